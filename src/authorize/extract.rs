@@ -1,0 +1,100 @@
+use std::marker::PhantomData;
+use std::ops::Deref;
+
+use axum_core::extract::{FromRequestParts, OptionalFromRequestParts};
+use http::request::Parts;
+
+use super::guard::{caller, demand, refused};
+use crate::principal::{Principal, Requirement};
+use crate::reject::{Anonymous, Rejection};
+
+/// Refused with 401 if the request has no credential (behind an optional layer), with 500 if there
+/// is no [`ServiceTokenLayer`](crate::ServiceTokenLayer).
+impl<S: Sync> FromRequestParts<S> for Principal {
+    type Rejection = Rejection;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        caller(&parts.extensions)
+            .cloned()
+            .map_err(|rejection| refused(rejection, &parts.headers))
+    }
+}
+
+/// `None` if the request has no credential, behind an optional layer. Refused with 500 if there is
+/// no [`ServiceTokenLayer`](crate::ServiceTokenLayer).
+impl<S: Sync> OptionalFromRequestParts<S> for Principal {
+    type Rejection = Rejection;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        state: &S,
+    ) -> Result<Option<Self>, Self::Rejection> {
+        let known = parts.extensions.get::<Self>().is_some();
+        if !known && parts.extensions.get::<Anonymous>().is_some() {
+            return Ok(None);
+        }
+        <Self as FromRequestParts<S>>::from_request_parts(parts, state)
+            .await
+            .map(Some)
+    }
+}
+
+/// What an [`Authorized`] handler demands of its caller.
+pub trait Policy: 'static {
+    /// The roles or scopes to hold. Asked once for each request.
+    fn requirement() -> Requirement;
+}
+
+/// Extractor: a [`Principal`] that meets a [`Policy`].
+///
+/// ```
+/// use tower_service_token::authorize::{Authorized, Policy};
+/// use tower_service_token::principal::Requirement;
+///
+/// struct Deploy;
+///
+/// impl Policy for Deploy {
+///     fn requirement() -> Requirement {
+///         Requirement::all_scopes(["deployments:create"])
+///     }
+/// }
+///
+/// async fn deploy(principal: Authorized<Deploy>) -> String {
+///     format!("deployed by {}", principal.name())
+/// }
+/// # let _ = axum::Router::<()>::new().route("/", axum::routing::post(deploy));
+/// ```
+#[derive(Clone, Debug)]
+pub struct Authorized<P> {
+    principal: Principal,
+    policy: PhantomData<fn() -> P>,
+}
+
+impl<P> Authorized<P> {
+    /// The caller.
+    pub fn into_principal(self) -> Principal {
+        self.principal
+    }
+}
+
+impl<P> Deref for Authorized<P> {
+    type Target = Principal;
+
+    fn deref(&self) -> &Principal {
+        &self.principal
+    }
+}
+
+impl<P: Policy, S: Sync> FromRequestParts<S> for Authorized<P> {
+    type Rejection = Rejection;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        caller(&parts.extensions)
+            .and_then(|principal| demand(principal, &P::requirement().into()).map(|()| principal))
+            .map(|principal| Self {
+                principal: principal.clone(),
+                policy: PhantomData,
+            })
+            .map_err(|rejection| refused(rejection, &parts.headers))
+    }
+}

@@ -1,0 +1,102 @@
+use std::sync::Arc;
+
+use http::{Extensions, HeaderMap};
+
+use crate::observe;
+use crate::principal::{Principal, Requirement};
+use crate::reject::{Anonymous, Challenges, RealmError, Rejection, RejectionReason};
+
+/// What a guard demands, and how its refusals challenge.
+#[derive(Clone, Debug)]
+pub(super) struct Guard {
+    requirement: Arc<Requirement>,
+    challenges: Arc<Challenges>,
+}
+
+impl Guard {
+    pub(super) fn new(requirement: Requirement) -> Self {
+        Self {
+            requirement: Arc::new(requirement),
+            challenges: Challenges::shared_default(),
+        }
+    }
+
+    pub(super) fn set_realm(&mut self, realm: &str) -> Result<(), RealmError> {
+        Arc::make_mut(&mut self.challenges).set_realm(realm)
+    }
+
+    pub(super) fn set_schemes(&mut self, api_key: bool, bearer: bool) {
+        Arc::make_mut(&mut self.challenges).set_schemes(api_key, bearer);
+    }
+
+    /// Refuses, and says so to whoever watches, unless the caller holds what is demanded.
+    pub(super) fn check(
+        &self,
+        extensions: &Extensions,
+        headers: &HeaderMap,
+    ) -> Result<(), Rejection> {
+        caller(extensions)
+            .and_then(|principal| {
+                demand(principal, &self.requirement)
+                    .map_err(|rejection| rejection.with_challenges(&self.challenges))
+            })
+            .map_err(|rejection| refused(rejection, headers))
+    }
+}
+
+impl Principal {
+    /// Refuses unless the requirement is met, from within a handler.
+    ///
+    /// With the feature `axum` the [`Rejection`] is a response, so `?` does in a handler:
+    ///
+    /// ```
+    /// use tower_service_token::Principal;
+    /// use tower_service_token::principal::Requirement;
+    /// use tower_service_token::reject::Rejection;
+    ///
+    /// async fn deploy(principal: Principal) -> Result<&'static str, Rejection> {
+    ///     principal.require(Requirement::all_scopes(["deployments:create"]))?;
+    ///     Ok("deployed")
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The 403 to answer with; it has been logged and counted.
+    pub fn require(&self, requirement: impl Into<Arc<Requirement>>) -> Result<(), Rejection> {
+        demand(self, &requirement.into()).inspect_err(observe::guard_refused)
+    }
+}
+
+pub(super) fn demand(
+    principal: &Principal,
+    requirement: &Arc<Requirement>,
+) -> Result<(), Rejection> {
+    if requirement.is_met_by(principal) {
+        return Ok(());
+    }
+    Err(Rejection::insufficient(principal, Arc::clone(requirement)))
+}
+
+/// Who calls, or the refusal if nobody is known.
+pub(super) fn caller(extensions: &Extensions) -> Result<&Principal, Rejection> {
+    if let Some(principal) = extensions.get::<Principal>() {
+        return Ok(principal);
+    }
+    Err(match extensions.get::<Anonymous>() {
+        Some(Anonymous(challenges)) => {
+            Rejection::new(RejectionReason::MissingToken).with_challenges(challenges)
+        }
+        None => Rejection::new(RejectionReason::MissingLayer).with_source(MissingLayer),
+    })
+}
+
+pub(super) fn refused(rejection: Rejection, headers: &HeaderMap) -> Rejection {
+    let rejection = rejection.for_request(headers);
+    observe::guard_refused(&rejection);
+    rejection
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("a guard or extractor needs a ServiceTokenLayer around it, and there is none")]
+struct MissingLayer;

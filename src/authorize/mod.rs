@@ -1,0 +1,40 @@
+//! Guards: who may call what, once it is known who calls.
+//!
+//! 1. As layers, around a router, a route or a handler: [`RequireRolesLayer`] and
+//!    [`RequireScopesLayer`], each any-of or all-of.
+//! 2. In a handler: [`Principal::require`](crate::Principal::require).
+//! 3. As axum extractors (feature `axum`): `Principal`, `Option<Principal>` and
+//!    [`Authorized`], which names the requirement in the handler's signature.
+//!
+//! A guard needs [`ServiceTokenLayer`](crate::ServiceTokenLayer) in front. Where that is missing
+//! it answers 500 and says so in the log; where that is
+//! [optional](crate::ServiceTokenLayer::optional) and the request has no credential, 401. A token
+//! that lacks what is required gets 403.
+//!
+//! ```
+//! use http::{Request, Response};
+//! use tower::{ServiceBuilder, service_fn};
+//! use tower_service_token::authorize::RequireScopesLayer;
+//! use tower_service_token::{MemoryStore, ServiceTokenLayer};
+//!
+//! # async fn deploy(_: Request<String>) -> Result<Response<String>, std::convert::Infallible> {
+//! #     Ok(Response::default())
+//! # }
+//! let service = ServiceBuilder::new()
+//!     .layer(ServiceTokenLayer::new(MemoryStore::new()))
+//!     .layer(RequireScopesLayer::all_of(["projects:write", "deployments:create"]))
+//!     .service(service_fn(deploy));
+//! ```
+
+#[cfg(feature = "axum")]
+mod extract;
+mod future;
+mod guard;
+mod layer;
+mod service;
+
+#[cfg(feature = "axum")]
+pub use self::extract::{Authorized, Policy};
+pub use self::future::ResponseFuture;
+pub use self::layer::{RequireRolesLayer, RequireScopesLayer};
+pub use self::service::{RequireRoles, RequireScopes};

@@ -1,0 +1,63 @@
+use std::task::{Context, Poll};
+
+use http::{Request, Response};
+use tower::Service;
+
+use super::future::ResponseFuture;
+use super::guard::Guard;
+use crate::reject::{ProblemJson, ResponseForRejection};
+
+macro_rules! require_service {
+    ($(#[$doc:meta])* $service:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug)]
+        pub struct $service<S, R = ProblemJson> {
+            inner: S,
+            guard: Guard,
+            rejection_response: R,
+        }
+
+        impl<S, R> $service<S, R> {
+            pub(super) fn new(inner: S, guard: Guard, rejection_response: R) -> Self {
+                Self {
+                    inner,
+                    guard,
+                    rejection_response,
+                }
+            }
+        }
+
+        impl<S, R, ReqBody, ResBody> Service<Request<ReqBody>> for $service<S, R>
+        where
+            S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+            R: ResponseForRejection<ResBody>,
+        {
+            type Response = Response<ResBody>;
+            type Error = S::Error;
+            type Future = ResponseFuture<S::Future, ResBody>;
+
+            fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+                self.inner.poll_ready(cx)
+            }
+
+            fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+                match self.guard.check(request.extensions(), request.headers()) {
+                    Ok(()) => ResponseFuture::passed(self.inner.call(request)),
+                    Err(rejection) => {
+                        ResponseFuture::refused(rejection, &mut self.rejection_response)
+                    }
+                }
+            }
+        }
+    };
+}
+
+require_service! {
+    /// Middleware that demands roles. Made by [`RequireRolesLayer`](super::RequireRolesLayer).
+    RequireRoles
+}
+
+require_service! {
+    /// Middleware that demands scopes. Made by [`RequireScopesLayer`](super::RequireScopesLayer).
+    RequireScopes
+}

@@ -1,0 +1,176 @@
+//! The time a token is judged by, and a clock a test can turn by hand.
+//!
+//! 1. The request path asks the clock only when a record has a time in it.
+//! 2. Times are kept to the millisecond, rounded down.
+//!
+//! ```
+//! use std::time::{Duration, SystemTime};
+//! use tower_service_token::clock::{Clock, ManualClock};
+//!
+//! let clock = ManualClock::new(SystemTime::UNIX_EPOCH);
+//! clock.advance(Duration::from_secs(60));
+//! assert_eq!(clock.now(), SystemTime::UNIX_EPOCH + Duration::from_secs(60));
+//! ```
+
+use std::fmt;
+use std::num::NonZeroI64;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, SystemTime};
+
+/// Tells the wall-clock time.
+///
+/// Implementations must not block: they are called on the request path.
+pub trait Clock: Send + Sync + 'static {
+    /// The current time.
+    fn now(&self) -> SystemTime;
+}
+
+impl<C: Clock + ?Sized> Clock for Arc<C> {
+    fn now(&self) -> SystemTime {
+        (**self).now()
+    }
+}
+
+/// The operating system's clock, [`SystemTime::now`]. The default everywhere.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> SystemTime {
+        SystemTime::now()
+    }
+}
+
+/// A clock that stands still until it is told otherwise, for tests.
+///
+/// Clones share one time.
+#[derive(Clone, Debug)]
+pub struct ManualClock {
+    now: Arc<AtomicI64>,
+}
+
+impl ManualClock {
+    /// A clock that shows `now`, to the millisecond.
+    pub fn new(now: SystemTime) -> Self {
+        Self {
+            now: Arc::new(AtomicI64::new(Timestamp::from(now).as_millis())),
+        }
+    }
+
+    /// Moves the clock forward.
+    pub fn advance(&self, by: Duration) {
+        let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
+        self.now.fetch_add(by, Ordering::SeqCst);
+    }
+
+    /// Sets the clock, forward or back.
+    pub fn set(&self, now: SystemTime) {
+        self.now
+            .store(Timestamp::from(now).as_millis(), Ordering::SeqCst);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> SystemTime {
+        Timestamp::from_millis(self.now.load(Ordering::SeqCst)).into()
+    }
+}
+
+/// Milliseconds since the Unix epoch, in eight bytes even when optional.
+///
+/// The value is kept xor `i64::MIN`, so the one number that cannot be told is the most distant
+/// past rather than zero.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Timestamp(NonZeroI64);
+
+impl Timestamp {
+    pub(crate) fn from_millis(millis: i64) -> Self {
+        let kept = millis.max(i64::MIN + 1) ^ i64::MIN;
+        Self(NonZeroI64::new(kept).unwrap_or(NonZeroI64::MIN))
+    }
+
+    pub(crate) fn as_millis(self) -> i64 {
+        self.0.get() ^ i64::MIN
+    }
+}
+
+impl PartialOrd for Timestamp {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Timestamp {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.as_millis().cmp(&other.as_millis())
+    }
+}
+
+impl From<SystemTime> for Timestamp {
+    fn from(time: SystemTime) -> Self {
+        let millis = match time.duration_since(SystemTime::UNIX_EPOCH) {
+            Ok(after) => i64::try_from(after.as_millis()).unwrap_or(i64::MAX),
+            Err(before) => {
+                let before = before.duration();
+                let part = i64::from(before.subsec_nanos() % 1_000_000 != 0);
+                i64::try_from(before.as_millis()).map_or(i64::MIN, |millis| -millis - part)
+            }
+        };
+        Self::from_millis(millis)
+    }
+}
+
+impl From<Timestamp> for SystemTime {
+    fn from(time: Timestamp) -> Self {
+        let distance = Duration::from_millis(time.as_millis().unsigned_abs());
+        let shifted = if time.as_millis() < 0 {
+            SystemTime::UNIX_EPOCH.checked_sub(distance)
+        } else {
+            SystemTime::UNIX_EPOCH.checked_add(distance)
+        };
+        shifted.unwrap_or(SystemTime::UNIX_EPOCH)
+    }
+}
+
+impl fmt::Debug for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}ms", self.as_millis())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_optional_timestamp_takes_eight_bytes() {
+        assert_eq!(size_of::<Option<Timestamp>>(), 8);
+    }
+
+    #[test]
+    fn times_before_and_after_the_epoch_come_back_and_keep_their_order() {
+        let times = [i64::MIN + 1, -1_500, -1, 0, 1, 1_795_000_000_123, i64::MAX];
+        for pair in times.windows(2) {
+            assert!(Timestamp::from_millis(pair[0]) < Timestamp::from_millis(pair[1]));
+        }
+        for millis in [-1_500, -1, 0, 1, 1_795_000_000_123] {
+            let time = Timestamp::from_millis(millis);
+            assert_eq!(time.as_millis(), millis);
+            assert_eq!(Timestamp::from(SystemTime::from(time)), time);
+        }
+    }
+
+    #[test]
+    fn a_part_of_a_millisecond_is_rounded_down_on_both_sides_of_the_epoch() {
+        let part = Duration::from_micros(400);
+        assert_eq!(
+            Timestamp::from(SystemTime::UNIX_EPOCH + part).as_millis(),
+            0
+        );
+        assert_eq!(
+            Timestamp::from(SystemTime::UNIX_EPOCH - part).as_millis(),
+            -1
+        );
+    }
+}

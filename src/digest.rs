@@ -1,0 +1,151 @@
+//! The only hash call and the only comparison of secrets in this crate.
+//!
+//! 1. A token is known by the SHA-256 (FIPS 180-4) of its whole text; tokens of our format have
+//!    142.9 random bits, so no salt and no slow hash is needed. A token imported from elsewhere is
+//!    protected by its own randomness only.
+//! 2. Two digests are compared in constant time; there is no other way to compare them, `==`
+//!    included.
+//!
+//! ```
+//! use tower_service_token::digest::TokenDigest;
+//!
+//! let digest = TokenDigest::of("abc");
+//! let text = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+//! assert_eq!(digest.to_string(), text);
+//! assert_eq!(digest, text.parse()?);
+//! # Ok::<_, tower_service_token::digest::ParseDigestError>(())
+//! ```
+
+use std::fmt;
+use std::str::FromStr;
+
+use sha2::{Digest, Sha256};
+use subtle::{Choice, ConstantTimeEq};
+
+const SCHEME: &str = "sha256:";
+
+/// The SHA-256 digest of a token.
+///
+/// Written `sha256:<64 hexadecimal digits>`, by [`Display`](fmt::Display) only when asked for;
+/// `Debug` does not show it.
+#[derive(Clone, Copy)]
+pub struct TokenDigest([u8; 32]);
+
+impl TokenDigest {
+    /// A digest that no known token has: compared with where a store found nothing.
+    pub(crate) const NONE: Self = Self([0; 32]);
+
+    /// The digest of a token's text.
+    pub fn of(token: &str) -> Self {
+        Self(Sha256::digest(token.as_bytes()).into())
+    }
+
+    /// The digest with these bytes, as a store kept them.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes, for a store to look up or to keep.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// The first eight bytes as an index key; uniform, as the digest is.
+    pub(crate) fn index(&self) -> u64 {
+        self.words()[0]
+    }
+
+    fn words(&self) -> [u64; 4] {
+        let mut words = [0; 4];
+        for (word, bytes) in words.iter_mut().zip(self.0.as_chunks::<8>().0) {
+            *word = u64::from_ne_bytes(*bytes);
+        }
+        words
+    }
+}
+
+// One barrier for the whole digest instead of the 32 of `[u8]::ct_eq`, which cost half a hash.
+impl ConstantTimeEq for TokenDigest {
+    fn ct_eq(&self, other: &Self) -> Choice {
+        let difference = self
+            .words()
+            .iter()
+            .zip(other.words())
+            .fold(0, |sum, (a, b)| sum | (a ^ b));
+        difference.ct_eq(&0)
+    }
+}
+
+impl PartialEq for TokenDigest {
+    fn eq(&self, other: &Self) -> bool {
+        self.ct_eq(other).into()
+    }
+}
+
+impl Eq for TokenDigest {}
+
+impl fmt::Debug for TokenDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenDigest(***)")
+    }
+}
+
+impl fmt::Display for TokenDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{SCHEME}{}", hex::encode(self.0))
+    }
+}
+
+impl FromStr for TokenDigest {
+    type Err = ParseDigestError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let digits = text.strip_prefix(SCHEME).ok_or(ParseDigestError(()))?;
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(digits, &mut bytes).map_err(|_| ParseDigestError(()))?;
+        Ok(Self(bytes))
+    }
+}
+
+/// A text is not the digest of a token. The text is not repeated: it may be a token.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a token digest is 'sha256:' and 64 hexadecimal digits")]
+pub struct ParseDigestError(());
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_difference_in_any_single_bit_is_seen() {
+        let digest = TokenDigest::of("token");
+        assert_eq!(digest, TokenDigest::of("token"));
+        for bit in 0..256 {
+            let mut other = digest;
+            other.0[bit / 8] ^= 1 << (bit % 8);
+            assert_ne!(digest, other, "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn digests_of_another_form_are_refused() {
+        let hex = hex::encode([0xab; 32]);
+        assert!(format!("sha256:{hex}").parse::<TokenDigest>().is_ok());
+        assert!(
+            format!("sha256:{}", hex.to_uppercase())
+                .parse::<TokenDigest>()
+                .is_ok()
+        );
+        for text in [
+            hex.clone(),
+            format!("SHA256:{hex}"),
+            format!("sha512:{hex}"),
+            format!("sha256:{}", &hex[2..]),
+            format!("sha256:{hex}00"),
+            format!("sha256:{}zz", &hex[2..]),
+            String::new(),
+        ] {
+            assert!(text.parse::<TokenDigest>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! From a request's headers to the token it presents, or why there is none.
+//!
+//! 1. Sources, unless [configured](CredentialSources) otherwise: `Authorization: ApiKey <token>`
+//!    and `X-API-Key: <token>`. `Authorization: Bearer <token>` (RFC 6750 §2.1) on request. Never
+//!    the query, a cookie or the body.
+//! 2. Scheme names match in any case (RFC 9110 §11.1). One or more spaces part scheme and token,
+//!    white space around the value is trimmed, anything after the token is an error.
+//! 3. A token is 1 to 512 visible ASCII bytes. A value that cannot be read as such is
+//!    [malformed](IntakeError::Malformed), never absent.
+//! 4. A repeated header, or two sources with different tokens, is an error; the first never wins.
+//!    Two sources with the same token are one.
+//! 5. `Authorization` with another scheme counts as absent: it belongs to somebody else.
+//!
+//! ```
+//! use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
+//! use tower_service_token::header::CredentialSources;
+//!
+//! let mut headers = HeaderMap::new();
+//! headers.insert(AUTHORIZATION, HeaderValue::from_static("ApiKey svctok-secret"));
+//!
+//! let token = CredentialSources::default().read(&headers)?.unwrap();
+//! assert_eq!(token.expose_secret(), "svctok-secret");
+//! # Ok::<_, tower_service_token::header::IntakeError>(())
+//! ```
+
+use http::header::{self, COOKIE, PROXY_AUTHORIZATION};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::token::PresentedToken;
+
+/// The `x-api-key` header.
+pub const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+// A `static`, so that it can be lent out beside the configured names.
+static AUTHORIZATION: HeaderName = header::AUTHORIZATION;
+
+const MAX_TOKEN_LENGTH: usize = 512;
+
+/// Where a service looks for tokens. The default: `Authorization: ApiKey` and `X-API-Key`.
+#[derive(Clone, Debug)]
+pub struct CredentialSources {
+    api_key: bool,
+    bearer: bool,
+    headers: Vec<HeaderName>,
+    max_token_length: usize,
+}
+
+impl Default for CredentialSources {
+    fn default() -> Self {
+        Self {
+            api_key: true,
+            bearer: false,
+            headers: vec![X_API_KEY],
+            max_token_length: MAX_TOKEN_LENGTH,
+        }
+    }
+}
+
+impl CredentialSources {
+    /// No source at all, to build up from.
+    pub fn none() -> Self {
+        Self {
+            api_key: false,
+            headers: Vec::new(),
+            ..Self::default()
+        }
+    }
+
+    /// Whether `Authorization: ApiKey <token>` is read. Default: yes.
+    pub fn with_api_key(mut self, read: bool) -> Self {
+        self.api_key = read;
+        self
+    }
+
+    /// Whether `Authorization: Bearer <token>` is read. Default: no.
+    pub fn with_bearer(mut self, read: bool) -> Self {
+        self.bearer = read;
+        self
+    }
+
+    /// Reads one more header whose whole value is the token. Default: `x-api-key` alone.
+    ///
+    /// # Errors
+    ///
+    /// `Authorization`, `Proxy-Authorization` and `Cookie` have a syntax of their own and cannot
+    /// hold a bare token.
+    pub fn with_header(mut self, name: HeaderName) -> Result<Self, HeaderNameError> {
+        if [header::AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE].contains(&name) {
+            return Err(HeaderNameError(name));
+        }
+        if !self.headers.contains(&name) {
+            self.headers.push(name);
+        }
+        Ok(self)
+    }
+
+    /// The longest token to accept, in bytes. Default: 512.
+    pub fn with_max_token_length(mut self, bytes: usize) -> Self {
+        self.max_token_length = bytes;
+        self
+    }
+
+    /// The token these headers present, or `None` if they present none.
+    ///
+    /// # Errors
+    ///
+    /// Headers that present something and are not as the [module](self) says.
+    pub fn read<'h>(
+        &self,
+        headers: &'h HeaderMap,
+    ) -> Result<Option<PresentedToken<'h>>, IntakeError> {
+        let mut found = None;
+        if self.reads_authorization()
+            && let Some(value) = single(headers, &AUTHORIZATION)?
+            && let Some(token) = self.read_authorization(value)?
+        {
+            found = Some(token);
+        }
+        for name in &self.headers {
+            let Some(value) = single(headers, name)? else {
+                continue;
+            };
+            let token = self.read_token(value.as_bytes())?;
+            match &found {
+                Some(first) if first.expose_secret() != token.expose_secret() => {
+                    return Err(IntakeError::Conflicting);
+                }
+                _ => found = Some(token),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Marks the credential headers sensitive, so that `Debug` and HPACK do not spread them.
+    pub(crate) fn mark_sensitive(&self, headers: &mut HeaderMap) {
+        for name in self.names() {
+            if let Some(value) = headers.get_mut(name) {
+                value.set_sensitive(true);
+            }
+        }
+    }
+
+    /// Removes the credential; an `Authorization` of another scheme stays.
+    pub(crate) fn strip(&self, headers: &mut HeaderMap) {
+        for name in &self.headers {
+            headers.remove(name);
+        }
+        let ours = headers
+            .get(&AUTHORIZATION)
+            .is_some_and(|value| !matches!(self.read_authorization(value), Ok(None)));
+        if ours {
+            headers.remove(&AUTHORIZATION);
+        }
+    }
+
+    pub(crate) fn reads_api_key(&self) -> bool {
+        self.api_key
+    }
+
+    pub(crate) fn reads_bearer(&self) -> bool {
+        self.bearer
+    }
+
+    /// The names of the headers that are read.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &HeaderName> {
+        let authorization = self.reads_authorization().then_some(&AUTHORIZATION);
+        authorization.into_iter().chain(&self.headers)
+    }
+
+    fn reads_authorization(&self) -> bool {
+        self.api_key || self.bearer
+    }
+
+    fn read_authorization<'h>(
+        &self,
+        value: &'h HeaderValue,
+    ) -> Result<Option<PresentedToken<'h>>, IntakeError> {
+        let value = trim(value.as_bytes());
+        let end = value.iter().position(|&byte| byte == b' ');
+        let (scheme, rest) = value.split_at(end.unwrap_or(value.len()));
+        let ours = (self.api_key && scheme.eq_ignore_ascii_case(b"apikey"))
+            || (self.bearer && scheme.eq_ignore_ascii_case(b"bearer"));
+        if ours {
+            return self.read_token(rest).map(Some);
+        }
+        // A scheme is an RFC 9110 token; other bytes may hide one of ours.
+        if scheme.is_empty() || !scheme.iter().copied().all(is_token_char) {
+            return Err(IntakeError::Malformed);
+        }
+        Ok(None)
+    }
+
+    fn read_token<'h>(&self, value: &'h [u8]) -> Result<PresentedToken<'h>, IntakeError> {
+        let token = trim(value);
+        if token.len() > self.max_token_length {
+            return Err(IntakeError::TooLong);
+        }
+        PresentedToken::from_bytes(token).ok_or(IntakeError::Malformed)
+    }
+}
+
+fn single<'h>(
+    headers: &'h HeaderMap,
+    name: &HeaderName,
+) -> Result<Option<&'h HeaderValue>, IntakeError> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (value, None) => Ok(value),
+        (_, Some(_)) => Err(IntakeError::Repeated),
+    }
+}
+
+fn trim(value: &[u8]) -> &[u8] {
+    let is_space = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let start = value.iter().take_while(|byte| is_space(byte)).count();
+    let end = value.iter().rev().take_while(|byte| is_space(byte)).count();
+    value.get(start..value.len() - end).unwrap_or_default()
+}
+
+/// RFC 9110 §5.6.2 `tchar`.
+fn is_token_char(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// Why headers that present a credential could not be read. A client's error: 400.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum IntakeError {
+    /// A credential header occurs more than once.
+    #[error("a credential header is repeated")]
+    Repeated,
+    /// Two sources present different tokens.
+    #[error("the request presents two different tokens")]
+    Conflicting,
+    /// A credential header holds no token, something besides it, or bytes no token has.
+    #[error("the credential header cannot be read")]
+    Malformed,
+    /// The token is longer than the service accepts.
+    #[error("the token is too long")]
+    TooLong,
+}
+
+/// A header cannot hold a bare token.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the header '{0}' cannot hold a bare token")]
+pub struct HeaderNameError(HeaderName);

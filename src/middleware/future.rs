@@ -1,0 +1,185 @@
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use futures::future::BoxFuture;
+use http::header::{CACHE_CONTROL, VARY};
+use http::{HeaderValue, Request, Response};
+use pin_project_lite::pin_project;
+use tower::Service;
+
+use super::check::Checker;
+use crate::observe::{self, Stopwatch};
+use crate::principal::Principal;
+use crate::reject::{Rejection, ResponseForRejection};
+
+const COMPLETED: &str = "polled after completion";
+
+pin_project! {
+    /// Response future for [`ServiceToken`](super::ServiceToken).
+    pub struct ResponseFuture<S, R, ReqBody>
+    where
+        S: Service<Request<ReqBody>>,
+    {
+        #[pin]
+        state: State<S, R, ReqBody>,
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    enum State<S, R, ReqBody>
+    where
+        S: Service<Request<ReqBody>>,
+    {
+        // Boxed: only a request that waits for its store pays for the place.
+        Waiting {
+            waiting: Option<Box<Waiting<S, R, ReqBody>>>,
+        },
+        Admitted {
+            #[pin]
+            future: S::Future,
+            // Present if the response gets cache headers.
+            cache_headers: Option<Arc<Checker>>,
+        },
+        Refused {
+            response: Option<S::Response>,
+        },
+    }
+}
+
+/// A request whose token is being looked up.
+pub(super) struct Waiting<S, R, ReqBody> {
+    pub(super) lookup: BoxFuture<'static, Result<Principal, Rejection>>,
+    pub(super) inner: S,
+    pub(super) request: Request<ReqBody>,
+    pub(super) checker: Arc<Checker>,
+    pub(super) rejection_response: R,
+    pub(super) stopwatch: Stopwatch,
+}
+
+impl<S, R, ReqBody, ResBody> ResponseFuture<S, R, ReqBody>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+    R: ResponseForRejection<ResBody>,
+{
+    pub(super) fn waiting(waiting: Waiting<S, R, ReqBody>) -> Self {
+        let waiting = Some(Box::new(waiting));
+        Self {
+            state: State::Waiting { waiting },
+        }
+    }
+
+    pub(super) fn admitted(
+        inner: &mut S,
+        request: Request<ReqBody>,
+        checker: &Arc<Checker>,
+    ) -> Self {
+        Self {
+            state: State::admitted(inner, request, checker),
+        }
+    }
+
+    pub(super) fn refused(
+        rejection: Rejection,
+        rejection_response: &mut R,
+        stopwatch: Stopwatch,
+    ) -> Self {
+        let response = Some(refuse(rejection, rejection_response, stopwatch));
+        Self {
+            state: State::Refused { response },
+        }
+    }
+}
+
+impl<S, R, ReqBody> State<S, R, ReqBody>
+where
+    S: Service<Request<ReqBody>>,
+{
+    fn admitted(inner: &mut S, mut request: Request<ReqBody>, checker: &Arc<Checker>) -> Self {
+        if checker.strip_credential {
+            checker.sources.strip(request.headers_mut());
+        }
+        Self::Admitted {
+            future: inner.call(request),
+            cache_headers: checker.vary.is_some().then(|| Arc::clone(checker)),
+        }
+    }
+}
+
+impl<S, R, ReqBody, ResBody> Future for ResponseFuture<S, R, ReqBody>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+    R: ResponseForRejection<ResBody>,
+{
+    type Output = Result<Response<ResBody>, S::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            match this.state.as_mut().project() {
+                StateProj::Waiting { waiting } => {
+                    let lookup = waiting.as_mut().map(|waiting| waiting.lookup.as_mut());
+                    let found = ready!(lookup.expect(COMPLETED).poll(cx));
+                    let waiting = waiting.take().expect(COMPLETED);
+                    match found {
+                        Ok(principal) => this.state.set(waiting.admit(principal)),
+                        Err(rejection) => return Poll::Ready(Ok(waiting.refuse(rejection))),
+                    }
+                }
+                StateProj::Admitted {
+                    future,
+                    cache_headers,
+                } => {
+                    let mut response = ready!(future.poll(cx))?;
+                    if let Some(vary) = cache_headers.as_ref().and_then(|it| it.vary.as_ref()) {
+                        add_cache_headers(&mut response, vary);
+                    }
+                    return Poll::Ready(Ok(response));
+                }
+                StateProj::Refused { response } => {
+                    return Poll::Ready(Ok(response.take().expect(COMPLETED)));
+                }
+            }
+        }
+    }
+}
+
+impl<S, R, ReqBody, ResBody> Waiting<S, R, ReqBody>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+    R: ResponseForRejection<ResBody>,
+{
+    fn admit(mut self, principal: Principal) -> State<S, R, ReqBody> {
+        self.stopwatch.stop("accepted");
+        self.request.extensions_mut().insert(principal);
+        State::admitted(&mut self.inner, self.request, &self.checker)
+    }
+
+    fn refuse(mut self, rejection: Rejection) -> Response<ResBody> {
+        let rejection = rejection.for_request(self.request.headers());
+        refuse(rejection, &mut self.rejection_response, self.stopwatch)
+    }
+}
+
+fn refuse<R, B>(
+    rejection: Rejection,
+    rejection_response: &mut R,
+    stopwatch: Stopwatch,
+) -> Response<B>
+where
+    R: ResponseForRejection<B>,
+{
+    observe::refused(&rejection, stopwatch);
+    let mut response = rejection_response.response_for_rejection(&rejection);
+    response.extensions_mut().insert(rejection);
+    response
+}
+
+fn add_cache_headers<B>(response: &mut Response<B>, vary: &HeaderValue) {
+    let headers = response.headers_mut();
+    headers.append(VARY, vary.clone());
+    if !headers.contains_key(CACHE_CONTROL) {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("private"));
+    }
+}

@@ -1,0 +1,194 @@
+use std::fmt;
+use std::sync::Arc;
+
+use http::header::HeaderValue;
+use http::{HeaderName, header};
+use tower_layer::Layer;
+
+use super::check::Checker;
+use super::service::ServiceToken;
+use crate::clock::{Clock, SystemClock};
+use crate::header::{CredentialSources, HeaderNameError};
+use crate::reject::{Challenges, ProblemJson, RealmError};
+use crate::store::TokenStore;
+use crate::token::TokenFormat;
+
+/// Layer that applies the [`ServiceToken`] middleware.
+///
+/// See the [module](crate::middleware) for what it does and an example.
+#[derive(Clone)]
+#[must_use]
+pub struct ServiceTokenLayer<R = ProblemJson> {
+    checker: Arc<Checker>,
+    rejection_response: R,
+}
+
+impl ServiceTokenLayer {
+    /// Lets through the tokens that `store` knows and that are good.
+    ///
+    /// Pass a clone to keep a handle: every store of this crate shares its tokens with its clones.
+    pub fn new(store: impl TokenStore) -> Self {
+        let sources = CredentialSources::default();
+        Self {
+            checker: Arc::new(Checker {
+                store: Arc::new(store),
+                clock: Arc::new(SystemClock),
+                vary: Some(vary(&sources)),
+                sources,
+                format: TokenFormat::default(),
+                challenges: Challenges::shared_default(),
+                optional: false,
+                strip_credential: false,
+            }),
+            rejection_response: ProblemJson,
+        }
+    }
+}
+
+impl<R> ServiceTokenLayer<R> {
+    /// Lets a request without a credential pass, without a [`Principal`](crate::Principal).
+    ///
+    /// A credential that is presented and not good is refused all the same. Default: a credential
+    /// is demanded.
+    pub fn optional(mut self) -> Self {
+        self.checker_mut().optional = true;
+        self
+    }
+
+    /// Reads `Authorization: Bearer <token>` as well. Default: not.
+    pub fn accept_bearer(self) -> Self {
+        let sources = self.checker.sources.clone().with_bearer(true);
+        self.with_sources(sources)
+    }
+
+    /// Reads one more header whose whole value is the token. Default: `X-API-Key` alone.
+    ///
+    /// ```
+    /// use http::HeaderName;
+    /// use tower_service_token::{MemoryStore, ServiceTokenLayer};
+    ///
+    /// let layer = ServiceTokenLayer::new(MemoryStore::new())
+    ///     .accept_header(HeaderName::from_static("x-deploy-token"))?;
+    /// # Ok::<_, tower_service_token::header::HeaderNameError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The header has a syntax of its own, as `Authorization` and `Cookie` do.
+    pub fn accept_header(self, name: HeaderName) -> Result<Self, HeaderNameError> {
+        let sources = self.checker.sources.clone().with_header(name)?;
+        Ok(self.with_sources(sources))
+    }
+
+    /// Replaces the places where tokens are looked for. Default: [`CredentialSources::default`].
+    ///
+    /// ```
+    /// use tower_service_token::header::{CredentialSources, X_API_KEY};
+    /// use tower_service_token::{MemoryStore, ServiceTokenLayer};
+    ///
+    /// let only_x_api_key = CredentialSources::none().with_header(X_API_KEY)?;
+    /// let layer = ServiceTokenLayer::new(MemoryStore::new()).with_sources(only_x_api_key);
+    /// # Ok::<_, tower_service_token::header::HeaderNameError>(())
+    /// ```
+    pub fn with_sources(mut self, sources: CredentialSources) -> Self {
+        let checker = self.checker_mut();
+        if checker.vary.is_some() {
+            checker.vary = Some(vary(&sources));
+        }
+        Arc::make_mut(&mut checker.challenges)
+            .set_schemes(sources.reads_api_key(), sources.reads_bearer());
+        checker.sources = sources;
+        self
+    }
+
+    /// The longest token to accept, in bytes; longer ones get 400. Default: 512.
+    pub fn with_max_token_length(self, bytes: usize) -> Self {
+        let sources = self.checker.sources.clone().with_max_token_length(bytes);
+        self.with_sources(sources)
+    }
+
+    /// The realm of the challenge (RFC 9110 §11.5). Default: `api`.
+    ///
+    /// # Errors
+    ///
+    /// The text is not visible ASCII and spaces, or has a `"` or `\`.
+    pub fn with_realm(mut self, realm: &str) -> Result<Self, RealmError> {
+        Arc::make_mut(&mut self.checker_mut().challenges).set_realm(realm)?;
+        Ok(self)
+    }
+
+    /// The form of the tokens this service mints, whose checksum is checked before a store is
+    /// asked. Tokens of any other form are looked up all the same. Default: prefix `svctok-`.
+    pub fn with_token_format(mut self, format: TokenFormat) -> Self {
+        self.checker_mut().format = format;
+        self
+    }
+
+    /// The clock that expiry is judged by. Default: [`SystemClock`].
+    pub fn with_clock(mut self, clock: impl Clock) -> Self {
+        self.checker_mut().clock = Arc::new(clock);
+        self
+    }
+
+    /// Removes the credential before the inner service sees the request. Default: it stays, marked
+    /// sensitive.
+    ///
+    /// An `Authorization` header of a scheme that is not read here stays in any case.
+    pub fn strip_credential(mut self) -> Self {
+        self.checker_mut().strip_credential = true;
+        self
+    }
+
+    /// Leaves accepted responses as the inner service made them. Refusals still bear
+    /// `Cache-Control: no-store`.
+    ///
+    /// By default an accepted response gets `Vary` with the names of the credential headers, and
+    /// `Cache-Control: private` if it has no `Cache-Control`. Without them a shared cache may give
+    /// one client's answer to another: RFC 9111 §3.5 protects only requests with `Authorization`.
+    pub fn without_cache_headers(mut self) -> Self {
+        self.checker_mut().vary = None;
+        self
+    }
+
+    /// Replaces the builder of the responses to refused requests. Default: [`ProblemJson`].
+    ///
+    /// Accepts any [`ResponseForRejection`](crate::reject::ResponseForRejection), closures
+    /// included. The [`Rejection`](crate::reject::Rejection) is put into the extensions of the
+    /// response whatever builds it.
+    pub fn with_rejection_response<T: Clone>(self, rejection_response: T) -> ServiceTokenLayer<T> {
+        ServiceTokenLayer {
+            checker: self.checker,
+            rejection_response,
+        }
+    }
+
+    fn checker_mut(&mut self) -> &mut Checker {
+        Arc::make_mut(&mut self.checker)
+    }
+}
+
+impl<S, R: Clone> Layer<S> for ServiceTokenLayer<R> {
+    type Service = ServiceToken<S, R>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        ServiceToken::new(
+            inner,
+            Arc::clone(&self.checker),
+            self.rejection_response.clone(),
+        )
+    }
+}
+
+impl<R> fmt::Debug for ServiceTokenLayer<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServiceTokenLayer")
+            .field("sources", &self.checker.sources)
+            .field("optional", &self.checker.optional)
+            .finish_non_exhaustive()
+    }
+}
+
+fn vary(sources: &CredentialSources) -> HeaderValue {
+    let names: Vec<&str> = sources.names().map(HeaderName::as_str).collect();
+    HeaderValue::try_from(names.join(", ")).unwrap_or_else(|_| header::AUTHORIZATION.into())
+}

@@ -1,0 +1,91 @@
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::{Request, Response};
+use tower::Service;
+
+use super::check::{Checked, Checker};
+use super::future::{ResponseFuture, Waiting};
+use crate::observe::Stopwatch;
+use crate::principal::Principal;
+use crate::reject::{Anonymous, ProblemJson, ResponseForRejection};
+
+/// Middleware that lets through whoever presents a good service token.
+///
+/// Made by [`ServiceTokenLayer`](super::ServiceTokenLayer). See the [module](super).
+#[derive(Clone)]
+pub struct ServiceToken<S, R = ProblemJson> {
+    inner: S,
+    checker: Arc<Checker>,
+    rejection_response: R,
+}
+
+impl<S, R> ServiceToken<S, R> {
+    pub(super) fn new(inner: S, checker: Arc<Checker>, rejection_response: R) -> Self {
+        Self {
+            inner,
+            checker,
+            rejection_response,
+        }
+    }
+}
+
+impl<S, R, ReqBody, ResBody> Service<Request<ReqBody>> for ServiceToken<S, R>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone,
+    R: ResponseForRejection<ResBody>,
+{
+    type Response = Response<ResBody>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S, R, ReqBody>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
+        let stopwatch = Stopwatch::start();
+        let checker = &self.checker;
+        request.extensions_mut().remove::<Principal>();
+        checker.sources.mark_sensitive(request.headers_mut());
+        match checker.check(request.headers()) {
+            Checked::Accepted(principal) => {
+                stopwatch.stop("accepted");
+                request.extensions_mut().insert(principal);
+                ResponseFuture::admitted(&mut self.inner, request, checker)
+            }
+            Checked::Anonymous => {
+                stopwatch.stop("anonymous");
+                let challenges = Arc::clone(&checker.challenges);
+                request.extensions_mut().insert(Anonymous(challenges));
+                ResponseFuture::admitted(&mut self.inner, request, checker)
+            }
+            Checked::Refused(rejection) => {
+                let rejection = rejection.for_request(request.headers());
+                ResponseFuture::refused(rejection, &mut self.rejection_response, stopwatch)
+            }
+            Checked::Ask(credential) => {
+                // The service that was polled ready must be the one that is called.
+                let unready = self.inner.clone();
+                ResponseFuture::waiting(Waiting {
+                    lookup: Arc::clone(checker).ask(credential),
+                    inner: std::mem::replace(&mut self.inner, unready),
+                    request,
+                    checker: Arc::clone(checker),
+                    rejection_response: self.rejection_response.clone(),
+                    stopwatch,
+                })
+            }
+        }
+    }
+}
+
+impl<S: fmt::Debug, R> fmt::Debug for ServiceToken<S, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServiceToken")
+            .field("inner", &self.inner)
+            .field("sources", &self.checker.sources)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,100 @@
+//! What an operator sees of every decision.
+//!
+//! Feature `tracing`: one event for each refusal, target `tower_service_token`, with the fields
+//! `reason`, `code`, `status`, `token_id` (only if the presented secret was that token's own) and
+//! `error` (only if the store or the setup is at fault). Level `ERROR` for 5xx, `INFO` for the
+//! rest.
+//!
+//! Feature `metrics`: the counter `service_token_requests_total` and the histogram
+//! `service_token_check_seconds`, both by `outcome`: `accepted`, `anonymous`, or the
+//! [reason](crate::reject::RejectionReason::as_str) of a refusal. Guards count under
+//! `service_token_guard_refusals_total` by `reason`.
+
+use crate::reject::Rejection;
+
+/// Times one check; costs nothing without the feature `metrics`.
+#[derive(Clone, Copy)]
+pub(crate) struct Stopwatch {
+    #[cfg(feature = "metrics")]
+    started: std::time::Instant,
+}
+
+impl Stopwatch {
+    pub(crate) fn start() -> Self {
+        Self {
+            #[cfg(feature = "metrics")]
+            started: std::time::Instant::now(),
+        }
+    }
+
+    /// The check ended in `outcome`.
+    #[cfg_attr(
+        not(feature = "metrics"),
+        expect(clippy::unused_self, reason = "nothing to time")
+    )]
+    pub(crate) fn stop(self, outcome: &'static str) {
+        #[cfg(feature = "metrics")]
+        {
+            metrics::counter!("service_token_requests_total", "outcome" => outcome).increment(1);
+            metrics::histogram!("service_token_check_seconds", "outcome" => outcome)
+                .record(self.started.elapsed());
+        }
+        #[cfg(not(feature = "metrics"))]
+        let _ = outcome;
+    }
+}
+
+/// The layer refused a request.
+pub(crate) fn refused(rejection: &Rejection, stopwatch: Stopwatch) {
+    stopwatch.stop(rejection.reason().as_str());
+    log(rejection);
+}
+
+/// A guard or an extractor refused a request.
+pub(crate) fn guard_refused(rejection: &Rejection) {
+    #[cfg(feature = "metrics")]
+    metrics::counter!(
+        "service_token_guard_refusals_total",
+        "reason" => rejection.reason().as_str()
+    )
+    .increment(1);
+    log(rejection);
+}
+
+#[cfg(not(feature = "tracing"))]
+fn log(_: &Rejection) {}
+
+#[cfg(feature = "tracing")]
+fn log(rejection: &Rejection) {
+    use std::error::Error;
+
+    let reason = rejection.reason().as_str();
+    let code = rejection.code();
+    let status = rejection.status().as_u16();
+    let token_id = rejection.token_id().map(tracing::field::display);
+    let error = rejection
+        .source()
+        .map(|source| tracing::field::display(Chain(source)));
+    if rejection.status().is_server_error() {
+        tracing::error!(target: "tower_service_token", reason, code, status, token_id, error, "request refused");
+    } else {
+        tracing::info!(target: "tower_service_token", reason, code, status, token_id, error, "request refused");
+    }
+}
+
+/// An error with everything behind it.
+#[cfg(feature = "tracing")]
+struct Chain<'a>(&'a (dyn std::error::Error + 'static));
+
+#[cfg(feature = "tracing")]
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut next = self.0.source();
+        while let Some(error) = next {
+            write!(f, ": {error}")?;
+            next = error.source();
+        }
+        Ok(())
+    }
+}

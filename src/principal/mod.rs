@@ -1,0 +1,142 @@
+//! Who is calling: what a handler learns about the token of a request.
+//!
+//! [`ServiceTokenLayer`](crate::ServiceTokenLayer) puts a [`Principal`] into the extensions of every request it lets
+//! through. [`Roles`] and [`Scopes`] say what the caller may do; empty means nothing.
+
+mod names;
+mod requirement;
+mod roles;
+mod scopes;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+pub use self::requirement::Requirement;
+pub use self::roles::Roles;
+pub use self::scopes::Scopes;
+use crate::clock::Timestamp;
+use crate::token::TokenId;
+
+/// The caller of a request, as its token's record describes it.
+///
+/// Cheap to clone: one [`Arc`], shared with the record. There is no public constructor: a
+/// `Principal` exists only after a [verdict](crate::store::verdict).
+#[derive(Clone)]
+pub struct Principal(Arc<dyn Identified>);
+
+impl Principal {
+    pub(crate) fn new(record: Arc<dyn Identified>) -> Self {
+        Self(record)
+    }
+
+    /// The public id of the token.
+    pub fn id(&self) -> TokenId {
+        self.0.identity().id
+    }
+
+    /// The name the token was given; empty if none.
+    pub fn name(&self) -> &str {
+        &self.0.identity().name
+    }
+
+    /// Whom the token acts for, where that is not the token itself.
+    pub fn subject(&self) -> Option<&str> {
+        self.0.identity().subject()
+    }
+
+    /// The roles of the token.
+    pub fn roles(&self) -> &Roles {
+        &self.0.identity().roles
+    }
+
+    /// The scopes of the token.
+    pub fn scopes(&self) -> &Scopes {
+        &self.0.identity().scopes
+    }
+
+    /// When the token stops working, if ever.
+    pub fn expires_at(&self) -> Option<SystemTime> {
+        self.0.identity().expires_at.map(SystemTime::from)
+    }
+
+    /// The value of a label, such as `workspace` or `team`.
+    pub fn label(&self, key: &str) -> Option<&str> {
+        let labels = &self.0.identity().rest.as_ref()?.labels;
+        labels.get(key).map(|value| &**value)
+    }
+
+    /// All labels, by key.
+    pub fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.identity().labels()
+    }
+}
+
+impl fmt::Debug for Principal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.identity().fmt(f, "Principal")
+    }
+}
+
+/// A record that a [`Principal`] can be a view of, so that accepting a request counts one
+/// reference and copies nothing.
+pub(crate) trait Identified: Send + Sync + 'static {
+    fn identity(&self) -> &Identity;
+}
+
+/// The part of a record that a handler may see.
+#[derive(Clone)]
+pub(crate) struct Identity {
+    pub(crate) expires_at: Option<Timestamp>,
+    pub(crate) id: TokenId,
+    pub(crate) name: Box<str>,
+    pub(crate) roles: Roles,
+    pub(crate) scopes: Scopes,
+    pub(crate) rest: Option<Box<Rest>>,
+}
+
+/// What most tokens do not have, kept apart so that they do not pay for it.
+#[derive(Clone, Default)]
+pub(crate) struct Rest {
+    pub(crate) subject: Option<Box<str>>,
+    pub(crate) labels: BTreeMap<Box<str>, Box<str>>,
+}
+
+impl Identity {
+    pub(crate) fn new(id: TokenId) -> Self {
+        Self {
+            expires_at: None,
+            id,
+            name: Box::default(),
+            roles: Roles::default(),
+            scopes: Scopes::default(),
+            rest: None,
+        }
+    }
+
+    pub(crate) fn subject(&self) -> Option<&str> {
+        self.rest.as_ref()?.subject.as_deref()
+    }
+
+    pub(crate) fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
+        let labels = self.rest.iter().flat_map(|rest| &rest.labels);
+        labels.map(|(key, value)| (&**key, &**value))
+    }
+
+    pub(crate) fn rest_mut(&mut self) -> &mut Rest {
+        self.rest.get_or_insert_default()
+    }
+
+    pub(crate) fn fmt(&self, f: &mut fmt::Formatter<'_>, name: &str) -> fmt::Result {
+        f.debug_struct(name)
+            .field("id", &self.id)
+            .field("name", &self.name)
+            .field("subject", &self.subject())
+            .field("roles", &self.roles)
+            .field("scopes", &self.scopes)
+            .field("expires_at", &self.expires_at.map(SystemTime::from))
+            .field("labels", &self.labels().collect::<BTreeMap<_, _>>())
+            .finish()
+    }
+}

@@ -1,0 +1,92 @@
+use super::Principal;
+
+/// Roles or scopes of which a principal must hold any, or all.
+///
+/// A requirement that names nothing is met by nobody: an empty list is a mistake, not an
+/// invitation.
+///
+/// ```
+/// use tower_service_token::principal::Requirement;
+///
+/// let deployers = Requirement::any_role(["deployer", "admin"]);
+/// assert_eq!(deployers.names().collect::<Vec<_>>(), ["deployer", "admin"]);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Requirement {
+    of: Of,
+    how_many: HowMany,
+    names: Box<[Box<str>]>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Of {
+    Roles,
+    Scopes,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum HowMany {
+    Any,
+    All,
+}
+
+impl Requirement {
+    /// At least one of these roles.
+    pub fn any_role<S: Into<Box<str>>>(roles: impl IntoIterator<Item = S>) -> Self {
+        Self::new(Of::Roles, HowMany::Any, roles)
+    }
+
+    /// Each of these roles.
+    pub fn all_roles<S: Into<Box<str>>>(roles: impl IntoIterator<Item = S>) -> Self {
+        Self::new(Of::Roles, HowMany::All, roles)
+    }
+
+    /// At least one of these scopes, by itself or by a wildcard.
+    pub fn any_scope<S: Into<Box<str>>>(scopes: impl IntoIterator<Item = S>) -> Self {
+        Self::new(Of::Scopes, HowMany::Any, scopes)
+    }
+
+    /// Each of these scopes, by itself or by a wildcard.
+    pub fn all_scopes<S: Into<Box<str>>>(scopes: impl IntoIterator<Item = S>) -> Self {
+        Self::new(Of::Scopes, HowMany::All, scopes)
+    }
+
+    /// Whether `principal` holds what is required.
+    pub fn is_met_by(&self, principal: &Principal) -> bool {
+        let holds = |name: &str| match self.of {
+            Of::Roles => principal.roles().contains(name),
+            Of::Scopes => principal.scopes().allow(name),
+        };
+        match self.how_many {
+            HowMany::Any => self.names().any(holds),
+            HowMany::All => !self.names.is_empty() && self.names().all(holds),
+        }
+    }
+
+    /// The names of the roles or scopes.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(|name| &**name)
+    }
+
+    /// Whether it speaks of scopes; otherwise of roles.
+    pub fn is_of_scopes(&self) -> bool {
+        self.of == Of::Scopes
+    }
+
+    /// Whether all of the names are required; otherwise any one of them.
+    pub fn requires_all(&self) -> bool {
+        self.how_many == HowMany::All
+    }
+
+    fn new<S: Into<Box<str>>>(
+        of: Of,
+        how_many: HowMany,
+        names: impl IntoIterator<Item = S>,
+    ) -> Self {
+        Self {
+            of,
+            how_many,
+            names: names.into_iter().map(Into::into).collect(),
+        }
+    }
+}

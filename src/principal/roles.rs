@@ -1,0 +1,85 @@
+use std::fmt;
+
+use super::names::Names;
+
+/// The roles of a token: plain names, in the order given, each once.
+///
+/// A name is any text without control characters and not empty; anything else is left out when
+/// roles are collected, so that no name can pass for two.
+///
+/// ```
+/// use tower_service_token::principal::Roles;
+///
+/// let roles: Roles = ["admin", "auditor"].into_iter().collect();
+/// assert!(roles.contains("auditor"));
+/// assert!(!roles.contains("audit"));
+/// assert!(!Roles::default().contains("admin"));
+/// ```
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Roles(Names);
+
+impl Roles {
+    /// Whether `role` is among them, to the letter.
+    pub fn contains(&self, role: &str) -> bool {
+        self.iter().any(|held| held == role)
+    }
+
+    /// Whether every role of `others` is among them, so that who holds these may grant those.
+    pub fn covers(&self, others: &Self) -> bool {
+        others.iter().all(|role| self.contains(role))
+    }
+
+    /// The names, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.iter()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl<S: AsRef<str>> FromIterator<S> for Roles {
+    fn from_iter<I: IntoIterator<Item = S>>(names: I) -> Self {
+        Self(Names::collect(names, |name| {
+            !name.is_empty() && !name.contains(char::is_control)
+        }))
+    }
+}
+
+impl fmt::Debug for Roles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_keep_their_order_and_stand_once() {
+        let roles: Roles = ["b", "a", "b", "with space"].into_iter().collect();
+        assert_eq!(roles.iter().collect::<Vec<_>>(), ["b", "a", "with space"]);
+        assert_eq!(format!("{roles:?}"), r#"["b", "a", "with space"]"#);
+    }
+
+    #[test]
+    fn a_name_with_a_control_character_cannot_smuggle_in_another() {
+        let roles: Roles = ["guest\nadmin", "", "x\0", "guest"].into_iter().collect();
+        assert_eq!(roles.iter().collect::<Vec<_>>(), ["guest"]);
+        assert!(!roles.contains("admin"));
+        assert!(!roles.contains(""));
+    }
+
+    #[test]
+    fn covering_means_holding_every_one() {
+        let held: Roles = ["a", "b"].into_iter().collect();
+        let none = Roles::default();
+        assert!(held.covers(&["b"].into_iter().collect()));
+        assert!(held.covers(&none) && none.covers(&none));
+        assert!(!held.covers(&["b", "c"].into_iter().collect()));
+        assert!(!none.covers(&held));
+    }
+}

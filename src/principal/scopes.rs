@@ -1,0 +1,156 @@
+use std::fmt;
+
+use super::names::Names;
+
+/// The scopes of a token, such as `projects:write`.
+///
+/// 1. A scope is text of the characters RFC 6749 §3.3 allows: visible ASCII without `"` and `\`.
+///    Anything else is left out when scopes are collected.
+/// 2. It has segments, parted by `:`. A segment `*` stands for any one segment, a last segment
+///    `**` for one or more. A lone `*` covers everything. Within a longer segment `*` is a plain
+///    character.
+/// 3. No scopes allow nothing.
+///
+/// ```
+/// use tower_service_token::principal::Scopes;
+///
+/// let scopes: Scopes = ["projects:*", "audit:**"].into_iter().collect();
+/// assert!(scopes.allow("projects:write"));
+/// assert!(scopes.allow("audit:log:read"));
+/// assert!(!scopes.allow("projects:env:write"));
+/// assert!(!scopes.allow("projects"));
+/// assert!(!Scopes::default().allow("projects:write"));
+/// ```
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Scopes(Names);
+
+impl Scopes {
+    /// Whether one of them covers `scope`.
+    ///
+    /// `scope` may itself have wildcards; then one of these must cover all it stands for.
+    pub fn allow(&self, scope: &str) -> bool {
+        self.iter().any(|held| covers(held, scope))
+    }
+
+    /// Whether each scope of `others` is covered, so that who holds these may grant those.
+    pub fn covers(&self, others: &Self) -> bool {
+        others.iter().all(|scope| self.allow(scope))
+    }
+
+    /// The scopes, in order, as they were given.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.iter()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl<S: AsRef<str>> FromIterator<S> for Scopes {
+    fn from_iter<I: IntoIterator<Item = S>>(names: I) -> Self {
+        Self(Names::collect(names, is_scope))
+    }
+}
+
+impl fmt::Debug for Scopes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+fn is_scope(scope: &str) -> bool {
+    !scope.is_empty()
+        && scope
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && !b"\"\\".contains(&byte))
+}
+
+fn covers(held: &str, wanted: &str) -> bool {
+    held == "*" || covers_segments(Some(held), Some(wanted))
+}
+
+fn covers_segments(held: Option<&str>, wanted: Option<&str>) -> bool {
+    let (Some(held), Some(wanted)) = (held, wanted) else {
+        return held.is_none() && wanted.is_none();
+    };
+    let (held, held_rest) = first_segment(held);
+    let (wanted, wanted_rest) = first_segment(wanted);
+    if held == "**" && held_rest.is_none() {
+        return true;
+    }
+    let wants_the_rest = wanted == "**" && wanted_rest.is_none();
+    (held == wanted || (held == "*" && !wants_the_rest)) && covers_segments(held_rest, wanted_rest)
+}
+
+fn first_segment(scope: &str) -> (&str, Option<&str>) {
+    match scope.split_once(':') {
+        Some((first, rest)) => (first, Some(rest)),
+        None => (scope, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wildcards_cover_what_they_stand_for_and_no_more() {
+        for (held, wanted, expected) in [
+            ("a:b", "a:b", true),
+            ("a:b", "a:c", false),
+            ("a:b", "a", false),
+            ("a", "a:b", false),
+            ("a:*", "a:b", true),
+            ("a:*", "a:b:c", false),
+            ("*:read", "a:read", true),
+            ("*:read", "a:write", false),
+            ("a:**", "a:b:c", true),
+            ("a:**", "a", false),
+            ("a:**:c", "a:b:c", false),
+            ("*", "a:b:c", true),
+            ("**", "a:b:c", true),
+            ("a*", "ab", false),
+            // Patterns as the wanted side: nobody grants more than they hold.
+            ("a:b", "a:*", false),
+            ("a:*", "a:*", true),
+            ("a:*", "a:**", false),
+            ("a:**", "a:*", true),
+            ("a:**", "a:b:**", true),
+            ("a:b:**", "a:**", false),
+            ("*:**", "*", false),
+            ("**", "*", true),
+            ("*", "**", true),
+        ] {
+            assert_eq!(covers(held, wanted), expected, "{held} over {wanted}");
+        }
+    }
+
+    #[test]
+    fn text_that_is_no_scope_is_left_out() {
+        let scopes: Scopes = ["", "a b", "a\n*", "a\"", "a\\", "é", "ok"]
+            .into_iter()
+            .collect();
+        assert_eq!(scopes.iter().collect::<Vec<_>>(), ["ok"]);
+    }
+
+    /// Covering a pattern must imply covering all that the pattern covers: no escalation.
+    #[test]
+    fn covering_is_reflexive_and_transitive() {
+        let segments = ["a", "b", "*", "**"];
+        let mut scopes: Vec<String> = segments.iter().map(ToString::to_string).collect();
+        for _ in 0..2 {
+            let longer = |scope: &String| segments.map(|segment| format!("{scope}:{segment}"));
+            scopes.extend(scopes.iter().flat_map(longer).collect::<Vec<_>>());
+        }
+        for a in &scopes {
+            assert!(covers(a, a), "{a}");
+            for b in scopes.iter().filter(|b| covers(a, b)) {
+                for c in scopes.iter().filter(|c| covers(b, c)) {
+                    assert!(covers(a, c), "{a} over {b} over {c}");
+                }
+            }
+        }
+    }
+}

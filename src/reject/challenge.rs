@@ -1,0 +1,64 @@
+use std::sync::{Arc, LazyLock};
+
+use http::HeaderValue;
+
+static DEFAULT: LazyLock<Arc<Challenges>> = LazyLock::new(|| {
+    Arc::new(Challenges {
+        realm: "api".into(),
+        api_key: true,
+        bearer: false,
+    })
+});
+
+/// What `WWW-Authenticate` says for one service.
+#[derive(Clone, Debug)]
+pub(crate) struct Challenges {
+    realm: Box<str>,
+    api_key: bool,
+    bearer: bool,
+}
+
+impl Challenges {
+    pub(crate) fn shared_default() -> Arc<Self> {
+        Arc::clone(&DEFAULT)
+    }
+
+    pub(crate) fn set_realm(&mut self, realm: &str) -> Result<(), RealmError> {
+        let quotable = |byte: u8| (b' '..=b'~').contains(&byte) && !b"\"\\".contains(&byte);
+        if !realm.bytes().all(quotable) {
+            return Err(RealmError(()));
+        }
+        self.realm = realm.into();
+        Ok(())
+    }
+
+    /// A service that reads no scheme still names one: a 401 must bear a challenge.
+    pub(crate) fn set_schemes(&mut self, api_key: bool, bearer: bool) {
+        self.api_key = api_key || !bearer;
+        self.bearer = bearer;
+    }
+
+    /// One challenge for each scheme, with `params` behind the realm.
+    ///
+    /// `params` must consist of visible ASCII and spaces.
+    pub(super) fn values(&self, params: &str) -> impl Iterator<Item = HeaderValue> {
+        let schemes = [(self.api_key, "ApiKey"), (self.bearer, "Bearer")];
+        schemes
+            .into_iter()
+            .filter(|(read, _)| *read)
+            .map(move |(_, scheme)| {
+                let challenge = format!("{scheme} realm=\"{}\"{params}", self.realm);
+                HeaderValue::try_from(challenge).expect("realm and parameters are quotable ASCII")
+            })
+    }
+}
+
+/// Lies in the extensions of a request that an optional layer let through without a credential, so
+/// that a guard can tell that from a missing layer.
+#[derive(Clone, Debug)]
+pub(crate) struct Anonymous(pub(crate) Arc<Challenges>);
+
+/// A text cannot be the realm of a challenge.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a realm is visible ASCII and spaces, without '\"' and '\\'")]
+pub struct RealmError(());

@@ -1,0 +1,59 @@
+//! Refusals: why a request does not pass, and the response that says so.
+//!
+//! 1. Every refusal is a [`Rejection`]. Its [reason](RejectionReason) fixes the status, the `code`
+//!    and the headers; a response builder decides on the form.
+//! 2. By default ([`ProblemJson`]) that is `application/problem+json` (RFC 9457), or for a request
+//!    with content type `application/grpc` a trailers-only gRPC answer.
+//! 3. A client's fault bears `WWW-Authenticate` (RFC 9110 §11.6.1, RFC 6750 §3), one challenge
+//!    for each scheme the service reads; 429 and 503 bear `Retry-After`; all bear
+//!    `Cache-Control: no-store`.
+//! 4. A bad checksum, an unknown token and a wrong digest get the same response, byte for byte.
+//!    The token's id is told only to who presented its secret.
+//! 5. The `Rejection` lies in the response's extensions, whatever built the response.
+//!
+//! | `code` | status | challenge | gRPC |
+//! |---|---|---|---|
+//! | `missing_token` | 401 | without `error` | 16 |
+//! | `invalid_request` | 400 | `invalid_request` | 3 |
+//! | `invalid_token` | 401 | `invalid_token` | 16 |
+//! | `token_expired`, `token_revoked`, `token_disabled`, `token_not_yet_valid` | 401 | `invalid_token` with `error_description` | 16 |
+//! | `insufficient_scope` | 403 | `insufficient_scope`, with `scope` | 7 |
+//! | `rate_limited` | 429 | – | 8 |
+//! | `auth_unavailable` | 503 | – | 14 |
+//! | `internal` | 500 | – | 13 |
+//!
+//! A body reads:
+//!
+//! ```json
+//! {
+//!   "type": "about:blank", "title": "Unauthorized", "status": 401,
+//!   "detail": "the token has expired", "code": "token_expired", "token_id": "7Hq2mX9bTe"
+//! }
+//! ```
+//!
+//! # Another form
+//!
+//! Any `Fn(&Rejection) -> Response<B>` that is `Clone` is a response builder.
+//! [`Rejection::to_response`] gives it the status and headers to start from.
+//!
+//! ```
+//! use tower_service_token::reject::{Rejection, RejectionReason, ResponseForRejection};
+//!
+//! let mut builder = |rejection: &Rejection| rejection.to_response(rejection.code().to_owned());
+//! let rejection = Rejection::new(RejectionReason::MissingToken);
+//! let response = builder.response_for_rejection(&rejection);
+//! assert_eq!(response.status(), 401);
+//! assert_eq!(response.headers()["www-authenticate"], r#"ApiKey realm="api""#);
+//! assert_eq!(response.body(), "missing_token");
+//! ```
+
+mod challenge;
+mod reason;
+mod rejection;
+mod response;
+
+pub use self::challenge::RealmError;
+pub(crate) use self::challenge::{Anonymous, Challenges};
+pub use self::reason::RejectionReason;
+pub use self::rejection::Rejection;
+pub use self::response::{GrpcStatus, ProblemJson, ResponseForRejection};

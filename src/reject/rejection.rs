@@ -1,0 +1,193 @@
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+
+use super::challenge::Challenges;
+use super::reason::RejectionReason;
+use crate::principal::{Principal, Requirement, Scopes};
+use crate::token::TokenId;
+
+/// A refused request, as outer layers find it in the response's extensions.
+#[derive(Clone)]
+pub struct Rejection {
+    reason: RejectionReason,
+    grpc: bool,
+    token_id: Option<TokenId>,
+    retry_after: Option<Duration>,
+    required: Option<Arc<Requirement>>,
+    challenges: Arc<Challenges>,
+    source: Option<Arc<dyn Error + Send + Sync>>,
+}
+
+impl Rejection {
+    /// A refusal for `reason`, with the default challenge, `ApiKey realm="api"`.
+    pub fn new(reason: RejectionReason) -> Self {
+        Self {
+            reason,
+            grpc: false,
+            token_id: None,
+            retry_after: None,
+            required: None,
+            challenges: Challenges::shared_default(),
+            source: None,
+        }
+    }
+
+    /// A refusal because `principal` does not meet `requirement`: 403.
+    pub fn insufficient(principal: &Principal, requirement: impl Into<Arc<Requirement>>) -> Self {
+        Self {
+            token_id: Some(principal.id()),
+            required: Some(requirement.into()),
+            ..Self::new(RejectionReason::InsufficientScope)
+        }
+    }
+
+    /// A refusal because of too many failures or requests: 429.
+    pub fn rate_limited(retry_after: Duration) -> Self {
+        Self::new(RejectionReason::RateLimited).with_retry_after(retry_after)
+    }
+
+    /// Says when to try again; sent in whole seconds, rounded up, with 429 and 503 only.
+    pub fn with_retry_after(mut self, retry_after: Duration) -> Self {
+        self.retry_after = Some(retry_after);
+        self
+    }
+
+    /// Says what lies behind the refusal, for logs; the client is not told.
+    pub fn with_source(mut self, source: impl Error + Send + Sync + 'static) -> Self {
+        self.source = Some(Arc::new(source));
+        self
+    }
+
+    pub(crate) fn with_token_id(mut self, token_id: Option<TokenId>) -> Self {
+        self.token_id = token_id;
+        self
+    }
+
+    pub(crate) fn with_challenges(mut self, challenges: &Arc<Challenges>) -> Self {
+        self.challenges = Arc::clone(challenges);
+        self
+    }
+
+    /// Takes from the request's headers in which form the response is wanted.
+    pub(crate) fn for_request(mut self, headers: &HeaderMap) -> Self {
+        self.grpc = headers
+            .get(CONTENT_TYPE)
+            .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
+        self
+    }
+
+    /// Why, finely; for logs and metrics.
+    pub fn reason(&self) -> RejectionReason {
+        self.reason
+    }
+
+    /// Why, as the client is told.
+    pub fn code(&self) -> &'static str {
+        self.reason.code()
+    }
+
+    /// Why, in a sentence a client may be told.
+    pub fn detail(&self) -> &'static str {
+        self.reason.detail()
+    }
+
+    /// The status of the response; not of a gRPC response, which is 200 always.
+    pub fn status(&self) -> StatusCode {
+        self.reason.status()
+    }
+
+    /// The token, only if the presented secret is its own.
+    pub fn token_id(&self) -> Option<TokenId> {
+        self.token_id
+    }
+
+    /// What the token lacks, if that was the reason.
+    pub fn required(&self) -> Option<&Requirement> {
+        self.required.as_deref()
+    }
+
+    /// Whether the request was a gRPC call.
+    pub fn is_grpc(&self) -> bool {
+        self.grpc
+    }
+
+    /// A response with the status and the headers of this refusal, without a content type.
+    pub fn to_response<B>(&self, body: B) -> Response<B> {
+        let mut response = Response::new(body);
+        *response.status_mut() = self.status();
+        let headers = response.headers_mut();
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(seconds) = self.retry_after_seconds() {
+            headers.insert(RETRY_AFTER, seconds.into());
+        }
+        if self.reason == RejectionReason::MissingToken || self.reason.challenge_error().is_some() {
+            for challenge in self.challenges.values(&self.challenge_params()) {
+                headers.append(WWW_AUTHENTICATE, challenge);
+            }
+        }
+        response
+    }
+
+    pub(super) fn grpc_status(&self) -> &'static str {
+        self.reason.grpc_status()
+    }
+
+    fn retry_after_seconds(&self) -> Option<u64> {
+        let waits = [
+            StatusCode::TOO_MANY_REQUESTS,
+            StatusCode::SERVICE_UNAVAILABLE,
+        ];
+        waits.contains(&self.status()).then(|| {
+            let wait = self.retry_after.unwrap_or_default();
+            let part = u64::from(wait.subsec_nanos() > 0);
+            wait.as_secs().saturating_add(part).max(1)
+        })
+    }
+
+    fn challenge_params(&self) -> String {
+        let Some(error) = self.reason.challenge_error() else {
+            return String::new();
+        };
+        let mut params = vec![String::new(), format!("error=\"{error}\"")];
+        if self.token_id.is_some() && self.status() == StatusCode::UNAUTHORIZED {
+            params.push(format!("error_description=\"{}\"", self.detail()));
+        }
+        if let Some(scopes) = self.required().filter(|required| required.is_of_scopes()) {
+            // Collected as scopes: that leaves out what cannot be quoted.
+            let scopes: Scopes = scopes.names().collect();
+            let scopes: Vec<_> = scopes.iter().collect();
+            params.push(format!("scope=\"{}\"", scopes.join(" ")));
+        }
+        params.join(", ")
+    }
+}
+
+impl fmt::Debug for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rejection")
+            .field("reason", &self.reason)
+            .field("token_id", &self.token_id)
+            .field("required", &self.required)
+            .field("retry_after", &self.retry_after)
+            .field("source", &self.source)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.detail())
+    }
+}
+
+impl Error for Rejection {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        let source: &(dyn Error + 'static) = self.source.as_deref()?;
+        Some(source)
+    }
+}

@@ -1,0 +1,149 @@
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Response, StatusCode};
+use serde::Serialize;
+
+use super::Rejection;
+
+/// Builds the response to a refused request.
+///
+/// Implemented for any `FnMut(&Rejection) -> Response<B> + Clone`, so a closure can be passed to
+/// [`ServiceTokenLayer::with_rejection_response`](crate::ServiceTokenLayer::with_rejection_response).
+/// Whatever is built, the request does not reach the inner service.
+pub trait ResponseForRejection<B>: Clone {
+    /// Builds the response.
+    fn response_for_rejection(&mut self, rejection: &Rejection) -> Response<B>;
+}
+
+impl<F, B> ResponseForRejection<B> for F
+where
+    F: FnMut(&Rejection) -> Response<B> + Clone,
+{
+    fn response_for_rejection(&mut self, rejection: &Rejection) -> Response<B> {
+        self(rejection)
+    }
+}
+
+/// The default: `application/problem+json` (RFC 9457), and the gRPC form for gRPC requests.
+///
+/// For any body that can be made from a [`String`], such as axum's `Body` and
+/// `http_body_util::Full<Bytes>`.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct ProblemJson;
+
+impl<B: From<String>> ResponseForRejection<B> for ProblemJson {
+    fn response_for_rejection(&mut self, rejection: &Rejection) -> Response<B> {
+        if rejection.is_grpc() {
+            return grpc_response(rejection, String::new().into());
+        }
+        let problem = Problem::from(rejection);
+        let body = serde_json::to_string(&problem).expect("a problem is plain data");
+        let mut response = rejection.to_response(body.into());
+        response.headers_mut().insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
+        response
+    }
+}
+
+/// The gRPC form for gRPC requests; for others the status and headers without a body.
+///
+/// For bodies that have no more than a [`Default`], such as tonic's.
+///
+/// ```
+/// use tower_service_token::reject::GrpcStatus;
+/// use tower_service_token::{MemoryStore, ServiceTokenLayer};
+///
+/// let layer = ServiceTokenLayer::new(MemoryStore::new()).with_rejection_response(GrpcStatus);
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct GrpcStatus;
+
+impl<B: Default> ResponseForRejection<B> for GrpcStatus {
+    fn response_for_rejection(&mut self, rejection: &Rejection) -> Response<B> {
+        if rejection.is_grpc() {
+            grpc_response(rejection, B::default())
+        } else {
+            rejection.to_response(B::default())
+        }
+    }
+}
+
+/// Trailers-only: the status stands in the headers and nothing follows.
+fn grpc_response<B>(rejection: &Rejection, body: B) -> Response<B> {
+    let mut response = rejection.to_response(body);
+    *response.status_mut() = StatusCode::OK;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert(
+        "grpc-status",
+        HeaderValue::from_static(rejection.grpc_status()),
+    );
+    // `detail` has nothing that gRPC wants percent-encoded.
+    headers.insert("grpc-message", HeaderValue::from_static(rejection.detail()));
+    response
+}
+
+#[derive(Serialize)]
+struct Problem<'a> {
+    r#type: &'static str,
+    title: &'static str,
+    status: u16,
+    detail: &'static str,
+    code: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    required: Option<Required<'a>>,
+}
+
+#[derive(Serialize)]
+struct Required<'a> {
+    #[serde(rename = "match")]
+    matching: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    roles: Option<Vec<&'a str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scopes: Option<Vec<&'a str>>,
+}
+
+impl<'a> From<&'a Rejection> for Problem<'a> {
+    fn from(rejection: &'a Rejection) -> Self {
+        let status = rejection.status();
+        Self {
+            r#type: "about:blank",
+            title: status.canonical_reason().unwrap_or_default(),
+            status: status.as_u16(),
+            detail: rejection.detail(),
+            code: rejection.code(),
+            token_id: rejection.token_id().map(|id| id.to_string()),
+            required: rejection.required().map(|required| {
+                let names = required.names().collect();
+                let (roles, scopes) = if required.is_of_scopes() {
+                    (None, Some(names))
+                } else {
+                    (Some(names), None)
+                };
+                Required {
+                    matching: if required.requires_all() {
+                        "all"
+                    } else {
+                        "any"
+                    },
+                    roles,
+                    scopes,
+                }
+            }),
+        }
+    }
+}
+
+#[cfg(feature = "axum")]
+impl axum_core::response::IntoResponse for Rejection {
+    fn into_response(self) -> axum_core::response::Response {
+        let mut response = ProblemJson.response_for_rejection(&self);
+        response.extensions_mut().insert(self);
+        response
+    }
+}

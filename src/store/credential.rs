@@ -1,0 +1,38 @@
+use crate::digest::TokenDigest;
+use crate::token::PresentedToken;
+
+/// What a store is asked with: a presented token and its digest.
+///
+/// Stores that keep digests use [`digest`](Self::digest); only one that must send the token on,
+/// as introspection does, reads [`token`](Self::token). `Debug` shows neither.
+#[derive(Debug)]
+pub struct Credential<'a> {
+    token: PresentedToken<'a>,
+    digest: TokenDigest,
+}
+
+impl<'a> Credential<'a> {
+    /// Hashes the token.
+    pub fn new(token: PresentedToken<'a>) -> Self {
+        let digest = TokenDigest::of(token.expose_secret());
+        Self { token, digest }
+    }
+
+    /// The token as it was presented.
+    pub fn token(&self) -> &PresentedToken<'a> {
+        &self.token
+    }
+
+    /// The token's digest.
+    pub fn digest(&self) -> &TokenDigest {
+        &self.digest
+    }
+
+    /// The same with a copy of the token that is zeroed when dropped.
+    pub fn into_owned(self) -> Credential<'static> {
+        Credential {
+            token: self.token.into_owned(),
+            digest: self.digest,
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Where tokens are known: the trait behind the layer, and the stores that come with it.
+//!
+//! A store *finds*; whether what it found is good enough is [decided](verdict) by this crate, the
+//! same way for every store. So a store cannot forget expiry or compare unsafely, and its three
+//! answers keep its own outage apart from a bad token:
+//!
+//! 1. `Ok(Some(record))`: the token is known.
+//! 2. `Ok(None)`: there is no such token. The caller gets 401.
+//! 3. `Err(`[`StoreError`]`)`: could not look. The caller gets 503, never 401.
+//!
+//! ```
+//! use async_trait::async_trait;
+//! use tower_service_token::digest::TokenDigest;
+//! use tower_service_token::store::{Credential, StoreError, TokenRecord, TokenStore};
+//! use tower_service_token::token::TokenId;
+//!
+//! /// Knows one token, by its digest.
+//! struct OneToken(TokenId, TokenDigest);
+//!
+//! #[async_trait]
+//! impl TokenStore for OneToken {
+//!     async fn find(&self, credential: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
+//!         let Self(id, digest) = *self;
+//!         Ok((*credential.digest() == digest).then(|| TokenRecord::new(id, digest)))
+//!     }
+//! }
+//! ```
+
+mod credential;
+mod error;
+mod memory;
+mod record;
+mod verdict;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+pub use self::credential::Credential;
+pub use self::error::{StoreError, StoreErrorKind};
+pub use self::memory::{MemoryStore, MemoryStoreError};
+pub use self::record::{TokenRecord, TokenState};
+pub use self::verdict::{Denial, DenialKind, verdict};
+
+/// Finds what is known about a presented token.
+///
+/// Object-safe: a layer holds an `Arc<dyn TokenStore>`, and nothing else carries a type parameter
+/// for it. See the [module](self) for an example.
+#[async_trait]
+pub trait TokenStore: Send + Sync + 'static {
+    /// Answers from memory, or says that the store must be asked.
+    ///
+    /// The hot path. It must not block and should not allocate. The default always says
+    /// [`Cached::Ask`].
+    fn find_cached(&self, credential: &Credential<'_>) -> Cached {
+        let _ = credential;
+        Cached::Ask
+    }
+
+    /// Looks the token up, usually by [`Credential::digest`].
+    ///
+    /// Awaited within the request, without a time limit of the layer's own: a store that can hang
+    /// should have one, and a caller may put a timeout around the whole service. The future may be
+    /// dropped at any await.
+    ///
+    /// # Errors
+    ///
+    /// The store could not look. Never to be used for a token that is unknown or no longer good.
+    async fn find(&self, credential: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError>;
+}
+
+/// What a store can say without waiting.
+#[derive(Clone, Debug)]
+pub enum Cached {
+    /// The token is known.
+    Found(TokenRecord),
+    /// There is no such token; asking would not help.
+    NotFound,
+    /// Only [`TokenStore::find`] can tell.
+    Ask,
+}
+
+#[async_trait]
+impl<S: TokenStore + ?Sized> TokenStore for Arc<S> {
+    fn find_cached(&self, credential: &Credential<'_>) -> Cached {
+        (**self).find_cached(credential)
+    }
+
+    async fn find(&self, credential: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
+        (**self).find(credential).await
+    }
+}

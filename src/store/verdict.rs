@@ -1,0 +1,215 @@
+use std::fmt;
+
+use super::credential::Credential;
+use super::record::{TokenRecord, TokenState};
+use crate::clock::{Clock, Timestamp};
+use crate::digest::TokenDigest;
+use crate::principal::Principal;
+use crate::token::TokenId;
+
+/// Decides whether what a store found lets a credential pass. The only place where that happens.
+///
+/// 1. The digests are compared in constant time; where nothing was found, with a digest no token
+///    has, so that the time tells nothing.
+/// 2. Then, in this order: revoked, disabled, expired, not yet valid. A token expires *at* its
+///    expiry and works *from* its start on.
+/// 3. The clock is asked only if the record has a time in it.
+///
+/// # Errors
+///
+/// The [`Denial`] says why, and names the token only if the digest matched.
+///
+/// ```
+/// use tower_service_token::clock::SystemClock;
+/// use tower_service_token::store::{Credential, DenialKind, TokenRecord, TokenState, verdict};
+/// use tower_service_token::token::{PresentedToken, TokenFormat};
+///
+/// let token = TokenFormat::default().mint()?;
+/// let record = TokenRecord::from(&token).with_state(TokenState::Revoked);
+/// let presented = Credential::new(PresentedToken::new(token.expose_secret()).unwrap());
+///
+/// let denial = verdict(Some(record), &presented, &SystemClock).unwrap_err();
+/// assert_eq!(denial.kind(), DenialKind::Revoked);
+/// assert_eq!(denial.token_id(), Some(token.id()));
+/// # Ok::<_, tower_service_token::token::MintError>(())
+/// ```
+pub fn verdict(
+    found: Option<TokenRecord>,
+    credential: &Credential<'_>,
+    clock: &(impl Clock + ?Sized),
+) -> Result<Principal, Denial> {
+    let known = found
+        .as_ref()
+        .map_or(&TokenDigest::NONE, TokenRecord::digest);
+    let matches = known == credential.digest();
+    let Some(record) = found else {
+        return Err(Denial::anonymous(DenialKind::Unknown));
+    };
+    if !matches {
+        return Err(Denial::anonymous(DenialKind::WrongDigest));
+    }
+    match standing(&record, clock) {
+        None => Ok(record.into_principal()),
+        Some(kind) => Err(Denial {
+            kind,
+            token_id: Some(record.id()),
+        }),
+    }
+}
+
+fn standing(record: &TokenRecord, clock: &(impl Clock + ?Sized)) -> Option<DenialKind> {
+    match record.state() {
+        TokenState::Revoked => return Some(DenialKind::Revoked),
+        TokenState::Disabled => return Some(DenialKind::Disabled),
+        TokenState::Active => {}
+    }
+    let (start, expiry) = (record.start(), record.expiry());
+    if start.is_none() && expiry.is_none() {
+        return None;
+    }
+    let now = Timestamp::from(clock.now());
+    if expiry.is_some_and(|expiry| now >= expiry) {
+        Some(DenialKind::Expired)
+    } else if start.is_some_and(|start| now < start) {
+        Some(DenialKind::NotYetValid)
+    } else {
+        None
+    }
+}
+
+/// Why a credential does not pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Denial {
+    kind: DenialKind,
+    token_id: Option<TokenId>,
+}
+
+/// The causes of a [`Denial`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DenialKind {
+    /// No store knows the token.
+    Unknown,
+    /// The record found has another digest.
+    WrongDigest,
+    /// The token was revoked.
+    Revoked,
+    /// The token is switched off.
+    Disabled,
+    /// The token's time is over.
+    Expired,
+    /// The token's time has not begun.
+    NotYetValid,
+}
+
+impl Denial {
+    fn anonymous(kind: DenialKind) -> Self {
+        Self {
+            kind,
+            token_id: None,
+        }
+    }
+
+    /// The cause.
+    pub fn kind(&self) -> DenialKind {
+        self.kind
+    }
+
+    /// The token, only if the presented secret is its own.
+    pub fn token_id(&self) -> Option<TokenId> {
+        self.token_id
+    }
+}
+
+impl fmt::Display for Denial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.kind {
+            DenialKind::Unknown | DenialKind::WrongDigest => "the token is not valid",
+            DenialKind::Revoked => "the token was revoked",
+            DenialKind::Disabled => "the token is disabled",
+            DenialKind::Expired => "the token has expired",
+            DenialKind::NotYetValid => "the token is not valid yet",
+        })
+    }
+}
+
+impl std::error::Error for Denial {}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::token::PresentedToken;
+
+    fn record() -> TokenRecord {
+        let id = TokenId::from_i64(7).expect("in range");
+        TokenRecord::new(id, TokenDigest::of("a-token")).with_name("ci")
+    }
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    fn judge(found: Option<TokenRecord>, token: &str, clock: &impl Clock) -> Option<DenialKind> {
+        let credential = Credential::new(PresentedToken::new(token).expect("visible ASCII"));
+        verdict(found, &credential, clock).err().map(|d| d.kind())
+    }
+
+    #[test]
+    fn a_token_works_from_its_start_until_its_expiry_and_not_at_it() {
+        let record = record().with_not_before(at(10)).with_expires_at(at(20));
+        for (now, denial) in [
+            (at(9), Some(DenialKind::NotYetValid)),
+            (at(10), None),
+            (at(20) - Duration::from_millis(1), None),
+            (at(20), Some(DenialKind::Expired)),
+            (at(21), Some(DenialKind::Expired)),
+        ] {
+            let clock = ManualClock::new(now);
+            assert_eq!(judge(Some(record.clone()), "a-token", &clock), denial);
+        }
+    }
+
+    #[test]
+    fn of_several_causes_the_most_final_is_told() {
+        let clock = ManualClock::new(at(30));
+        let expired = record().with_expires_at(at(20)).with_not_before(at(40));
+        let judge = |record| judge(Some(record), "a-token", &clock);
+        assert_eq!(judge(expired.clone()), Some(DenialKind::Expired));
+        let disabled = expired.with_state(TokenState::Disabled);
+        assert_eq!(judge(disabled.clone()), Some(DenialKind::Disabled));
+        let revoked = disabled.with_state(TokenState::Revoked);
+        assert_eq!(judge(revoked), Some(DenialKind::Revoked));
+    }
+
+    #[test]
+    fn the_state_of_a_token_is_not_told_to_who_lacks_its_secret() {
+        let clock = ManualClock::new(at(30));
+        let revoked = record().with_state(TokenState::Revoked);
+        assert_eq!(
+            judge(Some(revoked), "another", &clock),
+            Some(DenialKind::WrongDigest)
+        );
+        assert_eq!(judge(None, "another", &clock), Some(DenialKind::Unknown));
+    }
+
+    #[test]
+    fn the_clock_is_asked_only_about_a_record_with_a_time() {
+        struct Counting(AtomicUsize);
+        impl Clock for Counting {
+            fn now(&self) -> SystemTime {
+                self.0.fetch_add(1, Ordering::SeqCst);
+                at(15)
+            }
+        }
+        let clock = Counting(AtomicUsize::new(0));
+        assert_eq!(judge(Some(record()), "a-token", &clock), None);
+        assert_eq!(clock.0.load(Ordering::SeqCst), 0);
+        let timed = record().with_expires_at(at(20));
+        assert_eq!(judge(Some(timed), "a-token", &clock), None);
+        assert_eq!(clock.0.load(Ordering::SeqCst), 1);
+    }
+}

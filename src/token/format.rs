@@ -1,0 +1,158 @@
+use std::sync::Arc;
+
+use super::base62;
+use super::id::TokenId;
+use super::mint::{MintError, MintedToken};
+
+const SECRET_DIGITS: usize = 24;
+const CHECKSUM_DIGITS: usize = 6;
+const MAX_PREFIX: usize = 14;
+
+/// How this service's tokens are written: one prefix to mint with, any number to recognize.
+///
+/// The default prefix is `svctok-`.
+///
+/// ```
+/// use tower_service_token::token::TokenFormat;
+///
+/// let format = TokenFormat::new("acme_")?.accept_prefix("svctok-")?;
+/// assert_eq!(format.prefix(), "acme_");
+/// # Ok::<_, tower_service_token::token::PrefixError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct TokenFormat {
+    prefixes: Arc<[Box<str>]>,
+}
+
+/// What the text of a token tells before any store is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenShape {
+    /// Our form with the right checksum, and the id that stands in it. Not yet verified.
+    Own(TokenId),
+    /// Our prefix and length, but a mistyped or invented rest.
+    Damaged,
+    /// Not of our form: minted elsewhere, or garbage. Only a store can tell.
+    Foreign,
+}
+
+impl Default for TokenFormat {
+    fn default() -> Self {
+        Self {
+            prefixes: Arc::new(["svctok-".into()]),
+        }
+    }
+}
+
+impl TokenFormat {
+    /// A format that mints and recognizes tokens with this prefix.
+    ///
+    /// # Errors
+    ///
+    /// A prefix is 2 to 14 bytes, `[A-Za-z][A-Za-z0-9_-]{0,12}[_-]`, which keeps a token within
+    /// one SHA-256 block.
+    pub fn new(prefix: &str) -> Result<Self, PrefixError> {
+        Ok(Self {
+            prefixes: Arc::new([checked(prefix)?]),
+        })
+    }
+
+    /// Recognizes another prefix besides, such as the one used before a change of name.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn accept_prefix(self, prefix: &str) -> Result<Self, PrefixError> {
+        let mut prefixes = self.prefixes.to_vec();
+        prefixes.push(checked(prefix)?);
+        Ok(Self {
+            prefixes: prefixes.into(),
+        })
+    }
+
+    /// The prefix that new tokens get.
+    pub fn prefix(&self) -> &str {
+        &self.prefixes[0]
+    }
+
+    /// A new token from the operating system's generator.
+    ///
+    /// # Errors
+    ///
+    /// The generator failed; there is no weaker one to fall back to.
+    pub fn mint(&self) -> Result<MintedToken, MintError> {
+        MintedToken::generate(self.prefix())
+    }
+
+    /// Tells a token of this format from a damaged and from a foreign one.
+    ///
+    /// By fixed offsets: length first, then alphabet, then checksum. Text that has our prefix and
+    /// another length is foreign, so that tokens of a system with the same prefix can be imported.
+    pub fn inspect(&self, token: &str) -> TokenShape {
+        let token = token.as_bytes();
+        self.prefixes
+            .iter()
+            .find_map(|prefix| token.strip_prefix(prefix.as_bytes()))
+            .map_or(TokenShape::Foreign, |body| inspect_body(token, body))
+    }
+
+    /// The token with its secret part replaced by `***`; all of it, if it is not of this format.
+    ///
+    /// ```
+    /// use tower_service_token::token::TokenFormat;
+    ///
+    /// let format = TokenFormat::default();
+    /// let token = "svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n";
+    /// assert_eq!(format.redact(token), "svctok-7Hq2mX9bTe_***");
+    /// assert_eq!(format.redact("hunter2"), "***");
+    /// ```
+    pub fn redact(&self, token: &str) -> String {
+        match self.inspect(token) {
+            TokenShape::Own(_) => {
+                let secret = SECRET_DIGITS + CHECKSUM_DIGITS;
+                format!("{}***", &token[..token.len() - secret])
+            }
+            TokenShape::Damaged | TokenShape::Foreign => "***".to_owned(),
+        }
+    }
+}
+
+/// The checksum of everything that stands before it.
+pub(super) fn checksum(text: &[u8]) -> [u8; CHECKSUM_DIGITS] {
+    base62::encode(crc32fast::hash(text).into())
+}
+
+/// `id`, `_` and the secret's digits: what stands between prefix and checksum.
+pub(super) const RANDOM_DIGITS: usize = TokenId::DIGITS + SECRET_DIGITS;
+
+fn inspect_body(token: &[u8], body: &[u8]) -> TokenShape {
+    if body.len() != TokenId::DIGITS + 1 + SECRET_DIGITS + CHECKSUM_DIGITS {
+        return TokenShape::Foreign;
+    }
+    let (id, rest) = body.split_at(TokenId::DIGITS);
+    let Some(id) = TokenId::from_digits(id) else {
+        return TokenShape::Damaged;
+    };
+    let all_digits = rest[1..].iter().all(|&b| base62::value(b).is_some());
+    let (checked, sum) = token.split_at(token.len() - CHECKSUM_DIGITS);
+    if rest[0] == b'_' && all_digits && checksum(checked) == sum {
+        TokenShape::Own(id)
+    } else {
+        TokenShape::Damaged
+    }
+}
+
+fn checked(prefix: &str) -> Result<Box<str>, PrefixError> {
+    let bytes = prefix.as_bytes();
+    let good = (2..=MAX_PREFIX).contains(&bytes.len())
+        && bytes[0].is_ascii_alphabetic()
+        && bytes
+            .iter()
+            .all(|b| b.is_ascii_alphanumeric() || b"_-".contains(b))
+        && prefix.ends_with(['_', '-']);
+    good.then(|| prefix.into()).ok_or(PrefixError(()))
+}
+
+/// A text cannot be the prefix of tokens.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a token prefix is 2 to 14 letters, digits, '_' and '-', first a letter, last '_' or '-'")]
+pub struct PrefixError(());

@@ -1,0 +1,97 @@
+use std::fmt;
+use std::str::FromStr;
+
+use super::base62;
+
+/// The public name of a token: safe to log, to show and to put into a path.
+///
+/// A number below 62¹⁰ (59 bits and a fraction), written as ten base62 digits; it stands inside the
+/// token's own text. Where a protocol wants an integer, [`as_i64`](Self::as_i64) is the same
+/// name as a decimal.
+///
+/// ```
+/// use tower_service_token::token::TokenId;
+///
+/// let id: TokenId = "7Hq2mX9bTe".parse()?;
+/// assert_eq!(id.to_string(), "7Hq2mX9bTe");
+/// assert_eq!(TokenId::from_i64(id.as_i64()), Some(id));
+/// # Ok::<_, tower_service_token::token::ParseTokenIdError>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TokenId(u64);
+
+impl TokenId {
+    pub(super) const DIGITS: usize = 10;
+    const END: u64 = 62_u64.pow(10);
+
+    /// The id with this number, or `None` if it is negative or not below 62¹⁰.
+    pub fn from_i64(number: i64) -> Option<Self> {
+        let number = u64::try_from(number).ok()?;
+        (number < Self::END).then_some(Self(number))
+    }
+
+    /// The id as a number, never negative.
+    pub fn as_i64(self) -> i64 {
+        self.0.cast_signed()
+    }
+
+    pub(super) fn from_digits(digits: &[u8]) -> Option<Self> {
+        if digits.len() != Self::DIGITS {
+            return None;
+        }
+        base62::decode(digits).map(Self)
+    }
+
+    fn digits(self) -> [u8; Self::DIGITS] {
+        base62::encode(self.0)
+    }
+}
+
+impl fmt::Display for TokenId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let digits = self.digits();
+        f.pad(std::str::from_utf8(&digits).expect("base62 digits are ASCII"))
+    }
+}
+
+impl fmt::Debug for TokenId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TokenId({self})")
+    }
+}
+
+impl FromStr for TokenId {
+    type Err = ParseTokenIdError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::from_digits(text.as_bytes()).ok_or(ParseTokenIdError(()))
+    }
+}
+
+/// A text is not a [`TokenId`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a token id is ten characters of 0-9, A-Z and a-z")]
+pub struct ParseTokenIdError(());
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_and_the_last_id_survive_both_forms() {
+        for text in ["0000000000", "zzzzzzzzzz", "7Hq2mX9bTe"] {
+            let id: TokenId = text.parse().expect("ten digits");
+            assert_eq!(id.to_string(), text);
+            assert_eq!(TokenId::from_i64(id.as_i64()), Some(id));
+        }
+    }
+
+    #[test]
+    fn numbers_outside_the_range_and_texts_of_another_form_are_no_ids() {
+        assert_eq!(TokenId::from_i64(-1), None);
+        assert_eq!(TokenId::from_i64(62_i64.pow(10)), None);
+        for text in ["", "123456789", "12345678901", "12345_7890", "123456789é"] {
+            assert!(text.parse::<TokenId>().is_err(), "{text}");
+        }
+    }
+}
