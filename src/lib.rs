@@ -1,20 +1,87 @@
-//! Tower middleware that authenticates headless clients by service tokens.
+//! Tower middleware that authenticates headless clients by service tokens (API keys).
+//!
+//! CI jobs, agents and other services have no user account. [`ServiceTokenLayer`] protects a
+//! service that they call: the token comes in by `Authorization: ApiKey …` or `X-API-Key: …`, is
+//! looked up in a [`TokenStore`], compared by its SHA-256 in constant time, and a [`Principal`]
+//! with roles and scopes lies in the request's extensions.
+//!
+//! The one idea: **a store finds, the layer decides.** A store hands back what is known about a
+//! token; whether that is good enough is decided in [one function](store::verdict), for every
+//! store.
+//!
+//! # Example
+//!
+//! ```
+//! # #[cfg(feature = "axum")] {
+//! use axum::{Router, routing::get};
+//! use tower_service_token::store::TokenRecord;
+//! use tower_service_token::token::TokenFormat;
+//! use tower_service_token::{MemoryStore, Principal, ServiceTokenLayer};
+//!
+//! let store = MemoryStore::new();
+//! let token = TokenFormat::default().mint()?;
+//! store.insert(TokenRecord::from(&token).with_name("ci").with_roles(["deployer"]))?;
+//! println!("shown once: {}", token.expose_secret());
+//!
+//! let app: Router = Router::new()
+//!     .route("/whoami", get(|caller: Principal| async move { caller.name().to_owned() }))
+//!     .layer(ServiceTokenLayer::new(store));
+//! # }
+//! # Ok::<_, Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Where to look
+//!
+//! | question | module |
+//! |---|---|
+//! | What does the layer do, and in which order do layers belong? | [`middleware`] |
+//! | Which headers are read, how strictly? | [`header`] |
+//! | How do I keep tokens somewhere else? | [`store`] |
+//! | How do I ask for roles and scopes? | [`authorize`] |
+//! | What does a refused client get? How do I change that? | [`reject`] |
+//! | What does a token look like? How do I import one? | [`token`], [`digest`] |
+//! | How do I test expiry? | [`clock`] |
+//!
+//! # Features
+//!
+//! Features only add; none changes what another piece of code gets.
+//!
+//! - `axum` (default): extractors, and [`Rejection`](reject::Rejection) as a response. Brings
+//!   `axum-core`, which axum users have anyway.
+//! - `tracing`: one event for each refusal, target `tower_service_token`, fields `reason`, `code`,
+//!   `status`, `token_id` (only of a token whose secret was presented) and `error` (only where the
+//!   store or the setup is at fault); level `ERROR` for 5xx, `INFO` for the rest. Costs nothing on
+//!   accepted requests.
+//! - `metrics`: the counter `service_token_requests_total` and the histogram
+//!   `service_token_check_seconds`, both by `outcome` (`accepted`, `anonymous` or a
+//!   [reason](reject::RejectionReason::as_str)), and `service_token_guard_refusals_total` by
+//!   `reason`. Costs two looks at the monotonic clock and two recorder calls for each request.
+//!
+//! # Public dependencies
+//!
+//! Types of these crates are part of this one's API: `http`, `tower-layer`, `tower` (its
+//! `Service`), `async-trait` (its signatures), and with the feature `axum`, `axum-core`.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 #![warn(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used)]
 
 // In the order in which a request passes through them; nothing flows back.
-pub mod authorize;
 pub mod clock;
-pub mod digest;
-pub mod header;
-pub mod middleware;
-mod observe;
-pub mod principal;
-pub mod reject;
-pub mod store;
 pub mod token;
+pub mod principal;
+pub mod header;
+pub mod digest;
+pub mod store;
+pub mod reject;
+mod observe;
+pub mod middleware;
+pub mod authorize;
 
 pub use self::middleware::ServiceTokenLayer;
 pub use self::principal::Principal;
 pub use self::store::{MemoryStore, TokenStore};
+
+/// The code in README.md, compiled.
+#[cfg(all(doctest, feature = "axum"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,14 +1,4 @@
-//! What an operator sees of every decision.
-//!
-//! Feature `tracing`: one event for each refusal, target `tower_service_token`, with the fields
-//! `reason`, `code`, `status`, `token_id` (only if the presented secret was that token's own) and
-//! `error` (only if the store or the setup is at fault). Level `ERROR` for 5xx, `INFO` for the
-//! rest.
-//!
-//! Feature `metrics`: the counter `service_token_requests_total` and the histogram
-//! `service_token_check_seconds`, both by `outcome`: `accepted`, `anonymous`, or the
-//! [reason](crate::reject::RejectionReason::as_str) of a refusal. Guards count under
-//! `service_token_guard_refusals_total` by `reason`.
+//! What an operator sees of every decision; the names are told in the crate's documentation.
 
 use crate::reject::Rejection;
 

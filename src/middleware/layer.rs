@@ -1,8 +1,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use http::header::HeaderValue;
-use http::{HeaderName, header};
+use http::{HeaderName, HeaderValue};
 use tower_layer::Layer;
 
 use super::check::Checker;
@@ -189,6 +188,15 @@ impl<R> fmt::Debug for ServiceTokenLayer<R> {
 }
 
 fn vary(sources: &CredentialSources) -> HeaderValue {
-    let names: Vec<&str> = sources.names().map(HeaderName::as_str).collect();
-    HeaderValue::try_from(names.join(", ")).unwrap_or_else(|_| header::AUTHORIZATION.into())
+    let names: Vec<&str> = sources.names().map(spelled).collect();
+    HeaderValue::try_from(names.join(", ")).expect("header names are visible ASCII")
+}
+
+/// As the documents of the field spell it; any case would do.
+fn spelled(name: &HeaderName) -> &str {
+    match name.as_str() {
+        "authorization" => "Authorization",
+        "x-api-key" => "X-API-Key",
+        name => name,
+    }
 }

@@ -1,0 +1,593 @@
+//! The HTTP contract, row by row: what a request presents, and the whole of what comes back.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use futures::executor::block_on;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use serde_json::{Value, json};
+use tower::{Layer, ServiceExt, service_fn};
+use tower_service_token::authorize::{RequireRolesLayer, RequireScopesLayer};
+use tower_service_token::clock::ManualClock;
+use tower_service_token::digest::TokenDigest;
+use tower_service_token::header::{CredentialSources, X_API_KEY};
+use tower_service_token::reject::{Rejection, RejectionReason};
+use tower_service_token::store::{Credential, StoreError, TokenRecord, TokenState};
+use tower_service_token::token::{TokenFormat, TokenId};
+use tower_service_token::{MemoryStore, Principal, ServiceTokenLayer, TokenStore};
+
+const FOREIGN: &str = "svctok-aaaaa-bbbb-ccccc-ddddd";
+
+/// One store with a token in every state, at noon of a manual clock.
+struct Fixture {
+    store: MemoryStore,
+    clock: ManualClock,
+    good: String,
+    good_id: TokenId,
+    other: String,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let noon = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_000_000);
+        let store = MemoryStore::new();
+        let (good, good_id) = add(&store, |record| {
+            record
+                .with_name("good")
+                .with_roles(["reader"])
+                .with_scopes(["projects:read"])
+        });
+        let (other, _) = add(&store, |record| record.with_name("other"));
+        let foreign = TokenRecord::new(TokenId::from_i64(42).unwrap(), TokenDigest::of(FOREIGN));
+        store.insert(foreign.with_name("foreign")).unwrap();
+        Self {
+            store,
+            clock: ManualClock::new(noon),
+            good,
+            good_id,
+            other,
+        }
+    }
+
+    fn layer(&self) -> ServiceTokenLayer {
+        ServiceTokenLayer::new(self.store.clone()).with_clock(self.clock.clone())
+    }
+
+    fn add(&self, change: impl FnOnce(TokenRecord) -> TokenRecord) -> (String, TokenId) {
+        add(&self.store, change)
+    }
+
+    fn now(&self) -> SystemTime {
+        tower_service_token::clock::Clock::now(&self.clock)
+    }
+}
+
+fn add(store: &MemoryStore, change: impl FnOnce(TokenRecord) -> TokenRecord) -> (String, TokenId) {
+    let token = TokenFormat::default().mint().unwrap();
+    store.insert(change(TokenRecord::from(&token))).unwrap();
+    (token.expose_secret().to_owned(), token.id())
+}
+
+type Headers<'a> = &'a [(&'a str, &'a [u8])];
+
+fn request(headers: Headers<'_>) -> Request<String> {
+    let mut request = Request::new(String::new());
+    for (name, value) in headers {
+        request.headers_mut().append(
+            HeaderName::from_bytes(name.as_bytes()).unwrap(),
+            HeaderValue::from_bytes(value).unwrap(),
+        );
+    }
+    request
+}
+
+/// Answers with the caller's name.
+async fn hello(request: Request<String>) -> Result<Response<String>, std::convert::Infallible> {
+    let principal = request.extensions().get::<Principal>();
+    let name = principal.map_or("nobody", |principal| principal.name());
+    Ok(Response::new(name.to_owned()))
+}
+
+fn send(layer: &ServiceTokenLayer, request: Request<String>) -> Response<String> {
+    block_on(layer.layer(service_fn(hello)).oneshot(request)).unwrap()
+}
+
+fn changed(token: &str, at: usize) -> String {
+    let mut token = token.to_owned().into_bytes();
+    token[at] = if token[at] == b'a' { b'b' } else { b'a' };
+    String::from_utf8(token).unwrap()
+}
+
+#[test]
+fn credential_intake() {
+    let fixture = Fixture::new();
+    let (good, other) = (fixture.good.as_str(), fixture.other.as_str());
+    let default = fixture.layer();
+    let bearer = fixture.layer().accept_bearer();
+    let custom = fixture
+        .layer()
+        .accept_header(HeaderName::from_static("x-deploy-token"))
+        .unwrap();
+    let only_custom = CredentialSources::none()
+        .with_header(HeaderName::from_static("x-deploy-token"))
+        .unwrap();
+    let only_custom = fixture.layer().with_sources(only_custom);
+    let short = fixture.layer().with_max_token_length(47);
+    let optional = fixture.layer().optional();
+
+    let with = |prefix: &str, suffix: &str| format!("{prefix}{good}{suffix}").into_bytes();
+    let api_key = with("ApiKey ", "");
+    let long = |length: usize| vec![b'x'; length];
+    let passes = |name: &'static str| Ok(name);
+    let (missing, bad_request, invalid) = (
+        Err("missing_token"),
+        Err("invalid_request"),
+        Err("invalid_token"),
+    );
+
+    #[rustfmt::skip]
+    let rows: &[(&str, &ServiceTokenLayer, Headers<'_>, Result<&str, &str>)] = &[
+        // 1. Sources.
+        ("ApiKey", &default, &[("authorization", &api_key)], passes("good")),
+        ("X-API-Key", &default, &[("x-api-key", good.as_bytes())], passes("good")),
+        ("foreign token", &default, &[("x-api-key", FOREIGN.as_bytes())], passes("foreign")),
+        ("Bearer not enabled", &default, &[("authorization", &with("Bearer ", ""))], missing),
+        ("Bearer enabled", &bearer, &[("authorization", &with("Bearer ", ""))], passes("good")),
+        ("ApiKey beside Bearer", &bearer, &[("authorization", &api_key)], passes("good")),
+        ("custom header not enabled", &default, &[("x-deploy-token", good.as_bytes())], missing),
+        ("custom header", &custom, &[("x-deploy-token", good.as_bytes())], passes("good")),
+        ("X-API-Key beside custom", &custom, &[("x-api-key", good.as_bytes())], passes("good")),
+        ("only the custom header", &only_custom, &[("x-api-key", good.as_bytes()), ("authorization", &api_key)], missing),
+        ("cookie", &default, &[("cookie", &with("x-api-key=", ""))], missing),
+        // 2. Scheme and spaces.
+        ("scheme in capitals", &default, &[("authorization", &with("APIKEY ", ""))], passes("good")),
+        ("scheme in small letters", &default, &[("authorization", &with("apikey ", ""))], passes("good")),
+        ("several spaces", &default, &[("authorization", &with("ApiKey    ", ""))], passes("good")),
+        ("surrounding white space", &default, &[("authorization", &with(" \tApiKey ", " \t "))], passes("good")),
+        ("white space around X-API-Key", &default, &[("x-api-key", &with("\t ", " "))], passes("good")),
+        ("anything after the token", &default, &[("authorization", &with("ApiKey ", " more"))], bad_request),
+        ("anything after X-API-Key", &default, &[("x-api-key", &with("", " more"))], bad_request),
+        ("a list in one line", &default, &[("authorization", &with("ApiKey ", ", ApiKey x"))], bad_request),
+        ("tab after the scheme", &default, &[("authorization", &with("ApiKey\t", ""))], bad_request),
+        // 3. Bytes and length.
+        ("empty X-API-Key", &default, &[("x-api-key", b"")], bad_request),
+        ("blank X-API-Key", &default, &[("x-api-key", b" \t ")], bad_request),
+        ("scheme without token", &default, &[("authorization", b"ApiKey")], bad_request),
+        ("scheme and spaces", &default, &[("authorization", b"ApiKey   ")], bad_request),
+        ("empty Authorization", &default, &[("authorization", b"")], bad_request),
+        ("byte 0xFF alone", &default, &[("x-api-key", b"\xff")], bad_request),
+        ("byte 0xFF in the token", &default, &[("authorization", &[&api_key[..], b"\xff"].concat())], bad_request),
+        ("byte 0xFF in the scheme", &default, &[("authorization", &[b"\xff", &api_key[..]].concat())], bad_request),
+        ("non-ASCII text", &default, &[("x-api-key", "tökén".as_bytes())], bad_request),
+        ("512 bytes", &default, &[("x-api-key", &long(512))], invalid),
+        ("513 bytes", &default, &[("x-api-key", &long(513))], bad_request),
+        ("512 bytes of ApiKey", &default, &[("authorization", &[b"ApiKey ", &long(512)[..]].concat())], invalid),
+        ("513 bytes of ApiKey", &default, &[("authorization", &[b"ApiKey ", &long(513)[..]].concat())], bad_request),
+        ("longer than the cap", &short, &[("x-api-key", good.as_bytes())], bad_request),
+        ("as long as the cap", &short, &[("x-api-key", FOREIGN.as_bytes())], passes("foreign")),
+        // 4. More than one.
+        ("repeated Authorization", &default, &[("authorization", &api_key), ("authorization", &api_key)], bad_request),
+        ("ours after another scheme", &default, &[("authorization", b"Basic eDp5"), ("authorization", &api_key)], bad_request),
+        ("repeated X-API-Key", &default, &[("x-api-key", good.as_bytes()), ("x-api-key", good.as_bytes())], bad_request),
+        ("repeated, the first bad", &default, &[("x-api-key", b"x"), ("x-api-key", good.as_bytes())], bad_request),
+        ("both, same token", &default, &[("authorization", &api_key), ("x-api-key", good.as_bytes())], passes("good")),
+        ("both, different tokens", &default, &[("authorization", &api_key), ("x-api-key", other.as_bytes())], bad_request),
+        ("good and malformed", &default, &[("authorization", &api_key), ("x-api-key", b"")], bad_request),
+        ("two headers, different", &custom, &[("x-deploy-token", good.as_bytes()), ("x-api-key", other.as_bytes())], bad_request),
+        // 5. Other schemes.
+        ("Basic", &default, &[("authorization", b"Basic eDp5")], missing),
+        ("a scheme of somebody else's", &default, &[("authorization", b"Negotiate \xff")], missing),
+        ("a bare token as scheme", &default, &[("authorization", good.as_bytes())], missing),
+        ("Basic beside X-API-Key", &default, &[("authorization", b"Basic eDp5"), ("x-api-key", good.as_bytes())], passes("good")),
+        // 7. Optional.
+        ("optional, none", &optional, &[], passes("nobody")),
+        ("optional, another scheme", &optional, &[("authorization", b"Basic eDp5")], passes("nobody")),
+        ("optional, good", &optional, &[("authorization", &api_key)], passes("good")),
+        ("optional, unknown", &optional, &[("x-api-key", b"unknown")], invalid),
+        ("optional, malformed", &optional, &[("x-api-key", b"\xff")], bad_request),
+        ("none", &default, &[], missing),
+    ];
+    for (row, layer, headers, expected) in rows {
+        let response = send(layer, request(headers));
+        match expected {
+            Ok(name) => {
+                assert_eq!(response.status(), StatusCode::OK, "{row}");
+                assert_eq!(response.body(), name, "{row}");
+            }
+            Err(code) => {
+                let body: Value = serde_json::from_str(response.body()).expect(row);
+                assert_eq!(body["code"], *code, "{row}");
+                assert_eq!(body["status"], response.status().as_u16(), "{row}");
+            }
+        }
+    }
+}
+
+/// A store whose one answer is fixed.
+#[derive(Clone)]
+struct Answers(Arc<dyn Fn() -> Result<Option<TokenRecord>, StoreError> + Send + Sync>);
+
+impl Answers {
+    fn with(
+        answer: impl Fn() -> Result<Option<TokenRecord>, StoreError> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(answer))
+    }
+}
+
+#[async_trait]
+impl TokenStore for Answers {
+    async fn find(&self, _: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
+        (self.0)()
+    }
+}
+
+/// One row of the contract's table of responses.
+struct Row {
+    name: &'static str,
+    layer: ServiceTokenLayer,
+    token: Option<String>,
+    reason: RejectionReason,
+    status: u16,
+    grpc: &'static str,
+    challenge: Option<&'static str>,
+    retry_after: Option<&'static str>,
+    body: Value,
+}
+
+fn body(status: u16, title: &str, code: &str, detail: &str) -> Value {
+    json!({"type": "about:blank", "title": title, "status": status, "code": code, "detail": detail})
+}
+
+fn with_id(mut body: Value, id: TokenId) -> Value {
+    body["token_id"] = id.to_string().into();
+    body
+}
+
+fn response_rows(fixture: &Fixture) -> Vec<Row> {
+    let layer = || fixture.layer();
+    let now = fixture.now();
+    let minute = Duration::from_secs(60);
+    let (expired, expired_id) = fixture.add(|record| record.with_expires_at(now));
+    let (early, early_id) = fixture.add(|record| record.with_not_before(now + minute));
+    let (revoked, revoked_id) = fixture.add(|record| record.with_state(TokenState::Revoked));
+    let (disabled, disabled_id) = fixture.add(|record| record.with_state(TokenState::Disabled));
+    let unknown = TokenFormat::default().mint().unwrap();
+    let unknown = unknown.expose_secret().to_owned();
+    let another = TokenRecord::new(fixture.good_id, TokenDigest::of("another"));
+
+    let asks = |store: Answers| ServiceTokenLayer::new(store);
+    let wrong_digest = asks(Answers::with(move || Ok(Some(another.clone()))));
+    let unavailable = asks(Answers::with(|| Err(StoreError::unavailable("refused"))));
+    let busy = asks(Answers::with(|| {
+        Err(StoreError::unavailable("busy").with_retry_after(Duration::from_millis(2_100)))
+    }));
+    let limited = asks(Answers::with(|| {
+        Err(StoreError::rate_limited(Duration::from_secs(30)))
+    }));
+    let corrupt = asks(Answers::with(|| Err(StoreError::corrupt("no digest"))));
+
+    let no_token = "the request presents no service token";
+    let one_token =
+        "the request must present one service token, once, in one of the accepted headers";
+    let not_valid = "the service token is not valid";
+    let unavailable_body = || {
+        body(
+            503,
+            "Service Unavailable",
+            "auth_unavailable",
+            "service tokens cannot be checked at the moment",
+        )
+    };
+    let unauthorized = |code, detail| body(401, "Unauthorized", code, detail);
+    let invalid = Some(r#"ApiKey realm="api", error="invalid_token""#);
+    let row = |name, layer, token: &str, reason, status, grpc, challenge, retry_after, body| Row {
+        name,
+        layer,
+        token: (!token.is_empty()).then(|| token.to_owned()),
+        reason,
+        status,
+        grpc,
+        challenge,
+        retry_after,
+        body,
+    };
+    use RejectionReason as Reason;
+    #[rustfmt::skip]
+    let rows = vec![
+        row("no credential", layer(), "", Reason::MissingToken, 401, "16",
+            Some(r#"ApiKey realm="api""#), None, unauthorized("missing_token", no_token)),
+        row("bad syntax", layer(), "two words", Reason::MalformedHeader, 400, "3",
+            Some(r#"ApiKey realm="api", error="invalid_request""#), None,
+            body(400, "Bad Request", "invalid_request", one_token)),
+        row("too long", layer(), &"x".repeat(513), Reason::TokenTooLong, 400, "3",
+            Some(r#"ApiKey realm="api", error="invalid_request""#), None,
+            body(400, "Bad Request", "invalid_request", one_token)),
+        row("bad checksum", layer(), &changed(&fixture.good, 47), Reason::DamagedToken, 401, "16",
+            invalid, None, unauthorized("invalid_token", not_valid)),
+        row("unknown", layer(), &unknown, Reason::UnknownToken, 401, "16",
+            invalid, None, unauthorized("invalid_token", not_valid)),
+        row("unknown, of another form", layer(), "hunter2", Reason::UnknownToken, 401, "16",
+            invalid, None, unauthorized("invalid_token", not_valid)),
+        row("wrong digest", wrong_digest, &unknown, Reason::WrongDigest, 401, "16",
+            invalid, None, unauthorized("invalid_token", not_valid)),
+        row("expired", layer(), &expired, Reason::ExpiredToken, 401, "16",
+            Some(r#"ApiKey realm="api", error="invalid_token", error_description="the service token has expired""#), None,
+            with_id(unauthorized("token_expired", "the service token has expired"), expired_id)),
+        row("revoked", layer(), &revoked, Reason::RevokedToken, 401, "16",
+            Some(r#"ApiKey realm="api", error="invalid_token", error_description="the service token was revoked""#), None,
+            with_id(unauthorized("token_revoked", "the service token was revoked"), revoked_id)),
+        row("disabled", layer(), &disabled, Reason::DisabledToken, 401, "16",
+            Some(r#"ApiKey realm="api", error="invalid_token", error_description="the service token is disabled""#), None,
+            with_id(unauthorized("token_disabled", "the service token is disabled"), disabled_id)),
+        row("not yet valid", layer(), &early, Reason::TokenNotYetValid, 401, "16",
+            Some(r#"ApiKey realm="api", error="invalid_token", error_description="the service token is not valid yet""#), None,
+            with_id(unauthorized("token_not_yet_valid", "the service token is not valid yet"), early_id)),
+        row("too many requests", limited, &unknown, Reason::RateLimited, 429, "8",
+            None, Some("30"), body(429, "Too Many Requests", "rate_limited", "too many requests")),
+        row("store unreachable", unavailable, &unknown, Reason::StoreUnavailable, 503, "14",
+            None, Some("1"), unavailable_body()),
+        row("store says when", busy, &unknown, Reason::StoreUnavailable, 503, "14",
+            None, Some("3"), unavailable_body()),
+        row("corrupt record", corrupt, &unknown, Reason::CorruptRecord, 500, "13",
+            None, None, body(500, "Internal Server Error", "internal", "the request could not be authenticated")),
+    ];
+    rows
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a str> {
+    let values = headers.get_all(name).iter();
+    values.map(|value| value.to_str().unwrap()).collect()
+}
+
+#[test]
+fn responses_of_a_protected_service() {
+    let fixture = Fixture::new();
+    for row in response_rows(&fixture) {
+        let name = row.name;
+        let token = row
+            .token
+            .as_deref()
+            .map(|token| [("x-api-key", token.as_bytes())]);
+        let headers: Headers<'_> = token.as_ref().map_or(&[], |token| &token[..]);
+        let response = send(&row.layer, request(headers));
+        let challenge: Vec<&str> = row.challenge.into_iter().collect();
+        let retry_after: Vec<&str> = row.retry_after.into_iter().collect();
+
+        assert_eq!(response.status().as_u16(), row.status, "{name}");
+        let got = response.headers();
+        assert_eq!(header(got, "www-authenticate"), challenge, "{name}");
+        assert_eq!(header(got, "retry-after"), retry_after, "{name}");
+        assert_eq!(header(got, "cache-control"), ["no-store"], "{name}");
+        assert_eq!(
+            header(got, "content-type"),
+            ["application/problem+json"],
+            "{name}"
+        );
+        let body: Value = serde_json::from_str(response.body()).expect(name);
+        assert_eq!(body, row.body, "{name}");
+        let rejection = response.extensions().get::<Rejection>().expect(name);
+        assert_eq!(rejection.reason(), row.reason, "{name}");
+
+        for content_type in ["application/grpc", "application/grpc+proto"] {
+            let mut call = request(headers);
+            call.headers_mut()
+                .insert("content-type", HeaderValue::from_static(content_type));
+            let response = send(&row.layer, call);
+            assert_eq!(response.status(), StatusCode::OK, "{name}");
+            let got = response.headers();
+            assert_eq!(header(got, "content-type"), ["application/grpc"], "{name}");
+            assert_eq!(header(got, "grpc-status"), [row.grpc], "{name}");
+            assert_eq!(
+                header(got, "grpc-message"),
+                [row.body["detail"].as_str().unwrap()],
+                "{name}"
+            );
+            assert_eq!(response.body(), "", "{name}");
+        }
+    }
+}
+
+#[test]
+fn the_invalid_causes_give_identical_bytes() {
+    let fixture = Fixture::new();
+    let mut rendered = Vec::new();
+    for row in response_rows(&fixture) {
+        if row.body["code"] == "invalid_token" {
+            let token = row.token.unwrap();
+            let response = send(&row.layer, request(&[("x-api-key", token.as_bytes())]));
+            let (parts, body) = response.into_parts();
+            rendered.push((
+                row.name,
+                format!("{} {:?} {body}", parts.status, parts.headers),
+            ));
+        }
+    }
+    assert_eq!(rendered.len(), 4);
+    for (name, response) in &rendered {
+        assert_eq!(response, &rendered[0].1, "{name}");
+    }
+}
+
+#[test]
+fn one_challenge_for_each_scheme_that_is_read() {
+    let fixture = Fixture::new();
+    let challenges = |layer: ServiceTokenLayer| {
+        let response = send(&layer, request(&[]));
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+        header(response.headers(), "www-authenticate")
+            .into_iter()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let realm = |layer: ServiceTokenLayer| layer.with_realm("build farm").unwrap();
+    assert_eq!(
+        challenges(realm(fixture.layer()).accept_bearer()),
+        [
+            r#"ApiKey realm="build farm""#,
+            r#"Bearer realm="build farm""#
+        ]
+    );
+    let sources = CredentialSources::default();
+    let bearer_only = sources.clone().with_api_key(false).with_bearer(true);
+    assert_eq!(
+        challenges(fixture.layer().with_sources(bearer_only)),
+        [r#"Bearer realm="api""#]
+    );
+    let header_only = CredentialSources::none().with_header(X_API_KEY).unwrap();
+    assert_eq!(
+        challenges(realm(fixture.layer()).with_sources(header_only)),
+        [r#"ApiKey realm="build farm""#]
+    );
+    for bad in ["\"", "back\\slash", "über", "line\nfeed"] {
+        assert!(fixture.layer().with_realm(bad).is_err(), "{bad:?}");
+    }
+}
+
+#[test]
+fn guards_refuse_with_403_and_say_what_is_required() {
+    let fixture = Fixture::new();
+    let ask = |guarded: Response<String>| {
+        let (parts, body) = guarded.into_parts();
+        let body: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(parts.status, StatusCode::FORBIDDEN);
+        assert_eq!(body["code"], "insufficient_scope");
+        assert_eq!(body["token_id"], fixture.good_id.to_string());
+        assert_eq!(header(&parts.headers, "cache-control"), ["no-store"]);
+        let challenge = header(&parts.headers, "www-authenticate").join("|");
+        (challenge, body["required"].clone())
+    };
+    let request = || request(&[("x-api-key", fixture.good.as_bytes())]);
+    let roles = fixture
+        .layer()
+        .layer(RequireRolesLayer::any_of(["admin", "owner"]).layer(service_fn(hello)));
+    assert_eq!(
+        ask(block_on(roles.oneshot(request())).unwrap()),
+        (
+            r#"ApiKey realm="api", error="insufficient_scope""#.to_owned(),
+            json!({"match": "any", "roles": ["admin", "owner"]})
+        )
+    );
+    let scopes = RequireScopesLayer::all_of(["projects:read", "projects:write"])
+        .with_realm("farm")
+        .unwrap()
+        .with_schemes(false, true);
+    let scopes = fixture.layer().layer(scopes.layer(service_fn(hello)));
+    assert_eq!(
+        ask(block_on(scopes.oneshot(request())).unwrap()),
+        (
+            r#"Bearer realm="farm", error="insufficient_scope", scope="projects:read projects:write""#.to_owned(),
+            json!({"match": "all", "scopes": ["projects:read", "projects:write"]})
+        )
+    );
+}
+
+#[test]
+fn an_accepted_response_is_kept_out_of_shared_caches() {
+    let fixture = Fixture::new();
+    let good = request(&[("x-api-key", fixture.good.as_bytes())]);
+    let response = send(&fixture.layer(), good.clone());
+    assert_eq!(
+        header(response.headers(), "vary"),
+        ["Authorization, X-API-Key"]
+    );
+    assert_eq!(header(response.headers(), "cache-control"), ["private"]);
+
+    let own = service_fn(async |_: Request<String>| {
+        let response = Response::builder()
+            .header("cache-control", "max-age=60")
+            .header("vary", "accept");
+        response.body(String::new())
+    });
+    let response = block_on(fixture.layer().layer(own).oneshot(good.clone())).unwrap();
+    assert_eq!(
+        header(response.headers(), "vary"),
+        ["accept", "Authorization, X-API-Key"]
+    );
+    assert_eq!(header(response.headers(), "cache-control"), ["max-age=60"]);
+
+    let response = send(&fixture.layer().without_cache_headers(), good);
+    assert!(response.headers().is_empty());
+
+    let optional = send(&fixture.layer().optional(), request(&[]));
+    assert_eq!(
+        header(optional.headers(), "vary"),
+        ["Authorization, X-API-Key"]
+    );
+
+    let sources = CredentialSources::none().with_header(X_API_KEY).unwrap();
+    let response = send(
+        &fixture.layer().with_sources(sources),
+        request(&[("x-api-key", fixture.good.as_bytes())]),
+    );
+    assert_eq!(header(response.headers(), "vary"), ["X-API-Key"]);
+}
+
+#[test]
+fn the_credential_is_marked_sensitive_and_removed_on_request() {
+    let fixture = Fixture::new();
+    let api_key = format!("ApiKey {}", fixture.good);
+    let seen = |layer: ServiceTokenLayer, headers: Headers<'_>| {
+        let echo = service_fn(async |request: Request<String>| {
+            let mut response = Response::new(String::new());
+            *response.headers_mut() = request.headers().clone();
+            Ok::<_, std::convert::Infallible>(response)
+        });
+        let layer = layer.without_cache_headers();
+        let response = block_on(layer.layer(echo).oneshot(request(headers))).unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        response.into_parts().0.headers
+    };
+    let both: Headers<'_> = &[
+        ("authorization", api_key.as_bytes()),
+        ("x-api-key", fixture.good.as_bytes()),
+        ("accept", b"*/*"),
+    ];
+    let headers = seen(fixture.layer(), both);
+    assert!(headers["authorization"].is_sensitive());
+    assert!(headers["x-api-key"].is_sensitive());
+    assert!(!headers["accept"].is_sensitive());
+
+    let headers = seen(fixture.layer().strip_credential(), both);
+    assert_eq!(headers.keys().collect::<Vec<_>>(), ["accept"]);
+
+    let beside_basic: Headers<'_> = &[
+        ("authorization", b"Basic eDp5"),
+        ("x-api-key", fixture.good.as_bytes()),
+    ];
+    let headers = seen(fixture.layer().strip_credential(), beside_basic);
+    assert_eq!(headers.keys().collect::<Vec<_>>(), ["authorization"]);
+    assert!(headers["authorization"].is_sensitive());
+}
+
+#[test]
+fn options_gets_no_special_treatment() {
+    let fixture = Fixture::new();
+    let mut preflight = request(&[("origin", b"https://example.com")]);
+    *preflight.method_mut() = Method::OPTIONS;
+    let response = send(&fixture.layer(), preflight);
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+}
+
+#[test]
+fn a_custom_builder_shapes_a_refusal_and_cannot_grant_access() {
+    let fixture = Fixture::new();
+    let layer = fixture
+        .layer()
+        .with_rejection_response(|rejection: &Rejection| {
+            Response::builder()
+                .status(StatusCode::OK)
+                .body(format!("come in, {}", rejection.code()))
+                .unwrap()
+        });
+    let inner = service_fn(
+        async |_: Request<String>| -> Result<Response<String>, &str> {
+            panic!("a refused request reached the inner service")
+        },
+    );
+    let response = block_on(layer.layer(inner).oneshot(request(&[]))).unwrap();
+    assert_eq!(response.body(), "come in, missing_token");
+    let rejection = response.extensions().get::<Rejection>().unwrap();
+    assert_eq!(rejection.reason(), RejectionReason::MissingToken);
+}

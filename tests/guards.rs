@@ -1,0 +1,214 @@
+//! Guards: who passes, who does not, and what happens without the layer in front.
+
+use std::convert::Infallible;
+
+use futures::executor::block_on;
+use http::{Request, Response, StatusCode};
+use tower::{Layer, ServiceExt, service_fn};
+use tower_service_token::authorize::{RequireRolesLayer, RequireScopesLayer};
+use tower_service_token::principal::Requirement;
+use tower_service_token::reject::{Rejection, RejectionReason};
+use tower_service_token::store::TokenRecord;
+use tower_service_token::token::TokenFormat;
+use tower_service_token::{MemoryStore, Principal, ServiceTokenLayer};
+
+async fn hello(_: Request<String>) -> Result<Response<String>, Infallible> {
+    Ok(Response::default())
+}
+
+/// A service's layer, and a request from a caller with these roles and scopes.
+fn caller(roles: &[&str], scopes: &[&str]) -> (ServiceTokenLayer, Request<String>) {
+    let store = MemoryStore::new();
+    let token = TokenFormat::default().mint().unwrap();
+    let record = TokenRecord::from(&token)
+        .with_roles(roles)
+        .with_scopes(scopes);
+    store.insert(record).unwrap();
+    let request = Request::builder()
+        .header("x-api-key", token.expose_secret())
+        .body(String::new())
+        .unwrap();
+    (ServiceTokenLayer::new(store), request)
+}
+
+fn principal(roles: &[&str], scopes: &[&str]) -> Principal {
+    let (layer, request) = caller(roles, scopes);
+    let handler = service_fn(async |request: Request<String>| {
+        let mut response = Response::new(String::new());
+        let principal = request.extensions().get::<Principal>().unwrap();
+        response.extensions_mut().insert(principal.clone());
+        Ok::<_, Infallible>(response)
+    });
+    let response = block_on(layer.layer(handler).oneshot(request)).unwrap();
+    response.extensions().get::<Principal>().unwrap().clone()
+}
+
+#[test]
+fn role_guards_pass_any_or_all_of_their_roles_to_the_letter() {
+    #[rustfmt::skip]
+    let rows: &[(&[&str], RequireRolesLayer, bool)] = &[
+        (&["a"], RequireRolesLayer::any_of(["a", "b"]), true),
+        (&["c"], RequireRolesLayer::any_of(["a", "b"]), false),
+        (&[], RequireRolesLayer::any_of(["a"]), false),
+        (&["A"], RequireRolesLayer::any_of(["a"]), false),
+        (&["*"], RequireRolesLayer::any_of(["a"]), false),
+        (&["a", "b"], RequireRolesLayer::all_of(["b", "a"]), true),
+        (&["a"], RequireRolesLayer::all_of(["a", "b"]), false),
+        (&["a"], RequireRolesLayer::any_of([""; 0]), false),
+        (&["a"], RequireRolesLayer::all_of([""; 0]), false),
+        (&[""], RequireRolesLayer::any_of([""]), false),
+    ];
+    for (roles, guard, passes) in rows {
+        let (layer, request) = caller(roles, &["*"]);
+        let service = layer.layer(guard.layer(service_fn(hello)));
+        let status = block_on(service.oneshot(request)).unwrap().status();
+        let expected = if *passes {
+            StatusCode::OK
+        } else {
+            StatusCode::FORBIDDEN
+        };
+        assert_eq!(status, expected, "{roles:?} before {guard:?}");
+    }
+}
+
+#[test]
+fn scope_guards_pass_any_or_all_of_their_scopes_by_wildcards_too() {
+    #[rustfmt::skip]
+    let rows: &[(&[&str], RequireScopesLayer, bool)] = &[
+        (&["p:read"], RequireScopesLayer::any_of(["p:read", "p:write"]), true),
+        (&["p:*"], RequireScopesLayer::all_of(["p:read", "p:write"]), true),
+        (&["p:read"], RequireScopesLayer::all_of(["p:read", "p:write"]), false),
+        (&["p:**"], RequireScopesLayer::all_of(["p:env:read"]), true),
+        (&["p:*"], RequireScopesLayer::all_of(["p:env:read"]), false),
+        (&["*"], RequireScopesLayer::all_of(["anything:at:all"]), true),
+        (&[], RequireScopesLayer::any_of(["p:read"]), false),
+        (&["*"], RequireScopesLayer::any_of([""; 0]), false),
+        (&["*"], RequireScopesLayer::all_of([""; 0]), false),
+    ];
+    for (scopes, guard, passes) in rows {
+        let (layer, request) = caller(&["a"], scopes);
+        let service = layer.layer(guard.layer(service_fn(hello)));
+        let status = block_on(service.oneshot(request)).unwrap().status();
+        let expected = if *passes {
+            StatusCode::OK
+        } else {
+            StatusCode::FORBIDDEN
+        };
+        assert_eq!(status, expected, "{scopes:?} before {guard:?}");
+    }
+}
+
+#[test]
+fn a_guard_without_the_layer_answers_500_and_never_the_inner_service() {
+    let inner = service_fn(
+        async |_: Request<String>| -> Result<Response<String>, Infallible> {
+            panic!("the inner service was reached")
+        },
+    );
+    let guard = RequireRolesLayer::any_of(["a"]);
+    let response = block_on(guard.layer(inner).oneshot(Request::new(String::new()))).unwrap();
+    assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    assert!(!response.headers().contains_key("www-authenticate"));
+    let rejection = response.extensions().get::<Rejection>().unwrap();
+    assert_eq!(rejection.reason(), RejectionReason::MissingLayer);
+}
+
+#[test]
+fn a_guard_behind_an_optional_layer_challenges_who_presents_nothing() {
+    let layer = ServiceTokenLayer::new(MemoryStore::new());
+    let layer = layer.optional().accept_bearer().with_realm("farm").unwrap();
+    let guard = RequireRolesLayer::any_of(["a"]);
+    let service = layer.layer(guard.layer(service_fn(hello)));
+    let response = block_on(service.oneshot(Request::new(String::new()))).unwrap();
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    let challenges: Vec<_> = response
+        .headers()
+        .get_all("www-authenticate")
+        .iter()
+        .collect();
+    assert_eq!(
+        challenges,
+        [r#"ApiKey realm="farm""#, r#"Bearer realm="farm""#]
+    );
+}
+
+#[test]
+fn a_guard_has_its_own_builder_and_says_why_in_the_extensions() {
+    let (layer, request) = caller(&[], &[]);
+    let guard = RequireScopesLayer::any_of(["a:b"])
+        .with_rejection_response(|rejection: &Rejection| rejection.to_response("no".to_owned()));
+    let service = layer.layer(guard.layer(service_fn(hello)));
+    let response = block_on(service.oneshot(request)).unwrap();
+    assert_eq!(
+        (response.status(), response.body().as_str()),
+        (StatusCode::FORBIDDEN, "no")
+    );
+    let rejection = response.extensions().get::<Rejection>().unwrap();
+    let required: Vec<_> = rejection.required().unwrap().names().collect();
+    assert_eq!(required, ["a:b"]);
+}
+
+#[test]
+fn a_handler_can_require_more() {
+    let principal = principal(&["deployer"], &["projects:*"]);
+    let allowed = Requirement::all_scopes(["projects:write"]);
+    assert!(principal.require(allowed).is_ok());
+    let denied = principal
+        .require(Requirement::any_role(["admin"]))
+        .unwrap_err();
+    assert_eq!(denied.status(), StatusCode::FORBIDDEN);
+    assert_eq!(denied.token_id(), Some(principal.id()));
+}
+
+#[test]
+fn a_required_scope_that_cannot_be_quoted_does_not_weaken_the_rest() {
+    let (layer, request) = caller(&[], &["a:b"]);
+    let guard = RequireScopesLayer::all_of(["a:b", "x\" y"]);
+    let service = layer.layer(guard.layer(service_fn(hello)));
+    let response = block_on(service.oneshot(request)).unwrap();
+    assert_eq!(response.status(), StatusCode::FORBIDDEN);
+    assert_eq!(
+        response.headers()["www-authenticate"],
+        r#"ApiKey realm="api", error="insufficient_scope", scope="a:b""#
+    );
+}
+
+#[test]
+fn a_principal_shows_what_the_record_says() {
+    let store = MemoryStore::new();
+    let token = TokenFormat::default().mint().unwrap();
+    let expiry = std::time::SystemTime::now() + std::time::Duration::from_secs(60);
+    let record = TokenRecord::from(&token)
+        .with_name("nightly")
+        .with_subject("build farm")
+        .with_roles(["deployer"])
+        .with_scopes(["projects:write"])
+        .with_label("team", "core")
+        .with_label("workspace", "w1")
+        .with_expires_at(expiry);
+    store.insert(record.clone()).unwrap();
+    let show = service_fn(async |request: Request<String>| {
+        let caller = request.extensions().get::<Principal>().unwrap();
+        Ok::<_, Infallible>(Response::new(format!("{caller:?}")))
+    });
+    let request = Request::builder().header("x-api-key", token.expose_secret());
+    let request = request.body(String::new()).unwrap();
+    let shown = block_on(ServiceTokenLayer::new(store).layer(show).oneshot(request)).unwrap();
+    let shown = shown.body();
+    for part in [
+        "nightly",
+        "build farm",
+        "deployer",
+        "projects:write",
+        "team",
+        "w1",
+    ] {
+        assert!(shown.contains(part), "{part} in {shown}");
+    }
+    assert!(shown.contains(&token.id().to_string()));
+    assert_eq!(record.subject(), Some("build farm"));
+    assert_eq!(
+        record.labels().collect::<Vec<_>>(),
+        [("team", "core"), ("workspace", "w1")]
+    );
+}

@@ -1,0 +1,202 @@
+//! `MemoryStore` while it changes: what readers see, and that no change is half-made.
+
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+
+use futures::executor::block_on;
+use tower_service_token::clock::SystemClock;
+use tower_service_token::digest::TokenDigest;
+use tower_service_token::store::{
+    Cached, Credential, DenialKind, MemoryStoreError, TokenRecord, TokenState, verdict,
+};
+use tower_service_token::token::{MintedToken, PresentedToken, TokenFormat, TokenId};
+use tower_service_token::{MemoryStore, TokenStore};
+
+fn mint() -> MintedToken {
+    TokenFormat::default().mint().unwrap()
+}
+
+fn stored(store: &MemoryStore) -> MintedToken {
+    let token = mint();
+    store.insert(TokenRecord::from(&token)).unwrap();
+    token
+}
+
+fn judge(store: &MemoryStore, token: &MintedToken) -> Result<(), DenialKind> {
+    let token = PresentedToken::new(token.expose_secret()).unwrap();
+    let credential = Credential::new(token);
+    let found = match store.find_cached(&credential) {
+        Cached::Found(record) => Some(record),
+        Cached::NotFound => None,
+        Cached::Ask => panic!("memory is never asked"),
+    };
+    let outcome = verdict(found, &credential, &SystemClock);
+    outcome.map(|_| ()).map_err(|denial| denial.kind())
+}
+
+#[test]
+fn a_token_is_found_from_insertion_to_removal() {
+    let store = MemoryStore::new();
+    let token = mint();
+    assert_eq!(judge(&store, &token), Err(DenialKind::Unknown));
+    store
+        .insert(TokenRecord::from(&token).with_name("ci"))
+        .unwrap();
+    assert_eq!(judge(&store, &token), Ok(()));
+    assert_eq!((store.len(), store.is_empty()), (1, false));
+    assert_eq!(store.get(token.id()).unwrap().name(), "ci");
+
+    assert_eq!(store.remove(token.id()).unwrap().id(), token.id());
+    assert_eq!(judge(&store, &token), Err(DenialKind::Unknown));
+    assert!(store.remove(token.id()).is_none());
+    assert!(store.is_empty());
+}
+
+#[test]
+fn asking_finds_what_memory_finds() {
+    let store = MemoryStore::new();
+    let (known, unknown) = (stored(&store), mint());
+    for (token, expected) in [(&known, Some(known.id())), (&unknown, None)] {
+        let token = PresentedToken::new(token.expose_secret()).unwrap();
+        let found = block_on(store.find(&Credential::new(token))).unwrap();
+        assert_eq!(found.map(|record| record.id()), expected);
+    }
+}
+
+#[test]
+fn a_revoked_token_is_refused_at_once_and_by_every_clone() {
+    let store = MemoryStore::new();
+    let clone = store.clone();
+    let token = stored(&store);
+    clone.revoke(token.id()).unwrap();
+    assert_eq!(judge(&store, &token), Err(DenialKind::Revoked));
+    assert_eq!(store.get(token.id()).unwrap().state(), TokenState::Revoked);
+    clone.revoke(token.id()).unwrap();
+}
+
+#[test]
+fn an_id_or_digest_that_is_taken_is_a_conflict_and_changes_nothing() {
+    let store = MemoryStore::new();
+    let (first, second) = (stored(&store), stored(&store));
+    let digest = TokenDigest::of(first.expose_secret());
+
+    let same_id = TokenRecord::new(first.id(), TokenDigest::of("other"));
+    assert_eq!(store.insert(same_id), Err(MemoryStoreError::DuplicateId));
+    let same_digest = TokenRecord::new(mint().id(), digest);
+    assert_eq!(
+        store.insert(same_digest),
+        Err(MemoryStoreError::DuplicateDigest)
+    );
+    let taking_over = TokenRecord::new(second.id(), digest);
+    assert_eq!(
+        store.replace(taking_over),
+        Err(MemoryStoreError::DuplicateDigest)
+    );
+    let unknown = TokenId::from_i64(1).unwrap();
+    let nobody = TokenRecord::new(unknown, TokenDigest::of("x"));
+    assert_eq!(store.replace(nobody), Err(MemoryStoreError::UnknownId));
+    assert_eq!(store.revoke(unknown), Err(MemoryStoreError::UnknownId));
+
+    assert_eq!(store.len(), 2);
+    assert_eq!(judge(&store, &first), Ok(()));
+    assert_eq!(judge(&store, &second), Ok(()));
+}
+
+#[test]
+fn replacing_with_the_same_digest_changes_the_record_and_keeps_the_secret() {
+    let store = MemoryStore::new();
+    let token = stored(&store);
+    let before = store.get(token.id()).unwrap();
+    store.replace(before.clone().with_name("renamed")).unwrap();
+    assert_eq!(judge(&store, &token), Ok(()));
+    assert_eq!(store.get(token.id()).unwrap().name(), "renamed");
+    assert_eq!(before.name(), "", "a record handed out does not change");
+}
+
+/// At every moment the old or the new secret works, and the old one does not once it is over.
+#[test]
+fn rotation_leaves_no_gap_and_no_way_back() {
+    let store = MemoryStore::new();
+    let old = stored(&store);
+    let secrets: Vec<MintedToken> = std::iter::once(old)
+        .chain((0..500).map(|_| mint()))
+        .collect();
+    let id = secrets[0].id();
+    let current = AtomicUsize::new(0);
+    let done = AtomicBool::new(false);
+    let start = Barrier::new(3);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                start.wait();
+                while !done.load(Ordering::SeqCst) {
+                    let before = current.load(Ordering::SeqCst);
+                    if before > 0 {
+                        let retired = judge(&store, &secrets[before - 1]);
+                        assert_eq!(retired, Err(DenialKind::Unknown));
+                    }
+                    // The writer may move on at any time; it says so before it moves on again.
+                    let gapless = judge(&store, &secrets[before]).is_ok()
+                        || judge(&store, &secrets[before + 1]).is_ok()
+                        || current.load(Ordering::SeqCst) != before;
+                    assert!(gapless, "neither secret {before} nor the next one works");
+                }
+            });
+        }
+        start.wait();
+        for (next, secret) in secrets.iter().enumerate().skip(1) {
+            let digest = TokenDigest::of(secret.expose_secret());
+            let record = store.get(id).unwrap().with_digest(digest);
+            store.replace(record).unwrap();
+            current.store(next, Ordering::SeqCst);
+        }
+        done.store(true, Ordering::SeqCst);
+    });
+    assert_eq!(store.len(), 1);
+}
+
+#[test]
+fn changes_from_many_threads_are_all_kept_while_readers_read() {
+    const WRITERS: usize = 4;
+    const EACH: usize = 250;
+    let store = MemoryStore::new();
+    let steady = stored(&store);
+    let done = AtomicBool::new(false);
+    let tokens: Vec<MintedToken> = thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut reads = 0_usize;
+            while !done.load(Ordering::SeqCst) {
+                assert_eq!(judge(&store, &steady), Ok(()));
+                reads += 1;
+            }
+            reads
+        });
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut mine = Vec::new();
+                    for _ in 0..EACH {
+                        let token = stored(&store);
+                        assert_eq!(judge(&store, &token), Ok(()));
+                        store.revoke(token.id()).unwrap();
+                        assert_eq!(judge(&store, &token), Err(DenialKind::Revoked));
+                        mine.push(token);
+                    }
+                    mine
+                })
+            })
+            .collect();
+        let tokens = writers
+            .into_iter()
+            .flat_map(|writer| writer.join().unwrap())
+            .collect();
+        done.store(true, Ordering::SeqCst);
+        assert!(reader.join().unwrap() > 0);
+        tokens
+    });
+    assert_eq!(store.len(), WRITERS * EACH + 1);
+    for token in &tokens {
+        assert_eq!(judge(&store, token), Err(DenialKind::Revoked));
+    }
+}

@@ -1,0 +1,497 @@
+//! The layer as a Tower service: readiness, clones, and stores that wait, fail, panic or hang.
+
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::FutureExt;
+use http::{Request, Response, StatusCode};
+use tokio::sync::{Notify, oneshot};
+use tower::buffer::BufferLayer;
+use tower::limit::{ConcurrencyLimit, ConcurrencyLimitLayer};
+use tower::timeout::TimeoutLayer;
+use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt, service_fn};
+use tower_service_token::store::{Cached, Credential, StoreError, TokenRecord};
+use tower_service_token::token::{MintedToken, TokenFormat};
+use tower_service_token::{MemoryStore, Principal, ServiceTokenLayer, TokenStore};
+use tower_test::mock;
+
+fn minted(store: &MemoryStore) -> MintedToken {
+    let token = TokenFormat::default().mint().unwrap();
+    let record = TokenRecord::from(&token).with_name("ci");
+    store.insert(record).unwrap();
+    token
+}
+
+fn request(token: &str) -> Request<String> {
+    let request = Request::builder().header("x-api-key", token);
+    request.body(String::new()).unwrap()
+}
+
+async fn hello(request: Request<String>) -> Result<Response<String>, Infallible> {
+    let principal = request.extensions().get::<Principal>();
+    let name = principal.map_or("nobody", |principal| principal.name());
+    Ok(Response::new(name.to_owned()))
+}
+
+/// Never answers from memory; counts, and waits for a permit if it is told to.
+#[derive(Clone)]
+struct Asked {
+    tokens: MemoryStore,
+    asked: Arc<AtomicUsize>,
+    gate: Option<Arc<Notify>>,
+}
+
+impl Asked {
+    fn new(tokens: &MemoryStore) -> Self {
+        Self {
+            tokens: tokens.clone(),
+            asked: Arc::default(),
+            gate: None,
+        }
+    }
+
+    fn waiting(tokens: &MemoryStore) -> (Self, Arc<Notify>) {
+        let gate = Arc::new(Notify::new());
+        let store = Self {
+            gate: Some(Arc::clone(&gate)),
+            ..Self::new(tokens)
+        };
+        (store, gate)
+    }
+
+    fn times(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
+#[async_trait]
+impl TokenStore for Asked {
+    async fn find(&self, credential: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        if let Some(gate) = &self.gate {
+            gate.notified().await;
+        }
+        self.tokens.find(credential).await
+    }
+}
+
+/// An inner service that is ready once for each time it was polled ready, and says so if it is
+/// called without.
+struct Strict {
+    ready: bool,
+    clones: Arc<AtomicUsize>,
+    calls: Arc<AtomicUsize>,
+}
+
+impl Strict {
+    fn new() -> Self {
+        Self {
+            ready: false,
+            clones: Arc::default(),
+            calls: Arc::default(),
+        }
+    }
+}
+
+impl Clone for Strict {
+    fn clone(&self) -> Self {
+        self.clones.fetch_add(1, Ordering::SeqCst);
+        Self {
+            ready: false,
+            clones: Arc::clone(&self.clones),
+            calls: Arc::clone(&self.calls),
+        }
+    }
+}
+
+impl Service<Request<String>> for Strict {
+    type Response = Response<String>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.ready = true;
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<String>) -> Self::Future {
+        assert!(self.ready, "called without having been polled ready");
+        self.ready = false;
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        ready(Ok(Response::default()))
+    }
+}
+
+#[tokio::test]
+async fn an_answer_from_memory_does_not_clone_the_inner_service() {
+    let store = MemoryStore::new();
+    let token = minted(&store);
+    let inner = Strict::new();
+    let (clones, calls) = (Arc::clone(&inner.clones), Arc::clone(&inner.calls));
+    let mut service = ServiceTokenLayer::new(store).layer(inner);
+    for _ in 0..3 {
+        let request = request(token.expose_secret());
+        let response = service.ready().await.unwrap().call(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+    }
+    assert_eq!(calls.load(Ordering::SeqCst), 3);
+    assert_eq!(clones.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn after_waiting_the_service_that_was_polled_ready_is_the_one_called() {
+    let tokens = MemoryStore::new();
+    let token = minted(&tokens);
+    let store = Asked::new(&tokens);
+    let inner = Strict::new();
+    let calls = Arc::clone(&inner.calls);
+    let mut service = ServiceTokenLayer::new(store.clone()).layer(inner);
+    for _ in 0..3 {
+        let request = request(token.expose_secret());
+        let response = service.ready().await.unwrap().call(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+    }
+    assert_eq!(calls.load(Ordering::SeqCst), 3);
+    assert_eq!(store.times(), 3);
+}
+
+#[tokio::test]
+async fn a_refusal_does_not_touch_the_inner_service() {
+    let tokens = MemoryStore::new();
+    let inner = Strict::new();
+    let calls = Arc::clone(&inner.calls);
+    let mut sync = ServiceTokenLayer::new(tokens.clone()).layer(inner.clone());
+    let mut waiting = ServiceTokenLayer::new(Asked::new(&tokens)).layer(inner);
+    for token in ["unknown", "", "two words"] {
+        for service in [&mut sync, &mut waiting] {
+            let response = service.ready().await.unwrap().call(request(token));
+            assert!(response.await.unwrap().status().is_client_error());
+        }
+    }
+    assert_eq!(calls.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn the_layer_is_ready_exactly_when_the_inner_service_is() {
+    let store = MemoryStore::new();
+    let token = minted(&store);
+    let (mut service, mut handle) =
+        mock::spawn_layer::<Request<String>, Response<String>, _>(ServiceTokenLayer::new(store));
+    handle.allow(0);
+    assert!(service.poll_ready().is_pending());
+    handle.allow(1);
+    assert!(service.poll_ready().is_ready());
+
+    let response = service.call(request(token.expose_secret()));
+    let answered = async {
+        let (request, answer) = handle.next_request().await.unwrap();
+        assert_eq!(
+            request.extensions().get::<Principal>().unwrap().name(),
+            "ci"
+        );
+        answer.send_response(Response::new("inner".to_owned()));
+    };
+    let (response, ()) = futures::join!(response, answered);
+    assert_eq!(response.unwrap().body(), "inner");
+    assert!(service.poll_ready().is_pending(), "the one permit is spent");
+}
+
+#[tokio::test]
+async fn errors_of_the_inner_service_pass_through_unchanged() {
+    #[derive(Debug, PartialEq, thiserror::Error)]
+    #[error("inner error {0}")]
+    struct Inner(u8);
+
+    let store = MemoryStore::new();
+    let token = minted(&store);
+    let failing = service_fn(async |_: Request<String>| Err::<Response<String>, _>(Inner(7)));
+    for layer in [
+        ServiceTokenLayer::new(store.clone()),
+        ServiceTokenLayer::new(Asked::new(&store)),
+    ] {
+        let error = layer
+            .layer(failing)
+            .oneshot(request(token.expose_secret()))
+            .await;
+        assert_eq!(error.unwrap_err(), Inner(7));
+    }
+
+    let (mut service, mut handle) =
+        mock::spawn_layer::<Request<String>, Response<String>, _>(ServiceTokenLayer::new(store));
+    handle.send_error(Inner(9));
+    let Poll::Ready(Err(error)) = service.poll_ready() else {
+        panic!("the error of poll_ready was swallowed");
+    };
+    assert!(error.to_string().contains("inner error 9"), "{error}");
+}
+
+#[tokio::test]
+async fn a_limit_inside_holds_while_stores_are_waited_for() {
+    let tokens = MemoryStore::new();
+    let token = minted(&tokens);
+    let (store, gate) = Asked::waiting(&tokens);
+    let inner = ConcurrencyLimit::new(service_fn(hello), 1);
+    let mut service = ServiceTokenLayer::new(store).layer(inner);
+
+    let first = service
+        .ready()
+        .await
+        .unwrap()
+        .call(request(token.expose_secret()));
+    let mut first = by_hand(first);
+    assert!(first.poll_once().is_pending());
+    let none_left = service.ready().now_or_never();
+    assert!(
+        none_left.is_none(),
+        "the waiting request holds the only permit"
+    );
+
+    gate.notify_one();
+    assert_eq!(first.finish().await.unwrap().body(), "ci");
+    let second = service
+        .ready()
+        .await
+        .unwrap()
+        .call(request(token.expose_secret()));
+    gate.notify_one();
+    assert_eq!(second.await.unwrap().body(), "ci");
+}
+
+#[tokio::test]
+async fn a_dropped_request_gives_its_permit_back_and_reaches_nothing() {
+    let tokens = MemoryStore::new();
+    let token = minted(&tokens);
+    let (store, _gate) = Asked::waiting(&tokens);
+    let inner = Strict::new();
+    let calls = Arc::clone(&inner.calls);
+    let mut service = ServiceTokenLayer::new(store).layer(ConcurrencyLimit::new(inner, 1));
+
+    let call = service
+        .ready()
+        .await
+        .unwrap()
+        .call(request(token.expose_secret()));
+    let mut call = by_hand(call);
+    assert!(call.poll_once().is_pending());
+    drop(call);
+    assert!(
+        service.ready().now_or_never().is_some(),
+        "the permit is back"
+    );
+    assert_eq!(calls.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn it_works_inside_and_outside_of_limit_and_buffer() {
+    let tokens = MemoryStore::new();
+    let token = minted(&tokens);
+    for layer in [
+        ServiceTokenLayer::new(tokens.clone()),
+        ServiceTokenLayer::new(Asked::new(&tokens)),
+    ] {
+        let service = ServiceBuilder::new()
+            .layer(BufferLayer::new(4))
+            .layer(ConcurrencyLimitLayer::new(2))
+            .layer(layer)
+            .layer(BufferLayer::new(4))
+            .layer(ConcurrencyLimitLayer::new(1))
+            .service_fn(hello);
+        let calls = (0..32).map(|number| {
+            let token = if number % 2 == 0 {
+                token.expose_secret()
+            } else {
+                "unknown"
+            };
+            service.clone().oneshot(request(token))
+        });
+        let responses: Vec<_> = futures::future::try_join_all(calls).await.unwrap();
+        for (number, response) in responses.iter().enumerate() {
+            let expected = if number % 2 == 0 { 200 } else { 401 };
+            assert_eq!(response.status().as_u16(), expected, "request {number}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_fails_is_503_and_is_asked_again_the_next_time() {
+    #[derive(Clone)]
+    struct Flaky(Asked);
+
+    #[async_trait]
+    impl TokenStore for Flaky {
+        async fn find(
+            &self,
+            credential: &Credential<'_>,
+        ) -> Result<Option<TokenRecord>, StoreError> {
+            let found = self.0.find(credential).await;
+            if self.0.times() == 1 {
+                Err(StoreError::unavailable("connection refused"))
+            } else {
+                found
+            }
+        }
+    }
+
+    let tokens = MemoryStore::new();
+    let token = minted(&tokens);
+    let service = ServiceTokenLayer::new(Flaky(Asked::new(&tokens))).layer(service_fn(hello));
+    let send = || service.clone().oneshot(request(token.expose_secret()));
+    let response = send().await.unwrap();
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(!response.body().contains("connection refused"));
+    assert_eq!(send().await.unwrap().status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_store_that_panics_unwinds_through_the_request_and_leaves_the_layer_working() {
+    #[derive(Clone)]
+    struct Panicking {
+        tokens: MemoryStore,
+        in_memory: bool,
+    }
+
+    #[async_trait]
+    impl TokenStore for Panicking {
+        fn find_cached(&self, credential: &Credential<'_>) -> Cached {
+            match self.tokens.find_cached(credential) {
+                Cached::NotFound => {
+                    assert!(!self.in_memory, "find_cached panics");
+                    Cached::Ask
+                }
+                found => found,
+            }
+        }
+
+        async fn find(&self, _: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
+            panic!("find panics")
+        }
+    }
+
+    let tokens = MemoryStore::new();
+    let token = minted(&tokens);
+    for in_memory in [true, false] {
+        let inner = Strict::new();
+        let calls = Arc::clone(&inner.calls);
+        let store = Panicking {
+            tokens: tokens.clone(),
+            in_memory,
+        };
+        let service = ServiceTokenLayer::new(store).layer(inner);
+        let caught = std::panic::AssertUnwindSafe(service.clone().oneshot(request("unknown")));
+        assert!(caught.catch_unwind().await.is_err());
+        assert_eq!(calls.load(Ordering::SeqCst), 0);
+        let response = service
+            .oneshot(request(token.expose_secret()))
+            .await
+            .unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_never_answers_is_ended_by_the_callers_timeout() {
+    struct Hanging(std::sync::Mutex<Option<oneshot::Sender<()>>>);
+
+    #[async_trait]
+    impl TokenStore for Hanging {
+        async fn find(&self, _: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
+            let _dropped_with_the_lookup = self.0.lock().unwrap().take();
+            std::future::pending().await
+        }
+    }
+
+    let (dropped, was_dropped) = oneshot::channel();
+    let inner = Strict::new();
+    let calls = Arc::clone(&inner.calls);
+    let service = ServiceBuilder::new()
+        .layer(TimeoutLayer::new(Duration::from_secs(3)))
+        .layer(ServiceTokenLayer::new(Hanging(Some(dropped).into())))
+        .service(inner);
+    let error: BoxError = service.oneshot(request("token")).await.unwrap_err();
+    assert!(error.is::<tower::timeout::error::Elapsed>());
+    assert!(
+        was_dropped.await.is_err(),
+        "the lookup ended with the request"
+    );
+    assert_eq!(calls.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_damaged_token_is_refused_without_asking_and_a_foreign_one_is_looked_up() {
+    let tokens = MemoryStore::new();
+    let token = minted(&tokens);
+    let store = Asked::new(&tokens);
+    let service = ServiceTokenLayer::new(store.clone()).layer(service_fn(hello));
+    let mut damaged = token.expose_secret().to_owned();
+    let last = damaged.pop().unwrap();
+    damaged.push(if last == 'x' { 'y' } else { 'x' });
+    for (token, asked) in [(damaged.as_str(), 0), ("svctok-short", 1), ("foreign", 2)] {
+        let response = service.clone().oneshot(request(token)).await.unwrap();
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+        assert_eq!(store.times(), asked, "{token}");
+    }
+
+    let acme = TokenFormat::new("acme-").unwrap();
+    let service = ServiceTokenLayer::new(store.clone())
+        .with_token_format(acme)
+        .layer(service_fn(hello));
+    let response = service.oneshot(request(&damaged)).await.unwrap();
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(
+        store.times(),
+        3,
+        "another format's checksum is not ours to check"
+    );
+}
+
+#[tokio::test]
+async fn a_principal_that_lies_there_already_is_not_believed() {
+    let store = MemoryStore::new();
+    let token = minted(&store);
+    let (caught, principal) = std::sync::mpsc::channel();
+    let capture = service_fn(move |request: Request<String>| {
+        caught
+            .send(request.extensions().get::<Principal>().cloned())
+            .unwrap();
+        ready(Ok::<_, Infallible>(Response::<String>::default()))
+    });
+    let layer = ServiceTokenLayer::new(store).optional();
+    layer
+        .layer(capture)
+        .oneshot(request(token.expose_secret()))
+        .await
+        .unwrap();
+    let stolen = principal.recv().unwrap().unwrap();
+
+    let mut forged = Request::new(String::new());
+    forged.extensions_mut().insert(stolen);
+    let response = layer
+        .layer(service_fn(hello))
+        .oneshot(forged)
+        .await
+        .unwrap();
+    assert_eq!(response.body(), "nobody");
+}
+
+/// Polls a future by hand, then to its end.
+struct ByHand<F>(std::pin::Pin<Box<F>>);
+
+fn by_hand<F: Future>(future: F) -> ByHand<F> {
+    ByHand(Box::pin(future))
+}
+
+impl<F: Future> ByHand<F> {
+    fn poll_once(&mut self) -> Poll<F::Output> {
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        self.0.as_mut().poll(&mut context)
+    }
+
+    async fn finish(self) -> F::Output {
+        self.0.await
+    }
+}
