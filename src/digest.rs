@@ -37,7 +37,11 @@ impl TokenDigest {
 
     /// The digest of a token's text.
     pub fn of(token: &str) -> Self {
-        Self(Sha256::digest(token.as_bytes()).into())
+        Self::of_bytes(token.as_bytes())
+    }
+
+    pub(crate) fn of_bytes(token: &[u8]) -> Self {
+        Self(Sha256::digest(token).into())
     }
 
     /// The digest with these bytes, as a store kept them.

@@ -104,40 +104,30 @@ impl CredentialSources {
     ///
     /// # Errors
     ///
-    /// Headers that present something and are not as the [module](self) says.
+    /// Headers that present something and are not as the [module](self) says. Where several things
+    /// are wrong, the greatest [`IntakeError`], whatever the order of the headers.
     pub fn read<'h>(
         &self,
         headers: &'h HeaderMap,
     ) -> Result<Option<PresentedToken<'h>>, IntakeError> {
-        let mut found = None;
-        if self.reads_authorization()
-            && let Some(value) = single(headers, &AUTHORIZATION)?
-            && let Some(token) = self.read_authorization(value)?
-        {
-            found = Some(token);
-        }
-        for name in &self.headers {
-            let Some(value) = single(headers, name)? else {
-                continue;
-            };
-            let token = self.read_token(value.as_bytes())?;
-            match &found {
-                Some(first) if first.expose_secret() != token.expose_secret() => {
-                    return Err(IntakeError::Conflicting);
-                }
-                _ => found = Some(token),
-            }
-        }
-        Ok(found)
+        self.read_values(
+            headers
+                .iter()
+                .filter_map(|(name, value)| Some((self.source(name)?, value))),
+        )
     }
 
-    /// Marks the credential headers sensitive, so that `Debug` and HPACK do not spread them.
-    pub(crate) fn mark_sensitive(&self, headers: &mut HeaderMap) {
-        for name in self.names() {
-            if let Some(value) = headers.get_mut(name) {
-                value.set_sensitive(true);
-            }
-        }
+    /// As [`read`](Self::read), and marks the values of all credential headers sensitive, so that
+    /// `Debug` and HPACK do not spread them.
+    pub(crate) fn read_marking<'h>(
+        &self,
+        headers: &'h mut HeaderMap,
+    ) -> Result<Option<PresentedToken<'h>>, IntakeError> {
+        self.read_values(headers.iter_mut().filter_map(|(name, value)| {
+            let source = self.source(name)?;
+            value.set_sensitive(true);
+            Some((source, &*value))
+        }))
     }
 
     /// Removes the credential; an `Authorization` of another scheme stays.
@@ -145,10 +135,8 @@ impl CredentialSources {
         for name in &self.headers {
             headers.remove(name);
         }
-        let ours = headers
-            .get(&AUTHORIZATION)
-            .is_some_and(|value| !matches!(self.read_authorization(value), Ok(None)));
-        if ours {
+        let ours = |value| !matches!(self.read_authorization(value), Ok(None));
+        if self.reads_authorization() && headers.get(&AUTHORIZATION).is_some_and(ours) {
             headers.remove(&AUTHORIZATION);
         }
     }
@@ -171,27 +159,71 @@ impl CredentialSources {
         self.api_key || self.bearer
     }
 
+    /// The number of the source that this header is, if it is one.
+    fn source(&self, name: &HeaderName) -> Option<usize> {
+        if *name == header::AUTHORIZATION {
+            return self.reads_authorization().then_some(0);
+        }
+        let place = self.headers.iter().position(|header| header == name);
+        place.map(|place| place + 1)
+    }
+
+    /// One pass over all headers costs less than a hashed look for each source and its repetitions.
+    fn read_values<'h>(
+        &self,
+        values: impl Iterator<Item = (usize, &'h HeaderValue)>,
+    ) -> Result<Option<PresentedToken<'h>>, IntakeError> {
+        let mut seen = 0_u64;
+        let mut found: Option<PresentedToken<'h>> = None;
+        let mut error = None;
+        for (source, value) in values {
+            // From the 64th source on they share a bit: two of them count as a repetition.
+            let bit = 1 << source.min(63);
+            let read = if seen & bit != 0 {
+                Err(IntakeError::Repeated)
+            } else if source == 0 {
+                self.read_authorization(value)
+            } else {
+                self.read_token(trim(value.as_bytes())).map(Some)
+            };
+            seen |= bit;
+            match (read, &found) {
+                (Ok(None), _) => {}
+                (Ok(Some(token)), None) => found = Some(token),
+                (Ok(Some(token)), Some(first)) if token.is_same(first) => {}
+                (Ok(Some(_)), Some(_)) => error = error.max(Some(IntakeError::Conflicting)),
+                (Err(worse), _) => error = error.max(Some(worse)),
+            }
+        }
+        error.map_or(Ok(found), Err)
+    }
+
     fn read_authorization<'h>(
         &self,
         value: &'h HeaderValue,
     ) -> Result<Option<PresentedToken<'h>>, IntakeError> {
         let value = trim(value.as_bytes());
-        let end = value.iter().position(|&byte| byte == b' ');
-        let (scheme, rest) = value.split_at(end.unwrap_or(value.len()));
-        let ours = (self.api_key && scheme.eq_ignore_ascii_case(b"apikey"))
-            || (self.bearer && scheme.eq_ignore_ascii_case(b"bearer"));
-        if ours {
+        let api_key = self.api_key.then(|| after_scheme(value, b"apikey"));
+        let bearer = || {
+            self.bearer
+                .then(|| after_scheme(value, b"bearer"))
+                .flatten()
+        };
+        if let Some(mut rest) = api_key.flatten().or_else(bearer) {
+            while let [b' ', token @ ..] = rest {
+                rest = token;
+            }
             return self.read_token(rest).map(Some);
         }
         // A scheme is an RFC 9110 token; other bytes may hide one of ours.
+        let scheme = value.split(|&byte| byte == b' ').next().unwrap_or_default();
         if scheme.is_empty() || !scheme.iter().copied().all(is_token_char) {
             return Err(IntakeError::Malformed);
         }
         Ok(None)
     }
 
-    fn read_token<'h>(&self, value: &'h [u8]) -> Result<PresentedToken<'h>, IntakeError> {
-        let token = trim(value);
+    fn read_token<'h>(&self, token: &'h [u8]) -> Result<PresentedToken<'h>, IntakeError> {
         if token.len() > self.max_token_length {
             return Err(IntakeError::TooLong);
         }
@@ -199,22 +231,23 @@ impl CredentialSources {
     }
 }
 
-fn single<'h>(
-    headers: &'h HeaderMap,
-    name: &HeaderName,
-) -> Result<Option<&'h HeaderValue>, IntakeError> {
-    let mut values = headers.get_all(name).iter();
-    match (values.next(), values.next()) {
-        (value, None) => Ok(value),
-        (_, Some(_)) => Err(IntakeError::Repeated),
-    }
+/// What follows the scheme, if `value` is of that scheme, given in small letters.
+fn after_scheme<'h, const N: usize>(value: &'h [u8], scheme: &[u8; N]) -> Option<&'h [u8]> {
+    let (first, rest) = value.split_first_chunk::<N>()?;
+    let ends = matches!(rest.first(), None | Some(b' '));
+    // Only a letter becomes a small letter by this bit.
+    let difference = |sum, (byte, small): (&u8, &u8)| sum | ((byte | 0x20) ^ small);
+    (ends && first.iter().zip(scheme).fold(0, difference) == 0).then_some(rest)
 }
 
-fn trim(value: &[u8]) -> &[u8] {
-    let is_space = |byte: &u8| matches!(byte, b' ' | b'\t');
-    let start = value.iter().take_while(|byte| is_space(byte)).count();
-    let end = value.iter().rev().take_while(|byte| is_space(byte)).count();
-    value.get(start..value.len() - end).unwrap_or_default()
+fn trim(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] = value {
+        value = rest;
+    }
+    while let [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
 }
 
 /// RFC 9110 §5.6.2 `tchar`.
@@ -223,21 +256,21 @@ fn is_token_char(byte: u8) -> bool {
 }
 
 /// Why headers that present a credential could not be read. A client's error: 400.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 #[non_exhaustive]
 pub enum IntakeError {
-    /// A credential header occurs more than once.
-    #[error("a credential header is repeated")]
-    Repeated,
     /// Two sources present different tokens.
     #[error("the request presents two different tokens")]
     Conflicting,
-    /// A credential header holds no token, something besides it, or bytes no token has.
-    #[error("the credential header cannot be read")]
-    Malformed,
     /// The token is longer than the service accepts.
     #[error("the token is too long")]
     TooLong,
+    /// A credential header holds no token, something besides it, or bytes no token has.
+    #[error("the credential header cannot be read")]
+    Malformed,
+    /// A credential header occurs more than once.
+    #[error("a credential header is repeated")]
+    Repeated,
 }
 
 /// A header cannot hold a bare token.

@@ -12,7 +12,7 @@ use tower_service_token::authorize::{RequireRolesLayer, RequireScopesLayer};
 use tower_service_token::clock::ManualClock;
 use tower_service_token::digest::TokenDigest;
 use tower_service_token::header::{CredentialSources, X_API_KEY};
-use tower_service_token::reject::{Rejection, RejectionReason};
+use tower_service_token::reject::{Rejection, RejectionReason as Reason};
 use tower_service_token::store::{Credential, StoreError, TokenRecord, TokenState};
 use tower_service_token::token::{TokenFormat, TokenId};
 use tower_service_token::{MemoryStore, Principal, ServiceTokenLayer, TokenStore};
@@ -149,6 +149,7 @@ fn credential_intake() {
         ("anything after the token", &default, &[("authorization", &with("ApiKey ", " more"))], bad_request),
         ("anything after X-API-Key", &default, &[("x-api-key", &with("", " more"))], bad_request),
         ("a list in one line", &default, &[("authorization", &with("ApiKey ", ", ApiKey x"))], bad_request),
+        ("tab after the space", &default, &[("authorization", &with("ApiKey \t", ""))], bad_request),
         ("tab after the scheme", &default, &[("authorization", &with("ApiKey\t", ""))], bad_request),
         // 3. Bytes and length.
         ("empty X-API-Key", &default, &[("x-api-key", b"")], bad_request),
@@ -228,7 +229,7 @@ struct Row {
     name: &'static str,
     layer: ServiceTokenLayer,
     token: Option<String>,
-    reason: RejectionReason,
+    reason: Reason,
     status: u16,
     grpc: &'static str,
     challenge: Option<&'static str>,
@@ -293,7 +294,6 @@ fn response_rows(fixture: &Fixture) -> Vec<Row> {
         retry_after,
         body,
     };
-    use RejectionReason as Reason;
     #[rustfmt::skip]
     let rows = vec![
         row("no credential", layer(), "", Reason::MissingToken, 401, "16",
@@ -469,11 +469,14 @@ fn guards_refuse_with_403_and_say_what_is_required() {
             json!({"match": "any", "roles": ["admin", "owner"]})
         )
     );
-    let scopes = RequireScopesLayer::all_of(["projects:read", "projects:write"])
-        .with_realm("farm")
-        .unwrap()
-        .with_schemes(false, true);
-    let scopes = fixture.layer().layer(scopes.layer(service_fn(hello)));
+    let scopes = RequireScopesLayer::all_of(["projects:read", "projects:write"]);
+    let bearer = CredentialSources::default()
+        .with_api_key(false)
+        .with_bearer(true);
+    let layer = fixture.layer().with_realm("farm").unwrap();
+    let scopes = layer
+        .with_sources(bearer)
+        .layer(scopes.layer(service_fn(hello)));
     assert_eq!(
         ask(block_on(scopes.oneshot(request())).unwrap()),
         (
@@ -552,6 +555,15 @@ fn the_credential_is_marked_sensitive_and_removed_on_request() {
     let headers = seen(fixture.layer().strip_credential(), both);
     assert_eq!(headers.keys().collect::<Vec<_>>(), ["accept"]);
 
+    let unread: Headers<'_> = &[
+        ("authorization", b""),
+        ("x-api-key", fixture.good.as_bytes()),
+    ];
+    let sources = CredentialSources::none().with_header(X_API_KEY).unwrap();
+    let layer = fixture.layer().with_sources(sources).strip_credential();
+    let headers = seen(layer, unread);
+    assert_eq!(headers.keys().collect::<Vec<_>>(), ["authorization"]);
+
     let beside_basic: Headers<'_> = &[
         ("authorization", b"Basic eDp5"),
         ("x-api-key", fixture.good.as_bytes()),
@@ -589,5 +601,5 @@ fn a_custom_builder_shapes_a_refusal_and_cannot_grant_access() {
     let response = block_on(layer.layer(inner).oneshot(request(&[]))).unwrap();
     assert_eq!(response.body(), "come in, missing_token");
     let rejection = response.extensions().get::<Rejection>().unwrap();
-    assert_eq!(rejection.reason(), RejectionReason::MissingToken);
+    assert_eq!(rejection.reason(), Reason::MissingToken);
 }

@@ -3,9 +3,10 @@
 use std::convert::Infallible;
 
 use futures::executor::block_on;
-use http::{Request, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_service_token::authorize::{RequireRolesLayer, RequireScopesLayer};
+use tower_service_token::header::CredentialSources;
 use tower_service_token::principal::Requirement;
 use tower_service_token::reject::{Rejection, RejectionReason};
 use tower_service_token::store::TokenRecord;
@@ -210,5 +211,52 @@ fn a_principal_shows_what_the_record_says() {
     assert_eq!(
         record.labels().collect::<Vec<_>>(),
         [("team", "core"), ("workspace", "w1")]
+    );
+}
+
+#[test]
+fn the_layer_in_front_puts_its_realm_and_schemes_into_a_guards_challenge() {
+    let (layer, request) = caller(&[], &[]);
+    let layer = layer.accept_bearer().with_realm("farm").unwrap();
+    for layer in [layer.clone(), layer.without_cache_headers()] {
+        let guard = RequireScopesLayer::any_of(["a:b"]);
+        let service = layer.layer(guard.layer(service_fn(hello)));
+        let response = block_on(service.oneshot(request.clone())).unwrap();
+        let challenges = response.headers().get_all("www-authenticate");
+        let challenges: Vec<_> = challenges.iter().map(HeaderValue::as_bytes).collect();
+        let rest = r#"realm="farm", error="insufficient_scope", scope="a:b""#;
+        assert_eq!(
+            challenges,
+            [
+                format!("ApiKey {rest}").as_bytes(),
+                format!("Bearer {rest}").as_bytes()
+            ]
+        );
+    }
+}
+
+#[test]
+fn the_challenge_of_an_inner_layer_is_its_own() {
+    let (outer, mut request) = caller(&[], &[]);
+    let inner = ServiceTokenLayer::new(MemoryStore::new())
+        .with_realm("inner")
+        .unwrap();
+    let inner = inner.with_sources(
+        CredentialSources::none()
+            .with_header(HeaderName::from_static("x-inner"))
+            .unwrap(),
+    );
+    request
+        .headers_mut()
+        .insert("x-inner", "unknown".parse().unwrap());
+    let service = outer
+        .with_realm("outer")
+        .unwrap()
+        .layer(inner.layer(service_fn(hello)));
+    let response = block_on(service.oneshot(request)).unwrap();
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(
+        response.headers()["www-authenticate"],
+        r#"ApiKey realm="inner", error="invalid_token""#
     );
 }

@@ -42,7 +42,7 @@ async fn hello(request: Request<String>) -> Result<Response<String>, Infallible>
 #[derive(Clone)]
 struct Asked {
     tokens: MemoryStore,
-    asked: Arc<AtomicUsize>,
+    calls: Arc<AtomicUsize>,
     gate: Option<Arc<Notify>>,
 }
 
@@ -50,7 +50,7 @@ impl Asked {
     fn new(tokens: &MemoryStore) -> Self {
         Self {
             tokens: tokens.clone(),
-            asked: Arc::default(),
+            calls: Arc::default(),
             gate: None,
         }
     }
@@ -65,14 +65,14 @@ impl Asked {
     }
 
     fn times(&self) -> usize {
-        self.asked.load(Ordering::SeqCst)
+        self.calls.load(Ordering::SeqCst)
     }
 }
 
 #[async_trait]
 impl TokenStore for Asked {
     async fn find(&self, credential: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
-        self.asked.fetch_add(1, Ordering::SeqCst);
+        self.calls.fetch_add(1, Ordering::SeqCst);
         if let Some(gate) = &self.gate {
             gate.notified().await;
         }

@@ -209,6 +209,10 @@ fn every_refusal_is_one_event_with_fixed_fields_and_every_outcome_is_counted() {
         ]
     );
 
+    assert_eq!(counts, expected_counts());
+}
+
+fn expected_counts() -> BTreeMap<String, u64> {
     let mut expected = BTreeMap::new();
     for (outcome, count) in [
         ("accepted", 3),
@@ -234,5 +238,5 @@ fn every_refusal_is_one_event_with_fixed_fields_and_every_outcome_is_counted() {
             1,
         );
     }
-    assert_eq!(counts, expected);
+    expected
 }

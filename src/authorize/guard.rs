@@ -4,29 +4,19 @@ use http::{Extensions, HeaderMap};
 
 use crate::observe;
 use crate::principal::{Principal, Requirement};
-use crate::reject::{Anonymous, Challenges, RealmError, Rejection, RejectionReason};
+use crate::reject::{Anonymous, Rejection, RejectionReason};
 
-/// What a guard demands, and how its refusals challenge.
+/// What a guard demands.
 #[derive(Clone, Debug)]
 pub(super) struct Guard {
     requirement: Arc<Requirement>,
-    challenges: Arc<Challenges>,
 }
 
 impl Guard {
     pub(super) fn new(requirement: Requirement) -> Self {
         Self {
             requirement: Arc::new(requirement),
-            challenges: Challenges::shared_default(),
         }
-    }
-
-    pub(super) fn set_realm(&mut self, realm: &str) -> Result<(), RealmError> {
-        Arc::make_mut(&mut self.challenges).set_realm(realm)
-    }
-
-    pub(super) fn set_schemes(&mut self, api_key: bool, bearer: bool) {
-        Arc::make_mut(&mut self.challenges).set_schemes(api_key, bearer);
     }
 
     /// Refuses, and says so to whoever watches, unless the caller holds what is demanded.
@@ -36,10 +26,7 @@ impl Guard {
         headers: &HeaderMap,
     ) -> Result<(), Rejection> {
         caller(extensions)
-            .and_then(|principal| {
-                demand(principal, &self.requirement)
-                    .map_err(|rejection| rejection.with_challenges(&self.challenges))
-            })
+            .and_then(|principal| demand(principal, &self.requirement))
             .map_err(|rejection| refused(rejection, headers))
     }
 }

@@ -3,7 +3,7 @@ use tower_layer::Layer;
 use super::guard::Guard;
 use super::service::{RequireRoles, RequireScopes};
 use crate::principal::Requirement;
-use crate::reject::{ProblemJson, RealmError};
+use crate::reject::ProblemJson;
 
 macro_rules! require_layer {
     (
@@ -38,22 +38,6 @@ macro_rules! require_layer {
         }
 
         impl<R> $layer<R> {
-            /// The realm of the challenge. Default: `api`.
-            ///
-            /// # Errors
-            ///
-            /// The text is not visible ASCII and spaces, or has a `"` or `\`.
-            pub fn with_realm(mut self, realm: &str) -> Result<Self, RealmError> {
-                self.guard.set_realm(realm)?;
-                Ok(self)
-            }
-
-            /// The schemes that are challenged for. Default: `ApiKey` alone.
-            pub fn with_schemes(mut self, api_key: bool, bearer: bool) -> Self {
-                self.guard.set_schemes(api_key, bearer);
-                self
-            }
-
             /// Replaces the builder of refusals. Default: [`ProblemJson`].
             pub fn with_rejection_response<T: Clone>(self, rejection_response: T) -> $layer<T> {
                 $layer {

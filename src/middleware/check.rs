@@ -1,7 +1,8 @@
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use http::{HeaderMap, HeaderValue};
+use http::header::{CACHE_CONTROL, VARY};
+use http::{HeaderMap, HeaderValue, Response};
 
 use crate::clock::Clock;
 use crate::header::{CredentialSources, IntakeError};
@@ -23,8 +24,8 @@ pub(super) struct Checker {
     pub(super) challenges: Arc<Challenges>,
     pub(super) optional: bool,
     pub(super) strip_credential: bool,
-    /// `Vary` for accepted responses, unless cache headers are off.
-    pub(super) vary: Option<HeaderValue>,
+    /// What is to be done to the response of an admitted request, if anything.
+    pub(super) finish: Option<Finish>,
 }
 
 /// What is known about a request without waiting.
@@ -37,10 +38,38 @@ pub(super) enum Checked {
     Ask(Credential<'static>),
 }
 
+/// What is done to the response of an admitted request. Cloned for each of them: it holds no
+/// reference that all requests count, as long as the layer is as it is by default.
+#[derive(Clone)]
+pub(super) struct Finish {
+    vary: Option<HeaderValue>,
+    challenges: Option<Arc<Challenges>>,
+}
+
+impl Finish {
+    pub(super) fn new(vary: Option<HeaderValue>, challenges: &Arc<Challenges>) -> Option<Self> {
+        let challenges = (**challenges != *Challenges::fallback()).then(|| Arc::clone(challenges));
+        (vary.is_some() || challenges.is_some()).then_some(Self { vary, challenges })
+    }
+
+    pub(super) fn apply<B>(&self, response: &mut Response<B>) {
+        if let Some(challenges) = &self.challenges {
+            Rejection::complete(response, challenges);
+        }
+        if let Some(vary) = &self.vary {
+            let headers = response.headers_mut();
+            headers.append(VARY, vary.clone());
+            if !headers.contains_key(CACHE_CONTROL) {
+                headers.insert(CACHE_CONTROL, HeaderValue::from_static("private"));
+            }
+        }
+    }
+}
+
 impl Checker {
-    /// Pure but for the store's own memory.
-    pub(super) fn check(&self, headers: &HeaderMap) -> Checked {
-        let token = match self.sources.read(headers) {
+    /// Marks the credential sensitive, and decides if the store's memory is enough for that.
+    pub(super) fn check(&self, headers: &mut HeaderMap) -> Checked {
+        let token = match self.sources.read_marking(headers) {
             Ok(Some(token)) => token,
             Ok(None) if self.optional => return Checked::Anonymous,
             Ok(None) => return Checked::Refused(self.refuse(RejectionReason::MissingToken)),

@@ -3,13 +3,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use futures::future::BoxFuture;
-use http::header::{CACHE_CONTROL, VARY};
-use http::{HeaderValue, Request, Response};
+use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tower::Service;
 
-use super::check::Checker;
-use crate::observe::{self, Stopwatch};
+use super::check::{Checker, Finish};
+use crate::observe::Stopwatch;
 use crate::principal::Principal;
 use crate::reject::{Rejection, ResponseForRejection};
 
@@ -39,8 +38,7 @@ pin_project! {
         Admitted {
             #[pin]
             future: S::Future,
-            // Present if the response gets cache headers.
-            cache_headers: Option<Arc<Checker>>,
+            finish: Option<Finish>,
         },
         Refused {
             response: Option<S::Response>,
@@ -100,10 +98,10 @@ where
         if checker.strip_credential {
             checker.sources.strip(request.headers_mut());
         }
-        Self::Admitted {
-            future: inner.call(request),
-            cache_headers: checker.vary.is_some().then(|| Arc::clone(checker)),
-        }
+        // Before the call: the future then is written where it stays.
+        let finish = checker.finish.clone();
+        let future = inner.call(request);
+        Self::Admitted { future, finish }
     }
 }
 
@@ -129,12 +127,14 @@ where
                 }
                 StateProj::Admitted {
                     future,
-                    cache_headers,
+                    finish: None,
+                } => return future.poll(cx),
+                StateProj::Admitted {
+                    future,
+                    finish: Some(finish),
                 } => {
                     let mut response = ready!(future.poll(cx))?;
-                    if let Some(vary) = cache_headers.as_ref().and_then(|it| it.vary.as_ref()) {
-                        add_cache_headers(&mut response, vary);
-                    }
+                    finish.apply(&mut response);
                     return Poll::Ready(Ok(response));
                 }
                 StateProj::Refused { response } => {
@@ -151,7 +151,7 @@ where
     R: ResponseForRejection<ResBody>,
 {
     fn admit(mut self, principal: Principal) -> State<S, R, ReqBody> {
-        self.stopwatch.stop("accepted");
+        self.stopwatch.accepted();
         self.request.extensions_mut().insert(principal);
         State::admitted(&mut self.inner, self.request, &self.checker)
     }
@@ -170,16 +170,8 @@ fn refuse<R, B>(
 where
     R: ResponseForRejection<B>,
 {
-    observe::refused(&rejection, stopwatch);
+    stopwatch.refused(&rejection);
     let mut response = rejection_response.response_for_rejection(&rejection);
     response.extensions_mut().insert(rejection);
     response
-}
-
-fn add_cache_headers<B>(response: &mut Response<B>, vary: &HeaderValue) {
-    let headers = response.headers_mut();
-    headers.append(VARY, vary.clone());
-    if !headers.contains_key(CACHE_CONTROL) {
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("private"));
-    }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue};
 use tower_layer::Layer;
 
-use super::check::Checker;
+use super::check::{Checker, Finish};
 use super::service::ServiceToken;
 use crate::clock::{Clock, SystemClock};
 use crate::header::{CredentialSources, HeaderNameError};
@@ -19,6 +19,7 @@ use crate::token::TokenFormat;
 #[must_use]
 pub struct ServiceTokenLayer<R = ProblemJson> {
     checker: Arc<Checker>,
+    cache_headers: bool,
     rejection_response: R,
 }
 
@@ -27,20 +28,21 @@ impl ServiceTokenLayer {
     ///
     /// Pass a clone to keep a handle: every store of this crate shares its tokens with its clones.
     pub fn new(store: impl TokenStore) -> Self {
-        let sources = CredentialSources::default();
-        Self {
+        let layer = Self {
             checker: Arc::new(Checker {
                 store: Arc::new(store),
                 clock: Arc::new(SystemClock),
-                vary: Some(vary(&sources)),
-                sources,
+                sources: CredentialSources::default(),
                 format: TokenFormat::default(),
-                challenges: Challenges::shared_default(),
+                challenges: Arc::new(Challenges::fallback().clone()),
                 optional: false,
                 strip_credential: false,
+                finish: None,
             }),
+            cache_headers: true,
             rejection_response: ProblemJson,
-        }
+        };
+        layer.with_finish()
     }
 }
 
@@ -91,13 +93,10 @@ impl<R> ServiceTokenLayer<R> {
     /// ```
     pub fn with_sources(mut self, sources: CredentialSources) -> Self {
         let checker = self.checker_mut();
-        if checker.vary.is_some() {
-            checker.vary = Some(vary(&sources));
-        }
         Arc::make_mut(&mut checker.challenges)
             .set_schemes(sources.reads_api_key(), sources.reads_bearer());
         checker.sources = sources;
-        self
+        self.with_finish()
     }
 
     /// The longest token to accept, in bytes; longer ones get 400. Default: 512.
@@ -106,14 +105,15 @@ impl<R> ServiceTokenLayer<R> {
         self.with_sources(sources)
     }
 
-    /// The realm of the challenge (RFC 9110 §11.5). Default: `api`.
+    /// The realm of the challenge (RFC 9110 §11.5), in the refusals of guards and extractors behind
+    /// this layer as well. Default: `api`.
     ///
     /// # Errors
     ///
     /// The text is not visible ASCII and spaces, or has a `"` or `\`.
     pub fn with_realm(mut self, realm: &str) -> Result<Self, RealmError> {
         Arc::make_mut(&mut self.checker_mut().challenges).set_realm(realm)?;
-        Ok(self)
+        Ok(self.with_finish())
     }
 
     /// The form of the tokens this service mints, whose checksum is checked before a store is
@@ -145,8 +145,8 @@ impl<R> ServiceTokenLayer<R> {
     /// `Cache-Control: private` if it has no `Cache-Control`. Without them a shared cache may give
     /// one client's answer to another: RFC 9111 §3.5 protects only requests with `Authorization`.
     pub fn without_cache_headers(mut self) -> Self {
-        self.checker_mut().vary = None;
-        self
+        self.cache_headers = false;
+        self.with_finish()
     }
 
     /// Replaces the builder of the responses to refused requests. Default: [`ProblemJson`].
@@ -157,8 +157,18 @@ impl<R> ServiceTokenLayer<R> {
     pub fn with_rejection_response<T: Clone>(self, rejection_response: T) -> ServiceTokenLayer<T> {
         ServiceTokenLayer {
             checker: self.checker,
+            cache_headers: self.cache_headers,
             rejection_response,
         }
+    }
+
+    /// Works out anew what is done to responses, after a change of what that depends on.
+    fn with_finish(mut self) -> Self {
+        let cache_headers = self.cache_headers;
+        let checker = self.checker_mut();
+        let vary = cache_headers.then(|| vary(&checker.sources));
+        checker.finish = Finish::new(vary, &checker.challenges);
+        self
     }
 
     fn checker_mut(&mut self) -> &mut Checker {
@@ -189,6 +199,10 @@ impl<R> fmt::Debug for ServiceTokenLayer<R> {
 
 fn vary(sources: &CredentialSources) -> HeaderValue {
     let names: Vec<&str> = sources.names().map(spelled).collect();
+    if names == ["Authorization", "X-API-Key"] {
+        // Cloning a static value counts no reference, which all requests would share.
+        return HeaderValue::from_static("Authorization, X-API-Key");
+    }
     HeaderValue::try_from(names.join(", ")).expect("header names are visible ASCII")
 }
 

@@ -48,15 +48,14 @@ where
         let stopwatch = Stopwatch::start();
         let checker = &self.checker;
         request.extensions_mut().remove::<Principal>();
-        checker.sources.mark_sensitive(request.headers_mut());
-        match checker.check(request.headers()) {
+        match checker.check(request.headers_mut()) {
             Checked::Accepted(principal) => {
-                stopwatch.stop("accepted");
+                stopwatch.accepted();
                 request.extensions_mut().insert(principal);
                 ResponseFuture::admitted(&mut self.inner, request, checker)
             }
             Checked::Anonymous => {
-                stopwatch.stop("anonymous");
+                stopwatch.anonymous();
                 let challenges = Arc::clone(&checker.challenges);
                 request.extensions_mut().insert(Anonymous(challenges));
                 ResponseFuture::admitted(&mut self.inner, request, checker)

@@ -2,16 +2,14 @@ use std::sync::{Arc, LazyLock};
 
 use http::HeaderValue;
 
-static DEFAULT: LazyLock<Arc<Challenges>> = LazyLock::new(|| {
-    Arc::new(Challenges {
-        realm: "api".into(),
-        api_key: true,
-        bearer: false,
-    })
+static DEFAULT: LazyLock<Challenges> = LazyLock::new(|| Challenges {
+    realm: "api".into(),
+    api_key: true,
+    bearer: false,
 });
 
 /// What `WWW-Authenticate` says for one service.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Challenges {
     realm: Box<str>,
     api_key: bool,
@@ -19,8 +17,9 @@ pub(crate) struct Challenges {
 }
 
 impl Challenges {
-    pub(crate) fn shared_default() -> Arc<Self> {
-        Arc::clone(&DEFAULT)
+    /// `ApiKey realm="api"`.
+    pub(crate) fn fallback() -> &'static Self {
+        &DEFAULT
     }
 
     pub(crate) fn set_realm(&mut self, realm: &str) -> Result<(), RealmError> {

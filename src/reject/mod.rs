@@ -46,6 +46,10 @@
 //! assert_eq!(response.headers()["www-authenticate"], r#"ApiKey realm="api""#);
 //! assert_eq!(response.body(), "missing_token");
 //! ```
+//!
+//! A builder is heard where it is set: on the layer, on a guard layer. Extractors and
+//! [`Principal::require`](crate::Principal::require) answer with [`ProblemJson`]; a handler that
+//! wants another form maps their `Rejection`.
 
 mod challenge;
 mod reason;

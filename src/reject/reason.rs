@@ -140,15 +140,14 @@ impl RejectionReason {
         }
     }
 
-    /// The gRPC status code.
-    pub(super) fn grpc_status(self) -> &'static str {
+    pub(super) fn grpc_status(self) -> i32 {
         match self.status() {
-            StatusCode::BAD_REQUEST => "3",
-            StatusCode::FORBIDDEN => "7",
-            StatusCode::TOO_MANY_REQUESTS => "8",
-            StatusCode::INTERNAL_SERVER_ERROR => "13",
-            StatusCode::SERVICE_UNAVAILABLE => "14",
-            _ => "16",
+            StatusCode::BAD_REQUEST => 3,
+            StatusCode::FORBIDDEN => 7,
+            StatusCode::TOO_MANY_REQUESTS => 8,
+            StatusCode::INTERNAL_SERVER_ERROR => 13,
+            StatusCode::SERVICE_UNAVAILABLE => 14,
+            _ => 16,
         }
     }
 }

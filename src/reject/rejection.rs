@@ -19,12 +19,17 @@ pub struct Rejection {
     token_id: Option<TokenId>,
     retry_after: Option<Duration>,
     required: Option<Arc<Requirement>>,
-    challenges: Arc<Challenges>,
+    /// Open until the layer in front says what it challenges for.
+    challenges: Option<Arc<Challenges>>,
     source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
 impl Rejection {
-    /// A refusal for `reason`, with the default challenge, `ApiKey realm="api"`.
+    /// A refusal for `reason`.
+    ///
+    /// Its challenge is `ApiKey realm="api"`, unless a
+    /// [`ServiceTokenLayer`](crate::ServiceTokenLayer) in front is set up for another one: that
+    /// replaces it on the way out.
     pub fn new(reason: RejectionReason) -> Self {
         Self {
             reason,
@@ -32,7 +37,7 @@ impl Rejection {
             token_id: None,
             retry_after: None,
             required: None,
-            challenges: Challenges::shared_default(),
+            challenges: None,
             source: None,
         }
     }
@@ -69,8 +74,21 @@ impl Rejection {
     }
 
     pub(crate) fn with_challenges(mut self, challenges: &Arc<Challenges>) -> Self {
-        self.challenges = Arc::clone(challenges);
+        self.challenges = Some(Arc::clone(challenges));
         self
+    }
+
+    /// Gives the response to a guard's refusal the challenge of the layer in front of the guard.
+    pub(crate) fn complete<B>(response: &mut Response<B>, challenges: &Arc<Challenges>) {
+        let open = |rejection: &&Self| rejection.challenges.is_none();
+        let Some(rejection) = response.extensions().get::<Self>().filter(open).cloned() else {
+            return;
+        };
+        let rejection = rejection.with_challenges(challenges);
+        if response.headers_mut().remove(WWW_AUTHENTICATE).is_some() {
+            rejection.append_challenges(response.headers_mut());
+        }
+        response.extensions_mut().insert(rejection);
     }
 
     /// Takes from the request's headers in which form the response is wanted.
@@ -125,16 +143,22 @@ impl Rejection {
         if let Some(seconds) = self.retry_after_seconds() {
             headers.insert(RETRY_AFTER, seconds.into());
         }
-        if self.reason == RejectionReason::MissingToken || self.reason.challenge_error().is_some() {
-            for challenge in self.challenges.values(&self.challenge_params()) {
-                headers.append(WWW_AUTHENTICATE, challenge);
-            }
-        }
+        self.append_challenges(headers);
         response
     }
 
-    pub(super) fn grpc_status(&self) -> &'static str {
+    /// The gRPC status code, such as 16 for `UNAUTHENTICATED`.
+    pub fn grpc_status(&self) -> i32 {
         self.reason.grpc_status()
+    }
+
+    fn append_challenges(&self, headers: &mut HeaderMap) {
+        if self.reason == RejectionReason::MissingToken || self.reason.challenge_error().is_some() {
+            let challenges = self.challenges.as_deref().unwrap_or(Challenges::fallback());
+            for challenge in challenges.values(&self.challenge_params()) {
+                headers.append(WWW_AUTHENTICATE, challenge);
+            }
+        }
     }
 
     fn retry_after_seconds(&self) -> Option<u64> {

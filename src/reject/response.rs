@@ -9,6 +9,12 @@ use super::Rejection;
 /// Implemented for any `FnMut(&Rejection) -> Response<B> + Clone`, so a closure can be passed to
 /// [`ServiceTokenLayer::with_rejection_response`](crate::ServiceTokenLayer::with_rejection_response).
 /// Whatever is built, the request does not reach the inner service.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot build a refusal with the body `{B}`",
+    note = "the default, `ProblemJson`, needs a body that is `From<String>`; for one with a \
+            `Default` there is `GrpcStatus`, for any other a closure, by `with_rejection_response`",
+    note = "a layer inside that wraps the response body can be undone by mapping the body back"
+)]
 pub trait ResponseForRejection<B>: Clone {
     /// Builds the response.
     fn response_for_rejection(&mut self, rejection: &Rejection) -> Response<B>;
@@ -28,7 +34,6 @@ where
 /// For any body that can be made from a [`String`], such as axum's `Body` and
 /// `http_body_util::Full<Bytes>`.
 #[derive(Clone, Copy, Debug, Default)]
-#[non_exhaustive]
 pub struct ProblemJson;
 
 impl<B: From<String>> ResponseForRejection<B> for ProblemJson {
@@ -76,10 +81,7 @@ fn grpc_response<B>(rejection: &Rejection, body: B) -> Response<B> {
     *response.status_mut() = StatusCode::OK;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert(
-        "grpc-status",
-        HeaderValue::from_static(rejection.grpc_status()),
-    );
+    headers.insert("grpc-status", rejection.grpc_status().into());
     // `detail` has nothing that gRPC wants percent-encoded.
     headers.insert("grpc-message", HeaderValue::from_static(rejection.detail()));
     response

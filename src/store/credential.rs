@@ -14,7 +14,7 @@ pub struct Credential<'a> {
 impl<'a> Credential<'a> {
     /// Hashes the token.
     pub fn new(token: PresentedToken<'a>) -> Self {
-        let digest = TokenDigest::of(token.expose_secret());
+        let digest = TokenDigest::of_bytes(token.as_bytes());
         Self { token, digest }
     }
 

@@ -5,7 +5,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use papaya::HashMap;
+use papaya::{Guard, HashMap};
 
 use super::{Cached, Credential, StoreError, TokenRecord, TokenState, TokenStore};
 use crate::token::TokenId;
@@ -50,16 +50,18 @@ impl MemoryStore {
     /// The id or the digest is taken; nothing was changed.
     pub fn insert(&self, record: TokenRecord) -> Result<(), MemoryStoreError> {
         let mut by_id = self.lock();
-        let by_digest = self.0.by_digest.pin();
+        let guard = self.0.by_digest.guard();
         let index = record.digest().index();
         let Entry::Vacant(place) = by_id.entry(record.id()) else {
             return Err(MemoryStoreError::DuplicateId);
         };
-        if by_digest.contains_key(&index) {
+        if self.0.by_digest.contains_key(&index, &guard) {
             return Err(MemoryStoreError::DuplicateDigest);
         }
         place.insert(record.clone());
-        by_digest.insert(index, record);
+        self.0.by_digest.insert(index, record, &guard);
+        // Frees now what was replaced, not after a batch of it: a grown-out table, an old record.
+        guard.flush();
         Ok(())
     }
 
@@ -93,7 +95,9 @@ impl MemoryStore {
     pub fn remove(&self, id: TokenId) -> Option<TokenRecord> {
         let mut by_id = self.lock();
         let record = by_id.remove(&id)?;
-        self.0.by_digest.pin().remove(&record.digest().index());
+        let guard = self.0.by_digest.guard();
+        self.0.by_digest.remove(&record.digest().index(), &guard);
+        guard.flush();
         Some(record)
     }
 
@@ -114,16 +118,17 @@ impl MemoryStore {
 
     /// Puts `record` where `known` is, in both maps.
     fn swap(&self, known: &mut TokenRecord, record: TokenRecord) -> Result<(), MemoryStoreError> {
-        let by_digest = self.0.by_digest.pin();
+        let guard = self.0.by_digest.guard();
         let (old, new) = (known.digest().index(), record.digest().index());
-        if old != new && by_digest.contains_key(&new) {
+        if old != new && self.0.by_digest.contains_key(&new, &guard) {
             return Err(MemoryStoreError::DuplicateDigest);
         }
         *known = record.clone();
-        by_digest.insert(new, record);
+        self.0.by_digest.insert(new, record, &guard);
         if old != new {
-            by_digest.remove(&old);
+            self.0.by_digest.remove(&old, &guard);
         }
+        guard.flush();
         Ok(())
     }
 

@@ -85,14 +85,16 @@ impl TokenFormat {
 
     /// Tells a token of this format from a damaged and from a foreign one.
     ///
-    /// By fixed offsets: length first, then alphabet, then checksum. Text that has our prefix and
+    /// By fixed offsets: length first, then checksum, then alphabet. Text that has our prefix and
     /// another length is foreign, so that tokens of a system with the same prefix can be imported.
     pub fn inspect(&self, token: &str) -> TokenShape {
         let token = token.as_bytes();
         self.prefixes
             .iter()
-            .find_map(|prefix| token.strip_prefix(prefix.as_bytes()))
-            .map_or(TokenShape::Foreign, |body| inspect_body(token, body))
+            .filter_map(|prefix| token.strip_prefix(prefix.as_bytes()))
+            .map(|body| inspect_body(token, body))
+            .find(|shape| *shape != TokenShape::Foreign)
+            .unwrap_or(TokenShape::Foreign)
     }
 
     /// The token with its secret part replaced by `***`; all of it, if it is not of this format.
@@ -124,20 +126,21 @@ pub(super) fn checksum(text: &[u8]) -> [u8; CHECKSUM_DIGITS] {
 /// `id`, `_` and the secret's digits: what stands between prefix and checksum.
 pub(super) const RANDOM_DIGITS: usize = TokenId::DIGITS + SECRET_DIGITS;
 
+/// The checksum first: what fails it is scanner noise, and should cost little.
 fn inspect_body(token: &[u8], body: &[u8]) -> TokenShape {
     if body.len() != TokenId::DIGITS + 1 + SECRET_DIGITS + CHECKSUM_DIGITS {
         return TokenShape::Foreign;
     }
-    let (id, rest) = body.split_at(TokenId::DIGITS);
-    let Some(id) = TokenId::from_digits(id) else {
+    let (text, sum) = token.split_at(token.len() - CHECKSUM_DIGITS);
+    if base62::decode(sum) != Some(crc32fast::hash(text).into()) {
         return TokenShape::Damaged;
-    };
-    let all_digits = rest[1..].iter().all(|&b| base62::value(b).is_some());
-    let (checked, sum) = token.split_at(token.len() - CHECKSUM_DIGITS);
-    if rest[0] == b'_' && all_digits && checksum(checked) == sum {
-        TokenShape::Own(id)
-    } else {
-        TokenShape::Damaged
+    }
+    let (id, rest) = body.split_at(TokenId::DIGITS);
+    match (TokenId::from_digits(id), rest) {
+        (Some(id), [b'_', digits @ ..]) if digits.iter().all(u8::is_ascii_alphanumeric) => {
+            TokenShape::Own(id)
+        }
+        _ => TokenShape::Damaged,
     }
 }
 

@@ -9,7 +9,9 @@
 //!
 //! The checksum spares a store from typing errors and scanner noise. It is no defence: anyone can
 //! compute it. Tokens minted elsewhere need no such form; any visible ASCII text serves as long as
-//! a store knows its digest.
+//! a store knows its digest. Only a text that has our prefix and our length and fails the checksum
+//! is refused before a store is asked: foreign tokens that look like that need another
+//! [format](TokenFormat) on the layer.
 //!
 //! Secret scanners find these tokens by `\bsvctok-[0-9A-Za-z]{10}_[0-9A-Za-z]{30}\b`.
 //!

@@ -19,9 +19,11 @@ use zeroize::Zeroizing;
 /// ```
 pub struct PresentedToken<'a>(Text<'a>);
 
+/// Bytes that were found to be visible ASCII: checking for UTF-8 as well is left to the few who
+/// read the text.
 enum Text<'a> {
-    Borrowed(&'a str),
-    Owned(Zeroizing<Box<str>>),
+    Borrowed(&'a [u8]),
+    Owned(Zeroizing<Box<[u8]>>),
 }
 
 impl<'a> PresentedToken<'a> {
@@ -32,20 +34,26 @@ impl<'a> PresentedToken<'a> {
 
     /// As [`new`](Self::new), from bytes such as a header value's.
     pub fn from_bytes(bytes: &'a [u8]) -> Option<Self> {
-        if bytes.is_empty() || !is_visible_ascii(bytes) {
-            return None;
-        }
-        std::str::from_utf8(bytes)
-            .ok()
-            .map(|text| Self(Text::Borrowed(text)))
+        let visible = !bytes.is_empty() && is_visible_ascii(bytes);
+        visible.then_some(Self(Text::Borrowed(bytes)))
     }
 
     /// The secret itself. Never log it, store it or put it into an error.
     pub fn expose_secret(&self) -> &str {
+        str::from_utf8(self.as_bytes()).unwrap_or_default()
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         match &self.0 {
             Text::Borrowed(text) => text,
             Text::Owned(text) => text,
         }
+    }
+
+    /// Whether another source of the same request presents the same text. Nothing secret is
+    /// compared: the client sent both.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.as_bytes() == other.as_bytes()
     }
 
     /// A copy that outlives the request's headers and is zeroed when dropped.
@@ -65,9 +73,9 @@ impl fmt::Debug for PresentedToken<'_> {
 
 /// Without an early exit, so that it compiles to vector instructions.
 fn is_visible_ascii(bytes: &[u8]) -> bool {
-    !bytes
-        .iter()
-        .fold(false, |bad, byte| bad | (byte.wrapping_sub(0x21) > 0x5d))
+    let widen = |(least, greatest): (u8, u8), &byte: &u8| (least.min(byte), greatest.max(byte));
+    let (least, greatest) = bytes.iter().fold((u8::MAX, 0), widen);
+    least >= b'!' && greatest <= b'~'
 }
 
 #[cfg(test)]
@@ -75,15 +83,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn exactly_the_bytes_from_0x21_to_0x7e_make_a_token() {
+    fn exactly_the_bytes_from_0x21_to_0x7e_make_a_token_wherever_they_stand() {
         for byte in 0..=u8::MAX {
-            let token = [b'a', byte, b'z'];
             let visible = (0x21..=0x7e).contains(&byte);
-            assert_eq!(
-                PresentedToken::from_bytes(&token).is_some(),
-                visible,
-                "{byte}"
-            );
+            for (length, place) in [(1, 0), (16, 15), (40, 0), (40, 31), (40, 39), (48, 20)] {
+                let mut token = vec![b'a'; length];
+                token[place] = byte;
+                let made = PresentedToken::from_bytes(&token).is_some();
+                assert_eq!(made, visible, "{byte} at {place} of {length}");
+            }
         }
         assert!(PresentedToken::from_bytes(b"").is_none());
     }

@@ -1,0 +1,333 @@
+//! What threads cost one another when they share a store.
+//!
+//! 1, 2, 4 and 8 threads send requests through one layer over one [`MemoryStore`] of 1,000 tokens:
+//! all of them one hot token, or each its own 64. Meanwhile a writer changes the store every
+//! millisecond: it revokes a token, inserts another, and puts the hot one's record anew. The inner
+//! service gives the request back, so nothing but the layer runs between two requests, and the
+//! principal replaces its predecessor in the extensions.
+//!
+//! Then one reader beside a writer that never pauses, against the same reader beside a thread that
+//! keeps a core just as busy and leaves the store alone: what a reader pays for a writer, in
+//! requests and in its slowest ones. A reader that waited for a writer's lock would show here.
+//!
+//! Throughput is the best of several windows, measured by turns: whatever else runs on the machine
+//! can only lower it. Where Linux tells how long a thread was on a core, that time per request is
+//! printed too: what other programs disturb less, and 1.00 where threads cost one another nothing.
+
+#[path = "support/mode.rs"]
+mod mode;
+#[path = "support/request.rs"]
+mod request;
+#[path = "support/tokens.rs"]
+mod tokens;
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::fmt;
+use std::fs;
+use std::future::{Ready, ready};
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use http::{Request, Response};
+use tower::{Layer, Service};
+use tower_service_token::middleware::ServiceToken;
+use tower_service_token::reject::Rejection;
+use tower_service_token::token::{MintedToken, TokenId};
+use tower_service_token::{MemoryStore, ServiceTokenLayer};
+
+use self::request::{call, request_with};
+
+const TOKENS: usize = 1_000;
+const TOKENS_OF_A_THREAD: usize = 64;
+const SPARE_TOKENS: usize = 10_000;
+const BATCH: u16 = 16;
+const PAUSE: Duration = Duration::from_millis(1);
+
+fn main() {
+    let (window, rounds) = if mode::is_full_run() {
+        (Duration::from_millis(100), 15)
+    } else {
+        println!("windows of 5 ms: only to show that it runs");
+        (Duration::from_millis(5), 1)
+    };
+    let bench = Bench::new(window, rounds);
+    bench.print_scaling("spread tokens", "goal >= 1.80", |thread| {
+        &bench.tokens[thread * TOKENS_OF_A_THREAD..][..TOKENS_OF_A_THREAD]
+    });
+    bench.print_scaling("one hot token", "goal >= 1.40", |_| &bench.tokens[..1]);
+    bench.print_waits();
+}
+
+struct Bench {
+    window: Duration,
+    rounds: usize,
+    tokens: Vec<MintedToken>,
+    spare: Vec<MintedToken>,
+    store: MemoryStore,
+    reader: Reader,
+}
+
+impl Bench {
+    fn new(window: Duration, rounds: usize) -> Self {
+        let tokens = tokens::mint(TOKENS);
+        let store = tokens::store(&tokens);
+        let layer = ServiceTokenLayer::new(store.clone())
+            .without_cache_headers()
+            .with_rejection_response(refused as fn(&_) -> _);
+        Self {
+            window,
+            rounds,
+            tokens,
+            spare: tokens::mint(SPARE_TOKENS),
+            store,
+            reader: layer.layer(GiveBack),
+        }
+    }
+
+    fn print_scaling<'a>(
+        &self,
+        what: &str,
+        goal: &str,
+        tokens_of: impl Fn(usize) -> &'a [MintedToken],
+    ) {
+        println!("{what}");
+        let threads = [1, 2, 4, 8];
+        let mut readings = threads.map(|_| Reading::default());
+        for _ in 0..self.rounds {
+            for (threads, reading) in threads.iter().zip(&mut readings) {
+                let tokens: Vec<_> = (0..*threads).map(&tokens_of).collect();
+                let (elapsed, reads) = self.window(&tokens, Neighbour::Writer(Some(PAUSE)));
+                reading.add(elapsed, reads);
+            }
+        }
+        for (threads, reading) in threads.iter().zip(&readings) {
+            println!("{threads:>4} threads {reading}");
+        }
+        let [one, more @ ..] = &readings;
+        for ((threads, reading), goal) in threads[1..]
+            .iter()
+            .zip(more)
+            .zip([goal, "no goal", "no goal"])
+        {
+            println!(
+                "ratio {what}: {threads} threads / 1 thread = {:.2} ({goal}); time on a core = {:.2}",
+                reading.best / one.best,
+                reading.on_core_each() / one.on_core_each()
+            );
+        }
+        println!();
+    }
+
+    fn print_waits(&self) {
+        let mut readings = [Reading::default(), Reading::default()];
+        let neighbours = [Neighbour::Spinner, Neighbour::Writer(None)];
+        for _ in 0..self.rounds {
+            for (neighbour, reading) in neighbours.iter().zip(&mut readings) {
+                let tokens = &self.tokens[..TOKENS_OF_A_THREAD];
+                let (elapsed, reads) = self.window(&[tokens], *neighbour);
+                reading.add(elapsed, reads);
+            }
+        }
+        println!(
+            "one reader beside a thread that leaves the store alone {}",
+            readings[0]
+        );
+        println!(
+            "one reader beside a writer that never pauses           {}",
+            readings[1]
+        );
+        println!(
+            "ratio with / without writer: throughput {:.2} (no goal), slowest of 1,000 {:.2}",
+            readings[1].best / readings[0].best,
+            readings[1].slowest_of_1_000().as_secs_f64()
+                / readings[0].slowest_of_1_000().as_secs_f64()
+        );
+    }
+
+    /// One reader for each list of tokens, all at the same time.
+    fn window(&self, tokens: &[&[MintedToken]], neighbour: Neighbour) -> (Duration, Vec<Read>) {
+        let stop = AtomicBool::new(false);
+        let start = Barrier::new(tokens.len() + 1);
+        thread::scope(|scope| {
+            scope.spawn(|| self.accompany(neighbour, &stop));
+            let readers: Vec<_> = tokens
+                .iter()
+                .map(|tokens| scope.spawn(|| read(self.reader.clone(), tokens, &start, &stop)))
+                .collect();
+            start.wait();
+            let started = Instant::now();
+            thread::sleep(self.window);
+            stop.store(true, Ordering::Relaxed);
+            let elapsed = started.elapsed();
+            let reads = readers
+                .into_iter()
+                .map(|reader| reader.join().expect("no panic"));
+            (elapsed, reads.collect())
+        })
+    }
+
+    fn accompany(&self, neighbour: Neighbour, stop: &AtomicBool) {
+        let Neighbour::Writer(pause) = neighbour else {
+            while !stop.load(Ordering::Relaxed) {
+                std::hint::spin_loop();
+            }
+            return;
+        };
+        let mut inserted = Vec::with_capacity(SPARE_TOKENS);
+        for (number, token) in self.spare.iter().enumerate().cycle() {
+            if stop.load(Ordering::Relaxed) {
+                break;
+            }
+            if inserted.len() == SPARE_TOKENS {
+                self.remove(&mut inserted);
+            }
+            let record = tokens::record(token, number);
+            self.store.insert(record).expect("a spare token");
+            inserted.push(token.id());
+            self.store.revoke(token.id()).expect("just inserted");
+            let hot = tokens::record(&self.tokens[0], 0);
+            self.store.replace(hot).expect("never removed");
+            if let Some(pause) = pause {
+                thread::sleep(pause);
+            }
+        }
+        self.remove(&mut inserted);
+    }
+
+    fn remove(&self, inserted: &mut Vec<TokenId>) {
+        for id in inserted.drain(..) {
+            self.store.remove(id);
+        }
+    }
+}
+
+/// What runs beside the readers.
+#[derive(Clone, Copy)]
+enum Neighbour {
+    /// Nothing but a loop.
+    Spinner,
+    /// Changes to the store, with a pause after every three.
+    Writer(Option<Duration>),
+}
+
+/// Refused by none: the writer leaves the tokens of the readers good.
+fn refused(rejection: &Rejection) -> Response<Request<Body>> {
+    panic!("{rejection}")
+}
+
+type Reader = ServiceToken<GiveBack, fn(&Rejection) -> Response<Request<Body>>>;
+
+#[derive(Clone)]
+struct GiveBack;
+
+impl Service<Request<Body>> for GiveBack {
+    type Response = Response<Request<Body>>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        ready(Ok(Response::new(request)))
+    }
+}
+
+/// What one reader did in a window.
+struct Read {
+    /// How long each batch took.
+    batches: Vec<Duration>,
+    on_core: Option<Duration>,
+}
+
+fn read(mut reader: Reader, tokens: &[MintedToken], start: &Barrier, stop: &AtomicBool) -> Read {
+    let tokens = tokens.iter().cycle().take(TOKENS_OF_A_THREAD);
+    let mut requests: VecDeque<_> = tokens
+        .map(|token| request_with(token.expose_secret()))
+        .collect();
+    let mut batches = Vec::with_capacity(1 << 16);
+    start.wait();
+    let before = time_on_core();
+    let mut last = Instant::now();
+    while !stop.load(Ordering::Relaxed) {
+        for _ in 0..BATCH {
+            let request = requests.pop_front().expect("every request comes back");
+            requests.push_back(call(&mut reader, request).into_body());
+        }
+        let now = Instant::now();
+        batches.push(now - last);
+        last = now;
+    }
+    let on_core = time_on_core().zip(before);
+    Read {
+        batches,
+        on_core: on_core.map(|(after, before)| after.saturating_sub(before)),
+    }
+}
+
+/// How long this thread has run, waiting for a core not included, if the system tells.
+fn time_on_core() -> Option<Duration> {
+    let text = fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    let nanoseconds = text.split(' ').next()?.parse().ok()?;
+    Some(Duration::from_nanos(nanoseconds))
+}
+
+/// What the windows of one kind have shown.
+#[derive(Default)]
+struct Reading {
+    /// Requests in a second, in the best window.
+    best: f64,
+    requests: f64,
+    on_core: Duration,
+    batches: Vec<Duration>,
+}
+
+impl Reading {
+    fn add(&mut self, elapsed: Duration, reads: Vec<Read>) {
+        let batches: usize = reads.iter().map(|read| read.batches.len()).sum();
+        let requests =
+            f64::from(BATCH) * f64::from(u32::try_from(batches).expect("a short window"));
+        self.best = self.best.max(requests / elapsed.as_secs_f64());
+        self.requests += requests;
+        for read in reads {
+            self.on_core += read.on_core.unwrap_or_default();
+            self.batches.extend(read.batches);
+        }
+        self.batches.sort_unstable();
+    }
+
+    /// Nanoseconds for each request.
+    fn on_core_each(&self) -> f64 {
+        self.on_core.as_secs_f64() * 1e9 / self.requests
+    }
+
+    /// Of a thousand batches, how long the slowest took.
+    fn slowest_of_1_000(&self) -> Duration {
+        let rank = self.batches.len() / 1_000;
+        let slow = self.batches.iter().nth_back(rank);
+        slow.copied().unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Reading {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:9.0} requests/s, {:5.0} ns on a core each; {BATCH} requests took {:?}, or {:?} (slowest of 1,000), or {:?} (slowest of all)",
+            self.best,
+            self.on_core_each(),
+            self.batches
+                .get(self.batches.len() / 2)
+                .copied()
+                .unwrap_or_default(),
+            self.slowest_of_1_000(),
+            self.batches.last().copied().unwrap_or_default(),
+        )
+    }
+}

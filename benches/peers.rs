@@ -1,0 +1,196 @@
+//! One accepted request, against what else there is: 1 key, and 1,000 keys of which any is
+//! presented.
+//!
+//! Each does the least its documentation shows for accepting a good credential. The ratios are
+//! of whole requests; `bare_with_principal` and `floor` stand for what is in all of them, see
+//! `support/baseline.rs`.
+//!
+//! | id | credential | kept | search | comparison | inserts | also |
+//! |---|---|---|---|---|---|---|
+//! | `memory` | `ApiKey` or `X-API-Key` | SHA-256 | index | constant time | principal | refuses repeated headers, marks sensitive, changes at run time |
+//! | `tower_http` | `Bearer` | SHA-256 | `HashMap` | by the map, `==` | identity | |
+//! | `axum_from_fn` | `Bearer` | SHA-256 | `HashMap` | by the map, `==` | identity | boxed futures and service |
+//! | `oauth_resource_server` | `Bearer` | plain text | scan of all | constant time | credential and label | marks sensitive |
+//! | `axum_gate` | `Bearer` | plain text | one key only | constant time | a flag, the same for all | boxed future |
+//! | `ts_webapi` | any header | plain text | scan until found | `==` | nothing | |
+
+#[path = "support/baseline.rs"]
+mod baseline;
+#[path = "support/case.rs"]
+mod case;
+#[path = "support/mode.rs"]
+mod mode;
+#[path = "support/request.rs"]
+mod request;
+#[path = "support/tokens.rs"]
+mod tokens;
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::future::ready;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
+use axum_gate::prelude::{Account, Gate, Group, JsonWebToken, JwtClaims, Role};
+use criterion::Criterion;
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, StatusCode};
+use oauth_resource_server::StaticTokens;
+use oauth_resource_server::http_layer::HttpAuthLayer;
+use sha2::{Digest, Sha256};
+use tower::{Layer, Service};
+use tower_http::auth::AsyncRequireAuthorizationLayer;
+use tower_service_token::ServiceTokenLayer;
+use tower_service_token::header::X_API_KEY;
+use tower_service_token::token::MintedToken;
+use ts_webapi::middleware::ApiKeyAuth;
+
+use self::baseline::{BareWithPrincipal, Floor, Trivial};
+use self::case::{Case, Times, bench, requests_with};
+use self::request::{request_with, request_with_header};
+
+const PEERS: [&str; 5] = [
+    "tower_http",
+    "axum_from_fn",
+    "oauth_resource_server",
+    "axum_gate",
+    "ts_webapi",
+];
+
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    let mut groups = [(1, 1.0), (1_000, 20.0)].map(|(keys, goal)| (keys, goal, cases(keys)));
+    for (keys, _, cases) in &mut groups {
+        bench(&mut criterion, &format!("peers/{keys}"), cases);
+    }
+    criterion.final_summary();
+    if mode::is_full_run() {
+        for (keys, goal_of_scanning, cases) in &mut groups {
+            print_ratios(*keys, *goal_of_scanning, cases);
+        }
+    }
+}
+
+fn print_ratios(keys: usize, goal_of_scanning: f64, cases: &mut [Case]) {
+    println!("\n{keys} keys");
+    let times = Times::measure(cases);
+    for peer in PEERS
+        .into_iter()
+        .filter(|&peer| peer != "axum_gate" || keys == 1)
+    {
+        let goal = match peer {
+            "ts_webapi" if keys == 1 => "no goal".to_owned(),
+            "oauth_resource_server" | "ts_webapi" => format!("goal >= {goal_of_scanning:.2}"),
+            _ => "goal >= 1.00".to_owned(),
+        };
+        let ratio = times.of(peer) / times.of("memory");
+        println!("ratio {keys} keys: {peer} / memory = {ratio:.2} ({goal})");
+    }
+}
+
+/// What the hand-written checks know a caller by, and insert.
+#[derive(Clone)]
+#[expect(dead_code, reason = "only its weight counts")]
+struct Caller(Arc<str>);
+
+type Known = Arc<HashMap<[u8; 32], Caller>>;
+
+fn cases(keys: usize) -> Vec<Case> {
+    let tokens: Arc<[_]> = tokens::mint(keys).into();
+    let by_digest = |(number, token): (usize, &MintedToken)| {
+        let digest = Sha256::digest(token.expose_secret().as_bytes());
+        (digest.into(), Caller(tokens::name(number).into()))
+    };
+    let known: Known = Arc::new(tokens.iter().enumerate().map(by_digest).collect());
+    let texts = tokens.iter().map(|token| token.expose_secret().to_owned());
+
+    let memory = ServiceTokenLayer::new(tokens::store(&tokens))
+        .accept_bearer()
+        .without_cache_headers();
+    let known_to_tower_http = Arc::clone(&known);
+    let tower_http = AsyncRequireAuthorizationLayer::new(move |request| {
+        ready(authorize(&known_to_tower_http, request))
+    });
+    let labelled = texts.clone().enumerate();
+    let static_tokens = labelled.fold(StaticTokens::new(), |all, (number, text)| {
+        let label = tokens::name(number);
+        all.with(Some(&label), text).expect("tokens are different")
+    });
+    let oauth_resource_server = HttpAuthLayer::builder()
+        .static_tokens(static_tokens)
+        .build()
+        .expect("there is a token");
+    let ts_webapi = ApiKeyAuth::new(X_API_KEY, texts.collect());
+
+    let mut cases = vec![
+        case("bare_with_principal", &tokens, BareWithPrincipal::new()),
+        Case::new(
+            "floor",
+            StatusCode::OK,
+            requests_with(&tokens, request_with),
+            Floor::new(&tokens),
+        ),
+        case("memory", &tokens, memory.layer(Trivial)),
+        case("tower_http", &tokens, tower_http.layer(Trivial)),
+        case(
+            "axum_from_fn",
+            &tokens,
+            from_fn_with_state(known, check).layer(Trivial),
+        ),
+        case(
+            "oauth_resource_server",
+            &tokens,
+            oauth_resource_server.layer(Trivial),
+        ),
+        Case::new(
+            "ts_webapi",
+            StatusCode::OK,
+            requests_with(&tokens, |token| request_with_header(X_API_KEY, token)),
+            ts_webapi.layer(Trivial),
+        ),
+    ];
+    if let [only] = &*tokens {
+        let codec = Arc::new(JsonWebToken::<JwtClaims<Account<Role, Group>>>::default());
+        let gate =
+            Gate::bearer::<_, Role, Group>("bench", codec).with_static_token(only.expose_secret());
+        cases.push(case("axum_gate", &tokens, gate.layer(Trivial)));
+    }
+    cases
+}
+
+fn case<S>(id: &str, tokens: &Arc<[MintedToken]>, service: S) -> Case
+where
+    S: Service<Request, Response = Response, Error = Infallible> + 'static,
+{
+    let requests = requests_with(tokens, |token| {
+        request_with_header(AUTHORIZATION, &format!("Bearer {token}"))
+    });
+    Case::new(id, StatusCode::OK, requests, service)
+}
+
+async fn check(State(known): State<Known>, request: Request, next: Next) -> Response {
+    match authorize(&known, request) {
+        Ok(request) => next.run(request).await,
+        Err(response) => response,
+    }
+}
+
+#[expect(clippy::result_large_err, reason = "the form that tower-http asks for")]
+fn authorize(known: &Known, mut request: Request) -> Result<Request, Response> {
+    let Some(caller) = find(known, request.headers()) else {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::UNAUTHORIZED;
+        return Err(response);
+    };
+    request.extensions_mut().insert(caller);
+    Ok(request)
+}
+
+fn find(known: &Known, headers: &HeaderMap) -> Option<Caller> {
+    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let digest: [u8; 32] = Sha256::digest(value.strip_prefix("Bearer ")?).into();
+    known.get(&digest).cloned()
+}

@@ -1,0 +1,262 @@
+//! One request through the whole service: accepted and refused.
+//!
+//! Group `accepted`, 100 tokens, each presented in turn:
+//!
+//! - `bare`: no authentication; `bare_with_principal`: none, but an identity is inserted;
+//! - `floor`: the least that authentication by digest can be, see `support/baseline.rs`;
+//! - `memory`: [`MemoryStore`], cache headers off; `memory_with_cache_headers`: as it is by
+//!   default; `memory_with_expiry`: records with a time in them, so the clock is read;
+//! - `waiting`: a store that must be asked, and answers at once.
+//!
+//! Group `accepted_one_token`: the same with a single token.
+//!
+//! Group `rejected`: why a request is refused; with a response builder that does nothing, and as
+//! `…_problem_json` with the default one. `wrong_digest` has a store that finds records by id.
+//!
+//! A run ends with the ratios that PERFORMANCE.md sets goals for.
+
+#[path = "support/baseline.rs"]
+mod baseline;
+#[path = "support/case.rs"]
+mod case;
+#[path = "support/mode.rs"]
+mod mode;
+#[path = "support/request.rs"]
+mod request;
+#[path = "support/tokens.rs"]
+mod tokens;
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use axum::body::Body;
+use criterion::Criterion;
+use http::header::AUTHORIZATION;
+use http::{Request, Response, StatusCode};
+use tower::{Layer, Service};
+use tower_service_token::digest::TokenDigest;
+use tower_service_token::middleware::ServiceToken;
+use tower_service_token::reject::{ProblemJson, Rejection, ResponseForRejection};
+use tower_service_token::store::{Cached, Credential, StoreError, TokenRecord};
+use tower_service_token::token::{MintedToken, TokenFormat, TokenId, TokenShape};
+use tower_service_token::{MemoryStore, ServiceTokenLayer, TokenStore};
+
+use self::baseline::{BareWithPrincipal, Floor, Trivial};
+use self::case::{Case, Times, bench, requests_with};
+use self::request::request_with;
+
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    let mut accepted = accepted_cases(100);
+    let mut accepted_one_token = accepted_cases(1);
+    let mut rejected = rejected_cases();
+    bench(&mut criterion, "accepted", &mut accepted);
+    bench(
+        &mut criterion,
+        "accepted_one_token",
+        &mut accepted_one_token,
+    );
+    bench(&mut criterion, "rejected", &mut rejected);
+    criterion.final_summary();
+    if mode::is_full_run() {
+        println!("\naccepted, 100 tokens");
+        print_accepted(&mut accepted);
+        println!("\naccepted, 1 token");
+        print_accepted(&mut accepted_one_token);
+        println!("\nrejected");
+        print_rejected(&mut accepted, rejected);
+    }
+}
+
+fn print_accepted(cases: &mut [Case]) {
+    let times = Times::measure(cases);
+    let over_bare = |id| times.of(id) - times.of("bare_with_principal");
+    println!(
+        "ratio (memory - bare_with_principal) / (floor - bare_with_principal) = {:.2} (goal <= 1.25)",
+        over_bare("memory") / over_bare("floor")
+    );
+}
+
+fn print_rejected(accepted: &mut Vec<Case>, rejected: Vec<Case>) {
+    accepted.extend(rejected);
+    let times = Times::measure(accepted);
+    for (id, goal) in [
+        ("missing", "goal <= 0.50"),
+        ("malformed", "goal <= 1.00"),
+        ("unknown", "goal <= 1.20"),
+        ("wrong_digest", "no goal"),
+        ("expired", "no goal"),
+    ] {
+        let ratio = times.of(id) / times.of("memory");
+        let problem_json = times.of(&format!("{id}_problem_json")) - times.of(id);
+        println!(
+            "ratio {id} / memory = {ratio:.2} ({goal}); problem+json adds {problem_json:.0} ns"
+        );
+    }
+}
+
+fn accepted_cases(count: usize) -> Vec<Case> {
+    let tokens: Arc<[_]> = tokens::mint(count).into();
+    let store = tokens::store(&tokens);
+    let in_an_hour = SystemTime::now() + Duration::from_secs(3600);
+    let expiring = MemoryStore::new();
+    for (number, token) in tokens.iter().enumerate() {
+        let record = tokens::record(token, number).with_expires_at(in_an_hour);
+        expiring.insert(record).expect("tokens are different");
+    }
+    let with_cache_headers = ServiceTokenLayer::new(store.clone());
+    let memory = with_cache_headers.clone().without_cache_headers();
+    let with_expiry = ServiceTokenLayer::new(expiring).without_cache_headers();
+    let waiting = ServiceTokenLayer::new(Remote(store)).without_cache_headers();
+    vec![
+        ok("bare", requests_with(&tokens, request_with), Trivial),
+        ok(
+            "bare_with_principal",
+            requests_with(&tokens, request_with),
+            BareWithPrincipal::new(),
+        ),
+        ok(
+            "floor",
+            requests_with(&tokens, request_with),
+            Floor::new(&tokens),
+        ),
+        ok(
+            "memory",
+            requests_with(&tokens, request_with),
+            memory.layer(Trivial),
+        ),
+        ok(
+            "memory_with_expiry",
+            requests_with(&tokens, request_with),
+            with_expiry.layer(Trivial),
+        ),
+        ok(
+            "memory_with_cache_headers",
+            requests_with(&tokens, request_with),
+            with_cache_headers.layer(Trivial),
+        ),
+        ok(
+            "waiting",
+            requests_with(&tokens, request_with),
+            waiting.layer(Trivial),
+        ),
+    ]
+}
+
+fn ok<S>(id: &str, request: impl FnMut() -> Request<Body> + 'static, service: S) -> Case
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + 'static,
+{
+    Case::new(id, StatusCode::OK, request, service)
+}
+
+/// How the response to a refused request is built.
+type Build = fn(&Rejection) -> Response<Body>;
+
+fn nothing(rejection: &Rejection) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = rejection.status();
+    response
+}
+
+fn problem_json(rejection: &Rejection) -> Response<Body> {
+    ProblemJson.response_for_rejection(rejection)
+}
+
+fn rejected_cases() -> Vec<Case> {
+    let tokens: Arc<[_]> = tokens::mint(100).into();
+    let strangers: Arc<[_]> = tokens::mint(100).into();
+    let expired = MemoryStore::new();
+    for (number, token) in tokens.iter().enumerate() {
+        let record = tokens::record(token, number).with_expires_at(SystemTime::UNIX_EPOCH);
+        expired.insert(record).expect("tokens are different");
+    }
+    let memory = ServiceTokenLayer::new(tokens::store(&tokens));
+    let expired = ServiceTokenLayer::new(expired);
+    let by_id = ServiceTokenLayer::new(ById::with_other_secrets(&tokens));
+    let missing = || {
+        let mut request = request_with("none");
+        request.headers_mut().remove(AUTHORIZATION);
+        request
+    };
+    let (all_but_last, last) = tokens[0].expose_secret().split_at(47);
+    let damaged = format!("{all_but_last}{}", if last == "0" { "1" } else { "0" });
+    let malformed = move || request_with(&damaged);
+    let mut cases = Vec::new();
+    for (suffix, build) in [("", nothing as Build), ("_problem_json", problem_json)] {
+        let service = |layer: &ServiceTokenLayer| {
+            let layer = layer.clone().with_rejection_response(build);
+            layer.layer(Trivial)
+        };
+        let id = |id| format!("{id}{suffix}");
+        let known = || requests_with(&tokens, request_with);
+        cases.extend([
+            refused(id("missing"), missing, service(&memory)),
+            refused(id("malformed"), malformed.clone(), service(&memory)),
+            refused(
+                id("unknown"),
+                requests_with(&strangers, request_with),
+                service(&memory),
+            ),
+            refused(id("wrong_digest"), known(), service(&by_id)),
+            refused(id("expired"), known(), service(&expired)),
+        ]);
+    }
+    cases
+}
+
+fn refused(
+    id: String,
+    request: impl FnMut() -> Request<Body> + 'static,
+    service: ServiceToken<Trivial, Build>,
+) -> Case {
+    Case::new(id, StatusCode::UNAUTHORIZED, request, service)
+}
+
+/// Knows nothing without being asked.
+struct Remote(MemoryStore);
+
+#[async_trait]
+impl TokenStore for Remote {
+    async fn find(&self, credential: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
+        self.0.find(credential).await
+    }
+}
+
+/// Finds records by the id that stands in the token.
+struct ById {
+    format: TokenFormat,
+    records: HashMap<TokenId, TokenRecord>,
+}
+
+impl ById {
+    fn with_other_secrets(tokens: &[MintedToken]) -> Self {
+        let records = tokens.iter().enumerate().map(|(number, token)| {
+            let other = TokenDigest::of(&tokens::name(number));
+            let record = tokens::record(token, number).with_digest(other);
+            (token.id(), record)
+        });
+        Self {
+            format: TokenFormat::default(),
+            records: records.collect(),
+        }
+    }
+}
+
+#[async_trait]
+impl TokenStore for ById {
+    fn find_cached(&self, credential: &Credential<'_>) -> Cached {
+        let TokenShape::Own(id) = self.format.inspect(credential.token().expose_secret()) else {
+            return Cached::NotFound;
+        };
+        let record = self.records.get(&id).cloned();
+        record.map_or(Cached::NotFound, Cached::Found)
+    }
+
+    async fn find(&self, _: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
+        Ok(None)
+    }
+}

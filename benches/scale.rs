@@ -1,0 +1,115 @@
+//! One accepted request with 100, 10,000 and 1,000,000 tokens, any of them at random.
+//!
+//! Ids: `bare_with_principal` (no authentication, an identity is inserted), `floor` (the least
+//! that authentication by digest can be, see `support/baseline.rs`) and `memory`
+//! ([`MemoryStore`], cache headers off).
+//!
+//! A run ends with the ratio that PERFORMANCE.md sets a goal for, at each size, and with the bytes
+//! that a million tokens keep allocated: records with a name, two roles and an expiry, in the
+//! store and in the floor. The allocator that counts them slows every id by the same few nanoseconds.
+
+#[path = "support/baseline.rs"]
+mod baseline;
+#[path = "support/case.rs"]
+mod case;
+#[path = "../tests/support/counting_allocator.rs"]
+mod counting_allocator;
+#[path = "support/mode.rs"]
+mod mode;
+#[path = "support/request.rs"]
+mod request;
+#[path = "support/tokens.rs"]
+mod tokens;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use criterion::Criterion;
+use http::StatusCode;
+use tower::Layer;
+use tower_service_token::token::MintedToken;
+use tower_service_token::{MemoryStore, ServiceTokenLayer};
+
+use self::baseline::{BareWithPrincipal, Floor, Trivial};
+use self::case::{Case, Times, bench, requests_with};
+use self::counting_allocator::Counts;
+use self::request::request_with;
+
+const MILLION: usize = 1_000_000;
+const GOAL_IN_BYTES: f64 = 256.0;
+
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    let counts: &[usize] = if mode::is_full_run() {
+        &[100, 10_000, MILLION]
+    } else {
+        &[100]
+    };
+    for &count in counts {
+        let tokens: Arc<[_]> = tokens::mint(count).into();
+        if count == MILLION {
+            print_weights(&tokens);
+        }
+        let mut cases = cases(&tokens);
+        bench(&mut criterion, &format!("scale/{count}"), &mut cases);
+        if mode::is_full_run() {
+            print_ratio(count, &mut cases);
+        }
+    }
+    criterion.final_summary();
+}
+
+fn cases(tokens: &Arc<[MintedToken]>) -> [Case; 3] {
+    let layer = ServiceTokenLayer::new(tokens::store(tokens)).without_cache_headers();
+    let ok = StatusCode::OK;
+    let bare = BareWithPrincipal::new();
+    let floor = Floor::new(tokens);
+    let memory = layer.layer(Trivial);
+    [
+        Case::new(
+            "bare_with_principal",
+            ok,
+            requests_with(tokens, request_with),
+            bare,
+        ),
+        Case::new("floor", ok, requests_with(tokens, request_with), floor),
+        Case::new("memory", ok, requests_with(tokens, request_with), memory),
+    ]
+}
+
+fn print_ratio(count: usize, cases: &mut [Case]) {
+    println!("\n{count} tokens");
+    let times = Times::measure(cases);
+    let over_bare = |id| times.of(id) - times.of("bare_with_principal");
+    let ratio = over_bare("memory") / over_bare("floor");
+    println!(
+        "ratio {count} tokens: (memory - bare_with_principal) / (floor - bare_with_principal) = \
+         {ratio:.2} (goal <= 1.25)\n"
+    );
+}
+
+fn print_weights(tokens: &[MintedToken]) {
+    let in_an_hour = SystemTime::now() + Duration::from_secs(3600);
+    let memory = bytes_per_token(|| {
+        let store = MemoryStore::new();
+        for (number, token) in tokens.iter().enumerate() {
+            let record = tokens::record(token, number).with_expires_at(in_an_hour);
+            store.insert(record).expect("tokens are different");
+        }
+        store
+    });
+    let floor = bytes_per_token(|| Floor::new(tokens));
+    println!(
+        "bytes per token: memory {memory:.0} (goal <= {GOAL_IN_BYTES}), floor {floor:.0}, \
+         which has no expiry, no index by id and one map"
+    );
+}
+
+fn bytes_per_token<T>(build: impl FnOnce() -> T) -> f64 {
+    let before = Counts::of_this_thread().live_bytes;
+    let kept = build();
+    let bytes = Counts::of_this_thread().live_bytes - before;
+    drop(kept);
+    let bytes = u32::try_from(bytes).expect("some hundred megabytes");
+    f64::from(bytes) / 1e6
+}

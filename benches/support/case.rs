@@ -1,0 +1,133 @@
+//! One id of a bench, measured twice: by criterion, and interleaved with the others for ratios.
+//!
+//! Requests are made, and responses dropped, outside of the measured time. All ids are called in
+//! the same way, through one box.
+
+use std::convert::Infallible;
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use criterion::{BatchSize, Criterion};
+use http::{Request, Response, StatusCode};
+use tower::Service;
+use tower_service_token::token::MintedToken;
+
+use crate::request::call;
+
+/// Requests that lie ready at a time; few enough to stay in the cache.
+const BATCH: u16 = 64;
+const BATCHES_IN_A_SLICE: u16 = 16;
+const ROUNDS: usize = 201;
+
+pub(crate) struct Case {
+    id: String,
+    request: Box<dyn FnMut() -> Request<Body>>,
+    handle: Box<dyn FnMut(Request<Body>) -> Response<Body>>,
+}
+
+impl Case {
+    /// # Panics
+    ///
+    /// The service does not answer a request with `expected`.
+    pub(crate) fn new<S>(
+        id: impl Into<String>,
+        expected: StatusCode,
+        mut request: impl FnMut() -> Request<Body> + 'static,
+        mut service: S,
+    ) -> Self
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + 'static,
+    {
+        let id = id.into();
+        assert_eq!(call(&mut service, request()).status(), expected, "{id}");
+        Self {
+            id,
+            request: Box::new(request),
+            handle: Box::new(move |request| call(&mut service, request)),
+        }
+    }
+
+    fn slice(&mut self) -> Duration {
+        let mut elapsed = Duration::ZERO;
+        let mut responses = Vec::with_capacity(BATCH.into());
+        for _ in 0..BATCHES_IN_A_SLICE {
+            let requests: Vec<_> = (0..BATCH).map(|_| (self.request)()).collect();
+            let start = Instant::now();
+            for request in requests {
+                responses.push((self.handle)(black_box(request)));
+            }
+            elapsed += start.elapsed();
+            responses.clear();
+        }
+        elapsed
+    }
+}
+
+/// Requests with these tokens, picked at random.
+pub(crate) fn requests_with(
+    tokens: &Arc<[MintedToken]>,
+    request_with: fn(&str) -> Request<Body>,
+) -> impl FnMut() -> Request<Body> + 'static {
+    let tokens = Arc::clone(tokens);
+    let mut state = 1_u64;
+    move || {
+        // Knuth's generator: cheap, and no prefetcher guesses it.
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        let number = usize::try_from(state >> 33).expect("31 bits") % tokens.len();
+        request_with(tokens[number].expose_secret())
+    }
+}
+
+/// Runs the cases as one group of criterion.
+pub(crate) fn bench(criterion: &mut Criterion, group: &str, cases: &mut [Case]) {
+    let mut group = criterion.benchmark_group(group);
+    group.warm_up_time(Duration::from_secs(1));
+    group.measurement_time(Duration::from_secs(2));
+    for Case {
+        id,
+        request,
+        handle,
+    } in cases
+    {
+        group.bench_function(id.as_str(), |bencher| {
+            let size = BatchSize::NumIterations(BATCH.into());
+            bencher.iter_batched(&mut *request, &mut *handle, size);
+        });
+    }
+    group.finish();
+}
+
+/// Nanoseconds for each request of each case, measured in short slices by turns, so that whatever
+/// else runs on the machine slows all of them.
+pub(crate) struct Times(Vec<(String, f64)>);
+
+impl Times {
+    pub(crate) fn measure(cases: &mut [Case]) -> Self {
+        let mut slices = vec![Vec::with_capacity(ROUNDS); cases.len()];
+        for _ in 0..ROUNDS {
+            for (case, slices) in cases.iter_mut().zip(&mut slices) {
+                slices.push(case.slice());
+            }
+        }
+        let requests = f64::from(BATCH) * f64::from(BATCHES_IN_A_SLICE);
+        let medians = cases.iter().zip(slices).map(|(case, mut slices)| {
+            slices.sort_unstable();
+            let median = slices[ROUNDS / 2].as_secs_f64() * 1e9 / requests;
+            println!("{:>40} {median:8.1} ns", case.id);
+            (case.id.clone(), median)
+        });
+        Self(medians.collect())
+    }
+
+    /// # Panics
+    ///
+    /// No case has this id.
+    pub(crate) fn of(&self, id: &str) -> f64 {
+        let time = self.0.iter().find(|(known, _)| known == id);
+        time.unwrap_or_else(|| panic!("no case has the id {id}")).1
+    }
+}

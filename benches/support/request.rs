@@ -1,0 +1,44 @@
+//! The request every bench sends, and how it is sent: on this thread, polled once, no runtime.
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use axum::body::Body;
+use http::header::{ACCEPT, AUTHORIZATION, HOST, HeaderName, HeaderValue, USER_AGENT};
+use http::{HeaderMap, Request};
+use tower::Service;
+
+/// `Authorization: ApiKey <token>` and three headers that any client sends.
+pub(crate) fn request_with(token: &str) -> Request<Body> {
+    request_with_header(AUTHORIZATION, &format!("ApiKey {token}"))
+}
+
+pub(crate) fn request_with_header(name: HeaderName, value: &str) -> Request<Body> {
+    let mut request = Request::new(Body::empty());
+    let headers: &mut HeaderMap = request.headers_mut();
+    headers.insert(HOST, HeaderValue::from_static("api.example.com"));
+    headers.insert(USER_AGENT, HeaderValue::from_static("deployer/1.4.2"));
+    headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+    headers.insert(name, value.parse().expect("visible ASCII"));
+    request
+}
+
+/// The response of a service that never waits.
+///
+/// # Panics
+///
+/// It does wait.
+pub(crate) fn call<S, Req>(service: &mut S, request: Req) -> S::Response
+where
+    S: Service<Req, Error = Infallible>,
+{
+    let mut context = Context::from_waker(Waker::noop());
+    let Poll::Ready(Ok(())) = service.poll_ready(&mut context) else {
+        panic!("a service here is always ready");
+    };
+    match pin!(service.call(request)).poll(&mut context) {
+        Poll::Ready(Ok(response)) => response,
+        Poll::Pending => panic!("nothing here waits"),
+    }
+}

@@ -1,0 +1,153 @@
+//! What a request allocates, counted in a steady state.
+//!
+//! 1. An accepted request, cache headers off, costs what `Extensions::insert` costs and nothing
+//!    else, whichever header the token is in and with every feature on.
+//! 2. Cache headers cost the header map of the response, once.
+//! 3. A refused request costs its response: its headers and challenge, its body, and the rejection
+//!    in its extensions. That is bounded, whatever the client sent.
+
+#[path = "support/counting_allocator.rs"]
+mod counting_allocator;
+
+use std::convert::Infallible;
+use std::future::ready;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, SystemTime};
+
+use http::header::{AUTHORIZATION, HeaderName};
+use http::{Request, Response, StatusCode};
+use tower::{Layer, Service, service_fn};
+use tower_service_token::header::X_API_KEY;
+use tower_service_token::store::TokenRecord;
+use tower_service_token::token::{MintedToken, TokenFormat};
+use tower_service_token::{MemoryStore, ServiceTokenLayer};
+
+use self::counting_allocator::Counts;
+
+/// Requests before the one that is counted: thread-locals and lazy statics are filled by then.
+const WARM_UP: usize = 8;
+
+/// Its table of indices and its entries.
+const HEADER_MAP: u64 = 2;
+
+/// The labels of a counter and of a histogram, of refusals only.
+const METRICS: u64 = if cfg!(feature = "metrics") { 2 } else { 0 };
+
+#[test]
+fn an_accepted_request_costs_what_inserting_the_principal_costs() {
+    let token = TokenFormat::default().mint().expect("random bytes");
+    let mut service = service(&layer(&token).without_cache_headers());
+    let secret = token.expose_secret();
+    let authorization = [(AUTHORIZATION, format!("ApiKey {secret}"))];
+    let x_api_key = [(X_API_KEY, secret.to_owned())];
+    let both = [authorization.clone(), x_api_key.clone()].concat();
+    for headers in [&authorization[..], &x_api_key, &both] {
+        for is_first in [true, false] {
+            let (response, allocations) = answer(&mut service, || request(headers, is_first));
+            assert_eq!(response.status(), StatusCode::OK);
+            let expected = insertion(request(headers, is_first));
+            assert_eq!(
+                allocations,
+                expected,
+                "{} headers, {is_first}",
+                headers.len()
+            );
+        }
+    }
+}
+
+#[test]
+fn cache_headers_cost_the_header_map_of_the_response() {
+    let token = TokenFormat::default().mint().expect("random bytes");
+    let headers = [(X_API_KEY, token.expose_secret().to_owned())];
+    let mut service = service(&layer(&token));
+    let (response, allocations) = answer(&mut service, || request(&headers, true));
+    assert_eq!(response.headers().len(), 2);
+    println!("with cache headers: {allocations}");
+    assert!(allocations <= insertion(request(&headers, true)) + HEADER_MAP);
+}
+
+#[test]
+fn a_refused_request_costs_its_response() {
+    let format = TokenFormat::default();
+    let token = format.mint().expect("random bytes");
+    let unknown = format.mint().expect("random bytes");
+    let mut service = service(&layer(&token));
+    let malformed = Some("ApiKey two words".to_owned());
+    let unknown = Some(format!("ApiKey {}", unknown.expose_secret()));
+    for (what, value, bound) in [
+        ("missing", None, 11),
+        ("malformed", malformed, 16),
+        ("unknown", unknown, 15),
+    ] {
+        let value = value.map(|value| (AUTHORIZATION, value));
+        let headers: Vec<_> = value.into_iter().collect();
+        let (response, allocations) = answer(&mut service, || request(&headers, true));
+        assert!(response.status().is_client_error(), "{what}");
+        println!("{what}: {allocations}");
+        assert!(allocations <= bound + METRICS, "{what}: {allocations}");
+    }
+}
+
+fn layer(token: &MintedToken) -> ServiceTokenLayer {
+    let store = MemoryStore::new();
+    let record = TokenRecord::from(token)
+        .with_name("ci-deploy-0012345")
+        .with_roles(["deployer", "k8s-troubleshooter"])
+        .with_expires_at(SystemTime::now() + Duration::from_secs(3600));
+    store.insert(record).expect("an empty store");
+    ServiceTokenLayer::new(store)
+}
+
+fn service(
+    layer: &ServiceTokenLayer,
+) -> impl Service<Request<()>, Response = Response<String>, Error = Infallible> + use<> {
+    layer.layer(service_fn(|request: Request<()>| {
+        drop(request);
+        ready(Ok::<_, Infallible>(Response::new(String::new())))
+    }))
+}
+
+/// A request with these headers, and with something in its extensions unless the principal is to
+/// be the first.
+fn request(headers: &[(HeaderName, String)], is_first: bool) -> Request<()> {
+    let mut request = Request::new(());
+    for (name, value) in headers {
+        let value = value.parse().expect("visible ASCII");
+        request.headers_mut().insert(name, value);
+    }
+    if !is_first {
+        request.extensions_mut().insert("something");
+    }
+    request
+}
+
+/// The response of the service, and how many blocks were allocated on the way to it.
+fn answer<S, Req>(service: &mut S, request: impl Fn() -> Req) -> (S::Response, u64)
+where
+    S: Service<Req, Error = Infallible>,
+{
+    let mut context = Context::from_waker(Waker::noop());
+    let mut answer = || {
+        let request = request();
+        let before = Counts::of_this_thread().allocations;
+        let Poll::Ready(Ok(response)) = pin!(service.call(request)).poll(&mut context) else {
+            panic!("a store in memory does not wait");
+        };
+        (response, Counts::of_this_thread().allocations - before)
+    };
+    for _ in 0..WARM_UP {
+        answer();
+    }
+    answer()
+}
+
+/// What it costs to insert one thing of the size of a principal.
+fn insertion(mut request: Request<()>) -> u64 {
+    let identity: Arc<dyn Send + Sync> = Arc::new(0_u64);
+    let before = Counts::of_this_thread().allocations;
+    request.extensions_mut().insert(identity);
+    Counts::of_this_thread().allocations - before
+}

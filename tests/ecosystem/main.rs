@@ -1,0 +1,104 @@
+//! The layer in the company it is meant for: axum, hyper, tonic and tower-http.
+
+#[cfg(feature = "axum")]
+mod axum_router;
+mod cors;
+mod grpc;
+mod hyper_server;
+mod trace;
+
+use std::io::{self, Write};
+use std::sync::{Arc, LazyLock, Mutex};
+
+use async_trait::async_trait;
+use tower_service_token::MemoryStore;
+use tower_service_token::store::{Credential, StoreError, TokenRecord, TokenStore};
+use tower_service_token::token::{MintedToken, TokenFormat};
+use tracing::Level;
+
+fn mint() -> MintedToken {
+    LazyLock::force(&GLOBAL_LOG);
+    TokenFormat::default().mint().unwrap()
+}
+
+/// A store with one token, named `ci`, with role `builder` and scope `health:check`.
+fn store_with_token() -> (MemoryStore, MintedToken) {
+    let (store, token) = (MemoryStore::new(), mint());
+    let record = TokenRecord::from(&token)
+        .with_name("ci")
+        .with_roles(["builder"])
+        .with_scopes(["health:check"]);
+    store.insert(record).unwrap();
+    (store, token)
+}
+
+/// Cannot answer from memory, so that each request must wait for it.
+struct Remote(MemoryStore);
+
+#[async_trait]
+impl TokenStore for Remote {
+    async fn find(&self, credential: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
+        tokio::task::yield_now().await;
+        self.0.find(credential).await
+    }
+}
+
+struct Unreachable;
+
+#[async_trait]
+impl TokenStore for Unreachable {
+    async fn find(&self, _: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
+        Err(StoreError::unavailable("connection refused by 10.0.0.7"))
+    }
+}
+
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+// tracing remembers for the whole process whether anybody wants an event. Without a subscriber of
+// its own, a test that is the first to log one would switch it off for a `Log` in another thread:
+// https://github.com/tokio-rs/tracing/issues/3611
+static GLOBAL_LOG: LazyLock<()> = LazyLock::new(|| {
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(Level::TRACE)
+        .with_writer(io::sink)
+        .finish();
+    tracing::subscriber::set_global_default(subscriber).unwrap();
+});
+
+/// What this thread logs, at every level, while this lives.
+struct Log {
+    lines: Lines,
+    _guard: tracing::subscriber::DefaultGuard,
+}
+
+impl Log {
+    fn capture() -> Self {
+        LazyLock::force(&GLOBAL_LOG);
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(Level::TRACE)
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        Self {
+            lines,
+            _guard: tracing::subscriber::set_default(subscriber),
+        }
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8(self.lines.0.lock().unwrap().clone()).unwrap()
+    }
+}

@@ -1,0 +1,399 @@
+//! Every example runs, as a process, and says what its documentation promises.
+
+// Half of them need it, and so the helpers here.
+#![cfg(feature = "axum")]
+
+use std::env;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A child process whose output is read line by line, and which does not outlive its test.
+struct Process {
+    child: Child,
+    stdout: Receiver<String>,
+    stderr: Receiver<String>,
+    deadline: Instant,
+}
+
+impl Process {
+    fn spawn(command: &mut Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        Self {
+            stdout: lines(child.stdout.take().unwrap()),
+            stderr: lines(child.stderr.take().unwrap()),
+            child,
+            deadline: Instant::now() + PATIENCE,
+        }
+    }
+
+    fn line(&mut self) -> String {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        self.stdout.recv_timeout(left).unwrap_or_else(|error| {
+            let stderr: Vec<_> = self.stderr.try_iter().collect();
+            panic!("no line on stdout ({error}); stderr: {stderr:?}")
+        })
+    }
+
+    /// Waits for the end; what is left of stdout, and stderr.
+    fn finish(mut self) -> Finished {
+        let stdout = rest(&self.stdout, self.deadline);
+        let stderr = rest(&self.stderr, self.deadline);
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return Finished {
+                    status,
+                    stdout,
+                    stderr,
+                };
+            }
+            assert!(Instant::now() < self.deadline, "the process does not end");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    #[cfg(unix)]
+    fn signal(&self, name: &str) {
+        let mut kill = Command::new("sh");
+        kill.arg("-c")
+            .arg(format!("kill -{name} {}", self.child.id()));
+        Process::spawn(&mut kill).finish().succeeded();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+struct Finished {
+    status: ExitStatus,
+    stdout: String,
+    stderr: String,
+}
+
+impl Finished {
+    fn succeeded(self) -> String {
+        assert!(self.status.success(), "{}: {}", self.status, self.stderr);
+        self.stdout
+    }
+
+    fn failed(self) -> String {
+        assert_eq!(self.status.code(), Some(1), "{}", self.stderr);
+        assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
+        self.stderr
+    }
+}
+
+fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    thread::spawn(move || {
+        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    receiver
+}
+
+fn rest(pipe: &Receiver<String>, deadline: Instant) -> String {
+    let mut all = String::new();
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match pipe.recv_timeout(left) {
+            Ok(line) => {
+                all.push_str(&line);
+                all.push('\n');
+            }
+            Err(RecvTimeoutError::Disconnected) => return all,
+            Err(RecvTimeoutError::Timeout) => panic!("the process does not end; so far: {all}"),
+        }
+    }
+}
+
+fn example(name: &str) -> Command {
+    let test = env::current_exe().unwrap();
+    let profile = test.parent().and_then(|deps| deps.parent()).unwrap();
+    let path: PathBuf = [
+        profile.as_os_str(),
+        "examples".as_ref(),
+        format!("{name}{}", env::consts::EXE_SUFFIX).as_ref(),
+    ]
+    .iter()
+    .collect();
+    assert!(
+        path.exists(),
+        "{} is not there; `cargo test` builds it, `cargo test --test examples` does not: \
+         run `cargo build --examples` first",
+        path.display()
+    );
+    let mut command = Command::new(path);
+    command.env_remove("PORT");
+    command
+}
+
+fn output_of(name: &str) -> String {
+    Process::spawn(&mut example(name)).finish().succeeded()
+}
+
+/// Fails unless `line` is one of the output's lines, or the start of one.
+fn assert_line(output: &str, line: &str) {
+    let found = output.lines().any(|printed| printed.starts_with(line));
+    assert!(found, "no line {line:?} in:\n{output}");
+}
+
+mod quickstart {
+    use super::*;
+
+    /// A running quickstart and what it printed.
+    struct Quickstart {
+        process: Process,
+        token: String,
+        commands: [String; 2],
+        address: SocketAddr,
+    }
+
+    impl Quickstart {
+        fn start() -> Self {
+            let mut process = Process::spawn(example("quickstart").env("PORT", "0"));
+            let token = process.line();
+            let token = token.strip_prefix("token: ").expect(&token).to_owned();
+            let commands = [process.line(), process.line()];
+            let address = commands[0]
+                .split_once("http://")
+                .and_then(|(_, url)| url.split_once('/'))
+                .map(|(authority, _)| authority.parse().unwrap())
+                .expect(&commands[0]);
+            Self {
+                process,
+                token,
+                commands,
+                address,
+            }
+        }
+
+        /// The status and the body of a `GET` with these header lines.
+        fn get(&self, path: &str, headers: &str) -> (u16, String) {
+            let mut stream = self.connect();
+            write!(
+                stream,
+                "GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n{headers}\r\n"
+            )
+            .unwrap();
+            let mut response = String::new();
+            stream.read_to_string(&mut response).unwrap();
+            let (head, body) = response.split_once("\r\n\r\n").expect(&response);
+            let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
+            (status.expect(head), body.to_owned())
+        }
+
+        fn connect(&self) -> TcpStream {
+            let stream = TcpStream::connect_timeout(&self.address, PATIENCE).unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            stream.set_write_timeout(Some(PATIENCE)).unwrap();
+            stream
+        }
+    }
+
+    fn assert_is_the_status(body: &str) {
+        let body: serde_json::Value = serde_json::from_str(body).expect(body);
+        let expected = serde_json::json!({
+            "name": "my-service-token",
+            "roles": ["stackstate-k8s-troubleshooter"],
+        });
+        assert_eq!(body, expected);
+    }
+
+    #[test]
+    fn it_prints_the_token_and_the_two_commands_of_the_documentation() {
+        let quickstart = Quickstart::start();
+        let token = &quickstart.token;
+        assert!(token.starts_with("svctok-") && token.len() == 48, "{token}");
+        let url = format!("http://{}/api/server/status", quickstart.address);
+        assert_eq!(
+            quickstart.commands,
+            [
+                format!(r#"curl -X GET -H "Authorization: ApiKey {token}" {url}"#),
+                format!(r#"curl -X GET -H "X-API-Key: {token}" {url}"#),
+            ]
+        );
+    }
+
+    #[test]
+    fn the_requests_of_both_commands_are_let_in() {
+        let quickstart = Quickstart::start();
+        for command in &quickstart.commands {
+            let header = command.split('"').nth(1).expect(command);
+            let (status, body) = quickstart.get("/api/server/status", &format!("{header}\r\n"));
+            assert_eq!(status, 200, "{body}");
+            assert_is_the_status(&body);
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn both_commands_work_as_printed_where_there_is_curl() {
+        let has_curl = Command::new("curl")
+            .arg("--version")
+            .stdout(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success());
+        if !has_curl {
+            eprintln!("there is no curl here; nothing was tested");
+            return;
+        }
+        let quickstart = Quickstart::start();
+        for command in &quickstart.commands {
+            let mut shell = Command::new("sh");
+            shell.arg("-c").arg(command).env("NO_PROXY", "127.0.0.1");
+            assert_is_the_status(&Process::spawn(&mut shell).finish().succeeded());
+        }
+    }
+
+    #[test]
+    fn without_the_token_only_the_health_check_answers() {
+        let quickstart = Quickstart::start();
+        let (status, body) = quickstart.get("/api/server/status", "");
+        assert_eq!(status, 401);
+        assert!(body.contains(r#""code":"missing_token""#), "{body}");
+        let (status, body) = quickstart.get("/api/server/status", "x-api-key: guessed\r\n");
+        assert_eq!(status, 401);
+        assert!(body.contains(r#""code":"invalid_token""#), "{body}");
+        assert_eq!(quickstart.get("/healthz", ""), (200, "ok\n".to_owned()));
+    }
+
+    #[test]
+    fn the_token_does_not_open_what_is_for_admins() {
+        let quickstart = Quickstart::start();
+        let header = format!("x-api-key: {}\r\n", quickstart.token);
+        let (status, body) = quickstart.get("/api/admin", &header);
+        assert_eq!(status, 403);
+        assert!(body.contains(r#""roles":["stackstate-admin"]"#), "{body}");
+        assert_eq!(quickstart.get("/api/admin", "").0, 401);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn it_ends_well_on_ctrl_c_and_on_sigterm() {
+        for signal in ["INT", "TERM"] {
+            let quickstart = Quickstart::start();
+            // Idle, and must not hold up the end.
+            let _connection = quickstart.connect();
+            quickstart.process.signal(signal);
+            let finished = quickstart.process.finish();
+            assert_eq!(finished.status.code(), Some(0), "{signal}");
+            assert_eq!(finished.stderr, "", "{signal}");
+        }
+    }
+
+    #[test]
+    fn a_port_that_is_taken_is_an_error_in_plain_words() {
+        let taken = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = taken.local_addr().unwrap().port().to_string();
+        let process = Process::spawn(example("quickstart").env("PORT", &port));
+        let message = process.finish().failed();
+        let expected = format!("quickstart: cannot listen on 127.0.0.1:{port}: ");
+        assert!(message.starts_with(&expected), "{message}");
+    }
+
+    #[test]
+    fn a_port_that_is_none_is_an_error_in_plain_words() {
+        for port in ["http", "65536", "-1"] {
+            let process = Process::spawn(example("quickstart").env("PORT", port));
+            let message = process.finish().failed();
+            let expected = format!("quickstart: PORT is '{port}', not a number from 0 to 65535\n");
+            assert_eq!(message, expected);
+        }
+    }
+}
+
+#[test]
+fn roles_lets_each_caller_do_what_it_may_and_no_more() {
+    let output = output_of("roles");
+    for line in [
+        "robot POST   /releases         200 released by robot",
+        "robot GET    /projects         200 the projects robot may see",
+        "robot DELETE /projects/sandbox 200 sandbox deleted by robot",
+        "robot DELETE /projects/website 403 {",
+        "robot GET    /greeting         200 hello, robot",
+        "guest POST   /releases         403 {",
+        "guest GET    /projects         403 {",
+        "guest DELETE /projects/sandbox 403 {",
+        "guest DELETE /projects/website 403 {",
+        "guest GET    /greeting         200 hello, guest",
+        "-     POST   /releases         401 {",
+        "-     GET    /projects         401 {",
+        "-     DELETE /projects/sandbox 401 {",
+        "-     DELETE /projects/website 401 {",
+        "-     GET    /greeting         200 hello, whoever you are",
+    ] {
+        assert_line(&output, line);
+    }
+    assert!(output.contains(r#""scopes":["projects:delete:website"]"#));
+}
+
+#[test]
+fn custom_store_keeps_a_bad_token_a_bad_row_and_an_outage_apart() {
+    let output = output_of("custom_store");
+    for line in [
+        r#"a good token: 200 OK hello, good ["reader", "writer"]"#,
+        "a revoked token: 401 Unauthorized {",
+        "an unknown token: 401 Unauthorized {",
+        "a row that makes no sense: 500 Internal Server Error {",
+        "a good token during an outage: 503 Service Unavailable {",
+    ] {
+        assert_line(&output, line);
+    }
+}
+
+#[test]
+fn custom_rejection_answers_in_its_own_shape_and_keeps_the_challenge() {
+    let output = output_of("custom_rejection");
+    for line in [
+        r#"/reports 200 {"ok":true}"#,
+        r#"/drafts 403 {"error":{"code":"insufficient_scope","message":"#,
+        r#"  www-authenticate: ApiKey realm="api", error="insufficient_scope", scope="reports:write""#,
+        r#"/reports 401 {"error":{"code":"token_disabled","message":"#,
+        r#"/reports 401 {"error":{"code":"invalid_token","message":"#,
+        r#"/reports 400 {"error":{"code":"invalid_request","message":"#,
+    ] {
+        assert_line(&output, line);
+    }
+    assert!(!output.contains("about:blank"), "{output}");
+}
+
+#[test]
+fn hyper_only_greets_the_holder_of_the_token_alone() {
+    let output = output_of("hyper_only");
+    assert_line(&output, "with the token: 200 OK hello, ci");
+    assert_line(&output, "with another: 401 Unauthorized {");
+    assert_line(&output, "without: 401 Unauthorized {");
+}
+
+#[test]
+fn tonic_answers_the_holder_of_the_token_alone() {
+    let output = output_of("tonic");
+    for line in [
+        "server: called by monitor",
+        "with the token: HealthCheckResponse { status: Serving }",
+        "with another: Unauthenticated, the service token is not valid",
+        "without: Unauthenticated, the request presents no service token",
+    ] {
+        assert_line(&output, line);
+    }
+    assert_eq!(output.matches("called by").count(), 1, "{output}");
+}

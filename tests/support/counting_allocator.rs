@@ -1,0 +1,68 @@
+//! A global allocator that counts what each thread asks it for.
+//!
+//! For each thread apart, so that tests that run at the same time do not disturb one another.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+thread_local! {
+    // Constants without a destructor: an allocator must not allocate in order to count.
+    static COUNTS: Cell<Counts> = const { Cell::new(Counts { allocations: 0, live_bytes: 0 }) };
+}
+
+/// What a thread has asked for so far.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Counts {
+    /// Blocks, those that were grown or shrunk included.
+    pub(crate) allocations: u64,
+    /// Bytes asked for and not given back; less than nothing on a thread that frees what others
+    /// allocated.
+    pub(crate) live_bytes: isize,
+}
+
+impl Counts {
+    pub(crate) fn of_this_thread() -> Self {
+        COUNTS.get()
+    }
+}
+
+struct CountingAllocator;
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
+
+#[expect(unsafe_code, reason = "a global allocator cannot be had without")]
+// SAFETY: every call goes to `System` as it came; counting neither allocates nor unwinds.
+unsafe impl GlobalAlloc for CountingAllocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(1, layout.size(), 0);
+        // SAFETY: the caller keeps the same contract.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count(1, layout.size(), 0);
+        // SAFETY: the caller keeps the same contract.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count(1, size, layout.size());
+        // SAFETY: the caller keeps the same contract.
+        unsafe { System.realloc(block, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        count(0, 0, layout.size());
+        // SAFETY: the caller keeps the same contract.
+        unsafe { System.dealloc(block, layout) }
+    }
+}
+
+fn count(allocations: u64, gained: usize, lost: usize) {
+    let mut counts = COUNTS.get();
+    counts.allocations += allocations;
+    // No layout is larger than `isize::MAX`.
+    counts.live_bytes += gained.cast_signed() - lost.cast_signed();
+    COUNTS.set(counts);
+}
