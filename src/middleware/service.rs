@@ -47,7 +47,9 @@ where
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         let stopwatch = Stopwatch::start();
         let checker = &self.checker;
-        request.extensions_mut().remove::<Principal>();
+        if !request.extensions().is_empty() {
+            request.extensions_mut().remove::<Principal>();
+        }
         match checker.check(request.headers_mut()) {
             Checked::Accepted(principal) => {
                 stopwatch.accepted();

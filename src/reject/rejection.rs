@@ -17,10 +17,16 @@ pub struct Rejection {
     reason: RejectionReason,
     grpc: bool,
     token_id: Option<TokenId>,
-    retry_after: Option<Duration>,
-    required: Option<Arc<Requirement>>,
     /// Open until the layer in front says what it challenges for.
     challenges: Option<Arc<Challenges>>,
+    rest: Option<Arc<Rest>>,
+}
+
+/// What the most frequent refusals do not have, kept apart so that they are cheap to move.
+#[derive(Clone, Default)]
+struct Rest {
+    retry_after: Option<Duration>,
+    required: Option<Arc<Requirement>>,
     source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
@@ -35,20 +41,17 @@ impl Rejection {
             reason,
             grpc: false,
             token_id: None,
-            retry_after: None,
-            required: None,
             challenges: None,
-            source: None,
+            rest: None,
         }
     }
 
     /// A refusal because `principal` does not meet `requirement`: 403.
     pub fn insufficient(principal: &Principal, requirement: impl Into<Arc<Requirement>>) -> Self {
-        Self {
-            token_id: Some(principal.id()),
-            required: Some(requirement.into()),
-            ..Self::new(RejectionReason::InsufficientScope)
-        }
+        let rejection = Self::new(RejectionReason::InsufficientScope);
+        let mut rejection = rejection.with_token_id(Some(principal.id()));
+        rejection.rest_mut().required = Some(requirement.into());
+        rejection
     }
 
     /// A refusal because of too many failures or requests: 429.
@@ -58,13 +61,13 @@ impl Rejection {
 
     /// Says when to try again; sent in whole seconds, rounded up, with 429 and 503 only.
     pub fn with_retry_after(mut self, retry_after: Duration) -> Self {
-        self.retry_after = Some(retry_after);
+        self.rest_mut().retry_after = Some(retry_after);
         self
     }
 
     /// Says what lies behind the refusal, for logs; the client is not told.
     pub fn with_source(mut self, source: impl Error + Send + Sync + 'static) -> Self {
-        self.source = Some(Arc::new(source));
+        self.rest_mut().source = Some(Arc::new(source));
         self
     }
 
@@ -126,7 +129,7 @@ impl Rejection {
 
     /// What the token lacks, if that was the reason.
     pub fn required(&self) -> Option<&Requirement> {
-        self.required.as_deref()
+        self.rest()?.required.as_deref()
     }
 
     /// Whether the request was a gRPC call.
@@ -152,6 +155,14 @@ impl Rejection {
         self.reason.grpc_status()
     }
 
+    fn rest(&self) -> Option<&Rest> {
+        self.rest.as_deref()
+    }
+
+    fn rest_mut(&mut self) -> &mut Rest {
+        Arc::make_mut(self.rest.get_or_insert_default())
+    }
+
     fn append_challenges(&self, headers: &mut HeaderMap) {
         if self.reason == RejectionReason::MissingToken || self.reason.challenge_error().is_some() {
             let challenges = self.challenges.as_deref().unwrap_or(Challenges::fallback());
@@ -167,7 +178,10 @@ impl Rejection {
             StatusCode::SERVICE_UNAVAILABLE,
         ];
         waits.contains(&self.status()).then(|| {
-            let wait = self.retry_after.unwrap_or_default();
+            let wait = self
+                .rest()
+                .and_then(|rest| rest.retry_after)
+                .unwrap_or_default();
             let part = u64::from(wait.subsec_nanos() > 0);
             wait.as_secs().saturating_add(part).max(1)
         })
@@ -196,9 +210,9 @@ impl fmt::Debug for Rejection {
         f.debug_struct("Rejection")
             .field("reason", &self.reason)
             .field("token_id", &self.token_id)
-            .field("required", &self.required)
-            .field("retry_after", &self.retry_after)
-            .field("source", &self.source)
+            .field("required", &self.required())
+            .field("retry_after", &self.rest().map(|rest| rest.retry_after))
+            .field("source", &self.rest().map(|rest| &rest.source))
             .finish_non_exhaustive()
     }
 }
@@ -211,7 +225,7 @@ impl fmt::Display for Rejection {
 
 impl Error for Rejection {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        let source: &(dyn Error + 'static) = self.source.as_deref()?;
+        let source: &(dyn Error + 'static) = self.rest()?.source.as_deref()?;
         Some(source)
     }
 }

@@ -3,22 +3,35 @@
 pub(super) const DIGITS: &[u8; 62] =
     b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
-/// The value of one digit.
-pub(super) fn value(digit: u8) -> Option<u64> {
-    let value = match digit {
-        b'0'..=b'9' => digit - b'0',
-        b'A'..=b'Z' => digit - b'A' + 10,
-        b'a'..=b'z' => digit - b'a' + 36,
-        _ => return None,
-    };
-    Some(value.into())
+const NO_DIGIT: u8 = 0xff;
+
+/// Looked up rather than compared: the digits of tokens are random, and so would the branches be.
+const VALUES: [u8; 256] = {
+    let mut values = [NO_DIGIT; 256];
+    let mut value = 0;
+    while value < 62 {
+        values[DIGITS[value as usize] as usize] = value;
+        value += 1;
+    }
+    values
+};
+
+fn value(digit: u8) -> u8 {
+    VALUES[usize::from(digit)]
+}
+
+/// Whether all bytes are digits.
+pub(super) fn all_digits(bytes: &[u8]) -> bool {
+    // No value has this bit but that of a byte that is no digit.
+    bytes.iter().fold(0, |sum, &byte| sum | value(byte)) & 0x80 == 0
 }
 
 /// The value of up to ten digits; `None` if there is another byte among them.
 pub(super) fn decode(digits: &[u8]) -> Option<u64> {
-    digits
+    let number = digits
         .iter()
-        .try_fold(0_u64, |sum, &digit| Some(sum * 62 + value(digit)?))
+        .fold(0_u64, |sum, &digit| sum * 62 + u64::from(value(digit)));
+    all_digits(digits).then_some(number)
 }
 
 /// `N` digits of `number`, padded with zeros; higher digits are cut off.
@@ -37,11 +50,14 @@ mod tests {
 
     #[test]
     fn every_digit_has_the_value_of_its_place() {
-        for (place, &digit) in (0_u64..).zip(DIGITS) {
-            assert_eq!(value(digit), Some(place));
-            assert_eq!(encode::<1>(place), [digit]);
+        for (place, digit) in (0_u64..).zip(DIGITS) {
+            assert_eq!(decode(&[*digit]), Some(place));
+            assert_eq!(encode::<1>(place), [*digit]);
         }
-        assert_eq!((0..=u8::MAX).filter(|&b| value(b).is_some()).count(), 62);
+        for byte in 0..=u8::MAX {
+            assert_eq!(all_digits(&[byte]), DIGITS.contains(&byte), "{byte}");
+            assert_eq!(all_digits(&[byte]), byte.is_ascii_alphanumeric(), "{byte}");
+        }
     }
 
     #[test]

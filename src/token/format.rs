@@ -137,9 +137,7 @@ fn inspect_body(token: &[u8], body: &[u8]) -> TokenShape {
     }
     let (id, rest) = body.split_at(TokenId::DIGITS);
     match (TokenId::from_digits(id), rest) {
-        (Some(id), [b'_', digits @ ..]) if digits.iter().all(u8::is_ascii_alphanumeric) => {
-            TokenShape::Own(id)
-        }
+        (Some(id), [b'_', digits @ ..]) if base62::all_digits(digits) => TokenShape::Own(id),
         _ => TokenShape::Damaged,
     }
 }
