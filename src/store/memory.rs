@@ -10,6 +10,10 @@ use papaya::{Guard, HashMap};
 use super::{Cached, Credential, StoreError, TokenRecord, TokenState, TokenStore};
 use crate::token::TokenId;
 
+/// The map frees its outgrown tables in batches of other garbage, of which inserting makes none. A
+/// flush frees them at once, and interrupts all readers for a moment: so, now and then.
+const FLUSH_EACH: usize = 1024;
+
 /// Tokens in this process's memory: for tests, for tokens known at start, and behind caches.
 ///
 /// 1. Finding a token takes no lock and no allocation and costs the same with one token as with a
@@ -60,8 +64,9 @@ impl MemoryStore {
         }
         place.insert(record.clone());
         self.0.by_digest.insert(index, record, &guard);
-        // Frees now what was replaced, not after a batch of it: a grown-out table, an old record.
-        guard.flush();
+        if by_id.len().is_multiple_of(FLUSH_EACH) {
+            guard.flush();
+        }
         Ok(())
     }
 
@@ -95,9 +100,7 @@ impl MemoryStore {
     pub fn remove(&self, id: TokenId) -> Option<TokenRecord> {
         let mut by_id = self.lock();
         let record = by_id.remove(&id)?;
-        let guard = self.0.by_digest.guard();
-        self.0.by_digest.remove(&record.digest().index(), &guard);
-        guard.flush();
+        self.0.by_digest.pin().remove(&record.digest().index());
         Some(record)
     }
 
@@ -128,7 +131,6 @@ impl MemoryStore {
         if old != new {
             self.0.by_digest.remove(&old, &guard);
         }
-        guard.flush();
         Ok(())
     }
 
