@@ -3,148 +3,13 @@
 // Half of them need it, and so the helpers here.
 #![cfg(feature = "axum")]
 
-use std::env;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::thread;
-use std::time::{Duration, Instant};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+#[path = "support/process.rs"]
+mod process;
 
-/// A child process whose output is read line by line, and which does not outlive its test.
-struct Process {
-    child: Child,
-    stdout: Receiver<String>,
-    stderr: Receiver<String>,
-    deadline: Instant,
-}
-
-impl Process {
-    fn spawn(command: &mut Command) -> Self {
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        Self {
-            stdout: lines(child.stdout.take().unwrap()),
-            stderr: lines(child.stderr.take().unwrap()),
-            child,
-            deadline: Instant::now() + PATIENCE,
-        }
-    }
-
-    fn line(&mut self) -> String {
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        self.stdout.recv_timeout(left).unwrap_or_else(|error| {
-            let stderr: Vec<_> = self.stderr.try_iter().collect();
-            panic!("no line on stdout ({error}); stderr: {stderr:?}")
-        })
-    }
-
-    /// Waits for the end; what is left of stdout, and stderr.
-    fn finish(mut self) -> Finished {
-        let stdout = rest(&self.stdout, self.deadline);
-        let stderr = rest(&self.stderr, self.deadline);
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return Finished {
-                    status,
-                    stdout,
-                    stderr,
-                };
-            }
-            assert!(Instant::now() < self.deadline, "the process does not end");
-            thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    #[cfg(unix)]
-    fn signal(&self, name: &str) {
-        let mut kill = Command::new("sh");
-        kill.arg("-c")
-            .arg(format!("kill -{name} {}", self.child.id()));
-        Process::spawn(&mut kill).finish().succeeded();
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-struct Finished {
-    status: ExitStatus,
-    stdout: String,
-    stderr: String,
-}
-
-impl Finished {
-    fn succeeded(self) -> String {
-        assert!(self.status.success(), "{}: {}", self.status, self.stderr);
-        self.stdout
-    }
-
-    fn failed(self) -> String {
-        assert_eq!(self.status.code(), Some(1), "{}", self.stderr);
-        assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
-        self.stderr
-    }
-}
-
-fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
-    let (sender, receiver) = channel();
-    thread::spawn(move || {
-        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
-            if sender.send(line).is_err() {
-                break;
-            }
-        }
-    });
-    receiver
-}
-
-fn rest(pipe: &Receiver<String>, deadline: Instant) -> String {
-    let mut all = String::new();
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        match pipe.recv_timeout(left) {
-            Ok(line) => {
-                all.push_str(&line);
-                all.push('\n');
-            }
-            Err(RecvTimeoutError::Disconnected) => return all,
-            Err(RecvTimeoutError::Timeout) => panic!("the process does not end; so far: {all}"),
-        }
-    }
-}
-
-fn example(name: &str) -> Command {
-    let test = env::current_exe().unwrap();
-    let profile = test.parent().and_then(|deps| deps.parent()).unwrap();
-    let path: PathBuf = [
-        profile.as_os_str(),
-        "examples".as_ref(),
-        format!("{name}{}", env::consts::EXE_SUFFIX).as_ref(),
-    ]
-    .iter()
-    .collect();
-    assert!(
-        path.exists(),
-        "{} is not there; `cargo test` builds it, `cargo test --test examples` does not: \
-         run `cargo build --examples` first",
-        path.display()
-    );
-    let mut command = Command::new(path);
-    command.env_remove("PORT");
-    command
-}
+use self::process::{PATIENCE, Process, example};
 
 fn output_of(name: &str) -> String {
     Process::spawn(&mut example(name)).finish().succeeded()
@@ -241,26 +106,6 @@ mod quickstart {
             let (status, body) = quickstart.get("/api/server/status", &format!("{header}\r\n"));
             assert_eq!(status, 200, "{body}");
             assert_is_the_status(&body);
-        }
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn both_commands_work_as_printed_where_there_is_curl() {
-        let has_curl = Command::new("curl")
-            .arg("--version")
-            .stdout(Stdio::null())
-            .status()
-            .is_ok_and(|status| status.success());
-        if !has_curl {
-            eprintln!("there is no curl here; nothing was tested");
-            return;
-        }
-        let quickstart = Quickstart::start();
-        for command in &quickstart.commands {
-            let mut shell = Command::new("sh");
-            shell.arg("-c").arg(command).env("NO_PROXY", "127.0.0.1");
-            assert_is_the_status(&Process::spawn(&mut shell).finish().succeeded());
         }
     }
 
@@ -396,4 +241,14 @@ fn tonic_answers_the_holder_of_the_token_alone() {
         assert_line(&output, line);
     }
     assert_eq!(output.matches("called by").count(), 1, "{output}");
+}
+
+#[test]
+fn load_gets_every_request_answered_and_prints_the_ratio() {
+    let output = Process::spawn(example("load").arg("1"))
+        .finish()
+        .succeeded();
+    let (_, ratio) = output.split_once("ratio with / without = ").expect(&output);
+    let ratio: f64 = ratio.split(' ').next().unwrap().parse().unwrap();
+    assert!(ratio > 0.0, "{output}");
 }

@@ -1,0 +1,143 @@
+//! Examples as processes, for tests.
+
+use std::env;
+use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A child process whose output is read line by line, and which does not outlive its test.
+pub(crate) struct Process {
+    child: Child,
+    stdout: Receiver<String>,
+    stderr: Receiver<String>,
+    deadline: Instant,
+}
+
+impl Process {
+    pub(crate) fn spawn(command: &mut Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        Self {
+            stdout: lines(child.stdout.take().unwrap()),
+            stderr: lines(child.stderr.take().unwrap()),
+            child,
+            deadline: Instant::now() + PATIENCE,
+        }
+    }
+
+    pub(crate) fn line(&mut self) -> String {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        self.stdout.recv_timeout(left).unwrap_or_else(|error| {
+            let stderr: Vec<_> = self.stderr.try_iter().collect();
+            panic!("no line on stdout ({error}); stderr: {stderr:?}")
+        })
+    }
+
+    /// Waits for the end; what is left of stdout, and stderr.
+    pub(crate) fn finish(mut self) -> Finished {
+        let stdout = rest(&self.stdout, self.deadline);
+        let stderr = rest(&self.stderr, self.deadline);
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return Finished {
+                    status,
+                    stdout,
+                    stderr,
+                };
+            }
+            assert!(Instant::now() < self.deadline, "the process does not end");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    #[cfg(unix)]
+    pub(crate) fn signal(&self, name: &str) {
+        let mut kill = Command::new("sh");
+        kill.arg("-c")
+            .arg(format!("kill -{name} {}", self.child.id()));
+        Process::spawn(&mut kill).finish().succeeded();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub(crate) struct Finished {
+    pub(crate) status: ExitStatus,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Finished {
+    pub(crate) fn succeeded(self) -> String {
+        assert!(self.status.success(), "{}: {}", self.status, self.stderr);
+        self.stdout
+    }
+
+    pub(crate) fn failed(self) -> String {
+        assert_eq!(self.status.code(), Some(1), "{}", self.stderr);
+        assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
+        self.stderr
+    }
+}
+
+pub(crate) fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    thread::spawn(move || {
+        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    receiver
+}
+
+pub(crate) fn rest(pipe: &Receiver<String>, deadline: Instant) -> String {
+    let mut all = String::new();
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match pipe.recv_timeout(left) {
+            Ok(line) => {
+                all.push_str(&line);
+                all.push('\n');
+            }
+            Err(RecvTimeoutError::Disconnected) => return all,
+            Err(RecvTimeoutError::Timeout) => panic!("the process does not end; so far: {all}"),
+        }
+    }
+}
+
+pub(crate) fn example(name: &str) -> Command {
+    let test = env::current_exe().unwrap();
+    let profile = test.parent().and_then(|deps| deps.parent()).unwrap();
+    let path: PathBuf = [
+        profile.as_os_str(),
+        "examples".as_ref(),
+        format!("{name}{}", env::consts::EXE_SUFFIX).as_ref(),
+    ]
+    .iter()
+    .collect();
+    assert!(
+        path.exists(),
+        "{} is not there; `cargo test` builds it, `cargo test --test examples` does not: \
+         run `cargo build --examples` first",
+        path.display()
+    );
+    let mut command = Command::new(path);
+    command.env_remove("PORT");
+    command
+}
