@@ -58,6 +58,10 @@
 //! shedding. A layer outside that logs request headers sees them before they are marked; put
 //! tower-http's `SetSensitiveRequestHeadersLayer` outside of it.
 //!
+//! A layer inside that wraps the response body, as tower-http's tracing does, leaves a body that no
+//! refusal can be built in; map it back between the two, or put that layer outside. axum's routers
+//! do so by themselves.
+//!
 //! # Panics
 //!
 //! A store that panics unwinds through the request, which then reaches nothing. The layer keeps

@@ -59,7 +59,8 @@ impl Rejection {
         Self::new(RejectionReason::RateLimited).with_retry_after(retry_after)
     }
 
-    /// Says when to try again; sent in whole seconds, rounded up, with 429 and 503 only.
+    /// Says when to try again; sent in whole seconds, rounded up and at least one, with 429 and 503
+    /// only. Default: one second.
     pub fn with_retry_after(mut self, retry_after: Duration) -> Self {
         self.rest_mut().retry_after = Some(retry_after);
         self
@@ -132,6 +133,11 @@ impl Rejection {
         self.rest()?.required.as_deref()
     }
 
+    /// When to try again, if that was said.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.rest()?.retry_after
+    }
+
     /// Whether the request was a gRPC call.
     pub fn is_grpc(&self) -> bool {
         self.grpc
@@ -178,10 +184,7 @@ impl Rejection {
             StatusCode::SERVICE_UNAVAILABLE,
         ];
         waits.contains(&self.status()).then(|| {
-            let wait = self
-                .rest()
-                .and_then(|rest| rest.retry_after)
-                .unwrap_or_default();
+            let wait = self.retry_after().unwrap_or_default();
             let part = u64::from(wait.subsec_nanos() > 0);
             wait.as_secs().saturating_add(part).max(1)
         })
@@ -211,8 +214,8 @@ impl fmt::Debug for Rejection {
             .field("reason", &self.reason)
             .field("token_id", &self.token_id)
             .field("required", &self.required())
-            .field("retry_after", &self.rest().map(|rest| rest.retry_after))
-            .field("source", &self.rest().map(|rest| &rest.source))
+            .field("retry_after", &self.retry_after())
+            .field("source", &self.source())
             .finish_non_exhaustive()
     }
 }
