@@ -18,7 +18,7 @@
 //! let mut headers = HeaderMap::new();
 //! headers.insert(AUTHORIZATION, HeaderValue::from_static("ApiKey svctok-secret"));
 //!
-//! let token = CredentialSources::default().read(&headers)?.unwrap();
+//! let token = CredentialSources::default().read(&headers)?.expect("a token");
 //! assert_eq!(token.expose_secret(), "svctok-secret");
 //! # Ok::<_, tower_service_token::header::IntakeError>(())
 //! ```
@@ -174,7 +174,7 @@ impl CredentialSources {
         values: impl Iterator<Item = (usize, &'h HeaderValue)>,
     ) -> Result<Option<PresentedToken<'h>>, IntakeError> {
         let mut seen = 0_u64;
-        let mut found: Option<PresentedToken<'h>> = None;
+        let mut found: Option<&'h [u8]> = None;
         let mut error = None;
         for (source, value) in values {
             // From the 64th source on they share a bit: two of them count as a repetition.
@@ -184,36 +184,37 @@ impl CredentialSources {
             } else if source == 0 {
                 self.read_authorization(value)
             } else {
-                self.read_token(trim(value.as_bytes())).map(Some)
+                self.read_token(trim(value.as_bytes()))
             };
             seen |= bit;
-            match (read, &found) {
+            match (read, found) {
                 (Ok(None), _) => {}
-                (Ok(Some(token)), None) => found = Some(token),
-                (Ok(Some(token)), Some(first)) if token.is_same(first) => {}
-                (Ok(Some(_)), Some(_)) => error = error.max(Some(IntakeError::Conflicting)),
+                (Ok(token), None) => found = token,
+                // Nothing secret is compared: the client sent both.
+                (Ok(token), first) if token == first => {}
+                (Ok(_), _) => error = error.max(Some(IntakeError::Conflicting)),
                 (Err(worse), _) => error = error.max(Some(worse)),
             }
         }
-        error.map_or(Ok(found), Err)
+        match error {
+            None => Ok(found.map(PresentedToken::from_visible)),
+            Some(error) => Err(error),
+        }
     }
 
     fn read_authorization<'h>(
         &self,
         value: &'h HeaderValue,
-    ) -> Result<Option<PresentedToken<'h>>, IntakeError> {
+    ) -> Result<Option<&'h [u8]>, IntakeError> {
         let value = trim(value.as_bytes());
-        let api_key = self.api_key.then(|| after_scheme(value, b"apikey"));
-        let bearer = || {
-            self.bearer
-                .then(|| after_scheme(value, b"bearer"))
-                .flatten()
-        };
-        if let Some(mut rest) = api_key.flatten().or_else(bearer) {
-            while let [b' ', token @ ..] = rest {
-                rest = token;
+        let schemes = [(self.api_key, b"apikey"), (self.bearer, b"bearer")];
+        for (_, scheme) in schemes.iter().filter(|(read, _)| *read) {
+            if let Some(mut token) = after_scheme(value, scheme) {
+                while let [b' ', rest @ ..] = token {
+                    token = rest;
+                }
+                return self.read_token(token);
             }
-            return self.read_token(rest).map(Some);
         }
         // A scheme is an RFC 9110 token; other bytes may hide one of ours.
         let scheme = value.split(|&byte| byte == b' ').next().unwrap_or_default();
@@ -223,11 +224,14 @@ impl CredentialSources {
         Ok(None)
     }
 
-    fn read_token<'h>(&self, token: &'h [u8]) -> Result<PresentedToken<'h>, IntakeError> {
+    fn read_token<'h>(&self, token: &'h [u8]) -> Result<Option<&'h [u8]>, IntakeError> {
         if token.len() > self.max_token_length {
             return Err(IntakeError::TooLong);
         }
-        PresentedToken::from_bytes(token).ok_or(IntakeError::Malformed)
+        if !PresentedToken::is_visible(token) {
+            return Err(IntakeError::Malformed);
+        }
+        Ok(Some(token))
     }
 }
 

@@ -9,8 +9,7 @@ use crate::header::{CredentialSources, IntakeError};
 use crate::principal::Principal;
 use crate::reject::{Challenges, Rejection, RejectionReason};
 use crate::store::{
-    Cached, Credential, Denial, DenialKind, StoreError, StoreErrorKind, TokenRecord, TokenStore,
-    verdict,
+    Cached, Credential, Denial, DenialKind, StoreError, StoreErrorKind, TokenStore, verdict,
 };
 use crate::token::{TokenFormat, TokenShape};
 
@@ -83,9 +82,9 @@ impl Checker {
             Cached::Ask if self.is_damaged(&credential) => None,
             Cached::Ask => return Checked::Ask(credential.into_owned()),
         };
-        match self.judge(found, &credential) {
+        match verdict(found, &credential, &*self.clock) {
             Ok(principal) => Checked::Accepted(principal),
-            Err(rejection) => Checked::Refused(rejection),
+            Err(denial) => Checked::Refused(self.deny(denial, &credential)),
         }
     }
 
@@ -96,18 +95,11 @@ impl Checker {
     ) -> BoxFuture<'static, Result<Principal, Rejection>> {
         Box::pin(async move {
             match self.store.find(&credential).await {
-                Ok(found) => self.judge(found, &credential),
+                Ok(found) => verdict(found, &credential, &*self.clock)
+                    .map_err(|denial| self.deny(denial, &credential)),
                 Err(error) => Err(self.unavailable(error)),
             }
         })
-    }
-
-    fn judge(
-        &self,
-        found: Option<TokenRecord>,
-        credential: &Credential<'_>,
-    ) -> Result<Principal, Rejection> {
-        verdict(found, credential, &*self.clock).map_err(|denial| self.deny(denial, credential))
     }
 
     fn deny(&self, denial: Denial, credential: &Credential<'_>) -> Rejection {

@@ -48,7 +48,7 @@
 //! let refused = service.oneshot(Request::new(String::new())).await?;
 //! assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
 //! # Ok::<_, Box<dyn std::error::Error>>(())
-//! # }).unwrap();
+//! # }).expect("no request fails");
 //! ```
 //!
 //! # Order of layers

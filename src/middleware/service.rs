@@ -54,31 +54,31 @@ where
             Checked::Accepted(principal) => {
                 stopwatch.accepted();
                 request.extensions_mut().insert(principal);
-                ResponseFuture::admitted(&mut self.inner, request, checker)
             }
             Checked::Anonymous => {
                 stopwatch.anonymous();
                 let challenges = Arc::clone(&checker.challenges);
                 request.extensions_mut().insert(Anonymous(challenges));
-                ResponseFuture::admitted(&mut self.inner, request, checker)
             }
             Checked::Refused(rejection) => {
                 let rejection = rejection.for_request(request.headers());
-                ResponseFuture::refused(rejection, &mut self.rejection_response, stopwatch)
+                let builder = &mut self.rejection_response;
+                return ResponseFuture::refused(rejection, builder, stopwatch);
             }
             Checked::Ask(credential) => {
                 // The service that was polled ready must be the one that is called.
                 let unready = self.inner.clone();
-                ResponseFuture::waiting(Waiting {
+                return ResponseFuture::waiting(Waiting {
                     lookup: Arc::clone(checker).ask(credential),
                     inner: std::mem::replace(&mut self.inner, unready),
                     request,
                     checker: Arc::clone(checker),
                     rejection_response: self.rejection_response.clone(),
                     stopwatch,
-                })
+                });
             }
         }
+        ResponseFuture::admitted(&mut self.inner, request, checker)
     }
 }
 

@@ -22,11 +22,11 @@ use crate::token::TokenId;
 /// ```
 /// use tower_service_token::clock::SystemClock;
 /// use tower_service_token::store::{Credential, DenialKind, TokenRecord, TokenState, verdict};
-/// use tower_service_token::token::{PresentedToken, TokenFormat};
+/// use tower_service_token::token::TokenFormat;
 ///
 /// let token = TokenFormat::default().mint()?;
 /// let record = TokenRecord::from(&token).with_state(TokenState::Revoked);
-/// let presented = Credential::new(PresentedToken::new(token.expose_secret()).unwrap());
+/// let presented = Credential::new(token.presented());
 ///
 /// let denial = verdict(Some(record), &presented, &SystemClock).unwrap_err();
 /// assert_eq!(denial.kind(), DenialKind::Revoked);

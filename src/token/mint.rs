@@ -5,6 +5,7 @@ use zeroize::{Zeroize, Zeroizing};
 use super::base62;
 use super::format::{RANDOM_DIGITS, checksum};
 use super::id::TokenId;
+use super::presented::PresentedToken;
 
 /// A token that was just made: the only moment at which its secret is known.
 ///
@@ -35,6 +36,11 @@ impl MintedToken {
     /// The token's public id.
     pub fn id(&self) -> TokenId {
         self.id
+    }
+
+    /// The token as a client would present it, for checking it without a request.
+    pub fn presented(&self) -> PresentedToken<'_> {
+        PresentedToken::from_visible(self.text.as_bytes())
     }
 
     /// The secret itself, to be shown once.

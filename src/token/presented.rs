@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 /// ```
 /// use tower_service_token::token::PresentedToken;
 ///
-/// let token = PresentedToken::new("svctok-secret").unwrap();
+/// let token = PresentedToken::new("svctok-secret").expect("visible ASCII");
 /// assert_eq!(format!("{token:?}"), "PresentedToken(***)");
 /// assert_eq!(token.expose_secret(), "svctok-secret");
 /// assert!(PresentedToken::new("two words").is_none());
@@ -34,8 +34,17 @@ impl<'a> PresentedToken<'a> {
 
     /// As [`new`](Self::new), from bytes such as a header value's.
     pub fn from_bytes(bytes: &'a [u8]) -> Option<Self> {
-        let visible = !bytes.is_empty() && is_visible_ascii(bytes);
-        visible.then_some(Self(Text::Borrowed(bytes)))
+        Self::is_visible(bytes).then_some(Self::from_visible(bytes))
+    }
+
+    /// Whether these bytes are a token: one or more, all visible ASCII.
+    pub(crate) fn is_visible(bytes: &[u8]) -> bool {
+        !bytes.is_empty() && is_visible_ascii(bytes)
+    }
+
+    /// A token of bytes that [are visible](Self::is_visible).
+    pub(crate) fn from_visible(bytes: &'a [u8]) -> Self {
+        Self(Text::Borrowed(bytes))
     }
 
     /// The secret itself. Never log it, store it or put it into an error.
@@ -48,12 +57,6 @@ impl<'a> PresentedToken<'a> {
             Text::Borrowed(text) => text,
             Text::Owned(text) => text,
         }
-    }
-
-    /// Whether another source of the same request presents the same text. Nothing secret is
-    /// compared: the client sent both.
-    pub(crate) fn is_same(&self, other: &Self) -> bool {
-        self.as_bytes() == other.as_bytes()
     }
 
     /// A copy that outlives the request's headers and is zeroed when dropped.
