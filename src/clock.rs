@@ -14,21 +14,34 @@
 
 use std::fmt;
 use std::num::NonZeroI64;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant, SystemTime};
 
-/// Tells the wall-clock time.
+/// Tells the wall-clock time, and how much time has passed.
 ///
 /// Implementations must not block: they are called on the request path.
 pub trait Clock: Send + Sync + 'static {
     /// The current time.
     fn now(&self) -> SystemTime;
+
+    /// The time since some fixed moment, which never goes back: what caches measure by, so that
+    /// setting the wall clock back makes nothing live longer.
+    ///
+    /// The default measures by [`Instant`].
+    fn monotonic(&self) -> Duration {
+        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+        START.elapsed()
+    }
 }
 
 impl<C: Clock + ?Sized> Clock for Arc<C> {
     fn now(&self) -> SystemTime {
         (**self).now()
+    }
+
+    fn monotonic(&self) -> Duration {
+        (**self).monotonic()
     }
 }
 
@@ -46,34 +59,45 @@ impl Clock for SystemClock {
 ///
 /// Clones share one time.
 #[derive(Clone, Debug)]
-pub struct ManualClock {
-    now: Arc<AtomicI64>,
+pub struct ManualClock(Arc<Hands>);
+
+#[derive(Debug)]
+struct Hands {
+    wall_millis: AtomicI64,
+    passed_millis: AtomicU64,
 }
 
 impl ManualClock {
     /// A clock that shows `now`, to the millisecond.
     pub fn new(now: SystemTime) -> Self {
-        Self {
-            now: Arc::new(AtomicI64::new(Timestamp::from(now).as_millis())),
-        }
+        Self(Arc::new(Hands {
+            wall_millis: AtomicI64::new(Timestamp::from(now).as_millis()),
+            passed_millis: AtomicU64::new(0),
+        }))
     }
 
-    /// Moves the clock forward.
+    /// Lets time pass, to the millisecond.
     pub fn advance(&self, by: Duration) {
-        let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
-        self.now.fetch_add(by, Ordering::SeqCst);
+        let millis = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
+        self.0.wall_millis.fetch_add(millis, Ordering::SeqCst);
+        let passed = millis.unsigned_abs();
+        self.0.passed_millis.fetch_add(passed, Ordering::SeqCst);
     }
 
-    /// Sets the clock, forward or back.
+    /// Sets the wall clock, forward or back, without any time passing.
     pub fn set(&self, now: SystemTime) {
-        self.now
-            .store(Timestamp::from(now).as_millis(), Ordering::SeqCst);
+        let millis = Timestamp::from(now).as_millis();
+        self.0.wall_millis.store(millis, Ordering::SeqCst);
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> SystemTime {
-        Timestamp::from_millis(self.now.load(Ordering::SeqCst)).into()
+        Timestamp::from_millis(self.0.wall_millis.load(Ordering::SeqCst)).into()
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::from_millis(self.0.passed_millis.load(Ordering::SeqCst))
     }
 }
 
@@ -159,6 +183,17 @@ mod tests {
             assert_eq!(time.as_millis(), millis);
             assert_eq!(Timestamp::from(SystemTime::from(time)), time);
         }
+    }
+
+    #[test]
+    fn setting_the_wall_clock_lets_no_time_pass() {
+        let clock = ManualClock::new(SystemTime::UNIX_EPOCH + Duration::from_secs(60));
+        clock.advance(Duration::from_secs(5));
+        clock.set(SystemTime::UNIX_EPOCH);
+        assert_eq!(clock.now(), SystemTime::UNIX_EPOCH);
+        assert_eq!(clock.monotonic(), Duration::from_secs(5));
+        let first = SystemClock.monotonic();
+        assert!(first <= SystemClock.monotonic());
     }
 
     #[test]

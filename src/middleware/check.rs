@@ -110,6 +110,7 @@ impl Checker {
             DenialKind::Revoked => RejectionReason::RevokedToken,
             DenialKind::Disabled => RejectionReason::DisabledToken,
             DenialKind::Expired => RejectionReason::ExpiredToken,
+            DenialKind::Superseded => RejectionReason::SupersededToken,
             DenialKind::NotYetValid => RejectionReason::TokenNotYetValid,
         };
         self.refuse(reason).with_token_id(denial.token_id())

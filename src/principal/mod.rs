@@ -24,58 +24,70 @@ use crate::token::TokenId;
 /// Cheap to clone: one [`Arc`], shared with the record. There is no public constructor: a
 /// `Principal` exists only after a [verdict](crate::store::verdict).
 #[derive(Clone)]
-pub struct Principal(Arc<dyn Identified>);
+pub struct Principal {
+    record: Arc<dyn Identified>,
+    uses_previous_secret: bool,
+}
 
 impl Principal {
-    pub(crate) fn new(record: Arc<dyn Identified>) -> Self {
-        Self(record)
+    pub(crate) fn new(record: Arc<dyn Identified>, uses_previous_secret: bool) -> Self {
+        Self {
+            record,
+            uses_previous_secret,
+        }
+    }
+
+    /// Whether the request bore the secret from before the last rotation, which works until its
+    /// grace ends.
+    pub fn uses_previous_secret(&self) -> bool {
+        self.uses_previous_secret
     }
 
     /// The public id of the token.
     pub fn id(&self) -> TokenId {
-        self.0.identity().id
+        self.record.identity().id
     }
 
     /// The name the token was given; empty if none.
     pub fn name(&self) -> &str {
-        &self.0.identity().name
+        &self.record.identity().name
     }
 
     /// Whom the token acts for, where that is not the token itself.
     pub fn subject(&self) -> Option<&str> {
-        self.0.identity().subject()
+        self.record.identity().subject()
     }
 
     /// The roles of the token.
     pub fn roles(&self) -> &Roles {
-        &self.0.identity().roles
+        &self.record.identity().roles
     }
 
     /// The scopes of the token.
     pub fn scopes(&self) -> &Scopes {
-        &self.0.identity().scopes
+        &self.record.identity().scopes
     }
 
     /// When the token stops working, if ever.
     pub fn expires_at(&self) -> Option<SystemTime> {
-        self.0.identity().expires_at.map(SystemTime::from)
+        self.record.identity().expires_at.map(SystemTime::from)
     }
 
     /// The value of a label, such as `workspace` or `team`.
     pub fn label(&self, key: &str) -> Option<&str> {
-        let labels = &self.0.identity().rest.as_ref()?.labels;
+        let labels = &self.record.identity().rest.as_ref()?.labels;
         labels.get(key).map(|value| &**value)
     }
 
     /// All labels, by key.
     pub fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.identity().labels()
+        self.record.identity().labels()
     }
 }
 
 impl fmt::Debug for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.identity().fmt(f, "Principal")
+        self.record.identity().fmt(f, "Principal")
     }
 }
 

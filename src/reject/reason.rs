@@ -26,6 +26,8 @@ pub enum RejectionReason {
     DisabledToken,
     /// The token's time is over.
     ExpiredToken,
+    /// The secret was replaced by a rotation, and its grace is over.
+    SupersededToken,
     /// The token's time has not begun.
     TokenNotYetValid,
     /// The token lacks a role or scope.
@@ -55,6 +57,7 @@ impl RejectionReason {
             Self::RevokedToken => "revoked_token",
             Self::DisabledToken => "disabled_token",
             Self::ExpiredToken => "expired_token",
+            Self::SupersededToken => "superseded_token",
             Self::TokenNotYetValid => "token_not_yet_valid",
             Self::InsufficientScope => "insufficient_scope",
             Self::RateLimited => "rate_limited",
@@ -75,7 +78,7 @@ impl RejectionReason {
             Self::DamagedToken | Self::UnknownToken | Self::WrongDigest => "invalid_token",
             Self::RevokedToken => "token_revoked",
             Self::DisabledToken => "token_disabled",
-            Self::ExpiredToken => "token_expired",
+            Self::ExpiredToken | Self::SupersededToken => "token_expired",
             Self::TokenNotYetValid => "token_not_yet_valid",
             Self::InsufficientScope => "insufficient_scope",
             Self::RateLimited => "rate_limited",
@@ -98,6 +101,7 @@ impl RejectionReason {
             | Self::RevokedToken
             | Self::DisabledToken
             | Self::ExpiredToken
+            | Self::SupersededToken
             | Self::TokenNotYetValid => StatusCode::UNAUTHORIZED,
             Self::InsufficientScope => StatusCode::FORBIDDEN,
             Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
@@ -121,7 +125,7 @@ impl RejectionReason {
             }
             Self::RevokedToken => "the service token was revoked",
             Self::DisabledToken => "the service token is disabled",
-            Self::ExpiredToken => "the service token has expired",
+            Self::ExpiredToken | Self::SupersededToken => "the service token has expired",
             Self::TokenNotYetValid => "the service token is not valid yet",
             Self::InsufficientScope => "the service token lacks a required role or scope",
             Self::RateLimited => "too many requests",

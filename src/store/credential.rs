@@ -28,7 +28,16 @@ impl<'a> Credential<'a> {
         &self.digest
     }
 
-    /// The same with a copy of the token that is zeroed when dropped.
+    /// A copy that borrows nothing, and whose token is zeroed when dropped: for a lookup that goes
+    /// on when its request is gone.
+    pub fn to_owned(&self) -> Credential<'static> {
+        Credential {
+            token: self.token.to_owned(),
+            digest: self.digest,
+        }
+    }
+
+    /// As [`to_owned`](Self::to_owned), without copying a token that is a copy already.
     pub fn into_owned(self) -> Credential<'static> {
         Credential {
             token: self.token.into_owned(),

@@ -1,17 +1,19 @@
 use std::error::Error;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 type Source = Box<dyn Error + Send + Sync>;
 
 /// A store could not look a token up. Not a statement about the token.
 ///
-/// The source is for logs and never reaches the client; it must hold no secret.
-#[derive(Debug)]
+/// The source is for logs and never reaches the client; it must hold no secret. Clones share it:
+/// several requests may wait for one lookup.
+#[derive(Clone, Debug)]
 pub struct StoreError {
     kind: StoreErrorKind,
     retry_after: Option<Duration>,
-    source: Option<Source>,
+    source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
 /// What kept a store from looking.
@@ -62,7 +64,7 @@ impl StoreError {
         Self {
             kind,
             retry_after: None,
-            source,
+            source: source.map(Arc::from),
         }
     }
 }

@@ -26,20 +26,30 @@
 //! }
 //! ```
 
+mod audit;
 mod credential;
 mod error;
+mod feed;
+mod listing;
 mod memory;
 mod record;
+mod registry;
 mod verdict;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
+pub use self::audit::{
+    AuditAction, AuditEvent, AuditSink, FieldChange, ParseAuditActionError, TracingAudit,
+};
 pub use self::credential::Credential;
 pub use self::error::{StoreError, StoreErrorKind};
+pub use self::feed::{ChangeFeed, ChangeListener, TokenChange};
+pub use self::listing::{Cursor, CursorError, ListOrder, ListRequest, TokenFilter, TokenPage};
 pub use self::memory::{MemoryStore, MemoryStoreError};
-pub use self::record::{TokenRecord, TokenState};
+pub use self::record::{ParseTokenStatusError, TokenRecord, TokenState, TokenStatus};
+pub use self::registry::{RegistryError, TokenRegistry, Write};
 pub use self::verdict::{Denial, DenialKind, verdict};
 
 /// Finds what is known about a presented token.
@@ -67,6 +77,15 @@ pub trait TokenStore: Send + Sync + 'static {
     ///
     /// The store could not look. Never to be used for a token that is unknown or no longer good.
     async fn find(&self, credential: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError>;
+
+    /// Tells `listener` of every change to this store's tokens from now on, as soon as the store
+    /// learns of it. A store that cannot know of changes, as by default, never tells; then a cache
+    /// in front remembers for as long as it may.
+    ///
+    /// The store must not keep the listener alive: a [`ChangeFeed`] does not.
+    fn subscribe(&self, listener: &Arc<dyn ChangeListener>) {
+        let _ = listener;
+    }
 }
 
 /// What a store can say without waiting.
@@ -88,5 +107,9 @@ impl<S: TokenStore + ?Sized> TokenStore for Arc<S> {
 
     async fn find(&self, credential: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
         (**self).find(credential).await
+    }
+
+    fn subscribe(&self, listener: &Arc<dyn ChangeListener>) {
+        (**self).subscribe(listener);
     }
 }

@@ -10,10 +10,11 @@ use crate::token::TokenId;
 /// Decides whether what a store found lets a credential pass. The only place where that happens.
 ///
 /// 1. The digests are compared in constant time; where nothing was found, with a digest no token
-///    has, so that the time tells nothing.
-/// 2. Then, in this order: revoked, disabled, expired, not yet valid. A token expires *at* its
-///    expiry and works *from* its start on.
-/// 3. The clock is asked only if the record has a time in it.
+///    has, so that the time tells nothing. The digest from before the last rotation counts too.
+/// 2. Then, in this order: revoked, disabled, expired, superseded, not yet valid. A token expires
+///    *at* its expiry and works *from* its start on; its previous secret stops *at* the end of the
+///    grace.
+/// 3. The clock is asked only if there is a time to be compared with it.
 ///
 /// # Errors
 ///
@@ -41,15 +42,20 @@ pub fn verdict(
     let known = found
         .as_ref()
         .map_or(&TokenDigest::NONE, TokenRecord::digest);
-    let matches = known == credential.digest();
+    let is_current = known == credential.digest();
     let Some(record) = found else {
         return Err(Denial::anonymous(DenialKind::Unknown));
     };
-    if !matches {
-        return Err(Denial::anonymous(DenialKind::WrongDigest));
-    }
-    match standing(&record, clock) {
-        None => Ok(record.into_principal()),
+    let grace_end = if is_current {
+        None
+    } else {
+        let Some(grace_end) = grace_end(&record, credential.digest()) else {
+            return Err(Denial::anonymous(DenialKind::WrongDigest));
+        };
+        Some(grace_end)
+    };
+    match standing(&record, grace_end, clock) {
+        None => Ok(record.into_principal(!is_current)),
         Some(kind) => Err(Denial {
             kind,
             token_id: Some(record.id()),
@@ -57,19 +63,31 @@ pub fn verdict(
     }
 }
 
-fn standing(record: &TokenRecord, clock: &(impl Clock + ?Sized)) -> Option<DenialKind> {
+/// Until when the previous secret works, if that is the one presented.
+fn grace_end(record: &TokenRecord, presented: &TokenDigest) -> Option<Timestamp> {
+    let previous = record.previous()?;
+    (previous.digest == *presented).then_some(previous.until)
+}
+
+fn standing(
+    record: &TokenRecord,
+    grace_end: Option<Timestamp>,
+    clock: &(impl Clock + ?Sized),
+) -> Option<DenialKind> {
     match record.state() {
         TokenState::Revoked => return Some(DenialKind::Revoked),
         TokenState::Disabled => return Some(DenialKind::Disabled),
         TokenState::Active => {}
     }
     let (start, expiry) = (record.start(), record.expiry());
-    if start.is_none() && expiry.is_none() {
+    if start.is_none() && expiry.is_none() && grace_end.is_none() {
         return None;
     }
     let now = Timestamp::from(clock.now());
     if expiry.is_some_and(|expiry| now >= expiry) {
         Some(DenialKind::Expired)
+    } else if grace_end.is_some_and(|end| now >= end) {
+        Some(DenialKind::Superseded)
     } else if start.is_some_and(|start| now < start) {
         Some(DenialKind::NotYetValid)
     } else {
@@ -98,6 +116,8 @@ pub enum DenialKind {
     Disabled,
     /// The token's time is over.
     Expired,
+    /// The secret was replaced by a rotation, and its grace is over.
+    Superseded,
     /// The token's time has not begun.
     NotYetValid,
 }
@@ -128,6 +148,7 @@ impl fmt::Display for Denial {
             DenialKind::Revoked => "the token was revoked",
             DenialKind::Disabled => "the token is disabled",
             DenialKind::Expired => "the token has expired",
+            DenialKind::Superseded => "the token was rotated",
             DenialKind::NotYetValid => "the token is not valid yet",
         })
     }
@@ -183,6 +204,35 @@ mod tests {
         assert_eq!(judge(disabled.clone()), Some(DenialKind::Disabled));
         let revoked = disabled.with_state(TokenState::Revoked);
         assert_eq!(judge(revoked), Some(DenialKind::Revoked));
+    }
+
+    #[test]
+    fn the_previous_secret_works_until_its_grace_ends_and_says_so() {
+        let previous = (TokenDigest::of("before"), at(20));
+        let record = record().with_previous_digest(previous);
+        let clock = ManualClock::new(at(19));
+        for (token, is_previous) in [("a-token", false), ("before", true)] {
+            let credential = Credential::new(PresentedToken::new(token).expect("visible ASCII"));
+            let principal = verdict(Some(record.clone()), &credential, &clock).expect("good");
+            assert_eq!(principal.uses_previous_secret(), is_previous);
+        }
+        clock.set(at(20));
+        let judge = |token| judge(Some(record.clone()), token, &clock);
+        assert_eq!(judge("before"), Some(DenialKind::Superseded));
+        assert_eq!(judge("a-token"), None);
+        assert_eq!(judge("another"), Some(DenialKind::WrongDigest));
+    }
+
+    #[test]
+    fn a_grace_never_outlives_the_token() {
+        let record = record()
+            .with_previous_digest((TokenDigest::of("before"), at(30)))
+            .with_expires_at(at(20));
+        let clock = ManualClock::new(at(20));
+        assert_eq!(
+            judge(Some(record), "before", &clock),
+            Some(DenialKind::Expired)
+        );
     }
 
     #[test]

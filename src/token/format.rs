@@ -4,7 +4,7 @@ use super::base62;
 use super::id::TokenId;
 use super::mint::{MintError, MintedToken};
 
-const SECRET_DIGITS: usize = 24;
+pub(super) const SECRET_DIGITS: usize = 24;
 const CHECKSUM_DIGITS: usize = 6;
 const MAX_PREFIX: usize = 14;
 
@@ -81,6 +81,28 @@ impl TokenFormat {
     /// The generator failed; there is no weaker one to fall back to.
     pub fn mint(&self) -> Result<MintedToken, MintError> {
         MintedToken::generate(self.prefix())
+    }
+
+    /// A new token with an id that exists: what a rotation hands out.
+    ///
+    /// # Errors
+    ///
+    /// As [`mint`](Self::mint).
+    pub fn mint_with_id(&self, id: TokenId) -> Result<MintedToken, MintError> {
+        MintedToken::regenerate(self.prefix(), id)
+    }
+
+    /// What a token of this format with this id may be shown as.
+    ///
+    /// ```
+    /// use tower_service_token::token::TokenFormat;
+    ///
+    /// let hint = TokenFormat::default().hint("7Hq2mX9bTe".parse()?);
+    /// assert_eq!(hint, "svctok-7Hq2mX9bTe_***");
+    /// # Ok::<_, tower_service_token::token::ParseTokenIdError>(())
+    /// ```
+    pub fn hint(&self, id: TokenId) -> String {
+        format!("{}{id}_***", self.prefix())
     }
 
     /// Tells a token of this format from a damaged and from a foreign one.

@@ -42,7 +42,7 @@ impl TokenId {
         base62::decode(digits).map(Self)
     }
 
-    fn digits(self) -> [u8; Self::DIGITS] {
+    pub(super) fn digits(self) -> [u8; Self::DIGITS] {
         base62::encode(self.0)
     }
 }

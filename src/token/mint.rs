@@ -3,7 +3,7 @@ use std::fmt;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::base62;
-use super::format::{RANDOM_DIGITS, checksum};
+use super::format::{RANDOM_DIGITS, SECRET_DIGITS, checksum};
 use super::id::TokenId;
 use super::presented::PresentedToken;
 
@@ -20,6 +20,16 @@ impl MintedToken {
     pub(super) fn generate(prefix: &str) -> Result<Self, MintError> {
         let digits = random_digits::<RANDOM_DIGITS>()?;
         let (id, secret) = digits.split_at(TokenId::DIGITS);
+        Ok(Self::assemble(prefix, id, secret))
+    }
+
+    /// Another secret for the same id.
+    pub(super) fn regenerate(prefix: &str, id: TokenId) -> Result<Self, MintError> {
+        let secret = random_digits::<SECRET_DIGITS>()?;
+        Ok(Self::assemble(prefix, &id.digits(), &*secret))
+    }
+
+    fn assemble(prefix: &str, id: &[u8], secret: &[u8]) -> Self {
         let length = prefix.len() + RANDOM_DIGITS + 1 + 6;
         // Room for all of it at once: growing would leave a copy behind.
         let mut text = Zeroizing::new(String::with_capacity(length));
@@ -30,7 +40,7 @@ impl MintedToken {
         let sum = checksum(text.as_bytes());
         push_ascii(&mut text, &sum);
         let id = TokenId::from_digits(id).expect("ten base62 digits");
-        Ok(Self { text, id })
+        Self { text, id }
     }
 
     /// The token's public id.

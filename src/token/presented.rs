@@ -59,6 +59,11 @@ impl<'a> PresentedToken<'a> {
         }
     }
 
+    /// A copy that borrows nothing and is zeroed when dropped.
+    pub fn to_owned(&self) -> PresentedToken<'static> {
+        PresentedToken(Text::Owned(Zeroizing::new(self.as_bytes().into())))
+    }
+
     /// A copy that outlives the request's headers and is zeroed when dropped.
     pub fn into_owned(self) -> PresentedToken<'static> {
         PresentedToken(Text::Owned(match self.0 {

@@ -1,18 +1,19 @@
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
+mod registry;
+mod table;
+
 use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use papaya::{Guard, HashMap};
+use papaya::HashMap;
 
-use super::{Cached, Credential, StoreError, TokenRecord, TokenState, TokenStore};
+use self::table::Table;
+use super::{
+    Cached, ChangeFeed, ChangeListener, Credential, StoreError, TokenChange, TokenRecord,
+    TokenState, TokenStore,
+};
 use crate::token::TokenId;
-
-/// The map frees its outgrown tables in batches of other garbage, of which inserting makes none. A
-/// flush frees them at once, and interrupts all readers for a moment: so, now and then.
-const FLUSH_EACH: usize = 1024;
 
 /// Tokens in this process's memory: for tests, for tokens known at start, and behind caches.
 ///
@@ -20,6 +21,8 @@ const FLUSH_EACH: usize = 1024;
 ///    million. Writers take turns; no reader waits for them.
 /// 2. A change is seen by every request that begins after the method returned.
 /// 3. Clones share the same tokens. Nothing survives the process.
+/// 4. It is a [registry](super::TokenRegistry) too, so [`ServiceTokens`](crate::ServiceTokens)
+///    manage what is in it. The methods here are for tokens that need no such care.
 ///
 /// ```
 /// use tower_service_token::store::{MemoryStore, TokenRecord};
@@ -36,10 +39,13 @@ pub struct MemoryStore(Arc<Tokens>);
 
 #[derive(Default)]
 struct Tokens {
-    /// Read by requests, written only under the lock of `by_id`.
-    by_digest: HashMap<u64, TokenRecord, BuildHasherDefault<DigestIndex>>,
-    by_id: Mutex<BTreeMap<TokenId, TokenRecord>>,
+    /// Read by requests, written only under the lock of `table`.
+    by_digest: ByDigest,
+    table: Mutex<Table>,
+    feed: ChangeFeed,
 }
+
+type ByDigest = HashMap<u64, TokenRecord, BuildHasherDefault<DigestIndex>>;
 
 impl MemoryStore {
     /// A store without tokens.
@@ -53,35 +59,23 @@ impl MemoryStore {
     ///
     /// The id or the digest is taken; nothing was changed.
     pub fn insert(&self, record: TokenRecord) -> Result<(), MemoryStoreError> {
-        let mut by_id = self.lock();
-        let guard = self.0.by_digest.guard();
-        let index = record.digest().index();
-        let Entry::Vacant(place) = by_id.entry(record.id()) else {
-            return Err(MemoryStoreError::DuplicateId);
-        };
-        if self.0.by_digest.contains_key(&index, &guard) {
-            return Err(MemoryStoreError::DuplicateDigest);
-        }
-        place.insert(record.clone());
-        self.0.by_digest.insert(index, record, &guard);
-        if by_id.len().is_multiple_of(FLUSH_EACH) {
-            guard.flush();
-        }
+        let change = TokenChange::between(None, Some(&record));
+        self.lock().insert(&self.0.by_digest, record)?;
+        self.0.feed.publish(&change);
         Ok(())
     }
 
-    /// Replaces the record with the same id. With another digest this rotates the secret: the new
-    /// one works before the old one stops, and the old one is refused when this returns.
+    /// Replaces the record with the same id, and counts its revision up. With another digest this
+    /// rotates the secret: the new one works before the old one stops, and the old one is refused
+    /// when this returns.
     ///
     /// # Errors
     ///
     /// No token has this id, or another token has this digest; nothing was changed.
     pub fn replace(&self, record: TokenRecord) -> Result<(), MemoryStoreError> {
-        let mut by_id = self.lock();
-        let known = by_id
-            .get_mut(&record.id())
-            .ok_or(MemoryStoreError::UnknownId)?;
-        self.swap(known, record)
+        self.change(record.id(), |known| {
+            record.with_revision(known.revision() + 1)
+        })
     }
 
     /// Refuses the token from now on, and for good: its record stays, so that its holder is told.
@@ -90,23 +84,23 @@ impl MemoryStore {
     ///
     /// No token has this id.
     pub fn revoke(&self, id: TokenId) -> Result<(), MemoryStoreError> {
-        let mut by_id = self.lock();
-        let known = by_id.get_mut(&id).ok_or(MemoryStoreError::UnknownId)?;
-        let revoked = known.clone().with_state(TokenState::Revoked);
-        self.swap(known, revoked)
+        self.change(id, |known| {
+            let revision = known.revision() + 1;
+            let revoked = known.clone().with_state(TokenState::Revoked);
+            revoked.with_revision(revision)
+        })
     }
 
     /// Forgets the token and returns what was known about it.
     pub fn remove(&self, id: TokenId) -> Option<TokenRecord> {
-        let mut by_id = self.lock();
-        let record = by_id.remove(&id)?;
-        self.0.by_digest.pin().remove(&record.digest().index());
+        let record = self.lock().remove(&self.0.by_digest, id)?;
+        self.publish(Some(&record), None);
         Some(record)
     }
 
     /// What is known about the token with this id.
     pub fn get(&self, id: TokenId) -> Option<TokenRecord> {
-        self.lock().get(&id).cloned()
+        self.lock().get(id).cloned()
     }
 
     /// How many tokens there are, revoked ones included.
@@ -119,25 +113,28 @@ impl MemoryStore {
         self.len() == 0
     }
 
-    /// Puts `record` where `known` is, in both maps.
-    fn swap(&self, known: &mut TokenRecord, record: TokenRecord) -> Result<(), MemoryStoreError> {
-        let guard = self.0.by_digest.guard();
-        let (old, new) = (known.digest().index(), record.digest().index());
-        if old != new && self.0.by_digest.contains_key(&new, &guard) {
-            return Err(MemoryStoreError::DuplicateDigest);
-        }
-        *known = record.clone();
-        self.0.by_digest.insert(new, record, &guard);
-        if old != new {
-            self.0.by_digest.remove(&old, &guard);
-        }
+    fn change(
+        &self,
+        id: TokenId,
+        next: impl FnOnce(&TokenRecord) -> TokenRecord,
+    ) -> Result<(), MemoryStoreError> {
+        let mut table = self.lock();
+        let known = table.get(id).cloned().ok_or(MemoryStoreError::UnknownId)?;
+        let record = next(&known);
+        table.replace(&self.0.by_digest, &record)?;
+        drop(table);
+        self.publish(Some(&known), Some(&record));
         Ok(())
+    }
+
+    fn publish(&self, before: Option<&TokenRecord>, after: Option<&TokenRecord>) {
+        self.0.feed.publish(&TokenChange::between(before, after));
     }
 
     /// A panic while it was held cannot have left the maps half-changed in a way that lets a
     /// request pass, so poison is no reason to stop serving.
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<TokenId, TokenRecord>> {
-        self.0.by_id.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.0.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -154,6 +151,10 @@ impl TokenStore for MemoryStore {
     async fn find(&self, credential: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
         let by_digest = self.0.by_digest.pin();
         Ok(by_digest.get(&credential.digest().index()).cloned())
+    }
+
+    fn subscribe(&self, listener: &Arc<dyn ChangeListener>) {
+        self.0.feed.subscribe(listener);
     }
 }
 

@@ -1,0 +1,116 @@
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+
+use super::{MemoryStore, MemoryStoreError};
+use crate::digest::TokenDigest;
+use crate::store::{
+    ListRequest, RegistryError, StoreError, TokenPage, TokenRecord, TokenRegistry, Write,
+};
+use crate::token::TokenId;
+
+/// Listing looks at every token, while writers wait and requests do not.
+#[async_trait]
+impl TokenRegistry for MemoryStore {
+    async fn insert(&self, write: &Write) -> Result<(), RegistryError> {
+        let record = write.record();
+        {
+            let mut table = self.lock();
+            if table.get(record.id()).is_some() {
+                return Err(RegistryError::DuplicateId);
+            }
+            if let Some(name) = write.reserved_name()
+                && table.is_reserved(name, record.id())
+            {
+                return Err(RegistryError::NameTaken);
+            }
+            if write.max_tokens().is_some_and(|max| table.has(max)) {
+                return Err(RegistryError::TooManyTokens);
+            }
+            table.insert(&self.0.by_digest, record.clone())?;
+            if let Some(name) = write.reserved_name() {
+                table.reserve(name, record.id());
+            }
+        }
+        self.publish(None, Some(record));
+        Ok(())
+    }
+
+    async fn get(&self, id: TokenId) -> Result<Option<TokenRecord>, StoreError> {
+        Ok(Self::get(self, id))
+    }
+
+    async fn find_by_digest(
+        &self,
+        digest: &TokenDigest,
+    ) -> Result<Option<TokenRecord>, StoreError> {
+        let by_digest = self.0.by_digest.pin();
+        let found = by_digest.get(&digest.index());
+        let found = found.filter(|record| record.digests().any(|known| known == digest));
+        Ok(found.cloned())
+    }
+
+    async fn list(&self, request: &ListRequest) -> Result<TokenPage, StoreError> {
+        Ok(request.select(self.lock().records()))
+    }
+
+    async fn update(&self, write: &Write) -> Result<TokenRecord, RegistryError> {
+        let id = write.record().id();
+        let (known, record) = {
+            let mut table = self.lock();
+            let known = table.get(id).cloned().ok_or(RegistryError::UnknownId)?;
+            if known.revision() != write.record().revision() {
+                return Err(RegistryError::Changed);
+            }
+            if let Some(name) = write.reserved_name()
+                && table.is_reserved(name, id)
+            {
+                return Err(RegistryError::NameTaken);
+            }
+            let record = write.record().clone();
+            let record = record
+                .with_revision(known.revision() + 1)
+                .with_last_used_at(known.last_used_at());
+            table.replace(&self.0.by_digest, &record)?;
+            if let Some(name) = write.reserved_name() {
+                table.reserve(name, id);
+            }
+            (known, record)
+        };
+        self.publish(Some(&known), Some(&record));
+        Ok(record)
+    }
+
+    async fn delete(&self, write: &Write) -> Result<(), RegistryError> {
+        let id = write.record().id();
+        let known = {
+            let mut table = self.lock();
+            let known = table.get(id).cloned().ok_or(RegistryError::UnknownId)?;
+            if known.revision() != write.record().revision() {
+                return Err(RegistryError::Changed);
+            }
+            table.remove(&self.0.by_digest, id);
+            known
+        };
+        self.publish(Some(&known), None);
+        Ok(())
+    }
+
+    async fn touch(&self, uses: &[(TokenId, SystemTime)]) -> Result<(), StoreError> {
+        let mut table = self.lock();
+        for (id, at) in uses {
+            table.touch(&self.0.by_digest, *id, *at);
+        }
+        Ok(())
+    }
+}
+
+impl From<MemoryStoreError> for RegistryError {
+    fn from(error: MemoryStoreError) -> Self {
+        match error {
+            MemoryStoreError::DuplicateId => Self::DuplicateId,
+            MemoryStoreError::DuplicateDigest => Self::DuplicateDigest,
+            MemoryStoreError::UnknownId => Self::UnknownId,
+        }
+    }
+}

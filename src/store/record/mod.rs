@@ -1,0 +1,378 @@
+mod status;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::clock::Timestamp;
+use crate::digest::TokenDigest;
+use crate::principal::{Identified, Identity, Principal, Roles, Scopes};
+use crate::token::{MintedToken, TokenId};
+
+pub use self::status::{ParseTokenStatusError, TokenState, TokenStatus};
+
+/// What a store knows about a token. Never the secret.
+///
+/// Cheap to clone: one [`Arc`]. The `with_…` methods change this record and no clone of it.
+///
+/// ```
+/// use std::time::{Duration, SystemTime};
+/// use tower_service_token::store::TokenRecord;
+/// use tower_service_token::token::TokenFormat;
+///
+/// let token = TokenFormat::default().mint()?;
+/// let record = TokenRecord::from(&token)
+///     .with_name("nightly build")
+///     .with_roles(["deployer"])
+///     .with_scopes(["projects:write"])
+///     .with_expires_at(SystemTime::now() + Duration::from_secs(3600));
+/// assert_eq!(record.id(), token.id());
+/// # Ok::<_, tower_service_token::token::MintError>(())
+/// ```
+#[derive(Clone)]
+pub struct TokenRecord(Arc<Kept>);
+
+/// The digest first: comparing it brings in the line with the reference count, the expiry and
+/// the state as well.
+#[derive(Clone)]
+#[repr(C)]
+struct Kept {
+    digest: TokenDigest,
+    state: TokenState,
+    /// Whether `rest` has a `not_before`: spares the verdict a look there.
+    has_start: bool,
+    rest: Option<Box<Rest>>,
+    identity: Identity,
+}
+
+/// What a verdict seldom needs, kept apart so that records without it stay small.
+#[derive(Clone, Default)]
+struct Rest {
+    previous: Option<Previous>,
+    not_before: Option<Timestamp>,
+    created_at: Option<Timestamp>,
+    updated_at: Option<Timestamp>,
+    rotated_at: Option<Timestamp>,
+    last_used_at: Option<Timestamp>,
+    revision: u64,
+    description: Option<Box<str>>,
+    created_by: Option<Box<str>>,
+    hint: Option<Box<str>>,
+}
+
+/// The secret from before the last rotation.
+#[derive(Clone, Copy)]
+pub(super) struct Previous {
+    pub(super) digest: TokenDigest,
+    pub(super) until: Timestamp,
+}
+
+impl Identified for Kept {
+    fn identity(&self) -> &Identity {
+        &self.identity
+    }
+}
+
+impl TokenRecord {
+    /// The record of a token with this digest: active, without name, roles, scopes or expiry.
+    ///
+    /// With the digest of a token minted elsewhere, this imports it.
+    pub fn new(id: TokenId, digest: TokenDigest) -> Self {
+        Self(Arc::new(Kept {
+            digest,
+            state: TokenState::Active,
+            has_start: false,
+            rest: None,
+            identity: Identity::new(id),
+        }))
+    }
+
+    /// Names the token, for people and logs.
+    pub fn with_name(mut self, name: impl Into<Box<str>>) -> Self {
+        self.kept_mut().identity.name = name.into();
+        self
+    }
+
+    /// Says what the token is for. Default: nothing.
+    pub fn with_description<'a>(mut self, description: impl Into<Option<&'a str>>) -> Self {
+        self.rest_mut().description = description.into().map(Box::from);
+        self
+    }
+
+    /// Says whom the token acts for. Default: nobody.
+    pub fn with_subject<'a>(mut self, subject: impl Into<Option<&'a str>>) -> Self {
+        let subject = subject.into().map(Box::from);
+        self.kept_mut().identity.rest_mut().subject = subject;
+        self
+    }
+
+    /// Replaces the roles. See [`Roles`] for what a name is.
+    pub fn with_roles<S: AsRef<str>>(mut self, roles: impl IntoIterator<Item = S>) -> Self {
+        self.kept_mut().identity.roles = roles.into_iter().collect();
+        self
+    }
+
+    /// Replaces the scopes. See [`Scopes`] for what a scope is.
+    pub fn with_scopes<S: AsRef<str>>(mut self, scopes: impl IntoIterator<Item = S>) -> Self {
+        self.kept_mut().identity.scopes = scopes.into_iter().collect();
+        self
+    }
+
+    /// Adds a label, or replaces the one with this key.
+    pub fn with_label(mut self, key: impl Into<Box<str>>, value: impl Into<Box<str>>) -> Self {
+        let rest = self.kept_mut().identity.rest_mut();
+        rest.labels.insert(key.into(), value.into());
+        self
+    }
+
+    /// Removes all labels.
+    pub fn without_labels(mut self) -> Self {
+        self.kept_mut().identity.rest_mut().labels.clear();
+        self
+    }
+
+    /// The first moment, to the millisecond, at which the token no longer works. Default: never.
+    pub fn with_expires_at(mut self, time: impl Into<Option<SystemTime>>) -> Self {
+        self.kept_mut().identity.expires_at = time.into().map(Timestamp::from);
+        self
+    }
+
+    /// The first moment, to the millisecond, at which the token works. Default: always.
+    pub fn with_not_before(mut self, time: impl Into<Option<SystemTime>>) -> Self {
+        let start = time.into().map(Timestamp::from);
+        self.kept_mut().has_start = start.is_some();
+        self.rest_mut().not_before = start;
+        self
+    }
+
+    /// Switches the token on or off.
+    pub fn with_state(mut self, state: TokenState) -> Self {
+        self.kept_mut().state = state;
+        self
+    }
+
+    /// Gives the same token id another secret.
+    pub fn with_digest(mut self, digest: TokenDigest) -> Self {
+        self.kept_mut().digest = digest;
+        self
+    }
+
+    /// The digest of the secret from before the last rotation, and the first moment, to the
+    /// millisecond, at which it no longer works. Default: none works.
+    pub fn with_previous_digest(
+        mut self,
+        previous: impl Into<Option<(TokenDigest, SystemTime)>>,
+    ) -> Self {
+        self.rest_mut().previous = previous.into().map(|(digest, until)| Previous {
+            digest,
+            until: until.into(),
+        });
+        self
+    }
+
+    /// When the token was created.
+    pub fn with_created_at(mut self, time: impl Into<Option<SystemTime>>) -> Self {
+        self.rest_mut().created_at = time.into().map(Timestamp::from);
+        self
+    }
+
+    /// Who created the token: the id of a token, or the name of an operator.
+    pub fn with_created_by<'a>(mut self, actor: impl Into<Option<&'a str>>) -> Self {
+        self.rest_mut().created_by = actor.into().map(Box::from);
+        self
+    }
+
+    /// When the record was last changed; use does not count.
+    pub fn with_updated_at(mut self, time: impl Into<Option<SystemTime>>) -> Self {
+        self.rest_mut().updated_at = time.into().map(Timestamp::from);
+        self
+    }
+
+    /// When the secret was last replaced.
+    pub fn with_rotated_at(mut self, time: impl Into<Option<SystemTime>>) -> Self {
+        self.rest_mut().rotated_at = time.into().map(Timestamp::from);
+        self
+    }
+
+    /// When the token was last used, as far as is known.
+    pub fn with_last_used_at(mut self, time: impl Into<Option<SystemTime>>) -> Self {
+        self.rest_mut().last_used_at = time.into().map(Timestamp::from);
+        self
+    }
+
+    /// How often the record was changed: what a [registry](super::TokenRegistry) compares before
+    /// it replaces the record.
+    pub fn with_revision(mut self, revision: u64) -> Self {
+        self.rest_mut().revision = revision;
+        self
+    }
+
+    /// The token's redacted text, such as `svctok-7Hq2mX9bTe_***`.
+    pub fn with_hint<'a>(mut self, hint: impl Into<Option<&'a str>>) -> Self {
+        self.rest_mut().hint = hint.into().map(Box::from);
+        self
+    }
+
+    /// The public id.
+    pub fn id(&self) -> TokenId {
+        self.0.identity.id
+    }
+
+    /// The digest of the secret.
+    pub fn digest(&self) -> &TokenDigest {
+        &self.0.digest
+    }
+
+    /// The name; empty if none.
+    pub fn name(&self) -> &str {
+        &self.0.identity.name
+    }
+
+    /// Whom the token acts for.
+    pub fn subject(&self) -> Option<&str> {
+        self.0.identity.subject()
+    }
+
+    /// The roles.
+    pub fn roles(&self) -> &Roles {
+        &self.0.identity.roles
+    }
+
+    /// The scopes.
+    pub fn scopes(&self) -> &Scopes {
+        &self.0.identity.scopes
+    }
+
+    /// The labels, by key.
+    pub fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.identity.labels()
+    }
+
+    /// When the token stops working, if ever.
+    pub fn expires_at(&self) -> Option<SystemTime> {
+        self.expiry().map(SystemTime::from)
+    }
+
+    /// When the token starts working, if that was set.
+    pub fn not_before(&self) -> Option<SystemTime> {
+        self.start().map(SystemTime::from)
+    }
+
+    /// Whether the token is switched on.
+    pub fn state(&self) -> TokenState {
+        self.0.state
+    }
+
+    /// What the token is for.
+    pub fn description(&self) -> Option<&str> {
+        self.rest()?.description.as_deref()
+    }
+
+    /// When the token was created, if that is known.
+    pub fn created_at(&self) -> Option<SystemTime> {
+        self.rest()?.created_at.map(SystemTime::from)
+    }
+
+    /// Who created the token, if that is known.
+    pub fn created_by(&self) -> Option<&str> {
+        self.rest()?.created_by.as_deref()
+    }
+
+    /// When the record was last changed, if that is known.
+    pub fn updated_at(&self) -> Option<SystemTime> {
+        self.rest()?.updated_at.map(SystemTime::from)
+    }
+
+    /// When the secret was last replaced, if ever.
+    pub fn rotated_at(&self) -> Option<SystemTime> {
+        self.rest()?.rotated_at.map(SystemTime::from)
+    }
+
+    /// When the token was last used, if ever; behind by as much as
+    /// [last uses](super::LastUsed) are gathered before they are written.
+    pub fn last_used_at(&self) -> Option<SystemTime> {
+        self.rest()?.last_used_at.map(SystemTime::from)
+    }
+
+    /// The digest of the secret from before the last rotation, whether its grace has ended or not.
+    pub fn previous_digest(&self) -> Option<&TokenDigest> {
+        Some(&self.rest()?.previous.as_ref()?.digest)
+    }
+
+    /// When the secret from before the last rotation stops working, or stopped.
+    pub fn grace_ends_at(&self) -> Option<SystemTime> {
+        self.previous().map(|previous| previous.until.into())
+    }
+
+    /// How often the record was changed.
+    pub fn revision(&self) -> u64 {
+        self.rest().map_or(0, |rest| rest.revision)
+    }
+
+    /// The token's redacted text, if it is of a form that has one.
+    pub fn hint(&self) -> Option<&str> {
+        self.rest()?.hint.as_deref()
+    }
+
+    /// What the token is good for at this time, in one word. Of several causes the most final one
+    /// is told, as by the [verdict](super::verdict); a token not yet valid counts as active.
+    pub fn status(&self, now: SystemTime) -> TokenStatus {
+        match self.state() {
+            TokenState::Revoked => TokenStatus::Revoked,
+            TokenState::Disabled => TokenStatus::Disabled,
+            TokenState::Active => match self.expiry() {
+                Some(expiry) if Timestamp::from(now) >= expiry => TokenStatus::Expired,
+                _ => TokenStatus::Active,
+            },
+        }
+    }
+
+    /// The digest of the secret, and the one from before the last rotation.
+    pub(super) fn digests(&self) -> impl Iterator<Item = &TokenDigest> {
+        [self.digest()].into_iter().chain(self.previous_digest())
+    }
+
+    pub(super) fn expiry(&self) -> Option<Timestamp> {
+        self.0.identity.expires_at
+    }
+
+    pub(super) fn start(&self) -> Option<Timestamp> {
+        if self.0.has_start {
+            self.rest()?.not_before
+        } else {
+            None
+        }
+    }
+
+    pub(super) fn previous(&self) -> Option<Previous> {
+        self.rest()?.previous
+    }
+
+    pub(super) fn into_principal(self, uses_previous_secret: bool) -> Principal {
+        Principal::new(self.0, uses_previous_secret)
+    }
+
+    fn rest(&self) -> Option<&Rest> {
+        self.0.rest.as_deref()
+    }
+
+    fn rest_mut(&mut self) -> &mut Rest {
+        self.kept_mut().rest.get_or_insert_default()
+    }
+
+    fn kept_mut(&mut self) -> &mut Kept {
+        Arc::make_mut(&mut self.0)
+    }
+}
+
+impl From<&MintedToken> for TokenRecord {
+    fn from(token: &MintedToken) -> Self {
+        Self::new(token.id(), TokenDigest::of(token.expose_secret()))
+    }
+}
+
+impl fmt::Debug for TokenRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.identity.fmt(f, "TokenRecord")
+    }
+}

@@ -1,0 +1,210 @@
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+
+use super::{AuditEvent, ListRequest, StoreError, TokenPage, TokenRecord, TokenStore};
+use crate::digest::TokenDigest;
+use crate::token::TokenId;
+
+/// A store that owns its tokens: they can be added, listed, changed and deleted.
+///
+/// [`ServiceTokens`](crate::ServiceTokens) is what applications use; this is what a store's author
+/// implements. The rules, all of them checked by the conformance kit of the feature `testing`:
+///
+/// 1. Each method happens wholly or not at all, whoever else writes at the same time, from whatever
+///    process; when it returned without an error, the change lasts as long as the store does.
+/// 2. [`insert`](Self::insert) refuses an id that is taken, and a digest that any token has, as
+///    its current or its previous one. It keeps the record's revision.
+/// 3. [`update`](Self::update) replaces the record with the same id only if its revision is the
+///    given one, and then counts it up by one. It keeps the stored `last_used_at`.
+/// 4. Both hold a [write](Write)'s limits in the same step.
+/// 5. [`touch`](Self::touch) moves `last_used_at` forward only, changes no revision, and passes
+///    over ids that are not there.
+/// 6. Every change but a touch is told to the [subscribers](TokenStore::subscribe).
+#[async_trait]
+pub trait TokenRegistry: TokenStore {
+    /// Adds a token.
+    ///
+    /// # Errors
+    ///
+    /// The id, the digest or the name is taken, there are too many tokens, or the store could not
+    /// be asked. Nothing was changed.
+    async fn insert(&self, write: &Write) -> Result<(), RegistryError>;
+
+    /// The token with this id.
+    ///
+    /// # Errors
+    ///
+    /// The store could not look.
+    async fn get(&self, id: TokenId) -> Result<Option<TokenRecord>, StoreError>;
+
+    /// The token with this current or previous digest.
+    ///
+    /// # Errors
+    ///
+    /// The store could not look.
+    async fn find_by_digest(&self, digest: &TokenDigest)
+    -> Result<Option<TokenRecord>, StoreError>;
+
+    /// One page of the tokens that are asked for.
+    ///
+    /// # Errors
+    ///
+    /// The store could not look.
+    async fn list(&self, request: &ListRequest) -> Result<TokenPage, StoreError>;
+
+    /// Replaces a record that is still at the revision given in the new one, and returns the
+    /// record as it is stored now.
+    ///
+    /// # Errors
+    ///
+    /// The token is not there or at another revision, a digest or the name is taken, or the store
+    /// could not be asked. Nothing was changed.
+    async fn update(&self, write: &Write) -> Result<TokenRecord, RegistryError>;
+
+    /// Deletes a record that is still at the given revision.
+    ///
+    /// # Errors
+    ///
+    /// As [`update`](Self::update).
+    async fn delete(&self, write: &Write) -> Result<(), RegistryError>;
+
+    /// Notes when tokens were last used. Each id occurs once.
+    ///
+    /// # Errors
+    ///
+    /// The store could not be asked. Some of the times may have been noted.
+    async fn touch(&self, uses: &[(TokenId, SystemTime)]) -> Result<(), StoreError>;
+
+    /// After how long, at the latest, a change is seen by every request on every node. Default: at
+    /// once.
+    fn effective_within(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+/// A record to be written, the limits to hold while doing so, and what is to be told of it.
+///
+/// A store that keeps an audit trail writes the [event](Self::event) in the same step as the
+/// record.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Write {
+    record: TokenRecord,
+    event: AuditEvent,
+    unique_name: bool,
+    max_tokens: Option<u64>,
+}
+
+impl Write {
+    /// Without limits.
+    pub fn new(record: TokenRecord, event: AuditEvent) -> Self {
+        Self {
+            record,
+            event,
+            unique_name: false,
+            max_tokens: None,
+        }
+    }
+
+    /// Refuses a name that another token has which is not revoked. Only names written with this
+    /// limit are compared. Default: not.
+    pub fn with_unique_name(mut self, unique_name: bool) -> Self {
+        self.unique_name = unique_name;
+        self
+    }
+
+    /// Refuses an insertion when there are this many tokens which are not revoked. Default: any
+    /// number.
+    pub fn with_max_tokens(mut self, max_tokens: impl Into<Option<u64>>) -> Self {
+        self.max_tokens = max_tokens.into();
+        self
+    }
+
+    /// The record.
+    pub fn record(&self) -> &TokenRecord {
+        &self.record
+    }
+
+    /// What is to be told of it.
+    pub fn event(&self) -> &AuditEvent {
+        &self.event
+    }
+
+    /// The name that must not be taken, if any: none, too, if the record is revoked.
+    pub fn reserved_name(&self) -> Option<&str> {
+        let reserves = self.unique_name && self.record.state() != super::TokenState::Revoked;
+        reserves.then(|| self.record.name())
+    }
+
+    /// How many tokens there may be after an insertion.
+    pub fn max_tokens(&self) -> Option<u64> {
+        self.max_tokens
+    }
+}
+
+/// A registry did not make a change.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegistryError {
+    /// A token with this id is there already.
+    #[error("a token with this id exists")]
+    DuplicateId,
+    /// A token with this digest is there already.
+    #[error("a token with this digest exists")]
+    DuplicateDigest,
+    /// Another token has this name.
+    #[error("another token has this name")]
+    NameTaken,
+    /// There are as many tokens as there may be.
+    #[error("there are as many tokens as allowed")]
+    TooManyTokens,
+    /// There is no token with this id.
+    #[error("no token has this id")]
+    UnknownId,
+    /// The token was changed since it was read.
+    #[error("the token was changed since it was read")]
+    Changed,
+    /// The store could not be asked. Whether the change was made is not known.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+#[async_trait]
+impl<R: TokenRegistry + ?Sized> TokenRegistry for Arc<R> {
+    async fn insert(&self, write: &Write) -> Result<(), RegistryError> {
+        (**self).insert(write).await
+    }
+
+    async fn get(&self, id: TokenId) -> Result<Option<TokenRecord>, StoreError> {
+        (**self).get(id).await
+    }
+
+    async fn find_by_digest(
+        &self,
+        digest: &TokenDigest,
+    ) -> Result<Option<TokenRecord>, StoreError> {
+        (**self).find_by_digest(digest).await
+    }
+
+    async fn list(&self, request: &ListRequest) -> Result<TokenPage, StoreError> {
+        (**self).list(request).await
+    }
+
+    async fn update(&self, write: &Write) -> Result<TokenRecord, RegistryError> {
+        (**self).update(write).await
+    }
+
+    async fn delete(&self, write: &Write) -> Result<(), RegistryError> {
+        (**self).delete(write).await
+    }
+
+    async fn touch(&self, uses: &[(TokenId, SystemTime)]) -> Result<(), StoreError> {
+        (**self).touch(uses).await
+    }
+
+    fn effective_within(&self) -> Duration {
+        (**self).effective_within()
+    }
+}
