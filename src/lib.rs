@@ -72,11 +72,13 @@ pub mod principal;
 pub mod header;
 pub mod digest;
 pub mod store;
+pub mod lifecycle;
 pub mod reject;
 mod observe;
 pub mod middleware;
 pub mod authorize;
 
+pub use self::lifecycle::ServiceTokens;
 pub use self::middleware::ServiceTokenLayer;
 pub use self::principal::Principal;
 pub use self::store::{MemoryStore, TokenStore};

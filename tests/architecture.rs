@@ -21,8 +21,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("header", &["token"]),
     ("digest", &["token"]),
     ("store", &["clock", "token", "principal", "digest"]),
+    (
+        "lifecycle",
+        &["clock", "token", "principal", "digest", "store"],
+    ),
     ("reject", &["token", "principal"]),
-    ("observe", &["reject"]),
+    ("observe", &["token", "principal", "reject"]),
     (
         "middleware",
         &[

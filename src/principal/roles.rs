@@ -19,6 +19,11 @@ use super::names::Names;
 pub struct Roles(Names);
 
 impl Roles {
+    /// Whether this can be the name of a role: not empty, and without control characters.
+    pub fn is_name(text: &str) -> bool {
+        !text.is_empty() && !text.contains(char::is_control)
+    }
+
     /// Whether `role` is among them, to the letter.
     pub fn contains(&self, role: &str) -> bool {
         self.iter().any(|held| held == role)
@@ -42,9 +47,7 @@ impl Roles {
 
 impl<S: AsRef<str>> FromIterator<S> for Roles {
     fn from_iter<I: IntoIterator<Item = S>>(names: I) -> Self {
-        Self(Names::collect(names, |name| {
-            !name.is_empty() && !name.contains(char::is_control)
-        }))
+        Self(Names::collect(names, Self::is_name))
     }
 }
 

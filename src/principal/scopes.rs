@@ -25,6 +25,12 @@ use super::names::Names;
 pub struct Scopes(Names);
 
 impl Scopes {
+    /// Whether this can be a scope: one or more of the characters that RFC 6749 §3.3 allows.
+    pub fn is_scope(text: &str) -> bool {
+        let is_allowed = |byte: u8| byte.is_ascii_graphic() && !b"\"\\".contains(&byte);
+        !text.is_empty() && text.bytes().all(is_allowed)
+    }
+
     /// Whether one of them covers `scope`.
     ///
     /// `scope` may itself have wildcards; then one of these must cover all it stands for.
@@ -50,7 +56,7 @@ impl Scopes {
 
 impl<S: AsRef<str>> FromIterator<S> for Scopes {
     fn from_iter<I: IntoIterator<Item = S>>(names: I) -> Self {
-        Self(Names::collect(names, is_scope))
+        Self(Names::collect(names, Self::is_scope))
     }
 }
 
@@ -58,13 +64,6 @@ impl fmt::Debug for Scopes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
-}
-
-fn is_scope(scope: &str) -> bool {
-    !scope.is_empty()
-        && scope
-            .bytes()
-            .all(|byte| byte.is_ascii_graphic() && !b"\"\\".contains(&byte))
 }
 
 fn covers(held: &str, wanted: &str) -> bool {

@@ -1,0 +1,265 @@
+use std::fmt;
+use std::str::FromStr;
+use std::time::{Duration, SystemTime};
+
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use jiff::{Span, Timestamp, ToSpan, Zoned};
+
+/// When a token shall stop working: never, at a moment, or some time from now.
+///
+/// As text it is one of
+///
+/// 1. a date, `2027-01-31`: through the end of that day, UTC;
+/// 2. a moment of RFC 3339, `2027-01-31T12:00:00Z`, with an offset;
+/// 3. a duration of ISO 8601, `P30D` or `PT12H`, or as people write it: `30d`, `12h`, `1y 6mo`.
+///    Days, months and years are those of the calendar, UTC.
+///
+/// ```
+/// use std::time::{Duration, SystemTime};
+/// use tower_service_token::lifecycle::{Expiry, last_day};
+///
+/// let now = SystemTime::UNIX_EPOCH;
+/// let expiry: Expiry = "1970-01-30".parse()?;
+/// let expires_at = expiry.resolve(now)?.expect("not never");
+/// assert_eq!(expires_at, now + Duration::from_secs(30 * 86_400));
+/// assert_eq!(last_day(expires_at).as_deref(), Some("1970-01-30"));
+///
+/// let expiry: Expiry = "30d".parse()?;
+/// assert_eq!(expiry.resolve(now)?, Some(expires_at));
+/// # Ok::<_, tower_service_token::lifecycle::ExpiryError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Expiry(Kind);
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Never,
+    At(SystemTime),
+    After(Span),
+}
+
+impl Expiry {
+    /// The token does not expire.
+    pub const NEVER: Self = Self(Kind::Never);
+
+    /// The token stops working at this moment.
+    pub fn at(time: SystemTime) -> Self {
+        Self(Kind::At(time))
+    }
+
+    /// The token stops working this long after it is created, or its expiry changed. Counted in
+    /// milliseconds.
+    pub fn after(duration: Duration) -> Self {
+        let millis = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        let span = Span::new().try_milliseconds(millis);
+        // What is too long for a span is too far for a date as well.
+        Self(Kind::After(span.unwrap_or(Span::new().years(19_998))))
+    }
+
+    /// The moment, for a token whose time begins now. `None` is never.
+    ///
+    /// # Errors
+    ///
+    /// The moment is not in the future, or too far in it.
+    pub fn resolve(&self, now: SystemTime) -> Result<Option<SystemTime>, ExpiryError> {
+        match &self.0 {
+            Kind::Never => Ok(None),
+            Kind::At(time) if *time <= now => Err(ExpiryError::Past),
+            Kind::At(time) => Ok(Some(*time)),
+            Kind::After(span) if span.is_zero() => Err(ExpiryError::Zero),
+            Kind::After(span) if span.is_negative() => Err(ExpiryError::Negative),
+            Kind::After(span) => {
+                let now = Timestamp::try_from(now).map_err(|_| ExpiryError::TooFar)?;
+                let end = now.to_zoned(TimeZone::UTC).checked_add(*span);
+                let end = end.map_err(|_| ExpiryError::TooFar)?;
+                Ok(Some(end.timestamp().into()))
+            }
+        }
+    }
+}
+
+impl FromStr for Expiry {
+    type Err = ExpiryError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let is_numeric = |text: &str| text.bytes().all(|b| b.is_ascii_digit() || b == b'-');
+        if text.len() > 1 && is_numeric(text) && !text.starts_with('-') {
+            return end_of_day(text).map(Self::at);
+        }
+        let starts_as_date = text.get(..5).is_some_and(|year| {
+            year.ends_with('-') && year[..4].bytes().all(|b| b.is_ascii_digit())
+        });
+        if starts_as_date {
+            let moment = text.parse::<Timestamp>();
+            return match moment {
+                Ok(moment) => Ok(Self::at(moment.into())),
+                Err(_) if text.get(..10).is_some_and(|date| end_of_day(date).is_err()) => {
+                    Err(ExpiryError::NoSuchDate)
+                }
+                Err(_) => Err(ExpiryError::Unreadable),
+            };
+        }
+        let span: Span = text.parse().map_err(|_| ExpiryError::Unreadable)?;
+        if span.is_zero() {
+            return Err(ExpiryError::Zero);
+        }
+        if span.is_negative() {
+            return Err(ExpiryError::Negative);
+        }
+        Ok(Self(Kind::After(span)))
+    }
+}
+
+/// The first moment after the day.
+fn end_of_day(text: &str) -> Result<SystemTime, ExpiryError> {
+    // The parser would take `2026-1-2` as well, and a mistyped day is worse than a refused one.
+    let is_separator = |at| text.as_bytes().get(at) == Some(&b'-');
+    if text.len() != 10 || !is_separator(4) || !is_separator(7) {
+        return Err(ExpiryError::Unreadable);
+    }
+    let date: Date = text.parse().map_err(|_| ExpiryError::NoSuchDate)?;
+    let next = date
+        .checked_add(1.day())
+        .and_then(|next| next.to_zoned(TimeZone::UTC));
+    Ok(next.map_err(|_| ExpiryError::TooFar)?.timestamp().into())
+}
+
+/// The last day, UTC, on which a token that expires at this moment works, as `yyyy-MM-dd`: of an
+/// expiry given as a date, that date. `None` if the year has more than four digits.
+pub fn last_day(expires_at: SystemTime) -> Option<String> {
+    let last = expires_at.checked_sub(Duration::from_millis(1))?;
+    let last: Zoned = Timestamp::try_from(last).ok()?.to_zoned(TimeZone::UTC);
+    Some(last.date().to_string())
+}
+
+/// A text is no expiry, or one that no token can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ExpiryError {
+    /// The text is of none of the forms.
+    Unreadable,
+    /// The text has the form of a date that no calendar has.
+    NoSuchDate,
+    /// The moment is not in the future.
+    Past,
+    /// The duration is zero.
+    Zero,
+    /// The duration is negative.
+    Negative,
+    /// The moment is beyond the year 9999.
+    TooFar,
+}
+
+impl fmt::Display for ExpiryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unreadable => {
+                "an expiry is a date such as 2027-01-31, a time such as 2027-01-31T12:00:00Z, \
+                 or a duration such as 30d or P30D"
+            }
+            Self::NoSuchDate => "there is no such date",
+            Self::Past => "the expiry must be in the future",
+            Self::Zero => "the time until expiry must not be zero",
+            Self::Negative => "the time until expiry must not be negative",
+            Self::TooFar => "the expiry is beyond the year 9999",
+        })
+    }
+}
+
+impl std::error::Error for ExpiryError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 2026-11-22T10:30:00Z
+    fn now() -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_343_400)
+    }
+
+    fn seconds_from_now(text: &str) -> Result<u64, ExpiryError> {
+        let expiry = text.parse::<Expiry>()?.resolve(now())?;
+        let expiry = expiry.expect("no text means never");
+        Ok(expiry.duration_since(now()).expect("later").as_secs())
+    }
+
+    #[test]
+    fn each_form_of_expiry_is_read() {
+        let day = 86_400;
+        for (text, seconds) in [
+            // Through the end of today, and of a leap day.
+            ("2026-11-22", 13 * 3600 + 1800),
+            ("2028-02-29", 464 * day + 13 * 3600 + 1800),
+            ("2026-11-22T10:30:01Z", 1),
+            ("2026-11-22T12:30:00+01:00", 3600),
+            ("2026-11-22t10:31:00z", 60),
+            ("30d", 30 * day),
+            ("12h", 12 * 3600),
+            ("1d 12h", 36 * 3600),
+            ("2 weeks", 14 * day),
+            ("1mo", 30 * day),
+            ("1y", 365 * day),
+            ("P30D", 30 * day),
+            ("PT12H", 12 * 3600),
+            ("P1M", 30 * day),
+        ] {
+            assert_eq!(seconds_from_now(text), Ok(seconds), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_expiry_is_refused_with_its_own_reason() {
+        for (text, error) in [
+            ("", ExpiryError::Unreadable),
+            ("soon", ExpiryError::Unreadable),
+            ("30", ExpiryError::Unreadable),
+            ("d", ExpiryError::Unreadable),
+            ("2026-1-2", ExpiryError::Unreadable),
+            ("26-01-02", ExpiryError::Unreadable),
+            ("2027-01-02x", ExpiryError::Unreadable),
+            ("02.01.2027", ExpiryError::Unreadable),
+            ("2027-01-02T10:00:00", ExpiryError::Unreadable),
+            ("20270102", ExpiryError::Unreadable),
+            (" 30d", ExpiryError::Unreadable),
+            ("2026-02-30", ExpiryError::NoSuchDate),
+            ("2027-02-29", ExpiryError::NoSuchDate),
+            ("2027-13-01", ExpiryError::NoSuchDate),
+            ("2027-00-10", ExpiryError::NoSuchDate),
+            ("2027-02-30T10:00:00Z", ExpiryError::NoSuchDate),
+            ("2026-11-21", ExpiryError::Past),
+            ("1969-12-31", ExpiryError::Past),
+            ("2026-11-22T10:30:00Z", ExpiryError::Past),
+            ("0d", ExpiryError::Zero),
+            ("PT0S", ExpiryError::Zero),
+            ("-30d", ExpiryError::Negative),
+            ("-P30D", ExpiryError::Negative),
+            ("30 days ago", ExpiryError::Negative),
+            ("9000y", ExpiryError::TooFar),
+            ("9999-12-31", ExpiryError::TooFar),
+        ] {
+            assert_eq!(seconds_from_now(text), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_duration_is_counted_from_now_whatever_its_size() {
+        let after = |duration| Expiry::after(duration).resolve(now());
+        let minute = Duration::from_secs(60);
+        assert_eq!(after(minute), Ok(Some(now() + minute)));
+        assert_eq!(after(Duration::ZERO), Err(ExpiryError::Zero));
+        assert_eq!(after(Duration::MAX), Err(ExpiryError::TooFar));
+        assert_eq!(Expiry::NEVER.resolve(now()), Ok(None));
+    }
+
+    #[test]
+    fn an_expiry_is_shown_as_the_date_it_was_given_as() {
+        for date in ["2026-11-22", "2026-12-31", "2028-02-29"] {
+            let expiry: Expiry = date.parse().expect("a date");
+            let expiry = expiry.resolve(now()).expect("later").expect("not never");
+            assert_eq!(last_day(expiry).as_deref(), Some(date));
+            let within = expiry - Duration::from_secs(3600);
+            assert_eq!(last_day(within).as_deref(), Some(date));
+        }
+    }
+}

@@ -1,0 +1,209 @@
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use super::{FieldProblem, NewToken, Policy, TokenUpdate};
+use crate::principal::{Roles, Scopes};
+use crate::store::TokenRecord;
+
+const MAX_TEXT: usize = 200;
+const MAX_DESCRIPTION: usize = 2000;
+const MAX_NAMES: usize = 100;
+const MAX_LABELS: usize = 50;
+const MAX_LABEL_KEY: usize = 100;
+
+/// The fields of a token that people choose, before they are known to obey the rules.
+#[derive(Clone, Debug)]
+pub(super) struct Fields {
+    name: String,
+    description: Option<String>,
+    subject: Option<String>,
+    roles: Vec<String>,
+    scopes: Vec<String>,
+    labels: BTreeMap<String, String>,
+    expires_at: Option<SystemTime>,
+    not_before: Option<SystemTime>,
+}
+
+impl Fields {
+    /// Of a new token.
+    pub(super) fn of_new(
+        new: NewToken,
+        policy: &Policy,
+        now: SystemTime,
+        problems: &mut Vec<FieldProblem>,
+    ) -> Self {
+        let expires_at = match &new.expiry {
+            None => policy.default_expiry(now),
+            Some(expiry) => expiry.resolve(now).unwrap_or_else(|error| {
+                problems.push(FieldProblem::new("/expires_at", error.to_string()));
+                None
+            }),
+        };
+        // What was wrong already need not be told twice.
+        if problems.is_empty() {
+            problems.extend(policy.check_expiry(expires_at, now).err());
+        }
+        Self {
+            name: new.name,
+            description: new.description,
+            subject: new.subject,
+            roles: new.roles,
+            scopes: new.scopes,
+            labels: new.labels,
+            expires_at,
+            not_before: new.not_before,
+        }
+    }
+
+    /// Of a token after an update.
+    pub(super) fn of_update(
+        update: TokenUpdate,
+        record: &TokenRecord,
+        policy: &Policy,
+        now: SystemTime,
+        problems: &mut Vec<FieldProblem>,
+    ) -> Self {
+        let issued_at = record.rotated_at().or(record.created_at()).unwrap_or(now);
+        let expires_at = match update.expiry.as_ref().map(|expiry| expiry.resolve(now)) {
+            None => record.expires_at(),
+            Some(Ok(expires_at)) => {
+                problems.extend(policy.check_expiry(expires_at, issued_at).err());
+                expires_at
+            }
+            Some(Err(error)) => {
+                problems.push(FieldProblem::new("/expires_at", error.to_string()));
+                None
+            }
+        };
+        let owned = |text: Option<&str>| text.map(str::to_owned);
+        let all = |names: &mut dyn Iterator<Item = &str>| names.map(str::to_owned).collect();
+        Self {
+            labels: update.apply_to_labels(record),
+            name: update.name.unwrap_or_else(|| record.name().to_owned()),
+            description: update.description.apply(owned(record.description())),
+            subject: update.subject.apply(owned(record.subject())),
+            roles: update
+                .roles
+                .unwrap_or_else(|| all(&mut record.roles().iter())),
+            scopes: update
+                .scopes
+                .unwrap_or_else(|| all(&mut record.scopes().iter())),
+            expires_at,
+            not_before: update.not_before.apply(record.not_before()),
+        }
+    }
+
+    /// Finds what breaks the rules that hold for every token.
+    pub(super) fn check(&self, policy: &Policy, problems: &mut Vec<FieldProblem>) {
+        self.check_name(policy, problems);
+        if let Some(description) = &self.description {
+            check_length("/description", description, MAX_DESCRIPTION, problems);
+        }
+        if let Some(subject) = &self.subject {
+            check_line("/subject", subject, problems);
+        }
+        check_names("/roles", &self.roles, Roles::is_name, problems);
+        check_names("/scopes", &self.scopes, Scopes::is_scope, problems);
+        self.check_labels(problems);
+        if let (Some(start), Some(end)) = (self.not_before, self.expires_at)
+            && start >= end
+        {
+            let detail = "the start must lie before the expiry";
+            problems.push(FieldProblem::new("/not_before", detail));
+        }
+    }
+
+    pub(super) fn roles(&self) -> Roles {
+        self.roles.iter().collect()
+    }
+
+    pub(super) fn scopes(&self) -> Scopes {
+        self.scopes.iter().collect()
+    }
+
+    /// The record with these fields.
+    pub(super) fn write_to(&self, record: TokenRecord) -> TokenRecord {
+        let record = record
+            .with_name(self.name.as_str())
+            .with_description(self.description.as_deref())
+            .with_subject(self.subject.as_deref())
+            .with_roles(&self.roles)
+            .with_scopes(&self.scopes)
+            .with_expires_at(self.expires_at)
+            .with_not_before(self.not_before)
+            .without_labels();
+        self.labels.iter().fold(record, |record, (key, value)| {
+            record.with_label(key.as_str(), value.as_str())
+        })
+    }
+
+    fn check_name(&self, policy: &Policy, problems: &mut Vec<FieldProblem>) {
+        let before = problems.len();
+        check_line("/name", &self.name, problems);
+        if problems.len() == before
+            && let Err(detail) = policy.check_name(&self.name)
+        {
+            problems.push(FieldProblem::new("/name", detail));
+        }
+    }
+
+    fn check_labels(&self, problems: &mut Vec<FieldProblem>) {
+        if self.labels.len() > MAX_LABELS {
+            let detail = format!("at most {MAX_LABELS} labels");
+            problems.push(FieldProblem::new("/labels", detail));
+        }
+        for (key, value) in &self.labels {
+            let is_good =
+                |text: &str, max| text.chars().count() <= max && !text.contains(char::is_control);
+            if key.is_empty() || !is_good(key, MAX_LABEL_KEY) || !is_good(value, MAX_TEXT) {
+                let key = key.replace('~', "~0").replace('/', "~1");
+                let detail = format!(
+                    "a key has 1 to {MAX_LABEL_KEY} characters and a value at most {MAX_TEXT}, \
+                     none of them control characters"
+                );
+                problems.push(FieldProblem::new(format!("/labels/{key}"), detail));
+            }
+        }
+    }
+}
+
+fn check_names(
+    pointer: &'static str,
+    names: &[String],
+    is_good: fn(&str) -> bool,
+    problems: &mut Vec<FieldProblem>,
+) {
+    if names.len() > MAX_NAMES {
+        problems.push(FieldProblem::new(pointer, format!("at most {MAX_NAMES}")));
+    }
+    for (place, name) in names.iter().enumerate() {
+        if !is_good(name) || name.chars().count() > MAX_TEXT {
+            let detail = match pointer {
+                "/scopes" => "a scope is visible ASCII without quotes and backslashes",
+                _ => "a role is not empty and has no control characters",
+            };
+            let detail = format!("{detail}, at most {MAX_TEXT} characters");
+            problems.push(FieldProblem::new(format!("{pointer}/{place}"), detail));
+        }
+    }
+}
+
+/// One line of text that is not empty and does not begin or end with a space.
+fn check_line(pointer: &'static str, text: &str, problems: &mut Vec<FieldProblem>) {
+    if text.is_empty() {
+        problems.push(FieldProblem::new(pointer, "must not be empty"));
+    } else if text.trim() != text || text.contains(char::is_control) {
+        let detail = "no space at either end, and no control characters";
+        problems.push(FieldProblem::new(pointer, detail));
+    }
+    check_length(pointer, text, MAX_TEXT, problems);
+}
+
+fn check_length(pointer: &'static str, text: &str, max: usize, problems: &mut Vec<FieldProblem>) {
+    if text.chars().count() > max {
+        problems.push(FieldProblem::new(
+            pointer,
+            format!("at most {max} characters"),
+        ));
+    }
+}

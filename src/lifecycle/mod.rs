@@ -1,0 +1,65 @@
+//! The life of a token: created, listed, changed, rotated, switched off and on, revoked, purged.
+//!
+//! [`ServiceTokens`] does all of it over any [registry](crate::store::TokenRegistry):
+//!
+//! 1. A secret is shown once, in the answer to [`create`](ServiceTokens::create) or
+//!    [`rotate`](ServiceTokens::rotate). Only its digest is kept.
+//! 2. A [rotation](ServiceTokens::rotate) keeps the id and everything known; the old secret works
+//!    until its grace ends, and never longer than the token.
+//! 3. A revocation is final. A token that is switched off can be switched on again.
+//! 4. The [policy](Policy) and the rules for fields hold on every path, and
+//!    [nobody grants what they do not hold](ServiceTokens::acting_for).
+//! 5. A change begins from what is stored, and is written only if that is still so: of two changes
+//!    at the same time none is lost, from whatever process they come.
+//! 6. Every change is [told](ServiceTokens::with_audit_sink), with who made it.
+//! 7. [`effective_within`](ChangedToken::effective_within) says how long a cache on another node may
+//!    go on accepting what was before.
+//!
+//! ```
+//! use std::time::Duration;
+//! use tower_service_token::lifecycle::{NewToken, Page, TokenUpdate};
+//! use tower_service_token::store::TokenFilter;
+//! use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens};
+//!
+//! # futures::executor::block_on(async {
+//! let store = MemoryStore::new();
+//! let layer = ServiceTokenLayer::new(store.clone());
+//! let tokens = ServiceTokens::new(store);
+//!
+//! let new = NewToken::new("ci").with_roles(["deployer"]).with_expiry("2199-12-31".parse()?);
+//! let issued = tokens.create(new).await?;
+//! println!("shown once: {}", issued.expose_secret());
+//! let id = issued.record().id();
+//!
+//! for record in tokens.list(TokenFilter::new(), Page::default()).await?.records {
+//!     println!("{} {}", record.id(), record.name());
+//! }
+//! tokens.update(id, TokenUpdate::new().with_roles(["deployer", "auditor"])).await?;
+//! let rotated = tokens.rotate(id, Duration::from_secs(3600)).await?;
+//! println!("shown once: {}", rotated.expose_secret());
+//! tokens.revoke(id).await?;
+//! # Ok::<_, Box<dyn std::error::Error>>(())
+//! # }).unwrap();
+//! ```
+
+mod actor;
+mod bulk;
+mod change;
+mod diff;
+mod error;
+mod expiry;
+mod fields;
+mod new_token;
+mod page;
+mod policy;
+mod tokens;
+mod update;
+
+pub use self::bulk::BulkRevocation;
+pub use self::error::{FieldProblem, LifecycleError};
+pub use self::expiry::{Expiry, ExpiryError, last_day};
+pub use self::new_token::{IssuedToken, NewToken};
+pub use self::page::Page;
+pub use self::policy::Policy;
+pub use self::tokens::ServiceTokens;
+pub use self::update::{ChangedToken, TokenUpdate};

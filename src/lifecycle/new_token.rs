@@ -1,0 +1,125 @@
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use super::Expiry;
+use crate::store::TokenRecord;
+use crate::token::MintedToken;
+
+/// What a token shall be.
+///
+/// ```
+/// use tower_service_token::lifecycle::NewToken;
+///
+/// let token = NewToken::new("nightly build")
+///     .with_roles(["deployer"])
+///     .with_scopes(["projects:write"])
+///     .with_expiry("30d".parse()?);
+/// # Ok::<_, tower_service_token::lifecycle::ExpiryError>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+#[must_use]
+pub struct NewToken {
+    pub(super) name: String,
+    pub(super) description: Option<String>,
+    pub(super) subject: Option<String>,
+    pub(super) roles: Vec<String>,
+    pub(super) scopes: Vec<String>,
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) expiry: Option<Expiry>,
+    pub(super) not_before: Option<SystemTime>,
+}
+
+impl NewToken {
+    /// A token with this name, 1 to 200 characters, and nothing else.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            ..Self::default()
+        }
+    }
+
+    /// What the token is for, at most 2,000 characters. Default: nothing is said.
+    pub fn with_description(mut self, description: impl Into<String>) -> Self {
+        self.description = Some(description.into());
+        self
+    }
+
+    /// Whom the token acts for, at most 200 characters. Default: nobody but itself.
+    pub fn with_subject(mut self, subject: impl Into<String>) -> Self {
+        self.subject = Some(subject.into());
+        self
+    }
+
+    /// The [roles](crate::principal::Roles), at most 100. Default: none.
+    pub fn with_roles<S: Into<String>>(mut self, roles: impl IntoIterator<Item = S>) -> Self {
+        self.roles = roles.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// The [scopes](crate::principal::Scopes), at most 100. Default: none.
+    pub fn with_scopes<S: Into<String>>(mut self, scopes: impl IntoIterator<Item = S>) -> Self {
+        self.scopes = scopes.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Adds a label, of at most 50; the key has 1 to 100 characters, the value at most 200.
+    pub fn with_label(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.labels.insert(key.into(), value.into());
+        self
+    }
+
+    /// When the token stops working. Default: as the [policy](super::Policy) says.
+    pub fn with_expiry(mut self, expiry: Expiry) -> Self {
+        self.expiry = Some(expiry);
+        self
+    }
+
+    /// When the token starts working; before its expiry. Default: at once.
+    pub fn with_not_before(mut self, time: SystemTime) -> Self {
+        self.not_before = Some(time);
+        self
+    }
+}
+
+/// A token whose secret was just made, by creation or rotation: the only moment at which it is
+/// known.
+///
+/// `Debug` does not show it.
+#[must_use = "the secret is shown once"]
+pub struct IssuedToken {
+    pub(super) secret: MintedToken,
+    pub(super) record: TokenRecord,
+    pub(super) effective_within: Duration,
+}
+
+impl IssuedToken {
+    /// The secret, to be shown once.
+    pub fn expose_secret(&self) -> &str {
+        self.secret.expose_secret()
+    }
+
+    /// The token as minted.
+    pub fn secret(&self) -> &MintedToken {
+        &self.secret
+    }
+
+    /// What is known about the token.
+    pub fn record(&self) -> &TokenRecord {
+        &self.record
+    }
+
+    /// After how long, at the latest, every node knows.
+    pub fn effective_within(&self) -> Duration {
+        self.effective_within
+    }
+}
+
+impl fmt::Debug for IssuedToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IssuedToken")
+            .field("record", &self.record)
+            .field("effective_within", &self.effective_within)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,893 @@
+//! The verbs of `ServiceTokens`, on a clock that is turned by hand, and through the layer.
+
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use http::{Request, Response, StatusCode};
+use tower::{Layer, ServiceExt, service_fn};
+use tower_service_token::clock::ManualClock;
+use tower_service_token::digest::TokenDigest;
+use tower_service_token::lifecycle::{
+    Expiry, FieldProblem, IssuedToken, LifecycleError, NewToken, Page, Policy, TokenUpdate,
+    last_day,
+};
+use tower_service_token::reject::Rejection;
+use tower_service_token::store::{
+    AuditAction, AuditEvent, AuditSink, TokenFilter, TokenRecord, TokenState, TokenStatus,
+};
+use tower_service_token::token::{TokenFormat, TokenId, TokenShape};
+use tower_service_token::{MemoryStore, Principal, ServiceTokenLayer, ServiceTokens};
+
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// 2026-11-22T10:30:00Z
+fn start() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_343_400)
+}
+
+#[derive(Clone, Default)]
+struct Trail(Arc<Mutex<Vec<AuditEvent>>>);
+
+impl AuditSink for Trail {
+    fn record(&self, event: &AuditEvent) {
+        self.0.lock().unwrap().push(event.clone());
+    }
+}
+
+impl Trail {
+    fn actions(&self) -> Vec<AuditAction> {
+        let events = self.0.lock().unwrap();
+        events.iter().map(AuditEvent::action).collect()
+    }
+
+    fn last(&self) -> AuditEvent {
+        self.0.lock().unwrap().last().unwrap().clone()
+    }
+}
+
+struct World {
+    store: MemoryStore,
+    clock: ManualClock,
+    trail: Trail,
+    tokens: ServiceTokens,
+}
+
+fn world() -> World {
+    world_with(Policy::new())
+}
+
+fn world_with(policy: Policy) -> World {
+    let (store, clock, trail) = (
+        MemoryStore::new(),
+        ManualClock::new(start()),
+        Trail::default(),
+    );
+    let tokens = ServiceTokens::new(store.clone())
+        .with_clock(clock.clone())
+        .with_policy(policy)
+        .with_audit_sink(trail.clone());
+    World {
+        store,
+        clock,
+        trail,
+        tokens,
+    }
+}
+
+impl World {
+    /// The status of a request with this token, and the code of its refusal.
+    async fn status(&self, token: &str) -> (StatusCode, Option<&'static str>) {
+        let (status, rejection) = match self.present(token).await {
+            Ok(_) => (StatusCode::OK, None),
+            Err(rejection) => (rejection.status(), Some(rejection.code())),
+        };
+        (status, rejection)
+    }
+
+    async fn present(&self, token: &str) -> Result<Principal, Rejection> {
+        let layer = ServiceTokenLayer::new(self.store.clone()).with_clock(self.clock.clone());
+        let service = layer.layer(service_fn(async |request: Request<String>| {
+            let mut response = Response::new(String::new());
+            let principal = request.extensions().get::<Principal>().cloned();
+            response.extensions_mut().insert(principal.unwrap());
+            Ok::<_, Infallible>(response)
+        }));
+        let request = Request::builder().header("x-api-key", token);
+        let mut response = service
+            .oneshot(request.body(String::new()).unwrap())
+            .await
+            .unwrap();
+        let rejection = response.extensions_mut().remove::<Rejection>();
+        match response.extensions_mut().remove::<Principal>() {
+            Some(principal) => Ok(principal),
+            None => Err(rejection.unwrap()),
+        }
+    }
+
+    async fn create(&self, name: &str) -> IssuedToken {
+        self.tokens.create(NewToken::new(name)).await.unwrap()
+    }
+
+    async fn names(&self, filter: TokenFilter) -> Vec<String> {
+        let page = self.tokens.list(filter, Page::default()).await.unwrap();
+        let names = page.records.iter().map(|record| record.name().to_owned());
+        names.collect()
+    }
+}
+
+const REFUSED: (StatusCode, Option<&str>) = (StatusCode::UNAUTHORIZED, Some("invalid_token"));
+const ACCEPTED: (StatusCode, Option<&str>) = (StatusCode::OK, None);
+
+fn refused(code: &'static str) -> (StatusCode, Option<&'static str>) {
+    (StatusCode::UNAUTHORIZED, Some(code))
+}
+
+#[tokio::test]
+async fn the_first_seeds_commands_create_list_and_delete_a_token() {
+    let world = world();
+    let new = NewToken::new("my-service-token")
+        .with_roles(["stackstate-k8s-troubleshooter"])
+        .with_expiry("2027-01-31".parse().unwrap());
+    let issued = world.tokens.create(new).await.unwrap();
+    let secret = issued.expose_secret().to_owned();
+    let id = issued.record().id();
+    assert_eq!(TokenFormat::default().inspect(&secret), TokenShape::Own(id));
+    let principal = world.present(&secret).await.unwrap();
+    assert_eq!(principal.name(), "my-service-token");
+    assert!(principal.roles().contains("stackstate-k8s-troubleshooter"));
+
+    let page = world
+        .tokens
+        .list(TokenFilter::new(), Page::default())
+        .await
+        .unwrap();
+    let [listed] = &page.records[..] else {
+        panic!("one token");
+    };
+    assert_eq!((listed.id(), listed.name()), (id, "my-service-token"));
+    assert_eq!(
+        last_day(listed.expires_at().unwrap()).as_deref(),
+        Some("2027-01-31")
+    );
+    assert_eq!(
+        listed.roles().iter().collect::<Vec<_>>(),
+        ["stackstate-k8s-troubleshooter"]
+    );
+    let shown = format!("{page:?} {issued:?} {:?}", listed.hint());
+    assert!(!shown.contains(&secret[18..]), "{shown}");
+    assert_eq!(listed.hint(), Some(format!("svctok-{id}_***").as_str()));
+
+    world.tokens.revoke(id).await.unwrap();
+    assert_eq!(world.status(&secret).await, refused("token_revoked"));
+}
+
+#[tokio::test]
+async fn the_second_seeds_calls_create_list_get_update_and_revoke_a_token() {
+    let world = world();
+    let new = NewToken::new("CI/CD Token")
+        .with_description("For automated deployments")
+        .with_scopes(["projects:write", "deployments:create"])
+        .with_expiry("30d".parse().unwrap());
+    let issued = world.tokens.create(new).await.unwrap();
+    let id = issued.record().id();
+    assert_eq!(issued.record().expires_at(), Some(start() + 30 * DAY));
+    assert_eq!(world.names(TokenFilter::new()).await, ["CI/CD Token"]);
+
+    let got = world.tokens.get(id).await.unwrap();
+    assert_eq!(got.description(), Some("For automated deployments"));
+    assert_eq!(got.created_at(), Some(start()));
+    assert_eq!(got.created_by(), Some("operator"));
+
+    let update = TokenUpdate::new()
+        .with_name("Updated Name")
+        .with_description("Updated description");
+    let updated = world.tokens.update(id, update).await.unwrap().record;
+    assert_eq!(updated.name(), "Updated Name");
+    assert_eq!(updated.description(), Some("Updated description"));
+    assert_eq!(updated.scopes(), got.scopes());
+    assert_eq!(
+        world.present(issued.expose_secret()).await.unwrap().name(),
+        "Updated Name"
+    );
+
+    world.tokens.revoke(id).await.unwrap();
+    assert_eq!(
+        world.status(issued.expose_secret()).await,
+        refused("token_revoked")
+    );
+    assert_eq!(
+        world.tokens.get(id).await.unwrap().status(start()),
+        TokenStatus::Revoked
+    );
+}
+
+#[tokio::test]
+async fn an_update_changes_what_it_names_and_clears_what_it_clears() {
+    let world = world();
+    let new = NewToken::new("ci")
+        .with_description("d")
+        .with_subject("team-a")
+        .with_roles(["a"])
+        .with_scopes(["x:y"])
+        .with_label("kept", "1")
+        .with_label("gone", "1")
+        .with_expiry("30d".parse().unwrap())
+        .with_not_before(start() + HOUR);
+    let issued = world.tokens.create(new).await.unwrap();
+    let id = issued.record().id();
+    assert_eq!(
+        world.status(issued.expose_secret()).await,
+        refused("token_not_yet_valid")
+    );
+
+    let update = TokenUpdate::new()
+        .without_description()
+        .without_subject()
+        .without_not_before()
+        .with_roles(["b"])
+        .with_label("new", "2")
+        .without_label("gone")
+        .with_expiry(Expiry::NEVER);
+    world.clock.advance(Duration::from_secs(5));
+    let updated = world.tokens.update(id, update).await.unwrap().record;
+    assert_eq!(updated.description(), None);
+    assert_eq!(updated.subject(), None);
+    assert_eq!(updated.expires_at(), None);
+    assert_eq!(updated.roles().iter().collect::<Vec<_>>(), ["b"]);
+    assert_eq!(updated.scopes().iter().collect::<Vec<_>>(), ["x:y"]);
+    assert_eq!(
+        updated.labels().collect::<Vec<_>>(),
+        [("kept", "1"), ("new", "2")]
+    );
+    assert_eq!(updated.updated_at(), Some(start() + Duration::from_secs(5)));
+    assert_eq!(world.status(issued.expose_secret()).await, ACCEPTED);
+
+    let fields: Vec<_> = world
+        .trail
+        .last()
+        .changes()
+        .iter()
+        .map(|it| it.field.clone())
+        .collect();
+    let all = [
+        "description",
+        "subject",
+        "roles",
+        "labels",
+        "expires_at",
+        "not_before",
+    ];
+    assert_eq!(fields, all);
+    let update = TokenUpdate::new().without_labels().with_label("only", "3");
+    let updated = world.tokens.update(id, update).await.unwrap().record;
+    assert_eq!(updated.labels().collect::<Vec<_>>(), [("only", "3")]);
+}
+
+#[tokio::test]
+async fn an_update_can_bring_an_expiry_forward_and_back() {
+    let world = world();
+    let issued = world.create("ci").await;
+    let (id, secret) = (issued.record().id(), issued.expose_secret());
+    let expire = |text: &str| TokenUpdate::new().with_expiry(text.parse().unwrap());
+    world.tokens.update(id, expire("1h")).await.unwrap();
+    world.clock.advance(HOUR);
+    assert_eq!(world.status(secret).await, refused("token_expired"));
+    assert_eq!(
+        world.tokens.get(id).await.unwrap().status(start() + HOUR),
+        TokenStatus::Expired
+    );
+    world.tokens.update(id, expire("1h")).await.unwrap();
+    assert_eq!(world.status(secret).await, ACCEPTED);
+    world.clock.advance(HOUR);
+    assert_eq!(world.status(secret).await, refused("token_expired"));
+}
+
+#[tokio::test]
+async fn an_update_of_a_token_that_was_changed_is_refused_if_it_asks_for_that() {
+    let world = world();
+    let id = world.create("ci").await.record().id();
+    let revision = world.tokens.get(id).await.unwrap().revision();
+    let update = |name: &str| TokenUpdate::new().with_name(name).if_revision(revision);
+    let updated = world.tokens.update(id, update("first")).await.unwrap();
+    assert_ne!(updated.record.revision(), revision);
+    let error = world.tokens.update(id, update("second")).await.unwrap_err();
+    assert!(matches!(error, LifecycleError::RevisionMismatch));
+    assert_eq!(world.tokens.get(id).await.unwrap().name(), "first");
+}
+
+#[tokio::test]
+async fn a_rotation_keeps_the_id_and_lets_the_old_secret_work_until_the_grace_ends() {
+    let world = world();
+    let new = NewToken::new("ci")
+        .with_roles(["a"])
+        .with_expiry("30d".parse().unwrap());
+    let issued = world.tokens.create(new).await.unwrap();
+    let id = issued.record().id();
+    let rotated = world.tokens.rotate(id, HOUR).await.unwrap();
+    assert_eq!(rotated.record().id(), id);
+    assert_eq!(rotated.secret().id(), id);
+    assert_ne!(rotated.expose_secret(), issued.expose_secret());
+    assert_eq!(rotated.record().rotated_at(), Some(start()));
+    assert_eq!(rotated.record().grace_ends_at(), Some(start() + HOUR));
+    assert_eq!(
+        rotated.record().previous_digest(),
+        Some(issued.record().digest())
+    );
+    assert_eq!(rotated.record().expires_at(), issued.record().expires_at());
+
+    let old = world.present(issued.expose_secret()).await.unwrap();
+    let new = world.present(rotated.expose_secret()).await.unwrap();
+    assert!(old.uses_previous_secret() && !new.uses_previous_secret());
+    assert_eq!((old.id(), new.id()), (id, id));
+    assert!(old.roles().contains("a") && new.roles().contains("a"));
+
+    world.clock.advance(HOUR);
+    assert_eq!(
+        world.status(issued.expose_secret()).await,
+        refused("token_expired")
+    );
+    assert_eq!(world.status(rotated.expose_secret()).await, ACCEPTED);
+}
+
+#[tokio::test]
+async fn a_rotation_without_grace_stops_the_old_secret_at_once() {
+    let world = world();
+    let issued = world.create("ci").await;
+    let rotated = world
+        .tokens
+        .rotate(issued.record().id(), Duration::ZERO)
+        .await
+        .unwrap();
+    assert_eq!(world.status(issued.expose_secret()).await, REFUSED);
+    assert_eq!(world.status(rotated.expose_secret()).await, ACCEPTED);
+    assert_eq!(rotated.record().grace_ends_at(), None);
+}
+
+#[tokio::test]
+async fn a_grace_is_cut_to_the_expiry_and_a_rotation_extends_nothing() {
+    let world = world();
+    let new = NewToken::new("ci").with_expiry("2h".parse().unwrap());
+    let issued = world.tokens.create(new).await.unwrap();
+    let id = issued.record().id();
+    for grace in [3 * HOUR, Duration::MAX] {
+        let rotated = world.tokens.rotate(id, grace).await.unwrap();
+        assert_eq!(rotated.record().grace_ends_at(), Some(start() + 2 * HOUR));
+        assert_eq!(rotated.record().expires_at(), Some(start() + 2 * HOUR));
+    }
+    world.clock.advance(2 * HOUR);
+    let error = world.tokens.rotate(id, HOUR).await.unwrap_err();
+    assert!(matches!(error, LifecycleError::Expired));
+}
+
+#[tokio::test]
+async fn a_second_rotation_within_the_grace_ends_that_grace() {
+    let world = world();
+    let first = world.create("ci").await;
+    let id = first.record().id();
+    let second = world.tokens.rotate(id, 10 * HOUR).await.unwrap();
+    world.clock.advance(HOUR);
+    let third = world.tokens.rotate(id, HOUR).await.unwrap();
+    assert_eq!(world.status(first.expose_secret()).await, REFUSED);
+    assert!(
+        world
+            .present(second.expose_secret())
+            .await
+            .unwrap()
+            .uses_previous_secret()
+    );
+    assert_eq!(world.status(third.expose_secret()).await, ACCEPTED);
+    assert_eq!(third.record().grace_ends_at(), Some(start() + 2 * HOUR));
+    let fourth = world.tokens.rotate(id, Duration::ZERO).await.unwrap();
+    for refused in [&first, &second, &third] {
+        assert_eq!(world.status(refused.expose_secret()).await, REFUSED);
+    }
+    assert_eq!(world.status(fourth.expose_secret()).await, ACCEPTED);
+}
+
+#[tokio::test]
+async fn both_secrets_of_a_rotated_token_are_switched_off_and_revoked_together() {
+    let world = world();
+    let issued = world.create("ci").await;
+    let id = issued.record().id();
+    let rotated = world.tokens.rotate(id, HOUR).await.unwrap();
+    let secrets = [issued.expose_secret(), rotated.expose_secret()];
+    world.tokens.disable(id).await.unwrap();
+    for secret in secrets {
+        assert_eq!(world.status(secret).await, refused("token_disabled"));
+    }
+    world.tokens.enable(id).await.unwrap();
+    for secret in secrets {
+        assert_eq!(world.status(secret).await, ACCEPTED);
+    }
+    world.tokens.revoke(id).await.unwrap();
+    for secret in secrets {
+        assert_eq!(world.status(secret).await, refused("token_revoked"));
+    }
+}
+
+#[tokio::test]
+async fn a_revocation_is_final_and_can_be_repeated() {
+    let world = world();
+    let issued = world.create("ci").await;
+    let id = issued.record().id();
+    let revoked = world.tokens.revoke(id).await.unwrap();
+    assert_eq!(revoked.effective_within, Duration::ZERO);
+    assert_eq!(revoked.record.state(), TokenState::Revoked);
+    world.tokens.revoke(id).await.unwrap();
+    let update = TokenUpdate::new().with_name("x");
+    for error in [
+        world.tokens.update(id, update).await.unwrap_err(),
+        world.tokens.enable(id).await.unwrap_err(),
+        world.tokens.disable(id).await.unwrap_err(),
+        world.tokens.rotate(id, HOUR).await.unwrap_err(),
+    ] {
+        assert!(matches!(error, LifecycleError::Revoked), "{error}");
+    }
+    assert_eq!(
+        world.status(issued.expose_secret()).await,
+        refused("token_revoked")
+    );
+    assert_eq!(
+        world.trail.actions(),
+        [AuditAction::Created, AuditAction::Revoked]
+    );
+}
+
+#[tokio::test]
+async fn a_token_that_is_not_there_is_told_so() {
+    let world = world();
+    let id = TokenId::from_i64(7).unwrap();
+    for error in [
+        world.tokens.get(id).await.unwrap_err(),
+        world
+            .tokens
+            .update(id, TokenUpdate::new())
+            .await
+            .unwrap_err(),
+        world.tokens.rotate(id, HOUR).await.unwrap_err(),
+        world.tokens.revoke(id).await.unwrap_err(),
+    ] {
+        assert!(matches!(error, LifecycleError::NotFound), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn an_imported_token_works_and_can_be_rotated_into_our_form() {
+    let world = world();
+    let digest = TokenDigest::of("hunter2-minted-elsewhere");
+    let record = world
+        .tokens
+        .import(NewToken::new("legacy"), digest)
+        .await
+        .unwrap();
+    assert_eq!(world.status("hunter2-minted-elsewhere").await, ACCEPTED);
+    assert_eq!(record.hint(), None);
+    let error = world
+        .tokens
+        .import(NewToken::new("again"), digest)
+        .await
+        .unwrap_err();
+    assert!(matches!(error, LifecycleError::DigestTaken));
+    let rotated = world.tokens.rotate(record.id(), HOUR).await.unwrap();
+    assert!(
+        world
+            .present("hunter2-minted-elsewhere")
+            .await
+            .unwrap()
+            .uses_previous_secret()
+    );
+    assert_eq!(world.status(rotated.expose_secret()).await, ACCEPTED);
+    // The previous digest is as taken as the present one.
+    let error = world
+        .tokens
+        .import(NewToken::new("again"), digest)
+        .await
+        .unwrap_err();
+    assert!(matches!(error, LifecycleError::DigestTaken));
+}
+
+#[tokio::test]
+async fn bulk_revocation_reaches_what_the_filter_means_and_only_if_as_many_as_expected() {
+    let world = world();
+    let mut secrets = Vec::new();
+    for (name, role) in [("a", "old"), ("b", "old"), ("c", "new")] {
+        let new = NewToken::new(name).with_roles([role]);
+        secrets.push(world.tokens.create(new).await.unwrap());
+    }
+    world.tokens.revoke(secrets[0].record().id()).await.unwrap();
+    let old = || TokenFilter::new().with_role("old");
+    assert_eq!(
+        world.tokens.revocable(old()).await.unwrap(),
+        [secrets[1].record().id()]
+    );
+    let error = world.tokens.revoke_where(old(), 2).await.unwrap_err();
+    assert!(matches!(
+        error,
+        LifecycleError::UnexpectedCount {
+            expected: 2,
+            found: 1
+        }
+    ));
+    assert_eq!(world.status(secrets[1].expose_secret()).await, ACCEPTED);
+    let revoked = world.tokens.revoke_where(old(), 1).await.unwrap();
+    assert_eq!(revoked.ids, [secrets[1].record().id()]);
+    assert_eq!(
+        world.status(secrets[1].expose_secret()).await,
+        refused("token_revoked")
+    );
+    assert_eq!(world.status(secrets[2].expose_secret()).await, ACCEPTED);
+    // All of them, by an empty filter: not without saying how many.
+    let error = world
+        .tokens
+        .revoke_where(TokenFilter::new(), None)
+        .await
+        .unwrap_err();
+    assert!(matches!(
+        error,
+        LifecycleError::UnexpectedCount {
+            expected: 0,
+            found: 1
+        }
+    ));
+    world
+        .tokens
+        .revoke_where(TokenFilter::new(), 1)
+        .await
+        .unwrap();
+    assert_eq!(
+        world.status(secrets[2].expose_secret()).await,
+        refused("token_revoked")
+    );
+}
+
+#[tokio::test]
+async fn purging_deletes_what_stopped_working_long_enough_ago() {
+    let world = world();
+    let live = world.create("live").await;
+    let revoked = world.create("revoked").await;
+    let hour = || NewToken::new("expired").with_expiry("1h".parse().unwrap());
+    let expired = world.tokens.create(hour()).await.unwrap();
+    let disabled = world.tokens.create(hour()).await.unwrap();
+    world.tokens.disable(disabled.record().id()).await.unwrap();
+    world.tokens.revoke(revoked.record().id()).await.unwrap();
+    world.clock.advance(HOUR);
+    assert_eq!(world.tokens.purge(DAY).await.unwrap(), []);
+    let purged = world.tokens.purge(HOUR).await.unwrap();
+    assert_eq!(purged, [revoked.record().id()]);
+    assert_eq!(world.status(revoked.expose_secret()).await, REFUSED);
+    world.clock.advance(HOUR);
+    let mut purged = world.tokens.purge(HOUR).await.unwrap();
+    purged.sort_unstable();
+    let mut gone = [expired.record().id(), disabled.record().id()];
+    gone.sort_unstable();
+    assert_eq!(purged, gone);
+    assert_eq!(world.names(TokenFilter::new()).await, ["live"]);
+    assert_eq!(world.status(live.expose_secret()).await, ACCEPTED);
+    assert_eq!(world.trail.last().action(), AuditAction::Purged);
+}
+
+fn pointers(error: LifecycleError) -> Vec<String> {
+    let LifecycleError::Invalid(problems) = error else {
+        panic!("{error}");
+    };
+    let pointers = problems
+        .into_iter()
+        .map(|it: FieldProblem| it.pointer.into_owned());
+    pointers.collect()
+}
+
+#[tokio::test]
+async fn every_field_that_breaks_a_rule_is_named_and_nothing_is_created() {
+    let world = world();
+    let long = "x".repeat(201);
+    for (new, pointer) in [
+        (NewToken::new(""), "/name"),
+        (NewToken::new(" ci"), "/name"),
+        (NewToken::new("c\ni"), "/name"),
+        (NewToken::new(long.as_str()), "/name"),
+        (
+            NewToken::new("ci").with_description("x".repeat(2001)),
+            "/description",
+        ),
+        (NewToken::new("ci").with_subject(""), "/subject"),
+        (NewToken::new("ci").with_roles(["ok", ""]), "/roles/1"),
+        (NewToken::new("ci").with_roles(["a\nadmin"]), "/roles/0"),
+        (NewToken::new("ci").with_roles(vec!["r"; 101]), "/roles"),
+        (NewToken::new("ci").with_scopes(["two words"]), "/scopes/0"),
+        (NewToken::new("ci").with_label("", "v"), "/labels/"),
+        (NewToken::new("ci").with_label("a/b", "v\0"), "/labels/a~1b"),
+        (
+            NewToken::new("ci").with_expiry(Expiry::at(start())),
+            "/expires_at",
+        ),
+        (
+            NewToken::new("ci").with_expiry(Expiry::after(Duration::ZERO)),
+            "/expires_at",
+        ),
+        (
+            NewToken::new("ci")
+                .with_expiry("1h".parse().unwrap())
+                .with_not_before(start() + HOUR),
+            "/not_before",
+        ),
+    ] {
+        let error = world.tokens.create(new.clone()).await.unwrap_err();
+        assert!(!error.to_string().contains(&long), "{error}");
+        assert_eq!(pointers(error), [pointer], "{new:?}");
+    }
+    let all_at_once = NewToken::new("").with_roles([""]).with_scopes([""]);
+    let error = world.tokens.create(all_at_once).await.unwrap_err();
+    assert_eq!(pointers(error), ["/name", "/roles/0", "/scopes/0"]);
+    assert!(world.store.is_empty());
+    assert_eq!(world.trail.actions(), []);
+
+    let id = world.create("ci").await.record().id();
+    let update = TokenUpdate::new().with_name("").with_roles(["\0"]);
+    let error = world.tokens.update(id, update).await.unwrap_err();
+    assert_eq!(pointers(error), ["/name", "/roles/0"]);
+    let update = TokenUpdate::new().with_expiry(Expiry::at(start() - HOUR));
+    let error = world.tokens.update(id, update).await.unwrap_err();
+    assert_eq!(pointers(error), ["/expires_at"]);
+}
+
+#[tokio::test]
+async fn the_policys_lifetimes_hold_on_every_path() {
+    let policy = Policy::new()
+        .with_default_lifetime(10 * DAY)
+        .with_max_lifetime(30 * DAY);
+    let world = world_with(policy);
+    let issued = world.create("ci").await;
+    let id = issued.record().id();
+    assert_eq!(issued.record().expires_at(), Some(start() + 10 * DAY));
+    for expiry in [Expiry::NEVER, "31d".parse().unwrap()] {
+        let new = NewToken::new("ci").with_expiry(expiry.clone());
+        let error = world.tokens.create(new.clone()).await.unwrap_err();
+        assert_eq!(pointers(error), ["/expires_at"]);
+        let error = world
+            .tokens
+            .import(new, TokenDigest::of("x"))
+            .await
+            .unwrap_err();
+        assert_eq!(pointers(error), ["/expires_at"]);
+        let update = TokenUpdate::new().with_expiry(expiry);
+        let error = world.tokens.update(id, update).await.unwrap_err();
+        assert_eq!(pointers(error), ["/expires_at"]);
+    }
+    // Counted from when the secret was made, so that an update cannot push it on and on.
+    world.clock.advance(5 * DAY);
+    let month = || TokenUpdate::new().with_expiry("30d".parse().unwrap());
+    let error = world.tokens.update(id, month()).await.unwrap_err();
+    assert_eq!(pointers(error), ["/expires_at"]);
+    drop(world.tokens.rotate(id, HOUR).await.unwrap());
+    world.tokens.update(id, month()).await.unwrap();
+
+    let error = world
+        .tokens
+        .update(id, TokenUpdate::new().with_name(""))
+        .await
+        .unwrap_err();
+    assert_eq!(pointers(error), ["/name"]);
+}
+
+#[tokio::test]
+async fn a_rotation_under_a_new_maximum_cuts_the_life_of_the_token() {
+    let world = world();
+    let id = world.create("ci").await.record().id();
+    let stricter = world
+        .tokens
+        .clone()
+        .with_policy(Policy::new().with_max_lifetime(DAY));
+    let rotated = stricter.rotate(id, HOUR).await.unwrap();
+    assert_eq!(rotated.record().expires_at(), Some(start() + DAY));
+}
+
+#[tokio::test]
+async fn unique_names_and_counts_are_held_on_every_path() {
+    let policy = Policy::new()
+        .with_unique_names()
+        .with_max_tokens(2)
+        .with_name_rule(|name| (name != "root").then_some(()).ok_or("reserved".to_owned()));
+    let world = world_with(policy);
+    let first = world.create("first").await.record().id();
+    let create = async |name: &str| world.tokens.create(NewToken::new(name)).await;
+    assert!(matches!(
+        create("first").await,
+        Err(LifecycleError::NameTaken)
+    ));
+    assert_eq!(pointers(create("root").await.unwrap_err()), ["/name"]);
+    let second = world.create("second").await.record().id();
+    assert!(matches!(
+        create("third").await,
+        Err(LifecycleError::TooManyTokens)
+    ));
+    let rename = |name: &str| TokenUpdate::new().with_name(name);
+    let taken = world.tokens.update(second, rename("first")).await;
+    assert!(matches!(taken, Err(LifecycleError::NameTaken)));
+    let error = world
+        .tokens
+        .update(second, rename("root"))
+        .await
+        .unwrap_err();
+    assert_eq!(pointers(error), ["/name"]);
+    world.tokens.update(second, rename("second")).await.unwrap();
+    // A revoked token gives up its name and its place.
+    world.tokens.revoke(first).await.unwrap();
+    world.tokens.update(second, rename("first")).await.unwrap();
+    drop(create("second").await.unwrap());
+}
+
+async fn holder(world: &World, roles: &[&str], scopes: &[&str]) -> ServiceTokens {
+    let new = NewToken::new("minter")
+        .with_roles(roles.to_vec())
+        .with_scopes(scopes.to_vec());
+    let issued = world.tokens.create(new).await.unwrap();
+    let principal = world.present(issued.expose_secret()).await.unwrap();
+    world.tokens.clone().acting_for(principal)
+}
+
+#[tokio::test]
+async fn nobody_grants_what_they_do_not_hold_on_any_path() {
+    let world = world();
+    let minter = holder(&world, &["a"], &["projects:*"]).await;
+    let new = |role: &str, scope: &str| NewToken::new("x").with_roles([role]).with_scopes([scope]);
+    let denied = |error: LifecycleError| match error {
+        LifecycleError::EscalationDenied { missing } => missing,
+        error => panic!("{error}"),
+    };
+    let own = minter.create(new("a", "projects:read")).await.unwrap();
+    let id = own.record().id();
+    let error = minter.create(new("b", "projects:**")).await.unwrap_err();
+    assert_eq!(denied(error), ["b", "projects:**"]);
+    let error = minter
+        .import(new("b", "projects:read"), TokenDigest::of("x"))
+        .await
+        .unwrap_err();
+    assert_eq!(denied(error), ["b"]);
+    let error = minter
+        .update(id, TokenUpdate::new().with_roles(["b"]))
+        .await
+        .unwrap_err();
+    assert_eq!(denied(error), ["b"]);
+
+    // A token that holds more may not be given a new secret, a new life or a new field either.
+    let strong = world
+        .tokens
+        .create(new("b", "*"))
+        .await
+        .unwrap()
+        .record()
+        .id();
+    assert_eq!(
+        denied(minter.rotate(strong, HOUR).await.unwrap_err()),
+        ["b", "*"]
+    );
+    let rename = TokenUpdate::new().with_name("mine");
+    assert_eq!(
+        denied(minter.update(strong, rename).await.unwrap_err()),
+        ["b", "*"]
+    );
+    world.tokens.disable(strong).await.unwrap();
+    assert_eq!(denied(minter.enable(strong).await.unwrap_err()), ["b", "*"]);
+    // To take away is no grant.
+    minter.revoke(strong).await.unwrap();
+
+    let admin = holder(&world, &[], &["service-tokens:admin"]).await;
+    let issued = admin.create(new("b", "*")).await.unwrap();
+    assert_ne!(issued.record().created_by(), Some("operator"));
+}
+
+#[tokio::test]
+async fn every_change_is_told_with_who_made_it_and_no_secret() {
+    let world = world();
+    let tokens = world.tokens.clone().acting_as("alice");
+    let issued = tokens
+        .create(NewToken::new("ci").with_roles(["a"]))
+        .await
+        .unwrap();
+    let id = issued.record().id();
+    tokens
+        .update(id, TokenUpdate::new().with_name("cd"))
+        .await
+        .unwrap();
+    // Nothing changed, nothing told.
+    tokens
+        .update(id, TokenUpdate::new().with_name("cd"))
+        .await
+        .unwrap();
+    tokens.enable(id).await.unwrap();
+    let rotated = tokens.rotate(id, HOUR).await.unwrap();
+    tokens.disable(id).await.unwrap();
+    tokens.enable(id).await.unwrap();
+    tokens.revoke(id).await.unwrap();
+    world.clock.advance(DAY);
+    tokens.purge(DAY).await.unwrap();
+    tokens
+        .import(NewToken::new("legacy"), TokenDigest::of("x"))
+        .await
+        .unwrap();
+    let expected = [
+        AuditAction::Created,
+        AuditAction::Updated,
+        AuditAction::Rotated,
+        AuditAction::Disabled,
+        AuditAction::Enabled,
+        AuditAction::Revoked,
+        AuditAction::Purged,
+        AuditAction::Imported,
+    ];
+    assert_eq!(world.trail.actions(), expected);
+    let events = world.trail.0.lock().unwrap();
+    assert!(events.iter().all(|event| event.actor() == "alice"));
+    assert!(events[..7].iter().all(|event| event.token_id() == id));
+    assert_eq!(events[1].changes().len(), 1);
+    assert_eq!(events[1].changes()[0].before.as_deref(), Some("ci"));
+    assert_eq!(events[1].changes()[0].after.as_deref(), Some("cd"));
+    let told = format!("{events:?}");
+    for issued in [&issued, &rotated] {
+        assert!(!told.contains(&issued.expose_secret()[18..]));
+        let digest = issued.record().digest().to_string();
+        assert!(!told.contains(&digest["sha256:".len()..]));
+    }
+}
+
+#[tokio::test]
+async fn a_listing_is_filtered_and_paged_in_the_order_of_creation() {
+    let world = world();
+    for number in 0..25 {
+        let new = NewToken::new(format!("token-{number:02}"))
+            .with_roles([if number % 2 == 0 { "even" } else { "odd" }])
+            .with_label("third", if number % 3 == 0 { "yes" } else { "no" });
+        drop(world.tokens.create(new).await.unwrap());
+        world.clock.advance(Duration::from_secs(1));
+    }
+    let mut names = Vec::new();
+    let mut page = Page::of(10);
+    let mut sizes = Vec::new();
+    loop {
+        let found = world.tokens.list(TokenFilter::new(), page).await.unwrap();
+        sizes.push(found.records.len());
+        names.extend(
+            found
+                .records
+                .iter()
+                .map(|it: &TokenRecord| it.name().to_owned()),
+        );
+        let Some(next) = found.next else { break };
+        page = page.after(next.to_string().parse().map(Some).unwrap());
+    }
+    assert_eq!(sizes, [10, 10, 5]);
+    let expected: Vec<_> = (0..25).map(|number| format!("token-{number:02}")).collect();
+    assert_eq!(names, expected);
+
+    let filter = TokenFilter::new()
+        .with_role("even")
+        .with_label("third", "yes");
+    let names = world.names(filter).await;
+    assert_eq!(
+        names,
+        ["token-00", "token-06", "token-12", "token-18", "token-24"]
+    );
+    // A cursor of another listing, and page sizes that make no sense.
+    let first = world
+        .tokens
+        .list(TokenFilter::new(), Page::of(1))
+        .await
+        .unwrap();
+    let expiring = TokenFilter::new().with_expires_before(start());
+    let error = world
+        .tokens
+        .list(expiring, Page::of(1).after(first.next))
+        .await
+        .unwrap_err();
+    assert_eq!(pointers(error), ["/cursor"]);
+    for limit in [0, 1001] {
+        let error = world
+            .tokens
+            .list(TokenFilter::new(), Page::of(limit))
+            .await
+            .unwrap_err();
+        assert_eq!(pointers(error), ["/limit"]);
+    }
+}
