@@ -77,6 +77,8 @@ pub mod reject;
 mod observe;
 pub mod middleware;
 pub mod authorize;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use self::lifecycle::ServiceTokens;
 pub use self::middleware::ServiceTokenLayer;

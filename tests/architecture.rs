@@ -41,6 +41,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("authorize", &["principal", "reject", "observe"]),
+    (
+        "testing",
+        &["clock", "token", "principal", "digest", "store"],
+    ),
 ];
 
 const MAX_CODE_LINES_OF_FILE: usize = 300;

@@ -1,0 +1,68 @@
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::records::{at, digest, full_record, id, plain_record, write};
+use crate::digest::TokenDigest;
+use crate::store::{ChangeListener, TokenChange, TokenRegistry};
+use crate::token::TokenId;
+
+pub(super) async fn check<R: TokenRegistry>(empty: impl AsyncFn() -> R) {
+    let registry = empty().await;
+    let seen = Arc::new(Seen::default());
+    let listener: Arc<dyn ChangeListener> = seen.clone();
+    registry.subscribe(&listener);
+
+    let inserted = registry.insert(&write(full_record(1))).await;
+    inserted.expect("an insertion");
+    seen.expect("an insertion", 1, &[1, 1001]);
+    let rotated = full_record(1)
+        .with_digest(digest(11))
+        .with_previous_digest((digest(1), at(60)));
+    let rotated = registry.update(&write(rotated)).await.expect("a rotation");
+    seen.expect("a rotation", 1, &[1, 11, 1001]);
+    let touched = registry.touch(&[(id(1), at(900_000))]).await;
+    touched.expect("a use is noted");
+    assert!(seen.take().is_empty(), "a use is no change");
+    let failed = registry.update(&write(plain_record(2))).await;
+    assert!(failed.is_err());
+    registry.delete(&write(rotated)).await.expect("a deletion");
+    seen.expect("a deletion", 1, &[1, 11]);
+
+    drop((seen, listener));
+    let inserted = registry.insert(&write(plain_record(3))).await;
+    inserted.expect("a listener that is gone hinders nobody");
+}
+
+#[derive(Default)]
+struct Seen(Mutex<Vec<TokenChange>>);
+
+impl ChangeListener for Seen {
+    fn changed(&self, change: &TokenChange) {
+        let mut changes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        changes.push(change.clone());
+    }
+}
+
+impl Seen {
+    fn take(&self) -> Vec<TokenChange> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What was told, by when the method returned, covers this token under all these digests.
+    fn expect(&self, what: &str, number: i64, digests: &[i64]) {
+        let changes = self.take();
+        for digest in digests.iter().copied().map(digest) {
+            let covers = |change: &TokenChange| is_covered(change, id(number), &digest);
+            assert!(
+                changes.iter().any(covers),
+                "{what} was not told to the subscribers by when it returned, for every digest"
+            );
+        }
+    }
+}
+
+fn is_covered(change: &TokenChange, token: TokenId, digest: &TokenDigest) -> bool {
+    match change {
+        TokenChange::Everything => true,
+        TokenChange::Token { id, digests } => *id == token && digests.contains(digest),
+    }
+}

@@ -1,0 +1,120 @@
+use super::records::{id, plain_record, write};
+use crate::store::{RegistryError, TokenRecord, TokenRegistry, TokenState, Write};
+
+pub(super) async fn check<R: TokenRegistry>(empty: impl AsyncFn() -> R) {
+    a_unique_name_is_held_by_one_token_at_a_time(&empty().await).await;
+    no_more_tokens_are_inserted_than_allowed(&empty().await).await;
+}
+
+fn named(number: i64, name: &str) -> TokenRecord {
+    plain_record(number).with_name(name)
+}
+
+fn unique(record: TokenRecord) -> Write {
+    write(record).with_unique_name(true)
+}
+
+async fn a_unique_name_is_held_by_one_token_at_a_time(registry: &impl TokenRegistry) {
+    let is_taken = |result: Result<(), RegistryError>, what: &str| {
+        assert!(
+            matches!(result, Err(RegistryError::NameTaken)),
+            "{what}: {result:?}"
+        );
+    };
+    let update = async |record: TokenRecord| registry.update(&unique(record)).await;
+    registry
+        .insert(&unique(named(1, "a")))
+        .await
+        .expect("a free name");
+    is_taken(
+        registry.insert(&unique(named(2, "a"))).await,
+        "an insertion",
+    );
+    assert!(
+        registry
+            .get(id(2))
+            .await
+            .expect("a store that works")
+            .is_none()
+    );
+    registry
+        .insert(&unique(named(2, "b")))
+        .await
+        .expect("a free name");
+    is_taken(update(named(2, "a")).await.map(drop), "an update");
+    // A token may keep its own name.
+    let first = update(named(1, "a")).await.expect("its own name");
+    // Names differ by case, and a write without the limit is not held back.
+    registry
+        .insert(&unique(named(3, "A")))
+        .await
+        .expect("another name");
+    registry
+        .insert(&write(named(4, "a")))
+        .await
+        .expect("a name without the limit");
+
+    let renamed = update(first.with_name("c")).await.expect("a free name");
+    let second = update(named(2, "a"))
+        .await
+        .expect("a name that was given up");
+    let revoked = second.with_state(TokenState::Revoked);
+    update(revoked).await.expect("a revocation");
+    registry
+        .insert(&unique(named(5, "a")))
+        .await
+        .expect("the name of a revoked token");
+    registry.delete(&write(renamed)).await.expect("a deletion");
+    registry
+        .insert(&unique(named(6, "c")))
+        .await
+        .expect("the name of a deleted token");
+}
+
+async fn no_more_tokens_are_inserted_than_allowed(registry: &impl TokenRegistry) {
+    let at_most_two = |number| write(plain_record(number)).with_max_tokens(2);
+    let is_full = |result: Result<(), RegistryError>| {
+        assert!(
+            matches!(result, Err(RegistryError::TooManyTokens)),
+            "{result:?}"
+        );
+    };
+    let none = write(plain_record(1)).with_max_tokens(0);
+    is_full(registry.insert(&none).await);
+    registry
+        .insert(&at_most_two(1))
+        .await
+        .expect("room for two");
+    registry
+        .insert(&at_most_two(2))
+        .await
+        .expect("room for two");
+    is_full(registry.insert(&at_most_two(3)).await);
+    assert!(
+        registry
+            .get(id(3))
+            .await
+            .expect("a store that works")
+            .is_none()
+    );
+    let update = write(plain_record(1).with_state(TokenState::Disabled)).with_max_tokens(2);
+    let disabled = registry
+        .update(&update)
+        .await
+        .expect("updates are not counted");
+    is_full(registry.insert(&at_most_two(3)).await);
+    let revoked = disabled.with_state(TokenState::Revoked);
+    registry
+        .update(&write(revoked))
+        .await
+        .expect("a revocation");
+    registry
+        .insert(&at_most_two(3))
+        .await
+        .expect("a revoked token is not counted");
+    is_full(registry.insert(&at_most_two(4)).await);
+    registry
+        .insert(&write(plain_record(4)))
+        .await
+        .expect("no limit");
+}

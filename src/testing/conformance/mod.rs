@@ -1,0 +1,115 @@
+//! The rules that every store must obey, as functions to call in a test.
+//!
+//! [`token_store`] is for a store that only finds, [`token_registry`] for one that owns its tokens;
+//! it checks the rules of the former as well. Each rule gets a store of its own.
+//!
+//! ```
+//! use tower_service_token::MemoryStore;
+//! use tower_service_token::testing::conformance;
+//!
+//! # futures::executor::block_on(
+//! conformance::token_registry(async || MemoryStore::new())
+//! # );
+//! ```
+
+mod changes;
+mod keeping;
+mod limits;
+mod listing;
+mod records;
+mod together;
+
+use self::records::{digest, full_record, plain_record, same};
+use crate::clock::SystemClock;
+use crate::store::{
+    Cached, DenialKind, TokenRecord, TokenRegistry, TokenState, TokenStore, verdict,
+};
+
+/// Checks a store that only finds. `with_tokens` makes a store that knows exactly these tokens.
+///
+/// A store that keeps less of a record than there is in it (a name, a description) passes as long
+/// as what a [verdict](crate::store::verdict) and a
+/// [`Principal`](crate::Principal) need comes back: id, digests, name, subject, roles, scopes,
+/// labels, times and state.
+///
+/// # Panics
+///
+/// A rule is broken.
+pub async fn token_store<S: TokenStore>(with_tokens: impl AsyncFn(Vec<TokenRecord>) -> S) {
+    let records: Vec<TokenRecord> = vec![
+        plain_record(1),
+        full_record(2),
+        plain_record(3).with_state(TokenState::Revoked),
+        plain_record(4).with_state(TokenState::Disabled),
+        plain_record(5).with_expires_at(records::at(-5)),
+    ];
+    let store = with_tokens(records.clone()).await;
+    for (number, record) in (1..).zip(&records) {
+        let found = found(&store, number).await;
+        let found = found.unwrap_or_else(|| panic!("token {number} is known and was not found"));
+        records::assert_principal(&found, record);
+    }
+    assert!(
+        found(&store, 99).await.is_none(),
+        "a token was found that nobody added"
+    );
+    for (number, kind) in [
+        (3, DenialKind::Revoked),
+        (4, DenialKind::Disabled),
+        (5, DenialKind::Expired),
+    ] {
+        let found = found(&store, number).await;
+        let denial = verdict(found, &records::credential(number), &SystemClock).err();
+        assert_eq!(
+            denial.map(|denial| denial.kind()),
+            Some(kind),
+            "a store finds tokens that do not work as well; the layer refuses them"
+        );
+    }
+}
+
+/// Checks a registry, by all the [rules](TokenRegistry) of one. `empty` makes a registry without
+/// tokens that shares nothing with the others.
+///
+/// # Panics
+///
+/// A rule is broken.
+pub async fn token_registry<R: TokenRegistry>(empty: impl AsyncFn() -> R) {
+    keeping::check(&empty).await;
+    limits::check(&empty).await;
+    listing::check(&empty).await;
+    changes::check(&empty).await;
+    together::check(&empty).await;
+    token_store(async |records| {
+        let registry = empty().await;
+        for record in records {
+            let inserted = registry.insert(&records::write(record)).await;
+            inserted.expect("a token with a new id and digest can be inserted");
+        }
+        registry
+    })
+    .await;
+}
+
+/// What the store says about this token, from memory or asked; the two must not contradict.
+async fn found(store: &impl TokenStore, number: i64) -> Option<TokenRecord> {
+    let credential = records::credential(number);
+    let asked = store.find(&credential).await;
+    let asked = asked.expect("a store that works can look");
+    match store.find_cached(&credential) {
+        Cached::Ask => {}
+        Cached::NotFound => assert!(asked.is_none(), "memory denies what `find` finds"),
+        Cached::Found(cached) => {
+            let asked = asked.as_ref().expect("memory finds what `find` denies");
+            assert!(same(&cached, asked), "memory and `find` differ");
+        }
+    }
+    assert!(
+        asked
+            .as_ref()
+            .is_none_or(|it| *it.digest() == digest(number)
+                || it.previous_digest() == Some(&digest(number))),
+        "a record was found that has another digest"
+    );
+    asked
+}

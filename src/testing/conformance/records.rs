@@ -1,0 +1,122 @@
+use std::time::{Duration, SystemTime};
+
+use crate::digest::TokenDigest;
+use crate::store::{AuditAction, AuditEvent, Credential, FieldChange, TokenRecord, Write};
+use crate::token::{PresentedToken, TokenId};
+
+fn token(number: i64) -> String {
+    format!("conformance-token-{number}")
+}
+
+pub(super) fn id(number: i64) -> TokenId {
+    TokenId::from_i64(number).expect("a small number")
+}
+
+pub(super) fn digest(number: i64) -> TokenDigest {
+    TokenDigest::of(&token(number))
+}
+
+pub(super) fn credential(number: i64) -> Credential<'static> {
+    let token = token(number);
+    let token = PresentedToken::new(&token).expect("visible ASCII");
+    Credential::new(token).into_owned()
+}
+
+/// So many seconds from some moment in 2026.
+pub(super) fn at(seconds: i64) -> SystemTime {
+    let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_780_000_000);
+    let distance = Duration::from_secs(seconds.unsigned_abs());
+    if seconds < 0 {
+        start - distance
+    } else {
+        start + distance
+    }
+}
+
+/// A token with nothing but a name and the time of its creation.
+pub(super) fn plain_record(number: i64) -> TokenRecord {
+    TokenRecord::new(id(number), digest(number))
+        .with_name(format!("token {number}"))
+        .with_created_at(at(number))
+        .with_revision(1)
+}
+
+/// A token with everything, and with characters that need care.
+pub(super) fn full_record(number: i64) -> TokenRecord {
+    plain_record(number)
+        .with_name("näme 'with' \"quotes\" % _ \\ ; --")
+        .with_description("first line\nsecond line\t\u{1F980}")
+        .with_subject("team/ä")
+        .with_roles(["deployer", "with space", "comma,comma", "[\"json\"]"])
+        .with_scopes(["projects:*", "audit:**"])
+        .with_label("workspace", "w1")
+        .with_label("a=b", "c=d")
+        .with_expires_at(at(1_000_000_000) + Duration::from_millis(1))
+        .with_not_before(at(-1_999_000_000))
+        .with_previous_digest((digest(number + 1000), at(60)))
+        .with_created_by("operator")
+        .with_updated_at(at(number + 1))
+        .with_rotated_at(at(number + 2))
+        .with_last_used_at(at(number + 3))
+        .with_hint("svctok-0000000002_***")
+        .with_revision(7)
+}
+
+/// A write without limits, with something to tell.
+pub(super) fn write(record: TokenRecord) -> Write {
+    let event = AuditEvent::new(at(0), "conformance", AuditAction::Updated, record.id());
+    let change = FieldChange {
+        field: "name".into(),
+        before: None,
+        after: Some("x".to_owned()),
+    };
+    Write::new(record, event.with_change(change))
+}
+
+/// Whether two records are alike in everything.
+pub(super) fn same(a: &TokenRecord, b: &TokenRecord) -> bool {
+    let times = |it: &TokenRecord| {
+        [
+            it.created_at(),
+            it.updated_at(),
+            it.rotated_at(),
+            it.last_used_at(),
+        ]
+    };
+    let texts = |it: &TokenRecord| {
+        [it.description(), it.created_by(), it.hint()].map(|text| text.map(str::to_owned))
+    };
+    is_same_principal(a, b)
+        && times(a) == times(b)
+        && texts(a) == texts(b)
+        && a.revision() == b.revision()
+}
+
+pub(super) fn assert_same(found: &TokenRecord, expected: &TokenRecord) {
+    assert!(
+        same(found, expected),
+        "a record came back as {found:?}, not as {expected:?} (or differs in what that hides)"
+    );
+}
+
+pub(super) fn assert_principal(found: &TokenRecord, expected: &TokenRecord) {
+    assert!(
+        is_same_principal(found, expected),
+        "a record came back as {found:?}, not as {expected:?} (or differs in what that hides)"
+    );
+}
+
+fn is_same_principal(a: &TokenRecord, b: &TokenRecord) -> bool {
+    a.id() == b.id()
+        && a.digest() == b.digest()
+        && a.previous_digest() == b.previous_digest()
+        && a.grace_ends_at() == b.grace_ends_at()
+        && a.name() == b.name()
+        && a.subject() == b.subject()
+        && a.roles() == b.roles()
+        && a.scopes() == b.scopes()
+        && a.labels().eq(b.labels())
+        && a.expires_at() == b.expires_at()
+        && a.not_before() == b.not_before()
+        && a.state() == b.state()
+}

@@ -1,0 +1,201 @@
+use std::fmt;
+use std::future::pending;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+
+use crate::digest::TokenDigest;
+use crate::store::{
+    Cached, ChangeListener, Credential, ListRequest, RegistryError, StoreError, TokenPage,
+    TokenRecord, TokenRegistry, TokenStore, Write,
+};
+use crate::token::TokenId;
+
+/// A store that does to another what the world does to stores.
+///
+/// Every call suffers the [fault](Self::inject) of the moment. `find_cached` always says
+/// [`Cached::Ask`], so that every lookup is a call. Clones share everything.
+///
+/// ```
+/// use tower_service_token::lifecycle::{LifecycleError, NewToken};
+/// use tower_service_token::testing::{Fault, FaultyStore};
+/// use tower_service_token::{MemoryStore, ServiceTokens};
+///
+/// # futures::executor::block_on(async {
+/// let store = FaultyStore::new(MemoryStore::new());
+/// let tokens = ServiceTokens::new(store.clone());
+/// store.inject(Fault::Error);
+/// let error = tokens.create(NewToken::new("ci")).await.unwrap_err();
+/// assert!(matches!(error, LifecycleError::Store(_)));
+/// store.heal();
+/// assert!(tokens.create(NewToken::new("ci")).await.is_ok());
+/// # });
+/// ```
+pub struct FaultyStore<S>(Arc<Faulty<S>>);
+
+struct Faulty<S> {
+    store: S,
+    fault: Mutex<Option<Fault>>,
+    calls: AtomicUsize,
+}
+
+/// What happens to a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fault {
+    /// It fails, and nothing is done.
+    Error,
+    /// It is done, and then fails: the answer was lost.
+    LostAnswer,
+    /// It never returns, and nothing is done.
+    Hang,
+    /// It is done after this time. Needs a tokio runtime with a timer.
+    Delay(Duration),
+    /// It is done twice, as by a network that repeats; the second answer counts.
+    Duplicate,
+}
+
+impl<S> FaultyStore<S> {
+    /// Without a fault.
+    pub fn new(store: S) -> Self {
+        Self(Arc::new(Faulty {
+            store,
+            fault: Mutex::new(None),
+            calls: AtomicUsize::new(0),
+        }))
+    }
+
+    /// Lets every call from now on suffer this.
+    pub fn inject(&self, fault: Fault) {
+        *self.fault() = Some(fault);
+    }
+
+    /// Lets calls pass again. What hangs, hangs on.
+    pub fn heal(&self) {
+        *self.fault() = None;
+    }
+
+    /// How many calls there were.
+    pub fn calls(&self) -> usize {
+        self.0.calls.load(Ordering::SeqCst)
+    }
+
+    fn fault(&self) -> std::sync::MutexGuard<'_, Option<Fault>> {
+        self.0.fault.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Suffers what comes before a call, and says what comes with it.
+    async fn begin(&self) -> Result<Rest, StoreError> {
+        self.0.calls.fetch_add(1, Ordering::SeqCst);
+        let fault = *self.fault();
+        match fault {
+            None => Ok(Rest::Once),
+            Some(Fault::Error) => Err(injected()),
+            Some(Fault::LostAnswer) => Ok(Rest::LoseAnswer),
+            Some(Fault::Hang) => pending().await,
+            Some(Fault::Delay(time)) => {
+                tokio::time::sleep(time).await;
+                Ok(Rest::Once)
+            }
+            Some(Fault::Duplicate) => Ok(Rest::Twice),
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    Once,
+    Twice,
+    LoseAnswer,
+}
+
+fn injected() -> StoreError {
+    StoreError::unavailable("a fault was injected")
+}
+
+/// Calls the store behind, with all that the fault of the moment brings.
+macro_rules! suffer {
+    ($self:ident, $store:ident => $call:expr) => {{
+        let rest = $self.begin().await?;
+        let $store = &$self.0.store;
+        if rest == Rest::Twice {
+            // An error here is met by the second call as well.
+            let _ = $call;
+        }
+        let answer = $call;
+        if rest == Rest::LoseAnswer {
+            answer?;
+            return Err(injected().into());
+        }
+        answer
+    }};
+}
+
+#[async_trait]
+impl<S: TokenStore> TokenStore for FaultyStore<S> {
+    fn find_cached(&self, _: &Credential<'_>) -> Cached {
+        Cached::Ask
+    }
+
+    async fn find(&self, credential: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
+        suffer!(self, store => store.find(credential).await)
+    }
+
+    fn subscribe(&self, listener: &Arc<dyn ChangeListener>) {
+        self.0.store.subscribe(listener);
+    }
+}
+
+#[async_trait]
+impl<S: TokenRegistry> TokenRegistry for FaultyStore<S> {
+    async fn insert(&self, write: &Write) -> Result<(), RegistryError> {
+        suffer!(self, store => store.insert(write).await)
+    }
+
+    async fn get(&self, id: TokenId) -> Result<Option<TokenRecord>, StoreError> {
+        suffer!(self, store => store.get(id).await)
+    }
+
+    async fn find_by_digest(
+        &self,
+        digest: &TokenDigest,
+    ) -> Result<Option<TokenRecord>, StoreError> {
+        suffer!(self, store => store.find_by_digest(digest).await)
+    }
+
+    async fn list(&self, request: &ListRequest) -> Result<TokenPage, StoreError> {
+        suffer!(self, store => store.list(request).await)
+    }
+
+    async fn update(&self, write: &Write) -> Result<TokenRecord, RegistryError> {
+        suffer!(self, store => store.update(write).await)
+    }
+
+    async fn delete(&self, write: &Write) -> Result<(), RegistryError> {
+        suffer!(self, store => store.delete(write).await)
+    }
+
+    async fn touch(&self, uses: &[(TokenId, SystemTime)]) -> Result<(), StoreError> {
+        suffer!(self, store => store.touch(uses).await)
+    }
+
+    fn effective_within(&self) -> Duration {
+        self.0.store.effective_within()
+    }
+}
+
+impl<S> Clone for FaultyStore<S> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<S> fmt::Debug for FaultyStore<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FaultyStore")
+            .field("fault", &*self.fault())
+            .finish_non_exhaustive()
+    }
+}

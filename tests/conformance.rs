@@ -1,0 +1,220 @@
+//! The rules of the feature `testing`, on the stores of this crate.
+
+use std::panic::catch_unwind;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use futures::executor::block_on;
+use tower_service_token::digest::TokenDigest;
+use tower_service_token::store::{
+    ChangeFeed, ChangeListener, Credential, ListRequest, RegistryError, StoreError, TokenChange,
+    TokenFilter, TokenPage, TokenRecord, TokenRegistry, TokenState, Write,
+};
+use tower_service_token::testing::{FaultyStore, conformance};
+use tower_service_token::token::TokenId;
+use tower_service_token::{MemoryStore, TokenStore};
+
+#[test]
+fn memory_store_obeys_the_rules_of_a_registry() {
+    block_on(conformance::token_registry(async || MemoryStore::new()));
+}
+
+#[test]
+fn what_wraps_a_registry_obeys_them_too() {
+    block_on(conformance::token_registry(async || {
+        FaultyStore::new(MemoryStore::new())
+    }));
+    let shared = async || {
+        let shared: Arc<dyn TokenRegistry> = Arc::new(MemoryStore::new());
+        shared
+    };
+    block_on(conformance::token_registry(shared));
+}
+
+/// What a registry of somebody else might get wrong.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Defect {
+    None,
+    ForgetsDescriptions,
+    ForgetsPreviousDigests,
+    FindsByIndexOnly,
+    IgnoresRevisionsOnUpdate,
+    IgnoresRevisionsOnDelete,
+    CountsNoRevision,
+    LosesLastUse,
+    IgnoresUses,
+    TellsNobody,
+    TellsOfUses,
+    IgnoresUniqueNames,
+    IgnoresLimits,
+    ListsTwice,
+    IgnoresCursors,
+    IgnoresFilters,
+    ListsOutOfOrder,
+    HidesRevoked,
+}
+
+/// A `MemoryStore` with one defect.
+struct Defective {
+    store: MemoryStore,
+    feed: ChangeFeed,
+    defect: Defect,
+}
+
+impl Defective {
+    fn has(&self, defect: Defect) -> bool {
+        self.defect == defect
+    }
+
+    /// A write in which the defect has been at work.
+    async fn bent(&self, write: &Write, ignores_revisions: bool) -> Write {
+        let mut record = write.record().clone();
+        if self.has(Defect::ForgetsDescriptions) {
+            record = record.with_description(None);
+        }
+        if ignores_revisions
+            && let Ok(Some(known)) = TokenRegistry::get(&self.store, record.id()).await
+        {
+            record = record.with_revision(known.revision());
+        }
+        let bent = Write::new(record, write.event().clone());
+        let unique = write.reserved_name().is_some() && !self.has(Defect::IgnoresUniqueNames);
+        let max = write
+            .max_tokens()
+            .filter(|_| !self.has(Defect::IgnoresLimits));
+        bent.with_unique_name(unique).with_max_tokens(max)
+    }
+}
+
+#[async_trait]
+impl TokenStore for Defective {
+    async fn find(&self, credential: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
+        let found = self.find_by_digest(credential.digest()).await?;
+        let hides = self.has(Defect::HidesRevoked);
+        if self.has(Defect::FindsByIndexOnly) && found.is_none() {
+            return TokenRegistry::get(&self.store, TokenId::from_i64(1).unwrap()).await;
+        }
+        Ok(found.filter(|it| !hides || it.state() != TokenState::Revoked))
+    }
+
+    fn subscribe(&self, listener: &Arc<dyn ChangeListener>) {
+        self.feed.subscribe(listener);
+        if !self.has(Defect::TellsNobody) {
+            self.store.subscribe(listener);
+        }
+    }
+}
+
+#[async_trait]
+impl TokenRegistry for Defective {
+    async fn insert(&self, write: &Write) -> Result<(), RegistryError> {
+        let write = self.bent(write, false).await;
+        TokenRegistry::insert(&self.store, &write).await
+    }
+
+    async fn get(&self, id: TokenId) -> Result<Option<TokenRecord>, StoreError> {
+        let found = TokenRegistry::get(&self.store, id).await?;
+        let forgets = self.has(Defect::LosesLastUse);
+        Ok(found.map(|it| {
+            if forgets {
+                it.with_last_used_at(None)
+            } else {
+                it
+            }
+        }))
+    }
+
+    async fn find_by_digest(
+        &self,
+        digest: &TokenDigest,
+    ) -> Result<Option<TokenRecord>, StoreError> {
+        let found = self.store.find_by_digest(digest).await?;
+        let forgets = self.has(Defect::ForgetsPreviousDigests);
+        Ok(found.filter(|it| !forgets || it.digest() == digest))
+    }
+
+    async fn list(&self, request: &ListRequest) -> Result<TokenPage, StoreError> {
+        let mut bent = request.clone();
+        if self.has(Defect::IgnoresFilters) {
+            bent = ListRequest::new(TokenFilter::new(), request.now()).with_limit(request.limit());
+        } else if self.has(Defect::IgnoresCursors) {
+            bent = ListRequest::new(request.filter().clone(), request.now())
+                .with_limit(request.limit());
+        }
+        let mut page = self.store.list(&bent).await?;
+        if self.has(Defect::ListsTwice) && page.next.is_none() {
+            let again = page.records.first().cloned();
+            page.records.splice(..0, again);
+            page.records.truncate(request.limit());
+        }
+        if self.has(Defect::ListsOutOfOrder) {
+            page.records.reverse();
+        }
+        Ok(page)
+    }
+
+    async fn update(&self, write: &Write) -> Result<TokenRecord, RegistryError> {
+        let write = self
+            .bent(write, self.has(Defect::IgnoresRevisionsOnUpdate))
+            .await;
+        let updated = self.store.update(&write).await?;
+        let uncounted = self.has(Defect::CountsNoRevision);
+        Ok(if uncounted {
+            write.record().clone()
+        } else {
+            updated
+        })
+    }
+
+    async fn delete(&self, write: &Write) -> Result<(), RegistryError> {
+        let write = self
+            .bent(write, self.has(Defect::IgnoresRevisionsOnDelete))
+            .await;
+        self.store.delete(&write).await
+    }
+
+    async fn touch(&self, uses: &[(TokenId, SystemTime)]) -> Result<(), StoreError> {
+        if self.has(Defect::TellsOfUses) {
+            self.feed.publish(&TokenChange::Everything);
+        }
+        if self.has(Defect::IgnoresUses) {
+            return Ok(());
+        }
+        self.store.touch(uses).await
+    }
+}
+
+#[test]
+fn a_registry_with_a_defect_is_caught() {
+    let conforms = |defect| {
+        let empty = async || Defective {
+            store: MemoryStore::new(),
+            feed: ChangeFeed::default(),
+            defect,
+        };
+        catch_unwind(|| block_on(conformance::token_registry(empty))).is_ok()
+    };
+    assert!(conforms(Defect::None));
+    for defect in [
+        Defect::ForgetsDescriptions,
+        Defect::ForgetsPreviousDigests,
+        Defect::FindsByIndexOnly,
+        Defect::IgnoresRevisionsOnUpdate,
+        Defect::IgnoresRevisionsOnDelete,
+        Defect::CountsNoRevision,
+        Defect::LosesLastUse,
+        Defect::IgnoresUses,
+        Defect::TellsNobody,
+        Defect::TellsOfUses,
+        Defect::IgnoresUniqueNames,
+        Defect::IgnoresLimits,
+        Defect::ListsTwice,
+        Defect::IgnoresCursors,
+        Defect::IgnoresFilters,
+        Defect::ListsOutOfOrder,
+        Defect::HidesRevoked,
+    ] {
+        assert!(!conforms(defect), "{defect:?} was not caught");
+    }
+}
