@@ -1,5 +1,6 @@
 //! What an operator sees of every decision; the names are told in the crate's documentation.
 
+use crate::principal::Principal;
 use crate::reject::Rejection;
 
 /// Times one check; costs nothing without the feature `metrics`.
@@ -57,6 +58,15 @@ impl Stopwatch {
         #[cfg(not(feature = "metrics"))]
         let _ = outcome;
     }
+}
+
+/// A request was let through that bears the secret from before a rotation.
+pub(crate) fn previous_secret_used(principal: &Principal) {
+    #[cfg(feature = "metrics")]
+    metrics::counter!("service_token_previous_secret_uses_total").increment(1);
+    #[cfg(feature = "tracing")]
+    tracing::info!(target: "tower_service_token::rotation", token_id = %principal.id(), "previous secret used");
+    let _ = principal;
 }
 
 /// A guard or an extractor refused a request.

@@ -6,10 +6,12 @@ use http::{HeaderMap, HeaderValue, Response};
 
 use crate::clock::Clock;
 use crate::header::{CredentialSources, IntakeError};
+use crate::observe;
 use crate::principal::Principal;
 use crate::reject::{Challenges, Rejection, RejectionReason};
 use crate::store::{
-    Cached, Credential, Denial, DenialKind, StoreError, StoreErrorKind, TokenStore, verdict,
+    AuditAction, AuditEvent, AuditSink, Cached, Credential, Denial, DenialKind, LastUsed,
+    StoreError, StoreErrorKind, TokenRecord, TokenStore, verdict,
 };
 use crate::token::{TokenFormat, TokenShape};
 
@@ -23,6 +25,8 @@ pub(super) struct Checker {
     pub(super) challenges: Arc<Challenges>,
     pub(super) optional: bool,
     pub(super) strip_credential: bool,
+    pub(super) last_used: Option<LastUsed>,
+    pub(super) audit: Option<Arc<dyn AuditSink>>,
     /// What is to be done to the response of an admitted request, if anything.
     pub(super) finish: Option<Finish>,
 }
@@ -82,9 +86,9 @@ impl Checker {
             Cached::Ask if self.is_damaged(&credential) => None,
             Cached::Ask => return Checked::Ask(credential.into_owned()),
         };
-        match verdict(found, &credential, &*self.clock) {
+        match self.judge(found, &credential) {
             Ok(principal) => Checked::Accepted(principal),
-            Err(denial) => Checked::Refused(self.deny(denial, &credential)),
+            Err(rejection) => Checked::Refused(rejection),
         }
     }
 
@@ -95,11 +99,26 @@ impl Checker {
     ) -> BoxFuture<'static, Result<Principal, Rejection>> {
         Box::pin(async move {
             match self.store.find(&credential).await {
-                Ok(found) => verdict(found, &credential, &*self.clock)
-                    .map_err(|denial| self.deny(denial, &credential)),
+                Ok(found) => self.judge(found, &credential),
                 Err(error) => Err(self.unavailable(error)),
             }
         })
+    }
+
+    fn judge(
+        &self,
+        found: Option<TokenRecord>,
+        credential: &Credential<'_>,
+    ) -> Result<Principal, Rejection> {
+        let principal = verdict(found, credential, &*self.clock)
+            .map_err(|denial| self.deny(denial, credential))?;
+        if let Some(last_used) = &self.last_used {
+            last_used.record(principal.id(), self.clock.now());
+        }
+        if principal.uses_previous_secret() {
+            observe::previous_secret_used(&principal);
+        }
+        Ok(principal)
     }
 
     fn deny(&self, denial: Denial, credential: &Credential<'_>) -> Rejection {
@@ -113,6 +132,15 @@ impl Checker {
             DenialKind::Superseded => RejectionReason::SupersededToken,
             DenialKind::NotYetValid => RejectionReason::TokenNotYetValid,
         };
+        if let (Some(id), Some(audit)) = (denial.token_id(), &self.audit) {
+            let action = AuditAction::Refused(denial.kind());
+            audit.record(&AuditEvent::new(
+                self.clock.now(),
+                id.to_string(),
+                action,
+                id,
+            ));
+        }
         self.refuse(reason).with_token_id(denial.token_id())
     }
 

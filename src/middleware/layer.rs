@@ -9,7 +9,7 @@ use super::service::ServiceToken;
 use crate::clock::{Clock, SystemClock};
 use crate::header::{CredentialSources, HeaderNameError};
 use crate::reject::{Challenges, ProblemJson, RealmError};
-use crate::store::TokenStore;
+use crate::store::{AuditSink, LastUsed, TokenStore, TracingAudit};
 use crate::token::TokenFormat;
 
 /// Layer that applies the [`ServiceToken`] middleware.
@@ -37,6 +37,8 @@ impl ServiceTokenLayer {
                 challenges: Arc::new(Challenges::fallback().clone()),
                 optional: false,
                 strip_credential: false,
+                last_used: None,
+                audit: default_audit(),
                 finish: None,
             }),
             cache_headers: true,
@@ -138,6 +140,22 @@ impl<R> ServiceTokenLayer<R> {
         self
     }
 
+    /// Notes the use of each token that is let through. Default: not.
+    ///
+    /// It costs a look at the clock and at a map for each request, and now and then the place of a
+    /// token there.
+    pub fn with_last_used(mut self, last_used: LastUsed) -> Self {
+        self.checker_mut().last_used = Some(last_used);
+        self
+    }
+
+    /// Who is told when a token is refused whose secret was presented, such as a revoked one.
+    /// Default: [`TracingAudit`](crate::store::TracingAudit).
+    pub fn with_audit_sink(mut self, sink: impl AuditSink) -> Self {
+        self.checker_mut().audit = Some(Arc::new(sink));
+        self
+    }
+
     /// Leaves accepted responses as the inner service made them. Refusals still bear
     /// `Cache-Control: no-store`.
     ///
@@ -195,6 +213,12 @@ impl<R> fmt::Debug for ServiceTokenLayer<R> {
             .field("optional", &self.checker.optional)
             .finish_non_exhaustive()
     }
+}
+
+/// Without the feature there is nobody to tell, so no event need be made.
+fn default_audit() -> Option<Arc<dyn AuditSink>> {
+    let sink: Arc<dyn AuditSink> = Arc::new(TracingAudit);
+    cfg!(feature = "tracing").then_some(sink)
 }
 
 fn vary(sources: &CredentialSources) -> HeaderValue {

@@ -30,6 +30,7 @@ mod audit;
 mod credential;
 mod error;
 mod feed;
+mod last_used;
 mod listing;
 mod memory;
 mod record;
@@ -46,6 +47,9 @@ pub use self::audit::{
 pub use self::credential::Credential;
 pub use self::error::{StoreError, StoreErrorKind};
 pub use self::feed::{ChangeFeed, ChangeListener, TokenChange};
+#[cfg(feature = "tokio")]
+pub use self::last_used::Flushing;
+pub use self::last_used::LastUsed;
 pub use self::listing::{Cursor, CursorError, ListOrder, ListRequest, TokenFilter, TokenPage};
 pub use self::memory::{MemoryStore, MemoryStoreError};
 pub use self::record::{ParseTokenStatusError, TokenRecord, TokenState, TokenStatus};

@@ -72,7 +72,6 @@ async fn ids_and_digests_are_taken_once(registry: &impl TokenRegistry) {
         matches!(taken, Err(RegistryError::DuplicateId)),
         "a taken id: {taken:?}"
     );
-    let reuse = |record: TokenRecord| write(record);
     for (what, record) in [
         ("a digest", plain_record(9).with_digest(digest(2))),
         (
@@ -88,7 +87,7 @@ async fn ids_and_digests_are_taken_once(registry: &impl TokenRegistry) {
             plain_record(9).with_previous_digest((digest(1001), at(0))),
         ),
     ] {
-        let taken = registry.insert(&reuse(record)).await;
+        let taken = registry.insert(&write(record)).await;
         assert!(
             matches!(taken, Err(RegistryError::DuplicateDigest)),
             "{what} of another token: {taken:?}"
@@ -96,7 +95,7 @@ async fn ids_and_digests_are_taken_once(registry: &impl TokenRegistry) {
     }
     for known in [digest(1), digest(1001)] {
         let taken = registry
-            .update(&reuse(plain_record(2).with_digest(known)))
+            .update(&write(plain_record(2).with_digest(known)))
             .await;
         assert!(
             matches!(taken, Err(RegistryError::DuplicateDigest)),

@@ -3,6 +3,7 @@ use crate::store::{RegistryError, TokenRecord, TokenRegistry, TokenState, Write}
 
 pub(super) async fn check<R: TokenRegistry>(empty: impl AsyncFn() -> R) {
     a_unique_name_is_held_by_one_token_at_a_time(&empty().await).await;
+    a_name_that_was_given_up_is_free(&empty().await).await;
     no_more_tokens_are_inserted_than_allowed(&empty().await).await;
 }
 
@@ -43,7 +44,7 @@ async fn a_unique_name_is_held_by_one_token_at_a_time(registry: &impl TokenRegis
         .expect("a free name");
     is_taken(update(named(2, "a")).await.map(drop), "an update");
     // A token may keep its own name.
-    let first = update(named(1, "a")).await.expect("its own name");
+    update(named(1, "a")).await.expect("its own name");
     // Names differ by case, and a write without the limit is not held back.
     registry
         .insert(&unique(named(3, "A")))
@@ -53,8 +54,15 @@ async fn a_unique_name_is_held_by_one_token_at_a_time(registry: &impl TokenRegis
         .insert(&write(named(4, "a")))
         .await
         .expect("a name without the limit");
+}
 
-    let renamed = update(first.with_name("c")).await.expect("a free name");
+async fn a_name_that_was_given_up_is_free(registry: &impl TokenRegistry) {
+    let update = async |record: TokenRecord| registry.update(&unique(record)).await;
+    for (number, name) in [(1, "a"), (2, "b")] {
+        let inserted = registry.insert(&unique(named(number, name))).await;
+        inserted.expect("a free name");
+    }
+    let renamed = update(named(1, "c")).await.expect("a free name");
     let second = update(named(2, "a"))
         .await
         .expect("a name that was given up");
