@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use futures::executor::block_on;
@@ -12,18 +13,20 @@ use http::{Request, Response};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_service_token::authorize::RequireRolesLayer;
+use tower_service_token::digest::TokenDigest;
+use tower_service_token::lifecycle::NewToken;
 use tower_service_token::store::{Credential, StoreError, TokenRecord, TokenState};
 use tower_service_token::token::TokenFormat;
-use tower_service_token::{MemoryStore, ServiceTokenLayer, TokenStore};
+use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens, TokenStore};
 use tracing::field::{Field, Visit};
 use tracing::span;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 
 type Event = BTreeMap<String, String>;
 
-/// Keeps the fields of each event of ours.
-#[derive(Clone, Default)]
-struct Events(Arc<Mutex<Vec<Event>>>);
+/// Keeps the fields of each event of this target.
+#[derive(Clone)]
+struct Events(Arc<Mutex<Vec<Event>>>, &'static str);
 
 impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Events {
     fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
@@ -37,7 +40,7 @@ impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Events {
             }
         }
         let metadata = event.metadata();
-        if metadata.target() == "tower_service_token" {
+        if metadata.target() == self.1 {
             let level = ("level".to_owned(), metadata.level().to_string());
             let mut fields = Fields(Event::from([level]));
             event.record(&mut fields);
@@ -77,9 +80,9 @@ fn send(
     block_on(service.oneshot(request)).unwrap();
 }
 
-/// The events and metrics of `run`, metrics as `name{label}` with their count.
-fn observed(run: impl FnOnce()) -> (Vec<Event>, BTreeMap<String, u64>) {
-    let events = Events::default();
+/// The events of this target and the metrics of `run`, metrics as `name{label}` with their count.
+fn observed(target: &'static str, run: impl FnOnce()) -> (Vec<Event>, BTreeMap<String, u64>) {
+    let events = Events(Arc::default(), target);
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
     let subscriber = tracing_subscriber::registry().with(events.clone());
@@ -134,7 +137,7 @@ fn every_refusal_is_one_event_with_fixed_fields_and_every_outcome_is_counted() {
     let guarded = RequireRolesLayer::any_of(["admin"]).layer(service_fn(hello));
     let layer = ServiceTokenLayer::new(store);
 
-    let (events, counts) = observed(|| {
+    let (events, counts) = observed("tower_service_token", || {
         let plain = layer.layer(service_fn(hello));
         send(plain.clone(), Some(good.expose_secret()));
         send(plain.clone(), Some(good.expose_secret()));
@@ -239,4 +242,66 @@ fn expected_counts() -> BTreeMap<String, u64> {
         );
     }
     expected
+}
+
+#[test]
+fn the_previous_secret_is_told_and_counted_at_each_use() {
+    let store = MemoryStore::new();
+    let (old, new) = (
+        TokenFormat::default().mint().unwrap(),
+        TokenFormat::default().mint().unwrap(),
+    );
+    let previous = TokenDigest::of(old.expose_secret());
+    let until = SystemTime::now() + Duration::from_secs(3600);
+    let record = TokenRecord::from(&new).with_previous_digest((previous, until));
+    store.insert(record).unwrap();
+    let service = ServiceTokenLayer::new(store).layer(service_fn(hello));
+    let (events, counts) = observed("tower_service_token::rotation", || {
+        for token in [&old, &new, &old] {
+            send(service.clone(), Some(token.expose_secret()));
+        }
+    });
+    let told = Event::from(
+        [
+            ("level", "INFO"),
+            ("message", "previous secret used"),
+            ("token_id", &new.id().to_string()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned())),
+    );
+    assert_eq!(events, [told.clone(), told]);
+    assert_eq!(counts["service_token_previous_secret_uses_total{}"], 2);
+}
+
+#[test]
+fn changes_and_refused_tokens_are_told_to_the_audit_target_and_unknown_ones_are_not() {
+    let store = MemoryStore::new();
+    let tokens = ServiceTokens::new(store.clone()).acting_as("alice");
+    let service = ServiceTokenLayer::new(store).layer(service_fn(hello));
+    let mut id = String::new();
+    let (events, _) = observed("tower_service_token::audit", || {
+        let issued = block_on(tokens.create(NewToken::new("ci"))).unwrap();
+        id = issued.record().id().to_string();
+        block_on(tokens.disable(issued.record().id())).unwrap();
+        send(service.clone(), Some(issued.expose_secret()));
+        send(service.clone(), Some("unknown"));
+        send(service.clone(), None);
+    });
+    let told = events.iter().map(|event| {
+        ["level", "action", "actor", "token_id", "changes"].map(|field| event.get(field).cloned())
+    });
+    let expected = [
+        ("created", "alice", Some("name: None to Some(\"ci\")")),
+        (
+            "disabled",
+            "alice",
+            Some("state: Some(\"active\") to Some(\"disabled\")"),
+        ),
+        ("refused_disabled", &id, None),
+    ];
+    let expected = expected.map(|(action, actor, changes)| {
+        [Some("INFO"), Some(action), Some(actor), Some(&id), changes]
+            .map(|text| text.map(str::to_owned))
+    });
+    assert_eq!(told.collect::<Vec<_>>(), expected);
 }

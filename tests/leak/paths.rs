@@ -203,6 +203,20 @@ fn verdict_paths() -> Vec<Path> {
             End::Refused(Why::ExpiredToken),
         ),
         (
+            "superseded",
+            minted_record()
+                .with_digest(TokenDigest::of("another"))
+                .with_previous_digest((TokenDigest::of(SECRET), now())),
+            End::Refused(Why::SupersededToken),
+        ),
+        (
+            "previous secret",
+            minted_record()
+                .with_digest(TokenDigest::of("another"))
+                .with_previous_digest((TokenDigest::of(SECRET), now() + second)),
+            End::Accepted,
+        ),
+        (
             "not yet valid",
             minted_record().with_not_before(now() + second),
             End::Refused(Why::TokenNotYetValid),

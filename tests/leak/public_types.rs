@@ -21,12 +21,13 @@ use tower_service_token::store::{
 use tower_service_token::token::{PresentedToken, TokenFormat, TokenId, TokenShape};
 use tower_service_token::{MemoryStore, Principal, ServiceTokenLayer, TokenStore};
 
+use super::lifecycle_types;
 use super::{SECRET, SECRET_PART, assert_silent, hex, leaks, minted_record, token_id};
 
 /// A type of this crate and all it prints.
 pub(super) type Shown = (&'static str, Vec<String>);
 
-fn debugged(name: &'static str, value: &impl Debug) -> Shown {
+pub(super) fn debugged(name: &'static str, value: &impl Debug) -> Shown {
     (name, vec![format!("{value:?}"), format!("{value:#?}")])
 }
 
@@ -213,6 +214,11 @@ fn everything_shown() -> Vec<Shown> {
         stores_shown(),
         errors_fed_the_secret(),
         layers_and_refusals_shown(),
+        lifecycle_types::registry_types(),
+        lifecycle_types::lifecycle_types(),
+        lifecycle_types::errors_fed_the_secret(),
+        lifecycle_types::testing_types(),
+        lifecycle_types::tokio_types(),
     ]
     .concat()
 }
@@ -235,7 +241,8 @@ fn asking_for_the_digest_as_text_is_the_one_way_to_get_it() {
 }
 
 /// Public types that print nothing, with the reason.
-const NOT_SHOWN: [(&str, &str); 2] = [
+const NOT_SHOWN: [(&str, &str); 3] = [
+    ("FieldChange", "shown within each `AuditEvent`"),
     (
         "MintError",
         "only a broken generator makes one; it holds no text",

@@ -1,0 +1,196 @@
+//! What the types around a token's life print.
+
+use std::time::{Duration, SystemTime};
+
+use futures::executor::block_on;
+use tower_service_token::digest::TokenDigest;
+use tower_service_token::lifecycle::{
+    Expiry, FieldProblem, LifecycleError, NewToken, Page, Policy, TokenUpdate,
+};
+use tower_service_token::store::{
+    AuditAction, AuditEvent, AuditSink, ChangeFeed, Cursor, LastUsed, ListOrder, ListRequest,
+    RegistryError, TokenChange, TokenFilter, TokenRegistry, TokenStatus, TracingAudit, Write,
+};
+use tower_service_token::{MemoryStore, ServiceTokens};
+
+use super::public_types::{Shown, debugged, told};
+use super::{SECRET, assert_silent, minted_record, token_id};
+
+fn event() -> AuditEvent {
+    AuditEvent::new(
+        SystemTime::UNIX_EPOCH,
+        "ci",
+        AuditAction::Created,
+        token_id(),
+    )
+}
+
+fn write() -> Write {
+    let rotated =
+        minted_record().with_previous_digest((TokenDigest::of(SECRET), SystemTime::now()));
+    Write::new(rotated, event())
+}
+
+pub(super) fn registry_types() -> Vec<Shown> {
+    let store = MemoryStore::new();
+    block_on(TokenRegistry::insert(&store, &write())).expect("an empty store");
+    let request = ListRequest::new(TokenFilter::new(), SystemTime::now());
+    let page = block_on(store.list(&request)).expect("a store in memory");
+    let last_used = LastUsed::new(store.clone());
+    last_used.record(token_id(), SystemTime::now());
+    let change = TokenChange::between(None, Some(write().record()));
+    vec![
+        debugged("AuditAction", &AuditAction::Created),
+        debugged("AuditEvent", &event()),
+        debugged("TracingAudit", &TracingAudit),
+        debugged("Write", &write()),
+        debugged("TokenChange", &change),
+        debugged("ChangeFeed", &ChangeFeed::default()),
+        debugged("LastUsed", &last_used),
+        debugged("ListRequest", &request),
+        debugged("TokenFilter", request.filter()),
+        debugged("TokenPage", &page),
+        debugged("ListOrder", &request.order()),
+        debugged(
+            "Cursor",
+            &Cursor::at(ListOrder::CreatedAt, &page.records[0]),
+        ),
+        debugged("TokenStatus", &TokenStatus::Active),
+        told("RegistryError", &RegistryError::DuplicateDigest),
+        told(
+            "RegistryError",
+            &block_on(TokenRegistry::insert(&store, &write())).expect_err("a taken id"),
+        ),
+    ]
+}
+
+pub(super) fn lifecycle_types() -> Vec<Shown> {
+    let store = MemoryStore::new();
+    let tokens = ServiceTokens::new(store).with_audit_sink(Silent);
+    let digest = TokenDigest::of(SECRET);
+    let imported = block_on(tokens.import(NewToken::new("ci"), digest)).expect("a free digest");
+    let again = block_on(tokens.import(NewToken::new("ci"), digest)).expect_err("a taken digest");
+    let rotated = block_on(tokens.rotate(imported.id(), Duration::from_secs(60))).expect("rotated");
+    let update = TokenUpdate::new().with_name("cd");
+    let changed = block_on(tokens.update(imported.id(), update.clone())).expect("updated");
+    let all = TokenFilter::new();
+    let revoked = block_on(tokens.revoke_where(all.clone(), 1)).expect("one token");
+    let unexpected = block_on(tokens.revoke_where(all, 1)).expect_err("none any more");
+    let (_, texts) = debugged("IssuedToken", &rotated);
+    for text in &texts {
+        assert!(!text.contains(&rotated.expose_secret()[18..]), "{text}");
+    }
+    vec![
+        ("IssuedToken", texts),
+        debugged("ServiceTokens", &tokens),
+        debugged(
+            "Policy",
+            &Policy::new().with_name_rule(|_| Err(SECRET.to_owned())),
+        ),
+        debugged("NewToken", &NewToken::new("ci")),
+        debugged("TokenUpdate", &update),
+        debugged("ChangedToken", &changed),
+        debugged("BulkRevocation", &revoked),
+        debugged("Page", &Page::default()),
+        debugged("Expiry", &Expiry::NEVER),
+        told("LifecycleError", &again),
+        told("LifecycleError", &unexpected),
+    ]
+}
+
+/// What is given where something else belongs is not repeated: it may be a token.
+pub(super) fn errors_fed_the_secret() -> Vec<Shown> {
+    let tokens = ServiceTokens::new(MemoryStore::new());
+    // Too long for a name five times over, no scope, and in places where a mistake puts it.
+    let text = format!("{SECRET}\0").repeat(5);
+    let new = NewToken::new(text.as_str())
+        .with_subject(text.as_str())
+        .with_roles([text.as_str()])
+        .with_scopes([text.as_str()])
+        .with_label("key", text.as_str());
+    let invalid = block_on(tokens.create(new)).expect_err("breaks every rule");
+    let LifecycleError::Invalid(problems) = &invalid else {
+        panic!("{invalid}");
+    };
+    assert!(problems.len() >= 5, "{problems:?}");
+    let mut shown: Vec<Shown> = problems
+        .iter()
+        .map(|it: &FieldProblem| debugged("FieldProblem", it))
+        .collect();
+    shown.extend([
+        told("LifecycleError", &invalid),
+        told(
+            "ExpiryError",
+            &SECRET.parse::<Expiry>().expect_err("no expiry"),
+        ),
+        told(
+            "CursorError",
+            &SECRET.parse::<Cursor>().expect_err("no cursor"),
+        ),
+        told(
+            "ParseTokenStatusError",
+            &SECRET.parse::<TokenStatus>().expect_err("no status"),
+        ),
+        told(
+            "ParseAuditActionError",
+            &SECRET.parse::<AuditAction>().expect_err("no action"),
+        ),
+    ]);
+    shown
+}
+
+/// What every change of a token's life tells an audit trail, checked as it is told.
+struct Silent;
+
+impl AuditSink for Silent {
+    fn record(&self, event: &AuditEvent) {
+        let (_, texts) = debugged("FieldChange", event);
+        assert!(
+            texts.iter().any(|text| text.contains("FieldChange")),
+            "{texts:?}"
+        );
+        for text in texts {
+            assert_silent("FieldChange", &text);
+        }
+    }
+}
+
+#[cfg(feature = "testing")]
+pub(super) fn testing_types() -> Vec<Shown> {
+    use tower_service_token::testing::{Fault, FaultyStore};
+
+    let store = FaultyStore::new(MemoryStore::new());
+    block_on(TokenRegistry::insert(&store, &write())).expect("an empty store");
+    store.inject(Fault::Error);
+    let error = block_on(TokenRegistry::insert(&store, &write())).expect_err("a fault");
+    vec![
+        debugged("FaultyStore", &store),
+        debugged("Fault", &Fault::Hang),
+        told("FaultyStore", &error),
+    ]
+}
+
+#[cfg(not(feature = "testing"))]
+pub(super) fn testing_types() -> Vec<Shown> {
+    vec![("FaultyStore", Vec::new()), ("Fault", Vec::new())]
+}
+
+#[cfg(feature = "tokio")]
+pub(super) fn tokio_types() -> Vec<Shown> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build();
+    let runtime = runtime.expect("a runtime");
+    let _entered = runtime.enter();
+    let last_used = LastUsed::new(MemoryStore::new());
+    last_used.record(token_id(), SystemTime::now());
+    vec![debugged(
+        "Flushing",
+        &last_used.flush_every(Duration::from_secs(60)),
+    )]
+}
+
+#[cfg(not(feature = "tokio"))]
+pub(super) fn tokio_types() -> Vec<Shown> {
+    vec![("Flushing", Vec::new())]
+}
