@@ -13,9 +13,8 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tower_service_token::authorize::RequireRolesLayer;
-use tower_service_token::store::TokenRecord;
-use tower_service_token::token::TokenFormat;
-use tower_service_token::{MemoryStore, Principal, ServiceTokenLayer};
+use tower_service_token::lifecycle::NewToken;
+use tower_service_token::{MemoryStore, Principal, ServiceTokenLayer, ServiceTokens};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -30,11 +29,8 @@ async fn main() -> ExitCode {
 
 async fn serve() -> Result<(), Box<dyn Error>> {
     let store = MemoryStore::new();
-    let token = TokenFormat::default().mint()?;
-    let record = TokenRecord::from(&token)
-        .with_name("my-service-token")
-        .with_roles(["stackstate-k8s-troubleshooter"]);
-    store.insert(record)?;
+    let new = NewToken::new("my-service-token").with_roles(["stackstate-k8s-troubleshooter"]);
+    let token = ServiceTokens::new(store.clone()).create(new).await?;
 
     let admins_only = RequireRolesLayer::any_of(["stackstate-admin"]);
     let app = Router::new()

@@ -167,6 +167,31 @@ mod quickstart {
 }
 
 #[test]
+fn rotation_lets_both_secrets_work_for_an_hour_and_neither_once_revoked() {
+    let output = output_of("rotation");
+    let answers: Vec<_> = output
+        .lines()
+        .filter_map(|it| it.strip_prefix("  "))
+        .collect();
+    let expected = [
+        ("its secret", "200 nightly build"),
+        (
+            "the old secret",
+            "200 nightly build, with a secret that should be replaced",
+        ),
+        ("the new secret", "200 nightly build"),
+        ("the old secret", "401 "),
+        ("the new secret", "200 nightly build"),
+        ("the new secret", "401 "),
+    ];
+    assert_eq!(answers.len(), expected.len(), "{output}");
+    for (answer, (what, begins)) in answers.iter().zip(expected) {
+        assert!(answer.starts_with(&format!("{what}: {begins}")), "{answer}");
+    }
+    assert!(answers[3].contains("token_expired") && answers[5].contains("token_revoked"));
+}
+
+#[test]
 fn roles_lets_each_caller_do_what_it_may_and_no_more() {
     let output = output_of("roles");
     for line in [

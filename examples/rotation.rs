@@ -1,0 +1,84 @@
+//! A token's life: created, rotated while its client goes on working, and revoked.
+//!
+//! `cargo run --example rotation`. The requests are made in process, and the clock is turned by
+//! hand, so that an hour passes at once.
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::time::{Duration, SystemTime};
+
+use http::{Request, Response};
+use tower::util::BoxCloneSyncService;
+use tower::{Layer, ServiceExt, service_fn};
+use tower_service_token::clock::ManualClock;
+use tower_service_token::lifecycle::{NewToken, last_day};
+use tower_service_token::{MemoryStore, Principal, ServiceTokenLayer, ServiceTokens};
+
+type Service = BoxCloneSyncService<Request<String>, Response<String>, Infallible>;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let clock = ManualClock::new(SystemTime::now());
+    let store = MemoryStore::new();
+    let tokens = ServiceTokens::new(store.clone()).with_clock(clock.clone());
+    let layer = ServiceTokenLayer::new(store).with_clock(clock.clone());
+    let service = BoxCloneSyncService::new(layer.layer(service_fn(whoami)));
+
+    let new = NewToken::new("nightly build")
+        .with_roles(["deployer"])
+        .with_expiry("30d".parse()?);
+    let first = tokens.create(new).await?;
+    let id = first.record().id();
+    let expires_at = first
+        .record()
+        .expires_at()
+        .unwrap_or(SystemTime::UNIX_EPOCH);
+    println!(
+        "created {id}, good through {}",
+        last_day(expires_at).unwrap_or_default()
+    );
+    say(&service, "its secret", first.expose_secret()).await?;
+
+    // Hand the new secret to the client within the hour; meanwhile both work.
+    let second = tokens.rotate(id, Duration::from_secs(3600)).await?;
+    println!("rotated {id}, both secrets work for an hour");
+    say(&service, "the old secret", first.expose_secret()).await?;
+    say(&service, "the new secret", second.expose_secret()).await?;
+
+    clock.advance(Duration::from_secs(3600));
+    println!("an hour later");
+    say(&service, "the old secret", first.expose_secret()).await?;
+    say(&service, "the new secret", second.expose_secret()).await?;
+
+    let revoked = tokens.revoke(id).await?;
+    println!(
+        "revoked {id}, on every node within {:?}",
+        revoked.effective_within
+    );
+    say(&service, "the new secret", second.expose_secret()).await
+}
+
+async fn say(service: &Service, what: &str, token: &str) -> Result<(), Box<dyn Error>> {
+    let request = Request::builder().header("x-api-key", token);
+    let response = service
+        .clone()
+        .oneshot(request.body(String::new())?)
+        .await?;
+    println!(
+        "  {what}: {} {}",
+        response.status().as_u16(),
+        response.body()
+    );
+    Ok(())
+}
+
+async fn whoami(request: Request<String>) -> Result<Response<String>, Infallible> {
+    let caller = request.extensions().get::<Principal>();
+    Ok(Response::new(match caller {
+        Some(caller) if caller.uses_previous_secret() => {
+            format!("{}, with a secret that should be replaced", caller.name())
+        }
+        Some(caller) => caller.name().to_owned(),
+        None => String::new(),
+    }))
+}
