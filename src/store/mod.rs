@@ -27,6 +27,7 @@
 //! ```
 
 mod audit;
+mod chain;
 mod credential;
 mod error;
 mod feed;
@@ -43,6 +44,7 @@ use async_trait::async_trait;
 pub use self::audit::{
     AuditAction, AuditEvent, AuditSink, FieldChange, ParseAuditActionError, TracingAudit,
 };
+pub use self::chain::ChainStore;
 pub use self::credential::Credential;
 pub use self::error::{StoreError, StoreErrorKind};
 pub use self::feed::{ChangeFeed, ChangeListener, TokenChange};
