@@ -31,6 +31,8 @@ mod chain;
 mod credential;
 mod error;
 mod feed;
+#[cfg(feature = "file")]
+mod file;
 mod listing;
 mod memory;
 mod record;
@@ -48,6 +50,8 @@ pub use self::chain::ChainStore;
 pub use self::credential::Credential;
 pub use self::error::{StoreError, StoreErrorKind};
 pub use self::feed::{ChangeFeed, ChangeListener, TokenChange};
+#[cfg(feature = "file")]
+pub use self::file::{FileStatus, FileStore, FileStoreError, FileStoreErrorKind, FileStoreOptions};
 pub use self::listing::{Cursor, CursorError, ListOrder, ListRequest, TokenFilter, TokenPage};
 pub use self::memory::{MemoryStore, MemoryStoreError};
 pub use self::record::{ParseTokenStatusError, TokenRecord, TokenState, TokenStatus};
