@@ -1,6 +1,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::error::{Fault, FileStoreError};
@@ -48,21 +49,56 @@ impl FileStoreOptions {
     ///
     /// The file cannot be used, or no thread could be started.
     pub fn open(&self, path: impl AsRef<Path>) -> Result<FileStore, FileStoreError> {
-        let path = path.as_ref();
+        self.open_followed(path.as_ref()).map(|(store, _)| store)
+    }
+
+    /// The store, and the thread that follows its file.
+    fn open_followed(
+        &self,
+        path: &Path,
+    ) -> Result<(FileStore, Option<JoinHandle<()>>), FileStoreError> {
         let failed = |fault| FileStoreError::new(path, fault);
         let source = Source::new(path).map_err(failed)?;
         let (watched, stop) = channel();
         let shared = Arc::new(Shared::new(source, watched)?);
-        if let Some(interval) = self.poll_interval {
-            watch::start(Arc::downgrade(&shared), interval, stop)
-                .map_err(|error| failed(Fault::Thread(Arc::new(error))))?;
-        }
-        Ok(FileStore(shared))
+        let start = |interval| watch::start(Arc::downgrade(&shared), interval, stop);
+        let thread = self.poll_interval.map(start).transpose();
+        let thread = thread.map_err(|error| failed(Fault::Thread(Arc::new(error))))?;
+        Ok((FileStore(shared), thread))
     }
 }
 
 impl Default for FileStoreOptions {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, thread};
+
+    use super::*;
+
+    #[test]
+    fn the_thread_ends_at_once_with_the_last_clone_and_not_before() {
+        let name = format!("options-test-{}.toml", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::write(&path, "tokens = []").expect("a file");
+        #[cfg(unix)]
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))
+            .expect("a mode");
+        // Longer than any test runs: what ends is the wait itself.
+        let options = FileStoreOptions::new().with_poll_interval(Duration::from_secs(86_400));
+        let opened = options.open_followed(&path);
+        fs::remove_file(&path).expect("the file");
+        let (store, thread) = opened.expect("a good file");
+        let thread = thread.expect("it is followed");
+        let clone = store.clone();
+        drop(store);
+        thread::sleep(Duration::from_millis(20));
+        assert!(!thread.is_finished(), "a clone is left");
+        drop(clone);
+        thread.join().expect("no panic");
     }
 }

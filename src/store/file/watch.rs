@@ -2,7 +2,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Weak};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::Shared;
@@ -30,7 +30,7 @@ pub(super) fn start(
     shared: Weak<Shared>,
     interval: Duration,
     stop: Receiver<()>,
-) -> io::Result<()> {
+) -> io::Result<JoinHandle<()>> {
     let run = move || {
         let mut watch = Watch::default();
         while stop.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
@@ -42,7 +42,7 @@ pub(super) fn start(
         }
     };
     let thread = thread::Builder::new().name("token-file".to_owned());
-    thread.spawn(run).map(drop)
+    thread.spawn(run)
 }
 
 impl Watch {
