@@ -69,3 +69,106 @@ impl Watch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::digest::TokenDigest;
+    use crate::store::{FileStore, FileStoreOptions};
+
+    /// A store whose file is looked at by hand.
+    struct ByHand {
+        path: PathBuf,
+        store: FileStore,
+        watch: Watch,
+    }
+
+    impl ByHand {
+        fn new(name: &str, tokens: &[&str]) -> Self {
+            let name = format!("watch-test-{}-{name}.toml", std::process::id());
+            let path = std::env::temp_dir().join(name);
+            fs::write(&path, text(tokens)).expect("a file");
+            #[cfg(unix)]
+            fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))
+                .expect("a mode");
+            let options = FileStoreOptions::new().with_poll_interval(None);
+            let store = options.open(&path).expect("a good file");
+            let watch = Watch::default();
+            Self { path, store, watch }
+        }
+
+        fn write(&self, tokens: &[&str]) {
+            fs::write(&self.path, text(tokens)).expect("a file");
+        }
+
+        /// How many tokens are in use after a look.
+        fn look(&mut self) -> usize {
+            self.watch.look(&self.store.0);
+            self.store.status().tokens()
+        }
+    }
+
+    impl Drop for ByHand {
+        fn drop(&mut self) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+
+    fn text(tokens: &[&str]) -> String {
+        let entries = tokens.iter().map(|token| {
+            let digest = TokenDigest::of(token);
+            format!("[[tokens]]\ndigest = \"{digest}\"\n")
+        });
+        entries.collect()
+    }
+
+    #[test]
+    fn a_file_that_is_being_written_is_left_alone_until_it_is_still() {
+        let mut file = ByHand::new("still", &["a", "b"]);
+        for _ in 0..3 {
+            assert_eq!(file.look(), 2);
+        }
+        // One token after the other; each part is a whole file by all that can be seen.
+        file.write(&["a"]);
+        assert_eq!(file.look(), 2, "half of it");
+        file.write(&["a", "b", "c"]);
+        assert_eq!(file.look(), 2, "written again since the last look");
+        assert_eq!(file.look(), 3, "still");
+        assert_eq!(file.look(), 3);
+    }
+
+    #[test]
+    fn a_file_that_is_never_still_is_read_at_each_third_look() {
+        let mut file = ByHand::new("never", &["a"]);
+        assert_eq!((file.look(), file.look()), (1, 1));
+        let tokens = ["a", "b", "c", "d", "e", "f", "g", "h"];
+        let seen: Vec<_> = (2..=8)
+            .map(|count| {
+                file.write(&tokens[..count]);
+                file.look()
+            })
+            .collect();
+        assert_eq!(seen, [1, 1, 4, 4, 4, 7, 7]);
+        assert_eq!(file.look(), 8, "still at last");
+    }
+
+    #[test]
+    fn a_file_that_is_missing_at_a_single_look_is_no_failure() {
+        let mut file = ByHand::new("missing", &["a"]);
+        assert_eq!((file.look(), file.look()), (1, 1));
+        // As between the two steps of an editor that keeps the old file under another name.
+        let kept = file.path.with_extension("old");
+        fs::rename(&file.path, &kept).expect("the file");
+        file.look();
+        assert!(file.store.last_error().is_none());
+        file.look();
+        assert!(file.store.last_error().is_some());
+        fs::rename(&kept, &file.path).expect("the file");
+        file.look();
+        file.look();
+        assert!(file.store.last_error().is_none());
+    }
+}
