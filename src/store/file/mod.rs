@@ -107,7 +107,7 @@ use crate::digest::TokenDigest;
 /// Every [second](FileStoreOptions::with_poll_interval) the file is looked at, through all symbolic
 /// links, so it makes no difference whether it is renamed over, rewritten in place, or switched
 /// by a link as Kubernetes does with `..data`. A change is in use within two intervals of the last
-/// write, and within four under writes that never end; [`reload`](Self::reload) does not wait.
+/// write, within three if it is replaced all the time; [`reload`](Self::reload) does not wait.
 /// Caches that [subscribed](TokenStore::subscribe) are emptied.
 ///
 /// **Write another file and rename it over this one.** A file rewritten in place is read once it

@@ -33,7 +33,7 @@ impl FileStoreOptions {
         }
     }
 
-    /// How often the file is looked at; a revocation takes up to two intervals, and four at worst.
+    /// How often the file is looked at; a revocation takes up to two intervals, and three at worst.
     /// At least a millisecond. Default: 1 s.
     ///
     /// `None` never looks and starts no thread: then only [`FileStore::reload`] reads the file.
