@@ -99,20 +99,6 @@ fn a_link_that_is_switched_as_kubernetes_does_it_is_noticed() {
     assert!(!knows(&store, "old"));
 }
 
-/// Nothing but the time of the change of the inode tells it.
-#[cfg(unix)]
-#[test]
-fn a_rewrite_of_the_same_length_with_the_old_time_put_back_is_noticed() {
-    let folder = Folder::new();
-    let path = folder.write("t.toml", &toml_of("old", ""));
-    let store = followed(&path);
-    let modified = fs::metadata(&path).unwrap().modified().unwrap();
-    write(&path, &toml_of("new", ""));
-    let file = OpenOptions::new().write(true).open(&path).unwrap();
-    file.set_modified(modified).unwrap();
-    until("the new token is known", || knows(&store, "new"));
-}
-
 #[test]
 fn without_polling_nothing_changes_until_it_is_asked_for() {
     let folder = Folder::new();

@@ -171,4 +171,34 @@ mod tests {
         file.look();
         assert!(file.store.last_error().is_none());
     }
+
+    /// Nothing but the time at which the inode changed tells it.
+    #[cfg(unix)]
+    #[test]
+    fn a_rewrite_of_the_same_length_with_the_old_time_put_back_is_noticed() {
+        use std::fs::File;
+        use std::os::unix::fs::MetadataExt;
+
+        let mut file = ByHand::new("same", &["a"]);
+        assert_eq!((file.look(), file.look()), (1, 1));
+        let metadata = |file: &ByHand| fs::metadata(&file.path).expect("the file");
+        let before = metadata(&file);
+        let changed = |metadata: &fs::Metadata| (metadata.ctime(), metadata.ctime_nsec());
+        // A file system's clock may tick every few milliseconds only.
+        while changed(&metadata(&file)) == changed(&before) {
+            file.write(&["b"]);
+            let handle = File::options().write(true).open(&file.path);
+            let modified = before.modified().expect("a time");
+            handle
+                .and_then(|file| file.set_modified(modified))
+                .expect("the old time");
+        }
+        let after = metadata(&file);
+        assert_eq!((after.len(), after.ino()), (before.len(), before.ino()));
+        assert_eq!(after.modified().ok(), before.modified().ok());
+        file.look();
+        file.look();
+        let snapshot = file.store.0.snapshot.load();
+        assert!(snapshot.find(&TokenDigest::of("b")).is_some());
+    }
 }
