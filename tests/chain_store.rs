@@ -271,3 +271,65 @@ async fn a_token_revoked_in_an_unavailable_first_store_passes_by_a_later_one_as_
     let chain = ChainStore::new(Scripted::new(IsDown, "first")).then(later);
     assert_eq!(answer(chain).await.0, StatusCode::UNAUTHORIZED);
 }
+
+/// Nobody else sees it: the client gets 200.
+#[cfg(feature = "metrics")]
+#[test]
+fn a_failure_that_a_later_store_makes_up_for_is_counted() {
+    use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+
+    let recorder = DebuggingRecorder::new();
+    metrics::with_local_recorder(&recorder, || {
+        for answers in [[IsDown, Knows], [IsDown, IsDown], [AsksAndLacks, Lacks]] {
+            let _ = block_on(chain(answers).find(&credential()));
+        }
+    });
+    let counted = recorder.snapshotter().snapshot().into_vec();
+    let [(key, _, _, DebugValue::Counter(count))] = &counted[..] else {
+        panic!("{counted:?}")
+    };
+    let labels: Vec<_> = key.key().labels().map(metrics::Label::value).collect();
+    assert_eq!(key.key().name(), "service_token_chain_failures_total");
+    assert_eq!((&*labels, *count), (&["unavailable"][..], 3));
+}
+
+#[cfg(feature = "tracing")]
+#[test]
+fn a_failure_that_a_later_store_makes_up_for_is_logged_with_its_place_and_its_cause() {
+    use std::io;
+    use std::sync::Mutex;
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .without_time()
+        .with_writer(move || writer.clone())
+        .finish();
+    let chain = ChainStore::new(Scripted::new(AsksAndLacks, "first"))
+        .then(Scripted::new(IsDown, "no route to host"))
+        .then(Scripted::new(Knows, "third"));
+    let found =
+        tracing::subscriber::with_default(subscriber, || block_on(chain.find(&credential())));
+    assert_eq!(found.unwrap().unwrap().name(), "third");
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert_eq!(
+        text.trim(),
+        "WARN tower_service_token: a store of the chain could not look \
+         place=1 kind=\"unavailable\" error=no route to host"
+    );
+}
