@@ -8,6 +8,7 @@
 //!    is expected of it.
 
 mod capture;
+mod file_store;
 mod paths;
 mod public_types;
 mod walk;
