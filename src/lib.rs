@@ -48,6 +48,8 @@
 //!
 //! - `axum` (default): extractors, and [`Rejection`](reject::Rejection) as a response. Brings
 //!   `axum-core`, which axum users have anyway.
+//! - `file`: [`FileStore`](store::FileStore), tokens from a TOML or JSON file of digests that is
+//!   followed as it changes. Brings `arc-swap`, `hashbrown` and `toml`, and a thread for each file.
 //! - `tracing`: one event for each refusal, target `tower_service_token`, fields `reason`, `code`,
 //!   `status`, `token_id` (only of a token whose secret was presented) and `error` (only where the
 //!   store or the setup is at fault); level `ERROR` for 5xx, `INFO` for the rest. Costs nothing on

@@ -21,6 +21,35 @@ fn assert_line(output: &str, line: &str) {
     assert!(found, "no line {line:?} in:\n{output}");
 }
 
+/// The status and the body of a `GET` with these header lines.
+fn get(address: SocketAddr, path: &str, headers: &str) -> (u16, String) {
+    let mut stream = connect(address);
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n{headers}\r\n"
+    )
+    .unwrap();
+    let mut response = String::new();
+    stream.read_to_string(&mut response).unwrap();
+    let (head, body) = response.split_once("\r\n\r\n").expect(&response);
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
+    (status.expect(head), body.to_owned())
+}
+
+fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect_timeout(&address, PATIENCE).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// Where the server of a printed `curl` command listens.
+fn address_in(command: &str) -> SocketAddr {
+    let url = command.split_once("http://").map(|(_, url)| url);
+    let authority = url.and_then(|url| url.split('/').next());
+    authority.expect(command).parse().expect(command)
+}
+
 mod quickstart {
     use super::*;
 
@@ -38,11 +67,7 @@ mod quickstart {
             let token = process.line();
             let token = token.strip_prefix("token: ").expect(&token).to_owned();
             let commands = [process.line(), process.line()];
-            let address = commands[0]
-                .split_once("http://")
-                .and_then(|(_, url)| url.split_once('/'))
-                .map(|(authority, _)| authority.parse().unwrap())
-                .expect(&commands[0]);
+            let address = address_in(&commands[0]);
             Self {
                 process,
                 token,
@@ -51,26 +76,12 @@ mod quickstart {
             }
         }
 
-        /// The status and the body of a `GET` with these header lines.
         fn get(&self, path: &str, headers: &str) -> (u16, String) {
-            let mut stream = self.connect();
-            write!(
-                stream,
-                "GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n{headers}\r\n"
-            )
-            .unwrap();
-            let mut response = String::new();
-            stream.read_to_string(&mut response).unwrap();
-            let (head, body) = response.split_once("\r\n\r\n").expect(&response);
-            let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
-            (status.expect(head), body.to_owned())
+            get(self.address, path, headers)
         }
 
         fn connect(&self) -> TcpStream {
-            let stream = TcpStream::connect_timeout(&self.address, PATIENCE).unwrap();
-            stream.set_read_timeout(Some(PATIENCE)).unwrap();
-            stream.set_write_timeout(Some(PATIENCE)).unwrap();
-            stream
+            connect(self.address)
         }
     }
 
@@ -276,4 +287,74 @@ fn load_gets_every_request_answered_and_prints_the_ratio() {
     let (_, ratio) = output.split_once("ratio with / without = ").expect(&output);
     let ratio: f64 = ratio.split(' ').next().unwrap().parse().unwrap();
     assert!(ratio > 0.0, "{output}");
+}
+
+#[cfg(all(feature = "file", unix))]
+mod file_store {
+    use std::fs;
+    use std::path::PathBuf;
+    use std::process::Command;
+    use std::time::Instant;
+
+    use super::*;
+
+    struct Folder(PathBuf);
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn it_keeps_no_token_and_follows_its_file() {
+        let name = format!("file-store-example-{}", std::process::id());
+        let folder = Folder(std::env::temp_dir().join(name));
+        fs::create_dir(&folder.0).unwrap();
+        let path = folder.0.join("tokens.toml");
+        let start = || {
+            let mut command = example("file_store");
+            Process::spawn(command.env("PORT", "0").env("TOKENS_FILE", &path))
+        };
+
+        let mut process = start();
+        assert_eq!(process.line(), format!("file: {}", path.display()));
+        let token = process.line();
+        let token = token.strip_prefix("token: ").expect(&token).to_owned();
+        let hello = process.line();
+        let (_health, revoke) = (process.line(), process.line());
+        let address = address_in(&hello);
+        let header = hello.split('"').nth(1).expect(&hello);
+        let header = format!("{header}\r\n");
+        let expected = (200, "hello, ci\n".to_owned());
+        assert_eq!(get(address, "/hello", &header), expected);
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains("sha256:") && !text.contains(&token));
+
+        let mut shell = Command::new("sh");
+        Process::spawn(shell.arg("-c").arg(revoke))
+            .finish()
+            .succeeded();
+        assert_eq!(process.line(), "reloaded: 1 in the file");
+        let (status, body) = get(address, "/hello", &header);
+        assert_eq!(status, 401, "{body}");
+        assert!(body.contains("token_revoked"), "{body}");
+
+        assert_eq!(get(address, "/healthz", "").0, 200);
+        fs::write(&path, "broken").unwrap();
+        let start_of_wait = Instant::now();
+        while get(address, "/healthz", "").0 == 200 {
+            assert!(start_of_wait.elapsed() < PATIENCE, "nobody is told");
+        }
+        let (status, body) = get(address, "/healthz", "");
+        assert_eq!(status, 500);
+        assert!(body.ends_with("line 1: is not TOML\n"), "{body}");
+        drop(process);
+
+        let message = start().finish().failed();
+        assert!(
+            message.starts_with("file_store: the token file "),
+            "{message}"
+        );
+    }
 }

@@ -27,9 +27,12 @@
 //! ```
 
 mod audit;
+mod chain;
 mod credential;
 mod error;
 mod feed;
+#[cfg(feature = "file")]
+mod file;
 mod last_used;
 mod listing;
 mod memory;
@@ -44,9 +47,12 @@ use async_trait::async_trait;
 pub use self::audit::{
     AuditAction, AuditEvent, AuditSink, FieldChange, ParseAuditActionError, TracingAudit,
 };
+pub use self::chain::ChainStore;
 pub use self::credential::Credential;
 pub use self::error::{StoreError, StoreErrorKind};
 pub use self::feed::{ChangeFeed, ChangeListener, TokenChange};
+#[cfg(feature = "file")]
+pub use self::file::{FileStatus, FileStore, FileStoreError, FileStoreErrorKind, FileStoreOptions};
 #[cfg(feature = "tokio")]
 pub use self::last_used::Flushing;
 pub use self::last_used::LastUsed;

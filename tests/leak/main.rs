@@ -8,6 +8,7 @@
 //!    is expected of it.
 
 mod capture;
+mod file_store;
 mod lifecycle_types;
 mod paths;
 mod public_types;

@@ -15,8 +15,8 @@ use tower_service_token::header::{CredentialSources, X_API_KEY};
 use tower_service_token::principal::{Requirement, Roles, Scopes};
 use tower_service_token::reject::{GrpcStatus, ProblemJson, Rejection, RejectionReason};
 use tower_service_token::store::{
-    Cached, Credential, MemoryStoreError, StoreError, StoreErrorKind, TokenRecord, TokenState,
-    verdict,
+    Cached, ChainStore, Credential, MemoryStoreError, StoreError, StoreErrorKind, TokenRecord,
+    TokenState, verdict,
 };
 use tower_service_token::token::{PresentedToken, TokenFormat, TokenId, TokenShape};
 use tower_service_token::{MemoryStore, Principal, ServiceTokenLayer, TokenStore};
@@ -214,6 +214,8 @@ fn everything_shown() -> Vec<Shown> {
         stores_shown(),
         errors_fed_the_secret(),
         layers_and_refusals_shown(),
+        super::file_store::shown(),
+        vec![debugged("ChainStore", &ChainStore::new(MemoryStore::new()))],
         lifecycle_types::registry_types(),
         lifecycle_types::lifecycle_types(),
         lifecycle_types::errors_fed_the_secret(),

@@ -1,0 +1,128 @@
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::{Cached, ChangeListener, Credential, StoreError, TokenRecord, TokenStore};
+
+/// Several stores, asked in order: such as a file of break-glass tokens before a database.
+///
+/// 1. The first store that knows the token has the say, good or bad: a token that is revoked,
+///    disabled or expired there is refused, whatever the later ones hold.
+/// 2. A store that does not know the token passes the question on. If none knows it, there is no
+///    such token (401).
+/// 3. A store that cannot look does not end the search. If a later one knows the token, that is
+///    the answer; if none does, the *first* error is (503, 429 or 500, as its
+///    [kind](super::StoreErrorKind) says), never 401.
+/// 4. Answers from memory keep the order: as soon as one store must be asked, no later one
+///    answers from memory for it.
+///
+/// ```
+/// use tower_service_token::store::{ChainStore, TokenRecord};
+/// use tower_service_token::token::TokenFormat;
+/// use tower_service_token::{MemoryStore, ServiceTokenLayer};
+///
+/// let (emergency, everyday) = (MemoryStore::new(), MemoryStore::new());
+/// let token = TokenFormat::default().mint()?;
+/// emergency.insert(TokenRecord::from(&token).with_name("break glass"))?;
+///
+/// let layer = ServiceTokenLayer::new(ChainStore::new(emergency).then(everyday));
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # What the order means
+///
+/// - Rule 3 prefers to serve. While an earlier store is unavailable, a later one decides alone: a
+///   token that is **revoked in the first and active in the second passes** until the first is
+///   back, and a [cache](super) in front keeps that answer for its time to live. Revoke a token
+///   wherever it is kept, or keep each token in one store only.
+/// - Every store is trusted alike: whoever may write to any of them can let tokens in.
+/// - Stores are asked one after the other, and what they take adds up. One that can hang should
+///   have a time limit of its own, or the later ones are never asked.
+///
+/// A failure that a later store makes up for reaches no client. With the feature `tracing` every
+/// failure is an event at level `WARN`, target `tower_service_token`, with the fields `place` (0
+/// is the first store), `error` and `kind`; with `metrics` it counts in
+/// `service_token_chain_failures_total`, by `kind` (`unavailable`, `rate_limited`, `corrupt`).
+#[derive(Clone)]
+pub struct ChainStore(Vec<Arc<dyn TokenStore>>);
+
+impl ChainStore {
+    /// A chain of one store, which is asked first.
+    pub fn new(first: impl TokenStore) -> Self {
+        Self(vec![Arc::new(first)])
+    }
+
+    /// Asks this store too, after all those before it.
+    pub fn then(mut self, next: impl TokenStore) -> Self {
+        self.0.push(Arc::new(next));
+        self
+    }
+}
+
+#[async_trait]
+impl TokenStore for ChainStore {
+    fn find_cached(&self, credential: &Credential<'_>) -> Cached {
+        let answers = self.0.iter().map(|store| store.find_cached(credential));
+        let mut telling = answers.filter(|answer| !matches!(answer, Cached::NotFound));
+        telling.next().unwrap_or(Cached::NotFound)
+    }
+
+    async fn find(&self, credential: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
+        let mut first_error = None;
+        for (place, store) in self.0.iter().enumerate() {
+            let answer = match store.find_cached(credential) {
+                Cached::Found(record) => Ok(Some(record)),
+                Cached::NotFound => Ok(None),
+                Cached::Ask => store.find(credential).await,
+            };
+            match answer {
+                Ok(Some(record)) => return Ok(Some(record)),
+                Ok(None) => {}
+                Err(error) => {
+                    report(place, &error);
+                    first_error.get_or_insert(error);
+                }
+            }
+        }
+        first_error.map_or(Ok(None), Err)
+    }
+
+    fn subscribe(&self, listener: &Arc<dyn ChangeListener>) {
+        for store in &self.0 {
+            store.subscribe(listener);
+        }
+    }
+}
+
+impl fmt::Debug for ChainStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChainStore")
+            .field("stores", &self.0.len())
+            .finish()
+    }
+}
+
+#[cfg(not(any(feature = "metrics", feature = "tracing")))]
+fn report(_: usize, _: &StoreError) {}
+
+#[cfg(any(feature = "metrics", feature = "tracing"))]
+fn report(place: usize, error: &StoreError) {
+    use super::StoreErrorKind;
+
+    let kind = match error.kind() {
+        StoreErrorKind::Unavailable => "unavailable",
+        StoreErrorKind::RateLimited => "rate_limited",
+        StoreErrorKind::Corrupt => "corrupt",
+    };
+    #[cfg(feature = "metrics")]
+    metrics::counter!("service_token_chain_failures_total", "kind" => kind).increment(1);
+    #[cfg(feature = "tracing")]
+    {
+        let error: &dyn std::error::Error = std::error::Error::source(error).unwrap_or(error);
+        let error = tracing::field::display(error);
+        tracing::warn!(target: "tower_service_token", place, kind, error, "a store of the chain could not look");
+    }
+    #[cfg(not(feature = "tracing"))]
+    let _ = place;
+}

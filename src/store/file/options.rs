@@ -1,0 +1,104 @@
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::error::{Fault, FileStoreError};
+use super::source::Source;
+use super::{FileStore, Shared, watch};
+
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
+
+/// How a [`FileStore`] follows its file.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use tower_service_token::store::FileStoreOptions;
+///
+/// let options = FileStoreOptions::new().with_poll_interval(Duration::from_secs(10));
+/// let store = options.open("/etc/my-service/tokens.toml")?;
+/// # Ok::<_, tower_service_token::store::FileStoreError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct FileStoreOptions {
+    poll_interval: Option<Duration>,
+}
+
+impl FileStoreOptions {
+    /// The default options.
+    pub fn new() -> Self {
+        Self {
+            poll_interval: Some(Duration::from_secs(1)),
+        }
+    }
+
+    /// How often the file is looked at; a revocation takes up to two intervals, and three at worst.
+    /// At least a millisecond. Default: 1 s.
+    ///
+    /// `None` never looks and starts no thread: then only [`FileStore::reload`] reads the file.
+    pub fn with_poll_interval(mut self, interval: impl Into<Option<Duration>>) -> Self {
+        let interval = interval.into();
+        self.poll_interval = interval.map(|interval| interval.max(SHORTEST_INTERVAL));
+        self
+    }
+
+    /// Reads the file and follows it from now on. Blocks while it reads.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be used, or no thread could be started.
+    pub fn open(&self, path: impl AsRef<Path>) -> Result<FileStore, FileStoreError> {
+        self.open_followed(path.as_ref()).map(|(store, _)| store)
+    }
+
+    /// The store, and the thread that follows its file.
+    fn open_followed(
+        &self,
+        path: &Path,
+    ) -> Result<(FileStore, Option<JoinHandle<()>>), FileStoreError> {
+        let failed = |fault| FileStoreError::new(path, fault);
+        let source = Source::new(path).map_err(failed)?;
+        let (watched, stop) = channel();
+        let shared = Arc::new(Shared::new(source, watched)?);
+        let start = |interval| watch::start(Arc::downgrade(&shared), interval, stop);
+        let thread = self.poll_interval.map(start).transpose();
+        let thread = thread.map_err(|error| failed(Fault::Thread(Arc::new(error))))?;
+        Ok((FileStore(shared), thread))
+    }
+}
+
+impl Default for FileStoreOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, thread};
+
+    use super::*;
+
+    #[test]
+    fn the_thread_ends_at_once_with_the_last_clone_and_not_before() {
+        let name = format!("options-test-{}.toml", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::write(&path, "tokens = []").expect("a file");
+        #[cfg(unix)]
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))
+            .expect("a mode");
+        // Longer than any test runs: what ends is the wait itself.
+        let options = FileStoreOptions::new().with_poll_interval(Duration::from_secs(86_400));
+        let opened = options.open_followed(&path);
+        fs::remove_file(&path).expect("the file");
+        let (store, thread) = opened.expect("a good file");
+        let thread = thread.expect("it is followed");
+        let clone = store.clone();
+        drop(store);
+        thread::sleep(Duration::from_millis(20));
+        assert!(!thread.is_finished(), "a clone is left");
+        drop(clone);
+        thread.join().expect("no panic");
+    }
+}

@@ -1,0 +1,38 @@
+use hashbrown::HashTable;
+
+use crate::digest::TokenDigest;
+use crate::store::TokenRecord;
+
+/// All tokens of one version of the file.
+pub(super) struct Snapshot {
+    by_digest: HashTable<TokenRecord>,
+    /// Of the whole text, to tell if anything changed.
+    content: TokenDigest,
+}
+
+impl Snapshot {
+    /// The digests must differ.
+    pub(super) fn new(records: Vec<TokenRecord>, content: TokenDigest) -> Self {
+        let mut by_digest = HashTable::with_capacity(records.len());
+        for record in records {
+            let index = record.digest().index();
+            by_digest.insert_unique(index, record, |record| record.digest().index());
+        }
+        Self { by_digest, content }
+    }
+
+    /// By eight bytes of the digest, which are as uniform as any hash of it, and then by all of
+    /// it, in constant time.
+    pub(super) fn find(&self, digest: &TokenDigest) -> Option<&TokenRecord> {
+        let is_it = |record: &TokenRecord| record.digest() == digest;
+        self.by_digest.find(digest.index(), is_it)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_digest.len()
+    }
+
+    pub(super) fn has_content(&self, content: &TokenDigest) -> bool {
+        self.content == *content
+    }
+}

@@ -1,0 +1,128 @@
+use std::fs::{self, File, Metadata};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use zeroize::Zeroizing;
+
+use super::document::Format;
+use super::error::{Fault, Place};
+use super::{entry, leak};
+use crate::store::TokenRecord;
+
+pub(super) const MAX_BYTES: u64 = 256 << 20;
+const ATTEMPTS: usize = 3;
+
+/// The file itself. Its path is resolved anew each time, symbolic links and all.
+#[derive(Debug)]
+pub(super) struct Source {
+    pub(super) path: PathBuf,
+    format: Format,
+}
+
+/// What tells one version of a file from another without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    length: u64,
+    modified: Option<SystemTime>,
+    #[cfg(unix)]
+    inode: (u64, u64),
+    #[cfg(unix)]
+    changed: (i64, i64),
+}
+
+impl Source {
+    pub(super) fn new(path: &Path) -> Result<Self, Fault> {
+        let format = Format::of(path)?;
+        let path = path.to_owned();
+        Ok(Self { path, format })
+    }
+
+    pub(super) fn stamp(&self) -> Result<Stamp, Fault> {
+        Ok(Stamp::of(&fs::metadata(&self.path)?))
+    }
+
+    /// The text, if nobody wrote to the file meanwhile. Wiped when dropped: what should be digests
+    /// may be tokens by mistake.
+    pub(super) fn read(&self) -> Result<Zeroizing<String>, Fault> {
+        for _ in 0..ATTEMPTS {
+            // Before it is opened: opening a pipe would wait for a writer.
+            check(&fs::metadata(&self.path)?)?;
+            let file = File::open(&self.path)?;
+            let before = file.metadata()?;
+            check(&before)?;
+            let room = usize::try_from(before.len()).map_or(0, |length| length + 1);
+            let mut bytes = Zeroizing::new(Vec::with_capacity(room));
+            (&file).take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+            let after = file.metadata()?;
+            let read = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+            if content_stamp(&before) == content_stamp(&after) && read == after.len() {
+                let text = String::from_utf8(std::mem::take(&mut *bytes));
+                return text.map(Zeroizing::new).map_err(|_| Fault::NotUtf8);
+            }
+        }
+        Err(Fault::Changing)
+    }
+
+    pub(super) fn parse(&self, text: &str) -> Result<Vec<TokenRecord>, Fault> {
+        if let Some(line) = leak::line_with_token(text) {
+            let place = Place {
+                line: Some(line),
+                ..Place::default()
+            };
+            return Err(Fault::Token { place });
+        }
+        entry::records(self.format.parse(text)?)
+    }
+}
+
+impl Stamp {
+    fn of(file: &Metadata) -> Self {
+        #[cfg(unix)]
+        use std::os::unix::fs::MetadataExt;
+
+        Self {
+            length: file.len(),
+            modified: file.modified().ok(),
+            #[cfg(unix)]
+            inode: (file.dev(), file.ino()),
+            #[cfg(unix)]
+            changed: (file.ctime(), file.ctime_nsec()),
+        }
+    }
+}
+
+/// What only writing changes: renaming another file over this one does not.
+fn content_stamp(file: &Metadata) -> (u64, Option<SystemTime>) {
+    (file.len(), file.modified().ok())
+}
+
+fn check(file: &Metadata) -> Result<(), Fault> {
+    if !file.is_file() {
+        return Err(Fault::NotAFile);
+    }
+    check_writers(file)?;
+    if file.len() > MAX_BYTES {
+        return Err(Fault::TooLong);
+    }
+    Ok(())
+}
+
+#[cfg(unix)]
+fn check_writers(file: &Metadata) -> Result<(), Fault> {
+    use std::os::unix::fs::PermissionsExt;
+
+    const OTHERS_WRITE: u32 = 0o022;
+    let mode = file.permissions().mode() & 0o7777;
+    if mode & OTHERS_WRITE == 0 {
+        Ok(())
+    } else {
+        Err(Fault::Insecure { mode })
+    }
+}
+
+#[cfg(not(unix))]
+#[expect(clippy::unnecessary_wraps, reason = "as on Unix")]
+fn check_writers(_: &Metadata) -> Result<(), Fault> {
+    Ok(())
+}

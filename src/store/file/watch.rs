@@ -1,0 +1,204 @@
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Weak};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use super::Shared;
+use super::error::FileStoreErrorKind;
+use super::source::Stamp;
+
+/// After how many looks, each of which saw another file, it is read although it does not settle:
+/// a file that is written all the time must not keep its tokens from being revoked.
+const PATIENCE: u32 = 3;
+
+/// Follows the file until the last store that shares it is dropped.
+///
+/// A file is read when it looked the same twice, so that one that is being written is left alone.
+#[derive(Default)]
+struct Watch {
+    /// The file whose content is in use, or is known to be unusable.
+    done: Option<Stamp>,
+    /// The file as it was the last time, and `None` if it was not there.
+    seen: Option<Stamp>,
+    unsettled: u32,
+}
+
+/// Starts the thread; it ends when the other end of `stop` is gone.
+pub(super) fn start(
+    shared: Weak<Shared>,
+    interval: Duration,
+    stop: Receiver<()>,
+) -> io::Result<JoinHandle<()>> {
+    let run = move || {
+        let mut watch = Watch::default();
+        while stop.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
+            let Some(shared) = shared.upgrade() else {
+                return;
+            };
+            // A listener that panics must not end the watch.
+            let _ = catch_unwind(AssertUnwindSafe(|| watch.look(&shared)));
+        }
+    };
+    let thread = thread::Builder::new().name("token-file".to_owned());
+    thread.spawn(run)
+}
+
+impl Watch {
+    fn look(&mut self, shared: &Arc<Shared>) {
+        let now = shared.stamp();
+        if now.is_some() && now == self.done {
+            self.unsettled = 0;
+            return;
+        }
+        let is_settled = now == self.seen;
+        self.seen = now;
+        self.unsettled = if is_settled { 0 } else { self.unsettled + 1 };
+        if !is_settled && self.unsettled < PATIENCE {
+            return;
+        }
+        self.unsettled = 0;
+        self.done = None;
+        let is_final = match shared.load() {
+            Ok(()) => true,
+            Err(error) => error.kind() != FileStoreErrorKind::Unreadable,
+        };
+        if is_settled && is_final {
+            self.done = now;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::digest::TokenDigest;
+    use crate::store::{FileStore, FileStoreOptions};
+
+    /// A store whose file is looked at by hand.
+    struct ByHand {
+        path: PathBuf,
+        store: FileStore,
+        watch: Watch,
+    }
+
+    impl ByHand {
+        fn new(name: &str, tokens: &[&str]) -> Self {
+            let name = format!("watch-test-{}-{name}.toml", std::process::id());
+            let path = std::env::temp_dir().join(name);
+            fs::write(&path, text(tokens)).expect("a file");
+            #[cfg(unix)]
+            fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))
+                .expect("a mode");
+            let options = FileStoreOptions::new().with_poll_interval(None);
+            let store = options.open(&path).expect("a good file");
+            let watch = Watch::default();
+            Self { path, store, watch }
+        }
+
+        fn write(&self, tokens: &[&str]) {
+            fs::write(&self.path, text(tokens)).expect("a file");
+        }
+
+        /// How many tokens are in use after a look.
+        fn look(&mut self) -> usize {
+            self.watch.look(&self.store.0);
+            self.store.status().tokens()
+        }
+    }
+
+    impl Drop for ByHand {
+        fn drop(&mut self) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+
+    fn text(tokens: &[&str]) -> String {
+        let entries = tokens.iter().map(|token| {
+            let digest = TokenDigest::of(token);
+            format!("[[tokens]]\ndigest = \"{digest}\"\n")
+        });
+        entries.collect()
+    }
+
+    #[test]
+    fn a_file_that_is_being_written_is_left_alone_until_it_is_still() {
+        let mut file = ByHand::new("still", &["a", "b"]);
+        for _ in 0..3 {
+            assert_eq!(file.look(), 2);
+        }
+        // One token after the other; each part is a whole file by all that can be seen.
+        file.write(&["a"]);
+        assert_eq!(file.look(), 2, "half of it");
+        file.write(&["a", "b", "c"]);
+        assert_eq!(file.look(), 2, "written again since the last look");
+        assert_eq!(file.look(), 3, "still");
+        assert_eq!(file.look(), 3);
+    }
+
+    #[test]
+    fn a_file_that_is_never_still_is_read_at_each_third_look() {
+        let mut file = ByHand::new("never", &["a"]);
+        assert_eq!((file.look(), file.look()), (1, 1));
+        let tokens = ["a", "b", "c", "d", "e", "f", "g", "h"];
+        let seen: Vec<_> = (2..=8)
+            .map(|count| {
+                file.write(&tokens[..count]);
+                file.look()
+            })
+            .collect();
+        assert_eq!(seen, [1, 1, 4, 4, 4, 7, 7]);
+        assert_eq!(file.look(), 8, "still at last");
+    }
+
+    #[test]
+    fn a_file_that_is_missing_at_a_single_look_is_no_failure() {
+        let mut file = ByHand::new("missing", &["a"]);
+        assert_eq!((file.look(), file.look()), (1, 1));
+        // As between the two steps of an editor that keeps the old file under another name.
+        let kept = file.path.with_extension("old");
+        fs::rename(&file.path, &kept).expect("the file");
+        file.look();
+        assert!(file.store.last_error().is_none());
+        file.look();
+        assert!(file.store.last_error().is_some());
+        fs::rename(&kept, &file.path).expect("the file");
+        file.look();
+        file.look();
+        assert!(file.store.last_error().is_none());
+    }
+
+    /// Nothing but the time at which the inode changed tells it.
+    #[cfg(unix)]
+    #[test]
+    fn a_rewrite_of_the_same_length_with_the_old_time_put_back_is_noticed() {
+        use std::fs::File;
+        use std::os::unix::fs::MetadataExt;
+
+        let mut file = ByHand::new("same", &["a"]);
+        assert_eq!((file.look(), file.look()), (1, 1));
+        let metadata = |file: &ByHand| fs::metadata(&file.path).expect("the file");
+        let before = metadata(&file);
+        let changed = |metadata: &fs::Metadata| (metadata.ctime(), metadata.ctime_nsec());
+        // A file system's clock may tick every few milliseconds only.
+        while changed(&metadata(&file)) == changed(&before) {
+            file.write(&["b"]);
+            let handle = File::options().write(true).open(&file.path);
+            let modified = before.modified().expect("a time");
+            handle
+                .and_then(|file| file.set_modified(modified))
+                .expect("the old time");
+        }
+        let after = metadata(&file);
+        assert_eq!((after.len(), after.ino()), (before.len(), before.ino()));
+        assert_eq!(after.modified().ok(), before.modified().ok());
+        file.look();
+        file.look();
+        let snapshot = file.store.0.snapshot.load();
+        assert!(snapshot.find(&TokenDigest::of("b")).is_some());
+    }
+}

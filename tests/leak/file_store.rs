@@ -1,0 +1,77 @@
+//! What a store prints whose file holds the digest of the secret, or the secret itself.
+
+use super::public_types::Shown;
+
+#[cfg(not(feature = "file"))]
+pub(super) fn shown() -> Vec<Shown> {
+    let names = [
+        "FileStatus",
+        "FileStore",
+        "FileStoreError",
+        "FileStoreErrorKind",
+        "FileStoreOptions",
+    ];
+    names.map(|name| (name, Vec::new())).into()
+}
+
+#[cfg(feature = "file")]
+pub(super) fn shown() -> Vec<Shown> {
+    use std::path::{Path, PathBuf};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tower_service_token::digest::TokenDigest;
+    use tower_service_token::store::{FileStoreError, FileStoreErrorKind, FileStoreOptions};
+
+    use super::SECRET;
+    use super::public_types::{debugged, told};
+
+    struct File(PathBuf);
+
+    impl File {
+        fn write(&self, text: &str) -> &Path {
+            std::fs::write(&self.0, text).expect("a file");
+            #[cfg(unix)]
+            std::fs::set_permissions(&self.0, std::os::unix::fs::PermissionsExt::from_mode(0o600))
+                .expect("a mode");
+            &self.0
+        }
+    }
+
+    impl Drop for File {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_file(&self.0);
+        }
+    }
+
+    static NUMBER: AtomicUsize = AtomicUsize::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let name = format!("leak-test-{}-{number}.toml", std::process::id());
+    let file = File(std::env::temp_dir().join(name));
+    let digest = TokenDigest::of(SECRET);
+    let good = format!("[[tokens]]\ndigest = \"{digest}\"\n");
+    let options = FileStoreOptions::new().with_poll_interval(None);
+    let store = options.open(file.write(&good)).expect("a good file");
+    let mut shown = vec![
+        debugged("FileStoreOptions", &options),
+        debugged("FileStore", &store),
+        debugged("FileStatus", &store.status()),
+        debugged("FileStoreErrorKind", &FileStoreErrorKind::HoldsToken),
+    ];
+    let hex = &digest.to_string()[7..];
+    for text in [
+        SECRET.to_owned(),
+        format!("[[tokens]]\ndigest = \"{SECRET}\"\n"),
+        format!("[[tokens]]\ndigest = \"{hex}\"\n"),
+        format!("[[tokens]]\ndigest = {digest}\n"),
+        format!("[[tokens]]\n\"{digest}\" = 1\n"),
+        format!("{good}state = \"{}\"\n", &SECRET[18..]),
+        format!("{good}{good}"),
+    ] {
+        file.write(&text);
+        let error: FileStoreError = store.reload().expect_err(&text);
+        shown.push(told("FileStoreError", &error));
+        shown.push(debugged("FileStore", &store));
+        shown.push(debugged("FileStatus", &store.status()));
+    }
+    shown
+}
