@@ -58,6 +58,7 @@
 //!   `service_token_check_seconds`, both by `outcome` (`accepted`, `anonymous` or a
 //!   [reason](reject::RejectionReason::as_str)), and `service_token_guard_refusals_total` by
 //!   `reason`. Costs two looks at the monotonic clock and two recorder calls for each request.
+//! - `tokio`: `store::CachedStore`, with counters of its own if `metrics` is on. Brings `tokio` (`rt`, `sync`, `time`) and `quick_cache`.
 //!
 //! # Public dependencies
 //!

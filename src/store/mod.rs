@@ -27,6 +27,8 @@
 //! ```
 
 mod audit;
+#[cfg(feature = "tokio")]
+mod cached;
 mod chain;
 mod credential;
 mod error;
@@ -41,12 +43,15 @@ mod registry;
 mod verdict;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
 pub use self::audit::{
     AuditAction, AuditEvent, AuditSink, FieldChange, ParseAuditActionError, TracingAudit,
 };
+#[cfg(feature = "tokio")]
+pub use self::cached::{CacheOccupancy, CachedStore};
 pub use self::chain::ChainStore;
 pub use self::credential::Credential;
 pub use self::error::{StoreError, StoreErrorKind};
@@ -96,6 +101,16 @@ pub trait TokenStore: Send + Sync + 'static {
     fn subscribe(&self, listener: &Arc<dyn ChangeListener>) {
         let _ = listener;
     }
+
+    /// How long after a change, whoever made it, a [subscriber](Self::subscribe) is told of it at
+    /// the latest. Default: `None`, it may never be told, as where the news come by a connection
+    /// that can be down.
+    ///
+    /// A cache in front promises this time instead of its own, so only a store that cannot miss a
+    /// change may name one.
+    fn feed_delay(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// What a store can say without waiting.
@@ -121,5 +136,9 @@ impl<S: TokenStore + ?Sized> TokenStore for Arc<S> {
 
     fn subscribe(&self, listener: &Arc<dyn ChangeListener>) {
         (**self).subscribe(listener);
+    }
+
+    fn feed_delay(&self) -> Option<Duration> {
+        (**self).feed_delay()
     }
 }

@@ -4,6 +4,7 @@ mod table;
 use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use papaya::HashMap;
@@ -155,6 +156,10 @@ impl TokenStore for MemoryStore {
 
     fn subscribe(&self, listener: &Arc<dyn ChangeListener>) {
         self.0.feed.subscribe(listener);
+    }
+
+    fn feed_delay(&self) -> Option<Duration> {
+        Some(Duration::ZERO)
     }
 }
 

@@ -1,0 +1,185 @@
+//! One accepted request where a cache stands in front of a store that must be asked.
+//!
+//! Group `cached`, 100 tokens, each presented in turn, cache headers off:
+//!
+//! - `bare_with_principal`: no authentication, an identity is inserted;
+//! - `memory`: [`MemoryStore`];
+//! - `cached`: a [`CachedStore`] that remembers every token, so that every request is a hit;
+//! - `cached_with_expiry`: the same with records with a time in them;
+//! - `cached_with_churn`: the same as `cached`, while another thread has one of 1,000 other tokens
+//!   changed, forgotten and looked up again, about 10,000 times a second.
+//!
+//! A run ends with the ratio that PERFORMANCE.md sets a goal for.
+
+#[path = "support/baseline.rs"]
+mod baseline;
+#[path = "support/case.rs"]
+mod case;
+#[path = "support/mode.rs"]
+mod mode;
+#[path = "support/request.rs"]
+mod request;
+#[path = "support/tokens.rs"]
+mod tokens;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use criterion::Criterion;
+use http::StatusCode;
+use tokio::runtime::{Builder, Runtime};
+use tower::Layer;
+use tower_service_token::store::{
+    CachedStore, ChangeListener, Credential, StoreError, TokenRecord,
+};
+use tower_service_token::token::{MintedToken, PresentedToken};
+use tower_service_token::{MemoryStore, ServiceTokenLayer, TokenStore};
+
+use self::baseline::{BareWithPrincipal, Floor, Trivial};
+use self::case::{Case, Times, bench, requests_with};
+use self::request::request_with;
+
+const PAUSE: Duration = Duration::from_micros(100);
+const LONGER_THAN_A_RUN: Duration = Duration::from_secs(24 * 3600);
+
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    let runtime = Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    let tokens: Arc<[_]> = tokens::mint(100).into();
+    let mut cases = cases(&tokens, &runtime);
+    bench(&mut criterion, "cached", &mut cases);
+
+    let (churned, churn) = churned(&tokens, &runtime);
+    let case = accepted("cached_with_churn", &tokens, churned);
+    bench(&mut criterion, "cached", &mut [case]);
+    drop(churn);
+    criterion.final_summary();
+    if mode::is_full_run() {
+        println!("\ncached, 100 tokens");
+        print_ratios(&mut cases);
+    }
+}
+
+fn print_ratios(cases: &mut [Case]) {
+    let times = Times::measure(cases);
+    let over_bare = |id| times.of(id) - times.of("bare_with_principal");
+    let ratio = over_bare("cached") / over_bare("memory");
+    println!(
+        "ratio (cached - bare_with_principal) / (memory - bare_with_principal) = {ratio:.2} (goal <= 2.00)"
+    );
+    let expiry = times.of("cached_with_expiry") - times.of("cached");
+    println!("a time in the record adds {expiry:.0} ns");
+}
+
+fn cases(tokens: &Arc<[MintedToken]>, runtime: &Runtime) -> Vec<Case> {
+    let memory = tokens::store(tokens);
+    let in_an_hour = SystemTime::now() + Duration::from_secs(3600);
+    let expiring = MemoryStore::new();
+    for (number, token) in tokens.iter().enumerate() {
+        let record = tokens::record(token, number).with_expires_at(in_an_hour);
+        expiring.insert(record).expect("tokens are different");
+    }
+    let bare = requests_with(tokens, request_with);
+    let floor = requests_with(tokens, request_with);
+    vec![
+        Case::new(
+            "bare_with_principal",
+            StatusCode::OK,
+            bare,
+            BareWithPrincipal::new(),
+        ),
+        Case::new("floor", StatusCode::OK, floor, Floor::new(tokens)),
+        accepted("memory", tokens, memory.clone()),
+        accepted("cached", tokens, filled(tokens, memory, runtime)),
+        accepted(
+            "cached_with_expiry",
+            tokens,
+            filled(tokens, expiring, runtime),
+        ),
+    ]
+}
+
+fn accepted(id: &str, tokens: &Arc<[MintedToken]>, store: impl TokenStore) -> Case {
+    let layer = ServiceTokenLayer::new(store).without_cache_headers();
+    let requests = requests_with(tokens, request_with);
+    Case::new(id, StatusCode::OK, requests, layer.layer(Trivial))
+}
+
+/// A cache that remembers these tokens for as long as the bench runs.
+fn filled(tokens: &[MintedToken], store: MemoryStore, runtime: &Runtime) -> CachedStore<Remote> {
+    let cached = CachedStore::new(Remote(store)).with_ttl(LONGER_THAN_A_RUN);
+    runtime.block_on(async {
+        for token in tokens {
+            look_up(&cached, token).await;
+        }
+    });
+    cached
+}
+
+async fn look_up(cached: &CachedStore<Remote>, token: &MintedToken) {
+    let token = PresentedToken::new(token.expose_secret()).expect("visible ASCII");
+    let found = cached.find(&Credential::new(token)).await;
+    assert!(found.expect("memory is available").is_some());
+}
+
+/// Changes tokens until dropped.
+struct Churn {
+    ends: Arc<AtomicBool>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Drop for Churn {
+    fn drop(&mut self) {
+        self.ends.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("it does not panic");
+        }
+    }
+}
+
+fn churned(tokens: &Arc<[MintedToken]>, runtime: &Runtime) -> (CachedStore<Remote>, Churn) {
+    let store = tokens::store(tokens);
+    let others = tokens::mint(1000);
+    for (number, token) in others.iter().enumerate() {
+        let record = tokens::record(token, number);
+        store.insert(record).expect("tokens are different");
+    }
+    let cached = filled(tokens, store.clone(), runtime);
+    let ends = Arc::new(AtomicBool::new(false));
+    let thread = thread::spawn({
+        let (cached, ends) = (cached.clone(), Arc::clone(&ends));
+        let runtime = Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        move || {
+            for (number, token) in others.iter().enumerate().cycle() {
+                if ends.load(Ordering::Relaxed) {
+                    break;
+                }
+                let record = tokens::record(token, number);
+                store.replace(record).expect("the token is there");
+                runtime.block_on(look_up(&cached, token));
+                thread::sleep(PAUSE);
+            }
+        }
+    });
+    let thread = Some(thread);
+    (cached, Churn { ends, thread })
+}
+
+/// Knows nothing without being asked.
+struct Remote(MemoryStore);
+
+#[async_trait]
+impl TokenStore for Remote {
+    async fn find(&self, credential: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
+        self.0.find(credential).await
+    }
+
+    fn subscribe(&self, listener: &Arc<dyn ChangeListener>) {
+        self.0.subscribe(listener);
+    }
+}

@@ -1,0 +1,83 @@
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+
+use super::CachedStore;
+use super::answers::Key;
+use super::lookups::Lookups;
+use crate::digest::TokenDigest;
+use crate::store::{
+    ListRequest, RegistryError, StoreError, TokenPage, TokenRecord, TokenRegistry, Write,
+};
+use crate::token::TokenId;
+
+/// Passes all on: whoever manages tokens sees what is stored. Behind every change, whatever came
+/// of it, the cache forgets the token, as the store's feed may not tell of a change whose outcome
+/// is not known.
+#[async_trait]
+impl<S: TokenRegistry> TokenRegistry for CachedStore<S> {
+    async fn insert(&self, write: &Write) -> Result<(), RegistryError> {
+        let _forget = Forget::of(&self.lookups, write);
+        self.store.insert(write).await
+    }
+
+    async fn get(&self, id: TokenId) -> Result<Option<TokenRecord>, StoreError> {
+        self.store.get(id).await
+    }
+
+    async fn find_by_digest(
+        &self,
+        digest: &TokenDigest,
+    ) -> Result<Option<TokenRecord>, StoreError> {
+        self.store.find_by_digest(digest).await
+    }
+
+    async fn list(&self, request: &ListRequest) -> Result<TokenPage, StoreError> {
+        self.store.list(request).await
+    }
+
+    async fn update(&self, write: &Write) -> Result<TokenRecord, RegistryError> {
+        let _forget = Forget::of(&self.lookups, write);
+        self.store.update(write).await
+    }
+
+    async fn delete(&self, write: &Write) -> Result<(), RegistryError> {
+        let _forget = Forget::of(&self.lookups, write);
+        self.store.delete(write).await
+    }
+
+    async fn touch(&self, uses: &[(TokenId, SystemTime)]) -> Result<(), StoreError> {
+        self.store.touch(uses).await
+    }
+
+    /// What the store behind says if it sees its own changes late; what its feed is sure to do
+    /// within less than the lives of this cache's entries; or else the longer of those lives.
+    fn effective_within(&self) -> Duration {
+        let behind = self.store.effective_within();
+        let own = self.longest_life();
+        if behind.is_zero() {
+            return self.store.feed_delay().map_or(own, |delay| delay.min(own));
+        }
+        // What is read late may be remembered after the change was told.
+        behind.saturating_add(own)
+    }
+}
+
+/// Forgets a token when dropped: after the change was made, failed, panicked or was abandoned.
+struct Forget<'a> {
+    lookups: &'a Lookups,
+    record: &'a TokenRecord,
+}
+
+impl<'a> Forget<'a> {
+    fn of(lookups: &'a Lookups, write: &'a Write) -> Self {
+        let record = write.record();
+        Self { lookups, record }
+    }
+}
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        self.lookups.forget(self.record.digests().map(Key::from));
+    }
+}

@@ -1,0 +1,327 @@
+use std::time::Duration;
+
+use futures::future::join_all;
+use http::header::RETRY_AFTER;
+use tower_service_token::MemoryStore;
+use tower_service_token::digest::TokenDigest;
+use tower_service_token::reject::RejectionReason;
+use tower_service_token::store::{
+    Cached, CachedStore, Credential, StoreErrorKind, TokenRecord, TokenStore,
+};
+use tower_service_token::token::PresentedToken;
+
+use crate::node::{MILLISECOND, Node, OK, SECOND, UNAUTHORIZED, UNAVAILABLE, clock, mint, stored};
+use crate::remote_store::{Fault, Remote};
+
+/// Lets all other tasks of this thread go on until they wait.
+async fn settle() {
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_thousand_concurrent_misses_make_one_lookup() {
+    let tokens = MemoryStore::new();
+    let remote = Remote::new(&tokens);
+    let node = Node::new(&remote, &clock());
+    for (token, expected) in [(stored(&tokens), OK), (mint(), UNAUTHORIZED)] {
+        let before = remote.lookups();
+        remote.before_reading().close();
+        let requests: Vec<_> = (0..1000).map(|_| node.spawn(&token)).collect();
+        remote.before_reading().reached().await;
+        settle().await;
+        remote.before_reading().reopen();
+        remote.before_reading().let_go();
+        for status in join_all(requests).await {
+            assert_eq!(status.unwrap(), expected);
+        }
+        assert_eq!(remote.lookups() - before, 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_thousand_misses_on_several_threads_make_one_lookup() {
+    let tokens = MemoryStore::new();
+    let remote = Remote::new(&tokens);
+    let node = Node::new(&remote, &clock());
+    let token = stored(&tokens);
+    let requests = (0..1000).map(|_| node.spawn(&token));
+    for status in join_all(requests).await {
+        assert_eq!(status.unwrap(), OK);
+    }
+    assert_eq!(remote.lookups(), 1);
+}
+
+#[tokio::test]
+async fn the_first_caller_dropped_neither_cancels_nor_fails_the_others() {
+    let tokens = MemoryStore::new();
+    let remote = Remote::new(&tokens);
+    let node = Node::new(&remote, &clock());
+    let token = stored(&tokens);
+    remote.before_reading().close();
+    let first = node.spawn(&token);
+    remote.before_reading().reached().await;
+    let others: Vec<_> = (0..10).map(|_| node.spawn(&token)).collect();
+    settle().await;
+    first.abort();
+    assert!(first.await.unwrap_err().is_cancelled());
+    remote.before_reading().let_go();
+    for status in join_all(others).await {
+        assert_eq!(status.unwrap(), OK);
+    }
+    assert_eq!(remote.lookups(), 1);
+}
+
+#[tokio::test]
+async fn when_all_callers_are_dropped_the_answer_is_remembered_all_the_same() {
+    let tokens = MemoryStore::new();
+    let remote = Remote::new(&tokens);
+    let node = Node::new(&remote, &clock());
+    let token = stored(&tokens);
+    remote.before_reading().close();
+    let callers: Vec<_> = (0..10).map(|_| node.spawn(&token)).collect();
+    remote.before_reading().reached().await;
+    settle().await;
+    for caller in callers {
+        caller.abort();
+        assert!(caller.await.unwrap_err().is_cancelled());
+    }
+    assert!(matches!(node.remembered(&token), Cached::Ask));
+    remote.before_reading().let_go();
+    settle().await;
+    assert!(matches!(node.remembered(&token), Cached::Found(_)));
+    assert_eq!(node.status(&token).await, OK);
+    assert_eq!(remote.lookups(), 1);
+}
+
+#[tokio::test]
+async fn an_error_is_503_for_all_who_wait_and_is_never_remembered() {
+    let tokens = MemoryStore::new();
+    let remote = Remote::new(&tokens);
+    let node = Node::new(&remote, &clock());
+    for token in [stored(&tokens), mint()] {
+        let before = remote.lookups();
+        remote.set_fault(Fault::Down);
+        remote.before_reading().close();
+        let requests: Vec<_> = (0..10).map(|_| node.spawn(&token)).collect();
+        remote.before_reading().reached().await;
+        settle().await;
+        remote.before_reading().reopen();
+        remote.before_reading().let_go();
+        for status in join_all(requests).await {
+            assert_eq!(status.unwrap(), UNAVAILABLE);
+        }
+        assert_eq!(remote.lookups() - before, 1);
+        assert!(matches!(node.remembered(&token), Cached::Ask));
+        assert_eq!(node.cached.occupancy().in_flight, 0);
+        // The next request finds out anew.
+        let reason = node.reason(&token).await;
+        assert_eq!(reason, Some(RejectionReason::StoreUnavailable));
+        assert_eq!(remote.lookups() - before, 2);
+        remote.set_fault(Fault::None);
+        let status = node.status(&token).await;
+        assert!([OK, UNAUTHORIZED].contains(&status), "{status}");
+        assert_eq!(remote.lookups() - before, 3);
+    }
+}
+
+#[tokio::test]
+async fn a_panic_in_the_store_fails_those_who_wait_and_nobody_else() {
+    let tokens = MemoryStore::new();
+    let remote = Remote::new(&tokens);
+    let node = Node::new(&remote, &clock());
+    let token = stored(&tokens);
+    remote.set_fault(Fault::Panic);
+    let requests: Vec<_> = (0..10).map(|_| node.spawn(&token)).collect();
+    for status in join_all(requests).await {
+        assert_eq!(status.unwrap(), UNAVAILABLE);
+    }
+    assert_eq!(remote.lookups(), 1);
+    assert_eq!(node.cached.occupancy().in_flight, 0);
+    remote.set_fault(Fault::None);
+    assert_eq!(node.status(&token).await, OK);
+}
+
+#[tokio::test]
+async fn more_lookups_than_may_run_wait_and_then_give_up_until_one_ends() {
+    tokio::time::pause();
+    let tokens = MemoryStore::new();
+    let remote = Remote::new(&tokens);
+    let cached = CachedStore::new(remote.clone()).with_max_in_flight(2);
+    let node = Node::of(cached, &clock());
+    let (one, two, three) = (stored(&tokens), stored(&tokens), stored(&tokens));
+    remote.before_reading().close();
+    let running = [node.spawn(&one), node.spawn(&two)];
+    for _ in &running {
+        remote.before_reading().reached().await;
+    }
+    let begun = tokio::time::Instant::now();
+    let response = node.send(three.expose_secret()).await;
+    assert!((SECOND..SECOND + 2 * MILLISECOND).contains(&begun.elapsed()));
+    assert_eq!(response.status(), UNAVAILABLE);
+    assert_eq!(response.headers()[RETRY_AFTER], "1");
+    assert_eq!(remote.lookups(), 2);
+
+    // Who joins a lookup needs no place, and who waits gets the first that is free.
+    let joining = node.spawn(&one);
+    let waiting = [node.spawn(&three), node.spawn(&three)];
+    settle().await;
+    remote.before_reading().reopen();
+    remote.before_reading().let_go();
+    remote.before_reading().let_go();
+    for request in running.into_iter().chain([joining]).chain(waiting) {
+        assert_eq!(request.await.unwrap(), OK);
+    }
+    assert_eq!(remote.lookups(), 3);
+}
+
+#[tokio::test]
+async fn a_store_that_hangs_is_unavailable_when_the_lookup_has_taken_too_long() {
+    tokio::time::pause();
+    let tokens = MemoryStore::new();
+    let remote = Remote::new(&tokens);
+    let cached = CachedStore::new(remote.clone()).with_lookup_timeout(3 * SECOND);
+    let node = Node::of(cached, &clock());
+    let token = stored(&tokens);
+    remote.set_fault(Fault::Hang);
+    let begun = tokio::time::Instant::now();
+    assert_eq!(node.status(&token).await, UNAVAILABLE);
+    assert!((3 * SECOND..3 * SECOND + 2 * MILLISECOND).contains(&begun.elapsed()));
+    assert_eq!(node.cached.occupancy().in_flight, 0);
+    remote.set_fault(Fault::None);
+    assert_eq!(node.status(&token).await, OK);
+}
+
+#[test]
+fn without_a_runtime_a_hit_is_a_hit_and_a_miss_is_unavailable() {
+    let tokens = MemoryStore::new();
+    let node = Node::new(&Remote::new(&tokens), &clock());
+    let token = stored(&tokens);
+    let find = || {
+        let presented = PresentedToken::new(token.expose_secret()).unwrap();
+        let credential = Credential::new(presented);
+        futures::executor::block_on(node.cached.find(&credential))
+    };
+    assert_eq!(find().unwrap_err().kind(), StoreErrorKind::Unavailable);
+    let runtime = tokio::runtime::Builder::new_current_thread();
+    let status = runtime_of(runtime).block_on(node.status(&token));
+    assert_eq!(status, OK);
+    assert!(matches!(node.remembered(&token), Cached::Found(_)));
+}
+
+fn runtime_of(mut builder: tokio::runtime::Builder) -> tokio::runtime::Runtime {
+    builder.enable_all().build().unwrap()
+}
+
+#[test]
+fn a_runtime_that_is_shut_down_fails_its_lookups_and_leaves_the_cache_usable() {
+    let tokens = MemoryStore::new();
+    let remote = Remote::new(&tokens);
+    let node = Node::new(&remote, &clock());
+    let token = stored(&tokens);
+    remote.before_reading().close();
+    let runtime = runtime_of(tokio::runtime::Builder::new_current_thread());
+    runtime.block_on(async {
+        let _request = node.spawn(&token);
+        remote.before_reading().reached().await;
+    });
+    assert_eq!(node.cached.occupancy().in_flight, 1);
+    drop(runtime);
+    assert_eq!(node.cached.occupancy().in_flight, 0);
+    remote.before_reading().reopen();
+    let runtime = runtime_of(tokio::runtime::Builder::new_current_thread());
+    assert_eq!(runtime.block_on(node.status(&token)), OK);
+}
+
+#[test]
+fn a_runtime_without_timers_makes_a_miss_unavailable() {
+    let tokens = MemoryStore::new();
+    let node = Node::new(&Remote::new(&tokens), &clock());
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let status = runtime.unwrap().block_on(node.status(&stored(&tokens)));
+    assert_eq!(status, UNAVAILABLE);
+}
+
+#[tokio::test]
+async fn what_the_store_behind_answers_by_itself_is_not_looked_up() {
+    let tokens = MemoryStore::new();
+    let cached = CachedStore::new(tokens.clone());
+    let token = stored(&tokens);
+    let presented = PresentedToken::new(token.expose_secret()).unwrap();
+    let found = cached.find_cached(&Credential::new(presented));
+    assert!(matches!(found, Cached::Found(_)));
+    assert_eq!(cached.occupancy().passing, 0);
+}
+
+#[test]
+fn debug_shows_the_settings_alone() {
+    let tokens = MemoryStore::new();
+    let token = TokenDigest::of("x");
+    let id = mint().id();
+    tokens.insert(TokenRecord::new(id, token)).unwrap();
+    let cached = CachedStore::new(Remote::new(&tokens)).with_ttl(Duration::from_secs(7));
+    let shown = format!("{cached:?}");
+    assert_eq!(shown, "CachedStore { ttl: 7s, negative_ttl: 2s, .. }");
+}
+
+#[cfg(feature = "metrics")]
+#[test]
+fn every_outcome_is_counted() {
+    use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    metrics::with_local_recorder(&recorder, || {
+        let tokens = MemoryStore::new();
+        let remote = Remote::new(&tokens);
+        let clock = clock();
+        let runtime = runtime_of(tokio::runtime::Builder::new_current_thread());
+        runtime.block_on(async {
+            let node = Node::new(&remote, &clock);
+            let (token, unknown) = (stored(&tokens), mint());
+            for _ in 0..3 {
+                node.status(&token).await;
+                node.status(&unknown).await;
+            }
+            node.cached.clear();
+            let (one, two) = tokio::join!(node.status(&token), node.status(&token));
+            assert_eq!((one, two), (OK, OK));
+            tokens.revoke(token.id()).unwrap();
+            remote.set_fault(Fault::Down);
+            node.status(&token).await;
+            remote.set_fault(Fault::Panic);
+            node.status(&token).await;
+        });
+    });
+    let counted: Vec<_> = snapshotter
+        .snapshot()
+        .into_vec()
+        .into_iter()
+        .filter(|(key, ..)| key.key().name().starts_with("service_token_cache_"))
+        .map(|(key, _, _, value)| {
+            let labels: Vec<_> = key.key().labels().map(metrics::Label::value).collect();
+            let value = match value {
+                DebugValue::Counter(count) => i64::try_from(count).unwrap(),
+                DebugValue::Gauge(value) if value.0 == 0.0 => 0,
+                value => panic!("{value:?}"),
+            };
+            let name = key.key().name().trim_start_matches("service_token_cache_");
+            (format!("{name} {}", labels.join(" ")), value)
+        })
+        .collect();
+    let mut counted: Vec<_> = counted.iter().map(|(n, v)| (n.as_str(), *v)).collect();
+    counted.sort_unstable();
+    let expected = [
+        ("changes_total token", 2),
+        ("lookups_in_flight ", 0),
+        ("lookups_total answered", 3),
+        ("lookups_total failed", 1),
+        ("lookups_total lost", 1),
+        ("requests_total coalesced", 1),
+        ("requests_total hit", 2),
+        ("requests_total miss", 5),
+        ("requests_total negative_hit", 2),
+    ];
+    assert_eq!(counted, expected);
+}

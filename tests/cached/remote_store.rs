@@ -1,0 +1,188 @@
+//! A store that must be asked, whose lookups can be stopped, counted and made to fail.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use tokio::sync::Semaphore;
+use tower_service_token::digest::TokenDigest;
+use tower_service_token::store::{
+    ChangeListener, Credential, ListRequest, RegistryError, StoreError, TokenPage, TokenRecord,
+    TokenRegistry, Write,
+};
+use tower_service_token::token::TokenId;
+use tower_service_token::{MemoryStore, TokenStore};
+
+/// Clones share everything.
+#[derive(Clone)]
+pub(crate) struct Remote(Arc<State>);
+
+struct State {
+    tokens: MemoryStore,
+    tells: bool,
+    lookups: AtomicUsize,
+    before_reading: Stop,
+    after_reading: Stop,
+    fault: Mutex<Fault>,
+}
+
+/// What happens to a lookup.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    None,
+    Down,
+    Panic,
+    Hang,
+}
+
+/// A place where lookups stop until they are let go.
+pub(crate) struct Stop {
+    closed: AtomicBool,
+    reached: Semaphore,
+    passed: Semaphore,
+}
+
+impl Remote {
+    pub(crate) fn new(tokens: &MemoryStore) -> Self {
+        Self::with(tokens, true)
+    }
+
+    /// Tells nobody of changes.
+    pub(crate) fn without_feed(tokens: &MemoryStore) -> Self {
+        Self::with(tokens, false)
+    }
+
+    fn with(tokens: &MemoryStore, tells: bool) -> Self {
+        Self(Arc::new(State {
+            tokens: tokens.clone(),
+            tells,
+            lookups: AtomicUsize::new(0),
+            before_reading: Stop::open(),
+            after_reading: Stop::open(),
+            fault: Mutex::new(Fault::None),
+        }))
+    }
+
+    /// How many lookups began.
+    pub(crate) fn lookups(&self) -> usize {
+        self.0.lookups.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn before_reading(&self) -> &Stop {
+        &self.0.before_reading
+    }
+
+    pub(crate) fn after_reading(&self) -> &Stop {
+        &self.0.after_reading
+    }
+
+    pub(crate) fn set_fault(&self, fault: Fault) {
+        *self.0.fault.lock().unwrap() = fault;
+    }
+
+    fn fault(&self) -> Fault {
+        *self.0.fault.lock().unwrap()
+    }
+}
+
+impl Stop {
+    fn open() -> Self {
+        Self {
+            closed: AtomicBool::new(false),
+            reached: Semaphore::new(0),
+            passed: Semaphore::new(0),
+        }
+    }
+
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+    }
+
+    /// Lets through who comes from now on.
+    pub(crate) fn reopen(&self) {
+        self.closed.store(false, Ordering::SeqCst);
+    }
+
+    /// Waits until one more lookup has come here.
+    pub(crate) async fn reached(&self) {
+        self.reached.acquire().await.unwrap().forget();
+    }
+
+    /// Lets go one lookup that came here.
+    pub(crate) fn let_go(&self) {
+        self.passed.add_permits(1);
+    }
+
+    async fn pass(&self) {
+        if self.closed.load(Ordering::SeqCst) {
+            self.reached.add_permits(1);
+            self.passed.acquire().await.unwrap().forget();
+        }
+    }
+}
+
+#[async_trait]
+impl TokenStore for Remote {
+    async fn find(&self, credential: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
+        self.0.lookups.fetch_add(1, Ordering::SeqCst);
+        self.0.before_reading.pass().await;
+        match self.fault() {
+            Fault::None => {}
+            Fault::Down => return Err(StoreError::unavailable("connection refused")),
+            Fault::Panic => panic!("as the test asked for"),
+            Fault::Hang => std::future::pending().await,
+        }
+        let found = self.0.tokens.find(credential).await;
+        self.0.after_reading.pass().await;
+        found
+    }
+
+    fn subscribe(&self, listener: &Arc<dyn ChangeListener>) {
+        if self.0.tells {
+            self.0.tokens.subscribe(listener);
+        }
+    }
+
+    fn feed_delay(&self) -> Option<Duration> {
+        if self.0.tells {
+            self.0.tokens.feed_delay()
+        } else {
+            None
+        }
+    }
+}
+
+#[async_trait]
+impl TokenRegistry for Remote {
+    async fn insert(&self, write: &Write) -> Result<(), RegistryError> {
+        TokenRegistry::insert(&self.0.tokens, write).await
+    }
+
+    async fn get(&self, id: TokenId) -> Result<Option<TokenRecord>, StoreError> {
+        TokenRegistry::get(&self.0.tokens, id).await
+    }
+
+    async fn find_by_digest(
+        &self,
+        digest: &TokenDigest,
+    ) -> Result<Option<TokenRecord>, StoreError> {
+        self.0.tokens.find_by_digest(digest).await
+    }
+
+    async fn list(&self, request: &ListRequest) -> Result<TokenPage, StoreError> {
+        self.0.tokens.list(request).await
+    }
+
+    async fn update(&self, write: &Write) -> Result<TokenRecord, RegistryError> {
+        self.0.tokens.update(write).await
+    }
+
+    async fn delete(&self, write: &Write) -> Result<(), RegistryError> {
+        self.0.tokens.delete(write).await
+    }
+
+    async fn touch(&self, uses: &[(TokenId, SystemTime)]) -> Result<(), StoreError> {
+        self.0.tokens.touch(uses).await
+    }
+}
