@@ -40,6 +40,8 @@ mod listing;
 mod memory;
 mod record;
 mod registry;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod sql;
 mod verdict;
 
 use std::sync::Arc;
@@ -65,6 +67,15 @@ pub use self::listing::{Cursor, CursorError, ListOrder, ListRequest, TokenFilter
 pub use self::memory::{MemoryStore, MemoryStoreError};
 pub use self::record::{ParseTokenStatusError, TokenRecord, TokenState, TokenStatus};
 pub use self::registry::{RegistryError, TokenRegistry, Write};
+#[cfg(feature = "postgres")]
+#[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
+pub use self::sql::PostgresStore;
+#[cfg(feature = "sqlite")]
+#[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
+pub use self::sql::SqliteStore;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "postgres", feature = "sqlite"))))]
+pub use self::sql::{OpenStoreError, OpenStoreErrorKind};
 pub use self::verdict::{Denial, DenialKind, verdict};
 
 /// Finds what is known about a presented token.

@@ -1,0 +1,160 @@
+use std::fmt::Write;
+
+use super::columns::{Attribute, millis, state_number};
+use super::session::Value;
+use crate::store::{ListOrder, ListRequest, TokenState, TokenStatus};
+
+/// A listing as one statement and its values.
+///
+/// The order is that of an index, and so is where a page begins: a page costs the same wherever it
+/// is. Where a condition is the narrower one by nature, the others are written so that no index
+/// serves them (`state + 0`): SQLite knows no better which one to take.
+pub(super) struct Listing {
+    sql: String,
+    values: Vec<Bound>,
+}
+
+enum Bound {
+    Int(i64),
+    Text(String),
+}
+
+impl Listing {
+    pub(super) fn of(request: &ListRequest) -> Self {
+        let mut listing = Self {
+            sql: "SELECT ".to_owned(),
+            values: Vec::new(),
+        };
+        let filter = request.filter();
+        let mut attributes = attributes(request).into_iter();
+        let is_narrow = filter.name.is_some() || filter.subject.is_some();
+        let by_creation = request.order() == ListOrder::CreatedAt;
+        let driver = if by_creation && !is_narrow {
+            attributes.next()
+        } else {
+            None
+        };
+        listing.push(&columns_of_t());
+        listing.push(if driver.is_some() {
+            " FROM service_token_attributes a CROSS JOIN service_tokens t WHERE t.id = a.token_id"
+        } else {
+            " FROM service_tokens t WHERE 1 = 1"
+        });
+        if let Some(Attribute { kind, value }) = &driver {
+            listing.condition("a.kind = ", Bound::Int(*kind));
+            listing.condition("a.value = ", Bound::Text(value.clone()));
+        }
+        if let Some(name) = &filter.name {
+            listing.condition("t.name = ", Bound::Text(name.clone()));
+        }
+        if let Some(subject) = &filter.subject {
+            listing.condition("t.subject = ", Bound::Text(subject.clone()));
+        }
+        listing.status(request, is_narrow);
+        if let Some(time) = filter.expires_before {
+            listing.condition("t.expires_at < ", Bound::Int(millis(time)));
+        }
+        if let Some(time) = filter.last_used_before {
+            listing.condition("t.idle_since < ", Bound::Int(millis(time)));
+        }
+        for attribute in attributes {
+            listing.attribute(attribute);
+        }
+        let key = match (request.order(), driver) {
+            (ListOrder::CreatedAt, Some(_)) => ["a.listed_at", "a.token_id"],
+            (ListOrder::CreatedAt, None) => ["t.listed_at", "t.id"],
+            (ListOrder::ExpiresAt, _) => ["t.expires_at", "t.id"],
+            (ListOrder::IdleSince, _) => ["t.idle_since", "t.id"],
+        };
+        listing.page(request, key);
+        listing
+    }
+
+    /// Before the statement stands a prefix, such as `EXPLAIN`.
+    pub(super) fn text(&self, prefix: &str) -> String {
+        format!("{prefix}{}", self.sql)
+    }
+
+    pub(super) fn values(&self) -> Vec<Value<'_>> {
+        let values = self.values.iter().map(|value| match value {
+            Bound::Int(number) => Value::Int(Some(*number)),
+            Bound::Text(text) => Value::Text(Some(text)),
+        });
+        values.collect()
+    }
+
+    fn status(&mut self, request: &ListRequest, is_narrow: bool) {
+        let Some(status) = request.filter().status else {
+            return;
+        };
+        let state = match status {
+            TokenStatus::Active | TokenStatus::Expired => TokenState::Active,
+            TokenStatus::Disabled => TokenState::Disabled,
+            TokenStatus::Revoked => TokenState::Revoked,
+        };
+        let state = state_number(state);
+        let is_indexed = !is_narrow && request.order() != ListOrder::IdleSince;
+        let column = if is_indexed { "t.state" } else { "t.state + 0" };
+        // A number in the text, as partial knowledge of it makes better plans.
+        write!(self.sql, " AND {column} = {state}").expect("a text takes any text");
+        let now = Bound::Int(millis(request.now()));
+        match status {
+            TokenStatus::Active => {
+                // No index is to be tempted by this: most tokens have not expired.
+                self.condition("COALESCE(t.expires_at, 9223372036854775807) > ", now);
+            }
+            TokenStatus::Expired => self.condition("t.expires_at <= ", now),
+            TokenStatus::Disabled | TokenStatus::Revoked => {}
+        }
+    }
+
+    fn attribute(&mut self, Attribute { kind, value }: Attribute) {
+        self.push(" AND EXISTS (SELECT 1 FROM service_token_attributes x WHERE x.token_id = t.id");
+        self.condition("x.kind = ", Bound::Int(kind));
+        self.condition("x.value = ", Bound::Text(value));
+        self.push(")");
+    }
+
+    fn page(&mut self, request: &ListRequest, [key, id]: [&str; 2]) {
+        if let Some(after) = request.after() {
+            write!(self.sql, " AND ({key}, {id}) > (").expect("a text takes any text");
+            self.bind(Bound::Int(after.millis()));
+            self.push(", ");
+            self.bind(Bound::Int(after.id().as_i64()));
+            self.push(")");
+        }
+        write!(self.sql, " ORDER BY {key}, {id} LIMIT ").expect("a text takes any text");
+        let limit = i64::try_from(request.limit()).unwrap_or(i64::MAX - 1);
+        self.bind(Bound::Int(limit + 1));
+    }
+
+    fn condition(&mut self, left: &str, right: Bound) {
+        self.push(" AND ");
+        self.push(left);
+        self.bind(right);
+    }
+
+    fn bind(&mut self, value: Bound) {
+        self.values.push(value);
+        write!(self.sql, "${}", self.values.len()).expect("a text takes any text");
+    }
+
+    fn push(&mut self, text: &str) {
+        self.sql.push_str(text);
+    }
+}
+
+fn attributes(request: &ListRequest) -> Vec<Attribute> {
+    let filter = request.filter();
+    let role = filter.role.as_deref().map(Attribute::role);
+    let scope = filter.scope.as_deref().map(Attribute::scope);
+    let label = filter.label.as_ref();
+    let label = label.map(|(key, value)| Attribute::label(key, value));
+    [label, role, scope].into_iter().flatten().collect()
+}
+
+fn columns_of_t() -> String {
+    let columns = super::columns::columns!().split(", ");
+    let columns: Vec<_> = columns.map(|column| format!("t.{column}")).collect();
+    columns.join(", ")
+}

@@ -1,0 +1,26 @@
+//! The stores over SQL: the same tables and statements in either database.
+
+mod background;
+mod columns;
+mod dialect;
+mod failure;
+mod filter;
+mod notice;
+mod open_error;
+mod pool;
+#[cfg(feature = "postgres")]
+mod postgres;
+mod registry;
+mod schema;
+mod session;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+mod tables;
+mod trail;
+mod write;
+
+pub use self::open_error::{OpenStoreError, OpenStoreErrorKind};
+#[cfg(feature = "postgres")]
+pub use self::postgres::PostgresStore;
+#[cfg(feature = "sqlite")]
+pub use self::sqlite::SqliteStore;

@@ -1,0 +1,171 @@
+mod listen;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+
+use super::background::Background;
+use super::open_error::{OpenStoreError, OpenStoreErrorKind};
+use super::pool::Pool;
+use super::tables::Tables;
+use super::{registry, schema};
+use crate::digest::TokenDigest;
+use crate::store::{
+    AuditEvent, ChangeListener, Credential, ListRequest, RegistryError, StoreError, TokenPage,
+    TokenRecord, TokenRegistry, TokenStore, Write,
+};
+use crate::token::TokenId;
+
+/// Tokens in PostgreSQL (12 or newer): for services of several nodes.
+///
+/// 1. What was acknowledged is as durable as the server makes commits.
+/// 2. Each node learns of the others' changes at once, by `LISTEN`. While that connection is down
+///    it cannot; [subscribers](TokenStore::subscribe) are told that anything may have changed when
+///    it is lost and when it is back.
+/// 3. The tables hold digests and what is known about tokens, never a token.
+/// 4. Every operation ends by a [deadline](Self::with_deadline); a store that cannot answer is
+///    unavailable, never without the token. When the server is back, so is the store.
+/// 5. The tables are named `service_token…`, are made when the store is opened, in the first
+///    schema of the `search_path`, and are refused if a newer release made them.
+///
+/// ```no_run
+/// use tower_service_token::store::PostgresStore;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let store = PostgresStore::connect("postgres://service@localhost/tokens").await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Clones share the connections. A store belongs to the Tokio runtime it was opened in.
+///
+/// - Notifications carry digests, and whoever may connect to the database may listen to them.
+///   A digest of a token of this crate's [format](crate::token::TokenFormat) tells nothing; that
+///   of an imported token is as good as its randomness.
+/// - An index entry has an end: names, subjects, roles, scopes and labels of more than about
+///   2,000 bytes are refused.
+/// - Connections are encrypted with the feature `rustls`, and as the URL's `sslmode` says.
+#[derive(Clone)]
+pub struct PostgresStore {
+    tables: Tables,
+    listening: Arc<Listening>,
+}
+
+struct Listening {
+    background: Background,
+    options: PgConnectOptions,
+}
+
+const CONNECTIONS: u32 = 10;
+
+impl PostgresStore {
+    /// Connects to a server by a URL, with up to 10 connections and one more to listen.
+    ///
+    /// # Errors
+    ///
+    /// The URL is none, the server cannot be reached, or a newer release made its tables.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a Tokio runtime.
+    pub async fn connect(url: &str) -> Result<Self, OpenStoreError> {
+        let options: PgConnectOptions = url.parse().map_err(|_: sqlx::Error| {
+            // What is wrong with it may be its password.
+            OpenStoreError::new(OpenStoreErrorKind::Configuration, "not a PostgreSQL URL")
+        })?;
+        let pool = PgPoolOptions::new()
+            .max_connections(CONNECTIONS)
+            .test_before_acquire(false)
+            .connect_lazy_with(options);
+        Self::with_pool(pool).await
+    }
+
+    /// Uses your own pool, and makes the tables in its database. To listen, one more connection is
+    /// made with the pool's options.
+    ///
+    /// # Errors
+    ///
+    /// The server cannot be reached, or a newer release made the tables.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a Tokio runtime.
+    pub async fn with_pool(pool: PgPool) -> Result<Self, OpenStoreError> {
+        let options = (*pool.connect_options()).clone();
+        let pool = Pool::Postgres(pool);
+        schema::prepare(&pool).await?;
+        let background = Background::new();
+        Ok(Self {
+            tables: Tables::new(pool),
+            listening: Arc::new(Listening {
+                background,
+                options,
+            }),
+        })
+    }
+
+    /// How long an operation may take in all, waiting for a connection included. Default: 3 s.
+    pub fn with_deadline(mut self, deadline: Duration) -> Self {
+        self.tables.settings.deadline = deadline;
+        self
+    }
+
+    /// Keeps what happened to tokens, each event in the transaction of its change. Default: not.
+    pub fn with_audit_trail(mut self) -> Self {
+        self.tables.settings.keeps_audit_trail = true;
+        self
+    }
+
+    /// What [`effective_within`](TokenRegistry::effective_within) reports: for how long other
+    /// processes may go by what they remember while they cannot listen. Default: 10 s, the time
+    /// that caches keep a token unless told otherwise.
+    pub fn with_effective_within(mut self, bound: Duration) -> Self {
+        self.tables.settings.effective_within = bound;
+        self
+    }
+
+    /// The last events of the audit trail, or those of one token, the newest first; 1,000 at
+    /// most.
+    ///
+    /// # Errors
+    ///
+    /// The store could not look.
+    pub async fn audit_trail(
+        &self,
+        id: Option<TokenId>,
+        limit: usize,
+    ) -> Result<Vec<AuditEvent>, StoreError> {
+        self.tables.audit_trail(id, limit).await
+    }
+
+    /// How PostgreSQL answers a listing, or, without one, looks a digest up: its query plan, for
+    /// whoever wonders which index is used.
+    ///
+    /// # Errors
+    ///
+    /// The store could not look.
+    pub async fn explain(&self, request: Option<&ListRequest>) -> Result<String, StoreError> {
+        self.tables.explain(request, "EXPLAIN ", 0).await
+    }
+
+    fn listen(&self, listener: &Arc<dyn ChangeListener>) {
+        self.tables.feed.subscribe(listener);
+        let begin = || {
+            let feed = self.tables.feed.clone();
+            listen::listen(self.listening.options.clone(), feed)
+        };
+        self.listening.background.begin(begin);
+    }
+}
+
+registry::over_tables!(PostgresStore);
+
+impl fmt::Debug for PostgresStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresStore").finish_non_exhaustive()
+    }
+}

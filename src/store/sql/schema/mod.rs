@@ -1,0 +1,95 @@
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::open_error::OpenStoreError;
+use super::pool::Pool;
+use super::session::{Session, Value};
+
+/// The version that this release knows: how many steps there are.
+const VERSION: i64 = 1;
+
+#[cfg(feature = "sqlite")]
+const SQLITE: [&str; 1] = [include_str!("sqlite_1.sql")];
+
+#[cfg(feature = "postgres")]
+const POSTGRES: [&str; 1] = [include_str!("postgres_1.sql")];
+
+/// For a connection, and for all steps.
+const PATIENCE: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(60)];
+
+#[cfg(feature = "sqlite")]
+const EXISTS_SQLITE: &str =
+    "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'service_token_schema'";
+
+#[cfg(feature = "postgres")]
+const EXISTS_POSTGRES: &str =
+    "SELECT 1::BIGINT WHERE to_regclass('service_token_schema') IS NOT NULL";
+
+const READ: &str = "SELECT version FROM service_token_schema";
+
+const CREATE: &str = "CREATE TABLE service_token_schema (version BIGINT NOT NULL)";
+
+const CLEAR: &str = "DELETE FROM service_token_schema";
+
+const WRITE: &str = "INSERT INTO service_token_schema (version) VALUES ($1)";
+
+/// Makes the tables, or brings them to the version that this release knows. Several processes may
+/// do so at once.
+pub(super) async fn prepare(pool: &Pool) -> Result<(), OpenStoreError> {
+    let late = |_| OpenStoreError::late();
+    let lease = timeout(PATIENCE[0], pool.writer()).await.map_err(late)?;
+    let mut lease = lease?;
+    let prepared = timeout(PATIENCE[1], async {
+        // Who may not make tables can still use those that are there.
+        let found = version(&mut lease.session()).await?;
+        if found == Some(VERSION) {
+            return Ok(());
+        }
+        let mut transaction = lease.begin().await?;
+        migrate(&mut transaction.session()).await?;
+        transaction.commit().await?;
+        Ok(())
+    });
+    prepared.await.map_err(late)?
+}
+
+async fn migrate(session: &mut Session<'_>) -> Result<(), OpenStoreError> {
+    session.lock_schema().await?;
+    let found = version(session).await?;
+    let done = found.unwrap_or(0);
+    if done > VERSION {
+        return Err(OpenStoreError::newer(done, VERSION));
+    }
+    if found.is_none() {
+        session.script(CREATE).await?;
+    }
+    let steps: &[&str] = match session {
+        #[cfg(feature = "sqlite")]
+        Session::Sqlite(_) => &SQLITE,
+        #[cfg(feature = "postgres")]
+        Session::Postgres(_) => &POSTGRES,
+    };
+    for step in steps.iter().skip(usize::try_from(done).unwrap_or(0)) {
+        session.script(step).await?;
+    }
+    session.execute(CLEAR, &[]).await?;
+    session.execute(WRITE, &[Value::Int(Some(VERSION))]).await?;
+    Ok(())
+}
+
+/// `None` if there are no tables; 0 if they were begun and are empty.
+async fn version(session: &mut Session<'_>) -> Result<Option<i64>, sqlx::Error> {
+    let exists = match session {
+        #[cfg(feature = "sqlite")]
+        Session::Sqlite(_) => EXISTS_SQLITE,
+        #[cfg(feature = "postgres")]
+        Session::Postgres(_) => EXISTS_POSTGRES,
+    };
+    if session.rows(exists, &[]).await?.is_empty() {
+        return Ok(None);
+    }
+    let rows = session.rows(READ, &[]).await?;
+    let version = rows.first().map(|row| row.int(0)).transpose()?;
+    Ok(Some(version.flatten().unwrap_or(0)))
+}

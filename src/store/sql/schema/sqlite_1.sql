@@ -1,0 +1,62 @@
+CREATE TABLE service_tokens (
+    id              INTEGER PRIMARY KEY,
+    digest          BLOB NOT NULL CONSTRAINT service_tokens_digest UNIQUE,
+    previous_digest BLOB CONSTRAINT service_tokens_previous_digest UNIQUE,
+    grace_ends_at   INTEGER,
+    state           INTEGER NOT NULL CHECK (state IN (0, 1, 2)), -- active, disabled, revoked
+    name            TEXT NOT NULL,
+    reserved_name   TEXT CONSTRAINT service_tokens_reserved_name UNIQUE,
+    description     TEXT,
+    subject         TEXT,
+    roles           TEXT NOT NULL,
+    scopes          TEXT NOT NULL,
+    labels          TEXT NOT NULL,
+    created_at      INTEGER,
+    created_by      TEXT,
+    updated_at      INTEGER,
+    rotated_at      INTEGER,
+    last_used_at    INTEGER,
+    expires_at      INTEGER,
+    not_before      INTEGER,
+    revision        INTEGER NOT NULL,
+    hint            TEXT,
+    listed_at       INTEGER NOT NULL GENERATED ALWAYS AS (COALESCE(created_at, 0)) STORED,
+    idle_since      INTEGER NOT NULL GENERATED ALWAYS AS (COALESCE(last_used_at, created_at, 0)) STORED,
+    CHECK ((previous_digest IS NULL) = (grace_ends_at IS NULL))
+) STRICT;
+
+CREATE INDEX service_tokens_by_creation ON service_tokens (listed_at, id);
+CREATE INDEX service_tokens_by_name ON service_tokens (name, listed_at, id);
+CREATE INDEX service_tokens_by_subject ON service_tokens (subject, listed_at, id) WHERE subject IS NOT NULL;
+CREATE INDEX service_tokens_by_state ON service_tokens (state, listed_at, id);
+CREATE INDEX service_tokens_by_expiry ON service_tokens (expires_at, id) WHERE expires_at IS NOT NULL;
+CREATE INDEX service_tokens_by_state_and_expiry ON service_tokens (state, expires_at, id) WHERE expires_at IS NOT NULL;
+CREATE INDEX service_tokens_by_idleness ON service_tokens (idle_since, id);
+
+-- What a token has many of: 1 is a role, 2 a scope, 3 a label as ["key","value"].
+CREATE TABLE service_token_attributes (
+    kind      INTEGER NOT NULL,
+    value     TEXT NOT NULL,
+    listed_at INTEGER NOT NULL,
+    token_id  INTEGER NOT NULL,
+    PRIMARY KEY (kind, value, listed_at, token_id)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX service_token_attributes_by_token ON service_token_attributes (token_id);
+
+CREATE TABLE service_token_events (
+    seq      INTEGER PRIMARY KEY AUTOINCREMENT,
+    at       INTEGER NOT NULL,
+    actor    TEXT NOT NULL,
+    action   TEXT NOT NULL,
+    token_id INTEGER NOT NULL,
+    changes  TEXT NOT NULL
+) STRICT;
+
+CREATE INDEX service_token_events_by_token ON service_token_events (token_id, seq);
+
+-- The last changes, for other processes to read. A gap means that some were pruned.
+CREATE TABLE service_token_changes (
+    seq    INTEGER PRIMARY KEY AUTOINCREMENT,
+    change TEXT NOT NULL
+) STRICT;

@@ -1,0 +1,273 @@
+use std::time::{Duration, SystemTime};
+
+use sqlx::AssertSqlSafe;
+use tokio::time::{Instant, timeout_at};
+
+use super::columns::{self, millis};
+use super::failure::{Failure, is_broken};
+use super::filter::Listing;
+use super::pool::{Lease, Pool};
+use super::session::{Row, Session, Statement, Value};
+use super::write::{self, Written};
+use super::{notice, trail};
+use crate::digest::TokenDigest;
+use crate::store::{
+    AuditEvent, ChangeFeed, ListRequest, RegistryError, StoreError, TokenChange, TokenPage,
+    TokenRecord, Write,
+};
+use crate::token::TokenId;
+
+/// The tables in either database: every operation within its time, and told of.
+#[derive(Clone)]
+pub(super) struct Tables {
+    pub(super) pool: Pool,
+    pub(super) feed: ChangeFeed,
+    pub(super) settings: Settings,
+}
+
+/// What can be chosen for a store that is open.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Settings {
+    pub(super) deadline: Duration,
+    pub(super) keeps_audit_trail: bool,
+    pub(super) effective_within: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            deadline: Duration::from_secs(3),
+            keeps_audit_trail: false,
+            effective_within: Duration::from_secs(10),
+        }
+    }
+}
+
+/// What is done in one transaction.
+#[derive(Clone, Copy)]
+enum Task<'a> {
+    Insert(&'a Write),
+    Update(&'a Write),
+    Delete(&'a Write),
+    Touch(&'a str),
+}
+
+/// Last uses that are written by one transaction.
+const USES_AT_ONCE: usize = 1000;
+
+impl Tables {
+    pub(super) fn new(pool: Pool) -> Self {
+        Self {
+            pool,
+            feed: ChangeFeed::default(),
+            settings: Settings::default(),
+        }
+    }
+
+    pub(super) async fn find(
+        &self,
+        digest: &TokenDigest,
+    ) -> Result<Option<TokenRecord>, StoreError> {
+        let digest = [Value::Bytes(Some(digest.as_bytes()))];
+        self.record(write::FIND, &digest).await
+    }
+
+    pub(super) async fn get(&self, id: TokenId) -> Result<Option<TokenRecord>, StoreError> {
+        let id = [Value::Int(Some(id.as_i64()))];
+        self.record(write::GET, &id).await
+    }
+
+    pub(super) async fn list(&self, request: &ListRequest) -> Result<TokenPage, StoreError> {
+        let listing = Listing::of(request);
+        let statement = || Statement::once(AssertSqlSafe(listing.text("")));
+        let rows = self.read(statement, &listing.values()).await?;
+        let records = rows.iter().map(columns::read).collect::<Result<_, _>>();
+        Ok(request.page(records.map_err(Failure::from)?))
+    }
+
+    pub(super) async fn explain(
+        &self,
+        request: Option<&ListRequest>,
+        prefix: &str,
+        column: usize,
+    ) -> Result<String, StoreError> {
+        let listing = request.map(Listing::of);
+        let (sql, values) = match &listing {
+            Some(listing) => (listing.text(prefix), listing.values()),
+            None => (
+                format!("{prefix}{}", write::FIND),
+                vec![Value::Bytes(Some(&[0; 32]))],
+            ),
+        };
+        let statement = || Statement::once(AssertSqlSafe(sql.clone()));
+        let rows = self.read(statement, &values).await?;
+        let lines = rows
+            .iter()
+            .map(|row| row.text(column).map(Option::unwrap_or_default))
+            .collect::<Result<Vec<_>, _>>();
+        Ok(lines.map_err(Failure::from)?.join("\n"))
+    }
+
+    pub(super) async fn audit_trail(
+        &self,
+        id: Option<TokenId>,
+        limit: usize,
+    ) -> Result<Vec<AuditEvent>, StoreError> {
+        let limit = i64::try_from(limit.min(trail::MAX_LIMIT)).unwrap_or(i64::MAX);
+        let limit = Value::Int(Some(limit));
+        let rows = match id {
+            Some(id) => {
+                let values = [limit, Value::Int(Some(id.as_i64()))];
+                self.read(|| trail::OF_ONE.into(), &values).await?
+            }
+            None => self.read(|| trail::OF_ALL.into(), &[limit]).await?,
+        };
+        let events = rows.iter().map(trail::read).collect::<Result<_, _>>();
+        Ok(events.map_err(Failure::from)?)
+    }
+
+    pub(super) async fn insert(&self, write: &Write) -> Result<(), RegistryError> {
+        self.change(Task::Insert(write)).await?;
+        Ok(())
+    }
+
+    pub(super) async fn update(&self, write: &Write) -> Result<TokenRecord, RegistryError> {
+        let after = self.change(Task::Update(write)).await?.after;
+        Ok(after.expect("an update leaves a record"))
+    }
+
+    pub(super) async fn delete(&self, write: &Write) -> Result<(), RegistryError> {
+        self.change(Task::Delete(write)).await?;
+        Ok(())
+    }
+
+    pub(super) async fn touch(&self, uses: &[(TokenId, SystemTime)]) -> Result<(), StoreError> {
+        for uses in uses.chunks(USES_AT_ONCE) {
+            let uses: Vec<[i64; 2]> = uses
+                .iter()
+                .map(|(id, at)| [id.as_i64(), millis(*at)])
+                .collect();
+            let uses = serde_json::to_string(&uses).expect("numbers make JSON");
+            self.change(Task::Touch(&uses)).await?;
+        }
+        Ok(())
+    }
+
+    async fn record(
+        &self,
+        statement: &'static str,
+        values: &[Value<'_>],
+    ) -> Result<Option<TokenRecord>, StoreError> {
+        let rows = self.read(|| statement.into(), values).await?;
+        let record = rows.first().map(columns::read).transpose();
+        Ok(record.map_err(Failure::from)?)
+    }
+
+    /// Asks again as long as the connections at hand turn out to have gone.
+    async fn read(
+        &self,
+        statement: impl Fn() -> Statement + Send + Sync,
+        values: &[Value<'_>],
+    ) -> Result<Vec<Row>, Failure> {
+        let deadline = Instant::now() + self.settings.deadline;
+        let mut stale = self.pool.size() + 1;
+        loop {
+            let mut lease = in_time(deadline, self.pool.reader()).await??;
+            let answer = in_time(deadline, async {
+                lease.session().rows(statement(), values).await
+            });
+            match answer.await {
+                Ok(Ok(rows)) => return Ok(rows),
+                Ok(Err(error)) if is_broken(&error) && stale > 0 => {
+                    stale -= 1;
+                    lease.discard();
+                }
+                Ok(Err(error)) => return Err(error.into()),
+                Err(late) => {
+                    lease.discard();
+                    return Err(late);
+                }
+            }
+        }
+    }
+
+    async fn change(&self, task: Task<'_>) -> Result<Written, Failure> {
+        let deadline = Instant::now() + self.settings.deadline;
+        let mut stale = self.pool.size() + 1;
+        loop {
+            let mut lease = in_time(deadline, self.pool.writer()).await??;
+            match in_time(deadline, self.try_change(&mut lease, task)).await {
+                Ok(Err(Failure::Stale(_))) if stale > 0 => {
+                    stale -= 1;
+                    lease.discard();
+                }
+                Ok(done) => return done,
+                Err(late) => {
+                    lease.discard();
+                    return Err(late);
+                }
+            }
+        }
+    }
+
+    async fn try_change(&self, lease: &mut Lease, task: Task<'_>) -> Result<Written, Failure> {
+        let begun = lease.begin().await.map_err(|error| {
+            if is_broken(&error) {
+                Failure::Stale(error)
+            } else {
+                Failure::Sql(error)
+            }
+        });
+        let mut transaction = begun?;
+        let session = &mut transaction.session();
+        let (written, write) = match task {
+            Task::Insert(write) => (write::insert(session, write).await?, Some(write)),
+            Task::Update(write) => (write::update(session, write).await?, Some(write)),
+            Task::Delete(write) => (write::delete(session, write).await?, Some(write)),
+            Task::Touch(uses) => {
+                session.touch(uses).await?;
+                let (before, after) = (None, None);
+                (Written { before, after }, None)
+            }
+        };
+        let change = match write {
+            Some(write) => Some(self.record_change(session, write, &written).await?),
+            None => None,
+        };
+        // From here on nobody knows whether the change was made until the answer is there, so
+        // that it is told of whatever happens.
+        let _announcement = Announcement(&self.feed, change);
+        transaction.commit().await?;
+        Ok(written)
+    }
+
+    async fn record_change(
+        &self,
+        session: &mut Session<'_>,
+        write: &Write,
+        written: &Written,
+    ) -> Result<TokenChange, sqlx::Error> {
+        if self.settings.keeps_audit_trail {
+            trail::append(session, write.event()).await?;
+        }
+        let change = TokenChange::between(written.before.as_ref(), written.after.as_ref());
+        session.announce(&notice::write(&change)).await?;
+        Ok(change)
+    }
+}
+
+/// Tells of the change when dropped: also when whoever waits for the commit is gone.
+struct Announcement<'a>(&'a ChangeFeed, Option<TokenChange>);
+
+impl Drop for Announcement<'_> {
+    fn drop(&mut self) {
+        if let Some(change) = &self.1 {
+            self.0.publish(change);
+        }
+    }
+}
+
+async fn in_time<T>(deadline: Instant, work: impl Future<Output = T>) -> Result<T, Failure> {
+    let late = |_| Failure::Refused(StoreError::unavailable("no answer in time").into());
+    timeout_at(deadline, work).await.map_err(late)
+}

@@ -1,0 +1,75 @@
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+use super::columns::{Undecodable, millis, time};
+use super::session::{Row, Session, Value};
+use crate::store::{AuditEvent, FieldChange};
+use crate::token::TokenId;
+
+/// The most events that are read at once.
+pub(super) const MAX_LIMIT: usize = 1000;
+
+const APPEND: &str = "INSERT INTO service_token_events (at, actor, action, token_id, changes) \
+     VALUES ($1, $2, $3, $4, $5)";
+
+pub(super) const OF_ALL: &str = "SELECT at, actor, action, token_id, changes \
+     FROM service_token_events ORDER BY seq DESC LIMIT $1";
+
+pub(super) const OF_ONE: &str = "SELECT at, actor, action, token_id, changes \
+     FROM service_token_events WHERE token_id = $2 ORDER BY seq DESC LIMIT $1";
+
+#[derive(Serialize, Deserialize)]
+struct Change<'a> {
+    field: Cow<'a, str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    before: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    after: Option<Cow<'a, str>>,
+}
+
+pub(super) async fn append(
+    session: &mut Session<'_>,
+    event: &AuditEvent,
+) -> Result<(), sqlx::Error> {
+    let changes: Vec<_> = event
+        .changes()
+        .iter()
+        .map(|change| Change {
+            field: Cow::Borrowed(&change.field),
+            before: change.before.as_deref().map(Cow::Borrowed),
+            after: change.after.as_deref().map(Cow::Borrowed),
+        })
+        .collect();
+    let changes = serde_json::to_string(&changes).expect("texts make JSON");
+    let values = [
+        Value::Int(Some(millis(event.at()))),
+        Value::Text(Some(event.actor())),
+        Value::Text(Some(event.action().as_str())),
+        Value::Int(Some(event.token_id().as_i64())),
+        Value::Text(Some(&changes)),
+    ];
+    session.execute(APPEND, &values).await?;
+    Ok(())
+}
+
+pub(super) fn read(row: &Row) -> Result<AuditEvent, Undecodable> {
+    let id = row.int(3)?.and_then(TokenId::from_i64);
+    let id = id.ok_or(Undecodable::Column("token_id", None))?;
+    let bad = |column| Undecodable::Column(column, Some(id));
+    let at = row.int(0)?.ok_or(bad("at"))?;
+    let actor = row.text(1)?.ok_or(bad("actor"))?;
+    let action = row.text(2)?.and_then(|action| action.parse().ok());
+    let mut event = AuditEvent::new(time(at), actor, action.ok_or(bad("action"))?, id);
+    let changes: Option<Vec<Change<'_>>> = row
+        .text(4)?
+        .and_then(|changes| serde_json::from_str(changes).ok());
+    for change in changes.ok_or(bad("changes"))? {
+        event = event.with_change(FieldChange {
+            field: Cow::Owned(change.field.into_owned()),
+            before: change.before.map(Cow::into_owned),
+            after: change.after.map(Cow::into_owned),
+        });
+    }
+    Ok(event)
+}
