@@ -20,6 +20,14 @@ fn memory_store_obeys_the_rules_of_a_registry() {
     block_on(conformance::token_registry(async || MemoryStore::new()));
 }
 
+#[cfg(feature = "sqlite")]
+#[tokio::test]
+async fn sqlite_store_obeys_the_rules_of_a_registry() {
+    use tower_service_token::store::SqliteStore;
+
+    conformance::token_registry(async || SqliteStore::in_memory().await.unwrap()).await;
+}
+
 #[test]
 fn what_wraps_a_registry_obeys_them_too() {
     block_on(conformance::token_registry(async || {
