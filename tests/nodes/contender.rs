@@ -28,7 +28,7 @@ pub(crate) struct Account {
     pub(crate) names: Vec<String>,
 }
 
-/// Says that it is ready, is told to begin, and gives its account.
+/// Says that it is ready, and that it is done, and is told to go on by anything it hears.
 pub(crate) async fn run(orders: &Orders) {
     let Role::Contender { name, shared } = &orders.role else {
         unreachable!("these orders are for others");
@@ -51,7 +51,10 @@ pub(crate) async fn run(orders: &Orders) {
         account.labels.extend(done.labels);
     }
     account.names = take_names(&tokens).await.unwrap();
-    // Both revoke all, at the same time.
+
+    // A revocation is final, so it comes when nobody has anything else to do.
+    say("done");
+    told.recv().await.expect("the test is there");
     for id in shared.iter() {
         tokens.revoke(*id).await.unwrap();
     }

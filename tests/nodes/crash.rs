@@ -26,7 +26,8 @@ fn random(below: u32) -> u32 {
 async fn follow(mutator: &mut Process, ledger: &mut Ledger) {
     let enough = ledger.acknowledged + 1 + random(60) as usize;
     while ledger.acknowledged < enough {
-        let line = mutator.line().await.expect("the mutator gave up");
+        let line = mutator.line().await;
+        let line = line.unwrap_or_else(|| panic!("given up: {:?}", ledger.errors));
         ledger.note(&line);
     }
     let moment = Duration::from_micros(random(8000).into());
@@ -53,7 +54,8 @@ pub(crate) async fn what_a_killed_process_was_told_is_there_and_nothing_half_don
         tables.settle("mutator").await;
         ledger.check(&place).await;
     }
-    eprintln!("killed {KILLS} times: {}", ledger.show());
+    assert!(ledger.errors.is_empty(), "{:?}", ledger.errors);
+    place.report(&format!("killed {KILLS} times: {}", ledger.show()));
 }
 
 pub(crate) async fn what_was_acknowledged_before_the_server_crashed_is_there(place: Place) {
@@ -72,5 +74,5 @@ pub(crate) async fn what_was_acknowledged_before_the_server_crashed_is_there(pla
         start.await.unwrap();
         ledger.check(&place).await;
     }
-    eprintln!("crashed {CRASHES} times: {}", ledger.show());
+    place.report(&format!("crashed {CRASHES} times: {}", ledger.show()));
 }

@@ -19,6 +19,8 @@ pub(crate) struct Ledger {
     pub(crate) unacknowledged: usize,
     /// Steps that were begun and not done at all.
     pub(crate) undone: usize,
+    /// Why workers gave up.
+    pub(crate) errors: Vec<String>,
 }
 
 #[derive(Clone)]
@@ -41,6 +43,7 @@ impl Ledger {
                 self.acknowledged += 1;
                 self.apply(&step, token);
             }
+            Line::GaveUp { error } => self.errors.push(error),
         }
     }
 

@@ -6,6 +6,7 @@
 //! Where there is no PostgreSQL its tests are reported as ignored; with
 //! `SERVICE_TOKEN_REQUIRE_SERVICES=1` in the environment they fail instead.
 
+#[expect(dead_code, reason = "other tests of this crate use the rest of it")]
 #[path = "../support/postgres.rs"]
 mod postgres;
 
@@ -107,7 +108,6 @@ fn needs(
 }
 
 fn run(test: Test, place: impl Future<Output = Place>) -> Result<(), Failed> {
-    let begun = std::time::Instant::now();
     let outcome = runtime().block_on(async {
         let place = place.await;
         let end = place.clone();
@@ -115,7 +115,6 @@ fn run(test: Test, place: impl Future<Output = Place>) -> Result<(), Failed> {
         let test = tokio::spawn(test(place));
         let outcome = tokio::time::timeout(PATIENCE, test).await;
         end.remove().await;
-        eprintln!("TOOK {:?}", begun.elapsed());
         outcome
     });
     match outcome {

@@ -1,5 +1,6 @@
 //! A process that changes tokens of its own until it is killed.
 
+use std::error::Error;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,8 @@ pub(crate) enum Line {
     Begun { worker: u32, step: Step },
     /// The worker's step is acknowledged. This is the token then, or none if it was deleted.
     Done { worker: u32, token: Option<Token> },
+    /// What came of a worker's last step is not known.
+    GaveUp { error: String },
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -87,9 +90,9 @@ pub(crate) async fn run(orders: &Orders) {
         tokio::spawn(async move {
             let mut worker = Worker { number, tokens };
             loop {
-                // An error is told on stderr; what came of the step is not known.
                 if let Err(error) = worker.one_life(&*registry).await {
-                    return eprintln!("a mutator gives up: {error}");
+                    let error = format!("{error}: {:?}", error.source());
+                    return say(&serde_json::to_string(&Line::GaveUp { error }).unwrap());
                 }
             }
         })

@@ -79,12 +79,12 @@ pub(crate) async fn after_a_restart_the_nodes_and_their_feeds_recover(place: Pla
             a.revoke(&token).await;
             late.add(b.caller.refused(&token.secret, Instant::now()).await);
         }
-        eprintln!(
+        place.report(&format!(
             "{how:?} restart: works after {works:.1?}; revoked at once {}; listens after \
              {listens:.1?}, then {}",
             early.show(),
             late.show()
-        );
+        ));
         // Both far below the 30 s that tokens are remembered for.
         assert!(early.max() < Duration::from_secs(10));
         assert!(late.max() < Duration::from_secs(5));
@@ -114,7 +114,7 @@ impl Load {
         }
     }
 
-    /// Two clients that are to see `usual` or 503 and nothing else.
+    /// Four clients that are to see `usual` or 503 and nothing else.
     fn ask(
         &mut self,
         name: &'static str,
@@ -124,7 +124,7 @@ impl Load {
     ) {
         let answers = Arc::new(Answers::default());
         self.clients.push((name, usual, Arc::clone(&answers)));
-        for _ in 0..2 {
+        for _ in 0..4 {
             let (caller, next, answers) = (caller.clone(), next.clone(), Arc::clone(&answers));
             let done = Arc::clone(&self.done);
             self.tasks.push(tokio::spawn(async move {
@@ -151,7 +151,7 @@ impl Load {
             if before
                 .iter()
                 .zip(&now)
-                .all(|(before, now)| *now > before + 5)
+                .all(|(before, now)| *now > before + 20)
             {
                 return since.elapsed();
             }
@@ -230,9 +230,11 @@ pub(crate) async fn an_outage_under_load_is_never_a_bad_token(place: Place) {
         let started = Instant::now();
         let works = load.all_get(|answers| &answers.usual, started).await;
         recovered.push(works);
-        eprintln!("{how:?} stop: 503 after {unavailable:.1?}; works {works:.1?} after the start");
+        place.report(&format!(
+            "{how:?} stop: 503 after {unavailable:.1?}; works {works:.1?} after the start"
+        ));
     }
-    eprintln!("under load: {}", load.end().await);
+    place.report(&format!("under load: {}", load.end().await));
     let slowest = recovered.into_iter().max().unwrap();
     assert!(slowest < Duration::from_secs(10), "{slowest:?}");
 }
@@ -277,12 +279,12 @@ pub(crate) async fn a_frozen_server_is_503_in_time_and_200_for_what_is_remembere
     for token in cold.iter().chain([&hot]) {
         back.add(b.caller.becomes(&token.secret, (200, ""), thawed).await);
     }
-    eprintln!(
+    place.report(&format!(
         "frozen, deadline {DEADLINE:?}: 503 in {}; remembered 200 in {}; 200 again after {:.1?}",
         late.show(),
         quick.show(),
         back.max()
-    );
+    ));
     assert!(late.max() < DEADLINE + SLACK);
     assert!(quick.max() < DEADLINE);
     assert!(back.max() < Duration::from_secs(5));

@@ -48,6 +48,16 @@ impl Place {
         matches!(self, Self::Postgres { .. })
     }
 
+    /// Shows what was measured, for whoever reads the results.
+    pub(crate) fn report(&self, figures: &str) {
+        let place = if self.is_postgres() {
+            "postgres"
+        } else {
+            "sqlite"
+        };
+        eprintln!("  {place}: {figures}");
+    }
+
     /// Where a process of this name finds the tokens.
     pub(crate) fn store(&self, name: &str) -> String {
         match self {

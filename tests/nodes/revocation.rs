@@ -39,10 +39,10 @@ pub(crate) async fn a_token_revoked_on_one_node_is_refused_on_the_other(place: P
         a.caller.assert(&token.secret, 401).await;
         times.add(b.caller.refused(&token.secret, acknowledged).await);
     }
-    eprintln!(
+    place.report(&format!(
         "revoked on a, refused on b, {}; reported: within {reported:?}",
         times.show()
-    );
+    ));
     assert!(times.max() < bound(&place) && times.max() <= reported);
 }
 
@@ -75,7 +75,7 @@ pub(crate) async fn other_changes_reach_the_other_node_too(place: Place) {
         ("enabled", enabled),
         ("rotated", rotated),
     ] {
-        eprintln!("{change} on a, seen on b, {}", times.show());
+        place.report(&format!("{change} on a, seen on b, {}", times.show()));
         assert!(times.max() < bound(&place), "{change}");
     }
 }
@@ -98,7 +98,7 @@ pub(crate) async fn a_token_that_was_unknown_works_once_it_is_imported(place: Pl
         a.caller.assert(&foreign, 200).await;
         times.add(b.caller.becomes(&foreign, (200, "reader"), imported).await);
     }
-    eprintln!("imported on a, works on b, {}", times.show());
+    place.report(&format!("imported on a, works on b, {}", times.show()));
     assert!(times.max() < bound(&place));
 }
 
@@ -153,7 +153,10 @@ pub(crate) async fn without_the_feed_the_time_to_live_is_the_bound(place: Place)
     for time in futures::future::join_all(checks).await {
         times.add(time);
     }
-    eprintln!("feed down, TTL {TTL:?}: refused on b, {}", times.show());
+    place.report(&format!(
+        "feed down, TTL {TTL:?}: refused on b, {}",
+        times.show()
+    ));
     assert!(times.max() <= TTL + SLACK);
     assert!(times.max() > TTL / 4, "the feed was not down");
     // Nor has the other one heard of it, which may remember for 30 s.
@@ -162,7 +165,9 @@ pub(crate) async fn without_the_feed_the_time_to_live_is_the_bound(place: Place)
     allow_connections(&place, true).await;
     let allowed = Instant::now();
     let time = patient.caller.refused(&last.secret, allowed).await;
-    eprintln!("feed allowed again: what was missed is made up for after {time:.1?}");
+    place.report(&format!(
+        "feed allowed again: what was missed is made up for after {time:.1?}"
+    ));
     assert!(time < Duration::from_secs(10));
     for name in ["b", "hasty"] {
         tables.listens(name).await;
@@ -175,7 +180,7 @@ pub(crate) async fn without_the_feed_the_time_to_live_is_the_bound(place: Place)
         a.revoke(&token).await;
         times.add(patient.caller.refused(&token.secret, Instant::now()).await);
     }
-    eprintln!("feed back: refused on b, {}", times.show());
+    place.report(&format!("feed back: refused on b, {}", times.show()));
     assert!(times.max() < bound(&place));
 }
 
@@ -205,7 +210,10 @@ pub(crate) async fn a_feed_that_is_cut_all_the_time_does_not_hide_a_revocation(p
     }
     done.store(true, Ordering::SeqCst);
     let cuts = cutter.await.unwrap();
-    eprintln!("feed cut {cuts} times: refused on b, {}", times.show());
+    place.report(&format!(
+        "feed cut {cuts} times: refused on b, {}",
+        times.show()
+    ));
     assert!(cuts > 3, "{cuts} cuts");
     assert!(times.max() < Duration::from_secs(10));
 }

@@ -13,6 +13,17 @@ use crate::node::Process;
 use crate::orders::{Orders, Role};
 use crate::place::Place;
 
+/// Waits until all have come to this point, and lets them go on.
+async fn all_say(contenders: &mut [Process], point: &str) {
+    for contender in &mut *contenders {
+        let line = contender.line().await.expect("a contender gave up");
+        assert_eq!(line, point);
+    }
+    for contender in contenders {
+        contender.tell("go on").await;
+    }
+}
+
 pub(crate) async fn what_two_processes_do_at_once_is_all_there(place: Place) {
     let tokens = ServiceTokens::new(place.open().await);
     let mut shared = Vec::new();
@@ -29,13 +40,9 @@ pub(crate) async fn what_two_processes_do_at_once_is_all_there(place: Place) {
         };
         contenders.push(Process::spawn(&Orders::new(role, &place.store(name))));
     }
-    for contender in &mut contenders {
-        assert_eq!(contender.line().await.as_deref(), Some("ready"));
-    }
+    all_say(&mut contenders, "ready").await;
     let begun = Instant::now();
-    for contender in &mut contenders {
-        contender.tell("begin").await;
-    }
+    all_say(&mut contenders, "done").await;
     let mut accounts = Vec::new();
     for contender in &mut contenders {
         let line = contender.line().await.expect("a contender gave up");
@@ -79,5 +86,7 @@ pub(crate) async fn what_two_processes_do_at_once_is_all_there(place: Place) {
     let events = "SELECT COUNT(*), COUNT(*), '' FROM service_token_events";
     let events = place.tables().await.rows(events).await[0].0;
     assert_eq!(events, i64::try_from(changes).unwrap());
-    eprintln!("{changes} changes by two processes in {took:.1?}, none lost");
+    place.report(&format!(
+        "{changes} changes by two processes in {took:.1?}, none lost"
+    ));
 }
