@@ -127,7 +127,7 @@ impl Worker {
         self.begin(Step::Revoke { id: id.as_i64() });
         let revoked = self.tokens.revoke(id).await?.record;
         self.done(Some(&revoked));
-        if getrandom::u32().unwrap() % 2 == 0 {
+        if getrandom::u32().unwrap().is_multiple_of(2) {
             self.begin(Step::Delete { id: id.as_i64() });
             let now = SystemTime::now();
             let event = AuditEvent::new(now, "a mutator", AuditAction::Purged, id);

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use tower_service_token::ServiceTokens;
 use tower_service_token::lifecycle::{NewToken, Page};
-use tower_service_token::store::{TokenFilter, TokenState};
+use tower_service_token::store::{TokenFilter, TokenRecord, TokenState};
 use tower_service_token::token::TokenId;
 
 use crate::contender::{Account, LABELS, NAMES, WORKERS};
@@ -82,7 +82,7 @@ pub(crate) async fn what_two_processes_do_at_once_is_all_there(place: Place) {
     let stored = tokens.list(filter, Page::of(1000)).await.unwrap();
     let expected = shared.len() + created.count() + NAMES;
     assert_eq!(stored.records.len(), expected);
-    let changes: u64 = stored.records.iter().map(|it| it.revision()).sum();
+    let changes: u64 = stored.records.iter().map(TokenRecord::revision).sum();
     let events = "SELECT COUNT(*), COUNT(*), '' FROM service_token_events";
     let events = place.tables().await.rows(events).await[0].0;
     assert_eq!(events, i64::try_from(changes).unwrap());
