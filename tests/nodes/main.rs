@@ -10,8 +10,13 @@
 #[path = "../support/postgres.rs"]
 mod postgres;
 
+#[expect(dead_code, reason = "only the tests of the examples signal a process")]
+#[path = "../support/process.rs"]
+mod process;
+
 mod contender;
 mod crash;
+mod example;
 mod ledger;
 mod mutator;
 mod node;
@@ -141,6 +146,7 @@ fn on_both() -> Vec<(&'static str, Test)> {
 
 fn on_postgres() -> Vec<(&'static str, Test)> {
     Vec::from(tests![
+        example::two_nodes_share_a_token_and_its_revocation,
         revocation::without_the_feed_the_time_to_live_is_the_bound,
         revocation::a_feed_that_is_cut_all_the_time_does_not_hide_a_revocation,
     ])
