@@ -72,8 +72,7 @@ where
             let issued = tokens.rotate(self::id(id)?, grace).await?;
             return Ok(issued.expose_secret().to_owned());
         }
-        // How many good tokens are remembered.
-        ["remembered"] => return Ok(store.occupancy().passing.to_string()),
+        // Whether it is remembered that this token is good.
         ["knows", secret] => {
             let credential = Credential::new(PresentedToken::new(secret).ok_or("no token")?);
             let knows = matches!(store.find_cached(&credential), Cached::Found(_));
