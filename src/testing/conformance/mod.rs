@@ -28,7 +28,7 @@ use crate::store::{
 /// Checks a store that only finds. `with_tokens` makes a store that knows exactly these tokens.
 ///
 /// A store that keeps less of a record than there is in it (a name, a description) passes as long
-/// as what a [verdict](crate::store::verdict) and a
+/// as what a [verdict] and a
 /// [`Principal`](crate::Principal) need comes back: id, digests, name, subject, roles, scopes,
 /// labels, times and state.
 ///
