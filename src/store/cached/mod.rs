@@ -147,9 +147,16 @@ impl<S: TokenStore> CachedStore<S> {
             gate => gate,
         };
         match gate {
-            Gate::Known(answer) => Ok(answer),
-            Gate::Joined(pending) => told(pending).await,
+            Gate::Known(sort, answer) => {
+                meter::hit(sort);
+                Ok(answer)
+            }
+            Gate::Joined(pending) => {
+                meter::coalesced();
+                told(pending).await
+            }
             Gate::Started(flight, pending) => {
+                meter::miss();
                 let store = Arc::clone(&self.store);
                 runtime.spawn(flight.fly(store, credential.to_owned()));
                 told(pending).await
