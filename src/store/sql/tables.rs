@@ -78,7 +78,10 @@ impl Tables {
     }
 
     pub(super) async fn list(&self, request: &ListRequest) -> Result<TokenPage, StoreError> {
-        let listing = Listing::of(request);
+        let listing = Listing::of(request, self.pool.counts_rows());
+        if !self.pool.can_hold(&listing.values()) {
+            return Ok(request.page(Vec::new()));
+        }
         let statement = || Statement::once(AssertSqlSafe(listing.text("")));
         let rows = self.read(statement, &listing.values()).await?;
         let records = rows.iter().map(columns::read).collect::<Result<_, _>>();
@@ -91,7 +94,7 @@ impl Tables {
         prefix: &str,
         column: usize,
     ) -> Result<String, StoreError> {
-        let listing = request.map(Listing::of);
+        let listing = request.map(|request| Listing::of(request, self.pool.counts_rows()));
         let (sql, values) = match &listing {
             Some(listing) => (listing.text(prefix), listing.values()),
             None => (

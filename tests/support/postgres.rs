@@ -1,0 +1,360 @@
+//! A real PostgreSQL for tests: the one that `DATABASE_URL` names, or a private cluster made with
+//! the installed binaries, which does not outlive its test process.
+//!
+//! 1. [`Postgres::shared`] is `DATABASE_URL` if set (its user must be allowed to create
+//!    databases), else a private cluster.
+//! 2. [`Postgres::private`] can be stopped, frozen and started again, and syncs what it commits.
+//! 3. The server refuses to run as root; then an unprivileged user runs it, by `setpriv`.
+
+use std::env;
+use std::fs::{self, File};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) struct Postgres {
+    /// With `/<database>` at the end it is that database's URL.
+    server: String,
+    query: String,
+    admin: String,
+    cluster: Option<Cluster>,
+}
+
+/// How a server is stopped.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Stop {
+    /// Connections are ended, what is committed is written out.
+    Fast,
+    /// As by a crash: recovery from the log when it starts again.
+    Immediate,
+}
+
+struct Cluster {
+    binaries: PathBuf,
+    folder: PathBuf,
+    port: u16,
+    owner: Option<Owner>,
+    /// A shell whose child the server is; it ends the server when this process is gone.
+    keeper: Mutex<Option<Child>>,
+}
+
+#[derive(Clone)]
+struct Owner {
+    user: u32,
+    group: u32,
+}
+
+impl Postgres {
+    /// A server that tests share, each with its own [database](Self::create_database).
+    ///
+    /// # Errors
+    ///
+    /// There is none, and this is why.
+    pub(crate) fn shared() -> Result<Self, String> {
+        match env::var("DATABASE_URL") {
+            Ok(url) if url.starts_with("postgres") => Ok(Self::at(&url)),
+            _ => Self::private(),
+        }
+    }
+
+    /// A server for one test, which may stop it.
+    ///
+    /// # Errors
+    ///
+    /// The binaries are not installed, or do not work here.
+    pub(crate) fn private() -> Result<Self, String> {
+        let cluster = Cluster::make()?;
+        cluster.start()?;
+        let server = format!("postgres://tokens@127.0.0.1:{}", cluster.port);
+        Ok(Self {
+            admin: format!("{server}/postgres"),
+            server,
+            query: String::new(),
+            cluster: Some(cluster),
+        })
+    }
+
+    fn at(url: &str) -> Self {
+        let (base, query) = match url.split_once('?') {
+            Some((base, query)) => (base, format!("?{query}")),
+            None => (url, String::new()),
+        };
+        let authority = base.find("://").map_or(0, |at| at + 3);
+        let server = match base[authority..].find('/') {
+            Some(slash) => &base[..authority + slash],
+            None => base,
+        };
+        Self {
+            server: server.to_owned(),
+            query,
+            admin: url.to_owned(),
+            cluster: None,
+        }
+    }
+
+    /// The URL of a new, empty database.
+    pub(crate) async fn create_database(&self) -> String {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("svctok_{}_{number}", std::process::id());
+        self.run(&format!("CREATE DATABASE {name}")).await;
+        format!("{}/{name}{}", self.server, self.query)
+    }
+
+    /// Removes a database, whoever is connected to it.
+    pub(crate) async fn drop_database(&self, url: &str) {
+        let name = database_of(url);
+        self.run(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+            .await;
+    }
+
+    /// Ends every connection to a database, as an operator or a failover does.
+    pub(crate) async fn kill_connections(&self, url: &str) {
+        let name = database_of(url);
+        self.run(&format!(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{name}'"
+        ))
+        .await;
+    }
+
+    /// Runs a statement as the server's owner, outside of any test's database.
+    pub(crate) async fn run(&self, statement: &str) {
+        let mut connection = PgConnection::connect(&self.admin).await.unwrap();
+        let query = sqlx::raw_sql(AssertSqlSafe(statement.to_owned()));
+        query.execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+    }
+
+    pub(crate) fn stop(&self, how: Stop) {
+        self.cluster().stop(how);
+    }
+
+    /// Starts it where it was stopped, at the same port.
+    pub(crate) fn start(&self) {
+        self.cluster().start().unwrap();
+    }
+
+    /// No process of the server runs on until it is [thawed](Self::thaw): connections stay open
+    /// and nothing answers.
+    pub(crate) fn freeze(&self) {
+        self.cluster().signal("STOP");
+    }
+
+    pub(crate) fn thaw(&self) {
+        self.cluster().signal("CONT");
+    }
+
+    fn cluster(&self) -> &Cluster {
+        self.cluster.as_ref().expect("a private server")
+    }
+}
+
+fn database_of(url: &str) -> &str {
+    let base = url.split('?').next().unwrap();
+    base.rsplit('/').next().unwrap()
+}
+
+impl Cluster {
+    fn make() -> Result<Self, String> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let binaries = binaries().ok_or("there is no PostgreSQL")?;
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("svctok-postgres-{}-{number}", std::process::id());
+        let folder = env::temp_dir().join(name);
+        fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
+        let owner = owner()?;
+        if let Some(owner) = &owner {
+            std::os::unix::fs::chown(&folder, Some(owner.user), Some(owner.group))
+                .map_err(|error| error.to_string())?;
+        }
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+        let cluster = Self {
+            binaries,
+            folder,
+            port: port.map_err(|error| error.to_string())?.port(),
+            owner,
+            keeper: Mutex::new(None),
+        };
+        let mut initdb = cluster.command("initdb");
+        initdb.args(["--auth=trust", "--username=tokens", "--encoding=UTF8"]);
+        initdb.args(["--no-locale", "--no-sync"]);
+        let made = initdb.arg("-D").arg(cluster.data()).output();
+        let made = made.map_err(|error| error.to_string())?;
+        if !made.status.success() {
+            return Err(format!("initdb: {}", String::from_utf8_lossy(&made.stderr)));
+        }
+        Ok(cluster)
+    }
+
+    fn start(&self) -> Result<(), String> {
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.folder.join("log"))
+            .map_err(|error| error.to_string())?;
+        // The shell reads until this process has gone, however it went.
+        let script = r#"exec 3<&0; "$@" </dev/null & server=$!
+            cat <&3 >/dev/null; kill -QUIT $server 2>/dev/null; wait $server"#;
+        let mut shell = self.as_owner("sh");
+        shell.args(["-c", script, "sh"]);
+        shell.arg(self.binaries.join("postgres"));
+        shell.arg("-D").arg(self.data());
+        shell.arg("-k").arg(&self.folder);
+        shell.args(["-h", "127.0.0.1", "-p", &self.port.to_string()]);
+        shell.args(["-N", "200"]);
+        let keeper = shell
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .map_err(|error| error.to_string())?;
+        *self.keeper.lock().unwrap() = Some(keeper);
+        let deadline = Instant::now() + PATIENCE;
+        while !self.is_ready() {
+            if Instant::now() > deadline {
+                let log = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+                return Err(format!("PostgreSQL does not start: {log}"));
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    fn is_ready(&self) -> bool {
+        let mut ready = Command::new(self.binaries.join("pg_isready"));
+        ready.args(["-q", "-h", "127.0.0.1", "-p", &self.port.to_string()]);
+        ready.status().is_ok_and(|status| status.success())
+    }
+
+    fn stop(&self, how: Stop) {
+        let mode = match how {
+            Stop::Fast => "fast",
+            Stop::Immediate => "immediate",
+        };
+        let mut stop = self.command("pg_ctl");
+        stop.args(["stop", "-w", "-s", "-m", mode])
+            .arg("-D")
+            .arg(self.data());
+        let stopped = stop.output().unwrap();
+        let told = String::from_utf8_lossy(&stopped.stderr);
+        assert!(stopped.status.success(), "pg_ctl: {told}");
+        self.release();
+    }
+
+    /// Closes the pipe that the shell reads, and waits for it.
+    fn release(&self) {
+        if let Some(mut keeper) = self.keeper.lock().unwrap().take() {
+            drop(keeper.stdin.take());
+            let _ = keeper.wait();
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = fs::read_to_string(self.data().join("postmaster.pid")).unwrap();
+        let postmaster: u32 = pid.lines().next().unwrap().parse().unwrap();
+        let mut pids = vec![postmaster.to_string()];
+        for entry in fs::read_dir("/proc").unwrap().flatten() {
+            let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else {
+                continue;
+            };
+            // After the name in parentheses: the state and the parent.
+            let parent = stat.rsplit(')').next().unwrap().split_whitespace().nth(1);
+            if parent == Some(&postmaster.to_string()) {
+                pids.push(entry.file_name().into_string().unwrap());
+            }
+        }
+        let mut kill = Command::new("sh");
+        kill.arg("-c")
+            .arg(format!("kill -{name} {}", pids.join(" ")));
+        assert!(kill.status().unwrap().success());
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    fn command(&self, name: &str) -> Command {
+        self.as_owner(self.binaries.join(name))
+    }
+
+    fn as_owner(&self, program: impl AsRef<Path>) -> Command {
+        let mut command = match &self.owner {
+            None => Command::new(program.as_ref()),
+            Some(Owner { user, group }) => {
+                let mut command = Command::new("setpriv");
+                command.arg(format!("--reuid={user}"));
+                command.arg(format!("--regid={group}"));
+                command.arg("--clear-groups");
+                command.arg(program.as_ref());
+                command
+            }
+        };
+        // The folder that tests run in may not be the owner's to enter.
+        command.current_dir("/").env("LC_ALL", "C");
+        command
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.release();
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// The folder of the newest server binaries: on the path, or where Debian puts them.
+fn binaries() -> Option<PathBuf> {
+    let has_all = |folder: &PathBuf| {
+        ["initdb", "postgres", "pg_ctl", "pg_isready"]
+            .iter()
+            .all(|name| folder.join(name).exists())
+    };
+    let path = env::var_os("PATH").unwrap_or_default();
+    if let Some(folder) = env::split_paths(&path).find(has_all) {
+        return Some(folder);
+    }
+    let versions = fs::read_dir("/usr/lib/postgresql").ok()?.flatten();
+    let mut versions: Vec<(u32, PathBuf)> = versions
+        .filter_map(|entry| {
+            let version = entry.file_name().to_str()?.parse().ok()?;
+            Some((version, entry.path().join("bin")))
+        })
+        .filter(|(_, folder)| has_all(folder))
+        .collect();
+    versions.sort_unstable();
+    versions.pop().map(|(_, folder)| folder)
+}
+
+/// Who runs the server: nobody else unless this is root.
+fn owner() -> Result<Option<Owner>, String> {
+    use std::os::unix::fs::MetadataExt;
+    let own = fs::metadata("/proc/self").map_err(|error| error.to_string())?;
+    if own.uid() != 0 {
+        return Ok(None);
+    }
+    let users = fs::read_to_string("/etc/passwd").map_err(|error| error.to_string())?;
+    let find = |name: &str| {
+        users.lines().find_map(|line| {
+            let mut fields = line.split(':');
+            if fields.next()? != name {
+                return None;
+            }
+            let user = fields.nth(1)?.parse().ok()?;
+            let group = fields.next()?.parse().ok()?;
+            Some(Owner { user, group })
+        })
+    };
+    let owner = find("postgres").or_else(|| find("nobody"));
+    owner
+        .map(Some)
+        .ok_or_else(|| "this is root, and there is no other user to run PostgreSQL".to_owned())
+}
