@@ -161,7 +161,7 @@ impl Tables {
         statement: &'static str,
         values: &[Value<'_>],
     ) -> Result<Option<TokenRecord>, StoreError> {
-        let rows = self.read(|| statement.into(), values).await?;
+        let rows = self.read(|| Statement::for_one(statement), values).await?;
         let record = rows.first().map(columns::read).transpose();
         Ok(record.map_err(Failure::from)?)
     }
