@@ -120,7 +120,7 @@ fn both() -> Vec<(&'static str, Test)> {
         a_row_that_makes_no_sense_is_corrupt,
     ));
     all.extend(tests!(listing: every_filter_lists_what_it_means_page_by_page));
-    all.extend(tests!(plans: every_filter_and_the_lookup_use_an_index));
+    all.extend(tests!(plans: every_filter_uses_an_index, the_lookup_uses_an_index_for_each_digest));
     all.extend(tests!(races:
         one_of_many_gets_a_unique_name,
         many_creators_do_not_exceed_the_limit,

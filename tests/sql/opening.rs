@@ -81,7 +81,7 @@ pub(crate) async fn the_files_are_for_their_owner_alone(place: Place) {
     for entry in fs::read_dir(place.file().parent().unwrap()).unwrap() {
         let entry = entry.unwrap();
         let mode = entry.metadata().unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600, "{:?}", entry.file_name());
+        assert_eq!(mode & 0o777, 0o600, "{}", entry.path().display());
         seen.push(entry.file_name().into_string().unwrap());
     }
     seen.sort_unstable();

@@ -98,10 +98,10 @@ pub(crate) async fn concurrent_updates_lose_nothing(place: Place) {
         });
     }
     tasks.join_all().await;
-    let stored = stores[0].get(record.id()).await.unwrap().unwrap();
-    assert_eq!(stored.revision(), WRITERS as u64);
+    let kept = stores[0].get(record.id()).await.unwrap().unwrap();
+    assert_eq!(kept.revision(), WRITERS as u64);
     for n in 0..WRITERS {
-        assert!(stored.roles().contains(&format!("role {n}")), "{n}");
+        assert!(kept.roles().contains(&format!("role {n}")), "{n}");
     }
 }
 
@@ -154,8 +154,8 @@ pub(crate) async fn touches_and_updates_do_not_wait_for_each_other_for_ever(plac
     }
     tasks.join_all().await;
     for record in &records {
-        let stored = stores[0].get(record.id()).await.unwrap().unwrap();
+        let kept = stores[0].get(record.id()).await.unwrap().unwrap();
         // The latest of all times that were given.
-        assert_eq!(stored.last_used_at(), Some(at(7 + 10)));
+        assert_eq!(kept.last_used_at(), Some(at(7 + 10)));
     }
 }
