@@ -8,6 +8,8 @@ mod postgres;
 
 mod faults;
 mod feed;
+#[cfg(feature = "testing")]
+mod kit;
 mod listing;
 mod opening;
 mod place;
@@ -15,6 +17,8 @@ mod plans;
 mod races;
 mod rules;
 mod trail;
+#[path = "../lifecycle/verbs.rs"]
+mod verbs;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -147,7 +151,25 @@ fn both() -> Vec<(&'static str, Test)> {
     all.extend(tests!(faults:
         an_exhausted_pool_is_unavailable_within_the_deadline,
     ));
+    #[cfg(feature = "testing")]
+    all.extend(tests!(kit: the_conformance_kit_finds_no_broken_rule));
+    all.extend(lifecycle());
     all
+}
+
+/// The tests of the verbs, as in `tests/lifecycle`.
+fn lifecycle() -> Vec<(&'static str, Test)> {
+    macro_rules! on_place {
+        ($($name:ident),+ $(,)?) => {
+            vec![$((
+                concat!("lifecycle::", stringify!($name)),
+                (|place| Box::pin(async move {
+                    verbs::$name(place.registry().await).await;
+                })) as Test,
+            )),+]
+        };
+    }
+    verbs::every_test!(on_place)
 }
 
 fn sqlite() -> Vec<(&'static str, Test)> {

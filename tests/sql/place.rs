@@ -86,6 +86,13 @@ impl Place {
         self.try_open().await.unwrap()
     }
 
+    pub(crate) async fn registry(&self) -> Arc<dyn TokenRegistry> {
+        match self.open().await {
+            Store::Sqlite(store) => Arc::new(store),
+            Store::Postgres(store) => Arc::new(store),
+        }
+    }
+
     pub(crate) async fn try_open(&self) -> Result<Store, OpenStoreError> {
         match self {
             Self::Sqlite(_) => SqliteStore::open(self.file()).await.map(Store::Sqlite),
