@@ -358,3 +358,71 @@ mod file_store {
         );
     }
 }
+
+#[cfg(all(feature = "sqlite", unix))]
+mod sqlite {
+    use std::fs;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    struct Folder(PathBuf);
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn a_second_run_finds_the_token_of_the_first_and_when_it_was_used() {
+        let name = format!("sqlite-example-{}", std::process::id());
+        let folder = Folder(std::env::temp_dir().join(name));
+        fs::create_dir(&folder.0).unwrap();
+        let path = folder.0.join("tokens.db");
+        let start = || {
+            let mut command = example("sqlite");
+            Process::spawn(command.env("PORT", "0").env("TOKENS_DB", &path))
+        };
+
+        let mut first = start();
+        assert_eq!(first.line(), format!("file: {}", path.display()));
+        let token = first.line();
+        let token = token.strip_prefix("token: ").expect(&token).to_owned();
+        let command = first.line();
+        let address = address_in(&command);
+        let expected = format!(r#"curl -H "Authorization: ApiKey {token}" http://{address}/hello"#);
+        assert_eq!(command, expected);
+        let header = format!("authorization: ApiKey {token}\r\n");
+        let hello = (200, "hello, ci\n".to_owned());
+        assert_eq!(get(address, "/hello", &header), hello);
+        first.signal("TERM");
+        first.finish().succeeded();
+
+        let mut second = start();
+        let (_file, found, command) = (second.line(), second.line(), second.line());
+        let id = &token["svctok-".len()..][..10];
+        let used = format!("found: {id} ci, last used ");
+        assert!(found.starts_with(&used), "{found}");
+        assert!(!command.contains(&token), "{command}");
+        assert_eq!(get(address_in(&command), "/hello", &header), hello);
+        assert_eq!(get(address_in(&command), "/hello", "").0, 401);
+        // Killed, not stopped.
+        drop(second);
+        let mut third = start();
+        let (_file, found, command) = (third.line(), third.line(), third.line());
+        assert!(found.starts_with(&used), "{found}");
+        assert_eq!(get(address_in(&command), "/hello", &header), hello);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_is_an_error_in_plain_words() {
+        let mut command = example("sqlite");
+        let process = Process::spawn(command.arg("/nowhere/tokens.db"));
+        let message = process.finish().failed();
+        assert!(
+            message.starts_with("sqlite: /nowhere/tokens.db: "),
+            "{message}"
+        );
+    }
+}

@@ -1,0 +1,132 @@
+//! Tokens in a SQLite file, which outlive the server.
+//!
+//! `cargo run --example sqlite --features sqlite -- tokens.db`, then paste what it prints. The first
+//! run makes the file with one token and shows the token, once; later runs find it there, and tell
+//! when it was last used. The file is `tokens.db` unless the argument or `TOKENS_DB` says otherwise.
+//! It listens on port 8080 unless `PORT` says otherwise; `PORT=0` takes any free one.
+
+use std::env;
+use std::error::Error;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
+
+use axum::Router;
+use axum::routing::get;
+use tokio::net::TcpListener;
+use tower_service_token::lifecycle::{NewToken, Page};
+use tower_service_token::store::{CachedStore, LastUsed, SqliteStore, TokenFilter, TokenRecord};
+use tower_service_token::{Principal, ServiceTokenLayer, ServiceTokens};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match serve().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sqlite: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve() -> Result<(), Box<dyn Error>> {
+    let path = tokens_file();
+    let opened = SqliteStore::open(&path).await;
+    let store = opened.map_err(|error| {
+        let cause = error.source().map(|it| format!(": {it}"));
+        format!("{}: {error}{}", path.display(), cause.unwrap_or_default())
+    })?;
+    // Requests and changes go through the same cache, so that a change is seen at once here.
+    let store = CachedStore::new(store);
+    let tokens = ServiceTokens::new(store.clone());
+    let last_used = LastUsed::new(store.clone());
+    let app = Router::new()
+        .route("/hello", get(hello))
+        .route_layer(ServiceTokenLayer::new(store).with_last_used(last_used.clone()));
+
+    let port = port()?;
+    let listener = TcpListener::bind(("127.0.0.1", port))
+        .await
+        .map_err(|error| format!("cannot listen on 127.0.0.1:{port}: {error}"))?;
+    let stopped = stop_signal()?;
+
+    let url = format!("http://{}/hello", listener.local_addr()?);
+    let mut out = io::stdout();
+    writeln!(out, "file: {}", path.display())?;
+    let known = tokens.list(TokenFilter::new(), Page::default()).await?;
+    for record in &known.records {
+        writeln!(out, "found: {}", described(record))?;
+    }
+    let token = if known.records.is_empty() {
+        let issued = tokens.create(NewToken::new("ci")).await?;
+        writeln!(out, "token: {}", issued.expose_secret())?;
+        issued.expose_secret().to_owned()
+    } else {
+        // Only its digest is in the file.
+        "<the token of the first run>".to_owned()
+    };
+    writeln!(out, r#"curl -H "Authorization: ApiKey {token}" {url}"#)?;
+    out.flush()?;
+
+    // No request waits for the file because of this: a token in use is written once a minute.
+    let flushing = last_used.flush_every(Duration::from_secs(60));
+    axum::serve(listener, app)
+        .with_graceful_shutdown(stopped)
+        .await?;
+    flushing.stop().await?;
+    Ok(())
+}
+
+async fn hello(principal: Principal) -> String {
+    format!("hello, {}\n", principal.name())
+}
+
+fn described(record: &TokenRecord) -> String {
+    let (id, name) = (record.id(), record.name());
+    match record.last_used_at() {
+        None => format!("{id} {name}, never used"),
+        Some(time) => {
+            let ago = SystemTime::now().duration_since(time).unwrap_or_default();
+            format!("{id} {name}, last used {} s ago", ago.as_secs())
+        }
+    }
+}
+
+fn tokens_file() -> PathBuf {
+    let given = env::args_os().nth(1).or_else(|| env::var_os("TOKENS_DB"));
+    let given = given.filter(|path| !path.is_empty());
+    given.unwrap_or_else(|| "tokens.db".into()).into()
+}
+
+fn port() -> Result<u16, String> {
+    let Some(port) = env::var_os("PORT").filter(|port| !port.is_empty()) else {
+        return Ok(8080);
+    };
+    let port = port.to_string_lossy();
+    port.parse()
+        .map_err(|_| format!("PORT is '{port}', not a number from 0 to 65535"))
+}
+
+/// Ctrl-C or SIGTERM, heard from this call on and not only once it is awaited.
+#[cfg(unix)]
+fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
+
+#[cfg(windows)]
+fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    let mut ctrl_c = tokio::signal::windows::ctrl_c()?;
+    Ok(async move {
+        ctrl_c.recv().await;
+    })
+}

@@ -1,0 +1,175 @@
+//! A process that changes tokens of its own until it is killed.
+
+use std::error::Error;
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+use tower_service_token::ServiceTokens;
+use tower_service_token::lifecycle::{LifecycleError, NewToken, TokenUpdate};
+use tower_service_token::store::{
+    AuditAction, AuditEvent, TokenRecord, TokenRegistry, TokenState, Write,
+};
+use tower_service_token::token::TokenId;
+
+use crate::orders::{Orders, say};
+
+/// How many change tokens at the same time, each its own.
+const WORKERS: u32 = 3;
+
+/// What a mutator says.
+#[derive(Serialize, Deserialize)]
+pub(crate) enum Line {
+    /// A worker begins a step. Whether it was done is not known until it says so.
+    Begun { worker: u32, step: Step },
+    /// The worker's step is acknowledged. This is the token then, or none if it was deleted.
+    Done { worker: u32, token: Option<Token> },
+    /// What came of a worker's last step is not known.
+    GaveUp { error: String },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Step {
+    Create { name: String },
+    Update { id: i64, number: u32 },
+    Rotate { id: i64, has_grace: bool },
+    Revoke { id: i64 },
+    Delete { id: i64 },
+}
+
+/// What is known about a token, as far as it matters here.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Token {
+    pub(crate) id: i64,
+    pub(crate) revision: u64,
+    pub(crate) is_revoked: bool,
+    pub(crate) name: String,
+    pub(crate) digest: String,
+    pub(crate) previous: Option<String>,
+    /// Which update it has, by its description.
+    pub(crate) update: Option<String>,
+    /// Roles, scopes and labels, each with its kind in the tables.
+    pub(crate) attributes: Vec<(i64, String)>,
+}
+
+impl Token {
+    pub(crate) fn of(record: &TokenRecord) -> Self {
+        let label = |(key, value)| serde_json::to_string(&[key, value]).unwrap();
+        let roles = record.roles().iter().map(|role| (1, role.to_owned()));
+        let scopes = record.scopes().iter().map(|scope| (2, scope.to_owned()));
+        let labels = record.labels().map(|pair| (3, label(pair)));
+        let mut attributes: Vec<_> = roles.chain(scopes).chain(labels).collect();
+        attributes.sort_unstable();
+        Self {
+            id: record.id().as_i64(),
+            revision: record.revision(),
+            is_revoked: record.state() == TokenState::Revoked,
+            name: record.name().to_owned(),
+            digest: record.digest().to_string(),
+            previous: record.previous_digest().map(ToString::to_string),
+            update: record.description().map(str::to_owned),
+            attributes,
+        }
+    }
+}
+
+/// What the update of this number writes: the same in every place.
+pub(crate) fn attributes(number: u32) -> Vec<(i64, String)> {
+    vec![
+        (1, "always".to_owned()),
+        (1, format!("role-{number}")),
+        (2, format!("scope:{number}")),
+        (3, format!(r#"["update","{number}"]"#)),
+    ]
+}
+
+pub(crate) async fn run(orders: &Orders) {
+    let registry = orders.open().await;
+    let workers = (0..WORKERS).map(|number| {
+        let tokens = ServiceTokens::new(registry.clone());
+        let registry = registry.clone();
+        tokio::spawn(async move {
+            let mut worker = Worker { number, tokens };
+            loop {
+                if let Err(error) = worker.one_life(&*registry).await {
+                    let error = format!("{error}: {:?}", error.source());
+                    return say(&serde_json::to_string(&Line::GaveUp { error }).unwrap());
+                }
+            }
+        })
+    });
+    futures::future::join_all(workers).await;
+}
+
+struct Worker {
+    number: u32,
+    tokens: ServiceTokens,
+}
+
+impl Worker {
+    async fn one_life(&mut self, registry: &dyn TokenRegistry) -> Result<(), LifecycleError> {
+        let name = format!("token-{}-{:08x}", self.number, getrandom::u32().unwrap());
+        self.begin(Step::Create { name: name.clone() });
+        let new = NewToken::new(name)
+            .with_description("update 0")
+            .with_roles(["always", "role-0"])
+            .with_scopes(["scope:0"])
+            .with_label("update", "0");
+        let record = self.tokens.create(new).await?.record().clone();
+        self.done(Some(&record));
+        let id = record.id();
+        self.update(id, 1).await?;
+        self.rotate(id, true).await?;
+        self.update(id, 2).await?;
+        self.rotate(id, true).await?;
+        self.rotate(id, false).await?;
+        self.update(id, 3).await?;
+
+        self.begin(Step::Revoke { id: id.as_i64() });
+        let revoked = self.tokens.revoke(id).await?.record;
+        self.done(Some(&revoked));
+        if getrandom::u32().unwrap().is_multiple_of(2) {
+            self.begin(Step::Delete { id: id.as_i64() });
+            let now = SystemTime::now();
+            let event = AuditEvent::new(now, "a mutator", AuditAction::Purged, id);
+            registry.delete(&Write::new(revoked, event)).await?;
+            self.done(None);
+        }
+        Ok(())
+    }
+
+    async fn update(&self, id: TokenId, number: u32) -> Result<(), LifecycleError> {
+        let step = Step::Update {
+            id: id.as_i64(),
+            number,
+        };
+        self.begin(step);
+        let update = TokenUpdate::new()
+            .with_description(format!("update {number}"))
+            .with_roles(["always".to_owned(), format!("role-{number}")])
+            .with_scopes([format!("scope:{number}")])
+            .with_label("update", number.to_string());
+        self.done(Some(&self.tokens.update(id, update).await?.record));
+        Ok(())
+    }
+
+    async fn rotate(&self, id: TokenId, has_grace: bool) -> Result<(), LifecycleError> {
+        let step = Step::Rotate {
+            id: id.as_i64(),
+            has_grace,
+        };
+        self.begin(step);
+        let grace = Duration::from_secs(if has_grace { 3600 } else { 0 });
+        self.done(Some(self.tokens.rotate(id, grace).await?.record()));
+        Ok(())
+    }
+
+    fn begin(&self, step: Step) {
+        let worker = self.number;
+        say(&serde_json::to_string(&Line::Begun { worker, step }).unwrap());
+    }
+
+    fn done(&self, record: Option<&TokenRecord>) {
+        let (worker, token) = (self.number, record.map(Token::of));
+        say(&serde_json::to_string(&Line::Done { worker, token }).unwrap());
+    }
+}

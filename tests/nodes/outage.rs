@@ -1,0 +1,300 @@
+//! PostgreSQL stopped, crashed and frozen under nodes that go on serving.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::task::{JoinHandle, spawn_blocking};
+use tower_service_token::token::TokenFormat;
+
+use crate::node::{Caller, Node, PATIENCE, Times, Token, pause};
+use crate::orders::{Orders, Role};
+use crate::place::Place;
+use crate::postgres::{Postgres, Stop};
+
+const TTL: Duration = Duration::from_secs(1);
+const DEADLINE: Duration = Duration::from_millis(500);
+
+async fn on_a_thread(place: &Place, work: impl FnOnce(&Postgres) + Send + 'static) {
+    let server = Arc::clone(place.server());
+    spawn_blocking(move || work(&server)).await.unwrap();
+}
+
+/// Thaws the server when dropped, or else nobody could end it.
+struct Frozen(Arc<Postgres>);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        self.0.thaw();
+    }
+}
+
+/// Creates a token as soon as that can be done.
+async fn create_when_possible(node: &mut Node, name: &str) -> Token {
+    let begun = Instant::now();
+    loop {
+        match node.try_create(name).await {
+            Ok(token) => return token,
+            Err(error) => assert!(begun.elapsed() < PATIENCE, "{error}"),
+        }
+        pause().await;
+    }
+}
+
+pub(crate) async fn after_a_restart_the_nodes_and_their_feeds_recover(place: Place) {
+    let mut a = Node::start(&place, "a").await;
+    let mut b = Node::start(&place, "b").await;
+    for how in [Stop::Fast, Stop::Immediate] {
+        let tables = place.tables().await;
+        tables.listens("a").await;
+        tables.listens("b").await;
+        let before = a.create_and_show(&mut b, "before").await;
+        drop(tables);
+        on_a_thread(&place, move |server| {
+            server.stop(how);
+            server.start();
+        })
+        .await;
+        let started = Instant::now();
+
+        // Whether the feeds are back or not.
+        let at_once = create_when_possible(&mut a, "at-once").await;
+        let works = started.elapsed();
+        for token in [&before, &at_once] {
+            b.caller.becomes(&token.secret, (200, ""), started).await;
+        }
+        let mut early = Times::default();
+        for token in [&before, &at_once] {
+            a.revoke(token).await;
+            let acknowledged = Instant::now();
+            early.add(b.caller.refused(&token.secret, acknowledged).await);
+        }
+
+        let tables = place.tables().await;
+        tables.listens("b").await;
+        let listens = started.elapsed();
+        let mut late = Times::default();
+        for number in 0..5 {
+            let token = a.create_and_show(&mut b, &format!("late-{number}")).await;
+            a.revoke(&token).await;
+            late.add(b.caller.refused(&token.secret, Instant::now()).await);
+        }
+        place.report(&format!(
+            "{how:?} restart: works after {works:.1?}; revoked at once {}; listens after \
+             {listens:.1?}, then {}",
+            early.show(),
+            late.show()
+        ));
+        // Both far below the 30 s that tokens are remembered for.
+        assert!(early.max() < Duration::from_secs(10));
+        assert!(late.max() < Duration::from_secs(5));
+    }
+}
+
+/// What clients of one sort were answered.
+#[derive(Default)]
+struct Answers {
+    usual: AtomicU64,
+    unavailable: AtomicU64,
+}
+
+/// Which of them to look at.
+type Count = fn(&Answers) -> &AtomicU64;
+
+/// Clients that never stop asking.
+struct Load {
+    clients: Vec<(&'static str, u16, Arc<Answers>)>,
+    done: Arc<AtomicBool>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Load {
+    fn new() -> Self {
+        Self {
+            clients: Vec::new(),
+            done: Arc::default(),
+            tasks: Vec::new(),
+        }
+    }
+
+    /// Four clients that are to see `usual` or 503 and nothing else.
+    fn ask(
+        &mut self,
+        name: &'static str,
+        usual: u16,
+        caller: &Caller,
+        next: impl Fn() -> String + Send + Sync + Clone + 'static,
+    ) {
+        let answers = Arc::new(Answers::default());
+        self.clients.push((name, usual, Arc::clone(&answers)));
+        for _ in 0..4 {
+            let (caller, next, answers) = (caller.clone(), next.clone(), Arc::clone(&answers));
+            let done = Arc::clone(&self.done);
+            self.tasks.push(tokio::spawn(async move {
+                while !done.load(Ordering::SeqCst) {
+                    let answer = caller.get(&next()).await;
+                    let count = match answer.status {
+                        503 if answer.has_retry_after => &answers.unavailable,
+                        status if status == usual => &answers.usual,
+                        status => panic!("{name}: {status} {}", answer.body),
+                    };
+                    count.fetch_add(1, Ordering::SeqCst);
+                    pause().await;
+                }
+            }));
+        }
+    }
+
+    /// Waits until each sort of clients got `more` of what is counted; how long after `since`.
+    async fn all_get(&self, more: u64, count: Count, since: Instant) -> Duration {
+        let before: Vec<u64> = self.counts(count);
+        loop {
+            self.check();
+            let now = self.counts(count);
+            if before
+                .iter()
+                .zip(&now)
+                .all(|(before, now)| *now >= before + more)
+            {
+                return since.elapsed();
+            }
+            assert!(since.elapsed() < PATIENCE, "{}", self.show());
+            pause().await;
+        }
+    }
+
+    fn counts(&self, count: Count) -> Vec<u64> {
+        let counts = self.clients.iter();
+        let counts = counts.map(|(_, _, answers)| count(answers).load(Ordering::SeqCst));
+        counts.collect()
+    }
+
+    /// A client that ended got a wrong answer.
+    fn check(&self) {
+        assert!(!self.tasks.iter().any(JoinHandle::is_finished), "see above");
+    }
+
+    async fn end(self) -> String {
+        self.done.store(true, Ordering::SeqCst);
+        let shown = self.show();
+        for task in self.tasks {
+            task.await.unwrap();
+        }
+        shown
+    }
+
+    fn show(&self) -> String {
+        let clients = self.clients.iter().map(|(name, status, answers)| {
+            let usual = answers.usual.load(Ordering::SeqCst);
+            let unavailable = answers.unavailable.load(Ordering::SeqCst);
+            format!("{name} {usual} x {status}, {unavailable} x 503")
+        });
+        clients.collect::<Vec<_>>().join("; ")
+    }
+}
+
+pub(crate) async fn an_outage_under_load_is_never_a_bad_token(place: Place) {
+    let mut a = Node::start(&place, "a").await;
+    let orders = Orders::new(Role::Server, &place.store("b"));
+    let b = Node::with(orders.with_ttl(TTL).with_deadline(DEADLINE)).await;
+    let mut tokens = Vec::new();
+    for number in 0..600 {
+        tokens.push(a.create(&format!("token-{number}")).await.secret);
+    }
+    let hot: Vec<String> = tokens.drain(..4).collect();
+    let tokens = Arc::new(tokens);
+
+    let mut load = Load::new();
+    let turn = Arc::new(AtomicUsize::new(0));
+    let next = {
+        let turn = Arc::clone(&turn);
+        move || hot[turn.fetch_add(1, Ordering::SeqCst) % hot.len()].clone()
+    };
+    load.ask("remembered", 200, &b.caller, next);
+    // So many that each is forgotten before it is its turn again, or was never asked for.
+    let next = move || {
+        let turn = turn.fetch_add(1, Ordering::SeqCst);
+        tokens[turn % tokens.len()].clone()
+    };
+    load.ask("cold", 200, &b.caller, next);
+    let next = || {
+        let minted = TokenFormat::default().mint().unwrap();
+        minted.expose_secret().to_owned()
+    };
+    load.ask("unknown", 401, &b.caller, next);
+
+    let (usual, unavailable): (Count, Count) =
+        (|answers| &answers.usual, |answers| &answers.unavailable);
+    let mut recovered = Vec::new();
+    for how in [Stop::Fast, Stop::Immediate, Stop::Fast, Stop::Immediate] {
+        load.all_get(20, usual, Instant::now()).await;
+        on_a_thread(&place, move |server| server.stop(how)).await;
+        let stopped = Instant::now();
+        let refused = load.all_get(10, unavailable, stopped).await;
+        on_a_thread(&place, Postgres::start).await;
+        let started = Instant::now();
+        let works = load.all_get(20, usual, started).await;
+        recovered.push(works);
+        place.report(&format!(
+            "{how:?} stop: 503 after {refused:.1?}; works {works:.1?} after the start"
+        ));
+    }
+    place.report(&format!("under load: {}", load.end().await));
+    let slowest = recovered.into_iter().max().unwrap();
+    assert!(slowest < Duration::from_secs(15), "{slowest:?}");
+}
+
+pub(crate) async fn a_frozen_server_is_503_in_time_and_200_for_what_is_remembered(place: Place) {
+    const SLACK: Duration = Duration::from_secs(1);
+
+    let mut a = Node::start(&place, "a").await;
+    let orders = Orders::new(Role::Server, &place.store("b"));
+    let mut b = Node::with(orders.with_deadline(DEADLINE)).await;
+    place.tables().await.listens("b").await;
+    let hot = a.create_and_show(&mut b, "hot").await;
+    let mut cold = Vec::new();
+    for number in 0..10 {
+        cold.push(a.create(&format!("cold-{number}")).await);
+    }
+
+    on_a_thread(&place, Postgres::freeze).await;
+    let frozen = Frozen(Arc::clone(place.server()));
+    let (mut late, mut quick) = (Times::default(), Times::default());
+    let lookups = cold.iter().map(|token| async {
+        let begun = Instant::now();
+        let answer = b.caller.get(&token.secret).await;
+        (answer, begun.elapsed())
+    });
+    let lookups = futures::future::join_all(lookups);
+    let hits = async {
+        for _ in 0..10 {
+            let begun = Instant::now();
+            b.caller.assert(&hot.secret, 200).await;
+            quick.add(begun.elapsed());
+        }
+    };
+    for (answer, time) in futures::future::join(lookups, hits).await.0 {
+        assert_eq!(answer.status, 503, "{}", answer.body);
+        assert!(answer.has_retry_after);
+        late.add(time);
+    }
+    drop(frozen);
+    let thawed = Instant::now();
+    let mut back = Times::default();
+    for token in cold.iter().chain([&hot]) {
+        back.add(b.caller.becomes(&token.secret, (200, ""), thawed).await);
+    }
+    place.report(&format!(
+        "frozen, deadline {DEADLINE:?}: 503 in {}; remembered 200 in {}; 200 again after {:.1?}",
+        late.show(),
+        quick.show(),
+        back.max()
+    ));
+    assert!(late.max() < DEADLINE + SLACK);
+    assert!(quick.max() < DEADLINE);
+    assert!(back.max() < Duration::from_secs(5));
+    place.tables().await.listens("b").await;
+    a.revoke(&hot).await;
+    let time = b.caller.refused(&hot.secret, Instant::now()).await;
+    assert!(time < Duration::from_secs(5), "{time:?}");
+}

@@ -1,0 +1,243 @@
+//! A change on one node reaches the others: at once by the feed, by the time to live without it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use tower_service_token::token::TokenFormat;
+
+use crate::node::{Node, PATIENCE, Times, Token, pause};
+use crate::orders::{Orders, Role};
+use crate::place::Place;
+
+const TOKENS: usize = 25;
+
+/// Far below the 30 s that nodes remember tokens for.
+fn bound(place: &Place) -> Duration {
+    // SQLite is looked at every 250 ms.
+    Duration::from_secs(if place.is_postgres() { 5 } else { 2 })
+}
+
+async fn two_nodes(place: &Place) -> (Node, Node) {
+    let nodes = (Node::start(place, "a").await, Node::start(place, "b").await);
+    if place.is_postgres() {
+        let tables = place.tables().await;
+        tables.listens("a").await;
+        tables.listens("b").await;
+    }
+    nodes
+}
+
+pub(crate) async fn a_token_revoked_on_one_node_is_refused_on_the_other(place: Place) {
+    let (mut a, mut b) = two_nodes(&place).await;
+    let mut times = Times::default();
+    let mut reported = Duration::ZERO;
+    for number in 0..TOKENS {
+        let token = a.create_and_show(&mut b, &format!("token-{number}")).await;
+        reported = a.revoke(&token).await;
+        let acknowledged = Instant::now();
+        a.caller.assert(&token.secret, 401).await;
+        times.add(b.caller.refused(&token.secret, acknowledged).await);
+    }
+    place.report(&format!(
+        "revoked on a, refused on b, {}; reported: within {reported:?}",
+        times.show()
+    ));
+    assert!(times.max() < bound(&place) && times.max() <= reported);
+}
+
+pub(crate) async fn other_changes_reach_the_other_node_too(place: Place) {
+    let (mut a, mut b) = two_nodes(&place).await;
+    let [mut roles, mut disabled, mut enabled, mut rotated] =
+        std::array::from_fn(|_| Times::default());
+    for number in 0..5 {
+        let token = a.create_and_show(&mut b, &format!("token-{number}")).await;
+        let Token { id, secret } = &token;
+        a.run(&format!("roles {id} writer,auditor")).await;
+        let done = Instant::now();
+        let expected = (200, "writer,auditor");
+        a.caller.becomes(secret, expected, done).await;
+        roles.add(b.caller.becomes(secret, expected, done).await);
+
+        a.run(&format!("disable {id}")).await;
+        disabled.add(b.caller.refused(secret, Instant::now()).await);
+        a.run(&format!("enable {id}")).await;
+        enabled.add(b.caller.becomes(secret, (200, ""), Instant::now()).await);
+
+        let new = a.run(&format!("rotate {id} 0")).await;
+        let done = Instant::now();
+        b.caller.assert(&new, 200).await;
+        rotated.add(b.caller.refused(secret, done).await);
+    }
+    for (change, times) in [
+        ("roles updated", roles),
+        ("disabled", disabled),
+        ("enabled", enabled),
+        ("rotated", rotated),
+    ] {
+        place.report(&format!("{change} on a, seen on b, {}", times.show()));
+        assert!(times.max() < bound(&place), "{change}");
+    }
+}
+
+pub(crate) async fn a_token_that_was_unknown_works_once_it_is_imported(place: Place) {
+    let (mut a, b) = two_nodes(&place).await;
+    let mut times = Times::default();
+    for number in 0..5 {
+        let foreign = if number % 2 == 0 {
+            junk()
+        } else {
+            format!("elsewhere-{number}-{}", junk())
+        };
+        // Both remember now, for 10 s, that there is no such token.
+        for node in [&a, &b] {
+            node.caller.assert(&foreign, 401).await;
+        }
+        a.run(&format!("import foreign reader {foreign}")).await;
+        let imported = Instant::now();
+        a.caller.assert(&foreign, 200).await;
+        times.add(b.caller.becomes(&foreign, (200, "reader"), imported).await);
+    }
+    place.report(&format!("imported on a, works on b, {}", times.show()));
+    assert!(times.max() < bound(&place));
+}
+
+/// Only new connections are refused: the stores go on, and cannot listen.
+pub(crate) async fn without_the_feed_the_time_to_live_is_the_bound(place: Place) {
+    const TTL: Duration = Duration::from_secs(2);
+    const SLACK: Duration = Duration::from_secs(1);
+    // Of a store of its own making: ten to ask by, and one to listen.
+    const CONNECTIONS: i64 = 11;
+
+    let (mut a, mut patient) = two_nodes(&place).await;
+    let hasty = Orders::new(Role::Server, &place.store("hasty")).with_ttl(TTL);
+    let mut hasty = Node::with(hasty).await;
+    let tables = place.tables().await;
+    tables.listens("hasty").await;
+    // All the connections they may have, so that nobody asks for another one.
+    for (node, name) in [(&a, "a"), (&patient, "b"), (&hasty, "hasty")] {
+        while tables.connections(name).await < CONNECTIONS {
+            let junk = (0..20).map(|_| async { node.caller.get(&junk()).await });
+            futures::future::join_all(junk).await;
+        }
+    }
+    let first = a.create_and_show(&mut hasty, "first").await;
+    patient.shows(&first).await;
+
+    allow_connections(&place, false).await;
+    for name in ["b", "hasty"] {
+        assert_eq!(tables.cut(name).await, 1);
+    }
+    notices_the_loss(&mut patient).await;
+    notices_the_loss(&mut hasty).await;
+    let mut tokens = Vec::new();
+    for number in 0..5 {
+        tokens.push(a.create(&format!("token-{number}")).await);
+    }
+    for token in &tokens {
+        hasty.caller.assert(&token.secret, 200).await;
+        patient.caller.assert(&token.secret, 200).await;
+    }
+    let mut revoked = Vec::new();
+    for token in &tokens {
+        let reported = a.revoke(token).await;
+        assert!(TTL <= reported);
+        revoked.push((token, Instant::now()));
+    }
+    let last = tokens.last().unwrap();
+    patient.caller.assert(&last.secret, 200).await;
+    let checks = revoked
+        .iter()
+        .map(|(token, since)| hasty.caller.refused(&token.secret, *since));
+    let mut times = Times::default();
+    for time in futures::future::join_all(checks).await {
+        times.add(time);
+    }
+    place.report(&format!(
+        "feed down, TTL {TTL:?}: refused on b, {}",
+        times.show()
+    ));
+    assert!(times.max() <= TTL + SLACK);
+    assert!(times.max() > TTL / 4, "the feed was not down");
+    // Nor has the other one heard of it, which may remember for 30 s.
+    patient.caller.assert(&last.secret, 200).await;
+
+    allow_connections(&place, true).await;
+    let allowed = Instant::now();
+    let time = patient.caller.refused(&last.secret, allowed).await;
+    place.report(&format!(
+        "feed allowed again: what was missed is made up for after {time:.1?}"
+    ));
+    assert!(time < Duration::from_secs(10));
+    for name in ["b", "hasty"] {
+        tables.listens(name).await;
+    }
+    let mut times = Times::default();
+    for number in 0..10 {
+        let token = a
+            .create_and_show(&mut patient, &format!("late-{number}"))
+            .await;
+        a.revoke(&token).await;
+        times.add(patient.caller.refused(&token.secret, Instant::now()).await);
+    }
+    place.report(&format!("feed back: refused on b, {}", times.show()));
+    assert!(times.max() < bound(&place));
+}
+
+pub(crate) async fn a_feed_that_is_cut_all_the_time_does_not_hide_a_revocation(place: Place) {
+    let (mut a, b) = two_nodes(&place).await;
+    let done = Arc::new(AtomicBool::new(false));
+    let cutter = {
+        let (done, tables) = (Arc::clone(&done), place.tables().await);
+        tokio::spawn(async move {
+            let mut cuts = 0;
+            while !done.load(Ordering::SeqCst) {
+                cuts += tables.cut("b").await;
+                pause().await;
+            }
+            cuts
+        })
+    };
+    let mut times = Times::default();
+    let begun = Instant::now();
+    let mut number = 0;
+    while number < TOKENS || begun.elapsed() < Duration::from_secs(3) {
+        let token = a.create(&format!("token-{number}")).await;
+        b.caller.assert(&token.secret, 200).await;
+        a.revoke(&token).await;
+        times.add(b.caller.refused(&token.secret, Instant::now()).await);
+        number += 1;
+    }
+    done.store(true, Ordering::SeqCst);
+    let cuts = cutter.await.unwrap();
+    place.report(&format!(
+        "feed cut {cuts} times: refused on b, {}",
+        times.show()
+    ));
+    assert!(cuts > 3, "{cuts} cuts");
+    assert!(times.max() < Duration::from_secs(10));
+}
+
+/// A token that nobody created.
+fn junk() -> String {
+    let minted = TokenFormat::default().mint().unwrap();
+    minted.expose_secret().to_owned()
+}
+
+/// Waits until the node knows that it has no feed, which makes it forget all.
+async fn notices_the_loss(node: &mut Node) {
+    let begun = Instant::now();
+    while node.run("remembered").await != "0" {
+        assert!(begun.elapsed() < PATIENCE, "the loss is not noticed");
+        pause().await;
+    }
+}
+
+async fn allow_connections(place: &Place, allow: bool) {
+    let Place::Postgres { server, url } = place else {
+        panic!("a server");
+    };
+    let name = url.split('?').next().unwrap().rsplit('/').next().unwrap();
+    let statement = format!("ALTER DATABASE {name} WITH ALLOW_CONNECTIONS {allow}");
+    server.run(&statement).await;
+}

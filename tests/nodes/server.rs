@@ -1,0 +1,100 @@
+//! A node of a service: a guarded route, and commands by which its tokens are managed.
+
+use std::error::Error;
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::get;
+use tokio::net::TcpListener;
+use tower_service_token::digest::TokenDigest;
+use tower_service_token::lifecycle::{NewToken, TokenUpdate};
+use tower_service_token::store::{Cached, CachedStore, Credential, TokenRegistry};
+use tower_service_token::token::{PresentedToken, TokenId};
+use tower_service_token::{Principal, ServiceTokenLayer, ServiceTokens, TokenStore};
+
+use crate::orders::{Orders, heard, say};
+
+type Outcome = Result<String, Box<dyn Error>>;
+
+/// Says where it listens, then answers each command by a line that begins with `ok` or `error`.
+pub(crate) async fn serve(orders: Orders) {
+    let store = CachedStore::new(orders.open().await)
+        .with_ttl(orders.ttl)
+        .with_negative_ttl(orders.negative_ttl);
+    let tokens = ServiceTokens::new(store.clone());
+    let app = Router::new()
+        .route("/whoami", get(whoami))
+        .route_layer(ServiceTokenLayer::new(store.clone()));
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    say(&listener.local_addr().unwrap().to_string());
+    tokio::spawn(async move { axum::serve(listener, app).await });
+
+    let mut commands = heard();
+    while let Some(command) = commands.recv().await {
+        let answer = obey(&tokens, &store, &command).await;
+        say(&match answer {
+            Ok(answer) => format!("ok {answer}"),
+            Err(error) => format!("error {error}: {:?}", error.source()),
+        });
+    }
+}
+
+async fn whoami(principal: Principal) -> String {
+    let roles: Vec<_> = principal.roles().iter().collect();
+    roles.join(",")
+}
+
+async fn obey<S: TokenStore>(
+    tokens: &ServiceTokens,
+    store: &CachedStore<S>,
+    command: &str,
+) -> Outcome
+where
+    CachedStore<S>: TokenRegistry,
+{
+    let words: Vec<&str> = command.split(' ').collect();
+    let changed = match words[..] {
+        ["create", name, roles] => {
+            let issued = tokens.create(new(name, roles)).await?;
+            return Ok(format!(
+                "{} {}",
+                issued.record().id(),
+                issued.expose_secret()
+            ));
+        }
+        ["import", name, roles, secret] => {
+            let digest = TokenDigest::of(secret);
+            let record = tokens.import(new(name, roles), digest).await?;
+            return Ok(record.id().to_string());
+        }
+        ["rotate", id, grace] => {
+            let grace = Duration::from_millis(grace.parse()?);
+            let issued = tokens.rotate(self::id(id)?, grace).await?;
+            return Ok(issued.expose_secret().to_owned());
+        }
+        // How many good tokens are remembered.
+        ["remembered"] => return Ok(store.occupancy().passing.to_string()),
+        ["knows", secret] => {
+            let credential = Credential::new(PresentedToken::new(secret).ok_or("no token")?);
+            let knows = matches!(store.find_cached(&credential), Cached::Found(_));
+            return Ok(knows.to_string());
+        }
+        ["revoke", id] => tokens.revoke(self::id(id)?).await?,
+        ["disable", id] => tokens.disable(self::id(id)?).await?,
+        ["enable", id] => tokens.enable(self::id(id)?).await?,
+        ["roles", id, roles] => {
+            let update = TokenUpdate::new().with_roles(roles.split(','));
+            tokens.update(self::id(id)?, update).await?
+        }
+        _ => return Err(format!("what is '{command}'").into()),
+    };
+    Ok(changed.effective_within.as_millis().to_string())
+}
+
+fn new(name: &str, roles: &str) -> NewToken {
+    NewToken::new(name).with_roles(roles.split(','))
+}
+
+fn id(text: &str) -> Result<TokenId, Box<dyn Error>> {
+    Ok(text.parse()?)
+}
