@@ -36,7 +36,8 @@
 //! |---|---|
 //! | What does the layer do, and in which order do layers belong? | [`middleware`] |
 //! | Which headers are read, how strictly? | [`header`] |
-//! | How do I keep tokens somewhere else? | [`store`] |
+//! | How are tokens created, rotated and revoked? | [`lifecycle`] |
+//! | Where do tokens live? How do I keep them somewhere else? | [`store`] |
 //! | How do I ask for roles and scopes? | [`authorize`] |
 //! | What does a refused client get? How do I change that? | [`reject`] |
 //! | What does a token look like? How do I import one? | [`token`], [`digest`] |
@@ -50,20 +51,31 @@
 //!   `axum-core`, which axum users have anyway.
 //! - `file`: [`FileStore`](store::FileStore), tokens from a TOML or JSON file of digests that is
 //!   followed as it changes. Brings `arc-swap`, `hashbrown` and `toml`, and a thread for each file.
+//! - `postgres`: [`PostgresStore`](store::PostgresStore). Brings `sqlx`, which needs Rust 1.94, and
+//!   `tokio`. `rustls` encrypts its connections.
+//! - `sqlite`: [`SqliteStore`](store::SqliteStore). Brings `sqlx`, which needs Rust 1.94 and compiles
+//!   SQLite with a C compiler, and `tokio`.
+//! - `testing`: the [conformance kit](testing::conformance) for stores, and
+//!   [`FaultyStore`](testing::FaultyStore). Brings `tokio`.
 //! - `tracing`: one event for each refusal, target `tower_service_token`, fields `reason`, `code`,
 //!   `status`, `token_id` (only of a token whose secret was presented) and `error` (only where the
-//!   store or the setup is at fault); level `ERROR` for 5xx, `INFO` for the rest. Costs nothing on
-//!   accepted requests.
+//!   store or the setup is at fault); level `ERROR` for 5xx, `INFO` for the rest. Target
+//!   `tower_service_token::audit` has the [audit events](store::TracingAudit), target
+//!   `tower_service_token::rotation` one for each request with the secret from before a rotation.
+//!   Costs nothing on other accepted requests.
 //! - `metrics`: the counter `service_token_requests_total` and the histogram
 //!   `service_token_check_seconds`, both by `outcome` (`accepted`, `anonymous` or a
 //!   [reason](reject::RejectionReason::as_str)), and `service_token_guard_refusals_total` by
-//!   `reason`. Costs two looks at the monotonic clock and two recorder calls for each request.
-//! - `tokio`: `store::CachedStore`, with counters of its own if `metrics` is on. Brings `tokio` (`rt`, `sync`, `time`) and `quick_cache`.
+//!   `reason`, `service_token_previous_secret_uses_total`. Costs two looks at the monotonic clock and two recorder calls for each request.
+//! - `tokio`: [`CachedStore`](store::CachedStore), with counters of its own if `metrics` is on, and
+//!   [`LastUsed::flush_every`](store::LastUsed::flush_every). Brings `tokio` (`rt`, `sync`, `time`)
+//!   and `quick_cache`.
 //!
 //! # Public dependencies
 //!
 //! Types of these crates are part of this one's API: `http`, `tower-layer`, `tower` (its
-//! `Service`), `async-trait` (its signatures), and with the feature `axum`, `axum-core`.
+//! `Service`), `async-trait` (its signatures), and with the features of these names, `axum-core`, and
+//! `sqlx` (its pools).
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 #![warn(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used)]
@@ -89,6 +101,6 @@ pub use self::principal::Principal;
 pub use self::store::{MemoryStore, TokenStore};
 
 /// The code in README.md, compiled.
-#[cfg(all(doctest, feature = "axum"))]
+#[cfg(all(doctest, feature = "axum", feature = "postgres"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -351,7 +351,7 @@ fn collect_files(folder: &Path, module: &[String], files: &mut Vec<SourceFile>) 
         let module: Segments = module.iter().cloned().chain(own).collect();
         if path.is_dir() {
             collect_files(&path, &module, files);
-        } else {
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
             let text = fs::read_to_string(&path).expect("a text");
             files.push(SourceFile { path, module, text });
         }

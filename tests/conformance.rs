@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use futures::executor::block_on;
 use tower_service_token::digest::TokenDigest;
 use tower_service_token::store::{
-    ChangeFeed, ChangeListener, Credential, ListRequest, RegistryError, StoreError, TokenChange,
-    TokenFilter, TokenPage, TokenRecord, TokenRegistry, TokenState, Write,
+    CachedStore, ChainStore, ChangeFeed, ChangeListener, Credential, ListRequest, RegistryError,
+    StoreError, TokenChange, TokenFilter, TokenPage, TokenRecord, TokenRegistry, TokenState, Write,
 };
 use tower_service_token::testing::{FaultyStore, conformance};
 use tower_service_token::token::TokenId;
@@ -18,14 +18,6 @@ use tower_service_token::{MemoryStore, TokenStore};
 #[test]
 fn memory_store_obeys_the_rules_of_a_registry() {
     block_on(conformance::token_registry(async || MemoryStore::new()));
-}
-
-#[cfg(feature = "sqlite")]
-#[tokio::test]
-async fn sqlite_store_obeys_the_rules_of_a_registry() {
-    use tower_service_token::store::SqliteStore;
-
-    conformance::token_registry(async || SqliteStore::in_memory().await.unwrap()).await;
 }
 
 #[test]
@@ -38,6 +30,78 @@ fn what_wraps_a_registry_obeys_them_too() {
         shared
     };
     block_on(conformance::token_registry(shared));
+}
+
+/// It remembers, and is told of every change.
+#[tokio::test]
+async fn cached_store_obeys_the_rules_of_a_registry() {
+    let cached = async || CachedStore::new(FaultyStore::new(MemoryStore::new()));
+    conformance::token_registry(cached).await;
+}
+
+/// Stores that only find; a chain finds in its second store what the first does not know.
+#[tokio::test]
+async fn stores_that_only_find_obey_their_rules() {
+    let filled = |records: Vec<TokenRecord>| {
+        let store = MemoryStore::new();
+        for record in records {
+            store.insert(record).unwrap();
+        }
+        store
+    };
+    conformance::token_store(async |records| {
+        ChainStore::new(MemoryStore::new()).then(filled(records))
+    })
+    .await;
+    conformance::token_store(async |records| CachedStore::new(filled(records))).await;
+}
+
+#[cfg(feature = "file")]
+#[tokio::test]
+async fn file_store_obeys_the_rules_of_a_store() {
+    use tower_service_token::store::{FileStore, FileStoreOptions};
+
+    let folder = std::env::temp_dir().join(format!("conformance-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = folder.join("tokens.json");
+    conformance::token_store(async |records| -> FileStore {
+        std::fs::write(&path, json(&records)).unwrap();
+        #[cfg(unix)]
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))
+            .unwrap();
+        let options = FileStoreOptions::new().with_poll_interval(None);
+        options.open(&path).unwrap()
+    })
+    .await;
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+/// The file that holds these tokens.
+#[cfg(feature = "file")]
+fn json(records: &[TokenRecord]) -> String {
+    let time = |time: Option<SystemTime>| {
+        time.map(|time| jiff::Timestamp::try_from(time).unwrap().to_string())
+    };
+    let entries = records.iter().map(|record| {
+        let all = serde_json::json!({
+            "id": record.id().to_string(),
+            "digest": record.digest().to_string(),
+            "name": record.name(),
+            "subject": record.subject(),
+            "roles": record.roles().iter().collect::<Vec<_>>(),
+            "scopes": record.scopes().iter().collect::<Vec<_>>(),
+            "labels": record.labels().collect::<std::collections::BTreeMap<_, _>>(),
+            "expires_at": time(record.expires_at()),
+            "not_before": time(record.not_before()),
+            "state": format!("{:?}", record.state()).to_lowercase(),
+        });
+        let serde_json::Value::Object(mut entry) = all else {
+            panic!("an object");
+        };
+        entry.retain(|_, value| !value.is_null());
+        entry
+    });
+    serde_json::json!({ "tokens": entries.collect::<Vec<_>>() }).to_string()
 }
 
 /// What a registry of somebody else might get wrong.
@@ -184,7 +248,11 @@ impl TokenRegistry for Defective {
 
     async fn touch(&self, uses: &[(TokenId, SystemTime)]) -> Result<(), StoreError> {
         if self.has(Defect::TellsOfUses) {
-            self.feed.publish(&TokenChange::Everything);
+            for (id, _) in uses {
+                let touched = TokenRegistry::get(&self.store, *id).await?;
+                let change = TokenChange::between(None, touched.as_ref());
+                self.feed.publish(&change);
+            }
         }
         if self.has(Defect::IgnoresUses) {
             return Ok(());

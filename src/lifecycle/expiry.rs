@@ -2,9 +2,10 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
-use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use jiff::{Span, Timestamp, ToSpan, Zoned};
+use jiff::{Span, Timestamp, Zoned};
+
+use crate::clock::moment::{self, MomentError};
 
 /// When a token shall stop working: never, at a moment, or some time from now.
 ///
@@ -83,22 +84,11 @@ impl FromStr for Expiry {
     type Err = ExpiryError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let is_numeric = |text: &str| text.bytes().all(|b| b.is_ascii_digit() || b == b'-');
-        if text.len() > 1 && is_numeric(text) && !text.starts_with('-') {
-            return end_of_day(text).map(Self::at);
-        }
-        let starts_as_date = text.get(..5).is_some_and(|year| {
-            year.ends_with('-') && year[..4].bytes().all(|b| b.is_ascii_digit())
-        });
-        if starts_as_date {
-            let moment = text.parse::<Timestamp>();
-            return match moment {
-                Ok(moment) => Ok(Self::at(moment.into())),
-                Err(_) if text.get(..10).is_some_and(|date| end_of_day(date).is_err()) => {
-                    Err(ExpiryError::NoSuchDate)
-                }
-                Err(_) => Err(ExpiryError::Unreadable),
-            };
+        match moment::end(text) {
+            Ok(time) => return Ok(Self::at(time)),
+            Err(MomentError::Nonexistent) => return Err(ExpiryError::NoSuchDate),
+            Err(MomentError::TooFar) => return Err(ExpiryError::TooFar),
+            Err(MomentError::Shape) => {}
         }
         let span: Span = text.parse().map_err(|_| ExpiryError::Unreadable)?;
         if span.is_zero() {
@@ -109,20 +99,6 @@ impl FromStr for Expiry {
         }
         Ok(Self(Kind::After(span)))
     }
-}
-
-/// The first moment after the day.
-fn end_of_day(text: &str) -> Result<SystemTime, ExpiryError> {
-    // The parser would take `2026-1-2` as well, and a mistyped day is worse than a refused one.
-    let is_separator = |at| text.as_bytes().get(at) == Some(&b'-');
-    if text.len() != 10 || !is_separator(4) || !is_separator(7) {
-        return Err(ExpiryError::Unreadable);
-    }
-    let date: Date = text.parse().map_err(|_| ExpiryError::NoSuchDate)?;
-    let next = date
-        .checked_add(1.day())
-        .and_then(|next| next.to_zoned(TimeZone::UTC));
-    Ok(next.map_err(|_| ExpiryError::TooFar)?.timestamp().into())
 }
 
 /// The last day, UTC, on which a token that expires at this moment works, as `yyyy-MM-dd`: of an
@@ -139,7 +115,7 @@ pub fn last_day(expires_at: SystemTime) -> Option<String> {
 pub enum ExpiryError {
     /// The text is of none of the forms.
     Unreadable,
-    /// The text has the form of a date that no calendar has.
+    /// The text has the form of a date or a time that no calendar or clock has.
     NoSuchDate,
     /// The moment is not in the future.
     Past,
@@ -158,7 +134,7 @@ impl fmt::Display for ExpiryError {
                 "an expiry is a date such as 2027-01-31, a time such as 2027-01-31T12:00:00Z, \
                  or a duration such as 30d or P30D"
             }
-            Self::NoSuchDate => "there is no such date",
+            Self::NoSuchDate => "there is no such date or time",
             Self::Past => "the expiry must be in the future",
             Self::Zero => "the time until expiry must not be zero",
             Self::Negative => "the time until expiry must not be negative",

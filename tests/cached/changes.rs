@@ -353,8 +353,9 @@ fn what_is_promised_of_a_change_depends_on_what_the_feed_promises() {
     let brief = untold().with_ttl(SECOND).with_negative_ttl(MILLISECOND);
     assert_eq!(promised(&brief), SECOND);
     assert_eq!(promised(&untold().with_ttl(Duration::ZERO)), Duration::ZERO);
-    // Two caches, one behind the other.
-    assert_eq!(promised(&CachedStore::new(untold())), 20 * SECOND);
+    // The store behind knows of caches elsewhere that remember for longer.
+    let behind = untold().with_ttl(30 * SECOND);
+    assert_eq!(promised(&CachedStore::new(behind)), 30 * SECOND);
 }
 
 /// Remembers who listens, without keeping it alive.

@@ -2,7 +2,10 @@ use std::time::Duration;
 
 use tower_service_token::MemoryStore;
 use tower_service_token::reject::RejectionReason;
-use tower_service_token::store::{Cached, CachedStore, TokenRecord, TokenState};
+use tower_service_token::store::{
+    Cached, CachedStore, Credential, TokenRecord, TokenState, TokenStore,
+};
+use tower_service_token::token::PresentedToken;
 
 use crate::node::{
     MILLISECOND, Node, OK, SECOND, UNAUTHORIZED, UNAVAILABLE, clock, just_before, mint, start,
@@ -81,6 +84,48 @@ async fn a_lookup_as_old_as_the_ttl_is_neither_joined_nor_kept() {
     assert_eq!(node.status(&token).await, UNAUTHORIZED);
     assert_eq!(remote.lookups(), 2);
     assert_eq!(node.cached.occupancy().in_flight, 0);
+}
+
+/// "Not found" may be remembered longer than a lookup may be joined.
+#[tokio::test]
+async fn what_an_old_lookup_found_does_not_replace_what_a_newer_one_did() {
+    let tokens = MemoryStore::new();
+    let remote = Remote::without_feed(&tokens);
+    let clock = clock();
+    let cached = CachedStore::new(remote.clone())
+        .with_ttl(SECOND)
+        .with_negative_ttl(9 * SECOND);
+    let node = Node::of(cached, &clock);
+    let token = mint();
+    remote.after_reading().close();
+    let early = node.spawn(&token);
+    remote.after_reading().reached().await;
+    remote.after_reading().reopen();
+
+    tokens.insert(TokenRecord::from(&token)).unwrap();
+    clock.advance(SECOND);
+    assert_eq!(node.status(&token).await, OK);
+    remote.after_reading().let_go();
+    assert_eq!(early.await.unwrap(), UNAUTHORIZED, "it came too early");
+    assert_eq!(node.status(&token).await, OK);
+    assert_eq!(remote.lookups(), 2);
+}
+
+#[tokio::test]
+async fn find_itself_tells_what_is_remembered() {
+    let tokens = MemoryStore::new();
+    let remote = Remote::without_feed(&tokens);
+    let cached = CachedStore::new(remote.clone()).with_clock(clock());
+    for (token, is_known) in [(stored(&tokens), true), (mint(), false)] {
+        let before = remote.lookups();
+        let presented = PresentedToken::new(token.expose_secret()).unwrap();
+        let credential = Credential::new(presented);
+        for _ in 0..3 {
+            let found = cached.find(&credential).await.unwrap();
+            assert_eq!(found.is_some(), is_known);
+        }
+        assert_eq!(remote.lookups() - before, 1);
+    }
 }
 
 #[tokio::test]

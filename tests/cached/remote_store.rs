@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use tower_service_token::digest::TokenDigest;
 use tower_service_token::store::{
     ChangeListener, Credential, ListRequest, RegistryError, StoreError, TokenPage, TokenRecord,
@@ -13,6 +14,8 @@ use tower_service_token::store::{
 };
 use tower_service_token::token::TokenId;
 use tower_service_token::{MemoryStore, TokenStore};
+
+const LONG: Duration = Duration::from_secs(30);
 
 /// Clones share everything.
 #[derive(Clone)]
@@ -105,8 +108,13 @@ impl Stop {
     }
 
     /// Waits until one more lookup has come here.
+    ///
+    /// # Panics
+    ///
+    /// None comes.
     pub(crate) async fn reached(&self) {
-        self.reached.acquire().await.unwrap().forget();
+        let reached = timeout(LONG, self.reached.acquire()).await;
+        reached.expect("a lookup comes here").unwrap().forget();
     }
 
     /// Lets go one lookup that came here.

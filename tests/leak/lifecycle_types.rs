@@ -184,13 +184,55 @@ pub(super) fn tokio_types() -> Vec<Shown> {
     let _entered = runtime.enter();
     let last_used = LastUsed::new(MemoryStore::new());
     last_used.record(token_id(), SystemTime::now());
-    vec![debugged(
-        "Flushing",
-        &last_used.flush_every(Duration::from_secs(60)),
-    )]
+    let cached = tower_service_token::store::CachedStore::new(MemoryStore::new());
+    vec![
+        debugged("Flushing", &last_used.flush_every(Duration::from_secs(60))),
+        debugged("CacheOccupancy", &cached.occupancy()),
+        debugged("CachedStore", &cached),
+    ]
 }
 
 #[cfg(not(feature = "tokio"))]
 pub(super) fn tokio_types() -> Vec<Shown> {
-    vec![("Flushing", Vec::new())]
+    ["Flushing", "CachedStore", "CacheOccupancy"]
+        .map(|name| (name, Vec::new()))
+        .to_vec()
+}
+
+#[cfg(all(feature = "sqlite", feature = "postgres"))]
+pub(super) fn sql_types() -> Vec<Shown> {
+    use tower_service_token::store::{OpenStoreErrorKind, PostgresStore, SqliteStore};
+
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.expect("a runtime").block_on(async {
+        let store = SqliteStore::in_memory().await.expect("memory");
+        TokenRegistry::insert(&store, &write())
+            .await
+            .expect("an empty store");
+        let again = TokenRegistry::insert(&store, &write()).await;
+        let mut shown = vec![
+            debugged("SqliteStore", &store),
+            debugged("OpenStoreErrorKind", &OpenStoreErrorKind::Configuration),
+            told("RegistryError", &again.expect_err("a taken id")),
+        ];
+        // Nothing listens on port 1, and what is no URL at all may be a password all the same.
+        for url in [
+            format!("postgres://tokens:{SECRET}@127.0.0.1:1/tokens"),
+            format!("postgres://tokens:{SECRET}@[127.0.0.1/tokens"),
+            SECRET.to_owned(),
+        ] {
+            let error = PostgresStore::connect(&url).await.expect_err("no server");
+            shown.push(told("OpenStoreError", &error));
+        }
+        shown
+    })
+}
+
+#[cfg(not(all(feature = "sqlite", feature = "postgres")))]
+pub(super) fn sql_types() -> Vec<Shown> {
+    ["SqliteStore", "OpenStoreError", "OpenStoreErrorKind"]
+        .map(|name| (name, Vec::new()))
+        .to_vec()
 }

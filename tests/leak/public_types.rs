@@ -221,6 +221,7 @@ fn everything_shown() -> Vec<Shown> {
         lifecycle_types::errors_fed_the_secret(),
         lifecycle_types::testing_types(),
         lifecycle_types::tokio_types(),
+        lifecycle_types::sql_types(),
     ]
     .concat()
 }
@@ -243,7 +244,11 @@ fn asking_for_the_digest_as_text_is_the_one_way_to_get_it() {
 }
 
 /// Public types that print nothing, with the reason.
-const NOT_SHOWN: [(&str, &str); 3] = [
+const NOT_SHOWN: [(&str, &str); 4] = [
+    (
+        "PostgresStore",
+        "needs a server; its `Debug` is that of `SqliteStore`",
+    ),
     ("FieldChange", "shown within each `AuditEvent`"),
     (
         "MintError",

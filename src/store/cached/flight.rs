@@ -31,7 +31,6 @@ impl Flight {
         sender: oneshot::Sender<Answer>,
         permit: OwnedSemaphorePermit,
     ) -> Self {
-        meter::lookup_began();
         Self {
             lookups,
             ticket,

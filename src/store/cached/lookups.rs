@@ -61,7 +61,7 @@ pub(super) struct Ticket {
 
 /// Where a request gets its answer from.
 pub(super) enum Gate {
-    Known(Option<TokenRecord>),
+    Known(Sort, Option<TokenRecord>),
     Joined(Pending),
     /// The flight is to be spawned by the caller; dropped, it fails all who joined it.
     Started(Flight, Pending),
@@ -105,13 +105,11 @@ impl Lookups {
         let now = self.now();
         let mut running = self.running();
         if let Some((sort, answer)) = self.answers.get(&key, now) {
-            meter::hit(sort);
-            return Gate::Known(answer);
+            return Gate::Known(sort, answer);
         }
         if let Some(runway) = running.by_key.get(&key)
             && now.saturating_sub(runway.started) < self.settings.ttl
         {
-            meter::coalesced();
             return Gate::Joined(runway.pending.clone());
         }
         let permit = match waited_for {
@@ -121,7 +119,6 @@ impl Lookups {
                 Err(_) => return Gate::Full,
             },
         };
-        meter::miss();
         let (sender, receiver) = oneshot::channel();
         let pending = receiver.shared();
         let ticket = running.start(key, now, pending.clone());

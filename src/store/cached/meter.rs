@@ -30,8 +30,10 @@ pub(super) fn hit(sort: Sort) {
     }
 }
 
-/// A request waits for a lookup of its own.
+/// A request begins a lookup.
 pub(super) fn miss() {
+    #[cfg(feature = "metrics")]
+    metrics::gauge!("service_token_cache_lookups_in_flight").increment(1.0);
     count!("service_token_cache_requests_total", "outcome" => "miss");
 }
 
@@ -53,11 +55,6 @@ pub(super) enum Ending {
     TimedOut,
     /// It panicked, or its runtime was shut down.
     Lost,
-}
-
-pub(super) fn lookup_began() {
-    #[cfg(feature = "metrics")]
-    metrics::gauge!("service_token_cache_lookups_in_flight").increment(1.0);
 }
 
 pub(super) fn lookup_ended(ending: Ending) {

@@ -54,13 +54,15 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// It is a [registry](super::TokenRegistry) if the store behind is one. Managing tokens through it,
 /// rather than through the store behind, makes `effective_within` tell the whole truth: at once if
 /// the store's feed [cannot miss a change](TokenStore::feed_delay), else the longer of the two
-/// times to live.
+/// times to live, and never less than the store behind says of other nodes. Give all nodes the
+/// same times.
 ///
 /// # Caveats
 ///
 /// - Only lookups need a Tokio runtime, with timers: without one they fail as unavailable.
 /// - A store that answers by itself in [`find_cached`](TokenStore::find_cached), as
 ///   [`MemoryStore`](super::MemoryStore), gains nothing from this.
+/// - Of two caches, one behind the other, the times add up, and neither says so. One is enough.
 /// - If the store cannot be asked, tokens that are not remembered get 503: an entry is never used
 ///   past its time.
 ///
@@ -147,9 +149,16 @@ impl<S: TokenStore> CachedStore<S> {
             gate => gate,
         };
         match gate {
-            Gate::Known(answer) => Ok(answer),
-            Gate::Joined(pending) => told(pending).await,
+            Gate::Known(sort, answer) => {
+                meter::hit(sort);
+                Ok(answer)
+            }
+            Gate::Joined(pending) => {
+                meter::coalesced();
+                told(pending).await
+            }
             Gate::Started(flight, pending) => {
+                meter::miss();
                 let store = Arc::clone(&self.store);
                 runtime.spawn(flight.fly(store, credential.to_owned()));
                 told(pending).await

@@ -50,16 +50,15 @@ impl<S: TokenRegistry> TokenRegistry for CachedStore<S> {
         self.store.touch(uses).await
     }
 
-    /// What the store behind says if it sees its own changes late; what its feed is sure to do
-    /// within less than the lives of this cache's entries; or else the longer of those lives.
+    /// The longer of what the store behind says of every node, and of what this cache may
+    /// remember: its longest life, or less where the store's feed is sure to tell it sooner.
     fn effective_within(&self) -> Duration {
-        let behind = self.store.effective_within();
-        let own = self.longest_life();
-        if behind.is_zero() {
-            return self.store.feed_delay().map_or(own, |delay| delay.min(own));
-        }
-        // What is read late may be remembered after the change was told.
-        behind.saturating_add(own)
+        let life = self.longest_life();
+        let own = self
+            .store
+            .feed_delay()
+            .map_or(life, |delay| delay.min(life));
+        own.max(self.store.effective_within())
     }
 }
 

@@ -3,7 +3,7 @@ use std::time::SystemTime;
 
 use super::document::{Data, Value};
 use super::error::{Fault, Place, Problem};
-use super::moment;
+use crate::clock::moment::{self, MomentError};
 use crate::digest::TokenDigest;
 use crate::principal::{Roles, Scopes};
 use crate::store::{TokenRecord, TokenState};
@@ -160,7 +160,7 @@ impl Entry {
     fn time(
         &self,
         field: &'static str,
-        parse: fn(&str) -> Result<SystemTime, Problem>,
+        parse: fn(&str) -> Result<SystemTime, MomentError>,
     ) -> Result<Option<SystemTime>, Fault> {
         let Some(value) = self.get(field) else {
             return Ok(None);
@@ -168,7 +168,13 @@ impl Entry {
         let (Data::Text(text) | Data::Time(text)) = &value.data else {
             return Err(self.fault(field, Problem::Kind("a date or a time")));
         };
-        let time = parse(text).map_err(|problem| self.fault(field, problem))?;
+        let time = parse(text).map_err(|error| {
+            let problem = match error {
+                MomentError::Shape | MomentError::Nonexistent => Problem::Time,
+                MomentError::TooFar => Problem::TimeOverflow,
+            };
+            self.fault(field, problem)
+        })?;
         Ok(Some(time))
     }
 

@@ -2,7 +2,6 @@ mod document;
 mod entry;
 mod error;
 mod leak;
-mod moment;
 mod options;
 mod snapshot;
 mod source;

@@ -7,9 +7,10 @@ use crate::store::{ListOrder, ListRequest, TokenState, TokenStatus};
 /// A listing as one statement and its values.
 ///
 /// The order is that of an index, and so is where a page begins: a page costs the same wherever it
-/// is. Where a condition is the narrower one by nature, the others are written so that no index
-/// serves them (`state + 0`): SQLite knows no better which one to take.
+/// is. Where another condition is the narrower one by nature, those on the state are written so that
+/// no index serves them for a database that does not count its rows.
 pub(super) struct Listing {
+    counts_rows: bool,
     sql: String,
     values: Vec<Bound>,
 }
@@ -20,8 +21,10 @@ enum Bound {
 }
 
 impl Listing {
-    pub(super) fn of(request: &ListRequest) -> Self {
+    /// `counts_rows`: whether the database knows which index is the narrower one.
+    pub(super) fn of(request: &ListRequest, counts_rows: bool) -> Self {
         let mut listing = Self {
+            counts_rows,
             sql: "SELECT ".to_owned(),
             values: Vec::new(),
         };
@@ -93,14 +96,20 @@ impl Listing {
             TokenStatus::Revoked => TokenState::Revoked,
         };
         let state = state_number(state);
-        let is_indexed = !is_narrow && request.order() != ListOrder::IdleSince;
-        let column = if is_indexed { "t.state" } else { "t.state + 0" };
-        // A number in the text, as partial knowledge of it makes better plans.
+        let is_narrowest = !is_narrow && request.order() != ListOrder::IdleSince;
+        let column = if self.counts_rows || is_narrowest {
+            "t.state"
+        } else {
+            "+t.state"
+        };
         write!(self.sql, " AND {column} = {state}").expect("a text takes any text");
         let now = Bound::Int(millis(request.now()));
         match status {
+            TokenStatus::Active if self.counts_rows => {
+                self.condition("(t.expires_at IS NULL OR t.expires_at > ", now);
+                self.push(")");
+            }
             TokenStatus::Active => {
-                // No index is to be tempted by this: most tokens have not expired.
                 self.condition("COALESCE(t.expires_at, 9223372036854775807) > ", now);
             }
             TokenStatus::Expired => self.condition("t.expires_at <= ", now),

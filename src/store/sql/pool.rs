@@ -4,7 +4,7 @@ use sqlx::postgres::{PgPool, Postgres};
 #[cfg(feature = "sqlite")]
 use sqlx::sqlite::{Sqlite, SqlitePool};
 
-use super::session::Session;
+use super::session::{Session, Value};
 
 /// Where connections come from.
 #[derive(Clone)]
@@ -55,6 +55,32 @@ impl Pool {
         }
     }
 
+    /// Whether any row can have these values: no text in PostgreSQL has a zero byte, and asking for
+    /// one is an error.
+    pub(super) fn can_hold(&self, values: &[Value<'_>]) -> bool {
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite { .. } => {
+                let _ = values;
+                true
+            }
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => !values
+                .iter()
+                .any(|value| matches!(value, Value::Text(Some(text)) if text.contains('\0'))),
+        }
+    }
+
+    /// Whether the database counts its rows by itself, to know the better plan.
+    pub(super) fn counts_rows(&self) -> bool {
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite { .. } => false,
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => true,
+        }
+    }
+
     /// How many connections may have gone since they were last used.
     pub(super) fn size(&self) -> u32 {
         match self {
@@ -81,14 +107,14 @@ impl Lease {
         match self {
             #[cfg(feature = "sqlite")]
             Self::Sqlite(connection) => {
-                let begun = connection.begin_with("BEGIN IMMEDIATE").await;
-                begun.map(Transaction::Sqlite)
+                let transaction = connection.begin_with("BEGIN IMMEDIATE").await;
+                transaction.map(Transaction::Sqlite)
             }
             #[cfg(feature = "postgres")]
             Self::Postgres(connection) => {
                 let begin = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
-                let begun = connection.begin_with(begin).await;
-                begun.map(Transaction::Postgres)
+                let transaction = connection.begin_with(begin).await;
+                transaction.map(Transaction::Postgres)
             }
         }
     }

@@ -24,6 +24,7 @@ pub(super) enum Value<'a> {
 pub(super) struct Statement {
     text: SqlStr,
     keep: bool,
+    is_for_one: bool,
 }
 
 /// One row of an answer.
@@ -39,6 +40,7 @@ impl From<&'static str> for Statement {
         Self {
             text: text.into_sql_str(),
             keep: true,
+            is_for_one: false,
         }
     }
 }
@@ -49,6 +51,15 @@ impl Statement {
         Self {
             text: text.into_sql_str(),
             keep: false,
+            is_for_one: false,
+        }
+    }
+
+    /// Nobody waits for a second row.
+    pub(super) fn for_one(text: &'static str) -> Self {
+        Self {
+            is_for_one: true,
+            ..text.into()
         }
     }
 }
@@ -60,7 +71,7 @@ impl Session<'_> {
         statement: impl Into<Statement>,
         values: &[Value<'_>],
     ) -> Result<u64, sqlx::Error> {
-        let Statement { text, keep } = statement.into();
+        let Statement { text, keep, .. } = statement.into();
         match self {
             #[cfg(feature = "sqlite")]
             Self::Sqlite(connection) => {
@@ -80,18 +91,32 @@ impl Session<'_> {
         statement: impl Into<Statement>,
         values: &[Value<'_>],
     ) -> Result<Vec<Row>, sqlx::Error> {
-        let Statement { text, keep } = statement.into();
+        let Statement {
+            text,
+            keep,
+            is_for_one,
+        } = statement.into();
         match self {
             #[cfg(feature = "sqlite")]
             Self::Sqlite(connection) => {
                 let query = sqlx::query_with(text, arguments::<Sqlite>(values)?).persistent(keep);
-                let rows = query.fetch_all(&mut **connection).await?;
+                let rows = if is_for_one {
+                    let row = query.fetch_optional(&mut **connection).await?;
+                    row.into_iter().collect()
+                } else {
+                    query.fetch_all(&mut **connection).await?
+                };
                 Ok(rows.into_iter().map(Row::Sqlite).collect())
             }
             #[cfg(feature = "postgres")]
             Self::Postgres(connection) => {
                 let query = sqlx::query_with(text, arguments::<Postgres>(values)?).persistent(keep);
-                let rows = query.fetch_all(&mut **connection).await?;
+                let rows = if is_for_one {
+                    let row = query.fetch_optional(&mut **connection).await?;
+                    row.into_iter().collect()
+                } else {
+                    query.fetch_all(&mut **connection).await?
+                };
                 Ok(rows.into_iter().map(Row::Postgres).collect())
             }
         }

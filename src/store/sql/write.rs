@@ -17,7 +17,14 @@ const GET_AND_LOCK: &str = concat!(
     " FROM service_tokens WHERE id = $1 FOR UPDATE"
 );
 
-/// The row after the first hit is not looked for.
+/// What nearly every lookup is answered by.
+pub(super) const FIND_CURRENT: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM service_tokens WHERE digest = $1"
+);
+
+/// For those that are not, in one statement: a secret that is just being rotated is one of both.
 pub(super) const FIND: &str = concat!(
     "SELECT ",
     columns!(),

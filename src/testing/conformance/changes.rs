@@ -7,6 +7,8 @@ use crate::token::TokenId;
 
 pub(super) async fn check<R: TokenRegistry>(empty: impl AsyncFn() -> R) {
     let registry = empty().await;
+    let unchanged = registry.insert(&write(plain_record(4))).await;
+    unchanged.expect("an insertion");
     let seen = Arc::new(Seen::default());
     let listener: Arc<dyn ChangeListener> = seen.clone();
     registry.subscribe(&listener);
@@ -19,9 +21,13 @@ pub(super) async fn check<R: TokenRegistry>(empty: impl AsyncFn() -> R) {
         .with_previous_digest((digest(1), at(60)));
     let rotated = registry.update(&write(rotated)).await.expect("a rotation");
     seen.expect("a rotation", 1, &[1, 11, 1001]);
-    let touched = registry.touch(&[(id(1), at(900_000))]).await;
+    // Of a token of its own: a change may be told twice, the second time later.
+    let touched = registry.touch(&[(id(4), at(900_000))]).await;
     touched.expect("a use is noted");
-    assert!(seen.take().is_empty(), "a use is no change");
+    let told = seen.take();
+    let tells =
+        |it: &TokenChange| matches!(it, TokenChange::Token { id: told, .. } if *told == id(4));
+    assert!(!told.iter().any(tells), "a use is no change");
     let failed = registry.update(&write(plain_record(2))).await;
     assert!(failed.is_err());
     registry.delete(&write(rotated)).await.expect("a deletion");

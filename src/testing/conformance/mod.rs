@@ -28,8 +28,8 @@ use crate::store::{
 /// Checks a store that only finds. `with_tokens` makes a store that knows exactly these tokens.
 ///
 /// A store that keeps less of a record than there is in it (a name, a description) passes as long
-/// as what a [verdict](crate::store::verdict) and a
-/// [`Principal`](crate::Principal) need comes back: id, digests, name, subject, roles, scopes,
+/// as what a [verdict] and a
+/// [`Principal`](crate::Principal) need comes back: id, digest, name, subject, roles, scopes,
 /// labels, times and state.
 ///
 /// # Panics
@@ -38,7 +38,8 @@ use crate::store::{
 pub async fn token_store<S: TokenStore>(with_tokens: impl AsyncFn(Vec<TokenRecord>) -> S) {
     let records: Vec<TokenRecord> = vec![
         plain_record(1),
-        full_record(2),
+        // What only finds need not know of rotations.
+        full_record(2).with_previous_digest(None),
         plain_record(3).with_state(TokenState::Revoked),
         plain_record(4).with_state(TokenState::Disabled),
         plain_record(5).with_expires_at(records::at(-5)),

@@ -22,9 +22,10 @@ const PATIENCE: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(60
 const EXISTS_SQLITE: &str =
     "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'service_token_schema'";
 
+// Of a table: only then is heard what others committed while this waited for its turn.
 #[cfg(feature = "postgres")]
 const EXISTS_POSTGRES: &str =
-    "SELECT 1::BIGINT WHERE to_regclass('service_token_schema') IS NOT NULL";
+    "SELECT 1::BIGINT FROM pg_catalog.pg_class WHERE oid = to_regclass('service_token_schema')";
 
 const READ: &str = "SELECT version FROM service_token_schema";
 

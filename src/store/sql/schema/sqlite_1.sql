@@ -1,5 +1,5 @@
 CREATE TABLE service_tokens (
-    id              INTEGER PRIMARY KEY,
+    id              INT NOT NULL PRIMARY KEY, -- not INTEGER, or else pages do not begin by an index
     digest          BLOB NOT NULL CONSTRAINT service_tokens_digest UNIQUE,
     previous_digest BLOB CONSTRAINT service_tokens_previous_digest UNIQUE,
     grace_ends_at   INTEGER,

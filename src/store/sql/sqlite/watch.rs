@@ -16,7 +16,7 @@ const SINCE: &str =
     "SELECT seq, change FROM service_token_changes WHERE seq >= $1 ORDER BY seq LIMIT $2";
 
 /// More changes than these at once are told as one of everything.
-const AT_ONCE: i64 = 1000;
+const AT_ONCE: u32 = 1000;
 
 /// Tells of what any connection changes, those of other processes too: looks whether the file
 /// changed, which reads no table, and then reads the log of changes.
@@ -57,7 +57,7 @@ async fn tell(
     feed: &ChangeFeed,
     seen: i64,
 ) -> Result<i64, sqlx::Error> {
-    let values = [Value::Int(Some(seen)), Value::Int(Some(AT_ONCE))];
+    let values = [Value::Int(Some(seen)), Value::Int(Some(AT_ONCE.into()))];
     let rows = Session::Sqlite(connection).rows(SINCE, &values).await?;
     let mut changes = Vec::new();
     for row in &rows {
@@ -69,7 +69,7 @@ async fn tell(
     let first = changes.first().map_or(0, |(seq, _)| *seq);
     // The first change of all has the number 1, and so none before it.
     let has_gap = if seen == 0 { first > 1 } else { first != seen };
-    if has_gap || changes.len() >= AT_ONCE.unsigned_abs() as usize {
+    if has_gap || changes.len() >= AT_ONCE as usize {
         let last = first_number(connection, LAST).await?;
         feed.publish(&TokenChange::Everything);
         return Ok(last);

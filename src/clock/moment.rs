@@ -4,31 +4,40 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 
-use super::error::Problem;
+/// A text names no moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MomentError {
+    /// It is neither a date nor a time of RFC 3339.
+    Shape,
+    /// It has the form of one that no calendar or clock has.
+    Nonexistent,
+    /// It is beyond the year 9999.
+    TooFar,
+}
 
 /// The moment a text names: midnight UTC for a date.
-pub(super) fn start(text: &str) -> Result<SystemTime, Problem> {
+pub(crate) fn start(text: &str) -> Result<SystemTime, MomentError> {
     moment(text, 0)
 }
 
 /// The first moment after what a text names: for a date, the next midnight UTC.
-pub(super) fn end(text: &str) -> Result<SystemTime, Problem> {
+pub(crate) fn end(text: &str) -> Result<SystemTime, MomentError> {
     moment(text, 1)
 }
 
-fn moment(text: &str, days_after_date: i64) -> Result<SystemTime, Problem> {
+fn moment(text: &str, days_after_date: i64) -> Result<SystemTime, MomentError> {
     // jiff reads more than is promised here, such as `2026-1-2` and times without a zone.
     let time: Timestamp = if has_shape(text, b"0000-00-00") {
-        let date: Date = text.parse().map_err(|_| Problem::Time)?;
+        let date: Date = text.parse().map_err(|_| MomentError::Nonexistent)?;
         let date = date
             .checked_add(days_after_date.days())
-            .map_err(|_| Problem::TimeOverflow)?;
+            .map_err(|_| MomentError::TooFar)?;
         let midnight = date.to_zoned(TimeZone::UTC);
-        midnight.map_err(|_| Problem::TimeOverflow)?.timestamp()
+        midnight.map_err(|_| MomentError::TooFar)?.timestamp()
     } else if is_rfc_3339(text) {
-        text.parse().map_err(|_| Problem::Time)?
+        text.parse().map_err(|_| MomentError::Nonexistent)?
     } else {
-        return Err(Problem::Time);
+        return Err(MomentError::Shape);
     };
     Ok(time.into())
 }
@@ -121,13 +130,22 @@ mod tests {
             "2026-01-02T03:04:05é",
             "２０２６-01-02",
         ] {
-            assert_eq!(end(text), Err(Problem::Time), "{text}");
+            let error = end(text).expect_err(text);
+            assert_ne!(error, MomentError::TooFar, "{text}");
+        }
+        for (text, error) in [
+            ("2026-1-2", MomentError::Shape),
+            ("2026-01-02T03:04:05", MomentError::Shape),
+            ("2026-02-30", MomentError::Nonexistent),
+            ("2026-02-30T00:00:00Z", MomentError::Nonexistent),
+        ] {
+            assert_eq!(end(text), Err(error), "{text}");
         }
     }
 
     #[test]
     fn the_day_after_the_last_one_is_an_overflow_and_no_wrap() {
         assert!(start("9999-12-30").is_ok());
-        assert_eq!(end("9999-12-31"), Err(Problem::TimeOverflow));
+        assert_eq!(end("9999-12-31"), Err(MomentError::TooFar));
     }
 }

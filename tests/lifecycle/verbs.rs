@@ -1,4 +1,5 @@
-//! The verbs of `ServiceTokens`, on a clock that is turned by hand, and through the layer.
+//! The verbs of `ServiceTokens` over any empty registry, on a clock that is turned by hand, and
+//! through the layer.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
@@ -14,10 +15,11 @@ use tower_service_token::lifecycle::{
 };
 use tower_service_token::reject::Rejection;
 use tower_service_token::store::{
-    AuditAction, AuditEvent, AuditSink, TokenFilter, TokenRecord, TokenState, TokenStatus,
+    AuditAction, AuditEvent, AuditSink, TokenFilter, TokenRecord, TokenRegistry, TokenState,
+    TokenStatus,
 };
 use tower_service_token::token::{TokenFormat, TokenId, TokenShape};
-use tower_service_token::{MemoryStore, Principal, ServiceTokenLayer, ServiceTokens};
+use tower_service_token::{Principal, ServiceTokenLayer, ServiceTokens};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -47,23 +49,22 @@ impl Trail {
     }
 }
 
+/// Where the tokens of a test are.
+pub(crate) type Store = Arc<dyn TokenRegistry>;
+
 struct World {
-    store: MemoryStore,
+    store: Store,
     clock: ManualClock,
     trail: Trail,
     tokens: ServiceTokens,
 }
 
-fn world() -> World {
-    world_with(Policy::new())
+fn world(store: Store) -> World {
+    world_with(store, Policy::new())
 }
 
-fn world_with(policy: Policy) -> World {
-    let (store, clock, trail) = (
-        MemoryStore::new(),
-        ManualClock::new(start()),
-        Trail::default(),
-    );
+fn world_with(store: Store, policy: Policy) -> World {
+    let (clock, trail) = (ManualClock::new(start()), Trail::default());
     let tokens = ServiceTokens::new(store.clone())
         .with_clock(clock.clone())
         .with_policy(policy)
@@ -124,9 +125,8 @@ fn refused(code: &'static str) -> (StatusCode, Option<&'static str>) {
     (StatusCode::UNAUTHORIZED, Some(code))
 }
 
-#[tokio::test]
-async fn the_first_seeds_commands_create_list_and_delete_a_token() {
-    let world = world();
+pub(crate) async fn the_first_seeds_commands_create_list_and_delete_a_token(store: Store) {
+    let world = world(store);
     let new = NewToken::new("my-service-token")
         .with_roles(["stackstate-k8s-troubleshooter"])
         .with_expiry("2027-01-31".parse().unwrap());
@@ -163,9 +163,8 @@ async fn the_first_seeds_commands_create_list_and_delete_a_token() {
     assert_eq!(world.status(&secret).await, refused("token_revoked"));
 }
 
-#[tokio::test]
-async fn the_second_seeds_calls_create_list_get_update_and_revoke_a_token() {
-    let world = world();
+pub(crate) async fn the_second_seeds_calls_create_list_get_update_and_revoke_a_token(store: Store) {
+    let world = world(store);
     let new = NewToken::new("CI/CD Token")
         .with_description("For automated deployments")
         .with_scopes(["projects:write", "deployments:create"])
@@ -203,9 +202,8 @@ async fn the_second_seeds_calls_create_list_get_update_and_revoke_a_token() {
     );
 }
 
-#[tokio::test]
-async fn an_update_changes_what_it_names_and_clears_what_it_clears() {
-    let world = world();
+pub(crate) async fn an_update_changes_what_it_names_and_clears_what_it_clears(store: Store) {
+    let world = world(store);
     let new = NewToken::new("ci")
         .with_description("d")
         .with_subject("team-a")
@@ -265,9 +263,8 @@ async fn an_update_changes_what_it_names_and_clears_what_it_clears() {
     assert_eq!(updated.labels().collect::<Vec<_>>(), [("only", "3")]);
 }
 
-#[tokio::test]
-async fn an_update_can_bring_an_expiry_forward_and_back() {
-    let world = world();
+pub(crate) async fn an_update_can_bring_an_expiry_forward_and_back(store: Store) {
+    let world = world(store);
     let issued = world.create("ci").await;
     let (id, secret) = (issued.record().id(), issued.expose_secret());
     let expire = |text: &str| TokenUpdate::new().with_expiry(text.parse().unwrap());
@@ -284,9 +281,10 @@ async fn an_update_can_bring_an_expiry_forward_and_back() {
     assert_eq!(world.status(secret).await, refused("token_expired"));
 }
 
-#[tokio::test]
-async fn an_update_of_a_token_that_was_changed_is_refused_if_it_asks_for_that() {
-    let world = world();
+pub(crate) async fn an_update_of_a_token_that_was_changed_is_refused_if_it_asks_for_that(
+    store: Store,
+) {
+    let world = world(store);
     let id = world.create("ci").await.record().id();
     let revision = world.tokens.get(id).await.unwrap().revision();
     let update = |name: &str| TokenUpdate::new().with_name(name).if_revision(revision);
@@ -297,9 +295,10 @@ async fn an_update_of_a_token_that_was_changed_is_refused_if_it_asks_for_that() 
     assert_eq!(world.tokens.get(id).await.unwrap().name(), "first");
 }
 
-#[tokio::test]
-async fn a_rotation_keeps_the_id_and_lets_the_old_secret_work_until_the_grace_ends() {
-    let world = world();
+pub(crate) async fn a_rotation_keeps_the_id_and_lets_the_old_secret_work_until_the_grace_ends(
+    store: Store,
+) {
+    let world = world(store);
     let new = NewToken::new("ci")
         .with_roles(["a"])
         .with_expiry("30d".parse().unwrap());
@@ -331,9 +330,8 @@ async fn a_rotation_keeps_the_id_and_lets_the_old_secret_work_until_the_grace_en
     assert_eq!(world.status(rotated.expose_secret()).await, ACCEPTED);
 }
 
-#[tokio::test]
-async fn a_rotation_without_grace_stops_the_old_secret_at_once() {
-    let world = world();
+pub(crate) async fn a_rotation_without_grace_stops_the_old_secret_at_once(store: Store) {
+    let world = world(store);
     let issued = world.create("ci").await;
     let rotated = world
         .tokens
@@ -345,9 +343,8 @@ async fn a_rotation_without_grace_stops_the_old_secret_at_once() {
     assert_eq!(rotated.record().grace_ends_at(), None);
 }
 
-#[tokio::test]
-async fn a_grace_is_cut_to_the_expiry_and_a_rotation_extends_nothing() {
-    let world = world();
+pub(crate) async fn a_grace_is_cut_to_the_expiry_and_a_rotation_extends_nothing(store: Store) {
+    let world = world(store);
     let new = NewToken::new("ci").with_expiry("2h".parse().unwrap());
     let issued = world.tokens.create(new).await.unwrap();
     let id = issued.record().id();
@@ -361,9 +358,8 @@ async fn a_grace_is_cut_to_the_expiry_and_a_rotation_extends_nothing() {
     assert!(matches!(error, LifecycleError::Expired));
 }
 
-#[tokio::test]
-async fn a_second_rotation_within_the_grace_ends_that_grace() {
-    let world = world();
+pub(crate) async fn a_second_rotation_within_the_grace_ends_that_grace(store: Store) {
+    let world = world(store);
     let first = world.create("ci").await;
     let id = first.record().id();
     let second = world.tokens.rotate(id, 10 * HOUR).await.unwrap();
@@ -386,9 +382,10 @@ async fn a_second_rotation_within_the_grace_ends_that_grace() {
     assert_eq!(world.status(fourth.expose_secret()).await, ACCEPTED);
 }
 
-#[tokio::test]
-async fn both_secrets_of_a_rotated_token_are_switched_off_and_revoked_together() {
-    let world = world();
+pub(crate) async fn both_secrets_of_a_rotated_token_are_switched_off_and_revoked_together(
+    store: Store,
+) {
+    let world = world(store);
     let issued = world.create("ci").await;
     let id = issued.record().id();
     let rotated = world.tokens.rotate(id, HOUR).await.unwrap();
@@ -407,13 +404,12 @@ async fn both_secrets_of_a_rotated_token_are_switched_off_and_revoked_together()
     }
 }
 
-#[tokio::test]
-async fn a_revocation_is_final_and_can_be_repeated() {
-    let world = world();
+pub(crate) async fn a_revocation_is_final_and_can_be_repeated(store: Store) {
+    let world = world(store);
     let issued = world.create("ci").await;
     let id = issued.record().id();
     let revoked = world.tokens.revoke(id).await.unwrap();
-    assert_eq!(revoked.effective_within, Duration::ZERO);
+    assert_eq!(revoked.effective_within, world.store.effective_within());
     assert_eq!(revoked.record.state(), TokenState::Revoked);
     world.tokens.revoke(id).await.unwrap();
     let update = TokenUpdate::new().with_name("x");
@@ -435,9 +431,8 @@ async fn a_revocation_is_final_and_can_be_repeated() {
     );
 }
 
-#[tokio::test]
-async fn a_token_that_is_not_there_is_told_so() {
-    let world = world();
+pub(crate) async fn a_token_that_is_not_there_is_told_so(store: Store) {
+    let world = world(store);
     let id = TokenId::from_i64(7).unwrap();
     for error in [
         world.tokens.get(id).await.unwrap_err(),
@@ -453,9 +448,8 @@ async fn a_token_that_is_not_there_is_told_so() {
     }
 }
 
-#[tokio::test]
-async fn an_imported_token_works_and_can_be_rotated_into_our_form() {
-    let world = world();
+pub(crate) async fn an_imported_token_works_and_can_be_rotated_into_our_form(store: Store) {
+    let world = world(store);
     let digest = TokenDigest::of("hunter2-minted-elsewhere");
     let record = world
         .tokens
@@ -488,9 +482,10 @@ async fn an_imported_token_works_and_can_be_rotated_into_our_form() {
     assert!(matches!(error, LifecycleError::DigestTaken));
 }
 
-#[tokio::test]
-async fn bulk_revocation_reaches_what_the_filter_means_and_only_if_as_many_as_expected() {
-    let world = world();
+pub(crate) async fn bulk_revocation_reaches_what_the_filter_means_and_only_if_as_many_as_expected(
+    store: Store,
+) {
+    let world = world(store);
     let mut secrets = Vec::new();
     for (name, role) in [("a", "old"), ("b", "old"), ("c", "new")] {
         let new = NewToken::new(name).with_roles([role]);
@@ -542,9 +537,8 @@ async fn bulk_revocation_reaches_what_the_filter_means_and_only_if_as_many_as_ex
     );
 }
 
-#[tokio::test]
-async fn purging_deletes_what_stopped_working_long_enough_ago() {
-    let world = world();
+pub(crate) async fn purging_deletes_what_stopped_working_long_enough_ago(store: Store) {
+    let world = world(store);
     let live = world.create("live").await;
     let revoked = world.create("revoked").await;
     let hour = || NewToken::new("expired").with_expiry("1h".parse().unwrap());
@@ -578,9 +572,8 @@ fn pointers(error: LifecycleError) -> Vec<String> {
     pointers.collect()
 }
 
-#[tokio::test]
-async fn every_field_that_breaks_a_rule_is_named_and_nothing_is_created() {
-    let world = world();
+pub(crate) async fn every_field_that_breaks_a_rule_is_named_and_nothing_is_created(store: Store) {
+    let world = world(store);
     let long = "x".repeat(201);
     for (new, pointer) in [
         (NewToken::new(""), "/name"),
@@ -620,7 +613,7 @@ async fn every_field_that_breaks_a_rule_is_named_and_nothing_is_created() {
     let all_at_once = NewToken::new("").with_roles([""]).with_scopes([""]);
     let error = world.tokens.create(all_at_once).await.unwrap_err();
     assert_eq!(pointers(error), ["/name", "/roles/0", "/scopes/0"]);
-    assert!(world.store.is_empty());
+    assert_eq!(world.names(TokenFilter::new()).await, [""; 0]);
     assert_eq!(world.trail.actions(), []);
 
     let id = world.create("ci").await.record().id();
@@ -632,12 +625,11 @@ async fn every_field_that_breaks_a_rule_is_named_and_nothing_is_created() {
     assert_eq!(pointers(error), ["/expires_at"]);
 }
 
-#[tokio::test]
-async fn the_policys_lifetimes_hold_on_every_path() {
+pub(crate) async fn the_policys_lifetimes_hold_on_every_path(store: Store) {
     let policy = Policy::new()
         .with_default_lifetime(10 * DAY)
         .with_max_lifetime(30 * DAY);
-    let world = world_with(policy);
+    let world = world_with(store, policy);
     let issued = world.create("ci").await;
     let id = issued.record().id();
     assert_eq!(issued.record().expires_at(), Some(start() + 10 * DAY));
@@ -671,9 +663,8 @@ async fn the_policys_lifetimes_hold_on_every_path() {
     assert_eq!(pointers(error), ["/name"]);
 }
 
-#[tokio::test]
-async fn a_rotation_under_a_new_maximum_cuts_the_life_of_the_token() {
-    let world = world();
+pub(crate) async fn a_rotation_under_a_new_maximum_cuts_the_life_of_the_token(store: Store) {
+    let world = world(store);
     let id = world.create("ci").await.record().id();
     let stricter = world
         .tokens
@@ -683,13 +674,12 @@ async fn a_rotation_under_a_new_maximum_cuts_the_life_of_the_token() {
     assert_eq!(rotated.record().expires_at(), Some(start() + DAY));
 }
 
-#[tokio::test]
-async fn unique_names_and_counts_are_held_on_every_path() {
+pub(crate) async fn unique_names_and_counts_are_held_on_every_path(store: Store) {
     let policy = Policy::new()
         .with_unique_names()
         .with_max_tokens(2)
         .with_name_rule(|name| (name != "root").then_some(()).ok_or("reserved".to_owned()));
-    let world = world_with(policy);
+    let world = world_with(store, policy);
     let first = world.create("first").await.record().id();
     let create = async |name: &str| world.tokens.create(NewToken::new(name)).await;
     assert!(matches!(
@@ -727,9 +717,8 @@ async fn holder(world: &World, roles: &[&str], scopes: &[&str]) -> ServiceTokens
     world.tokens.clone().acting_for(principal)
 }
 
-#[tokio::test]
-async fn nobody_grants_what_they_do_not_hold_on_any_path() {
-    let world = world();
+pub(crate) async fn nobody_grants_what_they_do_not_hold_on_any_path(store: Store) {
+    let world = world(store);
     let minter = holder(&world, &["a"], &["projects:*"]).await;
     let new = |role: &str, scope: &str| NewToken::new("x").with_roles([role]).with_scopes([scope]);
     let denied = |error: LifecycleError| match error {
@@ -778,9 +767,8 @@ async fn nobody_grants_what_they_do_not_hold_on_any_path() {
     assert_ne!(issued.record().created_by(), Some("operator"));
 }
 
-#[tokio::test]
-async fn every_change_is_told_with_who_made_it_and_no_secret() {
-    let world = world();
+pub(crate) async fn every_change_is_told_with_who_made_it_and_no_secret(store: Store) {
+    let world = world(store);
     let tokens = world.tokens.clone().acting_as("alice");
     let issued = tokens
         .create(NewToken::new("ci").with_roles(["a"]))
@@ -832,9 +820,8 @@ async fn every_change_is_told_with_who_made_it_and_no_secret() {
     }
 }
 
-#[tokio::test]
-async fn a_listing_is_filtered_and_paged_in_the_order_of_creation() {
-    let world = world();
+pub(crate) async fn a_listing_is_filtered_and_paged_in_the_order_of_creation(store: Store) {
+    let world = world(store);
     for number in 0..25 {
         let new = NewToken::new(format!("token-{number:02}"))
             .with_roles([if number % 2 == 0 { "even" } else { "odd" }])
@@ -891,3 +878,34 @@ async fn a_listing_is_filtered_and_paged_in_the_order_of_creation() {
         assert_eq!(pointers(error), ["/limit"]);
     }
 }
+
+/// Hands the name of each test here to a macro.
+macro_rules! every_test {
+    ($then:ident) => {
+        $then! {
+            the_first_seeds_commands_create_list_and_delete_a_token,
+            the_second_seeds_calls_create_list_get_update_and_revoke_a_token,
+            an_update_changes_what_it_names_and_clears_what_it_clears,
+            an_update_can_bring_an_expiry_forward_and_back,
+            an_update_of_a_token_that_was_changed_is_refused_if_it_asks_for_that,
+            a_rotation_keeps_the_id_and_lets_the_old_secret_work_until_the_grace_ends,
+            a_rotation_without_grace_stops_the_old_secret_at_once,
+            a_grace_is_cut_to_the_expiry_and_a_rotation_extends_nothing,
+            a_second_rotation_within_the_grace_ends_that_grace,
+            both_secrets_of_a_rotated_token_are_switched_off_and_revoked_together,
+            a_revocation_is_final_and_can_be_repeated,
+            a_token_that_is_not_there_is_told_so,
+            an_imported_token_works_and_can_be_rotated_into_our_form,
+            bulk_revocation_reaches_what_the_filter_means_and_only_if_as_many_as_expected,
+            purging_deletes_what_stopped_working_long_enough_ago,
+            every_field_that_breaks_a_rule_is_named_and_nothing_is_created,
+            the_policys_lifetimes_hold_on_every_path,
+            a_rotation_under_a_new_maximum_cuts_the_life_of_the_token,
+            unique_names_and_counts_are_held_on_every_path,
+            nobody_grants_what_they_do_not_hold_on_any_path,
+            every_change_is_told_with_who_made_it_and_no_secret,
+            a_listing_is_filtered_and_paged_in_the_order_of_creation,
+        }
+    };
+}
+pub(crate) use every_test;

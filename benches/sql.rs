@@ -1,0 +1,227 @@
+//! The SQL stores against the bare driver, and lists over a million tokens.
+//!
+//! 1. `lookup`: [`TokenStore::find`] on SQLite and on PostgreSQL, beside the driver's own `SELECT` of
+//!    the same columns by digest through the same pool; by turns, for ratios.
+//! 2. `cached`: a hit of a [`CachedStore`] in front of each, beside one in front of memory.
+//! 3. `lists`: a first and a later page of 50 for every filter, with 10,000 and with 1,000,000
+//!    tokens, and how the database finds them.
+//!
+//! Without an installed PostgreSQL (or `DATABASE_URL`) its part is left out, and says so. Times of
+//! whole round trips to a database are too long and too noisy for criterion; medians are printed.
+
+#[path = "support/mode.rs"]
+mod mode;
+#[expect(dead_code, reason = "the tests stop and freeze the server as well")]
+#[path = "../tests/support/postgres.rs"]
+mod postgres;
+#[path = "support/remote.rs"]
+mod remote;
+#[path = "support/tables.rs"]
+mod tables;
+
+use std::fmt::Write;
+use std::hint::black_box;
+use std::time::{Duration, Instant, SystemTime};
+
+use tower_service_token::store::{
+    CachedStore, Credential, ListRequest, TokenFilter, TokenRegistry, TokenStatus,
+};
+use tower_service_token::token::MintedToken;
+use tower_service_token::{MemoryStore, TokenStore};
+
+use self::postgres::Postgres;
+use self::remote::Remote;
+use self::tables::Tables;
+
+const ROUNDS: usize = 101;
+const LOOKUPS: usize = 50;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() {
+    let sizes: &[i64] = if mode::is_full_run() {
+        &[10_000, 1_000_000]
+    } else {
+        &[200, 400]
+    };
+    let folder = std::env::temp_dir().join(format!("sql-bench-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let mut filled = Vec::new();
+    for size in sizes {
+        filled.push(Tables::sqlite(&folder.join(format!("{size}.db")), *size).await);
+    }
+    report("SQLite", &filled).await;
+    drop(filled);
+    match Postgres::shared() {
+        Ok(server) => {
+            let (mut filled, mut urls) = (Vec::new(), Vec::new());
+            for size in sizes {
+                let url = server.create_database().await;
+                filled.push(Tables::postgres(&url, *size).await);
+                urls.push(url);
+            }
+            report("PostgreSQL", &filled).await;
+            drop(filled);
+            for url in urls {
+                server.drop_database(&url).await;
+            }
+        }
+        Err(reason) => println!("PostgreSQL left out: {reason}"),
+    }
+    std::fs::remove_dir_all(&folder).expect("the folder");
+}
+
+async fn report(name: &str, filled: &[Tables]) {
+    for tables in filled {
+        println!("\n{name}, {} tokens", tables.size);
+        lookups(tables).await;
+    }
+    cached(&filled[0]).await;
+    lists(name, filled).await;
+}
+
+async fn lookups(tables: &Tables) {
+    let credentials: Vec<_> = tables.known.iter().map(credential).collect();
+    let rounds = if mode::is_full_run() { ROUNDS } else { 3 };
+    let (mut ours, mut bare) = (Vec::new(), Vec::new());
+    for round in 0..rounds {
+        let picked = |lookup: usize| &credentials[(round * 7 + lookup) % credentials.len()];
+        let start = Instant::now();
+        for lookup in 0..LOOKUPS {
+            let found = tables.store.find(picked(lookup)).await;
+            assert!(found.expect("a store that works").is_some());
+        }
+        ours.push(start.elapsed());
+        let start = Instant::now();
+        for lookup in 0..LOOKUPS {
+            assert!(tables.bare(picked(lookup).digest().as_bytes()).await);
+        }
+        bare.push(start.elapsed());
+    }
+    let each = |times| micros(median(times)) / 50.0;
+    let (ours, bare) = (each(ours), each(bare));
+    println!(
+        "{:>12} find {ours:8.1} us, bare SELECT {bare:8.1} us",
+        "lookup"
+    );
+    println!(
+        "ratio find / bare SELECT = {:.2} (goal <= 1.15)",
+        ours / bare
+    );
+}
+
+/// A hit asks no database, whatever stands behind.
+async fn cached(tables: &Tables) {
+    let memory = MemoryStore::new();
+    for token in &tables.known {
+        let inserted = memory.insert(tower_service_token::store::TokenRecord::from(token));
+        inserted.expect("tokens are different");
+    }
+    let over_sql = CachedStore::new(tables.store.clone()).with_ttl(Duration::from_secs(3600));
+    let over_memory = CachedStore::new(Remote(memory)).with_ttl(Duration::from_secs(3600));
+    let credentials: Vec<_> = tables.known.iter().map(credential).collect();
+    for credential in &credentials {
+        over_sql.find(credential).await.expect("a store that works");
+        over_memory.find(credential).await.expect("memory");
+    }
+    let rounds = if mode::is_full_run() { ROUNDS } else { 3 };
+    let (mut sql, mut memory) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        sql.push(hits(&over_sql, &credentials));
+        memory.push(hits(&over_memory, &credentials));
+    }
+    let (sql, memory) = (median(sql).as_secs_f64(), median(memory).as_secs_f64());
+    println!(
+        "ratio cached hit, this store behind / memory behind = {:.2} (goal: 1)",
+        sql / memory
+    );
+}
+
+fn hits(store: &impl TokenStore, credentials: &[Credential<'static>]) -> Duration {
+    let start = Instant::now();
+    for credential in credentials.iter().cycle().take(5_000) {
+        black_box(store.find_cached(credential));
+    }
+    start.elapsed()
+}
+
+async fn lists(name: &str, filled: &[Tables]) {
+    println!("\n{name}, a page of 50: first and later, with each number of tokens");
+    let now = SystemTime::now();
+    for (what, filter) in filters(now) {
+        let mut line = format!("{what:>18}");
+        for tables in filled {
+            let (first, later) = pages(tables, &filter, now).await;
+            let (first, later) = (micros(first) / 1e3, micros(later) / 1e3);
+            write!(line, " | {first:8.2} ms {later:8.2} ms").expect("a text takes any text");
+        }
+        println!("{line}");
+    }
+    let Some(largest) = filled.last().filter(|_| mode::is_full_run()) else {
+        return;
+    };
+    for (what, filter) in filters(now) {
+        let plan = largest.plan(Some(&ListRequest::new(filter, now))).await;
+        println!("\n{what}:\n{plan}");
+    }
+    println!("\nlookup:\n{}", largest.plan(None).await);
+}
+
+/// The median time of the first page, and of one that begins behind the tenth.
+async fn pages(tables: &Tables, filter: &TokenFilter, now: SystemTime) -> (Duration, Duration) {
+    let request = ListRequest::new(filter.clone(), now);
+    let mut behind = request.clone();
+    for _ in 0..10 {
+        let page = tables
+            .store
+            .list(&behind)
+            .await
+            .expect("a store that works");
+        let Some(next) = page.next else { break };
+        behind = behind.with_cursor(next).expect("of this listing");
+    }
+    let (mut first, mut later) = (Vec::new(), Vec::new());
+    for _ in 0..9 {
+        for (request, times) in [(&request, &mut first), (&behind, &mut later)] {
+            let start = Instant::now();
+            let page = tables.store.list(request).await;
+            times.push(start.elapsed());
+            black_box(page.expect("a store that works"));
+        }
+    }
+    (median(first), median(later))
+}
+
+fn filters(now: SystemTime) -> Vec<(&'static str, TokenFilter)> {
+    let all = TokenFilter::new;
+    let day = Duration::from_secs(86_400);
+    vec![
+        ("all", all()),
+        ("name", all().with_name("token 7")),
+        ("subject", all().with_subject("team 7")),
+        ("role", all().with_role("deployer")),
+        ("scope", all().with_scope("projects:7")),
+        ("label", all().with_label("shard", "7")),
+        ("active", all().with_status(TokenStatus::Active)),
+        ("disabled", all().with_status(TokenStatus::Disabled)),
+        ("revoked", all().with_status(TokenStatus::Revoked)),
+        ("expired", all().with_status(TokenStatus::Expired)),
+        ("expires_before", all().with_expires_before(now + day)),
+        (
+            "last_used_before",
+            all().with_last_used_before(now - 10 * day),
+        ),
+    ]
+}
+
+fn credential(token: &MintedToken) -> Credential<'static> {
+    Credential::new(token.presented()).into_owned()
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times[times.len() / 2]
+}
+
+fn micros(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e6
+}

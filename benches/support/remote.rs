@@ -1,0 +1,14 @@
+//! A store that must be asked, over one in memory.
+
+use async_trait::async_trait;
+use tower_service_token::store::{Credential, StoreError, TokenRecord};
+use tower_service_token::{MemoryStore, TokenStore};
+
+pub(crate) struct Remote(pub(crate) MemoryStore);
+
+#[async_trait]
+impl TokenStore for Remote {
+    async fn find(&self, credential: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
+        self.0.find(credential).await
+    }
+}

@@ -1,0 +1,20 @@
+//! The life of tokens in memory; `tests/sql` runs the same tests on SQLite and PostgreSQL.
+
+mod verbs;
+
+use std::sync::Arc;
+
+use tower_service_token::MemoryStore;
+
+macro_rules! in_memory {
+    ($($name:ident),+ $(,)?) => {
+        $(
+            #[tokio::test]
+            async fn $name() {
+                verbs::$name(Arc::new(MemoryStore::new())).await;
+            }
+        )+
+    };
+}
+
+verbs::every_test!(in_memory);

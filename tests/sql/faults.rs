@@ -1,0 +1,216 @@
+//! Databases that are busy, gone, frozen or back again: unavailable within the deadline, and never
+//! a token that is not found.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use tower_service_token::store::{
+    ListRequest, RegistryError, StoreErrorKind, TokenFilter, TokenRecord,
+};
+
+use crate::place::{Place, Server, Store, TestPool, Told, at, minted, write};
+use crate::postgres::{Postgres, Stop};
+
+const DEADLINE: Duration = Duration::from_millis(300);
+
+/// What a busy machine may add to it.
+const SLACK: Duration = Duration::from_secs(2);
+
+/// Every operation says that the store is unavailable, in time.
+async fn assert_unavailable(store: &Store, record: &TokenRecord) {
+    let uses = [(record.id(), at(1))];
+    let request = ListRequest::new(TokenFilter::new(), at(1));
+    let unavailable = async |outcome: Result<(), RegistryError>, begun: Instant| {
+        let Err(RegistryError::Store(error)) = outcome else {
+            panic!("{outcome:?}");
+        };
+        assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error:?}");
+        assert!(begun.elapsed() < DEADLINE + SLACK, "{:?}", begun.elapsed());
+    };
+    let begun = Instant::now();
+    let found = store.find_by_digest(record.digest()).await;
+    unavailable(found.map(drop).map_err(Into::into), begun).await;
+    let begun = Instant::now();
+    let listed = store.list(&request).await;
+    unavailable(listed.map(drop).map_err(Into::into), begun).await;
+    let begun = Instant::now();
+    unavailable(store.insert(&write(&minted())).await, begun).await;
+    let begun = Instant::now();
+    let updated = store.update(&write(record)).await;
+    unavailable(updated.map(drop), begun).await;
+    let begun = Instant::now();
+    let touched = store.touch(&uses).await;
+    unavailable(touched.map_err(Into::into), begun).await;
+}
+
+pub(crate) async fn an_exhausted_pool_is_unavailable_within_the_deadline(place: Place) {
+    let pool = place.pool(1).await;
+    let store = pool.store().await.with_deadline(DEADLINE);
+    let record = minted();
+    store.insert(&write(&record)).await.unwrap();
+    match &pool {
+        TestPool::Sqlite(pool) => {
+            let held = pool.acquire().await.unwrap();
+            assert_unavailable(&store, &record).await;
+            drop(held);
+        }
+        TestPool::Postgres(pool) => {
+            let held = pool.acquire().await.unwrap();
+            assert_unavailable(&store, &record).await;
+            drop(held);
+        }
+    }
+    let store = store.with_deadline(Duration::from_secs(30));
+    assert!(store.get(record.id()).await.unwrap().is_some());
+}
+
+pub(crate) async fn a_file_locked_by_another_process_is_unavailable_within_the_deadline(
+    place: Place,
+) {
+    let store = place.open().await.with_deadline(DEADLINE);
+    let record = minted();
+    store.insert(&write(&record)).await.unwrap();
+    let TestPool::Sqlite(other) = place.pool(1).await else {
+        unreachable!("a file")
+    };
+    let held = other.begin_with("BEGIN IMMEDIATE").await.unwrap();
+    let begun = Instant::now();
+    let refused = store.insert(&write(&minted())).await;
+    let Err(RegistryError::Store(error)) = refused else {
+        panic!("{refused:?}");
+    };
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+    assert!(begun.elapsed() < DEADLINE + SLACK);
+    // Readers do not mind.
+    assert!(store.get(record.id()).await.unwrap().is_some());
+    held.rollback().await.unwrap();
+    let store = store.with_deadline(Duration::from_secs(30));
+    store.update(&write(&record)).await.unwrap();
+    let pool = place.pool(1).await;
+    assert_eq!(pool.number("SELECT COUNT(*) FROM service_tokens").await, 1);
+}
+
+/// All connections of the store's own pool have gone; the store connects again and says nothing.
+pub(crate) async fn killed_connections_are_not_noticed_by_lookups(place: Place) {
+    let store = place.open().await;
+    let record = minted();
+    store.insert(&write(&record)).await.unwrap();
+    let (server, url) = place.url();
+    for _ in 0..3 {
+        // So that there are several to be lost.
+        let lookups = (0..8).map(|_| store.get(record.id()));
+        futures::future::join_all(lookups).await;
+        server.kill_connections(url).await;
+        let known = store.get(record.id()).await.unwrap().unwrap();
+        let found = store.find_by_digest(record.digest()).await.unwrap();
+        assert!(found.is_some());
+        server.kill_connections(url).await;
+        store.update(&write(&known)).await.unwrap();
+        server.kill_connections(url).await;
+        store.touch(&[(record.id(), at(5))]).await.unwrap();
+    }
+}
+
+/// A server of this test's own, with a store and a token in it.
+async fn private() -> (Arc<Postgres>, Store, TokenRecord) {
+    let server = Arc::new(Postgres::private().unwrap());
+    let place = Place::postgres(Server(Arc::clone(&server))).ready().await;
+    let store = place.open().await;
+    let record = minted();
+    store.insert(&write(&record)).await.unwrap();
+    (server, store, record)
+}
+
+pub(crate) async fn the_store_recovers_when_the_server_is_back(_: Place) {
+    let (server, store, record) = private().await;
+    let told = Told::by(&store);
+    told.until_everything().await;
+    // Lookups go on all the time: they find the token or are told that nobody can look.
+    let done = Arc::new(AtomicBool::new(false));
+    let lookups: Vec<_> = (0..8)
+        .map(|_| {
+            let (store, done) = (store.clone().with_deadline(DEADLINE), Arc::clone(&done));
+            let digest = *record.digest();
+            tokio::spawn(async move {
+                let (mut found, mut unavailable) = (0, 0);
+                while !done.load(Ordering::SeqCst) {
+                    match store.find_by_digest(&digest).await {
+                        Ok(Some(_)) => found += 1,
+                        Ok(None) => panic!("a good token was not found"),
+                        Err(error) => {
+                            assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error:?}");
+                            unavailable += 1;
+                        }
+                    }
+                }
+                (found, unavailable)
+            })
+        })
+        .collect();
+    for how in [Stop::Fast, Stop::Immediate] {
+        on_a_thread(&server, move |server| server.stop(how)).await;
+        told.until_everything().await;
+        assert_unavailable(&store.clone().with_deadline(DEADLINE), &record).await;
+        on_a_thread(&server, Postgres::start).await;
+        told.until_everything().await;
+        let known = store.get(record.id()).await.unwrap().unwrap();
+        store.update(&write(&known)).await.unwrap();
+    }
+    done.store(true, Ordering::SeqCst);
+    for lookups in lookups {
+        let (found, unavailable) = lookups.await.unwrap();
+        assert!(found > 0 && unavailable > 0, "{found} {unavailable}");
+    }
+}
+
+pub(crate) async fn a_frozen_server_is_unavailable_within_the_deadline(_: Place) {
+    let (server, store, record) = private().await;
+    let hasty = store.clone().with_deadline(DEADLINE);
+    let told = Told::by(&store);
+    told.until_everything().await;
+    server.freeze();
+    assert_unavailable(&hasty, &record).await;
+    // The silence is noticed although no connection was closed.
+    told.until_everything().await;
+    server.thaw();
+    let store = store.with_deadline(Duration::from_secs(30));
+    assert!(store.get(record.id()).await.unwrap().is_some());
+    told.until_everything().await;
+}
+
+pub(crate) async fn what_was_acknowledged_survives_a_crash_of_the_server(_: Place) {
+    let (server, store, _) = private().await;
+    let mut acknowledged = Vec::new();
+    for _ in 0..3 {
+        let writer = {
+            let store = store.clone().with_deadline(DEADLINE);
+            tokio::spawn(async move {
+                let mut done = Vec::new();
+                loop {
+                    let record = minted().with_roles(["a", "b"]);
+                    match store.insert(&write(&record)).await {
+                        Ok(()) => done.push(record),
+                        Err(_) => return done,
+                    }
+                }
+            })
+        };
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        on_a_thread(&server, |server| server.stop(Stop::Immediate)).await;
+        acknowledged.extend(writer.await.unwrap());
+        on_a_thread(&server, Postgres::start).await;
+    }
+    assert!(acknowledged.len() > 10, "{}", acknowledged.len());
+    for record in &acknowledged {
+        let stored = store.get(record.id()).await.unwrap();
+        assert!(stored.is_some(), "an acknowledged token is not there");
+    }
+}
+
+async fn on_a_thread(server: &Arc<Postgres>, work: impl FnOnce(&Postgres) + Send + 'static) {
+    let server = Arc::clone(server);
+    tokio::task::spawn_blocking(move || work(&server))
+        .await
+        .unwrap();
+}

@@ -1,0 +1,198 @@
+//! `SqliteStore` and `PostgresStore` on real databases.
+//!
+//! Where there is no PostgreSQL its tests are reported as ignored; with
+//! `SERVICE_TOKEN_REQUIRE_SERVICES=1` in the environment they fail instead.
+
+#[path = "../support/postgres.rs"]
+mod postgres;
+
+mod faults;
+mod feed;
+#[cfg(feature = "testing")]
+mod kit;
+mod listing;
+mod opening;
+mod place;
+mod plans;
+mod races;
+mod rules;
+mod trail;
+#[path = "../lifecycle/verbs.rs"]
+mod verbs;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+use self::place::{Place, Server};
+
+/// A test that both stores must pass.
+type Test = fn(Place) -> futures::future::BoxFuture<'static, ()>;
+
+/// Longer than any test takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// Names functions `async fn(Place)`.
+macro_rules! tests {
+    ($module:ident: $($name:ident),+ $(,)?) => {
+        [$((
+            concat!(stringify!($module), "::", stringify!($name)),
+            (|place| Box::pin($module::$name(place))) as Test,
+        )),+]
+    };
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let required = std::env::var_os("SERVICE_TOKEN_REQUIRE_SERVICES").is_some_and(|it| it == "1");
+    let server = Server::find();
+    let (ignored, reason) = match &server {
+        Err(reason) if !required => (true, format!("ignored: {reason}")),
+        _ => (false, String::new()),
+    };
+    let server = Arc::new(server);
+
+    let mut trials = Vec::new();
+    for (name, test) in both() {
+        trials.push(Trial::test(format!("sqlite::{name}"), move || {
+            run(test, Place::sqlite())
+        }));
+        trials.push(on_postgres(name, test, &server, ignored, &reason));
+    }
+    for (name, test) in sqlite() {
+        trials.push(Trial::test(format!("sqlite::{name}"), move || {
+            run(test, Place::sqlite())
+        }));
+    }
+    for (name, test) in only_postgres() {
+        trials.push(on_postgres(name, test, &server, ignored, &reason));
+    }
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn on_postgres(
+    name: &str,
+    test: Test,
+    server: &Arc<Result<Server, String>>,
+    ignored: bool,
+    reason: &str,
+) -> Trial {
+    let server = Arc::clone(server);
+    Trial::test(format!("postgres::{name}"), move || {
+        let server = (*server).as_ref().map_err(Failed::from)?;
+        run(test, Place::postgres(server.clone()))
+    })
+    .with_kind(reason)
+    .with_ignored_flag(ignored)
+}
+
+fn run(test: Test, place: Place) -> Result<(), Failed> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    let outcome = runtime.block_on(async {
+        let place = place.ready().await;
+        let end = place.clone();
+        // A task of its own, so that a panic does not skip what comes after.
+        let test = tokio::spawn(test(place));
+        let outcome = tokio::time::timeout(PATIENCE, test).await;
+        end.remove().await;
+        outcome
+    });
+    match outcome {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(Failed::from(error.to_string())),
+        Err(_) => Err(Failed::from("the test does not end")),
+    }
+}
+
+fn both() -> Vec<(&'static str, Test)> {
+    let mut all = Vec::new();
+    all.extend(tests!(rules:
+        a_record_comes_back_as_it_was,
+        an_id_or_digest_that_is_taken_is_refused,
+        an_update_needs_the_revision_and_counts_it_up,
+        a_deletion_needs_the_revision,
+        a_reserved_name_is_taken_until_it_is_given_up,
+        there_are_no_more_tokens_than_allowed,
+        a_touch_moves_forward_only,
+        many_tokens_are_touched_at_once,
+        a_lookup_finds_the_current_and_the_previous_secret,
+        a_row_that_makes_no_sense_is_corrupt,
+    ));
+    all.extend(tests!(listing: every_filter_lists_what_it_means_page_by_page));
+    all.extend(tests!(plans: every_filter_uses_an_index, the_lookup_uses_an_index_for_each_digest));
+    all.extend(tests!(races:
+        one_of_many_gets_a_unique_name,
+        many_creators_do_not_exceed_the_limit,
+        concurrent_updates_lose_nothing,
+        a_digest_is_one_tokens_current_or_another_ones_previous,
+        touches_and_updates_do_not_wait_for_each_other_for_ever,
+    ));
+    all.extend(tests!(opening:
+        opening_again_finds_what_was_kept,
+        many_open_an_empty_database_at_once,
+        tables_of_a_newer_release_are_refused,
+        your_own_pool_is_used,
+    ));
+    all.extend(tests!(trail:
+        events_are_kept_with_their_changes,
+        a_refused_change_leaves_no_event,
+        without_a_trail_nothing_is_kept,
+    ));
+    all.extend(tests!(feed:
+        this_process_is_told_before_the_change_returns,
+        another_process_is_told,
+        a_dropped_store_stops_listening,
+    ));
+    all.extend(tests!(faults:
+        an_exhausted_pool_is_unavailable_within_the_deadline,
+    ));
+    #[cfg(feature = "testing")]
+    all.extend(tests!(kit: the_conformance_kit_finds_no_broken_rule));
+    all.extend(lifecycle());
+    all
+}
+
+/// The tests of the verbs, as in `tests/lifecycle`.
+fn lifecycle() -> Vec<(&'static str, Test)> {
+    macro_rules! on_place {
+        ($($name:ident),+ $(,)?) => {
+            vec![$((
+                concat!("lifecycle::", stringify!($name)),
+                (|place| Box::pin(async move {
+                    verbs::$name(place.registry().await).await;
+                })) as Test,
+            )),+]
+        };
+    }
+    verbs::every_test!(on_place)
+}
+
+fn sqlite() -> Vec<(&'static str, Test)> {
+    let mut all = Vec::new();
+    all.extend(tests!(opening:
+        the_files_are_for_their_owner_alone,
+        a_path_that_cannot_be_is_told_from_a_file_that_is_no_database,
+        a_store_in_memory_works_and_is_gone_with_it,
+    ));
+    all.extend(tests!(feed: changes_that_were_pruned_are_told_as_everything));
+    all.extend(tests!(faults: a_file_locked_by_another_process_is_unavailable_within_the_deadline));
+    all
+}
+
+fn only_postgres() -> Vec<(&'static str, Test)> {
+    let mut all = Vec::new();
+    all.extend(tests!(opening: no_error_tells_the_password));
+    all.extend(tests!(feed: a_lost_connection_is_told_when_it_is_lost_and_when_it_is_back));
+    all.extend(tests!(faults:
+        killed_connections_are_not_noticed_by_lookups,
+        the_store_recovers_when_the_server_is_back,
+        a_frozen_server_is_unavailable_within_the_deadline,
+        what_was_acknowledged_survives_a_crash_of_the_server,
+    ));
+    all
+}

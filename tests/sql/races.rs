@@ -1,0 +1,161 @@
+//! Many writers at once, over several pools, as several processes have.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::sync::Barrier;
+use tokio::task::JoinSet;
+use tower_service_token::store::{RegistryError, TokenRecord, TokenState, Write};
+
+use crate::place::{Place, Store, at, digest, minted, write};
+
+const WRITERS: usize = 16;
+
+/// Four stores with a pool each.
+async fn stores(place: &Place) -> Vec<Store> {
+    let mut stores = Vec::new();
+    for _ in 0..4 {
+        // Long enough for sixteen writers that sync one after the other on a slow disk.
+        stores.push(
+            place
+                .open()
+                .await
+                .with_deadline(std::time::Duration::from_secs(60)),
+        );
+    }
+    stores
+}
+
+/// Inserts all at the same moment; how many were, and what the others were told.
+async fn insert_at_once(place: &Place, writes: Vec<Write>) -> (usize, Vec<RegistryError>) {
+    let stores = stores(place).await;
+    let start = Arc::new(Barrier::new(writes.len()));
+    let mut tasks = JoinSet::new();
+    for (n, write) in writes.into_iter().enumerate() {
+        let (store, start) = (stores[n % stores.len()].clone(), Arc::clone(&start));
+        tasks.spawn(async move {
+            start.wait().await;
+            store.insert(&write).await
+        });
+    }
+    let outcomes = tasks.join_all().await;
+    let done = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+    (done, outcomes.into_iter().filter_map(Result::err).collect())
+}
+
+pub(crate) async fn one_of_many_gets_a_unique_name(place: Place) {
+    for name in ["first", "second", "third"] {
+        let writes = (0..WRITERS)
+            .map(|_| write(&minted().with_name(name)).with_unique_name(true))
+            .collect();
+        let (done, refused) = insert_at_once(&place, writes).await;
+        assert_eq!(done, 1);
+        let all_taken = refused
+            .iter()
+            .all(|error| matches!(error, RegistryError::NameTaken));
+        assert!(all_taken, "{refused:?}");
+    }
+    let kept = place.pool(1).await;
+    assert_eq!(kept.number("SELECT COUNT(*) FROM service_tokens").await, 3);
+}
+
+pub(crate) async fn many_creators_do_not_exceed_the_limit(place: Place) {
+    let writes = (0..WRITERS)
+        .map(|_| write(&minted().with_roles(["role"])).with_max_tokens(5))
+        .collect();
+    let (done, refused) = insert_at_once(&place, writes).await;
+    assert_eq!(done, 5);
+    let all_too_many = refused
+        .iter()
+        .all(|error| matches!(error, RegistryError::TooManyTokens));
+    assert!(all_too_many, "{refused:?}");
+    let kept = place.pool(1).await;
+    assert_eq!(kept.number("SELECT COUNT(*) FROM service_tokens").await, 5);
+    let attributes = "SELECT COUNT(*) FROM service_token_attributes";
+    assert_eq!(kept.number(attributes).await, 5);
+}
+
+/// Each of many writers adds a role to one token, again until it is there.
+pub(crate) async fn concurrent_updates_lose_nothing(place: Place) {
+    let stores = stores(&place).await;
+    let record = minted();
+    stores[0].insert(&write(&record)).await.unwrap();
+    let mut tasks = JoinSet::new();
+    for n in 0..WRITERS {
+        let (store, id) = (stores[n % stores.len()].clone(), record.id());
+        tasks.spawn(async move {
+            loop {
+                let known = store.get(id).await.unwrap().unwrap();
+                let mut roles: Vec<String> = known.roles().iter().map(str::to_owned).collect();
+                roles.push(format!("role {n}"));
+                let changed = known.clone().with_roles(&roles);
+                match store.update(&write(&changed)).await {
+                    Ok(_) => return,
+                    Err(RegistryError::Changed) => {}
+                    Err(error) => panic!("{error:?}"),
+                }
+            }
+        });
+    }
+    tasks.join_all().await;
+    let kept = stores[0].get(record.id()).await.unwrap().unwrap();
+    assert_eq!(kept.revision(), WRITERS as u64);
+    for n in 0..WRITERS {
+        assert!(kept.roles().contains(&format!("role {n}")), "{n}");
+    }
+}
+
+pub(crate) async fn a_digest_is_one_tokens_current_or_another_ones_previous(place: Place) {
+    for round in 0..5 {
+        let contended = digest(&format!("contended {round}"));
+        let writes = (0..WRITERS).map(|n| {
+            let record = minted();
+            write(&if n % 2 == 0 {
+                record.with_digest(contended)
+            } else {
+                record.with_previous_digest((contended, at(9)))
+            })
+        });
+        let (done, refused) = insert_at_once(&place, writes.collect()).await;
+        assert_eq!(done, 1);
+        let all_duplicates = refused
+            .iter()
+            .all(|error| matches!(error, RegistryError::DuplicateDigest));
+        assert!(all_duplicates, "{refused:?}");
+    }
+}
+
+pub(crate) async fn touches_and_updates_do_not_wait_for_each_other_for_ever(place: Place) {
+    let stores = stores(&place).await;
+    let records: Vec<TokenRecord> = (0..40).map(|_| minted()).collect();
+    for record in &records {
+        stores[0].insert(&write(record)).await.unwrap();
+    }
+    let mut tasks = JoinSet::new();
+    for n in 0..8_u64 {
+        let store = stores[usize::try_from(n).unwrap() % stores.len()].clone();
+        let mut uses: Vec<(_, SystemTime)> = records.iter().map(|it| (it.id(), at(n))).collect();
+        if n % 2 == 0 {
+            uses.reverse();
+        }
+        let records = records.clone();
+        tasks.spawn(async move {
+            for round in 0..5 {
+                for (_, at) in &mut uses {
+                    *at += std::time::Duration::from_millis(round);
+                }
+                store.touch(&uses).await.unwrap();
+                let known = &records[usize::try_from(n).unwrap()];
+                let known = store.get(known.id()).await.unwrap().unwrap();
+                let changed = known.with_state(TokenState::Disabled);
+                store.update(&write(&changed)).await.unwrap();
+            }
+        });
+    }
+    tasks.join_all().await;
+    for record in &records {
+        let kept = stores[0].get(record.id()).await.unwrap().unwrap();
+        // The latest of all times that were given.
+        assert_eq!(kept.last_used_at(), Some(at(7 + 10)));
+    }
+}

@@ -1,0 +1,325 @@
+//! The rules of `TokenRegistry`, one by one.
+
+use std::time::{Duration, SystemTime};
+
+use tower_service_token::store::{
+    Credential, RegistryError, StoreErrorKind, TokenChange, TokenRecord, TokenState,
+};
+use tower_service_token::token::{PresentedToken, TokenFormat};
+
+use crate::place::{Place, Told, at, digest, id, minted, told_by, write};
+
+fn full() -> TokenRecord {
+    minted()
+        .with_name("nightly \"build\" — ночь")
+        .with_description("what it is for\nin two lines")
+        .with_subject("repo:org/app")
+        .with_roles(["deployer", "ops, \"night\""])
+        .with_scopes(["projects:write", "audit:**"])
+        .with_label("team", "core")
+        .with_label("a=b", "c")
+        .with_label("a", "b=c")
+        .with_state(TokenState::Disabled)
+        .with_previous_digest((digest("previous"), at(500)))
+        .with_created_at(at(1_795_000_000_123))
+        .with_created_by("7Hq2mX9bTe")
+        .with_updated_at(at(1_795_000_000_124))
+        .with_rotated_at(at(1_795_000_000_125))
+        .with_last_used_at(at(1_795_000_000_126))
+        .with_expires_at(at(1_795_000_000_127))
+        .with_not_before(at(1_795_000_000_128))
+        .with_revision(7)
+        .with_hint("svctok-7Hq2mX9bTe_***")
+}
+
+pub(crate) async fn a_record_comes_back_as_it_was(place: Place) {
+    let store = place.open().await;
+    let early = SystemTime::UNIX_EPOCH - Duration::from_millis(1500);
+    let records = [
+        full(),
+        minted(),
+        minted().with_created_at(SystemTime::UNIX_EPOCH),
+        minted().with_created_at(early).with_expires_at(early),
+        minted().with_revision(u64::MAX - 1),
+        TokenRecord::new(id(0), digest("first id")),
+        TokenRecord::new(id(62_i64.pow(10) - 1), digest("last id")),
+    ];
+    for record in &records {
+        store.insert(&write(record)).await.unwrap();
+    }
+    for record in &records {
+        let stored = store.get(record.id()).await.unwrap().unwrap();
+        assert_eq!(told_by(&stored), told_by(record));
+        let found = store.find_by_digest(record.digest()).await.unwrap();
+        assert_eq!(told_by(&found.unwrap()), told_by(record));
+    }
+    // What an update leaves is what another full record says, to the last column.
+    let changed = full()
+        .with_name("renamed")
+        .with_state(TokenState::Active)
+        .with_roles(["auditor"])
+        .without_labels();
+    let changed = TokenRecord::new(records[1].id(), digest("new secret"))
+        .with_name(changed.name())
+        .with_description("other")
+        .with_subject("other subject")
+        .with_roles(["auditor"])
+        .with_scopes(["other:read"])
+        .with_label("k", "v")
+        .with_previous_digest((*records[1].digest(), at(9)))
+        .with_created_at(at(10))
+        .with_created_by("other")
+        .with_updated_at(at(11))
+        .with_rotated_at(at(12))
+        .with_expires_at(at(13))
+        .with_not_before(at(14))
+        .with_hint("hint");
+    let updated = store.update(&write(&changed)).await.unwrap();
+    assert_eq!(told_by(&updated), told_by(&changed.with_revision(1)));
+    let stored = store.get(records[1].id()).await.unwrap().unwrap();
+    assert_eq!(told_by(&stored), told_by(&updated));
+    // And back to one that says nothing.
+    let bare = records[1].clone().with_revision(1);
+    let updated = store.update(&write(&bare)).await.unwrap();
+    assert_eq!(told_by(&updated), told_by(&bare.with_revision(2)));
+    let stored = store.get(records[1].id()).await.unwrap().unwrap();
+    assert_eq!(told_by(&stored), told_by(&updated));
+}
+
+pub(crate) async fn an_id_or_digest_that_is_taken_is_refused(place: Place) {
+    let store = place.open().await;
+    let first = minted().with_previous_digest((digest("old"), at(9)));
+    let second = minted();
+    for record in [&first, &second] {
+        store.insert(&write(record)).await.unwrap();
+    }
+    let told = Told::by(&store);
+    let same_id = TokenRecord::new(first.id(), digest("other"));
+    let refused = store.insert(&write(&same_id)).await;
+    assert!(matches!(refused, Err(RegistryError::DuplicateId)));
+    let taken = [
+        minted().with_digest(*first.digest()),
+        minted().with_digest(digest("old")),
+        minted().with_previous_digest((*first.digest(), at(9))),
+        minted().with_previous_digest((digest("old"), at(9))),
+    ];
+    for record in taken {
+        let refused = store.insert(&write(&record)).await;
+        assert!(matches!(refused, Err(RegistryError::DuplicateDigest)));
+        assert!(store.get(record.id()).await.unwrap().is_none());
+        let previous = record.previous_digest().copied();
+        let mut update = second.clone();
+        if previous.is_none() {
+            update = update.with_digest(*record.digest());
+        }
+        update = update.with_previous_digest(previous.map(|digest| (digest, at(9))));
+        let refused = store.update(&write(&update)).await;
+        assert!(matches!(refused, Err(RegistryError::DuplicateDigest)));
+    }
+    let stored = store.get(second.id()).await.unwrap().unwrap();
+    assert_eq!(told_by(&stored), told_by(&second));
+    let changed = |change: &TokenChange| matches!(change, TokenChange::Token { .. });
+    assert!(!told.take().iter().any(changed));
+    // A token may keep its own digests, and swap them.
+    let swapped = first.clone().with_digest(digest("old"));
+    let swapped = swapped.with_previous_digest((*first.digest(), at(9)));
+    store.update(&write(&swapped)).await.unwrap();
+}
+
+pub(crate) async fn an_update_needs_the_revision_and_counts_it_up(place: Place) {
+    let store = place.open().await;
+    let record = minted().with_revision(5);
+    store.insert(&write(&record)).await.unwrap();
+    for wrong in [0, 4, 6] {
+        let stale = record.clone().with_name("stale").with_revision(wrong);
+        let refused = store.update(&write(&stale)).await;
+        assert!(matches!(refused, Err(RegistryError::Changed)));
+    }
+    store.touch(&[(record.id(), at(77))]).await.unwrap();
+    let renamed = record.clone().with_name("renamed").with_last_used_at(at(3));
+    let updated = store.update(&write(&renamed)).await.unwrap();
+    assert_eq!(updated.revision(), 6);
+    assert_eq!(updated.name(), "renamed");
+    assert_eq!(updated.last_used_at(), Some(at(77)));
+    let stored = store.get(record.id()).await.unwrap().unwrap();
+    assert_eq!(told_by(&stored), told_by(&updated));
+
+    let refused = store.update(&write(&minted())).await;
+    assert!(matches!(refused, Err(RegistryError::UnknownId)));
+}
+
+pub(crate) async fn a_deletion_needs_the_revision(place: Place) {
+    let store = place.open().await;
+    let record = minted().with_roles(["role"]).with_revision(5);
+    store.insert(&write(&record)).await.unwrap();
+    let stale = record.clone().with_revision(4);
+    let refused = store.delete(&write(&stale)).await;
+    assert!(matches!(refused, Err(RegistryError::Changed)));
+    assert!(store.get(record.id()).await.unwrap().is_some());
+    store.delete(&write(&record)).await.unwrap();
+    assert!(store.get(record.id()).await.unwrap().is_none());
+    let refused = store.delete(&write(&record)).await;
+    assert!(matches!(refused, Err(RegistryError::UnknownId)));
+    // Nothing of it is left in the way.
+    store.insert(&write(&record)).await.unwrap();
+}
+
+pub(crate) async fn a_reserved_name_is_taken_until_it_is_given_up(place: Place) {
+    let store = place.open().await;
+    let named = |name| minted().with_name(name);
+    let unique = |record: &TokenRecord| write(record).with_unique_name(true);
+    let holder = named("ci");
+    store.insert(&unique(&holder)).await.unwrap();
+    let refused = store.insert(&unique(&named("ci"))).await;
+    assert!(matches!(refused, Err(RegistryError::NameTaken)));
+    let other = named("other");
+    store.insert(&unique(&other)).await.unwrap();
+    let refused = store.update(&unique(&other.clone().with_name("ci"))).await;
+    assert!(matches!(refused, Err(RegistryError::NameTaken)));
+    // Whoever does not ask for a unique name may have any, and stands in nobody's way.
+    store.insert(&write(&named("ci"))).await.unwrap();
+    store.insert(&write(&named("free"))).await.unwrap();
+    store.insert(&unique(&named("free"))).await.unwrap();
+
+    // A change that does not ask for it keeps the name reserved.
+    let described = holder.with_description("described");
+    let holder = store.update(&write(&described)).await.unwrap();
+    let refused = store.insert(&unique(&named("ci"))).await;
+    assert!(matches!(refused, Err(RegistryError::NameTaken)));
+    // Another name, revocation and deletion give it up.
+    let renamed = store.update(&unique(&holder.with_name("renamed"))).await;
+    let holder = named("ci");
+    store.insert(&unique(&holder)).await.unwrap();
+    let revoked = holder.with_state(TokenState::Revoked);
+    store.update(&unique(&revoked)).await.unwrap();
+    store.insert(&unique(&named("ci"))).await.unwrap();
+    store.delete(&write(&renamed.unwrap())).await.unwrap();
+    store.insert(&unique(&named("renamed"))).await.unwrap();
+}
+
+pub(crate) async fn there_are_no_more_tokens_than_allowed(place: Place) {
+    let store = place.open().await;
+    let limited = |record: &TokenRecord| write(record).with_max_tokens(2);
+    let none = write(&minted()).with_max_tokens(0);
+    let refused = store.insert(&none).await;
+    assert!(matches!(refused, Err(RegistryError::TooManyTokens)));
+    let first = minted();
+    store.insert(&limited(&first)).await.unwrap();
+    let disabled = minted().with_state(TokenState::Disabled);
+    store.insert(&limited(&disabled)).await.unwrap();
+    let refused = store.insert(&limited(&minted())).await;
+    assert!(matches!(refused, Err(RegistryError::TooManyTokens)));
+    store
+        .insert(&write(&minted()).with_max_tokens(u64::MAX))
+        .await
+        .unwrap();
+    let revoked = first.with_state(TokenState::Revoked);
+    store.update(&limited(&revoked)).await.unwrap();
+    store
+        .insert(&write(&minted()).with_max_tokens(3))
+        .await
+        .unwrap();
+    store.insert(&write(&minted())).await.unwrap();
+}
+
+pub(crate) async fn a_touch_moves_forward_only(place: Place) {
+    let store = place.open().await;
+    let (record, other) = (minted().with_revision(3), minted());
+    for record in [&record, &other] {
+        store.insert(&write(record)).await.unwrap();
+    }
+    for (used, expected) in [(50, 50), (40, 50), (50, 50), (60, 60)] {
+        let uses = [(id(1), at(99)), (record.id(), at(used))];
+        store.touch(&uses).await.unwrap();
+        let stored = store.get(record.id()).await.unwrap().unwrap();
+        assert_eq!(stored.last_used_at(), Some(at(expected)));
+        let touched = record.clone().with_last_used_at(at(expected));
+        assert_eq!(told_by(&stored), told_by(&touched));
+    }
+    let untouched = store.get(other.id()).await.unwrap().unwrap();
+    assert_eq!(untouched.last_used_at(), None);
+    assert!(store.get(id(1)).await.unwrap().is_none());
+    store.touch(&[]).await.unwrap();
+}
+
+pub(crate) async fn many_tokens_are_touched_at_once(place: Place) {
+    const MANY: i64 = 2500;
+    let store = place.open().await;
+    let pool = place.pool(1).await;
+    pool.run(&crate::plans::rows(MANY, place.is_postgres()))
+        .await;
+    let uses: Vec<_> = (1..=MANY + 10)
+        .rev()
+        .map(|n| (id(n), at(7_000_000)))
+        .collect();
+    store.touch(&uses).await.unwrap();
+    let touched = "SELECT COUNT(*) FROM service_tokens WHERE last_used_at = 7000000";
+    assert_eq!(pool.number(touched).await, MANY);
+}
+
+pub(crate) async fn a_lookup_finds_the_current_and_the_previous_secret(place: Place) {
+    let store = place.open().await;
+    let format = TokenFormat::default();
+    let (old, new) = (format.mint().unwrap(), format.mint().unwrap());
+    let record = TokenRecord::from(&old);
+    let finds = async |secret: &str| {
+        let credential = Credential::new(PresentedToken::new(secret).unwrap());
+        let found = store.find(&credential).await.unwrap();
+        let same = store.find_by_digest(credential.digest()).await.unwrap();
+        assert_eq!(found.as_ref().map(told_by), same.as_ref().map(told_by));
+        found.map(|found| found.id())
+    };
+    assert_eq!(finds(old.expose_secret()).await, None);
+    store.insert(&write(&record)).await.unwrap();
+    assert_eq!(finds(old.expose_secret()).await, Some(record.id()));
+    let rotated = record.clone().with_digest(digest(new.expose_secret()));
+    let rotated = rotated.with_previous_digest((*record.digest(), at(1)));
+    let rotated = store.update(&write(&rotated)).await.unwrap();
+    assert_eq!(finds(old.expose_secret()).await, Some(record.id()));
+    assert_eq!(finds(new.expose_secret()).await, Some(record.id()));
+    let over = rotated.with_previous_digest(None);
+    let over = store.update(&write(&over)).await.unwrap();
+    assert_eq!(finds(old.expose_secret()).await, None);
+    store.delete(&write(&over)).await.unwrap();
+    assert_eq!(finds(new.expose_secret()).await, None);
+}
+
+pub(crate) async fn a_row_that_makes_no_sense_is_corrupt(place: Place) {
+    let store = place.open().await;
+    let pool = place.pool(1).await;
+    let short = if place.is_postgres() {
+        "'\\xabcd'"
+    } else {
+        "x'abcd'"
+    };
+    for damage in [
+        "roles = '{'".to_owned(),
+        "scopes = '[1]'".to_owned(),
+        "labels = '[]x'".to_owned(),
+        format!("previous_digest = {short}, grace_ends_at = 1"),
+    ] {
+        let (record, good) = (minted(), minted());
+        for record in [&record, &good] {
+            store.insert(&write(record)).await.unwrap();
+        }
+        let number = record.id().as_i64();
+        pool.run(&format!(
+            "UPDATE service_tokens SET {damage} WHERE id = {number}"
+        ))
+        .await;
+        let errors = [
+            store.get(record.id()).await.unwrap_err(),
+            store.find_by_digest(record.digest()).await.unwrap_err(),
+        ];
+        for error in errors {
+            assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{damage}");
+            let told = format!("{error:?}");
+            assert!(told.contains(&record.id().to_string()), "{told}");
+            let digest = record.digest().to_string();
+            assert!(!told.contains(&digest["sha256:".len()..][..16]), "{told}");
+        }
+        assert!(store.get(good.id()).await.unwrap().is_some());
+        pool.run(&format!("DELETE FROM service_tokens WHERE id = {number}"))
+            .await;
+    }
+}
