@@ -156,6 +156,7 @@ fn on_a_private_postgres() -> Vec<(&'static str, Test)> {
     Vec::from(tests![
         outage::after_a_restart_the_nodes_and_their_feeds_recover,
         outage::an_outage_under_load_is_never_a_bad_token,
+        outage::what_is_remembered_outlives_the_server_for_its_time_to_live,
         outage::a_frozen_server_is_503_in_time_and_200_for_what_is_remembered,
         crash::what_was_acknowledged_before_the_server_crashed_is_there,
     ])

@@ -152,6 +152,28 @@ impl Node {
         }
     }
 
+    /// Has these tokens remembered, and for a while: a feed that comes or goes makes the node forget
+    /// nothing any more.
+    pub(crate) async fn remembers(&mut self, tokens: &[Token]) {
+        let begun = Instant::now();
+        'anew: loop {
+            assert!(begun.elapsed() < PATIENCE, "nothing is remembered");
+            for token in tokens {
+                self.shows(token).await;
+            }
+            let remembered = Instant::now();
+            while remembered.elapsed() < Duration::from_millis(200) {
+                for token in tokens {
+                    if self.run(&format!("knows {}", token.secret)).await != "true" {
+                        continue 'anew;
+                    }
+                }
+                pause().await;
+            }
+            return;
+        }
+    }
+
     /// Returns what is reported: when all nodes go by it at the latest.
     pub(crate) async fn revoke(&mut self, token: &Token) -> Duration {
         let within = self.run(&format!("revoke {}", token.id)).await;

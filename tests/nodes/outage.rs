@@ -244,6 +244,51 @@ pub(crate) async fn an_outage_under_load_is_never_a_bad_token(place: Place) {
     assert!(slowest < Duration::from_secs(15), "{slowest:?}");
 }
 
+pub(crate) async fn what_is_remembered_outlives_the_server_for_its_time_to_live(place: Place) {
+    const TTL: Duration = Duration::from_secs(3);
+    const SLACK: Duration = Duration::from_secs(1);
+
+    let mut a = Node::start(&place, "a").await;
+    let orders = Orders::new(Role::Server, &place.store("b"));
+    let mut b = Node::with(orders.with_ttl(TTL).with_deadline(DEADLINE)).await;
+    let tables = place.tables().await;
+    tables.listens("b").await;
+    drop(tables);
+    let first = a.create("first").await;
+    b.remembers(&[first]).await;
+    for how in [Stop::Fast, Stop::Immediate] {
+        let token = create_when_possible(&mut a, "token").await;
+        let asked = Instant::now();
+        b.caller.becomes(&token.secret, (200, ""), asked).await;
+        let remembered = Instant::now();
+        on_a_thread(&place, move |server| server.stop(how)).await;
+        let mut works = 0;
+        let ended = loop {
+            let answer = b.caller.get(&token.secret).await;
+            if answer.status == 503 {
+                break Instant::now();
+            }
+            assert_eq!(answer.status, 200, "{}", answer.body);
+            works += 1;
+            pause().await;
+        };
+        place.report(&format!(
+            "{how:?} stop, TTL {TTL:?}: 200 for {works} requests and {:.1?}, then 503",
+            ended - remembered
+        ));
+        assert!(asked + TTL <= ended, "forgotten before its time");
+        assert!(ended <= remembered + TTL + DEADLINE + SLACK);
+        on_a_thread(&place, Postgres::start).await;
+        let started = Instant::now();
+        b.caller.becomes(&token.secret, (200, ""), started).await;
+        // So that the next one is not forgotten as the feed comes back.
+        let tables = place.tables().await;
+        tables.listens("b").await;
+        drop(tables);
+        b.remembers(&[token]).await;
+    }
+}
+
 pub(crate) async fn a_frozen_server_is_503_in_time_and_200_for_what_is_remembered(place: Place) {
     const SLACK: Duration = Duration::from_secs(1);
 

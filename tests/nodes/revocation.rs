@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tower_service_token::token::TokenFormat;
 
-use crate::node::{Node, PATIENCE, Times, Token, pause};
+use crate::node::{Node, Times, Token, pause};
 use crate::orders::{Orders, Role};
 use crate::place::Place;
 
@@ -129,8 +129,8 @@ pub(crate) async fn without_the_feed_the_time_to_live_is_the_bound(place: Place)
     for number in 0..5 {
         tokens.push(a.create(&format!("token-{number}")).await);
     }
-    remembers(&mut patient, &tokens).await;
-    remembers(&mut hasty, &tokens).await;
+    patient.remembers(&tokens).await;
+    hasty.remembers(&tokens).await;
     let mut revoked = Vec::new();
     for token in &tokens {
         let reported = a.revoke(token).await;
@@ -215,28 +215,6 @@ pub(crate) async fn a_feed_that_is_cut_all_the_time_does_not_hide_a_revocation(p
 fn junk() -> String {
     let minted = TokenFormat::default().mint().unwrap();
     minted.expose_secret().to_owned()
-}
-
-/// Has these tokens remembered, and for a while: the loss of the feed, of which the node learns by
-/// itself, makes it forget nothing any more.
-async fn remembers(node: &mut Node, tokens: &[Token]) {
-    let begun = Instant::now();
-    'anew: loop {
-        assert!(begun.elapsed() < PATIENCE, "nothing is remembered");
-        for token in tokens {
-            node.shows(token).await;
-        }
-        let remembered = Instant::now();
-        while remembered.elapsed() < Duration::from_millis(200) {
-            for token in tokens {
-                if node.run(&format!("knows {}", token.secret)).await != "true" {
-                    continue 'anew;
-                }
-            }
-            pause().await;
-        }
-        return;
-    }
 }
 
 async fn allow_connections(place: &Place, allow: bool) {

@@ -187,7 +187,7 @@ fn sqlite() -> Vec<(&'static str, Test)> {
 fn only_postgres() -> Vec<(&'static str, Test)> {
     let mut all = Vec::new();
     all.extend(tests!(opening: no_error_tells_the_password));
-    all.extend(tests!(feed: a_lost_connection_is_told_when_it_is_lost_and_when_it_is_back));
+    all.extend(tests!(feed: a_lost_connection_is_told_when_it_is_back));
     all.extend(tests!(faults:
         killed_connections_are_not_noticed_by_lookups,
         the_store_recovers_when_the_server_is_back,

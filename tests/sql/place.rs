@@ -259,15 +259,6 @@ impl Told {
         panic!("not told; only {all:?}");
     }
 
-    /// Waits until a feed is lost and back.
-    pub(crate) async fn until_everything_twice(&self) {
-        let is_everything = |change: &TokenChange| matches!(change, TokenChange::Everything);
-        let all = self.until(is_everything).await;
-        if all.iter().filter(|change| is_everything(change)).count() < 2 {
-            self.until(is_everything).await;
-        }
-    }
-
     /// Waits until anything may have changed: what a feed tells when it begins.
     pub(crate) async fn until_everything(&self) {
         self.until(|change| matches!(change, TokenChange::Everything))

@@ -18,8 +18,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Tells of what any connection changes, those of other processes too.
 ///
-/// 1. When it begins to listen, anything may have changed before, and when it stops hearing,
-///    anything may change from then on; both are told.
+/// 1. When it begins to listen, anything may have changed before; that is told. That it stopped
+///    hearing is not: what caches hold is as old as they allow and no older, and they may need it
+///    while the server is away.
 /// 2. It comes back by itself, after a pause that doubles and is never twice the same.
 /// 3. What this process changed is told once more.
 pub(super) async fn listen(options: PgConnectOptions, feed: ChangeFeed) {
@@ -30,7 +31,6 @@ pub(super) async fn listen(options: PgConnectOptions, feed: ChangeFeed) {
             pause = FIRST_PAUSE;
             feed.publish(&TokenChange::Everything);
             follow(listener, &feed).await;
-            feed.publish(&TokenChange::Everything);
         }
         sleep(jittered(pause)).await;
         pause = LONGEST_PAUSE.min(pause * 2);

@@ -23,8 +23,8 @@ use crate::token::TokenId;
 ///
 /// 1. What was acknowledged is as durable as the server makes commits.
 /// 2. Each node learns of the others' changes at once, by `LISTEN`. While that connection is down
-///    it cannot; [subscribers](TokenStore::subscribe) are told that anything may have changed when
-///    it is lost and when it is back.
+///    it cannot, and caches go by what they remember for as long as they may;
+///    [subscribers](TokenStore::subscribe) are told that anything may have changed when it is back.
 /// 3. The tables hold digests and what is known about tokens, never a token.
 /// 4. Every operation ends by a [deadline](Self::with_deadline); a store that cannot answer is
 ///    unavailable, never without the token. When the server is back, so is the store.
