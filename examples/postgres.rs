@@ -29,7 +29,8 @@ async fn main() -> ExitCode {
     match run().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("postgres: {error}");
+            let cause = error.source().map(|it| format!(": {it}"));
+            eprintln!("postgres: {error}{}", cause.unwrap_or_default());
             ExitCode::FAILURE
         }
     }

@@ -259,7 +259,9 @@ pub(crate) async fn what_is_remembered_outlives_the_server_for_its_time_to_live(
     for how in [Stop::Fast, Stop::Immediate] {
         let token = create_when_possible(&mut a, "token").await;
         let asked = Instant::now();
-        b.caller.becomes(&token.secret, (200, ""), asked).await;
+        let tokens = [token];
+        b.remembers(&tokens).await;
+        let [token] = tokens;
         let remembered = Instant::now();
         on_a_thread(&place, move |server| server.stop(how)).await;
         let mut works = 0;

@@ -161,21 +161,32 @@ impl Tables {
 
     async fn until(&self, statement: &str, wanted: i64) {
         let begun = Instant::now();
-        while self.number(statement).await != wanted {
-            assert!(begun.elapsed() < PATIENCE, "{statement} is not {wanted}");
+        loop {
+            let is = self.number(statement).await;
+            if is == wanted {
+                return;
+            }
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "{statement} is {is}, not {wanted}"
+            );
             pause().await;
         }
     }
 }
 
 fn connections(name: &str) -> String {
-    format!("SELECT COUNT(*) FROM pg_stat_activity WHERE application_name = '{name}'")
+    format!(
+        "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() \
+         AND application_name = '{name}'"
+    )
 }
 
 /// What a node listens by has said nothing since but that it is still there.
 fn listener(name: &str) -> String {
     format!(
-        "FROM pg_stat_activity WHERE application_name = '{name}' \
+        "FROM pg_stat_activity WHERE datname = current_database() \
+         AND application_name = '{name}' \
          AND (query LIKE 'LISTEN %' OR query = 'SELECT 1')"
     )
 }
