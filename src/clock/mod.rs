@@ -13,7 +13,7 @@
 //! ```
 
 #[cfg_attr(
-    not(feature = "file"),
+    not(any(feature = "file", test)),
     expect(dead_code, reason = "dates that begin a day stand in files")
 )]
 pub(crate) mod moment;

@@ -58,6 +58,13 @@ impl Session<'_> {
     }
 
     /// Nobody else counts tokens until the transaction ends.
+    #[cfg_attr(
+        not(feature = "postgres"),
+        expect(
+            clippy::unused_async,
+            reason = "SQLite has one writer, who need not wait"
+        )
+    )]
     pub(super) async fn lock_count(&mut self) -> Result<(), sqlx::Error> {
         match self {
             #[cfg(feature = "sqlite")]
@@ -68,6 +75,13 @@ impl Session<'_> {
     }
 
     /// Nobody else changes the schema until the transaction ends.
+    #[cfg_attr(
+        not(feature = "postgres"),
+        expect(
+            clippy::unused_async,
+            reason = "SQLite has one writer, who need not wait"
+        )
+    )]
     pub(super) async fn lock_schema(&mut self) -> Result<(), sqlx::Error> {
         match self {
             #[cfg(feature = "sqlite")]
@@ -79,6 +93,13 @@ impl Session<'_> {
 
     /// Nobody else gives these digests to a token until the transaction ends: a unique index
     /// does not see that one token's digest is the previous one of another.
+    #[cfg_attr(
+        not(feature = "postgres"),
+        expect(
+            clippy::unused_async,
+            reason = "SQLite has one writer, who need not wait"
+        )
+    )]
     pub(super) async fn lock_digests(
         &mut self,
         digests: impl Iterator<Item = &TokenDigest> + Send,
