@@ -21,13 +21,14 @@ const AT_ONCE: u32 = 1000;
 /// Tells of what any connection changes, those of other processes too: looks whether the file
 /// changed, which reads no table, and then reads the log of changes.
 ///
-/// 1. When it begins, and after any failure, anything may have changed before; that is told.
+/// 1. When it begins, and begins again after a failure, anything may have changed before; that is
+///    told. The failure itself is not: what caches hold is as old as they allow and no older, and
+///    they may need it while the file cannot be read.
 /// 2. What this process changed is told once more.
 pub(super) async fn watch(options: SqliteConnectOptions, feed: ChangeFeed, interval: Duration) {
     loop {
         // Ends by an error only. What went wrong shows in the requests as well.
         let _ = follow(&options, &feed, interval).await;
-        feed.publish(&TokenChange::Everything);
         tokio::time::sleep(interval).await;
     }
 }
