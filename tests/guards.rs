@@ -4,7 +4,7 @@ use std::convert::Infallible;
 
 use futures::executor::block_on;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
-use tower::{Layer, ServiceExt, service_fn};
+use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_service_token::authorize::{RequireRolesLayer, RequireScopesLayer};
 use tower_service_token::header::CredentialSources;
 use tower_service_token::principal::Requirement;
@@ -44,6 +44,21 @@ fn principal(roles: &[&str], scopes: &[&str]) -> Principal {
     response.extensions().get::<Principal>().unwrap().clone()
 }
 
+fn assert_passes(
+    service: impl Service<Request<String>, Response = Response<String>, Error = Infallible>,
+    request: Request<String>,
+    passes: bool,
+    what: &str,
+) {
+    let status = block_on(service.oneshot(request)).unwrap().status();
+    let expected = if passes {
+        StatusCode::OK
+    } else {
+        StatusCode::FORBIDDEN
+    };
+    assert_eq!(status, expected, "{what}");
+}
+
 #[test]
 fn role_guards_pass_any_or_all_of_their_roles_to_the_letter() {
     #[rustfmt::skip]
@@ -62,13 +77,12 @@ fn role_guards_pass_any_or_all_of_their_roles_to_the_letter() {
     for (roles, guard, passes) in rows {
         let (layer, request) = caller(roles, &["*"]);
         let service = layer.layer(guard.layer(service_fn(hello)));
-        let status = block_on(service.oneshot(request)).unwrap().status();
-        let expected = if *passes {
-            StatusCode::OK
-        } else {
-            StatusCode::FORBIDDEN
-        };
-        assert_eq!(status, expected, "{roles:?} before {guard:?}");
+        assert_passes(
+            service,
+            request,
+            *passes,
+            &format!("{roles:?} before {guard:?}"),
+        );
     }
 }
 
@@ -89,13 +103,12 @@ fn scope_guards_pass_any_or_all_of_their_scopes_by_wildcards_too() {
     for (scopes, guard, passes) in rows {
         let (layer, request) = caller(&["a"], scopes);
         let service = layer.layer(guard.layer(service_fn(hello)));
-        let status = block_on(service.oneshot(request)).unwrap().status();
-        let expected = if *passes {
-            StatusCode::OK
-        } else {
-            StatusCode::FORBIDDEN
-        };
-        assert_eq!(status, expected, "{scopes:?} before {guard:?}");
+        assert_passes(
+            service,
+            request,
+            *passes,
+            &format!("{scopes:?} before {guard:?}"),
+        );
     }
 }
 

@@ -89,12 +89,7 @@ impl World {
 
     async fn present(&self, token: &str) -> Result<Principal, Rejection> {
         let layer = ServiceTokenLayer::new(self.store.clone()).with_clock(self.clock.clone());
-        let service = layer.layer(service_fn(async |request: Request<String>| {
-            let mut response = Response::new(String::new());
-            let principal = request.extensions().get::<Principal>().cloned();
-            response.extensions_mut().insert(principal.unwrap());
-            Ok::<_, Infallible>(response)
-        }));
+        let service = layer.layer(service_fn(hand_back));
         let request = Request::builder().header("x-api-key", token);
         let mut response = service
             .oneshot(request.body(String::new()).unwrap())
@@ -116,6 +111,14 @@ impl World {
         let names = page.records.iter().map(|record| record.name().to_owned());
         names.collect()
     }
+}
+
+/// Puts the principal it was called with into the response.
+async fn hand_back(request: Request<String>) -> Result<Response<String>, Infallible> {
+    let mut response = Response::new(String::new());
+    let principal = request.extensions().get::<Principal>().cloned();
+    response.extensions_mut().insert(principal.unwrap());
+    Ok(response)
 }
 
 const REFUSED: (StatusCode, Option<&str>) = (StatusCode::UNAUTHORIZED, Some("invalid_token"));

@@ -38,12 +38,9 @@ use crate::token::TokenId;
 ///    a newer release made is refused.
 ///
 /// ```
-/// use tower_service_token::TokenStore;
-/// use tower_service_token::clock::SystemClock;
-/// use tower_service_token::store::{
-///     AuditAction, AuditEvent, SqliteStore, TokenRecord, TokenRegistry, Write,
-/// };
-/// use tower_service_token::token::TokenFormat;
+/// use tower_service_token::lifecycle::NewToken;
+/// use tower_service_token::store::{CachedStore, SqliteStore};
+/// use tower_service_token::{ServiceTokenLayer, ServiceTokens};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -51,15 +48,12 @@ use crate::token::TokenId;
 /// # std::fs::create_dir_all(&folder)?;
 /// let store = SqliteStore::open(folder.join("tokens.db")).await?;
 ///
-/// let token = TokenFormat::default().mint()?;
-/// let record = TokenRecord::from(&token).with_name("ci");
-/// let now = std::time::SystemTime::now();
-/// let event = AuditEvent::new(now, "an operator", AuditAction::Created, token.id());
-/// store.insert(&Write::new(record, event)).await?;
+/// let tokens = ServiceTokens::new(store.clone());
+/// let issued = tokens.create(NewToken::new("ci")).await?;
+/// println!("shown once: {}", issued.expose_secret());
 ///
-/// let stored = store.get(token.id()).await?;
-/// assert_eq!(stored.map(|record| record.name().to_owned()).as_deref(), Some("ci"));
-/// # drop(store);
+/// let layer = ServiceTokenLayer::new(CachedStore::new(store));
+/// # drop((tokens, layer));
 /// # std::fs::remove_dir_all(&folder)?;
 /// # Ok(())
 /// # }
