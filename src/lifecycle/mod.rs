@@ -39,7 +39,7 @@
 //! println!("shown once: {}", rotated.expose_secret());
 //! tokens.revoke(id).await?;
 //! # Ok::<_, Box<dyn std::error::Error>>(())
-//! # }).unwrap();
+//! # }).expect("no step fails");
 //! ```
 
 mod actor;

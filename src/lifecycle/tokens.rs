@@ -94,7 +94,7 @@ impl ServiceTokens {
     ///     .await?;
     /// println!("shown once: {}", issued.expose_secret());
     /// # Ok::<_, Box<dyn std::error::Error>>(())
-    /// # }).unwrap();
+    /// # }).expect("no step fails");
     /// ```
     ///
     /// # Errors

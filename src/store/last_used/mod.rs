@@ -50,7 +50,7 @@ const BATCH: usize = 500;
 /// // … requests …
 /// last_used.flush().await?;
 /// # Ok::<_, Box<dyn std::error::Error>>(())
-/// # }).unwrap();
+/// # }).expect("no step fails");
 /// ```
 #[derive(Clone)]
 pub struct LastUsed(Arc<Gathered>);
