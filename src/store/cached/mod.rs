@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
-use self::answers::Key;
+use super::key::Key;
 use self::lookups::{Answer, Gate, Lookups, Pending};
 use self::settings::Settings;
 use super::{Cached, ChangeListener, Credential, StoreError, TokenRecord, TokenStore};

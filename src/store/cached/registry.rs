@@ -3,7 +3,7 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 
 use super::CachedStore;
-use super::answers::Key;
+use crate::store::key::Key;
 use super::lookups::Lookups;
 use crate::digest::TokenDigest;
 use crate::store::{
