@@ -35,6 +35,8 @@ mod error;
 mod feed;
 #[cfg(feature = "file")]
 mod file;
+#[cfg(feature = "introspection")]
+mod introspection;
 mod last_used;
 mod listing;
 mod memory;
@@ -60,6 +62,11 @@ pub use self::error::{StoreError, StoreErrorKind};
 pub use self::feed::{ChangeFeed, ChangeListener, TokenChange};
 #[cfg(feature = "file")]
 pub use self::file::{FileStatus, FileStore, FileStoreError, FileStoreErrorKind, FileStoreOptions};
+#[cfg(feature = "introspection")]
+#[cfg_attr(docsrs, doc(cfg(feature = "introspection")))]
+pub use self::introspection::{
+    ClientAuth, DiscoveryError, DiscoveryErrorKind, IntrospectionConfigError, PrivateKeyJwt,
+};
 #[cfg(feature = "tokio")]
 pub use self::last_used::Flushing;
 pub use self::last_used::LastUsed;
