@@ -5,6 +5,7 @@ use quick_cache::UnitWeighter;
 use quick_cache::sync::{Cache, DefaultLifecycle};
 
 use super::settings::Settings;
+use crate::digest::TokenDigest;
 use crate::store::key::Key;
 use crate::store::{Credential, TokenRecord, verdict};
 

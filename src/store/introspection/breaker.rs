@@ -155,7 +155,11 @@ impl Drop for Pass {
     fn drop(&mut self) {
         if !self.is_told {
             let is_probe = matches!(self.breaker.state().phase, Phase::Probing);
-            let health = if is_probe { Health::Bad } else { Health::Unclear };
+            let health = if is_probe {
+                Health::Bad
+            } else {
+                Health::Unclear
+            };
             self.breaker.record(self.number, health, self.now);
         }
     }
@@ -192,7 +196,11 @@ mod tests {
         fail(&breaker, 4, START);
         breaker.admit(START).ok().unwrap().tell(Health::Good, START);
         fail(&breaker, 4, START);
-        breaker.admit(START).ok().unwrap().tell(Health::Unclear, START);
+        breaker
+            .admit(START)
+            .ok()
+            .unwrap()
+            .tell(Health::Unclear, START);
         assert_eq!(breaker.state_at(START), BreakerState::Closed);
         fail(&breaker, 1, START);
         assert_eq!(breaker.state_at(START), BreakerState::Open);

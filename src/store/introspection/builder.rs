@@ -378,7 +378,11 @@ impl IntrospectionBuilder {
             settings: self.settings,
             clock: self.clock,
             keys,
-            memory: Memory::new(self.capacity, self.negative_capacity, self.max_weight as u64),
+            memory: Memory::new(
+                self.capacity,
+                self.negative_capacity,
+                self.max_weight as u64,
+            ),
             flights: Flights::new(self.max_in_flight),
             breaker: Breaker::new(self.breaker_threshold),
         };

@@ -48,7 +48,10 @@ impl Claims {
         let single = [&self.subject, &self.client_id, &self.username, &self.name];
         let more = [&self.token_type, &self.issuer, &self.jti];
         let single = single.into_iter().chain(more).flatten().map(String::len);
-        let labels = self.labels.iter().map(|(key, value)| key.len() + value.len() + 48);
+        let labels = self
+            .labels
+            .iter()
+            .map(|(key, value)| key.len() + value.len() + 48);
         let lists = of(&self.audience) + of(&self.scopes) + of(&self.roles);
         let texts = single.sum::<usize>() + lists + labels.sum::<usize>();
         (FIXED + 2 * texts) as u64
@@ -130,7 +133,10 @@ impl Reading {
     }
 
     fn labels(&self, members: &Map<String, Value>) -> Vec<(String, String)> {
-        let claim = self.labels_claim.as_ref().and_then(|name| members.get(name));
+        let claim = self
+            .labels_claim
+            .as_ref()
+            .and_then(|name| members.get(name));
         let labels = match claim {
             None | Some(Value::Null) => return Vec::new(),
             Some(Value::Object(labels)) => labels
@@ -235,14 +241,28 @@ mod tests {
     #[test]
     fn times_are_integers_and_do_not_overflow() {
         let at = |seconds| Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
-        assert_eq!(active(r#""exp":1500000000"#).unwrap().expires_at, at(1_500_000_000));
+        assert_eq!(
+            active(r#""exp":1500000000"#).unwrap().expires_at,
+            at(1_500_000_000)
+        );
         assert_eq!(active(r#""exp":null"#).unwrap().expires_at, None);
         assert_eq!(active(r#""exp":-1"#).unwrap().expires_at, at(0));
         let never = active(r#""exp":18446744073709551615"#).unwrap().expires_at;
         assert_eq!(never, at(253_402_300_799));
-        for odd in ["1e20", "1.5", "\"5\"", "[5]", "true", "{}", "99999999999999999999"] {
+        for odd in [
+            "1e20",
+            "1.5",
+            "\"5\"",
+            "[5]",
+            "true",
+            "{}",
+            "99999999999999999999",
+        ] {
             for name in ["exp", "nbf", "iat"] {
-                assert!(active(&format!("\"{name}\":{odd}")).is_err(), "{name} {odd}");
+                assert!(
+                    active(&format!("\"{name}\":{odd}")).is_err(),
+                    "{name} {odd}"
+                );
             }
         }
     }
@@ -257,7 +277,12 @@ mod tests {
         let claims = reading.read(body).unwrap().unwrap();
         assert_eq!(claims.expires_at, Some(time(5)));
         assert_eq!(claims.scopes, ["a", "b"]);
-        for odd in [r#""exp":"5s""#, r#""exp":"""#, r#""exp":1.5"#, r#""scope":[1]"#] {
+        for odd in [
+            r#""exp":"5s""#,
+            r#""exp":"""#,
+            r#""exp":1.5"#,
+            r#""scope":[1]"#,
+        ] {
             let body = format!("{{\"active\":true,{odd}}}");
             assert!(reading.read(body.as_bytes()).is_err(), "{odd}");
         }
@@ -265,9 +290,20 @@ mod tests {
 
     #[test]
     fn members_of_another_type_make_the_answer_unreadable() {
-        for name in ["sub", "client_id", "username", "token_type", "iss", "jti", "scope"] {
+        for name in [
+            "sub",
+            "client_id",
+            "username",
+            "token_type",
+            "iss",
+            "jti",
+            "scope",
+        ] {
             for odd in ["5", "[\"a\"]", "{}", "true"] {
-                assert!(active(&format!("\"{name}\":{odd}")).is_err(), "{name} {odd}");
+                assert!(
+                    active(&format!("\"{name}\":{odd}")).is_err(),
+                    "{name} {odd}"
+                );
             }
             assert!(active(&format!("\"{name}\":null")).is_ok(), "{name}");
         }
@@ -278,7 +314,10 @@ mod tests {
 
     #[test]
     fn scopes_are_split_at_spaces() {
-        assert_eq!(active(r#""scope":" a  b:c ""#).unwrap().scopes, ["a", "b:c"]);
+        assert_eq!(
+            active(r#""scope":" a  b:c ""#).unwrap().scopes,
+            ["a", "b:c"]
+        );
         assert!(active(r#""scope":"""#).unwrap().scopes.is_empty());
         assert!(active(r#""sub":"x""#).unwrap().scopes.is_empty());
     }
@@ -290,7 +329,14 @@ mod tests {
         assert_eq!(roles("roles", members), ["a", "b"]);
         assert_eq!(roles("realm_access.roles", members), ["c", "d"]);
         assert_eq!(roles("https://example.com/roles", members), ["e"]);
-        for nowhere in ["n", "m", "roles.0", "realm_access", "realm_access.roles.x", "other.roles"] {
+        for nowhere in [
+            "n",
+            "m",
+            "roles.0",
+            "realm_access",
+            "realm_access.roles.x",
+            "other.roles",
+        ] {
             assert!(roles(nowhere, members).is_empty(), "{nowhere}");
         }
         assert!(active(members).unwrap().roles.is_empty());
@@ -305,7 +351,10 @@ mod tests {
 
     #[test]
     fn an_unreadable_answer_is_not_repeated() {
-        for body in [r#"{"active":secret}"#, r#"{"active":true,"secret":1,"secret":2}"#] {
+        for body in [
+            r#"{"active":secret}"#,
+            r#"{"active":true,"secret":1,"secret":2}"#,
+        ] {
             let error = read(body).unwrap_err();
             assert!(!error.contains("secret"), "{error}");
         }

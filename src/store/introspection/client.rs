@@ -2,7 +2,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{Request, StatusCode};
+use http_body_util::Full;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
@@ -13,7 +14,7 @@ use super::endpoint::Endpoint;
 use super::error::{IntrospectionError, IntrospectionErrorKind};
 use super::outcome::{Failure, Reply, judge};
 use super::request::introspection_request;
-use super::transport::{ReadBodyError, SendErrorKind, Transport, read_body};
+use super::transport::{ReadBodyError, SendError, SendErrorKind, Transport, read_body};
 use crate::clock::Clock;
 use crate::token::PresentedToken;
 
@@ -44,6 +45,20 @@ impl Client {
     }
 
     async fn exchange(&self, token: &PresentedToken<'_>) -> Result<Reply, Failure> {
+        let request = self.request(token)?;
+        let answer = self.transport.send(request).await.map_err(not_sent)?;
+        let (parts, body) = answer.into_parts();
+        let body = if parts.status == StatusCode::OK {
+            read_body(body, MAX_BODY).await.map_err(broken_off)?
+        } else {
+            let body = timeout(PATIENCE_FOR_ERRORS, read_body(body, MAX_BODY)).await;
+            body.ok().and_then(Result::ok).unwrap_or_default()
+        };
+        let secrets = self.secrets(token);
+        judge(parts.status, &parts.headers, &body, &self.reading, &secrets)
+    }
+
+    fn request(&self, token: &PresentedToken<'_>) -> Result<Request<Full<Bytes>>, Failure> {
         let request = introspection_request(
             &self.endpoint,
             &self.auth,
@@ -52,38 +67,34 @@ impl Client {
             self.hint.as_deref(),
             self.clock.now(),
         );
-        let request = request.map_err(|error| {
+        request.map_err(|source| {
             let kind = IntrospectionErrorKind::Credentials;
-            let error = IntrospectionError::new(kind, "the request cannot be made").with_source(error);
-            Failure::new(error, Health::Unclear)
-        })?;
-        let answer = self.transport.send(request).await.map_err(|error| {
-            let (why, health, may_retry) = match error.kind {
-                SendErrorKind::Connect => ("the server cannot be reached", Health::Bad, true),
-                SendErrorKind::ClosedBeforeAnyByte => {
-                    ("the server closed the connection", Health::Unclear, true)
-                }
-                SendErrorKind::Other => ("the exchange broke off", Health::Unclear, false),
-            };
-            let error = IntrospectionError::transient(why).with_source(error.source);
-            let failure = Failure::new(error, health);
-            if may_retry { failure.retryable() } else { failure }
-        })?;
-        let (parts, body) = answer.into_parts();
-        let body = if parts.status == StatusCode::OK {
-            read_body(body, MAX_BODY).await.map_err(broken_off)?
-        } else {
-            let body = timeout(PATIENCE_FOR_ERRORS, read_body(body, MAX_BODY)).await;
-            body.ok().and_then(Result::ok).unwrap_or_else(Bytes::new)
-        };
-        let secrets = self.secrets(token);
-        judge(parts.status, &parts.headers, &body, &self.reading, &secrets)
+            let error = IntrospectionError::new(kind, "the request cannot be made");
+            Failure::new(error.with_source(source), Health::Unclear)
+        })
     }
 
     /// What a server may echo and no log may show.
     fn secrets(&self, token: &PresentedToken<'_>) -> Vec<Zeroizing<String>> {
         let token = Zeroizing::new(token.expose_secret().to_owned());
         self.auth.secrets().chain([token]).collect()
+    }
+}
+
+fn not_sent(error: SendError) -> Failure {
+    let (why, health, may_retry) = match error.kind {
+        SendErrorKind::Connect => ("the server cannot be reached", Health::Bad, true),
+        // Some token may make a server do this.
+        SendErrorKind::ClosedBeforeAnyByte => {
+            ("the server closed the connection", Health::Unclear, true)
+        }
+        SendErrorKind::Other => ("the exchange broke off", Health::Unclear, false),
+    };
+    let error = IntrospectionError::transient(why).with_source(error.source);
+    Failure {
+        error,
+        health,
+        may_retry,
     }
 }
 

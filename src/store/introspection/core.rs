@@ -86,7 +86,9 @@ mod tests {
         for good in ["a", "aZ09-._~+/", "a=", "a==", "eyJ.e30.x"] {
             assert!(is_b64token(good), "{good}");
         }
-        for bad in ["", "=", "==", "a=b", "a b", "a&b", "a\"", "a,b", "a%20", "é"] {
+        for bad in [
+            "", "=", "==", "a=b", "a b", "a&b", "a\"", "a,b", "a%20", "é",
+        ] {
             assert!(!is_b64token(bad), "{bad}");
         }
     }

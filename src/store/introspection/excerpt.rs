@@ -66,7 +66,9 @@ fn percent(text: &str) -> String {
 }
 
 fn json(text: &str) -> String {
-    text.replace('\\', r"\\").replace('"', r#"\""#).replace('/', r"\/")
+    text.replace('\\', r"\\")
+        .replace('"', r#"\""#)
+        .replace('/', r"\/")
 }
 
 #[cfg(test)]
@@ -74,20 +76,30 @@ mod tests {
     use super::*;
 
     fn shown(body: &str, secrets: &[&str]) -> String {
-        let secrets: Vec<_> = secrets.iter().map(|it| Zeroizing::new((*it).to_owned())).collect();
+        let secrets: Vec<_> = secrets
+            .iter()
+            .map(|it| Zeroizing::new((*it).to_owned()))
+            .collect();
         excerpt(body.as_bytes(), &secrets)
     }
 
     #[test]
     fn a_short_answer_is_shown_escaped() {
         let body = "{\"error\":\"unsupported_response\"}\r\n\u{1b}[31m";
-        assert_eq!(shown(body, &[]), r#"{\"error\":\"unsupported_response\"}\r\n\u{1b}[31m"#);
+        assert_eq!(
+            shown(body, &[]),
+            r#"{\"error\":\"unsupported_response\"}\r\n\u{1b}[31m"#
+        );
         assert_eq!(excerpt(b"\xff\xfe!", &[]), "\u{fffd}\u{fffd}!");
     }
 
     #[test]
     fn no_more_than_200_bytes_are_shown() {
-        for body in ["no ".repeat(500), "\u{1F512} ".repeat(500), "\n".repeat(500)] {
+        for body in [
+            "no ".repeat(500),
+            "\u{1F512} ".repeat(500),
+            "\n".repeat(500),
+        ] {
             let shown = shown(&body, &[]);
             assert!((190..=200).contains(&shown.len()), "{}", shown.len());
         }

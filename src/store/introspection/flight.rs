@@ -75,7 +75,9 @@ impl Flight {
     }
 
     fn tell_breaker(&mut self, reply: &Result<Reply, Failure>) {
-        let health = reply.as_ref().map_or_else(|failure| failure.health, |_| Health::Good);
+        let health = reply
+            .as_ref()
+            .map_or_else(|failure| failure.health, |_| Health::Good);
         if let Some(pass) = self.pass.take() {
             pass.tell(health, self.core.clock.monotonic());
         }
@@ -89,7 +91,11 @@ impl Flight {
                 core.memory.keep_active(self.ticket.key, Arc::clone(&kept));
             }
         });
-        if is_newest { Told::Active(kept) } else { Told::Overtaken }
+        if is_newest {
+            Told::Active(kept)
+        } else {
+            Told::Overtaken
+        }
     }
 
     /// Only `active: false` is remembered; of a token of an unknown sort, no more than that
@@ -97,15 +103,26 @@ impl Flight {
     fn settle_inactive(&mut self, reply: &Reply) -> Told {
         let core = &self.core;
         let is_answer = matches!(reply, Reply::Inactive);
-        self.ending = if is_answer { Ending::Inactive } else { Ending::UnsupportedToken };
-        let until = self.ticket.started.saturating_add(core.settings.negative_ttl);
+        self.ending = if is_answer {
+            Ending::Inactive
+        } else {
+            Ending::UnsupportedToken
+        };
+        let until = self
+            .ticket
+            .started
+            .saturating_add(core.settings.negative_ttl);
         let is_newest = core.flights.settle(&self.ticket, || {
             core.memory.forget(&self.ticket.key);
             if is_answer && !core.settings.is_off() {
                 core.memory.keep_inactive(self.ticket.key, until);
             }
         });
-        if is_newest { Told::Inactive } else { Told::Overtaken }
+        if is_newest {
+            Told::Inactive
+        } else {
+            Told::Overtaken
+        }
     }
 
     fn fail(&mut self, error: IntrospectionError) -> Told {

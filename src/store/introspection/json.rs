@@ -93,7 +93,8 @@ mod tests {
 
     #[test]
     fn an_object_is_read_as_it_stands() {
-        let text = r#"{"a":[1,-2,1.5,"x",null,true,{}],"b":{"c":"d\u00e9"},"n":18446744073709551615}"#;
+        let text =
+            r#"{"a":[1,-2,1.5,"x",null,true,{}],"b":{"c":"d\u00e9"},"n":18446744073709551615}"#;
         let expected: Value = serde_json::from_str(text).unwrap();
         assert_eq!(Value::Object(object(text.as_bytes()).unwrap()), expected);
     }
@@ -113,7 +114,9 @@ mod tests {
     fn what_is_not_one_object_is_an_error() {
         let deep = "[".repeat(100_000);
         let with_mark = "\u{feff}{}";
-        for text in ["", "[]", "true", "null", "{", "{} {}", "{}x", with_mark, &deep] {
+        for text in [
+            "", "[]", "true", "null", "{", "{} {}", "{}x", with_mark, &deep,
+        ] {
             assert!(object(text.as_bytes()).is_err());
         }
         assert!(object(b"{\"a\":\"\xff\"}").is_err());

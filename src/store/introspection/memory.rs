@@ -39,7 +39,9 @@ impl Kept {
     }
 
     pub(super) fn is_expired(&self, wall: impl FnOnce() -> SystemTime) -> bool {
-        self.claims.expires_at.is_some_and(|expiry| wall() >= expiry)
+        self.claims
+            .expires_at
+            .is_some_and(|expiry| wall() >= expiry)
     }
 }
 

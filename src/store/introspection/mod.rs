@@ -149,7 +149,8 @@ impl IntrospectionStore {
     /// Forgets what is known of one token. A call about it that is running is not believed.
     pub fn invalidate(&self, credential: &Credential<'_>) {
         let (core, key) = (&self.core, self.core.key(credential));
-        core.flights.overtake(Some(&key), || core.memory.forget(&key));
+        core.flights
+            .overtake(Some(&key), || core.memory.forget(&key));
     }
 
     /// Forgets everything. Calls that are running are not believed.

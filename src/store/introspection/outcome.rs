@@ -70,14 +70,21 @@ pub(super) fn judge(
             let error = transient(message, status, headers);
             let failure = Failure::new(error, Health::Bad);
             let is_too_busy = status == StatusCode::TOO_MANY_REQUESTS;
-            Err(if is_too_busy { failure } else { failure.retryable() })
+            Err(if is_too_busy {
+                failure
+            } else {
+                failure.retryable()
+            })
         }
         // Some servers answer 500 to a token they do not know: that says nothing about their health.
         500..=599 => {
             let error = transient(format!("the server failed: {}", shown()), status, headers);
             Err(Failure::new(error, Health::Unclear))
         }
-        _ => Err(odd(format!("no answer to an introspection: {}", shown()), status)),
+        _ => Err(odd(
+            format!("no answer to an introspection: {}", shown()),
+            status,
+        )),
     }
 }
 
@@ -108,7 +115,9 @@ fn odd(message: String, status: StatusCode) -> Failure {
 
 fn transient(message: String, status: StatusCode, headers: &HeaderMap) -> IntrospectionError {
     let error = IntrospectionError::transient(message);
-    error.with_status(status).with_retry_after(retry_after(headers))
+    error
+        .with_status(status)
+        .with_retry_after(retry_after(headers))
 }
 
 /// `application/json`, once, with whatever parameters.
@@ -129,7 +138,13 @@ fn is_unsupported_token(body: &[u8]) -> bool {
 
 /// Only in seconds; a date is left out (RFC 9110 §10.2.3).
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    let seconds = headers
+        .get(RETRY_AFTER)?
+        .to_str()
+        .ok()?
+        .trim()
+        .parse()
+        .ok()?;
     Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER))
 }
 
@@ -153,10 +168,22 @@ mod tests {
     #[test]
     fn an_answer_is_read_only_if_it_says_that_it_is_json() {
         let body = r#"{"active":true}"#;
-        for good in ["application/json", "Application/JSON;charset=utf-8", "application/json ; x"] {
-            assert!(matches!(judged(200, good, body), Ok(Reply::Active(_))), "{good}");
+        for good in [
+            "application/json",
+            "Application/JSON;charset=utf-8",
+            "application/json ; x",
+        ] {
+            assert!(
+                matches!(judged(200, good, body), Ok(Reply::Active(_))),
+                "{good}"
+            );
         }
-        for bad in ["text/html", "application/jsonp", "application/token-introspection+jwt", ""] {
+        for bad in [
+            "text/html",
+            "application/jsonp",
+            "application/token-introspection+jwt",
+            "",
+        ] {
             assert!(judged(200, bad, body).is_err(), "{bad}");
         }
         let mut twice = headers("application/json");
@@ -170,18 +197,33 @@ mod tests {
         use Health::{Bad, Unclear};
         use IntrospectionErrorKind::{Credentials, Protocol, Transient};
         for (statuses, kind, health, may_retry) in [
-            (&[400, 402, 404, 405, 413, 418][..], Protocol, Unclear, false),
-            (&[201, 204, 206, 301, 302, 307, 308, 304], Protocol, Unclear, false),
+            (
+                &[400, 402, 404, 405, 413, 418][..],
+                Protocol,
+                Unclear,
+                false,
+            ),
+            (
+                &[201, 204, 206, 301, 302, 307, 308, 304],
+                Protocol,
+                Unclear,
+                false,
+            ),
             (&[401, 403], Credentials, Unclear, false),
             (&[429], Transient, Bad, false),
             (&[502, 503, 504], Transient, Bad, true),
             (&[500, 501, 505, 599], Transient, Unclear, false),
         ] {
             for status in statuses {
-                let failure = judged(*status, "application/json", r#"{"active":true}"#).unwrap_err();
+                let failure =
+                    judged(*status, "application/json", r#"{"active":true}"#).unwrap_err();
                 assert_eq!(failure.error.kind(), kind, "{status}");
                 assert_eq!(failure.error.status().unwrap().as_u16(), *status);
-                assert_eq!((failure.health, failure.may_retry), (health, may_retry), "{status}");
+                assert_eq!(
+                    (failure.health, failure.may_retry),
+                    (health, may_retry),
+                    "{status}"
+                );
             }
         }
     }
@@ -189,7 +231,10 @@ mod tests {
     #[test]
     fn a_server_that_does_not_know_the_sort_of_token_says_that_there_is_none() {
         let body = r#"{"error":"unsupported_token_type"}"#;
-        assert!(matches!(judged(400, "text/plain", body), Ok(Reply::Unsupported)));
+        assert!(matches!(
+            judged(400, "text/plain", body),
+            Ok(Reply::Unsupported)
+        ));
         assert!(judged(401, "application/json", body).is_err());
         assert!(judged(400, "application/json", r#"{"error":"invalid_request"}"#).is_err());
     }

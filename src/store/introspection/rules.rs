@@ -83,7 +83,12 @@ impl Rules {
     pub(super) fn record(&self, claims: &Claims, digest: TokenDigest) -> TokenRecord {
         let id = id(claims, &digest);
         let subject = claims.subject.as_deref().or(claims.client_id.as_deref());
-        let names = [&claims.name, &claims.username, &claims.client_id, &claims.subject];
+        let names = [
+            &claims.name,
+            &claims.username,
+            &claims.client_id,
+            &claims.subject,
+        ];
         let name = names.into_iter().flatten().next();
         let mut record = TokenRecord::new(id, digest)
             .with_name(name.map_or("", String::as_str))
@@ -108,7 +113,11 @@ impl Rules {
     fn scopes(&self, claims: &Claims) -> Vec<String> {
         match &self.scope_mapping {
             None => claims.scopes.clone(),
-            Some(map) => claims.scopes.iter().filter_map(|scope| map(scope)).collect(),
+            Some(map) => claims
+                .scopes
+                .iter()
+                .filter_map(|scope| map(scope))
+                .collect(),
         }
     }
 }
@@ -188,15 +197,28 @@ mod tests {
     fn a_token_expires_at_its_expiry_and_works_from_its_start() {
         let rules = Rules::default();
         assert_eq!(judge(&rules, r#""sub":"s","exp":1001"#), Ok(()));
-        assert_eq!(judge(&rules, r#""sub":"s","exp":1000"#), Err(Broken::Expired));
+        assert_eq!(
+            judge(&rules, r#""sub":"s","exp":1000"#),
+            Err(Broken::Expired)
+        );
         assert_eq!(judge(&rules, r#""sub":"s","nbf":1000"#), Ok(()));
-        assert_eq!(judge(&rules, r#""sub":"s","nbf":1001"#), Err(Broken::NotYetValid));
+        assert_eq!(
+            judge(&rules, r#""sub":"s","nbf":1001"#),
+            Err(Broken::NotYetValid)
+        );
     }
 
     #[test]
     fn only_bearer_tokens_pass() {
         let rules = Rules::default();
-        for good in ["Bearer", "bearer", "BEARER", "access_token", "Access_Token", ""] {
+        for good in [
+            "Bearer",
+            "bearer",
+            "BEARER",
+            "access_token",
+            "Access_Token",
+            "",
+        ] {
             let members = format!(r#""sub":"s","token_type":"{good}""#);
             assert_eq!(judge(&rules, &members), Ok(()), "{good}");
         }
@@ -245,7 +267,10 @@ mod tests {
     fn a_token_that_names_nobody_passes_only_where_that_is_allowed() {
         let mut rules = Rules::default();
         assert_eq!(judge(&rules, r#""scope":"a""#), Err(Broken::Subject));
-        assert_eq!(judge(&rules, r#""sub":"","client_id":"""#), Err(Broken::Subject));
+        assert_eq!(
+            judge(&rules, r#""sub":"","client_id":"""#),
+            Err(Broken::Subject)
+        );
         assert_eq!(judge(&rules, r#""client_id":"c""#), Ok(()));
         rules.allows_missing_subject = true;
         assert_eq!(judge(&rules, r#""scope":"a""#), Ok(()));
@@ -281,7 +306,10 @@ mod tests {
         };
         let named = r#""sub":"s","iss":"i","jti":"a long name""#;
         assert_eq!(id(named, "t"), id(named, "u"));
-        assert_ne!(id(named, "t"), id(r#""sub":"s","iss":"j","jti":"a long name""#, "t"));
+        assert_ne!(
+            id(named, "t"),
+            id(r#""sub":"s","iss":"j","jti":"a long name""#, "t")
+        );
         assert_eq!(id(r#""sub":"s""#, "t"), id(r#""sub":"r""#, "t"));
         assert_ne!(id(r#""sub":"s""#, "t"), id(r#""sub":"s""#, "u"));
     }
@@ -289,12 +317,13 @@ mod tests {
     #[test]
     fn scopes_can_be_mapped_and_left_out() {
         let rules = Rules {
-            scope_mapping: Some(Arc::new(|scope| {
-                scope.strip_prefix("api/").map(Into::into)
-            })),
+            scope_mapping: Some(Arc::new(|scope| scope.strip_prefix("api/").map(Into::into))),
             ..Rules::default()
         };
-        let record = rules.record(&claims(r#""sub":"s","scope":"api/read * openid""#), TokenDigest::of("t"));
+        let record = rules.record(
+            &claims(r#""sub":"s","scope":"api/read * openid""#),
+            TokenDigest::of("t"),
+        );
         assert_eq!(record.scopes().iter().collect::<Vec<_>>(), ["read"]);
     }
 }
