@@ -341,13 +341,11 @@ impl IntrospectionBuilder {
     }
 
     fn transport(&self) -> Result<Transport, IntrospectionConfigError> {
-        match &self.transport {
-            Some(transport) => Ok(transport.clone()),
-            None => {
-                let roots = self.roots.clone();
-                Transport::standard(self.connect_timeout, roots, self.allows_http)
-            }
+        if let Some(transport) = &self.transport {
+            return Ok(transport.clone());
         }
+        let roots = self.roots.clone();
+        Transport::standard(self.connect_timeout, roots, self.allows_http)
     }
 
     fn finish(
