@@ -256,7 +256,7 @@ impl fmt::Debug for PrivateKeyJwt {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::collections::HashSet;
     use std::process::Command;
 
@@ -281,8 +281,8 @@ mod tests {
         pem("PRIVATE KEY", der.as_ref())
     }
 
-    /// A key that the `openssl` command makes: ring makes none for RSA.
-    fn openssl(arguments: &[&str]) -> String {
+    /// What the `openssl` command makes: ring makes neither RSA keys nor certificates.
+    pub(in crate::store::introspection) fn openssl(arguments: &[&str]) -> String {
         let made = Command::new("openssl").args(arguments).output();
         let made = made.expect("this test needs the openssl command");
         assert!(made.status.success(), "{arguments:?}");

@@ -27,9 +27,9 @@ enum Step {
 
 use Step::{Hang, Read, Reset, Write};
 
-const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+pub(super) const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
 const BODY: &str = "token=x";
-const SECOND: Duration = Duration::from_secs(1);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
 
 /// A server with one script for each connection it takes, after which it is gone.
 async fn server(scripts: &'static [&'static [Step]]) -> SocketAddr {
@@ -62,11 +62,23 @@ async fn play(mut stream: TcpStream, script: &[Step]) {
     }
 }
 
+pub(super) fn blocking_listener() -> std::net::TcpListener {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap()
+}
+
+/// Reads a whole request, or what comes of it.
+pub(super) fn read_request(stream: &mut impl io::Read) {
+    let (mut request, mut byte) = (Vec::new(), [0]);
+    while !request.ends_with(BODY.as_bytes()) && stream.read(&mut byte).is_ok_and(|n| n == 1) {
+        request.push(byte[0]);
+    }
+}
+
 fn standard() -> Transport {
     Transport::standard(SECOND, None, true).unwrap()
 }
 
-fn request(url: &str) -> Request<Full<Bytes>> {
+pub(super) fn request(url: &str) -> Request<Full<Bytes>> {
     let request = Request::post(url);
     request.body(Full::from(BODY)).unwrap()
 }
@@ -120,6 +132,25 @@ async fn a_connection_closed_before_any_byte_of_the_answer_is_told_as_such() {
 }
 
 #[tokio::test]
+async fn a_request_that_meets_a_close_on_its_way_is_told_as_not_answered() {
+    let (listener, close) = (blocking_listener(), std::sync::mpsc::sync_channel(0));
+    let address = listener.local_addr().unwrap();
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        read_request(&mut stream);
+        io::Write::write_all(&mut stream, OK.as_bytes()).unwrap();
+        close.1.recv().unwrap();
+    });
+    let transport = standard();
+    assert_eq!(send(&transport, address).await, Ok(StatusCode::OK));
+    // Without an await, so that the client does not notice before it takes the connection.
+    close.0.send(()).unwrap();
+    server.join().unwrap();
+    let again = send(&transport, address).await;
+    assert_eq!(again, Err(SendErrorKind::ClosedBeforeAnyByte));
+}
+
+#[tokio::test]
 async fn an_answer_that_breaks_off_is_told_from_none() {
     let other = Err(SendErrorKind::Other);
     assert_eq!(first(&[&[Read, Write("H")]]).await, other);
@@ -153,8 +184,9 @@ async fn a_refused_connection_is_told_as_such() {
         send(&standard(), address).await,
         Err(SendErrorKind::Connect)
     );
-    // RFC 6761: never to be found.
-    let unknown = standard().send(request("http://as.invalid/")).await;
+    // A label of a name has 63 bytes at most, so that no server is asked for this one.
+    let unknown = format!("http://{}/", "a".repeat(64));
+    let unknown = standard().send(request(&unknown)).await;
     assert_eq!(unknown.unwrap_err().kind, SendErrorKind::Connect);
 }
 
