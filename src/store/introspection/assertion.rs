@@ -254,3 +254,188 @@ impl fmt::Debug for PrivateKeyJwt {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::collections::HashSet;
+    use std::process::Command;
+
+    use base64::engine::general_purpose::STANDARD;
+    use ring::signature::{
+        ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaSigningAlgorithm, KeyPair,
+        RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey,
+    };
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const NOW: u64 = 1_795_000_000;
+
+    fn pem(label: &str, der: &[u8]) -> String {
+        let text = STANDARD.encode(der);
+        format!("-----BEGIN {label}-----\n{text}\n-----END {label}-----\n")
+    }
+
+    fn ec_pem(algorithm: &'static EcdsaSigningAlgorithm) -> String {
+        let der = EcdsaKeyPair::generate_pkcs8(algorithm, &SystemRandom::new()).unwrap();
+        pem("PRIVATE KEY", der.as_ref())
+    }
+
+    /// What the `openssl` command makes: ring makes neither RSA keys nor certificates.
+    pub(in crate::store::introspection) fn openssl(arguments: &[&str]) -> String {
+        let made = Command::new("openssl").args(arguments).output();
+        let made = made.expect("this test needs the openssl command");
+        assert!(made.status.success(), "{arguments:?}");
+        String::from_utf8(made.stdout).unwrap()
+    }
+
+    fn rsa_pem(bits: u32) -> String {
+        let bits = format!("rsa_keygen_bits:{bits}");
+        openssl(&["genpkey", "-algorithm", "RSA", "-pkeyopt", &bits])
+    }
+
+    fn es256() -> PrivateKeyJwt {
+        PrivateKeyJwt::es256("orders", &ec_pem(&ECDSA_P256_SHA256_FIXED_SIGNING)).unwrap()
+    }
+
+    fn sign(key: &PrivateKeyJwt, audience: Option<&str>) -> String {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(NOW);
+        key.sign(audience, now).unwrap().to_string()
+    }
+
+    fn decoded(part: &str) -> Value {
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
+    }
+
+    /// Header and claims of an assertion that `key` signed.
+    fn verified(key: &PrivateKeyJwt, assertion: &str) -> (Value, Value) {
+        let (signed, signature) = assertion.rsplit_once('.').unwrap();
+        let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
+        match &key.key {
+            Key::Es256(key) => {
+                UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key.public_key().as_ref())
+                    .verify(signed.as_bytes(), &signature)
+            }
+            Key::Rs256(key) => {
+                UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, key.public_key().as_ref())
+                    .verify(signed.as_bytes(), &signature)
+            }
+        }
+        .expect("a good signature");
+        let (header, claims) = signed.split_once('.').unwrap();
+        (decoded(header), decoded(claims))
+    }
+
+    #[test]
+    fn an_es256_assertion_has_the_claims_of_rfc_7523() {
+        let key = es256();
+        let assertion = sign(&key, Some("https://as.example"));
+        let (header, claims) = verified(&key, &assertion);
+        assert_eq!(header, json!({"alg": "ES256", "typ": "JWT"}));
+        let id = claims["jti"].as_str().unwrap();
+        assert_eq!(id.len(), 32);
+        let expected = json!({
+            "iss": "orders", "sub": "orders", "aud": "https://as.example",
+            "jti": id, "iat": NOW, "exp": NOW + 60,
+        });
+        assert_eq!(claims, expected);
+    }
+
+    #[test]
+    fn an_rs256_assertion_is_signed_by_a_key_of_either_format() {
+        let pkcs8 = rsa_pem(2048);
+        let path = std::env::temp_dir().join(format!("assertion-{}.pem", std::process::id()));
+        std::fs::write(&path, &pkcs8).unwrap();
+        let pkcs1 = openssl(&["rsa", "-traditional", "-in", path.to_str().unwrap()]);
+        std::fs::remove_file(path).unwrap();
+        assert!(pkcs1.starts_with("-----BEGIN RSA PRIVATE KEY-----"));
+        for pem in [pkcs8, pkcs1] {
+            let key = PrivateKeyJwt::rs256("orders", &pem).unwrap();
+            let key = key
+                .with_key_id("k1")
+                .with_audience("https://as.example/token");
+            let key = key.with_lifetime(Duration::from_secs(5));
+            let assertion = sign(&key, Some("https://as.example"));
+            let (header, claims) = verified(&key, &assertion);
+            assert_eq!(header, json!({"alg": "RS256", "typ": "JWT", "kid": "k1"}));
+            assert_eq!(claims["aud"], "https://as.example/token");
+            assert_eq!(claims["exp"], NOW + 5);
+        }
+    }
+
+    #[test]
+    fn no_two_assertions_have_the_same_id() {
+        let key = es256();
+        let ids = (0..100).map(|_| {
+            let (_, claims) = verified(&key, &sign(&key, Some("a")));
+            claims["jti"].as_str().unwrap().to_owned()
+        });
+        assert_eq!(ids.collect::<HashSet<_>>().len(), 100);
+    }
+
+    #[test]
+    fn a_key_of_another_kind_is_unsuitable() {
+        let unsuitable = Some(IntrospectionConfigError::UnsuitableKey);
+        let p256 = ec_pem(&ECDSA_P256_SHA256_FIXED_SIGNING);
+        let p384 = ec_pem(&ECDSA_P384_SHA384_FIXED_SIGNING);
+        assert_eq!(PrivateKeyJwt::es256("c", &p384).err(), unsuitable);
+        assert_eq!(PrivateKeyJwt::rs256("c", &p256).err(), unsuitable);
+        let short = rsa_pem(1024);
+        assert_eq!(PrivateKeyJwt::rs256("c", &short).err(), unsuitable);
+        assert_eq!(PrivateKeyJwt::es256("c", &short).err(), unsuitable);
+    }
+
+    #[test]
+    fn what_is_no_readable_key_is_invalid_and_the_error_says_how_to_make_one() {
+        let invalid = IntrospectionConfigError::InvalidKey;
+        let key = ec_pem(&ECDSA_P256_SHA256_FIXED_SIGNING);
+        for pem in [
+            "",
+            "hush",
+            &key.replace("PRIVATE", "ENCRYPTED PRIVATE"),
+            &key.replace("PRIVATE", "PUBLIC"),
+            &key.replace("PRIVATE", "EC PRIVATE"),
+            &key.replace("-----END", "!-----END"),
+        ] {
+            assert_eq!(PrivateKeyJwt::es256("c", pem).err(), Some(invalid), "{pem}");
+        }
+        assert!(
+            invalid
+                .to_string()
+                .contains("openssl pkcs8 -topk8 -nocrypt")
+        );
+    }
+
+    #[test]
+    fn an_assertion_needs_a_client_an_audience_and_a_sensible_lifetime() {
+        let missing = Err(IntrospectionConfigError::MissingAssertionAudience);
+        assert_eq!(es256().check(None), missing);
+        assert_eq!(es256().check(Some("")), missing);
+        assert_eq!(es256().with_audience("").check(Some("i")), missing);
+        assert_eq!(es256().check(Some("i")), Ok(()));
+        assert_eq!(es256().with_audience("a").check(None), Ok(()));
+        assert!(es256().sign(None, SystemTime::UNIX_EPOCH).is_err());
+        for lifetime in [
+            Duration::ZERO,
+            Duration::from_millis(999),
+            Duration::from_secs(3_601),
+        ] {
+            let key = es256().with_lifetime(lifetime);
+            let invalid = Err(IntrospectionConfigError::InvalidAssertionLifetime);
+            assert_eq!(key.check(Some("i")), invalid);
+        }
+        let unnamed = PrivateKeyJwt::es256("", &ec_pem(&ECDSA_P256_SHA256_FIXED_SIGNING)).unwrap();
+        assert_eq!(
+            unnamed.check(Some("i")),
+            Err(IntrospectionConfigError::EmptyClientId)
+        );
+    }
+
+    #[test]
+    fn debug_shows_nothing_of_the_key() {
+        assert_eq!(
+            format!("{:?}", es256().with_key_id("k1")),
+            r#"PrivateKeyJwt { client_id: "orders", algorithm: "ES256", key_id: Some("k1"), .. }"#
+        );
+    }
+}

@@ -276,3 +276,111 @@ impl fmt::Debug for ClientAuth {
         f.finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SPECIAL: &str = "a b:c+d/e%f&g=h*i~j-k._é";
+    const ENCODED: &str = "a%20b%3Ac%2Bd%2Fe%25f%26g%3Dh%2Ai~j-k._%C3%A9";
+
+    /// The value of the header behind its scheme.
+    fn header(auth: &ClientAuth, scheme: &str) -> String {
+        let proof = auth.proof(None, SystemTime::UNIX_EPOCH).unwrap();
+        assert!(proof.fields.is_empty());
+        let header = proof.header.expect("a header");
+        assert!(header.is_sensitive());
+        let text = header.to_str().unwrap();
+        text.strip_prefix(scheme).expect(scheme).to_owned()
+    }
+
+    fn basic_text(auth: &ClientAuth) -> String {
+        let decoded = STANDARD.decode(header(auth, "Basic ")).unwrap();
+        String::from_utf8(decoded).unwrap()
+    }
+
+    #[test]
+    fn basic_encodes_all_but_unreserved_characters_and_raw_basic_none() {
+        let auth = ClientAuth::basic(SPECIAL, SPECIAL);
+        assert_eq!(basic_text(&auth), format!("{ENCODED}:{ENCODED}"));
+        let auth = ClientAuth::basic_raw("a b%20", SPECIAL);
+        assert_eq!(basic_text(&auth), format!("a b%20:{SPECIAL}"));
+    }
+
+    #[test]
+    fn a_bearer_token_is_sent_as_it_is() {
+        let auth = ClientAuth::bearer("a.b-c+/==");
+        assert_eq!(header(&auth, "Bearer "), "a.b-c+/==");
+    }
+
+    #[test]
+    fn post_puts_both_into_the_form() {
+        let auth = ClientAuth::post("orders", SPECIAL);
+        let proof = auth.proof(None, SystemTime::UNIX_EPOCH).unwrap();
+        assert!(proof.header.is_none());
+        let fields = proof
+            .fields
+            .iter()
+            .map(|(name, text)| (*name, text.as_str()));
+        let fields: Vec<_> = fields.collect();
+        assert_eq!(
+            fields,
+            [("client_id", "orders"), ("client_secret", SPECIAL)]
+        );
+    }
+
+    #[test]
+    fn what_is_empty_or_cannot_be_sent_is_an_error_before_anything_is_sent() {
+        use IntrospectionConfigError::{
+            ColonInClientId, EmptyClientId, EmptyClientSecret, InvalidBearerToken,
+        };
+        type Make = fn(&'static str, &'static str) -> ClientAuth;
+        let makes: [Make; 3] = [ClientAuth::basic, ClientAuth::basic_raw, ClientAuth::post];
+        for make in makes {
+            assert_eq!(make("", "s").check(None), Err(EmptyClientId));
+            assert_eq!(make("c", "").check(None), Err(EmptyClientSecret));
+            assert_eq!(make("c", "s:s").check(None), Ok(()));
+        }
+        assert_eq!(ClientAuth::basic("a:b", "s").check(None), Ok(()));
+        assert_eq!(
+            ClientAuth::basic_raw("a:b", "s").check(None),
+            Err(ColonInClientId)
+        );
+        for token in ["", "two words", "new\nline", "é"] {
+            let auth = ClientAuth::bearer(token);
+            assert_eq!(auth.check(None), Err(InvalidBearerToken), "{token}");
+        }
+        assert_eq!(ClientAuth::bearer("abc").check(None), Ok(()));
+    }
+
+    #[test]
+    fn ways_and_clients_differ_in_identity_and_secrets_do_not() {
+        let auths = [
+            ClientAuth::basic("orders", "s"),
+            ClientAuth::basic_raw("orders", "s"),
+            ClientAuth::post("orders", "s"),
+            ClientAuth::post("orders2", "s"),
+            ClientAuth::bearer("s"),
+        ];
+        for (place, auth) in auths.iter().enumerate() {
+            for other in &auths[..place] {
+                assert_ne!(auth.identity(), other.identity());
+            }
+        }
+        let other_secret = ClientAuth::basic("orders", "t");
+        assert_eq!(auths[0].identity(), other_secret.identity());
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let shown = |auth| format!("{auth:?}");
+        assert_eq!(
+            shown(ClientAuth::post("orders", "hush")),
+            r#"ClientAuth { method: "post", client_id: "orders" }"#
+        );
+        assert_eq!(
+            shown(ClientAuth::bearer("hush")),
+            r#"ClientAuth { method: "bearer" }"#
+        );
+    }
+}

@@ -59,13 +59,13 @@ impl Endpoint {
 
 /// Whether `authority` is a host that can be looked up or named in TLS, with a port or without.
 fn is_plain(authority: &str, host: &str) -> bool {
-    let bare = without_brackets(host);
     let port = authority.strip_prefix(host);
-    ServerName::try_from(bare).is_ok()
-        && port.is_some_and(|port| {
-            let digits = port.strip_prefix(':');
-            port.is_empty() || digits.is_some_and(|digits| digits.parse().is_ok_and(|p: u16| p > 0))
-        })
+    let is_port = |digits: &str| {
+        digits.bytes().all(|byte| byte.is_ascii_digit())
+            && digits.parse().is_ok_and(|port: u16| port > 0)
+    };
+    ServerName::try_from(without_brackets(host)).is_ok()
+        && port.is_some_and(|port| port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
 }
 
 fn is_loopback(host: &str) -> bool {

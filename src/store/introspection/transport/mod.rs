@@ -108,7 +108,11 @@ impl Transport {
         #[cfg(feature = "rustls")]
         let connector = tls::connector(tcp, roots.as_deref(), allow_http)?;
         #[cfg(not(feature = "rustls"))]
-        let (connector, _) = (tcp, (roots, allow_http));
+        let connector = {
+            // An http request can go to loopback alone, as every endpoint is checked.
+            let _ = (roots, allow_http);
+            tcp
+        };
         Ok(Self {
             speaks_https: cfg!(feature = "rustls"),
             ..Self::of(connector::client(connector, connect_timeout))
