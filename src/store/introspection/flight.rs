@@ -89,6 +89,9 @@ impl Flight {
         let is_newest = core.flights.settle(&self.ticket, || {
             if remembered {
                 core.memory.keep_active(self.ticket.key, Arc::clone(&kept));
+            } else {
+                // No older answer may be fallen back on.
+                core.memory.forget(&self.ticket.key);
             }
         });
         if is_newest {
