@@ -36,6 +36,7 @@ async fn five_failures_in_a_row_open_it_and_nobody_is_asked_meanwhile() {
         (Answer::status(502), 2),
         (Answer::status(503), 2),
         (Answer::status(504), 2),
+        (Answer::Unreachable, 2),
         (Answer::Hang, 1),
     ] {
         let clock = clock();
@@ -43,13 +44,13 @@ async fn five_failures_in_a_row_open_it_and_nobody_is_asked_meanwhile() {
         let node = Node::new(&upstream, &clock);
         assert_eq!(node.ask("known").await, Accepted);
         upstream.say(answer);
-        let failures = 5_usize.div_ceil(calls);
-        for _ in 0..failures {
+        for number in 0..5 {
             assert_eq!(node.breaker(), BreakerState::Closed);
-            let token = format!("token-{}", upstream.calls());
-            assert_eq!(node.ask(&token).await, TRANSIENT);
+            assert_eq!(node.ask(&format!("token-{number}")).await, TRANSIENT);
+            settle().await;
         }
         let before = upstream.calls();
+        assert_eq!(before, 1 + 5 * calls);
         assert_eq!(node.breaker(), BreakerState::Open);
         upstream.say(Answer::active());
         assert_eq!(ask_many(&node, 20).await, [OPEN; 20]);
@@ -210,12 +211,13 @@ async fn nobody_can_open_it_by_sending_odd_tokens() {
         Answer::json("{"),
         Answer::json("x".repeat(100_000)),
         Answer::json("{\"active\":\"true\"}"),
+        Answer::Lost,
     ] {
         let upstream = Upstream::saying(answer);
         let node = Node::new(&upstream, &clock());
         ask_many(&node, 50).await;
         assert_eq!(node.breaker(), BreakerState::Closed);
-        assert_eq!(upstream.calls(), 50);
+        assert!(upstream.calls() >= 50);
         upstream.say(Answer::active());
         assert_eq!(node.ask("good").await, Accepted);
     }

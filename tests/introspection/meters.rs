@@ -6,7 +6,7 @@ use futures::future::join_all;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use serde_json::json;
 
-use crate::node::{Accepted, Kind, Node, Refused, SECOND, TRANSIENT, Unavailable, clock};
+use crate::node::{Accepted, Kind, Node, Refused, SECOND, TRANSIENT, Unavailable, clock, settle};
 use crate::upstream::{Answer, Upstream, active_with};
 
 const PREFIX: &str = "service_token_introspection_";
@@ -95,12 +95,10 @@ fn every_way_to_an_answer_is_counted() {
 }
 
 #[test]
-fn every_outcome_of_a_call_is_counted_and_each_attempt_is_a_call() {
-    let too_old = Answer::of(&active_with(&json!({ "exp": 1 })));
+fn every_outcome_of_a_call_is_counted_once_its_retry_included() {
     for (answer, outcome, calls) in [
         (Answer::active(), "active", 1),
         (Answer::inactive(), "inactive", 1),
-        (too_old, "refused", 1),
         (
             Answer::error(400, "unsupported_token_type"),
             "unsupported_token",
@@ -119,12 +117,43 @@ fn every_outcome_of_a_call_is_counted_and_each_attempt_is_a_call() {
             let upstream = upstream.clone();
             async move {
                 Node::new(&upstream, &clock()).ask("token").await;
+                // The call ends by itself.
+                settle().await;
             }
         });
         assert_eq!(upstream.calls(), calls);
-        let calls = i64::try_from(calls).unwrap();
         let name = format!("calls_total {outcome}");
-        assert_counted(&counted, [(&name, calls), ("requests_total miss", 1)]);
+        assert_counted(&counted, [(&name, 1), ("requests_total miss", 1)]);
+    }
+}
+
+#[test]
+fn every_rule_that_is_broken_is_counted() {
+    for (members, rule) in [
+        (json!({ "exp": 1 }), "expired"),
+        (json!({ "nbf": 4_000_000_000_u64 }), "not_yet_valid"),
+        (json!({ "aud": "other" }), "audience"),
+        (json!({ "aud": "api", "iss": "other" }), "issuer"),
+        (json!({ "token_type": "DPoP" }), "token_type"),
+        (json!({ "cnf": {} }), "bound_to_a_key"),
+        (json!({ "sub": null, "aud": "api" }), "no_subject"),
+    ] {
+        let counted = metered(async move {
+            let upstream = Upstream::saying(Answer::of(&active_with(&members)));
+            let node = Node::with(&upstream, &clock(), |builder| {
+                builder
+                    .with_audience("api")
+                    .with_issuer("https://auth.example")
+            });
+            assert_eq!(node.ask("token").await, Refused);
+        });
+        let name = format!("refusals_total {rule}");
+        let expected = [
+            (&*name, 1),
+            ("calls_total active", 1),
+            ("requests_total miss", 1),
+        ];
+        assert_counted(&counted, expected);
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, sleep, timeout};
 use tower_service_token::store::IntrospectionBuilder;
 
-use crate::node::{Accepted, MILLISECOND, Node, Outcome, PROTOCOL, TRANSIENT};
+use crate::node::{Accepted, MILLISECOND, Node, Outcome, PROTOCOL, TRANSIENT, settle};
 use crate::wire::{ACTIVE, Peer, Wire, answer};
 
 const DEADLINE: Duration = Duration::from_millis(600);
@@ -35,6 +35,7 @@ where
     let window = DEADLINE - tenth..DEADLINE + tenth + SCHEDULING;
     assert!(window.contains(&elapsed), "{elapsed:?}");
     assert_eq!(wire.requests(), 1, "time that ran out is not tried again");
+    settle().await;
     assert_eq!(node.store.status().in_flight, 0);
 }
 
@@ -44,14 +45,14 @@ async fn a_good_answer_is_read_however_it_is_sent() {
         "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n";
     for bytes in [
         answer(ACTIVE),
-        format!("{chunked}\r\n19\r\n{ACTIVE}\r\n0\r\n\r\n"),
+        format!("{chunked}\r\n1a\r\n{ACTIVE}\r\n0\r\n\r\n"),
         format!(
-            "{chunked}\r\n9;ext=\"1\"\r\n{}\r\n10\r\n{}\r\n0\r\n\r\n",
+            "{chunked}\r\n9;ext=\"1\"\r\n{}\r\n11\r\n{}\r\n0\r\n\r\n",
             &ACTIVE[..9],
             &ACTIVE[9..]
         ),
         format!(
-            "{chunked}Trailer: Expires\r\n\r\n19\r\n{ACTIVE}\r\n0\r\nExpires: 0\r\nactive: false\r\n\r\n"
+            "{chunked}Trailer: Expires\r\n\r\n1a\r\n{ACTIVE}\r\n0\r\nExpires: 0\r\nactive: false\r\n\r\n"
         ),
         format!("HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n{ACTIVE}"),
         format!(
@@ -63,7 +64,7 @@ async fn a_good_answer_is_read_however_it_is_sent() {
             answer(ACTIVE)
         ),
     ] {
-        assert_eq!(ACTIVE.len(), 0x19);
+        assert_eq!(ACTIVE.len(), 0x1a);
         let wire = Wire::saying(bytes.as_str());
         assert_eq!(ask(&wire).await, (Accepted, 1), "{bytes}");
     }
@@ -77,16 +78,16 @@ async fn what_is_no_whole_answer_is_503_after_one_call() {
         "H".to_owned(),
         "HTTP/1.1 200 OK\r\nContent-".to_owned(),
         format!("{head}\r"),
-        format!("{head}Content-Length: 25\r\n\r\n"),
-        format!("{head}Content-Length: 26\r\n\r\n{ACTIVE}"),
+        format!("{head}Content-Length: 26\r\n\r\n"),
+        format!("{head}Content-Length: 27\r\n\r\n{ACTIVE}"),
         format!("{head}Content-Length: 1000000\r\n\r\n{ACTIVE}"),
         format!("{head}Content-Length: 10\r\n\r\n{ACTIVE}"),
         format!("{head}Content-Length: -1\r\n\r\n{ACTIVE}"),
         format!("{head}Content-Length: 25\r\nContent-Length: 10\r\n\r\n{ACTIVE}"),
         format!("{head}Content-Length: 99999999999999999999\r\n\r\n{ACTIVE}"),
-        format!("{chunked}19\r\n{ACTIVE}\r\n"),
-        format!("{chunked}19\r\n{ACTIVE}\r\n0\r\n"),
-        format!("{chunked}1a\r\n{ACTIVE}\r\n0\r\n\r\n"),
+        format!("{chunked}1a\r\n{ACTIVE}\r\n"),
+        format!("{chunked}1a\r\n{ACTIVE}\r\n0\r\n"),
+        format!("{chunked}1b\r\n{ACTIVE}\r\n0\r\n\r\n"),
         format!("{chunked}zz\r\n{ACTIVE}\r\n0\r\n\r\n"),
         format!("{chunked}ffffffffffffffffff\r\n{ACTIVE}\r\n0\r\n\r\n"),
         "SSH-2.0-OpenSSH_9.9\r\n".to_owned(),
@@ -116,7 +117,7 @@ async fn redirects_are_never_followed() {
     for status in [301, 302, 303, 307, 308] {
         let wire = Wire::saying(format!(
             "HTTP/1.1 {status} Moved\r\nLocation: {}\r\nContent-Type: application/json\r\n\
-             Content-Length: 25\r\n\r\n{ACTIVE}",
+             Content-Length: 26\r\n\r\n{ACTIVE}",
             target.url()
         ));
         assert_eq!(ask(&wire).await, (PROTOCOL, 1), "{status}");

@@ -121,6 +121,24 @@ async fn after_an_inactive_answer_there_is_nothing_to_fall_back_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn after_an_answer_that_the_token_is_no_longer_good_there_is_nothing_either() {
+    for members in [
+        json!({ "exp": START }),
+        json!({ "nbf": START + 1_000 }),
+        json!({ "cnf": {} }),
+    ] {
+        let clock = clock();
+        let upstream = Upstream::saying(Answer::active());
+        let node = outdated(&upstream, &clock).await;
+        upstream.say(Answer::of(&active_with(&members)));
+        assert_eq!(node.ask("token").await, Refused);
+        upstream.say(Answer::status(500));
+        clock.advance(TTL);
+        assert_eq!(node.ask("token").await, TRANSIENT, "{members}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_was_forgotten_is_not_told() {
     for forgets_all in [false, true] {
         let clock = clock();

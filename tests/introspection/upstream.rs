@@ -44,6 +44,9 @@ pub(crate) struct Call {
 #[derive(Clone)]
 pub(crate) enum Answer {
     Response(Response<Bytes>),
+    /// There is no connection to be had.
+    Unreachable,
+    /// The connection is closed before any byte.
     Lost,
     Panic,
     Hang,
@@ -181,6 +184,7 @@ impl Upstream {
                 tokio::task::yield_now().await;
                 Ok(response.map(Full::new))
             }
+            Answer::Unreachable => Err(io::ErrorKind::ConnectionRefused.into()),
             Answer::Lost => Err(io::ErrorKind::ConnectionReset.into()),
             Answer::Panic => panic!("as the test asked for"),
             Answer::Hang => std::future::pending().await,
