@@ -192,10 +192,11 @@ const JUNK: usize = 66_668;
 /// How many of these tokens are found, a hundred looked up at a time and each as the layer does.
 async fn found(node: &Node, tokens: impl Iterator<Item = String>) -> usize {
     let looked_up = tokens.map(|token| async move {
-        match node.remembered(&token) {
+        let credential = credential(&token);
+        match node.store.find_cached(&credential) {
             Cached::Found(_) => true,
             Cached::NotFound => false,
-            Cached::Ask => node.find(&token).await.unwrap().is_some(),
+            Cached::Ask => node.store.find(&credential).await.unwrap().is_some(),
         }
     });
     let found = stream::iter(looked_up).buffer_unordered(100);
