@@ -112,11 +112,12 @@ impl ClientAuth {
     /// Whether this can be sent. `issuer` is what an assertion is for if it says nothing else.
     pub(super) fn check(&self, issuer: Option<&str>) -> Result<(), IntrospectionConfigError> {
         match &self.0 {
-            Method::Basic(client) | Method::Post(client) => client.check(),
             Method::BasicRaw(client) if client.id.contains(':') => {
                 Err(IntrospectionConfigError::ColonInClientId)
             }
-            Method::BasicRaw(client) => client.check(),
+            Method::Basic(client) | Method::BasicRaw(client) | Method::Post(client) => {
+                client.check()
+            }
             Method::PrivateKeyJwt(key) => key.check(issuer),
             Method::Bearer(token) if !PresentedToken::is_visible(token.as_bytes()) => {
                 Err(IntrospectionConfigError::InvalidBearerToken)
