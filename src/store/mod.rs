@@ -37,6 +37,8 @@ mod feed;
 mod file;
 #[cfg(feature = "introspection")]
 mod introspection;
+#[cfg(feature = "tokio")]
+mod key;
 mod last_used;
 mod listing;
 mod memory;
@@ -65,7 +67,9 @@ pub use self::file::{FileStatus, FileStore, FileStoreError, FileStoreErrorKind, 
 #[cfg(feature = "introspection")]
 #[cfg_attr(docsrs, doc(cfg(feature = "introspection")))]
 pub use self::introspection::{
-    ClientAuth, DiscoveryError, DiscoveryErrorKind, IntrospectionConfigError, PrivateKeyJwt,
+    BreakerState, ClientAuth, DiscoveryError, DiscoveryErrorKind, IntrospectionBuilder,
+    IntrospectionConfigError, IntrospectionError, IntrospectionErrorKind, IntrospectionStatus,
+    IntrospectionStore, PrivateKeyJwt,
 };
 #[cfg(feature = "tokio")]
 pub use self::last_used::Flushing;

@@ -170,6 +170,25 @@ impl ClientAuth {
         }
     }
 
+    /// What no log may show, should a server repeat it.
+    pub(super) fn secrets(&self) -> impl Iterator<Item = Zeroizing<String>> {
+        let secrets = match &self.0 {
+            Method::Basic(client) | Method::BasicRaw(client) => {
+                let headers = [client.basic(), client.encoded().basic()];
+                let headers = headers.into_iter().flatten().filter_map(|header| {
+                    let (_, text) = header.to_str().ok()?.split_once(' ')?;
+                    Some(Zeroizing::new(text.to_owned()))
+                });
+                headers.chain([client.secret.clone()]).collect()
+            }
+            Method::Post(client) => vec![client.secret.clone()],
+            Method::Bearer(token) => vec![token.clone()],
+            // Never sent; an assertion is good once, and long.
+            Method::PrivateKeyJwt(_) => Vec::new(),
+        };
+        secrets.into_iter()
+    }
+
     fn method(&self) -> &'static str {
         match &self.0 {
             Method::Basic(_) => "basic",

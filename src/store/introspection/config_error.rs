@@ -60,4 +60,7 @@ pub enum IntrospectionConfigError {
     /// The URL is `https`, the feature `rustls` is off, and no transport of your own was given.
     #[error("https needs the feature `rustls` or a transport of your own")]
     NoTls,
+    /// The operating system gave no random bytes.
+    #[error("the operating system gave no random bytes")]
+    NoRandomness,
 }

@@ -20,12 +20,12 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use futures::future::BoxFuture;
 use http::{Request, Response};
 use http_body::Body;
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Full};
 use tower::Service;
 
 use super::config_error::IntrospectionConfigError;
@@ -170,12 +170,20 @@ where
 }
 
 /// The whole of `body`, if it is of `limit` bytes at most.
-pub(super) async fn read_body(body: BoxBody, limit: usize) -> Result<Bytes, ReadBodyError> {
-    match Limited::new(body, limit).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(ReadBodyError::TooLarge),
-        Err(error) => Err(ReadBodyError::Failed(text_of(&*error).into())),
+pub(super) async fn read_body(mut body: BoxBody, limit: usize) -> Result<Bytes, ReadBodyError> {
+    let mut read = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| ReadBodyError::Failed(text_of(&*error).into()))?;
+        // What is no data are trailers.
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        if data.len() > limit - read.len() {
+            return Err(ReadBodyError::TooLarge);
+        }
+        read.extend_from_slice(&data);
     }
+    Ok(read.freeze())
 }
 
 impl fmt::Debug for Transport {
