@@ -3,14 +3,15 @@ mod error;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri};
+use http::header::ACCEPT;
+use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use http_body_util::Full;
 use serde::Deserialize;
 
 pub use self::error::{DiscoveryError, DiscoveryErrorKind};
 use super::config_error::IntrospectionConfigError;
 use super::endpoint::Endpoint;
+use super::outcome::is_json;
 use super::transport::{BoxBody, ReadBodyError, Transport, read_body};
 
 /// What a server says of itself.
@@ -135,22 +136,13 @@ async fn read(answer: Response<BoxBody>) -> Result<Metadata, DiscoveryError> {
     })
 }
 
-/// `application/json`, with parameters or without, once.
-fn is_json(headers: &HeaderMap) -> bool {
-    let mut types = headers.get_all(CONTENT_TYPE).iter();
-    let (Some(only), None) = (types.next(), types.next()) else {
-        return false;
-    };
-    let essence = only.to_str().ok().and_then(|text| text.split(';').next());
-    essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
-}
-
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
     use std::error::Error;
     use std::sync::{Arc, Mutex};
 
+    use http::header::CONTENT_TYPE;
     use tower::service_fn;
 
     use super::*;

@@ -34,8 +34,8 @@ impl SendError {
     /// `query` is that of the request's URL, which some services put into their errors.
     pub(super) fn of(error: &(dyn Error + 'static), query: Option<&str>) -> Self {
         let mut text = text_of(error);
-        if let Some(query) = query.filter(|query| !query.is_empty()) {
-            text = text.replace(query, "***");
+        if let Some(query) = query {
+            text = text.replace(&format!("?{query}"), "?***");
         }
         Self {
             kind: kind_of(error),
