@@ -5,10 +5,11 @@ use http::{HeaderMap, StatusCode};
 use zeroize::Zeroizing;
 
 use super::breaker::Health;
-use super::claims::{Claims, Reading};
+use super::claims::Claims;
 use super::error::{IntrospectionError, IntrospectionErrorKind};
 use super::excerpt::excerpt;
 use super::json;
+use super::reading::Reading;
 
 /// The longest time a server can make us name as `Retry-After`.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
@@ -121,7 +122,7 @@ fn transient(message: String, status: StatusCode, headers: &HeaderMap) -> Intros
 }
 
 /// `application/json`, once, with whatever parameters.
-fn is_json(headers: &HeaderMap) -> bool {
+pub(super) fn is_json(headers: &HeaderMap) -> bool {
     let mut values = headers.get_all(CONTENT_TYPE).iter();
     let (Some(value), None) = (values.next(), values.next()) else {
         return false;
