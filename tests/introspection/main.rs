@@ -13,13 +13,16 @@
 //! 8. [Stale](stale) answers, when they are asked for.
 //! 9. [Sockets](sockets): what a hostile server can do with bytes and with time.
 //! 10. [Connections](connections) that are refused, closed, reused and dropped.
-//! 11. [Secrets](secrets) and [meters](meters): what is shown and counted.
+//! 11. [Secrets](secrets) and meters: what is shown and counted.
+//! 12. Differential: our own endpoints and the store behind them say the same.
 
 mod answers;
 mod breaker;
 mod connections;
 #[path = "../support/counting_allocator.rs"]
 mod counting_allocator;
+#[cfg(all(feature = "api", feature = "sqlite"))]
+mod differential;
 mod flights;
 mod memory;
 #[cfg(feature = "metrics")]

@@ -80,10 +80,7 @@ impl Node {
     }
 
     pub(crate) async fn send(&self, token: &str) -> Response<String> {
-        let request = Request::builder().header("x-api-key", token);
-        let request = request.body(String::new()).unwrap();
-        let service = self.layer.layer(service_fn(hello));
-        service.oneshot(request).await.unwrap()
+        send(&self.layer, token).await
     }
 
     pub(crate) async fn ask(&self, token: &str) -> Outcome {
@@ -128,6 +125,14 @@ pub(crate) fn credential(token: &str) -> Credential<'_> {
 
 fn builder() -> IntrospectionBuilder {
     IntrospectionStore::builder(ClientAuth::basic(CLIENT_ID, CLIENT_SECRET))
+}
+
+/// Sends a request with this token to a service behind this layer.
+pub(crate) async fn send(layer: &ServiceTokenLayer, token: &str) -> Response<String> {
+    let request = Request::builder().header("x-api-key", token);
+    let request = request.body(String::new()).unwrap();
+    let service = layer.layer(service_fn(hello));
+    service.oneshot(request).await.unwrap()
 }
 
 async fn hello(request: Request<String>) -> Result<Response<String>, Infallible> {
