@@ -168,9 +168,10 @@ async fn what_is_forgotten_while_it_is_asked_about_is_not_remembered() {
             let overtaken = node.spawn("token");
             upstream.answered().reached().await;
             upstream.say(after);
-            match forgets_all {
-                true => node.store.clear(),
-                false => node.store.invalidate(&credential("token")),
+            if forgets_all {
+                node.store.clear();
+            } else {
+                node.store.invalidate(&credential("token"));
             }
             upstream.answered().reopen();
             // Who asks from now on must not be told what was true before.
@@ -242,9 +243,12 @@ async fn a_flood_of_junk_evicts_nothing_good_and_stays_within_its_bounds() {
 
 /// Knows each token that says it is good.
 fn good_and_junk() -> Upstream {
-    Upstream::new(|call| match call.token().starts_with("good") {
-        true => Answer::active(),
-        false => Answer::inactive(),
+    Upstream::new(|call| {
+        if call.token().starts_with("good") {
+            Answer::active()
+        } else {
+            Answer::inactive()
+        }
     })
 }
 
