@@ -1,9 +1,10 @@
-//! What the example prints, run by a shell.
+//! What the example prints: tokens, and commands to be run by a shell.
 
 use std::process::Command;
 
 use serde_json::Value;
 
+use crate::http::get;
 use crate::process::Process;
 use crate::tokens::Tokens;
 
@@ -11,6 +12,23 @@ fn output(command: &str) -> String {
     let mut shell = Command::new("sh");
     shell.arg("-c").arg(command).env("NO_PROXY", "*");
     Process::spawn(&mut shell).finish().succeeded()
+}
+
+pub(crate) fn it_prints_tokens_that_are_worth_what_it_says() {
+    let tokens = Tokens::start();
+    for (path, token, status) in [
+        ("/verify", &tokens.user, 204),
+        (
+            "/verify?role=deployer&scope=projects:write",
+            &tokens.user,
+            204,
+        ),
+        ("/verify?scope=introspect", &tokens.service, 204),
+        ("/verify?role=deployer", &tokens.service, 403),
+    ] {
+        let reply = get(tokens.port, path, &[("X-API-Key", token)]);
+        assert_eq!(reply.status, status, "{path}");
+    }
 }
 
 pub(crate) fn the_printed_commands_work_to_the_letter() {

@@ -37,7 +37,12 @@ macro_rules! tests {
     };
 }
 
-const GROUPS: [Group; 3] = [
+const GROUPS: [Group; 4] = [
+    (
+        "example",
+        &[],
+        tests![commands: it_prints_tokens_that_are_worth_what_it_says],
+    ),
     (
         "nginx",
         &["/usr/sbin/nginx"],
