@@ -3,7 +3,8 @@
 //! 1. An accepted request, cache headers off, costs what `Extensions::insert` costs and nothing
 //!    else, whichever header the token is in and with every feature on.
 //! 2. Cache headers cost the header map of the response, once.
-//! 3. A refused request costs its response: its headers and challenge, its body, and the rejection
+//! 3. It costs the same where the answer of an authorization server is remembered.
+//! 4. A refused request costs its response: its headers and challenge, its body, and the rejection
 //!    in its extensions. That is bounded, whatever the client sent.
 
 #[path = "support/counting_allocator.rs"]
@@ -56,6 +57,53 @@ fn an_accepted_request_costs_what_inserting_the_principal_costs() {
             );
         }
     }
+}
+
+#[cfg(feature = "introspection")]
+#[test]
+fn a_remembered_answer_of_an_authorization_server_costs_no_more() {
+    let token = TokenFormat::default().mint().expect("random bytes");
+    let headers = [(X_API_KEY, token.expose_secret().to_owned())];
+    for exp in ["", ",\"exp\":4000000000"] {
+        let layer = ServiceTokenLayer::new(remembering(&token, exp)).without_cache_headers();
+        let mut service = service(&layer);
+        for is_first in [true, false] {
+            let (response, allocations) = answer(&mut service, || request(&headers, is_first));
+            assert_eq!(response.status(), StatusCode::OK);
+            assert_eq!(allocations, insertion(request(&headers, is_first)));
+        }
+    }
+}
+
+/// A store that was told of this token, with `more` in the answer.
+#[cfg(feature = "introspection")]
+fn remembering(token: &MintedToken, more: &str) -> tower_service_token::store::IntrospectionStore {
+    use bytes::Bytes;
+    use http::header::CONTENT_TYPE;
+    use http_body_util::Full;
+    use tower_service_token::TokenStore;
+    use tower_service_token::store::{ClientAuth, Credential, IntrospectionStore};
+    use tower_service_token::token::PresentedToken;
+
+    let body = format!("{{\"active\":true,\"sub\":\"ci\",\"scope\":\"a:b\"{more}}}");
+    let server = service_fn(move |_: Request<Full<Bytes>>| {
+        let answer = Response::builder().header(CONTENT_TYPE, "application/json");
+        ready(answer.body(Full::new(Bytes::from(body.clone()))))
+    });
+    let store = IntrospectionStore::builder(ClientAuth::basic("service", "secret"))
+        .with_transport(server)
+        .with_ttl(Duration::from_secs(3600))
+        .build("https://auth.example/introspect")
+        .expect("a good endpoint");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build();
+    let presented = PresentedToken::new(token.expose_secret()).expect("visible ASCII");
+    let found = runtime
+        .expect("a runtime")
+        .block_on(store.find(&Credential::new(presented)));
+    assert!(found.expect("the server answers").is_some());
+    store
 }
 
 #[test]

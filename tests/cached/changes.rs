@@ -14,7 +14,8 @@ use crate::node::{
     MILLISECOND, Node, OK, SECOND, UNAUTHORIZED, UNAVAILABLE, clock, digest, just_before, mint,
     start, stored,
 };
-use crate::remote_store::{Remote, Stop};
+use crate::remote_store::Remote;
+use crate::stop::Stop;
 
 const ROUNDS: usize = 1000;
 

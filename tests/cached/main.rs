@@ -13,3 +13,5 @@ mod lookups;
 mod node;
 mod remote_store;
 mod secrets;
+#[path = "../support/stop.rs"]
+mod stop;

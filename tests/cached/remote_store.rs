@@ -1,12 +1,10 @@
 //! A store that must be asked, whose lookups can be stopped, counted and made to fail.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use tokio::sync::Semaphore;
-use tokio::time::timeout;
 use tower_service_token::digest::TokenDigest;
 use tower_service_token::store::{
     ChangeListener, Credential, ListRequest, RegistryError, StoreError, TokenPage, TokenRecord,
@@ -15,7 +13,7 @@ use tower_service_token::store::{
 use tower_service_token::token::TokenId;
 use tower_service_token::{MemoryStore, TokenStore};
 
-const LONG: Duration = Duration::from_secs(30);
+use crate::stop::Stop;
 
 /// Clones share everything.
 #[derive(Clone)]
@@ -37,13 +35,6 @@ pub(crate) enum Fault {
     Down,
     Panic,
     Hang,
-}
-
-/// A place where lookups stop until they are let go.
-pub(crate) struct Stop {
-    closed: AtomicBool,
-    reached: Semaphore,
-    passed: Semaphore,
 }
 
 impl Remote {
@@ -86,47 +77,6 @@ impl Remote {
 
     fn fault(&self) -> Fault {
         *self.0.fault.lock().unwrap()
-    }
-}
-
-impl Stop {
-    fn open() -> Self {
-        Self {
-            closed: AtomicBool::new(false),
-            reached: Semaphore::new(0),
-            passed: Semaphore::new(0),
-        }
-    }
-
-    pub(crate) fn close(&self) {
-        self.closed.store(true, Ordering::SeqCst);
-    }
-
-    /// Lets through who comes from now on.
-    pub(crate) fn reopen(&self) {
-        self.closed.store(false, Ordering::SeqCst);
-    }
-
-    /// Waits until one more lookup has come here.
-    ///
-    /// # Panics
-    ///
-    /// None comes.
-    pub(crate) async fn reached(&self) {
-        let reached = timeout(LONG, self.reached.acquire()).await;
-        reached.expect("a lookup comes here").unwrap().forget();
-    }
-
-    /// Lets go one lookup that came here.
-    pub(crate) fn let_go(&self) {
-        self.passed.add_permits(1);
-    }
-
-    async fn pass(&self) {
-        if self.closed.load(Ordering::SeqCst) {
-            self.reached.add_permits(1);
-            self.passed.acquire().await.unwrap().forget();
-        }
     }
 }
 

@@ -10,6 +10,7 @@
 mod api_types;
 mod capture;
 mod file_store;
+mod introspection;
 mod lifecycle_types;
 mod paths;
 mod public_types;

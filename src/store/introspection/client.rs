@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, StatusCode};
+use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
@@ -14,7 +14,7 @@ use super::error::{IntrospectionError, IntrospectionErrorKind};
 use super::outcome::{Failure, Reply, judge};
 use super::reading::Reading;
 use super::request::introspection_request;
-use super::transport::{ReadBodyError, SendError, SendErrorKind, Transport, read_body};
+use super::transport::{BoxBody, ReadBodyError, SendError, SendErrorKind, Transport, read_body};
 use crate::clock::Clock;
 use crate::token::PresentedToken;
 
@@ -23,6 +23,8 @@ const MAX_BODY: usize = 64 * 1024;
 
 /// How long the body of an answer that is none may take: it is only for logs.
 const PATIENCE_FOR_ERRORS: Duration = Duration::from_millis(250);
+
+type Sent = Result<Response<BoxBody>, SendError>;
 
 /// Asks the server, and tells what its answer means. Sets no time limit.
 pub(super) struct Client {
@@ -38,15 +40,18 @@ pub(super) struct Client {
 impl Client {
     /// Asks once, and once more where the first attempt cannot have been heard.
     pub(super) async fn ask(&self, token: &PresentedToken<'_>) -> Result<Reply, Failure> {
-        match self.exchange(token).await {
-            Err(failure) if failure.may_retry => self.exchange(token).await,
+        let sent = self.transport.send(self.request(token)?).await;
+        match self.read(token, sent).await {
+            Err(failure) if failure.may_retry => {
+                let sent = self.transport.send_anew(self.request(token)?).await;
+                self.read(token, sent).await
+            }
             told => told,
         }
     }
 
-    async fn exchange(&self, token: &PresentedToken<'_>) -> Result<Reply, Failure> {
-        let request = self.request(token)?;
-        let answer = self.transport.send(request).await.map_err(not_sent)?;
+    async fn read(&self, token: &PresentedToken<'_>, sent: Sent) -> Result<Reply, Failure> {
+        let answer = sent.map_err(not_sent)?;
         let (parts, body) = answer.into_parts();
         let body = if parts.status == StatusCode::OK {
             read_body(body, MAX_BODY).await.map_err(broken_off)?

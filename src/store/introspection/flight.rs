@@ -102,6 +102,9 @@ impl Flight {
         let landing = self.land(|key| {
             if is_kept {
                 core.memory.keep_active(key, Arc::clone(&kept));
+            } else {
+                // No older answer may be fallen back on.
+                core.memory.forget(&key);
             }
         });
         match landing {

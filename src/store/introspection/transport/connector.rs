@@ -34,10 +34,18 @@ pub(super) fn tcp(connect_timeout: Duration) -> HttpConnector {
     tcp
 }
 
-/// Keeps connections, and leaves trying again to the caller.
+/// What becomes of a connection that has done its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pool {
+    Kept,
+    None,
+}
+
+/// Leaves trying again to the caller.
 pub(super) fn client<C>(
     connector: C,
     connect_timeout: Duration,
+    pool: Pool,
 ) -> Client<Connector<C>, Full<Bytes>>
 where
     C: Service<Uri> + Clone + Send + 'static,
@@ -45,7 +53,12 @@ where
     C::Error: Into<BoxError>,
     C::Future: Send + 'static,
 {
+    let max_idle = match pool {
+        Pool::Kept => usize::MAX,
+        Pool::None => 0,
+    };
     Client::builder(TokioExecutor::new())
+        .pool_max_idle_per_host(max_idle)
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(IDLE_TIMEOUT)
         .retry_canceled_requests(false)

@@ -31,6 +31,7 @@ use tower::Service;
 use super::config_error::IntrospectionConfigError;
 use super::endpoint::Endpoint;
 
+use self::connector::Pool;
 use self::failure::text_of;
 pub(super) use self::failure::{SendError, SendErrorKind};
 
@@ -41,6 +42,8 @@ pub(super) type BoxBody = UnsyncBoxBody<Bytes, BoxError>;
 #[derive(Clone)]
 pub(super) struct Transport {
     exchange: Arc<dyn Exchange>,
+    /// The same on connections that were never used, where that makes a difference.
+    anew: Arc<dyn Exchange>,
     speaks_https: bool,
 }
 
@@ -77,11 +80,10 @@ impl Transport {
         B::Data: Send,
         B::Error: Into<BoxError>,
     {
+        let exchange = exchange_by(service);
         Self {
-            exchange: Arc::new(Of {
-                service,
-                body: PhantomData,
-            }),
+            anew: Arc::clone(&exchange),
+            exchange,
             speaks_https: true,
         }
     }
@@ -110,9 +112,11 @@ impl Transport {
             let _ = (roots, allow_http);
             tcp
         };
+        let client = |pool| connector::client(connector.clone(), connect_timeout, pool);
         Ok(Self {
+            exchange: exchange_by(client(Pool::Kept)),
+            anew: exchange_by(client(Pool::None)),
             speaks_https: cfg!(feature = "rustls"),
-            ..Self::of(connector::client(connector, connect_timeout))
         })
     }
 
@@ -130,10 +134,36 @@ impl Transport {
         &self,
         request: Request<Full<Bytes>>,
     ) -> Result<Response<BoxBody>, SendError> {
-        let query = request.uri().query().map(str::to_owned);
-        let answer = self.exchange.exchange(request).await;
-        answer.map_err(|error| SendError::of(&*error, query.as_deref()))
+        send_by(&*self.exchange, request).await
     }
+
+    /// As [`send`](Self::send), on a connection of its own: a server that closed one idle
+    /// connection may be about to close the others.
+    pub(super) async fn send_anew(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<BoxBody>, SendError> {
+        send_by(&*self.anew, request).await
+    }
+}
+
+async fn send_by(
+    exchange: &dyn Exchange,
+    request: Request<Full<Bytes>>,
+) -> Result<Response<BoxBody>, SendError> {
+    let query = request.uri().query().map(str::to_owned);
+    let answer = exchange.exchange(request).await;
+    answer.map_err(|error| SendError::of(&*error, query.as_deref()))
+}
+
+fn exchange_by<S, B>(service: S) -> Arc<dyn Exchange>
+where
+    Of<S, B>: Exchange + 'static,
+{
+    Arc::new(Of {
+        service,
+        body: PhantomData,
+    })
 }
 
 impl<S, B> Exchange for Of<S, B>

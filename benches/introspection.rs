@@ -1,0 +1,193 @@
+//! One accepted request whose token an authorization server was asked about.
+//!
+//! Group `introspection`, 100 tokens, each presented in turn, cache headers off:
+//!
+//! - `bare_with_principal`: no authentication, an identity is inserted;
+//! - `memory`: [`MemoryStore`];
+//! - `introspection`: an [`IntrospectionStore`] that remembers every answer, so that every request
+//!   is a hit;
+//! - `memory_with_expiry`, `introspection_with_expiry`: the same with an expiry, as real answers
+//!   have one, which costs a look at the clock.
+//!
+//! Group `introspection_cold`: 1,000 requests at a time with one token that is not remembered, by
+//! two threads. The calls that this makes are counted: one.
+//!
+//! A run ends with the ratios that PERFORMANCE.md sets a goal for.
+
+#[path = "support/baseline.rs"]
+mod baseline;
+#[path = "support/case.rs"]
+mod case;
+#[path = "support/mode.rs"]
+mod mode;
+#[path = "support/request.rs"]
+mod request;
+#[path = "support/tokens.rs"]
+mod tokens;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use axum::body::Body;
+use bytes::Bytes;
+use criterion::Criterion;
+use futures::future::join_all;
+use http::header::CONTENT_TYPE;
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use tokio::runtime::{Builder, Runtime};
+use tower::{Layer, ServiceExt, service_fn};
+use tower_service_token::store::{ClientAuth, Credential, IntrospectionStore};
+use tower_service_token::token::{MintedToken, PresentedToken};
+use tower_service_token::{MemoryStore, ServiceTokenLayer, TokenStore};
+
+use self::baseline::{BareWithPrincipal, Trivial};
+use self::case::{Case, Times, bench, requests_with};
+use self::request::request_with;
+
+const HOUR: Duration = Duration::from_secs(3600);
+const LONGER_THAN_A_RUN: Duration = Duration::from_secs(24 * 3600);
+const REQUESTS: usize = 1_000;
+
+/// Counts the calls that reach the server.
+type Calls = Arc<AtomicUsize>;
+
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
+    let runtime = runtime.expect("a runtime");
+    let tokens: Arc<[_]> = tokens::mint(100).into();
+    let mut cases = cases(&tokens, &runtime);
+    bench(&mut criterion, "introspection", &mut cases);
+    let rounds = bench_cold(&mut criterion, &tokens[0], &runtime);
+    criterion.final_summary();
+    if mode::is_full_run() {
+        println!("\nintrospection, 100 tokens");
+        print_ratios(&mut cases);
+        println!("{REQUESTS} cold requests for one token made 1 call, in each of {rounds} rounds");
+    }
+}
+
+fn print_ratios(cases: &mut [Case]) {
+    let times = Times::measure(cases);
+    let over_bare = |id: &str| times.of(id) - times.of("bare_with_principal");
+    for suffix in ["", "_with_expiry"] {
+        let (hit, memory) = (format!("introspection{suffix}"), format!("memory{suffix}"));
+        let ratio = over_bare(&hit) / over_bare(&memory);
+        println!(
+            "ratio ({hit} - bare_with_principal) / ({memory} - bare_with_principal) = {ratio:.2} (goal <= 2.00)"
+        );
+    }
+}
+
+fn cases(tokens: &Arc<[MintedToken]>, runtime: &Runtime) -> Vec<Case> {
+    let in_an_hour = SystemTime::now() + HOUR;
+    let expiring = MemoryStore::new();
+    for (number, token) in tokens.iter().enumerate() {
+        let record = tokens::record(token, number).with_expires_at(in_an_hour);
+        expiring.insert(record).expect("tokens are different");
+    }
+    let seconds = in_an_hour.duration_since(SystemTime::UNIX_EPOCH);
+    let exp = format!(",\"exp\":{}", seconds.expect("after 1970").as_secs());
+    let bare = requests_with(tokens, request_with);
+    vec![
+        Case::new(
+            "bare_with_principal",
+            StatusCode::OK,
+            bare,
+            BareWithPrincipal::new(),
+        ),
+        accepted("memory", tokens, tokens::store(tokens)),
+        accepted("introspection", tokens, filled(tokens, "", runtime)),
+        accepted("memory_with_expiry", tokens, expiring),
+        accepted(
+            "introspection_with_expiry",
+            tokens,
+            filled(tokens, &exp, runtime),
+        ),
+    ]
+}
+
+fn accepted(id: &str, tokens: &Arc<[MintedToken]>, store: impl TokenStore) -> Case {
+    let layer = ServiceTokenLayer::new(store).without_cache_headers();
+    let requests = requests_with(tokens, request_with);
+    Case::new(id, StatusCode::OK, requests, layer.layer(Trivial))
+}
+
+/// A store whose server knows every token: with a name, the two roles most have, and `more`.
+fn store(more: &str) -> (IntrospectionStore, Calls) {
+    let roles = tokens::ROLES.join(" ");
+    let name = tokens::name(1);
+    let body = format!(
+        "{{\"active\":true,\"client_id\":\"ci\",\"name\":\"{name}\",\"roles\":\"{roles}\"{more}}}"
+    );
+    let (body, calls) = (Bytes::from(body), Calls::default());
+    let server = service_fn({
+        let calls = Arc::clone(&calls);
+        move |_: Request<Full<Bytes>>| {
+            calls.fetch_add(1, Ordering::Relaxed);
+            let body = Full::new(body.clone());
+            async move {
+                tokio::task::yield_now().await;
+                let answer = Response::builder().header(CONTENT_TYPE, "application/json");
+                Ok::<_, Infallible>(answer.body(body).expect("a good header"))
+            }
+        }
+    });
+    let store = IntrospectionStore::builder(ClientAuth::basic("service", "secret"))
+        .with_role_claim("roles")
+        .with_transport(server)
+        .with_ttl(LONGER_THAN_A_RUN)
+        .build("https://auth.example/introspect");
+    (store.expect("a good endpoint"), calls)
+}
+
+/// A store that remembers these tokens for as long as the bench runs.
+fn filled(tokens: &[MintedToken], more: &str, runtime: &Runtime) -> IntrospectionStore {
+    let (store, _) = store(more);
+    runtime.block_on(async {
+        for token in tokens {
+            let token = PresentedToken::new(token.expose_secret()).expect("visible ASCII");
+            let found = store.find(&Credential::new(token)).await;
+            assert!(found.expect("the server answers").is_some());
+        }
+    });
+    store
+}
+
+/// Returns how many rounds were run, each of which made one call.
+fn bench_cold(criterion: &mut Criterion, token: &MintedToken, runtime: &Runtime) -> usize {
+    let (store, calls) = store("");
+    let service = ServiceTokenLayer::new(store.clone()).layer(Trivial);
+    let mut rounds = 0;
+    let mut round = || {
+        store.clear();
+        let requests = (0..REQUESTS).map(|_| request_with(token.expose_secret()));
+        let requests: Vec<Request<Body>> = requests.collect();
+        let begun = Instant::now();
+        runtime.block_on(async {
+            let sent = requests
+                .into_iter()
+                .map(|request| tokio::spawn(service.clone().oneshot(request)));
+            for response in join_all(sent).await {
+                let response = response.expect("no panic").expect("infallible");
+                assert_eq!(response.status(), StatusCode::OK);
+            }
+        });
+        rounds += 1;
+        begun.elapsed()
+    };
+    let mut group = criterion.benchmark_group("introspection_cold");
+    group.sample_size(20);
+    group.bench_function("a_thousand_requests_for_one_token", |bencher| {
+        bencher.iter_custom(|iterations| (0..iterations).map(|_| round()).sum());
+    });
+    group.finish();
+    assert_eq!(calls.load(Ordering::Relaxed), rounds, "calls");
+    rounds
+}

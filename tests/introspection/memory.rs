@@ -1,0 +1,299 @@
+//! How long an answer is remembered, how much is, and what never is.
+
+use std::future::ready;
+use std::time::Duration;
+
+use futures::stream::{self, StreamExt};
+use serde_json::json;
+use tower_service_token::TokenStore;
+use tower_service_token::store::{Cached, IntrospectionBuilder};
+
+use crate::counting_allocator::Counts;
+use crate::node::{
+    Accepted, MILLISECOND, Node, Refused, SECOND, clock, credential, just_before, settle,
+};
+use crate::upstream::{Answer, Upstream, active_with};
+
+/// The maps are cut into shards of equal size, so a bound is the capacity rounded up.
+fn about(capacity: usize) -> usize {
+    capacity + capacity / 10
+}
+
+/// Asks at once, just before this time and at this time: two calls if that is how long an answer
+/// is remembered.
+async fn assert_remembered_for(answer: Answer, life: Duration, set: Setting) {
+    let clock = clock();
+    let upstream = Upstream::saying(answer);
+    let node = Node::with(&upstream, &clock, set);
+    let outcome = node.ask("token").await;
+    clock.advance(just_before(life));
+    assert_eq!(node.ask("token").await, outcome);
+    assert_eq!(upstream.calls(), 1, "{life:?}");
+    clock.advance(MILLISECOND);
+    assert_eq!(node.ask("token").await, outcome);
+    assert_eq!(upstream.calls(), 2, "{life:?}");
+}
+
+type Setting = fn(IntrospectionBuilder) -> IntrospectionBuilder;
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_lives_as_long_as_its_sort_and_no_longer() {
+    let as_is: Setting = |builder| builder;
+    assert_remembered_for(Answer::active(), 10 * SECOND, as_is).await;
+    assert_remembered_for(Answer::inactive(), 2 * SECOND, as_is).await;
+    let set: Setting = |builder| builder.with_ttl(3 * SECOND).with_negative_ttl(60 * SECOND);
+    assert_remembered_for(Answer::active(), 3 * SECOND, set).await;
+    assert_remembered_for(Answer::inactive(), 10 * SECOND, set).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ttl_counts_from_before_the_call() {
+    let clock = clock();
+    let upstream = Upstream::saying(Answer::active());
+    let node = Node::new(&upstream, &clock);
+    upstream.answered().close();
+    let request = node.spawn("token");
+    upstream.answered().reached().await;
+    clock.advance(2 * SECOND);
+    upstream.answered().reopen();
+    upstream.answered().let_go();
+    assert_eq!(request.await.unwrap(), Accepted);
+    clock.advance(just_before(8 * SECOND));
+    assert_eq!(node.ask("token").await, Accepted);
+    assert_eq!(upstream.calls(), 1);
+    clock.advance(MILLISECOND);
+    assert_eq!(node.ask("token").await, Accepted);
+    assert_eq!(upstream.calls(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ttl_of_0_remembers_nothing() {
+    for answer in [Answer::active(), Answer::inactive()] {
+        let upstream = Upstream::saying(answer);
+        let node = Node::with(&upstream, &clock(), |builder| {
+            builder
+                .with_ttl(Duration::ZERO)
+                .with_negative_ttl(Duration::ZERO)
+        });
+        let outcome = node.ask("token").await;
+        for calls in 1..4 {
+            assert_eq!(upstream.calls(), calls);
+            assert!(matches!(node.remembered("token"), Cached::Ask));
+            assert_eq!(node.ask("token").await, outcome);
+        }
+        let status = node.store.status();
+        assert_eq!((status.active, status.inactive), (0, 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_but_an_answer_about_a_token_is_remembered() {
+    for answer in [
+        Answer::error(400, "unsupported_token_type"),
+        Answer::error(400, "invalid_request"),
+        Answer::inactive().with_status(401),
+        Answer::inactive().with_status(403),
+        Answer::inactive().with_status(404),
+        Answer::active().with_status(201),
+        Answer::inactive().with_status(429),
+        Answer::inactive().with_status(500),
+        Answer::json("{\"active\":\"true\"}"),
+        Answer::json("{\"active\":false"),
+        Answer::text("text/html", "{\"active\":false}"),
+        Answer::Lost,
+    ] {
+        let upstream = Upstream::saying(answer);
+        let node = Node::new(&upstream, &clock());
+        let outcome = node.ask("token").await;
+        let status = node.store.status();
+        assert_eq!((status.active, status.inactive), (0, 0));
+        assert!(matches!(node.remembered("token"), Cached::Ask));
+        assert_ne!(outcome, Accepted);
+        let before = upstream.calls();
+        // The next request finds out anew, and for itself.
+        upstream.say(Answer::active());
+        assert_eq!(node.ask("token").await, Accepted);
+        assert_eq!(upstream.calls(), before + 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newer_answer_replaces_one_of_the_other_sort() {
+    let clock = clock();
+    let upstream = Upstream::saying(Answer::active());
+    let node = Node::new(&upstream, &clock);
+    assert_eq!(node.ask("token").await, Accepted);
+    upstream.say(Answer::inactive());
+    clock.advance(10 * SECOND);
+    assert_eq!(node.ask("token").await, Refused);
+    upstream.say(Answer::active());
+    clock.advance(2 * SECOND);
+    assert_eq!(node.ask("token").await, Accepted);
+    clock.advance(just_before(10 * SECOND));
+    assert_eq!(node.ask("token").await, Accepted);
+    assert_eq!(upstream.calls(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_forgotten_is_asked_again_and_nothing_else_is() {
+    let upstream = Upstream::saying(Answer::active());
+    let node = Node::new(&upstream, &clock());
+    let asked = async |token: &str| {
+        let before = upstream.calls();
+        node.ask(token).await;
+        upstream.calls() - before
+    };
+    assert_eq!((asked("one").await, asked("two").await), (1, 1));
+    node.store.invalidate(&credential("one"));
+    assert_eq!((asked("one").await, asked("two").await), (1, 0));
+    upstream.say(Answer::inactive());
+    assert_eq!(asked("three").await, 1);
+    node.store.invalidate(&credential("three"));
+    assert_eq!(asked("three").await, 1);
+    node.store.clear();
+    let again = (asked("one").await, asked("two").await, asked("three").await);
+    assert_eq!(again, (1, 1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_forgotten_while_it_is_asked_about_is_not_remembered() {
+    for forgets_all in [false, true] {
+        for (before, after, expected) in [
+            (Answer::active(), Answer::inactive(), Refused),
+            (Answer::inactive(), Answer::active(), Accepted),
+        ] {
+            let upstream = Upstream::saying(before);
+            let node = Node::new(&upstream, &clock());
+            upstream.answered().close();
+            let overtaken = node.spawn("token");
+            upstream.answered().reached().await;
+            upstream.say(after);
+            match forgets_all {
+                true => node.store.clear(),
+                false => node.store.invalidate(&credential("token")),
+            }
+            upstream.answered().reopen();
+            // Who asks from now on must not be told what was true before.
+            let later = node.spawn("token");
+            settle().await;
+            upstream.answered().let_go();
+            assert_eq!(later.await.unwrap(), expected);
+            overtaken.await.unwrap();
+            assert_eq!(node.ask("token").await, expected);
+            assert_eq!(node.store.status().in_flight, 0);
+        }
+    }
+}
+
+const GOOD: usize = 1_000;
+/// For each four of these, seven tokens: 100,002.
+const JUNK: usize = 57_144;
+
+/// How many of these tokens are found, a hundred looked up at a time and each as the layer does.
+async fn found(node: &Node, tokens: impl Iterator<Item = String>) -> usize {
+    let looked_up = tokens.map(|token| async move {
+        let credential = credential(&token);
+        match node.store.find_cached(&credential) {
+            Cached::Found(_) => true,
+            Cached::NotFound => false,
+            Cached::Ask => node.store.find(&credential).await.unwrap().is_some(),
+        }
+    });
+    let found = stream::iter(looked_up).buffer_unordered(100);
+    found.filter(|is_found| ready(*is_found)).count().await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_junk_evicts_nothing_good_and_stays_within_its_bounds() {
+    let upstream = good_and_junk();
+    let node = Node::with(&upstream, &clock(), |builder| {
+        builder.with_token_filter(|token| !token.expose_secret().contains("..."))
+    });
+    let good = || (0..GOOD).map(|number| format!("good-{number}"));
+    assert_eq!(found(&node, good()).await, GOOD);
+    assert_eq!(node.store.status().active, GOOD);
+
+    // Of four numbers seven tokens are made, of which one is worth a call and is sent twice.
+    let junk = |number: usize| match number % 4 {
+        0 => [
+            format!("svctok-{number:010}_{:030}", 0),
+            format!("{number}=junk"),
+        ],
+        1 => [format!("{number}...junk"), format!("{number}\"junk")],
+        2 => [format!("...junk-{number}"), format!("={number}")],
+        _ => [format!("junk-{number}"), format!("junk-{number}")],
+    };
+    let half = |start: usize| (start..start + JUNK / 2).flat_map(junk);
+    assert_eq!(found(&node, half(0)).await, 0);
+    let live_bytes = Counts::of_this_thread().live_bytes;
+    assert_eq!(found(&node, half(JUNK / 2)).await, 0);
+    let grown = Counts::of_this_thread().live_bytes - live_bytes;
+    assert!(grown < 1 << 20, "{grown} bytes");
+
+    let status = node.store.status();
+    assert_eq!(status.active, GOOD);
+    assert!((1..=about(10_000)).contains(&status.inactive), "{status:?}");
+    assert_eq!(status.in_flight, 0);
+    assert_eq!(upstream.calls(), GOOD + JUNK / 4);
+    assert!(upstream.most_running() <= 64, "{}", upstream.most_running());
+    assert_eq!(found(&node, good()).await, GOOD);
+    assert_eq!(upstream.calls(), GOOD + JUNK / 4, "all were remembered");
+}
+
+/// Knows each token that says it is good.
+fn good_and_junk() -> Upstream {
+    Upstream::new(|call| match call.token().starts_with("good") {
+        true => Answer::active(),
+        false => Answer::inactive(),
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_map_keeps_to_its_capacity() {
+    let upstream = good_and_junk();
+    let node = Node::with(&upstream, &clock(), |builder| {
+        builder.with_capacity(100).with_negative_capacity(50)
+    });
+    for number in 0..1_000 {
+        assert_eq!(node.ask(&format!("good-{number}")).await, Accepted);
+        assert_eq!(node.ask(&format!("junk-{number}")).await, Refused);
+    }
+    let status = node.store.status();
+    assert!((1..=about(100)).contains(&status.active), "{status:?}");
+    assert!((1..=about(50)).contains(&status.inactive), "{status:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn large_answers_are_bounded_by_their_weight() {
+    // Text that is kept: a name of 1,000 bytes.
+    let heavy = Answer::of(&active_with(&json!({ "name": "x".repeat(1_000) })));
+    let upstream = Upstream::saying(heavy);
+    let node = Node::with(&upstream, &clock(), |builder| {
+        builder.with_max_weight(100_000)
+    });
+    for number in 0..1_000 {
+        assert_eq!(node.ask(&format!("token-{number}")).await, Accepted);
+    }
+    let status = node.store.status();
+    assert!((10..=110).contains(&status.active), "{status:?}");
+    // And light ones are not: there is room for as many as were asked for.
+    upstream.say(Answer::active());
+    let node = Node::with(&upstream, &clock(), |builder| {
+        builder.with_max_weight(2 << 20)
+    });
+    for number in 0..1_000 {
+        assert_eq!(node.ask(&format!("token-{number}")).await, Accepted);
+    }
+    assert_eq!(node.store.status().active, 1_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_stores_share_nothing_and_clones_share_all() {
+    let upstream = Upstream::saying(Answer::active());
+    let clock = clock();
+    let (one, two) = (Node::new(&upstream, &clock), Node::new(&upstream, &clock));
+    assert_eq!(one.ask("token").await, Accepted);
+    assert!(matches!(two.remembered("token"), Cached::Ask));
+    let known = one.store.clone().find_cached(&credential("token"));
+    assert!(matches!(known, Cached::Found(_)), "clones share all");
+}

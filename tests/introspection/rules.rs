@@ -1,0 +1,304 @@
+//! The rules an active token must pass, at every request.
+
+use serde_json::{Value, json};
+use tower_service_token::clock::ManualClock;
+use tower_service_token::store::{Cached, IntrospectionBuilder};
+
+use crate::node::{
+    Accepted, MILLISECOND, Node, Outcome, Refused, SECOND, START, at, clock, just_before,
+};
+use crate::upstream::{Answer, Upstream, active_with};
+
+fn upstream_with(members: &Value) -> Upstream {
+    Upstream::saying(Answer::of(&active_with(members)))
+}
+
+/// What comes of an active answer with these members.
+async fn judge(
+    members: &Value,
+    set: impl Fn(IntrospectionBuilder) -> IntrospectionBuilder,
+) -> Outcome {
+    let upstream = upstream_with(members);
+    let node = Node::with(&upstream, &clock(), &set);
+    let outcome = node.ask("token").await;
+    // Who is refused by a rule is refused by it again, and what is known is not asked anew.
+    assert_eq!(node.ask("token").await, outcome, "{members}");
+    assert!(upstream.calls() <= 2);
+    if outcome == Accepted {
+        assert_eq!(upstream.calls(), 1);
+    }
+    outcome
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_works_from_nbf_to_just_before_exp() {
+    let plain = |builder| builder;
+    for (members, expected) in [
+        (json!({ "exp": START + 1 }), Accepted),
+        (json!({ "exp": START }), Refused),
+        (json!({ "exp": START - 1 }), Refused),
+        (json!({ "nbf": START }), Accepted),
+        (json!({ "nbf": START - 1 }), Accepted),
+        (json!({ "nbf": START + 1 }), Refused),
+        (json!({ "nbf": START - 1, "exp": START + 1 }), Accepted),
+        (json!({ "nbf": START + 1, "exp": START + 2 }), Refused),
+        (json!({ "iat": START - 1 }), Accepted),
+    ] {
+        assert_eq!(judge(&members, plain).await, expected, "{members}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_configured_audience_must_be_among_those_of_the_token() {
+    for (members, expected) in [
+        (json!({ "aud": "api" }), Accepted),
+        (json!({ "aud": ["other", "api"] }), Accepted),
+        (json!({ "aud": "other" }), Refused),
+        (json!({ "aud": "api2" }), Refused),
+        (json!({ "aud": "API" }), Refused),
+        (json!({ "aud": "api other" }), Refused),
+        (json!({ "aud": ["other"] }), Refused),
+        (json!({ "aud": [] }), Refused),
+        (json!({ "aud": "" }), Refused),
+        (json!({ "aud": null }), Refused),
+        (json!({}), Refused),
+    ] {
+        let with_audience = |builder: IntrospectionBuilder| builder.with_audience("api");
+        assert_eq!(judge(&members, with_audience).await, expected, "{members}");
+        assert_eq!(judge(&members, |builder| builder).await, Accepted);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_configured_issuer_must_match_when_told_and_can_be_required() {
+    const ISSUER: &str = "https://auth.example";
+    for (members, expected, if_required) in [
+        (json!({ "iss": ISSUER }), Accepted, Accepted),
+        (json!({ "iss": "https://auth.example/" }), Refused, Refused),
+        (json!({ "iss": "https://AUTH.example" }), Refused, Refused),
+        (json!({ "iss": "https://evil.example" }), Refused, Refused),
+        (json!({ "iss": "" }), Accepted, Refused),
+        (json!({}), Accepted, Refused),
+        (json!({ "iss": null }), Accepted, Refused),
+    ] {
+        let with_issuer = |builder: IntrospectionBuilder| builder.with_issuer(ISSUER);
+        let required = |builder| with_issuer(builder).require_issuer();
+        assert_eq!(judge(&members, with_issuer).await, expected, "{members}");
+        assert_eq!(judge(&members, required).await, if_required, "{members}");
+        assert_eq!(judge(&members, |builder| builder).await, Accepted);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_what_is_a_plain_bearer_token_passes() {
+    for (members, expected) in [
+        (json!({}), Accepted),
+        (json!({ "token_type": null }), Accepted),
+        (json!({ "token_type": "Bearer" }), Accepted),
+        (json!({ "token_type": "bearer" }), Accepted),
+        (json!({ "token_type": "BEARER" }), Accepted),
+        (json!({ "token_type": "access_token" }), Accepted),
+        (json!({ "token_type": "Access_Token" }), Accepted),
+        (json!({ "token_type": "DPoP" }), Refused),
+        (json!({ "token_type": "dpop" }), Refused),
+        (json!({ "token_type": "refresh_token" }), Refused),
+        (json!({ "token_type": "id_token" }), Refused),
+        (json!({ "token_type": "PoP" }), Refused),
+        (json!({ "token_type": "mac" }), Refused),
+        (json!({ "token_type": "Bearer " }), Refused),
+        (json!({ "cnf": { "jkt": "x" } }), Refused),
+        (json!({ "cnf": { "x5t#S256": "x" } }), Refused),
+        (json!({ "cnf": {} }), Refused),
+        (json!({ "cnf": "x" }), Refused),
+        (
+            json!({ "token_type": "Bearer", "cnf": { "jkt": "x" } }),
+            Refused,
+        ),
+    ] {
+        assert_eq!(
+            judge(&members, |builder| builder).await,
+            expected,
+            "{members}"
+        );
+        let lenient = |builder: IntrospectionBuilder| builder.lenient();
+        assert_eq!(judge(&members, lenient).await, expected, "{members}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_of_nobody_passes_only_where_that_is_allowed() {
+    for (answer, subject) in [
+        (json!({ "active": true }), None),
+        (json!({ "active": true, "username": "robot" }), None),
+        (json!({ "active": true, "sub": null }), None),
+        (json!({ "active": true, "client_id": "c" }), Some("c")),
+        (json!({ "active": true, "sub": "s" }), Some("s")),
+        (
+            json!({ "active": true, "sub": null, "client_id": "c" }),
+            Some("c"),
+        ),
+        (
+            json!({ "active": true, "sub": "s", "client_id": "c" }),
+            Some("s"),
+        ),
+    ] {
+        let upstream = Upstream::saying(Answer::of(&answer));
+        let node = Node::new(&upstream, &clock());
+        let lax = Node::with(&upstream, &clock(), |builder| {
+            builder.allow_missing_subject()
+        });
+        assert_eq!(lax.principal("token").await.subject(), subject, "{answer}");
+        if subject.is_none() {
+            assert_eq!(node.ask("token").await, Refused, "{answer}");
+        } else {
+            assert_eq!(node.principal("token").await.subject(), subject, "{answer}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_subject_is_nobody() {
+    for members in [json!({ "sub": "" }), json!({ "sub": "", "client_id": "" })] {
+        assert_eq!(
+            judge(&members, |builder| builder).await,
+            Refused,
+            "{members}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn roles_are_taken_from_the_configured_place_and_from_no_other() {
+    let sorted = |members: Value, path: &'static str| async move {
+        let node = Node::with(&upstream_with(&members), &clock(), |builder| {
+            builder.with_role_claim(path)
+        });
+        let principal = node.principal("token").await;
+        let mut roles: Vec<_> = principal.roles().iter().map(str::to_owned).collect();
+        roles.sort_unstable();
+        roles
+    };
+    let none: [&str; 0] = [];
+    let realm = json!({ "realm_access": { "roles": ["a", "b"] }, "roles": ["c"] });
+    assert_eq!(
+        sorted(realm.clone(), "realm_access.roles").await,
+        ["a", "b"]
+    );
+    assert_eq!(sorted(realm.clone(), "roles").await, ["c"]);
+    assert_eq!(sorted(realm.clone(), "realm_access").await, none);
+    assert_eq!(sorted(realm.clone(), "realm_access.roles.a").await, none);
+    assert_eq!(sorted(realm.clone(), "realm_access.other").await, none);
+    assert_eq!(sorted(realm, "missing.roles").await, none);
+    for (value, expected) in [
+        (json!(["a", "b"]), &["a", "b"][..]),
+        (json!("a b"), &["a", "b"]),
+        (json!("  b   a "), &["a", "b"]),
+        (json!(""), &none),
+        (json!([]), &none),
+        (json!(null), &none),
+        (json!(1), &none),
+        (json!(true), &none),
+        (json!({ "a": true }), &none),
+        (json!([1, 2]), &none),
+        (json!([["a"]]), &none),
+    ] {
+        let members = json!({ "roles": value });
+        assert_eq!(sorted(members, "roles").await, expected, "{value}");
+    }
+}
+
+#[cfg(feature = "tracing")]
+#[tokio::test(start_paused = true)]
+async fn roles_of_a_wrong_type_are_warned_of() {
+    for (roles, warns) in [(json!(["a"]), false), (json!(7), true), (json!({}), true)] {
+        let log = crate::secrets::Log::default();
+        let _logged = log.start();
+        let node = Node::with(
+            &upstream_with(&json!({ "roles": roles })),
+            &clock(),
+            |builder| builder.with_role_claim("roles"),
+        );
+        assert_eq!(node.ask("token").await, Accepted);
+        let text = log.text();
+        assert_eq!(text.contains("WARN"), warns, "{roles}: {text}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn scopes_can_be_mapped_and_left_out() {
+    let scopes = json!({ "scope": "openid svc.projects.write projects:write" });
+    let node = Node::with(&upstream_with(&scopes), &clock(), |builder| {
+        builder.with_scope_mapping(|scope| {
+            let rest = scope.strip_prefix("svc.")?;
+            Some(rest.replace('.', ":"))
+        })
+    });
+    let principal = node.principal("token").await;
+    let scopes: Vec<_> = principal.scopes().iter().collect();
+    assert_eq!(scopes, ["projects:write"]);
+    let none = Node::with(
+        &upstream_with(&json!({ "scope": "a:x" })),
+        &clock(),
+        |builder| builder.with_scope_mapping(|_| None),
+    );
+    assert!(none.principal("token").await.scopes().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn exp_ends_a_remembered_answer_by_the_wall_clock_alone() {
+    let clock = clock();
+    let upstream = upstream_with(&json!({ "exp": START + 5 }));
+    let node = Node::new(&upstream, &clock);
+    assert_eq!(node.ask("token").await, Accepted);
+    clock.set(at(START + 5) - MILLISECOND);
+    assert!(matches!(node.remembered("token"), Cached::Found(_)));
+    assert_eq!(node.ask("token").await, Accepted);
+    assert_eq!(upstream.calls(), 1);
+    // No time has passed, the wall clock says otherwise.
+    clock.set(at(START + 5));
+    assert!(!matches!(node.remembered("token"), Cached::Found(_)));
+    assert_eq!(node.ask("token").await, Refused);
+    // The server may know better by then.
+    upstream.say(Answer::of(&active_with(&json!({ "exp": START + 50 }))));
+    node.store.clear();
+    assert_eq!(node.ask("token").await, Accepted);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wall_clock_set_back_lengthens_no_life() {
+    let clock = clock();
+    let upstream = upstream_with(&json!({ "exp": START + 5 }));
+    let node = Node::new(&upstream, &clock);
+    assert_eq!(node.ask("token").await, Accepted);
+    clock.set(at(START - 86_400));
+    clock.advance(just_before(10 * SECOND));
+    assert_eq!(node.ask("token").await, Accepted);
+    assert_eq!(upstream.calls(), 1);
+    clock.advance(MILLISECOND);
+    assert_eq!(node.ask("token").await, Accepted);
+    assert_eq!(upstream.calls(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nbf_is_looked_at_again_when_the_answer_is_remembered() {
+    let clock: ManualClock = clock();
+    let upstream = upstream_with(&json!({ "nbf": START }));
+    let node = Node::new(&upstream, &clock);
+    assert_eq!(node.ask("token").await, Accepted);
+    clock.set(at(START - 1));
+    assert_eq!(node.ask("token").await, Refused);
+    clock.set(at(START));
+    assert_eq!(node.ask("token").await, Accepted);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_begins_while_it_is_remembered_works_from_then_on() {
+    let clock = clock();
+    let upstream = upstream_with(&json!({ "nbf": START + 1 }));
+    let node = Node::new(&upstream, &clock);
+    assert_eq!(node.ask("token").await, Refused);
+    clock.advance(just_before(SECOND));
+    assert_eq!(node.ask("token").await, Refused);
+    clock.advance(MILLISECOND);
+    assert_eq!(node.ask("token").await, Accepted);
+}

@@ -1,0 +1,306 @@
+//! What a hostile server can do with bytes and with time, over real sockets.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::{Instant, sleep, timeout};
+use tower_service_token::store::IntrospectionBuilder;
+
+use crate::node::{Accepted, MILLISECOND, Node, Outcome, PROTOCOL, TRANSIENT, settle};
+use crate::wire::{ACTIVE, Peer, Wire, answer};
+
+const DEADLINE: Duration = Duration::from_millis(600);
+/// What a busy machine may take on top.
+const SCHEDULING: Duration = Duration::from_millis(150);
+
+/// What comes of one request, after how many connections.
+async fn ask(wire: &Wire) -> (Outcome, usize) {
+    let outcome = Node::to(&wire.url(), |builder| builder).ask("token").await;
+    (outcome, wire.connections())
+}
+
+/// Asks a server that takes its time, and holds the store to its deadline.
+async fn assert_gives_up_in_time<F>(script: impl Fn(Peer) -> F + Send + 'static)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let wire = Wire::start(script);
+    let node = Node::to(&wire.url(), |builder| builder.with_timeout(DEADLINE));
+    let begun = Instant::now();
+    assert_eq!(node.ask("token").await, TRANSIENT);
+    let elapsed = begun.elapsed();
+    let tenth = DEADLINE / 10;
+    let window = DEADLINE - tenth..DEADLINE + tenth + SCHEDULING;
+    assert!(window.contains(&elapsed), "{elapsed:?}");
+    assert_eq!(wire.requests(), 1, "time that ran out is not tried again");
+    settle().await;
+    assert_eq!(node.store.status().in_flight, 0);
+}
+
+#[tokio::test]
+async fn a_good_answer_is_read_however_it_is_sent() {
+    let chunked =
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n";
+    for bytes in [
+        answer(ACTIVE),
+        format!("{chunked}\r\n1a\r\n{ACTIVE}\r\n0\r\n\r\n"),
+        format!(
+            "{chunked}\r\n9;ext=\"1\"\r\n{}\r\n11\r\n{}\r\n0\r\n\r\n",
+            &ACTIVE[..9],
+            &ACTIVE[9..]
+        ),
+        format!(
+            "{chunked}Trailer: Expires\r\n\r\n1a\r\n{ACTIVE}\r\n0\r\nExpires: 0\r\nactive: false\r\n\r\n"
+        ),
+        format!("HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n{ACTIVE}"),
+        format!(
+            "HTTP/1.1 200\r\ncontent-type:application/json\r\nconnection: close\r\n\r\n{ACTIVE}"
+        ),
+        format!("HTTP/1.1 100 Continue\r\n\r\n{}", answer(ACTIVE)),
+        format!(
+            "HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n{}",
+            answer(ACTIVE)
+        ),
+    ] {
+        assert_eq!(ACTIVE.len(), 0x1a);
+        let wire = Wire::saying(bytes.as_str());
+        assert_eq!(ask(&wire).await, (Accepted, 1), "{bytes}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_whole_answer_is_503_after_one_call() {
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n";
+    let chunked = format!("{head}Transfer-Encoding: chunked\r\n\r\n");
+    for bytes in [
+        "H".to_owned(),
+        "HTTP/1.1 200 OK\r\nContent-".to_owned(),
+        format!("{head}\r"),
+        format!("{head}Content-Length: 26\r\n\r\n"),
+        format!("{head}Content-Length: 27\r\n\r\n{ACTIVE}"),
+        format!("{head}Content-Length: 1000000\r\n\r\n{ACTIVE}"),
+        format!("{head}Content-Length: 10\r\n\r\n{ACTIVE}"),
+        format!("{head}Content-Length: -1\r\n\r\n{ACTIVE}"),
+        format!("{head}Content-Length: 25\r\nContent-Length: 10\r\n\r\n{ACTIVE}"),
+        format!("{head}Content-Length: 99999999999999999999\r\n\r\n{ACTIVE}"),
+        format!("{chunked}1a\r\n{ACTIVE}\r\n"),
+        format!("{chunked}1a\r\n{ACTIVE}\r\n0\r\n"),
+        format!("{chunked}1b\r\n{ACTIVE}\r\n0\r\n\r\n"),
+        format!("{chunked}zz\r\n{ACTIVE}\r\n0\r\n\r\n"),
+        format!("{chunked}ffffffffffffffffff\r\n{ACTIVE}\r\n0\r\n\r\n"),
+        "SSH-2.0-OpenSSH_9.9\r\n".to_owned(),
+        "\u{16}\u{3}\u{1}\u{2}\0\u{1}\0\u{1}".to_owned(),
+        "HTTP/9.9 200 OK\r\n\r\n".to_owned(),
+        format!("HTTP/1.1 999999 OK\r\n\r\n{ACTIVE}"),
+        format!("HTTP/1.1 200 OK\r\nContent-Type application/json\r\n\r\n{ACTIVE}"),
+        format!(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n{ACTIVE}"
+        ),
+        format!("HTTP/1.1 204 No Content\r\nContent-Type: application/json\r\n\r\n{ACTIVE}"),
+        "HTTP/1.1 100 Continue\r\n\r\n".to_owned(),
+    ] {
+        let wire = Wire::saying(bytes.as_str());
+        let (outcome, connections) = ask(&wire).await;
+        assert!(
+            [TRANSIENT, PROTOCOL].contains(&outcome),
+            "{outcome:?} {bytes:?}"
+        );
+        assert_eq!(connections, 1, "{bytes:?}");
+    }
+}
+
+#[tokio::test]
+async fn redirects_are_never_followed() {
+    let target = Wire::saying(answer(ACTIVE));
+    for status in [301, 302, 303, 307, 308] {
+        let wire = Wire::saying(format!(
+            "HTTP/1.1 {status} Moved\r\nLocation: {}\r\nContent-Type: application/json\r\n\
+             Content-Length: 26\r\n\r\n{ACTIVE}",
+            target.url()
+        ));
+        assert_eq!(ask(&wire).await, (PROTOCOL, 1), "{status}");
+    }
+    assert_eq!(target.connections(), 0);
+}
+
+#[tokio::test]
+async fn a_server_that_never_answers_is_given_up_in_time() {
+    assert_gives_up_in_time(|mut peer| async move {
+        peer.request().await;
+        peer.closed().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_server_that_stops_after_the_head_is_given_up_in_time() {
+    assert_gives_up_in_time(|mut peer| async move {
+        peer.request().await;
+        let text = answer(ACTIVE);
+        peer.write(&text[..text.len() - ACTIVE.len()]).await;
+        peer.closed().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_body_that_drips_is_given_up_in_time() {
+    assert_gives_up_in_time(|mut peer| async move {
+        peer.request().await;
+        let text = answer(ACTIVE);
+        let (head, body) = text.split_at(text.len() - ACTIVE.len());
+        peer.write(head).await;
+        drip(&mut peer, body).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_head_that_drips_is_given_up_in_time() {
+    assert_gives_up_in_time(|mut peer| async move {
+        peer.request().await;
+        drip(&mut peer, &answer(ACTIVE)).await;
+    })
+    .await;
+}
+
+/// A byte every 100 ms.
+async fn drip(peer: &mut Peer, text: &str) {
+    for byte in text.bytes() {
+        if !peer.write([byte]).await {
+            break;
+        }
+        sleep(100 * MILLISECOND).await;
+    }
+}
+
+#[tokio::test]
+async fn informational_answers_without_end_are_given_up_in_time() {
+    assert_gives_up_in_time(|mut peer| async move {
+        peer.request().await;
+        while peer.write("HTTP/1.1 103 Early Hints\r\n\r\n").await {
+            sleep(MILLISECOND).await;
+        }
+    })
+    .await;
+}
+
+/// A server that sends `head` and then this over and over, and how much it got rid of.
+async fn sent_to_a_client(head: String, chunk: Vec<u8>, most: usize) -> (Outcome, usize, Duration) {
+    let sent = Arc::new(AtomicUsize::new(0));
+    let (done, ended) = tokio::sync::mpsc::channel::<()>(1);
+    let wire = Wire::start({
+        let sent = Arc::clone(&sent);
+        move |mut peer| {
+            let (head, chunk, sent) = (head.clone(), chunk.clone(), Arc::clone(&sent));
+            let done = done.clone();
+            async move {
+                peer.request().await;
+                peer.write(head).await;
+                while sent.load(Ordering::SeqCst) < most && peer.write(&chunk).await {
+                    sent.fetch_add(chunk.len(), Ordering::SeqCst);
+                }
+                drop(done);
+            }
+        }
+    });
+    let begun = Instant::now();
+    let (outcome, connections) = ask(&wire).await;
+    let elapsed = begun.elapsed();
+    assert_eq!(connections, 1);
+    drop(wire);
+    let mut ended = ended;
+    let closed = timeout(Duration::from_secs(10), ended.recv()).await;
+    assert!(
+        closed.is_ok(),
+        "the connection is closed, not left to itself"
+    );
+    (outcome, sent.load(Ordering::SeqCst), elapsed)
+}
+
+#[tokio::test]
+async fn a_body_too_large_is_not_read_to_its_end() {
+    const MOST: usize = 10_000_000;
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n";
+    let declared = format!("{head}Content-Length: {MOST}\r\n\r\n{{\"active\":true,\"x\":\"");
+    let undeclared = format!("{head}Connection: close\r\n\r\n{{\"active\":true,\"x\":\"");
+    let chunked = format!("{head}Transfer-Encoding: chunked\r\n\r\n");
+    let chunk = [b"2710\r\n".to_vec(), vec![b' '; 10_000], b"\r\n".to_vec()].concat();
+    for (head, chunk) in [
+        (declared, vec![b'x'; 10_000]),
+        (undeclared, vec![b'x'; 10_000]),
+        (chunked, chunk),
+    ] {
+        let (outcome, sent, elapsed) = sent_to_a_client(head, chunk, MOST).await;
+        assert_eq!(outcome, PROTOCOL);
+        assert!(sent < MOST / 2, "{sent} bytes were taken");
+        assert!(elapsed < Duration::from_secs(1), "{elapsed:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_head_without_end_is_not_read_to_its_end() {
+    const MOST: usize = 10_000_000;
+    let line = "HTTP/1.1 200 OK\r\n".to_owned();
+    let many = b"x-flood: 0123456789\r\n".repeat(100);
+    for (head, chunk) in [
+        (line.clone(), many),
+        (format!("{line}x-flood: "), vec![b'x'; 10_000]),
+        ("HTTP/1.1 200 ".to_owned(), vec![b'x'; 10_000]),
+        (
+            format!("{line}Transfer-Encoding: chunked\r\nContent-Type: application/json\r\n\r\n1;"),
+            vec![b'x'; 10_000],
+        ),
+        (
+            format!(
+                "{line}Transfer-Encoding: chunked\r\nContent-Type: application/json\r\n\r\n0\r\n"
+            ),
+            b"x-flood: 0123456789\r\n".repeat(100),
+        ),
+    ] {
+        let shown = head.clone();
+        let (outcome, sent, elapsed) = sent_to_a_client(head, chunk, MOST).await;
+        assert!(
+            [TRANSIENT, PROTOCOL].contains(&outcome),
+            "{outcome:?} {shown:?}"
+        );
+        assert!(sent < MOST / 2, "{sent} bytes were taken {shown:?}");
+        assert!(elapsed < Duration::from_secs(1), "{elapsed:?} {shown:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_connect_that_hangs_is_given_up_long_before_the_deadline() {
+    // Nobody accepts, so once the queue is full the kernel answers no more.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut queued = Vec::new();
+    loop {
+        let connecting = timeout(200 * MILLISECOND, TcpStream::connect(address));
+        match connecting.await {
+            Ok(stream) => queued.push(stream.unwrap()),
+            Err(_) => break,
+        }
+    }
+    let url = format!("http://{address}/introspect");
+    let set = |builder: IntrospectionBuilder| builder.with_connect_timeout(300 * MILLISECOND);
+    let node = Node::to(&url, set);
+    let begun = Instant::now();
+    assert_eq!(node.ask("token").await, TRANSIENT);
+    let elapsed = begun.elapsed();
+    // Two attempts at most, far from the three seconds of the whole.
+    let window = 270 * MILLISECOND..660 * MILLISECOND + SCHEDULING;
+    assert!(window.contains(&elapsed), "{elapsed:?}");
+    // The deadline is the shorter one here.
+    let node = Node::to(&url, |builder| builder.with_timeout(DEADLINE));
+    let begun = Instant::now();
+    assert_eq!(node.ask("token").await, TRANSIENT);
+    let elapsed = begun.elapsed();
+    let tenth = DEADLINE / 10;
+    let window = DEADLINE - tenth..DEADLINE + tenth + SCHEDULING;
+    assert!(window.contains(&elapsed), "{elapsed:?}");
+}

@@ -1,0 +1,150 @@
+//! What a store prints that sends tokens on, and proves itself by a secret of its own.
+
+#[cfg(not(feature = "introspection"))]
+pub(super) fn shown() -> Vec<super::public_types::Shown> {
+    let names = [
+        "BreakerState",
+        "ClientAuth",
+        "DiscoveryError",
+        "DiscoveryErrorKind",
+        "IntrospectionBuilder",
+        "IntrospectionConfigError",
+        "IntrospectionError",
+        "IntrospectionErrorKind",
+        "IntrospectionStatus",
+        "IntrospectionStore",
+        "PrivateKeyJwt",
+    ];
+    names.map(|name| (name, Vec::new())).into()
+}
+
+#[cfg(feature = "introspection")]
+pub(super) use with_feature::shown;
+
+#[cfg(feature = "introspection")]
+mod with_feature {
+    use std::io;
+
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    use bytes::Bytes;
+    use http::header::CONTENT_TYPE;
+    use http::{Request, Response};
+    use http_body_util::Full;
+    use ring::rand::SystemRandom;
+    use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
+    use tower::service_fn;
+    use tower_service_token::TokenStore;
+    use tower_service_token::store::{
+        ClientAuth, Credential, DiscoveryErrorKind, IntrospectionBuilder, IntrospectionConfigError,
+        IntrospectionStore, PrivateKeyJwt,
+    };
+    use tower_service_token::token::PresentedToken;
+
+    use super::super::SECRET;
+    use super::super::public_types::{Shown, debugged, told};
+
+    const ENDPOINT: &str = "https://auth.example/introspect";
+
+    pub(crate) fn shown() -> Vec<Shown> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build();
+        let mut shown = credentials();
+        shown.extend(mistakes());
+        runtime.expect("a runtime").block_on(async {
+            for (status, body) in [
+                (200, format!("{{\"active\":\"{SECRET}\"}}")),
+                (302, SECRET.to_owned()),
+                (400, format!("{{\"error\":\"no token {SECRET}\"}}")),
+                (401, format!("{}{SECRET}", "x ".repeat(95))),
+                (503, SECRET.repeat(9)),
+                (0, String::new()),
+            ] {
+                shown.extend(failures(status, body).await);
+            }
+        });
+        shown
+    }
+
+    fn auth() -> ClientAuth {
+        ClientAuth::basic("billing", SECRET)
+    }
+
+    /// A server that says the same to everybody; with status 0 it closes the connection.
+    fn builder(status: u16, body: String) -> IntrospectionBuilder {
+        let server = service_fn(move |_: Request<Full<Bytes>>| {
+            let answer = Response::builder().status(status.max(200));
+            let answer = answer.header(CONTENT_TYPE, "application/json");
+            let answer = answer.body(Full::new(Bytes::from(body.clone())));
+            let lost = io::Error::from(io::ErrorKind::ConnectionReset);
+            std::future::ready(match status {
+                0 => Err(lost),
+                _ => Ok(answer.expect("a good header")),
+            })
+        });
+        IntrospectionStore::builder(auth()).with_transport(server)
+    }
+
+    async fn failures(status: u16, body: String) -> Vec<Shown> {
+        let store = builder(status, body.clone()).build(ENDPOINT);
+        let store = store.expect("a good endpoint");
+        let token = PresentedToken::new(SECRET).expect("visible ASCII");
+        let error = store.find(&Credential::new(token)).await;
+        let error = error.expect_err("no answer");
+        let undiscovered = builder(status, body).discover("https://auth.example");
+        let undiscovered = undiscovered.await.expect_err("no metadata");
+        vec![
+            told("IntrospectionError", &error),
+            told("DiscoveryError", &undiscovered),
+            debugged("IntrospectionStore", &store),
+            debugged("IntrospectionStatus", &store.status()),
+            debugged("BreakerState", &store.status().breaker),
+        ]
+    }
+
+    fn credentials() -> Vec<Shown> {
+        let key = SystemRandom::new();
+        let key = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &key);
+        let text = STANDARD.encode(key.expect("a key").as_ref());
+        let pem = format!("-----BEGIN PRIVATE KEY-----\n{text}\n-----END PRIVATE KEY-----\n");
+        let key = PrivateKeyJwt::es256("billing", &pem).expect("a good key");
+        let (name, texts) = debugged("PrivateKeyJwt", &key);
+        for shown in &texts {
+            assert!(!shown.contains(&text[60..90]), "{shown}");
+        }
+        let kind = tower_service_token::store::IntrospectionErrorKind::Protocol;
+        vec![
+            (name, texts),
+            debugged("ClientAuth", &ClientAuth::private_key_jwt(key)),
+            debugged("ClientAuth", &auth()),
+            debugged("ClientAuth", &ClientAuth::basic_raw("billing", SECRET)),
+            debugged("ClientAuth", &ClientAuth::post("billing", SECRET)),
+            debugged("ClientAuth", &ClientAuth::bearer(SECRET)),
+            debugged("IntrospectionBuilder", &IntrospectionStore::builder(auth())),
+            debugged("IntrospectionErrorKind", &kind),
+            debugged("DiscoveryErrorKind", &DiscoveryErrorKind::Protocol),
+        ]
+    }
+
+    /// What is given where something else belongs is not repeated.
+    fn mistakes() -> Vec<Shown> {
+        let endpoints = [
+            format!("https://billing:{SECRET}@auth.example/introspect"),
+            format!("https://auth.example/introspect#{SECRET}"),
+            format!("http://auth.example/{SECRET}"),
+            SECRET.to_owned(),
+        ];
+        let errors = endpoints.map(|endpoint| {
+            let error: IntrospectionConfigError = IntrospectionStore::builder(auth())
+                .build(&endpoint)
+                .expect_err(&endpoint);
+            error
+        });
+        let key = PrivateKeyJwt::es256("billing", SECRET).expect_err("no PEM");
+        let errors = errors.into_iter().chain([key]);
+        errors
+            .map(|error| told("IntrospectionConfigError", &error))
+            .collect()
+    }
+}
