@@ -1,0 +1,136 @@
+// A real authorization server for the tests of `tests/introspection_peers`.
+//
+//   PORT        where to listen on loopback; 0 takes any free one (default)
+//   HOST        the name in the issuer's URL (default 127.0.0.1)
+//   BASE_PATH   a path in the issuer's URL, such as `/tenant` (default none)
+//   TLS_CERT, TLS_KEY   PEM files; without them plain http
+//   CLIENT_JWKS a file of public keys for the clients of `private_key_jwt`, see `keys.mjs`
+//
+// Prints `listening <issuer>` once it is ready. `GET /log` answers what it was asked since the
+// last time: method, path, scheme of the `Authorization` header and status of each request.
+import { generateKeyPairSync } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import http from 'node:http';
+import https from 'node:https';
+
+import { Provider, errors } from 'oidc-provider';
+
+const { PORT = '0', HOST = '127.0.0.1', BASE_PATH = '' } = process.env;
+const { TLS_CERT, TLS_KEY, CLIENT_JWKS } = process.env;
+
+// Opaque access tokens, but for one resource that gets JWTs.
+const API = 'https://api.example';
+const JWT_API = 'https://jwt-api.example';
+const SCOPE = 'read write';
+// A user's token, made on a client's word: there is nobody to log in here.
+const USER_GRANT = 'urn:example:user';
+
+const signing = generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey;
+const configuration = {
+  clients: clients(),
+  clientDefaults: {
+    grant_types: [],
+    response_types: [],
+    redirect_uris: [],
+    id_token_signed_response_alg: 'ES256',
+  },
+  clientAuthMethods: ['client_secret_basic', 'client_secret_post', 'private_key_jwt'],
+  cookies: { keys: ['unused'] },
+  jwks: { keys: [{ ...signing.export({ format: 'jwk' }), alg: 'ES256', use: 'sig' }] },
+  scopes: SCOPE.split(' '),
+  features: {
+    clientCredentials: { enabled: true },
+    devInteractions: { enabled: false },
+    introspection: { enabled: true, allowedPolicy: () => true },
+    revocation: { enabled: true, allowedPolicy: () => true },
+    resourceIndicators: { enabled: true, getResourceServerInfo },
+  },
+  ttl: {
+    AccessToken: 600,
+    ClientCredentials: (ctx, token, client) => (client.clientId === 'short' ? 2 : 600),
+  },
+  extraTokenClaims: (ctx, token) => ({
+    realm_access: { roles: ['operator', 'auditor'] },
+    username: token.accountId && `${token.accountId} of example`,
+  }),
+  async findAccount(ctx, accountId) {
+    return { accountId, claims: async () => ({ sub: accountId }) };
+  },
+};
+
+function clients() {
+  const issuing = { grant_types: ['client_credentials', USER_GRANT], scope: SCOPE };
+  const signed = (id, alg) => ({
+    client_id: id,
+    token_endpoint_auth_method: 'private_key_jwt',
+    token_endpoint_auth_signing_alg: alg,
+    jwks: JSON.parse(readFileSync(CLIENT_JWKS, 'utf8')),
+  });
+  return [
+    { client_id: 'ci', client_secret: 'ci-secret', ...issuing },
+    { client_id: 'short', client_secret: 'short-secret', ...issuing },
+    { client_id: 'api', client_secret: 'api-secret' },
+    // As special as this server allows: visible ASCII and spaces.
+    { client_id: 'a b+c:%2B&=/~', client_secret: 'd e+f:%25&=?"<\\>' },
+    {
+      client_id: 'poster',
+      client_secret: 'p +:%26&=?~',
+      token_endpoint_auth_method: 'client_secret_post',
+    },
+    ...(CLIENT_JWKS ? [signed('signer-es256', 'ES256'), signed('signer-rs256', 'RS256')] : []),
+  ];
+}
+
+function getResourceServerInfo(ctx, resource) {
+  if (resource !== API && resource !== JWT_API) throw new errors.InvalidTarget();
+  const accessTokenFormat = resource === JWT_API ? 'jwt' : 'opaque';
+  return { scope: SCOPE, audience: resource, accessTokenFormat, jwt: { sign: { alg: 'ES256' } } };
+}
+
+async function grantToUser(ctx) {
+  const { client, params } = ctx.oidc;
+  const token = new ctx.oidc.provider.AccessToken({
+    accountId: params.user,
+    client,
+    clientId: client.clientId,
+    scope: params.scope,
+  });
+  if (params.jkt) token.setThumbprint('jkt', params.jkt);
+  const access_token = await token.save();
+  ctx.body = { access_token, token_type: token.tokenType, expires_in: token.expiration };
+}
+
+const server = TLS_CERT
+  ? https.createServer({ cert: readFileSync(TLS_CERT), key: readFileSync(TLS_KEY) })
+  : http.createServer();
+
+// The issuer names the port, so it must be known first.
+server.listen(Number(PORT), '127.0.0.1', () => {
+  const origin = `${TLS_CERT ? 'https' : 'http'}://${HOST}:${server.address().port}`;
+  const provider = new Provider(origin + BASE_PATH, configuration);
+  provider.registerGrantType(USER_GRANT, grantToUser, ['user', 'scope', 'jkt']);
+  const answer = provider.callback();
+  let log = [];
+  server.on('request', (request, response) => {
+    const { method, url, headers } = request;
+    if (url === '/log') {
+      response.end(JSON.stringify(log));
+      log = [];
+      return;
+    }
+    const entry = { method, path: url, scheme: headers.authorization?.split(' ')[0] ?? null };
+    response.on('finish', () => log.push({ ...entry, status: response.statusCode }));
+    if (!url.startsWith(`${BASE_PATH}/`)) {
+      response.writeHead(404).end();
+      return;
+    }
+    request.originalUrl = url;
+    request.url = url.slice(BASE_PATH.length);
+    answer(request, response);
+  });
+  console.log(`listening ${origin}${BASE_PATH}`);
+});
+
+// Whoever started this may be killed without a word.
+const parent = process.ppid;
+setInterval(() => process.ppid === parent || process.exit(), 500).unref();
