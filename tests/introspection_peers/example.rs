@@ -101,7 +101,7 @@ pub(crate) async fn a_secret_that_is_wrong_is_503_and_told_to_the_operator(site:
     assert!(told.status.success(), "{}", told.status);
     assert!(told.stderr.starts_with("503: "), "{}", told.stderr);
     assert!(told.stderr.contains("401"), "{}", told.stderr);
-    for secret in ["wrong-secret", &token] {
+    for secret in ["wrong-secret", &*token] {
         assert!(!told.stderr.contains(secret), "{}", told.stderr);
     }
 }
