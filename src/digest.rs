@@ -24,6 +24,37 @@ use subtle::{Choice, ConstantTimeEq};
 
 const SCHEME: &str = "sha256:";
 
+/// A secret under which digests are hashed once more, so that keys in memory tell nothing about
+/// guessable tokens.
+///
+/// The key and a digest fill one SHA-256 block; all inputs being of one length, none extends
+/// another.
+#[cfg(feature = "introspection")]
+#[derive(Clone)]
+pub(crate) struct DigestKey([u8; 23]);
+
+#[cfg(feature = "introspection")]
+impl DigestKey {
+    /// The key for what these parts name, bound to `secret`.
+    pub(crate) fn new(secret: &[u8; 32], parts: &[&[u8]]) -> Self {
+        let mut hash = Sha256::new_with_prefix(secret);
+        for part in parts {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+        let bytes: [u8; 32] = hash.finalize().into();
+        let (key, _) = bytes.split_first_chunk().expect("32 is more than 23");
+        Self(*key)
+    }
+
+    pub(crate) fn hash(&self, digest: &TokenDigest) -> TokenDigest {
+        let mut block = [0; 55];
+        block[..23].copy_from_slice(&self.0);
+        block[23..].copy_from_slice(&digest.0);
+        TokenDigest::of_bytes(&block)
+    }
+}
+
 /// The SHA-256 digest of a token.
 ///
 /// Written `sha256:<64 hexadecimal digits>`, by [`Display`](fmt::Display) only when asked for;
@@ -129,6 +160,20 @@ mod tests {
             other.0[bit / 8] ^= 1 << (bit % 8);
             assert_ne!(digest, other, "bit {bit}");
         }
+    }
+
+    #[cfg(feature = "introspection")]
+    #[test]
+    fn a_keyed_digest_depends_on_the_secret_on_each_part_and_on_the_digest() {
+        let parts: [&[u8]; 2] = [b"endpoint", b"client"];
+        let base = DigestKey::new(&[1; 32], &parts);
+        let digest = TokenDigest::of("token");
+        let hash = base.hash(&digest);
+        assert_eq!(DigestKey::new(&[1; 32], &parts).hash(&digest), hash);
+        assert_ne!(base.hash(&TokenDigest::of("other")), hash);
+        assert_ne!(DigestKey::new(&[2; 32], &parts).hash(&digest), hash);
+        let moved = DigestKey::new(&[1; 32], &[b"endpointc", b"lient"]);
+        assert_ne!(moved.hash(&digest), hash);
     }
 
     #[test]

@@ -27,14 +27,27 @@ use crate::token::TokenId;
 pub struct Principal {
     record: Arc<dyn Identified>,
     uses_previous_secret: bool,
+    is_stale: bool,
 }
 
 impl Principal {
-    pub(crate) fn new(record: Arc<dyn Identified>, uses_previous_secret: bool) -> Self {
+    pub(crate) fn new(
+        record: Arc<dyn Identified>,
+        uses_previous_secret: bool,
+        is_stale: bool,
+    ) -> Self {
         Self {
             record,
             uses_previous_secret,
+            is_stale,
         }
+    }
+
+    /// Whether what is told here is older than its store would normally tell, because the store's
+    /// source did not answer. Only where a store was set up for that, as by
+    /// `IntrospectionBuilder::with_stale_if_error`.
+    pub fn is_stale(&self) -> bool {
+        self.is_stale
     }
 
     /// Whether the request bore the secret from before the last rotation, which works until its

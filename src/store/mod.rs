@@ -35,6 +35,10 @@ mod error;
 mod feed;
 #[cfg(feature = "file")]
 mod file;
+#[cfg(feature = "introspection")]
+mod introspection;
+#[cfg(feature = "tokio")]
+mod key;
 mod last_used;
 mod listing;
 mod memory;
@@ -60,6 +64,13 @@ pub use self::error::{StoreError, StoreErrorKind};
 pub use self::feed::{ChangeFeed, ChangeListener, TokenChange};
 #[cfg(feature = "file")]
 pub use self::file::{FileStatus, FileStore, FileStoreError, FileStoreErrorKind, FileStoreOptions};
+#[cfg(feature = "introspection")]
+#[cfg_attr(docsrs, doc(cfg(feature = "introspection")))]
+pub use self::introspection::{
+    BreakerState, ClientAuth, DiscoveryError, DiscoveryErrorKind, IntrospectionBuilder,
+    IntrospectionConfigError, IntrospectionError, IntrospectionErrorKind, IntrospectionStatus,
+    IntrospectionStore, PrivateKeyJwt,
+};
 #[cfg(feature = "tokio")]
 pub use self::last_used::Flushing;
 pub use self::last_used::LastUsed;

@@ -35,6 +35,12 @@ impl TokenId {
         self.0.cast_signed()
     }
 
+    /// The id that stands for a token which has none of ours, from a hash of what names it.
+    #[cfg(feature = "introspection")]
+    pub(crate) fn from_hash(hash: u64) -> Self {
+        Self(hash % Self::END)
+    }
+
     pub(super) fn from_digits(digits: &[u8]) -> Option<Self> {
         if digits.len() != Self::DIGITS {
             return None;

@@ -1,4 +1,4 @@
-use std::hash::{Hash, Hasher, RandomState};
+use std::hash::RandomState;
 use std::time::{Duration, SystemTime};
 
 use quick_cache::UnitWeighter;
@@ -6,6 +6,7 @@ use quick_cache::sync::{Cache, DefaultLifecycle};
 
 use super::settings::Settings;
 use crate::digest::TokenDigest;
+use crate::store::key::Key;
 use crate::store::{Credential, TokenRecord, verdict};
 
 /// What is remembered, in two bounded maps, so that no number of answers of one sort makes room
@@ -32,11 +33,6 @@ pub(super) enum Sort {
     Passing,
     Refused,
 }
-
-/// The whole digest of a token. The maps' hash of it is keyed at random: a client picks its tokens
-/// and so could pick digests that share a bucket.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Key(TokenDigest);
 
 impl Entry {
     /// What to remember of an answer that was looked for since `started`, if it is not outdated.
@@ -125,16 +121,4 @@ impl Answers {
 fn map(capacity: usize) -> Map {
     let (hasher, lifecycle) = (RandomState::new(), DefaultLifecycle::default());
     Cache::with(capacity, capacity as u64, UnitWeighter, hasher, lifecycle)
-}
-
-impl From<&TokenDigest> for Key {
-    fn from(digest: &TokenDigest) -> Self {
-        Self(*digest)
-    }
-}
-
-impl Hash for Key {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write(self.0.as_bytes());
-    }
 }

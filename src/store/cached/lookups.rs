@@ -8,10 +8,11 @@ use futures::channel::oneshot;
 use futures::future::{FutureExt, Shared};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::answers::{Answers, Entry, Key, Sort};
+use super::answers::{Answers, Entry, Sort};
 use super::flight::Flight;
 use super::meter;
 use super::settings::Settings;
+use crate::store::key::Key;
 use crate::store::{ChangeListener, StoreError, TokenChange, TokenRecord};
 
 /// What a store says of a credential.

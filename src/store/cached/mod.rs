@@ -14,9 +14,9 @@ use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
-use self::answers::Key;
 use self::lookups::{Answer, Gate, Lookups, Pending};
 use self::settings::Settings;
+use super::key::Key;
 use super::{Cached, ChangeListener, Credential, StoreError, TokenRecord, TokenStore};
 use crate::digest::TokenDigest;
 

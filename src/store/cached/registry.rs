@@ -3,9 +3,9 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 
 use super::CachedStore;
-use super::answers::Key;
 use super::lookups::Lookups;
 use crate::digest::TokenDigest;
+use crate::store::key::Key;
 use crate::store::{
     ListRequest, RegistryError, StoreError, TokenPage, TokenRecord, TokenRegistry, Write,
 };

@@ -41,6 +41,7 @@ struct Kept {
     state: TokenState,
     /// Whether `rest` has a `not_before`: spares the verdict a look there.
     has_start: bool,
+    is_stale: bool,
     rest: Option<Box<Rest>>,
     identity: Identity,
 }
@@ -82,6 +83,7 @@ impl TokenRecord {
             digest,
             state: TokenState::Active,
             has_start: false,
+            is_stale: false,
             rest: None,
             identity: Identity::new(id),
         }))
@@ -210,6 +212,13 @@ impl TokenRecord {
     /// The token's redacted text, such as `svctok-7Hq2mX9bTe_***`.
     pub fn with_hint<'a>(mut self, hint: impl Into<Option<&'a str>>) -> Self {
         self.rest_mut().hint = hint.into().map(Box::from);
+        self
+    }
+
+    /// Marks what is known as older than it should be.
+    #[cfg(feature = "introspection")]
+    pub(super) fn into_stale(mut self) -> Self {
+        self.kept_mut().is_stale = true;
         self
     }
 
@@ -349,7 +358,8 @@ impl TokenRecord {
     }
 
     pub(super) fn into_principal(self, uses_previous_secret: bool) -> Principal {
-        Principal::new(self.0, uses_previous_secret)
+        let is_stale = self.0.is_stale;
+        Principal::new(self.0, uses_previous_secret, is_stale)
     }
 
     fn rest(&self) -> Option<&Rest> {

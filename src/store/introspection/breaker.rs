@@ -1,0 +1,262 @@
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::meter;
+
+const SHORTEST: Duration = Duration::from_secs(1);
+#[cfg(test)]
+const LONGEST: Duration = Duration::from_secs(5);
+
+/// Whether the authorization server is asked at all just now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BreakerState {
+    /// It is asked.
+    Closed,
+    /// It failed too often; nobody asks it for a while.
+    Open,
+    /// One call is finding out whether it is back.
+    HalfOpen,
+}
+
+/// Stops asking a server that does not answer.
+///
+/// 1. It opens after so many failures in a row that no token can cause.
+/// 2. Open, it lets nobody pass for 1 to 1.5 s at random, then for 2 to 3 s, then for 3.5 to 5 s.
+/// 3. Then one call is let through. If the server answers it, whatever it says, all may pass.
+pub(super) struct Breaker {
+    threshold: u32,
+    state: Mutex<State>,
+}
+
+struct State {
+    phase: Phase,
+    /// How often it opened since it was last closed.
+    openings: u32,
+    /// Which phase this is: what began in an earlier one says nothing about this one.
+    number: u64,
+}
+
+#[derive(Clone, Copy)]
+enum Phase {
+    Closed { failures: u32 },
+    Open { until: Duration },
+    Probing,
+}
+
+/// The leave to ask once. Dropped without a word, it counts as a failure of the probe.
+pub(super) struct Pass {
+    breaker: Arc<Breaker>,
+    number: u64,
+    now: Duration,
+    is_told: bool,
+}
+
+/// What a call says about the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Health {
+    /// It did what it should.
+    Good,
+    /// It answered, but a caller may have caused that answer.
+    Unclear,
+    /// It failed in a way that no token can cause.
+    Bad,
+}
+
+impl Breaker {
+    pub(super) fn new(threshold: u32) -> Arc<Self> {
+        let phase = Phase::Closed { failures: 0 };
+        let state = State {
+            phase,
+            openings: 0,
+            number: 0,
+        };
+        Arc::new(Self {
+            threshold: threshold.max(1),
+            state: Mutex::new(state),
+        })
+    }
+
+    /// The leave to ask now, or how long to wait for it.
+    pub(super) fn admit(self: &Arc<Self>, now: Duration) -> Result<Pass, Duration> {
+        let mut state = self.state();
+        match state.phase {
+            Phase::Closed { .. } => {}
+            Phase::Open { until } if now < until => return Err(until.saturating_sub(now)),
+            Phase::Open { .. } => state.enter(Phase::Probing),
+            Phase::Probing => return Err(SHORTEST),
+        }
+        Ok(Pass {
+            breaker: Arc::clone(self),
+            number: state.number,
+            now,
+            is_told: false,
+        })
+    }
+
+    /// Whether a call would be let through.
+    pub(super) fn state_at(&self, now: Duration) -> BreakerState {
+        match self.state().phase {
+            Phase::Closed { .. } => BreakerState::Closed,
+            Phase::Open { until } if now < until => BreakerState::Open,
+            Phase::Open { .. } | Phase::Probing => BreakerState::HalfOpen,
+        }
+    }
+
+    /// Nothing that is done under the lock leaves it half-done by a panic.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn record(&self, number: u64, health: Health, now: Duration) {
+        let mut state = self.state();
+        if state.number != number {
+            return;
+        }
+        match (state.phase, health) {
+            (Phase::Closed { .. }, Health::Good) => state.phase = Phase::Closed { failures: 0 },
+            (Phase::Closed { .. }, Health::Unclear) | (Phase::Open { .. }, _) => {}
+            (Phase::Closed { failures }, Health::Bad) if failures + 1 < self.threshold => {
+                state.phase = Phase::Closed {
+                    failures: failures + 1,
+                };
+            }
+            (Phase::Probing, Health::Good | Health::Unclear) => {
+                state.openings = 0;
+                state.enter(Phase::Closed { failures: 0 });
+                meter::breaker_closed();
+            }
+            (Phase::Closed { .. } | Phase::Probing, Health::Bad) => {
+                let until = now.saturating_add(pause(state.openings));
+                state.openings = state.openings.saturating_add(1);
+                state.enter(Phase::Open { until });
+                meter::breaker_opened();
+            }
+        }
+    }
+}
+
+impl State {
+    fn enter(&mut self, phase: Phase) {
+        self.phase = phase;
+        self.number += 1;
+    }
+}
+
+impl Pass {
+    /// Says how the call went, at this time.
+    pub(super) fn tell(mut self, health: Health, now: Duration) {
+        self.is_told = true;
+        self.breaker.record(self.number, health, now);
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        if !self.is_told {
+            let is_probe = matches!(self.breaker.state().phase, Phase::Probing);
+            let health = if is_probe {
+                Health::Bad
+            } else {
+                Health::Unclear
+            };
+            self.breaker.record(self.number, health, self.now);
+        }
+    }
+}
+
+/// How long to stay open, when it opened this often before.
+fn pause(openings: u32) -> Duration {
+    let base = match openings {
+        0 => SHORTEST,
+        1 => SHORTEST * 2,
+        _ => SHORTEST * 7 / 2,
+    };
+    // A pause without its random part is still a pause.
+    let share = f64::from(getrandom::u32().unwrap_or_default()) / f64::from(u32::MAX);
+    base + base.mul_f64(share * 3.0 / 7.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: Duration = Duration::from_secs(100);
+
+    fn fail(breaker: &Arc<Breaker>, times: u32, now: Duration) {
+        for _ in 0..times {
+            let pass = breaker.admit(now).ok().expect("closed");
+            pass.tell(Health::Bad, now);
+        }
+    }
+
+    #[test]
+    fn it_opens_after_so_many_failures_in_a_row() {
+        let breaker = Breaker::new(5);
+        fail(&breaker, 4, START);
+        breaker.admit(START).ok().unwrap().tell(Health::Good, START);
+        fail(&breaker, 4, START);
+        breaker
+            .admit(START)
+            .ok()
+            .unwrap()
+            .tell(Health::Unclear, START);
+        assert_eq!(breaker.state_at(START), BreakerState::Closed);
+        fail(&breaker, 1, START);
+        assert_eq!(breaker.state_at(START), BreakerState::Open);
+        let wait = breaker.admit(START).err().expect("open");
+        assert!((SHORTEST..=LONGEST).contains(&wait), "{wait:?}");
+    }
+
+    #[test]
+    fn one_call_finds_out_whether_the_server_is_back() {
+        for (health, state) in [
+            (Health::Good, BreakerState::Closed),
+            (Health::Unclear, BreakerState::Closed),
+            (Health::Bad, BreakerState::Open),
+        ] {
+            let breaker = Breaker::new(1);
+            fail(&breaker, 1, START);
+            let later = START + LONGEST;
+            let probe = breaker.admit(later).ok().expect("time is up");
+            assert_eq!(breaker.state_at(later), BreakerState::HalfOpen);
+            assert!(breaker.admit(later).is_err(), "a second probe");
+            probe.tell(health, later);
+            assert_eq!(breaker.state_at(later), state);
+        }
+    }
+
+    #[test]
+    fn a_probe_that_is_lost_keeps_it_open() {
+        let breaker = Breaker::new(1);
+        fail(&breaker, 1, START);
+        let later = START + LONGEST;
+        drop(breaker.admit(later).ok().expect("time is up"));
+        assert_eq!(breaker.state_at(later), BreakerState::Open);
+        assert!(breaker.admit(later + LONGEST).is_ok());
+    }
+
+    #[test]
+    fn what_began_before_it_opened_says_nothing_about_the_probe() {
+        let breaker = Breaker::new(1);
+        let early = breaker.admit(START).ok().unwrap();
+        fail(&breaker, 1, START);
+        let later = START + LONGEST;
+        let probe = breaker.admit(later).ok().unwrap();
+        early.tell(Health::Good, later);
+        assert_eq!(breaker.state_at(later), BreakerState::HalfOpen);
+        probe.tell(Health::Bad, later);
+        assert_eq!(breaker.state_at(later), BreakerState::Open);
+    }
+
+    #[test]
+    fn pauses_grow_to_five_seconds_and_no_longer() {
+        for openings in 0..40 {
+            for _ in 0..50 {
+                let pause = pause(openings);
+                assert!((SHORTEST..=LONGEST).contains(&pause));
+                assert!(openings < 2 || pause >= SHORTEST * 3, "{pause:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,109 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, StatusCode};
+use http_body_util::Full;
+use tokio::time::timeout;
+use zeroize::Zeroizing;
+
+use super::breaker::Health;
+use super::claims::Reading;
+use super::client_auth::ClientAuth;
+use super::endpoint::Endpoint;
+use super::error::{IntrospectionError, IntrospectionErrorKind};
+use super::outcome::{Failure, Reply, judge};
+use super::request::introspection_request;
+use super::transport::{ReadBodyError, SendError, SendErrorKind, Transport, read_body};
+use crate::clock::Clock;
+use crate::token::PresentedToken;
+
+/// How much of an answer is read.
+const MAX_BODY: usize = 64 * 1024;
+
+/// How long the body of an answer that is none may take: it is only for logs.
+const PATIENCE_FOR_ERRORS: Duration = Duration::from_millis(250);
+
+/// Asks the server, and tells what its answer means. Sets no time limit.
+pub(super) struct Client {
+    pub(super) endpoint: Endpoint,
+    pub(super) auth: ClientAuth,
+    pub(super) issuer: Option<String>,
+    pub(super) hint: Option<String>,
+    pub(super) reading: Reading,
+    pub(super) transport: Transport,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+impl Client {
+    /// Asks once, and once more where the first attempt cannot have been heard.
+    pub(super) async fn ask(&self, token: &PresentedToken<'_>) -> Result<Reply, Failure> {
+        match self.exchange(token).await {
+            Err(failure) if failure.may_retry => self.exchange(token).await,
+            told => told,
+        }
+    }
+
+    async fn exchange(&self, token: &PresentedToken<'_>) -> Result<Reply, Failure> {
+        let request = self.request(token)?;
+        let answer = self.transport.send(request).await.map_err(not_sent)?;
+        let (parts, body) = answer.into_parts();
+        let body = if parts.status == StatusCode::OK {
+            read_body(body, MAX_BODY).await.map_err(broken_off)?
+        } else {
+            let body = timeout(PATIENCE_FOR_ERRORS, read_body(body, MAX_BODY)).await;
+            body.ok().and_then(Result::ok).unwrap_or_default()
+        };
+        let secrets = self.secrets(token);
+        judge(parts.status, &parts.headers, &body, &self.reading, &secrets)
+    }
+
+    fn request(&self, token: &PresentedToken<'_>) -> Result<Request<Full<Bytes>>, Failure> {
+        let request = introspection_request(
+            &self.endpoint,
+            &self.auth,
+            self.issuer.as_deref(),
+            token,
+            self.hint.as_deref(),
+            self.clock.now(),
+        );
+        request.map_err(|source| {
+            let kind = IntrospectionErrorKind::Credentials;
+            let error = IntrospectionError::new(kind, "the request cannot be made");
+            Failure::new(error.with_source(source), Health::Unclear)
+        })
+    }
+
+    /// What a server may echo and no log may show.
+    fn secrets(&self, token: &PresentedToken<'_>) -> Vec<Zeroizing<String>> {
+        let token = Zeroizing::new(token.expose_secret().to_owned());
+        self.auth.secrets().chain([token]).collect()
+    }
+}
+
+fn not_sent(error: SendError) -> Failure {
+    let (why, health, may_retry) = match error.kind {
+        SendErrorKind::Connect => ("the server cannot be reached", Health::Bad, true),
+        // Some token may make a server do this.
+        SendErrorKind::ClosedBeforeAnyByte => {
+            ("the server closed the connection", Health::Unclear, true)
+        }
+        SendErrorKind::Other => ("the exchange broke off", Health::Unclear, false),
+    };
+    let error = IntrospectionError::transient(why).with_source(error.source);
+    Failure {
+        error,
+        health,
+        may_retry,
+    }
+}
+
+fn broken_off(error: ReadBodyError) -> Failure {
+    let error = match error {
+        ReadBodyError::TooLarge => IntrospectionError::protocol("the answer is too long"),
+        ReadBodyError::Failed(source) => {
+            IntrospectionError::transient("the answer broke off").with_source(source)
+        }
+    };
+    Failure::new(error.with_status(StatusCode::OK), Health::Unclear)
+}

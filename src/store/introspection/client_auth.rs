@@ -1,0 +1,386 @@
+use std::fmt;
+use std::time::SystemTime;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::HeaderValue;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use zeroize::Zeroizing;
+
+use super::assertion::PrivateKeyJwt;
+use super::config_error::IntrospectionConfigError;
+use super::request::RequestError;
+use crate::token::PresentedToken;
+
+/// How an [`IntrospectionStore`](super::IntrospectionStore) shows the authorization server who it
+/// is.
+///
+/// 1. The server must be shown: who may ask about any token could guess tokens (RFC 7662,
+///    section 2.1).
+/// 2. Which way is right is up to the server; [`basic`](Self::basic) is what most take.
+/// 3. What is empty or cannot be sent is an error when the store is built, not here.
+/// 4. `Debug` shows the way and the client id, and no secret. Secrets are wiped when dropped.
+///
+/// ```
+/// use tower_service_token::store::ClientAuth;
+///
+/// let auth = ClientAuth::basic("orders", "s3cret");
+/// assert_eq!(format!("{auth:?}"), r#"ClientAuth { method: "basic", client_id: "orders" }"#);
+/// ```
+pub struct ClientAuth(Method);
+
+enum Method {
+    Basic(Client),
+    BasicRaw(Client),
+    Post(Client),
+    PrivateKeyJwt(PrivateKeyJwt),
+    Bearer(Zeroizing<String>),
+}
+
+struct Client {
+    id: String,
+    secret: Zeroizing<String>,
+}
+
+/// What one attempt carries to show who asks.
+pub(super) struct Proof<'a> {
+    pub(super) header: Option<HeaderValue>,
+    pub(super) fields: Vec<(&'static str, Field<'a>)>,
+}
+
+/// The text of a form field, wiped when dropped if it was made for this attempt.
+pub(super) enum Field<'a> {
+    Kept(&'a str),
+    Made(Zeroizing<String>),
+}
+
+impl Field<'_> {
+    pub(super) fn as_str(&self) -> &str {
+        match self {
+            Self::Kept(text) => text,
+            Self::Made(text) => text,
+        }
+    }
+}
+
+/// All but the unreserved characters of RFC 3986: `%20` for a space is understood by servers that
+/// decode a form and by those that decode a URL, `+` by the former alone.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
+impl ClientAuth {
+    /// `Authorization: Basic` with the id and the secret percent-encoded before they are joined, as
+    /// RFC 6749, section 2.3.1, asks for (`client_secret_basic`).
+    pub fn basic(client_id: impl Into<String>, secret: impl Into<String>) -> Self {
+        Self(Method::Basic(Client::new(client_id, secret)))
+    }
+
+    /// As [`basic`](Self::basic), but with the id and the secret as they are, for a server that
+    /// does not decode them.
+    ///
+    /// It makes a difference only if one of them has another character than letters, digits and
+    /// `-._~`. The id must have no colon.
+    pub fn basic_raw(client_id: impl Into<String>, secret: impl Into<String>) -> Self {
+        Self(Method::BasicRaw(Client::new(client_id, secret)))
+    }
+
+    /// `client_id` and `client_secret` in the form (`client_secret_post`, RFC 6749,
+    /// section 2.3.1).
+    pub fn post(client_id: impl Into<String>, secret: impl Into<String>) -> Self {
+        Self(Method::Post(Client::new(client_id, secret)))
+    }
+
+    /// A JWT signed for every attempt (`private_key_jwt`, RFC 7523): the server knows the public
+    /// key alone.
+    pub fn private_key_jwt(key: PrivateKeyJwt) -> Self {
+        Self(Method::PrivateKeyJwt(key))
+    }
+
+    /// `Authorization: Bearer`, for a server that takes an access token (RFC 7662, section 2.1).
+    ///
+    /// The token is never renewed: it should be one that does not expire.
+    pub fn bearer(token: impl Into<String>) -> Self {
+        Self(Method::Bearer(Zeroizing::new(token.into())))
+    }
+
+    /// Whether this can be sent. `issuer` is what an assertion is for if it says nothing else.
+    pub(super) fn check(&self, issuer: Option<&str>) -> Result<(), IntrospectionConfigError> {
+        match &self.0 {
+            Method::Basic(client) | Method::Post(client) => client.check(),
+            Method::BasicRaw(client) if client.id.contains(':') => {
+                Err(IntrospectionConfigError::ColonInClientId)
+            }
+            Method::BasicRaw(client) => client.check(),
+            Method::PrivateKeyJwt(key) => key.check(issuer),
+            Method::Bearer(token) if !PresentedToken::is_visible(token.as_bytes()) => {
+                Err(IntrospectionConfigError::InvalidBearerToken)
+            }
+            Method::Bearer(_) => Ok(()),
+        }
+    }
+
+    /// The way and the client, without the secret: different for whatever a server may answer
+    /// differently.
+    pub(super) fn identity(&self) -> Vec<u8> {
+        let id = self.client_id().unwrap_or_default();
+        [self.method().as_bytes(), b"\0", id.as_bytes()].concat()
+    }
+
+    /// What shows the server who asks, made anew for each attempt.
+    pub(super) fn proof(
+        &self,
+        default_audience: Option<&str>,
+        now: SystemTime,
+    ) -> Result<Proof<'_>, RequestError> {
+        let in_header = |header| {
+            Ok(Proof {
+                header: Some(header),
+                fields: Vec::new(),
+            })
+        };
+        let in_form = |fields| {
+            Ok(Proof {
+                header: None,
+                fields,
+            })
+        };
+        match &self.0 {
+            Method::Basic(client) => in_header(client.encoded().basic()?),
+            Method::BasicRaw(client) => in_header(client.basic()?),
+            Method::Bearer(token) => in_header(secret_header("Bearer ", token)?),
+            Method::Post(client) => in_form(vec![
+                ("client_id", Field::Kept(&client.id)),
+                ("client_secret", Field::Kept(&client.secret)),
+            ]),
+            Method::PrivateKeyJwt(key) => in_form(vec![
+                ("client_id", Field::Kept(key.client_id())),
+                ("client_assertion_type", Field::Kept(ASSERTION_TYPE)),
+                (
+                    "client_assertion",
+                    Field::Made(key.sign(default_audience, now)?),
+                ),
+            ]),
+        }
+    }
+
+    /// What no log may show, should a server repeat it.
+    pub(super) fn secrets(&self) -> impl Iterator<Item = Zeroizing<String>> {
+        let secrets = match &self.0 {
+            Method::Basic(client) | Method::BasicRaw(client) => {
+                let headers = [client.basic(), client.encoded().basic()];
+                let headers = headers.into_iter().flatten().filter_map(|header| {
+                    let (_, text) = header.to_str().ok()?.split_once(' ')?;
+                    Some(Zeroizing::new(text.to_owned()))
+                });
+                headers.chain([client.secret.clone()]).collect()
+            }
+            Method::Post(client) => vec![client.secret.clone()],
+            Method::Bearer(token) => vec![token.clone()],
+            // Never sent; an assertion is good once, and long.
+            Method::PrivateKeyJwt(_) => Vec::new(),
+        };
+        secrets.into_iter()
+    }
+
+    fn method(&self) -> &'static str {
+        match &self.0 {
+            Method::Basic(_) => "basic",
+            Method::BasicRaw(_) => "basic_raw",
+            Method::Post(_) => "post",
+            Method::PrivateKeyJwt(_) => "private_key_jwt",
+            Method::Bearer(_) => "bearer",
+        }
+    }
+
+    fn client_id(&self) -> Option<&str> {
+        match &self.0 {
+            Method::Basic(client) | Method::BasicRaw(client) | Method::Post(client) => {
+                Some(&client.id)
+            }
+            Method::PrivateKeyJwt(key) => Some(key.client_id()),
+            Method::Bearer(_) => None,
+        }
+    }
+}
+
+impl Client {
+    fn new(id: impl Into<String>, secret: impl Into<String>) -> Self {
+        Self {
+            id: id.into(),
+            secret: Zeroizing::new(secret.into()),
+        }
+    }
+
+    fn check(&self) -> Result<(), IntrospectionConfigError> {
+        if self.id.is_empty() {
+            return Err(IntrospectionConfigError::EmptyClientId);
+        }
+        if self.secret.is_empty() {
+            return Err(IntrospectionConfigError::EmptyClientSecret);
+        }
+        Ok(())
+    }
+
+    fn encoded(&self) -> Self {
+        Self {
+            id: utf8_percent_encode(&self.id, RESERVED).collect(),
+            secret: encoded(&self.secret),
+        }
+    }
+
+    fn basic(&self) -> Result<HeaderValue, RequestError> {
+        let mut joined =
+            Zeroizing::new(String::with_capacity(self.id.len() + 1 + self.secret.len()));
+        for part in [&self.id, ":", &self.secret] {
+            joined.push_str(part);
+        }
+        let mut text = Zeroizing::new(String::with_capacity(joined.len().div_ceil(3) * 4));
+        STANDARD.encode_string(joined.as_bytes(), &mut text);
+        secret_header("Basic ", &text)
+    }
+}
+
+/// Into memory that never grows, so that no copy of a part is left behind.
+fn encoded(secret: &str) -> Zeroizing<String> {
+    let mut text = Zeroizing::new(String::with_capacity(3 * secret.len()));
+    for part in utf8_percent_encode(secret, RESERVED) {
+        text.push_str(part);
+    }
+    text
+}
+
+/// A header value that is marked sensitive, and wiped when the last clone is dropped.
+fn secret_header(scheme: &str, secret: &str) -> Result<HeaderValue, RequestError> {
+    let mut text = Zeroizing::new(Vec::with_capacity(scheme.len() + secret.len()));
+    text.extend_from_slice(scheme.as_bytes());
+    text.extend_from_slice(secret.as_bytes());
+    let mut value = HeaderValue::from_maybe_shared(Bytes::from_owner(text))
+        .map_err(|_| RequestError::Credentials)?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+impl fmt::Debug for ClientAuth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut f = f.debug_struct("ClientAuth");
+        f.field("method", &self.method());
+        if let Some(client_id) = self.client_id() {
+            f.field("client_id", &client_id);
+        }
+        f.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SPECIAL: &str = "a b:c+d/e%f&g=h*i~j-k._é";
+    const ENCODED: &str = "a%20b%3Ac%2Bd%2Fe%25f%26g%3Dh%2Ai~j-k._%C3%A9";
+
+    /// The value of the header behind its scheme.
+    fn header(auth: &ClientAuth, scheme: &str) -> String {
+        let proof = auth.proof(None, SystemTime::UNIX_EPOCH).unwrap();
+        assert!(proof.fields.is_empty());
+        let header = proof.header.expect("a header");
+        assert!(header.is_sensitive());
+        let text = header.to_str().unwrap();
+        text.strip_prefix(scheme).expect(scheme).to_owned()
+    }
+
+    fn basic_text(auth: &ClientAuth) -> String {
+        let decoded = STANDARD.decode(header(auth, "Basic ")).unwrap();
+        String::from_utf8(decoded).unwrap()
+    }
+
+    #[test]
+    fn basic_encodes_all_but_unreserved_characters_and_raw_basic_none() {
+        let auth = ClientAuth::basic(SPECIAL, SPECIAL);
+        assert_eq!(basic_text(&auth), format!("{ENCODED}:{ENCODED}"));
+        let auth = ClientAuth::basic_raw("a b%20", SPECIAL);
+        assert_eq!(basic_text(&auth), format!("a b%20:{SPECIAL}"));
+    }
+
+    #[test]
+    fn a_bearer_token_is_sent_as_it_is() {
+        let auth = ClientAuth::bearer("a.b-c+/==");
+        assert_eq!(header(&auth, "Bearer "), "a.b-c+/==");
+    }
+
+    #[test]
+    fn post_puts_both_into_the_form() {
+        let auth = ClientAuth::post("orders", SPECIAL);
+        let proof = auth.proof(None, SystemTime::UNIX_EPOCH).unwrap();
+        assert!(proof.header.is_none());
+        let fields = proof
+            .fields
+            .iter()
+            .map(|(name, text)| (*name, text.as_str()));
+        let fields: Vec<_> = fields.collect();
+        assert_eq!(
+            fields,
+            [("client_id", "orders"), ("client_secret", SPECIAL)]
+        );
+    }
+
+    #[test]
+    fn what_is_empty_or_cannot_be_sent_is_an_error_before_anything_is_sent() {
+        use IntrospectionConfigError::{
+            ColonInClientId, EmptyClientId, EmptyClientSecret, InvalidBearerToken,
+        };
+        type Make = fn(&'static str, &'static str) -> ClientAuth;
+        let makes: [Make; 3] = [ClientAuth::basic, ClientAuth::basic_raw, ClientAuth::post];
+        for make in makes {
+            assert_eq!(make("", "s").check(None), Err(EmptyClientId));
+            assert_eq!(make("c", "").check(None), Err(EmptyClientSecret));
+            assert_eq!(make("c", "s:s").check(None), Ok(()));
+        }
+        assert_eq!(ClientAuth::basic("a:b", "s").check(None), Ok(()));
+        assert_eq!(
+            ClientAuth::basic_raw("a:b", "s").check(None),
+            Err(ColonInClientId)
+        );
+        for token in ["", "two words", "new\nline", "é"] {
+            let auth = ClientAuth::bearer(token);
+            assert_eq!(auth.check(None), Err(InvalidBearerToken), "{token}");
+        }
+        assert_eq!(ClientAuth::bearer("abc").check(None), Ok(()));
+    }
+
+    #[test]
+    fn ways_and_clients_differ_in_identity_and_secrets_do_not() {
+        let auths = [
+            ClientAuth::basic("orders", "s"),
+            ClientAuth::basic_raw("orders", "s"),
+            ClientAuth::post("orders", "s"),
+            ClientAuth::post("orders2", "s"),
+            ClientAuth::bearer("s"),
+        ];
+        for (place, auth) in auths.iter().enumerate() {
+            for other in &auths[..place] {
+                assert_ne!(auth.identity(), other.identity());
+            }
+        }
+        let other_secret = ClientAuth::basic("orders", "t");
+        assert_eq!(auths[0].identity(), other_secret.identity());
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let shown = |auth| format!("{auth:?}");
+        assert_eq!(
+            shown(ClientAuth::post("orders", "hush")),
+            r#"ClientAuth { method: "post", client_id: "orders" }"#
+        );
+        assert_eq!(
+            shown(ClientAuth::bearer("hush")),
+            r#"ClientAuth { method: "bearer" }"#
+        );
+    }
+}

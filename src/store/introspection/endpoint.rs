@@ -1,0 +1,208 @@
+use std::fmt;
+use std::net::IpAddr;
+
+use http::Uri;
+use http::uri::Scheme;
+use rustls_pki_types::ServerName;
+
+use super::config_error::IntrospectionConfigError;
+
+/// A URL that may be sent credentials.
+///
+/// 1. `https`; or `http` to a loopback address or `localhost`, when that was allowed.
+/// 2. No user name or password, no fragment. A query is kept.
+/// 3. `Debug` and `Display` show no query: it may hold a key.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Endpoint(Uri);
+
+impl Endpoint {
+    pub(super) fn parse(
+        url: &str,
+        allow_http_to_loopback: bool,
+    ) -> Result<Self, IntrospectionConfigError> {
+        // `Uri` drops a fragment and keeps a password.
+        if url.contains('#') {
+            return Err(IntrospectionConfigError::Fragment);
+        }
+        let uri: Uri = url
+            .parse()
+            .map_err(|_| IntrospectionConfigError::InvalidUrl)?;
+        let authority = uri
+            .authority()
+            .ok_or(IntrospectionConfigError::InvalidUrl)?;
+        if authority.as_str().contains('@') {
+            return Err(IntrospectionConfigError::UserInfo);
+        }
+        if !is_plain(authority.as_str(), authority.host()) {
+            return Err(IntrospectionConfigError::InvalidUrl);
+        }
+        let scheme = uri.scheme().ok_or(IntrospectionConfigError::InvalidUrl)?;
+        if *scheme == Scheme::HTTPS {
+            Ok(Self(uri))
+        } else if *scheme != Scheme::HTTP {
+            Err(IntrospectionConfigError::InvalidUrl)
+        } else if allow_http_to_loopback && is_loopback(authority.host()) {
+            Ok(Self(uri))
+        } else {
+            Err(IntrospectionConfigError::Insecure)
+        }
+    }
+
+    pub(super) fn uri(&self) -> &Uri {
+        &self.0
+    }
+
+    pub(super) fn is_https(&self) -> bool {
+        self.0.scheme() == Some(&Scheme::HTTPS)
+    }
+}
+
+/// Whether `authority` is a host that can be looked up or named in TLS, with a port or without.
+fn is_plain(authority: &str, host: &str) -> bool {
+    let port = authority.strip_prefix(host);
+    let is_port = |digits: &str| {
+        digits.bytes().all(|byte| byte.is_ascii_digit())
+            && digits.parse().is_ok_and(|port: u16| port > 0)
+    };
+    ServerName::try_from(without_brackets(host)).is_ok()
+        && port.is_some_and(|port| port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
+}
+
+fn is_loopback(host: &str) -> bool {
+    let address: Result<IpAddr, _> = without_brackets(host).parse();
+    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
+}
+
+fn without_brackets(host: &str) -> &str {
+    let inner = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    inner.unwrap_or(host)
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (scheme, authority) = (self.0.scheme_str(), self.0.authority());
+        let (Some(scheme), Some(authority)) = (scheme, authority) else {
+            return Err(fmt::Error);
+        };
+        write!(f, "{scheme}://{authority}{}", self.0.path())?;
+        f.write_str(if self.0.query().is_some() { "?***" } else { "" })
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Endpoint({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn https_is_taken_with_its_port_path_and_query() {
+        for url in [
+            "https://as.example",
+            "https://as.example/introspect",
+            "https://as.example:8443/a/b?tenant=1&x=%20",
+            "https://192.0.2.1/introspect",
+            "https://[2001:db8::1]:8443/introspect",
+            "HTTPS://AS.example/introspect",
+        ] {
+            let endpoint =
+                Endpoint::parse(url, false).unwrap_or_else(|error| panic!("{url}: {error}"));
+            assert!(endpoint.is_https());
+            assert_eq!(endpoint.uri(), &url.parse::<Uri>().unwrap());
+        }
+    }
+
+    #[test]
+    fn http_is_taken_to_loopback_alone_and_only_when_allowed() {
+        for url in [
+            "http://127.0.0.1:8080/introspect",
+            "http://127.9.9.9/introspect",
+            "http://[::1]:8080/introspect",
+            "http://localhost/introspect",
+            "http://LOCALHOST:1/introspect",
+        ] {
+            let endpoint =
+                Endpoint::parse(url, true).unwrap_or_else(|error| panic!("{url}: {error}"));
+            assert!(!endpoint.is_https());
+            let refused = Endpoint::parse(url, false);
+            assert_eq!(refused, Err(IntrospectionConfigError::Insecure), "{url}");
+        }
+        for url in [
+            "http://as.example/introspect",
+            "http://10.0.0.1/introspect",
+            "http://0.0.0.0/introspect",
+            "http://[::]/introspect",
+            "http://[::ffff:127.0.0.1]/introspect",
+            "http://127.0.0.1.example/introspect",
+            "http://localhost.example/introspect",
+            "http://localhost@as.example/introspect",
+            "http://2130706433/introspect",
+        ] {
+            assert!(Endpoint::parse(url, true).is_err(), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_url_with_a_password_or_a_fragment_is_refused() {
+        let refused = |url| Endpoint::parse(url, true).expect_err(url);
+        for url in [
+            "https://user:pass@as.example/introspect",
+            "https://user@as.example/introspect",
+            "https://@as.example/introspect",
+        ] {
+            assert_eq!(refused(url), IntrospectionConfigError::UserInfo, "{url}");
+        }
+        for url in [
+            "https://as.example/introspect#",
+            "https://as.example/introspect#here",
+            "https://as.example#here",
+        ] {
+            assert_eq!(refused(url), IntrospectionConfigError::Fragment, "{url}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_absolute_url_with_a_host_is_refused() {
+        for url in [
+            "",
+            "introspect",
+            "/introspect",
+            "as.example",
+            "as.example:443",
+            "https://",
+            "https:///introspect",
+            "https://:443/introspect",
+            "https://as.example:/introspect",
+            "https://as.example:0/introspect",
+            "https://as.example:65536/introspect",
+            "https://as.example:+1/introspect",
+            "https://as example/introspect",
+            "https://[::1/introspect",
+            "https://a_b..example/introspect",
+            "ftp://as.example/introspect",
+            "file:///introspect",
+            " https://as.example/introspect",
+        ] {
+            let refused = Endpoint::parse(url, true);
+            assert_eq!(refused, Err(IntrospectionConfigError::InvalidUrl), "{url}");
+        }
+    }
+
+    #[test]
+    fn its_query_is_not_shown() {
+        let endpoint = Endpoint::parse("https://as.example:1/introspect?key=hush", false).unwrap();
+        assert_eq!(endpoint.to_string(), "https://as.example:1/introspect?***");
+        assert_eq!(
+            format!("{endpoint:?}"),
+            "Endpoint(https://as.example:1/introspect?***)"
+        );
+        let bare = Endpoint::parse("https://as.example", false).unwrap();
+        assert_eq!(bare.to_string(), "https://as.example/");
+    }
+}

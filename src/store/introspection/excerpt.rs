@@ -1,0 +1,125 @@
+use std::fmt::Write;
+
+use zeroize::Zeroizing;
+
+/// How much of an answer a log may show.
+const MAX_BYTES: usize = 200;
+
+/// From this length on a run of the characters tokens are made of is taken for one.
+const SUSPICIOUS: usize = 24;
+
+const MASK: &str = "***";
+
+/// The beginning of an answer for a log: escaped, at most 200 bytes, and without `secrets` and
+/// whatever else looks like a token.
+///
+/// A server may echo what it was sent, in one encoding or another.
+pub(super) fn excerpt(body: &[u8], secrets: &[Zeroizing<String>]) -> String {
+    let mut text = Zeroizing::new(String::from_utf8_lossy(body).into_owned());
+    for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
+        for form in [secret.to_string(), percent(secret), json(secret)] {
+            *text = text.replace(&*Zeroizing::new(form), MASK);
+        }
+    }
+    let mut shown = String::new();
+    for run in Runs(&text) {
+        let is_token = run.len() >= SUSPICIOUS && run.starts_with(is_token_char);
+        let run = if is_token { MASK } else { run };
+        for part in run.escape_debug() {
+            if shown.len() + part.len_utf8() > MAX_BYTES {
+                return shown;
+            }
+            shown.push(part);
+        }
+    }
+    shown
+}
+
+fn is_token_char(char: char) -> bool {
+    char.is_ascii_alphanumeric() || "-._~+/=%\\".contains(char)
+}
+
+/// A text, parted where characters of tokens begin and end.
+struct Runs<'a>(&'a str);
+
+impl<'a> Iterator for Runs<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        let kind = is_token_char(self.0.chars().next()?);
+        let end = self.0.find(|char| is_token_char(char) != kind);
+        let (run, rest) = self.0.split_at(end.unwrap_or(self.0.len()));
+        self.0 = rest;
+        Some(run)
+    }
+}
+
+fn percent(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut encoded, byte| {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(byte.into());
+        } else {
+            write!(encoded, "%{byte:02X}").expect("a string takes all");
+        }
+        encoded
+    })
+}
+
+fn json(text: &str) -> String {
+    text.replace('\\', r"\\")
+        .replace('"', r#"\""#)
+        .replace('/', r"\/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(body: &str, secrets: &[&str]) -> String {
+        let secrets: Vec<_> = secrets
+            .iter()
+            .map(|it| Zeroizing::new((*it).to_owned()))
+            .collect();
+        excerpt(body.as_bytes(), &secrets)
+    }
+
+    #[test]
+    fn a_short_answer_is_shown_escaped() {
+        let body = "{\"error\":\"unsupported_response\"}\r\n\u{1b}[31m";
+        assert_eq!(
+            shown(body, &[]),
+            r#"{\"error\":\"unsupported_response\"}\r\n\u{1b}[31m"#
+        );
+        assert_eq!(excerpt(b"\xff\xfe!", &[]), "\u{fffd}\u{fffd}!");
+    }
+
+    #[test]
+    fn no_more_than_200_bytes_are_shown() {
+        for body in [
+            "no ".repeat(500),
+            "\u{1F512} ".repeat(500),
+            "\n".repeat(500),
+        ] {
+            let shown = shown(&body, &[]);
+            assert!((190..=200).contains(&shown.len()), "{}", shown.len());
+        }
+    }
+
+    #[test]
+    fn an_echoed_secret_is_not_shown_in_any_form() {
+        let secret = "s3/c+r%\"t";
+        for echo in [secret, "s3%2Fc%2Br%25%22t", r#"s3\/c+r%\"t"#] {
+            let body = format!("{} token {echo} is bad", "x ".repeat(90));
+            let shown = shown(&body, &[secret]);
+            assert!(shown.contains("token *** is"), "{shown}");
+        }
+        let straddling = format!("{}{secret}", "x ".repeat(98));
+        assert!(!shown(&straddling, &[secret]).contains("s3"));
+    }
+
+    #[test]
+    fn what_looks_like_a_token_is_not_shown() {
+        let token = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJ4In0.c2ln";
+        assert_eq!(shown(&format!("got <{token}>"), &[]), "got <***>");
+    }
+}

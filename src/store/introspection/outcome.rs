@@ -1,0 +1,241 @@
+use std::time::Duration;
+
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, StatusCode};
+use zeroize::Zeroizing;
+
+use super::breaker::Health;
+use super::claims::{Claims, Reading};
+use super::error::{IntrospectionError, IntrospectionErrorKind};
+use super::excerpt::excerpt;
+use super::json;
+
+/// The longest time a server can make us name as `Retry-After`.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
+
+/// What a server said about a token.
+#[derive(Debug)]
+pub(super) enum Reply {
+    Active(Box<Claims>),
+    Inactive,
+    /// The server does not know this sort of token at all (RFC 7009 §2.2.1).
+    Unsupported,
+}
+
+/// A call that led to no [`Reply`].
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) error: IntrospectionError,
+    pub(super) health: Health,
+    /// Whether it may be tried once more at once.
+    pub(super) may_retry: bool,
+}
+
+impl Failure {
+    pub(super) fn new(error: IntrospectionError, health: Health) -> Self {
+        Self {
+            error,
+            health,
+            may_retry: false,
+        }
+    }
+
+    pub(super) fn retryable(self) -> Self {
+        Self {
+            may_retry: true,
+            ..self
+        }
+    }
+}
+
+/// What an answer means, as the table of outcomes in DESIGN.md has it.
+pub(super) fn judge(
+    status: StatusCode,
+    headers: &HeaderMap,
+    body: &[u8],
+    reading: &Reading,
+    secrets: &[Zeroizing<String>],
+) -> Result<Reply, Failure> {
+    let shown = || excerpt(body, secrets);
+    match status.as_u16() {
+        200 => read(headers, body, reading, secrets),
+        400 if is_unsupported_token(body) => Ok(Reply::Unsupported),
+        401 | 403 => {
+            let message = format!("the server rejects our credentials: {}", shown());
+            let error = IntrospectionError::new(IntrospectionErrorKind::Credentials, message);
+            Err(Failure::new(error.with_status(status), Health::Unclear))
+        }
+        429 | 502..=504 => {
+            let message = format!("the server cannot answer now: {}", shown());
+            let error = transient(message, status, headers);
+            let failure = Failure::new(error, Health::Bad);
+            let is_too_busy = status == StatusCode::TOO_MANY_REQUESTS;
+            Err(if is_too_busy {
+                failure
+            } else {
+                failure.retryable()
+            })
+        }
+        // Some servers answer 500 to a token they do not know: that says nothing about their health.
+        500..=599 => {
+            let error = transient(format!("the server failed: {}", shown()), status, headers);
+            Err(Failure::new(error, Health::Unclear))
+        }
+        _ => Err(odd(
+            format!("no answer to an introspection: {}", shown()),
+            status,
+        )),
+    }
+}
+
+fn read(
+    headers: &HeaderMap,
+    body: &[u8],
+    reading: &Reading,
+    secrets: &[Zeroizing<String>],
+) -> Result<Reply, Failure> {
+    if !is_json(headers) {
+        let message = format!("the answer is not JSON: {}", excerpt(body, secrets));
+        return Err(odd(message, StatusCode::OK));
+    }
+    match reading.read(body) {
+        Ok(Some(claims)) => Ok(Reply::Active(Box::new(claims))),
+        Ok(None) => Ok(Reply::Inactive),
+        Err(why) => {
+            let message = format!("{why}: {}", excerpt(body, secrets));
+            Err(odd(message, StatusCode::OK))
+        }
+    }
+}
+
+fn odd(message: String, status: StatusCode) -> Failure {
+    let error = IntrospectionError::protocol(message).with_status(status);
+    Failure::new(error, Health::Unclear)
+}
+
+fn transient(message: String, status: StatusCode, headers: &HeaderMap) -> IntrospectionError {
+    let error = IntrospectionError::transient(message);
+    error
+        .with_status(status)
+        .with_retry_after(retry_after(headers))
+}
+
+/// `application/json`, once, with whatever parameters.
+fn is_json(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(CONTENT_TYPE).iter();
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return false;
+    };
+    let essence = value.to_str().unwrap_or_default().split(';').next();
+    essence.is_some_and(|it| it.trim().eq_ignore_ascii_case("application/json"))
+}
+
+fn is_unsupported_token(body: &[u8]) -> bool {
+    let members = json::object(body).unwrap_or_default();
+    let error = members.get("error").and_then(serde_json::Value::as_str);
+    error == Some("unsupported_token_type")
+}
+
+/// Only in seconds; a date is left out (RFC 9110 §10.2.3).
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers
+        .get(RETRY_AFTER)?
+        .to_str()
+        .ok()?
+        .trim()
+        .parse()
+        .ok()?;
+    Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn headers(content_type: &'static str) -> HeaderMap {
+        let value = HeaderValue::from_static(content_type);
+        HeaderMap::from_iter([(CONTENT_TYPE, value)])
+    }
+
+    fn judged(status: u16, content_type: &'static str, body: &str) -> Result<Reply, Failure> {
+        let status = StatusCode::from_u16(status).unwrap();
+        let headers = headers(content_type);
+        judge(status, &headers, body.as_bytes(), &Reading::default(), &[])
+    }
+
+    #[test]
+    fn an_answer_is_read_only_if_it_says_that_it_is_json() {
+        let body = r#"{"active":true}"#;
+        for good in [
+            "application/json",
+            "Application/JSON;charset=utf-8",
+            "application/json ; x",
+        ] {
+            assert!(
+                matches!(judged(200, good, body), Ok(Reply::Active(_))),
+                "{good}"
+            );
+        }
+        for bad in [
+            "text/html",
+            "application/jsonp",
+            "application/token-introspection+jwt",
+            "",
+        ] {
+            assert!(judged(200, bad, body).is_err(), "{bad}");
+        }
+        let mut twice = headers("application/json");
+        twice.append(CONTENT_TYPE, HeaderValue::from_static("text/html"));
+        let reading = Reading::default();
+        assert!(judge(StatusCode::OK, &twice, body.as_bytes(), &reading, &[]).is_err());
+    }
+
+    #[test]
+    fn each_status_has_one_meaning() {
+        use Health::{Bad, Unclear};
+        use IntrospectionErrorKind::{Credentials, Protocol, Transient};
+        for (statuses, kind, health, may_retry) in [
+            (
+                &[400, 402, 404, 405, 413, 418][..],
+                Protocol,
+                Unclear,
+                false,
+            ),
+            (
+                &[201, 204, 206, 301, 302, 307, 308, 304],
+                Protocol,
+                Unclear,
+                false,
+            ),
+            (&[401, 403], Credentials, Unclear, false),
+            (&[429], Transient, Bad, false),
+            (&[502, 503, 504], Transient, Bad, true),
+            (&[500, 501, 505, 599], Transient, Unclear, false),
+        ] {
+            for status in statuses {
+                let failure =
+                    judged(*status, "application/json", r#"{"active":true}"#).unwrap_err();
+                assert_eq!(failure.error.kind(), kind, "{status}");
+                assert_eq!(failure.error.status().unwrap().as_u16(), *status);
+                assert_eq!(
+                    (failure.health, failure.may_retry),
+                    (health, may_retry),
+                    "{status}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_server_that_does_not_know_the_sort_of_token_says_that_there_is_none() {
+        let body = r#"{"error":"unsupported_token_type"}"#;
+        assert!(matches!(
+            judged(400, "text/plain", body),
+            Ok(Reply::Unsupported)
+        ));
+        assert!(judged(401, "application/json", body).is_err());
+        assert!(judged(400, "application/json", r#"{"error":"invalid_request"}"#).is_err());
+    }
+}

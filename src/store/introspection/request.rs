@@ -1,0 +1,145 @@
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use form_urlencoded::Serializer;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderValue, Method, Request};
+use http_body_util::Full;
+use zeroize::Zeroizing;
+
+use super::client_auth::ClientAuth;
+use super::endpoint::Endpoint;
+use crate::token::PresentedToken;
+
+/// A request could not be made. Nothing was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum RequestError {
+    #[error("the client assertion could not be signed")]
+    Signing,
+    #[error("the client credentials cannot be sent in a header")]
+    Credentials,
+}
+
+/// The question of RFC 7662, section 2.1, about one token. The body is wiped when dropped.
+pub(super) fn introspection_request(
+    endpoint: &Endpoint,
+    auth: &ClientAuth,
+    default_audience: Option<&str>,
+    token: &PresentedToken<'_>,
+    hint: Option<&str>,
+    now: SystemTime,
+) -> Result<Request<Full<Bytes>>, RequestError> {
+    let proof = auth.proof(default_audience, now)?;
+    let mut fields = vec![("token", token.expose_secret())];
+    fields.extend(hint.map(|hint| ("token_type_hint", hint)));
+    fields.extend(
+        proof
+            .fields
+            .iter()
+            .map(|(name, text)| (*name, text.as_str())),
+    );
+
+    let mut request = Request::new(Full::new(form(&fields)));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = endpoint.uri().clone();
+    let headers = request.headers_mut();
+    headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+    let form_type = HeaderValue::from_static("application/x-www-form-urlencoded");
+    headers.insert(CONTENT_TYPE, form_type);
+    if let Some(header) = proof.header {
+        headers.insert(AUTHORIZATION, header);
+    }
+    Ok(request)
+}
+
+/// In memory that never grows, so that no copy of a part is left behind.
+fn form(fields: &[(&str, &str)]) -> Bytes {
+    let longest = fields
+        .iter()
+        .map(|(name, text)| 3 * (name.len() + text.len()) + 2);
+    let mut form = Zeroizing::new(String::with_capacity(longest.sum()));
+    let mut serializer = Serializer::new(&mut *form);
+    serializer.extend_pairs(fields);
+    serializer.finish();
+    Bytes::from_owner(Zeroizing::new(std::mem::take(&mut *form).into_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine;
+    use http_body_util::BodyExt;
+    use ring::rand::SystemRandom;
+    use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
+
+    use super::super::assertion::PrivateKeyJwt;
+    use super::*;
+
+    const TOKEN: &str = "a&client_id=x+/=%20~*";
+
+    fn request(auth: &ClientAuth, hint: Option<&str>) -> Request<Full<Bytes>> {
+        let endpoint = Endpoint::parse("https://as.example/introspect?tenant=1", false).unwrap();
+        let token = PresentedToken::new(TOKEN).unwrap();
+        let now = SystemTime::UNIX_EPOCH;
+        introspection_request(&endpoint, auth, Some("issuer"), &token, hint, now).unwrap()
+    }
+
+    async fn fields(request: Request<Full<Bytes>>) -> Vec<(String, String)> {
+        let body = request.into_body().collect().await.unwrap().to_bytes();
+        form_urlencoded::parse(&body).into_owned().collect()
+    }
+
+    fn pair(name: &str, text: &str) -> (String, String) {
+        (name.to_owned(), text.to_owned())
+    }
+
+    #[tokio::test]
+    async fn a_token_of_any_characters_arrives_as_one_value() {
+        let request = request(&ClientAuth::basic("orders", "s"), None);
+        assert_eq!(request.method(), Method::POST);
+        assert_eq!(request.uri(), "https://as.example/introspect?tenant=1");
+        assert_eq!(request.headers()[ACCEPT], "application/json");
+        let form_type = &request.headers()[CONTENT_TYPE];
+        assert_eq!(form_type, "application/x-www-form-urlencoded");
+        assert_eq!(request.headers()[AUTHORIZATION], "Basic b3JkZXJzOnM=");
+        assert_eq!(request.headers().len(), 3);
+        assert_eq!(fields(request).await, [pair("token", TOKEN)]);
+    }
+
+    #[tokio::test]
+    async fn a_hint_and_the_client_are_in_the_form_when_configured() {
+        let request = request(&ClientAuth::post("o&x", "s=s"), Some("access_token"));
+        assert!(!request.headers().contains_key(AUTHORIZATION));
+        let expected = [
+            pair("token", TOKEN),
+            pair("token_type_hint", "access_token"),
+            pair("client_id", "o&x"),
+            pair("client_secret", "s=s"),
+        ];
+        assert_eq!(fields(request).await, expected);
+    }
+
+    #[tokio::test]
+    async fn each_request_has_an_assertion_of_its_own() {
+        let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
+        let der = EcdsaKeyPair::generate_pkcs8(algorithm, &SystemRandom::new()).unwrap();
+        let der = base64::engine::general_purpose::STANDARD.encode(der);
+        let pem = format!("-----BEGIN PRIVATE KEY-----\n{der}\n-----END PRIVATE KEY-----");
+        let auth = ClientAuth::private_key_jwt(PrivateKeyJwt::es256("orders", &pem).unwrap());
+        let first = fields(request(&auth, None)).await;
+        let second = fields(request(&auth, None)).await;
+        assert_eq!(first[1], pair("client_id", "orders"));
+        let kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+        assert_eq!(first[2], pair("client_assertion_type", kind));
+        assert_eq!(first[3].0, "client_assertion");
+        assert_eq!(first.len(), 4);
+        assert_eq!(first[..3], second[..3]);
+        assert_ne!(first[3], second[3]);
+    }
+
+    #[test]
+    fn the_form_is_written_into_memory_that_is_large_enough() {
+        let worst = "%".repeat(5_000);
+        let form = form(&[("token", &worst), ("hint", &worst)]);
+        assert_eq!(form.len(), "token=&hint=".len() + 6 * worst.len());
+    }
+}

@@ -1,0 +1,329 @@
+use std::fmt;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::claims::{Claims, Reading};
+use crate::digest::TokenDigest;
+use crate::store::TokenRecord;
+use crate::token::TokenId;
+
+type ScopeMapping = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
+/// What an active token must be like, and what is made of it.
+#[derive(Clone, Default)]
+pub(super) struct Rules {
+    pub(super) reading: Reading,
+    pub(super) audience: Option<String>,
+    pub(super) issuer: Option<String>,
+    pub(super) requires_issuer: bool,
+    pub(super) allows_missing_subject: bool,
+    pub(super) scope_mapping: Option<ScopeMapping>,
+}
+
+/// The rule that an active token does not meet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Broken {
+    Expired,
+    NotYetValid,
+    Audience,
+    Issuer,
+    TokenType,
+    Bound,
+    Subject,
+}
+
+impl Rules {
+    /// Whether a token is good here and now. Asked at every use, also of a remembered answer.
+    pub(super) fn admit(
+        &self,
+        claims: &Claims,
+        now: impl FnOnce() -> SystemTime,
+    ) -> Result<(), Broken> {
+        if claims.expires_at.is_some() || claims.not_before.is_some() {
+            let now = now();
+            if claims.expires_at.is_some_and(|expiry| now >= expiry) {
+                return Err(Broken::Expired);
+            }
+            if claims.not_before.is_some_and(|start| now < start) {
+                return Err(Broken::NotYetValid);
+            }
+        }
+        if claims.is_bound {
+            return Err(Broken::Bound);
+        }
+        if !claims.token_type.as_deref().is_none_or(is_bearer) {
+            return Err(Broken::TokenType);
+        }
+        if !self.names_audience(claims) {
+            return Err(Broken::Audience);
+        }
+        if !self.names_issuer(claims) {
+            return Err(Broken::Issuer);
+        }
+        if claims.subject.is_none() && claims.client_id.is_none() && !self.allows_missing_subject {
+            return Err(Broken::Subject);
+        }
+        Ok(())
+    }
+
+    fn names_audience(&self, claims: &Claims) -> bool {
+        let wanted = self.audience.as_ref();
+        wanted.is_none_or(|wanted| claims.audience.contains(wanted))
+    }
+
+    fn names_issuer(&self, claims: &Claims) -> bool {
+        match (&self.issuer, &claims.issuer) {
+            (Some(wanted), Some(issuer)) => wanted == issuer,
+            (_, None) => !self.requires_issuer,
+            (None, Some(_)) => true,
+        }
+    }
+
+    /// What the claims say, as a record.
+    pub(super) fn record(&self, claims: &Claims, digest: TokenDigest) -> TokenRecord {
+        let id = id(claims, &digest);
+        let subject = claims.subject.as_deref().or(claims.client_id.as_deref());
+        let names = [
+            &claims.name,
+            &claims.username,
+            &claims.client_id,
+            &claims.subject,
+        ];
+        let name = names.into_iter().flatten().next();
+        let mut record = TokenRecord::new(id, digest)
+            .with_name(name.map_or("", String::as_str))
+            .with_roles(&claims.roles)
+            .with_scopes(self.scopes(claims))
+            .with_expires_at(claims.expires_at);
+        // Whom the token acts for, where that is not the token itself.
+        if subject.is_some() && subject != claims.jti.as_deref() {
+            record = record.with_subject(subject);
+        }
+        if claims.not_before.is_some() {
+            record = record.with_not_before(claims.not_before);
+        }
+        if claims.issued_at.is_some() {
+            record = record.with_created_at(claims.issued_at);
+        }
+        claims.labels.iter().fold(record, |record, (key, value)| {
+            record.with_label(&**key, &**value)
+        })
+    }
+
+    fn scopes(&self, claims: &Claims) -> Vec<String> {
+        match &self.scope_mapping {
+            None => claims.scopes.clone(),
+            Some(map) => claims
+                .scopes
+                .iter()
+                .filter_map(|scope| map(scope))
+                .collect(),
+        }
+    }
+}
+
+impl Broken {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::NotYetValid => "not_yet_valid",
+            Self::Audience => "audience",
+            Self::Issuer => "issuer",
+            Self::TokenType => "token_type",
+            Self::Bound => "bound_to_a_key",
+            Self::Subject => "no_subject",
+        }
+    }
+}
+
+impl fmt::Debug for Rules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rules")
+            .field("reading", &self.reading)
+            .field("audience", &self.audience)
+            .field("issuer", &self.issuer)
+            .field("requires_issuer", &self.requires_issuer)
+            .field("allows_missing_subject", &self.allows_missing_subject)
+            .finish_non_exhaustive()
+    }
+}
+
+fn is_bearer(token_type: &str) -> bool {
+    ["bearer", "access_token"]
+        .iter()
+        .any(|good| token_type.eq_ignore_ascii_case(good))
+}
+
+/// Our own id where the server's name of the token is one; else one that stands for that name, or
+/// for the token where it has none.
+fn id(claims: &Claims, digest: &TokenDigest) -> TokenId {
+    let own = claims.jti.as_deref().and_then(|jti| jti.parse().ok());
+    own.unwrap_or_else(|| {
+        let named = match &claims.jti {
+            Some(jti) => format!("{}\0{jti}", claims.issuer.as_deref().unwrap_or_default()),
+            None => String::new(),
+        };
+        let text = if named.is_empty() {
+            digest.as_bytes().as_slice()
+        } else {
+            named.as_bytes()
+        };
+        let parts = [b"tower-service-token id\0".as_slice(), text].concat();
+        TokenId::from_hash(TokenDigest::of_bytes(&parts).index())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    fn claims(members: &str) -> Claims {
+        let body = format!("{{\"active\":true,{members}}}");
+        let reading = Reading::default();
+        reading.read(body.as_bytes()).unwrap().expect("active")
+    }
+
+    fn judge(rules: &Rules, members: &str) -> Result<(), Broken> {
+        rules.admit(&claims(members), || at(1_000))
+    }
+
+    #[test]
+    fn a_token_expires_at_its_expiry_and_works_from_its_start() {
+        let rules = Rules::default();
+        assert_eq!(judge(&rules, r#""sub":"s","exp":1001"#), Ok(()));
+        assert_eq!(
+            judge(&rules, r#""sub":"s","exp":1000"#),
+            Err(Broken::Expired)
+        );
+        assert_eq!(judge(&rules, r#""sub":"s","nbf":1000"#), Ok(()));
+        assert_eq!(
+            judge(&rules, r#""sub":"s","nbf":1001"#),
+            Err(Broken::NotYetValid)
+        );
+    }
+
+    #[test]
+    fn only_bearer_tokens_pass() {
+        let rules = Rules::default();
+        for good in [
+            "Bearer",
+            "bearer",
+            "BEARER",
+            "access_token",
+            "Access_Token",
+            "",
+        ] {
+            let members = format!(r#""sub":"s","token_type":"{good}""#);
+            assert_eq!(judge(&rules, &members), Ok(()), "{good}");
+        }
+        for bad in ["DPoP", "refresh_token", "id_token", "mac", "bearer "] {
+            let members = format!(r#""sub":"s","token_type":"{bad}""#);
+            assert_eq!(judge(&rules, &members), Err(Broken::TokenType), "{bad}");
+        }
+        let bound = r#""sub":"s","token_type":"Bearer","cnf":{"x5t#S256":"x"}"#;
+        assert_eq!(judge(&rules, bound), Err(Broken::Bound));
+    }
+
+    #[test]
+    fn an_audience_that_is_asked_for_must_be_named() {
+        let rules = Rules {
+            audience: Some("api".into()),
+            ..Rules::default()
+        };
+        for good in [r#""api""#, r#"["other","api"]"#] {
+            assert_eq!(judge(&rules, &format!(r#""sub":"s","aud":{good}"#)), Ok(()));
+        }
+        for bad in [r#""apis""#, r#"["API"]"#, "[]", "null", r#""other api""#] {
+            let members = format!(r#""sub":"s","aud":{bad}"#);
+            assert_eq!(judge(&rules, &members), Err(Broken::Audience), "{bad}");
+        }
+        assert_eq!(judge(&rules, r#""sub":"s""#), Err(Broken::Audience));
+        assert_eq!(judge(&Rules::default(), r#""sub":"s","aud":"any""#), Ok(()));
+    }
+
+    #[test]
+    fn an_issuer_must_match_where_it_is_named_and_be_named_where_that_is_required() {
+        let mut rules = Rules {
+            issuer: Some("https://as".into()),
+            ..Rules::default()
+        };
+        assert_eq!(judge(&rules, r#""sub":"s","iss":"https://as""#), Ok(()));
+        assert_eq!(judge(&rules, r#""sub":"s""#), Ok(()));
+        for bad in ["https://as/", "https://AS", "x"] {
+            let members = format!(r#""sub":"s","iss":"{bad}""#);
+            assert_eq!(judge(&rules, &members), Err(Broken::Issuer), "{bad}");
+        }
+        rules.requires_issuer = true;
+        assert_eq!(judge(&rules, r#""sub":"s""#), Err(Broken::Issuer));
+    }
+
+    #[test]
+    fn a_token_that_names_nobody_passes_only_where_that_is_allowed() {
+        let mut rules = Rules::default();
+        assert_eq!(judge(&rules, r#""scope":"a""#), Err(Broken::Subject));
+        assert_eq!(
+            judge(&rules, r#""sub":"","client_id":"""#),
+            Err(Broken::Subject)
+        );
+        assert_eq!(judge(&rules, r#""client_id":"c""#), Ok(()));
+        rules.allows_missing_subject = true;
+        assert_eq!(judge(&rules, r#""scope":"a""#), Ok(()));
+    }
+
+    #[test]
+    fn the_record_says_what_the_claims_say() {
+        let digest = TokenDigest::of("t");
+        let members = r#""sub":"alice","client_id":"c","scope":"a:b c","exp":2000,"nbf":5,"iat":6"#;
+        let record = Rules::default().record(&claims(members), digest);
+        assert_eq!(record.digest(), &digest);
+        assert_eq!((record.name(), record.subject()), ("c", Some("alice")));
+        assert_eq!(record.scopes().iter().collect::<Vec<_>>(), ["a:b", "c"]);
+        assert!(record.roles().is_empty());
+        assert_eq!(record.expires_at(), Some(at(2000)));
+        assert_eq!(record.not_before(), Some(at(5)));
+        assert_eq!(record.created_at(), Some(at(6)));
+    }
+
+    #[test]
+    fn a_token_of_ours_keeps_its_id_and_acts_for_nobody_but_itself() {
+        let own = r#""jti":"7Hq2mX9bTe","client_id":"7Hq2mX9bTe","name":"ci""#;
+        let record = Rules::default().record(&claims(own), TokenDigest::of("t"));
+        assert_eq!(record.id().to_string(), "7Hq2mX9bTe");
+        assert_eq!((record.name(), record.subject()), ("ci", None));
+    }
+
+    #[test]
+    fn an_id_stands_for_what_the_server_calls_the_token_or_else_for_the_token() {
+        let id = |members: &str, token| {
+            let record = Rules::default().record(&claims(members), TokenDigest::of(token));
+            record.id()
+        };
+        let named = r#""sub":"s","iss":"i","jti":"a long name""#;
+        assert_eq!(id(named, "t"), id(named, "u"));
+        assert_ne!(
+            id(named, "t"),
+            id(r#""sub":"s","iss":"j","jti":"a long name""#, "t")
+        );
+        assert_eq!(id(r#""sub":"s""#, "t"), id(r#""sub":"r""#, "t"));
+        assert_ne!(id(r#""sub":"s""#, "t"), id(r#""sub":"s""#, "u"));
+    }
+
+    #[test]
+    fn scopes_can_be_mapped_and_left_out() {
+        let rules = Rules {
+            scope_mapping: Some(Arc::new(|scope| scope.strip_prefix("api/").map(Into::into))),
+            ..Rules::default()
+        };
+        let record = rules.record(
+            &claims(r#""sub":"s","scope":"api/read * openid""#),
+            TokenDigest::of("t"),
+        );
+        assert_eq!(record.scopes().iter().collect::<Vec<_>>(), ["read"]);
+    }
+}

@@ -1,0 +1,92 @@
+use std::error::Error;
+use std::io;
+
+use http::Extensions;
+use hyper_util::client::legacy;
+
+use super::BoxError;
+use super::watched::AnswerBegun;
+
+/// A request got no answer.
+#[derive(Debug, thiserror::Error)]
+#[error("{kind}")]
+pub(in crate::store::introspection) struct SendError {
+    pub(in crate::store::introspection) kind: SendErrorKind,
+    pub(in crate::store::introspection) source: BoxError,
+}
+
+/// How far a request came that got no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(in crate::store::introspection) enum SendErrorKind {
+    /// There was no connection, by DNS, TCP or TLS, or not in time. Nothing was sent.
+    #[error("no connection could be made")]
+    Connect,
+    /// The connection was closed or reset before one byte of an answer came. The request may have
+    /// been sent.
+    #[error("the connection was closed before an answer began")]
+    ClosedBeforeAnyByte,
+    /// Anything else, as an answer that broke off or that is no HTTP.
+    #[error("the request got no answer that can be read")]
+    Other,
+}
+
+impl SendError {
+    pub(super) fn of(source: BoxError) -> Self {
+        let kind = kind_of(&*source);
+        Self { kind, source }
+    }
+}
+
+fn kind_of(error: &(dyn Error + 'static)) -> SendErrorKind {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(kind) = told_by(error) {
+            return kind;
+        }
+        next = error.source();
+    }
+    SendErrorKind::Other
+}
+
+/// What one error of a chain tells, outer ones first.
+fn told_by(error: &(dyn Error + 'static)) -> Option<SendErrorKind> {
+    if let Some(error) = error.downcast_ref::<legacy::Error>() {
+        if error.is_connect() {
+            return Some(SendErrorKind::Connect);
+        }
+        // A request that hyper gave back untouched was not begun, whatever was read before it.
+        let was_begun = !is_canceled(error.source());
+        return (was_begun && answer_has_begun(error)).then_some(SendErrorKind::Other);
+    }
+    if let Some(error) = error.downcast_ref::<hyper::Error>() {
+        let is_closed = error.is_canceled() || error.is_closed() || error.is_incomplete_message();
+        return is_closed.then_some(SendErrorKind::ClosedBeforeAnyByte);
+    }
+    use io::ErrorKind as Kind;
+    match error.downcast_ref::<io::Error>()?.kind() {
+        Kind::ConnectionRefused | Kind::HostUnreachable | Kind::NetworkUnreachable => {
+            Some(SendErrorKind::Connect)
+        }
+        Kind::ConnectionReset
+        | Kind::ConnectionAborted
+        | Kind::BrokenPipe
+        | Kind::NotConnected
+        | Kind::UnexpectedEof => Some(SendErrorKind::ClosedBeforeAnyByte),
+        _ => None,
+    }
+}
+
+fn is_canceled(error: Option<&(dyn Error + 'static)>) -> bool {
+    let error = error.and_then(|error| error.downcast_ref::<hyper::Error>());
+    error.is_some_and(hyper::Error::is_canceled)
+}
+
+/// hyper says "incomplete" of no answer and of half an answer alike; the standard client's
+/// connections know.
+fn answer_has_begun(error: &legacy::Error) -> bool {
+    let mut extras = Extensions::new();
+    if let Some(connection) = error.connect_info() {
+        connection.get_extras(&mut extras);
+    }
+    extras.get::<AnswerBegun>().is_some_and(AnswerBegun::get)
+}

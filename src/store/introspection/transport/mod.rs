@@ -1,0 +1,194 @@
+//! What carries a request to the authorization server, and tells how far it came.
+//!
+//! 1. Any `tower::Service` of HTTP requests, or a [standard](Transport::standard) client.
+//! 2. One attempt each: whether to try again is up to the caller, who is told whether the server
+//!    can have seen the request.
+//! 3. No redirect is followed and no proxy of the environment is used by the standard client.
+
+mod connector;
+mod failure;
+#[cfg(test)]
+mod tests;
+#[cfg(feature = "rustls")]
+mod tls;
+mod watched;
+
+use std::error::Error;
+use std::fmt;
+use std::future::poll_fn;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use futures::future::BoxFuture;
+use http::{Request, Response};
+use http_body::Body;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full};
+use tower::Service;
+
+use super::config_error::IntrospectionConfigError;
+use super::endpoint::Endpoint;
+
+pub(super) use self::failure::{SendError, SendErrorKind};
+
+pub(super) type BoxError = Box<dyn Error + Send + Sync>;
+pub(super) type BoxBody = UnsyncBoxBody<Bytes, BoxError>;
+
+/// Sends requests. Clones share connections.
+#[derive(Clone)]
+pub(super) struct Transport {
+    exchange: Arc<dyn Exchange>,
+    speaks_https: bool,
+}
+
+/// A service whose types are forgotten.
+trait Exchange: Send + Sync {
+    fn exchange(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> BoxFuture<'static, Result<Response<BoxBody>, BoxError>>;
+}
+
+struct Of<S, B> {
+    service: S,
+    body: PhantomData<fn() -> B>,
+}
+
+/// An answer's body could not be read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReadBodyError {
+    #[error("the body is too long")]
+    TooLarge,
+    #[error("the body could not be read to its end")]
+    Failed(#[source] BoxError),
+}
+
+impl Transport {
+    /// A transport of the user's own.
+    pub(super) fn of<S, B>(service: S) -> Self
+    where
+        S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone + Send + Sync + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send + 'static,
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<BoxError>,
+    {
+        Self {
+            exchange: Arc::new(Of {
+                service,
+                body: PhantomData,
+            }),
+            speaks_https: true,
+        }
+    }
+
+    /// A pooled HTTP/1.1 client. `connect_timeout` is for DNS, TCP and TLS together, `roots` is a
+    /// PEM of certificates to be trusted besides the system's.
+    ///
+    /// # Panics
+    ///
+    /// Not here, but [`send`](Self::send) needs a Tokio runtime with its drivers enabled.
+    #[cfg_attr(
+        not(feature = "rustls"),
+        expect(
+            clippy::unnecessary_wraps,
+            clippy::needless_pass_by_value,
+            reason = "as with TLS"
+        )
+    )]
+    pub(super) fn standard(
+        connect_timeout: Duration,
+        roots: Option<Vec<u8>>,
+        allow_http: bool,
+    ) -> Result<Self, IntrospectionConfigError> {
+        let tcp = connector::tcp(connect_timeout);
+        #[cfg(feature = "rustls")]
+        let connector = tls::connector(tcp, roots.as_deref(), allow_http)?;
+        #[cfg(not(feature = "rustls"))]
+        let connector = {
+            // An http request can go to loopback alone, as every endpoint is checked.
+            let _ = (roots, allow_http);
+            tcp
+        };
+        Ok(Self {
+            speaks_https: cfg!(feature = "rustls"),
+            ..Self::of(connector::client(connector, connect_timeout))
+        })
+    }
+
+    /// Whether requests to `endpoint` can be sent.
+    pub(super) fn check(&self, endpoint: &Endpoint) -> Result<(), IntrospectionConfigError> {
+        if endpoint.is_https() && !self.speaks_https {
+            return Err(IntrospectionConfigError::NoTls);
+        }
+        Ok(())
+    }
+
+    /// Sends `request` once. Time limits besides the one for connecting are up to the caller, who
+    /// may drop the future at any time.
+    pub(super) async fn send(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<BoxBody>, SendError> {
+        self.exchange.exchange(request).await.map_err(SendError::of)
+    }
+}
+
+impl<S, B> Exchange for Of<S, B>
+where
+    S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone + Send + Sync + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send + 'static,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    fn exchange(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> BoxFuture<'static, Result<Response<BoxBody>, BoxError>> {
+        let mut service = self.service.clone();
+        Box::pin(async move {
+            let ready = poll_fn(|cx| service.poll_ready(cx)).await;
+            ready.map_err(Into::into)?;
+            let answer = service.call(request).await.map_err(Into::into)?;
+            Ok(answer.map(boxed))
+        })
+    }
+}
+
+fn boxed<B>(body: B) -> BoxBody
+where
+    B: Body + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let body =
+        body.map_frame(|frame| frame.map_data(|mut data| data.copy_to_bytes(data.remaining())));
+    body.map_err(Into::into).boxed_unsync()
+}
+
+/// The whole of `body`, if it is of `limit` bytes at most.
+pub(super) async fn read_body(mut body: BoxBody, limit: usize) -> Result<Bytes, ReadBodyError> {
+    let mut read = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(ReadBodyError::Failed)?;
+        // What is no data are trailers.
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        if data.len() > limit - read.len() {
+            return Err(ReadBodyError::TooLarge);
+        }
+        read.extend_from_slice(&data);
+    }
+    Ok(read.freeze())
+}
+
+impl fmt::Debug for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transport").finish_non_exhaustive()
+    }
+}

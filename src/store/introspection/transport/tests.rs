@@ -1,0 +1,320 @@
+//! The standard client against sockets on loopback, and services of others.
+
+use std::io;
+use std::net::SocketAddr;
+use std::task::Poll;
+
+use http::StatusCode;
+use http_body_util::Empty;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
+use tower::service_fn;
+
+use super::*;
+
+/// What a server does with one connection, in turn; then it closes.
+#[derive(Clone, Copy)]
+enum Step {
+    /// Reads a whole request.
+    Read,
+    Write(&'static str),
+    /// Closes at once, and tells the peer to forget what is under way.
+    Reset,
+    /// Says nothing until the peer closes.
+    Hang,
+}
+
+use Step::{Hang, Read, Reset, Write};
+
+pub(super) const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+const BODY: &str = "token=x";
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+
+/// A server with one script for each connection it takes, after which it is gone.
+async fn server(scripts: &'static [&'static [Step]]) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        for script in scripts {
+            let (stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(play(stream, script));
+        }
+    });
+    address
+}
+
+async fn play(mut stream: TcpStream, script: &[Step]) {
+    for step in script {
+        match step {
+            Read => {
+                let mut request = Vec::new();
+                while !request.ends_with(BODY.as_bytes()) {
+                    if stream.read_buf(&mut request).await.unwrap_or(0) == 0 {
+                        return;
+                    }
+                }
+            }
+            Write(text) => stream.write_all(text.as_bytes()).await.unwrap(),
+            Reset => stream.set_zero_linger().unwrap(),
+            Hang => while stream.read_u8().await.is_ok() {},
+        }
+    }
+}
+
+pub(super) fn blocking_listener() -> std::net::TcpListener {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap()
+}
+
+/// Reads a whole request, or what comes of it.
+pub(super) fn read_request(stream: &mut impl io::Read) {
+    let (mut request, mut byte) = (Vec::new(), [0]);
+    while !request.ends_with(BODY.as_bytes()) && stream.read(&mut byte).is_ok_and(|n| n == 1) {
+        request.push(byte[0]);
+    }
+}
+
+fn standard() -> Transport {
+    Transport::standard(SECOND, None, true).unwrap()
+}
+
+pub(super) fn request(url: &str) -> Request<Full<Bytes>> {
+    let request = Request::post(url);
+    request.body(Full::from(BODY)).unwrap()
+}
+
+/// One exchange, and time for the connection to come back.
+async fn send(transport: &Transport, address: SocketAddr) -> Result<StatusCode, SendErrorKind> {
+    let sent = transport.send(request(&format!("http://{address}/"))).await;
+    let (head, body) = sent.map_err(|error| error.kind)?.into_parts();
+    read_body(body, 1_000).await.unwrap();
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    Ok(head.status)
+}
+
+/// How the second exchange of a kept connection ends, after the first went well.
+async fn second(scripts: &'static [&'static [Step]]) -> Result<StatusCode, SendErrorKind> {
+    let (transport, address) = (standard(), server(scripts).await);
+    assert_eq!(send(&transport, address).await, Ok(StatusCode::OK));
+    send(&transport, address).await
+}
+
+async fn first(scripts: &'static [&'static [Step]]) -> Result<StatusCode, SendErrorKind> {
+    send(&standard(), server(scripts).await).await
+}
+
+#[tokio::test]
+async fn a_connection_is_kept_and_used_again() {
+    let again = second(&[&[Read, Write(OK), Read, Write(OK)]]).await;
+    assert_eq!(again, Ok(StatusCode::OK));
+}
+
+#[tokio::test]
+async fn a_connection_idle_for_four_seconds_is_not_used_again() {
+    const SCRIPTS: &[&[Step]] = &[&[Read, Write(OK), Read, Reset], &[Read, Write(OK)]];
+    let (transport, address) = (standard(), server(SCRIPTS).await);
+    assert_eq!(send(&transport, address).await, Ok(StatusCode::OK));
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_millis(4_001)).await;
+    tokio::time::resume();
+    assert_eq!(send(&transport, address).await, Ok(StatusCode::OK));
+}
+
+#[tokio::test]
+async fn a_connection_closed_before_any_byte_of_the_answer_is_told_as_such() {
+    let closed = Err(SendErrorKind::ClosedBeforeAnyByte);
+    assert_eq!(first(&[&[Read]]).await, closed);
+    assert_eq!(first(&[&[Read, Reset]]).await, closed);
+    assert_eq!(second(&[&[Read, Write(OK), Read]]).await, closed);
+    assert_eq!(second(&[&[Read, Write(OK), Read, Reset]]).await, closed);
+}
+
+#[tokio::test]
+async fn a_request_that_meets_a_close_on_its_way_is_told_as_not_answered() {
+    let (listener, close) = (blocking_listener(), std::sync::mpsc::sync_channel(0));
+    let address = listener.local_addr().unwrap();
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        read_request(&mut stream);
+        io::Write::write_all(&mut stream, OK.as_bytes()).unwrap();
+        close.1.recv().unwrap();
+    });
+    let transport = standard();
+    assert_eq!(send(&transport, address).await, Ok(StatusCode::OK));
+    // Without an await, so that the client does not notice before it takes the connection.
+    close.0.send(()).unwrap();
+    server.join().unwrap();
+    let again = send(&transport, address).await;
+    assert_eq!(again, Err(SendErrorKind::ClosedBeforeAnyByte));
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_is_told_from_none() {
+    let other = Err(SendErrorKind::Other);
+    assert_eq!(first(&[&[Read, Write("H")]]).await, other);
+    assert_eq!(
+        first(&[&[Read, Write("HTTP/1.1 200 OK\r\nConte")]]).await,
+        other
+    );
+    assert_eq!(first(&[&[Read, Write("hello\r\n\r\n")]]).await, other);
+    assert_eq!(
+        second(&[&[Read, Write(OK), Read, Write("HTTP/1.1 2")]]).await,
+        other
+    );
+}
+
+#[tokio::test]
+async fn an_answer_that_is_no_success_is_an_answer_and_no_redirect_is_followed() {
+    const MOVED: &str =
+        "HTTP/1.1 307 Temporary Redirect\r\nlocation: /\r\ncontent-length: 0\r\n\r\n";
+    const DOWN: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n";
+    let moved = first(&[&[Read, Write(MOVED), Read, Write(OK)]]).await;
+    assert_eq!(moved, Ok(StatusCode::TEMPORARY_REDIRECT));
+    let down = first(&[&[Read, Write(DOWN), Read, Write(OK)]]).await;
+    assert_eq!(down, Ok(StatusCode::SERVICE_UNAVAILABLE));
+}
+
+#[tokio::test]
+async fn a_refused_connection_is_told_as_such() {
+    let address = server(&[]).await;
+    tokio::task::yield_now().await;
+    assert_eq!(
+        send(&standard(), address).await,
+        Err(SendErrorKind::Connect)
+    );
+    // A label of a name has 63 bytes at most, so that no server is asked for this one.
+    let unknown = format!("http://{}/", "a".repeat(64));
+    let unknown = standard().send(request(&unknown)).await;
+    assert_eq!(unknown.unwrap_err().kind, SendErrorKind::Connect);
+}
+
+#[tokio::test(start_paused = true)]
+#[cfg(feature = "rustls")]
+async fn the_time_limit_for_connecting_covers_the_handshake_of_tls() {
+    let address = server(&[&[Hang]]).await;
+    let started = Instant::now();
+    let sent = standard()
+        .send(request(&format!("https://{address}/")))
+        .await;
+    assert_eq!(sent.unwrap_err().kind, SendErrorKind::Connect);
+    assert_eq!(started.elapsed().as_secs(), 1);
+}
+
+#[tokio::test]
+async fn a_server_that_speaks_no_tls_is_a_failure_to_connect() {
+    let address = server(&[&[Write("HTTP/1.1 400 Bad Request\r\n\r\n")]]).await;
+    let sent = standard()
+        .send(request(&format!("https://{address}/")))
+        .await;
+    assert_eq!(sent.unwrap_err().kind, SendErrorKind::Connect);
+}
+
+#[test]
+fn https_cannot_be_sent_without_tls() {
+    let endpoint = Endpoint::parse("https://as.example", false).unwrap();
+    let with_tls = standard().check(&endpoint).is_ok();
+    assert_eq!(with_tls, cfg!(feature = "rustls"));
+    let own = Transport::of(service_fn(answer_nothing));
+    assert_eq!(own.check(&endpoint), Ok(()));
+    let plain = Endpoint::parse("http://localhost", true).unwrap();
+    assert_eq!(standard().check(&plain), Ok(()));
+}
+
+async fn answer_nothing(_: Request<Full<Bytes>>) -> io::Result<Response<Empty<&'static [u8]>>> {
+    Ok(Response::new(Empty::new()))
+}
+
+/// How an error of another's service is told.
+async fn kind_of(kind: io::ErrorKind) -> SendErrorKind {
+    let failing = service_fn(move |_| async move {
+        let inner: BoxError = io::Error::from(kind).into();
+        Err::<Response<Full<Bytes>>, _>(ReadBodyError::Failed(inner))
+    });
+    let sent = Transport::of(failing)
+        .send(request("https://as.example/"))
+        .await;
+    sent.unwrap_err().kind
+}
+
+#[tokio::test]
+async fn the_errors_of_other_services_are_told_by_their_sources() {
+    use io::ErrorKind;
+    for kind in [ErrorKind::ConnectionRefused, ErrorKind::NetworkUnreachable] {
+        assert_eq!(kind_of(kind).await, SendErrorKind::Connect, "{kind}");
+    }
+    for kind in [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe] {
+        assert_eq!(
+            kind_of(kind).await,
+            SendErrorKind::ClosedBeforeAnyByte,
+            "{kind}"
+        );
+    }
+    for kind in [ErrorKind::TimedOut, ErrorKind::InvalidData] {
+        assert_eq!(kind_of(kind).await, SendErrorKind::Other, "{kind}");
+    }
+}
+
+/// Must be polled twice before it is ready, and panics if it is called before.
+#[derive(Clone)]
+struct Slow {
+    polls: usize,
+    fails: bool,
+}
+
+impl Service<Request<Full<Bytes>>> for Slow {
+    type Response = Response<Full<Bytes>>;
+    type Error = io::Error;
+    type Future = std::future::Ready<io::Result<Self::Response>>;
+
+    fn poll_ready(&mut self, cx: &mut std::task::Context<'_>) -> Poll<io::Result<()>> {
+        self.polls += 1;
+        cx.waker().wake_by_ref();
+        match self.polls {
+            1 => Poll::Pending,
+            _ if self.fails => Poll::Ready(Err(io::ErrorKind::ConnectionRefused.into())),
+            _ => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn call(&mut self, _: Request<Full<Bytes>>) -> Self::Future {
+        assert_eq!(self.polls, 2);
+        std::future::ready(Ok(Response::new(Full::from("{}"))))
+    }
+}
+
+#[tokio::test]
+async fn a_service_is_waited_for_until_it_is_ready() {
+    let slow = |fails| Transport::of(Slow { polls: 0, fails });
+    for _ in 0..2 {
+        let sent = slow(false).send(request("https://as.example/")).await;
+        assert_eq!(sent.unwrap().status(), StatusCode::OK);
+    }
+    let sent = slow(true).send(request("https://as.example/")).await;
+    assert_eq!(sent.unwrap_err().kind, SendErrorKind::Connect);
+}
+
+#[tokio::test]
+async fn a_body_is_read_up_to_its_limit() {
+    let body = || boxed(Full::<Bytes>::from("12345"));
+    assert_eq!(read_body(body(), 5).await.unwrap(), "12345");
+    let long = read_body(body(), 4).await;
+    assert!(matches!(long, Err(ReadBodyError::TooLarge)));
+    let empty = boxed(Empty::<&'static [u8]>::new());
+    assert_eq!(read_body(empty, 0).await.unwrap(), "");
+}
+
+#[tokio::test]
+async fn a_body_without_an_announced_length_is_bounded_too_and_may_break_off() {
+    const CHUNKED: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\n12345\r\n";
+    for (limit, is_too_large) in [(4, true), (5, false)] {
+        let address = server(&[&[Read, Write(CHUNKED)]]).await;
+        let sent = standard()
+            .send(request(&format!("http://{address}/")))
+            .await;
+        let read = read_body(sent.unwrap().into_body(), limit).await;
+        let error = read.expect_err("no end");
+        assert_eq!(matches!(error, ReadBodyError::TooLarge), is_too_large);
+    }
+}
