@@ -45,8 +45,8 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tower_service_token::authorize::RequireScopesLayer;
 use tower_service_token::reject::Rejection;
-use tower_service_token::store::{ClientAuth, IntrospectionBuilder};
-use tower_service_token::{IntrospectionStore, Principal, ServiceTokenLayer};
+use tower_service_token::store::{ClientAuth, IntrospectionBuilder, IntrospectionStore};
+use tower_service_token::{Principal, ServiceTokenLayer};
 
 /// Room for a token that is a JWT, in bytes.
 const MAX_TOKEN_LENGTH: usize = 4096;
@@ -123,7 +123,7 @@ async fn tell_of_failures(response: Response) -> Response {
 async fn store() -> Result<IntrospectionStore, Box<dyn Error>> {
     let builder = set_up(IntrospectionStore::builder(client_auth()?))?;
     let issuer = variable("INTROSPECTION_ISSUER")?;
-    let failed = |what: &str, error: &dyn Error| format!("{what}: {}", told(error));
+    let failed = |what: &str, error: &(dyn Error + 'static)| format!("{what}: {}", told(error));
     Ok(match (variable("INTROSPECTION_URL")?, issuer) {
         (None, None) => return Err(missing("INTROSPECTION_URL")),
         (None, Some(issuer)) => builder
@@ -211,9 +211,12 @@ fn missing(name: &str) -> Box<dyn Error> {
 }
 
 /// An error and what lies behind it, in one line.
-fn told(error: &dyn Error) -> String {
-    let chain = iter::successors(Some(error), |error| error.source());
-    chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+fn told(error: &(dyn Error + 'static)) -> String {
+    let chain = iter::successors(Some(error), |&error| error.source());
+    chain
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
 }
 
 /// Ctrl-C or SIGTERM, heard from this call on and not only once it is awaited.

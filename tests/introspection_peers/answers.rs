@@ -4,9 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures::future::join_all;
-use tower_service_token::IntrospectionStore;
 use tower_service_token::clock::ManualClock;
-use tower_service_token::store::{BreakerState, IntrospectionBuilder};
+use tower_service_token::store::{BreakerState, IntrospectionBuilder, IntrospectionStore};
 
 use crate::clients::{API, basic};
 use crate::guarded::Guarded;
@@ -152,9 +151,7 @@ pub(crate) async fn what_is_remembered_of_a_token_ends_with_the_token(site: Arc<
     let expires_at = service.ask(&token).await.principal().expires_at().unwrap();
     server.asked().await;
 
-    let left = expires_at
-        .duration_since(clock_time(&clock))
-        .unwrap();
+    let left = expires_at.duration_since(clock_time(&clock)).unwrap();
     clock.advance(left - Duration::from_millis(1));
     assert_eq!(service.status(&token).await, 200);
     assert_eq!(server.introspections().await, 0);
@@ -183,7 +180,13 @@ pub(crate) async fn what_cannot_be_a_token_is_not_asked_about(site: Arc<Site>) {
     let server = site.start();
     let service = with(&server, |it| it.with_max_token_length(100));
     let ours_but_mistyped = "svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0m";
-    for token in ["a&client_id=x", "\"quoted\"", "=", ours_but_mistyped, &"x".repeat(101)] {
+    for token in [
+        "a&client_id=x",
+        "\"quoted\"",
+        "=",
+        ours_but_mistyped,
+        &"x".repeat(101),
+    ] {
         assert_eq!(service.status(token).await, 401, "{token}");
     }
     assert_eq!(server.asked().await, []);
@@ -204,7 +207,9 @@ pub(crate) async fn a_jwt_shaped_token_is_refused_and_opens_no_breaker(site: Arc
     let server = site.start();
     let store = store(&server, |it| it);
     let service = Guarded::by(&store);
-    let real = server.token_with(&[("scope", "read"), ("resource", JWT_API)]).await;
+    let real = server
+        .token_with(&[("scope", "read"), ("resource", JWT_API)])
+        .await;
     let forged = (0..20).map(|number| format!("eyJhbGciOiJub25lIn0.e30.{number:04}"));
     for token in [real].into_iter().chain(forged) {
         assert_eq!(service.status(&token).await, 401, "{token}");

@@ -13,7 +13,10 @@ use crate::site::Site;
 
 pub(crate) async fn basic_works(site: Arc<Site>) {
     let [id, secret] = API;
-    for auth in [ClientAuth::basic(id, secret), ClientAuth::basic_raw(id, secret)] {
+    for auth in [
+        ClientAuth::basic(id, secret),
+        ClientAuth::basic_raw(id, secret),
+    ] {
         let scheme = good_token_is_accepted(&site.start(), auth).await;
         assert_eq!(scheme.as_deref(), Some("Basic"));
     }

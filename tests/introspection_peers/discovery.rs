@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tower_service_token::IntrospectionStore;
-use tower_service_token::store::ClientAuth;
+use tower_service_token::store::{ClientAuth, IntrospectionStore};
 
 use crate::clients::{API, basic, es256, rs256};
 use crate::guarded::Guarded;

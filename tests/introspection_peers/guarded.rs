@@ -9,8 +9,8 @@ use tower::{Layer, ServiceExt, service_fn};
 use tower_service_token::authorize::RequireScopesLayer;
 use tower_service_token::clock::ManualClock;
 use tower_service_token::reject::Rejection;
-use tower_service_token::store::{IntrospectionError, IntrospectionErrorKind};
-use tower_service_token::{IntrospectionStore, Principal, ServiceTokenLayer};
+use tower_service_token::store::{IntrospectionError, IntrospectionErrorKind, IntrospectionStore};
+use tower_service_token::{Principal, ServiceTokenLayer};
 
 pub(crate) struct Guarded {
     layer: ServiceTokenLayer,

@@ -1,4 +1,4 @@
-//! [`IntrospectionStore`](tower_service_token::IntrospectionStore) against a real authorization
+//! [`IntrospectionStore`](tower_service_token::store::IntrospectionStore) against a real authorization
 //! server, plain and over TLS with a private certificate authority; see
 //! `tests/peers/oidc-provider/server.mjs`.
 //!
@@ -6,6 +6,10 @@
 //! `npm ci --prefix tests/peers/oidc-provider`, the tests are reported as ignored; with
 //! `SERVICE_TOKEN_REQUIRE_SERVICES=1` in the environment they fail instead.
 
+#[expect(
+    dead_code,
+    reason = "only the tests of the examples see a process fail"
+)]
 #[path = "../support/process.rs"]
 mod process;
 
@@ -25,12 +29,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::{BoxFuture, FutureExt};
+use futures::future::{FutureExt, LocalBoxFuture};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 use self::site::Site;
 
-type Test = fn(Arc<Site>) -> BoxFuture<'static, ()>;
+type Test = fn(Arc<Site>) -> LocalBoxFuture<'static, ()>;
 
 /// Longer than any test takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -40,7 +44,7 @@ macro_rules! tests {
     ($($module:ident: [$($name:ident),+ $(,)?]),+ $(,)?) => {
         vec![$($((
             concat!(stringify!($module), "::", stringify!($name)),
-            (|site| $module::$name(site).boxed()) as Test,
+            (|site| $module::$name(site).boxed_local()) as Test,
         )),+),+]
     };
 }
@@ -73,13 +77,9 @@ fn main() -> ExitCode {
 fn run(test: Test, site: Arc<Site>) -> Result<(), Failed> {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.worker_threads(2).enable_all().build()?;
-    // A task of its own, so that a panic is told as this test's.
-    let test = async { tokio::time::timeout(PATIENCE, tokio::spawn(test(site))).await };
-    match runtime.block_on(test) {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(Failed::from(error.to_string())),
-        Err(_) => Err(Failed::from("the test does not end")),
-    }
+    let test = async { tokio::time::timeout(PATIENCE, test(site)).await };
+    let ended = runtime.block_on(test);
+    ended.map_err(|_| Failed::from("the test does not end"))
 }
 
 /// Asks until it is so: for what another process does in its own time.

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tower_service_token::IntrospectionStore;
 use tower_service_token::clock::ManualClock;
-use tower_service_token::store::{BreakerState, IntrospectionBuilder, IntrospectionErrorKind};
+use tower_service_token::store::{
+    BreakerState, IntrospectionBuilder, IntrospectionErrorKind, IntrospectionStore,
+};
 
 use crate::clients::{API, basic};
 use crate::guarded::Guarded;
@@ -172,7 +173,8 @@ pub(crate) async fn a_stale_answer_is_given_only_if_that_was_asked_for(site: Arc
 /// A store that remembers nothing, so that each request asks the server.
 fn forgetful(server: &AuthorizationServer) -> IntrospectionStore {
     store(server, |it| {
-        it.with_ttl(Duration::ZERO).with_negative_ttl(Duration::ZERO)
+        it.with_ttl(Duration::ZERO)
+            .with_negative_ttl(Duration::ZERO)
     })
 }
 

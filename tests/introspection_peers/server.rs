@@ -1,7 +1,7 @@
 //! A running authorization server, and what its clients do there.
 
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use http::{Request, StatusCode};
@@ -14,8 +14,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use serde::Deserialize;
 use serde_json::Value;
-use tower_service_token::IntrospectionStore;
-use tower_service_token::store::{ClientAuth, IntrospectionBuilder};
+use tower_service_token::store::{ClientAuth, IntrospectionBuilder, IntrospectionStore};
 
 use crate::process::Process;
 
@@ -25,7 +24,7 @@ pub(crate) const OPAQUE_API: &str = "https://api.example";
 pub(crate) const JWT_API: &str = "https://jwt-api.example";
 
 pub(crate) struct AuthorizationServer {
-    process: Process,
+    process: Mutex<Process>,
     issuer: String,
     root: Option<String>,
 }
@@ -49,7 +48,7 @@ impl AuthorizationServer {
             }
         };
         Self {
-            process,
+            process: Mutex::new(process),
             issuer,
             root,
         }
@@ -127,11 +126,11 @@ impl AuthorizationServer {
 
     /// It keeps its connections and takes new ones, and answers nothing.
     pub(crate) fn suspend(&self) {
-        self.process.signal("STOP");
+        self.process.lock().unwrap().signal("STOP");
     }
 
     pub(crate) fn resume(&self) {
-        self.process.signal("CONT");
+        self.process.lock().unwrap().signal("CONT");
     }
 
     async fn issue(&self, client: [&str; 2], grant: &str, fields: &[(&str, &str)]) -> String {

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use tower_service_token::IntrospectionStore;
-use tower_service_token::store::{IntrospectionBuilder, IntrospectionErrorKind};
+use tower_service_token::store::{
+    IntrospectionBuilder, IntrospectionErrorKind, IntrospectionStore,
+};
 
 use crate::certificates::Authority;
 use crate::clients::{API, basic};
@@ -32,7 +33,12 @@ pub(crate) async fn one_of_several_authorities_that_were_added_will_do(site: Arc
 
 pub(crate) async fn an_unknown_authority_is_not_trusted(site: Arc<Site>) {
     let server = site.start();
-    is_not_asked(&server, IntrospectionStore::builder(basic(API)), &server.endpoint()).await;
+    is_not_asked(
+        &server,
+        IntrospectionStore::builder(basic(API)),
+        &server.endpoint(),
+    )
+    .await;
 }
 
 pub(crate) async fn another_authority_is_not_trusted(site: Arc<Site>) {
@@ -83,11 +89,7 @@ pub(crate) async fn plain_http_must_be_allowed_and_only_to_loopback(site: Arc<Si
 }
 
 /// Each request is 503, and the server sees none.
-async fn is_not_asked(
-    server: &AuthorizationServer,
-    builder: IntrospectionBuilder,
-    endpoint: &str,
-) {
+async fn is_not_asked(server: &AuthorizationServer, builder: IntrospectionBuilder, endpoint: &str) {
     let service = Guarded::by(&builder.build(endpoint).unwrap());
     let answer = service.ask("unknown").await;
     assert_eq!(answer.unavailable(), IntrospectionErrorKind::Transient);
