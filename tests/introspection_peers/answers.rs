@@ -45,7 +45,7 @@ pub(crate) async fn roles_come_from_the_claim_that_is_named(site: Arc<Site>) {
     let service = with(server, |it| it.with_role_claim("realm_access.roles"));
     let answer = service.ask(&server.token().await).await;
     let roles: Vec<_> = answer.principal().roles().iter().collect();
-    assert_eq!(roles, ["auditor", "operator"]);
+    assert_eq!(roles, ["operator", "auditor"]);
 }
 
 pub(crate) async fn a_scope_that_is_lacking_is_forbidden(site: Arc<Site>) {

@@ -28,9 +28,10 @@ pub(crate) async fn basic_works_with_special_characters(site: Arc<Site>) {
 }
 
 pub(crate) async fn basic_unencoded_is_not_understood_where_it_must_be_encoded(site: Arc<Site>) {
-    let [id, secret] = SPECIAL;
-    let refused = good_token_is_unavailable(&site, ClientAuth::basic_raw(id, secret)).await;
-    // Not 401: it cannot tell who is calling.
+    // What comes out there is another secret, or none.
+    let [id, secret] = POSTER;
+    credentials_are_rejected(&site, ClientAuth::basic_raw(id, secret)).await;
+    let refused = good_token_is_unavailable(&site, ClientAuth::basic_raw(id, "100%")).await;
     assert_eq!(refused.cause().status().unwrap(), 400);
     assert_eq!(refused.unavailable(), IntrospectionErrorKind::Protocol);
 }

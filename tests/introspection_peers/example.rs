@@ -49,7 +49,7 @@ pub(crate) async fn callers_are_let_in_or_refused_as_documented(site: Arc<Site>)
         let who: Value = serde_json::from_str(&body).unwrap();
         assert_eq!(who["subject"], "ci");
         assert_eq!(who["scopes"], serde_json::json!(["read", "write"]));
-        assert_eq!(who["roles"], serde_json::json!(["auditor", "operator"]));
+        assert_eq!(who["roles"], serde_json::json!(["operator", "auditor"]));
         let ends: Timestamp = who["expires_at"].as_str().unwrap().parse().unwrap();
         assert!(SystemTime::from(ends) > SystemTime::now());
     }

@@ -26,6 +26,7 @@ pub(crate) const JWT_API: &str = "https://jwt-api.example";
 pub(crate) struct AuthorizationServer {
     process: Mutex<Process>,
     issuer: String,
+    log: String,
     root: Option<String>,
 }
 
@@ -42,14 +43,17 @@ pub(crate) struct Asked {
 impl AuthorizationServer {
     pub(crate) fn start(command: &mut Command, root: Option<String>) -> Self {
         let mut process = Process::spawn(command);
-        let issuer = loop {
-            if let Some(issuer) = process.line().strip_prefix("listening ") {
-                break issuer.to_owned();
+        let mut after = |what| loop {
+            if let Some(url) = process.line().strip_prefix(what) {
+                break url.to_owned();
             }
         };
+        let log = after("log ");
+        let issuer = after("listening ");
         Self {
             process: Mutex::new(process),
             issuer,
+            log,
             root,
         }
     }
@@ -111,8 +115,7 @@ impl AuthorizationServer {
 
     /// What was asked since the last time.
     pub(crate) async fn asked(&self) -> Vec<Asked> {
-        let origin = self.issuer.trim_end_matches("/tenant");
-        let request = Request::get(format!("{origin}/log"));
+        let request = Request::get(&self.log);
         let body = self.send(request.body(Full::default()).unwrap()).await;
         serde_json::from_slice(&body).unwrap()
     }

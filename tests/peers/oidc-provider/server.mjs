@@ -6,8 +6,9 @@
 //   TLS_CERT, TLS_KEY   PEM files; without them plain http
 //   CLIENT_JWKS a file of public keys for the clients of `private_key_jwt`, see `keys.mjs`
 //
-// Prints `listening <issuer>` once it is ready. `GET /log` answers what it was asked since the
-// last time: method, path, scheme of the `Authorization` header and status of each request.
+// Prints `log <url>` and, once it is ready, `listening <issuer>`. `GET` of the log answers what the
+// server was asked since the last time: method, path, scheme of the `Authorization` header and
+// status of each request.
 import { generateKeyPairSync } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import http from 'node:http';
@@ -100,24 +101,24 @@ async function grantToUser(ctx) {
   ctx.body = { access_token, token_type: token.tokenType, expires_in: token.expiration };
 }
 
+let log = [];
+const logServer = http.createServer((request, response) => {
+  response.end(JSON.stringify(log));
+  log = [];
+});
+
 const server = TLS_CERT
   ? https.createServer({ cert: readFileSync(TLS_CERT), key: readFileSync(TLS_KEY) })
   : http.createServer();
 
 // The issuer names the port, so it must be known first.
-server.listen(Number(PORT), '127.0.0.1', () => {
+function serve() {
   const origin = `${TLS_CERT ? 'https' : 'http'}://${HOST}:${server.address().port}`;
   const provider = new Provider(origin + BASE_PATH, configuration);
   provider.registerGrantType(USER_GRANT, grantToUser, ['user', 'scope', 'jkt']);
   const answer = provider.callback();
-  let log = [];
   server.on('request', (request, response) => {
     const { method, url, headers } = request;
-    if (url === '/log') {
-      response.end(JSON.stringify(log));
-      log = [];
-      return;
-    }
     const entry = { method, path: url, scheme: headers.authorization?.split(' ')[0] ?? null };
     response.on('finish', () => log.push({ ...entry, status: response.statusCode }));
     if (!url.startsWith(`${BASE_PATH}/`)) {
@@ -128,8 +129,11 @@ server.listen(Number(PORT), '127.0.0.1', () => {
     request.url = url.slice(BASE_PATH.length);
     answer(request, response);
   });
+  console.log(`log http://127.0.0.1:${logServer.address().port}`);
   console.log(`listening ${origin}${BASE_PATH}`);
-});
+}
+
+logServer.listen(0, '127.0.0.1', () => server.listen(Number(PORT), '127.0.0.1', serve));
 
 // Whoever started this may be killed without a word.
 const parent = process.ppid;
