@@ -51,6 +51,9 @@
 //!   `axum-core`, which axum users have anyway.
 //! - `file`: [`FileStore`](store::FileStore), tokens from a TOML or JSON file of digests that is
 //!   followed as it changes. Brings `arc-swap`, `hashbrown` and `toml`, and a thread for each file.
+//! - `introspection`: [`IntrospectionStore`](store::IntrospectionStore), tokens checked at an
+//!   authorization server. Brings `tokio`, `hyper-util` and `ring`, which compiles some C and assembly.
+//!   With `rustls` it speaks `https`; without, only `http` to loopback, or by a transport of your own.
 //! - `postgres`: [`PostgresStore`](store::PostgresStore). Brings `sqlx`, which needs Rust 1.94, and
 //!   `tokio`. `rustls` encrypts its connections.
 //! - `sqlite`: [`SqliteStore`](store::SqliteStore). Brings `sqlx`, which needs Rust 1.94 and compiles
@@ -75,7 +78,8 @@
 //!
 //! Types of these crates are part of this one's API: `http`, `tower-layer`, `tower` (its
 //! `Service`), `async-trait` (its signatures), and with the features of these names, `axum-core`, and
-//! `sqlx` (its pools).
+//! `sqlx` (its pools); with `introspection`, in the signature of a transport of your own, `bytes`,
+//! `http-body` and `http-body-util`.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 #![warn(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used)]

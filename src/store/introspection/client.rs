@@ -8,11 +8,11 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::breaker::Health;
-use super::claims::Reading;
 use super::client_auth::ClientAuth;
 use super::endpoint::Endpoint;
 use super::error::{IntrospectionError, IntrospectionErrorKind};
 use super::outcome::{Failure, Reply, judge};
+use super::reading::Reading;
 use super::request::introspection_request;
 use super::transport::{ReadBodyError, SendError, SendErrorKind, Transport, read_body};
 use crate::clock::Clock;

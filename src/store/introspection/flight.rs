@@ -5,13 +5,16 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use super::breaker::{Health, Pass};
+use super::claims::Claims;
 use super::core::Core;
 use super::error::{IntrospectionError, IntrospectionErrorKind};
-use super::flights::{Ticket, Told};
+use super::flights::{Landing, Ticket, Told};
 use super::memory::Kept;
 use super::meter::{self, Ending};
 use super::outcome::{Failure, Reply};
+use crate::digest::TokenDigest;
 use crate::store::Credential;
+use crate::store::key::Key;
 
 /// One call, which outlives the request that began it and knows nothing of it but the token.
 ///
@@ -20,6 +23,7 @@ pub(super) struct Flight {
     core: Arc<Core>,
     ticket: Ticket,
     sender: Option<oneshot::Sender<Told>>,
+    has_landed: bool,
     pass: Option<Pass>,
     ending: Ending,
     _permit: OwnedSemaphorePermit,
@@ -38,6 +42,7 @@ impl Flight {
             core,
             ticket,
             sender: Some(sender),
+            has_landed: false,
             pass: Some(pass),
             ending: Ending::Lost,
             _permit: permit,
@@ -59,19 +64,21 @@ impl Flight {
         });
         self.tell_breaker(&reply);
         let told = match reply {
-            Ok(Reply::Active(claims)) => {
-                self.ending = Ending::Active;
-                let kept = Arc::new(Kept {
-                    record: core.rules.record(&claims, digest),
-                    claims: *claims,
-                    until: self.ticket.started.saturating_add(core.settings.ttl),
-                });
-                self.settle_active(kept)
+            Ok(Reply::Active(claims)) => self.found_active(*claims, digest),
+            Ok(Reply::Inactive) => {
+                self.ending = Ending::Inactive;
+                self.found_inactive(true)
             }
-            Ok(reply) => self.settle_inactive(&reply),
-            Err(failure) => self.fail(failure.error),
+            Ok(Reply::Unsupported) => {
+                self.ending = Ending::UnsupportedToken;
+                self.found_inactive(false)
+            }
+            Err(failure) => self.failed(failure.error),
         };
-        self.land(told);
+        if let Some(sender) = self.sender.take() {
+            // Nobody may be left to be told.
+            let _ = sender.send(told);
+        }
     }
 
     fn tell_breaker(&mut self, reply: &Result<Reply, Failure>) {
@@ -83,49 +90,47 @@ impl Flight {
         }
     }
 
-    fn settle_active(&self, kept: Arc<Kept>) -> Told {
-        let core = &self.core;
-        let remembered = !core.settings.is_off() && !kept.is_expired(|| core.clock.now());
-        let is_newest = core.flights.settle(&self.ticket, || {
-            if remembered {
-                core.memory.keep_active(self.ticket.key, Arc::clone(&kept));
+    fn found_active(&mut self, claims: Claims, digest: TokenDigest) -> Told {
+        self.ending = Ending::Active;
+        let core = Arc::clone(&self.core);
+        let kept = Arc::new(Kept {
+            record: core.rules.record(&claims, digest),
+            claims,
+            until: self.ticket.started.saturating_add(core.settings.ttl),
+        });
+        let is_kept = !core.settings.is_off() && !kept.is_expired(|| core.clock.now());
+        let landing = self.land(|key| {
+            if is_kept {
+                core.memory.keep_active(key, Arc::clone(&kept));
             }
         });
-        if is_newest {
-            Told::Active(kept)
-        } else {
-            Told::Overtaken
+        match landing {
+            Landing::Overtaken => Told::Overtaken,
+            Landing::Newest | Landing::Older => Told::Active(kept),
         }
     }
 
-    /// Only `active: false` is remembered; of a token of an unknown sort, no more than that
-    /// nothing better is known.
-    fn settle_inactive(&mut self, reply: &Reply) -> Told {
-        let core = &self.core;
-        let is_answer = matches!(reply, Reply::Inactive);
-        self.ending = if is_answer {
-            Ending::Inactive
-        } else {
-            Ending::UnsupportedToken
-        };
+    /// Only `active: false` is remembered. Of a token of a sort that the server does not know, no
+    /// earlier answer counts any more either.
+    fn found_inactive(&mut self, is_answer: bool) -> Told {
+        let core = Arc::clone(&self.core);
         let until = self
             .ticket
             .started
             .saturating_add(core.settings.negative_ttl);
-        let is_newest = core.flights.settle(&self.ticket, || {
-            core.memory.forget(&self.ticket.key);
+        let landing = self.land(|key| {
+            core.memory.forget(&key);
             if is_answer && !core.settings.is_off() {
-                core.memory.keep_inactive(self.ticket.key, until);
+                core.memory.keep_inactive(key, until);
             }
         });
-        if is_newest {
-            Told::Inactive
-        } else {
-            Told::Overtaken
+        match landing {
+            Landing::Overtaken => Told::Overtaken,
+            Landing::Newest | Landing::Older => Told::Inactive,
         }
     }
 
-    fn fail(&mut self, error: IntrospectionError) -> Told {
+    fn failed(&mut self, error: IntrospectionError) -> Told {
         meter::call_failed(&error);
         if self.ending != Ending::TimedOut {
             self.ending = match error.kind() {
@@ -134,22 +139,23 @@ impl Flight {
                 _ => Ending::Transient,
             };
         }
+        // So that who asks again begins anew.
+        self.land(|_| {});
         Told::Failed(error, Arc::default())
     }
 
-    fn land(mut self, told: Told) {
-        // First, so that who asks again after a failure begins anew.
-        self.core.flights.settle(&self.ticket, || {});
-        if let Some(sender) = self.sender.take() {
-            // Nobody may be left to be told.
-            let _ = sender.send(told);
-        }
+    fn land(&mut self, keep: impl FnOnce(Key)) -> Landing {
+        self.has_landed = true;
+        let key = self.ticket.key;
+        self.core.flights.land(&self.ticket, || keep(key))
     }
 }
 
 impl Drop for Flight {
     fn drop(&mut self) {
-        self.core.flights.settle(&self.ticket, || {});
+        if !self.has_landed {
+            self.land(|_| {});
+        }
         meter::call_ended(self.ending);
     }
 }

@@ -46,18 +46,34 @@ struct Running {
     flights: u64,
 }
 
-/// The newest flight for one token.
+/// The flights for one token: one, and those that take longer than an answer may be old.
 struct Runway {
-    number: u64,
+    in_flight: usize,
+    newest: u64,
     started: Duration,
-    pending: Pending,
+    /// How often the token was asked to be forgotten since the first of these flights.
+    forgotten: u64,
+    /// Nobody joins a flight whose token was asked to be forgotten.
+    pending: Option<Pending>,
 }
 
 /// What a flight knows of itself.
 pub(super) struct Ticket {
     pub(super) key: Key,
     number: u64,
+    forgotten: u64,
     pub(super) started: Duration,
+}
+
+/// What may be done with what a flight found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Landing {
+    /// Remembered and told.
+    Newest,
+    /// Told to those who wait for it. A newer flight knows better.
+    Older,
+    /// Nothing: it was asked to be forgotten meanwhile.
+    Overtaken,
 }
 
 /// Where a request gets its answer from.
@@ -108,8 +124,9 @@ impl Flights {
         }
         if let Some(runway) = running.by_key.get(&key)
             && now.saturating_sub(runway.started) < core.settings.ttl
+            && let Some(pending) = &runway.pending
         {
-            return Gate::Joined(runway.pending.clone());
+            return Gate::Joined(pending.clone());
         }
         let permit = match waited_for {
             Some(permit) => permit,
@@ -127,22 +144,26 @@ impl Flights {
         Gate::Started(Box::new(flight), pending)
     }
 
-    /// Ends a flight, and lets `keep` remember what it found, unless it was overtaken: then false.
-    pub(super) fn settle(&self, ticket: &Ticket, keep: impl FnOnce()) -> bool {
+    /// Ends a flight, which must not be ended again, and lets `keep` remember what it found.
+    pub(super) fn land(&self, ticket: &Ticket, keep: impl FnOnce()) -> Landing {
         let mut running = self.running();
-        let is_newest = running.leave(ticket);
-        if is_newest {
+        let landing = running.leave(ticket);
+        if landing == Landing::Newest {
             keep();
         }
-        is_newest
+        landing
     }
 
     /// Has the flights of this token, or all, overtaken, while `forget` empties the memory.
     pub(super) fn overtake(&self, key: Option<&Key>, forget: impl FnOnce()) {
         let mut running = self.running();
         match key {
-            Some(key) => drop(running.by_key.remove(key)),
-            None => running.by_key.clear(),
+            Some(key) => running
+                .by_key
+                .get_mut(key)
+                .into_iter()
+                .for_each(Runway::forget),
+            None => running.by_key.values_mut().for_each(Runway::forget),
         }
         forget();
     }
@@ -153,32 +174,55 @@ impl Flights {
     }
 }
 
+impl Runway {
+    fn forget(&mut self) {
+        self.forgotten += 1;
+        self.pending = None;
+    }
+}
+
 impl Running {
     fn start(&mut self, key: Key, now: Duration) -> (Ticket, oneshot::Sender<Told>, Pending) {
         let (sender, receiver) = oneshot::channel();
         let pending = receiver.shared();
         self.flights += 1;
-        let runway = Runway {
-            number: self.flights,
+        let runway = self.by_key.entry(key).or_insert(Runway {
+            in_flight: 0,
+            newest: 0,
             started: now,
-            pending: pending.clone(),
-        };
-        self.by_key.insert(key, runway);
+            forgotten: 0,
+            pending: None,
+        });
+        runway.in_flight += 1;
+        runway.newest = self.flights;
+        runway.started = now;
+        runway.pending = Some(pending.clone());
         let ticket = Ticket {
             key,
             number: self.flights,
+            forgotten: runway.forgotten,
             started: now,
         };
         (ticket, sender, pending)
     }
 
-    /// Whether the flight was the newest of its token.
-    fn leave(&mut self, ticket: &Ticket) -> bool {
-        let runway = self.by_key.get(&ticket.key);
-        let is_newest = runway.is_some_and(|runway| runway.number == ticket.number);
-        if is_newest {
+    fn leave(&mut self, ticket: &Ticket) -> Landing {
+        let runway = self.by_key.get_mut(&ticket.key);
+        let runway = runway.expect("a flight has a runway until it lands");
+        let landing = if runway.forgotten != ticket.forgotten {
+            Landing::Overtaken
+        } else if runway.newest == ticket.number {
+            Landing::Newest
+        } else {
+            Landing::Older
+        };
+        runway.in_flight -= 1;
+        if runway.in_flight == 0 {
             self.by_key.remove(&ticket.key);
+        } else if runway.newest == ticket.number {
+            // It has nothing more to tell.
+            runway.pending = None;
         }
-        is_newest
+        landing
     }
 }

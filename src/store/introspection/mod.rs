@@ -16,6 +16,7 @@ mod json;
 mod memory;
 mod meter;
 mod outcome;
+mod reading;
 mod request;
 mod rules;
 mod transport;

@@ -5,10 +5,11 @@ use http::{HeaderMap, StatusCode};
 use zeroize::Zeroizing;
 
 use super::breaker::Health;
-use super::claims::{Claims, Reading};
+use super::claims::Claims;
 use super::error::{IntrospectionError, IntrospectionErrorKind};
 use super::excerpt::excerpt;
 use super::json;
+use super::reading::Reading;
 
 /// The longest time a server can make us name as `Retry-After`.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);

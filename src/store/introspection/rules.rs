@@ -2,7 +2,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::claims::{Claims, Reading};
+use super::claims::Claims;
+use super::reading::Reading;
 use crate::digest::TokenDigest;
 use crate::store::TokenRecord;
 use crate::token::TokenId;
