@@ -29,6 +29,7 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::error::Error;
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write};
 use std::iter;
@@ -121,20 +122,14 @@ async fn tell_of_failures(response: Response) -> Response {
 }
 
 async fn store() -> Result<IntrospectionStore, Box<dyn Error>> {
-    let builder = set_up(IntrospectionStore::builder(client_auth()?))?;
+    let url = variable("INTROSPECTION_URL")?;
     let issuer = variable("INTROSPECTION_ISSUER")?;
-    let failed = |what: &str, error: &(dyn Error + 'static)| format!("{what}: {}", told(error));
-    Ok(match (variable("INTROSPECTION_URL")?, issuer) {
+    let builder = || set_up(IntrospectionStore::builder(client_auth()?));
+    Ok(match (url, issuer) {
         (None, None) => return Err(missing("INTROSPECTION_URL")),
-        (None, Some(issuer)) => builder
-            .discover(&issuer)
-            .await
-            .map_err(|error| failed("INTROSPECTION_ISSUER", &error))?,
-        (Some(url), issuer) => issuer
-            .into_iter()
-            .fold(builder, IntrospectionBuilder::with_issuer)
-            .build(&url)
-            .map_err(|error| failed("INTROSPECTION_URL", &error))?,
+        (None, Some(issuer)) => builder()?.discover(&issuer).await?,
+        (Some(url), None) => builder()?.build(&url)?,
+        (Some(url), Some(issuer)) => builder()?.with_issuer(issuer).build(&url)?,
     })
 }
 
@@ -184,9 +179,8 @@ fn client_auth() -> Result<ClientAuth, Box<dyn Error>> {
 /// The value of a variable, if it is set and not empty.
 fn variable(name: &str) -> Result<Option<String>, Box<dyn Error>> {
     let value = env::var_os(name).filter(|value| !value.is_empty());
+    let value = value.map(OsString::into_string).transpose();
     // The value is not told: it may be the secret.
-    let value = value.map(|value| value.into_string());
-    let value = value.transpose();
     value.map_err(|_| format!("{name} is not UTF-8").into())
 }
 

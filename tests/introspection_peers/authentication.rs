@@ -128,6 +128,32 @@ pub(crate) async fn rejected_credentials_open_no_breaker_and_are_not_tried_twice
     assert_eq!(store.status().breaker, BreakerState::Closed);
 }
 
+/// On a thread of its own: a log is taken from one.
+#[cfg(feature = "tracing")]
+pub(crate) async fn rejected_credentials_are_an_error_in_the_log(site: Arc<Site>) {
+    let server = site.shared();
+    let token = server.token().await;
+    let asking = || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        runtime.unwrap().block_on(async {
+            let auth = ClientAuth::basic(API[0], "wrong-secret");
+            service(server, auth).status(&token).await
+        })
+    };
+    let captured = || crate::capture::captured(asking);
+    let (status, log, _) = std::thread::scope(|it| it.spawn(captured).join()).unwrap();
+    assert_eq!(status, 503);
+    let target = "tower_service_token::introspection";
+    let told = |line: &str| line.contains("ERROR") && line.contains(target);
+    assert!(log.lines().any(told), "{log}");
+    assert!(
+        !log.contains("wrong-secret") && !log.contains(&token),
+        "{log}"
+    );
+}
+
 pub(crate) async fn a_bearer_token_is_not_understood_by_this_server(site: Arc<Site>) {
     let refused = good_token_is_unavailable(&site, ClientAuth::bearer("a-token")).await;
     assert_eq!(refused.cause().status().unwrap(), 400);

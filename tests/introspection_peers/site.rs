@@ -115,7 +115,7 @@ impl ClientKeys {
 
         let output = node(program).output().unwrap();
         let printed: Printed = serde_json::from_slice(&output.stdout)
-            .unwrap_or_else(|error| panic!("{program:?}: {error}: {output:?}"));
+            .unwrap_or_else(|error| panic!("no keys ({error}): {output:?}"));
         Self {
             public: folder.file(&printed.jwks.to_string()),
             pem: printed.pem,
