@@ -35,7 +35,7 @@ pub(crate) async fn the_issuer_that_was_found_is_the_audience_of_assertions(site
     for key in [es256(&site), rs256(&site)] {
         let builder = server.builder(ClientAuth::private_key_jwt(key));
         let store = builder.discover(server.issuer()).await.unwrap();
-        works(server, &store).await;
+        works(&server, &store).await;
     }
 }
 

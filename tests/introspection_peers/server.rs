@@ -1,6 +1,8 @@
 //! A running authorization server, and what its clients do there.
 
+use std::ops::Deref;
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -16,6 +18,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tower_service_token::store::{ClientAuth, IntrospectionBuilder, IntrospectionStore};
 
+use crate::peer::Paths;
 use crate::process::Process;
 
 /// The resource whose tokens are opaque.
@@ -25,6 +28,7 @@ pub(crate) const JWT_API: &str = "https://jwt-api.example";
 
 pub(crate) struct AuthorizationServer {
     process: Mutex<Process>,
+    paths: Paths,
     issuer: String,
     log: String,
     root: Option<String>,
@@ -40,8 +44,38 @@ pub(crate) struct Asked {
     pub(crate) status: u16,
 }
 
+/// A server that tests share, by an introspection endpoint with a query that no other test uses.
+pub(crate) struct Watched<'a> {
+    server: &'a AuthorizationServer,
+    query: String,
+}
+
+impl Deref for Watched<'_> {
+    type Target = AuthorizationServer;
+
+    fn deref(&self) -> &AuthorizationServer {
+        self.server
+    }
+}
+
+impl Watched<'_> {
+    pub(crate) fn endpoint(&self) -> String {
+        format!("{}{}", self.server.endpoint(), self.query)
+    }
+
+    /// What was asked there since the last time.
+    pub(crate) async fn asked(&self) -> Vec<Asked> {
+        self.server.asked_with(&self.query).await
+    }
+
+    /// How often it was asked about a token since the last time.
+    pub(crate) async fn calls(&self) -> usize {
+        self.asked().await.len()
+    }
+}
+
 impl AuthorizationServer {
-    pub(crate) fn start(command: &mut Command, root: Option<String>) -> Self {
+    pub(crate) fn start(command: &mut Command, paths: Paths, root: Option<String>) -> Self {
         let mut process = Process::spawn(command);
         let mut after = |what| loop {
             if let Some(url) = process.line().strip_prefix(what) {
@@ -52,6 +86,7 @@ impl AuthorizationServer {
         let issuer = after("listening ");
         Self {
             process: Mutex::new(process),
+            paths,
             issuer,
             log,
             root,
@@ -63,7 +98,22 @@ impl AuthorizationServer {
     }
 
     pub(crate) fn endpoint(&self) -> String {
-        format!("{}/token/introspection", self.issuer)
+        format!("{}{}", self.issuer, self.paths.introspection)
+    }
+
+    pub(crate) fn token_endpoint(&self) -> String {
+        format!("{}{}", self.issuer, self.paths.token)
+    }
+
+    /// Itself, with what one test asks told from what others ask.
+    pub(crate) fn watched(&self) -> Watched<'_> {
+        static TESTS: AtomicU32 = AtomicU32::new(0);
+
+        let number = TESTS.fetch_add(1, Ordering::Relaxed);
+        Watched {
+            server: self,
+            query: format!("?test={number}"),
+        }
     }
 
     pub(crate) fn port(&self) -> String {
@@ -91,40 +141,21 @@ impl AuthorizationServer {
     }
 
     pub(crate) async fn token_with(&self, fields: &[(&str, &str)]) -> String {
-        let client = ["ci", "ci-secret"];
-        self.issue(client, "client_credentials", fields).await
+        self.issue("client_credentials", fields).await
     }
 
     /// A token that a user gave the client `ci`.
     pub(crate) async fn users_token(&self, fields: &[(&str, &str)]) -> String {
-        self.issue(["ci", "ci-secret"], "urn:example:user", fields)
-            .await
-    }
-
-    /// A token that is good for two seconds.
-    pub(crate) async fn short_token(&self) -> String {
-        let client = ["short", "short-secret"];
-        self.issue(client, "client_credentials", &[]).await
+        self.issue("urn:example:user", fields).await
     }
 
     pub(crate) async fn revoke(&self, token: &str) {
-        let form = [("token", token)];
-        let client = ["ci", "ci-secret"];
-        self.post("/token/revocation", client, &form).await;
+        self.post(self.paths.revocation, &[("token", token)]).await;
     }
 
     /// What was asked since the last time.
     pub(crate) async fn asked(&self) -> Vec<Asked> {
-        let request = Request::get(&self.log);
-        let body = self.send(request.body(Full::default()).unwrap()).await;
-        serde_json::from_slice(&body).unwrap()
-    }
-
-    /// How often it was asked about a token since the last time.
-    pub(crate) async fn introspections(&self) -> usize {
-        let asked = self.asked().await;
-        let about_tokens = |asked: &&Asked| asked.path.ends_with("/token/introspection");
-        asked.iter().filter(about_tokens).count()
+        self.asked_with("").await
     }
 
     /// It keeps its connections and takes new ones, and answers nothing.
@@ -136,16 +167,22 @@ impl AuthorizationServer {
         self.process.lock().unwrap().signal("CONT");
     }
 
-    async fn issue(&self, client: [&str; 2], grant: &str, fields: &[(&str, &str)]) -> String {
+    async fn asked_with(&self, query: &str) -> Vec<Asked> {
+        let request = Request::get(format!("{}/{query}", self.log));
+        let body = self.send(request.body(Full::default()).unwrap()).await;
+        serde_json::from_slice(&body).unwrap()
+    }
+
+    async fn issue(&self, grant: &str, fields: &[(&str, &str)]) -> String {
         let form = [&[("grant_type", grant)], fields].concat();
-        let answer = self.post("/token", client, &form).await;
+        let answer = self.post(self.paths.token, &form).await;
         let answer: Value = serde_json::from_slice(&answer).unwrap();
         answer["access_token"].as_str().unwrap().to_owned()
     }
 
-    async fn post(&self, path: &str, [id, secret]: [&str; 2], form: &[(&str, &str)]) -> Bytes {
+    async fn post(&self, path: &str, form: &[(&str, &str)]) -> Bytes {
         let form = form_urlencoded::Serializer::new(String::new())
-            .extend_pairs([("client_id", id), ("client_secret", secret)])
+            .extend_pairs([("client_id", "ci"), ("client_secret", "ci-secret")])
             .extend_pairs(form)
             .finish();
         let request = Request::post(format!("{}{path}", self.issuer))

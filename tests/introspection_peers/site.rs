@@ -3,23 +3,24 @@
 use std::collections::HashMap;
 use std::env;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use serde::Deserialize;
 
 use crate::certificates::{Authority, Certificate};
-use crate::server::AuthorizationServer;
+use crate::peer::Peer;
+use crate::server::{AuthorizationServer, Watched};
 
 /// The names that the certificates of servers are for.
 const HOSTS: [&str; 2] = ["127.0.0.1", "localhost"];
 
-/// What is needed to start authorization servers.
+/// What is needed to start authorization servers of a kind.
 pub(crate) struct Site {
+    pub(crate) peer: &'static Peer,
     folder: Arc<Folder>,
-    keys: Arc<ClientKeys>,
+    keys: Option<Arc<ClientKeys>>,
     authority: Option<Authority>,
     shared: OnceLock<AuthorizationServer>,
 }
@@ -30,15 +31,21 @@ impl Site {
     /// # Errors
     ///
     /// Why there is no authorization server to start.
-    pub(crate) fn both() -> Result<[Arc<Self>; 2], String> {
-        let program = find_program()?;
-        let folder = Arc::new(Folder::new());
-        let keys = Arc::new(ClientKeys::new(&program, &folder));
+    pub(crate) fn both(peer: &'static Peer) -> Result<[Arc<Self>; 2], String> {
+        if let Some(reason) = peer.lacks() {
+            return Err(reason);
+        }
+        let folder = Arc::new(Folder::new(peer.name));
+        let keys = peer
+            .takes_assertions
+            .then(|| ClientKeys::new(peer, &folder));
+        let keys = keys.map(Arc::new);
         let authority = Authority::new("tower-service-token tests");
         Ok([None, Some(authority)].map(|authority| {
             Arc::new(Self {
+                peer,
                 folder: Arc::clone(&folder),
-                keys: Arc::clone(&keys),
+                keys: keys.clone(),
                 authority,
                 shared: OnceLock::new(),
             })
@@ -46,8 +53,8 @@ impl Site {
     }
 
     /// A server that tests share, and so must leave as it is.
-    pub(crate) fn shared(&self) -> &AuthorizationServer {
-        self.shared.get_or_init(|| self.start())
+    pub(crate) fn shared(&self) -> Watched<'_> {
+        self.shared.get_or_init(|| self.start()).watched()
     }
 
     pub(crate) fn start(&self) -> AuthorizationServer {
@@ -72,7 +79,8 @@ impl Site {
 
     /// The private key of the client of that name, as PEM.
     pub(crate) fn client_key(&self, name: &str) -> &str {
-        &self.keys.pem[name]
+        let keys = self.keys.as_ref();
+        &keys.expect("a server that takes assertions").pem[name]
     }
 
     /// Where the certificate of the authority is, as PEM.
@@ -86,8 +94,12 @@ impl Site {
         certificate: Option<&Certificate>,
         variables: &[(&str, &str)],
     ) -> AuthorizationServer {
-        let mut command = node(&peer().join("server.mjs"));
-        command.env("CLIENT_JWKS", &self.keys.public);
+        let mut command = self.peer.server();
+        // For those that keep their tokens in a file.
+        command.env("DATABASE", self.folder.path());
+        if let Some(keys) = &self.keys {
+            command.env("CLIENT_JWKS", &keys.public);
+        }
         if let Some(certificate) = certificate {
             command
                 .env("TLS_CERT", self.folder.file(&certificate.chain))
@@ -95,7 +107,7 @@ impl Site {
         }
         command.envs(variables.iter().copied());
         let root = self.authority.as_ref().map(Authority::pem);
-        AuthorizationServer::start(&mut command, root.map(str::to_owned))
+        AuthorizationServer::start(&mut command, self.peer.paths, root.map(str::to_owned))
     }
 }
 
@@ -106,14 +118,14 @@ struct ClientKeys {
 }
 
 impl ClientKeys {
-    fn new(program: &Path, folder: &Folder) -> Self {
+    fn new(peer: &Peer, folder: &Folder) -> Self {
         #[derive(Deserialize)]
         struct Printed {
             pem: HashMap<String, String>,
             jwks: serde_json::Value,
         }
 
-        let output = node(program).output().unwrap();
+        let output = peer.run("keys.mjs").output().unwrap();
         let printed: Printed = serde_json::from_slice(&output.stdout)
             .unwrap_or_else(|error| panic!("no keys ({error}): {output:?}"));
         Self {
@@ -123,15 +135,15 @@ impl ClientKeys {
     }
 }
 
-/// A folder for keys, which goes with its owner.
+/// A folder for keys and tokens, which goes with its owner.
 struct Folder {
     path: PathBuf,
     files: AtomicU32,
 }
 
 impl Folder {
-    fn new() -> Self {
-        let name = format!("introspection-peers-{}", std::process::id());
+    fn new(name: &str) -> Self {
+        let name = format!("introspection-peers-{}-{name}", std::process::id());
         let path = env::temp_dir().join(name);
         fs::create_dir(&path).unwrap();
         Self {
@@ -141,10 +153,15 @@ impl Folder {
     }
 
     fn file(&self, content: &str) -> PathBuf {
-        let number = self.files.fetch_add(1, Ordering::Relaxed);
-        let path = self.path.join(number.to_string());
+        let path = self.path();
         fs::write(&path, content).unwrap();
         path
+    }
+
+    /// Where no file is yet.
+    fn path(&self) -> PathBuf {
+        let number = self.files.fetch_add(1, Ordering::Relaxed);
+        self.path.join(number.to_string())
     }
 }
 
@@ -152,32 +169,4 @@ impl Drop for Folder {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.path);
     }
-}
-
-/// The program that makes keys, once it is certain that it can run.
-fn find_program() -> Result<PathBuf, String> {
-    let node = Command::new("node")
-        .arg("--version")
-        .stdout(Stdio::null())
-        .status();
-    if !node.is_ok_and(|status| status.success()) {
-        return Err("there is no node".into());
-    }
-    if !peer().join("node_modules/oidc-provider").exists() {
-        return Err("run npm ci --prefix tests/peers/oidc-provider".into());
-    }
-    Ok(peer().join("keys.mjs"))
-}
-
-fn peer() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/oidc-provider")
-}
-
-fn node(program: &Path) -> Command {
-    let mut command = Command::new("node");
-    command.arg(program);
-    for name in ["PORT", "HOST", "BASE_PATH", "TLS_CERT", "TLS_KEY"] {
-        command.env_remove(name);
-    }
-    command
 }

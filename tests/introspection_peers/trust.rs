@@ -94,5 +94,5 @@ async fn is_not_asked(server: &AuthorizationServer, builder: IntrospectionBuilde
     let answer = service.ask("unknown").await;
     assert_eq!(answer.unavailable(), IntrospectionErrorKind::Transient);
     assert_eq!(answer.cause().status(), None);
-    assert_eq!(server.introspections().await, 0);
+    assert_eq!(server.asked().await, []);
 }

@@ -4,11 +4,12 @@
 //   HOST        the name in the issuer's URL (default 127.0.0.1)
 //   BASE_PATH   a path in the issuer's URL, such as `/tenant` (default none)
 //   TLS_CERT, TLS_KEY   PEM files; without them plain http
+//   TOKEN_SECONDS   how long tokens live (default 600)
 //   CLIENT_JWKS a file of public keys for the clients of `private_key_jwt`, see `keys.mjs`
 //
 // Prints `log <url>` and, once it is ready, `listening <issuer>`. `GET` of the log answers what the
-// server was asked since the last time: method, path, scheme of the `Authorization` header and
-// status of each request.
+// server was asked since the last time: method, path with query, scheme of the `Authorization`
+// header and status of each request. With a query, only what was asked with the same one.
 import { generateKeyPairSync } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import http from 'node:http';
@@ -16,7 +17,7 @@ import https from 'node:https';
 
 import { Provider, errors } from 'oidc-provider';
 
-const { PORT = '0', HOST = '127.0.0.1', BASE_PATH = '' } = process.env;
+const { PORT = '0', HOST = '127.0.0.1', BASE_PATH = '', TOKEN_SECONDS = '600' } = process.env;
 const { TLS_CERT, TLS_KEY, CLIENT_JWKS } = process.env;
 
 // Opaque access tokens, but for one resource that gets JWTs.
@@ -46,10 +47,7 @@ const configuration = {
     revocation: { enabled: true, allowedPolicy: () => true },
     resourceIndicators: { enabled: true, getResourceServerInfo },
   },
-  ttl: {
-    AccessToken: 600,
-    ClientCredentials: (ctx, token, client) => (client.clientId === 'short' ? 2 : 600),
-  },
+  ttl: { AccessToken: Number(TOKEN_SECONDS), ClientCredentials: Number(TOKEN_SECONDS) },
   extraTokenClaims: (ctx, token) => ({
     realm_access: { roles: ['operator', 'auditor'] },
     username: token.accountId && `${token.accountId} of example`,
@@ -60,7 +58,6 @@ const configuration = {
 };
 
 function clients() {
-  const issuing = { grant_types: ['client_credentials', USER_GRANT], scope: SCOPE };
   const signed = (id, alg) => ({
     client_id: id,
     token_endpoint_auth_method: 'private_key_jwt',
@@ -68,8 +65,12 @@ function clients() {
     jwks: JSON.parse(readFileSync(CLIENT_JWKS, 'utf8')),
   });
   return [
-    { client_id: 'ci', client_secret: 'ci-secret', ...issuing },
-    { client_id: 'short', client_secret: 'short-secret', ...issuing },
+    {
+      client_id: 'ci',
+      client_secret: 'ci-secret',
+      grant_types: ['client_credentials', USER_GRANT],
+      scope: SCOPE,
+    },
     { client_id: 'api', client_secret: 'api-secret' },
     // As special as this server allows: visible ASCII and spaces.
     { client_id: 'a b+c:%2B&=/~', client_secret: 'd e+f:%25&=?"<\\>' },
@@ -103,8 +104,9 @@ async function grantToUser(ctx) {
 
 let log = [];
 const logServer = http.createServer((request, response) => {
-  response.end(JSON.stringify(log));
-  log = [];
+  const query = new URL(request.url, 'http://log').search;
+  response.end(JSON.stringify(log.filter(({ path }) => path.endsWith(query))));
+  log = log.filter(({ path }) => !path.endsWith(query));
 });
 
 const server = TLS_CERT
