@@ -130,6 +130,15 @@ impl CredentialSources {
         }))
     }
 
+    /// A token that stands alone, as in a form.
+    #[cfg(feature = "api")]
+    pub(crate) fn read_text<'t>(&self, text: &'t str) -> Result<PresentedToken<'t>, IntakeError> {
+        let token = self.read_token(text.as_bytes())?;
+        token
+            .map(PresentedToken::from_visible)
+            .ok_or(IntakeError::Malformed)
+    }
+
     /// Removes the credential; an `Authorization` of another scheme stays.
     pub(crate) fn strip(&self, headers: &mut HeaderMap) {
         for name in &self.headers {

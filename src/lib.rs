@@ -41,12 +41,16 @@
 //! | How do I ask for roles and scopes? | [`authorize`] |
 //! | What does a refused client get? How do I change that? | [`reject`] |
 //! | What does a token look like? How do I import one? | [`token`], [`digest`] |
+//! | How do services in other languages check a token? | [`api`] |
 //! | How do I test expiry? | [`clock`] |
 //!
 //! # Features
 //!
 //! Features only add; none changes what another piece of code gets.
 //!
+//! - `api`: the [endpoints](api) by which services in any language check tokens: introspection,
+//!   revocation, and forward authentication for reverse proxies. Brings `axum` with its `tokio`,
+//!   `governor`, `base64`, `form_urlencoded` and `percent-encoding`.
 //! - `axum` (default): extractors, and [`Rejection`](reject::Rejection) as a response. Brings
 //!   `axum-core`, which axum users have anyway.
 //! - `file`: [`FileStore`](store::FileStore), tokens from a TOML or JSON file of digests that is
@@ -77,9 +81,9 @@
 //! # Public dependencies
 //!
 //! Types of these crates are part of this one's API: `http`, `tower-layer`, `tower` (its
-//! `Service`), `async-trait` (its signatures), and with the features of these names, `axum-core`, and
-//! `sqlx` (its pools); with `introspection`, in the signature of a transport of your own, `bytes`,
-//! `http-body` and `http-body-util`.
+//! `Service`), `async-trait` (its signatures), and with the features of these names, `axum-core` and
+//! `sqlx` (its pools); with `api`, `axum` (its router); with `introspection`, in the signature of a
+//! transport of your own, `bytes`, `http-body` and `http-body-util`.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 #![warn(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used)]
@@ -96,6 +100,8 @@ pub mod reject;
 mod observe;
 pub mod middleware;
 pub mod authorize;
+#[cfg(feature = "api")]
+pub mod api;
 #[cfg(feature = "testing")]
 pub mod testing;
 

@@ -80,6 +80,40 @@ pub(crate) fn guard_refused(rejection: &Rejection) {
     log(rejection);
 }
 
+/// A token was introspected, or could not be.
+#[cfg(feature = "api")]
+pub(crate) fn introspected(outcome: Result<&'static str, &Rejection>) {
+    answered("introspect", outcome);
+}
+
+/// A token's holder asked to have it revoked.
+#[cfg(feature = "api")]
+pub(crate) fn revoked(outcome: Result<&'static str, &Rejection>) {
+    answered("revoke", outcome);
+}
+
+/// A proxy asked for something that nobody can hold: a fault in its setup.
+#[cfg(feature = "api")]
+pub(crate) fn unknown_demand() {
+    #[cfg(feature = "metrics")]
+    metrics::counter!("service_token_answers_total", "endpoint" => "verify", "outcome" => "unknown_demand")
+        .increment(1);
+    #[cfg(feature = "tracing")]
+    tracing::warn!(target: "tower_service_token", "a proxy's query has something besides role and scope with a value");
+}
+
+#[cfg(feature = "api")]
+fn answered(endpoint: &'static str, outcome: Result<&'static str, &Rejection>) {
+    let name = outcome.unwrap_or_else(|rejection| rejection.reason().as_str());
+    #[cfg(feature = "metrics")]
+    metrics::counter!("service_token_answers_total", "endpoint" => endpoint, "outcome" => name)
+        .increment(1);
+    let _ = (endpoint, name);
+    if let Err(rejection) = outcome {
+        log(rejection);
+    }
+}
+
 #[cfg(not(feature = "tracing"))]
 fn log(_: &Rejection) {}
 

@@ -42,6 +42,22 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("authorize", &["principal", "reject", "observe"]),
     (
+        "api",
+        &[
+            "clock",
+            "token",
+            "principal",
+            "header",
+            "digest",
+            "store",
+            "lifecycle",
+            "reject",
+            "observe",
+            "middleware",
+            "authorize",
+        ],
+    ),
+    (
         "testing",
         &["clock", "token", "principal", "digest", "store"],
     ),

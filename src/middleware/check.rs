@@ -17,12 +17,12 @@ use crate::token::{TokenFormat, TokenShape};
 
 /// Everything a request is handled by, shared by all clones of a service.
 #[derive(Clone)]
-pub(super) struct Checker {
-    pub(super) store: Arc<dyn TokenStore>,
-    pub(super) clock: Arc<dyn Clock>,
-    pub(super) sources: CredentialSources,
+pub(crate) struct Checker {
+    pub(crate) store: Arc<dyn TokenStore>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) sources: CredentialSources,
     pub(super) format: TokenFormat,
-    pub(super) challenges: Arc<Challenges>,
+    pub(crate) challenges: Arc<Challenges>,
     pub(super) optional: bool,
     pub(super) strip_credential: bool,
     pub(super) last_used: Option<LastUsed>,
@@ -72,13 +72,12 @@ impl Finish {
 impl Checker {
     /// Marks the credential sensitive, and decides if the store's memory is enough for that.
     pub(super) fn check(&self, headers: &mut HeaderMap) -> Checked {
-        let token = match self.sources.read_marking(headers) {
-            Ok(Some(token)) => token,
+        let credential = match self.read(headers) {
+            Ok(Some(credential)) => credential,
             Ok(None) if self.optional => return Checked::Anonymous,
             Ok(None) => return Checked::Refused(self.refuse(RejectionReason::MissingToken)),
-            Err(error) => return Checked::Refused(self.refuse(intake_reason(error))),
+            Err(rejection) => return Checked::Refused(rejection),
         };
-        let credential = Credential::new(token);
         let found = match self.store.find_cached(&credential) {
             Cached::Found(record) => Some(record),
             Cached::NotFound => None,
@@ -90,6 +89,16 @@ impl Checker {
             Ok(principal) => Checked::Accepted(principal),
             Err(rejection) => Checked::Refused(rejection),
         }
+    }
+
+    /// The credential of a request, now marked sensitive.
+    pub(crate) fn read<'h>(
+        &self,
+        headers: &'h mut HeaderMap,
+    ) -> Result<Option<Credential<'h>>, Rejection> {
+        let token = self.sources.read_marking(headers);
+        let token = token.map_err(|error| self.refuse(intake_reason(error)))?;
+        Ok(token.map(Credential::new))
     }
 
     /// Asks the store and judges what it says.
@@ -105,7 +114,7 @@ impl Checker {
         })
     }
 
-    fn judge(
+    pub(crate) fn judge(
         &self,
         found: Option<TokenRecord>,
         credential: &Credential<'_>,
@@ -144,7 +153,7 @@ impl Checker {
         self.refuse(reason).with_token_id(denial.token_id())
     }
 
-    fn unavailable(&self, error: StoreError) -> Rejection {
+    pub(crate) fn unavailable(&self, error: StoreError) -> Rejection {
         let reason = match error.kind() {
             StoreErrorKind::Unavailable => RejectionReason::StoreUnavailable,
             StoreErrorKind::RateLimited => RejectionReason::RateLimited,
@@ -156,11 +165,11 @@ impl Checker {
             .with_source(error)
     }
 
-    fn refuse(&self, reason: RejectionReason) -> Rejection {
+    pub(crate) fn refuse(&self, reason: RejectionReason) -> Rejection {
         Rejection::new(reason).with_challenges(&self.challenges)
     }
 
-    fn is_damaged(&self, credential: &Credential<'_>) -> bool {
+    pub(crate) fn is_damaged(&self, credential: &Credential<'_>) -> bool {
         self.format.inspect(credential.token().expose_secret()) == TokenShape::Damaged
     }
 }

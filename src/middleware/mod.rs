@@ -72,6 +72,8 @@ mod future;
 mod layer;
 mod service;
 
+#[cfg(feature = "api")]
+pub(crate) use self::check::Checker;
 pub use self::future::ResponseFuture;
 pub use self::layer::ServiceTokenLayer;
 pub use self::service::ServiceToken;

@@ -6,6 +6,7 @@ static DEFAULT: LazyLock<Challenges> = LazyLock::new(|| Challenges {
     realm: "api".into(),
     api_key: true,
     bearer: false,
+    basic: false,
 });
 
 /// What `WWW-Authenticate` says for one service.
@@ -14,6 +15,7 @@ pub(crate) struct Challenges {
     realm: Box<str>,
     api_key: bool,
     bearer: bool,
+    basic: bool,
 }
 
 impl Challenges {
@@ -37,11 +39,21 @@ impl Challenges {
         self.bearer = bearer;
     }
 
+    /// Whether `Basic` (RFC 7617) is accepted as well.
+    #[cfg(feature = "api")]
+    pub(crate) fn set_basic(&mut self, basic: bool) {
+        self.basic = basic;
+    }
+
     /// One challenge for each scheme, with `params` behind the realm.
     ///
     /// `params` must consist of visible ASCII and spaces.
     pub(super) fn values(&self, params: &str) -> impl Iterator<Item = HeaderValue> {
-        let schemes = [(self.api_key, "ApiKey"), (self.bearer, "Bearer")];
+        let schemes = [
+            (self.api_key, "ApiKey"),
+            (self.bearer, "Bearer"),
+            (self.basic, "Basic"),
+        ];
         schemes
             .into_iter()
             .filter(|(read, _)| *read)

@@ -161,6 +161,12 @@ impl Rejection {
         self.reason.grpc_status()
     }
 
+    /// Whether it says that a token is not good, and not that it could not be looked at.
+    #[cfg(feature = "api")]
+    pub(crate) fn is_of_token(&self) -> bool {
+        self.status() == StatusCode::UNAUTHORIZED
+    }
+
     fn rest(&self) -> Option<&Rest> {
         self.rest.as_deref()
     }

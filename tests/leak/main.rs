@@ -7,6 +7,7 @@
 //! 3. The search itself is tried on planted secrets, and each path must have left the trace that
 //!    is expected of it.
 
+mod api_types;
 mod capture;
 mod file_store;
 mod lifecycle_types;

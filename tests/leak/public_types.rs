@@ -222,6 +222,7 @@ fn everything_shown() -> Vec<Shown> {
         lifecycle_types::testing_types(),
         lifecycle_types::tokio_types(),
         lifecycle_types::sql_types(),
+        super::api_types::shown(),
     ]
     .concat()
 }

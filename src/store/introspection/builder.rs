@@ -143,7 +143,7 @@ impl IntrospectionBuilder {
     }
 
     /// Which member holds the labels, an object of strings. Default: none.
-    /// [This crate's endpoint](crate) calls it `labels`.
+    /// This crate's own `/introspect` calls it `labels`.
     pub fn with_labels_claim(mut self, name: impl Into<String>) -> Self {
         self.rules.reading.labels_claim = Some(name.into());
         self

@@ -122,7 +122,7 @@ fn transient(message: String, status: StatusCode, headers: &HeaderMap) -> Intros
 }
 
 /// `application/json`, once, with whatever parameters.
-fn is_json(headers: &HeaderMap) -> bool {
+pub(super) fn is_json(headers: &HeaderMap) -> bool {
     let mut values = headers.get_all(CONTENT_TYPE).iter();
     let (Some(value), None) = (values.next(), values.next()) else {
         return false;

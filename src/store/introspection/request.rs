@@ -66,12 +66,10 @@ fn form(fields: &[(&str, &str)]) -> Bytes {
 
 #[cfg(test)]
 mod tests {
-    use base64::Engine;
     use http_body_util::BodyExt;
-    use ring::rand::SystemRandom;
-    use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 
     use super::super::assertion::PrivateKeyJwt;
+    use super::super::assertion::key::tests::p256_pem;
     use super::*;
 
     const TOKEN: &str = "a&client_id=x+/=%20~*";
@@ -120,11 +118,8 @@ mod tests {
 
     #[tokio::test]
     async fn each_request_has_an_assertion_of_its_own() {
-        let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
-        let der = EcdsaKeyPair::generate_pkcs8(algorithm, &SystemRandom::new()).unwrap();
-        let der = base64::engine::general_purpose::STANDARD.encode(der);
-        let pem = format!("-----BEGIN PRIVATE KEY-----\n{der}\n-----END PRIVATE KEY-----");
-        let auth = ClientAuth::private_key_jwt(PrivateKeyJwt::es256("orders", &pem).unwrap());
+        let auth =
+            ClientAuth::private_key_jwt(PrivateKeyJwt::es256("orders", &p256_pem()).unwrap());
         let first = fields(request(&auth, None)).await;
         let second = fields(request(&auth, None)).await;
         assert_eq!(first[1], pair("client_id", "orders"));

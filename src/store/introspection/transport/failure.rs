@@ -1,5 +1,5 @@
 use std::error::Error;
-use std::io;
+use std::io::{self, ErrorKind};
 
 use http::Extensions;
 use hyper_util::client::legacy;
@@ -31,10 +31,30 @@ pub(in crate::store::introspection) enum SendErrorKind {
 }
 
 impl SendError {
-    pub(super) fn of(source: BoxError) -> Self {
-        let kind = kind_of(&*source);
-        Self { kind, source }
+    /// `query` is that of the request's URL, which some services put into their errors.
+    pub(super) fn of(error: &(dyn Error + 'static), query: Option<&str>) -> Self {
+        let mut text = text_of(error);
+        if let Some(query) = query {
+            text = text.replace(&format!("?{query}"), "?***");
+        }
+        Self {
+            kind: kind_of(error),
+            source: text.into(),
+        }
     }
+}
+
+/// What `error` and its sources say. No more of them is kept: an error of another's service may
+/// hold the request, which its `Debug` would show.
+pub(super) fn text_of(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(error) = next {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        next = error.source();
+    }
+    text
 }
 
 fn kind_of(error: &(dyn Error + 'static)) -> SendErrorKind {
@@ -62,16 +82,15 @@ fn told_by(error: &(dyn Error + 'static)) -> Option<SendErrorKind> {
         let is_closed = error.is_canceled() || error.is_closed() || error.is_incomplete_message();
         return is_closed.then_some(SendErrorKind::ClosedBeforeAnyByte);
     }
-    use io::ErrorKind as Kind;
     match error.downcast_ref::<io::Error>()?.kind() {
-        Kind::ConnectionRefused | Kind::HostUnreachable | Kind::NetworkUnreachable => {
-            Some(SendErrorKind::Connect)
-        }
-        Kind::ConnectionReset
-        | Kind::ConnectionAborted
-        | Kind::BrokenPipe
-        | Kind::NotConnected
-        | Kind::UnexpectedEof => Some(SendErrorKind::ClosedBeforeAnyByte),
+        ErrorKind::ConnectionRefused
+        | ErrorKind::HostUnreachable
+        | ErrorKind::NetworkUnreachable => Some(SendErrorKind::Connect),
+        ErrorKind::ConnectionReset
+        | ErrorKind::ConnectionAborted
+        | ErrorKind::BrokenPipe
+        | ErrorKind::NotConnected
+        | ErrorKind::UnexpectedEof => Some(SendErrorKind::ClosedBeforeAnyByte),
         _ => None,
     }
 }

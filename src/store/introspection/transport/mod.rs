@@ -31,6 +31,7 @@ use tower::Service;
 use super::config_error::IntrospectionConfigError;
 use super::endpoint::Endpoint;
 
+use self::failure::text_of;
 pub(super) use self::failure::{SendError, SendErrorKind};
 
 pub(super) type BoxError = Box<dyn Error + Send + Sync>;
@@ -93,11 +94,7 @@ impl Transport {
     /// Not here, but [`send`](Self::send) needs a Tokio runtime with its drivers enabled.
     #[cfg_attr(
         not(feature = "rustls"),
-        expect(
-            clippy::unnecessary_wraps,
-            clippy::needless_pass_by_value,
-            reason = "as with TLS"
-        )
+        expect(clippy::unnecessary_wraps, reason = "roots of TLS can be wrong")
     )]
     pub(super) fn standard(
         connect_timeout: Duration,
@@ -106,7 +103,7 @@ impl Transport {
     ) -> Result<Self, IntrospectionConfigError> {
         let tcp = connector::tcp(connect_timeout);
         #[cfg(feature = "rustls")]
-        let connector = tls::connector(tcp, roots.as_deref(), allow_http)?;
+        let connector = tls::connector(tcp, roots, allow_http)?;
         #[cfg(not(feature = "rustls"))]
         let connector = {
             // An http request can go to loopback alone, as every endpoint is checked.
@@ -133,7 +130,9 @@ impl Transport {
         &self,
         request: Request<Full<Bytes>>,
     ) -> Result<Response<BoxBody>, SendError> {
-        self.exchange.exchange(request).await.map_err(SendError::of)
+        let query = request.uri().query().map(str::to_owned);
+        let answer = self.exchange.exchange(request).await;
+        answer.map_err(|error| SendError::of(&*error, query.as_deref()))
     }
 }
 
@@ -174,7 +173,7 @@ where
 pub(super) async fn read_body(mut body: BoxBody, limit: usize) -> Result<Bytes, ReadBodyError> {
     let mut read = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(ReadBodyError::Failed)?;
+        let frame = frame.map_err(|error| ReadBodyError::Failed(text_of(&*error).into()))?;
         // What is no data are trailers.
         let Ok(data) = frame.into_data() else {
             continue;

@@ -8,7 +8,6 @@ use http::StatusCode;
 use http_body_util::Empty;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::Instant;
 use tower::service_fn;
 
 use super::*;
@@ -21,11 +20,9 @@ enum Step {
     Write(&'static str),
     /// Closes at once, and tells the peer to forget what is under way.
     Reset,
-    /// Says nothing until the peer closes.
-    Hang,
 }
 
-use Step::{Hang, Read, Reset, Write};
+use Step::{Read, Reset, Write};
 
 pub(super) const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
 const BODY: &str = "token=x";
@@ -57,7 +54,6 @@ async fn play(mut stream: TcpStream, script: &[Step]) {
             }
             Write(text) => stream.write_all(text.as_bytes()).await.unwrap(),
             Reset => stream.set_zero_linger().unwrap(),
-            Hang => while stream.read_u8().await.is_ok() {},
         }
     }
 }
@@ -131,8 +127,9 @@ async fn a_connection_closed_before_any_byte_of_the_answer_is_told_as_such() {
     assert_eq!(second(&[&[Read, Write(OK), Read, Reset]]).await, closed);
 }
 
-#[tokio::test]
-async fn a_request_that_meets_a_close_on_its_way_is_told_as_not_answered() {
+/// How an exchange ends when the kept connection is closed, and the client's task for it learns of
+/// that either after it has written the request, or before.
+async fn race(learns_before: bool) -> Result<StatusCode, SendErrorKind> {
     let (listener, close) = (blocking_listener(), std::sync::mpsc::sync_channel(0));
     let address = listener.local_addr().unwrap();
     let server = std::thread::spawn(move || {
@@ -143,11 +140,21 @@ async fn a_request_that_meets_a_close_on_its_way_is_told_as_not_answered() {
     });
     let transport = standard();
     assert_eq!(send(&transport, address).await, Ok(StatusCode::OK));
-    // Without an await, so that the client does not notice before it takes the connection.
+    // No await until it is closed, so that nothing of the client runs.
     close.0.send(()).unwrap();
     server.join().unwrap();
-    let again = send(&transport, address).await;
-    assert_eq!(again, Err(SendErrorKind::ClosedBeforeAnyByte));
+    if learns_before {
+        // The runtime looks at its sockets, then goes on here before it runs the task it woke.
+        tokio::task::yield_now().await;
+    }
+    send(&transport, address).await
+}
+
+#[tokio::test]
+async fn a_request_that_meets_a_close_on_its_way_is_told_as_not_answered() {
+    let closed = Err(SendErrorKind::ClosedBeforeAnyByte);
+    assert_eq!(race(false).await, closed);
+    assert_eq!(race(true).await, closed);
 }
 
 #[tokio::test]
@@ -193,8 +200,9 @@ async fn a_refused_connection_is_told_as_such() {
 #[tokio::test(start_paused = true)]
 #[cfg(feature = "rustls")]
 async fn the_time_limit_for_connecting_covers_the_handshake_of_tls() {
-    let address = server(&[&[Hang]]).await;
-    let started = Instant::now();
+    // What it waits for never comes: it says nothing until the client closes.
+    let address = server(&[&[Read]]).await;
+    let started = tokio::time::Instant::now();
     let sent = standard()
         .send(request(&format!("https://{address}/")))
         .await;
@@ -254,6 +262,25 @@ async fn the_errors_of_other_services_are_told_by_their_sources() {
     for kind in [ErrorKind::TimedOut, ErrorKind::InvalidData] {
         assert_eq!(kind_of(kind).await, SendErrorKind::Other, "{kind}");
     }
+}
+
+/// Holds what it was called with, and tells the URL.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot reach {}", .0.uri())]
+struct Talkative(Request<Full<Bytes>>, #[source] io::Error);
+
+#[tokio::test]
+async fn an_error_shows_neither_the_request_nor_the_query_of_its_url() {
+    let talkative = service_fn(|request| async move {
+        let error = Talkative(request, io::ErrorKind::BrokenPipe.into());
+        Err::<Response<Full<Bytes>>, _>(error)
+    });
+    let request = request("https://as.example/a?key=hush");
+    let error = Transport::of(talkative).send(request).await.unwrap_err();
+    let source = error.source.to_string();
+    assert_eq!(source, "cannot reach https://as.example/a?***: broken pipe");
+    let shown = format!("{error} {error:?} {error:#?}");
+    assert!(!shown.contains("hush") && !shown.contains(BODY), "{shown}");
 }
 
 /// Must be polled twice before it is ready, and panics if it is called before.

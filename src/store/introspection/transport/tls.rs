@@ -13,7 +13,7 @@ use crate::store::introspection::config_error::IntrospectionConfigError;
 /// TLS over `tcp`, trusting the system's roots and the certificates in the PEM `added`.
 pub(super) fn connector(
     mut tcp: HttpConnector,
-    added: Option<&[u8]>,
+    added: Option<Vec<u8>>,
     allow_http: bool,
 ) -> Result<HttpsConnector<HttpConnector>, IntrospectionConfigError> {
     tcp.enforce_http(false);
@@ -36,13 +36,13 @@ pub(super) fn connector(
     Ok(builder.enable_http1().wrap_connector(tcp))
 }
 
-fn roots(added: Option<&[u8]>) -> Result<RootCertStore, IntrospectionConfigError> {
+fn roots(added: Option<Vec<u8>>) -> Result<RootCertStore, IntrospectionConfigError> {
     let mut roots = RootCertStore::empty();
     // Some systems have a few that are too old to be understood.
     roots.add_parsable_certificates(load_native_certs().certs);
     if let Some(pem) = added {
         let before = roots.len();
-        for certificate in CertificateDer::pem_slice_iter(pem) {
+        for certificate in CertificateDer::pem_slice_iter(&pem) {
             let certificate = certificate.ok().map(|certificate| roots.add(certificate));
             let Some(Ok(())) = certificate else {
                 return Err(IntrospectionConfigError::InvalidRootCertificates);
@@ -66,7 +66,7 @@ mod tests {
     use super::super::tests::{OK, SECOND, blocking_listener, read_request, request};
     use super::super::{SendErrorKind, Transport};
     use super::*;
-    use crate::store::introspection::assertion::tests::openssl;
+    use crate::store::introspection::assertion::key::tests::openssl;
 
     /// A certificate for `name` that is its own root, and its key, in one PEM.
     fn certificate(name: &str) -> String {

@@ -1,43 +1,18 @@
-use std::error::Error;
-use std::fmt;
+mod error;
+
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri};
+use http::header::ACCEPT;
+use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use http_body_util::Full;
 use serde::Deserialize;
 
+pub use self::error::{DiscoveryError, DiscoveryErrorKind};
 use super::config_error::IntrospectionConfigError;
 use super::endpoint::Endpoint;
+use super::outcome::is_json;
 use super::transport::{BoxBody, ReadBodyError, Transport, read_body};
-
-type Source = Box<dyn Error + Send + Sync>;
-
-/// The introspection endpoint could not be discovered.
-///
-/// The source is for logs.
-#[derive(Debug)]
-pub struct DiscoveryError {
-    kind: DiscoveryErrorKind,
-    source: Source,
-}
-
-/// What kept the endpoint from being discovered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum DiscoveryErrorKind {
-    /// The store cannot be built as configured; the source is an [`IntrospectionConfigError`].
-    Config,
-    /// The server could not be reached, or did not answer in time. Trying again may help.
-    Unavailable,
-    /// The server's answer makes no sense, or names an endpoint that must not be asked.
-    Protocol,
-    /// The metadata is that of another issuer (RFC 8414, section 3.3).
-    IssuerMismatch,
-    /// The server publishes no introspection endpoint.
-    NoEndpoint,
-}
 
 /// What a server says of itself.
 #[derive(Debug)]
@@ -59,7 +34,7 @@ const MOST_OF_A_FOREIGN_TEXT: usize = 200;
 /// Asks `issuer` for its introspection endpoint, within `timeout`.
 ///
 /// 1. First `/.well-known/oauth-authorization-server` between host and path (RFC 8414, section 3),
-///    then `/.well-known/openid-configuration` behind the path (OpenID Connect Discovery 1.0,
+///    then `/.well-known/openid-configuration` behind the path (`OpenID` Connect Discovery 1.0,
 ///    section 4); the second only if there is nothing at the first.
 /// 2. The metadata must name exactly the issuer asked for (RFC 8414, section 3.3).
 /// 3. The endpoint must be one that may be sent credentials.
@@ -161,69 +136,13 @@ async fn read(answer: Response<BoxBody>) -> Result<Metadata, DiscoveryError> {
     })
 }
 
-/// `application/json`, with parameters or without, once.
-fn is_json(headers: &HeaderMap) -> bool {
-    let mut types = headers.get_all(CONTENT_TYPE).iter();
-    let (Some(only), None) = (types.next(), types.next()) else {
-        return false;
-    };
-    let essence = only.to_str().ok().and_then(|text| text.split(';').next());
-    essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
-}
-
-impl DiscoveryError {
-    fn new(kind: DiscoveryErrorKind, source: impl Into<Source>) -> Self {
-        Self {
-            kind,
-            source: source.into(),
-        }
-    }
-
-    fn unavailable(source: impl Into<Source>) -> Self {
-        Self::new(DiscoveryErrorKind::Unavailable, source)
-    }
-
-    fn protocol(source: impl Into<Source>) -> Self {
-        Self::new(DiscoveryErrorKind::Protocol, source)
-    }
-
-    /// What kept the endpoint from being discovered.
-    pub fn kind(&self) -> DiscoveryErrorKind {
-        self.kind
-    }
-}
-
-impl From<IntrospectionConfigError> for DiscoveryError {
-    fn from(error: IntrospectionConfigError) -> Self {
-        Self::new(DiscoveryErrorKind::Config, error)
-    }
-}
-
-impl fmt::Display for DiscoveryError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.kind {
-            DiscoveryErrorKind::Config => "introspection is not set up correctly",
-            DiscoveryErrorKind::Unavailable => "the authorization server's metadata is unavailable",
-            DiscoveryErrorKind::Protocol => "the authorization server's metadata makes no sense",
-            DiscoveryErrorKind::IssuerMismatch => "the metadata is that of another issuer",
-            DiscoveryErrorKind::NoEndpoint => {
-                "the authorization server publishes no introspection endpoint"
-            }
-        })
-    }
-}
-
-impl Error for DiscoveryError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&*self.source)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
+    use std::error::Error;
     use std::sync::{Arc, Mutex};
 
+    use http::header::CONTENT_TYPE;
     use tower::service_fn;
 
     use super::*;

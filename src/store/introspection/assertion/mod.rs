@@ -1,17 +1,14 @@
+pub(super) mod key;
+
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ring::rand::SystemRandom;
-use ring::signature::{
-    ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, RSA_PKCS1_SHA256, RsaKeyPair,
-};
-use rustls_pki_types::PrivateKeyDer;
-use rustls_pki_types::pem::PemObject;
 use serde::Serialize;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
+use self::key::SigningKey;
 use super::config_error::IntrospectionConfigError;
 use super::request::RequestError;
 
@@ -42,16 +39,10 @@ use super::request::RequestError;
 /// ```
 pub struct PrivateKeyJwt {
     client_id: String,
-    key: Key,
+    key: SigningKey,
     key_id: Option<String>,
     audience: Option<String>,
     lifetime: Duration,
-}
-
-enum Key {
-    Es256(EcdsaKeyPair),
-    // Four times the size of the other.
-    Rs256(Box<RsaKeyPair>),
 }
 
 #[derive(Serialize)]
@@ -86,17 +77,8 @@ impl PrivateKeyJwt {
         client_id: impl Into<String>,
         pkcs8_pem: &str,
     ) -> Result<Self, IntrospectionConfigError> {
-        let key = with_key(pkcs8_pem, |key| match key {
-            PrivateKeyDer::Pkcs8(der) => {
-                let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
-                let der = der.secret_pkcs8_der();
-                EcdsaKeyPair::from_pkcs8(algorithm, der, &SystemRandom::new())
-                    .map_err(|_| IntrospectionConfigError::UnsuitableKey)
-            }
-            PrivateKeyDer::Pkcs1(_) => Err(IntrospectionConfigError::UnsuitableKey),
-            _ => Err(IntrospectionConfigError::InvalidKey),
-        })?;
-        Ok(Self::new(client_id.into(), Key::Es256(key)))
+        let key = SigningKey::es256(pkcs8_pem)?;
+        Ok(Self::new(client_id.into(), key))
     }
 
     /// Signs by RS256: RSA of 2048 bits or more, PKCS#1 v1.5, with SHA-256.
@@ -108,16 +90,8 @@ impl PrivateKeyJwt {
         client_id: impl Into<String>,
         pkcs8_pem: &str,
     ) -> Result<Self, IntrospectionConfigError> {
-        let key = with_key(pkcs8_pem, |key| {
-            let read = match key {
-                PrivateKeyDer::Pkcs8(der) => RsaKeyPair::from_pkcs8(der.secret_pkcs8_der()),
-                PrivateKeyDer::Pkcs1(der) => RsaKeyPair::from_der(der.secret_pkcs1_der()),
-                PrivateKeyDer::Sec1(_) => return Err(IntrospectionConfigError::UnsuitableKey),
-                _ => return Err(IntrospectionConfigError::InvalidKey),
-            };
-            read.map_err(|_| IntrospectionConfigError::UnsuitableKey)
-        })?;
-        Ok(Self::new(client_id.into(), Key::Rs256(Box::new(key))))
+        let key = SigningKey::rs256(pkcs8_pem)?;
+        Ok(Self::new(client_id.into(), key))
     }
 
     /// Names the key to a server that knows several of this client's. Default: no `kid`.
@@ -193,7 +167,7 @@ impl PrivateKeyJwt {
         Ok(assertion)
     }
 
-    fn new(client_id: String, key: Key) -> Self {
+    fn new(client_id: String, key: SigningKey) -> Self {
         Self {
             client_id,
             key,
@@ -202,42 +176,6 @@ impl PrivateKeyJwt {
             lifetime: LIFETIME,
         }
     }
-}
-
-impl Key {
-    fn algorithm(&self) -> &'static str {
-        match self {
-            Self::Es256(_) => "ES256",
-            Self::Rs256(_) => "RS256",
-        }
-    }
-
-    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, RequestError> {
-        let random = SystemRandom::new();
-        let signed = match self {
-            Self::Es256(key) => key
-                .sign(&random, message)
-                .map(|signature| signature.as_ref().to_vec()),
-            Self::Rs256(key) => {
-                let mut signature = vec![0; key.public().modulus_len()];
-                key.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature)
-                    .map(|()| signature)
-            }
-        };
-        signed.map_err(|_| RequestError::Signing)
-    }
-}
-
-/// Lends `read` the first private key of `pem`, which is wiped afterwards.
-fn with_key<T>(
-    pem: &str,
-    read: impl FnOnce(&PrivateKeyDer<'static>) -> Result<T, IntrospectionConfigError>,
-) -> Result<T, IntrospectionConfigError> {
-    let mut key = PrivateKeyDer::from_pem_slice(pem.as_bytes())
-        .map_err(|_| IntrospectionConfigError::InvalidKey)?;
-    let made = read(&key);
-    key.zeroize();
-    made
 }
 
 fn part(part: &impl Serialize) -> Result<String, RequestError> {
@@ -256,46 +194,22 @@ impl fmt::Debug for PrivateKeyJwt {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use std::collections::HashSet;
-    use std::process::Command;
 
-    use base64::engine::general_purpose::STANDARD;
     use ring::signature::{
-        ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaSigningAlgorithm, KeyPair,
-        RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey,
+        ECDSA_P256_SHA256_FIXED, KeyPair, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey,
+        VerificationAlgorithm,
     };
     use serde_json::{Value, json};
 
+    use super::key::tests::{openssl, p256_pem, rsa_pem};
     use super::*;
 
     const NOW: u64 = 1_795_000_000;
 
-    fn pem(label: &str, der: &[u8]) -> String {
-        let text = STANDARD.encode(der);
-        format!("-----BEGIN {label}-----\n{text}\n-----END {label}-----\n")
-    }
-
-    fn ec_pem(algorithm: &'static EcdsaSigningAlgorithm) -> String {
-        let der = EcdsaKeyPair::generate_pkcs8(algorithm, &SystemRandom::new()).unwrap();
-        pem("PRIVATE KEY", der.as_ref())
-    }
-
-    /// What the `openssl` command makes: ring makes neither RSA keys nor certificates.
-    pub(in crate::store::introspection) fn openssl(arguments: &[&str]) -> String {
-        let made = Command::new("openssl").args(arguments).output();
-        let made = made.expect("this test needs the openssl command");
-        assert!(made.status.success(), "{arguments:?}");
-        String::from_utf8(made.stdout).unwrap()
-    }
-
-    fn rsa_pem(bits: u32) -> String {
-        let bits = format!("rsa_keygen_bits:{bits}");
-        openssl(&["genpkey", "-algorithm", "RSA", "-pkeyopt", &bits])
-    }
-
     fn es256() -> PrivateKeyJwt {
-        PrivateKeyJwt::es256("orders", &ec_pem(&ECDSA_P256_SHA256_FIXED_SIGNING)).unwrap()
+        PrivateKeyJwt::es256("orders", &p256_pem()).unwrap()
     }
 
     fn sign(key: &PrivateKeyJwt, audience: Option<&str>) -> String {
@@ -311,17 +225,13 @@ pub(super) mod tests {
     fn verified(key: &PrivateKeyJwt, assertion: &str) -> (Value, Value) {
         let (signed, signature) = assertion.rsplit_once('.').unwrap();
         let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
-        match &key.key {
-            Key::Es256(key) => {
-                UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key.public_key().as_ref())
-                    .verify(signed.as_bytes(), &signature)
-            }
-            Key::Rs256(key) => {
-                UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, key.public_key().as_ref())
-                    .verify(signed.as_bytes(), &signature)
-            }
-        }
-        .expect("a good signature");
+        let (algorithm, public): (&dyn VerificationAlgorithm, _) = match &key.key {
+            SigningKey::Es256(key) => (&ECDSA_P256_SHA256_FIXED, key.public_key().as_ref()),
+            SigningKey::Rs256(key) => (&RSA_PKCS1_2048_8192_SHA256, key.public_key().as_ref()),
+        };
+        UnparsedPublicKey::new(algorithm, public)
+            .verify(signed.as_bytes(), &signature)
+            .expect("a good signature");
         let (header, claims) = signed.split_once('.').unwrap();
         (decoded(header), decoded(claims))
     }
@@ -374,39 +284,6 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_key_of_another_kind_is_unsuitable() {
-        let unsuitable = Some(IntrospectionConfigError::UnsuitableKey);
-        let p256 = ec_pem(&ECDSA_P256_SHA256_FIXED_SIGNING);
-        let p384 = ec_pem(&ECDSA_P384_SHA384_FIXED_SIGNING);
-        assert_eq!(PrivateKeyJwt::es256("c", &p384).err(), unsuitable);
-        assert_eq!(PrivateKeyJwt::rs256("c", &p256).err(), unsuitable);
-        let short = rsa_pem(1024);
-        assert_eq!(PrivateKeyJwt::rs256("c", &short).err(), unsuitable);
-        assert_eq!(PrivateKeyJwt::es256("c", &short).err(), unsuitable);
-    }
-
-    #[test]
-    fn what_is_no_readable_key_is_invalid_and_the_error_says_how_to_make_one() {
-        let invalid = IntrospectionConfigError::InvalidKey;
-        let key = ec_pem(&ECDSA_P256_SHA256_FIXED_SIGNING);
-        for pem in [
-            "",
-            "hush",
-            &key.replace("PRIVATE", "ENCRYPTED PRIVATE"),
-            &key.replace("PRIVATE", "PUBLIC"),
-            &key.replace("PRIVATE", "EC PRIVATE"),
-            &key.replace("-----END", "!-----END"),
-        ] {
-            assert_eq!(PrivateKeyJwt::es256("c", pem).err(), Some(invalid), "{pem}");
-        }
-        assert!(
-            invalid
-                .to_string()
-                .contains("openssl pkcs8 -topk8 -nocrypt")
-        );
-    }
-
-    #[test]
     fn an_assertion_needs_a_client_an_audience_and_a_sensible_lifetime() {
         let missing = Err(IntrospectionConfigError::MissingAssertionAudience);
         assert_eq!(es256().check(None), missing);
@@ -424,7 +301,7 @@ pub(super) mod tests {
             let invalid = Err(IntrospectionConfigError::InvalidAssertionLifetime);
             assert_eq!(key.check(Some("i")), invalid);
         }
-        let unnamed = PrivateKeyJwt::es256("", &ec_pem(&ECDSA_P256_SHA256_FIXED_SIGNING)).unwrap();
+        let unnamed = PrivateKeyJwt::es256("", &p256_pem()).unwrap();
         assert_eq!(
             unnamed.check(Some("i")),
             Err(IntrospectionConfigError::EmptyClientId)

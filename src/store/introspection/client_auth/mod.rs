@@ -1,13 +1,12 @@
+mod client;
+
 use std::fmt;
 use std::time::SystemTime;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
 use http::HeaderValue;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use zeroize::Zeroizing;
 
+use self::client::{Client, secret_header};
 use super::assertion::PrivateKeyJwt;
 use super::config_error::IntrospectionConfigError;
 use super::request::RequestError;
@@ -38,11 +37,6 @@ enum Method {
     Bearer(Zeroizing<String>),
 }
 
-struct Client {
-    id: String,
-    secret: Zeroizing<String>,
-}
-
 /// What one attempt carries to show who asks.
 pub(super) struct Proof<'a> {
     pub(super) header: Option<HeaderValue>,
@@ -63,14 +57,6 @@ impl Field<'_> {
         }
     }
 }
-
-/// All but the unreserved characters of RFC 3986: `%20` for a space is understood by servers that
-/// decode a form and by those that decode a URL, `+` by the former alone.
-const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
 
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
@@ -112,11 +98,12 @@ impl ClientAuth {
     /// Whether this can be sent. `issuer` is what an assertion is for if it says nothing else.
     pub(super) fn check(&self, issuer: Option<&str>) -> Result<(), IntrospectionConfigError> {
         match &self.0 {
-            Method::Basic(client) | Method::Post(client) => client.check(),
             Method::BasicRaw(client) if client.id.contains(':') => {
                 Err(IntrospectionConfigError::ColonInClientId)
             }
-            Method::BasicRaw(client) => client.check(),
+            Method::Basic(client) | Method::BasicRaw(client) | Method::Post(client) => {
+                client.check()
+            }
             Method::PrivateKeyJwt(key) => key.check(issuer),
             Method::Bearer(token) if !PresentedToken::is_visible(token.as_bytes()) => {
                 Err(IntrospectionConfigError::InvalidBearerToken)
@@ -209,63 +196,6 @@ impl ClientAuth {
     }
 }
 
-impl Client {
-    fn new(id: impl Into<String>, secret: impl Into<String>) -> Self {
-        Self {
-            id: id.into(),
-            secret: Zeroizing::new(secret.into()),
-        }
-    }
-
-    fn check(&self) -> Result<(), IntrospectionConfigError> {
-        if self.id.is_empty() {
-            return Err(IntrospectionConfigError::EmptyClientId);
-        }
-        if self.secret.is_empty() {
-            return Err(IntrospectionConfigError::EmptyClientSecret);
-        }
-        Ok(())
-    }
-
-    fn encoded(&self) -> Self {
-        Self {
-            id: utf8_percent_encode(&self.id, RESERVED).collect(),
-            secret: encoded(&self.secret),
-        }
-    }
-
-    fn basic(&self) -> Result<HeaderValue, RequestError> {
-        let mut joined =
-            Zeroizing::new(String::with_capacity(self.id.len() + 1 + self.secret.len()));
-        for part in [&self.id, ":", &self.secret] {
-            joined.push_str(part);
-        }
-        let mut text = Zeroizing::new(String::with_capacity(joined.len().div_ceil(3) * 4));
-        STANDARD.encode_string(joined.as_bytes(), &mut text);
-        secret_header("Basic ", &text)
-    }
-}
-
-/// Into memory that never grows, so that no copy of a part is left behind.
-fn encoded(secret: &str) -> Zeroizing<String> {
-    let mut text = Zeroizing::new(String::with_capacity(3 * secret.len()));
-    for part in utf8_percent_encode(secret, RESERVED) {
-        text.push_str(part);
-    }
-    text
-}
-
-/// A header value that is marked sensitive, and wiped when the last clone is dropped.
-fn secret_header(scheme: &str, secret: &str) -> Result<HeaderValue, RequestError> {
-    let mut text = Zeroizing::new(Vec::with_capacity(scheme.len() + secret.len()));
-    text.extend_from_slice(scheme.as_bytes());
-    text.extend_from_slice(secret.as_bytes());
-    let mut value = HeaderValue::from_maybe_shared(Bytes::from_owner(text))
-        .map_err(|_| RequestError::Credentials)?;
-    value.set_sensitive(true);
-    Ok(value)
-}
-
 impl fmt::Debug for ClientAuth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut f = f.debug_struct("ClientAuth");
@@ -279,6 +209,9 @@ impl fmt::Debug for ClientAuth {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+
     use super::*;
 
     const SPECIAL: &str = "a b:c+d/e%f&g=h*i~j-k._é";

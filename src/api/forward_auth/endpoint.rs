@@ -1,0 +1,95 @@
+use std::fmt;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use http::StatusCode;
+use http::header::CACHE_CONTROL;
+use http::request::Parts;
+
+use super::super::FailureLimit;
+use super::super::inspector::Inspector;
+use super::demands::Demands;
+use super::identity;
+use crate::middleware::ServiceTokenLayer;
+use crate::reject::Rejection;
+
+/// Makes the router of `/verify`.
+///
+/// See the [module](super) for the rules and an example.
+#[derive(Clone)]
+#[must_use]
+pub struct ForwardAuth {
+    layer: ServiceTokenLayer,
+    limit: Option<FailureLimit>,
+}
+
+impl ForwardAuth {
+    /// Checks tokens as `layer` does, by `ApiKey` and `Bearer` in any case. Whether it is optional
+    /// and its response builder mean nothing here.
+    pub fn new(layer: ServiceTokenLayer) -> Self {
+        Self {
+            layer,
+            limit: Some(FailureLimit::new()),
+        }
+    }
+
+    /// How many unknown tokens a client may present. Default: [`FailureLimit::new`]; `None` for any
+    /// number.
+    pub fn with_failure_limit(mut self, limit: impl Into<Option<FailureLimit>>) -> Self {
+        self.limit = limit.into();
+        self
+    }
+
+    /// The router, for an app with any state.
+    pub fn into_router<S: Clone + Send + Sync + 'static>(self) -> Router<S> {
+        let inspector = Inspector {
+            checker: self.layer.into_checker(false),
+            limit: self.limit,
+        };
+        Router::new()
+            .route("/verify", get(handle).post(handle))
+            .with_state(Arc::new(inspector))
+    }
+}
+
+impl fmt::Debug for ForwardAuth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ForwardAuth")
+            .field("layer", &self.layer)
+            .field("limit", &self.limit)
+            .finish()
+    }
+}
+
+async fn handle(State(inspector): State<Arc<Inspector>>, request: Request) -> Response {
+    let (mut parts, _) = request.into_parts();
+    let demands = match Demands::read(parts.uri.query()) {
+        Ok(demands) => demands,
+        Err(error) => return error.into_response(),
+    };
+    match inspector.verify(&mut parts, demands).await {
+        Ok(identity) => {
+            let no_store = [(CACHE_CONTROL, "no-store")];
+            (StatusCode::NO_CONTENT, no_store, identity).into_response()
+        }
+        Err(rejection) => rejection.into_response(),
+    }
+}
+
+impl Inspector {
+    async fn verify(
+        &self,
+        parts: &mut Parts,
+        demands: Demands,
+    ) -> Result<identity::Headers, Rejection> {
+        let caller = self.caller(parts, None).await?;
+        for requirement in demands.into_requirements() {
+            let met = caller.require(requirement);
+            met.map_err(|rejection| rejection.with_challenges(&self.checker.challenges))?;
+        }
+        Ok(identity::headers(&caller))
+    }
+}

@@ -1,0 +1,33 @@
+//! HTTP endpoints over the tokens, as axum routers to nest wherever they fit.
+//!
+//! 1. [`oauth`]: `POST /introspect` (RFC 7662) and `POST /revoke` (RFC 7009), for services in any
+//!    language.
+//! 2. [`forward_auth`]: `/verify`, for a reverse proxy that asks before it passes a request on.
+//! 3. Each takes the [`ServiceTokenLayer`](crate::ServiceTokenLayer) it is to check tokens with: its
+//!    store, clock, realm, token format, audit sink and last uses. What a client gets refused here
+//!    is refused as that layer refuses it.
+//! 4. Tokens that nobody knows cost their sender, by a [`FailureLimit`].
+//!
+//! ```
+//! use axum::Router;
+//! use tower_service_token::api::forward_auth::ForwardAuth;
+//! use tower_service_token::api::oauth::OAuthEndpoints;
+//! use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens};
+//!
+//! let store = MemoryStore::new();
+//! let layer = ServiceTokenLayer::new(store.clone());
+//! let app: Router = Router::new()
+//!     .merge(OAuthEndpoints::new(ServiceTokens::new(store), layer.clone()).into_router())
+//!     .merge(ForwardAuth::new(layer).into_router());
+//! ```
+//!
+//! Put none of them behind a `ServiceTokenLayer`: they read the credentials themselves. They set no
+//! time limit and no limit on requests at a time; those belong around the whole app, and TLS in
+//! front of it, as tokens travel in the clear otherwise.
+
+mod failure_limit;
+pub mod forward_auth;
+mod inspector;
+pub mod oauth;
+
+pub use self::failure_limit::FailureLimit;

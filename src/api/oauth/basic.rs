@@ -1,0 +1,58 @@
+use base64::Engine;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue};
+use percent_encoding::percent_decode;
+use zeroize::Zeroizing;
+
+use crate::token::TokenId;
+
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// `Authorization: Basic` names no token.
+#[derive(Debug)]
+pub(super) enum BasicError {
+    /// It cannot be read.
+    Malformed,
+    /// The user is no token's id.
+    UnknownUser,
+}
+
+/// Puts the password of `Authorization: Basic` (RFC 7617), which is a token, where one is looked
+/// for, and returns the user, which must be its id. `None` if the scheme is another.
+///
+/// Both are percent-decoded (RFC 6749 §2.3.1). A `+` stands for itself: neither has spaces, for
+/// which it would stand in a form.
+pub(super) fn unwrap(headers: &mut HeaderMap) -> Result<Option<TokenId>, BasicError> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return Ok(None);
+    };
+    let Some(encoded) = after_scheme(value.as_bytes()) else {
+        return Ok(None);
+    };
+    let pair = Zeroizing::new(BASE64.decode(encoded).map_err(|_| BasicError::Malformed)?);
+    let colon = pair.iter().position(|&byte| byte == b':');
+    let (user, password) = pair.split_at(colon.ok_or(BasicError::Malformed)?);
+    let user = percent_decode(user).decode_utf8().unwrap_or_default();
+    let id = user.parse().map_err(|_| BasicError::UnknownUser)?;
+
+    let mut token = Zeroizing::new(b"ApiKey ".to_vec());
+    token.extend(percent_decode(&password[1..]));
+    let mut value = HeaderValue::from_bytes(&token).map_err(|_| BasicError::Malformed)?;
+    value.set_sensitive(true);
+    headers.insert(AUTHORIZATION, value);
+    Ok(Some(id))
+}
+
+/// What follows `Basic`, in any case, and its spaces.
+fn after_scheme(value: &[u8]) -> Option<&[u8]> {
+    let value = value.trim_ascii();
+    let (scheme, rest) = value.split_at_checked(b"basic".len())?;
+    let ends = matches!(rest.first(), None | Some(b' '));
+    (ends && scheme.eq_ignore_ascii_case(b"basic")).then(|| rest.trim_ascii_start())
+}

@@ -1,0 +1,113 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderName, StatusCode};
+
+use super::super::failure_limit::Client;
+use super::endpoints::Shared;
+use super::form::{self, FormError};
+use crate::lifecycle::LifecycleError;
+use crate::observe;
+use crate::reject::{Rejection, RejectionReason};
+use crate::store::{Credential, StoreError, TokenState, verdict};
+
+const EFFECTIVE_WITHIN: HeaderName = HeaderName::from_static("service-token-effective-within");
+
+pub(super) async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let client = shared.inspector.client(&parts);
+    let mut response = match form::token(Request::from_parts(parts, body)).await {
+        Ok(token) => respond(shared.revoke(&token, client).await),
+        Err(error) => error.into_response(),
+    };
+    form::forbid_keeping(response.headers_mut());
+    response
+}
+
+fn respond(revoked: Result<Revoked, Rejection>) -> Response {
+    match revoked {
+        Ok(Revoked::Effective(within)) => {
+            observe::revoked(Ok("revoked"));
+            let part = u64::from(within.subsec_nanos() > 0);
+            let seconds = within.as_secs().saturating_add(part);
+            (StatusCode::OK, [(EFFECTIVE_WITHIN, seconds.to_string())]).into_response()
+        }
+        Ok(Revoked::Powerless) => {
+            observe::revoked(Ok("unknown"));
+            StatusCode::OK.into_response()
+        }
+        Ok(Revoked::Elsewhere) => {
+            observe::revoked(Ok("unsupported"));
+            FormError::UNSUPPORTED.into_response()
+        }
+        Err(rejection) => {
+            observe::revoked(Err(&rejection));
+            rejection.into_response()
+        }
+    }
+}
+
+/// What came of a revocation.
+enum Revoked {
+    /// No node accepts the token after this time.
+    Effective(Duration),
+    /// What was presented opened nothing before either.
+    Powerless,
+    /// The token is good, and of a store that is not ours to change.
+    Elsewhere,
+}
+
+impl Shared {
+    async fn revoke(&self, token: &str, client: Client) -> Result<Revoked, Rejection> {
+        let inspector = &self.inspector;
+        let Ok(token) = inspector.checker.sources.read_text(token) else {
+            let failed = inspector.fail(client, RejectionReason::UnknownToken);
+            return powerless(failed);
+        };
+        let credential = Credential::new(token);
+        let (id, is_good) = match inspector.inspect(&credential, client).await {
+            Ok((record, _)) => (record.id(), true),
+            Err(rejection) => match rejection.token_id() {
+                Some(id) => (id, false),
+                None => return powerless(rejection),
+            },
+        };
+        let record = match self.tokens.get(id).await {
+            Ok(record) => record,
+            Err(LifecycleError::NotFound) if is_good => return Ok(Revoked::Elsewhere),
+            Err(LifecycleError::NotFound) => return Ok(Revoked::Powerless),
+            Err(error) => return Err(self.not_done(error)),
+        };
+        // Whether the secret is the token's own, be the token off or out of its time: a secret that
+        // a rotation put out of use has no say.
+        let record = record
+            .with_state(TokenState::Active)
+            .with_not_before(None)
+            .with_expires_at(None);
+        let Ok(holder) = verdict(Some(record), &credential, &*inspector.checker.clock) else {
+            return Ok(Revoked::Powerless);
+        };
+        let revoked = self.tokens.clone().acting_for(holder).revoke(id).await;
+        let revoked = revoked.map_err(|error| self.not_done(error))?;
+        Ok(Revoked::Effective(revoked.effective_within))
+    }
+
+    /// Nobody may believe that the token works no more.
+    fn not_done(&self, error: LifecycleError) -> Rejection {
+        let error = match error {
+            LifecycleError::Store(error) => error,
+            error => StoreError::unavailable(error),
+        };
+        self.inspector.checker.unavailable(error)
+    }
+}
+
+fn powerless(rejection: Rejection) -> Result<Revoked, Rejection> {
+    if rejection.is_of_token() {
+        Ok(Revoked::Powerless)
+    } else {
+        Err(rejection)
+    }
+}

@@ -1,0 +1,150 @@
+use ring::rand::SystemRandom;
+use ring::signature::{
+    ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, RSA_PKCS1_SHA256, RsaKeyPair,
+};
+use rustls_pki_types::PrivateKeyDer;
+use rustls_pki_types::pem::PemObject;
+use zeroize::Zeroize;
+
+use crate::store::introspection::config_error::IntrospectionConfigError;
+use crate::store::introspection::request::RequestError;
+
+/// A private key with its algorithm.
+pub(super) enum SigningKey {
+    Es256(Box<EcdsaKeyPair>),
+    Rs256(Box<RsaKeyPair>),
+}
+
+impl SigningKey {
+    pub(super) fn es256(pem: &str) -> Result<Self, IntrospectionConfigError> {
+        let key = with_key(pem, |key| match key {
+            PrivateKeyDer::Pkcs8(der) => {
+                let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
+                let der = der.secret_pkcs8_der();
+                EcdsaKeyPair::from_pkcs8(algorithm, der, &SystemRandom::new())
+                    .map_err(|_| IntrospectionConfigError::UnsuitableKey)
+            }
+            PrivateKeyDer::Pkcs1(_) => Err(IntrospectionConfigError::UnsuitableKey),
+            _ => Err(IntrospectionConfigError::InvalidKey),
+        })?;
+        Ok(Self::Es256(Box::new(key)))
+    }
+
+    pub(super) fn rs256(pem: &str) -> Result<Self, IntrospectionConfigError> {
+        let key = with_key(pem, |key| {
+            let read = match key {
+                PrivateKeyDer::Pkcs8(der) => RsaKeyPair::from_pkcs8(der.secret_pkcs8_der()),
+                PrivateKeyDer::Pkcs1(der) => RsaKeyPair::from_der(der.secret_pkcs1_der()),
+                PrivateKeyDer::Sec1(_) => return Err(IntrospectionConfigError::UnsuitableKey),
+                _ => return Err(IntrospectionConfigError::InvalidKey),
+            };
+            read.map_err(|_| IntrospectionConfigError::UnsuitableKey)
+        })?;
+        Ok(Self::Rs256(Box::new(key)))
+    }
+
+    pub(super) fn algorithm(&self) -> &'static str {
+        match self {
+            Self::Es256(_) => "ES256",
+            Self::Rs256(_) => "RS256",
+        }
+    }
+
+    pub(super) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, RequestError> {
+        let random = SystemRandom::new();
+        let signed = match self {
+            Self::Es256(key) => key
+                .sign(&random, message)
+                .map(|signature| signature.as_ref().to_vec()),
+            Self::Rs256(key) => {
+                let mut signature = vec![0; key.public().modulus_len()];
+                key.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature)
+                    .map(|()| signature)
+            }
+        };
+        signed.map_err(|_| RequestError::Signing)
+    }
+}
+
+/// Lends `read` the first private key of `pem`, which is wiped afterwards.
+fn with_key<T>(
+    pem: &str,
+    read: impl FnOnce(&PrivateKeyDer<'static>) -> Result<T, IntrospectionConfigError>,
+) -> Result<T, IntrospectionConfigError> {
+    let mut key = PrivateKeyDer::from_pem_slice(pem.as_bytes())
+        .map_err(|_| IntrospectionConfigError::InvalidKey)?;
+    let made = read(&key);
+    key.zeroize();
+    made
+}
+
+#[cfg(test)]
+pub(in crate::store::introspection) mod tests {
+    use std::process::Command;
+
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    use ring::signature::{ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaSigningAlgorithm};
+
+    use super::*;
+
+    fn pem(label: &str, der: &[u8]) -> String {
+        let text = STANDARD.encode(der);
+        format!("-----BEGIN {label}-----\n{text}\n-----END {label}-----\n")
+    }
+
+    fn ec_pem(algorithm: &'static EcdsaSigningAlgorithm) -> String {
+        let der = EcdsaKeyPair::generate_pkcs8(algorithm, &SystemRandom::new()).unwrap();
+        pem("PRIVATE KEY", der.as_ref())
+    }
+
+    pub(in crate::store::introspection) fn p256_pem() -> String {
+        ec_pem(&ECDSA_P256_SHA256_FIXED_SIGNING)
+    }
+
+    /// What the `openssl` command makes: ring makes neither RSA keys nor certificates.
+    pub(in crate::store::introspection) fn openssl(arguments: &[&str]) -> String {
+        let made = Command::new("openssl").args(arguments).output();
+        let made = made.expect("this test needs the openssl command");
+        assert!(made.status.success(), "{arguments:?}");
+        String::from_utf8(made.stdout).unwrap()
+    }
+
+    pub(in crate::store::introspection) fn rsa_pem(bits: u32) -> String {
+        let bits = format!("rsa_keygen_bits:{bits}");
+        openssl(&["genpkey", "-algorithm", "RSA", "-pkeyopt", &bits])
+    }
+
+    #[test]
+    fn a_key_of_another_kind_is_unsuitable() {
+        let unsuitable = Some(IntrospectionConfigError::UnsuitableKey);
+        let p256 = p256_pem();
+        let p384 = ec_pem(&ECDSA_P384_SHA384_FIXED_SIGNING);
+        assert_eq!(SigningKey::es256(&p384).err(), unsuitable);
+        assert_eq!(SigningKey::rs256(&p256).err(), unsuitable);
+        let short = rsa_pem(1024);
+        assert_eq!(SigningKey::rs256(&short).err(), unsuitable);
+        assert_eq!(SigningKey::es256(&short).err(), unsuitable);
+    }
+
+    #[test]
+    fn what_is_no_readable_key_is_invalid_and_the_error_says_how_to_make_one() {
+        let invalid = IntrospectionConfigError::InvalidKey;
+        let key = p256_pem();
+        for pem in [
+            "",
+            "hush",
+            &key.replace("PRIVATE", "ENCRYPTED PRIVATE"),
+            &key.replace("PRIVATE", "PUBLIC"),
+            &key.replace("PRIVATE", "EC PRIVATE"),
+            &key.replace("-----END", "!-----END"),
+        ] {
+            assert_eq!(SigningKey::es256(pem).err(), Some(invalid), "{pem}");
+        }
+        assert!(
+            invalid
+                .to_string()
+                .contains("openssl pkcs8 -topk8 -nocrypt")
+        );
+    }
+}

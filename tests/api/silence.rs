@@ -1,0 +1,123 @@
+//! What a token is stands in no log and no metric, whatever is asked about it.
+#![cfg(all(feature = "tracing", feature = "metrics"))]
+
+use std::fmt::Write as _;
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use axum::body::Body;
+use base64::Engine;
+use futures::executor::block_on;
+use http::Request;
+use metrics_util::debugging::DebuggingRecorder;
+use tower_service_token::lifecycle::NewToken;
+use tower_service_token::testing::Fault;
+
+use crate::kit::{DAMAGED, FORM, Server, UNKNOWN, form};
+
+#[derive(Clone, Default)]
+struct Buffer(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Buffer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// All that was logged by `body`, and the metrics it left.
+fn captured(body: impl FnOnce()) -> String {
+    let buffer = Buffer::default();
+    let writer = buffer.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    let recorder = DebuggingRecorder::new();
+    tracing::subscriber::with_default(subscriber, || {
+        metrics::with_local_recorder(&recorder, body);
+    });
+    let mut text = String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap();
+    for (key, ..) in recorder.snapshotter().snapshot().into_vec() {
+        let labels = key.key().labels();
+        let labels: Vec<_> = labels
+            .map(|it| format!("{}={}", it.key(), it.value()))
+            .collect();
+        writeln!(text, "{} {}", key.key().name(), labels.join(" ")).unwrap();
+    }
+    text
+}
+
+async fn everything(server: &Server, tokens: &[String], base64: &str) {
+    for token in tokens {
+        let _ = server.introspect(token).await;
+        let _ = server.verify("?role=admin", token).await;
+        let _ = server.verify("?roles=admin", token).await;
+        for value in [
+            format!("Bearer {token}"),
+            format!("Basic {base64}"),
+            "Basic %".to_owned(),
+        ] {
+            let request = Request::post("/introspect")
+                .header("authorization", value)
+                .header("content-type", FORM);
+            let _ = server
+                .send(request.body(form(&[("token", token)])).unwrap())
+                .await;
+        }
+        let _ = server.revoke(token).await;
+        let body = Body::from(format!("token={token}&token={token}"));
+        let request = Request::post("/revoke").header("content-type", FORM);
+        let _ = server.send(request.body(body).unwrap()).await;
+    }
+}
+
+#[test]
+fn no_endpoint_spreads_what_it_is_asked_about() {
+    let (server, store) = block_on(Server::asking());
+    let good = block_on(server.create(NewToken::new("ci").with_roles(["admin"])));
+    let caller = server.caller.expose_secret().to_owned();
+    let tokens = [good.expose_secret(), UNKNOWN, DAMAGED].map(str::to_owned);
+    let pair = format!("{}:{caller}", server.caller.record().id());
+    let base64 = base64::engine::general_purpose::STANDARD.encode(pair);
+    let text = captured(|| {
+        block_on(everything(&server, &tokens, &base64));
+        store.inject(Fault::Error);
+        block_on(everything(&server, &tokens, &base64));
+    });
+    for token in tokens.iter().chain([&caller]) {
+        for part in 18..token.len() - 8 {
+            assert!(!text.contains(&token[part..part + 8]), "{text}");
+        }
+    }
+    assert!(!text.contains(&base64[20..40]), "{text}");
+    // The events and counts that there should be.
+    for expected in [
+        "service_token_answers_total endpoint=introspect outcome=active",
+        "service_token_answers_total endpoint=introspect outcome=inactive",
+        "service_token_answers_total endpoint=revoke outcome=revoked",
+        "service_token_answers_total endpoint=revoke outcome=unknown",
+        "service_token_answers_total endpoint=revoke outcome=store_unavailable",
+        "service_token_answers_total endpoint=verify outcome=unknown_demand",
+        "service_token_requests_total outcome=accepted",
+        "service_token_requests_total outcome=malformed_header",
+        "service_token_requests_total outcome=store_unavailable",
+        "service_token_guard_refusals_total reason=insufficient_scope",
+        "reason=\"store_unavailable\"",
+        "a proxy's query",
+    ] {
+        assert!(text.contains(expected), "{expected} is not in\n{text}");
+    }
+}
+
+/// The same capture, of a careless handler.
+#[test]
+fn a_secret_that_is_spread_would_be_seen() {
+    let text = captured(|| tracing::info!(token = UNKNOWN, "planted"));
+    assert!(text.contains(&UNKNOWN[18..26]), "{text}");
+}

@@ -1,0 +1,32 @@
+//! What the builders of endpoints print.
+
+use super::public_types::Shown;
+
+#[cfg(feature = "api")]
+pub(super) fn shown() -> Vec<Shown> {
+    use tower_service_token::api::FailureLimit;
+    use tower_service_token::api::forward_auth::ForwardAuth;
+    use tower_service_token::api::oauth::OAuthEndpoints;
+    use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens};
+
+    use super::minted_record;
+    use super::public_types::debugged;
+
+    let store = MemoryStore::new();
+    store.insert(minted_record()).expect("an empty store");
+    let layer = ServiceTokenLayer::new(store.clone());
+    let endpoints = OAuthEndpoints::new(ServiceTokens::new(store), layer.clone());
+    vec![
+        debugged("FailureLimit", &FailureLimit::new()),
+        debugged("ForwardAuth", &ForwardAuth::new(layer)),
+        debugged("OAuthEndpoints", &endpoints),
+    ]
+}
+
+#[cfg(not(feature = "api"))]
+pub(super) fn shown() -> Vec<Shown> {
+    let without = |name| (name, Vec::new());
+    ["FailureLimit", "ForwardAuth", "OAuthEndpoints"]
+        .map(without)
+        .into()
+}
