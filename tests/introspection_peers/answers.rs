@@ -94,9 +94,12 @@ pub(crate) async fn an_issuer_that_is_required_must_be_named(site: Arc<Site>) {
 pub(crate) async fn a_token_that_is_bound_to_a_key_is_refused(site: Arc<Site>) {
     let server = site.shared();
     let thumbprint = "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs";
-    let bound = [("user", "alice"), ("jkt", thumbprint)];
-    let bound = server.users_token(&bound).await;
-    assert_eq!(plain(&server).status(&bound).await, 401);
+    // The first is of type `DPoP`, the second of type `Bearer`.
+    for kind in ["jkt", "x5t"] {
+        let bound = [("user", "alice"), (kind, thumbprint)];
+        let bound = server.users_token(&bound).await;
+        assert_eq!(plain(&server).status(&bound).await, 401, "{kind}");
+    }
 }
 
 pub(crate) async fn a_revoked_token_is_refused_within_the_ttl(site: Arc<Site>) {

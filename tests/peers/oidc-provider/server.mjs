@@ -97,7 +97,9 @@ async function grantToUser(ctx) {
     clientId: client.clientId,
     scope: params.scope,
   });
+  // Bound to a key: by DPoP, or by a client certificate.
   if (params.jkt) token.setThumbprint('jkt', params.jkt);
+  if (params.x5t) token['x5t#S256'] = params.x5t;
   const access_token = await token.save();
   ctx.body = { access_token, token_type: token.tokenType, expires_in: token.expiration };
 }
@@ -117,7 +119,7 @@ const server = TLS_CERT
 function serve() {
   const origin = `${TLS_CERT ? 'https' : 'http'}://${HOST}:${server.address().port}`;
   const provider = new Provider(origin + BASE_PATH, configuration);
-  provider.registerGrantType(USER_GRANT, grantToUser, ['user', 'scope', 'jkt']);
+  provider.registerGrantType(USER_GRANT, grantToUser, ['user', 'scope', 'jkt', 'x5t']);
   const answer = provider.callback();
   server.on('request', (request, response) => {
     const { method, url, headers } = request;
