@@ -131,7 +131,6 @@ pub(crate) async fn rejected_credentials_open_no_breaker_and_are_not_tried_twice
 }
 
 /// On a thread of its own: a log is taken from one.
-#[cfg(feature = "tracing")]
 pub(crate) async fn rejected_credentials_are_an_error_in_the_log(site: Arc<Site>) {
     let server = site.shared();
     let token = server.token().await;
