@@ -73,7 +73,9 @@
 //! - `metrics`: the counter `service_token_requests_total` and the histogram
 //!   `service_token_check_seconds`, both by `outcome` (`accepted`, `anonymous` or a
 //!   [reason](reject::RejectionReason::as_str)), and `service_token_guard_refusals_total` by
-//!   `reason`, `service_token_previous_secret_uses_total`. Costs two looks at the monotonic clock and two recorder calls for each request.
+//!   `reason`, `service_token_previous_secret_uses_total`, and with `api`
+//!   `service_token_answers_total` by `endpoint` (`introspect`, `revoke`, `verify`) and `outcome`.
+//!   Costs two looks at the monotonic clock and two recorder calls for each request.
 //! - `tokio`: [`CachedStore`](store::CachedStore), with counters of its own if `metrics` is on, and
 //!   [`LastUsed::flush_every`](store::LastUsed::flush_every). Brings `tokio` (`rt`, `sync`, `time`)
 //!   and `quick_cache`.

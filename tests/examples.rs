@@ -426,3 +426,145 @@ mod sqlite {
         );
     }
 }
+
+#[cfg(all(feature = "introspection", feature = "rustls"))]
+mod introspection {
+    use std::io::BufRead;
+    use std::process::Command;
+    use std::thread;
+
+    use super::*;
+
+    /// The example with these variables and no other of its own.
+    fn configured(variables: &[(&str, &str)]) -> Command {
+        let mut command = example("introspection");
+        for name in [
+            "URL",
+            "CLIENT_ID",
+            "CLIENT_SECRET",
+            "AUTH",
+            "TTL_MS",
+            "ALLOW_HTTP",
+            "CA",
+        ] {
+            command.env_remove(format!("INTROSPECTION_{name}"));
+        }
+        for name in ["ISSUER", "AUDIENCE", "ROLE_CLAIM", "LENIENT"] {
+            command.env_remove(format!("INTROSPECTION_{name}"));
+        }
+        for (name, value) in variables {
+            let prefix = if *name == "PORT" {
+                ""
+            } else {
+                "INTROSPECTION_"
+            };
+            command.env(format!("{prefix}{name}"), value);
+        }
+        command
+    }
+
+    #[test]
+    fn a_setting_that_is_missing_or_bad_is_an_error_in_plain_words() {
+        let good = [
+            ("URL", "https://as.example/introspect"),
+            ("CLIENT_ID", "api"),
+            ("CLIENT_SECRET", "api-secret"),
+        ];
+        let port = "PORT is '-1', not a number from 0 to 65535";
+        let auth = "INTROSPECTION_AUTH is 'digest', not basic, basic-raw, post or bearer";
+        let ttl = "INTROSPECTION_TTL_MS is '10s', not a number of milliseconds";
+        for (name, value, expected) in [
+            ("URL", "", "INTROSPECTION_URL is not set"),
+            (
+                "URL",
+                "http://127.0.0.1:1/introspect",
+                "the url is not https",
+            ),
+            (
+                "URL",
+                "introspect",
+                "the url is not an absolute http or https url",
+            ),
+            (
+                "URL",
+                "https://api:secret@as.example/",
+                "the url holds a user name",
+            ),
+            ("CLIENT_ID", "", "INTROSPECTION_CLIENT_ID is not set"),
+            (
+                "CLIENT_SECRET",
+                "",
+                "INTROSPECTION_CLIENT_SECRET is not set",
+            ),
+            ("AUTH", "digest", auth),
+            ("TTL_MS", "10s", ttl),
+            (
+                "ALLOW_HTTP",
+                "yes",
+                "INTROSPECTION_ALLOW_HTTP is 'yes', not 0 or 1",
+            ),
+            (
+                "CA",
+                "/nowhere/ca.pem",
+                "INTROSPECTION_CA: /nowhere/ca.pem: ",
+            ),
+            (
+                "CA",
+                concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"),
+                "the root certificates",
+            ),
+            ("PORT", "-1", port),
+        ] {
+            let variables = [&good[..], &[(name, value)]].concat();
+            let message = Process::spawn(&mut configured(&variables))
+                .finish()
+                .failed();
+            let expected = format!("introspection: {expected}");
+            assert!(message.starts_with(&expected), "{name} {value}: {message}");
+            assert!(!message.contains("secret@"), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_wants_a_bearer_token_gets_it() {
+        let server = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let url = format!("http://{}/introspect", server.local_addr().unwrap());
+        let asked = thread::spawn(move || answer_once(&server));
+        let mut service = Process::spawn(&mut configured(&[
+            ("PORT", "0"),
+            ("URL", &url),
+            ("AUTH", "bearer"),
+            ("CLIENT_SECRET", "the-services-own-token"),
+            ("ALLOW_HTTP", "1"),
+        ]));
+        let address = address_in(&service.line());
+        let header = "authorization: Bearer the-callers-token\r\n";
+        let (status, body) = get(address, "/whoami", header);
+        assert_eq!(status, 200, "{body}");
+        assert!(body.contains(r#""subject":"ci""#), "{body}");
+        let asked = asked.join().unwrap();
+        let credential = "authorization: bearer the-services-own-token";
+        assert!(asked.contains(&credential.to_owned()), "{asked:?}");
+    }
+
+    /// Answers one request; its header lines in small letters.
+    fn answer_once(server: &TcpListener) -> Vec<String> {
+        let (mut stream, _) = server.accept().unwrap();
+        let mut reader = std::io::BufReader::new(stream.try_clone().unwrap());
+        let lines = reader
+            .by_ref()
+            .lines()
+            .map(|line| line.unwrap().to_lowercase());
+        let lines: Vec<_> = lines.take_while(|line| !line.is_empty()).collect();
+        let length = lines
+            .iter()
+            .find_map(|line| line.strip_prefix("content-length: "));
+        let mut body = vec![0; length.unwrap().parse().unwrap()];
+        reader.read_exact(&mut body).unwrap();
+        assert_eq!(body, b"token=the-callers-token");
+        let answer = r#"{"active":true,"sub":"ci"}"#;
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 26";
+        write!(stream, "{head}\r\n\r\n{answer}").unwrap();
+        lines
+    }
+}

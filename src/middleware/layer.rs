@@ -180,15 +180,13 @@ impl<R> ServiceTokenLayer<R> {
         }
     }
 
-    /// What this layer checks requests with, for a caller that must present a token: by one of this
-    /// layer's headers, or by `Authorization` with any of the schemes `ApiKey`, `Bearer` and, if
-    /// `basic`, what was `Basic`.
+    /// What this layer checks tokens with, reading `Authorization: ApiKey` and `Bearer` in any case,
+    /// and challenging for `Basic` as well where something else reads that.
     #[cfg(feature = "api")]
     pub(crate) fn into_checker(self, basic: bool) -> Arc<Checker> {
         let sources = self.checker.sources.clone();
         let mut layer = self.with_sources(sources.with_api_key(true).with_bearer(true));
         let checker = layer.checker_mut();
-        checker.optional = false;
         Arc::make_mut(&mut checker.challenges).set_basic(basic);
         layer.checker
     }

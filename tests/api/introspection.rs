@@ -1,9 +1,14 @@
 //! What is answered about a token (RFC 7662), and to which form.
 
+use std::io;
+
 use axum::Router;
 use axum::body::Body;
+use axum::extract::State;
+use axum::routing::get;
 use http::Request;
 use serde_json::json;
+use tower_service_token::api::forward_auth::ForwardAuth;
 use tower_service_token::api::oauth::OAuthEndpoints;
 use tower_service_token::lifecycle::NewToken;
 use tower_service_token::store::{AuditAction, DenialKind, LastUsed, TokenRecord};
@@ -237,6 +242,41 @@ async fn a_body_may_have_64_kib_and_no_more() {
         let answer = server.send(request).await;
         assert_eq!(answer.status, status);
         assert_eq!(answer.header("cache-control"), "no-store");
+    }
+}
+
+/// Without a length in front, it is counted as it comes.
+#[tokio::test]
+async fn a_body_in_pieces_may_have_no_more_and_one_that_breaks_off_is_no_request() {
+    let server = Server::in_memory().await;
+    let broken = || io::Error::other("the connection is gone");
+    for (pieces, status) in [
+        (vec![Ok("token="), Ok("x")], 200),
+        ((0..16 * 1024).map(|_| Ok("token=x")).collect(), 413),
+        (vec![Ok("token=x"), Err(broken())], 400),
+    ] {
+        let body = Body::from_stream(futures::stream::iter(pieces));
+        let answer = server
+            .send(server.introspection().body(body).unwrap())
+            .await;
+        assert_eq!(answer.status, status);
+    }
+}
+
+#[tokio::test]
+async fn the_endpoints_fit_into_an_app_of_any_state() {
+    let server = Server::in_memory().await;
+    let layer = ServiceTokenLayer::new(MemoryStore::new());
+    let endpoints = OAuthEndpoints::new(server.tokens.clone(), layer.clone());
+    let app: Router<String> = Router::new()
+        .nest("/oauth", endpoints.into_router())
+        .merge(ForwardAuth::new(layer).into_router())
+        .route("/", get(|State(state): State<String>| async { state }));
+    let app = app.with_state("a state".to_owned());
+    let server = Server { app, ..server };
+    for (path, status) in [("/", 200), ("/verify", 401), ("/oauth/introspect", 405)] {
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        assert_eq!(server.send(request).await.status, status, "{path}");
     }
 }
 

@@ -1,0 +1,237 @@
+//! A service whose callers bring tokens of an authorization server, which is asked about each
+//! (RFC 7662).
+//!
+//! ```text
+//! export INTROSPECTION_URL=https://as.example/introspect
+//! export INTROSPECTION_CLIENT_ID=my-service INTROSPECTION_CLIENT_SECRET=…
+//! cargo run --example introspection --features introspection,rustls
+//! curl -H "Authorization: Bearer $TOKEN" http://127.0.0.1:8080/whoami
+//! ```
+//!
+//! `GET /whoami` answers who is calling, `GET /write` needs the scope `write`, `GET /healthz` is
+//! open. A token comes in by `Authorization: Bearer`, `Authorization: ApiKey` or `X-API-Key`.
+//!
+//! | variable | meaning | default |
+//! |---|---|---|
+//! | `INTROSPECTION_URL` | the introspection endpoint | what the metadata of `INTROSPECTION_ISSUER` say |
+//! | `INTROSPECTION_CLIENT_ID` | this service, as the server knows it; not for `bearer` | |
+//! | `INTROSPECTION_CLIENT_SECRET` | its secret; for `bearer` the token | |
+//! | `INTROSPECTION_AUTH` | `basic`, `basic-raw`, `post` or `bearer` | `basic` |
+//! | `INTROSPECTION_TTL_MS` | how long an answer is good, in milliseconds; 0 asks each time | 10000 |
+//! | `INTROSPECTION_ALLOW_HTTP` | `1` allows plain http to a loopback address | |
+//! | `INTROSPECTION_CA` | a PEM file of certificates to trust besides the system's | |
+//! | `INTROSPECTION_ISSUER` | the `iss` that answers must have if any | any |
+//! | `INTROSPECTION_AUDIENCE` | the `aud` that answers must have | any |
+//! | `INTROSPECTION_ROLE_CLAIM` | where roles are, such as `realm_access.roles` | no roles |
+//! | `INTROSPECTION_LENIENT` | `1` takes numbers in strings and scopes in arrays | |
+//! | `PORT` | where to listen on 127.0.0.1; 0 takes any free port | 8080 |
+
+use std::collections::BTreeMap;
+use std::env;
+use std::error::Error;
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, Write};
+use std::iter;
+use std::process::ExitCode;
+use std::str::FromStr;
+use std::time::Duration;
+
+use axum::middleware::map_response;
+use axum::response::Response;
+use axum::routing::get;
+use axum::{Json, Router};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tower_service_token::authorize::RequireScopesLayer;
+use tower_service_token::reject::Rejection;
+use tower_service_token::store::{ClientAuth, IntrospectionBuilder, IntrospectionStore};
+use tower_service_token::{Principal, ServiceTokenLayer};
+
+/// Room for a token that is a JWT, in bytes.
+const MAX_TOKEN_LENGTH: usize = 4096;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match serve().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("introspection: {}", told(&*error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve() -> Result<(), Box<dyn Error>> {
+    let port = parsed("PORT", "a number from 0 to 65535")?.unwrap_or(8080);
+    let store = store().await?;
+    let writers_only = RequireScopesLayer::all_of(["write"]);
+    let app = Router::new()
+        .route("/whoami", get(whoami))
+        .route("/write", get(write).layer(writers_only))
+        .route_layer(
+            ServiceTokenLayer::new(store)
+                .accept_bearer()
+                .with_max_token_length(MAX_TOKEN_LENGTH),
+        )
+        // Added after the layer, so open to everybody.
+        .route("/healthz", get(async || "ok\n"))
+        .layer(map_response(tell_of_failures));
+
+    let listener = TcpListener::bind(("127.0.0.1", port))
+        .await
+        .map_err(|error| format!("cannot listen on 127.0.0.1:{port}: {error}"))?;
+    let stopped = stop_signal()?;
+    let mut out = io::stdout();
+    writeln!(out, "listening on http://{}", listener.local_addr()?)?;
+    out.flush()?;
+
+    axum::serve(listener, app)
+        .with_graceful_shutdown(stopped)
+        .await?;
+    Ok(())
+}
+
+async fn whoami(principal: Principal) -> Json<Value> {
+    let expires_at = principal.expires_at();
+    let expires_at = expires_at.and_then(|time| Timestamp::try_from(time).ok());
+    Json(json!({
+        "id": principal.id().to_string(),
+        "name": principal.name(),
+        "subject": principal.subject(),
+        "roles": principal.roles().iter().collect::<Vec<_>>(),
+        "scopes": principal.scopes().iter().collect::<Vec<_>>(),
+        "labels": principal.labels().collect::<BTreeMap<_, _>>(),
+        "expires_at": expires_at.map(|time| time.to_string()),
+        "stale": principal.is_stale(),
+    }))
+}
+
+async fn write(principal: Principal) -> String {
+    format!("{} may write\n", principal.name())
+}
+
+/// Tells the operator what the caller is not told: why it is not known whether a token is good.
+async fn tell_of_failures(response: Response) -> Response {
+    let rejection = response.extensions().get::<Rejection>();
+    if let Some(rejection) = rejection.filter(|rejection| rejection.status().is_server_error()) {
+        eprintln!("{}: {}", rejection.status().as_u16(), told(rejection));
+    }
+    response
+}
+
+async fn store() -> Result<IntrospectionStore, Box<dyn Error>> {
+    let url = variable("INTROSPECTION_URL")?;
+    let issuer = variable("INTROSPECTION_ISSUER")?;
+    let builder = || set_up(IntrospectionStore::builder(client_auth()?));
+    Ok(match (url, issuer) {
+        (None, None) => return Err(missing("INTROSPECTION_URL")),
+        (None, Some(issuer)) => builder()?.discover(&issuer).await?,
+        (Some(url), None) => builder()?.build(&url)?,
+        (Some(url), Some(issuer)) => builder()?.with_issuer(issuer).build(&url)?,
+    })
+}
+
+fn set_up(mut builder: IntrospectionBuilder) -> Result<IntrospectionBuilder, Box<dyn Error>> {
+    builder = builder.with_max_token_length(MAX_TOKEN_LENGTH);
+    if let Some(ttl) = parsed("INTROSPECTION_TTL_MS", "a number of milliseconds")? {
+        let ttl = Duration::from_millis(ttl);
+        let negative = ttl.min(Duration::from_secs(2));
+        builder = builder.with_ttl(ttl).with_negative_ttl(negative);
+    }
+    if switch("INTROSPECTION_ALLOW_HTTP")? {
+        builder = builder.allow_http_to_loopback();
+    }
+    if switch("INTROSPECTION_LENIENT")? {
+        builder = builder.lenient();
+    }
+    if let Some(path) = variable("INTROSPECTION_CA")? {
+        let pem = fs::read(&path).map_err(|error| format!("INTROSPECTION_CA: {path}: {error}"))?;
+        builder = builder.with_root_certificates(pem);
+    }
+    if let Some(audience) = variable("INTROSPECTION_AUDIENCE")? {
+        builder = builder.with_audience(audience);
+    }
+    if let Some(path) = variable("INTROSPECTION_ROLE_CLAIM")? {
+        builder = builder.with_role_claim(&path);
+    }
+    Ok(builder)
+}
+
+fn client_auth() -> Result<ClientAuth, Box<dyn Error>> {
+    let required = |name| variable(name)?.ok_or_else(|| missing(name));
+    let id = || required("INTROSPECTION_CLIENT_ID");
+    let secret = || required("INTROSPECTION_CLIENT_SECRET");
+    let method = variable("INTROSPECTION_AUTH")?;
+    Ok(match method.as_deref().unwrap_or("basic") {
+        "basic" => ClientAuth::basic(id()?, secret()?),
+        "basic-raw" => ClientAuth::basic_raw(id()?, secret()?),
+        "post" => ClientAuth::post(id()?, secret()?),
+        "bearer" => ClientAuth::bearer(secret()?),
+        other => {
+            let known = "basic, basic-raw, post or bearer";
+            return Err(format!("INTROSPECTION_AUTH is '{other}', not {known}").into());
+        }
+    })
+}
+
+/// The value of a variable, if it is set and not empty.
+fn variable(name: &str) -> Result<Option<String>, Box<dyn Error>> {
+    let value = env::var_os(name).filter(|value| !value.is_empty());
+    let value = value.map(OsString::into_string).transpose();
+    // The value is not told: it may be the secret.
+    value.map_err(|_| format!("{name} is not UTF-8").into())
+}
+
+fn parsed<T: FromStr>(name: &str, what: &str) -> Result<Option<T>, Box<dyn Error>> {
+    let Some(value) = variable(name)? else {
+        return Ok(None);
+    };
+    let parsed = value.parse().map(Some);
+    parsed.map_err(|_| format!("{name} is '{value}', not {what}").into())
+}
+
+fn switch(name: &str) -> Result<bool, Box<dyn Error>> {
+    match variable(name)?.as_deref() {
+        None | Some("0") => Ok(false),
+        Some("1") => Ok(true),
+        Some(other) => Err(format!("{name} is '{other}', not 0 or 1").into()),
+    }
+}
+
+fn missing(name: &str) -> Box<dyn Error> {
+    format!("{name} is not set").into()
+}
+
+/// An error and what lies behind it, in one line.
+fn told(error: &(dyn Error + 'static)) -> String {
+    let chain = iter::successors(Some(error), |&error| error.source());
+    chain
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
+}
+
+/// Ctrl-C or SIGTERM, heard from this call on and not only once it is awaited.
+#[cfg(unix)]
+fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
+
+#[cfg(windows)]
+fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    let mut ctrl_c = tokio::signal::windows::ctrl_c()?;
+    Ok(async move {
+        ctrl_c.recv().await;
+    })
+}

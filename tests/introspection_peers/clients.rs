@@ -1,0 +1,22 @@
+//! The clients of the authorization server that may ask about tokens; see `server.mjs`.
+
+use tower_service_token::store::{ClientAuth, PrivateKeyJwt};
+
+use crate::site::Site;
+
+pub(crate) const API: [&str; 2] = ["api", "api-secret"];
+/// Each character means something in a header, a form or a URL.
+pub(crate) const SPECIAL: [&str; 2] = ["a b+c:%2B&=/~", r#"d e+f:%25&=?"<\>"#];
+pub(crate) const POSTER: [&str; 2] = ["poster", "p +:%26&=?~"];
+
+pub(crate) fn basic([id, secret]: [&str; 2]) -> ClientAuth {
+    ClientAuth::basic(id, secret)
+}
+
+pub(crate) fn es256(site: &Site) -> PrivateKeyJwt {
+    PrivateKeyJwt::es256("signer-es256", site.client_key("es256")).unwrap()
+}
+
+pub(crate) fn rs256(site: &Site) -> PrivateKeyJwt {
+    PrivateKeyJwt::rs256("signer-rs256", site.client_key("rs256")).unwrap()
+}

@@ -1,0 +1,207 @@
+//! The example `introspection`, run as a process and configured by its environment.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{BodyExt, Empty};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::clients::{API, POSTER, SPECIAL};
+use crate::process::{Process, example};
+use crate::server::{OPAQUE_API, Watched};
+use crate::site::Site;
+use crate::until;
+
+pub(crate) async fn every_way_to_authenticate_works(site: Arc<Site>) {
+    let server = site.shared();
+    let token = server.token().await;
+    for (auth, client) in [
+        (None, API),
+        (Some("basic"), SPECIAL),
+        (Some("basic-raw"), API),
+        (Some("post"), POSTER),
+    ] {
+        let auth = auth.map(|auth| ("INTROSPECTION_AUTH", auth));
+        let service = Service::start(&site, &server, client, auth.as_slice());
+        let (status, _) = service.get("/whoami", Some(("x-api-key", &token))).await;
+        assert_eq!(status, 200, "{auth:?}");
+    }
+}
+
+pub(crate) async fn a_bearer_token_works(site: Arc<Site>) {
+    let server = site.shared();
+    let ours = server.token_with(&[("scope", "introspection")]).await;
+    let bearer = [("INTROSPECTION_AUTH", "bearer")];
+    let service = Service::start(&site, &server, ["", &ours], &bearer);
+    let header = format!("Bearer {}", server.token().await);
+    let (status, body) = service
+        .get("/write", Some(("authorization", &header)))
+        .await;
+    assert_eq!((status, &*body), (200, "ci may write\n"));
+}
+
+pub(crate) async fn callers_are_let_in_or_refused_as_documented(site: Arc<Site>) {
+    let server = site.shared();
+    let service = Service::start(&site, &server, API, &[]);
+    let writer = server.token().await;
+    for (name, scheme) in [
+        ("authorization", "Bearer "),
+        ("authorization", "ApiKey "),
+        ("x-api-key", ""),
+    ] {
+        let who = service.whoami(name, &format!("{scheme}{writer}")).await;
+        assert_eq!(who["subject"], "ci");
+        assert_eq!(who["scopes"], serde_json::json!(["read", "write"]));
+        let ends: Timestamp = who["expires_at"].as_str().unwrap().parse().unwrap();
+        assert!(SystemTime::from(ends) > SystemTime::now());
+    }
+
+    let reader = server.token_with(&[("scope", "read")]).await;
+    let long = format!("eyJhbGciOiJub25lIn0.{}.", "e30".repeat(1000));
+    for (path, token, expected) in [
+        ("/write", Some(&*writer), 200),
+        ("/write", Some(&*reader), 403),
+        ("/whoami", Some(&*long), 401),
+        ("/whoami", Some("unknown"), 401),
+        ("/whoami", None, 401),
+        ("/healthz", None, 200),
+    ] {
+        let header = token.map(|token| ("x-api-key", token));
+        let (status, body) = service.get(path, header).await;
+        assert_eq!(status, expected, "{path}: {body}");
+    }
+}
+
+pub(crate) async fn rules_of_ones_own_hold(site: Arc<Site>) {
+    let server = site.shared();
+    let rules = [
+        ("INTROSPECTION_ROLE_CLAIM", "realm_access.roles"),
+        ("INTROSPECTION_AUDIENCE", OPAQUE_API),
+        ("INTROSPECTION_ISSUER", server.issuer()),
+    ];
+    let service = Service::start(&site, &server, API, &rules);
+    let ours = server.token_with(&[("resource", OPAQUE_API)]).await;
+    let who = service.whoami("x-api-key", &ours).await;
+    assert_eq!(who["roles"], serde_json::json!(["operator", "auditor"]));
+    let anyones = server.token().await;
+    let (status, body) = service.get("/whoami", Some(("x-api-key", &anyones))).await;
+    assert_eq!(status, 401, "{body}");
+}
+
+pub(crate) async fn the_endpoint_is_discovered(site: Arc<Site>) {
+    let server = site.shared();
+    let issuer = [
+        ("INTROSPECTION_URL", ""),
+        ("INTROSPECTION_ISSUER", server.issuer()),
+    ];
+    let service = Service::start(&site, &server, API, &issuer);
+    let who = service.whoami("x-api-key", &server.token().await).await;
+    assert_eq!(who["subject"], "ci");
+}
+
+pub(crate) async fn an_answer_is_good_for_as_long_as_configured(site: Arc<Site>) {
+    let server = site.shared();
+    for (ttl, expected) in [("0", 3), ("600000", 1)] {
+        let ttl = [("INTROSPECTION_TTL_MS", ttl)];
+        let service = Service::start(&site, &server, API, &ttl);
+        let token = server.token().await;
+        for token in [&*token, "unknown"] {
+            for _ in 0..3 {
+                service.get("/whoami", Some(("x-api-key", token))).await;
+            }
+            assert_eq!(server.calls().await, expected, "{ttl:?}");
+        }
+    }
+}
+
+pub(crate) async fn a_secret_that_is_wrong_is_503_and_told_to_the_operator(site: Arc<Site>) {
+    let server = site.shared();
+    let client = [API[0], "wrong-secret"];
+    let service = Service::start(&site, &server, client, &[]);
+    let token = server.token().await;
+    let (status, body) = service.get("/whoami", Some(("x-api-key", &token))).await;
+    assert_eq!(status, 503, "{body}");
+    assert!(!body.contains("credentials"), "{body}");
+
+    service.process.signal("TERM");
+    let told = service.process.finish();
+    assert!(told.status.success(), "{}", told.status);
+    assert!(told.stderr.starts_with("503: "), "{}", told.stderr);
+    let why = "rejects our credentials";
+    assert!(told.stderr.contains(why), "{}", told.stderr);
+    for secret in ["wrong-secret", &*token] {
+        assert!(!told.stderr.contains(secret), "{}", told.stderr);
+    }
+}
+
+pub(crate) async fn it_needs_no_restart_when_the_server_does(site: Arc<Site>) {
+    let server = site.start();
+    let forget = [("INTROSPECTION_TTL_MS", "0")];
+    let service = Service::start(&site, &server.watched(), API, &forget);
+    let status = async |token: &str| {
+        let header = Some(("x-api-key", token));
+        service.get("/whoami", header).await.0
+    };
+    let (token, port) = (server.token().await, server.port());
+    assert_eq!(status(&token).await, 200);
+    drop(server);
+    assert_eq!(status(&token).await, 503);
+    let server = site.start_with(&[("PORT", &port)]);
+    let token = server.token().await;
+    until(async || status(&token).await == 200).await;
+}
+
+/// The example, running.
+struct Service {
+    process: Process,
+    url: String,
+}
+
+impl Service {
+    fn start(
+        site: &Site,
+        server: &Watched<'_>,
+        [id, secret]: [&str; 2],
+        variables: &[(&str, &str)],
+    ) -> Self {
+        let mut command = example("introspection");
+        command
+            .env("PORT", "0")
+            .env("INTROSPECTION_URL", server.endpoint())
+            .env("INTROSPECTION_CLIENT_ID", id)
+            .env("INTROSPECTION_CLIENT_SECRET", secret)
+            .envs(variables.iter().copied());
+        match site.root_file() {
+            Some(path) => command.env("INTROSPECTION_CA", path),
+            None => command.env("INTROSPECTION_ALLOW_HTTP", "1"),
+        };
+        let mut process = Process::spawn(&mut command);
+        let line = process.line();
+        let url = line.strip_prefix("listening on ").expect(&line).to_owned();
+        Self { process, url }
+    }
+
+    async fn whoami(&self, header: &str, value: &str) -> Value {
+        let (status, body) = self.get("/whoami", Some((header, value))).await;
+        assert_eq!(status, 200, "{body}");
+        serde_json::from_str(&body).unwrap()
+    }
+
+    async fn get(&self, path: &str, header: Option<(&str, &str)>) -> (u16, String) {
+        let mut request = Request::get(format!("{}{path}", self.url));
+        if let Some((name, value)) = header {
+            request = request.header(name, value);
+        }
+        let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
+        let request = request.body(Empty::new()).unwrap();
+        let response = client.request(request).await.unwrap();
+        let status = response.status().as_u16();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+}

@@ -1,0 +1,226 @@
+//! nginx with the configuration of the example.
+
+use serde_json::Value;
+
+use crate::app::App;
+use crate::daemon::{Daemon, Folder, free_port};
+use crate::http::{Reply, get, send};
+use crate::tokens::Tokens;
+
+const CONFIGURATION: &str = include_str!("../../examples/nginx/nginx.conf");
+const INCLUDED: &str = include_str!("../../examples/nginx/verify.conf");
+/// A well-formed token that nobody knows.
+const UNKNOWN: &str = "svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n";
+
+/// Our server, an app, and nginx between a client and both.
+struct Place {
+    nginx: Daemon,
+    tokens: Tokens,
+    _app: App,
+}
+
+impl Place {
+    fn new() -> Self {
+        let (tokens, app) = (Tokens::start(), App::start());
+        let port = free_port();
+        let mut configuration = CONFIGURATION.to_owned();
+        for (example, here) in [(8080, tokens.port), (3000, app.port), (8000, port)] {
+            let (example, here) = (
+                format!("127.0.0.1:{example};"),
+                format!("127.0.0.1:{here};"),
+            );
+            assert!(configuration.contains(&example), "{example}");
+            configuration = configuration.replace(&example, &here);
+        }
+        let folder = Folder::new();
+        folder.write("nginx.conf", &configuration);
+        folder.write("verify.conf", INCLUDED);
+        let prefix = folder.path().to_str().expect("UTF-8").to_owned();
+        let command = [
+            "/usr/sbin/nginx",
+            "-e",
+            "stderr",
+            "-p",
+            &prefix,
+            "-c",
+            "nginx.conf",
+        ];
+        Self {
+            nginx: Daemon::start(folder, port, &command),
+            tokens,
+            _app: app,
+        }
+    }
+
+    fn get(&self, path: &str, headers: &[(&str, &str)]) -> Reply {
+        get(self.nginx.port(), path, headers)
+    }
+
+    fn with(&self, path: &str, token: &str) -> Reply {
+        self.get(path, &[("X-API-Key", token)])
+    }
+}
+
+/// What the app says reached it.
+fn told(reply: &Reply) -> Value {
+    assert_eq!(reply.status, 200, "{}", reply.body);
+    serde_json::from_str(&reply.body).expect(&reply.body)
+}
+
+pub(crate) fn a_good_token_gets_through_with_its_identity_and_without_its_secret() {
+    let place = Place::new();
+    let user = &place.tokens.user;
+    for (name, value) in [
+        ("X-API-Key", user.clone()),
+        ("Authorization", format!("ApiKey {user}")),
+        ("Authorization", format!("Bearer {user}")),
+    ] {
+        let reply = place.get("/", &[(name, &value)]);
+        let told = told(&reply);
+        let headers = &told["headers"];
+        assert_eq!(headers["x-service-token-id"], user["svctok-".len()..][..10]);
+        assert_eq!(headers["x-service-token-name"], "ci");
+        assert_eq!(headers["x-service-token-roles"], "deployer");
+        assert_eq!(headers["x-service-token-scopes"], "projects:write");
+        assert!(!reply.body.contains(user.as_str()), "{}", reply.body);
+    }
+}
+
+pub(crate) fn a_body_goes_to_the_app_alone() {
+    let place = Place::new();
+    let key = [("X-API-Key", &*place.tokens.user)];
+    // More than our endpoints would read.
+    let body = "x".repeat(200_000);
+    let reply = send(place.nginx.port(), "POST", "/", &key, &body);
+    assert_eq!(told(&reply)["body"], body);
+}
+
+pub(crate) fn without_a_good_token_nothing_gets_through() {
+    let place = Place::new();
+    let revoked = place.tokens.user.clone();
+    assert_eq!(place.tokens.revoke(&revoked).status, 200);
+    let bearer = format!("Bearer {UNKNOWN}");
+    for headers in [
+        &[][..],
+        &[("X-API-Key", UNKNOWN)],
+        &[("Authorization", &*bearer)],
+        &[("Authorization", "Basic eDp5")],
+        &[("X-API-Key", &*revoked)],
+        &[("X-Service-Token-Id", "7Hq2mX9bTe")],
+    ] {
+        for path in ["/", "/deploy/x"] {
+            let reply = place.get(path, headers);
+            assert_eq!(reply.status, 401, "{headers:?}");
+            let challenge = reply.header("WWW-Authenticate");
+            assert!(challenge.contains(r#"realm="api""#), "{challenge}");
+        }
+    }
+    let long = "x".repeat(600);
+    assert_eq!(place.with("/", &long).status, 400);
+    for path in ["/_verify", "/_verify_deployer"] {
+        assert_eq!(place.with(path, &place.tokens.service).status, 404);
+    }
+}
+
+pub(crate) fn a_role_that_is_lacking_is_403() {
+    let place = Place::new();
+    assert_eq!(place.with("/deploy/x", &place.tokens.user).status, 200);
+    assert_eq!(place.with("/", &place.tokens.service).status, 200);
+    for path in ["/deploy/x", "/deploy/x?role=introspect", "/x/../deploy/"] {
+        assert_eq!(
+            place.with(path, &place.tokens.service).status,
+            403,
+            "{path}"
+        );
+    }
+}
+
+pub(crate) fn no_client_can_send_an_identity_along() {
+    let place = Place::new();
+    let sent = [
+        ("X-API-Key", &*place.tokens.service),
+        ("X-Service-Token-Id", "0000000000"),
+        ("X-Service-Token-Name", "root"),
+        ("X-Service-Token-Subject", "root"),
+        ("x-service-token-roles", "admin"),
+        ("X-Service-Token-Roles", "deployer"),
+        ("X_Service_Token_Roles", "admin"),
+        ("X-Service-Token-Scopes", "**"),
+    ];
+    let told = told(&place.get("/", &sent));
+    let mut seen: Vec<_> = told["headers"]
+        .as_object()
+        .expect("an object")
+        .iter()
+        .collect();
+    seen.retain(|(name, _)| name.contains("service"));
+    let expected = [
+        ("x-service-token-id", place.tokens.service_id()),
+        ("x-service-token-name", "resource-server"),
+        ("x-service-token-scopes", "introspect"),
+    ];
+    let seen: Vec<_> = seen
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str().expect("a text")))
+        .collect();
+    assert_eq!(seen, expected);
+    assert_eq!(place.get("/deploy/x", &sent).status, 403);
+}
+
+pub(crate) fn a_repeated_credential_is_400_and_not_the_first_one() {
+    let place = Place::new();
+    let user = &*place.tokens.user;
+    let bearer = format!("Bearer {UNKNOWN}");
+    for headers in [
+        [("X-API-Key", user), ("X-API-Key", UNKNOWN)],
+        [("X-API-Key", user), ("X-API-Key", user)],
+        [("X-API-Key", user), ("Authorization", &*bearer)],
+    ] {
+        assert_eq!(place.get("/", &headers).status, 400);
+    }
+}
+
+pub(crate) fn too_many_unknown_tokens_are_429_and_known_ones_pass() {
+    let place = Place::new();
+    let limited = (0..2000).find_map(|_| {
+        let reply = place.with("/", UNKNOWN);
+        assert!([401, 429].contains(&reply.status), "{}", reply.status);
+        (reply.status == 429).then_some(reply)
+    });
+    let limited = limited.expect("a refusal by 429");
+    assert_eq!(limited.header("Retry-After"), "1");
+    assert_eq!(limited.header("Cache-Control"), "no-store");
+    assert_eq!(place.with("/", &place.tokens.user).status, 200);
+}
+
+pub(crate) fn a_server_that_is_down_or_hangs_is_503_until_it_is_back() {
+    let mut place = Place::new();
+    let user = place.tokens.user.clone();
+    assert_eq!(place.with("/", &user).status, 200);
+    place.tokens.hang();
+    let reply = place.with("/", &user);
+    place.tokens.go_on();
+    assert_eq!(reply.status, 503);
+    assert_eq!(reply.header("Retry-After"), "1");
+    assert_eq!(reply.header("Cache-Control"), "no-store");
+    assert_eq!(place.with("/", &user).status, 200);
+
+    let port = place.tokens.port;
+    let stopped = std::mem::replace(&mut place.tokens, Tokens::start());
+    drop(stopped);
+    for path in ["/", "/deploy/x"] {
+        let reply = place.with(path, &user);
+        assert_eq!(reply.status, 503, "{path}");
+        assert_eq!(reply.header("WWW-Authenticate"), "");
+    }
+    place.tokens = Tokens::start_on(port);
+    // nginx leaves a server alone for a while that it could not reach, unless it is the only one.
+    assert_eq!(place.with("/", &place.tokens.user).status, 200);
+    assert_eq!(place.with("/", &user).status, 401);
+}
+
+pub(crate) fn an_error_of_the_app_stays_its_own() {
+    let place = Place::new();
+    let reply = place.with("/broken", &place.tokens.user);
+    assert_eq!((reply.status, &*reply.body), (500, "broken"));
+}
