@@ -70,7 +70,9 @@ fn main() {
     if mode::is_full_run() {
         println!("\nintrospection, 100 tokens");
         print_ratios(&mut cases);
-        println!("{REQUESTS} cold requests for one token made 1 call, in each of {rounds} rounds");
+        println!(
+            "{REQUESTS} cold requests for one token made 1 call, {rounds} times out of {rounds}"
+        );
     }
 }
 
