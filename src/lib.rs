@@ -113,6 +113,11 @@ pub use self::principal::Principal;
 pub use self::store::{MemoryStore, TokenStore};
 
 /// The code in README.md, compiled.
-#[cfg(all(doctest, feature = "axum", feature = "postgres"))]
+#[cfg(all(
+    doctest,
+    feature = "api",
+    feature = "introspection",
+    feature = "postgres"
+))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -106,7 +106,12 @@ impl Server {
         let oauth = OAuthEndpoints::new(tokens.clone(), layer.clone());
         let verify = ForwardAuth::new(layer).with_failure_limit(limit.clone());
         let app = Router::new()
-            .merge(oauth.with_failure_limit(limit).into_router())
+            .merge(
+                oauth
+                    .with_failure_limit(limit.clone())
+                    .with_service_failure_limit(limit)
+                    .into_router(),
+            )
             .merge(verify.into_router());
         Self {
             clock,

@@ -279,6 +279,26 @@ async fn the_limit_can_be_switched_off() {
 }
 
 #[tokio::test]
+async fn strangers_cannot_soon_spend_the_budget_of_the_service_they_talk_to() {
+    use tower_service_token::api::oauth::OAuthEndpoints;
+    use tower_service_token::{ServiceTokenLayer, ServiceTokens};
+
+    let store = MemoryStore::new();
+    let tokens = ServiceTokens::new(store.clone());
+    let new = NewToken::new("shop").with_scopes(["introspect"]);
+    let caller = tokens.create(new).await.expect("a token").into();
+    let app = OAuthEndpoints::new(tokens, ServiceTokenLayer::new(store)).into_router();
+    let server = Server {
+        app,
+        caller,
+        ..Server::in_memory().await
+    };
+    for _ in 0..1_000 {
+        assert_eq!(server.introspect(UNKNOWN).await.body, INACTIVE);
+    }
+}
+
+#[tokio::test]
 async fn extreme_settings_neither_panic_nor_let_all_through() {
     for (burst, interval) in [
         (1, Duration::ZERO),

@@ -36,8 +36,8 @@ const SWEEP_PAUSE: Duration = Duration::from_secs(1);
 ///    client. IPv6 addresses count by their /64. Behind a proxy the peer is the proxy:
 ///    [`with_client_address`](Self::with_client_address) can look further. No header is believed
 ///    unless that does.
-///    A service that introspects pays for what its own clients send it: where those can be many
-///    strangers, give the endpoints of introspection a larger limit.
+///    A service that introspects pays for what its own clients send it, so it has
+///    [more](crate::api::oauth::OAuthEndpoints::with_service_failure_limit).
 /// 4. At most 10,000 clients have a budget of their own at a time. Beyond, newcomers share one.
 /// 5. Requests in flight together may fail together: the budget can be overdrawn by as many as the
 ///    server lets in at a time.
@@ -99,6 +99,14 @@ impl FailureLimit {
             budgets: Arc::new(Budgets::new(BURST, INTERVAL, MAX_CLIENTS, &clock)),
             clock,
         }
+    }
+
+    /// 1,000 failures at once, and one more each millisecond.
+    pub(super) fn of_services() -> Self {
+        const BURST: NonZeroU32 = NonZeroU32::new(1_000).expect("more than none");
+
+        let limit = Self::new().with_burst(BURST);
+        limit.with_interval(Duration::from_millis(1))
     }
 
     /// How many failures a client may have at once. Default: 100.

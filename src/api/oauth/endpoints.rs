@@ -22,6 +22,7 @@ pub struct OAuthEndpoints {
     tokens: ServiceTokens,
     layer: ServiceTokenLayer,
     limit: Option<FailureLimit>,
+    service_limit: Option<FailureLimit>,
     issuer: Option<Box<str>>,
     audience: Option<Box<str>>,
 }
@@ -37,6 +38,7 @@ impl OAuthEndpoints {
             tokens,
             layer,
             limit: Some(FailureLimit::new()),
+            service_limit: Some(FailureLimit::of_services()),
             issuer: None,
             audience: None,
         }
@@ -54,18 +56,33 @@ impl OAuthEndpoints {
         self
     }
 
-    /// How many unknown tokens a client may present. Default: [`FailureLimit::new`]; `None` for any
-    /// number.
+    /// How many unknown tokens a client may present as its own: to revoke them, or to be let in to
+    /// introspect. Default: [`FailureLimit::new`]; `None` for any number.
     pub fn with_failure_limit(mut self, limit: impl Into<Option<FailureLimit>>) -> Self {
         self.limit = limit.into();
         self
     }
 
+    /// How many unknown tokens a service may ask about, which it was sent by clients of its own.
+    /// Default: 1,000 at once, and one more each millisecond; `None` for any number.
+    ///
+    /// Beyond, the service gets 429 for what is not in memory, and may take that for an outage: its
+    /// clients must not be able to bring that about.
+    pub fn with_service_failure_limit(mut self, limit: impl Into<Option<FailureLimit>>) -> Self {
+        self.service_limit = limit.into();
+        self
+    }
+
     /// The router, for an app with any state.
     pub fn into_router<S: Clone + Send + Sync + 'static>(self) -> Router<S> {
+        let checker = self.layer.into_checker(true);
         let shared = Arc::new(Shared {
+            for_services: Inspector {
+                checker: Arc::clone(&checker),
+                limit: self.service_limit,
+            },
             inspector: Inspector {
-                checker: self.layer.into_checker(true),
+                checker,
                 limit: self.limit,
             },
             tokens: self.tokens,
@@ -85,6 +102,7 @@ impl fmt::Debug for OAuthEndpoints {
         f.debug_struct("OAuthEndpoints")
             .field("layer", &self.layer)
             .field("limit", &self.limit)
+            .field("service_limit", &self.service_limit)
             .field("issuer", &self.issuer)
             .field("audience", &self.audience)
             .finish_non_exhaustive()
@@ -93,7 +111,10 @@ impl fmt::Debug for OAuthEndpoints {
 
 /// What both endpoints work with.
 pub(super) struct Shared {
+    /// Of tokens that are presented by whoever sends them.
     pub(super) inspector: Inspector,
+    /// Of tokens that a service asks about.
+    pub(super) for_services: Inspector,
     pub(super) tokens: ServiceTokens,
     pub(super) issuer: Option<Box<str>>,
     pub(super) audience: Option<Box<str>>,

@@ -57,12 +57,14 @@ impl Shared {
 
     async fn introspect(&self, token: &str, caller: &Principal) -> Response {
         let client = Client::Holder(caller.id());
-        let inspected = match self.inspector.checker.sources.read_text(token) {
+        let inspected = match self.for_services.checker.sources.read_text(token) {
             Ok(token) => {
                 let credential = Credential::new(token);
-                self.inspector.inspect(&credential, client).await
+                self.for_services.inspect(&credential, client).await
             }
-            Err(_) => Err(self.inspector.fail(client, RejectionReason::UnknownToken)),
+            Err(_) => Err(self
+                .for_services
+                .fail(client, RejectionReason::UnknownToken)),
         };
         match inspected {
             Ok((record, principal)) => {
