@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use serde_json::{Value, json};
+use tower_service_token::store::IntrospectionBuilder;
 
 use crate::node::{Accepted, CLIENT_ID, Node, Outcome, PROTOCOL, Refused, START, at, clock};
 use crate::upstream::{Answer, Upstream, active_with};
@@ -11,7 +12,7 @@ use crate::upstream::{Answer, Upstream, active_with};
 async fn read(body: impl Into<Vec<u8>>) -> (Outcome, Outcome) {
     let upstream = Upstream::saying(Answer::json(body.into()));
     let strict = Node::new(&upstream, &clock());
-    let lenient = Node::with(&upstream, &clock(), |builder| builder.lenient());
+    let lenient = Node::with(&upstream, &clock(), IntrospectionBuilder::lenient);
     let outcomes = (strict.ask("token").await, lenient.ask("token").await);
     assert_eq!(upstream.calls(), 2);
     outcomes
@@ -251,9 +252,12 @@ async fn scopes_are_split_on_spaces_and_may_be_an_array_if_lenient() {
         let answer = Answer::of(&active_with(&json!({ "scope": scope })));
         let upstream = Upstream::saying(answer);
         for (is_lenient, expected) in [(false, strict), (true, lenient)] {
-            let node = Node::with(&upstream, &clock(), |builder| match is_lenient {
-                true => builder.lenient(),
-                false => builder,
+            let node = Node::with(&upstream, &clock(), |builder| {
+                if is_lenient {
+                    builder.lenient()
+                } else {
+                    builder
+                }
             });
             let Some(expected) = expected else {
                 assert_eq!(node.ask("token").await, PROTOCOL, "{scope}");

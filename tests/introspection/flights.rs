@@ -185,9 +185,12 @@ async fn the_deadline_covers_the_retry() {
     let slow = Arc::new(AtomicBool::new(false));
     let upstream = Upstream::new({
         let slow = Arc::clone(&slow);
-        move |_| match slow.swap(true, Ordering::SeqCst) {
-            false => Answer::status(503),
-            true => Answer::Hang,
+        move |_| {
+            if slow.swap(true, Ordering::SeqCst) {
+                Answer::Hang
+            } else {
+                Answer::status(503)
+            }
         }
     });
     let node = Node::new(&upstream, &clock());

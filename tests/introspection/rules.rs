@@ -226,22 +226,22 @@ async fn roles_of_a_wrong_type_are_warned_of() {
 
 #[tokio::test(start_paused = true)]
 async fn scopes_can_be_mapped_and_left_out() {
-    let scopes = json!({ "scope": "openid svc.projects.write projects:write" });
-    let node = Node::with(&upstream_with(&scopes), &clock(), |builder| {
+    let told = json!({ "scope": "openid svc.projects.write projects:write" });
+    let node = Node::with(&upstream_with(&told), &clock(), |builder| {
         builder.with_scope_mapping(|scope| {
             let rest = scope.strip_prefix("svc.")?;
             Some(rest.replace('.', ":"))
         })
     });
     let principal = node.principal("token").await;
-    let scopes: Vec<_> = principal.scopes().iter().collect();
-    assert_eq!(scopes, ["projects:write"]);
-    let none = Node::with(
+    let mapped: Vec<_> = principal.scopes().iter().collect();
+    assert_eq!(mapped, ["projects:write"]);
+    let without = Node::with(
         &upstream_with(&json!({ "scope": "a:x" })),
         &clock(),
         |builder| builder.with_scope_mapping(|_| None),
     );
-    assert!(none.principal("token").await.scopes().is_empty());
+    assert!(without.principal("token").await.scopes().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -260,7 +260,6 @@ async fn exp_ends_a_remembered_answer_by_the_wall_clock_alone() {
     assert_eq!(node.ask("token").await, Refused);
     // The server may know better by then.
     upstream.say(Answer::of(&active_with(&json!({ "exp": START + 50 }))));
-    node.store.clear();
     assert_eq!(node.ask("token").await, Accepted);
 }
 

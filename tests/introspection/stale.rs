@@ -146,9 +146,10 @@ async fn what_was_forgotten_is_not_told() {
         let node = outdated(&upstream, &clock).await;
         upstream.say(Answer::status(500));
         assert!(node.principal("token").await.is_stale());
-        match forgets_all {
-            true => node.store.clear(),
-            false => node.store.invalidate(&credential("token")),
+        if forgets_all {
+            node.store.clear();
+        } else {
+            node.store.invalidate(&credential("token"));
         }
         assert_eq!(node.ask("token").await, TRANSIENT);
     }
