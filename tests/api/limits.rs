@@ -289,8 +289,8 @@ async fn strangers_cannot_soon_spend_the_budget_of_the_service_they_talk_to() {
     let caller = tokens.create(new).await.expect("a token").into();
     let app = OAuthEndpoints::new(tokens, ServiceTokenLayer::new(store)).into_router();
     let server = Server {
-        app,
         caller,
+        app,
         ..Server::in_memory().await
     };
     for _ in 0..1_000 {

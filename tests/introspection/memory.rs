@@ -9,9 +9,7 @@ use tower_service_token::TokenStore;
 use tower_service_token::store::{Cached, IntrospectionBuilder};
 
 use crate::counting_allocator::Counts;
-use crate::node::{
-    Accepted, MILLISECOND, Node, Refused, SECOND, clock, credential, just_before, settle,
-};
+use crate::node::{Accepted, MILLISECOND, Node, Refused, SECOND, clock, credential, just_before};
 use crate::upstream::{Answer, Upstream, active_with};
 
 /// The maps are cut into shards of equal size, so a bound is the capacity rounded up.

@@ -183,10 +183,16 @@ mod tests {
 
     const START: Duration = Duration::from_secs(100);
 
+    fn pass(breaker: &Arc<Breaker>, now: Duration) -> Pass {
+        let Ok(pass) = breaker.admit(now) else {
+            panic!("nobody may pass at {now:?}");
+        };
+        pass
+    }
+
     fn fail(breaker: &Arc<Breaker>, times: u32, now: Duration) {
         for _ in 0..times {
-            let pass = breaker.admit(now).ok().expect("closed");
-            pass.tell(Health::Bad, now);
+            pass(breaker, now).tell(Health::Bad, now);
         }
     }
 
@@ -194,7 +200,7 @@ mod tests {
     fn it_opens_after_so_many_failures_in_a_row() {
         let breaker = Breaker::new(5);
         fail(&breaker, 4, START);
-        breaker.admit(START).ok().unwrap().tell(Health::Good, START);
+        pass(&breaker, START).tell(Health::Good, START);
         fail(&breaker, 4, START);
         breaker
             .admit(START)
@@ -218,7 +224,7 @@ mod tests {
             let breaker = Breaker::new(1);
             fail(&breaker, 1, START);
             let later = START + LONGEST;
-            let probe = breaker.admit(later).ok().expect("time is up");
+            let probe = pass(&breaker, later);
             assert_eq!(breaker.state_at(later), BreakerState::HalfOpen);
             assert!(breaker.admit(later).is_err(), "a second probe");
             probe.tell(health, later);
@@ -231,7 +237,7 @@ mod tests {
         let breaker = Breaker::new(1);
         fail(&breaker, 1, START);
         let later = START + LONGEST;
-        drop(breaker.admit(later).ok().expect("time is up"));
+        drop(pass(&breaker, later));
         assert_eq!(breaker.state_at(later), BreakerState::Open);
         assert!(breaker.admit(later + LONGEST).is_ok());
     }
@@ -239,10 +245,10 @@ mod tests {
     #[test]
     fn what_began_before_it_opened_says_nothing_about_the_probe() {
         let breaker = Breaker::new(1);
-        let early = breaker.admit(START).ok().unwrap();
+        let early = pass(&breaker, START);
         fail(&breaker, 1, START);
         let later = START + LONGEST;
-        let probe = breaker.admit(later).ok().unwrap();
+        let probe = pass(&breaker, later);
         early.tell(Health::Good, later);
         assert_eq!(breaker.state_at(later), BreakerState::HalfOpen);
         probe.tell(Health::Bad, later);

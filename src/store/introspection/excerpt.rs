@@ -10,11 +10,19 @@ const SUSPICIOUS: usize = 24;
 
 const MASK: &str = "***";
 
+/// `what`, and the [excerpt] of an answer that shows it, if there is one.
+pub(super) fn told(what: &str, body: &[u8], secrets: &[Zeroizing<String>]) -> String {
+    match excerpt(body, secrets) {
+        shown if shown.is_empty() => what.to_owned(),
+        shown => format!("{what}: {shown}"),
+    }
+}
+
 /// The beginning of an answer for a log: escaped, at most 200 bytes, and without `secrets` and
 /// whatever else looks like a token.
 ///
 /// A server may echo what it was sent, in one encoding or another.
-pub(super) fn excerpt(body: &[u8], secrets: &[Zeroizing<String>]) -> String {
+fn excerpt(body: &[u8], secrets: &[Zeroizing<String>]) -> String {
     let mut text = Zeroizing::new(String::from_utf8_lossy(body).into_owned());
     for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
         for form in [secret.to_string(), percent(secret), json(secret)] {

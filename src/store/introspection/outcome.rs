@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 use super::breaker::Health;
 use super::claims::Claims;
 use super::error::{IntrospectionError, IntrospectionErrorKind};
-use super::excerpt::excerpt;
+use super::excerpt::told;
 use super::json;
 use super::reading::Reading;
 
@@ -57,17 +57,17 @@ pub(super) fn judge(
     reading: &Reading,
     secrets: &[Zeroizing<String>],
 ) -> Result<Reply, Failure> {
-    let shown = || excerpt(body, secrets);
+    let told = |what: &str| told(what, body, secrets);
     match status.as_u16() {
         200 => read(headers, body, reading, secrets),
         400 if is_unsupported_token(body) => Ok(Reply::Unsupported),
         401 | 403 => {
-            let message = format!("the server rejects our credentials: {}", shown());
+            let message = told("the server rejects our credentials");
             let error = IntrospectionError::new(IntrospectionErrorKind::Credentials, message);
             Err(Failure::new(error.with_status(status), Health::Unclear))
         }
         429 | 502..=504 => {
-            let message = format!("the server cannot answer now: {}", shown());
+            let message = told("the server cannot answer now");
             let error = transient(message, status, headers);
             let failure = Failure::new(error, Health::Bad);
             let is_too_busy = status == StatusCode::TOO_MANY_REQUESTS;
@@ -79,13 +79,10 @@ pub(super) fn judge(
         }
         // Some servers answer 500 to a token they do not know: that says nothing about their health.
         500..=599 => {
-            let error = transient(format!("the server failed: {}", shown()), status, headers);
+            let error = transient(told("the server failed"), status, headers);
             Err(Failure::new(error, Health::Unclear))
         }
-        _ => Err(odd(
-            format!("no answer to an introspection: {}", shown()),
-            status,
-        )),
+        _ => Err(odd(told("no answer to an introspection"), status)),
     }
 }
 
@@ -96,14 +93,14 @@ fn read(
     secrets: &[Zeroizing<String>],
 ) -> Result<Reply, Failure> {
     if !is_json(headers) {
-        let message = format!("the answer is not JSON: {}", excerpt(body, secrets));
+        let message = told("the answer is not JSON", body, secrets);
         return Err(odd(message, StatusCode::OK));
     }
     match reading.read(body) {
         Ok(Some(claims)) => Ok(Reply::Active(Box::new(claims))),
         Ok(None) => Ok(Reply::Inactive),
         Err(why) => {
-            let message = format!("{why}: {}", excerpt(body, secrets));
+            let message = told(&why, body, secrets);
             Err(odd(message, StatusCode::OK))
         }
     }

@@ -80,11 +80,12 @@ fn with_key<T>(
 
 #[cfg(test)]
 pub(in crate::store::introspection) mod tests {
-    use std::process::Command;
-
     use base64::Engine;
     use base64::engine::general_purpose::STANDARD;
     use ring::signature::{ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaSigningAlgorithm};
+    use rsa::RsaPrivateKey;
+    use rsa::pkcs8::{EncodePrivateKey, LineEnding};
+    use rsa::rand_core::OsRng;
 
     use super::*;
 
@@ -102,17 +103,8 @@ pub(in crate::store::introspection) mod tests {
         ec_pem(&ECDSA_P256_SHA256_FIXED_SIGNING)
     }
 
-    /// What the `openssl` command makes: ring makes neither RSA keys nor certificates.
-    pub(in crate::store::introspection) fn openssl(arguments: &[&str]) -> String {
-        let made = Command::new("openssl").args(arguments).output();
-        let made = made.expect("this test needs the openssl command");
-        assert!(made.status.success(), "{arguments:?}");
-        String::from_utf8(made.stdout).unwrap()
-    }
-
-    pub(in crate::store::introspection) fn rsa_pem(bits: u32) -> String {
-        let bits = format!("rsa_keygen_bits:{bits}");
-        openssl(&["genpkey", "-algorithm", "RSA", "-pkeyopt", &bits])
+    pub(in crate::store::introspection) fn rsa_key(bits: usize) -> RsaPrivateKey {
+        RsaPrivateKey::new(&mut OsRng, bits).unwrap()
     }
 
     #[test]
@@ -122,7 +114,7 @@ pub(in crate::store::introspection) mod tests {
         let p384 = ec_pem(&ECDSA_P384_SHA384_FIXED_SIGNING);
         assert_eq!(SigningKey::es256(&p384).err(), unsuitable);
         assert_eq!(SigningKey::rs256(&p256).err(), unsuitable);
-        let short = rsa_pem(1024);
+        let short = rsa_key(1024).to_pkcs8_pem(LineEnding::LF).unwrap();
         assert_eq!(SigningKey::rs256(&short).err(), unsuitable);
         assert_eq!(SigningKey::es256(&short).err(), unsuitable);
     }

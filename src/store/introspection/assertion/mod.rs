@@ -201,9 +201,11 @@ mod tests {
         ECDSA_P256_SHA256_FIXED, KeyPair, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey,
         VerificationAlgorithm,
     };
+    use rsa::pkcs1::EncodeRsaPrivateKey;
+    use rsa::pkcs8::{EncodePrivateKey, LineEnding};
     use serde_json::{Value, json};
 
-    use super::key::tests::{openssl, p256_pem, rsa_pem};
+    use super::key::tests::{p256_pem, rsa_key};
     use super::*;
 
     const NOW: u64 = 1_795_000_000;
@@ -253,11 +255,9 @@ mod tests {
 
     #[test]
     fn an_rs256_assertion_is_signed_by_a_key_of_either_format() {
-        let pkcs8 = rsa_pem(2048);
-        let path = std::env::temp_dir().join(format!("assertion-{}.pem", std::process::id()));
-        std::fs::write(&path, &pkcs8).unwrap();
-        let pkcs1 = openssl(&["rsa", "-traditional", "-in", path.to_str().unwrap()]);
-        std::fs::remove_file(path).unwrap();
+        let key = rsa_key(2048);
+        let pkcs8 = key.to_pkcs8_pem(LineEnding::LF).unwrap();
+        let pkcs1 = key.to_pkcs1_pem(LineEnding::LF).unwrap();
         assert!(pkcs1.starts_with("-----BEGIN RSA PRIVATE KEY-----"));
         for pem in [pkcs8, pkcs1] {
             let key = PrivateKeyJwt::rs256("orders", &pem).unwrap();

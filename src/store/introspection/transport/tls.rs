@@ -60,22 +60,20 @@ mod tests {
     use std::io::Write;
     use std::net::SocketAddr;
 
+    use rcgen::{CertificateParams, KeyPair};
     use rustls::{ServerConfig, ServerConnection, StreamOwned};
     use rustls_pki_types::PrivateKeyDer;
 
     use super::super::tests::{OK, SECOND, blocking_listener, read_request, request};
     use super::super::{SendErrorKind, Transport};
     use super::*;
-    use crate::store::introspection::assertion::key::tests::openssl;
 
     /// A certificate for `name` that is its own root, and its key, in one PEM.
     fn certificate(name: &str) -> String {
-        let name = format!("subjectAltName=IP:{name}");
-        let make = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 \
-                    -keyout /dev/stdout -subj /CN=as -addext basicConstraints=critical,CA:FALSE";
-        let mut arguments: Vec<_> = make.split_whitespace().collect();
-        arguments.extend(["-addext", &name]);
-        openssl(&arguments)
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new([name.to_owned()]).unwrap();
+        let certificate = certificate.self_signed(&key).unwrap();
+        format!("{}{}", certificate.pem(), key.serialize_pem())
     }
 
     /// A server that answers one request over TLS.
