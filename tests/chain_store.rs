@@ -1,5 +1,9 @@
 //! `ChainStore`: which store has the say, and what becomes of one that cannot look.
 
+#[cfg(feature = "tracing")]
+#[path = "support/heard.rs"]
+mod heard;
+
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -313,6 +317,7 @@ fn a_failure_that_a_later_store_makes_up_for_is_logged_with_its_place_and_its_ca
         }
     }
 
+    heard::hear_everything();
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt()

@@ -1,6 +1,9 @@
 //! What an operator sees: one event for each refusal, and counts and latencies by outcome.
 #![cfg(all(feature = "tracing", feature = "metrics"))]
 
+#[path = "support/heard.rs"]
+mod heard;
+
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt;
@@ -82,6 +85,7 @@ fn send(
 
 /// The events of this target and the metrics of `run`, metrics as `name{label}` with their count.
 fn observed(target: &'static str, run: impl FnOnce()) -> (Vec<Event>, BTreeMap<String, u64>) {
+    heard::hear_everything();
     let events = Events(Arc::default(), target);
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();

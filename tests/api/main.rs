@@ -1,6 +1,9 @@
 //! The endpoints, asked as their contract has it and as nobody should ask them.
 
 mod callers;
+#[cfg(all(feature = "metrics", feature = "tracing"))]
+#[path = "../support/heard.rs"]
+mod heard;
 mod introspection;
 mod kit;
 mod limits;

@@ -31,6 +31,7 @@ impl io::Write for Buffer {
 
 /// All that was logged by `body`, and the metrics it left.
 fn captured(body: impl FnOnce()) -> String {
+    crate::heard::hear_everything();
     let buffer = Buffer::default();
     let writer = buffer.clone();
     let subscriber = tracing_subscriber::fmt()

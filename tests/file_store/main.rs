@@ -9,6 +9,9 @@
 mod counting_allocator;
 mod fields;
 mod following;
+#[cfg(feature = "tracing")]
+#[path = "../support/heard.rs"]
+mod heard;
 mod mistakes;
 mod reported;
 

@@ -24,6 +24,7 @@ mod log {
     impl Log {
         /// The lines that `body` logs.
         fn of(body: impl FnOnce()) -> Vec<String> {
+            heard::hear_everything();
             let log = Self::default();
             let writer = log.clone();
             let subscriber = tracing_subscriber::fmt()

@@ -24,6 +24,8 @@ mod counting_allocator;
 #[cfg(all(feature = "api", feature = "sqlite"))]
 mod differential;
 mod flights;
+#[path = "../support/heard.rs"]
+mod heard;
 mod memory;
 #[cfg(feature = "metrics")]
 mod meters;

@@ -23,6 +23,7 @@ pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 impl Log {
     /// Captures until the guard is dropped.
     pub(crate) fn start(&self) -> tracing::subscriber::DefaultGuard {
+        crate::heard::hear_everything();
         let log = self.clone();
         let subscriber = tracing_subscriber::fmt()
             .with_max_level(tracing::Level::TRACE)

@@ -29,6 +29,7 @@ impl io::Write for Buffer {
 pub(super) fn captured<T>(body: impl FnOnce() -> T) -> (T, String, String) {
     use tracing_subscriber::fmt::format::FmtSpan;
 
+    crate::heard::hear_everything();
     let buffer = Buffer::default();
     let writer = buffer.clone();
     let subscriber = tracing_subscriber::fmt()

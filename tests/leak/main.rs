@@ -10,6 +10,8 @@
 mod api_types;
 mod capture;
 mod file_store;
+#[path = "../support/heard.rs"]
+mod heard;
 mod introspection;
 mod lifecycle_types;
 mod paths;

@@ -2,7 +2,7 @@ use std::time::SystemTime;
 
 /// What a server says of an active token, as far as anything here depends on it.
 ///
-/// What is absent, `null` or an empty text is `None`.
+/// What is absent or `null` is `None`, and so is an empty name.
 #[derive(Debug, Default)]
 pub(super) struct Claims {
     pub(super) subject: Option<String>,

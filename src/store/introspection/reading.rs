@@ -31,13 +31,13 @@ impl Reading {
 
     fn claims(&self, members: &Map<String, Value>) -> Result<Claims, Unreadable> {
         Ok(Claims {
-            subject: text(members, "sub")?,
-            client_id: text(members, "client_id")?,
-            username: text(members, "username")?,
+            subject: name(members, "sub")?,
+            client_id: name(members, "client_id")?,
+            username: name(members, "username")?,
             name: members.get("name").and_then(Value::as_str).map(Into::into),
             token_type: text(members, "token_type")?,
             issuer: text(members, "iss")?,
-            jti: text(members, "jti")?,
+            jti: name(members, "jti")?,
             audience: audience(members)?,
             scopes: self.scopes(members)?,
             roles: self.roles(members),
@@ -71,7 +71,7 @@ impl Reading {
             Some(Value::Number(number)) if number.is_u64() => number.as_u64(),
             // Before 1970 is past, however long.
             Some(Value::Number(number)) if number.is_i64() => Some(0),
-            Some(Value::String(digits)) if self.is_lenient => digits.parse().ok(),
+            Some(Value::String(digits)) if self.is_lenient => whole_number(digits),
             Some(_) => None,
         };
         let seconds = seconds.ok_or_else(|| not_a(name, "an integer"))?;
@@ -140,9 +140,20 @@ fn not_a(name: &str, what: &str) -> Unreadable {
 fn text(members: &Map<String, Value>, name: &str) -> Result<Option<String>, Unreadable> {
     match members.get(name) {
         None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text.clone()).filter(|text| !text.is_empty())),
+        Some(Value::String(text)) => Ok(Some(text.clone())),
         Some(_) => Err(not_a(name, "a string")),
     }
+}
+
+/// A text that names someone or something, so not an empty one.
+fn name(members: &Map<String, Value>, name: &str) -> Result<Option<String>, Unreadable> {
+    Ok(text(members, name)?.filter(|text| !text.is_empty()))
+}
+
+/// Digits alone: no sign.
+fn whole_number(digits: &str) -> Option<u64> {
+    let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| digits.parse().ok()).flatten()
 }
 
 fn audience(members: &Map<String, Value>) -> Result<Vec<String>, Unreadable> {
@@ -240,6 +251,7 @@ mod tests {
         for odd in [
             r#""exp":"5s""#,
             r#""exp":"""#,
+            r#""exp":"+5""#,
             r#""exp":1.5"#,
             r#""scope":[1]"#,
         ] {
