@@ -77,7 +77,7 @@ async fn the_configured_issuer_must_match_when_told_and_can_be_required() {
         (json!({ "iss": "https://auth.example/" }), Refused, Refused),
         (json!({ "iss": "https://AUTH.example" }), Refused, Refused),
         (json!({ "iss": "https://evil.example" }), Refused, Refused),
-        (json!({ "iss": "" }), Accepted, Refused),
+        (json!({ "iss": "" }), Refused, Refused),
         (json!({}), Accepted, Refused),
         (json!({ "iss": null }), Accepted, Refused),
     ] {

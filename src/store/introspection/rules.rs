@@ -76,7 +76,7 @@ impl Rules {
         match (&self.issuer, &claims.issuer) {
             (Some(wanted), Some(issuer)) => wanted == issuer,
             (_, None) => !self.requires_issuer,
-            (None, Some(_)) => true,
+            (None, Some(issuer)) => !(self.requires_issuer && issuer.is_empty()),
         }
     }
 
@@ -255,6 +255,11 @@ mod tests {
         }
         rules.requires_issuer = true;
         assert_eq!(judge(&rules, r#""sub":"s""#), Err(Broken::Issuer));
+        rules.issuer = None;
+        assert_eq!(judge(&rules, r#""sub":"s","iss":"any""#), Ok(()));
+        for bad in [r#""sub":"s""#, r#""sub":"s","iss":"""#] {
+            assert_eq!(judge(&rules, bad), Err(Broken::Issuer), "{bad}");
+        }
     }
 
     #[test]
