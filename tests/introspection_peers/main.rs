@@ -20,6 +20,8 @@ mod clients;
 mod discovery;
 mod example;
 mod guarded;
+#[path = "../support/heard.rs"]
+mod heard;
 mod outage;
 mod peer;
 mod server;
