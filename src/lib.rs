@@ -42,6 +42,7 @@
 //! | What does a refused client get? How do I change that? | [`reject`] |
 //! | What does a token look like? How do I import one? | [`token`], [`digest`] |
 //! | How do services in other languages check a token? | [`api`] |
+//! | How do I send a token? | [`client`] |
 //! | How do I test expiry? | [`clock`] |
 //!
 //! # Features
@@ -53,6 +54,8 @@
 //!   `governor`, `base64`, `form_urlencoded` and `percent-encoding`.
 //! - `axum` (default): extractors, and [`Rejection`](reject::Rejection) as a response. Brings
 //!   `axum-core`, which axum users have anyway.
+//! - `client`: [`AddServiceTokenLayer`](client::AddServiceTokenLayer), which adds a token to outgoing
+//!   requests. Brings `arc-swap` and `bytes`, and a thread for each token file.
 //! - `file`: [`FileStore`](store::FileStore), tokens from a TOML or JSON file of digests that is
 //!   followed as it changes. Brings `arc-swap`, `hashbrown` and `toml`, and a thread for each file.
 //! - `introspection`: [`IntrospectionStore`](store::IntrospectionStore), tokens checked at an
@@ -104,6 +107,8 @@ pub mod middleware;
 pub mod authorize;
 #[cfg(feature = "api")]
 pub mod api;
+#[cfg(feature = "client")]
+pub mod client;
 #[cfg(feature = "testing")]
 pub mod testing;
 
@@ -116,6 +121,7 @@ pub use self::store::{MemoryStore, TokenStore};
 #[cfg(all(
     doctest,
     feature = "api",
+    feature = "client",
     feature = "introspection",
     feature = "postgres"
 ))]

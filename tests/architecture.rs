@@ -57,6 +57,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "authorize",
         ],
     ),
+    ("client", &["token", "digest"]),
     (
         "testing",
         &["clock", "token", "principal", "digest", "store"],

@@ -9,6 +9,7 @@
 
 mod api_types;
 mod capture;
+mod client_types;
 mod file_store;
 #[path = "../support/heard.rs"]
 mod heard;

@@ -223,6 +223,7 @@ fn everything_shown() -> Vec<Shown> {
         lifecycle_types::tokio_types(),
         lifecycle_types::sql_types(),
         super::api_types::shown(),
+        super::client_types::shown(),
         super::introspection::shown(),
     ]
     .concat()

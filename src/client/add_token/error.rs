@@ -1,0 +1,68 @@
+use std::error::Error;
+use std::fmt;
+use std::io;
+
+/// A token to send could not be had.
+///
+/// `Display` names the variable or the file, and nothing of what is in it.
+#[derive(Debug)]
+pub struct TokenSourceError {
+    kind: TokenSourceErrorKind,
+    place: String,
+    source: Option<io::Error>,
+}
+
+/// The causes of a [`TokenSourceError`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TokenSourceErrorKind {
+    /// The environment has no variable of this name.
+    NotSet,
+    /// The file cannot be read.
+    Unreadable,
+    /// What is there is no token: empty, longer than 4,096 bytes, or not of visible ASCII.
+    NotAToken,
+    /// The origin is not `https://host[:port]` or `http://host[:port]`.
+    InvalidOrigin,
+}
+
+impl TokenSourceError {
+    pub(super) fn new(kind: TokenSourceErrorKind, place: impl Into<String>) -> Self {
+        Self {
+            kind,
+            place: place.into(),
+            source: None,
+        }
+    }
+
+    pub(super) fn unreadable(place: impl Into<String>, source: io::Error) -> Self {
+        Self {
+            source: Some(source),
+            ..Self::new(TokenSourceErrorKind::Unreadable, place)
+        }
+    }
+
+    /// What the matter is.
+    pub fn kind(&self) -> TokenSourceErrorKind {
+        self.kind
+    }
+}
+
+impl fmt::Display for TokenSourceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.kind {
+            TokenSourceErrorKind::NotSet => "is not set",
+            TokenSourceErrorKind::Unreadable => "cannot be read",
+            TokenSourceErrorKind::NotAToken => "holds no token",
+            TokenSourceErrorKind::InvalidOrigin => "is not a scheme and a host",
+        };
+        write!(f, "{} {what}", self.place)
+    }
+}
+
+impl Error for TokenSourceError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        let source: &(dyn Error + 'static) = self.source.as_ref()?;
+        Some(source)
+    }
+}

@@ -1,0 +1,10 @@
+mod error;
+mod file;
+mod layer;
+mod origin;
+mod service;
+mod source;
+
+pub use self::error::{TokenSourceError, TokenSourceErrorKind};
+pub use self::layer::AddServiceTokenLayer;
+pub use self::service::AddServiceToken;

@@ -1,0 +1,86 @@
+use http::Uri;
+use http::uri::Scheme;
+
+/// Scheme, host and port of a server (RFC 6454).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Origin {
+    scheme: Scheme,
+    host: String,
+    port: u16,
+}
+
+impl Origin {
+    /// `None` if there is more to the URL than its origin, or less.
+    pub(super) fn parse(url: &str) -> Option<Self> {
+        let uri: Uri = url.parse().ok()?;
+        let is_bare = uri.path_and_query().is_none_or(|path| path == "/");
+        let has_user = uri.authority()?.as_str().contains('@');
+        let origin = Self::of(&uri)?;
+        (is_bare && !has_user && !url.contains('#')).then_some(origin)
+    }
+
+    /// Where a request goes, if its target says so.
+    pub(super) fn of(uri: &Uri) -> Option<Self> {
+        let scheme = uri.scheme()?.clone();
+        let default = match scheme.as_str() {
+            "https" => 443,
+            "http" => 80,
+            _ => return None,
+        };
+        Some(Self {
+            scheme,
+            host: uri.host()?.to_ascii_lowercase(),
+            port: uri.port_u16().unwrap_or(default),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_has_the_origin_that_its_requests_go_to() {
+        let origin = Origin::parse("https://api.example").unwrap();
+        for same in [
+            "https://api.example/a?b",
+            "https://API.example:443",
+            "HTTPS://api.example/",
+        ] {
+            assert_eq!(
+                Origin::of(&same.parse().unwrap()).as_ref(),
+                Some(&origin),
+                "{same}"
+            );
+        }
+        for other in [
+            "http://api.example/",
+            "https://api.example:8443/",
+            "https://api.example.net/",
+            "https://evil.example/api.example",
+            "/a",
+        ] {
+            assert_ne!(
+                Origin::of(&other.parse().unwrap()),
+                Some(origin.clone()),
+                "{other}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_more_or_less_than_an_origin_is_none() {
+        for bad in [
+            "",
+            "api.example",
+            "https://api.example/v1",
+            "https://api.example?a",
+            "https://api.example/#a",
+            "https://user@api.example",
+            "ftp://api.example",
+            "/",
+        ] {
+            assert_eq!(Origin::parse(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,32 @@
+use std::task::{Context, Poll};
+
+use http::Request;
+use tower::Service;
+
+use super::layer::AddServiceTokenLayer;
+
+/// The service that [`AddServiceTokenLayer`] makes.
+#[derive(Clone, Debug)]
+pub struct AddServiceToken<S> {
+    pub(super) inner: S,
+    pub(super) layer: AddServiceTokenLayer,
+}
+
+impl<S, B> Service<Request<B>> for AddServiceToken<S>
+where
+    S: Service<Request<B>>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> S::Future {
+        let target = request.uri().clone();
+        self.layer.add(&target, request.headers_mut());
+        self.inner.call(request)
+    }
+}

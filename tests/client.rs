@@ -1,0 +1,260 @@
+//! Requests that go out bear the token: from a value, a variable or a file that is rotated.
+
+use std::convert::Infallible;
+use std::fs;
+use std::future::{Ready, ready};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::routing::get;
+use futures::executor::block_on;
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderName, Request, Response, StatusCode};
+use http_body_util::Empty;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use tower::{Layer, Service, ServiceExt};
+use tower_service_token::client::{AddServiceTokenLayer, TokenSourceError, TokenSourceErrorKind};
+use tower_service_token::store::TokenRecord;
+use tower_service_token::token::TokenFormat;
+use tower_service_token::{MemoryStore, Principal, ServiceTokenLayer};
+
+const TOKEN: &str = "svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n";
+const OTHER: &str = "svctok-0000000000_0000000000000000000000003Y6kBA";
+const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+/// Answers with the headers that it was sent; must be asked whether it is ready first.
+#[derive(Clone, Default)]
+struct Echo(Arc<AtomicUsize>);
+
+impl Service<Request<()>> for Echo {
+    type Response = Response<HeaderMap>;
+    type Error = Infallible;
+    type Future = Ready<Result<Response<HeaderMap>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.0.store(1, Ordering::SeqCst);
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<()>) -> Self::Future {
+        assert_eq!(
+            self.0.swap(0, Ordering::SeqCst),
+            1,
+            "called before it was ready"
+        );
+        ready(Ok(Response::new(request.headers().clone())))
+    }
+}
+
+/// The headers of a request to `uri` that goes out through `layer`.
+fn sent_to(layer: &AddServiceTokenLayer, uri: &str, headers: &[(HeaderName, &str)]) -> HeaderMap {
+    let mut request = Request::builder().uri(uri);
+    for (name, value) in headers {
+        request = request.header(name, *value);
+    }
+    let service = layer.layer(Echo::default());
+    let response = block_on(service.oneshot(request.body(()).unwrap()));
+    response.unwrap().into_body()
+}
+
+fn sent(layer: &AddServiceTokenLayer) -> HeaderMap {
+    sent_to(layer, "https://api.example/", &[])
+}
+
+fn layer(token: &str) -> AddServiceTokenLayer {
+    AddServiceTokenLayer::new(token).unwrap()
+}
+
+fn kind(made: Result<AddServiceTokenLayer, TokenSourceError>) -> TokenSourceErrorKind {
+    made.expect_err("no token").kind()
+}
+
+/// A file of this test alone, removed at its end.
+struct Place(PathBuf);
+
+impl Place {
+    fn new(name: &str) -> Self {
+        let name = format!("svctok-client-{name}-{}", std::process::id());
+        Self(std::env::temp_dir().join(name))
+    }
+
+    fn write(&self, text: &str) {
+        let fresh = self.0.with_extension("new");
+        fs::write(&fresh, text).unwrap();
+        fs::rename(fresh, &self.0).unwrap();
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn the_token_goes_out_marked_sensitive_in_the_form_that_was_asked_for() {
+    let by_default = sent(&layer(TOKEN));
+    assert_eq!(by_default[AUTHORIZATION], format!("ApiKey {TOKEN}"));
+    let bearer = sent(&layer(TOKEN).as_bearer());
+    assert_eq!(bearer[AUTHORIZATION], format!("Bearer {TOKEN}"));
+    let header = sent(&layer(TOKEN).in_header(X_API_KEY));
+    assert_eq!(header[X_API_KEY], TOKEN);
+    assert!(!header.contains_key(AUTHORIZATION));
+    for (headers, name) in [
+        (by_default, AUTHORIZATION),
+        (bearer, AUTHORIZATION),
+        (header, X_API_KEY),
+    ] {
+        assert!(headers[name].is_sensitive());
+    }
+}
+
+#[test]
+fn a_credential_that_is_there_already_is_replaced_and_all_else_stays() {
+    let there = [
+        (AUTHORIZATION, "ApiKey old"),
+        (AUTHORIZATION, "Basic older"),
+        (HeaderName::from_static("x-other"), "kept"),
+    ];
+    let headers = sent_to(&layer(TOKEN), "https://api.example/", &there);
+    let values: Vec<_> = headers.get_all(AUTHORIZATION).iter().collect();
+    assert_eq!(values, [&format!("ApiKey {TOKEN}")]);
+    assert_eq!(headers["x-other"], "kept");
+}
+
+#[test]
+fn the_token_goes_to_its_origin_and_nowhere_else() {
+    let layer = layer(TOKEN).only_to("https://api.example").unwrap();
+    for meant in [
+        "https://api.example/",
+        "https://API.example:443/a",
+        "https://api.example",
+    ] {
+        assert!(
+            sent_to(&layer, meant, &[]).contains_key(AUTHORIZATION),
+            "{meant}"
+        );
+    }
+    for other in [
+        "http://api.example/",
+        "https://api.example:8443/",
+        "https://evil.example/api.example",
+        "https://api.example.evil.example/",
+        "/relative",
+    ] {
+        assert!(sent_to(&layer, other, &[]).is_empty(), "{other}");
+    }
+    // What is the caller's own stays the caller's.
+    let own = sent_to(
+        &layer,
+        "https://other.example/",
+        &[(AUTHORIZATION, "Basic eA==")],
+    );
+    assert_eq!(own[AUTHORIZATION], "Basic eA==");
+}
+
+#[test]
+fn what_is_no_token_is_an_error_that_does_not_repeat_it() {
+    let long = "x".repeat(4_097);
+    for bad in [
+        "",
+        "\n",
+        "hush hush",
+        "hu\u{e9}sh",
+        "hush\n\nhush",
+        "\thush",
+        &*long,
+    ] {
+        let error = AddServiceTokenLayer::new(bad).unwrap_err();
+        assert_eq!(error.kind(), TokenSourceErrorKind::NotAToken, "{bad:?}");
+        assert_eq!(error.to_string(), "the value holds no token");
+    }
+    assert_eq!(sent(&layer("hush\r\n"))[AUTHORIZATION], "ApiKey hush");
+    assert_eq!(sent(&layer(&long[1..]))[AUTHORIZATION].len(), 7 + 4_096);
+    let origin = layer(TOKEN).only_to("https://api.example/v1");
+    assert_eq!(kind(origin), TokenSourceErrorKind::InvalidOrigin);
+}
+
+#[test]
+fn a_variable_is_read_or_the_error_names_it() {
+    // `PATH` is set wherever tests run, and as good a token as any.
+    let path = std::env::var("PATH").unwrap();
+    let layer = AddServiceTokenLayer::from_env("PATH").unwrap();
+    assert_eq!(sent(&layer)[AUTHORIZATION], format!("ApiKey {path}"));
+    let error = AddServiceTokenLayer::from_env("SVCTOK_NOBODY_SET_THIS").unwrap_err();
+    assert_eq!(error.kind(), TokenSourceErrorKind::NotSet);
+    assert_eq!(error.to_string(), "SVCTOK_NOBODY_SET_THIS is not set");
+}
+
+#[test]
+fn a_file_must_be_there_and_hold_a_token() {
+    let place = Place::new("none");
+    let missing = AddServiceTokenLayer::from_file(&place.0);
+    assert_eq!(kind(missing), TokenSourceErrorKind::Unreadable);
+    for bad in ["", "\n", "two words", &*"x".repeat(5_000)] {
+        place.write(bad);
+        let made = AddServiceTokenLayer::from_file(&place.0);
+        assert_eq!(kind(made), TokenSourceErrorKind::NotAToken);
+    }
+    fs::write(&place.0, b"\xff\xfe").unwrap();
+    let made = AddServiceTokenLayer::from_file(&place.0);
+    assert_eq!(kind(made), TokenSourceErrorKind::NotAToken);
+}
+
+#[test]
+fn a_rotated_file_is_picked_up() {
+    let place = Place::new("rotated");
+    place.write(&format!("{TOKEN}\n"));
+    let layer = AddServiceTokenLayer::from_file(&place.0).unwrap();
+    let clone = layer.clone();
+    assert_eq!(sent(&layer)[AUTHORIZATION], format!("ApiKey {TOKEN}"));
+
+    place.write(OTHER);
+    let expected = format!("ApiKey {OTHER}");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while sent(&clone)[AUTHORIZATION] != expected {
+        assert!(Instant::now() < deadline, "the new token was not picked up");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[tokio::test]
+async fn a_real_client_gets_into_a_protected_service() {
+    let store = MemoryStore::new();
+    let token = TokenFormat::default().mint().unwrap();
+    let record = TokenRecord::from(&token).with_name("ci");
+    store.insert(record).unwrap();
+    let app = Router::new()
+        .route(
+            "/",
+            get(|caller: Principal| async move { caller.name().to_owned() }),
+        )
+        .layer(ServiceTokenLayer::new(store));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, app).await });
+
+    let client = Client::builder(TokioExecutor::new()).build_http();
+    let request = || {
+        let request = Request::get(format!("http://{address}/"));
+        request.body(Empty::<&[u8]>::new()).unwrap()
+    };
+    let refused = client.clone().oneshot(request()).await.unwrap();
+    assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
+    let layer = layer(token.expose_secret());
+    let layer = layer.only_to(&format!("http://{address}")).unwrap();
+    for layer in [layer.clone(), layer.in_header(X_API_KEY)] {
+        let answer = layer
+            .layer(client.clone())
+            .oneshot(request())
+            .await
+            .unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+    }
+}
