@@ -1,8 +1,8 @@
 //! `ChainStore`: which store has the say, and what becomes of one that cannot look.
 
 #[cfg(feature = "tracing")]
-#[path = "support/heard.rs"]
-mod heard;
+#[path = "support/log.rs"]
+mod log;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -300,40 +300,16 @@ fn a_failure_that_a_later_store_makes_up_for_is_counted() {
 #[cfg(feature = "tracing")]
 #[test]
 fn a_failure_that_a_later_store_makes_up_for_is_logged_with_its_place_and_its_cause() {
-    use std::io;
-    use std::sync::Mutex;
-
-    #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Log {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    heard::hear_everything();
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_ansi(false)
-        .without_time()
-        .with_writer(move || writer.clone())
-        .finish();
+    let log = log::Log::default();
     let chain = ChainStore::new(Scripted::new(AsksAndLacks, "first"))
         .then(Scripted::new(IsDown, "no route to host"))
         .then(Scripted::new(Knows, "third"));
-    let found =
-        tracing::subscriber::with_default(subscriber, || block_on(chain.find(&credential())));
+    let guard = log.start();
+    let found = block_on(chain.find(&credential()));
+    drop(guard);
     assert_eq!(found.unwrap().unwrap().name(), "third");
-    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
     assert_eq!(
-        text.trim(),
+        log.text().trim(),
         "WARN tower_service_token: a store of the chain could not look \
          place=1 kind=\"unavailable\" error=no route to host"
     );

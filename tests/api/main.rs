@@ -2,8 +2,8 @@
 
 mod callers;
 #[cfg(all(feature = "metrics", feature = "tracing"))]
-#[path = "../support/heard.rs"]
-mod heard;
+#[path = "../support/log.rs"]
+mod log;
 mod introspection;
 mod kit;
 mod limits;

@@ -2,8 +2,6 @@
 #![cfg(all(feature = "tracing", feature = "metrics"))]
 
 use std::fmt::Write as _;
-use std::io;
-use std::sync::{Arc, Mutex};
 
 use axum::body::Body;
 use base64::Engine;
@@ -14,36 +12,16 @@ use tower_service_token::lifecycle::NewToken;
 use tower_service_token::testing::Fault;
 
 use crate::kit::{DAMAGED, FORM, Server, UNKNOWN, form};
-
-#[derive(Clone, Default)]
-struct Buffer(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Buffer {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
+use crate::log::Log;
 
 /// All that was logged by `body`, and the metrics it left.
 fn captured(body: impl FnOnce()) -> String {
-    crate::heard::hear_everything();
-    let buffer = Buffer::default();
-    let writer = buffer.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .finish();
+    let log = Log::default();
+    let guard = log.start();
     let recorder = DebuggingRecorder::new();
-    tracing::subscriber::with_default(subscriber, || {
-        metrics::with_local_recorder(&recorder, body);
-    });
-    let mut text = String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap();
+    metrics::with_local_recorder(&recorder, body);
+    drop(guard);
+    let mut text = log.text();
     for (key, ..) in recorder.snapshotter().snapshot().into_vec() {
         let labels = key.key().labels();
         let labels: Vec<_> = labels

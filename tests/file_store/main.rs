@@ -10,8 +10,8 @@ mod counting_allocator;
 mod fields;
 mod following;
 #[cfg(feature = "tracing")]
-#[path = "../support/heard.rs"]
-mod heard;
+#[path = "../support/log.rs"]
+mod log;
 mod mistakes;
 mod reported;
 

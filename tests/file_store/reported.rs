@@ -2,42 +2,19 @@
 
 #[cfg(feature = "tracing")]
 mod log {
-    use std::io;
-    use std::sync::{Arc, Mutex};
-
     use super::super::*;
+    use crate::log::Log;
 
-    #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Log {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    impl Log {
-        /// The lines that `body` logs.
-        fn of(body: impl FnOnce()) -> Vec<String> {
-            heard::hear_everything();
-            let log = Self::default();
-            let writer = log.clone();
-            let subscriber = tracing_subscriber::fmt()
-                .with_ansi(false)
-                .without_time()
-                .with_writer(move || writer.clone())
-                .finish();
-            tracing::subscriber::with_default(subscriber, body);
-            let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-            text.lines()
-                .map(|line| line.trim_start().to_owned())
-                .collect()
-        }
+    /// The lines that `body` logs.
+    fn logged(body: impl FnOnce()) -> Vec<String> {
+        let log = Log::default();
+        let guard = log.start();
+        body();
+        drop(guard);
+        let text = log.text();
+        text.lines()
+            .map(|line| line.trim_start().to_owned())
+            .collect()
     }
 
     #[test]
@@ -51,7 +28,7 @@ mod log {
                 Some(text) => write(&path, text),
                 None => fs::remove_file(&path).unwrap(),
             }
-            let lines = Log::of(|| drop((store.reload(), store.reload())));
+            let lines = logged(|| drop((store.reload(), store.reload())));
             assert!(lines.len() <= 1, "{lines:?}");
             lines.into_iter().next().unwrap_or_default()
         };

@@ -24,8 +24,8 @@ mod counting_allocator;
 #[cfg(all(feature = "api", feature = "sqlite"))]
 mod differential;
 mod flights;
-#[path = "../support/heard.rs"]
-mod heard;
+#[path = "../support/log.rs"]
+mod log;
 mod memory;
 #[cfg(feature = "metrics")]
 mod meters;

@@ -211,7 +211,7 @@ async fn roles_are_taken_from_the_configured_place_and_from_no_other() {
 #[tokio::test(start_paused = true)]
 async fn roles_of_a_wrong_type_are_warned_of() {
     for (roles, warns) in [(json!(["a"]), false), (json!(7), true), (json!({}), true)] {
-        let log = crate::secrets::Log::default();
+        let log = crate::log::Log::default();
         let _logged = log.start();
         let node = Node::with(
             &upstream_with(&json!({ "roles": roles })),

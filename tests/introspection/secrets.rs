@@ -2,52 +2,18 @@
 //! says.
 
 use std::error::Error;
-use std::io;
-use std::sync::{Arc, Mutex};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use tower_service_token::store::{Cached, ClientAuth, IntrospectionStore, StoreError};
 
+use crate::log::Log;
 use crate::node::{CLIENT_ID, CLIENT_SECRET, ENDPOINT, Node, SECOND, clock};
 use crate::upstream::{Answer, Upstream};
 use crate::wire::Wire;
 
 /// Encoded, it looks otherwise.
 const TOKEN: &str = "hK3v/N8pR1+YdQ6wLfGc5uJtA1YrM0nZkTq==";
-
-/// What is logged on this thread while it is captured.
-#[derive(Clone, Default)]
-pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    /// Captures until the guard is dropped.
-    pub(crate) fn start(&self) -> tracing::subscriber::DefaultGuard {
-        crate::heard::hear_everything();
-        let log = self.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_max_level(tracing::Level::TRACE)
-            .with_ansi(false)
-            .with_writer(move || log.clone())
-            .finish();
-        tracing::subscriber::set_default(subscriber)
-    }
-
-    pub(crate) fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-    }
-}
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 /// Each way in which a server may send a secret back.
 fn echoes() -> Vec<String> {

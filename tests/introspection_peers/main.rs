@@ -20,8 +20,8 @@ mod clients;
 mod discovery;
 mod example;
 mod guarded;
-#[path = "../support/heard.rs"]
-mod heard;
+#[path = "../support/log.rs"]
+mod log;
 mod outage;
 mod peer;
 mod server;

@@ -11,8 +11,8 @@ mod api_types;
 mod capture;
 mod client_types;
 mod file_store;
-#[path = "../support/heard.rs"]
-mod heard;
+#[path = "../support/log.rs"]
+mod log;
 mod introspection;
 mod lifecycle_types;
 mod paths;
