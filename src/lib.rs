@@ -49,8 +49,8 @@
 //!
 //! Features only add; none changes what another piece of code gets.
 //!
-//! - `api`: the [endpoints](api) by which services in any language check tokens: introspection,
-//!   revocation, and forward authentication for reverse proxies. Brings `axum` with its `tokio`,
+//! - `api`: the [endpoints](api) by which services in any language check tokens (introspection,
+//!   revocation, and forward authentication for reverse proxies), and by which tokens are managed. Brings `axum` with its `tokio`,
 //!   `governor`, `base64`, `form_urlencoded` and `percent-encoding`.
 //! - `axum` (default): extractors, and [`Rejection`](reject::Rejection) as a response. Brings
 //!   `axum-core`, which axum users have anyway.

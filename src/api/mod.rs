@@ -3,10 +3,11 @@
 //! 1. [`oauth`]: `POST /introspect` (RFC 7662) and `POST /revoke` (RFC 7009), for services in any
 //!    language.
 //! 2. [`forward_auth`]: `/verify`, for a reverse proxy that asks before it passes a request on.
-//! 3. Each takes the [`ServiceTokenLayer`](crate::ServiceTokenLayer) it is to check tokens with: its
+//! 3. [`management`]: the life of tokens over HTTP.
+//! 4. Each takes the [`ServiceTokenLayer`](crate::ServiceTokenLayer) it is to check tokens with: its
 //!    store, clock, realm, token format, audit sink and last uses. What a client gets refused here
 //!    is refused as that layer refuses it.
-//! 4. Tokens that nobody knows cost their sender, by a [`FailureLimit`].
+//! 5. Tokens that nobody knows cost their sender, by a [`FailureLimit`].
 //!
 //! ```
 //! use axum::Router;
@@ -28,6 +29,7 @@
 mod failure_limit;
 pub mod forward_auth;
 mod inspector;
+pub mod management;
 pub mod oauth;
 
 pub use self::failure_limit::FailureLimit;

@@ -6,6 +6,7 @@ use super::public_types::Shown;
 pub(super) fn shown() -> Vec<Shown> {
     use tower_service_token::api::FailureLimit;
     use tower_service_token::api::forward_auth::ForwardAuth;
+    use tower_service_token::api::management::ManagementApi;
     use tower_service_token::api::oauth::OAuthEndpoints;
     use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens};
 
@@ -15,10 +16,13 @@ pub(super) fn shown() -> Vec<Shown> {
     let store = MemoryStore::new();
     store.insert(minted_record()).expect("an empty store");
     let layer = ServiceTokenLayer::new(store.clone());
-    let endpoints = OAuthEndpoints::new(ServiceTokens::new(store), layer.clone());
+    let tokens = ServiceTokens::new(store);
+    let endpoints = OAuthEndpoints::new(tokens.clone(), layer.clone());
+    let management = ManagementApi::new(tokens, layer.clone());
     vec![
         debugged("FailureLimit", &FailureLimit::new()),
         debugged("ForwardAuth", &ForwardAuth::new(layer)),
+        debugged("ManagementApi", &management),
         debugged("OAuthEndpoints", &endpoints),
     ]
 }
@@ -26,7 +30,12 @@ pub(super) fn shown() -> Vec<Shown> {
 #[cfg(not(feature = "api"))]
 pub(super) fn shown() -> Vec<Shown> {
     let without = |name| (name, Vec::new());
-    ["FailureLimit", "ForwardAuth", "OAuthEndpoints"]
-        .map(without)
-        .into()
+    [
+        "FailureLimit",
+        "ForwardAuth",
+        "ManagementApi",
+        "OAuthEndpoints",
+    ]
+    .map(without)
+    .into()
 }

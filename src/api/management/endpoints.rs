@@ -1,0 +1,151 @@
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG};
+use http::{HeaderName, HeaderValue, StatusCode};
+use serde_json::Value;
+
+use super::problem::Problem;
+use super::shown::shown;
+use super::{bulk, change, create, list};
+use crate::authorize::RequireScopesLayer;
+use crate::lifecycle::{LifecycleError, ServiceTokens};
+use crate::middleware::{Checker, ServiceTokenLayer};
+use crate::principal::Principal;
+use crate::store::TokenRecord;
+use crate::token::TokenId;
+
+const MAX_BODY: usize = 64 * 1024;
+
+const EFFECTIVE_WITHIN: HeaderName = HeaderName::from_static("service-token-effective-within");
+
+/// Makes the router of the management API.
+///
+/// See the [module](super) for the calls and an example.
+#[derive(Clone)]
+#[must_use]
+pub struct ManagementApi {
+    tokens: ServiceTokens,
+    layer: ServiceTokenLayer,
+}
+
+impl ManagementApi {
+    /// Manages `tokens`, for callers whom `layer` lets through; both should be of one store.
+    pub fn new(tokens: ServiceTokens, layer: ServiceTokenLayer) -> Self {
+        Self { tokens, layer }
+    }
+
+    /// The router, for an app with any state. Put no `ServiceTokenLayer` before it.
+    pub fn into_router<S: Clone + Send + Sync + 'static>(self) -> Router<S> {
+        let checker = self.layer.clone().into_checker(false);
+        let shared = Arc::new(Shared {
+            tokens: self.tokens,
+            checker,
+        });
+        let reader = || RequireScopesLayer::any_of(["service-tokens:read", "service-tokens:admin"]);
+        let writer =
+            || RequireScopesLayer::any_of(["service-tokens:write", "service-tokens:admin"]);
+        let readers = Router::new()
+            .route("/service-tokens", get(list::handle))
+            .route("/service-tokens/{id}", get(change::show))
+            .route_layer(reader());
+        let writers = Router::new()
+            .route("/service-tokens", post(create::handle))
+            .route(
+                "/service-tokens/{id}",
+                delete(change::revoke).patch(change::update),
+            )
+            .route("/service-tokens/{id}/rotate", post(change::rotate))
+            .route("/service-tokens/{id}/disable", post(change::disable))
+            .route("/service-tokens/{id}/enable", post(change::enable))
+            .route("/service-tokens/revoke", post(bulk::handle))
+            .route_layer(writer());
+        let own = Router::new()
+            .route(
+                "/service-tokens/self",
+                get(change::show_own).delete(change::revoke_own),
+            )
+            .route("/service-tokens/self/rotate", post(change::rotate_own));
+        readers
+            .merge(writers)
+            .merge(own)
+            .route_layer(self.layer)
+            .layer(DefaultBodyLimit::max(MAX_BODY))
+            .with_state(shared)
+    }
+}
+
+impl fmt::Debug for ManagementApi {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ManagementApi")
+            .field("layer", &self.layer)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What all calls work with.
+pub(super) struct Shared {
+    tokens: ServiceTokens,
+    checker: Arc<Checker>,
+}
+
+impl Shared {
+    pub(super) fn tokens(&self) -> &ServiceTokens {
+        &self.tokens
+    }
+
+    /// The tokens, changed by this caller, who grants nothing but its own.
+    pub(super) fn tokens_for(&self, caller: Principal) -> ServiceTokens {
+        self.tokens.clone().acting_for(caller)
+    }
+
+    pub(super) fn refused(&self, error: LifecycleError) -> Problem {
+        Problem::of(error, &self.checker)
+    }
+
+    pub(super) fn shown(&self, record: &TokenRecord) -> Value {
+        shown(record, self.now())
+    }
+
+    /// The answer that is a token, at its revision.
+    pub(super) fn one(&self, record: &TokenRecord) -> Response {
+        let mut response = json(StatusCode::OK, &self.shown(record));
+        let tag = HeaderValue::try_from(format!("\"{}\"", record.revision()));
+        let tag = tag.expect("digits are visible ASCII");
+        response.headers_mut().insert(ETAG, tag);
+        response
+    }
+
+    fn now(&self) -> SystemTime {
+        self.checker.clock.now()
+    }
+}
+
+/// The id in a path. What is none names no token.
+pub(super) fn id(text: &str) -> Result<TokenId, Problem> {
+    text.parse().map_err(|_| Problem::not_found())
+}
+
+/// An answer that nobody may keep.
+pub(super) fn json(status: StatusCode, body: &Value) -> Response {
+    let headers = [
+        (CONTENT_TYPE, HeaderValue::from_static("application/json")),
+        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ];
+    (status, headers, body.to_string()).into_response()
+}
+
+/// Says when a change is known everywhere, in whole seconds, rounded up.
+pub(super) fn effective(within: Duration, mut response: Response) -> Response {
+    let part = u64::from(within.subsec_nanos() > 0);
+    let seconds = within.as_secs().saturating_add(part);
+    response
+        .headers_mut()
+        .insert(EFFECTIVE_WITHIN, HeaderValue::from(seconds));
+    response
+}

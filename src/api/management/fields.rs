@@ -1,0 +1,174 @@
+use std::borrow::Cow;
+use std::fmt::Display;
+use std::str::FromStr;
+use std::time::{Duration, SystemTime};
+
+use jiff::{Span, SpanRelativeTo, Timestamp, Unit};
+use serde_json::{Map, Value};
+
+use super::problem::Problem;
+use crate::lifecycle::{Expiry, FieldProblem};
+
+/// The members of a request's body, taken out one by one; what is wrong with them is gathered.
+pub(super) struct Fields {
+    members: Map<String, Value>,
+    /// Where in the body these members stand, as a JSON pointer (RFC 6901).
+    place: &'static str,
+    problems: Vec<FieldProblem>,
+}
+
+/// A member that may be absent, `null`, or there.
+pub(super) enum Given<T> {
+    Absent,
+    Null,
+    Value(T),
+}
+
+impl<T> Given<T> {
+    pub(super) fn value(self) -> Option<T> {
+        match self {
+            Self::Value(value) => Some(value),
+            Self::Absent | Self::Null => None,
+        }
+    }
+}
+
+impl Fields {
+    pub(super) fn new(members: Map<String, Value>) -> Self {
+        Self::at("", members)
+    }
+
+    pub(super) fn at(place: &'static str, members: Map<String, Value>) -> Self {
+        Self {
+            members,
+            place,
+            problems: Vec::new(),
+        }
+    }
+
+    pub(super) fn text(&mut self, name: &'static str) -> Given<String> {
+        self.take(name, "a string", |value| value.as_str().map(Into::into))
+    }
+
+    pub(super) fn texts(&mut self, name: &'static str) -> Given<Vec<String>> {
+        self.take(name, "an array of strings", |value| {
+            let items = value.as_array()?.iter();
+            items.map(|item| item.as_str().map(Into::into)).collect()
+        })
+    }
+
+    pub(super) fn flag(&mut self, name: &'static str) -> Given<bool> {
+        self.take(name, "true or false", Value::as_bool)
+    }
+
+    pub(super) fn count(&mut self, name: &'static str) -> Given<usize> {
+        self.take(name, "a count", |value| value.as_u64()?.try_into().ok())
+    }
+
+    pub(super) fn object(&mut self, name: &'static str) -> Given<Map<String, Value>> {
+        self.take(name, "an object", |value| value.as_object().cloned())
+    }
+
+    /// A text that is read further.
+    pub(super) fn parsed<T: FromStr<Err: Display>>(&mut self, name: &'static str) -> Given<T> {
+        match self.text(name) {
+            Given::Absent => Given::Absent,
+            Given::Null => Given::Null,
+            Given::Value(text) => match text.parse() {
+                Ok(value) => Given::Value(value),
+                Err(error) => {
+                    self.problem(name, error.to_string());
+                    Given::Absent
+                }
+            },
+        }
+    }
+
+    pub(super) fn time(&mut self, name: &'static str) -> Given<SystemTime> {
+        match self.text(name) {
+            Given::Absent => Given::Absent,
+            Given::Null => Given::Null,
+            Given::Value(text) => {
+                if let Ok(time) = text.parse::<Timestamp>() {
+                    return Given::Value(time.into());
+                }
+                self.problem(name, "not a time of RFC 3339");
+                Given::Absent
+            }
+        }
+    }
+
+    /// When a token shall stop working: `expires_at` or `expires_in`; `null` is never.
+    pub(super) fn expiry(&mut self) -> Option<Expiry> {
+        let [at, within] =
+            ["expires_at", "expires_in"].map(|name| match self.parsed::<Expiry>(name) {
+                Given::Absent => None,
+                Given::Null => Some(Expiry::NEVER),
+                Given::Value(expiry) => Some(expiry),
+            });
+        if at.is_some() && within.is_some() {
+            self.problem("expires_in", "either this or expires_at");
+        }
+        at.or(within)
+    }
+
+    /// How long, as ISO 8601 has it or as people write it; days are of 24 hours.
+    pub(super) fn duration(&mut self, name: &'static str) -> Given<Duration> {
+        match self.parsed::<Span>(name) {
+            Given::Absent => Given::Absent,
+            Given::Null => Given::Null,
+            Given::Value(span) => {
+                let days = SpanRelativeTo::days_are_24_hours();
+                let seconds = span.total((Unit::Millisecond, days));
+                let duration = seconds
+                    .ok()
+                    .and_then(|millis| Duration::try_from_secs_f64(millis / 1_000.0).ok());
+                if let Some(duration) = duration {
+                    return Given::Value(duration);
+                }
+                self.problem(
+                    name,
+                    "not a duration of zero or more in weeks, days or shorter units",
+                );
+                Given::Absent
+            }
+        }
+    }
+
+    pub(super) fn problem(&mut self, name: &str, detail: impl Into<Cow<'static, str>>) {
+        let name = name.replace('~', "~0").replace('/', "~1");
+        let pointer = format!("{}/{name}", self.place);
+        self.problems.push(FieldProblem::new(pointer, detail));
+    }
+
+    /// A member of which nothing is known is a slip that would otherwise go unnoticed.
+    pub(super) fn finish(mut self) -> Result<(), Problem> {
+        for name in std::mem::take(&mut self.members).keys() {
+            self.problem(name, "there is no such field");
+        }
+        if self.problems.is_empty() {
+            Ok(())
+        } else {
+            Err(Problem::invalid(&self.problems))
+        }
+    }
+
+    fn take<T>(
+        &mut self,
+        name: &'static str,
+        what: &str,
+        read: impl FnOnce(&Value) -> Option<T>,
+    ) -> Given<T> {
+        match self.members.remove(name) {
+            None => Given::Absent,
+            Some(Value::Null) => Given::Null,
+            Some(value) => {
+                if let Some(value) = read(&value) {
+                    return Given::Value(value);
+                }
+                self.problem(name, format!("not {what}"));
+                Given::Absent
+            }
+        }
+    }
+}

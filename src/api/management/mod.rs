@@ -1,0 +1,67 @@
+//! Managing tokens over HTTP: create, list, update, rotate, revoke.
+//!
+//! 1. Callers present a service token. Reading needs its scope `service-tokens:read`, changing
+//!    `service-tokens:write`; `service-tokens:admin` is good for both. Without: 401, 403.
+//! 2. Nobody grants what they do not hold, on any path: 403 `escalation_denied`, with what is
+//!    `missing`. Only `service-tokens:admin` lifts that.
+//! 3. A secret stands in the answers of a creation and of a rotation, as `token`, and nowhere else.
+//! 4. A token is shown in one shape everywhere: `id`, `name`, `description`, `subject`, `roles`,
+//!    `scopes`, `labels`, `state` (`active`, `disabled`, `revoked`, `expired`), `created_at`,
+//!    `created_by`, `updated_at`, `expires_at`, `not_before`, `last_used_at`, `rotated_at`,
+//!    `grace_ends_at`, `hint`; `null` where there is nothing, times as RFC 3339 has them, in UTC.
+//! 5. What breaks a rule is 422 with `errors`, each with the `pointer` to its field (RFC 6901) and a
+//!    `detail`; a field of an unknown name is one. All refusals are `application/problem+json`.
+//! 6. Bodies are of 64 KiB at most (413) and `application/json` (415).
+//! 7. A change's answer says `Service-Token-Effective-Within`: after how many seconds, at the
+//!    latest, every node knows of it.
+//!
+//! | call | answer |
+//! |---|---|
+//! | `POST /service-tokens` | 201 with `Location`; `{token, service_token}`. Takes `name`, `description`, `subject`, `roles`, `scopes`, `labels`, `not_before`, and `expires_at` or `expires_in`, each a text that [`Expiry`](crate::lifecycle::Expiry) reads, or `null` for never |
+//! | `GET /service-tokens` | `{service_tokens, next_cursor}`; the query may hold `limit` (1 to 1,000; 50), `cursor`, `name`, `role`, `scope`, `subject`, `state`, `label` (`key=value`), `expires_before`, `last_used_before` |
+//! | `GET /service-tokens/{id}` | the token, with `ETag` |
+//! | `PATCH /service-tokens/{id}` | the token; a merge patch (RFC 7396), `null` clears. `If-Match` is honoured: 412 |
+//! | `POST /service-tokens/{id}/rotate` | `{token, grace_ends_at, service_token}`; takes `grace`, such as `1h` or `PT1H` (none by default) |
+//! | `POST /service-tokens/{id}/disable`, `/enable` | the token |
+//! | `DELETE /service-tokens/{id}` | 204; revoked, which is final. Again: 204 |
+//! | `POST /service-tokens/revoke` | `{ids, dry_run}`; takes `filter` (the names of the query above), `dry_run` and `expect`, how many are meant: 409 if it is another number. A filter that means all needs it |
+//! | `GET /service-tokens/self` | the caller's own token; needs no scope, nor do the next two |
+//! | `POST /service-tokens/self/rotate`, `DELETE /service-tokens/self` | as above |
+//!
+//! ```
+//! use axum::Router;
+//! use axum::body::Body;
+//! use http::{Request, StatusCode};
+//! use tower::ServiceExt;
+//! use tower_service_token::api::management::ManagementApi;
+//! use tower_service_token::lifecycle::NewToken;
+//! use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens};
+//!
+//! # futures::executor::block_on(async {
+//! let store = MemoryStore::new();
+//! let tokens = ServiceTokens::new(store.clone());
+//! let admin = tokens.create(NewToken::new("admin").with_scopes(["service-tokens:admin"])).await?;
+//! let api = ManagementApi::new(tokens, ServiceTokenLayer::new(store));
+//! let app: Router = Router::new().nest("/api", api.into_router());
+//!
+//! let request = Request::post("/api/service-tokens")
+//!     .header("x-api-key", admin.expose_secret())
+//!     .header("content-type", "application/json")
+//!     .body(Body::from(r#"{"name":"ci","roles":["deployer"],"expires_in":"30d"}"#))?;
+//! let response = app.oneshot(request).await?;
+//! assert_eq!(response.status(), StatusCode::CREATED);
+//! # Ok::<_, Box<dyn std::error::Error>>(())
+//! # }).expect("no step fails");
+//! ```
+
+mod body;
+mod bulk;
+mod change;
+mod create;
+mod endpoints;
+mod fields;
+mod list;
+mod problem;
+mod shown;
+
+pub use self::endpoints::ManagementApi;

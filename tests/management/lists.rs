@@ -1,0 +1,120 @@
+//! Listing tokens, and revoking many.
+
+use serde_json::{Value, json};
+
+use crate::Server;
+
+fn names(list: &Value) -> Vec<String> {
+    let tokens = list["service_tokens"].as_array().unwrap().iter();
+    let name = |token: &Value| token["name"].as_str().unwrap().to_owned();
+    tokens.map(name).collect()
+}
+
+async fn filled() -> Server {
+    let server = Server::new().await;
+    for body in [
+        json!({ "name": "a", "roles": ["r"], "labels": { "team": "x" } }),
+        json!({ "name": "b", "roles": ["r", "q"], "scopes": ["s:t"], "expires_in": "1d" }),
+        json!({ "name": "c", "subject": "alice", "expires_in": "9d", "labels": { "team": "y" } }),
+    ] {
+        server.create(body).await;
+    }
+    server
+}
+
+#[tokio::test]
+async fn a_list_is_filtered_by_what_the_query_names() {
+    let server = filled().await;
+    for (query, expected) in [
+        ("", &["admin", "a", "b", "c"][..]),
+        ("?name=a", &["a"]),
+        ("?role=r", &["a", "b"]),
+        ("?scope=s:t", &["b"]),
+        ("?subject=alice", &["c"]),
+        ("?label=team%3Dx", &["a"]),
+        ("?label=team=y", &["c"]),
+        ("?state=active&role=r", &["a", "b"]),
+        ("?state=revoked", &[]),
+        ("?expires_before=2027-01-20T00:00:00Z", &["b"]),
+        ("?name=nobody", &[]),
+    ] {
+        let answer = server.call(&format!("GET {query}"), None).await;
+        assert_eq!(answer.status, 200, "{query}: {answer:?}");
+        let mut found = names(&answer.json());
+        found.sort();
+        let mut expected = expected.to_vec();
+        expected.sort_unstable();
+        assert_eq!(found, expected, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn pages_follow_one_another_to_the_end() {
+    let server = filled().await;
+    let (mut query, mut found, mut pages) = ("?limit=3".to_owned(), Vec::new(), 0);
+    loop {
+        let list = server.call(&format!("GET {query}"), None).await.json();
+        found.extend(names(&list));
+        pages += 1;
+        let Some(cursor) = list["next_cursor"].as_str() else {
+            assert!(list["next_cursor"].is_null());
+            break;
+        };
+        query = format!("?limit=3&cursor={cursor}");
+    }
+    found.sort();
+    assert_eq!(
+        (pages, found),
+        (2, ["a", "admin", "b", "c"].map(Into::into).to_vec())
+    );
+}
+
+#[tokio::test]
+async fn a_query_that_cannot_be_is_refused() {
+    let server = filled().await;
+    for (query, pointer) in [
+        ("?limit=0", "/limit"),
+        ("?limit=1001", "/limit"),
+        ("?limit=many", "/limit"),
+        ("?cursor=x", "/cursor"),
+        ("?state=gone", "/state"),
+        ("?label=team", "/label"),
+        ("?expires_before=soon", "/expires_before"),
+        ("?colour=red", "/colour"),
+    ] {
+        let answer = server.call(&format!("GET {query}"), None).await;
+        assert_eq!(answer.pointers(), [pointer], "{query}");
+    }
+    let twice = server.call("GET ?name=a&name=b", None).await;
+    twice.assert_refused(400, "invalid_request");
+}
+
+#[tokio::test]
+async fn many_tokens_are_revoked_as_expected_or_not_at_all() {
+    let server = filled().await;
+    let states = async || {
+        let list = server.call("GET ?state=revoked", None).await.json();
+        names(&list)
+    };
+    let by_role = json!({ "role": "r" });
+    let trial = json!({ "filter": by_role, "dry_run": true, "expect": 2 });
+    let answer = server.call("POST /revoke", trial).await.json();
+    assert_eq!(answer["dry_run"], true);
+    assert_eq!(answer["ids"].as_array().unwrap().len(), 2);
+    for refused in [
+        json!({ "filter": by_role, "expect": 3 }),
+        json!({ "filter": by_role, "expect": 3, "dry_run": true }),
+        json!({ "filter": {} }),
+        json!({}),
+    ] {
+        let answer = server.call("POST /revoke", refused).await;
+        answer.assert_refused(409, "unexpected_count");
+    }
+    assert!(states().await.is_empty());
+    let answer = server
+        .call("POST /revoke", json!({ "filter": by_role, "expect": 2 }))
+        .await;
+    assert_eq!(answer.header("service-token-effective-within"), Some("0"));
+    assert_eq!(answer.json()["dry_run"], false);
+    assert_eq!(states().await, ["a", "b"]);
+}
