@@ -3,7 +3,7 @@
 //! 1. [`oauth`]: `POST /introspect` (RFC 7662) and `POST /revoke` (RFC 7009), for services in any
 //!    language.
 //! 2. [`forward_auth`]: `/verify`, for a reverse proxy that asks before it passes a request on.
-//! 3. [`management`]: the life of tokens over HTTP.
+//! 3. [`management`]: the life of tokens over HTTP; [`stackstate`]: the same for an existing tool.
 //! 4. Each takes the [`ServiceTokenLayer`](crate::ServiceTokenLayer) it is to check tokens with: its
 //!    store, clock, realm, token format, audit sink and last uses. What a client gets refused here
 //!    is refused as that layer refuses it.
@@ -31,5 +31,6 @@ pub mod forward_auth;
 mod inspector;
 pub mod management;
 pub mod oauth;
+pub mod stackstate;
 
 pub use self::failure_limit::FailureLimit;

@@ -1,0 +1,127 @@
+use std::fmt;
+use std::sync::Arc;
+
+use axum::extract::DefaultBodyLimit;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post};
+use axum::{Json, Router};
+use http::StatusCode;
+use serde_json::json;
+
+use super::error::{Failure, Refusals};
+use super::tokens;
+use crate::authorize::RequireScopesLayer;
+use crate::lifecycle::{LifecycleError, ServiceTokens};
+use crate::middleware::{Checker, ServiceTokenLayer};
+use crate::principal::Principal;
+
+const MAX_BODY: usize = 64 * 1024;
+
+/// Makes the router of the calls that the `sts` command line makes.
+///
+/// See the [module](super) for the rules and an example.
+#[derive(Clone)]
+#[must_use]
+pub struct StackStateApi {
+    tokens: ServiceTokens,
+    layer: ServiceTokenLayer,
+}
+
+impl StackStateApi {
+    /// Manages `tokens`, for callers whom `layer` lets through; both should be of one store. The
+    /// layer's response builder means nothing here.
+    pub fn new(tokens: ServiceTokens, layer: ServiceTokenLayer) -> Self {
+        Self { tokens, layer }
+    }
+
+    /// The router, for an app with any state, to be nested at `/api`.
+    pub fn into_router<S: Clone + Send + Sync + 'static>(self) -> Router<S> {
+        let checker = self.layer.clone().into_checker(false);
+        let refusals = Refusals(Arc::clone(&checker.clock));
+        let guard = |scope| {
+            let guard = RequireScopesLayer::any_of([scope, "service-tokens:admin"]);
+            guard.with_rejection_response(refusals.clone())
+        };
+        let readers = Router::new()
+            .route("/security/tokens", get(tokens::list))
+            .route_layer(guard("service-tokens:read"));
+        let writers = Router::new()
+            .route("/security/tokens", post(tokens::create))
+            .route("/security/tokens/{id}", delete(tokens::revoke))
+            .route_layer(guard("service-tokens:write"));
+        let shared = Shared {
+            tokens: self.tokens,
+            checker,
+        };
+        Router::new()
+            .route("/server/info", get(info))
+            .route("/server/status", get(status))
+            .merge(readers)
+            .merge(writers)
+            .route_layer(self.layer.with_rejection_response(refusals))
+            .layer(DefaultBodyLimit::max(MAX_BODY))
+            .with_state(Arc::new(shared))
+    }
+}
+
+impl fmt::Debug for StackStateApi {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StackStateApi")
+            .field("layer", &self.layer)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What all calls work with.
+pub(super) struct Shared {
+    pub(super) tokens: ServiceTokens,
+    checker: Arc<Checker>,
+}
+
+impl Shared {
+    /// The tokens, changed by this caller, who grants nothing but its own.
+    pub(super) fn tokens_for(&self, caller: Principal) -> ServiceTokens {
+        self.tokens.clone().acting_for(caller)
+    }
+
+    pub(super) fn failed(&self, error: LifecycleError) -> Failure {
+        Failure::of(error, &self.checker)
+    }
+
+    pub(super) fn bad_request(&self, message: &str) -> Failure {
+        self.refused(StatusCode::BAD_REQUEST, message)
+    }
+
+    pub(super) fn refused(&self, status: StatusCode, message: &str) -> Failure {
+        Failure::new(status, message, self.checker.clock.now())
+    }
+
+    pub(super) fn invalid_expiry(&self, message: &str) -> Failure {
+        let kind = "ServiceTokenInvalidExpiryError";
+        Failure::of_type(
+            StatusCode::BAD_REQUEST,
+            kind,
+            message,
+            self.checker.clock.now(),
+        )
+    }
+}
+
+/// What the tool asks before everything else: a version of 5 or more, and no pre-release, which is
+/// what a commit without a diff would look like.
+async fn info() -> Response {
+    let version = json!({
+        "major": 5, "minor": 2, "patch": 0, "diff": "", "commit": "", "isDev": false,
+    });
+    let info = json!({
+        "version": version,
+        "deploymentMode": "SelfHosted",
+        "platformVersion": env!("CARGO_PKG_VERSION"),
+        "applicationDomains": [],
+    });
+    Json(info).into_response()
+}
+
+async fn status() -> Response {
+    Json(json!({ "status": "OK" })).into_response()
+}

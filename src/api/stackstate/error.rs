@@ -1,0 +1,124 @@
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, StatusCode};
+use serde_json::json;
+
+use super::expiry::millis;
+use crate::clock::Clock;
+use crate::lifecycle::LifecycleError;
+use crate::middleware::Checker;
+use crate::reject::{Rejection, ResponseForRejection};
+use crate::store::StoreError;
+
+/// A call that failed, as the tool shows it.
+pub(super) struct Failure {
+    response: Response,
+    errors: Vec<(&'static str, String)>,
+    now: SystemTime,
+}
+
+impl Failure {
+    pub(super) fn new(status: StatusCode, message: impl Into<String>, now: SystemTime) -> Self {
+        Self::of_type(status, kind(status), message, now)
+    }
+
+    pub(super) fn of_type(
+        status: StatusCode,
+        kind: &'static str,
+        message: impl Into<String>,
+        now: SystemTime,
+    ) -> Self {
+        Self {
+            response: status.into_response(),
+            errors: vec![(kind, message.into())],
+            now,
+        }
+    }
+
+    /// What became of a change.
+    pub(super) fn of(error: LifecycleError, checker: &Checker) -> Self {
+        let now = checker.clock.now();
+        let status = match &error {
+            LifecycleError::Invalid(problems) => {
+                let kind = kind(StatusCode::BAD_REQUEST);
+                let told = problems.iter().map(|it| match &*it.pointer {
+                    "/expires_at" => ("ServiceTokenInvalidExpiryError", it.detail.to_string()),
+                    pointer => (kind, format!("{}: {}", &pointer[1..], it.detail)),
+                });
+                return Self {
+                    response: StatusCode::BAD_REQUEST.into_response(),
+                    errors: told.collect(),
+                    now,
+                };
+            }
+            LifecycleError::NotFound => StatusCode::NOT_FOUND,
+            LifecycleError::EscalationDenied { .. } => StatusCode::FORBIDDEN,
+            LifecycleError::Store(_) | LifecycleError::Mint(_) => {
+                let error = match error {
+                    LifecycleError::Store(error) => error,
+                    error => StoreError::unavailable(error),
+                };
+                return Self::refused(&checker.unavailable(error), now);
+            }
+            _ => StatusCode::CONFLICT,
+        };
+        Self::new(status, error.to_string(), now)
+    }
+
+    fn refused(rejection: &Rejection, now: SystemTime) -> Self {
+        Self {
+            errors: vec![(kind(rejection.status()), rejection.to_string())],
+            response: rejection.to_response(Body::empty()),
+            now,
+        }
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(mut self) -> Response {
+        let headers = self.response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        let errors = self.errors.iter();
+        let errors = errors.map(|(kind, message)| json!({ "_type": kind, "message": message }));
+        let errors: Vec<_> = errors.collect();
+        let mut body = json!({
+            "trackingKey": format!("{:016x}", getrandom::u64().unwrap_or_default()),
+            "serverTimestamp": millis(self.now),
+            "errors": errors,
+        });
+        if let Some((kind, message)) = self.errors.first() {
+            body["_type"] = json!(kind);
+            body["message"] = json!(message);
+        }
+        self.response.map(|_| Body::from(body.to_string()))
+    }
+}
+
+/// Says refusals of the layer and the guards in the same shape.
+#[derive(Clone)]
+pub(super) struct Refusals(pub(super) Arc<dyn Clock>);
+
+impl ResponseForRejection<Body> for Refusals {
+    fn response_for_rejection(&mut self, rejection: &Rejection) -> Response {
+        Failure::refused(rejection, self.0.now()).into_response()
+    }
+}
+
+fn kind(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        401 => "UnauthorizedError",
+        403 => "ForbiddenError",
+        404 => "NotFoundError",
+        409 => "ConflictError",
+        413 => "PayloadTooLargeError",
+        429 => "TooManyRequestsError",
+        503 => "ServiceUnavailableError",
+        500..=599 => "InternalServerError",
+        _ => "BadRequestError",
+    }
+}

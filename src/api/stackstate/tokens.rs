@@ -1,0 +1,126 @@
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{FromRequest, Path, Request, State};
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use http::header::CACHE_CONTROL;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::endpoints::Shared;
+use super::error::Failure;
+use super::expiry::{end, millis, told};
+use crate::lifecycle::{Expiry, LifecycleError, NewToken, Page};
+use crate::principal::Principal;
+use crate::store::{ListRequest, TokenFilter, TokenRecord, TokenState};
+use crate::token::TokenId;
+
+/// What the tool sends. A subject is always there, and empty for none.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Create {
+    name: String,
+    #[serde(default)]
+    roles: Vec<String>,
+    dedicated_subject: Option<String>,
+    expiry_date: Option<i64>,
+}
+
+pub(super) async fn create(
+    State(shared): State<Arc<Shared>>,
+    caller: Principal,
+    request: Request,
+) -> Result<Response, Failure> {
+    let body = Bytes::from_request(request, &()).await;
+    let body = body.map_err(|rejection| {
+        shared.refused(rejection.status(), "the body is too large or broke off")
+    })?;
+    // The error is not repeated: its excerpt of the body may be a secret.
+    let create: Create = serde_json::from_slice(&body)
+        .map_err(|_| shared.bad_request("the body is not what creates a service token"))?;
+    let mut new = NewToken::new(create.name).with_roles(create.roles);
+    if let Some(subject) = create
+        .dedicated_subject
+        .filter(|subject| !subject.is_empty())
+    {
+        new = new.with_subject(subject);
+    }
+    if let Some(typed) = create.expiry_date {
+        let end = end(typed).ok_or_else(|| shared.invalid_expiry("not a date of 1970 to 9999"))?;
+        new = new.with_expiry(Expiry::at(end));
+    }
+    let issued = shared.tokens_for(caller).create(new).await;
+    let issued = issued.map_err(|error| shared.failed(error))?;
+    let body = json!({
+        "name": issued.record().name(),
+        "token": issued.expose_secret(),
+        "expiration": issued.record().expires_at().and_then(told),
+    });
+    Ok(([(CACHE_CONTROL, "no-store")], Json(body)).into_response())
+}
+
+pub(super) async fn list(State(shared): State<Arc<Shared>>) -> Result<Response, Failure> {
+    let (mut tokens, mut cursor) = (Vec::new(), None);
+    loop {
+        let page = Page::of(ListRequest::MAX_LIMIT).after(cursor);
+        let page = shared.tokens.list(TokenFilter::new(), page).await;
+        let page = page.map_err(|error| shared.failed(error))?;
+        let kept = page
+            .records
+            .iter()
+            .filter(|it| it.state() != TokenState::Revoked);
+        tokens.extend(kept.map(shown));
+        cursor = page.next;
+        if cursor.is_none() {
+            let no_store = [(CACHE_CONTROL, "no-store")];
+            return Ok((no_store, Json(tokens)).into_response());
+        }
+    }
+}
+
+pub(super) async fn revoke(
+    State(shared): State<Arc<Shared>>,
+    Path(id): Path<String>,
+    caller: Principal,
+) -> Result<Response, Failure> {
+    let id = id.parse().ok().and_then(TokenId::from_i64);
+    let missing = || shared.failed(LifecycleError::NotFound);
+    let id = id.ok_or_else(missing)?;
+    let record = shared.tokens.get(id).await;
+    let record = record.map_err(|error| shared.failed(error))?;
+    if record.state() == TokenState::Revoked {
+        return Err(missing());
+    }
+    let revoked = shared.tokens_for(caller).revoke(id).await;
+    revoked.map_err(|error| shared.failed(error))?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// A token as the tool lists it; what there is not is left out.
+fn shown(record: &TokenRecord) -> Value {
+    let mut token = json!({
+        "id": record.id().as_i64(),
+        "name": record.name(),
+        "roles": record.roles().iter().collect::<Vec<_>>(),
+    });
+    let members = [
+        (
+            "expiration",
+            record.expires_at().and_then(told).map(Value::from),
+        ),
+        ("dedicatedSubject", record.subject().map(Value::from)),
+        ("description", record.description().map(Value::from)),
+        (
+            "lastUpdateTimestamp",
+            record.updated_at().and_then(millis).map(Value::from),
+        ),
+    ];
+    for (name, value) in members {
+        if let Some(value) = value {
+            token[name] = value;
+        }
+    }
+    token
+}
