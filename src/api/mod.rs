@@ -31,6 +31,7 @@ pub mod forward_auth;
 mod inspector;
 pub mod management;
 pub mod oauth;
+mod outcome;
 pub mod stackstate;
 
 pub use self::failure_limit::FailureLimit;

@@ -5,8 +5,9 @@ use axum::response::Response;
 use http::StatusCode;
 use serde_json::{Value, json};
 
+use super::super::outcome::effective;
 use super::body;
-use super::endpoints::{Shared, effective, json as answer};
+use super::endpoints::{Shared, json as answer};
 use super::fields::Fields;
 use super::list;
 use super::problem::Problem;

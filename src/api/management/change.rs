@@ -7,8 +7,9 @@ use http::header::IF_MATCH;
 use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value, json};
 
+use super::super::outcome::effective;
 use super::body;
-use super::endpoints::{Shared, effective, id, json as answer};
+use super::endpoints::{Shared, id, json as answer};
 use super::fields::{Fields, Given};
 use super::problem::Problem;
 use crate::lifecycle::{ChangedToken, LifecycleError, TokenUpdate};

@@ -6,8 +6,9 @@ use http::header::LOCATION;
 use http::{HeaderValue, StatusCode};
 use serde_json::{Map, Value, json};
 
+use super::super::outcome::effective;
 use super::body;
-use super::endpoints::{Shared, effective, json as answer};
+use super::endpoints::{Shared, json as answer};
 use super::fields::{Fields, Given};
 use super::problem::Problem;
 use crate::lifecycle::NewToken;

@@ -1,13 +1,13 @@
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG};
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode};
 use serde_json::Value;
 
 use super::problem::Problem;
@@ -21,8 +21,6 @@ use crate::store::TokenRecord;
 use crate::token::TokenId;
 
 const MAX_BODY: usize = 64 * 1024;
-
-const EFFECTIVE_WITHIN: HeaderName = HeaderName::from_static("service-token-effective-within");
 
 /// Makes the router of the management API.
 ///
@@ -138,14 +136,4 @@ pub(super) fn json(status: StatusCode, body: &Value) -> Response {
         (CACHE_CONTROL, HeaderValue::from_static("no-store")),
     ];
     (status, headers, body.to_string()).into_response()
-}
-
-/// Says when a change is known everywhere, in whole seconds, rounded up.
-pub(super) fn effective(within: Duration, mut response: Response) -> Response {
-    let part = u64::from(within.subsec_nanos() > 0);
-    let seconds = within.as_secs().saturating_add(part);
-    response
-        .headers_mut()
-        .insert(EFFECTIVE_WITHIN, HeaderValue::from(seconds));
-    response
 }

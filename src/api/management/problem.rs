@@ -3,10 +3,10 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, StatusCode};
 use serde_json::{Map, Value, json};
 
+use super::super::outcome::outage;
 use crate::lifecycle::{FieldProblem, LifecycleError};
 use crate::middleware::Checker;
 use crate::reject::Rejection;
-use crate::store::StoreError;
 
 /// What a caller gets who asks for something that cannot be done: `application/problem+json`
 /// (RFC 9457).
@@ -76,13 +76,7 @@ impl Problem {
             LifecycleError::RevisionMismatch => {
                 (StatusCode::PRECONDITION_FAILED, "precondition_failed")
             }
-            _ => {
-                let error = match error {
-                    LifecycleError::Store(error) => error,
-                    error => StoreError::unavailable(error),
-                };
-                return Self::Store(checker.unavailable(error));
-            }
+            _ => return Self::Store(outage(error, checker)),
         };
         Self::new(status, code, error.to_string())
     }

@@ -3,17 +3,16 @@ use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use http::{HeaderName, StatusCode};
+use http::StatusCode;
 
 use super::super::failure_limit::Client;
+use super::super::outcome::{effective, outage};
 use super::endpoints::Shared;
 use super::form::{self, FormError};
 use crate::lifecycle::LifecycleError;
 use crate::observe;
 use crate::reject::{Rejection, RejectionReason};
-use crate::store::{Credential, StoreError, TokenState, verdict};
-
-const EFFECTIVE_WITHIN: HeaderName = HeaderName::from_static("service-token-effective-within");
+use crate::store::{Credential, TokenState, verdict};
 
 pub(super) async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
@@ -30,9 +29,7 @@ fn respond(revoked: Result<Revoked, Rejection>) -> Response {
     match revoked {
         Ok(Revoked::Effective(within)) => {
             observe::revoked(Ok("revoked"));
-            let part = u64::from(within.subsec_nanos() > 0);
-            let seconds = within.as_secs().saturating_add(part);
-            (StatusCode::OK, [(EFFECTIVE_WITHIN, seconds.to_string())]).into_response()
+            effective(within, StatusCode::OK.into_response())
         }
         Ok(Revoked::Powerless) => {
             observe::revoked(Ok("unknown"));
@@ -96,11 +93,7 @@ impl Shared {
 
     /// Nobody may believe that the token works no more.
     fn not_done(&self, error: LifecycleError) -> Rejection {
-        let error = match error {
-            LifecycleError::Store(error) => error,
-            error => StoreError::unavailable(error),
-        };
-        self.inspector.checker.unavailable(error)
+        outage(error, &self.inspector.checker)
     }
 }
 

@@ -7,12 +7,12 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, StatusCode};
 use serde_json::json;
 
+use super::super::outcome::outage;
 use super::expiry::millis;
 use crate::clock::Clock;
 use crate::lifecycle::LifecycleError;
 use crate::middleware::Checker;
 use crate::reject::{Rejection, ResponseForRejection};
-use crate::store::StoreError;
 
 /// A call that failed, as the tool shows it.
 pub(super) struct Failure {
@@ -58,11 +58,7 @@ impl Failure {
             LifecycleError::NotFound => StatusCode::NOT_FOUND,
             LifecycleError::EscalationDenied { .. } => StatusCode::FORBIDDEN,
             LifecycleError::Store(_) | LifecycleError::Mint(_) => {
-                let error = match error {
-                    LifecycleError::Store(error) => error,
-                    error => StoreError::unavailable(error),
-                };
-                return Self::refused(&checker.unavailable(error), now);
+                return Self::refused(&outage(error, checker), now);
             }
             _ => StatusCode::CONFLICT,
         };

@@ -19,7 +19,8 @@
 //!    its `expiration` is told as that day's noon UTC, so that a tool which shows it in its own zone
 //!    shows that day from UTC-12 to UTC+11. Any other `expiryDate` is that moment.
 //! 4. Errors are `{"_type", "trackingKey", "serverTimestamp", "errors": [{"_type", "message"}]}`, with
-//!    `Content-Type: application/json` and no parameter: else the tool hides them.
+//!    `Content-Type: application/json` and no parameter: else the tool hides them. The tracking key is
+//!    a random number, there for the shape alone; no log has it.
 //!
 //! ```
 //! use axum::Router;

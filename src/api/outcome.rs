@@ -1,0 +1,28 @@
+use std::time::Duration;
+
+use axum::response::Response;
+use http::{HeaderName, HeaderValue};
+
+use crate::lifecycle::LifecycleError;
+use crate::middleware::Checker;
+use crate::reject::Rejection;
+use crate::store::StoreError;
+
+const EFFECTIVE_WITHIN: HeaderName = HeaderName::from_static("service-token-effective-within");
+
+/// Says after how long every node knows of a change, in whole seconds, rounded up.
+pub(super) fn effective(within: Duration, mut response: Response) -> Response {
+    let part = u64::from(within.subsec_nanos() > 0);
+    let seconds = within.as_secs().saturating_add(part);
+    let headers = response.headers_mut();
+    headers.insert(EFFECTIVE_WITHIN, HeaderValue::from(seconds));
+    response
+}
+
+/// The refusal of a change that could not be made, for no fault of the caller's.
+pub(super) fn outage(error: LifecycleError, checker: &Checker) -> Rejection {
+    checker.unavailable(match error {
+        LifecycleError::Store(error) => error,
+        error => StoreError::unavailable(error),
+    })
+}
