@@ -1,0 +1,3 @@
+//! `svctok`: service tokens from the command line.
+
+fn main() {}
