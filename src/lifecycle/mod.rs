@@ -52,6 +52,7 @@ mod fields;
 mod new_token;
 mod page;
 mod policy;
+mod shown;
 mod tokens;
 mod update;
 
@@ -61,5 +62,6 @@ pub use self::expiry::{Expiry, ExpiryError, last_day};
 pub use self::new_token::{IssuedToken, NewToken};
 pub use self::page::Page;
 pub use self::policy::Policy;
+pub use self::shown::ShownToken;
 pub use self::tokens::ServiceTokens;
 pub use self::update::{ChangedToken, TokenUpdate};

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use futures::executor::block_on;
 use tower_service_token::digest::TokenDigest;
 use tower_service_token::lifecycle::{
-    Expiry, FieldProblem, LifecycleError, NewToken, Page, Policy, TokenUpdate,
+    Expiry, FieldProblem, LifecycleError, NewToken, Page, Policy, ShownToken, TokenUpdate,
 };
 use tower_service_token::store::{
     AuditAction, AuditEvent, AuditSink, ChangeFeed, Cursor, LastUsed, ListOrder, ListRequest,
@@ -88,6 +88,10 @@ pub(super) fn lifecycle_types() -> Vec<Shown> {
             &Policy::new().with_name_rule(|_| Err(SECRET.to_owned())),
         ),
         debugged("NewToken", &NewToken::new("ci")),
+        debugged(
+            "ShownToken",
+            &ShownToken::new(&minted_record(), SystemTime::now()),
+        ),
         debugged("TokenUpdate", &update),
         debugged("ChangedToken", &changed),
         debugged("BulkRevocation", &revoked),

@@ -11,10 +11,9 @@ use http::{HeaderValue, StatusCode};
 use serde_json::Value;
 
 use super::problem::Problem;
-use super::shown::shown;
 use super::{bulk, change, create, list};
 use crate::authorize::RequireScopesLayer;
-use crate::lifecycle::{LifecycleError, ServiceTokens};
+use crate::lifecycle::{LifecycleError, ServiceTokens, ShownToken};
 use crate::middleware::{Checker, ServiceTokenLayer};
 use crate::principal::Principal;
 use crate::store::TokenRecord;
@@ -107,7 +106,8 @@ impl Shared {
     }
 
     pub(super) fn shown(&self, record: &TokenRecord) -> Value {
-        shown(record, self.now())
+        let shown = ShownToken::new(record, self.now());
+        serde_json::to_value(shown).expect("texts, lists and maps of them are JSON")
     }
 
     /// The answer that is a token, at its revision.

@@ -62,6 +62,5 @@ mod endpoints;
 mod fields;
 mod list;
 mod problem;
-mod shown;
 
 pub use self::endpoints::ManagementApi;
