@@ -26,9 +26,12 @@
 //! time limit and no limit on requests at a time; those belong around the whole app, and TLS in
 //! front of it, as tokens travel in the clear otherwise.
 
+mod body;
 mod failure_limit;
+mod fields;
 pub mod forward_auth;
 mod inspector;
+mod listing;
 pub mod management;
 pub mod oauth;
 mod outcome;

@@ -54,13 +54,12 @@
 //! # }).expect("no step fails");
 //! ```
 
-mod body;
 mod bulk;
 mod change;
 mod create;
 mod endpoints;
-mod fields;
 mod list;
 mod problem;
 
 pub use self::endpoints::ManagementApi;
+use super::{body, fields};
