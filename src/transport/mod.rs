@@ -41,6 +41,9 @@ pub(crate) use self::media_type::is_of_type;
 pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 pub(crate) type BoxBody = UnsyncBoxBody<Bytes, BoxError>;
 
+/// Up to which length room is made for a body that was only announced.
+const SHORT_BODY: usize = 64 * 1024;
+
 /// Sends requests. Clones share connections.
 #[derive(Clone)]
 pub(crate) struct Transport {
@@ -204,7 +207,9 @@ where
 
 /// The whole of `body`, if it is of `limit` bytes at most.
 pub(crate) async fn read_body(mut body: BoxBody, limit: usize) -> Result<Bytes, ReadBodyError> {
-    let mut read = BytesMut::new();
+    // Room for a short body at once: what it grew out of may be a part of a secret.
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(limit);
+    let mut read = BytesMut::with_capacity(announced.min(limit).min(SHORT_BODY));
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| ReadBodyError::Failed(text_of(&*error).into()))?;
         // What is no data are trailers.
