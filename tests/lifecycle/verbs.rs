@@ -2,14 +2,15 @@
 //! through the layer.
 
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier, Mutex};
 use std::time::{Duration, SystemTime};
 
 use http::{Request, Response, StatusCode};
-use tokio::sync::Barrier;
+use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tower::{Layer, ServiceExt, service_fn};
-use tower_service_token::clock::ManualClock;
+use tower_service_token::clock::{Clock, ManualClock};
 use tower_service_token::digest::TokenDigest;
 use tower_service_token::lifecycle::{
     Expiry, FieldProblem, IssuedToken, LifecycleError, NewToken, Page, Policy, TokenUpdate,
@@ -1016,6 +1017,33 @@ pub(crate) async fn an_idempotency_key_is_good_for_one_token_of_one_actor(store:
     );
 }
 
+const AT_ONCE: usize = 8;
+
+/// A clock that lets those who look at it go on together: so all have found that there is no such
+/// token before one creates it.
+struct InStep {
+    clock: ManualClock,
+    looks: AtomicUsize,
+    all: Barrier,
+}
+
+impl InStep {
+    fn new(clock: ManualClock) -> Self {
+        let (looks, all) = (AtomicUsize::new(0), Barrier::new(AT_ONCE));
+        Self { clock, looks, all }
+    }
+}
+
+impl Clock for InStep {
+    fn now(&self) -> SystemTime {
+        // At the first look nothing was asked of the store, at the second all have asked.
+        if self.looks.fetch_add(1, Ordering::SeqCst) < 2 * AT_ONCE {
+            self.all.wait();
+        }
+        self.clock.now()
+    }
+}
+
 pub(crate) async fn many_creations_with_one_key_make_one_token(store: Store) {
     let policies = [
         Policy::new(),
@@ -1025,15 +1053,15 @@ pub(crate) async fn many_creations_with_one_key_make_one_token(store: Store) {
     for (round, policy) in policies.into_iter().enumerate() {
         let world = world_with(store.clone(), policy);
         let wanted = NewToken::new(format!("ci {round}")).with_idempotency_key(format!("{round}"));
-        let start = Arc::new(Barrier::new(8));
+        let tokens = world
+            .tokens
+            .clone()
+            .with_clock(InStep::new(world.clock.clone()));
         let mut creations = JoinSet::new();
-        for _ in 0..8 {
-            let (tokens, start) = (world.tokens.clone(), Arc::clone(&start));
-            let wanted = wanted.clone();
-            creations.spawn(async move {
-                start.wait().await;
-                tokens.create(wanted).await
-            });
+        for _ in 0..AT_ONCE {
+            let (tokens, wanted) = (tokens.clone(), wanted.clone());
+            let runtime = Handle::current();
+            creations.spawn_blocking(move || runtime.block_on(tokens.create(wanted)));
         }
         let answers = creations.join_all().await;
         let (created, again): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
