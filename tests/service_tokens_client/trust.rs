@@ -43,7 +43,7 @@ fn server(certificate: &Certificate) -> (SocketAddr, std::thread::JoinHandle<boo
 
 /// How a call to a server with this certificate ends, and whether the server was told anything.
 async fn own(served: &Certificate, trusted: Option<&Authority>) -> (Option<ClientErrorKind>, bool) {
-    let (address, server) = server(served);
+    let (address, thread) = server(served);
     let mut builder = ServiceTokensClient::builder(format!("https://{address}"))
         .with_token(TOKEN)
         .with_max_retries(0);
@@ -51,7 +51,7 @@ async fn own(served: &Certificate, trusted: Option<&Authority>) -> (Option<Clien
         builder = builder.with_root_certificates(authority.pem());
     }
     let called = builder.build().unwrap().own().await;
-    let is_told = tokio::task::spawn_blocking(|| server.join().unwrap()).await;
+    let is_told = tokio::task::spawn_blocking(|| thread.join().unwrap()).await;
     (called.err().map(|error| error.kind()), is_told.unwrap())
 }
 

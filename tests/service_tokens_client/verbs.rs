@@ -14,7 +14,7 @@ use super::{HOUR, SECOND, World, start};
 #[derive(Clone, Debug)]
 enum Call {
     Get,
-    Update(TokenUpdate),
+    Update(Box<TokenUpdate>),
     Rotate(Duration),
     Disable,
     Enable,
@@ -23,7 +23,7 @@ enum Call {
     Wait(Duration),
 }
 
-use Call::{Disable, Enable, Get, Revoke, Rotate, Update, Wait};
+use Call::{Disable, Enable, Get, Revoke, Rotate, Wait};
 
 /// What a call comes to: the token, or what was wrong and how it is told.
 type Came = Result<Option<ShownToken>, (ClientErrorKind, String, Vec<FieldProblem>)>;
@@ -84,7 +84,7 @@ impl Pair {
         let tokens = &self.direct.tokens;
         let changed = match call.clone() {
             Get => tokens.get(id).await,
-            Update(update) => tokens.update(id, update).await.map(|it| it.record),
+            Call::Update(update) => tokens.update(id, *update).await.map(|it| it.record),
             Rotate(grace) => {
                 let issued = tokens.rotate(id, grace).await;
                 issued.map(|it| it.record().clone())
@@ -104,8 +104,8 @@ impl Pair {
         let tokens = &self.client;
         came(match call.clone() {
             Get => tokens.get(id).await.map(Some),
-            Update(update) => {
-                let changed = tokens.update(id, update).await;
+            Call::Update(update) => {
+                let changed = tokens.update(id, *update).await;
                 changed.map(|it| Some(it.token))
             }
             Rotate(grace) => {
@@ -196,6 +196,11 @@ fn update() -> TokenUpdate {
     TokenUpdate::new()
 }
 
+/// A call that makes this update.
+fn to(update: TokenUpdate) -> Call {
+    Call::Update(Box::new(update))
+}
+
 #[tokio::test]
 async fn every_field_of_a_new_token_arrives() {
     let pair = Pair::new(Policy::new()).await;
@@ -253,35 +258,33 @@ async fn what_breaks_a_rule_is_told_by_the_same_problems() {
 async fn every_change_of_every_field_arrives() {
     let pair = Pair::new(Policy::new()).await;
     let changes = [
-        Update(update()),
-        Update(update().with_name("another")),
-        Update(update().with_description("why")),
-        Update(update().without_description()),
-        Update(update().with_subject("team-b")),
-        Update(update().without_subject()),
-        Update(update().with_roles(["auditor"])),
-        Update(update().with_roles(Vec::<String>::new())),
-        Update(update().with_scopes(["projects:read"])),
-        Update(update().with_scopes(Vec::<String>::new())),
-        Update(update().with_label("b", "2").without_label("workspace")),
-        Update(update().without_label("none")),
-        Update(
-            update()
-                .without_labels()
-                .with_label("c", "3")
-                .without_label("b"),
-        ),
-        Update(update().without_labels().without_label("c")),
-        Update(update().with_label("d", "4")),
-        Update(update().without_labels()),
-        Update(update().with_not_before(start() + HOUR)),
-        Update(update().without_not_before()),
-        Update(update().with_expiry(Expiry::NEVER)),
+        to(update()),
+        to(update().with_name("another")),
+        to(update().with_description("why")),
+        to(update().without_description()),
+        to(update().with_subject("team-b")),
+        to(update().without_subject()),
+        to(update().with_roles(["auditor"])),
+        to(update().with_roles(Vec::<String>::new())),
+        to(update().with_scopes(["projects:read"])),
+        to(update().with_scopes(Vec::<String>::new())),
+        to(update().with_label("b", "2").without_label("workspace")),
+        to(update().without_label("none")),
+        to(update()
+            .without_labels()
+            .with_label("c", "3")
+            .without_label("b")),
+        to(update().without_labels().without_label("c")),
+        to(update().with_label("d", "4")),
+        to(update().without_labels()),
+        to(update().with_not_before(start() + HOUR)),
+        to(update().without_not_before()),
+        to(update().with_expiry(Expiry::NEVER)),
         Wait(HOUR),
-        Update(update().with_expiry("30d".parse().unwrap())),
-        Update(update().with_expiry("2027-03-01".parse().unwrap())),
-        Update(update().with_expiry(Expiry::at(start()))),
-        Update(update().with_name("").with_roles([""])),
+        to(update().with_expiry("30d".parse().unwrap())),
+        to(update().with_expiry("2027-03-01".parse().unwrap())),
+        to(update().with_expiry(Expiry::at(start()))),
+        to(update().with_name("").with_roles([""])),
         Get,
     ];
     for new in [full("full"), NewToken::new("bare")] {
@@ -294,11 +297,11 @@ async fn a_change_of_another_revision_is_refused() {
     let pair = Pair::new(Policy::new()).await;
     let replaced = || update().without_labels().with_label("a", "1");
     let calls = [
-        Update(update().with_name("second").if_revision(1)),
-        Update(update().with_name("third").if_revision(1)),
-        Update(replaced().if_revision(1)),
-        Update(replaced().if_revision(2)),
-        Update(replaced().with_label("a", "2")),
+        to(update().with_name("second").if_revision(1)),
+        to(update().with_name("third").if_revision(1)),
+        to(replaced().if_revision(1)),
+        to(replaced().if_revision(2)),
+        to(replaced().with_label("a", "2")),
         Get,
     ];
     pair.compare(&full("first"), &calls).await;
@@ -319,12 +322,12 @@ async fn tokens_are_rotated_switched_and_revoked_alike() {
         Enable,
         Wait(3 * HOUR),
         Rotate(HOUR),
-        Update(update().with_expiry(Expiry::after(HOUR))),
+        to(update().with_expiry(Expiry::after(HOUR))),
         Rotate(HOUR),
         Revoke,
         Revoke,
         Get,
-        Update(update().with_name("again")),
+        to(update().with_name("again")),
         Rotate(HOUR),
         Disable,
         Enable,
@@ -338,7 +341,7 @@ async fn a_conflict_is_told_as_it_is() {
     let pair = Pair::new(policy).await;
     pair.compare(&NewToken::new("one"), &[]).await;
     pair.compare(&NewToken::new("one"), &[]).await;
-    pair.compare(&NewToken::new("two"), &[Update(update().with_name("one"))])
+    pair.compare(&NewToken::new("two"), &[to(update().with_name("one"))])
         .await;
     pair.compare(&NewToken::new("three"), &[]).await;
     let error = pair.client.create(NewToken::new("one")).await.unwrap_err();
