@@ -219,7 +219,7 @@ async fn the_secret_of_an_unreadable_answer_is_not_shown() {
 }
 
 #[tokio::test]
-async fn the_token_goes_in_one_header_marked_sensitive_and_to_the_base_path() {
+async fn the_token_goes_in_one_header_and_little_else_is_told() {
     let (front, client) = told(json(SHOWN)).await;
     client.get(id()).await.unwrap();
     let seen = front.seen().remove(0);

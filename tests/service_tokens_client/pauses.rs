@@ -47,7 +47,8 @@ async fn call(
 ) -> (Result<(), ClientError>, Duration, usize) {
     let steps = Arc::new(Mutex::new((VecDeque::from(steps.to_vec()), 0)));
     let script = Arc::clone(&steps);
-    let service = service_fn(move |_: Request<Full<Bytes>>| {
+    let service = service_fn(move |request: Request<Full<Bytes>>| {
+        assert!(request.headers()["authorization"].is_sensitive());
         let mut script = script.lock().unwrap();
         script.1 += 1;
         let step = script.0.pop_front().unwrap_or(Status(200, None));
