@@ -6,18 +6,12 @@ use tower_service_token::lifecycle::{NewToken, Page};
 use tower_service_token::store::TokenFilter;
 use tower_service_token::token::TokenId;
 
-use super::HOUR;
 use super::front::{Front, answer, problem};
+use super::{HOUR, SHOWN, TOKEN, id};
 
 use ClientErrorKind::UnexpectedAnswer;
 
-const TOKEN: &str = "svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n";
 const JSON: (&str, &str) = ("content-type", "application/json");
-const SHOWN: &str = r#"{"id":"7Hq2mX9bTe","name":"ci","roles":[],"scopes":[],"state":"active"}"#;
-
-fn id() -> TokenId {
-    "7Hq2mX9bTe".parse().unwrap()
-}
 
 /// A client of a server that always answers with these bytes.
 async fn told(bytes: Vec<u8>) -> (Front, ServiceTokensClient) {

@@ -12,16 +12,8 @@ use http_body_util::Full;
 use tokio::time::Instant;
 use tower::service_fn;
 use tower_service_token::client::{ClientError, ClientErrorKind, ServiceTokensClient};
-use tower_service_token::token::TokenId;
 
-use super::SECOND;
-
-const TOKEN: &str = "svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n";
-const SHOWN: &str = r#"{"id":"7Hq2mX9bTe","name":"ci","roles":[],"scopes":[],"state":"active"}"#;
-
-fn id() -> TokenId {
-    "7Hq2mX9bTe".parse().unwrap()
-}
+use super::{SECOND, SHOWN, TOKEN, id};
 
 /// An answer, or the end of the connection.
 #[derive(Clone, Debug)]

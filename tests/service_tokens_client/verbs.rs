@@ -9,7 +9,7 @@ use tower_service_token::lifecycle::{
 use tower_service_token::store::TokenFilter;
 use tower_service_token::token::TokenId;
 
-use super::{HOUR, SECOND, World, start};
+use super::{HOUR, SECOND, TOKEN, World, start};
 
 /// A call about a token.
 #[derive(Clone, Debug)]
@@ -432,8 +432,7 @@ async fn what_a_token_may_not_do_is_told_apart() {
     let unknown = TokenId::from_i64(1).unwrap();
     let unknown = client.disable(unknown).await.map_err(kind);
     assert_eq!(unknown.unwrap_err(), ClientErrorKind::NotFound);
-    let stranger = "svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n";
-    let stranger = world.client_as(stranger).await;
+    let stranger = world.client_as(TOKEN).await;
     let refused = stranger.own().await.unwrap_err();
     assert_eq!(refused.kind(), ClientErrorKind::Unauthenticated);
     assert_eq!(refused.code(), Some("invalid_token"));
