@@ -76,6 +76,9 @@
 //! | the connection ended before the answer did; 502, 503, 504, 429 | reads, `create`, `update` without a revision, `disable`, `enable`, `revoke` and `revoke_own` |
 //! | anything else | none |
 //!
+//! What is in no row but the first goes on a connection of its own, so that it does not meet one
+//! which the server is about to close.
+//!
 //! # The server
 //!
 //! Any that has the calls of this crate's management API, which the feature `api` has as
