@@ -4,7 +4,7 @@ mod serve;
 
 use clap::{Parser, Subcommand};
 
-pub(crate) use self::serve::ServeArgs;
+pub(crate) use self::serve::{LogFormat, MetricsAt, ServeArgs};
 
 /// Manages service tokens.
 #[derive(Debug, Parser)]
