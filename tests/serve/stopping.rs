@@ -1,0 +1,84 @@
+//! The end of a node.
+
+use std::time::{Duration, Instant};
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use crate::node::{Node, PATIENCE, pause};
+use crate::place::Place;
+use crate::wire::{self, Call};
+
+/// A creation whose body is sent but for its last byte, and that byte.
+async fn in_flight(node: &Node, administrator: &str) -> (TcpStream, Vec<u8>) {
+    let create = Call::post("/service-tokens", r#"{"name":"in flight"}"#);
+    let mut bytes = create.with_key(administrator).bytes();
+    let last = bytes.split_off(bytes.len() - 1);
+    let mut stream = TcpStream::connect(node.address).await.unwrap();
+    stream.write_all(&bytes).await.unwrap();
+    // Its head has been read when another one, sent later, has been answered.
+    node.send(&Call::get("/healthz")).await.assert(200);
+    (stream, last)
+}
+
+pub(crate) async fn a_request_in_flight_is_answered(place: Place) {
+    let more = ["--metrics-listen", "127.0.0.1:0"];
+    let (mut node, token) = Node::administrator(&place, &more).await;
+    let line = node.logged("metrics on http://").await;
+    let metrics = line.rsplit("//").next().unwrap().trim().parse().unwrap();
+    Call::get("/readyz").send(metrics).await.assert(200);
+    let mut idle = TcpStream::connect(node.address).await.unwrap();
+    let verify = Call::get("/verify").with_key(&token);
+    let answer = wire::exchange(&mut idle, &verify.bytes()).await.unwrap();
+    answer.assert(204);
+
+    let (mut stream, last) = in_flight(&node, &token).await;
+    node.terminate();
+    node.logged("stopping").await;
+    let begun = Instant::now();
+    while TcpStream::connect(node.address).await.is_ok() {
+        assert!(begun.elapsed() < PATIENCE, "connections are still taken");
+        pause().await;
+    }
+    Call::get("/readyz").send(metrics).await.assert(503);
+    Call::get("/healthz").send(metrics).await.assert(200);
+    // A connection without a request is closed.
+    assert!(wire::answer(&mut idle).await.is_err());
+
+    let answer = wire::exchange(&mut stream, &last).await.unwrap();
+    let created = answer.assert(201).text("/token");
+    let ended = node.ended().await;
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(!ended.stderr.contains("did not finish"), "{}", ended.stderr);
+
+    let again = Node::start(&place, &[]).await;
+    let verify = Call::get("/verify").with_key(&created);
+    again.send(&verify).await.assert(204);
+    again.stop().await;
+}
+
+pub(crate) async fn a_request_that_does_not_end_is_not_waited_for(place: Place) {
+    let more = ["--shutdown-timeout", "300ms"];
+    let (node, token) = Node::administrator(&place, &more).await;
+    let (_stream, _) = in_flight(&node, &token).await;
+    let begun = Instant::now();
+    let ended = node.stop().await;
+    assert!(begun.elapsed() < Duration::from_secs(20));
+    assert!(
+        ended.stderr.contains("did not finish in time"),
+        "{}",
+        ended.stderr
+    );
+}
+
+pub(crate) async fn last_uses_are_written_at_the_end(place: Place) {
+    let (node, token) = Node::administrator(&place, &[]).await;
+    let own = Call::get("/service-tokens/self").with_key(&token);
+    let before = node.send(&own).await.assert(200).json();
+    assert!(before["last_used_at"].is_null());
+    node.stop().await;
+    let again = Node::start(&place, &[]).await;
+    let after = again.send(&own).await.assert(200).json();
+    assert!(after["last_used_at"].is_string(), "{after}");
+    again.stop().await;
+}
