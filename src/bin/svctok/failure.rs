@@ -21,6 +21,8 @@ pub(crate) enum FailureKind {
     Server,
     /// 4: no connection to a server or store, or no credential that it accepts.
     Unreachable,
+    /// 0: whoever read the output has read enough.
+    BrokenPipe,
 }
 
 impl Failure {
@@ -42,7 +44,13 @@ impl Failure {
 
     /// The message is what was tried, then what each error in the chain says.
     pub(crate) fn of(kind: FailureKind, tried: impl fmt::Display, error: &dyn Error) -> Self {
-        let mut message = format!("{tried}: {error}");
+        let Self { message, .. } = Self::chain(kind, error);
+        Self::new(kind, format!("{tried}: {message}"))
+    }
+
+    /// The message is what each error in the chain says.
+    pub(crate) fn chain(kind: FailureKind, error: &dyn Error) -> Self {
+        let mut message = error.to_string();
         let mut source = error.source();
         while let Some(error) = source {
             let said = error.to_string();
@@ -61,8 +69,17 @@ impl Failure {
         self
     }
 
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
+    pub(crate) fn kind(&self) -> FailureKind {
+        self.kind
+    }
+
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self.kind {
+            FailureKind::BrokenPipe => 0,
             FailureKind::Refused => 1,
             FailureKind::Usage => 2,
             FailureKind::Server => 3,

@@ -56,6 +56,30 @@ impl StoreUrl {
     }
 }
 
+impl StoreUrl {
+    /// The same from every directory.
+    pub(crate) fn absolute(self) -> Result<Self, Failure> {
+        let absolute = |path: PathBuf| {
+            std::path::absolute(path)
+                .map_err(|error| Failure::of(FailureKind::Usage, "cannot name the file", &error))
+        };
+        Ok(match self {
+            Self::Sqlite(path) => Self::Sqlite(absolute(path)?),
+            Self::File(path) => Self::File(absolute(path)?),
+            Self::Postgres(url) => Self::Postgres(url),
+        })
+    }
+
+    /// The text it was read from, password and all.
+    pub(crate) fn expose_secret(&self) -> String {
+        match self {
+            Self::Sqlite(path) => format!("sqlite:{}", path.display()),
+            Self::File(path) => format!("file:{}", path.display()),
+            Self::Postgres(url) => url.clone(),
+        }
+    }
+}
+
 impl FromStr for StoreUrl {
     type Err = String;
 
