@@ -1,18 +1,18 @@
 //! What the `sts` command line tool sends, byte for byte, and what it must get.
 
-use std::time::{Duration, SystemTime};
+#[path = "support/managed.rs"]
+mod managed;
+
+use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, to_bytes};
-use http::{HeaderMap, Request};
 use serde_json::{Value, json};
-use tower::ServiceExt;
+use tower_service_token::MemoryStore;
 use tower_service_token::api::stackstate::StackStateApi;
-use tower_service_token::clock::ManualClock;
-use tower_service_token::lifecycle::NewToken;
 use tower_service_token::store::TokenRegistry;
 use tower_service_token::testing::{Fault, FaultyStore};
-use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens};
+
+use self::managed::{Answer, Managed};
 
 /// 2027-01-15T08:00:00Z
 const NOW: i64 = 1_800_000_000_000;
@@ -21,24 +21,11 @@ const DAY: i64 = 86_400_000;
 const TODAY: i64 = 1_799_971_200_000;
 
 struct Server {
-    clock: ManualClock,
-    tokens: ServiceTokens,
-    admin: String,
+    managed: Managed,
     app: Router,
 }
 
-#[derive(Debug)]
-struct Answer {
-    status: u16,
-    headers: HeaderMap,
-    body: String,
-}
-
 impl Answer {
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("{self:?}"))
-    }
-
     /// An error whose messages the tool shows: it looks for exactly this content type.
     #[track_caller]
     fn assert_failed(&self, status: u16, kind: &str) {
@@ -69,53 +56,35 @@ impl Server {
     }
 
     async fn over(callers: MemoryStore, store: impl TokenRegistry) -> Self {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_millis(NOW.unsigned_abs());
-        let clock = ManualClock::new(now);
-        let tokens = ServiceTokens::new(store).with_clock(clock.clone());
-        let admin = ServiceTokens::new(callers.clone())
-            .create(NewToken::new("admin").with_scopes(["service-tokens:admin"]))
-            .await
-            .unwrap();
-        let layer = ServiceTokenLayer::new(callers).with_clock(clock.clone());
-        let api = StackStateApi::new(tokens.clone(), layer);
+        let managed = Managed::over(callers, store).await;
+        let api = StackStateApi::new(managed.tokens.clone(), managed.layer.clone());
         Self {
-            clock,
-            tokens,
-            admin: admin.expose_secret().to_owned(),
+            managed,
             app: Router::new().nest("/api", api.into_router()),
         }
     }
 
     async fn holder(&self, scopes: &[&str]) -> String {
-        let new = NewToken::new("holder").with_scopes(scopes.iter().copied());
-        let issued = self.tokens.create(new).await.unwrap();
-        issued.expose_secret().to_owned()
+        self.managed.holder(scopes).await
     }
 
     async fn call_as(&self, token: Option<&str>, call: &str, body: &str) -> Answer {
         let (method, path) = call.split_once(' ').unwrap();
-        let mut request = Request::builder()
-            .method(method)
-            .uri(format!("/api/{path}"));
-        if let Some(token) = token {
-            request = request.header("x-api-key", token);
-        }
-        if !body.is_empty() {
-            request = request.header("content-type", "application/json");
-        }
-        let request = request.body(Body::from(body.to_owned())).unwrap();
-        let response = self.app.clone().oneshot(request).await.unwrap();
-        let (parts, body) = response.into_parts();
-        let body = to_bytes(body, usize::MAX).await.unwrap();
-        Answer {
-            status: parts.status.as_u16(),
-            headers: parts.headers,
-            body: String::from_utf8(body.to_vec()).unwrap(),
-        }
+        let call = format!("{method} /api/{path}");
+        let headers = |mut request: http::request::Builder| {
+            if let Some(token) = token {
+                request = request.header("x-api-key", token);
+            }
+            if !body.is_empty() {
+                request = request.header("content-type", "application/json");
+            }
+            request
+        };
+        Answer::of(&self.app, &call, headers, body).await
     }
 
     async fn call(&self, call: &str, body: &str) -> Answer {
-        self.call_as(Some(&self.admin), call, body).await
+        self.call_as(Some(&self.managed.admin), call, body).await
     }
 
     /// The entry of the list with this name.
@@ -263,12 +232,15 @@ async fn a_day_of_expiry_is_lived_through_and_told_by_its_noon() {
         assert_eq!(listed["dedicatedSubject"], "alice");
         let secret = answer["token"].as_str();
         let left = (end - NOW).unsigned_abs();
-        server.clock.advance(Duration::from_millis(left - 1));
+        server
+            .managed
+            .clock
+            .advance(Duration::from_millis(left - 1));
         assert_eq!(
             server.call_as(secret, "GET server/status", "").await.status,
             200
         );
-        server.clock.advance(Duration::from_millis(1));
+        server.managed.clock.advance(Duration::from_millis(1));
         assert_eq!(
             server.call_as(secret, "GET server/status", "").await.status,
             401

@@ -3,7 +3,8 @@
 //! 1. [`oauth`]: `POST /introspect` (RFC 7662) and `POST /revoke` (RFC 7009), for services in any
 //!    language.
 //! 2. [`forward_auth`]: `/verify`, for a reverse proxy that asks before it passes a request on.
-//! 3. [`management`]: the life of tokens over HTTP; [`stackstate`]: the same for an existing tool.
+//! 3. [`management`]: the life of tokens over HTTP; [`stackstate`] and [`pipeops`]: the same for
+//!    existing clients.
 //! 4. Each takes the [`ServiceTokenLayer`](crate::ServiceTokenLayer) it is to check tokens with: its
 //!    store, clock, realm, token format, audit sink and last uses. What a client gets refused here
 //!    is refused as that layer refuses it.
@@ -26,12 +27,16 @@
 //! time limit and no limit on requests at a time; those belong around the whole app, and TLS in
 //! front of it, as tokens travel in the clear otherwise.
 
+mod body;
 mod failure_limit;
+mod fields;
 pub mod forward_auth;
 mod inspector;
+mod listing;
 pub mod management;
 pub mod oauth;
 mod outcome;
+pub mod pipeops;
 pub mod stackstate;
 
 pub use self::failure_limit::FailureLimit;

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use axum::response::Response;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, StatusCode};
 
 use crate::lifecycle::LifecycleError;
 use crate::middleware::Checker;
@@ -17,6 +17,18 @@ pub(super) fn effective(within: Duration, mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(EFFECTIVE_WITHIN, HeaderValue::from(seconds));
     response
+}
+
+/// The status that says why nothing was changed.
+pub(super) fn status(error: &LifecycleError) -> StatusCode {
+    match error {
+        LifecycleError::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
+        LifecycleError::NotFound => StatusCode::NOT_FOUND,
+        LifecycleError::EscalationDenied { .. } => StatusCode::FORBIDDEN,
+        LifecycleError::RevisionMismatch => StatusCode::PRECONDITION_FAILED,
+        LifecycleError::Store(_) | LifecycleError::Mint(_) => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::CONFLICT,
+    }
 }
 
 /// The refusal of a change that could not be made, for no fault of the caller's.

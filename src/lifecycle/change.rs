@@ -22,7 +22,7 @@ impl ServiceTokens {
         id: TokenId,
         update: TokenUpdate,
     ) -> Result<ChangedToken, LifecycleError> {
-        let revision = update.revision;
+        let (revision, state) = (update.revision, update.state);
         self.change(id, AuditAction::Updated, |record, now| {
             if revision.is_some_and(|revision| revision != record.revision()) {
                 return Err(LifecycleError::RevisionMismatch);
@@ -31,7 +31,8 @@ impl ServiceTokens {
             let update = update.clone();
             let fields = Fields::of_update(update, record, &self.policy, now, &mut problems);
             self.admit(&fields, problems)?;
-            Ok(fields.write_to(record.clone()))
+            let state = state.unwrap_or(record.state());
+            Ok(fields.write_to(record.clone()).with_state(state))
         })
         .await
     }

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use super::Expiry;
-use crate::store::TokenRecord;
+use crate::store::{TokenRecord, TokenState};
 
 /// What of a token shall change. What is not named stays as it is.
 ///
@@ -27,6 +27,7 @@ pub struct TokenUpdate {
     pub(super) expiry: Option<Expiry>,
     pub(super) not_before: Patch<SystemTime>,
     pub(super) revision: Option<u64>,
+    pub(super) state: Option<TokenState>,
 }
 
 /// What to do with a field that may be absent.
@@ -137,6 +138,13 @@ impl TokenUpdate {
     /// whatever its revision.
     pub fn if_revision(mut self, revision: u64) -> Self {
         self.revision = Some(revision);
+        self
+    }
+
+    /// Switches the token on or off in the same change.
+    #[cfg(feature = "api")]
+    pub(crate) fn with_state(mut self, state: TokenState) -> Self {
+        self.state = Some(state);
         self
     }
 

@@ -8,6 +8,7 @@ pub(super) fn shown() -> Vec<Shown> {
     use tower_service_token::api::forward_auth::ForwardAuth;
     use tower_service_token::api::management::ManagementApi;
     use tower_service_token::api::oauth::OAuthEndpoints;
+    use tower_service_token::api::pipeops::PipeOpsApi;
     use tower_service_token::api::stackstate::StackStateApi;
     use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens};
 
@@ -20,12 +21,14 @@ pub(super) fn shown() -> Vec<Shown> {
     let tokens = ServiceTokens::new(store);
     let endpoints = OAuthEndpoints::new(tokens.clone(), layer.clone());
     let management = ManagementApi::new(tokens.clone(), layer.clone());
+    let pipeops = PipeOpsApi::new(tokens.clone(), layer.clone());
     let stackstate = StackStateApi::new(tokens, layer.clone());
     vec![
         debugged("FailureLimit", &FailureLimit::new()),
         debugged("ForwardAuth", &ForwardAuth::new(layer)),
         debugged("ManagementApi", &management),
         debugged("OAuthEndpoints", &endpoints),
+        debugged("PipeOpsApi", &pipeops),
         debugged("StackStateApi", &stackstate),
     ]
 }
@@ -38,6 +41,7 @@ pub(super) fn shown() -> Vec<Shown> {
         "ForwardAuth",
         "ManagementApi",
         "OAuthEndpoints",
+        "PipeOpsApi",
         "StackStateApi",
     ]
     .map(without)

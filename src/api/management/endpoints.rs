@@ -11,15 +11,13 @@ use http::{HeaderValue, StatusCode};
 use serde_json::Value;
 
 use super::problem::Problem;
-use super::{bulk, change, create, list};
+use super::{body, bulk, change, create, list};
 use crate::authorize::RequireScopesLayer;
 use crate::lifecycle::{LifecycleError, ServiceTokens, ShownToken};
 use crate::middleware::{Checker, ServiceTokenLayer};
 use crate::principal::Principal;
 use crate::store::TokenRecord;
 use crate::token::TokenId;
-
-const MAX_BODY: usize = 64 * 1024;
 
 /// Makes the router of the management API.
 ///
@@ -72,7 +70,7 @@ impl ManagementApi {
             .merge(writers)
             .merge(own)
             .route_layer(self.layer)
-            .layer(DefaultBodyLimit::max(MAX_BODY))
+            .layer(DefaultBodyLimit::max(body::MAX))
             .with_state(shared)
     }
 }

@@ -63,14 +63,13 @@
 //! # }).expect("no step fails");
 //! ```
 
-mod body;
 mod bulk;
 mod change;
 mod create;
 mod endpoints;
-mod fields;
 mod idempotency_key;
 mod list;
 mod problem;
 
 pub use self::endpoints::ManagementApi;
+use super::{body, fields};

@@ -3,6 +3,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, StatusCode};
 use serde_json::{Map, Value, json};
 
+use super::super::body::BodyError;
 use super::super::outcome::outage;
 use crate::lifecycle::{FieldProblem, LifecycleError};
 use crate::middleware::Checker;
@@ -30,20 +31,6 @@ impl Problem {
     pub(super) fn not_found() -> Self {
         let detail = LifecycleError::NotFound.to_string();
         Self::new(StatusCode::NOT_FOUND, "not_found", detail)
-    }
-
-    pub(super) fn too_large() -> Self {
-        let detail = "the body is larger than 64 KiB";
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail)
-    }
-
-    pub(super) fn unsupported_media_type(wanted: &str) -> Self {
-        let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-        Self::new(
-            status,
-            "unsupported_media_type",
-            format!("the body must be {wanted}"),
-        )
     }
 
     /// Fields break rules.
@@ -82,6 +69,23 @@ impl Problem {
             _ => return Self::Store(outage(error, checker)),
         };
         Self::new(status, code, error.to_string())
+    }
+}
+
+impl From<BodyError> for Problem {
+    fn from(error: BodyError) -> Self {
+        let code = match error.status() {
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => "unsupported_media_type",
+            StatusCode::PAYLOAD_TOO_LARGE => "too_large",
+            _ => "invalid_request",
+        };
+        Self::new(error.status(), code, error.to_string())
+    }
+}
+
+impl From<Vec<FieldProblem>> for Problem {
+    fn from(problems: Vec<FieldProblem>) -> Self {
+        Self::invalid(&problems)
     }
 }
 

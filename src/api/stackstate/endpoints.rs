@@ -8,14 +8,13 @@ use axum::{Json, Router};
 use http::StatusCode;
 use serde_json::json;
 
+use super::super::body;
 use super::error::{Failure, Refusals};
 use super::tokens;
 use crate::authorize::RequireScopesLayer;
 use crate::lifecycle::{LifecycleError, ServiceTokens};
 use crate::middleware::{Checker, ServiceTokenLayer};
 use crate::principal::Principal;
-
-const MAX_BODY: usize = 64 * 1024;
 
 /// Makes the router of the calls that the `sts` command line makes.
 ///
@@ -59,7 +58,7 @@ impl StackStateApi {
             .merge(readers)
             .merge(writers)
             .route_layer(self.layer.with_rejection_response(refusals))
-            .layer(DefaultBodyLimit::max(MAX_BODY))
+            .layer(DefaultBodyLimit::max(body::MAX))
             .with_state(Arc::new(shared))
     }
 }

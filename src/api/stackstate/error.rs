@@ -7,7 +7,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, StatusCode};
 use serde_json::json;
 
-use super::super::outcome::outage;
+use super::super::outcome::{outage, status};
 use super::expiry::millis;
 use crate::clock::Clock;
 use crate::lifecycle::LifecycleError;
@@ -42,27 +42,22 @@ impl Failure {
     /// What became of a change.
     pub(super) fn of(error: LifecycleError, checker: &Checker) -> Self {
         let now = checker.clock.now();
-        let status = match &error {
-            LifecycleError::Invalid(problems) => {
-                let kind = kind(StatusCode::BAD_REQUEST);
-                let told = problems.iter().map(|it| match &*it.pointer {
-                    "/expires_at" => ("ServiceTokenInvalidExpiryError", it.detail.to_string()),
-                    pointer => (kind, format!("{}: {}", &pointer[1..], it.detail)),
-                });
-                return Self {
-                    response: StatusCode::BAD_REQUEST.into_response(),
-                    errors: told.collect(),
-                    now,
-                };
-            }
-            LifecycleError::NotFound => StatusCode::NOT_FOUND,
-            LifecycleError::EscalationDenied { .. } => StatusCode::FORBIDDEN,
-            LifecycleError::Store(_) | LifecycleError::Mint(_) => {
-                return Self::refused(&outage(error, checker), now);
-            }
-            _ => StatusCode::CONFLICT,
-        };
-        Self::new(status, error.to_string(), now)
+        if let LifecycleError::Invalid(problems) = &error {
+            let kind = kind(StatusCode::BAD_REQUEST);
+            let told = problems.iter().map(|it| match &*it.pointer {
+                "/expires_at" => ("ServiceTokenInvalidExpiryError", it.detail.to_string()),
+                pointer => (kind, format!("{}: {}", &pointer[1..], it.detail)),
+            });
+            return Self {
+                response: StatusCode::BAD_REQUEST.into_response(),
+                errors: told.collect(),
+                now,
+            };
+        }
+        match status(&error) {
+            StatusCode::SERVICE_UNAVAILABLE => Self::refused(&outage(error, checker), now),
+            status => Self::new(status, error.to_string(), now),
+        }
     }
 
     fn refused(rejection: &Rejection, now: SystemTime) -> Self {

@@ -1,20 +1,21 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::{FromRequest, Path, Request, State};
+use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::header::CACHE_CONTROL;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::super::body;
+use super::super::listing::unrevoked;
 use super::endpoints::Shared;
 use super::error::Failure;
 use super::expiry::{end, millis, told};
-use crate::lifecycle::{Expiry, LifecycleError, NewToken, Page};
+use crate::lifecycle::{Expiry, LifecycleError, NewToken};
 use crate::principal::Principal;
-use crate::store::{ListRequest, TokenFilter, TokenRecord, TokenState};
+use crate::store::{TokenFilter, TokenRecord, TokenState};
 use crate::token::TokenId;
 
 /// What the tool sends. A subject is always there, and empty for none.
@@ -33,10 +34,8 @@ pub(super) async fn create(
     caller: Principal,
     request: Request,
 ) -> Result<Response, Failure> {
-    let body = Bytes::from_request(request, &()).await;
-    let body = body.map_err(|rejection| {
-        shared.refused(rejection.status(), "the body is too large or broke off")
-    })?;
+    let body = body::read(request).await;
+    let body = body.map_err(|error| shared.refused(error.status(), &error.to_string()))?;
     // The error is not repeated: its excerpt of the body may be a secret.
     let create: Create = serde_json::from_slice(&body)
         .map_err(|_| shared.bad_request("the body is not what creates a service token"))?;
@@ -62,22 +61,10 @@ pub(super) async fn create(
 }
 
 pub(super) async fn list(State(shared): State<Arc<Shared>>) -> Result<Response, Failure> {
-    let (mut tokens, mut cursor) = (Vec::new(), None);
-    loop {
-        let page = Page::of(ListRequest::MAX_LIMIT).after(cursor);
-        let page = shared.tokens.list(TokenFilter::new(), page).await;
-        let page = page.map_err(|error| shared.failed(error))?;
-        let kept = page
-            .records
-            .iter()
-            .filter(|it| it.state() != TokenState::Revoked);
-        tokens.extend(kept.map(shown));
-        cursor = page.next;
-        if cursor.is_none() {
-            let no_store = [(CACHE_CONTROL, "no-store")];
-            return Ok((no_store, Json(tokens)).into_response());
-        }
-    }
+    let records = unrevoked(&shared.tokens, TokenFilter::new()).await;
+    let records = records.map_err(|error| shared.failed(error))?;
+    let tokens: Vec<_> = records.iter().map(shown).collect();
+    Ok(([(CACHE_CONTROL, "no-store")], Json(tokens)).into_response())
 }
 
 pub(super) async fn revoke(

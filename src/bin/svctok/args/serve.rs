@@ -3,32 +3,35 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
-use jiff::SignedDuration;
 
+use super::value::duration;
 use crate::store_url::StoreUrl;
 
-/// Runs a token service.
+/// Run a token service
 ///
 /// One process has the management API (/service-tokens, /openapi.json), the OAuth endpoints
 /// (/introspect, /revoke), forward authentication (/verify), the calls of the sts tool (/api/…) and
-/// of the `PipeOps` SDK (/api/v1/service-account-tokens, /workspace), /healthz, /readyz and /metrics.
-/// Tokens come by `Authorization: ApiKey`, `X-API-Key` or `Authorization: Bearer`.
+/// of the PipeOps SDK (/api/v1/service-account-tokens, /workspace), /healthz, /readyz and /metrics.
+/// Tokens come by Authorization: ApiKey, X-API-Key or Authorization: Bearer; health and metrics need
+/// none.
 ///
 /// The first start on a store without any token mints an administrator token (scopes
 /// service-tokens:admin and introspect) and shows it once: on stdout, or in the file of
 /// --bootstrap-token-file. A store whose tokens are all revoked is not empty; one whose tokens are
 /// all purged is. Whoever has lost the token can mint another on the store itself:
-/// `svctok --store … service-token create`.
+/// svctok --store … create.
 ///
 /// SIGTERM and SIGINT let requests finish, write the last uses, and end with exit code 0; a second
 /// one does not wait for requests.
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
-    /// Where the tokens are kept: `sqlite:PATH`, `postgres://…` or `file:PATH`. A file cannot be
+    /// Where the tokens are kept: sqlite:PATH, postgres://… or file:PATH. A file cannot be
     /// changed from here, so it is served by /introspect, /verify, health and metrics alone
     /// [default: the SQLite file svctok/tokens.db in the user's data directory]
-    #[arg(long, env = "SVCTOK_STORE", hide_env_values = true, value_name = "URL")]
+    /// [env: SVCTOK_STORE]
+    #[arg(long, value_name = "STORE")]
     pub(crate) store: Option<StoreUrl>,
 
     /// The address to listen on; port 0 takes any free one, which the log tells
@@ -59,7 +62,11 @@ pub(crate) struct ServeArgs {
     pub(crate) tls_key: Option<PathBuf>,
 
     /// Listens without TLS on an address that others can reach: only behind a proxy that has TLS
-    #[arg(long, env = "SVCTOK_INSECURE_PLAIN_HTTP")]
+    #[arg(
+        long,
+        env = "SVCTOK_INSECURE_PLAIN_HTTP",
+        value_parser = BoolishValueParser::new()
+    )]
     pub(crate) insecure_plain_http: bool,
 
     /// Writes the administrator token of the first start here, for its owner alone (0600), and not
@@ -68,7 +75,7 @@ pub(crate) struct ServeArgs {
     pub(crate) bootstrap_token_file: Option<PathBuf>,
 
     /// Where /metrics is: an address of its own, plain http, which has /healthz and /readyz too
-    /// until the process ends; or `off` [default: with everything else]
+    /// until the process ends; or off [default: with everything else]
     #[arg(long, env = "SVCTOK_METRICS_LISTEN", value_name = "ADDRESS|off")]
     pub(crate) metrics_listen: Option<MetricsAt>,
 
@@ -77,7 +84,7 @@ pub(crate) struct ServeArgs {
     pub(crate) log_format: LogFormat,
 
     /// What to log: a level (error, warn, info, debug, trace), or directives such as
-    /// `warn,tower_service_token::audit=info` [default: `RUST_LOG`, or info]
+    /// warn,tower_service_token::audit=info [default: RUST_LOG, or info]
     #[arg(long, env = "SVCTOK_LOG_LEVEL", value_name = "FILTER")]
     pub(crate) log_level: Option<String>,
 
@@ -129,25 +136,9 @@ impl FromStr for MetricsAt {
     }
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
-    let read = text.parse::<SignedDuration>();
-    let read = read.map_err(|_| "not a duration such as 30s or 2m".to_owned())?;
-    Duration::try_from(read).map_err(|_| "less than nothing".to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_duration_is_read_with_its_unit() {
-        assert_eq!(duration("30s"), Ok(Duration::from_secs(30)));
-        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
-        assert_eq!(duration("0s"), Ok(Duration::ZERO));
-        for text in ["", "30", "-1s", "soon"] {
-            assert!(duration(text).is_err(), "{text}");
-        }
-    }
 
     #[test]
     fn metrics_have_an_address_or_none() {

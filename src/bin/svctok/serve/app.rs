@@ -8,6 +8,7 @@ use tower::Service as _;
 use tower_service_token::api::forward_auth::ForwardAuth;
 use tower_service_token::api::management::ManagementApi;
 use tower_service_token::api::oauth::OAuthEndpoints;
+use tower_service_token::api::pipeops::PipeOpsApi;
 use tower_service_token::api::stackstate::StackStateApi;
 use tower_service_token::store::{CachedStore, Flushing, LastUsed, TokenRegistry};
 use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens, TokenStore};
@@ -41,11 +42,13 @@ fn of_registry(registry: Arc<dyn TokenRegistry>) -> Service {
         .accept_bearer()
         .with_last_used(last_used);
     let stackstate = StackStateApi::new(tokens.clone(), layer.clone());
+    let pipeops = PipeOpsApi::new(tokens.clone(), layer.clone());
     let app = Router::new()
         .merge(ManagementApi::new(tokens.clone(), layer.clone()).into_router())
         .merge(OAuthEndpoints::new(tokens, layer.clone()).into_router())
         .merge(ForwardAuth::new(layer).into_router())
-        .nest("/api", stackstate.into_router());
+        .nest("/api", stackstate.into_router())
+        .merge(pipeops.into_router());
     let flushing = Some(flushing);
     Service { app, flushing }
 }
@@ -54,7 +57,7 @@ fn of_registry(registry: Arc<dyn TokenRegistry>) -> Service {
 fn of_file(store: Arc<dyn TokenStore>) -> Service {
     tracing::warn!(
         "the tokens of a file cannot be changed here: there is no /service-tokens, no /revoke, no \
-         /api and no record of last uses"
+         /api, no /workspace and no record of last uses"
     );
     let layer = ServiceTokenLayer::new(store).accept_bearer();
     // Nothing is ever looked for in it.

@@ -29,6 +29,7 @@ use self::listener::Server;
 use self::observation::Observation;
 use self::stop::StopSignals;
 use crate::args::ServeArgs;
+use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::store_url::OpenedStore;
 
@@ -79,10 +80,16 @@ pub(crate) async fn serve(args: ServeArgs) -> Result<(), Failure> {
 
 async fn open(args: &ServeArgs) -> Result<OpenedStore, Failure> {
     let place = match &args.store {
-        Some(place) => place.clone(),
-        None => default_store::make()?,
+        Some(place) => Some(place.clone()),
+        None => Environment::read()?.store,
     };
+    let place = place.map_or_else(default_store::make, Ok)?;
     let opened = place.open().await?;
+    if matches!(opened, OpenedStore::ReadOnly(_)) && args.bootstrap_token_file.is_some() {
+        return Err(Failure::usage(
+            "the tokens of a file: store are made elsewhere: leave out --bootstrap-token-file",
+        ));
+    }
     tracing::info!(store = %place, "tokens are kept here");
     Ok(opened)
 }

@@ -6,7 +6,6 @@ use std::time::{Duration, SystemTime};
 use jiff::{Span, SpanRelativeTo, Timestamp, Unit};
 use serde_json::{Map, Value};
 
-use super::problem::Problem;
 use crate::lifecycle::{Expiry, FieldProblem};
 
 /// The members of a request's body, taken out one by one; what is wrong with them is gathered.
@@ -142,14 +141,14 @@ impl Fields {
     }
 
     /// A member of which nothing is known is a slip that would otherwise go unnoticed.
-    pub(super) fn finish(mut self) -> Result<(), Problem> {
+    pub(super) fn finish(mut self) -> Result<(), Vec<FieldProblem>> {
         for name in std::mem::take(&mut self.members).keys() {
             self.problem(name, "there is no such field");
         }
         if self.problems.is_empty() {
             Ok(())
         } else {
-            Err(Problem::invalid(&self.problems))
+            Err(self.problems)
         }
     }
 

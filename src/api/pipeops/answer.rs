@@ -1,0 +1,93 @@
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, StatusCode};
+use serde_json::{Value, json};
+
+use super::super::body::BodyError;
+use super::super::outcome::{outage, status};
+use crate::lifecycle::{FieldProblem, LifecycleError};
+use crate::middleware::Checker;
+use crate::reject::{Rejection, ResponseForRejection};
+
+/// The answer to a call that was done.
+pub(super) fn done(status: StatusCode, message: &str, data: Option<Value>) -> Response {
+    let mut body = json!({ "success": true, "status": "success", "message": message });
+    if let Some(data) = data {
+        body["data"] = data;
+    }
+    with_body(status.into_response(), &body)
+}
+
+/// A call that failed, as the client shows it.
+pub(super) struct Failure {
+    response: Response,
+    message: String,
+}
+
+impl Failure {
+    pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self {
+            response: status.into_response(),
+            message: message.into(),
+        }
+    }
+
+    /// What became of a change. A token that was revoked is gone.
+    pub(super) fn of(error: LifecycleError, checker: &Checker) -> Self {
+        match status(&error) {
+            StatusCode::SERVICE_UNAVAILABLE => Self::refused(&outage(error, checker)),
+            _ if matches!(error, LifecycleError::Revoked) => Self::not_found(),
+            status => Self::new(status, error.to_string()),
+        }
+    }
+
+    pub(super) fn not_found() -> Self {
+        let message = LifecycleError::NotFound.to_string();
+        Self::new(StatusCode::NOT_FOUND, message)
+    }
+
+    fn refused(rejection: &Rejection) -> Self {
+        Self {
+            response: rejection.to_response(Body::empty()),
+            message: rejection.to_string(),
+        }
+    }
+}
+
+impl From<BodyError> for Failure {
+    fn from(error: BodyError) -> Self {
+        Self::new(error.status(), error.to_string())
+    }
+}
+
+impl From<Vec<FieldProblem>> for Failure {
+    fn from(problems: Vec<FieldProblem>) -> Self {
+        let error = LifecycleError::Invalid(problems);
+        Self::new(status(&error), error.to_string())
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let body = json!({ "success": false, "status": "error", "message": self.message });
+        with_body(self.response, &body)
+    }
+}
+
+/// Says refusals of the layer and the guards in the same shape.
+#[derive(Clone, Copy)]
+pub(super) struct Refusals;
+
+impl ResponseForRejection<Body> for Refusals {
+    fn response_for_rejection(&mut self, rejection: &Rejection) -> Response {
+        Failure::refused(rejection).into_response()
+    }
+}
+
+fn with_body(mut response: Response, body: &Value) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response.map(|_| Body::from(body.to_string()))
+}

@@ -1,0 +1,153 @@
+use std::fmt;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
+use axum::routing::{get, patch, post};
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use super::super::body;
+use super::answer::{Failure, Refusals};
+use super::{tokens, workspace};
+use crate::authorize::RequireScopesLayer;
+use crate::lifecycle::{LifecycleError, ServiceTokens, ShownToken};
+use crate::middleware::{Checker, ServiceTokenLayer};
+use crate::principal::Principal;
+use crate::store::{TokenRecord, TokenState};
+
+const TOKENS: &str = "/api/v1/service-account-tokens";
+const TOKEN: &str = "/api/v1/service-account-tokens/{uuid}";
+
+/// Makes the router of the calls that the client `pipeops-go-sdk` makes.
+///
+/// See the [module](super) for the rules and an example.
+#[derive(Clone)]
+#[must_use]
+pub struct PipeOpsApi {
+    tokens: ServiceTokens,
+    layer: ServiceTokenLayer,
+    default_workspace: Box<str>,
+}
+
+impl PipeOpsApi {
+    /// Manages `tokens`, for callers whom `layer` lets through; both should be of one store. The
+    /// layer's response builder means nothing here, and `Authorization: Bearer` is always read.
+    pub fn new(tokens: ServiceTokens, layer: ServiceTokenLayer) -> Self {
+        Self {
+            tokens,
+            layer,
+            default_workspace: "default".into(),
+        }
+    }
+
+    /// The workspace of a token for which none is named: at most 200 characters. The client pastes
+    /// it into queries, so letters, digits and `-` are safe. Default: `default`.
+    ///
+    /// ```
+    /// use tower_service_token::api::pipeops::PipeOpsApi;
+    /// use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens};
+    ///
+    /// let store = MemoryStore::new();
+    /// let layer = ServiceTokenLayer::new(store.clone());
+    /// let api = PipeOpsApi::new(ServiceTokens::new(store), layer).with_default_workspace("team-a");
+    /// ```
+    pub fn with_default_workspace(mut self, uuid: impl Into<Box<str>>) -> Self {
+        self.default_workspace = uuid.into();
+        self
+    }
+
+    /// The router, for an app with any state, to be merged at the root.
+    pub fn into_router<S: Clone + Send + Sync + 'static>(self) -> Router<S> {
+        let guard = |scope| {
+            let guard = RequireScopesLayer::any_of([scope, "service-tokens:admin"]);
+            guard.with_rejection_response(Refusals)
+        };
+        let readers = Router::new()
+            .route(TOKENS, get(tokens::list))
+            .route(TOKEN, get(tokens::show))
+            .route_layer(guard("service-tokens:read"));
+        let writers = Router::new()
+            .route(TOKENS, post(tokens::create))
+            .route(TOKEN, patch(tokens::update).delete(tokens::revoke))
+            .route_layer(guard("service-tokens:write"));
+        let layer = self.layer.accept_bearer();
+        let shared = Shared {
+            tokens: self.tokens,
+            checker: layer.clone().into_checker(false),
+            default_workspace: self.default_workspace,
+        };
+        Router::new()
+            .route("/workspace", get(workspace::list))
+            .merge(readers)
+            .merge(writers)
+            .route_layer(layer.with_rejection_response(Refusals))
+            .route_layer(from_fn(read_first))
+            .method_not_allowed_fallback(async || {
+                let status = StatusCode::METHOD_NOT_ALLOWED;
+                Failure::new(status, "there is no such call on this path")
+            })
+            .layer(DefaultBodyLimit::max(body::MAX))
+            .with_state(Arc::new(shared))
+    }
+}
+
+impl fmt::Debug for PipeOpsApi {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PipeOpsApi")
+            .field("layer", &self.layer)
+            .field("default_workspace", &self.default_workspace)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What all calls work with.
+pub(super) struct Shared {
+    pub(super) tokens: ServiceTokens,
+    checker: Arc<Checker>,
+    pub(super) default_workspace: Box<str>,
+}
+
+impl Shared {
+    /// The tokens, changed by this caller, who grants nothing but its own.
+    pub(super) fn tokens_for(&self, caller: Principal) -> ServiceTokens {
+        self.tokens.clone().acting_for(caller)
+    }
+
+    pub(super) fn failed(&self, error: LifecycleError) -> Failure {
+        Failure::of(error, &self.checker)
+    }
+
+    /// A token as the client reads it.
+    pub(super) fn shown(&self, record: &TokenRecord) -> Value {
+        let shown = ShownToken::new(record, self.checker.clock.now());
+        let shown = serde_json::to_value(shown).expect("texts, lists and maps of them are JSON");
+        let prefix = record.hint().unwrap_or_default().trim_end_matches('*');
+        json!({
+            "uuid": shown["id"],
+            "id": shown["id"],
+            "name": shown["name"],
+            "description": record.description().unwrap_or_default(),
+            "token_prefix": prefix,
+            "workspace_id": self.workspace_of(record),
+            "permissions": shown["scopes"],
+            "scopes": shown["scopes"],
+            "is_active": record.state() == TokenState::Active,
+            "expires_at": shown["expires_at"],
+            "created_at": shown["created_at"],
+            "updated_at": shown["updated_at"],
+            "last_used_at": shown["last_used_at"],
+        })
+    }
+}
+
+/// Reads the body before the token is looked at: a refusal that left it unread would end the
+/// connection, and the client's retries with it.
+async fn read_first(request: Request, next: Next) -> Result<Response, Failure> {
+    let (parts, body) = request.into_parts();
+    let body = body::read(Request::from_parts(parts.clone(), body)).await?;
+    Ok(next.run(Request::from_parts(parts, Body::from(body))).await)
+}

@@ -1,0 +1,193 @@
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, RawQuery, Request, State};
+use axum::response::Response;
+use http::StatusCode;
+use serde_json::{Map, Value, json};
+
+use super::super::body;
+use super::super::fields::{Fields, Given};
+use super::super::listing::unrevoked;
+use super::answer::{Failure, done};
+use super::endpoints::Shared;
+use super::workspace;
+use crate::lifecycle::{FieldProblem, NewToken, TokenUpdate};
+use crate::principal::Principal;
+use crate::store::{TokenFilter, TokenRecord, TokenState};
+use crate::token::TokenId;
+
+type Answered = Result<Response, Failure>;
+type PathText = Result<Path<String>, PathRejection>;
+
+pub(super) async fn create(
+    State(shared): State<Arc<Shared>>,
+    RawQuery(query): RawQuery,
+    caller: Principal,
+    request: Request,
+) -> Answered {
+    let mut fields = Fields::new(members(request).await?);
+    let new = new_token(&mut fields);
+    let mut workspaces = workspace::named(query.as_deref());
+    let inside = fields.text(workspace::PARAMETER).value();
+    workspaces.extend(inside.filter(|uuid| !uuid.is_empty()));
+    if workspaces.len() > 1 {
+        fields.problem(workspace::PARAMETER, "two workspaces are named");
+    }
+    fields.finish()?;
+    let workspace = workspaces.pop_first();
+    let workspace = workspace.unwrap_or_else(|| shared.default_workspace.to_string());
+    let new = new.with_label(workspace::LABEL, workspace);
+    let issued = shared.tokens_for(caller).create(new).await;
+    let issued = issued.map_err(|error| shared.failed(error))?;
+    let mut token = shared.shown(issued.record());
+    token["token"] = json!(issued.expose_secret());
+    let data = json!({ "token": token });
+    let message = "service account token created";
+    Ok(done(StatusCode::CREATED, message, Some(data)))
+}
+
+pub(super) async fn list(State(shared): State<Arc<Shared>>, RawQuery(query): RawQuery) -> Answered {
+    let mut workspaces = workspace::named(query.as_deref());
+    let workspace = workspaces.pop_first();
+    if !workspaces.is_empty() {
+        let pointer = format!("/{}", workspace::PARAMETER);
+        return Err(vec![FieldProblem::new(pointer, "two workspaces are named")].into());
+    }
+    let records = unrevoked(&shared.tokens, TokenFilter::new()).await;
+    let mut records = records.map_err(|error| shared.failed(error))?;
+    if let Some(workspace) = workspace {
+        records.retain(|record| shared.workspace_of(record) == workspace);
+    }
+    let tokens: Vec<_> = records.iter().map(|it| shared.shown(it)).collect();
+    let data = json!({ "total": tokens.len(), "tokens": tokens });
+    Ok(done(StatusCode::OK, "service account tokens", Some(data)))
+}
+
+pub(super) async fn show(State(shared): State<Arc<Shared>>, path: PathText) -> Answered {
+    let id = id(path).ok_or_else(Failure::not_found)?;
+    let record = shared.tokens.get(id).await;
+    let record = record.map_err(|error| shared.failed(error))?;
+    if record.state() == TokenState::Revoked {
+        return Err(Failure::not_found());
+    }
+    Ok(one(&shared, "service account token", &record))
+}
+
+pub(super) async fn update(
+    State(shared): State<Arc<Shared>>,
+    path: PathText,
+    caller: Principal,
+    request: Request,
+) -> Answered {
+    let id = id(path).ok_or_else(Failure::not_found)?;
+    let members = members(request).await?;
+    let is_switch = members.keys().eq(["is_active"]);
+    let mut fields = Fields::new(members);
+    let is_active = fields.flag("is_active").value();
+    let update = token_update(&mut fields);
+    fields.finish()?;
+    let tokens = shared.tokens_for(caller);
+    let changed = match is_active {
+        // Nothing is granted by a token that is switched off.
+        Some(false) if is_switch => tokens.disable(id).await,
+        Some(true) if is_switch => tokens.enable(id).await,
+        Some(false) => {
+            tokens
+                .update(id, update.with_state(TokenState::Disabled))
+                .await
+        }
+        Some(true) => {
+            tokens
+                .update(id, update.with_state(TokenState::Active))
+                .await
+        }
+        None => tokens.update(id, update).await,
+    };
+    let changed = changed.map_err(|error| shared.failed(error))?;
+    let message = "service account token updated";
+    Ok(one(&shared, message, &changed.record))
+}
+
+pub(super) async fn revoke(
+    State(shared): State<Arc<Shared>>,
+    path: PathText,
+    caller: Principal,
+) -> Answered {
+    let id = id(path).ok_or_else(Failure::not_found)?;
+    let revoked = shared.tokens_for(caller).revoke(id).await;
+    revoked.map_err(|error| shared.failed(error))?;
+    let message = "service account token revoked";
+    Ok(done(StatusCode::OK, message, None))
+}
+
+fn one(shared: &Shared, message: &str, record: &TokenRecord) -> Response {
+    let data = json!({ "token": shared.shown(record) });
+    done(StatusCode::OK, message, Some(data))
+}
+
+/// The id in a path. What is none names no token.
+fn id(path: PathText) -> Option<TokenId> {
+    path.ok()?.0.parse().ok()
+}
+
+/// The members of a body that say something.
+async fn members(request: Request) -> Result<Map<String, Value>, Failure> {
+    let mut members = body::object(request).await?;
+    members.retain(|_, value| !value.is_null());
+    if let Some(days) = members.get("expires_in").and_then(Value::as_i64) {
+        members.insert("expires_in".to_owned(), format!("{days}d").into());
+    }
+    Ok(members)
+}
+
+fn new_token(fields: &mut Fields) -> NewToken {
+    let mut new = NewToken::new(fields.text("name").value().unwrap_or_default());
+    if let Given::Value(text) = fields.text("description")
+        && !text.is_empty()
+    {
+        new = new.with_description(text);
+    }
+    if let Some(scopes) = scopes(fields) {
+        new = new.with_scopes(scopes);
+    }
+    if let Some(expiry) = fields.expiry() {
+        new = new.with_expiry(expiry);
+    }
+    fields.text("preset");
+    new
+}
+
+fn token_update(fields: &mut Fields) -> TokenUpdate {
+    let mut update = TokenUpdate::new();
+    if let Given::Value(name) = fields.text("name") {
+        update = update.with_name(name);
+    }
+    update = match fields.text("description").value() {
+        None => update,
+        Some(text) if text.is_empty() => update.without_description(),
+        Some(text) => update.with_description(text),
+    };
+    if let Some(scopes) = scopes(fields) {
+        update = update.with_scopes(scopes);
+    }
+    if let Some(expiry) = fields.expiry() {
+        update = update.with_expiry(expiry);
+    }
+    update
+}
+
+/// What is granted, under either of its names.
+fn scopes(fields: &mut Fields) -> Option<Vec<String>> {
+    let [permissions, scopes] = ["permissions", "scopes"].map(|name| fields.texts(name).value());
+    let (Some(permissions), Some(scopes)) = (&permissions, &scopes) else {
+        return permissions.or(scopes);
+    };
+    let [some, others] = [permissions, scopes].map(|list| list.iter().collect::<BTreeSet<_>>());
+    if !some.is_empty() && !others.is_empty() && some != others {
+        fields.problem("scopes", "not the same as permissions");
+    }
+    let said = if some.is_empty() { scopes } else { permissions };
+    Some(said.clone())
+}
