@@ -11,7 +11,7 @@ use crate::place::Place;
 use crate::wire::Call;
 
 /// What may be in no log.
-fn secret_of(token: &str) -> &str {
+pub(crate) fn secret_of(token: &str) -> &str {
     &token.split_once('_').unwrap().1[..24]
 }
 
@@ -129,6 +129,17 @@ pub(crate) async fn what_cannot_be_shown_is_taken_back(place: Place) {
     let full = File::options().write(true).open("/dev/full").unwrap();
     let running = Running::spawn(&mut command, Stdio::from(full));
     fails_and_mints_later(&place, running, "which was taken back").await;
+}
+
+pub(crate) async fn a_file_has_no_first_token(place: Place) {
+    let tokens = place.file("tokens.toml", Some("tokens = []\n"));
+    let file = place.file("token", None);
+    let mut command = Running::command();
+    command.args(["--store", &format!("file:{tokens}")]);
+    command.args(["--listen", "127.0.0.1:0", "--bootstrap-token-file", &file]);
+    let ended = Running::spawn(&mut command, Stdio::piped()).ended().await;
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(fs::metadata(&file).is_err());
 }
 
 pub(crate) async fn a_store_of_revoked_tokens_is_not_empty(place: Place) {

@@ -21,6 +21,8 @@ fn guarded(token: &str) -> Vec<(Call, u16)> {
         (Call::get("/verify?scope=introspect"), 204),
         (Call::get("/api/server/info"), 200),
         (Call::get("/api/security/tokens"), 200),
+        (Call::get("/api/v1/service-account-tokens"), 200),
+        (Call::get("/workspace"), 200),
     ]
 }
 
@@ -101,13 +103,9 @@ pub(crate) async fn a_file_is_asked_and_not_changed(place: Place) {
         format!("[[tokens]]\nname = \"ci\"\ndigest = \"{digest}\"\nscopes = [\"introspect\"]\n");
     let file = place.file("tokens.toml", Some(&text));
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    let store = format!("file:{file}");
     let mut command = Running::command();
-    command.args([
-        "--store",
-        &format!("file:{file}"),
-        "--listen",
-        "127.0.0.1:0",
-    ]);
+    command.args(["--store", &store, "--listen", "127.0.0.1:0"]);
     let node = Running::spawn(&mut command, Stdio::piped())
         .listening()
         .await;
@@ -124,6 +122,7 @@ pub(crate) async fn a_file_is_asked_and_not_changed(place: Place) {
         Call::get("/service-tokens"),
         Call::form("/revoke", token),
         Call::get("/api/server/info"),
+        Call::get("/workspace"),
     ] {
         node.send(&call.with_key(token)).await.assert(404);
     }
@@ -141,6 +140,8 @@ pub(crate) async fn without_a_store_one_is_made_in_the_data_directory(place: Pla
     let start = || {
         let mut command = Running::command();
         command.args(["--listen", "127.0.0.1:0"]);
+        // As good as none.
+        command.env("SVCTOK_STORE", "");
         command.env("XDG_DATA_HOME", place.folder.join("data"));
         Running::spawn(&mut command, Stdio::piped()).listening()
     };
@@ -159,4 +160,25 @@ pub(crate) async fn without_a_store_one_is_made_in_the_data_directory(place: Pla
     let verify = Call::get("/verify").with_key(&token);
     again.send(&verify).await.assert(204);
     assert_eq!(again.stop().await.stdout, "");
+}
+
+pub(crate) async fn the_environment_says_what_no_flag_does(place: Place) {
+    let mut command = Running::command();
+    command.env("SVCTOK_STORE", &place.store);
+    command.env("SVCTOK_LISTEN", "0.0.0.0:0");
+    command.env("SVCTOK_INSECURE_PLAIN_HTTP", "1");
+    command.env("SVCTOK_LOG_FORMAT", "json");
+    command.env("SVCTOK_METRICS_LISTEN", "off");
+    let mut node = Running::spawn(&mut command, Stdio::piped())
+        .listening()
+        .await;
+    let token = node.bootstrap_token().await;
+    node.address.set_ip([127, 0, 0, 1].into());
+    node.send(&Call::get("/verify").with_key(&token))
+        .await
+        .assert(204);
+    node.send(&Call::get("/metrics")).await.assert(404);
+    let line = node.logged("\"listening on http://0.0.0.0:").await;
+    assert!(line.starts_with('{'), "{line}");
+    node.stop().await;
 }

@@ -13,6 +13,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
+use crate::bootstrap::secret_of;
 use crate::certificates::Authority;
 use crate::node::{Node, Running};
 use crate::place::Place;
@@ -97,7 +98,8 @@ pub(crate) async fn without_tls_only_loopback_is_listened_on(place: Place) {
     let everywhere = ["--listen", "0.0.0.0:0"];
     is_a_usage_error(&place, &everywhere, "--insecure-plain-http").await;
 
-    let more = [&everywhere[..], &["--insecure-plain-http"]].concat();
+    let more = ["--insecure-plain-http", "--log-level", "trace"];
+    let more = [&everywhere[..], &more].concat();
     let (mut node, token) = Node::administrator(&place, &more).await;
     node.logged("there is no TLS").await;
     node.address.set_ip([127, 0, 0, 1].into());
@@ -118,5 +120,6 @@ pub(crate) async fn without_tls_only_loopback_is_listened_on(place: Place) {
         (204, Version::HTTP_2)
     );
     drop(client);
-    node.stop().await;
+    let ended = node.stop().await;
+    assert!(!ended.stderr.contains(secret_of(&token)));
 }

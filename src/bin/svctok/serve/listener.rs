@@ -24,8 +24,12 @@ use crate::failure::{Failure, FailureKind};
 /// How long a client may take to agree on TLS.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a client may take to send the head of a request, or none.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a new connection may take to its first request.
+const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long it may take to the next one, all of its head included: longer than proxies and clients
+/// keep a connection, so that they close it and do not send a request into its end.
+const NEXT_REQUEST_TIMEOUT: Duration = Duration::from_secs(95);
 
 /// After which an HTTP/2 client that is silent is asked whether it is still there.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
@@ -66,7 +70,7 @@ impl Server {
         let mut http = Builder::new(TokioExecutor::new());
         http.http1()
             .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT);
+            .header_read_timeout(NEXT_REQUEST_TIMEOUT);
         http.http2()
             .timer(TokioTimer::new())
             .keep_alive_interval(PING_INTERVAL)
@@ -179,9 +183,9 @@ impl Connections {
         });
         let connection = self.http.serve_connection(TokioIo::new(stream), service);
         let mut connection = pin!(connection);
-        // While the protocol is not known its own time limits do not run.
+        // Not by the protocol's own time limits: they do not run before it is known.
         let mut silence = pin!(async {
-            sleep(HEAD_TIMEOUT).await;
+            sleep(FIRST_REQUEST_TIMEOUT).await;
             if has_asked.load(Ordering::Relaxed) {
                 std::future::pending::<()>().await;
             }
@@ -202,5 +206,58 @@ impl Connections {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// How long it takes, by a clock that runs when nothing else does, until the server closes a
+    /// connection on which this was sent.
+    async fn closes_after(sent: &[u8]) -> Duration {
+        let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = address(&listener).unwrap();
+        let app = Router::new().route("/", get(async || "here"));
+        let (_stopping, stopped) = watch::channel(false);
+        tokio::spawn(Server::new(listener, app).run(stopped));
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(sent).await.unwrap();
+        let begun = Instant::now();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        let is_whole = sent.ends_with(b"\r\n\r\n");
+        assert_eq!(answer.ends_with(b"here"), is_whole);
+        begun.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_without_a_request_is_closed() {
+        for sent in [
+            &b""[..],
+            b"P",
+            b"PRI * HTTP/2.0\r\n\r",
+            b"GET / HTTP/1.1\r\nhost: a",
+        ] {
+            let after = closes_after(sent).await;
+            assert!(
+                after <= FIRST_REQUEST_TIMEOUT + Duration::from_secs(1),
+                "{after:?}"
+            );
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_kept_between_requests_for_a_while() {
+        let after = closes_after(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        assert!(after > FIRST_REQUEST_TIMEOUT, "{after:?}");
+        assert!(
+            after <= NEXT_REQUEST_TIMEOUT + Duration::from_secs(1),
+            "{after:?}"
+        );
     }
 }

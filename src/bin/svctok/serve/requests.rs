@@ -104,6 +104,8 @@ fn path(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use axum::body::Body;
+    use axum::routing::get;
+    use tower::Service;
 
     use super::*;
 
@@ -142,6 +144,15 @@ mod tests {
             assert_eq!(id.len(), 32, "{given:?}");
             assert_ne!(id, id_for(given));
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_takes_too_long_is_answered_all_the_same() {
+        let app = Router::new().route("/", get(std::future::pending::<()>));
+        let request = Request::new(Body::empty());
+        let response = observed(app).call(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::REQUEST_TIMEOUT);
+        assert!(response.headers().contains_key(REQUEST_ID));
     }
 
     #[test]
