@@ -1,5 +1,7 @@
 //! What two existing clients send, byte for byte as they do, through the whole service.
 
+use std::fmt::Write as _;
+
 use tokio::net::TcpStream;
 
 use crate::node::Node;
@@ -28,7 +30,7 @@ impl Wire {
             text.push_str("\r\n");
         }
         if let Some(body) = body {
-            text.push_str(&format!("Content-Length: {}\r\n", body.len()));
+            write!(text, "Content-Length: {}\r\n", body.len()).unwrap();
         }
         text.push_str("Accept-Encoding: gzip\r\n\r\n");
         text.push_str(body.unwrap_or_default());

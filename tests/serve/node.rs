@@ -197,7 +197,9 @@ impl Stream {
             match self.pipe.get_mut().unwrap().try_recv() {
                 Ok(line) => self.said.push(line),
                 Err(TryRecvError::Empty) if begun.elapsed() < PATIENCE => pause().await,
-                Err(_) => panic!("no line with '{part}', but: {:#?}", self.said),
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => {
+                    panic!("no line with '{part}', but: {:#?}", self.said)
+                }
             }
         }
     }
@@ -211,7 +213,8 @@ impl Stream {
                 Err(TryRecvError::Disconnected) => break,
             }
         }
-        self.said.iter().map(|line| format!("{line}\n")).collect()
+        self.said.push(String::new());
+        self.said.join("\n")
     }
 }
 
