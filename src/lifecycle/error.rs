@@ -1,7 +1,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use crate::store::{RegistryError, StoreError};
+use crate::store::{RegistryError, StoreError, TokenRecord};
 use crate::token::MintError;
 
 /// A token could not be created, read or changed as asked. Unless it says otherwise, nothing was
@@ -39,6 +39,16 @@ pub enum LifecycleError {
         /// The roles and scopes that the actor lacks.
         missing: Vec<String>,
     },
+    /// This actor created the token before, with the same
+    /// [idempotency key](super::NewToken::with_idempotency_key). Its secret is not told again:
+    /// a rotation makes another.
+    #[error(
+        "this token was created before, and its secret is not told again; rotate it for another"
+    )]
+    AlreadyCreated(Box<TokenRecord>),
+    /// Another token was created with this idempotency key.
+    #[error("another token was created with this idempotency key; use a key of its own for each")]
+    IdempotencyKeyReused,
     /// Not as many tokens were meant as expected.
     #[error("{found} tokens are meant, not {expected}")]
     UnexpectedCount {

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
 use super::{FieldProblem, NewToken, Policy, TokenUpdate};
@@ -135,6 +135,24 @@ impl Fields {
         self.labels.iter().fold(record, |record, (key, value)| {
             record.with_label(key.as_str(), value.as_str())
         })
+    }
+
+    /// Whether the record has these fields, but for the expiry, which may be counted from now.
+    pub(super) fn are_of(&self, record: &TokenRecord) -> bool {
+        let asked = self.write_to(record.clone());
+        let names = |names: &mut dyn Iterator<Item = &str>| -> BTreeSet<String> {
+            names.map(str::to_owned).collect()
+        };
+        let fields = |record: &TokenRecord| {
+            (
+                [Some(record.name()), record.description(), record.subject()]
+                    .map(|text| text.map(str::to_owned)),
+                names(&mut record.roles().iter()),
+                names(&mut record.scopes().iter()),
+                record.not_before(),
+            )
+        };
+        fields(&asked) == fields(record) && asked.labels().eq(record.labels())
     }
 
     fn check_name(&self, policy: &Policy, problems: &mut Vec<FieldProblem>) {

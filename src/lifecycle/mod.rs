@@ -12,7 +12,9 @@
 //! 5. A change begins from what is stored, and is written only if that is still so: of two changes
 //!    at the same time none is lost, from whatever process they come.
 //! 6. Every change is [told](ServiceTokens::with_audit_sink), with who made it.
-//! 7. [`effective_within`](ChangedToken::effective_within) says how long a cache on another node may
+//! 7. A creation that is sent again with the same
+//!    [idempotency key](NewToken::with_idempotency_key) makes no second token.
+//! 8. [`effective_within`](ChangedToken::effective_within) says how long a cache on another node may
 //!    go on accepting what was before.
 //!
 //! ```
@@ -49,6 +51,9 @@ mod diff;
 mod error;
 mod expiry;
 mod fields;
+mod idempotency;
+#[cfg(feature = "client")]
+pub(crate) mod members;
 mod new_token;
 mod page;
 mod policy;

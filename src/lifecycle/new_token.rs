@@ -28,6 +28,7 @@ pub struct NewToken {
     pub(super) labels: BTreeMap<String, String>,
     pub(super) expiry: Option<Expiry>,
     pub(super) not_before: Option<SystemTime>,
+    idempotency_key: Option<String>,
 }
 
 impl NewToken {
@@ -79,6 +80,56 @@ impl NewToken {
     pub fn with_not_before(mut self, time: SystemTime) -> Self {
         self.not_before = Some(time);
         self
+    }
+
+    /// A key by which this creation is known when it is sent again: 1 to 255 visible ASCII
+    /// characters, such as a random UUID made once for each token wanted. Default: none; each call
+    /// makes a token.
+    ///
+    /// 1. One actor creates one token with one key, from however many processes at once. Every
+    ///    further call is answered with [`AlreadyCreated`] and the record. Keys of different actors
+    ///    have nothing to do with each other.
+    /// 2. The secret is not told again. If the answer that held it was lost,
+    ///    [rotate](crate::ServiceTokens::rotate) the token without a grace.
+    /// 3. A call that asks for something else with the key is refused with
+    ///    [`IdempotencyKeyReused`]. The expiry is not compared, as it may be counted from the call;
+    ///    nor is anything, once the token was changed or rotated.
+    /// 4. A key is remembered as long as the token's record is kept: until the token is
+    ///    [purged](crate::ServiceTokens::purge), in any case.
+    ///
+    /// Nothing is stored for it: the key and the actor's name make the token's id, from which nobody
+    /// learns a key that cannot be guessed.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_service_token::lifecycle::{LifecycleError, NewToken};
+    /// use tower_service_token::{MemoryStore, ServiceTokens};
+    ///
+    /// # futures::executor::block_on(async {
+    /// let tokens = ServiceTokens::new(MemoryStore::new());
+    /// let wanted = NewToken::new("ci").with_idempotency_key("8e03978e-40d5-43dd-bc93-6894a57f9324");
+    /// let _lost = tokens.create(wanted.clone()).await?;
+    ///
+    /// let issued = match tokens.create(wanted).await {
+    ///     Err(LifecycleError::AlreadyCreated(record)) => {
+    ///         tokens.rotate(record.id(), Duration::ZERO).await?
+    ///     }
+    ///     created => created?,
+    /// };
+    /// println!("shown once: {}", issued.expose_secret());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// # }).expect("no step fails");
+    /// ```
+    ///
+    /// [`AlreadyCreated`]: super::LifecycleError::AlreadyCreated
+    /// [`IdempotencyKeyReused`]: super::LifecycleError::IdempotencyKeyReused
+    pub fn with_idempotency_key(mut self, key: impl Into<String>) -> Self {
+        self.idempotency_key = Some(key.into());
+        self
+    }
+
+    pub(crate) fn idempotency_key(&self) -> Option<&str> {
+        self.idempotency_key.as_deref()
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use super::actor::Actor;
 use super::diff::changed_fields;
 use super::fields::Fields;
-use super::{FieldProblem, IssuedToken, LifecycleError, NewToken, Page, Policy};
+use super::{FieldProblem, IssuedToken, LifecycleError, NewToken, Page, Policy, idempotency};
 use crate::clock::{Clock, SystemClock};
 use crate::digest::TokenDigest;
 use crate::principal::Principal;
@@ -12,7 +12,7 @@ use crate::store::{
     AuditAction, AuditEvent, AuditSink, RegistryError, TokenFilter, TokenPage, TokenRecord,
     TokenRegistry, TracingAudit, Write,
 };
-use crate::token::{TokenFormat, TokenId};
+use crate::token::{MintedToken, TokenFormat, TokenId};
 
 /// The verbs of a token's life, over a [registry](TokenRegistry).
 ///
@@ -99,25 +99,20 @@ impl ServiceTokens {
     ///
     /// # Errors
     ///
-    /// A rule or the policy is broken, the actor grants what it does not hold, there are no random
-    /// bytes, or the store could not be asked.
+    /// A rule or the policy is broken, the actor grants what it does not hold, a token was created
+    /// with the same [idempotency key](NewToken::with_idempotency_key), there are no random bytes,
+    /// or the store could not be asked.
     pub async fn create(&self, new: NewToken) -> Result<IssuedToken, LifecycleError> {
+        if let Some(key) = new.idempotency_key() {
+            let id = idempotency::token_id(&self.actor, key)?;
+            return self.create_once(new, id).await;
+        }
         let fields = self.checked(new)?;
         loop {
-            let secret = self.format.mint()?;
-            let record = TokenRecord::from(&secret).with_hint(&*self.format.hint(secret.id()));
-            match self.insert(&fields, record, AuditAction::Created).await {
+            match self.issue(&fields, self.format.mint()?).await {
                 // The id was drawn before: about one in a hundred thousand million creations.
                 Err(RegistryError::DuplicateId) => {}
-                Err(error) => return Err(error.into()),
-                Ok(record) => {
-                    let effective_within = self.registry.effective_within();
-                    return Ok(IssuedToken {
-                        secret,
-                        record,
-                        effective_within,
-                    });
-                }
+                issued => return Ok(issued?),
             }
         }
     }
@@ -183,6 +178,21 @@ impl ServiceTokens {
             return Err(LifecycleError::Invalid(problems));
         }
         self.actor.check_grant(&fields.roles(), &fields.scopes())
+    }
+
+    /// Keeps a token with this secret.
+    pub(super) async fn issue(
+        &self,
+        fields: &Fields,
+        secret: MintedToken,
+    ) -> Result<IssuedToken, RegistryError> {
+        let record = TokenRecord::from(&secret).with_hint(&*self.format.hint(secret.id()));
+        let record = self.insert(fields, record, AuditAction::Created).await?;
+        Ok(IssuedToken {
+            secret,
+            record,
+            effective_within: self.registry.effective_within(),
+        })
     }
 
     async fn insert(

@@ -35,8 +35,7 @@ impl TokenId {
         self.0.cast_signed()
     }
 
-    /// The id that stands for a token which has none of ours, from a hash of what names it.
-    #[cfg(feature = "introspection")]
+    /// The id that a hash of what names a token stands for, where it is not drawn at random.
     pub(crate) fn from_hash(hash: u64) -> Self {
         Self(hash % Self::END)
     }

@@ -76,6 +76,12 @@ pub(super) fn lifecycle_types() -> Vec<Shown> {
     let all = TokenFilter::new();
     let revoked = block_on(tokens.revoke_where(all.clone(), 1)).expect("one token");
     let unexpected = block_on(tokens.revoke_where(all, 1)).expect_err("none any more");
+    let once = NewToken::new("once").with_idempotency_key("key");
+    let created = block_on(tokens.create(once.clone())).expect("created");
+    let repeated = block_on(tokens.create(once)).expect_err("created before");
+    for text in debugged("LifecycleError", &repeated).1 {
+        assert!(!text.contains(&created.expose_secret()[18..]), "{text}");
+    }
     let (_, texts) = debugged("IssuedToken", &rotated);
     for text in &texts {
         assert!(!text.contains(&rotated.expose_secret()[18..]), "{text}");
@@ -99,6 +105,7 @@ pub(super) fn lifecycle_types() -> Vec<Shown> {
         debugged("Expiry", &Expiry::NEVER),
         told("LifecycleError", &again),
         told("LifecycleError", &unexpected),
+        told("LifecycleError", &repeated),
     ]
 }
 

@@ -9,7 +9,7 @@ use tower_service_token::MemoryStore;
 macro_rules! in_memory {
     ($($name:ident),+ $(,)?) => {
         $(
-            #[tokio::test]
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
                 verbs::$name(Arc::new(MemoryStore::new())).await;
             }

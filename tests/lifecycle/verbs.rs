@@ -2,12 +2,15 @@
 //! through the layer.
 
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier, Mutex};
 use std::time::{Duration, SystemTime};
 
 use http::{Request, Response, StatusCode};
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
 use tower::{Layer, ServiceExt, service_fn};
-use tower_service_token::clock::ManualClock;
+use tower_service_token::clock::{Clock, ManualClock};
 use tower_service_token::digest::TokenDigest;
 use tower_service_token::lifecycle::{
     Expiry, FieldProblem, IssuedToken, LifecycleError, NewToken, Page, Policy, TokenUpdate,
@@ -16,7 +19,7 @@ use tower_service_token::lifecycle::{
 use tower_service_token::reject::Rejection;
 use tower_service_token::store::{
     AuditAction, AuditEvent, AuditSink, TokenFilter, TokenRecord, TokenRegistry, TokenState,
-    TokenStatus,
+    TokenStatus, Write,
 };
 use tower_service_token::token::{TokenFormat, TokenId, TokenShape};
 use tower_service_token::{Principal, ServiceTokenLayer, ServiceTokens};
@@ -882,6 +885,198 @@ pub(crate) async fn a_listing_is_filtered_and_paged_in_the_order_of_creation(sto
     }
 }
 
+fn keyed() -> NewToken {
+    NewToken::new("ci")
+        .with_description("nightly")
+        .with_subject("alice")
+        .with_roles(["a", "b"])
+        .with_scopes(["x:y", "x:z"])
+        .with_label("team", "x")
+        .with_not_before(start())
+        .with_idempotency_key("8e03978e")
+}
+
+/// The record that a creation was answered with because it was made before.
+fn repeated(answer: Result<IssuedToken, LifecycleError>) -> TokenRecord {
+    match answer {
+        Err(LifecycleError::AlreadyCreated(record)) => *record,
+        answer => panic!("{answer:?}"),
+    }
+}
+
+pub(crate) async fn a_creation_sent_again_makes_no_second_token(store: Store) {
+    let strict = Policy::new().with_unique_names().with_max_tokens(2);
+    let world = world_with(store, strict);
+    // It will have passed when the creation is sent again.
+    let wanted = keyed().with_expiry("2026-11-23".parse().unwrap());
+    let issued = world.tokens.create(wanted.clone()).await.unwrap();
+    let id = issued.record().id();
+    drop(world.create("the last there may be").await);
+    world.clock.advance(2 * DAY);
+    let reordered = wanted.clone().with_roles(["b", "a", "b"]);
+    let lasting = wanted.clone().with_expiry("30d".parse().unwrap());
+    for again in [wanted.clone(), reordered, lasting] {
+        let record = repeated(world.tokens.create(again).await);
+        assert_eq!((record.id(), record.revision()), (id, 1));
+        assert_eq!(record.expires_at(), issued.record().expires_at());
+        assert_eq!(record.digest(), issued.record().digest());
+    }
+    assert_eq!(world.trail.actions(), [AuditAction::Created; 2]);
+
+    // Whoever lost the secret makes another, and the key still stands for the token.
+    let update = TokenUpdate::new().with_expiry("1d".parse().unwrap());
+    world.tokens.update(id, update).await.unwrap();
+    let rotated = world.tokens.rotate(id, Duration::ZERO).await.unwrap();
+    assert_eq!(world.status(rotated.expose_secret()).await.0, 200);
+    assert_eq!(world.status(issued.expose_secret()).await.0, 401);
+    let update = TokenUpdate::new().with_name("cd").with_roles(["c"]);
+    world.tokens.update(id, update).await.unwrap();
+    assert_eq!(
+        repeated(world.tokens.create(wanted.clone()).await).name(),
+        "cd"
+    );
+    world.tokens.revoke(id).await.unwrap();
+    let record = repeated(world.tokens.create(wanted.clone()).await);
+    assert_eq!((record.id(), record.state()), (id, TokenState::Revoked));
+
+    // It is forgotten with the record, and not before.
+    world.clock.advance(DAY);
+    assert_eq!(world.tokens.purge(HOUR).await.unwrap(), [id]);
+    let lasting = keyed().with_expiry("30d".parse().unwrap());
+    let anew = world.tokens.create(lasting).await.unwrap();
+    assert_eq!((anew.record().id(), anew.record().revision()), (id, 1));
+    assert_eq!(world.status(rotated.expose_secret()).await.0, 401);
+}
+
+pub(crate) async fn an_idempotency_key_is_good_for_one_token_of_one_actor(store: Store) {
+    let world = world(store);
+    let first = world.tokens.create(keyed()).await.unwrap();
+    for other in [
+        NewToken::new("ci").with_idempotency_key("8e03978e"),
+        keyed().with_description("weekly"),
+        keyed().with_subject("bob"),
+        keyed().with_roles(["a"]),
+        keyed().with_roles(["a, b"]),
+        keyed().with_scopes(["x:y", "x:z", "x:w"]),
+        keyed().with_label("team", "y"),
+        keyed().with_label("env", "dev"),
+        keyed().with_not_before(start() + HOUR),
+    ] {
+        let refused = world.tokens.create(other.clone()).await.unwrap_err();
+        let is_reused = matches!(refused, LifecycleError::IdempotencyKeyReused);
+        assert!(is_reused, "{other:?}: {refused}");
+    }
+    let others = world
+        .tokens
+        .create(keyed().with_idempotency_key("8e03978f"));
+    assert_ne!(others.await.unwrap().record().id(), first.record().id());
+
+    // Another actor's key of the same text is another key, and tells nothing of this one.
+    let deputy = world.tokens.clone().acting_as("deputy");
+    let theirs = deputy.create(keyed()).await.unwrap();
+    assert_ne!(theirs.record().id(), first.record().id());
+    assert_eq!(
+        repeated(deputy.create(keyed()).await).created_by(),
+        Some("deputy")
+    );
+    // Nor does one that meets the token of somebody else, however it came to be there.
+    let meant = keyed().with_idempotency_key("taken");
+    let id = deputy.create(meant.clone()).await.unwrap().record().id();
+    let record = world.store.get(id).await.unwrap().unwrap();
+    let foreign = record.clone().with_created_by("operator");
+    let event = AuditEvent::new(start(), "operator", AuditAction::Updated, id);
+    world
+        .store
+        .update(&Write::new(foreign, event))
+        .await
+        .unwrap();
+    let refused = deputy.create(meant).await.unwrap_err();
+    assert!(matches!(refused, LifecycleError::IdempotencyKeyReused));
+
+    for bad in ["", "a b", "\u{e9}", &"a".repeat(256)] {
+        let refused = world.tokens.create(keyed().with_idempotency_key(bad)).await;
+        assert_eq!(
+            pointers(refused.unwrap_err()),
+            ["/idempotency_key"],
+            "{bad}"
+        );
+    }
+    // A creation that was refused leaves the key free.
+    let key = "after a mistake".replace(' ', "-");
+    let refused = NewToken::new("").with_idempotency_key(key.as_str());
+    assert_eq!(
+        pointers(world.tokens.create(refused).await.unwrap_err()),
+        ["/name"]
+    );
+    drop(
+        world
+            .tokens
+            .create(keyed().with_idempotency_key(key))
+            .await
+            .unwrap(),
+    );
+}
+
+const AT_ONCE: usize = 8;
+
+/// A clock that lets those who look at it go on together: so all have found that there is no such
+/// token before one creates it.
+struct InStep {
+    clock: ManualClock,
+    looks: AtomicUsize,
+    all: Barrier,
+}
+
+impl InStep {
+    fn new(clock: ManualClock) -> Self {
+        let (looks, all) = (AtomicUsize::new(0), Barrier::new(AT_ONCE));
+        Self { clock, looks, all }
+    }
+}
+
+impl Clock for InStep {
+    fn now(&self) -> SystemTime {
+        // At the first look nothing was asked of the store, at the second all have asked.
+        if self.looks.fetch_add(1, Ordering::SeqCst) < 2 * AT_ONCE {
+            self.all.wait();
+        }
+        self.clock.now()
+    }
+}
+
+pub(crate) async fn many_creations_with_one_key_make_one_token(store: Store) {
+    let policies = [
+        Policy::new(),
+        Policy::new().with_unique_names(),
+        Policy::new().with_max_tokens(3),
+    ];
+    for (round, policy) in policies.into_iter().enumerate() {
+        let world = world_with(store.clone(), policy);
+        let wanted = NewToken::new(format!("ci {round}")).with_idempotency_key(format!("{round}"));
+        let tokens = world
+            .tokens
+            .clone()
+            .with_clock(InStep::new(world.clock.clone()));
+        let mut creations = JoinSet::new();
+        for _ in 0..AT_ONCE {
+            let (tokens, wanted) = (tokens.clone(), wanted.clone());
+            let runtime = Handle::current();
+            creations.spawn_blocking(move || runtime.block_on(tokens.create(wanted)));
+        }
+        let answers = creations.join_all().await;
+        let (created, again): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
+        let [Ok(created)] = &created[..] else {
+            panic!("{created:?}");
+        };
+        for answer in again {
+            assert_eq!(repeated(answer).digest(), created.record().digest());
+        }
+        assert_eq!(world.status(created.expose_secret()).await.0, 200);
+        assert_eq!(world.names(TokenFilter::new()).await.len(), round + 1);
+        assert_eq!(world.trail.actions(), [AuditAction::Created]);
+    }
+}
+
 /// Hands the name of each test here to a macro.
 macro_rules! every_test {
     ($then:ident) => {
@@ -908,6 +1103,9 @@ macro_rules! every_test {
             nobody_grants_what_they_do_not_hold_on_any_path,
             every_change_is_told_with_who_made_it_and_no_secret,
             a_listing_is_filtered_and_paged_in_the_order_of_creation,
+            a_creation_sent_again_makes_no_second_token,
+            an_idempotency_key_is_good_for_one_token_of_one_actor,
+            many_creations_with_one_key_make_one_token,
         }
     };
 }

@@ -3,6 +3,7 @@
 mod access;
 mod calls;
 mod fields;
+mod idempotency;
 mod lists;
 
 use std::time::{Duration, SystemTime};

@@ -134,6 +134,7 @@ fn both() -> Vec<(&'static str, Test)> {
     ));
     all.extend(tests!(opening:
         opening_again_finds_what_was_kept,
+        an_idempotency_key_outlives_the_process,
         many_open_an_empty_database_at_once,
         tables_of_a_newer_release_are_refused,
         your_own_pool_is_used,

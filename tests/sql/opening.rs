@@ -4,6 +4,8 @@ use std::error::Error;
 use std::fs;
 
 use tokio::task::JoinSet;
+use tower_service_token::ServiceTokens;
+use tower_service_token::lifecycle::{LifecycleError, NewToken};
 use tower_service_token::store::{OpenStoreErrorKind, PostgresStore, SqliteStore, TokenRegistry};
 
 use crate::place::{Place, minted, write};
@@ -24,6 +26,18 @@ pub(crate) async fn opening_again_finds_what_was_kept(place: Place) {
             .await,
         1
     );
+}
+
+pub(crate) async fn an_idempotency_key_outlives_the_process(place: Place) {
+    let wanted = || NewToken::new("ci").with_idempotency_key("8e03978e");
+    let tokens = async || ServiceTokens::new(place.registry().await);
+    let issued = tokens().await.create(wanted()).await.unwrap();
+    match tokens().await.create(wanted()).await {
+        Err(LifecycleError::AlreadyCreated(record)) => {
+            assert_eq!(record.digest(), issued.record().digest());
+        }
+        answer => panic!("{answer:?}"),
+    }
 }
 
 pub(crate) async fn many_open_an_empty_database_at_once(place: Place) {

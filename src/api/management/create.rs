@@ -3,16 +3,19 @@ use std::sync::Arc;
 use axum::extract::{OriginalUri, Request, State};
 use axum::response::Response;
 use http::header::LOCATION;
-use http::{HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode, Uri};
 use serde_json::{Map, Value, json};
 
 use super::super::outcome::effective;
-use super::body;
 use super::endpoints::{Shared, json as answer};
 use super::fields::{Fields, Given};
 use super::problem::Problem;
-use crate::lifecycle::NewToken;
+use super::{body, idempotency_key};
+use crate::lifecycle::{LifecycleError, NewToken};
 use crate::principal::Principal;
+use crate::store::TokenRecord;
+
+const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 pub(super) async fn handle(
     State(shared): State<Arc<Shared>>,
@@ -20,20 +23,42 @@ pub(super) async fn handle(
     caller: Principal,
     request: Request,
 ) -> Result<Response, Problem> {
-    let new = new_token(body::object(request).await?)?;
-    let issued = shared.tokens_for(caller).create(new).await;
-    let issued = issued.map_err(|error| shared.refused(error))?;
-    let record = issued.record();
-    let body = json!({
-        "token": issued.expose_secret(),
-        "service_token": shared.shown(record),
-    });
-    let mut response = answer(StatusCode::CREATED, &body);
-    let location = format!("{}/{}", target.path().trim_end_matches('/'), record.id());
+    let key = idempotency_key::of(request.headers())?;
+    let mut new = new_token(body::object(request).await?)?;
+    if let Some(key) = key {
+        new = new.with_idempotency_key(key);
+    }
+    let answer = |status, record: &TokenRecord, secret: Option<&str>| {
+        let body = json!({ "token": secret, "service_token": shared.shown(record) });
+        located(&target, record, answer(status, &body))
+    };
+    match shared.tokens_for(caller).create(new).await {
+        Ok(issued) => {
+            let secret = Some(issued.expose_secret());
+            let response = answer(StatusCode::CREATED, issued.record(), secret);
+            Ok(effective(issued.effective_within(), response))
+        }
+        Err(LifecycleError::AlreadyCreated(record)) => {
+            let mut response = answer(StatusCode::OK, &record, None);
+            let headers = response.headers_mut();
+            headers.insert(REPLAYED, HeaderValue::from_static("true"));
+            Ok(response)
+        }
+        Err(error) => Err(shared.refused(error)),
+    }
+}
+
+/// Says where the token is to be found.
+fn located(collection: &Uri, record: &TokenRecord, mut response: Response) -> Response {
+    let location = format!(
+        "{}/{}",
+        collection.path().trim_end_matches('/'),
+        record.id()
+    );
     if let Ok(location) = HeaderValue::try_from(location) {
         response.headers_mut().insert(LOCATION, location);
     }
-    Ok(effective(issued.effective_within(), response))
+    response
 }
 
 fn new_token(members: Map<String, Value>) -> Result<NewToken, Problem> {

@@ -15,9 +15,18 @@
 //! 7. A change's answer says `Service-Token-Effective-Within`: after how many seconds, at the
 //!    latest, every node knows of it.
 //!
+//! 8. A creation that may have to be sent again bears an `Idempotency-Key` of its own (1 to 255
+//!    visible ASCII characters, bare or in quotes): a random UUID, made once for each token wanted.
+//!    It makes one token, however often and to however many nodes it is sent. Again it is answered
+//!    with 200, `Idempotency-Replayed: true` and the record, and `token` is `null`: the secret is
+//!    not told again. Whoever lost it rotates the token, without a grace. With another body the key
+//!    is refused: 422 `idempotency_key_reused`; the expiry is not compared, nor is a token that was
+//!    changed since. A key is of one caller, and remembered as long as the token's record is kept:
+//!    until it is [purged](crate::ServiceTokens::purge).
+//!
 //! | call | answer |
 //! |---|---|
-//! | `POST /service-tokens` | 201 with `Location`; `{token, service_token}`. Takes `name`, `description`, `subject`, `roles`, `scopes`, `labels`, `not_before`, and `expires_at` or `expires_in`, each a text that [`Expiry`](crate::lifecycle::Expiry) reads, or `null` for never |
+//! | `POST /service-tokens` | 201 with `Location`; `{token, service_token}`. Takes `name`, `description`, `subject`, `roles`, `scopes`, `labels`, `not_before`, and `expires_at` or `expires_in`, each a text that [`Expiry`](crate::lifecycle::Expiry) reads, or `null` for never. With the header `Idempotency-Key` also 200, see above |
 //! | `GET /service-tokens` | `{service_tokens, next_cursor}`; the query may hold `limit` (1 to 1,000; 50), `cursor`, `name`, `role`, `scope`, `subject`, `state`, `label` (`key=value`), `expires_before`, `last_used_before` |
 //! | `GET /service-tokens/{id}` | the token, with `ETag` |
 //! | `PATCH /service-tokens/{id}` | the token; a merge patch (RFC 7396), `null` clears. `If-Match` is honoured: 412 |
@@ -60,6 +69,7 @@ mod change;
 mod create;
 mod endpoints;
 mod fields;
+mod idempotency_key;
 mod list;
 mod problem;
 

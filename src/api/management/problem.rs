@@ -72,6 +72,9 @@ impl Problem {
             LifecycleError::TooManyTokens => conflict("too_many_tokens"),
             LifecycleError::Revoked => conflict("token_revoked"),
             LifecycleError::Expired => conflict("token_expired"),
+            LifecycleError::IdempotencyKeyReused => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused")
+            }
             LifecycleError::UnexpectedCount { .. } => conflict("unexpected_count"),
             LifecycleError::RevisionMismatch => {
                 (StatusCode::PRECONDITION_FAILED, "precondition_failed")

@@ -1,0 +1,96 @@
+use http::{HeaderMap, HeaderName};
+
+use super::problem::Problem;
+
+pub(super) const NAME: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// The key that a request bears, if any (draft-ietf-httpapi-idempotency-key-header): bare, or as
+/// the string of a structured field (RFC 9651 §3.3.3).
+pub(super) fn of(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let mut values = headers.get_all(NAME).iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    if values.next().is_some() {
+        return Err(Problem::malformed("idempotency-key is there twice"));
+    }
+    let text = value.to_str().unwrap_or_default().trim();
+    let key = match text.strip_prefix('"') {
+        None => Some(text.to_owned()),
+        Some(rest) => rest.strip_suffix('"').and_then(unescaped),
+    };
+    let is_key = |key: &String| {
+        (1..=255).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic())
+    };
+    let key = key.filter(is_key).ok_or_else(|| {
+        Problem::malformed("an idempotency-key is 1 to 255 visible ASCII characters")
+    })?;
+    Ok(Some(key))
+}
+
+/// What stands between the quotes, where `\` stands before each `"` and `\` and nothing else.
+fn unescaped(text: &str) -> Option<String> {
+    let mut plain = String::with_capacity(text.len());
+    let mut chars = text.chars();
+    while let Some(char) = chars.next() {
+        match char {
+            '"' => return None,
+            '\\' => plain.push(chars.next().filter(|next| matches!(next, '"' | '\\'))?),
+            char => plain.push(char),
+        }
+    }
+    Some(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(values: &[&[u8]]) -> Result<Option<String>, ()> {
+        let values = values.iter().map(|value| value.to_vec().try_into());
+        let headers = values.map(|value| (NAME, value.expect("a header's value")));
+        of(&headers.collect()).map_err(drop)
+    }
+
+    #[test]
+    fn a_key_is_one_and_the_same_bare_and_in_quotes() {
+        assert_eq!(key(&[]), Ok(None));
+        for (value, expected) in [
+            ("8e03978e-40d5", "8e03978e-40d5"),
+            ("\"8e03978e-40d5\"", "8e03978e-40d5"),
+            ("  \"a\" ", "a"),
+            ("a\"b\\", "a\"b\\"),
+            (r#""a\"b\\""#, "a\"b\\"),
+        ] {
+            assert_eq!(
+                key(&[value.as_bytes()]),
+                Ok(Some(expected.into())),
+                "{value}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_key_is_refused_and_not_passed_over() {
+        let long = "a".repeat(256);
+        for value in [
+            "",
+            " ",
+            "a b",
+            "\"\"",
+            "\"",
+            "\"a",
+            "\"a\"b\"",
+            "\"a\\\"",
+            "\"\\a\"",
+            "\"a b\"",
+            "\"a\";p=1",
+            "a, b",
+            &long,
+        ] {
+            assert_eq!(key(&[value.as_bytes()]), Err(()), "{value}");
+        }
+        assert_eq!(key(&[b"\xff"]), Err(()));
+        assert_eq!(key(&[b"a", b"a"]), Err(()));
+    }
+}

@@ -1,0 +1,108 @@
+use super::actor::Actor;
+use super::fields::Fields;
+use super::{FieldProblem, IssuedToken, LifecycleError, NewToken, ServiceTokens};
+use crate::digest::TokenDigest;
+use crate::store::{RegistryError, StoreError, TokenRecord};
+use crate::token::TokenId;
+
+const DOMAIN: &str = "tower-service-token/idempotency-key/1";
+const MAX_KEY: usize = 255;
+
+/// How often a creation begins anew because the token it met was purged at that moment.
+const ATTEMPTS: usize = 100;
+
+/// The id of the token that this actor creates under this key, on every node.
+///
+/// The last zero byte ends the actor's name, as no key has one.
+pub(super) fn token_id(actor: &Actor, key: &str) -> Result<TokenId, FieldProblem> {
+    let is_visible = key.bytes().all(|byte| byte.is_ascii_graphic());
+    if !(1..=MAX_KEY).contains(&key.len()) || !is_visible {
+        let detail = format!("1 to {MAX_KEY} visible ASCII characters");
+        return Err(FieldProblem::new("/idempotency_key", detail));
+    }
+    let actor = actor.name();
+    let hash = TokenDigest::of(&[DOMAIN, &actor, key].join("\0"));
+    let (number, _) = hash.as_bytes().split_first_chunk().expect("32 bytes");
+    Ok(TokenId::from_hash(u64::from_be_bytes(*number)))
+}
+
+impl ServiceTokens {
+    /// Creates the token with this id, or tells that it was created before.
+    pub(super) async fn create_once(
+        &self,
+        new: NewToken,
+        id: TokenId,
+    ) -> Result<IssuedToken, LifecycleError> {
+        let mut problems = Vec::new();
+        let fields = Fields::of_new(new, &self.policy, self.clock.now(), &mut problems);
+        // First of all: what was good then may break a rule by now, be it an expiry that passed.
+        self.refuse_repetition(id, &fields).await?;
+        self.admit(&fields, problems)?;
+        for _ in 0..ATTEMPTS {
+            let secret = self.format.mint_with_id(id)?;
+            let error = match self.issue(&fields, secret).await {
+                Ok(issued) => return Ok(issued),
+                Err(error) => error,
+            };
+            match error {
+                RegistryError::DuplicateId => self.refuse_repetition(id, &fields).await?,
+                // By this very token, if another call with the key was quicker.
+                RegistryError::NameTaken | RegistryError::TooManyTokens => {
+                    self.refuse_repetition(id, &fields).await?;
+                    return Err(error.into());
+                }
+                error => return Err(error.into()),
+            }
+        }
+        Err(StoreError::unavailable("the token is created and purged all the time").into())
+    }
+
+    /// Refuses to create a token that is there already.
+    async fn refuse_repetition(&self, id: TokenId, fields: &Fields) -> Result<(), LifecycleError> {
+        match self.registry.get(id).await? {
+            None => Ok(()),
+            Some(record) if self.repeats(&record, fields) => {
+                Err(LifecycleError::AlreadyCreated(Box::new(record)))
+            }
+            Some(_) => Err(LifecycleError::IdempotencyKeyReused),
+        }
+    }
+
+    /// Whether this actor created the record by asking for the same. What a changed one was
+    /// created as is not known.
+    fn repeats(&self, record: &TokenRecord, fields: &Fields) -> bool {
+        record.created_by() == Some(&*self.actor.name())
+            && (record.revision() > 1 || fields.are_of(record))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(actor: &str, key: &str) -> Option<String> {
+        let id = token_id(&Actor::Operator(actor.into()), key).ok()?;
+        Some(id.to_string())
+    }
+
+    #[test]
+    fn a_key_names_one_token_of_one_actor_on_every_node_and_in_every_release() {
+        assert_eq!(id("ci", "a").as_deref(), Some("6GcLxtJEDQ"));
+        assert_ne!(id("ci", "a"), id("ci", "b"));
+        assert_ne!(id("ci", "a"), id("cd", "a"));
+        assert_ne!(id("ci", "a"), id("ci\0a", "a"));
+        assert_ne!(id("c", "ia"), id("ci", "a"));
+    }
+
+    #[test]
+    fn a_key_is_1_to_255_visible_ascii_characters() {
+        let longest = "~".repeat(255);
+        for good in ["!", "\"", "8e03978e-40d5-43dd-bc93-6894a57f9324", &longest] {
+            assert!(id("ci", good).is_some(), "{good}");
+        }
+        let too_long = "a".repeat(256);
+        for bad in ["", " ", "a b", "a\n", "a\0", "\u{7f}", "é", &too_long] {
+            assert_eq!(id("ci", bad), None, "{bad}");
+        }
+    }
+}
