@@ -99,6 +99,8 @@ pub mod token;
 pub mod principal;
 pub mod header;
 pub mod digest;
+#[cfg(any(feature = "introspection", feature = "client"))]
+mod transport;
 pub mod store;
 pub mod lifecycle;
 pub mod reject;

@@ -20,7 +20,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("principal", &["clock", "token"]),
     ("header", &["token"]),
     ("digest", &["token"]),
-    ("store", &["clock", "token", "principal", "digest"]),
+    ("transport", &[]),
+    (
+        "store",
+        &["clock", "token", "principal", "digest", "transport"],
+    ),
     (
         "lifecycle",
         &["clock", "token", "principal", "digest", "store"],
@@ -57,7 +61,17 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "authorize",
         ],
     ),
-    ("client", &["token", "digest"]),
+    (
+        "client",
+        &[
+            "clock",
+            "token",
+            "digest",
+            "transport",
+            "store",
+            "lifecycle",
+        ],
+    ),
     (
         "testing",
         &["clock", "token", "principal", "digest", "store"],

@@ -31,10 +31,10 @@ use crate::clock::moment::{self, MomentError};
 /// # Ok::<_, tower_service_token::lifecycle::ExpiryError>(())
 /// ```
 #[derive(Clone, Debug)]
-pub struct Expiry(Kind);
+pub struct Expiry(pub(super) Kind);
 
 #[derive(Clone, Debug)]
-enum Kind {
+pub(super) enum Kind {
     Never,
     At(SystemTime),
     After(Span),

@@ -52,6 +52,8 @@ mod error;
 mod expiry;
 mod fields;
 mod idempotency;
+#[cfg(feature = "client")]
+pub(crate) mod members;
 mod new_token;
 mod page;
 mod policy;

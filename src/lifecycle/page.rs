@@ -14,8 +14,8 @@ use crate::store::{Cursor, ListRequest, TokenFilter};
 #[derive(Clone, Copy, Debug)]
 #[must_use]
 pub struct Page {
-    limit: usize,
-    after: Option<Cursor>,
+    pub(super) limit: usize,
+    pub(super) after: Option<Cursor>,
 }
 
 impl Default for Page {

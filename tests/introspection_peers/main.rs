@@ -15,6 +15,7 @@ mod answers;
 mod authentication;
 #[path = "../leak/capture.rs"]
 mod capture;
+#[path = "../support/certificates.rs"]
 mod certificates;
 mod clients;
 mod discovery;

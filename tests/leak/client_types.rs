@@ -1,4 +1,4 @@
-//! What the layer for outgoing requests prints.
+//! What the layer for outgoing requests and the client of the management API print.
 
 use super::public_types::Shown;
 
@@ -13,12 +13,105 @@ pub(super) fn shown() -> Vec<Shown> {
     let layer = AddServiceTokenLayer::new(SECRET).expect("a token");
     let refused = AddServiceTokenLayer::new(&format!("{SECRET} {SECRET}"));
     let error = refused.expect_err("two words");
-    vec![
+    let mut shown = vec![
         debugged("AddServiceToken", &layer.layer(())),
         debugged("AddServiceTokenLayer", &layer),
         told("TokenSourceError", &error),
         debugged("TokenSourceErrorKind", &error.kind()),
-    ]
+    ];
+    shown.extend(client::shown());
+    shown
+}
+
+#[cfg(feature = "client")]
+mod client {
+    use std::io;
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use http::{Request, Response};
+    use http_body_util::Full;
+    use tower::service_fn;
+    use tower_service_token::client::{ServiceTokensClient, ServiceTokensClientBuilder};
+    use tower_service_token::lifecycle::{NewToken, Page};
+    use tower_service_token::store::TokenFilter;
+
+    use super::super::public_types::{Shown, debugged, told};
+    use super::super::{SECRET, token_id};
+
+    const TOKEN: &str = r#"{"id":"7Hq2mX9bTe","name":"ci","roles":[],"scopes":[],
+        "state":"active","hint":"svctok-7Hq2mX9bTe_***"}"#;
+
+    /// A client of a server that answers like this, and that authenticates with the secret.
+    fn answered(status: u16, media_type: &'static str, body: String) -> ServiceTokensClient {
+        let server = service_fn(move |_: Request<Full<Bytes>>| {
+            let answer = Response::builder().status(status);
+            let answer = answer.header("content-type", media_type);
+            let answer = answer
+                .body(Full::new(Bytes::from(body.clone())))
+                .expect("an answer");
+            async move { Ok::<_, io::Error>(answer) }
+        });
+        let builder = builder().with_transport(server);
+        builder.build().expect("a client")
+    }
+
+    fn builder() -> ServiceTokensClientBuilder {
+        ServiceTokensClient::builder("http://localhost").with_token(SECRET)
+    }
+
+    pub(super) fn shown() -> Vec<Shown> {
+        let runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = { runtime }.enable_all().build().expect("a runtime");
+        runtime.block_on(shown_by_calls())
+    }
+
+    async fn shown_by_calls() -> Vec<Shown> {
+        let json = |status, body| answered(status, "application/json", body);
+        let both = format!(r#"{{"token":"{SECRET}","service_token":{TOKEN}}}"#);
+        let created = json(201, both.clone()).create(NewToken::new("ci")).await;
+        let rotated = json(200, both.clone())
+            .rotate(token_id(), Duration::ZERO)
+            .await;
+        let changed = json(200, TOKEN.to_owned()).disable(token_id()).await;
+        let page = format!(r#"{{"service_tokens":[{TOKEN}]}}"#);
+        let page = json(200, page)
+            .list(TokenFilter::new(), Page::default())
+            .await;
+        let revoked = json(204, String::new()).revoke(token_id()).await;
+        let echo = format!(
+            r#"{{"code":"invalid_fields","detail":"not {SECRET}",
+                "errors":[{{"pointer":"/{SECRET}","detail":"{SECRET}"}}]}}"#
+        );
+        let invalid = answered(422, "application/problem+json", echo).own().await;
+        let invalid = invalid.expect_err("a refusal");
+        let unreadable = json(200, both.replace(TOKEN, "7"))
+            .rotate_own(Duration::ZERO)
+            .await;
+        let no_url = ServiceTokensClient::builder(format!("https://{SECRET}@localhost"));
+        let no_token = ServiceTokensClient::builder("http://localhost");
+        let no_token = no_token.with_token(&format!("{SECRET} {SECRET}"));
+        vec![
+            debugged("ServiceTokensClientBuilder", &builder()),
+            debugged("ServiceTokensClient", &builder().build().expect("a client")),
+            debugged("IssuedToken", &created.expect("created")),
+            debugged("IssuedToken", &rotated.expect("rotated")),
+            debugged("ChangedToken", &changed.expect("changed")),
+            debugged("TokenPage", &page.expect("a page")),
+            debugged("Revocation", &revoked.expect("revoked")),
+            debugged("ClientErrorKind", &invalid.kind()),
+            told("ClientError", &invalid),
+            told("ClientError", &unreadable.expect_err("unreadable")),
+            told(
+                "ClientConfigError",
+                &no_url.build().expect_err("a password"),
+            ),
+            told(
+                "ClientConfigError",
+                &no_token.build().expect_err("no token"),
+            ),
+        ]
+    }
 }
 
 #[cfg(not(feature = "client"))]
@@ -27,6 +120,12 @@ pub(super) fn shown() -> Vec<Shown> {
     [
         "AddServiceToken",
         "AddServiceTokenLayer",
+        "ClientConfigError",
+        "ClientError",
+        "ClientErrorKind",
+        "Revocation",
+        "ServiceTokensClient",
+        "ServiceTokensClientBuilder",
         "TokenSourceError",
         "TokenSourceErrorKind",
     ]

@@ -46,7 +46,7 @@ pub(crate) async fn the_first_start_mints_an_administrator_and_no_other_does(pla
 }
 
 async fn at_once(place: &Place, more: &[&str]) -> Vec<Node> {
-    let started: Vec<_> = (0..2).map(|_| Running::start(place, more)).collect();
+    let started: Vec<_> = (0..3).map(|_| Running::start(place, more)).collect();
     join_all(started.into_iter().map(Running::listening)).await
 }
 

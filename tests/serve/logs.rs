@@ -105,3 +105,13 @@ pub(crate) async fn a_filter_that_is_none_is_a_usage_error(place: Place) {
     assert_eq!(ended.code, Some(2), "{ended:?}");
     assert!(ended.stderr.contains("--log-level"), "{ended:?}");
 }
+
+pub(crate) async fn a_log_that_nobody_reads_keeps_no_request_from_its_answer(place: Place) {
+    let mut node = Node::start(&place, &[]).await;
+    node.stop_listening();
+    // What reads for us finds out by the next line that it is not needed.
+    for _ in 0..5 {
+        node.send(&Call::get("/healthz")).await.assert(200);
+    }
+    node.stop().await;
+}

@@ -13,7 +13,7 @@ mod postgres;
 mod process;
 
 #[expect(dead_code, reason = "other tests of this crate use the rest of it")]
-#[path = "../introspection_peers/certificates.rs"]
+#[path = "../support/certificates.rs"]
 mod certificates;
 
 mod bootstrap;
@@ -146,6 +146,7 @@ fn on_sqlite() -> Vec<(&'static str, Test)> {
         limits::nonsense_on_a_connection_ends_that_connection_alone,
         logs::each_request_has_a_line_of_json_and_no_line_a_secret,
         logs::a_log_is_text_unless_asked_otherwise,
+        logs::a_log_that_nobody_reads_keeps_no_request_from_its_answer,
         logs::a_filter_that_is_none_is_a_usage_error,
         routes::each_group_takes_each_credential,
         routes::each_group_refuses_who_has_none,
@@ -153,6 +154,7 @@ fn on_sqlite() -> Vec<(&'static str, Test)> {
         routes::metrics_can_have_an_address_of_their_own_or_none,
         routes::a_file_is_asked_and_not_changed,
         routes::the_environment_says_what_no_flag_does,
+        routes::what_names_a_server_is_not_for_a_server,
         routes::without_a_store_one_is_made_in_the_data_directory,
         stopping::a_request_in_flight_is_answered,
         stopping::a_request_that_does_not_end_is_not_waited_for,

@@ -71,6 +71,12 @@ impl Node {
         call.send(self.address).await
     }
 
+    /// Closes the other end of the process's stderr.
+    pub(crate) fn stop_listening(&mut self) {
+        let none: &[u8] = b"";
+        self.running.stderr = Stream::new(lines(none));
+    }
+
     /// Sends SIGTERM.
     pub(crate) fn terminate(&self) {
         self.running.signal("TERM");

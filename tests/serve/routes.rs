@@ -182,3 +182,13 @@ pub(crate) async fn the_environment_says_what_no_flag_does(place: Place) {
     assert!(line.starts_with('{'), "{line}");
     node.stop().await;
 }
+
+pub(crate) async fn what_names_a_server_is_not_for_a_server(place: Place) {
+    for flag in ["--url", "--context"] {
+        let ended = Running::start(&place, &[flag, "https://tokens.test"])
+            .ended()
+            .await;
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+        assert!(ended.stderr.contains("--store"), "{ended:?}");
+    }
+}

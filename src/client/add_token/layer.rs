@@ -125,7 +125,7 @@ impl AddServiceTokenLayer {
         }
     }
 
-    pub(super) fn add(&self, target: &Uri, headers: &mut HeaderMap) {
+    pub(in crate::client) fn add(&self, target: &Uri, headers: &mut HeaderMap) {
         let is_meant = |origin: &Origin| Origin::of(target).as_ref() == Some(origin);
         if self.origin.as_ref().is_none_or(is_meant) {
             headers.insert(self.header.clone(), self.value());

@@ -14,14 +14,13 @@ use super::client_auth::ClientAuth;
 use super::config_error::IntrospectionConfigError;
 use super::core::{Core, Intake, Settings};
 use super::discovery::{Discovered, DiscoveryError, discover};
-use super::endpoint::Endpoint;
 use super::flights::Flights;
 use super::memory::Memory;
 use super::rules::Rules;
-use super::transport::{BoxError, Transport};
 use crate::clock::{Clock, SystemClock};
 use crate::digest::DigestKey;
 use crate::token::{PresentedToken, TokenFormat};
+use crate::transport::{BoxError, Endpoint, Http, Transport};
 
 const MAX_NEGATIVE_TTL: Duration = Duration::from_secs(10);
 
@@ -42,7 +41,7 @@ pub struct IntrospectionBuilder {
     max_in_flight: usize,
     breaker_threshold: u32,
     connect_timeout: Duration,
-    allows_http: bool,
+    http: Http,
     roots: Option<Vec<u8>>,
     transport: Option<Transport>,
     clock: Arc<dyn Clock>,
@@ -72,7 +71,7 @@ impl IntrospectionBuilder {
             max_in_flight: 64,
             breaker_threshold: 5,
             connect_timeout: Duration::from_secs(1),
-            allows_http: false,
+            http: Http::Nowhere,
             roots: None,
             transport: None,
             clock: Arc::new(SystemClock),
@@ -85,7 +84,7 @@ impl IntrospectionBuilder {
     ///
     /// The URL, the client's credentials or the root certificates cannot be used.
     pub fn build(self, endpoint: &str) -> Result<IntrospectionStore, IntrospectionConfigError> {
-        let endpoint = Endpoint::parse(endpoint, self.allows_http)?;
+        let endpoint = Endpoint::parse(endpoint, self.http)?;
         let transport = self.transport()?;
         self.finish(endpoint, transport)
     }
@@ -104,7 +103,7 @@ impl IntrospectionBuilder {
     pub async fn discover(self, issuer: &str) -> Result<IntrospectionStore, DiscoveryError> {
         let transport = self.transport()?;
         let timeout = self.settings.timeout;
-        let found = discover(&transport, issuer, self.allows_http, timeout).await?;
+        let found = discover(&transport, issuer, self.http, timeout).await?;
         let Discovered { endpoint, issuer } = found;
         Ok(self.with_issuer(issuer).finish(endpoint, transport)?)
     }
@@ -302,7 +301,7 @@ impl IntrospectionBuilder {
 
     /// Takes `http` to 127.0.0.0/8, `[::1]` and `localhost` as well. Default: `https` only.
     pub fn allow_http_to_loopback(mut self) -> Self {
-        self.allows_http = true;
+        self.http = Http::ToLoopback;
         self
     }
 
@@ -345,7 +344,7 @@ impl IntrospectionBuilder {
             return Ok(transport.clone());
         }
         let roots = self.roots.clone();
-        Transport::standard(self.connect_timeout, roots, self.allows_http)
+        Ok(Transport::standard(self.connect_timeout, roots, self.http)?)
     }
 
     fn finish(

@@ -9,14 +9,15 @@ use zeroize::Zeroizing;
 
 use super::breaker::Health;
 use super::client_auth::ClientAuth;
-use super::endpoint::Endpoint;
 use super::error::{IntrospectionError, IntrospectionErrorKind};
 use super::outcome::{Failure, Reply, judge};
 use super::reading::Reading;
 use super::request::introspection_request;
-use super::transport::{BoxBody, ReadBodyError, SendError, SendErrorKind, Transport, read_body};
 use crate::clock::Clock;
 use crate::token::PresentedToken;
+use crate::transport::{
+    BoxBody, Endpoint, ReadBodyError, SendError, SendErrorKind, Transport, read_body,
+};
 
 /// How much of an answer is read.
 const MAX_BODY: usize = 64 * 1024;

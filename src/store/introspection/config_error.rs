@@ -1,3 +1,5 @@
+use crate::transport::TransportConfigError;
+
 /// An [`IntrospectionStore`](super::IntrospectionStore) cannot be built as configured.
 ///
 /// It repeats no URL, client id, secret or key: a URL may hold a password, and so may what was put
@@ -63,4 +65,20 @@ pub enum IntrospectionConfigError {
     /// The operating system gave no random bytes.
     #[error("the operating system gave no random bytes")]
     NoRandomness,
+}
+
+impl From<TransportConfigError> for IntrospectionConfigError {
+    fn from(error: TransportConfigError) -> Self {
+        match error {
+            TransportConfigError::InvalidUrl => Self::InvalidUrl,
+            TransportConfigError::Insecure => Self::Insecure,
+            TransportConfigError::UserInfo => Self::UserInfo,
+            TransportConfigError::Fragment => Self::Fragment,
+            #[cfg(feature = "rustls")]
+            TransportConfigError::InvalidRootCertificates => Self::InvalidRootCertificates,
+            #[cfg(feature = "rustls")]
+            TransportConfigError::NoRootCertificates => Self::NoRootCertificates,
+            TransportConfigError::NoTls => Self::NoTls,
+        }
+    }
 }

@@ -7,7 +7,6 @@ mod client_auth;
 mod config_error;
 mod core;
 mod discovery;
-mod endpoint;
 mod error;
 mod excerpt;
 mod flight;
@@ -19,7 +18,6 @@ mod outcome;
 mod reading;
 mod request;
 mod rules;
-mod transport;
 
 use std::fmt;
 use std::sync::Arc;

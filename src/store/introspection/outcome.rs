@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::header::RETRY_AFTER;
 use http::{HeaderMap, StatusCode};
 use zeroize::Zeroizing;
 
@@ -10,6 +10,7 @@ use super::error::{IntrospectionError, IntrospectionErrorKind};
 use super::excerpt::told;
 use super::json;
 use super::reading::Reading;
+use crate::transport::is_of_type;
 
 /// The longest time a server can make us name as `Retry-After`.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
@@ -120,12 +121,7 @@ fn transient(message: String, status: StatusCode, headers: &HeaderMap) -> Intros
 
 /// `application/json`, once, with whatever parameters.
 pub(super) fn is_json(headers: &HeaderMap) -> bool {
-    let mut values = headers.get_all(CONTENT_TYPE).iter();
-    let (Some(value), None) = (values.next(), values.next()) else {
-        return false;
-    };
-    let essence = value.to_str().unwrap_or_default().split(';').next();
-    essence.is_some_and(|it| it.trim().eq_ignore_ascii_case("application/json"))
+    is_of_type(headers, "application/json")
 }
 
 fn is_unsupported_token(body: &[u8]) -> bool {
@@ -149,6 +145,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
+    use http::header::CONTENT_TYPE;
 
     use super::*;
 

@@ -8,8 +8,8 @@ use http_body_util::Full;
 use zeroize::Zeroizing;
 
 use super::client_auth::ClientAuth;
-use super::endpoint::Endpoint;
 use crate::token::PresentedToken;
+use crate::transport::Endpoint;
 
 /// A request could not be made. Nothing was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -71,11 +71,13 @@ mod tests {
     use super::super::assertion::PrivateKeyJwt;
     use super::super::assertion::key::tests::p256_pem;
     use super::*;
+    use crate::transport::Http;
 
     const TOKEN: &str = "a&client_id=x+/=%20~*";
 
     fn request(auth: &ClientAuth, hint: Option<&str>) -> Request<Full<Bytes>> {
-        let endpoint = Endpoint::parse("https://as.example/introspect?tenant=1", false).unwrap();
+        let url = "https://as.example/introspect?tenant=1";
+        let endpoint = Endpoint::parse(url, Http::Nowhere).unwrap();
         let token = PresentedToken::new(TOKEN).unwrap();
         let now = SystemTime::UNIX_EPOCH;
         introspection_request(&endpoint, auth, Some("issuer"), &token, hint, now).unwrap()

@@ -16,6 +16,7 @@ Exit codes:
   2  the command line makes no sense
   3  the server answered with an error of its own
   4  no connection, or no credential that is accepted
+
 ";
 
 /// The names of the flags that may stand before the command.
@@ -37,39 +38,32 @@ pub(crate) fn command() -> Command {
             arg
         }
     });
-    with_help(command, "svctok").after_help(ENVIRONMENT)
+    with_help(command, "svctok", ENVIRONMENT)
 }
 
 /// Gives a command that has commands, and those below it, the help that tells of them.
-fn with_help(command: Command, path: &str) -> Command {
-    let names: Vec<String> = command
-        .get_subcommands()
-        .map(|it| it.get_name().to_owned())
-        .collect();
+fn with_help(command: Command, path: &str, more: &str) -> Command {
+    let names = command.get_subcommands().map(Command::get_name);
+    let names: Vec<String> = names.map(str::to_owned).collect();
     let command = names.iter().fold(command, |command, name| {
         let path = format!("{path} {name}");
-        command.mut_subcommand(name, |it| with_help(it, &path))
+        command.mut_subcommand(name, |it| with_help(it, &path, ""))
     });
-    if names.is_empty() {
+    let Some(longest) = names.iter().map(String::len).max() else {
         return command;
-    }
+    };
     let mut template =
         format!("{{about-with-newline}}\nUsage:\n  {path} [command]\n\nAvailable Commands:\n");
+    let width = longest.max(11);
     for command in command.get_subcommands() {
         let about = command.get_about().map(ToString::to_string);
         let about = about.unwrap_or_default();
-        let line = format!(
-            "  {:<11} {}\n",
-            command.get_name(),
-            about.trim_end_matches('.')
-        );
-        template.push_str(&line);
+        let (name, about) = (command.get_name(), about.trim_end_matches('.'));
+        template.push_str(&format!("  {name:<width$} {about}\n"));
     }
     if command.get_arguments().any(|it| !it.is_hide_set()) {
-        template.push_str("\n{options}\n");
+        template.push_str("\nFlags:\n{options}\n");
     }
-    template.push_str(&format!(
-        "{{after-help}}\nUse \"{path} [command] --help\" for more information about a command."
-    ));
-    command.help_template(template)
+    let end = format!("Use \"{path} [command] --help\" for more information about a command.");
+    command.help_template(template + "\n" + more + &end)
 }

@@ -57,6 +57,8 @@ pub(crate) enum Command {
     /// Print what completes commands in a shell
     Completions(CompletionsArgs),
     /// Manage the servers that this tool knows
+    ///
+    /// With flags alone it does what `svctok context save` does.
     Context(ContextArgs),
     /// Print the digest of a token, for a file of tokens
     ///
@@ -71,7 +73,8 @@ pub(crate) enum Command {
     /// Print rules by which secret scanners find tokens
     ScannerRules(ScannerRulesArgs),
     Serve(ServeArgs),
-    /// Manage service tokens.
+    /// Manage service tokens
+    #[command(about = "Manage service tokens.")]
     ServiceToken(ServiceTokenArgs),
     /// Ask whether a token is good
     ///

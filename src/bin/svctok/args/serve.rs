@@ -29,8 +29,7 @@ use crate::store_url::StoreUrl;
 pub(crate) struct ServeArgs {
     /// Where the tokens are kept: sqlite:PATH, postgres://… or file:PATH. A file cannot be
     /// changed from here, so it is served by /introspect, /verify, health and metrics alone
-    /// [default: the SQLite file svctok/tokens.db in the user's data directory]
-    /// [env: SVCTOK_STORE]
+    /// [env: SVCTOK_STORE] [default: the SQLite file svctok/tokens.db in the user's data directory]
     #[arg(long, value_name = "STORE")]
     pub(crate) store: Option<StoreUrl>,
 

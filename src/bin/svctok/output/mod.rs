@@ -16,17 +16,15 @@ pub(crate) use self::table::{columns, facts};
 pub(crate) use self::token::{token_facts, token_table};
 use crate::failure::{Failure, FailureKind};
 
-/// What a result is written as.
+/// What a result is written as: for people, as the objects of the management API in JSON or YAML,
+/// or a new secret alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// For people
+    // Without docs, or the help of every command would list them line by line.
     #[default]
     Table,
-    /// The objects of the management API
     Json,
-    /// The same as YAML
     Yaml,
-    /// A new secret alone
     Token,
 }
 

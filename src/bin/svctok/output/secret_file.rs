@@ -52,10 +52,17 @@ impl SecretFile {
             .and_then(|()| self.file.sync_all())
             .and_then(|()| {
                 if self.replaces {
-                    fs::rename(&self.draft, &self.path)
-                } else {
-                    // Unlike a renaming, this fails if somebody made the file meanwhile.
-                    fs::hard_link(&self.draft, &self.path)
+                    return fs::rename(&self.draft, &self.path);
+                }
+                // Unlike a renaming, this fails if somebody made the file meanwhile.
+                match fs::hard_link(&self.draft, &self.path) {
+                    // Not every file system has links.
+                    Err(error)
+                        if error.kind() != ErrorKind::AlreadyExists && !self.path.exists() =>
+                    {
+                        fs::rename(&self.draft, &self.path)
+                    }
+                    linked => linked,
                 }
             });
         written.map_err(|error| failure(&self.path, &error))

@@ -5,6 +5,7 @@ use crate::context::{Context, ContextFile, is_name};
 use crate::environment::Environment;
 use crate::failure::{Failure, FailureKind};
 use crate::output::{Format, columns, facts, note, print, success};
+use crate::secret::{SecretText, without_secrets};
 use crate::store_url::StoreUrl;
 use crate::target::Target;
 use crate::token_input;
@@ -102,7 +103,7 @@ fn show(file: &ContextFile, args: MaybeNamedArgs, output: Format) -> Result<(), 
         facts([
             ("NAME", name.clone()),
             ("URL", place(context)),
-            ("TOKEN", token.map(|it| it.hint()).unwrap_or_default()),
+            ("TOKEN", token.map(SecretText::hint).unwrap_or_default()),
             ("CURRENT", if is_current { "yes" } else { "no" }.to_owned()),
         ])
     })
@@ -153,7 +154,7 @@ async fn ask(name: &str, context: &Context) -> Result<(), Failure> {
             })?;
             let own = ServerTokens::new(&url, &token)?.own().await?;
             own.map(drop).map_err(|reason| {
-                let message = format!("{url} refuses the token: {reason}");
+                let message = format!("{} refuses the token: {reason}", without_secrets(&url));
                 Failure::new(FailureKind::Unreachable, message)
                     .with_hint("create another, or rotate it, and save the context again")
             })
@@ -163,16 +164,17 @@ async fn ask(name: &str, context: &Context) -> Result<(), Failure> {
 
 fn place(context: &Context) -> String {
     let store = context.store.as_ref().map(StoreUrl::to_string);
-    context.url.clone().or(store).unwrap_or_default()
+    let url = context.url.as_deref().map(without_secrets);
+    url.or(store).unwrap_or_default()
 }
 
 /// A context without its token.
 fn shown(name: &str, context: &Context, is_current: bool) -> Value {
     json!({
         "name": name,
-        "url": context.url,
+        "url": context.url.as_deref().map(without_secrets),
         "store": context.store.as_ref().map(StoreUrl::to_string),
-        "token_hint": context.service_token.as_ref().map(|it| it.hint()),
+        "token_hint": context.service_token.as_ref().map(SecretText::hint),
         "current": is_current,
     })
 }

@@ -36,7 +36,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Inspect(args) => alone(&access).and_then(|()| inspect::run(&args, output)),
         Command::Man(args) => alone(&access).and_then(|()| man::run(&args)),
         Command::ScannerRules(args) => alone(&access).and_then(|()| scanner_rules::run(&args)),
-        Command::Serve(args) => serve::serve(args).await,
+        Command::Serve(args) => serve::serve(args, &access).await,
         Command::ServiceToken(args) => manage(args.command, output).await,
         Command::Short(command) => manage(command, output).await,
         Command::Verify(args) => verify::run(args, output).await,

@@ -31,9 +31,13 @@ pub(super) fn show_change(
 }
 
 pub(super) fn say_when(effective_within: Duration) {
-    if !effective_within.is_zero() {
-        let seconds = effective_within.as_secs_f64().ceil();
-        note(format_args!("Every node knows within {seconds} s."));
+    match effective_within {
+        Duration::ZERO => {}
+        Duration::MAX => note("The server does not say when every node knows."),
+        within => {
+            let seconds = within.as_secs_f64().ceil();
+            note(format_args!("Every node knows within {seconds} s."));
+        }
     }
 }
 

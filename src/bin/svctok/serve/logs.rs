@@ -10,6 +10,8 @@ use crate::failure::{Failure, FailureKind};
 pub(super) fn start(args: &ServeArgs) -> Result<(), Failure> {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter(args)?)
+        // They would go to stderr too, and panic where that is closed.
+        .log_internal_errors(false)
         .with_writer(io::stderr);
     let started = match args.log_format {
         LogFormat::Text => {

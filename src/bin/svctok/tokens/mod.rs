@@ -1,6 +1,7 @@
 //! The tokens, wherever they are.
 
 mod file;
+mod pages;
 mod server;
 mod store;
 
@@ -15,7 +16,7 @@ pub(crate) use self::server::ServerTokens;
 use self::store::StoreTokens;
 use crate::args::AccessArgs;
 use crate::failure::{Failure, FailureKind};
-use crate::secret::SecretText;
+use crate::secret::{SecretText, without_secrets};
 use crate::store_url::StoreUrl;
 use crate::target::Target;
 use crate::token_input;
@@ -72,7 +73,7 @@ impl Tokens {
             Target::Store(store) => Self::of_store(&store, if_missing).await,
             Target::Server { url, token } => {
                 let token = named.or(token).ok_or_else(|| {
-                    Failure::new(FailureKind::Unreachable, format!("there is no token for {url}"))
+                    Failure::new(FailureKind::Unreachable, format!("there is no token for {}", without_secrets(&url)))
                         .with_hint("name one by --service-token-file, --service-token-stdin or SVCTOK_TOKEN, or save a context")
                 })?;
                 ServerTokens::new(&url, &token).map(Self::Server)

@@ -1,13 +1,13 @@
-use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use tower_service_token::ServiceTokens;
 use tower_service_token::lifecycle::{
-    ChangedToken, IssuedToken, LifecycleError, NewToken, Page, ShownToken, TokenUpdate,
+    ChangedToken, IssuedToken, LifecycleError, NewToken, ShownToken, TokenUpdate,
 };
-use tower_service_token::store::{ListRequest, StoreErrorKind, TokenFilter, TokenRecord};
+use tower_service_token::store::{StoreErrorKind, TokenFilter, TokenRecord};
 use tower_service_token::token::TokenId;
 
+use super::pages::{all_pages, listed};
 use super::{Changed, Issued};
 use crate::environment::user;
 use crate::failure::{Failure, FailureKind};
@@ -40,26 +40,11 @@ impl StoreTokens {
         filter: TokenFilter,
         limit: Option<usize>,
     ) -> Result<Vec<ShownToken>, Failure> {
-        let mut page = Page::of(limit.unwrap_or(usize::MAX).clamp(1, ListRequest::MAX_LIMIT));
-        let mut tokens = Vec::new();
-        // A token that is used meanwhile may move to a later page.
-        let mut seen = BTreeSet::new();
-        loop {
-            let found = self.0.list(filter.clone(), page).await.map_err(failure)?;
-            let new = found
-                .records
-                .iter()
-                .filter(|record| seen.insert(record.id()));
-            tokens.extend(new.map(shown));
-            match found.next {
-                Some(next) if limit.is_none_or(|limit| tokens.len() < limit) => {
-                    page = page.after(next);
-                }
-                _ => break,
-            }
-        }
-        tokens.truncate(limit.unwrap_or(usize::MAX));
-        Ok(tokens)
+        let found = all_pages(limit, async |page| {
+            let page = self.0.list(filter.clone(), page).await?;
+            Ok((page.records.iter().map(shown).collect(), page.next))
+        });
+        found.await.map_err(failure)
     }
 
     pub(super) async fn get(&self, id: TokenId) -> Result<ShownToken, Failure> {
@@ -125,12 +110,7 @@ fn failure(error: LifecycleError) -> Failure {
         _ => FailureKind::Refused,
     };
     let failure = match &error {
-        LifecycleError::Invalid(problems) => {
-            let problems = problems.iter();
-            let problems =
-                problems.map(|it| format!("{}: {}", it.pointer.trim_start_matches('/'), it.detail));
-            Failure::refused(problems.collect::<Vec<_>>().join("; "))
-        }
+        LifecycleError::Invalid(problems) => Failure::refused(listed(problems)),
         error => Failure::chain(kind, error),
     };
     match error {

@@ -10,9 +10,8 @@ use serde::Deserialize;
 
 pub use self::error::{DiscoveryError, DiscoveryErrorKind};
 use super::config_error::IntrospectionConfigError;
-use super::endpoint::Endpoint;
 use super::outcome::is_json;
-use super::transport::{BoxBody, ReadBodyError, Transport, read_body};
+use crate::transport::{BoxBody, Endpoint, Http, ReadBodyError, Transport, read_body};
 
 /// What a server says of itself.
 #[derive(Debug)]
@@ -41,14 +40,16 @@ const MOST_OF_A_FOREIGN_TEXT: usize = 200;
 pub(super) async fn discover(
     transport: &Transport,
     issuer: &str,
-    allow_http: bool,
+    http: Http,
     timeout: Duration,
 ) -> Result<Discovered, DiscoveryError> {
-    let asked = Endpoint::parse(issuer, allow_http)?;
+    let asked = Endpoint::parse(issuer, http).map_err(IntrospectionConfigError::from)?;
     if asked.uri().query().is_some() {
         return Err(IntrospectionConfigError::IssuerQuery.into());
     }
-    transport.check(&asked)?;
+    transport
+        .check(&asked)
+        .map_err(IntrospectionConfigError::from)?;
     let metadata = tokio::time::timeout(timeout, metadata(transport, asked.uri())).await;
     let metadata = metadata.map_err(|_| DiscoveryError::unavailable("no answer in time"))??;
     if metadata.issuer != issuer {
@@ -67,8 +68,11 @@ pub(super) async fn discover(
         let source = "the metadata has no introspection_endpoint";
         DiscoveryError::new(DiscoveryErrorKind::NoEndpoint, source)
     })?;
-    let endpoint = Endpoint::parse(&endpoint, allow_http).map_err(DiscoveryError::protocol)?;
-    transport.check(&endpoint)?;
+    let endpoint = Endpoint::parse(&endpoint, http).map_err(IntrospectionConfigError::from);
+    let endpoint = endpoint.map_err(DiscoveryError::protocol)?;
+    transport
+        .check(&endpoint)
+        .map_err(IntrospectionConfigError::from)?;
     Ok(Discovered {
         endpoint,
         issuer: metadata.issuer,
@@ -178,7 +182,7 @@ mod tests {
         transport: &Transport,
         issuer: &str,
     ) -> Result<Discovered, DiscoveryError> {
-        discover(transport, issuer, false, Duration::from_secs(3)).await
+        discover(transport, issuer, Http::Nowhere, Duration::from_secs(3)).await
     }
 
     /// What becomes of one answer at the first place.

@@ -10,14 +10,14 @@ use super::watched::AnswerBegun;
 /// A request got no answer.
 #[derive(Debug, thiserror::Error)]
 #[error("{kind}")]
-pub(in crate::store::introspection) struct SendError {
-    pub(in crate::store::introspection) kind: SendErrorKind,
-    pub(in crate::store::introspection) source: BoxError,
+pub(crate) struct SendError {
+    pub(crate) kind: SendErrorKind,
+    pub(crate) source: BoxError,
 }
 
 /// How far a request came that got no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(in crate::store::introspection) enum SendErrorKind {
+pub(crate) enum SendErrorKind {
     /// There was no connection, by DNS, TCP or TLS, or not in time. Nothing was sent.
     #[error("no connection could be made")]
     Connect,
@@ -32,7 +32,7 @@ pub(in crate::store::introspection) enum SendErrorKind {
 
 impl SendError {
     /// `query` is that of the request's URL, which some services put into their errors.
-    pub(super) fn of(error: &(dyn Error + 'static), query: Option<&str>) -> Self {
+    pub(crate) fn of(error: &(dyn Error + 'static), query: Option<&str>) -> Self {
         let mut text = text_of(error);
         if let Some(query) = query {
             text = text.replace(&format!("?{query}"), "?***");

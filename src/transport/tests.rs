@@ -71,7 +71,7 @@ pub(super) fn read_request(stream: &mut impl io::Read) {
 }
 
 fn standard() -> Transport {
-    Transport::standard(SECOND, None, true).unwrap()
+    Transport::standard(SECOND, None, Http::ToLoopback).unwrap()
 }
 
 pub(super) fn request(url: &str) -> Request<Full<Bytes>> {
@@ -221,12 +221,12 @@ async fn a_server_that_speaks_no_tls_is_a_failure_to_connect() {
 
 #[test]
 fn https_cannot_be_sent_without_tls() {
-    let endpoint = Endpoint::parse("https://as.example", false).unwrap();
+    let endpoint = Endpoint::parse("https://as.example", Http::Nowhere).unwrap();
     let with_tls = standard().check(&endpoint).is_ok();
     assert_eq!(with_tls, cfg!(feature = "rustls"));
     let own = Transport::of(service_fn(answer_nothing));
     assert_eq!(own.check(&endpoint), Ok(()));
-    let plain = Endpoint::parse("http://localhost", true).unwrap();
+    let plain = Endpoint::parse("http://localhost", Http::ToLoopback).unwrap();
     assert_eq!(standard().check(&plain), Ok(()));
 }
 

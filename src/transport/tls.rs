@@ -8,18 +8,19 @@ use rustls_native_certs::load_native_certs;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
-use crate::store::introspection::config_error::IntrospectionConfigError;
+use super::{Http, TransportConfigError};
 
 /// TLS over `tcp`, trusting the system's roots and the certificates in the PEM `added`.
 pub(super) fn connector(
     mut tcp: HttpConnector,
     added: Option<Vec<u8>>,
-    allow_http: bool,
-) -> Result<HttpsConnector<HttpConnector>, IntrospectionConfigError> {
+    http: Http,
+) -> Result<HttpsConnector<HttpConnector>, TransportConfigError> {
     tcp.enforce_http(false);
     let roots = roots(added)?;
-    if roots.is_empty() && !allow_http {
-        return Err(IntrospectionConfigError::NoRootCertificates);
+    let allows_http = http != Http::Nowhere;
+    if roots.is_empty() && !allows_http {
+        return Err(TransportConfigError::NoRootCertificates);
     }
     // Named, as which one is the process's default depends on what else is linked.
     let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
@@ -28,7 +29,7 @@ pub(super) fn connector(
         .with_root_certificates(roots)
         .with_no_client_auth();
     let builder = HttpsConnectorBuilder::new().with_tls_config(config);
-    let builder = if allow_http {
+    let builder = if allows_http {
         builder.https_or_http()
     } else {
         builder.https_only()
@@ -36,7 +37,7 @@ pub(super) fn connector(
     Ok(builder.enable_http1().wrap_connector(tcp))
 }
 
-fn roots(added: Option<Vec<u8>>) -> Result<RootCertStore, IntrospectionConfigError> {
+fn roots(added: Option<Vec<u8>>) -> Result<RootCertStore, TransportConfigError> {
     let mut roots = RootCertStore::empty();
     // Some systems have a few that are too old to be understood.
     roots.add_parsable_certificates(load_native_certs().certs);
@@ -45,11 +46,11 @@ fn roots(added: Option<Vec<u8>>) -> Result<RootCertStore, IntrospectionConfigErr
         for certificate in CertificateDer::pem_slice_iter(&pem) {
             let certificate = certificate.ok().map(|certificate| roots.add(certificate));
             let Some(Ok(())) = certificate else {
-                return Err(IntrospectionConfigError::InvalidRootCertificates);
+                return Err(TransportConfigError::InvalidRootCertificates);
             };
         }
         if roots.len() == before {
-            return Err(IntrospectionConfigError::InvalidRootCertificates);
+            return Err(TransportConfigError::InvalidRootCertificates);
         }
     }
     Ok(roots)
@@ -102,7 +103,7 @@ mod tests {
     /// How a request to a server with the certificate `served` ends.
     async fn ask(served: &str, trusted: Option<&str>) -> Result<(), SendErrorKind> {
         let trusted = trusted.map(|pem| pem.as_bytes().to_vec());
-        let transport = Transport::standard(10 * SECOND, trusted, true).unwrap();
+        let transport = Transport::standard(10 * SECOND, trusted, Http::ToLoopback).unwrap();
         let url = format!("https://{}/", server(served));
         let sent = transport.send(request(&url)).await;
         sent.map(|answer| assert_eq!(answer.status(), 200))
@@ -130,10 +131,11 @@ mod tests {
         let damaged = good.replacen("CERTIFICATE-----\nMI", "CERTIFICATE-----\nMA", 1);
         assert_ne!(damaged, good);
         for pem in ["", "hush", &damaged, &format!("{good}{damaged}")] {
-            let error = Transport::standard(SECOND, Some(pem.into()), true).unwrap_err();
+            let error =
+                Transport::standard(SECOND, Some(pem.into()), Http::ToLoopback).unwrap_err();
             assert_eq!(
                 error,
-                IntrospectionConfigError::InvalidRootCertificates,
+                TransportConfigError::InvalidRootCertificates,
                 "{pem}"
             );
         }

@@ -1,12 +1,15 @@
-//! What carries a request to the authorization server, and tells how far it came.
+//! What carries a request to another server, and tells how far it came.
 //!
 //! 1. Any `tower::Service` of HTTP requests, or a [standard](Transport::standard) client.
 //! 2. One attempt each: whether to try again is up to the caller, who is told whether the server
 //!    can have seen the request.
 //! 3. No redirect is followed and no proxy of the environment is used by the standard client.
 
+mod config_error;
 mod connector;
+mod endpoint;
 mod failure;
+mod media_type;
 #[cfg(test)]
 mod tests;
 #[cfg(feature = "rustls")]
@@ -28,19 +31,22 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use tower::Service;
 
-use super::config_error::IntrospectionConfigError;
-use super::endpoint::Endpoint;
-
+pub(crate) use self::config_error::TransportConfigError;
 use self::connector::Pool;
+pub(crate) use self::endpoint::{Endpoint, Http};
 use self::failure::text_of;
-pub(super) use self::failure::{SendError, SendErrorKind};
+pub(crate) use self::failure::{SendError, SendErrorKind};
+pub(crate) use self::media_type::is_of_type;
 
-pub(super) type BoxError = Box<dyn Error + Send + Sync>;
-pub(super) type BoxBody = UnsyncBoxBody<Bytes, BoxError>;
+pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
+pub(crate) type BoxBody = UnsyncBoxBody<Bytes, BoxError>;
+
+/// Up to which length room is made for a body that was only announced.
+const SHORT_BODY: usize = 64 * 1024;
 
 /// Sends requests. Clones share connections.
 #[derive(Clone)]
-pub(super) struct Transport {
+pub(crate) struct Transport {
     exchange: Arc<dyn Exchange>,
     /// The same on connections that were never used, where that makes a difference.
     anew: Arc<dyn Exchange>,
@@ -62,7 +68,7 @@ struct Of<S, B> {
 
 /// An answer's body could not be read.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ReadBodyError {
+pub(crate) enum ReadBodyError {
     #[error("the body is too long")]
     TooLarge,
     #[error("the body could not be read to its end")]
@@ -71,7 +77,7 @@ pub(super) enum ReadBodyError {
 
 impl Transport {
     /// A transport of the user's own.
-    pub(super) fn of<S, B>(service: S) -> Self
+    pub(crate) fn of<S, B>(service: S) -> Self
     where
         S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone + Send + Sync + 'static,
         S::Error: Into<BoxError>,
@@ -98,18 +104,18 @@ impl Transport {
         not(feature = "rustls"),
         expect(clippy::unnecessary_wraps, reason = "roots of TLS can be wrong")
     )]
-    pub(super) fn standard(
+    pub(crate) fn standard(
         connect_timeout: Duration,
         roots: Option<Vec<u8>>,
-        allow_http: bool,
-    ) -> Result<Self, IntrospectionConfigError> {
+        http: Http,
+    ) -> Result<Self, TransportConfigError> {
         let tcp = connector::tcp(connect_timeout);
         #[cfg(feature = "rustls")]
-        let connector = tls::connector(tcp, roots, allow_http)?;
+        let connector = tls::connector(tcp, roots, http)?;
         #[cfg(not(feature = "rustls"))]
         let connector = {
-            // An http request can go to loopback alone, as every endpoint is checked.
-            let _ = (roots, allow_http);
+            // Each endpoint is checked, so that an http request goes where it may.
+            let _ = (roots, http);
             tcp
         };
         let client = |pool| connector::client(connector.clone(), connect_timeout, pool);
@@ -121,16 +127,16 @@ impl Transport {
     }
 
     /// Whether requests to `endpoint` can be sent.
-    pub(super) fn check(&self, endpoint: &Endpoint) -> Result<(), IntrospectionConfigError> {
+    pub(crate) fn check(&self, endpoint: &Endpoint) -> Result<(), TransportConfigError> {
         if endpoint.is_https() && !self.speaks_https {
-            return Err(IntrospectionConfigError::NoTls);
+            return Err(TransportConfigError::NoTls);
         }
         Ok(())
     }
 
     /// Sends `request` once. Time limits besides the one for connecting are up to the caller, who
     /// may drop the future at any time.
-    pub(super) async fn send(
+    pub(crate) async fn send(
         &self,
         request: Request<Full<Bytes>>,
     ) -> Result<Response<BoxBody>, SendError> {
@@ -139,7 +145,7 @@ impl Transport {
 
     /// As [`send`](Self::send), on a connection of its own: a server that closed one idle
     /// connection may be about to close the others.
-    pub(super) async fn send_anew(
+    pub(crate) async fn send_anew(
         &self,
         request: Request<Full<Bytes>>,
     ) -> Result<Response<BoxBody>, SendError> {
@@ -200,8 +206,10 @@ where
 }
 
 /// The whole of `body`, if it is of `limit` bytes at most.
-pub(super) async fn read_body(mut body: BoxBody, limit: usize) -> Result<Bytes, ReadBodyError> {
-    let mut read = BytesMut::new();
+pub(crate) async fn read_body(mut body: BoxBody, limit: usize) -> Result<Bytes, ReadBodyError> {
+    // Room for a short body at once: what it grew out of may be a part of a secret.
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(limit);
+    let mut read = BytesMut::with_capacity(announced.min(limit).min(SHORT_BODY));
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| ReadBodyError::Failed(text_of(&*error).into()))?;
         // What is no data are trailers.

@@ -5,54 +5,74 @@ use http::Uri;
 use http::uri::Scheme;
 use rustls_pki_types::ServerName;
 
-use super::config_error::IntrospectionConfigError;
+use super::TransportConfigError;
 
 /// A URL that may be sent credentials.
 ///
-/// 1. `https`; or `http` to a loopback address or `localhost`, when that was allowed.
+/// 1. `https`; or `http`, as far as [that is allowed](Http).
 /// 2. No user name or password, no fragment. A query is kept.
 /// 3. `Debug` and `Display` show no query: it may hold a key.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Endpoint(Uri);
+pub(crate) struct Endpoint(Uri);
+
+/// Where `http` may go, which anyone on the way can read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Http {
+    #[cfg_attr(
+        not(any(feature = "introspection", test)),
+        expect(dead_code, reason = "the store's default")
+    )]
+    Nowhere,
+    /// To a loopback address, or `localhost`.
+    ToLoopback,
+    #[cfg_attr(
+        not(any(feature = "client", test)),
+        expect(dead_code, reason = "what a client may ask for")
+    )]
+    Anywhere,
+}
+
+impl Http {
+    fn may_go_to(self, host: &str) -> bool {
+        match self {
+            Self::Nowhere => false,
+            Self::ToLoopback => is_loopback(host),
+            Self::Anywhere => true,
+        }
+    }
+}
 
 impl Endpoint {
-    pub(super) fn parse(
-        url: &str,
-        allow_http_to_loopback: bool,
-    ) -> Result<Self, IntrospectionConfigError> {
+    pub(crate) fn parse(url: &str, http: Http) -> Result<Self, TransportConfigError> {
         // `Uri` drops a fragment and keeps a password.
         if url.contains('#') {
-            return Err(IntrospectionConfigError::Fragment);
+            return Err(TransportConfigError::Fragment);
         }
-        let uri: Uri = url
-            .parse()
-            .map_err(|_| IntrospectionConfigError::InvalidUrl)?;
-        let authority = uri
-            .authority()
-            .ok_or(IntrospectionConfigError::InvalidUrl)?;
+        let uri: Uri = url.parse().map_err(|_| TransportConfigError::InvalidUrl)?;
+        let authority = uri.authority().ok_or(TransportConfigError::InvalidUrl)?;
         if authority.as_str().contains('@') {
-            return Err(IntrospectionConfigError::UserInfo);
+            return Err(TransportConfigError::UserInfo);
         }
         if !is_plain(authority.as_str(), authority.host()) {
-            return Err(IntrospectionConfigError::InvalidUrl);
+            return Err(TransportConfigError::InvalidUrl);
         }
-        let scheme = uri.scheme().ok_or(IntrospectionConfigError::InvalidUrl)?;
+        let scheme = uri.scheme().ok_or(TransportConfigError::InvalidUrl)?;
         if *scheme == Scheme::HTTPS {
             Ok(Self(uri))
         } else if *scheme != Scheme::HTTP {
-            Err(IntrospectionConfigError::InvalidUrl)
-        } else if allow_http_to_loopback && is_loopback(authority.host()) {
+            Err(TransportConfigError::InvalidUrl)
+        } else if http.may_go_to(authority.host()) {
             Ok(Self(uri))
         } else {
-            Err(IntrospectionConfigError::Insecure)
+            Err(TransportConfigError::Insecure)
         }
     }
 
-    pub(super) fn uri(&self) -> &Uri {
+    pub(crate) fn uri(&self) -> &Uri {
         &self.0
     }
 
-    pub(super) fn is_https(&self) -> bool {
+    pub(crate) fn is_https(&self) -> bool {
         self.0.scheme() == Some(&Scheme::HTTPS)
     }
 }
@@ -111,8 +131,8 @@ mod tests {
             "https://[2001:db8::1]:8443/introspect",
             "HTTPS://AS.example/introspect",
         ] {
-            let endpoint =
-                Endpoint::parse(url, false).unwrap_or_else(|error| panic!("{url}: {error}"));
+            let endpoint = Endpoint::parse(url, Http::Nowhere)
+                .unwrap_or_else(|error| panic!("{url}: {error:?}"));
             assert!(endpoint.is_https());
             assert_eq!(endpoint.uri(), &url.parse::<Uri>().unwrap());
         }
@@ -127,11 +147,11 @@ mod tests {
             "http://localhost/introspect",
             "http://LOCALHOST:1/introspect",
         ] {
-            let endpoint =
-                Endpoint::parse(url, true).unwrap_or_else(|error| panic!("{url}: {error}"));
+            let endpoint = Endpoint::parse(url, Http::ToLoopback)
+                .unwrap_or_else(|error| panic!("{url}: {error:?}"));
             assert!(!endpoint.is_https());
-            let refused = Endpoint::parse(url, false);
-            assert_eq!(refused, Err(IntrospectionConfigError::Insecure), "{url}");
+            let refused = Endpoint::parse(url, Http::Nowhere);
+            assert_eq!(refused, Err(TransportConfigError::Insecure), "{url}");
         }
         for url in [
             "http://as.example/introspect",
@@ -144,26 +164,36 @@ mod tests {
             "http://localhost@as.example/introspect",
             "http://2130706433/introspect",
         ] {
-            assert!(Endpoint::parse(url, true).is_err(), "{url}");
+            assert!(Endpoint::parse(url, Http::ToLoopback).is_err(), "{url}");
+        }
+    }
+
+    #[test]
+    fn http_is_taken_to_any_host_where_that_was_asked_for_and_nothing_else_is() {
+        let parse = |url| Endpoint::parse(url, Http::Anywhere);
+        assert!(parse("http://as.example:8080/introspect").is_ok());
+        assert!(parse("https://as.example/introspect").is_ok());
+        for url in ["ftp://as.example", "http://user@as.example", "http://"] {
+            assert!(parse(url).is_err(), "{url}");
         }
     }
 
     #[test]
     fn a_url_with_a_password_or_a_fragment_is_refused() {
-        let refused = |url| Endpoint::parse(url, true).expect_err(url);
+        let refused = |url| Endpoint::parse(url, Http::ToLoopback).expect_err(url);
         for url in [
             "https://user:pass@as.example/introspect",
             "https://user@as.example/introspect",
             "https://@as.example/introspect",
         ] {
-            assert_eq!(refused(url), IntrospectionConfigError::UserInfo, "{url}");
+            assert_eq!(refused(url), TransportConfigError::UserInfo, "{url}");
         }
         for url in [
             "https://as.example/introspect#",
             "https://as.example/introspect#here",
             "https://as.example#here",
         ] {
-            assert_eq!(refused(url), IntrospectionConfigError::Fragment, "{url}");
+            assert_eq!(refused(url), TransportConfigError::Fragment, "{url}");
         }
     }
 
@@ -189,20 +219,21 @@ mod tests {
             "file:///introspect",
             " https://as.example/introspect",
         ] {
-            let refused = Endpoint::parse(url, true);
-            assert_eq!(refused, Err(IntrospectionConfigError::InvalidUrl), "{url}");
+            let refused = Endpoint::parse(url, Http::ToLoopback);
+            assert_eq!(refused, Err(TransportConfigError::InvalidUrl), "{url}");
         }
     }
 
     #[test]
     fn its_query_is_not_shown() {
-        let endpoint = Endpoint::parse("https://as.example:1/introspect?key=hush", false).unwrap();
+        let endpoint =
+            Endpoint::parse("https://as.example:1/introspect?key=hush", Http::Nowhere).unwrap();
         assert_eq!(endpoint.to_string(), "https://as.example:1/introspect?***");
         assert_eq!(
             format!("{endpoint:?}"),
             "Endpoint(https://as.example:1/introspect?***)"
         );
-        let bare = Endpoint::parse("https://as.example", false).unwrap();
+        let bare = Endpoint::parse("https://as.example", Http::Nowhere).unwrap();
         assert_eq!(bare.to_string(), "https://as.example/");
     }
 }

@@ -1,0 +1,184 @@
+use std::mem;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::ETAG;
+use http::{HeaderMap, HeaderName, StatusCode};
+use serde::Deserialize;
+use serde::de::{self, DeserializeOwned, Deserializer};
+use zeroize::{Zeroize, Zeroizing};
+
+use super::error::ClientError;
+use super::problem;
+use super::told::{ChangedToken, IssuedToken, Revocation, TokenPage};
+use crate::lifecycle::ShownToken;
+use crate::token::{PresentedToken, TokenId};
+use crate::transport::is_of_type;
+
+const EFFECTIVE_WITHIN: HeaderName = HeaderName::from_static("service-token-effective-within");
+const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+/// What the server said. The body is wiped when this is dropped.
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+    /// The token that was sent, which no error may show.
+    pub(super) secret: Zeroizing<String>,
+}
+
+#[derive(Deserialize)]
+struct Issued {
+    #[serde(deserialize_with = "secret")]
+    token: Option<PresentedToken<'static>>,
+    service_token: ShownToken,
+}
+
+#[derive(Deserialize)]
+struct Listed {
+    service_tokens: Vec<ShownToken>,
+    next_cursor: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Meant {
+    ids: Vec<String>,
+    dry_run: bool,
+}
+
+/// What became of a creation.
+pub(super) enum Created {
+    Now(IssuedToken),
+    Before(ShownToken),
+}
+
+impl Answer {
+    /// What the caller gets who did not get what was asked for.
+    pub(super) fn refusal(&self) -> ClientError {
+        problem::of(self.status, &self.headers, &self.body, &self.secret)
+    }
+
+    pub(super) fn created(&self) -> Result<Created, ClientError> {
+        let is_replay = self.headers.get(REPLAYED).is_some_and(|it| it == "true");
+        if is_replay && self.status == StatusCode::OK {
+            let issued: Issued = self.json(StatusCode::OK)?;
+            return Ok(Created::Before(issued.service_token));
+        }
+        self.issued(StatusCode::CREATED).map(Created::Now)
+    }
+
+    pub(super) fn rotated(&self, id: Option<TokenId>) -> Result<IssuedToken, ClientError> {
+        let issued = self.issued(StatusCode::OK)?;
+        check(id, &issued.token)?;
+        Ok(issued)
+    }
+
+    pub(super) fn token(&self, id: Option<TokenId>) -> Result<ShownToken, ClientError> {
+        let mut token: ShownToken = self.json(StatusCode::OK)?;
+        check(id, &token)?;
+        token.revision = self.revision();
+        Ok(token)
+    }
+
+    pub(super) fn changed(&self, id: TokenId) -> Result<ChangedToken, ClientError> {
+        Ok(ChangedToken {
+            token: self.token(Some(id))?,
+            effective_within: self.effective_within(),
+        })
+    }
+
+    pub(super) fn revoked(&self) -> Result<Revocation, ClientError> {
+        if self.status != StatusCode::NO_CONTENT {
+            return Err(self.refusal());
+        }
+        Ok(Revocation {
+            effective_within: self.effective_within(),
+        })
+    }
+
+    pub(super) fn page(&self) -> Result<TokenPage, ClientError> {
+        let listed: Listed = self.json(StatusCode::OK)?;
+        let next = listed.next_cursor.map(|cursor| cursor.parse()).transpose();
+        Ok(TokenPage {
+            tokens: listed.service_tokens,
+            next: next.map_err(|_| ClientError::unexpected("the answer names no cursor"))?,
+        })
+    }
+
+    /// The tokens that a bulk revocation, or a trial of one, named.
+    pub(super) fn ids(&self, is_trial: bool) -> Result<Vec<TokenId>, ClientError> {
+        let meant: Meant = self.json(StatusCode::OK)?;
+        if meant.dry_run != is_trial {
+            let message = "the server did not do what was asked for: a trial is no revocation";
+            return Err(ClientError::unexpected(message));
+        }
+        let ids: Result<_, _> = meant.ids.iter().map(|id| id.parse()).collect();
+        ids.map_err(|_| ClientError::unexpected("the answer names tokens by no ids"))
+    }
+
+    pub(super) fn effective_within(&self) -> Duration {
+        let seconds = self.headers.get(EFFECTIVE_WITHIN);
+        let seconds = seconds.and_then(|it| it.to_str().ok()?.parse().ok());
+        seconds.map_or(Duration::MAX, Duration::from_secs)
+    }
+
+    fn issued(&self, status: StatusCode) -> Result<IssuedToken, ClientError> {
+        let issued: Issued = self.json(status)?;
+        let missing = || ClientError::unexpected("the answer holds no secret");
+        let mut token = issued.service_token;
+        token.revision = self.revision();
+        Ok(IssuedToken {
+            secret: issued.token.ok_or_else(missing)?,
+            token,
+            effective_within: self.effective_within(),
+        })
+    }
+
+    /// The body of an answer with this status.
+    fn json<T: DeserializeOwned>(&self, status: StatusCode) -> Result<T, ClientError> {
+        if self.status != status {
+            return Err(self.refusal());
+        }
+        let unexpected = |message| Err(ClientError::unexpected(message).with_status(status));
+        if !is_of_type(&self.headers, "application/json") {
+            return unexpected("the answer is not application/json".to_owned());
+        }
+        serde_json::from_slice(&self.body).or_else(|error| {
+            // By its place alone, as an excerpt may be a secret.
+            let (line, column) = (error.line(), error.column());
+            unexpected(format!(
+                "the answer is unreadable at line {line}, column {column}"
+            ))
+        })
+    }
+
+    fn revision(&self) -> Option<u64> {
+        let tag = self.headers.get(ETAG)?.to_str().ok()?;
+        tag.strip_prefix('"')?.strip_suffix('"')?.parse().ok()
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        // It may be shared with the buffer of a transport, which is out of reach.
+        if let Ok(mut body) = mem::take(&mut self.body).try_into_mut() {
+            body.as_mut().zeroize();
+        }
+    }
+}
+
+fn check(id: Option<TokenId>, token: &ShownToken) -> Result<(), ClientError> {
+    if id.is_some_and(|id| id != token.id) {
+        return Err(ClientError::unexpected("the answer is about another token"));
+    }
+    Ok(())
+}
+
+fn secret<'de, D: Deserializer<'de>>(from: D) -> Result<Option<PresentedToken<'static>>, D::Error> {
+    let text = Option::<String>::deserialize(from)?.map(Zeroizing::new);
+    let token = |text: Zeroizing<String>| {
+        let token = PresentedToken::new(&text).map(PresentedToken::into_owned);
+        token.ok_or_else(|| de::Error::custom("not a token"))
+    };
+    text.map(token).transpose()
+}

@@ -1,0 +1,97 @@
+use std::time::{Duration, SystemTime};
+
+use http::HeaderMap;
+use http::header::{DATE, RETRY_AFTER};
+use jiff::fmt::rfc2822::DateTimeParser;
+
+/// The longest wait before the second try.
+const FIRST: Duration = Duration::from_millis(200);
+const LONGEST: Duration = Duration::from_secs(5);
+
+/// How long to wait after so many tries: doubled each time, and at random between half of that and
+/// all of it, so that clients which failed together do not come back together.
+pub(super) fn pause(tries: u32) -> Duration {
+    let mut random = [0; 2];
+    // Without randomness the longest pause is as good as any.
+    let part = getrandom::fill(&mut random).map_or(u16::MAX, |()| u16::from_ne_bytes(random));
+    let longest = FIRST
+        .saturating_mul(1 << tries.saturating_sub(1).min(16))
+        .min(LONGEST);
+    longest / 2 + longest.mul_f64(f64::from(part) / f64::from(u16::MAX)) / 2
+}
+
+/// How long the server wants to be left alone (RFC 9110 §10.2.3). A date is taken by the server's
+/// own clock, if it tells, or else by `now`.
+pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
+    }
+    let date = headers.get(DATE).and_then(|date| date.to_str().ok());
+    let now = date.and_then(moment).unwrap_or(now);
+    Some(moment(text)?.duration_since(now).unwrap_or_default())
+}
+
+/// The preferred form of an HTTP date, `Sun, 06 Nov 1994 08:49:37 GMT`.
+fn moment(text: &str) -> Option<SystemTime> {
+    let time = DateTimeParser::new().parse_timestamp(text.trim()).ok()?;
+    text.trim().ends_with("GMT").then(|| time.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// Sun, 06 Nov 1994 08:49:37 GMT
+    fn now() -> SystemTime {
+        SystemTime::UNIX_EPOCH + 784_111_777 * SECOND
+    }
+
+    fn after(headers: &[(HeaderName, &'static str)]) -> Option<Duration> {
+        let headers = headers.iter().cloned();
+        let headers = headers.map(|(name, value)| (name, HeaderValue::from_static(value)));
+        retry_after(&headers.collect(), now())
+    }
+
+    #[test]
+    fn pauses_double_up_to_a_bound_and_are_spread() {
+        for (tries, longest) in [(1, 200), (2, 400), (3, 800), (6, 5_000), (u32::MAX, 5_000)] {
+            let longest = Duration::from_millis(longest);
+            let pauses: Vec<_> = (0..50).map(|_| pause(tries)).collect();
+            assert!(pauses.iter().all(|it| (longest / 2..=longest).contains(it)));
+            assert!(pauses.iter().any(|it| *it != pauses[0]), "{pauses:?}");
+        }
+    }
+
+    #[test]
+    fn a_server_says_when_to_come_back_in_seconds_or_by_a_date() {
+        assert_eq!(after(&[]), None);
+        for (text, seconds) in [
+            ("0", Some(0)),
+            (" 7 ", Some(7)),
+            ("99999999999999999999", Some(u64::MAX)),
+            ("Sun, 06 Nov 1994 08:50:37 GMT", Some(60)),
+            ("Sun, 06 Nov 1994 08:48:37 GMT", Some(0)),
+            ("Sun, 06 Nov 1994 08:50:37 +0000", None),
+            ("1994-11-06T08:50:37Z", None),
+            ("-1", None),
+            ("soon", None),
+            ("", None),
+        ] {
+            let expected = seconds.map(Duration::from_secs);
+            assert_eq!(after(&[(RETRY_AFTER, text)]), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_date_is_taken_by_the_clock_of_the_server() {
+        let date = (RETRY_AFTER, "Sun, 06 Nov 1994 08:50:37 GMT");
+        let skewed = (DATE, "Sun, 06 Nov 1994 08:50:27 GMT");
+        assert_eq!(after(&[date.clone(), skewed]), Some(10 * SECOND));
+        assert_eq!(after(&[date, (DATE, "today")]), Some(60 * SECOND));
+    }
+}

@@ -1,0 +1,171 @@
+use std::error::Error;
+use std::fmt;
+
+use http::StatusCode;
+
+use crate::lifecycle::{FieldProblem, ShownToken};
+
+type Source = Box<dyn Error + Send + Sync>;
+
+/// A call of [`ServiceTokensClient`](super::ServiceTokensClient) did not succeed.
+///
+/// `Display` is for people: it repeats what the server said, at most 500 characters of it, without
+/// control characters and without the token that was sent.
+pub struct ClientError(Box<Inner>);
+
+struct Inner {
+    kind: ClientErrorKind,
+    message: String,
+    status: Option<StatusCode>,
+    code: Option<String>,
+    problems: Vec<FieldProblem>,
+    token: Option<ShownToken>,
+    source: Option<Source>,
+}
+
+/// The causes of a [`ClientError`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ClientErrorKind {
+    /// No answer came: there was no connection, or it ended too early. Unless there was none at
+    /// all, a change may have been made.
+    Unreachable,
+    /// The call was not done in time. A change may have been made.
+    TimedOut,
+    /// The token to authenticate with is not accepted (401).
+    Unauthenticated,
+    /// That token lacks the scope for the call (403).
+    Forbidden,
+    /// That token does not hold what it would grant (403).
+    EscalationDenied,
+    /// There is no such token (404).
+    NotFound,
+    /// It cannot be done as things are (409): the name is taken, the token was revoked or has
+    /// expired, there are too many, or not as many as expected; [`code`](ClientError::code) tells.
+    Conflict,
+    /// The token is no longer at the revision asked for (412).
+    Changed,
+    /// What was asked for breaks a rule (400, 413, 415, 422); [`problems`](ClientError::problems)
+    /// name the fields.
+    Invalid,
+    /// A token was created with the caller's idempotency key before:
+    /// [`token`](ClientError::token). Its secret is not told again; a rotation makes another.
+    AlreadyCreated,
+    /// The server takes no more calls for the moment (429).
+    RateLimited,
+    /// The server failed, or cannot reach its store (5xx). A change may have been made.
+    Server,
+    /// The answer is none of the management API: look at the URL, and at what stands between.
+    /// After a change it may have been made.
+    UnexpectedAnswer,
+}
+
+impl ClientError {
+    pub(super) fn new(kind: ClientErrorKind, message: impl Into<String>) -> Self {
+        Self(Box::new(Inner {
+            kind,
+            message: message.into(),
+            status: None,
+            code: None,
+            problems: Vec::new(),
+            token: None,
+            source: None,
+        }))
+    }
+
+    pub(super) fn unexpected(message: impl Into<String>) -> Self {
+        Self::new(ClientErrorKind::UnexpectedAnswer, message)
+    }
+
+    /// Something that cannot be asked for.
+    pub(super) fn invalid(problem: FieldProblem) -> Self {
+        Self::new(ClientErrorKind::Invalid, "fields break rules").with_problems(vec![problem])
+    }
+
+    pub(super) fn already_created(token: ShownToken) -> Self {
+        let message = "this token was created before, and its secret is not told again; \
+                       rotate it for another";
+        let mut error = Self::new(ClientErrorKind::AlreadyCreated, message);
+        error.0.token = Some(token);
+        error
+    }
+
+    pub(super) fn with_status(mut self, status: StatusCode) -> Self {
+        self.0.status = Some(status);
+        self
+    }
+
+    pub(super) fn with_code(mut self, code: Option<String>) -> Self {
+        self.0.code = code;
+        self
+    }
+
+    pub(super) fn with_problems(mut self, problems: Vec<FieldProblem>) -> Self {
+        self.0.problems = problems;
+        self
+    }
+
+    pub(super) fn with_source(mut self, source: impl Into<Source>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// What the matter is.
+    pub fn kind(&self) -> ClientErrorKind {
+        self.0.kind
+    }
+
+    /// The status of the answer, if there was one.
+    pub fn status(&self) -> Option<StatusCode> {
+        self.0.status
+    }
+
+    /// What the server calls it, such as `name_taken`, if it said so.
+    pub fn code(&self) -> Option<&str> {
+        self.0.code.as_deref()
+    }
+
+    /// The fields that break rules, as pointers into what was sent. Not every
+    /// [`Invalid`](ClientErrorKind::Invalid) names some.
+    pub fn problems(&self) -> &[FieldProblem] {
+        &self.0.problems
+    }
+
+    /// The token that was [created before](ClientErrorKind::AlreadyCreated).
+    pub fn token(&self) -> Option<&ShownToken> {
+        self.0.token.as_ref()
+    }
+}
+
+impl fmt::Display for ClientError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)?;
+        for (place, problem) in self.0.problems.iter().enumerate() {
+            let separator = if place == 0 { ": " } else { "; " };
+            write!(f, "{separator}{}: {}", problem.pointer, problem.detail)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for ClientError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inner = &self.0;
+        f.debug_struct("ClientError")
+            .field("kind", &inner.kind)
+            .field("message", &inner.message)
+            .field("status", &inner.status)
+            .field("code", &inner.code)
+            .field("problems", &inner.problems)
+            .field("token", &inner.token.as_ref().map(|token| token.id))
+            .field("source", &inner.source)
+            .finish()
+    }
+}
+
+impl Error for ClientError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        let source: &(dyn Error + 'static) = self.0.source.as_deref()?;
+        Some(source)
+    }
+}

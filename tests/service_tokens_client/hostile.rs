@@ -1,0 +1,231 @@
+//! What is not read, and what no error shows.
+
+use http::StatusCode;
+use tower_service_token::client::{ClientError, ClientErrorKind, ServiceTokensClient};
+use tower_service_token::lifecycle::{NewToken, Page};
+use tower_service_token::store::TokenFilter;
+use tower_service_token::token::TokenId;
+
+use super::HOUR;
+use super::front::{Front, answer, problem};
+
+use ClientErrorKind::UnexpectedAnswer;
+
+const TOKEN: &str = "svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n";
+const JSON: (&str, &str) = ("content-type", "application/json");
+const SHOWN: &str = r#"{"id":"7Hq2mX9bTe","name":"ci","roles":[],"scopes":[],"state":"active"}"#;
+
+fn id() -> TokenId {
+    "7Hq2mX9bTe".parse().unwrap()
+}
+
+/// A client of a server that always answers with these bytes.
+async fn told(bytes: Vec<u8>) -> (Front, ServiceTokensClient) {
+    let front = Front::saying(bytes).await;
+    let client = ServiceTokensClient::builder(format!("http://{}", front.address));
+    let client = client.with_token(TOKEN).with_max_retries(0).build();
+    (front, client.unwrap())
+}
+
+async fn get(bytes: Vec<u8>) -> Result<(), ClientError> {
+    let (_front, client) = told(bytes).await;
+    client.get(id()).await.map(drop)
+}
+
+fn json(body: &str) -> Vec<u8> {
+    answer(200, &[JSON], body)
+}
+
+#[tokio::test]
+async fn an_answer_in_another_form_is_not_taken() {
+    assert!(get(json(SHOWN)).await.is_ok());
+    let html = "<html>please log in</html>";
+    let twice = SHOWN.replacen('{', r#"{"state":"revoked","#, 1);
+    let other = SHOWN.replace("7Hq2mX9bTe", "0000000000");
+    let long = format!("{SHOWN}{}", " ".repeat(1024 * 1024));
+    for bytes in [
+        answer(200, &[("content-type", "text/html")], html),
+        answer(200, &[("content-type", "text/html")], SHOWN),
+        answer(200, &[("content-type", "application/problem+json")], SHOWN),
+        answer(200, &[JSON, ("content-type", "text/html")], SHOWN),
+        answer(200, &[], SHOWN),
+        answer(201, &[JSON], SHOWN),
+        answer(204, &[JSON], ""),
+        json(""),
+        json(html),
+        json("[]"),
+        json("{}"),
+        json(&SHOWN[1..]),
+        json(&format!("{SHOWN}{SHOWN}")),
+        json(&SHOWN.replace("active", "fine")),
+        json(&twice),
+        json(&other),
+        json(&long),
+    ] {
+        let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(300)]).into_owned();
+        let error = get(bytes).await.expect_err(&shown);
+        assert_eq!(error.kind(), UnexpectedAnswer, "{shown}");
+        assert!(!format!("{error} {error:?}").contains("log in"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn no_redirect_is_followed() {
+    for status in [301, 302, 303, 307, 308] {
+        let (goal, _) = told(json(SHOWN)).await;
+        let to = format!("http://{}/service-tokens/7Hq2mX9bTe", goal.address);
+        let error = get(answer(status, &[("location", &to)], ""))
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), UnexpectedAnswer);
+        assert_eq!(error.status().unwrap().as_u16(), status);
+        assert!(goal.lines().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn an_answer_to_another_call_is_not_taken() {
+    let issued = format!(r#"{{"token":"{TOKEN}","service_token":{SHOWN}}}"#);
+    let unsaid = issued.replace(&format!("\"{TOKEN}\""), "null");
+    let two = issued.replace(TOKEN, "two words");
+    for (bytes, is_taken) in [
+        (answer(201, &[JSON], &issued), true),
+        (answer(200, &[JSON], &issued), false),
+        (answer(201, &[JSON], &unsaid), false),
+        (answer(201, &[JSON], &two), false),
+        (answer(201, &[JSON], SHOWN), false),
+    ] {
+        let (_front, client) = told(bytes).await;
+        let created = client.create(NewToken::new("ci")).await;
+        assert_eq!(created.is_ok(), is_taken, "{created:?}");
+    }
+    let (_front, client) = told(json(&issued)).await;
+    assert!(client.rotate(id(), HOUR).await.is_ok());
+    let other = TokenId::from_i64(7).unwrap();
+    let error = client.rotate(other, HOUR).await.unwrap_err();
+    assert_eq!(error.kind(), UnexpectedAnswer);
+
+    for (body, is_revoked) in [
+        (r#"{"ids":["7Hq2mX9bTe"],"dry_run":false}"#, true),
+        (r#"{"ids":["7Hq2mX9bTe"],"dry_run":true}"#, false),
+        (r#"{"ids":["7Hq2mX9bTe"]}"#, false),
+        (r#"{"ids":["x"],"dry_run":false}"#, false),
+    ] {
+        let (_front, client) = told(json(body)).await;
+        let filter = TokenFilter::new().with_name("ci");
+        let revoked = client.revoke_where(filter, None).await;
+        assert_eq!(revoked.is_ok(), is_revoked, "{body}");
+    }
+    let cursor = r#"{"service_tokens":[],"next_cursor":"!"}"#;
+    let (_front, client) = told(json(cursor)).await;
+    let listed = client.list(TokenFilter::new(), Page::default()).await;
+    assert_eq!(listed.unwrap_err().kind(), UnexpectedAnswer);
+    assert!(client.revoke(id()).await.is_err());
+}
+
+#[tokio::test]
+async fn a_refusal_is_believed_in_the_form_of_the_api_alone() {
+    use ClientErrorKind as Kind;
+    for (status, code, kind, bare) in [
+        (400, "invalid_request", Kind::Invalid, UnexpectedAnswer),
+        (
+            401,
+            "invalid_token",
+            Kind::Unauthenticated,
+            Kind::Unauthenticated,
+        ),
+        (403, "insufficient_scope", Kind::Forbidden, Kind::Forbidden),
+        (
+            403,
+            "escalation_denied",
+            Kind::EscalationDenied,
+            Kind::Forbidden,
+        ),
+        (404, "not_found", Kind::NotFound, UnexpectedAnswer),
+        (404, "no_route", UnexpectedAnswer, UnexpectedAnswer),
+        (405, "not_found", UnexpectedAnswer, UnexpectedAnswer),
+        (409, "name_taken", Kind::Conflict, UnexpectedAnswer),
+        (412, "precondition_failed", Kind::Changed, UnexpectedAnswer),
+        (413, "too_large", Kind::Invalid, UnexpectedAnswer),
+        (
+            415,
+            "unsupported_media_type",
+            Kind::Invalid,
+            UnexpectedAnswer,
+        ),
+        (422, "invalid_fields", Kind::Invalid, UnexpectedAnswer),
+        (
+            422,
+            "idempotency_key_reused",
+            Kind::Conflict,
+            UnexpectedAnswer,
+        ),
+        (429, "rate_limited", Kind::RateLimited, Kind::RateLimited),
+        (500, "internal", Kind::Server, Kind::Server),
+        (503, "auth_unavailable", Kind::Server, Kind::Server),
+    ] {
+        let body = format!(r#"{{"code":"{code}","detail":"what"}}"#);
+        let error = get(problem(status, &body)).await.unwrap_err();
+        assert_eq!(error.kind(), kind, "{status} {code}");
+        assert_eq!(error.status(), StatusCode::from_u16(status).ok());
+        assert_eq!(error.code(), Some(code));
+        let text = error.to_string();
+        assert_eq!(text == "what", kind != UnexpectedAnswer, "{text}");
+        let error = get(answer(status, &[JSON], &body)).await.unwrap_err();
+        assert_eq!((error.kind(), error.code()), (bare, None), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_server_says_is_cut_and_made_harmless() {
+    let detail = r"\u0007a\u001b[31mb\r\nc\u202ed\u0000\u009b";
+    let body = format!(r#"{{"code":"not_found","detail":"{detail}"}}"#);
+    let error = get(problem(404, &body)).await.unwrap_err();
+    assert_eq!(error.to_string(), "a [31mb  c d");
+
+    let echo = format!("token {TOKEN} is bad ");
+    let entry = format!(r#"{{"pointer":"/{TOKEN}","detail":"\u001b{echo}"}}"#);
+    let entries = vec![entry; 200].join(",");
+    let long = echo.repeat(100);
+    let body = format!(r#"{{"code":"Not {TOKEN}\u001b","detail":"{long}","errors":[{entries}]}}"#);
+    let error = get(problem(422, &body)).await.unwrap_err();
+    assert_eq!(error.kind(), ClientErrorKind::Invalid);
+    assert_eq!(error.code(), None);
+    assert_eq!(error.problems().len(), 100);
+    assert_eq!(error.problems()[0].pointer, "/***");
+    assert_eq!(error.problems()[0].detail, "token *** is bad");
+    let shown = format!("{error} {error:?} {error:#?}");
+    assert!(!shown.contains("Zk3vN8pR"), "{shown}");
+    assert!(!shown.contains('\u{1b}'));
+    let first = error.to_string();
+    let first = first.split(": /").next().unwrap();
+    assert_eq!(first.chars().count(), 500, "{first}");
+}
+
+#[tokio::test]
+async fn the_secret_of_an_unreadable_answer_is_not_shown() {
+    for body in [
+        format!(r#"{{"token":["{TOKEN}"],"service_token":{SHOWN}}}"#),
+        format!(r#"{{"token":"{TOKEN} x","service_token":{SHOWN}}}"#),
+        format!(r#"{{"token":"{TOKEN}","service_token":"{TOKEN}"}}"#),
+        format!(r#"{{"token":"{TOKEN}","service_token":{{"id":"{TOKEN}"}}}}"#),
+    ] {
+        let (_front, client) = told(answer(201, &[JSON], &body)).await;
+        let error = client.create(NewToken::new("ci")).await.unwrap_err();
+        assert_eq!(error.kind(), UnexpectedAnswer);
+        let shown = format!("{error} {error:?} {error:#?}");
+        assert!(!shown.contains("Zk3vN8pR"), "{shown}");
+    }
+}
+
+#[tokio::test]
+async fn the_token_goes_in_one_header_marked_sensitive_and_to_the_base_path() {
+    let (front, client) = told(json(SHOWN)).await;
+    client.get(id()).await.unwrap();
+    let seen = front.seen().remove(0);
+    assert_eq!(seen.line, "GET /service-tokens/7Hq2mX9bTe");
+    assert_eq!(seen.headers["authorization"], format!("ApiKey {TOKEN}"));
+    let accepted = &seen.headers["accept"];
+    assert_eq!(accepted, "application/json, application/problem+json");
+    assert_eq!(seen.headers.len(), 4, "{:?}", seen.headers);
+}

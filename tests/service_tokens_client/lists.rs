@@ -1,0 +1,174 @@
+//! Pages and bulk revocations: the same filters mean the same tokens.
+
+use tower_service_token::client::{ClientErrorKind, ServiceTokensClient};
+use tower_service_token::lifecycle::{Expiry, NewToken, Page};
+use tower_service_token::store::{TokenFilter, TokenStatus};
+
+use super::{HOUR, SECOND, World, start};
+
+/// A world with tokens of many kinds, each created a second after the one before.
+async fn crowded() -> (World, ServiceTokensClient) {
+    let world = World::new().await;
+    let named = |name: &str| NewToken::new(name);
+    for new in [
+        named("plain"),
+        named("a&b=c d+\u{e9}%"),
+        named("deployer").with_roles(["deployer", "r\u{f4}le"]),
+        named("reader").with_scopes(["projects:read"]),
+        named("acting").with_subject("team-a"),
+        named("labelled").with_label("env", "a=b&c"),
+        named("short").with_expiry(Expiry::after(HOUR)),
+        named("expired").with_expiry(Expiry::after(10 * SECOND)),
+        named("off"),
+        named("gone"),
+    ] {
+        world.clock.advance(SECOND);
+        let _ = world.tokens.create(new).await.unwrap();
+    }
+    for (name, is_revoked) in [("off", false), ("gone", true)] {
+        let id = world.named(name).await[0].id();
+        if is_revoked {
+            world.tokens.revoke(id).await.unwrap();
+        } else {
+            world.tokens.disable(id).await.unwrap();
+        }
+    }
+    world.clock.advance(60 * SECOND);
+    let client = world.client().await;
+    (world, client)
+}
+
+fn filters() -> Vec<TokenFilter> {
+    let all = TokenFilter::new;
+    vec![
+        all(),
+        all().with_name("a&b=c d+\u{e9}%"),
+        all().with_role("r\u{f4}le"),
+        all().with_scope("projects:read"),
+        all().with_subject("team-a"),
+        all().with_label("env", "a=b&c"),
+        all().with_status(TokenStatus::Active),
+        all().with_status(TokenStatus::Disabled),
+        all().with_status(TokenStatus::Revoked),
+        all().with_status(TokenStatus::Expired),
+        all().with_expires_before(start() + 2 * HOUR),
+        all().with_last_used_before(start() + 5 * SECOND),
+        all().with_name("plain").with_role("deployer"),
+    ]
+}
+
+#[tokio::test]
+async fn pages_are_the_same_to_the_last() {
+    let (world, client) = crowded().await;
+    for filter in filters() {
+        let (mut page, mut seen) = (Page::of(3), 0);
+        loop {
+            let direct = world.tokens.list(filter.clone(), page).await.unwrap();
+            let remote = client.list(filter.clone(), page).await.unwrap();
+            let direct_tokens = direct.records.iter().map(|record| {
+                let mut token = world.as_shown(record);
+                token.revision = None;
+                token
+            });
+            assert_eq!(
+                remote.tokens,
+                direct_tokens.collect::<Vec<_>>(),
+                "{filter:?}"
+            );
+            assert_eq!(remote.next, direct.next);
+            seen += remote.tokens.len();
+            match remote.next {
+                Some(next) => page = page.after(next),
+                None => break,
+            }
+        }
+        assert!(
+            seen > 0 || filter.name.as_deref() == Some("plain"),
+            "{filter:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_page_that_cannot_be_had_is_refused() {
+    let (_world, client) = crowded().await;
+    for limit in [0, 1_001, usize::MAX] {
+        let refused = client.list(TokenFilter::new(), Page::of(limit)).await;
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.kind(), ClientErrorKind::Invalid, "{limit}");
+        assert_eq!(refused.problems()[0].pointer, "/limit");
+    }
+    let first = client.list(TokenFilter::new(), Page::of(1)).await.unwrap();
+    let other = TokenFilter::new().with_expires_before(start());
+    let refused = client.list(other, Page::of(1).after(first.next)).await;
+    assert_eq!(refused.unwrap_err().problems()[0].pointer, "/cursor");
+}
+
+#[tokio::test]
+async fn a_filter_that_cannot_be_said_is_refused_rather_than_meant_otherwise() {
+    let (world, client) = crowded().await;
+    let trap = NewToken::new("trap").with_label("a", "b=c");
+    let _ = world.tokens.create(trap).await.unwrap();
+    let filter = TokenFilter::new().with_label("a=b", "c");
+    let refused = client.revoke_where(filter.clone(), None).await.unwrap_err();
+    assert_eq!(refused.kind(), ClientErrorKind::Invalid);
+    assert_eq!(refused.problems()[0].pointer, "/filter/label");
+    assert!(client.revocable(filter.clone()).await.is_err());
+    assert!(client.list(filter, Page::default()).await.is_err());
+    let status = world.named("trap").await[0].status(start());
+    assert_eq!(status, TokenStatus::Active);
+    let long = TokenFilter::new().with_name("x".repeat(100_000));
+    let refused = client.list(long, Page::default()).await.unwrap_err();
+    assert_eq!(refused.kind(), ClientErrorKind::Invalid);
+}
+
+#[tokio::test]
+async fn the_tokens_meant_are_named_and_revoked() {
+    let (world, client) = crowded().await;
+    for filter in filters().into_iter().filter(|filter| !filter.is_empty()) {
+        let mut meant = world.tokens.revocable(filter.clone()).await.unwrap();
+        let mut told = client.revocable(filter.clone()).await.unwrap();
+        meant.sort();
+        told.sort();
+        assert_eq!(told, meant, "{filter:?}");
+    }
+    let filter = TokenFilter::new().with_role("deployer");
+    let meant = world.tokens.revocable(filter.clone()).await.unwrap();
+    let refused = client.revoke_where(filter.clone(), 2).await.unwrap_err();
+    assert_eq!(refused.code(), Some("unexpected_count"));
+    assert_eq!(refused.to_string(), "1 tokens are meant, not 2");
+    let revoked = client.revoke_where(filter.clone(), 1).await.unwrap();
+    assert_eq!(revoked.ids, meant);
+    assert_eq!(world.shown(meant[0]).await.state, TokenStatus::Revoked);
+    let again = client.revoke_where(filter, None).await.unwrap();
+    assert!(again.ids.is_empty());
+    let refused = client.revoke_where(TokenFilter::new(), None).await;
+    assert_eq!(refused.unwrap_err().code(), Some("unexpected_count"));
+}
+
+#[tokio::test]
+async fn a_full_page_of_the_longest_tokens_is_read() {
+    let world = World::new().await;
+    let wide = |text: &str| text.repeat(200);
+    let names = |count: usize, text: &'static str| {
+        (0..count).map(move |place| format!("{place:03}{}", text.repeat(197)))
+    };
+    let longest = (0..50).fold(NewToken::new(wide("\u{1F512}")), |new, place| {
+        let key = format!("{place:02}{}", "\u{1F512}".repeat(98));
+        new.with_label(key, wide("\u{1F512}"))
+    });
+    let longest = longest
+        .with_description("\u{1}".repeat(2_000))
+        .with_subject(wide("\u{1F512}"))
+        .with_roles(names(100, "\u{1F512}"))
+        .with_scopes(names(100, "s"));
+    for _ in 0..30 {
+        let _ = world.tokens.create(longest.clone()).await.unwrap();
+    }
+    let client = world.client().await;
+    let filter = TokenFilter::new().with_name(wide("\u{1F512}"));
+    let page = client.list(filter, Page::of(30)).await.unwrap();
+    assert_eq!(page.tokens.len(), 30);
+    let length = serde_json::to_vec(&page.tokens[0]).unwrap().len();
+    assert!((150 * 1024..192 * 1024).contains(&length), "{length}");
+}
