@@ -157,6 +157,7 @@ fn on_sqlite() -> Vec<(&'static str, Test)> {
         routes::what_names_a_server_is_not_for_a_server,
         routes::without_a_store_one_is_made_in_the_data_directory,
         stopping::a_request_in_flight_is_answered,
+        stopping::a_second_signal_does_not_wait,
         stopping::a_request_that_does_not_end_is_not_waited_for,
         tls::both_protocols_are_spoken_over_tls,
         tls::a_certificate_that_cannot_work_is_a_usage_error,

@@ -77,14 +77,14 @@ impl Node {
         self.running.stderr = Stream::new(lines(none));
     }
 
-    /// Sends SIGTERM.
-    pub(crate) fn terminate(&self) {
-        self.running.signal("TERM");
+    /// Sends a signal, such as `TERM`.
+    pub(crate) fn signal(&self, name: &str) {
+        self.running.signal(name);
     }
 
     /// Sends SIGTERM, and waits for the end, which is a good one.
     pub(crate) async fn stop(self) -> Ended {
-        self.terminate();
+        self.signal("TERM");
         let ended = self.ended().await;
         assert_eq!(ended.code, Some(0), "{}", ended.stderr);
         ended

@@ -33,7 +33,7 @@ pub(crate) async fn a_request_in_flight_is_answered(place: Place) {
     answer.assert(204);
 
     let (mut stream, last) = in_flight(&node, &token).await;
-    node.terminate();
+    node.signal("TERM");
     node.logged("stopping").await;
     let begun = Instant::now();
     while TcpStream::connect(node.address).await.is_ok() {
@@ -69,6 +69,19 @@ pub(crate) async fn a_request_that_does_not_end_is_not_waited_for(place: Place) 
         "{}",
         ended.stderr
     );
+}
+
+pub(crate) async fn a_second_signal_does_not_wait(place: Place) {
+    let (mut node, token) = Node::administrator(&place, &[]).await;
+    let (_stream, _) = in_flight(&node, &token).await;
+    let begun = Instant::now();
+    node.signal("INT");
+    node.logged("stopping").await;
+    node.signal("TERM");
+    let ended = node.ended().await;
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(ended.stderr.contains("asked again"), "{}", ended.stderr);
+    assert!(begun.elapsed() < Duration::from_secs(20));
 }
 
 pub(crate) async fn last_uses_are_written_at_the_end(place: Place) {

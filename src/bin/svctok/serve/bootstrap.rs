@@ -135,9 +135,10 @@ async fn on_stdout(registry: &Arc<dyn TokenRegistry>, secret: &MintedToken) -> R
             Ok(())
         }
         (Ok(_), Err(error)) => {
-            let (record, event) = (record(secret), event(AuditAction::Purged, secret));
-            let deleted = registry.delete(&Write::new(record, event)).await;
+            let write = Write::new(record(secret), event(AuditAction::Purged, secret));
+            let deleted = registry.delete(&write).await;
             deleted.map_err(|error| unknown(&error))?;
+            TracingAudit.record(write.event());
             let tried = "cannot show the bootstrap token, which was taken back";
             Err(Failure::of(FailureKind::Refused, tried, &error))
         }
