@@ -1,7 +1,6 @@
 //! Two nodes on one store.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -55,13 +54,12 @@ pub(crate) async fn what_is_changed_on_one_node_holds_on_the_other(place: Place)
 /// Creates until the node is gone; the tokens that it acknowledged, by name, and how many were
 /// asked for.
 async fn creates(
-    address: SocketAddr,
+    mut stream: TcpStream,
     administrator: String,
     client: usize,
     acknowledged: Arc<AtomicUsize>,
 ) -> (BTreeMap<String, String>, usize) {
     let mut created = BTreeMap::new();
-    let mut stream = TcpStream::connect(address).await.unwrap();
     for number in 0.. {
         let name = format!("{client}-{number}");
         let create = Call::post("/service-tokens", &body(&name).to_string());
@@ -111,7 +109,8 @@ pub(crate) async fn what_a_killed_node_acknowledged_is_there_and_nothing_half_ma
     let mut clients = JoinSet::new();
     for client in 0..CLIENTS {
         let count = Arc::clone(&acknowledged);
-        clients.spawn(creates(a.address, administrator.clone(), client, count));
+        let stream = TcpStream::connect(a.address).await.unwrap();
+        clients.spawn(creates(stream, administrator.clone(), client, count));
     }
     let begun = Instant::now();
     while acknowledged.load(Ordering::SeqCst) < BEFORE_THE_KILL {

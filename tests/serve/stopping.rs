@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::node::{Node, PATIENCE, pause};
@@ -12,12 +11,13 @@ use crate::wire::{self, Call};
 /// A creation whose body is sent but for its last byte, and that byte.
 async fn in_flight(node: &Node, administrator: &str) -> (TcpStream, Vec<u8>) {
     let create = Call::post("/service-tokens", r#"{"name":"in flight"}"#);
-    let mut bytes = create.with_key(administrator).bytes();
+    let create = create.with_key(administrator);
+    let mut bytes = create.with("expect", "100-continue").bytes();
     let last = bytes.split_off(bytes.len() - 1);
     let mut stream = TcpStream::connect(node.address).await.unwrap();
-    stream.write_all(&bytes).await.unwrap();
-    // Its head has been read when another one, sent later, has been answered.
-    node.send(&Call::get("/healthz")).await.assert(200);
+    // It says so when it wants the body, so the request is in its hands.
+    let answer = wire::exchange(&mut stream, &bytes).await.unwrap();
+    answer.assert(100);
     (stream, last)
 }
 
