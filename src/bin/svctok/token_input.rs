@@ -10,16 +10,12 @@ use crate::output::note;
 use crate::secret::SecretText;
 
 /// More than any token has.
-const MAX_LENGTH: u64 = 4096;
+const MAX_LENGTH: usize = 4096;
 
 /// The token that the flags name, if they name one.
 pub(crate) fn named(args: &TokenArgs) -> Result<Option<SecretText>, Failure> {
     let is_stdin = |text: &str| text == "-";
-    match (
-        &args.service_token,
-        &args.service_token_file,
-        args.service_token_stdin,
-    ) {
+    match (&args.text, &args.file, args.stdin) {
         (None, None, false) => Ok(None),
         (None, None, true) => from_stdin().map(Some),
         (Some(token), None, false) if is_stdin(token.expose_secret()) => from_stdin().map(Some),
@@ -70,8 +66,8 @@ fn from_file(path: &Path) -> Result<SecretText, Failure> {
 
 fn read(from: impl Read, name: &str) -> Result<SecretText, Failure> {
     // Room for all of it at once: growing would leave a copy behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_LENGTH as usize + 2));
-    let read = from.take(MAX_LENGTH + 1).read_to_end(&mut bytes);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_LENGTH + 2));
+    let read = from.take(MAX_LENGTH as u64 + 1).read_to_end(&mut bytes);
     read.map_err(|error| {
         Failure::of(
             FailureKind::Usage,
@@ -79,7 +75,7 @@ fn read(from: impl Read, name: &str) -> Result<SecretText, Failure> {
             &error,
         )
     })?;
-    if bytes.len() as u64 > MAX_LENGTH {
+    if bytes.len() > MAX_LENGTH {
         return Err(Failure::refused(format!("{name} holds more than a token")));
     }
     let text =

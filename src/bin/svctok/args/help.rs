@@ -1,3 +1,5 @@
+use std::fmt::Write;
+
 use clap::{Command, CommandFactory};
 
 use super::Cli;
@@ -59,7 +61,7 @@ fn with_help(command: Command, path: &str, more: &str) -> Command {
         let about = command.get_about().map(ToString::to_string);
         let about = about.unwrap_or_default();
         let (name, about) = (command.get_name(), about.trim_end_matches('.'));
-        template.push_str(&format!("  {name:<width$} {about}\n"));
+        let _ = writeln!(template, "  {name:<width$} {about}");
     }
     if command.get_arguments().any(|it| !it.is_hide_set()) {
         template.push_str("\nFlags:\n{options}\n");

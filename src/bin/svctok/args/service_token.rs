@@ -1,10 +1,28 @@
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use tower_service_token::lifecycle::Expiry;
 
 use super::{AccessArgs, FilterArgs, value};
+
+/// The flags of an update of which there must be one.
+const CHANGES: [&str; 14] = [
+    "name",
+    "roles",
+    "scopes",
+    "expiration",
+    "expires_in",
+    "not_before",
+    "description",
+    "subject",
+    "labels",
+    "no_expiration",
+    "no_description",
+    "no_subject",
+    "no_not_before",
+    "removed_labels",
+];
 
 #[derive(Debug, Args)]
 pub(crate) struct ServiceTokenArgs {
@@ -52,6 +70,11 @@ pub(crate) struct CreateArgs {
 }
 
 #[derive(Debug, Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
+#[command(group(ArgGroup::new("change").args(CHANGES).required(true).multiple(true)))]
 pub(crate) struct UpdateArgs {
     #[command(flatten)]
     pub(crate) id: IdArgs,

@@ -10,14 +10,18 @@ use crate::secret::SecretText;
 pub(crate) struct TokenArgs {
     /// The token, or `-` for stdin. Others see it by `ps`, and the shell remembers it: prefer the
     /// other ways
-    #[arg(long, value_name = "TOKEN")]
-    pub(crate) service_token: Option<SecretText>,
+    #[arg(id = "service_token", long = "service-token", value_name = "TOKEN")]
+    pub(crate) text: Option<SecretText>,
     /// A file with the token alone in it, or `-` for stdin
-    #[arg(long, value_name = "FILE")]
-    pub(crate) service_token_file: Option<PathBuf>,
+    #[arg(
+        id = "service_token_file",
+        long = "service-token-file",
+        value_name = "FILE"
+    )]
+    pub(crate) file: Option<PathBuf>,
     /// Reads the token from stdin
-    #[arg(long)]
-    pub(crate) service_token_stdin: bool,
+    #[arg(id = "service_token_stdin", long = "service-token-stdin")]
+    pub(crate) stdin: bool,
 }
 
 /// The token that a command looks at.

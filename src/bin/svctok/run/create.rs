@@ -1,7 +1,7 @@
 use tower_service_token::lifecycle::NewToken;
 
 use super::rotate::{Secret, show_secret};
-use crate::args::{CreateArgs, FieldArgs};
+use crate::args::{CreateArgs, FieldArgs, SecretFileArgs};
 use crate::failure::Failure;
 use crate::output::{Format, SecretFile};
 use crate::tokens::{IfMissing, Tokens};
@@ -10,17 +10,14 @@ pub(super) async fn run(args: CreateArgs, output: Format) -> Result<(), Failure>
     let file = args.file.open()?;
     let tokens = Tokens::open(&args.access, IfMissing::Make).await?;
     let issued = tokens.create(new_token(args.name, args.fields)).await?;
-    show_secret(
-        &Secret {
-            issued: &issued,
-            what_was_done: "created",
-        },
-        file,
-        output,
-    )
+    let secret = Secret {
+        issued: &issued,
+        what_was_done: "created",
+    };
+    show_secret(&secret, file, output)
 }
 
-impl crate::args::SecretFileArgs {
+impl SecretFileArgs {
     /// Before there is a secret, so that none is made that cannot be kept.
     pub(super) fn open(&self) -> Result<Option<SecretFile>, Failure> {
         let path = self.output_file.as_deref();

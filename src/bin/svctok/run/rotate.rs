@@ -1,5 +1,6 @@
 use serde_json::{Map, Value, json};
 
+use super::update::say_when;
 use crate::args::RotateArgs;
 use crate::failure::{Failure, FailureKind};
 use crate::output::{Format, SecretFile, json as as_json, note, print, success, yaml};
@@ -10,14 +11,13 @@ pub(super) async fn run(args: &RotateArgs, output: Format) -> Result<(), Failure
     let file = args.file.open()?;
     let tokens = Tokens::open(&args.access, IfMissing::Fail).await?;
     let issued = tokens.rotate(id.id, args.grace).await?;
-    show_secret(
-        &Secret {
-            issued: &issued,
-            what_was_done: "rotated",
-        },
-        file,
-        output,
-    )
+    let secret = Secret {
+        issued: &issued,
+        what_was_done: "rotated",
+    };
+    show_secret(&secret, file, output)?;
+    say_when(issued.effective_within);
+    Ok(())
 }
 
 /// A secret to be shown once.
@@ -37,6 +37,7 @@ pub(super) fn show_secret(
     let Issued {
         secret: text,
         token,
+        ..
     } = secret.issued;
     let is_kept = file.is_some();
     let kept = file.map_or(Ok(()), |file| {
@@ -44,14 +45,14 @@ pub(super) fn show_secret(
     });
     let shown = kept.and_then(|()| print(&result(secret, is_kept, output)?));
     if let Err(failure) = shown {
-        let lost = if is_kept && failure.kind() == FailureKind::BrokenPipe {
+        if is_kept && failure.kind() == FailureKind::BrokenPipe {
             return Err(failure);
-        } else {
-            failure.message().to_owned()
-        };
+        }
         let message = format!(
-            "the token {} was {}, but its secret is lost: {lost}",
-            token.id, secret.what_was_done
+            "the token {} was {}, but its secret is lost: {}",
+            token.id,
+            secret.what_was_done,
+            failure.message()
         );
         let hint = format!("`svctok rotate {}` makes another secret", token.id);
         return Err(Failure::refused(message).with_hint(hint));
@@ -68,6 +69,7 @@ fn result(secret: &Secret<'_>, is_kept: bool, output: Format) -> Result<String, 
     let Issued {
         secret: text,
         token,
+        ..
     } = secret.issued;
     let mut data = Map::new();
     if !is_kept {

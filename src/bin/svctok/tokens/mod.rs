@@ -33,6 +33,8 @@ pub(crate) enum Tokens {
 pub(crate) struct Issued {
     pub(crate) secret: SecretText,
     pub(crate) token: ShownToken,
+    /// After how long, at the latest, every node knows.
+    pub(crate) effective_within: Duration,
 }
 
 /// A token after a change.

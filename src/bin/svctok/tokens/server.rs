@@ -103,6 +103,7 @@ impl ServerTokens {
         Ok(Issued {
             secret: SecretText::new(issued.expose_secret()),
             token: issued.token().clone(),
+            effective_within: issued.effective_within(),
         })
     }
 

@@ -90,6 +90,7 @@ fn issued(issued: &IssuedToken) -> Issued {
     Issued {
         secret: SecretText::new(issued.expose_secret()),
         token: shown(issued.record()),
+        effective_within: issued.effective_within(),
     }
 }
 
@@ -101,6 +102,10 @@ fn changed(changed: Result<ChangedToken, LifecycleError>) -> Result<Changed, Fai
     })
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "it stands where a function of the error is wanted"
+)]
 fn failure(error: LifecycleError) -> Failure {
     let kind = match &error {
         LifecycleError::Store(error) if error.kind() == StoreErrorKind::Corrupt => {
