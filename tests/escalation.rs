@@ -9,6 +9,7 @@ mod managed;
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use axum::Router;
@@ -16,7 +17,7 @@ use futures::executor::block_on;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
-use proptest::sample::{Index, subsequence};
+use proptest::sample::{Index, select, subsequence};
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
 use tower_service_token::api::management::ManagementApi;
@@ -68,14 +69,61 @@ enum Way {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Create(Vec<&'static str>, Vec<&'static str>),
-    Update(Index, Option<Vec<&'static str>>, Option<Vec<&'static str>>),
+    Create(Vec<&'static str>, Wanted),
+    Update(Index, Option<Vec<&'static str>>, Option<Wanted>),
     /// An update of the scopes that switches the token on as well.
-    Widen(Index, Vec<&'static str>),
+    SwitchOn(Index, Wanted),
     Rotate(Index, bool),
     RotateOwn,
     Disable(Index),
     Enable(Index),
+}
+
+/// Scopes to ask for.
+#[derive(Clone, Debug)]
+enum Wanted {
+    These(Vec<&'static str>),
+    /// One that is held, with more of what it may be taken for.
+    Wider(Index, fn(&str) -> String),
+}
+
+impl Wanted {
+    fn of_holder(&self, held: &Scopes) -> Vec<String> {
+        let held: Vec<_> = held.iter().collect();
+        match self {
+            Self::These(scopes) => scopes.iter().map(ToString::to_string).collect(),
+            Self::Wider(..) if held.is_empty() => Vec::new(),
+            Self::Wider(scope, widened) => {
+                let wider = widened(held[scope.index(held.len())]);
+                vec![wider]
+                    .into_iter()
+                    .filter(|it| !it.is_empty())
+                    .collect()
+            }
+        }
+    }
+}
+
+/// The segments of a scope but the last one, each with its colon.
+fn front(scope: &str) -> &str {
+    scope.rfind(':').map_or("", |colon| &scope[..=colon])
+}
+
+const WIDENINGS: [fn(&str) -> String; 6] = [
+    |scope| format!("{}*", front(scope)),
+    |scope| format!("{}**", front(scope)),
+    |scope| format!("{scope}:*"),
+    |scope| format!("{scope}:**"),
+    |scope| format!("*:{}", scope.split_once(':').map_or("", |(_, rest)| rest)),
+    |scope| front(scope).trim_end_matches(':').to_owned(),
+];
+
+fn wanted() -> impl Strategy<Value = Wanted> {
+    prop_oneof![
+        scopes().prop_map(Wanted::These),
+        (any::<Index>(), select(WIDENINGS.to_vec()))
+            .prop_map(|(scope, by)| Wanted::Wider(scope, by)),
+    ]
 }
 
 fn roles() -> impl Strategy<Value = Vec<&'static str>> {
@@ -98,10 +146,10 @@ fn harmless_scopes() -> impl Strategy<Value = Vec<&'static str>> {
 fn steps() -> impl Strategy<Value = Vec<(Index, Step)>> {
     let index = any::<Index>;
     let step = prop_oneof![
-        (roles(), scopes()).prop_map(|(roles, scopes)| Step::Create(roles, scopes)),
-        (index(), option::of(roles()), option::of(scopes()))
+        (roles(), wanted()).prop_map(|(roles, scopes)| Step::Create(roles, scopes)),
+        (index(), option::of(roles()), option::of(wanted()))
             .prop_map(|(target, roles, scopes)| Step::Update(target, roles, scopes)),
-        (index(), scopes()).prop_map(|(target, scopes)| Step::Widen(target, scopes)),
+        (index(), wanted()).prop_map(|(target, scopes)| Step::SwitchOn(target, scopes)),
         (index(), any::<bool>()).prop_map(|(target, grace)| Step::Rotate(target, grace)),
         Just(Step::RotateOwn),
         index().prop_map(Step::Disable),
@@ -114,12 +162,12 @@ fn steps() -> impl Strategy<Value = Vec<(Index, Step)>> {
 #[derive(Clone, Debug, PartialEq)]
 struct Power {
     roles: BTreeSet<String>,
-    scopes: BTreeSet<String>,
+    scopes: BTreeSet<&'static str>,
 }
 
 impl Power {
     fn of(roles: &Roles, scopes: &Scopes) -> Self {
-        let concrete = concrete_scopes().into_iter();
+        let concrete = CONCRETE_SCOPES.iter().map(String::as_str);
         Self {
             roles: roles.iter().map(str::to_owned).collect(),
             scopes: concrete.filter(|it| scopes.allow(it)).collect(),
@@ -148,7 +196,7 @@ impl Power {
 
 /// Scopes that an operation may ask for, of up to three segments. No scope that is granted here
 /// names `z`: only a wildcard reaches it.
-fn concrete_scopes() -> Vec<String> {
+static CONCRETE_SCOPES: LazyLock<Vec<String>> = LazyLock::new(|| {
     let segments = ["a", "b", "read", "write", "z"];
     let mut scopes: Vec<_> = segments.iter().map(ToString::to_string).collect();
     for from in [0, segments.len()] {
@@ -161,7 +209,7 @@ fn concrete_scopes() -> Vec<String> {
     }
     scopes.extend(["vault:open", "vault:z"].map(str::to_owned));
     scopes
-}
+});
 
 /// A token that is there, as it was when it was first seen.
 struct Known {
@@ -216,7 +264,7 @@ impl World {
             secrets: vec![root.expose_secret().to_owned()],
             managed,
         };
-        let admin = world.caller(&world.managed.admin).unwrap();
+        let admin = world.caller(world.managed.admin.expose_secret()).unwrap();
         assert!(!Power::of_caller(&admin).is_within(&world.root));
         world
     }
@@ -252,7 +300,7 @@ impl World {
     /// The id and the secret of a token that was created or rotated; `None` if it was refused.
     async fn act(&self, secret: &str, step: &Step) -> Option<Option<(TokenId, String)>> {
         let caller = self.caller(secret)?;
-        let own = caller.id();
+        let (own, held) = (caller.id(), caller.scopes().clone());
         let tokens = self.managed.tokens.clone().acting_for(caller);
         let at = |target: &Index| *target.get(&self.ids);
         let grace = |grace: &bool| Duration::from_secs(3600 * u64::from(*grace));
@@ -260,7 +308,7 @@ impl World {
             Step::Create(roles, scopes) => {
                 let new = NewToken::new("made").with_roles(roles.clone());
                 tokens
-                    .create(new.with_scopes(scopes.clone()))
+                    .create(new.with_scopes(scopes.of_holder(&held)))
                     .await
                     .map(Some)
             }
@@ -275,12 +323,12 @@ impl World {
                     update = update.with_roles(roles.clone());
                 }
                 if let Some(scopes) = scopes {
-                    update = update.with_scopes(scopes.clone());
+                    update = update.with_scopes(scopes.of_holder(&held));
                 }
                 tokens.update(at(target), update).await.map(|_| None)
             }
-            Step::Widen(target, scopes) => {
-                let update = TokenUpdate::new().with_scopes(scopes.clone());
+            Step::SwitchOn(target, scopes) => {
+                let update = TokenUpdate::new().with_scopes(scopes.of_holder(&held));
                 tokens.update(at(target), update).await.map(|_| None)
             }
             Step::Disable(target) => tokens.disable(at(target)).await.map(|_| None),
@@ -301,9 +349,10 @@ impl World {
 
     /// The same over HTTP.
     async fn send(&self, secret: &str, step: &Step) -> Option<Option<(TokenId, String)>> {
+        let held = self.caller(secret)?.scopes().clone();
         let (call, body) = match self.way {
-            Way::PipeOps => self.pipeops_call(step)?,
-            _ => self.management_call(step),
+            Way::PipeOps => self.pipeops_call(step, &held)?,
+            _ => self.management_call(step, &held),
         };
         let headers = |request: http::request::Builder| {
             let name = match self.way {
@@ -333,24 +382,28 @@ impl World {
         }))
     }
 
-    fn management_call(&self, step: &Step) -> (String, Value) {
+    fn management_call(&self, step: &Step, held: &Scopes) -> (String, Value) {
         let path = |method: &str, target: &Index, verb: &str| {
             let id = target.get(&self.ids);
             format!("{method} /service-tokens/{id}{verb}")
         };
         match step {
             Step::Create(roles, scopes) => {
-                let body = json!({ "name": "made", "roles": roles, "scopes": scopes });
+                let body =
+                    json!({ "name": "made", "roles": roles, "scopes": scopes.of_holder(held) });
                 ("POST /service-tokens".to_owned(), body)
             }
             Step::Update(target, roles, scopes) => {
-                let mut body = json!({ "roles": roles, "scopes": scopes });
+                let mut body = json!({ "roles": roles, "scopes": scopes.as_ref().map(|it| it.of_holder(held)) });
                 // To a merge patch, `null` is none.
                 let members = body.as_object_mut().unwrap();
                 members.retain(|_, value| !value.is_null());
                 (path("PATCH", target, ""), body)
             }
-            Step::Widen(target, scopes) => (path("PATCH", target, ""), json!({ "scopes": scopes })),
+            Step::SwitchOn(target, scopes) => (
+                path("PATCH", target, ""),
+                json!({ "scopes": scopes.of_holder(held) }),
+            ),
             Step::Rotate(target, grace) => {
                 let grace = if *grace { "1h" } else { "0s" };
                 (path("POST", target, "/rotate"), json!({ "grace": grace }))
@@ -362,15 +415,21 @@ impl World {
     }
 
     /// `None` for what that API has no call for.
-    fn pipeops_call(&self, step: &Step) -> Option<(String, Value)> {
+    fn pipeops_call(&self, step: &Step, held: &Scopes) -> Option<(String, Value)> {
         let tokens = "/api/v1/service-account-tokens";
         let (target, body) = match step {
             Step::Create(_, scopes) => {
-                let body = json!({ "name": "made", "permissions": scopes });
+                let body = json!({ "name": "made", "permissions": scopes.of_holder(held) });
                 return Some((format!("POST {tokens}"), body));
             }
-            Step::Update(target, _, scopes) => (target, json!({ "permissions": scopes })),
-            Step::Widen(target, scopes) => (target, json!({ "scopes": scopes, "is_active": true })),
+            Step::Update(target, _, scopes) => {
+                let scopes = scopes.as_ref().map(|it| it.of_holder(held));
+                (target, json!({ "permissions": scopes }))
+            }
+            Step::SwitchOn(target, scopes) => (
+                target,
+                json!({ "scopes": scopes.of_holder(held), "is_active": true }),
+            ),
             Step::Disable(target) => (target, json!({ "is_active": false })),
             Step::Enable(target) => (target, json!({ "is_active": true })),
             Step::Rotate(..) | Step::RotateOwn => return None,

@@ -73,6 +73,12 @@ impl Server {
         }
     }
 
+    /// The secret of a token with these scopes.
+    async fn holder(&self, scopes: &[&str]) -> String {
+        let issued = self.managed.holder(scopes).await;
+        issued.expose_secret().to_owned()
+    }
+
     /// A call such as `GET /{uuid}`, with the headers that the client sends.
     async fn call_as(&self, token: Option<&str>, call: &str, body: &str) -> Answer {
         let (method, path) = call.split_once(' ').unwrap();
@@ -92,7 +98,8 @@ impl Server {
     }
 
     async fn call(&self, call: &str, body: &str) -> Answer {
-        self.call_as(Some(&self.managed.admin), call, body).await
+        self.call_as(Some(self.managed.admin.expose_secret()), call, body)
+            .await
     }
 
     /// A token created by the administrator, with its secret.
@@ -282,7 +289,7 @@ async fn what_cannot_be_created_says_why() {
     }
     let long = json!({ "name": "x".repeat(70_000) }).to_string();
     server.call("POST ", &long).await.assert_failed(413);
-    let admin = format!("Bearer {}", server.managed.admin);
+    let admin = format!("Bearer {}", server.managed.admin.expose_secret());
     for media_type in ["text/plain", "application/x-www-form-urlencoded"] {
         let headers = |request: http::request::Builder| {
             let request = request.header("authorization", &admin);
@@ -453,7 +460,7 @@ async fn the_default_workspace_is_told_before_a_creation() {
     let api = PipeOpsApi::new(managed.tokens.clone(), managed.layer.clone());
     let app = Router::new().merge(api.with_default_workspace("team-a").into_router());
     let server = Server { managed, app };
-    let plain = server.managed.holder(&[]).await;
+    let plain = server.holder(&[]).await;
     let answer = server.call_as(Some(&plain), "GET /workspace", "").await;
     assert_eq!(answer.data(200)[0]["uuid"], "team-a");
     assert_eq!(answer.data(200).as_array().unwrap().len(), 1);
@@ -503,7 +510,7 @@ async fn each_call_needs_a_good_token_and_its_scope() {
                 scope => vec![format!("service-tokens:{scope}")],
             };
             let scopes: Vec<_> = scopes.iter().map(String::as_str).collect();
-            let holder = server.managed.holder(&scopes).await;
+            let holder = server.holder(&scopes).await;
             let answer = server.call_as(Some(&holder), &call, body).await;
             if open_to.contains(&scope) {
                 answer.data(good);
@@ -523,8 +530,7 @@ async fn nobody_grants_what_they_do_not_hold() {
     let strong = format!("/{}", id(&strong.await));
     let weak = server.create(json!({ "name": "w", "scopes": ["db:read"] }));
     let weak = format!("/{}", id(&weak.await));
-    let minter = server.managed.holder(&["service-tokens:write", "db:read"]);
-    let minter = minter.await;
+    let minter = server.holder(&["service-tokens:write", "db:read"]).await;
     for (call, body) in [
         ("POST ", r#"{"name":"x","scopes":["db:drop"]}"#),
         ("POST ", r#"{"name":"x","permissions":["db:*","db:read"]}"#),
@@ -605,7 +611,7 @@ async fn a_store_that_fails_is_an_outage_and_changes_nothing() {
     store.inject(Fault::Error);
     let app = Router::new().merge(PipeOpsApi::new(tokens, layer).into_router());
     let headers = |request: http::request::Builder| {
-        request.header("authorization", format!("Bearer {admin}"))
+        request.header("authorization", format!("Bearer {}", admin.expose_secret()))
     };
     let answer = Answer::of(&app, "GET /workspace", headers, "").await;
     answer.assert_failed(503);
@@ -684,7 +690,7 @@ fn raw(method: &str, target: &str, token: &str, body: &str) -> String {
 async fn a_connection_outlives_every_error() {
     let store = FaultyStore::new(MemoryStore::new());
     let server = Server::over(MemoryStore::new(), store.clone()).await;
-    let admin = server.managed.admin.as_str();
+    let admin = server.managed.admin.expose_secret();
     let plain = server.managed.tokens.create(NewToken::new("plain")).await;
     let mut connection = Connection::open(&server).await;
     let missing = format!("{TOKENS}/0000000000");

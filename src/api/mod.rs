@@ -36,6 +36,7 @@ mod listing;
 pub mod management;
 pub mod oauth;
 mod outcome;
+mod path_text;
 pub mod pipeops;
 pub mod stackstate;
 

@@ -1,36 +1,11 @@
 //! Who may call what, and grant what.
 
 use serde_json::{Value, json};
+use tower_service_token::lifecycle::NewToken;
 
-use crate::Server;
+use crate::{Answer, Server};
 
-/// Each call with a good body, what it needs, and what it is answered with.
-const CALLS: [(&str, &str, Need, u16); 13] = [
-    ("POST ", r#"{"name":"x"}"#, Need::Write, 201),
-    ("GET ", "", Need::Read, 200),
-    ("GET /{id}", "", Need::Read, 200),
-    ("PATCH /{id}", r#"{"description":"d"}"#, Need::Write, 200),
-    ("POST /{id}/rotate", r#"{"grace":"1h"}"#, Need::Write, 200),
-    ("POST /{id}/disable", "", Need::Write, 200),
-    ("POST /{id}/enable", "", Need::Write, 200),
-    ("DELETE /{id}", "", Need::Write, 204),
-    (
-        "POST /revoke",
-        r#"{"filter":{"name":"nobody"}}"#,
-        Need::Write,
-        200,
-    ),
-    (
-        "POST /revoke",
-        r#"{"filter":{},"dry_run":true}"#,
-        Need::Write,
-        200,
-    ),
-    ("GET /self", "", Need::Nothing, 200),
-    ("POST /self/rotate", "", Need::Nothing, 200),
-    ("DELETE /self", "", Need::Nothing, 204),
-];
-
+/// What a call needs its caller to hold.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Need {
     Nothing,
@@ -38,40 +13,282 @@ enum Need {
     Write,
 }
 
+/// A call that is made well and badly, by and for whomever.
+struct Row {
+    call: &'static str,
+    need: Need,
+    /// A body, and the status of the answer.
+    good: (&'static str, u16),
+    /// What is asked for instead, with its body, and how it is refused.
+    bad: &'static [(&'static str, &'static str, u16, &'static str)],
+    /// A body that asks for what the caller does not hold. The token of the path holds it, too.
+    foreign: &'static str,
+    /// Whether the answer grants what the token holds.
+    grants: bool,
+}
+
+const UNKNOWN: &str = "svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n";
+
+const TABLE: [Row; 12] = [
+    Row {
+        call: "POST ",
+        need: Need::Write,
+        good: (r#"{"name":"x"}"#, 201),
+        bad: &[
+            ("POST ", "{", 400, "invalid_request"),
+            ("POST ", r#"{"name":""}"#, 422, "invalid_fields"),
+            (
+                "POST ",
+                r#"{"name":"x","scopes":["db:drop"],"expires_in":"-1d"}"#,
+                422,
+                "invalid_fields",
+            ),
+        ],
+        foreign: r#"{"name":"x","scopes":["db:drop"]}"#,
+        grants: true,
+    },
+    Row {
+        call: "GET ",
+        need: Need::Read,
+        good: ("", 200),
+        bad: &[
+            ("GET ?limit=0", "", 422, "invalid_fields"),
+            ("GET ?name=a&name=b", "", 400, "invalid_request"),
+        ],
+        foreign: "",
+        grants: false,
+    },
+    Row {
+        call: "GET /{id}",
+        need: Need::Read,
+        good: ("", 200),
+        bad: &[
+            ("GET /0000000000", "", 404, "not_found"),
+            ("GET /%FF", "", 404, "not_found"),
+        ],
+        foreign: "",
+        grants: false,
+    },
+    Row {
+        call: "PATCH /{id}",
+        need: Need::Write,
+        good: (r#"{"description":"d"}"#, 200),
+        bad: &[
+            ("PATCH /{id}", "[]", 400, "invalid_request"),
+            ("PATCH /{id}", r#"{"name":null}"#, 422, "invalid_fields"),
+            ("PATCH /0000000000", r#"{"name":"x"}"#, 404, "not_found"),
+            ("PATCH /%FF", r#"{"name":"x"}"#, 404, "not_found"),
+        ],
+        foreign: r#"{"scopes":["db:drop"]}"#,
+        grants: true,
+    },
+    Row {
+        call: "POST /{id}/rotate",
+        need: Need::Write,
+        good: (r#"{"grace":"1h"}"#, 200),
+        bad: &[
+            ("POST /{id}/rotate", "5", 400, "invalid_request"),
+            (
+                "POST /{id}/rotate",
+                r#"{"grace":"-1h"}"#,
+                422,
+                "invalid_fields",
+            ),
+            ("POST /0000000000/rotate", "", 404, "not_found"),
+            ("POST /%FF/rotate", "", 404, "not_found"),
+        ],
+        foreign: "",
+        grants: true,
+    },
+    Row {
+        call: "POST /{id}/disable",
+        need: Need::Write,
+        good: ("", 200),
+        bad: &[
+            ("POST /0000000000/disable", "", 404, "not_found"),
+            ("POST /%FF/disable", "", 404, "not_found"),
+        ],
+        foreign: "",
+        grants: false,
+    },
+    Row {
+        call: "POST /{id}/enable",
+        need: Need::Write,
+        good: ("", 200),
+        bad: &[
+            ("POST /0000000000/enable", "", 404, "not_found"),
+            ("POST /%FF/enable", "", 404, "not_found"),
+        ],
+        foreign: "",
+        grants: true,
+    },
+    Row {
+        call: "DELETE /{id}",
+        need: Need::Write,
+        good: ("", 204),
+        bad: &[
+            ("DELETE /0000000000", "", 404, "not_found"),
+            ("DELETE /%FF", "", 404, "not_found"),
+        ],
+        foreign: "",
+        grants: false,
+    },
+    Row {
+        call: "POST /revoke",
+        need: Need::Write,
+        good: (r#"{"filter":{"name":"target"}}"#, 200),
+        bad: &[
+            ("POST /revoke", "{", 400, "invalid_request"),
+            ("POST /revoke", r#"{"filter":5}"#, 422, "invalid_fields"),
+            ("POST /revoke", "{}", 409, "unexpected_count"),
+            (
+                "POST /revoke",
+                r#"{"filter":{"name":"target"},"expect":7}"#,
+                409,
+                "unexpected_count",
+            ),
+        ],
+        foreign: r#"{"filter":{"scope":"db:drop"},"dry_run":true}"#,
+        grants: false,
+    },
+    Row {
+        call: "GET /self",
+        need: Need::Nothing,
+        good: ("", 200),
+        bad: &[],
+        foreign: "",
+        grants: false,
+    },
+    Row {
+        call: "POST /self/rotate",
+        need: Need::Nothing,
+        good: ("", 200),
+        bad: &[
+            ("POST /self/rotate", "null", 400, "invalid_request"),
+            ("POST /self/rotate", r#"{"grace":5}"#, 422, "invalid_fields"),
+        ],
+        foreign: "",
+        grants: false,
+    },
+    Row {
+        call: "DELETE /self",
+        need: Need::Nothing,
+        good: ("", 204),
+        bad: &[],
+        foreign: "",
+        grants: false,
+    },
+];
+
+/// The callers, with what each of them holds.
+const CALLERS: [(&[&str], &[Need]); 7] = [
+    (&[], &[Need::Nothing]),
+    (&["other:read", "service-tokens"], &[Need::Nothing]),
+    (&["service-tokens:read"], &[Need::Nothing, Need::Read]),
+    (&["service-tokens:write"], &[Need::Nothing, Need::Write]),
+    (
+        &["service-tokens:read", "service-tokens:write"],
+        &[Need::Nothing, Need::Read, Need::Write],
+    ),
+    (
+        &["service-tokens:admin"],
+        &[Need::Nothing, Need::Read, Need::Write],
+    ),
+    (
+        &["service-tokens:*"],
+        &[Need::Nothing, Need::Read, Need::Write],
+    ),
+];
+
+/// A server with a token to work on, which holds these scopes, and its id.
+async fn with_target(scopes: &[&str]) -> (Server, String) {
+    let server = Server::new().await;
+    let target = NewToken::new("target").with_scopes(scopes.to_vec());
+    let target = server.tokens.create(target).await.unwrap();
+    let id = target.record().id().to_string();
+    (server, id)
+}
+
+/// All tokens as they are listed.
+async fn listed(server: &Server) -> Value {
+    let mut list = server.call("GET ?limit=1000", None).await.json();
+    list["service_tokens"].take()
+}
+
 #[tokio::test]
-async fn each_call_needs_a_good_token_and_its_scope() {
-    for (call, body, need, good) in CALLS {
-        let body: Option<Value> = (!body.is_empty()).then(|| body.parse().unwrap());
-        for (scopes, holds) in [
-            (&[][..], &[Need::Nothing][..]),
-            (&["service-tokens:read"], &[Need::Nothing, Need::Read]),
-            (&["service-tokens:write"], &[Need::Nothing, Need::Write]),
-            (
-                &["service-tokens:admin"],
-                &[Need::Nothing, Need::Read, Need::Write],
-            ),
-            (
-                &["service-tokens:*"],
-                &[Need::Nothing, Need::Read, Need::Write],
-            ),
-            (&["other:read", "service-tokens"], &[Need::Nothing]),
-        ] {
-            let server = Server::new().await;
-            let (id, _) = server.create(json!({ "name": "target" })).await;
+async fn nobody_gets_anywhere_without_a_good_token() {
+    for row in &TABLE {
+        let (server, id) = with_target(&[]).await;
+        let before = listed(&server).await;
+        let good = (row.call, row.good.0);
+        let bad = row.bad.iter().map(|(call, body, ..)| (*call, *body));
+        for (call, body) in [good].into_iter().chain(bad) {
             let call = call.replace("{id}", &id);
-            let holder = server.holder(scopes).await;
-            let token = Some(holder.expose_secret());
-            let answer = server.call_as(token, &call, body.as_ref()).await;
-            let expected = if holds.contains(&need) { good } else { 403 };
-            assert_eq!(answer.status, expected, "{call} by {scopes:?}: {answer:?}");
-            for bad in [
-                None,
-                Some("svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n"),
-            ] {
-                let answer = server.call_as(bad, &call, body.as_ref()).await;
-                assert_eq!(answer.status, 401, "{call} by {bad:?}");
+            for token in [None, Some(UNKNOWN)] {
+                let answer = server.call_text(token, &call, body).await;
+                let code = token.map_or("missing_token", |_| "invalid_token");
+                answer.assert_refused(401, code);
                 assert!(answer.header("www-authenticate").is_some());
             }
+        }
+        assert_eq!(listed(&server).await, before, "{}", row.call);
+    }
+}
+
+#[tokio::test]
+async fn each_call_needs_its_scope_whatever_its_input() {
+    for row in &TABLE {
+        for (scopes, holds) in CALLERS {
+            let (server, id) = with_target(&[]).await;
+            let caller = server.holder(scopes).await;
+            let caller = Some(caller.expose_secret());
+            let is_let = holds.contains(&row.need);
+            let before = listed(&server).await;
+            for (call, body, status, code) in row.bad {
+                let call = call.replace("{id}", &id);
+                let answer = server.call_text(caller, &call, body).await;
+                let (status, code) = if is_let {
+                    (*status, *code)
+                } else {
+                    (403, "insufficient_scope")
+                };
+                answer.assert_refused(status, code);
+            }
+            assert_eq!(listed(&server).await, before, "{} {scopes:?}", row.call);
+            let call = row.call.replace("{id}", &id);
+            let answer = server.call_text(caller, &call, row.good.0).await;
+            if is_let {
+                assert_eq!(answer.status, row.good.1, "{call} {scopes:?}: {answer:?}");
+            } else {
+                answer.assert_refused(403, "insufficient_scope");
+                assert_eq!(listed(&server).await, before, "{call} {scopes:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_the_caller_does_not_hold_it_neither_grants_nor_gets() {
+    for row in &TABLE {
+        let (server, id) = with_target(&["db:drop"]).await;
+        let scopes = ["service-tokens:read", "service-tokens:write", "db:read"];
+        let caller = server.holder(&scopes).await;
+        let before = listed(&server).await;
+        let call = row.call.replace("{id}", &id);
+        let ask = async |token: &str| -> Answer {
+            server.call_text(Some(token), &call, row.foreign).await
+        };
+        let answer = ask(caller.expose_secret()).await;
+        if row.grants {
+            let problem = answer.assert_refused(403, "escalation_denied");
+            assert_eq!(problem["missing"], json!(["db:drop"]), "{call}");
+            assert!(!answer.body.contains("svctok-"), "{answer:?}");
+            assert_eq!(listed(&server).await, before, "{call}");
+            // The administrator grants anything.
+            let answer = ask(server.admin.expose_secret()).await;
+            assert_eq!(answer.status, row.good.1, "{call}: {answer:?}");
+        } else {
+            assert_eq!(answer.status, row.good.1, "{call}: {answer:?}");
         }
     }
 }

@@ -5,50 +5,32 @@ mod calls;
 mod fields;
 mod idempotency;
 mod lists;
+#[path = "../support/managed.rs"]
+mod managed;
 
-use std::time::{Duration, SystemTime};
+use std::ops::Deref;
+use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, to_bytes};
-use http::{HeaderMap, Request};
+use axum::body::Body;
+use http::Request;
 use serde_json::{Value, json};
-use tower::ServiceExt;
+use tower_service_token::MemoryStore;
 use tower_service_token::api::management::ManagementApi;
-use tower_service_token::clock::ManualClock;
-use tower_service_token::lifecycle::{IssuedToken, NewToken};
 use tower_service_token::store::TokenRegistry;
-use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens};
+
+use self::managed::{Answer, Managed};
 
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// 2027-01-15T08:00:00Z
-fn start() -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)
-}
-
-/// An app with the API below `/api`, on a clock turned by hand.
+/// An app with the API below `/api`.
 struct Server {
-    clock: ManualClock,
-    tokens: ServiceTokens,
-    /// The token of an administrator.
-    admin: IssuedToken,
+    managed: Managed,
     app: Router,
 }
 
-/// What a call is answered with.
-#[derive(Debug)]
-struct Answer {
-    status: u16,
-    headers: HeaderMap,
-    body: String,
-}
-
 impl Answer {
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("{self:?}"))
-    }
-
     fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
@@ -88,56 +70,37 @@ impl Server {
 
     /// Callers are found in `callers`, tokens are managed in `store`.
     async fn over(callers: MemoryStore, store: impl TokenRegistry) -> Self {
-        let clock = ManualClock::new(start());
-        let tokens = ServiceTokens::new(store).with_clock(clock.clone());
-        let admin = ServiceTokens::new(callers.clone()).with_clock(clock.clone());
-        let admin = admin
-            .create(NewToken::new("admin").with_scopes(["service-tokens:admin"]))
-            .await
-            .unwrap();
-        let layer = ServiceTokenLayer::new(callers).with_clock(clock.clone());
-        let api = ManagementApi::new(tokens.clone(), layer);
+        let managed = Managed::over(callers, store).await;
+        let api = ManagementApi::new(managed.tokens.clone(), managed.layer.clone());
         Self {
-            clock,
-            tokens,
-            admin,
+            managed,
             app: Router::new().nest("/api", api.into_router()),
         }
     }
 
-    /// A token with these scopes.
-    async fn holder(&self, scopes: &[&str]) -> IssuedToken {
-        let new = NewToken::new("holder").with_scopes(scopes.iter().copied());
-        self.tokens.create(new).await.unwrap()
+    async fn send(&self, request: Request<Body>) -> Answer {
+        Answer::to(&self.app, request).await
     }
 
-    async fn send(&self, request: Request<Body>) -> Answer {
-        let response = self.app.clone().oneshot(request).await.unwrap();
-        let (parts, body) = response.into_parts();
-        let body = to_bytes(body, usize::MAX).await.unwrap();
-        Answer {
-            status: parts.status.as_u16(),
-            headers: parts.headers,
-            body: String::from_utf8(body.to_vec()).unwrap(),
-        }
+    /// A call with a body of JSON, if it is not empty.
+    async fn call_text(&self, token: Option<&str>, call: &str, body: &str) -> Answer {
+        let (method, path) = call.split_once(' ').unwrap();
+        let call = format!("{method} /api/service-tokens{path}");
+        let headers = |mut request: http::request::Builder| {
+            if let Some(token) = token {
+                request = request.header("authorization", format!("ApiKey {token}"));
+            }
+            if !body.is_empty() {
+                request = request.header("content-type", "application/json");
+            }
+            request
+        };
+        Answer::of(&self.app, &call, headers, body).await
     }
 
     async fn call_as(&self, token: Option<&str>, call: &str, body: Option<&Value>) -> Answer {
-        let (method, path) = call.split_once(' ').unwrap();
-        let mut request = Request::builder()
-            .method(method)
-            .uri(format!("/api/service-tokens{path}"));
-        if let Some(token) = token {
-            request = request.header("authorization", format!("ApiKey {token}"));
-        }
-        let body = match body {
-            None => Body::empty(),
-            Some(body) => {
-                request = request.header("content-type", "application/json");
-                Body::from(body.to_string())
-            }
-        };
-        self.send(request.body(body).unwrap()).await
+        let body = body.map(Value::to_string).unwrap_or_default();
+        self.call_text(token, call, &body).await
     }
 
     /// A call by the administrator, such as `GET /self`.
@@ -154,5 +117,13 @@ impl Server {
         let body = answer.json();
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         (text(&body["service_token"]["id"]), text(&body["token"]))
+    }
+}
+
+impl Deref for Server {
+    type Target = Managed;
+
+    fn deref(&self) -> &Managed {
+        &self.managed
     }
 }

@@ -8,7 +8,7 @@ use http::{HeaderMap, Request, request};
 use serde_json::Value;
 use tower::ServiceExt;
 use tower_service_token::clock::ManualClock;
-use tower_service_token::lifecycle::NewToken;
+use tower_service_token::lifecycle::{IssuedToken, NewToken};
 use tower_service_token::store::TokenRegistry;
 use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens};
 
@@ -21,7 +21,7 @@ pub(crate) struct Managed {
     pub(crate) tokens: ServiceTokens,
     pub(crate) layer: ServiceTokenLayer,
     /// The token of an administrator.
-    pub(crate) admin: String,
+    pub(crate) admin: IssuedToken,
 }
 
 impl Managed {
@@ -38,15 +38,14 @@ impl Managed {
             layer: ServiceTokenLayer::new(callers).with_clock(clock.clone()),
             clock,
             tokens,
-            admin: admin.expose_secret().to_owned(),
+            admin,
         }
     }
 
     /// A token with these scopes.
-    pub(crate) async fn holder(&self, scopes: &[&str]) -> String {
+    pub(crate) async fn holder(&self, scopes: &[&str]) -> IssuedToken {
         let new = NewToken::new("holder").with_scopes(scopes.iter().copied());
-        let issued = self.tokens.create(new).await.unwrap();
-        issued.expose_secret().to_owned()
+        self.tokens.create(new).await.unwrap()
     }
 }
 
@@ -68,7 +67,10 @@ impl Answer {
     ) -> Self {
         let (method, target) = call.split_once(' ').unwrap();
         let request = build(Request::builder().method(method).uri(target));
-        let request = request.body(Body::from(body.to_owned())).unwrap();
+        Self::to(app, request.body(Body::from(body.to_owned())).unwrap()).await
+    }
+
+    pub(crate) async fn to(app: &Router, request: Request<Body>) -> Self {
         let response = app.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let body = to_bytes(body, usize::MAX).await.unwrap();

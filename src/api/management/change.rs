@@ -1,13 +1,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::header::IF_MATCH;
 use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value, json};
 
 use super::super::outcome::effective;
+use super::super::path_text::PathText;
 use super::body;
 use super::endpoints::{Shared, id, json as answer};
 use super::fields::{Fields, Given};
@@ -18,7 +19,7 @@ use crate::token::TokenId;
 
 type Answered = Result<Response, Problem>;
 
-pub(super) async fn show(State(shared): State<Arc<Shared>>, Path(path): Path<String>) -> Answered {
+pub(super) async fn show(State(shared): State<Arc<Shared>>, PathText(path): PathText) -> Answered {
     shared.show(id(&path)?).await
 }
 
@@ -28,7 +29,7 @@ pub(super) async fn show_own(State(shared): State<Arc<Shared>>, caller: Principa
 
 pub(super) async fn update(
     State(shared): State<Arc<Shared>>,
-    Path(path): Path<String>,
+    PathText(path): PathText,
     caller: Principal,
     request: Request,
 ) -> Answered {
@@ -54,7 +55,7 @@ pub(super) async fn update(
 
 pub(super) async fn rotate(
     State(shared): State<Arc<Shared>>,
-    Path(path): Path<String>,
+    PathText(path): PathText,
     caller: Principal,
     request: Request,
 ) -> Answered {
@@ -71,7 +72,7 @@ pub(super) async fn rotate_own(
 
 pub(super) async fn disable(
     State(shared): State<Arc<Shared>>,
-    Path(path): Path<String>,
+    PathText(path): PathText,
     caller: Principal,
 ) -> Answered {
     shared.changed(shared.tokens_for(caller).disable(id(&path)?).await)
@@ -79,7 +80,7 @@ pub(super) async fn disable(
 
 pub(super) async fn enable(
     State(shared): State<Arc<Shared>>,
-    Path(path): Path<String>,
+    PathText(path): PathText,
     caller: Principal,
 ) -> Answered {
     shared.changed(shared.tokens_for(caller).enable(id(&path)?).await)
@@ -87,7 +88,7 @@ pub(super) async fn enable(
 
 pub(super) async fn revoke(
     State(shared): State<Arc<Shared>>,
-    Path(path): Path<String>,
+    PathText(path): PathText,
     caller: Principal,
 ) -> Answered {
     shared.revoke(id(&path)?, caller).await

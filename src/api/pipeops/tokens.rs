@@ -1,8 +1,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, RawQuery, Request, State};
+use axum::extract::{RawQuery, Request, State};
 use axum::response::Response;
 use http::StatusCode;
 use serde_json::{Map, Value, json};
@@ -10,6 +9,7 @@ use serde_json::{Map, Value, json};
 use super::super::body;
 use super::super::fields::{Fields, Given};
 use super::super::listing::unrevoked;
+use super::super::path_text::PathText;
 use super::answer::{Failure, done};
 use super::endpoints::Shared;
 use super::workspace;
@@ -19,7 +19,6 @@ use crate::store::{TokenFilter, TokenRecord, TokenState};
 use crate::token::TokenId;
 
 type Answered = Result<Response, Failure>;
-type PathText = Result<Path<String>, PathRejection>;
 
 pub(super) async fn create(
     State(shared): State<Arc<Shared>>,
@@ -65,8 +64,8 @@ pub(super) async fn list(State(shared): State<Arc<Shared>>, RawQuery(query): Raw
     Ok(done(StatusCode::OK, "service account tokens", Some(data)))
 }
 
-pub(super) async fn show(State(shared): State<Arc<Shared>>, path: PathText) -> Answered {
-    let id = id(path).ok_or_else(Failure::not_found)?;
+pub(super) async fn show(State(shared): State<Arc<Shared>>, PathText(path): PathText) -> Answered {
+    let id = id(&path).ok_or_else(Failure::not_found)?;
     let record = shared.tokens.get(id).await;
     let record = record.map_err(|error| shared.failed(error))?;
     if record.state() == TokenState::Revoked {
@@ -77,11 +76,11 @@ pub(super) async fn show(State(shared): State<Arc<Shared>>, path: PathText) -> A
 
 pub(super) async fn update(
     State(shared): State<Arc<Shared>>,
-    path: PathText,
+    PathText(path): PathText,
     caller: Principal,
     request: Request,
 ) -> Answered {
-    let id = id(path).ok_or_else(Failure::not_found)?;
+    let id = id(&path).ok_or_else(Failure::not_found)?;
     let members = members(request).await?;
     let is_switch = members.keys().eq(["is_active"]);
     let mut fields = Fields::new(members);
@@ -112,10 +111,10 @@ pub(super) async fn update(
 
 pub(super) async fn revoke(
     State(shared): State<Arc<Shared>>,
-    path: PathText,
+    PathText(path): PathText,
     caller: Principal,
 ) -> Answered {
-    let id = id(path).ok_or_else(Failure::not_found)?;
+    let id = id(&path).ok_or_else(Failure::not_found)?;
     let revoked = shared.tokens_for(caller).revoke(id).await;
     revoked.map_err(|error| shared.failed(error))?;
     let message = "service account token revoked";
@@ -128,8 +127,8 @@ fn one(shared: &Shared, message: &str, record: &TokenRecord) -> Response {
 }
 
 /// The id in a path. What is none names no token.
-fn id(path: PathText) -> Option<TokenId> {
-    path.ok()?.0.parse().ok()
+fn id(path: &str) -> Option<TokenId> {
+    path.parse().ok()
 }
 
 /// The members of a body that say something.

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::header::CACHE_CONTROL;
@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::super::body;
 use super::super::listing::unrevoked;
+use super::super::path_text::PathText;
 use super::endpoints::Shared;
 use super::error::Failure;
 use super::expiry::{end, millis, told};
@@ -69,7 +70,7 @@ pub(super) async fn list(State(shared): State<Arc<Shared>>) -> Result<Response, 
 
 pub(super) async fn revoke(
     State(shared): State<Arc<Shared>>,
-    Path(id): Path<String>,
+    PathText(id): PathText,
     caller: Principal,
 ) -> Result<Response, Failure> {
     let id = id.parse().ok().and_then(TokenId::from_i64);
