@@ -6,8 +6,9 @@ use std::process::Stdio;
 
 use futures::future::join_all;
 
-use crate::node::{Ended, Node, Running};
+use crate::node::{Ended, Node, Running, svctok};
 use crate::place::Place;
+use crate::process::Process;
 use crate::wire::Call;
 
 /// What may be in no log.
@@ -140,6 +141,37 @@ pub(crate) async fn a_file_has_no_first_token(place: Place) {
     let ended = Running::spawn(&mut command, Stdio::piped()).ended().await;
     assert_eq!(ended.code, Some(2), "{ended:?}");
     assert!(fs::metadata(&file).is_err());
+}
+
+/// Runs another command of this tool, which must succeed; what it says.
+fn says(args: &[&str]) -> String {
+    Process::spawn(svctok().args(args)).finish().succeeded()
+}
+
+pub(crate) async fn the_file_is_what_the_commands_take(place: Place) {
+    let file = place.file("token", None);
+    let node = Node::start(&place, &["--bootstrap-token-file", &file]).await;
+    let url = format!("http://{}", node.address);
+    let list = ["list", "--url", &url, "--service-token-file", &file];
+    assert!(says(&list).contains("administrator"));
+    node.stop().await;
+}
+
+pub(crate) async fn who_lost_the_token_mints_another_on_the_store(place: Place) {
+    let node = Node::start(&place, &[]).await;
+    let create = [
+        "--store",
+        &place.store,
+        "create",
+        "--name",
+        "second",
+        "-o",
+        "token",
+    ];
+    let scopes = ["--scopes", "service-tokens:admin"];
+    let second = says(&[&create[..], &scopes].concat());
+    assert_eq!(tokens(&node, second.trim()).await, 2);
+    node.stop().await;
 }
 
 pub(crate) async fn a_store_of_revoked_tokens_is_not_empty(place: Place) {

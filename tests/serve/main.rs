@@ -91,6 +91,8 @@ fn on_sqlite() -> Vec<(&'static str, Test)> {
         bootstrap::the_file_is_for_its_owner_alone,
         bootstrap::of_first_starts_at_once_with_one_file_one_mints,
         bootstrap::a_file_that_is_there_is_not_overwritten,
+        bootstrap::the_file_is_what_the_commands_take,
+        bootstrap::who_lost_the_token_mints_another_on_the_store,
         bootstrap::what_cannot_be_written_is_not_minted,
         bootstrap::what_cannot_be_shown_is_taken_back,
         bootstrap::a_file_has_no_first_token,

@@ -102,15 +102,9 @@ impl Node {
 }
 
 impl Running {
-    /// `svctok serve`, and nothing of the environment that it may listen to.
     pub(crate) fn command() -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_svctok"));
-        command.arg("serve").env_remove("RUST_LOG");
-        for (name, _) in env::vars_os() {
-            if name.to_string_lossy().starts_with("SVCTOK_") {
-                command.env_remove(name);
-            }
-        }
+        let mut command = svctok();
+        command.arg("serve");
         command
     }
 
@@ -172,6 +166,18 @@ impl Running {
             stderr: self.stderr.rest().await,
         }
     }
+}
+
+/// The tool, and nothing of the environment that it may listen to.
+pub(crate) fn svctok() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_svctok"));
+    command.env_remove("RUST_LOG");
+    for (name, _) in env::vars_os() {
+        if name.to_string_lossy().starts_with("SVCTOK_") {
+            command.env_remove(name);
+        }
+    }
+    command
 }
 
 impl Drop for Running {
