@@ -1,12 +1,13 @@
 //! What clients cannot do to a node.
 
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::node::{Node, PATIENCE};
+use crate::node::{Node, PATIENCE, Running};
 use crate::place::Place;
 use crate::wire::{self, Call};
 
@@ -31,6 +32,35 @@ pub(crate) async fn beyond_the_limit_a_connection_waits(place: Place) {
     drop(first);
     wire::answer(&mut second).await.unwrap().assert(200);
     drop(second);
+    node.stop().await;
+}
+
+pub(crate) async fn too_many_open_files_are_too_many_for_a_while(place: Place) {
+    const FILES: usize = 64;
+
+    let tool = Running::command();
+    let mut limited = Command::new("sh");
+    limited
+        .arg("-c")
+        .arg(format!(r#"ulimit -n {FILES}; exec "$@""#));
+    limited
+        .arg("sh")
+        .arg(tool.get_program())
+        .args(tool.get_args());
+    for (name, _) in tool.get_envs() {
+        limited.env_remove(name);
+    }
+    limited.args(["--store", &place.store, "--listen", "127.0.0.1:0"]);
+    let mut node = Running::spawn(&mut limited, Stdio::piped())
+        .listening()
+        .await;
+    let mut streams = Vec::new();
+    for _ in 0..2 * FILES {
+        streams.push(TcpStream::connect(node.address).await.unwrap());
+    }
+    node.logged("cannot accept a connection").await;
+    drop(streams);
+    node.send(&Call::get("/healthz")).await.assert(200);
     node.stop().await;
 }
 

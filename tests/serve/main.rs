@@ -28,6 +28,7 @@ mod nodes;
 mod place;
 mod readiness;
 mod routes;
+mod starting;
 mod stopping;
 mod tls;
 mod wire;
@@ -100,6 +101,7 @@ fn on_sqlite() -> Vec<(&'static str, Test)> {
         dialects::the_calls_of_the_sts_tool_are_answered,
         dialects::the_calls_of_the_go_sdk_are_answered,
         limits::beyond_the_limit_a_connection_waits,
+        limits::too_many_open_files_are_too_many_for_a_while,
         limits::nonsense_on_a_connection_ends_that_connection_alone,
         logs::each_request_has_a_line_of_json_and_no_line_a_secret,
         logs::a_log_is_text_unless_asked_otherwise,
@@ -114,6 +116,9 @@ fn on_sqlite() -> Vec<(&'static str, Test)> {
         routes::what_names_a_server_is_not_for_a_server,
         routes::without_a_store_one_is_made_in_the_data_directory,
         stopping::a_request_in_flight_is_answered,
+        starting::an_address_that_is_taken_leaves_the_store_alone,
+        starting::a_database_that_cannot_be_reached_is_named_without_its_password,
+        stopping::an_http2_request_in_flight_is_answered_over_tls,
         stopping::a_second_signal_does_not_wait,
         stopping::a_request_that_does_not_end_is_not_waited_for,
         tls::both_protocols_are_spoken_over_tls,

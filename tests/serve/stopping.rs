@@ -1,11 +1,19 @@
 //! The end of a node.
 
+use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
+use futures::channel::mpsc;
+use http::Request;
+use http_body_util::{BodyExt, Empty, StreamBody};
+use hyper::body::{Bytes, Frame};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 
 use crate::node::{Node, PATIENCE, pause};
 use crate::place::Place;
+use crate::tls;
 use crate::wire::{self, Call};
 
 /// A creation whose body is sent but for its last byte, and that byte.
@@ -55,6 +63,35 @@ pub(crate) async fn a_request_in_flight_is_answered(place: Place) {
     let verify = Call::get("/verify").with_key(&created);
     again.send(&verify).await.assert(204);
     again.stop().await;
+}
+
+pub(crate) async fn an_http2_request_in_flight_is_answered_over_tls(place: Place) {
+    let (mut node, token, authority) = tls::with_tls(&place).await;
+    let stream = tls::connect(&authority, &node, &["h2"]).await;
+    let shaken = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+    let (mut client, connection) = shaken.unwrap();
+    let ending = tokio::spawn(connection);
+    let (body, parts) = mpsc::unbounded::<Result<Frame<Bytes>, Infallible>>();
+    let request = Request::post("https://localhost/service-tokens")
+        .header("x-api-key", token)
+        .header("content-type", "application/json")
+        .body(StreamBody::new(parts).boxed_unsync())
+        .unwrap();
+    let in_flight = tokio::spawn(client.send_request(request));
+    // Sent after it on the same connection.
+    let health = Request::get("https://localhost/healthz");
+    let health = health.body(Empty::new().boxed_unsync()).unwrap();
+    assert_eq!(client.send_request(health).await.unwrap().status(), 200);
+
+    node.signal("TERM");
+    node.logged("stopping").await;
+    let rest = Frame::data(Bytes::from_static(br#"{"name":"in flight"}"#));
+    body.unbounded_send(Ok(rest)).unwrap();
+    drop(body);
+    assert_eq!(in_flight.await.unwrap().unwrap().status(), 201);
+    drop(client);
+    ending.await.unwrap().unwrap();
+    assert_eq!(node.ended().await.code, Some(0));
 }
 
 pub(crate) async fn a_request_that_does_not_end_is_not_waited_for(place: Place) {

@@ -19,7 +19,11 @@ use crate::node::{Node, Running};
 use crate::place::Place;
 use crate::wire::{self, Call};
 
-async fn connect(authority: &Authority, node: &Node, protocols: &[&str]) -> TlsStream<TcpStream> {
+pub(crate) async fn connect(
+    authority: &Authority,
+    node: &Node,
+    protocols: &[&str],
+) -> TlsStream<TcpStream> {
     let mut roots = RootCertStore::empty();
     let root = CertificateDer::from_pem_slice(authority.pem().as_bytes()).unwrap();
     roots.add(root).unwrap();
@@ -35,15 +39,20 @@ async fn connect(authority: &Authority, node: &Node, protocols: &[&str]) -> TlsS
     connector.connect(name, stream).await.unwrap()
 }
 
-pub(crate) async fn both_protocols_are_spoken_over_tls(place: Place) {
+/// A node, its administrator, and who vouches for it.
+pub(crate) async fn with_tls(place: &Place) -> (Node, String, Authority) {
     let authority = Authority::new("test");
     let certificate = authority.certificate(&["localhost"]);
     let cert = place.file("cert.pem", Some(&certificate.chain));
     let key = place.file("key.pem", Some(&certificate.key));
     let more = ["--tls-cert", &cert, "--tls-key", &key];
-    let (mut node, token) = Node::administrator(&place, &more).await;
+    let (mut node, token) = Node::administrator(place, &more).await;
     node.logged("listening on https://").await;
+    (node, token, authority)
+}
 
+pub(crate) async fn both_protocols_are_spoken_over_tls(place: Place) {
+    let (node, token, authority) = with_tls(&place).await;
     let verify = Call::get("/verify").with_key(&token).bytes();
     for protocols in [&["http/1.1"][..], &[]] {
         let mut stream = connect(&authority, &node, protocols).await;
