@@ -1,28 +1,10 @@
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use clap::{ArgGroup, Args, Subcommand};
+use clap::{Args, Subcommand};
 use tower_service_token::lifecycle::Expiry;
 
 use super::{AccessArgs, FilterArgs, value};
-
-/// The flags of an update of which there must be one.
-const CHANGES: [&str; 14] = [
-    "name",
-    "roles",
-    "scopes",
-    "expiration",
-    "expires_in",
-    "not_before",
-    "description",
-    "subject",
-    "labels",
-    "no_expiration",
-    "no_description",
-    "no_subject",
-    "no_not_before",
-    "removed_labels",
-];
 
 #[derive(Debug, Args)]
 pub(crate) struct ServiceTokenArgs {
@@ -74,7 +56,6 @@ pub(crate) struct CreateArgs {
     clippy::struct_excessive_bools,
     reason = "each is a flag of the command line"
 )]
-#[command(group(ArgGroup::new("change").args(CHANGES).required(true).multiple(true)))]
 pub(crate) struct UpdateArgs {
     #[command(flatten)]
     pub(crate) id: IdArgs,
@@ -131,6 +112,32 @@ pub(crate) struct FieldArgs {
     /// A label; may be given several times
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = value::label)]
     pub(crate) labels: Vec<(String, String)>,
+}
+
+impl FieldArgs {
+    pub(crate) fn is_empty(&self) -> bool {
+        let Self {
+            roles,
+            scopes,
+            expiration,
+            expires_in,
+            not_before,
+            description,
+            subject,
+            labels,
+        } = self;
+        let is_named = [
+            roles.is_some(),
+            scopes.is_some(),
+            expiration.is_some(),
+            expires_in.is_some(),
+            not_before.is_some(),
+            description.is_some(),
+            subject.is_some(),
+            !labels.is_empty(),
+        ];
+        !is_named.contains(&true)
+    }
 }
 
 #[derive(Debug, Args)]

@@ -28,7 +28,7 @@ use self::health::Health;
 use self::listener::Server;
 use self::observation::Observation;
 use self::stop::StopSignals;
-use crate::args::{AccessArgs, ServeArgs};
+use crate::args::ServeArgs;
 use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::store_url::OpenedStore;
@@ -36,13 +36,7 @@ use crate::store_url::OpenedStore;
 /// How long the last uses may take to be written when all else has ended.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
 
-pub(crate) async fn serve(args: ServeArgs, access: &AccessArgs) -> Result<(), Failure> {
-    if access.url.is_some() || access.context.is_some() {
-        return Err(
-            Failure::usage("a service is told its store: leave out --url and --context")
-                .with_hint("name the store with --store"),
-        );
-    }
+pub(crate) async fn serve(args: ServeArgs) -> Result<(), Failure> {
     logs::start(&args)?;
     let tls = tls::acceptor(&args)?;
     let listener = listener::bind(args.listen).await?;
