@@ -189,6 +189,9 @@ pub(crate) async fn what_names_a_server_is_not_for_a_server(place: Place) {
             .ended()
             .await;
         assert_eq!(ended.code, Some(2), "{ended:?}");
-        assert!(ended.stderr.contains("--store"), "{ended:?}");
+        assert!(
+            ended.stderr.contains("leave out --url and --context"),
+            "{ended:?}"
+        );
     }
 }
