@@ -54,6 +54,8 @@
 //!   `governor`, `base64`, `form_urlencoded` and `percent-encoding`.
 //! - `axum` (default): extractors, and [`Rejection`](reject::Rejection) as a response. Brings
 //!   `axum-core`, which axum users have anyway.
+//! - `cli`: the command line tool `svctok`. Brings `clap` and all that the tool can work on: SQLite,
+//!   PostgreSQL and file stores, and servers. It is for installing the tool, not for a library.
 //! - `client`: [`AddServiceTokenLayer`](client::AddServiceTokenLayer), which adds a token to outgoing
 //!   requests, and [`ServiceTokensClient`](client::ServiceTokensClient), which manages tokens at a
 //!   server. Brings `tokio`, `hyper-util`, `form_urlencoded` and `arc-swap`, and a thread for each

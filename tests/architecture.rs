@@ -398,7 +398,8 @@ fn no_module_uses_one_it_may_not() {
     let root = root();
     let mut edges = 0;
     for file in source_files() {
-        if file.module.is_empty() {
+        // A binary has a root of its own and uses the crate from without.
+        if file.module.first().is_none_or(|module| module == "bin") {
             continue;
         }
         edges += parsed(&file.module(), &file.text, &root).found.len();

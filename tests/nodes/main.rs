@@ -14,6 +14,9 @@ mod postgres;
 #[path = "../support/process.rs"]
 mod process;
 
+#[path = "../support/trials.rs"]
+mod trials;
+
 mod contender;
 mod crash;
 mod example;
@@ -29,30 +32,16 @@ mod sharing;
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt};
-use libtest_mimic::{Arguments, Failed, Trial};
-use tokio::runtime::{Builder, Runtime};
+use libtest_mimic::{Arguments, Trial};
 
 use self::orders::{Orders, Role};
 use self::place::Place;
 use self::postgres::Postgres;
+use self::trials::{needs, run, runtime, tests};
 
 type Test = fn(Place) -> BoxFuture<'static, ()>;
-
-/// Longer than any test takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(180);
-
-/// Names functions `async fn(Place)`.
-macro_rules! tests {
-    ($($module:ident::$name:ident),+ $(,)?) => {
-        [$((
-            concat!(stringify!($module), "::", stringify!($name)),
-            (|place| $module::$name(place).boxed()) as Test,
-        )),+]
-    };
-}
 
 fn main() -> ExitCode {
     if let Some(orders) = Orders::given() {
@@ -76,62 +65,25 @@ fn main() -> ExitCode {
     let mut trials = Vec::new();
     for (name, test) in on_both() {
         trials.push(Trial::test(format!("sqlite::{name}"), move || {
-            run(test, async { Place::sqlite() })
+            run(test, async { Place::sqlite() }, Place::remove)
         }));
     }
     for (name, test) in on_both().into_iter().chain(on_postgres()) {
         let server = shared.clone();
         let reason = shared.as_ref().err();
         trials.push(needs(reason, format!("postgres::{name}"), move || {
-            run(test, Place::postgres(server?))
+            run(test, Place::postgres(server?), Place::remove)
         }));
     }
     for (name, test) in on_a_private_postgres() {
         let reason = can_stop.as_ref().err();
         trials.push(needs(reason, format!("postgres::{name}"), move || {
-            run(test, Place::postgres(Arc::new(Postgres::private()?)))
+            let place = Place::postgres(Arc::new(Postgres::private()?));
+            run(test, place, Place::remove)
         }));
     }
     drop(shared);
     libtest_mimic::run(&arguments, trials).exit_code()
-}
-
-/// A trial that is ignored for this reason, if there is one, unless services are required.
-fn needs(
-    reason: Option<&String>,
-    name: String,
-    test: impl FnOnce() -> Result<(), Failed> + Send + 'static,
-) -> Trial {
-    let required = std::env::var_os("SERVICE_TOKEN_REQUIRE_SERVICES").is_some_and(|it| it == "1");
-    let trial = Trial::test(name, test);
-    match reason {
-        Some(reason) if !required => trial
-            .with_kind(format!("ignored: {reason}"))
-            .with_ignored_flag(true),
-        _ => trial,
-    }
-}
-
-fn run(test: Test, place: impl Future<Output = Place>) -> Result<(), Failed> {
-    let outcome = runtime().block_on(async {
-        let place = place.await;
-        let end = place.clone();
-        // A task of its own, so that a panic does not skip what comes after.
-        let test = tokio::spawn(test(place));
-        let outcome = tokio::time::timeout(PATIENCE, test).await;
-        end.remove().await;
-        outcome
-    });
-    match outcome {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(Failed::from(error.to_string())),
-        Err(_) => Err(Failed::from("the test does not end")),
-    }
-}
-
-fn runtime() -> Runtime {
-    let mut runtime = Builder::new_multi_thread();
-    runtime.worker_threads(2).enable_all().build().unwrap()
 }
 
 fn on_both() -> Vec<(&'static str, Test)> {

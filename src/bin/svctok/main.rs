@@ -1,3 +1,53 @@
 //! `svctok`: service tokens from the command line.
 
-fn main() {}
+mod args;
+mod context;
+mod environment;
+mod failure;
+mod output;
+mod run;
+mod secret;
+mod serve;
+mod store_url;
+mod target;
+mod token_input;
+mod tokens;
+
+use std::process::ExitCode;
+
+use clap::FromArgMatches;
+
+use self::args::Cli;
+use self::failure::FailureKind;
+
+fn main() -> ExitCode {
+    let parsed = args::command()
+        .try_get_matches()
+        .and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match parsed {
+        Ok(cli) => cli,
+        Err(error) => return explain(&error),
+    };
+    match run::run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if failure.kind() != FailureKind::BrokenPipe {
+                output::note(&failure);
+            }
+            failure.exit_code()
+        }
+    }
+}
+
+/// Prints the help that was asked for, or what is wrong with the command line: that without the
+/// secrets that stand in it.
+fn explain(error: &clap::Error) -> ExitCode {
+    if error.use_stderr() {
+        let text = secret::without_secrets(&error.render().to_string());
+        output::note(text.trim_end());
+    } else {
+        // A reader that has read enough is no error.
+        let _ = error.print();
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}

@@ -176,6 +176,12 @@ impl FileStore {
         &self.0.source.path
     }
 
+    /// The tokens in use, in no order: for a tool that shows them.
+    /// [`ListRequest::select`](super::ListRequest::select) filters and sorts them.
+    pub fn records(&self) -> Vec<TokenRecord> {
+        self.0.snapshot.load().records().cloned().collect()
+    }
+
     fn find_record(&self, credential: &Credential<'_>) -> Option<TokenRecord> {
         let snapshot = self.0.snapshot.load();
         snapshot.find(credential.digest()).cloned()

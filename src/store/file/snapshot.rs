@@ -28,6 +28,10 @@ impl Snapshot {
         self.by_digest.find(digest.index(), is_it)
     }
 
+    pub(super) fn records(&self) -> impl Iterator<Item = &TokenRecord> {
+        self.by_digest.iter()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.by_digest.len()
     }

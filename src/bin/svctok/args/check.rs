@@ -1,0 +1,69 @@
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use clap_complete::Shell;
+
+use super::{AccessArgs, SubjectArgs};
+use crate::secret::SecretText;
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// `-` for stdin, which is the default
+    #[arg(value_name = "-", hide = true)]
+    pub(crate) word: Option<SecretText>,
+    /// A role that it must have; may be given several times
+    #[arg(long = "role", value_name = "ROLE")]
+    pub(crate) roles: Vec<String>,
+    /// A scope that it must have, by itself or by a wildcard; may be given several times
+    #[arg(long = "scope", value_name = "SCOPE")]
+    pub(crate) scopes: Vec<String>,
+    #[command(flatten)]
+    pub(crate) access: AccessArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    #[command(flatten)]
+    pub(crate) subject: SubjectArgs,
+    /// Another prefix than svctok- to know tokens by; may be given several times
+    #[arg(long = "prefix", value_name = "PREFIX")]
+    pub(crate) prefixes: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct HashArgs {
+    #[command(flatten)]
+    pub(crate) subject: SubjectArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ScannerRulesArgs {
+    /// Whose rules
+    #[arg(long, value_enum)]
+    pub(crate) format: Scanner,
+    /// The prefix of the tokens
+    #[arg(long, default_value = "svctok-")]
+    pub(crate) prefix: String,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Scanner {
+    /// A configuration file of gitleaks, TOML
+    Gitleaks,
+    /// A configuration file of TruffleHog, YAML
+    Trufflehog,
+    /// The fields of a custom pattern of GitHub secret scanning
+    Github,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    pub(crate) shell: Shell,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ManArgs {
+    /// Writes a page for each command into this directory [default: the first page, to stdout]
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) dir: Option<PathBuf>,
+}

@@ -1,0 +1,149 @@
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::builder::BoolishValueParser;
+use clap::{Args, ValueEnum};
+
+use super::value::duration;
+use crate::store_url::StoreUrl;
+
+/// Run a token service
+///
+/// One process has the management API (/service-tokens, /openapi.json), the OAuth endpoints
+/// (/introspect, /revoke), forward authentication (/verify), the calls of the sts tool (/api/…) and
+/// of the PipeOps SDK (/api/v1/service-account-tokens, /workspace), /healthz, /readyz and /metrics.
+/// Tokens come by Authorization: ApiKey, X-API-Key or Authorization: Bearer; health and metrics need
+/// none.
+///
+/// The first start on a store without any token mints an administrator token (scopes
+/// service-tokens:admin and introspect) and shows it once: on stdout, or in the file of
+/// --bootstrap-token-file. A store whose tokens are all revoked is not empty; one whose tokens are
+/// all purged is. Whoever has lost the token can mint another on the store itself:
+/// svctok --store … create.
+///
+/// SIGTERM and SIGINT let requests finish, write the last uses, and end with exit code 0; a second
+/// one does not wait for requests.
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// Where the tokens are kept: sqlite:PATH, postgres://… or file:PATH. A file cannot be
+    /// changed from here, so it is served by /introspect, /verify, health and metrics alone
+    /// [env: SVCTOK_STORE] [default: the SQLite file svctok/tokens.db in the user's data directory]
+    #[arg(long, value_name = "STORE")]
+    pub(crate) store: Option<StoreUrl>,
+
+    /// The address to listen on; port 0 takes any free one, which the log tells
+    #[arg(
+        long,
+        env = "SVCTOK_LISTEN",
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:8080"
+    )]
+    pub(crate) listen: SocketAddr,
+
+    /// The certificate chain for https, a PEM file, the server's own first
+    #[arg(
+        long,
+        env = "SVCTOK_TLS_CERT",
+        value_name = "FILE",
+        requires = "tls_key"
+    )]
+    pub(crate) tls_cert: Option<PathBuf>,
+
+    /// The certificate's private key, a PEM file
+    #[arg(
+        long,
+        env = "SVCTOK_TLS_KEY",
+        value_name = "FILE",
+        requires = "tls_cert"
+    )]
+    pub(crate) tls_key: Option<PathBuf>,
+
+    /// Listens without TLS on an address that others can reach: only behind a proxy that has TLS
+    #[arg(
+        long,
+        env = "SVCTOK_INSECURE_PLAIN_HTTP",
+        value_parser = BoolishValueParser::new()
+    )]
+    pub(crate) insecure_plain_http: bool,
+
+    /// Writes the administrator token of the first start here, for its owner alone (0600), and not
+    /// to stdout; the file must not be there yet
+    #[arg(long, env = "SVCTOK_BOOTSTRAP_TOKEN_FILE", value_name = "FILE")]
+    pub(crate) bootstrap_token_file: Option<PathBuf>,
+
+    /// Where /metrics is: an address of its own, plain http, which has /healthz and /readyz too
+    /// until the process ends; or off [default: with everything else]
+    #[arg(long, env = "SVCTOK_METRICS_LISTEN", value_name = "ADDRESS|off")]
+    pub(crate) metrics_listen: Option<MetricsAt>,
+
+    /// The form of the log, on stderr
+    #[arg(long, env = "SVCTOK_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
+
+    /// What to log: a level (error, warn, info, debug, trace), or directives such as
+    /// warn,tower_service_token::audit=info [default: RUST_LOG, or info]
+    #[arg(long, env = "SVCTOK_LOG_LEVEL", value_name = "FILTER")]
+    pub(crate) log_level: Option<String>,
+
+    /// How long requests may take to finish after SIGTERM or SIGINT
+    #[arg(
+        long,
+        env = "SVCTOK_SHUTDOWN_TIMEOUT",
+        value_name = "DURATION",
+        default_value = "30s",
+        value_parser = duration
+    )]
+    pub(crate) shutdown_timeout: Duration,
+
+    /// How many connections there may be at a time; others wait
+    #[arg(
+        long,
+        env = "SVCTOK_MAX_CONNECTIONS",
+        value_name = "NUMBER",
+        default_value_t = 1024,
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
+    )]
+    pub(crate) max_connections: u32,
+}
+
+/// Where the metrics are shown, if not among the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MetricsAt {
+    Address(SocketAddr),
+    Nowhere,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// A line for people
+    Text,
+    /// A JSON object a line
+    Json,
+}
+
+impl FromStr for MetricsAt {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "off" {
+            return Ok(Self::Nowhere);
+        }
+        let address = text.parse().map_err(|_| "neither an address nor `off`")?;
+        Ok(Self::Address(address))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_have_an_address_or_none() {
+        assert_eq!("off".parse(), Ok(MetricsAt::Nowhere));
+        let address = "127.0.0.1:9090".parse().map(MetricsAt::Address);
+        assert_eq!("127.0.0.1:9090".parse(), address.map_err(|_| ""));
+        assert!("9090".parse::<MetricsAt>().is_err());
+    }
+}

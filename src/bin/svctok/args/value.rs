@@ -1,0 +1,111 @@
+//! How the values of flags are read.
+
+use std::time::{Duration, SystemTime};
+
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use jiff::{Span, SpanRelativeTo, Timestamp};
+use tower_service_token::lifecycle::Expiry;
+
+/// A date or a time.
+pub(super) fn expiration(text: &str) -> Result<Expiry, String> {
+    if !begins_with_year(text) {
+        return Err("not a date such as 2027-01-31; a duration belongs to --expires-in".to_owned());
+    }
+    text.parse::<Expiry>().map_err(|error| error.to_string())
+}
+
+/// A duration.
+pub(super) fn expires_in(text: &str) -> Result<Expiry, String> {
+    if begins_with_year(text) {
+        return Err("not a duration such as 30d; a date belongs to --expiration".to_owned());
+    }
+    text.parse::<Expiry>().map_err(|error| error.to_string())
+}
+
+/// A date, from its start, UTC, or a time.
+pub(super) fn moment(text: &str) -> Result<SystemTime, String> {
+    let time = match text.parse::<Date>() {
+        Ok(date) if text.len() == "yyyy-MM-dd".len() => {
+            let midnight = date.to_zoned(TimeZone::UTC);
+            midnight.map(|it| it.timestamp()).map_err(drop)
+        }
+        _ => text.parse::<Timestamp>().map_err(drop),
+    };
+    let unreadable = || "not a date such as 2027-01-31 or a time such as 2027-01-31T12:00:00Z";
+    Ok(time.map_err(|()| unreadable())?.into())
+}
+
+/// A [moment], or a duration from now.
+pub(super) fn from_now(text: &str) -> Result<SystemTime, String> {
+    moment(text).or_else(|error| {
+        let duration =
+            duration(text).map_err(|_| format!("{error}, nor a duration such as 30d"))?;
+        let time = SystemTime::now().checked_add(duration);
+        time.ok_or_else(|| "too far in the future".to_owned())
+    })
+}
+
+/// A [moment], or a duration back from now.
+pub(super) fn ago(text: &str) -> Result<SystemTime, String> {
+    moment(text).or_else(|error| {
+        let duration =
+            duration(text).map_err(|_| format!("{error}, nor a duration such as 90d"))?;
+        let time = SystemTime::now().checked_sub(duration);
+        time.ok_or_else(|| "too far in the past".to_owned())
+    })
+}
+
+/// Days have 24 hours.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let duration = text.parse::<Span>().ok().and_then(|span| {
+        let duration = span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()?;
+        Duration::try_from(duration).ok()
+    });
+    duration.ok_or_else(|| "not a duration such as 1h, 30d or PT1H".to_owned())
+}
+
+pub(super) fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("not KEY=VALUE".to_owned()),
+    }
+}
+
+fn begins_with_year(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    bytes.len() > 4 && bytes[..4].iter().all(u8::is_ascii_digit) && bytes[4] == b'-'
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_begin_at_midnight_and_durations_count_from_now() {
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        assert_eq!(moment("2027-01-31"), Ok(at(1_801_353_600)));
+        assert_eq!(moment("2027-01-31T02:00:00+02:00"), Ok(at(1_801_353_600)));
+        let now = SystemTime::now();
+        let day = Duration::from_secs(86_400);
+        let (later, earlier) = (from_now("1d").expect("a day"), ago("1d").expect("a day"));
+        assert!(later >= now + day && later < now + 2 * day);
+        assert!(earlier >= now - day && earlier < now);
+        assert_eq!(duration("1h 30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(duration("2w"), Ok(14 * day));
+        assert_eq!(duration("0s"), Ok(Duration::ZERO));
+    }
+
+    #[test]
+    fn what_can_be_no_such_value_is_refused() {
+        for text in ["", "1", "-1h", "1mo", "soon", "2027-01-31"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+        for text in ["", "2027-1-2", "2027-02-30", "2027-01-31T10:00:00", "1d"] {
+            assert!(moment(text).is_err(), "{text}");
+        }
+        assert!(expiration("30d").is_err() && expires_in("2027-01-31").is_err());
+        assert!(label("=x").is_err() && label("x").is_err());
+        assert_eq!(label("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
+    }
+}

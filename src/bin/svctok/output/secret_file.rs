@@ -1,0 +1,90 @@
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use crate::failure::{Failure, FailureKind};
+
+/// A file that only its owner can read, and that is there wholly or not at all.
+///
+/// It is opened before there is a secret, so that none is made that cannot be kept; what is
+/// written stands under another name until it is [finished](Self::finish).
+pub(crate) struct SecretFile {
+    path: PathBuf,
+    draft: PathBuf,
+    file: File,
+    replaces: bool,
+}
+
+impl SecretFile {
+    /// With `replaces`, a file that is there is replaced; else it is an error.
+    pub(crate) fn open(path: &Path, replaces: bool) -> Result<Self, Failure> {
+        let failed = |error: &io::Error| failure(path, error);
+        if !replaces && path.symlink_metadata().is_ok() {
+            return Err(failed(&ErrorKind::AlreadyExists.into()));
+        }
+        // A link stays one: what it points to is replaced.
+        let path = if replaces {
+            path.canonicalize().unwrap_or_else(|_| path.to_owned())
+        } else {
+            path.to_owned()
+        };
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(format!(".{}.new", std::process::id()));
+        let draft = path.with_file_name(name);
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let file = options.open(&draft).map_err(|it| failed(&it))?;
+        Ok(Self {
+            path,
+            draft,
+            file,
+            replaces,
+        })
+    }
+
+    /// Writes the text and gives the file its name.
+    pub(crate) fn finish(mut self, text: &str) -> Result<(), Failure> {
+        let written = self
+            .file
+            .write_all(text.as_bytes())
+            .and_then(|()| self.file.sync_all())
+            .and_then(|()| {
+                if self.replaces {
+                    return fs::rename(&self.draft, &self.path);
+                }
+                // Unlike a renaming, this fails if somebody made the file meanwhile.
+                match fs::hard_link(&self.draft, &self.path) {
+                    // Not every file system has links.
+                    Err(error)
+                        if error.kind() != ErrorKind::AlreadyExists && !self.path.exists() =>
+                    {
+                        fs::rename(&self.draft, &self.path)
+                    }
+                    linked => linked,
+                }
+            });
+        written.map_err(|error| failure(&self.path, &error))
+    }
+}
+
+impl Drop for SecretFile {
+    fn drop(&mut self) {
+        // It is gone if it was renamed.
+        let _ = fs::remove_file(&self.draft);
+    }
+}
+
+fn failure(path: &Path, error: &io::Error) -> Failure {
+    let path = path.display();
+    if error.kind() == ErrorKind::AlreadyExists {
+        return Failure::refused(format!("{path} is there already"))
+            .with_hint("name another file, or replace it with --force");
+    }
+    Failure::of(
+        FailureKind::Refused,
+        format_args!("cannot write {path}"),
+        error,
+    )
+}

@@ -1,0 +1,68 @@
+use comfy_table::{ContentLineStyle, Table, TableStyle};
+
+const STYLE: TableStyle = TableStyle::new()
+    .header_lines(ContentLineStyle::none().junction('|'))
+    .content_lines(ContentLineStyle::none().junction('|'));
+
+/// A table with a heading above each column.
+pub(crate) fn columns<const N: usize>(
+    heading: [&str; N],
+    rows: impl IntoIterator<Item = [String; N]>,
+) -> String {
+    let mut table = Table::new();
+    table.set_header(heading);
+    table.add_rows(rows.into_iter().map(|row| row.map(|cell| printable(&cell))));
+    text(table)
+}
+
+/// A table with a name before each value.
+pub(crate) fn facts<'a>(facts: impl IntoIterator<Item = (&'a str, String)>) -> String {
+    let mut table = Table::new();
+    let facts = facts.into_iter();
+    table.add_rows(facts.map(|(name, value)| [name.to_owned(), printable(&value)]));
+    text(table)
+}
+
+fn text(mut table: Table) -> String {
+    table.load_style(STYLE);
+    if let Some(first) = table.column_mut(0) {
+        first.set_padding((0, 1));
+    }
+    let mut text = table.trim_fmt();
+    text.push('\n');
+    text
+}
+
+/// A name comes from elsewhere: it must neither break a line nor steer a terminal.
+fn printable(text: &str) -> String {
+    text.replace(char::is_control, "\u{fffd}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_has_bars_between_its_columns_and_nothing_else() {
+        let rows = [
+            ["7Hq2mX9bTe", "ci", "", "[a b]"],
+            ["1", "näme", "2027-01-31", "[]"],
+        ];
+        let table = columns(
+            ["ID", "NAME", "EXPIRATION", "ROLES"],
+            rows.map(|row| row.map(str::to_owned)),
+        );
+        let expected = "\
+ID         | NAME | EXPIRATION | ROLES
+7Hq2mX9bTe | ci   |            | [a b]
+1          | näme | 2027-01-31 | []
+";
+        assert_eq!(table, expected);
+    }
+
+    #[test]
+    fn a_value_cannot_steer_a_terminal() {
+        let text = facts([("NAME", "a\u{1b}[31m\nb".to_owned())]);
+        assert_eq!(text, "NAME | a\u{fffd}[31m\u{fffd}b\n");
+    }
+}

@@ -1,0 +1,87 @@
+use std::time::SystemTime;
+
+use jiff::Timestamp;
+use tower_service_token::lifecycle::{ShownToken, last_day};
+
+use super::table::{columns, facts};
+
+/// One line for each token.
+pub(crate) fn token_table(tokens: &[ShownToken]) -> String {
+    let rows = tokens.iter().map(|token| {
+        [
+            token.id.to_string(),
+            token.name.clone(),
+            token.expires_at.map(expiration).unwrap_or_default(),
+            list(&token.roles),
+        ]
+    });
+    columns(["ID", "NAME", "EXPIRATION", "ROLES"], rows)
+}
+
+/// All that is known of one token.
+pub(crate) fn token_facts(token: &ShownToken) -> String {
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    let time = |time: Option<SystemTime>| time.map(moment).unwrap_or_default();
+    let labels = token
+        .labels
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"));
+    facts([
+        ("ID", token.id.to_string()),
+        ("NAME", token.name.clone()),
+        ("STATE", token.state.to_string()),
+        (
+            "EXPIRATION",
+            token.expires_at.map(expiration).unwrap_or_default(),
+        ),
+        ("ROLES", list(&token.roles)),
+        ("SCOPES", list(&token.scopes)),
+        ("SUBJECT", text(&token.subject)),
+        ("DESCRIPTION", text(&token.description)),
+        ("LABELS", list(&labels.collect::<Vec<_>>())),
+        ("CREATED", time(token.created_at)),
+        ("CREATED BY", text(&token.created_by)),
+        ("UPDATED", time(token.updated_at)),
+        ("STARTS", time(token.not_before)),
+        ("LAST USED", time(token.last_used_at)),
+        ("ROTATED", time(token.rotated_at)),
+        ("GRACE ENDS", time(token.grace_ends_at)),
+        ("HINT", text(&token.hint)),
+    ])
+}
+
+fn list(names: &[String]) -> String {
+    format!("[{}]", names.join(" "))
+}
+
+/// A day, if the token works through the end of it; else the moment.
+fn expiration(time: SystemTime) -> String {
+    let is_midnight = Timestamp::try_from(time)
+        .is_ok_and(|time| time.as_millisecond().rem_euclid(86_400_000) == 0);
+    match last_day(time) {
+        Some(day) if is_midnight => day,
+        _ => moment(time),
+    }
+}
+
+/// To the second: what follows is noise to people.
+fn moment(time: SystemTime) -> String {
+    let time = Timestamp::try_from(time).ok();
+    let time = time.and_then(|time| Timestamp::from_second(time.as_second()).ok());
+    time.map(|time| time.to_string()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn an_expiry_is_the_day_it_was_given_as_or_else_a_moment() {
+        let midnight = SystemTime::UNIX_EPOCH + Duration::from_secs(1_801_440_000);
+        assert_eq!(expiration(midnight), "2027-01-31");
+        let later = midnight + Duration::from_millis(3_600_500);
+        assert_eq!(expiration(later), "2027-02-01T01:00:00Z");
+    }
+}

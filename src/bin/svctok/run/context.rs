@@ -1,0 +1,180 @@
+use serde_json::{Value, json};
+
+use crate::args::{AccessArgs, ContextArgs, ContextCommand, MaybeNamedArgs, NamedArgs, SaveArgs};
+use crate::context::{Context, ContextFile, is_name};
+use crate::environment::Environment;
+use crate::failure::{Failure, FailureKind};
+use crate::output::{Format, columns, facts, note, print, success};
+use crate::secret::{SecretText, without_secrets};
+use crate::store_url::StoreUrl;
+use crate::target::Target;
+use crate::token_input;
+use crate::tokens::{IfMissing, ServerTokens, Tokens};
+
+pub(super) async fn run(args: ContextArgs, output: Format) -> Result<(), Failure> {
+    let output = output.without_secret()?;
+    let file = ContextFile::find();
+    match args.command {
+        None => save(&file, args.save).await,
+        Some(ContextCommand::Save(args)) => save(&file, args).await,
+        Some(ContextCommand::List) => list(&file, output),
+        Some(ContextCommand::Show(args)) => show(&file, args, output),
+        Some(ContextCommand::Set(args)) => set(&file, args),
+        Some(ContextCommand::Delete(args)) => delete(&file, args),
+        Some(ContextCommand::Validate(args)) => validate(&file, args).await,
+    }
+}
+
+async fn save(file: &ContextFile, args: SaveArgs) -> Result<(), Failure> {
+    let name = args.name.unwrap_or_default();
+    if !is_name(&name) {
+        return Err(Failure::usage(
+            "a name has 1 to 100 letters, digits, `.`, `_` and `-`",
+        ));
+    }
+    let mut contexts = file.read()?;
+    let context = context(&args.access)?;
+    if !args.skip_validate {
+        ask(&name, &context).await?;
+    }
+    contexts.contexts.insert(name.clone(), context);
+    contexts.current = Some(name.clone());
+    file.write(&contexts)?;
+    print(&success(format_args!("Context saved: {name}")))
+}
+
+/// What the flags, or else the environment, say.
+fn context(args: &AccessArgs) -> Result<Context, Failure> {
+    let environment = Environment::read()?;
+    let is_said = args.url.is_some() || args.store.is_some();
+    let (url, store) = if is_said {
+        (args.url.clone(), args.store.clone())
+    } else {
+        (environment.url, environment.store)
+    };
+    let named = token_input::named(&args.token)?;
+    match (url, store) {
+        (Some(url), None) => {
+            let service_token = named.or(environment.token);
+            if let Some(token) = &service_token {
+                token.presented()?;
+            }
+            Ok(Context {
+                url: Some(url),
+                service_token,
+                store: None,
+            })
+        }
+        (None, Some(_)) if named.is_some() => Err(Failure::usage("a store needs no token")),
+        (None, Some(store)) => Ok(Context {
+            url: None,
+            service_token: None,
+            store: Some(store.absolute()?),
+        }),
+        _ => Err(Failure::usage(
+            "a context is a server by --url or a store by --store, one of them",
+        )),
+    }
+}
+
+fn list(file: &ContextFile, output: Format) -> Result<(), Failure> {
+    let contexts = file.read()?;
+    let is_current = |name: &str| contexts.current.as_deref() == Some(name);
+    let data: Vec<Value> = contexts
+        .contexts
+        .iter()
+        .map(|(name, context)| shown(name, context, is_current(name)))
+        .collect();
+    output.show(&json!({ "contexts": data }), || {
+        let rows = contexts.contexts.iter().map(|(name, context)| {
+            let mark = if is_current(name) { "*" } else { "" };
+            [mark.to_owned(), name.clone(), place(context)]
+        });
+        columns(["CURRENT", "NAME", "URL"], rows)
+    })
+}
+
+fn show(file: &ContextFile, args: MaybeNamedArgs, output: Format) -> Result<(), Failure> {
+    let contexts = file.read()?;
+    let (name, context) = contexts.named_or_current(args.name.or(args.name_flag))?;
+    let is_current = contexts.current.as_ref() == Some(&name);
+    output.show(&shown(&name, context, is_current), || {
+        let token = context.service_token.as_ref();
+        facts([
+            ("NAME", name.clone()),
+            ("URL", place(context)),
+            ("TOKEN", token.map(SecretText::hint).unwrap_or_default()),
+            ("CURRENT", if is_current { "yes" } else { "no" }.to_owned()),
+        ])
+    })
+}
+
+fn set(file: &ContextFile, args: NamedArgs) -> Result<(), Failure> {
+    let name = args.name.or(args.name_flag).unwrap_or_default();
+    let mut contexts = file.read()?;
+    contexts.get(&name)?;
+    contexts.current = Some(name.clone());
+    file.write(&contexts)?;
+    print(&success(format_args!("Context in use: {name}")))
+}
+
+fn delete(file: &ContextFile, args: NamedArgs) -> Result<(), Failure> {
+    let name = args.name.or(args.name_flag).unwrap_or_default();
+    let mut contexts = file.read()?;
+    contexts.get(&name)?;
+    contexts.contexts.remove(&name);
+    if contexts.current.as_ref() == Some(&name) {
+        contexts.current = None;
+        note("It was in use; `svctok context set` chooses another.");
+    }
+    file.write(&contexts)?;
+    print(&success(format_args!("Context deleted: {name}")))
+}
+
+async fn validate(file: &ContextFile, args: MaybeNamedArgs) -> Result<(), Failure> {
+    let contexts = file.read()?;
+    let (name, context) = contexts.named_or_current(args.name.or(args.name_flag))?;
+    ask(&name, context).await?;
+    print(&success(format_args!("Context is good: {name}")))
+}
+
+/// Asks the server who we are, or opens the store.
+async fn ask(name: &str, context: &Context) -> Result<(), Failure> {
+    match Target::of(name, context, None)? {
+        Target::Store(store) => Tokens::of_store(&store, IfMissing::Fail).await.map(drop),
+        Target::Server { url, token } => {
+            let token = token.ok_or_else(|| {
+                Failure::new(
+                    FailureKind::Unreachable,
+                    format!("there is no token for {url}"),
+                )
+                .with_hint(
+                    "name one by --service-token-file, --service-token-stdin or SVCTOK_TOKEN",
+                )
+            })?;
+            let own = ServerTokens::new(&url, &token)?.own().await?;
+            own.map(drop).map_err(|reason| {
+                let message = format!("{} refuses the token: {reason}", without_secrets(&url));
+                Failure::new(FailureKind::Unreachable, message)
+                    .with_hint("create another, or rotate it, and save the context again")
+            })
+        }
+    }
+}
+
+fn place(context: &Context) -> String {
+    let store = context.store.as_ref().map(StoreUrl::to_string);
+    let url = context.url.as_deref().map(without_secrets);
+    url.or(store).unwrap_or_default()
+}
+
+/// A context without its token.
+fn shown(name: &str, context: &Context, is_current: bool) -> Value {
+    json!({
+        "name": name,
+        "url": context.url.as_deref().map(without_secrets),
+        "store": context.store.as_ref().map(StoreUrl::to_string),
+        "token_hint": context.service_token.as_ref().map(SecretText::hint),
+        "current": is_current,
+    })
+}

@@ -1,0 +1,13 @@
+use super::update::show_change;
+use crate::args::TargetArgs;
+use crate::failure::Failure;
+use crate::output::Format;
+use crate::tokens::{IfMissing, Tokens};
+
+pub(super) async fn run(args: &TargetArgs, output: Format) -> Result<(), Failure> {
+    let output = output.without_secret()?;
+    let id = args.id.read()?;
+    let tokens = Tokens::open(&args.access, IfMissing::Fail).await?;
+    let changed = tokens.disable(id.id).await?;
+    show_change(&changed, "disabled", &id.text, output)
+}

@@ -1,0 +1,50 @@
+use serde_json::json;
+use tower_service_token::token::{TokenFormat, TokenShape};
+
+use crate::args::InspectArgs;
+use crate::failure::Failure;
+use crate::output::{Format, facts};
+
+pub(super) fn run(args: &InspectArgs, output: Format) -> Result<(), Failure> {
+    let output = output.without_secret()?;
+    let format = args
+        .prefixes
+        .iter()
+        .try_fold(TokenFormat::default(), |format, prefix| {
+            let format = format.accept_prefix(prefix);
+            format.map_err(|error| Failure::usage(error.to_string()))
+        })?;
+    let token = args.subject.read()?;
+    let text = token.presented()?;
+    let text = text.expose_secret();
+    match format.inspect(text) {
+        TokenShape::Own(id) => {
+            let (decimal, hint) = (id.as_i64(), format.redact(text));
+            let prefix = hint.split(&id.to_string()).next().unwrap_or_default();
+            let data = json!({
+                "id": id.to_string(),
+                "decimal_id": decimal,
+                "prefix": prefix,
+                "checksum": "good",
+                "hint": hint,
+            });
+            output.show(&data, || {
+                facts([
+                    ("ID", id.to_string()),
+                    ("DECIMAL ID", decimal.to_string()),
+                    ("PREFIX", prefix.to_owned()),
+                    ("CHECKSUM", "good".to_owned()),
+                    ("HINT", hint.clone()),
+                ])
+            })
+        }
+        TokenShape::Damaged => Err(Failure::refused(
+            "the checksum is wrong: a character is mistyped, or the token is made up",
+        )
+        .with_hint("copy the token again, all of it")),
+        TokenShape::Foreign => Err(Failure::refused(
+            "this is not of the form of our tokens: it was made elsewhere, or is cut off",
+        )
+        .with_hint("name its prefix by --prefix, or ask a store or a server by `svctok verify`")),
+    }
+}

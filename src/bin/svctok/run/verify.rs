@@ -1,0 +1,87 @@
+use std::time::SystemTime;
+
+use tower_service_token::TokenStore;
+use tower_service_token::clock::SystemClock;
+use tower_service_token::lifecycle::ShownToken;
+use tower_service_token::principal::Scopes;
+use tower_service_token::store::{Credential, TokenRecord, verdict};
+use tower_service_token::token::{TokenFormat, TokenShape};
+
+use crate::args::VerifyArgs;
+use crate::failure::{Failure, FailureKind};
+use crate::output::{Format, note, success};
+use crate::secret::SecretText;
+use crate::store_url::{OpenedStore, StoreUrl};
+use crate::target::Target;
+use crate::token_input;
+use crate::tokens::{ServerTokens, require_file};
+
+pub(super) async fn run(args: VerifyArgs, output: Format) -> Result<(), Failure> {
+    let output = output.without_secret()?;
+    let target = Target::find(&args.access)?;
+    let token = token_input::subject(args.word.as_ref(), &args.access.token)?;
+    let text = token.presented()?;
+    if TokenFormat::default().inspect(text.expose_secret()) == TokenShape::Damaged {
+        return Err(refused("its checksum is wrong: a character is mistyped"));
+    }
+    let shown = match target {
+        Target::Store(store) => by_store(&store, &token).await?,
+        Target::Server { url, .. } => {
+            let server = ServerTokens::new(&url, &token)?;
+            server.own().await?.map_err(|reason| refused(&reason))?
+        }
+    };
+    check_demands(&args, &shown)?;
+    output.show(&shown, || {
+        success(format_args!("Service token is good: {}", shown.id))
+    })
+}
+
+async fn by_store(url: &StoreUrl, token: &SecretText) -> Result<ShownToken, Failure> {
+    require_file(url)?;
+    let credential = Credential::new(token.presented()?);
+    let found = match url.open().await? {
+        OpenedStore::Registry(store) => store.find(&credential).await,
+        OpenedStore::ReadOnly(store) => store.find(&credential).await,
+    };
+    let found: Option<TokenRecord> = found.map_err(|error| {
+        Failure::of(
+            FailureKind::Unreachable,
+            format_args!("cannot ask {url}"),
+            &error,
+        )
+    })?;
+    let shown = found
+        .as_ref()
+        .map(|record| ShownToken::new(record, SystemTime::now()));
+    let principal = verdict(found, &credential, &SystemClock);
+    let principal = principal.map_err(|denial| refused(&denial.to_string()))?;
+    if principal.uses_previous_secret() {
+        note(
+            "This is the secret from before the last rotation: it stops working when its grace ends.",
+        );
+    }
+    Ok(shown.expect("there is a record, or it was denied"))
+}
+
+/// Whether the token has all the roles and scopes asked for.
+fn check_demands(args: &VerifyArgs, token: &ShownToken) -> Result<(), Failure> {
+    let scopes: Scopes = token.scopes.iter().collect();
+    let roles = args.roles.iter().filter(|role| !token.roles.contains(role));
+    let missing: Vec<&str> = roles
+        .chain(args.scopes.iter().filter(|scope| !scopes.allow(scope)))
+        .map(String::as_str)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::refused(format!(
+        "the token {} is good, but lacks {}",
+        token.id,
+        missing.join(", ")
+    )))
+}
+
+fn refused(reason: &str) -> Failure {
+    Failure::refused(format!("the token is refused: {reason}"))
+}

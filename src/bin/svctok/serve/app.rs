@@ -1,0 +1,77 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::routing::post;
+use tower::Service as _;
+use tower_service_token::api::forward_auth::ForwardAuth;
+use tower_service_token::api::management::ManagementApi;
+use tower_service_token::api::oauth::OAuthEndpoints;
+use tower_service_token::api::pipeops::PipeOpsApi;
+use tower_service_token::api::stackstate::StackStateApi;
+use tower_service_token::store::{CachedStore, Flushing, LastUsed, TokenRegistry};
+use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens, TokenStore};
+
+use crate::store_url::OpenedStore;
+
+/// Between two writes of the last uses.
+const FLUSH_INTERVAL: Duration = Duration::from_secs(60);
+
+/// What is served of a store.
+pub(super) struct Service {
+    pub(super) app: Router,
+    /// To be stopped at the end.
+    pub(super) flushing: Option<Flushing>,
+}
+
+pub(super) fn service(store: OpenedStore) -> Service {
+    match store {
+        OpenedStore::Registry(registry) => of_registry(registry),
+        OpenedStore::ReadOnly(store) => of_file(store),
+    }
+}
+
+fn of_registry(registry: Arc<dyn TokenRegistry>) -> Service {
+    // Requests and changes go through the same cache, so that a change is seen at once here.
+    let store = CachedStore::new(registry);
+    let last_used = LastUsed::new(store.clone());
+    let flushing = last_used.flush_every(FLUSH_INTERVAL);
+    let tokens = ServiceTokens::new(store.clone());
+    let layer = ServiceTokenLayer::new(store)
+        .accept_bearer()
+        .with_last_used(last_used);
+    let stackstate = StackStateApi::new(tokens.clone(), layer.clone());
+    let pipeops = PipeOpsApi::new(tokens.clone(), layer.clone());
+    let app = Router::new()
+        .merge(ManagementApi::new(tokens.clone(), layer.clone()).into_router())
+        .merge(OAuthEndpoints::new(tokens, layer.clone()).into_router())
+        .merge(ForwardAuth::new(layer).into_router())
+        .nest("/api", stackstate.into_router())
+        .merge(pipeops.into_router());
+    let flushing = Some(flushing);
+    Service { app, flushing }
+}
+
+/// Only what asks: its tokens are changed by whoever writes the file.
+fn of_file(store: Arc<dyn TokenStore>) -> Service {
+    tracing::warn!(
+        "the tokens of a file cannot be changed here: there is no /service-tokens, no /revoke, no \
+         /api, no /workspace and no record of last uses"
+    );
+    let layer = ServiceTokenLayer::new(store).accept_bearer();
+    // Nothing is ever looked for in it.
+    let none = ServiceTokens::new(MemoryStore::new());
+    let oauth: Router = OAuthEndpoints::new(none, layer.clone()).into_router();
+    let introspect = post(move |request: Request| {
+        let mut oauth = oauth.clone();
+        async move { oauth.call(request).await }
+    });
+    let app = Router::new()
+        .route("/introspect", introspect)
+        .merge(ForwardAuth::new(layer).into_router());
+    Service {
+        app,
+        flushing: None,
+    }
+}

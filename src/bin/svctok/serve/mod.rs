@@ -1,0 +1,103 @@
+//! A token service in one process.
+//!
+//! 1. What can be wrong with the command line is found out before the store is opened, and the
+//!    address is taken before a token is minted.
+//! 2. The store is asked through a cache with its change feed; a `file:` store is in memory anyway.
+//! 3. Stopping: no connection is accepted any more, requests finish, last uses are written.
+
+mod app;
+mod bootstrap;
+mod default_store;
+mod health;
+mod listener;
+mod logs;
+mod observation;
+mod requests;
+mod stop;
+mod tls;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tower_service_token::store::Flushing;
+
+use self::app::Service;
+use self::health::Health;
+use self::listener::Server;
+use self::observation::Observation;
+use self::stop::StopSignals;
+use crate::args::ServeArgs;
+use crate::environment::Environment;
+use crate::failure::Failure;
+use crate::store_url::OpenedStore;
+
+/// How long the last uses may take to be written when all else has ended.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
+
+pub(crate) async fn serve(args: ServeArgs) -> Result<(), Failure> {
+    logs::start(&args)?;
+    let tls = tls::acceptor(&args)?;
+    let listener = listener::bind(args.listen).await?;
+    let observation = Observation::begin(args.metrics_listen).await?;
+    let opened = open(&args).await?;
+
+    let (stopping, stopped) = watch::channel(false);
+    let health = Arc::new(Health::new(opened.clone(), stopped.clone()));
+    let mut signals = StopSignals::heard()?;
+    if let OpenedStore::Registry(registry) = &opened {
+        bootstrap::bootstrap(registry, args.bootstrap_token_file.as_deref()).await?;
+    }
+    let Service { app, flushing } = app::service(opened);
+    let app = app
+        .merge(health::routes(&health))
+        .merge(observation.routes(&health)?);
+
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    tracing::info!("listening on {scheme}://{}", listener::address(&listener)?);
+    let server = Server::new(listener, requests::observed(app)).with_tls(tls);
+    let server = server.with_max_connections(args.max_connections);
+    let serving = tokio::spawn(server.run(stopped));
+
+    signals.next().await;
+    let patience = args.shutdown_timeout;
+    tracing::info!("stopping: requests may take {patience:?} to finish");
+    // Nobody hears it if the server has ended, which it does not by itself.
+    let _ = stopping.send(true);
+    tokio::select! {
+        ended = timeout(patience, serving) => if ended.is_err() {
+            tracing::warn!("some requests did not finish in time");
+        },
+        () = signals.next() => tracing::warn!("asked again: some requests did not finish"),
+    }
+    if let Some(flushing) = flushing {
+        write_last_uses(flushing).await;
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn open(args: &ServeArgs) -> Result<OpenedStore, Failure> {
+    let place = match &args.store {
+        Some(place) => Some(place.clone()),
+        None => Environment::read()?.store,
+    };
+    let place = place.map_or_else(default_store::make, Ok)?;
+    let opened = place.open().await?;
+    if matches!(opened, OpenedStore::ReadOnly(_)) && args.bootstrap_token_file.is_some() {
+        return Err(Failure::usage(
+            "the tokens of a file: store are made elsewhere: leave out --bootstrap-token-file",
+        ));
+    }
+    tracing::info!(store = %place, "tokens are kept here");
+    Ok(opened)
+}
+
+async fn write_last_uses(flushing: Flushing) {
+    match timeout(FLUSH_TIMEOUT, flushing.stop()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::error!(%error, "the last uses were not written"),
+        Err(_) => tracing::error!("the last uses were not written in time"),
+    }
+}

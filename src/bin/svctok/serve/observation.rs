@@ -1,0 +1,86 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::get;
+use http::header::CONTENT_TYPE;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use super::health::{self, Health};
+use super::listener::{self, Server};
+use crate::args::MetricsAt;
+use crate::failure::{Failure, FailureKind};
+
+/// In seconds: from an answer out of memory to one that a database was late with.
+const BUCKETS: [f64; 12] = [
+    0.000_001, 0.000_01, 0.000_1, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 5.0,
+];
+
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Where the process shows what it counts, in the form that Prometheus reads.
+pub(super) enum Observation {
+    Nowhere,
+    AmongTheRest(PrometheusHandle),
+    Apart(PrometheusHandle, TcpListener),
+}
+
+impl Observation {
+    /// Counts from now on.
+    pub(super) async fn begin(at: Option<MetricsAt>) -> Result<Self, Failure> {
+        Ok(match at {
+            Some(MetricsAt::Nowhere) => Self::Nowhere,
+            None => Self::AmongTheRest(count()?),
+            Some(MetricsAt::Address(address)) => {
+                let listener = listener::bind(address).await?;
+                Self::Apart(count()?, listener)
+            }
+        })
+    }
+
+    /// What is shown among the rest. An address of its own is served from now on, and to the end of
+    /// the process, so that it can tell that the service stops.
+    pub(super) fn routes(self, health: &Arc<Health>) -> Result<Router, Failure> {
+        match self {
+            Self::Nowhere => Ok(Router::new()),
+            Self::AmongTheRest(handle) => Ok(of(handle)),
+            Self::Apart(handle, listener) => {
+                tracing::info!("metrics on http://{}", listener::address(&listener)?);
+                let server = Server::new(listener, of(handle).merge(health::routes(health)));
+                let (never, unstopped) = watch::channel(false);
+                tokio::spawn(async move {
+                    server.run(unstopped).await;
+                    drop(never);
+                });
+                Ok(Router::new())
+            }
+        }
+    }
+}
+
+fn count() -> Result<PrometheusHandle, Failure> {
+    let seconds = Matcher::Suffix("_seconds".to_owned());
+    let builder = PrometheusBuilder::new().set_buckets_for_metric(seconds, &BUCKETS);
+    let recorder = builder.expect("there are buckets").build_recorder();
+    let handle = recorder.handle();
+    metrics::set_global_recorder(recorder)
+        .map_err(|error| Failure::of(FailureKind::Refused, "cannot count", &error))?;
+    let kept = handle.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(UPKEEP_INTERVAL).await;
+            kept.run_upkeep();
+        }
+    });
+    Ok(handle)
+}
+
+fn of(handle: PrometheusHandle) -> Router {
+    let render = move || {
+        let text = handle.render();
+        async { ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text) }
+    };
+    Router::new().route("/metrics", get(render))
+}

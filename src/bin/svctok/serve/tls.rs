@@ -1,0 +1,56 @@
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::args::ServeArgs;
+use crate::failure::{Failure, FailureKind};
+
+/// What speaks TLS, if a certificate is given. Without, only loopback may be listened on, unless
+/// that was asked for by name.
+pub(super) fn acceptor(args: &ServeArgs) -> Result<Option<TlsAcceptor>, Failure> {
+    if let (Some(certificate), Some(key)) = (&args.tls_cert, &args.tls_key) {
+        return of_files(certificate, key).map(Some);
+    }
+    let address = args.listen;
+    if !address.ip().to_canonical().is_loopback() {
+        if !args.insecure_plain_http {
+            return Err(Failure::usage(format!(
+                "tokens would travel in the clear to {address}"
+            ))
+            .with_hint(
+                "give --tls-cert and --tls-key, or --insecure-plain-http behind a proxy that has TLS",
+            ));
+        }
+        tracing::warn!(%address, "tokens travel in the clear: there is no TLS");
+    }
+    Ok(None)
+}
+
+fn of_files(certificate: &Path, key: &Path) -> Result<TlsAcceptor, Failure> {
+    let cannot_read =
+        |path: &Path, error: &pem::Error| Failure::of(FailureKind::Usage, path.display(), error);
+    let chain = CertificateDer::pem_file_iter(certificate)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| cannot_read(certificate, &error))?;
+    if chain.is_empty() {
+        let message = format!("{}: there is no certificate", certificate.display());
+        return Err(Failure::usage(message));
+    }
+    let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| cannot_read(key, &error))?;
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("ring has all that these need")
+        .with_no_client_auth()
+        .with_single_cert(chain, secret)
+        .map_err(|error| {
+            let tried = format!("{} with {}", certificate.display(), key.display());
+            Failure::of(FailureKind::Usage, tried, &error)
+        })?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}

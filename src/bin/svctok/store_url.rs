@@ -1,0 +1,155 @@
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use tower_service_token::TokenStore;
+use tower_service_token::store::{FileStore, PostgresStore, SqliteStore, TokenRegistry};
+
+use crate::failure::{Failure, FailureKind};
+
+/// Where tokens are kept: `sqlite:PATH`, `postgres://…` or `file:PATH`.
+///
+/// `Debug` and `Display` show no user, password or query of a PostgreSQL URL.
+#[derive(Clone)]
+pub(crate) enum StoreUrl {
+    Sqlite(PathBuf),
+    Postgres(String),
+    File(PathBuf),
+}
+
+/// A store that was opened.
+#[derive(Clone)]
+pub(crate) enum OpenedStore {
+    /// It owns its tokens.
+    Registry(Arc<dyn TokenRegistry>),
+    /// Its tokens are changed elsewhere.
+    ReadOnly(Arc<dyn TokenStore>),
+}
+
+impl StoreUrl {
+    /// Opens the store; a SQLite file is made if it is not there.
+    pub(crate) async fn open(&self) -> Result<OpenedStore, Failure> {
+        let failed = |error: &dyn std::error::Error| {
+            Failure::of(
+                FailureKind::Unreachable,
+                format_args!("cannot open {self}"),
+                error,
+            )
+        };
+        match self {
+            Self::Sqlite(path) => {
+                let store = SqliteStore::open(path).await.map_err(|it| failed(&it))?;
+                Ok(OpenedStore::Registry(Arc::new(store)))
+            }
+            Self::Postgres(url) => {
+                let store = PostgresStore::connect(url)
+                    .await
+                    .map_err(|it| failed(&it))?;
+                Ok(OpenedStore::Registry(Arc::new(store)))
+            }
+            Self::File(path) => {
+                let store = FileStore::open(path).map_err(|it| failed(&it))?;
+                Ok(OpenedStore::ReadOnly(Arc::new(store)))
+            }
+        }
+    }
+}
+
+impl StoreUrl {
+    /// The same from every directory.
+    pub(crate) fn absolute(self) -> Result<Self, Failure> {
+        let absolute = |path: PathBuf| {
+            std::path::absolute(path)
+                .map_err(|error| Failure::of(FailureKind::Usage, "cannot name the file", &error))
+        };
+        Ok(match self {
+            Self::Sqlite(path) => Self::Sqlite(absolute(path)?),
+            Self::File(path) => Self::File(absolute(path)?),
+            Self::Postgres(url) => Self::Postgres(url),
+        })
+    }
+
+    /// The text it was read from, password and all.
+    pub(crate) fn expose_secret(&self) -> String {
+        match self {
+            Self::Sqlite(path) => format!("sqlite:{}", path.display()),
+            Self::File(path) => format!("file:{}", path.display()),
+            Self::Postgres(url) => url.clone(),
+        }
+    }
+}
+
+impl FromStr for StoreUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+            return Ok(Self::Postgres(text.to_owned()));
+        }
+        match text.split_once(':') {
+            Some((_, "")) => Err("the path is missing".to_owned()),
+            Some(("sqlite", path)) => Ok(Self::Sqlite(path.into())),
+            Some(("file", path)) => Ok(Self::File(path.into())),
+            _ => Err("a store is sqlite:PATH, postgres://… or file:PATH".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
+            Self::File(path) => write!(f, "file:{}", path.display()),
+            Self::Postgres(url) => {
+                let (_, rest) = url.split_once("://").unwrap_or_default();
+                let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+                let (authority, rest) = rest.split_at(end);
+                // An `@` that is not encoded makes it a guess where a password ends.
+                if authority.matches('@').count() > 1 || rest.contains('@') {
+                    return f.write_str("postgres://***");
+                }
+                let host = authority.rsplit('@').next().unwrap_or_default();
+                let path = rest.split(['?', '#']).next().unwrap_or_default();
+                write!(f, "postgres://{host}{path}")
+            }
+        }
+    }
+}
+
+impl fmt::Debug for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StoreUrl({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_shown_without_user_password_and_query() {
+        for (url, shown) in [
+            (
+                "postgres://u:hush@db:5432/t?sslpassword=hush",
+                "postgres://db:5432/t",
+            ),
+            ("postgres://u:hu@sh@db:5432/t", "postgres://***"),
+            ("postgres://u:hu/sh?@db:5432/t", "postgres://***"),
+            ("postgres://db/t?password=hu@sh", "postgres://***"),
+            ("postgresql:///t?host=/run&password=hush", "postgres:///t"),
+            ("sqlite:/var/lib/t.db", "sqlite:/var/lib/t.db"),
+            ("file:t.toml", "file:t.toml"),
+        ] {
+            let parsed: StoreUrl = url.parse().expect(url);
+            assert_eq!(parsed.to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn what_names_no_store_is_refused() {
+        for url in ["", "t.db", "sqlite:", "file:", "mysql://db/t", "memory:"] {
+            assert!(url.parse::<StoreUrl>().is_err(), "{url}");
+        }
+    }
+}

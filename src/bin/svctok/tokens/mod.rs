@@ -1,0 +1,171 @@
+//! The tokens, wherever they are.
+
+mod file;
+mod pages;
+mod server;
+mod store;
+
+use std::time::Duration;
+
+use tower_service_token::lifecycle::{NewToken, ShownToken, TokenUpdate};
+use tower_service_token::store::TokenFilter;
+use tower_service_token::token::TokenId;
+
+use self::file::FileTokens;
+pub(crate) use self::server::ServerTokens;
+use self::store::StoreTokens;
+use crate::args::AccessArgs;
+use crate::failure::{Failure, FailureKind};
+use crate::secret::{SecretText, without_secrets};
+use crate::store_url::StoreUrl;
+use crate::target::Target;
+use crate::token_input;
+
+/// The tokens of a server or of a store.
+pub(crate) enum Tokens {
+    Server(ServerTokens),
+    Store(StoreTokens),
+    /// These can only be looked at.
+    File(FileTokens),
+}
+
+/// A secret that was just made.
+pub(crate) struct Issued {
+    pub(crate) secret: SecretText,
+    pub(crate) token: ShownToken,
+    /// After how long, at the latest, every node knows.
+    pub(crate) effective_within: Duration,
+}
+
+/// A token after a change.
+pub(crate) struct Changed {
+    pub(crate) token: ShownToken,
+    /// After how long, at the latest, every node knows.
+    pub(crate) effective_within: Duration,
+}
+
+/// Whether a store that is not there is made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum IfMissing {
+    Make,
+    Fail,
+}
+
+/// For a command that has no use for an empty store: opening a SQLite file would make it.
+pub(crate) fn require_file(store: &StoreUrl) -> Result<(), Failure> {
+    match store {
+        StoreUrl::Sqlite(path) if !path.exists() => {
+            let message = format!("cannot open {store}: there is no such file");
+            Err(Failure::new(FailureKind::Unreachable, message)
+                .with_hint("`svctok create` makes it, with the first token in it"))
+        }
+        _ => Ok(()),
+    }
+}
+
+impl Tokens {
+    /// Reaches the tokens that the flags, the environment or the context name.
+    pub(crate) async fn open(args: &AccessArgs, if_missing: IfMissing) -> Result<Self, Failure> {
+        let named = token_input::named(&args.token)?;
+        match Target::find(args)? {
+            Target::Store(_) if named.is_some() => {
+                Err(Failure::usage("a store is worked on without a token")
+                    .with_hint("leave out the token, or name a server by --url"))
+            }
+            Target::Store(store) => Self::of_store(&store, if_missing).await,
+            Target::Server { url, token } => {
+                let token = named.or(token).ok_or_else(|| {
+                    Failure::new(FailureKind::Unreachable, format!("there is no token for {}", without_secrets(&url)))
+                        .with_hint("name one by --service-token-file, --service-token-stdin or SVCTOK_TOKEN, or save a context")
+                })?;
+                ServerTokens::new(&url, &token).map(Self::Server)
+            }
+        }
+    }
+
+    pub(crate) async fn of_store(store: &StoreUrl, if_missing: IfMissing) -> Result<Self, Failure> {
+        match store {
+            StoreUrl::File(path) => FileTokens::open(store, path).map(Self::File),
+            store => {
+                if if_missing == IfMissing::Fail {
+                    require_file(store)?;
+                }
+                StoreTokens::open(store).await.map(Self::Store)
+            }
+        }
+    }
+
+    pub(crate) async fn create(&self, new: NewToken) -> Result<Issued, Failure> {
+        match self {
+            Self::Server(tokens) => tokens.create(new).await,
+            Self::Store(tokens) => tokens.create(new).await,
+            Self::File(tokens) => Err(tokens.not_created()),
+        }
+    }
+
+    /// All tokens that the filter means, or so many of them.
+    pub(crate) async fn list(
+        &self,
+        filter: TokenFilter,
+        limit: Option<usize>,
+    ) -> Result<Vec<ShownToken>, Failure> {
+        match self {
+            Self::Server(tokens) => tokens.list(filter, limit).await,
+            Self::Store(tokens) => tokens.list(filter, limit).await,
+            Self::File(tokens) => Ok(tokens.list(filter, limit)),
+        }
+    }
+
+    pub(crate) async fn get(&self, id: TokenId) -> Result<ShownToken, Failure> {
+        match self {
+            Self::Server(tokens) => tokens.get(id).await,
+            Self::Store(tokens) => tokens.get(id).await,
+            Self::File(tokens) => tokens.get(id),
+        }
+    }
+
+    pub(crate) async fn update(
+        &self,
+        id: TokenId,
+        update: TokenUpdate,
+    ) -> Result<Changed, Failure> {
+        match self {
+            Self::Server(tokens) => tokens.update(id, update).await,
+            Self::Store(tokens) => tokens.update(id, update).await,
+            Self::File(tokens) => Err(tokens.not_changed(id)),
+        }
+    }
+
+    pub(crate) async fn rotate(&self, id: TokenId, grace: Duration) -> Result<Issued, Failure> {
+        match self {
+            Self::Server(tokens) => tokens.rotate(id, grace).await,
+            Self::Store(tokens) => tokens.rotate(id, grace).await,
+            Self::File(tokens) => Err(tokens.not_changed(id)),
+        }
+    }
+
+    pub(crate) async fn disable(&self, id: TokenId) -> Result<Changed, Failure> {
+        match self {
+            Self::Server(tokens) => tokens.disable(id).await,
+            Self::Store(tokens) => tokens.disable(id).await,
+            Self::File(tokens) => Err(tokens.not_changed(id)),
+        }
+    }
+
+    pub(crate) async fn enable(&self, id: TokenId) -> Result<Changed, Failure> {
+        match self {
+            Self::Server(tokens) => tokens.enable(id).await,
+            Self::Store(tokens) => tokens.enable(id).await,
+            Self::File(tokens) => Err(tokens.not_changed(id)),
+        }
+    }
+
+    /// Refuses the token for good; how long it takes at most until every node does.
+    pub(crate) async fn revoke(&self, id: TokenId) -> Result<Duration, Failure> {
+        match self {
+            Self::Server(tokens) => tokens.revoke(id).await,
+            Self::Store(tokens) => tokens.revoke(id).await,
+            Self::File(tokens) => Err(tokens.not_changed(id)),
+        }
+    }
+}

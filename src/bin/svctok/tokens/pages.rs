@@ -1,0 +1,35 @@
+use std::collections::BTreeSet;
+
+use tower_service_token::lifecycle::{FieldProblem, Page, ShownToken};
+use tower_service_token::store::{Cursor, ListRequest};
+
+/// The tokens of page after page, until there are so many.
+pub(super) async fn all_pages<E>(
+    limit: Option<usize>,
+    ask: impl AsyncFn(Page) -> Result<(Vec<ShownToken>, Option<Cursor>), E>,
+) -> Result<Vec<ShownToken>, E> {
+    let limit = limit.unwrap_or(usize::MAX);
+    let mut page = Page::of(limit.clamp(1, ListRequest::MAX_LIMIT));
+    let mut tokens = Vec::new();
+    // A token that is used meanwhile may move to a later page.
+    let mut seen = BTreeSet::new();
+    loop {
+        let (found, next) = ask(page).await?;
+        tokens.extend(found.into_iter().filter(|token| seen.insert(token.id)));
+        match next {
+            Some(next) if tokens.len() < limit => page = page.after(next),
+            _ => break,
+        }
+    }
+    tokens.truncate(limit);
+    Ok(tokens)
+}
+
+/// The fields that break rules, for people.
+pub(super) fn listed(problems: &[FieldProblem]) -> String {
+    let problems = problems.iter().map(|problem| {
+        let field = problem.pointer.trim_start_matches('/');
+        format!("{field}: {}", problem.detail)
+    });
+    problems.collect::<Vec<_>>().join("; ")
+}

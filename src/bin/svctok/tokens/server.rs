@@ -1,0 +1,150 @@
+use std::time::Duration;
+
+use tower_service_token::client::{
+    ChangedToken, ClientConfigError, ClientError, ClientErrorKind, IssuedToken, ServiceTokensClient,
+};
+use tower_service_token::lifecycle::{NewToken, ShownToken, TokenUpdate};
+use tower_service_token::store::TokenFilter;
+use tower_service_token::token::TokenId;
+
+use super::pages::{all_pages, listed};
+use super::{Changed, Issued};
+use crate::failure::{Failure, FailureKind};
+use crate::secret::{SecretText, without_secrets};
+
+const ANOTHER_TOKEN: &str = "name another token by --service-token-file, --service-token-stdin or \
+                             SVCTOK_TOKEN, or save the context again";
+const LOOK_FIRST: &str = "a change may have been made: look with `svctok get` or `svctok list` \
+                          before you try again";
+
+/// The tokens of a server.
+pub(crate) struct ServerTokens {
+    client: ServiceTokensClient,
+    /// For messages.
+    url: String,
+}
+
+impl ServerTokens {
+    /// Asks nothing yet.
+    pub(crate) fn new(url: &str, token: &SecretText) -> Result<Self, Failure> {
+        token.presented()?;
+        let client = ServiceTokensClient::builder(url).with_token(token.expose_secret());
+        let url = without_secrets(url);
+        let client = client.build().map_err(|error| {
+            let kind = match error {
+                ClientConfigError::NoRootCertificates => FailureKind::Unreachable,
+                _ => FailureKind::Usage,
+            };
+            Failure::of(kind, format_args!("cannot ask {url}"), &error)
+        })?;
+        Ok(Self { client, url })
+    }
+
+    /// The token that is asked with, or why it is refused.
+    pub(crate) async fn own(&self) -> Result<Result<ShownToken, String>, Failure> {
+        match self.client.own().await {
+            Ok(token) => Ok(Ok(token)),
+            Err(error) if error.kind() == ClientErrorKind::Unauthenticated => {
+                Ok(Err(error.to_string()))
+            }
+            Err(error) => Err(self.failure(&error)),
+        }
+    }
+
+    pub(super) async fn create(&self, new: NewToken) -> Result<Issued, Failure> {
+        self.issued(self.client.create(new).await)
+    }
+
+    pub(super) async fn list(
+        &self,
+        filter: TokenFilter,
+        limit: Option<usize>,
+    ) -> Result<Vec<ShownToken>, Failure> {
+        let found = all_pages(limit, async |page| {
+            let page = self.client.list(filter.clone(), page).await;
+            page.map(|page| (page.tokens, page.next))
+        });
+        found.await.map_err(|error| self.failure(&error))
+    }
+
+    pub(super) async fn get(&self, id: TokenId) -> Result<ShownToken, Failure> {
+        let token = self.client.get(id).await;
+        token.map_err(|error| self.failure(&error))
+    }
+
+    pub(super) async fn update(
+        &self,
+        id: TokenId,
+        update: TokenUpdate,
+    ) -> Result<Changed, Failure> {
+        self.changed(self.client.update(id, update).await)
+    }
+
+    pub(super) async fn rotate(&self, id: TokenId, grace: Duration) -> Result<Issued, Failure> {
+        self.issued(self.client.rotate(id, grace).await)
+    }
+
+    pub(super) async fn disable(&self, id: TokenId) -> Result<Changed, Failure> {
+        self.changed(self.client.disable(id).await)
+    }
+
+    pub(super) async fn enable(&self, id: TokenId) -> Result<Changed, Failure> {
+        self.changed(self.client.enable(id).await)
+    }
+
+    pub(super) async fn revoke(&self, id: TokenId) -> Result<Duration, Failure> {
+        let revoked = self.client.revoke(id).await;
+        let revoked = revoked.map_err(|error| self.failure(&error))?;
+        Ok(revoked.effective_within)
+    }
+
+    fn issued(&self, issued: Result<IssuedToken, ClientError>) -> Result<Issued, Failure> {
+        let issued = issued.map_err(|error| self.failure(&error))?;
+        Ok(Issued {
+            secret: SecretText::new(issued.expose_secret()),
+            token: issued.token().clone(),
+            effective_within: issued.effective_within(),
+        })
+    }
+
+    fn changed(&self, changed: Result<ChangedToken, ClientError>) -> Result<Changed, Failure> {
+        let changed = changed.map_err(|error| self.failure(&error))?;
+        Ok(Changed {
+            token: changed.token,
+            effective_within: changed.effective_within,
+        })
+    }
+
+    fn failure(&self, error: &ClientError) -> Failure {
+        let (kind, hint) = match error.kind() {
+            ClientErrorKind::Unauthenticated => (FailureKind::Unreachable, ANOTHER_TOKEN),
+            ClientErrorKind::Unreachable => (
+                FailureKind::Unreachable,
+                "look whether the server runs, and whether the URL is right",
+            ),
+            ClientErrorKind::TimedOut => (FailureKind::Unreachable, LOOK_FIRST),
+            ClientErrorKind::Server => (FailureKind::Server, LOOK_FIRST),
+            ClientErrorKind::RateLimited => (FailureKind::Server, "try again later"),
+            ClientErrorKind::UnexpectedAnswer => (
+                FailureKind::Server,
+                "look whether the URL is that of the management API: what stands before \
+                 /service-tokens",
+            ),
+            ClientErrorKind::Forbidden => (
+                FailureKind::Refused,
+                "the token needs the scope service-tokens:read to look, and service-tokens:write \
+                 to change",
+            ),
+            ClientErrorKind::EscalationDenied => (
+                FailureKind::Refused,
+                "use a token that has them itself, or one with the scope service-tokens:admin",
+            ),
+            ClientErrorKind::NotFound => return super::store::not_found(),
+            ClientErrorKind::Invalid if !error.problems().is_empty() => {
+                return Failure::refused(listed(error.problems()));
+            }
+            _ => return Failure::chain(FailureKind::Refused, error),
+        };
+        Failure::of(kind, &self.url, error).with_hint(hint)
+    }
+}

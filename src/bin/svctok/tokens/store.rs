@@ -1,0 +1,128 @@
+use std::time::{Duration, SystemTime};
+
+use tower_service_token::ServiceTokens;
+use tower_service_token::lifecycle::{
+    ChangedToken, IssuedToken, LifecycleError, NewToken, ShownToken, TokenUpdate,
+};
+use tower_service_token::store::{StoreErrorKind, TokenFilter, TokenRecord};
+use tower_service_token::token::TokenId;
+
+use super::pages::{all_pages, listed};
+use super::{Changed, Issued};
+use crate::environment::user;
+use crate::failure::{Failure, FailureKind};
+use crate::secret::SecretText;
+use crate::store_url::{OpenedStore, StoreUrl};
+
+/// The tokens of a store that owns them, in the hands of its operator.
+pub(crate) struct StoreTokens(ServiceTokens);
+
+impl StoreTokens {
+    pub(super) async fn open(url: &StoreUrl) -> Result<Self, Failure> {
+        match url.open().await? {
+            OpenedStore::Registry(registry) => {
+                Ok(Self(ServiceTokens::new(registry).acting_as(user())))
+            }
+            OpenedStore::ReadOnly(_) => Err(Failure::refused(format!("{url} is read-only"))),
+        }
+    }
+
+    pub(super) async fn create(&self, new: NewToken) -> Result<Issued, Failure> {
+        self.0
+            .create(new)
+            .await
+            .map(|it| issued(&it))
+            .map_err(failure)
+    }
+
+    pub(super) async fn list(
+        &self,
+        filter: TokenFilter,
+        limit: Option<usize>,
+    ) -> Result<Vec<ShownToken>, Failure> {
+        let found = all_pages(limit, async |page| {
+            let page = self.0.list(filter.clone(), page).await?;
+            Ok((page.records.iter().map(shown).collect(), page.next))
+        });
+        found.await.map_err(failure)
+    }
+
+    pub(super) async fn get(&self, id: TokenId) -> Result<ShownToken, Failure> {
+        self.0.get(id).await.map(|it| shown(&it)).map_err(failure)
+    }
+
+    pub(super) async fn update(
+        &self,
+        id: TokenId,
+        update: TokenUpdate,
+    ) -> Result<Changed, Failure> {
+        changed(self.0.update(id, update).await)
+    }
+
+    pub(super) async fn rotate(&self, id: TokenId, grace: Duration) -> Result<Issued, Failure> {
+        let rotated = self.0.rotate(id, grace).await;
+        rotated.map(|it| issued(&it)).map_err(failure)
+    }
+
+    pub(super) async fn disable(&self, id: TokenId) -> Result<Changed, Failure> {
+        changed(self.0.disable(id).await)
+    }
+
+    pub(super) async fn enable(&self, id: TokenId) -> Result<Changed, Failure> {
+        changed(self.0.enable(id).await)
+    }
+
+    pub(super) async fn revoke(&self, id: TokenId) -> Result<Duration, Failure> {
+        let revoked = self.0.revoke(id).await.map_err(failure)?;
+        Ok(revoked.effective_within)
+    }
+}
+
+pub(super) fn not_found() -> Failure {
+    failure(LifecycleError::NotFound)
+}
+
+fn shown(record: &TokenRecord) -> ShownToken {
+    ShownToken::new(record, SystemTime::now())
+}
+
+fn issued(issued: &IssuedToken) -> Issued {
+    Issued {
+        secret: SecretText::new(issued.expose_secret()),
+        token: shown(issued.record()),
+        effective_within: issued.effective_within(),
+    }
+}
+
+fn changed(changed: Result<ChangedToken, LifecycleError>) -> Result<Changed, Failure> {
+    let changed = changed.map_err(failure)?;
+    Ok(Changed {
+        token: shown(&changed.record),
+        effective_within: changed.effective_within,
+    })
+}
+
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "it stands where a function of the error is wanted"
+)]
+fn failure(error: LifecycleError) -> Failure {
+    let kind = match &error {
+        LifecycleError::Store(error) if error.kind() == StoreErrorKind::Corrupt => {
+            FailureKind::Server
+        }
+        LifecycleError::Store(_) => FailureKind::Unreachable,
+        _ => FailureKind::Refused,
+    };
+    let failure = match &error {
+        LifecycleError::Invalid(problems) => Failure::refused(listed(problems)),
+        error => Failure::chain(kind, error),
+    };
+    match error {
+        LifecycleError::NotFound => failure.with_hint("`svctok list` shows the tokens there are"),
+        LifecycleError::Store(_) => failure.with_hint(
+            "a change may have been made: look with `svctok get` or `svctok list` before you try again",
+        ),
+        _ => failure,
+    }
+}

@@ -1,0 +1,17 @@
+//! `svctok` as people and scripts use it.
+//!
+//! 1. [Transcripts](transcripts): what is typed and what is answered, word by word.
+//! 2. [Secrets](secrets): where they come from, where they go, and where they never stand.
+//! 3. [Contexts](contexts), and what outranks what.
+//! 4. [Pipes](pipes) and exit codes.
+//! 5. A [server](server) in place of a store.
+//!
+//! Each test has a directory of its own, and nothing of the environment that the tests run in.
+
+mod contexts;
+mod desk;
+mod pipes;
+mod secrets;
+mod server;
+mod site;
+mod transcripts;

@@ -1,0 +1,248 @@
+//! Where secrets come from, where they go, and where they never stand.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::desk::{Desk, Ran, TOKEN, id_of};
+
+const DIGEST_OF_ABC: &str =
+    "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\n";
+
+#[test]
+fn a_token_comes_from_stdin_a_file_or_a_flag_and_loses_one_line_end() {
+    let desk = Desk::bare();
+    desk.write("token", "abc\n");
+    for (words, stdin) in [
+        ("hash", "abc"),
+        ("hash", "abc\n"),
+        ("hash", "abc\r\n"),
+        ("hash -", "abc"),
+        ("hash --service-token-stdin", "abc"),
+        ("--service-token-stdin hash", "abc"),
+        ("hash --service-token -", "abc"),
+        ("hash --service-token-file -", "abc"),
+        ("hash --service-token-file token", "other"),
+        ("hash --service-token abc", "other"),
+    ] {
+        let stdout = desk.run_with(words, stdin).succeeded();
+        assert_eq!(stdout, DIGEST_OF_ABC, "{words}");
+    }
+    for (words, stdin, code) in [
+        ("hash", "", 2),
+        ("hash", "\n", 2),
+        ("hash", "abc\n\n", 1),
+        ("hash", "a b", 1),
+        ("hash", &*"a".repeat(5000), 1),
+        ("hash --service-token-file nowhere", "abc", 2),
+        ("hash --service-token abc --service-token-stdin", "abc", 2),
+    ] {
+        desk.run_with(words, stdin).failed(code);
+    }
+}
+
+#[test]
+fn the_token_of_the_environment_is_for_asking_and_never_what_is_asked_about() {
+    let desk = Desk::bare().with("SVCTOK_TOKEN", TOKEN);
+    assert_eq!(desk.run_with("hash", "abc").succeeded(), DIGEST_OF_ABC);
+}
+
+#[test]
+fn a_token_among_the_arguments_is_refused_and_not_repeated() {
+    let desk = Desk::new();
+    for words in [
+        "hash TOKEN",
+        "inspect TOKEN",
+        "verify TOKEN",
+        "get TOKEN",
+        "delete --id TOKEN",
+        "list TOKEN",
+        "TOKEN",
+        "list --limit TOKEN",
+        "list --store TOKEN",
+        "list --state=TOKEN",
+        "context set TOKEN TOKEN",
+    ] {
+        let stderr = desk.run(&words.replace("TOKEN", TOKEN)).failed(2);
+        assert!(!stderr.contains(&TOKEN[18..]), "{words}: {stderr}");
+    }
+    let stderr = desk.run("list --store postgress://u:hush@db/t").failed(2);
+    assert!(!stderr.contains("hush"), "{stderr}");
+    let desk = desk.with("SVCTOK_STORE", "postgress://u:hush@db/t");
+    let stderr = desk.run("list").failed(2);
+    assert!(!stderr.contains("hush"), "{stderr}");
+}
+
+#[test]
+fn no_help_shows_what_the_environment_holds() {
+    let desk = Desk::bare()
+        .with("SVCTOK_TOKEN", TOKEN)
+        .with("SVCTOK_STORE", "postgres://u:hush@db/t")
+        .with("SVCTOK_URL", "https://u:hush@tokens.example");
+    for words in [
+        "",
+        "service-token",
+        "list",
+        "create",
+        "context",
+        "context save",
+        "verify",
+        "serve",
+    ] {
+        for flag in ["--help", "-h"] {
+            let help = desk.run(&format!("{words} {flag}")).succeeded();
+            assert!(!help.contains("hush") && !help.contains(TOKEN), "{help}");
+        }
+    }
+}
+
+#[test]
+fn a_secret_is_shown_once_where_it_was_asked_for_and_said_to_be() {
+    let desk = Desk::new();
+    for (words, shown) in [
+        (
+            "create --name a",
+            "[SUCCESS] Service token created: SECRET\n",
+        ),
+        ("create --name b -o token", "SECRET\n"),
+        ("rotate ID", "[SUCCESS] Service token rotated: SECRET\n"),
+        ("-o token rotate ID", "SECRET\n"),
+    ] {
+        let id = id_of(&desk.create("--name x"));
+        let ran = desk.run(&words.replace("ID", &id));
+        assert!(
+            ran.stderr.starts_with("The secret is only displayed once."),
+            "{ran:?}"
+        );
+        let stdout = ran.succeeded();
+        let at = stdout.find("svctok-").unwrap();
+        assert_eq!(
+            stdout.replace(&stdout[at..at + TOKEN.len()], "SECRET"),
+            shown
+        );
+    }
+    let created = desk.json("create --name c");
+    let secret = created["token"].as_str().unwrap();
+    assert_eq!(created["service_token"]["id"], id_of(secret));
+    let yaml = desk.run("create --name d -o yaml").succeeded();
+    assert!(yaml.contains("\ntoken: svctok-"), "{yaml}");
+
+    for words in [
+        "list",
+        "list -o json",
+        "list -o yaml",
+        &format!("get {}", id_of(secret)),
+    ] {
+        let stdout = desk.run(words).succeeded();
+        assert!(stdout.contains(&id_of(secret)));
+        assert!(!stdout.contains(&secret[18..]), "{stdout}");
+    }
+    assert!(
+        desk.run("list -o token")
+            .failed(2)
+            .contains("only create and rotate")
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_secret_goes_to_a_file_of_its_owner_and_to_nobody_else() {
+    use crate::desk::{mode, set_mode};
+
+    let desk = Desk::new();
+    let ran = desk.run("create --name a --output-file secret");
+    assert!(ran.stderr.contains("The secret is in the file."), "{ran:?}");
+    let stdout = ran.succeeded();
+    let file = desk.file("secret");
+    let secret = fs::read_to_string(&file).unwrap();
+    assert_eq!(mode(&file), 0o600);
+    assert_eq!(
+        stdout,
+        format!("[SUCCESS] Service token created: {}\n", id_of(&secret))
+    );
+    desk.run("verify --service-token-file secret").succeeded();
+
+    // What is there stays, and no token is made for nothing.
+    let stderr = desk.run("create --name b --output-file secret").failed(1);
+    assert!(stderr.contains("--force"), "{stderr}");
+    desk.run("create --name b --output-file nowhere/secret")
+        .failed(1);
+    assert_eq!(fs::read_to_string(&file).unwrap(), secret);
+    assert_eq!(desk.run("list").succeeded().lines().count(), 2);
+
+    set_mode(&file, 0o644);
+    let rotate = format!(
+        "rotate {} -o json --output-file secret --force",
+        id_of(&secret)
+    );
+    let stdout = desk.run(&rotate).succeeded();
+    let shown: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(shown.get("token"), None);
+    assert_eq!(mode(&file), 0o600);
+    assert_ne!(fs::read_to_string(&file).unwrap(), secret);
+    desk.run("verify --service-token-file secret").succeeded();
+    let names: Vec<_> = fs::read_dir(&desk.path).unwrap().collect();
+    let is_draft = |name: &std::ffi::OsStr| name.to_string_lossy().ends_with(".new");
+    assert!(
+        !names
+            .iter()
+            .any(|it| is_draft(&it.as_ref().unwrap().file_name()))
+    );
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_secret_that_cannot_be_shown_is_told_to_be_lost() {
+    use std::fs::File;
+    use std::process::{Command, Stdio};
+
+    use crate::desk::SVCTOK;
+
+    let desk = Desk::new();
+    desk.create("--name first");
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let output = Command::new(SVCTOK)
+        .args(["create", "--name", "a"])
+        .env("SVCTOK_STORE", "sqlite:tokens.db")
+        .current_dir(&desk.path)
+        .stdout(full)
+        .stderr(Stdio::piped())
+        .output()
+        .unwrap();
+    let ran = Ran {
+        code: output.status.code(),
+        stdout: String::new(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    };
+    let stderr = ran.failed(1);
+    assert!(stderr.contains("its secret is lost"), "{stderr}");
+    assert!(stderr.contains("`svctok rotate "), "{stderr}");
+    assert!(!stderr.contains("svctok-"), "{stderr}");
+}
+
+/// What other users see of a process is what the kernel shows of it to everyone.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_command_at_work_shows_no_secret_to_other_users() {
+    use std::process::Stdio;
+
+    use crate::desk::SVCTOK;
+
+    let desk = Desk::new();
+    let mut child = std::process::Command::new(SVCTOK)
+        .args(["verify", "--service-token-stdin"])
+        .env("SVCTOK_STORE", "sqlite:tokens.db")
+        .current_dir(&desk.path)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    std::io::Write::write_all(&mut stdin, TOKEN.as_bytes()).unwrap();
+    let seen = fs::read_to_string(format!("/proc/{}/cmdline", child.id())).unwrap();
+    drop(stdin);
+    child.wait().unwrap();
+    assert!(seen.contains("verify"), "{seen:?}");
+    assert!(!seen.contains("svctok-"), "{seen:?}");
+}

@@ -1,0 +1,143 @@
+//! Tokens are managed at a server.
+
+use axum::http::StatusCode;
+use tower_service_token::MemoryStore;
+use tower_service_token::testing::{Fault, FaultyStore};
+
+use crate::desk::{Desk, TOKEN, id_of};
+use crate::site::Site;
+
+/// A desk whose commands go to the site, with a token that has these scopes and roles.
+fn desk_at(site: &Site, scopes: &[&str], roles: &[&str]) -> Desk {
+    let token = site.create(scopes, roles);
+    Desk::bare()
+        .with("SVCTOK_URL", site.url())
+        .with("SVCTOK_TOKEN", &token)
+}
+
+#[test]
+fn every_command_does_at_a_server_what_it_does_on_a_store() {
+    let site = Site::start();
+    let server = desk_at(&site, &["service-tokens:admin"], &[]);
+    let store = Desk::new();
+    store.create("--name first");
+    for desk in [server, store] {
+        let secret = desk.create("--name ci --roles a,b --expiration 2099-12-31 --label k=v");
+        let id = id_of(&secret);
+        let row = format!("{id} | ci ");
+        assert!(desk.run("list").succeeded().contains(&row));
+        let listed = desk.json("list --name ci");
+        let token = desk.json(&format!("get {id}"));
+        assert_eq!(listed["service_tokens"][0], token);
+        assert_eq!(token["expires_at"], "2100-01-01T00:00:00Z");
+        let changed = desk.json(&format!(
+            "update {id} --roles c --no-expiration --no-label k"
+        ));
+        assert_eq!(changed["roles"], serde_json::json!(["c"]));
+        assert_eq!(changed["expires_at"], serde_json::Value::Null);
+        assert_eq!(changed["labels"], serde_json::json!({}));
+
+        let good = |secret: &str| desk.run_with("verify", secret).code;
+        assert_eq!(good(&secret), Some(0));
+        assert_eq!(desk.json(&format!("disable {id}"))["state"], "disabled");
+        assert_eq!(good(&secret), Some(1));
+        assert_eq!(desk.json(&format!("enable --id {id}"))["state"], "active");
+        let rotated = desk.run(&format!("rotate {id} -o token")).succeeded();
+        assert_eq!(good(&secret), Some(1));
+        assert_eq!(good(&rotated), Some(0));
+        let deleted = desk.run(&format!("delete {id}")).succeeded();
+        assert_eq!(deleted, format!("[SUCCESS] Service token deleted: {id}\n"));
+        assert_eq!(good(&rotated), Some(1));
+        assert_eq!(
+            desk.json("list --state revoked")["service_tokens"][0]["id"],
+            id
+        );
+    }
+}
+
+#[test]
+fn a_list_goes_on_after_the_largest_page_unless_it_is_limited() {
+    let site = Site::start();
+    let desk = desk_at(&site, &["service-tokens:read"], &[]);
+    for _ in 0..1004 {
+        site.create(&[], &[]);
+    }
+    let rows = |words: &str| desk.run(words).succeeded().lines().count() - 1;
+    assert_eq!(rows("list"), 1005);
+    assert_eq!(rows("list --limit 1003"), 1003);
+    assert_eq!(rows("list --limit 7"), 7);
+}
+
+#[test]
+fn verify_tells_why_a_server_refuses_and_what_is_lacking() {
+    let site = Site::start();
+    let desk = Desk::bare().with("SVCTOK_URL", site.url());
+    let token = site.create(&["projects:*"], &["deployer"]);
+    let verify = |words: &str, token: &str| desk.run_with(&format!("verify {words}"), token);
+    let good = verify("--role deployer --scope projects:write", &token).succeeded();
+    assert_eq!(
+        good,
+        format!("[SUCCESS] Service token is good: {}\n", id_of(&token))
+    );
+    let lacking = verify("--role admin --scope users:read", &token).failed(1);
+    assert!(lacking.contains("lacks admin, users:read"), "{lacking}");
+    let unknown = verify("", TOKEN).failed(1);
+    assert!(unknown.contains("the token is refused"), "{unknown}");
+    let mistyped = TOKEN.replace('Z', "z");
+    assert!(verify("", &mistyped).failed(1).contains("mistyped"));
+}
+
+#[test]
+fn each_kind_of_failure_has_its_exit_code_and_says_what_to_do() {
+    let site = Site::start();
+    let admin = desk_at(&site, &["service-tokens:admin"], &[]);
+    let minter = desk_at(&site, &["service-tokens:write"], &["a"]);
+    let stranger = Desk::bare()
+        .with("SVCTOK_URL", site.url())
+        .with("SVCTOK_TOKEN", TOKEN);
+    let nobody = Desk::bare().with("SVCTOK_URL", site.url());
+    let nowhere = Desk::bare()
+        .with("SVCTOK_URL", "http://127.0.0.1:1")
+        .with("SVCTOK_TOKEN", TOKEN);
+    for (desk, words, code, said) in [
+        (&admin, "get 0000000000", 1, "there is no such token"),
+        (&admin, "create --name x --label =", 2, "KEY=VALUE"),
+        (&admin, "create --name x --scopes a\"", 1, "scopes/0: "),
+        (
+            &admin,
+            "create --name x --expiration 1999-12-31",
+            1,
+            "expires_at: ",
+        ),
+        (&minter, "list", 1, "service-tokens:read"),
+        (&minter, "create --name x --roles a,b", 1, "missing: b"),
+        (&stranger, "list", 4, "SVCTOK_TOKEN"),
+        (&nobody, "list", 4, "there is no token for http://127.0.0.1"),
+        (&nowhere, "list", 4, "look whether the server runs"),
+    ] {
+        let stderr = desk.run(words).failed(code);
+        assert!(stderr.contains(said), "{words}: {stderr}");
+        assert!(stderr.starts_with("error: "), "{words}: {stderr}");
+        assert!(
+            !stderr.contains("svctok-7Hq2mX9bTe_Zk3"),
+            "{words}: {stderr}"
+        );
+    }
+}
+
+#[test]
+fn an_error_of_the_server_is_told_from_a_refusal() {
+    let callers = MemoryStore::new();
+    let store = FaultyStore::new(callers.clone());
+    let site = Site::over(callers, store.clone());
+    let desk = desk_at(&site, &["service-tokens:admin"], &[]);
+    store.inject(Fault::Error);
+    desk.run("list").failed(3);
+    let other = Site::answering(StatusCode::NOT_FOUND);
+    let desk = desk.with("SVCTOK_URL", other.url());
+    let stderr = desk.run("list").failed(3);
+    assert!(
+        stderr.contains("the URL is that of the management API"),
+        "{stderr}"
+    );
+}

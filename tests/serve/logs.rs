@@ -1,0 +1,117 @@
+//! What is told of requests, and what is not.
+
+use serde_json::Value;
+
+use crate::bootstrap::secret_of;
+use crate::node::{Node, Running};
+use crate::place::Place;
+use crate::wire::Call;
+
+pub(crate) async fn each_request_has_a_line_of_json_and_no_line_a_secret(place: Place) {
+    let more = ["--log-format", "json", "--log-level", "trace"];
+    let (node, administrator) = Node::administrator(&place, &more).await;
+    let create = Call::post("/service-tokens?why=because", r#"{"name":"ci"}"#)
+        .with("authorization", &format!("Bearer {administrator}"))
+        .with("x-request-id", "build-4711");
+    let created = node.send(&create).await.assert(201);
+    assert_eq!(created.header("x-request-id"), Some("build-4711"));
+    let (token, id) = (created.text("/token"), created.text("/service_token/id"));
+    let rotate = Call::post(&format!("/service-tokens/{id}/rotate"), "{}");
+    let rotated = node
+        .send(&rotate.with_key(&administrator))
+        .await
+        .assert(200);
+    let rotated = rotated.text("/token");
+
+    // A secret where none belongs: in the path, the query, and the request's id.
+    let astray = Call::get(&format!("/service-tokens/{rotated}?token={rotated}"));
+    let astray = astray
+        .with_key(&administrator)
+        .with("x-request-id", &rotated);
+    let answer = node.send(&astray).await.assert(404);
+    assert_ne!(answer.header("x-request-id"), Some(rotated.as_str()));
+    node.send(&Call::form("/introspect", &token).with_key(&rotated))
+        .await
+        .assert(403);
+    node.send(&Call::form("/introspect", &token).with_key(&administrator))
+        .await
+        .assert(200);
+    node.send(&Call::get("/verify").with_key(&format!("{rotated}x")))
+        .await
+        .assert(401);
+    node.send(&Call::form("/revoke", &rotated))
+        .await
+        .assert(200);
+
+    let ended = node.stop().await;
+    let lines: Vec<Value> = ended
+        .stderr
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect();
+    let of_target = |target: &str| -> Vec<&Value> {
+        lines.iter().filter(|it| it["target"] == target).collect()
+    };
+    let requests = of_target("svctok::request");
+    assert_eq!(requests.len(), 7);
+    let first = requests[0];
+    assert_eq!(first["method"], "POST");
+    assert_eq!(first["path"], "/service-tokens");
+    assert_eq!(first["status"], 201);
+    assert!(first["duration_ms"].as_f64().unwrap() > 0.0);
+    assert_eq!(first["span"]["request_id"], "build-4711");
+    assert_eq!(requests[2]["path"], "/service-tokens/***");
+
+    let audits = of_target("tower_service_token::audit");
+    let actions: Vec<_> = audits
+        .iter()
+        .map(|it| it["action"].as_str().unwrap())
+        .collect();
+    assert_eq!(actions, ["created", "created", "rotated", "revoked"]);
+    assert_eq!(audits[1]["token_id"], *id);
+    assert_eq!(audits[1]["span"]["request_id"], "build-4711");
+
+    for token in [&administrator, &token, &rotated] {
+        assert!(!ended.stderr.contains(secret_of(token)));
+    }
+}
+
+pub(crate) async fn a_log_is_text_unless_asked_otherwise(place: Place) {
+    let node = Node::start(&place, &[]).await;
+    let call = Call::get("/healthz").with("x-request-id", "a");
+    node.send(&call).await.assert(200);
+    let ended = node.stop().await;
+    let line = ended
+        .stderr
+        .lines()
+        .find(|line| line.contains("svctok::request"));
+    let line = line.unwrap_or_else(|| panic!("{}", ended.stderr));
+    for part in [
+        "INFO",
+        "request_id=\"a\"",
+        "method=\"GET\"",
+        "path=\"/healthz\"",
+        "status=200",
+    ] {
+        assert!(line.contains(part), "{part}: {line}");
+    }
+    assert!(!ended.stderr.contains('\u{1b}'), "colors in a pipe");
+}
+
+pub(crate) async fn a_filter_that_is_none_is_a_usage_error(place: Place) {
+    let ended = Running::start(&place, &["--log-level", "svctok=loud"])
+        .ended()
+        .await;
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(ended.stderr.contains("--log-level"), "{ended:?}");
+}
+
+pub(crate) async fn a_log_that_nobody_reads_keeps_no_request_from_its_answer(place: Place) {
+    let mut node = Node::start(&place, &[]).await;
+    node.stop_listening();
+    // What reads for us finds out by the next line that it is not needed.
+    for _ in 0..5 {
+        node.send(&Call::get("/healthz")).await.assert(200);
+    }
+    node.stop().await;
+}

@@ -1,0 +1,134 @@
+//! `svctok serve` as a process: its first token, its routes, its log, its end, and two of them on one
+//! PostgreSQL.
+//!
+//! Where there is no PostgreSQL its tests are reported as ignored; with
+//! `SERVICE_TOKEN_REQUIRE_SERVICES=1` in the environment they fail instead.
+
+#[expect(dead_code, reason = "other tests of this crate use the rest of it")]
+#[path = "../support/postgres.rs"]
+mod postgres;
+
+#[expect(dead_code, reason = "other tests of this crate use the rest of it")]
+#[path = "../support/process.rs"]
+mod process;
+
+#[path = "../support/trials.rs"]
+mod trials;
+
+#[expect(dead_code, reason = "other tests of this crate use the rest of it")]
+#[path = "../support/certificates.rs"]
+mod certificates;
+
+mod bootstrap;
+mod dialects;
+mod limits;
+mod logs;
+mod node;
+mod nodes;
+mod place;
+mod readiness;
+mod routes;
+mod starting;
+mod stopping;
+mod tls;
+mod wire;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use futures::future::{BoxFuture, FutureExt};
+use libtest_mimic::{Arguments, Trial};
+
+use self::place::Place;
+use self::postgres::Postgres;
+use self::trials::{needs, run, tests};
+
+type Test = fn(Place) -> BoxFuture<'static, ()>;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let shared = Postgres::shared().map(Arc::new);
+    // The server of `DATABASE_URL` is not for us to stop.
+    let can_stop = match std::env::var_os("DATABASE_URL") {
+        None => shared.as_ref().map(drop).map_err(Clone::clone),
+        Some(_) => Postgres::private().map(drop),
+    };
+    let mut trials = Vec::new();
+    for (name, test) in on_both().into_iter().chain(on_sqlite()) {
+        trials.push(Trial::test(format!("sqlite::{name}"), move || {
+            run(test, async { Place::sqlite() }, Place::remove)
+        }));
+    }
+    for (name, test) in on_both() {
+        let server = shared.clone();
+        let reason = shared.as_ref().err();
+        trials.push(needs(reason, format!("postgres::{name}"), move || {
+            run(test, Place::postgres(server?), Place::remove)
+        }));
+    }
+    for (name, test) in on_a_private_postgres() {
+        let reason = can_stop.as_ref().err();
+        trials.push(needs(reason, format!("postgres::{name}"), move || {
+            let place = Place::postgres(Arc::new(Postgres::private()?));
+            run(test, place, Place::remove)
+        }));
+    }
+    drop(shared);
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn on_both() -> Vec<(&'static str, Test)> {
+    Vec::from(tests![
+        bootstrap::the_first_start_mints_an_administrator_and_no_other_does,
+        bootstrap::of_first_starts_at_once_one_mints,
+        nodes::what_is_changed_on_one_node_holds_on_the_other,
+        nodes::what_a_killed_node_acknowledged_is_there_and_nothing_half_made,
+        stopping::last_uses_are_written_at_the_end,
+    ])
+}
+
+fn on_sqlite() -> Vec<(&'static str, Test)> {
+    Vec::from(tests![
+        bootstrap::the_file_is_for_its_owner_alone,
+        bootstrap::of_first_starts_at_once_with_one_file_one_mints,
+        bootstrap::a_file_that_is_there_is_not_overwritten,
+        bootstrap::the_file_is_what_the_commands_take,
+        bootstrap::who_lost_the_token_mints_another_on_the_store,
+        bootstrap::what_cannot_be_written_is_not_minted,
+        bootstrap::what_cannot_be_shown_is_taken_back,
+        bootstrap::a_file_has_no_first_token,
+        bootstrap::a_store_of_revoked_tokens_is_not_empty,
+        dialects::the_calls_of_the_sts_tool_are_answered,
+        dialects::the_calls_of_the_go_sdk_are_answered,
+        limits::beyond_the_limit_a_connection_waits,
+        limits::too_many_open_files_are_too_many_for_a_while,
+        limits::nonsense_on_a_connection_ends_that_connection_alone,
+        logs::each_request_has_a_line_of_json_and_no_line_a_secret,
+        logs::a_log_is_text_unless_asked_otherwise,
+        logs::a_log_that_nobody_reads_keeps_no_request_from_its_answer,
+        logs::a_filter_that_is_none_is_a_usage_error,
+        routes::each_group_takes_each_credential,
+        routes::each_group_refuses_who_has_none,
+        routes::health_and_metrics_need_no_token,
+        routes::metrics_can_have_an_address_of_their_own_or_none,
+        routes::a_file_is_asked_and_not_changed,
+        routes::the_environment_says_what_no_flag_does,
+        routes::what_names_a_server_is_not_for_a_server,
+        routes::without_a_store_one_is_made_in_the_data_directory,
+        stopping::a_request_in_flight_is_answered,
+        starting::an_address_that_is_taken_leaves_the_store_alone,
+        starting::a_database_that_cannot_be_reached_is_named_without_its_password,
+        stopping::an_http2_request_in_flight_is_answered_over_tls,
+        stopping::a_second_signal_does_not_wait,
+        stopping::a_request_that_does_not_end_is_not_waited_for,
+        tls::both_protocols_are_spoken_over_tls,
+        tls::a_certificate_that_cannot_work_is_a_usage_error,
+        tls::without_tls_only_loopback_is_listened_on,
+    ])
+}
+
+fn on_a_private_postgres() -> Vec<(&'static str, Test)> {
+    Vec::from(tests![
+        readiness::a_node_is_ready_while_its_store_can_be_asked
+    ])
+}

@@ -1,0 +1,236 @@
+//! `svctok serve` as a process, as a test sees it.
+
+use std::env;
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::time::{Duration, Instant};
+
+use crate::place::Place;
+use crate::process::{Process, lines};
+use crate::wire::{Answer, Call};
+
+/// Longer than anything takes that works.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What the line on stdout begins with.
+const BOOTSTRAP: &str = "bootstrap token: ";
+
+/// A process that listens, and does not outlive its test.
+pub(crate) struct Node {
+    running: Running,
+    pub(crate) address: SocketAddr,
+}
+
+/// A process whose output is read as it comes.
+pub(crate) struct Running {
+    child: Child,
+    stdout: Stream,
+    stderr: Stream,
+}
+
+/// How a process ended, and all it said.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+struct Stream {
+    /// A lock that nobody waits for, so that nodes can be shared.
+    pipe: Mutex<Receiver<String>>,
+    said: Vec<String>,
+}
+
+impl Node {
+    /// Listens on a free port of the loopback address, on the place's store.
+    pub(crate) async fn start(place: &Place, more: &[&str]) -> Self {
+        Running::start(place, more).listening().await
+    }
+
+    /// The administrator's token, which this node minted.
+    pub(crate) async fn administrator(place: &Place, more: &[&str]) -> (Self, String) {
+        let mut node = Self::start(place, more).await;
+        let token = node.bootstrap_token().await;
+        (node, token)
+    }
+
+    pub(crate) async fn bootstrap_token(&mut self) -> String {
+        let line = self.running.stdout.find(BOOTSTRAP).await;
+        line.strip_prefix(BOOTSTRAP).unwrap().to_owned()
+    }
+
+    /// The first line of the log that has this in it.
+    pub(crate) async fn logged(&mut self, part: &str) -> String {
+        self.running.stderr.find(part).await
+    }
+
+    pub(crate) async fn send(&self, call: &Call) -> Answer {
+        call.send(self.address).await
+    }
+
+    /// Closes the other end of the process's stderr.
+    pub(crate) fn stop_listening(&mut self) {
+        let none: &[u8] = b"";
+        self.running.stderr = Stream::new(lines(none));
+    }
+
+    /// Sends a signal, such as `TERM`.
+    pub(crate) fn signal(&self, name: &str) {
+        self.running.signal(name);
+    }
+
+    /// Sends SIGTERM, and waits for the end, which is a good one.
+    pub(crate) async fn stop(self) -> Ended {
+        self.signal("TERM");
+        let ended = self.ended().await;
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        ended
+    }
+
+    pub(crate) async fn ended(self) -> Ended {
+        self.running.ended().await
+    }
+
+    /// SIGKILL, and waits until it is gone.
+    pub(crate) fn kill(mut self) {
+        self.running.child.kill().unwrap();
+        self.running.child.wait().unwrap();
+    }
+}
+
+impl Running {
+    pub(crate) fn command() -> Command {
+        let mut command = svctok();
+        command.arg("serve");
+        command
+    }
+
+    pub(crate) fn start(place: &Place, more: &[&str]) -> Self {
+        let mut command = Self::command();
+        command.args(["--store", &place.store]);
+        if !more.contains(&"--listen") {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
+        Self::spawn(command.args(more), Stdio::piped())
+    }
+
+    pub(crate) fn spawn(command: &mut Command, stdout: Stdio) -> Self {
+        command.stdin(Stdio::null()).stdout(stdout);
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let none: &[u8] = b"";
+        let stdout = match child.stdout.take() {
+            Some(stdout) => lines(stdout),
+            None => lines(none),
+        };
+        Self {
+            stdout: Stream::new(stdout),
+            stderr: Stream::new(lines(child.stderr.take().unwrap())),
+            child,
+        }
+    }
+
+    /// Waits until it says where it listens.
+    pub(crate) async fn listening(mut self) -> Node {
+        let line = self.stderr.find("listening on http").await;
+        let (_, address) = line.split_once("://").unwrap();
+        let end = address.find(|it: char| it != ':' && it != '.' && !it.is_ascii_digit());
+        let address = &address[..end.unwrap_or(address.len())];
+        Node {
+            address: address.parse().unwrap(),
+            running: self,
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let mut kill = Command::new("sh");
+        kill.arg("-c")
+            .arg(format!("kill -{name} {}", self.child.id()));
+        Process::spawn(&mut kill).finish().succeeded();
+    }
+
+    pub(crate) async fn ended(mut self) -> Ended {
+        let begun = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(begun.elapsed() < PATIENCE, "the process does not end");
+            pause().await;
+        };
+        Ended {
+            code: status.code(),
+            stdout: self.stdout.rest().await,
+            stderr: self.stderr.rest().await,
+        }
+    }
+}
+
+/// The tool, and nothing of the environment that it may listen to.
+pub(crate) fn svctok() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_svctok"));
+    command.env_remove("RUST_LOG");
+    for (name, _) in env::vars_os() {
+        if name.to_string_lossy().starts_with("SVCTOK_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Stream {
+    fn new(pipe: Receiver<String>) -> Self {
+        Self {
+            pipe: Mutex::new(pipe),
+            said: Vec::new(),
+        }
+    }
+
+    /// The first line that has this in it, whether it was said before or is still to come.
+    async fn find(&mut self, part: &str) -> String {
+        let begun = Instant::now();
+        let mut at = 0;
+        loop {
+            while let Some(line) = self.said.get(at) {
+                if line.contains(part) {
+                    return line.clone();
+                }
+                at += 1;
+            }
+            match self.pipe.get_mut().unwrap().try_recv() {
+                Ok(line) => self.said.push(line),
+                Err(TryRecvError::Empty) if begun.elapsed() < PATIENCE => pause().await,
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => {
+                    panic!("no line with '{part}', but: {:#?}", self.said)
+                }
+            }
+        }
+    }
+
+    /// All that was said, to the end.
+    async fn rest(&mut self) -> String {
+        loop {
+            match self.pipe.get_mut().unwrap().try_recv() {
+                Ok(line) => self.said.push(line),
+                Err(TryRecvError::Empty) => pause().await,
+                Err(TryRecvError::Disconnected) => break,
+            }
+        }
+        self.said.push(String::new());
+        self.said.join("\n")
+    }
+}
+
+/// Between two looks.
+pub(crate) async fn pause() {
+    tokio::time::sleep(Duration::from_millis(2)).await;
+}

@@ -1,0 +1,134 @@
+//! The end of a node.
+
+use std::convert::Infallible;
+use std::time::{Duration, Instant};
+
+use futures::channel::mpsc;
+use http::Request;
+use http_body_util::{BodyExt, Empty, StreamBody};
+use hyper::body::{Bytes, Frame};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::TcpStream;
+
+use crate::node::{Node, PATIENCE, pause};
+use crate::place::Place;
+use crate::tls;
+use crate::wire::{self, Call};
+
+/// A creation whose body is sent but for its last byte, and that byte.
+async fn in_flight(node: &Node, administrator: &str) -> (TcpStream, Vec<u8>) {
+    let create = Call::post("/service-tokens", r#"{"name":"in flight"}"#);
+    let create = create.with_key(administrator);
+    let mut bytes = create.with("expect", "100-continue").bytes();
+    let last = bytes.split_off(bytes.len() - 1);
+    let mut stream = TcpStream::connect(node.address).await.unwrap();
+    // It says so when it wants the body, so the request is in its hands.
+    let answer = wire::exchange(&mut stream, &bytes).await.unwrap();
+    answer.assert(100);
+    (stream, last)
+}
+
+pub(crate) async fn a_request_in_flight_is_answered(place: Place) {
+    let more = ["--metrics-listen", "127.0.0.1:0"];
+    let (mut node, token) = Node::administrator(&place, &more).await;
+    let line = node.logged("metrics on http://").await;
+    let metrics = line.rsplit("//").next().unwrap().trim().parse().unwrap();
+    Call::get("/readyz").send(metrics).await.assert(200);
+    let mut idle = TcpStream::connect(node.address).await.unwrap();
+    let verify = Call::get("/verify").with_key(&token);
+    let answer = wire::exchange(&mut idle, &verify.bytes()).await.unwrap();
+    answer.assert(204);
+
+    let (mut stream, last) = in_flight(&node, &token).await;
+    node.signal("TERM");
+    node.logged("stopping").await;
+    let begun = Instant::now();
+    while TcpStream::connect(node.address).await.is_ok() {
+        assert!(begun.elapsed() < PATIENCE, "connections are still taken");
+        pause().await;
+    }
+    Call::get("/readyz").send(metrics).await.assert(503);
+    Call::get("/healthz").send(metrics).await.assert(200);
+    // A connection without a request is closed.
+    assert!(wire::answer(&mut idle).await.is_err());
+
+    let answer = wire::exchange(&mut stream, &last).await.unwrap();
+    let created = answer.assert(201).text("/token");
+    let ended = node.ended().await;
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(!ended.stderr.contains("did not finish"), "{}", ended.stderr);
+
+    let again = Node::start(&place, &[]).await;
+    let verify = Call::get("/verify").with_key(&created);
+    again.send(&verify).await.assert(204);
+    again.stop().await;
+}
+
+pub(crate) async fn an_http2_request_in_flight_is_answered_over_tls(place: Place) {
+    let (mut node, token, authority) = tls::with_tls(&place).await;
+    let stream = tls::connect(&authority, &node, &["h2"]).await;
+    let shaken = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+    let (mut client, connection) = shaken.unwrap();
+    let ending = tokio::spawn(connection);
+    let (body, parts) = mpsc::unbounded::<Result<Frame<Bytes>, Infallible>>();
+    let request = Request::post("https://localhost/service-tokens")
+        .header("x-api-key", token)
+        .header("content-type", "application/json")
+        .body(StreamBody::new(parts).boxed_unsync())
+        .unwrap();
+    let in_flight = tokio::spawn(client.send_request(request));
+    // Sent after it on the same connection.
+    let health = Request::get("https://localhost/healthz");
+    let health = health.body(Empty::new().boxed_unsync()).unwrap();
+    assert_eq!(client.send_request(health).await.unwrap().status(), 200);
+
+    node.signal("TERM");
+    node.logged("stopping").await;
+    let rest = Frame::data(Bytes::from_static(br#"{"name":"in flight"}"#));
+    body.unbounded_send(Ok(rest)).unwrap();
+    drop(body);
+    assert_eq!(in_flight.await.unwrap().unwrap().status(), 201);
+    drop(client);
+    ending.await.unwrap().unwrap();
+    assert_eq!(node.ended().await.code, Some(0));
+}
+
+pub(crate) async fn a_request_that_does_not_end_is_not_waited_for(place: Place) {
+    let more = ["--shutdown-timeout", "300ms"];
+    let (node, token) = Node::administrator(&place, &more).await;
+    let (_stream, _) = in_flight(&node, &token).await;
+    let begun = Instant::now();
+    let ended = node.stop().await;
+    assert!(begun.elapsed() < Duration::from_secs(20));
+    assert!(
+        ended.stderr.contains("did not finish in time"),
+        "{}",
+        ended.stderr
+    );
+}
+
+pub(crate) async fn a_second_signal_does_not_wait(place: Place) {
+    let (mut node, token) = Node::administrator(&place, &[]).await;
+    let (_stream, _) = in_flight(&node, &token).await;
+    let begun = Instant::now();
+    node.signal("INT");
+    node.logged("stopping").await;
+    node.signal("TERM");
+    let ended = node.ended().await;
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(ended.stderr.contains("asked again"), "{}", ended.stderr);
+    assert!(begun.elapsed() < Duration::from_secs(20));
+}
+
+pub(crate) async fn last_uses_are_written_at_the_end(place: Place) {
+    let (node, token) = Node::administrator(&place, &[]).await;
+    let own = Call::get("/service-tokens/self").with_key(&token);
+    let before = node.send(&own).await.assert(200).json();
+    assert!(before["last_used_at"].is_null());
+    node.stop().await;
+    let again = Node::start(&place, &[]).await;
+    let after = again.send(&own).await.assert(200).json();
+    assert!(after["last_used_at"].is_string(), "{after}");
+    again.stop().await;
+}

@@ -1,0 +1,67 @@
+//! Tests over a place of their own, which may need a server that is not there.
+
+use std::env;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use libtest_mimic::{Failed, Trial};
+use tokio::runtime::{Builder, Runtime};
+
+/// Longer than any test takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// Names functions `async fn(Place)` as `Test`s, which is a type of the test crate's own.
+macro_rules! tests {
+    ($($module:ident::$name:ident),+ $(,)?) => {
+        [$((
+            concat!(stringify!($module), "::", stringify!($name)),
+            (|place| $module::$name(place).boxed()) as Test,
+        )),+]
+    };
+}
+
+pub(crate) use tests;
+
+/// A trial that is ignored for this reason, if there is one, unless services are required.
+pub(crate) fn needs(
+    reason: Option<&String>,
+    name: String,
+    test: impl FnOnce() -> Result<(), Failed> + Send + 'static,
+) -> Trial {
+    let required = env::var_os("SERVICE_TOKEN_REQUIRE_SERVICES").is_some_and(|it| it == "1");
+    let trial = Trial::test(name, test);
+    match reason {
+        Some(reason) if !required => trial
+            .with_kind(format!("ignored: {reason}"))
+            .with_ignored_flag(true),
+        _ => trial,
+    }
+}
+
+/// Runs a test over a place, which is removed afterwards in any case.
+pub(crate) fn run<P: Clone>(
+    test: fn(P) -> BoxFuture<'static, ()>,
+    place: impl Future<Output = P>,
+    remove: impl AsyncFnOnce(P),
+) -> Result<(), Failed> {
+    let outcome = runtime().block_on(async {
+        let place = place.await;
+        let end = place.clone();
+        // A task of its own, so that a panic does not skip what comes after.
+        let test = tokio::spawn(test(place));
+        let outcome = tokio::time::timeout(PATIENCE, test).await;
+        remove(end).await;
+        outcome
+    });
+    match outcome {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(Failed::from(error.to_string())),
+        Err(_) => Err(Failed::from("the test does not end")),
+    }
+}
+
+/// For what is not a trial as well.
+pub(crate) fn runtime() -> Runtime {
+    let mut runtime = Builder::new_multi_thread();
+    runtime.worker_threads(2).enable_all().build().unwrap()
+}

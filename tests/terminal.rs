@@ -1,0 +1,88 @@
+//! What `svctok` shows on a terminal, which `script` of util-linux stands in for.
+//!
+//! Where there is no such `script` the tests are reported as ignored; with
+//! `SERVICE_TOKEN_REQUIRE_SERVICES=1` in the environment they fail instead.
+
+use std::process::{Command, ExitCode, Stdio};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+const SVCTOK: &str = env!("CARGO_BIN_EXE_svctok");
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let version = Command::new("script").arg("--version").output();
+    let has_script = version.is_ok_and(|it| it.stdout.windows(10).any(|it| it == b"util-linux"));
+    let required = std::env::var_os("SERVICE_TOKEN_REQUIRE_SERVICES").is_some_and(|it| it == "1");
+    let ignored = !has_script && !required;
+    let reason = if ignored {
+        "ignored: there is no script of util-linux"
+    } else {
+        ""
+    };
+    let trial = |name: &str, test: fn() -> Result<(), Failed>| {
+        Trial::test(name, test)
+            .with_kind(reason)
+            .with_ignored_flag(ignored)
+    };
+    let trials = vec![
+        trial("a_success_has_its_mark", a_success_has_its_mark),
+        trial("a_token_can_be_pasted", a_token_can_be_pasted),
+    ];
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// What a terminal shows when this is typed into it.
+fn shown(words: &str, variables: &[(&str, &str)], typed: &str) -> Result<String, Failed> {
+    let number = variables.len() + typed.len();
+    let store = format!("svctok-terminal-{}-{number}.db", std::process::id());
+    let store = std::env::temp_dir().join(store);
+    let mut script = Command::new("script");
+    script
+        .args(["--quiet", "--return", "--command"])
+        .arg(format!("{SVCTOK} {words}"))
+        .arg("/dev/null")
+        .env_remove("NO_COLOR")
+        .env_remove("CLICOLOR")
+        .env("TERM", "xterm")
+        .env("SVCTOK_STORE", format!("sqlite:{}", store.display()))
+        .envs(variables.iter().copied())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    let mut child = script.spawn()?;
+    let mut stdin = child.stdin.take().ok_or("no stdin")?;
+    std::io::Write::write_all(&mut stdin, typed.as_bytes())?;
+    let output = child.wait_with_output()?;
+    drop(stdin);
+    for end in ["", "-wal", "-shm"] {
+        let _ = std::fs::remove_file(format!("{}{end}", store.display()));
+    }
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+fn a_success_has_its_mark() -> Result<(), Failed> {
+    let create = "create --name ci";
+    for (variables, mark) in [
+        (&[][..], "✅ Service token created: svctok-"),
+        (
+            &[("NO_COLOR", "1")],
+            "[SUCCESS] Service token created: svctok-",
+        ),
+    ] {
+        let text = shown(create, variables, "")?;
+        if !text.contains(mark) {
+            return Err(format!("{mark} is missing: {text}").into());
+        }
+    }
+    Ok(())
+}
+
+fn a_token_can_be_pasted() -> Result<(), Failed> {
+    let text = shown("hash", &[], "abc\n\u{4}")?;
+    let digest = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    if text.contains("Paste the token") && text.contains(digest) {
+        Ok(())
+    } else {
+        Err(text.into())
+    }
+}
