@@ -32,6 +32,8 @@ mod inspector;
 pub mod management;
 pub mod oauth;
 mod outcome;
+mod security_schemes;
 pub mod stackstate;
 
 pub use self::failure_limit::FailureLimit;
+pub use self::security_schemes::SecuritySchemes;

@@ -4,11 +4,11 @@ use super::public_types::Shown;
 
 #[cfg(feature = "api")]
 pub(super) fn shown() -> Vec<Shown> {
-    use tower_service_token::api::FailureLimit;
     use tower_service_token::api::forward_auth::ForwardAuth;
     use tower_service_token::api::management::ManagementApi;
     use tower_service_token::api::oauth::OAuthEndpoints;
     use tower_service_token::api::stackstate::StackStateApi;
+    use tower_service_token::api::{FailureLimit, SecuritySchemes};
     use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens};
 
     use super::minted_record;
@@ -26,6 +26,7 @@ pub(super) fn shown() -> Vec<Shown> {
         debugged("ForwardAuth", &ForwardAuth::new(layer)),
         debugged("ManagementApi", &management),
         debugged("OAuthEndpoints", &endpoints),
+        debugged("SecuritySchemes", &SecuritySchemes),
         debugged("StackStateApi", &stackstate),
     ]
 }
@@ -38,6 +39,7 @@ pub(super) fn shown() -> Vec<Shown> {
         "ForwardAuth",
         "ManagementApi",
         "OAuthEndpoints",
+        "SecuritySchemes",
         "StackStateApi",
     ]
     .map(without)

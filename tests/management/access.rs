@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::Server;
 
 /// Each call with a good body, what it needs, and what it is answered with.
-const CALLS: [(&str, &str, Need, u16); 13] = [
+pub(crate) const CALLS: [(&str, &str, Need, u16); 13] = [
     ("POST ", r#"{"name":"x"}"#, Need::Write, 201),
     ("GET ", "", Need::Read, 200),
     ("GET /{id}", "", Need::Read, 200),
@@ -32,7 +32,7 @@ const CALLS: [(&str, &str, Need, u16); 13] = [
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Need {
+pub(crate) enum Need {
     Nothing,
     Read,
     Write,

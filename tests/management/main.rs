@@ -2,6 +2,7 @@
 
 mod access;
 mod calls;
+mod document;
 mod fields;
 mod idempotency;
 mod lists;
@@ -112,14 +113,17 @@ impl Server {
     }
 
     async fn send(&self, request: Request<Body>) -> Answer {
+        let call = (request.method().clone(), request.uri().path().to_owned());
         let response = self.app.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let body = to_bytes(body, usize::MAX).await.unwrap();
-        Answer {
+        let answer = Answer {
             status: parts.status.as_u16(),
             headers: parts.headers,
             body: String::from_utf8(body.to_vec()).unwrap(),
-        }
+        };
+        document::assert_told(&call, &answer);
+        answer
     }
 
     async fn call_as(&self, token: Option<&str>, call: &str, body: Option<&Value>) -> Answer {
