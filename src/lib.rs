@@ -50,8 +50,9 @@
 //! Features only add; none changes what another piece of code gets.
 //!
 //! - `api`: the [endpoints](api) by which services in any language check tokens (introspection,
-//!   revocation, and forward authentication for reverse proxies), and by which tokens are managed. Brings `axum` with its `tokio`,
-//!   `governor`, `base64`, `form_urlencoded` and `percent-encoding`.
+//!   revocation, and forward authentication for reverse proxies), and by which tokens are managed, with their
+//!   OpenAPI document. Brings `axum` with its `tokio`, `governor`, `base64`, `form_urlencoded`,
+//!   `percent-encoding`, and `utoipa` with its macros.
 //! - `axum` (default): extractors, and [`Rejection`](reject::Rejection) as a response. Brings
 //!   `axum-core`, which axum users have anyway.
 //! - `cli`: the command line tool `svctok`. Brings `clap` and all that the tool can work on: SQLite,
@@ -92,8 +93,9 @@
 //!
 //! Types of these crates are part of this one's API: `http`, `tower-layer`, `tower` (its
 //! `Service`), `async-trait` (its signatures), and with the features of these names, `axum-core` and
-//! `sqlx` (its pools); with `api`, `axum` (its router); with `introspection` or `client`, in the
-//! signature of a transport of your own, `bytes`, `http-body` and `http-body-util`.
+//! `sqlx` (its pools); with `api`, `axum` (its router) and `utoipa` (its documents); with
+//! `introspection` or `client`, in the signature of a transport of your own, `bytes`, `http-body` and
+//! `http-body-util`.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 #![warn(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used)]

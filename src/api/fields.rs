@@ -61,7 +61,11 @@ impl Fields {
     }
 
     pub(super) fn count(&mut self, name: &'static str) -> Given<usize> {
-        self.take(name, "a count", |value| value.as_u64()?.try_into().ok())
+        // To JSON Schema `5.0` is an integer, and some clients write it so.
+        self.take(name, "a count", |value| match value.as_u64() {
+            Some(count) => count.try_into().ok(),
+            None => value.as_f64()?.to_string().parse().ok(),
+        })
     }
 
     pub(super) fn object(&mut self, name: &'static str) -> Given<Map<String, Value>> {
@@ -99,16 +103,17 @@ impl Fields {
 
     /// When a token shall stop working: `expires_at` or `expires_in`; `null` is never.
     pub(super) fn expiry(&mut self) -> Option<Expiry> {
-        let [at, within] =
-            ["expires_at", "expires_in"].map(|name| match self.parsed::<Expiry>(name) {
-                Given::Absent => None,
-                Given::Null => Some(Expiry::NEVER),
-                Given::Value(expiry) => Some(expiry),
-            });
-        if at.is_some() && within.is_some() {
-            self.problem("expires_in", "either this or expires_at");
+        match ["expires_at", "expires_in"].map(|name| self.parsed::<Expiry>(name)) {
+            [Given::Absent, Given::Absent] => None,
+            [Given::Value(expiry), Given::Absent] | [Given::Absent, Given::Value(expiry)] => {
+                Some(expiry)
+            }
+            [Given::Absent | Given::Null, Given::Absent | Given::Null] => Some(Expiry::NEVER),
+            [Given::Value(_), _] | [_, Given::Value(_)] => {
+                self.problem("expires_in", "either this or expires_at");
+                None
+            }
         }
-        at.or(within)
     }
 
     /// How long, as ISO 8601 has it or as people write it; days are of 24 hours.

@@ -38,6 +38,8 @@ pub mod oauth;
 mod outcome;
 mod path_text;
 pub mod pipeops;
+mod security_schemes;
 pub mod stackstate;
 
 pub use self::failure_limit::FailureLimit;
+pub use self::security_schemes::SecuritySchemes;

@@ -26,18 +26,26 @@ use crate::token::TokenId;
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "api", derive(utoipa::ToSchema))]
+#[cfg_attr(
+    feature = "api",
+    schema(description = "What is known of a token, but for its secret.")
+)]
 #[non_exhaustive]
 pub struct ShownToken {
     /// Its public id.
     #[serde(with = "text")]
+    #[cfg_attr(feature = "api", schema(value_type = String, pattern = "^[0-9A-Za-z]{10}$"))]
     pub id: TokenId,
     /// What people call it.
     pub name: String,
     /// What it is for.
     #[serde(default)]
+    #[cfg_attr(feature = "api", schema(required))]
     pub description: Option<String>,
     /// Whom it acts for.
     #[serde(default)]
+    #[cfg_attr(feature = "api", schema(required))]
     pub subject: Option<String>,
     /// Its roles.
     pub roles: Vec<String>,
@@ -45,36 +53,47 @@ pub struct ShownToken {
     pub scopes: Vec<String>,
     /// Its labels.
     #[serde(default)]
+    #[cfg_attr(feature = "api", schema(required))]
     pub labels: BTreeMap<String, String>,
     /// Whether it works, at the moment at which it was shown.
     #[serde(with = "text")]
+    #[cfg_attr(feature = "api", schema(schema_with = states))]
     pub state: TokenStatus,
     /// When it was created.
     #[serde(default, with = "time")]
+    #[cfg_attr(feature = "api", schema(required, value_type = Option<String>, format = DateTime))]
     pub created_at: Option<SystemTime>,
     /// Who created it: the id of a token, or the name of an operator.
     #[serde(default)]
+    #[cfg_attr(feature = "api", schema(required))]
     pub created_by: Option<String>,
     /// When it was last changed.
     #[serde(default, with = "time")]
+    #[cfg_attr(feature = "api", schema(required, value_type = Option<String>, format = DateTime))]
     pub updated_at: Option<SystemTime>,
     /// When it stops working.
     #[serde(default, with = "time")]
+    #[cfg_attr(feature = "api", schema(required, value_type = Option<String>, format = DateTime))]
     pub expires_at: Option<SystemTime>,
     /// When it starts working.
     #[serde(default, with = "time")]
+    #[cfg_attr(feature = "api", schema(required, value_type = Option<String>, format = DateTime))]
     pub not_before: Option<SystemTime>,
     /// When it was last used, not to the second.
     #[serde(default, with = "time")]
+    #[cfg_attr(feature = "api", schema(required, value_type = Option<String>, format = DateTime))]
     pub last_used_at: Option<SystemTime>,
     /// When its secret was last changed.
     #[serde(default, with = "time")]
+    #[cfg_attr(feature = "api", schema(required, value_type = Option<String>, format = DateTime))]
     pub rotated_at: Option<SystemTime>,
     /// When the secret from before the last rotation stops working.
     #[serde(default, with = "time")]
+    #[cfg_attr(feature = "api", schema(required, value_type = Option<String>, format = DateTime))]
     pub grace_ends_at: Option<SystemTime>,
     /// Its text with the secret left out.
     #[serde(default)]
+    #[cfg_attr(feature = "api", schema(required))]
     pub hint: Option<String>,
     /// How often it was changed, for [`if_revision`](super::TokenUpdate::if_revision). Not part of
     /// the JSON: the management API says it as `ETag`, where it shows one token.
@@ -110,6 +129,16 @@ impl ShownToken {
             revision: Some(record.revision()),
         }
     }
+}
+
+#[cfg(feature = "api")]
+fn states() -> utoipa::openapi::Object {
+    use TokenStatus::{Active, Disabled, Expired, Revoked};
+    let states = [Active, Disabled, Revoked, Expired].map(|state| state.to_string());
+    utoipa::openapi::ObjectBuilder::new()
+        .schema_type(utoipa::openapi::Type::String)
+        .enum_values(Some(states))
+        .build()
 }
 
 /// What is written as a text.

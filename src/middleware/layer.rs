@@ -180,6 +180,12 @@ impl<R> ServiceTokenLayer<R> {
         }
     }
 
+    /// Where tokens are read from.
+    #[cfg(feature = "api")]
+    pub(crate) fn sources(&self) -> &CredentialSources {
+        &self.checker.sources
+    }
+
     /// What this layer checks tokens with, reading `Authorization: ApiKey` and `Bearer` in any case,
     /// and challenging for `Basic` as well where something else reads that.
     #[cfg(feature = "api")]

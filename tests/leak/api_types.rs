@@ -4,12 +4,12 @@ use super::public_types::Shown;
 
 #[cfg(feature = "api")]
 pub(super) fn shown() -> Vec<Shown> {
-    use tower_service_token::api::FailureLimit;
     use tower_service_token::api::forward_auth::ForwardAuth;
     use tower_service_token::api::management::ManagementApi;
     use tower_service_token::api::oauth::OAuthEndpoints;
     use tower_service_token::api::pipeops::PipeOpsApi;
     use tower_service_token::api::stackstate::StackStateApi;
+    use tower_service_token::api::{FailureLimit, SecuritySchemes};
     use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens};
 
     use super::minted_record;
@@ -29,6 +29,7 @@ pub(super) fn shown() -> Vec<Shown> {
         debugged("ManagementApi", &management),
         debugged("OAuthEndpoints", &endpoints),
         debugged("PipeOpsApi", &pipeops),
+        debugged("SecuritySchemes", &SecuritySchemes),
         debugged("StackStateApi", &stackstate),
     ]
 }
@@ -42,6 +43,7 @@ pub(super) fn shown() -> Vec<Shown> {
         "ManagementApi",
         "OAuthEndpoints",
         "PipeOpsApi",
+        "SecuritySchemes",
         "StackStateApi",
     ]
     .map(without)

@@ -7,15 +7,15 @@ use crate::{Answer, Server};
 
 /// What a call needs its caller to hold.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Need {
+pub(crate) enum Need {
     Nothing,
     Read,
     Write,
 }
 
 /// A call that is made well and badly, by and for whomever.
-struct Row {
-    call: &'static str,
+pub(crate) struct Row {
+    pub(crate) call: &'static str,
     need: Need,
     /// A body, and the status of the answer.
     good: (&'static str, u16),
@@ -29,7 +29,7 @@ struct Row {
 
 const UNKNOWN: &str = "svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n";
 
-const TABLE: [Row; 12] = [
+pub(crate) const TABLE: [Row; 12] = [
     Row {
         call: "POST ",
         need: Need::Write,

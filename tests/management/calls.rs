@@ -86,6 +86,14 @@ async fn a_merge_patch_changes_what_it_names() {
             json!({ "expires_in": "PT1H" }),
             json!({ "expires_at": "2027-01-15T09:00:00Z" }),
         ),
+        (
+            json!({ "expires_at": null, "expires_in": null }),
+            json!({ "expires_at": null }),
+        ),
+        (
+            json!({ "expires_in": "PT2H" }),
+            json!({ "expires_at": "2027-01-15T10:00:00Z" }),
+        ),
         (json!({ "expires_at": null }), json!({ "expires_at": null })),
     ] {
         let answer = server.call(&call, patch.clone()).await;
@@ -121,7 +129,7 @@ async fn a_change_can_be_tied_to_what_was_read() {
     let second = tag().await;
     assert_ne!(first, second);
     assert_eq!(changed.header("etag"), Some(&*second));
-    for stale in [&*first, "\"x\"", &*format!("W/{second}"), "\"\""] {
+    for stale in [&*first, "\"x\"", &*format!("W/{second}"), "\"\"", "\"1,2\""] {
         patch(stale)
             .await
             .assert_refused(412, "precondition_failed");

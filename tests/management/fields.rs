@@ -150,6 +150,16 @@ async fn a_patch_and_a_rotation_are_as_strict() {
         ),
         (
             "POST /revoke",
+            json!({ "filter": { "name": "x" }, "expect": 0.5 }),
+            "/expect",
+        ),
+        (
+            "PATCH /{id}",
+            json!({ "expires_at": null, "expires_in": "1d" }),
+            "/expires_in",
+        ),
+        (
+            "POST /revoke",
             json!({ "filter": { "name": "x" }, "dry_run": "no" }),
             "/dry_run",
         ),

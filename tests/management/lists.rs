@@ -100,7 +100,7 @@ async fn many_tokens_are_revoked_as_expected_or_not_at_all() {
         names
     };
     let by_role = json!({ "role": "r" });
-    let trial = json!({ "filter": by_role, "dry_run": true, "expect": 2 });
+    let trial = json!({ "filter": by_role, "dry_run": true, "expect": 2.0 });
     let answer = server.call("POST /revoke", trial).await.json();
     assert_eq!(answer["dry_run"], true);
     assert_eq!(answer["ids"].as_array().unwrap().len(), 2);

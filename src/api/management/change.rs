@@ -3,16 +3,15 @@ use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use http::header::IF_MATCH;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::super::outcome::effective;
 use super::super::path_text::PathText;
-use super::body;
 use super::endpoints::{Shared, id, json as answer};
 use super::fields::{Fields, Given};
 use super::problem::Problem;
+use super::{body, if_match};
 use crate::lifecycle::{ChangedToken, LifecycleError, TokenUpdate};
 use crate::principal::Principal;
 use crate::token::TokenId;
@@ -34,7 +33,7 @@ pub(super) async fn update(
     request: Request,
 ) -> Answered {
     let id = id(&path)?;
-    let revisions = revisions(request.headers())?;
+    let revisions = if_match::revisions(request.headers())?;
     let update = token_update(body::merge_patch(request).await?)?;
     let tokens = shared.tokens_for(caller);
     let update = match revisions {
@@ -195,29 +194,4 @@ fn labels(fields: &mut Fields, mut update: TokenUpdate) -> TokenUpdate {
         }
     }
     update
-}
-
-/// The revisions that `If-Match` names (RFC 9110 §13.1.1); `None` for any.
-fn revisions(headers: &HeaderMap) -> Result<Option<Vec<u64>>, Problem> {
-    let mut revisions = Vec::new();
-    let mut values = headers.get_all(IF_MATCH).iter().peekable();
-    if values.peek().is_none() {
-        return Ok(None);
-    }
-    for value in values {
-        let text = value.to_str().unwrap_or_default();
-        for tag in text.split(',').map(str::trim) {
-            if tag == "*" {
-                return Ok(None);
-            }
-            let digits = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"'));
-            match digits {
-                // A tag that is not ours is one that does not match.
-                Some(digits) => revisions.extend(digits.parse::<u64>().ok()),
-                None if tag.starts_with("W/\"") => {}
-                None => return Err(Problem::malformed("if-match holds no entity tag")),
-            }
-        }
-    }
-    Ok(Some(revisions))
 }

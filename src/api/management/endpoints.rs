@@ -9,10 +9,13 @@ use axum::routing::{delete, get, post};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG};
 use http::{HeaderValue, StatusCode};
 use serde_json::Value;
+use utoipa::openapi::OpenApi;
 
 use super::problem::Problem;
-use super::{body, bulk, change, create, list};
+use super::{body, bulk, change, create, list, openapi};
+use crate::api::SecuritySchemes;
 use crate::authorize::RequireScopesLayer;
+use crate::header::CredentialSources;
 use crate::lifecycle::{LifecycleError, ServiceTokens, ShownToken};
 use crate::middleware::{Checker, ServiceTokenLayer};
 use crate::principal::Principal;
@@ -35,12 +38,26 @@ impl ManagementApi {
         Self { tokens, layer }
     }
 
+    /// The OpenAPI 3.1 document of the API, for a service that tells of it in its own way. It has no
+    /// `servers`, and knows every way in which a [token may be sent](crate::api::SecuritySchemes).
+    ///
+    /// ```
+    /// use tower_service_token::api::management::ManagementApi;
+    ///
+    /// let document = ManagementApi::openapi();
+    /// assert!(document.paths.paths.contains_key("/service-tokens/{id}/rotate"));
+    /// ```
+    pub fn openapi() -> OpenApi {
+        openapi::document(&SecuritySchemes::sources())
+    }
+
     /// The router, for an app with any state. Put no `ServiceTokenLayer` before it.
     pub fn into_router<S: Clone + Send + Sync + 'static>(self) -> Router<S> {
         let checker = self.layer.clone().into_checker(false);
         let shared = Arc::new(Shared {
             tokens: self.tokens,
             checker,
+            sources: self.layer.sources().clone(),
         });
         let reader = || RequireScopesLayer::any_of(["service-tokens:read", "service-tokens:admin"]);
         let writer =
@@ -70,6 +87,7 @@ impl ManagementApi {
             .merge(writers)
             .merge(own)
             .route_layer(self.layer)
+            .route(openapi::PATH, get(openapi::handle))
             .layer(DefaultBodyLimit::max(body::MAX))
             .with_state(shared)
     }
@@ -87,6 +105,7 @@ impl fmt::Debug for ManagementApi {
 pub(super) struct Shared {
     tokens: ServiceTokens,
     checker: Arc<Checker>,
+    sources: CredentialSources,
 }
 
 impl Shared {
@@ -97,6 +116,11 @@ impl Shared {
     /// The tokens, changed by this caller, who grants nothing but its own.
     pub(super) fn tokens_for(&self, caller: Principal) -> ServiceTokens {
         self.tokens.clone().acting_for(caller)
+    }
+
+    /// Where callers' tokens are read from.
+    pub(super) fn sources(&self) -> &CredentialSources {
+        &self.sources
     }
 
     pub(super) fn refused(&self, error: LifecycleError) -> Problem {

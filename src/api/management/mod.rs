@@ -24,6 +24,10 @@
 //!    changed since. A key is of one caller, and remembered as long as the token's record is kept:
 //!    until it is [purged](crate::ServiceTokens::purge).
 //!
+//! 9. `GET /openapi.json` tells all of this to programs, as an OpenAPI 3.1 document, without a token;
+//!    [`ManagementApi::openapi`] is the same as a value. For the document of your own API there are
+//!    the [security schemes](crate::api::SecuritySchemes).
+//!
 //! | call | answer |
 //! |---|---|
 //! | `POST /service-tokens` | 201 with `Location`; `{token, service_token}`. Takes `name`, `description`, `subject`, `roles`, `scopes`, `labels`, `not_before`, and `expires_at` or `expires_in`, each a text that [`Expiry`](crate::lifecycle::Expiry) reads, or `null` for never. With the header `Idempotency-Key` also 200, see above |
@@ -36,6 +40,7 @@
 //! | `POST /service-tokens/revoke` | `{ids, dry_run}`; takes `filter` (the names of the query above), `dry_run` and `expect`, how many are meant: 409 if it is another number. A filter that means all needs it |
 //! | `GET /service-tokens/self` | the caller's own token; needs no scope, nor do the next two |
 //! | `POST /service-tokens/self/rotate`, `DELETE /service-tokens/self` | as above |
+//! | `GET /openapi.json` | the document; its `servers` say where the router is nested |
 //!
 //! ```
 //! use axum::Router;
@@ -68,7 +73,9 @@ mod change;
 mod create;
 mod endpoints;
 mod idempotency_key;
+mod if_match;
 mod list;
+mod openapi;
 mod problem;
 
 pub use self::endpoints::ManagementApi;

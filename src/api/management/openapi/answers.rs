@@ -1,0 +1,115 @@
+use http::StatusCode;
+use utoipa::openapi::{
+    Content, Header, ObjectBuilder, Ref, RefOr, Response, ResponseBuilder, Schema, Type,
+};
+
+use super::schemas::{named, text};
+
+/// Each refusal that several calls share, by its status, with the codes it may tell.
+const REFUSALS: [(u16, &str); 11] = [
+    (
+        400,
+        "`invalid_request`: the request, or its credential, cannot be read.",
+    ),
+    (
+        401,
+        "`missing_token`, `invalid_token`, or what became of the token.",
+    ),
+    (
+        403,
+        "`insufficient_scope`, or `escalation_denied`: nobody grants what they do not hold.",
+    ),
+    (404, "`not_found`: there is no such token."),
+    (
+        409,
+        "`name_taken`, `too_many_tokens`, `token_revoked`, `token_expired`, `unexpected_count`.",
+    ),
+    (
+        412,
+        "`precondition_failed`: the token was changed since it was read.",
+    ),
+    (413, "`too_large`: the body is larger than 64 KiB."),
+    (415, "`unsupported_media_type`."),
+    (
+        422,
+        "`invalid_fields`, with `errors`; `idempotency_key_reused`.",
+    ),
+    (500, "`internal`."),
+    (503, "`auth_unavailable`: the store could not be asked."),
+];
+
+/// The refusals, by the names that calls refer to them by.
+pub(super) fn refusals() -> impl Iterator<Item = (String, Response)> {
+    REFUSALS.into_iter().map(|(status, codes)| {
+        let content = Content::new(Some(named("Problem")));
+        let refusal = ResponseBuilder::new()
+            .description(codes)
+            .content("application/problem+json", content);
+        let refusal = match status {
+            400 | 401 | 403 => refusal.header(
+                "WWW-Authenticate",
+                header(
+                    text(),
+                    "A challenge for each scheme, where a credential is at fault.",
+                ),
+            ),
+            503 => refusal.header("Retry-After", header(count(), "In seconds.")),
+            _ => refusal,
+        };
+        (name(status), refusal.build())
+    })
+}
+
+/// The refusal with this status.
+pub(super) fn refusal(status: u16) -> Ref {
+    Ref::from_response_name(name(status))
+}
+
+/// What a call that was done is answered with: JSON of this schema, if any.
+pub(super) fn done(description: &str, schema: Option<RefOr<Schema>>) -> ResponseBuilder {
+    let done = ResponseBuilder::new().description(description);
+    match schema {
+        Some(schema) => done.content("application/json", Content::new(Some(schema))),
+        None => done,
+    }
+}
+
+pub(super) fn etag() -> Header {
+    header(text(), "The revision of the token, for `If-Match`.")
+}
+
+pub(super) fn location() -> Header {
+    header(text(), "Where the token is.")
+}
+
+pub(super) fn effective_within() -> Header {
+    header(
+        count(),
+        "After how many seconds, at the latest, every node knows.",
+    )
+}
+
+pub(super) fn replayed() -> Header {
+    header(
+        text().enum_values(Some(["true"])),
+        "The token was created before.",
+    )
+}
+
+fn count() -> ObjectBuilder {
+    ObjectBuilder::new()
+        .schema_type(Type::Integer)
+        .minimum(Some(0))
+}
+
+fn header(schema: ObjectBuilder, description: &str) -> Header {
+    let mut header = Header::new(schema);
+    header.description = Some(description.to_owned());
+    header
+}
+
+fn name(status: u16) -> String {
+    let status = StatusCode::from_u16(status).ok();
+    let reason = status.and_then(|status| status.canonical_reason());
+    reason.unwrap_or_default().replace(' ', "")
+}

@@ -1,0 +1,263 @@
+use serde_json::Value;
+use utoipa::PartialSchema;
+use utoipa::openapi::schema::{AdditionalProperties, AnyOfBuilder, SchemaType};
+use utoipa::openapi::{
+    ArrayBuilder, KnownFormat, ObjectBuilder, Ref, RefOr, Schema, SchemaFormat, Type,
+};
+
+use crate::lifecycle::ShownToken;
+
+/// One line without control characters and without a space at either end.
+const LINE: &str = r"^[^\s\u0000-\u001f\u007f-\u009f]([^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f])?$";
+const NO_CONTROL: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
+const SCOPE: &str = r"^[!#-\[\]-~]+$";
+const DURATION: &str = "^(P[1-9][0-9]{0,2}[YMWD]|PT[1-9][0-9]{0,3}[HMS]|[1-9][0-9]{0,2}[ywdhms])$";
+const GRACE: &str = "^(P[0-9]{1,3}[WD]|PT[0-9]{1,4}[HMS]|[0-9]{1,3}[wdhms])$";
+
+/// Each schema that calls and answers refer to, by its name.
+pub(super) fn all() -> Vec<(&'static str, RefOr<Schema>)> {
+    vec![
+        ("ServiceToken", ShownToken::schema()),
+        ("NewServiceToken", new_token()),
+        ("ServiceTokenPatch", patch()),
+        ("IssuedServiceToken", issued()),
+        ("ReplayedServiceToken", replayed()),
+        ("RotatedServiceToken", rotated()),
+        ("ServiceTokenList", list()),
+        ("Rotation", rotation()),
+        ("Revocation", revocation()),
+        ("RevokedServiceTokens", revoked()),
+        ("Problem", problem()),
+    ]
+}
+
+pub(super) fn named(name: &str) -> Ref {
+    Ref::from_schema_name(name)
+}
+
+pub(super) fn id() -> ObjectBuilder {
+    text().pattern(Some("^[0-9A-Za-z]{10}$"))
+}
+
+pub(super) fn text() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::String)
+}
+
+pub(super) fn time() -> ObjectBuilder {
+    text().format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
+}
+
+pub(super) fn state() -> ObjectBuilder {
+    text().enum_values(Some(["active", "disabled", "revoked", "expired"]))
+}
+
+fn state_or_null() -> ObjectBuilder {
+    let states = ["active", "disabled", "revoked", "expired"].map(Value::from);
+    or_null(text()).enum_values(Some(states.into_iter().chain([Value::Null])))
+}
+
+pub(super) fn label() -> ObjectBuilder {
+    text().pattern(Some("=")).description(Some("`key=value`."))
+}
+
+fn or_null(schema: ObjectBuilder) -> ObjectBuilder {
+    schema.schema_type(SchemaType::from_iter([Type::String, Type::Null]))
+}
+
+fn line() -> ObjectBuilder {
+    text()
+        .min_length(Some(1))
+        .max_length(Some(200))
+        .pattern(Some(LINE))
+}
+
+fn names(pattern: &str) -> ArrayBuilder {
+    let name = text().min_length(Some(1)).max_length(Some(200));
+    ArrayBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::Array, Type::Null]))
+        .max_items(Some(100))
+        .items(RefOr::from(name.pattern(Some(pattern))))
+}
+
+fn labels(value: ObjectBuilder) -> ObjectBuilder {
+    let key = text()
+        .min_length(Some(1))
+        .max_length(Some(100))
+        .pattern(Some(NO_CONTROL));
+    let value = value.max_length(Some(200)).pattern(Some(NO_CONTROL));
+    ObjectBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::Object, Type::Null]))
+        .max_properties(Some(50))
+        .property_names(Some(Schema::Object(key.build())))
+        .additional_properties(Some(value))
+}
+
+/// An object with no members but those it names.
+fn closed() -> ObjectBuilder {
+    ObjectBuilder::new().additional_properties(Some(AdditionalProperties::FreeForm(false)))
+}
+
+/// What people choose of a token.
+fn chosen(label: ObjectBuilder) -> ObjectBuilder {
+    let date = text().format(Some(SchemaFormat::KnownFormat(KnownFormat::Date)));
+    let never = ObjectBuilder::new().schema_type(Type::Null);
+    let expires_at = AnyOfBuilder::new().item(time()).item(date).item(never);
+    let description = "A moment in the future, or a date: through its end, UTC. `null` is never.";
+    closed()
+        .property("name", line())
+        .property("description", or_null(text().max_length(Some(2000))))
+        .property("subject", or_null(line()))
+        .property("roles", names(NO_CONTROL))
+        .property("scopes", names(SCOPE))
+        .property("labels", labels(label))
+        .property(
+            "not_before",
+            or_null(time()).description(Some("Before the expiry.")),
+        )
+        .property("expires_at", expires_at.description(Some(description)))
+        .property(
+            "expires_in",
+            or_null(text().pattern(Some(DURATION))).description(Some(
+                "In place of `expires_at`: a duration of ISO 8601, or as people write it, \
+                 counted from now. Longer forms, such as `1y 6mo`, are read too.",
+            )),
+        )
+}
+
+fn new_token() -> RefOr<Schema> {
+    chosen(text()).required("name").into()
+}
+
+fn patch() -> RefOr<Schema> {
+    let description = "A merge patch (RFC 7396): what is not named stays, `null` clears.";
+    chosen(or_null(text()))
+        .description(Some(description))
+        .into()
+}
+
+fn token_and_secret(token: ObjectBuilder) -> ObjectBuilder {
+    ObjectBuilder::new()
+        .property("token", token)
+        .required("token")
+        .property("service_token", named("ServiceToken"))
+        .required("service_token")
+}
+
+fn secret() -> ObjectBuilder {
+    text().description(Some("The secret. It is not shown again."))
+}
+
+fn issued() -> RefOr<Schema> {
+    token_and_secret(secret()).into()
+}
+
+fn replayed() -> RefOr<Schema> {
+    let none = ObjectBuilder::new()
+        .schema_type(Type::Null)
+        .description(Some(
+            "The secret is not told again: rotate the token for another.",
+        ));
+    token_and_secret(none).into()
+}
+
+fn rotated() -> RefOr<Schema> {
+    token_and_secret(secret())
+        .property("grace_ends_at", or_null(time()))
+        .required("grace_ends_at")
+        .into()
+}
+
+fn list() -> RefOr<Schema> {
+    let description = "For the next page; `null` on the last.";
+    ObjectBuilder::new()
+        .property(
+            "service_tokens",
+            ArrayBuilder::new().items(named("ServiceToken")),
+        )
+        .required("service_tokens")
+        .property(
+            "next_cursor",
+            or_null(text()).description(Some(description)),
+        )
+        .required("next_cursor")
+        .into()
+}
+
+fn rotation() -> RefOr<Schema> {
+    let description = "How long the old secret goes on working: a duration in weeks, days or \
+         shorter units. None by default.";
+    let grace = or_null(text().pattern(Some(GRACE))).description(Some(description));
+    closed().property("grace", grace).into()
+}
+
+fn revocation() -> RefOr<Schema> {
+    let filter = closed()
+        .schema_type(SchemaType::from_iter([Type::Object, Type::Null]))
+        .property("name", or_null(text()))
+        .property("role", or_null(text()))
+        .property("scope", or_null(text()))
+        .property("subject", or_null(text()))
+        .property("state", state_or_null())
+        .property("label", or_null(label()))
+        .property("expires_before", or_null(time()))
+        .property("last_used_before", or_null(time()))
+        .description(Some("The tokens that are meant: all, if it names nothing."));
+    let expect = ObjectBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::Integer, Type::Null]))
+        .minimum(Some(0))
+        .description(Some(
+            "How many are meant: nothing is revoked if it is another number. A filter that means \
+             all needs it.",
+        ));
+    let dry_run = SchemaType::from_iter([Type::Boolean, Type::Null]);
+    closed()
+        .property("filter", filter)
+        .property("dry_run", ObjectBuilder::new().schema_type(dry_run))
+        .property("expect", expect)
+        .into()
+}
+
+fn revoked() -> RefOr<Schema> {
+    ObjectBuilder::new()
+        .property("ids", ArrayBuilder::new().items(RefOr::from(id())))
+        .required("ids")
+        .property("dry_run", ObjectBuilder::new().schema_type(Type::Boolean))
+        .required("dry_run")
+        .into()
+}
+
+/// RFC 9457, with the members of this API.
+fn problem() -> RefOr<Schema> {
+    let error = ObjectBuilder::new()
+        .property(
+            "pointer",
+            text().description(Some("The field, as RFC 6901 has it.")),
+        )
+        .required("pointer")
+        .property("detail", text())
+        .required("detail");
+    let required = ObjectBuilder::new()
+        .property("match", text().enum_values(Some(["any", "all"])))
+        .required("match")
+        .property("scopes", ArrayBuilder::new().items(RefOr::from(text())));
+    let status = ObjectBuilder::new().schema_type(Type::Integer);
+    ["type", "title", "status", "detail", "code"]
+        .into_iter()
+        .fold(ObjectBuilder::new(), ObjectBuilder::required)
+        .property("type", text())
+        .property("title", text())
+        .property("status", status)
+        .property(
+            "detail",
+            text().description(Some("What is wrong, for people.")),
+        )
+        .property(
+            "code",
+            text().description(Some("What is wrong, for programs.")),
+        )
+        .property("token_id", id())
+        .property("errors", ArrayBuilder::new().items(RefOr::from(error)))
+        .property("missing", ArrayBuilder::new().items(RefOr::from(text())))
+        .property("required", required)
+        .into()
+}

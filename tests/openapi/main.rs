@@ -1,0 +1,135 @@
+//! The management API against its own document, by schemathesis: requests that the document allows
+//! and requests that it does not, hundreds of each, over a socket; see `tests/peers/schemathesis`.
+//!
+//! Where it is not installed, as `.ci/run` does it, the tests are reported as ignored; with
+//! `SERVICE_TOKEN_REQUIRE_SERVICES=1` in the environment they fail instead.
+
+mod server;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+use self::server::Server;
+
+/// That nothing is there after `DELETE`: it revokes a token, whose record stays, so that its holder
+/// is told why it is refused.
+const NOT_APPLICABLE: &str = "use_after_free";
+
+type Test = fn() -> Result<(), Failed>;
+
+/// Longer than any run takes on a busy machine; by itself one takes half a minute.
+const PATIENCE: Duration = Duration::from_secs(240);
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let required = std::env::var_os("SERVICE_TOKEN_REQUIRE_SERVICES").is_some_and(|it| it == "1");
+    let tests: [(&str, Test); 2] = [
+        (
+            "the_api_is_as_its_document_says",
+            the_api_is_as_its_document_says,
+        ),
+        ("an_api_that_is_not_is_caught", an_api_that_is_not_is_caught),
+    ];
+    let lacks = lacks();
+    let ignored = lacks.as_ref().filter(|_| !required);
+    let kind = ignored.map(|reason| format!("ignored: {reason}"));
+    let trials = tests.map(|(name, test)| {
+        let lacks = lacks.clone();
+        let run = move || lacks.map_or_else(test, |reason| Err(Failed::from(reason)));
+        Trial::test(name, run)
+            .with_kind(kind.clone().unwrap_or_default())
+            .with_ignored_flag(kind.is_some())
+    });
+    libtest_mimic::run(&arguments, trials.into()).exit_code()
+}
+
+fn the_api_is_as_its_document_says() -> Result<(), Failed> {
+    let (status, told) = check(&Server::start(), "all", 25)?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(Failed::from(told))
+    }
+}
+
+fn an_api_that_is_not_is_caught() -> Result<(), Failed> {
+    for (server, checks, expected) in [
+        (
+            Server::start_without_roles(),
+            "response_schema_conformance",
+            "\"roles\" is a required property",
+        ),
+        (
+            Server::start_without_guard(),
+            "ignored_auth",
+            "API accepts requests without authentication",
+        ),
+    ] {
+        let (status, told) = check(&server, checks, 5)?;
+        if status.code() != Some(1) || !told.contains(expected) {
+            let told = format!("{checks} did not see it ({status}):\n{told}");
+            return Err(Failed::from(told));
+        }
+    }
+    Ok(())
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/schemathesis")
+}
+
+fn program() -> PathBuf {
+    folder().join(".venv/bin/schemathesis")
+}
+
+/// Why it cannot be run.
+fn lacks() -> Option<String> {
+    let how = "not installed: python3 -m venv and pip, as .ci/run does";
+    (!program().exists()).then(|| how.to_owned())
+}
+
+/// Runs these checks, with so many requests made up for each call; how it ended, and what it told.
+fn check(server: &Server, checks: &str, examples: u32) -> Result<(ExitStatus, String), Failed> {
+    let log = server.folder.join("schemathesis.log");
+    let output = File::create(&log)?;
+    let mut command = Command::new(program());
+    command
+        .arg("--config-file")
+        .arg(folder().join("schemathesis.toml"))
+        .args(["run", &format!("{}/openapi.json", server.url), "--no-color"])
+        .args(["--checks", checks, "--max-examples", &examples.to_string()])
+        .args(["--seed", "20261122"])
+        .args(["--exclude-checks", NOT_APPLICABLE])
+        .args(["--generation-database", "none", "--request-timeout", "10"])
+        .env("SERVICE_TOKEN", server.token())
+        .current_dir(&server.folder)
+        .stdin(Stdio::null())
+        .stdout(output.try_clone()?)
+        .stderr(output);
+    let mut child = command.spawn()?;
+    let status = ended(&mut child)?;
+    let told = std::fs::read_to_string(&log)?;
+    match status {
+        Some(status) => Ok((status, told)),
+        None => Err(Failed::from(format!("it does not end:\n{told}"))),
+    }
+}
+
+/// How it ended, if it did so in time.
+fn ended(child: &mut Child) -> std::io::Result<Option<ExitStatus>> {
+    let end = Instant::now() + PATIENCE;
+    while Instant::now() < end {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    child.kill()?;
+    child.wait()?;
+    Ok(None)
+}

@@ -1,0 +1,109 @@
+//! The management API over a socket.
+
+use std::fs;
+use std::future::ready;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use axum::body::{Body, to_bytes};
+use axum::middleware::{map_request, map_response};
+use axum::response::Response;
+use axum::{Router, extract::Request};
+use http::HeaderValue;
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tower_service_token::api::management::ManagementApi;
+use tower_service_token::lifecycle::{IssuedToken, NewToken};
+use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens};
+
+/// Serves until it is dropped.
+pub(crate) struct Server {
+    pub(crate) url: String,
+    /// For what the caller writes.
+    pub(crate) folder: PathBuf,
+    admin: IssuedToken,
+    _runtime: Runtime,
+}
+
+impl Server {
+    pub(crate) fn start() -> Self {
+        Self::with(|app, _| app)
+    }
+
+    /// Tells of tokens without their roles.
+    pub(crate) fn start_without_roles() -> Self {
+        Self::with(|app, _| app.layer(map_response(without_roles)))
+    }
+
+    /// Takes everybody for the administrator.
+    pub(crate) fn start_without_guard() -> Self {
+        Self::with(|app, admin| {
+            let token = HeaderValue::try_from(admin.expose_secret()).unwrap();
+            app.layer(map_request(move |mut request: Request| {
+                request.headers_mut().remove("authorization");
+                request.headers_mut().insert("x-api-key", token.clone());
+                ready(request)
+            }))
+        })
+    }
+
+    fn with(change: impl FnOnce(Router, &IssuedToken) -> Router) -> Self {
+        let runtime = Runtime::new().unwrap();
+        let (admin, app) = runtime.block_on(app());
+        let app = change(app, &admin);
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let url = format!("http://{}/api", listener.local_addr().unwrap());
+        runtime.spawn(async move { axum::serve(listener, app).await });
+        Self {
+            url,
+            folder: folder(),
+            admin,
+            _runtime: runtime,
+        }
+    }
+
+    pub(crate) fn token(&self) -> &str {
+        self.admin.expose_secret()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// An app whose administrator stays one, whatever is done to the token with its id.
+async fn app() -> (IssuedToken, Router) {
+    let (callers, store) = (MemoryStore::new(), MemoryStore::new());
+    let new = NewToken::new("admin").with_scopes(["service-tokens:admin"]);
+    let admin = ServiceTokens::new(callers.clone()).create(new).await;
+    let admin = admin.unwrap();
+    store.insert(admin.record().clone()).unwrap();
+    let tokens = ServiceTokens::new(store);
+    let api = ManagementApi::new(tokens, ServiceTokenLayer::new(callers));
+    (admin, Router::new().nest("/api", api.into_router()))
+}
+
+async fn without_roles(response: Response) -> Response {
+    let (mut parts, body) = response.into_parts();
+    let body = to_bytes(body, usize::MAX).await.unwrap();
+    let Ok(mut json) = serde_json::from_slice::<Value>(&body) else {
+        return Response::from_parts(parts, body.into());
+    };
+    if let Some(token) = json["service_token"].as_object_mut() {
+        token.remove("roles");
+    }
+    parts.headers.remove("content-length");
+    Response::from_parts(parts, Body::from(json.to_string()))
+}
+
+fn folder() -> PathBuf {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let name = format!("svctok-openapi-{}-{number}", std::process::id());
+    let folder = std::env::temp_dir().join(name);
+    fs::create_dir_all(&folder).unwrap();
+    folder
+}
