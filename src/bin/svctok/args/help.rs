@@ -40,7 +40,8 @@ pub(crate) fn command() -> Command {
             arg
         }
     });
-    with_help(command, "svctok", ENVIRONMENT)
+    // The template tells it to readers of the help, and the rest to those of the manual.
+    with_help(command, "svctok", ENVIRONMENT).after_help(ENVIRONMENT)
 }
 
 /// Gives a command that has commands, and those below it, the help that tells of them.
