@@ -4,6 +4,7 @@ use axum::http::StatusCode;
 use tower_service_token::MemoryStore;
 use tower_service_token::testing::{Fault, FaultyStore};
 
+use crate::certificates::Authority;
 use crate::desk::{Desk, TOKEN, id_of};
 use crate::site::Site;
 
@@ -178,4 +179,20 @@ fn an_error_of_the_server_is_told_from_a_refusal() {
         stderr.contains("the URL is that of the management API"),
         "{stderr}"
     );
+}
+
+#[test]
+fn a_server_of_a_private_authority_is_asked_once_the_authority_is_named() {
+    let (ours, other) = (Authority::new("ours"), Authority::new("other"));
+    let site = Site::start_with(&ours.certificate(&["127.0.0.1"]));
+    let desk = desk_at(&site, &["service-tokens:admin"], &[]);
+    for (name, authority) in [("ours.pem", &ours), ("other.pem", &other)] {
+        desk.write(name, authority.pem());
+    }
+    let desk = desk.with("SSL_CERT_FILE", "other.pem");
+    let stderr = desk.run("list").failed(4);
+    assert!(stderr.contains("certificate"), "{stderr}");
+    desk.with("SSL_CERT_FILE", "ours.pem")
+        .run("list")
+        .succeeded();
 }
