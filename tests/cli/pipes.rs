@@ -40,10 +40,9 @@ fn a_reader_that_has_read_enough_is_no_error() {
     // More than a pipe holds, so that the writer comes to know.
     let listed = desk.run("list -o json").succeeded();
     assert!(listed.len() > 66_000, "{}", listed.len());
-    for words in ["list -o json", "list -o yaml", "completions bash"] {
+    for words in ["list -o json", "list -o yaml", "completions bash", "--help"] {
         assert_eq!(cut_off(&desk, words), (Some(0), String::new()), "{words}");
     }
-    cut_off(&desk, "--help");
 }
 
 #[test]
@@ -73,6 +72,9 @@ fn there_are_completions_for_each_shell_and_pages_for_the_manual() {
     desk.run("completions tcsh").failed(2);
     let page = desk.run("man").succeeded();
     assert!(page.contains(".TH svctok 1"), "{page}");
+    for told in ["SVCTOK_CONFIG", "no credential that is accepted"] {
+        assert!(page.contains(told), "{page}");
+    }
     desk.run("man --dir .").succeeded();
     let page = fs::read_to_string(desk.file("svctok-service-token-create.1")).unwrap();
     assert!(page.contains("\\-\\-expires\\-in"), "{page}");

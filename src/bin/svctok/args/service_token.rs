@@ -18,8 +18,10 @@ pub(crate) enum TokenCommand {
     Create(CreateArgs),
     /// Delete a service token
     ///
-    /// It is revoked: refused for good, and its holder is told why.
-    Delete(TargetArgs),
+    /// It is revoked: refused for good, and its holder is told why. With a filter in place of an
+    /// ID, all tokens that it means are: look first which these are by --dry-run, then say how many
+    /// by --expect.
+    Delete(DeleteArgs),
     /// Disable a service token
     ///
     /// It is refused until it is enabled again.
@@ -160,6 +162,26 @@ pub(crate) struct ListArgs {
     /// At most this many [default: all]
     #[arg(long, value_name = "NUMBER")]
     pub(crate) limit: Option<usize>,
+    #[command(flatten)]
+    pub(crate) access: AccessArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeleteArgs {
+    /// The ID of the service token: ten letters and digits, or its decimal number
+    #[arg(value_name = "ID", conflicts_with = "id_flag")]
+    pub(crate) id: Option<String>,
+    /// The ID, as a flag
+    #[arg(id = "id_flag", long = "id", value_name = "ID")]
+    pub(crate) id_flag: Option<String>,
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
+    /// Tells which tokens the filter means, and deletes none
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// How many tokens the filter means: with another number, none is deleted
+    #[arg(long, value_name = "NUMBER", conflicts_with = "dry_run")]
+    pub(crate) expect: Option<usize>,
     #[command(flatten)]
     pub(crate) access: AccessArgs,
 }

@@ -49,7 +49,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
 async fn manage(command: TokenCommand, output: Format) -> Result<(), Failure> {
     match command {
         TokenCommand::Create(args) => create::run(args, output).await,
-        TokenCommand::Delete(args) => delete::run(&args, output).await,
+        TokenCommand::Delete(args) => delete::run(args, output).await,
         TokenCommand::Disable(args) => disable::run(&args, output).await,
         TokenCommand::Enable(args) => enable::run(&args, output).await,
         TokenCommand::Get(args) => get::run(&args, output).await,

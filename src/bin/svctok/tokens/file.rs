@@ -71,7 +71,7 @@ impl FileTokens {
         }
     }
 
-    fn read_only(&self) -> Failure {
+    pub(super) fn read_only(&self) -> Failure {
         let path = self.0.path().display();
         Failure::refused(format!("{path} is changed by people, not by this tool"))
     }
