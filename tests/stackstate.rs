@@ -118,6 +118,14 @@ async fn the_tool_finds_a_server_it_knows() {
 }
 
 #[tokio::test]
+async fn a_call_that_there_is_not_is_refused_in_the_same_form() {
+    let server = Server::new().await;
+    let answer = server.call("PUT security/tokens", "").await;
+    answer.assert_failed(405, "BadRequestError");
+    assert_eq!(answer.headers["allow"], "GET,HEAD,POST");
+}
+
+#[tokio::test]
 async fn a_bad_token_is_refused_with_a_message_and_one_without_rights_where_it_lacks_them() {
     let server = Server::new().await;
     let plain = server.holder(&["other:read"]).await;

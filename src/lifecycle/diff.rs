@@ -18,10 +18,7 @@ pub(super) fn changed_fields(before: &TokenRecord, after: &TokenRecord) -> Vec<F
         ("scopes", |record| listed(record.scopes().iter())),
         ("labels", |record| {
             let labels = record.labels();
-            let labels: Vec<String> = labels
-                .map(|(key, value)| format!("{key}={value}"))
-                .collect();
-            listed(labels.iter().map(String::as_str))
+            joined(labels.map(|(key, value)| format!("{}={}", quoted(key), quoted(value))))
         }),
         ("state", |record| {
             Some(format!("{:?}", record.state()).to_lowercase())
@@ -45,7 +42,21 @@ fn text(text: Option<&str>) -> Option<String> {
 }
 
 fn listed<'a>(names: impl Iterator<Item = &'a str>) -> Option<String> {
-    text(Some(&names.collect::<Vec<_>>().join(", ")))
+    joined(names.map(|name| quoted(name).into_owned()))
+}
+
+fn joined(parts: impl Iterator<Item = String>) -> Option<String> {
+    text(Some(&parts.collect::<Vec<_>>().join(", ")))
+}
+
+/// In quotes if it would be read as more than one name without: two lists that differ must not be
+/// told alike, as a change of nothing is not written.
+fn quoted(name: &str) -> Cow<'_, str> {
+    if name.contains([',', '=', '"']) {
+        Cow::Owned(format!("{name:?}"))
+    } else {
+        Cow::Borrowed(name)
+    }
 }
 
 fn time(time: Option<SystemTime>) -> Option<String> {
@@ -54,4 +65,38 @@ fn time(time: Option<SystemTime>) -> Option<String> {
         Timestamp::try_from(time)
             .map_or_else(|_| "beyond dates".to_owned(), |time| time.to_string()),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::TokenFormat;
+
+    #[test]
+    fn lists_that_differ_are_told_apart_whatever_their_names_hold() {
+        let token = TokenFormat::default().mint().expect("random bytes");
+        let bare = TokenRecord::from(&token);
+        let with_roles = |roles: &[&str]| bare.clone().with_roles(roles);
+        let with_labels = |labels: &[(&str, &str)]| {
+            let labels = labels.iter();
+            labels.fold(bare.clone(), |record, (key, value)| {
+                record.with_label(*key, *value)
+            })
+        };
+        for (before, after) in [
+            (with_roles(&["a, b"]), with_roles(&["a", "b"])),
+            (with_roles(&["a\", \"b"]), with_roles(&["a", "b"])),
+            (with_roles(&["\"a\""]), with_roles(&["a"])),
+            (with_labels(&[("a", "b=c")]), with_labels(&[("a=b", "c")])),
+            (
+                with_labels(&[("a", "b, c=d")]),
+                with_labels(&[("a", "b"), ("c", "d")]),
+            ),
+        ] {
+            assert_eq!(changed_fields(&before, &after).len(), 1, "{after:?}");
+            assert_eq!(changed_fields(&after, &after), []);
+        }
+        let changed = changed_fields(&bare, &with_roles(&["a b", "c,d"]));
+        assert_eq!(changed[0].after.as_deref(), Some(r#"a b, "c,d""#));
+    }
 }

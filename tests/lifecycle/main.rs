@@ -1,5 +1,6 @@
 //! The life of tokens in memory; `tests/sql` runs the same tests on SQLite and PostgreSQL.
 
+mod overtaken;
 mod verbs;
 
 use std::sync::Arc;

@@ -203,6 +203,11 @@ async fn the_document_names_the_calls_that_there_are_and_no_others() {
             assert_eq!(status != 405, calls.contains(&call), "{call}: {status}");
             let is_told = answer.headers().contains_key("content-type");
             assert!(status != 404 || is_told, "{call} leads nowhere");
+            if status == 405 {
+                assert!(answer.headers().contains_key("allow"), "{call}");
+                let told = &answer.headers()["content-type"];
+                assert_eq!(told, "application/problem+json", "{call}");
+            }
         }
     }
 }

@@ -6,7 +6,10 @@ mod document;
 mod fields;
 mod idempotency;
 mod lists;
-#[expect(dead_code, reason = "every call here is built with the path of this API")]
+#[expect(
+    dead_code,
+    reason = "every call here is built with the path of this API"
+)]
 #[path = "../support/managed.rs"]
 mod managed;
 

@@ -54,7 +54,7 @@ pub(crate) async fn each_group_refuses_who_has_none(place: Place) {
 
 pub(crate) async fn health_and_metrics_need_no_token(place: Place) {
     let (node, token) = Node::administrator(&place, &[]).await;
-    for path in ["/healthz", "/readyz"] {
+    for path in ["/healthz", "/readyz", "/openapi.json"] {
         node.send(&Call::get(path)).await.assert(200);
     }
     let verify = Call::get("/verify").with_key(&token);
@@ -68,7 +68,7 @@ pub(crate) async fn health_and_metrics_need_no_token(place: Place) {
         r#"service_token_requests_total{outcome="accepted"} 1"#,
         r#"service_token_requests_total{outcome="missing_token"} 1"#,
         r#"svctok_http_requests_total{method="GET",status="204"} 1"#,
-        r#"svctok_http_request_seconds_count{method="GET"} 4"#,
+        r#"svctok_http_request_seconds_count{method="GET"} 5"#,
         "# TYPE service_token_check_seconds histogram",
     ] {
         assert!(

@@ -33,6 +33,12 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "not_found", detail)
     }
 
+    pub(super) fn method_not_allowed() -> Self {
+        let status = StatusCode::METHOD_NOT_ALLOWED;
+        let detail = "there is no such call on this path";
+        Self::new(status, "method_not_allowed", detail)
+    }
+
     /// Fields break rules.
     pub(super) fn invalid(problems: &[FieldProblem]) -> Self {
         let status = StatusCode::UNPROCESSABLE_ENTITY;

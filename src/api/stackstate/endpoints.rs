@@ -1,7 +1,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
@@ -58,6 +58,10 @@ impl StackStateApi {
             .merge(readers)
             .merge(writers)
             .route_layer(self.layer.with_rejection_response(refusals))
+            .method_not_allowed_fallback(async |State(shared): State<Arc<Shared>>| {
+                let status = StatusCode::METHOD_NOT_ALLOWED;
+                shared.refused(status, "there is no such call on this path")
+            })
             .layer(DefaultBodyLimit::max(body::MAX))
             .with_state(Arc::new(shared))
     }
