@@ -38,8 +38,9 @@ pub(super) fn show_secret(
     if let Some(file) = file {
         let kept = file.finish(&format!("{text}\n"));
         kept.map_err(|failure| lost(secret, &failure))?;
+        let printed = result(secret, true, output).and_then(|text| print(&text));
         note("The secret is in the file. It is not possible to see it again.");
-        return print(&result(secret, true, output)?);
+        return printed;
     }
     let shown = result(secret, false, output).and_then(|text| print(&text));
     shown.map_err(|failure| lost(secret, &failure))?;
