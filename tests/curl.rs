@@ -9,11 +9,14 @@
 )]
 #[path = "support/process.rs"]
 mod process;
+#[path = "support/needs.rs"]
+mod needs;
 
 use std::process::{Command, ExitCode, Stdio};
 
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Arguments, Failed};
 
+use self::needs::needs;
 use self::process::{Process, example};
 
 fn main() -> ExitCode {
@@ -23,19 +26,11 @@ fn main() -> ExitCode {
         .stdout(Stdio::null())
         .status()
         .is_ok_and(|status| status.success());
-    let required = std::env::var_os("SERVICE_TOKEN_REQUIRE_SERVICES").is_some_and(|it| it == "1");
-    let ignored = !has_curl && !required;
-    let reason = if ignored {
-        "ignored: there is no curl"
-    } else {
-        ""
-    };
+    let missing = (!has_curl).then(|| "there is no curl".to_owned());
     let trials = ["authorization", "x_api_key"].into_iter().enumerate();
     let trials = trials.map(|(number, name)| {
         let name = format!("the_{name}_command_works_as_printed");
-        Trial::test(name, move || works_as_printed(number))
-            .with_kind(reason)
-            .with_ignored_flag(ignored)
+        needs(missing.as_ref(), name, move || works_as_printed(number))
     });
     libtest_mimic::run(&arguments, trials.collect()).exit_code()
 }

@@ -8,14 +8,8 @@
 #[expect(dead_code, reason = "no example is run here")]
 #[path = "support/process.rs"]
 mod process;
-#[expect(
-    dead_code,
-    unused_imports,
-    unused_macros,
-    reason = "there is one test, and no place"
-)]
-#[path = "support/trials.rs"]
-mod trials;
+#[path = "support/needs.rs"]
+mod needs;
 
 use std::env;
 use std::fs;
@@ -27,8 +21,8 @@ use std::sync::mpsc::Receiver;
 use libtest_mimic::{Arguments, Failed};
 use regex::Regex;
 
+use self::needs::needs;
 use self::process::{PATIENCE, lines};
-use self::trials::needs;
 
 /// Said by the shell when a command is over.
 const DONE: &str = "-- done --";

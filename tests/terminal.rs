@@ -3,9 +3,14 @@
 //! Where there is no such `script` the tests are reported as ignored; with
 //! `SERVICE_TOKEN_REQUIRE_SERVICES=1` in the environment they fail instead.
 
+#[path = "support/needs.rs"]
+mod needs;
+
 use std::process::{Command, ExitCode, Stdio};
 
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Arguments, Failed};
+
+use self::needs::needs;
 
 const SVCTOK: &str = env!("CARGO_BIN_EXE_svctok");
 
@@ -13,17 +18,9 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let version = Command::new("script").arg("--version").output();
     let has_script = version.is_ok_and(|it| it.stdout.windows(10).any(|it| it == b"util-linux"));
-    let required = std::env::var_os("SERVICE_TOKEN_REQUIRE_SERVICES").is_some_and(|it| it == "1");
-    let ignored = !has_script && !required;
-    let reason = if ignored {
-        "ignored: there is no script of util-linux"
-    } else {
-        ""
-    };
+    let missing = (!has_script).then(|| "there is no script of util-linux".to_owned());
     let trial = |name: &str, test: fn() -> Result<(), Failed>| {
-        Trial::test(name, test)
-            .with_kind(reason)
-            .with_ignored_flag(ignored)
+        needs(missing.as_ref(), name.to_owned(), test)
     };
     let trials = vec![
         trial("a_success_has_its_mark", a_success_has_its_mark),

@@ -14,6 +14,8 @@ mod postgres;
 #[path = "../support/process.rs"]
 mod process;
 
+#[path = "../support/needs.rs"]
+mod needs;
 #[path = "../support/trials.rs"]
 mod trials;
 
@@ -36,10 +38,11 @@ use std::sync::Arc;
 use futures::future::{BoxFuture, FutureExt};
 use libtest_mimic::{Arguments, Trial};
 
+use self::needs::needs;
 use self::orders::{Orders, Role};
 use self::place::Place;
 use self::postgres::Postgres;
-use self::trials::{needs, run, runtime, tests};
+use self::trials::{run, runtime, tests};
 
 type Test = fn(Place) -> BoxFuture<'static, ()>;
 

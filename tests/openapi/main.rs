@@ -4,6 +4,8 @@
 //! Where it is not installed, as `.ci/run` does it, the tests are reported as ignored; with
 //! `SERVICE_TOKEN_REQUIRE_SERVICES=1` in the environment they fail instead.
 
+#[path = "../support/needs.rs"]
+mod needs;
 mod server;
 
 use std::fs::File;
@@ -12,8 +14,9 @@ use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Arguments, Failed};
 
+use self::needs::needs;
 use self::server::Server;
 
 /// That nothing is there after `DELETE`: it revokes a token, whose record stays, so that its holder
@@ -27,7 +30,6 @@ const PATIENCE: Duration = Duration::from_secs(240);
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let required = std::env::var_os("SERVICE_TOKEN_REQUIRE_SERVICES").is_some_and(|it| it == "1");
     let tests: [(&str, Test); 2] = [
         (
             "the_api_is_as_its_document_says",
@@ -36,14 +38,10 @@ fn main() -> ExitCode {
         ("an_api_that_is_not_is_caught", an_api_that_is_not_is_caught),
     ];
     let lacks = lacks();
-    let ignored = lacks.as_ref().filter(|_| !required);
-    let kind = ignored.map(|reason| format!("ignored: {reason}"));
     let trials = tests.map(|(name, test)| {
-        let lacks = lacks.clone();
-        let run = move || lacks.map_or_else(test, |reason| Err(Failed::from(reason)));
-        Trial::test(name, run)
-            .with_kind(kind.clone().unwrap_or_default())
-            .with_ignored_flag(kind.is_some())
+        let reason = lacks.clone();
+        let run = move || reason.map_or_else(test, |reason| Err(Failed::from(reason)));
+        needs(lacks.as_ref(), name.to_owned(), run)
     });
     libtest_mimic::run(&arguments, trials.into()).exit_code()
 }

@@ -4,6 +4,8 @@
 //! Where one of them is not installed its tests are reported as ignored; with
 //! `SERVICE_TOKEN_REQUIRE_SERVICES=1` in the environment they fail instead.
 
+#[path = "../support/needs.rs"]
+mod needs;
 #[path = "../support/process.rs"]
 #[expect(
     dead_code,
@@ -21,9 +23,10 @@ mod tokens;
 
 use std::process::ExitCode;
 
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Arguments;
 
 use self::daemon::installed;
+use self::needs::needs;
 
 /// What must be installed for some tests, and these.
 type Group = (&'static str, &'static [&'static str], &'static [Test]);
@@ -81,21 +84,15 @@ const GROUPS: [Group; 4] = [
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let required = std::env::var_os("SERVICE_TOKEN_REQUIRE_SERVICES").is_some_and(|it| it == "1");
     let mut trials = Vec::new();
     for (what, files, tests) in GROUPS {
-        let ignored = !required && !installed(files);
-        let reason = if ignored {
-            format!("ignored: there is no {what}")
-        } else {
-            String::new()
-        };
+        let missing = (!installed(files)).then(|| format!("there is no {what}"));
         for &(name, test) in tests {
-            let trial = Trial::test(name, move || {
+            let test = move || {
                 test();
                 Ok(())
-            });
-            trials.push(trial.with_kind(&reason).with_ignored_flag(ignored));
+            };
+            trials.push(needs(missing.as_ref(), name.to_owned(), test));
         }
     }
     libtest_mimic::run(&arguments, trials).exit_code()

@@ -12,6 +12,8 @@ mod postgres;
 #[path = "../support/process.rs"]
 mod process;
 
+#[path = "../support/needs.rs"]
+mod needs;
 #[path = "../support/trials.rs"]
 mod trials;
 
@@ -39,9 +41,10 @@ use std::sync::Arc;
 use futures::future::{BoxFuture, FutureExt};
 use libtest_mimic::{Arguments, Trial};
 
+use self::needs::needs;
 use self::place::Place;
 use self::postgres::Postgres;
-use self::trials::{needs, run, tests};
+use self::trials::{run, tests};
 
 type Test = fn(Place) -> BoxFuture<'static, ()>;
 

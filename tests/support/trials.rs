@@ -1,10 +1,9 @@
-//! Tests over a place of their own, which may need a server that is not there.
+//! Tests over a place of their own.
 
-use std::env;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use libtest_mimic::{Failed, Trial};
+use libtest_mimic::Failed;
 use tokio::runtime::{Builder, Runtime};
 
 /// Longer than any test takes on a busy machine.
@@ -21,22 +20,6 @@ macro_rules! tests {
 }
 
 pub(crate) use tests;
-
-/// A trial that is ignored for this reason, if there is one, unless services are required.
-pub(crate) fn needs(
-    reason: Option<&String>,
-    name: String,
-    test: impl FnOnce() -> Result<(), Failed> + Send + 'static,
-) -> Trial {
-    let required = env::var_os("SERVICE_TOKEN_REQUIRE_SERVICES").is_some_and(|it| it == "1");
-    let trial = Trial::test(name, test);
-    match reason {
-        Some(reason) if !required => trial
-            .with_kind(format!("ignored: {reason}"))
-            .with_ignored_flag(true),
-        _ => trial,
-    }
-}
 
 /// Runs a test over a place, which is removed afterwards in any case.
 pub(crate) fn run<P: Clone>(
