@@ -6,6 +6,7 @@ use tower_service_token::store::{TokenRecord, TokenState};
 
 use super::entry::Entry;
 use super::error::TokenFileError;
+use super::list::push;
 use super::literal::literals;
 
 const BYTE_ORDER_MARK: char = '\u{feff}';
@@ -56,27 +57,18 @@ impl Document {
                 .map(|(name, it)| format!("{name} = {it}"))
                 .collect();
             let entry = format!("{{ {} }}", fields.join(", "));
-            let mut entry: Value = entry.parse().expect("each is TOML");
-            // On a line of its own, if the others are.
-            let last = list
-                .iter()
-                .last()
-                .and_then(|last| last.decor().prefix()?.as_str());
-            let prefix = last.map_or("", after_comments).to_owned();
-            *entry.decor_mut() = toml_edit::Decor::new(prefix, "");
-            list.push_formatted(entry);
+            push(list, entry.parse().expect("each is TOML"));
         } else {
             let fields: String = fields
                 .iter()
                 .map(|(name, it)| format!("{name} = {it}\n"))
                 .collect();
-            let text = self.content.to_string();
-            let blank = if text.trim_start_matches(BYTE_ORDER_MARK).is_empty() {
-                ""
-            } else {
-                "\n"
-            };
-            let text = format!("{text}{blank}[[tokens]]\n{fields}");
+            let mut text = self.content.to_string();
+            if !text.trim_start_matches(BYTE_ORDER_MARK).is_empty() {
+                let has_end = text.ends_with('\n');
+                text.push_str(if has_end { "\n" } else { "\n\n" });
+            }
+            let text = format!("{text}[[tokens]]\n{fields}");
             self.content = text.parse().expect("what was TOML, and more of it");
         }
         Ok(())

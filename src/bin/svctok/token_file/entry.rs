@@ -1,6 +1,7 @@
 use toml_edit::{Array, Decor, InlineTable, Item, Table, TableLike, Value};
 
 use super::document::{after_comments, text_of};
+use super::list::rename;
 
 /// One token in a document, or the labels of one.
 pub(super) enum Entry<'a> {
@@ -25,12 +26,7 @@ impl<'a> Entry<'a> {
     /// Names that stay keep their places and their comments, unless the order is another one.
     pub(super) fn set_list(&mut self, field: &str, names: &[&str]) {
         let list = self.fields().get_mut(field).and_then(Item::as_array_mut);
-        if let Some(list) = list
-            && let Some(kept) = retained(list, names)
-        {
-            for name in &names[kept..] {
-                push(list, name);
-            }
+        if list.is_some_and(|list| rename(list, names)) {
             return;
         }
         let list: Array = names.iter().copied().collect();
@@ -53,7 +49,9 @@ impl<'a> Entry<'a> {
         for (key, value) in wanted {
             let known = labels.fields().get(key).and_then(Item::as_str);
             if known.is_none() || known != value.as_str() {
-                labels.set_value(key, value.clone());
+                let mut value = value.clone();
+                value.decor_mut().clear();
+                labels.set_value(key, value);
             }
         }
     }
@@ -128,41 +126,4 @@ impl<'a> Entry<'a> {
 
 fn parsed(literal: &str) -> Value {
     literal.parse().expect("it was written as TOML")
-}
-
-/// Takes the names out that are not wanted, and tells how many stay; `None`, and nothing done, if
-/// the order would be another one.
-fn retained(list: &mut Array, wanted: &[&str]) -> Option<usize> {
-    let stays = |value: &Value| value.as_str().is_some_and(|it| wanted.contains(&it));
-    let kept: Vec<&str> = list
-        .iter()
-        .filter(|it| stays(it))
-        .filter_map(Value::as_str)
-        .collect();
-    if !wanted.starts_with(&kept) {
-        return None;
-    }
-    let kept = kept.len();
-    let first = list.get(0).map(|first| text_of(first.decor().prefix()));
-    list.retain(stays);
-    if let (Some(prefix), Some(first)) = (first, list.get_mut(0))
-        && !text_of(first.decor().prefix()).contains('#')
-    {
-        first.decor_mut().set_prefix(prefix);
-    }
-    Some(kept)
-}
-
-/// Adds a name as the last one is written: on a line of its own, if that is.
-fn push(list: &mut Array, name: &str) {
-    let last = list.iter().last();
-    let prefix = last.map(|last| text_of(last.decor().prefix()));
-    let prefix = match &prefix {
-        None => "",
-        Some(prefix) if prefix.contains('\n') => after_comments(prefix),
-        Some(_) => " ",
-    };
-    let mut value = Value::from(name);
-    *value.decor_mut() = Decor::new(prefix, "");
-    list.push_formatted(value);
 }
