@@ -49,26 +49,19 @@ impl Document {
 
     /// Adds a token behind the others.
     pub(super) fn insert(&mut self, record: &TokenRecord) -> Result<(), TokenFileError> {
-        let fields = literals(record)?;
+        let fields = literals(record)?.into_iter();
+        let fields: Vec<String> = fields.map(|(name, it)| format!("{name} = {it}")).collect();
         self.open_list();
         if let Some(Item::Value(Value::Array(list))) = self.content.get_mut("tokens") {
-            let fields: Vec<String> = fields
-                .iter()
-                .map(|(name, it)| format!("{name} = {it}"))
-                .collect();
             let entry = format!("{{ {} }}", fields.join(", "));
             push(list, entry.parse().expect("each is TOML"));
         } else {
-            let fields: String = fields
-                .iter()
-                .map(|(name, it)| format!("{name} = {it}\n"))
-                .collect();
             let mut text = self.content.to_string();
             if !text.trim_start_matches(BYTE_ORDER_MARK).is_empty() {
                 let has_end = text.ends_with('\n');
                 text.push_str(if has_end { "\n" } else { "\n\n" });
             }
-            let text = format!("{text}[[tokens]]\n{fields}");
+            let text = format!("{text}[[tokens]]\n{}\n", fields.join("\n"));
             self.content = text.parse().expect("what was TOML, and more of it");
         }
         Ok(())
@@ -158,15 +151,12 @@ impl Document {
             .content
             .get_mut("tokens")
             .and_then(Item::as_array_of_tables_mut);
-        match entries.and_then(|entries| entries.get_mut(place)) {
-            Some(entry) => {
-                let prefix = text_of(entry.decor().prefix());
-                entry.decor_mut().set_prefix(format!("{comments}{prefix}"));
-            }
-            None => {
-                let trailing = text_of(Some(self.content.trailing()));
-                self.content.set_trailing(format!("{comments}{trailing}"));
-            }
+        if let Some(entry) = entries.and_then(|entries| entries.get_mut(place)) {
+            let prefix = text_of(entry.decor().prefix());
+            entry.decor_mut().set_prefix(format!("{comments}{prefix}"));
+        } else {
+            let trailing = text_of(Some(self.content.trailing()));
+            self.content.set_trailing(format!("{comments}{trailing}"));
         }
     }
 

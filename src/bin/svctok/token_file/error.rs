@@ -13,8 +13,6 @@ pub(crate) enum TokenFileError {
     Unreadable(#[from] FileStoreError),
     #[error("cannot write {}", .path.display())]
     Unwritable { path: PathBuf, source: io::Error },
-    #[error("{} is a link to a file that is not there", .0.display())]
-    DanglingLink(PathBuf),
     #[error("{} is JSON, which is read and not written", .0.display())]
     Json(PathBuf),
     #[error("{} cannot be changed without changing more of it than the token", .0.display())]
@@ -55,7 +53,6 @@ impl TokenFileError {
                 "the file is replaced by another of its name, so its directory must be writable; \
                  where it is mounted read-only, change what it is made from"
             }
-            Self::DanglingLink(_) => "make the file it points to, with `tokens = []` in it",
             Self::Json(_) => {
                 "keep the tokens in a .toml file, or change this one yourself: `svctok hash` \
                  prints the digest of a token"

@@ -4,11 +4,11 @@ use super::document::{after_comments, text_of};
 
 /// Adds a value as the last one is written: on a line of its own, if that is.
 pub(super) fn push(list: &mut Array, mut value: Value) {
-    let last = list.iter().last();
-    let last = last.map(|last| text_of(last.decor().prefix()));
-    let mut prefix = match &last {
+    let above = list.iter().last();
+    let above = above.map(|above| text_of(above.decor().prefix()));
+    let mut prefix = match &above {
         None => String::new(),
-        Some(last) if last.contains('\n') => after_comments(last).to_owned(),
+        Some(above) if above.contains('\n') => after_comments(above).to_owned(),
         Some(_) => " ".to_owned(),
     };
     // A comment behind the last one stays on its line.

@@ -93,9 +93,10 @@ fn table<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Option<String> 
 /// Without quotes, where it needs none.
 fn key(name: &str) -> String {
     let is_bare = |char: char| char.is_ascii_alphanumeric() || char == '_' || char == '-';
-    match name.chars().all(is_bare) {
-        true => name.to_owned(),
-        false => quoted(name),
+    if name.chars().all(is_bare) {
+        name.to_owned()
+    } else {
+        quoted(name)
     }
 }
 

@@ -26,12 +26,8 @@ impl Place {
     pub(super) fn of(path: &Path) -> Result<Self, TokenFileError> {
         let target = match path.canonicalize() {
             Ok(target) => target,
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                return Err(unwritable(path, error));
-            }
-            Err(_) if path.symlink_metadata().is_ok() => {
-                return Err(TokenFileError::DanglingLink(path.to_owned()));
-            }
+            // A link to nothing is there.
+            Err(error) if path.symlink_metadata().is_ok() => return Err(unwritable(path, error)),
             Err(_) => {
                 let directory = path.parent().filter(|it| !it.as_os_str().is_empty());
                 let directory = directory.unwrap_or(Path::new(".")).canonicalize();
@@ -52,6 +48,9 @@ impl Place {
             // Whoever held it before may have removed the file: then others lock another one.
             if is_at(&file, &path) {
                 return Ok(Lock { path, file });
+            }
+            if path.is_symlink() {
+                return Err(unwritable(&path, io::Error::other("it is a link")));
             }
         }
     }
