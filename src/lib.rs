@@ -42,7 +42,7 @@
 //! | What does a refused client get? How do I change that? | [`reject`] |
 //! | What does a token look like? How do I import one? | [`token`], [`digest`] |
 //! | How do services in other languages check a token? | [`api`] |
-//! | How do I send a token? | [`client`] |
+//! | How do I send a token? How do I manage tokens at a server? | [`client`] |
 //! | How do I test expiry? | [`clock`] |
 //!
 //! # Features
@@ -54,8 +54,13 @@
 //!   `governor`, `base64`, `form_urlencoded` and `percent-encoding`.
 //! - `axum` (default): extractors, and [`Rejection`](reject::Rejection) as a response. Brings
 //!   `axum-core`, which axum users have anyway.
+//! - `cli`: the command line tool `svctok`. Brings `clap` and all that the tool can work on: SQLite,
+//!   PostgreSQL and file stores, and servers. It is for installing the tool, not for a library.
 //! - `client`: [`AddServiceTokenLayer`](client::AddServiceTokenLayer), which adds a token to outgoing
-//!   requests. Brings `arc-swap` and `bytes`, and a thread for each token file.
+//!   requests, and [`ServiceTokensClient`](client::ServiceTokensClient), which manages tokens at a
+//!   server. Brings `tokio`, `hyper-util`, `form_urlencoded` and `arc-swap`, and a thread for each
+//!   token file. With `rustls` it speaks `https`; without, only `http` to loopback, or by a transport
+//!   of your own.
 //! - `file`: [`FileStore`](store::FileStore), tokens from a TOML or JSON file of digests that is
 //!   followed as it changes. Brings `arc-swap`, `hashbrown` and `toml`, and a thread for each file.
 //! - `introspection`: [`IntrospectionStore`](store::IntrospectionStore), tokens checked at an
@@ -87,8 +92,8 @@
 //!
 //! Types of these crates are part of this one's API: `http`, `tower-layer`, `tower` (its
 //! `Service`), `async-trait` (its signatures), and with the features of these names, `axum-core` and
-//! `sqlx` (its pools); with `api`, `axum` (its router); with `introspection`, in the signature of a
-//! transport of your own, `bytes`, `http-body` and `http-body-util`.
+//! `sqlx` (its pools); with `api`, `axum` (its router); with `introspection` or `client`, in the
+//! signature of a transport of your own, `bytes`, `http-body` and `http-body-util`.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 #![warn(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used)]

@@ -20,16 +20,16 @@ fn main() -> ExitCode {
     } else {
         ""
     };
-    let trials: [(&str, fn() -> Result<(), Failed>); 2] = [
-        ("a_success_has_its_mark", a_success_has_its_mark),
-        ("a_token_can_be_pasted", a_token_can_be_pasted),
-    ];
-    let trials = trials.map(|(name, test)| {
+    let trial = |name: &str, test: fn() -> Result<(), Failed>| {
         Trial::test(name, test)
             .with_kind(reason)
             .with_ignored_flag(ignored)
-    });
-    libtest_mimic::run(&arguments, trials.into()).exit_code()
+    };
+    let trials = vec![
+        trial("a_success_has_its_mark", a_success_has_its_mark),
+        trial("a_token_can_be_pasted", a_token_can_be_pasted),
+    ];
+    libtest_mimic::run(&arguments, trials).exit_code()
 }
 
 /// What a terminal shows when this is typed into it.

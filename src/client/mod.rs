@@ -21,34 +21,47 @@
 //! 8. Secrets of answers are wiped when dropped, as far as this crate's copies go: what the TLS and
 //!    HTTP libraries buffer is not. No error and no `Debug` shows one.
 //!
-//! ```no_run
+//! ```
+//! # #[cfg(feature = "api")] {
 //! use std::time::Duration;
+//! use tower_service_token::api::management::ManagementApi;
 //! use tower_service_token::client::{ClientErrorKind, ServiceTokensClient};
 //! use tower_service_token::lifecycle::{NewToken, Page};
 //! use tower_service_token::store::TokenFilter;
+//! use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens};
 //!
-//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+//! # runtime.block_on(async {
+//! // In place of a server: its routes. Without `with_transport`, calls go over the network.
+//! let store = MemoryStore::new();
+//! let direct = ServiceTokens::new(store.clone());
+//! let admin = NewToken::new("admin").with_scopes(["service-tokens:admin"]);
+//! let admin = direct.create(admin).await?;
+//! let server = ManagementApi::new(direct, ServiceTokenLayer::new(store)).into_router::<()>();
+//!
 //! let tokens = ServiceTokensClient::builder("https://tokens.example")
-//!     .with_token_env("SVCTOK_TOKEN")
+//!     .with_token(admin.expose_secret())
+//!     .with_transport(server)
 //!     .build()?;
 //! let new = NewToken::new("ci").with_roles(["deployer"]).with_expiry("30d".parse()?);
-//! let issued = match tokens.create(new).await {
-//!     Err(error) if error.kind() == ClientErrorKind::Invalid => {
-//!         println!("{:?}", error.problems());
-//!         return Ok(());
-//!     }
-//!     created => created?,
-//! };
+//! let issued = tokens.create(new).await?;
 //! println!("shown once: {}", issued.expose_secret());
+//! let id = issued.token().id;
 //!
 //! for token in tokens.list(TokenFilter::new(), Page::default()).await?.tokens {
 //!     println!("{} {}", token.id, token.name);
 //! }
-//! let rotated = tokens.rotate(issued.token().id, Duration::from_secs(3600)).await?;
+//! let rotated = tokens.rotate(id, Duration::from_secs(3600)).await?;
 //! println!("shown once: {}", rotated.expose_secret());
-//! tokens.revoke(issued.token().id).await?;
-//! # Ok(())
+//! tokens.revoke(id).await?;
+//!
+//! let refused = tokens.enable(id).await.unwrap_err();
+//! assert_eq!(refused.kind(), ClientErrorKind::Conflict);
+//! assert_eq!(refused.code(), Some("token_revoked"));
+//! # Ok::<_, Box<dyn std::error::Error>>(())
+//! # })?;
 //! # }
+//! # Ok::<_, Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! # Retries
@@ -62,6 +75,9 @@
 //! | no connection could be made | every call |
 //! | the connection ended before the answer did; 502, 503, 504, 429 | reads, `create`, `update` without a revision, `disable`, `enable`, `revoke` and `revoke_own` |
 //! | anything else | none |
+//!
+//! What is in no row but the first goes on a connection of its own, so that it does not meet one
+//! which the server is about to close.
 //!
 //! # The server
 //!

@@ -6,6 +6,10 @@ use crate::digest::TokenDigest;
 use crate::store::{AuditAction, RegistryError, StoreError, TokenRecord, TokenState, TokenStatus};
 use crate::token::{MintedToken, TokenId};
 
+/// The longest grace, a thousand years: the end of a longer one is beyond what clocks and calendars
+/// can tell.
+const MAX_GRACE: Duration = Duration::from_secs(1_000 * 31_556_952);
+
 /// How often a change begins anew because another one came before it.
 const ATTEMPTS: usize = 100;
 
@@ -160,8 +164,7 @@ impl ServiceTokens {
             (a, b) => a.or(b),
         };
         let expires_at = earliest(record.expires_at(), self.policy.latest_expiry(now));
-        // A grace beyond what a clock can show ends with the token, or as late as can be told.
-        let grace_end = earliest(now.checked_add(grace), record.expires_at());
+        let grace_end = earliest(now.checked_add(grace.min(MAX_GRACE)), record.expires_at());
         let previous = grace_end
             .filter(|end| *end > now)
             .map(|end| (*record.digest(), end));

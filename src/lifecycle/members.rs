@@ -180,3 +180,61 @@ fn time(pointer: &'static str, time: SystemTime) -> Result<String, FieldProblem>
     let time = time.map_err(|_| FieldProblem::new(pointer, "no time of the years up to 9999"))?;
     Ok(time.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_expiry_that_counts_from_the_call_stays_relative() {
+        let said = |expiry: Expiry| {
+            let new = NewToken::new("ci").with_expiry(expiry);
+            let members = new.members().unwrap();
+            let name = |name: &&str| members.contains_key(*name);
+            let name = ["expires_at", "expires_in"].into_iter().find(name).unwrap();
+            (name, members[name].clone())
+        };
+        let half = Duration::from_millis(1_500);
+        for (expiry, name, value) in [
+            ("1y 30d".parse().unwrap(), "expires_in", json!("P1Y30D")),
+            (Expiry::after(half), "expires_in", json!("PT1.5S")),
+            (Expiry::NEVER, "expires_at", Value::Null),
+            (
+                Expiry::at(SystemTime::UNIX_EPOCH + half),
+                "expires_at",
+                json!("1970-01-01T00:00:01.5Z"),
+            ),
+        ] {
+            assert_eq!(said(expiry), (name, value));
+        }
+        let unsaid = NewToken::new("ci").members().unwrap();
+        assert!(unsaid.keys().all(|name| !name.starts_with("expires")));
+    }
+
+    #[test]
+    fn labels_are_replaced_by_clearing_those_that_are_known() {
+        let labels = |update: TokenUpdate| {
+            let members = update.merge_patch(["a", "b"]).unwrap();
+            members.get("labels").cloned()
+        };
+        let update = TokenUpdate::new;
+        assert_eq!(labels(update()), None);
+        let added = update().with_label("a", "1").without_label("c");
+        assert!(!added.replaces_labels());
+        assert_eq!(labels(added), Some(json!({ "a": "1", "c": null })));
+        let cleared = update().without_labels().without_label("c");
+        assert!(!cleared.replaces_labels());
+        assert_eq!(labels(cleared), Some(Value::Null));
+        let replaced = update().without_labels().with_label("a", "1");
+        assert!(replaced.replaces_labels());
+        assert_eq!(labels(replaced), Some(json!({ "a": "1", "b": null })));
+    }
+
+    #[test]
+    fn a_grace_is_said_to_the_nanosecond_and_never_too_long_to_be_read() {
+        let said = |grace| of_grace(grace)["grace"].as_str().unwrap().to_owned();
+        assert_eq!(said(Duration::ZERO), "PT0.000000000S");
+        assert_eq!(said(Duration::new(5_400, 7)), "PT5400.000000007S");
+        assert!(said(Duration::MAX).parse::<jiff::Span>().is_ok());
+    }
+}

@@ -18,7 +18,7 @@ pub(super) fn connector(
 ) -> Result<HttpsConnector<HttpConnector>, TransportConfigError> {
     tcp.enforce_http(false);
     let roots = roots(added)?;
-    let allows_http = http != Http::Nowhere;
+    let allows_http = !matches!(http, Http::Nowhere);
     if roots.is_empty() && !allows_http {
         return Err(TransportConfigError::NoRootCertificates);
     }

@@ -9,6 +9,12 @@
 //!
 //! Each test has a directory of its own, and nothing of the environment that the tests run in.
 
+#[expect(
+    dead_code,
+    reason = "only the client's tests have certificates that expired"
+)]
+#[path = "../support/certificates.rs"]
+mod certificates;
 mod contexts;
 mod desk;
 mod pipes;

@@ -4,7 +4,11 @@ use std::fs;
 use std::io::Read;
 use std::process::{Command, Stdio};
 
-use crate::desk::{Desk, SVCTOK};
+use regex::Regex;
+use serde::Deserialize;
+use tower_service_token::token::TokenFormat;
+
+use crate::desk::{Desk, SVCTOK, TOKEN};
 
 /// What a command says whose reader goes away after the first byte, and its exit code.
 fn cut_off(desk: &Desk, words: &str) -> (Option<i32>, String) {
@@ -36,10 +40,9 @@ fn a_reader_that_has_read_enough_is_no_error() {
     // More than a pipe holds, so that the writer comes to know.
     let listed = desk.run("list -o json").succeeded();
     assert!(listed.len() > 66_000, "{}", listed.len());
-    for words in ["list -o json", "list -o yaml", "completions bash"] {
+    for words in ["list -o json", "list -o yaml", "completions bash", "--help"] {
         assert_eq!(cut_off(&desk, words), (Some(0), String::new()), "{words}");
     }
-    cut_off(&desk, "--help");
 }
 
 #[test]
@@ -69,8 +72,60 @@ fn there_are_completions_for_each_shell_and_pages_for_the_manual() {
     desk.run("completions tcsh").failed(2);
     let page = desk.run("man").succeeded();
     assert!(page.contains(".TH svctok 1"), "{page}");
+    for told in ["SVCTOK_CONFIG", "no credential that is accepted"] {
+        assert!(page.contains(told), "{page}");
+    }
     desk.run("man --dir .").succeeded();
     let page = fs::read_to_string(desk.file("svctok-service-token-create.1")).unwrap();
     assert!(page.contains("\\-\\-expires\\-in"), "{page}");
     desk.run("man --dir nowhere").failed(1);
+}
+
+#[derive(Deserialize)]
+struct Gitleaks {
+    rules: Vec<Rule>,
+}
+
+#[derive(Deserialize)]
+struct Rule {
+    id: String,
+    regex: String,
+    keywords: Vec<String>,
+}
+
+#[test]
+fn the_rules_for_scanners_find_the_tokens_of_their_prefix_and_no_others() {
+    let desk = Desk::bare();
+    for (prefix, other) in [("svctok-", "acme_"), ("acme_", "svctok-")] {
+        let rules = |scanner: &str| {
+            let words = format!("scanner-rules --format {scanner} --prefix {prefix}");
+            desk.run(&words).succeeded()
+        };
+        let gitleaks: Gitleaks = toml::from_str(&rules("gitleaks")).unwrap();
+        let [rule] = gitleaks.rules.try_into().ok().unwrap();
+        let trufflehog = rules("trufflehog");
+        let trufflehog = trufflehog
+            .lines()
+            .find_map(|it| it.strip_prefix("      token: '"));
+        let trufflehog = trufflehog.unwrap().strip_suffix('\'').unwrap();
+        let github = rules("github");
+        let github = github
+            .lines()
+            .find_map(|it| it.strip_prefix("Secret format: "));
+        assert_eq!(
+            rule.id,
+            format!("{}-service-token", &prefix[..prefix.len() - 1])
+        );
+        assert_eq!(rule.keywords, [prefix]);
+        for regex in [rule.regex.as_str(), trufflehog, github.unwrap()] {
+            let regex = Regex::new(regex).unwrap();
+            let minted = |prefix| TokenFormat::new(prefix).unwrap().mint().unwrap();
+            let (token, foreign) = (minted(prefix), minted(other));
+            let text = format!("a = \"{}\";", token.expose_secret());
+            let found = regex.find(&text).unwrap().as_str();
+            assert_eq!(found, token.expose_secret());
+            assert!(!regex.is_match(foreign.expose_secret()));
+            assert!(!regex.is_match(&TOKEN[..40]));
+        }
+    }
 }

@@ -4,6 +4,7 @@ use axum::http::StatusCode;
 use tower_service_token::MemoryStore;
 use tower_service_token::testing::{Fault, FaultyStore};
 
+use crate::certificates::Authority;
 use crate::desk::{Desk, TOKEN, id_of};
 use crate::site::Site;
 
@@ -52,6 +53,44 @@ fn every_command_does_at_a_server_what_it_does_on_a_store() {
             desk.json("list --state revoked")["service_tokens"][0]["id"],
             id
         );
+    }
+}
+
+#[test]
+fn many_tokens_are_deleted_only_if_they_are_as_many_as_expected() {
+    let site = Site::start();
+    let server = desk_at(&site, &["service-tokens:admin"], &["admin"]);
+    let store = Desk::new();
+    store.create("--name caller --roles admin");
+    for desk in [server, store] {
+        let secrets = [(); 3].map(|()| desk.create("--name ci --roles admin --label run=7"));
+        let ids: Vec<_> = secrets.iter().map(|secret| id_of(secret)).collect();
+        let is_shown = |text: &str| ids.iter().all(|id| text.contains(id));
+        let active = || desk.run("list --state active").succeeded().lines().count() - 1;
+        for words in [
+            "",
+            "--dry-run --label run=7 ID",
+            "--expect 3 ID",
+            "--label run=7",
+        ] {
+            desk.run(&format!("delete {}", words.replace("ID", &ids[0])))
+                .failed(2);
+        }
+        let trial = desk.run("delete --label run=7 --dry-run").succeeded();
+        assert!(is_shown(&trial) && trial.lines().count() == 3, "{trial}");
+        assert_eq!(
+            desk.json("delete --role admin --dry-run")["ids"]
+                .as_array()
+                .unwrap()
+                .len(),
+            4
+        );
+        let stderr = desk.run("delete --role admin --expect 3").failed(1);
+        assert!(stderr.contains("4 tokens are meant, not 3"), "{stderr}");
+        assert_eq!(active(), 4);
+        let said = desk.run("delete --label run=7 --expect 3").succeeded();
+        assert!(is_shown(&said) && said.starts_with("[SUCCESS] Service token deleted: "));
+        assert_eq!(active(), 1);
     }
 }
 
@@ -140,4 +179,20 @@ fn an_error_of_the_server_is_told_from_a_refusal() {
         stderr.contains("the URL is that of the management API"),
         "{stderr}"
     );
+}
+
+#[test]
+fn a_server_of_a_private_authority_is_asked_once_the_authority_is_named() {
+    let (ours, other) = (Authority::new("ours"), Authority::new("other"));
+    let site = Site::start_with(&ours.certificate(&["127.0.0.1"]));
+    let desk = desk_at(&site, &["service-tokens:admin"], &[]);
+    for (name, authority) in [("ours.pem", &ours), ("other.pem", &other)] {
+        desk.write(name, authority.pem());
+    }
+    let desk = desk.with("SSL_CERT_FILE", "other.pem");
+    let stderr = desk.run("list").failed(4);
+    assert!(stderr.contains("certificate"), "{stderr}");
+    desk.with("SSL_CERT_FILE", "ours.pem")
+        .run("list")
+        .succeeded();
 }

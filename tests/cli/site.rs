@@ -1,15 +1,26 @@
 //! A server with the management API, on a socket of this process.
 
+use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::http::StatusCode;
-use tokio::net::TcpListener;
+use axum::serve::Listener;
+use rustls::ServerConfig;
+use rustls::crypto::ring::default_provider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tower_service_token::api::management::ManagementApi;
 use tower_service_token::lifecycle::NewToken;
 use tower_service_token::store::TokenRegistry;
 use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens, TokenStore};
+
+use crate::certificates::Certificate;
 
 pub(crate) struct Site {
     url: String,
@@ -23,26 +34,49 @@ impl Site {
         Self::over(store.clone(), store)
     }
 
+    /// With this certificate, for TLS.
+    pub(crate) fn start_with(certificate: &Certificate) -> Self {
+        let store = MemoryStore::new();
+        let tls = acceptor(certificate);
+        Self::managing(store.clone(), store, Some(tls))
+    }
+
     /// Callers are found in `callers`, tokens are managed in `store`.
     pub(crate) fn over(callers: impl TokenStore + Clone, store: impl TokenRegistry) -> Self {
+        Self::managing(callers, store, None)
+    }
+
+    fn managing(
+        callers: impl TokenStore + Clone,
+        store: impl TokenRegistry,
+        tls: Option<TlsAcceptor>,
+    ) -> Self {
         let tokens = ServiceTokens::new(store);
         let api = ManagementApi::new(tokens.clone(), ServiceTokenLayer::new(callers));
-        let mut site = Self::of(api.into_router());
+        let mut site = Self::of(api.into_router(), tls);
         site.tokens = tokens;
         site
     }
 
     /// Whatever is asked for is answered with this status.
     pub(crate) fn answering(status: StatusCode) -> Self {
-        Self::of(Router::new().fallback(move || async move { status }))
+        let app = Router::new().fallback(move || async move { status });
+        Self::of(app, None)
     }
 
-    fn of(app: Router) -> Self {
+    fn of(app: Router, tls: Option<TlsAcceptor>) -> Self {
         let runtime = Runtime::new().unwrap();
         let address: SocketAddr = ([127, 0, 0, 1], 0).into();
         let listener = runtime.block_on(TcpListener::bind(address)).unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        runtime.spawn(async { axum::serve(listener, app).await });
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}", listener.local_addr().unwrap());
+        match tls {
+            None => drop(runtime.spawn(async { axum::serve(listener, app).await })),
+            Some(acceptor) => {
+                let listener = TlsListener { listener, acceptor };
+                drop(runtime.spawn(async { axum::serve(listener, app).await }));
+            }
+        }
         Self {
             url,
             runtime,
@@ -62,4 +96,39 @@ impl Site {
         let issued = self.runtime.block_on(self.tokens.create(new)).unwrap();
         issued.expose_secret().to_owned()
     }
+}
+
+struct TlsListener {
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+}
+
+impl Listener for TlsListener {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, SocketAddr) {
+        loop {
+            let (stream, address) = self.listener.accept().await.unwrap();
+            // A client that does not trust us goes away.
+            if let Ok(stream) = self.acceptor.accept(stream).await {
+                return (stream, address);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+fn acceptor(certificate: &Certificate) -> TlsAcceptor {
+    let chain = CertificateDer::from_pem_slice(certificate.chain.as_bytes()).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(certificate.key.as_bytes()).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![chain], key);
+    TlsAcceptor::from(Arc::new(config.unwrap()))
 }

@@ -32,6 +32,18 @@ fn assert_has_every_field(record: &TokenRecord) {
 }
 
 #[test]
+fn the_tokens_in_use_can_be_shown() {
+    let folder = Folder::new();
+    let path = folder.write("tokens.toml", &toml_of("a", ""));
+    let store = opened(&path);
+    let shown = || -> Vec<_> { store.records().iter().map(|it| *it.digest()).collect() };
+    assert_eq!(shown(), [TokenDigest::of("a")]);
+    write(&path, &toml_of("b", ""));
+    store.reload().unwrap();
+    assert_eq!(shown(), [TokenDigest::of("b")]);
+}
+
+#[test]
 fn every_field_is_read_from_toml() {
     let store = store_of(&toml_of(
         TOKEN,

@@ -364,6 +364,18 @@ pub(crate) async fn a_grace_is_cut_to_the_expiry_and_a_rotation_extends_nothing(
     assert!(matches!(error, LifecycleError::Expired));
 }
 
+pub(crate) async fn a_grace_beyond_all_clocks_is_no_grace_of_zero(store: Store) {
+    let world = world(store);
+    let issued = world.create("ci").await;
+    let id = issued.record().id();
+    let rotated = world.tokens.rotate(id, Duration::MAX).await.unwrap();
+    for secret in [issued.expose_secret(), rotated.expose_secret()] {
+        assert_eq!(world.status(secret).await, ACCEPTED);
+    }
+    let end = rotated.record().grace_ends_at().unwrap();
+    assert!(end > start() + 900 * 365 * 24 * HOUR);
+}
+
 pub(crate) async fn a_second_rotation_within_the_grace_ends_that_grace(store: Store) {
     let world = world(store);
     let first = world.create("ci").await;
@@ -1089,6 +1101,7 @@ macro_rules! every_test {
             a_rotation_keeps_the_id_and_lets_the_old_secret_work_until_the_grace_ends,
             a_rotation_without_grace_stops_the_old_secret_at_once,
             a_grace_is_cut_to_the_expiry_and_a_rotation_extends_nothing,
+            a_grace_beyond_all_clocks_is_no_grace_of_zero,
             a_second_rotation_within_the_grace_ends_that_grace,
             both_secrets_of_a_rotated_token_are_switched_off_and_revoked_together,
             a_revocation_is_final_and_can_be_repeated,

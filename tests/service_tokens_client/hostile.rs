@@ -6,18 +6,12 @@ use tower_service_token::lifecycle::{NewToken, Page};
 use tower_service_token::store::TokenFilter;
 use tower_service_token::token::TokenId;
 
-use super::HOUR;
 use super::front::{Front, answer, problem};
+use super::{HOUR, SHOWN, TOKEN, id};
 
 use ClientErrorKind::UnexpectedAnswer;
 
-const TOKEN: &str = "svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n";
 const JSON: (&str, &str) = ("content-type", "application/json");
-const SHOWN: &str = r#"{"id":"7Hq2mX9bTe","name":"ci","roles":[],"scopes":[],"state":"active"}"#;
-
-fn id() -> TokenId {
-    "7Hq2mX9bTe".parse().unwrap()
-}
 
 /// A client of a server that always answers with these bytes.
 async fn told(bytes: Vec<u8>) -> (Front, ServiceTokensClient) {
@@ -219,7 +213,7 @@ async fn the_secret_of_an_unreadable_answer_is_not_shown() {
 }
 
 #[tokio::test]
-async fn the_token_goes_in_one_header_marked_sensitive_and_to_the_base_path() {
+async fn the_token_goes_in_one_header_and_little_else_is_told() {
     let (front, client) = told(json(SHOWN)).await;
     client.get(id()).await.unwrap();
     let seen = front.seen().remove(0);

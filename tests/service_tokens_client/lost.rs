@@ -1,7 +1,11 @@
 //! Answers that are lost after the call was carried out.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use axum::serve::ListenerExt;
+use tokio::net::TcpListener;
 use tower_service_token::client::{ClientErrorKind, ServiceTokensClient};
 use tower_service_token::lifecycle::{NewToken, TokenUpdate};
 use tower_service_token::store::{TokenFilter, TokenStatus};
@@ -145,6 +149,33 @@ async fn calls_that_do_not_are_sent_once_and_say_that_nobody_knows() {
         }
         assert_eq!(front.lines().len(), 5, "{kind:?}");
     }
+}
+
+#[tokio::test]
+async fn what_must_not_be_sent_twice_meets_no_connection_that_is_being_closed() {
+    let world = World::new().await;
+    let id = world.tokens.create(NewToken::new("ci")).await.unwrap();
+    let id = id.record().id();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let connections = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&connections);
+    let listener = listener.tap_io(move |_| {
+        count.fetch_add(1, Ordering::SeqCst);
+    });
+    let app = world.app.clone();
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let client = world.builder(address).build().unwrap();
+    for _ in 0..3 {
+        client.get(id).await.unwrap();
+        // Time for the connection to come back.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert_eq!(connections.load(Ordering::SeqCst), 1);
+    let _ = client.rotate(id, HOUR).await.unwrap();
+    assert_eq!(connections.load(Ordering::SeqCst), 2);
 }
 
 #[tokio::test]

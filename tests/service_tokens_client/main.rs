@@ -37,6 +37,17 @@ use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens, TokenSt
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3_600);
 
+/// The token of clients whose server does not look.
+const TOKEN: &str = "svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n";
+
+/// A token as it is shown, with the least that there is.
+const SHOWN: &str = r#"{"id":"7Hq2mX9bTe","name":"ci","roles":[],"scopes":[],"state":"active"}"#;
+
+/// Of [`SHOWN`].
+fn id() -> TokenId {
+    "7Hq2mX9bTe".parse().unwrap()
+}
+
 /// 2027-01-15T08:00:00Z
 fn start() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)

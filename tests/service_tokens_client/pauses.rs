@@ -12,16 +12,8 @@ use http_body_util::Full;
 use tokio::time::Instant;
 use tower::service_fn;
 use tower_service_token::client::{ClientError, ClientErrorKind, ServiceTokensClient};
-use tower_service_token::token::TokenId;
 
-use super::SECOND;
-
-const TOKEN: &str = "svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n";
-const SHOWN: &str = r#"{"id":"7Hq2mX9bTe","name":"ci","roles":[],"scopes":[],"state":"active"}"#;
-
-fn id() -> TokenId {
-    "7Hq2mX9bTe".parse().unwrap()
-}
+use super::{SECOND, SHOWN, TOKEN, id};
 
 /// An answer, or the end of the connection.
 #[derive(Clone, Debug)]
@@ -47,7 +39,8 @@ async fn call(
 ) -> (Result<(), ClientError>, Duration, usize) {
     let steps = Arc::new(Mutex::new((VecDeque::from(steps.to_vec()), 0)));
     let script = Arc::clone(&steps);
-    let service = service_fn(move |_: Request<Full<Bytes>>| {
+    let service = service_fn(move |request: Request<Full<Bytes>>| {
+        assert!(request.headers()["authorization"].is_sensitive());
         let mut script = script.lock().unwrap();
         script.1 += 1;
         let step = script.0.pop_front().unwrap_or(Status(200, None));

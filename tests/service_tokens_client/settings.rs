@@ -8,10 +8,8 @@ use tower_service_token::client::{ClientConfigError, ClientErrorKind, ServiceTok
 use tower_service_token::lifecycle::{NewToken, Page};
 use tower_service_token::store::TokenFilter;
 
-use super::World;
 use super::front::Front;
-
-const TOKEN: &str = "svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n";
+use super::{TOKEN, World};
 
 fn built(url: &str) -> Result<ServiceTokensClient, ClientConfigError> {
     ServiceTokensClient::builder(url).with_token(TOKEN).build()

@@ -12,9 +12,7 @@ use tower_service_token::client::{ClientConfigError, ClientErrorKind, ServiceTok
 
 use super::certificates::{Authority, Certificate};
 use super::front::answer;
-
-const TOKEN: &str = "svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n";
-const SHOWN: &str = r#"{"id":"7Hq2mX9bTe","name":"ci","roles":[],"scopes":[],"state":"active"}"#;
+use super::{SHOWN, TOKEN};
 
 /// A server that answers one request over TLS, and tells whether it read one.
 fn server(certificate: &Certificate) -> (SocketAddr, std::thread::JoinHandle<bool>) {

@@ -6,9 +6,10 @@ use tower_service_token::client::{ClientError, ClientErrorKind, ServiceTokensCli
 use tower_service_token::lifecycle::{
     Expiry, FieldProblem, LifecycleError, NewToken, Policy, ShownToken, TokenUpdate,
 };
+use tower_service_token::store::TokenFilter;
 use tower_service_token::token::TokenId;
 
-use super::{HOUR, SECOND, World, start};
+use super::{HOUR, SECOND, TOKEN, World, start};
 
 /// A call about a token.
 #[derive(Clone, Debug)]
@@ -255,6 +256,62 @@ async fn what_breaks_a_rule_is_told_by_the_same_problems() {
 }
 
 #[tokio::test]
+async fn a_time_that_no_calendar_has_is_refused_before_anything_is_sent() {
+    let world = World::new().await;
+    let client = world.client().await;
+    let (id, beyond) = (
+        world.admin.record().id(),
+        start() + Duration::from_secs(400_000_000_000),
+    );
+    let filter = || TokenFilter::new().with_expires_before(beyond);
+    let refused = [
+        (
+            "/expires_at",
+            client
+                .create(NewToken::new("ci").with_expiry(Expiry::at(beyond)))
+                .await
+                .map(drop),
+        ),
+        (
+            "/not_before",
+            client
+                .create(NewToken::new("ci").with_not_before(beyond))
+                .await
+                .map(drop),
+        ),
+        (
+            "/not_before",
+            client
+                .update(id, update().with_not_before(beyond))
+                .await
+                .map(drop),
+        ),
+        (
+            "/expires_at",
+            client
+                .update(id, update().with_expiry(Expiry::at(beyond)))
+                .await
+                .map(drop),
+        ),
+        (
+            "/filter/expires_before",
+            client.revocable(filter()).await.map(drop),
+        ),
+        (
+            "/filter/expires_before",
+            client.revoke_where(filter(), None).await.map(drop),
+        ),
+    ];
+    for (pointer, refused) in refused {
+        let error = refused.unwrap_err();
+        assert_eq!(error.kind(), ClientErrorKind::Invalid);
+        assert_eq!(error.problems()[0].pointer, pointer);
+        assert_eq!(error.status(), None);
+    }
+    assert_eq!(world.shown(id).await.revision, Some(1));
+}
+
+#[tokio::test]
 async fn every_change_of_every_field_arrives() {
     let pair = Pair::new(Policy::new()).await;
     let changes = [
@@ -333,6 +390,8 @@ async fn tokens_are_rotated_switched_and_revoked_alike() {
         Enable,
     ];
     pair.compare(&new, &calls).await;
+    let endless = [Rotate(Duration::MAX), Get, Rotate(HOUR), Get];
+    pair.compare(&NewToken::new("endless"), &endless).await;
 }
 
 #[tokio::test]
@@ -373,8 +432,7 @@ async fn what_a_token_may_not_do_is_told_apart() {
     let unknown = TokenId::from_i64(1).unwrap();
     let unknown = client.disable(unknown).await.map_err(kind);
     assert_eq!(unknown.unwrap_err(), ClientErrorKind::NotFound);
-    let stranger = "svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n";
-    let stranger = world.client_as(stranger).await;
+    let stranger = world.client_as(TOKEN).await;
     let refused = stranger.own().await.unwrap_err();
     assert_eq!(refused.kind(), ClientErrorKind::Unauthenticated);
     assert_eq!(refused.code(), Some("invalid_token"));

@@ -43,7 +43,8 @@ pub(super) fn of(
     };
     let is_problem = problem.is_some();
     let problem = problem.unwrap_or_default();
-    let code = problem.code.filter(|code| is_code(code));
+    let code = problem.code.map(|code| plain(&code, secret));
+    let code = code.filter(|code| is_code(code));
     let kind = kind(status, code.as_deref(), is_problem);
     let detail = problem.detail.map(|detail| plain(&detail, secret));
     let detail =

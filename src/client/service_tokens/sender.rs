@@ -118,7 +118,8 @@ impl Sender {
     async fn try_once(&self, call: &Call, is_again: bool) -> Result<Answer, Failure> {
         let request = self.request(call).map_err(Failure::of)?;
         let secret = sent_token(&request);
-        let sent = if is_again {
+        // A kept connection may be closed at this moment, and then nobody knows what was heard.
+        let sent = if is_again || !call.is_repeatable {
             self.transport.send_anew(request).await
         } else {
             self.transport.send(request).await

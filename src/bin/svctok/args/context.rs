@@ -5,6 +5,7 @@ use super::AccessArgs;
 /// With flags alone it saves.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(arg_required_else_help = true)]
 pub(crate) struct ContextArgs {
     #[command(subcommand)]
     pub(crate) command: Option<ContextCommand>,

@@ -11,6 +11,7 @@ Environment:
   SVCTOK_STORE    the store, when no flag names one
   SVCTOK_CONTEXT  the context, when nothing else names a server or a store
   SVCTOK_CONFIG   the file of the contexts, when not svctok/config.toml below $XDG_CONFIG_HOME
+  SSL_CERT_FILE   the certificates to trust, PEM, in place of the system's
 
 Exit codes:
   0  done
@@ -40,7 +41,8 @@ pub(crate) fn command() -> Command {
             arg
         }
     });
-    with_help(command, "svctok", ENVIRONMENT)
+    // The template tells it to readers of the help, and the rest to those of the manual.
+    with_help(command, "svctok", ENVIRONMENT).after_help(ENVIRONMENT)
 }
 
 /// Gives a command that has commands, and those below it, the help that tells of them.

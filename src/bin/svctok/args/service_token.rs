@@ -1,28 +1,10 @@
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use clap::{ArgGroup, Args, Subcommand};
+use clap::{Args, Subcommand};
 use tower_service_token::lifecycle::Expiry;
 
 use super::{AccessArgs, FilterArgs, value};
-
-/// The flags of an update of which there must be one.
-const CHANGES: [&str; 14] = [
-    "name",
-    "roles",
-    "scopes",
-    "expiration",
-    "expires_in",
-    "not_before",
-    "description",
-    "subject",
-    "labels",
-    "no_expiration",
-    "no_description",
-    "no_subject",
-    "no_not_before",
-    "removed_labels",
-];
 
 #[derive(Debug, Args)]
 pub(crate) struct ServiceTokenArgs {
@@ -36,8 +18,10 @@ pub(crate) enum TokenCommand {
     Create(CreateArgs),
     /// Delete a service token
     ///
-    /// It is revoked: refused for good, and its holder is told why.
-    Delete(TargetArgs),
+    /// It is revoked: refused for good, and its holder is told why. With a filter in place of an
+    /// ID, all tokens that it means are: look first which these are by --dry-run, then say how many
+    /// by --expect.
+    Delete(DeleteArgs),
     /// Disable a service token
     ///
     /// It is refused until it is enabled again.
@@ -74,7 +58,6 @@ pub(crate) struct CreateArgs {
     clippy::struct_excessive_bools,
     reason = "each is a flag of the command line"
 )]
-#[command(group(ArgGroup::new("change").args(CHANGES).required(true).multiple(true)))]
 pub(crate) struct UpdateArgs {
     #[command(flatten)]
     pub(crate) id: IdArgs,
@@ -133,11 +116,37 @@ pub(crate) struct FieldArgs {
     pub(crate) labels: Vec<(String, String)>,
 }
 
+impl FieldArgs {
+    pub(crate) fn is_empty(&self) -> bool {
+        let Self {
+            roles,
+            scopes,
+            expiration,
+            expires_in,
+            not_before,
+            description,
+            subject,
+            labels,
+        } = self;
+        let is_named = [
+            roles.is_some(),
+            scopes.is_some(),
+            expiration.is_some(),
+            expires_in.is_some(),
+            not_before.is_some(),
+            description.is_some(),
+            subject.is_some(),
+            !labels.is_empty(),
+        ];
+        !is_named.contains(&true)
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct RotateArgs {
     #[command(flatten)]
     pub(crate) id: IdArgs,
-    /// How long the secret from before works on, such as 1h
+    /// How long the secret from before works on, such as 1h; in a token file it cannot
     #[arg(long, value_name = "DURATION", value_parser = value::duration, default_value = "0s")]
     pub(crate) grace: Duration,
     #[command(flatten)]
@@ -153,6 +162,26 @@ pub(crate) struct ListArgs {
     /// At most this many [default: all]
     #[arg(long, value_name = "NUMBER")]
     pub(crate) limit: Option<usize>,
+    #[command(flatten)]
+    pub(crate) access: AccessArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeleteArgs {
+    /// The ID of the service token: ten letters and digits, or its decimal number
+    #[arg(value_name = "ID", conflicts_with = "id_flag")]
+    pub(crate) id: Option<String>,
+    /// The ID, as a flag
+    #[arg(id = "id_flag", long = "id", value_name = "ID")]
+    pub(crate) id_flag: Option<String>,
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
+    /// Tells which tokens the filter means, and deletes none
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// How many tokens the filter means: with another number, none is deleted
+    #[arg(long, value_name = "NUMBER", conflicts_with = "dry_run")]
+    pub(crate) expect: Option<usize>,
     #[command(flatten)]
     pub(crate) access: AccessArgs,
 }

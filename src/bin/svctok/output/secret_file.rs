@@ -1,6 +1,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use crate::failure::{Failure, FailureKind};
 
@@ -29,7 +30,9 @@ impl SecretFile {
             path.to_owned()
         };
         let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(format!(".{}.new", std::process::id()));
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let nanos = now.unwrap_or_default().as_nanos();
+        name.push(format!(".{}-{nanos}.new", std::process::id()));
         let draft = path.with_file_name(name);
         let mut options = OpenOptions::new();
         options.write(true).create_new(true);

@@ -36,7 +36,10 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Inspect(args) => alone(&access).and_then(|()| inspect::run(&args, output)),
         Command::Man(args) => alone(&access).and_then(|()| man::run(&args)),
         Command::ScannerRules(args) => alone(&access).and_then(|()| scanner_rules::run(&args)),
-        Command::Serve(args) => serve::serve(args).await,
+        Command::Serve(args) => {
+            without_server(&access)?;
+            serve::serve(args).await
+        }
         Command::ServiceToken(args) => manage(args.command, output).await,
         Command::Short(command) => manage(command, output).await,
         Command::Verify(args) => verify::run(args, output).await,
@@ -46,7 +49,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
 async fn manage(command: TokenCommand, output: Format) -> Result<(), Failure> {
     match command {
         TokenCommand::Create(args) => create::run(args, output).await,
-        TokenCommand::Delete(args) => delete::run(&args, output).await,
+        TokenCommand::Delete(args) => delete::run(args, output).await,
         TokenCommand::Disable(args) => disable::run(&args, output).await,
         TokenCommand::Enable(args) => enable::run(&args, output).await,
         TokenCommand::Get(args) => get::run(&args, output).await,
@@ -56,12 +59,21 @@ async fn manage(command: TokenCommand, output: Format) -> Result<(), Failure> {
     }
 }
 
-/// For a command that asks nobody: flags before it that name a server or a store are a mistake.
+/// For a command that asks no server and no store: to name one before it is a mistake.
 fn alone(access: &AccessArgs) -> Result<(), Failure> {
-    if access.url.is_none() && access.store.is_none() && access.context.is_none() {
-        return Ok(());
+    if access.store.is_some() {
+        return Err(Failure::usage(
+            "this command asks no store: leave out --store",
+        ));
     }
-    Err(Failure::usage(
-        "this command asks no server and no store: leave out --url, --store and --context",
-    ))
+    without_server(access)
+}
+
+fn without_server(access: &AccessArgs) -> Result<(), Failure> {
+    if access.url.is_some() || access.context.is_some() {
+        return Err(Failure::usage(
+            "this command asks no server: leave out --url and --context",
+        ));
+    }
+    Ok(())
 }

@@ -2,7 +2,7 @@ use serde_json::{Map, Value, json};
 
 use super::update::say_when;
 use crate::args::RotateArgs;
-use crate::failure::{Failure, FailureKind};
+use crate::failure::Failure;
 use crate::output::{Format, SecretFile, json as as_json, note, print, success, yaml};
 use crate::tokens::{IfMissing, Issued, Tokens};
 
@@ -27,42 +27,33 @@ pub(super) struct Secret<'a> {
     pub(super) what_was_done: &'a str,
 }
 
-/// Shows the secret, or writes it to the file and shows the rest. If that fails, the secret is
-/// lost, and the failure says how to get another.
+/// Shows the secret, or writes it to the file and shows the rest. If the secret gets nowhere, the
+/// failure says how to get another.
 pub(super) fn show_secret(
     secret: &Secret<'_>,
     file: Option<SecretFile>,
     output: Format,
 ) -> Result<(), Failure> {
-    let Issued {
-        secret: text,
-        token,
-        ..
-    } = secret.issued;
-    let is_kept = file.is_some();
-    let kept = file.map_or(Ok(()), |file| {
-        file.finish(&format!("{}\n", text.expose_secret()))
-    });
-    let shown = kept.and_then(|()| print(&result(secret, is_kept, output)?));
-    if let Err(failure) = shown {
-        if is_kept && failure.kind() == FailureKind::BrokenPipe {
-            return Err(failure);
-        }
-        let message = format!(
-            "the token {} was {}, but its secret is lost: {}",
-            token.id,
-            secret.what_was_done,
-            failure.message()
-        );
-        let hint = format!("`svctok rotate {}` makes another secret", token.id);
-        return Err(Failure::refused(message).with_hint(hint));
-    }
-    if is_kept {
+    let text = secret.issued.secret.expose_secret();
+    if let Some(file) = file {
+        let kept = file.finish(&format!("{text}\n"));
+        kept.map_err(|failure| lost(secret, &failure))?;
         note("The secret is in the file. It is not possible to see it again.");
-    } else {
-        note("The secret is only displayed once. It is not possible to see it again.");
+        return print(&result(secret, true, output)?);
     }
+    let shown = result(secret, false, output).and_then(|text| print(&text));
+    shown.map_err(|failure| lost(secret, &failure))?;
+    note("The secret is only displayed once. It is not possible to see it again.");
     Ok(())
+}
+
+fn lost(secret: &Secret<'_>, failure: &Failure) -> Failure {
+    let id = secret.issued.token.id;
+    let (what_was_done, why) = (secret.what_was_done, failure.message());
+    Failure::refused(format!(
+        "the token {id} was {what_was_done}, but its secret is lost: {why}"
+    ))
+    .with_hint(format!("`svctok rotate {id}` makes another secret"))
 }
 
 fn result(secret: &Secret<'_>, is_kept: bool, output: Format) -> Result<String, Failure> {

@@ -11,6 +11,15 @@ use crate::tokens::{Changed, IfMissing, Tokens};
 pub(super) async fn run(args: UpdateArgs, output: Format) -> Result<(), Failure> {
     let output = output.without_secret()?;
     let id = args.id.read()?;
+    let is_removal = args.no_expiration
+        || args.no_not_before
+        || args.no_description
+        || args.no_subject
+        || !args.removed_labels.is_empty();
+    if args.name.is_none() && args.fields.is_empty() && !is_removal {
+        return Err(Failure::usage("it is not said what to change")
+            .with_hint("`svctok update --help` shows the flags for it"));
+    }
     let tokens = Tokens::open(&args.access, IfMissing::Fail).await?;
     let changed = tokens.update(id.id, update(args)).await?;
     show_change(&changed, "updated", &id.text, output)

@@ -6,7 +6,7 @@ mod store;
 
 use std::time::Duration;
 
-use tower_service_token::lifecycle::{NewToken, ShownToken, TokenUpdate};
+use tower_service_token::lifecycle::{BulkRevocation, NewToken, ShownToken, TokenUpdate};
 use tower_service_token::store::TokenFilter;
 use tower_service_token::token::TokenId;
 
@@ -153,6 +153,26 @@ impl Tokens {
         match self {
             Self::Server(tokens) => tokens.revoke(id).await,
             Self::Store(tokens) => tokens.revoke(id).await,
+        }
+    }
+
+    /// The tokens that [`revoke_where`](Self::revoke_where) would refuse.
+    pub(crate) async fn revocable(&self, filter: TokenFilter) -> Result<Vec<TokenId>, Failure> {
+        match self {
+            Self::Server(tokens) => tokens.revocable(filter).await,
+            Self::Store(tokens) => tokens.revocable(filter).await,
+        }
+    }
+
+    /// Refuses all tokens for good that the filter means, if they are so many.
+    pub(crate) async fn revoke_where(
+        &self,
+        filter: TokenFilter,
+        expect: usize,
+    ) -> Result<BulkRevocation, Failure> {
+        match self {
+            Self::Server(tokens) => tokens.revoke_where(filter, expect).await,
+            Self::Store(tokens) => tokens.revoke_where(filter, expect).await,
         }
     }
 }

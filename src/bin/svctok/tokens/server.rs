@@ -3,7 +3,7 @@ use std::time::Duration;
 use tower_service_token::client::{
     ChangedToken, ClientConfigError, ClientError, ClientErrorKind, IssuedToken, ServiceTokensClient,
 };
-use tower_service_token::lifecycle::{NewToken, ShownToken, TokenUpdate};
+use tower_service_token::lifecycle::{BulkRevocation, NewToken, ShownToken, TokenUpdate};
 use tower_service_token::store::TokenFilter;
 use tower_service_token::token::TokenId;
 
@@ -96,6 +96,20 @@ impl ServerTokens {
         let revoked = self.client.revoke(id).await;
         let revoked = revoked.map_err(|error| self.failure(&error))?;
         Ok(revoked.effective_within)
+    }
+
+    pub(super) async fn revocable(&self, filter: TokenFilter) -> Result<Vec<TokenId>, Failure> {
+        let ids = self.client.revocable(filter).await;
+        ids.map_err(|error| self.failure(&error))
+    }
+
+    pub(super) async fn revoke_where(
+        &self,
+        filter: TokenFilter,
+        expect: usize,
+    ) -> Result<BulkRevocation, Failure> {
+        let revoked = self.client.revoke_where(filter, expect).await;
+        revoked.map_err(|error| self.failure(&error))
     }
 
     fn issued(&self, issued: Result<IssuedToken, ClientError>) -> Result<Issued, Failure> {

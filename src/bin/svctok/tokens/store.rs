@@ -2,7 +2,7 @@ use std::time::{Duration, SystemTime};
 
 use tower_service_token::ServiceTokens;
 use tower_service_token::lifecycle::{
-    ChangedToken, IssuedToken, LifecycleError, NewToken, ShownToken, TokenUpdate,
+    BulkRevocation, ChangedToken, IssuedToken, LifecycleError, NewToken, ShownToken, TokenUpdate,
 };
 use tower_service_token::store::{StoreErrorKind, TokenFilter, TokenRecord};
 use tower_service_token::token::TokenId;
@@ -72,6 +72,18 @@ impl StoreTokens {
     pub(super) async fn revoke(&self, id: TokenId) -> Result<Duration, Failure> {
         let revoked = self.0.revoke(id).await.map_err(failure)?;
         Ok(revoked.effective_within)
+    }
+
+    pub(super) async fn revocable(&self, filter: TokenFilter) -> Result<Vec<TokenId>, Failure> {
+        self.0.revocable(filter).await.map_err(failure)
+    }
+
+    pub(super) async fn revoke_where(
+        &self,
+        filter: TokenFilter,
+        expect: usize,
+    ) -> Result<BulkRevocation, Failure> {
+        self.0.revoke_where(filter, expect).await.map_err(failure)
     }
 }
 
