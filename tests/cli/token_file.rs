@@ -38,6 +38,9 @@ expires_at = 2099-01-31
   name = "second"
   # where
   labels.workspace = "w1"
+  description = """
+on
+lines"""
   state="disabled"
 
 # end"#;
@@ -245,6 +248,7 @@ fn what_a_change_is_not_about_stays_byte_for_byte() {
 #[test]
 fn a_new_token_stands_behind_the_others() {
     let list = "# ours\ntokens = [\n  { digest = \"sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\" }, # a\n]\n";
+    let open = list.replace("},", "}");
     for (text, start, end) in [
         (
             WRITTEN,
@@ -265,6 +269,11 @@ fn a_new_token_stands_behind_the_others() {
             list,
             list[..list.len() - 2].to_owned() + "  { name = \"new\", digest = \"sha256:",
             "\" },\n]\n",
+        ),
+        (
+            &open,
+            list[..list.len() - 2].to_owned() + "  { name = \"new\", digest = \"sha256:",
+            "\" }\n]\n",
         ),
     ] {
         let desk = desk_with(text);

@@ -15,6 +15,9 @@ pub(crate) struct ServiceTokenArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum TokenCommand {
     /// Create a service token
+    ///
+    /// A token file (--store file:PATH) keeps no time of its creation, change or use, and not who
+    /// created it.
     Create(CreateArgs),
     /// Delete a service token
     ///

@@ -44,7 +44,8 @@ impl Document {
         let text = text.trim_start_matches(BYTE_ORDER_MARK);
         let mark = self.has_mark.then_some(BYTE_ORDER_MARK);
         let mark = mark.map(String::from).unwrap_or_default();
-        mark + &text.replace('\n', self.line_end)
+        // Where a text goes over several lines, it has them still.
+        mark + &text.replace("\r\n", "\n").replace('\n', self.line_end)
     }
 
     /// Adds a token behind the others.

@@ -43,9 +43,6 @@ impl<'a> Entry<'a> {
         };
         let known = labels.fields().iter().map(|(key, _)| key.to_owned());
         let known: Vec<String> = known.collect();
-        for key in known.iter().filter(|key| !wanted.contains_key(key)) {
-            labels.remove(key);
-        }
         for (key, value) in wanted {
             let known = labels.fields().get(key).and_then(Item::as_str);
             if known.is_none() || known != value.as_str() {
@@ -53,6 +50,10 @@ impl<'a> Entry<'a> {
                 value.decor_mut().clear();
                 labels.set_value(key, value);
             }
+        }
+        // The last, so that there is a place for the comments above them.
+        for key in known.iter().filter(|key| !wanted.contains_key(key)) {
+            labels.remove(key);
         }
     }
 
@@ -100,8 +101,13 @@ impl<'a> Entry<'a> {
         let prefix = fields
             .key(&last)
             .map(|key| text_of(key.leaf_decor().prefix()));
-        let prefix = format!("\n{}", prefix.unwrap_or_default());
-        let indent = after_comments(&prefix).trim_start_matches('\n').to_owned();
+        let prefix = prefix.unwrap_or_default();
+        let indent = if is_inline {
+            after_comments(&prefix).to_owned()
+        } else {
+            let prefix = format!("\n{prefix}");
+            after_comments(&prefix).trim_start_matches('\n').to_owned()
+        };
         if let Some(last) = fields.get_mut(&last).and_then(Item::as_value_mut)
             && is_inline
         {

@@ -4,21 +4,36 @@ use super::document::{after_comments, text_of};
 
 /// Adds a value as the last one is written: on a line of its own, if that is.
 pub(super) fn push(list: &mut Array, mut value: Value) {
-    let above = list.iter().last();
-    let above = above.map(|above| text_of(above.decor().prefix()));
-    let mut prefix = match &above {
-        None => String::new(),
-        Some(above) if above.contains('\n') => after_comments(above).to_owned(),
-        Some(_) => " ".to_owned(),
-    };
-    // A comment behind the last one stays on its line.
-    let trailing = text_of(Some(list.trailing()));
-    let (line, rest) = split_line(&trailing);
-    if line.contains('#') && prefix.starts_with('\n') {
-        prefix.insert_str(0, line);
-        list.set_trailing(rest);
+    let has_comma = list.trailing_comma();
+    let (mut prefix, mut suffix) = (String::new(), String::new());
+    // What stands behind the last one: before the bracket, if there is no comma.
+    let mut behind = text_of(Some(list.trailing()));
+    if let Some(place) = list.len().checked_sub(1)
+        && let Some(last) = list.get_mut(place)
+    {
+        let above = text_of(last.decor().prefix());
+        prefix = match after_comments(&above) {
+            line if line.contains('\n') => line.to_owned(),
+            _ => " ".to_owned(),
+        };
+        if !has_comma {
+            behind = text_of(last.decor().suffix());
+            last.decor_mut().set_suffix("");
+        }
     }
-    *value.decor_mut() = Decor::new(prefix, "");
+    // A comment behind the last one stays on its line.
+    let (line, rest) = split_line(&behind);
+    if line.contains('#') {
+        let line_end = if prefix.contains('\n') { "" } else { "\n" };
+        prefix = format!("{line}{line_end}{prefix}");
+        behind = rest.to_owned();
+    }
+    if has_comma || list.is_empty() {
+        list.set_trailing(behind);
+    } else {
+        suffix = behind;
+    }
+    *value.decor_mut() = Decor::new(prefix, suffix);
     list.push_formatted(value);
 }
 
