@@ -215,3 +215,37 @@ pub(super) fn after_comments(prefix: &str) -> &str {
         ""
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(token: &str) -> TokenRecord {
+        let id = "7Hq2mX9bTe".parse().expect("an id");
+        TokenRecord::new(id, TokenDigest::of(token))
+    }
+
+    fn entry(token: &str) -> String {
+        format!("[[tokens]]\ndigest = \"{}\"\n", TokenDigest::of(token))
+    }
+
+    #[test]
+    fn a_token_is_taken_out_and_the_comments_before_it_stay() {
+        let (a, b) = (entry("a"), entry("b"));
+        let text = format!("# all\n\n{a}\n# second\n{b}\n# end\n");
+        for (tokens, left) in [
+            (&["a"] as &[_], format!("# all\n\n\n# second\n{b}\n# end\n")),
+            (&["b"], format!("# all\n\n{a}\n# second\n\n# end\n")),
+            (
+                &["b", "a"],
+                "tokens = []\n# all\n\n\n# second\n\n# end\n".to_owned(),
+            ),
+        ] {
+            let mut document = Document::parse(Path::new("t.toml"), &text).expect("TOML");
+            for token in tokens {
+                document.remove(&record(token));
+            }
+            assert_eq!(document.to_text(), left);
+        }
+    }
+}

@@ -22,11 +22,12 @@ pub(super) fn push(list: &mut Array, mut value: Value) {
         }
     }
     // A comment behind the last one stays on its line.
-    let (line, rest) = split_line(&behind);
+    let (line, _) = split_line(&behind);
+    let length = line.len();
     if line.contains('#') {
         let line_end = if prefix.contains('\n') { "" } else { "\n" };
         prefix = format!("{line}{line_end}{prefix}");
-        behind = rest.to_owned();
+        behind.drain(..length);
     }
     if has_comma || list.is_empty() {
         list.set_trailing(behind);
