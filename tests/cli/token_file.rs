@@ -326,11 +326,16 @@ fn what_a_file_cannot_hold_is_refused_and_the_file_stays() {
         ("rotate 7Hq2mX9bTe --grace 1h", "as a grace needs"),
         ("update 7Hq2mX9bTe --label x=", "a label must not be empty"),
         ("create --name x --label x=", "a label must not be empty"),
+        (
+            &*format!("update 7Hq2mX9bTe --description {TOKEN}"),
+            "cannot hold this: this looks like a token;",
+        ),
         ("delete 0000000000", "there is no such token"),
     ] {
         let stderr = desk.run(words).failed(1);
         assert!(stderr.contains(said), "{words}: {stderr}");
         assert!(!stderr.contains("a change may have been made"), "{stderr}");
+        assert!(!stderr.contains(&TOKEN[18..]), "{stderr}");
         assert_eq!(desk.text(), WRITTEN, "{words}");
     }
     desk.run("rotate 7Hq2mX9bTe --grace 0s").succeeded();

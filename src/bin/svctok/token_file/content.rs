@@ -28,8 +28,7 @@ impl Content {
         for _ in 0..ATTEMPTS {
             let text = fs::read_to_string(path);
             let records = records(path)?;
-            let (text, file) = (text, fs::metadata(path));
-            if let (Ok(text), Ok(file)) = (text, file)
+            if let (Ok(text), Ok(file)) = (text, fs::metadata(path))
                 && fs::read_to_string(path).is_ok_and(|now| now == text)
             {
                 let file = Some(file);
@@ -114,7 +113,7 @@ impl Content {
         let written = records(path).map_err(|error| {
             // It names the draft, which nobody knows, and a line that nobody sees.
             let said = error.to_string();
-            let (_, rule) = said.split_once("token ").unwrap_or(("", &said));
+            let rule = said.rsplit(": ").next().unwrap_or_default();
             TokenFileError::CannotHold(rule.to_owned())
         })?;
         let others = self.records.iter().filter(|it| it.id() != id);
