@@ -5,6 +5,7 @@
 //! 3. [Contexts](contexts), and what outranks what.
 //! 4. [Pipes](pipes) and exit codes.
 //! 5. A [server](server) in place of a store.
+//! 6. A [token file](token_file) that is changed.
 //!
 //! Each test has a directory of its own, and nothing of the environment that the tests run in.
 
@@ -20,4 +21,5 @@ mod pipes;
 mod secrets;
 mod server;
 mod site;
+mod token_file;
 mod transcripts;

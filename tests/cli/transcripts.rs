@@ -85,7 +85,7 @@ fn the_life_of_a_token_in_a_store() {
 }
 
 #[test]
-fn a_file_of_digests_is_looked_at_and_not_changed() {
+fn a_file_of_digests_is_looked_at_and_changed() {
     runs("file", include_str!("transcripts/file.md"), false);
 }
 

@@ -10,6 +10,7 @@ mod secret;
 mod serve;
 mod store_url;
 mod target;
+mod token_file;
 mod token_input;
 mod tokens;
 

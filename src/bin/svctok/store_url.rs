@@ -1,3 +1,4 @@
+use std::error::Error;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -7,6 +8,7 @@ use tower_service_token::TokenStore;
 use tower_service_token::store::{FileStore, PostgresStore, SqliteStore, TokenRegistry};
 
 use crate::failure::{Failure, FailureKind};
+use crate::token_file::TokenFile;
 
 /// Where tokens are kept: `sqlite:PATH`, `postgres://…` or `file:PATH`.
 ///
@@ -28,31 +30,40 @@ pub(crate) enum OpenedStore {
 }
 
 impl StoreUrl {
-    /// Opens the store; a SQLite file is made if it is not there.
+    /// Opens the store for requests: a token file is followed, and not written. A SQLite file is
+    /// made if it is not there.
     pub(crate) async fn open(&self) -> Result<OpenedStore, Failure> {
-        let failed = |error: &dyn std::error::Error| {
-            Failure::of(
-                FailureKind::Unreachable,
-                format_args!("cannot open {self}"),
-                error,
-            )
-        };
         match self {
-            Self::Sqlite(path) => {
-                let store = SqliteStore::open(path).await.map_err(|it| failed(&it))?;
-                Ok(OpenedStore::Registry(Arc::new(store)))
-            }
-            Self::Postgres(url) => {
-                let store = PostgresStore::connect(url)
-                    .await
-                    .map_err(|it| failed(&it))?;
-                Ok(OpenedStore::Registry(Arc::new(store)))
-            }
             Self::File(path) => {
-                let store = FileStore::open(path).map_err(|it| failed(&it))?;
+                let store = FileStore::open(path).map_err(|it| self.not_opened(&it))?;
                 Ok(OpenedStore::ReadOnly(Arc::new(store)))
             }
+            store => store.open_to_change().await.map(OpenedStore::Registry),
         }
+    }
+
+    /// Opens the store to change its tokens. A SQLite file is made if it is not there; a token file
+    /// is made by the first token.
+    pub(crate) async fn open_to_change(&self) -> Result<Arc<dyn TokenRegistry>, Failure> {
+        Ok(match self {
+            Self::Sqlite(path) => {
+                let store = SqliteStore::open(path).await;
+                Arc::new(store.map_err(|it| self.not_opened(&it))?)
+            }
+            Self::Postgres(url) => {
+                let store = PostgresStore::connect(url).await;
+                Arc::new(store.map_err(|it| self.not_opened(&it))?)
+            }
+            Self::File(path) => {
+                let store = TokenFile::open(path);
+                Arc::new(store.map_err(|it| self.not_opened(&it))?)
+            }
+        })
+    }
+
+    fn not_opened(&self, error: &dyn Error) -> Failure {
+        let tried = format_args!("cannot open {self}");
+        Failure::of(FailureKind::Unreachable, tried, error)
     }
 }
 

@@ -15,6 +15,9 @@ pub(crate) struct ServiceTokenArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum TokenCommand {
     /// Create a service token
+    ///
+    /// A token file (--store file:PATH) keeps no time of its creation, change or use, and not who
+    /// created it.
     Create(CreateArgs),
     /// Delete a service token
     ///
@@ -146,7 +149,7 @@ impl FieldArgs {
 pub(crate) struct RotateArgs {
     #[command(flatten)]
     pub(crate) id: IdArgs,
-    /// How long the secret from before works on, such as 1h
+    /// How long the secret from before works on, such as 1h; in a token file it cannot
     #[arg(long, value_name = "DURATION", value_parser = value::duration, default_value = "0s")]
     pub(crate) grace: Duration,
     #[command(flatten)]

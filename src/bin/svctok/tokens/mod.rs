@@ -1,6 +1,5 @@
 //! The tokens, wherever they are.
 
-mod file;
 mod pages;
 mod server;
 mod store;
@@ -11,7 +10,6 @@ use tower_service_token::lifecycle::{BulkRevocation, NewToken, ShownToken, Token
 use tower_service_token::store::TokenFilter;
 use tower_service_token::token::TokenId;
 
-use self::file::FileTokens;
 pub(crate) use self::server::ServerTokens;
 use self::store::StoreTokens;
 use crate::args::AccessArgs;
@@ -25,8 +23,6 @@ use crate::token_input;
 pub(crate) enum Tokens {
     Server(ServerTokens),
     Store(StoreTokens),
-    /// These can only be looked at.
-    File(FileTokens),
 }
 
 /// A secret that was just made.
@@ -51,16 +47,20 @@ pub(crate) enum IfMissing {
     Fail,
 }
 
-/// For a command that has no use for an empty store: opening a SQLite file would make it.
+/// For a command that has no use for an empty store: opening a SQLite file would make it, and a
+/// TOML file may have yet to be made.
 pub(crate) fn require_file(store: &StoreUrl) -> Result<(), Failure> {
-    match store {
-        StoreUrl::Sqlite(path) if !path.exists() => {
-            let message = format!("cannot open {store}: there is no such file");
-            Err(Failure::new(FailureKind::Unreachable, message)
-                .with_hint("`svctok create` makes it, with the first token in it"))
-        }
-        _ => Ok(()),
+    let path = match store {
+        StoreUrl::Sqlite(path) => path,
+        StoreUrl::File(path) if path.extension().is_some_and(|it| it == "toml") => path,
+        _ => return Ok(()),
+    };
+    if path.exists() {
+        return Ok(());
     }
+    let message = format!("cannot open {store}: there is no such file");
+    Err(Failure::new(FailureKind::Unreachable, message)
+        .with_hint("`svctok create` makes it, with the first token in it"))
 }
 
 impl Tokens {
@@ -84,22 +84,16 @@ impl Tokens {
     }
 
     pub(crate) async fn of_store(store: &StoreUrl, if_missing: IfMissing) -> Result<Self, Failure> {
-        match store {
-            StoreUrl::File(path) => FileTokens::open(store, path).map(Self::File),
-            store => {
-                if if_missing == IfMissing::Fail {
-                    require_file(store)?;
-                }
-                StoreTokens::open(store).await.map(Self::Store)
-            }
+        if if_missing == IfMissing::Fail {
+            require_file(store)?;
         }
+        StoreTokens::open(store).await.map(Self::Store)
     }
 
     pub(crate) async fn create(&self, new: NewToken) -> Result<Issued, Failure> {
         match self {
             Self::Server(tokens) => tokens.create(new).await,
             Self::Store(tokens) => tokens.create(new).await,
-            Self::File(tokens) => Err(tokens.not_created()),
         }
     }
 
@@ -112,7 +106,6 @@ impl Tokens {
         match self {
             Self::Server(tokens) => tokens.list(filter, limit).await,
             Self::Store(tokens) => tokens.list(filter, limit).await,
-            Self::File(tokens) => Ok(tokens.list(filter, limit)),
         }
     }
 
@@ -120,7 +113,6 @@ impl Tokens {
         match self {
             Self::Server(tokens) => tokens.get(id).await,
             Self::Store(tokens) => tokens.get(id).await,
-            Self::File(tokens) => tokens.get(id),
         }
     }
 
@@ -132,7 +124,6 @@ impl Tokens {
         match self {
             Self::Server(tokens) => tokens.update(id, update).await,
             Self::Store(tokens) => tokens.update(id, update).await,
-            Self::File(tokens) => Err(tokens.not_changed(id)),
         }
     }
 
@@ -140,7 +131,6 @@ impl Tokens {
         match self {
             Self::Server(tokens) => tokens.rotate(id, grace).await,
             Self::Store(tokens) => tokens.rotate(id, grace).await,
-            Self::File(tokens) => Err(tokens.not_changed(id)),
         }
     }
 
@@ -148,7 +138,6 @@ impl Tokens {
         match self {
             Self::Server(tokens) => tokens.disable(id).await,
             Self::Store(tokens) => tokens.disable(id).await,
-            Self::File(tokens) => Err(tokens.not_changed(id)),
         }
     }
 
@@ -156,7 +145,6 @@ impl Tokens {
         match self {
             Self::Server(tokens) => tokens.enable(id).await,
             Self::Store(tokens) => tokens.enable(id).await,
-            Self::File(tokens) => Err(tokens.not_changed(id)),
         }
     }
 
@@ -165,7 +153,6 @@ impl Tokens {
         match self {
             Self::Server(tokens) => tokens.revoke(id).await,
             Self::Store(tokens) => tokens.revoke(id).await,
-            Self::File(tokens) => Err(tokens.not_changed(id)),
         }
     }
 
@@ -174,7 +161,6 @@ impl Tokens {
         match self {
             Self::Server(tokens) => tokens.revocable(filter).await,
             Self::Store(tokens) => tokens.revocable(filter).await,
-            Self::File(tokens) => Err(tokens.read_only()),
         }
     }
 
@@ -187,7 +173,6 @@ impl Tokens {
         match self {
             Self::Server(tokens) => tokens.revoke_where(filter, expect).await,
             Self::Store(tokens) => tokens.revoke_where(filter, expect).await,
-            Self::File(tokens) => Err(tokens.read_only()),
         }
     }
 }

@@ -12,19 +12,16 @@ use super::{Changed, Issued};
 use crate::environment::user;
 use crate::failure::{Failure, FailureKind};
 use crate::secret::SecretText;
-use crate::store_url::{OpenedStore, StoreUrl};
+use crate::store_url::StoreUrl;
+use crate::token_file::TokenFileError;
 
 /// The tokens of a store that owns them, in the hands of its operator.
 pub(crate) struct StoreTokens(ServiceTokens);
 
 impl StoreTokens {
     pub(super) async fn open(url: &StoreUrl) -> Result<Self, Failure> {
-        match url.open().await? {
-            OpenedStore::Registry(registry) => {
-                Ok(Self(ServiceTokens::new(registry).acting_as(user())))
-            }
-            OpenedStore::ReadOnly(_) => Err(Failure::refused(format!("{url} is read-only"))),
-        }
+        let registry = url.open_to_change().await?;
+        Ok(Self(ServiceTokens::new(registry).acting_as(user())))
     }
 
     pub(super) async fn create(&self, new: NewToken) -> Result<Issued, Failure> {
@@ -119,6 +116,11 @@ fn changed(changed: Result<ChangedToken, LifecycleError>) -> Result<Changed, Fai
     reason = "it stands where a function of the error is wanted"
 )]
 fn failure(error: LifecycleError) -> Failure {
+    if let LifecycleError::Store(error) = &error
+        && let Some(error) = TokenFileError::behind(error)
+    {
+        return error.failure();
+    }
     let kind = match &error {
         LifecycleError::Store(error) if error.kind() == StoreErrorKind::Corrupt => {
             FailureKind::Server

@@ -1,0 +1,345 @@
+//! A token file that is written by this tool, and by people.
+
+mod content;
+mod document;
+mod entry;
+mod error;
+mod list;
+mod literal;
+mod place;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use tower_service_token::TokenStore;
+use tower_service_token::digest::TokenDigest;
+use tower_service_token::store::{
+    ChangeFeed, ChangeListener, Credential, FileStoreError, ListRequest, RegistryError, StoreError,
+    TokenChange, TokenPage, TokenRecord, TokenRegistry, Write,
+};
+use tower_service_token::token::TokenId;
+
+use self::content::Content;
+use self::document::Document;
+pub(crate) use self::error::TokenFileError;
+use self::literal::kept;
+use self::place::Place;
+
+/// How often a change begins anew because somebody else wrote the file meanwhile.
+const ATTEMPTS: usize = 100;
+
+/// The tokens of a file that a [`FileStore`](tower_service_token::store::FileStore) reads, to be
+/// changed.
+///
+/// 1. What a change is not about stays as it is, byte for byte: comments, order and layout.
+/// 2. One writer at a time. The file is replaced by another of its name, with the same mode and
+///    owner, once the crate's own reader has read that: a crash leaves the old text or the new.
+/// 3. A file with a mistake in it is told by its line, and left alone.
+/// 4. Kept of a token is what the format has: no time of its creation, change, rotation or use, no
+///    creator, no hint. A secret from before a rotation cannot be kept either, so a grace is
+///    refused.
+/// 5. A revision is made from what the file says of the token: another one comes with each change,
+///    and the same comes back with the same content.
+/// 6. The names of all tokens are compared that are not revoked: it is not told which were written
+///    to be the only ones.
+///
+/// Each call reads the file, and blocks while it does.
+#[derive(Clone, Debug)]
+pub(crate) struct TokenFile {
+    path: PathBuf,
+    feed: ChangeFeed,
+}
+
+impl TokenFile {
+    /// Looks whether the file can be read. One that is not there is made by the first insertion.
+    pub(crate) fn open(path: &Path) -> Result<Self, FileStoreError> {
+        if !content::can_be_made(path) {
+            content::store(path)?;
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            feed: ChangeFeed::default(),
+        })
+    }
+
+    fn records(&self) -> Result<Vec<TokenRecord>, StoreError> {
+        Ok(content::records(&self.path)?)
+    }
+
+    fn find_record(
+        &self,
+        is_it: impl Fn(&TokenRecord) -> bool,
+    ) -> Result<Option<TokenRecord>, StoreError> {
+        Ok(self.records()?.into_iter().find(is_it))
+    }
+
+    /// Reads the file, and replaces it by what `edit` makes of it: a document in which one token
+    /// has become another, which is returned.
+    fn change(
+        &self,
+        read: fn(&Path) -> Result<Content, TokenFileError>,
+        edit: impl Fn(&Content, &mut Document) -> Result<Change, RegistryError>,
+    ) -> Result<Option<TokenRecord>, RegistryError> {
+        if self.path.extension().is_some_and(|it| it == "json") {
+            return Err(TokenFileError::Json(self.path.clone()).into());
+        }
+        let place = Place::of(&self.path)?;
+        let lock = place.lock()?;
+        for _ in 0..ATTEMPTS {
+            let content = read(&self.path)?;
+            let mut document = Document::parse(&self.path, &content.text)?;
+            let change = edit(&content, &mut document)?;
+            let draft = place.draft(&document.to_text(), content.file.as_ref(), &lock)?;
+            content.differs_by(draft.path(), change.id, change.after.as_ref())?;
+            // People write it too, and do not ask for a lock.
+            if content.is_still_at(&place.target) {
+                draft.finish()?;
+                let (before, after) = (change.before.as_ref(), change.after.as_ref());
+                self.feed.publish(&TokenChange::between(before, after));
+                return Ok(change.after);
+            }
+        }
+        Err(TokenFileError::Busy(self.path.clone()).into())
+    }
+}
+
+/// What a token was, and what it is to be.
+struct Change {
+    id: TokenId,
+    before: Option<TokenRecord>,
+    after: Option<TokenRecord>,
+}
+
+#[async_trait]
+impl TokenStore for TokenFile {
+    async fn find(&self, credential: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
+        self.find_record(|it| it.digest() == credential.digest())
+    }
+
+    fn subscribe(&self, listener: &Arc<dyn ChangeListener>) {
+        self.feed.subscribe(listener);
+    }
+}
+
+#[async_trait]
+impl TokenRegistry for TokenFile {
+    async fn insert(&self, write: &Write) -> Result<(), RegistryError> {
+        let after = kept(write.record())?;
+        self.change(Content::read_or_begin, |content, document| {
+            content.admit_new(write)?;
+            document.insert(&after)?;
+            Ok(Change {
+                id: after.id(),
+                before: None,
+                after: Some(after.clone()),
+            })
+        })?;
+        Ok(())
+    }
+
+    async fn get(&self, id: TokenId) -> Result<Option<TokenRecord>, StoreError> {
+        self.find_record(|it| it.id() == id)
+    }
+
+    async fn find_by_digest(
+        &self,
+        digest: &TokenDigest,
+    ) -> Result<Option<TokenRecord>, StoreError> {
+        self.find_record(|it| it.digest() == digest)
+    }
+
+    async fn list(&self, request: &ListRequest) -> Result<TokenPage, StoreError> {
+        Ok(request.select(&self.records()?))
+    }
+
+    async fn update(&self, write: &Write) -> Result<TokenRecord, RegistryError> {
+        let after = kept(write.record())?;
+        let stored = self.change(Content::read, |content, document| {
+            let before = content.expected(write.record())?;
+            content.admit(write)?;
+            document.update(before, &after)?;
+            Ok(Change {
+                id: after.id(),
+                before: Some(before.clone()),
+                after: Some(after.clone()),
+            })
+        })?;
+        Ok(stored.unwrap_or(after))
+    }
+
+    async fn delete(&self, write: &Write) -> Result<(), RegistryError> {
+        self.change(Content::read, |content, document| {
+            let before = content.expected(write.record())?;
+            document.remove(before);
+            Ok(Change {
+                id: before.id(),
+                before: Some(before.clone()),
+                after: None,
+            })
+        })?;
+        Ok(())
+    }
+
+    /// The file has no place for it.
+    async fn touch(&self, _: &[(TokenId, SystemTime)]) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// As a [`FileStore`](tower_service_token::store::FileStore) follows the file by default.
+    fn effective_within(&self) -> Duration {
+        Duration::from_secs(3)
+    }
+}
+
+#[cfg(all(test, feature = "testing"))]
+mod tests {
+    use std::cell::Cell;
+    use std::fs;
+
+    use futures::executor::block_on;
+    use tower_service_token::store::{AuditAction, AuditEvent, TokenState};
+    use tower_service_token::testing::conformance;
+
+    use super::*;
+
+    /// A directory that is gone with its test.
+    struct Directory(PathBuf);
+
+    impl Directory {
+        fn new(name: &str) -> Self {
+            let name = format!("token-file-{name}-{}", std::process::id());
+            let path = std::env::temp_dir().join(name);
+            fs::create_dir_all(&path).expect("a directory");
+            Self(path)
+        }
+
+        fn file(&self, name: &str) -> TokenFile {
+            let path = self.0.join(name).with_extension("toml");
+            TokenFile::open(&path).expect("a file to be made")
+        }
+    }
+
+    impl Drop for Directory {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn record(number: i64) -> TokenRecord {
+        let id = TokenId::from_i64(number).expect("a small number");
+        let digest = TokenDigest::of(&number.to_string());
+        TokenRecord::new(id, digest).with_name(format!("t{number}"))
+    }
+
+    fn write(record: TokenRecord) -> Write {
+        let at = SystemTime::UNIX_EPOCH;
+        let event = AuditEvent::new(at, "tester", AuditAction::Updated, record.id());
+        Write::new(record, event)
+    }
+
+    fn stored(file: &TokenFile, number: i64) -> TokenRecord {
+        let found = block_on(file.get(record(number).id()));
+        found.expect("a good file").expect("a known token")
+    }
+
+    #[test]
+    fn it_obeys_the_rules_of_stores() {
+        let directory = Directory::new("rules");
+        let number = Cell::new(0);
+        block_on(conformance::token_store(async |records| {
+            number.set(number.get() + 1);
+            let file = directory.file(&number.get().to_string());
+            for record in records {
+                let inserted = file.insert(&write(record)).await;
+                inserted.expect("a token with a new id and digest can be inserted");
+            }
+            file
+        }));
+    }
+
+    #[test]
+    fn only_what_was_read_is_replaced_and_deleted() {
+        let directory = Directory::new("revisions");
+        let file = directory.file("t");
+        for number in [1, 2] {
+            block_on(file.insert(&write(record(number)))).expect("an insertion");
+        }
+        let read = stored(&file, 1);
+        let update = |record: &TokenRecord| block_on(file.update(&write(record.clone())));
+        let disabled = update(&read.clone().with_state(TokenState::Disabled));
+        let disabled = disabled.expect("an update");
+        assert_eq!(stored(&file, 1).revision(), disabled.revision());
+        assert_ne!(disabled.revision(), read.revision());
+        for outdated in [
+            update(&read).map(drop),
+            block_on(file.delete(&write(read.clone()))),
+        ] {
+            assert!(
+                matches!(outdated, Err(RegistryError::Changed)),
+                "{outdated:?}"
+            );
+        }
+        let unknown = update(&record(3));
+        assert!(matches!(unknown, Err(RegistryError::UnknownId)));
+        let taken = update(&disabled.clone().with_digest(*record(2).digest()));
+        assert!(matches!(taken, Err(RegistryError::DuplicateDigest)));
+
+        for record in [disabled, stored(&file, 2)] {
+            block_on(file.delete(&write(record.clone()))).expect("a deletion");
+            assert!(
+                block_on(file.get(record.id()))
+                    .expect("a good file")
+                    .is_none()
+            );
+        }
+        block_on(file.insert(&write(record(1)))).expect("an empty file is a good one");
+    }
+
+    #[test]
+    fn ids_digests_names_and_numbers_are_limited_in_the_step_of_the_write() {
+        let directory = Directory::new("limits");
+        let file = directory.file("t");
+        let insert = |write: Write| block_on(file.insert(&write));
+        insert(write(record(1))).expect("an insertion");
+        let other = || write(record(2).with_name("t1"));
+        let taken = insert(write(record(1).with_digest(*record(2).digest())));
+        assert!(matches!(taken, Err(RegistryError::DuplicateId)));
+        let taken = insert(write(record(2).with_digest(*record(1).digest())));
+        assert!(matches!(taken, Err(RegistryError::DuplicateDigest)));
+        let taken = insert(other().with_unique_name(true));
+        assert!(matches!(taken, Err(RegistryError::NameTaken)));
+        let full = insert(other().with_max_tokens(1));
+        assert!(matches!(full, Err(RegistryError::TooManyTokens)));
+        let revoked = stored(&file, 1).with_state(TokenState::Revoked);
+        block_on(file.update(&write(revoked))).expect("a revocation");
+        insert(other().with_unique_name(true).with_max_tokens(1)).expect("all of it is free");
+    }
+
+    #[test]
+    fn changes_are_told_and_kept_from_changes_at_the_same_time() {
+        #[derive(Default)]
+        struct Count(std::sync::atomic::AtomicUsize);
+
+        impl ChangeListener for Count {
+            fn changed(&self, _: &TokenChange) {
+                self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            }
+        }
+
+        let directory = Directory::new("together");
+        let file = directory.file("t");
+        let count = Arc::new(Count::default());
+        file.subscribe(&(count.clone() as Arc<dyn ChangeListener>));
+        std::thread::scope(|scope| {
+            for number in 0..8 {
+                let file = &file;
+                scope
+                    .spawn(move || block_on(file.insert(&write(record(number)))).expect("a write"));
+            }
+        });
+        assert_eq!(file.records().expect("a good file").len(), 8);
+        assert_eq!(count.0.load(std::sync::atomic::Ordering::Relaxed), 8);
+    }
+}
