@@ -162,7 +162,10 @@ pub(crate) struct RotateArgs {
 pub(crate) struct ListArgs {
     #[command(flatten)]
     pub(crate) filter: FilterArgs,
-    /// At most this many [default: all]
+    /// Those that were deleted, too
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// At most this many [default: no limit]
     #[arg(long, value_name = "NUMBER")]
     pub(crate) limit: Option<usize>,
     #[command(flatten)]

@@ -3,12 +3,18 @@ use serde_json::json;
 use crate::args::ListArgs;
 use crate::failure::Failure;
 use crate::output::{Format, token_table};
-use crate::tokens::{IfMissing, Tokens};
+use crate::tokens::{IfMissing, Listing, Tokens};
 
 pub(super) async fn run(args: ListArgs, output: Format) -> Result<(), Failure> {
     let output = output.without_secret()?;
     let tokens = Tokens::open(&args.access, IfMissing::Fail).await?;
-    let tokens = tokens.list(args.filter.into_filter(), args.limit).await?;
+    let filter = args.filter.into_filter();
+    let listing = Listing {
+        with_revoked: args.all || filter.status.is_some(),
+        filter,
+        limit: args.limit,
+    };
+    let tokens = tokens.list(&listing).await?;
     output.show(&json!({ "service_tokens": tokens }), || {
         token_table(&tokens)
     })

@@ -10,6 +10,7 @@ use tower_service_token::lifecycle::{BulkRevocation, NewToken, ShownToken, Token
 use tower_service_token::store::TokenFilter;
 use tower_service_token::token::TokenId;
 
+pub(crate) use self::pages::Listing;
 pub(crate) use self::server::ServerTokens;
 use self::store::StoreTokens;
 use crate::args::AccessArgs;
@@ -97,15 +98,10 @@ impl Tokens {
         }
     }
 
-    /// All tokens that the filter means, or so many of them.
-    pub(crate) async fn list(
-        &self,
-        filter: TokenFilter,
-        limit: Option<usize>,
-    ) -> Result<Vec<ShownToken>, Failure> {
+    pub(crate) async fn list(&self, listing: &Listing) -> Result<Vec<ShownToken>, Failure> {
         match self {
-            Self::Server(tokens) => tokens.list(filter, limit).await,
-            Self::Store(tokens) => tokens.list(filter, limit).await,
+            Self::Server(tokens) => tokens.list(listing).await,
+            Self::Store(tokens) => tokens.list(listing).await,
         }
     }
 

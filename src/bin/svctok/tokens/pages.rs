@@ -1,21 +1,36 @@
 use std::collections::BTreeSet;
 
 use tower_service_token::lifecycle::{FieldProblem, Page, ShownToken};
-use tower_service_token::store::{Cursor, ListRequest};
+use tower_service_token::store::{Cursor, ListRequest, TokenFilter, TokenStatus};
+
+/// Which tokens are to be shown.
+pub(crate) struct Listing {
+    pub(crate) filter: TokenFilter,
+    /// Those that were deleted, too.
+    pub(crate) with_revoked: bool,
+    pub(crate) limit: Option<usize>,
+}
+
+impl Listing {
+    fn means(&self, token: &ShownToken) -> bool {
+        self.with_revoked || token.state != TokenStatus::Revoked
+    }
+}
 
 /// The tokens of page after page, until there are so many.
 pub(super) async fn all_pages<E>(
-    limit: Option<usize>,
+    listing: &Listing,
     ask: impl AsyncFn(Page) -> Result<(Vec<ShownToken>, Option<Cursor>), E>,
 ) -> Result<Vec<ShownToken>, E> {
-    let limit = limit.unwrap_or(usize::MAX);
+    let limit = listing.limit.unwrap_or(usize::MAX);
     let mut page = Page::of(limit.clamp(1, ListRequest::MAX_LIMIT));
     let mut tokens = Vec::new();
     // A token that is used meanwhile may move to a later page.
     let mut seen = BTreeSet::new();
     loop {
         let (found, next) = ask(page).await?;
-        tokens.extend(found.into_iter().filter(|token| seen.insert(token.id)));
+        let found = found.into_iter().filter(|token| listing.means(token));
+        tokens.extend(found.filter(|token| seen.insert(token.id)));
         match next {
             Some(next) if tokens.len() < limit => page = page.after(next),
             _ => break,

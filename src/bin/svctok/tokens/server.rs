@@ -7,7 +7,7 @@ use tower_service_token::lifecycle::{BulkRevocation, NewToken, ShownToken, Token
 use tower_service_token::store::TokenFilter;
 use tower_service_token::token::TokenId;
 
-use super::pages::{all_pages, listed};
+use super::pages::{Listing, all_pages, listed};
 use super::{Changed, Issued};
 use crate::failure::{Failure, FailureKind};
 use crate::secret::{SecretText, without_secrets};
@@ -55,13 +55,9 @@ impl ServerTokens {
         self.issued(self.client.create(new).await)
     }
 
-    pub(super) async fn list(
-        &self,
-        filter: TokenFilter,
-        limit: Option<usize>,
-    ) -> Result<Vec<ShownToken>, Failure> {
-        let found = all_pages(limit, async |page| {
-            let page = self.client.list(filter.clone(), page).await;
+    pub(super) async fn list(&self, listing: &Listing) -> Result<Vec<ShownToken>, Failure> {
+        let found = all_pages(listing, async |page| {
+            let page = self.client.list(listing.filter.clone(), page).await;
             page.map(|page| (page.tokens, page.next))
         });
         found.await.map_err(|error| self.failure(&error))

@@ -7,7 +7,7 @@ use tower_service_token::lifecycle::{
 use tower_service_token::store::{StoreErrorKind, TokenFilter, TokenRecord};
 use tower_service_token::token::TokenId;
 
-use super::pages::{all_pages, listed};
+use super::pages::{Listing, all_pages, listed};
 use super::{Changed, Issued};
 use crate::environment::user;
 use crate::failure::{Failure, FailureKind};
@@ -32,13 +32,9 @@ impl StoreTokens {
             .map_err(failure)
     }
 
-    pub(super) async fn list(
-        &self,
-        filter: TokenFilter,
-        limit: Option<usize>,
-    ) -> Result<Vec<ShownToken>, Failure> {
-        let found = all_pages(limit, async |page| {
-            let page = self.0.list(filter.clone(), page).await?;
+    pub(super) async fn list(&self, listing: &Listing) -> Result<Vec<ShownToken>, Failure> {
+        let found = all_pages(listing, async |page| {
+            let page = self.0.list(listing.filter.clone(), page).await?;
             Ok((page.records.iter().map(shown).collect(), page.next))
         });
         found.await.map_err(failure)
