@@ -125,7 +125,7 @@ mod tests {
 
     /// The target and the token for it.
     fn chosen(
-        flags: AccessArgs,
+        flags: &AccessArgs,
         variables: AccessArgs,
         token: Option<&str>,
     ) -> Result<String, FailureKind> {
@@ -136,7 +136,7 @@ mod tests {
             token: token.map(SecretText::new),
         };
         let contexts = || Ok(toml::from_str(FILE).expect("TOML"));
-        let target = Target::choose(&flags, environment, contexts);
+        let target = Target::choose(flags, environment, contexts);
         target
             .map_err(|failure| failure.kind())
             .map(|target| match target {
@@ -165,7 +165,7 @@ mod tests {
             (nothing(), nothing(), None, "http://a of-a"),
             (nothing(), nothing(), Some("t"), "http://a t"),
         ] {
-            assert_eq!(chosen(flags, variables, token).as_deref(), Ok(expected));
+            assert_eq!(chosen(&flags, variables, token).as_deref(), Ok(expected));
         }
     }
 
@@ -179,7 +179,7 @@ mod tests {
             (args(None, None, Some("c")), nothing()),
             (args(None, None, Some("d")), nothing()),
         ] {
-            assert_eq!(chosen(flags, variables, None), Err(FailureKind::Usage));
+            assert_eq!(chosen(&flags, variables, None), Err(FailureKind::Usage));
         }
     }
 }
