@@ -252,9 +252,18 @@ async fn a_day_of_expiry_is_lived_through_and_told_by_its_noon() {
 }
 
 #[tokio::test]
-async fn an_expiry_in_the_past_has_an_error_of_its_own() {
+async fn an_expiry_in_the_past_or_beyond_dates_has_an_error_of_its_own() {
     let server = Server::new().await;
-    for typed in [TODAY - DAY, NOW, NOW - 1, 1, -1, i64::MAX] {
+    // The last is 9999-12-30, which ends when no time can be told any more.
+    for typed in [
+        TODAY - DAY,
+        NOW,
+        NOW - 1,
+        1,
+        -1,
+        i64::MAX,
+        253_402_128_000_000,
+    ] {
         let body = json!({ "name": "x", "roles": [], "dedicatedSubject": "", "expiryDate": typed });
         let answer = server.call("POST security/tokens", &body.to_string()).await;
         answer.assert_failed(400, "ServiceTokenInvalidExpiryError");
