@@ -211,3 +211,13 @@ fn a_store_in_a_context_is_the_same_from_every_directory() {
     let listed = crate::desk::Ran::of(command).succeeded();
     assert!(listed.contains(" | ci "), "{listed}");
 }
+
+#[test]
+fn a_store_is_a_file_even_if_sqlite_calls_its_name_something_else() {
+    for name in [":memory:", "file:tokens.db?mode=memory"] {
+        let desk = Desk::bare().with("SVCTOK_STORE", &format!("sqlite:{name}"));
+        let id = id_of(&desk.create("--name kept"));
+        assert!(desk.run("list").succeeded().contains(&id), "{name}");
+        assert!(desk.file(name).is_file(), "{name}");
+    }
+}
