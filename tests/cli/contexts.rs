@@ -161,6 +161,14 @@ fn the_file_stands_where_the_environment_says() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn a_device_in_place_of_the_file_holds_no_contexts() {
+    let desk = Desk::bare().with("SVCTOK_CONFIG", "/dev/null");
+    let stdout = desk.run("context list -o json").succeeded();
+    assert_eq!(stdout, "{\n  \"contexts\": []\n}\n");
+}
+
 #[test]
 fn without_a_home_all_that_needs_no_context_works() {
     let desk = Desk::new().without("HOME").without("USER");
