@@ -303,6 +303,20 @@ async fn what_cannot_be_created_says_why() {
 }
 
 #[tokio::test]
+async fn a_call_that_there_is_not_is_refused_in_the_same_form() {
+    let server = Server::new().await;
+    for call in [
+        "PUT security/tokens",
+        "PATCH security/tokens/1",
+        "POST server/info",
+    ] {
+        let answer = server.call(call, "").await;
+        answer.assert_failed(405, "BadRequestError");
+        assert!(answer.headers.contains_key("allow"), "{call}");
+    }
+}
+
+#[tokio::test]
 async fn a_store_that_fails_is_an_outage() {
     let store = FaultyStore::new(MemoryStore::new());
     let server = Server::over(MemoryStore::new(), store.clone()).await;

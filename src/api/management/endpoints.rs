@@ -88,6 +88,7 @@ impl ManagementApi {
             .merge(own)
             .route_layer(self.layer)
             .route(openapi::PATH, get(openapi::handle))
+            .method_not_allowed_fallback(async || Problem::no_such_call())
             .layer(DefaultBodyLimit::max(body::MAX))
             .with_state(shared)
     }

@@ -33,6 +33,12 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "not_found", detail)
     }
 
+    /// The path is that of other calls.
+    pub(super) fn no_such_call() -> Self {
+        let detail = "there is no such call on this path";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
+    }
+
     /// Fields break rules.
     pub(super) fn invalid(problems: &[FieldProblem]) -> Self {
         let status = StatusCode::UNPROCESSABLE_ENTITY;

@@ -48,18 +48,23 @@ impl StackStateApi {
             .route("/security/tokens", post(tokens::create))
             .route("/security/tokens/{id}", delete(tokens::revoke))
             .route_layer(guard("service-tokens:write"));
-        let shared = Shared {
+        let shared = Arc::new(Shared {
             tokens: self.tokens,
             checker,
-        };
+        });
+        let told = Arc::clone(&shared);
         Router::new()
             .route("/server/info", get(info))
             .route("/server/status", get(status))
             .merge(readers)
             .merge(writers)
             .route_layer(self.layer.with_rejection_response(refusals))
+            .method_not_allowed_fallback(move || async move {
+                let status = StatusCode::METHOD_NOT_ALLOWED;
+                told.refused(status, "there is no such call on this path")
+            })
             .layer(DefaultBodyLimit::max(body::MAX))
-            .with_state(Arc::new(shared))
+            .with_state(shared)
     }
 }
 
