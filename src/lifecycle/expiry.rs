@@ -67,6 +67,8 @@ impl Expiry {
         match &self.0 {
             Kind::Never => Ok(None),
             Kind::At(time) if *time <= now => Err(ExpiryError::Past),
+            // It could not be told, and would look like never.
+            Kind::At(time) if Timestamp::try_from(*time).is_err() => Err(ExpiryError::TooFar),
             Kind::At(time) => Ok(Some(*time)),
             Kind::After(span) if span.is_zero() => Err(ExpiryError::Zero),
             Kind::After(span) if span.is_negative() => Err(ExpiryError::Negative),
@@ -226,6 +228,14 @@ mod tests {
         assert_eq!(after(Duration::ZERO), Err(ExpiryError::Zero));
         assert_eq!(after(Duration::MAX), Err(ExpiryError::TooFar));
         assert_eq!(Expiry::NEVER.resolve(now()), Ok(None));
+    }
+
+    #[test]
+    fn a_moment_that_no_calendar_has_is_refused() {
+        let last = SystemTime::from(Timestamp::MAX);
+        assert_eq!(Expiry::at(last).resolve(now()), Ok(Some(last)));
+        let beyond = last + Duration::from_secs(1);
+        assert_eq!(Expiry::at(beyond).resolve(now()), Err(ExpiryError::TooFar));
     }
 
     #[test]

@@ -161,6 +161,14 @@ fn the_file_stands_where_the_environment_says() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn a_device_in_place_of_the_file_holds_no_contexts() {
+    let desk = Desk::bare().with("SVCTOK_CONFIG", "/dev/null");
+    let stdout = desk.run("context list -o json").succeeded();
+    assert_eq!(stdout, "{\n  \"contexts\": []\n}\n");
+}
+
 #[test]
 fn without_a_home_all_that_needs_no_context_works() {
     let desk = Desk::new().without("HOME").without("USER");
@@ -210,4 +218,14 @@ fn a_store_in_a_context_is_the_same_from_every_directory() {
     let command = desk.command("list").current_dir(desk.file("elsewhere"));
     let listed = crate::desk::Ran::of(command).succeeded();
     assert!(listed.contains(" | ci "), "{listed}");
+}
+
+#[test]
+fn a_store_is_a_file_even_if_sqlite_calls_its_name_something_else() {
+    for name in [":memory:", "file:tokens.db?mode=memory"] {
+        let desk = Desk::bare().with("SVCTOK_STORE", &format!("sqlite:{name}"));
+        let id = id_of(&desk.create("--name kept"));
+        assert!(desk.run("list").succeeded().contains(&id), "{name}");
+        assert!(desk.file(name).is_file(), "{name}");
+    }
 }

@@ -186,12 +186,46 @@ fn a_secret_goes_to_a_file_of_its_owner_and_to_nobody_else() {
     assert_eq!(mode(&file), 0o600);
     assert_ne!(fs::read_to_string(&file).unwrap(), secret);
     desk.run("verify --service-token-file secret").succeeded();
-    let names: Vec<_> = fs::read_dir(&desk.path).unwrap().collect();
-    let is_draft = |name: &std::ffi::OsStr| name.to_string_lossy().ends_with(".new");
-    assert!(
-        !names
-            .iter()
-            .any(|it| is_draft(&it.as_ref().unwrap().file_name()))
+    assert_eq!(
+        fs::read_dir(&desk.path).unwrap().filter(is_draft).count(),
+        0
+    );
+}
+
+#[cfg(unix)]
+fn is_draft(entry: &std::io::Result<fs::DirEntry>) -> bool {
+    let name = entry.as_ref().unwrap().file_name();
+    name.to_string_lossy().ends_with(".new")
+}
+
+#[cfg(unix)]
+#[test]
+fn what_no_file_can_take_the_place_of_is_refused_before_a_token_is_made() {
+    use std::os::unix::fs::FileTypeExt;
+    use std::os::unix::net::UnixListener;
+
+    let desk = Desk::new();
+    fs::create_dir(desk.file("folder")).unwrap();
+    let _socket = UnixListener::bind(desk.file("socket")).unwrap();
+    desk.create("--name first");
+    for words in [
+        "folder --force",
+        "socket --force",
+        "new/",
+        "new/.",
+        ".. --force",
+    ] {
+        let stderr = desk
+            .run(&format!("create --name b --output-file {words}"))
+            .failed(1);
+        assert!(stderr.contains("is no file"), "{words}: {stderr}");
+    }
+    let socket = fs::metadata(desk.file("socket")).unwrap();
+    assert!(socket.file_type().is_socket());
+    assert_eq!(desk.run("list").succeeded().lines().count(), 2);
+    assert_eq!(
+        fs::read_dir(&desk.path).unwrap().filter(is_draft).count(),
+        0
     );
 }
 

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use tower_service_token::MemoryStore;
 use tower_service_token::testing::{Fault, FaultyStore};
 
+use crate::managed::Answer;
 use crate::{DAY, SECOND, Server};
 
 #[tokio::test]
@@ -235,6 +236,23 @@ async fn what_there_is_not_is_not_found() {
                 .await
                 .assert_refused(404, "not_found");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_there_is_not_is_refused_as_all_others_are() {
+    let server = Server::new().await;
+    for (method, path) in [
+        ("PUT", "service-tokens"),
+        ("PUT", "service-tokens/self"),
+        ("GET", "service-tokens/7Hq2mX9bTe/rotate"),
+        ("POST", "openapi.json"),
+    ] {
+        let request = Request::builder().method(method);
+        let request = request.uri(format!("/api/{path}")).body(Body::empty());
+        let answer = Answer::to(&server.app, request.unwrap()).await;
+        answer.assert_refused(405, "method_not_allowed");
+        assert!(answer.header("allow").is_some(), "{method} {path}");
     }
 }
 

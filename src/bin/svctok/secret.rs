@@ -71,22 +71,20 @@ pub(crate) fn without_secrets(text: &str) -> String {
         .min()
     {
         let is_url = rest[at..].starts_with("://");
-        let start = at + if is_url { "://".len() } else { "svctok-".len() };
-        let is_end = |char: char| {
-            char.is_whitespace()
-                || char == '\''
-                || !(is_url || char.is_ascii_alphanumeric() || char == '_' || char == '-')
+        let (before, after) = rest.split_at(at + if is_url { 3 } else { "svctok-".len() });
+        let length = if is_url {
+            // A password may hold quotes and spaces, however wrong that is in a URL.
+            let line = after.lines().next().unwrap_or_default();
+            line.rfind('@').unwrap_or(0)
+        } else {
+            let is_end = |char: char| !(char.is_ascii_alphanumeric() || char == '_' || char == '-');
+            after.find(is_end).unwrap_or(after.len())
         };
-        let length = rest[start..].find(is_end).unwrap_or(rest.len() - start);
-        let word = &rest[start..start + length];
-        clean.push_str(&rest[..start]);
-        let shown = match word.rfind('@') {
-            Some(at) if is_url => format!("***{}", &word[at..]),
-            None if !is_url && length > 16 => "***".to_owned(),
-            _ => word.to_owned(),
-        };
-        clean.push_str(&shown);
-        rest = &rest[start + length..];
+        let (word, after) = after.split_at(length);
+        clean.push_str(before);
+        let is_secret = if is_url { length > 0 } else { length > 16 };
+        clean.push_str(if is_secret { "***" } else { word });
+        rest = after;
     }
     clean + rest
 }
@@ -106,6 +104,11 @@ mod tests {
                 "'--store=postgress://u:hu@sh@db/t', and http://db/t",
                 "'--store=postgress://***@db/t', and http://db/t",
             ),
+            (
+                "'postgress://u:h'u sh@db/t' and svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6w",
+                "'postgress://***@db/t' and svctok-***",
+            ),
+            ("https://db/t is not\n'u@db'", "https://db/t is not\n'u@db'"),
             (
                 "svctok-service-token svctok- svctok",
                 "svctok-service-token svctok- svctok",

@@ -112,9 +112,11 @@ fn make_directory(directory: &Path) -> Result<(), Failure> {
 fn check_mode(path: &Path) -> Result<(), Failure> {
     use std::os::unix::fs::PermissionsExt;
 
-    let mode = fs::metadata(path).map(|it| it.permissions().mode() & 0o777);
-    match mode {
-        Ok(mode) if mode & 0o077 != 0 => {
+    let metadata = fs::metadata(path);
+    // A device, such as /dev/null, keeps no tokens, and is for others too.
+    let metadata = metadata.ok().filter(fs::Metadata::is_file);
+    match metadata.map(|it| it.permissions().mode() & 0o777) {
+        Some(mode) if mode & 0o077 != 0 => {
             let path = path.display();
             Err(Failure::usage(format!(
                 "others may read or write {path}: its mode is {mode:04o}, and tokens stand in it"

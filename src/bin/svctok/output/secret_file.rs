@@ -23,6 +23,7 @@ impl SecretFile {
         if !replaces && path.symlink_metadata().is_ok() {
             return Err(failed(&ErrorKind::AlreadyExists.into()));
         }
+        check_place(path)?;
         // A link stays one: what it points to is replaced.
         let path = if replaces {
             path.canonicalize().unwrap_or_else(|_| path.to_owned())
@@ -77,6 +78,19 @@ impl Drop for SecretFile {
         // It is gone if it was renamed.
         let _ = fs::remove_file(&self.draft);
     }
+}
+
+/// Refuses what a file cannot be put in the place of: a device or a pipe would be gone for everyone,
+/// and that a directory stays one would show after the secret was made.
+fn check_place(path: &Path) -> Result<(), Failure> {
+    let is_other = path.metadata().is_ok_and(|it| !it.is_file());
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    // `new/` and `new/.` are directories, which need not be there.
+    if is_other || !path.as_os_str().as_encoded_bytes().ends_with(name) || name.is_empty() {
+        let path = path.display();
+        return Err(Failure::refused(format!("{path} is no file")).with_hint("name a file"));
+    }
+    Ok(())
 }
 
 fn failure(path: &Path, error: &io::Error) -> Failure {

@@ -33,9 +33,14 @@ fn text(mut table: Table) -> String {
     text
 }
 
-/// A name comes from elsewhere: it must neither break a line nor steer a terminal.
+/// A name comes from elsewhere: it must neither break a line nor steer a terminal, nor turn the
+/// direction of writing, so that a token passes for another.
 fn printable(text: &str) -> String {
-    text.replace(char::is_control, "\u{fffd}")
+    let is_bad = |char: char| {
+        char.is_control()
+            || matches!(char, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.replace(is_bad, "\u{fffd}")
 }
 
 #[cfg(test)]
@@ -64,5 +69,15 @@ ID         | NAME | EXPIRATION | ROLES
     fn a_value_cannot_steer_a_terminal() {
         let text = facts([("NAME", "a\u{1b}[31m\nb".to_owned())]);
         assert_eq!(text, "NAME | a\u{fffd}[31m\u{fffd}b\n");
+    }
+
+    #[test]
+    fn a_value_cannot_turn_the_direction_of_writing() {
+        let text = facts([(
+            "NAME",
+            "ci\u{202e}toor\u{2066}\u{200f}\u{61c}\u{2028}x".to_owned(),
+        )]);
+        let shown = "ci\u{fffd}toor\u{fffd}\u{fffd}\u{fffd}\u{fffd}x";
+        assert_eq!(text, format!("NAME | {shown}\n"));
     }
 }

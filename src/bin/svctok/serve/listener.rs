@@ -19,6 +19,7 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tower::Service;
 
+use super::unstalled::Unstalled;
 use crate::failure::{Failure, FailureKind};
 
 /// How long a client may take to agree on TLS.
@@ -155,6 +156,7 @@ impl Connections {
     async fn serve(self, stream: TcpStream, peer: SocketAddr, mut stopping: watch::Receiver<bool>) {
         // A connection without it is slower, and works.
         let _ = stream.set_nodelay(true);
+        let stream = Unstalled::new(stream);
         let Some(tls) = &self.tls else {
             return self.speak(stream, peer, stopping).await;
         };
@@ -217,15 +219,19 @@ mod tests {
 
     use super::*;
 
-    /// How long it takes, by a clock that runs when nothing else does, until the server closes a
-    /// connection on which this was sent.
-    async fn closes_after(sent: &[u8]) -> Duration {
+    async fn connected() -> (TcpStream, watch::Sender<bool>) {
         let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = address(&listener).unwrap();
         let app = Router::new().route("/", get(async || "here"));
-        let (_stopping, stopped) = watch::channel(false);
+        let (stopping, stopped) = watch::channel(false);
         tokio::spawn(Server::new(listener, app).run(stopped));
-        let mut stream = TcpStream::connect(address).await.unwrap();
+        (TcpStream::connect(address).await.unwrap(), stopping)
+    }
+
+    /// How long it takes, by a clock that runs when nothing else does, until the server closes a
+    /// connection on which this was sent.
+    async fn closes_after(sent: &[u8]) -> Duration {
+        let (mut stream, _stopping) = connected().await;
         stream.write_all(sent).await.unwrap();
         let begun = Instant::now();
         let mut answer = Vec::new();
@@ -249,6 +255,23 @@ mod tests {
                 "{after:?}"
             );
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_whose_client_takes_no_answer_is_closed() {
+        let (mut stream, _stopping) = connected().await;
+        let request = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n".repeat(1000);
+        // The server stops reading when it cannot write.
+        let sending = async {
+            loop {
+                if let Err(error) = stream.write_all(&request).await {
+                    return error;
+                }
+            }
+        };
+        let error = timeout(Duration::from_secs(31), sending).await.unwrap();
+        let kinds = [io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe];
+        assert!(kinds.contains(&error.kind()), "{error}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -15,6 +15,7 @@ mod observation;
 mod requests;
 mod stop;
 mod tls;
+mod unstalled;
 
 use std::sync::Arc;
 use std::time::Duration;

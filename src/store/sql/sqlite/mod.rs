@@ -89,7 +89,8 @@ impl SqliteStore {
     ///
     /// Outside of a Tokio runtime.
     pub async fn open(path: impl AsRef<Path>) -> Result<Self, OpenStoreError> {
-        let path = path.as_ref();
+        // A file in any case: to SQLite, `:memory:` and `file:…` are none.
+        let path = &Path::new(".").join(path);
         create(path)?;
         let options = SqliteConnectOptions::new()
             .filename(path)
