@@ -110,24 +110,41 @@ impl CredentialSources {
         &self,
         headers: &'h HeaderMap,
     ) -> Result<Option<PresentedToken<'h>>, IntakeError> {
-        self.read_values(
-            headers
-                .iter()
-                .filter_map(|(name, value)| Some((self.source(name)?, value))),
-        )
+        match self.presented(headers) {
+            Presented::Nothing => Ok(None),
+            Presented::Once { source, place } => {
+                self.read_only(source, headers.values().nth(place))
+            }
+            Presented::More => self.read_values(
+                headers
+                    .iter()
+                    .filter_map(|(name, value)| Some((self.source(name)?, value))),
+            ),
+        }
     }
 
     /// As [`read`](Self::read), and marks the values of all credential headers sensitive, so that
     /// `Debug` and HPACK do not spread them.
+    #[inline]
     pub(crate) fn read_marking<'h>(
         &self,
         headers: &'h mut HeaderMap,
     ) -> Result<Option<PresentedToken<'h>>, IntakeError> {
-        self.read_values(headers.iter_mut().filter_map(|(name, value)| {
-            let source = self.source(name)?;
-            value.set_sensitive(true);
-            Some((source, &*value))
-        }))
+        match self.presented(headers) {
+            Presented::Nothing => Ok(None),
+            Presented::Once { source, place } => {
+                let mut value = headers.values_mut().nth(place);
+                if let Some(value) = &mut value {
+                    value.set_sensitive(true);
+                }
+                self.read_only(source, value.map(|value| &*value))
+            }
+            Presented::More => self.read_values(headers.iter_mut().filter_map(|(name, value)| {
+                let source = self.source(name)?;
+                value.set_sensitive(true);
+                Some((source, &*value))
+            })),
+        }
     }
 
     /// A token that stands alone, as in a form.
@@ -169,6 +186,7 @@ impl CredentialSources {
     }
 
     /// The number of the source that this header is, if it is one.
+    #[inline]
     fn source(&self, name: &HeaderName) -> Option<usize> {
         if *name == header::AUTHORIZATION {
             return self.reads_authorization().then_some(0);
@@ -177,7 +195,36 @@ impl CredentialSources {
         place.map(|place| place + 1)
     }
 
-    /// One pass over all headers costs less than a hashed look for each source and its repetitions.
+    /// A look at all names costs less than a hashed look for each source.
+    #[inline]
+    fn presented(&self, headers: &HeaderMap) -> Presented {
+        let mut presented = headers
+            .keys()
+            .enumerate()
+            .filter_map(|(place, name)| Some((place, self.source(name)?)));
+        let Some((place, source)) = presented.next() else {
+            return Presented::Nothing;
+        };
+        // Only while no header at all is repeated does the place of a name tell that of its value.
+        if presented.next().is_none() && headers.len() == headers.keys_len() {
+            Presented::Once { source, place }
+        } else {
+            Presented::More
+        }
+    }
+
+    /// The one value that is presented.
+    #[inline]
+    fn read_only<'h>(
+        &self,
+        source: usize,
+        value: Option<&'h HeaderValue>,
+    ) -> Result<Option<PresentedToken<'h>>, IntakeError> {
+        let value = value.ok_or(IntakeError::Malformed)?;
+        let token = self.read_value(source, value)?;
+        Ok(token.map(PresentedToken::from_visible))
+    }
+
     fn read_values<'h>(
         &self,
         values: impl Iterator<Item = (usize, &'h HeaderValue)>,
@@ -190,10 +237,8 @@ impl CredentialSources {
             let bit = 1 << source.min(63);
             let read = if seen & bit != 0 {
                 Err(IntakeError::Repeated)
-            } else if source == 0 {
-                self.read_authorization(value)
             } else {
-                self.read_token(trim(value.as_bytes()))
+                self.read_value(source, value)
             };
             seen |= bit;
             match (read, found) {
@@ -211,6 +256,20 @@ impl CredentialSources {
         }
     }
 
+    #[inline]
+    fn read_value<'h>(
+        &self,
+        source: usize,
+        value: &'h HeaderValue,
+    ) -> Result<Option<&'h [u8]>, IntakeError> {
+        if source == 0 {
+            self.read_authorization(value)
+        } else {
+            self.read_token(trim(value.as_bytes()))
+        }
+    }
+
+    #[inline]
     fn read_authorization<'h>(
         &self,
         value: &'h HeaderValue,
@@ -233,6 +292,7 @@ impl CredentialSources {
         Ok(None)
     }
 
+    #[inline]
     fn read_token<'h>(&self, token: &'h [u8]) -> Result<Option<&'h [u8]>, IntakeError> {
         if token.len() > self.max_token_length {
             return Err(IntakeError::TooLong);
@@ -244,7 +304,19 @@ impl CredentialSources {
     }
 }
 
+/// How much of what sources are for a request has.
+enum Presented {
+    Nothing,
+    /// The number of the source, and the place of its value among all values.
+    Once {
+        source: usize,
+        place: usize,
+    },
+    More,
+}
+
 /// What follows the scheme, if `value` is of that scheme, given in small letters.
+#[inline]
 fn after_scheme<'h, const N: usize>(value: &'h [u8], scheme: &[u8; N]) -> Option<&'h [u8]> {
     let (first, rest) = value.split_first_chunk::<N>()?;
     let ends = matches!(rest.first(), None | Some(b' '));
@@ -290,3 +362,40 @@ pub enum IntakeError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the header '{0}' cannot hold a bare token")]
 pub struct HeaderNameError(HeaderName);
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// What `read` answers is tested against a model of the contract, in `tests/intake.rs`.
+        #[test]
+        fn reading_with_marking_answers_the_same_and_marks_the_credential_headers_alone(
+            lines in vec((
+                select(vec!["authorization", "x-api-key", "accept", "x-other"]),
+                select(vec!["ApiKey a-token", "a-token", "another", "Basic Zm9v", "", "two words"]),
+            ), 0..5),
+        ) {
+            let mut headers = HeaderMap::new();
+            for (name, value) in lines {
+                headers.append(name, HeaderValue::from_static(value));
+            }
+            let text = |token: Option<PresentedToken<'_>>| {
+                token.map(|token| token.expose_secret().to_owned())
+            };
+            let sources = CredentialSources::default();
+            let read = sources.read(&headers).map(text);
+            prop_assert_eq!(sources.read_marking(&mut headers).map(text), read);
+            for (name, value) in &headers {
+                let is_ours = *name == AUTHORIZATION || *name == X_API_KEY;
+                prop_assert_eq!(value.is_sensitive(), is_ours, "{}", name);
+            }
+        }
+    }
+}
