@@ -13,7 +13,7 @@ use crate::store::{
     AuditAction, AuditEvent, AuditSink, Cached, Credential, Denial, DenialKind, LastUsed,
     StoreError, StoreErrorKind, TokenRecord, TokenStore, verdict,
 };
-use crate::token::{TokenFormat, TokenShape};
+use crate::token::TokenFormat;
 
 /// Everything a request is handled by, shared by all clones of a service.
 #[derive(Clone)]
@@ -22,7 +22,7 @@ pub(crate) struct Checker {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) sources: CredentialSources,
     pub(super) format: TokenFormat,
-    pub(crate) challenges: Arc<Challenges>,
+    pub(crate) challenges: Challenges,
     pub(super) optional: bool,
     pub(super) strip_credential: bool,
     pub(super) last_used: Option<LastUsed>,
@@ -42,16 +42,16 @@ pub(super) enum Checked {
 }
 
 /// What is done to the response of an admitted request. Cloned for each of them: it holds no
-/// reference that all requests count, as long as the layer is as it is by default.
+/// reference that all requests count, as long as realm and headers are the default ones.
 #[derive(Clone)]
 pub(super) struct Finish {
     vary: Option<HeaderValue>,
-    challenges: Option<Arc<Challenges>>,
+    challenges: Option<Challenges>,
 }
 
 impl Finish {
-    pub(super) fn new(vary: Option<HeaderValue>, challenges: &Arc<Challenges>) -> Option<Self> {
-        let challenges = (**challenges != *Challenges::fallback()).then(|| Arc::clone(challenges));
+    pub(super) fn new(vary: Option<HeaderValue>, challenges: &Challenges) -> Option<Self> {
+        let challenges = (*challenges != Challenges::FALLBACK).then(|| challenges.clone());
         (vary.is_some() || challenges.is_some()).then_some(Self { vary, challenges })
     }
 
@@ -62,9 +62,8 @@ impl Finish {
         if let Some(vary) = &self.vary {
             let headers = response.headers_mut();
             headers.append(VARY, vary.clone());
-            if !headers.contains_key(CACHE_CONTROL) {
-                headers.insert(CACHE_CONTROL, HeaderValue::from_static("private"));
-            }
+            let cache_control = headers.entry(CACHE_CONTROL);
+            cache_control.or_insert(HeaderValue::from_static("private"));
         }
     }
 }
@@ -91,7 +90,17 @@ impl Checker {
         }
     }
 
+    /// Makes a request ready for the inner service; what is to be done to the response.
+    #[inline]
+    pub(super) fn admit(&self, headers: &mut HeaderMap) -> Option<Finish> {
+        if self.strip_credential {
+            self.sources.strip(headers);
+        }
+        self.finish.clone()
+    }
+
     /// The credential of a request, now marked sensitive.
+    #[inline]
     pub(crate) fn read<'h>(
         &self,
         headers: &'h mut HeaderMap,
@@ -114,6 +123,7 @@ impl Checker {
         })
     }
 
+    #[inline]
     pub(crate) fn judge(
         &self,
         found: Option<TokenRecord>,
@@ -170,7 +180,7 @@ impl Checker {
     }
 
     pub(crate) fn is_damaged(&self, credential: &Credential<'_>) -> bool {
-        self.format.inspect(credential.token().expose_secret()) == TokenShape::Damaged
+        self.format.is_damaged(credential.token())
     }
 }
 

@@ -68,13 +68,10 @@ where
         }
     }
 
-    pub(super) fn admitted(
-        inner: &mut S,
-        request: Request<ReqBody>,
-        checker: &Arc<Checker>,
-    ) -> Self {
+    #[inline]
+    pub(super) fn admitted(future: S::Future, finish: Option<Finish>) -> Self {
         Self {
-            state: State::admitted(inner, request, checker),
+            state: State::Admitted { future, finish },
         }
     }
 
@@ -87,21 +84,6 @@ where
         Self {
             state: State::Refused { response },
         }
-    }
-}
-
-impl<S, R, ReqBody> State<S, R, ReqBody>
-where
-    S: Service<Request<ReqBody>>,
-{
-    fn admitted(inner: &mut S, mut request: Request<ReqBody>, checker: &Arc<Checker>) -> Self {
-        if checker.strip_credential {
-            checker.sources.strip(request.headers_mut());
-        }
-        // Before the call: the future then is written where it stays.
-        let finish = checker.finish.clone();
-        let future = inner.call(request);
-        Self::Admitted { future, finish }
     }
 }
 
@@ -153,7 +135,9 @@ where
     fn admit(mut self, principal: Principal) -> State<S, R, ReqBody> {
         self.stopwatch.accepted();
         self.request.extensions_mut().insert(principal);
-        State::admitted(&mut self.inner, self.request, &self.checker)
+        let finish = self.checker.admit(self.request.headers_mut());
+        let future = self.inner.call(self.request);
+        State::Admitted { future, finish }
     }
 
     fn refuse(mut self, rejection: Rejection) -> Response<ResBody> {

@@ -34,7 +34,7 @@ impl ServiceTokenLayer {
                 clock: Arc::new(SystemClock),
                 sources: CredentialSources::default(),
                 format: TokenFormat::default(),
-                challenges: Arc::new(Challenges::fallback().clone()),
+                challenges: Challenges::FALLBACK,
                 optional: false,
                 strip_credential: false,
                 last_used: None,
@@ -95,7 +95,8 @@ impl<R> ServiceTokenLayer<R> {
     /// ```
     pub fn with_sources(mut self, sources: CredentialSources) -> Self {
         let checker = self.checker_mut();
-        Arc::make_mut(&mut checker.challenges)
+        checker
+            .challenges
             .set_schemes(sources.reads_api_key(), sources.reads_bearer());
         checker.sources = sources;
         self.with_finish()
@@ -114,7 +115,7 @@ impl<R> ServiceTokenLayer<R> {
     ///
     /// The text is not visible ASCII and spaces, or has a `"` or `\`.
     pub fn with_realm(mut self, realm: &str) -> Result<Self, RealmError> {
-        Arc::make_mut(&mut self.checker_mut().challenges).set_realm(realm)?;
+        self.checker_mut().challenges.set_realm(realm)?;
         Ok(self.with_finish())
     }
 
@@ -193,7 +194,7 @@ impl<R> ServiceTokenLayer<R> {
         let sources = self.checker.sources.clone();
         let mut layer = self.with_sources(sources.with_api_key(true).with_bearer(true));
         let checker = layer.checker_mut();
-        Arc::make_mut(&mut checker.challenges).set_basic(basic);
+        checker.challenges.set_basic(basic);
         layer.checker
     }
 

@@ -57,7 +57,7 @@ where
             }
             Checked::Anonymous => {
                 stopwatch.anonymous();
-                let challenges = Arc::clone(&checker.challenges);
+                let challenges = checker.challenges.clone();
                 request.extensions_mut().insert(Anonymous(challenges));
             }
             Checked::Refused(rejection) => {
@@ -78,7 +78,9 @@ where
                 });
             }
         }
-        ResponseFuture::admitted(&mut self.inner, request, checker)
+        // Here and not in a function of its own, which would cost a copy of the request.
+        let finish = checker.admit(request.headers_mut());
+        ResponseFuture::admitted(self.inner.call(request), finish)
     }
 }
 

@@ -1,18 +1,15 @@
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use http::HeaderValue;
 
-static DEFAULT: LazyLock<Challenges> = LazyLock::new(|| Challenges {
-    realm: "api".into(),
-    api_key: true,
-    bearer: false,
-    basic: false,
-});
+const DEFAULT_REALM: &str = "api";
 
-/// What `WWW-Authenticate` says for one service.
+/// What `WWW-Authenticate` says for one service. Cheap to clone: as long as the realm is the
+/// default, without a reference that all requests would count.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Challenges {
-    realm: Box<str>,
+    /// If it is not the default.
+    realm: Option<Arc<str>>,
     api_key: bool,
     bearer: bool,
     basic: bool,
@@ -20,16 +17,19 @@ pub(crate) struct Challenges {
 
 impl Challenges {
     /// `ApiKey realm="api"`.
-    pub(crate) fn fallback() -> &'static Self {
-        &DEFAULT
-    }
+    pub(crate) const FALLBACK: Self = Self {
+        realm: None,
+        api_key: true,
+        bearer: false,
+        basic: false,
+    };
 
     pub(crate) fn set_realm(&mut self, realm: &str) -> Result<(), RealmError> {
         let quotable = |byte: u8| (b' '..=b'~').contains(&byte) && !b"\"\\".contains(&byte);
         if !realm.bytes().all(quotable) {
             return Err(RealmError(()));
         }
-        self.realm = realm.into();
+        self.realm = (realm != DEFAULT_REALM).then(|| realm.into());
         Ok(())
     }
 
@@ -49,6 +49,7 @@ impl Challenges {
     ///
     /// `params` must consist of visible ASCII and spaces.
     pub(super) fn values(&self, params: &str) -> impl Iterator<Item = HeaderValue> {
+        let realm = self.realm.as_deref().unwrap_or(DEFAULT_REALM);
         let schemes = [
             (self.api_key, "ApiKey"),
             (self.bearer, "Bearer"),
@@ -58,7 +59,7 @@ impl Challenges {
             .into_iter()
             .filter(|(read, _)| *read)
             .map(move |(_, scheme)| {
-                let challenge = format!("{scheme} realm=\"{}\"{params}", self.realm);
+                let challenge = format!("{scheme} realm=\"{realm}\"{params}");
                 HeaderValue::try_from(challenge).expect("realm and parameters are quotable ASCII")
             })
     }
@@ -67,7 +68,7 @@ impl Challenges {
 /// Lies in the extensions of a request that an optional layer let through without a credential, so
 /// that a guard can tell that from a missing layer.
 #[derive(Clone, Debug)]
-pub(crate) struct Anonymous(pub(crate) Arc<Challenges>);
+pub(crate) struct Anonymous(pub(crate) Challenges);
 
 /// A text cannot be the realm of a challenge.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -18,7 +18,7 @@ pub struct Rejection {
     grpc: bool,
     token_id: Option<TokenId>,
     /// Open until the layer in front says what it challenges for.
-    challenges: Option<Arc<Challenges>>,
+    challenges: Option<Challenges>,
     rest: Option<Arc<Rest>>,
 }
 
@@ -77,13 +77,13 @@ impl Rejection {
         self
     }
 
-    pub(crate) fn with_challenges(mut self, challenges: &Arc<Challenges>) -> Self {
-        self.challenges = Some(Arc::clone(challenges));
+    pub(crate) fn with_challenges(mut self, challenges: &Challenges) -> Self {
+        self.challenges = Some(challenges.clone());
         self
     }
 
     /// Gives the response to a guard's refusal the challenge of the layer in front of the guard.
-    pub(crate) fn complete<B>(response: &mut Response<B>, challenges: &Arc<Challenges>) {
+    pub(crate) fn complete<B>(response: &mut Response<B>, challenges: &Challenges) {
         let open = |rejection: &&Self| rejection.challenges.is_none();
         let Some(rejection) = response.extensions().get::<Self>().filter(open).cloned() else {
             return;
@@ -97,9 +97,12 @@ impl Rejection {
 
     /// Takes from the request's headers in which form the response is wanted.
     pub(crate) fn for_request(mut self, headers: &HeaderMap) -> Self {
-        self.grpc = headers
-            .get(CONTENT_TYPE)
-            .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
+        // Most requests that are refused have none: a look at the names costs less than a hash.
+        let is_typed = headers.keys().any(|name| *name == CONTENT_TYPE);
+        self.grpc = is_typed
+            && headers
+                .get(CONTENT_TYPE)
+                .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
         self
     }
 
@@ -177,7 +180,7 @@ impl Rejection {
 
     fn append_challenges(&self, headers: &mut HeaderMap) {
         if self.reason == RejectionReason::MissingToken || self.reason.challenge_error().is_some() {
-            let challenges = self.challenges.as_deref().unwrap_or(Challenges::fallback());
+            let challenges = self.challenges.as_ref().unwrap_or(&Challenges::FALLBACK);
             for challenge in challenges.values(&self.challenge_params()) {
                 headers.append(WWW_AUTHENTICATE, challenge);
             }

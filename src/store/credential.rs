@@ -13,6 +13,7 @@ pub struct Credential<'a> {
 
 impl<'a> Credential<'a> {
     /// Hashes the token.
+    #[inline]
     pub fn new(token: PresentedToken<'a>) -> Self {
         let digest = TokenDigest::of_bytes(token.as_bytes());
         Self { token, digest }

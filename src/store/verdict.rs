@@ -34,6 +34,7 @@ use crate::token::TokenId;
 /// assert_eq!(denial.token_id(), Some(token.id()));
 /// # Ok::<_, tower_service_token::token::MintError>(())
 /// ```
+#[inline]
 pub fn verdict(
     found: Option<TokenRecord>,
     credential: &Credential<'_>,
@@ -69,6 +70,7 @@ fn grace_end(record: &TokenRecord, presented: &TokenDigest) -> Option<Timestamp>
     (previous.digest == *presented).then_some(previous.until)
 }
 
+#[inline]
 fn standing(
     record: &TokenRecord,
     grace_end: Option<Timestamp>,

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use super::base62;
 use super::id::TokenId;
 use super::mint::{MintError, MintedToken};
+use super::presented::PresentedToken;
 
 pub(super) const SECRET_DIGITS: usize = 24;
 const CHECKSUM_DIGITS: usize = 6;
@@ -110,7 +111,15 @@ impl TokenFormat {
     /// By fixed offsets: length first, then checksum, then alphabet. Text that has our prefix and
     /// another length is foreign, so that tokens of a system with the same prefix can be imported.
     pub fn inspect(&self, token: &str) -> TokenShape {
-        let token = token.as_bytes();
+        self.inspect_bytes(token.as_bytes())
+    }
+
+    /// Whether it is of this format but for its checksum or alphabet.
+    pub(crate) fn is_damaged(&self, token: &PresentedToken<'_>) -> bool {
+        self.inspect_bytes(token.as_bytes()) == TokenShape::Damaged
+    }
+
+    fn inspect_bytes(&self, token: &[u8]) -> TokenShape {
         self.prefixes
             .iter()
             .filter_map(|prefix| token.strip_prefix(prefix.as_bytes()))

@@ -10,7 +10,7 @@ use crate::clock::Clock;
 use crate::digest::DigestKey;
 use crate::store::Credential;
 use crate::store::key::Key;
-use crate::token::{PresentedToken, TokenFormat, TokenShape};
+use crate::token::{PresentedToken, TokenFormat};
 
 /// What all clones of a store share, and each running call.
 pub(super) struct Core {
@@ -65,7 +65,7 @@ impl Intake {
         let text = token.expose_secret();
         text.len() <= self.max_length
             && (self.takes_any_visible || is_b64token(text))
-            && self.format.inspect(text) != TokenShape::Damaged
+            && !self.format.is_damaged(token)
             && self.filter.as_ref().is_none_or(|admits| admits(token))
     }
 }

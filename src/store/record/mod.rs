@@ -42,8 +42,8 @@ struct Kept {
     /// Whether `rest` has a `not_before`: spares the verdict a look there.
     has_start: bool,
     is_stale: bool,
-    rest: Option<Box<Rest>>,
     identity: Identity,
+    rest: Option<Box<Rest>>,
 }
 
 /// What a verdict seldom needs, kept apart so that records without it stay small.
@@ -84,8 +84,8 @@ impl TokenRecord {
             state: TokenState::Active,
             has_start: false,
             is_stale: false,
-            rest: None,
             identity: Identity::new(id),
+            rest: None,
         }))
     }
 
@@ -341,10 +341,12 @@ impl TokenRecord {
         [self.digest()].into_iter().chain(self.previous_digest())
     }
 
+    #[inline]
     pub(super) fn expiry(&self) -> Option<Timestamp> {
         self.0.identity.expires_at
     }
 
+    #[inline]
     pub(super) fn start(&self) -> Option<Timestamp> {
         if self.0.has_start {
             self.rest()?.not_before
@@ -353,10 +355,12 @@ impl TokenRecord {
         }
     }
 
+    #[inline]
     pub(super) fn previous(&self) -> Option<Previous> {
         self.rest()?.previous
     }
 
+    #[inline]
     pub(super) fn into_principal(self, uses_previous_secret: bool) -> Principal {
         let is_stale = self.0.is_stale;
         Principal::new(self.0, uses_previous_secret, is_stale)
