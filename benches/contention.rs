@@ -6,6 +6,9 @@
 //! service gives the request back, so nothing but the layer runs between two requests, and the
 //! principal replaces its predecessor in the extensions.
 //!
+//! By turns with these, as a measure of the machine, the same with a layer and a store for each
+//! thread: threads that share nothing but their cores and the caches between them.
+//!
 //! Then one reader beside a writer that never pauses, against the same reader beside a thread that
 //! keeps a core just as busy and leaves the store alone: what a reader pays for a writer, in
 //! requests and in its slowest ones. A reader that waited for a writer's lock would show here.
@@ -42,6 +45,7 @@ use tower_service_token::{MemoryStore, ServiceTokenLayer};
 
 use self::request::{call, request_with};
 
+const THREADS: [usize; 4] = [1, 2, 4, 8];
 const TOKENS: usize = 1_000;
 const TOKENS_OF_A_THREAD: usize = 64;
 const SPARE_TOKENS: usize = 10_000;
@@ -56,10 +60,25 @@ fn main() {
         (Duration::from_millis(5), 1)
     };
     let bench = Bench::new(window, rounds);
-    bench.print_scaling("spread tokens", "goal >= 1.80", |thread| {
-        &bench.tokens[thread * TOKENS_OF_A_THREAD..][..TOKENS_OF_A_THREAD]
-    });
-    bench.print_scaling("one hot token", "goal >= 1.40", |_| &bench.tokens[..1]);
+    let alone = [(); 8].map(|()| reader(&tokens::store(&bench.tokens)));
+    let spread = |thread| &bench.tokens[thread * TOKENS_OF_A_THREAD..][..TOKENS_OF_A_THREAD];
+    bench.print_scaling(&[
+        Kind {
+            name: "a store each",
+            goal: "no goal",
+            reader_of: &|thread| (&alone[thread], spread(thread)),
+        },
+        Kind {
+            name: "spread tokens",
+            goal: "goal >= 1.80",
+            reader_of: &|thread| (&bench.reader, spread(thread)),
+        },
+        Kind {
+            name: "one hot token",
+            goal: "goal >= 1.40",
+            reader_of: &|_| (&bench.reader, &bench.tokens[..1]),
+        },
+    ]);
     bench.print_waits();
 }
 
@@ -76,51 +95,30 @@ impl Bench {
     fn new(window: Duration, rounds: usize) -> Self {
         let tokens = tokens::mint(TOKENS);
         let store = tokens::store(&tokens);
-        let layer = ServiceTokenLayer::new(store.clone())
-            .without_cache_headers()
-            .with_rejection_response(refused as fn(&_) -> _);
         Self {
             window,
             rounds,
             tokens,
             spare: tokens::mint(SPARE_TOKENS),
+            reader: reader(&store),
             store,
-            reader: layer.layer(GiveBack),
         }
     }
 
-    fn print_scaling<'a>(
-        &self,
-        what: &str,
-        goal: &str,
-        tokens_of: impl Fn(usize) -> &'a [MintedToken],
-    ) {
-        println!("{what}");
-        let threads = [1, 2, 4, 8];
-        let mut readings = threads.map(|_| Reading::default());
+    fn print_scaling(&self, kinds: &[Kind<'_>; 3]) {
+        let mut readings = [(); 3].map(|()| THREADS.map(|_| Reading::default()));
         for _ in 0..self.rounds {
-            for (threads, reading) in threads.iter().zip(&mut readings) {
-                let tokens: Vec<_> = (0..*threads).map(&tokens_of).collect();
-                let (elapsed, reads) = self.window(&tokens, Neighbour::Writer(Some(PAUSE)));
-                reading.add(elapsed, reads);
+            for (kind, readings) in kinds.iter().zip(&mut readings) {
+                for (threads, reading) in THREADS.iter().zip(readings) {
+                    let readers: Vec<_> = (0..*threads).map(kind.reader_of).collect();
+                    let (elapsed, reads) = self.window(&readers, Neighbour::Writer(Some(PAUSE)));
+                    reading.add(elapsed, reads);
+                }
             }
         }
-        for (threads, reading) in threads.iter().zip(&readings) {
-            println!("{threads:>4} threads {reading}");
+        for (kind, readings) in kinds.iter().zip(&readings) {
+            kind.print(readings);
         }
-        let [one, more @ ..] = &readings;
-        for ((threads, reading), goal) in threads[1..]
-            .iter()
-            .zip(more)
-            .zip([goal, "no goal", "no goal"])
-        {
-            println!(
-                "ratio {what}: {threads} threads / 1 thread = {:.2} ({goal}); time on a core = {:.2}",
-                reading.best / one.best,
-                reading.on_core_each() / one.on_core_each()
-            );
-        }
-        println!();
     }
 
     fn print_waits(&self) {
@@ -128,8 +126,8 @@ impl Bench {
         let neighbours = [Neighbour::Spinner, Neighbour::Writer(None)];
         for _ in 0..self.rounds {
             for (neighbour, reading) in neighbours.iter().zip(&mut readings) {
-                let tokens = &self.tokens[..TOKENS_OF_A_THREAD];
-                let (elapsed, reads) = self.window(&[tokens], *neighbour);
+                let reader = (&self.reader, &self.tokens[..TOKENS_OF_A_THREAD]);
+                let (elapsed, reads) = self.window(&[reader], *neighbour);
                 reading.add(elapsed, reads);
             }
         }
@@ -149,15 +147,21 @@ impl Bench {
         );
     }
 
-    /// One reader for each list of tokens, all at the same time.
-    fn window(&self, tokens: &[&[MintedToken]], neighbour: Neighbour) -> (Duration, Vec<Read>) {
+    /// All readers at the same time, each with its tokens.
+    fn window(
+        &self,
+        readers: &[(&Reader, &[MintedToken])],
+        neighbour: Neighbour,
+    ) -> (Duration, Vec<Read>) {
         let stop = AtomicBool::new(false);
-        let start = Barrier::new(tokens.len() + 1);
+        let start = Barrier::new(readers.len() + 1);
         thread::scope(|scope| {
             scope.spawn(|| self.accompany(neighbour, &stop));
-            let readers: Vec<_> = tokens
+            let readers: Vec<_> = readers
                 .iter()
-                .map(|tokens| scope.spawn(|| read(self.reader.clone(), tokens, &start, &stop)))
+                .map(|(reader, tokens)| {
+                    scope.spawn(|| read(Reader::clone(reader), tokens, &start, &stop))
+                })
                 .collect();
             start.wait();
             let started = Instant::now();
@@ -206,6 +210,34 @@ impl Bench {
     }
 }
 
+/// Which tokens the threads present, and to which reader.
+struct Kind<'a> {
+    name: &'a str,
+    /// For two threads.
+    goal: &'a str,
+    reader_of: &'a dyn Fn(usize) -> (&'a Reader, &'a [MintedToken]),
+}
+
+impl Kind<'_> {
+    fn print(&self, readings: &[Reading; 4]) {
+        println!("{}", self.name);
+        for (threads, reading) in THREADS.iter().zip(readings) {
+            println!("{threads:>4} threads {reading}");
+        }
+        let [one, more @ ..] = readings;
+        let goals = [self.goal, "no goal", "no goal"];
+        for ((threads, reading), goal) in THREADS[1..].iter().zip(more).zip(goals) {
+            println!(
+                "ratio {}: {threads} threads / 1 thread = {:.2} ({goal}); time on a core = {:.2}",
+                self.name,
+                reading.best / one.best,
+                reading.on_core_each() / one.on_core_each()
+            );
+        }
+        println!();
+    }
+}
+
 /// What runs beside the readers.
 #[derive(Clone, Copy)]
 enum Neighbour {
@@ -221,6 +253,13 @@ fn refused(rejection: &Rejection) -> Response<Request<Body>> {
 }
 
 type Reader = ServiceToken<GiveBack, fn(&Rejection) -> Response<Request<Body>>>;
+
+fn reader(store: &MemoryStore) -> Reader {
+    ServiceTokenLayer::new(store.clone())
+        .without_cache_headers()
+        .with_rejection_response(refused as fn(&_) -> _)
+        .layer(GiveBack)
+}
 
 #[derive(Clone)]
 struct GiveBack;

@@ -9,6 +9,7 @@
 //! |---|---|---|---|---|---|---|
 //! | `memory` | `ApiKey` or `X-API-Key` | SHA-256 | index | constant time | principal | refuses repeated headers, marks sensitive, changes at run time |
 //! | `tower_http` | `Bearer` | SHA-256 | `HashMap` | by the map, `==` | identity | |
+//! | `tower_http_same_work` | `Bearer` or `X-API-Key` | SHA-256 | `HashMap` | constant time | identity | refuses repeated headers, marks sensitive |
 //! | `axum_from_fn` | `Bearer` | SHA-256 | `HashMap` | by the map, `==` | identity | boxed futures and service |
 //! | `oauth_resource_server` | `Bearer` | plain text | scan of all | constant time | credential and label | marks sensitive |
 //! | `axum_gate` | `Bearer` | plain text | one key only | constant time | a flag, the same for all | boxed future |
@@ -41,6 +42,7 @@ use http::{HeaderMap, StatusCode};
 use oauth_resource_server::StaticTokens;
 use oauth_resource_server::http_layer::HttpAuthLayer;
 use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
 use tower::{Layer, Service};
 use tower_http::auth::AsyncRequireAuthorizationLayer;
 use tower_service_token::ServiceTokenLayer;
@@ -52,8 +54,9 @@ use self::baseline::{BareWithPrincipal, Floor, Trivial};
 use self::case::{Case, Times, bench, requests_with};
 use self::request::{request_with, request_with_header};
 
-const PEERS: [&str; 5] = [
+const PEERS: [&str; 6] = [
     "tower_http",
+    "tower_http_same_work",
     "axum_from_fn",
     "oauth_resource_server",
     "axum_gate",
@@ -98,6 +101,9 @@ struct Caller(Arc<str>);
 
 type Known = Arc<HashMap<[u8; 32], Caller>>;
 
+/// By the first bytes of the digest, so that the whole of it can be compared in constant time.
+type KnownByStart = HashMap<[u8; 8], ([u8; 32], Caller)>;
+
 fn cases(keys: usize) -> Vec<Case> {
     let tokens: Arc<[_]> = tokens::mint(keys).into();
     let by_digest = |(number, token): (usize, &MintedToken)| {
@@ -107,12 +113,18 @@ fn cases(keys: usize) -> Vec<Case> {
     let known: Known = Arc::new(tokens.iter().enumerate().map(by_digest).collect());
     let texts = tokens.iter().map(|token| token.expose_secret().to_owned());
 
-    let memory = ServiceTokenLayer::new(tokens::store(&tokens))
-        .accept_bearer()
-        .without_cache_headers();
+    let memory = ServiceTokenLayer::new(tokens::store(&tokens)).without_cache_headers();
     let known_to_tower_http = Arc::clone(&known);
     let tower_http = AsyncRequireAuthorizationLayer::new(move |request| {
         ready(authorize(&known_to_tower_http, request))
+    });
+    let by_start = |(digest, caller): (&[u8; 32], &Caller)| {
+        let (start, _) = digest.split_first_chunk().expect("32 is more than 8");
+        (*start, (*digest, caller.clone()))
+    };
+    let by_start: KnownByStart = known.iter().map(by_start).collect();
+    let tower_http_same_work = AsyncRequireAuthorizationLayer::new(move |request| {
+        ready(authorize_with_care(&by_start, request))
     });
     let labelled = texts.clone().enumerate();
     let static_tokens = labelled.fold(StaticTokens::new(), |all, (number, text)| {
@@ -133,8 +145,18 @@ fn cases(keys: usize) -> Vec<Case> {
             requests_with(&tokens, request_with),
             Floor::new(&tokens),
         ),
-        case("memory", &tokens, memory.layer(Trivial)),
+        Case::new(
+            "memory",
+            StatusCode::OK,
+            requests_with(&tokens, request_with),
+            memory.layer(Trivial),
+        ),
         case("tower_http", &tokens, tower_http.layer(Trivial)),
+        case(
+            "tower_http_same_work",
+            &tokens,
+            tower_http_same_work.layer(Trivial),
+        ),
         case(
             "axum_from_fn",
             &tokens,
@@ -180,11 +202,7 @@ async fn check(State(known): State<Known>, request: Request, next: Next) -> Resp
 
 #[expect(clippy::result_large_err, reason = "the form that tower-http asks for")]
 fn authorize(known: &Known, mut request: Request) -> Result<Request, Response> {
-    let Some(caller) = find(known, request.headers()) else {
-        let mut response = Response::new(Body::empty());
-        *response.status_mut() = StatusCode::UNAUTHORIZED;
-        return Err(response);
-    };
+    let caller = find(known, request.headers()).ok_or_else(unauthorized)?;
     request.extensions_mut().insert(caller);
     Ok(request)
 }
@@ -193,4 +211,40 @@ fn find(known: &Known, headers: &HeaderMap) -> Option<Caller> {
     let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
     let digest: [u8; 32] = Sha256::digest(value.strip_prefix("Bearer ")?).into();
     known.get(&digest).cloned()
+}
+
+/// As one would write by hand what `memory` does, without changes at run time.
+#[expect(clippy::result_large_err, reason = "the form that tower-http asks for")]
+fn authorize_with_care(known: &KnownByStart, mut request: Request) -> Result<Request, Response> {
+    let caller = find_with_care(known, request.headers_mut()).ok_or_else(unauthorized)?;
+    request.extensions_mut().insert(caller);
+    Ok(request)
+}
+
+fn find_with_care(known: &KnownByStart, headers: &mut HeaderMap) -> Option<Caller> {
+    let named = |name| {
+        let mut values = headers.get_all(name).iter();
+        (values.next(), values.next().is_some())
+    };
+    let (name, text) = match (named(AUTHORIZATION), named(X_API_KEY)) {
+        ((Some(value), false), (None, _)) => {
+            let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+            (
+                AUTHORIZATION,
+                scheme.eq_ignore_ascii_case("Bearer").then_some(token)?,
+            )
+        }
+        ((None, _), (Some(value), false)) => (X_API_KEY, value.to_str().ok()?),
+        _ => return None,
+    };
+    let digest: [u8; 32] = Sha256::digest(text).into();
+    headers.get_mut(name)?.set_sensitive(true);
+    let (kept, caller) = known.get(digest.first_chunk::<8>()?)?;
+    bool::from(digest.ct_eq(kept)).then(|| caller.clone())
+}
+
+fn unauthorized() -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::UNAUTHORIZED;
+    response
 }

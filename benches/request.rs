@@ -12,6 +12,8 @@
 //!
 //! Group `rejected`: why a request is refused; with a response builder that does nothing, and as
 //! `…_problem_json` with the default one. `wrong_digest` has a store that finds records by id.
+//! `bare_refusal` refuses each request without a look at it: it costs what the response does, with
+//! the reason in its extensions, and so lets that be counted apart.
 //!
 //! A run ends with the ratios that PERFORMANCE.md sets goals for.
 
@@ -28,7 +30,10 @@ mod tokens;
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::hint::black_box;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -39,7 +44,7 @@ use http::{Request, Response, StatusCode};
 use tower::{Layer, Service};
 use tower_service_token::digest::TokenDigest;
 use tower_service_token::middleware::ServiceToken;
-use tower_service_token::reject::{ProblemJson, Rejection, ResponseForRejection};
+use tower_service_token::reject::{ProblemJson, Rejection, RejectionReason, ResponseForRejection};
 use tower_service_token::store::{Cached, Credential, StoreError, TokenRecord};
 use tower_service_token::token::{MintedToken, TokenFormat, TokenId, TokenShape};
 use tower_service_token::{MemoryStore, ServiceTokenLayer, TokenStore};
@@ -83,6 +88,8 @@ fn print_accepted(cases: &mut [Case]) {
 fn print_rejected(accepted: &mut Vec<Case>, rejected: Vec<Case>) {
     accepted.extend(rejected);
     let times = Times::measure(accepted);
+    let response = times.of("bare_refusal") - times.of("bare");
+    println!("the response to a refused request, with the reason: {response:.0} ns");
     for (id, goal) in [
         ("missing", "goal <= 0.50"),
         ("malformed", "goal <= 1.00"),
@@ -90,10 +97,12 @@ fn print_rejected(accepted: &mut Vec<Case>, rejected: Vec<Case>) {
         ("wrong_digest", "no goal"),
         ("expired", "no goal"),
     ] {
-        let ratio = times.of(id) / times.of("memory");
+        let whole = times.of(id) / times.of("memory");
+        let ratio = (times.of(id) - response) / times.of("memory");
         let problem_json = times.of(&format!("{id}_problem_json")) - times.of(id);
         println!(
-            "ratio {id} / memory = {ratio:.2} ({goal}); problem+json adds {problem_json:.0} ns"
+            "ratio {id} / memory = {ratio:.2} ({goal}), {whole:.2} with the response; \
+             problem+json adds {problem_json:.0} ns"
         );
     }
 }
@@ -185,7 +194,12 @@ fn rejected_cases() -> Vec<Case> {
     let (all_but_last, last) = tokens[0].expose_secret().split_at(47);
     let damaged = format!("{all_but_last}{}", if last == "0" { "1" } else { "0" });
     let malformed = move || request_with(&damaged);
-    let mut cases = Vec::new();
+    let mut cases = vec![Case::new(
+        "bare_refusal",
+        StatusCode::UNAUTHORIZED,
+        requests_with(&tokens, request_with),
+        BareRefusal,
+    )];
     for (suffix, build) in [("", nothing as Build), ("_problem_json", problem_json)] {
         let service = |layer: &ServiceTokenLayer| {
             let layer = layer.clone().with_rejection_response(build);
@@ -214,6 +228,27 @@ fn refused(
     service: ServiceToken<Trivial, Build>,
 ) -> Case {
     Case::new(id, StatusCode::UNAUTHORIZED, request, service)
+}
+
+/// Refuses all requests, as it happens.
+struct BareRefusal;
+
+impl Service<Request<Body>> for BareRefusal {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Ready<Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        drop(black_box(request));
+        let rejection = Rejection::new(RejectionReason::UnknownToken);
+        let mut response = nothing(&rejection);
+        response.extensions_mut().insert(rejection);
+        ready(Ok(response))
+    }
 }
 
 /// Knows nothing without being asked.
