@@ -112,9 +112,7 @@ impl CredentialSources {
     ) -> Result<Option<PresentedToken<'h>>, IntakeError> {
         match self.presented(headers) {
             Presented::Nothing => Ok(None),
-            Presented::Once { source, place } => {
-                self.read_only(source, headers.values().nth(place))
-            }
+            Presented::Once { source, place } => self.read_only(source, headers.iter().nth(place)),
             Presented::More => self.read_values(
                 headers
                     .iter()
@@ -133,11 +131,11 @@ impl CredentialSources {
         match self.presented(headers) {
             Presented::Nothing => Ok(None),
             Presented::Once { source, place } => {
-                let mut value = headers.values_mut().nth(place);
-                if let Some(value) = &mut value {
+                let header = headers.iter_mut().nth(place).map(|(name, value)| {
                     value.set_sensitive(true);
-                }
-                self.read_only(source, value.map(|value| &*value))
+                    (name, &*value)
+                });
+                self.read_only(source, header)
             }
             Presented::More => self.read_values(headers.iter_mut().filter_map(|(name, value)| {
                 let source = self.source(name)?;
@@ -213,14 +211,18 @@ impl CredentialSources {
         }
     }
 
-    /// The one value that is presented.
+    /// The one header that presents something. That names and values come in the same order is
+    /// checked here: `http` does not promise it.
     #[inline]
     fn read_only<'h>(
         &self,
         source: usize,
-        value: Option<&'h HeaderValue>,
+        header: Option<(&HeaderName, &'h HeaderValue)>,
     ) -> Result<Option<PresentedToken<'h>>, IntakeError> {
-        let value = value.ok_or(IntakeError::Malformed)?;
+        let value = header
+            .filter(|(name, _)| self.source(name) == Some(source))
+            .map(|(_, value)| value)
+            .ok_or(IntakeError::Malformed)?;
         let token = self.read_value(source, value)?;
         Ok(token.map(PresentedToken::from_visible))
     }
@@ -307,7 +309,7 @@ impl CredentialSources {
 /// How much of what sources are for a request has.
 enum Presented {
     Nothing,
-    /// The number of the source, and the place of its value among all values.
+    /// The number of the source, and the place of its header among all headers.
     Once {
         source: usize,
         place: usize,
