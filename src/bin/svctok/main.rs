@@ -1,5 +1,7 @@
 //! `svctok`: service tokens from the command line.
 
+#![warn(clippy::unwrap_used)]
+
 mod args;
 mod context;
 mod environment;
