@@ -3,6 +3,7 @@
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use futures::executor::block_on;
 use tower_service_token::clock::SystemClock;
@@ -114,6 +115,24 @@ fn replacing_with_the_same_digest_changes_the_record_and_keeps_the_secret() {
     assert_eq!(before.name(), "", "a record handed out does not change");
 }
 
+/// Waits until `is_so`; the limit only decides how long a failure takes.
+fn until(what: &str, is_so: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < Duration::from_secs(60), "never: {what}");
+        thread::yield_now();
+    }
+}
+
+/// Sets its flag when dropped, so that a test that fails ends its threads too.
+struct SetOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 /// At every moment the old or the new secret works, and the old one does not once it is over.
 #[test]
 fn rotation_leaves_no_gap_and_no_way_back() {
@@ -125,33 +144,44 @@ fn rotation_leaves_no_gap_and_no_way_back() {
     let id = secrets[0].id();
     let current = AtomicUsize::new(0);
     let done = AtomicBool::new(false);
+    let checks = [AtomicUsize::new(0), AtomicUsize::new(0)];
     let start = Barrier::new(3);
     thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
+        for checks in &checks {
+            let (store, secrets) = (&store, &secrets);
+            let (current, done, start) = (&current, &done, &start);
+            scope.spawn(move || {
                 start.wait();
                 while !done.load(Ordering::SeqCst) {
                     let before = current.load(Ordering::SeqCst);
                     if before > 0 {
-                        let retired = judge(&store, &secrets[before - 1]);
+                        let retired = judge(store, &secrets[before - 1]);
                         assert_eq!(retired, Err(DenialKind::Unknown));
                     }
                     // The writer may move on at any time; it says so before it moves on again.
-                    let gapless = judge(&store, &secrets[before]).is_ok()
-                        || judge(&store, &secrets[before + 1]).is_ok()
+                    let gapless = judge(store, &secrets[before]).is_ok()
+                        || judge(store, &secrets[before + 1]).is_ok()
                         || current.load(Ordering::SeqCst) != before;
                     assert!(gapless, "neither secret {before} nor the next one works");
+                    checks.fetch_add(1, Ordering::SeqCst);
                 }
             });
         }
+        let _end = SetOnDrop(&done);
         start.wait();
         for (next, secret) in secrets.iter().enumerate().skip(1) {
             let digest = TokenDigest::of(secret.expose_secret());
             let record = store.get(id).unwrap().with_digest(digest);
             store.replace(record).unwrap();
             current.store(next, Ordering::SeqCst);
+            // The readers check between rotations, not only after the last one.
+            if next % 50 == 0 {
+                for checks in &checks {
+                    let before = checks.load(Ordering::SeqCst);
+                    until("a reader checks", || checks.load(Ordering::SeqCst) > before);
+                }
+            }
         }
-        done.store(true, Ordering::SeqCst);
     });
     assert_eq!(store.len(), 1);
 }
@@ -163,20 +193,25 @@ fn changes_from_many_threads_are_all_kept_while_readers_read() {
     let store = MemoryStore::new();
     let steady = stored(&store);
     let done = AtomicBool::new(false);
+    let reads = AtomicUsize::new(0);
     let tokens: Vec<MintedToken> = thread::scope(|scope| {
-        let reader = scope.spawn(|| {
-            let mut reads = 0_usize;
+        scope.spawn(|| {
             while !done.load(Ordering::SeqCst) {
                 assert_eq!(judge(&store, &steady), Ok(()));
-                reads += 1;
+                reads.fetch_add(1, Ordering::SeqCst);
             }
-            reads
         });
+        let _end = SetOnDrop(&done);
         let writers: Vec<_> = (0..WRITERS)
             .map(|_| {
                 scope.spawn(|| {
                     let mut mine = Vec::new();
-                    for _ in 0..EACH {
+                    for number in 0..EACH {
+                        // The reader reads between the changes of each writer.
+                        if number % 50 == 0 {
+                            let before = reads.load(Ordering::SeqCst);
+                            until("it is read", || reads.load(Ordering::SeqCst) > before);
+                        }
                         let token = stored(&store);
                         assert_eq!(judge(&store, &token), Ok(()));
                         store.revoke(token.id()).unwrap();
@@ -187,13 +222,10 @@ fn changes_from_many_threads_are_all_kept_while_readers_read() {
                 })
             })
             .collect();
-        let tokens = writers
+        writers
             .into_iter()
             .flat_map(|writer| writer.join().unwrap())
-            .collect();
-        done.store(true, Ordering::SeqCst);
-        assert!(reader.join().unwrap() > 0);
-        tokens
+            .collect()
     });
     assert_eq!(store.len(), WRITERS * EACH + 1);
     for token in &tokens {
