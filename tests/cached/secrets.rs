@@ -4,6 +4,7 @@
 use std::fs::{self, File};
 use std::hint::black_box;
 use std::os::unix::fs::FileExt;
+use std::time::Duration;
 
 use tower_service_token::MemoryStore;
 use tower_service_token::digest::TokenDigest;
@@ -26,8 +27,10 @@ const PIECE: usize = 16;
 async fn of_a_remembered_token_only_the_digest_is_in_memory() {
     let tokens = MemoryStore::new();
     let remote = Remote::new(&tokens);
-    // Searching takes longer than the negative ttl.
-    let cached = CachedStore::new(remote.clone()).with_clock(clock());
+    // Searching takes longer than the negative ttl, and may take longer than a lookup.
+    let cached = CachedStore::new(remote.clone())
+        .with_clock(clock())
+        .with_lookup_timeout(Duration::from_secs(600));
     for is_known in [true, false] {
         let token = masked_token();
         let digest = masked_digest(&token);
