@@ -7,6 +7,7 @@ use tokio::net::TcpListener;
 
 use crate::node::Running;
 use crate::place::Place;
+use crate::postgres::port::ReservedPort;
 
 pub(crate) async fn an_address_that_is_taken_leaves_the_store_alone(place: Place) {
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -30,9 +31,8 @@ pub(crate) async fn an_address_that_is_taken_leaves_the_store_alone(place: Place
 }
 
 pub(crate) async fn a_database_that_cannot_be_reached_is_named_without_its_password(place: Place) {
-    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = free.local_addr().unwrap();
-    drop(free);
+    let port = ReservedPort::new();
+    let address = port.address();
     let file = place.file("token", None);
     let mut command = Running::command();
     command.args([

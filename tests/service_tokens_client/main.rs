@@ -16,6 +16,8 @@ mod hostile;
 mod lists;
 mod lost;
 mod pauses;
+#[path = "../support/port.rs"]
+mod port;
 mod settings;
 #[cfg(feature = "rustls")]
 mod trust;

@@ -8,7 +8,6 @@
 
 use std::env;
 use std::fs::{self, File};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
@@ -18,6 +17,11 @@ use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection};
+
+#[path = "port.rs"]
+pub(crate) mod port;
+
+use self::port::ReservedPort;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -41,7 +45,8 @@ pub(crate) enum Stop {
 struct Cluster {
     binaries: PathBuf,
     folder: PathBuf,
-    port: u16,
+    /// Held while the server is stopped too, so that it can start again.
+    port: ReservedPort,
     owner: Option<Owner>,
     /// A shell whose child the server is; it ends the server when this process is gone.
     keeper: Mutex<Option<Child>>,
@@ -74,7 +79,7 @@ impl Postgres {
     pub(crate) fn private() -> Result<Self, String> {
         let cluster = Cluster::make()?;
         cluster.start()?;
-        let server = format!("postgres://tokens@127.0.0.1:{}", cluster.port);
+        let server = format!("postgres://tokens@{}", cluster.port.address());
         Ok(Self {
             admin: format!("{server}/postgres"),
             server,
@@ -176,11 +181,10 @@ impl Cluster {
             std::os::unix::fs::chown(&folder, Some(owner.user), Some(owner.group))
                 .map_err(|error| error.to_string())?;
         }
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
         let cluster = Self {
             binaries,
             folder,
-            port: port.map_err(|error| error.to_string())?.port(),
+            port: ReservedPort::new(),
             owner,
             keeper: Mutex::new(None),
         };
@@ -209,7 +213,7 @@ impl Cluster {
         shell.arg(self.binaries.join("postgres"));
         shell.arg("-D").arg(self.data());
         shell.arg("-k").arg(&self.folder);
-        shell.args(["-h", "127.0.0.1", "-p", &self.port.to_string()]);
+        shell.args(["-h", "127.0.0.1", "-p", &self.port_number()]);
         shell.args(["-N", "200"]);
         let keeper = shell
             .stdin(Stdio::piped())
@@ -231,7 +235,7 @@ impl Cluster {
 
     fn is_ready(&self) -> bool {
         let mut ready = Command::new(self.binaries.join("pg_isready"));
-        ready.args(["-q", "-h", "127.0.0.1", "-p", &self.port.to_string()]);
+        ready.args(["-q", "-h", "127.0.0.1", "-p", &self.port_number()]);
         ready.status().is_ok_and(|status| status.success())
     }
 
@@ -276,6 +280,10 @@ impl Cluster {
         kill.arg("-c")
             .arg(format!("kill -{name} {}", pids.join(" ")));
         assert!(kill.status().unwrap().success());
+    }
+
+    fn port_number(&self) -> String {
+        self.port.address().port().to_string()
     }
 
     fn data(&self) -> PathBuf {

@@ -1,0 +1,25 @@
+//! Ports of the loopback address that stay reserved.
+
+use std::net::SocketAddr;
+
+use tokio::net::TcpSocket;
+
+/// A port that the system assigns to nothing else while this value lives.
+///
+/// A connection to it is refused until a server binds it by its number. Both sockets set
+/// `SO_REUSEADDR` and this one does not listen, so the server may come and go.
+pub(crate) struct ReservedPort(TcpSocket);
+
+impl ReservedPort {
+    pub(crate) fn new() -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_reuseaddr(true).expect("a new socket");
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        socket.bind(address).expect("a free port");
+        Self(socket)
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.0.local_addr().expect("a bound socket")
+    }
+}

@@ -1,0 +1,93 @@
+//! Measures how long the machine does not run what is due, so that a bound on a time holds on a
+//! busy machine too.
+
+use std::sync::{Mutex, Once};
+use std::thread;
+use std::time::{Duration, Instant};
+
+const TICK: Duration = Duration::from_millis(5);
+
+/// A delay up to this long is usual on a machine with more threads than cores.
+const USUAL: Duration = Duration::from_millis(20);
+
+const MAX_ROUNDS: usize = 20;
+
+/// Measures time from its start.
+#[derive(Clone, Copy)]
+pub(crate) struct Stopwatch {
+    start: Instant,
+    stalled_before: Duration,
+}
+
+impl Stopwatch {
+    pub(crate) fn start() -> Self {
+        Self {
+            stalled_before: stalled(),
+            start: Instant::now(),
+        }
+    }
+
+    /// Returns the time since the start without the stalls.
+    pub(crate) fn unstalled(&self) -> Duration {
+        let elapsed = self.start.elapsed();
+        elapsed.saturating_sub(self.stalled())
+    }
+
+    /// Returns for how long the machine has stalled since the start.
+    pub(crate) fn stalled(&self) -> Duration {
+        stalled().saturating_sub(self.stalled_before)
+    }
+}
+
+/// Repeats `round` while the machine stalls for longer than `tolerated` in it.
+///
+/// Returns the outcome of the last round.
+pub(crate) async fn undisturbed<T>(tolerated: Duration, mut round: impl AsyncFnMut() -> T) -> T {
+    for _ in 1..MAX_ROUNDS {
+        let watch = Stopwatch::start();
+        let outcome = round().await;
+        if watch.stalled() <= tolerated {
+            return outcome;
+        }
+    }
+    round().await
+}
+
+/// The stalls of this process so far.
+struct Meter {
+    total: Duration,
+    /// When the thread that measures should run next.
+    due: Option<Instant>,
+}
+
+impl Meter {
+    /// Returns the length of the stall that is not over at `now`.
+    fn current(&self, now: Instant) -> Duration {
+        let late = self.due.map(|due| now.saturating_duration_since(due));
+        late.filter(|late| *late > USUAL).unwrap_or_default()
+    }
+}
+
+fn stalled() -> Duration {
+    static METER: Mutex<Meter> = Mutex::new(Meter {
+        total: Duration::ZERO,
+        due: None,
+    });
+    static THREAD: Once = Once::new();
+
+    let lock = || METER.lock().expect("nothing panics with the lock");
+    THREAD.call_once(|| {
+        thread::spawn(move || {
+            loop {
+                lock().due = Some(Instant::now() + TICK);
+                thread::sleep(TICK);
+                let mut meter = lock();
+                let stall = meter.current(Instant::now());
+                meter.total += stall;
+                meter.due = None;
+            }
+        });
+    });
+    let meter = lock();
+    meter.total + meter.current(Instant::now())
+}
