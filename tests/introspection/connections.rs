@@ -10,7 +10,9 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 use tower_service_token::store::{BreakerState, IntrospectionBuilder};
 
-use crate::node::{Accepted, Kind, Node, Refused, TRANSIENT, Unavailable};
+use crate::node::{Accepted, Kind, Node, Refused, SECOND, TRANSIENT, Unavailable};
+use crate::port::ReservedPort;
+use crate::stall::{Stopwatch, undisturbed};
 use crate::wire::{ACTIVE, Peer, Wire, answer};
 
 /// A server that answers each of its connections' requests in turn by this.
@@ -116,17 +118,13 @@ async fn an_answer_that_broke_off_is_not_tried_again() {
 
 #[tokio::test]
 async fn a_refused_connection_is_503_at_once_and_works_when_the_server_is_back() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
+    let port = ReservedPort::new();
+    let address = port.address();
     let node = Node::to(&format!("http://{address}/introspect"), |builder| builder);
-    let begun = Instant::now();
+    let watch = Stopwatch::start();
     assert_eq!(node.ask("token").await, TRANSIENT);
-    assert!(
-        begun.elapsed() < Duration::from_secs(1),
-        "{:?}",
-        begun.elapsed()
-    );
+    let elapsed = watch.unstalled();
+    assert!(elapsed < SECOND, "{elapsed:?}");
     let listener = TcpListener::bind(address).await.unwrap();
     let server = tokio::spawn(async move {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -196,21 +194,24 @@ async fn idle_connections_closed_at_any_moment_fail_no_request_of_many_at_a_time
 
 #[tokio::test]
 async fn an_idle_connection_is_dropped_after_four_seconds() {
-    let (told, mut idle) = mpsc::unbounded_channel();
-    let wire = Wire::start(move |mut peer| {
-        let told = told.clone();
-        async move {
-            peer.request().await;
-            peer.answer(ACTIVE).await;
-            let begun = Instant::now();
-            peer.closed().await;
-            told.send(begun.elapsed()).unwrap();
-        }
-    });
-    let node = Node::to(&wire.url(), |builder| builder);
-    assert_eq!(node.ask("token").await, Accepted);
-    let idle = timeout(Duration::from_secs(10), idle.recv()).await;
-    let idle = idle.expect("it is dropped").unwrap();
+    let idle = undisturbed(Duration::from_millis(300), async || {
+        let (told, mut idle) = mpsc::unbounded_channel();
+        let wire = Wire::start(move |mut peer| {
+            let told = told.clone();
+            async move {
+                peer.request().await;
+                peer.answer(ACTIVE).await;
+                let begun = Instant::now();
+                peer.closed().await;
+                told.send(begun.elapsed()).unwrap();
+            }
+        });
+        let node = Node::to(&wire.url(), |builder| builder);
+        assert_eq!(node.ask("token").await, Accepted);
+        let idle = timeout(60 * SECOND, idle.recv()).await;
+        idle.expect("it is dropped").unwrap()
+    })
+    .await;
     // Node.js closes at five.
     let window = Duration::from_millis(3_600)..Duration::from_millis(4_900);
     assert!(window.contains(&idle), "{idle:?}");
@@ -232,9 +233,8 @@ async fn a_server_that_resets_every_connection_is_asked_twice_by_each_request() 
 
 #[tokio::test]
 async fn a_server_that_is_gone_opens_the_breaker() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/introspect", listener.local_addr().unwrap());
-    drop(listener);
+    let port = ReservedPort::new();
+    let url = format!("http://{}/introspect", port.address());
     let node = Node::to(&url, |builder| builder);
     for number in 0..5 {
         assert_eq!(node.ask(&format!("token-{number}")).await, TRANSIENT);

@@ -103,6 +103,7 @@ impl Pair {
                 .allow_http_to_loopback()
                 .allow_any_visible_ascii()
                 .with_ttl(Duration::ZERO)
+                .with_timeout(30 * SECOND)
                 .with_issuer("https://tokens.example")
                 .require_issuer()
                 .with_audience("api")

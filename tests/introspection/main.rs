@@ -31,11 +31,15 @@ mod memory;
 mod meters;
 mod node;
 mod outcomes;
+#[path = "../support/port.rs"]
+mod port;
 mod questions;
 mod rules;
 mod secrets;
 mod sockets;
 mod stale;
+#[path = "../support/stall.rs"]
+mod stall;
 #[path = "../support/stop.rs"]
 mod stop;
 mod upstream;

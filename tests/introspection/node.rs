@@ -65,12 +65,14 @@ impl Node {
         Self::of(builder.build(ENDPOINT).unwrap(), clock.clone())
     }
 
-    /// Over the transport that comes with the store, by the clock on the wall.
+    /// Over the transport that comes with the store, by the clock on the wall. The default timeout
+    /// is longer than any answer takes on a busy machine.
     pub(crate) fn to(
         endpoint: &str,
         set: impl FnOnce(IntrospectionBuilder) -> IntrospectionBuilder,
     ) -> Self {
-        let builder = set(builder().allow_http_to_loopback());
+        let builder = builder().allow_http_to_loopback();
+        let builder = set(builder.with_timeout(30 * SECOND));
         Self::of(builder.build(endpoint).unwrap(), SystemClock)
     }
 
