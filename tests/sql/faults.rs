@@ -2,7 +2,7 @@
 //! a token that is not found.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tower_service_token::store::{
@@ -11,44 +11,50 @@ use tower_service_token::store::{
 
 use crate::place::{Place, Server, Store, TestPool, Told, at, minted, write};
 use crate::postgres::{Postgres, Stop};
+use crate::stall::Stopwatch;
 
 const DEADLINE: Duration = Duration::from_millis(300);
 
 /// What a busy machine may add to it.
 const SLACK: Duration = Duration::from_secs(2);
 
+/// Longer than anything takes that works.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Every operation says that the store is unavailable, in time.
 async fn assert_unavailable(store: &Store, record: &TokenRecord) {
     let uses = [(record.id(), at(1))];
     let request = ListRequest::new(TokenFilter::new(), at(1));
-    let unavailable = async |outcome: Result<(), RegistryError>, begun: Instant| {
+    let unavailable = async |outcome: Result<(), RegistryError>, begun: Stopwatch| {
         let Err(RegistryError::Store(error)) = outcome else {
             panic!("{outcome:?}");
         };
         assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error:?}");
-        assert!(begun.elapsed() < DEADLINE + SLACK, "{:?}", begun.elapsed());
+        let took = begun.unstalled();
+        assert!(took < DEADLINE + SLACK, "{took:?}");
     };
-    let begun = Instant::now();
+    let begun = Stopwatch::start();
     let found = store.find_by_digest(record.digest()).await;
     unavailable(found.map(drop).map_err(Into::into), begun).await;
-    let begun = Instant::now();
+    let begun = Stopwatch::start();
     let listed = store.list(&request).await;
     unavailable(listed.map(drop).map_err(Into::into), begun).await;
-    let begun = Instant::now();
+    let begun = Stopwatch::start();
     unavailable(store.insert(&write(&minted())).await, begun).await;
-    let begun = Instant::now();
+    let begun = Stopwatch::start();
     let updated = store.update(&write(record)).await;
     unavailable(updated.map(drop), begun).await;
-    let begun = Instant::now();
+    let begun = Stopwatch::start();
     let touched = store.touch(&uses).await;
     unavailable(touched.map_err(Into::into), begun).await;
 }
 
 pub(crate) async fn an_exhausted_pool_is_unavailable_within_the_deadline(place: Place) {
     let pool = place.pool(1).await;
-    let store = pool.store().await.with_deadline(DEADLINE);
+    let store = pool.store().await.with_deadline(Duration::from_secs(60));
     let record = minted();
     store.insert(&write(&record)).await.unwrap();
+    let store = store.with_deadline(DEADLINE);
     match &pool {
         TestPool::Sqlite(pool) => {
             let held = pool.acquire().await.unwrap();
@@ -61,31 +67,32 @@ pub(crate) async fn an_exhausted_pool_is_unavailable_within_the_deadline(place: 
             drop(held);
         }
     }
-    let store = store.with_deadline(Duration::from_secs(30));
+    let store = store.with_deadline(Duration::from_secs(60));
     assert!(store.get(record.id()).await.unwrap().is_some());
 }
 
 pub(crate) async fn a_file_locked_by_another_process_is_unavailable_within_the_deadline(
     place: Place,
 ) {
-    let store = place.open().await.with_deadline(DEADLINE);
+    let store = place.open().await;
     let record = minted();
     store.insert(&write(&record)).await.unwrap();
+    let hasty = store.clone().with_deadline(DEADLINE);
     let TestPool::Sqlite(other) = place.pool(1).await else {
         unreachable!("a file")
     };
     let held = other.begin_with("BEGIN IMMEDIATE").await.unwrap();
-    let begun = Instant::now();
-    let refused = store.insert(&write(&minted())).await;
+    let begun = Stopwatch::start();
+    let refused = hasty.insert(&write(&minted())).await;
     let Err(RegistryError::Store(error)) = refused else {
         panic!("{refused:?}");
     };
     assert_eq!(error.kind(), StoreErrorKind::Unavailable);
-    assert!(begun.elapsed() < DEADLINE + SLACK);
+    let took = begun.unstalled();
+    assert!(took < DEADLINE + SLACK, "{took:?}");
     // Readers do not mind.
     assert!(store.get(record.id()).await.unwrap().is_some());
     held.rollback().await.unwrap();
-    let store = store.with_deadline(Duration::from_secs(30));
     store.update(&write(&record)).await.unwrap();
     let pool = place.pool(1).await;
     assert_eq!(pool.number("SELECT COUNT(*) FROM service_tokens").await, 1);
@@ -128,38 +135,52 @@ pub(crate) async fn the_store_recovers_when_the_server_is_back(_: Place) {
     told.until_everything().await;
     // Lookups go on all the time: they find the token or are told that nobody can look.
     let done = Arc::new(AtomicBool::new(false));
-    let lookups: Vec<_> = (0..8)
-        .map(|_| {
-            let (store, done) = (store.clone().with_deadline(DEADLINE), Arc::clone(&done));
-            let digest = *record.digest();
-            tokio::spawn(async move {
-                let (mut found, mut unavailable) = (0, 0);
-                while !done.load(Ordering::SeqCst) {
-                    match store.find_by_digest(&digest).await {
-                        Ok(Some(_)) => found += 1,
-                        Ok(None) => panic!("a good token was not found"),
-                        Err(error) => {
-                            assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error:?}");
-                            unavailable += 1;
-                        }
+    let counts = [(); 8].map(|()| Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]));
+    let lookups = counts.clone().map(|counts| {
+        let (store, done) = (store.clone().with_deadline(DEADLINE), Arc::clone(&done));
+        let digest = *record.digest();
+        tokio::spawn(async move {
+            let [found, unavailable] = &*counts;
+            while !done.load(Ordering::SeqCst) {
+                let count = match store.find_by_digest(&digest).await {
+                    Ok(Some(_)) => found,
+                    Ok(None) => panic!("a good token was not found"),
+                    Err(error) => {
+                        assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error:?}");
+                        unavailable
                     }
-                }
-                (found, unavailable)
-            })
+                };
+                count.fetch_add(1, Ordering::SeqCst);
+            }
         })
-        .collect();
+    });
+    // Waits until each of them has one more found, or one more that is unavailable.
+    let all_get_one_more = async |which: usize| {
+        let counted = || counts.each_ref().map(|it| it[which].load(Ordering::SeqCst));
+        let (before, begun) = (counted(), Instant::now());
+        while counted()
+            .iter()
+            .zip(before)
+            .any(|(now, before)| *now <= before)
+        {
+            assert!(begun.elapsed() < PATIENCE, "{counts:?}");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
     for how in [Stop::Fast, Stop::Immediate] {
+        all_get_one_more(0).await;
         on_a_thread(&server, move |server| server.stop(how)).await;
+        all_get_one_more(1).await;
         assert_unavailable(&store.clone().with_deadline(DEADLINE), &record).await;
         on_a_thread(&server, Postgres::start).await;
         told.until_everything().await;
         let known = store.get(record.id()).await.unwrap().unwrap();
         store.update(&write(&known)).await.unwrap();
     }
+    all_get_one_more(0).await;
     done.store(true, Ordering::SeqCst);
     for lookups in lookups {
-        let (found, unavailable) = lookups.await.unwrap();
-        assert!(found > 0 && unavailable > 0, "{found} {unavailable}");
+        lookups.await.unwrap();
     }
 }
 
@@ -169,40 +190,52 @@ pub(crate) async fn a_frozen_server_is_unavailable_within_the_deadline(_: Place)
     let told = Told::by(&store);
     told.until_everything().await;
     server.freeze();
-    let frozen = Instant::now();
+    let frozen = Stopwatch::start();
     // Long enough for the silence to be noticed, although no connection was closed.
-    while frozen.elapsed() < Duration::from_secs(7) {
+    while frozen.unstalled() < Duration::from_secs(7) {
         assert_unavailable(&hasty, &record).await;
     }
     server.thaw();
-    let store = store.with_deadline(Duration::from_secs(30));
     assert!(store.get(record.id()).await.unwrap().is_some());
     told.until_everything().await;
 }
 
 pub(crate) async fn what_was_acknowledged_survives_a_crash_of_the_server(_: Place) {
+    /// What is acknowledged before each crash, at least.
+    const EACH: usize = 10;
+
     let (server, store, _) = private().await;
     let mut acknowledged = Vec::new();
     for _ in 0..3 {
+        let count = Arc::new(AtomicUsize::new(0));
         let writer = {
-            let store = store.clone().with_deadline(DEADLINE);
+            let store = store.clone().with_deadline(Duration::from_secs(3));
+            let count = Arc::clone(&count);
             tokio::spawn(async move {
                 let mut done = Vec::new();
                 loop {
                     let record = minted().with_roles(["a", "b"]);
                     match store.insert(&write(&record)).await {
                         Ok(()) => done.push(record),
-                        Err(_) => return done,
+                        // The server is gone, or busy as long as the crash has not come.
+                        Err(_) if count.load(Ordering::SeqCst) > EACH => return done,
+                        Err(_) => {}
                     }
+                    count.store(done.len(), Ordering::SeqCst);
                 }
             })
         };
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        // The crash comes in the midst of the writes.
+        let begun = Instant::now();
+        while count.load(Ordering::SeqCst) <= EACH {
+            assert!(begun.elapsed() < PATIENCE, "too few are acknowledged");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         on_a_thread(&server, |server| server.stop(Stop::Immediate)).await;
         acknowledged.extend(writer.await.unwrap());
         on_a_thread(&server, Postgres::start).await;
     }
-    assert!(acknowledged.len() > 10, "{}", acknowledged.len());
+    assert!(acknowledged.len() > 3 * EACH, "{}", acknowledged.len());
     for record in &acknowledged {
         let stored = store.get(record.id()).await.unwrap();
         assert!(stored.is_some(), "an acknowledged token is not there");

@@ -16,6 +16,9 @@ mod place;
 mod plans;
 mod races;
 mod rules;
+#[path = "../support/stall.rs"]
+#[expect(dead_code, reason = "other tests of this crate use the rest of it")]
+mod stall;
 mod trail;
 #[path = "../lifecycle/verbs.rs"]
 mod verbs;
