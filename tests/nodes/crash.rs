@@ -13,9 +13,8 @@ use crate::postgres::{Postgres, Stop};
 const KILLS: usize = 15;
 const CRASHES: usize = 5;
 
-fn mutator(place: &Place) -> Process {
-    let orders = Orders::new(Role::Mutator, &place.store("mutator"));
-    Process::spawn(&orders.with_deadline(Duration::from_secs(1)))
+fn orders(place: &Place) -> Orders {
+    Orders::new(Role::Mutator, &place.store("mutator"))
 }
 
 fn random(below: u32) -> u32 {
@@ -47,7 +46,7 @@ pub(crate) async fn what_a_killed_process_was_told_is_there_and_nothing_half_don
     drop(place.open().await);
     let tables = place.tables().await;
     for _ in 0..KILLS {
-        let mut mutator = mutator(&place);
+        let mut mutator = Process::spawn(&orders(&place));
         follow(&mut mutator, &mut ledger).await;
         mutator.kill().await;
         hear_out(&mut mutator, &mut ledger).await;
@@ -61,7 +60,9 @@ pub(crate) async fn what_a_killed_process_was_told_is_there_and_nothing_half_don
 pub(crate) async fn what_was_acknowledged_before_the_server_crashed_is_there(place: Place) {
     let mut ledger = Ledger::default();
     for _ in 0..CRASHES {
-        let mut mutator = mutator(&place);
+        // It gives up that long after the crash.
+        let orders = orders(&place).with_deadline(Duration::from_secs(5));
+        let mut mutator = Process::spawn(&orders);
         follow(&mut mutator, &mut ledger).await;
         let crash = {
             let server = Arc::clone(place.server());

@@ -16,6 +16,9 @@ mod process;
 
 #[path = "../support/needs.rs"]
 mod needs;
+#[path = "../support/stall.rs"]
+#[expect(dead_code, reason = "other tests of this crate use the rest of it")]
+mod stall;
 #[path = "../support/trials.rs"]
 mod trials;
 

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 
 use crate::orders::{Orders, Role, VARIABLE};
 use crate::place::Place;
+use crate::stall::Stopwatch;
 
 /// Longer than anything takes that works.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -205,10 +206,10 @@ impl Caller {
     }
 
     /// How long after `since` it is until the token is refused for good; it is let in before.
-    pub(crate) async fn refused(&self, secret: &str, since: Instant) -> Duration {
+    pub(crate) async fn refused(&self, secret: &str, since: Stopwatch) -> Duration {
         loop {
             let answer = self.get(secret).await;
-            let after = since.elapsed();
+            let after = since.unstalled();
             if answer.status == 401 {
                 self.assert(secret, 401).await;
                 return after;
@@ -224,11 +225,11 @@ impl Caller {
         &self,
         secret: &str,
         (status, body): (u16, &str),
-        since: Instant,
+        since: Stopwatch,
     ) -> Duration {
         loop {
             let answer = self.get(secret).await;
-            let after = since.elapsed();
+            let after = since.unstalled();
             if answer.status == status && answer.body.starts_with(body) {
                 return after;
             }

@@ -11,6 +11,7 @@ use crate::node::{Caller, Node, PATIENCE, Times, Token, pause};
 use crate::orders::{Orders, Role};
 use crate::place::Place;
 use crate::postgres::{Postgres, Stop};
+use crate::stall::Stopwatch;
 
 const TTL: Duration = Duration::from_secs(1);
 const DEADLINE: Duration = Duration::from_millis(500);
@@ -55,29 +56,29 @@ pub(crate) async fn after_a_restart_the_nodes_and_their_feeds_recover(place: Pla
             server.start();
         })
         .await;
-        let started = Instant::now();
+        let started = Stopwatch::start();
 
         // Whether the feeds are back or not.
         let at_once = create_when_possible(&mut a, "at-once").await;
-        let works = started.elapsed();
+        let works = started.unstalled();
         for token in [&before, &at_once] {
             b.caller.becomes(&token.secret, (200, ""), started).await;
         }
         let mut early = Times::default();
         for token in [&before, &at_once] {
             a.revoke(token).await;
-            let acknowledged = Instant::now();
+            let acknowledged = Stopwatch::start();
             early.add(b.caller.refused(&token.secret, acknowledged).await);
         }
 
         let tables = place.tables().await;
         tables.listens("b").await;
-        let listens = started.elapsed();
+        let listens = started.unstalled();
         let mut late = Times::default();
         for number in 0..5 {
             let token = a.create_and_show(&mut b, &format!("late-{number}")).await;
             a.revoke(&token).await;
-            late.add(b.caller.refused(&token.secret, Instant::now()).await);
+            late.add(b.caller.refused(&token.secret, Stopwatch::start()).await);
         }
         place.report(&format!(
             "{how:?} restart: works after {works:.1?}; revoked at once {}; listens after \
@@ -146,7 +147,7 @@ impl Load {
     }
 
     /// Waits until each sort of clients got `more` of what is counted; how long after `since`.
-    async fn all_get(&self, more: u64, count: Count, since: Instant) -> Duration {
+    async fn all_get(&self, more: u64, count: Count, since: Stopwatch) -> Duration {
         let before: Vec<u64> = self.counts(count);
         loop {
             self.check();
@@ -156,9 +157,9 @@ impl Load {
                 .zip(&now)
                 .all(|(before, now)| *now >= before + more)
             {
-                return since.elapsed();
+                return since.unstalled();
             }
-            assert!(since.elapsed() < PATIENCE, "{}", self.show());
+            assert!(since.unstalled() < PATIENCE, "{}", self.show());
             pause().await;
         }
     }
@@ -227,12 +228,12 @@ pub(crate) async fn an_outage_under_load_is_never_a_bad_token(place: Place) {
         (|answers| &answers.usual, |answers| &answers.unavailable);
     let mut recovered = Vec::new();
     for how in [Stop::Fast, Stop::Immediate, Stop::Fast, Stop::Immediate] {
-        load.all_get(20, usual, Instant::now()).await;
+        load.all_get(20, usual, Stopwatch::start()).await;
         on_a_thread(&place, move |server| server.stop(how)).await;
-        let stopped = Instant::now();
+        let stopped = Stopwatch::start();
         let refused = load.all_get(10, unavailable, stopped).await;
         on_a_thread(&place, Postgres::start).await;
-        let started = Instant::now();
+        let started = Stopwatch::start();
         let works = load.all_get(20, usual, started).await;
         recovered.push(works);
         place.report(&format!(
@@ -262,8 +263,9 @@ pub(crate) async fn what_is_remembered_outlives_the_server_for_its_time_to_live(
         let tokens = [token];
         b.remembers(&tokens).await;
         let [token] = tokens;
-        let remembered = Instant::now();
+        let (remembered, watch) = (Instant::now(), Stopwatch::start());
         on_a_thread(&place, move |server| server.stop(how)).await;
+        let stopped = Instant::now();
         let mut works = 0;
         let ended = loop {
             let answer = b.caller.get(&token.secret).await;
@@ -274,14 +276,17 @@ pub(crate) async fn what_is_remembered_outlives_the_server_for_its_time_to_live(
             works += 1;
             pause().await;
         };
+        let stalled = watch.stalled();
         place.report(&format!(
             "{how:?} stop, TTL {TTL:?}: 200 for {works} requests and {:.1?}, then 503",
             ended - remembered
         ));
         assert!(asked + TTL <= ended, "forgotten before its time");
-        assert!(ended <= remembered + TTL + DEADLINE + SLACK);
+        // Nobody asks before the server is stopped, which may take longer than the time to live.
+        let latest = stopped.max(remembered + TTL) + DEADLINE + SLACK;
+        assert!(ended <= latest + stalled, "{:?}", ended - remembered);
         on_a_thread(&place, Postgres::start).await;
-        let started = Instant::now();
+        let started = Stopwatch::start();
         b.caller.becomes(&token.secret, (200, ""), started).await;
         // So that the next one is not forgotten as the feed comes back.
         let tables = place.tables().await;
@@ -298,7 +303,10 @@ pub(crate) async fn a_frozen_server_is_503_in_time_and_200_for_what_is_remembere
     let orders = Orders::new(Role::Server, &place.store("b"));
     let mut b = Node::with(orders.with_deadline(DEADLINE)).await;
     place.tables().await.listens("b").await;
-    let hot = a.create_and_show(&mut b, "hot").await;
+    // Remembered for a while, so that the feed that begins makes the node forget it no more.
+    let hot = [a.create("hot").await];
+    b.remembers(&hot).await;
+    let [hot] = hot;
     let mut cold = Vec::new();
     for number in 0..10 {
         cold.push(a.create(&format!("cold-{number}")).await);
@@ -308,16 +316,16 @@ pub(crate) async fn a_frozen_server_is_503_in_time_and_200_for_what_is_remembere
     let frozen = Frozen(Arc::clone(place.server()));
     let (mut late, mut quick) = (Times::default(), Times::default());
     let lookups = cold.iter().map(|token| async {
-        let begun = Instant::now();
+        let begun = Stopwatch::start();
         let answer = b.caller.get(&token.secret).await;
-        (answer, begun.elapsed())
+        (answer, begun.unstalled())
     });
     let lookups = futures::future::join_all(lookups);
     let hits = async {
         for _ in 0..10 {
-            let begun = Instant::now();
+            let begun = Stopwatch::start();
             b.caller.assert(&hot.secret, 200).await;
-            quick.add(begun.elapsed());
+            quick.add(begun.unstalled());
         }
     };
     for (answer, time) in futures::future::join(lookups, hits).await.0 {
@@ -326,7 +334,7 @@ pub(crate) async fn a_frozen_server_is_503_in_time_and_200_for_what_is_remembere
         late.add(time);
     }
     drop(frozen);
-    let thawed = Instant::now();
+    let thawed = Stopwatch::start();
     let mut back = Times::default();
     for token in cold.iter().chain([&hot]) {
         back.add(b.caller.becomes(&token.secret, (200, ""), thawed).await);
@@ -342,6 +350,6 @@ pub(crate) async fn a_frozen_server_is_503_in_time_and_200_for_what_is_remembere
     assert!(back.max() < Duration::from_secs(5));
     place.tables().await.listens("b").await;
     a.revoke(&hot).await;
-    let time = b.caller.refused(&hot.secret, Instant::now()).await;
+    let time = b.caller.refused(&hot.secret, Stopwatch::start()).await;
     assert!(time < Duration::from_secs(5), "{time:?}");
 }

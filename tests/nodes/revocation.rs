@@ -1,14 +1,15 @@
 //! A change on one node reaches the others: at once by the feed, by the time to live without it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use tower_service_token::token::TokenFormat;
 
-use crate::node::{Node, Times, Token, pause};
+use crate::node::{Node, PATIENCE, Times, Token, pause};
 use crate::orders::{Orders, Role};
 use crate::place::Place;
+use crate::stall::Stopwatch;
 
 const TOKENS: usize = 25;
 
@@ -35,7 +36,7 @@ pub(crate) async fn a_token_revoked_on_one_node_is_refused_on_the_other(place: P
     for number in 0..TOKENS {
         let token = a.create_and_show(&mut b, &format!("token-{number}")).await;
         reported = a.revoke(&token).await;
-        let acknowledged = Instant::now();
+        let acknowledged = Stopwatch::start();
         a.caller.assert(&token.secret, 401).await;
         times.add(b.caller.refused(&token.secret, acknowledged).await);
     }
@@ -54,18 +55,22 @@ pub(crate) async fn other_changes_reach_the_other_node_too(place: Place) {
         let token = a.create_and_show(&mut b, &format!("token-{number}")).await;
         let Token { id, secret } = &token;
         a.run(&format!("roles {id} writer,auditor")).await;
-        let done = Instant::now();
+        let done = Stopwatch::start();
         let expected = (200, "writer,auditor");
         a.caller.becomes(secret, expected, done).await;
         roles.add(b.caller.becomes(secret, expected, done).await);
 
         a.run(&format!("disable {id}")).await;
-        disabled.add(b.caller.refused(secret, Instant::now()).await);
+        disabled.add(b.caller.refused(secret, Stopwatch::start()).await);
         a.run(&format!("enable {id}")).await;
-        enabled.add(b.caller.becomes(secret, (200, ""), Instant::now()).await);
+        enabled.add(
+            b.caller
+                .becomes(secret, (200, ""), Stopwatch::start())
+                .await,
+        );
 
         let new = a.run(&format!("rotate {id} 0")).await;
-        let done = Instant::now();
+        let done = Stopwatch::start();
         b.caller.assert(&new, 200).await;
         rotated.add(b.caller.refused(secret, done).await);
     }
@@ -94,7 +99,7 @@ pub(crate) async fn a_token_that_was_unknown_works_once_it_is_imported(place: Pl
             node.caller.assert(&foreign, 401).await;
         }
         a.run(&format!("import foreign reader {foreign}")).await;
-        let imported = Instant::now();
+        let imported = Stopwatch::start();
         a.caller.assert(&foreign, 200).await;
         times.add(b.caller.becomes(&foreign, (200, "reader"), imported).await);
     }
@@ -125,23 +130,32 @@ pub(crate) async fn without_the_feed_the_time_to_live_is_the_bound(place: Place)
     for name in ["b", "hasty"] {
         assert_eq!(tables.cut(name).await, 1);
     }
-    let mut tokens = Vec::new();
-    for number in 0..5 {
-        tokens.push(a.create(&format!("token-{number}")).await);
-    }
-    patient.remembers(&tokens).await;
-    hasty.remembers(&tokens).await;
-    let mut revoked = Vec::new();
-    for token in &tokens {
-        let reported = a.revoke(token).await;
-        assert!(TTL <= reported);
-        revoked.push((token, Instant::now()));
-    }
+    let begun = Instant::now();
+    let (tokens, revoked) = loop {
+        let mut tokens = Vec::new();
+        for number in 0..5 {
+            tokens.push(a.create(&format!("token-{number}")).await);
+        }
+        patient.remembers(&tokens).await;
+        let asked = Instant::now();
+        hasty.remembers(&tokens).await;
+        let mut revoked = Vec::new();
+        for token in &tokens {
+            let reported = a.revoke(token).await;
+            assert!(TTL <= reported);
+            revoked.push((token.secret.clone(), Stopwatch::start()));
+        }
+        // Else the machine was so slow that what is remembered ends soon by itself.
+        if asked.elapsed() < TTL / 2 {
+            break (tokens, revoked);
+        }
+        assert!(begun.elapsed() < PATIENCE, "the machine is too slow");
+    };
     let last = tokens.last().unwrap();
     patient.caller.assert(&last.secret, 200).await;
     let checks = revoked
         .iter()
-        .map(|(token, since)| hasty.caller.refused(&token.secret, *since));
+        .map(|(secret, since)| hasty.caller.refused(secret, *since));
     let mut times = Times::default();
     for time in futures::future::join_all(checks).await {
         times.add(time);
@@ -156,7 +170,7 @@ pub(crate) async fn without_the_feed_the_time_to_live_is_the_bound(place: Place)
     patient.caller.assert(&last.secret, 200).await;
 
     allow_connections(&place, true).await;
-    let allowed = Instant::now();
+    let allowed = Stopwatch::start();
     let time = patient.caller.refused(&last.secret, allowed).await;
     place.report(&format!(
         "feed allowed again: what was missed is made up for after {time:.1?}"
@@ -171,7 +185,12 @@ pub(crate) async fn without_the_feed_the_time_to_live_is_the_bound(place: Place)
             .create_and_show(&mut patient, &format!("late-{number}"))
             .await;
         a.revoke(&token).await;
-        times.add(patient.caller.refused(&token.secret, Instant::now()).await);
+        times.add(
+            patient
+                .caller
+                .refused(&token.secret, Stopwatch::start())
+                .await,
+        );
     }
     place.report(&format!("feed back: refused on b, {}", times.show()));
     assert!(times.max() < bound(&place));
@@ -180,34 +199,40 @@ pub(crate) async fn without_the_feed_the_time_to_live_is_the_bound(place: Place)
 pub(crate) async fn a_feed_that_is_cut_all_the_time_does_not_hide_a_revocation(place: Place) {
     let (mut a, b) = two_nodes(&place).await;
     let done = Arc::new(AtomicBool::new(false));
+    let cuts = Arc::new(AtomicI64::new(0));
     let cutter = {
-        let (done, tables) = (Arc::clone(&done), place.tables().await);
+        let (done, cuts) = (Arc::clone(&done), Arc::clone(&cuts));
+        let tables = place.tables().await;
         tokio::spawn(async move {
-            let mut cuts = 0;
             while !done.load(Ordering::SeqCst) {
-                cuts += tables.cut("b").await;
+                cuts.fetch_add(tables.cut("b").await, Ordering::SeqCst);
                 pause().await;
             }
-            cuts
         })
     };
     let mut times = Times::default();
     let begun = Instant::now();
     let mut number = 0;
-    while number < TOKENS || begun.elapsed() < Duration::from_secs(3) {
+    while number < TOKENS
+        || begun.elapsed() < Duration::from_secs(3)
+        || cuts.load(Ordering::SeqCst) <= 3
+    {
+        assert!(
+            begun.elapsed() < 2 * PATIENCE,
+            "{number} tokens, {cuts:?} cuts"
+        );
         let token = a.create(&format!("token-{number}")).await;
         b.caller.assert(&token.secret, 200).await;
         a.revoke(&token).await;
-        times.add(b.caller.refused(&token.secret, Instant::now()).await);
+        times.add(b.caller.refused(&token.secret, Stopwatch::start()).await);
         number += 1;
     }
     done.store(true, Ordering::SeqCst);
-    let cuts = cutter.await.unwrap();
+    cutter.await.unwrap();
     place.report(&format!(
-        "feed cut {cuts} times: refused on b, {}",
+        "feed cut {cuts:?} times: refused on b, {}",
         times.show()
     ));
-    assert!(cuts > 3, "{cuts} cuts");
     assert!(times.max() < Duration::from_secs(10));
 }
 
