@@ -8,7 +8,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// Longer than anything takes that works, on a busy machine too.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A child process whose output is read line by line, and which does not outlive its test.
 pub(crate) struct Process {
