@@ -7,7 +7,7 @@ use std::task::Poll;
 use http::StatusCode;
 use http_body_util::Empty;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tower::service_fn;
 
 use super::*;
@@ -185,8 +185,10 @@ async fn an_answer_that_is_no_success_is_an_answer_and_no_redirect_is_followed()
 
 #[tokio::test]
 async fn a_refused_connection_is_told_as_such() {
-    let address = server(&[]).await;
-    tokio::task::yield_now().await;
+    // Bound and not listening, so that nothing else is given the port.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let address = socket.local_addr().unwrap();
     assert_eq!(
         send(&standard(), address).await,
         Err(SendErrorKind::Connect)
