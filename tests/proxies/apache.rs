@@ -1,7 +1,8 @@
 //! Apache with `mod_oauth2`, which asks our server about each token.
 
-use crate::daemon::{Daemon, Folder, free_port};
+use crate::daemon::{Daemon, Folder};
 use crate::http::{Reply, get};
+use crate::port::ReservedPort;
 use crate::tokens::Tokens;
 
 /// Our server, and an Apache that introspects there.
@@ -50,12 +51,12 @@ Header set X-Client-Id "%{OAUTH2_CLAIM_client_id}e"
 impl Place {
     fn new() -> Self {
         let tokens = Tokens::start();
-        let (port, folder) = (free_port(), Folder::new());
+        let (port, folder) = (ReservedPort::new(), Folder::new());
         let path = folder.path().to_str().expect("UTF-8").to_owned();
         let mut configuration = CONFIGURATION.to_owned();
         for (name, value) in [
             ("{folder}", &*path),
-            ("{port}", &port.to_string()),
+            ("{port}", &port.address().port().to_string()),
             ("{tokens}", &tokens.port.to_string()),
             ("{id}", tokens.service_id()),
             ("{secret}", &tokens.service),

@@ -1,7 +1,7 @@
 //! A server of another make, run without privileges in a folder of its own.
 
 use std::fs::{self, File, Permissions};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -9,18 +9,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::port::ReservedPort;
 use crate::process::PATIENCE;
 
 const MOMENT: Duration = Duration::from_millis(10);
 
 pub(crate) fn installed(files: &[&str]) -> bool {
     files.iter().all(|file| Path::new(file).exists())
-}
-
-/// A port of the loopback address that was free just now.
-pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-    listener.local_addr().expect("a bound address").port()
 }
 
 /// A folder that any user may write to, and that does not outlive its test.
@@ -55,14 +50,14 @@ impl Drop for Folder {
 /// A process that is ended by its id.
 pub(crate) struct Daemon {
     child: Child,
-    port: u16,
+    port: ReservedPort,
     // Removed when the process is gone.
     folder: Folder,
 }
 
 impl Daemon {
     /// Starts what `command` is, which stays in the foreground, and waits until it listens.
-    pub(crate) fn start(folder: Folder, port: u16, command: &[&str]) -> Self {
+    pub(crate) fn start(folder: Folder, port: ReservedPort, command: &[&str]) -> Self {
         let log = File::create(folder.path().join("stderr")).expect("a new file");
         let child = unprivileged(command)
             .current_dir(folder.path())
@@ -81,12 +76,12 @@ impl Daemon {
     }
 
     pub(crate) fn port(&self) -> u16 {
-        self.port
+        self.port.address().port()
     }
 
     fn wait_until_it_listens(&mut self) {
         let deadline = Instant::now() + PATIENCE;
-        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+        while TcpStream::connect(self.port.address()).is_err() {
             let ended = self.child.try_wait().expect("a child of ours");
             if ended.is_some() || Instant::now() > deadline {
                 let log = fs::read_to_string(self.folder.path().join("stderr"));

@@ -6,6 +6,8 @@
 
 #[path = "../support/needs.rs"]
 mod needs;
+#[path = "../support/port.rs"]
+mod port;
 #[path = "../support/process.rs"]
 #[expect(
     dead_code,

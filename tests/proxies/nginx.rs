@@ -3,8 +3,9 @@
 use serde_json::Value;
 
 use crate::app::App;
-use crate::daemon::{Daemon, Folder, free_port};
+use crate::daemon::{Daemon, Folder};
 use crate::http::{Reply, get, send};
+use crate::port::ReservedPort;
 use crate::tokens::Tokens;
 
 const CONFIGURATION: &str = include_str!("../../examples/nginx/nginx.conf");
@@ -21,10 +22,15 @@ struct Place {
 
 impl Place {
     fn new() -> Self {
-        let (tokens, app) = (Tokens::start(), App::start());
-        let port = free_port();
+        Self::before(Tokens::start())
+    }
+
+    fn before(tokens: Tokens) -> Self {
+        let app = App::start();
+        let port = ReservedPort::new();
         let mut configuration = CONFIGURATION.to_owned();
-        for (example, here) in [(8080, tokens.port), (3000, app.port), (8000, port)] {
+        let own = port.address().port();
+        for (example, here) in [(8080, tokens.port), (3000, app.port), (8000, own)] {
             let (example, here) = (
                 format!("127.0.0.1:{example};"),
                 format!("127.0.0.1:{here};"),
@@ -194,7 +200,9 @@ pub(crate) fn too_many_unknown_tokens_are_429_and_known_ones_pass() {
 }
 
 pub(crate) fn a_server_that_is_down_or_hangs_is_503_until_it_is_back() {
-    let mut place = Place::new();
+    // Reserved while the server is down, so that it can come back.
+    let port = ReservedPort::new();
+    let mut place = Place::before(Tokens::start_on(port.address().port()));
     let user = place.tokens.user.clone();
     assert_eq!(place.with("/", &user).status, 200);
     place.tokens.hang();
@@ -205,7 +213,6 @@ pub(crate) fn a_server_that_is_down_or_hangs_is_503_until_it_is_back() {
     assert_eq!(reply.header("Cache-Control"), "no-store");
     assert_eq!(place.with("/", &user).status, 200);
 
-    let port = place.tokens.port;
     let stopped = std::mem::replace(&mut place.tokens, Tokens::start());
     drop(stopped);
     for path in ["/", "/deploy/x"] {
@@ -213,7 +220,7 @@ pub(crate) fn a_server_that_is_down_or_hangs_is_503_until_it_is_back() {
         assert_eq!(reply.status, 503, "{path}");
         assert_eq!(reply.header("WWW-Authenticate"), "");
     }
-    place.tokens = Tokens::start_on(port);
+    place.tokens = Tokens::start_on(port.address().port());
     // nginx leaves a server alone for a while that it could not reach, unless it is the only one.
     assert_eq!(place.with("/", &place.tokens.user).status, 200);
     assert_eq!(place.with("/", &user).status, 401);

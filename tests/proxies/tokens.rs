@@ -18,7 +18,7 @@ impl Tokens {
         Self::start_on(0)
     }
 
-    /// On a port that was free, or held by one that was stopped.
+    /// On a port that is reserved, or on any for 0.
     pub(crate) fn start_on(port: u16) -> Self {
         let mut command = example("introspection_server");
         let mut process = Process::spawn(command.env("PORT", port.to_string()));
