@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::clients::{API, POSTER, SPECIAL};
+use crate::port::ReservedPort;
 use crate::process::{Process, example};
 use crate::server::{OPAQUE_API, Watched};
 use crate::site::Site;
@@ -140,18 +141,19 @@ pub(crate) async fn a_secret_that_is_wrong_is_503_and_told_to_the_operator(site:
 }
 
 pub(crate) async fn it_needs_no_restart_when_the_server_does(site: Arc<Site>) {
-    let server = site.start();
+    let port = ReservedPort::new();
+    let server = site.start_on(&port);
     let forget = [("INTROSPECTION_TTL_MS", "0")];
     let service = Service::start(&site, &server.watched(), API, &forget);
     let status = async |token: &str| {
         let header = Some(("x-api-key", token));
         service.get("/whoami", header).await.0
     };
-    let (token, port) = (server.token().await, server.port());
+    let token = server.token().await;
     assert_eq!(status(&token).await, 200);
     drop(server);
     assert_eq!(status(&token).await, 503);
-    let server = site.start_with(&[("PORT", &port)]);
+    let server = site.start_on(&port);
     let token = server.token().await;
     until(async || status(&token).await == 200).await;
 }

@@ -12,6 +12,8 @@ use tower_service_token::reject::Rejection;
 use tower_service_token::store::{IntrospectionError, IntrospectionErrorKind, IntrospectionStore};
 use tower_service_token::{Principal, ServiceTokenLayer};
 
+use crate::stall::Stopwatch;
+
 pub(crate) struct Guarded {
     layer: ServiceTokenLayer,
 }
@@ -21,6 +23,8 @@ pub(crate) struct Guarded {
 pub(crate) struct Answer {
     pub(crate) response: Response<String>,
     pub(crate) took: Duration,
+    /// The part of it in which the machine did not stall.
+    pub(crate) unstalled: Duration,
 }
 
 impl Guarded {
@@ -49,11 +53,12 @@ impl Guarded {
             .header("x-api-key", token)
             .body(String::new())
             .unwrap();
-        let started = Instant::now();
+        let (started, watch) = (Instant::now(), Stopwatch::start());
         let answered = self.layer.layer(inner).oneshot(request).await;
         Answer {
             response: answered.expect("nothing here fails"),
             took: started.elapsed(),
+            unstalled: watch.unstalled(),
         }
     }
 

@@ -25,8 +25,13 @@ mod guarded;
 mod log;
 mod outage;
 mod peer;
+#[path = "../support/port.rs"]
+mod port;
 mod server;
 mod site;
+#[path = "../support/stall.rs"]
+#[expect(dead_code, reason = "other tests of this crate use the rest of it")]
+mod stall;
 mod trust;
 
 use std::process::ExitCode;
@@ -108,7 +113,7 @@ fn run_on(site: Arc<Site>, test: Run) -> Result<(), Failed> {
 
 /// Asks until it is so: for what another process does in its own time.
 async fn until(mut is_so: impl AsyncFnMut() -> bool) {
-    let end = tokio::time::Instant::now() + Duration::from_secs(15);
+    let end = tokio::time::Instant::now() + Duration::from_secs(60);
     while !is_so().await {
         assert!(tokio::time::Instant::now() < end, "it does not come to be");
         tokio::time::sleep(Duration::from_millis(20)).await;

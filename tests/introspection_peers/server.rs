@@ -116,11 +116,6 @@ impl AuthorizationServer {
         }
     }
 
-    pub(crate) fn port(&self) -> String {
-        let port = self.issuer.rsplit(':').next();
-        port.expect("an issuer without a path").to_owned()
-    }
-
     /// The certificate that must be trusted, as PEM.
     pub(crate) fn root(&self) -> Option<&str> {
         self.root.as_deref()

@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use crate::certificates::{Authority, Certificate};
 use crate::peer::Peer;
+use crate::port::ReservedPort;
 use crate::server::{AuthorizationServer, Watched};
 
 /// The names that the certificates of servers are for.
@@ -59,6 +60,11 @@ impl Site {
 
     pub(crate) fn start(&self) -> AuthorizationServer {
         self.start_with(&[])
+    }
+
+    /// One that listens on this port.
+    pub(crate) fn start_on(&self, port: &ReservedPort) -> AuthorizationServer {
+        self.start_with(&[("PORT", &port.address().port().to_string())])
     }
 
     /// One with these variables in its environment; see `server.mjs`.
