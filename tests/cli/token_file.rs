@@ -423,11 +423,17 @@ fn a_writer_that_is_killed_leaves_a_whole_file_and_hinders_nobody() {
     let desk = desk_with(WRITTEN);
     let mut known = desk.names();
     let (mut killed, mut done) = (0, 0);
-    for round in 0..60_u32 {
+    for round in 0..600_u32 {
+        // More rounds only if each writer so far was done before it could be killed.
+        if round >= 60 && killed > 0 {
+            break;
+        }
         let name = format!("n{round}");
         let mut child = desk.start(&format!("create --name {name}"));
         // Somewhere within the time that a creation takes, later in each round.
-        std::thread::sleep(std::time::Duration::from_micros(u64::from(round) * 500));
+        std::thread::sleep(std::time::Duration::from_micros(
+            u64::from(round % 60) * 500,
+        ));
         child.kill().unwrap();
         let output = child.wait_with_output().unwrap();
         let now = desk.names();
