@@ -280,6 +280,11 @@ impl Cluster {
         kill.arg("-c")
             .arg(format!("kill -{name} {}", pids.join(" ")));
         assert!(kill.status().unwrap().success());
+        if name == "STOP" {
+            for pid in &pids {
+                wait_until_stopped(pid);
+            }
+        }
     }
 
     fn port_number(&self) -> String {
@@ -316,6 +321,19 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         self.release();
         let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Waits until a process that was sent `SIGSTOP` runs no more, unless it has ended.
+fn wait_until_stopped(pid: &str) {
+    let begun = Instant::now();
+    while let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) {
+        // After the name in parentheses.
+        if stat.rsplit(") ").next().unwrap().starts_with(['T', 'Z']) {
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{stat} does not stop");
+        thread::sleep(Duration::from_millis(1));
     }
 }
 

@@ -1,7 +1,11 @@
 //! Examples as processes, for tests.
 
 use std::env;
+#[cfg(unix)]
+use std::fs;
 use std::io::{BufRead, BufReader, Read};
+#[cfg(unix)]
+use std::path::Path;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -66,6 +70,33 @@ impl Process {
         kill.arg("-c")
             .arg(format!("kill -{name} {}", self.child.id()));
         Process::spawn(&mut kill).finish().succeeded();
+        if name == "STOP" {
+            self.wait_until_stopped();
+        }
+    }
+
+    /// One thread takes the signal, and the others run until it does. Where there is no `/proc`,
+    /// nothing says when that is.
+    #[cfg(unix)]
+    fn wait_until_stopped(&self) {
+        let threads = format!("/proc/{}/task", self.child.id());
+        let runs = |thread: &Path| {
+            let stat = fs::read_to_string(thread.join("stat")).unwrap_or_default();
+            // After the name in parentheses.
+            !stat
+                .rsplit(") ")
+                .next()
+                .unwrap_or_default()
+                .starts_with('T')
+        };
+        let begun = Instant::now();
+        while let Ok(mut threads) = fs::read_dir(&threads) {
+            if !threads.any(|it| it.is_ok_and(|thread| runs(&thread.path()))) {
+                break;
+            }
+            assert!(begun.elapsed() < PATIENCE, "the process does not stop");
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 
