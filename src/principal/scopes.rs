@@ -9,7 +9,10 @@ use super::names::Names;
 /// 2. It has segments, parted by `:`. A segment `*` stands for any one segment, a last segment
 ///    `**` for one or more. A lone `*` covers everything. Within a longer segment `*` is a plain
 ///    character.
-/// 3. No scopes allow nothing.
+/// 3. Scopes that begin with `service-tokens` or `introspect` administer tokens and are reserved:
+///    of the wildcards, only `*`, `**` and those below the reserved name itself, such as
+///    `service-tokens:*`, cover them. A leading `*` as in `*:read` or `*:*` does not.
+/// 4. No scopes allow nothing.
 ///
 /// ```
 /// use tower_service_token::principal::Scopes;
@@ -20,6 +23,10 @@ use super::names::Names;
 /// assert!(!scopes.allow("projects:env:write"));
 /// assert!(!scopes.allow("projects"));
 /// assert!(!Scopes::default().allow("projects:write"));
+///
+/// let readers: Scopes = ["*:read"].into_iter().collect();
+/// assert!(readers.allow("projects:read"));
+/// assert!(!readers.allow("service-tokens:read"));
 /// ```
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Scopes(Names);
@@ -66,8 +73,18 @@ impl fmt::Debug for Scopes {
     }
 }
 
+/// First segments that only their own name covers, besides `*` and `**`.
+const RESERVED: [&str; 2] = ["service-tokens", "introspect"];
+
 fn covers(held: &str, wanted: &str) -> bool {
-    held == "*" || covers_segments(Some(held), Some(wanted))
+    if held == "*" || held == "**" {
+        return true;
+    }
+    let (wanted_first, _) = first_segment(wanted);
+    if RESERVED.contains(&wanted_first) && first_segment(held).0 != wanted_first {
+        return false;
+    }
+    covers_segments(Some(held), Some(wanted))
 }
 
 fn covers_segments(held: Option<&str>, wanted: Option<&str>) -> bool {
@@ -121,6 +138,21 @@ mod tests {
             ("*:**", "*", false),
             ("**", "*", true),
             ("*", "**", true),
+            // Reserved: not covered by a leading wildcard.
+            ("*:read", "service-tokens:read", false),
+            ("*:*", "service-tokens:admin", false),
+            ("*:**", "service-tokens:admin", false),
+            ("*:*", "introspect:any", false),
+            ("*:**", "service-tokens:*", false),
+            ("*", "service-tokens:admin", true),
+            ("**", "service-tokens:admin", true),
+            ("**", "introspect", true),
+            ("*", "introspect", true),
+            ("service-tokens:*", "service-tokens:admin", true),
+            ("service-tokens:**", "service-tokens:admin", true),
+            ("service-tokens:*", "service-tokens:*", true),
+            ("introspect", "introspect", true),
+            ("*:read", "*:read", true),
         ] {
             assert_eq!(covers(held, wanted), expected, "{held} over {wanted}");
         }
@@ -137,7 +169,7 @@ mod tests {
     /// Covering a pattern must imply covering all that the pattern covers: no escalation.
     #[test]
     fn covering_is_reflexive_and_transitive() {
-        let segments = ["a", "b", "*", "**"];
+        let segments = ["a", "service-tokens", "*", "**"];
         let mut scopes: Vec<String> = segments.iter().map(ToString::to_string).collect();
         for _ in 0..2 {
             let longer = |scope: &String| segments.map(|segment| format!("{scope}:{segment}"));
