@@ -103,9 +103,9 @@
 // In the order in which a request passes through them; nothing flows back.
 pub mod clock;
 pub mod token;
+pub mod digest;
 pub mod principal;
 pub mod header;
-pub mod digest;
 #[cfg(any(feature = "introspection", feature = "client"))]
 mod transport;
 pub mod store;

@@ -17,9 +17,9 @@ use syn::{Attribute, Item, UseTree, Visibility};
 const MAY_USE: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("token", &[]),
-    ("principal", &["clock", "token"]),
-    ("header", &["token"]),
     ("digest", &["token"]),
+    ("principal", &["clock", "token", "digest"]),
+    ("header", &["token"]),
     ("transport", &[]),
     (
         "store",

@@ -294,14 +294,19 @@ fn changes_and_refused_tokens_are_told_to_the_audit_target_and_unknown_ones_are_
     let told = events.iter().map(|event| {
         ["level", "action", "actor", "token_id", "changes"].map(|field| event.get(field).cloned())
     });
+    let holder = format!("token:{id}");
     let expected = [
-        ("created", "alice", Some("name: None to Some(\"ci\")")),
+        (
+            "created",
+            "operator:alice",
+            Some("name: None to Some(\"ci\")"),
+        ),
         (
             "disabled",
-            "alice",
+            "operator:alice",
             Some("state: Some(\"active\") to Some(\"disabled\")"),
         ),
-        ("refused_disabled", &id, None),
+        ("refused_disabled", &holder, None),
     ];
     let expected = expected.map(|(action, actor, changes)| {
         [Some("INFO"), Some(action), Some(actor), Some(&id), changes]

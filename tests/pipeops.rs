@@ -542,6 +542,8 @@ async fn nobody_grants_what_they_do_not_hold() {
             &format!("PATCH {strong}"),
             r#"{"name":"mine","is_active":true}"#,
         ),
+        (&format!("PATCH {strong}"), r#"{"is_active":false}"#),
+        (&format!("DELETE {strong}"), ""),
     ] {
         let answer = server.call_as(Some(&minter), call, body).await;
         let message = answer.assert_failed(403);
@@ -550,8 +552,8 @@ async fn nobody_grants_what_they_do_not_hold() {
     for (call, body, status) in [
         ("POST ", r#"{"name":"x","scopes":["db:read"]}"#, 201),
         (&*format!("PATCH {weak}"), r#"{"name":"y"}"#, 200),
-        (&format!("PATCH {strong}"), r#"{"is_active":false}"#, 200),
-        (&format!("DELETE {strong}"), "", 200),
+        (&format!("PATCH {weak}"), r#"{"is_active":false}"#, 200),
+        (&format!("DELETE {weak}"), "", 200),
     ] {
         let answer = server.call_as(Some(&minter), call, body).await;
         answer.data(status);

@@ -7,6 +7,7 @@
 mod needs;
 
 use std::process::{Command, ExitCode, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use libtest_mimic::{Arguments, Failed};
 
@@ -25,13 +26,18 @@ fn main() -> ExitCode {
     let trials = vec![
         trial("a_success_has_its_mark", a_success_has_its_mark),
         trial("a_token_can_be_pasted", a_token_can_be_pasted),
+        trial(
+            "a_bulk_deletion_shows_its_progress",
+            a_bulk_deletion_shows_its_progress,
+        ),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
 /// What a terminal shows when this is typed into it.
 fn shown(words: &str, variables: &[(&str, &str)], typed: &str) -> Result<String, Failed> {
-    let number = variables.len() + typed.len();
+    static NUMBER: AtomicUsize = AtomicUsize::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let store = format!("svctok-terminal-{}-{number}.db", std::process::id());
     let store = std::env::temp_dir().join(store);
     let mut script = Command::new("script");
@@ -82,4 +88,17 @@ fn a_token_can_be_pasted() -> Result<(), Failed> {
     } else {
         Err(text.into())
     }
+}
+
+fn a_bulk_deletion_shows_its_progress() -> Result<(), Failed> {
+    let bar = "0/1 tokens, ";
+    let create = "create --name ci";
+    for (flags, has_bar) in [("", true), (" -o json", false), (" 2>&1 | cat", false)] {
+        let words = format!("{create} && {SVCTOK} delete --name ci --expect 1{flags}");
+        let text = shown(&words, &[], "")?;
+        if !text.contains("Deleted 1 token.") || text.contains(bar) != has_bar {
+            return Err(format!("{words}: {text}").into());
+        }
+    }
+    Ok(())
 }

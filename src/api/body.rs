@@ -1,7 +1,12 @@
 use std::fmt;
+use std::sync::Arc;
 
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, Request};
+use axum::middleware::Next;
+use axum::response::Response;
+use futures::lock::Mutex;
+use futures::stream::{self, StreamExt};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value};
@@ -49,6 +54,28 @@ pub(super) async fn read(request: Request) -> Result<Bytes, BodyError> {
         StatusCode::PAYLOAD_TOO_LARGE => BodyError::TooLarge,
         _ => BodyError::Unreadable,
     })
+}
+
+/// Reads and drops what a handler left unread of a body, up to [`MAX`] bytes: the server closes a
+/// connection with an unread body, and the client's retries with it.
+pub(super) async fn drain(request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    let body = Arc::new(Mutex::new(body.into_data_stream()));
+    let read = stream::unfold(Arc::clone(&body), async |body| {
+        let chunk = body.lock().await.next().await?;
+        Some((chunk, body))
+    });
+    let response = next
+        .run(Request::from_parts(parts, Body::from_stream(read)))
+        .await;
+    let mut unread = 0;
+    while let Some(Ok(chunk)) = body.lock().await.next().await {
+        unread += chunk.len();
+        if unread > MAX {
+            break;
+        }
+    }
+    response
 }
 
 fn parse(body: &[u8]) -> Result<Map<String, Value>, BodyError> {

@@ -28,6 +28,7 @@
 //! front of it, as tokens travel in the clear otherwise.
 
 mod body;
+mod caller;
 mod failure_limit;
 mod fields;
 pub mod forward_auth;

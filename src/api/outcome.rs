@@ -24,10 +24,27 @@ pub(super) fn status(error: &LifecycleError) -> StatusCode {
     match error {
         LifecycleError::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
         LifecycleError::NotFound => StatusCode::NOT_FOUND,
-        LifecycleError::EscalationDenied { .. } => StatusCode::FORBIDDEN,
+        LifecycleError::EscalationDenied { .. }
+        | LifecycleError::OutlivesActor { .. }
+        | LifecycleError::TokensNotCovered { .. }
+        | LifecycleError::UnknownActor => StatusCode::FORBIDDEN,
         LifecycleError::RevisionMismatch => StatusCode::PRECONDITION_FAILED,
+        LifecycleError::PreviousSecret => StatusCode::PRECONDITION_REQUIRED,
         LifecycleError::Store(_) | LifecycleError::Mint(_) => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::CONFLICT,
+    }
+}
+
+/// The refusal of a change whose caller was authenticated, and is no longer allowed to make it: the
+/// same that the layer and the guards return.
+pub(super) fn refusal(error: &LifecycleError, checker: &Checker) -> Option<Rejection> {
+    match error {
+        LifecycleError::ActorEnded(kind) => Some(checker.ended(*kind)),
+        LifecycleError::ActorLacks(requirement) => {
+            let rejection = Rejection::lacking(requirement.clone());
+            Some(rejection.with_challenges(&checker.challenges))
+        }
+        _ => None,
     }
 }
 

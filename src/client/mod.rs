@@ -11,7 +11,7 @@
 //! 3. `https` is required, and certificates are checked; `http` goes to loopback alone. No redirect
 //!    is followed, and no proxy of the environment used.
 //! 4. A call takes at most [30 s](ServiceTokensClientBuilder::with_timeout), all tries and pauses
-//!    included.
+//!    included; a bulk revocation 40 s.
 //! 5. A creation makes one token, however often it has to be sent: see [retries](#retries).
 //! 6. An answer is taken only if it has the status, the media type and the form that it must have,
 //!    and is about the token asked for. What something else answers is
@@ -73,7 +73,7 @@
 //! | what happened | sent again |
 //! |---|---|
 //! | no connection could be made | every call |
-//! | the connection ended before the answer did; 502, 503, 504, 429 | reads, `create`, `update` without a revision, `disable`, `enable`, `revoke` and `revoke_own` |
+//! | the connection ended before the answer did; 502, 503, 504, 429 | reads, `create`, and without a [revision](ServiceTokensClient::if_revision) `update`, `disable`, `enable`, `revoke` and `revoke_own` |
 //! | anything else | none |
 //!
 //! What is in no row but the first goes on a connection of its own, so that it does not meet one

@@ -1,42 +1,125 @@
-use super::LifecycleError;
-use crate::principal::{Principal, Roles, Scopes};
+use std::fmt;
+use std::sync::Arc;
 
-/// Who may grant everything.
-const ADMIN_SCOPE: &str = "service-tokens:admin";
+use crate::digest::TokenDigest;
+use crate::principal::{Principal, Requirement};
+use crate::store::Credential;
+use crate::token::TokenId;
 
-/// Who creates and changes tokens.
+/// On whose authority tokens are created and changed.
+///
+/// Pass one to [`ServiceTokens::acting_for`](super::ServiceTokens::acting_for). A [`Principal`]
+/// converts into the actor that holds its token.
+///
+/// The [name](Self::name) of an actor begins with its kind, so that an operator's name cannot equal
+/// a token's id: `operator:alice`, `token:6GcLxtJEDQ`. It is stored as
+/// [`created_by`](crate::store::TokenRecord::created_by) and in the audit trail.
 #[derive(Clone, Debug)]
-pub(super) enum Actor {
-    /// Someone with access to the store itself, who may grant anything.
+pub struct Actor(pub(super) Kind);
+
+#[derive(Clone)]
+pub(super) enum Kind {
+    /// Has access to the store itself and may change everything.
     Operator(Box<str>),
-    /// The holder of a token, who grants no more than it holds.
-    Token(Principal),
+    Holder(Box<Holder>),
+    /// Presents the secret of the token that it revokes.
+    Possession(TokenId, TokenDigest),
+}
+
+/// The holder of a token, whose rights bound what it may change.
+#[derive(Clone)]
+pub(super) struct Holder {
+    pub(super) principal: Principal,
+    pub(super) credential: Option<Arc<Credential<'static>>>,
+    pub(super) requirement: Option<Arc<Requirement>>,
 }
 
 impl Actor {
-    /// The name in the audit trail.
-    pub(super) fn name(&self) -> String {
-        match self {
-            Self::Operator(name) => name.to_string(),
-            Self::Token(principal) => principal.id().to_string(),
+    /// Creates an operator, who has access to the store itself and may grant and change everything.
+    pub fn operator(name: impl Into<Box<str>>) -> Self {
+        Self(Kind::Operator(name.into()))
+    }
+
+    /// Creates the holder of a token, who grants and changes no more than the token covers.
+    ///
+    /// The token is read again in the transaction of each change. If it lives in another store than
+    /// the tokens it changes, declare that store with
+    /// [`with_actor_store`](super::ServiceTokens::with_actor_store) and add the
+    /// [credential](Self::with_credential).
+    pub fn holder(principal: Principal) -> Self {
+        Self(Kind::Holder(Box::new(Holder {
+            principal,
+            credential: None,
+            requirement: None,
+        })))
+    }
+
+    /// Creates an actor that may revoke the token whose secret it presents, and nothing else.
+    ///
+    /// The token may be disabled, expired, or the last one that may administer. The previous secret
+    /// suffices until its grace ends.
+    pub fn possession(id: TokenId, credential: &Credential<'_>) -> Self {
+        Self(Kind::Possession(id, *credential.digest()))
+    }
+
+    /// Adds the credential that a holder presented, with which a
+    /// [declared store](super::ServiceTokens::with_actor_store) is queried again before each change.
+    /// Has no effect on an operator.
+    pub fn with_credential(mut self, credential: Credential<'static>) -> Self {
+        if let Kind::Holder(holder) = &mut self.0 {
+            holder.credential = Some(Arc::new(credential));
+        }
+        self
+    }
+
+    /// Requires that a holder has these roles or scopes at the moment of each change. Has no effect
+    /// on an operator.
+    pub fn requiring(mut self, requirement: impl Into<Arc<Requirement>>) -> Self {
+        if let Kind::Holder(holder) = &mut self.0 {
+            holder.requirement = Some(requirement.into());
+        }
+        self
+    }
+
+    /// Returns the name in the audit trail: `operator:` and a name, or `token:` and an id.
+    pub fn name(&self) -> String {
+        match &self.0 {
+            Kind::Operator(name) => format!("operator:{name}"),
+            Kind::Holder(holder) => format!("token:{}", holder.principal.id()),
+            Kind::Possession(id, _) => format!("token:{id}"),
         }
     }
 
-    /// Whether the actor holds all of these, or may grant without.
-    pub(super) fn check_grant(&self, roles: &Roles, scopes: &Scopes) -> Result<(), LifecycleError> {
-        let Self::Token(holder) = self else {
-            return Ok(());
-        };
-        if holder.scopes().allow(ADMIN_SCOPE) {
-            return Ok(());
+    /// Returns the id of the token that a holder acts with.
+    pub(super) fn token_id(&self) -> Option<TokenId> {
+        match &self.0 {
+            Kind::Holder(holder) => Some(holder.principal.id()),
+            Kind::Operator(_) | Kind::Possession(..) => None,
         }
-        let roles = roles.iter().filter(|role| !holder.roles().contains(role));
-        let scopes = scopes.iter().filter(|scope| !holder.scopes().allow(scope));
-        let missing: Vec<String> = roles.chain(scopes).map(str::to_owned).collect();
-        if missing.is_empty() {
-            Ok(())
-        } else {
-            Err(LifecycleError::EscalationDenied { missing })
+    }
+
+    /// Whether the actor may end the last token that may administer, without saying so.
+    pub(super) fn is_possession(&self) -> bool {
+        matches!(self.0, Kind::Possession(..))
+    }
+}
+
+impl From<Principal> for Actor {
+    fn from(principal: Principal) -> Self {
+        Self::holder(principal)
+    }
+}
+
+impl fmt::Debug for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Operator(name) => f.debug_tuple("Operator").field(name).finish(),
+            Self::Holder(holder) => f
+                .debug_struct("Holder")
+                .field("id", &holder.principal.id())
+                .field("requirement", &holder.requirement)
+                .finish_non_exhaustive(),
+            Self::Possession(id, _) => f.debug_tuple("Possession").field(id).finish(),
         }
     }
 }

@@ -1,39 +1,70 @@
 use std::time::{Duration, SystemTime};
 
 use super::fields::Fields;
+use super::standing::Standing;
 use super::{ChangedToken, IssuedToken, LifecycleError, ServiceTokens, TokenUpdate};
 use crate::digest::TokenDigest;
-use crate::store::{AuditAction, RegistryError, StoreError, TokenRecord, TokenState, TokenStatus};
+use crate::store::{
+    AuditAction, RegistryError, StoreError, TokenRecord, TokenState, TokenStatus, Write, grants,
+};
 use crate::token::{MintedToken, TokenId};
 
 /// The longest grace, a thousand years: the end of a longer one is beyond what clocks and calendars
 /// can tell.
 const MAX_GRACE: Duration = Duration::from_secs(1_000 * 31_556_952);
 
-/// How often a change begins anew because another one came before it.
-const ATTEMPTS: usize = 100;
+/// How often a change is tried again because another one came before it.
+const MAX_ATTEMPTS: usize = 100;
+
+/// What a change begins with.
+struct Change<'a> {
+    before: &'a TokenRecord,
+    now: SystemTime,
+    standing: &'a Standing,
+}
+
+/// Whether a token that may administer would do so no more, or for a shorter time.
+pub(super) fn ends_administration(
+    before: &TokenRecord,
+    after: &TokenRecord,
+    now: SystemTime,
+) -> bool {
+    let is_shorter = match (before.expires_at(), after.expires_at()) {
+        (_, None) => false,
+        (None, Some(_)) => true,
+        (Some(before), Some(after)) => after < before,
+    };
+    before.may_administer(now) && (is_shorter || !after.may_administer(now))
+}
 
 impl ServiceTokens {
     /// Changes what is known about a token. The secret stays.
     ///
+    /// If a holder with an expiry adds roles or scopes to a token that would outlive its own, the
+    /// token gets the holder's expiry.
+    ///
     /// # Errors
     ///
-    /// There is no such token, it was revoked, it is no longer at the revision asked for, a rule or
-    /// the policy is broken, the actor does not hold what the token would have, or the store could
-    /// not be asked.
+    /// Returns an error if there is no such token, it was revoked, it is not at the revision asked
+    /// for, a rule or the policy is broken, the actor may not make the change, no other token could
+    /// administer tokens afterwards, or the store is unavailable.
     pub async fn update(
         &self,
         id: TokenId,
         update: TokenUpdate,
     ) -> Result<ChangedToken, LifecycleError> {
-        let (revision, state) = (update.revision, update.state);
-        self.change(id, AuditAction::Updated, |record, now| {
-            if revision.is_some_and(|revision| revision != record.revision()) {
-                return Err(LifecycleError::RevisionMismatch);
-            }
+        let (revision, state) = (update.revision.or(self.revision), update.state);
+        self.change(id, AuditAction::Updated, revision, |change| {
+            let record = change.before;
             let mut problems = Vec::new();
-            let update = update.clone();
-            let fields = Fields::of_update(update, record, &self.policy, now, &mut problems);
+            let (update, has_expiry) = (update.clone(), update.expiry.is_some());
+            let fields = Fields::of_update(update, record, &self.policy, change.now, &mut problems);
+            let (roles, scopes) = (fields.roles(), fields.scopes());
+            let grants = grants(record.roles(), record.scopes(), &roles, &scopes);
+            let fields = match change.standing.latest_expiry() {
+                Some(latest) if grants && !has_expiry => fields.expiring_by(Some(latest)),
+                _ => fields,
+            };
             self.admit(&fields, problems)?;
             let state = state.unwrap_or(record.state());
             Ok(fields.write_to(record.clone()).with_state(state))
@@ -41,33 +72,36 @@ impl ServiceTokens {
         .await
     }
 
-    /// Gives a token another secret. The one it has goes on working for `grace`, and never longer
-    /// than the token itself; with [`Duration::ZERO`] it stops at once.
+    /// Issues a new secret for a token. The current one stays valid for `grace`, and never longer
+    /// than the token itself; with [`Duration::ZERO`] it is refused at once.
     ///
     /// At most two secrets work at a time: a rotation within the grace of another ends that grace,
     /// so the secret from before both is refused at once. The expiry stays, unless the policy's
     /// maximum cuts it.
     ///
+    /// Of several rotations at the same time, one is made. A holder that presents the previous
+    /// secret of its own token rotates it only [at a revision](Self::if_revision), so that it can
+    /// recover from a lost response.
+    ///
     /// # Errors
     ///
-    /// There is no such token, it was revoked or has expired, the actor does not hold what the
-    /// token has, there are no random bytes, or the store could not be asked: then it is not known
-    /// which secret works, and another rotation settles it.
+    /// Returns an error if there is no such token, it was revoked or has expired, it was rotated at
+    /// the same time, the actor may not rotate it, there are no random bytes, or the store is
+    /// unavailable. In the last case it is unknown which secret is valid; another rotation settles
+    /// it.
     pub async fn rotate(
         &self,
         id: TokenId,
         grace: Duration,
     ) -> Result<IssuedToken, LifecycleError> {
         let secret = self.format.mint_with_id(id)?;
-        let changed = self
-            .change(id, AuditAction::Rotated, |record, now| {
-                self.actor.check_grant(record.roles(), record.scopes())?;
-                if record.status(now) == TokenStatus::Expired {
-                    return Err(LifecycleError::Expired);
-                }
-                Ok(self.rotated(record, &secret, now, grace))
-            })
-            .await?;
+        let rotated = self.change(id, AuditAction::Rotated, self.revision, |change| {
+            if change.before.status(change.now) == TokenStatus::Expired {
+                return Err(LifecycleError::Expired);
+            }
+            Ok(self.rotated(change.before, &secret, change.now, grace))
+        });
+        let changed = rotated.await?;
         Ok(IssuedToken {
             secret,
             record: changed.record,
@@ -75,45 +109,57 @@ impl ServiceTokens {
         })
     }
 
-    /// Switches a token off: it is refused until it is [enabled](Self::enable).
+    /// Disables a token: it is refused until it is [enabled](Self::enable).
     ///
     /// # Errors
     ///
-    /// There is no such token, it was revoked, or the store could not be asked.
+    /// Returns an error if there is no such token, it was revoked, the actor may not change it, no
+    /// other token could administer tokens afterwards, or the store is unavailable.
     pub async fn disable(&self, id: TokenId) -> Result<ChangedToken, LifecycleError> {
-        self.change(id, AuditAction::Disabled, |record, _| {
-            Ok(record.clone().with_state(TokenState::Disabled))
-        })
-        .await
+        self.set_state(id, AuditAction::Disabled, TokenState::Disabled)
+            .await
     }
 
-    /// Switches a token on again.
+    /// Enables a token that was disabled.
     ///
     /// # Errors
     ///
-    /// As [`disable`](Self::disable), or the actor does not hold what the token has.
+    /// Returns an error if there is no such token, it was revoked, the actor may not change it, or
+    /// the store is unavailable.
     pub async fn enable(&self, id: TokenId) -> Result<ChangedToken, LifecycleError> {
-        self.change(id, AuditAction::Enabled, |record, _| {
-            self.actor.check_grant(record.roles(), record.scopes())?;
-            Ok(record.clone().with_state(TokenState::Active))
-        })
-        .await
+        self.set_state(id, AuditAction::Enabled, TokenState::Active)
+            .await
     }
 
-    /// Refuses a token for good. Its record stays until it is [purged](Self::purge), so that its
-    /// holder is told why. A token that was revoked before stays so, without an error.
+    /// Revokes a token for good. Its record stays until it is [purged](Self::purge), so that its
+    /// holder gets to know why it is refused. A token that was revoked before stays so, without an
+    /// error.
     ///
     /// # Errors
     ///
-    /// There is no such token, or the store could not be asked.
+    /// Returns an error if there is no such token, the actor may not revoke it, no other token could
+    /// administer tokens afterwards, or the store is unavailable.
     pub async fn revoke(&self, id: TokenId) -> Result<ChangedToken, LifecycleError> {
-        let revoked = self.change(id, AuditAction::Revoked, |record, _| {
-            Ok(record.clone().with_state(TokenState::Revoked))
-        });
-        match revoked.await {
+        match self.revoke_once(id).await {
             Err(LifecycleError::Revoked) => Ok(self.changed(self.get(id).await?)),
             revoked => revoked,
         }
+    }
+
+    /// As [`revoke`](Self::revoke), but a token that was revoked before is an error.
+    pub(super) async fn revoke_once(&self, id: TokenId) -> Result<ChangedToken, LifecycleError> {
+        self.set_state(id, AuditAction::Revoked, TokenState::Revoked)
+            .await
+    }
+
+    async fn set_state(
+        &self,
+        id: TokenId,
+        action: AuditAction,
+        state: TokenState,
+    ) -> Result<ChangedToken, LifecycleError> {
+        let next = |change: Change<'_>| Ok(change.before.clone().with_state(state));
+        self.change(id, action, self.revision, next).await
     }
 
     /// Reads, changes and writes a record, again if it was changed in between. A change of nothing
@@ -122,15 +168,25 @@ impl ServiceTokens {
         &self,
         id: TokenId,
         action: AuditAction,
-        next: impl Fn(&TokenRecord, SystemTime) -> Result<TokenRecord, LifecycleError>,
+        revision: Option<u64>,
+        next: impl Fn(Change<'_>) -> Result<TokenRecord, LifecycleError>,
     ) -> Result<ChangedToken, LifecycleError> {
-        for _ in 0..ATTEMPTS {
+        let mut first_digest = None;
+        for _ in 0..MAX_ATTEMPTS {
+            let standing = self.standing(revision.is_some()).await?;
             let before = self.get(id).await?;
+            standing.check_change(&before)?;
+            if revision.is_some_and(|revision| revision != before.revision()) {
+                return Err(LifecycleError::RevisionMismatch);
+            }
             if before.state() == TokenState::Revoked {
                 return Err(LifecycleError::Revoked);
             }
-            let now = self.clock.now();
-            let write = self.write(action, &before, next(&before, now)?.with_updated_at(now));
+            let digest = *first_digest.get_or_insert(*before.digest());
+            if action == AuditAction::Rotated && digest != *before.digest() {
+                return Err(LifecycleError::RotatedMeanwhile);
+            }
+            let write = self.write_of(action, &before, &standing, &next)?;
             if write.event().changes().is_empty() && action != AuditAction::Rotated {
                 return Ok(self.changed(before));
             }
@@ -143,7 +199,31 @@ impl ServiceTokens {
                 Err(error) => return Err(error.into()),
             }
         }
-        Err(StoreError::unavailable("the token is changed all the time").into())
+        Err(StoreError::unavailable("too many concurrent updates to this token").into())
+    }
+
+    fn write_of(
+        &self,
+        action: AuditAction,
+        before: &TokenRecord,
+        standing: &Standing,
+        next: impl Fn(Change<'_>) -> Result<TokenRecord, LifecycleError>,
+    ) -> Result<Write, LifecycleError> {
+        let now = self.clock.now();
+        let change = Change {
+            before,
+            now,
+            standing,
+        };
+        let after = next(change)?.with_updated_at(now);
+        standing.check(Some(before), &after)?;
+        // A rotation ends no token: its holder continues with the new secret.
+        let ends_admin = action != AuditAction::Rotated
+            && !self.may_end_last_admin
+            && !self.actor.is_possession()
+            && ends_administration(before, &after, now);
+        let write = self.write(action, before, after, standing);
+        Ok(write.with_admin_kept_at(ends_admin.then_some(now)))
     }
 
     fn changed(&self, record: TokenRecord) -> ChangedToken {

@@ -1,7 +1,10 @@
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
+use std::time::SystemTime;
 
-use crate::store::{RegistryError, StoreError, TokenRecord};
+use crate::principal::Requirement;
+use crate::store::{AuthorityError, DenialKind, RegistryError, StoreError, TokenRecord};
 use crate::token::MintError;
 
 /// A token could not be created, read or changed as asked. Unless it says otherwise, nothing was
@@ -33,12 +36,39 @@ pub enum LifecycleError {
     /// The token is no longer at the [revision](crate::store::TokenRecord::revision) asked for.
     #[error("the token was changed since it was read")]
     RevisionMismatch,
+    /// The token was rotated by another call at the same time.
+    #[error("the token was rotated by another call at the same time")]
+    RotatedMeanwhile,
     /// The actor lacks roles or scopes that the token has, or would have.
-    #[error("nobody grants what they do not hold; missing: {}", .missing.join(", "))]
+    #[error("the caller does not hold what the token has or would have; missing: {}", .missing.join(", "))]
     EscalationDenied {
         /// The roles and scopes that the actor lacks.
         missing: Vec<String>,
     },
+    /// The token would be valid for longer than the actor's own.
+    #[error("{}", AuthorityError::Outlives { latest: *.latest })]
+    OutlivesActor {
+        /// When the actor's token expires.
+        latest: SystemTime,
+    },
+    /// The actor's token is no longer accepted.
+    #[error("{}", AuthorityError::Ended(*.0))]
+    ActorEnded(DenialKind),
+    /// The actor's token no longer holds the roles or scopes that the call needs.
+    #[error("{}", AuthorityError::Unmet(.0.clone()))]
+    ActorLacks(Arc<Requirement>),
+    /// The actor's token is not in the registry, and no
+    /// [declared store](super::ServiceTokens::with_actor_store) can be queried for it.
+    #[error("the caller's token is not in this registry; declare the store that it lives in")]
+    UnknownActor,
+    /// The actor presented the secret from before the last rotation. It rotates only with
+    /// [`if_revision`](super::ServiceTokens::if_revision).
+    #[error("{}", AuthorityError::PreviousSecret)]
+    PreviousSecret,
+    /// No other token may administer tokens. Changed only after
+    /// [`allow_last_admin_removal`](super::ServiceTokens::allow_last_admin_removal).
+    #[error("no other valid token may administer tokens")]
+    LastAdmin,
     /// This actor created the token before, with the same
     /// [idempotency key](super::NewToken::with_idempotency_key). Its secret is not told again:
     /// a rotation makes another.
@@ -49,12 +79,21 @@ pub enum LifecycleError {
     /// Another token was created with this idempotency key.
     #[error("another token was created with this idempotency key; use a key of its own for each")]
     IdempotencyKeyReused,
-    /// Not as many tokens were meant as expected.
-    #[error("{found} tokens are meant, not {expected}")]
+    /// The filter matches another number of tokens than expected, or so many that an expected
+    /// number is needed.
+    #[error("{}", CountMismatch { expected: *.expected, found: *.found })]
     UnexpectedCount {
-        /// How many were expected.
-        expected: usize,
-        /// How many are meant.
+        /// How many were expected, if a number was given.
+        expected: Option<usize>,
+        /// How many tokens match.
+        found: usize,
+    },
+    /// The actor may not revoke some of the tokens that a filter matches.
+    #[error("the caller may not revoke {forbidden} of {found} matching tokens")]
+    TokensNotCovered {
+        /// How many of them the actor does not cover.
+        forbidden: usize,
+        /// How many tokens match.
         found: usize,
     },
     /// No random bytes for a new secret.
@@ -102,7 +141,37 @@ impl From<RegistryError> for LifecycleError {
             RegistryError::UnknownId => Self::NotFound,
             RegistryError::Changed => Self::RevisionMismatch,
             RegistryError::Store(error) => Self::Store(error),
+            RegistryError::Unauthorized(error) => error.into(),
+            RegistryError::LastAdmin => Self::LastAdmin,
             error @ RegistryError::DuplicateId => Self::Store(StoreError::corrupt(error)),
+        }
+    }
+}
+
+impl From<AuthorityError> for LifecycleError {
+    fn from(error: AuthorityError) -> Self {
+        match error {
+            AuthorityError::Ended(kind) => Self::ActorEnded(kind),
+            AuthorityError::Unmet(requirement) => Self::ActorLacks(requirement),
+            AuthorityError::Lacks { missing } => Self::EscalationDenied { missing },
+            AuthorityError::Outlives { latest } => Self::OutlivesActor { latest },
+            AuthorityError::PreviousSecret => Self::PreviousSecret,
+        }
+    }
+}
+
+struct CountMismatch {
+    expected: Option<usize>,
+    found: usize,
+}
+
+impl fmt::Display for CountMismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tokens = if self.found == 1 { "token" } else { "tokens" };
+        write!(f, "filter matches {} {tokens}, ", self.found)?;
+        match self.expected {
+            Some(expected) => write!(f, "expected {expected}"),
+            None => f.write_str("repeat with the expected number to confirm"),
         }
     }
 }

@@ -93,6 +93,14 @@ impl Fields {
         }
     }
 
+    /// Expires no later than this, if there is a bound.
+    pub(super) fn expiring_by(mut self, latest: Option<SystemTime>) -> Self {
+        if let Some(latest) = latest {
+            self.expires_at = Some(self.expires_at.map_or(latest, |time| time.min(latest)));
+        }
+        self
+    }
+
     /// Finds what breaks the rules that hold for every token.
     pub(super) fn check(&self, policy: &Policy, problems: &mut Vec<FieldProblem>) {
         self.check_name(policy, problems);

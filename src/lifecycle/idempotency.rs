@@ -1,15 +1,15 @@
-use super::actor::Actor;
 use super::fields::Fields;
-use super::{FieldProblem, IssuedToken, LifecycleError, NewToken, ServiceTokens};
+use super::standing::Standing;
+use super::{Actor, FieldProblem, IssuedToken, LifecycleError, NewToken, ServiceTokens};
 use crate::digest::TokenDigest;
 use crate::store::{RegistryError, StoreError, TokenRecord};
 use crate::token::TokenId;
 
-const DOMAIN: &str = "tower-service-token/idempotency-key/1";
+const DOMAIN: &str = "tower-service-token/idempotency-key/2";
 const MAX_KEY: usize = 255;
 
 /// How often a creation begins anew because the token it met was purged at that moment.
-const ATTEMPTS: usize = 100;
+const MAX_ATTEMPTS: usize = 100;
 
 /// The id of the token that this actor creates under this key, on every node.
 ///
@@ -32,15 +32,18 @@ impl ServiceTokens {
         &self,
         new: NewToken,
         id: TokenId,
+        standing: &Standing,
     ) -> Result<IssuedToken, LifecycleError> {
         let mut problems = Vec::new();
-        let fields = Fields::of_new(new, &self.policy, self.clock.now(), &mut problems);
+        let fields = self.fields_of(new, standing, &mut problems);
+        // A replay changes nothing, but shows the record to those alone who may act.
+        standing.check_accepted()?;
         // First of all: what was good then may break a rule by now, be it an expiry that passed.
         self.refuse_repetition(id, &fields).await?;
         self.admit(&fields, problems)?;
-        for _ in 0..ATTEMPTS {
+        for _ in 0..MAX_ATTEMPTS {
             let secret = self.format.mint_with_id(id)?;
-            let error = match self.issue(&fields, secret).await {
+            let error = match self.issue(&fields, secret, standing).await {
                 Ok(issued) => return Ok(issued),
                 Err(error) => error,
             };
@@ -54,7 +57,10 @@ impl ServiceTokens {
                 error => return Err(error.into()),
             }
         }
-        Err(StoreError::unavailable("the token is created and purged all the time").into())
+        Err(
+            StoreError::unavailable("too many concurrent creations and deletions of this token")
+                .into(),
+        )
     }
 
     /// Refuses to create a token that is there already.
@@ -81,7 +87,7 @@ mod tests {
     use super::*;
 
     fn id(actor: &str, key: &str) -> Option<String> {
-        let id = token_id(&Actor::Operator(actor.into()), key).ok()?;
+        let id = token_id(&Actor::operator(actor), key).ok()?;
         Some(id.to_string())
     }
 

@@ -131,6 +131,10 @@ pub(crate) fn of_filter(filter: &TokenFilter) -> Result<Vec<(&'static str, Strin
         members.extend(text.clone().map(|text| (name, text)));
     }
     members.extend(filter.status.map(|status| ("state", status.to_string())));
+    if filter.without_revoked {
+        let detail = "the management API has no such filter; filter by a state instead";
+        return Err(FieldProblem::new("/filter/without_revoked", detail));
+    }
     if let Some((key, value)) = &filter.label {
         // It would be read as another key, and so mean other tokens.
         if key.contains('=') {
@@ -209,6 +213,14 @@ mod tests {
         }
         let unsaid = NewToken::new("ci").members().unwrap();
         assert!(unsaid.keys().all(|name| !name.starts_with("expires")));
+    }
+
+    #[test]
+    fn refuses_filters_that_the_api_lacks() {
+        let problem = of_filter(&TokenFilter::new().without_revoked()).unwrap_err();
+        assert_eq!(problem.pointer, "/filter/without_revoked");
+        let problem = of_filter(&TokenFilter::new().with_label("a=b", "c")).unwrap_err();
+        assert_eq!(problem.pointer, "/filter/label");
     }
 
     #[test]

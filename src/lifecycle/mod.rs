@@ -7,14 +7,17 @@
 //! 2. A [rotation](ServiceTokens::rotate) keeps the id and everything known; the old secret works
 //!    until its grace ends, and never longer than the token.
 //! 3. A revocation is final. A token that is switched off can be switched on again.
-//! 4. The [policy](Policy) and the rules for fields hold on every path, and
-//!    [nobody grants what they do not hold](ServiceTokens::acting_for).
+//! 4. The [policy](Policy) and the rules for fields hold on every path, and so does the
+//!    [authority](ServiceTokens::acting_for) of the actor: the registry checks it in
+//!    the transaction that writes.
 //! 5. A change begins from what is stored, and is written only if that is still so: of two changes
 //!    at the same time none is lost, from whatever process they come.
 //! 6. Every change is [told](ServiceTokens::with_audit_sink), with who made it.
 //! 7. A creation that is sent again with the same
 //!    [idempotency key](NewToken::with_idempotency_key) makes no second token.
-//! 8. [`effective_within`](ChangedToken::effective_within) says how long a cache on another node may
+//! 8. A change after which no valid token [may administer](crate::store::TokenRecord::may_administer)
+//!    tokens needs to be [confirmed](ServiceTokens::allow_last_admin_removal).
+//! 9. [`effective_within`](ChangedToken::effective_within) says how long a cache on another node may
 //!    go on accepting what was before.
 //!
 //! ```
@@ -58,10 +61,12 @@ mod new_token;
 mod page;
 mod policy;
 mod shown;
+mod standing;
 mod tokens;
 mod update;
 
-pub use self::bulk::BulkRevocation;
+pub use self::actor::Actor;
+pub use self::bulk::{BulkPreview, BulkRevocation};
 pub use self::error::{FieldProblem, LifecycleError};
 pub use self::expiry::{Expiry, ExpiryError, last_day};
 pub use self::new_token::{IssuedToken, NewToken};

@@ -63,7 +63,8 @@ pub struct ShownToken {
     #[serde(default, with = "time")]
     #[cfg_attr(feature = "api", schema(required, value_type = Option<String>, format = DateTime))]
     pub created_at: Option<SystemTime>,
-    /// Who created it: the id of a token, or the name of an operator.
+    /// The [name](super::Actor::name) of the actor that created it, such as `operator:alice` or
+    /// `token:6GcLxtJEDQ`.
     #[serde(default)]
     #[cfg_attr(feature = "api", schema(required))]
     pub created_by: Option<String>,

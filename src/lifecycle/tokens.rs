@@ -1,16 +1,17 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::actor::Actor;
 use super::diff::changed_fields;
 use super::fields::Fields;
-use super::{FieldProblem, IssuedToken, LifecycleError, NewToken, Page, Policy, idempotency};
+use super::standing::Standing;
+use super::{
+    Actor, FieldProblem, IssuedToken, LifecycleError, NewToken, Page, Policy, idempotency,
+};
 use crate::clock::{Clock, SystemClock};
 use crate::digest::TokenDigest;
-use crate::principal::Principal;
 use crate::store::{
     AuditAction, AuditEvent, AuditSink, RegistryError, TokenFilter, TokenPage, TokenRecord,
-    TokenRegistry, TracingAudit, Write,
+    TokenRegistry, TokenStore, TracingAudit, Write,
 };
 use crate::token::{MintedToken, TokenFormat, TokenId};
 
@@ -24,6 +25,9 @@ pub struct ServiceTokens {
     pub(super) format: TokenFormat,
     pub(super) policy: Policy,
     pub(super) actor: Actor,
+    pub(super) actor_store: Option<Arc<dyn TokenStore>>,
+    pub(super) revision: Option<u64>,
+    pub(super) may_end_last_admin: bool,
     pub(super) sink: Arc<dyn AuditSink>,
 }
 
@@ -38,7 +42,10 @@ impl ServiceTokens {
             clock: Arc::new(SystemClock),
             format: TokenFormat::default(),
             policy: Policy::new(),
-            actor: Actor::Operator("operator".into()),
+            actor: Actor::operator("operator"),
+            actor_store: None,
+            revision: None,
+            may_end_last_admin: false,
             sink: Arc::new(TracingAudit),
         }
     }
@@ -67,17 +74,49 @@ impl ServiceTokens {
         self
     }
 
-    /// The same tokens, changed by an operator of this name, who may grant anything: for someone
-    /// with access to the store itself. Default: `operator`.
-    pub fn acting_as(mut self, operator: impl Into<Box<str>>) -> Self {
-        self.actor = Actor::Operator(operator.into());
+    /// Returns the same tokens, changed by an [operator](Actor::operator) of this name. The default
+    /// is `operator`.
+    pub fn acting_as(self, operator: impl Into<Box<str>>) -> Self {
+        self.acting_for(Actor::operator(operator))
+    }
+
+    /// Returns the same tokens, changed on the authority of this actor. A
+    /// [`Principal`](crate::Principal) acts as the holder of its token.
+    ///
+    /// The holder of a token:
+    ///
+    /// 1. grants no role and no scope that its token does not cover,
+    /// 2. changes no token that its own does not cover: revoking, disabling, renaming and rotating
+    ///    included,
+    /// 3. creates and extends no token beyond its own expiry; a new token without an expiry gets
+    ///    the holder's.
+    ///
+    /// The scope `service-tokens:admin` lifts all three. The registry checks them in the transaction
+    /// that writes, together with the holder's token itself: one that was revoked, disabled or
+    /// rotated meanwhile changes nothing.
+    pub fn acting_for(mut self, actor: impl Into<Actor>) -> Self {
+        self.actor = actor.into();
         self
     }
 
-    /// The same tokens, changed by the holder of a token, who grants no role and no scope but its
-    /// own, unless it holds the scope `service-tokens:admin`.
-    pub fn acting_for(mut self, holder: Principal) -> Self {
-        self.actor = Actor::Token(holder);
+    /// Returns the id of the token that the actor holds.
+    #[cfg(feature = "api")]
+    pub(crate) fn actor_token_id(&self) -> Option<TokenId> {
+        self.actor.token_id()
+    }
+
+    /// Returns the same tokens, where each change is made only if the token is still at this
+    /// [revision](TokenRecord::revision). By default any revision is changed.
+    pub fn if_revision(mut self, revision: u64) -> Self {
+        self.revision = Some(revision);
+        self
+    }
+
+    /// Allows changes that leave no valid token that
+    /// [may administer](TokenRecord::may_administer). By default they are refused with
+    /// [`LifecycleError::LastAdmin`]. Bulk revocation always refuses them.
+    pub fn allow_last_admin_removal(mut self) -> Self {
+        self.may_end_last_admin = true;
         self
     }
 
@@ -99,17 +138,18 @@ impl ServiceTokens {
     ///
     /// # Errors
     ///
-    /// A rule or the policy is broken, the actor grants what it does not hold, a token was created
-    /// with the same [idempotency key](NewToken::with_idempotency_key), there are no random bytes,
-    /// or the store could not be asked.
+    /// Returns an error if a rule or the policy is broken, if the actor may not create such a token,
+    /// if a token was created with the same [idempotency key](NewToken::with_idempotency_key), if
+    /// there are no random bytes, or if the store is unavailable.
     pub async fn create(&self, new: NewToken) -> Result<IssuedToken, LifecycleError> {
+        let standing = self.standing(false).await?;
         if let Some(key) = new.idempotency_key() {
             let id = idempotency::token_id(&self.actor, key)?;
-            return self.create_once(new, id).await;
+            return self.create_once(new, id, &standing).await;
         }
-        let fields = self.checked(new)?;
+        let fields = self.checked(new, &standing)?;
         loop {
-            match self.issue(&fields, self.format.mint()?).await {
+            match self.issue(&fields, self.format.mint()?, &standing).await {
                 // The id was drawn before: about one in a hundred thousand million creations.
                 Err(RegistryError::DuplicateId) => {}
                 issued => return Ok(issued?),
@@ -128,11 +168,13 @@ impl ServiceTokens {
         new: NewToken,
         digest: TokenDigest,
     ) -> Result<TokenRecord, LifecycleError> {
-        let fields = self.checked(new)?;
+        let standing = self.standing(false).await?;
+        let fields = self.checked(new, &standing)?;
         loop {
             // The id alone is used: its secret is dropped at once.
             let record = TokenRecord::new(self.format.mint()?.id(), digest);
-            match self.insert(&fields, record, AuditAction::Imported).await {
+            let action = AuditAction::Imported;
+            match self.insert(&fields, record, action, &standing).await {
                 Err(RegistryError::DuplicateId) => {}
                 inserted => return Ok(inserted?),
             }
@@ -160,24 +202,41 @@ impl ServiceTokens {
         found.ok_or(LifecycleError::NotFound)
     }
 
-    fn checked(&self, new: NewToken) -> Result<Fields, LifecycleError> {
+    fn checked(&self, new: NewToken, standing: &Standing) -> Result<Fields, LifecycleError> {
         let mut problems = Vec::new();
-        let fields = Fields::of_new(new, &self.policy, self.clock.now(), &mut problems);
+        let fields = self.fields_of(new, standing, &mut problems);
         self.admit(&fields, problems)?;
         Ok(fields)
     }
 
-    /// Whether a token may have these fields, and get them from this actor.
+    /// The fields of a new token. One without an expiry expires with the actor's token.
+    pub(super) fn fields_of(
+        &self,
+        new: NewToken,
+        standing: &Standing,
+        problems: &mut Vec<FieldProblem>,
+    ) -> Fields {
+        let has_expiry = new.expiry.is_some();
+        let fields = Fields::of_new(new, &self.policy, self.clock.now(), problems);
+        if has_expiry {
+            fields
+        } else {
+            fields.expiring_by(standing.latest_expiry())
+        }
+    }
+
+    /// Whether a token may have these fields.
     pub(super) fn admit(
         &self,
         fields: &Fields,
         mut problems: Vec<FieldProblem>,
     ) -> Result<(), LifecycleError> {
         fields.check(&self.policy, &mut problems);
-        if !problems.is_empty() {
-            return Err(LifecycleError::Invalid(problems));
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(LifecycleError::Invalid(problems))
         }
-        self.actor.check_grant(&fields.roles(), &fields.scopes())
     }
 
     /// Keeps a token with this secret.
@@ -185,9 +244,11 @@ impl ServiceTokens {
         &self,
         fields: &Fields,
         secret: MintedToken,
+        standing: &Standing,
     ) -> Result<IssuedToken, RegistryError> {
         let record = TokenRecord::from(&secret).with_hint(&*self.format.hint(secret.id()));
-        let record = self.insert(fields, record, AuditAction::Created).await?;
+        let action = AuditAction::Created;
+        let record = self.insert(fields, record, action, standing).await?;
         Ok(IssuedToken {
             secret,
             record,
@@ -200,6 +261,7 @@ impl ServiceTokens {
         fields: &Fields,
         bare: TokenRecord,
         action: AuditAction,
+        standing: &Standing,
     ) -> Result<TokenRecord, RegistryError> {
         let now = self.clock.now();
         let actor = self.actor.name();
@@ -209,26 +271,30 @@ impl ServiceTokens {
             .with_created_by(actor.as_str())
             .with_updated_at(now)
             .with_revision(1);
+        standing.check(None, &record)?;
         let write = self
-            .write(action, &bare, record.clone())
+            .write(action, &bare, record.clone(), standing)
             .with_max_tokens(self.policy.max_tokens());
         self.registry.insert(&write).await?;
         self.sink.record(write.event());
         Ok(record)
     }
 
-    /// The change from one record to another, with what is to be told of it.
+    /// The change from one record to another, with its audit event and its authority.
     pub(super) fn write(
         &self,
         action: AuditAction,
         before: &TokenRecord,
         after: TokenRecord,
+        standing: &Standing,
     ) -> Write {
         let event = AuditEvent::new(self.clock.now(), self.actor.name(), action, after.id());
         let event = changed_fields(before, &after)
             .into_iter()
             .fold(event, AuditEvent::with_change);
-        Write::new(after, event).with_unique_name(self.policy.unique_names())
+        Write::new(after, event)
+            .with_unique_name(self.policy.unique_names())
+            .with_authority(standing.authority.clone())
     }
 }
 

@@ -140,22 +140,39 @@ impl Checker {
         Ok(principal)
     }
 
+    /// Judges a credential again that was accepted before. Its use is not counted a second time.
+    #[cfg(feature = "api")]
+    pub(crate) async fn judge_again(
+        &self,
+        credential: &Credential<'_>,
+    ) -> Result<Principal, Rejection> {
+        let found = match self.store.find_cached(credential) {
+            Cached::Found(record) => Some(record),
+            Cached::NotFound => None,
+            Cached::Ask => {
+                let found = self.store.find(credential).await;
+                found.map_err(|error| self.unavailable(error))?
+            }
+        };
+        verdict(found, credential, &*self.clock).map_err(|denial| self.deny(denial, credential))
+    }
+
+    /// The refusal of a change whose actor's token is no longer accepted.
+    #[cfg(feature = "api")]
+    pub(crate) fn ended(&self, kind: DenialKind) -> Rejection {
+        self.refuse(reason(kind))
+    }
+
     fn deny(&self, denial: Denial, credential: &Credential<'_>) -> Rejection {
         let reason = match denial.kind() {
             DenialKind::Unknown if self.is_damaged(credential) => RejectionReason::DamagedToken,
-            DenialKind::Unknown => RejectionReason::UnknownToken,
-            DenialKind::WrongDigest => RejectionReason::WrongDigest,
-            DenialKind::Revoked => RejectionReason::RevokedToken,
-            DenialKind::Disabled => RejectionReason::DisabledToken,
-            DenialKind::Expired => RejectionReason::ExpiredToken,
-            DenialKind::Superseded => RejectionReason::SupersededToken,
-            DenialKind::NotYetValid => RejectionReason::TokenNotYetValid,
+            kind => reason(kind),
         };
         if let (Some(id), Some(audit)) = (denial.token_id(), &self.audit) {
             let action = AuditAction::Refused(denial.kind());
             audit.record(&AuditEvent::new(
                 self.clock.now(),
-                id.to_string(),
+                format!("token:{id}"),
                 action,
                 id,
             ));
@@ -181,6 +198,18 @@ impl Checker {
 
     pub(crate) fn is_damaged(&self, credential: &Credential<'_>) -> bool {
         self.format.is_damaged(credential.token())
+    }
+}
+
+fn reason(kind: DenialKind) -> RejectionReason {
+    match kind {
+        DenialKind::Unknown => RejectionReason::UnknownToken,
+        DenialKind::WrongDigest => RejectionReason::WrongDigest,
+        DenialKind::Revoked => RejectionReason::RevokedToken,
+        DenialKind::Disabled => RejectionReason::DisabledToken,
+        DenialKind::Expired => RejectionReason::ExpiredToken,
+        DenialKind::Superseded => RejectionReason::SupersededToken,
+        DenialKind::NotYetValid => RejectionReason::TokenNotYetValid,
     }
 }
 

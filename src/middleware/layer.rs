@@ -187,6 +187,19 @@ impl<R> ServiceTokenLayer<R> {
         &self.checker.sources
     }
 
+    /// Returns what this layer checks tokens with.
+    #[cfg(feature = "api")]
+    pub(crate) fn checker(&self) -> Arc<Checker> {
+        Arc::clone(&self.checker)
+    }
+
+    /// Leaves the credential in the request: handlers authenticate with it again.
+    #[cfg(feature = "api")]
+    pub(crate) fn keep_credential(mut self) -> Self {
+        self.checker_mut().strip_credential = false;
+        self
+    }
+
     /// What this layer checks tokens with, reading `Authorization: ApiKey` and `Bearer` in any case,
     /// and challenging for `Basic` as well where something else reads that.
     #[cfg(feature = "api")]

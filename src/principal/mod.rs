@@ -17,6 +17,7 @@ pub use self::requirement::Requirement;
 pub use self::roles::Roles;
 pub use self::scopes::Scopes;
 use crate::clock::Timestamp;
+use crate::digest::TokenDigest;
 use crate::token::TokenId;
 
 /// The caller of a request, as its token's record describes it.
@@ -54,6 +55,11 @@ impl Principal {
     /// grace ends.
     pub fn uses_previous_secret(&self) -> bool {
         self.uses_previous_secret
+    }
+
+    /// The digest of the secret that the request presented.
+    pub(crate) fn presented_digest(&self) -> TokenDigest {
+        self.record.presented_digest(self.uses_previous_secret)
     }
 
     /// The public id of the token.
@@ -108,6 +114,9 @@ impl fmt::Debug for Principal {
 /// reference and copies nothing.
 pub(crate) trait Identified: Send + Sync + 'static {
     fn identity(&self) -> &Identity;
+
+    /// The current digest, or the one from before the last rotation.
+    fn presented_digest(&self, is_previous: bool) -> TokenDigest;
 }
 
 /// The part of a record that a handler may see.

@@ -1,4 +1,4 @@
-use super::Principal;
+use super::{Principal, Roles, Scopes};
 
 /// Roles or scopes of which a principal must hold any, or all.
 ///
@@ -53,9 +53,13 @@ impl Requirement {
 
     /// Whether `principal` holds what is required.
     pub fn is_met_by(&self, principal: &Principal) -> bool {
+        self.is_met_by_rights(principal.roles(), principal.scopes())
+    }
+
+    pub(crate) fn is_met_by_rights(&self, roles: &Roles, scopes: &Scopes) -> bool {
         let holds = |name: &str| match self.of {
-            Of::Roles => principal.roles().contains(name),
-            Of::Scopes => principal.scopes().allow(name),
+            Of::Roles => roles.contains(name),
+            Of::Scopes => scopes.allow(name),
         };
         match self.how_many {
             HowMany::Any => self.names().any(holds),

@@ -72,6 +72,14 @@ impl Rejection {
         self
     }
 
+    /// The refusal of a change whose actor lacks what the call needs.
+    #[cfg(feature = "api")]
+    pub(crate) fn lacking(requirement: Arc<Requirement>) -> Self {
+        let mut rejection = Self::new(RejectionReason::InsufficientScope);
+        rejection.rest_mut().required = Some(requirement);
+        rejection
+    }
+
     pub(crate) fn with_token_id(mut self, token_id: Option<TokenId>) -> Self {
         self.token_id = token_id;
         self

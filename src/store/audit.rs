@@ -84,7 +84,8 @@ impl AuditEvent {
         self.at.into()
     }
 
-    /// Who did it: the id of a token, or the name of an operator.
+    /// The [name](crate::lifecycle::Actor::name) of the actor: `operator:` and a name, or `token:`
+    /// and an id.
     pub fn actor(&self) -> &str {
         &self.actor
     }

@@ -2,7 +2,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::SystemTime;
 
-use super::{TokenRecord, TokenStatus};
+use super::{TokenRecord, TokenState, TokenStatus};
 use crate::clock::Timestamp;
 use crate::token::TokenId;
 
@@ -27,6 +27,8 @@ pub struct TokenFilter {
     pub subject: Option<String>,
     /// It has this status.
     pub status: Option<TokenStatus>,
+    /// Leaves out revoked tokens.
+    pub without_revoked: bool,
     /// It has a label with this key and value.
     pub label: Option<(String, String)>,
     /// It expires, or expired, before this time.
@@ -68,6 +70,12 @@ impl TokenFilter {
     /// Only tokens with this status.
     pub fn with_status(mut self, status: TokenStatus) -> Self {
         self.status = Some(status);
+        self
+    }
+
+    /// Leaves out revoked tokens. By default they are listed.
+    pub fn without_revoked(mut self) -> Self {
+        self.without_revoked = true;
         self
     }
 
@@ -113,6 +121,7 @@ impl TokenFilter {
             && self
                 .status
                 .is_none_or(|status| record.status(now) == status)
+            && !(self.without_revoked && record.state() == TokenState::Revoked)
             && self.label.as_ref().is_none_or(has_label)
             && self.expires_before.is_none_or(|time| {
                 record

@@ -27,6 +27,7 @@
 //! ```
 
 mod audit;
+mod authority;
 #[cfg(feature = "tokio")]
 mod cached;
 mod chain;
@@ -56,6 +57,8 @@ use async_trait::async_trait;
 pub use self::audit::{
     AuditAction, AuditEvent, AuditSink, FieldChange, ParseAuditActionError, TracingAudit,
 };
+pub use self::authority::AuthorityError;
+pub(crate) use self::authority::{ADMIN_SCOPE, ADMIN_SCOPES, Authority, grants};
 #[cfg(feature = "tokio")]
 pub use self::cached::{CacheOccupancy, CachedStore};
 pub use self::chain::ChainStore;

@@ -3,7 +3,8 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 
-use super::{AuditEvent, ListRequest, StoreError, TokenPage, TokenRecord, TokenStore};
+use super::authority::{Authority, AuthorityError};
+use super::{AuditEvent, ListRequest, StoreError, TokenFilter, TokenPage, TokenRecord, TokenStore};
 use crate::digest::TokenDigest;
 use crate::token::TokenId;
 
@@ -22,6 +23,13 @@ use crate::token::TokenId;
 /// 5. [`touch`](Self::touch) moves `last_used_at` forward only, changes no revision, and passes
 ///    over ids that are not there.
 /// 6. Every change but a touch is told to the [subscribers](TokenStore::subscribe).
+/// 7. `insert`, `update` and `delete` call [`Write::authorize`] in the same transaction, with the
+///    record of [`Write::actor_id`] and the record that is to be replaced, both locked until the
+///    transaction ends. If it returns an error, nothing changes.
+/// 8. `update` and `delete` refuse with [`RegistryError::LastAdmin`] if
+///    [`Write::keeps_admin_at`] returns a time at which no other token
+///    [may administer](TokenRecord::may_administer). Of two such changes at the same time, one is
+///    refused.
 #[async_trait]
 pub trait TokenRegistry: TokenStore {
     /// Adds a token.
@@ -63,6 +71,35 @@ pub trait TokenRegistry: TokenStore {
     /// could not be asked. Nothing was changed.
     async fn update(&self, write: &Write) -> Result<TokenRecord, RegistryError>;
 
+    /// Makes several updates, each as [`update`](Self::update) would, and returns what became of
+    /// each, in order. The default updates one after the other; a store that can write many records
+    /// in one transaction should do so. If that transaction fails, each result is an error.
+    async fn update_many(&self, writes: &[Write]) -> Vec<Result<TokenRecord, RegistryError>> {
+        let mut updated = Vec::with_capacity(writes.len());
+        for write in writes {
+            updated.push(self.update(write).await);
+        }
+        updated
+    }
+
+    /// Returns how many tokens the filter matches at `now`. The default lists them.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the store is unavailable.
+    async fn count(&self, filter: &TokenFilter, now: SystemTime) -> Result<u64, StoreError> {
+        let mut request = ListRequest::new(filter.clone(), now).with_limit(ListRequest::MAX_LIMIT);
+        let mut count = 0;
+        loop {
+            let page = self.list(&request).await?;
+            count += page.records.len() as u64;
+            let Some(next) = page.next else {
+                return Ok(count);
+            };
+            request = request.with_cursor(next).map_err(StoreError::corrupt)?;
+        }
+    }
+
     /// Deletes a record that is still at the given revision.
     ///
     /// # Errors
@@ -95,6 +132,8 @@ pub struct Write {
     event: AuditEvent,
     unique_name: bool,
     max_tokens: Option<u64>,
+    authority: Option<Authority>,
+    keeps_admin_at: Option<SystemTime>,
 }
 
 impl Write {
@@ -105,6 +144,8 @@ impl Write {
             event,
             unique_name: false,
             max_tokens: None,
+            authority: None,
+            keeps_admin_at: None,
         }
     }
 
@@ -120,6 +161,49 @@ impl Write {
     pub fn with_max_tokens(mut self, max_tokens: impl Into<Option<u64>>) -> Self {
         self.max_tokens = max_tokens.into();
         self
+    }
+
+    /// Makes the write only if the authority still holds in the transaction. The default is an
+    /// operator, who may change everything.
+    pub(crate) fn with_authority(mut self, authority: Option<Authority>) -> Self {
+        self.authority = authority;
+        self
+    }
+
+    /// Refuses the write if it leaves no token that [may administer](TokenRecord::may_administer)
+    /// at `now`. The default is not to check.
+    pub fn with_admin_kept_at(mut self, now: impl Into<Option<SystemTime>>) -> Self {
+        self.keeps_admin_at = now.into();
+        self
+    }
+
+    /// Returns the token whose holder makes the write, if it is one of this registry.
+    pub fn actor_id(&self) -> Option<TokenId> {
+        self.authority.as_ref()?.registered_id()
+    }
+
+    /// Returns the time at which another token must be able to administer.
+    pub fn keeps_admin_at(&self) -> Option<SystemTime> {
+        self.keeps_admin_at
+    }
+
+    /// Checks the authority of the actor that makes the write. Call it inside the transaction, with the
+    /// stored record of [`actor_id`](Self::actor_id) and the stored record that is to be replaced
+    /// or deleted.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`RegistryError::Unauthorized`] if the actor's token is no longer accepted, or does
+    /// not hold what the change needs.
+    pub fn authorize(
+        &self,
+        actor: Option<&TokenRecord>,
+        before: Option<&TokenRecord>,
+    ) -> Result<(), RegistryError> {
+        let Some(authority) = &self.authority else {
+            return Ok(());
+        };
+        Ok(authority.check(actor, before, &self.record)?)
     }
 
     /// The record.
@@ -166,6 +250,12 @@ pub enum RegistryError {
     /// The token was changed since it was read.
     #[error("the token was changed since it was read")]
     Changed,
+    /// The actor that makes the change lacks the authority for it.
+    #[error(transparent)]
+    Unauthorized(#[from] AuthorityError),
+    /// No other token could administer tokens after the change.
+    #[error("no other token may administer tokens")]
+    LastAdmin,
     /// The store could not be asked. Whether the change was made is not known.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -194,6 +284,14 @@ impl<R: TokenRegistry + ?Sized> TokenRegistry for Arc<R> {
 
     async fn update(&self, write: &Write) -> Result<TokenRecord, RegistryError> {
         (**self).update(write).await
+    }
+
+    async fn update_many(&self, writes: &[Write]) -> Vec<Result<TokenRecord, RegistryError>> {
+        (**self).update_many(writes).await
+    }
+
+    async fn count(&self, filter: &TokenFilter, now: SystemTime) -> Result<u64, StoreError> {
+        (**self).count(filter, now).await
     }
 
     async fn delete(&self, write: &Write) -> Result<(), RegistryError> {

@@ -64,6 +64,25 @@ pub fn verdict(
     }
 }
 
+/// Decides as [`verdict`] does, for a digest that was presented before. Returns whether it is the
+/// digest from before the last rotation.
+pub(super) fn verdict_of_digest(
+    record: &TokenRecord,
+    presented: &TokenDigest,
+    clock: &(impl Clock + ?Sized),
+) -> Result<bool, DenialKind> {
+    let is_current = record.digest() == presented;
+    let grace_end = if is_current {
+        None
+    } else {
+        Some(grace_end(record, presented).ok_or(DenialKind::WrongDigest)?)
+    };
+    match standing(record, grace_end, clock) {
+        None => Ok(!is_current),
+        Some(kind) => Err(kind),
+    }
+}
+
 /// Until when the previous secret works, if that is the one presented.
 fn grace_end(record: &TokenRecord, presented: &TokenDigest) -> Option<Timestamp> {
     let previous = record.previous()?;
@@ -143,16 +162,22 @@ impl Denial {
     }
 }
 
+impl fmt::Display for DenialKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unknown | Self::WrongDigest => "the token is not valid",
+            Self::Revoked => "the token was revoked",
+            Self::Disabled => "the token is disabled",
+            Self::Expired => "the token has expired",
+            Self::Superseded => "the token was rotated",
+            Self::NotYetValid => "the token is not valid yet",
+        })
+    }
+}
+
 impl fmt::Display for Denial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.kind {
-            DenialKind::Unknown | DenialKind::WrongDigest => "the token is not valid",
-            DenialKind::Revoked => "the token was revoked",
-            DenialKind::Disabled => "the token is disabled",
-            DenialKind::Expired => "the token has expired",
-            DenialKind::Superseded => "the token was rotated",
-            DenialKind::NotYetValid => "the token is not valid yet",
-        })
+        self.kind.fmt(f)
     }
 }
 

@@ -43,7 +43,7 @@ async fn who_has_a_token_can_revoke_it_and_is_named_as_the_actor() {
     let revoked = server.trail.of(AuditAction::Revoked);
     assert_eq!(revoked.len(), 1);
     assert_eq!(revoked[0].token_id(), id);
-    assert_eq!(revoked[0].actor(), id.to_string());
+    assert_eq!(revoked[0].actor(), format!("token:{id}"));
 }
 
 #[tokio::test]

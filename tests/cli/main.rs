@@ -6,6 +6,8 @@
 //! 4. [Pipes](pipes) and exit codes.
 //! 5. A [server](server) in place of a store.
 //! 6. A [token file](token_file) that is changed.
+//! 7. [Bulk deletion](bulk_deletion), in as many calls as it takes.
+//! 8. [Conditions](conditions) of changes: revisions, and the last administrator.
 //!
 //! Each test has a directory of its own, and nothing of the environment that the tests run in.
 
@@ -15,6 +17,8 @@
 )]
 #[path = "../support/certificates.rs"]
 mod certificates;
+mod bulk_deletion;
+mod conditions;
 mod contexts;
 mod desk;
 mod pipes;

@@ -1,21 +1,26 @@
 //! A server with the management API, on a socket of this process.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 
 use axum::Router;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::serve::Listener;
 use rustls::ServerConfig;
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tower_service_token::api::management::ManagementApi;
+use tower_service_token::clock::Clock;
 use tower_service_token::lifecycle::NewToken;
 use tower_service_token::store::TokenRegistry;
 use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens, TokenStore};
@@ -51,7 +56,21 @@ impl Site {
         store: impl TokenRegistry,
         tls: Option<TlsAcceptor>,
     ) -> Self {
-        let tokens = ServiceTokens::new(store);
+        Self::with_tokens(ServiceTokens::new(store), callers, tls)
+    }
+
+    /// A server on which each call exceeds the time that a bulk revocation may take.
+    pub(crate) fn slow() -> Self {
+        let store = MemoryStore::new();
+        let tokens = ServiceTokens::new(store.clone()).with_clock(RacingClock::default());
+        Self::with_tokens(tokens, store, None)
+    }
+
+    fn with_tokens(
+        tokens: ServiceTokens,
+        callers: impl TokenStore + Clone,
+        tls: Option<TlsAcceptor>,
+    ) -> Self {
         let api = ManagementApi::new(tokens.clone(), ServiceTokenLayer::new(callers));
         let mut site = Self::of(api.into_router(), tls);
         site.tokens = tokens;
@@ -61,6 +80,26 @@ impl Site {
     /// Whatever is asked for is answered with this status.
     pub(crate) fn answering(status: StatusCode) -> Self {
         let app = Router::new().fallback(move || async move { status });
+        Self::of(app, None)
+    }
+
+    /// Responds to each request with the next of these JSON bodies.
+    pub(crate) fn scripted(responses: impl IntoIterator<Item = (u16, Value)>) -> Self {
+        let responses = Mutex::new(responses.into_iter().collect::<VecDeque<_>>());
+        let responses = Arc::new(responses);
+        let app = Router::new().fallback(move || {
+            let next = responses.lock().unwrap().pop_front();
+            let (status, body) = next.expect("no further request");
+            async move {
+                let status = StatusCode::from_u16(status).unwrap();
+                let kind = if status.is_success() {
+                    "application/json"
+                } else {
+                    "application/problem+json"
+                };
+                (status, [(header::CONTENT_TYPE, kind)], body.to_string())
+            }
+        });
         Self::of(app, None)
     }
 
@@ -95,6 +134,20 @@ impl Site {
             .with_roles(roles.iter().copied());
         let issued = self.runtime.block_on(self.tokens.create(new)).unwrap();
         issued.expose_secret().to_owned()
+    }
+}
+
+/// A clock on which 16 s pass between two reads.
+#[derive(Default)]
+struct RacingClock(AtomicU32);
+
+impl Clock for RacingClock {
+    fn now(&self) -> SystemTime {
+        SystemTime::now()
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::from_secs(16) * self.0.fetch_add(1, Ordering::Relaxed)
     }
 }
 

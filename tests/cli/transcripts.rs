@@ -90,6 +90,15 @@ fn a_file_of_digests_is_looked_at_and_changed() {
 }
 
 #[test]
+fn safeguards_of_changes_and_deletions() {
+    runs(
+        "safeguards",
+        include_str!("transcripts/safeguards.md"),
+        false,
+    );
+}
+
+#[test]
 fn what_needs_no_store_and_no_server() {
     runs("alone", include_str!("transcripts/alone.md"), false);
 }

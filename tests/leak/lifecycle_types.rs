@@ -5,15 +5,17 @@ use std::time::{Duration, SystemTime};
 use futures::executor::block_on;
 use tower_service_token::digest::TokenDigest;
 use tower_service_token::lifecycle::{
-    Expiry, FieldProblem, LifecycleError, NewToken, Page, Policy, ShownToken, TokenUpdate,
+    Actor, Expiry, FieldProblem, LifecycleError, NewToken, Page, Policy, ShownToken, TokenUpdate,
 };
 use tower_service_token::store::{
-    AuditAction, AuditEvent, AuditSink, ChangeFeed, Cursor, LastUsed, ListOrder, ListRequest,
-    RegistryError, TokenChange, TokenFilter, TokenRegistry, TokenStatus, TracingAudit, Write,
+    AuditAction, AuditEvent, AuditSink, AuthorityError, ChangeFeed, Credential, Cursor, DenialKind,
+    LastUsed, ListOrder, ListRequest, RegistryError, TokenChange, TokenFilter, TokenRegistry,
+    TokenStatus, TracingAudit, Write,
 };
+use tower_service_token::token::PresentedToken;
 use tower_service_token::{MemoryStore, ServiceTokens};
 
-use super::public_types::{Shown, debugged, told};
+use super::public_types::{Shown, debugged, principal, told};
 use super::{SECRET, assert_silent, minted_record, token_id};
 
 fn event() -> AuditEvent {
@@ -74,6 +76,7 @@ pub(super) fn lifecycle_types() -> Vec<Shown> {
     let update = TokenUpdate::new().with_name("cd");
     let changed = block_on(tokens.update(imported.id(), update.clone())).expect("updated");
     let all = TokenFilter::new();
+    let preview = block_on(tokens.revocable(all.clone())).expect("a store that works");
     let revoked = block_on(tokens.revoke_where(all.clone(), 1)).expect("one token");
     let unexpected = block_on(tokens.revoke_where(all, 1)).expect_err("none any more");
     let once = NewToken::new("once").with_idempotency_key("key");
@@ -101,12 +104,24 @@ pub(super) fn lifecycle_types() -> Vec<Shown> {
         debugged("TokenUpdate", &update),
         debugged("ChangedToken", &changed),
         debugged("BulkRevocation", &revoked),
+        debugged("BulkPreview", &preview),
+        debugged("Actor", &holder()),
+        told(
+            "AuthorityError",
+            &AuthorityError::Ended(DenialKind::Revoked),
+        ),
         debugged("Page", &Page::default()),
         debugged("Expiry", &Expiry::NEVER),
         told("LifecycleError", &again),
         told("LifecycleError", &unexpected),
         told("LifecycleError", &repeated),
     ]
+}
+
+/// The holder of a token, with the credential that it presented.
+fn holder() -> Actor {
+    let token = PresentedToken::new(SECRET).expect("visible ASCII");
+    Actor::holder(principal()).with_credential(Credential::new(token).into_owned())
 }
 
 /// What is given where something else belongs is not repeated: it may be a token.

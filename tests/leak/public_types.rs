@@ -50,7 +50,7 @@ fn credential() -> Credential<'static> {
     Credential::new(PresentedToken::new(SECRET).expect("visible ASCII"))
 }
 
-fn principal() -> Principal {
+pub(super) fn principal() -> Principal {
     verdict(Some(minted_record()), &credential(), &SystemClock).expect("a good token")
 }
 

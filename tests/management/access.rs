@@ -23,7 +23,7 @@ pub(crate) struct Row {
     bad: &'static [(&'static str, &'static str, u16, &'static str)],
     /// A body that asks for what the caller does not hold. The token of the path holds it, too.
     foreign: &'static str,
-    /// Whether the answer grants what the token holds.
+    /// Whether only a caller that covers the token may make the call.
     grants: bool,
 }
 
@@ -109,7 +109,7 @@ pub(crate) const TABLE: [Row; 12] = [
             ("POST /%FF/disable", "", 404, "not_found"),
         ],
         foreign: "",
-        grants: false,
+        grants: true,
     },
     Row {
         call: "POST /{id}/enable",
@@ -131,7 +131,7 @@ pub(crate) const TABLE: [Row; 12] = [
             ("DELETE /%FF", "", 404, "not_found"),
         ],
         foreign: "",
-        grants: false,
+        grants: true,
     },
     Row {
         call: "POST /revoke",
@@ -140,7 +140,12 @@ pub(crate) const TABLE: [Row; 12] = [
         bad: &[
             ("POST /revoke", "{", 400, "invalid_request"),
             ("POST /revoke", r#"{"filter":5}"#, 422, "invalid_fields"),
-            ("POST /revoke", "{}", 409, "unexpected_count"),
+            (
+                "POST /revoke",
+                r#"{"filter":{"role":"nobody"},"expect":1}"#,
+                409,
+                "unexpected_count",
+            ),
             (
                 "POST /revoke",
                 r#"{"filter":{"name":"target"},"expect":7}"#,
@@ -337,6 +342,18 @@ async fn nobody_grants_what_they_do_not_hold_on_any_path() {
             (format!("POST /{strong}/enable"), json!({})),
             &["admin", "db:drop"],
         ),
+        (
+            (format!("POST /{strong}/disable"), json!({})),
+            &["admin", "db:drop"],
+        ),
+        (
+            (format!("DELETE /{strong}"), json!({})),
+            &["admin", "db:drop"],
+        ),
+        (
+            (format!("PATCH /{strong}"), json!({ "name": "renamed" })),
+            &["admin", "db:drop"],
+        ),
     ] {
         let answer = server.call_as(token, &call, Some(&body)).await;
         let problem = answer.assert_refused(403, "escalation_denied");
@@ -359,7 +376,7 @@ async fn nobody_grants_what_they_do_not_hold_on_any_path() {
     assert_eq!(own["roles"], json!(["admin"]));
     assert_eq!(
         own["created_by"],
-        json!(server.admin.record().id().to_string())
+        json!(format!("token:{}", server.admin.record().id()))
     );
 }
 

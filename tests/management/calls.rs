@@ -35,7 +35,7 @@ async fn a_created_token_is_told_once_and_works() {
         "id": id, "name": "ci", "description": "nightly", "subject": "alice",
         "roles": ["deployer"], "scopes": ["a:b"], "labels": { "team": "x" }, "state": "active",
         "created_at": "2027-01-15T08:00:00Z",
-        "created_by": server.admin.record().id().to_string(),
+        "created_by": format!("token:{}", server.admin.record().id()),
         "updated_at": shown["updated_at"], "expires_at": "2027-02-01T00:00:00Z",
         "not_before": "2027-01-15T00:00:00Z", "last_used_at": null, "rotated_at": null,
         "grace_ends_at": null, "hint": format!("svctok-{id}_***"),

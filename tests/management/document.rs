@@ -231,6 +231,49 @@ async fn each_call_tells_the_scope_that_it_needs() {
     assert_eq!(open["security"], json!([{}]));
 }
 
+#[test]
+fn changes_list_their_conditions() {
+    for call in TABLE.map(|row| row.call) {
+        let (method, path) = call.split_once(' ').unwrap();
+        let told = operation(&method.to_lowercase(), &format!("/service-tokens{path}"));
+        let told = told.unwrap();
+        let has_parameter = |place: &str, name: &str| {
+            let parameters = told["parameters"].as_array().into_iter().flatten();
+            let mut parameters = parameters.filter(|it| it["in"] == place && it["name"] == name);
+            parameters.next().is_some()
+        };
+        let has_status = |status: &str| told["responses"].get(status).is_some();
+        let changes_one = method != "GET" && !["", "/revoke"].contains(&path);
+        assert_eq!(has_parameter("header", "If-Match"), changes_one, "{call}");
+        assert_eq!(has_status("412"), changes_one, "{call}");
+        let may_end_admin = ["PATCH", "DELETE"].contains(&method) || path.ends_with("/disable");
+        assert_eq!(
+            has_parameter("query", "last_admin"),
+            may_end_admin,
+            "{call}"
+        );
+        assert_eq!(has_status("428"), path.ends_with("/rotate"), "{call}");
+        assert_eq!(has_status("409"), method != "GET", "{call}");
+    }
+}
+
+#[test]
+fn bulk_responses_are_told_apart_by_dry_run() {
+    let told = operation("post", "/service-tokens/revoke").unwrap();
+    let schema = &told["responses"]["200"]["content"]["application/json"]["schema"];
+    let ids = json!(["7Hq2mX9bTe"]);
+    let revoked = json!({ "dry_run": false, "ids": ids, "revoked": 1, "remaining": 2 });
+    let preview = json!({
+        "dry_run": true, "count": 1, "sample": ids, "forbidden": 0, "needs_expect": false,
+    });
+    for body in [&revoked, &preview] {
+        assert_eq!(mismatches(schema, body), [""; 0]);
+        let mut other = body.clone();
+        other["dry_run"] = json!(!body["dry_run"].as_bool().unwrap());
+        assert_ne!(mismatches(schema, &other), [""; 0], "{other}");
+    }
+}
+
 #[tokio::test]
 async fn the_served_document_says_where_the_calls_are_and_how_tokens_are_sent() {
     let layer = || ServiceTokenLayer::new(MemoryStore::new());

@@ -103,7 +103,8 @@ async fn many_tokens_are_revoked_as_expected_or_not_at_all() {
     let trial = json!({ "filter": by_role, "dry_run": true, "expect": 2.0 });
     let answer = server.call("POST /revoke", trial).await.json();
     assert_eq!(answer["dry_run"], true);
-    assert_eq!(answer["ids"].as_array().unwrap().len(), 2);
+    assert_eq!(answer["count"], 2);
+    assert_eq!(answer["sample"].as_array().unwrap().len(), 2);
     for refused in [
         json!({ "filter": by_role, "expect": 3 }),
         json!({ "filter": by_role, "expect": 3, "dry_run": true }),
@@ -118,6 +119,11 @@ async fn many_tokens_are_revoked_as_expected_or_not_at_all() {
         .call("POST /revoke", json!({ "filter": by_role, "expect": 2 }))
         .await;
     assert_eq!(answer.header("service-token-effective-within"), Some("0"));
-    assert_eq!(answer.json()["dry_run"], false);
+    let body = answer.json();
+    assert_eq!(body["dry_run"], false);
+    assert_eq!(
+        (&body["revoked"], &body["remaining"]),
+        (&json!(2), &json!(0))
+    );
     assert_eq!(states().await, ["a", "b"]);
 }

@@ -100,10 +100,21 @@ async fn an_answer_to_another_call_is_not_taken() {
     assert_eq!(error.kind(), UnexpectedAnswer);
 
     for (body, is_revoked) in [
-        (r#"{"ids":["7Hq2mX9bTe"],"dry_run":false}"#, true),
-        (r#"{"ids":["7Hq2mX9bTe"],"dry_run":true}"#, false),
-        (r#"{"ids":["7Hq2mX9bTe"]}"#, false),
-        (r#"{"ids":["x"],"dry_run":false}"#, false),
+        (
+            r#"{"ids":["7Hq2mX9bTe"],"remaining":1,"dry_run":false}"#,
+            true,
+        ),
+        (
+            r#"{"ids":["7Hq2mX9bTe"],"remaining":1,"dry_run":true}"#,
+            false,
+        ),
+        (r#"{"ids":["7Hq2mX9bTe"],"remaining":1}"#, false),
+        (r#"{"ids":["7Hq2mX9bTe"],"dry_run":false}"#, false),
+        (
+            r#"{"ids":["7Hq2mX9bTe"],"remaining":-1,"dry_run":false}"#,
+            false,
+        ),
+        (r#"{"ids":["x"],"remaining":0,"dry_run":false}"#, false),
     ] {
         let (_front, client) = told(json(body)).await;
         let filter = TokenFilter::new().with_name("ci");
@@ -139,6 +150,15 @@ async fn a_refusal_is_believed_in_the_form_of_the_api_alone() {
         (404, "no_route", UnexpectedAnswer, UnexpectedAnswer),
         (405, "not_found", UnexpectedAnswer, UnexpectedAnswer),
         (409, "name_taken", Kind::Conflict, UnexpectedAnswer),
+        (409, "rotated_meanwhile", Kind::Conflict, UnexpectedAnswer),
+        (409, "last_admin", Kind::LastAdmin, UnexpectedAnswer),
+        (
+            428,
+            "precondition_required",
+            Kind::RevisionRequired,
+            UnexpectedAnswer,
+        ),
+        (403, "unknown_actor", Kind::Forbidden, Kind::Forbidden),
         (412, "precondition_failed", Kind::Changed, UnexpectedAnswer),
         (413, "too_large", Kind::Invalid, UnexpectedAnswer),
         (

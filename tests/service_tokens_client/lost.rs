@@ -104,7 +104,7 @@ async fn calls_that_do_the_same_twice_are_sent_again() {
         let front = Front::start(world.app.clone(), steps).await;
         let client = world.builder(front.address).build().unwrap();
         assert_eq!(client.get(id).await.unwrap().id, id);
-        assert_eq!(client.revocable(filter()).await.unwrap(), [id]);
+        assert_eq!(client.revocable(filter()).await.unwrap().sample, [id]);
         let update = TokenUpdate::new().with_name("ci").with_description("why");
         let changed = client.update(id, update).await.unwrap();
         assert_eq!(changed.token.description.as_deref(), Some("why"));
@@ -137,17 +137,23 @@ async fn calls_that_do_not_are_sent_once_and_say_that_nobody_knows() {
         let front = Front::start(world.app.clone(), vec![step; 10]).await;
         let client = world.builder(front.address).build().unwrap();
         let revision = world.tokens.get(id).await.unwrap().revision();
+        let conditional = |revision| client.clone().if_revision(revision);
         let refused = [
             client.rotate(id, HOUR).await.map(drop),
             client.rotate_own(HOUR).await.map(drop),
             client.revoke_where(filter(), 0).await.map(drop),
             client.revoke_where(filter(), None).await.map(drop),
             client.update(id, update(revision)).await.map(drop),
+            conditional(revision).rotate(id, HOUR).await.map(drop),
+            conditional(revision + 1).disable(id).await.map(drop),
+            conditional(revision + 1).enable(id).await.map(drop),
+            conditional(revision + 1).revoke(id).await.map(drop),
+            conditional(1).revoke_own().await.map(drop),
         ];
         for refused in refused {
             assert_eq!(refused.unwrap_err().kind(), kind);
         }
-        assert_eq!(front.lines().len(), 5, "{kind:?}");
+        assert_eq!(front.lines().len(), 10, "{kind:?}");
     }
 }
 

@@ -12,6 +12,7 @@ use http_body_util::Full;
 use tokio::time::Instant;
 use tower::service_fn;
 use tower_service_token::client::{ClientError, ClientErrorKind, ServiceTokensClient};
+use tower_service_token::store::TokenFilter;
 
 use super::{SECOND, SHOWN, TOKEN, id};
 
@@ -161,6 +162,30 @@ async fn a_server_that_never_answers_takes_no_longer_than_the_limit() {
         let error = client.rotate_own(SECOND).await.unwrap_err();
         assert_eq!(error.kind(), ClientErrorKind::TimedOut);
         assert!(started.elapsed() < timeout + Duration::from_millis(3));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bulk_revocation_may_take_40_s_or_longer() {
+    for (timeout, limit) in [(0, 40), (30, 40), (60, 60)] {
+        let (timeout, limit) = (timeout * SECOND, limit * SECOND);
+        let silent = service_fn(|_: Request<Full<Bytes>>| {
+            std::future::pending::<Result<Response<Full<Bytes>>, Infallible>>()
+        });
+        let client = ServiceTokensClient::builder("https://tokens.example")
+            .with_token(TOKEN)
+            .with_transport(silent)
+            .with_timeout(timeout)
+            .build()
+            .unwrap();
+        let started = Instant::now();
+        let filter = TokenFilter::new().with_name("ci");
+        let error = client.revoke_where(filter, 1).await.unwrap_err();
+        assert_eq!(error.kind(), ClientErrorKind::TimedOut);
+        let message = format!("the server did not answer within {limit:?}");
+        assert_eq!(error.to_string(), message);
+        let took = started.elapsed();
+        assert!((limit..limit + Duration::from_millis(3)).contains(&took));
     }
 }
 

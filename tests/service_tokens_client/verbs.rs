@@ -156,6 +156,7 @@ fn told(direct: Result<Option<ShownToken>, LifecycleError>) -> Came {
             LifecycleError::Invalid(_) => ClientErrorKind::Invalid,
             LifecycleError::NotFound => ClientErrorKind::NotFound,
             LifecycleError::RevisionMismatch => ClientErrorKind::Changed,
+            LifecycleError::LastAdmin => ClientErrorKind::LastAdmin,
             LifecycleError::EscalationDenied { .. } => ClientErrorKind::EscalationDenied,
             LifecycleError::NameTaken
             | LifecycleError::TooManyTokens
@@ -422,7 +423,7 @@ async fn what_a_token_may_not_do_is_told_apart() {
     assert_eq!(denied.kind(), ClientErrorKind::EscalationDenied);
     assert_eq!(
         denied.to_string(),
-        "nobody grants what they do not hold; missing: root"
+        "the caller does not hold what the token has or would have; missing: root"
     );
     let id = world.admin.record().id();
     assert_eq!(
@@ -454,4 +455,83 @@ async fn the_holder_of_a_token_shows_rotates_and_revokes_it() {
     assert!(!world.accepts(rotated.expose_secret()).await);
     let refused = client.own().await.unwrap_err();
     assert_eq!(refused.code(), Some("token_revoked"));
+}
+
+#[tokio::test]
+async fn the_last_admin_is_ended_only_if_confirmed() {
+    let narrowed = || update().with_scopes(["projects:read"]);
+    for change in 0..4 {
+        let world = World::new().await;
+        let (client, id) = (world.client().await, world.admin.record().id());
+        let call = async |client: ServiceTokensClient| match change {
+            0 => client.update(id, narrowed()).await.map(drop),
+            1 => client.disable(id).await.map(drop),
+            2 => client.revoke(id).await.map(drop),
+            _ => client.revoke_own().await.map(drop),
+        };
+        let refused = call(client.clone()).await.unwrap_err();
+        assert_eq!(refused.kind(), ClientErrorKind::LastAdmin, "{change}");
+        assert_eq!(refused.code(), Some("last_admin"));
+        assert_eq!(world.shown(id).await.revision, Some(1));
+        let confirmed = client.allow_last_admin_removal();
+        let filter = TokenFilter::new().with_name("admin");
+        let refused = confirmed.revoke_where(filter, 1).await.unwrap_err();
+        assert_eq!(refused.kind(), ClientErrorKind::LastAdmin);
+        call(confirmed).await.unwrap();
+        assert_eq!(world.shown(id).await.revision, Some(2), "{change}");
+    }
+}
+
+#[tokio::test]
+async fn every_change_is_bound_to_the_revision() {
+    let world = World::new().await;
+    let client = world.client().await;
+    let issued = client.create(NewToken::new("ci")).await.unwrap();
+    let id = issued.token().id;
+    let replaced = || update().without_labels().with_label("a", "1");
+    for change in 0..7 {
+        let call = async |revision: u64| {
+            let client = client.clone().if_revision(revision);
+            match change {
+                0 => client.update(id, update().with_name("b")).await.map(drop),
+                1 => client.update(id, replaced()).await.map(drop),
+                2 => client.rotate(id, HOUR).await.map(drop),
+                3 => client.disable(id).await.map(drop),
+                4 => client.enable(id).await.map(drop),
+                5 => {
+                    let update = update().with_name("c").if_revision(revision);
+                    client.if_revision(0).update(id, update).await.map(drop)
+                }
+                _ => client.revoke(id).await.map(drop),
+            }
+        };
+        let revision = client.get(id).await.unwrap().revision.unwrap();
+        for other in [revision - 1, revision + 1] {
+            let refused = call(other).await.unwrap_err();
+            assert_eq!(refused.kind(), ClientErrorKind::Changed, "{change}");
+        }
+        call(revision).await.unwrap();
+        let changed = client.get(id).await.unwrap().revision;
+        assert_eq!(changed, Some(revision + 1), "{change}");
+    }
+}
+
+#[tokio::test]
+async fn a_holder_recovers_from_a_lost_rotation_by_the_revision() {
+    let world = World::new().await;
+    let holder = world.tokens.create(NewToken::new("ci")).await.unwrap();
+    let client = world.client_as(holder.expose_secret()).await;
+    // Its response is lost.
+    let _ = client.rotate_own(HOUR).await.unwrap();
+    let refused = client.rotate_own(HOUR).await.unwrap_err();
+    assert_eq!(refused.kind(), ClientErrorKind::RevisionRequired);
+    assert_eq!(refused.code(), Some("precondition_required"));
+    let revision = client.own().await.unwrap().revision.unwrap();
+    let stale = client.clone().if_revision(revision - 1);
+    let refused = stale.rotate_own(HOUR).await.unwrap_err();
+    assert_eq!(refused.kind(), ClientErrorKind::Changed);
+    let current = client.if_revision(revision);
+    let recovered = current.rotate_own(Duration::ZERO).await.unwrap();
+    assert!(world.accepts(recovered.expose_secret()).await);
+    assert!(!world.accepts(holder.expose_secret()).await);
 }

@@ -28,7 +28,9 @@ impl Managed {
     /// Callers are found in `callers`, tokens are managed in `store`.
     pub(crate) async fn over(callers: MemoryStore, store: impl TokenRegistry) -> Self {
         let clock = ManualClock::new(SystemTime::UNIX_EPOCH + START);
-        let tokens = ServiceTokens::new(store).with_clock(clock.clone());
+        let tokens = ServiceTokens::new(store)
+            .with_clock(clock.clone())
+            .with_actor_store(callers.clone());
         let admin = ServiceTokens::new(callers.clone())
             .with_clock(clock.clone())
             .create(NewToken::new("admin").with_scopes(["service-tokens:admin"]))

@@ -3,8 +3,9 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use http::StatusCode;
-use serde_json::{Value, json};
+use serde_json::json;
 
+use super::super::caller::{Caller, writer};
 use super::super::outcome::effective;
 use super::body;
 use super::endpoints::{Shared, json as answer};
@@ -12,12 +13,11 @@ use super::fields::Fields;
 use super::list;
 use super::problem::Problem;
 use crate::lifecycle::LifecycleError;
-use crate::principal::Principal;
 use crate::token::TokenId;
 
 pub(super) async fn handle(
     State(shared): State<Arc<Shared>>,
-    caller: Principal,
+    caller: Caller,
     request: Request,
 ) -> Result<Response, Problem> {
     let mut fields = Fields::new(body::object(request).await?);
@@ -30,23 +30,37 @@ pub(super) async fn handle(
     let expect = fields.count("expect").value();
     wanted.finish()?;
     fields.finish()?;
-    let tokens = shared.tokens_for(caller);
+    let tokens = shared.tokens_for(caller, Some(writer())).await?;
     if is_trial {
-        let ids = tokens.revocable(filter).await;
-        let ids = ids.map_err(|error| shared.refused(error))?;
-        if let Some(expected) = expect.filter(|expected| *expected != ids.len()) {
-            let found = ids.len();
+        let preview = tokens.revocable(filter).await;
+        let preview = preview.map_err(|error| shared.refused(error))?;
+        if expect.is_some_and(|expected| expected != preview.count) {
+            let (expected, found) = (expect, preview.count);
             return Err(shared.refused(LifecycleError::UnexpectedCount { expected, found }));
         }
-        return Ok(answer(StatusCode::OK, &told(&ids, true)));
+        let body = json!({
+            "dry_run": true,
+            "count": preview.count,
+            "sample": texts(&preview.sample),
+            "forbidden": preview.forbidden,
+            "needs_expect": preview.needs_expect,
+        });
+        return Ok(answer(StatusCode::OK, &body));
     }
-    let revoked = tokens.revoke_where(filter, expect).await;
-    let revoked = revoked.map_err(|error| shared.refused(error))?;
-    let response = answer(StatusCode::OK, &told(&revoked.ids, false));
-    Ok(effective(revoked.effective_within, response))
+    let bulk = tokens.revoke_where(filter, expect).await;
+    let bulk = bulk.map_err(|error| shared.refused(error))?;
+    let body = json!({
+        "dry_run": false,
+        "ids": texts(&bulk.ids),
+        "revoked": bulk.ids.len(),
+        "remaining": bulk.remaining,
+    });
+    Ok(effective(
+        bulk.effective_within,
+        answer(StatusCode::OK, &body),
+    ))
 }
 
-fn told(ids: &[TokenId], is_trial: bool) -> Value {
-    let ids: Vec<_> = ids.iter().map(ToString::to_string).collect();
-    json!({ "ids": ids, "dry_run": is_trial })
+fn texts(ids: &[TokenId]) -> Vec<String> {
+    ids.iter().map(ToString::to_string).collect()
 }

@@ -6,13 +6,15 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
+use super::super::caller::writer;
 use super::super::outcome::effective;
 use super::super::path_text::PathText;
+use super::body;
+use super::conditions::Conditions;
 use super::endpoints::{Shared, id, json as answer};
 use super::fields::{Fields, Given};
 use super::problem::Problem;
-use super::{body, if_match};
-use crate::lifecycle::{ChangedToken, LifecycleError, TokenUpdate};
+use crate::lifecycle::{ChangedToken, IssuedToken, LifecycleError, TokenUpdate};
 use crate::principal::Principal;
 use crate::token::TokenId;
 
@@ -29,72 +31,81 @@ pub(super) async fn show_own(State(shared): State<Arc<Shared>>, caller: Principa
 pub(super) async fn update(
     State(shared): State<Arc<Shared>>,
     PathText(path): PathText,
-    caller: Principal,
+    conditions: Conditions,
     request: Request,
 ) -> Answered {
     let id = id(&path)?;
-    let revisions = if_match::revisions(request.headers())?;
     let update = token_update(body::merge_patch(request).await?)?;
-    let tokens = shared.tokens_for(caller);
-    let update = match revisions {
-        None => update,
-        Some(revisions) => {
-            let record = tokens
-                .get(id)
-                .await
-                .map_err(|error| shared.refused(error))?;
-            if !revisions.contains(&record.revision()) {
-                return Err(shared.refused(LifecycleError::RevisionMismatch));
-            }
-            update.if_revision(record.revision())
-        }
-    };
+    let (tokens, id) = conditions.tokens(&shared, Some(id), Some(writer())).await?;
     shared.changed(tokens.update(id, update).await)
 }
 
 pub(super) async fn rotate(
     State(shared): State<Arc<Shared>>,
     PathText(path): PathText,
-    caller: Principal,
+    conditions: Conditions,
     request: Request,
 ) -> Answered {
-    shared.rotate(id(&path)?, caller, request).await
+    let id = id(&path)?;
+    let grace = grace(request).await?;
+    let (tokens, id) = conditions.tokens(&shared, Some(id), Some(writer())).await?;
+    shared.rotated(tokens.rotate(id, grace).await)
 }
 
 pub(super) async fn rotate_own(
     State(shared): State<Arc<Shared>>,
-    caller: Principal,
+    conditions: Conditions,
     request: Request,
 ) -> Answered {
-    shared.rotate(caller.id(), caller, request).await
+    let grace = grace(request).await?;
+    let (tokens, id) = conditions.tokens(&shared, None, None).await?;
+    shared.rotated(tokens.rotate(id, grace).await)
 }
 
 pub(super) async fn disable(
     State(shared): State<Arc<Shared>>,
     PathText(path): PathText,
-    caller: Principal,
+    conditions: Conditions,
 ) -> Answered {
-    shared.changed(shared.tokens_for(caller).disable(id(&path)?).await)
+    let id = id(&path)?;
+    let (tokens, id) = conditions.tokens(&shared, Some(id), Some(writer())).await?;
+    shared.changed(tokens.disable(id).await)
 }
 
 pub(super) async fn enable(
     State(shared): State<Arc<Shared>>,
     PathText(path): PathText,
-    caller: Principal,
+    conditions: Conditions,
 ) -> Answered {
-    shared.changed(shared.tokens_for(caller).enable(id(&path)?).await)
+    let id = id(&path)?;
+    let (tokens, id) = conditions.tokens(&shared, Some(id), Some(writer())).await?;
+    shared.changed(tokens.enable(id).await)
 }
 
 pub(super) async fn revoke(
     State(shared): State<Arc<Shared>>,
     PathText(path): PathText,
-    caller: Principal,
+    conditions: Conditions,
 ) -> Answered {
-    shared.revoke(id(&path)?, caller).await
+    let id = id(&path)?;
+    let (tokens, id) = conditions.tokens(&shared, Some(id), Some(writer())).await?;
+    shared.revoked(tokens.revoke(id).await)
 }
 
-pub(super) async fn revoke_own(State(shared): State<Arc<Shared>>, caller: Principal) -> Answered {
-    shared.revoke(caller.id(), caller).await
+pub(super) async fn revoke_own(
+    State(shared): State<Arc<Shared>>,
+    conditions: Conditions,
+) -> Answered {
+    let (tokens, id) = conditions.tokens(&shared, None, None).await?;
+    shared.revoked(tokens.revoke(id).await)
+}
+
+/// How long the current secret stays valid.
+async fn grace(request: Request) -> Result<Duration, Problem> {
+    let mut fields = Fields::new(body::optional(request).await?);
+    let grace = fields.duration("grace").value().unwrap_or(Duration::ZERO);
+    fields.finish()?;
+    Ok(grace)
 }
 
 impl Shared {
@@ -104,11 +115,7 @@ impl Shared {
         Ok(self.one(&record))
     }
 
-    async fn rotate(&self, id: TokenId, caller: Principal, request: Request) -> Answered {
-        let mut fields = Fields::new(body::optional(request).await?);
-        let grace = fields.duration("grace").value().unwrap_or(Duration::ZERO);
-        fields.finish()?;
-        let issued = self.tokens_for(caller).rotate(id, grace).await;
+    fn rotated(&self, issued: Result<IssuedToken, LifecycleError>) -> Answered {
         let issued = issued.map_err(|error| self.refused(error))?;
         let shown = self.shown(issued.record());
         let body = json!({
@@ -120,8 +127,7 @@ impl Shared {
         Ok(effective(issued.effective_within(), response))
     }
 
-    async fn revoke(&self, id: TokenId, caller: Principal) -> Answered {
-        let changed = self.tokens_for(caller).revoke(id).await;
+    fn revoked(&self, changed: Result<ChangedToken, LifecycleError>) -> Answered {
         let changed = changed.map_err(|error| self.refused(error))?;
         let response = StatusCode::NO_CONTENT.into_response();
         Ok(effective(changed.effective_within, response))

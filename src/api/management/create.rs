@@ -6,13 +6,13 @@ use http::header::LOCATION;
 use http::{HeaderName, HeaderValue, StatusCode, Uri};
 use serde_json::{Map, Value, json};
 
+use super::super::caller::{Caller, writer};
 use super::super::outcome::effective;
 use super::endpoints::{Shared, json as answer};
 use super::fields::{Fields, Given};
 use super::problem::Problem;
 use super::{body, idempotency_key};
 use crate::lifecycle::{LifecycleError, NewToken};
-use crate::principal::Principal;
 use crate::store::TokenRecord;
 
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -20,7 +20,7 @@ const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 pub(super) async fn handle(
     State(shared): State<Arc<Shared>>,
     OriginalUri(target): OriginalUri,
-    caller: Principal,
+    caller: Caller,
     request: Request,
 ) -> Result<Response, Problem> {
     let key = idempotency_key::of(request.headers())?;
@@ -32,7 +32,8 @@ pub(super) async fn handle(
         let body = json!({ "token": secret, "service_token": shared.shown(record) });
         located(&target, record, answer(status, &body))
     };
-    match shared.tokens_for(caller).create(new).await {
+    let tokens = shared.tokens_for(caller, Some(writer())).await?;
+    match tokens.create(new).await {
         Ok(issued) => {
             let secret = Some(issued.expose_secret());
             let response = answer(StatusCode::CREATED, issued.record(), secret);

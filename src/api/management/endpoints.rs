@@ -11,6 +11,7 @@ use http::{HeaderValue, StatusCode};
 use serde_json::Value;
 use utoipa::openapi::OpenApi;
 
+use super::super::caller::{Caller, HasChecker};
 use super::problem::Problem;
 use super::{body, bulk, change, create, list, openapi};
 use crate::api::SecuritySchemes;
@@ -18,7 +19,7 @@ use crate::authorize::RequireScopesLayer;
 use crate::header::CredentialSources;
 use crate::lifecycle::{LifecycleError, ServiceTokens, ShownToken};
 use crate::middleware::{Checker, ServiceTokenLayer};
-use crate::principal::Principal;
+use crate::principal::Requirement;
 use crate::store::TokenRecord;
 use crate::token::TokenId;
 
@@ -53,11 +54,12 @@ impl ManagementApi {
 
     /// The router, for an app with any state. Put no `ServiceTokenLayer` before it.
     pub fn into_router<S: Clone + Send + Sync + 'static>(self) -> Router<S> {
-        let checker = self.layer.clone().into_checker(false);
+        let layer = self.layer.keep_credential();
+        let checker = layer.checker();
         let shared = Arc::new(Shared {
             tokens: self.tokens,
             checker,
-            sources: self.layer.sources().clone(),
+            sources: layer.sources().clone(),
         });
         let reader = || RequireScopesLayer::any_of(["service-tokens:read", "service-tokens:admin"]);
         let writer =
@@ -86,7 +88,7 @@ impl ManagementApi {
         readers
             .merge(writers)
             .merge(own)
-            .route_layer(self.layer)
+            .route_layer(layer)
             .route(openapi::PATH, get(openapi::handle))
             .method_not_allowed_fallback(async || Problem::method_not_allowed())
             .layer(DefaultBodyLimit::max(body::MAX))
@@ -109,14 +111,25 @@ pub(super) struct Shared {
     sources: CredentialSources,
 }
 
+impl HasChecker for Shared {
+    fn checker(&self) -> &Checker {
+        &self.checker
+    }
+}
+
 impl Shared {
     pub(super) fn tokens(&self) -> &ServiceTokens {
         &self.tokens
     }
 
-    /// The tokens, changed by this caller, who grants nothing but its own.
-    pub(super) fn tokens_for(&self, caller: Principal) -> ServiceTokens {
-        self.tokens.clone().acting_for(caller)
+    /// The tokens as this caller may change them, who is authenticated again.
+    pub(super) async fn tokens_for(
+        &self,
+        caller: Caller,
+        requirement: Option<Requirement>,
+    ) -> Result<ServiceTokens, Problem> {
+        let tokens = caller.tokens(&self.tokens, &self.checker, requirement);
+        Ok(tokens.await?)
     }
 
     /// Where callers' tokens are read from.

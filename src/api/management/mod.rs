@@ -1,9 +1,13 @@
 //! Managing tokens over HTTP: create, list, update, rotate, revoke.
 //!
 //! 1. Callers present a service token. Reading needs its scope `service-tokens:read`, changing
-//!    `service-tokens:write`; `service-tokens:admin` is good for both. Without: 401, 403.
-//! 2. Nobody grants what they do not hold, on any path: 403 `escalation_denied`, with what is
-//!    `missing`. Only `service-tokens:admin` lifts that.
+//!    `service-tokens:write`; `service-tokens:admin` is good for both. Without: 401, 403. The token
+//!    is checked before the body is read, after it was read, and in the transaction that writes: a
+//!    token that was revoked, disabled, rotated or stripped meanwhile changes nothing.
+//! 2. A caller changes only tokens whose roles and scopes its own token covers, before and after the
+//!    change: 403 `escalation_denied`, with what is `missing`. Revoking, disabling, renaming and
+//!    rotating are changes. A caller whose token expires creates and extends no token beyond that
+//!    time; a new token without an expiry gets the caller's. `service-tokens:admin` lifts all of it.
 //! 3. A secret stands in the answers of a creation and of a rotation, as `token`, and nowhere else.
 //! 4. A token is shown in one shape everywhere: `id`, `name`, `description`, `subject`, `roles`,
 //!    `scopes`, `labels`, `state` (`active`, `disabled`, `revoked`, `expired`), `created_at`,
@@ -24,23 +28,42 @@
 //!    changed since. A key is of one caller, and remembered as long as the token's record is kept:
 //!    until it is [purged](crate::ServiceTokens::purge).
 //!
-//! 9. `GET /openapi.json` tells all of this to programs, as an OpenAPI 3.1 document, without a token;
-//!    [`ManagementApi::openapi`] is the same as a value. For the document of your own API there are
-//!    the [security schemes](crate::api::SecuritySchemes).
+//! 9. `If-Match` is honoured by every change (RFC 9110 §13.1.1): 412 if the token is at another
+//!    revision than the `ETag` that was read. A caller that presents the secret from before its last
+//!    rotation rotates its own token only with `If-Match`: 428 `precondition_required`.
+//!
+//! 10. A change after which no valid token may administer tokens (`service-tokens:admin`) is refused:
+//!     409 `last_admin`. `?last_admin=true` confirms it for an update, a disabling and a revocation of
+//!     one token. A bulk revocation cannot be confirmed.
+//!
+//! 11. `GET /openapi.json` tells all of this to programs, as an OpenAPI 3.1 document, without a token;
+//!     [`ManagementApi::openapi`] is the same as a value. For the document of your own API there are
+//!     the [security schemes](crate::api::SecuritySchemes).
 //!
 //! | call | answer |
 //! |---|---|
 //! | `POST /service-tokens` | 201 with `Location`; `{token, service_token}`. Takes `name`, `description`, `subject`, `roles`, `scopes`, `labels`, `not_before`, and `expires_at` or `expires_in`, each a text that [`Expiry`](crate::lifecycle::Expiry) reads, or `null` for never. With the header `Idempotency-Key` also 200, see above |
 //! | `GET /service-tokens` | `{service_tokens, next_cursor}`; the query may hold `limit` (1 to 1,000; 50), `cursor`, `name`, `role`, `scope`, `subject`, `state`, `label` (`key=value`), `expires_before`, `last_used_before` |
 //! | `GET /service-tokens/{id}` | the token, with `ETag` |
-//! | `PATCH /service-tokens/{id}` | the token; a merge patch (RFC 7396), `null` clears. `If-Match` is honoured: 412 |
+//! | `PATCH /service-tokens/{id}` | the token; a merge patch (RFC 7396), `null` clears |
 //! | `POST /service-tokens/{id}/rotate` | `{token, grace_ends_at, service_token}`; takes `grace`, such as `1h` or `PT1H` (none by default) |
 //! | `POST /service-tokens/{id}/disable`, `/enable` | the token |
 //! | `DELETE /service-tokens/{id}` | 204; revoked, which is final. Again: 204 |
-//! | `POST /service-tokens/revoke` | `{ids, dry_run}`; takes `filter` (the names of the query above), `dry_run` and `expect`, how many are meant: 409 if it is another number. A filter that means all needs it |
+//! | `POST /service-tokens/revoke` | `{dry_run, ids, revoked, remaining}`; takes `filter` (the names of the query above), `expect` and `dry_run`. See below |
 //! | `GET /service-tokens/self` | the caller's own token; needs no scope, nor do the next two |
 //! | `POST /service-tokens/self/rotate`, `DELETE /service-tokens/self` | as above |
 //! | `GET /openapi.json` | the document; its `servers` say where the router is nested |
+//!
+//! # Bulk revocation
+//!
+//! 1. A dry run returns `count`, a `sample` of at most 100 ids, `forbidden` (how many of the tokens
+//!    the caller may not revoke) and `needs_expect`.
+//! 2. `expect` is the number of tokens that the filter must match: 409 `unexpected_count` if it is
+//!    another. It is needed if more than 100 tokens match, more than half of all tokens that are
+//!    neither revoked nor expired, or the caller's own.
+//! 3. If the caller may not revoke one of the tokens, nothing is revoked: 403 `escalation_denied`
+//!    with `forbidden`.
+//! 4. A call works for at most 20 s. If `remaining` is not 0, repeat it with that number as `expect`.
 //!
 //! ```
 //! use axum::Router;
@@ -70,6 +93,7 @@
 
 mod bulk;
 mod change;
+mod conditions;
 mod create;
 mod endpoints;
 mod idempotency_key;

@@ -4,7 +4,7 @@ use http::{HeaderValue, StatusCode};
 use serde_json::{Map, Value, json};
 
 use super::super::body::BodyError;
-use super::super::outcome::outage;
+use super::super::outcome::{outage, refusal};
 use crate::lifecycle::{FieldProblem, LifecycleError};
 use crate::middleware::Checker;
 use crate::reject::Rejection;
@@ -14,8 +14,8 @@ use crate::reject::Rejection;
 #[derive(Debug)]
 pub(super) enum Problem {
     Of(StatusCode, &'static str, String, Map<String, Value>),
-    /// The store could not be asked.
-    Store(Rejection),
+    /// The caller is refused as the layer refuses it, or the store is unavailable.
+    Rejected(Rejection),
 }
 
 impl Problem {
@@ -52,7 +52,11 @@ impl Problem {
 
     /// What became of a change.
     pub(super) fn of(error: LifecycleError, checker: &Checker) -> Self {
+        if let Some(rejection) = refusal(&error, checker) {
+            return Self::Rejected(rejection);
+        }
         let conflict = |code| (StatusCode::CONFLICT, code);
+        let forbidden = |code| (StatusCode::FORBIDDEN, code);
         let (status, code) = match &error {
             LifecycleError::Invalid(problems) => return Self::invalid(problems),
             LifecycleError::NotFound => return Self::not_found(),
@@ -60,6 +64,18 @@ impl Problem {
                 let more = Map::from_iter([("missing".to_owned(), json!(missing))]);
                 let status = StatusCode::FORBIDDEN;
                 return Self::Of(status, "escalation_denied", error.to_string(), more);
+            }
+            LifecycleError::TokensNotCovered { forbidden, .. } => {
+                let more = Map::from_iter([("forbidden".to_owned(), json!(forbidden))]);
+                let status = StatusCode::FORBIDDEN;
+                return Self::Of(status, "escalation_denied", error.to_string(), more);
+            }
+            LifecycleError::OutlivesActor { .. } => forbidden("escalation_denied"),
+            LifecycleError::UnknownActor => forbidden("unknown_actor"),
+            LifecycleError::LastAdmin => conflict("last_admin"),
+            LifecycleError::RotatedMeanwhile => conflict("rotated_meanwhile"),
+            LifecycleError::PreviousSecret => {
+                (StatusCode::PRECONDITION_REQUIRED, "precondition_required")
             }
             LifecycleError::NameTaken => conflict("name_taken"),
             LifecycleError::TooManyTokens => conflict("too_many_tokens"),
@@ -72,9 +88,15 @@ impl Problem {
             LifecycleError::RevisionMismatch => {
                 (StatusCode::PRECONDITION_FAILED, "precondition_failed")
             }
-            _ => return Self::Store(outage(error, checker)),
+            _ => return Self::Rejected(outage(error, checker)),
         };
         Self::new(status, code, error.to_string())
+    }
+}
+
+impl From<Rejection> for Problem {
+    fn from(rejection: Rejection) -> Self {
+        Self::Rejected(rejection)
     }
 }
 
@@ -99,7 +121,7 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let (status, code, detail, more) = match self {
             Self::Of(status, code, detail, more) => (status, code, detail, more),
-            Self::Store(rejection) => return rejection.into_response(),
+            Self::Rejected(rejection) => return rejection.into_response(),
         };
         let mut body = Map::from_iter([
             ("type".to_owned(), json!("about:blank")),

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
@@ -19,14 +20,8 @@ const SCOPE: &str = "introspect";
 
 pub(super) async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let (mut parts, body) = request.into_parts();
-    let mut response = match shared.caller(&mut parts).await {
-        Ok(caller) => {
-            let request = Request::from_parts(parts, body);
-            match form::token(request).await {
-                Ok(token) => shared.introspect(&token, &caller).await,
-                Err(error) => error.into_response(),
-            }
-        }
+    let mut response = match shared.answer(&mut parts, body).await {
+        Ok(response) => response,
         Err(rejection) => rejection.into_response(),
     };
     form::forbid_keeping(response.headers_mut());
@@ -34,8 +29,28 @@ pub(super) async fn handle(State(shared): State<Arc<Shared>>, request: Request) 
 }
 
 impl Shared {
+    /// The caller is authenticated before its body is read, and again afterwards.
+    async fn answer(&self, parts: &mut Parts, body: Body) -> Result<Response, Rejection> {
+        self.caller(parts).await?;
+        let checker = &self.inspector.checker;
+        // It was there a moment ago.
+        let credential = checker
+            .read(&mut parts.headers)?
+            .map(Credential::into_owned);
+        let missing = || checker.refuse(RejectionReason::MissingToken);
+        let credential = credential.ok_or_else(missing)?;
+        let request = Request::from_parts(parts.clone(), body);
+        let token = match form::token(request).await {
+            Ok(token) => token,
+            Err(error) => return Ok(error.into_response()),
+        };
+        let caller = checker.judge_again(&credential).await?;
+        self.require_scope(&caller)?;
+        Ok(self.introspect(&token, &caller).await)
+    }
+
     /// Who asks, and may.
-    async fn caller(&self, parts: &mut Parts) -> Result<Principal, Rejection> {
+    async fn caller(&self, parts: &mut Parts) -> Result<(), Rejection> {
         let checker = &self.inspector.checker;
         let id = basic::unwrap(&mut parts.headers).map_err(|error| {
             let rejection = match error {
@@ -49,10 +64,13 @@ impl Shared {
             rejection
         })?;
         let caller = self.inspector.caller(parts, id).await?;
-        let required = Requirement::all_scopes([SCOPE]);
-        let admitted = caller.require(required);
-        admitted.map_err(|rejection| rejection.with_challenges(&checker.challenges))?;
-        Ok(caller)
+        self.require_scope(&caller)
+    }
+
+    fn require_scope(&self, caller: &Principal) -> Result<(), Rejection> {
+        let challenges = &self.inspector.checker.challenges;
+        let allowed = caller.require(Requirement::all_scopes([SCOPE]));
+        allowed.map_err(|rejection| rejection.with_challenges(challenges))
     }
 
     async fn introspect(&self, token: &str, caller: &Principal) -> Response {

@@ -5,7 +5,8 @@
 //! 1. The caller presents a service token with the scope `introspect`: by `Authorization: ApiKey`,
 //!    `Bearer`, a header of the layer such as `X-API-Key`, or by HTTP Basic with the token's id as
 //!    user and the token as password, both percent-encoded where RFC 6749 §2.3.1 asks for it. A
-//!    caller without gets 401 with a challenge for each scheme, or 403.
+//!    caller without gets 401 with a challenge for each scheme, or 403. The caller is authenticated
+//!    before its form is read and again afterwards.
 //! 2. The token stands in the form as `token`, once. `token_type_hint` and all else is ignored, the
 //!    query too.
 //! 3. A good token is answered with the members below; anything else with exactly
@@ -31,8 +32,8 @@
 //! 1. Who has the token may revoke it: the form's `token` is all that is looked at.
 //! 2. 200 says that the token works no more. That goes for a token nobody knows as well.
 //! 3. It is revoked for good, with whatever secret it has: also by the secret from before a
-//!    rotation, while that works, and also if it is disabled or expired. A token revoked here is told
-//!    of in the audit trail, as its own doing.
+//!    rotation, while that works, and also if it is disabled or expired, or the last token that may
+//!    administer. The audit trail names the token itself as the actor.
 //! 4. 200 for a token that is known has `Service-Token-Effective-Within`: after how many seconds,
 //!    at the latest, no node accepts the token.
 //! 5. 503 with `Retry-After` if that could not be done. 400 `unsupported_token_type` for a good token that

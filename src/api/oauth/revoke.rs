@@ -9,10 +9,10 @@ use super::super::failure_limit::Client;
 use super::super::outcome::{effective, outage};
 use super::endpoints::Shared;
 use super::form::{self, FormError};
-use crate::lifecycle::LifecycleError;
+use crate::lifecycle::{Actor, LifecycleError};
 use crate::observe;
 use crate::reject::{Rejection, RejectionReason};
-use crate::store::{Credential, TokenState, verdict};
+use crate::store::Credential;
 
 pub(super) async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
@@ -71,24 +71,15 @@ impl Shared {
                 None => return powerless(rejection),
             },
         };
-        let record = match self.tokens.get(id).await {
-            Ok(record) => record,
-            Err(LifecycleError::NotFound) if is_good => return Ok(Revoked::Elsewhere),
-            Err(LifecycleError::NotFound) => return Ok(Revoked::Powerless),
-            Err(error) => return Err(self.not_done(error)),
-        };
-        // Whether the secret is the token's own, be the token off or out of its time: a secret that
-        // a rotation put out of use has no say.
-        let record = record
-            .with_state(TokenState::Active)
-            .with_not_before(None)
-            .with_expires_at(None);
-        let Ok(holder) = verdict(Some(record), &credential, &*inspector.checker.clock) else {
-            return Ok(Revoked::Powerless);
-        };
-        let revoked = self.tokens.clone().acting_for(holder).revoke(id).await;
-        let revoked = revoked.map_err(|error| self.not_done(error))?;
-        Ok(Revoked::Effective(revoked.effective_within))
+        // The secret revokes its token, be that disabled or expired. One that a rotation replaced
+        // does not; the registry finds out in the transaction that writes.
+        let actor = Actor::possession(id, &credential);
+        match self.tokens.clone().acting_for(actor).revoke(id).await {
+            Ok(revoked) => Ok(Revoked::Effective(revoked.effective_within)),
+            Err(LifecycleError::NotFound) if is_good => Ok(Revoked::Elsewhere),
+            Err(LifecycleError::NotFound | LifecycleError::ActorEnded(_)) => Ok(Revoked::Powerless),
+            Err(error) => Err(self.not_done(error)),
+        }
     }
 
     /// Nobody may believe that the token works no more.

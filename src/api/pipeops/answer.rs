@@ -5,7 +5,7 @@ use http::{HeaderValue, StatusCode};
 use serde_json::{Value, json};
 
 use super::super::body::BodyError;
-use super::super::outcome::{outage, status};
+use super::super::outcome::{outage, refusal, status};
 use crate::lifecycle::{FieldProblem, LifecycleError};
 use crate::middleware::Checker;
 use crate::reject::{Rejection, ResponseForRejection};
@@ -35,6 +35,9 @@ impl Failure {
 
     /// What became of a change. A token that was revoked is gone.
     pub(super) fn of(error: LifecycleError, checker: &Checker) -> Self {
+        if let Some(rejection) = refusal(&error, checker) {
+            return Self::refused(&rejection);
+        }
         match status(&error) {
             StatusCode::SERVICE_UNAVAILABLE => Self::refused(&outage(error, checker)),
             _ if matches!(error, LifecycleError::Revoked) => Self::not_found(),
@@ -47,7 +50,7 @@ impl Failure {
         Self::new(StatusCode::NOT_FOUND, message)
     }
 
-    fn refused(rejection: &Rejection) -> Self {
+    pub(super) fn refused(rejection: &Rejection) -> Self {
         Self {
             response: rejection.to_response(Body::empty()),
             message: rejection.to_string(),

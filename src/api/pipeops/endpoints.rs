@@ -2,21 +2,19 @@ use std::fmt;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, Request};
-use axum::middleware::{Next, from_fn};
-use axum::response::Response;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn;
 use axum::routing::{get, patch, post};
 use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::super::body;
+use super::super::caller::{Caller, HasChecker, writer};
 use super::answer::{Failure, Refusals};
 use super::{tokens, workspace};
 use crate::authorize::RequireScopesLayer;
 use crate::lifecycle::{LifecycleError, ServiceTokens, ShownToken};
 use crate::middleware::{Checker, ServiceTokenLayer};
-use crate::principal::Principal;
 use crate::store::{TokenRecord, TokenState};
 
 const TOKENS: &str = "/api/v1/service-account-tokens";
@@ -74,10 +72,10 @@ impl PipeOpsApi {
             .route(TOKENS, post(tokens::create))
             .route(TOKEN, patch(tokens::update).delete(tokens::revoke))
             .route_layer(guard("service-tokens:write"));
-        let layer = self.layer.accept_bearer();
+        let layer = self.layer.accept_bearer().keep_credential();
         let shared = Shared {
             tokens: self.tokens,
-            checker: layer.clone().into_checker(false),
+            checker: layer.checker(),
             default_workspace: self.default_workspace,
         };
         Router::new()
@@ -85,7 +83,7 @@ impl PipeOpsApi {
             .merge(readers)
             .merge(writers)
             .route_layer(layer.with_rejection_response(Refusals))
-            .route_layer(from_fn(read_first))
+            .route_layer(from_fn(body::drain))
             .method_not_allowed_fallback(async || {
                 let status = StatusCode::METHOD_NOT_ALLOWED;
                 Failure::new(status, "there is no such call on this path")
@@ -111,10 +109,19 @@ pub(super) struct Shared {
     pub(super) default_workspace: Box<str>,
 }
 
+impl HasChecker for Shared {
+    fn checker(&self) -> &Checker {
+        &self.checker
+    }
+}
+
 impl Shared {
-    /// The tokens, changed by this caller, who grants nothing but its own.
-    pub(super) fn tokens_for(&self, caller: Principal) -> ServiceTokens {
-        self.tokens.clone().acting_for(caller)
+    /// The tokens as this caller may change them, who is authenticated again.
+    pub(super) async fn tokens_for(&self, caller: Caller) -> Result<ServiceTokens, Failure> {
+        let tokens = caller
+            .tokens(&self.tokens, &self.checker, Some(writer()))
+            .await;
+        tokens.map_err(|rejection| Failure::refused(&rejection))
     }
 
     pub(super) fn failed(&self, error: LifecycleError) -> Failure {
@@ -142,12 +149,4 @@ impl Shared {
             "last_used_at": shown["last_used_at"],
         })
     }
-}
-
-/// Reads the body before the token is looked at: a refusal that left it unread would end the
-/// connection, and the client's retries with it.
-async fn read_first(request: Request, next: Next) -> Result<Response, Failure> {
-    let (parts, body) = request.into_parts();
-    let body = body::read(Request::from_parts(parts.clone(), body)).await?;
-    Ok(next.run(Request::from_parts(parts, Body::from(body))).await)
 }

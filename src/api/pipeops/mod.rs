@@ -12,8 +12,10 @@
 //! | `DELETE …/{uuid}` | `service-tokens:write` | 200; revoked. Again: 200 |
 //! | `GET /workspace` | a good token | an array with the default workspace |
 //!
-//! 1. `service-tokens:admin` is good for all of them. Nobody grants a scope they do not hold without
-//!    it.
+//! 1. `service-tokens:admin` is good for all of them. Without it, a caller changes only tokens whose
+//!    roles and scopes its own covers, before and after the change, and creates none that outlives
+//!    its own.
+//!    The last token that may administer tokens is not disabled, stripped or revoked here (409).
 //! 2. Answers are `{"success": true, "status": "success", "message", "data"}`; one token stands in
 //!    `data` as `token`. Errors are `{"success": false, "status": "error", "message"}`, at every
 //!    status: 400 (no JSON object), 401, 403, 404, 405, 409, 413, 415, 422 (a field breaks a rule),
@@ -34,8 +36,8 @@
 //!    filtered. A token without one counts to the [default](PipeOpsApi::with_default_workspace)
 //!    workspace. It is a label and parts no rights.
 //! 8. The client sends a call again after 429 and 5xx, creations too. A `PATCH` is therefore one change,
-//!    made or not made, and a body is read before the token is looked at: a connection with an unread
-//!    body would be closed. A creation whose answer the store lost is still made twice.
+//!    made or not made, and a refused request's body is read and dropped: the server would close a
+//!    connection with an unread body. A creation whose answer the store lost is still made twice.
 //!
 //! ```
 //! use axum::Router;

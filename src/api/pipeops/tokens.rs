@@ -7,6 +7,7 @@ use http::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::super::body;
+use super::super::caller::Caller;
 use super::super::fields::{Fields, Given};
 use super::super::listing::unrevoked;
 use super::super::path_text::PathText;
@@ -14,7 +15,6 @@ use super::answer::{Failure, done};
 use super::endpoints::Shared;
 use super::workspace;
 use crate::lifecycle::{FieldProblem, NewToken, TokenUpdate};
-use crate::principal::Principal;
 use crate::store::{TokenFilter, TokenRecord, TokenState};
 use crate::token::TokenId;
 
@@ -23,7 +23,7 @@ type Answered = Result<Response, Failure>;
 pub(super) async fn create(
     State(shared): State<Arc<Shared>>,
     RawQuery(query): RawQuery,
-    caller: Principal,
+    caller: Caller,
     request: Request,
 ) -> Answered {
     let mut fields = Fields::new(members(request).await?);
@@ -38,7 +38,7 @@ pub(super) async fn create(
     let workspace = workspaces.pop_first();
     let workspace = workspace.unwrap_or_else(|| shared.default_workspace.to_string());
     let new = new.with_label(workspace::LABEL, workspace);
-    let issued = shared.tokens_for(caller).create(new).await;
+    let issued = shared.tokens_for(caller).await?.create(new).await;
     let issued = issued.map_err(|error| shared.failed(error))?;
     let mut token = shared.shown(issued.record());
     token["token"] = json!(issued.expose_secret());
@@ -77,7 +77,7 @@ pub(super) async fn show(State(shared): State<Arc<Shared>>, PathText(path): Path
 pub(super) async fn update(
     State(shared): State<Arc<Shared>>,
     PathText(path): PathText,
-    caller: Principal,
+    caller: Caller,
     request: Request,
 ) -> Answered {
     let id = id(&path).ok_or_else(Failure::not_found)?;
@@ -87,7 +87,7 @@ pub(super) async fn update(
     let is_active = fields.flag("is_active").value();
     let update = token_update(&mut fields);
     fields.finish()?;
-    let tokens = shared.tokens_for(caller);
+    let tokens = shared.tokens_for(caller).await?;
     let changed = match is_active {
         // Nothing is granted by a token that is switched off.
         Some(false) if is_switch => tokens.disable(id).await,
@@ -112,10 +112,10 @@ pub(super) async fn update(
 pub(super) async fn revoke(
     State(shared): State<Arc<Shared>>,
     PathText(path): PathText,
-    caller: Principal,
+    caller: Caller,
 ) -> Answered {
     let id = id(&path).ok_or_else(Failure::not_found)?;
-    let revoked = shared.tokens_for(caller).revoke(id).await;
+    let revoked = shared.tokens_for(caller).await?.revoke(id).await;
     revoked.map_err(|error| shared.failed(error))?;
     let message = "service account token revoked";
     Ok(done(StatusCode::OK, message, None))

@@ -9,12 +9,12 @@ use http::StatusCode;
 use serde_json::json;
 
 use super::super::body;
+use super::super::caller::{Caller, HasChecker, writer};
 use super::error::{Failure, Refusals};
 use super::tokens;
 use crate::authorize::RequireScopesLayer;
 use crate::lifecycle::{LifecycleError, ServiceTokens};
 use crate::middleware::{Checker, ServiceTokenLayer};
-use crate::principal::Principal;
 
 /// Makes the router of the calls that the `sts` command line makes.
 ///
@@ -35,7 +35,8 @@ impl StackStateApi {
 
     /// The router, for an app with any state, to be nested at `/api`.
     pub fn into_router<S: Clone + Send + Sync + 'static>(self) -> Router<S> {
-        let checker = self.layer.clone().into_checker(false);
+        let layer = self.layer.keep_credential();
+        let checker = layer.checker();
         let refusals = Refusals(Arc::clone(&checker.clock));
         let guard = |scope| {
             let guard = RequireScopesLayer::any_of([scope, "service-tokens:admin"]);
@@ -57,7 +58,7 @@ impl StackStateApi {
             .route("/server/status", get(status))
             .merge(readers)
             .merge(writers)
-            .route_layer(self.layer.with_rejection_response(refusals))
+            .route_layer(layer.with_rejection_response(refusals))
             .method_not_allowed_fallback(async |State(shared): State<Arc<Shared>>| {
                 let status = StatusCode::METHOD_NOT_ALLOWED;
                 shared.refused(status, "there is no such call on this path")
@@ -81,10 +82,19 @@ pub(super) struct Shared {
     checker: Arc<Checker>,
 }
 
+impl HasChecker for Shared {
+    fn checker(&self) -> &Checker {
+        &self.checker
+    }
+}
+
 impl Shared {
-    /// The tokens, changed by this caller, who grants nothing but its own.
-    pub(super) fn tokens_for(&self, caller: Principal) -> ServiceTokens {
-        self.tokens.clone().acting_for(caller)
+    /// The tokens as this caller may change them, who is authenticated again.
+    pub(super) async fn tokens_for(&self, caller: Caller) -> Result<ServiceTokens, Failure> {
+        let tokens = caller
+            .tokens(&self.tokens, &self.checker, Some(writer()))
+            .await;
+        tokens.map_err(|rejection| Failure::refused(&rejection, self.checker.clock.now()))
     }
 
     pub(super) fn failed(&self, error: LifecycleError) -> Failure {

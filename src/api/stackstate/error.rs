@@ -7,7 +7,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, StatusCode};
 use serde_json::json;
 
-use super::super::outcome::{outage, status};
+use super::super::outcome::{outage, refusal, status};
 use super::expiry::millis;
 use crate::clock::Clock;
 use crate::lifecycle::LifecycleError;
@@ -42,6 +42,9 @@ impl Failure {
     /// What became of a change.
     pub(super) fn of(error: LifecycleError, checker: &Checker) -> Self {
         let now = checker.clock.now();
+        if let Some(rejection) = refusal(&error, checker) {
+            return Self::refused(&rejection, now);
+        }
         if let LifecycleError::Invalid(problems) = &error {
             let kind = kind(StatusCode::BAD_REQUEST);
             let told = problems.iter().map(|it| match &*it.pointer {
@@ -60,7 +63,7 @@ impl Failure {
         }
     }
 
-    fn refused(rejection: &Rejection, now: SystemTime) -> Self {
+    pub(super) fn refused(rejection: &Rejection, now: SystemTime) -> Self {
         Self {
             errors: vec![(kind(rejection.status()), rejection.to_string())],
             response: rejection.to_response(Body::empty()),

@@ -11,8 +11,9 @@
 //! | `GET /security/tokens` | `service-tokens:read` | an array of the tokens that are not revoked |
 //! | `DELETE /security/tokens/{id}` | `service-tokens:write` | 204; revoked. 404 if there is none |
 //!
-//! 1. `service-tokens:admin` is good for all of them. Nobody grants a role they do not hold without
-//!    it.
+//! 1. `service-tokens:admin` is good for all of them. Without it, a caller changes only tokens whose
+//!    roles and scopes its own covers, before and after the change, and creates none that outlives
+//!    its own. The last token that may administer tokens is not revoked here (409).
 //! 2. An id is the token's [number](crate::token::TokenId::as_i64). Times are milliseconds since the
 //!    epoch.
 //! 3. `expiryDate` at midnight UTC is the day that was typed: the token works through that day, and

@@ -9,13 +9,13 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::super::body;
+use super::super::caller::Caller;
 use super::super::listing::unrevoked;
 use super::super::path_text::PathText;
 use super::endpoints::Shared;
 use super::error::Failure;
 use super::expiry::{end, millis, told};
 use crate::lifecycle::{Expiry, LifecycleError, NewToken};
-use crate::principal::Principal;
 use crate::store::{TokenFilter, TokenRecord, TokenState};
 use crate::token::TokenId;
 
@@ -32,7 +32,7 @@ struct Create {
 
 pub(super) async fn create(
     State(shared): State<Arc<Shared>>,
-    caller: Principal,
+    caller: Caller,
     request: Request,
 ) -> Result<Response, Failure> {
     let body = body::read(request).await;
@@ -51,7 +51,7 @@ pub(super) async fn create(
         let end = end(typed).ok_or_else(|| shared.invalid_expiry("not a date of 1970 to 9999"))?;
         new = new.with_expiry(Expiry::at(end));
     }
-    let issued = shared.tokens_for(caller).create(new).await;
+    let issued = shared.tokens_for(caller).await?.create(new).await;
     let issued = issued.map_err(|error| shared.failed(error))?;
     let body = json!({
         "name": issued.record().name(),
@@ -71,7 +71,7 @@ pub(super) async fn list(State(shared): State<Arc<Shared>>) -> Result<Response, 
 pub(super) async fn revoke(
     State(shared): State<Arc<Shared>>,
     PathText(id): PathText,
-    caller: Principal,
+    caller: Caller,
 ) -> Result<Response, Failure> {
     let id = id.parse().ok().and_then(TokenId::from_i64);
     let missing = || shared.failed(LifecycleError::NotFound);
@@ -81,7 +81,7 @@ pub(super) async fn revoke(
     if record.state() == TokenState::Revoked {
         return Err(missing());
     }
-    let revoked = shared.tokens_for(caller).revoke(id).await;
+    let revoked = shared.tokens_for(caller).await?.revoke(id).await;
     revoked.map_err(|error| shared.failed(error))?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }

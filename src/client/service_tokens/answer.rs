@@ -11,7 +11,7 @@ use zeroize::{Zeroize, Zeroizing};
 use super::error::ClientError;
 use super::problem;
 use super::told::{ChangedToken, IssuedToken, Revocation, TokenPage};
-use crate::lifecycle::ShownToken;
+use crate::lifecycle::{BulkPreview, BulkRevocation, ShownToken};
 use crate::token::{PresentedToken, TokenId};
 use crate::transport::is_of_type;
 
@@ -41,9 +41,19 @@ struct Listed {
 }
 
 #[derive(Deserialize)]
-struct Meant {
-    ids: Vec<String>,
+struct Revoked {
     dry_run: bool,
+    ids: Vec<String>,
+    remaining: usize,
+}
+
+#[derive(Deserialize)]
+struct Preview {
+    dry_run: bool,
+    count: usize,
+    sample: Vec<String>,
+    forbidden: usize,
+    needs_expect: bool,
 }
 
 /// What became of a creation.
@@ -105,15 +115,33 @@ impl Answer {
         })
     }
 
-    /// The tokens that a bulk revocation, or a trial of one, named.
-    pub(super) fn ids(&self, is_trial: bool) -> Result<Vec<TokenId>, ClientError> {
-        let meant: Meant = self.json(StatusCode::OK)?;
-        if meant.dry_run != is_trial {
-            let message = "the server did not do what was asked for: a trial is no revocation";
-            return Err(ClientError::unexpected(message));
+    /// The tokens that a bulk revocation revoked.
+    pub(super) fn bulk_revocation(&self) -> Result<BulkRevocation, ClientError> {
+        let revoked: Revoked = self.json(StatusCode::OK)?;
+        if revoked.dry_run {
+            return Err(ClientError::unexpected(
+                "the server revoked nothing: it made a dry run",
+            ));
         }
-        let ids: Result<_, _> = meant.ids.iter().map(|id| id.parse()).collect();
-        ids.map_err(|_| ClientError::unexpected("the answer names tokens by no ids"))
+        Ok(BulkRevocation {
+            ids: ids(&revoked.ids)?,
+            remaining: revoked.remaining,
+            effective_within: self.effective_within(),
+        })
+    }
+
+    /// The tokens that a bulk revocation would revoke.
+    pub(super) fn bulk_preview(&self) -> Result<BulkPreview, ClientError> {
+        let preview: Preview = self.json(StatusCode::OK)?;
+        if !preview.dry_run {
+            return Err(ClientError::unexpected("the server made no dry run"));
+        }
+        Ok(BulkPreview {
+            count: preview.count,
+            sample: ids(&preview.sample)?,
+            forbidden: preview.forbidden,
+            needs_expect: preview.needs_expect,
+        })
     }
 
     pub(super) fn effective_within(&self) -> Duration {
@@ -165,6 +193,11 @@ impl Drop for Answer {
             body.as_mut().zeroize();
         }
     }
+}
+
+fn ids(texts: &[String]) -> Result<Vec<TokenId>, ClientError> {
+    let ids: Result<_, _> = texts.iter().map(|id| id.parse()).collect();
+    ids.map_err(|_| ClientError::unexpected("the response names tokens by malformed ids"))
 }
 
 fn check(id: Option<TokenId>, token: &ShownToken) -> Result<(), ClientError> {

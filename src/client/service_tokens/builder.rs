@@ -81,6 +81,9 @@ impl ServiceTokensClientBuilder {
     }
 
     /// How long a call may take in all, with all its tries and the pauses between. Default: 30 s.
+    ///
+    /// [`revoke_where`](ServiceTokensClient::revoke_where) may take 40 s even if this is shorter: the
+    /// server works on one call for up to 20 s.
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self

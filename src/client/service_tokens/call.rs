@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 pub(super) const MAX_BODY: usize = 1024 * 1024;
 const MAX_TOKEN: usize = 192 * 1024;
 
-/// How much is read of an answer that names tokens: 13 bytes each, for five million.
+/// How much is read of the response to a bulk revocation: 13 bytes for each of five million ids.
 const MAX_IDS: usize = 64 * 1024 * 1024;
 
 /// What to ask the server, as often as it takes.

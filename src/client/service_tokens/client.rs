@@ -15,7 +15,9 @@ use super::error::{ClientError, ClientErrorKind};
 use super::sender::{Sender, Sent};
 use super::told::{ChangedToken, IssuedToken, Revocation, TokenPage};
 use crate::lifecycle::members::{of_filter, of_grace};
-use crate::lifecycle::{BulkRevocation, FieldProblem, NewToken, Page, ShownToken, TokenUpdate};
+use crate::lifecycle::{
+    BulkPreview, BulkRevocation, FieldProblem, NewToken, Page, ShownToken, TokenUpdate,
+};
 use crate::store::{ListRequest, TokenFilter};
 use crate::token::TokenId;
 
@@ -23,6 +25,13 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// How often an update begins anew because another change came between.
 const ATTEMPTS: usize = 10;
+
+/// The query parameter that confirms a change after which no token may administer.
+const LAST_ADMIN: &str = "last_admin";
+
+/// The shortest time limit of a bulk revocation. A server works on one for 20 s, and may end a
+/// request after 30 s.
+const BULK_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// The caller's own token.
 const OWN: &str = "/self";
@@ -37,6 +46,8 @@ const OWN: &str = "/self";
 #[derive(Clone)]
 pub struct ServiceTokensClient {
     sender: Arc<Sender>,
+    revision: Option<u64>,
+    may_end_last_admin: bool,
 }
 
 impl ServiceTokensClient {
@@ -49,7 +60,29 @@ impl ServiceTokensClient {
     pub(super) fn new(sender: Sender) -> Self {
         Self {
             sender: Arc::new(sender),
+            revision: None,
+            may_end_last_admin: false,
         }
+    }
+
+    /// Returns the same client, where each change is made only if the token is still at this
+    /// [revision](ShownToken::revision). By default any revision is changed.
+    ///
+    /// The revision is sent as `If-Match` with [`update`](Self::update), [`rotate`](Self::rotate),
+    /// [`disable`](Self::disable), [`enable`](Self::enable), [`revoke`](Self::revoke),
+    /// [`rotate_own`](Self::rotate_own) and [`revoke_own`](Self::revoke_own). Such a call is sent
+    /// again only if no connection could be made: after a lost response a second try would fail with
+    /// [`Changed`](ClientErrorKind::Changed).
+    pub fn if_revision(mut self, revision: u64) -> Self {
+        self.revision = Some(revision);
+        self
+    }
+
+    /// Allows changes that leave no valid token that may administer. By default they are refused
+    /// with [`LastAdmin`](ClientErrorKind::LastAdmin). Bulk revocation always refuses them.
+    pub fn allow_last_admin_removal(mut self) -> Self {
+        self.may_end_last_admin = true;
+        self
     }
 
     /// Mints a token. The secret is in the answer and nowhere else.
@@ -123,29 +156,30 @@ impl ServiceTokensClient {
 
     /// Changes what is known about a token. The secret stays.
     ///
-    /// With [`if_revision`](TokenUpdate::if_revision) it is not sent again when it may have been
-    /// carried out: it would be refused, as if someone else had changed the token. An update that
-    /// replaces all labels looks at the token first, which needs the right to read.
+    /// The [revision](TokenUpdate::if_revision) of the update takes precedence over
+    /// [that of the client](Self::if_revision). An update that replaces all labels reads the token
+    /// first, which needs the scope `service-tokens:read`.
     ///
     /// # Errors
     ///
-    /// There is no such token, it was revoked, it is no longer at the revision asked for, a rule or
-    /// the server's policy is broken, the caller does not hold what the token would have, or the
-    /// call [failed](ClientErrorKind).
+    /// Returns an error if there is no such token, it was revoked, it is not at the revision asked
+    /// for, a rule or the server's policy is broken, the caller may not make the change, no other
+    /// token could administer tokens afterwards, or the call [failed](ClientErrorKind).
     pub async fn update(
         &self,
         id: TokenId,
         update: TokenUpdate,
     ) -> Result<ChangedToken, ClientError> {
+        let revision = update.revision().or(self.revision);
         self.within(|deadline| async move {
             if !update.replaces_labels() {
                 let members = update.merge_patch([]).map_err(ClientError::invalid)?;
-                return self.patch(id, members, update.revision(), deadline).await;
+                return self.patch(id, members, revision, deadline).await;
             }
             let mut attempts = 0..ATTEMPTS;
             loop {
-                let changed = self.patch_known(id, &update, deadline).await;
-                let is_overtaken = update.revision().is_none()
+                let changed = self.patch_known(id, &update, revision, deadline).await;
+                let is_overtaken = revision.is_none()
                     && matches!(&changed, Err(error) if error.kind() == ClientErrorKind::Changed);
                 if !is_overtaken || attempts.next().is_none() {
                     return changed;
@@ -155,63 +189,79 @@ impl ServiceTokensClient {
         .await
     }
 
-    /// Gives a token another secret. The one it has goes on working for `grace`, and never longer
-    /// than the token itself; with [`Duration::ZERO`] it stops at once.
+    /// Issues a new secret for a token. The current one stays valid for `grace`, and never longer
+    /// than the token itself; with [`Duration::ZERO`] it is refused at once.
     ///
-    /// It is sent again only where the server cannot have heard it. After
+    /// It is sent again only if no connection could be made. After
     /// [`Unreachable`](ClientErrorKind::Unreachable), [`TimedOut`](ClientErrorKind::TimedOut) or
-    /// [`Server`](ClientErrorKind::Server) it is not known which secret works; another rotation
-    /// settles it.
+    /// [`Server`](ClientErrorKind::Server) it is unknown which secret is valid; another rotation
+    /// settles it. A client that presents the previous secret of the token itself rotates it only
+    /// [at a revision](Self::if_revision); otherwise the error is
+    /// [`RevisionRequired`](ClientErrorKind::RevisionRequired).
     ///
     /// # Errors
     ///
-    /// There is no such token, it was revoked or has expired, the caller does not hold what the
-    /// token has, or the call [failed](ClientErrorKind).
+    /// Returns an error if there is no such token, it was revoked or has expired, it was rotated at
+    /// the same time, the caller may not rotate it, or the call [failed](ClientErrorKind).
     pub async fn rotate(&self, id: TokenId, grace: Duration) -> Result<IssuedToken, ClientError> {
-        let sent = self.send(rotation(&path(id), grace).once()).await?;
-        sent.answer.rotated(Some(id))
+        let call = self.at_revision(rotation(&path(id), grace)).once();
+        self.send(call).await?.answer.rotated(Some(id))
     }
 
-    /// Switches a token off: it is refused until it is [enabled](Self::enable).
+    /// Disables a token: it is refused until it is [enabled](Self::enable).
     ///
     /// # Errors
     ///
-    /// There is no such token, it was revoked, or the call [failed](ClientErrorKind).
+    /// Returns an error if there is no such token, it was revoked, the caller may not change it, no
+    /// other token could administer tokens afterwards, or the call [failed](ClientErrorKind).
     pub async fn disable(&self, id: TokenId) -> Result<ChangedToken, ClientError> {
         let call = Call::post(&format!("{}/disable", path(id)));
+        let call = self.at_revision(self.confirmed(call));
         self.send(call).await?.answer.changed(id)
     }
 
-    /// Switches a token on again.
+    /// Enables a token that was disabled.
     ///
     /// # Errors
     ///
-    /// As [`disable`](Self::disable), or the caller does not hold what the token has.
+    /// Returns an error if there is no such token, it was revoked, the caller may not change it, or
+    /// the call [failed](ClientErrorKind).
     pub async fn enable(&self, id: TokenId) -> Result<ChangedToken, ClientError> {
         let call = Call::post(&format!("{}/enable", path(id)));
-        self.send(call).await?.answer.changed(id)
+        self.send(self.at_revision(call)).await?.answer.changed(id)
     }
 
-    /// Refuses a token for good. A token that was revoked before stays so, without an error.
+    /// Revokes a token for good. A token that was revoked before stays so, without an error.
     ///
     /// # Errors
     ///
-    /// There is no such token, or the call [failed](ClientErrorKind).
+    /// Returns an error if there is no such token, the caller may not revoke it, no other token
+    /// could administer tokens afterwards, or the call [failed](ClientErrorKind).
     pub async fn revoke(&self, id: TokenId) -> Result<Revocation, ClientError> {
-        let sent = self.send(Call::new(Method::DELETE, &path(id))).await?;
+        let call = self.confirmed(Call::new(Method::DELETE, &path(id)));
+        let sent = self.send(self.at_revision(call)).await?;
         sent.answer.revoked()
     }
 
-    /// Revokes every token that the filter means.
+    /// Revokes the tokens that the filter matches, for at most 20 s.
     ///
-    /// With `expect`, nothing is revoked unless exactly so many tokens are meant:
-    /// [`revocable`](Self::revocable) tells how many. A filter that means all tokens needs it.
-    /// It is sent again only where the server cannot have heard it.
+    /// 1. With `expect`, nothing is revoked unless the filter matches exactly so many tokens that are
+    ///    not revoked yet; [`revocable`](Self::revocable) returns the number.
+    /// 2. `expect` is needed if more than 100 tokens match, more than half of all tokens that are
+    ///    neither revoked nor expired, or the caller's own.
+    /// 3. If the caller may not revoke one of the tokens, or if no other token could administer
+    ///    tokens afterwards, nothing is revoked.
+    /// 4. If [`remaining`](BulkRevocation::remaining) is not zero, call again with that number.
+    ///
+    /// The call may take 40 s, even if the [timeout](ServiceTokensClientBuilder::with_timeout) is
+    /// shorter. It is sent again only if no connection could be made.
     ///
     /// # Errors
     ///
-    /// As many tokens as expected are not meant, or the call [failed](ClientErrorKind); then some
-    /// tokens may be revoked, and asking again revokes the rest.
+    /// Returns an error if rule 1, 2 or 3 is broken, and nothing is revoked, or if the call
+    /// [failed](ClientErrorKind). After [`Unreachable`](ClientErrorKind::Unreachable),
+    /// [`TimedOut`](ClientErrorKind::TimedOut) or [`Server`](ClientErrorKind::Server), some tokens
+    /// may be revoked; [`revocable`](Self::revocable) returns how many remain.
     pub async fn revoke_where(
         &self,
         filter: TokenFilter,
@@ -221,23 +271,24 @@ impl ServiceTokensClient {
         let expect = expect.into();
         members.extend(expect.map(|expect| ("expect".to_owned(), expect.into())));
         let call = Call::post("/revoke").with_json(members).for_ids().once();
-        let sent = self.send(call).await?;
-        Ok(BulkRevocation {
-            ids: sent.answer.ids(false)?,
-            effective_within: sent.answer.effective_within(),
-        })
+        let sent = self
+            .sender
+            .within_at_least(BULK_TIMEOUT, |deadline| async move {
+                self.sender.send(&call, deadline).await
+            });
+        sent.await?.answer.bulk_revocation()
     }
 
-    /// The tokens that [`revoke_where`](Self::revoke_where) would revoke.
+    /// Returns what [`revoke_where`](Self::revoke_where) would do.
     ///
     /// # Errors
     ///
-    /// The call [failed](ClientErrorKind).
-    pub async fn revocable(&self, filter: TokenFilter) -> Result<Vec<TokenId>, ClientError> {
+    /// Returns an error if the call [failed](ClientErrorKind).
+    pub async fn revocable(&self, filter: TokenFilter) -> Result<BulkPreview, ClientError> {
         let mut members = meant(&filter)?;
         members.insert("dry_run".to_owned(), true.into());
-        let call = Call::post("/revoke").with_json(members).for_ids();
-        self.send(call).await?.answer.ids(true)
+        let call = Call::post("/revoke").with_json(members);
+        self.send(call).await?.answer.bulk_preview()
     }
 
     /// What is known about the token that this client authenticates with. Needs no scope, nor do
@@ -260,17 +311,19 @@ impl ServiceTokensClient {
     ///
     /// The token has expired, or the call [failed](ClientErrorKind).
     pub async fn rotate_own(&self, grace: Duration) -> Result<IssuedToken, ClientError> {
-        let sent = self.send(rotation(OWN, grace).once()).await?;
-        sent.answer.rotated(None)
+        let call = self.at_revision(rotation(OWN, grace)).once();
+        self.send(call).await?.answer.rotated(None)
     }
 
-    /// Refuses the token that this client authenticates with, for good.
+    /// Revokes the token that this client authenticates with, for good.
     ///
     /// # Errors
     ///
-    /// The call [failed](ClientErrorKind).
+    /// Returns an error if no other token could administer tokens afterwards, or if the call
+    /// [failed](ClientErrorKind).
     pub async fn revoke_own(&self) -> Result<Revocation, ClientError> {
-        let sent = self.send(Call::new(Method::DELETE, OWN)).await?;
+        let call = self.confirmed(Call::new(Method::DELETE, OWN));
+        let sent = self.send(self.at_revision(call)).await?;
         sent.answer.revoked().or_else(|error| {
             // The first try did it, and its answer was lost.
             if sent.is_repetition && error.code() == Some("token_revoked") {
@@ -287,15 +340,16 @@ impl ServiceTokensClient {
         &self,
         id: TokenId,
         update: &TokenUpdate,
+        revision: Option<u64>,
         deadline: Instant,
     ) -> Result<ChangedToken, ClientError> {
         let sent = self.sender.send(&Call::get(&path(id)), deadline).await?;
         let known = sent.answer.token(Some(id))?;
         let unnamed = || ClientError::unexpected("the answer has no entity tag");
-        let revision = known.revision.ok_or_else(unnamed)?;
+        let known_revision = known.revision.ok_or_else(unnamed)?;
         let keys = known.labels.keys().map(String::as_str);
         let members = update.merge_patch(keys).map_err(ClientError::invalid)?;
-        let revision = update.revision().unwrap_or(revision);
+        let revision = revision.unwrap_or(known_revision);
         self.patch(id, members, Some(revision), deadline).await
     }
 
@@ -306,14 +360,23 @@ impl ServiceTokensClient {
         revision: Option<u64>,
         deadline: Instant,
     ) -> Result<ChangedToken, ClientError> {
-        let mut call = Call::new(Method::PATCH, &path(id)).with_merge_patch(members);
-        if let Some(revision) = revision {
-            let tag = HeaderValue::try_from(format!("\"{revision}\""));
-            let tag = tag.expect("digits are visible ASCII");
-            call = call.with_header(IF_MATCH, tag).once();
-        }
+        let call = Call::new(Method::PATCH, &path(id)).with_merge_patch(members);
+        let call = conditional(self.confirmed(call), revision);
         let sent = self.sender.send(&call, deadline).await?;
         sent.answer.changed(id)
+    }
+
+    /// Adds the confirmation that no token may administer afterwards, if it was given.
+    fn confirmed(&self, call: Call) -> Call {
+        if self.may_end_last_admin {
+            call.with_query(vec![(LAST_ADMIN, "true".to_owned())])
+        } else {
+            call
+        }
+    }
+
+    fn at_revision(&self, call: Call) -> Call {
+        conditional(call, self.revision)
     }
 
     async fn send(&self, call: Call) -> Result<Sent, ClientError> {
@@ -333,12 +396,26 @@ fn path(id: TokenId) -> String {
     format!("/{id}")
 }
 
+/// The call that fails unless the token is at this revision. It cannot be repeated: if the first try
+/// was carried out, the second one fails.
+fn conditional(call: Call, revision: Option<u64>) -> Call {
+    let Some(revision) = revision else {
+        return call;
+    };
+    let tag = HeaderValue::try_from(format!("\"{revision}\""));
+    let tag = tag.expect("digits are visible ASCII");
+    call.with_header(IF_MATCH, tag).once()
+}
+
 fn rotation(path: &str, grace: Duration) -> Call {
     Call::post(&format!("{path}/rotate")).with_json(of_grace(grace))
 }
 
 fn meant(filter: &TokenFilter) -> Result<Map<String, Value>, ClientError> {
-    let conditions = of_filter(filter).map_err(ClientError::invalid)?;
+    let mut filter = filter.clone();
+    // Implied: a revocation leaves revoked tokens out.
+    filter.without_revoked = false;
+    let conditions = of_filter(&filter).map_err(ClientError::invalid)?;
     let conditions = conditions.into_iter();
     let conditions: Map<_, _> = conditions
         .map(|(name, text)| (name.to_owned(), text.into()))
@@ -371,6 +448,8 @@ impl fmt::Debug for ServiceTokensClient {
             .field("endpoint", &self.sender.endpoint)
             .field("timeout", &self.sender.timeout)
             .field("max_retries", &self.sender.max_retries)
+            .field("revision", &self.revision)
+            .field("may_end_last_admin", &self.may_end_last_admin)
             .finish_non_exhaustive()
     }
 }

@@ -36,15 +36,23 @@ pub enum ClientErrorKind {
     Unauthenticated,
     /// That token lacks the scope for the call (403).
     Forbidden,
-    /// That token does not hold what it would grant (403).
+    /// That token does not cover the roles and scopes that the changed token has or would have, or
+    /// expires before it (403).
     EscalationDenied,
     /// There is no such token (404).
     NotFound,
     /// It cannot be done as things are (409): the name is taken, the token was revoked or has
-    /// expired, there are too many, or not as many as expected; [`code`](ClientError::code) tells.
+    /// expired, it was rotated by another call, there are too many, or not as many as expected;
+    /// [`code`](ClientError::code) says which.
     Conflict,
+    /// No other token may administer tokens (409). Changed only after
+    /// [`allow_last_admin_removal`](super::ServiceTokensClient::allow_last_admin_removal).
+    LastAdmin,
     /// The token is no longer at the revision asked for (412).
     Changed,
+    /// The client presented the secret from before the last rotation (428). It rotates only with
+    /// [`if_revision`](super::ServiceTokensClient::if_revision).
+    RevisionRequired,
     /// What was asked for breaks a rule (400, 413, 415, 422); [`problems`](ClientError::problems)
     /// name the fields.
     Invalid,

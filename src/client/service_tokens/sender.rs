@@ -64,9 +64,21 @@ enum Retry {
 }
 
 impl Sender {
-    /// Does `work` within the time limit, which it is told.
+    /// Does `work` within the time limit, and passes it the deadline.
     pub(super) async fn within<T, F>(
         &self,
+        work: impl FnOnce(Instant) -> F,
+    ) -> Result<T, ClientError>
+    where
+        F: Future<Output = Result<T, ClientError>>,
+    {
+        self.within_at_least(Duration::ZERO, work).await
+    }
+
+    /// Does `work` within the time limit, or within `least` if that is longer.
+    pub(super) async fn within_at_least<T, F>(
+        &self,
+        least: Duration,
         work: impl FnOnce(Instant) -> F,
     ) -> Result<T, ClientError>
     where
@@ -76,10 +88,11 @@ impl Sender {
             let message = "calls need a tokio runtime";
             ClientError::new(ClientErrorKind::Unreachable, message).with_source(error)
         })?;
-        let deadline = Instant::now() + self.timeout.min(LONGEST_TIMEOUT);
+        let timeout = self.timeout.max(least);
+        let deadline = Instant::now() + timeout.min(LONGEST_TIMEOUT);
         let done = timeout_at(deadline, work(deadline)).await;
         done.unwrap_or_else(|_| {
-            let message = format!("the server did not answer within {:?}", self.timeout);
+            let message = format!("the server did not answer within {timeout:?}");
             Err(ClientError::new(ClientErrorKind::TimedOut, message))
         })
     }

@@ -7,7 +7,8 @@ use super::lookups::Lookups;
 use crate::digest::TokenDigest;
 use crate::store::key::Key;
 use crate::store::{
-    ListRequest, RegistryError, StoreError, TokenPage, TokenRecord, TokenRegistry, Write,
+    ListRequest, RegistryError, StoreError, TokenFilter, TokenPage, TokenRecord, TokenRegistry,
+    Write,
 };
 use crate::token::TokenId;
 
@@ -39,6 +40,18 @@ impl<S: TokenRegistry> TokenRegistry for CachedStore<S> {
     async fn update(&self, write: &Write) -> Result<TokenRecord, RegistryError> {
         let _forget = Forget::of(&self.lookups, write);
         self.store.update(write).await
+    }
+
+    async fn update_many(&self, writes: &[Write]) -> Vec<Result<TokenRecord, RegistryError>> {
+        let _forget: Vec<_> = writes
+            .iter()
+            .map(|write| Forget::of(&self.lookups, write))
+            .collect();
+        self.store.update_many(writes).await
+    }
+
+    async fn count(&self, filter: &TokenFilter, now: SystemTime) -> Result<u64, StoreError> {
+        self.store.count(filter, now).await
     }
 
     async fn delete(&self, write: &Write) -> Result<(), RegistryError> {

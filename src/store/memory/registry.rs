@@ -2,6 +2,7 @@ use std::time::SystemTime;
 
 use async_trait::async_trait;
 
+use super::table::Table;
 use super::{MemoryStore, MemoryStoreError};
 use crate::digest::TokenDigest;
 use crate::store::{
@@ -16,6 +17,7 @@ impl TokenRegistry for MemoryStore {
         let record = write.record();
         {
             let mut table = self.lock();
+            write.authorize(actor(&table, write), None)?;
             if table.get(record.id()).is_some() {
                 return Err(RegistryError::DuplicateId);
             }
@@ -62,6 +64,7 @@ impl TokenRegistry for MemoryStore {
             if known.revision() != write.record().revision() {
                 return Err(RegistryError::Changed);
             }
+            admit(&table, write, &known)?;
             if let Some(name) = write.reserved_name()
                 && table.is_reserved(name, id)
             {
@@ -89,6 +92,7 @@ impl TokenRegistry for MemoryStore {
             if known.revision() != write.record().revision() {
                 return Err(RegistryError::Changed);
             }
+            admit(&table, write, &known)?;
             table.remove(&self.0.by_digest, id);
             known
         };
@@ -102,6 +106,23 @@ impl TokenRegistry for MemoryStore {
             table.touch(&self.0.by_digest, *id, *at);
         }
         Ok(())
+    }
+}
+
+fn actor<'t>(table: &'t Table, write: &Write) -> Option<&'t TokenRecord> {
+    table.get(write.actor_id()?)
+}
+
+fn admit(table: &Table, write: &Write, known: &TokenRecord) -> Result<(), RegistryError> {
+    write.authorize(actor(table, write), Some(known))?;
+    let Some(now) = write.keeps_admin_at() else {
+        return Ok(());
+    };
+    let mut others = table.records().filter(|record| record.id() != known.id());
+    if others.any(|record| record.may_administer(now)) {
+        Ok(())
+    } else {
+        Err(RegistryError::LastAdmin)
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::authority::ADMIN_SCOPE;
 use crate::clock::Timestamp;
 use crate::digest::TokenDigest;
 use crate::principal::{Identified, Identity, Principal, Roles, Scopes};
@@ -71,6 +72,14 @@ pub(super) struct Previous {
 impl Identified for Kept {
     fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    fn presented_digest(&self, is_previous: bool) -> TokenDigest {
+        let previous = self.rest.as_ref().and_then(|rest| rest.previous);
+        match previous.filter(|_| is_previous) {
+            Some(previous) => previous.digest,
+            None => self.digest,
+        }
     }
 }
 
@@ -178,7 +187,7 @@ impl TokenRecord {
         self
     }
 
-    /// Who created the token: the id of a token, or the name of an operator.
+    /// Who created the token, by the [name](crate::lifecycle::Actor::name) of the actor.
     pub fn with_created_by<'a>(mut self, actor: impl Into<Option<&'a str>>) -> Self {
         self.rest_mut().created_by = actor.into().map(Box::from);
         self
@@ -337,7 +346,15 @@ impl TokenRecord {
     }
 
     /// The digest of the secret, and the one from before the last rotation.
-    pub(super) fn digests(&self) -> impl Iterator<Item = &TokenDigest> {
+    /// Whether this token may administer tokens at `now`: it is active, has started, has not
+    /// expired, and its scopes allow `service-tokens:admin`.
+    pub fn may_administer(&self, now: SystemTime) -> bool {
+        self.status(now) == TokenStatus::Active
+            && self.start().is_none_or(|start| start <= now.into())
+            && self.scopes().allow(ADMIN_SCOPE)
+    }
+
+    pub(crate) fn digests(&self) -> impl Iterator<Item = &TokenDigest> {
         [self.digest()].into_iter().chain(self.previous_digest())
     }
 

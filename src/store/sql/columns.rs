@@ -21,6 +21,11 @@ pub(super) use columns;
 /// How many columns there are.
 pub(super) const COUNT: usize = 20;
 
+/// Where these columns stand.
+pub(super) const STATE: usize = 4;
+pub(super) const UPDATED_AT: usize = 13;
+pub(super) const REVISION: usize = 18;
+
 /// A row that no record can be made of.
 #[derive(Debug)]
 pub(super) enum Undecodable {

@@ -1,11 +1,16 @@
 //! Where the databases differ.
 
-use super::session::{Session, Value};
+use super::columns::columns;
+use super::session::{Row, Session, Value};
 use crate::digest::TokenDigest;
 
 /// Every limit on the number of tokens takes turns on this.
 #[cfg(feature = "postgres")]
 const COUNT_LOCK: i64 = 0x7365_7276_746f_6b01;
+
+/// Every change that could end the last token that may administer takes turns on this.
+#[cfg(feature = "postgres")]
+const ADMIN_LOCK: i64 = 0x7365_7276_746f_6b03;
 
 /// Every change of the schema takes turns on this.
 #[cfg(feature = "postgres")]
@@ -46,6 +51,56 @@ const TOUCH_POSTGRES: &str = "WITH uses AS \
      UPDATE service_tokens SET last_used_at = older.at FROM older \
      WHERE service_tokens.id = older.id";
 
+#[cfg(feature = "sqlite")]
+const GET_MANY_SQLITE: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM service_tokens WHERE id IN (SELECT value FROM json_each($1)) ORDER BY id"
+);
+
+/// Locks in the order of the ids, so that two transactions cannot wait for each other.
+#[cfg(feature = "postgres")]
+const GET_MANY_POSTGRES: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM service_tokens WHERE id IN \
+     (SELECT value::BIGINT FROM json_array_elements_text($1::JSON)) ORDER BY id FOR UPDATE"
+);
+
+/// A reserved name is free again once its token is revoked.
+#[cfg(feature = "sqlite")]
+const REVOKE_MANY_SQLITE: &str = "UPDATE service_tokens SET \
+     state = 2, updated_at = revoked.at, revision = revision + 1, reserved_name = NULL FROM \
+     (SELECT value ->> 0 AS id, value ->> 1 AS at FROM json_each($1)) AS revoked \
+     WHERE service_tokens.id = revoked.id";
+
+#[cfg(feature = "postgres")]
+const REVOKE_MANY_POSTGRES: &str = "UPDATE service_tokens SET \
+     state = 2, updated_at = revoked.at, revision = revision + 1, reserved_name = NULL FROM \
+     (SELECT (value ->> 0)::BIGINT AS id, (value ->> 1)::BIGINT AS at \
+      FROM json_array_elements($1::JSON)) AS revoked \
+     WHERE service_tokens.id = revoked.id";
+
+#[cfg(feature = "sqlite")]
+const LOG_MANY: &str =
+    "INSERT INTO service_token_changes (change) SELECT value FROM json_each($1) ORDER BY key";
+
+#[cfg(feature = "postgres")]
+const NOTIFY_MANY: &str = "SELECT pg_notify('service_token_changes', value) \
+     FROM json_array_elements_text($1::JSON)";
+
+#[cfg(feature = "sqlite")]
+const APPEND_MANY_SQLITE: &str = "INSERT INTO service_token_events \
+     (at, actor, action, token_id, changes) \
+     SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4 \
+     FROM json_each($1) ORDER BY key";
+
+#[cfg(feature = "postgres")]
+const APPEND_MANY_POSTGRES: &str = "INSERT INTO service_token_events \
+     (at, actor, action, token_id, changes) \
+     SELECT (value ->> 0)::BIGINT, value ->> 1, value ->> 2, (value ->> 3)::BIGINT, value ->> 4 \
+     FROM json_array_elements($1::JSON) WITH ORDINALITY AS events (value, place) ORDER BY place";
+
 impl Session<'_> {
     /// Whether writers change rows side by side, so that a row must be locked before it is judged.
     pub(super) fn locks_rows(&self) -> bool {
@@ -71,6 +126,23 @@ impl Session<'_> {
             Self::Sqlite(_) => Ok(()),
             #[cfg(feature = "postgres")]
             Self::Postgres(_) => self.lock(COUNT_LOCK).await,
+        }
+    }
+
+    /// Keeps other transactions from ending a token that may administer until this one ends.
+    #[cfg_attr(
+        not(feature = "postgres"),
+        expect(
+            clippy::unused_async,
+            reason = "SQLite has one writer, who need not wait"
+        )
+    )]
+    pub(super) async fn lock_admins(&mut self) -> Result<(), sqlx::Error> {
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(_) => Ok(()),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => self.lock(ADMIN_LOCK).await,
         }
     }
 
@@ -144,6 +216,60 @@ impl Session<'_> {
                 self.execute(NOTIFY, &[notice]).await?;
             }
         }
+        Ok(())
+    }
+
+    /// As [`announce`](Self::announce), for a JSON array of notices.
+    pub(super) async fn announce_many(&mut self, notices: &str) -> Result<(), sqlx::Error> {
+        let notices = Value::Text(Some(notices));
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(_) => {
+                self.execute(LOG_MANY, &[notices]).await?;
+                self.execute(PRUNE_LOG, &[]).await?;
+            }
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => {
+                self.execute(NOTIFY_MANY, &[notices]).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The rows of a JSON array of ids, locked in the order of the ids.
+    pub(super) async fn get_many(&mut self, ids: &str) -> Result<Vec<Row>, sqlx::Error> {
+        let statement = match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(_) => GET_MANY_SQLITE,
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => GET_MANY_POSTGRES,
+        };
+        self.rows(statement, &[Value::Text(Some(ids))]).await
+    }
+
+    /// Revokes tokens, given as a JSON array of pairs of id and time.
+    pub(super) async fn revoke_many(&mut self, tokens: &str) -> Result<(), sqlx::Error> {
+        let statement = match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(_) => REVOKE_MANY_SQLITE,
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => REVOKE_MANY_POSTGRES,
+        };
+        self.execute(statement, &[Value::Text(Some(tokens))])
+            .await?;
+        Ok(())
+    }
+
+    /// Appends to the audit trail, given as a JSON array of rows.
+    pub(super) async fn append_many(&mut self, events: &str) -> Result<(), sqlx::Error> {
+        let statement = match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(_) => APPEND_MANY_SQLITE,
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => APPEND_MANY_POSTGRES,
+        };
+        self.execute(statement, &[Value::Text(Some(events))])
+            .await?;
         Ok(())
     }
 

@@ -23,6 +23,22 @@ enum Bound {
 impl Listing {
     /// `counts_rows`: whether the database knows which index is the narrower one.
     pub(super) fn of(request: &ListRequest, counts_rows: bool) -> Self {
+        let (mut listing, key) = Self::matching(request, counts_rows, &columns_of_t());
+        listing.page(request, key);
+        listing
+    }
+
+    /// How many tokens match, as one number.
+    pub(super) fn count(request: &ListRequest, counts_rows: bool) -> Self {
+        Self::matching(request, counts_rows, "COUNT(*)").0
+    }
+
+    /// The statement without its order, and the columns of that order.
+    fn matching(
+        request: &ListRequest,
+        counts_rows: bool,
+        columns: &str,
+    ) -> (Self, [&'static str; 2]) {
         let mut listing = Self {
             counts_rows,
             sql: "SELECT ".to_owned(),
@@ -37,7 +53,7 @@ impl Listing {
         } else {
             None
         };
-        listing.push(&columns_of_t());
+        listing.push(columns);
         listing.push(if driver.is_some() {
             " FROM service_token_attributes a CROSS JOIN service_tokens t WHERE t.id = a.token_id"
         } else {
@@ -47,19 +63,7 @@ impl Listing {
             listing.condition("a.kind = ", Bound::Int(*kind));
             listing.condition("a.value = ", Bound::Text(value.clone()));
         }
-        if let Some(name) = &filter.name {
-            listing.condition("t.name = ", Bound::Text(name.clone()));
-        }
-        if let Some(subject) = &filter.subject {
-            listing.condition("t.subject = ", Bound::Text(subject.clone()));
-        }
-        listing.status(request, is_narrow);
-        if let Some(time) = filter.expires_before {
-            listing.condition("t.expires_at < ", Bound::Int(millis(time)));
-        }
-        if let Some(time) = filter.last_used_before {
-            listing.condition("t.idle_since < ", Bound::Int(millis(time)));
-        }
+        listing.conditions(request, is_narrow);
         for attribute in attributes {
             listing.attribute(attribute);
         }
@@ -69,8 +73,7 @@ impl Listing {
             (ListOrder::ExpiresAt, _) => ["t.expires_at", "t.id"],
             (ListOrder::IdleSince, _) => ["t.idle_since", "t.id"],
         };
-        listing.page(request, key);
-        listing
+        (listing, key)
     }
 
     /// Before the statement stands a prefix, such as `EXPLAIN`.
@@ -84,6 +87,28 @@ impl Listing {
             Bound::Text(text) => Value::Text(Some(text)),
         });
         values.collect()
+    }
+
+    /// The conditions on columns of the token itself.
+    fn conditions(&mut self, request: &ListRequest, is_narrow: bool) {
+        let filter = request.filter();
+        if let Some(name) = &filter.name {
+            self.condition("t.name = ", Bound::Text(name.clone()));
+        }
+        if let Some(subject) = &filter.subject {
+            self.condition("t.subject = ", Bound::Text(subject.clone()));
+        }
+        self.status(request, is_narrow);
+        if filter.without_revoked {
+            // No index: most tokens of most stores are not revoked.
+            self.push(" AND +t.state < 2");
+        }
+        if let Some(time) = filter.expires_before {
+            self.condition("t.expires_at < ", Bound::Int(millis(time)));
+        }
+        if let Some(time) = filter.last_used_before {
+            self.condition("t.idle_since < ", Bound::Int(millis(time)));
+        }
     }
 
     fn status(&mut self, request: &ListRequest, is_narrow: bool) {

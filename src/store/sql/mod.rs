@@ -1,6 +1,7 @@
 //! The stores over SQL: the same tables and statements in either database.
 
 mod background;
+mod batch;
 mod columns;
 mod dialect;
 mod failure;
@@ -10,6 +11,7 @@ mod open_error;
 mod pool;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod publish;
 mod registry;
 mod schema;
 mod session;

@@ -40,6 +40,21 @@ macro_rules! over_tables {
                 self.tables.update(write).await
             }
 
+            async fn update_many(
+                &self,
+                writes: &[Write],
+            ) -> Vec<Result<TokenRecord, RegistryError>> {
+                self.tables.update_many(writes).await
+            }
+
+            async fn count(
+                &self,
+                filter: &TokenFilter,
+                now: SystemTime,
+            ) -> Result<u64, StoreError> {
+                self.tables.count(filter, now).await
+            }
+
             async fn delete(&self, write: &Write) -> Result<(), RegistryError> {
                 self.tables.delete(write).await
             }

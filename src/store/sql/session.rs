@@ -13,7 +13,7 @@ pub(super) enum Session<'c> {
 }
 
 /// A value for a `$N`.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 pub(super) enum Value<'a> {
     Int(Option<i64>),
     Text(Option<&'a str>),

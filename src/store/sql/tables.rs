@@ -3,16 +3,18 @@ use std::time::{Duration, SystemTime};
 use sqlx::AssertSqlSafe;
 use tokio::time::{Instant, timeout_at};
 
+use super::batch::{self, Outcome};
 use super::columns::{self, millis};
 use super::failure::{Failure, is_broken};
 use super::filter::Listing;
 use super::pool::{Lease, Pool};
-use super::session::{Row, Session, Statement, Value};
-use super::write::{self, Written};
-use super::{notice, trail};
+use super::publish::{self, Announcement};
+use super::session::{Row, Statement, Value};
+use super::trail;
+use super::write;
 use crate::digest::TokenDigest;
 use crate::store::{
-    AuditEvent, ChangeFeed, ListRequest, RegistryError, StoreError, TokenChange, TokenPage,
+    AuditEvent, ChangeFeed, ListRequest, RegistryError, StoreError, TokenFilter, TokenPage,
     TokenRecord, Write,
 };
 use crate::token::TokenId;
@@ -48,6 +50,7 @@ impl Default for Settings {
 enum Task<'a> {
     Insert(&'a Write),
     Update(&'a Write),
+    UpdateMany(&'a [Write]),
     Delete(&'a Write),
     Touch(&'a str),
 }
@@ -141,8 +144,43 @@ impl Tables {
     }
 
     pub(super) async fn update(&self, write: &Write) -> Result<TokenRecord, RegistryError> {
-        let after = self.change(Task::Update(write)).await?.after;
-        Ok(after.expect("an update leaves a record"))
+        let mut outcomes = self.change(Task::Update(write)).await?;
+        after(outcomes.pop().expect("one outcome for one write"))
+    }
+
+    /// The updates are one transaction, so that a failure of the database fails all of them.
+    pub(super) async fn update_many(
+        &self,
+        writes: &[Write],
+    ) -> Vec<Result<TokenRecord, RegistryError>> {
+        if writes.is_empty() {
+            return Vec::new();
+        }
+        match self.change(Task::UpdateMany(writes)).await {
+            Ok(outcomes) => outcomes.into_iter().map(after).collect(),
+            Err(failure) => {
+                let error = StoreError::from(failure);
+                let failed = || Err(RegistryError::Store(error.clone()));
+                writes.iter().map(|_| failed()).collect()
+            }
+        }
+    }
+
+    pub(super) async fn count(
+        &self,
+        filter: &TokenFilter,
+        now: SystemTime,
+    ) -> Result<u64, StoreError> {
+        let request = ListRequest::new(filter.clone(), now);
+        let listing = Listing::count(&request, self.pool.counts_rows());
+        if !self.pool.can_hold(&listing.values()) {
+            return Ok(0);
+        }
+        let statement = || Statement::once(AssertSqlSafe(listing.text("")));
+        let rows = self.read(statement, &listing.values()).await?;
+        let count = rows.first().map_or(Ok(None), |row| row.int(0));
+        let count = count.map_err(Failure::from)?.unwrap_or_default();
+        Ok(count.cast_unsigned())
     }
 
     pub(super) async fn delete(&self, write: &Write) -> Result<(), RegistryError> {
@@ -215,7 +253,7 @@ impl Tables {
         }
     }
 
-    async fn change(&self, task: Task<'_>) -> Result<Written, Failure> {
+    async fn change(&self, task: Task<'_>) -> Result<Vec<Outcome>, Failure> {
         let deadline = self.deadline();
         let mut stale = self.pool.size() + 1;
         loop {
@@ -234,7 +272,7 @@ impl Tables {
         }
     }
 
-    async fn try_change(&self, lease: &mut Lease, task: Task<'_>) -> Result<Written, Failure> {
+    async fn try_change(&self, lease: &mut Lease, task: Task<'_>) -> Result<Vec<Outcome>, Failure> {
         let begun = lease.begin().await.map_err(|error| {
             if is_broken(&error) {
                 Failure::Stale(error)
@@ -244,51 +282,32 @@ impl Tables {
         });
         let mut transaction = begun?;
         let session = &mut transaction.session();
-        let (written, write) = match task {
-            Task::Insert(write) => (write::insert(session, write).await?, Some(write)),
-            Task::Update(write) => (write::update(session, write).await?, Some(write)),
-            Task::Delete(write) => (write::delete(session, write).await?, Some(write)),
+        let (outcomes, writes) = match task {
+            Task::Insert(write) => (vec![Ok(write::insert(session, write).await?)], slice(write)),
+            Task::Update(write) => (vec![Ok(write::update(session, write).await?)], slice(write)),
+            Task::UpdateMany(writes) => (batch::update_many(session, writes).await?, writes),
+            Task::Delete(write) => (vec![Ok(write::delete(session, write).await?)], slice(write)),
             Task::Touch(uses) => {
                 session.touch(uses).await?;
-                let (before, after) = (None, None);
-                (Written { before, after }, None)
+                (Vec::new(), &[][..])
             }
         };
-        let change = match write {
-            Some(write) => Some(self.record_change(session, write, &written).await?),
-            None => None,
-        };
-        // From here on nobody knows whether the change was made until the answer is there, so
-        // that it is told of whatever happens.
-        let _announcement = Announcement(&self.feed, change);
+        let keeps_trail = self.settings.keeps_audit_trail;
+        let changes = publish::record(session, writes, &outcomes, keeps_trail).await?;
+        // Until the answer to the commit arrives, its outcome is unknown. The changes are published
+        // in any case.
+        let _announcement = Announcement::new(&self.feed, changes);
         transaction.commit().await?;
-        Ok(written)
-    }
-
-    async fn record_change(
-        &self,
-        session: &mut Session<'_>,
-        write: &Write,
-        written: &Written,
-    ) -> Result<TokenChange, sqlx::Error> {
-        if self.settings.keeps_audit_trail {
-            trail::append(session, write.event()).await?;
-        }
-        let change = TokenChange::between(written.before.as_ref(), written.after.as_ref());
-        session.announce(&notice::write(&change)).await?;
-        Ok(change)
+        Ok(outcomes)
     }
 }
 
-/// Tells of the change when dropped: also when whoever waits for the commit is gone.
-struct Announcement<'a>(&'a ChangeFeed, Option<TokenChange>);
+fn slice(write: &Write) -> &[Write] {
+    std::slice::from_ref(write)
+}
 
-impl Drop for Announcement<'_> {
-    fn drop(&mut self) {
-        if let Some(change) = &self.1 {
-            self.0.publish(change);
-        }
-    }
+fn after(outcome: Outcome) -> Result<TokenRecord, RegistryError> {
+    Ok(outcome?.after.expect("an update leaves a record"))
 }
 
 async fn in_time<T>(deadline: Instant, work: impl Future<Output = T>) -> Result<T, Failure> {

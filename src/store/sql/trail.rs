@@ -32,16 +32,7 @@ pub(super) async fn append(
     session: &mut Session<'_>,
     event: &AuditEvent,
 ) -> Result<(), sqlx::Error> {
-    let changes: Vec<_> = event
-        .changes()
-        .iter()
-        .map(|change| Change {
-            field: Cow::Borrowed(&change.field),
-            before: change.before.as_deref().map(Cow::Borrowed),
-            after: change.after.as_deref().map(Cow::Borrowed),
-        })
-        .collect();
-    let changes = serde_json::to_string(&changes).expect("texts make JSON");
+    let changes = changes(event);
     let values = [
         Value::Int(Some(millis(event.at()))),
         Value::Text(Some(event.actor())),
@@ -51,6 +42,34 @@ pub(super) async fn append(
     ];
     session.execute(APPEND, &values).await?;
     Ok(())
+}
+
+pub(super) async fn append_many<'e>(
+    session: &mut Session<'_>,
+    events: impl Iterator<Item = &'e AuditEvent> + Send,
+) -> Result<(), sqlx::Error> {
+    let rows: Vec<_> = events
+        .map(|event| {
+            let (actor, action) = (event.actor(), event.action().as_str());
+            let id = event.token_id().as_i64();
+            (millis(event.at()), actor, action, id, changes(event))
+        })
+        .collect();
+    let rows = serde_json::to_string(&rows).expect("texts and numbers make JSON");
+    session.append_many(&rows).await
+}
+
+fn changes(event: &AuditEvent) -> String {
+    let changes: Vec<_> = event
+        .changes()
+        .iter()
+        .map(|change| Change {
+            field: Cow::Borrowed(&change.field),
+            before: change.before.as_deref().map(Cow::Borrowed),
+            after: change.after.as_deref().map(Cow::Borrowed),
+        })
+        .collect();
+    serde_json::to_string(&changes).expect("texts make JSON")
 }
 
 pub(super) fn read(row: &Row) -> Result<AuditEvent, Undecodable> {

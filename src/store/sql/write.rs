@@ -17,6 +17,13 @@ const GET_AND_LOCK: &str = concat!(
     " FROM service_tokens WHERE id = $1 FOR UPDATE"
 );
 
+/// For the token that a change is made with: other changes may be made with it at the same time.
+const GET_AND_SHARE: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM service_tokens WHERE id = $1 FOR SHARE"
+);
+
 /// What nearly every lookup is answered by.
 pub(super) const FIND_CURRENT: &str = concat!(
     "SELECT ",
@@ -59,6 +66,15 @@ const TAKEN: &str = "SELECT CASE \
 const COUNT_LIVE: &str = "SELECT COUNT(*) FROM \
      (SELECT 1 FROM service_tokens WHERE state IN (0, 1) LIMIT $1) AS live";
 
+/// Whether a token other than $1 may administer tokens at $2. The scopes are those that cover
+/// `service-tokens:admin`.
+const HAS_OTHER_ADMIN: &str = "SELECT 1 FROM service_token_attributes a \
+     JOIN service_tokens t ON t.id = a.token_id \
+     WHERE a.kind = 2 AND a.value IN \
+     ('service-tokens:admin', 'service-tokens:*', 'service-tokens:**', '*', '**') \
+     AND t.id <> $1 AND t.state = 0 AND (t.expires_at IS NULL OR t.expires_at > $2) \
+     AND (t.not_before IS NULL OR t.not_before <= $2) LIMIT 1";
+
 const HAS_ID: &str = "SELECT 1 FROM service_tokens WHERE id = $1";
 
 const DELETE: &str = "DELETE FROM service_tokens WHERE id = $1";
@@ -78,6 +94,12 @@ pub(super) async fn insert(session: &mut Session<'_>, write: &Write) -> Result<W
     if limit.is_some() {
         session.lock_count().await?;
     }
+    // Rows before digests, as an update takes them.
+    let actor = match write.actor_id() {
+        Some(id) => read_and_lock(session, id, false).await?,
+        None => None,
+    };
+    write.authorize(actor.as_ref(), None)?;
     session.lock_digests(record.digests()).await?;
     if !session.rows(HAS_ID, &[id]).await?.is_empty() {
         return Err(RegistryError::DuplicateId.into());
@@ -105,11 +127,7 @@ pub(super) async fn insert(session: &mut Session<'_>, write: &Write) -> Result<W
 
 pub(super) async fn update(session: &mut Session<'_>, write: &Write) -> Result<Written, Failure> {
     let known = lock(session, write).await?;
-    let record = write
-        .record()
-        .clone()
-        .with_revision(known.revision() + 1)
-        .with_last_used_at(known.last_used_at());
+    let record = next(write, &known);
     let is_new = |digest: &&TokenDigest| known.digests().all(|held| held != *digest);
     session
         .lock_digests(record.digests().filter(is_new))
@@ -132,6 +150,14 @@ pub(super) async fn update(session: &mut Session<'_>, write: &Write) -> Result<W
     })
 }
 
+/// The record as it is stored after the write.
+pub(super) fn next(write: &Write, known: &TokenRecord) -> TokenRecord {
+    let record = write.record().clone();
+    record
+        .with_revision(known.revision() + 1)
+        .with_last_used_at(known.last_used_at())
+}
+
 /// Where `last_used_at` stands among the columns.
 const LAST_USED: usize = 15;
 
@@ -146,22 +172,59 @@ pub(super) async fn delete(session: &mut Session<'_>, write: &Write) -> Result<W
     })
 }
 
-/// The stored record, if it is still at the revision of the written one. Nobody else changes it
-/// until the transaction ends.
+/// Returns the stored record if it is still at the revision of the written one and the change may
+/// be made. Locks it and the actor's token until the transaction ends.
 async fn lock(session: &mut Session<'_>, write: &Write) -> Result<TokenRecord, Failure> {
-    let id = Value::Int(Some(write.record().id().as_i64()));
-    let statement = if session.locks_rows() {
-        GET_AND_LOCK
-    } else {
-        GET
+    let id = write.record().id();
+    if write.keeps_admin_at().is_some() {
+        session.lock_admins().await?;
+    }
+    let actor_id = write.actor_id().filter(|actor_id| *actor_id != id);
+    // In the order of their ids, so that two changes cannot wait for each other.
+    let (known, actor) = match actor_id {
+        Some(actor_id) if actor_id < id => {
+            let actor = read_and_lock(session, actor_id, false).await?;
+            (read_and_lock(session, id, true).await?, actor)
+        }
+        Some(actor_id) => {
+            let known = read_and_lock(session, id, true).await?;
+            (known, read_and_lock(session, actor_id, false).await?)
+        }
+        None => {
+            let known = read_and_lock(session, id, true).await?;
+            (known.clone(), known)
+        }
     };
-    let rows = session.rows(statement, &[id]).await?;
-    let known = first(&rows).ok_or(RegistryError::UnknownId)?;
-    let known = columns::read(known)?;
+    let known = known.ok_or(RegistryError::UnknownId)?;
     if known.revision() != write.record().revision() {
         return Err(RegistryError::Changed.into());
     }
+    write.authorize(actor.as_ref(), Some(&known))?;
+    if let Some(now) = write.keeps_admin_at() {
+        let values = [Value::Int(Some(id.as_i64())), Value::Int(Some(millis(now)))];
+        if session.rows(HAS_OTHER_ADMIN, &values).await?.is_empty() {
+            return Err(RegistryError::LastAdmin.into());
+        }
+    }
     Ok(known)
+}
+
+/// Reads a record and locks its row until the transaction ends: for a change, or so that it stays
+/// as it is.
+pub(super) async fn read_and_lock(
+    session: &mut Session<'_>,
+    id: TokenId,
+    for_change: bool,
+) -> Result<Option<TokenRecord>, Failure> {
+    let statement = match (session.locks_rows(), for_change) {
+        (false, _) => GET,
+        (true, true) => GET_AND_LOCK,
+        (true, false) => GET_AND_SHARE,
+    };
+    let rows = session
+        .rows(statement, &[Value::Int(Some(id.as_i64()))])
+        .await?;
+    Ok(first(&rows).map(columns::read).transpose()?)
 }
 
 async fn refuse_taken(session: &mut Session<'_>, write: &Write) -> Result<(), Failure> {

@@ -6,7 +6,7 @@ use utoipa::openapi::{
 use super::schemas::{named, text};
 
 /// Each refusal that several calls share, by its status, with the codes it may tell.
-const REFUSALS: [(u16, &str); 11] = [
+const REFUSALS: [(u16, &str); 12] = [
     (
         400,
         "`invalid_request`: the request, or its credential, cannot be read.",
@@ -17,12 +17,16 @@ const REFUSALS: [(u16, &str); 11] = [
     ),
     (
         403,
-        "`insufficient_scope`, or `escalation_denied`: nobody grants what they do not hold.",
+        "`insufficient_scope`; `escalation_denied`: the caller's token does not cover the token \
+         that it changes, with the roles and scopes that are `missing` or the number of `forbidden` \
+         tokens, or expires before it; `unknown_actor`: the caller's token is not in the store that \
+         it changes.",
     ),
     (404, "`not_found`: there is no such token."),
     (
         409,
-        "`name_taken`, `too_many_tokens`, `token_revoked`, `token_expired`, `unexpected_count`.",
+        "`name_taken`, `too_many_tokens`, `token_revoked`, `token_expired`, `rotated_meanwhile`, \
+         `unexpected_count`; `last_admin`: no other token may administer tokens.",
     ),
     (
         412,
@@ -33,6 +37,10 @@ const REFUSALS: [(u16, &str); 11] = [
     (
         422,
         "`invalid_fields`, with `errors`; `idempotency_key_reused`.",
+    ),
+    (
+        428,
+        "`precondition_required`: a token is rotated with its previous secret only with `If-Match`.",
     ),
     (500, "`internal`."),
     (503, "`auth_unavailable`: the store could not be asked."),

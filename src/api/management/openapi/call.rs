@@ -4,11 +4,11 @@ use utoipa::openapi::path::{
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::security::SecurityScheme;
 use utoipa::openapi::{
-    Content, HttpMethod, ObjectBuilder, Required, ResponseBuilder, SecurityRequirement,
+    Content, HttpMethod, ObjectBuilder, Required, ResponseBuilder, SecurityRequirement, Type,
 };
 
 use super::answers::refusal;
-use super::schemas::{id, named};
+use super::schemas::{id, named, text};
 
 /// What a document says of one call.
 pub(super) struct Call {
@@ -72,6 +72,25 @@ impl Call {
     pub(super) fn parameter(mut self, parameter: Parameter) -> Self {
         self.operation = self.operation.parameter(parameter);
         self
+    }
+
+    /// A change of one token, made only to the revisions that `If-Match` names.
+    pub(super) fn conditional(self) -> Self {
+        let description = "The `ETag` of the token: it is changed only at that revision. Takes \
+                           several, or `*` (RFC 9110 §13.1.1).";
+        let tags = parameter("If-Match", ParameterIn::Header, text(), description);
+        self.parameter(tags).refused(&[409, 412])
+    }
+
+    /// A change that is refused if no token may administer afterwards, unless it is confirmed.
+    pub(super) fn keeps_admin(self) -> Self {
+        let confirmed = ObjectBuilder::new()
+            .schema_type(Type::Boolean)
+            .default(Some(false.into()));
+        let description = "Confirms that no token may administer tokens afterwards. Without it, such \
+                           a change is refused with 409 `last_admin`.";
+        let confirmed = parameter("last_admin", ParameterIn::Query, confirmed, description);
+        self.parameter(confirmed).refused(&[409])
     }
 
     /// The body it takes, of one of these types.

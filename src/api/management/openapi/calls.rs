@@ -1,5 +1,6 @@
 use utoipa::openapi::path::ParameterIn;
-use utoipa::openapi::{HttpMethod, ObjectBuilder, Required, ResponseBuilder, Type};
+use utoipa::openapi::schema::OneOfBuilder;
+use utoipa::openapi::{HttpMethod, ObjectBuilder, RefOr, Required, ResponseBuilder, Type};
 
 use super::answers::{done, effective_within, etag, location, replayed};
 use super::call::{Call, parameter};
@@ -27,7 +28,7 @@ pub(super) fn all() -> Vec<Call> {
 
 fn of_one() -> [Call; 5] {
     let post = |path, name, summary| Call::new(HttpMethod::Post, path, name, summary).needs(WRITE);
-    let switched = |call: Call| call.answered(200, changed(shown())).refused(&[409]);
+    let switched = |call: Call| call.answered(200, changed(shown())).conditional();
     let revoked = done("It is revoked, now or since before.", None);
     let (get, delete) = (HttpMethod::Get, HttpMethod::Delete);
     [
@@ -41,17 +42,19 @@ fn of_one() -> [Call; 5] {
             "Revokes a token for good",
         )
         .needs(WRITE)
+        .conditional()
+        .keeps_admin()
         .answered(204, changed(revoked)),
         rotation(post(
             ROTATE,
             "rotateServiceToken",
-            "Gives a token another secret",
+            "Issues a new secret for a token",
         )),
-        switched(post(DISABLE, "disableServiceToken", "Switches a token off")),
+        switched(post(DISABLE, "disableServiceToken", "Disables a token")).keeps_admin(),
         switched(post(
             ENABLE,
             "enableServiceToken",
-            "Switches a token on again",
+            "Enables a token that was disabled",
         )),
     ]
 }
@@ -59,18 +62,22 @@ fn of_one() -> [Call; 5] {
 fn of_own() -> [Call; 3] {
     let own = |method, path, name, summary| Call::new(method, path, name, summary).refused(&[404]);
     let shows = "What is known of the caller's own token";
-    let rotates = "Gives the caller's own token another secret";
+    let rotates = "Issues a new secret for the caller's own token";
     let revokes = "Revokes the caller's own token for good";
     [
         own(HttpMethod::Get, OWN, "getOwnServiceToken", shows).answered(200, shown()),
         own(HttpMethod::Delete, OWN, "revokeOwnServiceToken", revokes)
+            .conditional()
+            .keeps_admin()
+            .refused(&[403])
             .answered(204, changed(done("It is revoked.", None))),
         rotation(own(
             HttpMethod::Post,
             ROTATE_OWN,
             "rotateOwnServiceToken",
             rotates,
-        )),
+        ))
+        .refused(&[403]),
     ]
 }
 
@@ -159,9 +166,6 @@ fn list() -> Call {
 }
 
 fn update() -> Call {
-    let tags = text();
-    let description = "The `ETag` of the token: only if it is still at that revision. Also several, or `*` \
-                       (RFC 9110 §13.1.1).";
     Call::new(
         HttpMethod::Patch,
         ONE,
@@ -169,20 +173,17 @@ fn update() -> Call {
         "Changes a token",
     )
     .needs(WRITE)
-    .parameter(parameter(
-        "If-Match",
-        ParameterIn::Header,
-        tags,
-        description,
-    ))
+    .conditional()
+    .keeps_admin()
     .takes(&[MERGE_PATCH, JSON], "ServiceTokenPatch", Required::True)
     .answered(200, changed(shown()))
-    .refused(&[409, 412])
 }
 
 fn revoke_many() -> Call {
-    let schema = named("RevokedServiceTokens").into();
-    let summary = "Revokes all tokens that a filter means";
+    let either = OneOfBuilder::new()
+        .item(named("RevokedServiceTokens"))
+        .item(named("RevocableServiceTokens"));
+    let summary = "Revokes the tokens that a filter matches";
     Call::new(
         HttpMethod::Post,
         "/service-tokens/revoke",
@@ -193,7 +194,10 @@ fn revoke_many() -> Call {
     .takes(&[JSON], "Revocation", Required::True)
     .answered(
         200,
-        changed(done("The tokens that it reached.", Some(schema))),
+        changed(done(
+            "The tokens that the call revoked, or would revoke.",
+            Some(RefOr::T(either.into())),
+        )),
     )
     .refused(&[409])
 }
@@ -205,7 +209,8 @@ fn rotation(call: Call) -> Call {
             200,
             changed(done("The token, and its new secret.", Some(schema))),
         )
-        .refused(&[409])
+        .conditional()
+        .refused(&[428])
 }
 
 fn shown() -> ResponseBuilder {

@@ -27,6 +27,7 @@ pub(super) fn all() -> Vec<(&'static str, RefOr<Schema>)> {
         ("Rotation", rotation()),
         ("Revocation", revocation()),
         ("RevokedServiceTokens", revoked()),
+        ("RevocableServiceTokens", revocable()),
         ("Problem", problem()),
     ]
 }
@@ -201,13 +202,14 @@ fn revocation() -> RefOr<Schema> {
         .property("label", or_null(label()))
         .property("expires_before", or_null(time()))
         .property("last_used_before", or_null(time()))
-        .description(Some("The tokens that are meant: all, if it names nothing."));
+        .description(Some("The tokens that match: all, if it has no condition."));
     let expect = ObjectBuilder::new()
         .schema_type(SchemaType::from_iter([Type::Integer, Type::Null]))
         .minimum(Some(0))
         .description(Some(
-            "How many are meant: nothing is revoked if it is another number. A filter that means \
-             all needs it.",
+            "How many tokens match: if the number differs, nothing is revoked. Needed if more than \
+             100 tokens match, more than half of those neither revoked nor expired, or the caller's \
+             own.",
         ));
     let dry_run = SchemaType::from_iter([Type::Boolean, Type::Null]);
     closed()
@@ -218,12 +220,59 @@ fn revocation() -> RefOr<Schema> {
 }
 
 fn revoked() -> RefOr<Schema> {
+    let remaining = "How many matching tokens are still to be revoked. If it is not 0, repeat the \
+                     call with this number as `expect`.";
     ObjectBuilder::new()
-        .property("ids", ArrayBuilder::new().items(RefOr::from(id())))
-        .required("ids")
-        .property("dry_run", ObjectBuilder::new().schema_type(Type::Boolean))
+        .property("dry_run", constant(false))
         .required("dry_run")
+        .property("ids", ids())
+        .required("ids")
+        .property("revoked", count("How many tokens the call revoked."))
+        .required("revoked")
+        .property("remaining", count(remaining))
+        .required("remaining")
         .into()
+}
+
+fn revocable() -> RefOr<Schema> {
+    let sample = "Up to 100 of the matching tokens, the oldest first.";
+    let forbidden = "How many of the matching tokens the caller may not revoke. If it is not 0, the \
+                     call is refused.";
+    let needed = ObjectBuilder::new()
+        .schema_type(Type::Boolean)
+        .description(Some("Whether the call needs `expect`."));
+    ObjectBuilder::new()
+        .property("dry_run", constant(true))
+        .required("dry_run")
+        .property("count", count("How many tokens match."))
+        .required("count")
+        .property(
+            "sample",
+            ids().description(Some(sample)).max_items(Some(100)),
+        )
+        .required("sample")
+        .property("forbidden", count(forbidden))
+        .required("forbidden")
+        .property("needs_expect", needed)
+        .required("needs_expect")
+        .into()
+}
+
+fn ids() -> ArrayBuilder {
+    ArrayBuilder::new().items(RefOr::from(id()))
+}
+
+fn constant(value: bool) -> ObjectBuilder {
+    ObjectBuilder::new()
+        .schema_type(Type::Boolean)
+        .enum_values(Some([value]))
+}
+
+fn count(description: &str) -> ObjectBuilder {
+    ObjectBuilder::new()
+        .schema_type(Type::Integer)
+        .minimum(Some(0))
+        .description(Some(description))
 }
 
 /// RFC 9457, with the members of this API.
@@ -258,6 +307,10 @@ fn problem() -> RefOr<Schema> {
         .property("token_id", id())
         .property("errors", ArrayBuilder::new().items(RefOr::from(error)))
         .property("missing", ArrayBuilder::new().items(RefOr::from(text())))
+        .property(
+            "forbidden",
+            count("How many tokens the caller may not revoke."),
+        )
         .property("required", required)
         .into()
 }

@@ -25,8 +25,9 @@ pub(crate) use self::filter::FilterArgs;
 pub(crate) use self::help::command;
 pub(crate) use self::serve::{LogFormat, MetricsAt, ServeArgs};
 pub(crate) use self::service_token::{
-    CreateArgs, DeleteArgs, FieldArgs, IdArgs, ListArgs, RotateArgs, SecretFileArgs,
-    ServiceTokenArgs, TargetArgs, TokenCommand, UpdateArgs,
+    CreateArgs, DeleteArgs, DisableArgs, EnableArgs, FieldArgs, IdArgs, LastAdminArgs, ListArgs,
+    RevisionArgs, RotateArgs, SecretFileArgs, ServiceTokenArgs, TargetArgs, TokenCommand,
+    UpdateArgs,
 };
 pub(crate) use self::token::{SubjectArgs, TokenArgs};
 use crate::output::Format;

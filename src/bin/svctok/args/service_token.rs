@@ -21,21 +21,23 @@ pub(crate) enum TokenCommand {
     Create(CreateArgs),
     /// Delete a service token
     ///
-    /// It is revoked: refused for good, and its holder is told why. With a filter in place of an
-    /// ID, all tokens that it means are: look first which these are by --dry-run, then say how many
-    /// by --expect.
+    /// Revokes the token: it is refused for good. With a filter in place of an ID, revokes all
+    /// tokens that match. Preview them with --dry-run, then confirm their number with --expect.
     Delete(DeleteArgs),
     /// Disable a service token
     ///
     /// It is refused until it is enabled again.
-    Disable(TargetArgs),
+    Disable(DisableArgs),
     /// Enable a service token that was disabled
-    Enable(TargetArgs),
+    Enable(EnableArgs),
     /// Show a service token
     Get(TargetArgs),
     /// List service tokens
     List(ListArgs),
-    /// Give a service token another secret
+    /// Issue a new secret for a service token
+    ///
+    /// If the response was lost, rotate again. With the previous secret of the token itself this
+    /// works until its grace ends, and needs --if-revision.
     Rotate(RotateArgs),
     /// Update a service token
     ///
@@ -84,6 +86,10 @@ pub(crate) struct UpdateArgs {
     /// Removes a label; may be given several times
     #[arg(long = "no-label", value_name = "KEY")]
     pub(crate) removed_labels: Vec<String>,
+    #[command(flatten)]
+    pub(crate) revision: RevisionArgs,
+    #[command(flatten)]
+    pub(crate) last_admin: LastAdminArgs,
     #[command(flatten)]
     pub(crate) access: AccessArgs,
 }
@@ -153,6 +159,8 @@ pub(crate) struct RotateArgs {
     #[arg(long, value_name = "DURATION", value_parser = value::duration, default_value = "0s")]
     pub(crate) grace: Duration,
     #[command(flatten)]
+    pub(crate) revision: RevisionArgs,
+    #[command(flatten)]
     pub(crate) file: SecretFileArgs,
     #[command(flatten)]
     pub(crate) access: AccessArgs,
@@ -182,14 +190,54 @@ pub(crate) struct DeleteArgs {
     pub(crate) id_flag: Option<String>,
     #[command(flatten)]
     pub(crate) filter: FilterArgs,
-    /// Tells which tokens the filter means, and deletes none
+    /// Show how many tokens match and up to 100 of them, and delete none
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// How many tokens the filter means: with another number, none is deleted
+    /// How many tokens match; if the number differs, none is deleted
     #[arg(long, value_name = "NUMBER", conflicts_with = "dry_run")]
     pub(crate) expect: Option<usize>,
     #[command(flatten)]
+    pub(crate) revision: RevisionArgs,
+    #[command(flatten)]
+    pub(crate) last_admin: LastAdminArgs,
+    #[command(flatten)]
     pub(crate) access: AccessArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DisableArgs {
+    #[command(flatten)]
+    pub(crate) id: IdArgs,
+    #[command(flatten)]
+    pub(crate) revision: RevisionArgs,
+    #[command(flatten)]
+    pub(crate) last_admin: LastAdminArgs,
+    #[command(flatten)]
+    pub(crate) access: AccessArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EnableArgs {
+    #[command(flatten)]
+    pub(crate) id: IdArgs,
+    #[command(flatten)]
+    pub(crate) revision: RevisionArgs,
+    #[command(flatten)]
+    pub(crate) access: AccessArgs,
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct RevisionArgs {
+    /// Change the token only if it is at this revision, as shown by `svctok get`
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) if_revision: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct LastAdminArgs {
+    /// Confirm that no token may administer tokens afterwards
+    #[arg(long = "last-admin")]
+    pub(crate) is_confirmed: bool,
 }
 
 /// A token, and how it is reached.

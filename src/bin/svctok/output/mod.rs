@@ -1,5 +1,6 @@
 //! What is written where: results to stdout, everything said about them to stderr.
 
+mod progress;
 mod secret_file;
 mod table;
 mod token;
@@ -11,6 +12,7 @@ use anstream::{AutoStream, ColorChoice};
 use clap::ValueEnum;
 use serde::Serialize;
 
+pub(crate) use self::progress::Progress;
 pub(crate) use self::secret_file::SecretFile;
 pub(crate) use self::table::{columns, facts};
 pub(crate) use self::token::{token_facts, token_table};

@@ -47,6 +47,10 @@ pub(crate) fn token_facts(token: &ShownToken) -> String {
         ("ROTATED", time(token.rotated_at)),
         ("GRACE ENDS", time(token.grace_ends_at)),
         ("HINT", text(&token.hint)),
+        (
+            "REVISION",
+            token.revision.map(|it| it.to_string()).unwrap_or_default(),
+        ),
     ])
 }
 

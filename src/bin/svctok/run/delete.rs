@@ -1,11 +1,11 @@
 use serde_json::json;
-use tower_service_token::store::TokenFilter;
-use tower_service_token::token::TokenId;
 
+use super::bulk_deletion;
+use super::id::Id;
 use super::update::say_when;
-use crate::args::{AccessArgs, DeleteArgs, IdArgs};
+use crate::args::{DeleteArgs, IdArgs};
 use crate::failure::Failure;
-use crate::output::{Format, note, success};
+use crate::output::{Format, success};
 use crate::tokens::{IfMissing, Tokens};
 
 pub(super) async fn run(args: DeleteArgs, output: Format) -> Result<(), Failure> {
@@ -16,6 +16,8 @@ pub(super) async fn run(args: DeleteArgs, output: Format) -> Result<(), Failure>
         filter,
         dry_run,
         expect,
+        revision,
+        last_admin,
         access,
     } = args;
     let has_id = id.is_some() || id_flag.is_some();
@@ -27,21 +29,31 @@ pub(super) async fn run(args: DeleteArgs, output: Format) -> Result<(), Failure>
         ));
     }
     if has_id {
-        return delete_one(&IdArgs { id, id_flag }, &access, output).await;
+        let id = IdArgs { id, id_flag }.read()?;
+        let tokens = Tokens::open(&access, IfMissing::Fail).await?;
+        let tokens = tokens.at_revision(revision).confirmed(last_admin);
+        return delete_one(&id, &tokens, output).await;
+    }
+    if revision.if_revision.is_some() || last_admin.is_confirmed {
+        return Err(Failure::usage(
+            "--if-revision and --last-admin apply to one token: specify its ID",
+        ));
     }
     if !is_of_many {
         return Err(
-            Failure::usage("it is not said how many tokens the filter means")
-                .with_hint("look by --dry-run, then say so by --expect"),
+            Failure::usage("no expected number of tokens specified").with_hint(
+                "preview the matching tokens with --dry-run, then confirm their number with --expect",
+            ),
         );
     }
     let tokens = Tokens::open(&access, IfMissing::Fail).await?;
-    delete_many(filter, expect, &tokens, output).await
+    match expect {
+        None => bulk_deletion::preview(filter, &tokens, output).await,
+        Some(expect) => bulk_deletion::run(filter, expect, &tokens, output).await,
+    }
 }
 
-async fn delete_one(id: &IdArgs, access: &AccessArgs, output: Format) -> Result<(), Failure> {
-    let id = id.read()?;
-    let tokens = Tokens::open(access, IfMissing::Fail).await?;
+async fn delete_one(id: &Id, tokens: &Tokens, output: Format) -> Result<(), Failure> {
     let effective_within = tokens.revoke(id.id).await?;
     let data = json!({ "id": id.id.to_string(), "state": "revoked" });
     output.show(&data, || {
@@ -49,38 +61,4 @@ async fn delete_one(id: &IdArgs, access: &AccessArgs, output: Format) -> Result<
     })?;
     say_when(effective_within);
     Ok(())
-}
-
-/// Without a number, it is told which tokens would be deleted.
-async fn delete_many(
-    filter: TokenFilter,
-    expect: Option<usize>,
-    tokens: &Tokens,
-    output: Format,
-) -> Result<(), Failure> {
-    let Some(expect) = expect else {
-        let ids = tokens.revocable(filter).await?;
-        show(&ids, true, output)?;
-        note(format_args!("{} would be deleted.", ids.len()));
-        return Ok(());
-    };
-    let revoked = tokens.revoke_where(filter, expect).await?;
-    show(&revoked.ids, false, output)?;
-    say_when(revoked.effective_within);
-    Ok(())
-}
-
-fn show(ids: &[TokenId], is_trial: bool, output: Format) -> Result<(), Failure> {
-    let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
-    let data = json!({ "ids": ids, "dry_run": is_trial });
-    output.show(&data, || {
-        let lines = ids.iter().map(|id| {
-            if is_trial {
-                format!("{id}\n")
-            } else {
-                success(format_args!("Service token deleted: {id}"))
-            }
-        });
-        lines.collect()
-    })
 }

@@ -1,13 +1,14 @@
 use super::update::show_change;
-use crate::args::TargetArgs;
+use crate::args::EnableArgs;
 use crate::failure::Failure;
 use crate::output::Format;
 use crate::tokens::{IfMissing, Tokens};
 
-pub(super) async fn run(args: &TargetArgs, output: Format) -> Result<(), Failure> {
+pub(super) async fn run(args: &EnableArgs, output: Format) -> Result<(), Failure> {
     let output = output.without_secret()?;
     let id = args.id.read()?;
     let tokens = Tokens::open(&args.access, IfMissing::Fail).await?;
+    let tokens = tokens.at_revision(args.revision);
     let changed = tokens.enable(id.id).await?;
     show_change(&changed, "enabled", &id.text, output)
 }

@@ -1,5 +1,6 @@
 //! What each command does.
 
+mod bulk_deletion;
 mod completions;
 mod context;
 mod create;

@@ -10,6 +10,7 @@ pub(super) async fn run(args: &RotateArgs, output: Format) -> Result<(), Failure
     let id = args.id.read()?;
     let file = args.file.open()?;
     let tokens = Tokens::open(&args.access, IfMissing::Fail).await?;
+    let tokens = tokens.at_revision(args.revision);
     let issued = tokens.rotate(id.id, args.grace).await?;
     let secret = Secret {
         issued: &issued,

@@ -21,6 +21,7 @@ pub(super) async fn run(args: UpdateArgs, output: Format) -> Result<(), Failure>
             .with_hint("`svctok update --help` shows the flags for it"));
     }
     let tokens = Tokens::open(&args.access, IfMissing::Fail).await?;
+    let tokens = tokens.at_revision(args.revision).confirmed(args.last_admin);
     let changed = tokens.update(id.id, update(args)).await?;
     show_change(&changed, "updated", &id.text, output)
 }

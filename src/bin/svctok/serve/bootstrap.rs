@@ -28,7 +28,7 @@ const NAME: &str = "administrator";
 const SCOPES: [&str; 2] = ["service-tokens:admin", "introspect"];
 
 /// Who made it, for the audit trail.
-const ACTOR: &str = "svctok serve";
+const ACTOR: &str = "operator:svctok serve";
 
 /// How long another process may take from its file to its token.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -86,6 +86,28 @@ impl Content {
         Ok(())
     }
 
+    /// Whether the write leaves a token that may administer, if it must.
+    pub(super) fn keep_admin(&self, write: &Write) -> Result<(), RegistryError> {
+        let Some(now) = write.keeps_admin_at() else {
+            return Ok(());
+        };
+        let mut others = self
+            .records
+            .iter()
+            .filter(|it| it.id() != write.record().id());
+        if others.any(|it| it.may_administer(now)) {
+            Ok(())
+        } else {
+            Err(RegistryError::LastAdmin)
+        }
+    }
+
+    /// Returns the record of the actor, if it is in this file.
+    pub(super) fn actor(&self, write: &Write) -> Option<&TokenRecord> {
+        let id = write.actor_id()?;
+        self.records.iter().find(|it| it.id() == id)
+    }
+
     /// Whether the record may be added.
     pub(super) fn admit_new(&self, write: &Write) -> Result<(), RegistryError> {
         if self.records.iter().any(|it| it.id() == write.record().id()) {

@@ -128,6 +128,7 @@ impl TokenRegistry for TokenFile {
     async fn insert(&self, write: &Write) -> Result<(), RegistryError> {
         let after = kept(write.record())?;
         self.change(Content::read_or_begin, |content, document| {
+            write.authorize(content.actor(write), None)?;
             content.admit_new(write)?;
             document.insert(&after)?;
             Ok(Change {
@@ -158,6 +159,8 @@ impl TokenRegistry for TokenFile {
         let after = kept(write.record())?;
         let stored = self.change(Content::read, |content, document| {
             let before = content.expected(write.record())?;
+            write.authorize(content.actor(write), Some(before))?;
+            content.keep_admin(write)?;
             content.admit(write)?;
             document.update(before, &after)?;
             Ok(Change {
@@ -172,6 +175,8 @@ impl TokenRegistry for TokenFile {
     async fn delete(&self, write: &Write) -> Result<(), RegistryError> {
         self.change(Content::read, |content, document| {
             let before = content.expected(write.record())?;
+            write.authorize(content.actor(write), Some(before))?;
+            content.keep_admin(write)?;
             document.remove(before);
             Ok(Change {
                 id: before.id(),
@@ -194,152 +199,4 @@ impl TokenRegistry for TokenFile {
 }
 
 #[cfg(all(test, feature = "testing"))]
-mod tests {
-    use std::cell::Cell;
-    use std::fs;
-
-    use futures::executor::block_on;
-    use tower_service_token::store::{AuditAction, AuditEvent, TokenState};
-    use tower_service_token::testing::conformance;
-
-    use super::*;
-
-    /// A directory that is gone with its test.
-    struct Directory(PathBuf);
-
-    impl Directory {
-        fn new(name: &str) -> Self {
-            let name = format!("token-file-{name}-{}", std::process::id());
-            let path = std::env::temp_dir().join(name);
-            fs::create_dir_all(&path).expect("a directory");
-            Self(path)
-        }
-
-        fn file(&self, name: &str) -> TokenFile {
-            let path = self.0.join(name).with_extension("toml");
-            TokenFile::open(&path).expect("a file to be made")
-        }
-    }
-
-    impl Drop for Directory {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
-        }
-    }
-
-    fn record(number: i64) -> TokenRecord {
-        let id = TokenId::from_i64(number).expect("a small number");
-        let digest = TokenDigest::of(&number.to_string());
-        TokenRecord::new(id, digest).with_name(format!("t{number}"))
-    }
-
-    fn write(record: TokenRecord) -> Write {
-        let at = SystemTime::UNIX_EPOCH;
-        let event = AuditEvent::new(at, "tester", AuditAction::Updated, record.id());
-        Write::new(record, event)
-    }
-
-    fn stored(file: &TokenFile, number: i64) -> TokenRecord {
-        let found = block_on(file.get(record(number).id()));
-        found.expect("a good file").expect("a known token")
-    }
-
-    #[test]
-    fn it_obeys_the_rules_of_stores() {
-        let directory = Directory::new("rules");
-        let number = Cell::new(0);
-        block_on(conformance::token_store(async |records| {
-            number.set(number.get() + 1);
-            let file = directory.file(&number.get().to_string());
-            for record in records {
-                let inserted = file.insert(&write(record)).await;
-                inserted.expect("a token with a new id and digest can be inserted");
-            }
-            file
-        }));
-    }
-
-    #[test]
-    fn only_what_was_read_is_replaced_and_deleted() {
-        let directory = Directory::new("revisions");
-        let file = directory.file("t");
-        for number in [1, 2] {
-            block_on(file.insert(&write(record(number)))).expect("an insertion");
-        }
-        let read = stored(&file, 1);
-        let update = |record: &TokenRecord| block_on(file.update(&write(record.clone())));
-        let disabled = update(&read.clone().with_state(TokenState::Disabled));
-        let disabled = disabled.expect("an update");
-        assert_eq!(stored(&file, 1).revision(), disabled.revision());
-        assert_ne!(disabled.revision(), read.revision());
-        for outdated in [
-            update(&read).map(drop),
-            block_on(file.delete(&write(read.clone()))),
-        ] {
-            assert!(
-                matches!(outdated, Err(RegistryError::Changed)),
-                "{outdated:?}"
-            );
-        }
-        let unknown = update(&record(3));
-        assert!(matches!(unknown, Err(RegistryError::UnknownId)));
-        let taken = update(&disabled.clone().with_digest(*record(2).digest()));
-        assert!(matches!(taken, Err(RegistryError::DuplicateDigest)));
-
-        for record in [disabled, stored(&file, 2)] {
-            block_on(file.delete(&write(record.clone()))).expect("a deletion");
-            assert!(
-                block_on(file.get(record.id()))
-                    .expect("a good file")
-                    .is_none()
-            );
-        }
-        block_on(file.insert(&write(record(1)))).expect("an empty file is a good one");
-    }
-
-    #[test]
-    fn ids_digests_names_and_numbers_are_limited_in_the_step_of_the_write() {
-        let directory = Directory::new("limits");
-        let file = directory.file("t");
-        let insert = |write: Write| block_on(file.insert(&write));
-        insert(write(record(1))).expect("an insertion");
-        let other = || write(record(2).with_name("t1"));
-        let taken = insert(write(record(1).with_digest(*record(2).digest())));
-        assert!(matches!(taken, Err(RegistryError::DuplicateId)));
-        let taken = insert(write(record(2).with_digest(*record(1).digest())));
-        assert!(matches!(taken, Err(RegistryError::DuplicateDigest)));
-        let taken = insert(other().with_unique_name(true));
-        assert!(matches!(taken, Err(RegistryError::NameTaken)));
-        let full = insert(other().with_max_tokens(1));
-        assert!(matches!(full, Err(RegistryError::TooManyTokens)));
-        let revoked = stored(&file, 1).with_state(TokenState::Revoked);
-        block_on(file.update(&write(revoked))).expect("a revocation");
-        insert(other().with_unique_name(true).with_max_tokens(1)).expect("all of it is free");
-    }
-
-    #[test]
-    fn changes_are_told_and_kept_from_changes_at_the_same_time() {
-        #[derive(Default)]
-        struct Count(std::sync::atomic::AtomicUsize);
-
-        impl ChangeListener for Count {
-            fn changed(&self, _: &TokenChange) {
-                self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            }
-        }
-
-        let directory = Directory::new("together");
-        let file = directory.file("t");
-        let count = Arc::new(Count::default());
-        file.subscribe(&(count.clone() as Arc<dyn ChangeListener>));
-        std::thread::scope(|scope| {
-            for number in 0..8 {
-                let file = &file;
-                scope
-                    .spawn(move || block_on(file.insert(&write(record(number)))).expect("a write"));
-            }
-        });
-        assert_eq!(file.records().expect("a good file").len(), 8);
-        assert_eq!(count.0.load(std::sync::atomic::Ordering::Relaxed), 8);
-    }
-}
+mod tests;

@@ -6,19 +6,25 @@ mod store;
 
 use std::time::Duration;
 
-use tower_service_token::lifecycle::{BulkRevocation, NewToken, ShownToken, TokenUpdate};
+use tower_service_token::lifecycle::{
+    BulkPreview, BulkRevocation, NewToken, ShownToken, TokenUpdate,
+};
 use tower_service_token::store::TokenFilter;
 use tower_service_token::token::TokenId;
 
 pub(crate) use self::pages::Listing;
 pub(crate) use self::server::ServerTokens;
 use self::store::StoreTokens;
-use crate::args::AccessArgs;
+use crate::args::{AccessArgs, LastAdminArgs, RevisionArgs};
 use crate::failure::{Failure, FailureKind};
 use crate::secret::{SecretText, without_secrets};
 use crate::store_url::StoreUrl;
 use crate::target::Target;
 use crate::token_input;
+
+const SHOWS_REVISION: &str = "`svctok get` shows the current revision";
+const NEEDS_CONFIRMATION: &str =
+    "create another token with the scope service-tokens:admin first, or confirm with --last-admin";
 
 /// The tokens of a server or of a store.
 pub(crate) enum Tokens {
@@ -64,6 +70,12 @@ pub(crate) fn require_file(store: &StoreUrl) -> Result<(), Failure> {
         .with_hint("`svctok create` makes it, with the first token in it"))
 }
 
+/// The failure of a bulk deletion after which no token could administer tokens.
+fn last_admin_in_bulk() -> Failure {
+    Failure::refused("the filter matches the last token that may administer tokens")
+        .with_hint("narrow the filter, and delete that token by its ID with --last-admin")
+}
+
 impl Tokens {
     /// Reaches the tokens that the flags, the environment or the context name.
     pub(crate) async fn open(args: &AccessArgs, if_missing: IfMissing) -> Result<Self, Failure> {
@@ -89,6 +101,25 @@ impl Tokens {
             require_file(store)?;
         }
         StoreTokens::open(store).await.map(Self::Store)
+    }
+
+    /// Returns the same tokens, changed only at the revision that the flag names, if it does.
+    pub(crate) fn at_revision(self, args: RevisionArgs) -> Self {
+        match (self, args.if_revision) {
+            (tokens, None) => tokens,
+            (Self::Server(tokens), Some(revision)) => Self::Server(tokens.if_revision(revision)),
+            (Self::Store(tokens), Some(revision)) => Self::Store(tokens.if_revision(revision)),
+        }
+    }
+
+    /// Returns the same tokens, of which the last that may administer can be ended if the flag says
+    /// so.
+    pub(crate) fn confirmed(self, args: LastAdminArgs) -> Self {
+        match self {
+            tokens if !args.is_confirmed => tokens,
+            Self::Server(tokens) => Self::Server(tokens.allow_last_admin_removal()),
+            Self::Store(tokens) => Self::Store(tokens.allow_last_admin_removal()),
+        }
     }
 
     pub(crate) async fn create(&self, new: NewToken) -> Result<Issued, Failure> {
@@ -153,7 +184,7 @@ impl Tokens {
     }
 
     /// The tokens that [`revoke_where`](Self::revoke_where) would refuse.
-    pub(crate) async fn revocable(&self, filter: TokenFilter) -> Result<Vec<TokenId>, Failure> {
+    pub(crate) async fn revocable(&self, filter: TokenFilter) -> Result<BulkPreview, Failure> {
         match self {
             Self::Server(tokens) => tokens.revocable(filter).await,
             Self::Store(tokens) => tokens.revocable(filter).await,

@@ -3,12 +3,14 @@ use std::time::Duration;
 use tower_service_token::client::{
     ChangedToken, ClientConfigError, ClientError, ClientErrorKind, IssuedToken, ServiceTokensClient,
 };
-use tower_service_token::lifecycle::{BulkRevocation, NewToken, ShownToken, TokenUpdate};
+use tower_service_token::lifecycle::{
+    BulkPreview, BulkRevocation, NewToken, ShownToken, TokenUpdate,
+};
 use tower_service_token::store::TokenFilter;
 use tower_service_token::token::TokenId;
 
 use super::pages::{Listing, all_pages, listed};
-use super::{Changed, Issued};
+use super::{Changed, Issued, NEEDS_CONFIRMATION, SHOWS_REVISION, last_admin_in_bulk};
 use crate::failure::{Failure, FailureKind};
 use crate::secret::{SecretText, without_secrets};
 
@@ -49,6 +51,16 @@ impl ServerTokens {
             }
             Err(error) => Err(self.failure(&error)),
         }
+    }
+
+    pub(super) fn if_revision(self, revision: u64) -> Self {
+        let client = self.client.if_revision(revision);
+        Self { client, ..self }
+    }
+
+    pub(super) fn allow_last_admin_removal(self) -> Self {
+        let client = self.client.allow_last_admin_removal();
+        Self { client, ..self }
     }
 
     pub(super) async fn create(&self, new: NewToken) -> Result<Issued, Failure> {
@@ -94,9 +106,9 @@ impl ServerTokens {
         Ok(revoked.effective_within)
     }
 
-    pub(super) async fn revocable(&self, filter: TokenFilter) -> Result<Vec<TokenId>, Failure> {
-        let ids = self.client.revocable(filter).await;
-        ids.map_err(|error| self.failure(&error))
+    pub(super) async fn revocable(&self, filter: TokenFilter) -> Result<BulkPreview, Failure> {
+        let preview = self.client.revocable(filter).await;
+        preview.map_err(|error| self.failure(&error))
     }
 
     pub(super) async fn revoke_where(
@@ -105,7 +117,10 @@ impl ServerTokens {
         expect: usize,
     ) -> Result<BulkRevocation, Failure> {
         let revoked = self.client.revoke_where(filter, expect).await;
-        revoked.map_err(|error| self.failure(&error))
+        revoked.map_err(|error| match error.kind() {
+            ClientErrorKind::LastAdmin => last_admin_in_bulk(),
+            _ => self.failure(&error),
+        })
     }
 
     fn issued(&self, issued: Result<IssuedToken, ClientError>) -> Result<Issued, Failure> {
@@ -140,6 +155,10 @@ impl ServerTokens {
                 "look whether the URL is that of the management API: what stands before \
                  /service-tokens",
             ),
+            ClientErrorKind::Forbidden if error.code() == Some("unknown_actor") => (
+                FailureKind::Refused,
+                "use a token that was created at this server",
+            ),
             ClientErrorKind::Forbidden => (
                 FailureKind::Refused,
                 "the token needs the scope service-tokens:read to look, and service-tokens:write \
@@ -147,7 +166,18 @@ impl ServerTokens {
             ),
             ClientErrorKind::EscalationDenied => (
                 FailureKind::Refused,
-                "use a token that has them itself, or one with the scope service-tokens:admin",
+                "use a token that covers these roles and scopes and does not expire earlier, or one \
+                 with the scope service-tokens:admin",
+            ),
+            ClientErrorKind::LastAdmin => (FailureKind::Refused, NEEDS_CONFIRMATION),
+            ClientErrorKind::Changed => (FailureKind::Refused, SHOWS_REVISION),
+            ClientErrorKind::RevisionRequired => (
+                FailureKind::Refused,
+                "repeat with --if-revision and the revision that `svctok get` shows",
+            ),
+            ClientErrorKind::Conflict if error.code() == Some("rotated_meanwhile") => (
+                FailureKind::Refused,
+                "only one of the new secrets is valid; rotate again to replace it",
             ),
             ClientErrorKind::NotFound => return super::store::not_found(),
             ClientErrorKind::Invalid if !error.problems().is_empty() => {

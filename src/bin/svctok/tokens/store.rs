@@ -2,13 +2,14 @@ use std::time::{Duration, SystemTime};
 
 use tower_service_token::ServiceTokens;
 use tower_service_token::lifecycle::{
-    BulkRevocation, ChangedToken, IssuedToken, LifecycleError, NewToken, ShownToken, TokenUpdate,
+    BulkPreview, BulkRevocation, ChangedToken, IssuedToken, LifecycleError, NewToken, ShownToken,
+    TokenUpdate,
 };
 use tower_service_token::store::{StoreErrorKind, TokenFilter, TokenRecord};
 use tower_service_token::token::TokenId;
 
 use super::pages::{Listing, all_pages, listed};
-use super::{Changed, Issued};
+use super::{Changed, Issued, NEEDS_CONFIRMATION, SHOWS_REVISION, last_admin_in_bulk};
 use crate::environment::user;
 use crate::failure::{Failure, FailureKind};
 use crate::secret::SecretText;
@@ -22,6 +23,14 @@ impl StoreTokens {
     pub(super) async fn open(url: &StoreUrl) -> Result<Self, Failure> {
         let registry = url.open_to_change().await?;
         Ok(Self(ServiceTokens::new(registry).acting_as(user())))
+    }
+
+    pub(super) fn if_revision(self, revision: u64) -> Self {
+        Self(self.0.if_revision(revision))
+    }
+
+    pub(super) fn allow_last_admin_removal(self) -> Self {
+        Self(self.0.allow_last_admin_removal())
     }
 
     pub(super) async fn create(&self, new: NewToken) -> Result<Issued, Failure> {
@@ -70,7 +79,7 @@ impl StoreTokens {
         Ok(revoked.effective_within)
     }
 
-    pub(super) async fn revocable(&self, filter: TokenFilter) -> Result<Vec<TokenId>, Failure> {
+    pub(super) async fn revocable(&self, filter: TokenFilter) -> Result<BulkPreview, Failure> {
         self.0.revocable(filter).await.map_err(failure)
     }
 
@@ -79,7 +88,11 @@ impl StoreTokens {
         filter: TokenFilter,
         expect: usize,
     ) -> Result<BulkRevocation, Failure> {
-        self.0.revoke_where(filter, expect).await.map_err(failure)
+        let revoked = self.0.revoke_where(filter, expect).await;
+        revoked.map_err(|error| match error {
+            LifecycleError::LastAdmin => last_admin_in_bulk(),
+            error => failure(error),
+        })
     }
 }
 
@@ -130,6 +143,8 @@ fn failure(error: LifecycleError) -> Failure {
     };
     match error {
         LifecycleError::NotFound => failure.with_hint("`svctok list` shows the tokens there are"),
+        LifecycleError::LastAdmin => failure.with_hint(NEEDS_CONFIRMATION),
+        LifecycleError::RevisionMismatch => failure.with_hint(SHOWS_REVISION),
         LifecycleError::Store(_) => failure.with_hint(
             "a change may have been made: look with `svctok get` or `svctok list` before you try again",
         ),

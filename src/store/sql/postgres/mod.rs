@@ -14,8 +14,8 @@ use super::tables::Tables;
 use super::{registry, schema};
 use crate::digest::TokenDigest;
 use crate::store::{
-    AuditEvent, ChangeListener, Credential, ListRequest, RegistryError, StoreError, TokenPage,
-    TokenRecord, TokenRegistry, TokenStore, Write,
+    AuditEvent, ChangeListener, Credential, ListRequest, RegistryError, StoreError, TokenFilter,
+    TokenPage, TokenRecord, TokenRegistry, TokenStore, Write,
 };
 use crate::token::TokenId;
 

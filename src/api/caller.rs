@@ -1,0 +1,63 @@
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use http::request::Parts;
+
+use crate::lifecycle::{Actor, ServiceTokens};
+use crate::middleware::Checker;
+use crate::principal::{Principal, Requirement};
+use crate::reject::{Rejection, RejectionReason};
+use crate::store::Credential;
+
+/// State that knows how to check a token.
+pub(super) trait HasChecker: Send + Sync + 'static {
+    fn checker(&self) -> &Checker;
+}
+
+/// The caller of a request, whom the layer accepted, with the credential that authenticates it
+/// again: a body may take long to arrive, and a token may be revoked meanwhile.
+pub(super) struct Caller {
+    credential: Credential<'static>,
+}
+
+impl<S: HasChecker> FromRequestParts<Arc<S>> for Caller {
+    type Rejection = Rejection;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<S>) -> Result<Self, Rejection> {
+        let is_accepted = parts.extensions.get::<Principal>().is_some();
+        let checker = state.checker();
+        let credential = checker.read(&mut parts.headers)?.filter(|_| is_accepted);
+        let missing = || checker.refuse(RejectionReason::MissingLayer);
+        let credential = credential.ok_or_else(missing)?.into_owned();
+        Ok(Self { credential })
+    }
+}
+
+impl Caller {
+    /// Authenticates the caller again, and returns the tokens as it may change them. Call it once
+    /// the body is read. The registry holds each change to `requirement` as well.
+    pub(super) async fn tokens(
+        self,
+        tokens: &ServiceTokens,
+        checker: &Checker,
+        requirement: Option<Requirement>,
+    ) -> Result<ServiceTokens, Rejection> {
+        let principal = checker.judge_again(&self.credential).await?;
+        let requirement = requirement.map(Arc::new);
+        if let Some(requirement) = &requirement {
+            let allowed = principal.require(Arc::clone(requirement));
+            allowed.map_err(|rejection| rejection.with_challenges(&checker.challenges))?;
+        }
+        let actor = Actor::holder(principal).with_credential(self.credential);
+        let actor = match requirement {
+            Some(requirement) => actor.requiring(requirement),
+            None => actor,
+        };
+        Ok(tokens.clone().acting_for(actor))
+    }
+}
+
+/// What a call that changes tokens needs.
+pub(super) fn writer() -> Requirement {
+    Requirement::any_scope(["service-tokens:write", "service-tokens:admin"])
+}

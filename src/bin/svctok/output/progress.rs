@@ -1,0 +1,39 @@
+use std::io::{self, IsTerminal};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::Format;
+
+const TEMPLATE: &str = "{bar:40} {pos}/{len} tokens, {elapsed}";
+
+/// A progress bar on stderr, removed when dropped. There is none if stderr is no terminal, or if a
+/// program reads the result.
+pub(crate) struct Progress(ProgressBar);
+
+impl Progress {
+    pub(crate) fn new(total: usize, output: Format) -> Self {
+        if output != Format::Table || !io::stderr().is_terminal() {
+            return Self(ProgressBar::hidden());
+        }
+        let style = ProgressStyle::with_template(TEMPLATE).expect("the template is well-formed");
+        let bar = ProgressBar::new(count(total)).with_style(style);
+        bar.tick();
+        bar.enable_steady_tick(Duration::from_millis(500));
+        Self(bar)
+    }
+
+    pub(crate) fn set(&self, done: usize) {
+        self.0.set_position(count(done));
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
+fn count(tokens: usize) -> u64 {
+    u64::try_from(tokens).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,152 @@
+use std::time::Duration;
+
+use serde_json::json;
+use tower_service_token::store::TokenFilter;
+use tower_service_token::token::TokenId;
+
+use super::update::say_when;
+use crate::failure::{Failure, FailureKind};
+use crate::output::{Format, Progress, note, success};
+use crate::tokens::Tokens;
+
+/// Shows which tokens a deletion would delete.
+pub(super) async fn preview(
+    filter: TokenFilter,
+    tokens: &Tokens,
+    output: Format,
+) -> Result<(), Failure> {
+    let preview = tokens.revocable(filter).await?;
+    let sample = texts(&preview.sample);
+    let data = json!({
+        "dry_run": true,
+        "count": preview.count,
+        "sample": sample,
+        "forbidden": preview.forbidden,
+        "needs_expect": preview.needs_expect,
+    });
+    output.show(&data, || {
+        sample.iter().flat_map(|id| [id.as_str(), "\n"]).collect()
+    })?;
+    let (count, shown) = (preview.count, sample.len());
+    note(format_args!(
+        "{} would be deleted.",
+        counted(preview.count, "token")
+    ));
+    if shown < count {
+        note(format_args!("The first {shown} of them are shown."));
+    }
+    if preview.forbidden > 0 {
+        note(format_args!(
+            "The deletion would be refused: the caller may not delete {} of them.",
+            preview.forbidden
+        ));
+    }
+    Ok(())
+}
+
+/// Deletes the tokens that match, in as many calls as it takes, and shows which were deleted.
+pub(super) async fn run(
+    filter: TokenFilter,
+    expect: usize,
+    tokens: &Tokens,
+    output: Format,
+) -> Result<(), Failure> {
+    let mut deletion = Deletion {
+        ids: Vec::new(),
+        remaining: expect,
+        effective_within: Duration::ZERO,
+    };
+    let progress = Progress::new(expect, output);
+    let done = deletion.run(filter, tokens, &progress).await;
+    drop(progress);
+    match done {
+        Err(failure) if deletion.ids.is_empty() => Err(failure),
+        // What was deleted so far is shown as well.
+        done => {
+            deletion.show(output)?;
+            done
+        }
+    }
+}
+
+struct Deletion {
+    ids: Vec<TokenId>,
+    remaining: usize,
+    effective_within: Duration,
+}
+
+impl Deletion {
+    async fn run(
+        &mut self,
+        filter: TokenFilter,
+        tokens: &Tokens,
+        progress: &Progress,
+    ) -> Result<(), Failure> {
+        loop {
+            let revoked = tokens.revoke_where(filter.clone(), self.remaining).await;
+            let revoked = revoked.map_err(|failure| self.interrupted_by(failure))?;
+            let is_stuck = revoked.ids.is_empty();
+            self.ids.extend(revoked.ids);
+            self.remaining = revoked.remaining;
+            self.effective_within = self.effective_within.max(revoked.effective_within);
+            progress.set(self.ids.len());
+            if self.remaining == 0 {
+                return Ok(());
+            }
+            if is_stuck {
+                let message = format!("{}: the last call deleted none", self.state(""));
+                return Err(Failure::new(FailureKind::Server, message).with_hint(LOOK_FIRST));
+            }
+        }
+    }
+
+    /// The first call fails as it is; later ones say how far the deletion got.
+    fn interrupted_by(&self, failure: Failure) -> Failure {
+        if self.ids.is_empty() {
+            return failure;
+        }
+        // An interrupted call may have deleted some.
+        let is_known = failure.kind() == FailureKind::Refused;
+        let up_to = if is_known { "" } else { "up to " };
+        let message = format!("{}: {}", self.state(up_to), failure.message());
+        Failure::new(failure.kind(), message).with_hint(LOOK_FIRST)
+    }
+
+    fn state(&self, up_to: &str) -> String {
+        format!(
+            "deletion stopped: {} deleted, {up_to}{} remaining",
+            counted(self.ids.len(), "token"),
+            self.remaining
+        )
+    }
+
+    fn show(&self, output: Format) -> Result<(), Failure> {
+        let ids = texts(&self.ids);
+        let data = json!({
+            "dry_run": false,
+            "ids": ids,
+            "revoked": ids.len(),
+            "remaining": self.remaining,
+        });
+        output.show(&data, || {
+            let lines = ids.iter();
+            let lines = lines.map(|id| success(format_args!("Service token deleted: {id}")));
+            lines.collect()
+        })?;
+        note(format_args!("Deleted {}.", counted(ids.len(), "token")));
+        say_when(self.effective_within);
+        Ok(())
+    }
+}
+
+const LOOK_FIRST: &str =
+    "count what remains with --dry-run, then repeat with that number as --expect";
+
+fn texts(ids: &[TokenId]) -> Vec<String> {
+    ids.iter().map(ToString::to_string).collect()
+}
+
+fn counted(count: usize, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{plural}")
+}

@@ -1,0 +1,120 @@
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::actor::{Holder, Kind};
+use super::{LifecycleError, ServiceTokens};
+use crate::store::{
+    ADMIN_SCOPE, Authority, AuthorityError, DenialKind, TokenRecord, TokenState, TokenStore,
+};
+
+/// What an actor may do, as it stood just before a change. The registry checks it again in the
+/// transaction that writes.
+pub(super) struct Standing {
+    pub(super) authority: Option<Authority>,
+    /// The record of the actor's token.
+    record: Option<TokenRecord>,
+}
+
+impl Standing {
+    pub(super) fn check(
+        &self,
+        before: Option<&TokenRecord>,
+        after: &TokenRecord,
+    ) -> Result<(), AuthorityError> {
+        let Some(authority) = &self.authority else {
+            return Ok(());
+        };
+        authority.check(self.record.as_ref(), before, after)
+    }
+
+    /// Whether the actor's token is still accepted and may make the call at all.
+    pub(super) fn check_accepted(&self) -> Result<(), AuthorityError> {
+        match &self.record {
+            Some(record) => self.check(Some(record), record),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the actor may change this token in any way.
+    pub(super) fn check_change(&self, record: &TokenRecord) -> Result<(), AuthorityError> {
+        match &self.authority {
+            Some(authority) if authority.is_possession() => {
+                let revoked = record.clone().with_state(TokenState::Revoked);
+                self.check(Some(record), &revoked)
+            }
+            _ => self.check(Some(record), record),
+        }
+    }
+
+    /// The latest expiry that the actor may give; `None` for any.
+    pub(super) fn latest_expiry(&self) -> Option<SystemTime> {
+        let record = self.record.as_ref()?;
+        record
+            .expires_at()
+            .filter(|_| !record.scopes().allow(ADMIN_SCOPE))
+    }
+}
+
+impl ServiceTokens {
+    /// Finds out what the actor may do now. `is_conditional` says whether the change names the
+    /// revision that it is made to.
+    pub(super) async fn standing(&self, is_conditional: bool) -> Result<Standing, LifecycleError> {
+        match &self.actor.0 {
+            Kind::Operator(_) => Ok(Standing {
+                authority: None,
+                record: None,
+            }),
+            Kind::Possession(_, digest) => Ok(Standing {
+                authority: Some(Authority::of_possession(*digest, self.clock.clone())),
+                record: None,
+            }),
+            Kind::Holder(holder) => {
+                let (authority, record) = self.find_actor(holder).await?;
+                let requirement = holder.requirement.clone();
+                let authority = authority.with_requirement(requirement);
+                Ok(Standing {
+                    authority: Some(authority.with_condition(is_conditional)),
+                    record: Some(record),
+                })
+            }
+        }
+    }
+
+    async fn find_actor(
+        &self,
+        holder: &Holder,
+    ) -> Result<(Authority, TokenRecord), LifecycleError> {
+        let (id, digest) = (holder.principal.id(), holder.principal.presented_digest());
+        let registered = self.registry.get(id).await?;
+        let is_known = registered.is_some();
+        let has_digest = |record: &TokenRecord| record.digests().any(|known| *known == digest);
+        if let Some(record) = registered.filter(has_digest) {
+            let authority = Authority::of_registered(id, digest, self.clock.clone());
+            return Ok((authority, record));
+        }
+        let ended = || LifecycleError::ActorEnded(DenialKind::Unknown);
+        match (&self.actor_store, &holder.credential) {
+            (Some(store), Some(credential)) => {
+                let found = store.find(credential).await?;
+                let record = found.filter(has_digest).ok_or_else(ended)?;
+                let clock = Arc::clone(&self.clock);
+                let authority = Authority::of_elsewhere(record.clone(), digest, clock);
+                Ok((authority, record))
+            }
+            _ if is_known => Err(ended()),
+            _ => Err(LifecycleError::UnknownActor),
+        }
+    }
+
+    /// Declares a store of actors whose tokens are not in the registry itself, such as a file of
+    /// break-glass tokens or an introspected authorization server. By default there is none, and
+    /// [holders](super::Actor::holder) of such tokens change nothing.
+    ///
+    /// The store is queried immediately before each change, with the
+    /// [credential](super::Actor::with_credential) that the actor presented. Declare the store
+    /// itself rather than a cache in front of it: a cached answer is as old as the cache allows.
+    pub fn with_actor_store(mut self, store: impl TokenStore) -> Self {
+        self.actor_store = Some(Arc::new(store));
+        self
+    }
+}

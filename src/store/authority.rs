@@ -1,0 +1,307 @@
+use std::fmt;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::record::{TokenRecord, TokenState};
+use super::verdict::{DenialKind, verdict_of_digest};
+use crate::clock::{Clock, Timestamp};
+use crate::digest::TokenDigest;
+use crate::principal::{Requirement, Roles, Scopes};
+use crate::token::TokenId;
+
+/// The scope whose holder may grant and change everything.
+pub(crate) const ADMIN_SCOPE: &str = "service-tokens:admin";
+
+/// The scopes that cover [`ADMIN_SCOPE`]: a token that may administer has one of them.
+pub(crate) const ADMIN_SCOPES: [&str; 5] = [
+    ADMIN_SCOPE,
+    "service-tokens:*",
+    "service-tokens:**",
+    "*",
+    "**",
+];
+
+/// On whose authority a [write](super::Write) is made.
+///
+/// The registry checks it inside the transaction that writes, by
+/// [`Write::authorize`](super::Write::authorize): a token that was revoked, disabled, rotated away
+/// or stripped of rights a moment before the commit changes nothing.
+#[derive(Clone)]
+pub(crate) struct Authority {
+    actor: ActorToken,
+    clock: Arc<dyn Clock>,
+    requirement: Option<Arc<Requirement>>,
+    is_conditional: bool,
+}
+
+/// Where the token that a change is made with is kept.
+#[derive(Clone)]
+enum ActorToken {
+    /// In the registry that is written to, which reads it again in the same transaction.
+    Registered(TokenId, TokenDigest),
+    /// In another store, which returned this record just before the write.
+    Elsewhere(TokenRecord, TokenDigest),
+    /// The changed token itself, whose secret was presented to revoke it.
+    Target(TokenDigest),
+}
+
+impl Authority {
+    /// The holder of a token of the registry.
+    pub(crate) fn of_registered(id: TokenId, digest: TokenDigest, clock: Arc<dyn Clock>) -> Self {
+        Self::new(ActorToken::Registered(id, digest), clock)
+    }
+
+    /// The holder of a token of another store, as that store returned it just now.
+    pub(crate) fn of_elsewhere(
+        record: TokenRecord,
+        digest: TokenDigest,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self::new(ActorToken::Elsewhere(record, digest), clock)
+    }
+
+    /// Possession of the secret of the token that is to be revoked, whatever its state.
+    pub(crate) fn of_possession(digest: TokenDigest, clock: Arc<dyn Clock>) -> Self {
+        Self::new(ActorToken::Target(digest), clock)
+    }
+
+    fn new(actor: ActorToken, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            actor,
+            clock,
+            requirement: None,
+            is_conditional: false,
+        }
+    }
+
+    /// Roles or scopes that the actor must hold at the moment of the change.
+    pub(crate) fn with_requirement(mut self, requirement: Option<Arc<Requirement>>) -> Self {
+        self.requirement = requirement;
+        self
+    }
+
+    /// Whether the caller named the revision to change, which a rotation by a previous secret needs.
+    pub(crate) fn with_condition(mut self, is_conditional: bool) -> Self {
+        self.is_conditional = is_conditional;
+        self
+    }
+
+    /// Whether the authority is the secret of the token itself, which suffices to revoke it.
+    pub(crate) fn is_possession(&self) -> bool {
+        matches!(self.actor, ActorToken::Target(_))
+    }
+
+    /// The token that the registry must read in the transaction of the write.
+    pub(super) fn registered_id(&self) -> Option<TokenId> {
+        match self.actor {
+            ActorToken::Registered(id, _) => Some(id),
+            ActorToken::Elsewhere(..) | ActorToken::Target(_) => None,
+        }
+    }
+
+    /// Whether the change from `before` to `after` may be made. `registered` is the record of
+    /// [`registered_id`](Self::registered_id) as it is stored now. A deletion has its last record
+    /// as `after`.
+    pub(crate) fn check(
+        &self,
+        registered: Option<&TokenRecord>,
+        before: Option<&TokenRecord>,
+        after: &TokenRecord,
+    ) -> Result<(), AuthorityError> {
+        let unknown = AuthorityError::Ended(DenialKind::Unknown);
+        let (actor, digest) = match &self.actor {
+            ActorToken::Registered(_, digest) => (registered.ok_or(unknown)?, digest),
+            ActorToken::Elsewhere(record, digest) => (record, digest),
+            ActorToken::Target(digest) => {
+                let before = before.ok_or(unknown)?;
+                return self.check_possession(before, digest, after);
+            }
+        };
+        let is_previous =
+            verdict_of_digest(actor, digest, &*self.clock).map_err(AuthorityError::Ended)?;
+        if let Some(requirement) = &self.requirement
+            && !requirement.is_met_by_rights(actor.roles(), actor.scopes())
+        {
+            return Err(AuthorityError::Unmet(Arc::clone(requirement)));
+        }
+        let is_rotation = before.is_some_and(|before| before.digest() != after.digest());
+        if is_rotation && is_previous && !self.is_conditional && after.id() == actor.id() {
+            return Err(AuthorityError::PreviousSecret);
+        }
+        if actor.scopes().allow(ADMIN_SCOPE) {
+            return Ok(());
+        }
+        let missing: Vec<String> = before
+            .into_iter()
+            .chain([after])
+            .flat_map(|target| missing(actor, target))
+            .collect();
+        if !missing.is_empty() {
+            return Err(AuthorityError::lacks(missing));
+        }
+        check_lifetime(actor, before, after)
+    }
+
+    fn check_possession(
+        &self,
+        before: &TokenRecord,
+        digest: &TokenDigest,
+        after: &TokenRecord,
+    ) -> Result<(), AuthorityError> {
+        if after.state() != TokenState::Revoked || after.id() != before.id() {
+            return Err(AuthorityError::Ended(DenialKind::Unknown));
+        }
+        // The secret is the token's own even if the token is disabled or expired. A superseded
+        // secret is not.
+        let standing = before
+            .clone()
+            .with_state(TokenState::Active)
+            .with_not_before(None)
+            .with_expires_at(None);
+        verdict_of_digest(&standing, digest, &*self.clock)
+            .map(drop)
+            .map_err(AuthorityError::Ended)
+    }
+}
+
+/// The roles and scopes of `target` that `actor` does not cover.
+fn missing(actor: &TokenRecord, target: &TokenRecord) -> Vec<String> {
+    let roles = target.roles().iter();
+    let roles = roles.filter(|role| !actor.roles().contains(role));
+    let scopes = target.scopes().iter();
+    let scopes = scopes.filter(|scope| !actor.scopes().allow(scope));
+    roles.chain(scopes).map(str::to_owned).collect()
+}
+
+/// Refuses to hand out what outlives the actor: a new token, a later expiry, more rights, or the
+/// secret of another token.
+fn check_lifetime(
+    actor: &TokenRecord,
+    before: Option<&TokenRecord>,
+    after: &TokenRecord,
+) -> Result<(), AuthorityError> {
+    let Some(latest) = actor.expiry() else {
+        return Ok(());
+    };
+    if after.expiry().is_some_and(|expiry| expiry <= latest) {
+        return Ok(());
+    }
+    let hands_out = before.is_none_or(|before| {
+        is_later(after.expiry(), before.expiry())
+            || grants_more(before, after)
+            || (before.digest() != after.digest() && before.id() != actor.id())
+    });
+    if hands_out {
+        let latest = latest.into();
+        return Err(AuthorityError::Outlives { latest });
+    }
+    Ok(())
+}
+
+fn is_later(expiry: Option<Timestamp>, than: Option<Timestamp>) -> bool {
+    match (expiry, than) {
+        (_, None) => false,
+        (None, Some(_)) => true,
+        (Some(expiry), Some(than)) => expiry > than,
+    }
+}
+
+/// Whether `after` has a role or a scope that `before` does not cover.
+pub(crate) fn grants_more(before: &TokenRecord, after: &TokenRecord) -> bool {
+    grants(
+        before.roles(),
+        before.scopes(),
+        after.roles(),
+        after.scopes(),
+    )
+}
+
+pub(crate) fn grants(
+    roles: &Roles,
+    scopes: &Scopes,
+    new_roles: &Roles,
+    new_scopes: &Scopes,
+) -> bool {
+    new_roles.iter().any(|role| !roles.contains(role)) || !scopes.covers(new_scopes)
+}
+
+impl fmt::Debug for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (place, id) = match &self.actor {
+            ActorToken::Registered(id, _) => ("registered", Some(*id)),
+            ActorToken::Elsewhere(record, _) => ("elsewhere", Some(record.id())),
+            ActorToken::Target(_) => ("target", None),
+        };
+        f.debug_struct("Authority")
+            .field("actor", &place)
+            .field("id", &id)
+            .field("requirement", &self.requirement)
+            .field("is_conditional", &self.is_conditional)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A write is not made because its actor lacks the authority for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AuthorityError {
+    /// The actor's token is no longer accepted.
+    Ended(DenialKind),
+    /// The actor's token no longer meets a requirement of the call.
+    Unmet(Arc<Requirement>),
+    /// The actor lacks roles or scopes that the token has, or would have.
+    Lacks {
+        /// The roles and scopes, each once.
+        missing: Vec<String>,
+    },
+    /// The token would be valid for longer than the actor's own.
+    Outlives {
+        /// When the actor's token expires.
+        latest: SystemTime,
+    },
+    /// The actor presented the secret from before the last rotation and named no revision.
+    PreviousSecret,
+}
+
+impl AuthorityError {
+    fn lacks(names: Vec<String>) -> Self {
+        let mut missing: Vec<String> = Vec::new();
+        for name in names {
+            if !missing.contains(&name) {
+                missing.push(name);
+            }
+        }
+        Self::Lacks { missing }
+    }
+}
+
+impl fmt::Display for AuthorityError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ended(kind) => write!(f, "the caller's token is no longer accepted: {kind}"),
+            Self::Unmet(requirement) => {
+                let names: Vec<_> = requirement.names().collect();
+                let joint = if requirement.requires_all() {
+                    " and "
+                } else {
+                    " or "
+                };
+                write!(f, "the caller's token lacks {}", names.join(joint))
+            }
+            Self::Lacks { missing } => {
+                write!(f, "the caller lacks {}", missing.join(", "))
+            }
+            Self::Outlives { latest } => write!(
+                f,
+                "the token would outlive the caller's own, which expires at {}",
+                jiff::Timestamp::try_from(*latest).unwrap_or(jiff::Timestamp::MAX)
+            ),
+            Self::PreviousSecret => f.write_str(
+                "the secret from before the last rotation rotates only with the current revision \
+                 (If-Match)",
+            ),
+        }
+    }
+}
+
+impl std::error::Error for AuthorityError {}

@@ -1,0 +1,58 @@
+use super::batch::Outcome;
+use super::session::Session;
+use super::write::Written;
+use super::{notice, trail};
+use crate::store::{ChangeFeed, TokenChange, Write};
+
+/// Writes what was done to the audit trail, if one is kept, and for the other nodes.
+pub(super) async fn record(
+    session: &mut Session<'_>,
+    writes: &[Write],
+    outcomes: &[Outcome],
+    keeps_trail: bool,
+) -> Result<Vec<TokenChange>, sqlx::Error> {
+    let done = writes.iter().zip(outcomes);
+    let done = done.filter_map(|(write, outcome)| Some((write, outcome.as_ref().ok()?)));
+    let change =
+        |written: &Written| TokenChange::between(written.before.as_ref(), written.after.as_ref());
+    let changes: Vec<_> = done.clone().map(|(_, written)| change(written)).collect();
+    let mut events = done.map(|(write, _)| write.event());
+    match &changes[..] {
+        [] => {}
+        [change] => {
+            if let Some(event) = events.next().filter(|_| keeps_trail) {
+                trail::append(session, event).await?;
+            }
+            session.announce(&notice::write(change)).await?;
+        }
+        changes => {
+            if keeps_trail {
+                trail::append_many(session, events).await?;
+            }
+            let notices: Vec<_> = changes.iter().map(notice::write).collect();
+            let notices = serde_json::to_string(&notices).expect("texts make JSON");
+            session.announce_many(&notices).await?;
+        }
+    }
+    Ok(changes)
+}
+
+/// Publishes the changes when dropped, also if the caller stopped waiting for the commit.
+pub(super) struct Announcement<'a> {
+    feed: &'a ChangeFeed,
+    changes: Vec<TokenChange>,
+}
+
+impl<'a> Announcement<'a> {
+    pub(super) fn new(feed: &'a ChangeFeed, changes: Vec<TokenChange>) -> Self {
+        Self { feed, changes }
+    }
+}
+
+impl Drop for Announcement<'_> {
+    fn drop(&mut self) {
+        for change in &self.changes {
+            self.feed.publish(change);
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Tokens are deleted by a filter, in as many calls as it takes.
+
+use serde_json::{Value, json};
+use tower_service_token::store::{TokenFilter, TokenStatus};
+
+use crate::desk::{Desk, TOKEN, id_of};
+use crate::site::Site;
+
+fn desk_at(site: &Site, token: &str) -> Desk {
+    Desk::bare()
+        .with("SVCTOK_URL", site.url())
+        .with("SVCTOK_TOKEN", token)
+}
+
+/// The response to a call that revoked these tokens.
+fn revoked(ids: &[&str], remaining: usize) -> (u16, Value) {
+    let body = json!({
+        "dry_run": false, "ids": ids, "revoked": ids.len(), "remaining": remaining,
+    });
+    (200, body)
+}
+
+#[test]
+fn repeats_until_no_token_remains() {
+    let site = Site::slow();
+    let admin = site.create(&["service-tokens:admin"], &[]);
+    // A call revokes 500 in one transaction.
+    for _ in 0..1_100 {
+        site.create(&[], &["ci"]);
+    }
+    let desk = desk_at(&site, &admin);
+    let ran = desk.run("delete --role ci --expect 1100 -o json");
+    assert_eq!(ran.stderr, "Deleted 1100 tokens.\n");
+    let deleted: Value = serde_json::from_str(&ran.succeeded()).unwrap();
+    assert_eq!(deleted["ids"].as_array().unwrap().len(), 1_100);
+    assert_eq!(deleted["revoked"], 1_100);
+    assert_eq!(deleted["remaining"], 0);
+    let active = TokenFilter::new().with_status(TokenStatus::Active);
+    let active = site.tokens.revocable(active);
+    assert_eq!(site.runtime.block_on(active).unwrap().count, 1);
+}
+
+#[test]
+fn shows_no_progress_in_a_pipe() {
+    let desk = Desk::new();
+    desk.create("--name ci");
+    let ran = desk.run("delete --name ci --expect 1");
+    assert!(ran.stderr.starts_with("Deleted 1 token.\n"), "{ran:?}");
+}
+
+#[test]
+fn stops_if_a_call_deletes_no_token() {
+    let site = Site::scripted([revoked(&["7Hq2mX9bTe"], 2), revoked(&[], 2)]);
+    let desk = desk_at(&site, TOKEN);
+    let ran = desk.run("delete --role ci --expect 3");
+    assert_eq!(ran.code, Some(3), "{ran:?}");
+    let deleted = "[SUCCESS] Service token deleted: 7Hq2mX9bTe\n";
+    assert_eq!(ran.stdout, deleted);
+    let error = "error: deletion stopped: 1 token deleted, 2 remaining: the last call deleted none";
+    assert!(ran.stderr.contains(error), "{ran:?}");
+
+    let site = Site::scripted([revoked(&[], 3)]);
+    let desk = desk_at(&site, TOKEN);
+    let stderr = desk.run("delete --role ci --expect 3").failed(3);
+    let error =
+        "error: deletion stopped: 0 tokens deleted, 3 remaining: the last call deleted none";
+    assert!(stderr.contains(error), "{stderr}");
+}
+
+#[test]
+fn reports_progress_if_a_later_call_fails() {
+    let refusal = json!({
+        "code": "unexpected_count", "detail": "filter matches 4 tokens, expected 3",
+    });
+    let outage = json!({ "code": "auth_unavailable", "detail": "the store is unavailable" });
+    for (failure, code, error) in [
+        (
+            (409, refusal),
+            1,
+            "deletion stopped: 2 tokens deleted, 3 remaining: filter matches 4 tokens, expected 3",
+        ),
+        (
+            (503, outage),
+            3,
+            "deletion stopped: 2 tokens deleted, up to 3 remaining: ",
+        ),
+    ] {
+        let first = revoked(&["7Hq2mX9bTe", "00UWJyBksH"], 3);
+        let site = Site::scripted([first, failure]);
+        let ran = desk_at(&site, TOKEN).run("delete --role ci --expect 5 -o json");
+        assert_eq!(ran.code, Some(code), "{ran:?}");
+        assert!(ran.stderr.contains(error), "{ran:?}");
+        assert!(
+            ran.stderr
+                .contains("\nhint: count what remains with --dry-run")
+        );
+        let deleted: Value = serde_json::from_str(&ran.stdout).unwrap();
+        assert_eq!(deleted["ids"], json!(["7Hq2mX9bTe", "00UWJyBksH"]));
+        assert_eq!(deleted["remaining"], 3);
+    }
+}
+
+#[test]
+fn preview_counts_forbidden_tokens() {
+    let site = Site::start();
+    site.create(&["service-tokens:admin"], &[]);
+    let writer = site.create(&["service-tokens:write"], &["ci"]);
+    let own = site.create(&[], &["ci"]);
+    site.create(&[], &["ci", "root"]);
+    let desk = desk_at(&site, &writer);
+    let preview = desk.json("delete --role ci --dry-run");
+    assert_eq!(preview["count"], 3);
+    assert_eq!(preview["forbidden"], 1);
+    assert_eq!(preview["needs_expect"], true);
+    let ran = desk.run("delete --role ci --dry-run");
+    assert!(ran.stdout.contains(&id_of(&own)), "{ran:?}");
+    let note = "The deletion would be refused: the caller may not delete 1 of them.";
+    assert!(ran.stderr.contains(note), "{ran:?}");
+    let stderr = desk.run("delete --role ci --expect 3").failed(1);
+    let error = "the caller may not revoke 1 of 3 matching tokens";
+    assert!(stderr.contains(error), "{stderr}");
+}
+
+#[test]
+fn preview_shows_a_sample_of_many_tokens() {
+    let site = Site::start();
+    let admin = site.create(&["service-tokens:admin"], &[]);
+    for _ in 0..101 {
+        site.create(&[], &["ci"]);
+    }
+    let ran = desk_at(&site, &admin).run("delete --role ci --dry-run");
+    let stderr = "101 tokens would be deleted.\nThe first 100 of them are shown.\n";
+    assert_eq!(ran.stderr, stderr);
+    assert_eq!(ran.succeeded().lines().count(), 100);
+}
+
+#[test]
+fn refuses_to_delete_the_last_admin() {
+    let site = Site::start();
+    let admin = site.create(&["service-tokens:admin"], &[]);
+    let server = desk_at(&site, &admin);
+    let store = Desk::new();
+    store.create("--name caller --scopes service-tokens:admin");
+    for desk in [server, store] {
+        let words = "delete --name caller --expect 1";
+        let stderr = desk.run(words).failed(1);
+        let error = "the filter matches the last token that may administer tokens";
+        assert!(stderr.contains(error), "{stderr}");
+        desk.run(&format!("{words} --last-admin")).failed(2);
+        desk.create("--name spare --scopes service-tokens:admin");
+        desk.run(words).succeeded();
+    }
+}
