@@ -9,9 +9,7 @@ pub(super) async fn check<R: TokenRegistry>(empty: impl AsyncFn() -> R) {
     let registry = empty().await;
     let unchanged = registry.insert(&write(plain_record(4))).await;
     unchanged.expect("an insertion");
-    let seen = Arc::new(Seen::default());
-    let listener: Arc<dyn ChangeListener> = seen.clone();
-    registry.subscribe(&listener);
+    let seen = Seen::of(&registry);
 
     let inserted = registry.insert(&write(full_record(1))).await;
     inserted.expect("an insertion");
@@ -33,13 +31,13 @@ pub(super) async fn check<R: TokenRegistry>(empty: impl AsyncFn() -> R) {
     registry.delete(&write(rotated)).await.expect("a deletion");
     seen.expect("a deletion", 1, &[1, 11]);
 
-    drop((seen, listener));
+    drop(seen);
     let inserted = registry.insert(&write(plain_record(3))).await;
     inserted.expect("a listener that is gone hinders nobody");
 }
 
 #[derive(Default)]
-struct Seen(Mutex<Vec<TokenChange>>);
+pub(super) struct Seen(Mutex<Vec<TokenChange>>);
 
 impl ChangeListener for Seen {
     fn changed(&self, change: &TokenChange) {
@@ -49,13 +47,26 @@ impl ChangeListener for Seen {
 }
 
 impl Seen {
+    /// Subscribes to the changes of the registry until it is dropped.
+    pub(super) fn of(registry: &impl TokenRegistry) -> Arc<Self> {
+        let seen = Arc::new(Self::default());
+        registry.subscribe(&(Arc::clone(&seen) as Arc<dyn ChangeListener>));
+        seen
+    }
+
     fn take(&self) -> Vec<TokenChange> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// What was told, by when the method returned, covers this token under all these digests.
     fn expect(&self, what: &str, number: i64, digests: &[i64]) {
-        let changes = self.take();
+        self.expect_among(what, number, digests);
+        self.take();
+    }
+
+    /// As `expect`, and keeps what was told for the next call.
+    pub(super) fn expect_among(&self, what: &str, number: i64, digests: &[i64]) {
+        let changes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for digest in digests.iter().copied().map(digest) {
             let covers = |change: &TokenChange| is_covered(change, id(number), &digest);
             assert!(

@@ -16,6 +16,7 @@ pub(super) async fn check<R: TokenRegistry>(empty: impl AsyncFn() -> R) {
         inserted.expect("a token with a new id and digest can be inserted");
     }
     for filter in filters() {
+        counts_what_the_filter_matches(&registry, &records, &filter).await;
         for limit in [1, 7, 1000] {
             pages_are_what_the_filter_means(&registry, &records, &filter, limit).await;
         }
@@ -83,6 +84,16 @@ fn filters() -> Vec<TokenFilter> {
             .with_role("deployer")
             .with_label("team", "x"),
         all().with_role("auditor").with_expires_before(at(1000)),
+        all().without_revoked(),
+        all().without_revoked().with_name("cd"),
+        all().without_revoked().with_role("deployer"),
+        all().without_revoked().with_subject("team-a"),
+        all().without_revoked().with_expires_before(at(1000)),
+        all().without_revoked().with_last_used_before(at(195)),
+        all()
+            .without_revoked()
+            .with_label("team", "x")
+            .with_scope("a:b"),
         all()
             .with_scope("a:b")
             .with_last_used_before(at(1000))
@@ -97,8 +108,24 @@ fn filters() -> Vec<TokenFilter> {
         filters.push(all().with_status(status));
         filters.push(all().with_status(status).with_role("deployer"));
         filters.push(all().with_status(status).with_last_used_before(at(195)));
+        filters.push(all().with_status(status).without_revoked());
     }
     filters
+}
+
+async fn counts_what_the_filter_matches(
+    registry: &impl TokenRegistry,
+    records: &[TokenRecord],
+    filter: &TokenFilter,
+) {
+    let now = at(30);
+    let matching = records.iter().filter(|it| filter.matches(it, now)).count();
+    let counted = registry.count(filter, now).await;
+    assert_eq!(
+        counted.expect("a store that works"),
+        matching as u64,
+        "{filter:?} counts other tokens than it matches"
+    );
 }
 
 async fn pages_are_what_the_filter_means(

@@ -12,6 +12,10 @@
 //! # );
 //! ```
 
+mod admins;
+mod authority;
+mod authority_races;
+mod batch;
 mod changes;
 mod keeping;
 mod limits;
@@ -81,6 +85,10 @@ pub async fn token_registry<R: TokenRegistry>(empty: impl AsyncFn() -> R) {
     listing::check(&empty).await;
     changes::check(&empty).await;
     together::check(&empty).await;
+    authority::check(&empty).await;
+    authority_races::check(&empty).await;
+    admins::check(&empty).await;
+    batch::check(&empty).await;
     token_store(async |records| {
         let registry = empty().await;
         for record in records {
