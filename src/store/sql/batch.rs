@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::columns::{self, COUNT, Lists, REVISION, STATE, UPDATED_AT, millis};
+use super::columns::{self, COUNT, LAST_USED_AT, Lists, REVISION, STATE, UPDATED_AT, millis};
 use super::failure::Failure;
 use super::session::Session;
 use super::write::{self, Written};
@@ -83,16 +83,21 @@ fn admit<'r>(
     Ok(known)
 }
 
-/// Whether the write changes the state to revoked, and nothing else that is stored.
+/// Whether the write changes the state to revoked, and nothing else that an update stores. A second
+/// revocation of one token in a call is an update like any other: one statement would count only
+/// one of the two.
 fn is_revocation(known: &TokenRecord, write: &Write) -> bool {
     let record = write.record();
-    if record.state() != TokenState::Revoked || known.last_used_at() != record.last_used_at() {
+    let is_revoked = |record: &TokenRecord| record.state() == TokenState::Revoked;
+    if is_revoked(known) || !is_revoked(record) {
         return false;
     }
     let (known_lists, lists) = (Lists::of(known), Lists::of(record));
     let known = columns::written(known, &known_lists);
     let written = columns::written(record, &lists);
-    let is_kept = |column: &usize| ![STATE, UPDATED_AT, REVISION].contains(column);
+    // No update stores the last use: a token that is used meanwhile is revoked like the others.
+    let changes = [STATE, UPDATED_AT, LAST_USED_AT, REVISION];
+    let is_kept = |column: &usize| !changes.contains(column);
     (0..COUNT)
         .filter(is_kept)
         .all(|column| known[column] == written[column])

@@ -24,6 +24,7 @@ pub(super) const COUNT: usize = 20;
 /// Where these columns stand.
 pub(super) const STATE: usize = 4;
 pub(super) const UPDATED_AT: usize = 13;
+pub(super) const LAST_USED_AT: usize = 15;
 pub(super) const REVISION: usize = 18;
 
 /// A row that no record can be made of.

@@ -2,7 +2,7 @@ use std::fmt::Write as _;
 
 use sqlx::AssertSqlSafe;
 
-use super::columns::{self, Attribute, COUNT, Lists, columns, millis};
+use super::columns::{self, Attribute, COUNT, LAST_USED_AT, Lists, columns, millis};
 use super::failure::Failure;
 use super::session::{Row, Session, Statement, Value};
 use crate::digest::TokenDigest;
@@ -135,8 +135,8 @@ pub(super) async fn update(session: &mut Session<'_>, write: &Write) -> Result<W
     refuse_taken(session, write).await?;
     let lists = Lists::of(&record);
     let all: [Value<'_>; COUNT] = columns::written(&record, &lists);
-    let mut values = all[..LAST_USED].to_vec();
-    values.extend_from_slice(&all[LAST_USED + 1..]);
+    let mut values = all[..LAST_USED_AT].to_vec();
+    values.extend_from_slice(&all[LAST_USED_AT + 1..]);
     values.push(Value::Text(write.reserved_name()));
     session.execute(UPDATE, &values).await?;
     let (before, after) = (Attribute::all(&known), Attribute::all(&record));
@@ -157,9 +157,6 @@ pub(super) fn next(write: &Write, known: &TokenRecord) -> TokenRecord {
         .with_revision(known.revision() + 1)
         .with_last_used_at(known.last_used_at())
 }
-
-/// Where `last_used_at` stands among the columns.
-const LAST_USED: usize = 15;
 
 pub(super) async fn delete(session: &mut Session<'_>, write: &Write) -> Result<Written, Failure> {
     let known = lock(session, write).await?;
