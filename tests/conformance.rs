@@ -2,6 +2,7 @@
 
 use std::panic::catch_unwind;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use async_trait::async_trait;
@@ -125,38 +126,104 @@ enum Defect {
     IgnoresFilters,
     ListsOutOfOrder,
     HidesRevoked,
+    ForgetsAuthorityOnInsert,
+    ForgetsAuthorityOnUpdate,
+    ForgetsAuthorityOnDelete,
+    ForgetsAuthorityOfBatches,
+    ForgetsTheRecordBefore,
+    AuthorizesBeforeTheTransaction,
+    IgnoresAdmins,
+    IgnoresAdminsOnDelete,
+    StopsBatchesAtAnError,
+    AuthorizesBatchesAtTheirStart,
+    ReversesBatches,
+    AnnouncesNoBatches,
+    CountsRevoked,
+    CountsOnePage,
 }
 
 /// A `MemoryStore` with one defect.
 struct Defective {
     store: MemoryStore,
-    feed: ChangeFeed,
+    relay: Arc<Relay>,
     defect: Defect,
 }
 
+/// Passes the changes of the store on, unless it is muted.
+#[derive(Default)]
+struct Relay {
+    feed: ChangeFeed,
+    is_muted: AtomicBool,
+}
+
+impl ChangeListener for Relay {
+    fn changed(&self, change: &TokenChange) {
+        if !self.is_muted.load(Ordering::SeqCst) {
+            self.feed.publish(change);
+        }
+    }
+}
+
 impl Defective {
+    fn new(defect: Defect) -> Self {
+        let (store, relay) = (MemoryStore::new(), Arc::<Relay>::default());
+        store.subscribe(&(Arc::clone(&relay) as Arc<dyn ChangeListener>));
+        let is_muted = defect == Defect::TellsNobody;
+        relay.is_muted.store(is_muted, Ordering::SeqCst);
+        Self {
+            store,
+            relay,
+            defect,
+        }
+    }
+
     fn has(&self, defect: Defect) -> bool {
         self.defect == defect
     }
 
-    /// A write in which the defect has been at work.
+    /// Returns the write with the defect applied. A record that is bent loses its authority.
     async fn bent(&self, write: &Write, ignores_revisions: bool) -> Write {
-        let mut record = write.record().clone();
+        let mut bent = write.clone();
         if self.has(Defect::ForgetsDescriptions) {
-            record = record.with_description(None);
+            bent = unauthorized(write, write.record().clone().with_description(None));
         }
-        if ignores_revisions
-            && let Ok(Some(known)) = TokenRegistry::get(&self.store, record.id()).await
-        {
-            record = record.with_revision(known.revision());
+        let id = write.record().id();
+        if ignores_revisions && let Ok(Some(known)) = TokenRegistry::get(&self.store, id).await {
+            let record = write.record().clone().with_revision(known.revision());
+            bent = unauthorized(write, record);
         }
-        let bent = Write::new(record, write.event().clone());
-        let unique = write.reserved_name().is_some() && !self.has(Defect::IgnoresUniqueNames);
-        let max = write
-            .max_tokens()
-            .filter(|_| !self.has(Defect::IgnoresLimits));
-        bent.with_unique_name(unique).with_max_tokens(max)
+        if self.has(Defect::IgnoresUniqueNames) {
+            bent = bent.with_unique_name(false);
+        }
+        if self.has(Defect::IgnoresLimits) {
+            bent = bent.with_max_tokens(None);
+        }
+        if self.has(Defect::IgnoresAdmins) {
+            bent = bent.with_admin_kept_at(None);
+        }
+        bent
     }
+
+    /// Authorizes the write with what is stored now, and returns it without its authority.
+    async fn authorized(&self, write: &Write) -> Result<Write, RegistryError> {
+        let actor = match write.actor_id() {
+            Some(id) => TokenRegistry::get(&self.store, id).await?,
+            None => None,
+        };
+        let before = TokenRegistry::get(&self.store, write.record().id()).await?;
+        let before = before.filter(|_| !self.has(Defect::ForgetsTheRecordBefore));
+        write.authorize(actor.as_ref(), before.as_ref())?;
+        tokio::task::yield_now().await;
+        Ok(unauthorized(write, write.record().clone()))
+    }
+}
+
+/// The write of this record, with the same limits and without an authority.
+fn unauthorized(write: &Write, record: TokenRecord) -> Write {
+    Write::new(record, write.event().clone())
+        .with_unique_name(write.reserved_name().is_some())
+        .with_max_tokens(write.max_tokens())
+        .with_admin_kept_at(write.keeps_admin_at())
 }
 
 #[async_trait]
@@ -171,17 +238,17 @@ impl TokenStore for Defective {
     }
 
     fn subscribe(&self, listener: &Arc<dyn ChangeListener>) {
-        self.feed.subscribe(listener);
-        if !self.has(Defect::TellsNobody) {
-            self.store.subscribe(listener);
-        }
+        self.relay.feed.subscribe(listener);
     }
 }
 
 #[async_trait]
 impl TokenRegistry for Defective {
     async fn insert(&self, write: &Write) -> Result<(), RegistryError> {
-        let write = self.bent(write, false).await;
+        let mut write = self.bent(write, false).await;
+        if self.has(Defect::ForgetsAuthorityOnInsert) {
+            write = unauthorized(&write, write.record().clone());
+        }
         TokenRegistry::insert(&self.store, &write).await
     }
 
@@ -227,9 +294,17 @@ impl TokenRegistry for Defective {
     }
 
     async fn update(&self, write: &Write) -> Result<TokenRecord, RegistryError> {
-        let write = self
+        let mut write = self
             .bent(write, self.has(Defect::IgnoresRevisionsOnUpdate))
             .await;
+        if self.has(Defect::ForgetsAuthorityOnUpdate) {
+            write = unauthorized(&write, write.record().clone());
+        }
+        if self.has(Defect::ForgetsTheRecordBefore)
+            || self.has(Defect::AuthorizesBeforeTheTransaction)
+        {
+            write = self.authorized(&write).await?;
+        }
         let updated = self.store.update(&write).await?;
         let uncounted = self.has(Defect::CountsNoRevision);
         Ok(if uncounted {
@@ -240,10 +315,62 @@ impl TokenRegistry for Defective {
     }
 
     async fn delete(&self, write: &Write) -> Result<(), RegistryError> {
-        let write = self
+        let mut write = self
             .bent(write, self.has(Defect::IgnoresRevisionsOnDelete))
             .await;
+        if self.has(Defect::ForgetsAuthorityOnDelete) {
+            write = unauthorized(&write, write.record().clone());
+        }
+        if self.has(Defect::IgnoresAdminsOnDelete) {
+            write = write.with_admin_kept_at(None);
+        }
         self.store.delete(&write).await
+    }
+
+    async fn update_many(&self, writes: &[Write]) -> Vec<Result<TokenRecord, RegistryError>> {
+        let mut outcomes = Vec::new();
+        let mut prepared = Vec::new();
+        for write in writes {
+            prepared.push(match self.defect {
+                Defect::ForgetsAuthorityOfBatches => {
+                    Ok(unauthorized(write, write.record().clone()))
+                }
+                Defect::AuthorizesBatchesAtTheirStart => self.authorized(write).await,
+                _ => Ok(write.clone()),
+            });
+        }
+        let is_muted = &self.relay.is_muted;
+        is_muted.fetch_or(self.has(Defect::AnnouncesNoBatches), Ordering::SeqCst);
+        for write in prepared {
+            let outcome = match write {
+                Ok(write) => self.update(&write).await,
+                Err(error) => Err(error),
+            };
+            let stops = outcome.is_err() && self.has(Defect::StopsBatchesAtAnError);
+            outcomes.push(outcome);
+            if stops {
+                let rest = writes.len() - outcomes.len();
+                outcomes.extend((0..rest).map(|_| Err(RegistryError::Changed)));
+                break;
+            }
+        }
+        is_muted.fetch_and(self.has(Defect::TellsNobody), Ordering::SeqCst);
+        if self.has(Defect::ReversesBatches) {
+            outcomes.reverse();
+        }
+        outcomes
+    }
+
+    async fn count(&self, filter: &TokenFilter, now: SystemTime) -> Result<u64, StoreError> {
+        let mut filter = filter.clone();
+        if self.has(Defect::CountsRevoked) {
+            filter.without_revoked = false;
+        }
+        if self.has(Defect::CountsOnePage) {
+            let page = self.store.list(&ListRequest::new(filter, now)).await?;
+            return Ok(page.records.len() as u64);
+        }
+        self.store.count(&filter, now).await
     }
 
     async fn touch(&self, uses: &[(TokenId, SystemTime)]) -> Result<(), StoreError> {
@@ -251,7 +378,7 @@ impl TokenRegistry for Defective {
             for (id, _) in uses {
                 let touched = TokenRegistry::get(&self.store, *id).await?;
                 let change = TokenChange::between(None, touched.as_ref());
-                self.feed.publish(&change);
+                self.relay.feed.publish(&change);
             }
         }
         if self.has(Defect::IgnoresUses) {
@@ -264,14 +391,14 @@ impl TokenRegistry for Defective {
 #[test]
 fn a_registry_with_a_defect_is_caught() {
     let conforms = |defect| {
-        let empty = async || Defective {
-            store: MemoryStore::new(),
-            feed: ChangeFeed::default(),
-            defect,
-        };
-        catch_unwind(|| block_on(conformance::token_registry(empty))).is_ok()
+        let empty = async || Defective::new(defect);
+        let outcome = catch_unwind(|| block_on(conformance::token_registry(empty)));
+        outcome.map_err(|panic| match panic.downcast::<String>() {
+            Ok(message) => *message,
+            Err(_) => "a panic without values".to_owned(),
+        })
     };
-    assert!(conforms(Defect::None));
+    assert_eq!(conforms(Defect::None), Ok(()));
     for defect in [
         Defect::ForgetsDescriptions,
         Defect::ForgetsPreviousDigests,
@@ -290,7 +417,48 @@ fn a_registry_with_a_defect_is_caught() {
         Defect::IgnoresFilters,
         Defect::ListsOutOfOrder,
         Defect::HidesRevoked,
+        Defect::CountsRevoked,
+        Defect::CountsOnePage,
     ] {
-        assert!(!conforms(defect), "{defect:?} was not caught");
+        assert!(conforms(defect).is_err(), "{defect:?} was not caught");
+    }
+    // These are caught by the rule that they break, and not by another one.
+    for (defect, rule) in [
+        (
+            Defect::ForgetsAuthorityOnInsert,
+            "insert with the authority of a revoked token",
+        ),
+        (
+            Defect::ForgetsAuthorityOnUpdate,
+            "update with the authority of a revoked token",
+        ),
+        (
+            Defect::ForgetsAuthorityOnDelete,
+            "delete with the authority of a revoked token",
+        ),
+        (
+            Defect::ForgetsAuthorityOfBatches,
+            "update_many with the authority of a revoked token",
+        ),
+        (
+            Defect::ForgetsTheRecordBefore,
+            "update with the authority of a token that lost a role of its targets",
+        ),
+        (
+            Defect::AuthorizesBeforeTheTransaction,
+            "after its actor's token was revoked",
+        ),
+        (Defect::IgnoresAdmins, "ended by a revocation"),
+        (Defect::IgnoresAdminsOnDelete, "ended by a deletion"),
+        (Defect::StopsBatchesAtAnError, "one of several updates"),
+        (
+            Defect::AuthorizesBatchesAtTheirStart,
+            "a write after its actor was revoked by an earlier one",
+        ),
+        (Defect::ReversesBatches, "came back as"),
+        (Defect::AnnouncesNoBatches, "several updates was not told"),
+    ] {
+        let broken = conforms(defect).expect_err("the defect is caught");
+        assert!(broken.contains(rule), "{defect:?} was caught by: {broken}");
     }
 }
