@@ -6,6 +6,9 @@
 #[path = "../support/postgres.rs"]
 mod postgres;
 
+mod authority;
+mod bulk;
+mod earlier_release;
 mod faults;
 mod feed;
 #[cfg(feature = "testing")]
@@ -71,6 +74,14 @@ fn main() -> ExitCode {
     }
     for (name, test) in only_postgres() {
         trials.push(on_postgres(name, test, &server, ignored, &reason));
+    }
+    for (name, test) in long() {
+        let sqlite = Trial::test(format!("sqlite::{name}"), move || {
+            run(test, Place::sqlite())
+        });
+        trials.push(sqlite.with_ignored_flag(true));
+        let postgres = on_postgres(name, test, &server, ignored, &reason);
+        trials.push(postgres.with_ignored_flag(true));
     }
     libtest_mimic::run(&arguments, trials).exit_code()
 }
@@ -152,6 +163,22 @@ fn both() -> Vec<(&'static str, Test)> {
         another_process_is_told,
         a_dropped_store_stops_listening,
     ));
+    all.extend(tests!(authority:
+        refuses_writes_that_waited_while_their_actor_ended,
+        makes_one_of_ten_rotations_by_one_secret,
+        keeps_one_of_the_last_two_admins,
+        writes_of_each_others_actors_do_not_deadlock,
+    ));
+    all.extend(tests!(bulk:
+        revokes_thousands_of_tokens_with_their_events,
+        other_nodes_learn_of_each_revocation,
+        names_of_revoked_tokens_are_free_again,
+        one_call_leaves_the_rows_that_single_updates_leave,
+    ));
+    all.extend(tests!(earlier_release:
+        databases_are_listed_and_authenticate,
+        tokens_of_databases_are_rotated_and_revoked,
+    ));
     all.extend(tests!(faults:
         an_exhausted_pool_is_unavailable_within_the_deadline,
     ));
@@ -176,6 +203,11 @@ fn lifecycle() -> Vec<(&'static str, Test)> {
     verbs::every_test!(on_place)
 }
 
+/// Run by `.ci/long`.
+fn long() -> Vec<(&'static str, Test)> {
+    tests!(bulk: revokes_two_hundred_thousand_tokens_in_a_minute).into()
+}
+
 fn sqlite() -> Vec<(&'static str, Test)> {
     let mut all = Vec::new();
     all.extend(tests!(opening:
@@ -184,6 +216,11 @@ fn sqlite() -> Vec<(&'static str, Test)> {
         a_store_in_memory_works_and_is_gone_with_it,
     ));
     all.extend(tests!(feed: changes_that_were_pruned_are_told_as_everything));
+    all.extend(tests!(bulk: a_node_misses_nothing_that_was_pruned));
+    #[cfg(feature = "file")]
+    all.extend(tests!(earlier_release: token_files_are_read));
+    #[cfg(feature = "cli")]
+    all.extend(tests!(earlier_release: token_files_are_changed_by_svctok));
     all.extend(tests!(faults: a_file_locked_by_another_process_is_unavailable_within_the_deadline));
     all
 }

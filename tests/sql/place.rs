@@ -153,6 +153,20 @@ impl TestPool {
         }
     }
 
+    pub(crate) async fn text(&self, statement: &str) -> String {
+        let statement = AssertSqlSafe(statement.to_owned());
+        match self {
+            Self::Sqlite(pool) => {
+                let row = sqlx::query(statement).fetch_one(pool).await.unwrap();
+                row.get(0)
+            }
+            Self::Postgres(pool) => {
+                let row = sqlx::query(statement).fetch_one(pool).await.unwrap();
+                row.get(0)
+            }
+        }
+    }
+
     pub(crate) async fn store(&self) -> Store {
         match self {
             Self::Sqlite(pool) => {

@@ -1,0 +1,438 @@
+//! The authority of a write at the moment of its commit: locks that are held, several nodes, and
+//! the last administrator.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
+use sqlx::{AssertSqlSafe, Postgres, Sqlite, Transaction};
+use tokio::sync::{Barrier, Semaphore};
+use tokio::task::JoinSet;
+use tower_service_token::clock::SystemClock;
+use tower_service_token::digest::TokenDigest;
+use tower_service_token::lifecycle::{IssuedToken, LifecycleError, NewToken, TokenUpdate};
+use tower_service_token::store::{
+    ChangeListener, Credential, DenialKind, ListRequest, RegistryError, SqliteStore, StoreError,
+    TokenFilter, TokenPage, TokenRecord, TokenRegistry, TokenStore, Write, verdict,
+};
+use tower_service_token::token::{PresentedToken, TokenId};
+use tower_service_token::{Principal, ServiceTokens};
+
+use crate::place::{Place, Store, TestPool, at, told_by};
+
+/// Longer than any lock of these tests is held on a busy machine.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A store that waits for locks as long as these tests may hold them.
+pub(crate) async fn patient_store(place: &Place) -> Store {
+    let store = place.open().await;
+    let store = match place {
+        Place::Postgres { .. } => store,
+        // The log is on: `open` leaves it so in the file.
+        Place::Sqlite(_) => {
+            let options = SqliteConnectOptions::new().filename(place.file());
+            let options = options.busy_timeout(LOCK_TIMEOUT);
+            let pool = SqlitePoolOptions::new().max_connections(16);
+            let pool = pool.connect_with(options).await.unwrap();
+            Store::Sqlite(SqliteStore::with_pool(pool).await.unwrap())
+        }
+    };
+    store.with_deadline(LOCK_TIMEOUT)
+}
+
+pub(crate) fn tokens(store: &Store) -> ServiceTokens {
+    ServiceTokens::new(Watched::over(store))
+}
+
+pub(crate) async fn find(store: &Store, secret: &str) -> Result<Principal, DenialKind> {
+    let credential = Credential::new(PresentedToken::new(secret).unwrap());
+    let found = store.find(&credential).await.unwrap();
+    verdict(found, &credential, &SystemClock).map_err(|denial| denial.kind())
+}
+
+pub(crate) async fn holder(store: &Store, token: &IssuedToken) -> ServiceTokens {
+    let principal = find(store, token.expose_secret()).await.unwrap();
+    tokens(store).acting_for(principal)
+}
+
+fn new(name: &str) -> NewToken {
+    let new = NewToken::new(name).with_roles(["deployer"]);
+    new.with_scopes(["projects:*"])
+}
+
+/// A store that counts the writes which reached it: whoever made them has judged them before.
+struct Watched {
+    store: Store,
+    reached: Arc<Semaphore>,
+}
+
+impl Watched {
+    fn over(store: &Store) -> Self {
+        Self {
+            store: store.clone(),
+            reached: Arc::new(Semaphore::new(0)),
+        }
+    }
+
+    fn reach(&self) -> &Store {
+        self.reached.add_permits(1);
+        &self.store
+    }
+}
+
+#[async_trait]
+impl TokenStore for Watched {
+    async fn find(&self, credential: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
+        self.store.find(credential).await
+    }
+
+    fn subscribe(&self, listener: &Arc<dyn ChangeListener>) {
+        self.store.subscribe(listener);
+    }
+}
+
+#[async_trait]
+impl TokenRegistry for Watched {
+    async fn insert(&self, write: &Write) -> Result<(), RegistryError> {
+        self.reach().insert(write).await
+    }
+
+    async fn get(&self, id: TokenId) -> Result<Option<TokenRecord>, StoreError> {
+        self.store.get(id).await
+    }
+
+    async fn find_by_digest(
+        &self,
+        digest: &TokenDigest,
+    ) -> Result<Option<TokenRecord>, StoreError> {
+        self.store.find_by_digest(digest).await
+    }
+
+    async fn list(&self, request: &ListRequest) -> Result<TokenPage, StoreError> {
+        self.store.list(request).await
+    }
+
+    async fn update(&self, write: &Write) -> Result<TokenRecord, RegistryError> {
+        self.reach().update(write).await
+    }
+
+    async fn update_many(&self, writes: &[Write]) -> Vec<Result<TokenRecord, RegistryError>> {
+        self.reach().update_many(writes).await
+    }
+
+    async fn count(&self, filter: &TokenFilter, now: SystemTime) -> Result<u64, StoreError> {
+        self.store.count(filter, now).await
+    }
+
+    async fn delete(&self, write: &Write) -> Result<(), RegistryError> {
+        self.reach().delete(write).await
+    }
+
+    async fn touch(&self, uses: &[(TokenId, SystemTime)]) -> Result<(), StoreError> {
+        self.store.touch(uses).await
+    }
+}
+
+/// A transaction of the test's own that holds locks.
+enum Held {
+    Sqlite(Transaction<'static, Sqlite>),
+    Postgres(Transaction<'static, Postgres>),
+}
+
+impl Held {
+    /// Locks the rows of the tokens; in SQLite, all writing.
+    async fn over(pool: &TestPool, ids: &[TokenId]) -> Self {
+        match pool {
+            TestPool::Sqlite(pool) => {
+                Self::Sqlite(pool.begin_with("BEGIN IMMEDIATE").await.unwrap())
+            }
+            TestPool::Postgres(pool) => {
+                let mut held = Self::Postgres(pool.begin().await.unwrap());
+                let ids: Vec<_> = ids.iter().map(|id| id.as_i64().to_string()).collect();
+                let ids = ids.join(", ");
+                // In the order in which the store locks them.
+                let lock = format!(
+                    "SELECT id FROM service_tokens WHERE id IN ({ids}) ORDER BY id FOR UPDATE"
+                );
+                held.run(lock).await;
+                held
+            }
+        }
+    }
+
+    async fn run(&mut self, statement: String) {
+        let statement = sqlx::raw_sql(AssertSqlSafe(statement));
+        match self {
+            Self::Sqlite(held) => drop(statement.execute(&mut **held).await.unwrap()),
+            Self::Postgres(held) => drop(statement.execute(&mut **held).await.unwrap()),
+        }
+    }
+
+    async fn commit(self) {
+        match self {
+            Self::Sqlite(held) => held.commit().await.unwrap(),
+            Self::Postgres(held) => held.commit().await.unwrap(),
+        }
+    }
+}
+
+/// Waits until so many transactions of PostgreSQL wait for locks; SQLite shows no such thing.
+async fn until_waiting(pool: &TestPool, count: i64) {
+    if matches!(pool, TestPool::Sqlite(_)) {
+        return;
+    }
+    let waiting = "SELECT COUNT(*) FROM pg_stat_activity \
+         WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    while pool.number(waiting).await < count {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+pub(crate) async fn refuses_writes_that_waited_while_their_actor_ended(place: Place) {
+    let store = patient_store(&place).await;
+    let (locks, watching) = (place.pool(1).await, place.pool(1).await);
+    let other_digest = if place.is_postgres() {
+        "digest = sha256('another')"
+    } else {
+        "digest = zeroblob(32)"
+    };
+    let stripped = "roles = '[]', scopes = '[]'";
+    for (end, holds_targets) in [
+        ("state = 2", false),
+        ("state = 2", true),
+        ("state = 1", false),
+        (other_digest, false),
+        ("expires_at = 1", true),
+        (stripped, false),
+        (stripped, true),
+    ] {
+        let admin = tokens(&store);
+        let actor = admin.create(new("actor")).await.unwrap();
+        let subject = actor.record().id().to_string();
+        let mut targets = Vec::new();
+        for _ in 0..3 {
+            let target = new("target").with_subject(subject.clone());
+            targets.push(admin.create(target).await.unwrap().record().clone());
+        }
+        let mut locked = vec![actor.record().id()];
+        if holds_targets {
+            locked.extend(targets.iter().map(TokenRecord::id));
+        }
+        let principal = find(&store, actor.expose_secret()).await.unwrap();
+        let watched = Watched::over(&store);
+        let reached = Arc::clone(&watched.reached);
+        let by_actor = ServiceTokens::new(watched).acting_for(principal);
+
+        let mut held = Held::over(&locks, &locked).await;
+        let mut writes = JoinSet::new();
+        let (one, two) = (targets[0].id(), targets[1].id());
+        let (creating, updating) = (by_actor.clone(), by_actor.clone());
+        let (revoking, bulk) = (by_actor.clone(), by_actor.clone());
+        writes.spawn(async move { creating.create(new("created")).await.map(drop) });
+        writes.spawn(async move {
+            let update = TokenUpdate::new().with_name("renamed");
+            updating.update(one, update).await.map(drop)
+        });
+        writes.spawn(async move { revoking.revoke(two).await.map(drop) });
+        writes.spawn(async move {
+            let filter = TokenFilter::new().with_subject(subject);
+            bulk.revoke_where(filter, 3).await.map(drop)
+        });
+        // Whoever has no rights of its own may still rotate its own token, which has none either.
+        if end != stripped {
+            let own = actor.record().id();
+            writes.spawn(async move { by_actor.rotate(own, Duration::ZERO).await.map(drop) });
+        }
+        let count = u32::try_from(writes.len()).unwrap();
+        reached.acquire_many(count).await.unwrap().forget();
+        until_waiting(&watching, count.into()).await;
+        let own = actor.record().id().as_i64();
+        held.run(format!(
+            "UPDATE service_tokens SET {end}, revision = revision + 1 WHERE id = {own}"
+        ))
+        .await;
+        held.commit().await;
+        for outcome in writes.join_all().await {
+            let is_expected = match &outcome {
+                Err(LifecycleError::ActorEnded(_)) => end != stripped,
+                Err(LifecycleError::EscalationDenied { .. }) => end == stripped,
+                _ => false,
+            };
+            assert!(is_expected, "{end}: {outcome:?}");
+        }
+        for target in &targets {
+            let stored = store.get(target.id()).await.unwrap().unwrap();
+            assert_eq!(told_by(&stored), told_by(target), "{end}");
+        }
+        let created = TokenFilter::new().with_name("created");
+        assert_eq!(store.count(&created, at(1)).await.unwrap(), 0, "{end}");
+        let own = store.get(actor.record().id()).await.unwrap().unwrap();
+        assert_eq!(own.revision(), 2, "{end}");
+    }
+}
+
+pub(crate) async fn makes_one_of_ten_rotations_by_one_secret(place: Place) {
+    let nodes = [patient_store(&place).await, patient_store(&place).await];
+    for round in 0..20 {
+        let token = tokens(&nodes[0]).create(new("rotated")).await.unwrap();
+        let (id, start) = (token.record().id(), Arc::new(Barrier::new(10)));
+        let mut rotations = JoinSet::new();
+        for number in 0..10 {
+            let by_holder = holder(&nodes[number % 2], &token).await;
+            let start = Arc::clone(&start);
+            rotations.spawn(async move {
+                start.wait().await;
+                by_holder.rotate(id, Duration::ZERO).await
+            });
+        }
+        let mut issued = Vec::new();
+        for outcome in rotations.join_all().await {
+            match outcome {
+                Ok(rotated) => issued.push(rotated),
+                Err(LifecycleError::ActorEnded(_) | LifecycleError::RotatedMeanwhile) => {}
+                Err(error) => panic!("round {round}: {error:?}"),
+            }
+        }
+        assert_eq!(issued.len(), 1, "round {round}");
+        for node in &nodes {
+            let accepted = find(node, issued[0].expose_secret()).await;
+            assert_eq!(accepted.unwrap().id(), id, "round {round}");
+            assert!(find(node, token.expose_secret()).await.is_err());
+        }
+    }
+}
+
+pub(crate) async fn keeps_one_of_the_last_two_admins(place: Place) {
+    let nodes = [patient_store(&place).await, patient_store(&place).await];
+    for round in 0..20 {
+        let mut admins = Vec::new();
+        for name in ["first", "second"] {
+            let admin = NewToken::new(name).with_scopes(["service-tokens:admin"]);
+            admins.push(tokens(&nodes[0]).create(admin).await.unwrap());
+        }
+        let start = Arc::new(Barrier::new(2));
+        let mut ends = JoinSet::new();
+        for (number, node) in nodes.iter().enumerate() {
+            let id = admins[number].record().id();
+            // Each is ended by the other one.
+            let by_other = holder(node, &admins[1 - number]).await;
+            let start = Arc::clone(&start);
+            ends.spawn(async move {
+                start.wait().await;
+                match (round + number) % 3 {
+                    0 => by_other.revoke(id).await.map(drop),
+                    1 => by_other.disable(id).await.map(drop),
+                    _ => {
+                        let update = TokenUpdate::new().with_scopes(["projects:*"]);
+                        by_other.update(id, update).await.map(drop)
+                    }
+                }
+            });
+        }
+        let outcomes = ends.join_all().await;
+        let (done, refused): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(Result::is_ok);
+        assert_eq!(done.len(), 1, "round {round}: {refused:?}");
+        // Whoever came second was ended by the first before it could end that one.
+        for outcome in refused {
+            let is_expected = matches!(
+                outcome,
+                Err(LifecycleError::ActorEnded(_)
+                    | LifecycleError::EscalationDenied { .. }
+                    | LifecycleError::LastAdmin)
+            );
+            assert!(is_expected, "round {round}: {outcome:?}");
+        }
+        clear_admins(&nodes[0], round).await;
+    }
+    // And by an operator, whose own authority does not end.
+    for round in 0..20 {
+        let mut ends = JoinSet::new();
+        let start = Arc::new(Barrier::new(2));
+        for node in &nodes {
+            let admin = NewToken::new("admin").with_scopes(["**"]);
+            let id = tokens(node).create(admin).await.unwrap().record().id();
+            let (operator, start) = (tokens(node), Arc::clone(&start));
+            ends.spawn(async move {
+                start.wait().await;
+                operator.revoke(id).await.map(drop)
+            });
+        }
+        let outcomes = ends.join_all().await;
+        let is_one = matches!(
+            &outcomes[..],
+            [Ok(()), Err(LifecycleError::LastAdmin)] | [Err(LifecycleError::LastAdmin), Ok(())]
+        );
+        assert!(is_one, "round {round}: {outcomes:?}");
+        clear_admins(&nodes[0], round).await;
+    }
+}
+
+/// Ends the one administrator that must have remained.
+async fn clear_admins(store: &Store, round: usize) {
+    let request = ListRequest::new(TokenFilter::new().without_revoked(), at(1));
+    let records = store.list(&request.with_limit(1000)).await.unwrap().records;
+    let now = SystemTime::now();
+    let admins: Vec<_> = records.iter().filter(|it| it.may_administer(now)).collect();
+    assert_eq!(admins.len(), 1, "round {round}");
+    let operator = tokens(store).allow_last_admin_removal();
+    operator.revoke(admins[0].id()).await.unwrap();
+}
+
+pub(crate) async fn writes_of_each_others_actors_do_not_deadlock(place: Place) {
+    const ROUNDS: usize = 120;
+    let nodes = [patient_store(&place).await, patient_store(&place).await];
+    let operator = tokens(&nodes[0]);
+    let mut actors = Vec::new();
+    for name in ["first", "second", "third"] {
+        let admin = NewToken::new(name).with_scopes(["service-tokens:admin"]);
+        actors.push(operator.create(admin).await.unwrap());
+    }
+    let mut tasks = JoinSet::new();
+    for number in 0..2 {
+        let target = actors[1 - number].record().id();
+        let by_actor = holder(&nodes[number], &actors[number]).await;
+        let updating = by_actor.clone();
+        tasks.spawn(async move {
+            for round in 0..ROUNDS {
+                let update = TokenUpdate::new().with_name(format!("{number} {round}"));
+                updating.update(target, update).await.unwrap();
+            }
+        });
+        let (operator, subject) = (operator.clone(), format!("bulk {number}"));
+        let revoking = by_actor.clone();
+        tasks.spawn(async move {
+            for _ in 0..ROUNDS / 10 {
+                for _ in 0..3 {
+                    let target = NewToken::new("bulk").with_subject(subject.clone());
+                    let _ = operator.create(target).await.unwrap();
+                }
+                let filter = TokenFilter::new().with_subject(subject.clone());
+                let revoked = revoking.revoke_where(filter, 3).await.unwrap();
+                assert_eq!((revoked.ids.len(), revoked.remaining), (3, 0));
+            }
+        });
+        let store = nodes[number].clone();
+        let mut ids: Vec<_> = actors.iter().map(|it| it.record().id()).collect();
+        tasks.spawn(async move {
+            for round in 0..ROUNDS as u64 {
+                ids.reverse();
+                let request = ListRequest::new(TokenFilter::new().without_revoked(), at(1));
+                let listed = store.list(&request).await.unwrap().records;
+                let all = listed.iter().map(TokenRecord::id).chain(ids.clone());
+                let all: std::collections::BTreeSet<_> = all.collect();
+                let uses: Vec<_> = all.into_iter().rev().map(|id| (id, at(round))).collect();
+                store.touch(&uses).await.unwrap();
+            }
+        });
+    }
+    while let Some(finished) = tasks.join_next().await {
+        finished.unwrap();
+    }
+    if place.is_postgres() {
+        let pool = place.pool(1).await;
+        let deadlocks = "SELECT deadlocks FROM pg_stat_database \
+             WHERE datname = current_database()";
+        assert_eq!(pool.number(deadlocks).await, 0);
+    }
+}

@@ -1,0 +1,310 @@
+//! Bulk revocation: what it leaves in the tables, in the audit trail and in the feed.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tower_service_token::ServiceTokens;
+use tower_service_token::lifecycle::{NewToken, Policy};
+use tower_service_token::store::{
+    AuditAction, AuditEvent, FieldChange, TokenChange, TokenFilter, TokenRecord, TokenState, Write,
+};
+use tower_service_token::token::TokenId;
+
+use crate::authority::{find, patient_store, tokens};
+use crate::place::{Place, Server, Store, Told, at, digest, minted, write};
+use crate::plans::rows;
+
+/// Of so many rows, one in fifty is revoked from the start.
+fn unrevoked(rows: i64) -> usize {
+    usize::try_from(rows - rows / 50).unwrap()
+}
+
+/// A store with an audit trail and this many [rows].
+async fn populated(place: &Place, count: i64) -> Store {
+    let store = patient_store(place).await.with_audit_trail();
+    place.run(&rows(count, place.is_postgres())).await;
+    store
+}
+
+/// Revokes all tokens, in as many calls as it takes; returns their ids and the longest call.
+pub(crate) async fn revoke_all(
+    tokens: &ServiceTokens,
+    mut remaining: usize,
+) -> (Vec<TokenId>, Duration) {
+    let (mut ids, mut longest) = (Vec::new(), Duration::ZERO);
+    while remaining > 0 {
+        let begun = Instant::now();
+        let done = tokens.revoke_where(TokenFilter::new(), remaining).await;
+        let done = done.unwrap();
+        longest = longest.max(begun.elapsed());
+        assert_eq!(done.ids.len() + done.remaining, remaining);
+        remaining = done.remaining;
+        ids.extend(done.ids);
+    }
+    (ids, longest)
+}
+
+pub(crate) async fn revokes_thousands_of_tokens_with_their_events(place: Place) {
+    const MANY: i64 = 5000;
+    let store = populated(&place, MANY).await;
+    let (revoked, longest) = revoke_all(&tokens(&store), unrevoked(MANY)).await;
+    assert!(longest < Duration::from_secs(20), "{longest:?}");
+    assert_eq!(revoked.len(), unrevoked(MANY));
+    let pool = place.pool(1).await;
+    let count = async |condition: &str| {
+        pool.number(&format!("SELECT COUNT(*) FROM {condition}"))
+            .await
+    };
+    assert_eq!(count("service_tokens WHERE state <> 2").await, 0);
+    let changed = "service_tokens WHERE revision = 1 AND updated_at IS NOT NULL";
+    let expected = i64::try_from(revoked.len()).unwrap();
+    assert_eq!(count(changed).await, expected);
+    let distinct = "(SELECT DISTINCT token_id FROM service_token_events) AS ids";
+    assert_eq!(count(distinct).await, expected);
+    assert_eq!(count("service_token_events").await, expected);
+    // The newest first: the order in which they were revoked, from its end.
+    let events = store.audit_trail(None, 1000).await.unwrap();
+    let newest: Vec<_> = events.iter().map(AuditEvent::token_id).collect();
+    let last: Vec<_> = revoked.iter().rev().take(1000).copied().collect();
+    assert_eq!(newest, last);
+    for event in &events {
+        assert_eq!(event.action(), AuditAction::Revoked);
+        assert_eq!(event.actor(), "operator:operator");
+        let changes = event.changes();
+        assert!(
+            matches!(changes, [change] if change.field == "state"
+                && change.after.as_deref() == Some("revoked")),
+            "{changes:?}"
+        );
+    }
+}
+
+/// Takes a minute, so that `.ci/long` runs it and nothing else does. Prints its figures.
+pub(crate) async fn revokes_two_hundred_thousand_tokens_in_a_minute(place: Place) {
+    const MANY: i64 = 200_000;
+    let store = populated(&place, MANY).await;
+    if place.is_postgres() {
+        place.run("VACUUM ANALYZE service_tokens").await;
+    }
+    // From here on, the peak is that of the revocation.
+    let _ = fs::write("/proc/self/clear_refs", "5");
+    let resident = memory("VmRSS:");
+    let (begun, tokens) = (Instant::now(), tokens(&store));
+    let (revoked, longest) = revoke_all(&tokens, unrevoked(MANY)).await;
+    let elapsed = begun.elapsed();
+    let peak = memory("VmHWM:");
+    let name = if place.is_postgres() {
+        "PostgreSQL"
+    } else {
+        "SQLite"
+    };
+    println!(
+        "{name}: {} tokens in {elapsed:.1?}, longest call {longest:.1?}, memory {resident} MiB, \
+         peak {peak} MiB",
+        revoked.len()
+    );
+    assert_eq!(revoked.len(), unrevoked(MANY));
+    let pool = place.pool(1).await;
+    let events = "SELECT COUNT(*) FROM service_token_events";
+    let expected = i64::try_from(revoked.len()).unwrap();
+    assert_eq!(pool.number(events).await, expected);
+    assert!(elapsed < Duration::from_secs(60), "{elapsed:?}");
+    assert!(longest < Duration::from_secs(20), "{longest:?}");
+}
+
+/// A figure of this process in MiB, or 0 where the system has no such file.
+fn memory(name: &str) -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    let kibibytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kibibytes.unwrap_or_default() / 1024
+}
+
+pub(crate) async fn other_nodes_learn_of_each_revocation(place: Place) {
+    const MANY: i64 = 2000;
+    let here = patient_store(&place).await.watching();
+    let there = populated(&place, MANY).await;
+    let told = Told::by(&here);
+    told.until_everything().await;
+    let (revoked, _) = revoke_all(&tokens(&there), unrevoked(MANY)).await;
+    let last = minted();
+    there.insert(&write(&last)).await.unwrap();
+    // Told in the order of the changes, so that what comes before the last one is complete.
+    let is_last = |change: &TokenChange| is_of(change, last.id());
+    let all = told.until(is_last).await;
+    let told: BTreeSet<TokenId> = all.iter().filter_map(id_of).collect();
+    for id in revoked {
+        assert!(told.contains(&id), "{id}");
+    }
+}
+
+fn is_of(change: &TokenChange, wanted: TokenId) -> bool {
+    id_of(change) == Some(wanted)
+}
+
+/// SQLite keeps the last 10,000 changes for other nodes.
+pub(crate) async fn a_node_misses_nothing_that_was_pruned(place: Place) {
+    const MANY: i64 = 12_000;
+    let here = patient_store(&place).await;
+    let there = populated(&place, MANY).await;
+    let told = Told::by(&here);
+    told.until_everything().await;
+    let (revoked, _) = revoke_all(&tokens(&there), unrevoked(MANY)).await;
+    let pool = place.pool(1).await;
+    let kept = "SELECT COUNT(*) FROM service_token_changes";
+    assert_eq!(pool.number(kept).await, 10_000);
+    let last = minted();
+    there.insert(&write(&last)).await.unwrap();
+    // Either the node kept up, or it learns that anything may have changed.
+    let is_everything = |change: &TokenChange| matches!(change, TokenChange::Everything);
+    let is_end = |change: &TokenChange| is_everything(change) || is_of(change, last.id());
+    let all = told.until(is_end).await;
+    let told: BTreeSet<TokenId> = all.iter().filter_map(id_of).collect();
+    let is_told = |id: &TokenId| told.contains(id);
+    assert!(all.iter().any(is_everything) || revoked.iter().all(is_told));
+}
+
+fn id_of(change: &TokenChange) -> Option<TokenId> {
+    match change {
+        TokenChange::Token { id, .. } => Some(*id),
+        _ => None,
+    }
+}
+
+pub(crate) async fn names_of_revoked_tokens_are_free_again(place: Place) {
+    let store = patient_store(&place).await;
+    let unique = tokens(&store).with_policy(Policy::new().with_unique_names());
+    let new = |number: i32| NewToken::new(format!("name {number}")).with_subject("bulk");
+    for number in 0..20 {
+        let _ = unique.create(new(number)).await.unwrap();
+    }
+    assert!(unique.create(new(7)).await.is_err());
+    let filter = TokenFilter::new().with_subject("bulk");
+    let revoked = unique.revoke_where(filter, 20).await.unwrap();
+    assert_eq!(revoked.ids.len(), 20);
+    for number in 0..20 {
+        let again = unique.create(new(number)).await.unwrap();
+        assert!(find(&store, again.expose_secret()).await.is_ok());
+    }
+}
+
+/// Revokes the same tokens by one call in one database and one by one in another: each column and
+/// each event is the same.
+pub(crate) async fn one_call_leaves_the_rows_that_single_updates_leave(place: Place) {
+    let other = match &place {
+        Place::Sqlite(_) => Place::sqlite(),
+        Place::Postgres { server, .. } => {
+            Place::postgres(Server(Arc::clone(&server.0))).ready().await
+        }
+    };
+    let records: Vec<TokenRecord> = (0..60).map(varied).collect();
+    let revocations: Vec<Write> = records.iter().map(revocation).collect();
+    let mut dumps = Vec::new();
+    for (place, at_once) in [(&place, true), (&other, false)] {
+        let store = place.open().await.with_audit_trail();
+        let store = store.with_deadline(Duration::from_secs(60));
+        for (number, record) in records.iter().enumerate() {
+            let insertion = write(record).with_unique_name(number % 2 == 0);
+            store.insert(&insertion).await.unwrap();
+        }
+        store.touch(&[(records[3].id(), at(77))]).await.unwrap();
+        if at_once {
+            for outcome in store.update_many(&revocations).await {
+                outcome.unwrap();
+            }
+        } else {
+            for revocation in &revocations {
+                store.update(revocation).await.unwrap();
+            }
+        }
+        dumps.push(dump(place).await);
+    }
+    other.remove().await;
+    let [at_once, one_by_one] = &dumps[..] else {
+        unreachable!("two databases")
+    };
+    for (at_once, one_by_one) in at_once.iter().zip(one_by_one) {
+        assert_eq!(at_once, one_by_one);
+        assert!(at_once.lines().count() >= records.len());
+    }
+}
+
+fn varied(number: u64) -> TokenRecord {
+    let record = minted()
+        .with_name(format!("token {number}"))
+        .with_created_at(at(number))
+        .with_revision(number);
+    let record = match number % 3 {
+        0 => record
+            .with_roles(["a", "b,c"])
+            .with_scopes(["projects:*"])
+            .with_label("key", "value \"quoted\""),
+        1 => record.with_roles(["ä"]).with_description("line\nline"),
+        _ => record.with_label("only", "a label").with_subject("someone"),
+    };
+    match number % 4 {
+        0 => record
+            .with_previous_digest((digest(&format!("previous {number}")), at(9000 + number)))
+            .with_rotated_at(at(5)),
+        1 => record.with_expires_at(at(99_999)).with_not_before(at(3)),
+        2 => record
+            .with_state(TokenState::Disabled)
+            .with_last_used_at(at(44)),
+        _ => record.with_created_by("operator").with_hint("svctok-***"),
+    }
+}
+
+/// Most change the state alone, some more than that.
+fn revocation(record: &TokenRecord) -> Write {
+    let number = record.revision();
+    let mut after = record
+        .clone()
+        .with_state(TokenState::Revoked)
+        .with_updated_at(at(123_456));
+    if number % 10 == 9 {
+        after = after.with_name("renamed").with_roles(["c"]);
+    }
+    let action = AuditAction::Revoked;
+    let event = AuditEvent::new(at(123_456), "operator:\"a\"\n", action, record.id());
+    let change = FieldChange {
+        field: "state".into(),
+        before: Some(format!("ä\u{1}\"{number}")),
+        after: None,
+    };
+    Write::new(after, event.with_change(change)).with_unique_name(number % 2 == 0)
+}
+
+/// All columns of all rows, a text for each table. Of events, all but the number.
+async fn dump(place: &Place) -> Vec<String> {
+    let pool = place.pool(1).await;
+    let events = "SELECT at, actor, action, token_id, changes FROM service_token_events \
+         ORDER BY seq";
+    let tables = [
+        ("SELECT * FROM service_tokens ORDER BY id", "service_tokens"),
+        (
+            "SELECT * FROM service_token_attributes ORDER BY token_id, kind, value",
+            "service_token_attributes",
+        ),
+        (events, "service_token_events"),
+    ];
+    let mut dumps = Vec::new();
+    for (select, table) in tables {
+        let statement = if place.is_postgres() {
+            format!("SELECT string_agg(replace(t::TEXT, E'\\n', ' '), E'\\n') FROM ({select}) t")
+        } else {
+            let columns = pool
+                .text(&format!(
+                    "SELECT group_concat('quote(' || name || ')', '||'',''||') \
+                     FROM pragma_table_xinfo('{table}') WHERE name <> 'seq'"
+                ))
+                .await;
+            format!(
+                "SELECT group_concat(replace({columns}, char(10), ' '), char(10)) FROM ({select})"
+            )
+        };
+        dumps.push(pool.text(&statement).await);
+    }
+    dumps
+}

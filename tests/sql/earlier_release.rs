@@ -1,0 +1,236 @@
+//! Databases and token files that the commit bf60f67 wrote, the last one before writes had an
+//! authority. Its `svctok` created the tokens in `fixtures/`: an administrator, a deployer, one
+//! rotated with a grace of a hundred years (none in the file), one disabled and one revoked.
+
+use std::fs;
+use std::time::Duration;
+
+use tower_service_token::ServiceTokens;
+use tower_service_token::lifecycle::{LifecycleError, NewToken, TokenUpdate};
+use tower_service_token::store::{DenialKind, ListRequest, TokenFilter, TokenState};
+
+use crate::authority::find;
+use crate::place::{Place, Store, at};
+
+/// The secrets of the tokens of a fixture, which are of use nowhere else.
+struct Secrets {
+    admin: &'static str,
+    deployer: &'static str,
+    before_rotation: &'static str,
+    rotated: &'static str,
+    disabled: &'static str,
+    revoked: &'static str,
+}
+
+const SQLITE: Secrets = Secrets {
+    admin: "svctok-7lJDDGqAFI_FX75FKpHAU8fX43WAixJtG893NdJFR",
+    deployer: "svctok-aitpRa1AtZ_b5I0uFuNbhLz4ByFTGKJQN6X3BIpA6",
+    before_rotation: "svctok-GuZzeBNDpJ_PsaUeUlNGp90AXoXPPhd5NRM1YPUeg",
+    rotated: "svctok-GuZzeBNDpJ_38MVIOiqbpSMAN9ONOZZ7bRH3TFMkw",
+    disabled: "svctok-C8YwHVrbTo_0PgWMAzpx98RwZ007qIdM7pE4a4wUj",
+    revoked: "svctok-8t1y1kXbtR_OYK0IMKiledNSCU55xHWWG7O0Mwaw9",
+};
+
+const POSTGRES: Secrets = Secrets {
+    admin: "svctok-A08Obf0ZxM_LFXJZm3lOWuFZH41QcNjS3Uh0Vmjdk",
+    deployer: "svctok-eFxgGV29Kt_az30sHSrUwbCKQkpm7UqnTUO39LX3P",
+    before_rotation: "svctok-FGGyULJ5s5_NtKXA89uSiwg1XcyVVA9ww6W1ncH2Z",
+    rotated: "svctok-FGGyULJ5s5_XBzC9neFeh9UyusFXjoWF0V53rSkVe",
+    disabled: "svctok-Xlvf69WLan_bTi7WZzEY7k0JdnmkQf4kfTK0DDWKG",
+    revoked: "svctok-8wQOajhjOz_VI45pSqowgl9iJQc0L8I3t2n3TG2gv",
+};
+
+#[cfg(feature = "file")]
+const FILE: Secrets = Secrets {
+    admin: "svctok-23ce5nANBv_iQDzuSW3xKtZ2dQCacYlZxZL3jx5r8",
+    deployer: "svctok-yrpelMa6Xg_z9Q3qdsC0t8HgbFHY7hoawlm4LPNp1",
+    before_rotation: "svctok-viPMG8Y025_47mELOMfZhCYedBMq1JopBPb0mIWlt",
+    rotated: "svctok-viPMG8Y025_7Ugz4CvlXOmAoDZW6i7wcetl0ubI5o",
+    disabled: "svctok-k6pumpZUe7_wSNX8DlGEcaqhHWPMzEP4HCV2NHZWi",
+    revoked: "svctok-60pEsW9tWj_won6FPJ6t3dixrn6aq8z5OiL2jxpta",
+};
+
+/// Opens the database that the earlier release left.
+async fn restored(place: &Place) -> (Store, Secrets) {
+    let secrets = match place {
+        Place::Sqlite(_) => {
+            fs::write(place.file(), include_bytes!("fixtures/bf60f67.db")).unwrap();
+            SQLITE
+        }
+        Place::Postgres { .. } => {
+            place.run(include_str!("fixtures/bf60f67.sql")).await;
+            POSTGRES
+        }
+    };
+    let store = place.open().await.with_audit_trail();
+    (store.with_deadline(Duration::from_secs(60)), secrets)
+}
+
+fn tokens(store: &Store) -> ServiceTokens {
+    match store.clone() {
+        Store::Sqlite(store) => ServiceTokens::new(store),
+        Store::Postgres(store) => ServiceTokens::new(store),
+    }
+}
+
+pub(crate) async fn databases_are_listed_and_authenticate(place: Place) {
+    let (store, secrets) = restored(&place).await;
+    let request = ListRequest::new(TokenFilter::new(), at(1));
+    let records = store.list(&request).await.unwrap().records;
+    let names: Vec<_> = records.iter().map(|it| it.name()).collect();
+    assert_eq!(
+        names,
+        ["admin", "deploy ä", "rotated", "disabled", "revoked"]
+    );
+    // The names of actors had no kind then.
+    assert!(records.iter().all(|it| it.created_by() == Some("operator")));
+    for scope in ["service-tokens:admin", "introspect"] {
+        let filter = TokenFilter::new().with_scope(scope);
+        assert_eq!(store.count(&filter, at(1)).await.unwrap(), 1);
+    }
+
+    let deployer = find(&store, secrets.deployer).await.unwrap();
+    assert_eq!(deployer.subject(), Some("team/a"));
+    assert!(deployer.roles().iter().eq(["deployer", "auditor"]));
+    assert!(deployer.scopes().iter().eq(["projects:*"]));
+    assert_eq!(
+        (deployer.label("a"), deployer.label("team")),
+        (Some("b=c"), Some("x"))
+    );
+    assert!(find(&store, secrets.admin).await.is_ok());
+    let rotated = find(&store, secrets.rotated).await.unwrap();
+    let previous = find(&store, secrets.before_rotation).await.unwrap();
+    assert_eq!(rotated.id(), previous.id());
+    assert!(previous.uses_previous_secret() && !rotated.uses_previous_secret());
+    for (secret, denial) in [
+        (secrets.disabled, DenialKind::Disabled),
+        (secrets.revoked, DenialKind::Revoked),
+    ] {
+        assert_eq!(find(&store, secret).await.unwrap_err(), denial);
+    }
+}
+
+pub(crate) async fn tokens_of_databases_are_rotated_and_revoked(place: Place) {
+    let (store, secrets) = restored(&place).await;
+    // By the previous secret only at a revision, as with tokens of this release.
+    let previous = find(&store, secrets.before_rotation).await.unwrap();
+    let (id, by_previous) = (previous.id(), tokens(&store).acting_for(previous));
+    let refused = by_previous.rotate(id, Duration::ZERO).await;
+    assert!(matches!(refused, Err(LifecycleError::PreviousSecret)));
+    let revision = store.get(id).await.unwrap().unwrap().revision();
+    let recovered = by_previous.if_revision(revision);
+    let recovered = recovered.rotate(id, Duration::ZERO).await.unwrap();
+    assert!(find(&store, recovered.expose_secret()).await.is_ok());
+    for secret in [secrets.before_rotation, secrets.rotated] {
+        assert!(find(&store, secret).await.is_err());
+    }
+
+    let admin = find(&store, secrets.admin).await.unwrap();
+    let (admin_id, by_admin) = (admin.id(), tokens(&store).acting_for(admin));
+    let deployer = find(&store, secrets.deployer).await.unwrap();
+    let update = TokenUpdate::new().with_name("renamed");
+    by_admin.update(deployer.id(), update).await.unwrap();
+    let by_deployer = tokens(&store).acting_for(deployer);
+    let refused = by_deployer.revoke(admin_id).await;
+    assert!(matches!(
+        refused,
+        Err(LifecycleError::EscalationDenied { .. })
+    ));
+    let refused = by_admin.revoke(admin_id).await;
+    assert!(matches!(refused, Err(LifecycleError::LastAdmin)));
+    let created = by_admin.create(NewToken::new("new")).await.unwrap();
+    let expected = format!("token:{admin_id}");
+    assert_eq!(created.record().created_by(), Some(&*expected));
+
+    // The deployer, the rotated and the disabled one.
+    let filter = || TokenFilter::new().with_role("deployer");
+    assert_eq!(by_admin.revocable(filter()).await.unwrap().count, 3);
+    let revoked = by_admin.revoke_where(filter(), 3).await.unwrap();
+    assert_eq!((revoked.ids.len(), revoked.remaining), (3, 0));
+    for secret in [
+        secrets.deployer,
+        recovered.expose_secret(),
+        secrets.disabled,
+        secrets.revoked,
+    ] {
+        assert_eq!(find(&store, secret).await.unwrap_err(), DenialKind::Revoked);
+    }
+    let events = store.audit_trail(None, 10).await.unwrap();
+    // A rotation, an update, a creation and three revocations.
+    assert_eq!(events.len(), 6);
+}
+
+/// Named for the sake of its siblings: it has no database.
+#[cfg(feature = "file")]
+pub(crate) async fn token_files_are_read(place: Place) {
+    use tower_service_token::TokenStore;
+    use tower_service_token::clock::SystemClock;
+    use tower_service_token::store::{Credential, FileStore, verdict};
+    use tower_service_token::token::PresentedToken;
+
+    let path = token_file(&place);
+    let store = FileStore::open(&path).unwrap();
+    assert_eq!(store.records().len(), 5);
+    let denial = async |secret| {
+        let credential = Credential::new(PresentedToken::new(secret).unwrap());
+        let found = store.find(&credential).await.unwrap();
+        verdict(found, &credential, &SystemClock)
+            .err()
+            .map(|denial| denial.kind())
+    };
+    for (secret, expected) in [
+        (FILE.admin, None),
+        (FILE.deployer, None),
+        (FILE.rotated, None),
+        (FILE.before_rotation, Some(DenialKind::Unknown)),
+        (FILE.disabled, Some(DenialKind::Disabled)),
+        (FILE.revoked, Some(DenialKind::Revoked)),
+    ] {
+        assert_eq!(denial(secret).await, expected);
+    }
+    let is_revoked = |state| state == TokenState::Revoked;
+    let revoked = store.records();
+    let revoked = revoked.iter().filter(|it| is_revoked(it.state())).count();
+    assert_eq!(revoked, 1);
+}
+
+#[cfg(feature = "file")]
+fn token_file(place: &Place) -> std::path::PathBuf {
+    let path = place.file().with_extension("toml");
+    fs::write(&path, include_str!("fixtures/bf60f67.toml")).unwrap();
+    #[cfg(unix)]
+    fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    path
+}
+
+#[cfg(feature = "cli")]
+pub(crate) async fn token_files_are_changed_by_svctok(place: Place) {
+    use tower_service_token::store::FileStore;
+
+    let path = token_file(&place);
+    let run = |arguments: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_svctok"))
+            .args(arguments)
+            .env("SVCTOK_STORE", format!("file:{}", path.display()))
+            .env("SVCTOK_CONFIG", path.with_extension("contexts"))
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {told}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let listed = run(&["list", "-o", "json"]);
+    assert!(listed.contains("deploy ä"), "{listed}");
+    let rotated = run(&["rotate", "-o", "token", "--id", "yrpelMa6Xg"]);
+    run(&["delete", "--id", "viPMG8Y025"]);
+    run(&["enable", "--id", "k6pumpZUe7"]);
+    let store = FileStore::open(&path).unwrap();
+    let record = |name: &str| {
+        let records = store.records();
+        records.into_iter().find(|it| it.name() == name).unwrap()
+    };
+    let digest = crate::place::digest(rotated.trim());
+    assert_eq!(*record("deploy ä").digest(), digest);
+    assert_eq!(record("rotated").state(), TokenState::Revoked);
+    assert_eq!(record("disabled").state(), TokenState::Active);
+}
