@@ -436,3 +436,35 @@ pub(crate) async fn writes_of_each_others_actors_do_not_deadlock(place: Place) {
         assert_eq!(pool.number(deadlocks).await, 0);
     }
 }
+
+/// A leaked token is revoked within the default deadline, however much is written with it.
+pub(crate) async fn revokes_an_actor_that_writes_all_the_time(place: Place) {
+    const WRITERS: usize = 16;
+    let nodes = [patient_store(&place).await, patient_store(&place).await];
+    // With the default deadline.
+    let operator = ServiceTokens::new(Watched::over(&place.open().await));
+    for round in 0..5 {
+        let actor = operator.create(new("actor")).await.unwrap();
+        let mut writes = JoinSet::new();
+        let written = Arc::new(Semaphore::new(0));
+        for number in 0..WRITERS {
+            let by_actor = holder(&nodes[number % 2], &actor).await;
+            let written = Arc::clone(&written);
+            writes.spawn(async move {
+                loop {
+                    match by_actor.create(new("created")).await {
+                        Ok(_) => written.add_permits(1),
+                        Err(error) => return error,
+                    }
+                }
+            });
+        }
+        let busy = u32::try_from(2 * WRITERS).unwrap();
+        written.acquire_many(busy).await.unwrap().forget();
+        operator.revoke(actor.record().id()).await.unwrap();
+        for error in writes.join_all().await {
+            let is_expected = matches!(error, LifecycleError::ActorEnded(DenialKind::Revoked));
+            assert!(is_expected, "round {round}: {error:?}");
+        }
+    }
+}

@@ -168,6 +168,7 @@ fn both() -> Vec<(&'static str, Test)> {
         makes_one_of_ten_rotations_by_one_secret,
         keeps_one_of_the_last_two_admins,
         writes_of_each_others_actors_do_not_deadlock,
+        revokes_an_actor_that_writes_all_the_time,
     ));
     all.extend(tests!(bulk:
         revokes_thousands_of_tokens_with_their_events,

@@ -17,13 +17,6 @@ const GET_AND_LOCK: &str = concat!(
     " FROM service_tokens WHERE id = $1 FOR UPDATE"
 );
 
-/// For the token that a change is made with: other changes may be made with it at the same time.
-const GET_AND_SHARE: &str = concat!(
-    "SELECT ",
-    columns!(),
-    " FROM service_tokens WHERE id = $1 FOR SHARE"
-);
-
 /// What nearly every lookup is answered by.
 pub(super) const FIND_CURRENT: &str = concat!(
     "SELECT ",
@@ -96,7 +89,7 @@ pub(super) async fn insert(session: &mut Session<'_>, write: &Write) -> Result<W
     }
     // Rows before digests, as an update takes them.
     let actor = match write.actor_id() {
-        Some(id) => read_and_lock(session, id, false).await?,
+        Some(id) => read_and_lock(session, id).await?,
         None => None,
     };
     write.authorize(actor.as_ref(), None)?;
@@ -180,15 +173,15 @@ async fn lock(session: &mut Session<'_>, write: &Write) -> Result<TokenRecord, F
     // In the order of their ids, so that two changes cannot wait for each other.
     let (known, actor) = match actor_id {
         Some(actor_id) if actor_id < id => {
-            let actor = read_and_lock(session, actor_id, false).await?;
-            (read_and_lock(session, id, true).await?, actor)
+            let actor = read_and_lock(session, actor_id).await?;
+            (read_and_lock(session, id).await?, actor)
         }
         Some(actor_id) => {
-            let known = read_and_lock(session, id, true).await?;
-            (known, read_and_lock(session, actor_id, false).await?)
+            let known = read_and_lock(session, id).await?;
+            (known, read_and_lock(session, actor_id).await?)
         }
         None => {
-            let known = read_and_lock(session, id, true).await?;
+            let known = read_and_lock(session, id).await?;
             (known.clone(), known)
         }
     };
@@ -206,17 +199,19 @@ async fn lock(session: &mut Session<'_>, write: &Write) -> Result<TokenRecord, F
     Ok(known)
 }
 
-/// Reads a record and locks its row until the transaction ends: for a change, or so that it stays
-/// as it is.
-pub(super) async fn read_and_lock(
+/// Reads a record and locks its row until the transaction ends.
+///
+/// The row of the actor, too, is locked for one transaction alone. PostgreSQL lets shared locks
+/// pass an exclusive one that waits, so that the holder of a token could keep it from being revoked
+/// by writing all the time.
+async fn read_and_lock(
     session: &mut Session<'_>,
     id: TokenId,
-    for_change: bool,
 ) -> Result<Option<TokenRecord>, Failure> {
-    let statement = match (session.locks_rows(), for_change) {
-        (false, _) => GET,
-        (true, true) => GET_AND_LOCK,
-        (true, false) => GET_AND_SHARE,
+    let statement = if session.locks_rows() {
+        GET_AND_LOCK
+    } else {
+        GET
     };
     let rows = session
         .rows(statement, &[Value::Int(Some(id.as_i64()))])
