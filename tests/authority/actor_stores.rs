@@ -1,0 +1,210 @@
+//! Callers whose tokens live in another store than the tokens that they change.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
+
+use axum::routing::post;
+use axum::{Json, Router};
+use serde_json::json;
+use tokio::net::TcpListener;
+use tower_service_token::clock::{ManualClock, SystemClock};
+use tower_service_token::digest::TokenDigest;
+use tower_service_token::lifecycle::{Actor, LifecycleError, NewToken};
+use tower_service_token::store::{
+    ChainStore, ClientAuth, Credential, DenialKind, FileStore, IntrospectionStore, verdict,
+};
+use tower_service_token::token::PresentedToken;
+use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens, TokenStore};
+
+use crate::refusal::Api;
+use crate::site::{Site, call_with_body};
+use crate::slow_bodies::Pending;
+
+const SECRET: &str = "break-glass-8e03978e40d543ddbc936894a57f9324";
+
+const CREATE: &str = "POST /service-tokens";
+
+/// A file of one token, removed at the end.
+struct TokenFile(PathBuf);
+
+impl TokenFile {
+    fn new(more: &str) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("svctok-authority-{}-{number}", std::process::id());
+        let file = Self(std::env::temp_dir().join(name));
+        fs::create_dir_all(&file.0).unwrap();
+        let digest = hex::encode(TokenDigest::of(SECRET).as_bytes());
+        file.write(&format!(
+            "[[tokens]]\nname = \"break glass\"\ndigest = \"sha256:{digest}\"\n{more}\n"
+        ));
+        file
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.join("tokens.toml")
+    }
+
+    fn write(&self, text: &str) {
+        use std::os::unix::fs::PermissionsExt;
+        let new = self.0.join("new");
+        fs::write(&new, text).unwrap();
+        fs::set_permissions(&new, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::rename(new, self.path()).unwrap();
+    }
+
+    fn open(&self) -> FileStore {
+        FileStore::open(self.path()).unwrap()
+    }
+}
+
+impl Drop for TokenFile {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A service whose callers are found in `first` or in the registry.
+async fn chained(first: impl TokenStore + Clone, is_declared: bool) -> Arc<Site> {
+    let store = MemoryStore::new();
+    let clock = ManualClock::new(SystemTime::now());
+    let tokens = ServiceTokens::new(store.clone()).with_clock(clock.clone());
+    let tokens = if is_declared {
+        tokens.with_actor_store(first.clone())
+    } else {
+        tokens
+    };
+    let layer = ServiceTokenLayer::new(ChainStore::new(first).then(store));
+    Site::serving(tokens, layer, clock).await
+}
+
+const WRITER: &str = r#"scopes = ["service-tokens:write", "builds:*"]"#;
+
+pub(crate) async fn without_a_declared_store_nothing_is_changed(_: Arc<Site>) {
+    let file = TokenFile::new(WRITER);
+    let site = chained(file.open(), false).await;
+    let target = site.holder(&["builds:read"]).await;
+    let before = site.listed().await;
+    let one = format!("/service-tokens/{}", target.id);
+    let pipeops = format!("/api/v1/service-account-tokens/{}", target.id);
+    for (api, call, body) in [
+        (Api::Problem, CREATE.to_owned(), json!({ "name": "made" })),
+        (
+            Api::Problem,
+            format!("PATCH {one}"),
+            json!({ "name": "new" }),
+        ),
+        (Api::Problem, format!("POST {one}/rotate"), json!({})),
+        (Api::Problem, format!("POST {one}/disable"), json!({})),
+        (Api::Problem, format!("DELETE {one}"), json!({})),
+        (
+            Api::Problem,
+            "POST /service-tokens/revoke".to_owned(),
+            json!({ "filter": { "name": "holder" }, "expect": 1 }),
+        ),
+        (
+            Api::PipeOps,
+            format!("PATCH {pipeops}"),
+            json!({ "is_active": false }),
+        ),
+        (Api::PipeOps, format!("DELETE {pipeops}"), json!({})),
+        (
+            Api::StackState,
+            "POST /api/security/tokens".to_owned(),
+            json!({ "name": "made" }),
+        ),
+    ] {
+        let answer = site.call(SECRET, &call, Some(body)).await;
+        api.assert_refused(&answer, 403, "unknown_actor", &call);
+    }
+    assert_eq!(site.listed().await, before);
+}
+
+pub(crate) async fn a_token_removed_from_its_file_meanwhile_changes_nothing(_: Arc<Site>) {
+    let file = TokenFile::new(WRITER);
+    let store = file.open();
+    let site = chained(store.clone(), true).await;
+    let made = site
+        .call(SECRET, CREATE, Some(json!({ "name": "made" })))
+        .await;
+    let made = made.assert(201).json();
+    let by = made["service_token"]["created_by"].as_str().unwrap();
+    assert!(by.starts_with("token:"), "{by}");
+
+    let before = site.listed().await;
+    let call = call_with_body(SECRET, CREATE, None);
+    let pending = Pending::send(&site, &call, "application/json", r#"{"name":"a"}"#).await;
+    // The layer accepted it, and the service is about to change something for it.
+    let credential = Credential::new(PresentedToken::new(SECRET).unwrap());
+    let found = store.find(&credential).await.unwrap();
+    let principal = verdict(found, &credential, &SystemClock).unwrap();
+    let actor = Actor::holder(principal).with_credential(credential);
+    let tokens = site.tokens().clone().acting_for(actor);
+
+    file.write("tokens = []\n");
+    store.reload().unwrap();
+    let answer = pending.complete().await;
+    Api::Problem.assert_refused(&answer, 401, "invalid_token", CREATE);
+    let error = tokens.create(NewToken::new("a")).await.unwrap_err();
+    let kind = match error {
+        LifecycleError::ActorEnded(kind) => kind,
+        error => panic!("{error}"),
+    };
+    assert_eq!(kind, DenialKind::Unknown);
+    assert_eq!(site.listed().await, before);
+}
+
+/// A store that asks an authorization server, which says `active` of [`SECRET`] so many times.
+async fn introspected(active: usize, calls: Arc<AtomicUsize>, ttl: Duration) -> IntrospectionStore {
+    let answer = async move |form: String| {
+        let is_ours = form.contains(SECRET);
+        let is_active = is_ours && calls.fetch_add(1, Ordering::SeqCst) < active;
+        Json(json!({ "active": is_active, "sub": "ci", "scope": "service-tokens:write" }))
+    };
+    let app = Router::new().route("/introspect", post(answer));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}/introspect", listener.local_addr().unwrap());
+    tokio::spawn(async { axum::serve(listener, app).await.unwrap() });
+    IntrospectionStore::builder(ClientAuth::basic("svctok", "secret"))
+        .allow_http_to_loopback()
+        .with_ttl(ttl)
+        .with_negative_ttl(ttl)
+        .build(&endpoint)
+        .unwrap()
+}
+
+pub(crate) async fn an_introspected_token_that_became_inactive_changes_nothing(_: Arc<Site>) {
+    // The layer asks, the handler asks again once the body is read, and the change asks.
+    for active in 1..=3 {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let store = introspected(active, Arc::clone(&calls), Duration::ZERO).await;
+        let site = chained(store, true).await;
+        let before = site.listed().await;
+        let answer = site
+            .call(SECRET, CREATE, Some(json!({ "name": "made" })))
+            .await;
+        if active == 3 {
+            answer.assert(201);
+            continue;
+        }
+        Api::Problem.assert_refused(&answer, 401, "invalid_token", CREATE);
+        assert_eq!(calls.load(Ordering::SeqCst), active + 1);
+        assert_eq!(site.listed().await, before);
+    }
+}
+
+pub(crate) async fn a_remembered_introspection_is_not_enough_for_a_change(_: Arc<Site>) {
+    // Active once: what the store remembers of it is older than the change.
+    let calls = Arc::new(AtomicUsize::new(0));
+    let store = introspected(1, calls, Duration::from_secs(10)).await;
+    let site = chained(store, true).await;
+    let before = site.listed().await;
+    let answer = site
+        .call(SECRET, CREATE, Some(json!({ "name": "made" })))
+        .await;
+    Api::Problem.assert_refused(&answer, 401, "invalid_token", CREATE);
+    assert_eq!(site.listed().await, before);
+}

@@ -1,0 +1,204 @@
+//! Nothing that a caller without `service-tokens:admin` makes or extends outlives it.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::refusal::Api;
+use crate::site::{Site, Token};
+
+const DAY: i64 = 86_400;
+
+/// A writer that expires in ten days, and when.
+async fn writer(site: &Site) -> (Token, String) {
+    let expires_at = site.time_in(10 * DAY);
+    let scopes = ["service-tokens:write", "service-tokens:read", "builds:*"];
+    let body = json!({
+        "name": "writer", "roles": ["deployer"], "scopes": scopes, "expires_at": expires_at,
+    });
+    (site.create(body).await, expires_at)
+}
+
+/// A token that expires a day before the writer, a day after it, and never.
+async fn others(site: &Site) -> [Token; 3] {
+    let mut others = Vec::new();
+    for expires_at in [
+        json!(site.time_in(9 * DAY)),
+        json!(site.time_in(11 * DAY)),
+        Value::Null,
+    ] {
+        let body = json!({ "name": "other", "scopes": ["builds:read"], "expires_at": expires_at });
+        others.push(site.create(body).await);
+    }
+    others.try_into().unwrap()
+}
+
+pub(crate) async fn a_new_token_never_outlives_its_creator(site: Arc<Site>) {
+    let (writer, latest) = writer(&site).await;
+    let before = site.listed().await;
+    let call = "POST /service-tokens";
+    for expiry in [
+        json!({ "expires_at": null }),
+        json!({ "expires_in": null }),
+        json!({ "expires_at": site.time_in(10 * DAY + 1) }),
+        json!({ "expires_at": "9998-12-31" }),
+        json!({ "expires_in": "20d" }),
+        json!({ "expires_in": "P1Y" }),
+    ] {
+        let mut body = json!({ "name": "made", "roles": ["deployer"] });
+        body.as_object_mut()
+            .unwrap()
+            .extend(expiry.as_object().unwrap().clone());
+        let answer = site.call(&writer.secret, call, Some(body)).await;
+        Api::Problem.assert_refused(&answer, 403, "escalation_denied", &expiry.to_string());
+    }
+    assert_eq!(site.listed().await, before);
+
+    let created = site
+        .call(&writer.secret, call, Some(json!({ "name": "made" })))
+        .await;
+    let created = created.assert(201).json();
+    assert_eq!(created["service_token"]["expires_at"], latest);
+    for expires_at in [latest.clone(), site.time_in(DAY)] {
+        let body = json!({ "name": "made", "expires_at": expires_at });
+        let created = site.call(&writer.secret, call, Some(body)).await;
+        let created = created.assert(201).json();
+        assert_eq!(created["service_token"]["expires_at"], expires_at);
+    }
+    // An administrator with an expiry is not bounded.
+    let body = json!({ "name": "a", "scopes": ["service-tokens:*"], "expires_at": latest });
+    let admin = site.create(body).await;
+    let created = site
+        .call(&admin.secret, call, Some(json!({ "name": "made" })))
+        .await;
+    let created = created.assert(201).json();
+    assert_eq!(created["service_token"]["expires_at"], Value::Null);
+}
+
+pub(crate) async fn an_update_never_extends_beyond_the_caller(site: Arc<Site>) {
+    let (writer, latest) = writer(&site).await;
+    let [earlier, later, never] = others(&site).await;
+    let own = format!("PATCH /service-tokens/{}", writer.id);
+    let patch = |token: &Token| format!("PATCH /service-tokens/{}", token.id);
+    let before = site.listed().await;
+    for (call, body) in [
+        (own, json!({ "expires_in": "20d" })),
+        (patch(&earlier), json!({ "expires_at": null })),
+        (
+            patch(&earlier),
+            json!({ "expires_at": site.time_in(10 * DAY + 1) }),
+        ),
+        (
+            patch(&later),
+            json!({ "expires_at": site.time_in(12 * DAY) }),
+        ),
+        (patch(&later), json!({ "expires_at": null })),
+        (
+            patch(&later),
+            json!({ "expires_at": site.time_in(11 * DAY), "roles": ["deployer"] }),
+        ),
+        (
+            patch(&never),
+            json!({ "expires_at": null, "scopes": ["builds:*"] }),
+        ),
+    ] {
+        let what = format!("{call} {body}");
+        let answer = site.call(&writer.secret, &call, Some(body)).await;
+        Api::Problem.assert_refused(&answer, 403, "escalation_denied", &what);
+    }
+    assert_eq!(site.listed().await, before);
+
+    for (token, body, expiry) in [
+        (&earlier, json!({ "expires_at": latest }), json!(latest)),
+        // More rights bound the time.
+        (&later, json!({ "roles": ["deployer"] }), json!(latest)),
+        (
+            &never,
+            json!({ "scopes": ["builds:read", "builds:write"] }),
+            json!(latest),
+        ),
+    ] {
+        let changed = site.call(&writer.secret, &patch(token), Some(body)).await;
+        assert_eq!(changed.assert(200).json()["expires_at"], expiry);
+    }
+}
+
+pub(crate) async fn a_longer_lived_token_is_not_rotated_but_renamed(site: Arc<Site>) {
+    let (writer, latest) = writer(&site).await;
+    let [earlier, later, never] = others(&site).await;
+    for token in [&later, &never] {
+        let before = site.listed().await;
+        let call = format!("POST /service-tokens/{}/rotate", token.id);
+        for body in [json!({}), json!({ "grace": "1h" })] {
+            let answer = site.call(&writer.secret, &call, Some(body)).await;
+            Api::Problem.assert_refused(&answer, 403, "escalation_denied", &call);
+        }
+        assert_eq!(site.listed().await, before);
+        assert_eq!(site.status_of(&token.secret).await, 200);
+        let call = format!("PATCH /service-tokens/{}", token.id);
+        for body in [json!({ "name": "renamed" }), json!({ "scopes": [] })] {
+            let changed = site.call(&writer.secret, &call, Some(body)).await;
+            let changed = changed.assert(200).json();
+            assert_eq!(changed["expires_at"], before[&token.id]["expires_at"]);
+        }
+    }
+    for token in [&earlier, &writer] {
+        let call = format!("POST /service-tokens/{}/rotate", token.id);
+        let rotated = site.call(&writer.secret, &call, None).await;
+        let expires_at = &rotated.assert(200).json()["service_token"]["expires_at"];
+        assert!(expires_at.as_str().unwrap() <= latest.as_str());
+    }
+}
+
+pub(crate) async fn the_dialects_bound_lifetimes_alike(site: Arc<Site>) {
+    let (writer, latest) = writer(&site).await;
+    let [earlier, later, never] = others(&site).await;
+    let pipeops = "/api/v1/service-account-tokens";
+    let patch = |token: &Token| format!("PATCH {pipeops}/{}", token.id);
+    let far = site.time_in(12 * DAY);
+    let before = site.listed().await;
+    for (call, body) in [
+        (
+            format!("POST {pipeops}"),
+            json!({ "name": "made", "expires_at": far }),
+        ),
+        (
+            format!("POST {pipeops}"),
+            json!({ "name": "made", "expires_in": 20 }),
+        ),
+        (patch(&earlier), json!({ "expires_in": 20 })),
+        (
+            patch(&earlier),
+            json!({ "expires_at": far, "is_active": true }),
+        ),
+        (patch(&later), json!({ "expires_at": far })),
+    ] {
+        let what = format!("{call} {body}");
+        let answer = site.call(&writer.secret, &call, Some(body)).await;
+        Api::PipeOps.assert_refused(&answer, 403, "", &what);
+    }
+    let millis = |time: &str| time.parse::<jiff::Timestamp>().unwrap().as_millisecond();
+    let create = "POST /api/security/tokens";
+    let body = json!({ "name": "made", "roles": ["deployer"], "expiryDate": millis(&far) });
+    let answer = site.call(&writer.secret, create, Some(body)).await;
+    Api::StackState.assert_refused(&answer, 403, "", create);
+    assert_eq!(site.listed().await, before);
+
+    let made = json!({ "name": "made", "expires_at": null });
+    let made = site
+        .call(&writer.secret, &format!("POST {pipeops}"), Some(made))
+        .await;
+    assert_eq!(
+        made.assert(201).json()["data"]["token"]["expires_at"],
+        latest
+    );
+    let body = json!({ "permissions": ["builds:read", "builds:write"] });
+    let changed = site.call(&writer.secret, &patch(&never), Some(body)).await;
+    let changed = changed.assert(200).json();
+    assert_eq!(changed["data"]["token"]["expires_at"], latest);
+    for expiry in [Value::Null, json!(millis(&latest))] {
+        let body = json!({ "name": "made", "roles": ["deployer"], "expiryDate": expiry });
+        let made = site.call(&writer.secret, create, Some(body)).await;
+        assert_eq!(made.assert(200).json()["expiration"], millis(&latest));
+    }
+}

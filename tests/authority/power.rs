@@ -1,0 +1,189 @@
+//! A writer changes no token that has a role or a scope which it does not cover.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::refusal::Api;
+use crate::site::{Site, Token};
+
+/// A token that covers `stronger` but for one right.
+async fn writer(site: &Site) -> Token {
+    let scopes = ["service-tokens:write", "service-tokens:read", "vault:read"];
+    site.create(json!({ "name": "writer", "roles": ["deployer"], "scopes": scopes }))
+        .await
+}
+
+/// Tokens that are each stronger by one right.
+async fn stronger(site: &Site) -> Vec<Token> {
+    let mut stronger = Vec::new();
+    for (roles, scopes) in [
+        (&["deployer", "boss"][..], &["vault:read"][..]),
+        (&["deployer"], &["vault:*"]),
+        (&[], &["introspect"]),
+        (&[], &["service-tokens:admin"]),
+    ] {
+        let body = json!({ "name": "stronger", "roles": roles, "scopes": scopes });
+        stronger.push(site.create(body).await);
+    }
+    stronger
+}
+
+type Path = (Api, &'static str, fn(&Token) -> String, Value);
+
+/// Every request that changes one token.
+fn paths() -> Vec<Path> {
+    const OWN: Api = Api::Problem;
+    let own = |token: &Token| format!("/service-tokens/{}", token.id);
+    let pipeops = |token: &Token| format!("/api/v1/service-account-tokens/{}", token.id);
+    vec![
+        (OWN, "PATCH", own, json!({ "name": "renamed" })),
+        (OWN, "PATCH", own, json!({ "subject": "other" })),
+        (OWN, "PATCH", own, json!({ "roles": [], "scopes": [] })),
+        (OWN, "PATCH", own, json!({ "expires_in": "1d" })),
+        (OWN, "PATCH", own, json!({ "labels": { "a": "b" } })),
+        (OWN, "PATCH", own, json!({})),
+        (
+            OWN,
+            "POST",
+            |it| format!("/service-tokens/{}/rotate", it.id),
+            json!({}),
+        ),
+        (
+            OWN,
+            "POST",
+            |it| format!("/service-tokens/{}/disable", it.id),
+            Value::Null,
+        ),
+        (
+            OWN,
+            "POST",
+            |it| format!("/service-tokens/{}/enable", it.id),
+            Value::Null,
+        ),
+        (OWN, "DELETE", own, Value::Null),
+        (Api::PipeOps, "PATCH", pipeops, json!({ "name": "renamed" })),
+        (Api::PipeOps, "PATCH", pipeops, json!({ "permissions": [] })),
+        (
+            Api::PipeOps,
+            "PATCH",
+            pipeops,
+            json!({ "is_active": false }),
+        ),
+        (Api::PipeOps, "PATCH", pipeops, json!({ "is_active": true })),
+        (
+            Api::PipeOps,
+            "PATCH",
+            pipeops,
+            json!({ "is_active": true, "scopes": [] }),
+        ),
+        (Api::PipeOps, "PATCH", pipeops, json!({ "expires_in": 1 })),
+        (Api::PipeOps, "DELETE", pipeops, Value::Null),
+    ]
+}
+
+/// The id that the `StackState` API has for a token of this name and these roles.
+async fn stackstate_id(site: &Site, name: &str) -> i64 {
+    let listed = site.admin("GET /api/security/tokens", None).await;
+    let listed = listed.assert(200).json();
+    let tokens = listed.as_array().unwrap();
+    let token = tokens.iter().find(|it| it["name"] == name).unwrap();
+    token["id"].as_i64().unwrap()
+}
+
+pub(crate) async fn a_stronger_token_is_changed_on_no_path(site: Arc<Site>) {
+    let writer = writer(&site).await;
+    let stronger = stronger(&site).await;
+    let disabled = site
+        .create(json!({ "name": "disabled", "roles": ["boss"] }))
+        .await;
+    let disable = format!("POST /service-tokens/{}/disable", disabled.id);
+    site.admin(&disable, None).await.assert(200);
+    let before = site.listed().await;
+    for token in stronger.iter().chain([&disabled]) {
+        for (api, method, target, body) in paths() {
+            let call = format!("{method} {}", target(token));
+            let body = (!body.is_null()).then_some(body);
+            let answer = site.call(&writer.secret, &call, body).await;
+            api.assert_refused(&answer, 403, "escalation_denied", &call);
+        }
+    }
+    for name in ["stronger", "disabled"] {
+        let id = stackstate_id(&site, name).await;
+        let call = format!("DELETE /api/security/tokens/{id}");
+        let answer = site.call(&writer.secret, &call, None).await;
+        Api::StackState.assert_refused(&answer, 403, "", &call);
+    }
+    assert_eq!(site.listed().await, before);
+    for token in &stronger {
+        assert_eq!(site.status_of(&token.secret).await, 200);
+    }
+}
+
+pub(crate) async fn a_stronger_token_is_counted_as_forbidden_in_bulk(site: Arc<Site>) {
+    let writer = writer(&site).await;
+    stronger(&site).await;
+    for _ in 0..2 {
+        site.create(json!({ "name": "stronger", "roles": ["deployer"] }))
+            .await;
+    }
+    let before = site.listed().await;
+    let call = "POST /service-tokens/revoke";
+    let filter = json!({ "name": "stronger" });
+    let preview = json!({ "filter": filter, "dry_run": true });
+    let preview = site.call(&writer.secret, call, Some(preview)).await;
+    let preview = preview.assert(200).json();
+    assert_eq!(
+        (&preview["count"], &preview["forbidden"]),
+        (&json!(6), &json!(4))
+    );
+
+    for body in [
+        json!({ "filter": filter }),
+        json!({ "filter": filter, "expect": 6 }),
+        json!({ "filter": filter, "expect": 2 }),
+        json!({ "filter": { "role": "boss" }, "expect": 1 }),
+        json!({ "filter": {}, "expect": before.len() }),
+    ] {
+        let answer = site.call(&writer.secret, call, Some(body.clone())).await;
+        Api::Problem.assert_refused(&answer, 403, "escalation_denied", &body.to_string());
+        assert_ne!(answer.json()["forbidden"], 0);
+    }
+    assert_eq!(site.listed().await, before);
+
+    // Those that the caller covers are revoked.
+    let body = json!({ "filter": { "name": "stronger", "role": "deployer", "scope": "none" } });
+    let none = site.call(&writer.secret, call, Some(body)).await;
+    assert_eq!(none.assert(200).json()["revoked"], 0);
+    let preview = site
+        .admin(call, Some(json!({ "filter": filter, "dry_run": true })))
+        .await;
+    assert_eq!(preview.assert(200).json()["forbidden"], 0);
+}
+
+pub(crate) async fn a_token_is_not_stripped_to_be_taken_over(site: Arc<Site>) {
+    let writer = writer(&site).await;
+    let victim = site
+        .create(json!({ "name": "victim", "subject": "payments", "roles": ["boss"] }))
+        .await;
+    let target = format!("/service-tokens/{}", victim.id);
+    let strip = format!("PATCH {target}");
+    let body = json!({ "roles": [], "scopes": [] });
+    let answer = site.call(&writer.secret, &strip, Some(body.clone())).await;
+    Api::Problem.assert_refused(&answer, 403, "escalation_denied", &strip);
+    assert_eq!(answer.json()["missing"], json!(["boss"]));
+
+    // Stripped by an administrator, and rotated by the writer: its rights cannot be given back by
+    // whoever does not hold them.
+    site.patch(&victim.id, body).await;
+    let rotate = format!("POST {target}/rotate");
+    let taken = site.call(&writer.secret, &rotate, None).await;
+    let taken = Token::of(&taken.assert(200));
+    let body = json!({ "roles": ["boss"] });
+    let answer = site.call(&writer.secret, &strip, Some(body)).await;
+    Api::Problem.assert_refused(&answer, 403, "escalation_denied", &strip);
+    let verify = site
+        .call(&taken.secret, "GET /verify?role=boss", None)
+        .await;
+    verify.assert(403);
+}
