@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use crate::digest::TokenDigest;
 use crate::principal::{Principal, Requirement};
-use crate::store::Credential;
+use crate::store::{Credential, TokenRecord};
 use crate::token::TokenId;
 
 /// On whose authority tokens are created and changed.
@@ -32,6 +32,14 @@ pub(super) struct Holder {
     pub(super) principal: Principal,
     pub(super) credential: Option<Arc<Credential<'static>>>,
     pub(super) requirement: Option<Arc<Requirement>>,
+}
+
+impl Holder {
+    /// Whether the secret that was presented is one of this token's.
+    pub(super) fn holds(&self, record: &TokenRecord) -> bool {
+        let presented = self.principal.presented_digest();
+        record.digests().any(|known| *known == presented)
+    }
 }
 
 impl Actor {

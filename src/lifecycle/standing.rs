@@ -87,8 +87,7 @@ impl ServiceTokens {
         let (id, digest) = (holder.principal.id(), holder.principal.presented_digest());
         let registered = self.registry.get(id).await?;
         let is_known = registered.is_some();
-        let has_digest = |record: &TokenRecord| record.digests().any(|known| *known == digest);
-        if let Some(record) = registered.filter(has_digest) {
+        if let Some(record) = registered.filter(|record| holder.holds(record)) {
             let authority = Authority::of_registered(id, digest, self.clock.clone());
             return Ok((authority, record));
         }
@@ -96,7 +95,7 @@ impl ServiceTokens {
         match (&self.actor_store, &holder.credential) {
             (Some(store), Some(credential)) => {
                 let found = store.find(credential).await?;
-                let record = found.filter(has_digest).ok_or_else(ended)?;
+                let record = found.filter(|it| holder.holds(it)).ok_or_else(ended)?;
                 let clock = Arc::clone(&self.clock);
                 let authority = Authority::of_elsewhere(record.clone(), digest, clock);
                 Ok((authority, record))
@@ -104,6 +103,21 @@ impl ServiceTokens {
             _ if is_known => Err(ended()),
             _ => Err(LifecycleError::UnknownActor),
         }
+    }
+
+    /// Returns the record of the token that the actor holds. A token of another store may have the
+    /// id of one of this registry, and is not it.
+    #[cfg(feature = "api")]
+    pub(crate) async fn own_record(&self) -> Result<TokenRecord, LifecycleError> {
+        let Kind::Holder(holder) = &self.actor.0 else {
+            return Err(LifecycleError::NotFound);
+        };
+        let registered = self.registry.get(holder.principal.id()).await?;
+        if let Some(record) = registered.filter(|record| holder.holds(record)) {
+            return Ok(record);
+        }
+        self.find_actor(holder).await?;
+        Err(LifecycleError::NotFound)
     }
 
     /// Declares a store of actors whose tokens are not in the registry itself, such as a file of

@@ -99,12 +99,6 @@ impl ServiceTokens {
         self
     }
 
-    /// Returns the id of the token that the actor holds.
-    #[cfg(feature = "api")]
-    pub(crate) fn actor_token_id(&self) -> Option<TokenId> {
-        self.actor.token_id()
-    }
-
     /// Returns the same tokens, where each change is made only if the token is still at this
     /// [revision](TokenRecord::revision). By default any revision is changed.
     pub fn if_revision(mut self, revision: u64) -> Self {

@@ -157,6 +157,25 @@ pub(crate) async fn a_token_removed_from_its_file_meanwhile_changes_nothing(_: A
     assert_eq!(site.listed().await, before);
 }
 
+pub(crate) async fn a_token_of_another_store_is_not_its_namesake(site: Arc<Site>) {
+    let namesake = site.holder(&["builds:read"]).await;
+    let file = TokenFile::new(&format!("{WRITER}\nid = \"{}\"", namesake.id));
+    let layer = ServiceTokenLayer::new(file.open());
+    let tokens = site.tokens().clone().with_actor_store(file.open());
+    let other = Site::serving(tokens, layer, ManualClock::new(SystemTime::now())).await;
+    let before = site.listed().await;
+    for call in [
+        "GET /service-tokens/self",
+        "POST /service-tokens/self/rotate",
+        "DELETE /service-tokens/self",
+    ] {
+        let answer = other.call(SECRET, call, None).await;
+        assert_eq!(answer.status, 404, "{call}: {answer:?}");
+    }
+    assert_eq!(site.listed().await, before);
+    assert_eq!(site.status_of(&namesake.secret).await, 200);
+}
+
 /// A store that asks an authorization server, which says `active` of [`SECRET`] so many times.
 async fn introspected(active: usize, calls: Arc<AtomicUsize>, ttl: Duration) -> IntrospectionStore {
     let answer = async move |form: String| {

@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
-use super::super::caller::writer;
+use super::super::caller::{Caller, writer};
 use super::super::outcome::effective;
 use super::super::path_text::PathText;
 use super::body;
@@ -15,7 +15,6 @@ use super::endpoints::{Shared, id, json as answer};
 use super::fields::{Fields, Given};
 use super::problem::Problem;
 use crate::lifecycle::{ChangedToken, IssuedToken, LifecycleError, TokenUpdate};
-use crate::principal::Principal;
 use crate::token::TokenId;
 
 type Answered = Result<Response, Problem>;
@@ -24,8 +23,13 @@ pub(super) async fn show(State(shared): State<Arc<Shared>>, PathText(path): Path
     shared.show(id(&path)?).await
 }
 
-pub(super) async fn show_own(State(shared): State<Arc<Shared>>, caller: Principal) -> Answered {
-    shared.show(caller.id()).await
+pub(super) async fn show_own(State(shared): State<Arc<Shared>>, caller: Caller) -> Answered {
+    let tokens = shared.tokens_for(caller, None).await?;
+    match tokens.own_record().await {
+        Ok(record) => Ok(shared.one(&record)),
+        Err(LifecycleError::UnknownActor) => Err(Problem::not_found()),
+        Err(error) => Err(shared.refused(error)),
+    }
 }
 
 pub(super) async fn update(

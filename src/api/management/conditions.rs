@@ -43,8 +43,12 @@ impl Conditions {
         requirement: Option<Requirement>,
     ) -> Result<(ServiceTokens, TokenId), Problem> {
         let mut tokens = shared.tokens_for(self.caller, requirement).await?;
-        let own = tokens.actor_token_id();
-        let id = id.or(own).ok_or_else(Problem::not_found)?;
+        let id = if let Some(id) = id {
+            id
+        } else {
+            let own = tokens.own_record().await;
+            own.map_err(|error| shared.refused(error))?.id()
+        };
         if self.may_end_last_admin {
             tokens = tokens.allow_last_admin_removal();
         }
