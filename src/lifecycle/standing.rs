@@ -4,7 +4,8 @@ use std::time::SystemTime;
 use super::actor::{Holder, Kind};
 use super::{LifecycleError, ServiceTokens};
 use crate::store::{
-    ADMIN_SCOPE, Authority, AuthorityError, DenialKind, TokenRecord, TokenState, TokenStore,
+    ADMIN_SCOPE, Authority, AuthorityError, DenialKind, StoreError, TokenRecord, TokenState,
+    TokenStore, verdict,
 };
 
 /// What an actor may do, as it stood just before a change. The registry checks it again in the
@@ -85,39 +86,41 @@ impl ServiceTokens {
         holder: &Holder,
     ) -> Result<(Authority, TokenRecord), LifecycleError> {
         let (id, digest) = (holder.principal.id(), holder.principal.presented_digest());
-        let registered = self.registry.get(id).await?;
-        let is_known = registered.is_some();
-        if let Some(record) = registered.filter(|record| holder.holds(record)) {
+        if let Some(record) = self.registry.get(id).await? {
+            // What another store says of a token of the registry is older than the registry.
+            if !holder.holds(&record) {
+                return Err(LifecycleError::ActorEnded(DenialKind::Unknown));
+            }
             let authority = Authority::of_registered(id, digest, self.clock.clone());
             return Ok((authority, record));
         }
-        let ended = || LifecycleError::ActorEnded(DenialKind::Unknown);
-        match (&self.actor_store, &holder.credential) {
-            (Some(store), Some(credential)) => {
-                let found = store.find(credential).await?;
-                let record = found.filter(|it| holder.holds(it)).ok_or_else(ended)?;
-                let clock = Arc::clone(&self.clock);
-                let authority = Authority::of_elsewhere(record.clone(), digest, clock);
-                Ok((authority, record))
-            }
-            _ if is_known => Err(ended()),
-            _ => Err(LifecycleError::UnknownActor),
+        let (Some(store), Some(credential)) = (&self.actor_store, &holder.credential) else {
+            return Err(LifecycleError::UnknownActor);
+        };
+        let found = store.find(credential).await?;
+        let judged = verdict(found.clone(), credential, &*self.clock);
+        let judged = judged.map_err(|denial| LifecycleError::ActorEnded(denial.kind()))?;
+        if judged.is_stale() {
+            let why = "the store of the caller's token does not answer";
+            return Err(StoreError::unavailable(why).into());
         }
+        let record = found.filter(|record| record.id() == id && holder.holds(record));
+        let record = record.ok_or(LifecycleError::ActorEnded(DenialKind::Unknown))?;
+        let authority = Authority::of_elsewhere(record.clone(), digest, self.clock.clone());
+        Ok((authority, record))
     }
 
-    /// Returns the record of the token that the actor holds. A token of another store may have the
-    /// id of one of this registry, and is not it.
+    /// Returns the record of the token that the actor holds, if it is one of the registry.
     #[cfg(feature = "api")]
     pub(crate) async fn own_record(&self) -> Result<TokenRecord, LifecycleError> {
         let Kind::Holder(holder) = &self.actor.0 else {
             return Err(LifecycleError::NotFound);
         };
-        let registered = self.registry.get(holder.principal.id()).await?;
-        if let Some(record) = registered.filter(|record| holder.holds(record)) {
-            return Ok(record);
+        let (_, record) = self.find_actor(holder).await?;
+        match self.registry.get(record.id()).await? {
+            Some(_) => Ok(record),
+            None => Err(LifecycleError::NotFound),
         }
-        self.find_actor(holder).await?;
-        Err(LifecycleError::NotFound)
     }
 
     /// Declares a store of actors whose tokens are not in the registry itself, such as a file of

@@ -3,18 +3,21 @@
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
-use axum::routing::post;
+use async_trait::async_trait;
+use axum::routing::{MethodRouter, post};
 use axum::{Json, Router};
+use http::StatusCode;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tower_service_token::clock::{ManualClock, SystemClock};
 use tower_service_token::digest::TokenDigest;
 use tower_service_token::lifecycle::{Actor, LifecycleError, NewToken};
 use tower_service_token::store::{
-    ChainStore, ClientAuth, Credential, DenialKind, FileStore, IntrospectionStore, verdict,
+    ChainStore, ClientAuth, Credential, DenialKind, FileStore, IntrospectionBuilder,
+    IntrospectionStore, StoreError, TokenRecord, verdict,
 };
 use tower_service_token::token::PresentedToken;
 use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens, TokenStore};
@@ -168,12 +171,42 @@ pub(crate) async fn a_token_of_another_store_is_not_its_namesake(site: Arc<Site>
         "GET /service-tokens/self",
         "POST /service-tokens/self/rotate",
         "DELETE /service-tokens/self",
+        &format!("POST /service-tokens/{}/rotate", namesake.id),
     ] {
         let answer = other.call(SECRET, call, None).await;
-        assert_eq!(answer.status, 404, "{call}: {answer:?}");
+        Api::Problem.assert_refused(&answer, 401, "invalid_token", call);
     }
     assert_eq!(site.listed().await, before);
     assert_eq!(site.status_of(&namesake.secret).await, 200);
+}
+
+/// A store that never hears of changes.
+#[derive(Clone)]
+struct Outdated(TokenRecord);
+
+#[async_trait]
+impl TokenStore for Outdated {
+    async fn find(&self, _: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
+        Ok(Some(self.0.clone()))
+    }
+}
+
+pub(crate) async fn what_a_declared_store_says_of_the_registrys_tokens_is_not_used(_: Arc<Site>) {
+    let store = MemoryStore::new();
+    let tokens = ServiceTokens::new(store.clone());
+    let writer = NewToken::new("writer").with_scopes(["service-tokens:write"]);
+    let writer = tokens.create(writer).await.unwrap();
+    // As a chain that has the registry in it, behind a cache.
+    let outdated = Outdated(writer.record().clone());
+    let layer = ServiceTokenLayer::new(outdated.clone());
+    let id = writer.record().id();
+    drop(tokens.rotate(id, Duration::ZERO).await.unwrap());
+    let declared = tokens.with_actor_store(outdated);
+    let site = Site::serving(declared, layer, ManualClock::new(SystemTime::now())).await;
+    let body = json!({ "name": "made" });
+    let answer = site.call(writer.expose_secret(), CREATE, Some(body)).await;
+    Api::Problem.assert_refused(&answer, 401, "invalid_token", CREATE);
+    assert_eq!(store.len(), 2);
 }
 
 /// A store that asks an authorization server, which says `active` of [`SECRET`] so many times.
@@ -183,16 +216,24 @@ async fn introspected(active: usize, calls: Arc<AtomicUsize>, ttl: Duration) -> 
         let is_active = is_ours && calls.fetch_add(1, Ordering::SeqCst) < active;
         Json(json!({ "active": is_active, "sub": "ci", "scope": "service-tokens:write" }))
     };
-    let app = Router::new().route("/introspect", post(answer));
+    serving(post(answer), |builder| {
+        builder.with_ttl(ttl).with_negative_ttl(ttl)
+    })
+    .await
+}
+
+/// A store that asks an authorization server in this process.
+async fn serving(
+    introspect: MethodRouter,
+    set: impl FnOnce(IntrospectionBuilder) -> IntrospectionBuilder,
+) -> IntrospectionStore {
+    let app = Router::new().route("/introspect", introspect);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}/introspect", listener.local_addr().unwrap());
     tokio::spawn(async { axum::serve(listener, app).await.unwrap() });
-    IntrospectionStore::builder(ClientAuth::basic("svctok", "secret"))
-        .allow_http_to_loopback()
-        .with_ttl(ttl)
-        .with_negative_ttl(ttl)
-        .build(&endpoint)
-        .unwrap()
+    let builder = IntrospectionStore::builder(ClientAuth::basic("svctok", "secret"));
+    let builder = set(builder.allow_http_to_loopback());
+    builder.build(&endpoint).unwrap()
 }
 
 pub(crate) async fn an_introspected_token_that_became_inactive_changes_nothing(_: Arc<Site>) {
@@ -213,6 +254,36 @@ pub(crate) async fn an_introspected_token_that_became_inactive_changes_nothing(_
         assert_eq!(calls.load(Ordering::SeqCst), active + 1);
         assert_eq!(site.listed().await, before);
     }
+}
+
+pub(crate) async fn an_introspection_from_before_an_outage_changes_nothing(_: Arc<Site>) {
+    let clock = ManualClock::new(SystemTime::now());
+    let is_down = Arc::new(AtomicBool::new(false));
+    let answer = {
+        let is_down = Arc::clone(&is_down);
+        async move || {
+            let body = json!({ "active": true, "sub": "ci", "scope": "service-tokens:write" });
+            if is_down.load(Ordering::SeqCst) {
+                (StatusCode::SERVICE_UNAVAILABLE, Json(json!({})))
+            } else {
+                (StatusCode::OK, Json(body))
+            }
+        }
+    };
+    let store = serving(post(answer), |builder| {
+        let builder = builder.with_ttl(Duration::from_secs(1));
+        let builder = builder.with_stale_if_error(Duration::from_secs(60));
+        builder.with_clock(clock.clone())
+    });
+    let site = chained(store.await, true).await;
+    let body = json!({ "name": "made" });
+    let made = site.call(SECRET, CREATE, Some(body.clone())).await;
+    made.assert(201);
+    clock.advance(Duration::from_secs(2));
+    is_down.store(true, Ordering::SeqCst);
+    let verified = site.call(SECRET, "GET /verify", None).await;
+    verified.assert(204);
+    site.call(SECRET, CREATE, Some(body)).await.assert(503);
 }
 
 pub(crate) async fn a_remembered_introspection_is_not_enough_for_a_change(_: Arc<Site>) {

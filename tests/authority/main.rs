@@ -146,6 +146,8 @@ fn in_process() -> Vec<(&'static str, Test)> {
         actor_stores::without_a_declared_store_nothing_is_changed,
         actor_stores::a_token_removed_from_its_file_meanwhile_changes_nothing,
         actor_stores::a_token_of_another_store_is_not_its_namesake,
+        actor_stores::what_a_declared_store_says_of_the_registrys_tokens_is_not_used,
+        actor_stores::an_introspection_from_before_an_outage_changes_nothing,
         actor_stores::an_introspected_token_that_became_inactive_changes_nothing,
         bulk::a_hundred_of_a_thousand_need_no_expect,
     ])
