@@ -25,8 +25,13 @@ mod power;
 #[path = "escalation/steps.rs"]
 mod steps;
 
+use futures::executor::block_on;
+use tower_service_token::ServiceTokens;
+use tower_service_token::lifecycle::{LifecycleError, NewToken, TokenUpdate};
 use tower_service_token::principal::Roles;
+use tower_service_token::store::{TokenFilter, TokenState};
 
+use self::commits::Commits;
 use self::grants::{Way, try_to_escalate};
 use self::power::Power;
 
@@ -48,6 +53,30 @@ fn no_calls_of_the_pipeops_api_escalate() {
 #[test]
 fn no_history_of_holders_and_interferences_escalates() {
     histories::run(400);
+}
+
+#[test]
+fn bulk_revocation_does_not_end_an_administrator_that_became_the_last_meanwhile() {
+    let admin_scopes = ["service-tokens:admin"];
+    block_on(async {
+        let registry = Commits::new();
+        let tokens = ServiceTokens::new(registry.clone());
+        let admin = NewToken::new("admin").with_scopes(admin_scopes);
+        let admin = tokens.create(admin).await.unwrap().record().id();
+        let heir = tokens.create(NewToken::new("heir")).await.unwrap();
+        let heir = heir.record().id();
+        let operator = ServiceTokens::new(registry.store.clone());
+        registry.interfere(Box::pin(async move {
+            let update = TokenUpdate::new().with_scopes(admin_scopes);
+            operator.update(heir, update).await.unwrap();
+            operator.revoke(admin).await.unwrap();
+        }));
+        let filter = TokenFilter::new().with_name("heir");
+        let refused = tokens.revoke_where(filter, 1).await.unwrap_err();
+        assert!(matches!(refused, LifecycleError::LastAdmin), "{refused}");
+        let heir = tokens.get(heir).await.unwrap();
+        assert_eq!(heir.state(), TokenState::Active);
+    });
 }
 
 #[test]

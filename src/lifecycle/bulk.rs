@@ -273,11 +273,16 @@ impl Bulk<'_> {
         admins: &BTreeSet<TokenId>,
     ) -> Result<(), LifecycleError> {
         let own = self.tokens.actor.token_id();
-        let is_plain = |id: TokenId| !admins.contains(&id) && own != Some(id);
+        // One may administer by now that did not when it was matched.
+        let now = self.tokens.clock.now();
+        let is_plain = |record: &TokenRecord| {
+            let id = record.id();
+            !admins.contains(&id) && !record.may_administer(now) && own != Some(id)
+        };
         let mut pages = Pages::of(filter.without_revoked());
         while let Some(records) = pages.next(self.tokens).await? {
             let records = records.into_iter();
-            let meant = records.filter(|it| self.todo.contains(&it.id()) && is_plain(it.id()));
+            let meant = records.filter(|it| self.todo.contains(&it.id()) && is_plain(it));
             for batch in meant.collect::<Vec<_>>().chunks(BATCH) {
                 self.revoke_batch(batch).await?;
                 if self.is_late() {

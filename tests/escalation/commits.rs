@@ -66,11 +66,15 @@ impl Commits {
     }
 
     async fn begin(&self) -> Snapshot {
+        self.let_interfere().await;
+        self.snapshot().await
+    }
+
+    async fn let_interfere(&self) {
         let interference = self.state.lock().unwrap().interference.take();
         if let Some(interference) = interference {
             interference.await;
         }
-        self.snapshot().await
     }
 
     async fn end(&self, before: Snapshot) {
@@ -117,6 +121,12 @@ impl TokenRegistry for Commits {
 
     async fn list(&self, request: &ListRequest) -> Result<TokenPage, StoreError> {
         self.store.list(request).await
+    }
+
+    /// Bulk revocation counts after it matched, and before it reads what it revokes.
+    async fn count(&self, filter: &TokenFilter, now: SystemTime) -> Result<u64, StoreError> {
+        self.let_interfere().await;
+        self.store.count(filter, now).await
     }
 
     async fn update(&self, write: &Write) -> Result<TokenRecord, RegistryError> {

@@ -156,13 +156,18 @@ impl World {
         let Some((moment, interference)) = step.meanwhile else {
             return;
         };
-        let operator = ServiceTokens::new(self.registry.store.clone());
-        let operator = operator.with_clock(self.clock.clone());
-        let change = interfere(operator.allow_last_admin_removal(), interference, actor);
+        let operator = self.operator().allow_last_admin_removal();
+        let change = interfere(operator, interference, actor);
         match moment {
             Moment::Judged => change.await,
             Moment::Writing => self.registry.interfere(change.boxed()),
         }
+    }
+
+    /// An operator on another node.
+    fn operator(&self) -> ServiceTokens {
+        let tokens = ServiceTokens::new(self.registry.store.clone());
+        tokens.with_clock(self.clock.clone())
     }
 
     fn acting(
@@ -229,7 +234,7 @@ impl World {
             Act::Revoke(_) | Act::RevokeOwn => tokens.revoke(target()).await.map(|_| None),
             Act::RevokeWhere(filter) => {
                 let filter = filter_of(*filter);
-                let count = tokens.revocable(filter.clone()).await?.count;
+                let count = self.operator().revocable(filter.clone()).await?.count;
                 tokens.revoke_where(filter, count).await.map(|_| None)
             }
             Act::Purge => tokens.purge(HOUR).await.map(|_| None),
