@@ -199,7 +199,7 @@ impl Defective {
             bent = bent.with_max_tokens(None);
         }
         if self.has(Defect::IgnoresAdmins) {
-            bent = bent.with_admin_kept_at(None);
+            bent = bent.with_last_admin_check(None);
         }
         bent
     }
@@ -223,7 +223,7 @@ fn unauthorized(write: &Write, record: TokenRecord) -> Write {
     Write::new(record, write.event().clone())
         .with_unique_name(write.reserved_name().is_some())
         .with_max_tokens(write.max_tokens())
-        .with_admin_kept_at(write.keeps_admin_at())
+        .with_last_admin_check(write.last_admin_check())
 }
 
 #[async_trait]
@@ -322,7 +322,7 @@ impl TokenRegistry for Defective {
             write = unauthorized(&write, write.record().clone());
         }
         if self.has(Defect::IgnoresAdminsOnDelete) {
-            write = write.with_admin_kept_at(None);
+            write = write.with_last_admin_check(None);
         }
         self.store.delete(&write).await
     }

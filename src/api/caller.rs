@@ -5,9 +5,10 @@ use http::request::Parts;
 
 use crate::lifecycle::{Actor, ServiceTokens};
 use crate::middleware::Checker;
+use crate::observe::Stopwatch;
 use crate::principal::{Principal, Requirement};
 use crate::reject::{Rejection, RejectionReason};
-use crate::store::Credential;
+use crate::store::{ADMIN_SCOPE, Credential};
 
 /// State that knows how to check a token.
 pub(super) trait HasChecker: Send + Sync + 'static {
@@ -35,29 +36,48 @@ impl<S: HasChecker> FromRequestParts<Arc<S>> for Caller {
 
 impl Caller {
     /// Authenticates the caller again, and returns the tokens as it may change them. Call it once
-    /// the body is read. The registry holds each change to `requirement` as well.
+    /// the body is read. The registry requires the same of the caller in the transaction of each
+    /// change.
     pub(super) async fn tokens(
         self,
         tokens: &ServiceTokens,
         checker: &Checker,
         requirement: Option<Requirement>,
     ) -> Result<ServiceTokens, Rejection> {
-        let principal = checker.judge_again(&self.credential).await?;
         let requirement = requirement.map(Arc::new);
-        if let Some(requirement) = &requirement {
-            let allowed = principal.require(Arc::clone(requirement));
-            allowed.map_err(|rejection| rejection.with_challenges(&checker.challenges))?;
-        }
+        let principal = self.judged_again(checker, requirement.clone()).await;
+        let principal = principal.inspect_err(|rejection| {
+            Stopwatch::start().refused(rejection);
+        })?;
         let actor = Actor::holder(principal).with_credential(self.credential);
         let actor = match requirement {
-            Some(requirement) => actor.requiring(requirement),
+            Some(requirement) => actor.with_requirement(requirement),
             None => actor,
         };
         Ok(tokens.clone().acting_for(actor))
     }
+
+    async fn judged_again(
+        &self,
+        checker: &Checker,
+        requirement: Option<Arc<Requirement>>,
+    ) -> Result<Principal, Rejection> {
+        let principal = checker.judge_again(&self.credential).await?;
+        if let Some(requirement) = requirement {
+            let allowed = principal.require(requirement);
+            allowed.map_err(|rejection| rejection.with_challenges(&checker.challenges))?;
+        }
+        Ok(principal)
+    }
 }
+
+/// The scopes of which a call that reads tokens needs one.
+pub(super) const READ_SCOPES: [&str; 2] = ["service-tokens:read", ADMIN_SCOPE];
+
+/// The scopes of which a call that changes tokens needs one.
+pub(super) const WRITE_SCOPES: [&str; 2] = ["service-tokens:write", ADMIN_SCOPE];
 
 /// What a call that changes tokens needs.
 pub(super) fn writer() -> Requirement {
-    Requirement::any_scope(["service-tokens:write", "service-tokens:admin"])
+    Requirement::any_scope(WRITE_SCOPES)
 }

@@ -5,6 +5,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 
 use crate::lifecycle::LifecycleError;
 use crate::middleware::Checker;
+use crate::observe::Stopwatch;
 use crate::reject::Rejection;
 use crate::store::StoreError;
 
@@ -24,10 +25,12 @@ pub(super) fn status(error: &LifecycleError) -> StatusCode {
     match error {
         LifecycleError::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
         LifecycleError::NotFound => StatusCode::NOT_FOUND,
-        LifecycleError::EscalationDenied { .. }
+        LifecycleError::ActorLacks(_)
+        | LifecycleError::EscalationDenied { .. }
         | LifecycleError::OutlivesActor { .. }
         | LifecycleError::TokensNotCovered { .. }
         | LifecycleError::UnknownActor => StatusCode::FORBIDDEN,
+        LifecycleError::ActorEnded(_) => StatusCode::UNAUTHORIZED,
         LifecycleError::RevisionMismatch => StatusCode::PRECONDITION_FAILED,
         LifecycleError::PreviousSecret => StatusCode::PRECONDITION_REQUIRED,
         LifecycleError::Store(_) | LifecycleError::Mint(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -38,14 +41,16 @@ pub(super) fn status(error: &LifecycleError) -> StatusCode {
 /// The refusal of a change whose caller was authenticated, and is no longer allowed to make it: the
 /// same that the layer and the guards return.
 pub(super) fn refusal(error: &LifecycleError, checker: &Checker) -> Option<Rejection> {
-    match error {
-        LifecycleError::ActorEnded(kind) => Some(checker.ended(*kind)),
+    let rejection = match error {
+        LifecycleError::ActorEnded(kind) => checker.ended(*kind),
         LifecycleError::ActorLacks(requirement) => {
             let rejection = Rejection::lacking(requirement.clone());
-            Some(rejection.with_challenges(&checker.challenges))
+            rejection.with_challenges(&checker.challenges)
         }
-        _ => None,
-    }
+        _ => return None,
+    };
+    Stopwatch::start().refused(&rejection);
+    Some(rejection)
 }
 
 /// The refusal of a change that could not be made, for no fault of the caller's.

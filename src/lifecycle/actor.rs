@@ -6,7 +6,7 @@ use crate::principal::{Principal, Requirement};
 use crate::store::{Credential, TokenRecord};
 use crate::token::TokenId;
 
-/// On whose authority tokens are created and changed.
+/// Identifies who creates and changes tokens, and bounds what may be changed.
 ///
 /// Pass one to [`ServiceTokens::acting_for`](super::ServiceTokens::acting_for). A [`Principal`]
 /// converts into the actor that holds its token.
@@ -72,7 +72,7 @@ impl Actor {
 
     /// Adds the credential that a holder presented, with which a
     /// [declared store](super::ServiceTokens::with_actor_store) is queried again before each change.
-    /// Has no effect on an operator.
+    /// Has an effect on holders only.
     pub fn with_credential(mut self, credential: Credential<'static>) -> Self {
         if let Kind::Holder(holder) = &mut self.0 {
             holder.credential = Some(Arc::new(credential));
@@ -80,9 +80,10 @@ impl Actor {
         self
     }
 
-    /// Requires that a holder has these roles or scopes at the moment of each change. Has no effect
-    /// on an operator.
-    pub fn requiring(mut self, requirement: impl Into<Arc<Requirement>>) -> Self {
+    /// Requires that a holder has these roles or scopes at the moment of each change. Has an effect
+    /// on holders only: operators may change everything, and a
+    /// [possession](Self::possession) only revokes.
+    pub fn with_requirement(mut self, requirement: impl Into<Arc<Requirement>>) -> Self {
         if let Kind::Holder(holder) = &mut self.0 {
             holder.requirement = Some(requirement.into());
         }
@@ -102,6 +103,14 @@ impl Actor {
     pub(super) fn token_id(&self) -> Option<TokenId> {
         match &self.0 {
             Kind::Holder(holder) => Some(holder.principal.id()),
+            Kind::Operator(_) | Kind::Possession(..) => None,
+        }
+    }
+
+    /// Returns the digest of the secret that a holder presented.
+    pub(super) fn presented_digest(&self) -> Option<TokenDigest> {
+        match &self.0 {
+            Kind::Holder(holder) => Some(holder.principal.presented_digest()),
             Kind::Operator(_) | Kind::Possession(..) => None,
         }
     }

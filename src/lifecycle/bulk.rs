@@ -1,11 +1,13 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
-use super::standing::Standing;
-use super::{LifecycleError, Page, ServiceTokens};
+use super::change::ends_administration;
+use super::pages::Pages;
+use super::rights::Rights;
+use super::{LifecycleError, ServiceTokens};
 use crate::store::{
-    ADMIN_SCOPES, AuditAction, AuthorityError, ListRequest, RegistryError, TokenFilter,
-    TokenRecord, TokenState, TokenStatus, Write,
+    ADMIN_SCOPES, AuditAction, AuthorityError, RegistryError, TokenFilter, TokenRecord, TokenState,
+    TokenStatus, Write,
 };
 use crate::token::TokenId;
 
@@ -22,7 +24,7 @@ const SAMPLE: usize = 100;
 /// A filter that matches more tokens needs an expected number.
 const MAX_UNCONFIRMED: usize = 100;
 
-/// What a bulk revocation did.
+/// The result of a bulk revocation.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct BulkRevocation {
@@ -35,7 +37,7 @@ pub struct BulkRevocation {
     pub effective_within: Duration,
 }
 
-/// What a bulk revocation would do.
+/// The result of a bulk revocation that is only tried out.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct BulkPreview {
@@ -56,7 +58,6 @@ struct Matches {
     forbidden: usize,
     /// Those that may administer now.
     admins: BTreeSet<TokenId>,
-    needs_expect: bool,
 }
 
 impl ServiceTokens {
@@ -68,8 +69,11 @@ impl ServiceTokens {
     ///    neither revoked nor expired, or the actor's own.
     /// 3. If the actor may not revoke one of the tokens, or if no other token could administer
     ///    tokens afterwards, nothing is revoked.
-    /// 4. If [`remaining`](BulkRevocation::remaining) is not zero, call again with that number.
-    ///    Tokens created meanwhile are not revoked.
+    /// 4. If [`remaining`](BulkRevocation::remaining) is not zero, call again with that number. A
+    ///    call does not revoke tokens that are created while it runs. The next one counts them, and
+    ///    fails if the number differs.
+    /// 5. Each call reads all matching tokens first, which counts towards the 20 s. At least one batch
+    ///    is revoked after that, so that a call over millions of tokens takes longer.
     ///
     /// # Errors
     ///
@@ -88,19 +92,27 @@ impl ServiceTokens {
             let forbidden = matches.forbidden;
             return Err(LifecycleError::TokensNotCovered { forbidden, found });
         }
-        if expected.map_or(matches.needs_expect, |expected| expected != found) {
+        let is_unexpected = match expected {
+            Some(expected) => expected != found,
+            None => self.needs_expect(&matches.ids).await?,
+        };
+        if is_unexpected {
             return Err(LifecycleError::UnexpectedCount { expected, found });
         }
         if self.ends_all_admins(&matches.admins).await? {
             return Err(LifecycleError::LastAdmin);
         }
+        let mut tokens = self.clone();
+        (tokens.may_end_last_admin, tokens.revision) = (false, None);
         let mut bulk = Bulk {
-            tokens: self,
+            tokens,
+            filter,
             started,
+            found,
             todo: matches.ids,
             revoked: Vec::new(),
         };
-        if let Err(error) = bulk.revoke(filter, &matches.admins).await
+        if let Err(error) = bulk.revoke().await
             && bulk.revoked.is_empty()
         {
             return Err(error);
@@ -121,45 +133,43 @@ impl ServiceTokens {
         let matches = self.matches(&filter).await?;
         Ok(BulkPreview {
             count: matches.ids.len(),
+            needs_expect: self.needs_expect(&matches.ids).await?,
             sample: matches.sample,
             forbidden: matches.forbidden,
-            needs_expect: matches.needs_expect,
         })
     }
 
     async fn matches(&self, filter: &TokenFilter) -> Result<Matches, LifecycleError> {
-        let standing = self.standing(false).await?;
-        standing.check_accepted()?;
+        let rights = self.rights(false).await?;
+        rights.check_accepted()?;
         let now = self.clock.now();
         let mut matches = Matches {
             ids: BTreeSet::new(),
             sample: Vec::new(),
             forbidden: 0,
             admins: BTreeSet::new(),
-            needs_expect: false,
         };
         let mut pages = Pages::of(filter.clone().without_revoked());
         while let Some(records) = pages.next(self).await? {
             for record in records {
-                matches.add(&record, &standing, now)?;
+                matches.add(&record, &rights, now)?;
             }
         }
-        matches.needs_expect = self.needs_expect(&matches.ids, now).await?;
         Ok(matches)
     }
 
-    async fn needs_expect(
-        &self,
-        ids: &BTreeSet<TokenId>,
-        now: SystemTime,
-    ) -> Result<bool, LifecycleError> {
+    async fn needs_expect(&self, ids: &BTreeSet<TokenId>) -> Result<bool, LifecycleError> {
         let is_own = self.actor.token_id().is_some_and(|id| ids.contains(&id));
         if is_own || ids.len() > MAX_UNCONFIRMED {
             return Ok(true);
         }
+        let now = self.clock.now();
         let unrevoked = TokenFilter::new().without_revoked();
+        // Disabled tokens expire as well.
+        let expired = unrevoked
+            .clone()
+            .with_expires_before(now + Duration::from_millis(1));
         let unrevoked = self.registry.count(&unrevoked, now).await?;
-        let expired = TokenFilter::new().with_status(TokenStatus::Expired);
         let expired = self.registry.count(&expired, now).await?;
         let live = unrevoked.saturating_sub(expired);
         Ok(ids.len() as u64 * 2 > live)
@@ -183,60 +193,13 @@ impl ServiceTokens {
         }
         Ok(true)
     }
-
-    /// Deletes the records of tokens that were revoked, or expired, at least this long ago. The
-    /// holder of such a token no longer gets to know why it is refused.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error if the actor may not change one of the tokens, or if the store is
-    /// unavailable; some records may be deleted.
-    pub async fn purge(&self, older_than: Duration) -> Result<Vec<TokenId>, LifecycleError> {
-        let Some(before) = self.clock.now().checked_sub(older_than) else {
-            return Ok(Vec::new());
-        };
-        let standing = self.standing(false).await?;
-        standing.check_accepted()?;
-        let revoked = TokenFilter::new().with_status(TokenStatus::Revoked);
-        // Nothing changes a revoked record, so it was revoked when it was last changed.
-        let is_old = |record: &TokenRecord| record.updated_at().is_none_or(|time| time <= before);
-        let expired = TokenFilter::new().with_expires_before(before + Duration::from_millis(1));
-
-        let mut purged = Vec::new();
-        for (filter, needs_age) in [(revoked, true), (expired, false)] {
-            let mut pages = Pages::of(filter);
-            while let Some(records) = pages.next(self).await? {
-                for record in records {
-                    if (!needs_age || is_old(&record)) && self.purge_one(&record).await? {
-                        purged.push(record.id());
-                    }
-                }
-            }
-        }
-        Ok(purged)
-    }
-
-    /// Whether the record was deleted. One that was changed since may be valid again and stays.
-    async fn purge_one(&self, record: &TokenRecord) -> Result<bool, LifecycleError> {
-        let standing = self.standing(false).await?;
-        standing.check_change(record)?;
-        let write = self.write(AuditAction::Purged, record, record.clone(), &standing);
-        match self.registry.delete(&write).await {
-            Ok(()) => {
-                self.sink.record(write.event());
-                Ok(true)
-            }
-            Err(RegistryError::Changed | RegistryError::UnknownId) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
-    }
 }
 
 impl Matches {
     fn add(
         &mut self,
         record: &TokenRecord,
-        standing: &Standing,
+        rights: &Rights,
         now: SystemTime,
     ) -> Result<(), LifecycleError> {
         // A token that is used meanwhile may be on a later page again.
@@ -249,9 +212,9 @@ impl Matches {
         if record.may_administer(now) {
             self.admins.insert(record.id());
         }
-        match standing.check_change(record) {
+        match rights.check_change(record) {
             Ok(()) => {}
-            Err(AuthorityError::Lacks { .. }) => self.forbidden += 1,
+            Err(AuthorityError::EscalationDenied { .. }) => self.forbidden += 1,
             Err(error) => return Err(error.into()),
         }
         Ok(())
@@ -259,41 +222,35 @@ impl Matches {
 }
 
 /// A bulk revocation in progress.
-struct Bulk<'a> {
-    tokens: &'a ServiceTokens,
+struct Bulk {
+    /// Without a revision and without the permission to end the last administrator.
+    tokens: ServiceTokens,
+    filter: TokenFilter,
     started: Duration,
+    found: usize,
     todo: BTreeSet<TokenId>,
     revoked: Vec<TokenId>,
 }
 
-impl Bulk<'_> {
-    async fn revoke(
-        &mut self,
-        filter: TokenFilter,
-        admins: &BTreeSet<TokenId>,
-    ) -> Result<(), LifecycleError> {
+impl Bulk {
+    async fn revoke(&mut self) -> Result<(), LifecycleError> {
         let own = self.tokens.actor.token_id();
-        // One may administer by now that did not when it was matched.
-        let now = self.tokens.clock.now();
-        let is_plain = |record: &TokenRecord| {
-            let id = record.id();
-            !admins.contains(&id) && !record.may_administer(now) && own != Some(id)
-        };
-        let mut pages = Pages::of(filter.without_revoked());
-        while let Some(records) = pages.next(self.tokens).await? {
+        let mut pages = Pages::of(self.filter.clone().without_revoked());
+        while let Some(records) = pages.next(&self.tokens).await? {
             let records = records.into_iter();
-            let meant = records.filter(|it| self.todo.contains(&it.id()) && is_plain(it));
-            for batch in meant.collect::<Vec<_>>().chunks(BATCH) {
+            let is_meant = |id| self.todo.contains(&id) && own != Some(id);
+            let meant: Vec<_> = records.filter(|record| is_meant(record.id())).collect();
+            for batch in meant.chunks(BATCH) {
                 self.revoke_batch(batch).await?;
                 if self.is_late() {
                     return Ok(());
                 }
             }
         }
-        // One after the other: those that were changed meanwhile, those that may administer, and
-        // the actor's own last, since nothing can be revoked with it afterwards.
+        // One after the other: those that were changed meanwhile, and the actor's own last, since
+        // nothing can be revoked with it afterwards.
         let mut rest: Vec<_> = self.todo.iter().copied().collect();
-        rest.sort_by_key(|id| (own == Some(*id), admins.contains(id)));
+        rest.sort_by_key(|id| own == Some(*id));
         for id in rest {
             if self.is_late() {
                 break;
@@ -304,26 +261,27 @@ impl Bulk<'_> {
     }
 
     async fn revoke_batch(&mut self, records: &[TokenRecord]) -> Result<(), LifecycleError> {
-        let standing = self.tokens.standing(false).await?;
+        let rights = self.tokens.rights(false).await?;
         let now = self.tokens.clock.now();
         let revocation = |record: &TokenRecord| {
             let after = record.clone().with_state(TokenState::Revoked);
             let after = after.with_updated_at(now);
-            self.tokens
-                .write(AuditAction::Revoked, record, after, &standing)
+            let ends_admin = ends_administration(record, &after, now);
+            let write = self
+                .tokens
+                .write(AuditAction::Revoked, record, after, &rights);
+            write.with_last_admin_check(ends_admin.then_some(now))
         };
         let writes: Vec<Write> = records.iter().map(revocation).collect();
         let outcomes = self.tokens.registry.update_many(&writes).await;
         let mut failure = None;
         for (write, outcome) in writes.iter().zip(outcomes) {
-            let id = write.record().id();
             match outcome {
                 Ok(_) => {
                     self.tokens.sink.record(write.event());
-                    self.todo.remove(&id);
-                    self.revoked.push(id);
+                    self.done(write.record().id());
                 }
-                // Left for later, one by one.
+                // Revoked one by one afterwards.
                 Err(RegistryError::Changed | RegistryError::UnknownId) => {}
                 Err(error) => failure = Some(error),
             }
@@ -331,51 +289,34 @@ impl Bulk<'_> {
         failure.map_or(Ok(()), |error| Err(error.into()))
     }
 
+    /// Revokes a token that was changed after it was matched, if it still matches.
     async fn revoke_one(&mut self, id: TokenId) -> Result<(), LifecycleError> {
-        let mut tokens = self.tokens.clone();
-        tokens.may_end_last_admin = false;
-        match tokens.revoke_once(id).await {
-            Ok(_) => self.revoked.push(id),
+        let record = self.tokens.registry.get(id).await?;
+        let now = self.tokens.clock.now();
+        if !record.is_some_and(|record| self.filter.matches(&record, now)) {
+            self.todo.remove(&id);
+            return Ok(());
+        }
+        match self.tokens.revoke_once(id).await {
+            Ok(_) => self.done(id),
             // Revoked by another call, or purged.
-            Err(LifecycleError::Revoked | LifecycleError::NotFound) => {}
+            Err(LifecycleError::Revoked | LifecycleError::NotFound) => {
+                self.todo.remove(&id);
+            }
             Err(error) => return Err(error),
         }
-        self.todo.remove(&id);
         Ok(())
     }
 
-    /// Whether the call should end. It revokes at least one token, so that repeating it always gets
-    /// further.
+    fn done(&mut self, id: TokenId) {
+        self.todo.remove(&id);
+        self.revoked.push(id);
+    }
+
+    /// Whether the call should end. It gets further by at least one token, so that repeating it
+    /// comes to an end.
     fn is_late(&self) -> bool {
-        if self.revoked.is_empty() {
-            return false;
-        }
         let elapsed = self.tokens.clock.monotonic().saturating_sub(self.started);
-        elapsed >= TIME_LIMIT
-    }
-}
-
-/// The pages of a listing, each of as many tokens as a store returns at once.
-struct Pages {
-    filter: TokenFilter,
-    next: Option<Page>,
-}
-
-impl Pages {
-    fn of(filter: TokenFilter) -> Self {
-        let next = Some(Page::of(ListRequest::MAX_LIMIT));
-        Self { filter, next }
-    }
-
-    async fn next(
-        &mut self,
-        tokens: &ServiceTokens,
-    ) -> Result<Option<Vec<TokenRecord>>, LifecycleError> {
-        let Some(page) = self.next.take() else {
-            return Ok(None);
-        };
-        let found = tokens.list(self.filter.clone(), page).await?;
-        self.next = found.next.map(|next| page.after(next));
-        Ok(Some(found.records))
+        self.todo.len() < self.found && elapsed >= TIME_LIMIT
     }
 }

@@ -1,7 +1,7 @@
 use std::time::{Duration, SystemTime};
 
 use super::fields::Fields;
-use super::standing::Standing;
+use super::rights::Rights;
 use super::{ChangedToken, IssuedToken, LifecycleError, ServiceTokens, TokenUpdate};
 use crate::digest::TokenDigest;
 use crate::store::{
@@ -20,7 +20,7 @@ const MAX_ATTEMPTS: usize = 100;
 struct Change<'a> {
     before: &'a TokenRecord,
     now: SystemTime,
-    standing: &'a Standing,
+    rights: &'a Rights,
 }
 
 /// Whether a token that may administer would do so no more, or for a shorter time.
@@ -61,7 +61,7 @@ impl ServiceTokens {
             let fields = Fields::of_update(update, record, &self.policy, change.now, &mut problems);
             let (roles, scopes) = (fields.roles(), fields.scopes());
             let grants = grants(record.roles(), record.scopes(), &roles, &scopes);
-            let fields = match change.standing.latest_expiry() {
+            let fields = match change.rights.latest_expiry() {
                 Some(latest) if grants && !has_expiry => fields.expiring_by(Some(latest)),
                 _ => fields,
             };
@@ -79,9 +79,10 @@ impl ServiceTokens {
     /// so the secret from before both is refused at once. The expiry stays, unless the policy's
     /// maximum cuts it.
     ///
-    /// Of several rotations at the same time, one is made. A holder that presents the previous
-    /// secret of its own token rotates it only [at a revision](Self::if_revision), so that it can
-    /// recover from a lost response.
+    /// Of several rotations at the same time, one is made. A holder that lost the response may rotate
+    /// its own token with the previous secret, only [at a revision](Self::if_revision): the lost
+    /// secret ends at once, and the presented one stays valid for `grace`, and never longer than its
+    /// own grace.
     ///
     /// # Errors
     ///
@@ -173,9 +174,10 @@ impl ServiceTokens {
     ) -> Result<ChangedToken, LifecycleError> {
         let mut first_digest = None;
         for _ in 0..MAX_ATTEMPTS {
-            let standing = self.standing(revision.is_some()).await?;
+            let is_conditional = revision.is_some() && !self.guesses_revision;
+            let rights = self.rights(is_conditional).await?;
             let before = self.get(id).await?;
-            standing.check_change(&before)?;
+            rights.check_change(&before)?;
             if revision.is_some_and(|revision| revision != before.revision()) {
                 return Err(LifecycleError::RevisionMismatch);
             }
@@ -186,7 +188,7 @@ impl ServiceTokens {
             if action == AuditAction::Rotated && digest != *before.digest() {
                 return Err(LifecycleError::RotatedMeanwhile);
             }
-            let write = self.write_of(action, &before, &standing, &next)?;
+            let write = self.write_of(action, &before, &rights, &next)?;
             if write.event().changes().is_empty() && action != AuditAction::Rotated {
                 return Ok(self.changed(before));
             }
@@ -206,24 +208,24 @@ impl ServiceTokens {
         &self,
         action: AuditAction,
         before: &TokenRecord,
-        standing: &Standing,
+        rights: &Rights,
         next: impl Fn(Change<'_>) -> Result<TokenRecord, LifecycleError>,
     ) -> Result<Write, LifecycleError> {
         let now = self.clock.now();
         let change = Change {
             before,
             now,
-            standing,
+            rights,
         };
         let after = next(change)?.with_updated_at(now);
-        standing.check(Some(before), &after)?;
+        rights.check(Some(before), &after)?;
         // A rotation ends no token: its holder continues with the new secret.
         let ends_admin = action != AuditAction::Rotated
             && !self.may_end_last_admin
             && !self.actor.is_possession()
             && ends_administration(before, &after, now);
-        let write = self.write(action, before, after, standing);
-        Ok(write.with_admin_kept_at(ends_admin.then_some(now)))
+        let write = self.write(action, before, after, rights);
+        Ok(write.with_last_admin_check(ends_admin.then_some(now)))
     }
 
     fn changed(&self, record: TokenRecord) -> ChangedToken {
@@ -246,9 +248,16 @@ impl ServiceTokens {
         };
         let expires_at = earliest(record.expires_at(), self.policy.latest_expiry(now));
         let grace_end = earliest(now.checked_add(grace.min(MAX_GRACE)), record.expires_at());
-        let previous = grace_end
-            .filter(|end| *end > now)
-            .map(|end| (*record.digest(), end));
+        // A holder that presents the previous secret lost the current one: that ends, and the
+        // presented one keeps the rest of its grace.
+        let presented = self.actor.presented_digest();
+        let (kept, grace_end) = match record.previous_digest() {
+            Some(previous) if presented == Some(*previous) => {
+                (*previous, earliest(grace_end, record.grace_ends_at()))
+            }
+            _ => (*record.digest(), grace_end),
+        };
+        let previous = grace_end.filter(|end| *end > now).map(|end| (kept, end));
         record
             .clone()
             .with_digest(TokenDigest::of(secret.expose_secret()))

@@ -40,26 +40,26 @@ pub enum LifecycleError {
     #[error("the token was rotated by another call at the same time")]
     RotatedMeanwhile,
     /// The actor lacks roles or scopes that the token has, or would have.
-    #[error("the caller does not hold what the token has or would have; missing: {}", .missing.join(", "))]
+    #[error("caller is missing roles or scopes of the token: {}", .missing.join(", "))]
     EscalationDenied {
         /// The roles and scopes that the actor lacks.
         missing: Vec<String>,
     },
     /// The token would be valid for longer than the actor's own.
-    #[error("{}", AuthorityError::Outlives { latest: *.latest })]
+    #[error("{}", AuthorityError::OutlivesActor { latest: *.latest })]
     OutlivesActor {
         /// When the actor's token expires.
         latest: SystemTime,
     },
     /// The actor's token is no longer accepted.
-    #[error("{}", AuthorityError::Ended(*.0))]
+    #[error("{}", AuthorityError::ActorEnded(*.0))]
     ActorEnded(DenialKind),
     /// The actor's token no longer holds the roles or scopes that the call needs.
-    #[error("{}", AuthorityError::Unmet(.0.clone()))]
+    #[error("{}", AuthorityError::ActorLacks(.0.clone()))]
     ActorLacks(Arc<Requirement>),
     /// The actor's token is not in the registry, and no
     /// [declared store](super::ServiceTokens::with_actor_store) can be queried for it.
-    #[error("the caller's token is not in this registry; declare the store that it lives in")]
+    #[error("caller's token is not in this registry; declare its store with with_actor_store")]
     UnknownActor,
     /// The actor presented the secret from before the last rotation. It rotates only with
     /// [`if_revision`](super::ServiceTokens::if_revision).
@@ -151,10 +151,10 @@ impl From<RegistryError> for LifecycleError {
 impl From<AuthorityError> for LifecycleError {
     fn from(error: AuthorityError) -> Self {
         match error {
-            AuthorityError::Ended(kind) => Self::ActorEnded(kind),
-            AuthorityError::Unmet(requirement) => Self::ActorLacks(requirement),
-            AuthorityError::Lacks { missing } => Self::EscalationDenied { missing },
-            AuthorityError::Outlives { latest } => Self::OutlivesActor { latest },
+            AuthorityError::ActorEnded(kind) => Self::ActorEnded(kind),
+            AuthorityError::ActorLacks(requirement) => Self::ActorLacks(requirement),
+            AuthorityError::EscalationDenied { missing } => Self::EscalationDenied { missing },
+            AuthorityError::OutlivesActor { latest } => Self::OutlivesActor { latest },
             AuthorityError::PreviousSecret => Self::PreviousSecret,
         }
     }

@@ -59,9 +59,11 @@ mod idempotency;
 pub(crate) mod members;
 mod new_token;
 mod page;
+mod pages;
 mod policy;
+mod purge;
+mod rights;
 mod shown;
-mod standing;
 mod tokens;
 mod update;
 

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use super::diff::changed_fields;
 use super::fields::Fields;
-use super::standing::Standing;
+use super::rights::Rights;
 use super::{
     Actor, FieldProblem, IssuedToken, LifecycleError, NewToken, Page, Policy, idempotency,
 };
@@ -27,6 +27,8 @@ pub struct ServiceTokens {
     pub(super) actor: Actor,
     pub(super) actor_store: Option<Arc<dyn TokenStore>>,
     pub(super) revision: Option<u64>,
+    /// Whether the revision is one of several that the caller named.
+    pub(super) guesses_revision: bool,
     pub(super) may_end_last_admin: bool,
     pub(super) sink: Arc<dyn AuditSink>,
 }
@@ -45,6 +47,7 @@ impl ServiceTokens {
             actor: Actor::operator("operator"),
             actor_store: None,
             revision: None,
+            guesses_revision: false,
             may_end_last_admin: false,
             sink: Arc::new(TracingAudit),
         }
@@ -106,6 +109,14 @@ impl ServiceTokens {
         self
     }
 
+    /// As [`if_revision`](Self::if_revision), for a caller that named several revisions: these do
+    /// not show that it knows the one.
+    #[cfg(feature = "api")]
+    pub(crate) fn if_one_of_several_revisions(mut self, revision: u64) -> Self {
+        self.guesses_revision = true;
+        self.if_revision(revision)
+    }
+
     /// Allows changes that leave no valid token that
     /// [may administer](TokenRecord::may_administer). By default they are refused with
     /// [`LifecycleError::LastAdmin`]. Bulk revocation always refuses them.
@@ -136,14 +147,14 @@ impl ServiceTokens {
     /// if a token was created with the same [idempotency key](NewToken::with_idempotency_key), if
     /// there are no random bytes, or if the store is unavailable.
     pub async fn create(&self, new: NewToken) -> Result<IssuedToken, LifecycleError> {
-        let standing = self.standing(false).await?;
+        let rights = self.rights(false).await?;
         if let Some(key) = new.idempotency_key() {
             let id = idempotency::token_id(&self.actor, key)?;
-            return self.create_once(new, id, &standing).await;
+            return self.create_once(new, id, &rights).await;
         }
-        let fields = self.checked(new, &standing)?;
+        let fields = self.checked(new, &rights)?;
         loop {
-            match self.issue(&fields, self.format.mint()?, &standing).await {
+            match self.issue(&fields, self.format.mint()?, &rights).await {
                 // The id was drawn before: about one in a hundred thousand million creations.
                 Err(RegistryError::DuplicateId) => {}
                 issued => return Ok(issued?),
@@ -162,13 +173,13 @@ impl ServiceTokens {
         new: NewToken,
         digest: TokenDigest,
     ) -> Result<TokenRecord, LifecycleError> {
-        let standing = self.standing(false).await?;
-        let fields = self.checked(new, &standing)?;
+        let rights = self.rights(false).await?;
+        let fields = self.checked(new, &rights)?;
         loop {
             // The id alone is used: its secret is dropped at once.
             let record = TokenRecord::new(self.format.mint()?.id(), digest);
             let action = AuditAction::Imported;
-            match self.insert(&fields, record, action, &standing).await {
+            match self.insert(&fields, record, action, &rights).await {
                 Err(RegistryError::DuplicateId) => {}
                 inserted => return Ok(inserted?),
             }
@@ -196,9 +207,9 @@ impl ServiceTokens {
         found.ok_or(LifecycleError::NotFound)
     }
 
-    fn checked(&self, new: NewToken, standing: &Standing) -> Result<Fields, LifecycleError> {
+    fn checked(&self, new: NewToken, rights: &Rights) -> Result<Fields, LifecycleError> {
         let mut problems = Vec::new();
-        let fields = self.fields_of(new, standing, &mut problems);
+        let fields = self.fields_of(new, rights, &mut problems);
         self.admit(&fields, problems)?;
         Ok(fields)
     }
@@ -207,7 +218,7 @@ impl ServiceTokens {
     pub(super) fn fields_of(
         &self,
         new: NewToken,
-        standing: &Standing,
+        rights: &Rights,
         problems: &mut Vec<FieldProblem>,
     ) -> Fields {
         let has_expiry = new.expiry.is_some();
@@ -215,7 +226,7 @@ impl ServiceTokens {
         if has_expiry {
             fields
         } else {
-            fields.expiring_by(standing.latest_expiry())
+            fields.expiring_by(rights.latest_expiry())
         }
     }
 
@@ -238,11 +249,11 @@ impl ServiceTokens {
         &self,
         fields: &Fields,
         secret: MintedToken,
-        standing: &Standing,
+        rights: &Rights,
     ) -> Result<IssuedToken, RegistryError> {
         let record = TokenRecord::from(&secret).with_hint(&*self.format.hint(secret.id()));
         let action = AuditAction::Created;
-        let record = self.insert(fields, record, action, standing).await?;
+        let record = self.insert(fields, record, action, rights).await?;
         Ok(IssuedToken {
             secret,
             record,
@@ -255,7 +266,7 @@ impl ServiceTokens {
         fields: &Fields,
         bare: TokenRecord,
         action: AuditAction,
-        standing: &Standing,
+        rights: &Rights,
     ) -> Result<TokenRecord, RegistryError> {
         let now = self.clock.now();
         let actor = self.actor.name();
@@ -265,9 +276,9 @@ impl ServiceTokens {
             .with_created_by(actor.as_str())
             .with_updated_at(now)
             .with_revision(1);
-        standing.check(None, &record)?;
+        rights.check(None, &record)?;
         let write = self
-            .write(action, &bare, record.clone(), standing)
+            .write(action, &bare, record.clone(), rights)
             .with_max_tokens(self.policy.max_tokens());
         self.registry.insert(&write).await?;
         self.sink.record(write.event());
@@ -280,7 +291,7 @@ impl ServiceTokens {
         action: AuditAction,
         before: &TokenRecord,
         after: TokenRecord,
-        standing: &Standing,
+        rights: &Rights,
     ) -> Write {
         let event = AuditEvent::new(self.clock.now(), self.actor.name(), action, after.id());
         let event = changed_fields(before, &after)
@@ -288,7 +299,7 @@ impl ServiceTokens {
             .fold(event, AuditEvent::with_change);
         Write::new(after, event)
             .with_unique_name(self.policy.unique_names())
-            .with_authority(standing.authority.clone())
+            .with_authority(rights.authority.clone())
     }
 }
 

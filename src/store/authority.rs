@@ -108,7 +108,7 @@ impl Authority {
         before: Option<&TokenRecord>,
         after: &TokenRecord,
     ) -> Result<(), AuthorityError> {
-        let unknown = AuthorityError::Ended(DenialKind::Unknown);
+        let unknown = AuthorityError::ActorEnded(DenialKind::Unknown);
         let (actor, digest) = match &self.actor {
             ActorToken::Registered(_, digest) => (registered.ok_or(unknown)?, digest),
             ActorToken::Elsewhere(record, digest) => (record, digest),
@@ -118,11 +118,11 @@ impl Authority {
             }
         };
         let is_previous =
-            verdict_of_digest(actor, digest, &*self.clock).map_err(AuthorityError::Ended)?;
+            verdict_of_digest(actor, digest, &*self.clock).map_err(AuthorityError::ActorEnded)?;
         if let Some(requirement) = &self.requirement
             && !requirement.is_met_by_rights(actor.roles(), actor.scopes())
         {
-            return Err(AuthorityError::Unmet(Arc::clone(requirement)));
+            return Err(AuthorityError::ActorLacks(Arc::clone(requirement)));
         }
         let is_rotation = before.is_some_and(|before| before.digest() != after.digest());
         if is_rotation && is_previous && !self.is_conditional && after.id() == actor.id() {
@@ -137,7 +137,7 @@ impl Authority {
             .flat_map(|target| missing(actor, target))
             .collect();
         if !missing.is_empty() {
-            return Err(AuthorityError::lacks(missing));
+            return Err(AuthorityError::escalation(missing));
         }
         check_lifetime(actor, before, after)
     }
@@ -149,18 +149,18 @@ impl Authority {
         after: &TokenRecord,
     ) -> Result<(), AuthorityError> {
         if after.state() != TokenState::Revoked || after.id() != before.id() {
-            return Err(AuthorityError::Ended(DenialKind::Unknown));
+            return Err(AuthorityError::ActorEnded(DenialKind::Unknown));
         }
         // The secret is the token's own even if the token is disabled or expired. A superseded
         // secret is not.
-        let standing = before
+        let unrestricted = before
             .clone()
             .with_state(TokenState::Active)
             .with_not_before(None)
             .with_expires_at(None);
-        verdict_of_digest(&standing, digest, &*self.clock)
+        verdict_of_digest(&unrestricted, digest, &*self.clock)
             .map(drop)
-            .map_err(AuthorityError::Ended)
+            .map_err(AuthorityError::ActorEnded)
     }
 }
 
@@ -173,8 +173,8 @@ fn missing(actor: &TokenRecord, target: &TokenRecord) -> Vec<String> {
     roles.chain(scopes).map(str::to_owned).collect()
 }
 
-/// Refuses to hand out what outlives the actor: a new token, a later expiry, more rights, or the
-/// secret of another token.
+/// Refuses to hand out what outlives the actor: a new token, a later expiry, more rights, an enabled
+/// token, an earlier start, or the secret of another token.
 fn check_lifetime(
     actor: &TokenRecord,
     before: Option<&TokenRecord>,
@@ -189,13 +189,20 @@ fn check_lifetime(
     let hands_out = before.is_none_or(|before| {
         is_later(after.expiry(), before.expiry())
             || grants_more(before, after)
+            || becomes_valid(before, after)
             || (before.digest() != after.digest() && before.id() != actor.id())
     });
     if hands_out {
         let latest = latest.into();
-        return Err(AuthorityError::Outlives { latest });
+        return Err(AuthorityError::OutlivesActor { latest });
     }
     Ok(())
+}
+
+/// Whether the token is enabled, or starts earlier.
+fn becomes_valid(before: &TokenRecord, after: &TokenRecord) -> bool {
+    let is_active = |record: &TokenRecord| record.state() == TokenState::Active;
+    (is_active(after) && !is_active(before)) || after.start() < before.start()
 }
 
 fn is_later(expiry: Option<Timestamp>, than: Option<Timestamp>) -> bool {
@@ -241,21 +248,21 @@ impl fmt::Debug for Authority {
     }
 }
 
-/// A write is not made because its actor lacks the authority for it.
+/// The actor of a write lacks the authority for it. Nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AuthorityError {
     /// The actor's token is no longer accepted.
-    Ended(DenialKind),
+    ActorEnded(DenialKind),
     /// The actor's token no longer meets a requirement of the call.
-    Unmet(Arc<Requirement>),
+    ActorLacks(Arc<Requirement>),
     /// The actor lacks roles or scopes that the token has, or would have.
-    Lacks {
+    EscalationDenied {
         /// The roles and scopes, each once.
         missing: Vec<String>,
     },
     /// The token would be valid for longer than the actor's own.
-    Outlives {
+    OutlivesActor {
         /// When the actor's token expires.
         latest: SystemTime,
     },
@@ -264,42 +271,45 @@ pub enum AuthorityError {
 }
 
 impl AuthorityError {
-    fn lacks(names: Vec<String>) -> Self {
+    fn escalation(names: Vec<String>) -> Self {
         let mut missing: Vec<String> = Vec::new();
         for name in names {
             if !missing.contains(&name) {
                 missing.push(name);
             }
         }
-        Self::Lacks { missing }
+        Self::EscalationDenied { missing }
     }
 }
 
 impl fmt::Display for AuthorityError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Ended(kind) => write!(f, "the caller's token is no longer accepted: {kind}"),
-            Self::Unmet(requirement) => {
+            Self::ActorEnded(kind) => write!(f, "caller's token is no longer accepted: {kind}"),
+            Self::ActorLacks(requirement) => {
                 let names: Vec<_> = requirement.names().collect();
                 let joint = if requirement.requires_all() {
                     " and "
                 } else {
                     " or "
                 };
-                write!(f, "the caller's token lacks {}", names.join(joint))
+                write!(f, "caller's token lacks {}", names.join(joint))
             }
-            Self::Lacks { missing } => {
-                write!(f, "the caller lacks {}", missing.join(", "))
+            Self::EscalationDenied { missing } => {
+                write!(
+                    f,
+                    "caller is missing roles or scopes of the token: {}",
+                    missing.join(", ")
+                )
             }
-            Self::Outlives { latest } => write!(
+            Self::OutlivesActor { latest } => write!(
                 f,
-                "the token would outlive the caller's own, which expires at {}",
+                "token would outlive the caller's own, which expires at {}",
                 jiff::Timestamp::try_from(*latest).unwrap_or(jiff::Timestamp::MAX)
             ),
-            Self::PreviousSecret => f.write_str(
-                "the secret from before the last rotation rotates only with the current revision \
-                 (If-Match)",
-            ),
+            Self::PreviousSecret => {
+                f.write_str("the previous secret rotates its token only at a given revision")
+            }
         }
     }
 }

@@ -30,6 +30,9 @@ use super::{Cached, ChangeListener, Credential, StoreError, TokenRecord, TokenSt
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
 ///
+/// If callers with a token of the file are to manage the tokens of the database, declare the file as
+/// a [store of actors](crate::ServiceTokens::with_actor_store).
+///
 /// # What the order means
 ///
 /// - Rule 3 prefers to serve. While an earlier store is unavailable, a later one decides alone: a
@@ -60,21 +63,29 @@ impl ChainStore {
     }
 }
 
-#[async_trait]
-impl TokenStore for ChainStore {
-    fn find_cached(&self, credential: &Credential<'_>) -> Cached {
-        let answers = self.0.iter().map(|store| store.find_cached(credential));
-        let mut telling = answers.filter(|answer| !matches!(answer, Cached::NotFound));
-        telling.next().unwrap_or(Cached::NotFound)
-    }
+/// Where a store may take its answer from.
+#[derive(Clone, Copy)]
+enum Source {
+    Memory,
+    Origin,
+}
 
-    async fn find(&self, credential: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
+impl ChainStore {
+    /// Returns the first answer that is a record, else the first error.
+    async fn find_in_order(
+        &self,
+        credential: &Credential<'_>,
+        from: Source,
+    ) -> Result<Option<TokenRecord>, StoreError> {
         let mut first_error = None;
         for (place, store) in self.0.iter().enumerate() {
-            let answer = match store.find_cached(credential) {
-                Cached::Found(record) => Ok(Some(record)),
-                Cached::NotFound => Ok(None),
-                Cached::Ask => store.find(credential).await,
+            let answer = match from {
+                Source::Origin => store.find_uncached(credential).await,
+                Source::Memory => match store.find_cached(credential) {
+                    Cached::Found(record) => Ok(Some(record)),
+                    Cached::NotFound => Ok(None),
+                    Cached::Ask => store.find(credential).await,
+                },
             };
             match answer {
                 Ok(Some(record)) => return Ok(Some(record)),
@@ -86,6 +97,26 @@ impl TokenStore for ChainStore {
             }
         }
         first_error.map_or(Ok(None), Err)
+    }
+}
+
+#[async_trait]
+impl TokenStore for ChainStore {
+    fn find_cached(&self, credential: &Credential<'_>) -> Cached {
+        let answers = self.0.iter().map(|store| store.find_cached(credential));
+        let mut telling = answers.filter(|answer| !matches!(answer, Cached::NotFound));
+        telling.next().unwrap_or(Cached::NotFound)
+    }
+
+    async fn find(&self, credential: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
+        self.find_in_order(credential, Source::Memory).await
+    }
+
+    async fn find_uncached(
+        &self,
+        credential: &Credential<'_>,
+    ) -> Result<Option<TokenRecord>, StoreError> {
+        self.find_in_order(credential, Source::Origin).await
     }
 
     fn subscribe(&self, listener: &Arc<dyn ChangeListener>) {

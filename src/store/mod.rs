@@ -118,6 +118,21 @@ pub trait TokenStore: Send + Sync + 'static {
     /// The store could not look. Never to be used for a token that is unknown or no longer good.
     async fn find(&self, credential: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError>;
 
+    /// Looks the token up at its source, where [`find`](Self::find) may return what a cache still
+    /// remembers. Called before a change by the holder of a token from a
+    /// [declared store](crate::ServiceTokens::with_actor_store), not for requests. The default calls
+    /// `find`.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the source could not be queried.
+    async fn find_uncached(
+        &self,
+        credential: &Credential<'_>,
+    ) -> Result<Option<TokenRecord>, StoreError> {
+        self.find(credential).await
+    }
+
     /// Tells `listener` of every change to this store's tokens from now on, as soon as the store
     /// learns of it. A store that cannot know of changes, as by default, never tells; then a cache
     /// in front remembers for as long as it may.
@@ -157,6 +172,13 @@ impl<S: TokenStore + ?Sized> TokenStore for Arc<S> {
 
     async fn find(&self, credential: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
         (**self).find(credential).await
+    }
+
+    async fn find_uncached(
+        &self,
+        credential: &Credential<'_>,
+    ) -> Result<Option<TokenRecord>, StoreError> {
+        (**self).find_uncached(credential).await
     }
 
     fn subscribe(&self, listener: &Arc<dyn ChangeListener>) {

@@ -23,13 +23,13 @@ use crate::token::TokenId;
 /// 5. [`touch`](Self::touch) moves `last_used_at` forward only, changes no revision, and passes
 ///    over ids that are not there.
 /// 6. Every change but a touch is told to the [subscribers](TokenStore::subscribe).
-/// 7. `insert`, `update` and `delete` call [`Write::authorize`] in the same transaction, with the
+/// 7. Each method that takes a [`Write`] calls [`Write::authorize`] in the same transaction, with the
 ///    record of [`Write::actor_id`] and the record that is to be replaced, both locked until the
 ///    transaction ends. If it returns an error, nothing changes.
-/// 8. `update` and `delete` refuse with [`RegistryError::LastAdmin`] if
-///    [`Write::keeps_admin_at`] returns a time at which no other token
+/// 8. Changes and deletions are refused with [`RegistryError::LastAdmin`] if
+///    [`Write::last_admin_check`] returns a time at which no other token
 ///    [may administer](TokenRecord::may_administer). Of two such changes at the same time, one is
-///    refused.
+///    refused. [`Write::check_last_admin`] does it over an iterator of records.
 #[async_trait]
 pub trait TokenRegistry: TokenStore {
     /// Adds a token.
@@ -133,7 +133,7 @@ pub struct Write {
     unique_name: bool,
     max_tokens: Option<u64>,
     authority: Option<Authority>,
-    keeps_admin_at: Option<SystemTime>,
+    last_admin_check: Option<SystemTime>,
 }
 
 impl Write {
@@ -145,7 +145,7 @@ impl Write {
             unique_name: false,
             max_tokens: None,
             authority: None,
-            keeps_admin_at: None,
+            last_admin_check: None,
         }
     }
 
@@ -172,8 +172,8 @@ impl Write {
 
     /// Refuses the write if it leaves no token that [may administer](TokenRecord::may_administer)
     /// at `now`. The default is not to check.
-    pub fn with_admin_kept_at(mut self, now: impl Into<Option<SystemTime>>) -> Self {
-        self.keeps_admin_at = now.into();
+    pub fn with_last_admin_check(mut self, now: impl Into<Option<SystemTime>>) -> Self {
+        self.last_admin_check = now.into();
         self
     }
 
@@ -183,8 +183,8 @@ impl Write {
     }
 
     /// Returns the time at which another token must be able to administer.
-    pub fn keeps_admin_at(&self) -> Option<SystemTime> {
-        self.keeps_admin_at
+    pub fn last_admin_check(&self) -> Option<SystemTime> {
+        self.last_admin_check
     }
 
     /// Checks the authority of the actor that makes the write. Call it inside the transaction, with the
@@ -204,6 +204,27 @@ impl Write {
             return Ok(());
         };
         Ok(authority.check(actor, before, &self.record)?)
+    }
+
+    /// Checks that one of `others`, the tokens besides the one that changes, may administer, if the
+    /// write asks for that. Call it inside the transaction.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`RegistryError::LastAdmin`] if none of them may.
+    pub fn check_last_admin<'r>(
+        &self,
+        others: impl IntoIterator<Item = &'r TokenRecord>,
+    ) -> Result<(), RegistryError> {
+        let Some(now) = self.last_admin_check else {
+            return Ok(());
+        };
+        let mut others = others.into_iter();
+        if others.any(|record| record.id() != self.record.id() && record.may_administer(now)) {
+            Ok(())
+        } else {
+            Err(RegistryError::LastAdmin)
+        }
     }
 
     /// The record.

@@ -123,7 +123,9 @@ pub(crate) async fn an_update_never_extends_beyond_the_caller(site: Arc<Site>) {
     }
 }
 
-pub(crate) async fn a_longer_lived_token_is_not_rotated_but_renamed(site: Arc<Site>) {
+pub(crate) async fn a_longer_lived_token_is_renamed_and_neither_rotated_nor_enabled(
+    site: Arc<Site>,
+) {
     let (writer, latest) = writer(&site).await;
     let [earlier, later, never] = others(&site).await;
     for token in [&later, &never] {
@@ -141,6 +143,13 @@ pub(crate) async fn a_longer_lived_token_is_not_rotated_but_renamed(site: Arc<Si
             let changed = changed.assert(200).json();
             assert_eq!(changed["expires_at"], before[&token.id]["expires_at"]);
         }
+    }
+    for (token, status) in [(&earlier, 200), (&later, 403), (&never, 403)] {
+        let call = |verb: &str| format!("POST /service-tokens/{}/{verb}", token.id);
+        let disabled = site.call(&writer.secret, &call("disable"), None).await;
+        disabled.assert(200);
+        let enabled = site.call(&writer.secret, &call("enable"), None).await;
+        assert_eq!(enabled.status, status, "{enabled:?}");
     }
     for token in [&earlier, &writer] {
         let call = format!("POST /service-tokens/{}/rotate", token.id);

@@ -66,12 +66,6 @@ fn main() -> ExitCode {
             run(test, Site::memory(), Site::remove)
         }));
     }
-    for (name, test) in known_gaps() {
-        let trial = Trial::test(format!("memory::{name}"), move || {
-            run(test, Site::memory(), Site::remove)
-        });
-        trials.push(trial.with_kind("known gap").with_ignored_flag(true));
-    }
     for (name, test) in everywhere() {
         trials.push(Trial::test(format!("sqlite::{name}"), move || {
             run(test, Site::node(Place::sqlite()), Site::remove)
@@ -105,6 +99,7 @@ fn everywhere() -> Vec<(&'static str, Test)> {
         rotations::one_of_ten_self_rotations_with_grace_succeeds,
         rotations::one_secret_of_ten_rotations_by_an_administrator_works,
         rotations::a_previous_secret_rotates_at_the_current_revision_only,
+        rotations::a_recovery_ends_the_lost_secret_and_keeps_the_presented_one,
         unread_bodies::an_unauthenticated_body_is_not_read,
         unread_bodies::the_pipeops_api_keeps_a_connection_after_64_kib_at_most,
         power::a_stronger_token_is_changed_on_no_path,
@@ -123,7 +118,7 @@ fn everywhere() -> Vec<(&'static str, Test)> {
         last_admin::of_two_requests_that_end_the_last_two_one_succeeds,
         lifetimes::a_new_token_never_outlives_its_creator,
         lifetimes::an_update_never_extends_beyond_the_caller,
-        lifetimes::a_longer_lived_token_is_not_rotated_but_renamed,
+        lifetimes::a_longer_lived_token_is_renamed_and_neither_rotated_nor_enabled,
         lifetimes::the_dialects_bound_lifetimes_alike,
         reserved_scopes::leading_wildcards_do_not_reach_reserved_scopes,
         reserved_scopes::reserved_names_and_lone_wildcards_do,
@@ -149,13 +144,7 @@ fn in_process() -> Vec<(&'static str, Test)> {
         actor_stores::what_a_declared_store_says_of_the_registrys_tokens_is_not_used,
         actor_stores::an_introspection_from_before_an_outage_changes_nothing,
         actor_stores::an_introspected_token_that_became_inactive_changes_nothing,
+        actor_stores::a_remembered_introspection_is_not_enough_for_a_change,
         bulk::a_hundred_of_a_thousand_need_no_expect,
-    ])
-}
-
-/// Cases that fail, ignored until what they show is fixed.
-fn known_gaps() -> Vec<(&'static str, Test)> {
-    Vec::from(tests![
-        actor_stores::a_remembered_introspection_is_not_enough_for_a_change
     ])
 }

@@ -116,7 +116,13 @@ pub(crate) async fn a_previous_secret_rotates_at_the_current_revision_only(site:
     let etag = shown.header("etag").unwrap();
     let before = site.listed().await;
     for call in [ROTATE_OWN, &by_id] {
-        for (condition, status) in [("", 428), ("*", 428), ("\"1\"", 412), ("W/\"2\"", 412)] {
+        for (condition, status) in [
+            ("", 428),
+            ("*", 428),
+            ("\"1\"", 412),
+            ("W/\"2\"", 412),
+            ("\"1\", \"2\", \"3\"", 428),
+        ] {
             let mut call = call_with_body(&created.secret, call, Some(json!({})));
             if !condition.is_empty() {
                 call = call.with("if-match", condition);
@@ -133,7 +139,32 @@ pub(crate) async fn a_previous_secret_rotates_at_the_current_revision_only(site:
     let recovered = call.with("if-match", etag).send(site.address).await;
     let recovered = Token::of(&recovered.assert(200));
     assert_eq!(site.status_of(&recovered.secret).await, 200);
-    // A rotation within a grace period keeps two secrets at most: without grace, one.
+    // Without a grace, neither the presented secret nor the lost one is left.
     assert_eq!(site.status_of(&created.secret).await, 401);
     assert_eq!(site.status_of(&rotated.secret).await, 401);
+}
+
+pub(crate) async fn a_recovery_ends_the_lost_secret_and_keeps_the_presented_one(site: Arc<Site>) {
+    let created = site.holder(&["service-tokens:write"]).await;
+    let rotate = async |grace: &str, etag: Option<&str>| {
+        let body = Some(json!({ "grace": grace }));
+        let mut call = call_with_body(&created.secret, ROTATE_OWN, body);
+        if let Some(etag) = etag {
+            call = call.with("if-match", etag);
+        }
+        call.send(site.address).await.assert(200)
+    };
+    let first = rotate("1h", None).await;
+    let (mut lost, grace_end) = (Token::of(&first), first.json()["grace_ends_at"].clone());
+    // Each time the response is lost again. A longer grace does not prolong the one there is.
+    for _ in 0..3 {
+        let shown = site.call(&created.secret, "GET /service-tokens/self", None);
+        let shown = shown.await.assert(200);
+        let again = rotate("30d", shown.header("etag")).await;
+        assert_eq!(again.json()["grace_ends_at"], grace_end);
+        assert_eq!(site.status_of(&lost.secret).await, 401);
+        assert_eq!(site.status_of(&created.secret).await, 200);
+        lost = Token::of(&again);
+        assert_eq!(site.status_of(&lost.secret).await, 200);
+    }
 }

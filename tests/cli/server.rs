@@ -146,7 +146,12 @@ fn each_kind_of_failure_has_its_exit_code_and_says_what_to_do() {
             "expires_at: ",
         ),
         (&minter, "list", 1, "service-tokens:read"),
-        (&minter, "create --name x --roles a,b", 1, "missing: b"),
+        (
+            &minter,
+            "create --name x --roles a,b",
+            1,
+            "missing roles or scopes of the token: b",
+        ),
         (&stranger, "list", 4, "SVCTOK_TOKEN"),
         (&nobody, "list", 4, "there is no token for http://127.0.0.1"),
         (&nowhere, "list", 4, "look whether the server runs"),

@@ -12,15 +12,18 @@ use proptest::test_runner::{Config, TestRunner};
 use tower_service_token::clock::{Clock, ManualClock};
 use tower_service_token::digest::TokenDigest;
 use tower_service_token::lifecycle::{Actor, Expiry, LifecycleError, NewToken, TokenUpdate};
-use tower_service_token::principal::{Requirement, Scopes};
-use tower_service_token::store::{Cached, Credential, TokenFilter, verdict};
+use tower_service_token::principal::Requirement;
+use tower_service_token::store::{Cached, Credential, verdict};
 use tower_service_token::token::{PresentedToken, TokenId};
 use tower_service_token::{Principal, ServiceTokens, TokenStore};
 
 use crate::commits::Commits;
 use crate::invariants::Attempt;
-use crate::power::{ROLES, Wanted, harmless_scopes};
-use crate::steps::{Act, Filter, Interference, Lifetime, Moment, Revision, Step, steps};
+use crate::power::{ROLES, harmless_scopes};
+use crate::steps::{
+    Act, Interference, Lifetime, Moment, Revision, Step, expiry, filter_of, new_token, steps,
+    update,
+};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -74,7 +77,7 @@ impl World {
             let root = NewToken::new("root").with_roles(roles.clone());
             let root = root.with_scopes(scopes.clone());
             let root = match hours {
-                Some(hours) => root.with_expiry(expiry(Lifetime::Hours(*hours))),
+                Some(hours) => root.with_expiry(expiry(Lifetime::Hours(*hours), None)),
                 None => root,
             };
             world.add(root, true).await;
@@ -141,6 +144,7 @@ impl World {
     fn target(&self, act: &Act, own: TokenId) -> Option<TokenId> {
         match act {
             Act::Update(target, ..)
+            | Act::Equal(target)
             | Act::Rename(target)
             | Act::Rotate(target, _)
             | Act::Disable(target)
@@ -180,7 +184,9 @@ impl World {
         let needs = (!is_own).then_some("service-tokens:write");
         let actor = Actor::holder(principal.clone());
         let actor = match needs {
-            Some(scope) => actor.requiring(Requirement::any_scope([scope, "service-tokens:admin"])),
+            Some(scope) => {
+                actor.with_requirement(Requirement::any_scope([scope, "service-tokens:admin"]))
+            }
             None => actor,
         };
         let mut tokens = self.tokens.clone().acting_for(actor);
@@ -222,7 +228,16 @@ impl World {
                 )))
             }
             Act::Update(_, roles, scopes, lifetime) => {
-                let update = update(roles.as_ref(), scopes.as_ref(), *lifetime, held);
+                let known = tokens.get(target()).await?.expires_at();
+                let expiry = lifetime.map(|lifetime| expiry(lifetime, known));
+                let update = update(roles.as_ref(), scopes.as_ref(), expiry, held);
+                tokens.update(target(), update).await.map(|_| None)
+            }
+            Act::Equal(_) => {
+                let known = tokens.get(target()).await?.expires_at();
+                let update = TokenUpdate::new().with_roles(principal.roles().iter());
+                let update = update.with_scopes(held.iter());
+                let update = update.with_expiry(expiry(Lifetime::Unchanged, known));
                 tokens.update(target(), update).await.map(|_| None)
             }
             Act::Rename(_) => {
@@ -290,55 +305,6 @@ async fn interfere(operator: ServiceTokens, interference: Interference, actor: T
     if let Err(error) = changed {
         // The actor's own earlier write in the same step may have ended its token.
         assert!(matches!(error, LifecycleError::Revoked), "{error}");
-    }
-}
-
-fn expiry(lifetime: Lifetime) -> Expiry {
-    match lifetime {
-        Lifetime::Never => Expiry::NEVER,
-        Lifetime::Hours(hours) => Expiry::after(Duration::from_secs(3600 * hours)),
-    }
-}
-
-fn new_token(
-    roles: &[&'static str],
-    scopes: &Wanted,
-    lifetime: Option<Lifetime>,
-    held: &Scopes,
-) -> NewToken {
-    let new = NewToken::new("made").with_roles(roles.to_vec());
-    let new = new.with_scopes(scopes.of_holder(held));
-    match lifetime {
-        Some(lifetime) => new.with_expiry(expiry(lifetime)),
-        None => new,
-    }
-}
-
-fn update(
-    roles: Option<&Vec<&'static str>>,
-    scopes: Option<&Wanted>,
-    lifetime: Option<Lifetime>,
-    held: &Scopes,
-) -> TokenUpdate {
-    let mut update = TokenUpdate::new();
-    if let Some(roles) = roles {
-        update = update.with_roles(roles.clone());
-    }
-    if let Some(scopes) = scopes {
-        update = update.with_scopes(scopes.of_holder(held));
-    }
-    if let Some(lifetime) = lifetime {
-        update = update.with_expiry(expiry(lifetime));
-    }
-    update
-}
-
-fn filter_of(filter: Filter) -> TokenFilter {
-    match filter {
-        Filter::Everything => TokenFilter::new(),
-        Filter::Role(role) => TokenFilter::new().with_role(role),
-        Filter::Holding(scope) => TokenFilter::new().with_scope(scope),
-        Filter::OfName(name) => TokenFilter::new().with_name(name),
     }
 }
 

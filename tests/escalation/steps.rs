@@ -1,9 +1,14 @@
 //! What holders of tokens do, and what is done to them meanwhile.
 
+use std::time::{Duration, SystemTime};
+
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
+use tower_service_token::lifecycle::{Expiry, NewToken, TokenUpdate};
+use tower_service_token::principal::Scopes;
+use tower_service_token::store::TokenFilter;
 
 use crate::power::{Wanted, roles, wanted};
 
@@ -12,6 +17,8 @@ use crate::power::{Wanted, roles, wanted};
 pub(crate) enum Lifetime {
     Never,
     Hours(u64),
+    /// Until the token expires already.
+    Unchanged,
 }
 
 /// Which tokens to revoke.
@@ -33,6 +40,8 @@ pub(crate) enum Act {
         Option<Wanted>,
         Option<Lifetime>,
     ),
+    /// Gives a token the actor's own rights, for the time that it has.
+    Equal(Index),
     Rename(Index),
     Rotate(Index, bool),
     RotateOwn(bool),
@@ -88,7 +97,11 @@ pub(crate) struct Step {
 }
 
 fn lifetime() -> impl Strategy<Value = Option<Lifetime>> {
-    let lifetime = prop_oneof![Just(Lifetime::Never), (1..48_u64).prop_map(Lifetime::Hours)];
+    let lifetime = prop_oneof![
+        Just(Lifetime::Never),
+        Just(Lifetime::Unchanged),
+        (1..48_u64).prop_map(Lifetime::Hours)
+    ];
     option::of(lifetime)
 }
 
@@ -106,6 +119,7 @@ fn act() -> impl Strategy<Value = Act> {
         1 => (roles(), wanted(), lifetime()).prop_map(|(a, b, c)| Act::Import(a, b, c)),
         4 => (index(), option::of(roles()), option::of(wanted()), lifetime())
             .prop_map(|(target, a, b, c)| Act::Update(target, a, b, c)),
+        2 => index().prop_map(Act::Equal),
         1 => index().prop_map(Act::Rename),
         2 => (index(), any::<bool>()).prop_map(|(target, grace)| Act::Rotate(target, grace)),
         2 => any::<bool>().prop_map(Act::RotateOwn),
@@ -156,4 +170,55 @@ pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
         pause,
     });
     vec(step, 1..40)
+}
+
+/// The expiry to ask for, of a token that expires at `known` so far.
+pub(crate) fn expiry(lifetime: Lifetime, known: Option<SystemTime>) -> Expiry {
+    match lifetime {
+        Lifetime::Never => Expiry::NEVER,
+        Lifetime::Unchanged => known.map_or(Expiry::NEVER, Expiry::at),
+        Lifetime::Hours(hours) => Expiry::after(Duration::from_secs(3600 * hours)),
+    }
+}
+
+pub(crate) fn new_token(
+    roles: &[&'static str],
+    scopes: &Wanted,
+    lifetime: Option<Lifetime>,
+    held: &Scopes,
+) -> NewToken {
+    let new = NewToken::new("made").with_roles(roles.to_vec());
+    let new = new.with_scopes(scopes.of_holder(held));
+    match lifetime {
+        Some(lifetime) => new.with_expiry(expiry(lifetime, None)),
+        None => new,
+    }
+}
+
+pub(crate) fn update(
+    roles: Option<&Vec<&'static str>>,
+    scopes: Option<&Wanted>,
+    expiry: Option<Expiry>,
+    held: &Scopes,
+) -> TokenUpdate {
+    let mut update = TokenUpdate::new();
+    if let Some(roles) = roles {
+        update = update.with_roles(roles.clone());
+    }
+    if let Some(scopes) = scopes {
+        update = update.with_scopes(scopes.of_holder(held));
+    }
+    if let Some(expiry) = expiry {
+        update = update.with_expiry(expiry);
+    }
+    update
+}
+
+pub(crate) fn filter_of(filter: Filter) -> TokenFilter {
+    match filter {
+        Filter::Everything => TokenFilter::new(),
+        Filter::Role(role) => TokenFilter::new().with_role(role),
+        Filter::Holding(scope) => TokenFilter::new().with_scope(scope),
+        Filter::OfName(name) => TokenFilter::new().with_name(name),
+    }
 }

@@ -108,7 +108,7 @@ pub(super) fn lifecycle_types() -> Vec<Shown> {
         debugged("Actor", &holder()),
         told(
             "AuthorityError",
-            &AuthorityError::Ended(DenialKind::Revoked),
+            &AuthorityError::ActorEnded(DenialKind::Revoked),
         ),
         debugged("Page", &Page::default()),
         debugged("Expiry", &Expiry::NEVER),

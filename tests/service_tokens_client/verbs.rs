@@ -423,7 +423,7 @@ async fn what_a_token_may_not_do_is_told_apart() {
     assert_eq!(denied.kind(), ClientErrorKind::EscalationDenied);
     assert_eq!(
         denied.to_string(),
-        "the caller does not hold what the token has or would have; missing: root"
+        "caller is missing roles or scopes of the token: root"
     );
     let id = world.admin.record().id();
     assert_eq!(

@@ -58,9 +58,9 @@ pub(crate) async fn revokes_thousands_of_tokens_with_their_events(place: Place) 
             .await
     };
     assert_eq!(count("service_tokens WHERE state <> 2").await, 0);
-    let changed = "service_tokens WHERE revision = 1 AND updated_at IS NOT NULL";
+    let updated = "service_tokens WHERE revision = 1 AND updated_at IS NOT NULL";
     let expected = i64::try_from(revoked.len()).unwrap();
-    assert_eq!(count(changed).await, expected);
+    assert_eq!(count(updated).await, expected);
     let distinct = "(SELECT DISTINCT token_id FROM service_token_events) AS ids";
     assert_eq!(count(distinct).await, expected);
     assert_eq!(count("service_token_events").await, expected);
@@ -273,7 +273,7 @@ fn revocation(record: &TokenRecord) -> Write {
         before: Some(format!("ä\u{1}\"{number}")),
         after: None,
     };
-    Write::new(after, event.with_change(change)).with_unique_name(number % 2 == 0)
+    Write::new(after, event.with_change(change)).with_unique_name(number.is_multiple_of(2))
 }
 
 /// All columns of all rows, a text for each table. Of events, all but the number.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tower_service_token::ServiceTokens;
 use tower_service_token::lifecycle::{LifecycleError, NewToken, TokenUpdate};
-use tower_service_token::store::{DenialKind, ListRequest, TokenFilter, TokenState};
+use tower_service_token::store::{DenialKind, ListRequest, TokenFilter, TokenRecord};
 
 use crate::authority::find;
 use crate::place::{Place, Store, at};
@@ -77,7 +77,7 @@ pub(crate) async fn databases_are_listed_and_authenticate(place: Place) {
     let (store, secrets) = restored(&place).await;
     let request = ListRequest::new(TokenFilter::new(), at(1));
     let records = store.list(&request).await.unwrap().records;
-    let names: Vec<_> = records.iter().map(|it| it.name()).collect();
+    let names: Vec<_> = records.iter().map(TokenRecord::name).collect();
     assert_eq!(
         names,
         ["admin", "deploy ä", "rotated", "disabled", "revoked"]
@@ -165,7 +165,7 @@ pub(crate) async fn tokens_of_databases_are_rotated_and_revoked(place: Place) {
 pub(crate) async fn token_files_are_read(place: Place) {
     use tower_service_token::TokenStore;
     use tower_service_token::clock::SystemClock;
-    use tower_service_token::store::{Credential, FileStore, verdict};
+    use tower_service_token::store::{Credential, FileStore, TokenState, verdict};
     use tower_service_token::token::PresentedToken;
 
     let path = token_file(&place);
@@ -205,7 +205,7 @@ fn token_file(place: &Place) -> std::path::PathBuf {
 
 #[cfg(feature = "cli")]
 pub(crate) async fn token_files_are_changed_by_svctok(place: Place) {
-    use tower_service_token::store::FileStore;
+    use tower_service_token::store::{FileStore, TokenState};
 
     let path = token_file(&place);
     let run = |arguments: &[&str]| {

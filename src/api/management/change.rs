@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
-use super::super::caller::{Caller, writer};
+use super::super::caller::Caller;
 use super::super::outcome::effective;
 use super::super::path_text::PathText;
 use super::body;
@@ -40,7 +40,7 @@ pub(super) async fn update(
 ) -> Answered {
     let id = id(&path)?;
     let update = token_update(body::merge_patch(request).await?)?;
-    let (tokens, id) = conditions.tokens(&shared, Some(id), Some(writer())).await?;
+    let tokens = conditions.for_token(&shared, id).await?;
     shared.changed(tokens.update(id, update).await)
 }
 
@@ -52,7 +52,7 @@ pub(super) async fn rotate(
 ) -> Answered {
     let id = id(&path)?;
     let grace = grace(request).await?;
-    let (tokens, id) = conditions.tokens(&shared, Some(id), Some(writer())).await?;
+    let tokens = conditions.for_token(&shared, id).await?;
     shared.rotated(tokens.rotate(id, grace).await)
 }
 
@@ -62,7 +62,7 @@ pub(super) async fn rotate_own(
     request: Request,
 ) -> Answered {
     let grace = grace(request).await?;
-    let (tokens, id) = conditions.tokens(&shared, None, None).await?;
+    let (tokens, id) = conditions.for_own(&shared).await?;
     shared.rotated(tokens.rotate(id, grace).await)
 }
 
@@ -72,7 +72,7 @@ pub(super) async fn disable(
     conditions: Conditions,
 ) -> Answered {
     let id = id(&path)?;
-    let (tokens, id) = conditions.tokens(&shared, Some(id), Some(writer())).await?;
+    let tokens = conditions.for_token(&shared, id).await?;
     shared.changed(tokens.disable(id).await)
 }
 
@@ -82,7 +82,7 @@ pub(super) async fn enable(
     conditions: Conditions,
 ) -> Answered {
     let id = id(&path)?;
-    let (tokens, id) = conditions.tokens(&shared, Some(id), Some(writer())).await?;
+    let tokens = conditions.for_token(&shared, id).await?;
     shared.changed(tokens.enable(id).await)
 }
 
@@ -92,7 +92,7 @@ pub(super) async fn revoke(
     conditions: Conditions,
 ) -> Answered {
     let id = id(&path)?;
-    let (tokens, id) = conditions.tokens(&shared, Some(id), Some(writer())).await?;
+    let tokens = conditions.for_token(&shared, id).await?;
     shared.revoked(tokens.revoke(id).await)
 }
 
@@ -100,7 +100,7 @@ pub(super) async fn revoke_own(
     State(shared): State<Arc<Shared>>,
     conditions: Conditions,
 ) -> Answered {
-    let (tokens, id) = conditions.tokens(&shared, None, None).await?;
+    let (tokens, id) = conditions.for_own(&shared).await?;
     shared.revoked(tokens.revoke(id).await)
 }
 

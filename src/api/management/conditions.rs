@@ -3,12 +3,11 @@ use std::sync::Arc;
 use axum::extract::FromRequestParts;
 use http::request::Parts;
 
-use super::super::caller::Caller;
+use super::super::caller::{Caller, writer};
 use super::endpoints::Shared;
 use super::if_match;
 use super::problem::Problem;
 use crate::lifecycle::{LifecycleError, ServiceTokens};
-use crate::principal::Requirement;
 use crate::token::TokenId;
 
 /// The query parameter that confirms a change after which no token may administer.
@@ -34,47 +33,64 @@ impl FromRequestParts<Arc<Shared>> for Conditions {
 }
 
 impl Conditions {
-    /// Authenticates the caller again and returns the tokens as it may change them. Call it once the
-    /// body is read. Without an id, the changed token is the caller's own.
-    pub(super) async fn tokens(
+    /// Authenticates the caller again and returns the tokens as it may change this one. Call it once
+    /// the body is read.
+    pub(super) async fn for_token(
         self,
         shared: &Shared,
-        id: Option<TokenId>,
-        requirement: Option<Requirement>,
+        id: TokenId,
+    ) -> Result<ServiceTokens, Problem> {
+        let tokens = shared.tokens_for(self.caller, Some(writer())).await?;
+        let conditional = conditional(tokens, id, self.revisions, self.may_end_last_admin);
+        conditional.await.map_err(|error| shared.refused(error))
+    }
+
+    /// As [`for_token`](Self::for_token), for the caller's own token, whose id is returned.
+    pub(super) async fn for_own(
+        self,
+        shared: &Shared,
     ) -> Result<(ServiceTokens, TokenId), Problem> {
-        let mut tokens = shared.tokens_for(self.caller, requirement).await?;
-        let id = if let Some(id) = id {
-            id
-        } else {
-            let own = tokens.own_record().await;
-            own.map_err(|error| shared.refused(error))?.id()
-        };
-        if self.may_end_last_admin {
-            tokens = tokens.allow_last_admin_removal();
-        }
-        if let Some(revisions) = self.revisions {
-            let record = tokens.get(id).await;
-            let record = record.map_err(|error| shared.refused(error))?;
-            if !revisions.contains(&record.revision()) {
-                return Err(shared.refused(LifecycleError::RevisionMismatch));
-            }
-            tokens = tokens.if_revision(record.revision());
-        }
+        let tokens = shared.tokens_for(self.caller, None).await?;
+        let own = tokens.own_record().await;
+        let id = own.map_err(|error| shared.refused(error))?.id();
+        let conditional = conditional(tokens, id, self.revisions, self.may_end_last_admin);
+        let tokens = conditional.await.map_err(|error| shared.refused(error))?;
         Ok((tokens, id))
     }
 }
 
-fn confirms_last_admin(query: &str) -> Result<bool, Problem> {
-    let parameters = form_urlencoded::parse(query.as_bytes());
-    let mut values = parameters.filter(|(name, _)| name == LAST_ADMIN);
-    match (
-        values.next().as_ref().map(|(_, value)| &**value),
-        values.next(),
-    ) {
-        (None | Some("false"), None) => Ok(false),
-        (Some("true"), None) => Ok(true),
-        _ => Err(Problem::malformed(
-            "last_admin is true or false, and given once",
-        )),
+async fn conditional(
+    mut tokens: ServiceTokens,
+    id: TokenId,
+    revisions: Option<Vec<u64>>,
+    may_end_last_admin: bool,
+) -> Result<ServiceTokens, LifecycleError> {
+    if may_end_last_admin {
+        tokens = tokens.allow_last_admin_removal();
     }
+    let Some(revisions) = revisions else {
+        return Ok(tokens);
+    };
+    let revision = tokens.get(id).await?.revision();
+    match &revisions[..] {
+        [one] if *one == revision => Ok(tokens.if_revision(revision)),
+        several if several.contains(&revision) => Ok(tokens.if_one_of_several_revisions(revision)),
+        _ => Err(LifecycleError::RevisionMismatch),
+    }
+}
+
+fn confirms_last_admin(query: &str) -> Result<bool, Problem> {
+    let malformed = || Problem::malformed("the query may hold last_admin=true or last_admin=false");
+    let mut confirmed = None;
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        let value = match (&*name, &*value) {
+            (LAST_ADMIN, "true") => true,
+            (LAST_ADMIN, "false") => false,
+            _ => return Err(malformed()),
+        };
+        if confirmed.replace(value).is_some() {
+            return Err(malformed());
+        }
+    }
+    Ok(confirmed.unwrap_or(false))
 }

@@ -11,7 +11,7 @@ use http::{HeaderValue, StatusCode};
 use serde_json::Value;
 use utoipa::openapi::OpenApi;
 
-use super::super::caller::{Caller, HasChecker};
+use super::super::caller::{Caller, HasChecker, READ_SCOPES, WRITE_SCOPES};
 use super::problem::Problem;
 use super::{body, bulk, change, create, list, openapi};
 use crate::api::SecuritySchemes;
@@ -34,7 +34,10 @@ pub struct ManagementApi {
 }
 
 impl ManagementApi {
-    /// Manages `tokens`, for callers whom `layer` lets through; both should be of one store.
+    /// Manages `tokens`, for callers that `layer` accepts.
+    ///
+    /// If callers may have tokens of another store than the tokens they manage, declare it with
+    /// [`with_actor_store`](ServiceTokens::with_actor_store): their changes are refused otherwise.
     pub fn new(tokens: ServiceTokens, layer: ServiceTokenLayer) -> Self {
         Self { tokens, layer }
     }
@@ -61,9 +64,8 @@ impl ManagementApi {
             checker,
             sources: layer.sources().clone(),
         });
-        let reader = || RequireScopesLayer::any_of(["service-tokens:read", "service-tokens:admin"]);
-        let writer =
-            || RequireScopesLayer::any_of(["service-tokens:write", "service-tokens:admin"]);
+        let reader = || RequireScopesLayer::any_of(READ_SCOPES);
+        let writer = || RequireScopesLayer::any_of(WRITE_SCOPES);
         let readers = Router::new()
             .route("/service-tokens", get(list::handle))
             .route("/service-tokens/{id}", get(change::show))

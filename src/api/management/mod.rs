@@ -7,7 +7,9 @@
 //! 2. A caller changes only tokens whose roles and scopes its own token covers, before and after the
 //!    change: 403 `escalation_denied`, with what is `missing`. Revoking, disabling, renaming and
 //!    rotating are changes. A caller whose token expires creates and extends no token beyond that
-//!    time; a new token without an expiry gets the caller's. `service-tokens:admin` lifts all of it.
+//!    time; a new token without an expiry gets the caller's, and so does one that lives longer and
+//!    gets more roles or scopes from the caller. None of this binds a caller with
+//!    `service-tokens:admin`.
 //! 3. A secret stands in the answers of a creation and of a rotation, as `token`, and nowhere else.
 //! 4. A token is shown in one shape everywhere: `id`, `name`, `description`, `subject`, `roles`,
 //!    `scopes`, `labels`, `state` (`active`, `disabled`, `revoked`, `expired`), `created_at`,
@@ -28,9 +30,11 @@
 //!    changed since. A key is of one caller, and remembered as long as the token's record is kept:
 //!    until it is [purged](crate::ServiceTokens::purge).
 //!
-//! 9. `If-Match` is honoured by every change (RFC 9110 §13.1.1): 412 if the token is at another
+//! 9. `If-Match` is honoured by every change of one token (RFC 9110 §13.1.1): 412 if the token is at another
 //!    revision than the `ETag` that was read. A caller that presents the secret from before its last
-//!    rotation rotates its own token only with `If-Match`: 428 `precondition_required`.
+//!    rotation rotates its own token only with one tag in `If-Match`: 428 `precondition_required`. It does so
+//!    to recover from a lost response: the lost secret ends at once, and the presented one stays
+//!    valid for `grace`, and never longer than its own grace.
 //!
 //! 10. A change after which no valid token may administer tokens (`service-tokens:admin`) is refused:
 //!     409 `last_admin`. `?last_admin=true` confirms it for an update, a disabling and a revocation of

@@ -75,7 +75,9 @@ impl Problem {
             LifecycleError::LastAdmin => conflict("last_admin"),
             LifecycleError::RotatedMeanwhile => conflict("rotated_meanwhile"),
             LifecycleError::PreviousSecret => {
-                (StatusCode::PRECONDITION_REQUIRED, "precondition_required")
+                let status = StatusCode::PRECONDITION_REQUIRED;
+                let detail = format!("{error}; send its ETag as If-Match");
+                return Self::new(status, "precondition_required", detail);
             }
             LifecycleError::NameTaken => conflict("name_taken"),
             LifecycleError::TooManyTokens => conflict("too_many_tokens"),

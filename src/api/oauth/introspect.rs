@@ -19,8 +19,8 @@ use crate::store::Credential;
 const SCOPE: &str = "introspect";
 
 pub(super) async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response {
-    let (mut parts, body) = request.into_parts();
-    let mut response = match shared.answer(&mut parts, body).await {
+    let (parts, body) = request.into_parts();
+    let mut response = match shared.answer(parts, body).await {
         Ok(response) => response,
         Err(rejection) => rejection.into_response(),
     };
@@ -30,27 +30,21 @@ pub(super) async fn handle(State(shared): State<Arc<Shared>>, request: Request) 
 
 impl Shared {
     /// The caller is authenticated before its body is read, and again afterwards.
-    async fn answer(&self, parts: &mut Parts, body: Body) -> Result<Response, Rejection> {
-        self.caller(parts).await?;
-        let checker = &self.inspector.checker;
-        // It was there a moment ago.
-        let credential = checker
-            .read(&mut parts.headers)?
-            .map(Credential::into_owned);
-        let missing = || checker.refuse(RejectionReason::MissingToken);
-        let credential = credential.ok_or_else(missing)?;
-        let request = Request::from_parts(parts.clone(), body);
-        let token = match form::token(request).await {
+    async fn answer(&self, mut parts: Parts, body: Body) -> Result<Response, Rejection> {
+        let credential = self.authenticate(&mut parts).await?;
+        let token = match form::token(Request::from_parts(parts, body)).await {
             Ok(token) => token,
             Err(error) => return Ok(error.into_response()),
         };
-        let caller = checker.judge_again(&credential).await?;
-        self.require_scope(&caller)?;
+        let checker = &self.inspector.checker;
+        let caller = checker.judge_again(&credential).await;
+        let caller = caller.and_then(|caller| self.require_scope(&caller).map(|()| caller));
+        let caller = caller.inspect_err(|rejection| Stopwatch::start().refused(rejection))?;
         Ok(self.introspect(&token, &caller).await)
     }
 
-    /// Who asks, and may.
-    async fn caller(&self, parts: &mut Parts) -> Result<(), Rejection> {
+    /// Authenticates the caller, and returns what does so again.
+    async fn authenticate(&self, parts: &mut Parts) -> Result<Credential<'static>, Rejection> {
         let checker = &self.inspector.checker;
         let id = basic::unwrap(&mut parts.headers).map_err(|error| {
             let rejection = match error {
@@ -64,7 +58,10 @@ impl Shared {
             rejection
         })?;
         let caller = self.inspector.caller(parts, id).await?;
-        self.require_scope(&caller)
+        self.require_scope(&caller)?;
+        let credential = checker.read(&mut parts.headers)?;
+        let missing = || checker.refuse(RejectionReason::MissingToken);
+        Ok(credential.ok_or_else(missing)?.into_owned())
     }
 
     fn require_scope(&self, caller: &Principal) -> Result<(), Rejection> {

@@ -9,7 +9,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::super::body;
-use super::super::caller::{Caller, HasChecker, writer};
+use super::super::caller::{Caller, HasChecker, READ_SCOPES, WRITE_SCOPES, writer};
 use super::answer::{Failure, Refusals};
 use super::{tokens, workspace};
 use crate::authorize::RequireScopesLayer;
@@ -32,8 +32,12 @@ pub struct PipeOpsApi {
 }
 
 impl PipeOpsApi {
-    /// Manages `tokens`, for callers whom `layer` lets through; both should be of one store. The
-    /// layer's response builder means nothing here, and `Authorization: Bearer` is always read.
+    /// Manages `tokens`, for callers that `layer` accepts.
+    ///
+    /// If callers may have tokens of another store than the tokens they manage, declare it with
+    /// [`with_actor_store`](ServiceTokens::with_actor_store): their changes are refused otherwise.
+    ///
+    /// The layer's response builder means nothing here, and `Authorization: Bearer` is always read.
     pub fn new(tokens: ServiceTokens, layer: ServiceTokenLayer) -> Self {
         Self {
             tokens,
@@ -60,18 +64,18 @@ impl PipeOpsApi {
 
     /// The router, for an app with any state, to be merged at the root.
     pub fn into_router<S: Clone + Send + Sync + 'static>(self) -> Router<S> {
-        let guard = |scope| {
-            let guard = RequireScopesLayer::any_of([scope, "service-tokens:admin"]);
+        let guard = |scopes: [&'static str; 2]| {
+            let guard = RequireScopesLayer::any_of(scopes);
             guard.with_rejection_response(Refusals)
         };
         let readers = Router::new()
             .route(TOKENS, get(tokens::list))
             .route(TOKEN, get(tokens::show))
-            .route_layer(guard("service-tokens:read"));
+            .route_layer(guard(READ_SCOPES));
         let writers = Router::new()
             .route(TOKENS, post(tokens::create))
             .route(TOKEN, patch(tokens::update).delete(tokens::revoke))
-            .route_layer(guard("service-tokens:write"));
+            .route_layer(guard(WRITE_SCOPES));
         let layer = self.layer.accept_bearer().keep_credential();
         let shared = Shared {
             tokens: self.tokens,

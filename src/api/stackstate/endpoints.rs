@@ -9,7 +9,7 @@ use http::StatusCode;
 use serde_json::json;
 
 use super::super::body;
-use super::super::caller::{Caller, HasChecker, writer};
+use super::super::caller::{Caller, HasChecker, READ_SCOPES, WRITE_SCOPES, writer};
 use super::error::{Failure, Refusals};
 use super::tokens;
 use crate::authorize::RequireScopesLayer;
@@ -27,8 +27,12 @@ pub struct StackStateApi {
 }
 
 impl StackStateApi {
-    /// Manages `tokens`, for callers whom `layer` lets through; both should be of one store. The
-    /// layer's response builder means nothing here.
+    /// Manages `tokens`, for callers that `layer` accepts.
+    ///
+    /// If callers may have tokens of another store than the tokens they manage, declare it with
+    /// [`with_actor_store`](ServiceTokens::with_actor_store): their changes are refused otherwise.
+    ///
+    /// The layer's response builder means nothing here.
     pub fn new(tokens: ServiceTokens, layer: ServiceTokenLayer) -> Self {
         Self { tokens, layer }
     }
@@ -38,17 +42,17 @@ impl StackStateApi {
         let layer = self.layer.keep_credential();
         let checker = layer.checker();
         let refusals = Refusals(Arc::clone(&checker.clock));
-        let guard = |scope| {
-            let guard = RequireScopesLayer::any_of([scope, "service-tokens:admin"]);
+        let guard = |scopes: [&'static str; 2]| {
+            let guard = RequireScopesLayer::any_of(scopes);
             guard.with_rejection_response(refusals.clone())
         };
         let readers = Router::new()
             .route("/security/tokens", get(tokens::list))
-            .route_layer(guard("service-tokens:read"));
+            .route_layer(guard(READ_SCOPES));
         let writers = Router::new()
             .route("/security/tokens", post(tokens::create))
             .route("/security/tokens/{id}", delete(tokens::revoke))
-            .route_layer(guard("service-tokens:write"));
+            .route_layer(guard(WRITE_SCOPES));
         let shared = Shared {
             tokens: self.tokens,
             checker,

@@ -34,7 +34,7 @@ pub enum ClientErrorKind {
     TimedOut,
     /// The token to authenticate with is not accepted (401).
     Unauthenticated,
-    /// That token lacks the scope for the call (403).
+    /// That token lacks the scope for the call, or is not in the registry that it would change (403).
     Forbidden,
     /// That token does not cover the roles and scopes that the changed token has or would have, or
     /// expires before it (403).

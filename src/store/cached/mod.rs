@@ -206,6 +206,13 @@ impl<S: TokenStore> TokenStore for CachedStore<S> {
         self.look_up(credential).await
     }
 
+    async fn find_uncached(
+        &self,
+        credential: &Credential<'_>,
+    ) -> Result<Option<TokenRecord>, StoreError> {
+        self.store.find_uncached(credential).await
+    }
+
     fn subscribe(&self, listener: &Arc<dyn ChangeListener>) {
         self.store.subscribe(listener);
     }

@@ -350,6 +350,15 @@ impl TokenStore for IntrospectionStore {
             },
         }
     }
+
+    /// Forgets what is remembered, and calls the server.
+    async fn find_uncached(
+        &self,
+        credential: &Credential<'_>,
+    ) -> Result<Option<TokenRecord>, StoreError> {
+        self.invalidate(credential);
+        self.find(credential).await
+    }
 }
 
 impl fmt::Debug for IntrospectionStore {

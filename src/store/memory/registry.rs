@@ -115,15 +115,7 @@ fn actor<'t>(table: &'t Table, write: &Write) -> Option<&'t TokenRecord> {
 
 fn admit(table: &Table, write: &Write, known: &TokenRecord) -> Result<(), RegistryError> {
     write.authorize(actor(table, write), Some(known))?;
-    let Some(now) = write.keeps_admin_at() else {
-        return Ok(());
-    };
-    let mut others = table.records().filter(|record| record.id() != known.id());
-    if others.any(|record| record.may_administer(now)) {
-        Ok(())
-    } else {
-        Err(RegistryError::LastAdmin)
-    }
+    write.check_last_admin(table.records())
 }
 
 impl From<MemoryStoreError> for RegistryError {

@@ -345,15 +345,15 @@ impl TokenRecord {
         }
     }
 
-    /// The digest of the secret, and the one from before the last rotation.
-    /// Whether this token may administer tokens at `now`: it is active, has started, has not
-    /// expired, and its scopes allow `service-tokens:admin`.
+    /// Returns whether this token may administer tokens at `now`: it is active, has started, has
+    /// not expired, and its scopes allow `service-tokens:admin`.
     pub fn may_administer(&self, now: SystemTime) -> bool {
         self.status(now) == TokenStatus::Active
             && self.start().is_none_or(|start| start <= now.into())
             && self.scopes().allow(ADMIN_SCOPE)
     }
 
+    /// The digest of the secret, and the one from before the last rotation.
     pub(crate) fn digests(&self) -> impl Iterator<Item = &TokenDigest> {
         [self.digest()].into_iter().chain(self.previous_digest())
     }

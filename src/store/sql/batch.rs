@@ -12,12 +12,16 @@ use crate::token::TokenId;
 /// What became of one of the updates.
 pub(super) type Outcome = Result<Written, RegistryError>;
 
-/// Makes the updates, each for itself. Those that only revoke are written by one statement.
+/// Makes the updates. One that fails does not affect the others. Those that only revoke are written
+/// by one statement.
 pub(super) async fn update_many(
     session: &mut Session<'_>,
     writes: &[Write],
 ) -> Result<Vec<Outcome>, Failure> {
-    if writes.iter().any(|write| write.keeps_admin_at().is_some()) {
+    if writes
+        .iter()
+        .any(|write| write.last_admin_check().is_some())
+    {
         session.lock_admins().await?;
     }
     let mut records = read_and_lock(session, writes).await?;
@@ -26,7 +30,7 @@ pub(super) async fn update_many(
     for write in writes {
         let outcome = match admit(&records, write) {
             Err(error) => Err(error),
-            Ok(known) if write.keeps_admin_at().is_none() && is_revocation(known, write) => {
+            Ok(known) if write.last_admin_check().is_none() && is_revocation(known, write) => {
                 let after = write::next(write, known);
                 revoked.push((after.id().as_i64(), after.updated_at().map(millis)));
                 Ok(Written {

@@ -4,7 +4,7 @@ use super::write::Written;
 use super::{notice, trail};
 use crate::store::{ChangeFeed, TokenChange, Write};
 
-/// Writes what was done to the audit trail, if one is kept, and for the other nodes.
+/// Appends the changes to the audit trail, if one is kept, and notifies the other nodes of them.
 pub(super) async fn record(
     session: &mut Session<'_>,
     writes: &[Write],

@@ -166,7 +166,7 @@ pub(super) async fn delete(session: &mut Session<'_>, write: &Write) -> Result<W
 /// be made. Locks it and the actor's token until the transaction ends.
 async fn lock(session: &mut Session<'_>, write: &Write) -> Result<TokenRecord, Failure> {
     let id = write.record().id();
-    if write.keeps_admin_at().is_some() {
+    if write.last_admin_check().is_some() {
         session.lock_admins().await?;
     }
     let actor_id = write.actor_id().filter(|actor_id| *actor_id != id);
@@ -190,7 +190,7 @@ async fn lock(session: &mut Session<'_>, write: &Write) -> Result<TokenRecord, F
         return Err(RegistryError::Changed.into());
     }
     write.authorize(actor.as_ref(), Some(&known))?;
-    if let Some(now) = write.keeps_admin_at() {
+    if let Some(now) = write.last_admin_check() {
         let values = [Value::Int(Some(id.as_i64())), Value::Int(Some(millis(now)))];
         if session.rows(HAS_OTHER_ADMIN, &values).await?.is_empty() {
             return Err(RegistryError::LastAdmin.into());
@@ -276,4 +276,17 @@ async fn delete_attributes(session: &mut Session<'_>, id: TokenId) -> Result<(),
 
 fn first(rows: &[Row]) -> Option<&Row> {
     rows.first()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::HAS_OTHER_ADMIN;
+    use crate::store::ADMIN_SCOPES;
+
+    #[test]
+    fn the_statement_names_each_scope_that_may_administer() {
+        let scopes = ADMIN_SCOPES.map(|scope| format!("'{scope}'"));
+        let list = format!("({})", scopes.join(", "));
+        assert!(HAS_OTHER_ADMIN.contains(&list), "{HAS_OTHER_ADMIN}");
+    }
 }

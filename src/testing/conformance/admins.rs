@@ -29,7 +29,7 @@ fn ending(record: TokenRecord) -> Write {
 }
 
 fn keeping(record: TokenRecord) -> Write {
-    write(record).with_admin_kept_at(at(NOW))
+    write(record).with_last_admin_check(at(NOW))
 }
 
 fn assert_last<T: std::fmt::Debug>(outcome: &Result<T, RegistryError>, what: &str) {
@@ -125,14 +125,16 @@ async fn judges_the_authority_first(registry: &impl TokenRegistry) {
     insert(registry, admin(1)).await;
     insert(registry, actor(2)).await;
     let revoked = admin(1).with_state(TokenState::Revoked);
-    let revoked = write_by(revoked, &authority(2)).with_admin_kept_at(at(NOW));
+    let revoked = write_by(revoked, &authority(2)).with_last_admin_check(at(NOW));
     let mut outcomes = registry.update_many(std::slice::from_ref(&revoked)).await;
     outcomes.push(registry.update(&revoked).await);
     for outcome in outcomes {
         assert!(
             matches!(
                 outcome,
-                Err(RegistryError::Unauthorized(AuthorityError::Lacks { .. }))
+                Err(RegistryError::Unauthorized(
+                    AuthorityError::EscalationDenied { .. }
+                ))
             ),
             "whoever lacks the authority for a change learns nothing else: {outcome:?}"
         );

@@ -111,12 +111,11 @@ async fn assert_refused(
     let permitted = write_by(target(base + 9).with_name("renamed"), &presented);
     let permitted = registry.update(&permitted).await;
     permitted.expect("a write whose actor holds what it needs");
-    match end {
-        Some(ended) => drop(change(registry, ended).await),
-        None => {
-            let deleted = registry.delete(&write(actor(base))).await;
-            deleted.expect("a deletion");
-        }
+    if let Some(ended) = end {
+        change(registry, ended).await;
+    } else {
+        let deleted = registry.delete(&write(actor(base))).await;
+        deleted.expect("a deletion");
     }
     for (kind, outcome) in attempt_each_kind(registry, base, &presented).await {
         assert!(
@@ -135,53 +134,56 @@ async fn assert_refused(
     );
 }
 
-async fn refuses_writes_of_ended_actors(registry: &impl TokenRegistry) {
-    let rotated = |record: TokenRecord, base| record.with_digest(digest(base + 500));
-    let previous = |base, until| (digest(base), at(until));
-    let cases: [(&str, fn(TokenRecord) -> TokenRecord, DenialKind); 6] = [
+/// Actors that are no longer accepted, by the number of their token, and why.
+fn ended_actors() -> [(i64, &'static str, TokenRecord, DenialKind); 6] {
+    let rotated = |base| actor(base).with_digest(digest(base + 500));
+    [
         (
+            1000,
             "a revoked token",
-            |it| it.with_state(TokenState::Revoked),
+            actor(1000).with_state(TokenState::Revoked),
             DenialKind::Revoked,
         ),
         (
+            1010,
             "a disabled token",
-            |it| it.with_state(TokenState::Disabled),
+            actor(1010).with_state(TokenState::Disabled),
             DenialKind::Disabled,
         ),
         (
+            1020,
             "an expired token",
-            |it| it.with_expires_at(at(NOW)),
+            actor(1020).with_expires_at(at(NOW)),
             DenialKind::Expired,
         ),
         (
+            1030,
             "a token that is not valid yet",
-            |it| it.with_not_before(at(NOW + 1)),
+            actor(1030).with_not_before(at(NOW + 1)),
             DenialKind::NotYetValid,
         ),
         (
+            1040,
             "a secret that was rotated away",
-            |it| it,
+            rotated(1040),
             DenialKind::WrongDigest,
         ),
         (
+            1050,
             "a secret whose grace is over",
-            |it| it,
+            rotated(1050).with_previous_digest((digest(1050), at(NOW))),
             DenialKind::Superseded,
         ),
-    ];
-    for ((what, end, denial), base) in cases.into_iter().zip((1000..).step_by(10)) {
-        let ended = match denial {
-            DenialKind::WrongDigest => rotated(actor(base), base),
-            DenialKind::Superseded => {
-                rotated(actor(base), base).with_previous_digest(previous(base, NOW))
-            }
-            _ => end(actor(base)),
-        };
-        let is_expected = |error: &AuthorityError| *error == AuthorityError::Ended(denial);
+    ]
+}
+
+async fn refuses_writes_of_ended_actors(registry: &impl TokenRegistry) {
+    for (base, what, ended, denial) in ended_actors() {
+        let is_expected = |error: &AuthorityError| *error == AuthorityError::ActorEnded(denial);
         assert_refused(registry, what, base, authority, Some(ended), is_expected).await;
     }
-    let is_unknown = |error: &AuthorityError| *error == AuthorityError::Ended(DenialKind::Unknown);
+    let is_unknown =
+        |error: &AuthorityError| *error == AuthorityError::ActorEnded(DenialKind::Unknown);
     assert_refused(
         registry,
         "a deleted token",
@@ -205,13 +207,14 @@ async fn refuses_writes_beyond_the_rights_of_the_actor(registry: &impl TokenRegi
         "a token that lost a role the call requires",
         without(1000, &["deployer"], &["projects:*"]),
     );
-    let is_unmet = |error: &AuthorityError| matches!(error, AuthorityError::Unmet(_));
+    let is_unmet = |error: &AuthorityError| matches!(error, AuthorityError::ActorLacks(_));
     assert_refused(registry, what, 1000, managing, ended, is_unmet).await;
     let (what, ended) = (
         "a token that lost a role of its targets",
         without(1010, &["manager"], &["projects:*"]),
     );
-    let is_lacking = |error: &AuthorityError| matches!(error, AuthorityError::Lacks { .. });
+    let is_lacking =
+        |error: &AuthorityError| matches!(error, AuthorityError::EscalationDenied { .. });
     assert_refused(registry, what, 1010, managing, ended, is_lacking).await;
     let (what, ended) = (
         "a token that lost a scope of its targets",

@@ -35,7 +35,7 @@ async fn accepts_one_of_many_rotations_by_one_secret(registry: &impl TokenRegist
             match registry.update(&write_by(rotated, &presented)).await {
                 Ok(_) => return Some(writer),
                 Err(RegistryError::Changed) => {}
-                Err(RegistryError::Unauthorized(AuthorityError::Ended(
+                Err(RegistryError::Unauthorized(AuthorityError::ActorEnded(
                     DenialKind::WrongDigest,
                 ))) => return None,
                 Err(error) => panic!("a rotation beside others: {error}"),
@@ -73,7 +73,9 @@ async fn refuses_writes_that_begin_after_a_revocation(registry: &impl TokenRegis
                     !begins_late,
                     "a write succeeded that began after its actor's token was revoked"
                 ),
-                Err(RegistryError::Unauthorized(AuthorityError::Ended(DenialKind::Revoked))) => {
+                Err(RegistryError::Unauthorized(AuthorityError::ActorEnded(
+                    DenialKind::Revoked,
+                ))) => {
                     return;
                 }
                 Err(error) => panic!("a write beside a revocation: {error}"),

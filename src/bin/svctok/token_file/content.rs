@@ -86,26 +86,19 @@ impl Content {
         Ok(())
     }
 
-    /// Whether the write leaves a token that may administer, if it must.
-    pub(super) fn keep_admin(&self, write: &Write) -> Result<(), RegistryError> {
-        let Some(now) = write.keeps_admin_at() else {
-            return Ok(());
-        };
-        let mut others = self
-            .records
-            .iter()
-            .filter(|it| it.id() != write.record().id());
-        if others.any(|it| it.may_administer(now)) {
-            Ok(())
-        } else {
-            Err(RegistryError::LastAdmin)
+    /// Whether the write may be made to this record, which it replaces or deletes.
+    pub(super) fn authorize(
+        &self,
+        write: &Write,
+        before: Option<&TokenRecord>,
+    ) -> Result<(), RegistryError> {
+        let actor_id = write.actor_id();
+        let actor = self.records.iter().find(|it| Some(it.id()) == actor_id);
+        write.authorize(actor, before)?;
+        match before {
+            Some(_) => write.check_last_admin(&self.records),
+            None => Ok(()),
         }
-    }
-
-    /// Returns the record of the actor, if it is in this file.
-    pub(super) fn actor(&self, write: &Write) -> Option<&TokenRecord> {
-        let id = write.actor_id()?;
-        self.records.iter().find(|it| it.id() == id)
     }
 
     /// Whether the record may be added.

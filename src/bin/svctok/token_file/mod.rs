@@ -128,7 +128,7 @@ impl TokenRegistry for TokenFile {
     async fn insert(&self, write: &Write) -> Result<(), RegistryError> {
         let after = kept(write.record())?;
         self.change(Content::read_or_begin, |content, document| {
-            write.authorize(content.actor(write), None)?;
+            content.authorize(write, None)?;
             content.admit_new(write)?;
             document.insert(&after)?;
             Ok(Change {
@@ -159,8 +159,7 @@ impl TokenRegistry for TokenFile {
         let after = kept(write.record())?;
         let stored = self.change(Content::read, |content, document| {
             let before = content.expected(write.record())?;
-            write.authorize(content.actor(write), Some(before))?;
-            content.keep_admin(write)?;
+            content.authorize(write, Some(before))?;
             content.admit(write)?;
             document.update(before, &after)?;
             Ok(Change {
@@ -175,8 +174,7 @@ impl TokenRegistry for TokenFile {
     async fn delete(&self, write: &Write) -> Result<(), RegistryError> {
         self.change(Content::read, |content, document| {
             let before = content.expected(write.record())?;
-            write.authorize(content.actor(write), Some(before))?;
-            content.keep_admin(write)?;
+            content.authorize(write, Some(before))?;
             document.remove(before);
             Ok(Change {
                 id: before.id(),

@@ -7,16 +7,17 @@ use crate::store::{
     ADMIN_SCOPE, Authority, AuthorityError, DenialKind, StoreError, TokenRecord, TokenState,
     TokenStore, verdict,
 };
+use crate::token::TokenId;
 
 /// What an actor may do, as it stood just before a change. The registry checks it again in the
 /// transaction that writes.
-pub(super) struct Standing {
+pub(super) struct Rights {
     pub(super) authority: Option<Authority>,
     /// The record of the actor's token.
     record: Option<TokenRecord>,
 }
 
-impl Standing {
+impl Rights {
     pub(super) fn check(
         &self,
         before: Option<&TokenRecord>,
@@ -59,13 +60,13 @@ impl Standing {
 impl ServiceTokens {
     /// Finds out what the actor may do now. `is_conditional` says whether the change names the
     /// revision that it is made to.
-    pub(super) async fn standing(&self, is_conditional: bool) -> Result<Standing, LifecycleError> {
+    pub(super) async fn rights(&self, is_conditional: bool) -> Result<Rights, LifecycleError> {
         match &self.actor.0 {
-            Kind::Operator(_) => Ok(Standing {
+            Kind::Operator(_) => Ok(Rights {
                 authority: None,
                 record: None,
             }),
-            Kind::Possession(_, digest) => Ok(Standing {
+            Kind::Possession(_, digest) => Ok(Rights {
                 authority: Some(Authority::of_possession(*digest, self.clock.clone())),
                 record: None,
             }),
@@ -73,7 +74,7 @@ impl ServiceTokens {
                 let (authority, record) = self.find_actor(holder).await?;
                 let requirement = holder.requirement.clone();
                 let authority = authority.with_requirement(requirement);
-                Ok(Standing {
+                Ok(Rights {
                     authority: Some(authority.with_condition(is_conditional)),
                     record: Some(record),
                 })
@@ -95,9 +96,10 @@ impl ServiceTokens {
             return Ok((authority, record));
         }
         let (Some(store), Some(credential)) = (&self.actor_store, &holder.credential) else {
+            report_unknown(id);
             return Err(LifecycleError::UnknownActor);
         };
-        let found = store.find(credential).await?;
+        let found = store.find_uncached(credential).await?;
         let judged = verdict(found.clone(), credential, &*self.clock);
         let judged = judged.map_err(|denial| LifecycleError::ActorEnded(denial.kind()))?;
         if judged.is_stale() {
@@ -127,11 +129,34 @@ impl ServiceTokens {
     /// break-glass tokens or an introspected authorization server. By default there is none, and
     /// [holders](super::Actor::holder) of such tokens change nothing.
     ///
-    /// The store is queried immediately before each change, with the
-    /// [credential](super::Actor::with_credential) that the actor presented. Declare the store
-    /// itself rather than a cache in front of it: a cached answer is as old as the cache allows.
+    /// The store is queried immediately before each change, past its caches
+    /// ([`find_uncached`](TokenStore::find_uncached)), with the
+    /// [credential](super::Actor::with_credential) that the actor presented. It must not contain the
+    /// registry.
+    ///
+    /// ```
+    /// use tower_service_token::store::ChainStore;
+    /// use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens};
+    ///
+    /// let (emergency, everyday) = (MemoryStore::new(), MemoryStore::new());
+    /// let layer = ServiceTokenLayer::new(ChainStore::new(emergency.clone()).then(everyday.clone()));
+    /// let tokens = ServiceTokens::new(everyday).with_actor_store(emergency);
+    /// ```
     pub fn with_actor_store(mut self, store: impl TokenStore) -> Self {
         self.actor_store = Some(Arc::new(store));
         self
     }
+}
+
+/// The caller can do nothing about it, but the application can.
+fn report_unknown(id: TokenId) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(
+        target: "tower_service_token",
+        token_id = %id,
+        "change refused: caller's token is not in the registry, and no store is declared with \
+         ServiceTokens::with_actor_store",
+    );
+    #[cfg(not(feature = "tracing"))]
+    let _ = id;
 }

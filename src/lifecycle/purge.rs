@@ -1,0 +1,55 @@
+use std::time::Duration;
+
+use super::pages::Pages;
+use super::{LifecycleError, ServiceTokens};
+use crate::store::{AuditAction, RegistryError, TokenFilter, TokenRecord, TokenStatus};
+use crate::token::TokenId;
+
+impl ServiceTokens {
+    /// Deletes the records of tokens that were revoked, or expired, at least this long ago. The
+    /// holder of such a token no longer gets to know why it is refused.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the actor may not change one of the tokens, or if the store is
+    /// unavailable; some records may be deleted.
+    pub async fn purge(&self, older_than: Duration) -> Result<Vec<TokenId>, LifecycleError> {
+        let Some(before) = self.clock.now().checked_sub(older_than) else {
+            return Ok(Vec::new());
+        };
+        let rights = self.rights(false).await?;
+        rights.check_accepted()?;
+        let revoked = TokenFilter::new().with_status(TokenStatus::Revoked);
+        // Nothing changes a revoked record, so it was revoked when it was last changed.
+        let is_old = |record: &TokenRecord| record.updated_at().is_none_or(|time| time <= before);
+        let expired = TokenFilter::new().with_expires_before(before + Duration::from_millis(1));
+
+        let mut purged = Vec::new();
+        for (filter, needs_age) in [(revoked, true), (expired, false)] {
+            let mut pages = Pages::of(filter);
+            while let Some(records) = pages.next(self).await? {
+                for record in records {
+                    if (!needs_age || is_old(&record)) && self.purge_one(&record).await? {
+                        purged.push(record.id());
+                    }
+                }
+            }
+        }
+        Ok(purged)
+    }
+
+    /// Whether the record was deleted. One that was changed since may be valid again and stays.
+    async fn purge_one(&self, record: &TokenRecord) -> Result<bool, LifecycleError> {
+        let rights = self.rights(false).await?;
+        rights.check_change(record)?;
+        let write = self.write(AuditAction::Purged, record, record.clone(), &rights);
+        match self.registry.delete(&write).await {
+            Ok(()) => {
+                self.sink.record(write.event());
+                Ok(true)
+            }
+            Err(RegistryError::Changed | RegistryError::UnknownId) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
