@@ -105,14 +105,20 @@ async fn many_tokens_are_revoked_as_expected_or_not_at_all() {
     assert_eq!(answer["dry_run"], true);
     assert_eq!(answer["count"], 2);
     assert_eq!(answer["sample"].as_array().unwrap().len(), 2);
-    for refused in [
-        json!({ "filter": by_role, "expect": 3 }),
-        json!({ "filter": by_role, "expect": 3, "dry_run": true }),
-        json!({ "filter": {} }),
-        json!({}),
+    for (refused, expected, found) in [
+        (json!({ "filter": by_role, "expect": 3 }), json!(3), 2),
+        (
+            json!({ "filter": by_role, "expect": 3, "dry_run": true }),
+            json!(3),
+            2,
+        ),
+        (json!({ "filter": {} }), Value::Null, 4),
+        (json!({}), Value::Null, 4),
     ] {
         let answer = server.call("POST /revoke", refused).await;
-        answer.assert_refused(409, "unexpected_count");
+        let problem = answer.assert_refused(409, "unexpected_count");
+        let counts = (problem.get("expected"), &problem["found"]);
+        assert_eq!(counts, (Some(&expected), &json!(found)));
     }
     assert!(states().await.is_empty());
     let answer = server

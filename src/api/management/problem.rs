@@ -86,7 +86,13 @@ impl Problem {
             LifecycleError::IdempotencyKeyReused => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused")
             }
-            LifecycleError::UnexpectedCount { .. } => conflict("unexpected_count"),
+            LifecycleError::UnexpectedCount { expected, found } => {
+                let more = [("expected", json!(expected)), ("found", json!(found))];
+                let more = more.map(|(name, value)| (name.to_owned(), value));
+                let status = StatusCode::CONFLICT;
+                let detail = error.to_string();
+                return Self::Of(status, "unexpected_count", detail, Map::from_iter(more));
+            }
             LifecycleError::RevisionMismatch => {
                 (StatusCode::PRECONDITION_FAILED, "precondition_failed")
             }

@@ -26,7 +26,7 @@ const REFUSALS: [(u16, &str); 12] = [
     (
         409,
         "`name_taken`, `too_many_tokens`, `token_revoked`, `token_expired`, `rotated_meanwhile`, \
-         `unexpected_count`; `last_admin`: no other token may administer tokens.",
+         `unexpected_count`, with the numbers `expected` and `found`; `last_admin`: no other token may administer tokens.",
     ),
     (
         412,

@@ -1,4 +1,5 @@
 mod answers;
+mod bulk;
 mod call;
 mod calls;
 mod schemas;
@@ -39,6 +40,7 @@ pub(super) fn document(sources: &CredentialSources) -> OpenApi {
         ));
     let components = ComponentsBuilder::new()
         .schemas_from_iter(schemas::all())
+        .schemas_from_iter(bulk::all())
         .responses_from_iter(answers::refusals());
     let mut components = components.build();
     components.add_security_schemes_from_iter(schemes);

@@ -1,4 +1,3 @@
-use serde_json::Value;
 use utoipa::PartialSchema;
 use utoipa::openapi::schema::{AdditionalProperties, AnyOfBuilder, SchemaType};
 use utoipa::openapi::{
@@ -14,7 +13,7 @@ const SCOPE: &str = r"^[!#-\[\]-~]+$";
 const DURATION: &str = "^(P[1-9][0-9]{0,2}[YMWD]|PT[1-9][0-9]{0,3}[HMS]|[1-9][0-9]{0,2}[ywdhms])$";
 const GRACE: &str = "^(P[0-9]{1,3}[WD]|PT[0-9]{1,4}[HMS]|[0-9]{1,3}[wdhms])$";
 
-/// Each schema that calls and answers refer to, by its name.
+/// Each schema that calls and answers refer to, by its name, but for those of bulk revocation.
 pub(super) fn all() -> Vec<(&'static str, RefOr<Schema>)> {
     vec![
         ("ServiceToken", ShownToken::schema()),
@@ -25,9 +24,6 @@ pub(super) fn all() -> Vec<(&'static str, RefOr<Schema>)> {
         ("RotatedServiceToken", rotated()),
         ("ServiceTokenList", list()),
         ("Rotation", rotation()),
-        ("Revocation", revocation()),
-        ("RevokedServiceTokens", revoked()),
-        ("RevocableServiceTokens", revocable()),
         ("Problem", problem()),
     ]
 }
@@ -52,16 +48,11 @@ pub(super) fn state() -> ObjectBuilder {
     text().enum_values(Some(["active", "disabled", "revoked", "expired"]))
 }
 
-fn state_or_null() -> ObjectBuilder {
-    let states = ["active", "disabled", "revoked", "expired"].map(Value::from);
-    or_null(text()).enum_values(Some(states.into_iter().chain([Value::Null])))
-}
-
 pub(super) fn label() -> ObjectBuilder {
     text().pattern(Some("=")).description(Some("`key=value`."))
 }
 
-fn or_null(schema: ObjectBuilder) -> ObjectBuilder {
+pub(super) fn or_null(schema: ObjectBuilder) -> ObjectBuilder {
     schema.schema_type(SchemaType::from_iter([Type::String, Type::Null]))
 }
 
@@ -94,7 +85,7 @@ fn labels(value: ObjectBuilder) -> ObjectBuilder {
 }
 
 /// An object with no members but those it names.
-fn closed() -> ObjectBuilder {
+pub(super) fn closed() -> ObjectBuilder {
     ObjectBuilder::new().additional_properties(Some(AdditionalProperties::FreeForm(false)))
 }
 
@@ -191,84 +182,7 @@ fn rotation() -> RefOr<Schema> {
     closed().property("grace", grace).into()
 }
 
-fn revocation() -> RefOr<Schema> {
-    let filter = closed()
-        .schema_type(SchemaType::from_iter([Type::Object, Type::Null]))
-        .property("name", or_null(text()))
-        .property("role", or_null(text()))
-        .property("scope", or_null(text()))
-        .property("subject", or_null(text()))
-        .property("state", state_or_null())
-        .property("label", or_null(label()))
-        .property("expires_before", or_null(time()))
-        .property("last_used_before", or_null(time()))
-        .description(Some("The tokens that match: all, if it has no condition."));
-    let expect = ObjectBuilder::new()
-        .schema_type(SchemaType::from_iter([Type::Integer, Type::Null]))
-        .minimum(Some(0))
-        .description(Some(
-            "How many tokens match: if the number differs, nothing is revoked. Needed if more than \
-             100 tokens match, more than half of those neither revoked nor expired, or the caller's \
-             own.",
-        ));
-    let dry_run = SchemaType::from_iter([Type::Boolean, Type::Null]);
-    closed()
-        .property("filter", filter)
-        .property("dry_run", ObjectBuilder::new().schema_type(dry_run))
-        .property("expect", expect)
-        .into()
-}
-
-fn revoked() -> RefOr<Schema> {
-    let remaining = "How many matching tokens are still to be revoked. If it is not 0, repeat the \
-                     call with this number as `expect`.";
-    ObjectBuilder::new()
-        .property("dry_run", constant(false))
-        .required("dry_run")
-        .property("ids", ids())
-        .required("ids")
-        .property("revoked", count("How many tokens the call revoked."))
-        .required("revoked")
-        .property("remaining", count(remaining))
-        .required("remaining")
-        .into()
-}
-
-fn revocable() -> RefOr<Schema> {
-    let sample = "Up to 100 of the matching tokens, the oldest first.";
-    let forbidden = "How many of the matching tokens the caller may not revoke. If it is not 0, the \
-                     call is refused.";
-    let needed = ObjectBuilder::new()
-        .schema_type(Type::Boolean)
-        .description(Some("Whether the call needs `expect`."));
-    ObjectBuilder::new()
-        .property("dry_run", constant(true))
-        .required("dry_run")
-        .property("count", count("How many tokens match."))
-        .required("count")
-        .property(
-            "sample",
-            ids().description(Some(sample)).max_items(Some(100)),
-        )
-        .required("sample")
-        .property("forbidden", count(forbidden))
-        .required("forbidden")
-        .property("needs_expect", needed)
-        .required("needs_expect")
-        .into()
-}
-
-fn ids() -> ArrayBuilder {
-    ArrayBuilder::new().items(RefOr::from(id()))
-}
-
-fn constant(value: bool) -> ObjectBuilder {
-    ObjectBuilder::new()
-        .schema_type(Type::Boolean)
-        .enum_values(Some([value]))
-}
-
-fn count(description: &str) -> ObjectBuilder {
+pub(super) fn count(description: &str) -> ObjectBuilder {
     ObjectBuilder::new()
         .schema_type(Type::Integer)
         .minimum(Some(0))
@@ -290,6 +204,8 @@ fn problem() -> RefOr<Schema> {
         .required("match")
         .property("scopes", ArrayBuilder::new().items(RefOr::from(text())));
     let status = ObjectBuilder::new().schema_type(Type::Integer);
+    let expected = "The `expect` of the call; `null` if it had none and needs one.";
+    let expected = count(expected).schema_type(SchemaType::from_iter([Type::Integer, Type::Null]));
     ["type", "title", "status", "detail", "code"]
         .into_iter()
         .fold(ObjectBuilder::new(), ObjectBuilder::required)
@@ -311,6 +227,8 @@ fn problem() -> RefOr<Schema> {
             "forbidden",
             count("How many tokens the caller may not revoke."),
         )
+        .property("expected", expected)
+        .property("found", count("How many tokens the filter matches."))
         .property("required", required)
         .into()
 }

@@ -1,0 +1,98 @@
+//! The schemas of bulk revocation.
+
+use serde_json::Value;
+use utoipa::openapi::schema::SchemaType;
+use utoipa::openapi::{ArrayBuilder, ObjectBuilder, RefOr, Schema, Type};
+
+use super::schemas::{closed, count, id, label, or_null, text, time};
+
+/// Each of these schemas, by its name.
+pub(super) fn all() -> [(&'static str, RefOr<Schema>); 3] {
+    [
+        ("Revocation", revocation()),
+        ("RevokedServiceTokens", revoked()),
+        ("RevocableServiceTokens", revocable()),
+    ]
+}
+
+fn revocation() -> RefOr<Schema> {
+    let filter = closed()
+        .schema_type(SchemaType::from_iter([Type::Object, Type::Null]))
+        .property("name", or_null(text()))
+        .property("role", or_null(text()))
+        .property("scope", or_null(text()))
+        .property("subject", or_null(text()))
+        .property("state", state_or_null())
+        .property("label", or_null(label()))
+        .property("expires_before", or_null(time()))
+        .property("last_used_before", or_null(time()))
+        .description(Some("The tokens that match: all, if it has no condition."));
+    let expect = ObjectBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::Integer, Type::Null]))
+        .minimum(Some(0))
+        .description(Some(
+            "How many tokens match: if the number differs, nothing is revoked. Needed if more than \
+             100 tokens match, more than half of those neither revoked nor expired, or the caller's \
+             own.",
+        ));
+    let dry_run = SchemaType::from_iter([Type::Boolean, Type::Null]);
+    closed()
+        .property("filter", filter)
+        .property("dry_run", ObjectBuilder::new().schema_type(dry_run))
+        .property("expect", expect)
+        .into()
+}
+
+fn revoked() -> RefOr<Schema> {
+    let remaining = "How many matching tokens are still to be revoked. If it is not 0, repeat the \
+                     call with this number as `expect`.";
+    ObjectBuilder::new()
+        .property("dry_run", constant(false))
+        .required("dry_run")
+        .property("ids", ids())
+        .required("ids")
+        .property("revoked", count("How many tokens the call revoked."))
+        .required("revoked")
+        .property("remaining", count(remaining))
+        .required("remaining")
+        .into()
+}
+
+fn revocable() -> RefOr<Schema> {
+    let sample = "Up to 100 of the matching tokens, the oldest first.";
+    let forbidden = "How many of the matching tokens the caller may not revoke. If it is not 0, the \
+                     call is refused.";
+    let needed = ObjectBuilder::new()
+        .schema_type(Type::Boolean)
+        .description(Some("Whether the call needs `expect`."));
+    ObjectBuilder::new()
+        .property("dry_run", constant(true))
+        .required("dry_run")
+        .property("count", count("How many tokens match."))
+        .required("count")
+        .property(
+            "sample",
+            ids().description(Some(sample)).max_items(Some(100)),
+        )
+        .required("sample")
+        .property("forbidden", count(forbidden))
+        .required("forbidden")
+        .property("needs_expect", needed)
+        .required("needs_expect")
+        .into()
+}
+
+fn ids() -> ArrayBuilder {
+    ArrayBuilder::new().items(RefOr::from(id()))
+}
+
+fn constant(value: bool) -> ObjectBuilder {
+    ObjectBuilder::new()
+        .schema_type(Type::Boolean)
+        .enum_values(Some([value]))
+}
+
+fn state_or_null() -> ObjectBuilder {
+    let states = ["active", "disabled", "revoked", "expired"].map(Value::from);
+    or_null(text()).enum_values(Some(states.into_iter().chain([Value::Null])))
+}
