@@ -2,6 +2,7 @@
 
 use axum::http::StatusCode;
 use tower_service_token::MemoryStore;
+use tower_service_token::lifecycle::NewToken;
 use tower_service_token::testing::{Fault, FaultyStore};
 
 use crate::certificates::Authority;
@@ -84,6 +85,8 @@ fn many_tokens_are_deleted_only_if_they_are_as_many_as_expected() {
             stderr.contains("filter matches 4 tokens, expected 3"),
             "{stderr}"
         );
+        let hint = "\nhint: count the matching tokens again with --dry-run\n";
+        assert!(stderr.ends_with(hint), "{stderr}");
         assert_eq!(active(), 4);
         let said = desk.run("delete --label run=7 --expect 3").succeeded();
         assert!(is_shown(&said) && said.starts_with("[SUCCESS] Service token deleted: "));
@@ -163,6 +166,45 @@ fn each_kind_of_failure_has_its_exit_code_and_says_what_to_do() {
             !stderr.contains("svctok-7Hq2mX9bTe_Zk3"),
             "{words}: {stderr}"
         );
+    }
+}
+
+#[test]
+fn each_denied_escalation_has_its_hint() {
+    let site = Site::start();
+    site.create(&["service-tokens:admin"], &[]);
+    let writer = NewToken::new("writer")
+        .with_scopes(["service-tokens:write"])
+        .with_expiry("1d".parse().unwrap());
+    let writer = site.runtime.block_on(site.tokens.create(writer)).unwrap();
+    site.create(&[], &["root"]);
+    let desk = Desk::bare()
+        .with("SVCTOK_URL", site.url())
+        .with("SVCTOK_TOKEN", writer.expose_secret());
+    for (words, error, hint) in [
+        (
+            "create --name x --roles root",
+            "missing roles or scopes of the token: root",
+            "use a token that has these roles and scopes, or one with the scope \
+             service-tokens:admin",
+        ),
+        (
+            "create --name x --expires-in 2d",
+            "token would outlive the caller's own",
+            "set --expires-in or --expiration to at most the expiry of the caller's token, which \
+             `svctok get self` shows",
+        ),
+        (
+            "delete --role root --expect 1",
+            "the caller may not revoke 1 of 1 matching tokens",
+            "narrow the filter to tokens that the caller's token covers, or use a token with the \
+             scope service-tokens:admin",
+        ),
+    ] {
+        let stderr = desk.run(words).failed(1);
+        assert!(stderr.contains(error), "{words}: {stderr}");
+        let hint = format!("\nhint: {hint}\n");
+        assert!(stderr.ends_with(&hint), "{words}: {stderr}");
     }
 }
 

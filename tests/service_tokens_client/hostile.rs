@@ -201,13 +201,16 @@ async fn what_a_server_says_is_cut_and_made_harmless() {
     let entry = format!(r#"{{"pointer":"/{TOKEN}","detail":"\u001b{echo}"}}"#);
     let entries = vec![entry; 200].join(",");
     let long = echo.repeat(100);
-    let body = format!(r#"{{"code":"Not {TOKEN}\u001b","detail":"{long}","errors":[{entries}]}}"#);
+    let body = format!(
+        r#"{{"code":"Not {TOKEN}\u001b","detail":"{long}","errors":[{entries}],"missing":["{echo}"]}}"#
+    );
     let error = get(problem(422, &body)).await.unwrap_err();
     assert_eq!(error.kind(), ClientErrorKind::Invalid);
     assert_eq!(error.code(), None);
     assert_eq!(error.problems().len(), 100);
     assert_eq!(error.problems()[0].pointer, "/***");
     assert_eq!(error.problems()[0].detail, "token *** is bad");
+    assert_eq!(error.missing(), ["token *** is bad"]);
     let shown = format!("{error} {error:?} {error:#?}");
     assert!(!shown.contains("Zk3vN8pR"), "{shown}");
     assert!(!shown.contains('\u{1b}'));

@@ -220,6 +220,8 @@ async fn tokens_that_the_caller_does_not_cover_are_counted() {
     assert_eq!(refused.kind(), ClientErrorKind::EscalationDenied);
     let message = "the caller may not revoke 1 of 2 matching tokens";
     assert_eq!(refused.to_string(), message);
+    assert_eq!(refused.forbidden(), Some(1));
+    assert!(refused.missing().is_empty());
 }
 
 #[tokio::test]

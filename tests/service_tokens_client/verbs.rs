@@ -425,6 +425,8 @@ async fn what_a_token_may_not_do_is_told_apart() {
         denied.to_string(),
         "caller is missing roles or scopes of the token: root"
     );
+    assert_eq!(denied.missing(), ["root"]);
+    assert_eq!(denied.forbidden(), None);
     let id = world.admin.record().id();
     assert_eq!(
         client.get(id).await.map_err(kind),

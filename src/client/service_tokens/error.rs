@@ -19,6 +19,8 @@ struct Inner {
     status: Option<StatusCode>,
     code: Option<String>,
     problems: Vec<FieldProblem>,
+    missing: Vec<String>,
+    forbidden: Option<usize>,
     token: Option<ShownToken>,
     source: Option<Source>,
 }
@@ -76,6 +78,8 @@ impl ClientError {
             status: None,
             code: None,
             problems: Vec::new(),
+            missing: Vec::new(),
+            forbidden: None,
             token: None,
             source: None,
         }))
@@ -113,6 +117,16 @@ impl ClientError {
         self
     }
 
+    pub(super) fn with_missing(mut self, missing: Vec<String>) -> Self {
+        self.0.missing = missing;
+        self
+    }
+
+    pub(super) fn with_forbidden(mut self, forbidden: Option<usize>) -> Self {
+        self.0.forbidden = forbidden;
+        self
+    }
+
     pub(super) fn with_source(mut self, source: impl Into<Source>) -> Self {
         self.0.source = Some(source.into());
         self
@@ -137,6 +151,20 @@ impl ClientError {
     /// [`Invalid`](ClientErrorKind::Invalid) names some.
     pub fn problems(&self) -> &[FieldProblem] {
         &self.0.problems
+    }
+
+    /// The roles and scopes that the client's token lacks, after
+    /// [`EscalationDenied`](ClientErrorKind::EscalationDenied). Empty if it lacks none: then the
+    /// changed token would outlive it, or the call was a bulk revocation.
+    pub fn missing(&self) -> &[String] {
+        &self.0.missing
+    }
+
+    /// How many of the tokens that a filter matches the client's token may not revoke, after
+    /// [`EscalationDenied`](ClientErrorKind::EscalationDenied). `None` if the call was no bulk
+    /// revocation.
+    pub fn forbidden(&self) -> Option<usize> {
+        self.0.forbidden
     }
 
     /// The token that was [created before](ClientErrorKind::AlreadyCreated).
@@ -165,6 +193,8 @@ impl fmt::Debug for ClientError {
             .field("status", &inner.status)
             .field("code", &inner.code)
             .field("problems", &inner.problems)
+            .field("missing", &inner.missing)
+            .field("forbidden", &inner.forbidden)
             .field("token", &inner.token.as_ref().map(|token| token.id))
             .field("source", &inner.source)
             .finish()

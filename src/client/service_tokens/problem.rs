@@ -8,7 +8,7 @@ use crate::transport::is_of_type;
 /// How much is shown of a text of the server, in characters.
 const MAX_TEXT: usize = 500;
 
-/// How many fields are named that break rules.
+/// How many fields are named that break rules, and how many missing roles and scopes.
 const MAX_PROBLEMS: usize = 100;
 
 /// A refusal, `application/problem+json` (RFC 9457).
@@ -18,6 +18,9 @@ struct Problem {
     detail: Option<String>,
     #[serde(default)]
     errors: Vec<Entry>,
+    #[serde(default)]
+    missing: Vec<String>,
+    forbidden: Option<usize>,
 }
 
 #[derive(Deserialize)]
@@ -54,10 +57,14 @@ pub(super) fn of(
         let [pointer, detail] = [entry.pointer, entry.detail].map(|text| plain(&text, secret));
         FieldProblem::new(pointer, detail)
     });
+    let missing = problem.missing.iter().take(MAX_PROBLEMS);
+    let missing = missing.map(|name| plain(name, secret));
     ClientError::new(kind, message)
         .with_status(status)
         .with_code(code)
         .with_problems(problems.collect())
+        .with_missing(missing.collect())
+        .with_forbidden(problem.forbidden)
 }
 
 fn kind(status: StatusCode, code: Option<&str>, is_problem: bool) -> ClientErrorKind {

@@ -23,6 +23,7 @@ use crate::target::Target;
 use crate::token_input;
 
 const SHOWS_REVISION: &str = "`svctok get` shows the current revision";
+const COUNTS_AGAIN: &str = "count the matching tokens again with --dry-run";
 const NEEDS_CONFIRMATION: &str =
     "create another token with the scope service-tokens:admin first, or confirm with --last-admin";
 

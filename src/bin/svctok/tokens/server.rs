@@ -10,7 +10,9 @@ use tower_service_token::store::TokenFilter;
 use tower_service_token::token::TokenId;
 
 use super::pages::{Listing, all_pages, listed};
-use super::{Changed, Issued, NEEDS_CONFIRMATION, SHOWS_REVISION, last_admin_in_bulk};
+use super::{
+    COUNTS_AGAIN, Changed, Issued, NEEDS_CONFIRMATION, SHOWS_REVISION, last_admin_in_bulk,
+};
 use crate::failure::{Failure, FailureKind};
 use crate::secret::{SecretText, without_secrets};
 
@@ -164,11 +166,7 @@ impl ServerTokens {
                 "the token needs the scope service-tokens:read to look, and service-tokens:write \
                  to change",
             ),
-            ClientErrorKind::EscalationDenied => (
-                FailureKind::Refused,
-                "use a token that covers these roles and scopes and does not expire earlier, or one \
-                 with the scope service-tokens:admin",
-            ),
+            ClientErrorKind::EscalationDenied => (FailureKind::Refused, escalation_hint(error)),
             ClientErrorKind::LastAdmin => (FailureKind::Refused, NEEDS_CONFIRMATION),
             ClientErrorKind::Changed => (FailureKind::Refused, SHOWS_REVISION),
             ClientErrorKind::RevisionRequired => (
@@ -179,6 +177,9 @@ impl ServerTokens {
                 FailureKind::Refused,
                 "only one of the new secrets is valid; rotate again to replace it",
             ),
+            ClientErrorKind::Conflict if error.code() == Some("unexpected_count") => {
+                return Failure::chain(FailureKind::Refused, error).with_hint(COUNTS_AGAIN);
+            }
             ClientErrorKind::NotFound => return super::store::not_found(),
             ClientErrorKind::Invalid if !error.problems().is_empty() => {
                 return Failure::refused(listed(error.problems()));
@@ -186,5 +187,18 @@ impl ServerTokens {
             _ => return Failure::chain(FailureKind::Refused, error),
         };
         Failure::of(kind, &self.url, error).with_hint(hint)
+    }
+}
+
+/// What to do about a change that the caller's token does not cover.
+fn escalation_hint(error: &ClientError) -> &'static str {
+    if error.forbidden().is_some() {
+        "narrow the filter to tokens that the caller's token covers, or use a token with the scope \
+         service-tokens:admin"
+    } else if error.missing().is_empty() {
+        "set --expires-in or --expiration to at most the expiry of the caller's token, which \
+         `svctok get self` shows"
+    } else {
+        "use a token that has these roles and scopes, or one with the scope service-tokens:admin"
     }
 }

@@ -9,7 +9,9 @@ use tower_service_token::store::{StoreErrorKind, TokenFilter, TokenRecord};
 use tower_service_token::token::TokenId;
 
 use super::pages::{Listing, all_pages, listed};
-use super::{Changed, Issued, NEEDS_CONFIRMATION, SHOWS_REVISION, last_admin_in_bulk};
+use super::{
+    COUNTS_AGAIN, Changed, Issued, NEEDS_CONFIRMATION, SHOWS_REVISION, last_admin_in_bulk,
+};
 use crate::environment::user;
 use crate::failure::{Failure, FailureKind};
 use crate::secret::SecretText;
@@ -145,6 +147,7 @@ fn failure(error: LifecycleError) -> Failure {
         LifecycleError::NotFound => failure.with_hint("`svctok list` shows the tokens there are"),
         LifecycleError::LastAdmin => failure.with_hint(NEEDS_CONFIRMATION),
         LifecycleError::RevisionMismatch => failure.with_hint(SHOWS_REVISION),
+        LifecycleError::UnexpectedCount { .. } => failure.with_hint(COUNTS_AGAIN),
         LifecycleError::Store(_) => failure.with_hint(
             "a change may have been made: look with `svctok get` or `svctok list` before you try again",
         ),
