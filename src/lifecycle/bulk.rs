@@ -49,6 +49,9 @@ pub struct BulkPreview {
     pub forbidden: usize,
     /// Whether a revocation needs `expect`.
     pub needs_expect: bool,
+    /// Whether no other valid token could administer tokens afterwards. If so, a revocation is
+    /// refused.
+    pub ends_administration: bool,
 }
 
 /// The tokens that a filter matches.
@@ -134,6 +137,7 @@ impl ServiceTokens {
         Ok(BulkPreview {
             count: matches.ids.len(),
             needs_expect: self.needs_expect(&matches.ids).await?,
+            ends_administration: self.ends_all_admins(&matches.admins).await?,
             sample: matches.sample,
             forbidden: matches.forbidden,
         })

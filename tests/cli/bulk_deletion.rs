@@ -147,7 +147,13 @@ fn refuses_to_delete_the_last_admin() {
         let error = "the filter matches the last token that may administer tokens";
         assert!(stderr.contains(error), "{stderr}");
         desk.run(&format!("{words} --last-admin")).failed(2);
+        let note = "The deletion would be refused: no other valid token may administer tokens.\n";
+        let trial = "delete --name caller --dry-run";
+        assert!(desk.run(trial).stderr.ends_with(note));
+        assert_eq!(desk.json(trial)["ends_administration"], true);
         desk.create("--name spare --scopes service-tokens:admin");
+        assert!(!desk.run(trial).stderr.contains(note));
+        assert_eq!(desk.json(trial)["ends_administration"], false);
         desk.run(words).succeeded();
     }
 }

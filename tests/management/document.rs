@@ -265,6 +265,7 @@ fn bulk_responses_are_told_apart_by_dry_run() {
     let revoked = json!({ "dry_run": false, "ids": ids, "revoked": 1, "remaining": 2 });
     let preview = json!({
         "dry_run": true, "count": 1, "sample": ids, "forbidden": 0, "needs_expect": false,
+        "ends_administration": false,
     });
     for body in [&revoked, &preview] {
         assert_eq!(mismatches(schema, body), [""; 0]);

@@ -105,6 +105,11 @@ async fn many_tokens_are_revoked_as_expected_or_not_at_all() {
     assert_eq!(answer["dry_run"], true);
     assert_eq!(answer["count"], 2);
     assert_eq!(answer["sample"].as_array().unwrap().len(), 2);
+    assert_eq!(answer["ends_administration"], false);
+    let all = server
+        .call("POST /revoke", json!({ "dry_run": true }))
+        .await;
+    assert_eq!(all.json()["ends_administration"], true);
     for (refused, expected, found) in [
         (json!({ "filter": by_role, "expect": 3 }), json!(3), 2),
         (

@@ -140,6 +140,8 @@ async fn the_tokens_meant_are_named_and_revoked() {
         assert_eq!(told.sample, meant.sample, "{filter:?}");
         assert_eq!(told.forbidden, meant.forbidden, "{filter:?}");
         assert_eq!(told.needs_expect, meant.needs_expect, "{filter:?}");
+        let ends = (told.ends_administration, meant.ends_administration);
+        assert_eq!(ends.0, ends.1, "{filter:?}");
     }
     let filter = TokenFilter::new().with_role("deployer");
     let meant = world.tokens.revocable(filter.clone()).await.unwrap();
@@ -201,6 +203,25 @@ async fn a_bulk_revocation_leaves_revoked_tokens_out_by_itself() {
     assert_eq!(client.revocable(filter.clone()).await.unwrap().count, 1);
     let bulk = client.revoke_where(filter, 1).await.unwrap();
     assert_eq!(bulk.ids.len(), 1);
+}
+
+#[tokio::test]
+async fn a_preview_says_whether_administration_would_end() {
+    let world = World::new().await;
+    let client = world.client().await;
+    let filter = TokenFilter::new().with_name("admin");
+    assert!(
+        client
+            .revocable(filter.clone())
+            .await
+            .unwrap()
+            .ends_administration
+    );
+    let refused = client.revoke_where(filter.clone(), 1).await.unwrap_err();
+    assert_eq!(refused.kind(), ClientErrorKind::LastAdmin);
+    let spare = NewToken::new("spare").with_scopes(["service-tokens:admin"]);
+    let _ = world.tokens.create(spare).await.unwrap();
+    assert!(!client.revocable(filter).await.unwrap().ends_administration);
 }
 
 #[tokio::test]

@@ -44,6 +44,7 @@ pub(super) async fn handle(
             "sample": texts(&preview.sample),
             "forbidden": preview.forbidden,
             "needs_expect": preview.needs_expect,
+            "ends_administration": preview.ends_administration,
         });
         return Ok(answer(StatusCode::OK, &body));
     }

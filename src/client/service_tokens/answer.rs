@@ -54,6 +54,7 @@ struct Preview {
     sample: Vec<String>,
     forbidden: usize,
     needs_expect: bool,
+    ends_administration: bool,
 }
 
 /// What became of a creation.
@@ -141,6 +142,7 @@ impl Answer {
             sample: ids(&preview.sample)?,
             forbidden: preview.forbidden,
             needs_expect: preview.needs_expect,
+            ends_administration: preview.ends_administration,
         })
     }
 

@@ -62,9 +62,12 @@ fn revocable() -> RefOr<Schema> {
     let sample = "Up to 100 of the matching tokens, the oldest first.";
     let forbidden = "How many of the matching tokens the caller may not revoke. If it is not 0, the \
                      call is refused.";
-    let needed = ObjectBuilder::new()
-        .schema_type(Type::Boolean)
-        .description(Some("Whether the call needs `expect`."));
+    let ends_administration = "Whether no other valid token could administer tokens afterwards. If \
+                               so, the call is refused with 409 `last_admin`.";
+    let flag = |description| {
+        let flag = ObjectBuilder::new().schema_type(Type::Boolean);
+        flag.description(Some(description))
+    };
     ObjectBuilder::new()
         .property("dry_run", constant(true))
         .required("dry_run")
@@ -77,8 +80,10 @@ fn revocable() -> RefOr<Schema> {
         .required("sample")
         .property("forbidden", count(forbidden))
         .required("forbidden")
-        .property("needs_expect", needed)
+        .property("needs_expect", flag("Whether the call needs `expect`."))
         .required("needs_expect")
+        .property("ends_administration", flag(ends_administration))
+        .required("ends_administration")
         .into()
 }
 

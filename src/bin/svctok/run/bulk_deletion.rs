@@ -23,6 +23,7 @@ pub(super) async fn preview(
         "sample": sample,
         "forbidden": preview.forbidden,
         "needs_expect": preview.needs_expect,
+        "ends_administration": preview.ends_administration,
     });
     output.show(&data, || {
         sample.iter().flat_map(|id| [id.as_str(), "\n"]).collect()
@@ -40,6 +41,9 @@ pub(super) async fn preview(
             "The deletion would be refused: the caller may not delete {} of them.",
             preview.forbidden
         ));
+    }
+    if preview.ends_administration {
+        note("The deletion would be refused: no other valid token may administer tokens.");
     }
     Ok(())
 }
