@@ -275,6 +275,22 @@ fn bulk_responses_are_told_apart_by_dry_run() {
     }
 }
 
+#[test]
+fn lifetimes_that_depend_on_the_caller_are_described() {
+    let description = |schema: &str, field: &str| {
+        let field = &DOCUMENT["components"]["schemas"][schema]["properties"][field];
+        field["description"].as_str().unwrap()
+    };
+    let default = "If the caller's token expires and lacks the scope `service-tokens:admin`, the \
+                   default is its expiry; `null` and later expiries are refused";
+    for field in ["expires_at", "expires_in"] {
+        assert!(description("NewServiceToken", field).contains(default));
+        assert!(!description("ServiceTokenPatch", field).contains(default));
+    }
+    let grace = "keeps the previous one for at most the rest of its grace";
+    assert!(description("Rotation", "grace").contains(grace));
+}
+
 #[tokio::test]
 async fn the_served_document_says_where_the_calls_are_and_how_tokens_are_sent() {
     let layer = || ServiceTokenLayer::new(MemoryStore::new());

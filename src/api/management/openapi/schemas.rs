@@ -90,11 +90,17 @@ pub(super) fn closed() -> ObjectBuilder {
 }
 
 /// What people choose of a token.
-fn chosen(label: ObjectBuilder) -> ObjectBuilder {
+fn chosen(label: ObjectBuilder, default_expiry: &str) -> ObjectBuilder {
     let date = text().format(Some(SchemaFormat::KnownFormat(KnownFormat::Date)));
     let never = ObjectBuilder::new().schema_type(Type::Null);
     let expires_at = AnyOfBuilder::new().item(time()).item(date).item(never);
-    let description = "A moment in the future, or a date: through its end, UTC. `null` is never.";
+    let expires_at_description = format!(
+        "A moment in the future, or a date: through its end, UTC. `null` is never.{default_expiry}"
+    );
+    let expires_in_description = format!(
+        "In place of `expires_at`: a duration of ISO 8601, or as people write it, counted from now. \
+         Longer forms, such as `1y 6mo`, are read too.{default_expiry}"
+    );
     closed()
         .property("name", line())
         .property("description", or_null(text().max_length(Some(2000))))
@@ -106,23 +112,26 @@ fn chosen(label: ObjectBuilder) -> ObjectBuilder {
             "not_before",
             or_null(time()).description(Some("Before the expiry.")),
         )
-        .property("expires_at", expires_at.description(Some(description)))
+        .property(
+            "expires_at",
+            expires_at.description(Some(expires_at_description)),
+        )
         .property(
             "expires_in",
-            or_null(text().pattern(Some(DURATION))).description(Some(
-                "In place of `expires_at`: a duration of ISO 8601, or as people write it, \
-                 counted from now. Longer forms, such as `1y 6mo`, are read too.",
-            )),
+            or_null(text().pattern(Some(DURATION))).description(Some(expires_in_description)),
         )
 }
 
 fn new_token() -> RefOr<Schema> {
-    chosen(text()).required("name").into()
+    let default_expiry = " If the caller's token expires and lacks the scope \
+                          `service-tokens:admin`, the default is its expiry; `null` and later \
+                          expiries are refused with 403 `escalation_denied`.";
+    chosen(text(), default_expiry).required("name").into()
 }
 
 fn patch() -> RefOr<Schema> {
     let description = "A merge patch (RFC 7396): what is not named stays, `null` clears.";
-    chosen(or_null(text()))
+    chosen(or_null(text()), "")
         .description(Some(description))
         .into()
 }
@@ -176,8 +185,10 @@ fn list() -> RefOr<Schema> {
 }
 
 fn rotation() -> RefOr<Schema> {
-    let description = "How long the old secret goes on working: a duration in weeks, days or \
-         shorter units. None by default.";
+    let description = "How long the current secret stays valid: a duration in weeks, days or \
+         shorter units. None by default. A rotation with the token's previous secret ends the \
+         current one, which was lost, and keeps the previous one for at most the rest of its \
+         grace.";
     let grace = or_null(text().pattern(Some(GRACE))).description(Some(description));
     closed().property("grace", grace).into()
 }

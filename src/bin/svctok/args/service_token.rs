@@ -37,7 +37,8 @@ pub(crate) enum TokenCommand {
     /// Issue a new secret for a service token
     ///
     /// If the response was lost, rotate again. With the previous secret of the token itself this
-    /// works until its grace ends, and needs --if-revision.
+    /// works until its grace ends, and needs --if-revision. Such a rotation ends the current
+    /// secret, which was lost, and keeps the previous one for at most the rest of its grace.
     Rotate(RotateArgs),
     /// Update a service token
     ///
