@@ -89,10 +89,31 @@ fn changes_a_token_only_at_the_revision() {
 }
 
 #[test]
-fn the_revision_is_no_member_of_the_json() {
-    let desk = Desk::new();
-    let id = id_of(&desk.create("--name ci"));
-    assert_eq!(desk.json(&format!("get {id}"))["revision"], Value::Null);
+fn json_and_yaml_include_the_revision() {
+    let site = Site::start();
+    let admin = site.create(ADMIN, &[]);
+    for (desk, is_store) in [(desk_at(&site, &admin), false), (Desk::new(), true)] {
+        let id = id_of(&desk.create("--name ci"));
+        for (change, pointer) in [
+            ("update ID --name other", "/revision"),
+            ("rotate ID", "/service_token/revision"),
+            ("disable ID", "/revision"),
+            ("enable ID", "/revision"),
+        ] {
+            let current = desk.json(&format!("get {id}"))["revision"]
+                .as_u64()
+                .unwrap();
+            let words = change.replace("ID", &id);
+            let changed = desk.json(&format!("{words} --if-revision {current}"));
+            // The response to a rotation has no ETag.
+            let is_known = is_store || change != "rotate ID";
+            let revision = changed.pointer(pointer).unwrap();
+            let expected = is_known.then_some(current + 1);
+            assert_eq!(revision, &Value::from(expected), "{change}");
+        }
+        let yaml = desk.run(&format!("get {id} -o yaml")).succeeded();
+        assert!(yaml.ends_with("\nrevision: 5\n"), "{yaml}");
+    }
 }
 
 #[test]

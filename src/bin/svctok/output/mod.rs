@@ -15,7 +15,7 @@ use serde::Serialize;
 pub(crate) use self::progress::Progress;
 pub(crate) use self::secret_file::SecretFile;
 pub(crate) use self::table::{columns, facts};
-pub(crate) use self::token::{token_facts, token_table};
+pub(crate) use self::token::{TokenData, token_facts, token_table};
 use crate::failure::{Failure, FailureKind};
 
 /// What a result is written as: for people, as the objects of the management API in JSON or YAML,

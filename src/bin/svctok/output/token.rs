@@ -1,9 +1,27 @@
 use std::time::SystemTime;
 
 use jiff::Timestamp;
+use serde::Serialize;
 use tower_service_token::lifecycle::{ShownToken, last_day};
 
 use super::table::{columns, facts};
+
+/// A token as JSON and YAML: as in the management API, and with its revision.
+#[derive(Serialize)]
+pub(crate) struct TokenData<'a> {
+    #[serde(flatten)]
+    token: &'a ShownToken,
+    revision: Option<u64>,
+}
+
+impl<'a> From<&'a ShownToken> for TokenData<'a> {
+    fn from(token: &'a ShownToken) -> Self {
+        Self {
+            token,
+            revision: token.revision,
+        }
+    }
+}
 
 /// One line for each token.
 pub(crate) fn token_table(tokens: &[ShownToken]) -> String {

@@ -3,7 +3,7 @@ use serde_json::{Map, Value, json};
 use super::update::say_when;
 use crate::args::RotateArgs;
 use crate::failure::Failure;
-use crate::output::{Format, SecretFile, json as as_json, note, print, success, yaml};
+use crate::output::{Format, SecretFile, TokenData, json as as_json, note, print, success, yaml};
 use crate::tokens::{IfMissing, Issued, Tokens};
 
 pub(super) async fn run(args: &RotateArgs, output: Format) -> Result<(), Failure> {
@@ -68,7 +68,7 @@ fn result(secret: &Secret<'_>, is_kept: bool, output: Format) -> Result<String, 
     if !is_kept {
         data.insert("token".to_owned(), json!(text.expose_secret()));
     }
-    data.insert("service_token".to_owned(), json!(token));
+    data.insert("service_token".to_owned(), json!(TokenData::from(token)));
     let data = Value::Object(data);
     Ok(match output {
         Format::Json => as_json(&data),

@@ -5,7 +5,7 @@ use tower_service_token::lifecycle::{Expiry, TokenUpdate};
 use super::create::names;
 use crate::args::UpdateArgs;
 use crate::failure::Failure;
-use crate::output::{Format, note, success};
+use crate::output::{Format, TokenData, note, success};
 use crate::tokens::{Changed, IfMissing, Tokens};
 
 pub(super) async fn run(args: UpdateArgs, output: Format) -> Result<(), Failure> {
@@ -33,7 +33,7 @@ pub(super) fn show_change(
     id: &str,
     output: Format,
 ) -> Result<(), Failure> {
-    output.show(&changed.token, || {
+    output.show(&TokenData::from(&changed.token), || {
         success(format_args!("Service token {what_was_done}: {id}"))
     })?;
     say_when(changed.effective_within);
