@@ -135,6 +135,34 @@ fn preview_shows_a_sample_of_many_tokens() {
 }
 
 #[test]
+fn a_deletion_without_a_filter_needs_all_tokens() {
+    let site = Site::start();
+    let admin = site.create(&["service-tokens:admin"], &[]);
+    let store = Desk::new();
+    store.create("--name first");
+    for desk in [desk_at(&site, &admin), store] {
+        desk.create("--name second");
+        for words in ["delete --dry-run", "delete --expect 2"] {
+            let stderr = desk.run(words).failed(2);
+            let error = "error: no filter specified\n\
+                         hint: specify a filter, or --all-tokens for every token\n";
+            assert_eq!(stderr, error, "{words}");
+        }
+        for words in [
+            "--all-tokens",
+            "--all-tokens --name second --dry-run",
+            "0000000000 --all-tokens",
+        ] {
+            desk.run(&format!("delete {words}")).failed(2);
+        }
+        assert_eq!(desk.json("delete --all-tokens --dry-run")["count"], 2);
+    }
+    let store = Desk::new();
+    store.create("--name first");
+    store.run("delete --all-tokens --expect 1").succeeded();
+}
+
+#[test]
 fn refuses_to_delete_the_last_admin() {
     let site = Site::start();
     let admin = site.create(&["service-tokens:admin"], &[]);

@@ -126,7 +126,7 @@ fn the_previous_secret_recovers_from_a_lost_rotation() {
     desk.run(&format!("rotate {id} --grace 1h")).succeeded();
 
     let stderr = desk.run(&format!("rotate {id} --grace 1h")).failed(1);
-    let hint = "hint: repeat with --if-revision and the revision that `svctok get` shows";
+    let hint = "hint: repeat with --if-revision and the revision that `svctok get self` shows";
     assert!(stderr.contains(hint), "{stderr}");
     let words = format!(
         "rotate {id} --if-revision {} -o token",

@@ -172,6 +172,52 @@ fn each_kind_of_failure_has_its_exit_code_and_says_what_to_do() {
 }
 
 #[test]
+fn self_is_the_token_of_the_caller_and_needs_no_scope() {
+    let site = Site::start();
+    site.create(&["service-tokens:admin"], &[]);
+    let first = site.create(&[], &["ci"]);
+    let id = id_of(&first);
+    let desk = Desk::bare().with("SVCTOK_URL", site.url());
+    let desk = desk.with("SVCTOK_TOKEN", &first);
+    desk.run(&format!("get {id}")).failed(1);
+    assert_eq!(desk.json("get self")["id"], id);
+    assert_eq!(desk.json("get --id self")["revision"], 1);
+    let stale = desk.run("rotate self --if-revision 7").failed(1);
+    assert!(stale.contains("the token was changed since it was read"));
+    let rotated = desk.run("rotate self --grace 1h -o token --if-revision 1");
+    let rotated = rotated.succeeded();
+    // With the previous secret.
+    assert_eq!(desk.json("get self")["revision"], 2);
+    let desk = desk.with("SVCTOK_TOKEN", rotated.trim_end());
+    desk.run("delete self --if-revision 7").failed(1);
+    let deleted = desk.run("delete self --if-revision 2").succeeded();
+    assert_eq!(deleted, format!("[SUCCESS] Service token deleted: {id}\n"));
+    desk.run("get self").failed(4);
+    let last = site.create(&[], &["ci"]);
+    let desk = desk.with("SVCTOK_TOKEN", &last);
+    assert_eq!(desk.json("delete self")["id"], id_of(&last));
+}
+
+#[test]
+fn self_is_refused_without_a_server_and_by_other_commands() {
+    let site = Site::start();
+    let server = desk_at(&site, &["service-tokens:admin"], &[]);
+    let store = Desk::new();
+    store.create("--name ci");
+    for words in ["get self", "rotate self", "delete self"] {
+        let stderr = store.run(words).failed(2);
+        assert!(stderr.contains("a store is used without one"), "{stderr}");
+    }
+    for words in ["update self --name x", "disable self", "enable self"] {
+        let stderr = server.run(words).failed(2);
+        let error = "only get, rotate and delete accept `self` as the ID";
+        assert!(stderr.contains(error), "{stderr}");
+    }
+    server.run("delete self").failed(1);
+    server.run("delete self --last-admin").succeeded();
+}
+
+#[test]
 fn each_denied_escalation_has_its_hint() {
     let site = Site::start();
     site.create(&["service-tokens:admin"], &[]);

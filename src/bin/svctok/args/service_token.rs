@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use clap::{Args, Subcommand};
+use clap::{Arg, Args, Subcommand};
 use tower_service_token::lifecycle::Expiry;
 
 use super::{AccessArgs, FilterArgs, value};
@@ -23,6 +23,8 @@ pub(crate) enum TokenCommand {
     ///
     /// Revokes the token: it is refused for good. With a filter in place of an ID, revokes all
     /// tokens that match. Preview them with --dry-run, then confirm their number with --expect.
+    ///
+    /// If more than 20 tokens are deleted, a terminal shows their number alone; -o json shows the IDs.
     Delete(DeleteArgs),
     /// Disable a service token
     ///
@@ -31,6 +33,7 @@ pub(crate) enum TokenCommand {
     /// Enable a service token that was disabled
     Enable(EnableArgs),
     /// Show a service token
+    #[command(mut_arg("id", or_self))]
     Get(TargetArgs),
     /// List service tokens
     List(ListArgs),
@@ -39,11 +42,23 @@ pub(crate) enum TokenCommand {
     /// If the response was lost, rotate again. With the previous secret of the token itself this
     /// works until its grace ends, and needs --if-revision. Such a rotation ends the current
     /// secret, which was lost, and keeps the previous one for at most the rest of its grace.
+    ///
+    /// A rotation of `self` changes no file or context that holds the token: write the new secret
+    /// there with --output-file or `svctok context save`.
+    #[command(mut_arg("id", or_self))]
     Rotate(RotateArgs),
     /// Update a service token
     ///
     /// What is not named stays as it is.
     Update(UpdateArgs),
+}
+
+/// What an ID is where `self` takes the place of one.
+const ID_OR_SELF: &str = "The ID of the service token: ten letters and digits, its decimal number, \
+                          or `self` for the token that the server is called with";
+
+fn or_self(id: Arg) -> Arg {
+    id.help(ID_OR_SELF)
 }
 
 #[derive(Debug, Args)]
@@ -183,14 +198,16 @@ pub(crate) struct ListArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct DeleteArgs {
-    /// The ID of the service token: ten letters and digits, or its decimal number
-    #[arg(value_name = "ID", conflicts_with = "id_flag")]
+    #[arg(value_name = "ID", conflicts_with = "id_flag", help = ID_OR_SELF)]
     pub(crate) id: Option<String>,
     /// The ID, as a flag
     #[arg(id = "id_flag", long = "id", value_name = "ID")]
     pub(crate) id_flag: Option<String>,
     #[command(flatten)]
     pub(crate) filter: FilterArgs,
+    /// Every token, in place of a filter
+    #[arg(long)]
+    pub(crate) all_tokens: bool,
     /// Show how many tokens match and up to 100 of them, and delete none
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -229,7 +246,8 @@ pub(crate) struct EnableArgs {
 
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct RevisionArgs {
-    /// Change the token only if it is at this revision, as shown by `svctok get`
+    /// Change the token only if it is at this revision, as shown by `svctok get`, or by `svctok get
+    /// self` for the token that the server is called with
     #[arg(long, value_name = "NUMBER")]
     pub(crate) if_revision: Option<u64>,
 }

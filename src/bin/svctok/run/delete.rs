@@ -1,64 +1,77 @@
 use serde_json::json;
 
 use super::bulk_deletion;
-use super::id::Id;
 use super::update::say_when;
 use crate::args::{DeleteArgs, IdArgs};
 use crate::failure::Failure;
 use crate::output::{Format, success};
-use crate::tokens::{IfMissing, Tokens};
+use crate::tokens::{IfMissing, TokenRef, Tokens};
+
+const ONE_OR_MANY: &str = "name one token by its ID, or several by a filter";
 
 pub(super) async fn run(args: DeleteArgs, output: Format) -> Result<(), Failure> {
     let output = output.without_secret()?;
-    let DeleteArgs {
-        id,
-        id_flag,
-        filter,
-        dry_run,
-        expect,
-        revision,
-        last_admin,
-        access,
-    } = args;
-    let has_id = id.is_some() || id_flag.is_some();
-    let filter = filter.into_filter();
-    let is_of_many = dry_run || expect.is_some();
-    if has_id == (is_of_many || !filter.is_empty()) {
-        return Err(Failure::usage(
-            "name one token by its ID, or several by a filter",
-        ));
+    if args.id.is_some() || args.id_flag.is_some() {
+        delete_one(args, output).await
+    } else {
+        delete_many(args, output).await
     }
-    if has_id {
-        let id = IdArgs { id, id_flag }.read()?;
-        let tokens = Tokens::open(&access, IfMissing::Fail).await?;
-        let tokens = tokens.at_revision(revision).confirmed(last_admin);
-        return delete_one(&id, &tokens, output).await;
+}
+
+async fn delete_one(args: DeleteArgs, output: Format) -> Result<(), Failure> {
+    let is_of_many = args.dry_run || args.expect.is_some() || args.all_tokens;
+    if is_of_many || !args.filter.into_filter().is_empty() {
+        return Err(Failure::usage(ONE_OR_MANY));
     }
-    if revision.if_revision.is_some() || last_admin.is_confirmed {
+    let (id, id_flag) = (args.id, args.id_flag);
+    let id = IdArgs { id, id_flag };
+    let token = id.read_or_self()?;
+    let tokens = Tokens::open(&args.access, IfMissing::Fail).await?;
+    let tokens = tokens.at_revision(args.revision).confirmed(args.last_admin);
+    let revoked = tokens.revoke(token).await?;
+    let revoked_id = revoked.id.to_string();
+    let data = json!({ "id": revoked_id, "state": "revoked" });
+    output.show(&data, || {
+        let shown = match token {
+            TokenRef::Id(_) => id.text(),
+            TokenRef::Own => &revoked_id,
+        };
+        success(format_args!("Service token deleted: {shown}"))
+    })?;
+    say_when(revoked.effective_within);
+    Ok(())
+}
+
+async fn delete_many(args: DeleteArgs, output: Format) -> Result<(), Failure> {
+    let is_counted = args.dry_run || args.expect.is_some();
+    let filter = args.filter.into_filter();
+    match (filter.is_empty(), args.all_tokens) {
+        (true, false) if is_counted => {
+            return Err(Failure::usage("no filter specified")
+                .with_hint("specify a filter, or --all-tokens for every token"));
+        }
+        (true, false) => return Err(Failure::usage(ONE_OR_MANY)),
+        (false, true) => {
+            return Err(Failure::usage("--all-tokens takes no filter")
+                .with_hint("leave out --all-tokens to delete only the tokens that match"));
+        }
+        (true, true) | (false, false) => {}
+    }
+    if args.revision.if_revision.is_some() || args.last_admin.is_confirmed {
         return Err(Failure::usage(
             "--if-revision and --last-admin apply to one token: specify its ID",
         ));
     }
-    if !is_of_many {
+    if !is_counted {
         return Err(
             Failure::usage("no expected number of tokens specified").with_hint(
                 "preview the matching tokens with --dry-run, then confirm their number with --expect",
             ),
         );
     }
-    let tokens = Tokens::open(&access, IfMissing::Fail).await?;
-    match expect {
+    let tokens = Tokens::open(&args.access, IfMissing::Fail).await?;
+    match args.expect {
         None => bulk_deletion::preview(filter, &tokens, output).await,
         Some(expect) => bulk_deletion::run(filter, expect, &tokens, output).await,
     }
-}
-
-async fn delete_one(id: &Id, tokens: &Tokens, output: Format) -> Result<(), Failure> {
-    let effective_within = tokens.revoke(id.id).await?;
-    let data = json!({ "id": id.id.to_string(), "state": "revoked" });
-    output.show(&data, || {
-        success(format_args!("Service token deleted: {}", id.text))
-    })?;
-    say_when(effective_within);
-    Ok(())
 }

@@ -5,8 +5,8 @@ use crate::tokens::{IfMissing, Tokens};
 
 pub(super) async fn run(args: &TargetArgs, output: Format) -> Result<(), Failure> {
     let output = output.without_secret()?;
-    let id = args.id.read()?;
+    let token = args.id.read_or_self()?;
     let tokens = Tokens::open(&args.access, IfMissing::Fail).await?;
-    let token = tokens.get(id.id).await?;
+    let token = tokens.get(token).await?;
     output.show(&TokenData::from(&token), || token_facts(&token))
 }

@@ -2,6 +2,10 @@ use tower_service_token::token::TokenId;
 
 use crate::args::IdArgs;
 use crate::failure::Failure;
+use crate::tokens::TokenRef;
+
+/// In place of an ID: the token that the server is called with.
+const OWN: &str = "self";
 
 /// The id of a token, as the user wrote it and as it is.
 pub(super) struct Id {
@@ -13,8 +17,11 @@ impl IdArgs {
     /// Ten characters are an id; any other number of digits is one in decimal, as tools show it
     /// that have ids of 64 bits.
     pub(super) fn read(&self) -> Result<Id, Failure> {
-        let text = self.id.as_ref().or(self.id_flag.as_ref());
-        let text = text.map(String::as_str).unwrap_or_default();
+        let text = self.text();
+        if text == OWN {
+            let message = "only get, rotate and delete accept `self` as the ID";
+            return Err(Failure::usage(message).with_hint("`svctok get self` shows the ID"));
+        }
         let id = text.parse().ok().or_else(|| {
             let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
             let number = is_number.then(|| text.parse().ok())??;
@@ -31,5 +38,19 @@ impl IdArgs {
             )
             .with_hint("`svctok list` shows the IDs")),
         }
+    }
+
+    /// Returns the token of an ID or of `self`.
+    pub(super) fn read_or_self(&self) -> Result<TokenRef, Failure> {
+        if self.text() == OWN {
+            return Ok(TokenRef::Own);
+        }
+        self.read().map(|id| TokenRef::Id(id.id))
+    }
+
+    /// The ID as the user wrote it.
+    pub(super) fn text(&self) -> &str {
+        let text = self.id.as_ref().or(self.id_flag.as_ref());
+        text.map(String::as_str).unwrap_or_default()
     }
 }

@@ -7,11 +7,11 @@ use crate::output::{Format, SecretFile, TokenData, json as as_json, note, print,
 use crate::tokens::{IfMissing, Issued, Tokens};
 
 pub(super) async fn run(args: &RotateArgs, output: Format) -> Result<(), Failure> {
-    let id = args.id.read()?;
+    let token = args.id.read_or_self()?;
     let file = args.file.open()?;
     let tokens = Tokens::open(&args.access, IfMissing::Fail).await?;
     let tokens = tokens.at_revision(args.revision);
-    let issued = tokens.rotate(id.id, args.grace).await?;
+    let issued = tokens.rotate(token, args.grace).await?;
     let secret = Secret {
         issued: &issued,
         what_was_done: "rotated",

@@ -33,6 +33,21 @@ pub(crate) enum Tokens {
     Store(StoreTokens),
 }
 
+/// The token that a command acts on.
+#[derive(Clone, Copy)]
+pub(crate) enum TokenRef {
+    Id(TokenId),
+    /// The one that the server is called with.
+    Own,
+}
+
+/// A token that was just revoked.
+pub(crate) struct Revoked {
+    pub(crate) id: TokenId,
+    /// After how long, at the latest, every node knows.
+    pub(crate) effective_within: Duration,
+}
+
 /// A secret that was just made.
 pub(crate) struct Issued {
     pub(crate) secret: SecretText,
@@ -75,6 +90,19 @@ pub(crate) fn require_file(store: &StoreUrl) -> Result<(), Failure> {
 fn last_admin_in_bulk() -> Failure {
     Failure::refused("the filter matches the last token that may administer tokens")
         .with_hint("narrow the filter, and delete that token by its ID with --last-admin")
+}
+
+impl TokenRef {
+    /// Returns the ID that a store needs.
+    fn in_store(self) -> Result<TokenId, Failure> {
+        match self {
+            Self::Id(id) => Ok(id),
+            Self::Own => Err(Failure::usage(
+                "`self` is the token that a server is called with; a store is used without one",
+            )
+            .with_hint("specify the ID of the token: `svctok list` shows the IDs")),
+        }
+    }
 }
 
 impl Tokens {
@@ -137,10 +165,10 @@ impl Tokens {
         }
     }
 
-    pub(crate) async fn get(&self, id: TokenId) -> Result<ShownToken, Failure> {
+    pub(crate) async fn get(&self, token: TokenRef) -> Result<ShownToken, Failure> {
         match self {
-            Self::Server(tokens) => tokens.get(id).await,
-            Self::Store(tokens) => tokens.get(id).await,
+            Self::Server(tokens) => tokens.get(token).await,
+            Self::Store(tokens) => tokens.get(token.in_store()?).await,
         }
     }
 
@@ -155,10 +183,10 @@ impl Tokens {
         }
     }
 
-    pub(crate) async fn rotate(&self, id: TokenId, grace: Duration) -> Result<Issued, Failure> {
+    pub(crate) async fn rotate(&self, token: TokenRef, grace: Duration) -> Result<Issued, Failure> {
         match self {
-            Self::Server(tokens) => tokens.rotate(id, grace).await,
-            Self::Store(tokens) => tokens.rotate(id, grace).await,
+            Self::Server(tokens) => tokens.rotate(token, grace).await,
+            Self::Store(tokens) => tokens.rotate(token.in_store()?, grace).await,
         }
     }
 
@@ -176,11 +204,11 @@ impl Tokens {
         }
     }
 
-    /// Refuses the token for good; how long it takes at most until every node does.
-    pub(crate) async fn revoke(&self, id: TokenId) -> Result<Duration, Failure> {
+    /// Refuses the token for good.
+    pub(crate) async fn revoke(&self, token: TokenRef) -> Result<Revoked, Failure> {
         match self {
-            Self::Server(tokens) => tokens.revoke(id).await,
-            Self::Store(tokens) => tokens.revoke(id).await,
+            Self::Server(tokens) => tokens.revoke(token).await,
+            Self::Store(tokens) => tokens.revoke(token.in_store()?).await,
         }
     }
 

@@ -11,7 +11,8 @@ use tower_service_token::token::TokenId;
 
 use super::pages::{Listing, all_pages, listed};
 use super::{
-    COUNTS_AGAIN, Changed, Issued, NEEDS_CONFIRMATION, SHOWS_REVISION, last_admin_in_bulk,
+    COUNTS_AGAIN, Changed, Issued, NEEDS_CONFIRMATION, Revoked, SHOWS_REVISION, TokenRef,
+    last_admin_in_bulk,
 };
 use crate::failure::{Failure, FailureKind};
 use crate::secret::{SecretText, without_secrets};
@@ -77,8 +78,11 @@ impl ServerTokens {
         found.await.map_err(|error| self.failure(&error))
     }
 
-    pub(super) async fn get(&self, id: TokenId) -> Result<ShownToken, Failure> {
-        let token = self.client.get(id).await;
+    pub(super) async fn get(&self, token: TokenRef) -> Result<ShownToken, Failure> {
+        let token = match token {
+            TokenRef::Id(id) => self.client.get(id).await,
+            TokenRef::Own => self.client.own().await,
+        };
         token.map_err(|error| self.failure(&error))
     }
 
@@ -90,8 +94,11 @@ impl ServerTokens {
         self.changed(self.client.update(id, update).await)
     }
 
-    pub(super) async fn rotate(&self, id: TokenId, grace: Duration) -> Result<Issued, Failure> {
-        self.issued(self.client.rotate(id, grace).await)
+    pub(super) async fn rotate(&self, token: TokenRef, grace: Duration) -> Result<Issued, Failure> {
+        self.issued(match token {
+            TokenRef::Id(id) => self.client.rotate(id, grace).await,
+            TokenRef::Own => self.client.rotate_own(grace).await,
+        })
     }
 
     pub(super) async fn disable(&self, id: TokenId) -> Result<Changed, Failure> {
@@ -102,10 +109,21 @@ impl ServerTokens {
         self.changed(self.client.enable(id).await)
     }
 
-    pub(super) async fn revoke(&self, id: TokenId) -> Result<Duration, Failure> {
-        let revoked = self.client.revoke(id).await;
+    pub(super) async fn revoke(&self, token: TokenRef) -> Result<Revoked, Failure> {
+        let (id, revoked) = match token {
+            TokenRef::Id(id) => (id, self.client.revoke(id).await),
+            TokenRef::Own => {
+                // Read first: the token is refused afterwards.
+                let own = self.client.own().await;
+                let own = own.map_err(|error| self.failure(&error))?;
+                (own.id, self.client.revoke_own().await)
+            }
+        };
         let revoked = revoked.map_err(|error| self.failure(&error))?;
-        Ok(revoked.effective_within)
+        Ok(Revoked {
+            id,
+            effective_within: revoked.effective_within,
+        })
     }
 
     pub(super) async fn revocable(&self, filter: TokenFilter) -> Result<BulkPreview, Failure> {
@@ -171,7 +189,7 @@ impl ServerTokens {
             ClientErrorKind::Changed => (FailureKind::Refused, SHOWS_REVISION),
             ClientErrorKind::RevisionRequired => (
                 FailureKind::Refused,
-                "repeat with --if-revision and the revision that `svctok get` shows",
+                "repeat with --if-revision and the revision that `svctok get self` shows",
             ),
             ClientErrorKind::Conflict if error.code() == Some("rotated_meanwhile") => (
                 FailureKind::Refused,

@@ -10,7 +10,7 @@ use tower_service_token::token::TokenId;
 
 use super::pages::{Listing, all_pages, listed};
 use super::{
-    COUNTS_AGAIN, Changed, Issued, NEEDS_CONFIRMATION, SHOWS_REVISION, last_admin_in_bulk,
+    COUNTS_AGAIN, Changed, Issued, NEEDS_CONFIRMATION, Revoked, SHOWS_REVISION, last_admin_in_bulk,
 };
 use crate::environment::user;
 use crate::failure::{Failure, FailureKind};
@@ -76,9 +76,12 @@ impl StoreTokens {
         changed(self.0.enable(id).await)
     }
 
-    pub(super) async fn revoke(&self, id: TokenId) -> Result<Duration, Failure> {
+    pub(super) async fn revoke(&self, id: TokenId) -> Result<Revoked, Failure> {
         let revoked = self.0.revoke(id).await.map_err(failure)?;
-        Ok(revoked.effective_within)
+        Ok(Revoked {
+            id,
+            effective_within: revoked.effective_within,
+        })
     }
 
     pub(super) async fn revocable(&self, filter: TokenFilter) -> Result<BulkPreview, Failure> {
