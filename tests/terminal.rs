@@ -30,6 +30,10 @@ fn main() -> ExitCode {
             "a_bulk_deletion_shows_its_progress",
             a_bulk_deletion_shows_its_progress,
         ),
+        trial(
+            "a_large_deletion_shows_a_number_in_place_of_ids",
+            a_large_deletion_shows_a_number_in_place_of_ids,
+        ),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
 }
@@ -97,6 +101,22 @@ fn a_bulk_deletion_shows_its_progress() -> Result<(), Failed> {
         let words = format!("{create} && {SVCTOK} delete --name ci --expect 1{flags}");
         let text = shown(&words, &[], "")?;
         if !text.contains("Deleted 1 token.") || text.contains(bar) != has_bar {
+            return Err(format!("{words}: {text}").into());
+        }
+    }
+    Ok(())
+}
+
+fn a_large_deletion_shows_a_number_in_place_of_ids() -> Result<(), Failed> {
+    for (count, flags, lines) in [(20, "", 20), (21, "", 0), (21, " | cat", 21)] {
+        let create = format!("{SVCTOK} create --name ci >/dev/null 2>&1");
+        let delete = format!("{SVCTOK} delete --name ci --expect {count}{flags}");
+        let words = format!("--version && for i in $(seq {count}); do {create}; done && {delete}");
+        let text = shown(&words, &[], "")?;
+        let number = format!("Service tokens deleted: {count}");
+        let is_brief = text.contains(&number) && !text.contains("Deleted ");
+        let ids = text.matches("Service token deleted: ").count();
+        if ids != lines || is_brief != (lines == 0) {
             return Err(format!("{words}: {text}").into());
         }
     }

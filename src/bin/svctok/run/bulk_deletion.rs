@@ -1,3 +1,4 @@
+use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 use serde_json::json;
@@ -8,6 +9,9 @@ use super::update::say_when;
 use crate::failure::{Failure, FailureKind};
 use crate::output::{Format, Progress, note, success};
 use crate::tokens::Tokens;
+
+/// If more tokens were deleted, a terminal shows their number in place of their IDs.
+const MAX_LINES: usize = 20;
 
 /// Shows which tokens a deletion would delete.
 pub(super) async fn preview(
@@ -132,12 +136,19 @@ impl Deletion {
             "revoked": ids.len(),
             "remaining": self.remaining,
         });
+        let is_brief =
+            output == Format::Table && ids.len() > MAX_LINES && io::stdout().is_terminal();
         output.show(&data, || {
+            if is_brief {
+                return success(format_args!("Service tokens deleted: {}", ids.len()));
+            }
             let lines = ids.iter();
             let lines = lines.map(|id| success(format_args!("Service token deleted: {id}")));
             lines.collect()
         })?;
-        note(format_args!("Deleted {}.", counted(ids.len(), "token")));
+        if !is_brief {
+            note(format_args!("Deleted {}.", counted(ids.len(), "token")));
+        }
         say_when(self.effective_within);
         Ok(())
     }
