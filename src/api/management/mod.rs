@@ -61,9 +61,10 @@
 //! # Bulk revocation
 //!
 //! 1. A dry run returns `count`, a `sample` of at most 100 ids, `forbidden` (how many of the tokens
-//!    the caller may not revoke) and `needs_expect`.
-//! 2. `expect` is the number of tokens that the filter must match: 409 `unexpected_count` if it is
-//!    another. It is needed if more than 100 tokens match, more than half of all tokens that are
+//!    the caller may not revoke), `needs_expect`, and `ends_administration` (whether no other valid
+//!    token could administer tokens afterwards, which is refused).
+//! 2. `expect` is the number of tokens that the filter must match: 409 `unexpected_count`, with
+//!    `expected` and `found`, if it is another. It is needed if more than 100 tokens match, more than half of all tokens that are
 //!    neither revoked nor expired, or the caller's own.
 //! 3. If the caller may not revoke one of the tokens, nothing is revoked: 403 `escalation_denied`
 //!    with `forbidden`.
