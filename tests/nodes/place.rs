@@ -87,10 +87,12 @@ impl Place {
             Self::Sqlite(_) => {
                 let options = SqliteConnectOptions::new().filename(self.store("test"));
                 let pool = SqlitePoolOptions::new().max_connections(1);
+                let pool = pool.idle_timeout(None).max_lifetime(None);
                 Tables::Sqlite(pool.connect_with(options).await.unwrap())
             }
             Self::Postgres { .. } => {
                 let pool = PgPoolOptions::new().max_connections(1);
+                let pool = pool.idle_timeout(None).max_lifetime(None);
                 Tables::Postgres(pool.connect(&self.store("test")).await.unwrap())
             }
         }

@@ -34,6 +34,7 @@ pub(crate) async fn patient_store(place: &Place) -> Store {
             let options = SqliteConnectOptions::new().filename(place.file());
             let options = options.busy_timeout(LOCK_TIMEOUT);
             let pool = SqlitePoolOptions::new().max_connections(16);
+            let pool = pool.idle_timeout(None).max_lifetime(None);
             let pool = pool.connect_with(options).await.unwrap();
             Store::Sqlite(SqliteStore::with_pool(pool).await.unwrap())
         }

@@ -110,10 +110,12 @@ impl Place {
                     .filename(self.file())
                     .create_if_missing(true);
                 let pool = SqlitePoolOptions::new().max_connections(size);
+                let pool = pool.idle_timeout(None).max_lifetime(None);
                 TestPool::Sqlite(pool.connect_with(options).await.unwrap())
             }
             Self::Postgres { url, .. } => {
                 let pool = PgPoolOptions::new().max_connections(size);
+                let pool = pool.idle_timeout(None).max_lifetime(None);
                 TestPool::Postgres(pool.connect(url).await.unwrap())
             }
         }

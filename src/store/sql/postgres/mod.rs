@@ -1,6 +1,7 @@
 mod listen;
 
 use std::fmt;
+use std::future::ready;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -62,6 +63,10 @@ struct Listening {
 
 const CONNECTIONS: u32 = 10;
 
+/// A connection that is older, or was idle for longer, is replaced when it is acquired.
+const MAX_AGE: Duration = Duration::from_secs(30 * 60);
+const MAX_IDLE: Duration = Duration::from_secs(10 * 60);
+
 impl PostgresStore {
     /// Connects to a server by a URL, with up to 10 connections and one more to listen.
     ///
@@ -80,12 +85,24 @@ impl PostgresStore {
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS)
             .test_before_acquire(false)
+            // Old connections are replaced as they are acquired. sqlx's task for that can spin for
+            // ever: it counts idle connections, and a race lets that number wrap around.
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .before_acquire(|_, connection| {
+                let is_fresh = connection.age < MAX_AGE && connection.idle_for < MAX_IDLE;
+                Box::pin(ready(Ok(is_fresh)))
+            })
             .connect_lazy_with(options);
         Self::with_pool(pool).await
     }
 
     /// Uses your own pool, and makes the tables in its database. To listen, one more connection is
     /// made with the pool's options.
+    ///
+    /// Set the pool's `idle_timeout` and `max_lifetime` to `None`: a race in sqlx's task for them can
+    /// occupy a processor for ever. [`connect`](Self::connect) replaces connections that are older than
+    /// 30 min, or were idle for 10 min, when it acquires them (`before_acquire`).
     ///
     /// # Errors
     ///

@@ -99,6 +99,9 @@ impl SqliteStore {
             .busy_timeout(BUSY_TIMEOUT);
         let pool = |size| {
             let pool = SqlitePoolOptions::new().max_connections(size);
+            // A file needs no new connections, and sqlx's task for them can spin for ever: it counts
+            // idle connections, and a race lets that number wrap around.
+            let pool = pool.idle_timeout(None).max_lifetime(None);
             pool.test_before_acquire(false)
         };
         // The writer first: it is the one that turns the log on.
@@ -135,6 +138,9 @@ impl SqliteStore {
     /// What survives a crash, and how long writers wait for each other, is up to the pool's
     /// options; [`open`](Self::open) uses the write-ahead log, `synchronous = FULL` and a busy
     /// timeout of 5 s.
+    ///
+    /// Set the pool's `idle_timeout` and `max_lifetime` to `None`: a race in sqlx's task for them can
+    /// occupy a processor for ever.
     ///
     /// # Errors
     ///
