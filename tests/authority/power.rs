@@ -174,7 +174,7 @@ pub(crate) async fn a_token_is_not_stripped_to_be_taken_over(site: Arc<Site>) {
     assert_eq!(answer.json()["missing"], json!(["boss"]));
 
     // Stripped by an administrator, and rotated by the writer: its rights cannot be given back by
-    // whoever does not hold them.
+    // a caller that does not hold them.
     site.patch(&victim.id, body).await;
     let rotate = format!("POST {target}/rotate");
     let taken = site.call(&writer.secret, &rotate, None).await;

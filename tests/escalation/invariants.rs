@@ -1,4 +1,4 @@
-//! What holds of each write, whoever makes it and whenever.
+//! Invariants of each write, for every actor at any time.
 
 use std::collections::BTreeSet;
 use std::time::SystemTime;

@@ -62,7 +62,7 @@ fn new(name: &str) -> NewToken {
     new.with_scopes(["projects:*"])
 }
 
-/// A store that counts the writes which reached it: whoever made them has judged them before.
+/// A store that counts the writes that reach it, after the actor was checked.
 struct Watched {
     store: Store,
     reached: Arc<Semaphore>,

@@ -136,7 +136,7 @@ async fn judges_the_authority_first(registry: &impl TokenRegistry) {
                     AuthorityError::EscalationDenied { .. }
                 ))
             ),
-            "whoever lacks the authority for a change learns nothing else: {outcome:?}"
+            "an actor without authority for the change gets no other error: {outcome:?}"
         );
     }
 }

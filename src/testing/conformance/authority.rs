@@ -33,7 +33,7 @@ pub(super) fn target(number: i64) -> TokenRecord {
         .with_scopes(["projects:read"])
 }
 
-/// The authority of whoever presented the secret with this digest for the token.
+/// Returns the authority of a caller that presented the secret with this digest.
 pub(super) fn authority_of(number: i64, presented: TokenDigest) -> Authority {
     Authority::of_registered(id(number), presented, Arc::new(ManualClock::new(at(NOW))))
 }
