@@ -1,5 +1,6 @@
 use std::borrow::Cow;
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -18,6 +19,7 @@ pub struct AuditEvent {
     actor: Box<str>,
     action: AuditAction,
     token_id: TokenId,
+    client_address: Option<IpAddr>,
     changes: Vec<FieldChange>,
 }
 
@@ -69,8 +71,15 @@ impl AuditEvent {
             actor: actor.into(),
             action,
             token_id,
+            client_address: None,
             changes: Vec::new(),
         }
+    }
+
+    /// Sets the address of the client whose request caused the event. The default is none.
+    pub fn with_client_address(mut self, address: impl Into<Option<IpAddr>>) -> Self {
+        self.client_address = address.into();
+        self
     }
 
     /// Adds a field that was changed.
@@ -98,6 +107,11 @@ impl AuditEvent {
     /// The token it happened to.
     pub fn token_id(&self) -> TokenId {
         self.token_id
+    }
+
+    /// Returns the address of the client whose request caused the event, if it is known.
+    pub fn client_address(&self) -> Option<IpAddr> {
+        self.client_address
     }
 
     /// The fields that were changed.

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{Cached, ChangeListener, Credential, StoreError, TokenRecord, TokenStore};
+use super::{Cached, ChangeListener, Credential, FeedState, StoreError, TokenRecord, TokenStore};
 
 /// Several stores, asked in order: such as a file of break-glass tokens before a database.
 ///
@@ -122,6 +122,18 @@ impl TokenStore for ChainStore {
     fn subscribe(&self, listener: &Arc<dyn ChangeListener>) {
         for store in &self.0 {
             store.subscribe(listener);
+        }
+    }
+
+    /// The worst state of the stores.
+    fn feed_state(&self) -> FeedState {
+        let states = || self.0.iter().map(TokenStore::feed_state);
+        if states().any(|state| state == FeedState::Lost) {
+            FeedState::Lost
+        } else if states().any(|state| state == FeedState::Connected) {
+            FeedState::Connected
+        } else {
+            FeedState::NotUsed
         }
     }
 }

@@ -39,6 +39,19 @@ impl TokenChange {
     }
 }
 
+/// Whether a store receives the changes that other processes make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FeedState {
+    /// The store has no connection or task that could fail: it is in memory, reads the source each
+    /// time, or has no feed.
+    NotUsed,
+    /// The store receives changes.
+    Connected,
+    /// The store does not receive changes now. Caches in front serve entries until they expire.
+    Lost,
+}
+
 /// Is told of changes.
 pub trait ChangeListener: Send + Sync + 'static {
     /// Called before the method that made the change returns, or as soon as a store learns of a

@@ -64,7 +64,7 @@ pub use self::cached::{CacheOccupancy, CachedStore};
 pub use self::chain::ChainStore;
 pub use self::credential::Credential;
 pub use self::error::{StoreError, StoreErrorKind};
-pub use self::feed::{ChangeFeed, ChangeListener, TokenChange};
+pub use self::feed::{ChangeFeed, ChangeListener, FeedState, TokenChange};
 #[cfg(feature = "file")]
 pub use self::file::{FileStatus, FileStore, FileStoreError, FileStoreErrorKind, FileStoreOptions};
 #[cfg(feature = "introspection")]
@@ -151,6 +151,12 @@ pub trait TokenStore: Send + Sync + 'static {
     fn feed_delay(&self) -> Option<Duration> {
         None
     }
+
+    /// Returns whether the store receives the changes that other processes make. The default is
+    /// [`FeedState::NotUsed`].
+    fn feed_state(&self) -> FeedState {
+        FeedState::NotUsed
+    }
 }
 
 /// What a store can say without waiting.
@@ -187,5 +193,9 @@ impl<S: TokenStore + ?Sized> TokenStore for Arc<S> {
 
     fn feed_delay(&self) -> Option<Duration> {
         (**self).feed_delay()
+    }
+
+    fn feed_state(&self) -> FeedState {
+        (**self).feed_state()
     }
 }

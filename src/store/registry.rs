@@ -114,6 +114,16 @@ pub trait TokenRegistry: TokenStore {
     /// The store could not be asked. Some of the times may have been noted.
     async fn touch(&self, uses: &[(TokenId, SystemTime)]) -> Result<(), StoreError>;
 
+    /// Checks that changes can be committed now, without changing a token: for health checks, at
+    /// most once a second. The default succeeds.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a change would fail, as on a full disk or a read-only server.
+    async fn check_writable(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// After how long, at the latest, a change is seen by every request on every node. Default: at
     /// once.
     fn effective_within(&self) -> Duration {
@@ -321,6 +331,10 @@ impl<R: TokenRegistry + ?Sized> TokenRegistry for Arc<R> {
 
     async fn touch(&self, uses: &[(TokenId, SystemTime)]) -> Result<(), StoreError> {
         (**self).touch(uses).await
+    }
+
+    async fn check_writable(&self) -> Result<(), StoreError> {
+        (**self).check_writable().await
     }
 
     fn effective_within(&self) -> Duration {

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 
 use crate::digest::TokenDigest;
 use crate::store::{
-    Cached, ChangeListener, Credential, ListRequest, RegistryError, StoreError, TokenPage,
-    TokenRecord, TokenRegistry, TokenStore, Write,
+    Cached, ChangeListener, Credential, FeedState, ListRequest, RegistryError, StoreError,
+    TokenPage, TokenRecord, TokenRegistry, TokenStore, Write,
 };
 use crate::token::TokenId;
 
@@ -146,6 +146,10 @@ impl<S: TokenStore> TokenStore for FaultyStore<S> {
     fn subscribe(&self, listener: &Arc<dyn ChangeListener>) {
         self.0.store.subscribe(listener);
     }
+
+    fn feed_state(&self) -> FeedState {
+        self.0.store.feed_state()
+    }
 }
 
 #[async_trait]
@@ -179,6 +183,10 @@ impl<S: TokenRegistry> TokenRegistry for FaultyStore<S> {
 
     async fn touch(&self, uses: &[(TokenId, SystemTime)]) -> Result<(), StoreError> {
         suffer!(self, store => store.touch(uses).await)
+    }
+
+    async fn check_writable(&self) -> Result<(), StoreError> {
+        suffer!(self, store => store.check_writable().await)
     }
 
     fn effective_within(&self) -> Duration {

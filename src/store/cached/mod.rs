@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use self::lookups::{Answer, Gate, Lookups, Pending};
 use self::settings::Settings;
 use super::key::Key;
-use super::{Cached, ChangeListener, Credential, StoreError, TokenRecord, TokenStore};
+use super::{Cached, ChangeListener, Credential, FeedState, StoreError, TokenRecord, TokenStore};
 use crate::digest::TokenDigest;
 
 /// How long a request waits until it may begin a lookup.
@@ -219,6 +219,10 @@ impl<S: TokenStore> TokenStore for CachedStore<S> {
 
     fn feed_delay(&self) -> Option<Duration> {
         self.store.feed_delay()
+    }
+
+    fn feed_state(&self) -> FeedState {
+        self.store.feed_state()
     }
 }
 

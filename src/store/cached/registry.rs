@@ -63,6 +63,10 @@ impl<S: TokenRegistry> TokenRegistry for CachedStore<S> {
         self.store.touch(uses).await
     }
 
+    async fn check_writable(&self) -> Result<(), StoreError> {
+        self.store.check_writable().await
+    }
+
     /// The longer of what the store behind says of every node, and of what this cache may
     /// remember: its longest life, or less where the store's feed is sure to tell it sooner.
     fn effective_within(&self) -> Duration {
