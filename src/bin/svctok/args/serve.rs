@@ -97,15 +97,16 @@ pub(crate) struct ServeArgs {
     )]
     pub(crate) shutdown_timeout: Duration,
 
-    /// How many connections there may be at a time; others wait
+    /// How many connections there may be at a time. Beyond that the longest idle one is closed, and
+    /// health and metrics are answered in any case [default: 1024, or what the limit of open files
+    /// allows]
     #[arg(
         long,
         env = "SVCTOK_MAX_CONNECTIONS",
         value_name = "NUMBER",
-        default_value_t = 1024,
         value_parser = clap::value_parser!(u32).range(1..=1_000_000)
     )]
-    pub(crate) max_connections: u32,
+    pub(crate) max_connections: Option<u32>,
 }
 
 /// Where the metrics are shown, if not among the rest.

@@ -9,13 +9,12 @@ mod app;
 mod bootstrap;
 mod default_store;
 mod health;
-mod listener;
 mod logs;
 mod observation;
 mod requests;
+mod server;
 mod stop;
 mod tls;
-mod unstalled;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,8 +25,8 @@ use tower_service_token::store::Flushing;
 
 use self::app::Service;
 use self::health::Health;
-use self::listener::Server;
 use self::observation::Observation;
+use self::server::{InFlight, Server};
 use self::stop::StopSignals;
 use crate::args::ServeArgs;
 use crate::environment::Environment;
@@ -40,7 +39,8 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) async fn serve(args: ServeArgs) -> Result<(), Failure> {
     logs::start(&args)?;
     let tls = tls::acceptor(&args)?;
-    let listener = listener::bind(args.listen).await?;
+    let max_connections = server::max_connections(args.max_connections)?;
+    let listener = server::bind(args.listen).await?;
     let observation = Observation::begin(args.metrics_listen).await?;
     let opened = open(&args).await?;
 
@@ -51,14 +51,16 @@ pub(crate) async fn serve(args: ServeArgs) -> Result<(), Failure> {
         bootstrap::bootstrap(registry, args.bootstrap_token_file.as_deref()).await?;
     }
     let Service { app, flushing } = app::service(opened);
+    let in_flight = InFlight::new();
+    tokio::spawn(Arc::clone(&in_flight).sweep());
     let app = app
         .merge(health::routes(&health))
-        .merge(observation.routes(&health)?);
+        .merge(observation.routes(&health, &in_flight)?);
 
     let scheme = if tls.is_some() { "https" } else { "http" };
-    tracing::info!("listening on {scheme}://{}", listener::address(&listener)?);
-    let server = Server::new(listener, requests::observed(app)).with_tls(tls);
-    let server = server.with_max_connections(args.max_connections);
+    tracing::info!("listening on {scheme}://{}", server::address(&listener)?);
+    let server = Server::new("service", listener, requests::observed(app), in_flight);
+    let server = server.with_tls(tls).with_max_connections(max_connections);
     let serving = tokio::spawn(server.run(stopped));
 
     signals.next().await;

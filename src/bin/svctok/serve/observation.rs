@@ -1,15 +1,16 @@
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::routing::get;
 use http::header::CONTENT_TYPE;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 
 use super::health::{self, Health};
-use super::listener::{self, Server};
+use super::server::{self, InFlight, Server};
 use crate::args::MetricsAt;
 use crate::failure::{Failure, FailureKind};
 
@@ -34,7 +35,7 @@ impl Observation {
             Some(MetricsAt::Nowhere) => Self::Nowhere,
             None => Self::AmongTheRest(count()?),
             Some(MetricsAt::Address(address)) => {
-                let listener = listener::bind(address).await?;
+                let listener = server::bind(address).await?;
                 Self::Apart(count()?, listener)
             }
         })
@@ -42,13 +43,18 @@ impl Observation {
 
     /// What is shown among the rest. An address of its own is served from now on, and to the end of
     /// the process, so that it can tell that the service stops.
-    pub(super) fn routes(self, health: &Arc<Health>) -> Result<Router, Failure> {
+    pub(super) fn routes(
+        self,
+        health: &Arc<Health>,
+        in_flight: &Arc<InFlight>,
+    ) -> Result<Router, Failure> {
         match self {
             Self::Nowhere => Ok(Router::new()),
             Self::AmongTheRest(handle) => Ok(of(handle)),
             Self::Apart(handle, listener) => {
-                tracing::info!("metrics on http://{}", listener::address(&listener)?);
-                let server = Server::new(listener, of(handle).merge(health::routes(health)));
+                tracing::info!("metrics on http://{}", server::address(&listener)?);
+                let app = of(handle).merge(health::routes(health));
+                let server = Server::new("metrics", listener, app, Arc::clone(in_flight));
                 let (never, unstopped) = watch::channel(false);
                 tokio::spawn(async move {
                     server.run(unstopped).await;
@@ -78,9 +84,42 @@ fn count() -> Result<PrometheusHandle, Failure> {
 }
 
 fn of(handle: PrometheusHandle) -> Router {
+    let rendering = Arc::new(Rendering::new(handle));
     let render = move || {
-        let text = handle.render();
-        async { ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text) }
+        let rendering = Arc::clone(&rendering);
+        async move {
+            let text = rendering.get().await;
+            ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text)
+        }
     };
     Router::new().route("/metrics", get(render))
+}
+
+/// The text of all metrics, made once for all requests that wait for it.
+struct Rendering {
+    handle: PrometheusHandle,
+    /// When the last one began, and what it says.
+    last: Mutex<Option<(Instant, Bytes)>>,
+}
+
+impl Rendering {
+    fn new(handle: PrometheusHandle) -> Self {
+        let last = Mutex::new(None);
+        Self { handle, last }
+    }
+
+    /// Returns a text that is at least as new as the call.
+    async fn get(&self) -> Bytes {
+        let called = Instant::now();
+        let mut last = self.last.lock().await;
+        if let Some((begun, text)) = &*last
+            && *begun > called
+        {
+            return text.clone();
+        }
+        let begun = Instant::now();
+        let text = Bytes::from(self.handle.render());
+        *last = Some((begun, text.clone()));
+        text
+    }
 }

@@ -1,0 +1,266 @@
+use std::pin::Pin;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, ready};
+
+use axum::body::Body;
+use futures::task::AtomicWaker;
+use http_body::{Frame, SizeHint};
+use hyper::body::{Body as _, Buf, Bytes, Incoming};
+
+use super::exchange::{EndReason, Exchange, Reservation};
+
+/// The longest part of a response that is handed to the connection at once, in bytes.
+const MAX_PART: usize = 16 * 1024;
+
+/// A request's body that counts what it hands out, and reports when it waits for the client.
+pub(super) struct RequestBody {
+    inner: Incoming,
+    exchange: Arc<Exchange>,
+    is_waiting: bool,
+}
+
+impl RequestBody {
+    pub(super) fn new(inner: Incoming, exchange: Arc<Exchange>) -> Self {
+        Self {
+            inner,
+            exchange,
+            is_waiting: false,
+        }
+    }
+
+    fn set_waiting(&mut self, is_waiting: bool) {
+        if self.is_waiting == is_waiting {
+            return;
+        }
+        self.is_waiting = is_waiting;
+        if is_waiting {
+            self.exchange.wait_for_body();
+        } else {
+            self.exchange.resume_work();
+        }
+    }
+}
+
+impl http_body::Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let polled = Pin::new(&mut self.inner).poll_frame(cx);
+        self.set_waiting(polled.is_pending());
+        let data = match ready!(polled) {
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) => data,
+                Err(other) => return Poll::Ready(Some(Ok(other))),
+            },
+            end => return Poll::Ready(end),
+        };
+        if self.exchange.receive(data.len()).is_err() {
+            // The request is refused, and this body is never polled again.
+            self.exchange.cut_off(EndReason::Overload);
+            return Poll::Pending;
+        }
+        // A copy, because a short part may otherwise keep a whole read buffer in memory.
+        let data = Bytes::copy_from_slice(&data);
+        Poll::Ready(Some(Ok(Frame::data(data))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        self.set_waiting(false);
+    }
+}
+
+/// A response's body whose bytes count until they are written to the connection.
+///
+/// It ends only then, so that a response can be cut off until its last byte is written.
+pub(super) struct ResponseBody {
+    inner: Body,
+    /// `None` if nothing of it counts.
+    exchange: Option<Arc<Exchange>>,
+    /// For the whole body, if its length is known beforehand.
+    reservation: Option<Arc<Reservation>>,
+    part: Option<(Bytes, Arc<Unsent>)>,
+    last: Weak<Unsent>,
+    waker: Arc<AtomicWaker>,
+    is_sending: bool,
+    is_done: bool,
+}
+
+/// A part of a response that is not written completely.
+struct Unsent {
+    reservation: Arc<Reservation>,
+    waker: Arc<AtomicWaker>,
+}
+
+impl Drop for Unsent {
+    fn drop(&mut self) {
+        self.waker.wake();
+    }
+}
+
+impl ResponseBody {
+    /// A body for which nothing is reserved.
+    pub(super) fn empty() -> Self {
+        Self::of(Body::empty(), None, None)
+    }
+
+    /// Reserves the bytes of a body whose length is known, and otherwise each part as it comes.
+    pub(super) fn new(inner: Body, exchange: Arc<Exchange>) -> Result<Self, Body> {
+        let reservation = match inner.size_hint().exact() {
+            None | Some(0) => None,
+            Some(length) => {
+                let length = usize::try_from(length).unwrap_or(usize::MAX / 2);
+                match exchange.reserve(length) {
+                    Ok(reservation) => Some(Arc::new(reservation)),
+                    Err(_) => return Err(inner),
+                }
+            }
+        };
+        Ok(Self::of(inner, Some(exchange), reservation))
+    }
+
+    fn of(
+        inner: Body,
+        exchange: Option<Arc<Exchange>>,
+        reservation: Option<Arc<Reservation>>,
+    ) -> Self {
+        Self {
+            inner,
+            exchange,
+            reservation,
+            part: None,
+            last: Weak::new(),
+            waker: Arc::default(),
+            is_sending: false,
+            is_done: false,
+        }
+    }
+
+    /// The next piece of the current part.
+    fn next_piece(&mut self) -> Option<Piece> {
+        let (rest, unsent) = self.part.as_mut()?;
+        let bytes = rest.split_to(rest.len().min(MAX_PART));
+        let is_last = rest.is_empty();
+        let unsent = Arc::clone(unsent);
+        if is_last {
+            self.part = None;
+            self.last = Arc::downgrade(&unsent);
+        }
+        Some(Piece { bytes, unsent })
+    }
+
+    /// Returns `false` if there is no room for the part.
+    fn begin_part(&mut self, bytes: Bytes) -> bool {
+        let Some(exchange) = &self.exchange else {
+            return false;
+        };
+        if !self.is_sending {
+            self.is_sending = true;
+            exchange.start_sending();
+        }
+        let reservation = match &self.reservation {
+            Some(reservation) => Arc::clone(reservation),
+            None => match exchange.reserve(bytes.len()) {
+                Ok(reservation) => Arc::new(reservation),
+                Err(_) => {
+                    exchange.cut_off(EndReason::Overload);
+                    return false;
+                }
+            },
+        };
+        let waker = Arc::clone(&self.waker);
+        self.part = Some((bytes, Arc::new(Unsent { reservation, waker })));
+        true
+    }
+
+    fn poll_sent(&mut self, cx: &Context<'_>) -> Poll<()> {
+        self.waker.register(cx.waker());
+        if self.last.strong_count() > 0 {
+            return Poll::Pending;
+        }
+        self.is_done = true;
+        Poll::Ready(())
+    }
+}
+
+impl http_body::Body for ResponseBody {
+    type Data = Piece;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Piece>, axum::Error>>> {
+        loop {
+            if let Some(piece) = self.next_piece() {
+                return Poll::Ready(Some(Ok(Frame::data(piece))));
+            }
+            if self.is_done {
+                return Poll::Ready(None);
+            }
+            let frame = if self.inner.is_end_stream() {
+                None
+            } else {
+                ready!(Pin::new(&mut self.inner).poll_frame(cx)?)
+            };
+            let Some(frame) = frame else {
+                ready!(self.poll_sent(cx));
+                return Poll::Ready(None);
+            };
+            match frame.into_data() {
+                Ok(bytes) if bytes.is_empty() => {}
+                Ok(bytes) => {
+                    if !self.begin_part(bytes) {
+                        return Poll::Pending;
+                    }
+                }
+                Err(frame) => {
+                    let trailers = frame.into_trailers().unwrap_or_default();
+                    return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.is_done || (!self.is_sending && self.inner.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// Bytes of a response on their way to the connection.
+pub(super) struct Piece {
+    bytes: Bytes,
+    unsent: Arc<Unsent>,
+}
+
+impl Buf for Piece {
+    fn remaining(&self) -> usize {
+        self.bytes.remaining()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.bytes.chunk()
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.bytes.advance(count);
+        self.unsent.reservation.exchange().progress();
+    }
+}

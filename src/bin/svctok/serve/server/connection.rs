@@ -1,0 +1,228 @@
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_rustls::TlsAcceptor;
+
+use super::activity::{Activity, CloseReason};
+use super::in_flight::InFlight;
+use super::request::Requests;
+use super::stream_executor::StreamExecutor;
+use super::write_timeout::Unstalled;
+
+/// How long a client may take to agree on TLS.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a new connection may take to its first request.
+const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long it may take to the next one, all of its head included: longer than proxies and clients
+/// keep a connection, so that they close it and do not send a request into its end.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(95);
+
+/// After which a connection takes no more requests, so that clients spread over new nodes.
+const MAX_AGE: Duration = Duration::from_secs(3600);
+
+/// How long a connection beyond the limit may last, which is there for health and metrics.
+const RESERVED_AGE: Duration = Duration::from_secs(5);
+
+/// How long a connection without requests that takes no more is kept for its client to close.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// After which an HTTP/2 client that is silent is asked whether it is still there.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The longest head of an HTTP/1.1 request, in bytes: nginx passes on as much by default.
+const MAX_HTTP1_HEAD: usize = 32 * 1024;
+
+/// The largest header list of an HTTP/2 request, in bytes as RFC 9113 counts them.
+const MAX_HTTP2_HEAD: u32 = 16 * 1024;
+
+/// How many requests an HTTP/2 connection may have at a time.
+const MAX_STREAMS: u32 = 16;
+
+/// What a client may send of one body before the service reads it, in bytes.
+const STREAM_WINDOW: u32 = 16 * 1024;
+
+/// What a client may send of all bodies of a connection before the service reads them, in bytes:
+/// no less is possible.
+const CONNECTION_WINDOW: u32 = 65_535;
+
+/// What hyper may buffer of one response, in bytes.
+const SEND_BUFFER: usize = 16 * 1024;
+
+/// A connection that has its place.
+pub(super) struct Connection {
+    pub(super) listener: &'static str,
+    pub(super) peer: SocketAddr,
+    pub(super) activity: Arc<Activity>,
+    /// Whether it is beyond the limit, and serves only health and metrics.
+    pub(super) is_reserved: bool,
+    pub(super) app: Router,
+    pub(super) tls: Option<TlsAcceptor>,
+    pub(super) in_flight: Arc<InFlight>,
+}
+
+impl Connection {
+    pub(super) async fn serve(self, stream: TcpStream, mut stopping: watch::Receiver<bool>) {
+        // A connection without it is slower, and works.
+        let _ = stream.set_nodelay(true);
+        let stream = Unstalled::new(stream);
+        let peer = self.peer;
+        let Some(tls) = self.tls.clone() else {
+            return self.speak(stream, stopping).await;
+        };
+        let handshake = timeout(HANDSHAKE_TIMEOUT, tls.accept(stream));
+        tokio::select! {
+            () = stopped(&mut stopping) => {}
+            reason = self.activity.closed() => count_closed(self.listener, reason.label()),
+            shaken = handshake => match shaken {
+                Ok(Ok(stream)) => self.speak(stream, stopping).await,
+                Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS"),
+                Err(_) => tracing::debug!(%peer, "no TLS in time"),
+            }
+        }
+    }
+
+    async fn speak(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        mut stopping: watch::Receiver<bool>,
+    ) {
+        let executor = StreamExecutor::default();
+        let requests = Requests {
+            app: self.app.clone(),
+            peer: self.peer,
+            in_flight: Arc::clone(&self.in_flight),
+            activity: Arc::clone(&self.activity),
+            executor: executor.clone(),
+            is_reserved: self.is_reserved,
+        };
+        let service = service_fn(move |request| {
+            let response = requests.answer(request);
+            async { Ok::<_, std::convert::Infallible>(response.await) }
+        });
+        let http = protocol(executor);
+        let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
+        let mut expired = pin!(self.expired());
+        let mut drained = pin!(self.drained());
+        // Whether it takes no more requests.
+        let (mut is_expired, mut is_stopping) = (false, false);
+        loop {
+            let takes_requests = !is_expired && !is_stopping;
+            tokio::select! {
+                ended = &mut connection => {
+                    if let Err(error) = ended {
+                        let peer = self.peer;
+                        tracing::debug!(%peer, error, "the connection ended");
+                    }
+                    return;
+                }
+                reason = self.activity.closed() => {
+                    count_closed(self.listener, reason.label());
+                    connection.as_mut().graceful_shutdown();
+                    return say_goodbye(connection).await;
+                }
+                reason = &mut expired, if takes_requests => {
+                    is_expired = true;
+                    count_closed(self.listener, reason.label());
+                    connection.as_mut().graceful_shutdown();
+                }
+                () = &mut drained, if !takes_requests => return,
+                () = stopped(&mut stopping), if !is_stopping => {
+                    is_stopping = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+            }
+        }
+    }
+
+    /// Waits until the connection should take no more requests.
+    async fn expired(&self) -> CloseReason {
+        let opened = Instant::now();
+        let max_age = match self.is_reserved {
+            true => RESERVED_AGE,
+            false => MAX_AGE,
+        };
+        // Not by the protocol's own time limits: they do not run before it is known.
+        sleep(FIRST_REQUEST_TIMEOUT.min(max_age)).await;
+        if !self.activity.has_had_request() {
+            return CloseReason::Idle;
+        }
+        loop {
+            if opened.elapsed() >= max_age {
+                return CloseReason::Age;
+            }
+            let since = self.activity.without_request_since();
+            let idle_at = since.unwrap_or_else(Instant::now) + IDLE_TIMEOUT;
+            if idle_at <= Instant::now() {
+                return CloseReason::Idle;
+            }
+            sleep_until(idle_at.min(opened + max_age)).await;
+        }
+    }
+
+    /// Waits until the client has had time to close a connection that takes no more requests.
+    async fn drained(&self) {
+        loop {
+            sleep(DRAIN_TIMEOUT).await;
+            let since = self.activity.without_request_since();
+            if since.is_some_and(|since| since.elapsed() >= DRAIN_TIMEOUT) {
+                return;
+            }
+        }
+    }
+}
+
+fn protocol(executor: StreamExecutor) -> Builder<StreamExecutor> {
+    let mut http = Builder::new(executor);
+    http.http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(IDLE_TIMEOUT)
+        .max_buf_size(MAX_HTTP1_HEAD);
+    http.http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HTTP2_HEAD)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER);
+    http
+}
+
+/// Lets a connection that shuts down write what the socket takes at once, such as a GOAWAY frame.
+async fn say_goodbye(mut connection: Pin<&mut impl Future>) {
+    poll_fn(|cx| {
+        let _ = connection.as_mut().poll(cx);
+        Poll::Ready(())
+    })
+    .await;
+}
+
+/// Counts a connection that the service closed.
+pub(super) fn count_closed(listener: &'static str, reason: &'static str) {
+    let labels = [("listener", listener), ("reason", reason)];
+    metrics::counter!("svctok_connections_closed_total", &labels).increment(1);
+}
+
+pub(super) async fn stopped(stopping: &mut watch::Receiver<bool>) {
+    // Whoever could say so has gone: it never stops.
+    if stopping.wait_for(|stopping| *stopping).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}

@@ -1,0 +1,87 @@
+use crate::failure::Failure;
+
+/// Connections unless another number is given.
+const DEFAULT_CONNECTIONS: u64 = 1024;
+
+/// Descriptors that are not for connections of clients: up to 10 of a database, each of SQLite with
+/// 3 files, its change feed, the listeners, 16 + 8 connections for metrics and 8 for health, logs,
+/// the runtime, and connections that are being closed.
+const KEPT: u64 = 128;
+
+/// Raises the limit of open files as far as allowed, and returns how many connections fit.
+///
+/// The default is 1,024 or what fits, if that is less. Returns an error if an explicit number does
+/// not fit.
+pub(in crate::serve) fn max_connections(explicit: Option<u32>) -> Result<usize, Failure> {
+    let connections = choose(explicit.map(u64::from), raise())?;
+    Ok(usize::try_from(connections).unwrap_or(usize::MAX))
+}
+
+/// Returns the limit of open files, or `None` where there is none.
+#[cfg(unix)]
+fn raise() -> Option<u64> {
+    rlimit::increase_nofile_limit(u64::MAX)
+        .inspect_err(|error| tracing::warn!(%error, "cannot read the limit of open files"))
+        .ok()
+}
+
+#[cfg(not(unix))]
+fn raise() -> Option<u64> {
+    None
+}
+
+fn choose(explicit: Option<u64>, limit: Option<u64>) -> Result<u64, Failure> {
+    let fit = limit.map_or(u64::MAX, |limit| limit - KEPT.min(limit / 2));
+    match (explicit, limit) {
+        (Some(connections), Some(limit)) if connections > fit => Err(Failure::usage(format!(
+            "{connections} connections do not fit into {limit} open files, of which {} are kept",
+            limit - fit
+        ))
+        .with_hint(format!(
+            "give --max-connections {fit} or less, or raise the hard limit of open files"
+        ))),
+        (Some(connections), _) => Ok(connections),
+        (None, Some(limit)) if fit < DEFAULT_CONNECTIONS => {
+            tracing::warn!(
+                limit,
+                connections = fit,
+                "few open files: fewer connections"
+            );
+            Ok(fit)
+        }
+        (None, _) => Ok(DEFAULT_CONNECTIONS),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure::FailureKind;
+
+    #[test]
+    fn the_default_shrinks_to_fit() {
+        for (limit, connections) in [
+            (None, 1024),
+            (Some(1_048_576), 1024),
+            (Some(1152), 1024),
+            (Some(1151), 1023),
+            (Some(256), 128),
+            (Some(64), 32),
+        ] {
+            assert_eq!(choose(None, limit).unwrap(), connections, "{limit:?}");
+        }
+    }
+
+    #[test]
+    fn an_explicit_number_fits_or_is_refused() {
+        assert_eq!(choose(Some(896), Some(1024)).unwrap(), 896);
+        assert_eq!(choose(Some(100_000), None).unwrap(), 100_000);
+        let error = choose(Some(897), Some(1024)).unwrap_err();
+        assert_eq!(error.kind(), FailureKind::Usage);
+        let message = error.message();
+        assert_eq!(
+            message,
+            "897 connections do not fit into 1024 open files, of which 128 are kept"
+        );
+    }
+}
