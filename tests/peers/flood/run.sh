@@ -26,6 +26,7 @@ for connections in "$@"; do
     "$svctok" serve --store "sqlite:$store/tokens.db" --listen 127.0.0.1:0 \
       --bootstrap-token-file "$store/token" 2>"$store/log" &
     pid=$!
+    touch "$store/log"
     until address=$(sed -n 's|.*listening on http://\([0-9.:]*\).*|\1|p' "$store/log") && [ -n "$address" ]; do
       kill -0 "$pid"
       sleep 0.05

@@ -25,17 +25,17 @@ use super::write_timeout::Unstalled;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a new connection may take to its first request.
-const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long it may take to the next one, all of its head included: longer than proxies and clients
 /// keep a connection, so that they close it and do not send a request into its end.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(95);
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(95);
 
 /// After which a connection takes no more requests, so that clients spread over new nodes.
-const MAX_AGE: Duration = Duration::from_secs(3600);
+pub(super) const MAX_AGE: Duration = Duration::from_secs(3600);
 
 /// How long a connection beyond the limit may last, which is there for health and metrics.
-const RESERVED_AGE: Duration = Duration::from_secs(5);
+pub(super) const RESERVED_AGE: Duration = Duration::from_secs(5);
 
 /// How long a connection without requests that takes no more is kept for its client to close.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -52,7 +52,7 @@ const MAX_HTTP1_HEAD: usize = 32 * 1024;
 const MAX_HTTP2_HEAD: u32 = 16 * 1024;
 
 /// How many requests an HTTP/2 connection may have at a time.
-const MAX_STREAMS: u32 = 16;
+pub(super) const MAX_STREAMS: u32 = 16;
 
 /// What a client may send of one body before the service reads it, in bytes.
 const STREAM_WINDOW: u32 = 16 * 1024;
@@ -97,7 +97,7 @@ impl Connection {
         }
     }
 
-    async fn speak(
+    pub(super) async fn speak(
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         mut stopping: watch::Receiver<bool>,

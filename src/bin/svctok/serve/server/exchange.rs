@@ -9,7 +9,7 @@ use super::activity::{Activity, CloseReason};
 use super::in_flight::{InFlight, Overloaded};
 
 /// What a request occupies without its bodies: its task, its headers and its stream, in bytes.
-const COST: usize = 6 * 1024;
+pub(super) const COST: usize = 6 * 1024;
 
 /// What a part of a body occupies beyond its length, in bytes.
 const FRAME_COST: usize = 64;
@@ -187,6 +187,11 @@ impl Exchange {
             }
             self.ending.notified().await;
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn has_ended(&self) -> Option<EndReason> {
+        self.state().ended
     }
 
     fn enter(&self, phase: Phase) {

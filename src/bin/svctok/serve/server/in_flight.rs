@@ -147,6 +147,16 @@ impl InFlight {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.state().bytes
+    }
+
+    #[cfg(test)]
+    pub(super) fn exchanges(&self) -> usize {
+        self.state().exchanges.len()
+    }
+
     fn waiting(&self) -> Vec<Arc<Exchange>> {
         let state = self.state();
         let usages = state.connections.values();
@@ -241,5 +251,76 @@ impl State {
             }
         }
         Some(held.exchange)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::activity::Activity;
+    use super::super::exchange::COST;
+    use super::*;
+
+    fn connection() -> Arc<Activity> {
+        Arc::new(Activity::new())
+    }
+
+    fn begin(in_flight: &Arc<InFlight>, activity: &Arc<Activity>) -> Arc<Exchange> {
+        Exchange::begin(in_flight, activity, true).unwrap()
+    }
+
+    #[tokio::test]
+    async fn bytes_are_released_with_what_holds_them() {
+        let in_flight = InFlight::with_limit(10 * COST);
+        let exchange = begin(&in_flight, &connection());
+        exchange.receive(1000).unwrap();
+        let reservation = exchange.reserve(2000).unwrap();
+        assert!(in_flight.bytes() >= COST + 3000);
+        exchange.release_request();
+        assert_eq!(in_flight.bytes(), COST + 2000);
+        drop(exchange);
+        assert_eq!(in_flight.bytes(), COST + 2000);
+        drop(reservation);
+        assert_eq!(in_flight.bytes(), 0);
+        assert_eq!(in_flight.exchanges(), 0);
+    }
+
+    #[tokio::test]
+    async fn who_holds_most_gives_way() {
+        let in_flight = InFlight::with_limit(10 * COST);
+        let greedy = connection();
+        let first = begin(&in_flight, &greedy);
+        let rest: Vec<_> = (0..8).map(|_| begin(&in_flight, &greedy)).collect();
+        let modest = begin(&in_flight, &connection());
+        first.wait_for_body();
+        rest[0].wait_for_body();
+        modest.wait_for_body();
+        let newcomer = begin(&in_flight, &connection());
+        assert_eq!(first.ended().await, EndReason::Overload);
+        newcomer.reserve(COST).unwrap();
+        assert_eq!(rest[0].ended().await, EndReason::Overload);
+        assert_eq!(modest.has_ended(), None);
+    }
+
+    #[tokio::test]
+    async fn a_request_that_the_service_works_on_does_not_give_way() {
+        let in_flight = InFlight::with_limit(2 * COST);
+        let greedy = connection();
+        let _both = [begin(&in_flight, &greedy), begin(&in_flight, &greedy)];
+        let refused = Exchange::begin(&in_flight, &connection(), true);
+        assert_eq!(refused.err(), Some(Overloaded));
+    }
+
+    #[tokio::test]
+    async fn who_holds_as_much_as_others_is_refused() {
+        let in_flight = InFlight::with_limit(4 * COST);
+        let (one, other) = (connection(), connection());
+        let held = [&one, &one, &other, &other].map(|it| begin(&in_flight, it));
+        for exchange in &held {
+            exchange.wait_for_body();
+        }
+        assert_eq!(held[0].reserve(1).err(), Some(Overloaded));
+        assert!(Exchange::begin(&in_flight, &one, true).is_err());
+        assert!(held.iter().all(|it| it.has_ended().is_none()));
+        assert_eq!(in_flight.bytes(), 4 * COST);
     }
 }

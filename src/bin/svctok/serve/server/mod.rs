@@ -19,6 +19,8 @@ mod in_flight;
 mod log_throttle;
 mod request;
 mod stream_executor;
+#[cfg(test)]
+mod tests;
 mod write_timeout;
 
 use std::io;
