@@ -13,10 +13,10 @@ use std::process::ExitCode;
 
 use axum::Router;
 use tokio::net::TcpListener;
-use tower_service_token::api::FailureLimit;
 use tower_service_token::api::forward_auth::ForwardAuth;
 use tower_service_token::api::oauth::OAuthEndpoints;
 use tower_service_token::lifecycle::NewToken;
+use tower_service_token::limits::FailureLimit;
 use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens};
 
 #[tokio::main]

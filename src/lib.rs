@@ -42,6 +42,7 @@
 //! | What does a refused client get? How do I change that? | [`reject`] |
 //! | What does a token look like? How do I import one? | [`token`], [`digest`] |
 //! | How do services in other languages check a token? | [`api`] |
+//! | Whose address counts behind a proxy? What may unknown tokens cost? | [`limits`] |
 //! | How do I send a token? How do I manage tokens at a server? | [`client`] |
 //! | How do I test expiry? | [`clock`] |
 //!
@@ -51,7 +52,7 @@
 //!
 //! - `api`: the [endpoints](api) by which services in any language check tokens (introspection,
 //!   revocation, and forward authentication for reverse proxies), and by which tokens are managed, with their
-//!   OpenAPI document. Brings `axum` with its `tokio`, `governor`, `base64`, `form_urlencoded`,
+//!   OpenAPI document. Includes `tokio`, and brings `axum` with its `tokio`, `base64`, `form_urlencoded`,
 //!   `percent-encoding`, and `utoipa` with its macros.
 //! - `axum` (default): extractors, and [`Rejection`](reject::Rejection) as a response. Brings
 //!   `axum-core`, which axum users have anyway.
@@ -85,7 +86,8 @@
 //!   `reason`, `service_token_previous_secret_uses_total`, and with `api`
 //!   `service_token_answers_total` by `endpoint` (`introspect`, `revoke`, `verify`) and `outcome`.
 //!   Costs two looks at the monotonic clock and two recorder calls for each request.
-//! - `tokio`: [`CachedStore`](store::CachedStore), with counters of its own if `metrics` is on, and
+//! - `tokio`: [`CachedStore`](store::CachedStore), with counters of its own if `metrics` is on,
+//!   [`FailureLimit`](limits::FailureLimit), and
 //!   [`LastUsed::flush_every`](store::LastUsed::flush_every). Brings `tokio` (`rt`, `sync`, `time`)
 //!   and `quick_cache`.
 //!
@@ -110,6 +112,7 @@ pub mod header;
 mod transport;
 pub mod store;
 pub mod lifecycle;
+pub mod limits;
 pub mod reject;
 mod observe;
 pub mod middleware;

@@ -1,5 +1,6 @@
 //! What an operator sees of every decision; the names are told in the crate's documentation.
 
+use crate::limits::ClientAddress;
 use crate::principal::Principal;
 use crate::reject::Rejection;
 
@@ -39,9 +40,9 @@ impl Stopwatch {
     }
 
     /// The layer refused the request.
-    pub(crate) fn refused(self, rejection: &Rejection) {
+    pub(crate) fn refused(self, rejection: &Rejection, client: Option<ClientAddress>) {
         self.stop(rejection.reason().as_str());
-        log(rejection);
+        log(rejection, client);
     }
 
     #[cfg_attr(
@@ -77,19 +78,22 @@ pub(crate) fn guard_refused(rejection: &Rejection) {
         "reason" => rejection.reason().as_str()
     )
     .increment(1);
-    log(rejection);
+    log(rejection, None);
 }
 
 /// A token was introspected, or could not be.
 #[cfg(feature = "api")]
-pub(crate) fn introspected(outcome: Result<&'static str, &Rejection>) {
-    answered("introspect", outcome);
+pub(crate) fn introspected(
+    outcome: Result<&'static str, &Rejection>,
+    client: Option<ClientAddress>,
+) {
+    answered("introspect", outcome, client);
 }
 
 /// A token's holder asked to have it revoked.
 #[cfg(feature = "api")]
-pub(crate) fn revoked(outcome: Result<&'static str, &Rejection>) {
-    answered("revoke", outcome);
+pub(crate) fn revoked(outcome: Result<&'static str, &Rejection>, client: Option<ClientAddress>) {
+    answered("revoke", outcome, client);
 }
 
 /// A proxy asked for something that nobody can hold: a fault in its setup.
@@ -103,35 +107,40 @@ pub(crate) fn unknown_demand() {
 }
 
 #[cfg(feature = "api")]
-fn answered(endpoint: &'static str, outcome: Result<&'static str, &Rejection>) {
+fn answered(
+    endpoint: &'static str,
+    outcome: Result<&'static str, &Rejection>,
+    client: Option<ClientAddress>,
+) {
     let name = outcome.unwrap_or_else(|rejection| rejection.reason().as_str());
     #[cfg(feature = "metrics")]
     metrics::counter!("service_token_answers_total", "endpoint" => endpoint, "outcome" => name)
         .increment(1);
     let _ = (endpoint, name);
     if let Err(rejection) = outcome {
-        log(rejection);
+        log(rejection, client);
     }
 }
 
 #[cfg(not(feature = "tracing"))]
-fn log(_: &Rejection) {}
+fn log(_: &Rejection, _: Option<ClientAddress>) {}
 
 #[cfg(feature = "tracing")]
-fn log(rejection: &Rejection) {
+fn log(rejection: &Rejection, client: Option<ClientAddress>) {
     use std::error::Error;
 
     let reason = rejection.reason().as_str();
     let code = rejection.code();
     let status = rejection.status().as_u16();
     let token_id = rejection.token_id().map(tracing::field::display);
+    let client = client.map(tracing::field::display);
     let error = rejection
         .source()
         .map(|source| tracing::field::display(Chain(source)));
     if rejection.status().is_server_error() {
-        tracing::error!(target: "tower_service_token", reason, code, status, token_id, error, "request refused");
+        tracing::error!(target: "tower_service_token", reason, code, status, token_id, client, error, "request refused");
     } else {
-        tracing::info!(target: "tower_service_token", reason, code, status, token_id, error, "request refused");
+        tracing::info!(target: "tower_service_token", reason, code, status, token_id, client, error, "request refused");
     }
 }
 

@@ -29,8 +29,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "lifecycle",
         &["clock", "token", "principal", "digest", "store"],
     ),
+    ("limits", &["clock", "token", "digest"]),
     ("reject", &["token", "principal"]),
-    ("observe", &["token", "principal", "reject"]),
+    ("observe", &["token", "principal", "limits", "reject"]),
     (
         "middleware",
         &[
@@ -40,6 +41,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "header",
             "digest",
             "store",
+            "limits",
             "reject",
             "observe",
         ],
@@ -55,6 +57,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "digest",
             "store",
             "lifecycle",
+            "limits",
             "reject",
             "observe",
             "middleware",

@@ -4,6 +4,7 @@ use axum::extract::FromRequestParts;
 use http::request::Parts;
 
 use crate::lifecycle::{Actor, ServiceTokens};
+use crate::limits::{ClientAddress, Origin};
 use crate::middleware::Checker;
 use crate::observe::Stopwatch;
 use crate::principal::{Principal, Requirement};
@@ -19,6 +20,7 @@ pub(super) trait HasChecker: Send + Sync + 'static {
 /// again: a body may take long to arrive, and a token may be revoked meanwhile.
 pub(super) struct Caller {
     credential: Credential<'static>,
+    origin: Origin,
 }
 
 impl<S: HasChecker> FromRequestParts<Arc<S>> for Caller {
@@ -30,7 +32,8 @@ impl<S: HasChecker> FromRequestParts<Arc<S>> for Caller {
         let credential = checker.read(&mut parts.headers)?.filter(|_| is_accepted);
         let missing = || checker.refuse(RejectionReason::MissingLayer);
         let credential = credential.ok_or_else(missing)?.into_owned();
-        Ok(Self { credential })
+        let origin = Origin::from_extensions(&parts.extensions);
+        Ok(Self { credential, origin })
     }
 }
 
@@ -47,9 +50,11 @@ impl Caller {
         let requirement = requirement.map(Arc::new);
         let principal = self.judged_again(checker, requirement.clone()).await;
         let principal = principal.inspect_err(|rejection| {
-            Stopwatch::start().refused(rejection);
+            Stopwatch::start().refused(rejection, self.origin.address);
         })?;
-        let actor = Actor::holder(principal).with_credential(self.credential);
+        let actor = Actor::holder(principal)
+            .with_credential(self.credential)
+            .with_client_address(self.origin.address.map(ClientAddress::ip));
         let actor = match requirement {
             Some(requirement) => actor.with_requirement(requirement),
             None => actor,
@@ -62,7 +67,7 @@ impl Caller {
         checker: &Checker,
         requirement: Option<Arc<Requirement>>,
     ) -> Result<Principal, Rejection> {
-        let principal = checker.judge_again(&self.credential).await?;
+        let principal = checker.judge_again(&self.credential, self.origin).await?;
         if let Some(requirement) = requirement {
             let allowed = principal.require(requirement);
             allowed.map_err(|rejection| rejection.with_challenges(&checker.challenges))?;

@@ -8,7 +8,9 @@
 //! 4. Each takes the [`ServiceTokenLayer`](crate::ServiceTokenLayer) it is to check tokens with: its
 //!    store, clock, realm, token format, audit sink and last uses. What a client gets refused here
 //!    is refused as that layer refuses it.
-//! 5. Tokens that nobody knows cost their sender, by a [`FailureLimit`].
+//! 5. Unknown tokens cost nobody but their sender, by a
+//!    [`FailureLimit`](crate::limits::FailureLimit): the layer's, or else one for each router. Give
+//!    the layer one, so that all share it.
 //!
 //! ```
 //! use axum::Router;
@@ -29,7 +31,6 @@
 
 mod body;
 mod caller;
-mod failure_limit;
 mod fields;
 pub mod forward_auth;
 mod inspector;
@@ -42,5 +43,4 @@ pub mod pipeops;
 mod security_schemes;
 pub mod stackstate;
 
-pub use self::failure_limit::FailureLimit;
 pub use self::security_schemes::SecuritySchemes;

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::digest::TokenDigest;
@@ -15,7 +16,10 @@ use crate::token::TokenId;
 /// a token's id: `operator:alice`, `token:6GcLxtJEDQ`. It is stored as
 /// [`created_by`](crate::store::TokenRecord::created_by) and in the audit trail.
 #[derive(Clone, Debug)]
-pub struct Actor(pub(super) Kind);
+pub struct Actor {
+    pub(super) kind: Kind,
+    client_address: Option<IpAddr>,
+}
 
 #[derive(Clone)]
 pub(super) enum Kind {
@@ -45,7 +49,7 @@ impl Holder {
 impl Actor {
     /// Creates an operator, who has access to the store itself and may grant and change everything.
     pub fn operator(name: impl Into<Box<str>>) -> Self {
-        Self(Kind::Operator(name.into()))
+        Self::of(Kind::Operator(name.into()))
     }
 
     /// Creates the holder of a token, who grants and changes no more than the token covers.
@@ -55,7 +59,7 @@ impl Actor {
     /// [`with_actor_store`](super::ServiceTokens::with_actor_store) and add the
     /// [credential](Self::with_credential).
     pub fn holder(principal: Principal) -> Self {
-        Self(Kind::Holder(Box::new(Holder {
+        Self::of(Kind::Holder(Box::new(Holder {
             principal,
             credential: None,
             requirement: None,
@@ -67,14 +71,33 @@ impl Actor {
     /// The token may be disabled, expired, or the last one that may administer. The previous secret
     /// suffices until its grace ends.
     pub fn possession(id: TokenId, credential: &Credential<'_>) -> Self {
-        Self(Kind::Possession(id, *credential.digest()))
+        Self::of(Kind::Possession(id, *credential.digest()))
+    }
+
+    fn of(kind: Kind) -> Self {
+        Self {
+            kind,
+            client_address: None,
+        }
+    }
+
+    /// Sets the address of the client that the actor's request came from, for the audit trail. The
+    /// default is none.
+    pub fn with_client_address(mut self, address: impl Into<Option<IpAddr>>) -> Self {
+        self.client_address = address.into();
+        self
+    }
+
+    /// Returns the address of the client that the actor's request came from, if it is known.
+    pub fn client_address(&self) -> Option<IpAddr> {
+        self.client_address
     }
 
     /// Adds the credential that a holder presented, with which a
     /// [declared store](super::ServiceTokens::with_actor_store) is queried again before each change.
     /// Has an effect on holders only.
     pub fn with_credential(mut self, credential: Credential<'static>) -> Self {
-        if let Kind::Holder(holder) = &mut self.0 {
+        if let Kind::Holder(holder) = &mut self.kind {
             holder.credential = Some(Arc::new(credential));
         }
         self
@@ -84,7 +107,7 @@ impl Actor {
     /// on holders only: operators may change everything, and a
     /// [possession](Self::possession) only revokes.
     pub fn with_requirement(mut self, requirement: impl Into<Arc<Requirement>>) -> Self {
-        if let Kind::Holder(holder) = &mut self.0 {
+        if let Kind::Holder(holder) = &mut self.kind {
             holder.requirement = Some(requirement.into());
         }
         self
@@ -92,7 +115,7 @@ impl Actor {
 
     /// Returns the name in the audit trail: `operator:` and a name, or `token:` and an id.
     pub fn name(&self) -> String {
-        match &self.0 {
+        match &self.kind {
             Kind::Operator(name) => format!("operator:{name}"),
             Kind::Holder(holder) => format!("token:{}", holder.principal.id()),
             Kind::Possession(id, _) => format!("token:{id}"),
@@ -101,7 +124,7 @@ impl Actor {
 
     /// Returns the id of the token that a holder acts with.
     pub(super) fn token_id(&self) -> Option<TokenId> {
-        match &self.0 {
+        match &self.kind {
             Kind::Holder(holder) => Some(holder.principal.id()),
             Kind::Operator(_) | Kind::Possession(..) => None,
         }
@@ -109,7 +132,7 @@ impl Actor {
 
     /// Returns the digest of the secret that a holder presented.
     pub(super) fn presented_digest(&self) -> Option<TokenDigest> {
-        match &self.0 {
+        match &self.kind {
             Kind::Holder(holder) => Some(holder.principal.presented_digest()),
             Kind::Operator(_) | Kind::Possession(..) => None,
         }
@@ -117,7 +140,7 @@ impl Actor {
 
     /// Whether the actor may end the last token that may administer, without saying so.
     pub(super) fn is_possession(&self) -> bool {
-        matches!(self.0, Kind::Possession(..))
+        matches!(self.kind, Kind::Possession(..))
     }
 }
 

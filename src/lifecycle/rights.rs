@@ -61,7 +61,7 @@ impl ServiceTokens {
     /// Finds out what the actor may do now. `is_conditional` says whether the change names the
     /// revision that it is made to.
     pub(super) async fn rights(&self, is_conditional: bool) -> Result<Rights, LifecycleError> {
-        match &self.actor.0 {
+        match &self.actor.kind {
             Kind::Operator(_) => Ok(Rights {
                 authority: None,
                 record: None,
@@ -115,7 +115,7 @@ impl ServiceTokens {
     /// Returns the record of the token that the actor holds, if it is one of the registry.
     #[cfg(feature = "api")]
     pub(crate) async fn own_record(&self) -> Result<TokenRecord, LifecycleError> {
-        let Kind::Holder(holder) = &self.actor.0 else {
+        let Kind::Holder(holder) = &self.actor.kind else {
             return Err(LifecycleError::NotFound);
         };
         let (_, record) = self.find_actor(holder).await?;

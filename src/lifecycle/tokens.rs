@@ -293,7 +293,8 @@ impl ServiceTokens {
         after: TokenRecord,
         rights: &Rights,
     ) -> Write {
-        let event = AuditEvent::new(self.clock.now(), self.actor.name(), action, after.id());
+        let event = AuditEvent::new(self.clock.now(), self.actor.name(), action, after.id())
+            .with_client_address(self.actor.client_address());
         let event = changed_fields(before, &after)
             .into_iter()
             .fold(event, AuditEvent::with_change);

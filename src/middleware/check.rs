@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderValue, Response};
 
 use crate::clock::Clock;
 use crate::header::{CredentialSources, IntakeError};
+use crate::limits::{ClientAddress, FailureGuard, Origin};
 use crate::observe;
 use crate::principal::Principal;
 use crate::reject::{Challenges, Rejection, RejectionReason};
@@ -27,6 +28,7 @@ pub(crate) struct Checker {
     pub(super) strip_credential: bool,
     pub(super) last_used: Option<LastUsed>,
     pub(super) audit: Option<Arc<dyn AuditSink>>,
+    pub(crate) failures: FailureGuard,
     /// What is to be done to the response of an admitted request, if anything.
     pub(super) finish: Option<Finish>,
 }
@@ -110,17 +112,60 @@ impl Checker {
         Ok(token.map(Credential::new))
     }
 
-    /// Asks the store and judges what it says.
+    /// Looks the credential up and judges what the store finds.
     pub(super) fn ask(
         self: Arc<Self>,
         credential: Credential<'static>,
+        origin: Origin,
     ) -> BoxFuture<'static, Result<Principal, Rejection>> {
         Box::pin(async move {
-            match self.store.find(&credential).await {
-                Ok(found) => self.judge(found, &credential),
-                Err(error) => Err(self.unavailable(error)),
-            }
+            let found = self.look_up(&credential, origin).await?;
+            self.judge_lookup(found, &credential, origin)
         })
+    }
+
+    /// Asks the store, once the failure limit admits it.
+    pub(crate) async fn look_up(
+        &self,
+        credential: &Credential<'_>,
+        origin: Origin,
+    ) -> Result<Option<TokenRecord>, Rejection> {
+        let admitted = self.failures.admit(credential.digest(), origin.client);
+        admitted.await.map_err(Rejection::rate_limited)?;
+        let found = self.store.find(credential).await;
+        found.map_err(|error| self.unavailable(error))
+    }
+
+    /// Judges what a lookup found. The failure limit is told; what it costs was paid by waiting.
+    pub(crate) fn judge_lookup(
+        &self,
+        found: Option<TokenRecord>,
+        credential: &Credential<'_>,
+        origin: Origin,
+    ) -> Result<Principal, Rejection> {
+        let judged = self.judge(found, credential);
+        match &judged {
+            Ok(_) => self.failures.accepted(credential.digest()),
+            Err(rejection) => {
+                self.failures.refused(credential.digest());
+                if is_failure(rejection.reason()) {
+                    // The answer is known: it is given whether or not the budget was spent.
+                    let _ = self.failures.failed(origin.client);
+                }
+                self.audit_refusal(rejection, origin);
+            }
+        }
+        judged
+    }
+
+    /// What becomes of a refusal that needed no lookup: beyond its budget a client is told to wait.
+    pub(crate) fn refuse_at_once(&self, rejection: Rejection, origin: Origin) -> Rejection {
+        self.audit_refusal(&rejection, origin);
+        if !is_failure(rejection.reason()) {
+            return rejection;
+        }
+        let counted = self.failures.failed(origin.client);
+        counted.map_or_else(Rejection::rate_limited, |()| rejection)
     }
 
     #[inline]
@@ -140,11 +185,13 @@ impl Checker {
         Ok(principal)
     }
 
-    /// Judges a credential again that was accepted before. Its use is not counted a second time.
+    /// Judges a credential again that was accepted before in the same request. Its use is not
+    /// counted a second time, and no failure limit applies.
     #[cfg(feature = "api")]
     pub(crate) async fn judge_again(
         &self,
         credential: &Credential<'_>,
+        origin: Origin,
     ) -> Result<Principal, Rejection> {
         let found = match self.store.find_cached(credential) {
             Cached::Found(record) => Some(record),
@@ -154,7 +201,9 @@ impl Checker {
                 found.map_err(|error| self.unavailable(error))?
             }
         };
-        verdict(found, credential, &*self.clock).map_err(|denial| self.deny(denial, credential))
+        verdict(found, credential, &*self.clock)
+            .map_err(|denial| self.deny(denial, credential))
+            .inspect_err(|rejection| self.audit_refusal(rejection, origin))
     }
 
     /// The refusal of a change whose actor's token is no longer accepted.
@@ -168,16 +217,20 @@ impl Checker {
             DenialKind::Unknown if self.is_damaged(credential) => RejectionReason::DamagedToken,
             kind => reason(kind),
         };
-        if let (Some(id), Some(audit)) = (denial.token_id(), &self.audit) {
-            let action = AuditAction::Refused(denial.kind());
-            audit.record(&AuditEvent::new(
-                self.clock.now(),
-                format!("token:{id}"),
-                action,
-                id,
-            ));
-        }
         self.refuse(reason).with_token_id(denial.token_id())
+    }
+
+    /// Records the refusal of a token whose secret was presented.
+    fn audit_refusal(&self, rejection: &Rejection, origin: Origin) {
+        let (Some(audit), Some(id)) = (&self.audit, rejection.token_id()) else {
+            return;
+        };
+        if let Some(kind) = denial_kind(rejection.reason()) {
+            let action = AuditAction::Refused(kind);
+            let event = AuditEvent::new(self.clock.now(), format!("token:{id}"), action, id);
+            let address = origin.address.map(ClientAddress::ip);
+            audit.record(&event.with_client_address(address));
+        }
     }
 
     pub(crate) fn unavailable(&self, error: StoreError) -> Rejection {
@@ -211,6 +264,29 @@ fn reason(kind: DenialKind) -> RejectionReason {
         DenialKind::Superseded => RejectionReason::SupersededToken,
         DenialKind::NotYetValid => RejectionReason::TokenNotYetValid,
     }
+}
+
+/// Which denial of a known token this reason is.
+fn denial_kind(of: RejectionReason) -> Option<DenialKind> {
+    [
+        DenialKind::Revoked,
+        DenialKind::Disabled,
+        DenialKind::Expired,
+        DenialKind::Superseded,
+        DenialKind::NotYetValid,
+    ]
+    .into_iter()
+    .find(|kind| reason(*kind) == of)
+}
+
+/// Whether a refusal for this reason counts against its client.
+fn is_failure(reason: RejectionReason) -> bool {
+    matches!(
+        reason,
+        RejectionReason::UnknownToken
+            | RejectionReason::DamagedToken
+            | RejectionReason::WrongDigest
+    )
 }
 
 fn intake_reason(error: IntakeError) -> RejectionReason {

@@ -8,6 +8,7 @@ use pin_project_lite::pin_project;
 use tower::Service;
 
 use super::check::{Checker, Finish};
+use crate::limits::ClientAddress;
 use crate::observe::Stopwatch;
 use crate::principal::Principal;
 use crate::reject::{Rejection, ResponseForRejection};
@@ -49,6 +50,7 @@ pin_project! {
 /// A request whose token is being looked up.
 pub(super) struct Waiting<S, R, ReqBody> {
     pub(super) lookup: BoxFuture<'static, Result<Principal, Rejection>>,
+    pub(super) client: Option<ClientAddress>,
     pub(super) inner: S,
     pub(super) request: Request<ReqBody>,
     pub(super) checker: Arc<Checker>,
@@ -75,12 +77,8 @@ where
         }
     }
 
-    pub(super) fn refused(
-        rejection: Rejection,
-        rejection_response: &mut R,
-        stopwatch: Stopwatch,
-    ) -> Self {
-        let response = Some(refuse(rejection, rejection_response, stopwatch));
+    pub(super) fn refused(refusal: Refusal, rejection_response: &mut R) -> Self {
+        let response = Some(refusal.respond(rejection_response));
         Self {
             state: State::Refused { response },
         }
@@ -142,20 +140,30 @@ where
 
     fn refuse(mut self, rejection: Rejection) -> Response<ResBody> {
         let rejection = rejection.for_request(self.request.headers());
-        refuse(rejection, &mut self.rejection_response, self.stopwatch)
+        let refusal = Refusal {
+            rejection,
+            client: self.client,
+            stopwatch: self.stopwatch,
+        };
+        refusal.respond(&mut self.rejection_response)
     }
 }
 
-fn refuse<R, B>(
-    rejection: Rejection,
-    rejection_response: &mut R,
-    stopwatch: Stopwatch,
-) -> Response<B>
-where
-    R: ResponseForRejection<B>,
-{
-    stopwatch.refused(&rejection);
-    let mut response = rejection_response.response_for_rejection(&rejection);
-    response.extensions_mut().insert(rejection);
-    response
+/// A refused request, which is yet to be logged and answered.
+pub(super) struct Refusal {
+    pub(super) rejection: Rejection,
+    pub(super) client: Option<ClientAddress>,
+    pub(super) stopwatch: Stopwatch,
+}
+
+impl Refusal {
+    fn respond<R, B>(self, rejection_response: &mut R) -> Response<B>
+    where
+        R: ResponseForRejection<B>,
+    {
+        self.stopwatch.refused(&self.rejection, self.client);
+        let mut response = rejection_response.response_for_rejection(&self.rejection);
+        response.extensions_mut().insert(self.rejection);
+        response
+    }
 }

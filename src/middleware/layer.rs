@@ -8,6 +8,9 @@ use super::check::{Checker, Finish};
 use super::service::ServiceToken;
 use crate::clock::{Clock, SystemClock};
 use crate::header::{CredentialSources, HeaderNameError};
+use crate::limits::FailureGuard;
+#[cfg(feature = "tokio")]
+use crate::limits::FailureLimit;
 use crate::reject::{Challenges, ProblemJson, RealmError};
 use crate::store::{AuditSink, LastUsed, TokenStore, TracingAudit};
 use crate::token::TokenFormat;
@@ -39,6 +42,7 @@ impl ServiceTokenLayer {
                 strip_credential: false,
                 last_used: None,
                 audit: default_audit(),
+                failures: FailureGuard::default(),
                 finish: None,
             }),
             cache_headers: true,
@@ -157,6 +161,17 @@ impl<R> ServiceTokenLayer<R> {
         self
     }
 
+    /// Limits what unknown tokens cost, or sets no limit with `None`. The default is no limit; the
+    /// endpoints of [`api`](crate#features) have one in any case, unless it is `None` here.
+    ///
+    /// See [`FailureLimit`] for the rules and figures. Tokens that the store has in memory are not
+    /// affected.
+    #[cfg(feature = "tokio")]
+    pub fn with_failure_limit(mut self, limit: impl Into<Option<FailureLimit>>) -> Self {
+        self.checker_mut().failures = FailureGuard::new(limit.into());
+        self
+    }
+
     /// Leaves accepted responses as the inner service made them. Refusals still bear
     /// `Cache-Control: no-store`.
     ///
@@ -193,10 +208,21 @@ impl<R> ServiceTokenLayer<R> {
         Arc::clone(&self.checker)
     }
 
-    /// Leaves the credential in the request: handlers authenticate with it again.
+    /// The layer of a router whose handlers authenticate again: the credential stays in the request,
+    /// and failures are limited by default.
     #[cfg(feature = "api")]
-    pub(crate) fn keep_credential(mut self) -> Self {
-        self.checker_mut().strip_credential = false;
+    pub(crate) fn for_api(self) -> Self {
+        let mut layer = self.limit_failures();
+        layer.checker_mut().strip_credential = false;
+        layer
+    }
+
+    /// Sets the default failure limit unless the user chose one, or none.
+    #[cfg(feature = "api")]
+    fn limit_failures(mut self) -> Self {
+        let checker = self.checker_mut();
+        let failures = std::mem::take(&mut checker.failures);
+        checker.failures = failures.or_else(|| Some(FailureLimit::new()));
         self
     }
 
@@ -205,7 +231,8 @@ impl<R> ServiceTokenLayer<R> {
     #[cfg(feature = "api")]
     pub(crate) fn into_checker(self, basic: bool) -> Arc<Checker> {
         let sources = self.checker.sources.clone();
-        let mut layer = self.with_sources(sources.with_api_key(true).with_bearer(true));
+        let layer = self.limit_failures();
+        let mut layer = layer.with_sources(sources.with_api_key(true).with_bearer(true));
         let checker = layer.checker_mut();
         checker.challenges.set_basic(basic);
         layer.checker

@@ -6,7 +6,8 @@ use http::{Request, Response};
 use tower::Service;
 
 use super::check::{Checked, Checker};
-use super::future::{ResponseFuture, Waiting};
+use super::future::{Refusal, ResponseFuture, Waiting};
+use crate::limits::Origin;
 use crate::observe::Stopwatch;
 use crate::principal::Principal;
 use crate::reject::{Anonymous, ProblemJson, ResponseForRejection};
@@ -61,15 +62,23 @@ where
                 request.extensions_mut().insert(Anonymous(challenges));
             }
             Checked::Refused(rejection) => {
+                let origin = Origin::from_extensions(request.extensions());
+                let rejection = checker.refuse_at_once(rejection, origin);
                 let rejection = rejection.for_request(request.headers());
-                let builder = &mut self.rejection_response;
-                return ResponseFuture::refused(rejection, builder, stopwatch);
+                let refusal = Refusal {
+                    rejection,
+                    client: origin.address,
+                    stopwatch,
+                };
+                return ResponseFuture::refused(refusal, &mut self.rejection_response);
             }
             Checked::Ask(credential) => {
                 // The service that was polled ready must be the one that is called.
                 let unready = self.inner.clone();
+                let origin = Origin::from_extensions(request.extensions());
                 return ResponseFuture::waiting(Waiting {
-                    lookup: Arc::clone(checker).ask(credential),
+                    lookup: Arc::clone(checker).ask(credential, origin),
+                    client: origin.address,
                     inner: std::mem::replace(&mut self.inner, unready),
                     request,
                     checker: Arc::clone(checker),

@@ -208,8 +208,8 @@ impl<S: AuditSink + ?Sized> AuditSink for Arc<S> {
 }
 
 /// The default [`AuditSink`]: with the feature `tracing`, one event for each, at level `INFO` with
-/// target `tower_service_token::audit` and fields `action`, `actor`, `token_id` and `changes`;
-/// without it, nothing.
+/// target `tower_service_token::audit` and fields `action`, `actor`, `token_id`, `client` and
+/// `changes`; without it, nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TracingAudit;
 
@@ -224,6 +224,7 @@ impl AuditSink for TracingAudit {
             action = event.action.as_str(),
             actor = &*event.actor,
             token_id = %event.token_id,
+            client = event.client_address.map(tracing::field::display),
             changes = (!event.changes.is_empty()).then(|| tracing::field::display(Listed(&event.changes))),
             "service token",
         );

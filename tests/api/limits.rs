@@ -8,8 +8,8 @@ use axum::body::Body;
 use axum::extract::ConnectInfo;
 use http::Request;
 use tower_service_token::MemoryStore;
-use tower_service_token::api::FailureLimit;
 use tower_service_token::lifecycle::NewToken;
+use tower_service_token::limits::FailureLimit;
 use tower_service_token::store::CachedStore;
 use tower_service_token::testing::{Fault, FaultyStore};
 

@@ -26,6 +26,7 @@ mod certificates;
 
 mod bootstrap;
 mod dialects;
+mod junk;
 mod limits;
 mod logs;
 mod node;
@@ -106,6 +107,8 @@ fn on_sqlite() -> Vec<(&'static str, Test)> {
         bootstrap::a_store_of_revoked_tokens_is_not_empty,
         dialects::the_calls_of_the_sts_tool_are_answered,
         dialects::the_calls_of_the_go_sdk_are_answered,
+        junk::first_uses_succeed_among_300_unknown_tokens_per_second,
+        junk::first_uses_succeed_among_3000_unknown_tokens_per_second,
         limits::beyond_the_limit_a_connection_waits,
         limits::too_many_open_files_are_too_many_for_a_while,
         limits::nonsense_on_a_connection_ends_that_connection_alone,

@@ -9,10 +9,10 @@ use http::StatusCode;
 use http::header::CACHE_CONTROL;
 use http::request::Parts;
 
-use super::super::FailureLimit;
 use super::super::inspector::Inspector;
 use super::demands::Demands;
 use super::identity;
+use crate::limits::FailureLimit;
 use crate::middleware::ServiceTokenLayer;
 use crate::reject::Rejection;
 
@@ -23,23 +23,19 @@ use crate::reject::Rejection;
 #[must_use]
 pub struct ForwardAuth {
     layer: ServiceTokenLayer,
-    limit: Option<FailureLimit>,
 }
 
 impl ForwardAuth {
     /// Checks tokens as `layer` does, by `ApiKey` and `Bearer` in any case. Whether it is optional
     /// and its response builder mean nothing here.
     pub fn new(layer: ServiceTokenLayer) -> Self {
-        Self {
-            layer,
-            limit: Some(FailureLimit::new()),
-        }
+        Self { layer }
     }
 
-    /// How many unknown tokens a client may present. Default: [`FailureLimit::new`]; `None` for any
-    /// number.
+    /// Sets what unknown tokens may cost; `None` sets no limit. The default is the limit of the
+    /// layer, or else [`FailureLimit::new`].
     pub fn with_failure_limit(mut self, limit: impl Into<Option<FailureLimit>>) -> Self {
-        self.limit = limit.into();
+        self.layer = self.layer.with_failure_limit(limit);
         self
     }
 
@@ -47,7 +43,6 @@ impl ForwardAuth {
     pub fn into_router<S: Clone + Send + Sync + 'static>(self) -> Router<S> {
         let inspector = Inspector {
             checker: self.layer.into_checker(false),
-            limit: self.limit,
         };
         Router::new()
             .route("/verify", get(handle).post(handle))
@@ -59,7 +54,6 @@ impl fmt::Debug for ForwardAuth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ForwardAuth")
             .field("layer", &self.layer)
-            .field("limit", &self.limit)
             .finish()
     }
 }

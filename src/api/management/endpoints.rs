@@ -57,7 +57,7 @@ impl ManagementApi {
 
     /// The router, for an app with any state. Put no `ServiceTokenLayer` before it.
     pub fn into_router<S: Clone + Send + Sync + 'static>(self) -> Router<S> {
-        let layer = self.layer.keep_credential();
+        let layer = self.layer.for_api();
         let checker = layer.checker();
         let shared = Arc::new(Shared {
             tokens: self.tokens,

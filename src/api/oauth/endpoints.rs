@@ -5,11 +5,11 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::post;
 
-use super::super::FailureLimit;
 use super::super::inspector::Inspector;
 use super::{introspect, revoke};
 use crate::lifecycle::ServiceTokens;
-use crate::middleware::ServiceTokenLayer;
+use crate::limits::{FailureGuard, FailureLimit};
+use crate::middleware::{Checker, ServiceTokenLayer};
 
 const MAX_BODY: usize = 64 * 1024;
 
@@ -21,8 +21,7 @@ const MAX_BODY: usize = 64 * 1024;
 pub struct OAuthEndpoints {
     tokens: ServiceTokens,
     layer: ServiceTokenLayer,
-    limit: Option<FailureLimit>,
-    service_limit: Option<FailureLimit>,
+    service_failures: FailureGuard,
     issuer: Option<Box<str>>,
     audience: Option<Box<str>>,
 }
@@ -37,8 +36,7 @@ impl OAuthEndpoints {
         Self {
             tokens,
             layer,
-            limit: Some(FailureLimit::new()),
-            service_limit: Some(FailureLimit::of_services()),
+            service_failures: FailureGuard::default(),
             issuer: None,
             audience: None,
         }
@@ -56,35 +54,36 @@ impl OAuthEndpoints {
         self
     }
 
-    /// How many unknown tokens a client may present as its own: to revoke them, or to be let in to
-    /// introspect. Default: [`FailureLimit::new`]; `None` for any number.
+    /// Sets what unknown tokens may cost that a client presents as its own: to revoke them, or to
+    /// introspect others. `None` sets no limit. The default is the limit of the layer, or else
+    /// [`FailureLimit::new`].
     pub fn with_failure_limit(mut self, limit: impl Into<Option<FailureLimit>>) -> Self {
-        self.limit = limit.into();
+        self.layer = self.layer.with_failure_limit(limit);
         self
     }
 
-    /// How many unknown tokens a service may ask about, which it was sent by clients of its own.
-    /// Default: 1,000 at once, and one more each millisecond; `None` for any number.
+    /// Sets what unknown tokens may cost that a service introspects, which clients of its own sent.
+    /// `None` sets no limit.
     ///
-    /// Beyond, the service gets 429 for what is not in memory, and may take that for an outage: its
-    /// clients must not be able to bring that about.
+    /// By default each service, by the token that it holds, has a budget of 1,000 failures at once,
+    /// and one more each millisecond. Its lookups are under the bound of the other limit; beyond its
+    /// budget they wait, and those of other services do not.
     pub fn with_service_failure_limit(mut self, limit: impl Into<Option<FailureLimit>>) -> Self {
-        self.service_limit = limit.into();
+        self.service_failures = FailureGuard::new(limit.into());
         self
     }
 
     /// The router, for an app with any state.
     pub fn into_router<S: Clone + Send + Sync + 'static>(self) -> Router<S> {
         let checker = self.layer.into_checker(true);
+        let limit = || checker.failures.limit().map(FailureLimit::for_services);
+        let mut for_services = Checker::clone(&checker);
+        for_services.failures = self.service_failures.or_else(limit);
         let shared = Arc::new(Shared {
             for_services: Inspector {
-                checker: Arc::clone(&checker),
-                limit: self.service_limit,
+                checker: Arc::new(for_services),
             },
-            inspector: Inspector {
-                checker,
-                limit: self.limit,
-            },
+            inspector: Inspector { checker },
             tokens: self.tokens,
             issuer: self.issuer,
             audience: self.audience,
@@ -101,8 +100,6 @@ impl fmt::Debug for OAuthEndpoints {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OAuthEndpoints")
             .field("layer", &self.layer)
-            .field("limit", &self.limit)
-            .field("service_limit", &self.service_limit)
             .field("issuer", &self.issuer)
             .field("audience", &self.audience)
             .finish_non_exhaustive()

@@ -5,11 +5,11 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 
-use super::super::failure_limit::Client;
 use super::answer::{Answer, INACTIVE};
 use super::basic::{self, BasicError};
 use super::endpoints::Shared;
 use super::form;
+use crate::limits::Origin;
 use crate::observe::{self, Stopwatch};
 use crate::principal::{Principal, Requirement};
 use crate::reject::{Rejection, RejectionReason};
@@ -31,30 +31,38 @@ pub(super) async fn handle(State(shared): State<Arc<Shared>>, request: Request) 
 impl Shared {
     /// The caller is authenticated before its body is read, and again afterwards.
     async fn answer(&self, mut parts: Parts, body: Body) -> Result<Response, Rejection> {
-        let credential = self.authenticate(&mut parts).await?;
+        let origin = Origin::from_extensions(&parts.extensions);
+        let credential = self.authenticate(&mut parts, origin).await?;
         let token = match form::token(Request::from_parts(parts, body)).await {
             Ok(token) => token,
             Err(error) => return Ok(error.into_response()),
         };
         let checker = &self.inspector.checker;
-        let caller = checker.judge_again(&credential).await;
+        let caller = checker.judge_again(&credential, origin).await;
         let caller = caller.and_then(|caller| self.require_scope(&caller).map(|()| caller));
-        let caller = caller.inspect_err(|rejection| Stopwatch::start().refused(rejection))?;
-        Ok(self.introspect(&token, &caller).await)
+        let caller = caller.inspect_err(|rejection| {
+            Stopwatch::start().refused(rejection, origin.address);
+        })?;
+        Ok(self
+            .introspect(&token, origin.with_holder(caller.id()))
+            .await)
     }
 
     /// Authenticates the caller, and returns what does so again.
-    async fn authenticate(&self, parts: &mut Parts) -> Result<Credential<'static>, Rejection> {
+    async fn authenticate(
+        &self,
+        parts: &mut Parts,
+        origin: Origin,
+    ) -> Result<Credential<'static>, Rejection> {
         let checker = &self.inspector.checker;
         let id = basic::unwrap(&mut parts.headers).map_err(|error| {
             let rejection = match error {
                 BasicError::Malformed => checker.refuse(RejectionReason::MalformedHeader),
                 BasicError::UnknownUser => {
-                    let client = self.inspector.client(parts);
-                    self.inspector.fail(client, RejectionReason::UnknownToken)
+                    self.inspector.fail(origin, RejectionReason::UnknownToken)
                 }
             };
-            Stopwatch::start().refused(&rejection);
+            Stopwatch::start().refused(&rejection, origin.address);
             rejection
         })?;
         let caller = self.inspector.caller(parts, id).await?;
@@ -70,31 +78,30 @@ impl Shared {
         allowed.map_err(|rejection| rejection.with_challenges(challenges))
     }
 
-    async fn introspect(&self, token: &str, caller: &Principal) -> Response {
-        let client = Client::Holder(caller.id());
+    async fn introspect(&self, token: &str, origin: Origin) -> Response {
         let inspected = match self.for_services.checker.sources.read_text(token) {
             Ok(token) => {
                 let credential = Credential::new(token);
-                self.for_services.inspect(&credential, client).await
+                self.for_services.inspect(&credential, origin).await
             }
             Err(_) => Err(self
                 .for_services
-                .fail(client, RejectionReason::UnknownToken)),
+                .fail(origin, RejectionReason::UnknownToken)),
         };
         match inspected {
             Ok((record, principal)) => {
-                observe::introspected(Ok("active"));
+                observe::introspected(Ok("active"), origin.address);
                 let mut answer = Answer::new(&record, &principal);
                 answer.iss = self.issuer.as_deref();
                 answer.aud = self.audience.as_deref();
                 form::json(answer.to_json())
             }
             Err(rejection) if rejection.is_of_token() => {
-                observe::introspected(Ok("inactive"));
+                observe::introspected(Ok("inactive"), origin.address);
                 form::json(INACTIVE.to_owned())
             }
             Err(rejection) => {
-                observe::introspected(Err(&rejection));
+                observe::introspected(Err(&rejection), origin.address);
                 rejection.into_response()
             }
         }

@@ -5,42 +5,43 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 
-use super::super::failure_limit::Client;
 use super::super::outcome::{effective, outage};
 use super::endpoints::Shared;
 use super::form::{self, FormError};
 use crate::lifecycle::{Actor, LifecycleError};
+use crate::limits::{ClientAddress, Origin};
 use crate::observe;
 use crate::reject::{Rejection, RejectionReason};
 use crate::store::Credential;
 
 pub(super) async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    let client = shared.inspector.client(&parts);
+    let origin = Origin::from_extensions(&parts.extensions);
     let mut response = match form::token(Request::from_parts(parts, body)).await {
-        Ok(token) => respond(shared.revoke(&token, client).await),
+        Ok(token) => respond(shared.revoke(&token, origin).await, origin),
         Err(error) => error.into_response(),
     };
     form::forbid_keeping(response.headers_mut());
     response
 }
 
-fn respond(revoked: Result<Revoked, Rejection>) -> Response {
+fn respond(revoked: Result<Revoked, Rejection>, origin: Origin) -> Response {
+    let client = origin.address;
     match revoked {
         Ok(Revoked::Effective(within)) => {
-            observe::revoked(Ok("revoked"));
+            observe::revoked(Ok("revoked"), client);
             effective(within, StatusCode::OK.into_response())
         }
         Ok(Revoked::Powerless) => {
-            observe::revoked(Ok("unknown"));
+            observe::revoked(Ok("unknown"), client);
             StatusCode::OK.into_response()
         }
         Ok(Revoked::Elsewhere) => {
-            observe::revoked(Ok("unsupported"));
+            observe::revoked(Ok("unsupported"), client);
             FormError::UNSUPPORTED.into_response()
         }
         Err(rejection) => {
-            observe::revoked(Err(&rejection));
+            observe::revoked(Err(&rejection), client);
             rejection.into_response()
         }
     }
@@ -57,14 +58,14 @@ enum Revoked {
 }
 
 impl Shared {
-    async fn revoke(&self, token: &str, client: Client) -> Result<Revoked, Rejection> {
+    async fn revoke(&self, token: &str, origin: Origin) -> Result<Revoked, Rejection> {
         let inspector = &self.inspector;
         let Ok(token) = inspector.checker.sources.read_text(token) else {
-            let failed = inspector.fail(client, RejectionReason::UnknownToken);
+            let failed = inspector.fail(origin, RejectionReason::UnknownToken);
             return powerless(failed);
         };
         let credential = Credential::new(token);
-        let (id, is_good) = match inspector.inspect(&credential, client).await {
+        let (id, is_good) = match inspector.inspect(&credential, origin).await {
             Ok((record, _)) => (record.id(), true),
             Err(rejection) => match rejection.token_id() {
                 Some(id) => (id, false),
@@ -74,6 +75,7 @@ impl Shared {
         // The secret revokes its token, be that disabled or expired. One that a rotation replaced
         // does not; the registry finds out in the transaction that writes.
         let actor = Actor::possession(id, &credential);
+        let actor = actor.with_client_address(origin.address.map(ClientAddress::ip));
         match self.tokens.clone().acting_for(actor).revoke(id).await {
             Ok(revoked) => Ok(Revoked::Effective(revoked.effective_within)),
             Err(LifecycleError::NotFound) if is_good => Ok(Revoked::Elsewhere),

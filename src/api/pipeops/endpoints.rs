@@ -76,7 +76,7 @@ impl PipeOpsApi {
             .route(TOKENS, post(tokens::create))
             .route(TOKEN, patch(tokens::update).delete(tokens::revoke))
             .route_layer(guard(WRITE_SCOPES));
-        let layer = self.layer.accept_bearer().keep_credential();
+        let layer = self.layer.accept_bearer().for_api();
         let shared = Shared {
             tokens: self.tokens,
             checker: layer.checker(),

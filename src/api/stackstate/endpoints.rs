@@ -39,7 +39,7 @@ impl StackStateApi {
 
     /// The router, for an app with any state, to be nested at `/api`.
     pub fn into_router<S: Clone + Send + Sync + 'static>(self) -> Router<S> {
-        let layer = self.layer.keep_credential();
+        let layer = self.layer.for_api();
         let checker = layer.checker();
         let refusals = Refusals(Arc::clone(&checker.clock));
         let guard = |scopes: [&'static str; 2]| {

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
+use http::HeaderName;
+use tower_service_token::limits::{ClientAddressLayer, TrustedProxies};
 
 use super::value::duration;
 use crate::store_url::StoreUrl;
@@ -107,6 +109,36 @@ pub(crate) struct ServeArgs {
         value_parser = clap::value_parser!(u32).range(1..=1_000_000)
     )]
     pub(crate) max_connections: Option<u32>,
+
+    /// A proxy in front of this server, as an address or a network such as 10.0.0.0/8: what it says
+    /// of a client's address is trusted. Repeat it, or separate several by commas [default: none,
+    /// the client is the connection's peer]
+    #[arg(
+        long = "trusted-proxy",
+        env = "SVCTOK_TRUSTED_PROXY",
+        value_name = "CIDR",
+        value_delimiter = ','
+    )]
+    pub(crate) trusted_proxies: Vec<TrustedProxies>,
+
+    /// The header in which the trusted proxies send a client's address: Forwarded (RFC 7239), or one
+    /// with a list of addresses, such as X-Real-IP. No other header is read
+    #[arg(
+        long,
+        env = "SVCTOK_CLIENT_ADDRESS_HEADER",
+        value_name = "NAME",
+        default_value = "X-Forwarded-For"
+    )]
+    pub(crate) client_address_header: HeaderName,
+}
+
+impl ServeArgs {
+    /// Returns the layer that works out the addresses of clients.
+    pub(crate) fn client_address_layer(&self) -> ClientAddressLayer {
+        ClientAddressLayer::new()
+            .with_trusted_proxies(self.trusted_proxies.iter().cloned().collect())
+            .with_header(self.client_address_header.clone())
+    }
 }
 
 /// Where the metrics are shown, if not among the rest.

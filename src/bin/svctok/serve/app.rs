@@ -10,6 +10,7 @@ use tower_service_token::api::management::ManagementApi;
 use tower_service_token::api::oauth::OAuthEndpoints;
 use tower_service_token::api::pipeops::PipeOpsApi;
 use tower_service_token::api::stackstate::StackStateApi;
+use tower_service_token::limits::FailureLimit;
 use tower_service_token::store::{CachedStore, Flushing, LastUsed, TokenRegistry};
 use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens, TokenStore};
 
@@ -40,6 +41,7 @@ fn of_registry(registry: Arc<dyn TokenRegistry>) -> Service {
     let tokens = ServiceTokens::new(store.clone());
     let layer = ServiceTokenLayer::new(store)
         .accept_bearer()
+        .with_failure_limit(FailureLimit::new())
         .with_last_used(last_used);
     let stackstate = StackStateApi::new(tokens.clone(), layer.clone());
     let pipeops = PipeOpsApi::new(tokens.clone(), layer.clone());
@@ -59,7 +61,9 @@ fn of_file(store: Arc<dyn TokenStore>) -> Service {
         "the tokens of a file cannot be changed here: there is no /service-tokens, no /revoke, no \
          /api, no /workspace and no record of last uses"
     );
-    let layer = ServiceTokenLayer::new(store).accept_bearer();
+    let layer = ServiceTokenLayer::new(store)
+        .accept_bearer()
+        .with_failure_limit(FailureLimit::new());
     // Nothing is ever looked for in it.
     let none = ServiceTokens::new(MemoryStore::new());
     let oauth: Router = OAuthEndpoints::new(none, layer.clone()).into_router();

@@ -59,7 +59,8 @@ pub(crate) async fn serve(args: ServeArgs) -> Result<(), Failure> {
 
     let scheme = if tls.is_some() { "https" } else { "http" };
     tracing::info!("listening on {scheme}://{}", server::address(&listener)?);
-    let server = Server::new("service", listener, requests::observed(app), in_flight);
+    let app = requests::observed(app).layer(args.client_address_layer());
+    let server = Server::new("service", listener, app, in_flight);
     let server = server.with_tls(tls).with_max_connections(max_connections);
     let serving = tokio::spawn(server.run(stopped));
 

@@ -8,6 +8,7 @@ use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use tokio::time::timeout;
+use tower_service_token::limits::ClientAddress;
 use tracing::Instrument;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -29,6 +30,7 @@ async fn observe(mut request: Request, next: Next) -> Response {
     request.headers_mut().insert(REQUEST_ID, id.clone());
     let method = method(request.method());
     let path = path(request.uri().path());
+    let client = ClientAddress::from_extensions(request.extensions());
     let span = tracing::info_span!("request", request_id = id.to_str().unwrap_or_default());
     let observed = async {
         let started = Instant::now();
@@ -39,6 +41,7 @@ async fn observe(mut request: Request, next: Next) -> Response {
             target: "svctok::request",
             method,
             path,
+            client = client.map(tracing::field::display),
             status = status.as_u16(),
             duration_ms = millis(took),
             "answered",

@@ -1,0 +1,182 @@
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use super::fair_queue::FairQueue;
+use super::rate::Rate;
+use crate::limits::Client;
+
+/// Clients beyond their budget have one lookup of so many, and one place in the queue of so many,
+/// if others want the rest.
+const OVER_BUDGET_SHARE: u32 = 4;
+
+/// Decides when a lookup may run, so that all together stay below a rate.
+///
+/// `T` is what wakes a lookup that waits. Lookups of clients within their failure budget go first,
+/// but for a share. Within each of the two classes clients take turns.
+pub(super) struct Admission<T> {
+    rate: Rate,
+    whole_at: Duration,
+    in_budget: FairQueue<T>,
+    over_budget: FairQueue<T>,
+    /// How many lookups of the first class ran since the last one of the second.
+    ahead: u32,
+    next_number: u64,
+    limits: QueueLimits,
+}
+
+/// How many lookups may wait.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct QueueLimits {
+    pub(super) total: usize,
+    pub(super) per_client: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    InBudget,
+    OverBudget,
+}
+
+/// Where a lookup waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    class: Class,
+    client: Client,
+    number: u64,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Arrival<T> {
+    Admitted,
+    Waits {
+        place: Place,
+        /// A lookup that lost its place.
+        evicted: Option<T>,
+    },
+    Full,
+}
+
+impl<T> Admission<T> {
+    /// `per_second` lookups per second, and up to a tenth of that at once.
+    pub(super) fn new(per_second: NonZeroU32, limits: QueueLimits) -> Self {
+        let burst = NonZeroU32::new(per_second.get() / 10).unwrap_or(NonZeroU32::MIN);
+        Self {
+            rate: Rate::new(burst, Duration::from_secs(1) / per_second.get()),
+            whole_at: Duration::ZERO,
+            in_budget: FairQueue::new(),
+            over_budget: FairQueue::new(),
+            ahead: 0,
+            next_number: 0,
+            limits,
+        }
+    }
+
+    /// Returns how many lookups wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.in_budget.len() + self.over_budget.len()
+    }
+
+    /// Admits a lookup, or gives it a place in the queue of its class. `waker` makes what wakes it.
+    pub(super) fn arrive(
+        &mut self,
+        client: Client,
+        class: Class,
+        now: Duration,
+        waker: impl FnOnce() -> T,
+    ) -> Arrival<T> {
+        if self.is_next(class) && self.take(now).is_ok() {
+            self.note(class);
+            return Arrival::Admitted;
+        }
+        if self.queue(class).len_of(client) >= self.limits.per_client {
+            return Arrival::Full;
+        }
+        let number = self.next_number;
+        self.next_number += 1;
+        self.queue(class).push(client, number, waker());
+        let mut evicted = None;
+        if self.waiting() > self.limits.total {
+            evicted = self.evict();
+        }
+        match evicted {
+            Some((evicted, _)) if evicted == number => Arrival::Full,
+            evicted => Arrival::Waits {
+                place: Place {
+                    class,
+                    client,
+                    number,
+                },
+                evicted: evicted.map(|(_, waker)| waker),
+            },
+        }
+    }
+
+    /// Returns the next lookup that may run, `None` if none waits.
+    ///
+    /// Returns how long it must still wait otherwise.
+    pub(super) fn grant(&mut self, now: Duration) -> Result<Option<T>, Duration> {
+        let Some(class) = self.next_class() else {
+            return Ok(None);
+        };
+        self.take(now)?;
+        self.note(class);
+        Ok(self.queue(class).pop())
+    }
+
+    /// Gives up a place.
+    pub(super) fn leave(&mut self, place: Place) {
+        self.queue(place.class).remove(place.client, place.number);
+    }
+
+    /// Takes a place from the class that has more than its share.
+    fn evict(&mut self) -> Option<(u64, T)> {
+        let share = self.limits.total / OVER_BUDGET_SHARE as usize;
+        if self.over_budget.len() > share {
+            self.over_budget.evict()
+        } else {
+            self.in_budget.evict()
+        }
+    }
+
+    /// Whether a lookup that arrives need not wait for any other.
+    fn is_next(&self, class: Class) -> bool {
+        let next = self.next_class();
+        next.is_none() || (class == Class::InBudget && self.in_budget.is_empty() && !self.owes())
+    }
+
+    fn next_class(&self) -> Option<Class> {
+        match (self.in_budget.is_empty(), self.over_budget.is_empty()) {
+            (true, true) => None,
+            (true, false) => Some(Class::OverBudget),
+            (false, _) if self.owes() => Some(Class::OverBudget),
+            (false, _) => Some(Class::InBudget),
+        }
+    }
+
+    /// Whether it is the turn of the second class.
+    fn owes(&self) -> bool {
+        self.ahead >= OVER_BUDGET_SHARE - 1 && !self.over_budget.is_empty()
+    }
+
+    fn note(&mut self, class: Class) {
+        match class {
+            Class::InBudget => self.ahead = self.ahead.saturating_add(1),
+            Class::OverBudget => self.ahead = 0,
+        }
+    }
+
+    fn take(&mut self, now: Duration) -> Result<(), Duration> {
+        self.whole_at = self.rate.check(self.whole_at, now)?;
+        Ok(())
+    }
+
+    fn queue(&mut self, class: Class) -> &mut FairQueue<T> {
+        match class {
+            Class::InBudget => &mut self.in_budget,
+            Class::OverBudget => &mut self.over_budget,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,229 @@
+use std::collections::HashMap;
+
+use super::*;
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const PER_SECOND: u32 = 4_000;
+const LIMITS: QueueLimits = QueueLimits {
+    total: 8_000,
+    per_client: 2_000,
+};
+
+fn v4(number: u32) -> Client {
+    Client::Address(number.into())
+}
+
+/// Lookups by their names, on a clock that a test turns.
+struct Simulation {
+    admission: Admission<u64>,
+    now: Duration,
+    names: u64,
+    arrived: HashMap<u64, Duration>,
+    /// How long each admitted one waited.
+    waited: HashMap<u64, Duration>,
+    refused: Vec<u64>,
+    granted: u64,
+}
+
+impl Simulation {
+    fn new() -> Self {
+        Self {
+            admission: Admission::new(NonZeroU32::new(PER_SECOND).unwrap(), LIMITS),
+            now: Duration::from_secs(1_000),
+            names: 0,
+            arrived: HashMap::new(),
+            waited: HashMap::new(),
+            refused: Vec::new(),
+            granted: 0,
+        }
+    }
+
+    fn arrive(&mut self, client: Client, class: Class) -> u64 {
+        let name = self.names;
+        self.names += 1;
+        self.arrived.insert(name, self.now);
+        match self.admission.arrive(client, class, self.now, || name) {
+            Arrival::Admitted => self.admitted(name),
+            Arrival::Waits { evicted, .. } => self.refused.extend(evicted),
+            Arrival::Full => self.refused.push(name),
+        }
+        assert!(self.admission.waiting() <= LIMITS.total);
+        name
+    }
+
+    fn admitted(&mut self, name: u64) {
+        self.granted += 1;
+        self.waited.insert(name, self.now - self.arrived[&name]);
+    }
+
+    fn tick(&mut self) {
+        self.now += MILLISECOND;
+        while let Ok(Some(name)) = self.admission.grant(self.now) {
+            self.admitted(name);
+        }
+    }
+
+    /// The longest wait of these, all of which were admitted.
+    fn longest_wait(&self, names: &[u64]) -> Duration {
+        let waits = names.iter().map(|name| self.waited.get(name));
+        let waits = waits.map(|wait| *wait.expect("a lookup that was admitted"));
+        waits.max().unwrap_or_default()
+    }
+}
+
+/// Runs `attack` each millisecond for three seconds, and returns the lookups of 100 newcomers.
+fn newcomers_during(
+    simulation: &mut Simulation,
+    class: Class,
+    mut attack: impl FnMut(&mut Simulation, u32),
+) -> Vec<u64> {
+    let mut newcomers = Vec::new();
+    let before = simulation.granted;
+    for millisecond in 0..3_000 {
+        attack(simulation, millisecond);
+        if millisecond % 30 == 0 {
+            // Each in a network of its own.
+            let newcomer = v4(0xc000_0000 + ((millisecond / 30) << 16));
+            newcomers.push(simulation.arrive(newcomer, class));
+        }
+        simulation.tick();
+    }
+    let granted = simulation.granted - before;
+    assert!(granted <= 3 * u64::from(PER_SECOND) + 400, "{granted}");
+    assert!(granted >= 3 * u64::from(PER_SECOND) - 100, "{granted}");
+    for _ in 0..1_000 {
+        simulation.tick();
+    }
+    newcomers
+}
+
+#[test]
+fn twenty_thousand_per_second_of_one_address_delay_no_other() {
+    for (class, attacker) in [
+        (Class::InBudget, Class::OverBudget),
+        (Class::OverBudget, Class::OverBudget),
+        (Class::InBudget, Class::InBudget),
+    ] {
+        let mut simulation = Simulation::new();
+        let newcomers = newcomers_during(&mut simulation, class, |simulation, _| {
+            for _ in 0..20 {
+                simulation.arrive(v4(1), attacker);
+            }
+        });
+        let longest = simulation.longest_wait(&newcomers);
+        assert!(longest <= 3 * MILLISECOND, "{longest:?}");
+    }
+}
+
+#[test]
+fn three_thousand_per_second_of_an_address_leave_room_for_its_other_clients() {
+    let mut simulation = Simulation::new();
+    let mut good = Vec::new();
+    for millisecond in 0..3_000 {
+        for _ in 0..3 {
+            simulation.arrive(v4(1), Class::OverBudget);
+        }
+        if millisecond % 30 == 0 {
+            good.push(simulation.arrive(v4(1), Class::OverBudget));
+        }
+        simulation.tick();
+    }
+    let longest = simulation.longest_wait(&good);
+    assert!(longest <= 3 * MILLISECOND, "{longest:?}");
+    assert!(simulation.refused.is_empty());
+}
+
+#[test]
+fn an_owner_of_many_networks_delays_no_newcomer() {
+    for class in [Class::InBudget, Class::OverBudget] {
+        let mut simulation = Simulation::new();
+        let newcomers = newcomers_during(&mut simulation, class, |simulation, millisecond| {
+            for number in 0..20_u16 {
+                let site = u16::try_from(millisecond).unwrap();
+                let client = Client::Network([0x2001, 0xdb8, site, number]);
+                simulation.arrive(client, class);
+            }
+        });
+        let longest = simulation.longest_wait(&newcomers);
+        assert!(longest <= 3 * MILLISECOND, "{longest:?}");
+    }
+}
+
+#[test]
+fn a_thousand_networks_of_attackers_delay_a_newcomer_by_less_than_a_second() {
+    let mut simulation = Simulation::new();
+    let newcomers = newcomers_during(&mut simulation, Class::InBudget, |simulation, at| {
+        for number in 0..20 {
+            let network = (at * 20 + number) % 1_000;
+            simulation.arrive(v4(0x0a00_0000 + (network << 16)), Class::InBudget);
+        }
+    });
+    let longest = simulation.longest_wait(&newcomers);
+    assert!(longest < Duration::from_secs(1), "{longest:?}");
+}
+
+#[test]
+fn clients_beyond_their_budget_keep_a_quarter() {
+    let mut simulation = Simulation::new();
+    let mut over = Vec::new();
+    for millisecond in 0..3_000 {
+        for number in 0..20 {
+            let network = (millisecond * 20 + number) % 100;
+            simulation.arrive(v4(network << 16), Class::InBudget);
+        }
+        if millisecond % 2 == 0 {
+            over.push(simulation.arrive(v4(0xc0a8_0001), Class::OverBudget));
+        }
+        simulation.tick();
+    }
+    let longest = simulation.longest_wait(&over);
+    assert!(longest <= 5 * MILLISECOND, "{longest:?}");
+}
+
+#[test]
+fn one_client_fills_only_its_own_part_of_the_queue() {
+    let mut simulation = Simulation::new();
+    for _ in 0..3_000 {
+        simulation.arrive(v4(1), Class::OverBudget);
+    }
+    assert_eq!(simulation.granted, 400);
+    assert_eq!(simulation.admission.waiting(), LIMITS.per_client);
+    assert_eq!(simulation.refused.len(), 3_000 - 400 - LIMITS.per_client);
+}
+
+#[test]
+fn a_full_queue_makes_room_at_the_cost_of_the_longest() {
+    let mut simulation = Simulation::new();
+    for address in 1..=5 {
+        for _ in 0..2_000 {
+            simulation.arrive(v4(address << 16), Class::OverBudget);
+        }
+    }
+    assert_eq!(simulation.admission.waiting(), LIMITS.total);
+    let refused = simulation.refused.len();
+    let newcomer = simulation.arrive(v4(0xc0a8_0001), Class::OverBudget);
+    assert_eq!(simulation.refused.len(), refused + 1);
+    assert!(!simulation.refused.contains(&newcomer));
+    for _ in 0..3 {
+        simulation.tick();
+    }
+    assert!(simulation.waited.contains_key(&newcomer));
+}
+
+#[test]
+fn a_lookup_that_gives_up_leaves_no_trace() {
+    let mut admission = Admission::new(NonZeroU32::MIN, LIMITS);
+    let now = Duration::from_secs(1);
+    let mut arrive = |name| admission.arrive(v4(1), Class::OverBudget, now, || name);
+    assert_eq!(arrive(0), Arrival::Admitted);
+    let Arrival::Waits { place, .. } = arrive(1) else {
+        panic!("one per second");
+    };
+    assert!(matches!(arrive(2), Arrival::Waits { .. }));
+    admission.leave(place);
+    admission.leave(place);
+    assert_eq!(admission.waiting(), 1);
+    assert_eq!(admission.grant(now), Err(Duration::from_secs(1)));
+    assert_eq!(admission.grant(now + Duration::from_secs(1)), Ok(Some(2)));
+    assert_eq!(admission.grant(now + Duration::from_secs(1)), Ok(None));
+}

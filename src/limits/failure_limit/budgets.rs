@@ -1,0 +1,61 @@
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::rate::Rate;
+use crate::limits::Client;
+
+/// The least time between two sweeps, so that a flood of clients does not pay for them.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The failures that each client may still have; a bounded number of clients has its own budget.
+pub(super) struct Budgets {
+    rate: Rate,
+    max_clients: usize,
+    /// When each budget is whole again. `None` is shared by all clients without a place.
+    whole_at: HashMap<Option<Client>, Duration>,
+    swept_at: Duration,
+}
+
+impl Budgets {
+    pub(super) fn new(rate: Rate, max_clients: usize) -> Self {
+        Self {
+            rate,
+            max_clients,
+            whole_at: HashMap::new(),
+            swept_at: Duration::ZERO,
+        }
+    }
+
+    /// Whether the client may have another failure.
+    pub(super) fn has_any(&self, client: Client, now: Duration) -> bool {
+        let whole_at = self.whole_at.get(&self.place(client)).copied();
+        self.rate.check(whole_at.unwrap_or_default(), now).is_ok()
+    }
+
+    /// Counts a failure.
+    ///
+    /// Returns how long the client should have waited if its budget was spent before.
+    pub(super) fn count(&mut self, client: Client, now: Duration) -> Result<(), Duration> {
+        self.sweep(now);
+        let place = self.place(client);
+        let whole_at = self.whole_at.get(&place).copied();
+        let next = self.rate.check(whole_at.unwrap_or_default(), now)?;
+        self.whole_at.insert(place, next);
+        Ok(())
+    }
+
+    fn place(&self, client: Client) -> Option<Client> {
+        let own = Some(client);
+        let has_place = self.whole_at.contains_key(&own) || self.whole_at.len() < self.max_clients;
+        own.filter(|_| has_place)
+    }
+
+    /// Removes the budgets that are whole again if their places are needed.
+    fn sweep(&mut self, now: Duration) {
+        let is_due = now.saturating_sub(self.swept_at) >= SWEEP_INTERVAL;
+        if self.whole_at.len() >= self.max_clients && is_due {
+            self.swept_at = now;
+            self.whole_at.retain(|_, whole_at| *whole_at > now);
+        }
+    }
+}

@@ -1,0 +1,255 @@
+use std::collections::{BTreeSet, HashMap, VecDeque};
+
+use crate::limits::Client;
+
+/// A queue that is fair to clients: they take turns, and within a client entries leave in order.
+///
+/// Turns are taken by network first: of all IPv4 /16 (IPv6 /32) networks, then of the /24 (/48)
+/// networks in one, then of the addresses (/64 networks) in one. So one who owns many addresses of
+/// a network gets the share of that network.
+pub(super) struct FairQueue<T> {
+    root: Node<T>,
+}
+
+/// A network and those in it, or a client with its entries.
+struct Node<T> {
+    len: usize,
+    children: HashMap<u64, Node<T>>,
+    /// The children, the next one first.
+    turns: VecDeque<u64>,
+    by_len: BTreeSet<(usize, u64)>,
+    /// Of a client, by ascending number.
+    entries: VecDeque<(u64, T)>,
+}
+
+impl<T> FairQueue<T> {
+    pub(super) fn new() -> Self {
+        Self { root: Node::new() }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.root.len
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Returns how many entries this client has.
+    pub(super) fn len_of(&self, client: Client) -> usize {
+        let mut node = Some(&self.root);
+        for key in path(client) {
+            node = node.and_then(|node| node.children.get(&key));
+        }
+        node.map_or(0, |node| node.len)
+    }
+
+    /// Adds an entry. Numbers must ascend.
+    pub(super) fn push(&mut self, client: Client, number: u64, value: T) {
+        self.root.push(&path(client), (number, value));
+    }
+
+    /// Removes the entry whose turn it is.
+    pub(super) fn pop(&mut self) -> Option<T> {
+        self.root.pop().map(|(_, value)| value)
+    }
+
+    /// Removes the newest entry of the client with the most in the network with the most.
+    pub(super) fn evict(&mut self) -> Option<(u64, T)> {
+        self.root.evict()
+    }
+
+    /// Removes the entry with this number, if it is still there.
+    pub(super) fn remove(&mut self, client: Client, number: u64) -> Option<T> {
+        let removed = self.root.remove(&path(client), number);
+        removed.map(|(_, value)| value)
+    }
+}
+
+impl<T> Node<T> {
+    fn new() -> Self {
+        Self {
+            len: 0,
+            children: HashMap::new(),
+            turns: VecDeque::new(),
+            by_len: BTreeSet::new(),
+            entries: VecDeque::new(),
+        }
+    }
+
+    fn push(&mut self, path: &[u64], entry: (u64, T)) {
+        self.len += 1;
+        let [key, rest @ ..] = path else {
+            self.entries.push_back(entry);
+            return;
+        };
+        let child = self.children.entry(*key).or_insert_with(|| {
+            self.turns.push_back(*key);
+            Self::new()
+        });
+        self.by_len.remove(&(child.len, *key));
+        child.push(rest, entry);
+        self.by_len.insert((child.len, *key));
+    }
+
+    fn pop(&mut self) -> Option<(u64, T)> {
+        let Some(key) = self.turns.pop_front() else {
+            return self.take(VecDeque::pop_front);
+        };
+        self.turns.push_back(key);
+        self.take_of(key, Self::pop)
+    }
+
+    fn evict(&mut self) -> Option<(u64, T)> {
+        match self.by_len.last() {
+            Some((_, key)) => self.take_of(*key, Self::evict),
+            None => self.take(VecDeque::pop_back),
+        }
+    }
+
+    fn remove(&mut self, path: &[u64], number: u64) -> Option<(u64, T)> {
+        let [key, rest @ ..] = path else {
+            return self.take(|entries| {
+                let at = entries.binary_search_by_key(&number, |entry| entry.0);
+                entries.remove(at.ok()?)
+            });
+        };
+        self.take_of(*key, |child| child.remove(rest, number))
+    }
+
+    /// Takes an entry of a child, which leaves with its last one.
+    fn take_of(
+        &mut self,
+        key: u64,
+        take: impl FnOnce(&mut Self) -> Option<(u64, T)>,
+    ) -> Option<(u64, T)> {
+        let child = self.children.get_mut(&key)?;
+        let before = child.len;
+        let entry = take(child)?;
+        let len = child.len;
+        self.len -= 1;
+        self.by_len.remove(&(before, key));
+        if len > 0 {
+            self.by_len.insert((len, key));
+        } else {
+            self.children.remove(&key);
+            // Usually at one of the ends.
+            self.turns.retain(|turn| *turn != key);
+        }
+        Some(entry)
+    }
+
+    fn take(
+        &mut self,
+        take: impl FnOnce(&mut VecDeque<(u64, T)>) -> Option<(u64, T)>,
+    ) -> Option<(u64, T)> {
+        let entry = take(&mut self.entries)?;
+        self.len -= 1;
+        Some(entry)
+    }
+}
+
+/// The networks that a client is in, and the client; the two highest bits tell the kinds apart.
+fn path(client: Client) -> [u64; 3] {
+    match client {
+        Client::Unknown => [0, 0, 0],
+        Client::Holder(id) => [1 << 62 | id.as_i64().unsigned_abs(), 0, 0],
+        Client::Address(address) => {
+            let bits = u64::from(address.to_bits());
+            [2 << 62 | bits >> 16, bits >> 8, bits]
+        }
+        Client::Network([a, b, c, d]) => {
+            let bits = [a, b, c, d]
+                .into_iter()
+                .fold(0, |bits, part| bits << 16 | u64::from(part));
+            [3 << 62 | bits >> 32, bits >> 16, bits]
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn v4(address: [u8; 4]) -> Client {
+        Client::Address(address.into())
+    }
+
+    fn drain(queue: &mut FairQueue<&'static str>) -> String {
+        let mut all = Vec::new();
+        while let Some(value) = queue.pop() {
+            all.push(value);
+        }
+        assert!(queue.is_empty() && queue.root.children.is_empty());
+        assert!(queue.root.turns.is_empty() && queue.root.by_len.is_empty());
+        all.join(" ")
+    }
+
+    #[test]
+    fn clients_take_turns_and_entries_keep_their_order() {
+        let mut queue = FairQueue::new();
+        let (a, b, c) = (v4([192, 0, 2, 1]), v4([198, 51, 100, 1]), Client::Unknown);
+        for (number, (client, value)) in [
+            (a, "a1"),
+            (a, "a2"),
+            (a, "a3"),
+            (b, "b1"),
+            (c, "c1"),
+            (c, "c2"),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            queue.push(client, number as u64, value);
+        }
+        assert_eq!((queue.len(), queue.len_of(a), queue.len_of(b)), (6, 3, 1));
+        assert_eq!(drain(&mut queue), "a1 b1 c1 a2 c2 a3");
+    }
+
+    #[test]
+    fn the_addresses_of_one_network_share_its_turns() {
+        let mut queue = FairQueue::new();
+        for number in 0..4_u16 {
+            let client = Client::Network([0x2001, 0xdb8, number % 2, number]);
+            queue.push(
+                client,
+                u64::from(number),
+                ["n0", "m0", "n1", "m1"][usize::from(number)],
+            );
+        }
+        queue.push(v4([192, 0, 2, 1]), 4, "a1");
+        queue.push(v4([192, 0, 2, 1]), 5, "a2");
+        assert_eq!(drain(&mut queue), "n0 a1 m0 a2 n1 m1");
+    }
+
+    #[test]
+    fn evicts_the_newest_of_the_longest() {
+        let mut queue = FairQueue::new();
+        let (a, b) = (v4([192, 0, 2, 1]), v4([192, 0, 2, 2]));
+        queue.push(v4([198, 51, 100, 1]), 0, "c1");
+        for (number, client) in [(1, a), (2, a), (3, b), (4, a)] {
+            queue.push(client, number, "x");
+        }
+        assert_eq!(queue.evict(), Some((4, "x")));
+        assert_eq!(queue.evict(), Some((2, "x")));
+        assert_eq!(queue.len(), 3);
+        assert_eq!(drain(&mut queue), "c1 x x");
+        assert_eq!(queue.evict(), None);
+    }
+
+    #[test]
+    fn removes_by_number() {
+        let mut queue = FairQueue::new();
+        let a = v4([192, 0, 2, 1]);
+        for (number, value) in [(3, "a3"), (5, "a5"), (9, "a9")] {
+            queue.push(a, number, value);
+        }
+        assert_eq!(queue.remove(a, 5), Some("a5"));
+        assert_eq!(queue.remove(a, 5), None);
+        assert_eq!(queue.remove(Client::Unknown, 3), None);
+        assert_eq!(drain(&mut queue), "a3 a9");
+        queue.push(a, 10, "a10");
+        assert_eq!(queue.remove(a, 10), Some("a10"));
+        assert_eq!(drain(&mut queue), "");
+    }
+}

@@ -1,0 +1,62 @@
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+/// A rate with a burst, by the generic cell rate algorithm (GCRA): all that is kept of each user is
+/// the time at which its burst is whole again.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rate {
+    interval: Duration,
+    burst: NonZeroU32,
+}
+
+impl Rate {
+    /// `burst` at once, and one more per `interval`, which is cut where a whole burst would take
+    /// more than a hundred years to come back.
+    pub(super) fn new(burst: NonZeroU32, interval: Duration) -> Self {
+        let longest = Duration::from_nanos(u64::MAX / 4 / u64::from(burst.get()));
+        let interval = interval.clamp(Duration::from_nanos(1), longest);
+        Self { interval, burst }
+    }
+
+    /// Returns when the burst is whole again if one is taken `now`, or how long to wait for one.
+    pub(super) fn check(&self, whole_at: Duration, now: Duration) -> Result<Duration, Duration> {
+        let next = whole_at.max(now).saturating_add(self.interval);
+        let latest = now.saturating_add(self.interval * self.burst.get());
+        match next.saturating_sub(latest) {
+            Duration::ZERO => Ok(next),
+            wait => Err(wait),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn allows_a_burst_and_then_one_per_interval() {
+        let rate = Rate::new(NonZeroU32::MIN.saturating_add(2), Duration::from_secs(1));
+        let (mut whole_at, start) = (Duration::ZERO, Duration::from_secs(100));
+        for _ in 0..3 {
+            whole_at = rate.check(whole_at, start).expect("within the burst");
+        }
+        assert_eq!(rate.check(whole_at, start), Err(Duration::from_secs(1)));
+        let later = start + Duration::from_millis(400);
+        assert_eq!(rate.check(whole_at, later), Err(Duration::from_millis(600)));
+        let later = start + Duration::from_secs(1);
+        whole_at = rate.check(whole_at, later).expect("one more");
+        assert_eq!(rate.check(whole_at, later), Err(Duration::from_secs(1)));
+        assert!(rate.check(whole_at, start + Duration::from_secs(9)).is_ok());
+    }
+
+    #[test]
+    fn extreme_settings_do_not_overflow() {
+        for burst in [NonZeroU32::MIN, NonZeroU32::MAX] {
+            let rate = Rate::new(burst, Duration::MAX);
+            let whole_at = rate.check(Duration::ZERO, Duration::MAX);
+            assert_eq!(whole_at, Ok(Duration::MAX));
+            let rate = Rate::new(burst, Duration::ZERO);
+            assert!(rate.check(Duration::ZERO, Duration::ZERO).is_ok());
+        }
+    }
+}

@@ -1,0 +1,91 @@
+use std::time::Duration;
+
+use super::client::Client;
+#[cfg(feature = "tokio")]
+use super::failure_limit::FailureLimit;
+use crate::digest::TokenDigest;
+
+/// The failure limit of a layer or an endpoint, if it has one. Without the feature `tokio` it has
+/// none.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FailureGuard {
+    #[cfg(feature = "tokio")]
+    limit: Option<FailureLimit>,
+    /// Whether the user chose `limit`.
+    #[cfg(feature = "tokio")]
+    is_set: bool,
+}
+
+impl FailureGuard {
+    #[cfg(feature = "tokio")]
+    pub(crate) fn new(limit: Option<FailureLimit>) -> Self {
+        Self {
+            limit,
+            is_set: true,
+        }
+    }
+
+    /// The user's choice, or else this limit.
+    #[cfg(feature = "api")]
+    pub(crate) fn or_else(self, limit: impl FnOnce() -> Option<FailureLimit>) -> Self {
+        if self.is_set {
+            self
+        } else {
+            Self::new(limit())
+        }
+    }
+
+    #[cfg(feature = "api")]
+    pub(crate) fn limit(&self) -> Option<&FailureLimit> {
+        self.limit.as_ref()
+    }
+}
+
+#[cfg(feature = "tokio")]
+impl FailureGuard {
+    /// Waits until a lookup of this token may run. Returns when to try again if it may not.
+    pub(crate) async fn admit(&self, digest: &TokenDigest, client: Client) -> Result<(), Duration> {
+        match &self.limit {
+            Some(limit) => limit.admit(digest, client).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Notes that a lookup accepted this token.
+    pub(crate) fn accepted(&self, digest: &TokenDigest) {
+        if let Some(limit) = &self.limit {
+            limit.remember(digest);
+        }
+    }
+
+    /// Notes that a lookup did not accept this token.
+    pub(crate) fn refused(&self, digest: &TokenDigest) {
+        if let Some(limit) = &self.limit {
+            limit.forget(digest);
+        }
+    }
+
+    /// Counts a failure. Returns when to try again if the client's budget was spent before.
+    pub(crate) fn failed(&self, client: Client) -> Result<(), Duration> {
+        self.limit
+            .as_ref()
+            .map_or(Ok(()), |limit| limit.count(client))
+    }
+}
+
+#[cfg(not(feature = "tokio"))]
+#[expect(clippy::unused_self, reason = "there is no limit")]
+impl FailureGuard {
+    #[expect(clippy::unused_async, reason = "there is nothing to wait for")]
+    pub(crate) async fn admit(&self, _: &TokenDigest, _: Client) -> Result<(), Duration> {
+        Ok(())
+    }
+
+    pub(crate) fn accepted(&self, _: &TokenDigest) {}
+
+    pub(crate) fn refused(&self, _: &TokenDigest) {}
+
+    pub(crate) fn failed(&self, _: Client) -> Result<(), Duration> {
+        Ok(())
+    }
+}

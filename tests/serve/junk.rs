@@ -1,0 +1,123 @@
+//! Unknown tokens cost other clients of the same address nothing.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+use tower_service_token::token::TokenFormat;
+
+use crate::node::Node;
+use crate::place::Place;
+use crate::wire::{self, Call};
+
+/// Connections of the client that sends unknown tokens.
+const CONNECTIONS: u32 = 60;
+
+const GOOD_TOKENS: usize = 100;
+
+/// Between two first uses of good tokens.
+const PAUSE: Duration = Duration::from_millis(25);
+
+/// What the store may be asked per second, and at once after a pause.
+const LOOKUPS_PER_SECOND: f64 = 4_000.0;
+const LOOKUPS_AT_ONCE: f64 = 400.0;
+
+pub(crate) async fn first_uses_succeed_among_300_unknown_tokens_per_second(place: Place) {
+    assert_first_uses_succeed(place, 300).await;
+}
+
+pub(crate) async fn first_uses_succeed_among_3000_unknown_tokens_per_second(place: Place) {
+    assert_first_uses_succeed(place, 3_000).await;
+}
+
+async fn assert_first_uses_succeed(place: Place, per_second: u32) {
+    let (node, administrator) = Node::administrator(&place, &[]).await;
+    let mut good = Vec::new();
+    for number in 0..GOOD_TOKENS {
+        let body = format!(r#"{{"name":"client-{number}"}}"#);
+        let call = Call::post("/service-tokens", &body).with_key(&administrator);
+        good.push(node.send(&call).await.assert(201).text("/token"));
+    }
+
+    let (started, lookups_before) = (Instant::now(), lookups(&node).await);
+    let flood = Flood::start(node.address, per_second);
+    // Until the address has no budget left.
+    sleep(Duration::from_millis(700)).await;
+    let mut uses = JoinSet::new();
+    for token in good {
+        let call = Call::get("/verify").with_key(&token);
+        let address = node.address;
+        uses.spawn(async move { call.send(address).await.status });
+        sleep(PAUSE).await;
+    }
+    let statuses = uses.join_all().await;
+    let junk = flood.stop().await;
+    let seconds = started.elapsed().as_secs_f64();
+    let looked_up = lookups(&node).await - lookups_before;
+
+    let accepted = statuses.iter().filter(|status| **status == 204).count();
+    println!(
+        "{junk} unknown tokens in {seconds:.1} s, {looked_up} lookups, {accepted} of {} first uses",
+        statuses.len()
+    );
+    assert!(accepted * 100 >= statuses.len() * 99, "{statuses:?}");
+    let bound = LOOKUPS_PER_SECOND * seconds + LOOKUPS_AT_ONCE;
+    assert!(looked_up <= bound, "{looked_up} lookups in {seconds} s");
+    node.stop().await;
+}
+
+/// A client that sends well-formed tokens that nobody knows.
+struct Flood {
+    workers: JoinSet<()>,
+    stopped: Arc<AtomicBool>,
+    answered: Arc<AtomicU32>,
+}
+
+impl Flood {
+    fn start(address: SocketAddr, per_second: u32) -> Self {
+        let stopped = Arc::new(AtomicBool::new(false));
+        let answered = Arc::new(AtomicU32::new(0));
+        let mut workers = JoinSet::new();
+        for _ in 0..CONNECTIONS {
+            let (stopped, answered) = (Arc::clone(&stopped), Arc::clone(&answered));
+            workers.spawn(async move {
+                let mut stream = TcpStream::connect(address).await.unwrap();
+                let mut ticks = interval(Duration::from_secs(1) * CONNECTIONS / per_second);
+                ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+                while !stopped.load(Ordering::Relaxed) {
+                    ticks.tick().await;
+                    let unknown = TokenFormat::default().mint().unwrap();
+                    let call = Call::get("/verify").with_key(unknown.expose_secret());
+                    let answer = wire::exchange(&mut stream, &call.bytes()).await.unwrap();
+                    assert!([401, 429].contains(&answer.status), "{}", answer.head);
+                    answered.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        Self {
+            workers,
+            stopped,
+            answered,
+        }
+    }
+
+    /// Returns how many tokens were answered.
+    async fn stop(self) -> u32 {
+        self.stopped.store(true, Ordering::Relaxed);
+        self.workers.join_all().await;
+        self.answered.load(Ordering::Relaxed)
+    }
+}
+
+/// Returns how many lookups of the store have ended.
+async fn lookups(node: &Node) -> f64 {
+    let metrics = node.send(&Call::get("/metrics")).await.assert(200).body;
+    let lines = metrics.lines();
+    let counts = lines.filter(|line| line.starts_with("service_token_cache_lookups_total"));
+    let values = counts.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+    values.sum()
+}
