@@ -4,12 +4,12 @@ use super::public_types::Shown;
 
 #[cfg(feature = "api")]
 pub(super) fn shown() -> Vec<Shown> {
+    use tower_service_token::api::SecuritySchemes;
     use tower_service_token::api::forward_auth::ForwardAuth;
     use tower_service_token::api::management::ManagementApi;
     use tower_service_token::api::oauth::OAuthEndpoints;
     use tower_service_token::api::pipeops::PipeOpsApi;
     use tower_service_token::api::stackstate::StackStateApi;
-    use tower_service_token::api::{FailureLimit, SecuritySchemes};
     use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens};
 
     use super::minted_record;
@@ -24,7 +24,6 @@ pub(super) fn shown() -> Vec<Shown> {
     let pipeops = PipeOpsApi::new(tokens.clone(), layer.clone());
     let stackstate = StackStateApi::new(tokens, layer.clone());
     vec![
-        debugged("FailureLimit", &FailureLimit::new()),
         debugged("ForwardAuth", &ForwardAuth::new(layer)),
         debugged("ManagementApi", &management),
         debugged("OAuthEndpoints", &endpoints),
@@ -38,7 +37,6 @@ pub(super) fn shown() -> Vec<Shown> {
 pub(super) fn shown() -> Vec<Shown> {
     let without = |name| (name, Vec::new());
     [
-        "FailureLimit",
         "ForwardAuth",
         "ManagementApi",
         "OAuthEndpoints",

@@ -15,6 +15,7 @@ mod file_store;
 mod log;
 mod introspection;
 mod lifecycle_types;
+mod limits;
 mod paths;
 mod public_types;
 mod walk;

@@ -99,6 +99,7 @@ fn stores_shown() -> Vec<Shown> {
         debugged("Cached", &store.find_cached(&credential())),
         debugged("Cached", &block_on(store.find(&credential()))),
         debugged("Cached", &Cached::Ask),
+        debugged("FeedState", &store.feed_state()),
         told("Denial", &denial),
         debugged("DenialKind", &denial.kind()),
         told("StoreError", &StoreError::unavailable("connection refused")),
@@ -225,6 +226,7 @@ fn everything_shown() -> Vec<Shown> {
         super::api_types::shown(),
         super::client_types::shown(),
         super::introspection::shown(),
+        super::limits::shown(),
     ]
     .concat()
 }

@@ -30,8 +30,11 @@ impl TrustedProxies {
         I: IntoIterator,
         I::Item: AsRef<str>,
     {
-        let networks = networks.into_iter();
-        let networks = networks.map(|network| parse(network.as_ref().trim()));
+        let networks = networks.into_iter().zip(1..);
+        let networks = networks.map(|(network, position)| {
+            let network = parse(network.as_ref().trim());
+            network.ok_or(TrustedProxiesError { position })
+        });
         networks.collect::<Result<_, _>>().map(Self)
     }
 
@@ -64,11 +67,10 @@ impl FromIterator<Self> for TrustedProxies {
     }
 }
 
-fn parse(text: &str) -> Result<IpNet, TrustedProxiesError> {
-    let network = text.parse::<IpNet>();
-    let network = network.or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-    let network = network.map_err(|_| TrustedProxiesError(text.into()))?;
-    Ok(canonical(network))
+fn parse(text: &str) -> Option<IpNet> {
+    let network = text.parse::<IpNet>().ok();
+    let network = network.or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+    network.map(canonical)
 }
 
 /// An IPv4-mapped network as IPv4, since the addresses that are compared with it are.
@@ -83,10 +85,13 @@ fn canonical(network: IpNet) -> IpNet {
     network
 }
 
-/// A text is neither a network nor an address.
+/// An entry of a list is neither a network nor an address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("invalid network '{0}': expected CIDR notation such as 10.0.0.0/8, or an address")]
-pub struct TrustedProxiesError(Box<str>);
+#[error("entry {position} is neither an address nor a network such as 10.0.0.0/8")]
+pub struct TrustedProxiesError {
+    /// Counted from one.
+    position: usize,
+}
 
 #[cfg(test)]
 mod tests {
@@ -119,8 +124,10 @@ mod tests {
     fn rejects_what_is_no_network() {
         for list in ["", "10.0.0.0/33", "10.0.0.0/8,", "proxy", "10.0.0.0/8;::1"] {
             let error = list.parse::<TrustedProxies>().expect_err(list).to_string();
-            assert!(error.starts_with("invalid network '"), "{error}");
+            assert!(error.contains("is neither an address nor"), "{error}");
         }
         assert!(TrustedProxies::new([""; 0]).is_ok_and(|list| list.is_empty()));
+        let second = TrustedProxies::new(["::1", "x"]).expect_err("x");
+        assert!(second.to_string().starts_with("entry 2 "), "{second}");
     }
 }

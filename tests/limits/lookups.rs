@@ -1,0 +1,259 @@
+//! Lookups of a layer, in paused time.
+
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::join_all;
+use http::Response;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, advance, sleep};
+use tower_service_token::limits::FailureLimit;
+use tower_service_token::testing::Fault;
+
+use crate::{DAMAGED, Guarded, SECOND, limit, slow, unknown};
+
+const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 1));
+const MILLISECOND: Duration = Duration::from_millis(1);
+
+/// Sends junk from [`ADDRESS`] for a second, and first uses of 50 valid tokens from `address`.
+///
+/// Returns how many of them succeeded, and how many junk requests were refused without a lookup.
+async fn succeeded_under_junk(per_second: usize, address: IpAddr) -> (usize, usize) {
+    let guarded = Guarded::new(limit());
+    let (mut junk, mut good) = (JoinSet::new(), JoinSet::new());
+    let started = Instant::now();
+    for millisecond in 0..1_000 {
+        for _ in 0..per_second * (millisecond + 1) / 1_000 - per_second * millisecond / 1_000 {
+            junk.spawn(guarded.send(ADDRESS, &unknown()));
+        }
+        if millisecond % 20 == 10 {
+            good.spawn(guarded.send(address, &guarded.token()));
+        }
+        sleep(MILLISECOND).await;
+    }
+    let good = good.join_all().await;
+    let junk = junk.join_all().await;
+    let seconds = started.elapsed().as_secs_f64();
+    let lookups = u32::try_from(guarded.store.calls()).unwrap();
+    assert!(
+        f64::from(lookups) <= 4_000.0 * seconds + 400.0,
+        "{lookups} in {seconds} s"
+    );
+    let refused = junk.iter().filter(|response| response.status() == 429);
+    for response in &junk {
+        assert!(response.status() == 401 || retry_after(response) == "1");
+    }
+    let refused = refused.count();
+    (good.iter().filter(|it| it.status() == 200).count(), refused)
+}
+
+fn retry_after(response: &Response<String>) -> &str {
+    let header = response.headers().get("retry-after");
+    header.map_or("", |value| value.to_str().unwrap())
+}
+
+#[tokio::test(start_paused = true)]
+async fn three_hundred_unknown_tokens_per_second_cost_their_address_nothing() {
+    assert_eq!(succeeded_under_junk(300, ADDRESS).await, (50, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn three_thousand_unknown_tokens_per_second_cost_their_address_nothing() {
+    assert_eq!(succeeded_under_junk(3_000, ADDRESS).await, (50, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn twenty_thousand_unknown_tokens_per_second_cost_other_addresses_nothing() {
+    let (succeeded, refused) = succeeded_under_junk(20_000, OTHER).await;
+    assert_eq!(succeeded, 50);
+    assert!(refused > 10_000, "{refused}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_accepted_token_never_waits_for_24_hours() {
+    let guarded = Guarded::new(slow());
+    let good = guarded.token();
+    assert_eq!(guarded.timed(ADDRESS, &good).await, (200, Duration::ZERO));
+    for _ in 0..3 {
+        let unknown = guarded.timed(ADDRESS, &unknown()).await;
+        assert!(
+            unknown.0 == 401 && unknown.1 > Duration::ZERO,
+            "{unknown:?}"
+        );
+        for address in [ADDRESS, OTHER] {
+            assert_eq!(guarded.timed(address, &good).await, (200, Duration::ZERO));
+        }
+    }
+    advance(24 * 3600 * SECOND - MILLISECOND).await;
+    assert_eq!(guarded.timed(ADDRESS, &good).await, (200, Duration::ZERO));
+    advance(24 * 3600 * SECOND).await;
+    // Forgotten, it has to wait for its turn.
+    guarded.timed(ADDRESS, &unknown()).await;
+    let (status, waited) = guarded.timed(ADDRESS, &good).await;
+    assert!(
+        status == 200 && waited > Duration::ZERO,
+        "{status} {waited:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_is_refused_is_no_longer_remembered() {
+    use tower_service_token::ServiceTokens;
+
+    let guarded = Guarded::new(slow());
+    let token = crate::mint();
+    let record = tower_service_token::store::TokenRecord::from(&token);
+    guarded.memory.insert(record).unwrap();
+    let secret = token.expose_secret();
+    assert_eq!(guarded.timed(ADDRESS, secret).await.0, 200);
+    let tokens = ServiceTokens::new(guarded.memory.clone());
+    tokens.revoke(token.id()).await.unwrap();
+    assert_eq!(guarded.timed(ADDRESS, secret).await, (401, Duration::ZERO));
+    let (status, waited) = guarded.timed(ADDRESS, secret).await;
+    assert!(
+        status == 401 && waited > Duration::ZERO,
+        "{status} {waited:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_memory_is_bounded_and_junk_does_not_enter_it() {
+    let guarded = Guarded::new(slow().with_max_remembered_tokens(100));
+    let mut good = Vec::new();
+    for _ in 0..50 {
+        good.push(guarded.token());
+    }
+    for token in &good {
+        assert_eq!(guarded.timed(ADDRESS, token).await.0, 200);
+    }
+    for _ in 0..300 {
+        assert_eq!(guarded.timed(ADDRESS, &unknown()).await.0, 401);
+    }
+    for token in &good {
+        assert_eq!(guarded.timed(ADDRESS, token).await, (200, Duration::ZERO));
+    }
+    let mut waited = 0;
+    for _ in 0..1_000 {
+        good.push(guarded.token());
+        guarded.timed(ADDRESS, &good[good.len() - 1]).await;
+    }
+    for token in good.iter().rev() {
+        waited += usize::from(guarded.timed(ADDRESS, token).await.1 > Duration::ZERO);
+    }
+    assert!(waited >= good.len() - 100, "{waited}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_success_gives_failures_back() {
+    let guarded = Guarded::new(limit().with_burst(NonZeroU32::MIN).with_interval(SECOND));
+    let good = guarded.token();
+    assert_eq!(guarded.send(ADDRESS, DAMAGED).await.status(), 401);
+    for _ in 0..10 {
+        assert_eq!(guarded.send(ADDRESS, &good).await.status(), 200);
+        let refused = guarded.send(ADDRESS, DAMAGED).await;
+        assert_eq!(
+            (refused.status().as_u16(), retry_after(&refused)),
+            (429, "1")
+        );
+    }
+    assert_eq!(guarded.send(OTHER, DAMAGED).await.status(), 401);
+    let calls = guarded.store.calls();
+    assert_eq!(calls, 10, "a damaged token is not looked up");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_fills_its_queue_gets_429_and_others_wait() {
+    let guarded = Guarded::new(slow());
+    // The one lookup that may run at once.
+    guarded.send(OTHER, &unknown()).await;
+    let mut waiting = JoinSet::new();
+    for _ in 0..2_000 {
+        waiting.spawn(guarded.send(ADDRESS, &unknown()));
+    }
+    tokio::task::yield_now().await;
+    let refused = guarded.send(ADDRESS, &guarded.token()).await;
+    assert_eq!(
+        (refused.status().as_u16(), retry_after(&refused)),
+        (429, "1")
+    );
+    assert!(refused.headers().get("www-authenticate").is_none());
+    // Two turns come before the patience of all ends.
+    let (status, waited) = guarded.timed(OTHER, &guarded.token()).await;
+    assert_eq!(status, 200);
+    assert!(waited <= 2 * SECOND, "{waited:?}");
+    let statuses = waiting.join_all().await;
+    let timed_out = statuses.iter().filter(|it| it.status() == 429).count();
+    assert!(timed_out >= 1_998, "{timed_out}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_dropped_leaves_the_queue() {
+    let guarded = Guarded::new(slow());
+    guarded.send(OTHER, &unknown()).await;
+    for _ in 0..3_000 {
+        let waiting = guarded.send(ADDRESS, &unknown());
+        assert!(waiting.now_or_never().is_none());
+    }
+    assert_eq!(guarded.timed(ADDRESS, &guarded.token()).await.0, 200);
+    assert_eq!(guarded.store.calls(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_is_503_within_the_budget_and_beyond() {
+    let guarded = Guarded::new(limit().with_burst(NonZeroU32::MIN).with_interval(SECOND));
+    for _ in 0..2 {
+        guarded.store.inject(Fault::Error);
+        assert_eq!(guarded.send(ADDRESS, &unknown()).await.status(), 503);
+        guarded.store.heal();
+        assert_eq!(guarded.send(ADDRESS, &unknown()).await.status(), 401);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_layer_without_a_limit_looks_up_at_once() {
+    let guarded = Guarded::new(slow());
+    let layer = guarded.layer.clone().with_failure_limit(None);
+    for _ in 0..200 {
+        let response = crate::send(&layer, ADDRESS, &unknown()).await;
+        assert_eq!(response.status(), 401);
+    }
+    let damaged = crate::send(&layer, ADDRESS, DAMAGED).await;
+    assert_eq!(damaged.status(), 401);
+}
+
+#[test]
+fn without_a_runtime_a_lookup_that_must_wait_is_refused() {
+    let limit = FailureLimit::new().with_max_lookups_per_second(NonZeroU32::MIN);
+    let guarded = Guarded::new(limit);
+    let all = (0..3).map(|_| guarded.send(ADDRESS, &unknown()));
+    let statuses = futures::executor::block_on(join_all(all));
+    let statuses = statuses.iter().map(|it| it.status().as_u16());
+    assert_eq!(statuses.collect::<Vec<_>>(), [401, 429, 429]);
+}
+
+#[test]
+fn a_runtime_that_ends_leaves_the_queue_working() {
+    let start = || {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.enable_time().start_paused(true).build().unwrap()
+    };
+    let limit = FailureLimit::new().with_max_lookups_per_second(NonZeroU32::new(20).unwrap());
+    let guarded = Guarded::new(limit);
+    start().block_on(async {
+        for _ in 0..2 {
+            assert_eq!(guarded.send(ADDRESS, &unknown()).await.status(), 401);
+        }
+        let waiting = guarded.send(ADDRESS, &unknown());
+        assert!(waiting.now_or_never().is_none());
+    });
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_time().build().unwrap();
+    let status = runtime.block_on(async {
+        let all = (0..3).map(|_| guarded.send(ADDRESS, &unknown()));
+        join_all(all).await[2].status()
+    });
+    assert_eq!(status, 401);
+}
