@@ -3,6 +3,8 @@
 //! `cargo run --example introspection_server --features api`, then paste what it prints: a token of
 //! a service that may introspect, a token of a user, and the commands that ask about it, verify it
 //! and revoke it. It listens on port 8080 unless `PORT` says otherwise; `PORT=0` takes any free one.
+//! Behind a proxy, `TRUSTED_PROXIES` is a list of its addresses or networks, and
+//! `CLIENT_ADDRESS_HEADER` names the header that it writes, `X-Forwarded-For` by default.
 //! `examples/nginx` has a reverse proxy that goes by it.
 
 use std::env;
@@ -16,7 +18,7 @@ use tokio::net::TcpListener;
 use tower_service_token::api::forward_auth::ForwardAuth;
 use tower_service_token::api::oauth::OAuthEndpoints;
 use tower_service_token::lifecycle::NewToken;
-use tower_service_token::limits::FailureLimit;
+use tower_service_token::limits::{ClientAddressLayer, FailureLimit};
 use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens};
 
 #[tokio::main]
@@ -42,14 +44,14 @@ async fn serve() -> Result<(), Box<dyn Error>> {
         .with_expiry("30d".parse()?);
     let user = tokens.create(user).await?;
 
-    let layer = ServiceTokenLayer::new(store);
-    // One budget for both: who scans tokens may not do so twice.
-    let limit = FailureLimit::new();
-    let oauth = OAuthEndpoints::new(tokens, layer.clone()).with_failure_limit(limit.clone());
-    let verify = ForwardAuth::new(layer).with_failure_limit(limit);
+    // One limit for both: a client that scans tokens has one budget.
+    let layer = ServiceTokenLayer::new(store).with_failure_limit(FailureLimit::new());
+    let oauth = OAuthEndpoints::new(tokens, layer.clone());
+    let verify = ForwardAuth::new(layer);
     let app = Router::new()
         .merge(oauth.into_router())
-        .merge(verify.into_router());
+        .merge(verify.into_router())
+        .layer(client_addresses()?);
 
     let port = port()?;
     let listener = TcpListener::bind(("127.0.0.1", port))
@@ -77,6 +79,18 @@ async fn serve() -> Result<(), Box<dyn Error>> {
     let app = app.into_make_service_with_connect_info::<SocketAddr>();
     axum::serve(listener, app).await?;
     Ok(())
+}
+
+/// Works out whose failures a request counts against.
+fn client_addresses() -> Result<ClientAddressLayer, Box<dyn Error>> {
+    let mut layer = ClientAddressLayer::new();
+    if let Ok(proxies) = env::var("TRUSTED_PROXIES") {
+        layer = layer.with_trusted_proxies(proxies.parse()?);
+    }
+    if let Ok(header) = env::var("CLIENT_ADDRESS_HEADER") {
+        layer = layer.with_header(header.parse()?);
+    }
+    Ok(layer)
 }
 
 fn port() -> Result<u16, String> {

@@ -1,7 +1,7 @@
 //! Just enough of HTTP to see what a proxy sends.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, TcpStream};
 
 use crate::process::PATIENCE;
 
@@ -24,6 +24,21 @@ pub(crate) fn get(port: u16, path: &str, headers: &[(&str, &str)]) -> Reply {
     send(port, "GET", path, headers, "")
 }
 
+/// A request from an address of this machine's own.
+pub(crate) fn get_from(client: Ipv4Addr, port: u16, path: &str, headers: &[(&str, &str)]) -> Reply {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_io().build().expect("a runtime");
+    let stream = runtime.block_on(async {
+        let socket = tokio::net::TcpSocket::new_v4()?;
+        socket.bind((client, 0).into())?;
+        let server = (Ipv4Addr::LOCALHOST, port).into();
+        socket.connect(server).await?.into_std()
+    });
+    let stream = stream.expect("a server");
+    stream.set_nonblocking(false).expect("a socket");
+    exchange(stream, "GET", path, headers, "")
+}
+
 pub(crate) fn send(
     port: u16,
     method: &str,
@@ -31,9 +46,19 @@ pub(crate) fn send(
     headers: &[(&str, &str)],
     body: &str,
 ) -> Reply {
+    let stream = TcpStream::connect(("127.0.0.1", port)).expect("a server");
+    exchange(stream, method, path, headers, body)
+}
+
+fn exchange(
+    mut stream: TcpStream,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Reply {
     let length = body.len().to_string();
     let length = [("Content-Length", &*length)];
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("a server");
     stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
     // HTTP/1.0: the reply is neither chunked nor followed by another one.
     let mut request = format!("{method} {path} HTTP/1.0\r\nHost: localhost\r\n").into_bytes();

@@ -59,6 +59,8 @@ const GROUPS: [Group; 4] = [
             no_client_can_send_an_identity_along,
             a_repeated_credential_is_400_and_not_the_first_one,
             too_many_unknown_tokens_are_429_and_known_ones_pass,
+            a_client_cannot_choose_the_address_that_its_failures_count_against,
+            forwarded_is_read_where_nginx_writes_it,
             a_server_that_is_down_or_hangs_is_503_until_it_is_back,
             an_error_of_the_app_stays_its_own,
         ],

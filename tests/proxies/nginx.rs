@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::app::App;
 use crate::daemon::{Daemon, Folder};
-use crate::http::{Reply, get, send};
+use crate::http::{Reply, get, get_from, send};
 use crate::port::ReservedPort;
 use crate::tokens::Tokens;
 
@@ -26,6 +26,11 @@ impl Place {
     }
 
     fn before(tokens: Tokens) -> Self {
+        Self::including(INCLUDED, tokens)
+    }
+
+    /// With this as the part of the configuration that says how `/verify` is asked.
+    fn including(included: &str, tokens: Tokens) -> Self {
         let app = App::start();
         let port = ReservedPort::new();
         let mut configuration = CONFIGURATION.to_owned();
@@ -40,7 +45,7 @@ impl Place {
         }
         let folder = Folder::new();
         folder.write("nginx.conf", &configuration);
-        folder.write("verify.conf", INCLUDED);
+        folder.write("verify.conf", included);
         let prefix = folder.path().to_str().expect("UTF-8").to_owned();
         let command = [
             "/usr/sbin/nginx",
@@ -60,6 +65,24 @@ impl Place {
 
     fn get(&self, path: &str, headers: &[(&str, &str)]) -> Reply {
         get(self.nginx.port(), path, headers)
+    }
+
+    /// The status of an unknown token from this address, with these lines of a header.
+    fn unknown_from(&self, client: [u8; 4], header: &str, lines: &[&str]) -> u16 {
+        let mut headers = vec![("X-API-Key", UNKNOWN)];
+        headers.extend(lines.iter().map(|line| (header, *line)));
+        get_from(client.into(), self.nginx.port(), "/", &headers).status
+    }
+
+    /// Spends the budget of a client that sends forged lines of a header, and returns how many
+    /// unknown tokens that took.
+    fn spend(&self, client: [u8; 4], header: &str, forged: impl Fn(usize) -> String) -> usize {
+        let mut sent = 0;
+        while self.unknown_from(client, header, &[&forged(sent)]) == 401 {
+            sent += 1;
+            assert!(sent < 1_000, "each forged address has a budget of its own");
+        }
+        sent
     }
 
     fn with(&self, path: &str, token: &str) -> Reply {
@@ -197,6 +220,51 @@ pub(crate) fn too_many_unknown_tokens_are_429_and_known_ones_pass() {
     assert_eq!(limited.header("Retry-After"), "1");
     assert_eq!(limited.header("Cache-Control"), "no-store");
     assert_eq!(place.with("/", &place.tokens.user).status, 200);
+}
+
+pub(crate) fn a_client_cannot_choose_the_address_that_its_failures_count_against() {
+    let tokens = Tokens::start_with(&[("TRUSTED_PROXIES", "127.0.0.1")]);
+    let place = Place::before(tokens);
+    let (attacker, other) = ([127, 0, 0, 2], [127, 0, 0, 3]);
+    for (header, client) in [
+        ("X-Forwarded-For", attacker),
+        ("Forwarded", [127, 0, 0, 4]),
+        ("X-Real-IP", [127, 0, 0, 5]),
+    ] {
+        let prefix = if header == "Forwarded" { "for=" } else { "" };
+        let forged = |number| format!("{prefix}198.51.{}.{}", number / 250, number % 250);
+        assert!(place.spend(client, header, forged) >= 100, "{header}");
+    }
+    // Nor can it spend the budget of another one.
+    let forged = |_| "127.0.0.3".to_owned();
+    place.spend([127, 0, 0, 6], "X-Forwarded-For", forged);
+    for lines in [&[][..], &["x"], &["198.51.100.1", "127.0.0.2"]] {
+        assert_eq!(place.unknown_from(other, "X-Forwarded-For", lines), 401);
+        let status = place.unknown_from(attacker, "X-Forwarded-For", lines);
+        assert!([401, 429].contains(&status), "{status}");
+    }
+}
+
+pub(crate) fn forwarded_is_read_where_nginx_writes_it() {
+    let settings = [
+        ("TRUSTED_PROXIES", "127.0.0.1, 10.0.0.0/8"),
+        ("CLIENT_ADDRESS_HEADER", "Forwarded"),
+    ];
+    let written = r#"proxy_set_header Forwarded "$http_forwarded, for=\"$remote_addr\"";"#;
+    let included = format!("{INCLUDED}\n{written}\n");
+    let place = Place::including(&included, Tokens::start_with(&settings));
+    let attacker = [127, 0, 0, 2];
+    let forged = |number| format!("for=\"[2001:db8::{number:x}]:4711\";by=x, for=10.0.0.1");
+    assert!(place.spend(attacker, "Forwarded", forged) >= 100);
+    for lines in [&[][..], &["for=127.0.0.2"], &["for=_hidden"]] {
+        assert_eq!(place.unknown_from([127, 0, 0, 3], "Forwarded", lines), 401);
+    }
+    // What cannot be read counts against nginx, and no other client.
+    place.spend([127, 0, 0, 4], "Forwarded", |_| "for=\"".to_owned());
+    assert_eq!(place.unknown_from([127, 0, 0, 3], "Forwarded", &[]), 401);
+    // X-Forwarded-For, which is not configured, is not read.
+    let other = |number| format!("198.51.{}.{}", number / 250, number % 250);
+    assert!(place.spend([127, 0, 0, 5], "X-Forwarded-For", other) >= 100);
 }
 
 pub(crate) fn a_server_that_is_down_or_hangs_is_503_until_it_is_back() {

@@ -20,8 +20,14 @@ impl Tokens {
 
     /// On a port that is reserved, or on any for 0.
     pub(crate) fn start_on(port: u16) -> Self {
+        Self::start_with(&[("PORT", &port.to_string())])
+    }
+
+    /// With these variables in the environment.
+    pub(crate) fn start_with(environment: &[(&str, &str)]) -> Self {
         let mut command = example("introspection_server");
-        let mut process = Process::spawn(command.env("PORT", port.to_string()));
+        let command = command.env("PORT", "0").envs(environment.iter().copied());
+        let mut process = Process::spawn(command);
         let mut behind = |label: &str| {
             let line = process.line();
             line.strip_prefix(label).expect(&line).to_owned()
