@@ -8,6 +8,9 @@ use serde_json::{Map, Value};
 
 use crate::lifecycle::{Expiry, FieldProblem};
 
+/// How many problems an error names at most: a body can hold thousands of unknown members.
+const MAX_PROBLEMS: usize = 100;
+
 /// The members of a request's body, taken out one by one; what is wrong with them is gathered.
 pub(super) struct Fields {
     members: Map<String, Value>,
@@ -140,6 +143,9 @@ impl Fields {
     }
 
     pub(super) fn problem(&mut self, name: &str, detail: impl Into<Cow<'static, str>>) {
+        if self.problems.len() == MAX_PROBLEMS {
+            return;
+        }
         let name = name.replace('~', "~0").replace('/', "~1");
         let pointer = format!("{}/{name}", self.place);
         self.problems.push(FieldProblem::new(pointer, detail));

@@ -59,6 +59,7 @@ impl ServiceTokens {
             let mut problems = Vec::new();
             let (update, has_expiry) = (update.clone(), update.expiry.is_some());
             let fields = Fields::of_update(update, record, &self.policy, change.now, &mut problems);
+            fields.check_counts()?;
             let (roles, scopes) = (fields.roles(), fields.scopes());
             let grants = grants(record.roles(), record.scopes(), &roles, &scopes);
             let fields = match change.rights.latest_expiry() {

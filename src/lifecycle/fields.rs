@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
-use super::{FieldProblem, NewToken, Policy, TokenUpdate};
+use super::{FieldProblem, LifecycleError, NewToken, Policy, TokenUpdate};
 use crate::principal::{Roles, Scopes};
 use crate::store::TokenRecord;
 
@@ -10,6 +10,9 @@ const MAX_DESCRIPTION: usize = 2000;
 const MAX_NAMES: usize = 100;
 const MAX_LABELS: usize = 50;
 const MAX_LABEL_KEY: usize = 100;
+
+/// How many problems an error names at most.
+const MAX_PROBLEMS: usize = 100;
 
 /// The fields of a token that people choose, before they are known to obey the rules.
 #[derive(Clone, Debug)]
@@ -101,6 +104,27 @@ impl Fields {
         self
     }
 
+    /// Finds lists that are too long. Call it before any other work on them: their length is then
+    /// bounded by that of a request's body alone.
+    pub(super) fn check_counts(&self) -> Result<(), LifecycleError> {
+        let counts = [
+            ("/roles", self.roles.len(), MAX_NAMES, ""),
+            ("/scopes", self.scopes.len(), MAX_NAMES, ""),
+            ("/labels", self.labels.len(), MAX_LABELS, " labels"),
+        ];
+        let too_long = counts.into_iter().filter(|(_, count, max, _)| count > max);
+        let problems: Vec<_> = too_long
+            .map(|(pointer, _, max, what)| {
+                FieldProblem::new(pointer, format!("at most {max}{what}"))
+            })
+            .collect();
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(LifecycleError::Invalid(problems))
+        }
+    }
+
     /// Finds what breaks the rules that hold for every token.
     pub(super) fn check(&self, policy: &Policy, problems: &mut Vec<FieldProblem>) {
         self.check_name(policy, problems);
@@ -119,6 +143,7 @@ impl Fields {
             let detail = "the start must lie before the expiry";
             problems.push(FieldProblem::new("/not_before", detail));
         }
+        problems.truncate(MAX_PROBLEMS);
     }
 
     pub(super) fn roles(&self) -> Roles {
@@ -174,10 +199,6 @@ impl Fields {
     }
 
     fn check_labels(&self, problems: &mut Vec<FieldProblem>) {
-        if self.labels.len() > MAX_LABELS {
-            let detail = format!("at most {MAX_LABELS} labels");
-            problems.push(FieldProblem::new("/labels", detail));
-        }
         for (key, value) in &self.labels {
             let is_good =
                 |text: &str, max| text.chars().count() <= max && !text.contains(char::is_control);
@@ -199,9 +220,6 @@ fn check_names(
     is_good: fn(&str) -> bool,
     problems: &mut Vec<FieldProblem>,
 ) {
-    if names.len() > MAX_NAMES {
-        problems.push(FieldProblem::new(pointer, format!("at most {MAX_NAMES}")));
-    }
     for (place, name) in names.iter().enumerate() {
         if !is_good(name) || name.chars().count() > MAX_TEXT {
             let detail = match pointer {

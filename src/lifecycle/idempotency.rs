@@ -38,6 +38,7 @@ impl ServiceTokens {
         let fields = self.fields_of(new, rights, &mut problems);
         // A replay changes nothing, but returns the record.
         rights.check_accepted()?;
+        fields.check_counts()?;
         // First of all: what was good then may break a rule by now, be it an expiry that passed.
         self.refuse_repetition(id, &fields).await?;
         self.admit(&fields, problems)?;

@@ -210,6 +210,7 @@ impl ServiceTokens {
     fn checked(&self, new: NewToken, rights: &Rights) -> Result<Fields, LifecycleError> {
         let mut problems = Vec::new();
         let fields = self.fields_of(new, rights, &mut problems);
+        fields.check_counts()?;
         self.admit(&fields, problems)?;
         Ok(fields)
     }

@@ -63,7 +63,15 @@ impl Requirement {
         };
         match self.how_many {
             HowMany::Any => self.names().any(holds),
-            HowMany::All => !self.names.is_empty() && self.names().all(holds),
+            HowMany::All => !self.names.is_empty() && self.all_are_held(roles, scopes),
+        }
+    }
+
+    fn all_are_held(&self, roles: &Roles, scopes: &Scopes) -> bool {
+        let count = self.names.len();
+        match self.of {
+            Of::Roles => roles.contain_all(self.names(), count),
+            Of::Scopes => scopes.allow_all(self.names(), count),
         }
     }
 

@@ -31,7 +31,19 @@ impl Roles {
 
     /// Whether every role of `others` is among them, so that who holds these may grant those.
     pub fn covers(&self, others: &Self) -> bool {
-        others.iter().all(|role| self.contains(role))
+        self.contain_all(others.iter(), others.iter().count())
+    }
+
+    /// Whether each of `count` roles is among them.
+    pub(super) fn contain_all<'r>(
+        &self,
+        mut roles: impl Iterator<Item = &'r str>,
+        count: usize,
+    ) -> bool {
+        match self.0.set_for(count) {
+            Some(held) => roles.all(|role| held.contains(role)),
+            None => roles.all(|role| self.contains(role)),
+        }
     }
 
     /// The names, in order.

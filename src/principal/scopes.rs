@@ -47,7 +47,21 @@ impl Scopes {
 
     /// Whether each scope of `others` is covered, so that who holds these may grant those.
     pub fn covers(&self, others: &Self) -> bool {
-        others.iter().all(|scope| self.allow(scope))
+        self.allow_all(others.iter(), others.iter().count())
+    }
+
+    /// Whether each of `count` scopes is covered. Scopes that are held to the letter cost a lookup;
+    /// only the wildcards are scanned for each of the others.
+    pub(super) fn allow_all<'s>(
+        &self,
+        mut scopes: impl Iterator<Item = &'s str>,
+        count: usize,
+    ) -> bool {
+        let Some(held) = self.0.set_for(count) else {
+            return scopes.all(|scope| self.allow(scope));
+        };
+        let wildcards: Vec<&str> = self.iter().filter(|held| held.contains('*')).collect();
+        scopes.all(|scope| held.contains(scope) || wildcards.iter().any(|held| covers(held, scope)))
     }
 
     /// The scopes, in order, as they were given.

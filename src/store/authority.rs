@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -272,13 +273,16 @@ pub enum AuthorityError {
 
 impl AuthorityError {
     fn escalation(names: Vec<String>) -> Self {
-        let mut missing: Vec<String> = Vec::new();
-        for name in names {
-            if !missing.contains(&name) {
-                missing.push(name);
-            }
+        let mut seen = HashSet::with_capacity(names.len());
+        let is_new: Vec<bool> = names
+            .iter()
+            .map(|name| seen.insert(name.as_str()))
+            .collect();
+        let names = names.into_iter().zip(is_new);
+        let missing = names.filter_map(|(name, is_new)| is_new.then_some(name));
+        Self::EscalationDenied {
+            missing: missing.collect(),
         }
-        Self::EscalationDenied { missing }
     }
 }
 

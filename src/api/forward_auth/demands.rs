@@ -5,6 +5,9 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use crate::observe;
 use crate::principal::Requirement;
 
+/// The most roles and scopes that a query may ask for: as many as a token may have of each.
+const MAX_DEMANDS: usize = 100;
+
 /// What the query of a request asks a token to hold.
 #[derive(Debug, Default)]
 pub(super) struct Demands {
@@ -19,7 +22,11 @@ pub(super) struct UnknownDemand;
 impl Demands {
     pub(super) fn read(query: Option<&str>) -> Result<Self, UnknownDemand> {
         let mut demands = Self::default();
-        for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+        let parameters = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
+        for (place, (name, value)) in parameters.enumerate() {
+            if place == MAX_DEMANDS {
+                return Err(UnknownDemand);
+            }
             let names = match &*name {
                 "role" => &mut demands.roles,
                 "scope" => &mut demands.scopes,
@@ -50,7 +57,7 @@ impl IntoResponse for UnknownDemand {
         ];
         let body = concat!(
             r#"{"type":"about:blank","title":"Bad Request","status":400,"#,
-            r#""detail":"the query may hold role and scope, each with a value","#,
+            r#""detail":"the query may hold role and scope, each with a value, at most 100 in all","#,
             r#""code":"invalid_request"}"#,
         );
         (StatusCode::BAD_REQUEST, headers, body).into_response()
@@ -70,6 +77,9 @@ mod tests {
             let demands = Demands::read(nothing).expect("no demands");
             assert_eq!(demands.into_requirements().count(), 0);
         }
+        let many = |count| vec!["role=a"; count].join("&");
+        assert!(Demands::read(Some(&many(MAX_DEMANDS))).is_ok());
+        assert!(Demands::read(Some(&many(MAX_DEMANDS + 1))).is_err());
         for slip in [
             "roles=a", "Role=a", "role", "role=", "role=a&x", "a", "=a", "token=a",
         ] {

@@ -192,6 +192,7 @@ impl Entry {
             return Err(self.fault(field, Problem::Kind("a list of texts")));
         };
         let mut texts: Vec<&str> = Vec::with_capacity(values.len());
+        let mut seen = HashSet::with_capacity(values.len());
         for value in values {
             let Data::Text(text) = &value.data else {
                 return Err(self.fault(field, Problem::Kind("a list of texts")));
@@ -199,7 +200,7 @@ impl Entry {
             if !is_good(text) {
                 return Err(self.fault(field, problem));
             }
-            if texts.contains(&&**text) {
+            if !seen.insert(&**text) {
                 return Err(self.fault(field, Problem::Repeated));
             }
             texts.push(text);
