@@ -135,6 +135,10 @@ pub(crate) fn of_filter(filter: &TokenFilter) -> Result<Vec<(&'static str, Strin
         let detail = "the management API has no such filter; filter by a state instead";
         return Err(FieldProblem::new("/filter/without_revoked", detail));
     }
+    if filter.label_or_none.is_some() {
+        let detail = "the management API has no such filter";
+        return Err(FieldProblem::new("/filter/label_or_none", detail));
+    }
     if let Some((key, value)) = &filter.label {
         // It would be read as another key, and so mean other tokens.
         if key.contains('=') {

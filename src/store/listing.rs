@@ -31,6 +31,8 @@ pub struct TokenFilter {
     pub without_revoked: bool,
     /// It has a label with this key and value.
     pub label: Option<(String, String)>,
+    /// It has a label with this key and value, or no label with this key.
+    pub label_or_none: Option<(String, String)>,
     /// It expires, or expired, before this time.
     pub expires_before: Option<SystemTime>,
     /// It was not used since this time; one never used, not created since.
@@ -85,6 +87,13 @@ impl TokenFilter {
         self
     }
 
+    /// Only tokens with this label, and those without a label of this key. By default both are
+    /// listed with any others.
+    pub fn with_label_or_none(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.label_or_none = Some((key.into(), value.into()));
+        self
+    }
+
     /// Only tokens that expire, or expired, before this time.
     pub fn with_expires_before(mut self, time: SystemTime) -> Self {
         self.expires_before = Some(time);
@@ -112,6 +121,11 @@ impl TokenFilter {
                 .labels()
                 .any(|label| label == (key.as_str(), value.as_str()))
         };
+        let has_label_or_none = |(key, value): &(String, String)| {
+            let mut labels = record.labels();
+            let label = labels.find(|(known, _)| *known == key.as_str());
+            label.is_none_or(|(_, known)| known == value.as_str())
+        };
         is(&self.name, &|name| record.name() == name)
             && is(&self.role, &|role| record.roles().contains(role))
             && is(&self.scope, &|scope| {
@@ -123,6 +137,7 @@ impl TokenFilter {
                 .is_none_or(|status| record.status(now) == status)
             && !(self.without_revoked && record.state() == TokenState::Revoked)
             && self.label.as_ref().is_none_or(has_label)
+            && self.label_or_none.as_ref().is_none_or(has_label_or_none)
             && self.expires_before.is_none_or(|time| {
                 record
                     .expiry()
@@ -226,10 +241,15 @@ impl ListRequest {
         let order = self.order();
         let mut meant: Vec<(Cursor, &TokenRecord)> = records
             .into_iter()
-            .filter(|record| self.filter.matches(record, self.now))
             .map(|record| (Cursor::at(order, record), record))
             .filter(|(cursor, _)| self.after.as_ref().is_none_or(|after| cursor > after))
+            .filter(|(_, record)| self.filter.matches(record, self.now))
             .collect();
+        // Only what the page needs is sorted: one page costs linear time.
+        if self.limit + 1 < meant.len() {
+            meant.select_nth_unstable_by_key(self.limit, |(cursor, _)| *cursor);
+            meant.truncate(self.limit + 1);
+        }
         meant.sort_unstable_by_key(|(cursor, _)| *cursor);
         let records = meant.into_iter().take(self.limit + 1);
         self.page(records.map(|(_, record)| record.clone()).collect())

@@ -109,6 +109,7 @@ fn filters() -> Vec<(TokenFilter, &'static str)> {
         (all().with_role("role 7"), "attributes"),
         (all().with_scope("scope:7"), "attributes"),
         (all().with_label("key", "7"), "attributes"),
+        (all().with_label_or_none("key", "7"), "by_creation"),
         // Most tokens are, so that those that are not may as well be passed over.
         (of(TokenStatus::Active), "service_tokens_by_"),
         (of(TokenStatus::Disabled), "by_state"),

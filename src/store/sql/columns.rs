@@ -162,6 +162,12 @@ impl Attribute {
         Self { kind: 3, value }
     }
 
+    /// How the values of all labels with this key begin.
+    pub(super) fn label_prefix(key: &str) -> String {
+        let key = array([key]);
+        format!("{},", key.strip_suffix(']').expect("an array"))
+    }
+
     pub(super) fn all(record: &TokenRecord) -> Vec<Self> {
         let roles = record.roles().iter().map(Self::role);
         let scopes = record.scopes().iter().map(Self::scope);

@@ -67,6 +67,9 @@ impl Listing {
         for attribute in attributes {
             listing.attribute(attribute);
         }
+        if let Some((key, value)) = &filter.label_or_none {
+            listing.label_or_none(key, value);
+        }
         let key = match (request.order(), driver) {
             (ListOrder::CreatedAt, Some(_)) => ["a.listed_at", "a.token_id"],
             (ListOrder::CreatedAt, None) => ["t.listed_at", "t.id"],
@@ -147,6 +150,19 @@ impl Listing {
         self.condition("x.kind = ", Bound::Int(kind));
         self.condition("x.value = ", Bound::Text(value));
         self.push(")");
+    }
+
+    /// A scalar subquery: PostgreSQL would make a hash table of two `EXISTS` for each page.
+    fn label_or_none(&mut self, key: &str, value: &str) {
+        let Attribute { kind, value } = Attribute::label(key, value);
+        self.push(" AND COALESCE((SELECT x.value = ");
+        self.bind(Bound::Text(value));
+        self.push(" FROM service_token_attributes x WHERE x.token_id = t.id");
+        self.condition("x.kind = ", Bound::Int(kind));
+        let prefix = Attribute::label_prefix(key);
+        let start = format!("SUBSTR(x.value, 1, {}) = ", prefix.chars().count());
+        self.condition(&start, Bound::Text(prefix));
+        self.push(" LIMIT 1), TRUE)");
     }
 
     fn page(&mut self, request: &ListRequest, [key, id]: [&str; 2]) {

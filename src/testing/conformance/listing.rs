@@ -48,6 +48,11 @@ fn record(number: i64) -> TokenRecord {
         0 => record.with_expires_at(at(number / 8 * 10)),
         _ => record,
     };
+    let record = match index(number, 11) {
+        0..3 => record.with_label("zone", "a"),
+        3..5 => record.with_label("zone", "b"),
+        _ => record,
+    };
     match index(number, 7) {
         0..4 => record.with_last_used_at(at(200 - number / 6)),
         _ => record,
@@ -89,6 +94,7 @@ fn filters() -> Vec<TokenFilter> {
             .with_last_used_before(at(1000))
             .with_expires_before(at(1000)),
     ];
+    filters.extend(filters_by_label_or_none());
     filters.extend(filters_without_revoked());
     for status in [
         TokenStatus::Active,
@@ -102,6 +108,18 @@ fn filters() -> Vec<TokenFilter> {
         filters.push(all().with_status(status).without_revoked());
     }
     filters
+}
+
+fn filters_by_label_or_none() -> [TokenFilter; 6] {
+    let of = |key: &str, value: &str| TokenFilter::new().with_label_or_none(key, value);
+    [
+        of("team", "y"),
+        of("team", "z"),
+        of("te", "y"),
+        of("zone", "a").with_label("team", "x"),
+        of("zone", "a").with_role("deployer").without_revoked(),
+        of("zone", "b").with_expires_before(at(1000)),
+    ]
 }
 
 fn filters_without_revoked() -> [TokenFilter; 7] {
