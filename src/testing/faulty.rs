@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use crate::digest::TokenDigest;
 use crate::store::{
     Cached, ChangeListener, Credential, FeedState, ListRequest, RegistryError, StoreError,
-    TokenPage, TokenRecord, TokenRegistry, TokenStore, Write,
+    TokenFilter, TokenPage, TokenRecord, TokenRegistry, TokenStore, Write,
 };
 use crate::token::TokenId;
 
@@ -104,6 +104,25 @@ impl<S> FaultyStore<S> {
     }
 }
 
+impl<S: TokenRegistry> FaultyStore<S> {
+    /// Makes several updates as one call. An error means that their outcome is lost.
+    async fn update_all(
+        &self,
+        writes: &[Write],
+    ) -> Result<Vec<Result<TokenRecord, RegistryError>>, ()> {
+        let rest = self.begin().await.map_err(drop)?;
+        let store = &self.0.store;
+        if rest == Rest::Twice {
+            let _ = store.update_many(writes).await;
+        }
+        let updated = store.update_many(writes).await;
+        if rest == Rest::LoseAnswer {
+            return Err(());
+        }
+        Ok(updated)
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Rest {
     Once,
@@ -143,6 +162,13 @@ impl<S: TokenStore> TokenStore for FaultyStore<S> {
         suffer!(self, store => store.find(credential).await)
     }
 
+    async fn find_uncached(
+        &self,
+        credential: &Credential<'_>,
+    ) -> Result<Option<TokenRecord>, StoreError> {
+        suffer!(self, store => store.find_uncached(credential).await)
+    }
+
     fn subscribe(&self, listener: &Arc<dyn ChangeListener>) {
         self.0.store.subscribe(listener);
     }
@@ -175,6 +201,17 @@ impl<S: TokenRegistry> TokenRegistry for FaultyStore<S> {
 
     async fn update(&self, write: &Write) -> Result<TokenRecord, RegistryError> {
         suffer!(self, store => store.update(write).await)
+    }
+
+    async fn update_many(&self, writes: &[Write]) -> Vec<Result<TokenRecord, RegistryError>> {
+        match self.update_all(writes).await {
+            Ok(updated) => updated,
+            Err(()) => writes.iter().map(|_| Err(injected().into())).collect(),
+        }
+    }
+
+    async fn count(&self, filter: &TokenFilter, now: SystemTime) -> Result<u64, StoreError> {
+        suffer!(self, store => store.count(filter, now).await)
     }
 
     async fn delete(&self, write: &Write) -> Result<(), RegistryError> {
