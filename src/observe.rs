@@ -1,6 +1,10 @@
 //! What an operator sees of every decision; the names are told in the crate's documentation.
 
-use crate::limits::ClientAddress;
+mod request;
+
+pub(crate) use self::request::RequestInfo;
+#[cfg(feature = "api")]
+pub(crate) use self::request::{REQUEST_ID, request_id};
 use crate::principal::Principal;
 use crate::reject::Rejection;
 
@@ -39,10 +43,9 @@ impl Stopwatch {
         self.stop("anonymous");
     }
 
-    /// The layer refused the request.
-    pub(crate) fn refused(self, rejection: &Rejection, client: Option<ClientAddress>) {
+    /// The layer refused the request. It is to be [logged](log) where the response is built.
+    pub(crate) fn refused(self, rejection: &Rejection) {
         self.stop(rejection.reason().as_str());
-        log(rejection, client);
     }
 
     #[cfg_attr(
@@ -71,29 +74,27 @@ pub(crate) fn previous_secret_used(principal: &Principal) {
 }
 
 /// A guard or an extractor refused a request.
-pub(crate) fn guard_refused(rejection: &Rejection) {
+pub(crate) fn guard_refused(mut rejection: Rejection, request: &RequestInfo) -> Rejection {
     #[cfg(feature = "metrics")]
     metrics::counter!(
         "service_token_guard_refusals_total",
         "reason" => rejection.reason().as_str()
     )
     .increment(1);
-    log(rejection, None);
+    log(&mut rejection, request);
+    rejection
 }
 
 /// A token was introspected, or could not be.
 #[cfg(feature = "api")]
-pub(crate) fn introspected(
-    outcome: Result<&'static str, &Rejection>,
-    client: Option<ClientAddress>,
-) {
-    answered("introspect", outcome, client);
+pub(crate) fn introspected(outcome: Result<&'static str, &Rejection>) {
+    answered("introspect", outcome);
 }
 
 /// A token's holder asked to have it revoked.
 #[cfg(feature = "api")]
-pub(crate) fn revoked(outcome: Result<&'static str, &Rejection>, client: Option<ClientAddress>) {
-    answered("revoke", outcome, client);
+pub(crate) fn revoked(outcome: Result<&'static str, &Rejection>) {
+    answered("revoke", outcome);
 }
 
 /// A proxy asked for something that nobody can hold: a fault in its setup.
@@ -107,41 +108,80 @@ pub(crate) fn unknown_demand() {
 }
 
 #[cfg(feature = "api")]
-fn answered(
-    endpoint: &'static str,
-    outcome: Result<&'static str, &Rejection>,
-    client: Option<ClientAddress>,
-) {
+fn answered(endpoint: &'static str, outcome: Result<&'static str, &Rejection>) {
     let name = outcome.unwrap_or_else(|rejection| rejection.reason().as_str());
     #[cfg(feature = "metrics")]
     metrics::counter!("service_token_answers_total", "endpoint" => endpoint, "outcome" => name)
         .increment(1);
     let _ = (endpoint, name);
-    if let Err(rejection) = outcome {
-        log(rejection, client);
-    }
 }
 
-#[cfg(not(feature = "tracing"))]
-fn log(_: &Rejection, _: Option<ClientAddress>) {}
+/// Logs a refusal, unless it was logged already.
+pub(crate) fn log(rejection: &mut Rejection, request: &RequestInfo) {
+    #[cfg(feature = "tracing")]
+    if !rejection.is_logged() {
+        refusal(rejection, request);
+        rejection.set_logged();
+    }
+    let _ = (rejection, request);
+}
 
 #[cfg(feature = "tracing")]
-fn log(rejection: &Rejection, client: Option<ClientAddress>) {
+fn refusal(rejection: &Rejection, request: &RequestInfo) {
     use std::error::Error;
 
     let reason = rejection.reason().as_str();
     let code = rejection.code();
     let status = rejection.status().as_u16();
-    let token_id = rejection.token_id().map(tracing::field::display);
-    let client = client.map(tracing::field::display);
+    let token_id = rejection.token_id().or(request.caller());
+    let token_id = token_id.map(tracing::field::display);
+    let client = request.client().map(tracing::field::display);
     let error = rejection
         .source()
         .map(|source| tracing::field::display(Chain(source)));
+    let (request_id, endpoint) = (request.request_id(), request.endpoint());
     if rejection.status().is_server_error() {
-        tracing::error!(target: "tower_service_token", reason, code, status, token_id, client, error, "request refused");
+        tracing::error!(target: "tower_service_token", reason, code, status, token_id, client, error, request_id, endpoint, "request refused");
     } else {
-        tracing::info!(target: "tower_service_token", reason, code, status, token_id, client, error, "request refused");
+        tracing::info!(target: "tower_service_token", reason, code, status, token_id, client, error, request_id, endpoint, "request refused");
     }
+}
+
+/// A response broke off after its status was sent.
+#[cfg(feature = "api")]
+pub(crate) fn aborted(rejection: &Rejection, request: &RequestInfo) {
+    #[cfg(feature = "tracing")]
+    {
+        use std::error::Error;
+
+        let code = rejection.code();
+        let status = rejection.status().as_u16();
+        let token_id = request.caller().map(tracing::field::display);
+        let error = rejection
+            .source()
+            .map(|source| tracing::field::display(Chain(source)));
+        let (request_id, endpoint) = (request.request_id(), request.endpoint());
+        tracing::error!(target: "tower_service_token", code, status, token_id, error, request_id, endpoint, "response aborted");
+    }
+    let _ = (rejection, request);
+}
+
+/// A caller asked for a change that exceeds its own rights. The roles and scopes are text of the
+/// caller's, which may be a secret that got there by mistake: only their number is logged.
+#[cfg(feature = "api")]
+pub(crate) fn escalation_denied(
+    reason: &'static str,
+    missing: Option<usize>,
+    request: &RequestInfo,
+) {
+    #[cfg(feature = "tracing")]
+    {
+        let (code, status) = ("escalation_denied", 403);
+        let token_id = request.caller().map(tracing::field::display);
+        let (request_id, endpoint) = (request.request_id(), request.endpoint());
+        tracing::info!(target: "tower_service_token", reason, code, status, token_id, missing, request_id, endpoint, "change refused");
+    }
+    let _ = (reason, missing, request);
 }
 
 /// An error with everything behind it.

@@ -50,7 +50,7 @@ impl Caller {
         let requirement = requirement.map(Arc::new);
         let principal = self.judged_again(checker, requirement.clone()).await;
         let principal = principal.inspect_err(|rejection| {
-            Stopwatch::start().refused(rejection, self.origin.address);
+            Stopwatch::start().refused(rejection);
         })?;
         let actor = Actor::holder(principal)
             .with_credential(self.credential)

@@ -28,7 +28,7 @@ impl Inspector {
         let caller = self.judged_caller(parts, id, origin).await;
         match &caller {
             Ok(_) => stopwatch.accepted(),
-            Err(rejection) => stopwatch.refused(rejection, origin.address),
+            Err(rejection) => stopwatch.refused(rejection),
         }
         caller
     }

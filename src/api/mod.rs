@@ -11,6 +11,12 @@
 //! 5. Unknown tokens cost nobody but their sender, by a
 //!    [`FailureLimit`](crate::limits::FailureLimit): the layer's, or else one for each router. Give
 //!    the layer one, so that all share it.
+//! 6. With the feature `tracing` each response with a 5xx status is one `ERROR` event of the target
+//!    `tower_service_token`, with `status`, `code`, `error` (the causes), `endpoint`, `token_id` (the
+//!    caller's), `client` (its address) and `request_id`: the header `X-Request-Id` of 1 to 128
+//!    visible ASCII characters without a token, unless the current span has a field `request_id`.
+//!    Such a response has [`FailureLogged`](crate::reject::FailureLogged) in its extensions. A refused
+//!    escalation is one `INFO` event with its `reason`.
 //!
 //! ```
 //! use axum::Router;
@@ -40,6 +46,7 @@ pub mod oauth;
 mod outcome;
 mod path_text;
 pub mod pipeops;
+mod request_log;
 mod security_schemes;
 pub mod stackstate;
 

@@ -49,7 +49,7 @@ pub(super) fn refusal(error: &LifecycleError, checker: &Checker) -> Option<Rejec
         }
         _ => return None,
     };
-    Stopwatch::start().refused(&rejection, None);
+    Stopwatch::start().refused(&rejection);
     Some(rejection)
 }
 

@@ -16,7 +16,7 @@ impl<S: Sync> FromRequestParts<S> for Principal {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
         caller(&parts.extensions)
             .cloned()
-            .map_err(|rejection| refused(rejection, &parts.headers))
+            .map_err(|rejection| refused(rejection, &parts.headers, &parts.extensions))
     }
 }
 
@@ -95,6 +95,6 @@ impl<P: Policy, S: Sync> FromRequestParts<S> for Authorized<P> {
                 principal: principal.clone(),
                 policy: PhantomData,
             })
-            .map_err(|rejection| refused(rejection, &parts.headers))
+            .map_err(|rejection| refused(rejection, &parts.headers, &parts.extensions))
     }
 }

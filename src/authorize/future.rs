@@ -40,7 +40,7 @@ impl<F, B> ResponseFuture<F, B> {
         rejection_response: &mut impl ResponseForRejection<B>,
     ) -> Self {
         let mut response = rejection_response.response_for_rejection(&rejection);
-        response.extensions_mut().insert(rejection);
+        rejection.attach(response.extensions_mut());
         Self {
             state: State::Refused {
                 response: Some(response),

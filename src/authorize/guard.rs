@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use http::{Extensions, HeaderMap};
 
-use crate::observe;
+use crate::observe::{self, RequestInfo};
 use crate::principal::{Principal, Requirement};
 use crate::reject::{Anonymous, Rejection, RejectionReason};
 
@@ -27,7 +27,7 @@ impl Guard {
     ) -> Result<(), Rejection> {
         caller(extensions)
             .and_then(|principal| demand(principal, &self.requirement))
-            .map_err(|rejection| refused(rejection, headers))
+            .map_err(|rejection| refused(rejection, headers, extensions))
     }
 }
 
@@ -51,7 +51,8 @@ impl Principal {
     ///
     /// The 403 to answer with; it has been logged and counted.
     pub fn require(&self, requirement: impl Into<Arc<Requirement>>) -> Result<(), Rejection> {
-        demand(self, &requirement.into()).inspect_err(observe::guard_refused)
+        demand(self, &requirement.into())
+            .map_err(|rejection| observe::guard_refused(rejection, &RequestInfo::default()))
     }
 }
 
@@ -78,10 +79,13 @@ pub(super) fn caller(extensions: &Extensions) -> Result<&Principal, Rejection> {
     })
 }
 
-pub(super) fn refused(rejection: Rejection, headers: &HeaderMap) -> Rejection {
+pub(super) fn refused(
+    rejection: Rejection,
+    headers: &HeaderMap,
+    extensions: &Extensions,
+) -> Rejection {
     let rejection = rejection.for_request(headers);
-    observe::guard_refused(&rejection);
-    rejection
+    observe::guard_refused(rejection, &RequestInfo::of(headers, extensions))
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -8,8 +8,7 @@ use pin_project_lite::pin_project;
 use tower::Service;
 
 use super::check::{Checker, Finish};
-use crate::limits::ClientAddress;
-use crate::observe::Stopwatch;
+use crate::observe::{self, RequestInfo, Stopwatch};
 use crate::principal::Principal;
 use crate::reject::{Rejection, ResponseForRejection};
 
@@ -50,7 +49,6 @@ pin_project! {
 /// A request whose token is being looked up.
 pub(super) struct Waiting<S, R, ReqBody> {
     pub(super) lookup: BoxFuture<'static, Result<Principal, Rejection>>,
-    pub(super) client: Option<ClientAddress>,
     pub(super) inner: S,
     pub(super) request: Request<ReqBody>,
     pub(super) checker: Arc<Checker>,
@@ -77,8 +75,13 @@ where
         }
     }
 
-    pub(super) fn refused(refusal: Refusal, rejection_response: &mut R) -> Self {
-        let response = Some(refusal.respond(rejection_response));
+    pub(super) fn refused(
+        rejection: Rejection,
+        request: &Request<ReqBody>,
+        rejection_response: &mut R,
+        stopwatch: Stopwatch,
+    ) -> Self {
+        let response = Some(refuse(rejection, request, rejection_response, stopwatch));
         Self {
             state: State::Refused { response },
         }
@@ -139,31 +142,25 @@ where
     }
 
     fn refuse(mut self, rejection: Rejection) -> Response<ResBody> {
-        let rejection = rejection.for_request(self.request.headers());
-        let refusal = Refusal {
-            rejection,
-            client: self.client,
-            stopwatch: self.stopwatch,
-        };
-        refusal.respond(&mut self.rejection_response)
+        let builder = &mut self.rejection_response;
+        refuse(rejection, &self.request, builder, self.stopwatch)
     }
 }
 
-/// A refused request, which is yet to be logged and answered.
-pub(super) struct Refusal {
-    pub(super) rejection: Rejection,
-    pub(super) client: Option<ClientAddress>,
-    pub(super) stopwatch: Stopwatch,
-}
-
-impl Refusal {
-    fn respond<R, B>(self, rejection_response: &mut R) -> Response<B>
-    where
-        R: ResponseForRejection<B>,
-    {
-        self.stopwatch.refused(&self.rejection, self.client);
-        let mut response = rejection_response.response_for_rejection(&self.rejection);
-        response.extensions_mut().insert(self.rejection);
-        response
-    }
+fn refuse<R, ReqBody, ResBody>(
+    rejection: Rejection,
+    request: &Request<ReqBody>,
+    rejection_response: &mut R,
+    stopwatch: Stopwatch,
+) -> Response<ResBody>
+where
+    R: ResponseForRejection<ResBody>,
+{
+    let mut rejection = rejection.for_request(request.headers());
+    stopwatch.refused(&rejection);
+    let info = RequestInfo::of(request.headers(), request.extensions());
+    observe::log(&mut rejection, &info);
+    let mut response = rejection_response.response_for_rejection(&rejection);
+    rejection.attach(response.extensions_mut());
+    response
 }

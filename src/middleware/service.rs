@@ -6,7 +6,7 @@ use http::{Request, Response};
 use tower::Service;
 
 use super::check::{Checked, Checker};
-use super::future::{Refusal, ResponseFuture, Waiting};
+use super::future::{ResponseFuture, Waiting};
 use crate::limits::Origin;
 use crate::observe::Stopwatch;
 use crate::principal::Principal;
@@ -64,13 +64,8 @@ where
             Checked::Refused(rejection) => {
                 let origin = Origin::from_extensions(request.extensions());
                 let rejection = checker.refuse_at_once(rejection, origin);
-                let rejection = rejection.for_request(request.headers());
-                let refusal = Refusal {
-                    rejection,
-                    client: origin.address,
-                    stopwatch,
-                };
-                return ResponseFuture::refused(refusal, &mut self.rejection_response);
+                let builder = &mut self.rejection_response;
+                return ResponseFuture::refused(rejection, &request, builder, stopwatch);
             }
             Checked::Ask(credential) => {
                 // The service that was polled ready must be the one that is called.
@@ -78,7 +73,6 @@ where
                 let origin = Origin::from_extensions(request.extensions());
                 return ResponseFuture::waiting(Waiting {
                     lookup: Arc::clone(checker).ask(credential, origin),
-                    client: origin.address,
                     inner: std::mem::replace(&mut self.inner, unready),
                     request,
                     checker: Arc::clone(checker),

@@ -61,3 +61,20 @@ pub(crate) use self::challenge::{Anonymous, Challenges};
 pub use self::reason::RejectionReason;
 pub use self::rejection::Rejection;
 pub use self::response::{GrpcStatus, ProblemJson, ResponseForRejection};
+
+/// Marks a response with a 5xx status, in its extensions, whose cause has been logged.
+///
+/// The layer, the guards and the routers of `api` log each of their failures once, with the feature
+/// `tracing`, and insert this. An outer middleware that logs failures skips such responses.
+///
+/// ```
+/// use http::Response;
+/// use tower_service_token::reject::FailureLogged;
+///
+/// fn needs_log<B>(response: &Response<B>) -> bool {
+///     let is_logged = response.extensions().get::<FailureLogged>().is_some();
+///     response.status().is_server_error() && !is_logged
+/// }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FailureLogged;

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http::{Extensions, HeaderMap, HeaderValue, Response, StatusCode};
 
+use super::FailureLogged;
 use super::challenge::Challenges;
 use super::reason::RejectionReason;
 use crate::principal::{Principal, Requirement, Scopes};
@@ -16,6 +17,7 @@ use crate::token::TokenId;
 pub struct Rejection {
     reason: RejectionReason,
     grpc: bool,
+    is_logged: bool,
     token_id: Option<TokenId>,
     /// Open until the layer in front says what it challenges for.
     challenges: Option<Challenges>,
@@ -40,6 +42,7 @@ impl Rejection {
         Self {
             reason,
             grpc: false,
+            is_logged: false,
             token_id: None,
             challenges: None,
             rest: None,
@@ -176,6 +179,26 @@ impl Rejection {
     #[cfg(feature = "api")]
     pub(crate) fn is_of_token(&self) -> bool {
         self.status() == StatusCode::UNAUTHORIZED
+    }
+
+    /// Whether an event was logged for it.
+    #[cfg(feature = "tracing")]
+    pub(crate) fn is_logged(&self) -> bool {
+        self.is_logged
+    }
+
+    #[cfg(feature = "tracing")]
+    pub(crate) fn set_logged(&mut self) {
+        self.is_logged = true;
+    }
+
+    /// Inserts it into the extensions of the response that was built for it, with
+    /// [`FailureLogged`] if it is a failure that was logged.
+    pub(crate) fn attach(self, extensions: &mut Extensions) {
+        if self.is_logged && self.status().is_server_error() {
+            extensions.insert(FailureLogged);
+        }
+        extensions.insert(self);
     }
 
     fn rest(&self) -> Option<&Rest> {

@@ -145,7 +145,7 @@ impl<'a> From<&'a Rejection> for Problem<'a> {
 impl axum_core::response::IntoResponse for Rejection {
     fn into_response(self) -> axum_core::response::Response {
         let mut response = ProblemJson.response_for_rejection(&self);
-        response.extensions_mut().insert(self);
+        self.attach(response.extensions_mut());
         response
     }
 }

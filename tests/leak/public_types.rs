@@ -13,7 +13,9 @@ use tower_service_token::clock::{ManualClock, SystemClock};
 use tower_service_token::digest::TokenDigest;
 use tower_service_token::header::{CredentialSources, X_API_KEY};
 use tower_service_token::principal::{Requirement, Roles, Scopes};
-use tower_service_token::reject::{GrpcStatus, ProblemJson, Rejection, RejectionReason};
+use tower_service_token::reject::{
+    FailureLogged, GrpcStatus, ProblemJson, Rejection, RejectionReason,
+};
 use tower_service_token::store::{
     Cached, ChainStore, Credential, MemoryStoreError, StoreError, StoreErrorKind, TokenRecord,
     TokenState, verdict,
@@ -176,6 +178,7 @@ fn layers_and_refusals_shown() -> Vec<Shown> {
         told("Rejection", &with_source),
         debugged("ProblemJson", &ProblemJson),
         debugged("GrpcStatus", &GrpcStatus),
+        debugged("FailureLogged", &FailureLogged),
     ];
     #[cfg(feature = "axum")]
     shown.push(debugged("Authorized", &authorized::extract()));

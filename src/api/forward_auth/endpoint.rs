@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
+use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::StatusCode;
@@ -10,6 +11,7 @@ use http::header::CACHE_CONTROL;
 use http::request::Parts;
 
 use super::super::inspector::Inspector;
+use super::super::request_log::log_failures;
 use super::demands::Demands;
 use super::identity;
 use crate::limits::FailureLimit;
@@ -46,6 +48,7 @@ impl ForwardAuth {
         };
         Router::new()
             .route("/verify", get(handle).post(handle))
+            .route_layer(from_fn(log_failures))
             .with_state(Arc::new(inspector))
     }
 }

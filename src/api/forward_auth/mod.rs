@@ -24,7 +24,7 @@
 //!    or pass for two.
 //! 5. `role=` and `scope=` in the query, as often as need be, must all be held; a token without gets
 //!    403. A parameter of any other name, or without a value, is 400: a slip such as `roles=` must
-//!    not open a door.
+//!    not open a door. So is a query with more than 100 parameters.
 //! 6. Other refusals are those of the layer: 400, 401 with a challenge, 429, 503, always as statuses of
 //!    HTTP. A request that says it is gRPC gets no gRPC answer, which would be a 200, and so access.
 //! 7. No header speaks for the client but the credentials: `X-Forwarded-…` is not read.

@@ -16,7 +16,7 @@
 //!    `created_by`, `updated_at`, `expires_at`, `not_before`, `last_used_at`, `rotated_at`,
 //!    `grace_ends_at`, `hint`; `null` where there is nothing, times as RFC 3339 has them, in UTC.
 //! 5. What breaks a rule is 422 with `errors`, each with the `pointer` to its field (RFC 6901) and a
-//!    `detail`; a field of an unknown name is one. All refusals are `application/problem+json`.
+//!    `detail`, at most 100 of them; a field of an unknown name is one. All refusals are `application/problem+json`.
 //! 6. Bodies are of 64 KiB at most (413) and `application/json` (415).
 //! 7. A change's answer says `Service-Token-Effective-Within`: after how many seconds, at the
 //!    latest, every node knows of it.

@@ -1,3 +1,4 @@
+use axum::Extension;
 use axum::response::{IntoResponse, Response};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, StatusCode};
@@ -5,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::body::BodyError;
 use super::super::outcome::{outage, refusal};
+use super::super::request_log::Escalation;
 use crate::lifecycle::{FieldProblem, LifecycleError};
 use crate::middleware::Checker;
 use crate::reject::Rejection;
@@ -14,6 +16,8 @@ use crate::reject::Rejection;
 #[derive(Debug)]
 pub(super) enum Problem {
     Of(StatusCode, &'static str, String, Map<String, Value>),
+    /// The caller may not make this change.
+    Escalation(Escalation, String, Map<String, Value>),
     /// The caller is refused as the layer refuses it, or the store is unavailable.
     Rejected(Rejection),
 }
@@ -55,22 +59,14 @@ impl Problem {
         if let Some(rejection) = refusal(&error, checker) {
             return Self::Rejected(rejection);
         }
+        if let Some(escalation) = Escalation::of(&error) {
+            return Self::Escalation(escalation, error.to_string(), escalation_members(&error));
+        }
         let conflict = |code| (StatusCode::CONFLICT, code);
         let forbidden = |code| (StatusCode::FORBIDDEN, code);
         let (status, code) = match &error {
             LifecycleError::Invalid(problems) => return Self::invalid(problems),
             LifecycleError::NotFound => return Self::not_found(),
-            LifecycleError::EscalationDenied { missing } => {
-                let more = Map::from_iter([("missing".to_owned(), json!(missing))]);
-                let status = StatusCode::FORBIDDEN;
-                return Self::Of(status, "escalation_denied", error.to_string(), more);
-            }
-            LifecycleError::TokensNotCovered { forbidden, .. } => {
-                let more = Map::from_iter([("forbidden".to_owned(), json!(forbidden))]);
-                let status = StatusCode::FORBIDDEN;
-                return Self::Of(status, "escalation_denied", error.to_string(), more);
-            }
-            LifecycleError::OutlivesActor { .. } => forbidden("escalation_denied"),
             LifecycleError::UnknownActor => forbidden("unknown_actor"),
             LifecycleError::LastAdmin => conflict("last_admin"),
             LifecycleError::RotatedMeanwhile => conflict("rotated_meanwhile"),
@@ -102,6 +98,16 @@ impl Problem {
     }
 }
 
+/// What a caller is told of the change that it may not make.
+fn escalation_members(error: &LifecycleError) -> Map<String, Value> {
+    let member = match error {
+        LifecycleError::EscalationDenied { missing } => ("missing", json!(missing)),
+        LifecycleError::TokensNotCovered { forbidden, .. } => ("forbidden", json!(forbidden)),
+        _ => return Map::new(),
+    };
+    Map::from_iter([(member.0.to_owned(), member.1)])
+}
+
 impl From<Rejection> for Problem {
     fn from(rejection: Rejection) -> Self {
         Self::Rejected(rejection)
@@ -129,6 +135,10 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let (status, code, detail, more) = match self {
             Self::Of(status, code, detail, more) => (status, code, detail, more),
+            Self::Escalation(escalation, detail, more) => {
+                let problem = Self::Of(StatusCode::FORBIDDEN, "escalation_denied", detail, more);
+                return (Extension(escalation), problem).into_response();
+            }
             Self::Rejected(rejection) => return rejection.into_response(),
         };
         let mut body = Map::from_iter([

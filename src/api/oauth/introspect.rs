@@ -1,10 +1,12 @@
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 
+use super::super::request_log::CallerId;
 use super::answer::{Answer, INACTIVE};
 use super::basic::{self, BasicError};
 use super::endpoints::Shared;
@@ -14,6 +16,7 @@ use crate::observe::{self, Stopwatch};
 use crate::principal::{Principal, Requirement};
 use crate::reject::{Rejection, RejectionReason};
 use crate::store::Credential;
+use crate::token::TokenId;
 
 /// What a caller must hold.
 const SCOPE: &str = "introspect";
@@ -41,11 +44,9 @@ impl Shared {
         let caller = checker.judge_again(&credential, origin).await;
         let caller = caller.and_then(|caller| self.require_scope(&caller).map(|()| caller));
         let caller = caller.inspect_err(|rejection| {
-            Stopwatch::start().refused(rejection, origin.address);
+            Stopwatch::start().refused(rejection);
         })?;
-        Ok(self
-            .introspect(&token, origin.with_holder(caller.id()))
-            .await)
+        Ok(self.introspect(&token, caller.id(), origin).await)
     }
 
     /// Authenticates the caller, and returns what does so again.
@@ -62,7 +63,7 @@ impl Shared {
                     self.inspector.fail(origin, RejectionReason::UnknownToken)
                 }
             };
-            Stopwatch::start().refused(&rejection, origin.address);
+            Stopwatch::start().refused(&rejection);
             rejection
         })?;
         let caller = self.inspector.caller(parts, id).await?;
@@ -78,7 +79,8 @@ impl Shared {
         allowed.map_err(|rejection| rejection.with_challenges(challenges))
     }
 
-    async fn introspect(&self, token: &str, origin: Origin) -> Response {
+    async fn introspect(&self, token: &str, caller: TokenId, origin: Origin) -> Response {
+        let origin = origin.with_holder(caller);
         let inspected = match self.for_services.checker.sources.read_text(token) {
             Ok(token) => {
                 let credential = Credential::new(token);
@@ -90,19 +92,19 @@ impl Shared {
         };
         match inspected {
             Ok((record, principal)) => {
-                observe::introspected(Ok("active"), origin.address);
+                observe::introspected(Ok("active"));
                 let mut answer = Answer::new(&record, &principal);
                 answer.iss = self.issuer.as_deref();
                 answer.aud = self.audience.as_deref();
                 form::json(answer.to_json())
             }
             Err(rejection) if rejection.is_of_token() => {
-                observe::introspected(Ok("inactive"), origin.address);
+                observe::introspected(Ok("inactive"));
                 form::json(INACTIVE.to_owned())
             }
             Err(rejection) => {
-                observe::introspected(Err(&rejection), origin.address);
-                rejection.into_response()
+                observe::introspected(Err(&rejection));
+                (Extension(CallerId(caller)), rejection).into_response()
             }
         }
     }

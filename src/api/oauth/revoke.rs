@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 
 use super::super::outcome::{effective, outage};
+use super::super::request_log::CallerId;
 use super::endpoints::Shared;
 use super::form::{self, FormError};
 use crate::lifecycle::{Actor, LifecycleError};
@@ -13,36 +14,40 @@ use crate::limits::{ClientAddress, Origin};
 use crate::observe;
 use crate::reject::{Rejection, RejectionReason};
 use crate::store::Credential;
+use crate::token::TokenId;
 
 pub(super) async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let origin = Origin::from_extensions(&parts.extensions);
     let mut response = match form::token(Request::from_parts(parts, body)).await {
-        Ok(token) => respond(shared.revoke(&token, origin).await, origin),
+        Ok(token) => respond(shared.revoke(&token, origin).await),
         Err(error) => error.into_response(),
     };
     form::forbid_keeping(response.headers_mut());
     response
 }
 
-fn respond(revoked: Result<Revoked, Rejection>, origin: Origin) -> Response {
-    let client = origin.address;
+fn respond(revoked: Result<Revoked, NotRevoked>) -> Response {
     match revoked {
         Ok(Revoked::Effective(within)) => {
-            observe::revoked(Ok("revoked"), client);
+            observe::revoked(Ok("revoked"));
             effective(within, StatusCode::OK.into_response())
         }
         Ok(Revoked::Powerless) => {
-            observe::revoked(Ok("unknown"), client);
+            observe::revoked(Ok("unknown"));
             StatusCode::OK.into_response()
         }
         Ok(Revoked::Elsewhere) => {
-            observe::revoked(Ok("unsupported"), client);
+            observe::revoked(Ok("unsupported"));
             FormError::UNSUPPORTED.into_response()
         }
-        Err(rejection) => {
-            observe::revoked(Err(&rejection), client);
-            rejection.into_response()
+        Err(NotRevoked { rejection, id }) => {
+            observe::revoked(Err(&rejection));
+            let mut response = rejection.into_response();
+            if let Some(id) = id {
+                response.extensions_mut().insert(CallerId(id));
+            }
+            response
         }
     }
 }
@@ -57,8 +62,14 @@ enum Revoked {
     Elsewhere,
 }
 
+/// Why nothing was revoked, and the token, if its secret was presented.
+struct NotRevoked {
+    rejection: Rejection,
+    id: Option<TokenId>,
+}
+
 impl Shared {
-    async fn revoke(&self, token: &str, origin: Origin) -> Result<Revoked, Rejection> {
+    async fn revoke(&self, token: &str, origin: Origin) -> Result<Revoked, NotRevoked> {
         let inspector = &self.inspector;
         let Ok(token) = inspector.checker.sources.read_text(token) else {
             let failed = inspector.fail(origin, RejectionReason::UnknownToken);
@@ -80,20 +91,22 @@ impl Shared {
             Ok(revoked) => Ok(Revoked::Effective(revoked.effective_within)),
             Err(LifecycleError::NotFound) if is_good => Ok(Revoked::Elsewhere),
             Err(LifecycleError::NotFound | LifecycleError::ActorEnded(_)) => Ok(Revoked::Powerless),
-            Err(error) => Err(self.not_done(error)),
+            // Nobody may believe that the token works no more.
+            Err(error) => Err(NotRevoked {
+                rejection: outage(error, &inspector.checker),
+                id: Some(id),
+            }),
         }
-    }
-
-    /// Nobody may believe that the token works no more.
-    fn not_done(&self, error: LifecycleError) -> Rejection {
-        outage(error, &self.inspector.checker)
     }
 }
 
-fn powerless(rejection: Rejection) -> Result<Revoked, Rejection> {
+fn powerless(rejection: Rejection) -> Result<Revoked, NotRevoked> {
     if rejection.is_of_token() {
         Ok(Revoked::Powerless)
     } else {
-        Err(rejection)
+        Err(NotRevoked {
+            rejection,
+            id: None,
+        })
     }
 }
