@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::super::body::BodyError;
 use super::super::outcome::{outage, refusal, status};
+use super::super::request_log::Escalation;
 use crate::lifecycle::{FieldProblem, LifecycleError};
 use crate::middleware::Checker;
 use crate::reject::{Rejection, ResponseForRejection};
@@ -16,7 +17,7 @@ pub(super) fn done(status: StatusCode, message: &str, data: Option<Value>) -> Re
     if let Some(data) = data {
         body["data"] = data;
     }
-    with_body(status.into_response(), &body)
+    with_body(status.into_response(), body.to_string())
 }
 
 /// A call that failed, as the client shows it.
@@ -36,13 +37,18 @@ impl Failure {
     /// What became of a change. A token that was revoked is gone.
     pub(super) fn of(error: LifecycleError, checker: &Checker) -> Self {
         if let Some(rejection) = refusal(&error, checker) {
-            return Self::refused(&rejection);
+            return Self::refused(rejection);
         }
-        match status(&error) {
-            StatusCode::SERVICE_UNAVAILABLE => Self::refused(&outage(error, checker)),
-            _ if matches!(error, LifecycleError::Revoked) => Self::not_found(),
+        let escalation = Escalation::of(&error);
+        let mut failure = match status(&error) {
+            StatusCode::SERVICE_UNAVAILABLE => return Self::refused(outage(error, checker)),
+            _ if matches!(error, LifecycleError::Revoked) => return Self::not_found(),
             status => Self::new(status, error.to_string()),
+        };
+        if let Some(escalation) = escalation {
+            failure.response.extensions_mut().insert(escalation);
         }
+        failure
     }
 
     pub(super) fn not_found() -> Self {
@@ -50,11 +56,11 @@ impl Failure {
         Self::new(StatusCode::NOT_FOUND, message)
     }
 
-    pub(super) fn refused(rejection: &Rejection) -> Self {
-        Self {
-            response: rejection.to_response(Body::empty()),
-            message: rejection.to_string(),
-        }
+    pub(super) fn refused(rejection: Rejection) -> Self {
+        let mut response = rejection.to_response(Body::empty());
+        let message = rejection.to_string();
+        rejection.attach(response.extensions_mut());
+        Self { response, message }
     }
 }
 
@@ -74,7 +80,7 @@ impl From<Vec<FieldProblem>> for Failure {
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let body = json!({ "success": false, "status": "error", "message": self.message });
-        with_body(self.response, &body)
+        with_body(self.response, body.to_string())
     }
 }
 
@@ -84,13 +90,13 @@ pub(super) struct Refusals;
 
 impl ResponseForRejection<Body> for Refusals {
     fn response_for_rejection(&mut self, rejection: &Rejection) -> Response {
-        Failure::refused(rejection).into_response()
+        Failure::refused(rejection.clone()).into_response()
     }
 }
 
-fn with_body(mut response: Response, body: &Value) -> Response {
+pub(super) fn with_body(mut response: Response, body: impl Into<Body>) -> Response {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response.map(|_| Body::from(body.to_string()))
+    response.map(|_| body.into())
 }

@@ -10,11 +10,14 @@ use serde_json::{Value, json};
 
 use super::super::body;
 use super::super::caller::{Caller, HasChecker, READ_SCOPES, WRITE_SCOPES, writer};
+use super::super::listing::{FailureReport, ListWriter};
+use super::super::request_log::log_failures;
 use super::answer::{Failure, Refusals};
 use super::{tokens, workspace};
 use crate::authorize::RequireScopesLayer;
 use crate::lifecycle::{LifecycleError, ServiceTokens, ShownToken};
 use crate::middleware::{Checker, ServiceTokenLayer};
+use crate::observe::RequestInfo;
 use crate::store::{TokenRecord, TokenState};
 
 const TOKENS: &str = "/api/v1/service-account-tokens";
@@ -81,11 +84,13 @@ impl PipeOpsApi {
             tokens: self.tokens,
             checker: layer.checker(),
             default_workspace: self.default_workspace,
+            lists: ListWriter::default(),
         };
         Router::new()
             .route("/workspace", get(workspace::list))
             .merge(readers)
             .merge(writers)
+            .route_layer(from_fn(log_failures))
             .route_layer(layer.with_rejection_response(Refusals))
             .route_layer(from_fn(body::drain))
             .method_not_allowed_fallback(async || {
@@ -111,6 +116,7 @@ pub(super) struct Shared {
     pub(super) tokens: ServiceTokens,
     checker: Arc<Checker>,
     pub(super) default_workspace: Box<str>,
+    pub(super) lists: ListWriter,
 }
 
 impl HasChecker for Shared {
@@ -125,7 +131,14 @@ impl Shared {
         let tokens = caller
             .tokens(&self.tokens, &self.checker, Some(writer()))
             .await;
-        tokens.map_err(|rejection| Failure::refused(&rejection))
+        tokens.map_err(Failure::refused)
+    }
+
+    pub(super) fn failure_report(&self, request: RequestInfo) -> FailureReport {
+        FailureReport {
+            checker: Arc::clone(&self.checker),
+            request,
+        }
     }
 
     pub(super) fn failed(&self, error: LifecycleError) -> Failure {

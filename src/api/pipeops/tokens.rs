@@ -1,20 +1,22 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::{RawQuery, Request, State};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::super::body;
 use super::super::caller::Caller;
 use super::super::fields::{Fields, Given};
-use super::super::listing::unrevoked;
+use super::super::listing::ListFormat;
 use super::super::path_text::PathText;
-use super::answer::{Failure, done};
+use super::answer::{Failure, done, with_body};
 use super::endpoints::Shared;
 use super::workspace;
 use crate::lifecycle::{FieldProblem, NewToken, TokenUpdate};
+use crate::observe::RequestInfo;
 use crate::store::{TokenFilter, TokenRecord, TokenState};
 use crate::token::TokenId;
 
@@ -47,21 +49,50 @@ pub(super) async fn create(
     Ok(done(StatusCode::CREATED, message, Some(data)))
 }
 
-pub(super) async fn list(State(shared): State<Arc<Shared>>, RawQuery(query): RawQuery) -> Answered {
+pub(super) async fn list(
+    State(shared): State<Arc<Shared>>,
+    RawQuery(query): RawQuery,
+    Extension(request): Extension<RequestInfo>,
+) -> Answered {
     let mut workspaces = workspace::named(query.as_deref());
     let workspace = workspaces.pop_first();
     if !workspaces.is_empty() {
         let pointer = format!("/{}", workspace::PARAMETER);
         return Err(vec![FieldProblem::new(pointer, "two workspaces are named")].into());
     }
-    let records = unrevoked(&shared.tokens, TokenFilter::new()).await;
-    let mut records = records.map_err(|error| shared.failed(error))?;
-    if let Some(workspace) = workspace {
-        records.retain(|record| shared.workspace_of(record) == workspace);
+    let filter = TokenFilter::new().without_revoked();
+    let filter = match workspace {
+        None => filter,
+        Some(uuid) if *uuid == *shared.default_workspace => {
+            filter.with_label_or_none(workspace::LABEL, uuid)
+        }
+        Some(uuid) => filter.with_label(workspace::LABEL, uuid),
+    };
+    let report = shared.failure_report(request);
+    let format = TokenList(Arc::clone(&shared));
+    let list = shared
+        .lists
+        .write(shared.tokens.clone(), filter, format, report);
+    let list = list.await.map_err(|error| shared.failed(error))?;
+    Ok(with_body(StatusCode::OK.into_response(), list))
+}
+
+/// The answer with the tokens of a list, as [`done`] would write it.
+struct TokenList(Arc<Shared>);
+
+impl ListFormat for TokenList {
+    fn opening(&self) -> &'static str {
+        r#"{"data":{"tokens":["#
     }
-    let tokens: Vec<_> = records.iter().map(|it| shared.shown(it)).collect();
-    let data = json!({ "total": tokens.len(), "tokens": tokens });
-    Ok(done(StatusCode::OK, "service account tokens", Some(data)))
+
+    fn token(&self, record: &TokenRecord) -> Value {
+        self.0.shown(record)
+    }
+
+    fn closing(&self, total: usize) -> String {
+        let message = "service account tokens";
+        format!(r#"],"total":{total}}},"message":"{message}","status":"success","success":true}}"#)
+    }
 }
 
 pub(super) async fn show(State(shared): State<Arc<Shared>>, PathText(path): PathText) -> Answered {

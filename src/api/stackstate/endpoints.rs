@@ -2,6 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use axum::extract::{DefaultBodyLimit, State};
+use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
@@ -10,11 +11,14 @@ use serde_json::json;
 
 use super::super::body;
 use super::super::caller::{Caller, HasChecker, READ_SCOPES, WRITE_SCOPES, writer};
-use super::error::{Failure, Refusals};
+use super::super::listing::{FailureReport, ListWriter};
+use super::super::request_log::log_failures;
+use super::error::{Failure, Refusals, write_errors};
 use super::tokens;
 use crate::authorize::RequireScopesLayer;
 use crate::lifecycle::{LifecycleError, ServiceTokens};
 use crate::middleware::{Checker, ServiceTokenLayer};
+use crate::observe::RequestInfo;
 
 /// Makes the router of the calls that the `sts` command line makes.
 ///
@@ -56,18 +60,21 @@ impl StackStateApi {
         let shared = Shared {
             tokens: self.tokens,
             checker,
+            lists: ListWriter::default(),
         };
         Router::new()
             .route("/server/info", get(info))
             .route("/server/status", get(status))
             .merge(readers)
             .merge(writers)
+            .route_layer(from_fn(log_failures))
             .route_layer(layer.with_rejection_response(refusals))
             .method_not_allowed_fallback(async |State(shared): State<Arc<Shared>>| {
                 let status = StatusCode::METHOD_NOT_ALLOWED;
                 shared.refused(status, "there is no such call on this path")
             })
             .layer(DefaultBodyLimit::max(body::MAX))
+            .layer(from_fn(write_errors))
             .with_state(Arc::new(shared))
     }
 }
@@ -84,6 +91,7 @@ impl fmt::Debug for StackStateApi {
 pub(super) struct Shared {
     pub(super) tokens: ServiceTokens,
     checker: Arc<Checker>,
+    pub(super) lists: ListWriter,
 }
 
 impl HasChecker for Shared {
@@ -98,7 +106,14 @@ impl Shared {
         let tokens = caller
             .tokens(&self.tokens, &self.checker, Some(writer()))
             .await;
-        tokens.map_err(|rejection| Failure::refused(&rejection, self.checker.clock.now()))
+        tokens.map_err(|rejection| Failure::refused(rejection, self.checker.clock.now()))
+    }
+
+    pub(super) fn failure_report(&self, request: RequestInfo) -> FailureReport {
+        FailureReport {
+            checker: Arc::clone(&self.checker),
+            request,
+        }
     }
 
     pub(super) fn failed(&self, error: LifecycleError) -> Failure {

@@ -2,16 +2,20 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use axum::body::Body;
+use axum::extract::Request;
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, StatusCode};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::super::outcome::{outage, refusal, status};
+use super::super::request_log::Escalation;
 use super::expiry::millis;
 use crate::clock::Clock;
 use crate::lifecycle::LifecycleError;
 use crate::middleware::Checker;
+use crate::observe::{REQUEST_ID, request_id};
 use crate::reject::{Rejection, ResponseForRejection};
 
 /// A call that failed, as the tool shows it.
@@ -43,7 +47,7 @@ impl Failure {
     pub(super) fn of(error: LifecycleError, checker: &Checker) -> Self {
         let now = checker.clock.now();
         if let Some(rejection) = refusal(&error, checker) {
-            return Self::refused(&rejection, now);
+            return Self::refused(rejection, now);
         }
         if let LifecycleError::Invalid(problems) = &error {
             let kind = kind(StatusCode::BAD_REQUEST);
@@ -57,16 +61,24 @@ impl Failure {
                 now,
             };
         }
-        match status(&error) {
-            StatusCode::SERVICE_UNAVAILABLE => Self::refused(&outage(error, checker), now),
+        let escalation = Escalation::of(&error);
+        let mut failure = match status(&error) {
+            StatusCode::SERVICE_UNAVAILABLE => return Self::refused(outage(error, checker), now),
             status => Self::new(status, error.to_string(), now),
+        };
+        if let Some(escalation) = escalation {
+            failure.response.extensions_mut().insert(escalation);
         }
+        failure
     }
 
-    pub(super) fn refused(rejection: &Rejection, now: SystemTime) -> Self {
+    pub(super) fn refused(rejection: Rejection, now: SystemTime) -> Self {
+        let errors = vec![(kind(rejection.status()), rejection.to_string())];
+        let mut response = rejection.to_response(Body::empty());
+        rejection.attach(response.extensions_mut());
         Self {
-            errors: vec![(kind(rejection.status()), rejection.to_string())],
-            response: rejection.to_response(Body::empty()),
+            response,
+            errors,
             now,
         }
     }
@@ -80,17 +92,34 @@ impl IntoResponse for Failure {
         let errors = self.errors.iter();
         let errors = errors.map(|(kind, message)| json!({ "_type": kind, "message": message }));
         let errors: Vec<_> = errors.collect();
-        let mut body = json!({
-            "trackingKey": format!("{:016x}", getrandom::u64().unwrap_or_default()),
-            "serverTimestamp": millis(self.now),
-            "errors": errors,
-        });
+        let mut body = json!({ "serverTimestamp": millis(self.now), "errors": errors });
         if let Some((kind, message)) = self.errors.first() {
             body["_type"] = json!(kind);
             body["message"] = json!(message);
         }
-        self.response.map(|_| Body::from(body.to_string()))
+        self.response.extensions_mut().insert(ErrorBody(body));
+        self.response
     }
+}
+
+/// The body of an error without its tracking key, in the extensions of the response.
+#[derive(Clone)]
+struct ErrorBody(Value);
+
+/// Writes the bodies of errors. Their tracking key is the request id, which a request without one
+/// gets here, so that the log has the same.
+pub(super) async fn write_errors(mut request: Request, next: Next) -> Response {
+    let id = request_id(request.headers()).cloned().unwrap_or_else(|| {
+        let id = format!("{:016x}", getrandom::u64().unwrap_or_default());
+        HeaderValue::try_from(id).expect("hex digits are visible ASCII")
+    });
+    request.headers_mut().insert(REQUEST_ID, id.clone());
+    let mut response = next.run(request).await;
+    let Some(ErrorBody(mut body)) = response.extensions_mut().remove::<ErrorBody>() else {
+        return response;
+    };
+    body["trackingKey"] = json!(id.to_str().unwrap_or_default());
+    response.map(|_| Body::from(body.to_string()))
 }
 
 /// Says refusals of the layer and the guards in the same shape.
@@ -99,7 +128,7 @@ pub(super) struct Refusals(pub(super) Arc<dyn Clock>);
 
 impl ResponseForRejection<Body> for Refusals {
     fn response_for_rejection(&mut self, rejection: &Rejection) -> Response {
-        Failure::refused(rejection, self.0.now()).into_response()
+        Failure::refused(rejection.clone(), self.0.now()).into_response()
     }
 }
 

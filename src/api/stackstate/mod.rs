@@ -21,7 +21,8 @@
 //!    shows that day from UTC-12 to UTC+11. Any other `expiryDate` is that moment.
 //! 4. Errors are `{"_type", "trackingKey", "serverTimestamp", "errors": [{"_type", "message"}]}`, with
 //!    `Content-Type: application/json` and no parameter: else the tool hides them. The tracking key is
-//!    a random number, there for the shape alone; no log has it.
+//!    the request id: the header `X-Request-Id` of 1 to 128 visible ASCII characters without a
+//!    token, otherwise a random number. The [log](super) has it as `request_id`.
 //!
 //! ```
 //! use axum::Router;

@@ -1,21 +1,22 @@
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use http::StatusCode;
-use http::header::CACHE_CONTROL;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::super::body;
 use super::super::caller::Caller;
-use super::super::listing::unrevoked;
+use super::super::listing::ListFormat;
 use super::super::path_text::PathText;
 use super::endpoints::Shared;
 use super::error::Failure;
 use super::expiry::{end, millis, told};
 use crate::lifecycle::{Expiry, LifecycleError, NewToken};
+use crate::observe::RequestInfo;
 use crate::store::{TokenFilter, TokenRecord, TokenState};
 use crate::token::TokenId;
 
@@ -61,11 +62,38 @@ pub(super) async fn create(
     Ok(([(CACHE_CONTROL, "no-store")], Json(body)).into_response())
 }
 
-pub(super) async fn list(State(shared): State<Arc<Shared>>) -> Result<Response, Failure> {
-    let records = unrevoked(&shared.tokens, TokenFilter::new()).await;
-    let records = records.map_err(|error| shared.failed(error))?;
-    let tokens: Vec<_> = records.iter().map(shown).collect();
-    Ok(([(CACHE_CONTROL, "no-store")], Json(tokens)).into_response())
+pub(super) async fn list(
+    State(shared): State<Arc<Shared>>,
+    Extension(request): Extension<RequestInfo>,
+) -> Result<Response, Failure> {
+    let filter = TokenFilter::new().without_revoked();
+    let report = shared.failure_report(request);
+    let list = shared
+        .lists
+        .write(shared.tokens.clone(), filter, TokenList, report);
+    let list = list.await.map_err(|error| shared.failed(error))?;
+    let headers = [
+        (CONTENT_TYPE, "application/json"),
+        (CACHE_CONTROL, "no-store"),
+    ];
+    Ok((headers, list).into_response())
+}
+
+/// An array of tokens.
+struct TokenList;
+
+impl ListFormat for TokenList {
+    fn opening(&self) -> &'static str {
+        "["
+    }
+
+    fn token(&self, record: &TokenRecord) -> Value {
+        shown(record)
+    }
+
+    fn closing(&self, _: usize) -> String {
+        "]".to_owned()
+    }
 }
 
 pub(super) async fn revoke(
