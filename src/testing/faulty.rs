@@ -37,8 +37,15 @@ pub struct FaultyStore<S>(Arc<Faulty<S>>);
 
 struct Faulty<S> {
     store: S,
-    fault: Mutex<Option<Fault>>,
+    fault: Mutex<Option<Pending>>,
     calls: AtomicUsize,
+}
+
+/// A fault, and how many calls pass before it.
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    fault: Fault,
+    passes: usize,
 }
 
 /// What happens to a call.
@@ -69,7 +76,13 @@ impl<S> FaultyStore<S> {
 
     /// Lets every call from now on suffer this.
     pub fn inject(&self, fault: Fault) {
-        *self.fault() = Some(fault);
+        self.inject_after(0, fault);
+    }
+
+    /// Lets the next `calls` calls pass, and every later one suffer this.
+    pub fn inject_after(&self, calls: usize, fault: Fault) {
+        let passes = calls;
+        *self.fault() = Some(Pending { fault, passes });
     }
 
     /// Lets calls pass again. What hangs, hangs on.
@@ -82,15 +95,25 @@ impl<S> FaultyStore<S> {
         self.0.calls.load(Ordering::SeqCst)
     }
 
-    fn fault(&self) -> std::sync::MutexGuard<'_, Option<Fault>> {
+    /// The fault that the next call suffers.
+    fn next_fault(&self) -> Option<Fault> {
+        let mut fault = self.fault();
+        let pending = fault.as_mut()?;
+        if pending.passes > 0 {
+            pending.passes -= 1;
+            return None;
+        }
+        Some(pending.fault)
+    }
+
+    fn fault(&self) -> std::sync::MutexGuard<'_, Option<Pending>> {
         self.0.fault.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Suffers what comes before a call, and says what comes with it.
     async fn begin(&self) -> Result<Rest, StoreError> {
         self.0.calls.fetch_add(1, Ordering::SeqCst);
-        let fault = *self.fault();
-        match fault {
+        match self.next_fault() {
             None => Ok(Rest::Once),
             Some(Fault::Error) => Err(injected()),
             Some(Fault::LostAnswer) => Ok(Rest::LoseAnswer),

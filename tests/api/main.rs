@@ -4,6 +4,11 @@ mod callers;
 #[cfg(all(feature = "metrics", feature = "tracing"))]
 #[path = "../support/log.rs"]
 mod log;
+#[cfg(feature = "tracing")]
+#[path = "../support/events.rs"]
+mod events;
+#[cfg(feature = "tracing")]
+mod failures;
 mod introspection;
 mod kit;
 mod limits;

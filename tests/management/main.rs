@@ -3,6 +3,11 @@
 mod access;
 mod calls;
 mod document;
+#[cfg(feature = "tracing")]
+#[path = "../support/events.rs"]
+mod events;
+#[cfg(feature = "tracing")]
+mod failures;
 mod fields;
 mod idempotency;
 mod lists;
