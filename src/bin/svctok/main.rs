@@ -17,11 +17,15 @@ mod token_input;
 mod tokens;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::FromArgMatches;
 
-use self::args::Cli;
+use self::args::{Cli, Command};
 use self::failure::FailureKind;
+
+/// How long the end of a service waits for somebody to read why it ended.
+const NOTE_TIMEOUT: Duration = Duration::from_secs(3);
 
 fn main() -> ExitCode {
     let parsed = args::command()
@@ -31,8 +35,13 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return explain(&error),
     };
+    let is_service = matches!(cli.command, Command::Serve(_));
     match run::run(cli) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(failure) if is_service => {
+            output::note_within(NOTE_TIMEOUT, &failure);
+            failure.exit_code()
+        }
         Err(failure) => {
             if failure.kind() != FailureKind::BrokenPipe {
                 output::note(&failure);

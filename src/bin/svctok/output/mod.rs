@@ -7,6 +7,9 @@ mod token;
 
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::Duration;
 
 use anstream::{AutoStream, ColorChoice};
 use clap::ValueEnum;
@@ -90,4 +93,40 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
 /// Says something about the result. Nobody has to listen.
 pub(crate) fn note(text: impl Display) {
     let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// Does what [`note`] does, and gives up after `limit` if nobody takes it.
+pub(crate) fn note_within(limit: Duration, text: impl Display) {
+    let text = format!("{text}\n");
+    let _ = within(limit, move || io::stderr().write_all(text.as_bytes()));
+}
+
+/// Writes a line to stdout.
+///
+/// # Errors
+///
+/// Returns an error if the line cannot be written, or nobody takes it within `limit`.
+pub(crate) fn print_within(limit: Duration, line: &str) -> io::Result<()> {
+    let line = format!("{line}\n");
+    within(limit, move || {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(line.as_bytes())?;
+        stdout.flush()
+    })
+}
+
+/// A write to a pipe that nobody reads does not end, so a thread of its own makes it.
+fn within(
+    limit: Duration,
+    write: impl FnOnce() -> io::Result<()> + Send + 'static,
+) -> io::Result<()> {
+    let (sender, written) = channel();
+    let thread = thread::Builder::new().name("output".to_owned());
+    thread.spawn(move || sender.send(write()))?;
+    written.recv_timeout(limit).unwrap_or_else(|error| {
+        Err(match error {
+            RecvTimeoutError::Timeout => ErrorKind::TimedOut.into(),
+            RecvTimeoutError::Disconnected => io::Error::other("the write did not end"),
+        })
+    })
 }

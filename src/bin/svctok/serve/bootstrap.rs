@@ -14,6 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tower_service_token::store::{
     AuditAction, AuditEvent, AuditSink, FieldChange, ListRequest, RegistryError, TokenFilter,
@@ -22,6 +23,7 @@ use tower_service_token::store::{
 use tower_service_token::token::{MintedToken, TokenFormat};
 
 use crate::failure::{Failure, FailureKind};
+use crate::output;
 
 const NAME: &str = "administrator";
 
@@ -32,6 +34,9 @@ const ACTOR: &str = "operator:svctok serve";
 
 /// How long another process may take from its file to its token.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a reader of stdout may take to make room for the token.
+const STDOUT_TIMEOUT: Duration = Duration::from_secs(10);
 
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -124,10 +129,9 @@ async fn on_stdout(registry: &Arc<dyn TokenRegistry>, secret: &MintedToken) -> R
     if let Ok(false) = inserted {
         return Ok(());
     }
-    let mut stdout = io::stdout().lock();
-    let shown = writeln!(stdout, "bootstrap token: {}", secret.expose_secret())
-        .and_then(|()| stdout.flush());
-    drop(stdout);
+    let line = format!("bootstrap token: {}", secret.expose_secret());
+    let shown = spawn_blocking(move || output::print_within(STDOUT_TIMEOUT, &line)).await;
+    let shown = shown.unwrap_or_else(|error| Err(error.into()));
     match (inserted, shown) {
         (Err(error), _) => Err(unknown(&error).with_hint("start again")),
         (Ok(_), Ok(())) => {

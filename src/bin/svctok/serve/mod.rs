@@ -3,7 +3,8 @@
 //! 1. What can be wrong with the command line is found out before the store is opened, and the
 //!    address is taken before a token is minted.
 //! 2. The store is asked through a cache with its change feed; a `file:` store is in memory anyway.
-//! 3. Stopping: no connection is accepted any more, requests finish, last uses are written.
+//! 3. Nothing waits for the log: a reader that stalls costs lines, and not answers.
+//! 4. Stopping: no connection is accepted any more, requests finish, last uses are written.
 
 mod app;
 mod bootstrap;
@@ -37,11 +38,12 @@ use crate::store_url::OpenedStore;
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(crate) async fn serve(args: ServeArgs) -> Result<(), Failure> {
-    logs::start(&args)?;
+    let _logs = logs::start(&args)?;
     let tls = tls::acceptor(&args)?;
     let max_connections = server::max_connections(args.max_connections)?;
     let listener = server::bind(args.listen).await?;
     let observation = Observation::begin(args.metrics_listen).await?;
+    logs::register_metrics();
     let opened = open(&args).await?;
 
     let (stopping, stopped) = watch::channel(false);

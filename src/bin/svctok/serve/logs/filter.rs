@@ -1,0 +1,63 @@
+use std::env;
+
+use tracing_subscriber::EnvFilter;
+
+use super::writer::AUDIT_TARGET;
+use crate::args::ServeArgs;
+use crate::failure::Failure;
+
+/// What `--log-level` says, or `RUST_LOG`, or `info`; and audit events, unless a directive names
+/// their target.
+pub(super) fn filter(args: &ServeArgs) -> Result<EnvFilter, Failure> {
+    let given = args.log_level.clone();
+    let (from, text) = match given.filter(|text| !text.is_empty()) {
+        Some(text) => ("--log-level", text),
+        None => ("RUST_LOG", env::var("RUST_LOG").unwrap_or_default()),
+    };
+    let filter = EnvFilter::builder().parse(directives(&text));
+    filter.map_err(|error| {
+        Failure::usage(format!("{from}: {error}"))
+            .with_hint("a level such as info, or directives such as warn,svctok=debug")
+    })
+}
+
+fn directives(text: &str) -> String {
+    let text = if text.is_empty() { "info" } else { text };
+    if text.split(',').any(|it| target(it) == AUDIT_TARGET) {
+        text.to_owned()
+    } else {
+        format!("{text},{AUDIT_TARGET}=info")
+    }
+}
+
+/// The target of a directive such as `target[span{field=value}]=level`.
+fn target(directive: &str) -> &str {
+    let end = directive.find(['[', '=']).unwrap_or(directive.len());
+    directive[..end].trim()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn audit_events_are_logged_unless_their_target_is_named() {
+        for text in [
+            "",
+            "warn",
+            "off",
+            "tower_service_token=error",
+            "svctok=debug",
+        ] {
+            let all = directives(text);
+            assert!(all.ends_with(",tower_service_token::audit=info"), "{all}");
+        }
+        for text in [
+            "tower_service_token::audit=off",
+            "info, tower_service_token::audit=warn",
+            "tower_service_token::audit[request]=off,info",
+        ] {
+            assert_eq!(directives(text), text);
+        }
+    }
+}

@@ -1,0 +1,236 @@
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// What the writer takes at once, so that it makes few system calls.
+const BATCH_BYTES: usize = 16 * 1024;
+
+/// What a line costs besides its text.
+const LINE_OVERHEAD: usize = 64;
+
+/// How long dropped lines stay unreported while the writer never catches up.
+const REPORT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The class of a log line. Each has a queue of its own, so that no class displaces another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    /// Requests, and what else is of level `INFO` or below.
+    Ordinary,
+    /// `WARN` and `ERROR`.
+    Problem,
+    /// Audit events.
+    Audit,
+}
+
+/// Log lines on their way to the thread that writes them: bounded in lines and in bytes.
+///
+/// A line that finds the queue of its class full is dropped and counted. Lines leave in the order
+/// in which they came, whatever their class.
+#[derive(Default)]
+pub(super) struct Queue {
+    state: Mutex<State>,
+    arrived: Condvar,
+    written: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: [Lines; 3],
+    next_number: u64,
+    is_writing: bool,
+    dropped: u64,
+    last_report: Option<Instant>,
+}
+
+#[derive(Default)]
+struct Lines {
+    lines: VecDeque<(u64, Box<[u8]>)>,
+    bytes: usize,
+}
+
+impl Class {
+    const ALL: [Self; 3] = [Self::Ordinary, Self::Problem, Self::Audit];
+
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Ordinary => "ordinary",
+            Self::Problem => "problem",
+            Self::Audit => "audit",
+        }
+    }
+
+    /// Returns the most bytes that a line has. An audit event with every field at its limit fits.
+    pub(super) fn max_line(self) -> usize {
+        match self {
+            Self::Ordinary | Self::Problem => 16 * 1024,
+            Self::Audit => 256 * 1024,
+        }
+    }
+
+    fn max_lines(self) -> usize {
+        match self {
+            Self::Ordinary | Self::Problem => 4096,
+            Self::Audit => 16 * 1024,
+        }
+    }
+
+    fn max_bytes(self) -> usize {
+        match self {
+            Self::Ordinary | Self::Problem => 1024 * 1024,
+            Self::Audit => 8 * 1024 * 1024,
+        }
+    }
+}
+
+impl Queue {
+    /// Adds a line, or drops it if the queue of its class is full. Returns whether it was added.
+    pub(super) fn push(&self, class: Class, line: Box<[u8]>) -> bool {
+        let mut state = self.lock();
+        let number = state.next_number;
+        let waiting = &mut state.waiting[class as usize];
+        let bytes = waiting.bytes + line.len() + LINE_OVERHEAD;
+        if waiting.lines.len() >= class.max_lines() || bytes > class.max_bytes() {
+            state.dropped += 1;
+            state.last_report.get_or_insert_with(Instant::now);
+            return false;
+        }
+        waiting.bytes = bytes;
+        waiting.lines.push_back((number, line));
+        state.next_number += 1;
+        drop(state);
+        self.arrived.notify_one();
+        true
+    }
+
+    /// Waits for lines and returns the oldest. They count as unwritten until
+    /// [`written`](Self::written) is called.
+    pub(super) fn take(&self) -> Vec<u8> {
+        let state = self.lock();
+        let state = self.arrived.wait_while(state, |it| it.oldest().is_none());
+        let mut state = state.unwrap_or_else(PoisonError::into_inner);
+        state.is_writing = true;
+        let mut batch = Vec::new();
+        while let Some(class) = state.oldest() {
+            let waiting = &mut state.waiting[class as usize];
+            let length = waiting.lines.front().map_or(0, |(_, line)| line.len());
+            if !batch.is_empty() && batch.len() + length > BATCH_BYTES {
+                break;
+            }
+            if let Some((_, line)) = waiting.lines.pop_front() {
+                waiting.bytes -= line.len() + LINE_OVERHEAD;
+                batch.extend_from_slice(&line);
+            }
+        }
+        batch
+    }
+
+    /// Returns how many lines were dropped since the last report, if it is time to report them: when
+    /// nothing waits any more, or 10 s after the first.
+    pub(super) fn dropped(&self, now: Instant) -> Option<u64> {
+        let mut state = self.lock();
+        let first = state.last_report?;
+        if state.oldest().is_some() && now.saturating_duration_since(first) < REPORT_INTERVAL {
+            return None;
+        }
+        state.last_report = None;
+        Some(std::mem::take(&mut state.dropped))
+    }
+
+    /// Marks what was [taken](Self::take) as written.
+    pub(super) fn written(&self) {
+        self.lock().is_writing = false;
+        self.written.notify_all();
+    }
+
+    /// Waits until every line is written, for at most `limit`. Returns whether that is so.
+    pub(super) fn flush(&self, limit: Duration) -> bool {
+        let is_pending = |state: &mut State| state.is_writing || state.oldest().is_some();
+        let state = self.lock();
+        let waited = self.written.wait_timeout_while(state, limit, is_pending);
+        let (_state, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+        !waited.timed_out()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Returns the class of the oldest line.
+    fn oldest(&self) -> Option<Class> {
+        let number = |class: &Class| Some(self.waiting[*class as usize].lines.front()?.0);
+        let waiting = Class::ALL.into_iter().filter(|it| number(it).is_some());
+        waiting.min_by_key(number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fill(queue: &Queue, class: Class, line: &[u8]) -> usize {
+        let mut added = 0;
+        while queue.push(class, line.into()) {
+            added += 1;
+        }
+        added
+    }
+
+    #[test]
+    fn each_class_is_bounded_in_lines_and_bytes() {
+        for class in Class::ALL {
+            let queue = Queue::default();
+            assert_eq!(fill(&queue, class, b"x\n"), class.max_lines());
+            let queue = Queue::default();
+            let line = vec![b'x'; class.max_line()];
+            let fit = class.max_bytes() / (line.len() + LINE_OVERHEAD);
+            assert_eq!(fill(&queue, class, &line), fit);
+        }
+    }
+
+    #[test]
+    fn a_full_class_displaces_no_other_and_order_is_kept() {
+        let queue = Queue::default();
+        queue.push(Class::Audit, (*b"first ").into());
+        let count = fill(&queue, Class::Ordinary, b"x");
+        assert!(queue.push(Class::Problem, (*b" second").into()));
+        assert!(queue.push(Class::Audit, (*b" third").into()));
+        let text = "first ".to_owned() + &"x".repeat(count) + " second third";
+        assert_eq!(queue.take(), text.as_bytes());
+    }
+
+    #[test]
+    fn dropped_lines_are_reported_once_when_nothing_waits() {
+        let queue = Queue::default();
+        fill(&queue, Class::Ordinary, &[b'x'; 255]);
+        queue.push(Class::Ordinary, [b'x'; 255].into());
+        let now = Instant::now();
+        assert_eq!(queue.dropped(now), None);
+        while queue.lock().oldest().is_some() {
+            queue.take();
+        }
+        assert_eq!(queue.dropped(now), Some(2));
+        assert_eq!(queue.dropped(now), None);
+    }
+
+    #[test]
+    fn dropped_lines_are_reported_in_time_while_lines_wait() {
+        let queue = Queue::default();
+        fill(&queue, Class::Ordinary, b"x");
+        let later = Instant::now() + REPORT_INTERVAL;
+        assert_eq!(queue.dropped(later), Some(1));
+    }
+
+    #[test]
+    fn a_flush_waits_for_the_line_that_is_being_written() {
+        let queue = Queue::default();
+        assert!(queue.flush(Duration::ZERO));
+        queue.push(Class::Ordinary, (*b"x").into());
+        assert!(!queue.flush(Duration::ZERO));
+        queue.take();
+        assert!(!queue.flush(Duration::ZERO));
+        queue.written();
+        assert!(queue.flush(Duration::ZERO));
+    }
+}

@@ -1,0 +1,197 @@
+use std::io::{self, ErrorKind, Write};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tracing::{Level, Metadata};
+use tracing_subscriber::fmt::MakeWriter;
+
+use super::queue::{Class, Queue};
+use crate::args::LogFormat;
+
+/// The target of audit events.
+pub(super) const AUDIT_TARGET: &str = "tower_service_token::audit";
+
+/// The module that creates the first token: its lines are part of the audit.
+const BOOTSTRAP_TARGET: &str = "svctok::serve::bootstrap";
+
+/// How long the writer waits after an error that lasts, such as a full disk or a closed pipe.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long the writer waits for a pipe that does not block and is full.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Hands lines to the thread that writes them, and never waits.
+#[derive(Clone)]
+pub(super) struct LogWriter {
+    queue: Arc<Queue>,
+    format: LogFormat,
+}
+
+/// Takes the lines of one class.
+pub(super) struct LineWriter<'a> {
+    writer: &'a LogWriter,
+    class: Class,
+}
+
+impl LogWriter {
+    /// Starts the thread that writes what is queued to `output`.
+    pub(super) fn start(
+        queue: Arc<Queue>,
+        format: LogFormat,
+        output: impl Write + Send + 'static,
+    ) -> io::Result<Self> {
+        let source = Arc::clone(&queue);
+        let thread = thread::Builder::new().name("log".to_owned());
+        thread.spawn(move || write_all_lines(&source, output))?;
+        Ok(Self { queue, format })
+    }
+
+    fn push(&self, class: Class, line: &[u8]) {
+        let line = if line.len() <= class.max_line() {
+            line.into()
+        } else {
+            shortened(line, class.max_line(), self.format)
+        };
+        if !self.queue.push(class, line) {
+            super::count_dropped(class, 1);
+        }
+    }
+}
+
+impl<'a> MakeWriter<'a> for LogWriter {
+    type Writer = LineWriter<'a>;
+
+    fn make_writer(&'a self) -> LineWriter<'a> {
+        let class = Class::Ordinary;
+        LineWriter {
+            writer: self,
+            class,
+        }
+    }
+
+    fn make_writer_for(&'a self, metadata: &Metadata<'_>) -> LineWriter<'a> {
+        let class = class(metadata.target(), *metadata.level());
+        LineWriter {
+            writer: self,
+            class,
+        }
+    }
+}
+
+impl Write for LineWriter<'_> {
+    /// The subscriber writes each line at once.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.writer.push(self.class, line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn class(target: &str, level: Level) -> Class {
+    if target == AUDIT_TARGET || target == BOOTSTRAP_TARGET {
+        Class::Audit
+    } else if level <= Level::WARN {
+        Class::Problem
+    } else {
+        Class::Ordinary
+    }
+}
+
+/// The beginning of a line that is too long, in a form that readers of the format accept.
+fn shortened(line: &[u8], max: usize, format: LogFormat) -> Box<[u8]> {
+    // A control character becomes six characters in JSON.
+    let kept = match format {
+        LogFormat::Text => max - 64,
+        LogFormat::Json => max / 6 - 64,
+    };
+    let beginning = String::from_utf8_lossy(&line[..kept.min(line.len())]);
+    let text = match format {
+        LogFormat::Text => format!("{beginning}… ({} bytes in all)\n", line.len()),
+        LogFormat::Json => {
+            let line = json!({"level": "WARN", "target": "svctok::log",
+                "message": "log line cut", "bytes": line.len(), "beginning": beginning});
+            format!("{line}\n")
+        }
+    };
+    text.into_bytes().into()
+}
+
+fn write_all_lines(queue: &Queue, mut output: impl Write) {
+    loop {
+        let batch = queue.take();
+        write(&mut output, &batch);
+        // Queued before the batch counts as written, so that a flush waits for it.
+        if let Some(count) = queue.dropped(Instant::now()) {
+            tracing::error!(target: "svctok::log", count, "{count} log lines dropped");
+        }
+        queue.written();
+    }
+}
+
+/// Writes it all, however long that takes: meanwhile lines wait in the queue or are dropped.
+fn write(output: &mut impl Write, mut batch: &[u8]) {
+    while !batch.is_empty() {
+        match output.write(batch) {
+            Ok(0) => thread::sleep(RETRY_INTERVAL),
+            Ok(written) => batch = &batch[written..],
+            Err(error) => match error.kind() {
+                ErrorKind::Interrupted => {}
+                ErrorKind::WouldBlock => thread::sleep(POLL_INTERVAL),
+                _ => thread::sleep(RETRY_INTERVAL),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_follow_target_and_level() {
+        assert_eq!(class(AUDIT_TARGET, Level::INFO), Class::Audit);
+        assert_eq!(class(BOOTSTRAP_TARGET, Level::INFO), Class::Audit);
+        assert_eq!(class("svctok::request", Level::INFO), Class::Ordinary);
+        assert_eq!(class("svctok::request", Level::WARN), Class::Problem);
+        assert_eq!(class("svctok::request", Level::ERROR), Class::Problem);
+    }
+
+    #[test]
+    fn a_long_line_is_cut_and_stays_readable() {
+        let max = Class::Ordinary.max_line();
+        let line = vec![0x1b; max + 1];
+        let text = shortened(&line, max, LogFormat::Text);
+        assert!(text.len() <= max && text.ends_with(b"bytes in all)\n"));
+        let json = shortened(&line, max, LogFormat::Json);
+        assert!(json.len() <= max, "{}", json.len());
+        let value: serde_json::Value = serde_json::from_slice(&json).unwrap();
+        assert_eq!(value["bytes"], max + 1);
+    }
+
+    #[test]
+    fn a_write_continues_where_an_error_interrupted_it() {
+        struct Flaky(Vec<u8>, bool);
+        impl Write for Flaky {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.1 = !self.1;
+                if self.1 {
+                    return Err(ErrorKind::WouldBlock.into());
+                }
+                self.0.push(bytes[0]);
+                Ok(1)
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let mut output = Flaky(Vec::new(), false);
+        write(&mut output, b"line\n");
+        assert_eq!(output.0, b"line\n");
+    }
+}
