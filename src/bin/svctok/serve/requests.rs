@@ -1,14 +1,21 @@
 //! What is told of each request: an id in the answer, a line in the log, a count.
+//!
+//! A response of status 5xx has one `ERROR` line: by whoever knows the cause, who marks the response
+//! with [`FailureLogged`], or else from here. A panic in a handler becomes a 500.
 
+use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
+use futures::FutureExt;
+use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use tokio::time::timeout;
 use tower_service_token::limits::ClientAddress;
+use tower_service_token::reject::FailureLogged;
 use tracing::Instrument;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -21,6 +28,8 @@ const MAX_SEGMENT: usize = 32;
 /// The store has time limits of its own, far below: what takes this long is a body.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
+const INTERNAL_ERROR: &str = r#"{"type":"about:blank","title":"Internal Server Error","status":500,"detail":"the request could not be processed","code":"internal"}"#;
+
 pub(super) fn observed(app: Router) -> Router {
     app.layer(from_fn(observe))
 }
@@ -31,11 +40,12 @@ async fn observe(mut request: Request, next: Next) -> Response {
     let method = method(request.method());
     let path = path(request.uri().path());
     let client = ClientAddress::from_extensions(request.extensions());
-    let span = tracing::info_span!("request", request_id = id.to_str().unwrap_or_default());
+    // At a level that no filter but `off` leaves out: audit events and errors need the id.
+    let span = tracing::error_span!("request", request_id = id.to_str().unwrap_or_default());
     let observed = async {
         let started = Instant::now();
-        let response = timeout(REQUEST_TIMEOUT, next.run(request)).await;
-        let mut response = response.unwrap_or_else(|_| StatusCode::REQUEST_TIMEOUT.into_response());
+        let mut response = respond(next, request).await;
+        log_failure(&response, method, &path);
         let (status, took) = (response.status(), started.elapsed());
         tracing::info!(
             target: "svctok::request",
@@ -51,6 +61,34 @@ async fn observe(mut request: Request, next: Next) -> Response {
         response
     };
     observed.instrument(span).await
+}
+
+async fn respond(next: Next, request: Request) -> Response {
+    let response = timeout(REQUEST_TIMEOUT, next.run(request));
+    match AssertUnwindSafe(response).catch_unwind().await {
+        Ok(Ok(response)) => response,
+        Ok(Err(_)) => StatusCode::REQUEST_TIMEOUT.into_response(),
+        // The panic hook logs it.
+        Err(_) => {
+            let content_type = [(CONTENT_TYPE, "application/problem+json")];
+            let status = StatusCode::INTERNAL_SERVER_ERROR;
+            let mut response = (status, content_type, INTERNAL_ERROR).into_response();
+            response.extensions_mut().insert(FailureLogged);
+            response
+        }
+    }
+}
+
+fn log_failure(response: &Response, method: &'static str, path: &str) {
+    if response.status().is_server_error() && !is_logged(response) {
+        let status = response.status().as_u16();
+        tracing::error!(target: "svctok::request", method, path, status, "request failed");
+    }
+}
+
+/// Returns whether the cause of a failure is in the log.
+fn is_logged(response: &Response) -> bool {
+    response.extensions().get::<FailureLogged>().is_some()
 }
 
 fn count(method: &'static str, status: StatusCode, took: Duration) {
@@ -110,6 +148,7 @@ mod tests {
     use axum::routing::get;
     use tower::Service;
 
+    use super::super::logs::tests::Log;
     use super::*;
 
     fn id_for(given: &[&[u8]]) -> String {
@@ -156,6 +195,75 @@ mod tests {
         let response = observed(app).call(request).await.unwrap();
         assert_eq!(response.status(), StatusCode::REQUEST_TIMEOUT);
         assert!(response.headers().contains_key(REQUEST_ID));
+    }
+
+    /// Calls an app once, and returns the response and the log.
+    async fn logged(app: Router) -> (Response, String) {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(writer);
+        let _guard = tracing::subscriber::set_default(subscriber.finish());
+        let request = Request::builder()
+            .uri("/a?token=hush")
+            .header(REQUEST_ID, "b");
+        let request = request.body(Body::empty()).unwrap();
+        let response = observed(app).call(request).await.unwrap();
+        (response, log.text())
+    }
+
+    async fn failures_logged(
+        response: impl Fn() -> Response + Clone + Send + Sync + 'static,
+    ) -> usize {
+        let app = Router::new().route("/a", get(async move || response()));
+        let (_, log) = logged(app).await;
+        assert!(!log.contains("hush"), "{log}");
+        let failures = log.lines().filter(|line| line.contains("request failed"));
+        let failures: Vec<_> = failures.collect();
+        for line in &failures {
+            for part in ["ERROR", "status=503", "path=\"/a\"", "request_id=\"b\""] {
+                assert!(line.contains(part), "{part}: {line}");
+            }
+        }
+        failures.len()
+    }
+
+    #[tokio::test]
+    async fn a_failure_without_a_line_of_its_own_gets_one() {
+        let unavailable = || StatusCode::SERVICE_UNAVAILABLE.into_response();
+        assert_eq!(failures_logged(unavailable).await, 1);
+        assert_eq!(
+            failures_logged(|| StatusCode::NOT_FOUND.into_response()).await,
+            0
+        );
+        let marked = move || {
+            let mut response = unavailable();
+            response.extensions_mut().insert(FailureLogged);
+            response
+        };
+        assert_eq!(failures_logged(marked).await, 0);
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_500_with_a_request_id_and_one_line() {
+        async fn panics() -> StatusCode {
+            let secret = "hush".to_owned();
+            panic!("cannot use {secret}")
+        }
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(super::super::logs::log_panic));
+        let (response, log) = logged(Router::new().route("/a", get(panics))).await;
+        std::panic::set_hook(before);
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(response.headers()[CONTENT_TYPE], "application/problem+json");
+        assert_eq!(response.headers()[REQUEST_ID], "b");
+        let errors: Vec<_> = log.lines().filter(|it| it.contains("ERROR")).collect();
+        assert_eq!(errors.len(), 1, "{log}");
+        for part in ["panicked", "requests.rs:", "request_id=\"b\""] {
+            assert!(errors[0].contains(part), "{log}");
+        }
+        assert!(!log.contains("hush"), "{log}");
     }
 
     #[test]
