@@ -1,0 +1,153 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::status::Condition;
+
+/// A check of the store that one task makes, again and again, for everybody who wants its outcome.
+///
+/// 1. It never runs twice at a time, and not sooner than `fresh` after it ended.
+/// 2. Whoever wants the outcome while it is older than that waits for the next one.
+/// 3. It runs each `interval` if nobody does.
+#[derive(Clone)]
+pub(super) struct Check {
+    wanted: Arc<Notify>,
+    outcome: watch::Receiver<Outcome>,
+    timing: Timing,
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct Timing {
+    /// For how long an outcome is good for others.
+    pub(super) fresh: Duration,
+    pub(super) interval: Duration,
+    /// After which a check that has not ended fails.
+    pub(super) deadline: Duration,
+}
+
+#[derive(Clone, Copy)]
+struct Outcome {
+    condition: Condition,
+    /// When the check ended.
+    at: Option<Instant>,
+}
+
+impl Check {
+    /// Returns the check, and the task that makes it, which ends when it is dropped.
+    pub(super) fn new<E>(
+        timing: Timing,
+        check: impl AsyncFn() -> Result<(), E>,
+        mut observe: impl FnMut(Condition, Condition, Result<(), Option<E>>),
+    ) -> (Self, impl Future<Output = ()>) {
+        let (outcomes, outcome) = watch::channel(Outcome {
+            condition: Condition::Unknown,
+            at: None,
+        });
+        let wanted = Arc::new(Notify::new());
+        let asked = Arc::clone(&wanted);
+        let run = async move {
+            loop {
+                let checked = match timeout(timing.deadline, check()).await {
+                    Ok(Ok(())) => Ok(()),
+                    Ok(Err(error)) => Err(Some(error)),
+                    Err(_) => Err(None),
+                };
+                let condition = Condition::of(checked.is_ok());
+                observe(outcomes.borrow().condition, condition, checked);
+                let ended = Instant::now();
+                let at = Some(ended);
+                outcomes.send_replace(Outcome { condition, at });
+                // By then it is due in any case.
+                let _ = timeout(timing.interval, asked.notified()).await;
+                sleep_until(ended + timing.fresh).await;
+            }
+        };
+        let check = Self {
+            wanted,
+            outcome,
+            timing,
+        };
+        (check, run)
+    }
+
+    /// Returns the last outcome, however old.
+    pub(super) fn last(&self) -> Condition {
+        self.outcome.borrow().condition
+    }
+
+    /// Returns an outcome that was fresh when this was called.
+    pub(super) async fn fresh(&self) -> Condition {
+        let mut outcomes = self.outcome.clone();
+        let last = *outcomes.borrow_and_update();
+        if last.at.is_some_and(|at| at.elapsed() < self.timing.fresh) {
+            return last.condition;
+        }
+        self.wanted.notify_one();
+        let limit = self.timing.deadline + self.timing.fresh;
+        match timeout(limit, outcomes.changed()).await {
+            Ok(Ok(())) => outcomes.borrow().condition,
+            _ => Condition::Failing,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures::future::join_all;
+    use tokio::time::sleep;
+
+    use super::*;
+
+    const TIMING: Timing = Timing {
+        fresh: Duration::from_millis(500),
+        interval: Duration::from_secs(5),
+        deadline: Duration::from_secs(2),
+    };
+
+    /// A check that takes this long, and how often it was made.
+    fn counted(takes: Duration) -> (Check, Arc<AtomicUsize>) {
+        let count = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&count);
+        let check = async move || {
+            counter.fetch_add(1, Ordering::SeqCst);
+            sleep(takes).await;
+            Ok::<(), ()>(())
+        };
+        let (check, run) = Check::new(TIMING, check, |_, _, _| {});
+        tokio::spawn(run);
+        (check, count)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_is_answered_by_few_checks() {
+        let (check, count) = counted(Duration::from_millis(10));
+        for _ in 0..10 {
+            let flood = join_all((0..1000).map(|_| check.fresh())).await;
+            assert!(flood.iter().all(|it| *it == Condition::Ok));
+            sleep(Duration::from_millis(100)).await;
+        }
+        let count = count.load(Ordering::SeqCst);
+        assert!((2..=3).contains(&count), "{count} checks in a second");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_check_is_made_although_nobody_wants_it() {
+        let (check, count) = counted(Duration::ZERO);
+        sleep(Duration::from_secs(21)).await;
+        assert_eq!(count.load(Ordering::SeqCst), 5);
+        assert_eq!(check.last(), Condition::Ok);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_check_that_hangs_fails_by_its_deadline() {
+        let (check, _) = counted(Duration::MAX);
+        assert_eq!(check.last(), Condition::Unknown);
+        let begun = Instant::now();
+        assert_eq!(check.fresh().await, Condition::Failing);
+        assert_eq!(begun.elapsed(), TIMING.deadline);
+    }
+}

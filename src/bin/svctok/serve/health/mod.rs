@@ -1,0 +1,251 @@
+//! `/healthz` and `/readyz`, and the log lines and gauges of the store's condition.
+//!
+//! 1. `/healthz` is 200 as long as the process runs.
+//! 2. `/readyz` is 200 as long as tokens can be read, which is all that verifying traffic needs;
+//!    `/readyz?write` as long as they can be changed, too. Other parameters are ignored. The body
+//!    names the condition of reads, writes and change feed.
+//! 3. A lost feed leaves `/readyz` at 200: caches forget a token within their time anyway, and
+//!    without this node its traffic would fail at once.
+//! 4. The store is checked by one task, each 5 s. Requests cause checks too, at most two of reads and
+//!    one of writes per second, however many requests there are.
+//! 5. When reads or writes begin to fail, and when they work again, that is one line in the log. The
+//!    store itself logs the loss of its feed. Checks end when the service stops.
+
+mod check;
+mod observer;
+mod status;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::RawQuery;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use tokio::sync::watch;
+use tokio::time::sleep;
+use tower_service_token::TokenStore;
+use tower_service_token::store::{FeedState, TokenRegistry};
+use tower_service_token::token::TokenId;
+
+use self::check::{Check, Timing};
+use self::observer::{Kind, show_feed};
+use self::status::{Condition, Need, Status};
+use tower_service_token::reject::FailureLogged;
+use crate::store_url::OpenedStore;
+
+const READS: Timing = Timing {
+    fresh: Duration::from_millis(500),
+    interval: Duration::from_secs(5),
+    deadline: Duration::from_secs(2),
+};
+
+/// Stores have a time limit of their own, below this one, and say more.
+const WRITES: Timing = Timing {
+    fresh: Duration::from_secs(1),
+    interval: Duration::from_secs(5),
+    deadline: Duration::from_secs(4),
+};
+
+const FEED_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Whether requests make sense now.
+pub(super) struct Health {
+    stopping: watch::Receiver<bool>,
+    feed: watch::Receiver<FeedState>,
+    /// `None` for a token file, which is in memory and changed elsewhere.
+    checks: Option<Checks>,
+}
+
+struct Checks {
+    reads: Check,
+    writes: Check,
+}
+
+impl Health {
+    /// Checks the store from now on, until the service stops.
+    pub(super) fn new(store: OpenedStore, stopping: watch::Receiver<bool>) -> Self {
+        match store {
+            OpenedStore::Registry(registry) => Self::of_registry(registry, stopping),
+            OpenedStore::ReadOnly(store) => Self {
+                feed: follow_feed(store, &stopping),
+                stopping,
+                checks: None,
+            },
+        }
+    }
+
+    fn of_registry(registry: Arc<dyn TokenRegistry>, stopping: watch::Receiver<bool>) -> Self {
+        let checks = Checks::start(&registry, &stopping);
+        Self {
+            feed: follow_feed(registry, &stopping),
+            stopping,
+            checks: Some(checks),
+        }
+    }
+
+    async fn status(&self, need: Need) -> Status {
+        let is_stopping = *self.stopping.borrow();
+        let (reads, writes) = match &self.checks {
+            None => (Condition::Ok, Condition::ReadOnly),
+            Some(Checks { reads, writes }) if is_stopping => (reads.last(), writes.last()),
+            Some(Checks { reads, writes }) => match need {
+                Need::Reads => (reads.fresh().await, writes.last()),
+                Need::Writes => tokio::join!(reads.fresh(), writes.fresh()),
+            },
+        };
+        Status {
+            is_stopping: *self.stopping.borrow(),
+            reads,
+            writes,
+            feed: *self.feed.borrow(),
+        }
+    }
+}
+
+impl Checks {
+    fn start(registry: &Arc<dyn TokenRegistry>, stopping: &watch::Receiver<bool>) -> Self {
+        let (store, writable) = (Arc::clone(registry), Arc::clone(registry));
+        let id = TokenId::from_i64(1).expect("ids begin at zero");
+        let read = async move || store.get(id).await.map(drop);
+        let (reads, run) = Check::new(READS, read, Kind::Reads.observer());
+        until_stopped(run, stopping);
+        let write = async move || writable.check_writable().await;
+        let (writes, run) = Check::new(WRITES, write, Kind::Writes.observer());
+        until_stopped(run, stopping);
+        Self { reads, writes }
+    }
+}
+
+fn follow_feed<S: TokenStore + ?Sized>(
+    store: Arc<S>,
+    stopping: &watch::Receiver<bool>,
+) -> watch::Receiver<FeedState> {
+    let (states, state) = watch::channel(store.feed_state());
+    let follow = async move {
+        loop {
+            let state = store.feed_state();
+            show_feed(state);
+            states.send_replace(state);
+            sleep(FEED_INTERVAL).await;
+        }
+    };
+    until_stopped(follow, stopping);
+    state
+}
+
+/// Drops the task, and with it its hold on the store, when the service stops.
+fn until_stopped(
+    task: impl Future<Output = ()> + Send + 'static,
+    stopping: &watch::Receiver<bool>,
+) {
+    let mut stopping = stopping.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            () = task => {}
+            _ = stopping.wait_for(|it| *it) => {}
+        }
+    });
+}
+
+pub(super) fn routes(health: &Arc<Health>) -> Router {
+    let health = Arc::clone(health);
+    let ready = move |RawQuery(query): RawQuery| {
+        let health = Arc::clone(&health);
+        async move { readiness(&health, Need::of_query(query.as_deref())).await }
+    };
+    let alive = async || ([(CACHE_CONTROL, "no-store")], "ok\n");
+    Router::new()
+        .route("/healthz", get(alive))
+        .route("/readyz", get(ready))
+}
+
+async fn readiness(health: &Health, need: Need) -> Response {
+    let status = health.status(need).await;
+    let headers = [
+        (CACHE_CONTROL, "no-store"),
+        (CONTENT_TYPE, "application/json"),
+    ];
+    let mut response = (status.code(need), headers, status.body(need)).into_response();
+    // The condition has its line already, and anybody may ask as often as they like.
+    response.extensions_mut().insert(FailureLogged);
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+    use tower_service_token::MemoryStore;
+    use tower_service_token::store::FileStore;
+
+    use super::*;
+
+    fn code(status: Status) -> StatusCode {
+        status.code(Need::Reads)
+    }
+
+    #[tokio::test]
+    async fn a_service_that_stops_is_not_ready() {
+        let (stopping, stopped) = watch::channel(false);
+        let health = Health::of_registry(Arc::new(MemoryStore::new()), stopped);
+        assert_eq!(code(health.status(Need::Reads).await), StatusCode::OK);
+        stopping.send(true).unwrap();
+        let status = health.status(Need::Reads).await;
+        assert_eq!(code(status), StatusCode::SERVICE_UNAVAILABLE);
+    }
+
+    #[tokio::test]
+    async fn the_checks_let_go_of_the_store_when_the_service_stops() {
+        let (stopping, stopped) = watch::channel(false);
+        let registry: Arc<dyn TokenRegistry> = Arc::new(MemoryStore::new());
+        let health = Health::of_registry(Arc::clone(&registry), stopped);
+        health.status(Need::Writes).await;
+        assert!(Arc::strong_count(&registry) > 1);
+        stopping.send(true).unwrap();
+        while Arc::strong_count(&registry) > 1 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_cannot_be_changed_is_ready_for_reads_alone() {
+        let (reads, run) = Check::new(READS, async || Ok::<(), ()>(()), |_, _, _| {});
+        tokio::spawn(run);
+        let (writes, run) = Check::new(WRITES, async || Err(()), |_, _, _| {});
+        tokio::spawn(run);
+        let (_stopping, stopping) = watch::channel(false);
+        let (_feed, feed) = watch::channel(FeedState::Lost);
+        let checks = Some(Checks { reads, writes });
+        let health = Health {
+            stopping,
+            feed,
+            checks,
+        };
+        let status = health.status(Need::Writes).await;
+        assert_eq!(status.writes, Condition::Failing);
+        assert_eq!(status.code(Need::Writes), StatusCode::SERVICE_UNAVAILABLE);
+        let status = health.status(Need::Reads).await;
+        assert_eq!(
+            (status.reads, code(status)),
+            (Condition::Ok, StatusCode::OK)
+        );
+        assert_eq!(status.feed, FeedState::Lost);
+    }
+
+    #[tokio::test]
+    async fn a_token_file_is_ready_for_reads_and_not_for_writes() {
+        let name = format!("svctok-health-{}.toml", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::write(&path, "tokens = []").unwrap();
+        let store = FileStore::open(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let (_stopping, stopped) = watch::channel(false);
+        let health = Health::new(OpenedStore::ReadOnly(Arc::new(store)), stopped);
+        let status = health.status(Need::Writes).await;
+        assert_eq!(status.writes, Condition::ReadOnly);
+        assert_eq!(code(status), StatusCode::OK);
+        let unavailable = StatusCode::SERVICE_UNAVAILABLE;
+        assert_eq!(status.code(Need::Writes), unavailable);
+    }
+}

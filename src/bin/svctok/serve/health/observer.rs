@@ -1,0 +1,114 @@
+use std::error::Error;
+
+use tower_service_token::store::{FeedState, StoreError};
+
+use super::status::Condition;
+use crate::failure::{Failure, FailureKind};
+
+/// What a check is of.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    Reads,
+    Writes,
+}
+
+impl Kind {
+    /// Returns what logs and counts the outcomes of a check: the condition before, the one now, and
+    /// the error, or none if there was no answer in time.
+    pub(super) fn observer(
+        self,
+    ) -> impl FnMut(Condition, Condition, Result<(), Option<StoreError>>) + Send {
+        move |before, now, outcome| {
+            self.gauge(now);
+            match outcome {
+                Err(error) if before != now => self.log_failing(error.as_ref()),
+                Ok(()) if before == Condition::Failing => self.log_recovered(),
+                _ => {}
+            }
+        }
+    }
+
+    fn gauge(self, condition: Condition) {
+        let value = f64::from(u8::from(condition == Condition::Ok));
+        match self {
+            Self::Reads => metrics::gauge!("svctok_store_readable").set(value),
+            Self::Writes => metrics::gauge!("svctok_store_writable").set(value),
+        }
+    }
+
+    fn log_failing(self, error: Option<&StoreError>) {
+        let error = match error {
+            Some(error) => chain(error),
+            None => "no answer in time".to_owned(),
+        };
+        match self {
+            Self::Reads => tracing::error!(error, "the store does not answer"),
+            Self::Writes => tracing::error!(error, "the store does not accept changes"),
+        }
+    }
+
+    fn log_recovered(self) {
+        match self {
+            Self::Reads => tracing::info!("the store answers again"),
+            Self::Writes => tracing::info!("the store accepts changes again"),
+        }
+    }
+}
+
+/// Shows the state of a change feed, if there is one. Stores log when it is lost, and why.
+pub(super) fn show_feed(state: FeedState) {
+    let is_connected = match state {
+        FeedState::Connected => 1.0,
+        FeedState::Lost => 0.0,
+        _ => return,
+    };
+    metrics::gauge!("svctok_change_feed_connected").set(is_connected);
+}
+
+/// What each error in the chain says.
+fn chain(error: &dyn Error) -> String {
+    let chain = Failure::chain(FailureKind::Unreachable, error);
+    chain.message().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::logs::tests::Log;
+    use super::*;
+
+    fn logged(observe: impl FnOnce()) -> Vec<String> {
+        let log = Log::default();
+        let subscriber = tracing_subscriber::fmt().with_ansi(false);
+        let subscriber = subscriber.with_writer(log.clone()).finish();
+        tracing::subscriber::with_default(subscriber, observe);
+        log.text().lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_change_of_a_condition_is_one_line() {
+        let lines = logged(|| {
+            let mut observe = Kind::Writes.observer();
+            let failed = || Err(Some(StoreError::unavailable("the disk is full")));
+            observe(Condition::Unknown, Condition::Ok, Ok(()));
+            observe(Condition::Ok, Condition::Failing, failed());
+            observe(Condition::Failing, Condition::Failing, failed());
+            observe(Condition::Failing, Condition::Failing, Err(None));
+            observe(Condition::Failing, Condition::Ok, Ok(()));
+            observe(Condition::Ok, Condition::Ok, Ok(()));
+        });
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        let failing = ["ERROR", "does not accept changes", "the disk is full"];
+        assert!(failing.iter().all(|it| lines[0].contains(it)), "{lines:?}");
+        assert!(lines[1].contains("accepts changes again"), "{lines:?}");
+    }
+
+    #[test]
+    fn a_store_that_fails_from_the_start_is_one_line() {
+        let lines = logged(|| {
+            let mut observe = Kind::Reads.observer();
+            observe(Condition::Unknown, Condition::Failing, Err(None));
+        });
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(lines[0].contains("no answer in time"), "{lines:?}");
+    }
+}

@@ -1,0 +1,161 @@
+use http::StatusCode;
+use serde_json::json;
+use tower_service_token::store::FeedState;
+
+/// What `/readyz` knows of the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Status {
+    pub(super) is_stopping: bool,
+    pub(super) reads: Condition,
+    pub(super) writes: Condition,
+    pub(super) feed: FeedState,
+}
+
+/// The outcome of the last check of one kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Condition {
+    /// There was no check yet.
+    Unknown,
+    Ok,
+    Failing,
+    /// The tokens are changed elsewhere: those of a token file.
+    ReadOnly,
+}
+
+/// What a request needs of the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Need {
+    Reads,
+    /// And reads: a change reads the token first.
+    Writes,
+}
+
+impl Condition {
+    pub(super) fn of(is_ok: bool) -> Self {
+        if is_ok { Self::Ok } else { Self::Failing }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Ok => "ok",
+            Self::Failing => "failing",
+            Self::ReadOnly => "read_only",
+        }
+    }
+}
+
+impl Need {
+    /// `write` is a parameter without a value, or with any. Other parameters mean nothing.
+    pub(super) fn of_query(query: Option<&str>) -> Self {
+        let mut names = query.unwrap_or_default().split('&');
+        let is_write = |name: &str| name.split('=').next() == Some("write");
+        if names.any(is_write) {
+            Self::Writes
+        } else {
+            Self::Reads
+        }
+    }
+}
+
+impl Status {
+    /// A lost feed leaves the service ready: caches bound how old their answers are.
+    pub(super) fn code(self, need: Need) -> StatusCode {
+        let writes = need == Need::Reads || self.writes == Condition::Ok;
+        if !self.is_stopping && self.reads == Condition::Ok && writes {
+            StatusCode::OK
+        } else {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+    }
+
+    pub(super) fn body(self, need: Need) -> String {
+        let status = match self.code(need) {
+            StatusCode::OK => "ready",
+            _ if self.is_stopping => "stopping",
+            _ => "not ready",
+        };
+        let body = json!({
+            "status": status,
+            "reads": self.reads.as_str(),
+            "writes": self.writes.as_str(),
+            "feed": feed(self.feed),
+        });
+        format!("{body}\n")
+    }
+}
+
+fn feed(state: FeedState) -> &'static str {
+    match state {
+        FeedState::Connected => "connected",
+        FeedState::Lost => "lost",
+        _ => "not_used",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    const READY: Status = Status {
+        is_stopping: false,
+        reads: Condition::Ok,
+        writes: Condition::Ok,
+        feed: FeedState::Connected,
+    };
+
+    #[test]
+    fn readiness_is_for_reads_unless_writes_are_asked_for() {
+        let with_writes = |writes| Status { writes, ..READY };
+        let (ok, unavailable) = (StatusCode::OK, StatusCode::SERVICE_UNAVAILABLE);
+        let reads = Condition::Failing;
+        let feed = FeedState::Lost;
+        let is_stopping = true;
+        for (status, for_reads, for_writes) in [
+            (READY, ok, ok),
+            (with_writes(Condition::Failing), ok, unavailable),
+            (with_writes(Condition::Unknown), ok, unavailable),
+            (with_writes(Condition::ReadOnly), ok, unavailable),
+            (Status { feed, ..READY }, ok, ok),
+            (Status { reads, ..READY }, unavailable, unavailable),
+            (
+                Status {
+                    is_stopping,
+                    ..READY
+                },
+                unavailable,
+                unavailable,
+            ),
+        ] {
+            assert_eq!(status.code(Need::Reads), for_reads, "{status:?}");
+            assert_eq!(status.code(Need::Writes), for_writes, "{status:?}");
+        }
+    }
+
+    #[test]
+    fn the_body_says_what_works() {
+        let status = Status {
+            writes: Condition::Failing,
+            feed: FeedState::Lost,
+            ..READY
+        };
+        let json = |need| serde_json::from_str::<Value>(&status.body(need)).unwrap();
+        let (writes, feed) = ("failing", "lost");
+        let ready = json!({"status": "ready", "reads": "ok", "writes": writes, "feed": feed});
+        assert_eq!(json(Need::Reads), ready);
+        assert_eq!(json(Need::Writes)["status"], "not ready");
+    }
+
+    #[test]
+    fn writes_are_asked_for_by_name() {
+        for query in ["write", "write=", "a=b&write", "write=1&a"] {
+            assert_eq!(Need::of_query(Some(query)), Need::Writes, "{query}");
+        }
+        for query in ["", "writes", "a=write", "read"] {
+            assert_eq!(Need::of_query(Some(query)), Need::Reads, "{query}");
+        }
+        assert_eq!(Need::of_query(None), Need::Reads);
+    }
+}
