@@ -3,6 +3,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tower_service_token::TokenStore;
 use tower_service_token::store::{FileStore, PostgresStore, SqliteStore, TokenRegistry};
@@ -20,6 +21,15 @@ pub(crate) enum StoreUrl {
     File(PathBuf),
 }
 
+/// How long a store in SQL keeps audit events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AuditTrail {
+    Forever,
+    For(Duration),
+    /// None is written. Those that are there stay.
+    Off,
+}
+
 /// A store that was opened.
 #[derive(Clone)]
 pub(crate) enum OpenedStore {
@@ -33,26 +43,57 @@ impl StoreUrl {
     /// Opens the store for requests: a token file is followed, and not written. A SQLite file is
     /// made if it is not there.
     pub(crate) async fn open(&self) -> Result<OpenedStore, Failure> {
+        self.open_to_serve(AuditTrail::Forever).await
+    }
+
+    /// Does what [`open`](Self::open) does, for a service that deletes old audit events.
+    pub(crate) async fn open_to_serve(
+        &self,
+        audit_trail: AuditTrail,
+    ) -> Result<OpenedStore, Failure> {
         match self {
             Self::File(path) => {
                 let store = FileStore::open(path).map_err(|it| self.not_opened(&it))?;
                 Ok(OpenedStore::ReadOnly(Arc::new(store)))
             }
-            store => store.open_to_change().await.map(OpenedStore::Registry),
+            store => {
+                let registry = store.open_registry(audit_trail).await;
+                registry.map(OpenedStore::Registry)
+            }
         }
     }
 
     /// Opens the store to change its tokens. A SQLite file is made if it is not there; a token file
-    /// is made by the first token.
+    /// is made by the first token. Changes leave audit events; how long they are kept is for a
+    /// service to say.
     pub(crate) async fn open_to_change(&self) -> Result<Arc<dyn TokenRegistry>, Failure> {
+        self.open_registry(AuditTrail::Forever).await
+    }
+
+    async fn open_registry(
+        &self,
+        audit_trail: AuditTrail,
+    ) -> Result<Arc<dyn TokenRegistry>, Failure> {
         Ok(match self {
             Self::Sqlite(path) => {
                 let store = SqliteStore::open(path).await;
-                Arc::new(store.map_err(|it| self.not_opened(&it))?)
+                let store = store.map_err(|it| self.not_opened(&it))?;
+                match audit_trail {
+                    AuditTrail::Forever => Arc::new(store.with_audit_trail()),
+                    // INTEGRATION: .with_audit_retention(retention)
+                    AuditTrail::For(_retention) => Arc::new(store.with_audit_trail()),
+                    AuditTrail::Off => Arc::new(store),
+                }
             }
             Self::Postgres(url) => {
                 let store = PostgresStore::connect(url).await;
-                Arc::new(store.map_err(|it| self.not_opened(&it))?)
+                let store = store.map_err(|it| self.not_opened(&it))?;
+                match audit_trail {
+                    AuditTrail::Forever => Arc::new(store.with_audit_trail()),
+                    // INTEGRATION: .with_audit_retention(retention)
+                    AuditTrail::For(_retention) => Arc::new(store.with_audit_trail()),
+                    AuditTrail::Off => Arc::new(store),
+                }
             }
             Self::File(path) => {
                 let store = TokenFile::open(path);

@@ -9,7 +9,10 @@ use http::HeaderName;
 use tower_service_token::limits::{ClientAddressLayer, TrustedProxies};
 
 use super::value::duration;
-use crate::store_url::StoreUrl;
+use crate::store_url::{AuditTrail, StoreUrl};
+
+/// A shorter retention is a mistake in the unit.
+const MIN_AUDIT_RETENTION: Duration = Duration::from_secs(60 * 60);
 
 /// Run a token service
 ///
@@ -18,6 +21,19 @@ use crate::store_url::StoreUrl;
 /// of the PipeOps SDK (/api/v1/service-account-tokens, /workspace), /healthz, /readyz and /metrics.
 /// Tokens come by Authorization: ApiKey, X-API-Key or Authorization: Bearer; health and metrics need
 /// none.
+///
+/// The log goes to stderr. No request waits for it: if nobody reads stderr, or its disk is full,
+/// lines are dropped and counted (svctok_log_lines_dropped_total), other lines before audit events.
+/// Audit events are logged at every level; tower_service_token::audit=off in --log-level switches
+/// that off. A SQLite or PostgreSQL store keeps them as well, in the transaction of the change.
+///
+/// /readyz is 200 if tokens can be checked, /readyz?write if they can be changed too; the body is
+/// JSON with the members status, reads (ok, failing), writes (ok, failing, unknown, read_only) and
+/// feed (connected, lost, not_used). A lost change feed does not make a process unready: cached
+/// tokens expire within 10 s.
+///
+/// stdout has nothing but the administrator token of the first start, before any connection is
+/// accepted. If nobody takes it within 10 s, it is deleted again and the start fails.
 ///
 /// The first start on a store without any token mints an administrator token (scopes
 /// service-tokens:admin and introspect) and shows it once: on stdout, or in the file of
@@ -84,10 +100,21 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "SVCTOK_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,
 
-    /// What to log: a level (error, warn, info, debug, trace), or directives such as
-    /// warn,tower_service_token::audit=info [default: RUST_LOG, or info]
+    /// What to log besides audit events: a level (error, warn, info, debug, trace), or directives
+    /// such as warn,svctok=debug [default: RUST_LOG, or info]
     #[arg(long, env = "SVCTOK_LOG_LEVEL", value_name = "FILTER")]
     pub(crate) log_level: Option<String>,
+
+    /// How long the store keeps audit events (who changed which token, and how); off keeps none. A
+    /// token file has none in any case
+    #[arg(
+        long,
+        env = "SVCTOK_AUDIT_RETENTION",
+        value_name = "DURATION|forever|off",
+        default_value = "400d",
+        value_parser = audit_trail
+    )]
+    pub(crate) audit_retention: AuditTrail,
 
     /// How long requests may take to finish after SIGTERM or SIGINT
     #[arg(
@@ -168,9 +195,32 @@ impl FromStr for MetricsAt {
     }
 }
 
+fn audit_trail(text: &str) -> Result<AuditTrail, String> {
+    match text {
+        "forever" => Ok(AuditTrail::Forever),
+        "off" => Ok(AuditTrail::Off),
+        text => match duration(text) {
+            Ok(retention) if retention >= MIN_AUDIT_RETENTION => Ok(AuditTrail::For(retention)),
+            Ok(_) => Err("shorter than 1h".to_owned()),
+            Err(error) => Err(format!("{error}, forever or off")),
+        },
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_audit_trail_is_kept_for_a_time_or_forever_or_not() {
+        let days = |days: u64| AuditTrail::For(Duration::from_secs(days * 86_400));
+        assert_eq!(audit_trail("400d"), Ok(days(400)));
+        assert_eq!(audit_trail("forever"), Ok(AuditTrail::Forever));
+        assert_eq!(audit_trail("off"), Ok(AuditTrail::Off));
+        for text in ["", "400", "0s", "59m", "-1d", "never"] {
+            assert!(audit_trail(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn metrics_have_an_address_or_none() {

@@ -90,7 +90,7 @@ async fn open(args: &ServeArgs) -> Result<OpenedStore, Failure> {
         None => Environment::read()?.store,
     };
     let place = place.map_or_else(default_store::make, Ok)?;
-    let opened = place.open().await?;
+    let opened = place.open_to_serve(args.audit_retention).await?;
     if matches!(opened, OpenedStore::ReadOnly(_)) && args.bootstrap_token_file.is_some() {
         return Err(Failure::usage(
             "the tokens of a file: store are made elsewhere: leave out --bootstrap-token-file",
