@@ -24,8 +24,10 @@ mod trials;
 #[path = "../support/certificates.rs"]
 mod certificates;
 
+mod audit;
 mod bootstrap;
 mod dialects;
+mod disk;
 mod junk;
 mod limits;
 mod logs;
@@ -34,6 +36,7 @@ mod nodes;
 mod place;
 mod readiness;
 mod routes;
+mod stalled;
 mod starting;
 mod stopping;
 mod tls;
@@ -66,6 +69,27 @@ fn main() -> ExitCode {
             run(test, async { Place::sqlite() }, Place::remove)
         }));
     }
+    let can_mount = disk::can_be_mounted();
+    for (name, test) in on_a_full_disk() {
+        let reason = can_mount.as_ref().err();
+        trials.push(needs(reason, format!("sqlite::{name}"), move || {
+            run(test, async { Place::sqlite() }, Place::remove)
+        }));
+    }
+    let [on_sqlite, on_disk, on_postgres] = on_finished_stores();
+    for (name, test) in on_sqlite.into_iter().chain(on_disk) {
+        let trial = Trial::test(format!("sqlite::{name}"), move || {
+            run(test, async { Place::sqlite() }, Place::remove)
+        });
+        trials.push(trial.with_ignored_flag(true));
+    }
+    for (name, test) in on_postgres {
+        let trial = Trial::test(format!("postgres::{name}"), move || {
+            let place = Place::postgres(Arc::new(Postgres::private()?));
+            run(test, place, Place::remove)
+        });
+        trials.push(trial.with_ignored_flag(true));
+    }
     for (name, test) in on_both() {
         let server = shared.clone();
         let reason = shared.as_ref().err();
@@ -86,6 +110,9 @@ fn main() -> ExitCode {
 
 fn on_both() -> Vec<(&'static str, Test)> {
     Vec::from(tests![
+        audit::changes_leave_events_in_the_store,
+        audit::changes_from_the_command_line_leave_events_in_the_store,
+        audit::an_audit_trail_can_be_switched_off,
         bootstrap::the_first_start_mints_an_administrator_and_no_other_does,
         bootstrap::of_first_starts_at_once_one_mints,
         nodes::what_is_changed_on_one_node_holds_on_the_other,
@@ -96,6 +123,7 @@ fn on_both() -> Vec<(&'static str, Test)> {
 
 fn on_sqlite() -> Vec<(&'static str, Test)> {
     Vec::from(tests![
+        audit::audit_events_are_logged_at_every_level,
         bootstrap::the_file_is_for_its_owner_alone,
         bootstrap::of_first_starts_at_once_with_one_file_one_mints,
         bootstrap::a_file_that_is_there_is_not_overwritten,
@@ -116,6 +144,8 @@ fn on_sqlite() -> Vec<(&'static str, Test)> {
         logs::a_log_is_text_unless_asked_otherwise,
         logs::a_log_that_nobody_reads_keeps_no_request_from_its_answer,
         logs::a_filter_that_is_none_is_a_usage_error,
+        readiness::readiness_says_what_works,
+        readiness::a_token_file_is_ready_for_reads_alone,
         routes::each_group_takes_each_credential,
         routes::each_group_refuses_who_has_none,
         routes::health_and_metrics_need_no_token,
@@ -125,6 +155,11 @@ fn on_sqlite() -> Vec<(&'static str, Test)> {
         routes::what_names_a_server_is_not_for_a_server,
         routes::without_a_store_one_is_made_in_the_data_directory,
         stopping::a_request_in_flight_is_answered,
+        stalled::a_log_that_stalls_costs_lines_and_no_answers,
+        stalled::a_log_that_stalls_does_not_hold_up_the_end,
+        stalled::a_failed_start_ends_although_nobody_reads_why,
+        stalled::a_bootstrap_token_that_nobody_takes_is_deleted,
+        stalled::a_log_on_a_full_device_stops_nothing,
         starting::an_address_that_is_taken_leaves_the_store_alone,
         starting::a_database_that_cannot_be_reached_is_named_without_its_password,
         stopping::an_http2_request_in_flight_is_answered_over_tls,
@@ -136,8 +171,27 @@ fn on_sqlite() -> Vec<(&'static str, Test)> {
     ])
 }
 
+/// Needs to mount a file system.
+fn on_a_full_disk() -> Vec<(&'static str, Test)> {
+    Vec::from(tests![stalled::a_log_goes_on_when_its_disk_has_room_again])
+}
+
 fn on_a_private_postgres() -> Vec<(&'static str, Test)> {
     Vec::from(tests![
-        readiness::a_node_is_ready_while_its_store_can_be_asked
+        readiness::a_node_is_ready_while_its_store_can_be_asked,
+        readiness::an_outage_is_logged_once_although_nobody_asks,
     ])
+}
+
+/// INTEGRATION: move these to the lists above once the stores implement `check_writable`,
+/// `feed_state` and the audit retention.
+fn on_finished_stores() -> [Vec<(&'static str, Test)>; 3] {
+    [
+        Vec::from(tests![audit::events_older_than_the_retention_are_deleted]),
+        Vec::from(tests![readiness::a_full_disk_makes_writes_unready]),
+        Vec::from(tests![
+            readiness::a_read_only_server_makes_writes_unready,
+            readiness::a_lost_feed_is_told_and_leaves_a_node_ready,
+        ]),
+    ]
 }

@@ -7,6 +7,8 @@ use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
+use tokio::net::TcpStream;
+
 use crate::place::Place;
 use crate::process::{Process, lines};
 use crate::wire::{Answer, Call};
@@ -48,6 +50,19 @@ impl Node {
     /// Listens on a free port of the loopback address, on the place's store.
     pub(crate) async fn start(place: &Place, more: &[&str]) -> Self {
         Running::start(place, more).listening().await
+    }
+
+    /// Listens on this address, whatever its log says.
+    pub(crate) async fn at(place: &Place, address: SocketAddr, more: &[&str]) -> Self {
+        let listen = address.to_string();
+        let more = [&["--listen", &listen], more].concat();
+        let running = Running::start(place, &more);
+        let begun = Instant::now();
+        while TcpStream::connect(address).await.is_err() {
+            assert!(begun.elapsed() < PATIENCE, "it does not listen");
+            pause().await;
+        }
+        Self { running, address }
     }
 
     /// The administrator's token, which this node minted.

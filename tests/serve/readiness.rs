@@ -2,6 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+
+use crate::disk::Disk;
 use crate::node::{Node, PATIENCE, pause};
 use crate::place::Place;
 use crate::postgres::Stop;
@@ -12,10 +15,14 @@ use crate::wire::Call;
 const BOUND: Duration = Duration::from_secs(5);
 
 async fn becomes(node: &Node, status: u16) {
+    becomes_at(node, "/readyz", status).await;
+}
+
+async fn becomes_at(node: &Node, target: &str, status: u16) {
     let begun = Instant::now();
     loop {
         let asked = Stopwatch::start();
-        let answer = node.send(&Call::get("/readyz")).await;
+        let answer = node.send(&Call::get(target)).await;
         let took = asked.unstalled();
         assert!(took < BOUND, "{took:?}");
         node.send(&Call::get("/healthz")).await.assert(200);
@@ -44,4 +51,166 @@ pub(crate) async fn a_node_is_ready_while_its_store_can_be_asked(place: Place) {
     place.server().thaw();
     becomes(&node, 200).await;
     node.stop().await;
+}
+
+/// What the log says of the store and its feed, in order.
+fn said(log: &str) -> Vec<&str> {
+    let lines = [
+        "does not answer",
+        "answers again",
+        "does not accept changes",
+        "accepts changes again",
+        "feed is lost",
+        "feed is back",
+    ];
+    let said = |line: &str| lines.into_iter().find(|it| line.contains(it));
+    log.lines().filter_map(said).collect()
+}
+
+async fn gauge(node: &Node, name: &str) -> Option<String> {
+    let metrics = node.send(&Call::get("/metrics")).await.assert(200).body;
+    let mut lines = metrics.lines();
+    let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.map(str::to_owned)
+}
+
+async fn gauge_becomes(node: &Node, name: &str, value: &str) {
+    let begun = Instant::now();
+    while gauge(node, name).await.as_deref() != Some(value) {
+        assert!(begun.elapsed() < PATIENCE, "{name} does not become {value}");
+        pause().await;
+    }
+}
+
+pub(crate) async fn readiness_says_what_works(place: Place) {
+    let node = Node::start(&place, &[]).await;
+    for (target, status) in [
+        ("/readyz", 200),
+        ("/readyz?write", 200),
+        ("/readyz?write=1&any", 200),
+        ("/readyz?any=write", 200),
+    ] {
+        let answer = node.send(&Call::get(target)).await.assert(status);
+        assert_eq!(answer.header("content-type"), Some("application/json"));
+        assert_eq!(answer.header("cache-control"), Some("no-store"));
+        let body = answer.json();
+        assert_eq!(body["status"], "ready", "{body}");
+        assert_eq!(body["reads"], "ok", "{body}");
+        assert_ne!(body["writes"], "failing", "{body}");
+        assert!(body["feed"].is_string(), "{body}");
+        if target.starts_with("/readyz?write") {
+            assert_eq!(body["writes"], "ok");
+        }
+    }
+    assert_eq!(gauge(&node, "svctok_store_readable").await.unwrap(), "1");
+    assert_eq!(gauge(&node, "svctok_store_writable").await.unwrap(), "1");
+    let log = node.stop().await.stderr;
+    assert_eq!(said(&log), [""; 0], "{log}");
+}
+
+pub(crate) async fn a_token_file_is_ready_for_reads_alone(mut place: Place) {
+    let file = place.file("tokens.toml", Some("tokens = []"));
+    place.store = format!("file:{file}");
+    let node = Node::start(&place, &[]).await;
+    let body = node.send(&Call::get("/readyz")).await.assert(200).json();
+    let expected = json!({
+        "status": "ready", "reads": "ok", "writes": "read_only", "feed": "not_used"
+    });
+    assert_eq!(body, expected);
+    node.send(&Call::get("/readyz?write")).await.assert(503);
+    node.stop().await;
+}
+
+pub(crate) async fn an_outage_is_logged_once_although_nobody_asks(place: Place) {
+    let (mut node, _) = Node::administrator(&place, &[]).await;
+    gauge_becomes(&node, "svctok_store_readable", "1").await;
+    place.server().stop(Stop::Fast);
+    node.logged("the store does not answer").await;
+    gauge_becomes(&node, "svctok_store_readable", "0").await;
+    place.server().start();
+    node.logged("the store answers again").await;
+    gauge_becomes(&node, "svctok_store_readable", "1").await;
+    let log = node.stop().await.stderr;
+    let reads = said(&log).into_iter().filter(|it| it.contains("answer"));
+    let reads: Vec<_> = reads.collect();
+    assert_eq!(reads, ["does not answer", "answers again"], "{log}");
+}
+
+pub(crate) async fn a_full_disk_makes_writes_unready(mut place: Place) {
+    let disk = Disk::mount(&place.folder.join("disk"), "1m").unwrap();
+    let path = disk.path().join("tokens.db");
+    place.store = format!("sqlite:{}", path.display());
+    let (mut node, administrator) = Node::administrator(&place, &[]).await;
+    node.send(&Call::get("/readyz?write")).await.assert(200);
+    disk.fill();
+    becomes_at(&node, "/readyz?write", 503).await;
+    let body = node.send(&Call::get("/readyz")).await.assert(200).json();
+    assert_eq!(
+        (&body["reads"], &body["writes"]),
+        (&json!("ok"), &json!("failing"))
+    );
+    gauge_becomes(&node, "svctok_store_writable", "0").await;
+    let create = Call::post("/service-tokens", r#"{"name":"ci"}"#).with_key(&administrator);
+    node.send(&create).await.assert(503);
+    node.logged("does not accept changes").await;
+    disk.empty();
+    becomes_at(&node, "/readyz?write", 200).await;
+    node.send(&create).await.assert(201);
+    let log = node.stop().await.stderr;
+    assert_eq!(
+        said(&log),
+        ["does not accept changes", "accepts changes again"],
+        "{log}"
+    );
+}
+
+pub(crate) async fn a_read_only_server_makes_writes_unready(place: Place) {
+    let (node, administrator) = Node::administrator(&place, &[]).await;
+    node.send(&Call::get("/readyz?write")).await.assert(200);
+    let server = place.server();
+    server
+        .run("ALTER SYSTEM SET default_transaction_read_only = on")
+        .await;
+    server.run("SELECT pg_reload_conf()").await;
+    becomes_at(&node, "/readyz?write", 503).await;
+    let body = node.send(&Call::get("/readyz")).await.assert(200).json();
+    assert_eq!(
+        (&body["reads"], &body["writes"]),
+        (&json!("ok"), &json!("failing"))
+    );
+    let create = Call::post("/service-tokens", r#"{"name":"ci"}"#).with_key(&administrator);
+    node.send(&create).await.assert(503);
+    server
+        .run("ALTER SYSTEM RESET default_transaction_read_only")
+        .await;
+    server.run("SELECT pg_reload_conf()").await;
+    becomes_at(&node, "/readyz?write", 200).await;
+    node.send(&create).await.assert(201);
+    let log = node.stop().await.stderr;
+    assert_eq!(
+        said(&log),
+        ["does not accept changes", "accepts changes again"],
+        "{log}"
+    );
+}
+
+pub(crate) async fn a_lost_feed_is_told_and_leaves_a_node_ready(place: Place) {
+    let (mut node, _) = Node::administrator(&place, &[]).await;
+    gauge_becomes(&node, "svctok_change_feed_connected", "1").await;
+    place.server().freeze();
+    node.logged("feed is lost").await;
+    gauge_becomes(&node, "svctok_change_feed_connected", "0").await;
+    let body = node.send(&Call::get("/readyz")).await.json();
+    assert_eq!(body["feed"], "lost");
+    place.server().thaw();
+    node.logged("feed is back").await;
+    gauge_becomes(&node, "svctok_change_feed_connected", "1").await;
+    becomes(&node, 200).await;
+    let log = node.stop().await.stderr;
+    let feed = said(&log).into_iter().filter(|it| it.contains("feed"));
+    assert_eq!(
+        feed.collect::<Vec<_>>(),
+        ["feed is lost", "feed is back"],
+        "{log}"
+    );
 }

@@ -1,0 +1,55 @@
+//! A disk that is soon full.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::place::Place;
+
+/// Where nothing may be mounted, this is why.
+pub(crate) fn can_be_mounted() -> Result<(), String> {
+    let place = Place::sqlite();
+    let mounted = Disk::mount(&place.folder.join("disk"), "64k").map(drop);
+    let _ = fs::remove_dir_all(&place.folder);
+    mounted
+}
+
+/// A small file system.
+pub(crate) struct Disk(PathBuf);
+
+impl Disk {
+    pub(crate) fn mount(folder: &Path, size: &str) -> Result<Self, String> {
+        fs::create_dir_all(folder).unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "none"]);
+        mount.arg(folder);
+        let mounted = mount.output().map_err(|error| error.to_string())?;
+        if mounted.status.success() {
+            Ok(Self(folder.to_owned()))
+        } else {
+            Err(String::from_utf8_lossy(&mounted.stderr).into_owned())
+        }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Leaves no room.
+    pub(crate) fn fill(&self) {
+        let mut file = File::create(self.0.join("filler")).unwrap();
+        while file.write_all(&[0; 512]).is_ok() {}
+    }
+
+    /// Removes what fills it.
+    pub(crate) fn empty(&self) {
+        fs::remove_file(self.0.join("filler")).unwrap();
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}

@@ -1,0 +1,284 @@
+//! A log and a stdout that nobody takes.
+
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, PipeReader, Write};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpStream;
+
+use crate::disk::Disk;
+use crate::node::{PATIENCE, Running, pause};
+use crate::place::Place;
+use crate::postgres::port::ReservedPort;
+use crate::process::{Process, lines};
+use crate::stall::Stopwatch;
+use crate::wire::{self, Call};
+
+/// The end may wait this long for a log that nobody reads, and then some on a busy machine.
+const END_BOUND: Duration = Duration::from_secs(15);
+
+/// More than a pipe and the queue hold.
+const REQUESTS: usize = 6000;
+
+/// A process whose stderr is somebody else's business.
+struct Service {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Service {
+    /// Its log is read up to the line that says where it listens, and no further.
+    fn stalled(place: &Place, more: &[&str]) -> (Self, BufReader<PipeReader>) {
+        let (reader, writer) = io::pipe().unwrap();
+        let mut command = command(place, "127.0.0.1:0");
+        command.args(more).stderr(writer);
+        let child = command.spawn().unwrap();
+        // Its end of the pipe would stay open here.
+        drop(command);
+        let mut reader = BufReader::new(reader);
+        let address = loop {
+            let mut line = String::new();
+            assert!(reader.read_line(&mut line).unwrap() > 0, "no address");
+            if let Some(address) = address_in(&line) {
+                break address;
+            }
+        };
+        (Self { child, address }, reader)
+    }
+
+    async fn with_stderr(place: &Place, port: &ReservedPort, stderr: impl Into<Stdio>) -> Self {
+        let address = port.address();
+        let mut command = command(place, &address.to_string());
+        let child = command.stderr(stderr).spawn().unwrap();
+        let begun = Instant::now();
+        while TcpStream::connect(address).await.is_err() {
+            assert!(begun.elapsed() < PATIENCE, "it does not listen");
+            pause().await;
+        }
+        Self { child, address }
+    }
+
+    fn bootstrap_token(&mut self) -> String {
+        let mut line = String::new();
+        let stdout = self.child.stdout.take().unwrap();
+        BufReader::new(stdout).read_line(&mut line).unwrap();
+        let token = line.strip_prefix("bootstrap token: ").unwrap();
+        token.trim_end().to_owned()
+    }
+
+    /// Sends so many requests on one connection.
+    async fn ask(&self, count: usize, call: &Call) {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        for _ in 0..count {
+            let answer = wire::exchange(&mut stream, &call.bytes()).await.unwrap();
+            answer.assert(200);
+        }
+    }
+
+    async fn dropped(&self, class: &str) -> u64 {
+        let metrics = Call::get("/metrics").send(self.address).await.assert(200);
+        let name = format!("svctok_log_lines_dropped_total{{class=\"{class}\"}} ");
+        let mut lines = metrics.body.lines();
+        let count = lines.find_map(|line| line.strip_prefix(&name));
+        count.unwrap().parse().unwrap()
+    }
+
+    async fn stops(mut self) {
+        let watch = Stopwatch::start();
+        let mut kill = Command::new("sh");
+        kill.arg("-c")
+            .arg(format!("kill -TERM {}", self.child.id()));
+        Process::spawn(&mut kill).finish().succeeded();
+        let code = ends(&mut self.child).await;
+        assert_eq!(code, Some(0));
+        let took = watch.unstalled();
+        assert!(took < END_BOUND, "{took:?}");
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn command(place: &Place, address: &str) -> Command {
+    let mut command = Running::command();
+    command.args(["--store", &place.store, "--listen", address]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    command
+}
+
+fn address_in(line: &str) -> Option<SocketAddr> {
+    let (_, address) = line.split_once("listening on http://")?;
+    Some(address.trim_end().parse().unwrap())
+}
+
+async fn ends(child: &mut Child) -> Option<i32> {
+    let begun = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status.code();
+        }
+        assert!(begun.elapsed() < PATIENCE, "the process does not end");
+        pause().await;
+    }
+}
+
+/// The writing end of a pipe that is full, and its other end.
+fn full_pipe() -> (PipeReader, io::PipeWriter) {
+    let (reader, mut writer) = io::pipe().unwrap();
+    let mut filler = writer.try_clone().unwrap();
+    writer.write_all(&vec![b'\n'; 64 * 1024]).unwrap();
+    // Should it be larger than usual. Ends when the reader has gone.
+    thread::spawn(move || while filler.write_all(&[b'\n'; 4096]).is_ok() {});
+    (reader, writer)
+}
+
+pub(crate) async fn a_log_that_stalls_costs_lines_and_no_answers(place: Place) {
+    let (mut service, reader) = Service::stalled(&place, &[]);
+    let administrator = service.bootstrap_token();
+    let mut created = Vec::new();
+    for _ in 0..60 {
+        service.ask(REQUESTS / 60, &Call::get("/healthz")).await;
+        let name = format!(r#"{{"name":"token-{}"}}"#, created.len());
+        let create = Call::post("/service-tokens", &name).with_key(&administrator);
+        let answer = create.send(service.address).await.assert(201);
+        created.push(answer.text("/service_token/id"));
+    }
+    assert_eq!(service.dropped("audit").await, 0);
+    assert_eq!(service.dropped("problem").await, 0);
+    assert!(service.dropped("ordinary").await > 0);
+
+    let mut log = lines(reader);
+    let mut read = Vec::new();
+    let report = loop {
+        let line = next_line(&mut log).await;
+        if line.contains("log lines dropped") {
+            break line;
+        }
+        read.push(line);
+    };
+    let dropped = service.dropped("ordinary").await;
+    assert!(report.contains("ERROR"), "{report}");
+    assert!(
+        report.contains(&format!(" {dropped} log lines dropped")),
+        "{report}: {dropped}"
+    );
+    for id in &created {
+        let is_audit = |it: &&String| it.contains("tower_service_token::audit") && it.contains(id);
+        assert_eq!(read.iter().filter(is_audit).count(), 1, "{id}");
+    }
+    // It goes on as before.
+    let call = Call::get("/healthz").with("x-request-id", "after");
+    service.ask(1, &call).await;
+    loop {
+        let line = next_line(&mut log).await;
+        assert!(!line.contains("log lines dropped"), "{line}");
+        if line.contains("request_id=\"after\"") {
+            break;
+        }
+    }
+    service.stops().await;
+}
+
+async fn next_line(log: &mut Receiver<String>) -> String {
+    let begun = Instant::now();
+    loop {
+        match log.try_recv() {
+            Ok(line) => return line,
+            Err(TryRecvError::Empty) if begun.elapsed() < PATIENCE => pause().await,
+            Err(error) => panic!("no line: {error}"),
+        }
+    }
+}
+
+pub(crate) async fn a_log_that_stalls_does_not_hold_up_the_end(place: Place) {
+    let (service, reader) = Service::stalled(&place, &[]);
+    service.ask(800, &Call::get("/healthz")).await;
+    service.stops().await;
+    drop(reader);
+}
+
+pub(crate) async fn a_failed_start_ends_although_nobody_reads_why(place: Place) {
+    let (reader, writer) = full_pipe();
+    let mut start = command(&place, "127.0.0.1:0");
+    start.args(["--tls-cert", "none", "--tls-key", "none"]);
+    let mut child = start.stderr(writer).spawn().unwrap();
+    drop(start);
+    let watch = Stopwatch::start();
+    assert_eq!(ends(&mut child).await, Some(2));
+    assert!(watch.unstalled() < END_BOUND);
+    drop(reader);
+}
+
+pub(crate) async fn a_bootstrap_token_that_nobody_takes_is_deleted(place: Place) {
+    let (reader, writer) = full_pipe();
+    let mut start = command(&place, "127.0.0.1:0");
+    let child = start.stdout(writer).stderr(Stdio::piped()).spawn();
+    drop(start);
+    let output = thread::spawn(|| child.unwrap().wait_with_output().unwrap());
+    let begun = Instant::now();
+    while !output.is_finished() {
+        assert!(begun.elapsed() < PATIENCE, "the process does not end");
+        pause().await;
+    }
+    let output = output.join().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(
+        stderr.contains("cannot show the bootstrap token"),
+        "{stderr}"
+    );
+    drop(reader);
+    // The store is as empty as before, so that the next start shows one.
+    let (mut service, _log) = Service::stalled(&place, &[]);
+    assert!(service.bootstrap_token().starts_with("svctok-"));
+    service.stops().await;
+}
+
+pub(crate) async fn a_log_on_a_full_device_stops_nothing(place: Place) {
+    let port = ReservedPort::new();
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let service = Service::with_stderr(&place, &port, full).await;
+    service.ask(REQUESTS, &Call::get("/healthz")).await;
+    assert!(service.dropped("ordinary").await > 0);
+    service.stops().await;
+}
+
+pub(crate) async fn a_log_goes_on_when_its_disk_has_room_again(place: Place) {
+    let disk = Disk::mount(&place.folder.join("disk"), "64k").unwrap();
+    let path = disk.path().join("log");
+    let log = File::create(&path).unwrap();
+    let port = ReservedPort::new();
+    let service = Service::with_stderr(&place, &port, log).await;
+    disk.fill();
+    let read = || fs::read_to_string(&path).unwrap();
+    for number in 0..100 {
+        let id = format!("number-{number}");
+        let call = Call::get("/healthz").with("x-request-id", &id);
+        service.ask(1, &call).await;
+    }
+    assert!(!read().contains("number-99"), "the disk is not full");
+    disk.empty();
+    let begun = Instant::now();
+    while !read().contains("number-99") {
+        assert!(begun.elapsed() < PATIENCE, "the log does not go on");
+        pause().await;
+    }
+    let log = read();
+    for number in 0..100 {
+        let id = format!("request_id=\"number-{number}\"");
+        assert_eq!(log.matches(&id).count(), 1, "{id}");
+    }
+    let is_whole = |line: &str| line.starts_with("20") && line.contains(" INFO ");
+    for line in log.lines().filter(|it| it.contains("request_id")) {
+        assert!(is_whole(line), "{line}");
+    }
+    service.stops().await;
+}
