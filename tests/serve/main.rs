@@ -24,6 +24,7 @@ mod trials;
 #[path = "../support/certificates.rs"]
 mod certificates;
 
+mod addresses;
 mod audit;
 mod bootstrap;
 mod dialects;
@@ -123,6 +124,9 @@ fn on_both() -> Vec<(&'static str, Test)> {
 
 fn on_sqlite() -> Vec<(&'static str, Test)> {
     Vec::from(tests![
+        addresses::behind_a_trusted_proxy_each_client_has_its_own_budget,
+        addresses::without_a_trusted_proxy_no_header_is_read,
+        addresses::a_proxy_that_is_no_network_is_a_usage_error,
         audit::audit_events_are_logged_at_every_level,
         bootstrap::the_file_is_for_its_owner_alone,
         bootstrap::of_first_starts_at_once_with_one_file_one_mints,

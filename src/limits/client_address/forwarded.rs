@@ -111,7 +111,7 @@ mod tests {
                 "for=192.0.2.43, for=198.51.100.17",
                 &["192.0.2.43", "198.51.100.17"],
             ),
-            (r#"for=_hidden, for=_SEVKISEK"#, &["-", "-"]),
+            ("for=_hidden, for=_SEVKISEK", &["-", "-"]),
             ("for=unknown", &["-"]),
         ] {
             assert_eq!(addresses(value).expect(value), expected, "{value}");

@@ -53,7 +53,8 @@ impl Simulation {
 
     fn admitted(&mut self, name: u64) {
         self.granted += 1;
-        self.waited.insert(name, self.now - self.arrived[&name]);
+        self.waited
+            .insert(name, self.now.saturating_sub(self.arrived[&name]));
     }
 
     fn tick(&mut self) {

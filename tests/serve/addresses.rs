@@ -1,0 +1,107 @@
+//! Whose failures a request counts against, behind a proxy and without one.
+
+use tower_service_token::token::TokenFormat;
+
+use crate::node::{Node, Running};
+use crate::place::Place;
+use crate::wire::Call;
+
+/// A call of each group of routes that authenticates its caller.
+const PATHS: [&str; 7] = [
+    "/verify",
+    "/service-tokens",
+    "/service-tokens/self",
+    "/api/server/info",
+    "/api/security/tokens",
+    "/api/v1/service-account-tokens",
+    "/workspace",
+];
+
+/// A token with a wrong checksum.
+fn damaged() -> String {
+    let token = TokenFormat::default().mint().unwrap();
+    let token = token.expose_secret();
+    let last = if token.ends_with('0') { "1" } else { "0" };
+    format!("{}{last}", &token[..token.len() - 1])
+}
+
+/// The status of an unusable token that comes through a proxy which wrote this header.
+async fn status(node: &Node, path: &str, header: &str, value: &str) -> u16 {
+    let call = Call::get(path).with_key(&damaged()).with(header, value);
+    node.send(&call).await.status
+}
+
+async fn spend_budget(node: &Node, header: &str, value: &str) -> usize {
+    for sent in 0..5_000 {
+        if status(node, "/verify", header, value).await == 429 {
+            return sent;
+        }
+    }
+    panic!("there is no budget");
+}
+
+pub(crate) async fn behind_a_trusted_proxy_each_client_has_its_own_budget(place: Place) {
+    let proxies = ["--trusted-proxy", "10.0.0.0/8,127.0.0.1"];
+    for (more, header, prefix) in [
+        (&[][..], "x-forwarded-for", ""),
+        (
+            &["--client-address-header", "Forwarded"],
+            "forwarded",
+            "for=",
+        ),
+        (&["--client-address-header", "x-real-ip"], "x-real-ip", ""),
+    ] {
+        let more = [&proxies, more].concat();
+        let node = Node::start(&place, &more).await;
+        let client = |last: u8| format!("{prefix}198.51.100.7, {prefix}192.0.2.{last}");
+        assert!(spend_budget(&node, header, &client(1)).await >= 100);
+        for path in PATHS {
+            let others = status(&node, path, header, &client(2)).await;
+            assert_eq!(others, 401, "{path}");
+            // One budget for all endpoints; it may have grown by a failure meanwhile.
+            let mut statuses = Vec::new();
+            for _ in 0..20 {
+                statuses.push(status(&node, path, header, &client(1)).await);
+            }
+            assert!(statuses.contains(&429), "{path}: {statuses:?}");
+        }
+        let ended = node.stop().await;
+        for part in [" client=192.0.2.1", " client=192.0.2.2"] {
+            let lines = ended.stderr.lines().filter(|line| line.contains(part));
+            let of_requests = lines
+                .clone()
+                .filter(|line| line.contains("svctok::request"));
+            let refusals = lines.filter(|line| line.contains("request refused"));
+            assert!(of_requests.count() >= PATHS.len(), "{part}");
+            assert!(refusals.count() >= PATHS.len(), "{part}");
+        }
+        assert!(!ended.stderr.contains("198.51.100.7"));
+    }
+}
+
+pub(crate) async fn without_a_trusted_proxy_no_header_is_read(place: Place) {
+    let node = Node::start(&place, &["--client-address-header", "x-real-ip"]).await;
+    for header in ["x-forwarded-for", "x-real-ip", "forwarded"] {
+        let mut statuses = Vec::new();
+        for number in 0..250 {
+            let forged = format!("192.0.2.{number}");
+            statuses.push(status(&node, "/verify", header, &forged).await);
+        }
+        assert!(statuses.contains(&429), "{header}");
+    }
+    let ended = node.stop().await;
+    assert!(ended.stderr.contains("client=127.0.0.1"));
+    assert!(!ended.stderr.contains("192.0.2."));
+}
+
+pub(crate) async fn a_proxy_that_is_no_network_is_a_usage_error(place: Place) {
+    for (flag, value) in [
+        ("--trusted-proxy", "proxy.internal"),
+        ("--trusted-proxy", "10.0.0.0/8,10.0.0.0/33"),
+        ("--client-address-header", "X Real IP"),
+    ] {
+        let ended = Running::start(&place, &[flag, value]).ended().await;
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+        assert!(ended.stderr.contains(flag), "{ended:?}");
+    }
+}
