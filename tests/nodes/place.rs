@@ -189,6 +189,6 @@ fn listener(name: &str) -> String {
     format!(
         "FROM pg_stat_activity WHERE datname = current_database() \
          AND application_name = '{name}' \
-         AND (query LIKE 'LISTEN %' OR query = 'SELECT 1')"
+         AND (query LIKE 'LISTEN %' OR query = 'SELECT pg_is_in_recovery()')"
     )
 }

@@ -9,11 +9,14 @@ mod postgres;
 mod authority;
 mod bulk;
 mod earlier_release;
+mod failover;
 mod faults;
 mod feed;
 #[cfg(feature = "testing")]
 mod kit;
 mod listing;
+#[path = "../support/moving_name.rs"]
+mod moving_name;
 mod opening;
 mod place;
 mod plans;
@@ -230,6 +233,9 @@ fn only_postgres() -> Vec<(&'static str, Test)> {
     let mut all = Vec::new();
     all.extend(tests!(opening: no_error_tells_the_password));
     all.extend(tests!(feed: a_lost_connection_is_told_when_it_is_back));
+    all.extend(tests!(failover:
+        changes_work_again_after_the_name_led_to_a_standby,
+    ));
     all.extend(tests!(faults:
         killed_connections_are_not_noticed_by_lookups,
         the_store_recovers_when_the_server_is_back,

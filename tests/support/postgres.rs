@@ -20,6 +20,8 @@ use sqlx::{AssertSqlSafe, Connection};
 
 #[path = "port.rs"]
 pub(crate) mod port;
+#[path = "replication.rs"]
+mod replication;
 
 use self::port::ReservedPort;
 
@@ -77,7 +79,12 @@ impl Postgres {
     ///
     /// The binaries are not installed, or do not work here.
     pub(crate) fn private() -> Result<Self, String> {
-        let cluster = Cluster::make()?;
+        let cluster = Cluster::new()?;
+        cluster.initialize()?;
+        Self::run_by(cluster)
+    }
+
+    fn run_by(cluster: Cluster) -> Result<Self, String> {
         cluster.start()?;
         let server = format!("postgres://tokens@{}", cluster.port.address());
         Ok(Self {
@@ -169,7 +176,8 @@ fn database_of(url: &str) -> &str {
 }
 
 impl Cluster {
-    fn make() -> Result<Self, String> {
+    /// A folder for a server, with no data in it yet.
+    fn new() -> Result<Self, String> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let binaries = binaries().ok_or("there is no PostgreSQL")?;
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -181,22 +189,25 @@ impl Cluster {
             std::os::unix::fs::chown(&folder, Some(owner.user), Some(owner.group))
                 .map_err(|error| error.to_string())?;
         }
-        let cluster = Self {
+        Ok(Self {
             binaries,
             folder,
             port: ReservedPort::new(),
             owner,
             keeper: Mutex::new(None),
-        };
-        let mut initdb = cluster.command("initdb");
+        })
+    }
+
+    fn initialize(&self) -> Result<(), String> {
+        let mut initdb = self.command("initdb");
         initdb.args(["--auth=trust", "--username=tokens", "--encoding=UTF8"]);
         initdb.args(["--no-locale", "--no-sync"]);
-        let made = initdb.arg("-D").arg(cluster.data()).output();
+        let made = initdb.arg("-D").arg(self.data()).output();
         let made = made.map_err(|error| error.to_string())?;
         if !made.status.success() {
             return Err(format!("initdb: {}", String::from_utf8_lossy(&made.stderr)));
         }
-        Ok(cluster)
+        Ok(())
     }
 
     fn start(&self) -> Result<(), String> {
@@ -263,6 +274,20 @@ impl Cluster {
     }
 
     fn signal(&self, name: &str) {
+        let pids = self.processes();
+        let mut kill = Command::new("sh");
+        kill.arg("-c")
+            .arg(format!("kill -{name} {}", pids.join(" ")));
+        assert!(kill.status().unwrap().success());
+        if name == "STOP" {
+            for pid in &pids {
+                wait_until_stopped(pid);
+            }
+        }
+    }
+
+    /// The postmaster and its children.
+    fn processes(&self) -> Vec<String> {
         let pid = fs::read_to_string(self.data().join("postmaster.pid")).unwrap();
         let postmaster: u32 = pid.lines().next().unwrap().parse().unwrap();
         let mut pids = vec![postmaster.to_string()];
@@ -276,15 +301,7 @@ impl Cluster {
                 pids.push(entry.file_name().into_string().unwrap());
             }
         }
-        let mut kill = Command::new("sh");
-        kill.arg("-c")
-            .arg(format!("kill -{name} {}", pids.join(" ")));
-        assert!(kill.status().unwrap().success());
-        if name == "STOP" {
-            for pid in &pids {
-                wait_until_stopped(pid);
-            }
-        }
+        pids
     }
 
     fn port_number(&self) -> String {
