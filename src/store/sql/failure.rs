@@ -1,13 +1,57 @@
+use tokio::time::{Instant, timeout_at};
+
 use super::columns::Undecodable;
 use crate::store::{RegistryError, StoreError};
 
 /// Why a step was not done.
 pub(super) enum Failure {
-    /// The connection had gone before anything was changed: another one may do.
+    /// The connection failed before the commit was sent, so that nothing was changed: another
+    /// connection may succeed.
     Stale(sqlx::Error),
+    /// The deadline passed.
+    Late,
+    /// The deadline passed before there was a connection; why the last one was rejected, if any.
+    NoConnection(Option<&'static str>),
     Sql(sqlx::Error),
     Corrupt(Undecodable),
     Refused(RegistryError),
+}
+
+/// What a failure says about the connection it happened on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// The connection works.
+    None,
+    /// The connection is of no more use.
+    Connection,
+    /// The server cannot serve, and neither can it on the other connections opened so far.
+    Server,
+}
+
+impl Failure {
+    /// Marks a failure that happened before the commit was sent.
+    pub(super) fn before_commit(self) -> Self {
+        match self {
+            Self::Sql(error) if fault(&error) != Fault::None => Self::Stale(error),
+            failure => failure,
+        }
+    }
+
+    pub(super) fn fault(&self) -> Fault {
+        match self {
+            Self::Stale(error) | Self::Sql(error) => fault(error),
+            Self::Late => Fault::Server,
+            Self::NoConnection(_) | Self::Corrupt(_) | Self::Refused(_) => Fault::None,
+        }
+    }
+}
+
+pub(super) async fn in_time<T>(
+    deadline: Instant,
+    work: impl Future<Output = T>,
+) -> Result<T, Failure> {
+    let outcome = timeout_at(deadline, work).await;
+    outcome.map_err(|_| Failure::Late)
 }
 
 impl From<sqlx::Error> for Failure {
@@ -35,6 +79,11 @@ impl From<Failure> for StoreError {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Stale(error) | Failure::Sql(error) => store_error(&error),
+            Failure::Late => Self::unavailable("no answer in time"),
+            Failure::NoConnection(None) => Self::unavailable("no connection in time"),
+            Failure::NoConnection(Some(rejection)) => {
+                Self::unavailable(format!("no connection in time: {rejection}"))
+            }
             Failure::Corrupt(error) => Self::corrupt(error.to_string()),
             Failure::Refused(RegistryError::Store(error)) => error,
             Failure::Refused(error) => Self::corrupt(error),
@@ -58,9 +107,21 @@ impl From<Failure> for RegistryError {
 /// The text only: the error itself may hold values of a row, which its `Debug` would show.
 fn store_error(error: &sqlx::Error) -> StoreError {
     if is_corrupt(error) {
-        StoreError::corrupt(error.to_string())
+        StoreError::corrupt(text(error))
     } else {
-        StoreError::unavailable(error.to_string())
+        StoreError::unavailable(text(error))
+    }
+}
+
+/// The message without its details, which may hold values of a row. PostgreSQL words it in the
+/// language of the server, so its code comes with it.
+pub(super) fn text(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(database) => match database.code() {
+            Some(code) if code.len() == 5 => format!("{} (SQLSTATE {code})", database.message()),
+            _ => error.to_string(),
+        },
+        error => error.to_string(),
     }
 }
 
@@ -86,16 +147,31 @@ fn is_corrupt(error: &sqlx::Error) -> bool {
     }
 }
 
-/// Whether the connection is of no more use, so that another one may have a better answer.
-pub(super) fn is_broken(error: &sqlx::Error) -> bool {
+pub(super) fn fault(error: &sqlx::Error) -> Fault {
     match error {
-        sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => true,
-        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
-            // PostgreSQL is going down, or ended the connection.
-            ["57P01", "57P02", "57P03", "57P05"].contains(&code.as_ref())
-                || (code.len() == 5 && code.starts_with("08"))
-        }),
-        _ => false,
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::BeginFailed
+        | sqlx::Error::WorkerCrashed => Fault::Server,
+        sqlx::Error::Database(error) => error.code().map_or(Fault::None, |code| fault_of(&code)),
+        _ => Fault::None,
+    }
+}
+
+/// Judges an SQLSTATE. SQLite's codes are shorter.
+fn fault_of(code: &str) -> Fault {
+    match code {
+        // A read-only server. The same in a server that recovers, or a statement that another
+        // session may still accept, as one whose cached plan is outdated.
+        "25006" | "0A000"
+        // Shut down by an administrator, crashed, starting up, or the database was dropped.
+        | "57P01" | "57P02" | "57P03" | "57P04" => Fault::Server,
+        // The session waited for too long, or was in the way of a standby's recovery: its locks
+        // and snapshots are gone, or it has ended.
+        "57P05" | "25P03" | "25P02" | "40001" => Fault::Connection,
+        code if code.len() == 5 && code.starts_with("08") => Fault::Server,
+        _ => Fault::None,
     }
 }
 
@@ -116,5 +192,27 @@ fn violated(error: &sqlx::Error) -> Option<RegistryError> {
         Some(RegistryError::DuplicateDigest)
     } else {
         Some(RegistryError::DuplicateId)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_cannot_serve_is_told_from_a_session_and_from_a_statement() {
+        let codes = [
+            "25006", "0A000", "57P01", "57P02", "57P03", "57P04", "08006", "08P01",
+        ];
+        for code in codes {
+            assert_eq!(fault_of(code), Fault::Server, "{code}");
+        }
+        for code in ["57P05", "25P03", "40001"] {
+            assert_eq!(fault_of(code), Fault::Connection, "{code}");
+        }
+        // Statement and lock timeouts, a full disk, a violated constraint; codes of SQLite.
+        for code in ["57014", "55P03", "53100", "23505", "5", "08", "2067"] {
+            assert_eq!(fault_of(code), Fault::None, "{code}");
+        }
     }
 }

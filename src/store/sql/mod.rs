@@ -4,6 +4,8 @@ mod background;
 mod batch;
 mod columns;
 mod dialect;
+#[cfg(feature = "postgres")]
+mod endpoint;
 mod failure;
 mod filter;
 mod notice;
@@ -11,8 +13,11 @@ mod open_error;
 mod pool;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod probe;
 mod publish;
 mod registry;
+#[cfg(feature = "postgres")]
+mod release;
 mod schema;
 mod session;
 #[cfg(feature = "sqlite")]

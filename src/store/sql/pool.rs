@@ -1,10 +1,26 @@
+#[cfg(feature = "postgres")]
+use std::sync::Arc;
+use std::time::Duration;
+
+#[cfg(feature = "postgres")]
+use sqlx::AssertSqlSafe;
 use sqlx::Connection;
 #[cfg(feature = "postgres")]
 use sqlx::postgres::{PgPool, Postgres};
 #[cfg(feature = "sqlite")]
 use sqlx::sqlite::{Sqlite, SqlitePool};
+use tokio::time::Instant;
 
+#[cfg(feature = "postgres")]
+use super::endpoint::Endpoint;
+use super::failure::{Failure, Fault, in_time};
+#[cfg(feature = "postgres")]
+use super::release::Releasing;
 use super::session::{Session, Value};
+
+/// How much longer the server may work on a statement than this process waits for it.
+#[cfg(feature = "postgres")]
+pub(super) const GRACE: Duration = Duration::from_millis(500);
 
 /// Where connections come from.
 #[derive(Clone)]
@@ -17,7 +33,19 @@ pub(super) enum Pool {
         writers: SqlitePool,
     },
     #[cfg(feature = "postgres")]
-    Postgres(PgPool),
+    Postgres {
+        pool: PgPool,
+        endpoint: Arc<Endpoint>,
+        /// Whether the pool replaces suspect connections when it acquires them.
+        is_own: bool,
+    },
+}
+
+/// What a connection is acquired for.
+#[derive(Clone, Copy)]
+pub(super) enum Access {
+    Read,
+    Write,
 }
 
 /// A connection that goes back to its pool.
@@ -25,7 +53,7 @@ pub(super) enum Lease {
     #[cfg(feature = "sqlite")]
     Sqlite(sqlx::pool::PoolConnection<Sqlite>),
     #[cfg(feature = "postgres")]
-    Postgres(sqlx::pool::PoolConnection<Postgres>),
+    Postgres(Releasing),
 }
 
 /// Undone when dropped.
@@ -42,7 +70,7 @@ impl Pool {
             #[cfg(feature = "sqlite")]
             Self::Sqlite { readers, .. } => readers.acquire().await.map(Lease::Sqlite),
             #[cfg(feature = "postgres")]
-            Self::Postgres(pool) => pool.acquire().await.map(Lease::Postgres),
+            Self::Postgres { .. } => self.writer().await,
         }
     }
 
@@ -51,7 +79,76 @@ impl Pool {
             #[cfg(feature = "sqlite")]
             Self::Sqlite { writers, .. } => writers.acquire().await.map(Lease::Sqlite),
             #[cfg(feature = "postgres")]
-            Self::Postgres(pool) => pool.acquire().await.map(Lease::Postgres),
+            Self::Postgres { pool, endpoint, .. } => {
+                let connection = pool.acquire().await?;
+                let endpoint = Arc::clone(endpoint);
+                Ok(Lease::Postgres(Releasing::new(connection, endpoint)))
+            }
+        }
+    }
+
+    /// Acquires a connection until the deadline.
+    pub(super) async fn lease(&self, access: Access, deadline: Instant) -> Result<Lease, Failure> {
+        let lease = async {
+            match access {
+                Access::Read => self.reader().await,
+                Access::Write => self.writer().await,
+            }
+        };
+        match in_time(deadline, lease).await {
+            Ok(lease) => Ok(lease?),
+            // No connection is to blame that another operation may still use.
+            Err(_) => Err(Failure::NoConnection(self.rejection())),
+        }
+    }
+
+    /// Why the server was rejected that the last connection led to.
+    pub(super) fn rejection(&self) -> Option<&'static str> {
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite { .. } => None,
+            #[cfg(feature = "postgres")]
+            Self::Postgres { endpoint, .. } => endpoint.rejection(),
+        }
+    }
+
+    /// Closes a connection that is of no more use, and those that may be of none for the same reason
+    /// before they are used again. SQLite has no server, and the connection of a database in memory
+    /// is the database.
+    pub(super) fn judge(&self, lease: &mut Lease, fault: Fault) {
+        if fault == Fault::None {
+            return;
+        }
+        lease.discard();
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite { .. } => {}
+            #[cfg(feature = "postgres")]
+            Self::Postgres {
+                pool,
+                endpoint,
+                is_own,
+            } if fault == Fault::Server => {
+                endpoint.suspect();
+                if !is_own {
+                    close_idle(pool);
+                }
+            }
+            #[cfg(feature = "postgres")]
+            Self::Postgres { .. } => {}
+        }
+    }
+
+    /// How often an operation is repeated on another connection. Behind a failure, our own pools
+    /// open a new one; others may still have connections that failed unnoticed.
+    pub(super) fn retries(&self) -> u32 {
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite { readers, .. } => readers.size() + 1,
+            #[cfg(feature = "postgres")]
+            Self::Postgres { is_own: true, .. } => 1,
+            #[cfg(feature = "postgres")]
+            Self::Postgres { pool, .. } => pool.size() + 1,
         }
     }
 
@@ -65,7 +162,7 @@ impl Pool {
                 true
             }
             #[cfg(feature = "postgres")]
-            Self::Postgres(_) => !values
+            Self::Postgres { .. } => !values
                 .iter()
                 .any(|value| matches!(value, Value::Text(Some(text)) if text.contains('\0'))),
         }
@@ -77,17 +174,17 @@ impl Pool {
             #[cfg(feature = "sqlite")]
             Self::Sqlite { .. } => false,
             #[cfg(feature = "postgres")]
-            Self::Postgres(_) => true,
+            Self::Postgres { .. } => true,
         }
     }
+}
 
-    /// How many connections may have gone since they were last used.
-    pub(super) fn size(&self) -> u32 {
-        match self {
-            #[cfg(feature = "sqlite")]
-            Self::Sqlite { readers, .. } => readers.size(),
-            #[cfg(feature = "postgres")]
-            Self::Postgres(pool) => pool.size(),
+#[cfg(feature = "postgres")]
+fn close_idle(pool: &PgPool) {
+    for _ in 0..pool.size() {
+        match pool.try_acquire() {
+            Some(mut connection) => connection.close_on_drop(),
+            None => return,
         }
     }
 }
@@ -98,37 +195,62 @@ impl Lease {
             #[cfg(feature = "sqlite")]
             Self::Sqlite(connection) => Session::Sqlite(connection),
             #[cfg(feature = "postgres")]
-            Self::Postgres(connection) => Session::Postgres(connection),
+            Self::Postgres(connection) => Session::Postgres(connection.get_mut()),
         }
     }
 
-    /// Begins to write.
-    pub(super) async fn begin(&mut self) -> Result<Transaction<'_>, sqlx::Error> {
+    /// Begins to write. In PostgreSQL, a statement of the transaction ends by itself a little after
+    /// `bound`, and the transaction too if no statement follows, whether or not this process is still
+    /// there; a statement that waits for a lock ends a little before.
+    pub(super) async fn begin(&mut self, bound: Duration) -> Result<Transaction<'_>, sqlx::Error> {
         match self {
             #[cfg(feature = "sqlite")]
             Self::Sqlite(connection) => {
+                let _ = bound;
                 let transaction = connection.begin_with("BEGIN IMMEDIATE").await;
                 transaction.map(Transaction::Sqlite)
             }
             #[cfg(feature = "postgres")]
             Self::Postgres(connection) => {
-                let begin = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
-                let transaction = connection.begin_with(begin).await;
+                let begin = AssertSqlSafe(begin_within(bound));
+                let transaction = connection.get_mut().begin_with(begin).await;
                 transaction.map(Transaction::Postgres)
             }
         }
     }
 
-    /// Does not give the connection back, whose server did not answer. SQLite has no server, and
-    /// the connection of a database in memory is the database.
-    pub(super) fn discard(&mut self) {
+    fn discard(&mut self) {
         match self {
             #[cfg(feature = "sqlite")]
             Self::Sqlite(_) => {}
             #[cfg(feature = "postgres")]
-            Self::Postgres(connection) => connection.close_on_drop(),
+            Self::Postgres(connection) => connection.discard(),
         }
     }
+}
+
+/// One message, so that the bounds cost no round trip. They end with the transaction, so that they
+/// hold behind a connection pooler and in your own pool as well.
+#[cfg(feature = "postgres")]
+fn begin_within(bound: Duration) -> String {
+    let (statement, lock) = (
+        timeout_setting(bound.saturating_add(GRACE)),
+        timeout_setting((bound / 10).saturating_mul(9)),
+    );
+    format!(
+        "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; \
+         SET LOCAL statement_timeout = {statement}; \
+         SET LOCAL idle_in_transaction_session_timeout = {statement}; \
+         SET LOCAL lock_timeout = {lock}"
+    )
+}
+
+/// A timeout in milliseconds, as PostgreSQL takes it: an `int4`, and 0 is no limit.
+#[cfg(feature = "postgres")]
+pub(super) fn timeout_setting(timeout: Duration) -> i32 {
+    i32::try_from(timeout.as_millis())
+        .unwrap_or(i32::MAX)
+        .max(1)
 }
 
 impl Transaction<'_> {

@@ -1,4 +1,5 @@
-/// Makes a store and a registry of a type that has `tables` and can `listen`.
+/// Makes a store and a registry of a type that has `tables`, can `listen` and `probe`, and knows its
+/// `current_feed_state`.
 macro_rules! over_tables {
     ($store:ident) => {
         #[async_trait]
@@ -12,6 +13,10 @@ macro_rules! over_tables {
 
             fn subscribe(&self, listener: &Arc<dyn ChangeListener>) {
                 self.listen(listener);
+            }
+
+            fn feed_state(&self) -> FeedState {
+                self.current_feed_state()
             }
         }
 
@@ -61,6 +66,10 @@ macro_rules! over_tables {
 
             async fn touch(&self, uses: &[(TokenId, SystemTime)]) -> Result<(), StoreError> {
                 self.tables.touch(uses).await
+            }
+
+            async fn check_writable(&self) -> Result<(), StoreError> {
+                self.probe().await
             }
 
             fn effective_within(&self) -> Duration {

@@ -1,21 +1,22 @@
 use std::time::{Duration, SystemTime};
 
 use sqlx::AssertSqlSafe;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::batch::{self, Outcome};
 use super::columns::{self, millis};
-use super::failure::{Failure, is_broken};
+use super::failure::{Failure, in_time};
 use super::filter::Listing;
-use super::pool::{Lease, Pool};
+use super::pool::{Access, Lease, Pool};
+use super::probe;
 use super::publish::{self, Announcement};
-use super::session::{Row, Statement, Value};
+use super::session::{Row, Session, Statement, Value};
 use super::trail;
 use super::write;
 use crate::digest::TokenDigest;
 use crate::store::{
-    AuditEvent, ChangeFeed, ListRequest, RegistryError, StoreError, TokenFilter, TokenPage,
-    TokenRecord, Write,
+    AuditEvent, ChangeFeed, ListRequest, RegistryError, StoreError, TokenChange, TokenFilter,
+    TokenPage, TokenRecord, Write,
 };
 use crate::token::TokenId;
 
@@ -53,6 +54,7 @@ enum Task<'a> {
     UpdateMany(&'a [Write]),
     Delete(&'a Write),
     Touch(&'a str),
+    Probe,
 }
 
 /// Last uses that are written by one transaction.
@@ -225,63 +227,79 @@ impl Tables {
         self.read_by(self.deadline(), statement, values).await
     }
 
-    /// Asks again as long as the connections at hand turn out to have gone.
+    /// Commits a write that changes nothing.
+    pub(super) async fn check_writable(&self) -> Result<(), StoreError> {
+        self.change(Task::Probe).await?;
+        Ok(())
+    }
+
+    /// Asks again on another connection if the one at hand turns out to have failed.
     async fn read_by(
         &self,
         deadline: Instant,
         statement: impl Fn() -> Statement + Send + Sync,
         values: &[Value<'_>],
     ) -> Result<Vec<Row>, Failure> {
-        let mut stale = self.pool.size() + 1;
+        let mut retries = self.pool.retries();
         loop {
-            let mut lease = in_time(deadline, self.pool.reader()).await??;
-            let answer = in_time(deadline, async {
+            let mut lease = self.pool.lease(Access::Read, deadline).await?;
+            let rows = in_time(deadline, async {
                 lease.session().rows(statement(), values).await
             });
-            match answer.await {
+            let failure = match rows.await {
                 Ok(Ok(rows)) => return Ok(rows),
-                Ok(Err(error)) if is_broken(&error) && stale > 0 => {
-                    stale -= 1;
-                    lease.discard();
-                }
-                Ok(Err(error)) => return Err(error.into()),
-                Err(late) => {
-                    lease.discard();
-                    return Err(late);
-                }
+                Ok(Err(error)) => Failure::from(error).before_commit(),
+                Err(late) => late,
+            };
+            self.pool.judge(&mut lease, failure.fault());
+            if retries == 0 || !matches!(failure, Failure::Stale(_)) {
+                return Err(failure);
             }
+            retries -= 1;
         }
     }
 
     async fn change(&self, task: Task<'_>) -> Result<Vec<Outcome>, Failure> {
         let deadline = self.deadline();
-        let mut stale = self.pool.size() + 1;
+        let mut retries = self.pool.retries();
         loop {
-            let mut lease = in_time(deadline, self.pool.writer()).await??;
-            match in_time(deadline, self.try_change(&mut lease, task)).await {
-                Ok(Err(Failure::Stale(_))) if stale > 0 => {
-                    stale -= 1;
-                    lease.discard();
-                }
-                Ok(done) => return done,
-                Err(late) => {
-                    lease.discard();
-                    return Err(late);
-                }
+            let mut lease = self.pool.lease(Access::Write, deadline).await?;
+            let change = self.try_change(&mut lease, deadline, task);
+            let failure = match in_time(deadline, change).await {
+                Ok(Ok(outcomes)) => return Ok(outcomes),
+                Ok(Err(failure)) | Err(failure) => failure,
+            };
+            self.pool.judge(&mut lease, failure.fault());
+            if retries == 0 || !matches!(failure, Failure::Stale(_)) {
+                return Err(failure);
             }
+            retries -= 1;
         }
     }
 
-    async fn try_change(&self, lease: &mut Lease, task: Task<'_>) -> Result<Vec<Outcome>, Failure> {
-        let begun = lease.begin().await.map_err(|error| {
-            if is_broken(&error) {
-                Failure::Stale(error)
-            } else {
-                Failure::Sql(error)
-            }
-        });
-        let mut transaction = begun?;
-        let session = &mut transaction.session();
+    async fn try_change(
+        &self,
+        lease: &mut Lease,
+        deadline: Instant,
+        task: Task<'_>,
+    ) -> Result<Vec<Outcome>, Failure> {
+        let bound = deadline.saturating_duration_since(Instant::now());
+        let begun = lease.begin(bound).await.map_err(Failure::from);
+        let mut transaction = begun.map_err(Failure::before_commit)?;
+        let written = self.write(&mut transaction.session(), task).await;
+        let (outcomes, changes) = written.map_err(Failure::before_commit)?;
+        // Until the answer to the commit arrives, its outcome is unknown. The changes are published
+        // in any case.
+        let _announcement = Announcement::new(&self.feed, changes);
+        transaction.commit().await?;
+        Ok(outcomes)
+    }
+
+    async fn write(
+        &self,
+        session: &mut Session<'_>,
+        task: Task<'_>,
+    ) -> Result<(Vec<Outcome>, Vec<TokenChange>), Failure> {
         let (outcomes, writes) = match task {
             Task::Insert(write) => (vec![Ok(write::insert(session, write).await?)], slice(write)),
             Task::Update(write) => (vec![Ok(write::update(session, write).await?)], slice(write)),
@@ -291,14 +309,14 @@ impl Tables {
                 session.touch(uses).await?;
                 (Vec::new(), &[][..])
             }
+            Task::Probe => {
+                probe::probe_write(session).await?;
+                (Vec::new(), &[][..])
+            }
         };
         let keeps_trail = self.settings.keeps_audit_trail;
         let changes = publish::record(session, writes, &outcomes, keeps_trail).await?;
-        // Until the answer to the commit arrives, its outcome is unknown. The changes are published
-        // in any case.
-        let _announcement = Announcement::new(&self.feed, changes);
-        transaction.commit().await?;
-        Ok(outcomes)
+        Ok((outcomes, changes))
     }
 }
 
@@ -308,9 +326,4 @@ fn slice(write: &Write) -> &[Write] {
 
 fn after(outcome: Outcome) -> Result<TokenRecord, RegistryError> {
     Ok(outcome?.after.expect("an update leaves a record"))
-}
-
-async fn in_time<T>(deadline: Instant, work: impl Future<Output = T>) -> Result<T, Failure> {
-    let late = |_| Failure::Refused(StoreError::unavailable("no answer in time").into());
-    timeout_at(deadline, work).await.map_err(late)
 }

@@ -1,12 +1,17 @@
+use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::Executor;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
+use sqlx::{Executor, Row};
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
+use super::target::{self, TargetSession};
 use crate::store::sql::dialect::CHANNEL;
+use crate::store::sql::endpoint::Endpoint;
+use crate::store::sql::failure;
 use crate::store::sql::notice;
-use crate::store::{ChangeFeed, TokenChange};
+use crate::store::{ChangeFeed, FeedState, TokenChange};
 
 /// Silence after which the connection is asked whether it still is one, and how long the answer
 /// may take.
@@ -16,6 +21,17 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// Only a primary notifies.
+const IS_IN_RECOVERY: &str = "SELECT pg_is_in_recovery()";
+
+/// Makes the connections to listen by.
+#[derive(Clone)]
+pub(super) struct Connector {
+    options: PgConnectOptions,
+    endpoint: Arc<Endpoint>,
+    target: TargetSession,
+}
+
 /// Tells of what any connection changes, those of other processes too.
 ///
 /// 1. When it begins to listen, anything may have changed before; that is told. That it stopped
@@ -23,50 +39,124 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 ///    while the server is away.
 /// 2. It comes back by itself, after a pause that doubles and is never twice the same.
 /// 3. What this process changed is told once more.
-pub(super) async fn listen(options: PgConnectOptions, feed: ChangeFeed) {
+/// 4. A loss is logged once, and so is the return.
+pub(super) async fn listen(
+    connector: Connector,
+    feed: ChangeFeed,
+    state: Arc<watch::Sender<FeedState>>,
+) {
     let mut pause = FIRST_PAUSE;
+    let mut is_logged = false;
     loop {
-        // What went wrong shows in the requests as well.
-        if let Ok(listener) = begin(&options).await {
-            pause = FIRST_PAUSE;
-            feed.publish(&TokenChange::Everything);
-            follow(listener, &feed).await;
+        let cause = match connector.connect().await {
+            Ok(listener) => {
+                pause = FIRST_PAUSE;
+                state.send_replace(FeedState::Connected);
+                if std::mem::take(&mut is_logged) {
+                    log_return();
+                }
+                feed.publish(&TokenChange::Everything);
+                connector.follow(listener, &feed).await
+            }
+            Err(error) => failure::text(&error),
+        };
+        state.send_replace(FeedState::Lost);
+        if !std::mem::replace(&mut is_logged, true) {
+            log_loss(&cause);
         }
         sleep(jittered(pause)).await;
         pause = LONGEST_PAUSE.min(pause * 2);
     }
 }
 
-async fn begin(options: &PgConnectOptions) -> Result<PgListener, sqlx::Error> {
-    // A pool of its own each time: a connection that hangs would block the only place.
-    let pool = PgPoolOptions::new()
-        .max_connections(1)
-        .max_lifetime(None)
-        .idle_timeout(None)
-        .acquire_timeout(HEARTBEAT)
-        .connect_lazy_with(options.clone());
-    let mut listener = PgListener::connect_with(&pool).await?;
-    listener.eager_reconnect(false);
-    let listening = timeout(HEARTBEAT, listener.listen(CHANNEL)).await;
-    listening.map_err(|_| sqlx::Error::PoolTimedOut)??;
-    Ok(listener)
-}
+impl Connector {
+    pub(super) fn new(
+        options: PgConnectOptions,
+        endpoint: Arc<Endpoint>,
+        target: TargetSession,
+    ) -> Self {
+        Self {
+            options,
+            endpoint,
+            target,
+        }
+    }
 
-/// Returns when the connection is lost, or so silent that it may be.
-async fn follow(mut listener: PgListener, feed: &ChangeFeed) {
-    loop {
-        match timeout(HEARTBEAT, listener.try_recv()).await {
-            Ok(Ok(Some(told))) => feed.publish(&notice::read(told.payload())),
-            Ok(Ok(None) | Err(_)) => return,
-            Err(_) => {
-                let beat = timeout(HEARTBEAT, listener.execute("SELECT 1")).await;
-                if !matches!(beat, Ok(Ok(_))) {
-                    return;
+    async fn connect(&self) -> Result<PgListener, sqlx::Error> {
+        let (endpoint, target) = (Arc::clone(&self.endpoint), self.target);
+        // A pool of its own each time: a connection that hangs would block the only place.
+        let pool = PgPoolOptions::new()
+            .max_connections(1)
+            .max_lifetime(None)
+            .idle_timeout(None)
+            .acquire_timeout(HEARTBEAT)
+            .after_connect(move |connection, _| {
+                let endpoint = Arc::clone(&endpoint);
+                Box::pin(async move { target::prepare(connection, &endpoint, target).await })
+            })
+            .connect_lazy_with(self.options.clone());
+        let mut listener = PgListener::connect_with(&pool).await?;
+        listener.eager_reconnect(false);
+        // A standby refuses.
+        let listening = timeout(HEARTBEAT, listener.listen(CHANNEL)).await;
+        listening.map_err(|_| sqlx::Error::PoolTimedOut)??;
+        Ok(listener)
+    }
+
+    /// Returns why the connection is of no more use: it is lost, so silent that it may be, or
+    /// leads to a server that does not notify.
+    async fn follow(&self, mut listener: PgListener, feed: &ChangeFeed) -> String {
+        let mut failures = self.endpoint.failures();
+        loop {
+            let received = tokio::select! {
+                received = timeout(HEARTBEAT, listener.try_recv()) => received.ok(),
+                // Another connection failed: this one may have too.
+                _ = failures.changed() => None,
+            };
+            match received {
+                Some(Ok(Some(told))) => feed.publish(&notice::read(told.payload())),
+                Some(Ok(None)) => return "the server closed the connection".to_owned(),
+                Some(Err(error)) => return failure::text(&error),
+                None => {
+                    if let Some(cause) = check(&mut listener).await {
+                        return cause;
+                    }
                 }
             }
         }
     }
 }
+
+/// Returns what is wrong with a connection.
+async fn check(listener: &mut PgListener) -> Option<String> {
+    let answer = timeout(HEARTBEAT, listener.fetch_one(IS_IN_RECOVERY)).await;
+    match answer.map(|row| row?.try_get(0)) {
+        Ok(Ok(false)) => None,
+        Ok(Ok(true)) => Some("the server is a standby now".to_owned()),
+        Ok(Err(error)) => Some(failure::text(&error)),
+        Err(_) => Some("the server does not answer".to_owned()),
+    }
+}
+
+#[cfg(feature = "tracing")]
+fn log_loss(cause: &str) {
+    tracing::warn!(
+        target: "tower_service_token",
+        cause,
+        "the change feed is lost; caches serve entries until they expire"
+    );
+}
+
+#[cfg(feature = "tracing")]
+fn log_return() {
+    tracing::info!(target: "tower_service_token", "the change feed is back");
+}
+
+#[cfg(not(feature = "tracing"))]
+fn log_loss(_: &str) {}
+
+#[cfg(not(feature = "tracing"))]
+fn log_return() {}
 
 /// From half of the pause to all of it, so that a crowd does not come back at once.
 fn jittered(pause: Duration) -> Duration {

@@ -1,4 +1,5 @@
 mod listen;
+mod target;
 
 use std::fmt;
 use std::future::ready;
@@ -6,17 +7,21 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgPool, PgPoolOptions};
+use tokio::sync::watch;
 
+use self::listen::Connector;
+use self::target::TargetSession;
 use super::background::Background;
+use super::endpoint::Endpoint;
 use super::open_error::{OpenStoreError, OpenStoreErrorKind};
 use super::pool::Pool;
-use super::tables::Tables;
+use super::tables::{Settings, Tables};
 use super::{registry, schema};
 use crate::digest::TokenDigest;
 use crate::store::{
-    AuditEvent, ChangeListener, Credential, ListRequest, RegistryError, StoreError, TokenFilter,
-    TokenPage, TokenRecord, TokenRegistry, TokenStore, Write,
+    AuditEvent, ChangeListener, Credential, FeedState, ListRequest, RegistryError, StoreError,
+    TokenFilter, TokenPage, TokenRecord, TokenRegistry, TokenStore, Write,
 };
 use crate::token::TokenId;
 
@@ -53,12 +58,14 @@ use crate::token::TokenId;
 #[derive(Clone)]
 pub struct PostgresStore {
     tables: Tables,
+    endpoint: Arc<Endpoint>,
     listening: Arc<Listening>,
 }
 
 struct Listening {
     background: Background,
-    options: PgConnectOptions,
+    connector: Connector,
+    state: Arc<watch::Sender<FeedState>>,
 }
 
 const CONNECTIONS: u32 = 10;
@@ -70,18 +77,24 @@ const MAX_IDLE: Duration = Duration::from_secs(10 * 60);
 impl PostgresStore {
     /// Connects to a server by a URL, with up to 10 connections and one more to listen.
     ///
+    /// The URL's parameter `target_session_attrs`, or else the environment variable
+    /// `PGTARGETSESSIONATTRS`, says which servers are accepted: `any` (the default), `read-write`,
+    /// `read-only`, `primary`, `standby` or `prefer-standby`, which is `any` for one server. A URL
+    /// names one host; after a failover, the connections follow the name.
+    ///
     /// # Errors
     ///
-    /// The URL is none, the server cannot be reached, or a newer release made its tables.
+    /// Returns an error if the URL is not valid or names several hosts, the server cannot be
+    /// reached or is not accepted, or a newer release made its tables.
     ///
     /// # Panics
     ///
-    /// Outside of a Tokio runtime.
+    /// Panics outside of a Tokio runtime.
     pub async fn connect(url: &str) -> Result<Self, OpenStoreError> {
-        let options: PgConnectOptions = url.parse().map_err(|_: sqlx::Error| {
-            // What is wrong with it may be its password.
-            OpenStoreError::new(OpenStoreErrorKind::Configuration, "not a PostgreSQL URL")
-        })?;
+        let default = std::env::var("PGTARGETSESSIONATTRS").ok();
+        let (options, target) = target::parse(url, default.as_deref())?;
+        let endpoint = Arc::new(Endpoint::new(Settings::default().deadline));
+        let (replacing, preparing) = (Arc::clone(&endpoint), Arc::clone(&endpoint));
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS)
             .test_before_acquire(false)
@@ -89,38 +102,73 @@ impl PostgresStore {
             // ever: it counts idle connections, and a race lets that number wrap around.
             .idle_timeout(None)
             .max_lifetime(None)
-            .before_acquire(|_, connection| {
-                let is_fresh = connection.age < MAX_AGE && connection.idle_for < MAX_IDLE;
+            .before_acquire(move |_, connection| {
+                let is_fresh = connection.age < MAX_AGE
+                    && connection.idle_for < MAX_IDLE
+                    && !replacing.is_suspect(connection.age);
                 Box::pin(ready(Ok(is_fresh)))
             })
+            .after_connect(move |connection, _| {
+                let endpoint = Arc::clone(&preparing);
+                Box::pin(async move { target::prepare(connection, &endpoint, target).await })
+            })
             .connect_lazy_with(options);
-        Self::with_pool(pool).await
+        Self::over(pool, endpoint, target, true).await
     }
 
     /// Uses your own pool, and makes the tables in its database. To listen, one more connection is
     /// made with the pool's options.
     ///
-    /// Set the pool's `idle_timeout` and `max_lifetime` to `None`: a race in sqlx's task for them can
-    /// occupy a processor for ever. [`connect`](Self::connect) replaces connections that are older than
-    /// 30 min, or were idle for 10 min, when it acquires them (`before_acquire`).
+    /// - Set the pool's `idle_timeout` and `max_lifetime` to `None`: a race in sqlx's task for them
+    ///   can occupy a processor for ever. [`connect`](Self::connect) replaces connections that are
+    ///   older than 30 min, or were idle for 10 min, when it acquires them (`before_acquire`).
+    /// - A change ends by itself on the server a little after the deadline, even if this process
+    ///   is gone. For lookups and lists, set `statement_timeout` in `after_connect`, as
+    ///   [`connect`](Self::connect) does (deadline plus 500 ms).
+    /// - After a connection failed, or turned out to lead to a read-only server, the idle ones are
+    ///   closed. `target_session_attrs` is not checked.
     ///
     /// # Errors
     ///
-    /// The server cannot be reached, or a newer release made the tables.
+    /// Returns an error if the server cannot be reached, or a newer release made the tables.
     ///
     /// # Panics
     ///
-    /// Outside of a Tokio runtime.
+    /// Panics outside of a Tokio runtime.
     pub async fn with_pool(pool: PgPool) -> Result<Self, OpenStoreError> {
+        let endpoint = Arc::new(Endpoint::new(Settings::default().deadline));
+        Self::over(pool, endpoint, TargetSession::Any, false).await
+    }
+
+    async fn over(
+        pool: PgPool,
+        endpoint: Arc<Endpoint>,
+        target: TargetSession,
+        is_own: bool,
+    ) -> Result<Self, OpenStoreError> {
         let options = (*pool.connect_options()).clone();
-        let pool = Pool::Postgres(pool);
-        schema::prepare(&pool).await?;
-        let background = Background::new();
+        let connector = Connector::new(options, Arc::clone(&endpoint), target);
+        let pool = Pool::Postgres {
+            pool,
+            endpoint: Arc::clone(&endpoint),
+            is_own,
+        };
+        schema::prepare(&pool).await.map_err(|error| {
+            match endpoint.rejection() {
+                // sqlx connects again and again, and says nothing but that it took too long.
+                Some(reason) if error.kind() == OpenStoreErrorKind::Unavailable => {
+                    OpenStoreError::new(OpenStoreErrorKind::Unavailable, reason)
+                }
+                _ => error,
+            }
+        })?;
         Ok(Self {
             tables: Tables::new(pool),
+            endpoint,
             listening: Arc::new(Listening {
-                background,
-                options,
+                background: Background::new(),
+                connector,
+                state: Arc::new(watch::Sender::new(FeedState::NotUsed)),
             }),
         })
     }
@@ -128,6 +176,7 @@ impl PostgresStore {
     /// How long an operation may take in all, waiting for a connection included. Default: 3 s.
     pub fn with_deadline(mut self, deadline: Duration) -> Self {
         self.tables.settings.deadline = deadline;
+        self.endpoint.extend_deadline(deadline);
         self
     }
 
@@ -172,10 +221,23 @@ impl PostgresStore {
     fn listen(&self, listener: &Arc<dyn ChangeListener>) {
         self.tables.feed.subscribe(listener);
         let begin = || {
-            let feed = self.tables.feed.clone();
-            listen::listen(self.listening.options.clone(), feed)
+            let Listening {
+                connector, state, ..
+            } = &*self.listening;
+            // Until it listens.
+            state.send_replace(FeedState::Lost);
+            let (connector, state) = (connector.clone(), Arc::clone(state));
+            listen::listen(connector, self.tables.feed.clone(), state)
         };
         self.listening.background.begin(begin);
+    }
+
+    fn current_feed_state(&self) -> FeedState {
+        *self.listening.state.borrow()
+    }
+
+    async fn probe(&self) -> Result<(), StoreError> {
+        self.tables.check_writable().await
     }
 }
 

@@ -47,7 +47,7 @@ pub(super) async fn prepare(pool: &Pool) -> Result<(), OpenStoreError> {
         if found == Some(VERSION) {
             return Ok(());
         }
-        let mut transaction = lease.begin().await?;
+        let mut transaction = lease.begin(PATIENCE[1]).await?;
         migrate(&mut transaction.session()).await?;
         transaction.commit().await?;
         Ok(())

@@ -19,8 +19,8 @@ use super::tables::Tables;
 use super::{registry, schema};
 use crate::digest::TokenDigest;
 use crate::store::{
-    AuditEvent, ChangeListener, Credential, ListRequest, RegistryError, StoreError, TokenFilter,
-    TokenPage, TokenRecord, TokenRegistry, TokenStore, Write,
+    AuditEvent, ChangeListener, Credential, FeedState, ListRequest, RegistryError, StoreError,
+    TokenFilter, TokenPage, TokenRecord, TokenRegistry, TokenStore, Write,
 };
 use crate::token::TokenId;
 
@@ -233,6 +233,14 @@ impl SqliteStore {
             let begin = || watch::watch(options.clone(), feed, interval);
             self.watching.background.begin(begin);
         }
+    }
+
+    fn current_feed_state(&self) -> FeedState {
+        FeedState::NotUsed
+    }
+
+    async fn probe(&self) -> Result<(), StoreError> {
+        self.tables.check_writable().await
     }
 }
 

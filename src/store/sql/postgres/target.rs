@@ -1,0 +1,270 @@
+use std::str::FromStr;
+
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{AssertSqlSafe, Row};
+
+use crate::store::sql::endpoint::Endpoint;
+use crate::store::sql::open_error::{OpenStoreError, OpenStoreErrorKind};
+use crate::store::sql::pool::{GRACE, timeout_setting};
+
+const PARAMETER: &str = "target_session_attrs";
+
+/// Which servers connections may lead to, as libpq's `target_session_attrs` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TargetSession {
+    /// Any server. `prefer-standby` is the same where a URL names one server.
+    Any,
+    ReadWrite,
+    ReadOnly,
+    Primary,
+    Standby,
+}
+
+/// What a session says about its server.
+#[derive(Clone, Copy)]
+struct SessionState {
+    is_in_recovery: bool,
+    is_read_only: bool,
+}
+
+impl TargetSession {
+    /// Returns why a session is not of this sort.
+    fn rejects(self, state: SessionState) -> Option<&'static str> {
+        match self {
+            Self::ReadWrite if state.is_read_only => {
+                Some("the server is read-only, and target_session_attrs is read-write")
+            }
+            Self::ReadOnly if !state.is_read_only => {
+                Some("the server is not read-only, and target_session_attrs is read-only")
+            }
+            Self::Primary if state.is_in_recovery => {
+                Some("the server is a standby, and target_session_attrs is primary")
+            }
+            Self::Standby if !state.is_in_recovery => {
+                Some("the server is a primary, and target_session_attrs is standby")
+            }
+            _ => None,
+        }
+    }
+}
+
+impl FromStr for TargetSession {
+    type Err = OpenStoreError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(match text {
+            "any" | "prefer-standby" => Self::Any,
+            "read-write" => Self::ReadWrite,
+            "read-only" => Self::ReadOnly,
+            "primary" => Self::Primary,
+            "standby" => Self::Standby,
+            _ => {
+                return Err(configuration(
+                    "target_session_attrs is not any, read-write, read-only, primary, standby or \
+                     prefer-standby",
+                ));
+            }
+        })
+    }
+}
+
+/// Reads a URL. sqlx does not know `target_session_attrs`, and takes a list of hosts for a name;
+/// `default` is the value that the environment gives for URLs without the parameter.
+pub(super) fn parse(
+    url: &str,
+    default: Option<&str>,
+) -> Result<(PgConnectOptions, TargetSession), OpenStoreError> {
+    let (url, parameter) = split(url);
+    let target = match parameter.as_deref().or(default) {
+        Some(text) => text.parse()?,
+        None => TargetSession::Any,
+    };
+    // What is wrong with it may be its password.
+    let invalid = |_: sqlx::Error| {
+        // libpq separates the hosts or ports of several servers by commas.
+        if authority(&url).contains(',') {
+            configuration(SEVERAL_HOSTS)
+        } else {
+            configuration("not a PostgreSQL URL")
+        }
+    };
+    let options: PgConnectOptions = url.parse().map_err(invalid)?;
+    if options.get_host().contains(',') {
+        return Err(configuration(SEVERAL_HOSTS));
+    }
+    Ok((options, target))
+}
+
+const SEVERAL_HOSTS: &str = "several hosts are not supported: use one name that follows the \
+     primary, as a service, a virtual address or a proxy does";
+
+fn configuration(text: &str) -> OpenStoreError {
+    OpenStoreError::new(OpenStoreErrorKind::Configuration, text)
+}
+
+/// The hosts and ports, without a user and a password.
+fn authority(url: &str) -> &str {
+    let (_, rest) = url.split_once("://").unwrap_or_default();
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    rest[..end].rsplit('@').next().unwrap_or_default()
+}
+
+/// Takes the parameter out of a URL. The last one counts.
+fn split(url: &str) -> (String, Option<String>) {
+    let (url, fragment) = match url.find('#') {
+        Some(at) => url.split_at(at),
+        None => (url, ""),
+    };
+    let Some((base, query)) = url.split_once('?') else {
+        return (format!("{url}{fragment}"), None);
+    };
+    let mut value = None;
+    let mut kept = Vec::new();
+    for pair in query.split('&') {
+        match form_urlencoded::parse(pair.as_bytes()).next() {
+            Some((name, given)) if name == PARAMETER => value = Some(given.into_owned()),
+            _ => kept.push(pair),
+        }
+    }
+    let query = kept.join("&");
+    (format!("{base}?{query}{fragment}"), value)
+}
+
+/// Sets a new session up: a statement ends by itself a little after the longest deadline, unless
+/// the session's `statement_timeout` is shorter already.
+///
+/// # Errors
+///
+/// Returns an error if the server is not of the sort that is wanted.
+pub(super) async fn prepare(
+    connection: &mut PgConnection,
+    endpoint: &Endpoint,
+    target: TargetSession,
+) -> Result<(), sqlx::Error> {
+    let timeout = timeout_setting(endpoint.longest_deadline().saturating_add(GRACE));
+    // One message, and nothing prepared.
+    let statement = format!(
+        "SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on', \
+         set_config('statement_timeout', CASE \
+         WHEN current_setting('statement_timeout')::INTERVAL > INTERVAL '0' \
+         AND current_setting('statement_timeout')::INTERVAL < INTERVAL '{timeout} ms' \
+         THEN current_setting('statement_timeout') ELSE '{timeout}ms' END, FALSE)"
+    );
+    let statement = sqlx::raw_sql(AssertSqlSafe(statement));
+    let row = statement.fetch_one(connection).await?;
+    let state = SessionState {
+        is_in_recovery: row.try_get(0)?,
+        is_read_only: row.try_get(1)?,
+    };
+    let rejection = target.rejects(state);
+    endpoint.set_rejection(rejection);
+    match rejection {
+        Some(rejection) => Err(sqlx::Error::Configuration(rejection.into())),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn takes_the_target_out_of_a_url() {
+        let any = "postgres://u:p@h/db";
+        for (url, left, value) in [
+            (any, any, None),
+            (
+                "postgres://h/db?sslmode=disable",
+                "postgres://h/db?sslmode=disable",
+                None,
+            ),
+            (
+                "postgres://h/db?target_session_attrs=primary",
+                "postgres://h/db?",
+                Some("primary"),
+            ),
+            (
+                "postgres://h/db?a=1&target%5Fsession_attrs=read%2Dwrite&b=2#f",
+                "postgres://h/db?a=1&b=2#f",
+                Some("read-write"),
+            ),
+            (
+                "postgres://h/db?target_session_attrs=any&target_session_attrs=standby",
+                "postgres://h/db?",
+                Some("standby"),
+            ),
+        ] {
+            let expected = (left.to_owned(), value.map(str::to_owned));
+            assert_eq!(split(url), expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn the_url_precedes_the_environment() {
+        let target = |url, default| parse(url, default).map(|(_, target)| target);
+        let url = "postgres://h/db";
+        let with = "postgres://h/db?target_session_attrs=primary";
+        assert_eq!(target(url, None).expect("valid"), TargetSession::Any);
+        assert_eq!(
+            target(url, Some("standby")).expect("valid"),
+            TargetSession::Standby
+        );
+        assert_eq!(
+            target(with, Some("standby")).expect("valid"),
+            TargetSession::Primary
+        );
+        assert_eq!(
+            target(url, Some("prefer-standby")).expect("valid"),
+            TargetSession::Any
+        );
+    }
+
+    #[test]
+    fn refuses_unknown_targets_and_several_hosts() {
+        for (url, reason) in [
+            (
+                "postgres://h/db?target_session_attrs=writer",
+                "target_session_attrs is not",
+            ),
+            (
+                "postgres://h/db?target_session_attrs=",
+                "target_session_attrs is not",
+            ),
+            ("postgres://a:5432,b:5433/db", "several hosts"),
+            ("postgres://a,b/db", "several hosts"),
+            ("postgres:///db?host=a,b", "several hosts"),
+            ("postgres://u:pass,word@h:port/db", "not a PostgreSQL URL"),
+        ] {
+            let error = parse(url, None).expect_err(url);
+            assert_eq!(error.kind(), OpenStoreErrorKind::Configuration);
+            let source = std::error::Error::source(&error).expect("a reason");
+            assert!(source.to_string().starts_with(reason), "{url}: {source}");
+        }
+    }
+
+    #[test]
+    fn each_target_rejects_the_other_servers() {
+        let primary = SessionState {
+            is_in_recovery: false,
+            is_read_only: false,
+        };
+        let read_only = SessionState {
+            is_in_recovery: false,
+            is_read_only: true,
+        };
+        let standby = SessionState {
+            is_in_recovery: true,
+            is_read_only: true,
+        };
+        for (target, accepted) in [
+            (TargetSession::Any, [true, true, true]),
+            (TargetSession::ReadWrite, [true, false, false]),
+            (TargetSession::ReadOnly, [false, true, true]),
+            (TargetSession::Primary, [true, true, false]),
+            (TargetSession::Standby, [false, false, true]),
+        ] {
+            let accepts = [primary, read_only, standby].map(|it| target.rejects(it).is_none());
+            assert_eq!(accepts, accepted, "{target:?}");
+        }
+    }
+}

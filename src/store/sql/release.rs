@@ -1,0 +1,60 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgConnection, Postgres};
+use tokio::runtime::Handle;
+use tokio::time::timeout;
+
+use super::endpoint::Endpoint;
+
+/// How long a server may take to answer when a connection is given back.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A connection that its pool has back when this is dropped.
+///
+/// sqlx waits for an answer of the server before it reuses a connection, without a limit: a server
+/// that hangs would keep the place of each connection that is being given back.
+pub(super) struct Releasing {
+    connection: PoolConnection<Postgres>,
+    endpoint: Arc<Endpoint>,
+    is_discarded: bool,
+}
+
+impl Releasing {
+    pub(super) fn new(connection: PoolConnection<Postgres>, endpoint: Arc<Endpoint>) -> Self {
+        Self {
+            connection,
+            endpoint,
+            is_discarded: false,
+        }
+    }
+
+    pub(super) fn get_mut(&mut self) -> &mut PgConnection {
+        &mut self.connection
+    }
+
+    /// Closes the connection when this is dropped.
+    pub(super) fn discard(&mut self) {
+        self.is_discarded = true;
+        self.connection.close_on_drop();
+    }
+}
+
+impl Drop for Releasing {
+    fn drop(&mut self) {
+        let Ok(runtime) = Handle::try_current() else {
+            return;
+        };
+        if self.is_discarded {
+            return;
+        }
+        let release = self.connection.return_to_pool();
+        let endpoint = Arc::clone(&self.endpoint);
+        runtime.spawn(async move {
+            if timeout(RELEASE_TIMEOUT, release).await.is_err() {
+                endpoint.suspect();
+            }
+        });
+    }
+}
