@@ -15,6 +15,9 @@ mod feed;
 #[cfg(feature = "testing")]
 mod kit;
 mod listing;
+#[cfg(feature = "tracing")]
+#[path = "../support/log.rs"]
+mod log;
 #[path = "../support/moving_name.rs"]
 mod moving_name;
 mod opening;
@@ -22,6 +25,7 @@ mod place;
 mod plans;
 mod races;
 mod rules;
+mod sessions;
 #[path = "../support/stall.rs"]
 #[expect(dead_code, reason = "other tests of this crate use the rest of it")]
 mod stall;
@@ -41,7 +45,7 @@ use self::place::{Place, Server};
 type Test = fn(Place) -> futures::future::BoxFuture<'static, ()>;
 
 /// Longer than any test takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(180);
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Names functions `async fn(Place)`.
 macro_rules! tests {
@@ -77,6 +81,10 @@ fn main() -> ExitCode {
     }
     for (name, test) in only_postgres() {
         trials.push(on_postgres(name, test, &server, ignored, &reason));
+    }
+    for (name, test) in long_on_postgres() {
+        let trial = on_postgres(name, test, &server, ignored, &reason);
+        trials.push(trial.with_ignored_flag(true));
     }
     for (name, test) in long() {
         let sqlite = Trial::test(format!("sqlite::{name}"), move || {
@@ -183,6 +191,7 @@ fn both() -> Vec<(&'static str, Test)> {
         databases_are_listed_and_authenticate,
         tokens_of_databases_are_rotated_and_revoked,
     ));
+    all.extend(tests!(sessions: checking_for_writability_changes_nothing));
     all.extend(tests!(faults:
         an_exhausted_pool_is_unavailable_within_the_deadline,
     ));
@@ -212,6 +221,11 @@ fn long() -> Vec<(&'static str, Test)> {
     tests!(bulk: revokes_two_hundred_thousand_tokens_in_a_minute).into()
 }
 
+/// Run by `.ci/long`.
+fn long_on_postgres() -> Vec<(&'static str, Test)> {
+    tests!(failover: names_that_move_twenty_times, primaries_that_fail_twenty_times).into()
+}
+
 fn sqlite() -> Vec<(&'static str, Test)> {
     let mut all = Vec::new();
     all.extend(tests!(opening:
@@ -235,6 +249,20 @@ fn only_postgres() -> Vec<(&'static str, Test)> {
     all.extend(tests!(feed: a_lost_connection_is_told_when_it_is_back));
     all.extend(tests!(failover:
         changes_work_again_after_the_name_led_to_a_standby,
+        changes_work_after_a_standby_is_promoted,
+        changes_work_after_the_primary_is_killed_and_restarted,
+        changes_work_after_a_primary_that_hangs_is_replaced,
+        your_own_pool_follows_the_name_too,
+        a_server_that_hangs_as_a_connection_is_released_costs_no_place,
+    ));
+    #[cfg(feature = "tracing")]
+    all.extend(tests!(failover: a_feed_is_logged_once_when_it_is_lost_and_when_it_is_back));
+    all.extend(tests!(sessions:
+        target_session_attrs_accepts_the_servers_it_names,
+        a_store_that_wants_a_primary_does_not_use_a_standby,
+        a_change_waits_for_a_lock_no_longer_than_its_deadline,
+        an_abandoned_operation_ends_on_the_server,
+        a_read_only_default_does_not_stop_changes,
     ));
     all.extend(tests!(faults:
         killed_connections_are_not_noticed_by_lookups,

@@ -5,10 +5,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
+
+/// In every URL.
+pub(crate) const PASSWORD: &str = "hush-hush";
 
 pub(crate) struct MovingName {
     address: SocketAddr,
@@ -21,13 +24,21 @@ struct Target {
     server: SocketAddr,
     /// Connections made before are cut when it changes.
     cuts: u32,
+    holds_syncs: bool,
 }
+
+/// What sqlx sends alone when a connection goes back to its pool: PostgreSQL's message `Sync`.
+const SYNC: [u8; 5] = [b'S', 0, 0, 0, 4];
 
 impl MovingName {
     pub(crate) async fn to(server: SocketAddr) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let target = Arc::new(watch::Sender::new(Target { server, cuts: 0 }));
+        let target = Arc::new(watch::Sender::new(Target {
+            server,
+            cuts: 0,
+            holds_syncs: false,
+        }));
         let task = tokio::spawn(accept(listener, Arc::clone(&target))).abort_handle();
         Self {
             address,
@@ -39,7 +50,8 @@ impl MovingName {
     /// Returns the URL of the database of `url` by this name.
     pub(crate) fn url(&self, url: &str) -> String {
         let (_, database) = url.rsplit_once('/').unwrap();
-        format!("postgres://tokens@{}/{database}", self.address)
+        // The servers ask for no password; it must not show up anywhere.
+        format!("postgres://tokens:{PASSWORD}@{}/{database}", self.address)
     }
 
     /// New connections lead to `server`; those that are open stay where they are.
@@ -50,6 +62,13 @@ impl MovingName {
     /// Cuts the open connections, as a server does that is shut down.
     pub(crate) fn cut(&self) {
         self.target.send_modify(|target| target.cuts += 1);
+    }
+}
+
+impl MovingName {
+    /// Connections hang from now on as they go back to their pool, as if the server hung just then.
+    pub(crate) fn hold_syncs(&self, holds: bool) {
+        self.target.send_modify(|target| target.holds_syncs = holds);
     }
 }
 
@@ -68,14 +87,29 @@ async fn accept(listener: TcpListener, target: Arc<watch::Sender<Target>>) {
             continue;
         };
         let mut changes = target.subscribe();
-        let Target { server, cuts } = *changes.borrow_and_update();
+        let Target { server, cuts, .. } = *changes.borrow_and_update();
+        let target = Arc::clone(&target);
         tokio::spawn(async move {
             // A refused connection looks like one that is closed at once.
             let Ok(mut upstream) = TcpStream::connect(server).await else {
                 return;
             };
+            let (mut requests, mut responses) = client.split();
+            let (mut from_server, mut to_server) = upstream.split();
+            let forward = async {
+                let mut buffer = vec![0; 1 << 14];
+                while let Ok(length @ 1..) = requests.read(&mut buffer).await {
+                    if buffer[..length] == SYNC && target.borrow().holds_syncs {
+                        std::future::pending().await
+                    }
+                    if to_server.write_all(&buffer[..length]).await.is_err() {
+                        return;
+                    }
+                }
+            };
             tokio::select! {
-                _ = copy_bidirectional(&mut client, &mut upstream) => {}
+                () = forward => {}
+                _ = copy(&mut from_server, &mut responses) => {}
                 _ = changes.wait_for(|target| target.cuts != cuts) => {}
             }
         });

@@ -1,0 +1,187 @@
+//! Sessions of PostgreSQL: which servers they may be of, and how long their statements last.
+
+use std::error::Error;
+use std::time::Duration;
+
+use sqlx::postgres::PgConnection;
+use sqlx::{Connection, Executor};
+use tower_service_token::store::{OpenStoreErrorKind, PostgresStore, RegistryError, StoreError};
+
+use crate::failover::{Site, cause, pause};
+use crate::place::{Place, Store, TestPool, minted, write};
+use crate::stall::Stopwatch;
+
+const DEADLINE: Duration = Duration::from_secs(1);
+
+/// What a busy machine may add to it.
+const SLACK: Duration = Duration::from_secs(2);
+
+fn source(error: &dyn Error) -> String {
+    error.source().unwrap().to_string()
+}
+
+async fn connect(url: &str, target: &str) -> Result<PostgresStore, String> {
+    let store = PostgresStore::connect(&format!("{url}?target_session_attrs={target}")).await;
+    store.map_err(|error| {
+        assert_eq!(error.kind(), OpenStoreErrorKind::Unavailable);
+        source(&error)
+    })
+}
+
+pub(crate) async fn target_session_attrs_accepts_the_servers_it_names(_: Place) {
+    let site = Site::new().await;
+    let (primary, standby) = (&site.url, site.standby.url_of(&site.url));
+    let standby = &standby;
+    for (url, target) in [
+        (primary, "any"),
+        (primary, "primary"),
+        (primary, "read-write"),
+        (primary, "prefer-standby"),
+        (standby, "any"),
+        (standby, "standby"),
+        (standby, "read-only"),
+        (standby, "prefer-standby"),
+    ] {
+        let store = connect(url, target).await.unwrap();
+        let found = store_finds(&store, &site).await;
+        assert!(found, "{target}");
+    }
+    let rejected = [
+        (primary, "standby", "the server is a primary"),
+        (primary, "read-only", "the server is not read-only"),
+        (standby, "primary", "the server is a standby"),
+        (standby, "read-write", "the server is read-only"),
+    ];
+    let rejected = rejected.map(|(url, target, reason)| async move {
+        let error = connect(url, target).await.unwrap_err();
+        assert_eq!(
+            error,
+            format!("{reason}, and target_session_attrs is {target}")
+        );
+    });
+    futures::future::join_all(rejected).await;
+}
+
+async fn store_finds(store: &PostgresStore, site: &Site) -> bool {
+    let store = Store::Postgres(store.clone());
+    let found = store.find_by_digest(site.record.digest()).await;
+    found.unwrap().is_some()
+}
+
+pub(crate) async fn a_store_that_wants_a_primary_does_not_use_a_standby(_: Place) {
+    let site = Site::with(async |url| connect(&url, "primary").await.unwrap()).await;
+    let lookup = async || site.store.find_by_digest(site.record.digest()).await;
+    assert!(lookup().await.unwrap().is_some());
+    site.name.move_to(site.standby.address());
+    site.name.cut();
+    let rejected = "no connection in time: the server is a standby, and target_session_attrs is \
+         primary";
+    assert_eq!(source(&lookup().await.unwrap_err()), rejected);
+    assert_eq!(cause(&site.change().await.unwrap_err()), rejected);
+    site.name.move_to(site.primary.address());
+    site.recovers().await;
+    assert!(lookup().await.unwrap().is_some());
+}
+
+pub(crate) async fn a_read_only_default_does_not_stop_changes(place: Place) {
+    let (_, url) = place.url();
+    let (_, database) = url.rsplit_once('/').unwrap();
+    let database = database.split('?').next().unwrap();
+    let statement = format!("ALTER DATABASE {database} SET default_transaction_read_only = on");
+    place.run(&statement).await;
+    let store = place.open().await;
+    store.insert(&write(&minted())).await.unwrap();
+    store.check_writable().await.unwrap();
+    if !url.contains('?') {
+        connect(url, "read-only").await.unwrap();
+        connect(url, "primary").await.unwrap();
+        let error = connect(url, "read-write").await.unwrap_err();
+        assert!(error.starts_with("the server is read-only"), "{error}");
+    }
+}
+
+/// A store with a deadline, and a connection of its database's that holds a lock.
+async fn locked(place: &Place, lock: &str) -> (Store, PgConnection) {
+    let (_, url) = place.url();
+    let mut holder = PgConnection::connect(url).await.unwrap();
+    holder.execute("BEGIN").await.unwrap();
+    let lock = sqlx::raw_sql(sqlx::AssertSqlSafe(lock.to_owned()));
+    lock.execute(&mut holder).await.unwrap();
+    let store = PostgresStore::connect(url).await.unwrap();
+    (Store::Postgres(store).with_deadline(DEADLINE), holder)
+}
+
+/// Waits until no statement waits for a lock; how long that takes.
+async fn nothing_waits(place: &Place) -> Duration {
+    const WAITING: &str = "SELECT COUNT(*) FROM pg_stat_activity \
+         WHERE datname = current_database() AND wait_event_type = 'Lock'";
+
+    let pool = place.pool(1).await;
+    let begun = Stopwatch::start();
+    while pool.number(WAITING).await != 0 {
+        assert!(
+            begun.unstalled() < Duration::from_secs(60),
+            "a statement still waits"
+        );
+        pause().await;
+    }
+    begun.unstalled()
+}
+
+pub(crate) async fn a_change_waits_for_a_lock_no_longer_than_its_deadline(place: Place) {
+    let record = minted();
+    place.open().await.insert(&write(&record)).await.unwrap();
+    let (store, holder) = locked(&place, "SELECT 1 FROM service_tokens FOR UPDATE").await;
+    let begun = Stopwatch::start();
+    let refused = store.update(&write(&record)).await.unwrap_err();
+    let took = begun.unstalled();
+    assert!(took < DEADLINE + SLACK, "{took:?}");
+    let expected = "canceling statement due to lock timeout (SQLSTATE 55P03)";
+    assert_eq!(cause(&refused), expected);
+    let took = nothing_waits(&place).await;
+    assert!(took < SLACK, "{took:?}");
+    holder.close().await.unwrap();
+    store.update(&write(&record)).await.unwrap();
+}
+
+/// The caller goes away in the midst of an operation, as a client does that hangs up.
+pub(crate) async fn an_abandoned_operation_ends_on_the_server(place: Place) {
+    /// Of a connection: the longest deadline that the store had, and 500 ms.
+    const BOUND: Duration = Duration::from_millis(3500);
+
+    let record = minted();
+    place.open().await.insert(&write(&record)).await.unwrap();
+    let (store, holder) = locked(&place, "LOCK TABLE service_tokens").await;
+    let begun = Stopwatch::start();
+    let change = write(&record);
+    let lookup = store.find_by_digest(record.digest());
+    let both = futures::future::join(store.update(&change), lookup);
+    let abandoned = tokio::time::timeout(DEADLINE / 2, both).await;
+    assert!(abandoned.is_err(), "nothing waited for the lock");
+    let late = store.find_by_digest(record.digest()).await.unwrap_err();
+    assert_eq!(source(&late), "no answer in time");
+    nothing_waits(&place).await;
+    let took = begun.unstalled();
+    assert!(took < DEADLINE / 2 + BOUND + SLACK, "{took:?}");
+    holder.close().await.unwrap();
+    let found: Result<_, StoreError> = store.find_by_digest(record.digest()).await;
+    assert!(found.unwrap().is_some());
+    let changed: Result<_, RegistryError> = store.update(&change).await;
+    changed.unwrap();
+}
+
+pub(crate) async fn checking_for_writability_changes_nothing(place: Place) {
+    let store = place.open().await;
+    let record = minted();
+    store.insert(&write(&record)).await.unwrap();
+    let pool: TestPool = place.pool(1).await;
+    for _ in 0..3 {
+        store.check_writable().await.unwrap();
+    }
+    let known = store.get(record.id()).await.unwrap().unwrap();
+    assert_eq!(known.revision(), record.revision());
+    let version = "SELECT version FROM service_token_schema";
+    let before = pool.number(version).await;
+    store.check_writable().await.unwrap();
+    assert_eq!(pool.number(version).await, before);
+}
