@@ -282,7 +282,7 @@ fn server_of(url: &str) -> SocketAddr {
 #[cfg(feature = "tracing")]
 pub(crate) async fn a_feed_is_logged_once_when_it_is_lost_and_when_it_is_back(_: Place) {
     // All tasks on one thread, whose log is read.
-    let test = tokio::task::spawn_blocking(|| {
+    let logging = tokio::task::spawn_blocking(|| {
         let log = Log::default();
         let guard = log.start();
         let mut runtime = tokio::runtime::Builder::new_current_thread();
@@ -291,7 +291,7 @@ pub(crate) async fn a_feed_is_logged_once_when_it_is_lost_and_when_it_is_back(_:
         drop((runtime, guard));
         log.text()
     });
-    let text = test.await.unwrap();
+    let text = logging.await.unwrap();
     let lines = text.lines().filter(|line| line.contains("the change feed"));
     let lines: Vec<_> = lines.collect();
     let [lost, back, lost_again] = lines[..] else {

@@ -100,7 +100,7 @@ async fn accept(listener: TcpListener, target: Arc<watch::Sender<Target>>) {
                 let mut buffer = vec![0; 1 << 14];
                 while let Ok(length @ 1..) = requests.read(&mut buffer).await {
                     if buffer[..length] == SYNC && target.borrow().holds_syncs {
-                        std::future::pending().await
+                        std::future::pending::<()>().await;
                     }
                     if to_server.write_all(&buffer[..length]).await.is_err() {
                         return;

@@ -1,8 +1,15 @@
+use std::cell::Cell;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
+use tokio::task_local;
+
+task_local! {
+    /// Why the connection must not be used that this task opens.
+    static REJECTION: Cell<Option<&'static str>>;
+}
 
 /// What is known about the server that the connections of a store lead to.
 ///
@@ -12,7 +19,6 @@ pub(super) struct Endpoint {
     failed_at: watch::Sender<Option<Instant>>,
     /// In milliseconds.
     longest_deadline: AtomicU64,
-    rejection: Mutex<Option<&'static str>>,
 }
 
 impl Endpoint {
@@ -20,7 +26,6 @@ impl Endpoint {
         Self {
             failed_at: watch::Sender::new(None),
             longest_deadline: AtomicU64::new(millis(deadline)),
-            rejection: Mutex::new(None),
         }
     }
 
@@ -52,21 +57,39 @@ impl Endpoint {
     pub(super) fn longest_deadline(&self) -> Duration {
         Duration::from_millis(self.longest_deadline.load(Ordering::Relaxed))
     }
+}
 
-    /// Notes why the last connection was rejected, or that it was accepted.
-    pub(super) fn set_rejection(&self, rejection: Option<&'static str>) {
-        *self
-            .rejection
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = rejection;
-    }
+/// Rejects the connection that this task is opening. If it were an error, sqlx would log each and
+/// open another one, until the deadline.
+pub(super) fn reject(reason: &'static str) -> Result<(), sqlx::Error> {
+    let noted = REJECTION.try_with(|rejection| rejection.set(Some(reason)));
+    noted.map_err(|_| rejected(reason))
+}
 
-    pub(super) fn rejection(&self) -> Option<&'static str> {
-        *self
-            .rejection
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
+/// Acquires a connection; `close` closes one that is rejected.
+///
+/// # Errors
+///
+/// Returns an error if the connection is rejected, or could not be acquired.
+pub(super) async fn acquire<T>(
+    acquire: impl Future<Output = Result<T, sqlx::Error>>,
+    close: impl FnOnce(T),
+) -> Result<T, sqlx::Error> {
+    let acquire = async {
+        let connection = acquire.await?;
+        match REJECTION.with(Cell::get) {
+            Some(reason) => {
+                close(connection);
+                Err(rejected(reason))
+            }
+            None => Ok(connection),
+        }
+    };
+    REJECTION.scope(Cell::new(None), acquire).await
+}
+
+fn rejected(reason: &'static str) -> sqlx::Error {
+    sqlx::Error::Io(io::Error::other(reason))
 }
 
 fn millis(time: Duration) -> u64 {

@@ -10,8 +10,10 @@ pub(super) enum Failure {
     Stale(sqlx::Error),
     /// The deadline passed.
     Late,
-    /// The deadline passed before there was a connection; why the last one was rejected, if any.
-    NoConnection(Option<&'static str>),
+    /// The deadline passed before there was a connection.
+    NoConnection,
+    /// The connection failed before the commit was answered.
+    Unknown(sqlx::Error),
     Sql(sqlx::Error),
     Corrupt(Undecodable),
     Refused(RegistryError),
@@ -37,11 +39,19 @@ impl Failure {
         }
     }
 
+    /// Judges a failure of a commit.
+    pub(super) fn of_commit(error: sqlx::Error) -> Self {
+        match fault(&error) {
+            Fault::None => Self::Sql(error),
+            Fault::Connection | Fault::Server => Self::Unknown(error),
+        }
+    }
+
     pub(super) fn fault(&self) -> Fault {
         match self {
-            Self::Stale(error) | Self::Sql(error) => fault(error),
+            Self::Stale(error) | Self::Unknown(error) | Self::Sql(error) => fault(error),
             Self::Late => Fault::Server,
-            Self::NoConnection(_) | Self::Corrupt(_) | Self::Refused(_) => Fault::None,
+            Self::NoConnection | Self::Corrupt(_) | Self::Refused(_) => Fault::None,
         }
     }
 }
@@ -80,10 +90,11 @@ impl From<Failure> for StoreError {
         match failure {
             Failure::Stale(error) | Failure::Sql(error) => store_error(&error),
             Failure::Late => Self::unavailable("no answer in time"),
-            Failure::NoConnection(None) => Self::unavailable("no connection in time"),
-            Failure::NoConnection(Some(rejection)) => {
-                Self::unavailable(format!("no connection in time: {rejection}"))
-            }
+            Failure::NoConnection => Self::unavailable("no connection in time"),
+            Failure::Unknown(error) => Self::unavailable(format!(
+                "the outcome of the change is unknown: {}",
+                text(&error)
+            )),
             Failure::Corrupt(error) => Self::corrupt(error.to_string()),
             Failure::Refused(RegistryError::Store(error)) => error,
             Failure::Refused(error) => Self::corrupt(error),

@@ -5,6 +5,7 @@ use std::time::Duration;
 #[cfg(feature = "postgres")]
 use sqlx::AssertSqlSafe;
 use sqlx::Connection;
+use sqlx::pool::PoolConnection;
 #[cfg(feature = "postgres")]
 use sqlx::postgres::{PgPool, Postgres};
 #[cfg(feature = "sqlite")]
@@ -12,7 +13,7 @@ use sqlx::sqlite::{Sqlite, SqlitePool};
 use tokio::time::Instant;
 
 #[cfg(feature = "postgres")]
-use super::endpoint::Endpoint;
+use super::endpoint::{self, Endpoint};
 use super::failure::{Failure, Fault, in_time};
 #[cfg(feature = "postgres")]
 use super::release::Releasing;
@@ -51,7 +52,7 @@ pub(super) enum Access {
 /// A connection that goes back to its pool.
 pub(super) enum Lease {
     #[cfg(feature = "sqlite")]
-    Sqlite(sqlx::pool::PoolConnection<Sqlite>),
+    Sqlite(PoolConnection<Sqlite>),
     #[cfg(feature = "postgres")]
     Postgres(Releasing),
 }
@@ -68,7 +69,7 @@ impl Pool {
     pub(super) async fn reader(&self) -> Result<Lease, sqlx::Error> {
         match self {
             #[cfg(feature = "sqlite")]
-            Self::Sqlite { readers, .. } => readers.acquire().await.map(Lease::Sqlite),
+            Self::Sqlite { readers, .. } => Box::pin(readers.acquire()).await.map(Lease::Sqlite),
             #[cfg(feature = "postgres")]
             Self::Postgres { .. } => self.writer().await,
         }
@@ -77,10 +78,11 @@ impl Pool {
     pub(super) async fn writer(&self) -> Result<Lease, sqlx::Error> {
         match self {
             #[cfg(feature = "sqlite")]
-            Self::Sqlite { writers, .. } => writers.acquire().await.map(Lease::Sqlite),
+            Self::Sqlite { writers, .. } => Box::pin(writers.acquire()).await.map(Lease::Sqlite),
             #[cfg(feature = "postgres")]
             Self::Postgres { pool, endpoint, .. } => {
-                let connection = pool.acquire().await?;
+                let close = |mut connection: PoolConnection<Postgres>| connection.close_on_drop();
+                let connection = endpoint::acquire(Box::pin(pool.acquire()), close).await?;
                 let endpoint = Arc::clone(endpoint);
                 Ok(Lease::Postgres(Releasing::new(connection, endpoint)))
             }
@@ -98,17 +100,7 @@ impl Pool {
         match in_time(deadline, lease).await {
             Ok(lease) => Ok(lease?),
             // No connection is to blame that another operation may still use.
-            Err(_) => Err(Failure::NoConnection(self.rejection())),
-        }
-    }
-
-    /// Why the server was rejected that the last connection led to.
-    pub(super) fn rejection(&self) -> Option<&'static str> {
-        match self {
-            #[cfg(feature = "sqlite")]
-            Self::Sqlite { .. } => None,
-            #[cfg(feature = "postgres")]
-            Self::Postgres { endpoint, .. } => endpoint.rejection(),
+            Err(_) => Err(Failure::NoConnection),
         }
     }
 

@@ -291,7 +291,7 @@ impl Tables {
         // Until the answer to the commit arrives, its outcome is unknown. The changes are published
         // in any case.
         let _announcement = Announcement::new(&self.feed, changes);
-        transaction.commit().await?;
+        transaction.commit().await.map_err(Failure::of_commit)?;
         Ok(outcomes)
     }
 

@@ -8,7 +8,7 @@ use tokio::time::{sleep, timeout};
 
 use super::target::{self, TargetSession};
 use crate::store::sql::dialect::CHANNEL;
-use crate::store::sql::endpoint::Endpoint;
+use crate::store::sql::endpoint::{self, Endpoint};
 use crate::store::sql::failure;
 use crate::store::sql::notice;
 use crate::store::{ChangeFeed, FeedState, TokenChange};
@@ -95,7 +95,8 @@ impl Connector {
                 Box::pin(async move { target::prepare(connection, &endpoint, target).await })
             })
             .connect_lazy_with(self.options.clone());
-        let mut listener = PgListener::connect_with(&pool).await?;
+        let listener = Box::pin(PgListener::connect_with(&pool));
+        let mut listener = endpoint::acquire(listener, drop).await?;
         listener.eager_reconnect(false);
         // A standby refuses.
         let listening = timeout(HEARTBEAT, listener.listen(CHANNEL)).await;

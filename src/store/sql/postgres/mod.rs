@@ -14,7 +14,7 @@ use self::listen::Connector;
 use self::target::TargetSession;
 use super::background::Background;
 use super::endpoint::Endpoint;
-use super::open_error::{OpenStoreError, OpenStoreErrorKind};
+use super::open_error::OpenStoreError;
 use super::pool::Pool;
 use super::tables::{Settings, Tables};
 use super::{registry, schema};
@@ -153,15 +153,7 @@ impl PostgresStore {
             endpoint: Arc::clone(&endpoint),
             is_own,
         };
-        schema::prepare(&pool).await.map_err(|error| {
-            match endpoint.rejection() {
-                // sqlx connects again and again, and says nothing but that it took too long.
-                Some(reason) if error.kind() == OpenStoreErrorKind::Unavailable => {
-                    OpenStoreError::new(OpenStoreErrorKind::Unavailable, reason)
-                }
-                _ => error,
-            }
-        })?;
+        schema::prepare(&pool).await?;
         Ok(Self {
             tables: Tables::new(pool),
             endpoint,

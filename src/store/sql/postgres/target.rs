@@ -3,7 +3,7 @@ use std::str::FromStr;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, Row};
 
-use crate::store::sql::endpoint::Endpoint;
+use crate::store::sql::endpoint::{self, Endpoint};
 use crate::store::sql::open_error::{OpenStoreError, OpenStoreErrorKind};
 use crate::store::sql::pool::{GRACE, timeout_setting};
 
@@ -74,7 +74,7 @@ pub(super) fn parse(
     url: &str,
     default: Option<&str>,
 ) -> Result<(PgConnectOptions, TargetSession), OpenStoreError> {
-    let (url, parameter) = split(url);
+    let (url, parameter) = split(url)?;
     let target = match parameter.as_deref().or(default) {
         Some(text) => text.parse()?,
         None => TargetSession::Any,
@@ -110,32 +110,34 @@ fn authority(url: &str) -> &str {
 }
 
 /// Takes the parameter out of a URL. The last one counts.
-fn split(url: &str) -> (String, Option<String>) {
+fn split(url: &str) -> Result<(String, Option<String>), OpenStoreError> {
     let (url, fragment) = match url.find('#') {
         Some(at) => url.split_at(at),
         None => (url, ""),
     };
     let Some((base, query)) = url.split_once('?') else {
-        return (format!("{url}{fragment}"), None);
+        return Ok((format!("{url}{fragment}"), None));
     };
     let mut value = None;
     let mut kept = Vec::new();
     for pair in query.split('&') {
         match form_urlencoded::parse(pair.as_bytes()).next() {
             Some((name, given)) if name == PARAMETER => value = Some(given.into_owned()),
+            // sqlx would log its value.
+            Some((name, _)) if name == "sslpassword" => {
+                return Err(configuration("sslpassword is not supported"));
+            }
             _ => kept.push(pair),
         }
     }
     let query = kept.join("&");
-    (format!("{base}?{query}{fragment}"), value)
+    Ok((format!("{base}?{query}{fragment}"), value))
 }
 
 /// Sets a new session up: a statement ends by itself a little after the longest deadline, unless
 /// the session's `statement_timeout` is shorter already.
 ///
-/// # Errors
-///
-/// Returns an error if the server is not of the sort that is wanted.
+/// [Rejects](endpoint::reject) a server that is not of the sort that is wanted.
 pub(super) async fn prepare(
     connection: &mut PgConnection,
     endpoint: &Endpoint,
@@ -156,12 +158,7 @@ pub(super) async fn prepare(
         is_in_recovery: row.try_get(0)?,
         is_read_only: row.try_get(1)?,
     };
-    let rejection = target.rejects(state);
-    endpoint.set_rejection(rejection);
-    match rejection {
-        Some(rejection) => Err(sqlx::Error::Configuration(rejection.into())),
-        None => Ok(()),
-    }
+    target.rejects(state).map_or(Ok(()), endpoint::reject)
 }
 
 #[cfg(test)]
@@ -195,7 +192,7 @@ mod tests {
             ),
         ] {
             let expected = (left.to_owned(), value.map(str::to_owned));
-            assert_eq!(split(url), expected, "{url}");
+            assert_eq!(split(url).expect(url), expected, "{url}");
         }
     }
 
@@ -233,6 +230,10 @@ mod tests {
             ("postgres://a:5432,b:5433/db", "several hosts"),
             ("postgres://a,b/db", "several hosts"),
             ("postgres:///db?host=a,b", "several hosts"),
+            (
+                "postgres://h/db?sslpassword=hush",
+                "sslpassword is not supported",
+            ),
             ("postgres://u:pass,word@h:port/db", "not a PostgreSQL URL"),
         ] {
             let error = parse(url, None).expect_err(url);

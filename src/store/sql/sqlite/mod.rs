@@ -235,6 +235,7 @@ impl SqliteStore {
         }
     }
 
+    #[expect(clippy::unused_self, reason = "the store over PostgreSQL needs it")]
     fn current_feed_state(&self) -> FeedState {
         FeedState::NotUsed
     }
