@@ -160,10 +160,15 @@ pub(crate) struct ServeArgs {
 }
 
 impl ServeArgs {
+    /// Returns all declared proxies.
+    pub(crate) fn trusted_proxies(&self) -> TrustedProxies {
+        self.trusted_proxies.iter().cloned().collect()
+    }
+
     /// Returns the layer that works out the addresses of clients.
     pub(crate) fn client_address_layer(&self) -> ClientAddressLayer {
         ClientAddressLayer::new()
-            .with_trusted_proxies(self.trusted_proxies.iter().cloned().collect())
+            .with_trusted_proxies(self.trusted_proxies())
             .with_header(self.client_address_header.clone())
     }
 }

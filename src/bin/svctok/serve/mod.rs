@@ -63,7 +63,11 @@ pub(crate) async fn serve(args: ServeArgs) -> Result<(), Failure> {
     tracing::info!("listening on {scheme}://{}", server::address(&listener)?);
     let app = requests::observed(app).layer(args.client_address_layer());
     let server = Server::new("service", listener, app, in_flight);
-    let server = server.with_tls(tls).with_max_connections(max_connections);
+    let proxies = args.trusted_proxies();
+    let server = server
+        .with_tls(tls)
+        .with_max_connections(max_connections)
+        .with_proxies(move |address| proxies.contains(address));
     let serving = tokio::spawn(server.run(stopped));
 
     signals.next().await;

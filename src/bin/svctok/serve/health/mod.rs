@@ -32,8 +32,8 @@ use tower_service_token::token::TokenId;
 use self::check::{Check, Timing};
 use self::observer::{Kind, show_feed};
 use self::status::{Condition, Need, Status};
-use tower_service_token::reject::FailureLogged;
 use crate::store_url::OpenedStore;
+use tower_service_token::reject::FailureLogged;
 
 const READS: Timing = Timing {
     fresh: Duration::from_millis(500),

@@ -110,7 +110,6 @@ impl Server {
 
     /// Declares the addresses of proxies, which may have more than a client's share of the
     /// connections. The default is none.
-    #[expect(dead_code, reason = "no flag declares proxies yet")]
     pub(super) fn with_proxies(
         mut self,
         is_proxy: impl Fn(IpAddr) -> bool + Send + Sync + 'static,
