@@ -12,7 +12,7 @@ pub(crate) struct FailureGuard {
     #[cfg(feature = "tokio")]
     limit: Option<FailureLimit>,
     /// Whether the user chose `limit`.
-    #[cfg(feature = "tokio")]
+    #[cfg(feature = "api")]
     is_set: bool,
 }
 
@@ -21,6 +21,7 @@ impl FailureGuard {
     pub(crate) fn new(limit: Option<FailureLimit>) -> Self {
         Self {
             limit,
+            #[cfg(feature = "api")]
             is_set: true,
         }
     }
@@ -74,7 +75,11 @@ impl FailureGuard {
 }
 
 #[cfg(not(feature = "tokio"))]
-#[expect(clippy::unused_self, reason = "there is no limit")]
+#[expect(
+    clippy::unnecessary_wraps,
+    clippy::unused_self,
+    reason = "there is no limit"
+)]
 impl FailureGuard {
     #[expect(clippy::unused_async, reason = "there is nothing to wait for")]
     pub(crate) async fn admit(&self, _: &TokenDigest, _: Client) -> Result<(), Duration> {

@@ -42,7 +42,7 @@ mod client_address;
 mod failure_limit;
 mod guard;
 
-pub(crate) use self::client::{Client, Origin};
+pub(crate) use self::client::Origin;
 pub use self::client_address::{
     ClientAddress, ClientAddressLayer, ClientAddressService, PeerAddress, TrustedProxies,
     TrustedProxiesError,

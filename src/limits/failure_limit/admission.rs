@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use super::fair_queue::FairQueue;
 use super::rate::Rate;
-use crate::limits::Client;
+use crate::limits::client::Client;
 
 /// Clients beyond their budget have one lookup of so many, and one place in the queue of so many,
 /// if others want the rest.

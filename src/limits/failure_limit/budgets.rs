@@ -2,7 +2,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::rate::Rate;
-use crate::limits::Client;
+use crate::limits::client::Client;
 
 /// The least time between two sweeps, so that a flood of clients does not pay for them.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);

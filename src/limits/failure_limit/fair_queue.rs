@@ -1,6 +1,6 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use crate::limits::Client;
+use crate::limits::client::Client;
 
 /// A queue that is fair to clients: they take turns, and within a client entries leave in order.
 ///

@@ -11,7 +11,7 @@ use super::admission::{Admission, Arrival, Class, Place, QueueLimits};
 use super::metrics;
 use crate::clock::Clock;
 use crate::digest::TokenDigest;
-use crate::limits::Client;
+use crate::limits::client::Client;
 
 const QUEUE_LIMITS: QueueLimits = QueueLimits {
     total: 8_000,
