@@ -46,7 +46,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "observe",
         ],
     ),
-    ("authorize", &["principal", "reject", "observe"]),
+    ("authorize", &["principal", "limits", "reject", "observe"]),
     (
         "api",
         &[

@@ -154,6 +154,13 @@ async fn refusals_are_audited_and_logged_with_the_clients_address() {
             let refused = AuditAction::Refused(DenialKind::Revoked);
             assert_eq!(app.events.take(), [(refused, client)], "{path}");
         }
+        let other = app
+            .tokens
+            .create(NewToken::new("without scopes"))
+            .await
+            .unwrap();
+        let request = Request::get("/service-tokens").header("x-api-key", other.expose_secret());
+        assert_eq!(app.send(request, "").await, 403);
         drop(guard);
         let text = log.text();
         let refused = text.lines().filter(|line| line.contains("request refused"));
@@ -161,7 +168,7 @@ async fn refusals_are_audited_and_logged_with_the_clients_address() {
         assert!(refused.clone().all(|line| line.contains(&client)), "{text}");
         assert_eq!(
             refused.count(),
-            if cfg!(feature = "tracing") { 4 } else { 0 }
+            if cfg!(feature = "tracing") { 5 } else { 0 }
         );
     }
 }

@@ -257,3 +257,45 @@ fn a_runtime_that_ends_leaves_the_queue_working() {
     });
     assert_eq!(status, 401);
 }
+
+#[cfg(feature = "metrics")]
+#[test]
+fn each_lookup_is_counted_by_what_became_of_it() {
+    use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_time().start_paused(true).build().unwrap();
+    metrics::with_local_recorder(&recorder, || {
+        runtime.block_on(async {
+            let guarded = Guarded::new(slow());
+            let good = guarded.token();
+            for _ in 0..3 {
+                guarded.send(ADDRESS, &good).await;
+            }
+            let all = (0..5).map(|_| guarded.send(ADDRESS, &unknown()));
+            join_all(all).await;
+        });
+    });
+    let mut counts = std::collections::BTreeMap::new();
+    for (key, _, _, value) in snapshotter.snapshot().into_vec() {
+        let key = key.key();
+        match value {
+            DebugValue::Counter(count) if key.name() == "service_token_lookup_admissions_total" => {
+                let label = key.labels().next().unwrap().value().to_owned();
+                counts.insert(label, count);
+            }
+            DebugValue::Gauge(waiting) if key.name() == "service_token_lookups_waiting" => {
+                assert!(waiting.abs() < 0.5, "{waiting}");
+                counts.insert("waiting".to_owned(), 0);
+            }
+            _ => {}
+        }
+    }
+    // Of five that wait two or three have their turn within 2 s.
+    let (waited, refused) = (counts["waited"], counts["refused"]);
+    assert!(waited >= 1 && waited + refused == 5, "{counts:?}");
+    assert_eq!((counts["at_once"], counts["remembered"]), (1, 2));
+    assert!(counts.contains_key("waiting"));
+}

@@ -195,7 +195,9 @@ impl Drop for Driver {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.lookups.state().admission.leave(self.place);
+        let mut state = self.lookups.state();
+        state.admission.leave(self.place);
+        metrics::waiting(state.admission.waiting());
     }
 }
 

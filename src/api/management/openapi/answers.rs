@@ -6,7 +6,7 @@ use utoipa::openapi::{
 use super::schemas::{named, text};
 
 /// Each refusal that several calls share, by its status, with the codes it may tell.
-const REFUSALS: [(u16, &str); 12] = [
+const REFUSALS: [(u16, &str); 13] = [
     (
         400,
         "`invalid_request`: the request, or its credential, cannot be read.",
@@ -42,6 +42,10 @@ const REFUSALS: [(u16, &str); 12] = [
         428,
         "`precondition_required`: a token is rotated with its previous secret only with `If-Match`.",
     ),
+    (
+        429,
+        "`rate_limited`: too many unknown tokens from this client.",
+    ),
     (500, "`internal`."),
     (503, "`auth_unavailable`: the store could not be asked."),
 ];
@@ -61,7 +65,7 @@ pub(super) fn refusals() -> impl Iterator<Item = (String, Response)> {
                     "A challenge for each scheme, where a credential is at fault.",
                 ),
             ),
-            503 => refusal.header("Retry-After", header(count(), "In seconds.")),
+            429 | 503 => refusal.header("Retry-After", header(count(), "In seconds.")),
             _ => refusal,
         };
         (name(status), refusal.build())

@@ -40,7 +40,7 @@ impl Call {
             operation,
             demands,
         };
-        let call = call.refused(&[400, 401, 500, 503]);
+        let call = call.refused(&[400, 401, 429, 500, 503]);
         if path.contains("{id}") {
             let id = parameter("id", ParameterIn::Path, id(), "The public id of the token.");
             return call.parameter(id).refused(&[404]);
