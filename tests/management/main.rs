@@ -2,6 +2,7 @@
 
 mod access;
 mod calls;
+mod costs;
 mod document;
 #[cfg(feature = "tracing")]
 #[path = "../support/events.rs"]
