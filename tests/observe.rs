@@ -1,6 +1,8 @@
 //! What an operator sees: one event for each refusal, and counts and latencies by outcome.
 #![cfg(all(feature = "tracing", feature = "metrics"))]
 
+#[path = "support/events.rs"]
+mod failures;
 #[path = "support/heard.rs"]
 mod heard;
 
@@ -18,9 +20,11 @@ use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_service_token::authorize::RequireRolesLayer;
 use tower_service_token::digest::TokenDigest;
 use tower_service_token::lifecycle::NewToken;
+use tower_service_token::reject::FailureLogged;
 use tower_service_token::store::{Credential, StoreError, TokenRecord, TokenState};
 use tower_service_token::token::TokenFormat;
 use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens, TokenStore};
+use tracing::Instrument;
 use tracing::field::{Field, Visit};
 use tracing::span;
 use tracing_subscriber::layer::{Context, SubscriberExt};
@@ -217,6 +221,57 @@ fn every_refusal_is_one_event_with_fixed_fields_and_every_outcome_is_counted() {
     );
 
     assert_eq!(counts, expected_counts());
+}
+
+/// The fields of the one event of a request to `service` with this request id.
+fn logged<S>(service: S, id: Option<&str>) -> (Event, Response<String>)
+where
+    S: Service<Request<String>, Response = Response<String>, Error = Infallible>,
+{
+    let events = failures::Events::default();
+    let _guard = events.start();
+    let mut request = Request::new(String::new());
+    let headers = request.headers_mut();
+    headers.insert("x-api-key", "any".parse().unwrap());
+    if let Some(id) = id {
+        headers.insert("x-request-id", id.parse().unwrap());
+    }
+    let response = block_on(service.oneshot(request)).unwrap();
+    (events.only(), response)
+}
+
+#[test]
+fn a_failure_bears_the_request_id_and_marks_its_response() {
+    let layer = || ServiceTokenLayer::new(Down).layer(service_fn(hello));
+    let guard = || RequireRolesLayer::any_of(["admin"]).layer(service_fn(hello));
+    for id in [Some("req-7"), None, Some("a b"), Some("svctok-7Hq2mX9bTe")] {
+        let expected = id.filter(|id| *id == "req-7");
+        for (event, response) in [logged(layer(), id), logged(guard(), id)] {
+            failures::assert_fields(&event, &[("level", "ERROR")]);
+            assert_eq!(event.get("request_id").map(String::as_str), expected);
+            assert!(response.extensions().get::<FailureLogged>().is_some());
+        }
+    }
+    let unknown = ServiceTokenLayer::new(MemoryStore::new()).layer(service_fn(hello));
+    let (event, response) = logged(unknown, Some("req-7"));
+    failures::assert_fields(&event, &[("level", "INFO"), ("request_id", "req-7")]);
+    assert!(response.extensions().get::<FailureLogged>().is_none());
+}
+
+#[test]
+fn a_span_that_bears_the_request_id_bears_it_alone() {
+    let within = |span: fn() -> tracing::Span| {
+        let inner = ServiceTokenLayer::new(Down).layer(service_fn(hello));
+        let service = service_fn(move |request| {
+            let inner = inner.clone();
+            inner.oneshot(request).instrument(span())
+        });
+        logged(service, Some("req-7")).0
+    };
+    let with_id = within(|| tracing::info_span!("request", request_id = "req-7"));
+    assert!(!with_id.contains_key("request_id"));
+    let without = within(|| tracing::info_span!("request"));
+    failures::assert_fields(&without, &[("request_id", "req-7")]);
 }
 
 fn expected_counts() -> BTreeMap<String, u64> {

@@ -81,6 +81,19 @@ mod tests {
     }
 
     #[test]
+    fn many_roles_are_the_same_set_as_few() {
+        for count in [15, 16, 17, 1000] {
+            let names: Vec<String> = (0..count).map(|place| format!("r{place}")).collect();
+            let repeated = names.iter().chain(&names).map(String::as_str);
+            let roles: Roles = repeated.chain(["", "a\n"]).collect();
+            assert!(roles.iter().eq(&names), "{count}");
+            assert!(roles.covers(&roles));
+            let fewer: Roles = names[1..].iter().collect();
+            assert!(roles.covers(&fewer) && !fewer.covers(&roles));
+        }
+    }
+
+    #[test]
     fn a_name_with_a_control_character_cannot_smuggle_in_another() {
         let roles: Roles = ["guest\nadmin", "", "x\0", "guest"].into_iter().collect();
         assert_eq!(roles.iter().collect::<Vec<_>>(), ["guest"]);

@@ -173,6 +173,41 @@ mod tests {
     }
 
     #[test]
+    fn many_scopes_are_covered_as_few_are() {
+        let wildcards = ["a:*", "b:**", "*:read", "service-tokens:*", "c*"];
+        let exact: Vec<String> = (0..40).map(|place| format!("x{place}:y")).collect();
+        let held: Scopes = exact.iter().map(String::as_str).chain(wildcards).collect();
+        let wanted = [
+            "a:b",
+            "b:c:d",
+            "z:read",
+            "service-tokens:admin",
+            "c*",
+            "a:*",
+        ];
+        let refused = [
+            "a:b:c",
+            "b",
+            "z:write",
+            "introspect:read",
+            "cd",
+            "*:*",
+            "**",
+            "x41:y",
+        ];
+        let with = |scope: &str| -> Scopes {
+            let many = exact.iter().map(String::as_str);
+            many.chain([scope]).collect()
+        };
+        for scope in wanted {
+            assert!(held.allow(scope) && held.covers(&with(scope)), "{scope}");
+        }
+        for scope in refused {
+            assert!(!held.allow(scope) && !held.covers(&with(scope)), "{scope}");
+        }
+    }
+
+    #[test]
     fn text_that_is_no_scope_is_left_out() {
         let scopes: Scopes = ["", "a b", "a\n*", "a\"", "a\\", "é", "ok"]
             .into_iter()
