@@ -97,7 +97,7 @@ impl Server {
             "GET {target} HTTP/1.1\r\nhost: a\r\nx-api-key: {token}\r\nconnection: close\r\n\r\n"
         );
         socket.write_all(request.as_bytes()).await.unwrap();
-        let (mut count, mut seen, mut buffer) = (0, Vec::new(), [0; 16 * 1024]);
+        let (mut count, mut seen, mut buffer) = (0, Vec::new(), vec![0; 16 * 1024]);
         loop {
             let read = socket.read(&mut buffer).await.unwrap();
             if read == 0 {

@@ -10,6 +10,10 @@ const MAX_REQUEST_ID: usize = 128;
 
 /// The request that an event is about.
 #[derive(Clone, Debug, Default)]
+#[cfg_attr(
+    not(feature = "tracing"),
+    expect(dead_code, reason = "only events have these fields")
+)]
 pub(crate) struct RequestInfo {
     request_id: Option<HeaderValue>,
     endpoint: Option<Box<str>>,

@@ -174,7 +174,7 @@ async fn long_queries_cost_linear_time(server: &Server) {
         }
         text
     };
-    let names: [(&str, fn(usize) -> String); 2] = [
+    let names: [(&str, Text); 2] = [
         ("distinct parameters", |place| format!("p{place}")),
         ("last_admin", |_| "last_admin".to_owned()),
     ];

@@ -1,8 +1,5 @@
 //! The events of the library that a test's thread logs, field by field.
 
-#[path = "heard.rs"]
-mod heard;
-
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -21,7 +18,9 @@ pub(crate) struct Events(Arc<Mutex<Vec<Event>>>);
 impl Events {
     /// Records events until the guard is dropped.
     pub(crate) fn start(&self) -> DefaultGuard {
-        heard::hear_everything();
+        // With a subscriber for all threads `tracing` asks each thread's own. It is an error that
+        // there is one already.
+        let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry());
         let subscriber = tracing_subscriber::registry().with(self.clone());
         tracing::subscriber::set_default(subscriber)
     }
