@@ -1,5 +1,5 @@
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use axum::Router;
@@ -65,6 +65,7 @@ impl ManagementApi {
             tokens: self.tokens,
             checker,
             sources: layer.sources().clone(),
+            document: OnceLock::new(),
         });
         let reader = || RequireScopesLayer::any_of(READ_SCOPES);
         let writer = || RequireScopesLayer::any_of(WRITE_SCOPES);
@@ -114,6 +115,7 @@ pub(super) struct Shared {
     tokens: ServiceTokens,
     checker: Arc<Checker>,
     sources: CredentialSources,
+    document: OnceLock<openapi::Template>,
 }
 
 impl HasChecker for Shared {
@@ -137,9 +139,10 @@ impl Shared {
         Ok(tokens.await?)
     }
 
-    /// Where callers' tokens are read from.
-    pub(super) fn sources(&self) -> &CredentialSources {
-        &self.sources
+    pub(super) fn document(&self) -> &openapi::Template {
+        let sources = &self.sources;
+        self.document
+            .get_or_init(|| openapi::Template::new(sources))
     }
 
     pub(super) fn refused(&self, error: LifecycleError) -> Problem {
