@@ -27,7 +27,11 @@ mod certificates;
 mod addresses;
 mod audit;
 mod bootstrap;
+mod connections;
+mod descriptors;
 mod dialects;
+#[cfg(target_os = "linux")]
+mod floods;
 mod disk;
 mod junk;
 mod limits;
@@ -66,6 +70,12 @@ fn main() -> ExitCode {
     };
     let mut trials = Vec::new();
     for (name, test) in on_both().into_iter().chain(on_sqlite()) {
+        trials.push(Trial::test(format!("sqlite::{name}"), move || {
+            run(test, async { Place::sqlite() }, Place::remove)
+        }));
+    }
+    #[cfg(target_os = "linux")]
+    for (name, test) in on_linux() {
         trials.push(Trial::test(format!("sqlite::{name}"), move || {
             run(test, async { Place::sqlite() }, Place::remove)
         }));
@@ -139,10 +149,17 @@ fn on_sqlite() -> Vec<(&'static str, Test)> {
         bootstrap::a_store_of_revoked_tokens_is_not_empty,
         dialects::the_calls_of_the_sts_tool_are_answered,
         dialects::the_calls_of_the_go_sdk_are_answered,
+        connections::the_longest_idle_makes_room,
+        connections::http2_connections_that_answer_pings_make_room,
+        connections::an_address_keeps_no_more_than_its_share,
+        connections::idle_connections_do_not_keep_others_from_metrics,
+        connections::a_request_in_flight_survives_a_flood_of_connections,
+        descriptors::a_default_limit_shrinks_to_the_open_files,
+        descriptors::an_explicit_limit_that_does_not_fit_is_a_usage_error,
+        descriptors::the_soft_limit_is_raised,
+        descriptors::too_many_open_files_are_too_many_for_a_while,
         junk::first_uses_succeed_among_300_unknown_tokens_per_second,
         junk::first_uses_succeed_among_3000_unknown_tokens_per_second,
-        limits::beyond_the_limit_a_connection_waits,
-        limits::too_many_open_files_are_too_many_for_a_while,
         limits::nonsense_on_a_connection_ends_that_connection_alone,
         logs::each_request_has_a_line_of_json_and_no_line_a_secret,
         logs::a_log_is_text_unless_asked_otherwise,
@@ -172,6 +189,17 @@ fn on_sqlite() -> Vec<(&'static str, Test)> {
         tls::both_protocols_are_spoken_over_tls,
         tls::a_certificate_that_cannot_work_is_a_usage_error,
         tls::without_tls_only_loopback_is_listened_on,
+    ])
+}
+
+/// What reads `/proc`.
+#[cfg(target_os = "linux")]
+fn on_linux() -> Vec<(&'static str, Test)> {
+    Vec::from(tests![
+        floods::unread_responses_do_not_fill_the_memory,
+        floods::unread_metrics_do_not_fill_the_memory,
+        floods::unfinished_requests_do_not_fill_the_memory,
+        floods::unread_http1_responses_do_not_fill_the_memory,
     ])
 }
 

@@ -92,6 +92,20 @@ impl Node {
         self.running.stderr = Stream::new(lines(none));
     }
 
+    pub(crate) fn process_id(&self) -> u32 {
+        self.running.child.id()
+    }
+
+    /// The memory in use, in bytes.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn resident_memory(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.process_id());
+        let status = std::fs::read_to_string(path).unwrap();
+        let line = status.lines().find_map(|it| it.strip_prefix("VmRSS:"));
+        let kib = line.unwrap().trim().trim_end_matches(" kB");
+        kib.parse::<u64>().unwrap() * 1024
+    }
+
     /// Sends a signal, such as `TERM`.
     pub(crate) fn signal(&self, name: &str) {
         self.running.signal(name);

@@ -1,0 +1,149 @@
+//! Who gives way when there are more connections than places.
+
+use std::net::{IpAddr, SocketAddr};
+
+use futures::future::join_all;
+use http::Request;
+use http_body_util::Empty;
+use hyper::body::Bytes;
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+
+use crate::node::Node;
+use crate::place::Place;
+use crate::wire::{self, Call};
+
+const LIMIT: usize = 8;
+
+async fn limited(place: &Place) -> (Node, String) {
+    Node::administrator(place, &["--max-connections", &LIMIT.to_string()]).await
+}
+
+/// A connection after one request.
+async fn idle(address: SocketAddr, path: &str) -> TcpStream {
+    idle_from([127, 0, 0, 1].into(), address, path).await
+}
+
+async fn idle_from(client: IpAddr, address: SocketAddr, path: &str) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::new(client, 0)).unwrap();
+    let mut stream = socket.connect(address).await.unwrap();
+    let answer = wire::exchange(&mut stream, &Call::get(path).bytes()).await;
+    answer.unwrap().assert(200);
+    stream
+}
+
+async fn is_open(stream: &mut TcpStream) -> bool {
+    let call = Call::get("/healthz").bytes();
+    wire::exchange(stream, &call).await.is_ok()
+}
+
+pub(crate) async fn the_longest_idle_makes_room(place: Place) {
+    let (node, token) = limited(&place).await;
+    let mut streams = Vec::new();
+    for _ in 0..LIMIT {
+        streams.push(idle(node.address, "/healthz").await);
+    }
+    // The first one is now the one that was idle for the shortest time.
+    assert!(is_open(&mut streams[0]).await);
+    let own = Call::get("/service-tokens/self").with_key(&token);
+    node.send(&own).await.assert(200);
+    assert!(!is_open(&mut streams[1]).await);
+    assert!(is_open(&mut streams[0]).await);
+    let metrics = node.send(&Call::get("/metrics")).await.assert(200).body;
+    let closed = r#"svctok_connections_closed_total{listener="service",reason="full"} "#;
+    assert!(metrics.contains(closed), "{metrics}");
+    let open = format!("svctok_connections{{listener=\"service\"}} {LIMIT}\n");
+    assert!(metrics.contains(&open), "{metrics}");
+    node.stop().await;
+}
+
+/// A connection whose client answers pings, after one request.
+async fn idle_http2(node: &Node) -> SendRequest<Empty<Bytes>> {
+    let stream = TcpStream::connect(node.address).await.unwrap();
+    let shaken = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+    let (mut client, connection) = shaken.unwrap();
+    tokio::spawn(connection);
+    let health = Request::get("http://svctok.test/healthz");
+    let health = health.body(Empty::new()).unwrap();
+    assert_eq!(client.send_request(health).await.unwrap().status(), 200);
+    client
+}
+
+pub(crate) async fn http2_connections_that_answer_pings_make_room(place: Place) {
+    let (node, token) = limited(&place).await;
+    let mut clients = Vec::new();
+    for _ in 0..LIMIT {
+        clients.push(idle_http2(&node).await);
+    }
+    let own = Call::get("/service-tokens/self").with_key(&token);
+    for _ in 0..2 * LIMIT {
+        node.send(&own).await.assert(200);
+    }
+    node.stop().await;
+}
+
+pub(crate) async fn an_address_keeps_no_more_than_its_share(place: Place) {
+    let (node, _) = limited(&place).await;
+    let from = |last: u8| idle_from([127, 0, 0, last].into(), node.address, "/healthz");
+    // Idle for longer than those of the address that has most.
+    let mut modest = [from(3).await, from(4).await];
+    let mut greedy = Vec::new();
+    for _ in 0..LIMIT - modest.len() {
+        greedy.push(from(2).await);
+    }
+    // Others arrive until the greedy one is left with a quarter.
+    let mut others = Vec::new();
+    for other in 5..9 {
+        others.push(from(other).await);
+    }
+    // From now on it replaces its own.
+    greedy.push(from(2).await);
+    let open = join_all(greedy.iter_mut().map(is_open)).await;
+    assert_eq!(open, [false, false, false, false, false, true, true]);
+    assert_eq!(join_all(modest.iter_mut().map(is_open)).await, [true; 2]);
+    assert_eq!(join_all(others.iter_mut().map(is_open)).await, [true; 4]);
+    node.stop().await;
+}
+
+pub(crate) async fn idle_connections_do_not_keep_others_from_metrics(place: Place) {
+    let mut node = Node::start(&place, &["--metrics-listen", "127.0.0.1:0"]).await;
+    let line = node.logged("metrics on http://").await;
+    let address = line.rsplit("//").next().unwrap().trim().parse().unwrap();
+    let mut streams = Vec::new();
+    for _ in 0..16 {
+        streams.push(idle(address, "/metrics").await);
+    }
+    for path in ["/metrics", "/healthz", "/readyz"] {
+        Call::get(path).send(address).await.assert(200);
+    }
+    node.stop().await;
+}
+
+pub(crate) async fn a_request_in_flight_survives_a_flood_of_connections(place: Place) {
+    let (node, token) = limited(&place).await;
+    let own = Call::get("/service-tokens/self").with_key(&token).bytes();
+    let mut flood = Vec::new();
+    for _ in 0..8 {
+        // Half of them send nothing, the other half a part of a request.
+        for _ in 0..LIMIT {
+            flood.push(TcpStream::connect(node.address).await.unwrap());
+            let mut stream = TcpStream::connect(node.address).await.unwrap();
+            stream
+                .write_all(b"POST /revoke HTTP/1.1\r\n")
+                .await
+                .unwrap();
+            flood.push(stream);
+        }
+        let mut stream = TcpStream::connect(node.address).await.unwrap();
+        let answer = wire::exchange(&mut stream, &own).await.unwrap();
+        answer.assert(200);
+    }
+    // The oldest of the flood is closed.
+    let mut rest = Vec::new();
+    let _ = flood[0].read_to_end(&mut rest).await;
+    assert_eq!(rest, b"");
+    node.stop().await;
+}
