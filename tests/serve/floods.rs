@@ -1,6 +1,6 @@
 //! Clients without a token that do not read responses and do not finish requests.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::future::{join_all, poll_fn};
@@ -20,6 +20,9 @@ const CONNECTIONS: usize = 60;
 
 /// Tried on each connection.
 const STREAMS: usize = 200;
+
+/// How long streams are opened: more than it takes to open as many as the server allows.
+const OPENING: Duration = Duration::from_secs(3);
 
 const MAX_GROWTH: u64 = 64 * 1024 * 1024;
 
@@ -71,10 +74,14 @@ async fn flood(
     node: &Node,
     open: impl AsyncFn(&mut SendRequest<Bytes>) -> Option<Stream>,
 ) -> Vec<(SendRequest<Bytes>, Vec<Stream>)> {
+    let begun = Instant::now();
     let connections = (0..CONNECTIONS).map(async |_| {
         let client = connect(node).await;
         let mut streams = Vec::new();
         for _ in 0..STREAMS {
+            if begun.elapsed() > OPENING {
+                break;
+            }
             // Waits for ever beyond the server's limit.
             let Ok(Ok(mut ready)) = timeout(WITHIN, client.clone().ready()).await else {
                 break;
