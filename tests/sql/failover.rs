@@ -1,131 +1,25 @@
 //! A primary and a hot standby behind a name that moves: changes work within 5 s of the primary's
 //! return, and lookups wherever a server answers.
 
-use std::error::Error;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use tower_service_token::store::{
-    FeedState, PostgresStore, RegistryError, StoreErrorKind, TokenRecord,
-};
+use tower_service_token::store::{FeedState, PostgresStore, StoreErrorKind};
 
 #[cfg(feature = "tracing")]
 use crate::log::Log;
 use crate::moving_name::MovingName;
 #[cfg(feature = "tracing")]
 use crate::moving_name::PASSWORD;
-use crate::place::{Place, Server, Store, Told, minted, write};
+use crate::place::{Place, Store, Told, minted, write};
 use crate::postgres::{Postgres, Stop};
+use crate::site::{BOUND, Site, cause, on_a_thread};
+#[cfg(feature = "tracing")]
+use crate::site::{PATIENCE, pause};
 use crate::stall::Stopwatch;
-
-/// Within which changes work once a primary is back.
-const BOUND: Duration = Duration::from_secs(5);
-
-const DEADLINE: Duration = Duration::from_secs(2);
-
-/// Longer than anything takes that works.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A primary with a standby, and a store that finds them by a name.
-pub(crate) struct Site {
-    pub(crate) primary: Arc<Postgres>,
-    pub(crate) standby: Arc<Postgres>,
-    pub(crate) name: MovingName,
-    pub(crate) store: Store,
-    pub(crate) record: TokenRecord,
-    pub(crate) url: String,
-}
-
-impl Site {
-    pub(crate) async fn new() -> Self {
-        Self::with(async |url| PostgresStore::connect(&url).await.unwrap()).await
-    }
-
-    /// The store is made for a URL.
-    pub(crate) async fn with(store: impl AsyncFnOnce(String) -> PostgresStore) -> Self {
-        let primary = Arc::new(Postgres::private().unwrap());
-        let url = primary.create_database().await;
-        // Makes the tables, so that the standby has them from the start.
-        PostgresStore::connect(&url).await.unwrap();
-        let standby = on_a_thread(&primary, |primary| primary.standby().unwrap()).await;
-        let name = MovingName::to(primary.address()).await;
-        let store = store(name.url(&url)).await;
-        let store = Store::Postgres(store).with_deadline(DEADLINE);
-        let record = minted();
-        store.insert(&write(&record)).await.unwrap();
-        let site = Self {
-            primary,
-            standby: Arc::new(standby),
-            name,
-            store,
-            record,
-            url,
-        };
-        site.wait_for_standby().await;
-        site
-    }
-
-    /// Waits until the standby has the token.
-    async fn wait_for_standby(&self) {
-        let url = self.standby.url_of(&self.url);
-        let server = Server(Arc::clone(&self.standby));
-        let pool = Place::Postgres { server, url }.pool(1).await;
-        let begun = Stopwatch::start();
-        while pool.number("SELECT COUNT(*) FROM service_tokens").await == 0 {
-            assert!(begun.unstalled() < PATIENCE, "the standby does not follow");
-            pause().await;
-        }
-        pool.close().await;
-    }
-
-    /// Looks the token up on several connections at once.
-    async fn find(&self) {
-        let lookups = (0..8).map(|_| self.store.find_by_digest(self.record.digest()));
-        for found in futures::future::join_all(lookups).await {
-            assert!(found.unwrap().is_some(), "a good token was not found");
-        }
-    }
-
-    pub(crate) async fn change(&self) -> Result<(), RegistryError> {
-        self.store.insert(&write(&minted())).await
-    }
-
-    /// How long it takes from now until a change works.
-    pub(crate) async fn recovers(&self) -> Duration {
-        let begun = Stopwatch::start();
-        while let Err(error) = self.change().await {
-            assert!(
-                begun.unstalled() < BOUND,
-                "changes still fail: {}",
-                cause(&error)
-            );
-            pause().await;
-        }
-        let took = begun.unstalled();
-        assert!(took < BOUND, "changes work after {took:?}");
-        took
-    }
-
-    /// No connection of the pool leads to a server that cannot serve.
-    async fn assert_recovered(&self) {
-        let changes = (0..10).map(|_| self.change());
-        for changed in futures::future::join_all(changes).await {
-            changed.unwrap_or_else(|error| panic!("{}", cause(&error)));
-        }
-    }
-}
-
-/// Why a change could not be made; the store is unavailable.
-pub(crate) fn cause(error: &RegistryError) -> String {
-    let RegistryError::Store(error) = error else {
-        panic!("{error:?}");
-    };
-    assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error:?}");
-    error.source().unwrap().to_string()
-}
 
 /// The name leads to the standby for two seconds. Connections to it stay open when it moves back.
 async fn lead_to_the_standby_and_back(site: &Site) -> Duration {
@@ -380,18 +274,4 @@ pub(crate) async fn primaries_that_fail_twenty_times(_: Place) {
         "  changes work after {killed:.1?} at most (killed, 20 times), {promoted:.1?} (promoted, 10 \
          times), {hung:.1?} (hung and replaced, 10 times)"
     );
-}
-
-pub(crate) async fn pause() {
-    tokio::time::sleep(Duration::from_millis(5)).await;
-}
-
-pub(crate) async fn on_a_thread<T: Send + 'static>(
-    server: &Arc<Postgres>,
-    work: impl FnOnce(&Postgres) -> T + Send + 'static,
-) -> T {
-    let server = Arc::clone(server);
-    tokio::task::spawn_blocking(move || work(&server))
-        .await
-        .unwrap()
 }

@@ -26,6 +26,7 @@ mod plans;
 mod races;
 mod rules;
 mod sessions;
+mod site;
 #[path = "../support/stall.rs"]
 #[expect(dead_code, reason = "other tests of this crate use the rest of it")]
 mod stall;

@@ -7,8 +7,8 @@ use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Executor};
 use tower_service_token::store::{OpenStoreErrorKind, PostgresStore, RegistryError, StoreError};
 
-use crate::failover::{Site, cause, pause};
 use crate::place::{Place, Store, TestPool, minted, write};
+use crate::site::{Site, cause, pause};
 use crate::stall::Stopwatch;
 
 const DEADLINE: Duration = Duration::from_secs(1);

@@ -1,6 +1,9 @@
 //! Hot standbys of a private server, and how servers fail.
 
+use std::fs;
 use std::net::SocketAddr;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::{Cluster, Postgres};
 
@@ -48,7 +51,23 @@ impl Postgres {
 
     /// Kills all processes of the server by SIGKILL.
     pub(crate) fn crash(&self) {
-        self.cluster().signal("KILL");
-        self.cluster().release();
+        let cluster = self.cluster();
+        // A postmaster that is stopped makes no more children.
+        cluster.signal("STOP");
+        let pids = cluster.processes();
+        cluster.signal("KILL");
+        cluster.release();
+        // It does not start again while one of them has its memory.
+        let begun = Instant::now();
+        while pids.iter().any(|pid| is_running(pid)) {
+            assert!(begun.elapsed() < super::PATIENCE, "{pids:?} do not end");
+            thread::sleep(Duration::from_millis(1));
+        }
     }
+}
+
+fn is_running(pid: &str) -> bool {
+    // The state is after the name in parentheses.
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+    stat.is_ok_and(|stat| !stat.rsplit(") ").next().unwrap().starts_with(['X', 'Z']))
 }
