@@ -1,6 +1,8 @@
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::{Either, select};
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use sqlx::{Executor, Row};
 use tokio::sync::watch;
@@ -109,10 +111,13 @@ impl Connector {
     async fn follow(&self, mut listener: PgListener, feed: &ChangeFeed) -> String {
         let mut failures = self.endpoint.failures();
         loop {
-            let received = tokio::select! {
-                received = timeout(HEARTBEAT, listener.try_recv()) => received.ok(),
-                // Another connection failed: this one may have too.
-                _ = failures.changed() => None,
+            let received = {
+                let receive = pin!(timeout(HEARTBEAT, listener.try_recv()));
+                match select(receive, pin!(failures.changed())).await {
+                    Either::Left((received, _)) => received.ok(),
+                    // Another connection failed: this one may have too.
+                    Either::Right(_) => None,
+                }
             };
             match received {
                 Some(Ok(Some(told))) => feed.publish(&notice::read(told.payload())),
