@@ -111,10 +111,7 @@ impl Connection {
             executor: executor.clone(),
             is_reserved: self.is_reserved,
         };
-        let service = service_fn(move |request| {
-            let response = requests.answer(request);
-            async { Ok::<_, std::convert::Infallible>(response.await) }
-        });
+        let service = service_fn(move |request| requests.answer(request));
         let http = protocol(executor);
         let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
         let mut expired = pin!(self.expired());

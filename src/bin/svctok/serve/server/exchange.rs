@@ -12,7 +12,7 @@ use super::in_flight::{InFlight, Overloaded};
 pub(super) const COST: usize = 6 * 1024;
 
 /// What a part of a body occupies beyond its length, in bytes.
-const FRAME_COST: usize = 64;
+const FRAME_COST: usize = 96;
 
 /// How long a client may send no part of a request's body, or take none of a response's.
 pub(super) const STALL_TIMEOUT: Duration = Duration::from_secs(10);

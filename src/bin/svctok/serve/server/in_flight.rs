@@ -6,7 +6,7 @@ use super::exchange::{EndReason, Exchange};
 use super::log_throttle::LogThrottle;
 
 /// What all requests and responses in flight may occupy, in bytes.
-const LIMIT: usize = 20 * 1024 * 1024;
+const LIMIT: usize = 16 * 1024 * 1024;
 
 /// How often stalled exchanges are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);

@@ -1,9 +1,11 @@
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
+use futures::future::{BoxFuture, Either, FutureExt, Ready, ready};
 use http::header::{CONNECTION, RETRY_AFTER};
 use http::{HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
@@ -18,6 +20,11 @@ use super::stream_executor::StreamExecutor;
 /// What connections beyond the limit are kept for.
 const HEALTH_PATHS: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
+/// The response to a request.
+pub(super) type Answer = Either<Ready<Outcome>, BoxFuture<'static, Outcome>>;
+
+type Outcome = Result<Response<ResponseBody>, Infallible>;
+
 /// Answers the requests of one connection.
 #[derive(Clone)]
 pub(super) struct Requests {
@@ -31,34 +38,38 @@ pub(super) struct Requests {
 }
 
 impl Requests {
-    /// Begins an exchange; the future answers it.
-    pub(super) fn answer(
-        &self,
-        request: Request<Incoming>,
-    ) -> impl Future<Output = Response<ResponseBody>> + Send + use<> {
-        let version = request.version();
-        let is_multiplexed = version == Version::HTTP_2;
+    /// Begins an exchange; the future answers it. That of a refused request is small, because many
+    /// of them may wait to run.
+    pub(super) fn answer(&self, request: Request<Incoming>) -> Answer {
+        let is_multiplexed = request.version() == Version::HTTP_2;
+        let closes = self.is_reserved && !is_multiplexed;
         let is_refused = self.is_reserved && !HEALTH_PATHS.contains(&request.uri().path());
         let exchange = match is_refused {
             true => None,
             false => Exchange::begin(&self.in_flight, &self.activity, is_multiplexed).ok(),
         };
-        if let (Some(exchange), true) = (&exchange, is_multiplexed) {
-            self.executor.begin(exchange);
+        let Some(exchange) = exchange else {
+            let refusal = with_close(refusal(EndReason::Overload), closes);
+            return Either::Left(ready(Ok(refusal)));
+        };
+        if is_multiplexed {
+            self.executor.begin(&exchange);
         }
-        let (app, peer, closes) = (self.app.clone(), self.peer, self.is_reserved);
-        async move {
-            let mut response = match exchange {
-                Some(exchange) => respond(app, peer, request, exchange).await,
-                None => refusal(EndReason::Overload),
-            };
-            if closes && version < Version::HTTP_2 {
-                let close = HeaderValue::from_static("close");
-                response.headers_mut().insert(CONNECTION, close);
-            }
-            response
-        }
+        let (app, peer) = (self.app.clone(), self.peer);
+        let response = async move {
+            let response = respond(app, peer, request, exchange).await;
+            Ok(with_close(response, closes))
+        };
+        Either::Right(response.boxed())
     }
+}
+
+fn with_close(mut response: Response<ResponseBody>, closes: bool) -> Response<ResponseBody> {
+    if closes {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
+    }
+    response
 }
 
 async fn respond(
