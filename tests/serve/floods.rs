@@ -62,7 +62,7 @@ async fn unfinished(client: &mut SendRequest<Bytes>, path: &str) -> Option<Strea
         .header("content-type", "application/x-www-form-urlencoded");
     let sent = client.send_request(request.body(()).unwrap(), false);
     let (response, mut body) = sent.ok()?;
-    let part = Bytes::from_static(&[b'x'; 60_000]);
+    let part = Bytes::from(vec![b'x'; 60_000]);
     body.reserve_capacity(part.len());
     let _ = timeout(WITHIN, poll_fn(|cx| body.poll_capacity(cx))).await;
     body.send_data(part, false).ok()?;

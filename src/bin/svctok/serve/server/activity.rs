@@ -4,6 +4,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+/// How many requests in a row a connection may have refused or cut off.
+pub(super) const MAX_REFUSED: usize = 16;
+
 /// What a connection does, as far as it matters for closing it.
 pub(super) struct Activity {
     id: u64,
@@ -17,6 +20,8 @@ struct State {
     /// Those among them that wait for the service, not for the client.
     working: usize,
     has_had_request: bool,
+    /// Requests that were refused or cut off since one was answered.
+    refused: usize,
     progress: Instant,
     closed: Option<CloseReason>,
 }
@@ -57,6 +62,7 @@ impl Activity {
                 requests: 0,
                 working: 0,
                 has_had_request: false,
+                refused: 0,
                 progress: Instant::now(),
                 closed: None,
             }),
@@ -88,11 +94,27 @@ impl Activity {
         self.state().working += 1;
     }
 
-    pub(super) fn end_request(&self, was_working: bool) {
+    pub(super) fn end_request(&self, was_working: bool, is_answered: bool) {
         let mut state = self.state();
+        if is_answered {
+            state.refused = 0;
+        }
         state.requests -= 1;
         state.working -= usize::from(was_working);
         state.progress = Instant::now();
+    }
+
+    /// Counts a request that is refused or cut off for want of room or progress. Too many in a row
+    /// end the connection: its closed streams occupy memory as well.
+    pub(super) fn refuse_request(&self) {
+        let refused = {
+            let mut state = self.state();
+            state.refused += 1;
+            state.refused
+        };
+        if refused >= MAX_REFUSED {
+            self.close(CloseReason::Overload);
+        }
     }
 
     /// The client has sent or taken a part of a body.

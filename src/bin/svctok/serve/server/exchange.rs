@@ -176,6 +176,8 @@ impl Exchange {
             }
         }
         self.ending.notify_one();
+        drop(state);
+        self.activity.refuse_request();
     }
 
     /// Waits until the exchange ends before its response.
@@ -227,8 +229,11 @@ fn is_stalled(phase: Phase, now: Instant) -> bool {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        let was_working = matches!(self.state().phase, Phase::Working);
-        self.activity.end_request(was_working);
+        let (was_working, is_answered) = {
+            let state = self.state();
+            (matches!(state.phase, Phase::Working), state.ended.is_none())
+        };
+        self.activity.end_request(was_working, is_answered);
         self.in_flight.remove(self.id);
     }
 }

@@ -49,6 +49,7 @@ impl Requests {
             false => Exchange::begin(&self.in_flight, &self.activity, is_multiplexed).ok(),
         };
         let Some(exchange) = exchange else {
+            self.activity.refuse_request();
             let refusal = with_close(refusal(EndReason::Overload), closes);
             return Either::Left(ready(Ok(refusal)));
         };

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Duration, Instant, sleep, timeout};
 
+use super::activity::MAX_REFUSED;
 use super::connection::{FIRST_REQUEST_TIMEOUT, IDLE_TIMEOUT, MAX_AGE, MAX_STREAMS, RESERVED_AGE};
 use super::exchange::{RESPONSE_TIMEOUT, STALL_TIMEOUT};
 use super::*;
@@ -308,4 +309,31 @@ async fn a_connection_with_a_stalled_request_makes_room() {
     assert_eq!(ask(&mut stream, "/").await.unwrap(), "HTTP/1.1 200");
     // Closed, by whatever means.
     let _ = stalled.read(&mut [0]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_is_refused_again_and_again_is_closed() {
+    let server = start(16).await;
+    let (mut client, ended) = server.http2().await;
+    let mut stalled = Vec::new();
+    for round in 0..MAX_REFUSED {
+        assert!(!ended.is_finished(), "{round}");
+        stalled.push(tokio::spawn(client.send_request(unfinished())));
+        // An answered request begins the count again.
+        if round == MAX_REFUSED / 2 {
+            sleep(STALL_TIMEOUT + 2 * SECOND).await;
+            let response = client.send_request(request("/")).await.unwrap();
+            text(response).await;
+        }
+    }
+    sleep(SECOND).await;
+    for _ in 0..=MAX_REFUSED {
+        sleep(STALL_TIMEOUT + 2 * SECOND).await;
+        let _ = client.ready().await;
+        stalled.push(tokio::spawn(client.send_request(unfinished())));
+    }
+    timeout(STALL_TIMEOUT + 2 * SECOND, ended)
+        .await
+        .unwrap()
+        .unwrap();
 }
