@@ -89,7 +89,7 @@ pub use self::sql::PostgresStore;
 pub use self::sql::SqliteStore;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 #[cfg_attr(docsrs, doc(cfg(any(feature = "postgres", feature = "sqlite"))))]
-pub use self::sql::{OpenStoreError, OpenStoreErrorKind};
+pub use self::sql::{OpenStoreError, OpenStoreErrorKind, StoreState};
 pub use self::verdict::{Denial, DenialKind, verdict};
 
 /// Finds what is known about a presented token.

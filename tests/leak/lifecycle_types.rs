@@ -227,7 +227,7 @@ pub(super) fn tokio_types() -> Vec<Shown> {
 
 #[cfg(all(feature = "sqlite", feature = "postgres"))]
 pub(super) fn sql_types() -> Vec<Shown> {
-    use tower_service_token::store::{OpenStoreErrorKind, PostgresStore, SqliteStore};
+    use tower_service_token::store::{FeedState, OpenStoreErrorKind, PostgresStore, SqliteStore};
 
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -240,6 +240,8 @@ pub(super) fn sql_types() -> Vec<Shown> {
         let again = TokenRegistry::insert(&store, &write()).await;
         let mut shown = vec![
             debugged("SqliteStore", &store),
+            debugged("FeedState", &FeedState::Connected),
+            debugged("StoreState", &store.state().await.expect("a row")),
             debugged("OpenStoreErrorKind", &OpenStoreErrorKind::Configuration),
             told("RegistryError", &again.expect_err("a taken id")),
         ];
@@ -258,7 +260,13 @@ pub(super) fn sql_types() -> Vec<Shown> {
 
 #[cfg(not(all(feature = "sqlite", feature = "postgres")))]
 pub(super) fn sql_types() -> Vec<Shown> {
-    ["SqliteStore", "OpenStoreError", "OpenStoreErrorKind"]
-        .map(|name| (name, Vec::new()))
-        .to_vec()
+    [
+        "FeedState",
+        "SqliteStore",
+        "StoreState",
+        "OpenStoreError",
+        "OpenStoreErrorKind",
+    ]
+    .map(|name| (name, Vec::new()))
+    .to_vec()
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -267,7 +268,8 @@ fn revocation(record: &TokenRecord) -> Write {
         after = after.with_name("renamed").with_roles(["c"]);
     }
     let action = AuditAction::Revoked;
-    let event = AuditEvent::new(at(123_456), "operator:\"a\"\n", action, record.id());
+    let event = AuditEvent::new(at(123_456), "operator:\"a\"\n", action, record.id())
+        .with_client_address(IpAddr::from([192, 0, 2, 1]));
     let change = FieldChange {
         field: "state".into(),
         before: Some(format!("ä\u{1}\"{number}")),
@@ -279,8 +281,8 @@ fn revocation(record: &TokenRecord) -> Write {
 /// All columns of all rows, a text for each table. Of events, all but the number.
 async fn dump(place: &Place) -> Vec<String> {
     let pool = place.pool(1).await;
-    let events = "SELECT at, actor, action, token_id, changes FROM service_token_events \
-         ORDER BY seq";
+    let events = "SELECT at, actor, action, token_id, changes, client_address \
+         FROM service_token_events ORDER BY seq";
     let tables = [
         ("SELECT * FROM service_tokens ORDER BY id", "service_tokens"),
         (

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use tower_service_token::store::{
-    ListRequest, RegistryError, StoreErrorKind, TokenFilter, TokenRecord,
+    ListRequest, RegistryError, SqliteStore, StoreErrorKind, TokenFilter, TokenRecord,
+    TokenRegistry,
 };
 
 use crate::place::{Place, Server, Store, TestPool, Told, at, minted, write};
@@ -96,6 +98,38 @@ pub(crate) async fn a_file_locked_by_another_process_is_unavailable_within_the_d
     store.update(&write(&record)).await.unwrap();
     let pool = place.pool(1).await;
     assert_eq!(pool.number("SELECT COUNT(*) FROM service_tokens").await, 1);
+}
+
+/// SQLite ends the transaction of a change that finds no space.
+pub(crate) async fn changes_work_again_after_a_full_disk(place: Place) {
+    let options = SqliteConnectOptions::new().filename(place.file());
+    let options = options.create_if_missing(true);
+    let pool = SqlitePoolOptions::new().max_connections(1);
+    let pool = pool.connect_with(options).await.unwrap();
+    let store = SqliteStore::with_pool(pool.clone()).await.unwrap();
+    let record = minted();
+    store.insert(&write(&record)).await.unwrap();
+    for _ in 0..2 {
+        // No more than there are.
+        sqlx::query("PRAGMA max_page_count = 1")
+            .execute(&pool)
+            .await
+            .unwrap();
+        let long = "x".repeat(100_000);
+        let refused = store
+            .insert(&write(&minted().with_description(&*long)))
+            .await;
+        let Err(RegistryError::Store(error)) = refused else {
+            panic!("{refused:?}");
+        };
+        assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+        assert!(store.get(record.id()).await.unwrap().is_some());
+        // A new connection has no such limit.
+        store.insert(&write(&minted())).await.unwrap();
+        store.check_writable().await.unwrap();
+    }
+    let pool = place.pool(1).await;
+    assert_eq!(pool.number("SELECT COUNT(*) FROM service_tokens").await, 3);
 }
 
 /// All connections of the store's own pool have gone; the store connects again and says nothing.

@@ -8,13 +8,17 @@ mod postgres;
 
 mod authority;
 mod bulk;
+mod closing;
 mod earlier_release;
 mod failover;
 mod faults;
 mod feed;
+mod health;
 #[cfg(feature = "testing")]
 mod kit;
 mod listing;
+mod migration;
+mod moved_file;
 #[cfg(feature = "tracing")]
 #[path = "../support/log.rs"]
 mod log;
@@ -169,6 +173,23 @@ fn both() -> Vec<(&'static str, Test)> {
         events_are_kept_with_their_changes,
         a_refused_change_leaves_no_event,
         without_a_trail_nothing_is_kept,
+        client_addresses_are_kept,
+        deletes_events_before_a_time_and_no_others,
+        deletes_events_beyond_the_retention,
+        changes_get_their_turn_while_events_are_deleted,
+    ));
+    all.extend(tests!(migration:
+        version_1_is_migrated_and_keeps_its_tokens,
+        an_empty_version_1_is_not_initialized,
+        a_migration_that_fails_leaves_version_1,
+        many_migrate_one_database_at_once,
+        statements_of_version_1_work_on_version_2,
+    ));
+    all.extend(tests!(closing: a_closed_store_is_unavailable));
+    all.extend(tests!(health:
+        checks_that_changes_can_be_committed,
+        a_write_check_that_cannot_write_fails,
+        a_store_is_initialized_once,
     ));
     all.extend(tests!(feed:
         this_process_is_told_before_the_change_returns,
@@ -240,7 +261,20 @@ fn sqlite() -> Vec<(&'static str, Test)> {
     all.extend(tests!(earlier_release: token_files_are_read));
     #[cfg(feature = "cli")]
     all.extend(tests!(earlier_release: token_files_are_changed_by_svctok));
-    all.extend(tests!(faults: a_file_locked_by_another_process_is_unavailable_within_the_deadline));
+    all.extend(tests!(closing: the_last_to_close_leaves_one_complete_file));
+    all.extend(tests!(health: the_feed_is_connected_while_the_file_can_be_read));
+    all.extend(tests!(moved_file:
+        changes_to_a_removed_file_fail,
+        changes_to_a_replaced_file_fail,
+        changes_without_the_write_ahead_log_fail,
+        changes_behind_a_link_that_moved_fail,
+        a_file_that_is_replaced_during_a_change_fails_it,
+        the_pool_of_an_application_is_compared_too,
+    ));
+    all.extend(tests!(faults:
+        a_file_locked_by_another_process_is_unavailable_within_the_deadline,
+        changes_work_again_after_a_full_disk,
+    ));
     all
 }
 

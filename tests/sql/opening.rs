@@ -10,7 +10,7 @@ use tower_service_token::store::{OpenStoreErrorKind, PostgresStore, SqliteStore,
 
 use crate::place::{Place, minted, write};
 
-const VERSIONS: &str = "SELECT COUNT(*) FROM service_token_schema WHERE version = 1";
+const VERSIONS: &str = "SELECT COUNT(*) FROM service_token_schema WHERE version = 2";
 
 pub(crate) async fn opening_again_finds_what_was_kept(place: Place) {
     let record = minted();
@@ -59,17 +59,17 @@ pub(crate) async fn tables_of_a_newer_release_are_refused(place: Place) {
     let record = minted();
     place.open().await.insert(&write(&record)).await.unwrap();
     place
-        .run("UPDATE service_token_schema SET version = 2")
+        .run("UPDATE service_token_schema SET version = 3")
         .await;
     let error = place.try_open().await.err().expect("refused");
     assert_eq!(error.kind(), OpenStoreErrorKind::NewerSchema);
     let source = error.source().unwrap().to_string();
-    assert_eq!(source, "the tables have version 2, this release knows 1");
+    assert_eq!(source, "the tables have version 3, this release knows 2");
     let pool = place.pool(1).await;
     assert_eq!(
         pool.number("SELECT version FROM service_token_schema")
             .await,
-        2
+        3
     );
     assert_eq!(pool.number("SELECT COUNT(*) FROM service_tokens").await, 1);
 }

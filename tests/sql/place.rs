@@ -13,7 +13,7 @@ use sqlx::{AssertSqlSafe, Row};
 use tower_service_token::digest::TokenDigest;
 use tower_service_token::store::{
     AuditAction, AuditEvent, ChangeListener, ListRequest, OpenStoreError, PostgresStore,
-    SqliteStore, StoreError, TokenChange, TokenRecord, TokenRegistry, Write,
+    SqliteStore, StoreError, StoreState, TokenChange, TokenRecord, TokenRegistry, Write,
 };
 use tower_service_token::token::{TokenFormat, TokenId};
 
@@ -204,6 +204,41 @@ impl Store {
         match self {
             Self::Sqlite(store) => Self::Sqlite(store.with_audit_trail()),
             Self::Postgres(store) => Self::Postgres(store.with_audit_trail()),
+        }
+    }
+
+    pub(crate) fn with_audit_retention(self, retention: Duration) -> Self {
+        match self {
+            Self::Sqlite(store) => Self::Sqlite(store.with_audit_retention(retention)),
+            Self::Postgres(store) => Self::Postgres(store.with_audit_retention(retention)),
+        }
+    }
+
+    pub(crate) async fn prune_audit_trail(&self, before: SystemTime) -> u64 {
+        match self {
+            Self::Sqlite(store) => store.prune_audit_trail(before).await.unwrap(),
+            Self::Postgres(store) => store.prune_audit_trail(before).await.unwrap(),
+        }
+    }
+
+    pub(crate) async fn state(&self) -> Result<StoreState, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.state().await,
+            Self::Postgres(store) => store.state().await,
+        }
+    }
+
+    pub(crate) async fn mark_initialized(&self, at: SystemTime) {
+        match self {
+            Self::Sqlite(store) => store.mark_initialized(at).await.unwrap(),
+            Self::Postgres(store) => store.mark_initialized(at).await.unwrap(),
+        }
+    }
+
+    pub(crate) async fn close(&self) {
+        match self {
+            Self::Sqlite(store) => store.close().await.unwrap(),
+            Self::Postgres(store) => store.close().await.unwrap(),
         }
     }
 

@@ -1,10 +1,12 @@
 //! The audit trail that is kept beside the tokens.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
+use std::time::{Duration, Instant, SystemTime};
 
 use tower_service_token::store::{AuditAction, AuditEvent, FieldChange, TokenRecord, Write};
 
-use crate::place::{Place, at, minted, write};
+use crate::place::{Place, Store, at, minted, write};
 
 fn change(before: Option<&str>, after: Option<&str>) -> FieldChange {
     FieldChange {
@@ -98,4 +100,109 @@ pub(crate) async fn without_a_trail_nothing_is_kept(place: Place) {
     let store = place.open().await;
     store.insert(&write(&minted())).await.unwrap();
     assert!(store.audit_trail(None, 10).await.unwrap().is_empty());
+}
+
+pub(crate) async fn client_addresses_are_kept(place: Place) {
+    let store = place.open().await.with_audit_trail();
+    let addresses = ["192.0.2.7", "2001:db8::1"].map(|text| text.parse::<IpAddr>().unwrap());
+    let records = [minted(), minted()];
+    for (record, address) in records.iter().zip(addresses) {
+        let event = event(1, AuditAction::Created, record).with_client_address(address);
+        store
+            .insert(&Write::new(record.clone(), event))
+            .await
+            .unwrap();
+    }
+    // Several at once are appended by another statement.
+    let writes = records.iter().zip([Some(addresses[0]), None]);
+    let writes: Vec<_> = writes
+        .map(|(record, address)| {
+            let event = event(2, AuditAction::Updated, record).with_client_address(address);
+            Write::new(record.clone(), event)
+        })
+        .collect();
+    for outcome in store.update_many(&writes).await {
+        outcome.unwrap();
+    }
+    let events = store.audit_trail(None, 10).await.unwrap();
+    let kept: Vec<_> = events.iter().map(AuditEvent::client_address).collect();
+    assert_eq!(
+        kept,
+        [
+            None,
+            Some(addresses[0]),
+            Some(addresses[1]),
+            Some(addresses[0])
+        ]
+    );
+}
+
+/// Keeps an event for each time.
+async fn keep(store: &Store, times: impl IntoIterator<Item = SystemTime>) {
+    for time in times {
+        let record = minted();
+        let event = AuditEvent::new(time, "a test", AuditAction::Created, record.id());
+        store.insert(&Write::new(record, event)).await.unwrap();
+    }
+}
+
+async fn times(store: &Store) -> Vec<SystemTime> {
+    let events = store.audit_trail(None, 1000).await.unwrap();
+    events.iter().map(AuditEvent::at).collect()
+}
+
+pub(crate) async fn deletes_events_before_a_time_and_no_others(place: Place) {
+    let store = place.open().await.with_audit_trail();
+    // Not in the order in which they are kept.
+    keep(&store, [3000, 1000, 2000, 4000].map(at)).await;
+    assert_eq!(store.prune_audit_trail(at(1000)).await, 0);
+    assert_eq!(store.prune_audit_trail(at(3000)).await, 2);
+    assert_eq!(times(&store).await, [4000, 3000].map(at));
+    // Pages are as before.
+    assert_eq!(store.audit_trail(None, 1).await.unwrap()[0].at(), at(4000));
+}
+
+pub(crate) async fn deletes_events_beyond_the_retention(place: Place) {
+    let store = place.open().await.with_audit_trail();
+    let recent = SystemTime::now() - Duration::from_secs(3600);
+    keep(&store, [at(1000), recent, at(2000)]).await;
+    let store = store.with_audit_retention(Duration::from_secs(24 * 3600));
+    let begun = Instant::now();
+    while times(&store).await.len() > 1 {
+        assert!(
+            begun.elapsed() < Duration::from_secs(60),
+            "nothing is deleted"
+        );
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let left = times(&store).await[0];
+    let millis = |time: SystemTime| {
+        time.duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap()
+            .as_millis()
+    };
+    assert_eq!(millis(left), millis(recent));
+}
+
+pub(crate) async fn changes_get_their_turn_while_events_are_deleted(place: Place) {
+    let store = place.open().await.with_audit_trail();
+    let rows = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5500) \
+         INSERT INTO service_token_events (at, actor, action, token_id, changes) \
+         SELECT i, 'a test', 'created', i, '[]' FROM n";
+    place.run(rows).await;
+    let pruned = store.prune_audit_trail(at(5001));
+    let mut pruned = Box::pin(pruned);
+    let mut changes = 0;
+    let deleted = loop {
+        tokio::select! {
+            deleted = &mut pruned => break deleted,
+            () = keep(&store, [at(6000)]) => changes += 1,
+        }
+    };
+    assert_eq!(deleted, 5000);
+    // There are five batches at least, and a pause after each.
+    assert!(changes >= 2, "{changes} changes");
+    let pool = place.pool(1).await;
+    let left = "SELECT COUNT(*) FROM service_token_events WHERE at <= 5500";
+    assert_eq!(pool.number(left).await, 500);
 }

@@ -1,12 +1,18 @@
 use std::sync::{Mutex, PoisonError};
 
 use tokio::runtime::Handle;
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 
 /// A task that is begun at most once and ends with what holds this.
 pub(super) struct Background {
     runtime: Handle,
-    task: Mutex<Option<AbortHandle>>,
+    task: Mutex<Task>,
+}
+
+enum Task {
+    NotBegun,
+    Running(JoinHandle<()>),
+    Stopped,
 }
 
 impl Background {
@@ -14,22 +20,36 @@ impl Background {
     pub(super) fn new() -> Self {
         Self {
             runtime: Handle::current(),
-            task: Mutex::new(None),
+            task: Mutex::new(Task::NotBegun),
         }
     }
 
     pub(super) fn begin<T: Future<Output = ()> + Send + 'static>(&self, work: impl FnOnce() -> T) {
         let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
-        if task.is_none() {
-            *task = Some(self.runtime.spawn(work()).abort_handle());
+        if matches!(*task, Task::NotBegun) {
+            *task = Task::Running(self.runtime.spawn(work()));
         }
+    }
+
+    /// Ends the task, and waits until all that it held is dropped. None begins afterwards.
+    pub(super) async fn stop(&self) {
+        let task = self.replace(Task::Stopped);
+        if let Task::Running(task) = task {
+            task.abort();
+            // It was aborted, or panicked before.
+            let _ = task.await;
+        }
+    }
+
+    fn replace(&self, by: Task) -> Task {
+        let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *task, by)
     }
 }
 
 impl Drop for Background {
     fn drop(&mut self) {
-        let task = self.task.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if let Some(task) = task {
+        if let Task::Running(task) = self.replace(Task::Stopped) {
             task.abort();
         }
     }

@@ -91,15 +91,27 @@ const NOTIFY_MANY: &str = "SELECT pg_notify('service_token_changes', value) \
 
 #[cfg(feature = "sqlite")]
 const APPEND_MANY_SQLITE: &str = "INSERT INTO service_token_events \
-     (at, actor, action, token_id, changes) \
-     SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4 \
+     (at, actor, action, token_id, changes, client_address) \
+     SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5 \
      FROM json_each($1) ORDER BY key";
 
 #[cfg(feature = "postgres")]
 const APPEND_MANY_POSTGRES: &str = "INSERT INTO service_token_events \
-     (at, actor, action, token_id, changes) \
-     SELECT (value ->> 0)::BIGINT, value ->> 1, value ->> 2, (value ->> 3)::BIGINT, value ->> 4 \
+     (at, actor, action, token_id, changes, client_address) \
+     SELECT (value ->> 0)::BIGINT, value ->> 1, value ->> 2, (value ->> 3)::BIGINT, value ->> 4, \
+     value ->> 5 \
      FROM json_array_elements($1::JSON) WITH ORDINALITY AS events (value, place) ORDER BY place";
+
+/// The oldest events before $1, at most $2.
+#[cfg(feature = "sqlite")]
+const PRUNE_TRAIL_SQLITE: &str = "DELETE FROM service_token_events WHERE seq IN \
+     (SELECT seq FROM service_token_events WHERE at < $1 ORDER BY at LIMIT $2)";
+
+/// As for SQLite. Several nodes may do so at once.
+#[cfg(feature = "postgres")]
+const PRUNE_TRAIL_POSTGRES: &str = "DELETE FROM service_token_events WHERE seq IN \
+     (SELECT seq FROM service_token_events WHERE at < $1 ORDER BY at LIMIT $2 \
+      FOR UPDATE SKIP LOCKED)";
 
 impl Session<'_> {
     /// Whether writers change rows side by side, so that a row must be locked before it is judged.
@@ -271,6 +283,23 @@ impl Session<'_> {
         self.execute(statement, &[Value::Text(Some(events))])
             .await?;
         Ok(())
+    }
+
+    /// Deletes the oldest events of the audit trail that are older than a time in milliseconds, and
+    /// returns how many there were, at most `limit`.
+    pub(super) async fn prune_trail(
+        &mut self,
+        before: i64,
+        limit: i64,
+    ) -> Result<u64, sqlx::Error> {
+        let statement = match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(_) => PRUNE_TRAIL_SQLITE,
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => PRUNE_TRAIL_POSTGRES,
+        };
+        let values = [Value::Int(Some(before)), Value::Int(Some(limit))];
+        self.execute(statement, &values).await
     }
 
     /// Moves last uses forward, given as a JSON array of pairs of id and time.

@@ -13,16 +13,18 @@ mod open_error;
 mod pool;
 #[cfg(feature = "postgres")]
 mod postgres;
-mod probe;
 mod publish;
 mod registry;
 #[cfg(feature = "postgres")]
 mod release;
+mod retention;
 mod schema;
 mod session;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+mod state;
 mod tables;
+mod task;
 mod trail;
 mod write;
 
@@ -31,3 +33,4 @@ pub use self::open_error::{OpenStoreError, OpenStoreErrorKind};
 pub use self::postgres::PostgresStore;
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::SqliteStore;
+pub use self::state::StoreState;

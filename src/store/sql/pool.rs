@@ -169,6 +169,30 @@ impl Pool {
             Self::Postgres { .. } => true,
         }
     }
+
+    pub(super) fn is_closed(&self) -> bool {
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite { writers, .. } => writers.is_closed(),
+            #[cfg(feature = "postgres")]
+            Self::Postgres { pool, .. } => pool.is_closed(),
+        }
+    }
+
+    /// Waits for the connections in use, and closes all.
+    pub(super) async fn close(&self) {
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite { readers, writers } => {
+                // Both refuse connections from now on.
+                let (readers, writers) = (readers.close(), writers.close());
+                readers.await;
+                writers.await;
+            }
+            #[cfg(feature = "postgres")]
+            Self::Postgres { pool, .. } => pool.close().await,
+        }
+    }
 }
 
 #[cfg(feature = "postgres")]
@@ -208,6 +232,16 @@ impl Lease {
                 let transaction = connection.get_mut().begin_with(begin).await;
                 transaction.map(Transaction::Postgres)
             }
+        }
+    }
+
+    /// Closes the connection, which cannot be used any more.
+    #[cfg(feature = "sqlite")]
+    pub(super) fn close(&mut self) {
+        match self {
+            Self::Sqlite(connection) => connection.close_on_drop(),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(connection) => connection.discard(),
         }
     }
 

@@ -1,7 +1,75 @@
-/// Makes a store and a registry of a type that has `tables`, can `listen` and `probe`, and knows its
-/// `current_feed_state`.
+/// Makes a store and a registry of a type that has `tables`, can `listen` and `stop_listening`, and
+/// knows its `current_feed_state`.
 macro_rules! over_tables {
     ($store:ident) => {
+        impl $store {
+            /// Deletes events of the audit trail that are older than this, once a minute, in a task
+            /// that ends with the store. The default is to keep them for ever.
+            ///
+            /// One transaction deletes up to 1,000 events, and changes get their turn between two.
+            /// Other processes on the same database have settings of their own: the shortest
+            /// retention decides.
+            ///
+            /// # Panics
+            ///
+            /// Panics outside of a Tokio runtime.
+            pub fn with_audit_retention(mut self, retention: Duration) -> Self {
+                let task = Background::new();
+                // The task must not keep itself alive.
+                self.tables.retention = None;
+                let tables = self.tables.clone();
+                task.begin(|| retention::prune_at_interval(tables, retention));
+                self.tables.retention = Some(Arc::new(task));
+                self
+            }
+
+            /// Deletes the events of the audit trail before a time, and returns how many there were.
+            ///
+            /// One transaction deletes up to 1,000 events, and changes get their turn between two.
+            ///
+            /// # Errors
+            ///
+            /// Returns an error if the store is unavailable. Some of the events may be deleted.
+            pub async fn prune_audit_trail(&self, before: SystemTime) -> Result<u64, StoreError> {
+                self.tables.prune_audit_trail(before).await
+            }
+
+            /// Returns what the store records about itself: its ID, and when it was initialized.
+            ///
+            /// # Errors
+            ///
+            /// Returns an error if the store is unavailable.
+            pub async fn state(&self) -> Result<StoreState, StoreError> {
+                self.tables.state().await
+            }
+
+            /// Records that the store has had an administrator, unless that is recorded already: an
+            /// application that creates a first administrator can tell a new store from one that lost
+            /// its tokens.
+            ///
+            /// # Errors
+            ///
+            /// Returns an error if the store is unavailable.
+            pub async fn mark_initialized(&self, at: SystemTime) -> Result<(), StoreError> {
+                self.tables.mark_initialized(at).await
+            }
+
+            /// Closes the store and all its clones: ends its tasks, waits for operations that have
+            /// begun, and closes every connection, those of your own pool too. Every later call fails
+            /// as unavailable.
+            ///
+            /// [Stop](crate::store::Flushing::stop) the flushing of last uses first, or the latest are
+            /// lost.
+            ///
+            /// # Errors
+            ///
+            /// Returns an error if the operations that have begun take longer than 10 s.
+            pub async fn close(&self) -> Result<(), StoreError> {
+                self.stop_listening().await;
+                self.tables.close().await
+            }
+        }
+
         #[async_trait]
         impl TokenStore for $store {
             async fn find(
@@ -69,7 +137,7 @@ macro_rules! over_tables {
             }
 
             async fn check_writable(&self) -> Result<(), StoreError> {
-                self.probe().await
+                self.tables.check_writable().await
             }
 
             fn effective_within(&self) -> Duration {

@@ -1,22 +1,25 @@
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use sqlx::AssertSqlSafe;
 use tokio::time::Instant;
 
-use super::batch::{self, Outcome};
+use super::background::Background;
+use super::batch::Outcome;
 use super::columns::{self, millis};
 use super::failure::{Failure, in_time};
 use super::filter::Listing;
 use super::pool::{Access, Lease, Pool};
-use super::probe;
 use super::publish::{self, Announcement};
 use super::session::{Row, Session, Statement, Value};
-use super::trail;
+#[cfg(feature = "sqlite")]
+use super::sqlite::DatabaseFile;
+use super::task::{Changed, Task};
 use super::write;
 use crate::digest::TokenDigest;
 use crate::store::{
-    AuditEvent, ChangeFeed, ListRequest, RegistryError, StoreError, TokenChange, TokenFilter,
-    TokenPage, TokenRecord, Write,
+    ChangeFeed, ListRequest, RegistryError, StoreError, TokenChange, TokenFilter, TokenPage,
+    TokenRecord, Write,
 };
 use crate::token::TokenId;
 
@@ -26,6 +29,9 @@ pub(super) struct Tables {
     pub(super) pool: Pool,
     pub(super) feed: ChangeFeed,
     pub(super) settings: Settings,
+    pub(super) retention: Option<Arc<Background>>,
+    #[cfg(feature = "sqlite")]
+    pub(super) file: Option<Arc<DatabaseFile>>,
 }
 
 /// What can be chosen for a store that is open.
@@ -46,16 +52,8 @@ impl Default for Settings {
     }
 }
 
-/// What is done in one transaction.
-#[derive(Clone, Copy)]
-enum Task<'a> {
-    Insert(&'a Write),
-    Update(&'a Write),
-    UpdateMany(&'a [Write]),
-    Delete(&'a Write),
-    Touch(&'a str),
-    Probe,
-}
+/// For the operations that have begun, which wait for a lock up to 5 s in SQLite.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Last uses that are written by one transaction.
 const USES_AT_ONCE: usize = 1000;
@@ -66,7 +64,18 @@ impl Tables {
             pool,
             feed: ChangeFeed::default(),
             settings: Settings::default(),
+            retention: None,
+            #[cfg(feature = "sqlite")]
+            file: None,
         }
+    }
+
+    /// Closes all connections. Every call fails from now on.
+    pub(super) async fn close(&self) -> Result<(), StoreError> {
+        if let Some(retention) = &self.retention {
+            retention.stop().await;
+        }
+        Ok(in_time(Instant::now() + CLOSE_TIMEOUT, self.pool.close()).await?)
     }
 
     pub(super) async fn find(
@@ -122,31 +131,13 @@ impl Tables {
         Ok(lines.map_err(Failure::from)?.join("\n"))
     }
 
-    pub(super) async fn audit_trail(
-        &self,
-        id: Option<TokenId>,
-        limit: usize,
-    ) -> Result<Vec<AuditEvent>, StoreError> {
-        let limit = i64::try_from(limit.min(trail::MAX_LIMIT)).unwrap_or(i64::MAX);
-        let limit = Value::Int(Some(limit));
-        let rows = match id {
-            Some(id) => {
-                let values = [limit, Value::Int(Some(id.as_i64()))];
-                self.read(|| trail::OF_ONE.into(), &values).await?
-            }
-            None => self.read(|| trail::OF_ALL.into(), &[limit]).await?,
-        };
-        let events = rows.iter().map(trail::read).collect::<Result<_, _>>();
-        Ok(events.map_err(Failure::from)?)
-    }
-
     pub(super) async fn insert(&self, write: &Write) -> Result<(), RegistryError> {
         self.change(Task::Insert(write)).await?;
         Ok(())
     }
 
     pub(super) async fn update(&self, write: &Write) -> Result<TokenRecord, RegistryError> {
-        let mut outcomes = self.change(Task::Update(write)).await?;
+        let mut outcomes = self.change(Task::Update(write)).await?.outcomes;
         after(outcomes.pop().expect("one outcome for one write"))
     }
 
@@ -159,7 +150,7 @@ impl Tables {
             return Vec::new();
         }
         match self.change(Task::UpdateMany(writes)).await {
-            Ok(outcomes) => outcomes.into_iter().map(after).collect(),
+            Ok(changed) => changed.outcomes.into_iter().map(after).collect(),
             Err(failure) => {
                 let error = StoreError::from(failure);
                 let failed = || Err(RegistryError::Store(error.clone()));
@@ -219,18 +210,12 @@ impl Tables {
         Ok(record.map_err(Failure::from)?)
     }
 
-    async fn read(
+    pub(super) async fn read(
         &self,
         statement: impl Fn() -> Statement + Send + Sync,
         values: &[Value<'_>],
     ) -> Result<Vec<Row>, Failure> {
         self.read_by(self.deadline(), statement, values).await
-    }
-
-    /// Commits a write that changes nothing.
-    pub(super) async fn check_writable(&self) -> Result<(), StoreError> {
-        self.change(Task::Probe).await?;
-        Ok(())
     }
 
     /// Asks again on another connection if the one at hand turns out to have failed.
@@ -240,6 +225,7 @@ impl Tables {
         statement: impl Fn() -> Statement + Send + Sync,
         values: &[Value<'_>],
     ) -> Result<Vec<Row>, Failure> {
+        self.check_file(Check::AtInterval)?;
         let mut retries = self.pool.retries();
         loop {
             let mut lease = self.pool.lease(Access::Read, deadline).await?;
@@ -259,17 +245,21 @@ impl Tables {
         }
     }
 
-    async fn change(&self, task: Task<'_>) -> Result<Vec<Outcome>, Failure> {
+    pub(super) async fn change(&self, task: Task<'_>) -> Result<Changed, Failure> {
         let deadline = self.deadline();
         let mut retries = self.pool.retries();
         loop {
             let mut lease = self.pool.lease(Access::Write, deadline).await?;
             let change = self.try_change(&mut lease, deadline, task);
             let failure = match in_time(deadline, change).await {
-                Ok(Ok(outcomes)) => return Ok(outcomes),
+                Ok(Ok(changed)) => return Ok(changed),
                 Ok(Err(failure)) | Err(failure) => failure,
             };
             self.pool.judge(&mut lease, failure.fault());
+            #[cfg(feature = "sqlite")]
+            if matches!(&failure, Failure::Stale(error) if self.is_stuck(error)) {
+                lease.close();
+            }
             if retries == 0 || !matches!(failure, Failure::Stale(_)) {
                 return Err(failure);
             }
@@ -282,46 +272,84 @@ impl Tables {
         lease: &mut Lease,
         deadline: Instant,
         task: Task<'_>,
-    ) -> Result<Vec<Outcome>, Failure> {
+    ) -> Result<Changed, Failure> {
+        self.check_file(Check::Now)?;
         let bound = deadline.saturating_duration_since(Instant::now());
-        let begun = lease.begin(bound).await.map_err(Failure::from);
-        let mut transaction = begun.map_err(Failure::before_commit)?;
+        let begun = lease.begin(bound).await;
+        let mut transaction = begun.map_err(|error| self.not_begun(error))?;
         let written = self.write(&mut transaction.session(), task).await;
-        let (outcomes, changes) = written.map_err(Failure::before_commit)?;
+        let (done, changes) = written.map_err(Failure::before_commit)?;
         // Until the answer to the commit arrives, its outcome is unknown. The changes are published
         // in any case.
         let _announcement = Announcement::new(&self.feed, changes);
         transaction.commit().await.map_err(Failure::of_commit)?;
-        Ok(outcomes)
+        // What was committed to a file that has no name any more is lost.
+        self.check_file(Check::Now)?;
+        Ok(done)
     }
 
     async fn write(
         &self,
         session: &mut Session<'_>,
         task: Task<'_>,
-    ) -> Result<(Vec<Outcome>, Vec<TokenChange>), Failure> {
-        let (outcomes, writes) = match task {
-            Task::Insert(write) => (vec![Ok(write::insert(session, write).await?)], slice(write)),
-            Task::Update(write) => (vec![Ok(write::update(session, write).await?)], slice(write)),
-            Task::UpdateMany(writes) => (batch::update_many(session, writes).await?, writes),
-            Task::Delete(write) => (vec![Ok(write::delete(session, write).await?)], slice(write)),
-            Task::Touch(uses) => {
-                session.touch(uses).await?;
-                (Vec::new(), &[][..])
-            }
-            Task::Probe => {
-                probe::probe_write(session).await?;
-                (Vec::new(), &[][..])
-            }
-        };
+    ) -> Result<(Changed, Vec<TokenChange>), Failure> {
+        let done = task.run(session).await?;
         let keeps_trail = self.settings.keeps_audit_trail;
-        let changes = publish::record(session, writes, &outcomes, keeps_trail).await?;
-        Ok((outcomes, changes))
+        let changes = publish::record(session, task.writes(), &done.outcomes, keeps_trail).await?;
+        Ok((done, changes))
+    }
+
+    fn not_begun(&self, error: sqlx::Error) -> Failure {
+        if self.is_stuck(&error) {
+            Failure::Stale(error)
+        } else {
+            Failure::from(error).before_commit()
+        }
+    }
+
+    /// Whether the connection's last transaction was ended by SQLite itself, as on a full disk: sqlx
+    /// takes it for open still, and begins no other. The connection of a database in memory is the
+    /// database, and is kept.
+    #[cfg(feature = "sqlite")]
+    fn is_stuck(&self, error: &sqlx::Error) -> bool {
+        self.file.is_some() && matches!(error, sqlx::Error::InvalidSavePointStatement)
+    }
+
+    #[cfg(not(feature = "sqlite"))]
+    #[expect(clippy::unused_self, reason = "as for SQLite")]
+    fn is_stuck(&self, _: &sqlx::Error) -> bool {
+        false
+    }
+
+    /// Returns an error if the database is no longer the file that its path leads to.
+    #[cfg(feature = "sqlite")]
+    fn check_file(&self, check: Check) -> Result<(), StoreError> {
+        match &self.file {
+            // The log of a closed database may be gone.
+            Some(file) if !self.pool.is_closed() => match check {
+                Check::Now => file.check(),
+                Check::AtInterval => file.check_at_interval(),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    #[cfg(not(feature = "sqlite"))]
+    #[expect(
+        clippy::unused_self,
+        clippy::unnecessary_wraps,
+        reason = "as for SQLite"
+    )]
+    fn check_file(&self, _: Check) -> Result<(), StoreError> {
+        Ok(())
     }
 }
 
-fn slice(write: &Write) -> &[Write] {
-    std::slice::from_ref(write)
+/// Whether a file is compared now, or unless it just was.
+#[derive(Clone, Copy)]
+enum Check {
+    Now,
+    AtInterval,
 }
 
 fn after(outcome: Outcome) -> Result<TokenRecord, RegistryError> {

@@ -1,22 +1,25 @@
 use std::borrow::Cow;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
 use super::columns::{Undecodable, millis, time};
+use super::failure::Failure;
 use super::session::{Row, Session, Value};
-use crate::store::{AuditEvent, FieldChange};
+use super::tables::Tables;
+use crate::store::{AuditEvent, FieldChange, StoreError};
 use crate::token::TokenId;
 
 /// The most events that are read at once.
-pub(super) const MAX_LIMIT: usize = 1000;
+const MAX_LIMIT: usize = 1000;
 
-const APPEND: &str = "INSERT INTO service_token_events (at, actor, action, token_id, changes) \
-     VALUES ($1, $2, $3, $4, $5)";
+const APPEND: &str = "INSERT INTO service_token_events \
+     (at, actor, action, token_id, changes, client_address) VALUES ($1, $2, $3, $4, $5, $6)";
 
-pub(super) const OF_ALL: &str = "SELECT at, actor, action, token_id, changes \
+const OF_ALL: &str = "SELECT at, actor, action, token_id, changes, client_address \
      FROM service_token_events ORDER BY seq DESC LIMIT $1";
 
-pub(super) const OF_ONE: &str = "SELECT at, actor, action, token_id, changes \
+const OF_ONE: &str = "SELECT at, actor, action, token_id, changes, client_address \
      FROM service_token_events WHERE token_id = $2 ORDER BY seq DESC LIMIT $1";
 
 #[derive(Serialize, Deserialize)]
@@ -33,12 +36,14 @@ pub(super) async fn append(
     event: &AuditEvent,
 ) -> Result<(), sqlx::Error> {
     let changes = changes(event);
+    let address = event.client_address().map(|address| address.to_string());
     let values = [
         Value::Int(Some(millis(event.at()))),
         Value::Text(Some(event.actor())),
         Value::Text(Some(event.action().as_str())),
         Value::Int(Some(event.token_id().as_i64())),
         Value::Text(Some(&changes)),
+        Value::Text(address.as_deref()),
     ];
     session.execute(APPEND, &values).await?;
     Ok(())
@@ -52,7 +57,8 @@ pub(super) async fn append_many<'e>(
         .map(|event| {
             let (actor, action) = (event.actor(), event.action().as_str());
             let id = event.token_id().as_i64();
-            (millis(event.at()), actor, action, id, changes(event))
+            let (changes, address) = (changes(event), event.client_address());
+            (millis(event.at()), actor, action, id, changes, address)
         })
         .collect();
     let rows = serde_json::to_string(&rows).expect("texts and numbers make JSON");
@@ -72,14 +78,17 @@ fn changes(event: &AuditEvent) -> String {
     serde_json::to_string(&changes).expect("texts make JSON")
 }
 
-pub(super) fn read(row: &Row) -> Result<AuditEvent, Undecodable> {
+fn read(row: &Row) -> Result<AuditEvent, Undecodable> {
     let id = row.int(3)?.and_then(TokenId::from_i64);
     let id = id.ok_or(Undecodable::Column("token_id", None))?;
     let bad = |column| Undecodable::Column(column, Some(id));
     let at = row.int(0)?.ok_or(bad("at"))?;
     let actor = row.text(1)?.ok_or(bad("actor"))?;
     let action = row.text(2)?.and_then(|action| action.parse().ok());
-    let mut event = AuditEvent::new(time(at), actor, action.ok_or(bad("action"))?, id);
+    let address = row.text(5)?.map(str::parse::<IpAddr>).transpose();
+    let address = address.map_err(|_| bad("client_address"))?;
+    let mut event = AuditEvent::new(time(at), actor, action.ok_or(bad("action"))?, id)
+        .with_client_address(address);
     let changes: Option<Vec<Change<'_>>> = row
         .text(4)?
         .and_then(|changes| serde_json::from_str(changes).ok());
@@ -91,4 +100,24 @@ pub(super) fn read(row: &Row) -> Result<AuditEvent, Undecodable> {
         });
     }
     Ok(event)
+}
+
+impl Tables {
+    pub(super) async fn audit_trail(
+        &self,
+        id: Option<TokenId>,
+        limit: usize,
+    ) -> Result<Vec<AuditEvent>, StoreError> {
+        let limit = i64::try_from(limit.min(MAX_LIMIT)).unwrap_or(i64::MAX);
+        let limit = Value::Int(Some(limit));
+        let rows = match id {
+            Some(id) => {
+                let values = [limit, Value::Int(Some(id.as_i64()))];
+                self.read(|| OF_ONE.into(), &values).await?
+            }
+            None => self.read(|| OF_ALL.into(), &[limit]).await?,
+        };
+        let events = rows.iter().map(read).collect::<Result<_, _>>();
+        Ok(events.map_err(Failure::from)?)
+    }
 }

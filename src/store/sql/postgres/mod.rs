@@ -17,7 +17,7 @@ use super::endpoint::Endpoint;
 use super::open_error::OpenStoreError;
 use super::pool::Pool;
 use super::tables::{Settings, Tables};
-use super::{registry, schema};
+use super::{StoreState, registry, retention, schema};
 use crate::digest::TokenDigest;
 use crate::store::{
     AuditEvent, ChangeListener, Credential, FeedState, ListRequest, RegistryError, StoreError,
@@ -35,7 +35,9 @@ use crate::token::TokenId;
 /// 4. Every operation ends by a [deadline](Self::with_deadline); a store that cannot answer is
 ///    unavailable, never without the token. When the server is back, so is the store.
 /// 5. The tables are named `service_token…`, are made when the store is opened, in the first
-///    schema of the `search_path`, and are refused if a newer release made them.
+///    schema of the `search_path`, or brought to this release's version: nodes of an earlier release
+///    that are connected go on, and cannot connect again. Tables that a newer release made are
+///    refused.
 ///
 /// ```no_run
 /// use tower_service_token::store::PostgresStore;
@@ -228,8 +230,8 @@ impl PostgresStore {
         *self.listening.state.borrow()
     }
 
-    async fn probe(&self) -> Result<(), StoreError> {
-        self.tables.check_writable().await
+    async fn stop_listening(&self) {
+        self.listening.background.stop().await;
     }
 }
 

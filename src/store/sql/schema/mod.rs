@@ -5,15 +5,19 @@ use tokio::time::timeout;
 use super::open_error::OpenStoreError;
 use super::pool::Pool;
 use super::session::{Session, Value};
+use super::state;
 
 /// The version that this release knows: how many steps there are.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 #[cfg(feature = "sqlite")]
-const SQLITE: [&str; 1] = [include_str!("sqlite_1.sql")];
+const SQLITE: [&str; 2] = [include_str!("sqlite_1.sql"), include_str!("sqlite_2.sql")];
 
 #[cfg(feature = "postgres")]
-const POSTGRES: [&str; 1] = [include_str!("postgres_1.sql")];
+const POSTGRES: [&str; 2] = [
+    include_str!("postgres_1.sql"),
+    include_str!("postgres_2.sql"),
+];
 
 /// For a connection, and for all steps.
 const PATIENCE: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(60)];
@@ -74,6 +78,7 @@ async fn migrate(session: &mut Session<'_>) -> Result<(), OpenStoreError> {
     for step in steps.iter().skip(usize::try_from(done).unwrap_or(0)) {
         session.script(step).await?;
     }
+    state::create(session).await?;
     session.execute(CLEAR, &[]).await?;
     session.execute(WRITE, &[Value::Int(Some(VERSION))]).await?;
     Ok(())

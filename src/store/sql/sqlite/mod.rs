@@ -1,9 +1,11 @@
+mod feed_status;
+mod file;
 mod watch;
 
 use std::fmt;
-use std::fs::OpenOptions;
+use std::future::ready;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -12,11 +14,15 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 
+use self::feed_status::FeedStatus;
+pub(super) use self::file::DatabaseFile;
+use self::file::create;
+use self::watch::Watch;
 use super::background::Background;
 use super::open_error::{OpenStoreError, OpenStoreErrorKind};
 use super::pool::Pool;
 use super::tables::Tables;
-use super::{registry, schema};
+use super::{StoreState, registry, retention, schema};
 use crate::digest::TokenDigest;
 use crate::store::{
     AuditEvent, ChangeListener, Credential, FeedState, ListRequest, RegistryError, StoreError,
@@ -34,8 +40,14 @@ use crate::token::TokenId;
 ///    owner alone (mode 0600), and so are the files that SQLite puts beside it.
 /// 4. Every operation ends by a [deadline](Self::with_deadline); a store that cannot answer is
 ///    unavailable, never without the token.
-/// 5. The tables are named `service_token…` and made when the store is opened. A file whose tables
-///    a newer release made is refused.
+/// 5. If the file, or the write-ahead log beside it, is removed or replaced while it is open, changes
+///    fail, and lookups fail within 250 ms, until the same file is back or the store is opened again.
+///    A backup is restored while no process has the file open: contents that are written over the
+///    same file go unnoticed.
+/// 6. [`close`](Self::close) leaves one complete file, if no other process has it open.
+/// 7. The tables are named `service_token…` and made when the store is opened, or brought to this
+///    release's version: processes of an earlier release that have the file open go on, and cannot
+///    open it again. A file whose tables a newer release made is refused.
 ///
 /// ```
 /// use tower_service_token::lifecycle::NewToken;
@@ -69,11 +81,14 @@ pub struct SqliteStore {
 
 struct Watching {
     background: Background,
-    /// `None` where nobody else can change anything.
-    options: Option<SqliteConnectOptions>,
+    /// For the one connection that watches. `None` where nobody else can change anything.
+    pool: Option<SqlitePool>,
+    status: Arc<FeedStatus>,
 }
 
 const READERS: u32 = 4;
+
+const FILE: &str = "SELECT file FROM pragma_database_list WHERE name = 'main'";
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -90,24 +105,24 @@ impl SqliteStore {
     /// Outside of a Tokio runtime.
     pub async fn open(path: impl AsRef<Path>) -> Result<Self, OpenStoreError> {
         // A file in any case: to SQLite, `:memory:` and `file:…` are none.
-        let path = &Path::new(".").join(path);
-        create(path)?;
+        let path = std::path::absolute(Path::new(".").join(path)).map_err(not_a_file)?;
+        create(&path).map_err(not_a_file)?;
+        let file = Arc::new(DatabaseFile::of(path.clone()).map_err(not_a_file)?);
         let options = SqliteConnectOptions::new()
             .filename(path)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(BUSY_TIMEOUT);
-        let pool = |size| {
-            let pool = SqlitePoolOptions::new().max_connections(size);
-            // A file needs no new connections, and sqlx's task for them can spin for ever: it counts
-            // idle connections, and a race lets that number wrap around.
-            let pool = pool.idle_timeout(None).max_lifetime(None);
-            pool.test_before_acquire(false)
-        };
         // The writer first: it is the one that turns the log on.
-        let writers = pool(1).connect_with(options.clone()).await?;
-        let readers = pool(READERS).connect_lazy_with(options.clone());
-        Self::over(Pool::Sqlite { readers, writers }, Some(options)).await
+        let writers = pool_options(1, Some(&file)).connect_with(options.clone());
+        let writers = writers.await?;
+        let readers = pool_options(READERS, Some(&file)).connect_lazy_with(options.clone());
+        let pool = Pool::Sqlite { readers, writers };
+        let store = Self::over(pool, Some(options), Some(Arc::clone(&file))).await?;
+        // A reader that stays open keeps a writer that is closed from removing the log.
+        path_of(&store.tables.pool).await?;
+        file.compare_log();
+        Ok(store)
     }
 
     /// A store in memory, for tests: over one connection, and gone with the last clone.
@@ -121,15 +136,9 @@ impl SqliteStore {
     /// Outside of a Tokio runtime.
     pub async fn in_memory() -> Result<Self, OpenStoreError> {
         let options = SqliteConnectOptions::new().filename(":memory:");
-        let pool = SqlitePoolOptions::new()
-            .max_connections(1)
-            .test_before_acquire(false)
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .connect_with(options)
-            .await?;
+        let pool = pool_options(1, None).connect_with(options).await?;
         let (readers, writers) = (pool.clone(), pool);
-        let store = Self::over(Pool::Sqlite { readers, writers }, None).await?;
+        let store = Self::over(Pool::Sqlite { readers, writers }, None, None).await?;
         Ok(store.with_effective_within(Duration::ZERO))
     }
 
@@ -154,21 +163,30 @@ impl SqliteStore {
         let is_own = options.get_filename() == Path::new(":memory:");
         let (readers, writers) = (pool.clone(), pool);
         let pool = Pool::Sqlite { readers, writers };
-        Self::over(pool, (!is_own).then_some(options)).await
+        let file = path_of(&pool).await?.map(DatabaseFile::of);
+        let file = file.transpose().map_err(not_a_file)?.map(Arc::new);
+        Self::over(pool, (!is_own).then_some(options), file).await
     }
 
     async fn over(
         pool: Pool,
         options: Option<SqliteConnectOptions>,
+        file: Option<Arc<DatabaseFile>>,
     ) -> Result<Self, OpenStoreError> {
         schema::prepare(&pool).await?;
-        let background = Background::new();
-        Ok(Self {
-            tables: Tables::new(pool),
-            watching: Arc::new(Watching {
-                background,
-                options,
+        let watching = Watching {
+            background: Background::new(),
+            pool: options.map(|options| {
+                let pool = pool_options(1, file.as_ref());
+                pool.connect_lazy_with(options)
             }),
+            status: Arc::new(FeedStatus::default()),
+        };
+        let mut tables = Tables::new(pool);
+        tables.file = file;
+        Ok(Self {
+            tables,
+            watching: Arc::new(watching),
             interval: Duration::from_millis(250),
         })
     }
@@ -228,20 +246,28 @@ impl SqliteStore {
 
     fn listen(&self, listener: &Arc<dyn ChangeListener>) {
         self.tables.feed.subscribe(listener);
-        if let Some(options) = &self.watching.options {
-            let (feed, interval) = (self.tables.feed.clone(), self.interval);
-            let begin = || watch::watch(options.clone(), feed, interval);
-            self.watching.background.begin(begin);
+        if let Some(pool) = &self.watching.pool {
+            let watch = Watch {
+                pool: pool.clone(),
+                file: self.tables.file.clone(),
+                feed: self.tables.feed.clone(),
+                status: Arc::clone(&self.watching.status),
+                interval: self.interval,
+            };
+            self.watching.background.begin(|| watch.run());
         }
     }
 
-    #[expect(clippy::unused_self, reason = "the store over PostgreSQL needs it")]
-    fn current_feed_state(&self) -> FeedState {
-        FeedState::NotUsed
+    async fn stop_listening(&self) {
+        self.watching.background.stop().await;
+        self.watching.status.set_not_used();
+        if let Some(pool) = &self.watching.pool {
+            pool.close().await;
+        }
     }
 
-    async fn probe(&self) -> Result<(), StoreError> {
-        self.tables.check_writable().await
+    fn current_feed_state(&self) -> FeedState {
+        self.watching.status.state()
     }
 }
 
@@ -253,18 +279,37 @@ impl fmt::Debug for SqliteStore {
     }
 }
 
-/// Creates the file for its owner alone, if it is not there. SQLite gives the files beside it the
-/// same mode.
-fn create(path: &Path) -> Result<(), OpenStoreError> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    match options.open(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(OpenStoreError::new(
-            OpenStoreErrorKind::Configuration,
-            error.to_string(),
-        )),
-        _ => Ok(()),
-    }
+/// A pool whose connections stay open, and are refused to a file that is not the opened one.
+fn pool_options(size: u32, file: Option<&Arc<DatabaseFile>>) -> SqlitePoolOptions {
+    let pool = SqlitePoolOptions::new()
+        .max_connections(size)
+        .test_before_acquire(false)
+        // A file needs no new connections, and sqlx's task for them can spin for ever: it counts idle
+        // connections, and a race lets that number wrap around.
+        .idle_timeout(None)
+        .max_lifetime(None);
+    let Some(file) = file.cloned() else {
+        return pool;
+    };
+    pool.after_connect(move |_, _| {
+        let checked = file.check();
+        Box::pin(ready(
+            checked.map_err(|error| sqlx::Error::Configuration(error.into())),
+        ))
+    })
+}
+
+/// The file of a pool's database. `None` for a database in memory or a temporary one.
+async fn path_of(pool: &Pool) -> Result<Option<PathBuf>, OpenStoreError> {
+    let rows = pool.reader().await?.session().rows(FILE, &[]).await?;
+    let path = rows.first().map_or(Ok(None), |row| row.text(0))?;
+    Ok(path.filter(|path| !path.is_empty()).map(PathBuf::from))
+}
+
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "it stands where a function of the error is wanted"
+)]
+fn not_a_file(error: io::Error) -> OpenStoreError {
+    OpenStoreError::new(OpenStoreErrorKind::Configuration, error.to_string())
 }

@@ -1,11 +1,16 @@
+use std::convert::Infallible;
+use std::error::Error;
+use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::ConnectOptions;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::sqlite::{SqliteConnection, SqlitePool};
+use tokio::time::{sleep, timeout};
 
+use super::DatabaseFile;
+use super::feed_status::FeedStatus;
 use crate::store::sql::notice;
 use crate::store::sql::session::{Session, Value};
-use crate::store::{ChangeFeed, TokenChange};
+use crate::store::{ChangeFeed, StoreError, TokenChange};
 
 const VERSION: &str = "PRAGMA data_version";
 
@@ -18,6 +23,9 @@ const SINCE: &str =
 /// More changes than these at once are told as one of everything.
 const AT_ONCE: u32 = 1000;
 
+/// How long one look at the file may take.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Tells of what any connection changes, those of other processes too: looks whether the file
 /// changed, which reads no table, and then reads the log of changes.
 ///
@@ -25,31 +33,67 @@ const AT_ONCE: u32 = 1000;
 ///    told. The failure itself is not: what caches hold is as old as they allow and no older, and
 ///    they may need it while the file cannot be read.
 /// 2. What this process changed is told once more.
-pub(super) async fn watch(options: SqliteConnectOptions, feed: ChangeFeed, interval: Duration) {
-    loop {
-        // Ends by an error only. What went wrong shows in the requests as well.
-        let _ = follow(&options, &feed, interval).await;
-        tokio::time::sleep(interval).await;
+pub(super) struct Watch {
+    /// Of one connection.
+    pub(super) pool: SqlitePool,
+    pub(super) file: Option<Arc<DatabaseFile>>,
+    pub(super) feed: ChangeFeed,
+    pub(super) status: Arc<FeedStatus>,
+    pub(super) interval: Duration,
+}
+
+impl Watch {
+    pub(super) async fn run(self) {
+        loop {
+            let Err(error) = self.follow().await;
+            self.status.set_lost(&error);
+            sleep(self.interval).await;
+        }
+    }
+
+    async fn follow(&self) -> Result<Infallible, WatchError> {
+        self.check_file()?;
+        let mut connection = self.pool.acquire().await?;
+        let Err(error) = self.follow_by(&mut connection).await;
+        connection.close_on_drop();
+        Err(error)
+    }
+
+    async fn follow_by(&self, connection: &mut SqliteConnection) -> Result<Infallible, WatchError> {
+        let mut version = look(first_number(connection, VERSION)).await?;
+        let mut seen = look(first_number(connection, LAST)).await?;
+        self.feed.publish(&TokenChange::Everything);
+        self.status.set_connected();
+        loop {
+            sleep(self.interval).await;
+            self.check_file()?;
+            let now = look(first_number(connection, VERSION)).await?;
+            if now != version {
+                version = now;
+                seen = look(tell(connection, &self.feed, seen)).await?;
+            }
+        }
+    }
+
+    fn check_file(&self) -> Result<(), StoreError> {
+        self.file.as_ref().map_or(Ok(()), |file| file.check())
     }
 }
 
-async fn follow(
-    options: &SqliteConnectOptions,
-    feed: &ChangeFeed,
-    interval: Duration,
-) -> Result<(), sqlx::Error> {
-    let mut connection = options.connect().await?;
-    let mut version = first_number(&mut connection, VERSION).await?;
-    let mut seen = first_number(&mut connection, LAST).await?;
-    feed.publish(&TokenChange::Everything);
-    loop {
-        tokio::time::sleep(interval).await;
-        let now = first_number(&mut connection, VERSION).await?;
-        if now != version {
-            version = now;
-            seen = tell(&mut connection, feed, seen).await?;
-        }
-    }
+/// Why changes are not received.
+#[derive(Debug, thiserror::Error)]
+enum WatchError {
+    #[error("{}", .0.source().map_or_else(|| .0.to_string(), ToString::to_string))]
+    File(#[from] StoreError),
+    #[error("{0}")]
+    Sql(#[from] sqlx::Error),
+    #[error("no answer in time")]
+    TimedOut,
+}
+
+async fn look<T>(work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, WatchError> {
+    let looked = timeout(LOOK_TIMEOUT, work).await;
+    Ok(looked.map_err(|_| WatchError::TimedOut)??)
 }
 
 /// Tells of the changes after `seen`, and returns the last one.

@@ -1,0 +1,148 @@
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::store::StoreError;
+
+/// Reads compare the file at most this often.
+const INTERVAL: Duration = Duration::from_millis(250);
+
+/// The path of an open database, to notice when it leads to another file or to none: SQLite would
+/// go on with the one it has open, and what it wrote there would be gone with the process.
+///
+/// The file is only compared, never opened: closing it would release the locks that SQLite holds.
+pub(in crate::store::sql) struct DatabaseFile {
+    path: PathBuf,
+    identity: Identity,
+    /// The write-ahead log and its index, which stay as long as a connection is open.
+    log: OnceLock<Vec<(PathBuf, Identity)>>,
+    last: Mutex<Check>,
+}
+
+#[derive(Clone, Copy)]
+struct Check {
+    at: Instant,
+    is_same: bool,
+}
+
+/// Device and inode.
+#[cfg(unix)]
+type Identity = (u64, u64);
+
+/// A file that is open can be neither removed nor replaced.
+#[cfg(not(unix))]
+type Identity = ();
+
+impl DatabaseFile {
+    /// An absolute path.
+    pub(super) fn of(path: PathBuf) -> io::Result<Self> {
+        Ok(Self {
+            identity: identity(&path)?,
+            path,
+            log: OnceLock::new(),
+            last: Mutex::new(Check {
+                at: Instant::now(),
+                is_same: true,
+            }),
+        })
+    }
+
+    /// Compares the write-ahead log too from now on, if there is one. For a store whose connections
+    /// stay open: the last one that closes removes the log.
+    pub(super) fn compare_log(&self) {
+        let Ok(path) = self.path.canonicalize() else {
+            return;
+        };
+        let log = ["-wal", "-shm"].into_iter().filter_map(|end| {
+            let mut name = path.clone().into_os_string();
+            name.push(end);
+            let path = PathBuf::from(name);
+            let identity = identity(&path).ok()?;
+            Some((path, identity))
+        });
+        let _ = self.log.set(log.collect());
+    }
+
+    /// Returns an error if the path leads to another file than the one that was opened.
+    pub(in crate::store::sql) fn check(&self) -> Result<(), StoreError> {
+        let is_same = self.is_same();
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_same != is_same {
+            log(&self.path, is_same);
+        }
+        *last = Check {
+            at: Instant::now(),
+            is_same,
+        };
+        drop(last);
+        self.outcome(is_same)
+    }
+
+    /// As [`check`](Self::check), by a result that is up to 250 ms old.
+    pub(in crate::store::sql) fn check_at_interval(&self) -> Result<(), StoreError> {
+        let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.at.elapsed() < INTERVAL {
+            return self.outcome(last.is_same);
+        }
+        self.check()
+    }
+
+    fn is_same(&self) -> bool {
+        let is = |path: &Path, known: Identity| identity(path).is_ok_and(|it| it == known);
+        let mut log = self.log.get().into_iter().flatten();
+        is(&self.path, self.identity) && log.all(|(path, known)| is(path, *known))
+    }
+
+    fn outcome(&self, is_same: bool) -> Result<(), StoreError> {
+        if is_same {
+            return Ok(());
+        }
+        let path = self.path.display();
+        let message = format!("{path} was removed or replaced; restart the service");
+        Err(StoreError::unavailable(message))
+    }
+}
+
+/// Creates the file for its owner alone, if it is not there. SQLite gives the files beside it the
+/// same mode.
+pub(super) fn create(path: &Path) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(unix)]
+fn identity(path: &Path) -> io::Result<Identity> {
+    use std::os::unix::fs::MetadataExt;
+
+    fs::metadata(path).map(|file| (file.dev(), file.ino()))
+}
+
+#[cfg(not(unix))]
+fn identity(path: &Path) -> io::Result<Identity> {
+    fs::metadata(path).map(drop)
+}
+
+#[cfg(not(feature = "tracing"))]
+fn log(_: &Path, _: bool) {}
+
+#[cfg(feature = "tracing")]
+fn log(path: &Path, is_same: bool) {
+    let path = path.display();
+    if is_same {
+        tracing::info!(target: "tower_service_token", "{path} is the open database again");
+    } else {
+        tracing::error!(
+            target: "tower_service_token",
+            "{path} was removed or replaced while it was open; lookups and changes fail until the \
+             service restarts",
+        );
+    }
+}

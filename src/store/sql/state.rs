@@ -1,0 +1,91 @@
+use std::time::SystemTime;
+
+use super::columns::{millis, time};
+use super::failure::Failure;
+use super::session::{Row, Session, Value};
+use super::tables::Tables;
+use super::task::Task;
+use crate::store::StoreError;
+
+/// A database of version 1 that holds tokens had an administrator, as far as anyone can say.
+const CREATE: &str = "INSERT INTO service_token_store (id, store_id, initialized_at) \
+     SELECT 1, $1, (SELECT MIN(listed_at) FROM service_tokens) WHERE TRUE \
+     ON CONFLICT (id) DO NOTHING";
+
+const READ: &str = "SELECT store_id, initialized_at FROM service_token_store WHERE id = 1";
+
+const INITIALIZE: &str = "UPDATE service_token_store SET initialized_at = $1 \
+     WHERE id = 1 AND initialized_at IS NULL";
+
+const CHECK_WRITABLE: &str =
+    "UPDATE service_token_store SET write_checks = write_checks + 1 WHERE id = 1";
+
+/// What a SQL store records about itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreState {
+    store_id: Box<str>,
+    initialized_at: Option<SystemTime>,
+}
+
+impl StoreState {
+    /// Returns the random ID that the database got when its tables were created. A backup of it has
+    /// the same ID, another database never has.
+    pub fn store_id(&self) -> &str {
+        &self.store_id
+    }
+
+    /// Returns when the store was first marked (`mark_initialized`) as having had
+    /// an administrator. `None` if it never was.
+    ///
+    /// For a database of schema version 1 this is when the oldest of its tokens was created, if it
+    /// held any when it was migrated.
+    pub fn initialized_at(&self) -> Option<SystemTime> {
+        self.initialized_at
+    }
+
+    fn read(row: &Row) -> Result<Option<Self>, sqlx::Error> {
+        let Some(store_id) = row.text(0)? else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            store_id: store_id.into(),
+            initialized_at: row.int(1)?.map(time),
+        }))
+    }
+}
+
+/// Inserts the row, if it is not there, with a new ID.
+pub(super) async fn create(session: &mut Session<'_>) -> Result<(), sqlx::Error> {
+    let mut id = [0; 16];
+    getrandom::fill(&mut id).map_err(|error| sqlx::Error::Configuration(error.into()))?;
+    let id = hex::encode(id);
+    session.execute(CREATE, &[Value::Text(Some(&id))]).await?;
+    Ok(())
+}
+
+impl Tables {
+    pub(super) async fn state(&self) -> Result<StoreState, StoreError> {
+        let rows = self.read(|| READ.into(), &[]).await?;
+        let state = rows.first().map(StoreState::read).transpose();
+        let state = state.map_err(Failure::from)?.flatten();
+        state.ok_or_else(no_row)
+    }
+
+    pub(super) async fn mark_initialized(&self, at: SystemTime) -> Result<(), StoreError> {
+        let at = [Value::Int(Some(millis(at)))];
+        self.change(Task::Execute(INITIALIZE, &at)).await?;
+        Ok(())
+    }
+
+    pub(super) async fn check_writable(&self) -> Result<(), StoreError> {
+        let changed = self.change(Task::Execute(CHECK_WRITABLE, &[])).await?;
+        if changed.rows == 0 {
+            return Err(no_row());
+        }
+        Ok(())
+    }
+}
+
+fn no_row() -> StoreError {
+    StoreError::corrupt("the table service_token_store has no row")
+}

@@ -1,0 +1,108 @@
+//! Databases of schema version 1, as the commit 4590bfc left them: the last one before version 2.
+
+use std::fs;
+
+use tokio::task::JoinSet;
+use tower_service_token::store::{AuditAction, AuditEvent, ListRequest, TokenFilter, Write};
+
+use crate::authority::find;
+use crate::place::{Place, at, minted};
+
+/// The administrators of the fixtures, which are of use nowhere else.
+const SQLITE_ADMIN: &str = "svctok-yzYawIjchr_eNrelvRyBtr0zOTL1sPnZDFd3Gji7s";
+const POSTGRES_ADMIN: &str = "svctok-LhiCro6BR3_IcytWixJw0oV3Vk17wjWsdH40FN0lV";
+
+const VERSION: &str = "SELECT version FROM service_token_schema";
+
+/// As version 1 appends to the audit trail.
+const APPEND_1: &str = "INSERT INTO service_token_events (at, actor, action, token_id, changes) \
+     VALUES (1000, 'an old node', 'created', 42, '[]')";
+
+/// Restores the database that version 1 left; the administrator's secret.
+async fn restore(place: &Place) -> &'static str {
+    if place.is_postgres() {
+        place.run(include_str!("fixtures/4590bfc.sql")).await;
+        // The dump leaves no search path to those who come after on its connection.
+        return POSTGRES_ADMIN;
+    }
+    fs::write(place.file(), include_bytes!("fixtures/4590bfc.db")).unwrap();
+    SQLITE_ADMIN
+}
+
+pub(crate) async fn version_1_is_migrated_and_keeps_its_tokens(place: Place) {
+    let admin = restore(&place).await;
+    place.run(APPEND_1).await;
+    let oldest = "SELECT MIN(created_at) FROM service_tokens";
+    let oldest = place.pool(1).await.number(oldest).await;
+    let store = place.open().await.with_audit_trail();
+    assert_eq!(place.pool(1).await.number(VERSION).await, 2);
+    assert!(find(&store, admin).await.is_ok());
+    let request = ListRequest::new(TokenFilter::new(), at(1));
+    assert_eq!(store.list(&request).await.unwrap().records.len(), 5);
+
+    let state = store.state().await.unwrap();
+    assert_eq!(state.initialized_at(), Some(at(oldest.cast_unsigned())));
+    assert_eq!(state.store_id().len(), 32);
+    let again = place.open().await.state().await.unwrap();
+    assert_eq!(again, state);
+
+    let (record, address) = (minted(), "192.0.2.1".parse::<std::net::IpAddr>().unwrap());
+    let event = AuditEvent::new(at(2000), "a new node", AuditAction::Created, record.id());
+    let write = Write::new(record, event.with_client_address(address));
+    store.insert(&write).await.unwrap();
+    let events = store.audit_trail(None, 10).await.unwrap();
+    let kept = events.iter().map(|it| (it.actor(), it.client_address()));
+    let expected = [("a new node", Some(address)), ("an old node", None)];
+    assert!(kept.eq(expected), "{events:?}");
+}
+
+pub(crate) async fn an_empty_version_1_is_not_initialized(place: Place) {
+    restore(&place).await;
+    place.run("DELETE FROM service_tokens").await;
+    let state = place.open().await.state().await.unwrap();
+    assert_eq!(state.initialized_at(), None);
+}
+
+pub(crate) async fn a_migration_that_fails_leaves_version_1(place: Place) {
+    let admin = restore(&place).await;
+    // Is made after the column.
+    place
+        .run("CREATE TABLE service_token_store (x BIGINT)")
+        .await;
+    assert!(place.try_open().await.is_err());
+    let pool = place.pool(1).await;
+    assert_eq!(pool.number(VERSION).await, 1);
+    // The column is not there yet.
+    pool.run("ALTER TABLE service_token_events ADD COLUMN client_address TEXT")
+        .await;
+    pool.run("ALTER TABLE service_token_events DROP COLUMN client_address")
+        .await;
+    pool.run("DROP TABLE service_token_store").await;
+    pool.close().await;
+    let store = place.open().await;
+    assert!(find(&store, admin).await.is_ok());
+}
+
+pub(crate) async fn many_migrate_one_database_at_once(place: Place) {
+    restore(&place).await;
+    let mut tasks = JoinSet::new();
+    for _ in 0..6 {
+        let place = place.clone();
+        tasks.spawn(async move { place.open().await.state().await.unwrap() });
+    }
+    let states = tasks.join_all().await;
+    assert!(states.iter().all(|state| *state == states[0]), "{states:?}");
+    assert_eq!(place.pool(1).await.number(VERSION).await, 2);
+}
+
+/// A node of the earlier release that runs while another one migrates.
+pub(crate) async fn statements_of_version_1_work_on_version_2(place: Place) {
+    let store = place.open().await;
+    place.run(APPEND_1).await;
+    let select = "SELECT COUNT(*) FROM \
+         (SELECT at, actor, action, token_id, changes FROM service_token_events) AS events";
+    assert_eq!(place.pool(1).await.number(select).await, 1);
+    let events = store.audit_trail(None, 10).await.unwrap();
+    assert_eq!(events[0].actor(), "an old node");
+    assert_eq!(events[0].client_address(), None);
+}

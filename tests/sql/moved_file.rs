@@ -1,0 +1,165 @@
+//! A database file that is removed or replaced while a store has it open.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use tower_service_token::store::{
+    FeedState, RegistryError, SqliteStore, StoreError, StoreErrorKind, TokenRegistry,
+};
+
+use crate::place::{Place, Store, TestPool, Told, at, minted, write};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How old the answer may be that lookups go by.
+const BOUND: Duration = Duration::from_millis(250);
+
+fn assert_says_so(error: &StoreError) {
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+    let source = std::error::Error::source(error).unwrap().to_string();
+    assert!(source.contains("was removed or replaced"), "{source}");
+}
+
+/// Every change fails, and lookups do so in time.
+async fn assert_lost(store: &Store) {
+    let record = minted();
+    match store.insert(&write(&record)).await {
+        Err(RegistryError::Store(error)) => assert_says_so(&error),
+        inserted => panic!("{inserted:?}"),
+    }
+    let touched = store.touch(&[(record.id(), at(1))]).await;
+    assert_says_so(&touched.unwrap_err());
+    assert_says_so(&store.check_writable().await.unwrap_err());
+    tokio::time::sleep(BOUND).await;
+    assert_says_so(&store.get(record.id()).await.unwrap_err());
+    let found = store.find_by_digest(record.digest()).await;
+    assert_says_so(&found.unwrap_err());
+}
+
+async fn assert_works(store: &Store) {
+    let record = minted();
+    store.insert(&write(&record)).await.unwrap();
+    assert!(store.get(record.id()).await.unwrap().is_some());
+    store.check_writable().await.unwrap();
+}
+
+async fn becomes(store: &Store, state: FeedState) {
+    let begun = Instant::now();
+    while store.feed_state() != state {
+        assert!(begun.elapsed() < PATIENCE, "not {state:?}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// A database with a token in it, which is closed.
+async fn another(path: &Path) {
+    let other = SqliteStore::open(path).await.unwrap();
+    other.insert(&write(&minted())).await.unwrap();
+    other.close().await.unwrap();
+}
+
+pub(crate) async fn changes_to_a_removed_file_fail(place: Place) {
+    let store = place.open().await.watching();
+    let told = Told::by(&store);
+    told.until_everything().await;
+    assert_works(&store).await;
+    let aside = place.file().with_file_name("aside");
+    fs::rename(place.file(), &aside).unwrap();
+    assert_lost(&store).await;
+    becomes(&store, FeedState::Lost).await;
+    assert!(!place.file().exists(), "no file is made in its place");
+    // The same file is back.
+    fs::rename(&aside, place.file()).unwrap();
+    assert_works(&store).await;
+    becomes(&store, FeedState::Connected).await;
+    fs::remove_file(place.file()).unwrap();
+    assert_lost(&store).await;
+}
+
+pub(crate) async fn changes_to_a_replaced_file_fail(place: Place) {
+    let store = place.open().await.watching();
+    let told = Told::by(&store);
+    told.until_everything().await;
+    assert_works(&store).await;
+    let other = place.file().with_file_name("other.db");
+    another(&other).await;
+    fs::rename(&other, place.file()).unwrap();
+    assert_lost(&store).await;
+    becomes(&store, FeedState::Lost).await;
+    // Several lookups at once open no connection to the other file.
+    let record = minted();
+    let lookups = (0..8).map(|_| store.get(record.id()));
+    for found in futures::future::join_all(lookups).await {
+        assert_says_so(&found.unwrap_err());
+    }
+    store.close().await;
+    // A store that is opened now has the other database, and may write it.
+    for entry in ["tokens.db-wal", "tokens.db-shm"] {
+        let _ = fs::remove_file(place.file().with_file_name(entry));
+    }
+    assert_works(&place.open().await).await;
+    let pool = place.pool(1).await;
+    assert_eq!(pool.number("SELECT COUNT(*) FROM service_tokens").await, 2);
+}
+
+pub(crate) async fn changes_without_the_write_ahead_log_fail(place: Place) {
+    let store = place.open().await;
+    assert_works(&store).await;
+    let aside = place.file().with_file_name("aside");
+    for name in ["tokens.db-wal", "tokens.db-shm"] {
+        let log = place.file().with_file_name(name);
+        fs::rename(&log, &aside).unwrap();
+        assert_lost(&store).await;
+        fs::rename(&aside, &log).unwrap();
+        assert_works(&store).await;
+    }
+}
+
+pub(crate) async fn changes_behind_a_link_that_moved_fail(place: Place) {
+    let folder = place.file().parent().unwrap().to_owned();
+    let link = folder.join("link.db");
+    another(&folder.join("one.db")).await;
+    another(&folder.join("two.db")).await;
+    std::os::unix::fs::symlink("one.db", &link).unwrap();
+    let store = SqliteStore::open(&link).await.unwrap();
+    let store = Store::Sqlite(store.with_deadline(PATIENCE));
+    assert_works(&store).await;
+    fs::remove_file(&link).unwrap();
+    std::os::unix::fs::symlink("two.db", &link).unwrap();
+    assert_lost(&store).await;
+    fs::remove_file(&link).unwrap();
+    std::os::unix::fs::symlink("one.db", &link).unwrap();
+    assert_works(&store).await;
+    store.close().await;
+    assert!(!folder.join("one.db-wal").exists());
+}
+
+pub(crate) async fn a_file_that_is_replaced_during_a_change_fails_it(place: Place) {
+    let store = place.open().await;
+    assert_works(&store).await;
+    let TestPool::Sqlite(other) = place.pool(1).await else {
+        unreachable!("a file")
+    };
+    // The change waits for this, after it has compared the file.
+    let held = other.begin_with("BEGIN IMMEDIATE").await.unwrap();
+    let (changing, record) = (store.clone(), minted());
+    let change = tokio::spawn(async move { changing.insert(&write(&record)).await });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    fs::rename(place.file(), place.file().with_file_name("aside")).unwrap();
+    held.rollback().await.unwrap();
+    match change.await.unwrap() {
+        Err(RegistryError::Store(error)) => assert_says_so(&error),
+        inserted => panic!("{inserted:?}"),
+    }
+}
+
+pub(crate) async fn the_pool_of_an_application_is_compared_too(place: Place) {
+    let store = place.pool(2).await.store().await;
+    assert_works(&store).await;
+    fs::remove_file(place.file()).unwrap();
+    assert_lost(&store).await;
+    // A database in memory has no file.
+    let memory = SqliteStore::in_memory().await.unwrap();
+    assert_works(&Store::Sqlite(memory)).await;
+}
