@@ -144,7 +144,7 @@ pub(crate) async fn a_file_has_no_first_token(place: Place) {
 }
 
 /// Runs another command of this tool, which must succeed; what it says.
-fn says(args: &[&str]) -> String {
+pub(crate) fn says(args: &[&str]) -> String {
     Process::spawn(svctok().args(args)).finish().succeeded()
 }
 

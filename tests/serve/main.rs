@@ -36,8 +36,10 @@ mod disk;
 mod junk;
 mod limits;
 mod logs;
+mod lost_store;
 mod node;
 mod nodes;
+mod permissions;
 mod place;
 mod readiness;
 mod routes;
@@ -87,20 +89,6 @@ fn main() -> ExitCode {
             run(test, async { Place::sqlite() }, Place::remove)
         }));
     }
-    let [on_sqlite, on_disk, on_postgres] = on_finished_stores();
-    for (name, test) in on_sqlite.into_iter().chain(on_disk) {
-        let trial = Trial::test(format!("sqlite::{name}"), move || {
-            run(test, async { Place::sqlite() }, Place::remove)
-        });
-        trials.push(trial.with_ignored_flag(true));
-    }
-    for (name, test) in on_postgres {
-        let trial = Trial::test(format!("postgres::{name}"), move || {
-            let place = Place::postgres(Arc::new(Postgres::private()?));
-            run(test, place, Place::remove)
-        });
-        trials.push(trial.with_ignored_flag(true));
-    }
     for (name, test) in on_both() {
         let server = shared.clone();
         let reason = shared.as_ref().err();
@@ -126,6 +114,7 @@ fn on_both() -> Vec<(&'static str, Test)> {
         audit::an_audit_trail_can_be_switched_off,
         bootstrap::the_first_start_mints_an_administrator_and_no_other_does,
         bootstrap::of_first_starts_at_once_one_mints,
+        lost_store::a_purged_store_gets_an_administrator_only_by_bootstrap,
         nodes::what_is_changed_on_one_node_holds_on_the_other,
         nodes::what_a_killed_node_acknowledged_is_there_and_nothing_half_made,
         stopping::last_uses_are_written_at_the_end,
@@ -138,6 +127,7 @@ fn on_sqlite() -> Vec<(&'static str, Test)> {
         addresses::without_a_trusted_proxy_no_header_is_read,
         addresses::a_proxy_that_is_no_network_is_a_usage_error,
         audit::audit_events_are_logged_at_every_level,
+        audit::events_older_than_the_retention_are_deleted,
         bootstrap::the_file_is_for_its_owner_alone,
         bootstrap::of_first_starts_at_once_with_one_file_one_mints,
         bootstrap::a_file_that_is_there_is_not_overwritten,
@@ -165,6 +155,15 @@ fn on_sqlite() -> Vec<(&'static str, Test)> {
         logs::a_log_is_text_unless_asked_otherwise,
         logs::a_log_that_nobody_reads_keeps_no_request_from_its_answer,
         logs::a_filter_that_is_none_is_a_usage_error,
+        lost_store::a_missing_database_is_not_replaced_by_an_empty_one,
+        lost_store::another_database_is_accepted_by_bootstrap_and_mints_nothing,
+        lost_store::a_restored_backup_is_the_same_store,
+        lost_store::a_database_of_version_1_is_marked_at_the_first_start,
+        lost_store::an_empty_database_of_version_1_is_new,
+        lost_store::changes_fail_when_the_database_is_removed,
+        lost_store::changes_fail_when_a_backup_is_moved_over_the_database,
+        permissions::files_that_others_can_write_or_read_are_warned_about,
+        permissions::files_of_their_owner_alone_are_not_warned_about,
         readiness::readiness_says_what_works,
         readiness::a_token_file_is_ready_for_reads_alone,
         routes::each_group_takes_each_credential,
@@ -185,6 +184,11 @@ fn on_sqlite() -> Vec<(&'static str, Test)> {
         starting::a_database_that_cannot_be_reached_is_named_without_its_password,
         stopping::an_http2_request_in_flight_is_answered_over_tls,
         stopping::a_second_signal_does_not_wait,
+        stopping::a_stop_leaves_one_complete_file,
+        stopping::a_stop_with_a_stuck_request_leaves_one_complete_file,
+        stopping::the_last_of_two_nodes_leaves_one_complete_file,
+        stopping::commands_leave_one_complete_file,
+        stopping::a_hangup_stops_nothing,
         stopping::a_request_that_does_not_end_is_not_waited_for,
         tls::both_protocols_are_spoken_over_tls,
         tls::a_certificate_that_cannot_work_is_a_usage_error,
@@ -205,25 +209,17 @@ fn on_linux() -> Vec<(&'static str, Test)> {
 
 /// Needs to mount a file system.
 fn on_a_full_disk() -> Vec<(&'static str, Test)> {
-    Vec::from(tests![stalled::a_log_goes_on_when_its_disk_has_room_again])
+    Vec::from(tests![
+        readiness::a_full_disk_makes_writes_unready,
+        stalled::a_log_goes_on_when_its_disk_has_room_again,
+    ])
 }
 
 fn on_a_private_postgres() -> Vec<(&'static str, Test)> {
     Vec::from(tests![
         readiness::a_node_is_ready_while_its_store_can_be_asked,
         readiness::an_outage_is_logged_once_although_nobody_asks,
+        readiness::a_read_only_server_makes_writes_unready,
+        readiness::a_lost_feed_is_told_and_leaves_a_node_ready,
     ])
-}
-
-/// INTEGRATION: move these to the lists above once the stores implement `check_writable`,
-/// `feed_state` and the audit retention.
-fn on_finished_stores() -> [Vec<(&'static str, Test)>; 3] {
-    [
-        Vec::from(tests![audit::events_older_than_the_retention_are_deleted]),
-        Vec::from(tests![readiness::a_full_disk_makes_writes_unready]),
-        Vec::from(tests![
-            readiness::a_read_only_server_makes_writes_unready,
-            readiness::a_lost_feed_is_told_and_leaves_a_node_ready,
-        ]),
-    ]
 }

@@ -1,6 +1,7 @@
 //! The end of a node.
 
 use std::convert::Infallible;
+use std::fs;
 use std::time::{Duration, Instant};
 
 use futures::channel::mpsc;
@@ -11,6 +12,8 @@ use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 
+use crate::bootstrap::says;
+use crate::lost_store::{create, database};
 use crate::node::{Node, PATIENCE, pause};
 use crate::place::Place;
 use crate::stall::Stopwatch;
@@ -132,4 +135,101 @@ pub(crate) async fn last_uses_are_written_at_the_end(place: Place) {
     let after = again.send(&own).await.assert(200).json();
     assert!(after["last_used_at"].is_string(), "{after}");
     again.stop().await;
+}
+
+/// The names in the test's folder, of the database and of what SQLite puts beside it.
+fn database_files(place: &Place) -> Vec<String> {
+    let entries = fs::read_dir(&place.folder).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let is_of_database = |name: &String| name.starts_with("tokens.db");
+    let mut names: Vec<_> = names.filter(is_of_database).collect();
+    names.sort_unstable();
+    names
+}
+
+/// There is one file, and a copy of it alone has these tokens.
+fn is_complete(place: &Place, names: &[String]) {
+    assert_eq!(
+        database_files(place),
+        ["tokens.db", "tokens.db.initialized"]
+    );
+    let copy = place.folder.join("copy.db");
+    fs::copy(database(place), &copy).unwrap();
+    let url = format!("sqlite:{}", copy.display());
+    let listed = says(&["--store", &url, "list", "-o", "json"]);
+    for name in names {
+        assert!(listed.contains(&format!("\"{name}\"")), "{name}: {listed}");
+    }
+}
+
+pub(crate) async fn a_stop_leaves_one_complete_file(place: Place) {
+    let (mut node, token) = Node::administrator(&place, &[]).await;
+    let mut names = vec!["administrator".to_owned()];
+    for round in 0..8 {
+        for number in 0..5 {
+            names.push(format!("{round}-{number}"));
+            create(&node, &token, &names[names.len() - 1]).await;
+        }
+        node.signal(if round % 2 == 0 { "TERM" } else { "INT" });
+        assert_eq!(node.ended().await.code, Some(0));
+        is_complete(&place, &names);
+        node = Node::start(&place, &[]).await;
+    }
+    node.stop().await;
+}
+
+pub(crate) async fn a_stop_with_a_stuck_request_leaves_one_complete_file(place: Place) {
+    let more = ["--shutdown-timeout", "300ms"];
+    let (node, token) = Node::administrator(&place, &more).await;
+    create(&node, &token, "ci").await;
+    let (_stream, _) = in_flight(&node, &token).await;
+    let ended = node.stop().await;
+    assert!(ended.stderr.contains("did not finish"), "{}", ended.stderr);
+    is_complete(&place, &["ci".to_owned()]);
+}
+
+pub(crate) async fn the_last_of_two_nodes_leaves_one_complete_file(place: Place) {
+    let (a, token) = Node::administrator(&place, &[]).await;
+    let b = Node::start(&place, &[]).await;
+    create(&a, &token, "by-a").await;
+    create(&b, &token, "by-b").await;
+    a.stop().await;
+    create(&b, &token, "after").await;
+    b.stop().await;
+    is_complete(&place, &["by-a", "by-b", "after"].map(str::to_owned));
+}
+
+pub(crate) async fn commands_leave_one_complete_file(place: Place) {
+    let command = |args: &[&str]| {
+        let said = says(&[&["--store", &place.store][..], args].concat());
+        assert_eq!(database_files(&place), ["tokens.db"], "{args:?}");
+        said
+    };
+    let token = command(&["create", "--name", "ci", "-o", "token"]);
+    let file = place.file("token", Some(&token));
+    let id = &token.trim()["svctok-".len()..][..10];
+    for args in [
+        &["list"][..],
+        &["get", "--id", id],
+        &["update", "--id", id, "--description", "x"],
+        &["disable", "--id", id],
+        &["enable", "--id", id],
+        &["rotate", "--id", id, "--grace", "1h"],
+        &["verify", "--service-token-file", &file],
+        &["delete", "--state", "active", "--dry-run"],
+        &["delete", "--state", "active", "--expect", "1"],
+        &["delete", "--id", id],
+    ] {
+        command(args);
+    }
+}
+
+pub(crate) async fn a_hangup_stops_nothing(place: Place) {
+    let (mut node, token) = Node::administrator(&place, &[]).await;
+    for _ in 0..2 {
+        node.signal("HUP");
+        node.logged("SIGHUP is ignored").await;
+        create(&node, &token, "ci").await;
+    }
+    node.stop().await;
 }

@@ -10,6 +10,7 @@ mod output;
 mod run;
 mod secret;
 mod serve;
+mod store_handle;
 mod store_url;
 mod target;
 mod token_file;

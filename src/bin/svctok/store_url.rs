@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tower_service_token::TokenStore;
-use tower_service_token::store::{FileStore, PostgresStore, SqliteStore, TokenRegistry};
+use tower_service_token::store::{FileStore, PostgresStore, SqliteStore, StoreError};
 
 use crate::failure::{Failure, FailureKind};
+use crate::store_handle::StoreHandle;
 use crate::token_file::TokenFile;
 
 /// Where tokens are kept: `sqlite:PATH`, `postgres://…` or `file:PATH`.
@@ -34,9 +35,20 @@ pub(crate) enum AuditTrail {
 #[derive(Clone)]
 pub(crate) enum OpenedStore {
     /// It owns its tokens.
-    Registry(Arc<dyn TokenRegistry>),
+    Registry(Arc<dyn StoreHandle>),
     /// Its tokens are changed elsewhere.
     ReadOnly(Arc<dyn TokenStore>),
+}
+
+impl OpenedStore {
+    /// Closes the store. A SQLite database is one complete file afterwards, if no other process has
+    /// it open.
+    pub(crate) async fn close(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Registry(store) => store.close().await,
+            Self::ReadOnly(_) => Ok(()),
+        }
+    }
 }
 
 impl StoreUrl {
@@ -66,22 +78,23 @@ impl StoreUrl {
     /// Opens the store to change its tokens. A SQLite file is made if it is not there; a token file
     /// is made by the first token. Changes leave audit events; how long they are kept is for a
     /// service to say.
-    pub(crate) async fn open_to_change(&self) -> Result<Arc<dyn TokenRegistry>, Failure> {
+    pub(crate) async fn open_to_change(&self) -> Result<Arc<dyn StoreHandle>, Failure> {
         self.open_registry(AuditTrail::Forever).await
     }
 
     async fn open_registry(
         &self,
         audit_trail: AuditTrail,
-    ) -> Result<Arc<dyn TokenRegistry>, Failure> {
+    ) -> Result<Arc<dyn StoreHandle>, Failure> {
         Ok(match self {
             Self::Sqlite(path) => {
                 let store = SqliteStore::open(path).await;
                 let store = store.map_err(|it| self.not_opened(&it))?;
                 match audit_trail {
                     AuditTrail::Forever => Arc::new(store.with_audit_trail()),
-                    // INTEGRATION: .with_audit_retention(retention)
-                    AuditTrail::For(_retention) => Arc::new(store.with_audit_trail()),
+                    AuditTrail::For(retention) => {
+                        Arc::new(store.with_audit_trail().with_audit_retention(retention))
+                    }
                     AuditTrail::Off => Arc::new(store),
                 }
             }
@@ -90,8 +103,9 @@ impl StoreUrl {
                 let store = store.map_err(|it| self.not_opened(&it))?;
                 match audit_trail {
                     AuditTrail::Forever => Arc::new(store.with_audit_trail()),
-                    // INTEGRATION: .with_audit_retention(retention)
-                    AuditTrail::For(_retention) => Arc::new(store.with_audit_trail()),
+                    AuditTrail::For(retention) => {
+                        Arc::new(store.with_audit_trail().with_audit_retention(retention))
+                    }
                     AuditTrail::Off => Arc::new(store),
                 }
             }

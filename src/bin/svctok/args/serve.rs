@@ -37,12 +37,15 @@ const MIN_AUDIT_RETENTION: Duration = Duration::from_secs(60 * 60);
 ///
 /// The first start on a store without any token mints an administrator token (scopes
 /// service-tokens:admin and introspect) and shows it once: on stdout, or in the file of
-/// --bootstrap-token-file. A store whose tokens are all revoked is not empty; one whose tokens are
-/// all purged is. Whoever has lost the token can mint another on the store itself:
+/// --bootstrap-token-file. The store records that it has had an administrator; beside a SQLite file,
+/// so does PATH.initialized. If the store is empty all the same, or another one, the service does not
+/// start: mount or restore the database, or confirm by --bootstrap. A store whose tokens are all
+/// revoked is not empty. Whoever has lost the token can mint another on the store itself:
 /// svctok --store … create.
 ///
-/// SIGTERM and SIGINT let requests finish, write the last uses, and end with exit code 0; a second
-/// one does not wait for requests.
+/// SIGTERM and SIGINT let requests finish, write the last uses, close the store, and end with exit
+/// code 0; a second one does not wait for requests. After that a SQLite database is one complete
+/// file, if no other process has it open. SIGHUP changes nothing.
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
     /// Where the tokens are kept: sqlite:PATH, postgres://… or file:PATH. A file cannot be
@@ -85,6 +88,11 @@ pub(crate) struct ServeArgs {
         value_parser = BoolishValueParser::new()
     )]
     pub(crate) insecure_plain_http: bool,
+
+    /// Starts with a store that is empty although it had an administrator before, or that is another
+    /// one than the last time, and mints an administrator token if it is empty: for one start
+    #[arg(long)]
+    pub(crate) bootstrap: bool,
 
     /// Writes the administrator token of the first start here, for its owner alone (0600), and not
     /// to stdout; the file must not be there yet
@@ -170,6 +178,13 @@ impl ServeArgs {
         ClientAddressLayer::new()
             .with_trusted_proxies(self.trusted_proxies())
             .with_header(self.client_address_header.clone())
+    }
+}
+
+impl ServeArgs {
+    /// Whether a flag is about the administrator token.
+    pub(crate) fn mints(&self) -> bool {
+        self.bootstrap || self.bootstrap_token_file.is_some()
     }
 }
 

@@ -141,7 +141,11 @@ async fn validate(file: &ContextFile, args: MaybeNamedArgs) -> Result<(), Failur
 /// Asks the server who we are, or opens the store.
 async fn ask(name: &str, context: &Context) -> Result<(), Failure> {
     match Target::of(name, context, None)? {
-        Target::Store(store) => Tokens::of_store(&store, IfMissing::Fail).await.map(drop),
+        Target::Store(store) => {
+            let tokens = Tokens::of_store(&store, IfMissing::Fail).await?;
+            tokens.close().await;
+            Ok(())
+        }
         Target::Server { url, token } => {
             let token = token.ok_or_else(|| {
                 Failure::new(

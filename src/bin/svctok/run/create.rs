@@ -9,12 +9,17 @@ use crate::tokens::{IfMissing, Tokens};
 pub(super) async fn run(args: CreateArgs, output: Format) -> Result<(), Failure> {
     let file = args.file.open()?;
     let tokens = Tokens::open(&args.access, IfMissing::Make).await?;
-    let issued = tokens.create(new_token(args.name, args.fields)).await?;
-    let secret = Secret {
-        issued: &issued,
-        what_was_done: "created",
+    let created = async {
+        let issued = tokens.create(new_token(args.name, args.fields)).await?;
+        let secret = Secret {
+            issued: &issued,
+            what_was_done: "created",
+        };
+        show_secret(&secret, file, output)
     };
-    show_secret(&secret, file, output)
+    let created = created.await;
+    tokens.close().await;
+    created
 }
 
 impl SecretFileArgs {

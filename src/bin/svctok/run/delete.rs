@@ -28,7 +28,9 @@ async fn delete_one(args: DeleteArgs, output: Format) -> Result<(), Failure> {
     let token = id.read_or_self()?;
     let tokens = Tokens::open(&args.access, IfMissing::Fail).await?;
     let tokens = tokens.at_revision(args.revision).confirmed(args.last_admin);
-    let revoked = tokens.revoke(token).await?;
+    let revoked = tokens.revoke(token).await;
+    tokens.close().await;
+    let revoked = revoked?;
     let revoked_id = revoked.id.to_string();
     let data = json!({ "id": revoked_id, "state": "revoked" });
     output.show(&data, || {
@@ -70,8 +72,10 @@ async fn delete_many(args: DeleteArgs, output: Format) -> Result<(), Failure> {
         );
     }
     let tokens = Tokens::open(&args.access, IfMissing::Fail).await?;
-    match args.expect {
+    let deleted = match args.expect {
         None => bulk_deletion::preview(filter, &tokens, output).await,
         Some(expect) => bulk_deletion::run(filter, expect, &tokens, output).await,
-    }
+    };
+    tokens.close().await;
+    deleted
 }

@@ -9,6 +9,8 @@ pub(super) async fn run(args: &DisableArgs, output: Format) -> Result<(), Failur
     let id = args.id.read()?;
     let tokens = Tokens::open(&args.access, IfMissing::Fail).await?;
     let tokens = tokens.at_revision(args.revision).confirmed(args.last_admin);
-    let changed = tokens.disable(id.id).await?;
+    let changed = tokens.disable(id.id).await;
+    tokens.close().await;
+    let changed = changed?;
     show_change(&changed, "disabled", &id.text, output)
 }

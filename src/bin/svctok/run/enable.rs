@@ -9,6 +9,8 @@ pub(super) async fn run(args: &EnableArgs, output: Format) -> Result<(), Failure
     let id = args.id.read()?;
     let tokens = Tokens::open(&args.access, IfMissing::Fail).await?;
     let tokens = tokens.at_revision(args.revision);
-    let changed = tokens.enable(id.id).await?;
+    let changed = tokens.enable(id.id).await;
+    tokens.close().await;
+    let changed = changed?;
     show_change(&changed, "enabled", &id.text, output)
 }

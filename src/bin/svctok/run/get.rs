@@ -7,6 +7,8 @@ pub(super) async fn run(args: &TargetArgs, output: Format) -> Result<(), Failure
     let output = output.without_secret()?;
     let token = args.id.read_or_self()?;
     let tokens = Tokens::open(&args.access, IfMissing::Fail).await?;
-    let token = tokens.get(token).await?;
+    let found = tokens.get(token).await;
+    tokens.close().await;
+    let token = found?;
     output.show(&TokenData::from(&token), || token_facts(&token))
 }

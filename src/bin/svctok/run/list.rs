@@ -14,7 +14,9 @@ pub(super) async fn run(args: ListArgs, output: Format) -> Result<(), Failure> {
         filter,
         limit: args.limit,
     };
-    let tokens = tokens.list(&listing).await?;
+    let listed = tokens.list(&listing).await;
+    tokens.close().await;
+    let tokens = listed?;
     output.show(&json!({ "service_tokens": tokens }), || {
         token_table(&tokens)
     })

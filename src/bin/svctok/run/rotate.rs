@@ -11,14 +11,19 @@ pub(super) async fn run(args: &RotateArgs, output: Format) -> Result<(), Failure
     let file = args.file.open()?;
     let tokens = Tokens::open(&args.access, IfMissing::Fail).await?;
     let tokens = tokens.at_revision(args.revision);
-    let issued = tokens.rotate(token, args.grace).await?;
-    let secret = Secret {
-        issued: &issued,
-        what_was_done: "rotated",
+    let rotated = async {
+        let issued = tokens.rotate(token, args.grace).await?;
+        let secret = Secret {
+            issued: &issued,
+            what_was_done: "rotated",
+        };
+        show_secret(&secret, file, output)?;
+        say_when(issued.effective_within);
+        Ok(())
     };
-    show_secret(&secret, file, output)?;
-    say_when(issued.effective_within);
-    Ok(())
+    let rotated = rotated.await;
+    tokens.close().await;
+    rotated
 }
 
 /// A secret to be shown once.

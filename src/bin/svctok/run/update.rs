@@ -22,7 +22,9 @@ pub(super) async fn run(args: UpdateArgs, output: Format) -> Result<(), Failure>
     }
     let tokens = Tokens::open(&args.access, IfMissing::Fail).await?;
     let tokens = tokens.at_revision(args.revision).confirmed(args.last_admin);
-    let changed = tokens.update(id.id, update(args)).await?;
+    let changed = tokens.update(id.id, update(args)).await;
+    tokens.close().await;
+    let changed = changed?;
     show_change(&changed, "updated", &id.text, output)
 }
 

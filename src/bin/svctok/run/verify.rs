@@ -40,10 +40,14 @@ pub(super) async fn run(args: VerifyArgs, output: Format) -> Result<(), Failure>
 async fn by_store(url: &StoreUrl, token: &SecretText) -> Result<ShownToken, Failure> {
     require_file(url)?;
     let credential = Credential::new(token.presented()?);
-    let found = match url.open().await? {
+    let opened = url.open().await?;
+    let found = match &opened {
         OpenedStore::Registry(store) => store.find(&credential).await,
         OpenedStore::ReadOnly(store) => store.find(&credential).await,
     };
+    if let Err(error) = opened.close().await {
+        note(format_args!("The store was not closed: {error}"));
+    }
     let found: Option<TokenRecord> = found.map_err(|error| {
         Failure::of(
             FailureKind::Unreachable,

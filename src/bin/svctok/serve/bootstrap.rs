@@ -1,7 +1,8 @@
 //! The first token of a store, which can make all others.
 //!
 //! 1. A store is empty if it lists no token at all. One whose tokens are all revoked is not: nobody
-//!    gets in there by starting the service anew.
+//!    gets in there by starting the service anew. An empty store that had an administrator before, or
+//!    another one than the last time, is refused, unless `--bootstrap` confirms it.
 //! 2. Of several processes that find a store empty one mints: a token is added only where none is
 //!    that works, in one step of the store.
 //! 3. A token that is to be in a file is there, synced, before the store knows it: a failure leaves
@@ -17,13 +18,16 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tower_service_token::store::{
-    AuditAction, AuditEvent, AuditSink, FieldChange, ListRequest, RegistryError, TokenFilter,
-    TokenRecord, TokenRegistry, TracingAudit, Write,
+    AuditAction, AuditEvent, AuditSink, FieldChange, RegistryError, TokenRecord, TracingAudit,
+    Write,
 };
 use tower_service_token::token::{MintedToken, TokenFormat};
 
+use super::first_start::{Found, is_empty};
+use super::marker::Marker;
 use crate::failure::{Failure, FailureKind};
 use crate::output;
+use crate::store_handle::StoreHandle;
 
 const NAME: &str = "administrator";
 
@@ -40,33 +44,42 @@ const STDOUT_TIMEOUT: Duration = Duration::from_secs(10);
 
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Mints the administrator's token if the store is empty, and shows it on stdout or in the file.
+/// What a first token depends on.
+pub(super) struct Bootstrap<'a> {
+    /// Where the token is written, if not to stdout.
+    pub(super) file: Option<&'a Path>,
+    /// Of a SQLite database.
+    pub(super) marker: Option<&'a Marker>,
+    /// Whether a store that lost its tokens gets an administrator too.
+    pub(super) is_confirmed: bool,
+}
+
+/// Mints the administrator's token if the store is new, and shows it on stdout or in the file.
 pub(super) async fn bootstrap(
-    registry: &Arc<dyn TokenRegistry>,
-    file: Option<&Path>,
+    store: &Arc<dyn StoreHandle>,
+    bootstrap: &Bootstrap<'_>,
 ) -> Result<(), Failure> {
-    if !is_empty(registry).await? {
-        return Ok(());
+    let found = Found::read(&**store, bootstrap.marker).await?;
+    found.check(bootstrap.is_confirmed)?;
+    if found.is_empty() {
+        mint(store, bootstrap.file).await?;
     }
+    found.record(&**store, bootstrap.marker).await;
+    Ok(())
+}
+
+async fn mint(store: &Arc<dyn StoreHandle>, file: Option<&Path>) -> Result<(), Failure> {
     let minted = TokenFormat::default().mint();
     let secret =
         minted.map_err(|error| Failure::of(FailureKind::Refused, "cannot mint a token", &error))?;
     match file {
-        Some(file) => in_file(registry, &secret, file).await,
-        None => on_stdout(registry, &secret).await,
+        Some(file) => in_file(store, &secret, file).await,
+        None => on_stdout(store, &secret).await,
     }
 }
 
-async fn is_empty(registry: &Arc<dyn TokenRegistry>) -> Result<bool, Failure> {
-    let request = ListRequest::new(TokenFilter::new(), SystemTime::now()).with_limit(1);
-    let page = registry.list(&request).await;
-    let page = page
-        .map_err(|error| Failure::of(FailureKind::Unreachable, "cannot list the tokens", &error))?;
-    Ok(page.records.is_empty())
-}
-
 async fn in_file(
-    registry: &Arc<dyn TokenRegistry>,
+    registry: &Arc<dyn StoreHandle>,
     secret: &MintedToken,
     path: &Path,
 ) -> Result<(), Failure> {
@@ -109,10 +122,10 @@ async fn in_file(
 }
 
 /// The file is there: another process has just made it, or it is not for us to overwrite.
-async fn others_token(registry: &Arc<dyn TokenRegistry>, path: &Path) -> Result<(), Failure> {
+async fn others_token(registry: &Arc<dyn StoreHandle>, path: &Path) -> Result<(), Failure> {
     let begun = Instant::now();
     while begun.elapsed() < PATIENCE {
-        if !is_empty(registry).await? {
+        if !is_empty(&**registry).await? {
             return Ok(());
         }
         sleep(PAUSE).await;
@@ -124,7 +137,7 @@ async fn others_token(registry: &Arc<dyn TokenRegistry>, path: &Path) -> Result<
     Err(Failure::refused(message).with_hint("remove the file, or name another one"))
 }
 
-async fn on_stdout(registry: &Arc<dyn TokenRegistry>, secret: &MintedToken) -> Result<(), Failure> {
+async fn on_stdout(registry: &Arc<dyn StoreHandle>, secret: &MintedToken) -> Result<(), Failure> {
     let inserted = insert(registry, secret).await;
     if let Ok(false) = inserted {
         return Ok(());
@@ -151,7 +164,7 @@ async fn on_stdout(registry: &Arc<dyn TokenRegistry>, secret: &MintedToken) -> R
 
 /// `false` if another process was faster.
 async fn insert(
-    registry: &Arc<dyn TokenRegistry>,
+    registry: &Arc<dyn StoreHandle>,
     secret: &MintedToken,
 ) -> Result<bool, RegistryError> {
     let event = [("name", NAME.to_owned()), ("scopes", SCOPES.join(" "))]

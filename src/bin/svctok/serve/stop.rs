@@ -7,7 +7,9 @@ use tokio::signal::windows::{CtrlC, CtrlShutdown, ctrl_c, ctrl_shutdown};
 
 use crate::failure::{Failure, FailureKind};
 
-/// SIGTERM and SIGINT, heard from the time this is made.
+/// SIGTERM and SIGINT, heard from the time this is made. SIGHUP, which would end the process, is
+/// logged and ignored from then on: nothing is read again, and a terminal that closes stops no
+/// service.
 #[cfg(unix)]
 pub(super) struct StopSignals {
     terminate: Signal,
@@ -29,6 +31,12 @@ impl StopSignals {
 
     #[cfg(unix)]
     fn register() -> io::Result<Self> {
+        let mut hangup = signal(SignalKind::hangup())?;
+        tokio::spawn(async move {
+            while hangup.recv().await.is_some() {
+                tracing::info!("SIGHUP is ignored: restart the service to read files again");
+            }
+        });
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,

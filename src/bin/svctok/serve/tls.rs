@@ -7,6 +7,7 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+use super::permissions;
 use crate::args::ServeArgs;
 use crate::failure::{Failure, FailureKind};
 
@@ -41,6 +42,7 @@ fn of_files(certificate: &Path, key: &Path) -> Result<TlsAcceptor, Failure> {
         let message = format!("{}: there is no certificate", certificate.display());
         return Err(Failure::usage(message));
     }
+    permissions::warn_about_key(key);
     let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| cannot_read(key, &error))?;
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()

@@ -132,6 +132,14 @@ impl Tokens {
         StoreTokens::open(store).await.map(Self::Store)
     }
 
+    /// Ends the work on the tokens, whatever became of it.
+    pub(crate) async fn close(&self) {
+        match self {
+            Self::Server(_) => {}
+            Self::Store(tokens) => tokens.close().await,
+        }
+    }
+
     /// Returns the same tokens, changed only at the revision that the flag names, if it does.
     pub(crate) fn at_revision(self, args: RevisionArgs) -> Self {
         match (self, args.if_revision) {

@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tower_service_token::ServiceTokens;
@@ -5,7 +6,7 @@ use tower_service_token::lifecycle::{
     BulkPreview, BulkRevocation, ChangedToken, IssuedToken, LifecycleError, NewToken, ShownToken,
     TokenUpdate,
 };
-use tower_service_token::store::{StoreErrorKind, TokenFilter, TokenRecord};
+use tower_service_token::store::{StoreErrorKind, TokenFilter, TokenRecord, TokenRegistry};
 use tower_service_token::token::TokenId;
 
 use super::pages::{Listing, all_pages, listed};
@@ -14,29 +15,50 @@ use super::{
 };
 use crate::environment::user;
 use crate::failure::{Failure, FailureKind};
+use crate::output::note;
 use crate::secret::SecretText;
+use crate::store_handle::StoreHandle;
 use crate::store_url::StoreUrl;
 use crate::token_file::TokenFileError;
 
 /// The tokens of a store that owns them, in the hands of its operator.
-pub(crate) struct StoreTokens(ServiceTokens);
+pub(crate) struct StoreTokens {
+    tokens: ServiceTokens,
+    store: Arc<dyn StoreHandle>,
+}
 
 impl StoreTokens {
     pub(super) async fn open(url: &StoreUrl) -> Result<Self, Failure> {
-        let registry = url.open_to_change().await?;
-        Ok(Self(ServiceTokens::new(registry).acting_as(user())))
+        let store = url.open_to_change().await?;
+        let registry: Arc<dyn TokenRegistry> = store.clone();
+        let tokens = ServiceTokens::new(registry).acting_as(user());
+        Ok(Self { tokens, store })
+    }
+
+    /// Closes the store, so that a SQLite database is one complete file. What was done is done in
+    /// any case.
+    pub(super) async fn close(&self) {
+        if let Err(error) = self.store.close().await {
+            let failure = Failure::chain(FailureKind::Unreachable, &error);
+            note(format_args!(
+                "The store was not closed: {}",
+                failure.message()
+            ));
+        }
     }
 
     pub(super) fn if_revision(self, revision: u64) -> Self {
-        Self(self.0.if_revision(revision))
+        let tokens = self.tokens.if_revision(revision);
+        Self { tokens, ..self }
     }
 
     pub(super) fn allow_last_admin_removal(self) -> Self {
-        Self(self.0.allow_last_admin_removal())
+        let tokens = self.tokens.allow_last_admin_removal();
+        Self { tokens, ..self }
     }
 
     pub(super) async fn create(&self, new: NewToken) -> Result<Issued, Failure> {
-        self.0
+        self.tokens
             .create(new)
             .await
             .map(|it| issued(&it))
@@ -45,14 +67,18 @@ impl StoreTokens {
 
     pub(super) async fn list(&self, listing: &Listing) -> Result<Vec<ShownToken>, Failure> {
         let found = all_pages(listing, async |page| {
-            let page = self.0.list(listing.filter.clone(), page).await?;
+            let page = self.tokens.list(listing.filter.clone(), page).await?;
             Ok((page.records.iter().map(shown).collect(), page.next))
         });
         found.await.map_err(failure)
     }
 
     pub(super) async fn get(&self, id: TokenId) -> Result<ShownToken, Failure> {
-        self.0.get(id).await.map(|it| shown(&it)).map_err(failure)
+        self.tokens
+            .get(id)
+            .await
+            .map(|it| shown(&it))
+            .map_err(failure)
     }
 
     pub(super) async fn update(
@@ -60,24 +86,24 @@ impl StoreTokens {
         id: TokenId,
         update: TokenUpdate,
     ) -> Result<Changed, Failure> {
-        changed(self.0.update(id, update).await)
+        changed(self.tokens.update(id, update).await)
     }
 
     pub(super) async fn rotate(&self, id: TokenId, grace: Duration) -> Result<Issued, Failure> {
-        let rotated = self.0.rotate(id, grace).await;
+        let rotated = self.tokens.rotate(id, grace).await;
         rotated.map(|it| issued(&it)).map_err(failure)
     }
 
     pub(super) async fn disable(&self, id: TokenId) -> Result<Changed, Failure> {
-        changed(self.0.disable(id).await)
+        changed(self.tokens.disable(id).await)
     }
 
     pub(super) async fn enable(&self, id: TokenId) -> Result<Changed, Failure> {
-        changed(self.0.enable(id).await)
+        changed(self.tokens.enable(id).await)
     }
 
     pub(super) async fn revoke(&self, id: TokenId) -> Result<Revoked, Failure> {
-        let revoked = self.0.revoke(id).await.map_err(failure)?;
+        let revoked = self.tokens.revoke(id).await.map_err(failure)?;
         Ok(Revoked {
             id,
             effective_within: revoked.effective_within,
@@ -85,7 +111,7 @@ impl StoreTokens {
     }
 
     pub(super) async fn revocable(&self, filter: TokenFilter) -> Result<BulkPreview, Failure> {
-        self.0.revocable(filter).await.map_err(failure)
+        self.tokens.revocable(filter).await.map_err(failure)
     }
 
     pub(super) async fn revoke_where(
@@ -93,7 +119,7 @@ impl StoreTokens {
         filter: TokenFilter,
         expect: usize,
     ) -> Result<BulkRevocation, Failure> {
-        let revoked = self.0.revoke_where(filter, expect).await;
+        let revoked = self.tokens.revoke_where(filter, expect).await;
         revoked.map_err(|error| match error {
             LifecycleError::LastAdmin => last_admin_in_bulk(),
             error => failure(error),

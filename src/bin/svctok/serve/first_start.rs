@@ -1,0 +1,155 @@
+//! Whether a store is new, so that an administrator may be minted, or one that lost its tokens.
+
+use std::path::Path;
+use std::time::SystemTime;
+
+use tower_service_token::store::{ListRequest, StoreError, TokenFilter};
+
+use super::marker::Marker;
+use crate::failure::{Failure, FailureKind};
+use crate::store_handle::StoreHandle;
+
+const HINT: &str = "mount or restore the database; to begin with a new administrator, start once with \
+                    --bootstrap";
+
+/// What a start found.
+#[derive(Debug)]
+pub(super) struct Found {
+    is_empty: bool,
+    /// What the store says.
+    was_initialized: bool,
+    store_id: Option<String>,
+    /// The store that the marker is of, and the marker's name.
+    marker: Option<(String, String)>,
+}
+
+impl Found {
+    /// What another process does first is read last: it mints, records that in the store, and writes
+    /// the marker.
+    pub(super) async fn read(
+        store: &dyn StoreHandle,
+        marker: Option<&Marker>,
+    ) -> Result<Self, Failure> {
+        let marker = match marker {
+            Some(marker) => {
+                let name = marker.path().display().to_string();
+                marker.store_id()?.map(|id| (id, name))
+            }
+            None => None,
+        };
+        let state = store.state().await.map_err(|error| unavailable(&error))?;
+        let was_initialized = state
+            .as_ref()
+            .is_some_and(|it| it.initialized_at().is_some());
+        Ok(Self {
+            is_empty: is_empty(store).await?,
+            was_initialized,
+            store_id: state.map(|it| it.store_id().to_owned()),
+            marker,
+        })
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.is_empty
+    }
+
+    /// Returns an error for a store that lost its tokens, or is another one than the last time,
+    /// unless that is confirmed by `--bootstrap`.
+    pub(super) fn check(&self, is_confirmed: bool) -> Result<(), Failure> {
+        if is_confirmed {
+            return Ok(());
+        }
+        if let (Some((marked, name)), Some(id)) = (&self.marker, &self.store_id)
+            && marked != id
+        {
+            return Err(Failure::refused(format!(
+                "this is another database than the last time: its ID is {id}, and {name} names {marked}"
+            ))
+            .with_hint(HINT));
+        }
+        if self.is_empty && (self.was_initialized || self.marker.is_some()) {
+            let message = "the store has no token at all, and it had an administrator before";
+            return Err(Failure::refused(message).with_hint(HINT));
+        }
+        Ok(())
+    }
+
+    /// Records that the store has had an administrator. The service works without these records, so a
+    /// failure is logged.
+    pub(super) async fn record(&self, store: &dyn StoreHandle, marker: Option<&Marker>) {
+        if !self.was_initialized
+            && let Err(error) = store.mark_initialized(SystemTime::now()).await
+        {
+            let failure = unavailable(&error);
+            tracing::warn!(
+                error = failure.message(),
+                "cannot mark the store as initialized"
+            );
+        }
+        let known = self.marker.as_ref().map(|(id, _)| id);
+        if let (Some(marker), Some(id)) = (marker, &self.store_id)
+            && known != Some(id)
+            && let Err(failure) = marker.write(id)
+        {
+            tracing::warn!(
+                error = failure.message(),
+                "cannot mark the store as initialized"
+            );
+        }
+    }
+}
+
+/// Refuses to create a database where there was one, unless that is confirmed by `--bootstrap`.
+pub(super) fn check_not_lost(database: &Path, is_confirmed: bool) -> Result<Marker, Failure> {
+    let marker = Marker::of(database);
+    if !is_confirmed && marker.is_left_alone()? {
+        let (database, marker) = (database.display(), marker.path().display());
+        let message = format!("{database} is missing, and {marker} says that it was in use");
+        return Err(Failure::refused(message).with_hint(HINT));
+    }
+    Ok(marker)
+}
+
+pub(super) async fn is_empty(store: &dyn StoreHandle) -> Result<bool, Failure> {
+    let request = ListRequest::new(TokenFilter::new(), SystemTime::now()).with_limit(1);
+    let page = store.list(&request).await;
+    let page = page.map_err(|error| unavailable(&error))?;
+    Ok(page.records.is_empty())
+}
+
+fn unavailable(error: &StoreError) -> Failure {
+    Failure::of(FailureKind::Unreachable, "cannot read the store", error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(is_empty: bool, was_initialized: bool, marker: Option<&str>) -> Found {
+        Found {
+            is_empty,
+            was_initialized,
+            store_id: Some("a".to_owned()),
+            marker: marker.map(|id| (id.to_owned(), "tokens.db.initialized".to_owned())),
+        }
+    }
+
+    #[test]
+    fn only_a_store_that_never_had_an_administrator_may_be_empty() {
+        for (found, is_good) in [
+            (found(true, false, None), true),
+            (found(true, true, None), false),
+            (found(true, true, Some("a")), false),
+            (found(true, false, Some("a")), false),
+            (found(true, false, Some("b")), false),
+            (found(false, false, None), true),
+            (found(false, true, None), true),
+            (found(false, true, Some("a")), true),
+            (found(false, true, Some("b")), false),
+            (found(false, true, Some("")), false),
+        ] {
+            assert_eq!(found.check(false).is_ok(), is_good, "{found:?}");
+            assert!(found.check(true).is_ok(), "{found:?}");
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! The file beside a SQLite database that says that the database had an administrator.
+//!
+//! It outlives a database that is deleted or not mounted, so that the next start can tell it from a
+//! new one. It holds the store's ID, for its owner alone (mode 0600).
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use crate::failure::{Failure, FailureKind};
+use crate::output::SecretFile;
+
+const SUFFIX: &str = ".initialized";
+
+pub(super) struct Marker {
+    path: PathBuf,
+    database: PathBuf,
+}
+
+impl Marker {
+    pub(super) fn of(database: &Path) -> Self {
+        let mut path = database.as_os_str().to_owned();
+        path.push(SUFFIX);
+        Self {
+            path: path.into(),
+            database: database.to_owned(),
+        }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns whether the marker is there and the database is not.
+    pub(super) fn is_left_alone(&self) -> Result<bool, Failure> {
+        Ok(self.store_id()?.is_some() && !self.database.exists())
+    }
+
+    /// Returns the ID of the store that was initialized here, if one was.
+    pub(super) fn store_id(&self) -> Result<Option<String>, Failure> {
+        match fs::read_to_string(&self.path) {
+            Ok(text) => Ok(Some(text.trim().to_owned())),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => {
+                let tried = format_args!("cannot read {}", self.path.display());
+                Err(Failure::of(FailureKind::Refused, tried, &error))
+            }
+        }
+    }
+
+    /// Writes the marker, for good when this returns.
+    pub(super) fn write(&self, store_id: &str) -> Result<(), Failure> {
+        SecretFile::open(&self.path, true)?.finish(&format!("{store_id}\n"))?;
+        sync_folder(&self.path).map_err(|error| {
+            let tried = format_args!("cannot sync the folder of {}", self.path.display());
+            Failure::of(FailureKind::Refused, tried, &error)
+        })
+    }
+}
+
+#[cfg(unix)]
+fn sync_folder(path: &Path) -> io::Result<()> {
+    use std::fs::File;
+
+    let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
+    match File::open(folder.unwrap_or(Path::new(".")))?.sync_all() {
+        // Not every file system can.
+        Err(error) if error.kind() == ErrorKind::InvalidInput => Ok(()),
+        synced => synced,
+    }
+}
+
+#[cfg(not(unix))]
+fn sync_folder(_: &Path) -> io::Result<()> {
+    Ok(())
+}

@@ -1,0 +1,57 @@
+//! Warnings about files that others can write or read.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use crate::certificates::Authority;
+use crate::lost_store::database;
+use crate::node::Node;
+use crate::place::Place;
+
+const WARNINGS: [&str; 4] = [
+    "others can write the token database",
+    "others can replace the token database",
+    "others can read or write the TLS key",
+    "others can read or write the administrator token",
+];
+
+fn set_mode(path: impl AsRef<Path>, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// What a node says that has all the files, which are there before it starts.
+async fn stderr(place: &Place, others: u32) -> String {
+    let certificate = Authority::new("test").certificate(&["localhost"]);
+    let cert = place.file("cert.pem", Some(&certificate.chain));
+    let key = place.file("key.pem", Some(&certificate.key));
+    let token = place.file("token", None);
+    let more = ["--bootstrap-token-file", &token];
+    let more = [&more[..], &["--tls-cert", &cert, "--tls-key", &key]].concat();
+    set_mode(&key, 0o600);
+    Node::start(place, &more).await.stop().await;
+    set_mode(&key, 0o600 | (others & 0o044));
+    set_mode(&token, 0o600 | (others & 0o044));
+    set_mode(database(place), 0o600 | (others & 0o022));
+    set_mode(&place.folder, 0o700 | others);
+    let ended = Node::start(place, &more).await.stop().await;
+    ended.stderr
+}
+
+pub(crate) async fn files_that_others_can_write_or_read_are_warned_about(place: Place) {
+    for others in [0o070, 0o007] {
+        let said = stderr(&place, others).await;
+        for warning in WARNINGS {
+            assert!(said.contains(warning), "{warning}: {said}");
+        }
+        // SQLite gives its files the mode of the database.
+        assert_eq!(said.matches(WARNINGS[0]).count(), 3, "{said}");
+    }
+}
+
+pub(crate) async fn files_of_their_owner_alone_are_not_warned_about(place: Place) {
+    let said = stderr(&place, 0o000).await;
+    for warning in WARNINGS {
+        assert!(!said.contains(warning), "{warning}: {said}");
+    }
+}
