@@ -13,6 +13,7 @@ use tower_service_token::token::TokenFormat;
 
 use crate::node::Node;
 use crate::place::Place;
+use crate::stall::Stopwatch;
 use crate::wire::Call;
 
 /// Connections of the client that sends unknown tokens.
@@ -22,6 +23,9 @@ const GOOD_TOKENS: usize = 100;
 
 /// Between two first uses of good tokens.
 const PAUSE: Duration = Duration::from_millis(25);
+
+/// A lookup waits for 2 s: with a stall as long as that, a first use may be refused.
+const TOLERATED_STALL: Duration = Duration::from_secs(1);
 
 /// What the store may be asked per second, and at once after a pause.
 const LOOKUPS_PER_SECOND: f64 = 4_000.0;
@@ -37,14 +41,33 @@ pub(crate) async fn first_uses_succeed_among_3000_unknown_tokens_per_second(plac
 
 async fn assert_first_uses_succeed(place: Place, per_second: u32) {
     let (node, administrator) = Node::administrator(&place, &[]).await;
+    let mut outcome;
+    let mut rounds = 0..5;
+    loop {
+        let watch = Stopwatch::start();
+        outcome = first_uses(&node, &administrator, per_second).await;
+        if watch.stalled() <= TOLERATED_STALL || rounds.next().is_none() {
+            break;
+        }
+    }
+    let (statuses, lookups, bound) = outcome;
+    let accepted = statuses.iter().filter(|status| **status == 204).count();
+    assert!(accepted * 100 >= statuses.len() * 99, "{statuses:?}");
+    assert!(lookups <= bound, "{lookups} lookups, at most {bound}");
+    node.stop().await;
+}
+
+/// Returns the statuses of first uses of valid tokens during a flood, the lookups meanwhile and how
+/// many there may be.
+async fn first_uses(node: &Node, administrator: &str, per_second: u32) -> (Vec<u16>, f64, f64) {
     let mut good = Vec::new();
     for number in 0..GOOD_TOKENS {
         let body = format!(r#"{{"name":"client-{number}"}}"#);
-        let call = Call::post("/service-tokens", &body).with_key(&administrator);
+        let call = Call::post("/service-tokens", &body).with_key(administrator);
         good.push(node.send(&call).await.assert(201).text("/token"));
     }
 
-    let (started, lookups_before) = (Instant::now(), lookups(&node).await);
+    let (started, lookups_before) = (Instant::now(), lookups(node).await);
     let flood = Flood::start(node.address, per_second);
     // Until the address has no budget left.
     sleep(Duration::from_millis(700)).await;
@@ -58,17 +81,14 @@ async fn assert_first_uses_succeed(place: Place, per_second: u32) {
     let statuses = uses.join_all().await;
     let junk = flood.stop().await;
     let seconds = started.elapsed().as_secs_f64();
-    let looked_up = lookups(&node).await - lookups_before;
-
+    let looked_up = lookups(node).await - lookups_before;
     let accepted = statuses.iter().filter(|status| **status == 204).count();
     println!(
         "{junk} unknown tokens in {seconds:.1} s, {looked_up} lookups, {accepted} of {} first uses",
         statuses.len()
     );
-    assert!(accepted * 100 >= statuses.len() * 99, "{statuses:?}");
     let bound = LOOKUPS_PER_SECOND * seconds + LOOKUPS_AT_ONCE;
-    assert!(looked_up <= bound, "{looked_up} lookups in {seconds} s");
-    node.stop().await;
+    (statuses, looked_up, bound)
 }
 
 /// A client that sends well-formed tokens that nobody knows.

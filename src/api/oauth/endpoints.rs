@@ -68,8 +68,9 @@ impl OAuthEndpoints {
     /// `None` sets no limit.
     ///
     /// By default each service, by the token that it holds, has a budget of 1,000 failures at once,
-    /// and one more each millisecond. Its lookups are under the bound of the other limit; beyond its
-    /// budget they wait, and those of other services do not.
+    /// and one more each millisecond. Its lookups are under the bound of the
+    /// [other limit](Self::with_failure_limit), or of their own if that is `None`; beyond its budget
+    /// they wait, and those of other services do not.
     pub fn with_service_failure_limit(mut self, limit: impl Into<Option<FailureLimit>>) -> Self {
         self.service_failures = FailureGuard::new(limit.into());
         self
@@ -78,7 +79,10 @@ impl OAuthEndpoints {
     /// The router, for an app with any state.
     pub fn into_router<S: Clone + Send + Sync + 'static>(self) -> Router<S> {
         let checker = self.layer.into_checker(true);
-        let limit = || checker.failures.limit().map(FailureLimit::for_services);
+        let limit = || {
+            let limit = checker.failures.limit().cloned();
+            Some(limit.unwrap_or_default().for_services())
+        };
         let mut for_services = Checker::clone(&checker);
         for_services.failures = self.service_failures.or_else(limit);
         let shared = Arc::new(Shared {

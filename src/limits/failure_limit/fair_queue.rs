@@ -133,8 +133,12 @@ impl<T> Node<T> {
             self.by_len.insert((len, key));
         } else {
             self.children.remove(&key);
-            // Usually at one of the ends.
-            self.turns.retain(|turn| *turn != key);
+            // Where its turn just was, it stands last.
+            if self.turns.back() == Some(&key) {
+                self.turns.pop_back();
+            } else {
+                self.turns.retain(|turn| *turn != key);
+            }
         }
         Some(entry)
     }

@@ -168,7 +168,7 @@ pub(crate) struct ServeArgs {
 }
 
 impl ServeArgs {
-    /// Returns all declared proxies.
+    /// Returns the networks of the proxies that are trusted.
     pub(crate) fn trusted_proxies(&self) -> TrustedProxies {
         self.trusted_proxies.iter().cloned().collect()
     }
