@@ -117,6 +117,8 @@ pub(crate) async fn the_calls_of_the_sts_tool_are_answered(place: Place) {
         .assert(401);
     assert_eq!(refused.header("content-type"), Some("application/json"));
     assert!(refused.json()["errors"][0]["message"].is_string());
+    let tracking_key = refused.text("/trackingKey");
+    assert_eq!(refused.header("x-request-id"), Some(tracking_key.as_str()));
     sts.send("DELETE /api/security/tokens/1", &read, None)
         .await
         .assert(404);
