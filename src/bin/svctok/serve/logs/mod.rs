@@ -1,6 +1,6 @@
 //! The log on stderr, which no request waits for.
 //!
-//! 1. Lines go through a bounded [queue](queue) to one thread that writes them. If nobody reads
+//! 1. Lines go through a bounded [queue] to one thread that writes them. If nobody reads
 //!    stderr, or its disk is full, lines are dropped and counted, and requests go on.
 //! 2. Audit events, problems and all other lines have a queue each: up to 8 MiB, 1 MiB and 1 MiB.
 //! 3. After an error the thread tries again each second. When it has caught up, one line says how
