@@ -13,8 +13,9 @@ use crate::clock::Clock;
 use crate::digest::TokenDigest;
 use crate::limits::client::Client;
 
+/// A place takes up to 2.3 kB, where each client is alone in its network.
 const QUEUE_LIMITS: QueueLimits = QueueLimits {
-    total: 8_000,
+    total: 4_000,
     per_client: 2_000,
 };
 

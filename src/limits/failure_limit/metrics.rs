@@ -9,7 +9,7 @@ pub(super) fn admitted(outcome: &'static str) {
 pub(super) fn waiting(lookups: usize) {
     #[cfg(feature = "metrics")]
     {
-        #[expect(clippy::cast_precision_loss, reason = "at most 8,000")]
+        #[expect(clippy::cast_precision_loss, reason = "at most 4,000")]
         metrics::gauge!("service_token_lookups_waiting").set(lookups as f64);
     }
     let _ = lookups;

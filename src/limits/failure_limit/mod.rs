@@ -32,7 +32,7 @@ const MAX_REMEMBERED_TOKENS: usize = 100_000;
 ///
 /// 1. A token that a lookup accepted within the last 24 hours is looked up at once, whatever else
 ///    its address sends. The digests of the last 100,000 such tokens are remembered, which takes
-///    about 10 MB. Unknown tokens are not among them; a token that is refused is forgotten.
+///    about 13 MB. Unknown tokens are not among them; a token that is refused is forgotten.
 /// 2. All other lookups together stay below 4,000 per second, with up to a tenth of that at once.
 /// 3. Each client has a budget of failures: 100 at once, and one more each 100 ms. A failure is a
 ///    token that is unknown, damaged or not a token. One that is expired, revoked or disabled is
@@ -42,7 +42,7 @@ const MAX_REMEMBERED_TOKENS: usize = 100_000;
 ///    any wait.
 /// 5. Clients take turns, by network first (IPv4 /16, /24; IPv6 /32, /48), so that an owner of many
 ///    addresses gets the share of one network.
-/// 6. A lookup waits for at most 2 s. At most 2,000 of a client and 8,000 in all wait; beyond, the
+/// 6. A lookup waits for at most 2 s. At most 2,000 of a client and 4,000 in all wait; beyond, the
 ///    newest of the client with the most gives way. Requests that cannot wait get 429 with
 ///    `Retry-After`.
 /// 7. A token that needs no lookup, because its checksum is wrong or the store has in memory that
@@ -143,7 +143,7 @@ impl FailureLimit {
         self.renew()
     }
 
-    /// Sets how many accepted tokens are remembered, at about 100 bytes each. The default is
+    /// Sets how many accepted tokens are remembered, at about 130 bytes each. The default is
     /// 100,000.
     pub fn with_max_remembered_tokens(mut self, tokens: usize) -> Self {
         self.max_remembered = tokens;

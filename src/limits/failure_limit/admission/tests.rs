@@ -5,7 +5,7 @@ use super::*;
 const MILLISECOND: Duration = Duration::from_millis(1);
 const PER_SECOND: u32 = 4_000;
 const LIMITS: QueueLimits = QueueLimits {
-    total: 8_000,
+    total: 4_000,
     per_client: 2_000,
 };
 
