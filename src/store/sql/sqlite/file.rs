@@ -15,7 +15,8 @@ const INTERVAL: Duration = Duration::from_millis(250);
 /// The file is only compared, never opened: closing it would release the locks that SQLite holds.
 pub(in crate::store::sql) struct DatabaseFile {
     path: PathBuf,
-    identity: Identity,
+    /// Taken by the first check. `None` if there was no file then.
+    identity: OnceLock<Option<Identity>>,
     /// The write-ahead log and its index, which stay as long as a connection is open.
     log: OnceLock<Vec<(PathBuf, Identity)>>,
     last: Mutex<Check>,
@@ -36,17 +37,18 @@ type Identity = (u64, u64);
 type Identity = ();
 
 impl DatabaseFile {
-    /// An absolute path.
-    pub(super) fn of(path: PathBuf) -> io::Result<Self> {
-        Ok(Self {
-            identity: identity(&path)?,
+    /// An absolute path. The first check belongs after the first connection: opening a file for
+    /// writing may replace it by a copy, as with the layers of a container image.
+    pub(super) fn of(path: PathBuf) -> Self {
+        Self {
             path,
+            identity: OnceLock::new(),
             log: OnceLock::new(),
             last: Mutex::new(Check {
                 at: Instant::now(),
                 is_same: true,
             }),
-        })
+        }
     }
 
     /// Compares the write-ahead log too from now on, if there is one. For a store whose connections
@@ -91,8 +93,10 @@ impl DatabaseFile {
 
     fn is_same(&self) -> bool {
         let is = |path: &Path, known: Identity| identity(path).is_ok_and(|it| it == known);
+        let known = self.identity.get_or_init(|| identity(&self.path).ok());
         let mut log = self.log.get().into_iter().flatten();
-        is(&self.path, self.identity) && log.all(|(path, known)| is(path, *known))
+        known.is_some_and(|known| is(&self.path, known))
+            && log.all(|(path, known)| is(path, *known))
     }
 
     fn outcome(&self, is_same: bool) -> Result<(), StoreError> {

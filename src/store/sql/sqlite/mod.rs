@@ -107,7 +107,7 @@ impl SqliteStore {
         // A file in any case: to SQLite, `:memory:` and `file:…` are none.
         let path = std::path::absolute(Path::new(".").join(path)).map_err(not_a_file)?;
         create(&path).map_err(not_a_file)?;
-        let file = Arc::new(DatabaseFile::of(path.clone()).map_err(not_a_file)?);
+        let file = Arc::new(DatabaseFile::of(path.clone()));
         let options = SqliteConnectOptions::new()
             .filename(path)
             .journal_mode(SqliteJournalMode::Wal)
@@ -164,8 +164,9 @@ impl SqliteStore {
         let (readers, writers) = (pool.clone(), pool);
         let pool = Pool::Sqlite { readers, writers };
         let file = path_of(&pool).await?.map(DatabaseFile::of);
-        let file = file.transpose().map_err(not_a_file)?.map(Arc::new);
-        Self::over(pool, (!is_own).then_some(options), file).await
+        // From now on; a file that is missing already fails every change.
+        let _ = file.as_ref().map(DatabaseFile::check);
+        Self::over(pool, (!is_own).then_some(options), file.map(Arc::new)).await
     }
 
     async fn over(
