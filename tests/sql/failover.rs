@@ -1,12 +1,11 @@
 //! A primary and a hot standby behind a name that moves: changes work within 5 s of the primary's
 //! return, and lookups wherever a server answers.
 
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::postgres::PgPoolOptions;
 use tower_service_token::store::{FeedState, PostgresStore, StoreErrorKind};
 
 #[cfg(feature = "tracing")]
@@ -16,7 +15,7 @@ use crate::moving_name::MovingName;
 use crate::moving_name::PASSWORD;
 use crate::place::{Place, Store, Told, minted, write};
 use crate::postgres::{Postgres, Stop};
-use crate::site::{BOUND, Site, cause, on_a_thread};
+use crate::site::{BOUND, Site, cause, on_a_thread, server_of};
 #[cfg(feature = "tracing")]
 use crate::site::{PATIENCE, pause};
 use crate::stall::Stopwatch;
@@ -164,13 +163,6 @@ pub(crate) async fn a_server_that_hangs_as_a_connection_is_released_costs_no_pla
     store.insert(&write(&minted())).await.unwrap();
     let took = released.unstalled();
     assert!(took < BOUND, "{took:?}");
-}
-
-/// The address in a URL.
-fn server_of(url: &str) -> SocketAddr {
-    let options: PgConnectOptions = url.parse().unwrap();
-    let address = (options.get_host(), options.get_port());
-    address.to_socket_addrs().unwrap().next().unwrap()
 }
 
 #[cfg(feature = "tracing")]

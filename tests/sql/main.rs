@@ -298,6 +298,8 @@ fn only_postgres() -> Vec<(&'static str, Test)> {
         a_change_waits_for_a_lock_no_longer_than_its_deadline,
         an_abandoned_operation_ends_on_the_server,
         a_read_only_default_does_not_stop_changes,
+        a_change_whose_session_is_ended_is_made_once,
+        a_change_whose_commit_is_not_answered_is_not_repeated,
     ));
     all.extend(tests!(faults:
         killed_connections_are_not_noticed_by_lookups,

@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Executor};
-use tower_service_token::store::{OpenStoreErrorKind, PostgresStore, RegistryError, StoreError};
+use tower_service_token::store::{
+    OpenStoreErrorKind, PostgresStore, RegistryError, StoreError, TokenRecord,
+};
 
+use crate::moving_name::MovingName;
 use crate::place::{Place, Store, TestPool, minted, write};
-use crate::site::{Site, cause, pause};
+use crate::site::{PATIENCE, Site, cause, pause, server_of};
 use crate::stall::Stopwatch;
 
 const DEADLINE: Duration = Duration::from_secs(1);
@@ -182,4 +185,57 @@ pub(crate) async fn checking_for_writability_changes_nothing(place: Place) {
     let before = pool.number(version).await;
     store.check_writable().await.unwrap();
     assert_eq!(pool.number(version).await, before);
+}
+
+/// How many events of the token there are in the audit trail.
+async fn events(store: &Store, record: &TokenRecord) -> usize {
+    store
+        .audit_trail(Some(record.id()), 10)
+        .await
+        .unwrap()
+        .len()
+}
+
+pub(crate) async fn a_change_whose_session_is_ended_is_made_once(place: Place) {
+    const END: &str = "SELECT COUNT(*) FILTER (WHERE pg_terminate_backend(pid)) \
+         FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+
+    let record = minted();
+    place.open().await.insert(&write(&record)).await.unwrap();
+    let (store, holder) = locked(&place, "SELECT 1 FROM service_tokens FOR UPDATE").await;
+    let store = store.with_audit_trail().with_deadline(PATIENCE);
+    let change = tokio::spawn({
+        let (store, record) = (store.clone(), record.clone());
+        async move { store.update(&write(&record)).await.map(drop) }
+    });
+    let pool = place.pool(1).await;
+    let begun = Stopwatch::start();
+    while pool.number(END).await == 0 {
+        assert!(begun.unstalled() < PATIENCE, "the change does not wait");
+        pause().await;
+    }
+    holder.close().await.unwrap();
+    change.await.unwrap().unwrap();
+    let known = store.get(record.id()).await.unwrap().unwrap();
+    assert_eq!(known.revision(), record.revision() + 1);
+    assert_eq!(events(&store, &record).await, 1);
+}
+
+pub(crate) async fn a_change_whose_commit_is_not_answered_is_not_repeated(place: Place) {
+    let (_, url) = place.url();
+    let name = MovingName::to(server_of(url)).await;
+    let store = PostgresStore::connect(&name.url(url)).await.unwrap();
+    let store = Store::Postgres(store).with_audit_trail();
+    let record = minted();
+    name.lose_commits(true);
+    let cause = cause(&store.insert(&write(&record)).await.unwrap_err());
+    let expected = "the outcome of the change is unknown: ";
+    assert!(cause.starts_with(expected), "{cause}");
+    name.lose_commits(false);
+    let begun = Stopwatch::start();
+    while store.get(record.id()).await.unwrap().is_none() {
+        assert!(begun.unstalled() < PATIENCE, "the commit was lost");
+        pause().await;
+    }
+    assert_eq!(events(&store, &record).await, 1);
 }

@@ -1,9 +1,11 @@
 //! A primary and a hot standby behind a name that moves, with a store that finds them by it.
 
 use std::error::Error;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
+use sqlx::postgres::PgConnectOptions;
 use tower_service_token::store::{PostgresStore, RegistryError, StoreErrorKind, TokenRecord};
 
 use crate::moving_name::MovingName;
@@ -129,4 +131,11 @@ pub(crate) async fn on_a_thread<T: Send + 'static>(
     tokio::task::spawn_blocking(move || work(&server))
         .await
         .unwrap()
+}
+
+/// The address in a URL.
+pub(crate) fn server_of(url: &str) -> SocketAddr {
+    let options: PgConnectOptions = url.parse().unwrap();
+    let address = (options.get_host(), options.get_port());
+    address.to_socket_addrs().unwrap().next().unwrap()
 }

@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-/// In every URL.
+/// In the URL of each name, unless another one is needed.
 pub(crate) const PASSWORD: &str = "hush-hush";
 
 pub(crate) struct MovingName {
@@ -25,6 +25,7 @@ struct Target {
     /// Connections made before are cut when it changes.
     cuts: u32,
     holds_syncs: bool,
+    loses_commits: bool,
 }
 
 /// What sqlx sends alone when a connection goes back to its pool: PostgreSQL's message `Sync`.
@@ -38,6 +39,7 @@ impl MovingName {
             server,
             cuts: 0,
             holds_syncs: false,
+            loses_commits: false,
         }));
         let task = tokio::spawn(accept(listener, Arc::clone(&target))).abort_handle();
         Self {
@@ -49,9 +51,18 @@ impl MovingName {
 
     /// Returns the URL of the database of `url` by this name.
     pub(crate) fn url(&self, url: &str) -> String {
-        let (_, database) = url.rsplit_once('/').unwrap();
-        // The servers ask for no password; it must not show up anywhere.
-        format!("postgres://tokens:{PASSWORD}@{}/{database}", self.address)
+        let (_, rest) = url.split_once("://").unwrap();
+        let (authority, database) = rest.split_once('/').unwrap();
+        let user = authority
+            .rsplit_once('@')
+            .map_or("tokens", |(user, _)| user);
+        // A private server asks for no password; it must not show up anywhere.
+        let user = if user.contains(':') {
+            user.to_owned()
+        } else {
+            format!("{user}:{PASSWORD}")
+        };
+        format!("postgres://{user}@{}/{database}", self.address)
     }
 
     /// New connections lead to `server`; those that are open stay where they are.
@@ -63,12 +74,16 @@ impl MovingName {
     pub(crate) fn cut(&self) {
         self.target.send_modify(|target| target.cuts += 1);
     }
-}
 
-impl MovingName {
     /// Connections hang from now on as they go back to their pool, as if the server hung just then.
     pub(crate) fn hold_syncs(&self, holds: bool) {
         self.target.send_modify(|target| target.holds_syncs = holds);
+    }
+
+    /// Connections are cut once a commit is sent, before its answer arrives.
+    pub(crate) fn lose_commits(&self, loses: bool) {
+        self.target
+            .send_modify(|target| target.loses_commits = loses);
     }
 }
 
@@ -102,7 +117,9 @@ async fn accept(listener: TcpListener, target: Arc<watch::Sender<Target>>) {
                     if buffer[..length] == SYNC && target.borrow().holds_syncs {
                         std::future::pending::<()>().await;
                     }
-                    if to_server.write_all(&buffer[..length]).await.is_err() {
+                    let sent = to_server.write_all(&buffer[..length]).await;
+                    let is_commit = buffer[..length].windows(7).any(|text| text == b"COMMIT\0");
+                    if sent.is_err() || is_commit && target.borrow().loses_commits {
                         return;
                     }
                 }

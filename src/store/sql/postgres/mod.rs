@@ -34,7 +34,13 @@ use crate::token::TokenId;
 /// 3. The tables hold digests and what is known about tokens, never a token.
 /// 4. Every operation ends by a [deadline](Self::with_deadline); a store that cannot answer is
 ///    unavailable, never without the token. When the server is back, so is the store.
-/// 5. The tables are named `service_token…`, are made when the store is opened, in the first
+/// 5. After a failover the connections follow the host name of the server: one that leads to a
+///    read-only or ending server is closed, and so are those opened before it, when they are next
+///    acquired. An operation whose connection failed before its commit was sent is repeated once;
+///    a change whose commit was not answered is not, and its error says so.
+/// 6. The server ends an operation by itself if this process is gone: one that waits for a lock
+///    after 0.9 times the deadline, any other statement 500 ms after it.
+/// 7. The tables are named `service_token…`, are made when the store is opened, in the first
 ///    schema of the `search_path`, or brought to this release's version: nodes of an earlier release
 ///    that are connected go on, and cannot connect again. Tables that a newer release made are
 ///    refused.
