@@ -262,6 +262,7 @@ const NOT_SHOWN: [(&str, &str); 4] = [
         "MintError",
         "only a broken generator makes one; it holds no text",
     ),
+    ("FeedState", "holds nothing"),
     ("ResponseFuture", "has no Debug"),
 ];
 
