@@ -101,7 +101,6 @@ fn stores_shown() -> Vec<Shown> {
         debugged("Cached", &store.find_cached(&credential())),
         debugged("Cached", &block_on(store.find(&credential()))),
         debugged("Cached", &Cached::Ask),
-        debugged("FeedState", &store.feed_state()),
         told("Denial", &denial),
         debugged("DenialKind", &denial.kind()),
         told("StoreError", &StoreError::unavailable("connection refused")),
@@ -262,7 +261,6 @@ const NOT_SHOWN: [(&str, &str); 4] = [
         "MintError",
         "only a broken generator makes one; it holds no text",
     ),
-    ("FeedState", "holds nothing"),
     ("ResponseFuture", "has no Debug"),
 ];
 
