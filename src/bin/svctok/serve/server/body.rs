@@ -171,15 +171,13 @@ impl ResponseBody {
             self.is_sending = true;
             exchange.start_sending();
         }
-        let reservation = match &self.reservation {
-            Some(reservation) => Arc::clone(reservation),
-            None => match exchange.reserve(bytes.len()) {
-                Ok(reservation) => Arc::new(reservation),
-                Err(_) => {
-                    exchange.cut_off(EndReason::Overload);
-                    return false;
-                }
-            },
+        let reservation = if let Some(reservation) = &self.reservation {
+            Arc::clone(reservation)
+        } else if let Ok(reservation) = exchange.reserve(bytes.len()) {
+            Arc::new(reservation)
+        } else {
+            exchange.cut_off(EndReason::Overload);
+            return false;
         };
         let waker = Arc::clone(&self.waker);
         self.part = Some((bytes, Arc::new(Unsent { reservation, waker })));

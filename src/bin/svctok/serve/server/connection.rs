@@ -150,9 +150,10 @@ impl Connection {
     /// Waits until the connection should take no more requests.
     async fn expired(&self) -> CloseReason {
         let opened = Instant::now();
-        let max_age = match self.is_reserved {
-            true => RESERVED_AGE,
-            false => MAX_AGE,
+        let max_age = if self.is_reserved {
+            RESERVED_AGE
+        } else {
+            MAX_AGE
         };
         // Not by the protocol's own time limits: they do not run before it is known.
         sleep(FIRST_REQUEST_TIMEOUT.min(max_age)).await;

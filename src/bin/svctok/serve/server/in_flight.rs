@@ -92,7 +92,7 @@ impl InFlight {
             state.add(id, bytes);
             exchange
         });
-        self.finish(state, room);
+        self.finish(state, &room);
         inserted.ok_or(Overloaded)
     }
 
@@ -103,7 +103,7 @@ impl InFlight {
         let connection = state.exchanges.get(&id).ok_or(Overloaded)?.connection;
         let room = state.make_room(connection, bytes, self.limit);
         let is_reserved = room.is_made && state.add(id, bytes);
-        self.finish(state, room);
+        self.finish(state, &room);
         is_reserved.then_some(()).ok_or(Overloaded)
     }
 
@@ -175,7 +175,7 @@ impl InFlight {
     }
 
     /// An exchange that ends uses `self`: only without the lock.
-    fn finish(&self, state: MutexGuard<'_, State>, room: Room) {
+    fn finish(&self, state: MutexGuard<'_, State>, room: &Room) {
         self.show(&state);
         drop(state);
         for exchange in room.ended.iter().filter_map(Weak::upgrade) {

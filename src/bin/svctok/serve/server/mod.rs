@@ -172,9 +172,10 @@ impl Server {
         stream: TcpStream,
         stopping: watch::Receiver<bool>,
     ) -> impl Future<Output = ()> + Send + use<> {
-        let table = match connection.is_reserved {
-            true => Arc::clone(&self.reserved),
-            false => Arc::clone(&self.table),
+        let table = if connection.is_reserved {
+            Arc::clone(&self.reserved)
+        } else {
+            Arc::clone(&self.table)
         };
         let gauge = metrics::gauge!("svctok_connections", "listener" => self.name);
         async move {

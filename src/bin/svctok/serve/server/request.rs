@@ -44,9 +44,10 @@ impl Requests {
         let is_multiplexed = request.version() == Version::HTTP_2;
         let closes = self.is_reserved && !is_multiplexed;
         let is_refused = self.is_reserved && !HEALTH_PATHS.contains(&request.uri().path());
-        let exchange = match is_refused {
-            true => None,
-            false => Exchange::begin(&self.in_flight, &self.activity, is_multiplexed).ok(),
+        let exchange = if is_refused {
+            None
+        } else {
+            Exchange::begin(&self.in_flight, &self.activity, is_multiplexed).ok()
         };
         let Some(exchange) = exchange else {
             self.activity.refuse_request();
