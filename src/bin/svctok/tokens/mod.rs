@@ -30,7 +30,7 @@ const NEEDS_CONFIRMATION: &str =
 /// The tokens of a server or of a store.
 pub(crate) enum Tokens {
     Server(ServerTokens),
-    Store(StoreTokens),
+    Store(Box<StoreTokens>),
 }
 
 /// The token that a command acts on.
@@ -129,7 +129,8 @@ impl Tokens {
         if if_missing == IfMissing::Fail {
             require_file(store)?;
         }
-        StoreTokens::open(store).await.map(Self::Store)
+        let tokens = StoreTokens::open(store).await?;
+        Ok(Self::Store(Box::new(tokens)))
     }
 
     /// Ends the work on the tokens, whatever became of it.
@@ -145,7 +146,9 @@ impl Tokens {
         match (self, args.if_revision) {
             (tokens, None) => tokens,
             (Self::Server(tokens), Some(revision)) => Self::Server(tokens.if_revision(revision)),
-            (Self::Store(tokens), Some(revision)) => Self::Store(tokens.if_revision(revision)),
+            (Self::Store(tokens), Some(revision)) => {
+                Self::Store(Box::new(tokens.if_revision(revision)))
+            }
         }
     }
 
@@ -155,7 +158,7 @@ impl Tokens {
         match self {
             tokens if !args.is_confirmed => tokens,
             Self::Server(tokens) => Self::Server(tokens.allow_last_admin_removal()),
-            Self::Store(tokens) => Self::Store(tokens.allow_last_admin_removal()),
+            Self::Store(tokens) => Self::Store(Box::new(tokens.allow_last_admin_removal())),
         }
     }
 
