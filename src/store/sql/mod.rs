@@ -7,6 +7,7 @@ mod dialect;
 #[cfg(feature = "postgres")]
 mod endpoint;
 mod failure;
+mod file_check;
 mod filter;
 mod notice;
 mod open_error;

@@ -78,12 +78,20 @@ impl Tables {
     }
 
     pub(super) async fn check_writable(&self) -> Result<(), StoreError> {
-        let changed = self.change(Task::Execute(CHECK_WRITABLE, &[])).await?;
-        if changed.rows == 0 {
-            return Err(no_row());
+        match self.change(Task::Execute(CHECK_WRITABLE, &[])).await {
+            Ok(changed) if changed.rows == 0 => Err(no_row()),
+            Ok(_) => Ok(()),
+            Err(Failure::Sql(error)) if is_not_permitted(&error) => Ok(()),
+            Err(failure) => Err(failure.into()),
         }
-        Ok(())
     }
+}
+
+/// A role that may change tokens need not have rights on this table. PostgreSQL refuses it after it
+/// found that the server is not read-only.
+fn is_not_permitted(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| code == "42501")
 }
 
 fn no_row() -> StoreError {

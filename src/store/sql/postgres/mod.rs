@@ -238,6 +238,7 @@ impl PostgresStore {
 
     async fn stop_listening(&self) {
         self.listening.background.stop().await;
+        self.listening.state.send_replace(FeedState::NotUsed);
     }
 }
 

@@ -1,0 +1,57 @@
+use super::failure::Failure;
+use super::tables::Tables;
+use crate::store::StoreError;
+
+/// Whether a file is compared now, or unless it just was.
+#[derive(Clone, Copy)]
+pub(super) enum Check {
+    Now,
+    AtInterval,
+}
+
+impl Tables {
+    pub(super) fn not_begun(&self, error: sqlx::Error) -> Failure {
+        if self.is_stuck(&error) {
+            Failure::Stale(error)
+        } else {
+            Failure::from(error).before_commit()
+        }
+    }
+
+    /// Whether the connection's last transaction was ended by SQLite itself, as on a full disk: sqlx
+    /// takes it for open still, and begins no other. The connection of a database in memory is the
+    /// database, and is kept.
+    #[cfg(feature = "sqlite")]
+    pub(super) fn is_stuck(&self, error: &sqlx::Error) -> bool {
+        self.file.is_some() && matches!(error, sqlx::Error::InvalidSavePointStatement)
+    }
+
+    #[cfg(not(feature = "sqlite"))]
+    #[expect(clippy::unused_self, reason = "as for SQLite")]
+    pub(super) fn is_stuck(&self, _: &sqlx::Error) -> bool {
+        false
+    }
+
+    /// Returns an error if the database is no longer the file that its path leads to.
+    #[cfg(feature = "sqlite")]
+    pub(super) fn check_file(&self, check: Check) -> Result<(), StoreError> {
+        match &self.file {
+            // The log of a closed database may be gone.
+            Some(file) if !self.pool.is_closed() => match check {
+                Check::Now => file.check(),
+                Check::AtInterval => file.check_at_interval(),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    #[cfg(not(feature = "sqlite"))]
+    #[expect(
+        clippy::unused_self,
+        clippy::unnecessary_wraps,
+        reason = "as for SQLite"
+    )]
+    pub(super) fn check_file(&self, _: Check) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
