@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use axum::Router;
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, Bytes, to_bytes};
 use http::{Method, Request};
+use http_body_util::BodyExt;
 use serde_json::{Map, Value, json};
 use tower::ServiceExt;
 use tower_service_token::api::management::ManagementApi;
@@ -289,6 +290,29 @@ fn lifetimes_that_depend_on_the_caller_are_described() {
     }
     let grace = "keeps the previous one for at most the rest of its grace";
     assert!(description("Rotation", "grace").contains(grace));
+}
+
+#[tokio::test]
+async fn responses_share_the_memory_of_the_document() {
+    let tokens = ServiceTokens::new(MemoryStore::new());
+    let layer = ServiceTokenLayer::new(MemoryStore::new());
+    let router: Router = ManagementApi::new(tokens, layer).into_router();
+    let mut parts = Vec::new();
+    for _ in 0..2 {
+        let request = Request::get("/openapi.json").body(Body::empty()).unwrap();
+        let response = router.clone().oneshot(request).await.unwrap();
+        let mut body = response.into_body();
+        let mut frames = Vec::new();
+        while let Some(frame) = body.frame().await {
+            frames.push(frame.unwrap().into_data().unwrap());
+        }
+        parts.push(frames);
+    }
+    let own = |frames: &[Bytes]| frames.iter().map(Bytes::len).min().unwrap();
+    assert!(own(&parts[0]) < 10);
+    for (one, other) in parts[0].iter().zip(&parts[1]) {
+        assert!(one.as_ptr() == other.as_ptr() || one.len() < 10);
+    }
 }
 
 #[tokio::test]
