@@ -23,16 +23,13 @@ use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Larger than all buffers of a connection.
-const LARGE: usize = 8 * 1024 * 1024;
-
 fn app() -> Router {
     let large = Bytes::from(vec![b'x'; 256 * 1024]);
     Router::new()
         .route("/", get(async || "here"))
         .route("/echo", post(async |body: Bytes| body))
         .route("/large", get(async || large))
-        .route("/endless", get(async || vec![b'x'; LARGE]))
+        .route("/endless", get(async || vec![b'x'; 8 << 20]))
         .route("/slow", get(std::future::pending::<()>))
         .route("/healthz", get(async || "ok"))
 }
@@ -153,7 +150,8 @@ async fn a_connection_whose_client_takes_no_answer_is_closed() {
         }
     };
     let error = timeout(Duration::from_secs(31), sending).await.unwrap();
-    assert_ne!(error.kind(), io::ErrorKind::WouldBlock);
+    let kinds = [io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe];
+    assert!(kinds.contains(&error.kind()), "{error}");
 }
 
 #[tokio::test(start_paused = true)]
