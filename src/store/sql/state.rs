@@ -90,7 +90,9 @@ impl Tables {
 /// A role that may change tokens need not have rights on this table. PostgreSQL refuses it after it
 /// found that the server is not read-only.
 fn is_not_permitted(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code());
+    let code = error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code);
     code.is_some_and(|code| code == "42501")
 }
 
