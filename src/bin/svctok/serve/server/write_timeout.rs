@@ -10,12 +10,17 @@ use tokio::time::{Sleep, sleep};
 /// How long a client may take none of an answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How many bytes are read in a row before other tasks get their turn. A client that sends nothing
+/// but control frames would otherwise keep a worker thread for long.
+const MAX_READ_IN_A_ROW: usize = 64 * 1024;
+
 /// A connection that fails when its client no longer takes what is written: it could otherwise
 /// occupy its place for as long as it likes, at no cost.
 pub(super) struct Unstalled<S> {
     stream: S,
     /// Runs while a write waits.
     patience: Option<Pin<Box<Sleep>>>,
+    read_in_a_row: usize,
 }
 
 impl<S> Unstalled<S> {
@@ -23,6 +28,7 @@ impl<S> Unstalled<S> {
         Self {
             stream,
             patience: None,
+            read_in_a_row: 0,
         }
     }
 
@@ -48,7 +54,18 @@ impl<S: AsyncRead + Unpin> AsyncRead for Unstalled<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        if self.read_in_a_row >= MAX_READ_IN_A_ROW {
+            self.read_in_a_row = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let filled = buf.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        match read {
+            Poll::Ready(_) => self.read_in_a_row += buf.filled().len() - filled,
+            Poll::Pending => self.read_in_a_row = 0,
+        }
+        read
     }
 }
 
@@ -88,6 +105,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Unstalled<S> {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+    use std::task::Waker;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
     use tokio::time::Instant;
 
@@ -112,5 +132,21 @@ mod tests {
             client.read_exact(&mut [0; 16]).await.unwrap();
         }
         writing.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_client_that_always_has_more_lets_other_tasks_run() {
+        let (mut client, server) = duplex(4 * MAX_READ_IN_A_ROW);
+        client.write_all(&[0; 3 * MAX_READ_IN_A_ROW]).await.unwrap();
+        let mut server = Unstalled::new(server);
+        let mut part = vec![0; MAX_READ_IN_A_ROW];
+        let mut poll = || {
+            let mut read = pin!(server.read(&mut part));
+            let mut cx = Context::from_waker(Waker::noop());
+            read.as_mut().poll(&mut cx).is_ready()
+        };
+        assert!(poll());
+        assert!(!poll(), "the task goes on at once");
+        assert!(poll(), "nothing is lost");
     }
 }
