@@ -15,7 +15,7 @@ pub(crate) enum Client {
     )]
     Holder(TokenId),
     Address(Ipv4Addr),
-    /// The first half of an IPv6 address: its user chooses the rest.
+    /// An IPv6 /64 network.
     Network([u16; 4]),
     /// Every client whose address is not known.
     Unknown,
@@ -23,7 +23,7 @@ pub(crate) enum Client {
 
 impl Client {
     fn at(address: ClientAddress) -> Self {
-        match address.ip() {
+        match address.network() {
             IpAddr::V4(address) => Self::Address(address),
             IpAddr::V6(address) => {
                 let [a, b, c, d, ..] = address.segments();

@@ -1,8 +1,11 @@
 use std::time::Duration;
 
+#[cfg(not(feature = "tokio"))]
+use futures::future::BoxFuture;
+
 use super::client::Client;
 #[cfg(feature = "tokio")]
-use super::failure_limit::FailureLimit;
+use super::failure_limit::{FailureLimit, LookupPermit};
 use crate::digest::TokenDigest;
 
 /// The failure limit of a layer or an endpoint, if it has one. Without the feature `tokio` it has
@@ -44,11 +47,16 @@ impl FailureGuard {
 
 #[cfg(feature = "tokio")]
 impl FailureGuard {
-    /// Waits until a lookup of this token may run. Returns when to try again if it may not.
-    pub(crate) async fn admit(&self, digest: &TokenDigest, client: Client) -> Result<(), Duration> {
+    /// Waits until a lookup of this token may run. Returns its permit, `None` if it needs none, or
+    /// when to try again.
+    pub(crate) async fn admit(
+        &self,
+        digest: &TokenDigest,
+        client: Client,
+    ) -> Result<Option<LookupPermit>, Duration> {
         match &self.limit {
             Some(limit) => limit.admit(digest, client).await,
-            None => Ok(()),
+            None => Ok(None),
         }
     }
 
@@ -74,6 +82,17 @@ impl FailureGuard {
     }
 }
 
+/// Without the feature `tokio` no lookup has a permit.
+#[cfg(not(feature = "tokio"))]
+pub(crate) enum LookupPermit {}
+
+#[cfg(not(feature = "tokio"))]
+impl LookupPermit {
+    pub(crate) fn run<T>(self, _: BoxFuture<'static, T>) -> BoxFuture<'static, T> {
+        match self {}
+    }
+}
+
 #[cfg(not(feature = "tokio"))]
 #[expect(
     clippy::unnecessary_wraps,
@@ -82,8 +101,12 @@ impl FailureGuard {
 )]
 impl FailureGuard {
     #[expect(clippy::unused_async, reason = "there is nothing to wait for")]
-    pub(crate) async fn admit(&self, _: &TokenDigest, _: Client) -> Result<(), Duration> {
-        Ok(())
+    pub(crate) async fn admit(
+        &self,
+        _: &TokenDigest,
+        _: Client,
+    ) -> Result<Option<LookupPermit>, Duration> {
+        Ok(None)
     }
 
     pub(crate) fn accepted(&self, _: &TokenDigest) {}

@@ -131,12 +131,20 @@ impl Checker {
         origin: Origin,
     ) -> Result<Option<TokenRecord>, Rejection> {
         let admitted = self.failures.admit(credential.digest(), origin.client);
-        admitted.await.map_err(Rejection::rate_limited)?;
-        let found = self.store.find(credential).await;
+        let permit = admitted.await.map_err(Rejection::rate_limited)?;
+        let found = match permit {
+            None => self.store.find(credential).await,
+            Some(permit) => {
+                let (store, credential) = (Arc::clone(&self.store), credential.to_owned());
+                let lookup = async move { store.find(&credential).await };
+                permit.run(Box::pin(lookup)).await
+            }
+        };
         found.map_err(|error| self.unavailable(error))
     }
 
-    /// Judges what a lookup found. The failure limit is told; what it costs was paid by waiting.
+    /// Judges a lookup's result and records it in the failure limit. Never 429: the lookup was
+    /// admitted.
     pub(crate) fn judge_lookup(
         &self,
         found: Option<TokenRecord>,
@@ -158,7 +166,7 @@ impl Checker {
         judged
     }
 
-    /// What becomes of a refusal that needed no lookup: beyond its budget a client is told to wait.
+    /// Counts a rejection without a lookup; returns 429 beyond the budget.
     pub(crate) fn refuse_at_once(&self, rejection: Rejection, origin: Origin) -> Rejection {
         self.audit_refusal(&rejection, origin);
         if !is_failure(rejection.reason()) {

@@ -3,6 +3,7 @@
 mod addresses;
 mod endpoints;
 mod lookups;
+mod slow_store;
 
 use std::convert::Infallible;
 use std::future::ready;

@@ -5,7 +5,7 @@ mod resolver;
 mod trusted;
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use http::Extensions;
 
@@ -30,6 +30,28 @@ impl ClientAddress {
     /// Returns the IP address.
     pub fn ip(self) -> IpAddr {
         self.0
+    }
+
+    /// Returns the address by which clients are told apart: an IPv4 address itself, or the /64
+    /// network of an IPv6 address, whose user chooses the other 64 bits.
+    ///
+    /// ```
+    /// use std::net::IpAddr;
+    /// use tower_service_token::limits::ClientAddress;
+    ///
+    /// let network = |text: &str| text.parse().map(|ip| ClientAddress::new(ip).network());
+    /// assert_eq!(network("2001:db8:1:2:3::4")?, "2001:db8:1:2::".parse::<IpAddr>()?);
+    /// assert_eq!(network("192.0.2.1")?, "192.0.2.1".parse::<IpAddr>()?);
+    /// # Ok::<_, std::net::AddrParseError>(())
+    /// ```
+    pub fn network(self) -> IpAddr {
+        match self.0 {
+            IpAddr::V4(address) => IpAddr::V4(address),
+            IpAddr::V6(address) => {
+                let network = address.to_bits() & !u128::from(u64::MAX);
+                IpAddr::V6(Ipv6Addr::from_bits(network))
+            }
+        }
     }
 
     /// Returns the address that a [`ClientAddressLayer`] found, or else the address of the

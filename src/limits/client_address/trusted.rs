@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net};
 
-/// The networks of the proxies whose word on a client's address is trusted.
+/// Networks of proxies whose client address header is trusted.
 ///
 /// Clones share the list.
 ///

@@ -1,4 +1,4 @@
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
 use super::fair_queue::FairQueue;
@@ -9,18 +9,21 @@ use crate::limits::client::Client;
 /// if others want the rest.
 const OVER_BUDGET_SHARE: u32 = 4;
 
-/// Decides when a lookup may run, so that all together stay below a rate.
+/// Decides when a lookup may run, so that all together stay below a rate and few run at a time.
 ///
 /// `T` is what wakes a lookup that waits. Lookups of clients within their failure budget go first,
 /// but for a share. Within each of the two classes clients take turns.
 pub(super) struct Admission<T> {
     rate: Rate,
-    whole_at: Duration,
+    full_at: Duration,
     in_budget: FairQueue<T>,
     over_budget: FairQueue<T>,
     /// How many lookups of the first class ran since the last one of the second.
-    ahead: u32,
+    in_budget_streak: u32,
     next_number: u64,
+    /// How many lookups were admitted and have not [ended](Self::end).
+    running: usize,
+    max_running: NonZeroUsize,
     limits: QueueLimits,
 }
 
@@ -29,6 +32,15 @@ pub(super) struct Admission<T> {
 pub(super) struct QueueLimits {
     pub(super) total: usize,
     pub(super) per_client: usize,
+}
+
+/// What the next lookup waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// For this time: the rate does not allow it yet.
+    For(Duration),
+    /// Until a running lookup ends.
+    UntilOneEnds,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,16 +69,23 @@ pub(super) enum Arrival<T> {
 }
 
 impl<T> Admission<T> {
-    /// `per_second` lookups per second, and up to a tenth of that at once.
-    pub(super) fn new(per_second: NonZeroU32, limits: QueueLimits) -> Self {
+    /// Admits `per_second` lookups per second, with bursts of a tenth of that, while fewer than
+    /// `max_running` run.
+    pub(super) fn new(
+        per_second: NonZeroU32,
+        max_running: NonZeroUsize,
+        limits: QueueLimits,
+    ) -> Self {
         let burst = NonZeroU32::new(per_second.get() / 10).unwrap_or(NonZeroU32::MIN);
         Self {
             rate: Rate::new(burst, Duration::from_secs(1) / per_second.get()),
-            whole_at: Duration::ZERO,
+            full_at: Duration::ZERO,
             in_budget: FairQueue::new(),
             over_budget: FairQueue::new(),
-            ahead: 0,
+            in_budget_streak: 0,
             next_number: 0,
+            running: 0,
+            max_running,
             limits,
         }
     }
@@ -74,6 +93,12 @@ impl<T> Admission<T> {
     /// Returns how many lookups wait.
     pub(super) fn waiting(&self) -> usize {
         self.in_budget.len() + self.over_budget.len()
+    }
+
+    /// Returns how many lookups run.
+    #[cfg(test)]
+    pub(super) fn running(&self) -> usize {
+        self.running
     }
 
     /// Admits a lookup, or gives it a place in the queue of its class. `waker` makes what wakes it.
@@ -111,16 +136,19 @@ impl<T> Admission<T> {
         }
     }
 
-    /// Returns the next lookup that may run, `None` if none waits.
-    ///
-    /// Returns how long it must still wait otherwise.
-    pub(super) fn grant(&mut self, now: Duration) -> Result<Option<T>, Duration> {
+    /// Returns the next lookup that may run, `None` if none waits, or what it waits for.
+    pub(super) fn grant(&mut self, now: Duration) -> Result<Option<T>, Wait> {
         let Some(class) = self.next_class() else {
             return Ok(None);
         };
         self.take(now)?;
         self.note(class);
         Ok(self.queue(class).pop())
+    }
+
+    /// Notes that an admitted lookup ended.
+    pub(super) fn end(&mut self) {
+        self.running -= 1;
     }
 
     /// Gives up a place.
@@ -141,32 +169,37 @@ impl<T> Admission<T> {
     /// Whether a lookup that arrives need not wait for any other.
     fn is_next(&self, class: Class) -> bool {
         let next = self.next_class();
-        next.is_none() || (class == Class::InBudget && self.in_budget.is_empty() && !self.owes())
+        next.is_none()
+            || (class == Class::InBudget && self.in_budget.is_empty() && !self.over_budget_is_due())
     }
 
     fn next_class(&self) -> Option<Class> {
         match (self.in_budget.is_empty(), self.over_budget.is_empty()) {
             (true, true) => None,
             (true, false) => Some(Class::OverBudget),
-            (false, _) if self.owes() => Some(Class::OverBudget),
+            (false, _) if self.over_budget_is_due() => Some(Class::OverBudget),
             (false, _) => Some(Class::InBudget),
         }
     }
 
     /// Whether it is the turn of the second class.
-    fn owes(&self) -> bool {
-        self.ahead >= OVER_BUDGET_SHARE - 1 && !self.over_budget.is_empty()
+    fn over_budget_is_due(&self) -> bool {
+        self.in_budget_streak >= OVER_BUDGET_SHARE - 1 && !self.over_budget.is_empty()
     }
 
     fn note(&mut self, class: Class) {
         match class {
-            Class::InBudget => self.ahead = self.ahead.saturating_add(1),
-            Class::OverBudget => self.ahead = 0,
+            Class::InBudget => self.in_budget_streak = self.in_budget_streak.saturating_add(1),
+            Class::OverBudget => self.in_budget_streak = 0,
         }
     }
 
-    fn take(&mut self, now: Duration) -> Result<(), Duration> {
-        self.whole_at = self.rate.check(self.whole_at, now)?;
+    fn take(&mut self, now: Duration) -> Result<(), Wait> {
+        if self.running >= self.max_running.get() {
+            return Err(Wait::UntilOneEnds);
+        }
+        self.full_at = self.rate.check(self.full_at, now).map_err(Wait::For)?;
+        self.running += 1;
         Ok(())
     }
 

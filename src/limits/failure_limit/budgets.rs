@@ -12,7 +12,7 @@ pub(super) struct Budgets {
     rate: Rate,
     max_clients: usize,
     /// When each budget is whole again. `None` is shared by all clients without a place.
-    whole_at: HashMap<Option<Client>, Duration>,
+    full_at: HashMap<Option<Client>, Duration>,
     swept_at: Duration,
 }
 
@@ -21,15 +21,15 @@ impl Budgets {
         Self {
             rate,
             max_clients,
-            whole_at: HashMap::new(),
+            full_at: HashMap::new(),
             swept_at: Duration::ZERO,
         }
     }
 
     /// Whether the client may have another failure.
     pub(super) fn has_any(&self, client: Client, now: Duration) -> bool {
-        let whole_at = self.whole_at.get(&self.place(client)).copied();
-        self.rate.check(whole_at.unwrap_or_default(), now).is_ok()
+        let full_at = self.full_at.get(&self.place(client)).copied();
+        self.rate.check(full_at.unwrap_or_default(), now).is_ok()
     }
 
     /// Counts a failure.
@@ -38,24 +38,24 @@ impl Budgets {
     pub(super) fn count(&mut self, client: Client, now: Duration) -> Result<(), Duration> {
         self.sweep(now);
         let place = self.place(client);
-        let whole_at = self.whole_at.get(&place).copied();
-        let next = self.rate.check(whole_at.unwrap_or_default(), now)?;
-        self.whole_at.insert(place, next);
+        let full_at = self.full_at.get(&place).copied();
+        let next = self.rate.check(full_at.unwrap_or_default(), now)?;
+        self.full_at.insert(place, next);
         Ok(())
     }
 
     fn place(&self, client: Client) -> Option<Client> {
         let own = Some(client);
-        let has_place = self.whole_at.contains_key(&own) || self.whole_at.len() < self.max_clients;
+        let has_place = self.full_at.contains_key(&own) || self.full_at.len() < self.max_clients;
         own.filter(|_| has_place)
     }
 
     /// Removes the budgets that are whole again if their places are needed.
     fn sweep(&mut self, now: Duration) {
         let is_due = now.saturating_sub(self.swept_at) >= SWEEP_INTERVAL;
-        if self.whole_at.len() >= self.max_clients && is_due {
+        if self.full_at.len() >= self.max_clients && is_due {
             self.swept_at = now;
-            self.whole_at.retain(|_, whole_at| *whole_at > now);
+            self.full_at.retain(|_, full_at| *full_at > now);
         }
     }
 }

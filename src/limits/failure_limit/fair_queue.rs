@@ -133,7 +133,7 @@ impl<T> Node<T> {
             self.by_len.insert((len, key));
         } else {
             self.children.remove(&key);
-            // Where its turn just was, it stands last.
+            // After `pop` the key is at the back.
             if self.turns.back() == Some(&key) {
                 self.turns.pop_back();
             } else {

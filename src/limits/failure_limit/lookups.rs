@@ -1,14 +1,16 @@
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::channel::oneshot;
 use quick_cache::sync::Cache;
 use tokio::runtime::Handle;
+use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
-use super::admission::{Admission, Arrival, Class, Place, QueueLimits};
+use super::admission::{Admission, Arrival, Class, Place, QueueLimits, Wait};
 use super::metrics;
+use super::permit::LookupPermit;
 use crate::clock::Clock;
 use crate::digest::TokenDigest;
 use crate::limits::client::Client;
@@ -31,18 +33,25 @@ const MIN_PAUSE: Duration = Duration::from_millis(1);
 /// How long an accepted token is remembered since its last lookup.
 const REMEMBERED_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Lets lookups run, at once or in their turn.
+/// Admits lookups, immediately or from the queue.
 pub(super) struct Lookups {
     clock: Arc<dyn Clock>,
     /// When the tokens with these digests were last accepted by a lookup.
     accepted: Cache<[u8; 32], Duration>,
     state: Mutex<State>,
+    /// Wakes the driver when a lookup ends.
+    ended: Notify,
 }
 
 struct State {
-    admission: Admission<oneshot::Sender<()>>,
-    /// Whether a task grants turns.
+    admission: Admission<oneshot::Sender<LookupPermit>>,
+    /// Whether a task admits queued lookups.
     is_driven: bool,
+}
+
+enum Admitted {
+    AtOnce(LookupPermit),
+    Later(Waiting, oneshot::Receiver<LookupPermit>),
 }
 
 /// A place in the queue, which is given up when dropped.
@@ -51,47 +60,66 @@ struct Waiting {
     place: Place,
 }
 
-/// A task that grants turns until nobody waits.
+/// Task that admits queued lookups until the queue is empty.
 struct Driver {
     lookups: Arc<Lookups>,
     is_done: bool,
 }
 
 impl Lookups {
-    pub(super) fn new(clock: Arc<dyn Clock>, per_second: NonZeroU32, remembered: usize) -> Self {
+    pub(super) fn new(
+        clock: Arc<dyn Clock>,
+        per_second: NonZeroU32,
+        max_running: NonZeroUsize,
+        remembered: usize,
+    ) -> Self {
         Self {
             clock,
             accepted: Cache::new(remembered),
             state: Mutex::new(State {
-                admission: Admission::new(per_second, QUEUE_LIMITS),
+                admission: Admission::new(per_second, max_running, QUEUE_LIMITS),
                 is_driven: false,
             }),
+            ended: Notify::new(),
         }
     }
 
-    /// Waits until this lookup may run. Returns when to try again if the queue is full.
+    /// Waits until this lookup may run. Returns its permit, `None` if the token is remembered, or
+    /// when to try again if the queue is full.
     pub(super) async fn admit(
         self: &Arc<Self>,
         digest: &TokenDigest,
         client: Client,
         class: Class,
-    ) -> Result<(), Duration> {
+    ) -> Result<Option<LookupPermit>, Duration> {
         if self.remembers(digest) {
             metrics::admitted("remembered");
-            return Ok(());
+            return Ok(None);
         }
-        let Some((waiting, turn)) = self.arrive(client, class)? else {
-            metrics::admitted("at_once");
-            return Ok(());
+        let (waiting, turn) = match self.arrive(client, class)? {
+            Admitted::AtOnce(permit) => {
+                metrics::admitted("at_once");
+                return Ok(Some(permit));
+            }
+            Admitted::Later(waiting, turn) => (waiting, turn),
         };
         let granted = timeout(QUEUE_TIMEOUT, turn).await;
         drop(waiting);
         match granted {
-            Ok(Ok(())) => {
+            Ok(Ok(permit)) => {
                 metrics::admitted("waited");
-                Ok(())
+                Ok(Some(permit))
             }
             _ => Err(refuse()),
+        }
+    }
+
+    /// Notes that a lookup with a permit ended.
+    pub(super) fn end(&self) {
+        let mut state = self.state();
+        state.admission.end();
+        if state.is_driven {
+            self.ended.notify_one();
         }
     }
 
@@ -111,12 +139,7 @@ impl Lookups {
         accepted_at.is_some_and(|at| self.clock.monotonic().saturating_sub(at) < REMEMBERED_FOR)
     }
 
-    /// Returns nothing if the lookup may run at once.
-    fn arrive(
-        self: &Arc<Self>,
-        client: Client,
-        class: Class,
-    ) -> Result<Option<(Waiting, oneshot::Receiver<()>)>, Duration> {
+    fn arrive(self: &Arc<Self>, client: Client, class: Class) -> Result<Admitted, Duration> {
         let now = self.clock.monotonic();
         let mut turn = None;
         let mut state = self.state();
@@ -126,24 +149,27 @@ impl Lookups {
             sender
         });
         let place = match arrival {
-            Arrival::Admitted => return Ok(None),
+            Arrival::Admitted => {
+                drop(state);
+                return Ok(Admitted::AtOnce(LookupPermit::new(Arc::clone(self))));
+            }
             Arrival::Full => return Err(refuse()),
             // The sender of one that lost its place is dropped, which wakes it.
             Arrival::Waits { place, .. } => place,
         };
-        metrics::waiting(state.admission.waiting());
         let starts_driver = !state.is_driven;
         state.is_driven = true;
         drop(state);
         let lookups = Arc::clone(self);
-        let waiting = Waiting { lookups, place };
+        let waiting = Waiting::new(lookups, place);
         if starts_driver {
             self.start_driver()?;
         }
-        Ok(turn.map(|turn| (waiting, turn)))
+        let turn = turn.expect("a lookup that waits has a waker");
+        Ok(Admitted::Later(waiting, turn))
     }
 
-    /// Without a runtime nobody can wait.
+    /// Queueing needs a Tokio runtime.
     fn start_driver(self: &Arc<Self>) -> Result<(), Duration> {
         let driver = Driver {
             lookups: Arc::clone(self),
@@ -154,20 +180,25 @@ impl Lookups {
         Ok(())
     }
 
-    /// Grants all turns that have come. Returns the time to the next one, `None` if nobody waits.
-    fn grant_turns(&self) -> Option<Duration> {
+    /// Admits all lookups that may run. Returns what the next one waits for, `None` if the queue is
+    /// empty.
+    fn grant_turns(self: &Arc<Self>) -> Option<Wait> {
+        let mut turns = Vec::new();
         let mut state = self.state();
-        let pause = loop {
+        let wait = loop {
             match state.admission.grant(self.clock.monotonic()) {
-                // It fails if the lookup was given up just now.
-                Ok(Some(turn)) => drop(turn.send(())),
+                Ok(Some(turn)) => turns.push(turn),
                 Ok(None) => break None,
-                Err(wait) => break Some(wait.max(MIN_PAUSE)),
+                Err(wait) => break Some(wait),
             }
         };
-        state.is_driven = pause.is_some();
-        metrics::waiting(state.admission.waiting());
-        pause
+        state.is_driven = wait.is_some();
+        drop(state);
+        for turn in turns {
+            // If the lookup was given up meanwhile, its permit is dropped, which takes the lock.
+            drop(turn.send(LookupPermit::new(Arc::clone(self))));
+        }
+        wait
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -178,8 +209,11 @@ impl Lookups {
 
 impl Driver {
     async fn run(mut self) {
-        while let Some(pause) = self.lookups.grant_turns() {
-            sleep(pause).await;
+        while let Some(wait) = self.lookups.grant_turns() {
+            match wait {
+                Wait::For(pause) => sleep(pause.max(MIN_PAUSE)).await,
+                Wait::UntilOneEnds => self.lookups.ended.notified().await,
+            }
         }
         self.is_done = true;
     }
@@ -194,11 +228,17 @@ impl Drop for Driver {
     }
 }
 
+impl Waiting {
+    fn new(lookups: Arc<Lookups>, place: Place) -> Self {
+        metrics::wait_started();
+        Self { lookups, place }
+    }
+}
+
 impl Drop for Waiting {
     fn drop(&mut self) {
-        let mut state = self.lookups.state();
-        state.admission.leave(self.place);
-        metrics::waiting(state.admission.waiting());
+        self.lookups.state().admission.leave(self.place);
+        metrics::wait_ended();
     }
 }
 

@@ -5,12 +5,26 @@ pub(super) fn admitted(outcome: &'static str) {
     let _ = outcome;
 }
 
-/// Sets how many lookups wait.
-pub(super) fn waiting(lookups: usize) {
+/// Counts a lookup that begins to wait.
+pub(super) fn wait_started() {
     #[cfg(feature = "metrics")]
-    {
-        #[expect(clippy::cast_precision_loss, reason = "at most 4,000")]
-        metrics::gauge!("service_token_lookups_waiting").set(lookups as f64);
-    }
-    let _ = lookups;
+    metrics::gauge!("service_token_lookups_waiting").increment(1.0);
+}
+
+/// Counts a lookup that no longer waits.
+pub(super) fn wait_ended() {
+    #[cfg(feature = "metrics")]
+    metrics::gauge!("service_token_lookups_waiting").decrement(1.0);
+}
+
+/// Counts a lookup that begins to run.
+pub(super) fn run_started() {
+    #[cfg(feature = "metrics")]
+    metrics::gauge!("service_token_lookups_running").increment(1.0);
+}
+
+/// Counts a lookup that no longer runs.
+pub(super) fn run_ended() {
+    #[cfg(feature = "metrics")]
+    metrics::gauge!("service_token_lookups_running").decrement(1.0);
 }

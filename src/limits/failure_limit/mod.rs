@@ -3,16 +3,18 @@ mod budgets;
 mod fair_queue;
 mod lookups;
 mod metrics;
+mod permit;
 mod rate;
 
 use std::fmt;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use self::admission::Class;
 use self::budgets::Budgets;
 use self::lookups::Lookups;
+pub(crate) use self::permit::LookupPermit;
 use self::rate::Rate;
 use super::client::Client;
 use crate::clock::{Clock, SystemClock};
@@ -22,10 +24,10 @@ const BURST: NonZeroU32 = NonZeroU32::new(100).expect("more than none");
 const INTERVAL: Duration = Duration::from_millis(100);
 const MAX_CLIENTS: usize = 10_000;
 const MAX_LOOKUPS_PER_SECOND: NonZeroU32 = NonZeroU32::new(4_000).expect("more than none");
+const MAX_CONCURRENT_LOOKUPS: NonZeroUsize = NonZeroUsize::new(32).expect("more than none");
 const MAX_REMEMBERED_TOKENS: usize = 100_000;
 
-/// Limits what unknown tokens cost: the store, and the clients that share an address with whoever
-/// sends them.
+/// Limits the load of unknown tokens on the store and on clients that share an address.
 ///
 /// Tokens that the store [has in memory](crate::store::TokenStore::find_cached) are never limited.
 /// Of the others:
@@ -33,7 +35,9 @@ const MAX_REMEMBERED_TOKENS: usize = 100_000;
 /// 1. A token that a lookup accepted within the last 24 hours is looked up at once, whatever else
 ///    its address sends. The digests of the last 100,000 such tokens are remembered, which takes
 ///    about 13 MB. Unknown tokens are not among them; a token that is refused is forgotten.
-/// 2. All other lookups together stay below 4,000 per second, with up to a tenth of that at once.
+/// 2. All other lookups together stay below 4,000 per second, with bursts of a tenth of that, and at
+///    most 32 run at a time. A lookup counts until the store answers it, even if its request is
+///    dropped (then for at most 5 s), so a slow store always has room for remembered tokens.
 /// 3. Each client has a budget of failures: 100 at once, and one more each 100 ms. A failure is a
 ///    token that is unknown, damaged or not a token. One that is expired, revoked or disabled is
 ///    known, and its holder is guessing nothing. Accepted tokens do not refill the budget.
@@ -45,7 +49,10 @@ const MAX_REMEMBERED_TOKENS: usize = 100_000;
 /// 6. A lookup waits for at most 2 s. At most 2,000 of a client and 4,000 in all wait; beyond, the
 ///    newest of the client with the most gives way. Requests that cannot wait get 429 with
 ///    `Retry-After`.
-/// 7. A token that needs no lookup, because its checksum is wrong or the store has in memory that
+/// 7. If a store answers fewer lookups per second than one address sends unknown tokens, first uses
+///    of valid tokens from the *same* address wait for up to 2 s and may get 429. Other addresses
+///    and remembered tokens do not.
+/// 8. A token that needs no lookup, because its checksum is wrong or the store has in memory that
 ///    it is unknown, gets 429 with `Retry-After` instead of 401 if its client is beyond its budget.
 ///
 /// The client is the [`ClientAddress`](super::ClientAddress) of the request; IPv6 addresses count
@@ -57,7 +64,7 @@ const MAX_REMEMBERED_TOKENS: usize = 100_000;
 /// refused.
 ///
 /// Clones share everything, and so do layers and endpoints that are given clones; each setter
-/// begins anew.
+/// resets budgets and remembered tokens.
 ///
 /// # Metrics
 ///
@@ -67,6 +74,7 @@ const MAX_REMEMBERED_TOKENS: usize = 100_000;
 /// |---|---|---|
 /// | `service_token_lookup_admissions_total` | `outcome` | `remembered`, `at_once`, `waited`, `refused` |
 /// | `service_token_lookups_waiting` | – | a gauge |
+/// | `service_token_lookups_running` | – | a gauge: lookups of tokens that are not remembered |
 ///
 /// # Example
 ///
@@ -85,6 +93,7 @@ pub struct FailureLimit {
     interval: Duration,
     max_clients: usize,
     max_lookups: NonZeroU32,
+    max_concurrent: NonZeroUsize,
     max_remembered: usize,
     clock: Arc<dyn Clock>,
     budgets: Arc<Mutex<Budgets>>,
@@ -102,12 +111,19 @@ impl FailureLimit {
     pub fn new() -> Self {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let (max_lookups, max_remembered) = (MAX_LOOKUPS_PER_SECOND, MAX_REMEMBERED_TOKENS);
-        let lookups = Lookups::new(Arc::clone(&clock), max_lookups, max_remembered);
+        let max_concurrent = MAX_CONCURRENT_LOOKUPS;
+        let lookups = Lookups::new(
+            Arc::clone(&clock),
+            max_lookups,
+            max_concurrent,
+            max_remembered,
+        );
         Self {
             burst: BURST,
             interval: INTERVAL,
             max_clients: MAX_CLIENTS,
             max_lookups,
+            max_concurrent,
             max_remembered,
             clock,
             budgets: budgets(BURST, INTERVAL, MAX_CLIENTS),
@@ -143,6 +159,16 @@ impl FailureLimit {
         self.renew()
     }
 
+    /// Sets how many lookups of tokens that are not remembered may run at a time. The default is 32.
+    ///
+    /// Choose fewer than the store can run at a time, such as
+    /// [`CachedStore::with_max_in_flight`](crate::store::CachedStore::with_max_in_flight), whose
+    /// default is 64: the rest is left to remembered tokens. Limits that share a store add up.
+    pub fn with_max_concurrent_lookups(mut self, lookups: NonZeroUsize) -> Self {
+        self.max_concurrent = lookups;
+        self.renew()
+    }
+
     /// Sets how many accepted tokens are remembered, at about 130 bytes each. The default is
     /// 100,000.
     pub fn with_max_remembered_tokens(mut self, tokens: usize) -> Self {
@@ -168,8 +194,13 @@ impl FailureLimit {
         limit
     }
 
-    /// Waits until a lookup of this token may run. Returns when to try again if it may not.
-    pub(super) async fn admit(&self, digest: &TokenDigest, client: Client) -> Result<(), Duration> {
+    /// Waits until a lookup of this token may run. Returns its permit, `None` if it needs none, or
+    /// when to try again.
+    pub(super) async fn admit(
+        &self,
+        digest: &TokenDigest,
+        client: Client,
+    ) -> Result<Option<LookupPermit>, Duration> {
         let now = self.clock.monotonic();
         let class = if self.budgets().has_any(client, now) {
             Class::InBudget
@@ -203,7 +234,12 @@ impl FailureLimit {
     fn renew(mut self) -> Self {
         self.budgets = budgets(self.burst, self.interval, self.max_clients);
         let clock = Arc::clone(&self.clock);
-        let lookups = Lookups::new(clock, self.max_lookups, self.max_remembered);
+        let lookups = Lookups::new(
+            clock,
+            self.max_lookups,
+            self.max_concurrent,
+            self.max_remembered,
+        );
         self.lookups = Arc::new(lookups);
         self
     }
@@ -221,6 +257,7 @@ impl fmt::Debug for FailureLimit {
             .field("interval", &self.interval)
             .field("max_clients", &self.max_clients)
             .field("max_lookups_per_second", &self.max_lookups)
+            .field("max_concurrent_lookups", &self.max_concurrent)
             .field("max_remembered_tokens", &self.max_remembered)
             .finish_non_exhaustive()
     }

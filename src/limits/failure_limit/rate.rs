@@ -19,8 +19,8 @@ impl Rate {
     }
 
     /// Returns when the burst is whole again if one is taken `now`, or how long to wait for one.
-    pub(super) fn check(&self, whole_at: Duration, now: Duration) -> Result<Duration, Duration> {
-        let next = whole_at.max(now).saturating_add(self.interval);
+    pub(super) fn check(&self, full_at: Duration, now: Duration) -> Result<Duration, Duration> {
+        let next = full_at.max(now).saturating_add(self.interval);
         let latest = now.saturating_add(self.interval * self.burst.get());
         match next.saturating_sub(latest) {
             Duration::ZERO => Ok(next),
@@ -36,25 +36,25 @@ mod tests {
     #[test]
     fn allows_a_burst_and_then_one_per_interval() {
         let rate = Rate::new(NonZeroU32::MIN.saturating_add(2), Duration::from_secs(1));
-        let (mut whole_at, start) = (Duration::ZERO, Duration::from_secs(100));
+        let (mut full_at, start) = (Duration::ZERO, Duration::from_secs(100));
         for _ in 0..3 {
-            whole_at = rate.check(whole_at, start).expect("within the burst");
+            full_at = rate.check(full_at, start).expect("within the burst");
         }
-        assert_eq!(rate.check(whole_at, start), Err(Duration::from_secs(1)));
+        assert_eq!(rate.check(full_at, start), Err(Duration::from_secs(1)));
         let later = start + Duration::from_millis(400);
-        assert_eq!(rate.check(whole_at, later), Err(Duration::from_millis(600)));
+        assert_eq!(rate.check(full_at, later), Err(Duration::from_millis(600)));
         let later = start + Duration::from_secs(1);
-        whole_at = rate.check(whole_at, later).expect("one more");
-        assert_eq!(rate.check(whole_at, later), Err(Duration::from_secs(1)));
-        assert!(rate.check(whole_at, start + Duration::from_secs(9)).is_ok());
+        full_at = rate.check(full_at, later).expect("one more");
+        assert_eq!(rate.check(full_at, later), Err(Duration::from_secs(1)));
+        assert!(rate.check(full_at, start + Duration::from_secs(9)).is_ok());
     }
 
     #[test]
     fn extreme_settings_do_not_overflow() {
         for burst in [NonZeroU32::MIN, NonZeroU32::MAX] {
             let rate = Rate::new(burst, Duration::MAX);
-            let whole_at = rate.check(Duration::ZERO, Duration::MAX);
-            assert_eq!(whole_at, Ok(Duration::MAX));
+            let full_at = rate.check(Duration::ZERO, Duration::MAX);
+            assert_eq!(full_at, Ok(Duration::MAX));
             let rate = Rate::new(burst, Duration::ZERO);
             assert!(rate.check(Duration::ZERO, Duration::ZERO).is_ok());
         }

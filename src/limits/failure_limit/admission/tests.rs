@@ -1,9 +1,10 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use super::*;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const PER_SECOND: u32 = 4_000;
+const MAX_RUNNING: NonZeroUsize = NonZeroUsize::new(32).unwrap();
 const LIMITS: QueueLimits = QueueLimits {
     total: 4_000,
     per_client: 2_000,
@@ -23,18 +24,29 @@ struct Simulation {
     waited: HashMap<u64, Duration>,
     refused: Vec<u64>,
     granted: u64,
+    /// How long each lookup runs, and when those that run end.
+    latency: Duration,
+    ends: VecDeque<Duration>,
 }
 
 impl Simulation {
+    /// With lookups that end at once.
     fn new() -> Self {
+        Self::with_latency(Duration::ZERO)
+    }
+
+    fn with_latency(latency: Duration) -> Self {
+        let per_second = NonZeroU32::new(PER_SECOND).unwrap();
         Self {
-            admission: Admission::new(NonZeroU32::new(PER_SECOND).unwrap(), LIMITS),
+            admission: Admission::new(per_second, MAX_RUNNING, LIMITS),
             now: Duration::from_secs(1_000),
             names: 0,
             arrived: HashMap::new(),
             waited: HashMap::new(),
             refused: Vec::new(),
             granted: 0,
+            latency,
+            ends: VecDeque::new(),
         }
     }
 
@@ -55,10 +67,21 @@ impl Simulation {
         self.granted += 1;
         self.waited
             .insert(name, self.now.saturating_sub(self.arrived[&name]));
+        self.ends.push_back(self.now + self.latency);
+        assert!(self.admission.running() <= MAX_RUNNING.get());
+        self.end_lookups();
+    }
+
+    fn end_lookups(&mut self) {
+        while self.ends.front().is_some_and(|end| *end <= self.now) {
+            self.ends.pop_front();
+            self.admission.end();
+        }
     }
 
     fn tick(&mut self) {
         self.now += MILLISECOND;
+        self.end_lookups();
         while let Ok(Some(name)) = self.admission.grant(self.now) {
             self.admitted(name);
         }
@@ -213,7 +236,7 @@ fn a_full_queue_makes_room_at_the_cost_of_the_longest() {
 
 #[test]
 fn a_lookup_that_gives_up_leaves_no_trace() {
-    let mut admission = Admission::new(NonZeroU32::MIN, LIMITS);
+    let mut admission = Admission::new(NonZeroU32::MIN, MAX_RUNNING, LIMITS);
     let now = Duration::from_secs(1);
     let mut arrive = |name| admission.arrive(v4(1), Class::OverBudget, now, || name);
     assert_eq!(arrive(0), Arrival::Admitted);
@@ -224,7 +247,50 @@ fn a_lookup_that_gives_up_leaves_no_trace() {
     admission.leave(place);
     admission.leave(place);
     assert_eq!(admission.waiting(), 1);
-    assert_eq!(admission.grant(now), Err(Duration::from_secs(1)));
+    let wait = Wait::For(Duration::from_secs(1));
+    assert_eq!(admission.grant(now), Err(wait));
     assert_eq!(admission.grant(now + Duration::from_secs(1)), Ok(Some(2)));
     assert_eq!(admission.grant(now + Duration::from_secs(1)), Ok(None));
+}
+
+#[test]
+fn a_store_slower_than_the_junk_delays_no_other_address() {
+    // 32 at a time that take 16 ms are 2,000 per second.
+    let mut simulation = Simulation::with_latency(16 * MILLISECOND);
+    let mut others = Vec::new();
+    for millisecond in 0..3_000 {
+        for _ in 0..3 {
+            simulation.arrive(v4(1), Class::OverBudget);
+        }
+        if millisecond % 30 == 0 {
+            let other = v4(0xc000_0000 + ((millisecond / 30) << 16));
+            others.push(simulation.arrive(other, Class::OverBudget));
+        }
+        simulation.tick();
+    }
+    let longest = simulation.longest_wait(&others);
+    assert!(longest <= 17 * MILLISECOND, "{longest:?}");
+    assert!(simulation.granted >= 5_800, "{}", simulation.granted);
+    assert!(!simulation.refused.is_empty());
+}
+
+#[test]
+fn the_next_lookup_runs_when_one_ends() {
+    let per_second = NonZeroU32::new(PER_SECOND).unwrap();
+    let mut admission = Admission::new(per_second, NonZeroUsize::MIN, LIMITS);
+    let now = Duration::from_secs(1);
+    let mut arrive = |name| admission.arrive(v4(1), Class::InBudget, now, || name);
+    assert_eq!(arrive(0), Arrival::Admitted);
+    for name in 1..3 {
+        assert!(matches!(arrive(name), Arrival::Waits { .. }));
+    }
+    let later = now + Duration::from_secs(9);
+    assert_eq!(admission.grant(later), Err(Wait::UntilOneEnds));
+    admission.end();
+    assert_eq!(admission.grant(later), Ok(Some(1)));
+    assert_eq!(admission.grant(later), Err(Wait::UntilOneEnds));
+    admission.end();
+    assert_eq!(admission.grant(later), Ok(Some(2)));
+    admission.end();
+    assert_eq!((admission.grant(later), admission.running()), (Ok(None), 0));
 }
