@@ -1,10 +1,12 @@
 //! What an operator sees of every decision; the names are told in the crate's documentation.
 
 mod request;
+#[cfg(any(feature = "api", feature = "tracing"))]
+mod request_id;
 
 pub(crate) use self::request::RequestInfo;
 #[cfg(feature = "api")]
-pub(crate) use self::request::{REQUEST_ID, request_id};
+pub(crate) use self::request_id::{REQUEST_ID, request_id};
 use crate::principal::Principal;
 use crate::reject::Rejection;
 
@@ -139,7 +141,9 @@ fn refusal(rejection: &Rejection, request: &RequestInfo) {
     let error = rejection
         .source()
         .map(|source| tracing::field::display(Chain(source)));
-    let (request_id, endpoint) = (request.request_id(), request.endpoint());
+    let request_id = request.request_id();
+    let endpoint = request.endpoint();
+    let endpoint = endpoint.as_deref();
     if rejection.status().is_server_error() {
         tracing::error!(target: "tower_service_token", reason, code, status, token_id, client, error, request_id, endpoint, "request refused");
     } else {
@@ -160,7 +164,9 @@ pub(crate) fn aborted(rejection: &Rejection, request: &RequestInfo) {
         let error = rejection
             .source()
             .map(|source| tracing::field::display(Chain(source)));
-        let (request_id, endpoint) = (request.request_id(), request.endpoint());
+        let request_id = request.request_id();
+        let endpoint = request.endpoint();
+        let endpoint = endpoint.as_deref();
         tracing::error!(target: "tower_service_token", code, status, token_id, error, request_id, endpoint, "response aborted");
     }
     let _ = (rejection, request);
@@ -178,7 +184,9 @@ pub(crate) fn escalation_denied(
     {
         let (code, status) = ("escalation_denied", 403);
         let token_id = request.caller().map(tracing::field::display);
-        let (request_id, endpoint) = (request.request_id(), request.endpoint());
+        let request_id = request.request_id();
+        let endpoint = request.endpoint();
+        let endpoint = endpoint.as_deref();
         tracing::info!(target: "tower_service_token", reason, code, status, token_id, missing, request_id, endpoint, "change refused");
     }
     let _ = (reason, missing, request);

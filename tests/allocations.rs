@@ -36,6 +36,10 @@ const HEADER_MAP: u64 = 2;
 /// The labels of a counter and of a histogram, of refusals only.
 const METRICS: u64 = if cfg!(feature = "metrics") { 2 } else { 0 };
 
+/// Of `/verify`: its router, the response's headers and the identity in them.
+#[cfg(feature = "api")]
+const VERIFY: u64 = 28;
+
 #[test]
 fn an_accepted_request_costs_what_inserting_the_principal_costs() {
     let token = TokenFormat::default().mint().expect("random bytes");
@@ -137,6 +141,26 @@ fn a_refused_request_costs_its_response() {
         println!("{what}: {allocations}");
         assert!(allocations <= bound + METRICS, "{what}: {allocations}");
     }
+}
+
+/// What the log of failures costs an accepted request: nothing is formatted or inserted for it, and
+/// its future is boxed once, by the router.
+#[cfg(feature = "api")]
+#[test]
+fn an_accepted_request_of_verify_formats_nothing_for_the_log() {
+    use axum::Router;
+    use axum::body::Body;
+    use tower_service_token::api::forward_auth::ForwardAuth;
+
+    let token = TokenFormat::default().mint().expect("random bytes");
+    let mut router: Router = ForwardAuth::new(layer(&token)).into_router();
+    let (response, allocations) = answer(&mut router, || {
+        let request = Request::get("/verify").header(X_API_KEY, token.expose_secret());
+        request.body(Body::empty()).expect("a request")
+    });
+    assert_eq!(response.status(), StatusCode::NO_CONTENT);
+    println!("/verify: {allocations}");
+    assert!(allocations <= VERIFY, "{allocations}");
 }
 
 fn layer(token: &MintedToken) -> ServiceTokenLayer {

@@ -1,6 +1,13 @@
-use axum::extract::{MatchedPath, Request};
-use axum::middleware::Next;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use axum::extract::{FromRequestParts, Request};
 use axum::response::Response;
+use http::request::Parts;
+use http::{Extensions, HeaderMap, Method};
+use pin_project_lite::pin_project;
+use tower::{Layer, Service};
 
 use crate::lifecycle::LifecycleError;
 use crate::observe::{self, RequestInfo};
@@ -39,12 +46,71 @@ impl Escalation {
 /// Logs each refusal and failure of an API once, with the request that it answers.
 ///
 /// Put it inside the layer that inserts the [`Principal`]. The handlers log nothing themselves: the
-/// [`Rejection`] in the extensions of their response has the cause. They find the [`RequestInfo`] in
-/// the extensions of the request.
-pub(super) async fn log_failures(mut request: Request, next: Next) -> Response {
-    let info = info(&request);
-    request.extensions_mut().insert(info.clone());
-    let mut response = next.run(request).await;
+/// [`Rejection`] in the extensions of their response has the cause.
+#[derive(Clone, Copy)]
+pub(super) struct LogFailuresLayer;
+
+impl<S> Layer<S> for LogFailuresLayer {
+    type Service = LogFailures<S>;
+
+    fn layer(&self, inner: S) -> LogFailures<S> {
+        LogFailures { inner }
+    }
+}
+
+/// Service of a [`LogFailuresLayer`].
+#[derive(Clone)]
+pub(super) struct LogFailures<S> {
+    inner: S,
+}
+
+impl<S> Service<Request> for LogFailures<S>
+where
+    S: Service<Request, Response = Response>,
+{
+    type Response = Response;
+    type Error = S::Error;
+    type Future = LogFailuresFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let info = info(request.method(), request.headers(), request.extensions());
+        LogFailuresFuture {
+            inner: self.inner.call(request),
+            info: Some(info),
+        }
+    }
+}
+
+pin_project! {
+    /// Response future of [`LogFailures`].
+    pub(super) struct LogFailuresFuture<F> {
+        #[pin]
+        inner: F,
+        info: Option<RequestInfo>,
+    }
+}
+
+impl<F, E> Future for LogFailuresFuture<F>
+where
+    F: Future<Output = Result<Response, E>>,
+{
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let mut answered = ready!(this.inner.poll(cx));
+        if let (Ok(response), Some(info)) = (&mut answered, this.info.take()) {
+            log(response, info);
+        }
+        Poll::Ready(answered)
+    }
+}
+
+fn log(response: &mut Response, info: RequestInfo) {
     let extensions = response.extensions_mut();
     let caller = extensions.remove::<CallerId>();
     let info = info.with_caller(caller.map(|CallerId(id)| id));
@@ -55,15 +121,20 @@ pub(super) async fn log_failures(mut request: Request, next: Next) -> Response {
     if let Some(Escalation { reason, missing }) = extensions.remove::<Escalation>() {
         observe::escalation_denied(reason, missing, &info);
     }
-    response
 }
 
-fn info(request: &Request) -> RequestInfo {
-    let extensions = request.extensions();
-    let caller = extensions.get::<Principal>().map(Principal::id);
-    let info = RequestInfo::of(request.headers(), extensions).with_caller(caller);
-    match extensions.get::<MatchedPath>() {
-        Some(path) => info.with_endpoint(format!("{} {}", request.method(), path.as_str())),
-        None => info,
+/// For handlers whose failures occur after the response began.
+impl<S: Sync> FromRequestParts<S> for RequestInfo {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(info(&parts.method, &parts.headers, &parts.extensions))
     }
+}
+
+fn info(method: &Method, headers: &HeaderMap, extensions: &Extensions) -> RequestInfo {
+    let caller = extensions.get::<Principal>().map(Principal::id);
+    RequestInfo::of(headers, extensions)
+        .with_caller(caller)
+        .with_endpoint(method, extensions.get())
 }

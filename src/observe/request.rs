@@ -1,113 +1,106 @@
-use http::{Extensions, HeaderMap, HeaderName, HeaderValue};
+#[cfg(feature = "api")]
+use axum::extract::MatchedPath;
+#[cfg(feature = "tracing")]
+use http::HeaderValue;
+#[cfg(feature = "api")]
+use http::Method;
+use http::{Extensions, HeaderMap};
 
+#[cfg(feature = "tracing")]
+use super::request_id::{is_valid, single_request_id};
+#[cfg(feature = "tracing")]
 use crate::limits::ClientAddress;
+#[cfg(any(feature = "api", feature = "tracing"))]
 use crate::token::TokenId;
 
-/// The header that identifies a request in the logs of several services.
-pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
-const MAX_REQUEST_ID: usize = 128;
-
-/// The request that an event is about.
+/// The request that an event is about. Creating one copies references only; without the feature
+/// `tracing` it is empty.
 #[derive(Clone, Debug, Default)]
-#[cfg_attr(
-    not(feature = "tracing"),
-    expect(dead_code, reason = "only events have these fields")
-)]
 pub(crate) struct RequestInfo {
-    request_id: Option<HeaderValue>,
-    endpoint: Option<Box<str>>,
-    caller: Option<TokenId>,
-    client: Option<ClientAddress>,
+    #[cfg(feature = "tracing")]
+    fields: Fields,
 }
 
+#[cfg(feature = "tracing")]
+#[derive(Clone, Debug, Default)]
+struct Fields {
+    /// Not yet known to be valid.
+    request_id: Option<HeaderValue>,
+    caller: Option<TokenId>,
+    client: Option<ClientAddress>,
+    #[cfg(feature = "api")]
+    endpoint: Option<(Method, MatchedPath)>,
+}
+
+#[cfg(feature = "tracing")]
 impl RequestInfo {
     /// Reads the request id from the headers, and the client's address from the extensions.
     pub(crate) fn of(headers: &HeaderMap, extensions: &Extensions) -> Self {
-        Self {
-            request_id: request_id(headers).cloned(),
+        let fields = Fields {
+            request_id: single_request_id(headers).cloned(),
             client: ClientAddress::from_extensions(extensions),
-            ..Self::default()
-        }
+            ..Fields::default()
+        };
+        Self { fields }
     }
 
     /// Adds the method and the route, such as `POST /service-tokens/{id}/rotate`.
     #[cfg(feature = "api")]
-    pub(crate) fn with_endpoint(mut self, endpoint: impl Into<Box<str>>) -> Self {
-        self.endpoint = Some(endpoint.into());
+    pub(crate) fn with_endpoint(mut self, method: &Method, path: Option<&MatchedPath>) -> Self {
+        self.fields.endpoint = path.map(|path| (method.clone(), path.clone()));
         self
     }
 
     /// Adds the token that the request is made with. One that is known already stays.
     #[cfg(feature = "api")]
     pub(crate) fn with_caller(mut self, caller: Option<TokenId>) -> Self {
-        self.caller = self.caller.or(caller);
+        self.fields.caller = self.fields.caller.or(caller);
         self
     }
 
     /// Returns the id of the request, unless the current span has it already.
-    #[cfg(feature = "tracing")]
     pub(super) fn request_id(&self) -> Option<&str> {
         if tracing::Span::current().has_field("request_id") {
             return None;
         }
-        self.request_id.as_ref()?.to_str().ok()
+        let id = self.fields.request_id.as_ref();
+        id.filter(|id| is_valid(id))?.to_str().ok()
     }
 
-    #[cfg(feature = "tracing")]
-    pub(super) fn endpoint(&self) -> Option<&str> {
-        self.endpoint.as_deref()
+    #[cfg_attr(
+        not(feature = "api"),
+        expect(clippy::unused_self, reason = "only APIs have endpoints")
+    )]
+    pub(super) fn endpoint(&self) -> Option<String> {
+        #[cfg(feature = "api")]
+        if let Some((method, path)) = &self.fields.endpoint {
+            return Some(format!("{method} {}", path.as_str()));
+        }
+        None
     }
 
-    #[cfg(feature = "tracing")]
     pub(super) fn client(&self) -> Option<ClientAddress> {
-        self.client
+        self.fields.client
     }
 
-    #[cfg(feature = "tracing")]
     pub(super) fn caller(&self) -> Option<TokenId> {
-        self.caller
+        self.fields.caller
     }
 }
 
-/// Returns the id of a request: one header of 1 to 128 visible ASCII characters that do not contain
-/// a service token.
-pub(crate) fn request_id(headers: &HeaderMap) -> Option<&HeaderValue> {
-    let mut values = headers.get_all(REQUEST_ID).iter();
-    let (Some(id), None) = (values.next(), values.next()) else {
-        return None;
-    };
-    let bytes = id.as_bytes();
-    let is_token = bytes.windows(7).any(|part| part == b"svctok-");
-    let is_good = (1..=MAX_REQUEST_ID).contains(&bytes.len())
-        && bytes.iter().all(u8::is_ascii_graphic)
-        && !is_token;
-    is_good.then_some(id)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn id_of(values: &[&[u8]]) -> Option<Vec<u8>> {
-        let values = values.iter().map(|value| HeaderValue::from_bytes(value));
-        let headers = values.map(|value| (REQUEST_ID, value.expect("a header's value")));
-        let headers: HeaderMap = headers.collect();
-        request_id(&headers).map(|id| id.as_bytes().to_vec())
+#[cfg(not(feature = "tracing"))]
+impl RequestInfo {
+    pub(crate) fn of(_: &HeaderMap, _: &Extensions) -> Self {
+        Self::default()
     }
 
-    #[test]
-    fn accepts_one_short_visible_id_without_a_token() {
-        let longest = [b'x'; MAX_REQUEST_ID];
-        for id in [&b"a"[..], b"0af7651916cd43dd8448eb211c80319c", &longest] {
-            assert_eq!(id_of(&[id]).as_deref(), Some(id));
-        }
-        let too_long = [b'x'; MAX_REQUEST_ID + 1];
-        let token: &[u8] = b"svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n";
-        for bad in [&b""[..], &too_long, b"a b", b"caf\xc3\xa9", token] {
-            assert_eq!(id_of(&[bad]), None);
-        }
-        assert_eq!(id_of(&[b"a", b"b"]), None);
-        assert_eq!(id_of(&[]), None);
+    #[cfg(feature = "api")]
+    pub(crate) fn with_endpoint(self, _: &Method, _: Option<&MatchedPath>) -> Self {
+        self
+    }
+
+    #[cfg(feature = "api")]
+    pub(crate) fn with_caller(self, _: Option<TokenId>) -> Self {
+        self
     }
 }

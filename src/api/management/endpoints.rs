@@ -4,7 +4,6 @@ use std::time::SystemTime;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG};
@@ -13,7 +12,7 @@ use serde_json::Value;
 use utoipa::openapi::OpenApi;
 
 use super::super::caller::{Caller, HasChecker, READ_SCOPES, WRITE_SCOPES};
-use super::super::request_log::log_failures;
+use super::super::request_log::LogFailuresLayer;
 use super::problem::Problem;
 use super::{body, bulk, change, create, list, openapi};
 use crate::api::SecuritySchemes;
@@ -93,7 +92,7 @@ impl ManagementApi {
         readers
             .merge(writers)
             .merge(own)
-            .route_layer(from_fn(log_failures))
+            .route_layer(LogFailuresLayer)
             .route_layer(layer)
             .route(openapi::PATH, get(openapi::handle))
             .method_not_allowed_fallback(async || Problem::method_not_allowed())

@@ -3,11 +3,10 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::middleware::from_fn;
 use axum::routing::post;
 
 use super::super::inspector::Inspector;
-use super::super::request_log::log_failures;
+use super::super::request_log::LogFailuresLayer;
 use super::{introspect, revoke};
 use crate::lifecycle::ServiceTokens;
 use crate::limits::{FailureGuard, FailureLimit};
@@ -97,7 +96,7 @@ impl OAuthEndpoints {
         Router::new()
             .route("/introspect", post(introspect::handle))
             .route("/revoke", post(revoke::handle))
-            .route_layer(from_fn(log_failures))
+            .route_layer(LogFailuresLayer)
             .layer(DefaultBodyLimit::max(MAX_BODY))
             .with_state(shared)
     }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::super::body;
 use super::super::caller::{Caller, HasChecker, READ_SCOPES, WRITE_SCOPES, writer};
 use super::super::listing::{FailureReport, ListWriter};
-use super::super::request_log::log_failures;
+use super::super::request_log::LogFailuresLayer;
 use super::answer::{Failure, Refusals};
 use super::{tokens, workspace};
 use crate::authorize::RequireScopesLayer;
@@ -90,7 +90,7 @@ impl PipeOpsApi {
             .route("/workspace", get(workspace::list))
             .merge(readers)
             .merge(writers)
-            .route_layer(from_fn(log_failures))
+            .route_layer(LogFailuresLayer)
             .route_layer(layer.with_rejection_response(Refusals))
             .route_layer(from_fn(body::drain))
             .method_not_allowed_fallback(async || {

@@ -1,7 +1,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use axum::Extension;
 use axum::extract::{RawQuery, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
@@ -52,7 +51,7 @@ pub(super) async fn create(
 pub(super) async fn list(
     State(shared): State<Arc<Shared>>,
     RawQuery(query): RawQuery,
-    Extension(request): Extension<RequestInfo>,
+    request: RequestInfo,
 ) -> Answered {
     let mut workspaces = workspace::named(query.as_deref());
     let workspace = workspaces.pop_first();

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::super::body;
 use super::super::caller::{Caller, HasChecker, READ_SCOPES, WRITE_SCOPES, writer};
 use super::super::listing::{FailureReport, ListWriter};
-use super::super::request_log::log_failures;
+use super::super::request_log::LogFailuresLayer;
 use super::error::{Failure, Refusals, write_errors};
 use super::tokens;
 use crate::authorize::RequireScopesLayer;
@@ -67,7 +67,7 @@ impl StackStateApi {
             .route("/server/status", get(status))
             .merge(readers)
             .merge(writers)
-            .route_layer(from_fn(log_failures))
+            .route_layer(LogFailuresLayer)
             .route_layer(layer.with_rejection_response(refusals))
             .method_not_allowed_fallback(async |State(shared): State<Arc<Shared>>| {
                 let status = StatusCode::METHOD_NOT_ALLOWED;

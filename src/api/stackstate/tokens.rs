@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
 use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use serde::Deserialize;
@@ -64,7 +64,7 @@ pub(super) async fn create(
 
 pub(super) async fn list(
     State(shared): State<Arc<Shared>>,
-    Extension(request): Extension<RequestInfo>,
+    request: RequestInfo,
 ) -> Result<Response, Failure> {
     let filter = TokenFilter::new().without_revoked();
     let report = shared.failure_report(request);
