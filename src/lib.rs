@@ -76,10 +76,11 @@
 //!   [`FaultyStore`](testing::FaultyStore). Brings `tokio`.
 //! - `tracing`: one event for each refusal, target `tower_service_token`, fields `reason`, `code`,
 //!   `status`, `token_id` (only of a token whose secret was presented), `error` (only where the
-//!   store or the setup is at fault), `request_id` (a valid header `X-Request-Id`, unless the current
-//!   span has a field of this name) and, with `api`, `endpoint`; level `ERROR` for 5xx, `INFO` for the
-//!   rest. With `api` also one for each failed change and each list that broke off. A response whose
-//!   failure was logged is [marked](reject::FailureLogged). Target
+//!   store or the setup is at fault), `client` (its [address](limits::ClientAddress)), `request_id` (a
+//!   valid header `X-Request-Id`, unless the current span has a field of this name) and, with `api`,
+//!   `endpoint` (the method and the route); level `ERROR` for 5xx, `INFO` for the rest. With `api`
+//!   also one for each failed change and each list that broke off. A response whose failure was
+//!   logged is [marked](reject::FailureLogged). Target
 //!   `tower_service_token::audit` has the [audit events](store::TracingAudit), target
 //!   `tower_service_token::rotation` one for each request with the secret from before a rotation.
 //!   Costs nothing on other accepted requests.

@@ -8,9 +8,8 @@
 //! 4. Each takes the [`ServiceTokenLayer`](crate::ServiceTokenLayer) it is to check tokens with: its
 //!    store, clock, realm, token format, audit sink and last uses. What a client gets refused here
 //!    is refused as that layer refuses it.
-//! 5. Unknown tokens cost nobody but their sender, by a
-//!    [`FailureLimit`](crate::limits::FailureLimit): the layer's, or else one for each router. Give
-//!    the layer one, so that all share it.
+//! 5. A [`FailureLimit`](crate::limits::FailureLimit) bounds what unknown tokens cost others. Routers
+//!    use their layer's, or create one. Give the layer one, so that all share it.
 //! 6. With the feature `tracing` each response with a 5xx status is one `ERROR` event of the target
 //!    `tower_service_token`, with `status`, `code`, `error` (the causes), `endpoint`, `token_id` (the
 //!    caller's), `client` (its address) and `request_id`: the header `X-Request-Id` of 1 to 128

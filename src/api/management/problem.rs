@@ -98,7 +98,7 @@ impl Problem {
     }
 }
 
-/// What a caller is told of the change that it may not make.
+/// Returns the extra members of a denied escalation.
 fn escalation_members(error: &LifecycleError) -> Map<String, Value> {
     let member = match error {
         LifecycleError::EscalationDenied { missing } => ("missing", json!(missing)),

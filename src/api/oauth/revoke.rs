@@ -91,7 +91,7 @@ impl Shared {
             Ok(revoked) => Ok(Revoked::Effective(revoked.effective_within)),
             Err(LifecycleError::NotFound) if is_good => Ok(Revoked::Elsewhere),
             Err(LifecycleError::NotFound | LifecycleError::ActorEnded(_)) => Ok(Revoked::Powerless),
-            // Nobody may believe that the token works no more.
+            // The token may still be valid, so this must not be a 200.
             Err(error) => Err(NotRevoked {
                 rejection: outage(error, &inspector.checker),
                 id: Some(id),

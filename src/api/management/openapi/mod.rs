@@ -54,7 +54,7 @@ pub(super) fn document(sources: &CredentialSources) -> OpenApi {
         .build()
 }
 
-/// The document as JSON, without the URL of its server: made once, whoever asks for it.
+/// The document as JSON, without the URL of its server. Rendered once per router.
 pub(super) struct Template {
     before: Bytes,
     after: Bytes,
