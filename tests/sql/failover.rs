@@ -15,7 +15,7 @@ use crate::moving_name::MovingName;
 use crate::moving_name::PASSWORD;
 use crate::place::{Place, Store, Told, minted, write};
 use crate::postgres::{Postgres, Stop};
-use crate::site::{BOUND, Site, cause, on_a_thread, server_of};
+use crate::site::{BOUND, Frozen, Site, cause, on_a_thread, server_of};
 #[cfg(feature = "tracing")]
 use crate::site::{PATIENCE, pause};
 use crate::stall::Stopwatch;
@@ -95,15 +95,6 @@ async fn crash_and_restart(site: &Site) -> Duration {
 pub(crate) async fn changes_work_after_the_primary_is_killed_and_restarted(_: Place) {
     let took = crash_and_restart(&Site::new().await).await;
     eprintln!("  killed and restarted: changes work after {took:.1?}");
-}
-
-/// Thaws the server when dropped, or else nobody could end it.
-struct Frozen(Arc<Postgres>);
-
-impl Drop for Frozen {
-    fn drop(&mut self) {
-        self.0.thaw();
-    }
 }
 
 /// The primary hangs in the midst of lookups, and the standby is promoted in its place.

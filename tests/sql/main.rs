@@ -9,6 +9,7 @@ mod postgres;
 mod authority;
 mod bulk;
 mod closing;
+mod connections;
 mod earlier_release;
 mod failover;
 mod faults;
@@ -300,6 +301,13 @@ fn only_postgres() -> Vec<(&'static str, Test)> {
         a_read_only_default_does_not_stop_changes,
         a_change_whose_session_is_ended_is_made_once,
         a_change_whose_commit_is_not_answered_is_not_repeated,
+        a_deadline_during_a_commit_leaves_the_outcome_unknown,
+    ));
+    all.extend(tests!(connections:
+        a_slow_statement_costs_its_own_connection_alone,
+        an_abandoned_statement_costs_its_own_connection_alone,
+        a_read_only_server_costs_no_connection,
+        idle_connections_to_a_server_that_hangs_are_replaced,
     ));
     all.extend(tests!(faults:
         killed_connections_are_not_noticed_by_lookups,

@@ -102,7 +102,7 @@ pub(crate) async fn a_read_only_default_does_not_stop_changes(place: Place) {
 }
 
 /// A store with a deadline, and a connection of its database's that holds a lock.
-async fn locked(place: &Place, lock: &str) -> (Store, PgConnection) {
+pub(crate) async fn locked(place: &Place, lock: &str) -> (Store, PgConnection) {
     let (_, url) = place.url();
     let mut holder = PgConnection::connect(url).await.unwrap();
     holder.execute("BEGIN").await.unwrap();
@@ -238,4 +238,21 @@ pub(crate) async fn a_change_whose_commit_is_not_answered_is_not_repeated(place:
         pause().await;
     }
     assert_eq!(events(&store, &record).await, 1);
+}
+
+/// The server never learns of the commit, and neither does the store know that.
+pub(crate) async fn a_deadline_during_a_commit_leaves_the_outcome_unknown(place: Place) {
+    let (_, url) = place.url();
+    let name = MovingName::to(server_of(url)).await;
+    let store = PostgresStore::connect(&name.url(url)).await.unwrap();
+    let store = Store::Postgres(store).with_deadline(DEADLINE);
+    name.hold_commits(true);
+    let begun = Stopwatch::start();
+    let late = store.insert(&write(&minted())).await.unwrap_err();
+    let took = begun.unstalled();
+    assert!(took < DEADLINE + SLACK, "{took:?}");
+    let expected = "the outcome of the change is unknown: no answer in time";
+    assert_eq!(cause(&late), expected);
+    name.hold_commits(false);
+    store.insert(&write(&minted())).await.unwrap();
 }

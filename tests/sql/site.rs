@@ -133,6 +133,15 @@ pub(crate) async fn on_a_thread<T: Send + 'static>(
         .unwrap()
 }
 
+/// Thaws the server when dropped, or else nobody could end it.
+pub(crate) struct Frozen(pub(crate) Arc<Postgres>);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        self.0.thaw();
+    }
+}
+
 /// The address in a URL.
 pub(crate) fn server_of(url: &str) -> SocketAddr {
     let options: PgConnectOptions = url.parse().unwrap();

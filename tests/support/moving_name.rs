@@ -26,6 +26,7 @@ struct Target {
     cuts: u32,
     holds_syncs: bool,
     loses_commits: bool,
+    holds_commits: bool,
 }
 
 /// What sqlx sends alone when a connection goes back to its pool: PostgreSQL's message `Sync`.
@@ -40,6 +41,7 @@ impl MovingName {
             cuts: 0,
             holds_syncs: false,
             loses_commits: false,
+            holds_commits: false,
         }));
         let task = tokio::spawn(accept(listener, Arc::clone(&target))).abort_handle();
         Self {
@@ -85,6 +87,12 @@ impl MovingName {
         self.target
             .send_modify(|target| target.loses_commits = loses);
     }
+
+    /// Connections hang from now on when a commit is sent, which does not reach the server.
+    pub(crate) fn hold_commits(&self, holds: bool) {
+        self.target
+            .send_modify(|target| target.holds_commits = holds);
+    }
 }
 
 impl Drop for MovingName {
@@ -117,8 +125,11 @@ async fn accept(listener: TcpListener, target: Arc<watch::Sender<Target>>) {
                     if buffer[..length] == SYNC && target.borrow().holds_syncs {
                         std::future::pending::<()>().await;
                     }
-                    let sent = to_server.write_all(&buffer[..length]).await;
                     let is_commit = buffer[..length].windows(7).any(|text| text == b"COMMIT\0");
+                    if is_commit && target.borrow().holds_commits {
+                        std::future::pending::<()>().await;
+                    }
+                    let sent = to_server.write_all(&buffer[..length]).await;
                     if sent.is_err() || is_commit && target.borrow().loses_commits {
                         return;
                     }

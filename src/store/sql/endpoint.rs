@@ -1,10 +1,14 @@
 use std::cell::Cell;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio::task_local;
+
+/// Shorter than the time within which changes work again after a failover.
+const WRITE_PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
 task_local! {
     /// Why the connection must not be used that this task opens.
@@ -17,6 +21,8 @@ task_local! {
 /// so those that were opened before one of them failed are suspect.
 pub(super) struct Endpoint {
     failed_at: watch::Sender<Option<Instant>>,
+    /// When a new connection was last asked whether it accepts changes.
+    write_probe_at: Mutex<Option<Instant>>,
     /// In milliseconds.
     longest_deadline: AtomicU64,
 }
@@ -25,6 +31,7 @@ impl Endpoint {
     pub(super) fn new(deadline: Duration) -> Self {
         Self {
             failed_at: watch::Sender::new(None),
+            write_probe_at: Mutex::new(None),
             longest_deadline: AtomicU64::new(millis(deadline)),
         }
     }
@@ -38,6 +45,19 @@ impl Endpoint {
     pub(super) fn is_suspect(&self, age: Duration) -> bool {
         let failed_at = *self.failed_at.borrow();
         failed_at.is_some_and(|failed_at| failed_at.elapsed() <= age)
+    }
+
+    /// Returns whether a new connection may be asked now whether it accepts changes: once per second.
+    pub(super) fn begin_write_probe(&self) -> bool {
+        let mut last = self
+            .write_probe_at
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let is_due = last.is_none_or(|last| last.elapsed() >= WRITE_PROBE_INTERVAL);
+        if is_due {
+            *last = Some(Instant::now());
+        }
+        is_due
     }
 
     /// Waits for failures.
@@ -109,6 +129,13 @@ mod tests {
         // The clock moves between a failure and the next connection.
         std::thread::sleep(Duration::from_nanos(1));
         assert!(!endpoint.is_suspect(Duration::ZERO));
+    }
+
+    #[test]
+    fn limits_write_probes_to_one_per_interval() {
+        let endpoint = Endpoint::new(Duration::from_secs(3));
+        assert!(endpoint.begin_write_probe());
+        assert!(!endpoint.begin_write_probe());
     }
 
     #[test]

@@ -8,8 +8,10 @@ pub(super) enum Failure {
     /// The connection failed before the commit was sent, so that nothing was changed: another
     /// connection may succeed.
     Stale(sqlx::Error),
-    /// The deadline passed.
+    /// The deadline passed before the commit was sent.
     Late,
+    /// The deadline passed before the commit was answered.
+    CommitLate,
     /// The deadline passed before there was a connection.
     NoConnection,
     /// The connection failed before the commit was answered.
@@ -26,6 +28,10 @@ pub(super) enum Fault {
     None,
     /// The connection is of no more use.
     Connection,
+    /// The connection did not answer in time: the statement is slow, or the server is gone.
+    Late,
+    /// The server does not accept changes.
+    ReadOnly,
     /// The server cannot serve, and neither can it on the other connections opened so far.
     Server,
 }
@@ -43,14 +49,14 @@ impl Failure {
     pub(super) fn of_commit(error: sqlx::Error) -> Self {
         match fault(&error) {
             Fault::None => Self::Sql(error),
-            Fault::Connection | Fault::Server => Self::Unknown(error),
+            _ => Self::Unknown(error),
         }
     }
 
     pub(super) fn fault(&self) -> Fault {
         match self {
             Self::Stale(error) | Self::Unknown(error) | Self::Sql(error) => fault(error),
-            Self::Late => Fault::Server,
+            Self::Late | Self::CommitLate => Fault::Late,
             Self::NoConnection | Self::Corrupt(_) | Self::Refused(_) => Fault::None,
         }
     }
@@ -96,6 +102,9 @@ impl From<Failure> for StoreError {
         match failure {
             Failure::Stale(error) | Failure::Sql(error) => store_error(&error),
             Failure::Late => Self::unavailable("no answer in time"),
+            Failure::CommitLate => {
+                Self::unavailable("the outcome of the change is unknown: no answer in time")
+            }
             Failure::NoConnection => Self::unavailable("no connection in time"),
             Failure::Unknown(error) => Self::unavailable(format!(
                 "the outcome of the change is unknown: {}",
@@ -181,9 +190,9 @@ fn fault_of(code: &str) -> Fault {
     match code {
         // A read-only server. The same in a server that recovers, or a statement that another
         // session may still accept, as one whose cached plan is outdated.
-        "25006" | "0A000"
+        "25006" | "0A000" => Fault::ReadOnly,
         // Shut down by an administrator, crashed, starting up, or the database was dropped.
-        | "57P01" | "57P02" | "57P03" | "57P04" => Fault::Server,
+        "57P01" | "57P02" | "57P03" | "57P04" => Fault::Server,
         // The session waited for too long, or was in the way of a standby's recovery: its locks
         // and snapshots are gone, or it has ended.
         "57P05" | "25P03" | "25P02" | "40001" => Fault::Connection,
@@ -217,11 +226,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_that_cannot_serve_is_told_from_a_session_and_from_a_statement() {
-        let codes = [
-            "25006", "0A000", "57P01", "57P02", "57P03", "57P04", "08006", "08P01",
-        ];
-        for code in codes {
+    fn classifies_sqlstates() {
+        for code in ["25006", "0A000"] {
+            assert_eq!(fault_of(code), Fault::ReadOnly, "{code}");
+        }
+        for code in ["57P01", "57P02", "57P03", "57P04", "08006", "08P01"] {
             assert_eq!(fault_of(code), Fault::Server, "{code}");
         }
         for code in ["57P05", "25P03", "40001"] {

@@ -14,6 +14,8 @@ mod open_error;
 mod pool;
 #[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(feature = "postgres")]
+mod probe;
 mod publish;
 mod registry;
 #[cfg(feature = "postgres")]

@@ -16,6 +16,8 @@ use tokio::time::Instant;
 use super::endpoint::{self, Endpoint};
 use super::failure::{Failure, Fault, in_time};
 #[cfg(feature = "postgres")]
+use super::probe;
+#[cfg(feature = "postgres")]
 use super::release::Releasing;
 use super::session::{Session, Value};
 
@@ -83,8 +85,8 @@ impl Pool {
             Self::Postgres { pool, endpoint, .. } => {
                 let close = |mut connection: PoolConnection<Postgres>| connection.close_on_drop();
                 let connection = endpoint::acquire(Box::pin(pool.acquire()), close).await?;
-                let endpoint = Arc::clone(endpoint);
-                Ok(Lease::Postgres(Releasing::new(connection, endpoint)))
+                let releasing = Releasing::new(connection, pool.clone(), Arc::clone(endpoint));
+                Ok(Lease::Postgres(releasing))
             }
         }
     }
@@ -106,29 +108,46 @@ impl Pool {
 
     /// Closes a connection that is of no more use, and those that may be of none for the same reason
     /// before they are used again. SQLite has no server, and the connection of a database in memory
-    /// is the database.
-    pub(super) fn judge(&self, lease: &mut Lease, fault: Fault) {
-        if fault == Fault::None {
-            return;
-        }
-        lease.discard();
+    /// is the database. Returns whether another connection may do better.
+    #[cfg_attr(
+        not(feature = "postgres"),
+        expect(clippy::unused_async, reason = "SQLite has no server to ask")
+    )]
+    pub(super) async fn judge(&self, lease: &mut Lease, fault: Fault, deadline: Instant) -> bool {
         match self {
             #[cfg(feature = "sqlite")]
-            Self::Sqlite { .. } => {}
+            Self::Sqlite { .. } => {
+                let _ = (lease, fault, deadline);
+            }
             #[cfg(feature = "postgres")]
             Self::Postgres {
                 pool,
                 endpoint,
                 is_own,
-            } if fault == Fault::Server => {
-                endpoint.suspect();
-                if !is_own {
-                    close_idle(pool);
+            } => {
+                let is_server_gone = match fault {
+                    Fault::None => return true,
+                    // The connection still serves lookups.
+                    Fault::ReadOnly if !is_elsewhere(pool, endpoint, deadline).await => {
+                        return false;
+                    }
+                    Fault::ReadOnly | Fault::Server => true,
+                    Fault::Connection => false,
+                    Fault::Late => {
+                        probe::ping_idle(pool, endpoint);
+                        false
+                    }
+                };
+                lease.discard();
+                if is_server_gone {
+                    endpoint.suspect();
+                    if !is_own {
+                        probe::close_idle(pool);
+                    }
                 }
             }
-            #[cfg(feature = "postgres")]
-            Self::Postgres { .. } => {}
         }
+        true
     }
 
     /// How often an operation is repeated on another connection. Behind a failure, our own pools
@@ -195,14 +214,10 @@ impl Pool {
     }
 }
 
+/// Returns whether new connections lead to a server that accepts changes.
 #[cfg(feature = "postgres")]
-fn close_idle(pool: &PgPool) {
-    for _ in 0..pool.size() {
-        match pool.try_acquire() {
-            Some(mut connection) => connection.close_on_drop(),
-            None => return,
-        }
-    }
+async fn is_elsewhere(pool: &PgPool, endpoint: &Endpoint, deadline: Instant) -> bool {
+    endpoint.begin_write_probe() && probe::accepts_changes(&pool.connect_options(), deadline).await
 }
 
 impl Lease {
@@ -245,11 +260,11 @@ impl Lease {
         }
     }
 
+    #[cfg(feature = "postgres")]
     fn discard(&mut self) {
         match self {
             #[cfg(feature = "sqlite")]
             Self::Sqlite(_) => {}
-            #[cfg(feature = "postgres")]
             Self::Postgres(connection) => connection.discard(),
         }
     }

@@ -2,11 +2,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgConnection, Postgres};
+use sqlx::postgres::{PgConnection, PgPool, Postgres};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 use super::endpoint::Endpoint;
+use super::probe;
 
 /// How long a server may take to answer when a connection is given back.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -17,14 +18,20 @@ const RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
 /// that hangs would keep the place of each connection that is being given back.
 pub(super) struct Releasing {
     connection: PoolConnection<Postgres>,
+    pool: PgPool,
     endpoint: Arc<Endpoint>,
     is_discarded: bool,
 }
 
 impl Releasing {
-    pub(super) fn new(connection: PoolConnection<Postgres>, endpoint: Arc<Endpoint>) -> Self {
+    pub(super) fn new(
+        connection: PoolConnection<Postgres>,
+        pool: PgPool,
+        endpoint: Arc<Endpoint>,
+    ) -> Self {
         Self {
             connection,
+            pool,
             endpoint,
             is_discarded: false,
         }
@@ -50,10 +57,11 @@ impl Drop for Releasing {
             return;
         }
         let release = self.connection.return_to_pool();
-        let endpoint = Arc::clone(&self.endpoint);
+        let (pool, endpoint) = (self.pool.clone(), Arc::clone(&self.endpoint));
         runtime.spawn(async move {
             if timeout(RELEASE_TIMEOUT, release).await.is_err() {
-                endpoint.suspect();
+                // It may still work on a statement that its caller no longer waits for.
+                probe::ping_idle(&pool, &endpoint);
             }
         });
     }

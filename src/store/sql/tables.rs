@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use sqlx::AssertSqlSafe;
@@ -24,7 +25,7 @@ use crate::store::{
 };
 use crate::token::TokenId;
 
-/// The tables in either database: every operation within its time, and told of.
+/// The tables of either database; operations have a deadline and publish their changes.
 #[derive(Clone)]
 pub(super) struct Tables {
     pub(super) pool: Pool,
@@ -219,7 +220,7 @@ impl Tables {
         self.read_by(self.deadline(), statement, values).await
     }
 
-    /// Asks again on another connection if the one at hand turns out to have failed.
+    /// Retries on another connection if this one failed.
     async fn read_by(
         &self,
         deadline: Instant,
@@ -238,8 +239,8 @@ impl Tables {
                 Ok(Err(error)) => Failure::from(error).before_commit(),
                 Err(late) => late,
             };
-            self.pool.judge(&mut lease, failure.fault());
-            if retries == 0 || !matches!(failure, Failure::Stale(_)) {
+            let judged = self.pool.judge(&mut lease, failure.fault(), deadline);
+            if !judged.await || retries == 0 || !matches!(failure, Failure::Stale(_)) {
                 return Err(failure);
             }
             retries -= 1;
@@ -251,17 +252,21 @@ impl Tables {
         let mut retries = self.pool.retries();
         loop {
             let mut lease = self.pool.lease(Access::Write, deadline).await?;
-            let change = self.try_change(&mut lease, deadline, task);
+            let is_committing = AtomicBool::new(false);
+            let change = self.try_change(&mut lease, deadline, task, &is_committing);
             let failure = match in_time(deadline, change).await {
                 Ok(Ok(changed)) => return Ok(changed),
-                Ok(Err(failure)) | Err(failure) => failure,
+                Ok(Err(failure)) => failure,
+                Err(_) if is_committing.load(Ordering::Relaxed) => Failure::CommitLate,
+                Err(late) => late,
             };
-            self.pool.judge(&mut lease, failure.fault());
+            let judged = self.pool.judge(&mut lease, failure.fault(), deadline);
+            let may_retry = judged.await;
             #[cfg(feature = "sqlite")]
             if matches!(&failure, Failure::Stale(error) if self.is_stuck(error)) {
                 lease.close();
             }
-            if retries == 0 || !matches!(failure, Failure::Stale(_)) {
+            if !may_retry || retries == 0 || !matches!(failure, Failure::Stale(_)) {
                 return Err(failure);
             }
             retries -= 1;
@@ -273,6 +278,7 @@ impl Tables {
         lease: &mut Lease,
         deadline: Instant,
         task: Task<'_>,
+        is_committing: &AtomicBool,
     ) -> Result<Changed, Failure> {
         self.check_file(Check::Now)?;
         let bound = deadline.saturating_duration_since(Instant::now());
@@ -283,6 +289,7 @@ impl Tables {
         // Until the answer to the commit arrives, its outcome is unknown. The changes are published
         // in any case.
         let _announcement = Announcement::new(&self.feed, changes);
+        is_committing.store(true, Ordering::Relaxed);
         transaction.commit().await.map_err(Failure::of_commit)?;
         // What was committed to a file that has no name any more is lost.
         self.check_file(Check::Now)?;

@@ -1,0 +1,109 @@
+//! Which connections of a store are replaced after a failure, and which are kept.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tower_service_token::store::{ListRequest, TokenFilter};
+
+use crate::place::{Place, Server, Store, at};
+use crate::postgres::Postgres;
+use crate::sessions::locked;
+use crate::site::{BOUND, Frozen, Site, on_a_thread};
+use crate::stall::Stopwatch;
+
+const CONNECTIONS: usize = 8;
+
+/// Reads on several connections at once, none of which waits for the table of tokens.
+async fn read_at_once(store: &Store) {
+    let reads = (0..CONNECTIONS).map(|_| store.state());
+    for state in futures::future::join_all(reads).await {
+        state.unwrap();
+    }
+}
+
+/// The idle sessions of the database that `condition` holds for.
+async fn sessions(place: &Place, condition: &str) -> BTreeSet<String> {
+    let pool = place.pool(1).await;
+    let statement = format!(
+        "SELECT COALESCE(string_agg(pid::TEXT, ' '), '') FROM pg_stat_activity \
+         WHERE datname = current_database() AND state = 'idle' AND {condition}"
+    );
+    let pids = pool.text(&statement).await;
+    pool.close().await;
+    pids.split(' ').map(str::to_owned).collect()
+}
+
+/// The sessions that the store reads by.
+async fn readers(place: &Place, store: &Store) -> BTreeSet<String> {
+    // The connection that opened the store is replaced, as its deadline was another one.
+    for _ in 0..3 {
+        read_at_once(store).await;
+    }
+    let readers = sessions(place, "query LIKE 'SELECT store_id%'").await;
+    assert!(readers.len() > CONNECTIONS / 2, "{readers:?}");
+    readers
+}
+
+pub(crate) async fn a_slow_statement_costs_its_own_connection_alone(place: Place) {
+    place.open().await;
+    let (store, _holder) = locked(&place, "LOCK TABLE service_tokens").await;
+    let before = readers(&place, &store).await;
+    let request = ListRequest::new(TokenFilter::new(), at(1));
+    store.list(&request).await.unwrap_err();
+    for _ in 0..3 {
+        read_at_once(&store).await;
+    }
+    let kept = sessions(&place, "TRUE").await;
+    let kept = kept.intersection(&before).count();
+    assert!(kept + 1 >= before.len(), "{kept} of {}", before.len());
+}
+
+/// Its connection is still busy when it goes back to the pool.
+pub(crate) async fn an_abandoned_statement_costs_its_own_connection_alone(place: Place) {
+    place.open().await;
+    let (store, _holder) = locked(&place, "LOCK TABLE service_tokens").await;
+    let before = readers(&place, &store).await;
+    let request = ListRequest::new(TokenFilter::new(), at(1));
+    let listed = tokio::time::timeout(Duration::from_millis(100), store.list(&request)).await;
+    assert!(listed.is_err(), "nothing waited for the lock");
+    let begun = Stopwatch::start();
+    // Longer than a connection may take to go back.
+    while begun.unstalled() < Duration::from_millis(1500) {
+        read_at_once(&store).await;
+    }
+    let kept = sessions(&place, "TRUE").await;
+    let kept = kept.intersection(&before).count();
+    assert!(kept + 1 >= before.len(), "{kept} of {}", before.len());
+}
+
+pub(crate) async fn a_read_only_server_costs_no_connection(_: Place) {
+    let site = Site::new().await;
+    let url = site.standby.url_of(&site.url);
+    let server = Server(Arc::clone(&site.standby));
+    let place = Place::Postgres { server, url };
+    let store = place.open().await;
+    let before = readers(&place, &store).await;
+    let begun = Stopwatch::start();
+    // Longer than between two attempts to find a server that accepts changes.
+    while begun.unstalled() < Duration::from_millis(2500) {
+        store.check_writable().await.unwrap_err();
+        read_at_once(&store).await;
+    }
+    let after = sessions(&place, "TRUE").await;
+    let lost: Vec<_> = before.difference(&after).collect();
+    assert!(lost.is_empty(), "{lost:?} of {before:?} were replaced");
+}
+
+pub(crate) async fn idle_connections_to_a_server_that_hangs_are_replaced(_: Place) {
+    let site = Site::new().await;
+    read_at_once(&site.store).await;
+    on_a_thread(&site.primary, Postgres::freeze).await;
+    let frozen = Frozen(Arc::clone(&site.primary));
+    site.name.move_to(site.standby.address());
+    on_a_thread(&site.standby, Postgres::promote).await;
+    let took = site.recovers().await;
+    assert!(took < BOUND, "{took:?}");
+    site.assert_recovered().await;
+    drop(frozen);
+}
