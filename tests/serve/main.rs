@@ -227,5 +227,6 @@ fn on_a_private_postgres() -> Vec<(&'static str, Test)> {
         readiness::an_outage_is_logged_once_although_nobody_asks,
         readiness::a_read_only_server_makes_writes_unready,
         readiness::a_lost_feed_is_told_and_leaves_a_node_ready,
+        lost_store::a_role_without_rights_on_the_state_starts_on_a_store_with_tokens,
     ])
 }

@@ -55,7 +55,10 @@ pub(crate) async fn a_store_is_initialized_once(place: Place) {
     assert_eq!(state.initialized_at(), Some(at(2000)));
     assert_eq!(state.store_id(), new.store_id());
     let other = SqliteStore::in_memory().await.unwrap();
-    assert_ne!(other.state().await.unwrap().store_id(), new.store_id());
+    assert_ne!(
+        other.state().await.unwrap().unwrap().store_id(),
+        new.store_id()
+    );
 }
 
 pub(crate) async fn the_feed_is_connected_while_the_file_can_be_read(place: Place) {

@@ -226,6 +226,7 @@ impl Store {
             Self::Sqlite(store) => store.state().await,
             Self::Postgres(store) => store.state().await,
         }
+        .map(|state| state.expect("the owner of the tables may read them"))
     }
 
     pub(crate) async fn mark_initialized(&self, at: SystemTime) {

@@ -7,12 +7,21 @@ use tower_service_token::store::{
 
 use crate::token_file::TokenFile;
 
+/// What a store records about itself.
+pub(crate) enum RecordedState {
+    /// The store has no such record.
+    None,
+    /// The database role may not read the record.
+    NotPermitted,
+    Known(StoreState),
+}
+
 /// A store that owns its tokens, and what a process does with one beyond its tokens.
 #[async_trait]
 pub(crate) trait StoreHandle: TokenRegistry {
-    /// Returns what the store records about itself, if it does.
-    async fn state(&self) -> Result<Option<StoreState>, StoreError> {
-        Ok(None)
+    /// Returns what the store records about itself.
+    async fn state(&self) -> Result<RecordedState, StoreError> {
+        Ok(RecordedState::None)
     }
 
     /// Records that the store has had an administrator.
@@ -36,8 +45,9 @@ macro_rules! forward_to_store {
     ($store:ident) => {
         #[async_trait]
         impl StoreHandle for $store {
-            async fn state(&self) -> Result<Option<StoreState>, StoreError> {
-                $store::state(self).await.map(Some)
+            async fn state(&self) -> Result<RecordedState, StoreError> {
+                let state = $store::state(self).await?;
+                Ok(state.map_or(RecordedState::NotPermitted, RecordedState::Known))
             }
 
             async fn mark_initialized(&self, at: SystemTime) -> Result<(), StoreError> {

@@ -35,11 +35,12 @@ macro_rules! over_tables {
             }
 
             /// Returns what the store records about itself: its ID, and when it was initialized.
+            /// Returns `None` if the database role may not read the table `service_token_store`.
             ///
             /// # Errors
             ///
             /// Returns an error if the store is unavailable.
-            pub async fn state(&self) -> Result<StoreState, StoreError> {
+            pub async fn state(&self) -> Result<Option<StoreState>, StoreError> {
                 self.tables.state().await
             }
 

@@ -64,11 +64,15 @@ pub(super) async fn create(session: &mut Session<'_>) -> Result<(), sqlx::Error>
 }
 
 impl Tables {
-    pub(super) async fn state(&self) -> Result<StoreState, StoreError> {
-        let rows = self.read(|| READ.into(), &[]).await?;
+    pub(super) async fn state(&self) -> Result<Option<StoreState>, StoreError> {
+        let rows = match self.read(|| READ.into(), &[]).await {
+            Ok(rows) => rows,
+            Err(Failure::Sql(error)) if is_not_permitted(&error) => return Ok(None),
+            Err(failure) => return Err(failure.into()),
+        };
         let state = rows.first().map(StoreState::read).transpose();
         let state = state.map_err(Failure::from)?.flatten();
-        state.ok_or_else(no_row)
+        state.map(Some).ok_or_else(no_row)
     }
 
     pub(super) async fn mark_initialized(&self, at: SystemTime) -> Result<(), StoreError> {

@@ -7,10 +7,13 @@ use tower_service_token::store::{ListRequest, StoreError, TokenFilter};
 
 use super::marker::Marker;
 use crate::failure::{Failure, FailureKind};
-use crate::store_handle::StoreHandle;
+use crate::store_handle::{RecordedState, StoreHandle};
 
 const HINT: &str = "mount or restore the database; to begin with a new administrator, start once with \
                     --bootstrap";
+
+const GRANT_HINT: &str = "grant the role SELECT and UPDATE on the table service_token_store; to begin \
+                          with a new administrator, start once with --bootstrap";
 
 /// What a start found.
 #[derive(Debug)]
@@ -18,6 +21,8 @@ pub(super) struct Found {
     is_empty: bool,
     /// What the store says.
     was_initialized: bool,
+    /// Whether the store may say so.
+    is_permitted: bool,
     store_id: Option<String>,
     /// The store that the marker is of, and the marker's name.
     marker: Option<(String, String)>,
@@ -38,12 +43,18 @@ impl Found {
             None => None,
         };
         let state = store.state().await.map_err(|error| unavailable(&error))?;
+        let is_permitted = !matches!(state, RecordedState::NotPermitted);
+        let state = match state {
+            RecordedState::Known(state) => Some(state),
+            RecordedState::None | RecordedState::NotPermitted => None,
+        };
         let was_initialized = state
             .as_ref()
             .is_some_and(|it| it.initialized_at().is_some());
         Ok(Self {
             is_empty: is_empty(store).await?,
             was_initialized,
+            is_permitted,
             store_id: state.map(|it| it.store_id().to_owned()),
             marker,
         })
@@ -63,13 +74,18 @@ impl Found {
             && marked != id
         {
             return Err(Failure::refused(format!(
-                "this is another database than the last time: its ID is {id}, and {name} names {marked}"
+                "database ID is {id}, but {name} expects {marked}"
             ))
             .with_hint(HINT));
         }
         if self.is_empty && (self.was_initialized || self.marker.is_some()) {
-            let message = "the store has no token at all, and it had an administrator before";
+            let message = "the store is empty but was initialized before";
             return Err(Failure::refused(message).with_hint(HINT));
+        }
+        if self.is_empty && !self.is_permitted {
+            let message = "the store is empty, and the database role may not read whether it was \
+                           initialized before";
+            return Err(Failure::refused(message).with_hint(GRANT_HINT));
         }
         Ok(())
     }
@@ -77,7 +93,8 @@ impl Found {
     /// Records that the store has had an administrator. The service works without these records, so a
     /// failure is logged.
     pub(super) async fn record(&self, store: &dyn StoreHandle, marker: Option<&Marker>) {
-        if !self.was_initialized
+        if self.is_permitted
+            && !self.was_initialized
             && let Err(error) = store.mark_initialized(SystemTime::now()).await
         {
             let failure = unavailable(&error);
@@ -104,7 +121,7 @@ pub(super) fn check_not_lost(database: &Path, is_confirmed: bool) -> Result<Mark
     let marker = Marker::of(database);
     if !is_confirmed && marker.is_left_alone()? {
         let (database, marker) = (database.display(), marker.path().display());
-        let message = format!("{database} is missing, and {marker} says that it was in use");
+        let message = format!("{database} is missing, and {marker} shows that it was initialized");
         return Err(Failure::refused(message).with_hint(HINT));
     }
     Ok(marker)
@@ -129,6 +146,7 @@ mod tests {
         Found {
             is_empty,
             was_initialized,
+            is_permitted: true,
             store_id: Some("a".to_owned()),
             marker: marker.map(|id| (id.to_owned(), "tokens.db.initialized".to_owned())),
         }
@@ -149,6 +167,19 @@ mod tests {
             (found(false, true, Some("")), false),
         ] {
             assert_eq!(found.check(false).is_ok(), is_good, "{found:?}");
+            assert!(found.check(true).is_ok(), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn an_empty_store_whose_state_cannot_be_read_is_refused() {
+        for is_empty in [false, true] {
+            let found = Found {
+                is_permitted: false,
+                store_id: None,
+                ..found(is_empty, false, None)
+            };
+            assert_eq!(found.check(false).is_ok(), !is_empty, "{found:?}");
             assert!(found.check(true).is_ok(), "{found:?}");
         }
     }
