@@ -283,6 +283,7 @@ fn only_postgres() -> Vec<(&'static str, Test)> {
     let mut all = Vec::new();
     all.extend(tests!(opening: no_error_tells_the_password));
     all.extend(tests!(feed: a_lost_connection_is_told_when_it_is_back));
+    all.extend(tests!(migration: a_migration_that_waits_blocks_changes_for_two_seconds_at_most));
     all.extend(tests!(failover:
         changes_work_again_after_the_name_led_to_a_standby,
         changes_work_after_a_standby_is_promoted,

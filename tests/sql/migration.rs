@@ -1,12 +1,17 @@
 //! Databases of schema version 1, as the commit 4590bfc left them: the last one before version 2.
 
 use std::fs;
+use std::time::Duration;
 
+use sqlx::postgres::PgConnection;
+use sqlx::{Connection, Executor};
 use tokio::task::JoinSet;
 use tower_service_token::store::{AuditAction, AuditEvent, ListRequest, TokenFilter, Write};
 
 use crate::authority::find;
 use crate::place::{Place, at, minted};
+use crate::site::{PATIENCE, pause};
+use crate::stall::Stopwatch;
 
 /// The administrators of the fixtures, which are of use nowhere else.
 const SQLITE_ADMIN: &str = "svctok-yzYawIjchr_eNrelvRyBtr0zOTL1sPnZDFd3Gji7s";
@@ -105,4 +110,36 @@ pub(crate) async fn statements_of_version_1_work_on_version_2(place: Place) {
     let events = store.audit_trail(None, 10).await.unwrap();
     assert_eq!(events[0].actor(), "an old node");
     assert_eq!(events[0].client_address(), None);
+}
+
+/// A transaction that reads the audit trail keeps the migration waiting, which must not keep the
+/// nodes of the earlier release from appending to it.
+pub(crate) async fn a_migration_that_waits_blocks_changes_for_two_seconds_at_most(place: Place) {
+    const BOUND: Duration = Duration::from_secs(2);
+    const SLACK: Duration = Duration::from_secs(2);
+    const WAITING: &str = "SELECT COUNT(*) FROM pg_stat_activity \
+         WHERE datname = current_database() AND wait_event_type = 'Lock'";
+
+    restore(&place).await;
+    let (_, url) = place.url();
+    let mut reader = PgConnection::connect(url).await.unwrap();
+    let read = "BEGIN; SELECT COUNT(*) FROM public.service_token_events;";
+    reader.execute(read).await.unwrap();
+    let opening = place.clone();
+    let opening = tokio::spawn(async move { opening.open().await });
+    let pool = place.pool(1).await;
+    for _ in 0..2 {
+        let begun = Stopwatch::start();
+        while pool.number(WAITING).await == 0 {
+            assert!(begun.unstalled() < PATIENCE, "the migration does not wait");
+            pause().await;
+        }
+        let begun = Stopwatch::start();
+        pool.run(APPEND_1).await;
+        let took = begun.unstalled();
+        assert!(took < BOUND + SLACK, "{took:?}");
+    }
+    reader.close().await.unwrap();
+    opening.await.unwrap().state().await.unwrap();
+    assert_eq!(pool.number(VERSION).await, 2);
 }

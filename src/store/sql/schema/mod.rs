@@ -1,9 +1,10 @@
 use std::time::Duration;
 
-use tokio::time::timeout;
+use sqlx::error::DatabaseError;
+use tokio::time::{sleep, timeout};
 
 use super::open_error::OpenStoreError;
-use super::pool::Pool;
+use super::pool::{Lease, Pool};
 use super::session::{Session, Value};
 use super::state;
 
@@ -21,6 +22,14 @@ const POSTGRES: [&str; 2] = [
 
 /// For a connection, and for all steps.
 const PATIENCE: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(60)];
+
+/// A statement that waits for a lock keeps those waiting that come after it, so it gives up soon and
+/// tries again.
+#[cfg(feature = "postgres")]
+const LIMIT_LOCKS: &str = "SET LOCAL lock_timeout = '2s'";
+
+/// Between two attempts, for the transactions that waited.
+const LOCK_PAUSE: Duration = Duration::from_millis(500);
 
 #[cfg(feature = "sqlite")]
 const EXISTS_SQLITE: &str =
@@ -51,20 +60,52 @@ pub(super) async fn prepare(pool: &Pool) -> Result<(), OpenStoreError> {
         if found == Some(VERSION) {
             return Ok(());
         }
-        let mut transaction = lease.begin(PATIENCE[1]).await?;
-        migrate(&mut transaction.session()).await?;
-        transaction.commit().await?;
-        Ok(())
+        loop {
+            match migrate(&mut lease).await {
+                Err(MigrationError::Locked) => sleep(LOCK_PAUSE).await,
+                Err(MigrationError::Failed(error)) => return Err(error),
+                Ok(()) => return Ok(()),
+            }
+        }
     });
     prepared.await.map_err(late)?
 }
 
-async fn migrate(session: &mut Session<'_>) -> Result<(), OpenStoreError> {
+/// Why an attempt to migrate failed.
+enum MigrationError {
+    /// Another transaction has locked a table for too long.
+    Locked,
+    Failed(OpenStoreError),
+}
+
+impl From<sqlx::Error> for MigrationError {
+    fn from(error: sqlx::Error) -> Self {
+        let code = error.as_database_error().and_then(DatabaseError::code);
+        if code.is_some_and(|code| code == "55P03") {
+            Self::Locked
+        } else {
+            Self::Failed(error.into())
+        }
+    }
+}
+
+async fn migrate(lease: &mut Lease) -> Result<(), MigrationError> {
+    let mut transaction = lease.begin(PATIENCE[1]).await?;
+    migrate_by(&mut transaction.session()).await?;
+    transaction.commit().await?;
+    Ok(())
+}
+
+async fn migrate_by(session: &mut Session<'_>) -> Result<(), MigrationError> {
+    #[cfg(feature = "postgres")]
+    if let Session::Postgres(_) = session {
+        session.script(LIMIT_LOCKS).await?;
+    }
     session.lock_schema().await?;
     let found = version(session).await?;
     let done = found.unwrap_or(0);
     if done > VERSION {
-        return Err(OpenStoreError::newer(done, VERSION));
+        return Err(MigrationError::Failed(OpenStoreError::newer(done, VERSION)));
     }
     if found.is_none() {
         session.script(CREATE).await?;
