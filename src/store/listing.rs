@@ -87,8 +87,7 @@ impl TokenFilter {
         self
     }
 
-    /// Only tokens with this label, and those without a label of this key. By default both are
-    /// listed with any others.
+    /// Keeps tokens with this label or without its key. The default is no label filter.
     pub fn with_label_or_none(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.label_or_none = Some((key.into(), value.into()));
         self

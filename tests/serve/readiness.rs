@@ -60,8 +60,8 @@ fn said(log: &str) -> Vec<&str> {
         "the store answers again",
         "the store does not accept changes",
         "the store accepts changes again",
-        "feed is lost",
-        "feed is back",
+        "change feed lost",
+        "change feed restored",
     ];
     let said = |line: &str| lines.into_iter().find(|it| line.contains(it));
     log.lines().filter_map(said).collect()
@@ -205,15 +205,18 @@ pub(crate) async fn a_lost_feed_is_told_and_leaves_a_node_ready(place: Place) {
     let (mut node, _) = Node::administrator(&place, &[]).await;
     gauge_becomes(&node, "svctok_change_feed_connected", "1").await;
     place.server().freeze();
-    node.logged("feed is lost").await;
+    node.logged("change feed lost").await;
     gauge_becomes(&node, "svctok_change_feed_connected", "0").await;
     let body = node.send(&Call::get("/readyz")).await.json();
     assert_eq!(body["feed"], "lost");
     place.server().thaw();
-    node.logged("feed is back").await;
+    node.logged("change feed restored").await;
     gauge_becomes(&node, "svctok_change_feed_connected", "1").await;
     becomes(&node, 200).await;
     let log = node.stop().await.stderr;
     let feed = said(&log).into_iter().filter(|it| it.contains("feed"));
-    assert_eq!(feed.collect::<Vec<_>>(), ["feed is lost", "feed is back"]);
+    assert_eq!(
+        feed.collect::<Vec<_>>(),
+        ["change feed lost", "change feed restored"]
+    );
 }

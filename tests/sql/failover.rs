@@ -169,7 +169,7 @@ pub(crate) async fn a_feed_is_logged_once_when_it_is_lost_and_when_it_is_back(_:
         log.text()
     });
     let text = logging.await.unwrap();
-    let lines = text.lines().filter(|line| line.contains("the change feed"));
+    let lines = text.lines().filter(|line| line.contains("change feed "));
     let lines: Vec<_> = lines.collect();
     let [lost, back, lost_again] = lines[..] else {
         panic!("{lines:#?}");
@@ -177,13 +177,13 @@ pub(crate) async fn a_feed_is_logged_once_when_it_is_lost_and_when_it_is_back(_:
     for lost in [lost, lost_again] {
         assert!(
             lost.trim_start()
-                .starts_with("WARN tower_service_token: the change feed is lost")
+                .starts_with("WARN tower_service_token: change feed lost")
         );
         assert!(lost.contains("cause="), "{lost}");
     }
     assert_eq!(
         back.trim_start(),
-        "INFO tower_service_token: the change feed is back"
+        "INFO tower_service_token: change feed restored"
     );
     for line in lines {
         assert!(

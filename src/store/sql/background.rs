@@ -6,10 +6,10 @@ use tokio::task::JoinHandle;
 /// A task that is begun at most once and ends with what holds this.
 pub(super) struct Background {
     runtime: Handle,
-    task: Mutex<Task>,
+    task: Mutex<TaskState>,
 }
 
-enum Task {
+enum TaskState {
     NotBegun,
     Running(JoinHandle<()>),
     Stopped,
@@ -20,28 +20,28 @@ impl Background {
     pub(super) fn new() -> Self {
         Self {
             runtime: Handle::current(),
-            task: Mutex::new(Task::NotBegun),
+            task: Mutex::new(TaskState::NotBegun),
         }
     }
 
     pub(super) fn begin<T: Future<Output = ()> + Send + 'static>(&self, work: impl FnOnce() -> T) {
         let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
-        if matches!(*task, Task::NotBegun) {
-            *task = Task::Running(self.runtime.spawn(work()));
+        if matches!(*task, TaskState::NotBegun) {
+            *task = TaskState::Running(self.runtime.spawn(work()));
         }
     }
 
     /// Ends the task, and waits until all that it held is dropped. None begins afterwards.
     pub(super) async fn stop(&self) {
-        let task = self.replace(Task::Stopped);
-        if let Task::Running(task) = task {
+        let task = self.replace(TaskState::Stopped);
+        if let TaskState::Running(task) = task {
             task.abort();
             // It was aborted, or panicked before.
             let _ = task.await;
         }
     }
 
-    fn replace(&self, by: Task) -> Task {
+    fn replace(&self, by: TaskState) -> TaskState {
         let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::replace(&mut *task, by)
     }
@@ -49,7 +49,7 @@ impl Background {
 
 impl Drop for Background {
     fn drop(&mut self) {
-        if let Task::Running(task) = self.replace(Task::Stopped) {
+        if let TaskState::Running(task) = self.replace(TaskState::Stopped) {
             task.abort();
         }
     }

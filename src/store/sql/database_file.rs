@@ -9,21 +9,21 @@ use crate::store::StoreError;
 /// Reads compare the file at most this often.
 const INTERVAL: Duration = Duration::from_millis(250);
 
-/// The path of an open database, to notice when it leads to another file or to none: SQLite would
-/// go on with the one it has open, and what it wrote there would be gone with the process.
+/// The path of an open database, to notice when it leads to another file or to none: SQLite keeps
+/// writing to the unlinked file; those writes are lost.
 ///
 /// The file is only compared, never opened: closing it would release the locks that SQLite holds.
-pub(in crate::store::sql) struct DatabaseFile {
+pub(super) struct DatabaseFile {
     path: PathBuf,
     /// Taken by the first check. `None` if there was no file then.
     identity: OnceLock<Option<Identity>>,
     /// The write-ahead log and its index, which stay as long as a connection is open.
     log: OnceLock<Vec<(PathBuf, Identity)>>,
-    last: Mutex<Check>,
+    last: Mutex<CheckResult>,
 }
 
 #[derive(Clone, Copy)]
-struct Check {
+struct CheckResult {
     at: Instant,
     is_same: bool,
 }
@@ -44,7 +44,7 @@ impl DatabaseFile {
             path,
             identity: OnceLock::new(),
             log: OnceLock::new(),
-            last: Mutex::new(Check {
+            last: Mutex::new(CheckResult {
                 at: Instant::now(),
                 is_same: true,
             }),
@@ -68,13 +68,13 @@ impl DatabaseFile {
     }
 
     /// Returns an error if the path leads to another file than the one that was opened.
-    pub(in crate::store::sql) fn check(&self) -> Result<(), StoreError> {
+    pub(super) fn check(&self) -> Result<(), StoreError> {
         let is_same = self.is_same();
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if last.is_same != is_same {
             log(&self.path, is_same);
         }
-        *last = Check {
+        *last = CheckResult {
             at: Instant::now(),
             is_same,
         };
@@ -83,7 +83,7 @@ impl DatabaseFile {
     }
 
     /// As [`check`](Self::check), by a result that is up to 250 ms old.
-    pub(in crate::store::sql) fn check_at_interval(&self) -> Result<(), StoreError> {
+    pub(super) fn check_at_interval(&self) -> Result<(), StoreError> {
         let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if last.at.elapsed() < INTERVAL {
             return self.outcome(last.is_same);

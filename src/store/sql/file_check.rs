@@ -4,13 +4,13 @@ use crate::store::StoreError;
 
 /// Whether a file is compared now, or unless it just was.
 #[derive(Clone, Copy)]
-pub(super) enum Check {
+pub(super) enum FileCheck {
     Now,
     AtInterval,
 }
 
 impl Tables {
-    pub(super) fn not_begun(&self, error: sqlx::Error) -> Failure {
+    pub(super) fn begin_failure(&self, error: sqlx::Error) -> Failure {
         if self.is_stuck(&error) {
             Failure::Stale(error)
         } else {
@@ -34,12 +34,12 @@ impl Tables {
 
     /// Returns an error if the database is no longer the file that its path leads to.
     #[cfg(feature = "sqlite")]
-    pub(super) fn check_file(&self, check: Check) -> Result<(), StoreError> {
+    pub(super) fn check_file(&self, check: FileCheck) -> Result<(), StoreError> {
         match &self.file {
             // The log of a closed database may be gone.
             Some(file) if !self.pool.is_closed() => match check {
-                Check::Now => file.check(),
-                Check::AtInterval => file.check_at_interval(),
+                FileCheck::Now => file.check(),
+                FileCheck::AtInterval => file.check_at_interval(),
             },
             _ => Ok(()),
         }
@@ -51,7 +51,7 @@ impl Tables {
         clippy::unnecessary_wraps,
         reason = "as for SQLite"
     )]
-    pub(super) fn check_file(&self, _: Check) -> Result<(), StoreError> {
+    pub(super) fn check_file(&self, _: FileCheck) -> Result<(), StoreError> {
         Ok(())
     }
 }

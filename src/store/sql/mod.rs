@@ -3,10 +3,13 @@
 mod background;
 mod batch;
 mod columns;
+#[cfg(feature = "sqlite")]
+mod database_file;
 mod dialect;
 #[cfg(feature = "postgres")]
 mod endpoint;
 mod failure;
+mod feed_status;
 mod file_check;
 mod filter;
 mod notice;

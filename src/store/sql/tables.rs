@@ -8,14 +8,14 @@ use tokio::time::Instant;
 use super::background::Background;
 use super::batch::Outcome;
 use super::columns::{self, millis};
+#[cfg(feature = "sqlite")]
+use super::database_file::DatabaseFile;
 use super::failure::{Failure, in_time};
-use super::file_check::Check;
+use super::file_check::FileCheck;
 use super::filter::Listing;
 use super::pool::{Access, Lease, Pool};
 use super::publish::{self, Announcement};
 use super::session::{Row, Session, Statement, Value};
-#[cfg(feature = "sqlite")]
-use super::sqlite::DatabaseFile;
 use super::task::{Changed, Task};
 use super::write;
 use crate::digest::TokenDigest;
@@ -227,7 +227,7 @@ impl Tables {
         statement: impl Fn() -> Statement + Send + Sync,
         values: &[Value<'_>],
     ) -> Result<Vec<Row>, Failure> {
-        self.check_file(Check::AtInterval)?;
+        self.check_file(FileCheck::AtInterval)?;
         let mut retries = self.pool.retries();
         loop {
             let mut lease = self.pool.lease(Access::Read, deadline).await?;
@@ -280,10 +280,10 @@ impl Tables {
         task: Task<'_>,
         is_committing: &AtomicBool,
     ) -> Result<Changed, Failure> {
-        self.check_file(Check::Now)?;
+        self.check_file(FileCheck::Now)?;
         let bound = deadline.saturating_duration_since(Instant::now());
         let begun = lease.begin(bound).await;
-        let mut transaction = begun.map_err(|error| self.not_begun(error))?;
+        let mut transaction = begun.map_err(|error| self.begin_failure(error))?;
         let written = self.write(&mut transaction.session(), task).await;
         let (done, changes) = written.map_err(Failure::before_commit)?;
         // Until the answer to the commit arrives, its outcome is unknown. The changes are published
@@ -292,7 +292,7 @@ impl Tables {
         is_committing.store(true, Ordering::Relaxed);
         transaction.commit().await.map_err(Failure::of_commit)?;
         // What was committed to a file that has no name any more is lost.
-        self.check_file(Check::Now)?;
+        self.check_file(FileCheck::Now)?;
         Ok(done)
     }
 

@@ -5,15 +5,15 @@ use std::time::Duration;
 use futures::future::{Either, select};
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use sqlx::{Executor, Row};
-use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::target::{self, TargetSession};
 use crate::store::sql::dialect::CHANNEL;
 use crate::store::sql::endpoint::{self, Endpoint};
 use crate::store::sql::failure;
+use crate::store::sql::feed_status::FeedStatus;
 use crate::store::sql::notice;
-use crate::store::{ChangeFeed, FeedState, TokenChange};
+use crate::store::{ChangeFeed, TokenChange};
 
 /// Silence after which the connection is asked whether it still is one, and how long the answer
 /// may take.
@@ -34,7 +34,7 @@ pub(super) struct Connector {
     target: TargetSession,
 }
 
-/// Tells of what any connection changes, those of other processes too.
+/// Publishes the changes that any connection makes.
 ///
 /// 1. When it begins to listen, anything may have changed before; that is told. That it stopped
 ///    hearing is not: what caches hold is as old as they allow and no older, and they may need it
@@ -42,30 +42,19 @@ pub(super) struct Connector {
 /// 2. It comes back by itself, after a pause that doubles and is never twice the same.
 /// 3. What this process changed is told once more.
 /// 4. A loss is logged once, and so is the return.
-pub(super) async fn listen(
-    connector: Connector,
-    feed: ChangeFeed,
-    state: Arc<watch::Sender<FeedState>>,
-) {
+pub(super) async fn listen(connector: Connector, feed: ChangeFeed, status: Arc<FeedStatus>) {
     let mut pause = FIRST_PAUSE;
-    let mut is_logged = false;
     loop {
         let cause = match connector.connect().await {
             Ok(listener) => {
                 pause = FIRST_PAUSE;
-                state.send_replace(FeedState::Connected);
-                if std::mem::take(&mut is_logged) {
-                    log_return();
-                }
+                status.set_connected();
                 feed.publish(&TokenChange::Everything);
                 connector.follow(listener, &feed).await
             }
             Err(error) => failure::text(&error),
         };
-        state.send_replace(FeedState::Lost);
-        if !std::mem::replace(&mut is_logged, true) {
-            log_loss(&cause);
-        }
+        status.set_lost(&cause);
         sleep(jittered(pause)).await;
         pause = LONGEST_PAUSE.min(pause * 2);
     }
@@ -143,26 +132,6 @@ async fn check(listener: &mut PgListener) -> Option<String> {
         Err(_) => Some("the server does not answer".to_owned()),
     }
 }
-
-#[cfg(feature = "tracing")]
-fn log_loss(cause: &str) {
-    tracing::warn!(
-        target: "tower_service_token",
-        cause,
-        "the change feed is lost; caches serve entries until they expire"
-    );
-}
-
-#[cfg(feature = "tracing")]
-fn log_return() {
-    tracing::info!(target: "tower_service_token", "the change feed is back");
-}
-
-#[cfg(not(feature = "tracing"))]
-fn log_loss(_: &str) {}
-
-#[cfg(not(feature = "tracing"))]
-fn log_return() {}
 
 /// From half of the pause to all of it, so that a crowd does not come back at once.
 fn jittered(pause: Duration) -> Duration {

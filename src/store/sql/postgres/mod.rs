@@ -8,12 +8,12 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use sqlx::postgres::{PgPool, PgPoolOptions};
-use tokio::sync::watch;
 
 use self::listen::Connector;
 use self::target::TargetSession;
 use super::background::Background;
 use super::endpoint::Endpoint;
+use super::feed_status::FeedStatus;
 use super::open_error::OpenStoreError;
 use super::pool::Pool;
 use super::tables::{Settings, Tables};
@@ -43,7 +43,8 @@ use crate::token::TokenId;
 /// 7. The tables are named `service_token…`, are made when the store is opened, in the first
 ///    schema of the `search_path`, or brought to this release's version: nodes of an earlier release
 ///    that are connected go on, and cannot connect again. Tables that a newer release made are
-///    refused.
+///    refused. Bringing them to a new version waits for a lock at most 2 s at a time, for 60 s in all,
+///    and blocks the changes that append to the audit trail while an index of it is built.
 ///
 /// ```no_run
 /// use tower_service_token::store::PostgresStore;
@@ -73,7 +74,7 @@ pub struct PostgresStore {
 struct Listening {
     background: Background,
     connector: Connector,
-    state: Arc<watch::Sender<FeedState>>,
+    status: Arc<FeedStatus>,
 }
 
 const CONNECTIONS: u32 = 10;
@@ -168,7 +169,7 @@ impl PostgresStore {
             listening: Arc::new(Listening {
                 background: Background::new(),
                 connector,
-                state: Arc::new(watch::Sender::new(FeedState::NotUsed)),
+                status: Arc::new(FeedStatus::new()),
             }),
         })
     }
@@ -222,23 +223,22 @@ impl PostgresStore {
         self.tables.feed.subscribe(listener);
         let begin = || {
             let Listening {
-                connector, state, ..
+                connector, status, ..
             } = &*self.listening;
-            // Until it listens.
-            state.send_replace(FeedState::Lost);
-            let (connector, state) = (connector.clone(), Arc::clone(state));
-            listen::listen(connector, self.tables.feed.clone(), state)
+            status.set_connecting();
+            let (connector, status) = (connector.clone(), Arc::clone(status));
+            listen::listen(connector, self.tables.feed.clone(), status)
         };
         self.listening.background.begin(begin);
     }
 
     fn current_feed_state(&self) -> FeedState {
-        *self.listening.state.borrow()
+        self.listening.status.state()
     }
 
     async fn stop_listening(&self) {
         self.listening.background.stop().await;
-        self.listening.state.send_replace(FeedState::NotUsed);
+        self.listening.status.set_not_used();
     }
 }
 

@@ -1,5 +1,3 @@
-mod feed_status;
-mod file;
 mod watch;
 
 use std::fmt;
@@ -14,11 +12,10 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 
-use self::feed_status::FeedStatus;
-pub(super) use self::file::DatabaseFile;
-use self::file::create;
 use self::watch::Watch;
 use super::background::Background;
+use super::database_file::{DatabaseFile, create};
+use super::feed_status::FeedStatus;
 use super::open_error::{OpenStoreError, OpenStoreErrorKind};
 use super::pool::Pool;
 use super::tables::Tables;
@@ -181,7 +178,7 @@ impl SqliteStore {
                 let pool = pool_options(1, file.as_ref());
                 pool.connect_lazy_with(options)
             }),
-            status: Arc::new(FeedStatus::default()),
+            status: Arc::new(FeedStatus::new()),
         };
         let mut tables = Tables::new(pool);
         tables.file = file;
@@ -255,7 +252,10 @@ impl SqliteStore {
                 status: Arc::clone(&self.watching.status),
                 interval: self.interval,
             };
-            self.watching.background.begin(|| watch.run());
+            self.watching.background.begin(|| {
+                watch.status.set_connecting();
+                watch.run()
+            });
         }
     }
 

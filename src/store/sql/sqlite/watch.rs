@@ -6,8 +6,8 @@ use std::time::Duration;
 use sqlx::sqlite::{SqliteConnection, SqlitePool};
 use tokio::time::{sleep, timeout};
 
-use super::DatabaseFile;
-use super::feed_status::FeedStatus;
+use crate::store::sql::database_file::DatabaseFile;
+use crate::store::sql::feed_status::FeedStatus;
 use crate::store::sql::notice;
 use crate::store::sql::session::{Session, Value};
 use crate::store::{ChangeFeed, StoreError, TokenChange};
@@ -23,11 +23,11 @@ const SINCE: &str =
 /// More changes than these at once are told as one of everything.
 const AT_ONCE: u32 = 1000;
 
-/// How long one look at the file may take.
-const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long one query may take.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Tells of what any connection changes, those of other processes too: looks whether the file
-/// changed, which reads no table, and then reads the log of changes.
+/// Publishes the changes that any connection makes. Asks SQLite whether the file changed, which reads
+/// no table, and then reads the log of changes.
 ///
 /// 1. When it begins, and begins again after a failure, anything may have changed before; that is
 ///    told. The failure itself is not: what caches hold is as old as they allow and no older, and
@@ -60,17 +60,17 @@ impl Watch {
     }
 
     async fn follow_by(&self, connection: &mut SqliteConnection) -> Result<Infallible, WatchError> {
-        let mut version = look(first_number(connection, VERSION)).await?;
-        let mut seen = look(first_number(connection, LAST)).await?;
+        let mut version = query(first_number(connection, VERSION)).await?;
+        let mut seen = query(first_number(connection, LAST)).await?;
         self.feed.publish(&TokenChange::Everything);
         self.status.set_connected();
         loop {
             sleep(self.interval).await;
             self.check_file()?;
-            let now = look(first_number(connection, VERSION)).await?;
+            let now = query(first_number(connection, VERSION)).await?;
             if now != version {
                 version = now;
-                seen = look(tell(connection, &self.feed, seen)).await?;
+                seen = query(publish_changes(connection, &self.feed, seen)).await?;
             }
         }
     }
@@ -91,13 +91,13 @@ enum WatchError {
     TimedOut,
 }
 
-async fn look<T>(work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, WatchError> {
-    let looked = timeout(LOOK_TIMEOUT, work).await;
-    Ok(looked.map_err(|_| WatchError::TimedOut)??)
+async fn query<T>(work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, WatchError> {
+    let answered = timeout(QUERY_TIMEOUT, work).await;
+    Ok(answered.map_err(|_| WatchError::TimedOut)??)
 }
 
-/// Tells of the changes after `seen`, and returns the last one.
-async fn tell(
+/// Publishes the changes after `seen`, and returns the last one.
+async fn publish_changes(
     connection: &mut SqliteConnection,
     feed: &ChangeFeed,
     seen: i64,
