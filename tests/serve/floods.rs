@@ -1,5 +1,6 @@
 //! Clients without a token that do not read responses and do not finish requests.
 
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -8,13 +9,15 @@ use h2::client::{ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream, client};
 use http::Request;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tower_service_token::token::TokenFormat;
 
 use crate::node::Node;
 use crate::place::Place;
 use crate::stall::Stopwatch;
-use crate::wire::Call;
+use crate::wire::{self, Answer, Call};
 
 const CONNECTIONS: usize = 60;
 
@@ -151,4 +154,90 @@ pub(crate) async fn unread_http1_responses_do_not_fill_the_memory(place: Place) 
     assert_unharmed(&node, &token, before).await;
     drop(streams);
     node.stop().await;
+}
+
+/// Enough that their streams are more than the server has room for.
+const WORKING_CONNECTIONS: usize = 250;
+
+/// What the server allows on each.
+const WORKING_STREAMS: usize = 16;
+
+/// Keeps all streams of connections busy with tokens that are well-formed and unknown.
+async fn ask_for_unknown_tokens(address: SocketAddr) {
+    loop {
+        let Ok(stream) = TcpStream::connect(address).await else {
+            continue;
+        };
+        let Ok((client, connection)) = client::handshake(stream).await else {
+            continue;
+        };
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async { drop(connection.await) });
+        for _ in 0..WORKING_STREAMS {
+            let client = client.clone();
+            tasks.spawn(async move { while ask_for_unknown_token(&client).await.is_ok() {} });
+        }
+        // The server ends the connection after some rejections, which say `retry-after: 1`.
+        tasks.join_all().await;
+        sleep(Duration::from_secs(1)).await;
+    }
+}
+
+async fn ask_for_unknown_token(client: &SendRequest<Bytes>) -> Result<(), h2::Error> {
+    let mut client = client.clone().ready().await?;
+    let unknown = TokenFormat::default().mint().unwrap();
+    let request = Request::get("http://svctok.test/verify");
+    let request = request.header("x-api-key", unknown.expose_secret());
+    let (response, _) = client.send_request(request.body(()).unwrap(), true)?;
+    response.await.map(drop)
+}
+
+/// Sends a request from another address than all others of this file.
+async fn send_from_elsewhere(address: SocketAddr, call: &Call) -> Answer {
+    let socket = TcpSocket::new_v4().unwrap();
+    let elsewhere = IpAddr::from([127, 0, 0, 9]);
+    socket.bind(SocketAddr::new(elsewhere, 0)).unwrap();
+    let mut stream = socket.connect(address).await.unwrap();
+    let answer = wire::exchange(&mut stream, &call.bytes()).await;
+    answer.unwrap()
+}
+
+pub(crate) async fn one_address_does_not_occupy_what_others_need(place: Place) {
+    let more = ["--metrics-listen", "127.0.0.1:0"];
+    let (mut node, token) = Node::administrator(&place, &more).await;
+    let line = node.logged("metrics on http://").await;
+    let metrics = line.rsplit("//").next().unwrap().trim().parse().unwrap();
+    let verify = Call::get("/verify").with_key(&token);
+    let health = Call::get("/healthz");
+    let mut flood = JoinSet::new();
+    for _ in 0..WORKING_CONNECTIONS {
+        flood.spawn(ask_for_unknown_tokens(node.address));
+    }
+    // Until the flood is rejected, so that it occupies what it may.
+    let rejected = node.logged("cause=\"in-flight budget exhausted\"").await;
+    assert!(rejected.contains("ERROR"), "{rejected}");
+    assert!(rejected.contains("request_id="), "{rejected}");
+    let mut answered = 0;
+    for _ in 0..GOOD_REQUESTS / 4 {
+        for (address, call) in [(node.address, &health), (metrics, &health)] {
+            send_from_elsewhere(address, call).await.assert(200);
+        }
+        let answer = send_from_elsewhere(node.address, &verify).await;
+        // A lookup that takes too long on a busy machine is a 503 with a body.
+        let is_rejected = answer.status == 503 && answer.body.is_empty();
+        assert!(!is_rejected, "{}", answer.head);
+        answered += usize::from(answer.status == 204);
+    }
+    assert!(
+        answered * 100 >= MIN_ANSWERED * (GOOD_REQUESTS / 4),
+        "{answered}"
+    );
+    let metrics = send_from_elsewhere(metrics, &Call::get("/metrics")).await;
+    let counted = r#"svctok_http_requests_total{method="GET",status="503"} "#;
+    assert!(metrics.body.contains(counted), "{}", metrics.body);
+    flood.shutdown().await;
+    let ended = node.stop().await;
+    // Ten lines per second, and one with the number of the rest.
+    let summary = "in-flight budget exhausted, rejecting requests";
+    assert!(ended.stderr.contains(summary), "{}", ended.stderr);
 }

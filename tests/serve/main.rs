@@ -210,6 +210,7 @@ fn on_linux() -> Vec<(&'static str, Test)> {
         floods::unread_metrics_do_not_fill_the_memory,
         floods::unfinished_requests_do_not_fill_the_memory,
         floods::unread_http1_responses_do_not_fill_the_memory,
+        floods::one_address_does_not_occupy_what_others_need,
     ])
 }
 

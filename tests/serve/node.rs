@@ -106,6 +106,19 @@ impl Node {
         kib.parse::<u64>().unwrap() * 1024
     }
 
+    /// The time for which the process has used a core.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn cpu_time(&self) -> Duration {
+        let path = format!("/proc/{}/stat", self.process_id());
+        let stat = std::fs::read_to_string(path).unwrap();
+        // The name may hold spaces. After it come the state and 10 numbers, user and system time.
+        let (_, fields) = stat.rsplit_once(") ").unwrap();
+        let fields = fields.split(' ').skip(11).take(2);
+        let ticks: u64 = fields.map(|field| field.parse::<u64>().unwrap()).sum();
+        // `USER_HZ` is 100 on every architecture of Linux that matters here.
+        Duration::from_millis(ticks * 10)
+    }
+
     /// Sends a signal, such as `TERM`.
     pub(crate) fn signal(&self, name: &str) {
         self.running.signal(name);

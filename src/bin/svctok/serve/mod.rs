@@ -65,7 +65,7 @@ pub(crate) async fn serve(args: ServeArgs) -> Result<(), Failure> {
 
     let scheme = if tls.is_some() { "https" } else { "http" };
     tracing::info!("listening on {scheme}://{}", server::address(&listener)?);
-    let app = requests::observed(app).layer(args.client_address_layer());
+    let app = requests::observed(server::bounded(app)).layer(args.client_address_layer());
     let server = Server::new("service", listener, app, in_flight);
     let proxies = args.trusted_proxies();
     let server = server

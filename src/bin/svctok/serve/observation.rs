@@ -54,6 +54,7 @@ impl Observation {
             Self::Apart(handle, listener) => {
                 tracing::info!("metrics on http://{}", server::address(&listener)?);
                 let app = of(handle).merge(health::routes(health));
+                let app = server::bounded(app);
                 let server = Server::new("metrics", listener, app, Arc::clone(in_flight));
                 let (never, unstopped) = watch::channel(false);
                 tokio::spawn(async move {

@@ -1,7 +1,9 @@
 //! What is told of each request: an id in the answer, a line in the log, a count.
 //!
 //! A response of status 5xx has one `ERROR` line: by whoever knows the cause, who marks the response
-//! with [`FailureLogged`], or else from here. A panic in a handler becomes a 500.
+//! with [`FailureLogged`], or else from here. A panic in a handler becomes a 500. Rejections for
+//! want of room may be many: they have a line each up to ten per second, and beyond that one line
+//! per second with their number.
 
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
@@ -12,7 +14,7 @@ use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
 use http::header::CONTENT_TYPE;
-use http::{HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, request};
 use tokio::time::timeout;
 use tower_service_token::limits::ClientAddress;
 use tower_service_token::reject::FailureLogged;
@@ -35,7 +37,7 @@ pub(super) fn observed(app: Router) -> Router {
 }
 
 async fn observe(mut request: Request, next: Next) -> Response {
-    let id = request_id(&request);
+    let id = request_id(request.headers());
     request.headers_mut().insert(REQUEST_ID, id.clone());
     let method = method(request.method());
     let path = path(request.uri().path());
@@ -91,11 +93,46 @@ fn is_logged(response: &Response) -> bool {
     response.extensions().get::<FailureLogged>().is_some()
 }
 
+/// Counts a response that was made before any layer saw the request, and gives it a request id,
+/// which is returned.
+pub(super) fn count_rejection<B>(
+    head: &request::Parts,
+    response: &mut http::Response<B>,
+) -> HeaderValue {
+    let id = request_id(&head.headers);
+    response.headers_mut().insert(REQUEST_ID, id.clone());
+    count_status(method(&head.method), response.status());
+    id
+}
+
+/// Logs that a request was answered by 503 for want of room. Within the span of a request, its id
+/// need not be given.
+pub(super) fn log_rejection(
+    request_method: &Method,
+    uri: &Uri,
+    request_id: Option<&HeaderValue>,
+    cause: &'static str,
+) {
+    tracing::error!(
+        target: "svctok::request",
+        request_id = request_id.and_then(|id| id.to_str().ok()),
+        method = method(request_method),
+        path = path(uri.path()),
+        status = StatusCode::SERVICE_UNAVAILABLE.as_u16(),
+        cause,
+        "request rejected",
+    );
+}
+
 fn count(method: &'static str, status: StatusCode, took: Duration) {
+    count_status(method, status);
+    metrics::histogram!("svctok_http_request_seconds", "method" => method).record(took);
+}
+
+fn count_status(method: &'static str, status: StatusCode) {
     let status = status.as_u16().to_string();
     metrics::counter!("svctok_http_requests_total", "method" => method, "status" => status)
         .increment(1);
-    metrics::histogram!("svctok_http_request_seconds", "method" => method).record(took);
 }
 
 /// To a microsecond.
@@ -104,8 +141,8 @@ fn millis(took: Duration) -> f64 {
 }
 
 /// The client's own if it can stand in a log, and is no token.
-fn request_id(request: &Request) -> HeaderValue {
-    let mut given = request.headers().get_all(REQUEST_ID).iter();
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let mut given = headers.get_all(REQUEST_ID).iter();
     if let (Some(id), None) = (given.next(), given.next())
         && (1..=MAX_REQUEST_ID).contains(&id.len())
         && id.as_bytes().iter().all(u8::is_ascii_graphic)
@@ -157,7 +194,7 @@ mod tests {
             let id = HeaderValue::from_bytes(id).unwrap();
             request.headers_mut().append(REQUEST_ID, id);
         }
-        request_id(&request).to_str().unwrap().to_owned()
+        request_id(request.headers()).to_str().unwrap().to_owned()
     }
 
     #[test]

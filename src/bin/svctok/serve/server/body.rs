@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 use axum::body::Body;
 use futures::task::AtomicWaker;
 use http_body::{Frame, SizeHint};
-use hyper::body::{Body as _, Buf, Bytes, Incoming};
+use hyper::body::{Buf, Bytes, Incoming};
 
 use super::exchange::{EndReason, Exchange, Reservation};
 
@@ -28,16 +28,17 @@ impl RequestBody {
         }
     }
 
-    fn set_waiting(&mut self, is_waiting: bool) {
-        if self.is_waiting == is_waiting {
-            return;
+    /// Returns `false` if the exchange has ended, so that no handler gets a complete body of it.
+    fn set_waiting(&mut self, is_waiting: bool) -> bool {
+        if self.is_waiting != is_waiting {
+            self.is_waiting = is_waiting;
+            if is_waiting {
+                self.exchange.wait_for_body();
+            } else {
+                return self.exchange.resume_work().is_ok();
+            }
         }
-        self.is_waiting = is_waiting;
-        if is_waiting {
-            self.exchange.wait_for_body();
-        } else {
-            self.exchange.resume_work();
-        }
+        self.exchange.has_ended().is_none()
     }
 }
 
@@ -50,7 +51,10 @@ impl http_body::Body for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let polled = Pin::new(&mut self.inner).poll_frame(cx);
-        self.set_waiting(polled.is_pending());
+        if !self.set_waiting(polled.is_pending()) {
+            // The request is refused, and this body is not polled again.
+            return Poll::Pending;
+        }
         let data = match ready!(polled) {
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) => data,
@@ -59,7 +63,6 @@ impl http_body::Body for RequestBody {
             end => return Poll::Ready(end),
         };
         if self.exchange.receive(data.len()).is_err() {
-            // The request is refused, and this body is never polled again.
             self.exchange.cut_off(EndReason::Overload);
             return Poll::Pending;
         }
@@ -79,7 +82,8 @@ impl http_body::Body for RequestBody {
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
-        self.set_waiting(false);
+        // If the exchange has ended, there is nobody else to tell.
+        let _ = self.set_waiting(false);
     }
 }
 
@@ -117,19 +121,14 @@ impl ResponseBody {
         Self::of(Body::empty(), None, None)
     }
 
-    /// Reserves the bytes of a body whose length is known, and otherwise each part as it comes.
-    pub(super) fn new(inner: Body, exchange: Arc<Exchange>) -> Result<Self, Body> {
-        let reservation = match inner.size_hint().exact() {
-            None | Some(0) => None,
-            Some(length) => {
-                let length = usize::try_from(length).unwrap_or(usize::MAX / 2);
-                match exchange.reserve(length) {
-                    Ok(reservation) => Some(Arc::new(reservation)),
-                    Err(_) => return Err(inner),
-                }
-            }
-        };
-        Ok(Self::of(inner, Some(exchange), reservation))
+    /// Sends a body for which the reservation was made, if its length is known, and otherwise
+    /// reserves each part as it comes.
+    pub(super) fn new(
+        inner: Body,
+        exchange: Arc<Exchange>,
+        reservation: Option<Arc<Reservation>>,
+    ) -> Self {
+        Self::of(inner, Some(exchange), reservation)
     }
 
     fn of(

@@ -1,5 +1,5 @@
 use std::future::poll_fn;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
@@ -40,7 +40,7 @@ pub(super) const RESERVED_AGE: Duration = Duration::from_secs(5);
 /// How long a connection without requests that takes no more is kept for its client to close.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// After which an HTTP/2 client that is silent is asked whether it is still there.
+/// Silence after which an HTTP/2 client is sent a PING.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
@@ -69,11 +69,15 @@ pub(super) struct Connection {
     pub(super) listener: &'static str,
     pub(super) peer: SocketAddr,
     pub(super) activity: Arc<Activity>,
+    /// `None` for a declared proxy.
+    pub(super) client: Option<IpAddr>,
     /// Whether it is beyond the limit, and serves only health and metrics.
     pub(super) is_reserved: bool,
     pub(super) app: Router,
     pub(super) tls: Option<TlsAcceptor>,
     pub(super) in_flight: Arc<InFlight>,
+    /// The budget for health and metrics.
+    pub(super) health: Arc<InFlight>,
 }
 
 impl Connection {
@@ -83,21 +87,21 @@ impl Connection {
         let stream = Unstalled::new(stream);
         let peer = self.peer;
         let Some(tls) = self.tls.clone() else {
-            return self.speak(stream, stopping).await;
+            return self.serve_http(stream, stopping).await;
         };
         let handshake = timeout(HANDSHAKE_TIMEOUT, tls.accept(stream));
         tokio::select! {
             () = stopped(&mut stopping) => {}
             reason = self.activity.closed() => count_closed(self.listener, reason.label()),
             shaken = handshake => match shaken {
-                Ok(Ok(stream)) => self.speak(stream, stopping).await,
+                Ok(Ok(stream)) => self.serve_http(stream, stopping).await,
                 Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS"),
                 Err(_) => tracing::debug!(%peer, "no TLS in time"),
             }
         }
     }
 
-    pub(super) async fn speak(
+    pub(super) async fn serve_http(
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         mut stopping: watch::Receiver<bool>,
@@ -106,7 +110,9 @@ impl Connection {
         let requests = Requests {
             app: self.app.clone(),
             peer: self.peer,
+            client: self.client,
             in_flight: Arc::clone(&self.in_flight),
+            health: Arc::clone(&self.health),
             activity: Arc::clone(&self.activity),
             executor: executor.clone(),
             is_reserved: self.is_reserved,
@@ -131,7 +137,7 @@ impl Connection {
                 reason = self.activity.closed() => {
                     count_closed(self.listener, reason.label());
                     connection.as_mut().graceful_shutdown();
-                    return say_goodbye(connection).await;
+                    return flush_once(connection).await;
                 }
                 reason = &mut expired, if takes_requests => {
                     is_expired = true;
@@ -204,7 +210,7 @@ fn protocol(executor: StreamExecutor) -> Builder<StreamExecutor> {
 }
 
 /// Lets a connection that shuts down write what the socket takes at once, such as a GOAWAY frame.
-async fn say_goodbye(mut connection: Pin<&mut impl Future>) {
+async fn flush_once(mut connection: Pin<&mut impl Future>) {
     poll_fn(|cx| {
         let _ = connection.as_mut().poll(cx);
         Poll::Ready(())
@@ -219,7 +225,7 @@ pub(super) fn count_closed(listener: &'static str, reason: &'static str) {
 }
 
 pub(super) async fn stopped(stopping: &mut watch::Receiver<bool>) {
-    // Whoever could say so has gone: it never stops.
+    // The sender is gone: no stop can arrive.
     if stopping.wait_for(|stopping| *stopping).await.is_err() {
         std::future::pending::<()>().await;
     }

@@ -45,7 +45,7 @@ fn choose(explicit: Option<u64>, limit: Option<u64>) -> Result<u64, Failure> {
             tracing::warn!(
                 limit,
                 connections = fit,
-                "few open files: fewer connections"
+                "connection limit lowered to fit open files"
             );
             Ok(fit)
         }

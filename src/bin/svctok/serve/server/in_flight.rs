@@ -1,139 +1,133 @@
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use super::exchange::{EndReason, Exchange};
-use super::log_throttle::LogThrottle;
+use super::budget::{Budget, Owner, Room};
+use super::rejection_log::RejectionLog;
 
 /// What all requests and responses in flight may occupy, in bytes.
-const LIMIT: usize = 16 * 1024 * 1024;
+const LIMIT: usize = 12 * 1024 * 1024;
+
+/// What those for health and metrics may occupy on one listener, in bytes.
+const HEALTH_LIMIT: usize = 1024 * 1024;
 
 /// How often stalled exchanges are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The bytes of requests and responses in flight, of all connections together.
-///
-/// Beyond the limit, the connection that holds most gives way: its oldest exchange that waits for
-/// its client ends. If none holds more than the one that asks, that one is refused.
+/// The requests and responses in flight of many connections, which share a [`Budget`].
 pub(in crate::serve) struct InFlight {
-    limit: usize,
     state: Mutex<State>,
-    refusals: LogThrottle,
+    rejections: RejectionLog,
     gauge: metrics::Gauge,
+}
+
+/// What can be evicted from a budget while it waits for its client.
+pub(super) trait Evict: Send + Sync {
+    /// Ends it because others need the memory.
+    fn evict(&self);
+
+    /// Ends it if its client has made no progress for too long.
+    fn evict_if_stalled(&self);
 }
 
 /// No room is left, and none can be made.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Overloaded;
 
-#[derive(Default)]
 struct State {
-    bytes: usize,
+    budget: Budget,
     next: u64,
-    exchanges: HashMap<u64, Held>,
-    connections: HashMap<u64, Usage>,
-}
-
-struct Held {
-    connection: u64,
-    bytes: usize,
-    exchange: Weak<Exchange>,
-}
-
-/// What it took to make room.
-struct Room {
-    is_made: bool,
-    /// Removed already, and still to be ended.
-    ended: Vec<Weak<Exchange>>,
-}
-
-#[derive(Default)]
-struct Usage {
-    exchanges: usize,
-    bytes: usize,
-    /// Those exchanges that wait for their client, the oldest first.
-    waiting: BTreeSet<u64>,
+    exchanges: HashMap<u64, Weak<dyn Evict>>,
 }
 
 impl InFlight {
+    /// Creates a budget of 12 MiB, whose use `svctok_bytes_in_flight` shows.
     pub(in crate::serve) fn new() -> Arc<Self> {
-        Self::with_limit(LIMIT)
+        Self::with_limit(LIMIT, metrics::gauge!("svctok_bytes_in_flight"))
     }
 
-    fn with_limit(limit: usize) -> Arc<Self> {
+    /// Creates a budget of 1 MiB for health and metrics.
+    pub(super) fn for_health() -> Arc<Self> {
+        Self::with_limit(HEALTH_LIMIT, metrics::Gauge::noop())
+    }
+
+    fn with_limit(limit: usize, gauge: metrics::Gauge) -> Arc<Self> {
+        let state = State {
+            budget: Budget::new(limit),
+            next: 0,
+            exchanges: HashMap::new(),
+        };
         Arc::new(Self {
-            limit,
-            state: Mutex::default(),
-            refusals: LogThrottle::default(),
-            gauge: metrics::gauge!("svctok_bytes_in_flight"),
+            state: Mutex::new(state),
+            rejections: RejectionLog::default(),
+            gauge,
         })
     }
 
+    /// Returns the log of requests that are rejected.
+    pub(super) fn rejections(&self) -> &RejectionLog {
+        &self.rejections
+    }
+
     /// Adds an exchange that occupies this many bytes by itself.
-    pub(super) fn insert(
-        self: &Arc<Self>,
-        connection: u64,
+    pub(super) fn insert<E: Evict + 'static>(
+        &self,
+        owner: Owner,
         bytes: usize,
-        exchange: impl FnOnce(u64) -> Exchange,
-    ) -> Result<Arc<Exchange>, Overloaded> {
+        exchange: impl FnOnce(u64) -> E,
+    ) -> Result<Arc<E>, Overloaded> {
         let mut state = self.state();
-        let room = state.make_room(connection, bytes, self.limit);
+        let id = state.next;
+        state.next += 1;
+        let room = state.budget.insert(id, owner, bytes);
         let inserted = room.is_made.then(|| {
-            let id = state.next;
-            state.next += 1;
             let exchange = Arc::new(exchange(id));
-            let held = Held {
-                connection,
-                bytes: 0,
-                exchange: Arc::downgrade(&exchange),
-            };
-            state.exchanges.insert(id, held);
-            state.connections.entry(connection).or_default().exchanges += 1;
-            state.add(id, bytes);
+            let weak: Weak<E> = Arc::downgrade(&exchange);
+            state.exchanges.insert(id, weak);
             exchange
         });
         self.finish(state, &room);
         inserted.ok_or(Overloaded)
     }
 
-    /// An exchange occupies more bytes, until they are released or it ends.
+    /// Adds bytes of a request's body, until they are released or the exchange ends.
+    pub(super) fn receive(&self, id: u64, bytes: usize) -> Result<(), Overloaded> {
+        let mut state = self.state();
+        let room = state.budget.receive(id, bytes);
+        self.finish(state, &room);
+        room.is_made.then_some(()).ok_or(Overloaded)
+    }
+
+    /// Adds bytes of a response, until they are released or the exchange ends.
     pub(super) fn reserve(&self, id: u64, bytes: usize) -> Result<(), Overloaded> {
         let mut state = self.state();
-        // Absent if it was ended.
-        let connection = state.exchanges.get(&id).ok_or(Overloaded)?.connection;
-        let room = state.make_room(connection, bytes, self.limit);
-        let is_reserved = room.is_made && state.add(id, bytes);
+        let room = state.budget.reserve(id, bytes);
         self.finish(state, &room);
-        is_reserved.then_some(()).ok_or(Overloaded)
+        room.is_made.then_some(()).ok_or(Overloaded)
     }
 
     pub(super) fn release(&self, id: u64, bytes: usize) {
         let mut state = self.state();
-        state.subtract(id, bytes);
+        state.budget.release(id, bytes);
         self.show(&state);
     }
 
-    /// Whether an exchange waits for its client, and may be ended to make room.
-    pub(super) fn set_waiting(&self, id: u64, is_waiting: bool) {
-        let mut state = self.state();
-        let State {
-            exchanges,
-            connections,
-            ..
-        } = &mut *state;
-        let held = exchanges.get(&id);
-        if let Some(usage) = held.and_then(|held| connections.get_mut(&held.connection)) {
-            if is_waiting {
-                usage.waiting.insert(id);
-            } else {
-                usage.waiting.remove(&id);
-            }
-        }
+    /// An exchange waits for its client, and may be evicted.
+    pub(super) fn wait(&self, id: u64) {
+        self.state().budget.wait(id);
+    }
+
+    /// The service works on an exchange that has waited. Returns an error if it was evicted, or its
+    /// client has its share already.
+    pub(super) fn resume(&self, id: u64) -> Result<(), Overloaded> {
+        let is_resumed = self.state().budget.resume(id);
+        is_resumed.then_some(()).ok_or(Overloaded)
     }
 
     pub(super) fn remove(&self, id: u64) {
         let mut state = self.state();
-        state.remove(id);
+        state.exchanges.remove(&id);
+        state.budget.remove(id);
         self.show(&state);
     }
 
@@ -142,27 +136,27 @@ impl InFlight {
         loop {
             tokio::time::sleep(SWEEP_INTERVAL).await;
             for exchange in self.waiting() {
-                exchange.end_if_stalled();
+                exchange.evict_if_stalled();
             }
+            self.rejections.flush();
         }
     }
 
     #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
-        self.state().bytes
+        self.state().budget.bytes()
     }
 
     #[cfg(test)]
     pub(super) fn exchanges(&self) -> usize {
-        self.state().exchanges.len()
+        self.state().budget.exchanges()
     }
 
-    fn waiting(&self) -> Vec<Arc<Exchange>> {
+    fn waiting(&self) -> Vec<Arc<dyn Evict>> {
         let state = self.state();
-        let usages = state.connections.values();
-        let waiting = usages.flat_map(|usage| &usage.waiting);
-        let held = waiting.filter_map(|id| state.exchanges.get(id));
-        held.filter_map(|held| held.exchange.upgrade()).collect()
+        let waiting = state.budget.waiting();
+        let waiting = waiting.filter_map(|id| state.exchanges.get(&id)?.upgrade());
+        waiting.collect()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -171,111 +165,58 @@ impl InFlight {
 
     #[expect(clippy::cast_precision_loss, reason = "the limit is far below 2^52")]
     fn show(&self, state: &State) {
-        self.gauge.set(state.bytes as f64);
+        self.gauge.set(state.budget.bytes() as f64);
     }
 
-    /// An exchange that ends uses `self`: only without the lock.
-    fn finish(&self, state: MutexGuard<'_, State>, room: &Room) {
+    /// Ends what was evicted, without the lock: an exchange that ends uses `self`.
+    fn finish(&self, mut state: MutexGuard<'_, State>, room: &Room) {
         self.show(&state);
+        let ids = room.evicted.iter();
+        let evicted: Vec<_> = ids.filter_map(|id| state.exchanges.remove(id)).collect();
         drop(state);
-        for exchange in room.ended.iter().filter_map(Weak::upgrade) {
-            exchange.end(EndReason::Overload);
+        for exchange in evicted.iter().filter_map(Weak::upgrade) {
+            exchange.evict();
         }
-        if !room.is_made
-            && let Some(count) = self.refusals.record()
-        {
-            tracing::warn!(count, "too many bytes in flight: requests are refused");
-        }
-    }
-}
-
-impl State {
-    /// Removes exchanges until a connection may have more bytes, or none can be removed.
-    fn make_room(&mut self, connection: u64, bytes: usize, limit: usize) -> Room {
-        let mut ended = Vec::new();
-        while self.bytes + bytes > limit {
-            let own = self.connections.get(&connection);
-            let own = own.map_or(0, |usage| usage.bytes) + bytes;
-            let usages = self.connections.values();
-            let greediest = usages
-                .filter(|usage| usage.bytes > own)
-                .filter_map(|usage| Some((usage.bytes, *usage.waiting.first()?)))
-                .max();
-            let Some((_, oldest)) = greediest else {
-                return Room {
-                    ended,
-                    is_made: false,
-                };
-            };
-            ended.extend(self.remove(oldest));
-        }
-        Room {
-            ended,
-            is_made: true,
-        }
-    }
-
-    fn add(&mut self, id: u64, bytes: usize) -> bool {
-        let Some(held) = self.exchanges.get_mut(&id) else {
-            return false;
-        };
-        held.bytes += bytes;
-        self.bytes += bytes;
-        if let Some(usage) = self.connections.get_mut(&held.connection) {
-            usage.bytes += bytes;
-        }
-        true
-    }
-
-    /// Has no effect if the exchange was ended.
-    fn subtract(&mut self, id: u64, bytes: usize) {
-        let Some(held) = self.exchanges.get_mut(&id) else {
-            return;
-        };
-        held.bytes -= bytes;
-        self.bytes -= bytes;
-        if let Some(usage) = self.connections.get_mut(&held.connection) {
-            usage.bytes -= bytes;
-        }
-    }
-
-    fn remove(&mut self, id: u64) -> Option<Weak<Exchange>> {
-        let held = self.exchanges.remove(&id)?;
-        self.bytes -= held.bytes;
-        if let Some(usage) = self.connections.get_mut(&held.connection) {
-            usage.bytes -= held.bytes;
-            usage.waiting.remove(&id);
-            usage.exchanges -= 1;
-            if usage.exchanges == 0 {
-                self.connections.remove(&held.connection);
-            }
-        }
-        Some(held.exchange)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::super::activity::Activity;
-    use super::super::exchange::COST;
+    use super::super::exchange::{COST, EndReason, Exchange, INCLUDED_RESPONSE};
     use super::*;
+
+    fn in_flight(limit: usize) -> Arc<InFlight> {
+        InFlight::with_limit(limit, metrics::Gauge::noop())
+    }
 
     fn connection() -> Arc<Activity> {
         Arc::new(Activity::new())
     }
 
+    fn begin_as(
+        in_flight: &Arc<InFlight>,
+        activity: &Arc<Activity>,
+        client: Option<u8>,
+    ) -> Result<Arc<Exchange>, Overloaded> {
+        let client = client.map(|last| IpAddr::from([192, 0, 2, last]));
+        Exchange::begin(in_flight, activity, client, 0, true)
+    }
+
+    /// Begins an exchange of a proxy, which has no share.
     fn begin(in_flight: &Arc<InFlight>, activity: &Arc<Activity>) -> Arc<Exchange> {
-        Exchange::begin(in_flight, activity, true).unwrap()
+        begin_as(in_flight, activity, None).unwrap()
     }
 
     #[tokio::test]
     async fn bytes_are_released_with_what_holds_them() {
-        let in_flight = InFlight::with_limit(10 * COST);
+        let in_flight = in_flight(10 * COST);
         let exchange = begin(&in_flight, &connection());
         exchange.receive(1000).unwrap();
-        let reservation = exchange.reserve(2000).unwrap();
-        assert!(in_flight.bytes() >= COST + 3000);
-        exchange.release_request();
+        let length = INCLUDED_RESPONSE + 2000;
+        let reservation = exchange.begin_response(Some(length as u64)).unwrap();
         assert_eq!(in_flight.bytes(), COST + 2000);
         drop(exchange);
         assert_eq!(in_flight.bytes(), COST + 2000);
@@ -285,8 +226,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_holds_most_gives_way() {
-        let in_flight = InFlight::with_limit(10 * COST);
+    async fn evicts_from_the_largest_connection() {
+        let in_flight = in_flight(10 * COST);
         let greedy = connection();
         let first = begin(&in_flight, &greedy);
         let rest: Vec<_> = (0..8).map(|_| begin(&in_flight, &greedy)).collect();
@@ -296,31 +237,87 @@ mod tests {
         modest.wait_for_body();
         let newcomer = begin(&in_flight, &connection());
         assert_eq!(first.ended().await, EndReason::Overload);
-        newcomer.reserve(COST).unwrap();
+        newcomer.receive(COST / 2).unwrap();
         assert_eq!(rest[0].ended().await, EndReason::Overload);
         assert_eq!(modest.has_ended(), None);
     }
 
     #[tokio::test]
-    async fn a_request_that_the_service_works_on_does_not_give_way() {
-        let in_flight = InFlight::with_limit(2 * COST);
-        let greedy = connection();
-        let _both = [begin(&in_flight, &greedy), begin(&in_flight, &greedy)];
-        let refused = Exchange::begin(&in_flight, &connection(), true);
-        assert_eq!(refused.err(), Some(Overloaded));
+    async fn evicts_from_the_largest_client() {
+        let in_flight = in_flight(10 * COST);
+        let modest = connection();
+        let modest = [1, 2].map(|_| begin_as(&in_flight, &modest, Some(1)).unwrap());
+        modest.each_ref().map(|exchange| exchange.wait_for_body());
+        // Each connection is smaller than the other client's.
+        let mut greedy = Vec::new();
+        for _ in 0..8 {
+            greedy.push(begin_as(&in_flight, &connection(), Some(2)).unwrap());
+            greedy.last().unwrap().wait_for_body();
+        }
+        begin_as(&in_flight, &connection(), Some(3)).unwrap();
+        assert!(modest.iter().all(|it| it.has_ended().is_none()));
+        let ended = greedy.iter().filter(|it| it.has_ended().is_some());
+        assert_eq!(ended.count(), 1);
     }
 
     #[tokio::test]
-    async fn who_holds_as_much_as_others_is_refused() {
-        let in_flight = InFlight::with_limit(4 * COST);
+    async fn does_not_evict_what_the_service_works_on() {
+        let in_flight = in_flight(2 * COST);
+        let greedy = connection();
+        let _both = [begin(&in_flight, &greedy), begin(&in_flight, &greedy)];
+        let rejected = begin_as(&in_flight, &connection(), None);
+        assert_eq!(rejected.err(), Some(Overloaded));
+    }
+
+    #[tokio::test]
+    async fn rejects_at_equal_share() {
+        let in_flight = in_flight(4 * COST);
         let (one, other) = (connection(), connection());
         let held = [&one, &one, &other, &other].map(|it| begin(&in_flight, it));
         for exchange in &held {
             exchange.wait_for_body();
         }
-        assert_eq!(held[0].reserve(1).err(), Some(Overloaded));
-        assert!(Exchange::begin(&in_flight, &one, true).is_err());
+        assert_eq!(held[0].receive(1).err(), Some(Overloaded));
+        assert!(begin_as(&in_flight, &one, None).is_err());
         assert!(held.iter().all(|it| it.has_ended().is_none()));
         assert_eq!(in_flight.bytes(), 4 * COST);
+    }
+
+    #[tokio::test]
+    async fn clients_at_work_leave_room_for_another() {
+        let in_flight = in_flight(64 * COST);
+        let mut held = Vec::new();
+        let mut counts = Vec::new();
+        for client in 1..=8 {
+            let before = held.len();
+            while let Ok(exchange) = begin_as(&in_flight, &connection(), Some(client)) {
+                held.push(exchange);
+            }
+            counts.push(held.len() - before);
+        }
+        assert_eq!(counts[0], 16, "a quarter of the whole");
+        assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
+        // A proxy may have the rest.
+        let rest = 64 - held.len();
+        for _ in 0..rest {
+            held.push(begin(&in_flight, &connection()));
+        }
+        assert!(begin_as(&in_flight, &connection(), None).is_err());
+    }
+
+    #[tokio::test]
+    async fn what_has_waited_resumes_within_the_share_alone() {
+        let in_flight = in_flight(64 * COST);
+        let waiting = begin_as(&in_flight, &connection(), Some(1)).unwrap();
+        waiting.wait_for_body();
+        let mut held = Vec::new();
+        while let Ok(exchange) = begin_as(&in_flight, &connection(), Some(1)) {
+            held.push(exchange);
+        }
+        assert_eq!(waiting.resume_work(), Err(EndReason::Overload));
+        assert_eq!(held[0].receive(1).err(), Some(Overloaded));
+        // A response is the end of the work, and always has room.
+        let large = Some(8 * COST as u64);
+        assert!(held[0].begin_response(large).unwrap().is_some());
     }
 }

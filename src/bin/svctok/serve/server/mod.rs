@@ -4,19 +4,23 @@
 //! 1. A listener has a limit of connections. Beyond it, the longest idle connection makes room, first
 //!    of all of a client address that has more than a quarter of them. If none is idle, a few more
 //!    connections are accepted for health and metrics alone.
-//! 2. All requests and responses in flight share a budget of bytes. Beyond it, the connection that
-//!    holds most of it loses its oldest exchange that waits for its client, or the newcomer is
-//!    refused by 503.
+//! 2. All requests and responses in flight share a budget of bytes. Beyond it, the client that holds
+//!    most of it loses its oldest exchange that waits for its client, or the newcomer is refused by
+//!    503. Of what the service works on, a client address holds at most a quarter, and less beside
+//!    others. Health and metrics have a budget of their own on each listener.
 //! 3. A body that makes no progress for 10 s ends, whatever else its connection does.
 
 mod activity;
 mod body;
+mod bounded;
+mod budget;
 mod connection;
 mod connection_table;
 mod descriptors;
 mod exchange;
 mod in_flight;
 mod log_throttle;
+mod rejection_log;
 mod request;
 mod stream_executor;
 #[cfg(test)]
@@ -36,6 +40,7 @@ use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 
 use self::activity::Activity;
+pub(super) use self::bounded::bounded;
 use self::connection::{Connection, stopped};
 use self::connection_table::{ConnectionTable, client};
 pub(super) use self::descriptors::max_connections;
@@ -68,6 +73,7 @@ pub(super) struct Server {
     app: Router,
     tls: Option<TlsAcceptor>,
     in_flight: Arc<InFlight>,
+    health: Arc<InFlight>,
     max_connections: usize,
     is_proxy: Arc<dyn Fn(IpAddr) -> bool + Send + Sync>,
     table: Arc<Mutex<ConnectionTable>>,
@@ -76,7 +82,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Serves `app`; metrics name the listener.
+    /// Serves `app`, which must be [`bounded`]; metrics name the listener.
     pub(super) fn new(
         name: &'static str,
         listener: TcpListener,
@@ -89,6 +95,7 @@ impl Server {
             app,
             tls: None,
             in_flight,
+            health: InFlight::for_health(),
             max_connections: 16,
             is_proxy: Arc::new(|_| false),
             table: Arc::default(),
@@ -118,8 +125,10 @@ impl Server {
         self
     }
 
-    /// Ends when it is told to stop and all requests have been answered.
+    /// Accepts connections until `stopping` is true, then waits for open requests.
     pub(super) async fn run(self, mut stopping: watch::Receiver<bool>) {
+        let mut sweeping = JoinSet::new();
+        sweeping.spawn(Arc::clone(&self.health).sweep());
         let mut connections = JoinSet::new();
         loop {
             let accepted = tokio::select! {
@@ -159,10 +168,12 @@ impl Server {
             listener: self.name,
             peer,
             activity,
+            client,
             is_reserved,
             app: self.app.clone(),
             tls: self.tls.clone(),
             in_flight: Arc::clone(&self.in_flight),
+            health: Arc::clone(&self.health),
         })
     }
 
@@ -178,12 +189,11 @@ impl Server {
             Arc::clone(&self.table)
         };
         let gauge = metrics::gauge!("svctok_connections", "listener" => self.name);
+        let id = connection.activity.id();
+        let place = Place::new(table, id, gauge);
         async move {
-            gauge.increment(1);
-            let id = connection.activity.id();
             connection.serve(stream, stopping).await;
-            lock(&table).remove(id);
-            gauge.decrement(1);
+            drop(place);
         }
     }
 
@@ -195,6 +205,27 @@ impl Server {
         let max = self.max_connections;
         lock(&self.table).make_room(None, max);
         sleep(ACCEPT_PAUSE).await;
+    }
+}
+
+/// A connection's entry in a table and in the gauge, removed on drop, whatever ends its task.
+struct Place {
+    table: Arc<Mutex<ConnectionTable>>,
+    id: u64,
+    gauge: metrics::Gauge,
+}
+
+impl Place {
+    fn new(table: Arc<Mutex<ConnectionTable>>, id: u64, gauge: metrics::Gauge) -> Self {
+        gauge.increment(1);
+        Self { table, id, gauge }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        lock(&self.table).remove(self.id);
+        self.gauge.decrement(1);
     }
 }
 

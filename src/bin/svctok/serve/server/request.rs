@@ -1,23 +1,26 @@
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::ConnectInfo;
 use futures::future::{BoxFuture, Either, FutureExt, Ready, ready};
-use http::header::{CONNECTION, RETRY_AFTER};
-use http::{HeaderValue, Request, Response, StatusCode, Version};
+use http::header::{CONNECTION, CONTENT_LENGTH};
+use http::{HeaderValue, Request, Response, Version, request};
 use hyper::body::Incoming;
 use tower::Service;
 
 use super::activity::Activity;
 use super::body::{RequestBody, ResponseBody};
-use super::exchange::{EndReason, Exchange};
+use super::bounded::refusal;
+use super::exchange::{EndReason, Exchange, Reservation, head_size};
 use super::in_flight::InFlight;
+use super::rejection_log::RejectionCause;
 use super::stream_executor::StreamExecutor;
+use crate::serve::requests;
 
-/// What connections beyond the limit are kept for.
+/// What has a budget of its own, and what connections beyond the limit are kept for.
 const HEALTH_PATHS: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
 /// The response to a request.
@@ -30,7 +33,11 @@ type Outcome = Result<Response<ResponseBody>, Infallible>;
 pub(super) struct Requests {
     pub(super) app: Router,
     pub(super) peer: SocketAddr,
+    /// `None` for a declared proxy.
+    pub(super) client: Option<IpAddr>,
     pub(super) in_flight: Arc<InFlight>,
+    /// The budget for health and metrics.
+    pub(super) health: Arc<InFlight>,
     pub(super) activity: Arc<Activity>,
     pub(super) executor: StreamExecutor,
     /// Whether only health and metrics are served.
@@ -43,17 +50,15 @@ impl Requests {
     pub(super) fn answer(&self, request: Request<Incoming>) -> Answer {
         let is_multiplexed = request.version() == Version::HTTP_2;
         let closes = self.is_reserved && !is_multiplexed;
-        let is_refused = self.is_reserved && !HEALTH_PATHS.contains(&request.uri().path());
-        let exchange = if is_refused {
-            None
-        } else {
-            Exchange::begin(&self.in_flight, &self.activity, is_multiplexed).ok()
+        let (head, body) = request.into_parts();
+        let exchange = match self.begin(&head, is_multiplexed) {
+            Ok(exchange) => exchange,
+            Err(cause) => {
+                let refusal = with_close(self.reject(&head, cause), closes);
+                return Either::Left(ready(Ok(refusal)));
+            }
         };
-        let Some(exchange) = exchange else {
-            self.activity.refuse_request();
-            let refusal = with_close(refusal(EndReason::Overload), closes);
-            return Either::Left(ready(Ok(refusal)));
-        };
+        let request = Request::from_parts(head, body);
         if is_multiplexed {
             self.executor.begin(&exchange);
         }
@@ -63,6 +68,36 @@ impl Requests {
             Ok(with_close(response, closes))
         };
         Either::Right(response.boxed())
+    }
+
+    fn begin(
+        &self,
+        head: &request::Parts,
+        is_multiplexed: bool,
+    ) -> Result<Arc<Exchange>, RejectionCause> {
+        let is_health = HEALTH_PATHS.contains(&head.uri.path());
+        if self.is_reserved && !is_health {
+            return Err(RejectionCause::Connections);
+        }
+        let in_flight = if is_health {
+            &self.health
+        } else {
+            &self.in_flight
+        };
+        let size = head_size(head);
+        Exchange::begin(in_flight, &self.activity, self.client, size, is_multiplexed)
+            .map_err(|_| RejectionCause::Budget)
+    }
+
+    /// Refuses a request. No other layer sees it, so that it is counted and logged here.
+    fn reject(&self, head: &request::Parts, cause: RejectionCause) -> Response<ResponseBody> {
+        self.activity.refuse_request();
+        let mut refusal = refusal(EndReason::Overload, ResponseBody::empty());
+        let id = requests::count_rejection(head, &mut refusal);
+        if self.in_flight.rejections().permits(cause) {
+            requests::log_rejection(&head.method, &head.uri, Some(&id), cause.text());
+        }
+        refusal
     }
 }
 
@@ -82,32 +117,24 @@ async fn respond(
 ) -> Response<ResponseBody> {
     let mut request = request.map(|body| Body::new(RequestBody::new(body, Arc::clone(&exchange))));
     request.extensions_mut().insert(ConnectInfo(peer));
-    let response = tokio::select! {
-        biased;
-        response = app.call(request) => match response {
-            Ok(response) => response,
-            Err(never) => match never {},
-        },
-        reason = exchange.ended() => return refusal(reason),
-    };
-    exchange.release_request();
-    let (head, body) = response.into_parts();
-    match ResponseBody::new(body, exchange) {
-        Ok(body) => Response::from_parts(head, body),
-        Err(_) => refusal(EndReason::Overload),
+    request.extensions_mut().insert(Arc::clone(&exchange));
+    let Ok(response) = app.call(request).await;
+    let (mut head, body) = response.into_parts();
+    let reservation = head.extensions.remove::<Arc<Reservation>>();
+    if exchange.is_answered() {
+        let body = ResponseBody::new(body, exchange, reservation);
+        return Response::from_parts(head, body);
     }
-}
-
-/// Without a body, so that it occupies as little as possible.
-fn refusal(reason: EndReason) -> Response<ResponseBody> {
-    let mut response = Response::new(ResponseBody::empty());
-    match reason {
-        EndReason::Stalled => *response.status_mut() = StatusCode::REQUEST_TIMEOUT,
-        EndReason::Overload => {
-            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-            let second = HeaderValue::from_static("1");
-            response.headers_mut().insert(RETRY_AFTER, second);
+    // It did not pass through `bounded`: it took too long, or its handler panicked.
+    match exchange.begin_response(body.size_hint().exact()) {
+        Ok(reservation) => {
+            let body = ResponseBody::new(body, exchange, reservation.map(Arc::new));
+            Response::from_parts(head, body)
+        }
+        // The client gets no more than the head.
+        Err(_) => {
+            head.headers.remove(CONTENT_LENGTH);
+            Response::from_parts(head, ResponseBody::empty())
         }
     }
-    response
 }

@@ -25,13 +25,14 @@ const SECOND: Duration = Duration::from_secs(1);
 
 fn app() -> Router {
     let large = Bytes::from(vec![b'x'; 256 * 1024]);
-    Router::new()
+    let app = Router::new()
         .route("/", get(async || "here"))
         .route("/echo", post(async |body: Bytes| body))
         .route("/large", get(async || large))
         .route("/endless", get(async || vec![b'x'; 8 << 20]))
         .route("/slow", get(std::future::pending::<()>))
-        .route("/healthz", get(async || "ok"))
+        .route("/healthz", get(async || "ok"));
+    bounded(app)
 }
 
 struct Running {
@@ -68,14 +69,16 @@ impl Running {
             listener: "test",
             peer: self.address,
             activity: Arc::new(Activity::new()),
+            client: Some(self.address.ip()),
             is_reserved: false,
             app: app(),
             tls: None,
             in_flight: Arc::clone(&self.in_flight),
+            health: InFlight::for_health(),
         };
         let (io, served) = duplex(64 * 1024);
         let stopping = self.stopping.subscribe();
-        tokio::spawn(async move { connection.speak(served, stopping).await });
+        tokio::spawn(async move { connection.serve_http(served, stopping).await });
         let io = TokioIo::new(io);
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder.initial_stream_window_size(1024);
