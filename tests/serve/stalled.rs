@@ -21,6 +21,9 @@ use crate::wire::{self, Call};
 /// The end may wait this long for a log that nobody reads, and then some on a busy machine.
 const END_BOUND: Duration = Duration::from_secs(15);
 
+/// What a report of dropped lines says.
+const REPORT: &str = "dropped log lines";
+
 /// More than a pipe and the queue hold.
 const REQUESTS: usize = 6000;
 
@@ -159,17 +162,14 @@ pub(crate) async fn a_log_that_stalls_costs_lines_and_no_answers(place: Place) {
     let mut read = Vec::new();
     let report = loop {
         let line = next_line(&mut log).await;
-        if line.contains("log lines dropped") {
+        if line.contains(REPORT) {
             break line;
         }
         read.push(line);
     };
     let dropped = service.dropped("ordinary").await;
     assert!(report.contains("ERROR"), "{report}");
-    assert!(
-        report.contains(&format!(" {dropped} log lines dropped")),
-        "{report}: {dropped}"
-    );
+    assert_eq!(reported(&report, "ordinary"), Some(dropped), "{report}");
     for id in &created {
         let is_audit = |it: &&String| it.contains("tower_service_token::audit") && it.contains(id);
         assert_eq!(read.iter().filter(is_audit).count(), 1, "{id}");
@@ -179,11 +179,45 @@ pub(crate) async fn a_log_that_stalls_costs_lines_and_no_answers(place: Place) {
     service.ask(1, &call).await;
     loop {
         let line = next_line(&mut log).await;
-        assert!(!line.contains("log lines dropped"), "{line}");
+        assert!(!line.contains(REPORT), "{line}");
         if line.contains("request_id=\"after\"") {
             break;
         }
     }
+    service.stops().await;
+}
+
+/// Returns how many lines of a class a line of the log reports as dropped.
+fn reported(line: &str, class: &str) -> Option<u64> {
+    let (_, fields) = line.split_once(REPORT)?;
+    let count = fields.strip_prefix(&format!(" class=\"{class}\" count="))?;
+    Some(count.trim_end().parse().unwrap())
+}
+
+/// The queue of problems is full when the log is read again, and so it is for a report among them.
+pub(crate) async fn dropped_problems_are_reported_with_their_number(place: Place) {
+    let (mut service, reader) = Service::stalled(&place, &[]);
+    let administrator = service.bootstrap_token();
+    fs::remove_file(place.folder.join("tokens.db")).unwrap();
+    let create = Call::post("/service-tokens", r#"{"name":"ci"}"#).with_key(&administrator);
+    let create = create.bytes();
+    let mut stream = TcpStream::connect(service.address).await.unwrap();
+    let begun = Instant::now();
+    while service.dropped("problem").await < 1000 {
+        assert!(begun.elapsed() < PATIENCE, "no line is dropped");
+        for _ in 0..500 {
+            let answer = wire::exchange(&mut stream, &create).await.unwrap();
+            answer.assert(503);
+        }
+    }
+    let mut log = lines(reader);
+    let dropped = service.dropped("problem").await;
+    let mut sum = 0;
+    while sum < dropped {
+        let line = next_line(&mut log).await;
+        sum += reported(&line, "problem").unwrap_or_default();
+    }
+    assert_eq!(sum, dropped);
     service.stops().await;
 }
 

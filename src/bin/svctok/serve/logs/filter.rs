@@ -2,12 +2,12 @@ use std::env;
 
 use tracing_subscriber::EnvFilter;
 
-use super::writer::AUDIT_TARGET;
+use super::writer::{AUDIT_TARGET, REPORT_TARGET};
 use crate::args::ServeArgs;
 use crate::failure::Failure;
 
-/// What `--log-level` says, or `RUST_LOG`, or `info`; and audit events, unless a directive names
-/// their target.
+/// Returns the filter of `--log-level`, else of `RUST_LOG`, else `info`. Audit events and reports of
+/// dropped lines pass it unless a directive names their targets.
 pub(super) fn filter(args: &ServeArgs) -> Result<EnvFilter, Failure> {
     let given = args.log_level.clone();
     let (from, text) = match given.filter(|text| !text.is_empty()) {
@@ -23,11 +23,13 @@ pub(super) fn filter(args: &ServeArgs) -> Result<EnvFilter, Failure> {
 
 fn directives(text: &str) -> String {
     let text = if text.is_empty() { "info" } else { text };
-    if text.split(',').any(|it| target(it) == AUDIT_TARGET) {
-        text.to_owned()
-    } else {
-        format!("{text},{AUDIT_TARGET}=info")
+    let mut directives = text.to_owned();
+    for (required, level) in [(AUDIT_TARGET, "info"), (REPORT_TARGET, "error")] {
+        if !text.split(',').any(|it| target(it) == required) {
+            directives.extend([",", required, "=", level]);
+        }
     }
+    directives
 }
 
 /// The target of a directive such as `target[span{field=value}]=level`.
@@ -41,23 +43,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn audit_events_are_logged_unless_their_target_is_named() {
-        for text in [
-            "",
-            "warn",
-            "off",
-            "tower_service_token=error",
-            "svctok=debug",
-        ] {
-            let all = directives(text);
-            assert!(all.ends_with(",tower_service_token::audit=info"), "{all}");
+    fn audit_events_and_reports_are_logged_unless_their_target_is_named() {
+        for text in ["warn", "off", "tower_service_token=error", "svctok=debug"] {
+            let all = format!("{text},tower_service_token::audit=info,svctok::log=error");
+            assert_eq!(directives(text), all);
         }
+        assert!(directives("").starts_with("info,"));
         for text in [
             "tower_service_token::audit=off",
             "info, tower_service_token::audit=warn",
             "tower_service_token::audit[request]=off,info",
         ] {
-            assert_eq!(directives(text), text);
+            assert_eq!(directives(text), format!("{text},svctok::log=error"));
         }
+        let named = "svctok::log=off,tower_service_token::audit=off";
+        assert_eq!(directives(named), named);
     }
 }

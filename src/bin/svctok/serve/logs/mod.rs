@@ -1,13 +1,14 @@
 //! The log on stderr, which no request waits for.
 //!
-//! 1. Lines go through a bounded [queue] to one thread that writes them. If nobody reads
-//!    stderr, or its disk is full, lines are dropped and counted, and requests go on.
+//! 1. Lines go through a bounded [queue] to one thread that writes them. If stderr blocks or its
+//!    disk is full, lines are dropped and counted, and requests continue.
 //! 2. Audit events, problems and all other lines have a queue each: up to 8 MiB, 1 MiB and 1 MiB.
-//! 3. After an error the thread tries again each second. When it has caught up, one line says how
-//!    many lines were dropped.
-//! 4. A panic is one line with its place. Its message may hold a secret, and is left out unless it
-//!    is a literal.
-//! 5. At the end, the log has 3 s to be written.
+//! 3. After an error the thread retries every second. When it has caught up, one line per class
+//!    reports how many lines were dropped. These reports have a queue of their own, so that none of
+//!    them is dropped.
+//! 4. A panic is one line with its location. Its message may contain a secret, and is left out
+//!    unless it is a literal.
+//! 5. When the process ends, it waits at most 2 s for the log.
 
 mod filter;
 mod queue;
@@ -20,21 +21,21 @@ use std::panic::{self, PanicHookInfo};
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::queue::{Class, Queue};
-use self::writer::LogWriter;
+use self::queue::{LineClass, Queue};
+use self::writer::{LogWriter, count_dropped};
 use crate::args::{LogFormat, ServeArgs};
 use crate::failure::{Failure, FailureKind};
 
-/// How long the end of the process waits for the log to be written.
-const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long the process waits for the log when it ends.
+pub(super) const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The log of the process. Waits when it is dropped until the log is written, for at most 3 s.
+/// The log of the process. When dropped, it waits at most 2 s until the log is written.
 #[must_use]
 pub(super) struct Logs {
     queue: Arc<Queue>,
 }
 
-/// Logs to stderr from now on.
+/// Starts to log to stderr.
 pub(super) fn start(args: &ServeArgs) -> Result<Logs, Failure> {
     let cannot = |error: &dyn Error| Failure::of(FailureKind::Refused, "cannot log", error);
     let queue = Arc::new(Queue::default());
@@ -42,7 +43,7 @@ pub(super) fn start(args: &ServeArgs) -> Result<Logs, Failure> {
     let writer = LogWriter::start(Arc::clone(&queue), args.log_format, io::stderr());
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        // They would go to stderr too, and panic where that is closed.
+        // These would be written to stderr directly, and panic if it is closed.
         .log_internal_errors(false)
         .with_writer(writer.map_err(|error| cannot(&error))?);
     let started = match args.log_format {
@@ -62,16 +63,12 @@ pub(super) fn start(args: &ServeArgs) -> Result<Logs, Failure> {
     Ok(Logs { queue })
 }
 
-/// Shows the counters of this module from the start, and not from the first line dropped.
+/// Registers the counters of this module, so that they are shown before the first drop.
 pub(super) fn register_metrics() {
-    for class in [Class::Ordinary, Class::Problem, Class::Audit] {
+    for class in LineClass::DROPPABLE {
         count_dropped(class, 0);
     }
     metrics::counter!("svctok_panics_total").increment(0);
-}
-
-fn count_dropped(class: Class, lines: u64) {
-    metrics::counter!("svctok_log_lines_dropped_total", "class" => class.as_str()).increment(lines);
 }
 
 /// Logs a panic in place of the default hook, which writes to stderr and waits for it.

@@ -13,13 +13,15 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The class of a log line. Each has a queue of its own, so that no class displaces another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Class {
+pub(super) enum LineClass {
     /// Requests, and what else is of level `INFO` or below.
     Ordinary,
     /// `WARN` and `ERROR`.
     Problem,
     /// Audit events.
     Audit,
+    /// How many lines were dropped. There is one report at a time, so its queue is never full.
+    Report,
 }
 
 /// Log lines on their way to the thread that writes them: bounded in lines and in bytes.
@@ -35,11 +37,13 @@ pub(super) struct Queue {
 
 #[derive(Default)]
 struct State {
-    waiting: [Lines; 3],
+    waiting: [Lines; 4],
     next_number: u64,
     is_writing: bool,
-    dropped: u64,
-    last_report: Option<Instant>,
+    /// How many lines of each class were dropped since the last report.
+    dropped: [u64; 4],
+    /// When the first of them was dropped.
+    first_dropped: Option<Instant>,
 }
 
 #[derive(Default)]
@@ -48,35 +52,39 @@ struct Lines {
     bytes: usize,
 }
 
-impl Class {
-    const ALL: [Self; 3] = [Self::Ordinary, Self::Problem, Self::Audit];
+impl LineClass {
+    const ALL: [Self; 4] = [Self::Ordinary, Self::Problem, Self::Audit, Self::Report];
+
+    /// The classes whose lines can be dropped.
+    pub(super) const DROPPABLE: [Self; 3] = [Self::Ordinary, Self::Problem, Self::Audit];
 
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Ordinary => "ordinary",
             Self::Problem => "problem",
             Self::Audit => "audit",
+            Self::Report => "report",
         }
     }
 
     /// Returns the most bytes that a line has. An audit event with every field at its limit fits.
     pub(super) fn max_line(self) -> usize {
         match self {
-            Self::Ordinary | Self::Problem => 16 * 1024,
+            Self::Ordinary | Self::Problem | Self::Report => 16 * 1024,
             Self::Audit => 256 * 1024,
         }
     }
 
     fn max_lines(self) -> usize {
         match self {
-            Self::Ordinary | Self::Problem => 4096,
+            Self::Ordinary | Self::Problem | Self::Report => 4096,
             Self::Audit => 16 * 1024,
         }
     }
 
     fn max_bytes(self) -> usize {
         match self {
-            Self::Ordinary | Self::Problem => 1024 * 1024,
+            Self::Ordinary | Self::Problem | Self::Report => 1024 * 1024,
             Self::Audit => 8 * 1024 * 1024,
         }
     }
@@ -84,14 +92,14 @@ impl Class {
 
 impl Queue {
     /// Adds a line, or drops it if the queue of its class is full. Returns whether it was added.
-    pub(super) fn push(&self, class: Class, line: Box<[u8]>) -> bool {
+    pub(super) fn push(&self, class: LineClass, line: Box<[u8]>) -> bool {
         let mut state = self.lock();
         let number = state.next_number;
         let waiting = &mut state.waiting[class as usize];
         let bytes = waiting.bytes + line.len() + LINE_OVERHEAD;
         if waiting.lines.len() >= class.max_lines() || bytes > class.max_bytes() {
-            state.dropped += 1;
-            state.last_report.get_or_insert_with(Instant::now);
+            state.dropped[class as usize] += 1;
+            state.first_dropped.get_or_insert_with(Instant::now);
             return false;
         }
         waiting.bytes = bytes;
@@ -124,16 +132,22 @@ impl Queue {
         batch
     }
 
-    /// Returns how many lines were dropped since the last report, if it is time to report them: when
-    /// nothing waits any more, or 10 s after the first.
-    pub(super) fn dropped(&self, now: Instant) -> Option<u64> {
+    /// Returns how many lines of each class were dropped since the last report, if a report is due:
+    /// when no line waits, or 10 s after the first drop. No report is due while one waits.
+    pub(super) fn take_dropped(&self, now: Instant) -> Vec<(LineClass, u64)> {
         let mut state = self.lock();
-        let first = state.last_report?;
-        if state.oldest().is_some() && now.saturating_duration_since(first) < REPORT_INTERVAL {
-            return None;
+        let Some(first) = state.first_dropped else {
+            return Vec::new();
+        };
+        let is_recent = now.saturating_duration_since(first) < REPORT_INTERVAL;
+        let reports = &state.waiting[LineClass::Report as usize];
+        if !reports.lines.is_empty() || state.oldest().is_some() && is_recent {
+            return Vec::new();
         }
-        state.last_report = None;
-        Some(std::mem::take(&mut state.dropped))
+        state.first_dropped = None;
+        let dropped = std::mem::take(&mut state.dropped);
+        let counts = LineClass::DROPPABLE.map(|class| (class, dropped[class as usize]));
+        counts.into_iter().filter(|(_, count)| *count > 0).collect()
     }
 
     /// Marks what was [taken](Self::take) as written.
@@ -158,9 +172,9 @@ impl Queue {
 
 impl State {
     /// Returns the class of the oldest line.
-    fn oldest(&self) -> Option<Class> {
-        let number = |class: &Class| Some(self.waiting[*class as usize].lines.front()?.0);
-        let waiting = Class::ALL.into_iter().filter(|it| number(it).is_some());
+    fn oldest(&self) -> Option<LineClass> {
+        let number = |class: &LineClass| Some(self.waiting[*class as usize].lines.front()?.0);
+        let waiting = LineClass::ALL.into_iter().filter(|it| number(it).is_some());
         waiting.min_by_key(number)
     }
 }
@@ -169,7 +183,7 @@ impl State {
 mod tests {
     use super::*;
 
-    fn fill(queue: &Queue, class: Class, line: &[u8]) -> usize {
+    fn fill(queue: &Queue, class: LineClass, line: &[u8]) -> usize {
         let mut added = 0;
         while queue.push(class, line.into()) {
             added += 1;
@@ -179,7 +193,7 @@ mod tests {
 
     #[test]
     fn each_class_is_bounded_in_lines_and_bytes() {
-        for class in Class::ALL {
+        for class in LineClass::ALL {
             let queue = Queue::default();
             assert_eq!(fill(&queue, class, b"x\n"), class.max_lines());
             let queue = Queue::default();
@@ -192,10 +206,10 @@ mod tests {
     #[test]
     fn a_full_class_displaces_no_other_and_order_is_kept() {
         let queue = Queue::default();
-        queue.push(Class::Audit, (*b"first ").into());
-        let count = fill(&queue, Class::Ordinary, b"x");
-        assert!(queue.push(Class::Problem, (*b" second").into()));
-        assert!(queue.push(Class::Audit, (*b" third").into()));
+        queue.push(LineClass::Audit, (*b"first ").into());
+        let count = fill(&queue, LineClass::Ordinary, b"x");
+        assert!(queue.push(LineClass::Problem, (*b" second").into()));
+        assert!(queue.push(LineClass::Audit, (*b" third").into()));
         let text = "first ".to_owned() + &"x".repeat(count) + " second third";
         assert_eq!(queue.take(), text.as_bytes());
     }
@@ -203,30 +217,48 @@ mod tests {
     #[test]
     fn dropped_lines_are_reported_once_when_nothing_waits() {
         let queue = Queue::default();
-        fill(&queue, Class::Ordinary, &[b'x'; 255]);
-        queue.push(Class::Ordinary, [b'x'; 255].into());
+        fill(&queue, LineClass::Ordinary, &[b'x'; 255]);
+        queue.push(LineClass::Ordinary, [b'x'; 255].into());
+        fill(&queue, LineClass::Audit, b"x");
         let now = Instant::now();
-        assert_eq!(queue.dropped(now), None);
+        assert_eq!(queue.take_dropped(now), []);
         while queue.lock().oldest().is_some() {
             queue.take();
         }
-        assert_eq!(queue.dropped(now), Some(2));
-        assert_eq!(queue.dropped(now), None);
+        let dropped = [(LineClass::Ordinary, 2), (LineClass::Audit, 1)];
+        assert_eq!(queue.take_dropped(now), dropped);
+        assert_eq!(queue.take_dropped(now), []);
     }
 
     #[test]
     fn dropped_lines_are_reported_in_time_while_lines_wait() {
         let queue = Queue::default();
-        fill(&queue, Class::Ordinary, b"x");
+        fill(&queue, LineClass::Ordinary, b"x");
         let later = Instant::now() + REPORT_INTERVAL;
-        assert_eq!(queue.dropped(later), Some(1));
+        assert_eq!(queue.take_dropped(later), [(LineClass::Ordinary, 1)]);
+    }
+
+    #[test]
+    fn a_report_waits_for_the_one_before_it() {
+        let queue = Queue::default();
+        fill(&queue, LineClass::Problem, b"x");
+        let later = Instant::now() + REPORT_INTERVAL;
+        assert_eq!(queue.take_dropped(later), [(LineClass::Problem, 1)]);
+        assert!(queue.push(LineClass::Report, (*b"report").into()));
+        assert!(!queue.push(LineClass::Problem, (*b"x").into()));
+        let later = later + REPORT_INTERVAL;
+        assert_eq!(queue.take_dropped(later), []);
+        while queue.lock().oldest().is_some() {
+            queue.take();
+        }
+        assert_eq!(queue.take_dropped(later), [(LineClass::Problem, 1)]);
     }
 
     #[test]
     fn a_flush_waits_for_the_line_that_is_being_written() {
         let queue = Queue::default();
         assert!(queue.flush(Duration::ZERO));
-        queue.push(Class::Ordinary, (*b"x").into());
+        queue.push(LineClass::Ordinary, (*b"x").into());
         assert!(!queue.flush(Duration::ZERO));
         queue.take();
         assert!(!queue.flush(Duration::ZERO));

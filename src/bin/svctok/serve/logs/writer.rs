@@ -7,7 +7,7 @@ use serde_json::json;
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
-use super::queue::{Class, Queue};
+use super::queue::{LineClass, Queue};
 use crate::args::LogFormat;
 
 /// The target of audit events.
@@ -15,6 +15,9 @@ pub(super) const AUDIT_TARGET: &str = "tower_service_token::audit";
 
 /// The module that creates the first token: its lines are part of the audit.
 const BOOTSTRAP_TARGET: &str = "svctok::serve::bootstrap";
+
+/// The target of reports of dropped lines.
+pub(super) const REPORT_TARGET: &str = "svctok::log";
 
 /// How long the writer waits after an error that lasts, such as a full disk or a closed pipe.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -32,7 +35,7 @@ pub(super) struct LogWriter {
 /// Takes the lines of one class.
 pub(super) struct LineWriter<'a> {
     writer: &'a LogWriter,
-    class: Class,
+    class: LineClass,
 }
 
 impl LogWriter {
@@ -48,14 +51,14 @@ impl LogWriter {
         Ok(Self { queue, format })
     }
 
-    fn push(&self, class: Class, line: &[u8]) {
+    fn push(&self, class: LineClass, line: &[u8]) {
         let line = if line.len() <= class.max_line() {
             line.into()
         } else {
             shortened(line, class.max_line(), self.format)
         };
         if !self.queue.push(class, line) {
-            super::count_dropped(class, 1);
+            count_dropped(class, 1);
         }
     }
 }
@@ -64,7 +67,7 @@ impl<'a> MakeWriter<'a> for LogWriter {
     type Writer = LineWriter<'a>;
 
     fn make_writer(&'a self) -> LineWriter<'a> {
-        let class = Class::Ordinary;
+        let class = LineClass::Ordinary;
         LineWriter {
             writer: self,
             class,
@@ -92,13 +95,20 @@ impl Write for LineWriter<'_> {
     }
 }
 
-fn class(target: &str, level: Level) -> Class {
+/// Adds to the counter of dropped lines.
+pub(super) fn count_dropped(class: LineClass, lines: u64) {
+    metrics::counter!("svctok_log_lines_dropped_total", "class" => class.as_str()).increment(lines);
+}
+
+fn class(target: &str, level: Level) -> LineClass {
     if target == AUDIT_TARGET || target == BOOTSTRAP_TARGET {
-        Class::Audit
+        LineClass::Audit
+    } else if target == REPORT_TARGET {
+        LineClass::Report
     } else if level <= Level::WARN {
-        Class::Problem
+        LineClass::Problem
     } else {
-        Class::Ordinary
+        LineClass::Ordinary
     }
 }
 
@@ -113,7 +123,7 @@ fn shortened(line: &[u8], max: usize, format: LogFormat) -> Box<[u8]> {
     let text = match format {
         LogFormat::Text => format!("{beginning}… ({} bytes in all)\n", line.len()),
         LogFormat::Json => {
-            let line = json!({"level": "WARN", "target": "svctok::log",
+            let line = json!({"level": "WARN", "target": REPORT_TARGET,
                 "message": "log line cut", "bytes": line.len(), "beginning": beginning});
             format!("{line}\n")
         }
@@ -126,10 +136,15 @@ fn write_all_lines(queue: &Queue, mut output: impl Write) {
         let batch = queue.take();
         write(&mut output, &batch);
         // Queued before the batch counts as written, so that a flush waits for it.
-        if let Some(count) = queue.dropped(Instant::now()) {
-            tracing::error!(target: "svctok::log", count, "{count} log lines dropped");
-        }
+        report_dropped(queue, Instant::now());
         queue.written();
+    }
+}
+
+fn report_dropped(queue: &Queue, now: Instant) {
+    for (class, count) in queue.take_dropped(now) {
+        let class = class.as_str();
+        tracing::error!(target: REPORT_TARGET, class, count, "dropped log lines");
     }
 }
 
@@ -154,16 +169,44 @@ mod tests {
 
     #[test]
     fn classes_follow_target_and_level() {
-        assert_eq!(class(AUDIT_TARGET, Level::INFO), Class::Audit);
-        assert_eq!(class(BOOTSTRAP_TARGET, Level::INFO), Class::Audit);
-        assert_eq!(class("svctok::request", Level::INFO), Class::Ordinary);
-        assert_eq!(class("svctok::request", Level::WARN), Class::Problem);
-        assert_eq!(class("svctok::request", Level::ERROR), Class::Problem);
+        assert_eq!(class(AUDIT_TARGET, Level::INFO), LineClass::Audit);
+        assert_eq!(class(BOOTSTRAP_TARGET, Level::INFO), LineClass::Audit);
+        assert_eq!(class(REPORT_TARGET, Level::ERROR), LineClass::Report);
+        assert_eq!(class("svctok::request", Level::INFO), LineClass::Ordinary);
+        assert_eq!(class("svctok::request", Level::WARN), LineClass::Problem);
+        assert_eq!(class("svctok::request", Level::ERROR), LineClass::Problem);
+    }
+
+    #[test]
+    fn a_report_is_not_dropped_while_the_queues_are_full() {
+        let queue = Arc::new(Queue::default());
+        let writer = LogWriter {
+            queue: Arc::clone(&queue),
+            format: LogFormat::Text,
+        };
+        while queue.push(LineClass::Problem, (*b"x\n").into()) {}
+        while queue.push(LineClass::Ordinary, (*b"x\n").into()) {}
+        writer.push(LineClass::Problem, b"x\n");
+        let later = Instant::now() + Duration::from_secs(60);
+        let subscriber = tracing_subscriber::fmt().with_writer(writer);
+        tracing::subscriber::with_default(subscriber.with_ansi(false).finish(), || {
+            report_dropped(&queue, later);
+        });
+        let mut log = Vec::new();
+        while !queue.flush(Duration::ZERO) {
+            log.extend(queue.take());
+            queue.written();
+        }
+        let log = String::from_utf8(log).unwrap();
+        for report in [r#"class="ordinary" count=1"#, r#"class="problem" count=2"#] {
+            let report = format!("dropped log lines {report}\n");
+            assert_eq!(log.matches(&report).count(), 1, "{report}");
+        }
     }
 
     #[test]
     fn a_long_line_is_cut_and_stays_readable() {
-        let max = Class::Ordinary.max_line();
+        let max = LineClass::Ordinary.max_line();
         let line = vec![0x1b; max + 1];
         let text = shortened(&line, max, LogFormat::Text);
         assert!(text.len() <= max && text.ends_with(b"bytes in all)\n"));
