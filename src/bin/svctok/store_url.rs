@@ -40,6 +40,18 @@ pub(crate) enum OpenedStore {
     ReadOnly(Arc<dyn TokenStore>),
 }
 
+/// Sets the audit trail of a store in SQL. The methods are inherent, so that no function can be
+/// generic over them.
+macro_rules! with_audit_trail {
+    ($store:expr, $audit_trail:expr) => {
+        match $audit_trail {
+            AuditTrail::Forever => $store.with_audit_trail(),
+            AuditTrail::For(retention) => $store.with_audit_trail().with_audit_retention(retention),
+            AuditTrail::Off => $store,
+        }
+    };
+}
+
 impl OpenedStore {
     /// Closes the store. A SQLite database is one complete file afterwards, if no other process has
     /// it open.
@@ -90,24 +102,12 @@ impl StoreUrl {
             Self::Sqlite(path) => {
                 let store = SqliteStore::open(path).await;
                 let store = store.map_err(|it| self.not_opened(&it))?;
-                match audit_trail {
-                    AuditTrail::Forever => Arc::new(store.with_audit_trail()),
-                    AuditTrail::For(retention) => {
-                        Arc::new(store.with_audit_trail().with_audit_retention(retention))
-                    }
-                    AuditTrail::Off => Arc::new(store),
-                }
+                Arc::new(with_audit_trail!(store, audit_trail))
             }
             Self::Postgres(url) => {
                 let store = PostgresStore::connect(url).await;
                 let store = store.map_err(|it| self.not_opened(&it))?;
-                match audit_trail {
-                    AuditTrail::Forever => Arc::new(store.with_audit_trail()),
-                    AuditTrail::For(retention) => {
-                        Arc::new(store.with_audit_trail().with_audit_retention(retention))
-                    }
-                    AuditTrail::Off => Arc::new(store),
-                }
+                Arc::new(with_audit_trail!(store, audit_trail))
             }
             Self::File(path) => {
                 let store = TokenFile::open(path);
