@@ -182,6 +182,7 @@ fn on_sqlite() -> Vec<(&'static str, Test)> {
         routes::without_a_store_one_is_made_in_the_data_directory,
         stopping::a_request_in_flight_is_answered,
         stalled::a_log_that_stalls_costs_lines_and_no_answers,
+        stalled::dropped_problems_are_reported_with_their_number,
         stalled::a_log_that_stalls_does_not_hold_up_the_end,
         stalled::a_failed_start_ends_although_nobody_reads_why,
         stalled::a_bootstrap_token_that_nobody_takes_is_deleted,
@@ -195,6 +196,8 @@ fn on_sqlite() -> Vec<(&'static str, Test)> {
         stopping::the_last_of_two_nodes_leaves_one_complete_file,
         stopping::commands_leave_one_complete_file,
         stopping::a_hangup_stops_nothing,
+        stopping::a_stop_before_the_store_is_open_mints_nothing,
+        stopping::a_failed_start_leaves_one_complete_file,
         stopping::a_request_that_does_not_end_is_not_waited_for,
         tls::both_protocols_are_spoken_over_tls,
         tls::a_certificate_that_cannot_work_is_a_usage_error,
@@ -228,6 +231,7 @@ fn on_a_private_postgres() -> Vec<(&'static str, Test)> {
         readiness::an_outage_is_logged_once_although_nobody_asks,
         readiness::a_read_only_server_makes_writes_unready,
         readiness::a_lost_feed_is_told_and_leaves_a_node_ready,
+        stopping::a_store_that_hangs_delays_a_stop_by_9_s_at_most,
         lost_store::a_role_without_rights_on_the_state_starts_on_a_store_with_tokens,
     ])
 }

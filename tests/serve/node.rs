@@ -186,7 +186,13 @@ impl Running {
         }
     }
 
-    fn signal(&self, name: &str) {
+    /// The first line of the log that has this in it.
+    pub(crate) async fn logged(&mut self, part: &str) -> String {
+        self.stderr.find(part).await
+    }
+
+    /// Sends a signal, such as `TERM`.
+    pub(crate) fn signal(&self, name: &str) {
         let mut kill = Command::new("sh");
         kill.arg("-c")
             .arg(format!("kill -{name} {}", self.child.id()));

@@ -129,7 +129,7 @@ pub(crate) struct ServeArgs {
         long,
         env = "SVCTOK_SHUTDOWN_TIMEOUT",
         value_name = "DURATION",
-        default_value = "30s",
+        default_value = "20s",
         value_parser = duration
     )]
     pub(crate) shutdown_timeout: Duration,
@@ -179,10 +179,8 @@ impl ServeArgs {
             .with_trusted_proxies(self.trusted_proxies())
             .with_header(self.client_address_header.clone())
     }
-}
 
-impl ServeArgs {
-    /// Whether a flag is about the administrator token.
+    /// Returns whether a flag concerns the administrator token.
     pub(crate) fn mints(&self) -> bool {
         self.bootstrap || self.bootstrap_token_file.is_some()
     }

@@ -1,11 +1,12 @@
 //! A token service in one process.
 //!
-//! 1. What can be wrong with the command line is found out before the store is opened, and the
-//!    address is taken before a token is minted.
-//! 2. The store is asked through a cache with its change feed; a `file:` store is in memory anyway.
-//! 3. Nothing waits for the log: if its reader stalls, lines are dropped, and requests are answered.
-//! 4. Stopping: no connection is accepted any more, requests finish, last uses are written, the store
-//!    is closed.
+//! 1. The command line is checked before the store is opened, and the address is bound before a
+//!    token is minted.
+//! 2. Requests read the store through a cache that follows its change feed. A `file:` store is in
+//!    memory and has no cache.
+//! 3. No request waits for the log: if stderr blocks, lines are dropped.
+//! 4. A stop accepts no more connections, lets requests finish, writes the last uses, and closes the
+//!    store. A start that fails closes the store too.
 
 mod app;
 mod bootstrap;
@@ -22,11 +23,10 @@ mod stop;
 mod tls;
 
 use std::sync::Arc;
-use std::time::Duration;
 
+use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::time::timeout;
-use tower_service_token::store::Flushing;
+use tokio_rustls::TlsAcceptor;
 
 use self::app::Service;
 use self::bootstrap::Bootstrap;
@@ -37,74 +37,96 @@ use self::server::{InFlight, Server};
 use self::stop::StopSignals;
 use crate::args::ServeArgs;
 use crate::environment::Environment;
-use crate::failure::{Failure, FailureKind};
+use crate::failure::Failure;
 use crate::store_url::{OpenedStore, StoreUrl};
 
-/// How long the last uses may take to be written when all else has ended.
-const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
+/// What the service has before it opens the store.
+struct Frontend {
+    tls: Option<TlsAcceptor>,
+    max_connections: usize,
+    listener: TcpListener,
+    observation: Observation,
+}
+
+/// An open store.
+struct Backend {
+    store: OpenedStore,
+    /// Of a SQLite database.
+    marker: Option<Marker>,
+}
 
 pub(crate) async fn serve(args: ServeArgs) -> Result<(), Failure> {
     let _logs = logs::start(&args)?;
-    let tls = tls::acceptor(&args)?;
-    let max_connections = server::max_connections(args.max_connections)?;
-    let listener = server::bind(args.listen).await?;
-    let observation = Observation::begin(args.metrics_listen).await?;
+    let mut signals = StopSignals::register()?;
+    let frontend = Frontend {
+        tls: tls::acceptor(&args)?,
+        max_connections: server::max_connections(args.max_connections)?,
+        listener: server::bind(args.listen).await?,
+        observation: Observation::begin(args.metrics_listen).await?,
+    };
     logs::register_metrics();
-    let (opened, marker) = open(&args).await?;
+    let close = async |backend: Backend| {
+        if let Err(failure) = stop::close(&backend.store).await {
+            tracing::error!(error = failure.message(), "cannot stop cleanly");
+        }
+    };
+    let opened = stop::open_unless_stopped(open(&args), signals.next(), close).await?;
+    let Some(backend) = opened else {
+        return Ok(());
+    };
+    let served = run(&args, frontend, &backend, &mut signals).await;
+    let closed = stop::close(&backend.store).await;
+    tracing::info!("stopped");
+    served.and(closed)
+}
 
+/// Serves the store until a signal, and writes the last uses.
+async fn run(
+    args: &ServeArgs,
+    frontend: Frontend,
+    backend: &Backend,
+    signals: &mut StopSignals,
+) -> Result<(), Failure> {
     let (stopping, stopped) = watch::channel(false);
-    let health = Arc::new(Health::new(opened.clone(), stopped.clone()));
-    let mut signals = StopSignals::heard()?;
-    first_token(&opened, marker.as_ref(), &args).await?;
-    let Service { app, flushing } = app::service(opened.clone());
+    let health = Arc::new(Health::new(backend.store.clone(), stopped.clone()));
+    first_token(backend, args).await?;
+    let Service { app, flushing } = app::service(backend.store.clone());
     let in_flight = InFlight::new();
     tokio::spawn(Arc::clone(&in_flight).sweep());
     let app = app
         .merge(health::routes(&health))
-        .merge(observation.routes(&health, &in_flight)?);
+        .merge(frontend.observation.routes(&health, &in_flight)?);
 
-    let scheme = if tls.is_some() { "https" } else { "http" };
-    tracing::info!("listening on {scheme}://{}", server::address(&listener)?);
+    let scheme = if frontend.tls.is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    let address = server::address(&frontend.listener)?;
+    tracing::info!("listening on {scheme}://{address}");
     let app = requests::observed(server::bounded(app)).layer(args.client_address_layer());
-    let server = Server::new("service", listener, app, in_flight);
     let proxies = args.trusted_proxies();
-    let server = server
-        .with_tls(tls)
-        .with_max_connections(max_connections)
+    let server = Server::new("service", frontend.listener, app, in_flight)
+        .with_tls(frontend.tls)
+        .with_max_connections(frontend.max_connections)
         .with_proxies(move |address| proxies.contains(address));
     let serving = tokio::spawn(server.run(stopped));
 
     signals.next().await;
-    let patience = args.shutdown_timeout;
-    tracing::info!("stopping: requests may take {patience:?} to finish");
-    // Nobody hears it if the server has ended, which it does not by itself.
+    let limit = args.shutdown_timeout;
+    tracing::info!("stopping: requests have {limit:?} to finish");
+    // An error means that the server has ended.
     let _ = stopping.send(true);
-    tokio::select! {
-        ended = timeout(patience, serving) => if ended.is_err() {
-            tracing::warn!("some requests did not finish in time");
-        },
-        () = signals.next() => tracing::warn!("asked again: some requests did not finish"),
-    }
-    finish(flushing, &opened).await
-}
-
-/// Writes the last uses, and closes the store.
-async fn finish(flushing: Option<Flushing>, opened: &OpenedStore) -> Result<(), Failure> {
+    stop::drain(serving, limit, signals.next()).await;
     if let Some(flushing) = flushing {
-        write_last_uses(flushing).await;
+        stop::flush(flushing).await;
     }
-    let closed = opened.close().await;
-    tracing::info!("stopped");
-    closed.map_err(|error| Failure::of(FailureKind::Unreachable, "cannot close the store", &error))
+    Ok(())
 }
 
-/// Mints the first token of a new store. The store is closed if that fails.
-async fn first_token(
-    opened: &OpenedStore,
-    marker: Option<&Marker>,
-    args: &ServeArgs,
-) -> Result<(), Failure> {
-    let OpenedStore::Registry(store) = opened else {
+/// Mints the first token of a new store.
+async fn first_token(backend: &Backend, args: &ServeArgs) -> Result<(), Failure> {
+    let OpenedStore::Registry(store) = &backend.store else {
         return Ok(());
     };
     let file = args.bootstrap_token_file.as_deref();
@@ -113,45 +135,31 @@ async fn first_token(
     }
     let bootstrap = Bootstrap {
         file,
-        marker,
+        marker: backend.marker.as_ref(),
         is_confirmed: args.bootstrap,
     };
-    let minted = bootstrap::bootstrap(store, &bootstrap).await;
-    if minted.is_err() {
-        // That it was not closed matters less.
-        let _ = opened.close().await;
-    }
-    minted
+    bootstrap::bootstrap(store, &bootstrap).await
 }
 
-async fn open(args: &ServeArgs) -> Result<(OpenedStore, Option<Marker>), Failure> {
-    let place = match &args.store {
-        Some(place) => Some(place.clone()),
+async fn open(args: &ServeArgs) -> Result<Backend, Failure> {
+    let url = match &args.store {
+        Some(url) => Some(url.clone()),
         None => Environment::read()?.store,
     };
-    let place = place.map_or_else(default_store::make, Ok)?;
-    let marker = match &place {
+    let url = url.map_or_else(default_store::create, Ok)?;
+    if matches!(url, StoreUrl::File(_)) && args.mints() {
+        return Err(Failure::usage(
+            "a file: store cannot mint tokens: leave out --bootstrap and --bootstrap-token-file",
+        ));
+    }
+    let marker = match &url {
         StoreUrl::Sqlite(path) => Some(first_start::check_not_lost(path, args.bootstrap)?),
         _ => None,
     };
-    let opened = place.open_to_serve(args.audit_retention).await?;
-    if matches!(opened, OpenedStore::ReadOnly(_)) && args.mints() {
-        return Err(Failure::usage(
-            "the tokens of a file: store are made elsewhere: leave out --bootstrap and \
-             --bootstrap-token-file",
-        ));
-    }
-    if let StoreUrl::Sqlite(path) = &place {
+    let store = url.open_to_serve(args.audit_retention).await?;
+    if let StoreUrl::Sqlite(path) = &url {
         permissions::warn_about_database(path);
     }
-    tracing::info!(store = %place, "tokens are kept here");
-    Ok((opened, marker))
-}
-
-async fn write_last_uses(flushing: Flushing) {
-    match timeout(FLUSH_TIMEOUT, flushing.stop()).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::error!(%error, "the last uses were not written"),
-        Err(_) => tracing::error!("the last uses were not written in time"),
-    }
+    tracing::info!(store = %url, "opened the token store");
+    Ok(Backend { store, marker })
 }
