@@ -56,8 +56,8 @@ pub(crate) async fn a_node_is_ready_while_its_store_can_be_asked(place: Place) {
 /// What the log says of the store and its feed, in order.
 fn said(log: &str) -> Vec<&str> {
     let lines = [
-        "the store does not answer",
-        "the store answers again",
+        "the store is unreachable",
+        "the store is reachable again",
         "the store does not accept changes",
         "the store accepts changes again",
         "change feed lost",
@@ -125,17 +125,17 @@ pub(crate) async fn an_outage_is_logged_once_although_nobody_asks(place: Place) 
     let (mut node, _) = Node::administrator(&place, &[]).await;
     gauge_becomes(&node, "svctok_store_readable", "1").await;
     place.server().stop(Stop::Fast);
-    node.logged("the store does not answer").await;
+    node.logged("the store is unreachable").await;
     gauge_becomes(&node, "svctok_store_readable", "0").await;
     place.server().start();
-    node.logged("the store answers again").await;
+    node.logged("the store is reachable again").await;
     gauge_becomes(&node, "svctok_store_readable", "1").await;
     let log = node.stop().await.stderr;
-    let reads = said(&log).into_iter().filter(|it| it.contains("answer"));
+    let reads = said(&log).into_iter().filter(|it| it.contains("reachable"));
     let reads: Vec<_> = reads.collect();
     assert_eq!(
         reads,
-        ["the store does not answer", "the store answers again"]
+        ["the store is unreachable", "the store is reachable again"]
     );
 }
 

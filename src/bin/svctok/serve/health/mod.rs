@@ -1,18 +1,18 @@
 //! `/healthz` and `/readyz`, and the log lines and gauges of the store's condition.
 //!
-//! 1. `/healthz` is 200 as long as the process runs.
-//! 2. `/readyz` is 200 as long as tokens can be read, which is all that verifying traffic needs;
-//!    `/readyz?write` as long as they can be changed, too. Other parameters are ignored. The body
-//!    names the condition of reads, writes and change feed.
-//! 3. A lost feed leaves `/readyz` at 200: caches forget a token within their time anyway, and
-//!    without this node its traffic would fail at once.
-//! 4. The store is checked by one task, each 5 s. Requests cause checks too, at most two of reads and
-//!    one of writes per second, however many requests there are.
-//! 5. When reads or writes begin to fail, and when they work again, that is one line in the log. The
-//!    store itself logs the loss of its feed. Checks end when the service stops.
+//! 1. `/healthz` returns 200 while the process runs.
+//! 2. `/readyz` returns 200 while tokens can be read, which is all that verification needs.
+//!    `/readyz?write` returns 200 while they can be changed too. Other parameters are ignored. The
+//!    body names the condition of reads, writes and change feed.
+//! 3. `/readyz` returns 200 after the loss of the feed: cached tokens expire anyway, and without
+//!    this node its traffic would fail at once.
+//! 4. The store is checked every 5 s. Requests cause further checks: at most two of reads and one of
+//!    writes per second.
+//! 5. One line is logged when reads or writes begin to fail, and one when they work again. The store
+//!    itself logs the loss of its feed. Checks end when the service stops.
 
-mod check;
 mod observer;
+mod periodic_check;
 mod status;
 
 use std::sync::Arc;
@@ -29,8 +29,8 @@ use tower_service_token::TokenStore;
 use tower_service_token::store::{FeedState, TokenRegistry};
 use tower_service_token::token::TokenId;
 
-use self::check::{Check, Timing};
-use self::observer::{Kind, show_feed};
+use self::observer::{Kind, set_feed_gauge};
+use self::periodic_check::{PeriodicCheck, Timing};
 use self::status::{Condition, Need, Status};
 use crate::store_url::OpenedStore;
 use tower_service_token::reject::FailureLogged;
@@ -41,7 +41,7 @@ const READS: Timing = Timing {
     deadline: Duration::from_secs(2),
 };
 
-/// Stores have a time limit of their own, below this one, and say more.
+/// Stores have a shorter timeout, whose error says more.
 const WRITES: Timing = Timing {
     fresh: Duration::from_secs(1),
     interval: Duration::from_secs(5),
@@ -50,21 +50,21 @@ const WRITES: Timing = Timing {
 
 const FEED_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Whether requests make sense now.
+/// The state that the health endpoints report.
 pub(super) struct Health {
     stopping: watch::Receiver<bool>,
     feed: watch::Receiver<FeedState>,
-    /// `None` for a token file, which is in memory and changed elsewhere.
+    /// `None` for a token file, which is in memory and read-only.
     checks: Option<Checks>,
 }
 
 struct Checks {
-    reads: Check,
-    writes: Check,
+    reads: PeriodicCheck,
+    writes: PeriodicCheck,
 }
 
 impl Health {
-    /// Checks the store from now on, until the service stops.
+    /// Checks the store until the service stops.
     pub(super) fn new(store: OpenedStore, stopping: watch::Receiver<bool>) -> Self {
         match store {
             OpenedStore::Registry(registry) => Self::of_registry(registry, stopping),
@@ -109,10 +109,10 @@ impl Checks {
         let (store, writable) = (Arc::clone(registry), Arc::clone(registry));
         let id = TokenId::from_i64(1).expect("ids begin at zero");
         let read = async move || store.get(id).await.map(drop);
-        let (reads, run) = Check::new(READS, read, Kind::Reads.observer());
+        let (reads, run) = PeriodicCheck::new(READS, read, Kind::Reads.observer());
         until_stopped(run, stopping);
         let write = async move || writable.check_writable().await;
-        let (writes, run) = Check::new(WRITES, write, Kind::Writes.observer());
+        let (writes, run) = PeriodicCheck::new(WRITES, write, Kind::Writes.observer());
         until_stopped(run, stopping);
         Self { reads, writes }
     }
@@ -126,7 +126,7 @@ fn follow_feed<S: TokenStore + ?Sized>(
     let follow = async move {
         loop {
             let state = store.feed_state();
-            show_feed(state);
+            set_feed_gauge(state);
             states.send_replace(state);
             sleep(FEED_INTERVAL).await;
         }
@@ -135,7 +135,7 @@ fn follow_feed<S: TokenStore + ?Sized>(
     state
 }
 
-/// Drops the task, and with it its hold on the store, when the service stops.
+/// Spawns the task, and drops it and its reference to the store when the service stops.
 fn until_stopped(
     task: impl Future<Output = ()> + Send + 'static,
     stopping: &watch::Receiver<bool>,
@@ -168,7 +168,7 @@ async fn readiness(health: &Health, need: Need) -> Response {
         (CONTENT_TYPE, "application/json"),
     ];
     let mut response = (status.code(need), headers, status.body(need)).into_response();
-    // The condition has its line already, and anybody may ask as often as they like.
+    // The observer logs changes; a line per probe would let clients fill the log.
     response.extensions_mut().insert(FailureLogged);
     response
 }
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_checks_let_go_of_the_store_when_the_service_stops() {
+    async fn the_checks_drop_the_store_when_the_service_stops() {
         let (stopping, stopped) = watch::channel(false);
         let registry: Arc<dyn TokenRegistry> = Arc::new(MemoryStore::new());
         let health = Health::of_registry(Arc::clone(&registry), stopped);
@@ -210,9 +210,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_store_that_cannot_be_changed_is_ready_for_reads_alone() {
-        let (reads, run) = Check::new(READS, async || Ok::<(), ()>(()), |_, _, _| {});
+        let (reads, run) = PeriodicCheck::new(READS, async || Ok::<(), ()>(()), |_, _, _| {});
         tokio::spawn(run);
-        let (writes, run) = Check::new(WRITES, async || Err(()), |_, _, _| {});
+        let (writes, run) = PeriodicCheck::new(WRITES, async || Err(()), |_, _, _| {});
         tokio::spawn(run);
         let (_stopping, stopping) = watch::channel(false);
         let (_feed, feed) = watch::channel(FeedState::Lost);

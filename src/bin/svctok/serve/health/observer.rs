@@ -5,7 +5,7 @@ use tower_service_token::store::{FeedState, StoreError};
 use super::status::Condition;
 use crate::failure::{Failure, FailureKind};
 
-/// What a check is of.
+/// The operation that a check tests.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
     Reads,
@@ -13,8 +13,8 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// Returns what logs and counts the outcomes of a check: the condition before, the one now, and
-    /// the error, or none if there was no answer in time.
+    /// Returns a function that logs changes and sets the gauge. It takes the previous condition, the
+    /// current one, and the error, which is `None` after a timeout.
     pub(super) fn observer(
         self,
     ) -> impl FnMut(Condition, Condition, Result<(), Option<StoreError>>) + Send {
@@ -39,24 +39,24 @@ impl Kind {
     fn log_failing(self, error: Option<&StoreError>) {
         let error = match error {
             Some(error) => chain(error),
-            None => "no answer in time".to_owned(),
+            None => "timed out".to_owned(),
         };
         match self {
-            Self::Reads => tracing::error!(error, "the store does not answer"),
+            Self::Reads => tracing::error!(error, "the store is unreachable"),
             Self::Writes => tracing::error!(error, "the store does not accept changes"),
         }
     }
 
     fn log_recovered(self) {
         match self {
-            Self::Reads => tracing::info!("the store answers again"),
+            Self::Reads => tracing::info!("the store is reachable again"),
             Self::Writes => tracing::info!("the store accepts changes again"),
         }
     }
 }
 
-/// Shows the state of a change feed, if there is one. Stores log when it is lost, and why.
-pub(super) fn show_feed(state: FeedState) {
+/// Sets the gauge of the change feed, if there is one. Stores log its loss and the cause.
+pub(super) fn set_feed_gauge(state: FeedState) {
     let is_connected = match state {
         FeedState::Connected => 1.0,
         FeedState::Lost => 0.0,
@@ -65,7 +65,7 @@ pub(super) fn show_feed(state: FeedState) {
     metrics::gauge!("svctok_change_feed_connected").set(is_connected);
 }
 
-/// What each error in the chain says.
+/// Returns the messages of an error and its sources.
 fn chain(error: &dyn Error) -> String {
     let chain = Failure::chain(FailureKind::Unreachable, error);
     chain.message().to_owned()
@@ -109,6 +109,6 @@ mod tests {
             observe(Condition::Unknown, Condition::Failing, Err(None));
         });
         assert_eq!(lines.len(), 1, "{lines:?}");
-        assert!(lines[0].contains("no answer in time"), "{lines:?}");
+        assert!(lines[0].contains("timed out"), "{lines:?}");
     }
 }

@@ -2,7 +2,7 @@ use http::StatusCode;
 use serde_json::json;
 use tower_service_token::store::FeedState;
 
-/// What `/readyz` knows of the store.
+/// What `/readyz` reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Status {
     pub(super) is_stopping: bool,
@@ -14,11 +14,11 @@ pub(super) struct Status {
 /// The outcome of the last check of one kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Condition {
-    /// There was no check yet.
+    /// No check has ended yet.
     Unknown,
     Ok,
     Failing,
-    /// The tokens are changed elsewhere: those of a token file.
+    /// The store is a token file, which the service does not write.
     ReadOnly,
 }
 
@@ -26,7 +26,7 @@ pub(super) enum Condition {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Need {
     Reads,
-    /// And reads: a change reads the token first.
+    /// Includes reads: a change reads the token first.
     Writes,
 }
 
@@ -46,7 +46,7 @@ impl Condition {
 }
 
 impl Need {
-    /// `write` is a parameter without a value, or with any. Other parameters mean nothing.
+    /// Parses a query: `write`, with or without a value, needs writes. Other parameters are ignored.
     pub(super) fn of_query(query: Option<&str>) -> Self {
         let mut names = query.unwrap_or_default().split('&');
         let is_write = |name: &str| name.split('=').next() == Some("write");
@@ -59,7 +59,7 @@ impl Need {
 }
 
 impl Status {
-    /// A lost feed leaves the service ready: caches bound how old their answers are.
+    /// Returns the status code. The service is ready without its feed, because cached tokens expire.
     pub(super) fn code(self, need: Need) -> StatusCode {
         let writes = need == Need::Reads || self.writes == Condition::Ok;
         if !self.is_stopping && self.reads == Condition::Ok && writes {

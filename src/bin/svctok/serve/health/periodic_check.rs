@@ -6,13 +6,13 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::status::Condition;
 
-/// A check of the store that one task makes, again and again, for everybody who wants its outcome.
+/// A periodic store check whose result all health requests share.
 ///
-/// 1. It never runs twice at a time, and not sooner than `fresh` after it ended.
-/// 2. Whoever wants the outcome while it is older than that waits for the next one.
-/// 3. It runs each `interval` if nobody does.
+/// 1. Checks do not overlap, and the next one starts at least `fresh` after the last one ended.
+/// 2. A request that finds an older result waits for the next check.
+/// 3. Without requests it runs every `interval`.
 #[derive(Clone)]
-pub(super) struct Check {
+pub(super) struct PeriodicCheck {
     wanted: Arc<Notify>,
     outcome: watch::Receiver<Outcome>,
     timing: Timing,
@@ -20,10 +20,10 @@ pub(super) struct Check {
 
 #[derive(Clone, Copy)]
 pub(super) struct Timing {
-    /// For how long an outcome is good for others.
+    /// How long a result is reused.
     pub(super) fresh: Duration,
     pub(super) interval: Duration,
-    /// After which a check that has not ended fails.
+    /// After which an unfinished check fails.
     pub(super) deadline: Duration,
 }
 
@@ -34,8 +34,8 @@ struct Outcome {
     at: Option<Instant>,
 }
 
-impl Check {
-    /// Returns the check, and the task that makes it, which ends when it is dropped.
+impl PeriodicCheck {
+    /// Returns the check and the future that runs it until it is dropped.
     pub(super) fn new<E>(
         timing: Timing,
         check: impl AsyncFn() -> Result<(), E>,
@@ -59,7 +59,7 @@ impl Check {
                 let ended = Instant::now();
                 let at = Some(ended);
                 outcomes.send_replace(Outcome { condition, at });
-                // By then it is due in any case.
+                // A timeout means that the next check is due.
                 let _ = timeout(timing.interval, asked.notified()).await;
                 sleep_until(ended + timing.fresh).await;
             }
@@ -72,12 +72,12 @@ impl Check {
         (check, run)
     }
 
-    /// Returns the last outcome, however old.
+    /// Returns the last result, however old.
     pub(super) fn last(&self) -> Condition {
         self.outcome.borrow().condition
     }
 
-    /// Returns an outcome that was fresh when this was called.
+    /// Returns a result that was fresh at the time of the call.
     pub(super) async fn fresh(&self) -> Condition {
         let mut outcomes = self.outcome.clone();
         let last = *outcomes.borrow_and_update();
@@ -108,8 +108,8 @@ mod tests {
         deadline: Duration::from_secs(2),
     };
 
-    /// A check that takes this long, and how often it was made.
-    fn counted(takes: Duration) -> (Check, Arc<AtomicUsize>) {
+    /// Returns a check that takes `takes`, and the number of its runs.
+    fn counted(takes: Duration) -> (PeriodicCheck, Arc<AtomicUsize>) {
         let count = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&count);
         let check = async move || {
@@ -117,13 +117,13 @@ mod tests {
             sleep(takes).await;
             Ok::<(), ()>(())
         };
-        let (check, run) = Check::new(TIMING, check, |_, _, _| {});
+        let (check, run) = PeriodicCheck::new(TIMING, check, |_, _, _| {});
         tokio::spawn(run);
         (check, count)
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_flood_is_answered_by_few_checks() {
+    async fn many_requests_share_few_checks() {
         let (check, count) = counted(Duration::from_millis(10));
         for _ in 0..10 {
             let flood = join_all((0..1000).map(|_| check.fresh())).await;
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_check_is_made_although_nobody_wants_it() {
+    async fn checks_run_without_requests() {
         let (check, count) = counted(Duration::ZERO);
         sleep(Duration::from_secs(21)).await;
         assert_eq!(count.load(Ordering::SeqCst), 5);
