@@ -65,7 +65,7 @@ pub enum Fault {
 }
 
 impl<S> FaultyStore<S> {
-    /// Without a fault.
+    /// Wraps a store. No fault is injected at first.
     pub fn new(store: S) -> Self {
         Self(Arc::new(Faulty {
             store,
@@ -74,28 +74,28 @@ impl<S> FaultyStore<S> {
         }))
     }
 
-    /// Lets every call from now on suffer this.
+    /// Injects the fault into every call from now on.
     pub fn inject(&self, fault: Fault) {
         self.inject_after(0, fault);
     }
 
-    /// Lets the next `calls` calls pass, and every later one suffer this.
+    /// Injects the fault into every call after the next `calls`.
     pub fn inject_after(&self, calls: usize, fault: Fault) {
         let passes = calls;
         *self.fault() = Some(Pending { fault, passes });
     }
 
-    /// Lets calls pass again. What hangs, hangs on.
+    /// Removes the fault. Calls that hang already keep hanging.
     pub fn heal(&self) {
         *self.fault() = None;
     }
 
-    /// How many calls there were.
+    /// Returns the number of calls so far.
     pub fn calls(&self) -> usize {
         self.0.calls.load(Ordering::SeqCst)
     }
 
-    /// The fault that the next call suffers.
+    /// Returns the fault of the next call.
     fn next_fault(&self) -> Option<Fault> {
         let mut fault = self.fault();
         let pending = fault.as_mut()?;

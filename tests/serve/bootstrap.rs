@@ -129,7 +129,7 @@ pub(crate) async fn what_cannot_be_shown_is_taken_back(place: Place) {
     command.args(["--store", &place.store, "--listen", "127.0.0.1:0"]);
     let full = File::options().write(true).open("/dev/full").unwrap();
     let running = Running::spawn(&mut command, Stdio::from(full));
-    fails_and_mints_later(&place, running, "which was taken back").await;
+    fails_and_mints_later(&place, running, "so it was deleted").await;
 }
 
 pub(crate) async fn a_file_has_no_first_token(place: Place) {

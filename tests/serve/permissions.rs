@@ -10,10 +10,10 @@ use crate::node::Node;
 use crate::place::Place;
 
 const WARNINGS: [&str; 4] = [
-    "others can write the token database",
-    "others can replace the token database",
-    "others can read or write the TLS key",
-    "others can read or write the administrator token",
+    "other users can write the token database",
+    "other users can replace the token database",
+    "other users can read or write the TLS key",
+    "other users can read or write the administrator token",
 ];
 
 fn set_mode(path: impl AsRef<Path>, mode: u32) {

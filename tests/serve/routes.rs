@@ -132,7 +132,7 @@ pub(crate) async fn a_file_is_asked_and_not_changed(place: Place) {
     assert!(
         ended
             .stderr
-            .contains("there is no /service-tokens, no /revoke")
+            .contains("a file: store is read-only: /service-tokens, /revoke")
     );
 }
 

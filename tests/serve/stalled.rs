@@ -266,7 +266,7 @@ pub(crate) async fn a_bootstrap_token_that_nobody_takes_is_deleted(place: Place)
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert!(
-        stderr.contains("cannot show the bootstrap token"),
+        stderr.contains("cannot write the bootstrap token to stdout"),
         "{stderr}"
     );
     drop(reader);

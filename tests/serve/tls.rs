@@ -94,7 +94,7 @@ pub(crate) async fn a_certificate_that_cannot_work_is_a_usage_error(place: Place
         (&cert, &nothing, "nothing.pem"),
         (&cert, &absent, "absent.pem"),
         (&cert, &cert, "cert.pem"),
-        (&nothing, &key, "nothing.pem: there is no certificate"),
+        (&nothing, &key, "nothing.pem: no certificate found"),
         (&absent, &key, "absent.pem"),
     ] {
         is_a_usage_error(&place, &["--tls-cert", cert, "--tls-key", key], said).await;
@@ -110,7 +110,7 @@ pub(crate) async fn without_tls_only_loopback_is_listened_on(place: Place) {
     let more = ["--insecure-plain-http", "--log-level", "trace"];
     let more = [&everywhere[..], &more].concat();
     let (mut node, token) = Node::administrator(&place, &more).await;
-    node.logged("there is no TLS").await;
+    node.logged("plain HTTP exposes tokens").await;
     node.address.set_ip([127, 0, 0, 1].into());
     let verify = Call::get("/verify").with_key(&token);
     node.send(&verify).await.assert(204);

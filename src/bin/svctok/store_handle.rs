@@ -16,7 +16,7 @@ pub(crate) enum RecordedState {
     Known(StoreState),
 }
 
-/// A store that owns its tokens, and what a process does with one beyond its tokens.
+/// A store that owns its tokens, with the operations on the store itself.
 #[async_trait]
 pub(crate) trait StoreHandle: TokenRegistry {
     /// Returns what the store records about itself.

@@ -12,7 +12,7 @@ use crate::failure::{Failure, FailureKind};
 use crate::store_handle::StoreHandle;
 use crate::token_file::TokenFile;
 
-/// Where tokens are kept: `sqlite:PATH`, `postgres://…` or `file:PATH`.
+/// The URL of a token store: `sqlite:PATH`, `postgres://…` or `file:PATH`.
 ///
 /// `Debug` and `Display` show no user, password or query of a PostgreSQL URL.
 #[derive(Clone)]
@@ -27,16 +27,16 @@ pub(crate) enum StoreUrl {
 pub(crate) enum AuditTrail {
     Forever,
     For(Duration),
-    /// None is written. Those that are there stay.
+    /// Records no events. Existing events stay.
     Off,
 }
 
 /// A store that was opened.
 #[derive(Clone)]
 pub(crate) enum OpenedStore {
-    /// It owns its tokens.
+    /// A store that owns its tokens.
     Registry(Arc<dyn StoreHandle>),
-    /// Its tokens are changed elsewhere.
+    /// A token file, which the service does not write.
     ReadOnly(Arc<dyn TokenStore>),
 }
 
@@ -53,8 +53,8 @@ macro_rules! with_audit_trail {
 }
 
 impl OpenedStore {
-    /// Closes the store. A SQLite database is one complete file afterwards, if no other process has
-    /// it open.
+    /// Closes the store. Afterwards a SQLite database is one complete file, unless another process
+    /// has it open.
     pub(crate) async fn close(&self) -> Result<(), StoreError> {
         match self {
             Self::Registry(store) => store.close().await,
@@ -64,13 +64,13 @@ impl OpenedStore {
 }
 
 impl StoreUrl {
-    /// Opens the store for requests: a token file is followed, and not written. A SQLite file is
-    /// made if it is not there.
+    /// Opens the store to read it. A token file is reloaded when it changes. A missing SQLite file is
+    /// created.
     pub(crate) async fn open(&self) -> Result<OpenedStore, Failure> {
         self.open_to_serve(AuditTrail::Forever).await
     }
 
-    /// Does what [`open`](Self::open) does, for a service that deletes old audit events.
+    /// Opens the store like [`open`](Self::open), with the audit trail of a service.
     pub(crate) async fn open_to_serve(
         &self,
         audit_trail: AuditTrail,
@@ -87,9 +87,8 @@ impl StoreUrl {
         }
     }
 
-    /// Opens the store to change its tokens. A SQLite file is made if it is not there; a token file
-    /// is made by the first token. Changes leave audit events; how long they are kept is for a
-    /// service to say.
+    /// Opens the store to change its tokens. A missing SQLite file is created; a missing token file
+    /// is created with the first token. Changes record audit events, which only a service deletes.
     pub(crate) async fn open_to_change(&self) -> Result<Arc<dyn StoreHandle>, Failure> {
         self.open_registry(AuditTrail::Forever).await
     }
@@ -123,7 +122,7 @@ impl StoreUrl {
 }
 
 impl StoreUrl {
-    /// The same from every directory.
+    /// Returns the URL with an absolute path.
     pub(crate) fn absolute(self) -> Result<Self, Failure> {
         let absolute = |path: PathBuf| {
             std::path::absolute(path)
@@ -136,7 +135,7 @@ impl StoreUrl {
         })
     }
 
-    /// The text it was read from, password and all.
+    /// Returns the whole URL, including the password.
     pub(crate) fn expose_secret(&self) -> String {
         match self {
             Self::Sqlite(path) => format!("sqlite:{}", path.display()),
@@ -171,7 +170,7 @@ impl fmt::Display for StoreUrl {
                 let (_, rest) = url.split_once("://").unwrap_or_default();
                 let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
                 let (authority, rest) = rest.split_at(end);
-                // An `@` that is not encoded makes it a guess where a password ends.
+                // With an unencoded `@`, the end of the password is ambiguous.
                 if authority.matches('@').count() > 1 || rest.contains('@') {
                     return f.write_str("postgres://***");
                 }
@@ -213,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_names_no_store_is_refused() {
+    fn rejects_unknown_schemes() {
         for url in ["", "t.db", "sqlite:", "file:", "mysql://db/t", "memory:"] {
             assert!(url.parse::<StoreUrl>().is_err(), "{url}");
         }

@@ -11,50 +11,53 @@ use tower_service_token::limits::{ClientAddressLayer, TrustedProxies};
 use super::value::duration;
 use crate::store_url::{AuditTrail, StoreUrl};
 
-/// A shorter retention is a mistake in the unit.
+/// A shorter retention is probably a wrong unit.
 const MIN_AUDIT_RETENTION: Duration = Duration::from_secs(60 * 60);
 
 /// Run a token service
 ///
-/// One process has the management API (/service-tokens, /openapi.json), the OAuth endpoints
-/// (/introspect, /revoke), forward authentication (/verify), the calls of the sts tool (/api/…) and
-/// of the PipeOps SDK (/api/v1/service-account-tokens, /workspace), /healthz, /readyz and /metrics.
-/// Tokens come by Authorization: ApiKey, X-API-Key or Authorization: Bearer; health and metrics need
-/// none.
+/// One process serves the management API (/service-tokens, /openapi.json), the OAuth endpoints
+/// (/introspect, /revoke), forward authentication (/verify), the API of the sts tool (/api/…), the
+/// API of the PipeOps SDK (/api/v1/service-account-tokens, /workspace), /healthz, /readyz and
+/// /metrics. Clients send their token by Authorization: ApiKey, X-API-Key or Authorization: Bearer.
+/// Health and metrics need no token.
 ///
-/// The log goes to stderr. No request waits for it: if nobody reads stderr, or its disk is full,
-/// lines are dropped and counted (svctok_log_lines_dropped_total), other lines before audit events.
-/// Audit events are logged at every level; tower_service_token::audit=off in --log-level switches
-/// that off. A SQLite or PostgreSQL store keeps them as well, in the transaction of the change.
+/// The log is written to stderr. Requests do not wait for it: if stderr blocks or its disk is full,
+/// lines are dropped and counted (svctok_log_lines_dropped_total). When stderr accepts lines again,
+/// the log reports the number per class. Audit events have the largest queue. They are logged at
+/// every level; tower_service_token::audit=off in --log-level switches them off. A SQLite or
+/// PostgreSQL store also records them, in the transaction of the change.
 ///
-/// /readyz is 200 if tokens can be checked, /readyz?write if they can be changed too; the body is
-/// JSON with the members status, reads (ok, failing), writes (ok, failing, unknown, read_only) and
-/// feed (connected, lost, not_used). A lost change feed does not make a process unready: cached
-/// tokens expire within 10 s.
+/// /readyz returns 200 if tokens can be verified. /readyz?write returns 200 if they can be changed
+/// too. The body is JSON with the members status, reads (ok, failing), writes (ok, failing, unknown,
+/// read_only) and feed (connected, lost, not_used). A process stays ready when it loses its change
+/// feed, because cached tokens expire within 10 s.
 ///
-/// stdout has nothing but the administrator token of the first start, before any connection is
-/// accepted. If nobody takes it within 10 s, it is deleted again and the start fails.
+/// The first start on a store without tokens mints an administrator token (scopes
+/// service-tokens:admin and introspect) before it accepts connections. It writes the token to stdout,
+/// or to the file of --bootstrap-token-file, and never shows it again. Nothing else is written to
+/// stdout. If stdout blocks for 10 s, the token is deleted and the start fails.
 ///
-/// The first start on a store without any token mints an administrator token (scopes
-/// service-tokens:admin and introspect) and shows it once: on stdout, or in the file of
-/// --bootstrap-token-file. The store records that it has had an administrator; beside a SQLite file,
-/// so does PATH.initialized. If the store is empty all the same, or another one, the service does not
-/// start: mount or restore the database, or confirm by --bootstrap. A store whose tokens are all
-/// revoked is not empty. Whoever has lost the token can mint another on the store itself:
-/// svctok --store … create.
+/// The store records that it has had an administrator. For a SQLite store, the file
+/// PATH.initialized records it too. If such a store has no tokens, or the database is not the one
+/// of the last start, the service does not start: mount or restore the database, or confirm by
+/// --bootstrap. Revoked tokens count as tokens. If you lose the administrator token, mint another on
+/// the store itself: svctok --store … create.
 ///
-/// SIGTERM and SIGINT let requests finish, write the last uses, close the store, and end with exit
-/// code 0; a second one does not wait for requests. After that a SQLite database is one complete
-/// file, if no other process has it open. SIGHUP changes nothing.
+/// SIGTERM and SIGINT stop the service with exit code 0. Requests have the time of
+/// --shutdown-timeout to finish; after that, or at a second signal, they are aborted. Then the
+/// service writes the last uses (at most 3 s), closes the store (4 s) and writes the log (2 s): a
+/// stop takes at most 29 s by default. Afterwards a SQLite database is one complete file, unless
+/// another process has it open. SIGHUP is ignored.
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
-    /// Where the tokens are kept: sqlite:PATH, postgres://… or file:PATH. A file cannot be
-    /// changed from here, so it is served by /introspect, /verify, health and metrics alone
-    /// [env: SVCTOK_STORE] [default: the SQLite file svctok/tokens.db in the user's data directory]
+    /// The token store: sqlite:PATH, postgres://… or file:PATH. A file: store is read-only: only
+    /// /introspect, /verify, health and metrics serve it [env: SVCTOK_STORE] [default: the SQLite
+    /// file svctok/tokens.db in the user's data directory]
     #[arg(long, value_name = "STORE")]
     pub(crate) store: Option<StoreUrl>,
 
-    /// The address to listen on; port 0 takes any free one, which the log tells
+    /// The address to listen on. Port 0 selects a free port, which the log names
     #[arg(
         long,
         env = "SVCTOK_LISTEN",
@@ -63,7 +66,7 @@ pub(crate) struct ServeArgs {
     )]
     pub(crate) listen: SocketAddr,
 
-    /// The certificate chain for https, a PEM file, the server's own first
+    /// The certificate chain for HTTPS, a PEM file that begins with the server's certificate
     #[arg(
         long,
         env = "SVCTOK_TLS_CERT",
@@ -72,7 +75,7 @@ pub(crate) struct ServeArgs {
     )]
     pub(crate) tls_cert: Option<PathBuf>,
 
-    /// The certificate's private key, a PEM file
+    /// The private key of the certificate, a PEM file
     #[arg(
         long,
         env = "SVCTOK_TLS_KEY",
@@ -81,7 +84,8 @@ pub(crate) struct ServeArgs {
     )]
     pub(crate) tls_key: Option<PathBuf>,
 
-    /// Listens without TLS on an address that others can reach: only behind a proxy that has TLS
+    /// Allows plain HTTP on an address that other hosts can reach. Use it only behind a proxy that
+    /// terminates TLS
     #[arg(
         long,
         env = "SVCTOK_INSECURE_PLAIN_HTTP",
@@ -89,32 +93,33 @@ pub(crate) struct ServeArgs {
     )]
     pub(crate) insecure_plain_http: bool,
 
-    /// Starts with a store that is empty although it had an administrator before, or that is another
-    /// one than the last time, and mints an administrator token if it is empty: for one start
+    /// Confirms that the store has lost its tokens or is not the one of the last start, and mints an
+    /// administrator token if the store is empty. Use it for one start
     #[arg(long)]
     pub(crate) bootstrap: bool,
 
-    /// Writes the administrator token of the first start here, for its owner alone (0600), and not
-    /// to stdout; the file must not be there yet
+    /// Writes the administrator token of the first start to this file (mode 0600) instead of stdout.
+    /// The file must not exist
     #[arg(long, env = "SVCTOK_BOOTSTRAP_TOKEN_FILE", value_name = "FILE")]
     pub(crate) bootstrap_token_file: Option<PathBuf>,
 
-    /// Where /metrics is: an address of its own, plain http, which has /healthz and /readyz too
-    /// until the process ends; or off [default: with everything else]
+    /// Serves /metrics on this address instead, by plain HTTP and until the process ends; /healthz
+    /// and /readyz are served on both addresses. off disables /metrics [default: the address of
+    /// --listen]
     #[arg(long, env = "SVCTOK_METRICS_LISTEN", value_name = "ADDRESS|off")]
     pub(crate) metrics_listen: Option<MetricsAt>,
 
-    /// The form of the log, on stderr
+    /// The format of the log on stderr
     #[arg(long, env = "SVCTOK_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,
 
-    /// What to log besides audit events: a level (error, warn, info, debug, trace), or directives
-    /// such as warn,svctok=debug [default: RUST_LOG, or info]
+    /// Which lines to log besides audit events: a level (error, warn, info, debug, trace), or
+    /// directives such as warn,svctok=debug [default: RUST_LOG, or info]
     #[arg(long, env = "SVCTOK_LOG_LEVEL", value_name = "FILTER")]
     pub(crate) log_level: Option<String>,
 
-    /// How long the store keeps audit events (who changed which token, and how); off keeps none. A
-    /// token file has none in any case
+    /// How long the store keeps audit events (who changed which token, and how). off records none. A
+    /// file: store never has any
     #[arg(
         long,
         env = "SVCTOK_AUDIT_RETENTION",
@@ -124,7 +129,7 @@ pub(crate) struct ServeArgs {
     )]
     pub(crate) audit_retention: AuditTrail,
 
-    /// How long requests may take to finish after SIGTERM or SIGINT
+    /// How long requests may take to finish after SIGTERM or SIGINT. A stop takes up to 9 s more
     #[arg(
         long,
         env = "SVCTOK_SHUTDOWN_TIMEOUT",
@@ -134,9 +139,9 @@ pub(crate) struct ServeArgs {
     )]
     pub(crate) shutdown_timeout: Duration,
 
-    /// How many connections there may be at a time. Beyond that the longest idle one is closed, and
-    /// health and metrics are answered in any case [default: 1024, or what the limit of open files
-    /// allows]
+    /// The maximum number of connections. At the limit, a new connection replaces the one that has
+    /// been idle longest; health and metrics have reserved connections [default: 1024, or less if
+    /// the limit of open files is lower]
     #[arg(
         long,
         env = "SVCTOK_MAX_CONNECTIONS",
@@ -145,8 +150,8 @@ pub(crate) struct ServeArgs {
     )]
     pub(crate) max_connections: Option<u32>,
 
-    /// A proxy in front of this server, as an address or a network such as 10.0.0.0/8: what it says
-    /// of a client's address is trusted. Repeat it, or separate several by commas [default: none,
+    /// A proxy in front of this server whose client address header is trusted: an address, or a
+    /// network such as 10.0.0.0/8. Repeat the option or separate values by commas [default: none,
     /// the client is the connection's peer]
     #[arg(
         long = "trusted-proxy",
@@ -156,8 +161,8 @@ pub(crate) struct ServeArgs {
     )]
     pub(crate) trusted_proxies: Vec<TrustedProxies>,
 
-    /// The header in which the trusted proxies send a client's address: Forwarded (RFC 7239), or one
-    /// with a list of addresses, such as X-Real-IP. No other header is read
+    /// The header in which trusted proxies send the client's address: Forwarded (RFC 7239), or a
+    /// header with a list of addresses, such as X-Real-IP. The server reads no other header
     #[arg(
         long,
         env = "SVCTOK_CLIENT_ADDRESS_HEADER",
@@ -186,7 +191,7 @@ impl ServeArgs {
     }
 }
 
-/// Where the metrics are shown, if not among the rest.
+/// Where `/metrics` is served, if not at `--listen`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MetricsAt {
     Address(SocketAddr),
@@ -195,9 +200,9 @@ pub(crate) enum MetricsAt {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
-    /// A line for people
+    /// Plain text, one line per event
     Text,
-    /// A JSON object a line
+    /// JSON, one object per line
     Json,
 }
 

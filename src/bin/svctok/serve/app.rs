@@ -16,13 +16,13 @@ use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens, TokenSt
 
 use crate::store_url::OpenedStore;
 
-/// Between two writes of the last uses.
+/// The time between two writes of the last uses.
 const FLUSH_INTERVAL: Duration = Duration::from_secs(60);
 
-/// What is served of a store.
+/// The routes of a store.
 pub(super) struct Service {
     pub(super) app: Router,
-    /// To be stopped at the end.
+    /// Must be stopped at the end, which writes the last uses.
     pub(super) flushing: Option<Flushing>,
 }
 
@@ -34,7 +34,7 @@ pub(super) fn service(store: OpenedStore) -> Service {
 }
 
 fn of_registry(registry: Arc<dyn TokenRegistry>) -> Service {
-    // Requests and changes go through the same cache, so that a change is seen at once here.
+    // Requests and changes share the cache, so that changes take effect at once on this node.
     let store = CachedStore::new(registry);
     let last_used = LastUsed::new(store.clone());
     let flushing = last_used.flush_every(FLUSH_INTERVAL);
@@ -55,16 +55,16 @@ fn of_registry(registry: Arc<dyn TokenRegistry>) -> Service {
     Service { app, flushing }
 }
 
-/// Only what asks: its tokens are changed by whoever writes the file.
+/// Serves only the endpoints that read, because the service does not write a token file.
 fn of_file(store: Arc<dyn TokenStore>) -> Service {
     tracing::warn!(
-        "the tokens of a file cannot be changed here: there is no /service-tokens, no /revoke, no \
-         /api, no /workspace and no record of last uses"
+        "a file: store is read-only: /service-tokens, /revoke, /api and /workspace are not served, \
+         and last uses are not recorded"
     );
     let layer = ServiceTokenLayer::new(store)
         .accept_bearer()
         .with_failure_limit(FailureLimit::new());
-    // Nothing is ever looked for in it.
+    // The endpoint requires one and never reads it.
     let none = ServiceTokens::new(MemoryStore::new());
     let oauth: Router = OAuthEndpoints::new(none, layer.clone()).into_router();
     let introspect = post(move |request: Request| {

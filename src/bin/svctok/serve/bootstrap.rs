@@ -1,13 +1,13 @@
-//! The first token of a store, which can make all others.
+//! Mints the first token of a store: the administrator's.
 //!
-//! 1. A store is empty if it lists no token at all. One whose tokens are all revoked is not: nobody
-//!    gets in there by starting the service anew. An empty store that had an administrator before, or
-//!    another one than the last time, is refused, unless `--bootstrap` confirms it.
-//! 2. Of several processes that find a store empty one mints: a token is added only where none is
-//!    that works, in one step of the store.
-//! 3. A token that is to be in a file is there, synced, before the store knows it: a failure leaves
-//!    no token that nobody knows, and at worst a file whose token does not work.
-//! 4. The token of the line on stdout is taken back if the line cannot be written.
+//! 1. A store is empty if it lists no token. Revoked tokens count, so that a restart does not mint
+//!    an administrator. `--bootstrap` must confirm an empty store that had an administrator before,
+//!    and a store that is not the one of the last start.
+//! 2. If several processes find a store empty, one of them mints: the store inserts the token only
+//!    if no valid token exists, in one transaction.
+//! 3. A token file is written and synced before the token is inserted. A failure leaves no unknown
+//!    token, and at worst a file whose token is invalid.
+//! 4. A token that cannot be written to stdout is deleted again.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -33,28 +33,28 @@ const NAME: &str = "administrator";
 
 const SCOPES: [&str; 2] = ["service-tokens:admin", "introspect"];
 
-/// Who made it, for the audit trail.
+/// The actor in the audit trail.
 const ACTOR: &str = "operator:svctok serve";
 
-/// How long another process may take from its file to its token.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long another process may take from writing its file to inserting its token.
+const INSERT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a reader of stdout may take to make room for the token.
+/// How long stdout may block.
 const STDOUT_TIMEOUT: Duration = Duration::from_secs(10);
 
-const PAUSE: Duration = Duration::from_millis(50);
+const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
-/// What a first token depends on.
+/// The settings of a first start.
 pub(super) struct Bootstrap<'a> {
     /// Where the token is written, if not to stdout.
     pub(super) file: Option<&'a Path>,
     /// Of a SQLite database.
     pub(super) marker: Option<&'a Marker>,
-    /// Whether a store that lost its tokens gets an administrator too.
+    /// Whether `--bootstrap` confirms a store that lost its tokens.
     pub(super) is_confirmed: bool,
 }
 
-/// Mints the administrator's token if the store is new, and shows it on stdout or in the file.
+/// Mints the administrator's token if the store is new, and writes it to stdout or the file.
 pub(super) async fn bootstrap(
     store: &Arc<dyn StoreHandle>,
     bootstrap: &Bootstrap<'_>,
@@ -97,7 +97,7 @@ async fn in_file(
     let withdraw = || {
         let removed = fs::remove_file(path);
         if let Err(error) = removed {
-            tracing::error!(%error, file = %path.display(), "cannot remove a file without use");
+            tracing::error!(%error, file = %path.display(), "cannot remove the file of an invalid token");
         }
     };
     if let Err(error) = write(file, secret) {
@@ -113,7 +113,7 @@ async fn in_file(
             withdraw();
             Ok(())
         }
-        // It is there if the store has the token after all.
+        // The file stays, because the store may have the token.
         Err(error) => Err(unknown(&error).with_hint(format!(
             "start again; if that fails because {} exists, remove it",
             path.display()
@@ -121,20 +121,17 @@ async fn in_file(
     }
 }
 
-/// The file is there: another process has just made it, or it is not for us to overwrite.
+/// Handles a file that exists: another process has just written it, or it must not be overwritten.
 async fn others_token(registry: &Arc<dyn StoreHandle>, path: &Path) -> Result<(), Failure> {
     let begun = Instant::now();
-    while begun.elapsed() < PATIENCE {
+    while begun.elapsed() < INSERT_TIMEOUT {
         if !is_empty(&**registry).await? {
             return Ok(());
         }
-        sleep(PAUSE).await;
+        sleep(RETRY_INTERVAL).await;
     }
-    let message = format!(
-        "{} exists, and the store has no token to which it could belong",
-        path.display()
-    );
-    Err(Failure::refused(message).with_hint("remove the file, or name another one"))
+    let message = format!("{} exists, but the store has no token", path.display());
+    Err(Failure::refused(message).with_hint("remove the file, or specify another one"))
 }
 
 async fn on_stdout(registry: &Arc<dyn StoreHandle>, secret: &MintedToken) -> Result<(), Failure> {
@@ -156,13 +153,13 @@ async fn on_stdout(registry: &Arc<dyn StoreHandle>, secret: &MintedToken) -> Res
             let deleted = registry.delete(&write).await;
             deleted.map_err(|error| unknown(&error))?;
             TracingAudit.record(write.event());
-            let tried = "cannot show the bootstrap token, which was taken back";
+            let tried = "cannot write the bootstrap token to stdout, so it was deleted";
             Err(Failure::of(FailureKind::Refused, tried, &error))
         }
     }
 }
 
-/// `false` if another process was faster.
+/// Returns `false` if another process was faster.
 async fn insert(
     registry: &Arc<dyn StoreHandle>,
     secret: &MintedToken,
@@ -207,11 +204,11 @@ fn event(action: AuditAction, secret: &MintedToken) -> AuditEvent {
 }
 
 fn unknown(error: &RegistryError) -> Failure {
-    let tried = "it is not known whether the store has the bootstrap token";
+    let tried = "the bootstrap token may or may not be in the store";
     Failure::of(FailureKind::Unreachable, tried, error)
 }
 
-/// For its owner alone, and never one that is there.
+/// Creates a file with mode 0600. Returns an error if it exists.
 fn create(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);

@@ -2,30 +2,39 @@
 
 use std::path::{Path, PathBuf};
 
-/// Others who can write the database can make tokens; who can write its folder can replace it.
+/// Warns if other users can write the database, and so mint tokens, or replace it in its folder.
 pub(super) fn warn_about_database(path: &Path) {
     let Ok(path) = path.canonicalize() else {
         return;
     };
     for file in [path.clone(), beside(&path, "-wal"), beside(&path, "-shm")] {
-        warn_if(&file, is_writable, "others can write the token database");
+        warn_if(
+            &file,
+            is_writable,
+            "other users can write the token database",
+        );
     }
     if let Some(folder) = path.parent() {
-        let warning = "others can replace the token database: its folder is writable";
+        let warning = "other users can replace the token database: its folder is writable";
         warn_if(folder, is_replaceable, warning);
     }
 }
 
+/// Warns if other users can access the TLS key.
 pub(super) fn warn_about_key(path: &Path) {
-    warn_if(path, is_accessible, "others can read or write the TLS key");
+    warn_if(
+        path,
+        is_accessible,
+        "other users can read or write the TLS key",
+    );
 }
 
-/// Warns about a token in a file that others can read.
+/// Warns if other users can access the file of a token.
 pub(super) fn warn_about_token(path: &Path) {
     warn_if(
         path,
         is_accessible,
-        "others can read or write the administrator token",
+        "other users can read or write the administrator token",
     );
 }
 
@@ -39,7 +48,7 @@ fn is_writable(mode: u32) -> bool {
     mode & 0o022 != 0
 }
 
-/// In a folder with the sticky bit nobody removes or renames the files of others.
+/// The sticky bit prevents other users from removing or renaming files.
 fn is_replaceable(mode: u32) -> bool {
     is_writable(mode) && mode & 0o1000 == 0
 }
@@ -53,7 +62,7 @@ fn warn_if(path: &Path, is_bad: fn(u32) -> bool, warning: &str) {
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
-    // A file that is not there cannot be too open.
+    // A missing file needs no warning.
     let Ok(file) = fs::metadata(path) else {
         return;
     };
@@ -71,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn modes_that_let_others_in_are_told_from_those_that_do_not() {
+    fn classifies_modes() {
         for (mode, writable, replaceable, accessible) in [
             (0o600, false, false, false),
             (0o644, false, false, true),

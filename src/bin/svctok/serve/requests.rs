@@ -1,9 +1,8 @@
-//! What is told of each request: an id in the answer, a line in the log, a count.
+//! Logs, counts and identifies each request.
 //!
-//! A response of status 5xx has one `ERROR` line: by whoever knows the cause, who marks the response
-//! with [`FailureLogged`], or else from here. A panic in a handler becomes a 500. Rejections for
-//! want of room may be many: they have a line each up to ten per second, and beyond that one line
-//! per second with their number.
+//! A response of status 5xx has one `ERROR` line. The code that knows the cause logs it and inserts
+//! [`FailureLogged`]; this module logs the rest. A panic in a handler becomes a 500. Up to ten
+//! rejections for want of room have a line each per second; beyond that, one line has their number.
 
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
@@ -24,10 +23,10 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 const MAX_REQUEST_ID: usize = 128;
 
-/// Longer than any word in the paths that are served, shorter than any token minted here.
+/// Longer than any segment of a route, shorter than any token minted here.
 const MAX_SEGMENT: usize = 32;
 
-/// The store has time limits of its own, far below: what takes this long is a body.
+/// The store has shorter timeouts, so only a body can take this long.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 const INTERNAL_ERROR: &str = r#"{"type":"about:blank","title":"Internal Server Error","status":500,"detail":"the request could not be processed","code":"internal"}"#;
@@ -42,7 +41,7 @@ async fn observe(mut request: Request, next: Next) -> Response {
     let method = method(request.method());
     let path = path(request.uri().path());
     let client = ClientAddress::from_extensions(request.extensions());
-    // At a level that no filter but `off` leaves out: audit events and errors need the id.
+    // Only the filter `off` disables this level: audit events and errors need the id.
     let span = tracing::error_span!("request", request_id = id.to_str().unwrap_or_default());
     let observed = async {
         let started = Instant::now();
@@ -135,12 +134,12 @@ fn count_status(method: &'static str, status: StatusCode) {
         .increment(1);
 }
 
-/// To a microsecond.
+/// Returns milliseconds, rounded to a microsecond.
 fn millis(took: Duration) -> f64 {
     (took.as_secs_f64() * 1e6).round() / 1e3
 }
 
-/// The client's own if it can stand in a log, and is no token.
+/// Returns the client's request id if it is valid and is not a token, else a random one.
 fn request_id(headers: &HeaderMap) -> HeaderValue {
     let mut given = headers.get_all(REQUEST_ID).iter();
     if let (Some(id), None) = (given.next(), given.next())
@@ -151,12 +150,12 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
         return id.clone();
     }
     let mut random = [0; 16];
-    // An id that others have had is better than no answer.
+    // A duplicate id is better than no response.
     let _ = getrandom::fill(&mut random);
     HeaderValue::try_from(hex::encode(random)).expect("hex digits are visible ASCII")
 }
 
-/// A method of any name would be a label of any name.
+/// Returns the name of a standard method: clients must not create labels.
 fn method(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
@@ -170,7 +169,7 @@ fn method(method: &Method) -> &'static str {
     }
 }
 
-/// What may be a secret that was pasted into the path is not shown.
+/// Returns the path without segments that may be secrets.
 fn path(path: &str) -> String {
     let shown = path.split('/').map(|segment| match segment.len() {
         0..=MAX_SEGMENT => segment,

@@ -11,8 +11,10 @@ use super::permissions;
 use crate::args::ServeArgs;
 use crate::failure::{Failure, FailureKind};
 
-/// What speaks TLS, if a certificate is given. Without, only loopback may be listened on, unless
-/// that was asked for by name.
+/// Returns the TLS acceptor, if a certificate is configured.
+///
+/// Returns an error without a certificate if the address is not loopback, unless
+/// `--insecure-plain-http` allows it.
 pub(super) fn acceptor(args: &ServeArgs) -> Result<Option<TlsAcceptor>, Failure> {
     if let (Some(certificate), Some(key)) = (&args.tls_cert, &args.tls_key) {
         return of_files(certificate, key).map(Some);
@@ -21,13 +23,13 @@ pub(super) fn acceptor(args: &ServeArgs) -> Result<Option<TlsAcceptor>, Failure>
     if !address.ip().to_canonical().is_loopback() {
         if !args.insecure_plain_http {
             return Err(Failure::usage(format!(
-                "tokens would travel in the clear to {address}"
+                "plain HTTP on {address} would expose tokens to the network"
             ))
             .with_hint(
-                "give --tls-cert and --tls-key, or --insecure-plain-http behind a proxy that has TLS",
+                "specify --tls-cert and --tls-key, or --insecure-plain-http behind a proxy that terminates TLS",
             ));
         }
-        tracing::warn!(%address, "tokens travel in the clear: there is no TLS");
+        tracing::warn!(%address, "plain HTTP exposes tokens to the network");
     }
     Ok(None)
 }
@@ -39,14 +41,14 @@ fn of_files(certificate: &Path, key: &Path) -> Result<TlsAcceptor, Failure> {
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|error| cannot_read(certificate, &error))?;
     if chain.is_empty() {
-        let message = format!("{}: there is no certificate", certificate.display());
+        let message = format!("{}: no certificate found", certificate.display());
         return Err(Failure::usage(message));
     }
     permissions::warn_about_key(key);
     let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| cannot_read(key, &error))?;
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
-        .expect("ring has all that these need")
+        .expect("ring supports the default protocol versions")
         .with_no_client_auth()
         .with_single_cert(chain, secret)
         .map_err(|error| {
