@@ -221,6 +221,7 @@ fn on_linux() -> Vec<(&'static str, Test)> {
 fn on_a_full_disk() -> Vec<(&'static str, Test)> {
     Vec::from(tests![
         readiness::a_full_disk_makes_writes_unready,
+        readiness::a_stop_on_a_full_disk_is_not_a_clean_one,
         stalled::a_log_goes_on_when_its_disk_has_room_again,
     ])
 }

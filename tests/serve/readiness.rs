@@ -18,7 +18,7 @@ async fn becomes(node: &Node, status: u16) {
     becomes_at(node, "/readyz", status).await;
 }
 
-async fn becomes_at(node: &Node, target: &str, status: u16) {
+pub(crate) async fn becomes_at(node: &Node, target: &str, status: u16) {
     let begun = Instant::now();
     loop {
         let asked = Stopwatch::start();
@@ -167,6 +167,36 @@ pub(crate) async fn a_full_disk_makes_writes_unready(mut place: Place) {
             "the store accepts changes again"
         ]
     );
+}
+
+pub(crate) async fn a_stop_on_a_full_disk_is_not_a_clean_one(mut place: Place) {
+    let disk = Disk::mount(&place.folder.join("disk"), "600k").unwrap();
+    let path = disk.path().join("tokens.db");
+    place.store = format!("sqlite:{}", path.display());
+    let (node, administrator) = Node::administrator(&place, &[]).await;
+    let create = Call::post("/service-tokens", r#"{"name":"ci"}"#).with_key(&administrator);
+    node.send(&create).await.assert(201);
+    disk.fill();
+    let ended = node.stop().await;
+    assert_eq!(ended.code, Some(4), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("cannot close the store"),
+        "{}",
+        ended.stderr
+    );
+    disk.empty();
+    let node = Node::start(&place, &[]).await;
+    let names = node
+        .send(&Call::get("/service-tokens").with_key(&administrator))
+        .await;
+    assert_eq!(
+        names.assert(200).json()["service_tokens"]
+            .as_array()
+            .unwrap()
+            .len(),
+        2
+    );
+    assert_eq!(node.stop().await.code, Some(0));
 }
 
 /// Runs a command in the server's data directory and restarts the server. With a file

@@ -2,6 +2,9 @@ use super::failure::Failure;
 use super::tables::Tables;
 use crate::store::StoreError;
 
+#[cfg(feature = "sqlite")]
+const CHECKPOINT: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
+
 /// Whether a file is compared now, or unless it just was.
 #[derive(Clone, Copy)]
 pub(super) enum FileCheck {
@@ -30,6 +33,18 @@ impl Tables {
     #[expect(clippy::unused_self, reason = "as for SQLite")]
     pub(super) fn is_stuck(&self, _: &sqlx::Error) -> bool {
         false
+    }
+
+    /// Moves the log into the database file, so that the file is complete without it. While another
+    /// process uses the database, the log may remain for that process to move.
+    #[cfg(feature = "sqlite")]
+    pub(super) async fn complete_file(&self) -> Result<(), Failure> {
+        if self.file.is_none() || self.pool.is_closed() {
+            return Ok(());
+        }
+        let mut lease = self.pool.writer().await?;
+        lease.session().rows(CHECKPOINT, &[]).await?;
+        Ok(())
     }
 
     /// Returns an error if the database is no longer the file that its path leads to.

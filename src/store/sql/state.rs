@@ -20,6 +20,8 @@ const INITIALIZE: &str = "UPDATE service_token_store SET initialized_at = $1 \
 const CHECK_WRITABLE: &str =
     "UPDATE service_token_store SET write_checks = write_checks + 1 WHERE id = 1";
 
+const HAS_PRIVILEGE: &str = "SELECT has_table_privilege('service_tokens', 'UPDATE')::INT::BIGINT";
+
 /// What a SQL store records about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreState {
@@ -81,18 +83,29 @@ impl Tables {
         Ok(())
     }
 
+    /// Checks whether a role that may not write this table may change tokens. PostgreSQL has found by
+    /// then that the server is not read-only.
+    async fn check_privilege(&self) -> Result<(), StoreError> {
+        let rows = self.read(|| HAS_PRIVILEGE.into(), &[]).await?;
+        let may = rows.first().map_or(Ok(None), |row| row.int(0));
+        match may.map_err(Failure::from)? {
+            Some(1) => Ok(()),
+            _ => Err(StoreError::unavailable(
+                "the database role may not change tokens (SQLSTATE 42501)",
+            )),
+        }
+    }
+
     pub(super) async fn check_writable(&self) -> Result<(), StoreError> {
         match self.change(Task::Execute(CHECK_WRITABLE, &[])).await {
             Ok(changed) if changed.rows == 0 => Err(no_row()),
             Ok(_) => Ok(()),
-            Err(Failure::Sql(error)) if is_not_permitted(&error) => Ok(()),
+            Err(Failure::Sql(error)) if is_not_permitted(&error) => self.check_privilege().await,
             Err(failure) => Err(failure.into()),
         }
     }
 }
 
-/// A role that may change tokens need not have rights on this table. PostgreSQL refuses it after it
-/// found that the server is not read-only.
 fn is_not_permitted(error: &sqlx::Error) -> bool {
     let code = error
         .as_database_error()

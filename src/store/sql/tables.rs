@@ -77,7 +77,13 @@ impl Tables {
         if let Some(retention) = &self.retention {
             retention.stop().await;
         }
-        Ok(in_time(Instant::now() + CLOSE_TIMEOUT, self.pool.close()).await?)
+        let deadline = Instant::now() + CLOSE_TIMEOUT;
+        #[cfg(feature = "sqlite")]
+        let completed = in_time(deadline, self.complete_file()).await;
+        in_time(deadline, self.pool.close()).await?;
+        #[cfg(feature = "sqlite")]
+        completed??;
+        Ok(())
     }
 
     pub(super) async fn find(
