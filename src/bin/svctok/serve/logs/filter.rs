@@ -1,6 +1,8 @@
 use std::env;
+use std::fmt::Display;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use super::writer::{AUDIT_TARGET, REPORT_TARGET};
 use crate::args::ServeArgs;
@@ -14,11 +16,23 @@ pub(super) fn filter(args: &ServeArgs) -> Result<EnvFilter, Failure> {
         Some(text) => ("--log-level", text),
         None => ("RUST_LOG", env::var("RUST_LOG").unwrap_or_default()),
     };
-    let filter = EnvFilter::builder().parse(directives(&text));
-    filter.map_err(|error| {
-        Failure::usage(format!("{from}: {error}"))
+    let invalid = |reason: &dyn Display| {
+        Failure::usage(format!("{from}: {reason}"))
             .with_hint("a level such as info, or directives such as warn,svctok=debug")
-    })
+    };
+    if let Some(word) = not_a_level(&text) {
+        return Err(invalid(&format_args!("`{word}` is not a level")));
+    }
+    let filter = EnvFilter::builder().parse(directives(&text));
+    filter.map_err(|error| invalid(&error))
+}
+
+/// Returns the first directive that is one word and not a level. It would be taken for a target, so
+/// that `warning` would switch everything else off.
+fn not_a_level(text: &str) -> Option<&str> {
+    let mut words = text.split(',').map(str::trim);
+    words
+        .find(|it| !it.is_empty() && !it.contains(['=', '[']) && it.parse::<LevelFilter>().is_err())
 }
 
 fn directives(text: &str) -> String {
