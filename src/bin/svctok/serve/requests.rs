@@ -5,6 +5,7 @@
 //! rejections for want of room have a line each per second; beyond that, one line has their number.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -19,6 +20,8 @@ use tower_service_token::limits::ClientAddress;
 use tower_service_token::reject::FailureLogged;
 use tracing::Instrument;
 
+use super::line_limit::{Line, LineLimit};
+
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 const MAX_REQUEST_ID: usize = 128;
@@ -28,6 +31,9 @@ const MAX_SEGMENT: usize = 32;
 
 /// The store has shorter timeouts, so only a body can take this long.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What is served without a token.
+const OPEN_PATHS: [&str; 4] = ["/healthz", "/readyz", "/metrics", "/openapi.json"];
 
 const INTERNAL_ERROR: &str = r#"{"type":"about:blank","title":"Internal Server Error","status":500,"detail":"the request could not be processed","code":"internal"}"#;
 
@@ -48,20 +54,40 @@ async fn observe(mut request: Request, next: Next) -> Response {
         let mut response = respond(next, request).await;
         log_failure(&response, method, &path);
         let (status, took) = (response.status(), started.elapsed());
-        tracing::info!(
-            target: "svctok::request",
-            method,
-            path,
-            client = client.map(tracing::field::display),
-            status = status.as_u16(),
-            duration_ms = millis(took),
-            "answered",
-        );
+        if is_logged_line(status, &path) {
+            tracing::info!(
+                target: "svctok::request",
+                method,
+                path,
+                client = client.map(tracing::field::display),
+                status = status.as_u16(),
+                duration_ms = millis(took),
+                "answered",
+            );
+        }
         count(method, status, took);
         response.headers_mut().insert(REQUEST_ID, id);
         response
     };
     observed.instrument(span).await
+}
+
+/// Returns whether a request gets its line in the log. Requests that are rejected, or need no token,
+/// have a limited number per second.
+fn is_logged_line(status: StatusCode, path: &str) -> bool {
+    static LIMIT: LazyLock<LineLimit> = LazyLock::new(LineLimit::new);
+    if !status.is_client_error() && !OPEN_PATHS.contains(&path) {
+        return true;
+    }
+    match LIMIT.next(Instant::now()) {
+        Line::Log { skipped } => {
+            if let Some(count) = skipped {
+                tracing::info!(target: "svctok::request", count, "skipped lines of requests without a valid token");
+            }
+            true
+        }
+        Line::Skip => false,
+    }
 }
 
 async fn respond(next: Next, request: Request) -> Response {

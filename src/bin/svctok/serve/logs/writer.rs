@@ -9,12 +9,16 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use super::queue::{LineClass, Queue};
 use crate::args::LogFormat;
+use crate::serve::line_limit::{Line, LineLimit};
 
 /// The target of audit events.
 pub(super) const AUDIT_TARGET: &str = "tower_service_token::audit";
 
 /// The module that creates the first token: its lines are part of the audit.
 const BOOTSTRAP_TARGET: &str = "svctok::serve::bootstrap";
+
+/// The target of rejections, which clients without a token cause.
+const REJECTION_TARGET: &str = "tower_service_token";
 
 /// The target of reports of dropped lines.
 pub(super) const REPORT_TARGET: &str = "svctok::log";
@@ -30,12 +34,14 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 pub(super) struct LogWriter {
     queue: Arc<Queue>,
     format: LogFormat,
+    rejections: Arc<LineLimit>,
 }
 
 /// Takes the lines of one class.
 pub(super) struct LineWriter<'a> {
     writer: &'a LogWriter,
     class: LineClass,
+    is_skipped: bool,
 }
 
 impl LogWriter {
@@ -48,7 +54,12 @@ impl LogWriter {
         let source = Arc::clone(&queue);
         let thread = thread::Builder::new().name("log".to_owned());
         thread.spawn(move || write_all_lines(&source, output))?;
-        Ok(Self { queue, format })
+        let rejections = Arc::new(LineLimit::new());
+        Ok(Self {
+            queue,
+            format,
+            rejections,
+        })
     }
 
     fn push(&self, class: LineClass, line: &[u8]) {
@@ -67,18 +78,20 @@ impl<'a> MakeWriter<'a> for LogWriter {
     type Writer = LineWriter<'a>;
 
     fn make_writer(&'a self) -> LineWriter<'a> {
-        let class = LineClass::Ordinary;
         LineWriter {
             writer: self,
-            class,
+            class: LineClass::Ordinary,
+            is_skipped: false,
         }
     }
 
     fn make_writer_for(&'a self, metadata: &Metadata<'_>) -> LineWriter<'a> {
         let class = class(metadata.target(), *metadata.level());
+        let is_limited = class == LineClass::Ordinary && metadata.target() == REJECTION_TARGET;
         LineWriter {
             writer: self,
             class,
+            is_skipped: is_limited && self.rejections.next(Instant::now()) == Line::Skip,
         }
     }
 }
@@ -86,7 +99,9 @@ impl<'a> MakeWriter<'a> for LogWriter {
 impl Write for LineWriter<'_> {
     /// The subscriber writes each line at once.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.writer.push(self.class, line);
+        if !self.is_skipped {
+            self.writer.push(self.class, line);
+        }
         Ok(line.len())
     }
 
