@@ -8,8 +8,10 @@ use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 
 use crate::bootstrap::says;
-use crate::node::{Node, PATIENCE, Running, pause};
+use crate::node::{Node, PATIENCE, Running, pause, svctok};
 use crate::place::Place;
+use crate::process::Process;
+use crate::readiness::becomes_at;
 use crate::wire::Call;
 
 /// How old the answer may be that lookups go by, and what a cache adds to it.
@@ -84,6 +86,22 @@ pub(crate) async fn a_missing_database_is_not_replaced_by_an_empty_one(place: Pl
     let aside = place.folder.join("aside");
     fs::rename(database(&place), &aside).unwrap();
     refuses_to_start(&place, "tokens.db is missing").await;
+    let create = [
+        "--store",
+        &place.store,
+        "create",
+        "--name",
+        "ci",
+        "-o",
+        "token",
+    ];
+    let created = Process::spawn(svctok().args(create)).finish();
+    assert!(!created.status.success());
+    assert!(
+        created.stderr.contains("tokens.db is missing"),
+        "{}",
+        created.stderr
+    );
     assert!(!database(&place).exists());
     // Nor where another tool has made an empty one meanwhile.
     let url = format!("{}2", place.store);
@@ -218,6 +236,11 @@ pub(crate) async fn a_role_without_rights_on_the_state_starts_on_a_store_with_to
     narrow.store = format!("postgres://{role}:hush@{rest}");
     let node = Node::start(&narrow, &[]).await;
     create(&node, &token, "ci").await;
+    node.send(&Call::get("/readyz?write")).await.assert(200);
+    let revoke = format!("REVOKE UPDATE ON service_tokens FROM {role}");
+    run(&place, &revoke).await;
+    becomes_at(&node, "/readyz?write", 503).await;
+    run(&place, &format!("GRANT UPDATE ON service_tokens TO {role}")).await;
     node.stop().await;
     run(&place, PURGE).await;
     refuses_to_start(&narrow, "may not read whether it was initialized before").await;

@@ -6,6 +6,7 @@ mod args;
 mod context;
 mod environment;
 mod failure;
+mod marker;
 mod output;
 mod run;
 mod secret;

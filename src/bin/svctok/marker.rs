@@ -12,13 +12,13 @@ use crate::output::SecretFile;
 
 const SUFFIX: &str = ".initialized";
 
-pub(super) struct Marker {
+pub(crate) struct Marker {
     path: PathBuf,
     database: PathBuf,
 }
 
 impl Marker {
-    pub(super) fn of(database: &Path) -> Self {
+    pub(crate) fn of(database: &Path) -> Self {
         let mut path = database.as_os_str().to_owned();
         path.push(SUFFIX);
         Self {
@@ -27,17 +27,22 @@ impl Marker {
         }
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Returns whether the marker is there and the database is not.
-    pub(super) fn is_left_alone(&self) -> Result<bool, Failure> {
-        Ok(self.store_id()?.is_some() && !self.database.exists())
+    /// Returns an error if the marker is there and the database is not.
+    pub(crate) fn check_not_lost(&self) -> Result<(), Failure> {
+        if self.store_id()?.is_none() || self.database.exists() {
+            return Ok(());
+        }
+        let (database, marker) = (self.database.display(), self.path.display());
+        let message = format!("{database} is missing, and {marker} shows that it was initialized");
+        Err(Failure::refused(message).with_hint("mount or restore the database"))
     }
 
     /// Returns the ID of the store that was initialized here, if one was.
-    pub(super) fn store_id(&self) -> Result<Option<String>, Failure> {
+    pub(crate) fn store_id(&self) -> Result<Option<String>, Failure> {
         match fs::read_to_string(&self.path) {
             Ok(text) => Ok(Some(text.trim().to_owned())),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -49,7 +54,7 @@ impl Marker {
     }
 
     /// Writes the marker, for good when this returns.
-    pub(super) fn write(&self, store_id: &str) -> Result<(), Failure> {
+    pub(crate) fn write(&self, store_id: &str) -> Result<(), Failure> {
         SecretFile::open(&self.path, true)?.finish(&format!("{store_id}\n"))?;
         sync_folder(&self.path).map_err(|error| {
             let tried = format_args!("cannot sync the folder of {}", self.path.display());

@@ -24,8 +24,8 @@ use tower_service_token::store::{
 use tower_service_token::token::{MintedToken, TokenFormat};
 
 use super::first_start::{Found, is_empty};
-use super::marker::Marker;
 use crate::failure::{Failure, FailureKind};
+use crate::marker::Marker;
 use crate::output;
 use crate::store_handle::StoreHandle;
 

@@ -5,8 +5,8 @@ use std::time::SystemTime;
 
 use tower_service_token::store::{ListRequest, StoreError, TokenFilter};
 
-use super::marker::Marker;
 use crate::failure::{Failure, FailureKind};
+use crate::marker::Marker;
 use crate::store_handle::{RecordedState, StoreHandle};
 
 const HINT: &str = "mount or restore the database; to begin with a new administrator, start once with \
@@ -119,10 +119,9 @@ impl Found {
 /// Refuses to create a database where there was one, unless that is confirmed by `--bootstrap`.
 pub(super) fn check_not_lost(database: &Path, is_confirmed: bool) -> Result<Marker, Failure> {
     let marker = Marker::of(database);
-    if !is_confirmed && marker.is_left_alone()? {
-        let (database, marker) = (database.display(), marker.path().display());
-        let message = format!("{database} is missing, and {marker} shows that it was initialized");
-        return Err(Failure::refused(message).with_hint(HINT));
+    if !is_confirmed {
+        let checked = marker.check_not_lost();
+        checked.map_err(|failure| failure.with_hint(HINT))?;
     }
     Ok(marker)
 }

@@ -13,8 +13,8 @@ mod bootstrap;
 mod default_store;
 mod first_start;
 mod health;
+mod line_limit;
 mod logs;
-mod marker;
 mod observation;
 mod permissions;
 mod requests;
@@ -31,13 +31,13 @@ use tokio_rustls::TlsAcceptor;
 use self::app::Service;
 use self::bootstrap::Bootstrap;
 use self::health::Health;
-use self::marker::Marker;
 use self::observation::Observation;
 use self::server::{InFlight, Server};
 use self::stop::StopSignals;
 use crate::args::ServeArgs;
 use crate::environment::Environment;
 use crate::failure::Failure;
+use crate::marker::Marker;
 use crate::store_url::{OpenedStore, StoreUrl};
 
 /// What the service has before it opens the store.

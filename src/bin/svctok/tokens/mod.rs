@@ -17,6 +17,7 @@ pub(crate) use self::server::ServerTokens;
 use self::store::StoreTokens;
 use crate::args::{AccessArgs, LastAdminArgs, RevisionArgs};
 use crate::failure::{Failure, FailureKind};
+use crate::marker::Marker;
 use crate::secret::{SecretText, without_secrets};
 use crate::store_url::StoreUrl;
 use crate::target::Target;
@@ -126,6 +127,9 @@ impl Tokens {
     }
 
     pub(crate) async fn of_store(store: &StoreUrl, if_missing: IfMissing) -> Result<Self, Failure> {
+        if let StoreUrl::Sqlite(path) = store {
+            Marker::of(path).check_not_lost()?;
+        }
         if if_missing == IfMissing::Fail {
             require_file(store)?;
         }
