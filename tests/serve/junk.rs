@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use sqlx::postgres::PgConnectOptions;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tower_service_token::token::TokenFormat;
@@ -68,7 +69,7 @@ async fn first_uses(node: &Node, administrator: &str, per_second: u32) -> (Vec<u
     }
 
     let (started, lookups_before) = (Instant::now(), lookups(node).await);
-    let flood = Flood::start(node.address, per_second);
+    let flood = Flood::start(node.address, per_second, CONNECTIONS);
     // Until the address has no budget left.
     sleep(Duration::from_millis(700)).await;
     let mut uses = JoinSet::new();
@@ -91,6 +92,93 @@ async fn first_uses(node: &Node, administrator: &str, per_second: u32) -> (Vec<u
     (statuses, looked_up, bound)
 }
 
+/// Each way between the service and a database far away.
+const LATENCY: Duration = Duration::from_millis(5);
+
+/// Of unknown tokens, so many that a first come, first served store keeps the last one waiting for
+/// more than a second.
+const MANY_CONNECTIONS: u32 = 800;
+
+/// With a database that answers fewer lookups per second than there are unknown tokens: none of
+/// these is answered with 503, which [`Flood`] asserts.
+pub(crate) async fn a_slow_database_has_room_for_remembered_tokens_and_other_addresses(
+    place: Place,
+) {
+    let mut slow = place.clone();
+    slow.store = delayed(&place.store).await;
+    let trusted = ["--trusted-proxy", "127.0.0.1"];
+    let (node, administrator) = Node::administrator(&slow, &trusted).await;
+    let post = async |path: &str, body: &str| {
+        let call = Call::post(path, body).with_key(&administrator);
+        node.send(&call).await
+    };
+    let (mut remembered, mut unused) = (Vec::new(), Vec::new());
+    for number in 0..20 {
+        for tokens in [&mut remembered, &mut unused] {
+            let body = format!(r#"{{"name":"client-{number}"}}"#);
+            let created = post("/service-tokens", &body).await.assert(201);
+            tokens.push((created.text("/service_token/id"), created.text("/token")));
+        }
+        let (id, token) = &remembered[number];
+        node.send(&Call::get("/verify").with_key(token))
+            .await
+            .assert(204);
+        // Each change makes the cache forget it.
+        for change in ["disable", "enable"] {
+            let path = format!("/service-tokens/{id}/{change}");
+            post(&path, "").await.assert(200);
+        }
+    }
+    let watch = Stopwatch::start();
+    let flood = Flood::start(node.address, 3_000, MANY_CONNECTIONS);
+    sleep(Duration::from_millis(700)).await;
+    let mut uses = JoinSet::new();
+    for (remembered, unused) in remembered.into_iter().zip(unused) {
+        for (client, (_, token)) in [("192.0.2.1", remembered), ("198.51.100.1", unused)] {
+            let call = Call::get("/verify").with("x-forwarded-for", client);
+            let (call, address) = (call.with_key(&token), node.address);
+            uses.spawn(async move { call.send(address).await.status });
+        }
+        sleep(PAUSE).await;
+    }
+    let statuses = uses.join_all().await;
+    flood.stop().await;
+    let is_stalled = watch.stalled() > TOLERATED_STALL;
+    assert!(is_stalled || statuses == [204; 40], "{statuses:?}");
+    node.stop().await;
+}
+
+/// Returns the URL of this database with [`LATENCY`] before it.
+async fn delayed(url: &str) -> String {
+    let options: PgConnectOptions = url.parse().unwrap();
+    let server = (options.get_host().to_owned(), options.get_port());
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let server = TcpStream::connect(server.clone()).await.unwrap();
+            let (from_client, to_client) = client.into_split();
+            let (from_server, to_server) = server.into_split();
+            tokio::spawn(forward(from_client, to_server));
+            tokio::spawn(forward(from_server, to_client));
+        }
+    });
+    let (scheme, rest) = url.split_once("://").unwrap();
+    let (authority, database) = rest.split_once('/').unwrap();
+    let user = authority.rsplit_once('@').map_or("", |(user, _)| user);
+    format!("{scheme}://{user}@{address}/{database}")
+}
+
+async fn forward(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) {
+    let mut buffer = vec![0; 1 << 14];
+    while let Ok(length @ 1..) = from.read(&mut buffer).await {
+        sleep(LATENCY).await;
+        if to.write_all(&buffer[..length]).await.is_err() {
+            return;
+        }
+    }
+}
+
 /// A client that sends well-formed tokens that nobody knows.
 struct Flood {
     workers: JoinSet<()>,
@@ -99,20 +187,22 @@ struct Flood {
 }
 
 impl Flood {
-    fn start(address: SocketAddr, per_second: u32) -> Self {
+    fn start(address: SocketAddr, per_second: u32, connections: u32) -> Self {
         let stopped = Arc::new(AtomicBool::new(false));
         let answered = Arc::new(AtomicU32::new(0));
         let mut workers = JoinSet::new();
-        for _ in 0..CONNECTIONS {
+        for _ in 0..connections {
             let (stopped, answered) = (Arc::clone(&stopped), Arc::clone(&answered));
             workers.spawn(async move {
                 let mut stream = TcpStream::connect(address).await.unwrap();
-                let mut ticks = interval(Duration::from_secs(1) * CONNECTIONS / per_second);
+                let mut ticks = interval(Duration::from_secs(1) * connections / per_second);
                 ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
                 while !stopped.load(Ordering::Relaxed) {
                     ticks.tick().await;
                     let unknown = TokenFormat::default().mint().unwrap();
-                    let call = Call::get("/verify").with_key(unknown.expose_secret());
+                    let call = Call::get("/verify")
+                        .with("x-forwarded-for", "192.0.2.1")
+                        .with_key(unknown.expose_secret());
                     let status = exchange(&mut stream, &call.bytes()).await;
                     assert!([401, 429].contains(&status), "{status}");
                     answered.fetch_add(1, Ordering::Relaxed);

@@ -232,6 +232,7 @@ fn on_a_private_postgres() -> Vec<(&'static str, Test)> {
         readiness::an_outage_is_logged_once_although_nobody_asks,
         readiness::a_read_only_server_makes_writes_unready,
         readiness::a_lost_feed_is_told_and_leaves_a_node_ready,
+        junk::a_slow_database_has_room_for_remembered_tokens_and_other_addresses,
         stopping::a_store_that_hangs_delays_a_stop_by_9_s_at_most,
         lost_store::a_role_without_rights_on_the_state_starts_on_a_store_with_tokens,
     ])

@@ -175,10 +175,10 @@ mod tests {
     /// Returns a task that never ends, and an `Arc` that it shares until it is dropped.
     fn stuck() -> (JoinHandle<()>, Arc<()>) {
         let held = Arc::new(());
-        let hold = Arc::clone(&held);
+        let in_task = Arc::clone(&held);
         let task = tokio::spawn(async move {
             pending::<()>().await;
-            drop(hold);
+            drop(in_task);
         });
         (task, held)
     }
@@ -204,7 +204,7 @@ mod tests {
 
     #[tokio::test]
     async fn aborted_requests_are_dropped() {
-        let (begun, mut requests) = mpsc::channel::<mpsc::Sender<()>>(2);
+        let (begun, mut started) = mpsc::channel::<mpsc::Sender<()>>(2);
         let app = Router::new().route(
             "/",
             get(async move || {
@@ -223,17 +223,17 @@ mod tests {
         let request = || Request::builder().uri(format!("http://{address}/"));
         let (mut http1, connection) = http1::handshake(connect().await).await.unwrap();
         tokio::spawn(connection);
-        let request1 = request().body(Body::empty()).unwrap();
-        tokio::spawn(async move { drop(http1.send_request(request1).await) });
+        let first = request().body(Body::empty()).unwrap();
+        tokio::spawn(async move { drop(http1.send_request(first).await) });
         let shaken = http2::handshake(TokioExecutor::new(), connect().await).await;
         let (mut http2, connection) = shaken.unwrap();
         tokio::spawn(connection);
-        let request2 = request().body(Body::empty()).unwrap();
-        tokio::spawn(async move { drop(http2.send_request(request2).await) });
+        let second = request().body(Body::empty()).unwrap();
+        tokio::spawn(async move { drop(http2.send_request(second).await) });
 
         let running = [
-            requests.recv().await.unwrap(),
-            requests.recv().await.unwrap(),
+            started.recv().await.unwrap(),
+            started.recv().await.unwrap(),
         ];
         drain(serving, LIMIT, async {}).await;
         for request in running {

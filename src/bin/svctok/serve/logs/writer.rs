@@ -198,6 +198,7 @@ mod tests {
         let writer = LogWriter {
             queue: Arc::clone(&queue),
             format: LogFormat::Text,
+            rejections: Arc::new(LineLimit::new()),
         };
         while queue.push(LineClass::Problem, (*b"x\n").into()) {}
         while queue.push(LineClass::Ordinary, (*b"x\n").into()) {}

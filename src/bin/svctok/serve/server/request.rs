@@ -126,15 +126,11 @@ async fn respond(
         return Response::from_parts(head, body);
     }
     // It did not pass through `bounded`: it took too long, or its handler panicked.
-    match exchange.begin_response(body.size_hint().exact()) {
-        Ok(reservation) => {
-            let body = ResponseBody::new(body, exchange, reservation.map(Arc::new));
-            Response::from_parts(head, body)
-        }
-        // The client gets no more than the head.
-        Err(_) => {
-            head.headers.remove(CONTENT_LENGTH);
-            Response::from_parts(head, ResponseBody::empty())
-        }
+    if let Ok(reservation) = exchange.begin_response(body.size_hint().exact()) {
+        let body = ResponseBody::new(body, exchange, reservation.map(Arc::new));
+        return Response::from_parts(head, body);
     }
+    // The client gets no more than the head.
+    head.headers.remove(CONTENT_LENGTH);
+    Response::from_parts(head, ResponseBody::empty())
 }
