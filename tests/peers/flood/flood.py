@@ -1,8 +1,12 @@
 """Floods a running `svctok serve` over HTTP/2 and measures what it costs the service.
 
-Prints one line per attack: the resident memory of the process before and at its highest, and how
-many of 100 authenticated requests, on connections of their own, were answered within 100 ms. Exits
-with 1 if the growth or the number is beyond the limits that SECURITY.md states.
+Prints one line per attack: the number of connections that were open at once, the resident memory of
+the process before and at its highest, and how many of 100 authenticated requests, on connections of
+their own, were answered within 100 ms. Exits with 1 if the growth or the number is beyond the limits
+that SECURITY.md states.
+
+The attack unknown-tokens keeps the service busy. Its good requests come from another address, and
+half of them are for /healthz.
 
     flood.py --pid PID --address 127.0.0.1:8080 --token TOKEN --connections 60 [ATTACK ...]
 """
@@ -10,10 +14,12 @@ with 1 if the growth or the number is beyond the limits that SECURITY.md states.
 import argparse
 import multiprocessing
 import os
+import secrets
 import selectors
 import socket
 import sys
 import time
+import zlib
 
 import h2.config
 import h2.connection
@@ -45,12 +51,13 @@ POSTS = [
 class Attack:
     """What one stream sends, and the window that the client grants for its response."""
 
-    def __init__(self, method, paths, window, body=b"", drip=False):
+    def __init__(self, method, paths, window, body=b"", drip=False, unknown_tokens=False):
         self.method = method
         self.paths = paths
         self.window = window
         self.body = body
         self.drip = drip
+        self.unknown_tokens = unknown_tokens
 
 
 ATTACKS = {
@@ -63,7 +70,26 @@ ATTACKS = {
     "unfinished-revoke": Attack("POST", ["/revoke"], 65535, body=b"token=" + b"x" * 60000),
     "unfinished-posts": Attack("POST", POSTS, 65535, body=b"token=" + b"x" * 60000),
     "dripped-revoke": Attack("POST", ["/revoke"], 65535, body=b"token=", drip=True),
+    # Each request makes the service look up another token.
+    "unknown-tokens": Attack("GET", ["/verify"], 65535, unknown_tokens=True),
 }
+
+DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+# Of the good requests, if the attack occupies what one address may.
+ELSEWHERE = "127.0.0.9"
+
+
+def unknown_token():
+    """Returns a token whose checksum is right."""
+    digits = [secrets.choice(DIGITS) for _ in range(34)]
+    text = "svctok-" + "".join(digits[:10]) + "_" + "".join(digits[10:])
+    rest = zlib.crc32(text.encode())
+    checksum = ""
+    for _ in range(6):
+        rest, digit = divmod(rest, 62)
+        checksum = DIGITS[digit] + checksum
+    return text + checksum
 
 
 class Connection:
@@ -106,6 +132,8 @@ class Connection:
         ]
         if self.attack.body:
             headers.append(("content-type", FORM))
+        if self.attack.unknown_tokens:
+            headers.append(("x-api-key", unknown_token()))
         return headers
 
     def send_bodies(self):
@@ -160,7 +188,7 @@ class Connection:
         self.socket.close()
 
 
-def flood(address, name, connections, streams, deadline, core, ready):
+def flood(address, name, connections, streams, deadline, core, ready, opened):
     """Keeps the attack up until the deadline: what the server ends is opened again."""
     os.sched_setaffinity(0, {core})
     attack = ATTACKS[name]
@@ -180,6 +208,8 @@ def flood(address, name, connections, streams, deadline, core, ready):
         if len(pool) >= connections:
             ready.set()
         turn(selector, pool, 0.05)
+        # Without those that the server has closed meanwhile.
+        opened.value = max(opened.value, len(pool))
     for connection in pool:
         connection.close()
 
@@ -201,13 +231,13 @@ def turn(selector, pool, wait):
             selector.unregister(key.fileobj)
 
 
-def good_request(address, token):
+def good_request(address, token, path, source):
     """Sends one authenticated request on a connection of its own; returns its status and time."""
     begun = time.monotonic()
     status = 0
     try:
-        with socket.create_connection(address, timeout=5) as stream:
-            head = "GET /service-tokens/self HTTP/1.1\r\nhost: svctok.test\r\n"
+        with socket.create_connection(address, timeout=5, source_address=source) as stream:
+            head = f"GET {path} HTTP/1.1\r\nhost: svctok.test\r\n"
             head += f"x-api-key: {token}\r\nconnection: close\r\n\r\n"
             stream.sendall(head.encode())
             answer = b""
@@ -231,15 +261,21 @@ def measure(args, address, name):
     before = rss_mb(args.pid)
     deadline = time.monotonic() + args.seconds
     ready = multiprocessing.Event()
-    arguments = (address, name, args.connections, args.streams, deadline, args.core, ready)
+    opened = multiprocessing.Value("i", 0)
+    count, streams = args.connections, args.streams
+    arguments = (address, name, count, streams, deadline, args.core, ready, opened)
     attacker = multiprocessing.Process(target=flood, args=arguments)
     attacker.start()
     ready.wait(args.seconds / 2)
     highest = rss_mb(args.pid)
     times = []
     answered = 0
-    for _ in range(GOOD_REQUESTS):
-        status, took = good_request(address, args.token)
+    paths, source = ["/service-tokens/self"], None
+    if ATTACKS[name].unknown_tokens:
+        paths, source = ["/service-tokens/self", "/healthz"], (ELSEWHERE, 0)
+    for number in range(GOOD_REQUESTS):
+        path = paths[number % len(paths)]
+        status, took = good_request(address, args.token, path, source)
         times.append(took)
         answered += status == 200 and took <= WITHIN
         highest = max(highest, rss_mb(args.pid))
@@ -250,7 +286,7 @@ def measure(args, address, name):
     p95 = sorted(times)[MIN_ANSWERED - 1] * 1000
     growth = highest - before
     print(
-        f"{name}: {args.connections} connections, RSS {before:.0f} -> {highest:.0f} MB "
+        f"{name}: {opened.value} of {args.connections} connections open, RSS {before:.0f} -> {highest:.0f} MB "
         f"(+{growth:.0f}), {answered} of {GOOD_REQUESTS} answered within 100 ms, p95 {p95:.0f} ms",
         flush=True,
     )

@@ -13,14 +13,14 @@ use super::exchange::{EndReason, Exchange, Reservation};
 const MAX_PART: usize = 16 * 1024;
 
 /// A request's body that counts what it hands out, and reports when it waits for the client.
-pub(super) struct RequestBody {
-    inner: Incoming,
+pub(super) struct RequestBody<B = Incoming> {
+    inner: B,
     exchange: Arc<Exchange>,
     is_waiting: bool,
 }
 
-impl RequestBody {
-    pub(super) fn new(inner: Incoming, exchange: Arc<Exchange>) -> Self {
+impl<B> RequestBody<B> {
+    pub(super) fn new(inner: B, exchange: Arc<Exchange>) -> Self {
         Self {
             inner,
             exchange,
@@ -42,14 +42,17 @@ impl RequestBody {
     }
 }
 
-impl http_body::Body for RequestBody {
+impl<B> http_body::Body for RequestBody<B>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = B::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let polled = Pin::new(&mut self.inner).poll_frame(cx);
         if !self.set_waiting(polled.is_pending()) {
             // The request is refused, and this body is not polled again.
@@ -80,7 +83,7 @@ impl http_body::Body for RequestBody {
     }
 }
 
-impl Drop for RequestBody {
+impl<B> Drop for RequestBody<B> {
     fn drop(&mut self) {
         // If the exchange has ended, there is nobody else to tell.
         let _ = self.set_waiting(false);
@@ -116,7 +119,7 @@ impl Drop for Unsent {
 }
 
 impl ResponseBody {
-    /// A body for which nothing is reserved.
+    /// A body without content.
     pub(super) fn empty() -> Self {
         Self::of(Body::empty(), None, None)
     }
@@ -259,5 +262,34 @@ impl Buf for Piece {
     fn advance(&mut self, count: usize) {
         self.bytes.advance(count);
         self.unsent.reservation.exchange().progress();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::channel::mpsc;
+    use futures::{FutureExt, StreamExt};
+    use http_body_util::{BodyExt, StreamBody};
+
+    use super::super::activity::Activity;
+    use super::super::exchange::COST;
+    use super::super::in_flight::{Evict, InFlight};
+    use super::*;
+
+    #[tokio::test]
+    async fn an_ended_exchange_hands_out_no_more_of_a_body() {
+        let in_flight = InFlight::with_limit(2 * COST, metrics::Gauge::noop());
+        let activity = Arc::new(Activity::new());
+        let exchange = Exchange::begin(&in_flight, &activity, None, 0, true).unwrap();
+        let (sender, receiver) = mpsc::unbounded::<Bytes>();
+        let frames = receiver.map(|bytes| Ok::<_, axum::Error>(Frame::data(bytes)));
+        let mut body = RequestBody::new(StreamBody::new(frames), Arc::clone(&exchange));
+        sender.unbounded_send(Bytes::from_static(b"first")).unwrap();
+        assert!(body.frame().now_or_never().is_some());
+        assert!(body.frame().now_or_never().is_none());
+        exchange.evict();
+        sender.unbounded_send(Bytes::from_static(b"last")).unwrap();
+        drop(sender);
+        assert!(body.frame().now_or_never().is_none());
     }
 }

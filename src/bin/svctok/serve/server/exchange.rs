@@ -27,7 +27,7 @@ pub(super) const INCLUDED_RESPONSE: usize = 2 * 1024;
 const FRAME_COST: usize = 96;
 
 /// What a header occupies beyond its name and its value, in bytes.
-const HEADER_COST: usize = 112;
+pub(super) const HEADER_COST: usize = 112;
 
 /// How long a client may send no part of a request's body, or take none of a response's.
 pub(super) const STALL_TIMEOUT: Duration = Duration::from_secs(10);

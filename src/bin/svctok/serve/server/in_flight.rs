@@ -6,7 +6,7 @@ use super::budget::{Budget, Owner, Room};
 use super::rejection_log::RejectionLog;
 
 /// What all requests and responses in flight may occupy, in bytes.
-const LIMIT: usize = 12 * 1024 * 1024;
+const LIMIT: usize = 8 * 1024 * 1024;
 
 /// What those for health and metrics may occupy on one listener, in bytes.
 const HEALTH_LIMIT: usize = 1024 * 1024;
@@ -41,7 +41,7 @@ struct State {
 }
 
 impl InFlight {
-    /// Creates a budget of 12 MiB, whose use `svctok_bytes_in_flight` shows.
+    /// Creates a budget of 8 MiB, whose use `svctok_bytes_in_flight` shows.
     pub(in crate::serve) fn new() -> Arc<Self> {
         Self::with_limit(LIMIT, metrics::gauge!("svctok_bytes_in_flight"))
     }
@@ -51,7 +51,7 @@ impl InFlight {
         Self::with_limit(HEALTH_LIMIT, metrics::Gauge::noop())
     }
 
-    fn with_limit(limit: usize, gauge: metrics::Gauge) -> Arc<Self> {
+    pub(super) fn with_limit(limit: usize, gauge: metrics::Gauge) -> Arc<Self> {
         let state = State {
             budget: Budget::new(limit),
             next: 0,
@@ -247,7 +247,9 @@ mod tests {
         let in_flight = in_flight(10 * COST);
         let modest = connection();
         let modest = [1, 2].map(|_| begin_as(&in_flight, &modest, Some(1)).unwrap());
-        modest.each_ref().map(|exchange| exchange.wait_for_body());
+        for exchange in &modest {
+            exchange.wait_for_body();
+        }
         // Each connection is smaller than the other client's.
         let mut greedy = Vec::new();
         for _ in 0..8 {
@@ -319,5 +321,28 @@ mod tests {
         // A response is the end of the work, and always has room.
         let large = Some(8 * COST as u64);
         assert!(held[0].begin_response(large).unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_small_response_fits_when_the_budget_is_exhausted() {
+        let in_flight = in_flight(2 * COST);
+        let held = [1, 2].map(|_| begin(&in_flight, &connection()));
+        let small = Some(INCLUDED_RESPONSE as u64);
+        assert!(held[0].begin_response(small).unwrap().is_some());
+        let large = Some(INCLUDED_RESPONSE as u64 + 1);
+        assert_eq!(
+            held[1].begin_response(large).err(),
+            Some(EndReason::Overload)
+        );
+    }
+
+    #[tokio::test]
+    async fn a_long_head_counts() {
+        let in_flight = in_flight(4 * COST);
+        let head = 16 * 1024;
+        let long = Exchange::begin(&in_flight, &connection(), None, head, true).unwrap();
+        assert_eq!(in_flight.bytes(), COST + 15 * 1024);
+        drop(long);
+        assert_eq!(in_flight.bytes(), 0);
     }
 }

@@ -18,6 +18,8 @@ mod connection;
 mod connection_table;
 mod descriptors;
 mod exchange;
+#[cfg(test)]
+mod exchange_tests;
 mod in_flight;
 mod log_throttle;
 mod rejection_log;
