@@ -231,10 +231,7 @@ mod tests {
         let second = request().body(Body::empty()).unwrap();
         tokio::spawn(async move { drop(http2.send_request(second).await) });
 
-        let running = [
-            started.recv().await.unwrap(),
-            started.recv().await.unwrap(),
-        ];
+        let running = [started.recv().await.unwrap(), started.recv().await.unwrap()];
         drain(serving, LIMIT, async {}).await;
         for request in running {
             timeout(LIMIT, request.closed()).await.unwrap();

@@ -46,7 +46,7 @@ const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The longest head of an HTTP/1.1 request, in bytes: nginx passes on as much by default.
-const MAX_HTTP1_HEAD: usize = 32 * 1024;
+const MAX_HTTP1_HEAD: usize = 16 * 1024;
 
 /// The largest header list of an HTTP/2 request, in bytes as RFC 9113 counts them.
 const MAX_HTTP2_HEAD: u32 = 16 * 1024;
@@ -55,7 +55,7 @@ const MAX_HTTP2_HEAD: u32 = 16 * 1024;
 pub(super) const MAX_STREAMS: u32 = 16;
 
 /// What a client may send of one body before the service reads it, in bytes.
-const STREAM_WINDOW: u32 = 16 * 1024;
+const STREAM_WINDOW: u32 = 8 * 1024;
 
 /// What a client may send of all bodies of a connection before the service reads them, in bytes:
 /// no less is possible.

@@ -137,7 +137,8 @@ mod tests {
     #[tokio::test]
     async fn a_client_that_always_has_more_lets_other_tasks_run() {
         let (mut client, server) = duplex(4 * MAX_READ_IN_A_ROW);
-        client.write_all(&[0; 3 * MAX_READ_IN_A_ROW]).await.unwrap();
+        let bytes = vec![0; 3 * MAX_READ_IN_A_ROW];
+        client.write_all(&bytes).await.unwrap();
         let mut server = Unstalled::new(server);
         let mut part = vec![0; MAX_READ_IN_A_ROW];
         let mut poll = || {
