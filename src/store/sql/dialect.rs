@@ -23,6 +23,11 @@ pub(super) const CHANNEL: &str = "service_token_changes";
 #[cfg(feature = "postgres")]
 const LOCK: &str = "SELECT pg_advisory_xact_lock($1)";
 
+/// A statement that waits for a lock keeps those waiting that come after it, so a change of the
+/// schema gives up soon and is tried again.
+#[cfg(feature = "postgres")]
+const LIMIT_SCHEMA_LOCKS: &str = "SET LOCAL lock_timeout = '2s'";
+
 #[cfg(feature = "postgres")]
 const NOTIFY: &str = "SELECT pg_notify('service_token_changes', $1)";
 
@@ -171,7 +176,10 @@ impl Session<'_> {
             #[cfg(feature = "sqlite")]
             Self::Sqlite(_) => Ok(()),
             #[cfg(feature = "postgres")]
-            Self::Postgres(_) => self.lock(SCHEMA_LOCK).await,
+            Self::Postgres(_) => {
+                self.script(LIMIT_SCHEMA_LOCKS).await?;
+                self.lock(SCHEMA_LOCK).await
+            }
         }
     }
 

@@ -23,11 +23,6 @@ const POSTGRES: [&str; 2] = [
 /// For a connection, and for all steps.
 const PATIENCE: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(60)];
 
-/// A statement that waits for a lock keeps those waiting that come after it, so it gives up soon and
-/// tries again.
-#[cfg(feature = "postgres")]
-const LIMIT_LOCKS: &str = "SET LOCAL lock_timeout = '2s'";
-
 /// Between two attempts, for the transactions that waited.
 const LOCK_PAUSE: Duration = Duration::from_millis(500);
 
@@ -97,10 +92,6 @@ async fn migrate(lease: &mut Lease) -> Result<(), MigrationError> {
 }
 
 async fn migrate_by(session: &mut Session<'_>) -> Result<(), MigrationError> {
-    #[cfg(feature = "postgres")]
-    if let Session::Postgres(_) = session {
-        session.script(LIMIT_LOCKS).await?;
-    }
     session.lock_schema().await?;
     let found = version(session).await?;
     let done = found.unwrap_or(0);
