@@ -34,9 +34,9 @@ use crate::token::TokenId;
 /// 3. The tables hold digests and what is known about tokens, never a token.
 /// 4. Every operation ends by a [deadline](Self::with_deadline); a store that cannot answer is
 ///    unavailable, never without the token. When the server is back, so is the store.
-/// 5. After a failover the connections follow the host name of the server: one that leads to a
-///    read-only or ending server is closed, and so are those opened before it, when they are next
-///    acquired. An operation whose connection failed before its commit was sent is repeated once;
+/// 5. After a failover the connections follow the host name of the server. Those opened before are
+///    closed when they are next acquired, once one of them fails, is silent for 500 ms after another
+///    missed its deadline, or leads to a read-only server while a new one does not. An operation whose connection failed before its commit was sent is repeated once;
 ///    a change whose commit was not answered is not, and its error says so.
 /// 6. The server ends an operation by itself if this process is gone: one that waits for a lock
 ///    after 0.9 times the deadline, any other statement 500 ms after it.
@@ -134,8 +134,8 @@ impl PostgresStore {
     /// - A change ends by itself on the server a little after the deadline, even if this process
     ///   is gone. For lookups and lists, set `statement_timeout` in `after_connect`, as
     ///   [`connect`](Self::connect) does (deadline plus 500 ms).
-    /// - After a connection failed, or turned out to lead to a read-only server, the idle ones are
-    ///   closed. `target_session_attrs` is not checked.
+    /// - After a connection failed, or turned out to lead to a read-only server while a new one does
+    ///   not, the idle ones are closed. `target_session_attrs` is not checked.
     ///
     /// # Errors
     ///
