@@ -84,7 +84,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Serves `app`, which must be [`bounded`]; metrics name the listener.
+    /// Serves `app`, which must be [`bounded()`]; metrics name the listener.
     pub(super) fn new(
         name: &'static str,
         listener: TcpListener,
