@@ -1,7 +1,7 @@
 use std::cell::Cell;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -21,8 +21,9 @@ task_local! {
 /// so those that were opened before one of them failed are suspect.
 pub(super) struct Endpoint {
     failed_at: watch::Sender<Option<Instant>>,
-    /// When a new connection was last asked whether it accepts changes.
-    write_probe_at: Mutex<Option<Instant>>,
+    /// When a new connection was last tested for whether it accepts changes, and the result, which is
+    /// `false` until it is known.
+    write_probe: Mutex<Option<(Instant, bool)>>,
     /// In milliseconds.
     longest_deadline: AtomicU64,
 }
@@ -31,7 +32,7 @@ impl Endpoint {
     pub(super) fn new(deadline: Duration) -> Self {
         Self {
             failed_at: watch::Sender::new(None),
-            write_probe_at: Mutex::new(None),
+            write_probe: Mutex::new(None),
             longest_deadline: AtomicU64::new(millis(deadline)),
         }
     }
@@ -47,17 +48,28 @@ impl Endpoint {
         failed_at.is_some_and(|failed_at| failed_at.elapsed() <= age)
     }
 
-    /// Returns whether a new connection may be asked now whether it accepts changes: once per second.
-    pub(super) fn begin_write_probe(&self) -> bool {
-        let mut last = self
-            .write_probe_at
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let is_due = last.is_none_or(|last| last.elapsed() >= WRITE_PROBE_INTERVAL);
-        if is_due {
-            *last = Some(Instant::now());
+    /// Returns what the last test of a new connection said, or `None` if another one is due, which
+    /// the caller makes: one per second.
+    pub(super) fn recent_write_probe(&self) -> Option<bool> {
+        let mut last = self.write_probe();
+        match *last {
+            Some((at, accepts)) if at.elapsed() < WRITE_PROBE_INTERVAL => Some(accepts),
+            _ => {
+                *last = Some((Instant::now(), false));
+                None
+            }
         }
-        is_due
+    }
+
+    /// Keeps the result of a test that ended now.
+    pub(super) fn set_write_probe(&self, accepts: bool) {
+        *self.write_probe() = Some((Instant::now(), accepts));
+    }
+
+    fn write_probe(&self) -> MutexGuard<'_, Option<(Instant, bool)>> {
+        self.write_probe
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for failures.
@@ -134,8 +146,10 @@ mod tests {
     #[test]
     fn limits_write_probes_to_one_per_interval() {
         let endpoint = Endpoint::new(Duration::from_secs(3));
-        assert!(endpoint.begin_write_probe());
-        assert!(!endpoint.begin_write_probe());
+        assert_eq!(endpoint.recent_write_probe(), None);
+        assert_eq!(endpoint.recent_write_probe(), Some(false));
+        endpoint.set_write_probe(true);
+        assert_eq!(endpoint.recent_write_probe(), Some(true));
     }
 
     #[test]

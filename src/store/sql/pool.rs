@@ -217,7 +217,12 @@ impl Pool {
 /// Returns whether new connections lead to a server that accepts changes.
 #[cfg(feature = "postgres")]
 async fn is_elsewhere(pool: &PgPool, endpoint: &Endpoint, deadline: Instant) -> bool {
-    endpoint.begin_write_probe() && probe::accepts_changes(&pool.connect_options(), deadline).await
+    if let Some(accepts) = endpoint.recent_write_probe() {
+        return accepts;
+    }
+    let accepts = probe::accepts_changes(&pool.connect_options(), deadline).await;
+    endpoint.set_write_probe(accepts);
+    accepts
 }
 
 impl Lease {
