@@ -51,6 +51,22 @@ impl DatabaseFile {
         }
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns whether the file is the one that was opened, and has a write-ahead log beside it.
+    pub(super) fn has_log(&self) -> bool {
+        let known = self.identity.get().copied().flatten();
+        let is_same = known.is_some_and(|known| identity(&self.path).is_ok_and(|it| it == known));
+        let Ok(path) = self.path.canonicalize() else {
+            return false;
+        };
+        let mut log = path.into_os_string();
+        log.push("-wal");
+        is_same && Path::new(&log).exists()
+    }
+
     /// Compares the write-ahead log too from now on, if there is one. For a store whose connections
     /// stay open: the last one that closes removes the log.
     pub(super) fn compare_log(&self) {

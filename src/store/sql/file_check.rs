@@ -1,9 +1,28 @@
+#[cfg(feature = "sqlite")]
+use std::time::Duration;
+
+#[cfg(feature = "sqlite")]
+use sqlx::Connection;
+#[cfg(feature = "sqlite")]
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+#[cfg(feature = "sqlite")]
+use tokio::time::sleep;
+
 use super::failure::Failure;
+#[cfg(feature = "sqlite")]
+use super::session::Session;
 use super::tables::Tables;
 use crate::store::StoreError;
 
 #[cfg(feature = "sqlite")]
 const CHECKPOINT: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
+
+/// How often a log that remains is removed, with a pause for connections that are being closed.
+#[cfg(feature = "sqlite")]
+const REMOVALS: u32 = 3;
+
+#[cfg(feature = "sqlite")]
+const REMOVAL_PAUSE: Duration = Duration::from_millis(50);
 
 /// Whether a file is compared now, or unless it just was.
 #[derive(Clone, Copy)]
@@ -44,6 +63,29 @@ impl Tables {
         }
         let mut lease = self.pool.writer().await?;
         lease.session().rows(CHECKPOINT, &[]).await?;
+        Ok(())
+    }
+
+    /// Opens and closes a closed database once more while its log remains: of connections that close
+    /// at the same time, each leaves the log to the other. Another process may need it still.
+    #[cfg(feature = "sqlite")]
+    pub(super) async fn remove_log(&self) -> Result<(), Failure> {
+        let Some(file) = &self.file else {
+            return Ok(());
+        };
+        for _ in 0..REMOVALS {
+            if !file.has_log() {
+                break;
+            }
+            let options = SqliteConnectOptions::new()
+                .filename(file.path())
+                .create_if_missing(false);
+            let mut connection = SqliteConnection::connect_with(&options).await?;
+            let moved = Session::Sqlite(&mut connection).rows(CHECKPOINT, &[]).await;
+            connection.close().await?;
+            moved?;
+            sleep(REMOVAL_PAUSE).await;
+        }
         Ok(())
     }
 

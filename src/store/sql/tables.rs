@@ -82,7 +82,10 @@ impl Tables {
         let completed = in_time(deadline, self.complete_file()).await;
         in_time(deadline, self.pool.close()).await?;
         #[cfg(feature = "sqlite")]
-        completed??;
+        {
+            completed??;
+            in_time(deadline, self.remove_log()).await??;
+        }
         Ok(())
     }
 
