@@ -55,7 +55,7 @@ const MAX_HTTP2_HEAD: u32 = 16 * 1024;
 pub(super) const MAX_STREAMS: u32 = 16;
 
 /// What a client may send of one body before the service reads it, in bytes.
-const STREAM_WINDOW: u32 = 8 * 1024;
+const STREAM_WINDOW: u32 = 4 * 1024;
 
 /// What a client may send of all bodies of a connection before the service reads them, in bytes:
 /// no less is possible.
