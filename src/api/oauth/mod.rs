@@ -42,8 +42,8 @@
 //! # Errors of both
 //!
 //! A body that is no form (`application/x-www-form-urlencoded`), has no `token` or more than one: 400
-//! with `{"error":"invalid_request"}` (RFC 6749 §5.2); more than 64 KiB: 413. Too many tokens that
-//! nobody knows: 429, by the [`FailureLimit`](crate::limits::FailureLimit). Other refusals have the bodies of
+//! with `{"error":"invalid_request"}` (RFC 6749 §5.2); more than 64 KiB: 413. Too many unknown
+//! tokens: 429, by the [`FailureLimit`](crate::limits::FailureLimit). Other refusals have the bodies of
 //! [`reject`](crate::reject).
 //!
 //! # Example

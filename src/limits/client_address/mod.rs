@@ -32,7 +32,7 @@ impl ClientAddress {
         self.0
     }
 
-    /// Returns the address by which clients are told apart: an IPv4 address itself, or the /64
+    /// Returns the address that identifies a client: an IPv4 address itself, or the /64
     /// network of an IPv6 address, whose user chooses the other 64 bits.
     ///
     /// ```

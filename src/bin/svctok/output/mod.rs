@@ -95,7 +95,7 @@ pub(crate) fn note(text: impl Display) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
-/// Does what [`note`] does, and gives up after `limit` if nobody takes it.
+/// Does what [`note`] does, and gives up if the line is not accepted within `limit`.
 pub(crate) fn note_within(limit: Duration, text: impl Display) {
     let text = format!("{text}\n");
     let _ = within(limit, move || io::stderr().write_all(text.as_bytes()));
@@ -105,7 +105,7 @@ pub(crate) fn note_within(limit: Duration, text: impl Display) {
 ///
 /// # Errors
 ///
-/// Returns an error if the line cannot be written, or nobody takes it within `limit`.
+/// Returns an error if the line cannot be written, or is not accepted within `limit`.
 pub(crate) fn print_within(limit: Duration, line: &str) -> io::Result<()> {
     let line = format!("{line}\n");
     within(limit, move || {
@@ -115,7 +115,7 @@ pub(crate) fn print_within(limit: Duration, line: &str) -> io::Result<()> {
     })
 }
 
-/// A write to a pipe that nobody reads does not end, so a thread of its own makes it.
+/// A write to a full pipe without a reader blocks, so a separate thread makes it.
 fn within(
     limit: Duration,
     write: impl FnOnce() -> io::Result<()> + Send + 'static,

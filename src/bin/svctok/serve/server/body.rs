@@ -85,7 +85,7 @@ where
 
 impl<B> Drop for RequestBody<B> {
     fn drop(&mut self) {
-        // If the exchange has ended, there is nobody else to tell.
+        // If the exchange has ended, the result does not matter.
         let _ = self.set_waiting(false);
     }
 }

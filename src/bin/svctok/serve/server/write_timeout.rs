@@ -147,7 +147,7 @@ mod tests {
             read.as_mut().poll(&mut cx).is_ready()
         };
         assert!(poll());
-        assert!(!poll(), "the task goes on at once");
+        assert!(!poll(), "the task did not yield");
         assert!(poll(), "nothing is lost");
     }
 }
