@@ -1,5 +1,5 @@
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -79,18 +79,6 @@ impl ConnectionTable {
     }
 }
 
-/// The address whose connections are counted together: an IPv4 address, or an IPv6 network of 64
-/// bits, which one client has at least.
-pub(super) fn client(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => {
-            let network = address.to_bits() & !u128::from(u64::MAX);
-            IpAddr::V6(Ipv6Addr::from_bits(network))
-        }
-        address @ IpAddr::V4(_) => address,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -166,13 +154,5 @@ mod tests {
         busy.wait_for_client();
         assert!(table.make_room(Some(ip(9)), 1));
         assert!(busy.is_closed());
-    }
-
-    #[test]
-    fn counts_ipv6_clients_by_network() {
-        let client = |text: &str| client(text.parse().unwrap()).to_string();
-        assert_eq!(client("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
-        assert_eq!(client("::ffff:192.0.2.1"), "192.0.2.1");
-        assert_eq!(client("192.0.2.1"), "192.0.2.1");
     }
 }

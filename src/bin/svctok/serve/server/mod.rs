@@ -40,11 +40,12 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
+use tower_service_token::limits::ClientAddress;
 
 use self::activity::Activity;
 pub(super) use self::bounded::bounded;
 use self::connection::{Connection, stopped};
-use self::connection_table::{ConnectionTable, client};
+use self::connection_table::ConnectionTable;
 pub(super) use self::descriptors::max_connections;
 pub(super) use self::in_flight::InFlight;
 use self::log_throttle::LogThrottle;
@@ -52,6 +53,10 @@ use crate::failure::{Failure, FailureKind};
 
 /// Connections beyond the limit, for health and metrics alone.
 const RESERVED_CONNECTIONS: usize = 8;
+
+/// Connections that are closing and still have a socket. Beyond this number, the listener
+/// accepts no connection until one of them has closed, so that descriptors suffice.
+const CLOSING_CONNECTIONS: usize = 16;
 
 /// After an error that is not of one connection, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -133,10 +138,11 @@ impl Server {
         sweeping.spawn(Arc::clone(&self.health).sweep());
         let mut connections = JoinSet::new();
         loop {
+            let has_room = connections.len() < self.max_sockets();
             let accepted = tokio::select! {
                 () = stopped(&mut stopping) => break,
                 Some(_) = connections.join_next() => continue,
-                accepted = self.listener.accept() => accepted,
+                accepted = self.listener.accept(), if has_room => accepted,
             };
             match accepted {
                 Ok((stream, peer)) => {
@@ -152,10 +158,14 @@ impl Server {
         while connections.join_next().await.is_some() {}
     }
 
+    fn max_sockets(&self) -> usize {
+        self.max_connections + RESERVED_CONNECTIONS + CLOSING_CONNECTIONS
+    }
+
     /// Finds a place for a connection, if need be by closing another. Without one it is closed.
     fn admit(&self, peer: SocketAddr) -> Option<Connection> {
         let is_proxy = (self.is_proxy)(peer.ip().to_canonical());
-        let client = (!is_proxy).then(|| client(peer.ip()));
+        let client = (!is_proxy).then(|| ClientAddress::new(peer.ip()).network());
         let activity = Arc::new(Activity::new());
         let max = self.max_connections;
         let is_reserved = if place(&self.table, client, &activity, max) {
