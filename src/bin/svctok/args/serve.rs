@@ -167,7 +167,8 @@ pub(crate) struct ServeArgs {
         long,
         env = "SVCTOK_CLIENT_ADDRESS_HEADER",
         value_name = "NAME",
-        default_value = "X-Forwarded-For"
+        default_value = "X-Forwarded-For",
+        requires = "trusted_proxies"
     )]
     pub(crate) client_address_header: HeaderName,
 }
