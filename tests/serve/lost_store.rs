@@ -135,7 +135,10 @@ pub(crate) async fn another_database_is_accepted_by_bootstrap_and_mints_nothing(
     for more in [&["--bootstrap"][..], &[]] {
         let node = Node::start(&place, more).await;
         assert!(is_known(&node, other.trim()).await);
-        assert_eq!(node.stop().await.stdout, "");
+        let ended = node.stop().await;
+        assert_eq!(ended.stdout, "");
+        let is_logged = ended.stderr.contains("using another database");
+        assert_eq!(is_logged, !more.is_empty(), "{}", ended.stderr);
     }
 }
 

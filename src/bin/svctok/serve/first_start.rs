@@ -12,6 +12,9 @@ use crate::store_handle::{RecordedState, StoreHandle};
 const HINT: &str = "mount or restore the database; to begin with a new administrator, start once with \
                     --bootstrap";
 
+const OTHER_DATABASE_HINT: &str = "mount or restore the database; to use the present one with its tokens, start \
+                    once with --bootstrap";
+
 const GRANT_HINT: &str = "grant the role SELECT and UPDATE on the table service_token_store; to begin \
                           with a new administrator, start once with --bootstrap";
 
@@ -68,6 +71,7 @@ impl Found {
     /// unless that is confirmed by `--bootstrap`.
     pub(super) fn check(&self, is_confirmed: bool) -> Result<(), Failure> {
         if is_confirmed {
+            self.log_confirmed();
             return Ok(());
         }
         if let (Some((marked, name)), Some(id)) = (&self.marker, &self.store_id)
@@ -76,7 +80,7 @@ impl Found {
             return Err(Failure::refused(format!(
                 "database ID is {id}, but {name} expects {marked}"
             ))
-            .with_hint(HINT));
+            .with_hint(OTHER_DATABASE_HINT));
         }
         if self.is_empty && (self.was_initialized || self.marker.is_some()) {
             let message = "the store is empty but was initialized before";
@@ -88,6 +92,20 @@ impl Found {
             return Err(Failure::refused(message).with_hint(GRANT_HINT));
         }
         Ok(())
+    }
+
+    fn log_confirmed(&self) {
+        let (Some((expected, marker)), Some(id)) = (&self.marker, &self.store_id) else {
+            return;
+        };
+        if expected != id {
+            tracing::warn!(
+                marker,
+                expected,
+                database_id = id,
+                "using another database, as --bootstrap confirms"
+            );
+        }
     }
 
     /// Records that the store has had an administrator. The service works without these records, so a
