@@ -59,11 +59,23 @@ pub(super) async fn prepare(pool: &Pool) -> Result<(), OpenStoreError> {
             match migrate(&mut lease).await {
                 Err(MigrationError::Locked) => sleep(LOCK_PAUSE).await,
                 Err(MigrationError::Failed(error)) => return Err(error),
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    log_migrated(found);
+                    return Ok(());
+                }
             }
         }
     });
     prepared.await.map_err(late)?
+}
+
+#[cfg_attr(
+    not(feature = "tracing"),
+    expect(unused_variables, reason = "logged only")
+)]
+fn log_migrated(from: Option<i64>) {
+    #[cfg(feature = "tracing")]
+    tracing::info!(target: "tower_service_token", from, to = VERSION, "database schema migrated");
 }
 
 /// Why an attempt to migrate failed.
