@@ -10,6 +10,31 @@
 //! Every endpoint of `api` (feature `api`) has one: that of its layer, or else one of its own. Give
 //! the layer one, so that all endpoints share its bound on lookups.
 //!
+//! # axum
+//!
+//! Serve the router by `into_make_service_with_connect_info::<SocketAddr>()`, without which requests
+//! carry no peer address. With the feature `api`, the layer reads axum's `ConnectInfo`; without it,
+//! insert a [`PeerAddress`] as below.
+//!
+//! ```
+//! # #[cfg(feature = "api")] {
+//! use std::net::SocketAddr;
+//! use axum::{Router, routing::get};
+//! use tower::ServiceBuilder;
+//! use tower_service_token::limits::{ClientAddressLayer, TrustedProxies};
+//! use tower_service_token::{MemoryStore, ServiceTokenLayer};
+//!
+//! let proxies: TrustedProxies = "10.0.0.0/8".parse()?;
+//! let layers = ServiceBuilder::new()
+//!     .layer(ClientAddressLayer::new().with_trusted_proxies(proxies))
+//!     .layer(ServiceTokenLayer::new(MemoryStore::new()));
+//! let app: Router = Router::new().route("/deploy", get(|| async {})).route_layer(layers);
+//! let service = app.into_make_service_with_connect_info::<SocketAddr>();
+//! # let _ = service;
+//! # }
+//! # Ok::<_, tower_service_token::limits::TrustedProxiesError>(())
+//! ```
+//!
 //! # Servers without axum
 //!
 //! The peer's address is a [`PeerAddress`] extension, which hyper and tonic users insert. In tonic,
