@@ -43,7 +43,7 @@ use self::case::{Case, Times, bench, requests_with};
 use self::request::request_with;
 
 const PAUSE: Duration = Duration::from_micros(100);
-const LONGER_THAN_A_RUN: Duration = Duration::from_secs(24 * 3600);
+const LONG_TTL: Duration = Duration::from_secs(24 * 3600);
 
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
@@ -111,7 +111,7 @@ fn accepted(id: &str, tokens: &Arc<[MintedToken]>, store: impl TokenStore) -> Ca
 
 /// A cache that remembers these tokens for as long as the bench runs.
 fn filled(tokens: &[MintedToken], store: MemoryStore, runtime: &Runtime) -> CachedStore<Remote> {
-    let cached = CachedStore::new(Remote(store)).with_ttl(LONGER_THAN_A_RUN);
+    let cached = CachedStore::new(Remote(store)).with_ttl(LONG_TTL);
     runtime.block_on(async {
         for token in tokens {
             look_up(&cached, token).await;
@@ -127,12 +127,12 @@ async fn look_up(cached: &CachedStore<Remote>, token: &MintedToken) {
 }
 
 /// Changes tokens until dropped.
-struct Churn {
+struct BackgroundChurn {
     ends: Arc<AtomicBool>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
-impl Drop for Churn {
+impl Drop for BackgroundChurn {
     fn drop(&mut self) {
         self.ends.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
@@ -141,7 +141,10 @@ impl Drop for Churn {
     }
 }
 
-fn churned(tokens: &Arc<[MintedToken]>, runtime: &Runtime) -> (CachedStore<Remote>, Churn) {
+fn churned(
+    tokens: &Arc<[MintedToken]>,
+    runtime: &Runtime,
+) -> (CachedStore<Remote>, BackgroundChurn) {
     let store = tokens::store(tokens);
     let others = tokens::mint(1000);
     for (number, token) in others.iter().enumerate() {
@@ -167,7 +170,7 @@ fn churned(tokens: &Arc<[MintedToken]>, runtime: &Runtime) -> (CachedStore<Remot
         }
     });
     let thread = Some(thread);
-    (cached, Churn { ends, thread })
+    (cached, BackgroundChurn { ends, thread })
 }
 
 /// Knows nothing without being asked.

@@ -106,12 +106,13 @@ impl Bench {
     }
 
     fn print_scaling(&self, kinds: &[Kind<'_>; 3]) {
-        let mut readings = [(); 3].map(|()| THREADS.map(|_| Reading::default()));
+        let mut readings = [(); 3].map(|()| THREADS.map(|_| Measurement::default()));
         for _ in 0..self.rounds {
             for (kind, readings) in kinds.iter().zip(&mut readings) {
                 for (threads, reading) in THREADS.iter().zip(readings) {
                     let readers: Vec<_> = (0..*threads).map(kind.reader_of).collect();
-                    let (elapsed, reads) = self.window(&readers, Neighbour::Writer(Some(PAUSE)));
+                    let (elapsed, reads) =
+                        self.window(&readers, BackgroundLoad::Writer(Some(PAUSE)));
                     reading.add(elapsed, reads);
                 }
             }
@@ -122,12 +123,12 @@ impl Bench {
     }
 
     fn print_waits(&self) {
-        let mut readings = [Reading::default(), Reading::default()];
-        let neighbours = [Neighbour::Spinner, Neighbour::Writer(None)];
+        let mut readings = [Measurement::default(), Measurement::default()];
+        let neighbours = [BackgroundLoad::Spinner, BackgroundLoad::Writer(None)];
         for _ in 0..self.rounds {
-            for (neighbour, reading) in neighbours.iter().zip(&mut readings) {
+            for (load, reading) in neighbours.iter().zip(&mut readings) {
                 let reader = (&self.reader, &self.tokens[..TOKENS_OF_A_THREAD]);
-                let (elapsed, reads) = self.window(&[reader], *neighbour);
+                let (elapsed, reads) = self.window(&[reader], *load);
                 reading.add(elapsed, reads);
             }
         }
@@ -151,12 +152,12 @@ impl Bench {
     fn window(
         &self,
         readers: &[(&Reader, &[MintedToken])],
-        neighbour: Neighbour,
+        load: BackgroundLoad,
     ) -> (Duration, Vec<Read>) {
         let stop = AtomicBool::new(false);
         let start = Barrier::new(readers.len() + 1);
         thread::scope(|scope| {
-            scope.spawn(|| self.accompany(neighbour, &stop));
+            scope.spawn(|| self.run_load(load, &stop));
             let readers: Vec<_> = readers
                 .iter()
                 .map(|(reader, tokens)| {
@@ -175,8 +176,8 @@ impl Bench {
         })
     }
 
-    fn accompany(&self, neighbour: Neighbour, stop: &AtomicBool) {
-        let Neighbour::Writer(pause) = neighbour else {
+    fn run_load(&self, load: BackgroundLoad, stop: &AtomicBool) {
+        let BackgroundLoad::Writer(pause) = load else {
             while !stop.load(Ordering::Relaxed) {
                 std::hint::spin_loop();
             }
@@ -219,7 +220,7 @@ struct Kind<'a> {
 }
 
 impl Kind<'_> {
-    fn print(&self, readings: &[Reading; 4]) {
+    fn print(&self, readings: &[Measurement; 4]) {
         println!("{}", self.name);
         for (threads, reading) in THREADS.iter().zip(readings) {
             println!("{threads:>4} threads {reading}");
@@ -240,7 +241,7 @@ impl Kind<'_> {
 
 /// What runs beside the readers.
 #[derive(Clone, Copy)]
-enum Neighbour {
+enum BackgroundLoad {
     /// Nothing but a loop.
     Spinner,
     /// Changes to the store, with a pause after every three.
@@ -248,23 +249,23 @@ enum Neighbour {
 }
 
 /// Refused by none: the writer leaves the tokens of the readers good.
-fn refused(rejection: &Rejection) -> Response<Request<Body>> {
+fn rejected(rejection: &Rejection) -> Response<Request<Body>> {
     panic!("{rejection}")
 }
 
-type Reader = ServiceToken<GiveBack, fn(&Rejection) -> Response<Request<Body>>>;
+type Reader = ServiceToken<ReturnRequest, fn(&Rejection) -> Response<Request<Body>>>;
 
 fn reader(store: &MemoryStore) -> Reader {
     ServiceTokenLayer::new(store.clone())
         .without_cache_headers()
-        .with_rejection_response(refused as fn(&_) -> _)
-        .layer(GiveBack)
+        .with_rejection_response(rejected as fn(&_) -> _)
+        .layer(ReturnRequest)
 }
 
 #[derive(Clone)]
-struct GiveBack;
+struct ReturnRequest;
 
-impl Service<Request<Body>> for GiveBack {
+impl Service<Request<Body>> for ReturnRequest {
     type Response = Response<Request<Body>>;
     type Error = Infallible;
     type Future = Ready<Result<Self::Response, Infallible>>;
@@ -319,7 +320,7 @@ fn time_on_core() -> Option<Duration> {
 
 /// What the windows of one kind have shown.
 #[derive(Default)]
-struct Reading {
+struct Measurement {
     /// Requests in a second, in the best window.
     best: f64,
     requests: f64,
@@ -327,7 +328,7 @@ struct Reading {
     batches: Vec<Duration>,
 }
 
-impl Reading {
+impl Measurement {
     fn add(&mut self, elapsed: Duration, reads: Vec<Read>) {
         let batches: usize = reads.iter().map(|read| read.batches.len()).sum();
         let requests =
@@ -354,7 +355,7 @@ impl Reading {
     }
 }
 
-impl fmt::Display for Reading {
+impl fmt::Display for Measurement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,

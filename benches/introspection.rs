@@ -49,7 +49,7 @@ use self::case::{Case, Times, bench, requests_with};
 use self::request::request_with;
 
 const HOUR: Duration = Duration::from_secs(3600);
-const LONGER_THAN_A_RUN: Duration = Duration::from_secs(24 * 3600);
+const LONG_TTL: Duration = Duration::from_secs(24 * 3600);
 const REQUESTS: usize = 1_000;
 
 /// Counts the calls that reach the server.
@@ -147,7 +147,7 @@ fn store(more: &str) -> (IntrospectionStore, Calls) {
     let store = IntrospectionStore::builder(ClientAuth::basic("service", "secret"))
         .with_role_claim("roles")
         .with_transport(server)
-        .with_ttl(LONGER_THAN_A_RUN)
+        .with_ttl(LONG_TTL)
         .build("https://auth.example/introspect");
     (store.expect("a good endpoint"), calls)
 }

@@ -102,7 +102,7 @@ struct Caller(Arc<str>);
 type Known = Arc<HashMap<[u8; 32], Caller>>;
 
 /// By the first bytes of the digest, so that the whole of it can be compared in constant time.
-type KnownByStart = HashMap<[u8; 8], ([u8; 32], Caller)>;
+type KnownByPrefix = HashMap<[u8; 8], ([u8; 32], Caller)>;
 
 fn cases(keys: usize) -> Vec<Case> {
     let tokens: Arc<[_]> = tokens::mint(keys).into();
@@ -122,9 +122,9 @@ fn cases(keys: usize) -> Vec<Case> {
         let (start, _) = digest.split_first_chunk().expect("32 is more than 8");
         (*start, (*digest, caller.clone()))
     };
-    let by_start: KnownByStart = known.iter().map(by_start).collect();
+    let by_start: KnownByPrefix = known.iter().map(by_start).collect();
     let tower_http_same_work = AsyncRequireAuthorizationLayer::new(move |request| {
-        ready(authorize_with_care(&by_start, request))
+        ready(authorize_constant_time(&by_start, request))
     });
     let labelled = texts.clone().enumerate();
     let static_tokens = labelled.fold(StaticTokens::new(), |all, (number, text)| {
@@ -215,13 +215,16 @@ fn find(known: &Known, headers: &HeaderMap) -> Option<Caller> {
 
 /// As one would write by hand what `memory` does, without changes at run time.
 #[expect(clippy::result_large_err, reason = "the form that tower-http asks for")]
-fn authorize_with_care(known: &KnownByStart, mut request: Request) -> Result<Request, Response> {
-    let caller = find_with_care(known, request.headers_mut()).ok_or_else(unauthorized)?;
+fn authorize_constant_time(
+    known: &KnownByPrefix,
+    mut request: Request,
+) -> Result<Request, Response> {
+    let caller = find_constant_time(known, request.headers_mut()).ok_or_else(unauthorized)?;
     request.extensions_mut().insert(caller);
     Ok(request)
 }
 
-fn find_with_care(known: &KnownByStart, headers: &mut HeaderMap) -> Option<Caller> {
+fn find_constant_time(known: &KnownByPrefix, headers: &mut HeaderMap) -> Option<Caller> {
     let named = |name| {
         let mut values = headers.get_all(name).iter();
         (values.next(), values.next().is_some())

@@ -198,7 +198,7 @@ fn rejected_cases() -> Vec<Case> {
         "bare_refusal",
         StatusCode::UNAUTHORIZED,
         requests_with(&tokens, request_with),
-        BareRefusal,
+        BareRejection,
     )];
     for (suffix, build) in [("", nothing as Build), ("_problem_json", problem_json)] {
         let service = |layer: &ServiceTokenLayer| {
@@ -208,21 +208,21 @@ fn rejected_cases() -> Vec<Case> {
         let id = |id| format!("{id}{suffix}");
         let known = || requests_with(&tokens, request_with);
         cases.extend([
-            refused(id("missing"), missing, service(&memory)),
-            refused(id("malformed"), malformed.clone(), service(&memory)),
-            refused(
+            rejected(id("missing"), missing, service(&memory)),
+            rejected(id("malformed"), malformed.clone(), service(&memory)),
+            rejected(
                 id("unknown"),
                 requests_with(&strangers, request_with),
                 service(&memory),
             ),
-            refused(id("wrong_digest"), known(), service(&by_id)),
-            refused(id("expired"), known(), service(&expired)),
+            rejected(id("wrong_digest"), known(), service(&by_id)),
+            rejected(id("expired"), known(), service(&expired)),
         ]);
     }
     cases
 }
 
-fn refused(
+fn rejected(
     id: String,
     request: impl FnMut() -> Request<Body> + 'static,
     service: ServiceToken<Trivial, Build>,
@@ -231,9 +231,9 @@ fn refused(
 }
 
 /// Refuses all requests, as it happens.
-struct BareRefusal;
+struct BareRejection;
 
-impl Service<Request<Body>> for BareRefusal {
+impl Service<Request<Body>> for BareRejection {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = Ready<Result<Response<Body>, Infallible>>;
@@ -284,7 +284,8 @@ impl ById {
 #[async_trait]
 impl TokenStore for ById {
     fn find_cached(&self, credential: &Credential<'_>) -> Cached {
-        let TokenShape::Own(id) = self.format.inspect(credential.token().expose_secret()) else {
+        let TokenShape::WellFormed(id) = self.format.inspect(credential.token().expose_secret())
+        else {
             return Cached::NotFound;
         };
         let record = self.records.get(&id).cloned();

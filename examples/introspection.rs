@@ -57,7 +57,7 @@ async fn main() -> ExitCode {
     match serve().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("introspection: {}", told(&*error));
+            eprintln!("introspection: {}", error_chain(&*error));
             ExitCode::FAILURE
         }
     }
@@ -77,7 +77,7 @@ async fn serve() -> Result<(), Box<dyn Error>> {
         )
         // Added after the layer, so open to everybody.
         .route("/healthz", get(async || "ok\n"))
-        .layer(map_response(tell_of_failures));
+        .layer(map_response(log_failures));
 
     let listener = TcpListener::bind(("127.0.0.1", port))
         .await
@@ -113,10 +113,14 @@ async fn write(principal: Principal) -> String {
 }
 
 /// Tells the operator what the caller is not told: why it is not known whether a token is good.
-async fn tell_of_failures(response: Response) -> Response {
+async fn log_failures(response: Response) -> Response {
     let rejection = response.extensions().get::<Rejection>();
     if let Some(rejection) = rejection.filter(|rejection| rejection.status().is_server_error()) {
-        eprintln!("{}: {}", rejection.status().as_u16(), told(rejection));
+        eprintln!(
+            "{}: {}",
+            rejection.status().as_u16(),
+            error_chain(rejection)
+        );
     }
     response
 }
@@ -124,7 +128,7 @@ async fn tell_of_failures(response: Response) -> Response {
 async fn store() -> Result<IntrospectionStore, Box<dyn Error>> {
     let url = variable("INTROSPECTION_URL")?;
     let issuer = variable("INTROSPECTION_ISSUER")?;
-    let builder = || set_up(IntrospectionStore::builder(client_auth()?));
+    let builder = || configure(IntrospectionStore::builder(client_auth()?));
     Ok(match (url, issuer) {
         (None, None) => return Err(missing("INTROSPECTION_URL")),
         (None, Some(issuer)) => builder()?.discover(&issuer).await?,
@@ -133,7 +137,7 @@ async fn store() -> Result<IntrospectionStore, Box<dyn Error>> {
     })
 }
 
-fn set_up(mut builder: IntrospectionBuilder) -> Result<IntrospectionBuilder, Box<dyn Error>> {
+fn configure(mut builder: IntrospectionBuilder) -> Result<IntrospectionBuilder, Box<dyn Error>> {
     builder = builder.with_max_token_length(MAX_TOKEN_LENGTH);
     if let Some(ttl) = parsed("INTROSPECTION_TTL_MS", "a number of milliseconds")? {
         let ttl = Duration::from_millis(ttl);
@@ -205,7 +209,7 @@ fn missing(name: &str) -> Box<dyn Error> {
 }
 
 /// An error and what lies behind it, in one line.
-fn told(error: &(dyn Error + 'static)) -> String {
+fn error_chain(error: &(dyn Error + 'static)) -> String {
     let chain = iter::successors(Some(error), |&error| error.source());
     chain
         .map(ToString::to_string)

@@ -33,7 +33,7 @@ use tower_service_token::token::TokenFormat;
 use tower_service_token::{MemoryStore, ServiceTokenLayer};
 
 const CONNECTIONS: usize = 8;
-const TURN: Duration = Duration::from_millis(100);
+const ROUND: Duration = Duration::from_millis(100);
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -51,7 +51,7 @@ async fn main() -> Result<()> {
         Sha256::digest(token.expose_secret()).into(),
         "deployer".into(),
     )]));
-    let least = layer_fn(move |inner| Least {
+    let least = layer_fn(move |inner| MinimalAuth {
         inner,
         known: Arc::clone(&known),
     });
@@ -65,9 +65,9 @@ async fn main() -> Result<()> {
 
     let mut ratios = [const { Vec::new() }; 3];
     for _ in 0..turns {
-        let without = turn(bare, &request).await?;
-        let least = turn(least, &request).await?;
-        let with = turn(protected, &request).await?;
+        let without = measure_round(bare, &request).await?;
+        let least = measure_round(least, &request).await?;
+        let with = measure_round(protected, &request).await?;
         println!("{without:9.0} requests/s without, {least:9.0} with the least, {with:9.0} with");
         for (ratios, ratio) in
             ratios
@@ -90,12 +90,12 @@ fn median(mut ratios: Vec<f64>) -> f64 {
 
 /// Lets through whoever presents a known token, and no more than that.
 #[derive(Clone)]
-struct Least<S> {
+struct MinimalAuth<S> {
     inner: S,
     known: Arc<HashMap<[u8; 32], Arc<str>>>,
 }
 
-impl<S> Least<S> {
+impl<S> MinimalAuth<S> {
     fn identify(&self, request: &Request) -> Option<Arc<str>> {
         let value = request.headers().get(AUTHORIZATION)?;
         let digest = Sha256::digest(value.as_bytes().strip_prefix(b"ApiKey ")?);
@@ -103,7 +103,7 @@ impl<S> Least<S> {
     }
 }
 
-impl<S: Service<Request, Response = Response>> Service<Request> for Least<S> {
+impl<S: Service<Request, Response = Response>> Service<Request> for MinimalAuth<S> {
     type Response = Response;
     type Error = S::Error;
     type Future = Either<S::Future, Ready<std::result::Result<Response, S::Error>>>;
@@ -130,12 +130,12 @@ async fn serve(router: Router) -> Result<SocketAddr> {
 }
 
 /// Requests in a second.
-async fn turn(address: SocketAddr, request: &str) -> Result<f64> {
+async fn measure_round(address: SocketAddr, request: &str) -> Result<f64> {
     let started = Instant::now();
     let mut connections = JoinSet::new();
     for _ in 0..CONNECTIONS {
         let request = request.to_owned();
-        connections.spawn(async move { send_until(address, &request, started + TURN).await });
+        connections.spawn(async move { send_until(address, &request, started + ROUND).await });
     }
     let mut answered = 0;
     while let Some(connection) = connections.join_next().await {

@@ -11,7 +11,7 @@ use axum::extract::Path;
 use axum::routing::{delete, get, post};
 use http::Request;
 use tower::ServiceExt;
-use tower_service_token::authorize::{Authorized, Policy, RequireRolesLayer};
+use tower_service_token::authorize::{AccessPolicy, Authorized, RequireRolesLayer};
 use tower_service_token::principal::Requirement;
 use tower_service_token::reject::Rejection;
 use tower_service_token::store::TokenRecord;
@@ -38,7 +38,7 @@ async fn release(principal: Principal) -> String {
 
 struct ReadProjects;
 
-impl Policy for ReadProjects {
+impl AccessPolicy for ReadProjects {
     fn requirement() -> Requirement {
         Requirement::all_scopes(["projects:read"])
     }

@@ -70,11 +70,11 @@ async fn serve() -> Result<(), Box<dyn Error>> {
     out.flush()?;
 
     // No request waits for the file because of this: a token in use is written once a minute.
-    let flushing = last_used.flush_every(Duration::from_secs(60));
+    let flush_task = last_used.flush_every(Duration::from_secs(60));
     axum::serve(listener, app)
         .with_graceful_shutdown(stopped)
         .await?;
-    flushing.stop().await?;
+    flush_task.stop().await?;
     Ok(())
 }
 

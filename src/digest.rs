@@ -13,7 +13,7 @@
 //! let text = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 //! assert_eq!(digest.to_string(), text);
 //! assert_eq!(digest, text.parse()?);
-//! # Ok::<_, tower_service_token::digest::ParseDigestError>(())
+//! # Ok::<_, tower_service_token::digest::ParseTokenDigestError>(())
 //! ```
 
 use std::fmt;
@@ -23,7 +23,7 @@ use sha2::block_api::compress256;
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
-const SCHEME: &str = "sha256:";
+const TEXT_PREFIX: &str = "sha256:";
 
 /// A secret under which digests are hashed once more, so that keys in memory tell nothing about
 /// guessable tokens.
@@ -107,7 +107,7 @@ impl TokenDigest {
 }
 
 /// The first state of SHA-256 (FIPS 180-4 §5.3.3).
-const START: [u32; 8] = [
+const INITIAL_HASH: [u32; 8] = [
     0x6a09_e667,
     0xbb67_ae85,
     0x3c6e_f372,
@@ -134,7 +134,7 @@ fn padded_block(text: &[u8]) -> Option<[u8; 64]> {
 
 #[inline]
 fn hash_block(block: &[u8; 64]) -> [u8; 32] {
-    let mut state = START;
+    let mut state = INITIAL_HASH;
     compress256(&mut state, std::slice::from_ref(block));
     let mut digest = [0; 32];
     for (bytes, word) in digest.as_chunks_mut::<4>().0.iter_mut().zip(state) {
@@ -173,17 +173,19 @@ impl fmt::Debug for TokenDigest {
 
 impl fmt::Display for TokenDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{SCHEME}{}", hex::encode(self.0))
+        write!(f, "{TEXT_PREFIX}{}", hex::encode(self.0))
     }
 }
 
 impl FromStr for TokenDigest {
-    type Err = ParseDigestError;
+    type Err = ParseTokenDigestError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let digits = text.strip_prefix(SCHEME).ok_or(ParseDigestError(()))?;
+        let digits = text
+            .strip_prefix(TEXT_PREFIX)
+            .ok_or(ParseTokenDigestError(()))?;
         let mut bytes = [0; 32];
-        hex::decode_to_slice(digits, &mut bytes).map_err(|_| ParseDigestError(()))?;
+        hex::decode_to_slice(digits, &mut bytes).map_err(|_| ParseTokenDigestError(()))?;
         Ok(Self(bytes))
     }
 }
@@ -191,14 +193,14 @@ impl FromStr for TokenDigest {
 /// A text is not the digest of a token. The text is not repeated: it may be a token.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a token digest is 'sha256:' and 64 hexadecimal digits")]
-pub struct ParseDigestError(());
+pub struct ParseTokenDigestError(());
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_difference_in_any_single_bit_is_seen() {
+    fn digests_that_differ_in_one_bit_are_not_equal() {
         let digest = TokenDigest::of("token");
         assert_eq!(digest, TokenDigest::of("token"));
         for bit in 0..256 {
@@ -209,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_of_any_length_has_the_digest_that_a_hasher_gives_it() {
+    fn digests_of_any_length_match_the_reference_implementation() {
         let text: Vec<u8> = (0..=u8::MAX).collect();
         for length in 0..text.len() {
             let hash: [u8; 32] = Sha256::digest(&text[..length]).into();
@@ -222,7 +224,7 @@ mod tests {
 
     #[cfg(feature = "introspection")]
     #[test]
-    fn a_keyed_digest_depends_on_the_secret_on_each_part_and_on_the_digest() {
+    fn keyed_digest_depends_on_secret_parts_and_digest() {
         let parts: [&[u8]; 2] = [b"endpoint", b"client"];
         let base = DigestKey::new(&[1; 32], &parts);
         let digest = TokenDigest::of("token");
@@ -235,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn digests_of_another_form_are_refused() {
+    fn rejects_malformed_digests() {
         let hex = hex::encode([0xab; 32]);
         assert!(format!("sha256:{hex}").parse::<TokenDigest>().is_ok());
         assert!(

@@ -6,7 +6,7 @@
 //! 2. Scheme names match in any case (RFC 9110 §11.1). One or more spaces part scheme and token,
 //!    white space around the value is trimmed, anything after the token is an error.
 //! 3. A token is 1 to 512 visible ASCII bytes. A value that cannot be read as such is
-//!    [malformed](IntakeError::Malformed), never absent.
+//!    [malformed](CredentialError::Malformed), never absent.
 //! 4. A repeated header, or two sources with different tokens, is an error; the first never wins.
 //!    Two sources with the same token are one.
 //! 5. `Authorization` with another scheme counts as absent: it belongs to somebody else.
@@ -20,7 +20,7 @@
 //!
 //! let token = CredentialSources::default().read(&headers)?.expect("a token");
 //! assert_eq!(token.expose_secret(), "svctok-secret");
-//! # Ok::<_, tower_service_token::header::IntakeError>(())
+//! # Ok::<_, tower_service_token::header::CredentialError>(())
 //! ```
 
 use http::header::{self, COOKIE, PROXY_AUTHORIZATION};
@@ -105,15 +105,17 @@ impl CredentialSources {
     /// # Errors
     ///
     /// Headers that present something and are not as the [module](self) says. Where several things
-    /// are wrong, the greatest [`IntakeError`], whatever the order of the headers.
+    /// are wrong, the greatest [`CredentialError`], whatever the order of the headers.
     pub fn read<'h>(
         &self,
         headers: &'h HeaderMap,
-    ) -> Result<Option<PresentedToken<'h>>, IntakeError> {
-        match self.presented(headers) {
-            Presented::Nothing => Ok(None),
-            Presented::Once { source, place } => self.read_only(source, headers.iter().nth(place)),
-            Presented::More => self.read_values(
+    ) -> Result<Option<PresentedToken<'h>>, CredentialError> {
+        match self.locate(headers) {
+            Located::None => Ok(None),
+            Located::Single { source, place } => {
+                self.read_single(source, headers.iter().nth(place))
+            }
+            Located::Multiple => self.read_values(
                 headers
                     .iter()
                     .filter_map(|(name, value)| Some((self.source(name)?, value))),
@@ -124,34 +126,38 @@ impl CredentialSources {
     /// As [`read`](Self::read), and marks the values of all credential headers sensitive, so that
     /// `Debug` and HPACK do not spread them.
     #[inline]
-    pub(crate) fn read_marking<'h>(
+    pub(crate) fn read_and_mark_sensitive<'h>(
         &self,
         headers: &'h mut HeaderMap,
-    ) -> Result<Option<PresentedToken<'h>>, IntakeError> {
-        match self.presented(headers) {
-            Presented::Nothing => Ok(None),
-            Presented::Once { source, place } => {
+    ) -> Result<Option<PresentedToken<'h>>, CredentialError> {
+        match self.locate(headers) {
+            Located::None => Ok(None),
+            Located::Single { source, place } => {
                 let header = headers.iter_mut().nth(place).map(|(name, value)| {
                     value.set_sensitive(true);
                     (name, &*value)
                 });
-                self.read_only(source, header)
+                self.read_single(source, header)
             }
-            Presented::More => self.read_values(headers.iter_mut().filter_map(|(name, value)| {
-                let source = self.source(name)?;
-                value.set_sensitive(true);
-                Some((source, &*value))
-            })),
+            Located::Multiple => {
+                self.read_values(headers.iter_mut().filter_map(|(name, value)| {
+                    let source = self.source(name)?;
+                    value.set_sensitive(true);
+                    Some((source, &*value))
+                }))
+            }
         }
     }
 
     /// A token that stands alone, as in a form.
     #[cfg(feature = "api")]
-    pub(crate) fn read_text<'t>(&self, text: &'t str) -> Result<PresentedToken<'t>, IntakeError> {
+    pub(crate) fn parse_token<'t>(
+        &self,
+        text: &'t str,
+    ) -> Result<PresentedToken<'t>, CredentialError> {
         let token = self.read_token(text.as_bytes())?;
-        token
-            .map(PresentedToken::from_visible)
-            .ok_or(IntakeError::Malformed)
+        let token = token.ok_or(CredentialError::Malformed)?;
+        Ok(PresentedToken::from_bytes_unchecked(token))
     }
 
     /// Removes the credential; an `Authorization` of another scheme stays.
@@ -195,42 +201,42 @@ impl CredentialSources {
 
     /// A look at all names costs less than a hashed look for each source.
     #[inline]
-    fn presented(&self, headers: &HeaderMap) -> Presented {
+    fn locate(&self, headers: &HeaderMap) -> Located {
         let mut presented = headers
             .keys()
             .enumerate()
             .filter_map(|(place, name)| Some((place, self.source(name)?)));
         let Some((place, source)) = presented.next() else {
-            return Presented::Nothing;
+            return Located::None;
         };
         // Only while no header at all is repeated does the place of a name tell that of its value.
         if presented.next().is_none() && headers.len() == headers.keys_len() {
-            Presented::Once { source, place }
+            Located::Single { source, place }
         } else {
-            Presented::More
+            Located::Multiple
         }
     }
 
     /// The one header that presents something. That names and values come in the same order is
     /// checked here: `http` does not promise it.
     #[inline]
-    fn read_only<'h>(
+    fn read_single<'h>(
         &self,
         source: usize,
         header: Option<(&HeaderName, &'h HeaderValue)>,
-    ) -> Result<Option<PresentedToken<'h>>, IntakeError> {
+    ) -> Result<Option<PresentedToken<'h>>, CredentialError> {
         let value = header
             .filter(|(name, _)| self.source(name) == Some(source))
             .map(|(_, value)| value)
-            .ok_or(IntakeError::Malformed)?;
+            .ok_or(CredentialError::Malformed)?;
         let token = self.read_value(source, value)?;
-        Ok(token.map(PresentedToken::from_visible))
+        Ok(token.map(PresentedToken::from_bytes_unchecked))
     }
 
     fn read_values<'h>(
         &self,
         values: impl Iterator<Item = (usize, &'h HeaderValue)>,
-    ) -> Result<Option<PresentedToken<'h>>, IntakeError> {
+    ) -> Result<Option<PresentedToken<'h>>, CredentialError> {
         let mut seen = 0_u64;
         let mut found: Option<&'h [u8]> = None;
         let mut error = None;
@@ -238,7 +244,7 @@ impl CredentialSources {
             // From the 64th source on they share a bit: two of them count as a repetition.
             let bit = 1 << source.min(63);
             let read = if seen & bit != 0 {
-                Err(IntakeError::Repeated)
+                Err(CredentialError::Repeated)
             } else {
                 self.read_value(source, value)
             };
@@ -248,22 +254,18 @@ impl CredentialSources {
                 (Ok(token), None) => found = token,
                 // Nothing secret is compared: the client sent both.
                 (Ok(token), first) if token == first => {}
-                (Ok(_), _) => error = error.max(Some(IntakeError::Conflicting)),
+                (Ok(_), _) => error = error.max(Some(CredentialError::Conflicting)),
                 (Err(worse), _) => error = error.max(Some(worse)),
             }
         }
         match error {
-            None => Ok(found.map(PresentedToken::from_visible)),
+            None => Ok(found.map(PresentedToken::from_bytes_unchecked)),
             Some(error) => Err(error),
         }
     }
 
     #[inline]
-    fn read_value<'h>(
-        &self,
-        source: usize,
-        value: &'h HeaderValue,
-    ) -> Result<Option<&'h [u8]>, IntakeError> {
+    fn read_value<'h>(&self, source: usize, value: &'h HeaderValue) -> RawToken<'h> {
         if source == 0 {
             self.read_authorization(value)
         } else {
@@ -272,10 +274,7 @@ impl CredentialSources {
     }
 
     #[inline]
-    fn read_authorization<'h>(
-        &self,
-        value: &'h HeaderValue,
-    ) -> Result<Option<&'h [u8]>, IntakeError> {
+    fn read_authorization<'h>(&self, value: &'h HeaderValue) -> RawToken<'h> {
         let value = trim(value.as_bytes());
         let schemes = [(self.api_key, b"apikey"), (self.bearer, b"bearer")];
         for (_, scheme) in schemes.iter().filter(|(read, _)| *read) {
@@ -289,32 +288,35 @@ impl CredentialSources {
         // A scheme is an RFC 9110 token; other bytes may hide one of ours.
         let scheme = value.split(|&byte| byte == b' ').next().unwrap_or_default();
         if scheme.is_empty() || !scheme.iter().copied().all(is_token_char) {
-            return Err(IntakeError::Malformed);
+            return Err(CredentialError::Malformed);
         }
         Ok(None)
     }
 
     #[inline]
-    fn read_token<'h>(&self, token: &'h [u8]) -> Result<Option<&'h [u8]>, IntakeError> {
+    fn read_token<'h>(&self, token: &'h [u8]) -> RawToken<'h> {
         if token.len() > self.max_token_length {
-            return Err(IntakeError::TooLong);
+            return Err(CredentialError::TooLong);
         }
         if !PresentedToken::is_visible(token) {
-            return Err(IntakeError::Malformed);
+            return Err(CredentialError::Malformed);
         }
         Ok(Some(token))
     }
 }
 
+/// The bytes of a token, or `None` if the header has another scheme.
+type RawToken<'h> = Result<Option<&'h [u8]>, CredentialError>;
+
 /// How much of what sources are for a request has.
-enum Presented {
-    Nothing,
+enum Located {
+    None,
     /// The number of the source, and the place of its header among all headers.
-    Once {
+    Single {
         source: usize,
         place: usize,
     },
-    More,
+    Multiple,
 }
 
 /// What follows the scheme, if `value` is of that scheme, given in small letters.
@@ -345,7 +347,7 @@ fn is_token_char(byte: u8) -> bool {
 /// Why headers that present a credential could not be read. A client's error: 400.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 #[non_exhaustive]
-pub enum IntakeError {
+pub enum CredentialError {
     /// Two sources present different tokens.
     #[error("the request presents two different tokens")]
     Conflicting,
@@ -378,7 +380,7 @@ mod tests {
 
         /// What `read` answers is tested against a model of the contract, in `tests/intake.rs`.
         #[test]
-        fn reading_with_marking_answers_the_same_and_marks_the_credential_headers_alone(
+        fn marking_does_not_change_what_is_read_and_marks_only_credential_headers(
             lines in vec((
                 select(vec!["authorization", "x-api-key", "accept", "x-other"]),
                 select(vec!["ApiKey a-token", "a-token", "another", "Basic Zm9v", "", "two words"]),
@@ -393,7 +395,7 @@ mod tests {
             };
             let sources = CredentialSources::default();
             let read = sources.read(&headers).map(text);
-            prop_assert_eq!(sources.read_marking(&mut headers).map(text), read);
+            prop_assert_eq!(sources.read_and_mark_sensitive(&mut headers).map(text), read);
             for (name, value) in &headers {
                 let is_ours = *name == AUTHORIZATION || *name == X_API_KEY;
                 prop_assert_eq!(value.is_sensitive(), is_ours, "{}", name);

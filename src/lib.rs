@@ -81,7 +81,7 @@
 //!   `endpoint` (the method and the route); level `ERROR` for 5xx, `INFO` for the rest. With `api`
 //!   also one for each failed change and each list that broke off. A response whose failure was
 //!   logged is [marked](reject::FailureLogged). Target
-//!   `tower_service_token::audit` has the [audit events](store::TracingAudit), target
+//!   `tower_service_token::audit` has the [audit events](store::TracingAuditSink), target
 //!   `tower_service_token::rotation` one for each request with the secret from before a rotation.
 //!   Costs nothing on other accepted requests.
 //! - `metrics`: the counter `service_token_requests_total` and the histogram

@@ -46,7 +46,7 @@ impl Stopwatch {
     }
 
     /// The layer refused the request. It is to be [logged](log) where the response is built.
-    pub(crate) fn refused(self, rejection: &Rejection) {
+    pub(crate) fn rejected(self, rejection: &Rejection) {
         self.stop(rejection.reason().as_str());
     }
 
@@ -76,7 +76,7 @@ pub(crate) fn previous_secret_used(principal: &Principal) {
 }
 
 /// A guard or an extractor refused a request.
-pub(crate) fn guard_refused(mut rejection: Rejection, request: &RequestInfo) -> Rejection {
+pub(crate) fn guard_rejected(mut rejection: Rejection, request: &RequestInfo) -> Rejection {
     #[cfg(feature = "metrics")]
     metrics::counter!(
         "service_token_guard_refusals_total",
@@ -90,18 +90,18 @@ pub(crate) fn guard_refused(mut rejection: Rejection, request: &RequestInfo) -> 
 /// A token was introspected, or could not be.
 #[cfg(feature = "api")]
 pub(crate) fn introspected(outcome: Result<&'static str, &Rejection>) {
-    answered("introspect", outcome);
+    count_answer("introspect", outcome);
 }
 
 /// A token's holder asked to have it revoked.
 #[cfg(feature = "api")]
 pub(crate) fn revoked(outcome: Result<&'static str, &Rejection>) {
-    answered("revoke", outcome);
+    count_answer("revoke", outcome);
 }
 
 /// A proxy asked for something that nobody can hold: a fault in its setup.
 #[cfg(feature = "api")]
-pub(crate) fn unknown_demand() {
+pub(crate) fn unknown_query_parameter() {
     #[cfg(feature = "metrics")]
     metrics::counter!("service_token_answers_total", "endpoint" => "verify", "outcome" => "unknown_demand")
         .increment(1);
@@ -110,7 +110,7 @@ pub(crate) fn unknown_demand() {
 }
 
 #[cfg(feature = "api")]
-fn answered(endpoint: &'static str, outcome: Result<&'static str, &Rejection>) {
+fn count_answer(endpoint: &'static str, outcome: Result<&'static str, &Rejection>) {
     let name = outcome.unwrap_or_else(|rejection| rejection.reason().as_str());
     #[cfg(feature = "metrics")]
     metrics::counter!("service_token_answers_total", "endpoint" => endpoint, "outcome" => name)
@@ -122,14 +122,14 @@ fn answered(endpoint: &'static str, outcome: Result<&'static str, &Rejection>) {
 pub(crate) fn log(rejection: &mut Rejection, request: &RequestInfo) {
     #[cfg(feature = "tracing")]
     if !rejection.is_logged() {
-        refusal(rejection, request);
+        log_rejection(rejection, request);
         rejection.set_logged();
     }
     let _ = (rejection, request);
 }
 
 #[cfg(feature = "tracing")]
-fn refusal(rejection: &Rejection, request: &RequestInfo) {
+fn log_rejection(rejection: &Rejection, request: &RequestInfo) {
     use std::error::Error;
 
     let reason = rejection.reason().as_str();
@@ -140,7 +140,7 @@ fn refusal(rejection: &Rejection, request: &RequestInfo) {
     let client = request.client().map(tracing::field::display);
     let error = rejection
         .source()
-        .map(|source| tracing::field::display(Chain(source)));
+        .map(|source| tracing::field::display(ErrorChain(source)));
     let request_id = request.request_id();
     let endpoint = request.endpoint();
     let endpoint = endpoint.as_deref();
@@ -153,7 +153,7 @@ fn refusal(rejection: &Rejection, request: &RequestInfo) {
 
 /// A response broke off after its status was sent.
 #[cfg(feature = "api")]
-pub(crate) fn aborted(rejection: &Rejection, request: &RequestInfo) {
+pub(crate) fn response_aborted(rejection: &Rejection, request: &RequestInfo) {
     #[cfg(feature = "tracing")]
     {
         use std::error::Error;
@@ -163,7 +163,7 @@ pub(crate) fn aborted(rejection: &Rejection, request: &RequestInfo) {
         let token_id = request.caller().map(tracing::field::display);
         let error = rejection
             .source()
-            .map(|source| tracing::field::display(Chain(source)));
+            .map(|source| tracing::field::display(ErrorChain(source)));
         let request_id = request.request_id();
         let endpoint = request.endpoint();
         let endpoint = endpoint.as_deref();
@@ -194,10 +194,10 @@ pub(crate) fn escalation_denied(
 
 /// An error with everything behind it.
 #[cfg(feature = "tracing")]
-struct Chain<'a>(&'a (dyn std::error::Error + 'static));
+struct ErrorChain<'a>(&'a (dyn std::error::Error + 'static));
 
 #[cfg(feature = "tracing")]
-impl std::fmt::Display for Chain<'_> {
+impl std::fmt::Display for ErrorChain<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}", self.0)?;
         let mut next = self.0.source();

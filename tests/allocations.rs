@@ -41,7 +41,7 @@ const METRICS: u64 = if cfg!(feature = "metrics") { 2 } else { 0 };
 const VERIFY: u64 = 28;
 
 #[test]
-fn an_accepted_request_costs_what_inserting_the_principal_costs() {
+fn accepted_request_allocates_only_for_the_principal() {
     let token = TokenFormat::default().mint().expect("random bytes");
     let mut service = service(&layer(&token).without_cache_headers());
     let secret = token.expose_secret();
@@ -65,7 +65,7 @@ fn an_accepted_request_costs_what_inserting_the_principal_costs() {
 
 #[cfg(feature = "introspection")]
 #[test]
-fn a_remembered_answer_of_an_authorization_server_costs_no_more() {
+fn cached_introspection_allocates_only_for_the_principal() {
     let token = TokenFormat::default().mint().expect("random bytes");
     let headers = [(X_API_KEY, token.expose_secret().to_owned())];
     for exp in ["", ",\"exp\":4000000000"] {
@@ -111,7 +111,7 @@ fn remembering(token: &MintedToken, more: &str) -> tower_service_token::store::I
 }
 
 #[test]
-fn cache_headers_cost_the_header_map_of_the_response() {
+fn cache_headers_allocate_only_the_header_map() {
     let token = TokenFormat::default().mint().expect("random bytes");
     let headers = [(X_API_KEY, token.expose_secret().to_owned())];
     let mut service = service(&layer(&token));
@@ -122,7 +122,7 @@ fn cache_headers_cost_the_header_map_of_the_response() {
 }
 
 #[test]
-fn a_refused_request_costs_its_response() {
+fn rejected_request_allocates_only_its_response() {
     let format = TokenFormat::default();
     let token = format.mint().expect("random bytes");
     let unknown = format.mint().expect("random bytes");
@@ -147,7 +147,7 @@ fn a_refused_request_costs_its_response() {
 /// its future is boxed once, by the router.
 #[cfg(feature = "api")]
 #[test]
-fn an_accepted_request_of_verify_formats_nothing_for_the_log() {
+fn accepted_verify_request_does_not_format_log_fields() {
     use axum::Router;
     use axum::body::Body;
     use tower_service_token::api::forward_auth::ForwardAuth;

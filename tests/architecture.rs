@@ -1,7 +1,7 @@
 //! Holds the source to the design: which module may use which, their order, and how long things get.
 //!
 //! 1. Every path that begins at the crate's root, or climbs out of its module with `super`, is an
-//!    edge from the module of its file to the module it names; `MAY_USE` lists the allowed ones.
+//!    edge from the module of its file to the module it names; `ALLOWED_DEPENDENCIES` lists the allowed ones.
 //! 2. Doc comments, attributes, visibilities and `#[cfg(test)]` items make no edges.
 //! 3. Macro bodies are read token by token, so a path in a macro counts like any other.
 
@@ -14,7 +14,7 @@ use syn::visit::{self, Visit};
 use syn::{Attribute, Item, UseTree, Visibility};
 
 /// The modules in the order in which a request passes through them, and what each may use.
-const MAY_USE: &[(&str, &[&str])] = &[
+const ALLOWED_DEPENDENCIES: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("token", &[]),
     ("digest", &["token"]),
@@ -81,9 +81,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
 ];
 
-const MAX_CODE_LINES_OF_FILE: usize = 300;
-const MAX_CODE_LINES_OF_FUNCTION: usize = 50;
-const NAMES_THAT_SAY_NOTHING: [&str; 5] = ["utils", "helpers", "common", "types", "prelude"];
+const MAX_FILE_LINES: usize = 300;
+const MAX_FUNCTION_LINES: usize = 50;
+const GENERIC_NAMES: [&str; 5] = ["utils", "helpers", "common", "types", "prelude"];
 
 /// A path to the crate's root itself, which could be climbed from anywhere.
 const ROOT: &str = "the crate root";
@@ -348,7 +348,7 @@ fn parsed<'a>(module: &[&str], source: &str, root: &'a Root) -> Uses<'a> {
 /// The modules that `source`, a file of `module`, uses and may not.
 fn forbidden_uses(module: &[&str], source: &str, root: &Root) -> Vec<String> {
     let top = module[0];
-    let allowed = MAY_USE.iter().find(|(name, _)| *name == top);
+    let allowed = ALLOWED_DEPENDENCIES.iter().find(|(name, _)| *name == top);
     let allowed = allowed.unwrap_or_else(|| panic!("{top} is not in the table"));
     let mut found = parsed(module, source, root).found;
     found.retain(|used| used != top && !allowed.1.contains(&used.as_str()));
@@ -397,7 +397,7 @@ fn root() -> Root {
 }
 
 #[test]
-fn no_module_uses_one_it_may_not() {
+fn modules_use_only_allowed_modules() {
     let root = root();
     let mut edges = 0;
     for file in source_files() {
@@ -417,23 +417,25 @@ fn no_module_uses_one_it_may_not() {
 }
 
 #[test]
-fn what_is_allowed_points_back_along_the_flow() {
-    for (place, (module, allowed)) in MAY_USE.iter().enumerate() {
+fn allowed_dependencies_follow_the_module_order() {
+    for (place, (module, allowed)) in ALLOWED_DEPENDENCIES.iter().enumerate() {
         for used in *allowed {
-            let before = MAY_USE[..place].iter().any(|(name, _)| name == used);
+            let before = ALLOWED_DEPENDENCIES[..place]
+                .iter()
+                .any(|(name, _)| name == used);
             assert!(before, "{module} before {used}");
         }
     }
 }
 
 #[test]
-fn lib_rs_names_the_modules_in_the_order_of_the_flow() {
-    let table: Vec<_> = MAY_USE.iter().map(|(name, _)| *name).collect();
+fn lib_rs_declares_modules_in_order() {
+    let table: Vec<_> = ALLOWED_DEPENDENCIES.iter().map(|(name, _)| *name).collect();
     assert_eq!(root().modules, table);
 }
 
 #[test]
-fn lib_rs_re_exports_are_resolved_to_their_modules() {
+fn re_exports_resolve_to_their_modules() {
     let root = root();
     assert_eq!(root.exports["Principal"], "principal");
     assert_eq!(root.exports["TokenStore"], "store");
@@ -441,7 +443,7 @@ fn lib_rs_re_exports_are_resolved_to_their_modules() {
 }
 
 /// Source texts of `header`, which may use `token` alone, with what must be reported.
-const PLANTED: &[(&str, &[&str])] = &[
+const FORBIDDEN_EXAMPLES: &[(&str, &[&str])] = &[
     ("use crate::store::TokenStore;", &["store"]),
     ("use crate::store as token;", &["store"]),
     (
@@ -474,7 +476,7 @@ const PLANTED: &[(&str, &[&str])] = &[
     ("fn f<T: crate::store::TokenStore>() {}", &["store"]),
     ("impl crate::TokenStore for X {}", &["store"]),
     (
-        "fn f() { match x { crate::store::Cached::Ask => {} } }",
+        "fn f() { match x { crate::store::Cached::Miss => {} } }",
         &["store"],
     ),
     ("fn f() { use crate::store::Cached; }", &["store"]),
@@ -494,7 +496,7 @@ const PLANTED: &[(&str, &[&str])] = &[
 ];
 
 /// Source texts of `header` with nothing to report.
-const HARMLESS: &[&str] = &[
+const ALLOWED_EXAMPLES: &[&str] = &[
     "use crate::token::TokenId;",
     "use super::token::{PresentedToken, TokenId};",
     "fn f() { crate::header::g(); self::store::f(); store::g() }",
@@ -509,20 +511,20 @@ const HARMLESS: &[&str] = &[
 ];
 
 #[test]
-fn a_planted_use_of_a_forbidden_module_is_reported() {
+fn reports_forbidden_uses() {
     let root = root();
-    for (source, expected) in PLANTED {
+    for (source, expected) in FORBIDDEN_EXAMPLES {
         let reported = forbidden_uses(&["header"], source, &root);
         assert_eq!(&reported, expected, "{source}");
     }
-    for source in HARMLESS {
+    for source in ALLOWED_EXAMPLES {
         let reported = forbidden_uses(&["header"], source, &root);
         assert!(reported.is_empty(), "{reported:?} in {source}");
     }
 }
 
 #[test]
-fn climbing_out_of_a_nested_file_is_reported_too() {
+fn reports_forbidden_uses_through_super() {
     let root = root();
     let within = "use super::record::X; fn f() { super::super::clock::g() }";
     assert_eq!(
@@ -537,13 +539,13 @@ fn climbing_out_of_a_nested_file_is_reported_too() {
 }
 
 #[test]
-fn no_module_bears_a_name_that_says_nothing() {
+fn rejects_generic_module_names() {
     let root = root();
     for file in source_files() {
         let declared = parsed(&file.module(), &file.text, &root).modules;
         for name in file.module.iter().chain(&declared) {
             assert!(
-                !NAMES_THAT_SAY_NOTHING.contains(&name.as_str()),
+                !GENERIC_NAMES.contains(&name.as_str()),
                 "{name} in {}",
                 file.path.display()
             );
@@ -554,7 +556,7 @@ fn no_module_bears_a_name_that_says_nothing() {
 }
 
 #[test]
-fn nothing_is_re_exported_by_a_glob() {
+fn rejects_glob_re_exports() {
     let root = root();
     for file in source_files() {
         let globs = parsed(&file.module(), &file.text, &root).glob_exports;
@@ -678,25 +680,22 @@ fn end_of_body(source: &str) -> Option<usize> {
 }
 
 #[test]
-fn files_and_functions_stay_below_their_ceilings() {
+fn files_and_functions_stay_below_their_length_limits() {
     let mut seen = 0;
     for file in source_files() {
         let lines = code_lines(&file.text);
         let path = file.path.display();
-        assert!(lines <= MAX_CODE_LINES_OF_FILE, "{path} has {lines}");
+        assert!(lines <= MAX_FILE_LINES, "{path} has {lines}");
         for (name, lines) in functions(&file.text) {
             seen += 1;
-            assert!(
-                lines <= MAX_CODE_LINES_OF_FUNCTION,
-                "{name} of {path} has {lines}"
-            );
+            assert!(lines <= MAX_FUNCTION_LINES, "{name} of {path} has {lines}");
         }
     }
     assert!(seen > 200, "only {seen} functions were seen");
 }
 
 #[test]
-fn the_lines_of_planted_functions_are_counted() {
+fn counts_lines_of_functions() {
     let body = "    step();\n\n    // why\n".repeat(51);
     let long = format!("impl A {{\nfn long<'a>(x: &'a [u8; 2]) {{\n{body}}}\n}}");
     assert_eq!(functions(&long), [("long".to_owned(), 53)]);

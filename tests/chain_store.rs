@@ -25,35 +25,39 @@ const TOKEN: &str = "svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n";
 
 /// What a store says about the token, named after where it must look for that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Says {
-    Knows,
-    KnowsRevoked,
-    Lacks,
-    AsksAndKnows,
-    AsksAndKnowsRevoked,
-    AsksAndLacks,
-    IsDown,
-    IsLimited,
-    IsCorrupt,
+enum Behavior {
+    CachedFound,
+    CachedRevoked,
+    CachedNotFound,
+    LookupFound,
+    LookupRevoked,
+    LookupNotFound,
+    LookupUnavailable,
+    LookupRateLimited,
+    LookupCorrupt,
 }
 
-use Says::{
-    AsksAndKnows, AsksAndKnowsRevoked, AsksAndLacks, IsCorrupt, IsDown, IsLimited, Knows,
-    KnowsRevoked, Lacks,
+use Behavior::{
+    CachedFound, CachedNotFound, CachedRevoked, LookupCorrupt, LookupFound, LookupNotFound,
+    LookupRateLimited, LookupRevoked, LookupUnavailable,
 };
 
 /// A store that says one thing, and counts how often it was asked.
 #[derive(Clone)]
 struct Scripted {
-    says: Says,
+    behavior: Behavior,
     name: &'static str,
     asked: Arc<AtomicUsize>,
 }
 
 impl Scripted {
-    fn new(says: Says, name: &'static str) -> Self {
+    fn new(behavior: Behavior, name: &'static str) -> Self {
         let asked = Arc::default();
-        Self { says, name, asked }
+        Self {
+            behavior,
+            name,
+            asked,
+        }
     }
 
     fn record(&self) -> TokenRecord {
@@ -64,24 +68,24 @@ impl Scripted {
 #[async_trait]
 impl TokenStore for Scripted {
     fn find_cached(&self, _: &Credential<'_>) -> Cached {
-        match self.says {
-            Knows => Cached::Found(self.record()),
-            KnowsRevoked => Cached::Found(self.record().with_state(TokenState::Revoked)),
-            Lacks => Cached::NotFound,
-            _ => Cached::Ask,
+        match self.behavior {
+            CachedFound => Cached::Found(self.record()),
+            CachedRevoked => Cached::Found(self.record().with_state(TokenState::Revoked)),
+            CachedNotFound => Cached::NotFound,
+            _ => Cached::Miss,
         }
     }
 
     async fn find(&self, _: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
         self.asked.fetch_add(1, Ordering::SeqCst);
-        match self.says {
-            AsksAndKnows => Ok(Some(self.record())),
-            AsksAndKnowsRevoked => Ok(Some(self.record().with_state(TokenState::Revoked))),
-            AsksAndLacks => Ok(None),
-            IsDown => Err(StoreError::unavailable(self.name)),
-            IsLimited => Err(StoreError::rate_limited(Duration::from_secs(7))),
-            IsCorrupt => Err(StoreError::corrupt(self.name)),
-            Knows | KnowsRevoked | Lacks => panic!("memory had the answer"),
+        match self.behavior {
+            LookupFound => Ok(Some(self.record())),
+            LookupRevoked => Ok(Some(self.record().with_state(TokenState::Revoked))),
+            LookupNotFound => Ok(None),
+            LookupUnavailable => Err(StoreError::unavailable(self.name)),
+            LookupRateLimited => Err(StoreError::rate_limited(Duration::from_secs(7))),
+            LookupCorrupt => Err(StoreError::corrupt(self.name)),
+            CachedFound | CachedRevoked | CachedNotFound => panic!("memory had the answer"),
         }
     }
 }
@@ -94,7 +98,7 @@ fn credential() -> Credential<'static> {
     Credential::new(PresentedToken::new(TOKEN).unwrap())
 }
 
-fn chain(answers: [Says; 2]) -> ChainStore {
+fn chain(answers: [Behavior; 2]) -> ChainStore {
     let [first, second] = answers;
     ChainStore::new(Scripted::new(first, "first")).then(Scripted::new(second, "second"))
 }
@@ -113,7 +117,7 @@ async fn answer(store: ChainStore) -> (StatusCode, String) {
 }
 
 #[tokio::test]
-async fn the_first_that_knows_has_the_say_and_no_failure_becomes_a_denial() {
+async fn first_match_wins_and_failures_are_not_denials() {
     let first = (StatusCode::OK, Some("first"));
     let second = (StatusCode::OK, Some("second"));
     let denied = (StatusCode::UNAUTHORIZED, None);
@@ -122,50 +126,50 @@ async fn the_first_that_knows_has_the_say_and_no_failure_becomes_a_denial() {
     let corrupt = (StatusCode::INTERNAL_SERVER_ERROR, None);
     for (answers, expected) in [
         // Memory alone.
-        ([Knows, Knows], first),
-        ([Knows, Lacks], first),
-        ([Lacks, Knows], second),
-        ([Lacks, Lacks], denied),
-        ([KnowsRevoked, Knows], denied),
-        ([Knows, KnowsRevoked], first),
-        ([Lacks, KnowsRevoked], denied),
+        ([CachedFound, CachedFound], first),
+        ([CachedFound, CachedNotFound], first),
+        ([CachedNotFound, CachedFound], second),
+        ([CachedNotFound, CachedNotFound], denied),
+        ([CachedRevoked, CachedFound], denied),
+        ([CachedFound, CachedRevoked], first),
+        ([CachedNotFound, CachedRevoked], denied),
         // The second must be asked.
-        ([Knows, IsDown], first),
-        ([KnowsRevoked, AsksAndKnows], denied),
-        ([Lacks, AsksAndKnows], second),
-        ([Lacks, AsksAndLacks], denied),
-        ([Lacks, AsksAndKnowsRevoked], denied),
-        ([Lacks, IsDown], down),
-        ([Lacks, IsLimited], limited),
-        ([Lacks, IsCorrupt], corrupt),
+        ([CachedFound, LookupUnavailable], first),
+        ([CachedRevoked, LookupFound], denied),
+        ([CachedNotFound, LookupFound], second),
+        ([CachedNotFound, LookupNotFound], denied),
+        ([CachedNotFound, LookupRevoked], denied),
+        ([CachedNotFound, LookupUnavailable], down),
+        ([CachedNotFound, LookupRateLimited], limited),
+        ([CachedNotFound, LookupCorrupt], corrupt),
         // The first must be asked.
-        ([AsksAndKnows, Knows], first),
-        ([AsksAndKnows, IsDown], first),
-        ([AsksAndKnowsRevoked, Knows], denied),
-        ([AsksAndKnowsRevoked, AsksAndKnows], denied),
-        ([AsksAndLacks, Knows], second),
-        ([AsksAndLacks, KnowsRevoked], denied),
-        ([AsksAndLacks, Lacks], denied),
-        ([AsksAndLacks, AsksAndKnows], second),
-        ([AsksAndLacks, AsksAndLacks], denied),
-        ([AsksAndLacks, IsDown], down),
+        ([LookupFound, CachedFound], first),
+        ([LookupFound, LookupUnavailable], first),
+        ([LookupRevoked, CachedFound], denied),
+        ([LookupRevoked, LookupFound], denied),
+        ([LookupNotFound, CachedFound], second),
+        ([LookupNotFound, CachedRevoked], denied),
+        ([LookupNotFound, CachedNotFound], denied),
+        ([LookupNotFound, LookupFound], second),
+        ([LookupNotFound, LookupNotFound], denied),
+        ([LookupNotFound, LookupUnavailable], down),
         // The first cannot look.
-        ([IsDown, Knows], second),
-        ([IsDown, KnowsRevoked], denied),
-        ([IsDown, Lacks], down),
-        ([IsDown, AsksAndKnows], second),
-        ([IsDown, AsksAndKnowsRevoked], denied),
-        ([IsDown, AsksAndLacks], down),
-        ([IsCorrupt, Knows], second),
-        ([IsCorrupt, Lacks], corrupt),
-        ([IsLimited, AsksAndKnows], second),
-        ([IsLimited, Lacks], limited),
+        ([LookupUnavailable, CachedFound], second),
+        ([LookupUnavailable, CachedRevoked], denied),
+        ([LookupUnavailable, CachedNotFound], down),
+        ([LookupUnavailable, LookupFound], second),
+        ([LookupUnavailable, LookupRevoked], denied),
+        ([LookupUnavailable, LookupNotFound], down),
+        ([LookupCorrupt, CachedFound], second),
+        ([LookupCorrupt, CachedNotFound], corrupt),
+        ([LookupRateLimited, LookupFound], second),
+        ([LookupRateLimited, CachedNotFound], limited),
         // None can look: the first error.
-        ([IsDown, IsDown], down),
-        ([IsDown, IsLimited], down),
-        ([IsDown, IsCorrupt], down),
-        ([IsLimited, IsDown], limited),
-        ([IsCorrupt, IsDown], corrupt),
+        ([LookupUnavailable, LookupUnavailable], down),
+        ([LookupUnavailable, LookupRateLimited], down),
+        ([LookupUnavailable, LookupCorrupt], down),
+        ([LookupRateLimited, LookupUnavailable], limited),
+        ([LookupCorrupt, LookupUnavailable], corrupt),
     ] {
         let (status, body) = answer(chain(answers)).await;
         assert_eq!(status, expected.0, "{answers:?}: {body}");
@@ -176,67 +180,68 @@ async fn the_first_that_knows_has_the_say_and_no_failure_becomes_a_denial() {
 }
 
 #[test]
-fn memory_answers_only_until_a_store_must_be_asked() {
+fn find_cached_stops_at_first_miss() {
     for (answers, expected) in [
-        ([Knows, AsksAndKnows], "found first"),
-        ([Lacks, Knows], "found second"),
-        ([Lacks, Lacks], "not found"),
-        ([Lacks, AsksAndKnows], "ask"),
+        ([CachedFound, LookupFound], "found first"),
+        ([CachedNotFound, CachedFound], "found second"),
+        ([CachedNotFound, CachedNotFound], "not found"),
+        ([CachedNotFound, LookupFound], "ask"),
         // The second knows already, and the first has the say nevertheless.
-        ([AsksAndLacks, Knows], "ask"),
-        ([IsDown, Lacks], "ask"),
+        ([LookupNotFound, CachedFound], "ask"),
+        ([LookupUnavailable, CachedNotFound], "ask"),
     ] {
         let told = match chain(answers).find_cached(&credential()) {
             Cached::Found(record) => format!("found {}", record.name()),
             Cached::NotFound => "not found".to_owned(),
-            Cached::Ask => "ask".to_owned(),
+            Cached::Miss => "ask".to_owned(),
         };
         assert_eq!(told, expected, "{answers:?}");
     }
 }
 
 #[test]
-fn asking_finds_what_memory_finds() {
-    let found = block_on(chain([Lacks, Knows]).find(&credential())).unwrap();
+fn find_returns_the_same_as_find_cached() {
+    let found = block_on(chain([CachedNotFound, CachedFound]).find(&credential())).unwrap();
     assert_eq!(found.unwrap().name(), "second");
-    let found = block_on(chain([Lacks, Lacks]).find(&credential())).unwrap();
+    let found = block_on(chain([CachedNotFound, CachedNotFound]).find(&credential())).unwrap();
     assert!(found.is_none());
 }
 
 #[test]
-fn a_store_behind_the_one_that_knows_is_not_asked_and_one_behind_a_failure_is() {
-    for (says, asked) in [
-        (AsksAndKnows, 0),
-        (AsksAndKnowsRevoked, 0),
-        (AsksAndLacks, 1),
-        (IsDown, 1),
-        (IsCorrupt, 1),
-        (IsLimited, 1),
+fn stops_after_match_and_continues_after_failure() {
+    for (behavior, asked) in [
+        (LookupFound, 0),
+        (LookupRevoked, 0),
+        (LookupNotFound, 1),
+        (LookupUnavailable, 1),
+        (LookupCorrupt, 1),
+        (LookupRateLimited, 1),
     ] {
-        let second = Scripted::new(AsksAndLacks, "second");
-        let chain = ChainStore::new(Scripted::new(says, "first")).then(second.clone());
+        let second = Scripted::new(LookupNotFound, "second");
+        let chain = ChainStore::new(Scripted::new(behavior, "first")).then(second.clone());
         let _ = block_on(chain.find(&credential()));
-        assert_eq!(second.asked.load(Ordering::SeqCst), asked, "{says:?}");
+        assert_eq!(second.asked.load(Ordering::SeqCst), asked, "{behavior:?}");
     }
 }
 
 #[test]
-fn of_several_failures_the_first_is_told_with_its_source_and_its_retry_after() {
-    let chain = ChainStore::new(Scripted::new(AsksAndLacks, "first"))
-        .then(Scripted::new(IsLimited, "second"))
-        .then(Scripted::new(IsDown, "third"));
+fn returns_first_error_with_source_and_retry_after() {
+    let chain = ChainStore::new(Scripted::new(LookupNotFound, "first"))
+        .then(Scripted::new(LookupRateLimited, "second"))
+        .then(Scripted::new(LookupUnavailable, "third"));
     let error = block_on(chain.find(&credential())).unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::RateLimited);
     assert_eq!(error.retry_after(), Some(Duration::from_secs(7)));
 
-    let chain = ChainStore::new(Scripted::new(IsDown, "first")).then(Scripted::new(IsDown, "next"));
+    let chain = ChainStore::new(Scripted::new(LookupUnavailable, "first"))
+        .then(Scripted::new(LookupUnavailable, "next"));
     let error = block_on(chain.find(&credential())).unwrap_err();
     let source = std::error::Error::source(&error).unwrap();
     assert_eq!(source.to_string(), "first");
 }
 
 #[test]
-fn changes_of_every_store_reach_the_listener() {
+fn forwards_changes_of_every_store() {
     #[derive(Default)]
     struct Count(AtomicUsize);
 
@@ -259,32 +264,36 @@ fn changes_of_every_store_reach_the_listener() {
 }
 
 #[tokio::test]
-async fn a_token_revoked_in_an_unavailable_first_store_passes_by_a_later_one_as_documented() {
+async fn later_store_decides_while_first_is_unavailable() {
     let later = MemoryStore::new();
     let record = TokenRecord::new(id(), TokenDigest::of(TOKEN)).with_name("later");
     later.insert(record).unwrap();
     for (first, expected) in [
-        (AsksAndKnowsRevoked, StatusCode::UNAUTHORIZED),
-        (IsDown, StatusCode::OK),
+        (LookupRevoked, StatusCode::UNAUTHORIZED),
+        (LookupUnavailable, StatusCode::OK),
     ] {
         let chain = ChainStore::new(Scripted::new(first, "first")).then(later.clone());
         assert_eq!(answer(chain).await.0, expected);
     }
     // Revoked wherever it is kept, it is refused in either case.
     later.revoke(id()).unwrap();
-    let chain = ChainStore::new(Scripted::new(IsDown, "first")).then(later);
+    let chain = ChainStore::new(Scripted::new(LookupUnavailable, "first")).then(later);
     assert_eq!(answer(chain).await.0, StatusCode::UNAUTHORIZED);
 }
 
 /// Nobody else sees it: the client gets 200.
 #[cfg(feature = "metrics")]
 #[test]
-fn a_failure_that_a_later_store_makes_up_for_is_counted() {
+fn counts_failures_covered_by_later_store() {
     use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 
     let recorder = DebuggingRecorder::new();
     metrics::with_local_recorder(&recorder, || {
-        for answers in [[IsDown, Knows], [IsDown, IsDown], [AsksAndLacks, Lacks]] {
+        for answers in [
+            [LookupUnavailable, CachedFound],
+            [LookupUnavailable, LookupUnavailable],
+            [LookupNotFound, CachedNotFound],
+        ] {
             let _ = block_on(chain(answers).find(&credential()));
         }
     });
@@ -299,11 +308,11 @@ fn a_failure_that_a_later_store_makes_up_for_is_counted() {
 
 #[cfg(feature = "tracing")]
 #[test]
-fn a_failure_that_a_later_store_makes_up_for_is_logged_with_its_place_and_its_cause() {
+fn logs_failures_covered_by_later_store_with_index_and_cause() {
     let log = log::Log::default();
-    let chain = ChainStore::new(Scripted::new(AsksAndLacks, "first"))
-        .then(Scripted::new(IsDown, "no route to host"))
-        .then(Scripted::new(Knows, "third"));
+    let chain = ChainStore::new(Scripted::new(LookupNotFound, "first"))
+        .then(Scripted::new(LookupUnavailable, "no route to host"))
+        .then(Scripted::new(CachedFound, "third"));
     let guard = log.start();
     let found = block_on(chain.find(&credential()));
     drop(guard);
@@ -311,6 +320,6 @@ fn a_failure_that_a_later_store_makes_up_for_is_logged_with_its_place_and_its_ca
     assert_eq!(
         log.text().trim(),
         "WARN tower_service_token: a store of the chain could not look \
-         place=1 kind=\"unavailable\" error=no route to host"
+         index=1 kind=\"unavailable\" error=no route to host"
     );
 }

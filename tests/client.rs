@@ -76,9 +76,9 @@ fn kind(made: Result<AddServiceTokenLayer, TokenSourceError>) -> TokenSourceErro
 }
 
 /// A file of this test alone, removed at its end.
-struct Place(PathBuf);
+struct TempFile(PathBuf);
 
-impl Place {
+impl TempFile {
     fn new(name: &str) -> Self {
         let name = format!("svctok-client-{name}-{}", std::process::id());
         Self(std::env::temp_dir().join(name))
@@ -91,19 +91,19 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for TempFile {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.0);
     }
 }
 
 #[test]
-fn the_token_goes_out_marked_sensitive_in_the_form_that_was_asked_for() {
+fn adds_the_token_as_a_sensitive_header() {
     let by_default = sent(&layer(TOKEN));
     assert_eq!(by_default[AUTHORIZATION], format!("ApiKey {TOKEN}"));
-    let bearer = sent(&layer(TOKEN).as_bearer());
+    let bearer = sent(&layer(TOKEN).use_bearer());
     assert_eq!(bearer[AUTHORIZATION], format!("Bearer {TOKEN}"));
-    let header = sent(&layer(TOKEN).in_header(X_API_KEY));
+    let header = sent(&layer(TOKEN).with_header(X_API_KEY));
     assert_eq!(header[X_API_KEY], TOKEN);
     assert!(!header.contains_key(AUTHORIZATION));
     for (headers, name) in [
@@ -116,7 +116,7 @@ fn the_token_goes_out_marked_sensitive_in_the_form_that_was_asked_for() {
 }
 
 #[test]
-fn a_credential_that_is_there_already_is_replaced_and_all_else_stays() {
+fn replaces_an_existing_credential_only() {
     let there = [
         (AUTHORIZATION, "ApiKey old"),
         (AUTHORIZATION, "Basic older"),
@@ -129,8 +129,8 @@ fn a_credential_that_is_there_already_is_replaced_and_all_else_stays() {
 }
 
 #[test]
-fn the_token_goes_to_its_origin_and_nowhere_else() {
-    let layer = layer(TOKEN).only_to("https://api.example").unwrap();
+fn sends_the_token_to_its_origin_only() {
+    let layer = layer(TOKEN).with_origin("https://api.example").unwrap();
     for meant in [
         "https://api.example/",
         "https://API.example:443/a",
@@ -160,7 +160,7 @@ fn the_token_goes_to_its_origin_and_nowhere_else() {
 }
 
 #[test]
-fn what_is_no_token_is_an_error_that_does_not_repeat_it() {
+fn rejects_invalid_tokens_without_echoing_them() {
     let long = "x".repeat(4_097);
     for bad in [
         "",
@@ -172,17 +172,17 @@ fn what_is_no_token_is_an_error_that_does_not_repeat_it() {
         &*long,
     ] {
         let error = AddServiceTokenLayer::new(bad).unwrap_err();
-        assert_eq!(error.kind(), TokenSourceErrorKind::NotAToken, "{bad:?}");
+        assert_eq!(error.kind(), TokenSourceErrorKind::InvalidToken, "{bad:?}");
         assert_eq!(error.to_string(), "the value holds no token");
     }
     assert_eq!(sent(&layer("hush\r\n"))[AUTHORIZATION], "ApiKey hush");
     assert_eq!(sent(&layer(&long[1..]))[AUTHORIZATION].len(), 7 + 4_096);
-    let origin = layer(TOKEN).only_to("https://api.example/v1");
+    let origin = layer(TOKEN).with_origin("https://api.example/v1");
     assert_eq!(kind(origin), TokenSourceErrorKind::InvalidOrigin);
 }
 
 #[test]
-fn a_variable_is_read_or_the_error_names_it() {
+fn reads_the_environment_variable_or_names_it() {
     // `PATH` is set wherever tests run, and as good a token as any.
     let path = std::env::var("PATH").unwrap();
     let layer = AddServiceTokenLayer::from_env("PATH").unwrap();
@@ -193,23 +193,23 @@ fn a_variable_is_read_or_the_error_names_it() {
 }
 
 #[test]
-fn a_file_must_be_there_and_hold_a_token() {
-    let place = Place::new("none");
+fn rejects_missing_and_invalid_token_files() {
+    let place = TempFile::new("none");
     let missing = AddServiceTokenLayer::from_file(&place.0);
     assert_eq!(kind(missing), TokenSourceErrorKind::Unreadable);
     for bad in ["", "\n", "two words", &*"x".repeat(5_000)] {
         place.write(bad);
         let made = AddServiceTokenLayer::from_file(&place.0);
-        assert_eq!(kind(made), TokenSourceErrorKind::NotAToken);
+        assert_eq!(kind(made), TokenSourceErrorKind::InvalidToken);
     }
     fs::write(&place.0, b"\xff\xfe").unwrap();
     let made = AddServiceTokenLayer::from_file(&place.0);
-    assert_eq!(kind(made), TokenSourceErrorKind::NotAToken);
+    assert_eq!(kind(made), TokenSourceErrorKind::InvalidToken);
 }
 
 #[test]
-fn a_rotated_file_is_picked_up() {
-    let place = Place::new("rotated");
+fn picks_up_a_rotated_token_file() {
+    let place = TempFile::new("rotated");
     place.write(&format!("{TOKEN}\n"));
     let layer = AddServiceTokenLayer::from_file(&place.0).unwrap();
     let clone = layer.clone();
@@ -225,7 +225,7 @@ fn a_rotated_file_is_picked_up() {
 }
 
 #[tokio::test]
-async fn a_real_client_gets_into_a_protected_service() {
+async fn reqwest_client_is_accepted_by_a_protected_service() {
     let store = MemoryStore::new();
     let token = TokenFormat::default().mint().unwrap();
     let record = TokenRecord::from(&token).with_name("ci");
@@ -248,8 +248,8 @@ async fn a_real_client_gets_into_a_protected_service() {
     let refused = client.clone().oneshot(request()).await.unwrap();
     assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
     let layer = layer(token.expose_secret());
-    let layer = layer.only_to(&format!("http://{address}")).unwrap();
-    for layer in [layer.clone(), layer.in_header(X_API_KEY)] {
+    let layer = layer.with_origin(&format!("http://{address}")).unwrap();
+    for layer in [layer.clone(), layer.with_header(X_API_KEY)] {
         let answer = layer
             .layer(client.clone())
             .oneshot(request())

@@ -17,12 +17,12 @@ use tower_service_token::token::TokenId;
 use tower_service_token::{MemoryStore, TokenStore};
 
 #[test]
-fn memory_store_obeys_the_rules_of_a_registry() {
+fn memory_store_passes_registry_conformance() {
     block_on(conformance::token_registry(async || MemoryStore::new()));
 }
 
 #[test]
-fn what_wraps_a_registry_obeys_them_too() {
+fn registry_wrappers_pass_registry_conformance() {
     block_on(conformance::token_registry(async || {
         FaultyStore::new(MemoryStore::new())
     }));
@@ -35,14 +35,14 @@ fn what_wraps_a_registry_obeys_them_too() {
 
 /// It remembers, and is told of every change.
 #[tokio::test]
-async fn cached_store_obeys_the_rules_of_a_registry() {
+async fn cached_store_passes_registry_conformance() {
     let cached = async || CachedStore::new(FaultyStore::new(MemoryStore::new()));
     conformance::token_registry(cached).await;
 }
 
 /// Stores that only find; a chain finds in its second store what the first does not know.
 #[tokio::test]
-async fn stores_that_only_find_obey_their_rules() {
+async fn lookup_only_stores_pass_store_conformance() {
     let filled = |records: Vec<TokenRecord>| {
         let store = MemoryStore::new();
         for record in records {
@@ -59,7 +59,7 @@ async fn stores_that_only_find_obey_their_rules() {
 
 #[cfg(feature = "file")]
 #[tokio::test]
-async fn file_store_obeys_the_rules_of_a_store() {
+async fn file_store_passes_store_conformance() {
     use tower_service_token::store::{FileStore, FileStoreOptions};
 
     let folder = std::env::temp_dir().join(format!("conformance-{}", std::process::id()));
@@ -114,11 +114,11 @@ enum Defect {
     FindsByIndexOnly,
     IgnoresRevisionsOnUpdate,
     IgnoresRevisionsOnDelete,
-    CountsNoRevision,
+    DoesNotIncrementRevisions,
     LosesLastUse,
     IgnoresUses,
-    TellsNobody,
-    TellsOfUses,
+    PublishesNothing,
+    PublishesUses,
     IgnoresUniqueNames,
     IgnoresLimits,
     ListsTwice,
@@ -130,14 +130,14 @@ enum Defect {
     ForgetsAuthorityOnUpdate,
     ForgetsAuthorityOnDelete,
     ForgetsAuthorityOfBatches,
-    ForgetsTheRecordBefore,
+    IgnoresThePreviousRecord,
     AuthorizesBeforeTheTransaction,
     IgnoresAdmins,
     IgnoresAdminsOnDelete,
     StopsBatchesAtAnError,
     AuthorizesBatchesAtTheirStart,
     ReversesBatches,
-    AnnouncesNoBatches,
+    PublishesNoBatches,
     CountsRevoked,
     CountsOnePage,
 }
@@ -168,7 +168,7 @@ impl Defective {
     fn new(defect: Defect) -> Self {
         let (store, relay) = (MemoryStore::new(), Arc::<Relay>::default());
         store.subscribe(&(Arc::clone(&relay) as Arc<dyn ChangeListener>));
-        let is_muted = defect == Defect::TellsNobody;
+        let is_muted = defect == Defect::PublishesNothing;
         relay.is_muted.store(is_muted, Ordering::SeqCst);
         Self {
             store,
@@ -182,7 +182,7 @@ impl Defective {
     }
 
     /// Returns the write with the defect applied. A record that is bent loses its authority.
-    async fn bent(&self, write: &Write, ignores_revisions: bool) -> Write {
+    async fn with_defect(&self, write: &Write, ignores_revisions: bool) -> Write {
         let mut bent = write.clone();
         if self.has(Defect::ForgetsDescriptions) {
             bent = unauthorized(write, write.record().clone().with_description(None));
@@ -211,7 +211,7 @@ impl Defective {
             None => None,
         };
         let before = TokenRegistry::get(&self.store, write.record().id()).await?;
-        let before = before.filter(|_| !self.has(Defect::ForgetsTheRecordBefore));
+        let before = before.filter(|_| !self.has(Defect::IgnoresThePreviousRecord));
         write.authorize(actor.as_ref(), before.as_ref())?;
         tokio::task::yield_now().await;
         Ok(unauthorized(write, write.record().clone()))
@@ -245,7 +245,7 @@ impl TokenStore for Defective {
 #[async_trait]
 impl TokenRegistry for Defective {
     async fn insert(&self, write: &Write) -> Result<(), RegistryError> {
-        let mut write = self.bent(write, false).await;
+        let mut write = self.with_defect(write, false).await;
         if self.has(Defect::ForgetsAuthorityOnInsert) {
             write = unauthorized(&write, write.record().clone());
         }
@@ -295,18 +295,18 @@ impl TokenRegistry for Defective {
 
     async fn update(&self, write: &Write) -> Result<TokenRecord, RegistryError> {
         let mut write = self
-            .bent(write, self.has(Defect::IgnoresRevisionsOnUpdate))
+            .with_defect(write, self.has(Defect::IgnoresRevisionsOnUpdate))
             .await;
         if self.has(Defect::ForgetsAuthorityOnUpdate) {
             write = unauthorized(&write, write.record().clone());
         }
-        if self.has(Defect::ForgetsTheRecordBefore)
+        if self.has(Defect::IgnoresThePreviousRecord)
             || self.has(Defect::AuthorizesBeforeTheTransaction)
         {
             write = self.authorized(&write).await?;
         }
         let updated = self.store.update(&write).await?;
-        let uncounted = self.has(Defect::CountsNoRevision);
+        let uncounted = self.has(Defect::DoesNotIncrementRevisions);
         Ok(if uncounted {
             write.record().clone()
         } else {
@@ -316,7 +316,7 @@ impl TokenRegistry for Defective {
 
     async fn delete(&self, write: &Write) -> Result<(), RegistryError> {
         let mut write = self
-            .bent(write, self.has(Defect::IgnoresRevisionsOnDelete))
+            .with_defect(write, self.has(Defect::IgnoresRevisionsOnDelete))
             .await;
         if self.has(Defect::ForgetsAuthorityOnDelete) {
             write = unauthorized(&write, write.record().clone());
@@ -340,7 +340,7 @@ impl TokenRegistry for Defective {
             });
         }
         let is_muted = &self.relay.is_muted;
-        is_muted.fetch_or(self.has(Defect::AnnouncesNoBatches), Ordering::SeqCst);
+        is_muted.fetch_or(self.has(Defect::PublishesNoBatches), Ordering::SeqCst);
         for write in prepared {
             let outcome = match write {
                 Ok(write) => self.update(&write).await,
@@ -350,11 +350,11 @@ impl TokenRegistry for Defective {
             outcomes.push(outcome);
             if stops {
                 let rest = writes.len() - outcomes.len();
-                outcomes.extend((0..rest).map(|_| Err(RegistryError::Changed)));
+                outcomes.extend((0..rest).map(|_| Err(RegistryError::RevisionMismatch)));
                 break;
             }
         }
-        is_muted.fetch_and(self.has(Defect::TellsNobody), Ordering::SeqCst);
+        is_muted.fetch_and(self.has(Defect::PublishesNothing), Ordering::SeqCst);
         if self.has(Defect::ReversesBatches) {
             outcomes.reverse();
         }
@@ -374,7 +374,7 @@ impl TokenRegistry for Defective {
     }
 
     async fn touch(&self, uses: &[(TokenId, SystemTime)]) -> Result<(), StoreError> {
-        if self.has(Defect::TellsOfUses) {
+        if self.has(Defect::PublishesUses) {
             for (id, _) in uses {
                 let touched = TokenRegistry::get(&self.store, *id).await?;
                 let change = TokenChange::between(None, touched.as_ref());
@@ -389,7 +389,7 @@ impl TokenRegistry for Defective {
 }
 
 #[test]
-fn a_registry_with_a_defect_is_caught() {
+fn conformance_detects_each_defect() {
     let conforms = |defect| {
         let empty = async || Defective::new(defect);
         let outcome = catch_unwind(|| block_on(conformance::token_registry(empty)));
@@ -405,11 +405,11 @@ fn a_registry_with_a_defect_is_caught() {
         Defect::FindsByIndexOnly,
         Defect::IgnoresRevisionsOnUpdate,
         Defect::IgnoresRevisionsOnDelete,
-        Defect::CountsNoRevision,
+        Defect::DoesNotIncrementRevisions,
         Defect::LosesLastUse,
         Defect::IgnoresUses,
-        Defect::TellsNobody,
-        Defect::TellsOfUses,
+        Defect::PublishesNothing,
+        Defect::PublishesUses,
         Defect::IgnoresUniqueNames,
         Defect::IgnoresLimits,
         Defect::ListsTwice,
@@ -441,7 +441,7 @@ fn a_registry_with_a_defect_is_caught() {
             "update_many with the authority of a revoked token",
         ),
         (
-            Defect::ForgetsTheRecordBefore,
+            Defect::IgnoresThePreviousRecord,
             "update with the authority of a token that lost a role of its targets",
         ),
         (
@@ -456,7 +456,7 @@ fn a_registry_with_a_defect_is_caught() {
             "a write after its actor was revoked by an earlier one",
         ),
         (Defect::ReversesBatches, "came back as"),
-        (Defect::AnnouncesNoBatches, "several updates was not told"),
+        (Defect::PublishesNoBatches, "several updates was not told"),
     ] {
         let broken = conforms(defect).expect_err("the defect is caught");
         assert!(broken.contains(rule), "{defect:?} was caught by: {broken}");

@@ -100,7 +100,7 @@ fn changed(token: &str, at: usize) -> String {
 }
 
 #[test]
-fn credential_intake() {
+fn credential_headers_are_read_as_documented() {
     let fixture = Fixture::new();
     let (good, other) = (fixture.good.as_str(), fixture.other.as_str());
     let default = fixture.layer();
@@ -207,9 +207,9 @@ fn credential_intake() {
 
 /// A store whose one answer is fixed.
 #[derive(Clone)]
-struct Answers(Arc<dyn Fn() -> Result<Option<TokenRecord>, StoreError> + Send + Sync>);
+struct FixedStore(Arc<dyn Fn() -> Result<Option<TokenRecord>, StoreError> + Send + Sync>);
 
-impl Answers {
+impl FixedStore {
     fn with(
         answer: impl Fn() -> Result<Option<TokenRecord>, StoreError> + Send + Sync + 'static,
     ) -> Self {
@@ -218,7 +218,7 @@ impl Answers {
 }
 
 #[async_trait]
-impl TokenStore for Answers {
+impl TokenStore for FixedStore {
     async fn find(&self, _: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
         (self.0)()
     }
@@ -258,16 +258,16 @@ fn response_rows(fixture: &Fixture) -> Vec<Row> {
     let unknown = unknown.expose_secret().to_owned();
     let another = TokenRecord::new(fixture.good_id, TokenDigest::of("another"));
 
-    let asks = |store: Answers| ServiceTokenLayer::new(store);
-    let wrong_digest = asks(Answers::with(move || Ok(Some(another.clone()))));
-    let unavailable = asks(Answers::with(|| Err(StoreError::unavailable("refused"))));
-    let busy = asks(Answers::with(|| {
+    let asks = |store: FixedStore| ServiceTokenLayer::new(store);
+    let wrong_digest = asks(FixedStore::with(move || Ok(Some(another.clone()))));
+    let unavailable = asks(FixedStore::with(|| Err(StoreError::unavailable("refused"))));
+    let busy = asks(FixedStore::with(|| {
         Err(StoreError::unavailable("busy").with_retry_after(Duration::from_millis(2_100)))
     }));
-    let limited = asks(Answers::with(|| {
+    let limited = asks(FixedStore::with(|| {
         Err(StoreError::rate_limited(Duration::from_secs(30)))
     }));
-    let corrupt = asks(Answers::with(|| Err(StoreError::corrupt("no digest"))));
+    let corrupt = asks(FixedStore::with(|| Err(StoreError::corrupt("no digest"))));
 
     let no_token = "the request presents no service token";
     let one_token =
@@ -342,7 +342,7 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a str> {
 }
 
 #[test]
-fn responses_of_a_protected_service() {
+fn rejection_responses_match_the_documented_table() {
     let fixture = Fixture::new();
     for row in response_rows(&fixture) {
         let name = row.name;
@@ -390,7 +390,7 @@ fn responses_of_a_protected_service() {
 }
 
 #[test]
-fn the_invalid_causes_give_identical_bytes() {
+fn causes_of_invalid_token_are_indistinguishable() {
     let fixture = Fixture::new();
     let mut rendered = Vec::new();
     for row in response_rows(&fixture) {
@@ -411,7 +411,7 @@ fn the_invalid_causes_give_identical_bytes() {
 }
 
 #[test]
-fn one_challenge_for_each_scheme_that_is_read() {
+fn sends_one_challenge_for_each_accepted_scheme() {
     let fixture = Fixture::new();
     let challenges = |layer: ServiceTokenLayer| {
         let response = send(&layer, request(&[]));
@@ -446,7 +446,7 @@ fn one_challenge_for_each_scheme_that_is_read() {
 }
 
 #[test]
-fn guards_refuse_with_403_and_say_what_is_required() {
+fn guards_respond_403_with_the_requirement() {
     let fixture = Fixture::new();
     let ask = |guarded: Response<String>| {
         let (parts, body) = guarded.into_parts();
@@ -487,7 +487,7 @@ fn guards_refuse_with_403_and_say_what_is_required() {
 }
 
 #[test]
-fn an_accepted_response_is_kept_out_of_shared_caches() {
+fn accepted_responses_are_private_to_caches() {
     let fixture = Fixture::new();
     let good = request(&[("x-api-key", fixture.good.as_bytes())]);
     let response = send(&fixture.layer(), good.clone());
@@ -528,7 +528,7 @@ fn an_accepted_response_is_kept_out_of_shared_caches() {
 }
 
 #[test]
-fn the_credential_is_marked_sensitive_and_removed_on_request() {
+fn marks_the_credential_sensitive_and_strips_it_if_configured() {
     let fixture = Fixture::new();
     let api_key = format!("ApiKey {}", fixture.good);
     let seen = |layer: ServiceTokenLayer, headers: Headers<'_>| {
@@ -574,7 +574,7 @@ fn the_credential_is_marked_sensitive_and_removed_on_request() {
 }
 
 #[test]
-fn options_gets_no_special_treatment() {
+fn authenticates_options_requests() {
     let fixture = Fixture::new();
     let mut preflight = request(&[("origin", b"https://example.com")]);
     *preflight.method_mut() = Method::OPTIONS;
@@ -583,7 +583,7 @@ fn options_gets_no_special_treatment() {
 }
 
 #[test]
-fn a_custom_builder_shapes_a_refusal_and_cannot_grant_access() {
+fn custom_response_builder_cannot_grant_access() {
     let fixture = Fixture::new();
     let layer = fixture
         .layer()

@@ -9,14 +9,14 @@
 )]
 #[path = "support/process.rs"]
 mod process;
-#[path = "support/needs.rs"]
-mod needs;
+#[path = "support/optional_trial.rs"]
+mod optional_trial;
 
 use std::process::{Command, ExitCode, Stdio};
 
 use libtest_mimic::{Arguments, Failed};
 
-use self::needs::needs;
+use self::optional_trial::optional_trial;
 use self::process::{Process, example};
 
 fn main() -> ExitCode {
@@ -30,7 +30,7 @@ fn main() -> ExitCode {
     let trials = ["authorization", "x_api_key"].into_iter().enumerate();
     let trials = trials.map(|(number, name)| {
         let name = format!("the_{name}_command_works_as_printed");
-        needs(missing.as_ref(), name, move || works_as_printed(number))
+        optional_trial(missing.as_ref(), name, move || works_as_printed(number))
     });
     libtest_mimic::run(&arguments, trials.collect()).exit_code()
 }

@@ -9,19 +9,19 @@
 //!
 //! What a token is good for is asked of it: whether it allows each of many concrete scopes.
 
-#[path = "support/managed.rs"]
-mod managed;
+#[path = "support/api_fixture.rs"]
+mod api_fixture;
 
-#[path = "escalation/commits.rs"]
-mod commits;
+#[path = "escalation/recording_registry.rs"]
+mod recording_registry;
 #[path = "escalation/grants.rs"]
 mod grants;
 #[path = "escalation/histories.rs"]
 mod histories;
 #[path = "escalation/invariants.rs"]
 mod invariants;
-#[path = "escalation/power.rs"]
-mod power;
+#[path = "escalation/permissions.rs"]
+mod permissions;
 #[path = "escalation/steps.rs"]
 mod steps;
 
@@ -31,35 +31,35 @@ use tower_service_token::lifecycle::{LifecycleError, NewToken, TokenUpdate};
 use tower_service_token::principal::Roles;
 use tower_service_token::store::{TokenFilter, TokenState};
 
-use self::commits::Commits;
-use self::grants::{Way, try_to_escalate};
-use self::power::Power;
+use self::grants::{Interface, try_to_escalate};
+use self::permissions::Permissions;
+use self::recording_registry::RecordingRegistry;
 
 #[test]
-fn no_steps_of_a_holder_escalate() {
-    try_to_escalate(Way::Acting, 200);
+fn holders_cannot_escalate_through_the_library() {
+    try_to_escalate(Interface::Acting, 200);
 }
 
 #[test]
-fn no_calls_of_the_management_api_escalate() {
-    try_to_escalate(Way::Management, 100);
+fn holders_cannot_escalate_through_the_management_api() {
+    try_to_escalate(Interface::Management, 100);
 }
 
 #[test]
-fn no_calls_of_the_pipeops_api_escalate() {
-    try_to_escalate(Way::PipeOps, 100);
+fn holders_cannot_escalate_through_the_pipeops_api() {
+    try_to_escalate(Interface::PipeOps, 100);
 }
 
 #[test]
-fn no_history_of_holders_and_interferences_escalates() {
+fn holders_cannot_escalate_under_concurrent_changes() {
     histories::run(400);
 }
 
 #[test]
-fn bulk_revocation_does_not_end_an_administrator_that_became_the_last_meanwhile() {
+fn bulk_revocation_rejects_revoking_a_new_last_administrator() {
     let admin_scopes = ["service-tokens:admin"];
     block_on(async {
-        let registry = Commits::new();
+        let registry = RecordingRegistry::new();
         let tokens = ServiceTokens::new(registry.clone());
         let admin = NewToken::new("admin").with_scopes(admin_scopes);
         let admin = tokens.create(admin).await.unwrap().record().id();
@@ -80,8 +80,9 @@ fn bulk_revocation_does_not_end_an_administrator_that_became_the_last_meanwhile(
 }
 
 #[test]
-fn what_a_wildcard_reaches_is_seen() {
-    let power = |scopes: &[&str]| Power::of(&Roles::default(), &scopes.iter().collect());
+fn permissions_distinguish_wildcard_reach() {
+    let permissions =
+        |scopes: &[&str]| Permissions::of(&Roles::default(), &scopes.iter().collect());
     for (narrow, wide) in [
         (&["a:read", "a:write"][..], &["a:*"][..]),
         (&["a:*"], &["a:**"]),
@@ -90,7 +91,7 @@ fn what_a_wildcard_reaches_is_seen() {
         (&["service-tokens:write"], &["service-tokens:*"]),
         (&["vault:open"], &["vault:*"]),
     ] {
-        let (narrow, wide) = (power(narrow), power(wide));
+        let (narrow, wide) = (permissions(narrow), permissions(wide));
         assert!(narrow.is_within(&wide) && !wide.is_within(&narrow));
     }
 }

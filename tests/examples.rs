@@ -9,7 +9,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 #[path = "support/process.rs"]
 mod process;
 
-use self::process::{PATIENCE, Process, example};
+use self::process::{PROCESS_TIMEOUT, Process, example};
 
 fn output_of(name: &str) -> String {
     Process::spawn(&mut example(name)).finish().succeeded()
@@ -37,9 +37,9 @@ fn get(address: SocketAddr, path: &str, headers: &str) -> (u16, String) {
 }
 
 fn connect(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect_timeout(&address, PATIENCE).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    let stream = TcpStream::connect_timeout(&address, PROCESS_TIMEOUT).unwrap();
+    stream.set_read_timeout(Some(PROCESS_TIMEOUT)).unwrap();
+    stream.set_write_timeout(Some(PROCESS_TIMEOUT)).unwrap();
     stream
 }
 
@@ -95,7 +95,7 @@ mod quickstart {
     }
 
     #[test]
-    fn it_prints_the_token_and_the_two_commands_of_the_documentation() {
+    fn prints_the_token_and_the_documented_commands() {
         let quickstart = Quickstart::start();
         let token = &quickstart.token;
         assert!(token.starts_with("svctok-") && token.len() == 48, "{token}");
@@ -110,7 +110,7 @@ mod quickstart {
     }
 
     #[test]
-    fn the_requests_of_both_commands_are_let_in() {
+    fn accepts_the_documented_requests() {
         let quickstart = Quickstart::start();
         for command in &quickstart.commands {
             let header = command.split('"').nth(1).expect(command);
@@ -121,7 +121,7 @@ mod quickstart {
     }
 
     #[test]
-    fn without_the_token_only_the_health_check_answers() {
+    fn requires_a_token_except_for_the_health_check() {
         let quickstart = Quickstart::start();
         let (status, body) = quickstart.get("/api/server/status", "");
         assert_eq!(status, 401);
@@ -133,7 +133,7 @@ mod quickstart {
     }
 
     #[test]
-    fn the_token_does_not_open_what_is_for_admins() {
+    fn denies_admin_routes_to_the_token() {
         let quickstart = Quickstart::start();
         let header = format!("x-api-key: {}\r\n", quickstart.token);
         let (status, body) = quickstart.get("/api/admin", &header);
@@ -144,7 +144,7 @@ mod quickstart {
 
     #[cfg(unix)]
     #[test]
-    fn it_ends_well_on_ctrl_c_and_on_sigterm() {
+    fn exits_cleanly_on_ctrl_c_and_sigterm() {
         for signal in ["INT", "TERM"] {
             let quickstart = Quickstart::start();
             // Idle, and must not hold up the end.
@@ -157,7 +157,7 @@ mod quickstart {
     }
 
     #[test]
-    fn a_port_that_is_taken_is_an_error_in_plain_words() {
+    fn reports_a_port_in_use() {
         let taken = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let port = taken.local_addr().unwrap().port().to_string();
         let process = Process::spawn(example("quickstart").env("PORT", &port));
@@ -167,7 +167,7 @@ mod quickstart {
     }
 
     #[test]
-    fn a_port_that_is_none_is_an_error_in_plain_words() {
+    fn reports_an_invalid_port() {
         for port in ["http", "65536", "-1"] {
             let process = Process::spawn(example("quickstart").env("PORT", port));
             let message = process.finish().failed();
@@ -178,7 +178,7 @@ mod quickstart {
 }
 
 #[test]
-fn rotation_lets_both_secrets_work_for_an_hour_and_neither_once_revoked() {
+fn rotation_accepts_both_secrets_for_an_hour_and_neither_once_revoked() {
     let output = output_of("rotation");
     let answers: Vec<_> = output
         .lines()
@@ -203,7 +203,7 @@ fn rotation_lets_both_secrets_work_for_an_hour_and_neither_once_revoked() {
 }
 
 #[test]
-fn roles_lets_each_caller_do_what_it_may_and_no_more() {
+fn roles_enforces_the_permissions_of_each_caller() {
     let output = output_of("roles");
     for line in [
         "robot POST   /releases         200 released by robot",
@@ -228,7 +228,7 @@ fn roles_lets_each_caller_do_what_it_may_and_no_more() {
 }
 
 #[test]
-fn custom_store_keeps_a_bad_token_a_bad_row_and_an_outage_apart() {
+fn custom_store_distinguishes_unknown_tokens_corrupt_rows_and_outages() {
     let output = output_of("custom_store");
     for line in [
         r#"a good token: 200 OK hello, good ["reader", "writer"]"#,
@@ -242,7 +242,7 @@ fn custom_store_keeps_a_bad_token_a_bad_row_and_an_outage_apart() {
 }
 
 #[test]
-fn custom_rejection_answers_in_its_own_shape_and_keeps_the_challenge() {
+fn custom_rejection_changes_the_body_and_keeps_the_challenge() {
     let output = output_of("custom_rejection");
     for line in [
         r#"/reports 200 {"ok":true}"#,
@@ -258,7 +258,7 @@ fn custom_rejection_answers_in_its_own_shape_and_keeps_the_challenge() {
 }
 
 #[test]
-fn hyper_only_greets_the_holder_of_the_token_alone() {
+fn hyper_only_requires_the_token() {
     let output = output_of("hyper_only");
     assert_line(&output, "with the token: 200 OK hello, ci");
     assert_line(&output, "with another: 401 Unauthorized {");
@@ -266,7 +266,7 @@ fn hyper_only_greets_the_holder_of_the_token_alone() {
 }
 
 #[test]
-fn tonic_answers_the_holder_of_the_token_alone() {
+fn tonic_requires_the_token() {
     let output = output_of("tonic");
     for line in [
         "server: called by monitor",
@@ -280,7 +280,7 @@ fn tonic_answers_the_holder_of_the_token_alone() {
 }
 
 #[test]
-fn load_gets_every_request_answered_and_prints_the_ratio() {
+fn load_completes_every_request_and_prints_the_ratio() {
     let output = Process::spawn(example("load").arg("1"))
         .finish()
         .succeeded();
@@ -307,7 +307,7 @@ mod file_store {
     }
 
     #[test]
-    fn it_keeps_no_token_and_follows_its_file() {
+    fn does_not_store_the_token_and_reloads_the_file() {
         let name = format!("file-store-example-{}", std::process::id());
         let folder = Folder(std::env::temp_dir().join(name));
         fs::create_dir(&folder.0).unwrap();
@@ -349,7 +349,7 @@ mod file_store {
             if status == 500 && body.ends_with("line 1: is not TOML\n") {
                 break;
             }
-            assert!(start_of_wait.elapsed() < PATIENCE, "{status} {body}");
+            assert!(start_of_wait.elapsed() < PROCESS_TIMEOUT, "{status} {body}");
         }
         drop(process);
 
@@ -377,7 +377,7 @@ mod sqlite {
     }
 
     #[test]
-    fn a_second_run_finds_the_token_of_the_first_and_when_it_was_used() {
+    fn second_run_finds_the_stored_token_and_its_last_use() {
         let name = format!("sqlite-example-{}", std::process::id());
         let folder = Folder(std::env::temp_dir().join(name));
         fs::create_dir(&folder.0).unwrap();
@@ -418,7 +418,7 @@ mod sqlite {
     }
 
     #[test]
-    fn a_file_that_cannot_be_is_an_error_in_plain_words() {
+    fn reports_an_unusable_database_file() {
         let mut command = example("sqlite");
         let process = Process::spawn(command.arg("/nowhere/tokens.db"));
         let message = process.finish().failed();
@@ -466,7 +466,7 @@ mod introspection {
     }
 
     #[test]
-    fn a_setting_that_is_missing_or_bad_is_an_error_in_plain_words() {
+    fn reports_missing_and_invalid_settings() {
         let good = [
             ("URL", "https://as.example/introspect"),
             ("CLIENT_ID", "api"),
@@ -528,7 +528,7 @@ mod introspection {
     }
 
     #[test]
-    fn a_server_that_wants_a_bearer_token_gets_it() {
+    fn authenticates_with_a_bearer_token() {
         let server = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let url = format!("http://{}/introspect", server.local_addr().unwrap());
         let asked = thread::spawn(move || answer_once(&server));

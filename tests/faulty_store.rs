@@ -18,7 +18,7 @@ fn revocation(record: &TokenRecord) -> Write {
 }
 
 #[test]
-fn counts_and_batches_and_uncached_lookups_suffer_the_fault() {
+fn fault_applies_to_counts_batches_and_uncached_lookups() {
     let memory = MemoryStore::new();
     let store = FaultyStore::new(memory.clone());
     let tokens = ServiceTokens::new(memory.clone());
@@ -39,7 +39,7 @@ fn counts_and_batches_and_uncached_lookups_suffer_the_fault() {
     assert!(outcomes.len() == 2 && outcomes.iter().all(Result::is_err));
     assert_eq!((store.calls(), left()), (3, 2));
 
-    store.inject_after(1, Fault::LostAnswer);
+    store.inject_after(1, Fault::LostResponse);
     assert_eq!(count().unwrap(), 2);
     assert!(
         block_on(store.update_many(&writes))
@@ -48,7 +48,7 @@ fn counts_and_batches_and_uncached_lookups_suffer_the_fault() {
     );
     assert_eq!((store.calls(), left()), (5, 0));
 
-    store.heal();
+    store.clear_fault();
     assert!(
         block_on(store.find_uncached(&credential))
             .unwrap()

@@ -20,7 +20,7 @@ type Check = fn(&[u8]);
 
 const TARGETS: [(&str, Check); 3] = [
     ("digest", checks::digest),
-    ("intake", checks::intake),
+    ("credential_sources", checks::credential_sources),
     ("token_format", checks::token_format),
 ];
 
@@ -54,7 +54,7 @@ fn inputs(target: &str) -> impl Strategy<Value = Vec<u8>> + use<> {
 }
 
 #[test]
-fn every_seed_passes_the_check_of_its_target() {
+fn fuzz_seeds_pass_their_checks() {
     for (target, check) in TARGETS {
         let seeds = seeds(target);
         assert!(seeds.len() >= 6, "{target} has {} seeds", seeds.len());
@@ -66,7 +66,7 @@ fn every_seed_passes_the_check_of_its_target() {
 }
 
 #[test]
-fn generated_bytes_pass_the_check_of_each_target() {
+fn generated_bytes_pass_the_fuzz_checks() {
     for (target, check) in TARGETS {
         let config = Config {
             cases: 2_000,
@@ -85,7 +85,7 @@ fn generated_bytes_pass_the_check_of_each_target() {
 }
 
 #[test]
-fn every_target_of_the_fuzz_workspace_is_run_here() {
+fn runs_every_fuzz_target() {
     let manifest = fs::read_to_string("tests/fuzz/Cargo.toml").expect("a manifest");
     for (target, _) in TARGETS {
         assert!(manifest.contains(&format!("path = \"targets/{target}.rs\"")));

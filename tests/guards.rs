@@ -60,7 +60,7 @@ fn assert_passes(
 }
 
 #[test]
-fn role_guards_pass_any_or_all_of_their_roles_to_the_letter() {
+fn role_guards_require_exact_roles() {
     #[rustfmt::skip]
     let rows: &[(&[&str], RequireRolesLayer, bool)] = &[
         (&["a"], RequireRolesLayer::any_of(["a", "b"]), true),
@@ -87,7 +87,7 @@ fn role_guards_pass_any_or_all_of_their_roles_to_the_letter() {
 }
 
 #[test]
-fn scope_guards_pass_any_or_all_of_their_scopes_by_wildcards_too() {
+fn scope_guards_honor_wildcards() {
     #[rustfmt::skip]
     let rows: &[(&[&str], RequireScopesLayer, bool)] = &[
         (&["p:read"], RequireScopesLayer::any_of(["p:read", "p:write"]), true),
@@ -113,7 +113,7 @@ fn scope_guards_pass_any_or_all_of_their_scopes_by_wildcards_too() {
 }
 
 #[test]
-fn a_guard_without_the_layer_answers_500_and_never_the_inner_service() {
+fn guard_without_the_layer_responds_500() {
     let inner = service_fn(
         async |_: Request<String>| -> Result<Response<String>, Infallible> {
             panic!("the inner service was reached")
@@ -128,7 +128,7 @@ fn a_guard_without_the_layer_answers_500_and_never_the_inner_service() {
 }
 
 #[test]
-fn a_guard_behind_an_optional_layer_challenges_who_presents_nothing() {
+fn guard_behind_an_optional_layer_challenges_anonymous_requests() {
     let layer = ServiceTokenLayer::new(MemoryStore::new());
     let layer = layer.optional().accept_bearer().with_realm("farm").unwrap();
     let guard = RequireRolesLayer::any_of(["a"]);
@@ -147,7 +147,7 @@ fn a_guard_behind_an_optional_layer_challenges_who_presents_nothing() {
 }
 
 #[test]
-fn a_guard_has_its_own_builder_and_says_why_in_the_extensions() {
+fn guard_uses_its_own_response_builder_and_inserts_the_rejection() {
     let (layer, request) = caller(&[], &[]);
     let guard = RequireScopesLayer::any_of(["a:b"])
         .with_rejection_response(|rejection: &Rejection| rejection.to_response("no".to_owned()));
@@ -163,7 +163,7 @@ fn a_guard_has_its_own_builder_and_says_why_in_the_extensions() {
 }
 
 #[test]
-fn a_handler_can_require_more() {
+fn principal_require_checks_a_requirement() {
     let principal = principal(&["deployer"], &["projects:*"]);
     let allowed = Requirement::all_scopes(["projects:write"]);
     assert!(principal.require(allowed).is_ok());
@@ -175,7 +175,7 @@ fn a_handler_can_require_more() {
 }
 
 #[test]
-fn a_required_scope_that_cannot_be_quoted_does_not_weaken_the_rest() {
+fn unquotable_required_scope_is_enforced_and_left_out_of_the_challenge() {
     let (layer, request) = caller(&[], &["a:b"]);
     let guard = RequireScopesLayer::all_of(["a:b", "x\" y"]);
     let service = layer.layer(guard.layer(service_fn(hello)));
@@ -188,7 +188,7 @@ fn a_required_scope_that_cannot_be_quoted_does_not_weaken_the_rest() {
 }
 
 #[test]
-fn a_principal_shows_what_the_record_says() {
+fn principal_has_the_fields_of_its_record() {
     let store = MemoryStore::new();
     let token = TokenFormat::default().mint().unwrap();
     let expiry = std::time::SystemTime::now() + std::time::Duration::from_secs(60);
@@ -228,7 +228,7 @@ fn a_principal_shows_what_the_record_says() {
 }
 
 #[test]
-fn the_layer_in_front_puts_its_realm_and_schemes_into_a_guards_challenge() {
+fn guard_challenges_have_the_realm_and_schemes_of_the_outer_layer() {
     let (layer, request) = caller(&[], &[]);
     let layer = layer.accept_bearer().with_realm("farm").unwrap();
     for layer in [layer.clone(), layer.without_cache_headers()] {
@@ -249,7 +249,7 @@ fn the_layer_in_front_puts_its_realm_and_schemes_into_a_guards_challenge() {
 }
 
 #[test]
-fn the_challenge_of_an_inner_layer_is_its_own() {
+fn inner_layer_keeps_its_own_challenge() {
     let (outer, mut request) = caller(&[], &[]);
     let inner = ServiceTokenLayer::new(MemoryStore::new())
         .with_realm("inner")

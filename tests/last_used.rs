@@ -32,23 +32,23 @@ fn store_with(tokens: i64) -> MemoryStore {
     store
 }
 
-fn last_used(store: &MemoryStore, number: i64) -> Option<SystemTime> {
+fn last_used_of(store: &MemoryStore, number: i64) -> Option<SystemTime> {
     store.get(id(number)).unwrap().last_used_at()
 }
 
 #[tokio::test(start_paused = true)]
-async fn ten_thousand_requests_on_one_token_make_one_write_per_interval() {
+async fn writes_each_token_once_per_flush_interval() {
     let clock = ManualClock::new(start());
     let memory = MemoryStore::new();
     let store = FaultyStore::new(memory.clone());
     let tokens = ServiceTokens::new(memory.clone());
     let issued = tokens.create(NewToken::new("ci")).await.unwrap();
     let token = issued.expose_secret();
-    let gathered = LastUsed::new(store.clone());
-    let flushing = gathered.flush_every(MINUTE);
+    let last_used = LastUsed::new(store.clone());
+    let flush_task = last_used.flush_every(MINUTE);
     let layer = ServiceTokenLayer::new(memory)
         .with_clock(clock.clone())
-        .with_last_used(gathered);
+        .with_last_used(last_used);
     let service = layer.layer(service_fn(async |_: Request<String>| {
         Ok::<_, Infallible>(Response::new(String::new()))
     }));
@@ -78,82 +78,82 @@ async fn ten_thousand_requests_on_one_token_make_one_write_per_interval() {
     // Nobody used it: nothing to write.
     tokio::time::sleep(JUST_OVER_A_MINUTE).await;
     assert_eq!(store.calls(), 3);
-    flushing.stop().await.unwrap();
+    flush_task.stop().await.unwrap();
     assert_eq!(store.calls(), 3);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_waits_is_written_on_shutdown() {
+async fn stop_flushes_pending_uses() {
     let store = store_with(3);
-    let gathered = LastUsed::new(store.clone());
-    let flushing = gathered.flush_every(MINUTE);
-    gathered.record(id(1), start());
-    assert_eq!(last_used(&store, 1), None);
-    flushing.stop().await.unwrap();
-    assert_eq!(last_used(&store, 1), Some(start()));
+    let last_used = LastUsed::new(store.clone());
+    let flush_task = last_used.flush_every(MINUTE);
+    last_used.record(id(1), start());
+    assert_eq!(last_used_of(&store, 1), None);
+    flush_task.stop().await.unwrap();
+    assert_eq!(last_used_of(&store, 1), Some(start()));
 }
 
 #[tokio::test]
-async fn uses_beyond_the_capacity_are_dropped_and_counted() {
+async fn counts_uses_dropped_beyond_capacity() {
     let store = store_with(10);
-    let gathered = LastUsed::with_capacity(store.clone(), 4);
+    let last_used = LastUsed::with_capacity(store.clone(), 4);
     for number in 0..10 {
-        gathered.record(id(number), start());
-        gathered.record(id(number), start() + MINUTE);
+        last_used.record(id(number), start());
+        last_used.record(id(number), start() + MINUTE);
     }
-    assert_eq!(gathered.dropped(), 12);
-    assert_eq!(gathered.flush().await.unwrap(), 4);
-    let written = (0..10).filter_map(|number| last_used(&store, number));
+    assert_eq!(last_used.dropped(), 12);
+    assert_eq!(last_used.flush().await.unwrap(), 4);
+    let written = (0..10).filter_map(|number| last_used_of(&store, number));
     assert_eq!(written.collect::<Vec<_>>(), vec![start() + MINUTE; 4]);
-    gathered.record(id(9), start());
-    assert_eq!(gathered.flush().await.unwrap(), 1);
+    last_used.record(id(9), start());
+    assert_eq!(last_used.flush().await.unwrap(), 1);
 }
 
 #[tokio::test]
-async fn what_a_failing_store_did_not_take_is_written_later() {
+async fn retries_uses_after_failed_flush() {
     let memory = store_with(1200);
     let store = FaultyStore::new(memory.clone());
-    let gathered = LastUsed::new(store.clone());
+    let last_used = LastUsed::new(store.clone());
     for number in 0..1200 {
-        gathered.record(id(number), start());
+        last_used.record(id(number), start());
     }
     store.inject(Fault::Error);
-    gathered.flush().await.unwrap_err();
+    last_used.flush().await.unwrap_err();
     // Newer than what failed to be written, and so kept.
-    gathered.record(id(7), start() + MINUTE);
-    store.heal();
-    assert_eq!(gathered.flush().await.unwrap(), 1200);
+    last_used.record(id(7), start() + MINUTE);
+    store.clear_fault();
+    assert_eq!(last_used.flush().await.unwrap(), 1200);
     assert_eq!(store.calls(), 1 + 3, "1,200 uses in batches of 500");
-    assert_eq!(last_used(&memory, 7), Some(start() + MINUTE));
-    assert_eq!(last_used(&memory, 1199), Some(start()));
-    assert_eq!(gathered.flush().await.unwrap(), 0);
+    assert_eq!(last_used_of(&memory, 7), Some(start() + MINUTE));
+    assert_eq!(last_used_of(&memory, 1199), Some(start()));
+    assert_eq!(last_used.flush().await.unwrap(), 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_flush_that_is_given_up_loses_nothing() {
+async fn dropped_flush_loses_nothing() {
     let memory = store_with(2);
     let store = FaultyStore::new(memory.clone());
-    let gathered = LastUsed::new(store.clone());
-    gathered.record(id(1), start());
+    let last_used = LastUsed::new(store.clone());
+    last_used.record(id(1), start());
     store.inject(Fault::Hang);
-    let given_up = tokio::time::timeout(MINUTE, gathered.flush()).await;
+    let given_up = tokio::time::timeout(MINUTE, last_used.flush()).await;
     assert!(given_up.is_err());
-    store.heal();
-    assert_eq!(gathered.flush().await.unwrap(), 1);
-    assert_eq!(last_used(&memory, 1), Some(start()));
+    store.clear_fault();
+    assert_eq!(last_used.flush().await.unwrap(), 1);
+    assert_eq!(last_used_of(&memory, 1), Some(start()));
 }
 
 #[tokio::test]
-async fn uses_beside_flushes_from_many_threads_are_written() {
+async fn concurrent_records_and_flushes_lose_nothing() {
     let store = store_with(64);
-    let gathered = LastUsed::new(store.clone());
+    let last_used = LastUsed::new(store.clone());
     let end = start() + 1000 * MINUTE;
     std::thread::scope(|scope| {
         for thread in 0..4 {
-            let gathered = &gathered;
+            let last_used = &last_used;
             scope.spawn(move || {
                 for minute in 0..=1000 {
-                    gathered.record(
+                    last_used.record(
                         id((thread * 16) + i64::from(minute % 16)),
                         start() + minute * MINUTE,
                     );
@@ -161,12 +161,12 @@ async fn uses_beside_flushes_from_many_threads_are_written() {
             });
         }
         for _ in 0..50 {
-            futures::executor::block_on(gathered.flush()).unwrap();
+            futures::executor::block_on(last_used.flush()).unwrap();
         }
     });
-    gathered.flush().await.unwrap();
+    last_used.flush().await.unwrap();
     for number in 0..64 {
-        let at = last_used(&store, number).unwrap();
+        let at = last_used_of(&store, number).unwrap();
         assert!(
             end.duration_since(at).unwrap() <= 32 * MINUTE,
             "{number}: {at:?}"

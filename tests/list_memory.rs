@@ -2,8 +2,8 @@
 //! own, since it reads the memory of its process.
 
 #[expect(dead_code, reason = "the lists are called over a connection here")]
-#[path = "support/managed.rs"]
-mod managed;
+#[path = "support/api_fixture.rs"]
+mod api_fixture;
 
 use std::fs;
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ use tower_service_token::api::pipeops::PipeOpsApi;
 use tower_service_token::api::stackstate::StackStateApi;
 use tower_service_token::store::SqliteStore;
 
-use self::managed::Managed;
+use self::api_fixture::ApiFixture;
 
 /// Each list, with a text that each of its tokens has once.
 const LISTS: [(&str, &str); 3] = [
@@ -56,7 +56,7 @@ fn rows(count: usize) -> String {
 
 struct Server {
     folder: PathBuf,
-    managed: Managed,
+    managed: ApiFixture,
     address: SocketAddr,
 }
 
@@ -73,7 +73,7 @@ impl Server {
         let rows = sqlx::AssertSqlSafe(rows(tokens));
         sqlx::raw_sql(rows).execute(&mut connection).await.unwrap();
         connection.close().await.unwrap();
-        let managed = Managed::over(MemoryStore::new(), store).await;
+        let managed = ApiFixture::new(MemoryStore::new(), store).await;
         let stackstate = StackStateApi::new(managed.tokens.clone(), managed.layer.clone());
         let pipeops = PipeOpsApi::new(managed.tokens.clone(), managed.layer.clone());
         let app: Router = Router::new()
@@ -152,13 +152,13 @@ async fn assert_memory_is_bounded(tokens: usize, times: usize) {
 }
 
 #[tokio::test]
-async fn lists_take_the_memory_of_a_few_pages() {
+async fn list_memory_is_bounded() {
     assert_memory_is_bounded(20_000, 1).await;
 }
 
 /// `.ci/long` runs it and nothing else does. Prints its figures.
 #[tokio::test]
 #[ignore = "takes a minute"]
-async fn lists_of_200_000_tokens_take_the_memory_of_a_few_pages_in_a_minute() {
+async fn list_memory_is_bounded_for_200_000_tokens() {
     assert_memory_is_bounded(200_000, 2).await;
 }

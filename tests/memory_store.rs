@@ -24,38 +24,38 @@ fn stored(store: &MemoryStore) -> MintedToken {
     token
 }
 
-fn judge(store: &MemoryStore, token: &MintedToken) -> Result<(), DenialKind> {
+fn verdict_for(store: &MemoryStore, token: &MintedToken) -> Result<(), DenialKind> {
     let token = PresentedToken::new(token.expose_secret()).unwrap();
     let credential = Credential::new(token);
     let found = match store.find_cached(&credential) {
         Cached::Found(record) => Some(record),
         Cached::NotFound => None,
-        Cached::Ask => panic!("memory is never asked"),
+        Cached::Miss => panic!("memory is never asked"),
     };
     let outcome = verdict(found, &credential, &SystemClock);
     outcome.map(|_| ()).map_err(|denial| denial.kind())
 }
 
 #[test]
-fn a_token_is_found_from_insertion_to_removal() {
+fn finds_token_between_insert_and_remove() {
     let store = MemoryStore::new();
     let token = mint();
-    assert_eq!(judge(&store, &token), Err(DenialKind::Unknown));
+    assert_eq!(verdict_for(&store, &token), Err(DenialKind::Unknown));
     store
         .insert(TokenRecord::from(&token).with_name("ci"))
         .unwrap();
-    assert_eq!(judge(&store, &token), Ok(()));
+    assert_eq!(verdict_for(&store, &token), Ok(()));
     assert_eq!((store.len(), store.is_empty()), (1, false));
     assert_eq!(store.get(token.id()).unwrap().name(), "ci");
 
     assert_eq!(store.remove(token.id()).unwrap().id(), token.id());
-    assert_eq!(judge(&store, &token), Err(DenialKind::Unknown));
+    assert_eq!(verdict_for(&store, &token), Err(DenialKind::Unknown));
     assert!(store.remove(token.id()).is_none());
     assert!(store.is_empty());
 }
 
 #[test]
-fn asking_finds_what_memory_finds() {
+fn find_returns_the_same_as_find_cached() {
     let store = MemoryStore::new();
     let (known, unknown) = (stored(&store), mint());
     for (token, expected) in [(&known, Some(known.id())), (&unknown, None)] {
@@ -66,18 +66,18 @@ fn asking_finds_what_memory_finds() {
 }
 
 #[test]
-fn a_revoked_token_is_refused_at_once_and_by_every_clone() {
+fn revocation_applies_at_once_to_every_clone() {
     let store = MemoryStore::new();
     let clone = store.clone();
     let token = stored(&store);
     clone.revoke(token.id()).unwrap();
-    assert_eq!(judge(&store, &token), Err(DenialKind::Revoked));
+    assert_eq!(verdict_for(&store, &token), Err(DenialKind::Revoked));
     assert_eq!(store.get(token.id()).unwrap().state(), TokenState::Revoked);
     clone.revoke(token.id()).unwrap();
 }
 
 #[test]
-fn an_id_or_digest_that_is_taken_is_a_conflict_and_changes_nothing() {
+fn rejects_duplicate_id_or_digest_without_changes() {
     let store = MemoryStore::new();
     let (first, second) = (stored(&store), stored(&store));
     let digest = TokenDigest::of(first.expose_secret());
@@ -100,17 +100,17 @@ fn an_id_or_digest_that_is_taken_is_a_conflict_and_changes_nothing() {
     assert_eq!(store.revoke(unknown), Err(MemoryStoreError::UnknownId));
 
     assert_eq!(store.len(), 2);
-    assert_eq!(judge(&store, &first), Ok(()));
-    assert_eq!(judge(&store, &second), Ok(()));
+    assert_eq!(verdict_for(&store, &first), Ok(()));
+    assert_eq!(verdict_for(&store, &second), Ok(()));
 }
 
 #[test]
-fn replacing_with_the_same_digest_changes_the_record_and_keeps_the_secret() {
+fn replace_with_same_digest_updates_record_and_keeps_secret() {
     let store = MemoryStore::new();
     let token = stored(&store);
     let before = store.get(token.id()).unwrap();
     store.replace(before.clone().with_name("renamed")).unwrap();
-    assert_eq!(judge(&store, &token), Ok(()));
+    assert_eq!(verdict_for(&store, &token), Ok(()));
     assert_eq!(store.get(token.id()).unwrap().name(), "renamed");
     assert_eq!(before.name(), "", "a record handed out does not change");
 }
@@ -135,7 +135,7 @@ impl Drop for SetOnDrop<'_> {
 
 /// At every moment the old or the new secret works, and the old one does not once it is over.
 #[test]
-fn rotation_leaves_no_gap_and_no_way_back() {
+fn concurrent_readers_see_no_gap_during_rotation() {
     let store = MemoryStore::new();
     let old = stored(&store);
     let secrets: Vec<MintedToken> = std::iter::once(old)
@@ -155,12 +155,12 @@ fn rotation_leaves_no_gap_and_no_way_back() {
                 while !done.load(Ordering::SeqCst) {
                     let before = current.load(Ordering::SeqCst);
                     if before > 0 {
-                        let retired = judge(store, &secrets[before - 1]);
+                        let retired = verdict_for(store, &secrets[before - 1]);
                         assert_eq!(retired, Err(DenialKind::Unknown));
                     }
                     // The writer may move on at any time; it says so before it moves on again.
-                    let gapless = judge(store, &secrets[before]).is_ok()
-                        || judge(store, &secrets[before + 1]).is_ok()
+                    let gapless = verdict_for(store, &secrets[before]).is_ok()
+                        || verdict_for(store, &secrets[before + 1]).is_ok()
                         || current.load(Ordering::SeqCst) != before;
                     assert!(gapless, "neither secret {before} nor the next one works");
                     checks.fetch_add(1, Ordering::SeqCst);
@@ -187,7 +187,7 @@ fn rotation_leaves_no_gap_and_no_way_back() {
 }
 
 #[test]
-fn changes_from_many_threads_are_all_kept_while_readers_read() {
+fn concurrent_writes_are_not_lost_under_concurrent_reads() {
     const WRITERS: usize = 4;
     const EACH: usize = 250;
     let store = MemoryStore::new();
@@ -197,7 +197,7 @@ fn changes_from_many_threads_are_all_kept_while_readers_read() {
     let tokens: Vec<MintedToken> = thread::scope(|scope| {
         scope.spawn(|| {
             while !done.load(Ordering::SeqCst) {
-                assert_eq!(judge(&store, &steady), Ok(()));
+                assert_eq!(verdict_for(&store, &steady), Ok(()));
                 reads.fetch_add(1, Ordering::SeqCst);
             }
         });
@@ -213,9 +213,9 @@ fn changes_from_many_threads_are_all_kept_while_readers_read() {
                             until("it is read", || reads.load(Ordering::SeqCst) > before);
                         }
                         let token = stored(&store);
-                        assert_eq!(judge(&store, &token), Ok(()));
+                        assert_eq!(verdict_for(&store, &token), Ok(()));
                         store.revoke(token.id()).unwrap();
-                        assert_eq!(judge(&store, &token), Err(DenialKind::Revoked));
+                        assert_eq!(verdict_for(&store, &token), Err(DenialKind::Revoked));
                         mine.push(token);
                     }
                     mine
@@ -229,6 +229,6 @@ fn changes_from_many_threads_are_all_kept_while_readers_read() {
     });
     assert_eq!(store.len(), WRITERS * EACH + 1);
     for token in &tokens {
-        assert_eq!(judge(&store, token), Err(DenialKind::Revoked));
+        assert_eq!(verdict_for(&store, token), Err(DenialKind::Revoked));
     }
 }

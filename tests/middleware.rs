@@ -40,13 +40,13 @@ async fn hello(request: Request<String>) -> Result<Response<String>, Infallible>
 
 /// Never answers from memory; counts, and waits for a permit if it is told to.
 #[derive(Clone)]
-struct Asked {
+struct CountingStore {
     tokens: MemoryStore,
     calls: Arc<AtomicUsize>,
     gate: Option<Arc<Notify>>,
 }
 
-impl Asked {
+impl CountingStore {
     fn new(tokens: &MemoryStore) -> Self {
         Self {
             tokens: tokens.clone(),
@@ -64,13 +64,13 @@ impl Asked {
         (store, gate)
     }
 
-    fn times(&self) -> usize {
+    fn lookups(&self) -> usize {
         self.calls.load(Ordering::SeqCst)
     }
 }
 
 #[async_trait]
-impl TokenStore for Asked {
+impl TokenStore for CountingStore {
     async fn find(&self, credential: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         if let Some(gate) = &self.gate {
@@ -82,13 +82,13 @@ impl TokenStore for Asked {
 
 /// An inner service that is ready once for each time it was polled ready, and says so if it is
 /// called without.
-struct Strict {
+struct StrictService {
     ready: bool,
     clones: Arc<AtomicUsize>,
     calls: Arc<AtomicUsize>,
 }
 
-impl Strict {
+impl StrictService {
     fn new() -> Self {
         Self {
             ready: false,
@@ -98,7 +98,7 @@ impl Strict {
     }
 }
 
-impl Clone for Strict {
+impl Clone for StrictService {
     fn clone(&self) -> Self {
         self.clones.fetch_add(1, Ordering::SeqCst);
         Self {
@@ -109,7 +109,7 @@ impl Clone for Strict {
     }
 }
 
-impl Service<Request<String>> for Strict {
+impl Service<Request<String>> for StrictService {
     type Response = Response<String>;
     type Error = Infallible;
     type Future = Ready<Result<Self::Response, Infallible>>;
@@ -128,10 +128,10 @@ impl Service<Request<String>> for Strict {
 }
 
 #[tokio::test]
-async fn an_answer_from_memory_does_not_clone_the_inner_service() {
+async fn cache_hit_does_not_clone_the_inner_service() {
     let store = MemoryStore::new();
     let token = minted(&store);
-    let inner = Strict::new();
+    let inner = StrictService::new();
     let (clones, calls) = (Arc::clone(&inner.clones), Arc::clone(&inner.calls));
     let mut service = ServiceTokenLayer::new(store).layer(inner);
     for _ in 0..3 {
@@ -144,11 +144,11 @@ async fn an_answer_from_memory_does_not_clone_the_inner_service() {
 }
 
 #[tokio::test]
-async fn after_waiting_the_service_that_was_polled_ready_is_the_one_called() {
+async fn calls_the_service_that_was_polled_ready_after_a_lookup() {
     let tokens = MemoryStore::new();
     let token = minted(&tokens);
-    let store = Asked::new(&tokens);
-    let inner = Strict::new();
+    let store = CountingStore::new(&tokens);
+    let inner = StrictService::new();
     let calls = Arc::clone(&inner.calls);
     let mut service = ServiceTokenLayer::new(store.clone()).layer(inner);
     for _ in 0..3 {
@@ -157,16 +157,16 @@ async fn after_waiting_the_service_that_was_polled_ready_is_the_one_called() {
         assert_eq!(response.status(), StatusCode::OK);
     }
     assert_eq!(calls.load(Ordering::SeqCst), 3);
-    assert_eq!(store.times(), 3);
+    assert_eq!(store.lookups(), 3);
 }
 
 #[tokio::test]
-async fn a_refusal_does_not_touch_the_inner_service() {
+async fn rejection_does_not_call_the_inner_service() {
     let tokens = MemoryStore::new();
-    let inner = Strict::new();
+    let inner = StrictService::new();
     let calls = Arc::clone(&inner.calls);
     let mut sync = ServiceTokenLayer::new(tokens.clone()).layer(inner.clone());
-    let mut waiting = ServiceTokenLayer::new(Asked::new(&tokens)).layer(inner);
+    let mut waiting = ServiceTokenLayer::new(CountingStore::new(&tokens)).layer(inner);
     for token in ["unknown", "", "two words"] {
         for service in [&mut sync, &mut waiting] {
             let response = service.ready().await.unwrap().call(request(token));
@@ -177,7 +177,7 @@ async fn a_refusal_does_not_touch_the_inner_service() {
 }
 
 #[tokio::test]
-async fn the_layer_is_ready_exactly_when_the_inner_service_is() {
+async fn readiness_follows_the_inner_service() {
     let store = MemoryStore::new();
     let token = minted(&store);
     let (mut service, mut handle) =
@@ -202,7 +202,7 @@ async fn the_layer_is_ready_exactly_when_the_inner_service_is() {
 }
 
 #[tokio::test]
-async fn errors_of_the_inner_service_pass_through_unchanged() {
+async fn returns_errors_of_the_inner_service_unchanged() {
     #[derive(Debug, PartialEq, thiserror::Error)]
     #[error("inner error {0}")]
     struct Inner(u8);
@@ -212,7 +212,7 @@ async fn errors_of_the_inner_service_pass_through_unchanged() {
     let failing = service_fn(async |_: Request<String>| Err::<Response<String>, _>(Inner(7)));
     for layer in [
         ServiceTokenLayer::new(store.clone()),
-        ServiceTokenLayer::new(Asked::new(&store)),
+        ServiceTokenLayer::new(CountingStore::new(&store)),
     ] {
         let error = layer
             .layer(failing)
@@ -231,10 +231,10 @@ async fn errors_of_the_inner_service_pass_through_unchanged() {
 }
 
 #[tokio::test]
-async fn a_limit_inside_holds_while_stores_are_waited_for() {
+async fn holds_the_inner_concurrency_permit_during_lookups() {
     let tokens = MemoryStore::new();
     let token = minted(&tokens);
-    let (store, gate) = Asked::waiting(&tokens);
+    let (store, gate) = CountingStore::waiting(&tokens);
     let inner = ConcurrencyLimit::new(service_fn(hello), 1);
     let mut service = ServiceTokenLayer::new(store).layer(inner);
 
@@ -243,7 +243,7 @@ async fn a_limit_inside_holds_while_stores_are_waited_for() {
         .await
         .unwrap()
         .call(request(token.expose_secret()));
-    let mut first = by_hand(first);
+    let mut first = manual_poll(first);
     assert!(first.poll_once().is_pending());
     let none_left = service.ready().now_or_never();
     assert!(
@@ -263,11 +263,11 @@ async fn a_limit_inside_holds_while_stores_are_waited_for() {
 }
 
 #[tokio::test]
-async fn a_dropped_request_gives_its_permit_back_and_reaches_nothing() {
+async fn dropped_request_releases_its_permit_without_calling_the_inner_service() {
     let tokens = MemoryStore::new();
     let token = minted(&tokens);
-    let (store, _gate) = Asked::waiting(&tokens);
-    let inner = Strict::new();
+    let (store, _gate) = CountingStore::waiting(&tokens);
+    let inner = StrictService::new();
     let calls = Arc::clone(&inner.calls);
     let mut service = ServiceTokenLayer::new(store).layer(ConcurrencyLimit::new(inner, 1));
 
@@ -276,7 +276,7 @@ async fn a_dropped_request_gives_its_permit_back_and_reaches_nothing() {
         .await
         .unwrap()
         .call(request(token.expose_secret()));
-    let mut call = by_hand(call);
+    let mut call = manual_poll(call);
     assert!(call.poll_once().is_pending());
     drop(call);
     assert!(
@@ -287,12 +287,12 @@ async fn a_dropped_request_gives_its_permit_back_and_reaches_nothing() {
 }
 
 #[tokio::test]
-async fn it_works_inside_and_outside_of_limit_and_buffer() {
+async fn composes_with_concurrency_limit_and_buffer() {
     let tokens = MemoryStore::new();
     let token = minted(&tokens);
     for layer in [
         ServiceTokenLayer::new(tokens.clone()),
-        ServiceTokenLayer::new(Asked::new(&tokens)),
+        ServiceTokenLayer::new(CountingStore::new(&tokens)),
     ] {
         let service = ServiceBuilder::new()
             .layer(BufferLayer::new(4))
@@ -318,9 +318,9 @@ async fn it_works_inside_and_outside_of_limit_and_buffer() {
 }
 
 #[tokio::test]
-async fn a_store_that_fails_is_503_and_is_asked_again_the_next_time() {
+async fn store_errors_are_503_and_are_not_cached() {
     #[derive(Clone)]
-    struct Flaky(Asked);
+    struct Flaky(CountingStore);
 
     #[async_trait]
     impl TokenStore for Flaky {
@@ -329,7 +329,7 @@ async fn a_store_that_fails_is_503_and_is_asked_again_the_next_time() {
             credential: &Credential<'_>,
         ) -> Result<Option<TokenRecord>, StoreError> {
             let found = self.0.find(credential).await;
-            if self.0.times() == 1 {
+            if self.0.lookups() == 1 {
                 Err(StoreError::unavailable("connection refused"))
             } else {
                 found
@@ -339,7 +339,8 @@ async fn a_store_that_fails_is_503_and_is_asked_again_the_next_time() {
 
     let tokens = MemoryStore::new();
     let token = minted(&tokens);
-    let service = ServiceTokenLayer::new(Flaky(Asked::new(&tokens))).layer(service_fn(hello));
+    let service =
+        ServiceTokenLayer::new(Flaky(CountingStore::new(&tokens))).layer(service_fn(hello));
     let send = || service.clone().oneshot(request(token.expose_secret()));
     let response = send().await.unwrap();
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
@@ -348,7 +349,7 @@ async fn a_store_that_fails_is_503_and_is_asked_again_the_next_time() {
 }
 
 #[tokio::test]
-async fn a_store_that_panics_unwinds_through_the_request_and_leaves_the_layer_working() {
+async fn store_panics_unwind_and_leave_the_layer_working() {
     #[derive(Clone)]
     struct Panicking {
         tokens: MemoryStore,
@@ -361,7 +362,7 @@ async fn a_store_that_panics_unwinds_through_the_request_and_leaves_the_layer_wo
             match self.tokens.find_cached(credential) {
                 Cached::NotFound => {
                     assert!(!self.in_memory, "find_cached panics");
-                    Cached::Ask
+                    Cached::Miss
                 }
                 found => found,
             }
@@ -375,7 +376,7 @@ async fn a_store_that_panics_unwinds_through_the_request_and_leaves_the_layer_wo
     let tokens = MemoryStore::new();
     let token = minted(&tokens);
     for in_memory in [true, false] {
-        let inner = Strict::new();
+        let inner = StrictService::new();
         let calls = Arc::clone(&inner.calls);
         let store = Panicking {
             tokens: tokens.clone(),
@@ -394,7 +395,7 @@ async fn a_store_that_panics_unwinds_through_the_request_and_leaves_the_layer_wo
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_never_answers_is_ended_by_the_callers_timeout() {
+async fn outer_timeout_cancels_a_hanging_lookup() {
     struct Hanging(std::sync::Mutex<Option<oneshot::Sender<()>>>);
 
     #[async_trait]
@@ -406,7 +407,7 @@ async fn a_store_that_never_answers_is_ended_by_the_callers_timeout() {
     }
 
     let (dropped, was_dropped) = oneshot::channel();
-    let inner = Strict::new();
+    let inner = StrictService::new();
     let calls = Arc::clone(&inner.calls);
     let service = ServiceBuilder::new()
         .layer(TimeoutLayer::new(Duration::from_secs(3)))
@@ -422,10 +423,10 @@ async fn a_store_that_never_answers_is_ended_by_the_callers_timeout() {
 }
 
 #[tokio::test]
-async fn a_damaged_token_is_refused_without_asking_and_a_foreign_one_is_looked_up() {
+async fn looks_up_other_formats_but_not_bad_checksums() {
     let tokens = MemoryStore::new();
     let token = minted(&tokens);
-    let store = Asked::new(&tokens);
+    let store = CountingStore::new(&tokens);
     let service = ServiceTokenLayer::new(store.clone()).layer(service_fn(hello));
     let mut damaged = token.expose_secret().to_owned();
     let last = damaged.pop().unwrap();
@@ -433,7 +434,7 @@ async fn a_damaged_token_is_refused_without_asking_and_a_foreign_one_is_looked_u
     for (token, asked) in [(damaged.as_str(), 0), ("svctok-short", 1), ("foreign", 2)] {
         let response = service.clone().oneshot(request(token)).await.unwrap();
         assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
-        assert_eq!(store.times(), asked, "{token}");
+        assert_eq!(store.lookups(), asked, "{token}");
     }
 
     let acme = TokenFormat::new("acme-").unwrap();
@@ -443,14 +444,14 @@ async fn a_damaged_token_is_refused_without_asking_and_a_foreign_one_is_looked_u
     let response = service.oneshot(request(&damaged)).await.unwrap();
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
     assert_eq!(
-        store.times(),
+        store.lookups(),
         3,
         "another format's checksum is not ours to check"
     );
 }
 
 #[tokio::test]
-async fn a_principal_that_lies_there_already_is_not_believed() {
+async fn ignores_a_principal_inserted_by_others() {
     let store = MemoryStore::new();
     let token = minted(&store);
     let (caught, principal) = std::sync::mpsc::channel();
@@ -479,13 +480,13 @@ async fn a_principal_that_lies_there_already_is_not_believed() {
 }
 
 /// Polls a future by hand, then to its end.
-struct ByHand<F>(std::pin::Pin<Box<F>>);
+struct ManualPoll<F>(std::pin::Pin<Box<F>>);
 
-fn by_hand<F: Future>(future: F) -> ByHand<F> {
-    ByHand(Box::pin(future))
+fn manual_poll<F: Future>(future: F) -> ManualPoll<F> {
+    ManualPoll(Box::pin(future))
 }
 
-impl<F: Future> ByHand<F> {
+impl<F: Future> ManualPoll<F> {
     fn poll_once(&mut self) -> Poll<F::Output> {
         let mut context = Context::from_waker(std::task::Waker::noop());
         self.0.as_mut().poll(&mut context)

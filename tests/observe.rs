@@ -3,8 +3,8 @@
 
 #[path = "support/events.rs"]
 mod failures;
-#[path = "support/heard.rs"]
-mod heard;
+#[path = "support/global_subscriber.rs"]
+mod global_subscriber;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -89,7 +89,7 @@ fn send(
 
 /// The events of this target and the metrics of `run`, metrics as `name{label}` with their count.
 fn observed(target: &'static str, run: impl FnOnce()) -> (Vec<Event>, BTreeMap<String, u64>) {
-    heard::hear_everything();
+    global_subscriber::install_global_subscriber();
     let events = Events(Arc::default(), target);
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
@@ -133,7 +133,7 @@ fn event(fields: &[(&str, &str)]) -> Event {
 }
 
 #[test]
-fn every_refusal_is_one_event_with_fixed_fields_and_every_outcome_is_counted() {
+fn logs_each_rejection_once_and_counts_each_outcome() {
     let store = MemoryStore::new();
     let good = TokenFormat::default().mint().unwrap();
     let revoked = TokenFormat::default().mint().unwrap();
@@ -241,7 +241,7 @@ where
 }
 
 #[test]
-fn a_failure_bears_the_request_id_and_marks_its_response() {
+fn logs_the_request_id_and_marks_failed_responses() {
     let layer = || ServiceTokenLayer::new(Down).layer(service_fn(hello));
     let guard = || RequireRolesLayer::any_of(["admin"]).layer(service_fn(hello));
     for id in [Some("req-7"), None, Some("a b"), Some("svctok-7Hq2mX9bTe")] {
@@ -259,7 +259,7 @@ fn a_failure_bears_the_request_id_and_marks_its_response() {
 }
 
 #[test]
-fn a_span_that_bears_the_request_id_bears_it_alone() {
+fn does_not_repeat_a_request_id_of_the_current_span() {
     let within = |span: fn() -> tracing::Span| {
         let inner = ServiceTokenLayer::new(Down).layer(service_fn(hello));
         let service = service_fn(move |request| {
@@ -304,7 +304,7 @@ fn expected_counts() -> BTreeMap<String, u64> {
 }
 
 #[test]
-fn the_previous_secret_is_told_and_counted_at_each_use() {
+fn logs_and_counts_each_use_of_the_previous_secret() {
     let store = MemoryStore::new();
     let (old, new) = (
         TokenFormat::default().mint().unwrap(),
@@ -333,7 +333,7 @@ fn the_previous_secret_is_told_and_counted_at_each_use() {
 }
 
 #[test]
-fn changes_and_refused_tokens_are_told_to_the_audit_target_and_unknown_ones_are_not() {
+fn audit_target_has_changes_and_rejected_known_tokens() {
     let store = MemoryStore::new();
     let tokens = ServiceTokens::new(store.clone()).acting_as("alice");
     let service = ServiceTokenLayer::new(store).layer(service_fn(hello));

@@ -1,7 +1,7 @@
 //! What the client `pipeops-go-sdk` sends, byte for byte, and what it must get.
 
-#[path = "support/managed.rs"]
-mod managed;
+#[path = "support/api_fixture.rs"]
+mod api_fixture;
 
 use std::time::Duration;
 
@@ -17,17 +17,17 @@ use tower_service_token::store::{TokenRegistry, TokenState};
 use tower_service_token::testing::{Fault, FaultyStore};
 use tower_service_token::token::TokenId;
 
-use self::managed::{Answer, Managed};
+use self::api_fixture::{ApiFixture, ApiResponse};
 
 const TOKENS: &str = "/api/v1/service-account-tokens";
 const LONG: Duration = Duration::from_secs(30);
 
 struct Server {
-    managed: Managed,
+    managed: ApiFixture,
     app: Router,
 }
 
-impl Answer {
+impl ApiResponse {
     /// An error whose message the client shows.
     #[track_caller]
     fn assert_failed(&self, status: u16) -> String {
@@ -65,7 +65,7 @@ impl Server {
     }
 
     async fn over(callers: MemoryStore, store: impl TokenRegistry) -> Self {
-        let managed = Managed::over(callers, store).await;
+        let managed = ApiFixture::new(callers, store).await;
         let api = PipeOpsApi::new(managed.tokens.clone(), managed.layer.clone());
         Self {
             managed,
@@ -80,7 +80,7 @@ impl Server {
     }
 
     /// A call such as `GET /{uuid}`, with the headers that the client sends.
-    async fn call_as(&self, token: Option<&str>, call: &str, body: &str) -> Answer {
+    async fn call_as(&self, token: Option<&str>, call: &str, body: &str) -> ApiResponse {
         let (method, path) = call.split_once(' ').unwrap();
         let target = match path {
             "/workspace" => path.to_owned(),
@@ -94,10 +94,10 @@ impl Server {
                 .header("accept", "application/json")
                 .header("content-type", "application/json")
         };
-        Answer::of(&self.app, &format!("{method} {target}"), headers, body).await
+        ApiResponse::send(&self.app, &format!("{method} {target}"), headers, body).await
     }
 
-    async fn call(&self, call: &str, body: &str) -> Answer {
+    async fn call(&self, call: &str, body: &str) -> ApiResponse {
         self.call_as(Some(self.managed.admin.expose_secret()), call, body)
             .await
     }
@@ -126,7 +126,7 @@ fn names(list: &Value) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn a_created_token_has_every_member_and_works() {
+async fn created_token_has_every_member_and_is_valid() {
     let server = Server::new().await;
     let body = r#"{"name":"CI/CD Token","description":"For automated deployments","permissions":["projects:write","deployments:create"],"expires_at":"2027-02-14T08:00:00Z","workspace_uuid":"w-1"}"#;
     let answer = server.call("POST ?workspace_uuid=w-1", body).await;
@@ -156,7 +156,7 @@ async fn a_created_token_has_every_member_and_works() {
 }
 
 #[tokio::test]
-async fn a_token_of_nothing_but_a_name_has_every_member_too() {
+async fn token_with_only_a_name_has_every_member() {
     let server = Server::new().await;
     let created = server.create(json!({ "name": "x" })).await;
     let id = id(&created);
@@ -171,7 +171,7 @@ async fn a_token_of_nothing_but_a_name_has_every_member_too() {
 }
 
 #[tokio::test]
-async fn scopes_and_permissions_are_one_list() {
+async fn scopes_and_permissions_are_the_same_list() {
     let server = Server::new().await;
     for (given, kept) in [
         (json!({ "scopes": ["a:b"] }), json!(["a:b"])),
@@ -207,7 +207,7 @@ async fn scopes_and_permissions_are_one_list() {
 }
 
 #[tokio::test]
-async fn an_expiry_is_read_in_each_form_the_client_has() {
+async fn accepts_each_expiry_format_of_the_client() {
     let server = Server::new().await;
     for (given, kept) in [
         (
@@ -263,7 +263,7 @@ async fn an_expiry_is_read_in_each_form_the_client_has() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_created_says_why() {
+async fn rejected_creations_name_the_reason() {
     let server = Server::new().await;
     for bad in ["", "{", "[]", "null", r#"{"name":hush}"#] {
         let message = server.call("POST ", bad).await.assert_failed(400);
@@ -296,7 +296,7 @@ async fn what_cannot_be_created_says_why() {
             request.header("content-type", media_type)
         };
         let call = format!("POST {TOKENS}");
-        let answer = Answer::of(&server.app, &call, headers, r#"{"name":"x"}"#).await;
+        let answer = ApiResponse::send(&server.app, &call, headers, r#"{"name":"x"}"#).await;
         answer.assert_failed(415);
     }
     let all = server.call("GET ", "").await.data(200);
@@ -304,7 +304,7 @@ async fn what_cannot_be_created_says_why() {
 }
 
 #[tokio::test]
-async fn an_update_leaves_what_it_does_not_name() {
+async fn update_leaves_unnamed_fields() {
     let server = Server::new().await;
     let before = server
         .create(json!({ "name": "x", "description": "d", "scopes": ["a:b"], "expires_in": 9 }))
@@ -370,7 +370,7 @@ async fn an_update_leaves_what_it_does_not_name() {
 }
 
 #[tokio::test]
-async fn an_update_is_one_change() {
+async fn update_is_one_write() {
     let server = Server::new().await;
     let token = server.create(json!({ "name": "x" })).await;
     let number: TokenId = id(&token).parse().unwrap();
@@ -385,7 +385,7 @@ async fn an_update_is_one_change() {
 }
 
 #[tokio::test]
-async fn a_revoked_token_is_gone_and_may_be_revoked_again() {
+async fn revoked_token_is_hidden_and_may_be_revoked_again() {
     let server = Server::new().await;
     let token = server.create(json!({ "name": "x" })).await;
     let path = format!("/{}", id(&token));
@@ -408,7 +408,7 @@ async fn a_revoked_token_is_gone_and_may_be_revoked_again() {
 }
 
 #[tokio::test]
-async fn the_list_is_whole_however_long() {
+async fn long_lists_are_complete() {
     let server = Server::new().await;
     for _ in 0..1_001 {
         let new = NewToken::new("many").with_label("workspace", "w");
@@ -422,7 +422,7 @@ async fn the_list_is_whole_however_long() {
 }
 
 #[tokio::test]
-async fn tokens_are_listed_by_their_workspace() {
+async fn list_is_filtered_by_workspace() {
     let server = Server::new().await;
     for (query, body) in [
         ("?workspace_uuid=w-1", r#"{"name":"a"}"#),
@@ -455,7 +455,7 @@ async fn tokens_are_listed_by_their_workspace() {
 }
 
 #[tokio::test]
-async fn the_default_workspace_is_told_before_a_creation() {
+async fn default_workspace_is_listed_before_any_creation() {
     let Server { managed, .. } = Server::new().await;
     let api = PipeOpsApi::new(managed.tokens.clone(), managed.layer.clone());
     let app = Router::new().merge(api.with_default_workspace("team-a").into_router());
@@ -481,7 +481,7 @@ const CALLS: [(&str, &str, &[&str], u16); 6] = [
 ];
 
 #[tokio::test]
-async fn each_call_needs_a_good_token_and_its_scope() {
+async fn each_operation_requires_a_valid_token_and_its_scope() {
     for (call, body, open_to, good) in CALLS {
         let server = Server::new().await;
         let token = server.create(json!({ "name": "target" })).await;
@@ -524,7 +524,7 @@ async fn each_call_needs_a_good_token_and_its_scope() {
 }
 
 #[tokio::test]
-async fn nobody_grants_what_they_do_not_hold() {
+async fn callers_cannot_grant_what_they_lack() {
     let server = Server::new().await;
     let strong = server.create(json!({ "name": "s", "scopes": ["db:drop"] }));
     let strong = format!("/{}", id(&strong.await));
@@ -561,7 +561,7 @@ async fn nobody_grants_what_they_do_not_hold() {
 }
 
 #[tokio::test]
-async fn what_there_is_not_is_not_found_and_other_methods_are_refused() {
+async fn unknown_ids_are_404_and_other_methods_405() {
     let server = Server::new().await;
     for uuid in [
         "0000000000",
@@ -592,7 +592,7 @@ async fn what_there_is_not_is_not_found_and_other_methods_are_refused() {
 }
 
 #[tokio::test]
-async fn a_store_that_fails_is_an_outage_and_changes_nothing() {
+async fn store_failure_is_503_and_changes_nothing() {
     let store = FaultyStore::new(MemoryStore::new());
     let server = Server::over(MemoryStore::new(), store.clone()).await;
     let token = server.create(json!({ "name": "x" })).await;
@@ -603,24 +603,24 @@ async fn a_store_that_fails_is_an_outage_and_changes_nothing() {
         answer.assert_failed(503);
         assert!(answer.headers.contains_key("retry-after"));
     }
-    store.heal();
+    store.clear_fault();
     let list = server.call("GET ", "").await.data(200);
     assert_eq!((names(&list), &list["total"]), (vec!["x"], &json!(1)));
     // Neither can a caller be looked up.
     let store = FaultyStore::new(MemoryStore::new());
-    let Managed { tokens, admin, .. } = Managed::over(MemoryStore::new(), store.clone()).await;
+    let ApiFixture { tokens, admin, .. } = ApiFixture::new(MemoryStore::new(), store.clone()).await;
     let layer = tower_service_token::ServiceTokenLayer::new(store.clone());
     store.inject(Fault::Error);
     let app = Router::new().merge(PipeOpsApi::new(tokens, layer).into_router());
     let headers = |request: http::request::Builder| {
         request.header("authorization", format!("Bearer {}", admin.expose_secret()))
     };
-    let answer = Answer::of(&app, "GET /workspace", headers, "").await;
+    let answer = ApiResponse::send(&app, "GET /workspace", headers, "").await;
     answer.assert_failed(503);
 }
 
 #[tokio::test]
-async fn a_disabled_token_is_not_taken_for_a_revoked_one() {
+async fn disabled_token_is_not_reported_as_revoked() {
     let server = Server::new().await;
     let token = server
         .create(json!({ "name": "x", "expires_in": "1s" }))
@@ -689,7 +689,7 @@ fn raw(method: &str, target: &str, token: &str, body: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_connection_outlives_every_error() {
+async fn connection_stays_open_after_errors() {
     let store = FaultyStore::new(MemoryStore::new());
     let server = Server::over(MemoryStore::new(), store.clone()).await;
     let admin = server.managed.admin.expose_secret();
@@ -718,7 +718,7 @@ async fn a_connection_outlives_every_error() {
         (Some(Fault::Error), raw("GET", TOKENS, admin, ""), 503),
         (None, raw("GET", TOKENS, admin, ""), 200),
     ] {
-        store.heal();
+        store.clear_fault();
         if let Some(fault) = fault {
             store.inject(fault);
         }
@@ -733,7 +733,7 @@ async fn a_connection_outlives_every_error() {
 }
 
 #[tokio::test]
-async fn a_connection_outlives_a_refusal_that_comes_before_the_body() {
+async fn connection_stays_open_after_early_rejection() {
     let server = Server::new().await;
     let mut connection = Connection::open(&server).await;
     let body = r#"{"name":"x"}"#;

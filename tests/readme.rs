@@ -8,8 +8,8 @@
 #[expect(dead_code, reason = "no example is run here")]
 #[path = "support/process.rs"]
 mod process;
-#[path = "support/needs.rs"]
-mod needs;
+#[path = "support/optional_trial.rs"]
+mod optional_trial;
 
 use std::env;
 use std::fs;
@@ -21,8 +21,8 @@ use std::sync::mpsc::Receiver;
 use libtest_mimic::{Arguments, Failed};
 use regex::Regex;
 
-use self::needs::needs;
-use self::process::{PATIENCE, lines};
+use self::optional_trial::optional_trial;
+use self::process::{PROCESS_TIMEOUT, lines};
 
 /// Said by the shell when a command is over.
 const DONE: &str = "-- done --";
@@ -45,20 +45,20 @@ fn main() -> ExitCode {
         .is_ok_and(|status| status.success());
     let missing = (!has_curl).then(|| "there is no curl".to_owned());
     let name = "the_sessions_in_the_readme_work_as_printed".to_owned();
-    let trial = needs(missing.as_ref(), name, all_sessions);
+    let trial = optional_trial(missing.as_ref(), name, readme_sessions_print_what_they_show);
     libtest_mimic::run(&arguments, vec![trial]).exit_code()
 }
 
-fn all_sessions() -> Result<(), Failed> {
+fn readme_sessions_print_what_they_show() -> Result<(), Failed> {
     let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md"))?;
     let steps = steps(&readme);
     assert!(steps.len() > 10, "the sessions are found: {}", steps.len());
-    let mut reader = Reader::new()?;
+    let mut reader = Session::new()?;
     for step in steps {
         let printed = reader.run(&step.command);
         assert_eq!(
-            form(&printed),
-            form(&step.output),
+            normalize(&printed),
+            normalize(&step.output),
             "README.md:{}: $ {}",
             step.line,
             step.command
@@ -97,7 +97,7 @@ fn steps(readme: &str) -> Vec<Step> {
 }
 
 /// A text with what differs from run to run replaced by what it is.
-fn form(text: &str) -> String {
+fn normalize(text: &str) -> String {
     let mut text = text.to_owned();
     for (pattern, kind) in [
         (
@@ -116,29 +116,29 @@ fn form(text: &str) -> String {
 }
 
 /// Someone who follows the README in a shell.
-struct Reader {
+struct Session {
     home: PathBuf,
     shell: Child,
-    keyboard: ChildStdin,
-    screen: Receiver<String>,
+    stdin: ChildStdin,
+    stdout_lines: Receiver<String>,
     server: Option<Child>,
     address: String,
 }
 
-impl Reader {
+impl Session {
     fn new() -> Result<Self, Failed> {
         let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join("readme_commands");
         let _ = fs::remove_dir_all(&home);
         fs::create_dir_all(&home)?;
         let mut shell = command_in(&home, "sh");
         let mut shell = shell.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        let keyboard = shell.stdin.take().expect("piped");
-        let screen = lines(shell.stdout.take().expect("piped"));
+        let stdin = shell.stdin.take().expect("piped");
+        let stdout_lines = lines(shell.stdout.take().expect("piped"));
         let mut reader = Self {
             home,
             shell,
-            keyboard,
-            screen,
+            stdin,
+            stdout_lines,
             server: None,
             address: ADDRESS.to_owned(),
         };
@@ -152,10 +152,10 @@ impl Reader {
             self.serve(command);
             return String::new();
         }
-        writeln!(self.keyboard, "{command}\necho '{DONE}'").expect("the shell reads");
+        writeln!(self.stdin, "{command}\necho '{DONE}'").expect("the shell reads");
         let mut printed = String::new();
         loop {
-            let line = self.screen.recv_timeout(PATIENCE);
+            let line = self.stdout_lines.recv_timeout(PROCESS_TIMEOUT);
             let line = line.unwrap_or_else(|error| panic!("{command}: {error}: {printed}"));
             if let Some(rest) = line.strip_suffix(DONE) {
                 // What does not end its last line.
@@ -186,7 +186,7 @@ impl Reader {
         self.server = Some(server);
         let mut heard = String::new();
         loop {
-            let line = said.recv_timeout(PATIENCE);
+            let line = said.recv_timeout(PROCESS_TIMEOUT);
             let line = line.unwrap_or_else(|error| panic!("{command}: {error}: {heard}"));
             if let Some((_, address)) = line.split_once("listening on http://") {
                 address.trim().clone_into(&mut self.address);
@@ -198,7 +198,7 @@ impl Reader {
     }
 }
 
-impl Drop for Reader {
+impl Drop for Session {
     fn drop(&mut self) {
         for child in self.server.iter_mut().chain([&mut self.shell]) {
             let _ = child.kill();

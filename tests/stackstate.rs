@@ -1,7 +1,7 @@
 //! What the `sts` command line tool sends, byte for byte, and what it must get.
 
-#[path = "support/managed.rs"]
-mod managed;
+#[path = "support/api_fixture.rs"]
+mod api_fixture;
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tower_service_token::api::stackstate::StackStateApi;
 use tower_service_token::store::TokenRegistry;
 use tower_service_token::testing::{Fault, FaultyStore};
 
-use self::managed::{Answer, Managed};
+use self::api_fixture::{ApiFixture, ApiResponse};
 
 /// 2027-01-15T08:00:00Z
 const NOW: i64 = 1_800_000_000_000;
@@ -21,11 +21,11 @@ const DAY: i64 = 86_400_000;
 const TODAY: i64 = 1_799_971_200_000;
 
 struct Server {
-    managed: Managed,
+    managed: ApiFixture,
     app: Router,
 }
 
-impl Answer {
+impl ApiResponse {
     /// An error whose messages the tool shows: it looks for exactly this content type.
     #[track_caller]
     fn assert_failed(&self, status: u16, kind: &str) {
@@ -56,7 +56,7 @@ impl Server {
     }
 
     async fn over(callers: MemoryStore, store: impl TokenRegistry) -> Self {
-        let managed = Managed::over(callers, store).await;
+        let managed = ApiFixture::new(callers, store).await;
         let api = StackStateApi::new(managed.tokens.clone(), managed.layer.clone());
         Self {
             managed,
@@ -69,7 +69,7 @@ impl Server {
         issued.expose_secret().to_owned()
     }
 
-    async fn call_as(&self, token: Option<&str>, call: &str, body: &str) -> Answer {
+    async fn call_as(&self, token: Option<&str>, call: &str, body: &str) -> ApiResponse {
         let (method, path) = call.split_once(' ').unwrap();
         let call = format!("{method} /api/{path}");
         let headers = |mut request: http::request::Builder| {
@@ -81,10 +81,10 @@ impl Server {
             }
             request
         };
-        Answer::of(&self.app, &call, headers, body).await
+        ApiResponse::send(&self.app, &call, headers, body).await
     }
 
-    async fn call(&self, call: &str, body: &str) -> Answer {
+    async fn call(&self, call: &str, body: &str) -> ApiResponse {
         self.call_as(Some(self.managed.admin.expose_secret()), call, body)
             .await
     }
@@ -98,7 +98,7 @@ impl Server {
 }
 
 #[tokio::test]
-async fn the_tool_finds_a_server_it_knows() {
+async fn server_info_satisfies_the_version_check() {
     let server = Server::new().await;
     let plain = server.holder(&[]).await;
     let answer = server.call_as(Some(&plain), "GET server/info", "").await;
@@ -118,7 +118,7 @@ async fn the_tool_finds_a_server_it_knows() {
 }
 
 #[tokio::test]
-async fn a_bad_token_is_refused_with_a_message_and_one_without_rights_where_it_lacks_them() {
+async fn rejects_invalid_tokens_and_missing_scopes_with_a_message() {
     let server = Server::new().await;
     let plain = server.holder(&["other:read"]).await;
     let reader = server.holder(&["service-tokens:read"]).await;
@@ -154,7 +154,7 @@ async fn a_bad_token_is_refused_with_a_message_and_one_without_rights_where_it_l
 }
 
 #[tokio::test]
-async fn a_token_is_created_listed_and_deleted() {
+async fn creates_lists_and_deletes_a_token() {
     let server = Server::new().await;
     // As the tool sends it, for `--name ci --roles a,b`.
     let body = r#"{"name":"ci","roles":["a","b"],"dedicatedSubject":""}"#;
@@ -215,7 +215,7 @@ async fn a_token_is_created_listed_and_deleted() {
 }
 
 #[tokio::test]
-async fn a_day_of_expiry_is_lived_through_and_told_by_its_noon() {
+async fn expiry_day_is_inclusive_and_displayed_as_noon() {
     for (typed, told, end) in [
         (TODAY, TODAY + DAY / 2, TODAY + DAY),
         (TODAY + 9 * DAY, TODAY + 9 * DAY + DAY / 2, TODAY + 10 * DAY),
@@ -252,7 +252,7 @@ async fn a_day_of_expiry_is_lived_through_and_told_by_its_noon() {
 }
 
 #[tokio::test]
-async fn an_expiry_in_the_past_or_beyond_dates_has_an_error_of_its_own() {
+async fn invalid_expiry_has_its_own_error_type() {
     let server = Server::new().await;
     // The last is 9999-12-30, which ends when no time can be told any more.
     for typed in [
@@ -272,7 +272,7 @@ async fn an_expiry_in_the_past_or_beyond_dates_has_an_error_of_its_own() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_created_says_why() {
+async fn rejected_creations_name_the_reason() {
     let server = Server::new().await;
     for bad in [
         "",
@@ -303,7 +303,7 @@ async fn what_cannot_be_created_says_why() {
 }
 
 #[tokio::test]
-async fn a_call_that_there_is_not_is_refused_in_the_same_form() {
+async fn unsupported_methods_use_the_same_error_format() {
     let server = Server::new().await;
     for call in [
         "PUT security/tokens",
@@ -317,7 +317,7 @@ async fn a_call_that_there_is_not_is_refused_in_the_same_form() {
 }
 
 #[tokio::test]
-async fn a_store_that_fails_is_an_outage() {
+async fn store_failure_is_503() {
     let store = FaultyStore::new(MemoryStore::new());
     let server = Server::over(MemoryStore::new(), store.clone()).await;
     store.inject(Fault::Error);

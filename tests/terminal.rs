@@ -3,15 +3,15 @@
 //! Where there is no such `script` the tests are reported as ignored; with
 //! `SERVICE_TOKEN_REQUIRE_SERVICES=1` in the environment they fail instead.
 
-#[path = "support/needs.rs"]
-mod needs;
+#[path = "support/optional_trial.rs"]
+mod optional_trial;
 
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use libtest_mimic::{Arguments, Failed};
 
-use self::needs::needs;
+use self::optional_trial::optional_trial;
 
 const SVCTOK: &str = env!("CARGO_BIN_EXE_svctok");
 
@@ -21,25 +21,22 @@ fn main() -> ExitCode {
     let has_script = version.is_ok_and(|it| it.stdout.windows(10).any(|it| it == b"util-linux"));
     let missing = (!has_script).then(|| "there is no script of util-linux".to_owned());
     let trial = |name: &str, test: fn() -> Result<(), Failed>| {
-        needs(missing.as_ref(), name.to_owned(), test)
+        optional_trial(missing.as_ref(), name.to_owned(), test)
     };
     let trials = vec![
-        trial("a_success_has_its_mark", a_success_has_its_mark),
-        trial("a_token_can_be_pasted", a_token_can_be_pasted),
+        trial("success_is_marked", success_is_marked),
+        trial("token_can_be_pasted", token_can_be_pasted),
+        trial("bulk_deletion_shows_progress", bulk_deletion_shows_progress),
         trial(
-            "a_bulk_deletion_shows_its_progress",
-            a_bulk_deletion_shows_its_progress,
-        ),
-        trial(
-            "a_large_deletion_shows_a_number_in_place_of_ids",
-            a_large_deletion_shows_a_number_in_place_of_ids,
+            "large_deletion_shows_the_count",
+            large_deletion_shows_the_count,
         ),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
 /// What a terminal shows when this is typed into it.
-fn shown(words: &str, variables: &[(&str, &str)], typed: &str) -> Result<String, Failed> {
+fn run_in_terminal(words: &str, variables: &[(&str, &str)], typed: &str) -> Result<String, Failed> {
     static NUMBER: AtomicUsize = AtomicUsize::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let store = format!("svctok-terminal-{}-{number}.db", std::process::id());
@@ -67,7 +64,7 @@ fn shown(words: &str, variables: &[(&str, &str)], typed: &str) -> Result<String,
     Ok(String::from_utf8(output.stdout)?)
 }
 
-fn a_success_has_its_mark() -> Result<(), Failed> {
+fn success_is_marked() -> Result<(), Failed> {
     let create = "create --name ci";
     for (variables, mark) in [
         (&[][..], "✅ Service token created: svctok-"),
@@ -76,7 +73,7 @@ fn a_success_has_its_mark() -> Result<(), Failed> {
             "[SUCCESS] Service token created: svctok-",
         ),
     ] {
-        let text = shown(create, variables, "")?;
+        let text = run_in_terminal(create, variables, "")?;
         if !text.contains(mark) {
             return Err(format!("{mark} is missing: {text}").into());
         }
@@ -84,8 +81,8 @@ fn a_success_has_its_mark() -> Result<(), Failed> {
     Ok(())
 }
 
-fn a_token_can_be_pasted() -> Result<(), Failed> {
-    let text = shown("hash", &[], "abc\n\u{4}")?;
+fn token_can_be_pasted() -> Result<(), Failed> {
+    let text = run_in_terminal("hash", &[], "abc\n\u{4}")?;
     let digest = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
     if text.contains("Paste the token") && text.contains(digest) {
         Ok(())
@@ -94,12 +91,12 @@ fn a_token_can_be_pasted() -> Result<(), Failed> {
     }
 }
 
-fn a_bulk_deletion_shows_its_progress() -> Result<(), Failed> {
+fn bulk_deletion_shows_progress() -> Result<(), Failed> {
     let bar = "0/1 tokens, ";
     let create = "create --name ci";
     for (flags, has_bar) in [("", true), (" -o json", false), (" 2>&1 | cat", false)] {
         let words = format!("{create} && {SVCTOK} delete --name ci --expect 1{flags}");
-        let text = shown(&words, &[], "")?;
+        let text = run_in_terminal(&words, &[], "")?;
         if !text.contains("Deleted 1 token.") || text.contains(bar) != has_bar {
             return Err(format!("{words}: {text}").into());
         }
@@ -107,12 +104,12 @@ fn a_bulk_deletion_shows_its_progress() -> Result<(), Failed> {
     Ok(())
 }
 
-fn a_large_deletion_shows_a_number_in_place_of_ids() -> Result<(), Failed> {
+fn large_deletion_shows_the_count() -> Result<(), Failed> {
     for (count, flags, lines) in [(20, "", 20), (21, "", 0), (21, " | cat", 21)] {
         let create = format!("{SVCTOK} create --name ci >/dev/null 2>&1");
         let delete = format!("{SVCTOK} delete --name ci --expect {count}{flags}");
         let words = format!("--version && for i in $(seq {count}); do {create}; done && {delete}");
-        let text = shown(&words, &[], "")?;
+        let text = run_in_terminal(&words, &[], "")?;
         let number = format!("Service tokens deleted: {count}");
         let is_brief = text.contains(&number) && !text.contains("Deleted ");
         let ids = text.matches("Service token deleted: ").count();

@@ -48,12 +48,12 @@ fn checksum(text: &str) -> String {
 }
 
 #[test]
-fn both_vectors_are_of_our_form_and_bear_the_checksum_of_the_document() {
+fn test_vectors_have_the_documented_format_and_checksum() {
     assert_eq!(checksum("123456789"), "3jZRME", "0xCBF43926 in base62");
     for (token, expected) in VECTORS.into_iter().zip(["0000000000", "7Hq2mX9bTe"]) {
         assert_eq!(
             TokenFormat::default().inspect(token),
-            TokenShape::Own(id(expected))
+            TokenShape::WellFormed(id(expected))
         );
         let (checked, sum) = token.split_at(42);
         assert_eq!(checksum(checked), sum, "{token}");
@@ -71,7 +71,7 @@ fn minted_tokens_are_unique_and_fit_one_sha256_block() {
         let token = format.mint().unwrap();
         let text = token.expose_secret();
         assert_eq!(text.len(), 48);
-        assert_eq!(format.inspect(text), TokenShape::Own(token.id()));
+        assert_eq!(format.inspect(text), TokenShape::WellFormed(token.id()));
         assert_eq!(text[7..17], token.id().to_string());
         assert_eq!(text[42..], checksum(&text[..42]));
         ids.insert(token.id());
@@ -83,7 +83,7 @@ fn minted_tokens_are_unique_and_fit_one_sha256_block() {
 }
 
 #[test]
-fn the_scanner_finds_whole_tokens_and_no_shortened_ones() {
+fn scanner_pattern_matches_whole_tokens_only() {
     let documented = include_str!("../src/token/mod.rs");
     assert!(documented.contains(SCANNER), "the docs have another regex");
     let scanner = Regex::new(SCANNER).unwrap();
@@ -115,15 +115,15 @@ enum Edit {
     Deletion,
 }
 
-struct Typist(TestRng);
+struct RandomEdits(TestRng);
 
-impl Typist {
+impl RandomEdits {
     fn below(&mut self, end: usize) -> usize {
         usize::try_from(self.0.next_u64() % u64::try_from(end).expect("small")).expect("small")
     }
 
     /// The token with one edit, the place of the edit, and its kind.
-    fn mistype(&mut self, token: &str) -> (String, usize, Edit) {
+    fn apply(&mut self, token: &str) -> (String, usize, Edit) {
         let mut text: Vec<char> = token.chars().collect();
         let edit = [Edit::Substitution, Edit::Insertion, Edit::Deletion][self.below(3)];
         let place = self.below(text.len() + usize::from(edit == Edit::Insertion));
@@ -145,20 +145,20 @@ impl Typist {
 }
 
 #[test]
-fn no_single_typing_error_passes_for_one_of_our_tokens() {
+fn checksum_detects_single_character_edits() {
     let format = TokenFormat::default();
-    let mut typist = Typist(TestRng::deterministic_rng(RngAlgorithm::ChaCha));
+    let mut typist = RandomEdits(TestRng::deterministic_rng(RngAlgorithm::ChaCha));
     let mut seen = HashSet::new();
     for _ in 0..2_000 {
         let token = format.mint().unwrap();
         for _ in 0..100 {
-            let (typed, place, edit) = typist.mistype(token.expose_secret());
+            let (typed, place, edit) = typist.apply(token.expose_secret());
             let shape = format.inspect(&typed);
             // An insertion or deletion changes the length, and with it the kind of token.
             let expected = if edit == Edit::Substitution && place >= PREFIX.len() {
                 TokenShape::Damaged
             } else {
-                TokenShape::Foreign
+                TokenShape::Unrecognized
             };
             assert_eq!(shape, expected, "{edit:?} at {place}: {typed}");
             assert_eq!(format.redact(&typed), "***");
@@ -169,7 +169,7 @@ fn no_single_typing_error_passes_for_one_of_our_tokens() {
 }
 
 #[test]
-fn two_neighbours_swapped_are_noticed() {
+fn checksum_detects_swapped_neighbors() {
     let format = TokenFormat::default();
     let mut swapped = 0;
     for _ in 0..1_000 {
@@ -188,7 +188,7 @@ fn two_neighbours_swapped_are_noticed() {
 }
 
 #[test]
-fn the_grammar_of_prefixes_ends_where_the_document_says() {
+fn prefixes_are_validated_as_documented() {
     for good in [
         "a-",
         "Z_",
@@ -228,7 +228,7 @@ fn the_grammar_of_prefixes_ends_where_the_document_says() {
 }
 
 #[test]
-fn every_short_prefix_is_judged_as_by_the_regular_expression() {
+fn prefix_validation_matches_the_regular_expression() {
     let grammar = Regex::new(r"\A[A-Za-z][A-Za-z0-9_-]{0,12}[_-]\z").unwrap();
     let alphabet = ["a", "Z", "0", "_", "-", ".", " ", "\u{e9}"];
     let mut texts = vec![String::new()];
@@ -250,7 +250,7 @@ fn every_short_prefix_is_judged_as_by_the_regular_expression() {
 }
 
 #[test]
-fn several_prefixes_are_recognized_and_the_first_is_minted() {
+fn recognizes_every_accepted_prefix_and_mints_the_first() {
     let format = TokenFormat::new("acme_")
         .and_then(|format| format.accept_prefix(PREFIX))
         .and_then(|format| format.accept_prefix("old-"))
@@ -259,21 +259,24 @@ fn several_prefixes_are_recognized_and_the_first_is_minted() {
     for prefix in ["acme_", PREFIX, "old-"] {
         let token = TokenFormat::new(prefix).unwrap().mint().unwrap();
         let text = token.expose_secret();
-        assert_eq!(format.inspect(text), TokenShape::Own(token.id()));
+        assert_eq!(format.inspect(text), TokenShape::WellFormed(token.id()));
         let redacted = format!("{prefix}{}_***", token.id());
         assert_eq!(format.redact(text), redacted);
         let damaged = format!("{}!", &text[..text.len() - 1]);
         assert_eq!(format.inspect(&damaged), TokenShape::Damaged);
     }
     let other = TokenFormat::new("new-").unwrap().mint().unwrap();
-    assert_eq!(format.inspect(other.expose_secret()), TokenShape::Foreign);
+    assert_eq!(
+        format.inspect(other.expose_secret()),
+        TokenShape::Unrecognized
+    );
     // The checksum covers the prefix: a token does not move from one to another.
     let moved = VECTORS[1].replace(PREFIX, "acme_");
     assert_eq!(format.inspect(&moved), TokenShape::Damaged);
 }
 
 #[test]
-fn a_prefix_that_begins_with_another_is_recognized_in_either_order() {
+fn recognizes_overlapping_prefixes_in_either_order() {
     for (first, second) in [("svctok-", "svctok-v2-"), ("svctok-v2-", "svctok-")] {
         let format = TokenFormat::new(first)
             .and_then(|format| format.accept_prefix(second))
@@ -282,7 +285,7 @@ fn a_prefix_that_begins_with_another_is_recognized_in_either_order() {
             let token = TokenFormat::new(prefix).unwrap().mint().unwrap();
             assert_eq!(
                 format.inspect(token.expose_secret()),
-                TokenShape::Own(token.id()),
+                TokenShape::WellFormed(token.id()),
                 "{prefix} of {first} and {second}"
             );
         }
@@ -290,7 +293,7 @@ fn a_prefix_that_begins_with_another_is_recognized_in_either_order() {
 }
 
 #[test]
-fn redaction_keeps_the_id_and_hides_what_it_does_not_know() {
+fn redaction_keeps_the_id_and_hides_unrecognized_text() {
     let format = TokenFormat::default();
     assert_eq!(format.redact(VECTORS[0]), "svctok-0000000000_***");
     assert_eq!(format.redact(VECTORS[1]), "svctok-7Hq2mX9bTe_***");
@@ -310,13 +313,13 @@ fn redaction_keeps_the_id_and_hides_what_it_does_not_know() {
 }
 
 /// Waits for every answer and counts them.
-struct Asking {
+struct CountingStore {
     store: MemoryStore,
     asked: Arc<AtomicUsize>,
 }
 
 #[async_trait]
-impl TokenStore for Asking {
+impl TokenStore for CountingStore {
     async fn find(&self, credential: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         self.store.find(credential).await
@@ -366,17 +369,17 @@ fn imported() -> MemoryStore {
 }
 
 #[test]
-fn a_token_minted_elsewhere_is_imported_by_its_digest() {
+fn imports_tokens_of_other_formats_by_digest() {
     let asked = Arc::new(AtomicUsize::new(0));
     let at_once = ServiceTokenLayer::new(imported());
-    let asking = ServiceTokenLayer::new(Asking {
+    let asking = ServiceTokenLayer::new(CountingStore {
         store: imported(),
         asked: Arc::clone(&asked),
     });
     for (token, _) in FOREIGN {
         assert_eq!(
             TokenFormat::default().inspect(token),
-            TokenShape::Foreign,
+            TokenShape::Unrecognized,
             "{token}"
         );
         let accepted = (StatusCode::OK, Some(token.to_owned()));
@@ -390,19 +393,19 @@ fn a_token_minted_elsewhere_is_imported_by_its_digest() {
 }
 
 #[test]
-fn a_damaged_token_is_refused_and_the_store_is_not_asked() {
+fn rejects_bad_checksums_without_a_store_lookup() {
     let asked = Arc::new(AtomicUsize::new(0));
     let store = MemoryStore::new();
     let token = TokenFormat::default().mint().unwrap();
     store.insert(TokenRecord::from(&token)).unwrap();
-    let layer = ServiceTokenLayer::new(Asking {
+    let layer = ServiceTokenLayer::new(CountingStore {
         store,
         asked: Arc::clone(&asked),
     });
-    let mut typist = Typist(TestRng::deterministic_rng(RngAlgorithm::ChaCha));
+    let mut typist = RandomEdits(TestRng::deterministic_rng(RngAlgorithm::ChaCha));
     let mut damaged = 0;
     for _ in 0..500 {
-        let (typed, place, edit) = typist.mistype(token.expose_secret());
+        let (typed, place, edit) = typist.apply(token.expose_secret());
         let is_damaged = edit == Edit::Substitution && place >= PREFIX.len();
         let before = asked.load(Ordering::SeqCst);
         assert_eq!(call(&layer, &typed), (StatusCode::UNAUTHORIZED, None));

@@ -12,14 +12,14 @@ use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value};
 
 /// The longest body of a call that manages tokens, in bytes.
-pub(super) const MAX: usize = 64 * 1024;
+pub(super) const MAX_BODY_BYTES: usize = 64 * 1024;
 
 const JSON: &str = "application/json";
 const MERGE_PATCH: &str = "application/merge-patch+json";
 
 /// The JSON object that a request bears.
-pub(super) async fn object(request: Request) -> Result<Map<String, Value>, BodyError> {
-    if !is_one_of(request.headers(), &[JSON]) {
+pub(super) async fn json_object(request: Request) -> Result<Map<String, Value>, BodyError> {
+    if !has_content_type(request.headers(), &[JSON]) {
         return Err(BodyError::MediaType(JSON));
     }
     parse(&read(request).await?)
@@ -27,16 +27,18 @@ pub(super) async fn object(request: Request) -> Result<Map<String, Value>, BodyE
 
 /// The merge patch that a request bears (RFC 7396).
 pub(super) async fn merge_patch(request: Request) -> Result<Map<String, Value>, BodyError> {
-    if !is_one_of(request.headers(), &[MERGE_PATCH, JSON]) {
+    if !has_content_type(request.headers(), &[MERGE_PATCH, JSON]) {
         return Err(BodyError::MediaType(MERGE_PATCH));
     }
     parse(&read(request).await?)
 }
 
 /// The JSON object that a request bears, if it bears anything.
-pub(super) async fn optional(request: Request) -> Result<Map<String, Value>, BodyError> {
+pub(super) async fn optional_json_object(
+    request: Request,
+) -> Result<Map<String, Value>, BodyError> {
     let is_typed = request.headers().contains_key(CONTENT_TYPE);
-    if is_typed && !is_one_of(request.headers(), &[JSON]) {
+    if is_typed && !has_content_type(request.headers(), &[JSON]) {
         return Err(BodyError::MediaType(JSON));
     }
     let body = read(request).await?;
@@ -56,9 +58,9 @@ pub(super) async fn read(request: Request) -> Result<Bytes, BodyError> {
     })
 }
 
-/// Reads and drops what a handler left unread of a body, up to [`MAX`] bytes: the server closes a
+/// Reads and drops what a handler left unread of a body, up to [`MAX_BODY_BYTES`] bytes: the server closes a
 /// connection with an unread body, and the client's retries with it.
-pub(super) async fn drain(request: Request, next: Next) -> Response {
+pub(super) async fn drain_unread(request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
     let body = Arc::new(Mutex::new(body.into_data_stream()));
     let read = stream::unfold(Arc::clone(&body), async |body| {
@@ -71,7 +73,7 @@ pub(super) async fn drain(request: Request, next: Next) -> Response {
     let mut unread = 0;
     while let Some(Ok(chunk)) = body.lock().await.next().await {
         unread += chunk.len();
-        if unread > MAX {
+        if unread > MAX_BODY_BYTES {
             break;
         }
     }
@@ -86,7 +88,7 @@ fn parse(body: &[u8]) -> Result<Map<String, Value>, BodyError> {
     })
 }
 
-fn is_one_of(headers: &HeaderMap, wanted: &[&str]) -> bool {
+fn has_content_type(headers: &HeaderMap, wanted: &[&str]) -> bool {
     let mut values = headers.get_all(CONTENT_TYPE).iter();
     let (Some(value), None) = (values.next(), values.next()) else {
         return false;
@@ -124,7 +126,7 @@ impl fmt::Display for BodyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::MediaType(wanted) => write!(f, "the body must be {wanted}"),
-            Self::TooLarge => write!(f, "the body is larger than {} KiB", MAX / 1024),
+            Self::TooLarge => write!(f, "the body is larger than {} KiB", MAX_BODY_BYTES / 1024),
             Self::Unreadable => f.write_str("the body could not be read"),
             Self::NotAnObject { line, column } => write!(
                 f,

@@ -4,7 +4,7 @@ use axum::extract::FromRequestParts;
 use http::request::Parts;
 
 use crate::lifecycle::{Actor, ServiceTokens};
-use crate::limits::{ClientAddress, Origin};
+use crate::limits::{ClientAddress, RequestOrigin};
 use crate::middleware::Checker;
 use crate::observe::Stopwatch;
 use crate::principal::{Principal, Requirement};
@@ -20,7 +20,7 @@ pub(super) trait HasChecker: Send + Sync + 'static {
 /// again: a body may take long to arrive, and a token may be revoked meanwhile.
 pub(super) struct Caller {
     credential: Credential<'static>,
-    origin: Origin,
+    origin: RequestOrigin,
 }
 
 impl<S: HasChecker> FromRequestParts<Arc<S>> for Caller {
@@ -30,9 +30,9 @@ impl<S: HasChecker> FromRequestParts<Arc<S>> for Caller {
         let is_accepted = parts.extensions.get::<Principal>().is_some();
         let checker = state.checker();
         let credential = checker.read(&mut parts.headers)?.filter(|_| is_accepted);
-        let missing = || checker.refuse(RejectionReason::MissingLayer);
+        let missing = || checker.reject(RejectionReason::MissingLayer);
         let credential = credential.ok_or_else(missing)?.into_owned();
-        let origin = Origin::from_extensions(&parts.extensions);
+        let origin = RequestOrigin::from_extensions(&parts.extensions);
         Ok(Self { credential, origin })
     }
 }
@@ -41,16 +41,16 @@ impl Caller {
     /// Authenticates the caller again, and returns the tokens as it may change them. Call it once
     /// the body is read. The registry requires the same of the caller in the transaction of each
     /// change.
-    pub(super) async fn tokens(
+    pub(super) async fn reauthenticate(
         self,
         tokens: &ServiceTokens,
         checker: &Checker,
         requirement: Option<Requirement>,
     ) -> Result<ServiceTokens, Rejection> {
         let requirement = requirement.map(Arc::new);
-        let principal = self.judged_again(checker, requirement.clone()).await;
+        let principal = self.authenticate_again(checker, requirement.clone()).await;
         let principal = principal.inspect_err(|rejection| {
-            Stopwatch::start().refused(rejection);
+            Stopwatch::start().rejected(rejection);
         })?;
         let actor = Actor::holder(principal)
             .with_credential(self.credential)
@@ -62,12 +62,14 @@ impl Caller {
         Ok(tokens.clone().acting_for(actor))
     }
 
-    async fn judged_again(
+    async fn authenticate_again(
         &self,
         checker: &Checker,
         requirement: Option<Arc<Requirement>>,
     ) -> Result<Principal, Rejection> {
-        let principal = checker.judge_again(&self.credential, self.origin).await?;
+        let principal = checker
+            .reauthenticate(&self.credential, self.origin)
+            .await?;
         if let Some(requirement) = requirement {
             let allowed = principal.require(requirement);
             allowed.map_err(|rejection| rejection.with_challenges(&checker.challenges))?;
@@ -83,6 +85,6 @@ pub(super) const READ_SCOPES: [&str; 2] = ["service-tokens:read", ADMIN_SCOPE];
 pub(super) const WRITE_SCOPES: [&str; 2] = ["service-tokens:write", ADMIN_SCOPE];
 
 /// What a call that changes tokens needs.
-pub(super) fn writer() -> Requirement {
+pub(super) fn write_requirement() -> Requirement {
     Requirement::any_scope(WRITE_SCOPES)
 }

@@ -15,18 +15,18 @@ const MAX_PROBLEMS: usize = 100;
 pub(super) struct Fields {
     members: Map<String, Value>,
     /// Where in the body these members stand, as a JSON pointer (RFC 6901).
-    place: &'static str,
+    pointer_prefix: &'static str,
     problems: Vec<FieldProblem>,
 }
 
 /// A member that may be absent, `null`, or there.
-pub(super) enum Given<T> {
+pub(super) enum FieldValue<T> {
     Absent,
     Null,
     Value(T),
 }
 
-impl<T> Given<T> {
+impl<T> FieldValue<T> {
     pub(super) fn value(self) -> Option<T> {
         match self {
             Self::Value(value) => Some(value),
@@ -37,33 +37,36 @@ impl<T> Given<T> {
 
 impl Fields {
     pub(super) fn new(members: Map<String, Value>) -> Self {
-        Self::at("", members)
+        Self::with_pointer_prefix("", members)
     }
 
-    pub(super) fn at(place: &'static str, members: Map<String, Value>) -> Self {
+    pub(super) fn with_pointer_prefix(
+        pointer_prefix: &'static str,
+        members: Map<String, Value>,
+    ) -> Self {
         Self {
             members,
-            place,
+            pointer_prefix,
             problems: Vec::new(),
         }
     }
 
-    pub(super) fn text(&mut self, name: &'static str) -> Given<String> {
+    pub(super) fn string(&mut self, name: &'static str) -> FieldValue<String> {
         self.take(name, "a string", |value| value.as_str().map(Into::into))
     }
 
-    pub(super) fn texts(&mut self, name: &'static str) -> Given<Vec<String>> {
+    pub(super) fn strings(&mut self, name: &'static str) -> FieldValue<Vec<String>> {
         self.take(name, "an array of strings", |value| {
             let items = value.as_array()?.iter();
             items.map(|item| item.as_str().map(Into::into)).collect()
         })
     }
 
-    pub(super) fn flag(&mut self, name: &'static str) -> Given<bool> {
+    pub(super) fn boolean(&mut self, name: &'static str) -> FieldValue<bool> {
         self.take(name, "true or false", Value::as_bool)
     }
 
-    pub(super) fn count(&mut self, name: &'static str) -> Given<usize> {
+    pub(super) fn count(&mut self, name: &'static str) -> FieldValue<usize> {
         // To JSON Schema `5.0` is an integer, and some clients write it so.
         self.take(name, "a count", |value| match value.as_u64() {
             Some(count) => count.try_into().ok(),
@@ -71,35 +74,35 @@ impl Fields {
         })
     }
 
-    pub(super) fn object(&mut self, name: &'static str) -> Given<Map<String, Value>> {
+    pub(super) fn object(&mut self, name: &'static str) -> FieldValue<Map<String, Value>> {
         self.take(name, "an object", |value| value.as_object().cloned())
     }
 
     /// A text that is read further.
-    pub(super) fn parsed<T: FromStr<Err: Display>>(&mut self, name: &'static str) -> Given<T> {
-        match self.text(name) {
-            Given::Absent => Given::Absent,
-            Given::Null => Given::Null,
-            Given::Value(text) => match text.parse() {
-                Ok(value) => Given::Value(value),
+    pub(super) fn parsed<T: FromStr<Err: Display>>(&mut self, name: &'static str) -> FieldValue<T> {
+        match self.string(name) {
+            FieldValue::Absent => FieldValue::Absent,
+            FieldValue::Null => FieldValue::Null,
+            FieldValue::Value(text) => match text.parse() {
+                Ok(value) => FieldValue::Value(value),
                 Err(error) => {
                     self.problem(name, error.to_string());
-                    Given::Absent
+                    FieldValue::Absent
                 }
             },
         }
     }
 
-    pub(super) fn time(&mut self, name: &'static str) -> Given<SystemTime> {
-        match self.text(name) {
-            Given::Absent => Given::Absent,
-            Given::Null => Given::Null,
-            Given::Value(text) => {
+    pub(super) fn timestamp(&mut self, name: &'static str) -> FieldValue<SystemTime> {
+        match self.string(name) {
+            FieldValue::Absent => FieldValue::Absent,
+            FieldValue::Null => FieldValue::Null,
+            FieldValue::Value(text) => {
                 if let Ok(time) = text.parse::<Timestamp>() {
-                    return Given::Value(time.into());
+                    return FieldValue::Value(time.into());
                 }
                 self.problem(name, "not a time of RFC 3339");
-                Given::Absent
+                FieldValue::Absent
             }
         }
     }
@@ -107,12 +110,14 @@ impl Fields {
     /// When a token shall stop working: `expires_at` or `expires_in`; `null` is never.
     pub(super) fn expiry(&mut self) -> Option<Expiry> {
         match ["expires_at", "expires_in"].map(|name| self.parsed::<Expiry>(name)) {
-            [Given::Absent, Given::Absent] => None,
-            [Given::Value(expiry), Given::Absent] | [Given::Absent, Given::Value(expiry)] => {
-                Some(expiry)
-            }
-            [Given::Absent | Given::Null, Given::Absent | Given::Null] => Some(Expiry::NEVER),
-            [Given::Value(_), _] | [_, Given::Value(_)] => {
+            [FieldValue::Absent, FieldValue::Absent] => None,
+            [FieldValue::Value(expiry), FieldValue::Absent]
+            | [FieldValue::Absent, FieldValue::Value(expiry)] => Some(expiry),
+            [
+                FieldValue::Absent | FieldValue::Null,
+                FieldValue::Absent | FieldValue::Null,
+            ] => Some(Expiry::NEVER),
+            [FieldValue::Value(_), _] | [_, FieldValue::Value(_)] => {
                 self.problem("expires_in", "either this or expires_at");
                 None
             }
@@ -120,24 +125,24 @@ impl Fields {
     }
 
     /// How long, as ISO 8601 has it or as people write it; days are of 24 hours.
-    pub(super) fn duration(&mut self, name: &'static str) -> Given<Duration> {
+    pub(super) fn duration(&mut self, name: &'static str) -> FieldValue<Duration> {
         match self.parsed::<Span>(name) {
-            Given::Absent => Given::Absent,
-            Given::Null => Given::Null,
-            Given::Value(span) => {
+            FieldValue::Absent => FieldValue::Absent,
+            FieldValue::Null => FieldValue::Null,
+            FieldValue::Value(span) => {
                 let days = SpanRelativeTo::days_are_24_hours();
                 let seconds = span.total((Unit::Millisecond, days));
                 let duration = seconds
                     .ok()
                     .and_then(|millis| Duration::try_from_secs_f64(millis / 1_000.0).ok());
                 if let Some(duration) = duration {
-                    return Given::Value(duration);
+                    return FieldValue::Value(duration);
                 }
                 self.problem(
                     name,
                     "not a duration of zero or more in weeks, days or shorter units",
                 );
-                Given::Absent
+                FieldValue::Absent
             }
         }
     }
@@ -147,7 +152,7 @@ impl Fields {
             return;
         }
         let name = name.replace('~', "~0").replace('/', "~1");
-        let pointer = format!("{}/{name}", self.place);
+        let pointer = format!("{}/{name}", self.pointer_prefix);
         self.problems.push(FieldProblem::new(pointer, detail));
     }
 
@@ -166,18 +171,18 @@ impl Fields {
     fn take<T>(
         &mut self,
         name: &'static str,
-        what: &str,
+        expected: &str,
         read: impl FnOnce(&Value) -> Option<T>,
-    ) -> Given<T> {
+    ) -> FieldValue<T> {
         match self.members.remove(name) {
-            None => Given::Absent,
-            Some(Value::Null) => Given::Null,
+            None => FieldValue::Absent,
+            Some(Value::Null) => FieldValue::Null,
             Some(value) => {
                 if let Some(value) = read(&value) {
-                    return Given::Value(value);
+                    return FieldValue::Value(value);
                 }
-                self.problem(name, format!("not {what}"));
-                Given::Absent
+                self.problem(name, format!("not {expected}"));
+                FieldValue::Absent
             }
         }
     }

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use http::request::Parts;
 
-use crate::limits::Origin;
+use crate::limits::RequestOrigin;
 use crate::middleware::Checker;
 use crate::observe::Stopwatch;
 use crate::principal::Principal;
@@ -18,33 +18,33 @@ pub(super) struct Inspector {
 impl Inspector {
     /// Returns who sends this request, by the token in its headers. The token must have this id, if
     /// one is given.
-    pub(super) async fn caller(
+    pub(super) async fn authenticate(
         &self,
         parts: &mut Parts,
         id: Option<TokenId>,
     ) -> Result<Principal, Rejection> {
         let stopwatch = Stopwatch::start();
-        let origin = Origin::from_extensions(&parts.extensions);
-        let caller = self.judged_caller(parts, id, origin).await;
+        let origin = RequestOrigin::from_extensions(&parts.extensions);
+        let caller = self.authenticate_unlogged(parts, id, origin).await;
         match &caller {
             Ok(_) => stopwatch.accepted(),
-            Err(rejection) => stopwatch.refused(rejection),
+            Err(rejection) => stopwatch.rejected(rejection),
         }
         caller
     }
 
-    async fn judged_caller(
+    async fn authenticate_unlogged(
         &self,
         parts: &mut Parts,
         id: Option<TokenId>,
-        origin: Origin,
+        origin: RequestOrigin,
     ) -> Result<Principal, Rejection> {
         let credential = self.checker.read(&mut parts.headers)?;
-        let missing = || self.checker.refuse(RejectionReason::MissingToken);
+        let missing = || self.checker.reject(RejectionReason::MissingToken);
         let credential = credential.ok_or_else(missing)?;
         let (_, caller) = self.inspect(&credential, origin).await?;
         if id.is_some_and(|id| id != caller.id()) {
-            return Err(self.fail(origin, RejectionReason::UnknownToken));
+            return Err(self.record_failure(origin, RejectionReason::UnknownToken));
         }
         Ok(caller)
     }
@@ -53,27 +53,32 @@ impl Inspector {
     pub(super) async fn inspect(
         &self,
         credential: &Credential<'_>,
-        origin: Origin,
+        origin: RequestOrigin,
     ) -> Result<(TokenRecord, Principal), Rejection> {
         let checker = &self.checker;
         let found = match checker.store.find_cached(credential) {
             Cached::Found(record) => Some(record),
             Cached::NotFound => None,
-            Cached::Ask if checker.is_damaged(credential) => None,
-            Cached::Ask => {
+            Cached::Miss if checker.is_damaged(credential) => None,
+            Cached::Miss => {
                 let found = checker.look_up(credential, origin).await?;
-                let principal = checker.judge_lookup(found.clone(), credential, origin)?;
+                let principal = checker.evaluate_lookup(found.clone(), credential, origin)?;
                 return Ok((found.expect("nothing found is no token"), principal));
             }
         };
-        let judged = checker.judge(found.clone(), credential);
-        let principal = judged.map_err(|rejection| checker.refuse_at_once(rejection, origin))?;
+        let evaluated = checker.evaluate(found.clone(), credential);
+        let principal =
+            evaluated.map_err(|rejection| checker.reject_without_lookup(rejection, origin))?;
         Ok((found.expect("nothing found is no token"), principal))
     }
 
     /// Returns the refusal of what is not a valid token, and counts a failure.
-    pub(super) fn fail(&self, origin: Origin, reason: RejectionReason) -> Rejection {
-        let rejection = self.checker.refuse(reason);
-        self.checker.refuse_at_once(rejection, origin)
+    pub(super) fn record_failure(
+        &self,
+        origin: RequestOrigin,
+        reason: RejectionReason,
+    ) -> Rejection {
+        let rejection = self.checker.reject(reason);
+        self.checker.reject_without_lookup(rejection, origin)
     }
 }

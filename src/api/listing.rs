@@ -9,31 +9,31 @@ use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use super::outcome::outage;
+use super::lifecycle_response::unavailable_rejection;
 use crate::lifecycle::{LifecycleError, Page, ServiceTokens};
 use crate::middleware::Checker;
 use crate::observe::{self, RequestInfo};
 use crate::store::{Cursor, StoreError, TokenFilter, TokenRecord};
 
 /// How many lists one router writes at a time. Each holds about two pages in memory.
-const MAX_LISTS: usize = 4;
+const MAX_CONCURRENT_LISTS: usize = 4;
 
 /// How long a request waits until another list is written.
-const MAX_WAIT: Duration = Duration::from_secs(2);
+const PERMIT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// After what time a refused request should be repeated.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// How many tokens a page has.
-const PAGE: usize = 500;
+const PAGE_SIZE: usize = 500;
 
 /// The JSON of a list.
 pub(super) trait ListFormat: Send + 'static {
     /// What comes before the first token.
-    fn opening(&self) -> &'static str;
+    fn prefix(&self) -> &'static str;
     fn token(&self, record: &TokenRecord) -> Value;
     /// What comes after the last of `total` tokens.
-    fn closing(&self, total: usize) -> String;
+    fn suffix(&self, total: usize) -> String;
 }
 
 /// Writes lists of all tokens for clients that know no pages, page by page.
@@ -45,15 +45,15 @@ pub(super) struct ListWriter(Arc<Semaphore>);
 
 impl Default for ListWriter {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(MAX_LISTS)))
+        Self(Arc::new(Semaphore::new(MAX_CONCURRENT_LISTS)))
     }
 }
 
 impl ListWriter {
     /// Returns the body with the tokens that match `filter`, the oldest first.
     ///
-    /// Returns an error if the first page cannot be read, or if [`MAX_LISTS`] others are being
-    /// written and none of them ends within [`MAX_WAIT`]. That is 503 and not 429: the number of
+    /// Returns an error if the first page cannot be read, or if [`MAX_CONCURRENT_LISTS`] others are being
+    /// written and none of them ends within [`PERMIT_TIMEOUT`]. That is 503 and not 429: the number of
     /// other clients' lists is no fault of this client's, and the SDK of one dialect repeats a 429
     /// four times within a second.
     pub(super) async fn write(
@@ -72,7 +72,7 @@ impl ListWriter {
             total: 0,
             permit,
         };
-        let mut first = list.format.opening().to_owned();
+        let mut first = list.format.prefix().to_owned();
         list.write_page(&mut first).await?;
         if list.next.is_none() {
             return Ok(Body::from(first));
@@ -89,7 +89,7 @@ impl ListWriter {
         if let Ok(permit) = Arc::clone(&self.0).try_acquire_owned() {
             return Ok(permit);
         }
-        let permit = timeout(MAX_WAIT, Arc::clone(&self.0).acquire_owned()).await;
+        let permit = timeout(PERMIT_TIMEOUT, Arc::clone(&self.0).acquire_owned()).await;
         let busy = || StoreError::unavailable("too many lists of all tokens at a time");
         match permit {
             Ok(Ok(permit)) => Ok(permit),
@@ -131,7 +131,10 @@ async fn next_chunk<F: ListFormat>(
             Some((Ok(Bytes::from(text)), rest))
         }
         Err(error) => {
-            observe::aborted(&outage(error, &report.checker), &report.request);
+            observe::response_aborted(
+                &unavailable_rejection(error, &report.checker),
+                &report.request,
+            );
             let aborted = io::Error::other("the list of tokens broke off");
             Some((Err(aborted), None))
         }
@@ -140,7 +143,7 @@ async fn next_chunk<F: ListFormat>(
 
 impl<F: ListFormat> List<F> {
     async fn write_page(&mut self, text: &mut String) -> Result<(), LifecycleError> {
-        let page = Page::of(PAGE).after(self.next);
+        let page = Page::with_limit(PAGE_SIZE).after(self.next);
         let page = self.tokens.list(self.filter.clone(), page).await?;
         for record in &page.records {
             if self.total > 0 {
@@ -152,7 +155,7 @@ impl<F: ListFormat> List<F> {
         }
         self.next = page.next;
         if self.next.is_none() {
-            text.push_str(&self.format.closing(self.total));
+            text.push_str(&self.format.suffix(self.total));
         }
         Ok(())
     }

@@ -22,15 +22,15 @@ pub(super) struct CallerId(pub(super) TokenId);
 
 /// Why a change was refused with `escalation_denied`, in the extensions of a response.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Escalation {
+pub(super) struct EscalationDenial {
     reason: &'static str,
     /// How many roles and scopes the caller lacks, if that was the reason.
     missing: Option<usize>,
 }
 
-impl Escalation {
+impl EscalationDenial {
     /// Returns the reason if the error is `escalation_denied`.
-    pub(super) fn of(error: &LifecycleError) -> Option<Self> {
+    pub(super) fn from_error(error: &LifecycleError) -> Option<Self> {
         let (reason, missing) = match error {
             LifecycleError::EscalationDenied { missing } => {
                 ("missing_roles_or_scopes", Some(missing.len()))
@@ -77,7 +77,7 @@ where
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let info = info(request.method(), request.headers(), request.extensions());
+        let info = request_info(request.method(), request.headers(), request.extensions());
         LogFailuresFuture {
             inner: self.inner.call(request),
             info: Some(info),
@@ -102,11 +102,11 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
-        let mut answered = ready!(this.inner.poll(cx));
-        if let (Ok(response), Some(info)) = (&mut answered, this.info.take()) {
+        let mut result = ready!(this.inner.poll(cx));
+        if let (Ok(response), Some(info)) = (&mut result, this.info.take()) {
             log(response, info);
         }
-        Poll::Ready(answered)
+        Poll::Ready(result)
     }
 }
 
@@ -118,7 +118,7 @@ fn log(response: &mut Response, info: RequestInfo) {
         observe::log(&mut rejection, &info);
         rejection.attach(extensions);
     }
-    if let Some(Escalation { reason, missing }) = extensions.remove::<Escalation>() {
+    if let Some(EscalationDenial { reason, missing }) = extensions.remove::<EscalationDenial>() {
         observe::escalation_denied(reason, missing, &info);
     }
 }
@@ -128,13 +128,17 @@ impl<S: Sync> FromRequestParts<S> for RequestInfo {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(info(&parts.method, &parts.headers, &parts.extensions))
+        Ok(request_info(
+            &parts.method,
+            &parts.headers,
+            &parts.extensions,
+        ))
     }
 }
 
-fn info(method: &Method, headers: &HeaderMap, extensions: &Extensions) -> RequestInfo {
+fn request_info(method: &Method, headers: &HeaderMap, extensions: &Extensions) -> RequestInfo {
     let caller = extensions.get::<Principal>().map(Principal::id);
-    RequestInfo::of(headers, extensions)
+    RequestInfo::from_parts(headers, extensions)
         .with_caller(caller)
         .with_endpoint(method, extensions.get())
 }

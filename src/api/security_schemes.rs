@@ -44,7 +44,7 @@ impl SecuritySchemes {
     }
 
     /// What stands for each of the sources, with its name.
-    pub(super) fn of(sources: &CredentialSources) -> Vec<(String, SecurityScheme)> {
+    pub(super) fn for_sources(sources: &CredentialSources) -> Vec<(String, SecurityScheme)> {
         let header = |name: &str, description: &str| {
             let value = ApiKeyValue::with_description(name, description);
             SecurityScheme::ApiKey(ApiKey::Header(value))
@@ -80,6 +80,6 @@ impl SecuritySchemes {
 impl utoipa::Modify for SecuritySchemes {
     fn modify(&self, openapi: &mut OpenApi) {
         let components = openapi.components.get_or_insert_with(Components::new);
-        components.add_security_schemes_from_iter(Self::of(&Self::sources()));
+        components.add_security_schemes_from_iter(Self::for_sources(&Self::sources()));
     }
 }

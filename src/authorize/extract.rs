@@ -4,7 +4,7 @@ use std::ops::Deref;
 use axum_core::extract::{FromRequestParts, OptionalFromRequestParts};
 use http::request::Parts;
 
-use super::guard::{caller, demand, refused};
+use super::guard::{check_requirement, report_rejection, require_principal};
 use crate::principal::{Principal, Requirement};
 use crate::reject::{Anonymous, Rejection};
 
@@ -14,9 +14,9 @@ impl<S: Sync> FromRequestParts<S> for Principal {
     type Rejection = Rejection;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        caller(&parts.extensions)
+        require_principal(&parts.extensions)
             .cloned()
-            .map_err(|rejection| refused(rejection, &parts.headers, &parts.extensions))
+            .map_err(|rejection| report_rejection(rejection, &parts.headers, &parts.extensions))
     }
 }
 
@@ -40,20 +40,20 @@ impl<S: Sync> OptionalFromRequestParts<S> for Principal {
 }
 
 /// What an [`Authorized`] handler demands of its caller.
-pub trait Policy: 'static {
+pub trait AccessPolicy: 'static {
     /// The roles or scopes to hold. Asked once for each request.
     fn requirement() -> Requirement;
 }
 
-/// Extractor: a [`Principal`] that meets a [`Policy`].
+/// Extractor: a [`Principal`] that meets an [`AccessPolicy`].
 ///
 /// ```
-/// use tower_service_token::authorize::{Authorized, Policy};
+/// use tower_service_token::authorize::{Authorized, AccessPolicy};
 /// use tower_service_token::principal::Requirement;
 ///
 /// struct Deploy;
 ///
-/// impl Policy for Deploy {
+/// impl AccessPolicy for Deploy {
 ///     fn requirement() -> Requirement {
 ///         Requirement::all_scopes(["deployments:create"])
 ///     }
@@ -85,16 +85,18 @@ impl<P> Deref for Authorized<P> {
     }
 }
 
-impl<P: Policy, S: Sync> FromRequestParts<S> for Authorized<P> {
+impl<P: AccessPolicy, S: Sync> FromRequestParts<S> for Authorized<P> {
     type Rejection = Rejection;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        caller(&parts.extensions)
-            .and_then(|principal| demand(principal, &P::requirement().into()).map(|()| principal))
+        require_principal(&parts.extensions)
+            .and_then(|principal| {
+                check_requirement(principal, &P::requirement().into()).map(|()| principal)
+            })
             .map(|principal| Self {
                 principal: principal.clone(),
                 policy: PhantomData,
             })
-            .map_err(|rejection| refused(rejection, &parts.headers, &parts.extensions))
+            .map_err(|rejection| report_rejection(rejection, &parts.headers, &parts.extensions))
     }
 }

@@ -9,7 +9,7 @@ use crate::reject::{Rejection, ResponseForRejection};
 pin_project! {
     /// Response future for [`RequireRoles`](super::RequireRoles) and
     /// [`RequireScopes`](super::RequireScopes).
-    pub struct ResponseFuture<F, B> {
+    pub struct GuardFuture<F, B> {
         #[pin]
         state: State<F, B>,
     }
@@ -18,38 +18,38 @@ pin_project! {
 pin_project! {
     #[project = StateProj]
     enum State<F, B> {
-        Passed {
+        Accepted {
             #[pin]
             future: F,
         },
-        Refused {
+        Rejected {
             response: Option<Response<B>>,
         },
     }
 }
 
-impl<F, B> ResponseFuture<F, B> {
-    pub(super) fn passed(future: F) -> Self {
+impl<F, B> GuardFuture<F, B> {
+    pub(super) fn accepted(future: F) -> Self {
         Self {
-            state: State::Passed { future },
+            state: State::Accepted { future },
         }
     }
 
-    pub(super) fn refused(
+    pub(super) fn rejected(
         rejection: Rejection,
         rejection_response: &mut impl ResponseForRejection<B>,
     ) -> Self {
         let mut response = rejection_response.response_for_rejection(&rejection);
         rejection.attach(response.extensions_mut());
         Self {
-            state: State::Refused {
+            state: State::Rejected {
                 response: Some(response),
             },
         }
     }
 }
 
-impl<F, B, E> Future for ResponseFuture<F, B>
+impl<F, B, E> Future for GuardFuture<F, B>
 where
     F: Future<Output = Result<Response<B>, E>>,
 {
@@ -57,8 +57,8 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
-            StateProj::Passed { future } => future.poll(cx),
-            StateProj::Refused { response } => {
+            StateProj::Accepted { future } => future.poll(cx),
+            StateProj::Rejected { response } => {
                 Poll::Ready(Ok(response.take().expect("polled after completion")))
             }
         }

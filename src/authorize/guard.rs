@@ -25,9 +25,9 @@ impl Guard {
         extensions: &Extensions,
         headers: &HeaderMap,
     ) -> Result<(), Rejection> {
-        caller(extensions)
-            .and_then(|principal| demand(principal, &self.requirement))
-            .map_err(|rejection| refused(rejection, headers, extensions))
+        require_principal(extensions)
+            .and_then(|principal| check_requirement(principal, &self.requirement))
+            .map_err(|rejection| report_rejection(rejection, headers, extensions))
     }
 }
 
@@ -51,23 +51,26 @@ impl Principal {
     ///
     /// The 403 to answer with; it has been logged and counted.
     pub fn require(&self, requirement: impl Into<Arc<Requirement>>) -> Result<(), Rejection> {
-        demand(self, &requirement.into())
-            .map_err(|rejection| observe::guard_refused(rejection, &RequestInfo::default()))
+        check_requirement(self, &requirement.into())
+            .map_err(|rejection| observe::guard_rejected(rejection, &RequestInfo::default()))
     }
 }
 
-pub(super) fn demand(
+pub(super) fn check_requirement(
     principal: &Principal,
     requirement: &Arc<Requirement>,
 ) -> Result<(), Rejection> {
     if requirement.is_met_by(principal) {
         return Ok(());
     }
-    Err(Rejection::insufficient(principal, Arc::clone(requirement)))
+    Err(Rejection::insufficient_scope(
+        principal,
+        Arc::clone(requirement),
+    ))
 }
 
 /// Who calls, or the refusal if nobody is known.
-pub(super) fn caller(extensions: &Extensions) -> Result<&Principal, Rejection> {
+pub(super) fn require_principal(extensions: &Extensions) -> Result<&Principal, Rejection> {
     if let Some(principal) = extensions.get::<Principal>() {
         return Ok(principal);
     }
@@ -79,13 +82,13 @@ pub(super) fn caller(extensions: &Extensions) -> Result<&Principal, Rejection> {
     })
 }
 
-pub(super) fn refused(
+pub(super) fn report_rejection(
     rejection: Rejection,
     headers: &HeaderMap,
     extensions: &Extensions,
 ) -> Rejection {
     let rejection = rejection.for_request(headers);
-    observe::guard_refused(rejection, &RequestInfo::of(headers, extensions))
+    observe::guard_rejected(rejection, &RequestInfo::from_parts(headers, extensions))
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -34,7 +34,7 @@ mod layer;
 mod service;
 
 #[cfg(feature = "axum")]
-pub use self::extract::{Authorized, Policy};
-pub use self::future::ResponseFuture;
+pub use self::extract::{AccessPolicy, Authorized};
+pub use self::future::GuardFuture;
 pub use self::layer::{RequireRolesLayer, RequireScopesLayer};
 pub use self::service::{RequireRoles, RequireScopes};

@@ -3,7 +3,7 @@ use std::task::{Context, Poll};
 use http::{Request, Response};
 use tower::Service;
 
-use super::future::ResponseFuture;
+use super::future::GuardFuture;
 use super::guard::Guard;
 use crate::reject::{ProblemJson, ResponseForRejection};
 
@@ -34,7 +34,7 @@ macro_rules! require_service {
         {
             type Response = Response<ResBody>;
             type Error = S::Error;
-            type Future = ResponseFuture<S::Future, ResBody>;
+            type Future = GuardFuture<S::Future, ResBody>;
 
             fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
                 self.inner.poll_ready(cx)
@@ -42,9 +42,9 @@ macro_rules! require_service {
 
             fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
                 match self.guard.check(request.extensions(), request.headers()) {
-                    Ok(()) => ResponseFuture::passed(self.inner.call(request)),
+                    Ok(()) => GuardFuture::accepted(self.inner.call(request)),
                     Err(rejection) => {
-                        ResponseFuture::refused(rejection, &mut self.rejection_response)
+                        GuardFuture::rejected(rejection, &mut self.rejection_response)
                     }
                 }
             }

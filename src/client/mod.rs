@@ -4,7 +4,7 @@
 //! it is rotated. [`ServiceTokensClient`] creates, lists, changes, rotates and revokes tokens at a
 //! server, by the verbs of [`ServiceTokens`](crate::ServiceTokens):
 //!
-//! 1. Arguments are the same types, and answers hold [`ShownToken`](crate::lifecycle::ShownToken)s
+//! 1. Arguments are the same types, and answers hold [`TokenInfo`](crate::lifecycle::TokenInfo)s
 //!    in place of records, so code goes from a store to a server by changing a type.
 //! 2. The token goes as `Authorization: ApiKey`, marked sensitive, and may come from a
 //!    [file](ServiceTokensClientBuilder::with_token_file) that is rotated meanwhile.
@@ -15,7 +15,7 @@
 //! 5. A creation makes one token, however often it has to be sent: see [retries](#retries).
 //! 6. An answer is taken only if it has the status, the media type and the form that it must have,
 //!    and is about the token asked for. What something else answers is
-//!    [`UnexpectedAnswer`](ClientErrorKind::UnexpectedAnswer).
+//!    [`UnexpectedResponse`](ClientErrorKind::UnexpectedResponse).
 //! 7. A relative [expiry](crate::lifecycle::Expiry) is sent as such, so that the server's clock
 //!    alone counts. Durations of answers are whole seconds, rounded up.
 //! 8. Secrets of answers are wiped when dropped, as far as this crate's copies go: what the TLS and
@@ -92,6 +92,6 @@ pub use self::add_token::{
     AddServiceToken, AddServiceTokenLayer, TokenSourceError, TokenSourceErrorKind,
 };
 pub use self::service_tokens::{
-    ChangedToken, ClientConfigError, ClientError, ClientErrorKind, IssuedToken, Revocation,
-    ServiceTokensClient, ServiceTokensClientBuilder, TokenPage,
+    ChangedTokenInfo, ClientConfigError, ClientError, ClientErrorKind, IssuedTokenInfo, Revocation,
+    ServiceTokensClient, ServiceTokensClientBuilder, TokenInfoPage,
 };

@@ -16,7 +16,7 @@
     not(any(feature = "file", test)),
     expect(dead_code, reason = "dates that begin a day stand in files")
 )]
-pub(crate) mod moment;
+pub(crate) mod date_time;
 
 use std::fmt;
 use std::num::NonZeroI64;
@@ -65,20 +65,20 @@ impl Clock for SystemClock {
 ///
 /// Clones share one time.
 #[derive(Clone, Debug)]
-pub struct ManualClock(Arc<Hands>);
+pub struct ManualClock(Arc<ManualTime>);
 
 #[derive(Debug)]
-struct Hands {
+struct ManualTime {
     wall_millis: AtomicI64,
-    passed_millis: AtomicU64,
+    monotonic_millis: AtomicU64,
 }
 
 impl ManualClock {
     /// A clock that shows `now`, to the millisecond.
     pub fn new(now: SystemTime) -> Self {
-        Self(Arc::new(Hands {
+        Self(Arc::new(ManualTime {
             wall_millis: AtomicI64::new(Timestamp::from(now).as_millis()),
-            passed_millis: AtomicU64::new(0),
+            monotonic_millis: AtomicU64::new(0),
         }))
     }
 
@@ -87,7 +87,7 @@ impl ManualClock {
         let millis = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
         self.0.wall_millis.fetch_add(millis, Ordering::SeqCst);
         let passed = millis.unsigned_abs();
-        self.0.passed_millis.fetch_add(passed, Ordering::SeqCst);
+        self.0.monotonic_millis.fetch_add(passed, Ordering::SeqCst);
     }
 
     /// Sets the wall clock, forward or back, without any time passing.
@@ -103,7 +103,7 @@ impl Clock for ManualClock {
     }
 
     fn monotonic(&self) -> Duration {
-        Duration::from_millis(self.0.passed_millis.load(Ordering::SeqCst))
+        Duration::from_millis(self.0.monotonic_millis.load(Ordering::SeqCst))
     }
 }
 
@@ -116,8 +116,8 @@ pub(crate) struct Timestamp(NonZeroI64);
 
 impl Timestamp {
     pub(crate) fn from_millis(millis: i64) -> Self {
-        let kept = millis.max(i64::MIN + 1) ^ i64::MIN;
-        Self(NonZeroI64::new(kept).unwrap_or(NonZeroI64::MIN))
+        let encoded = millis.max(i64::MIN + 1) ^ i64::MIN;
+        Self(NonZeroI64::new(encoded).unwrap_or(NonZeroI64::MIN))
     }
 
     pub(crate) fn as_millis(self) -> i64 {
@@ -174,12 +174,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_optional_timestamp_takes_eight_bytes() {
+    fn optional_timestamp_takes_eight_bytes() {
         assert_eq!(size_of::<Option<Timestamp>>(), 8);
     }
 
     #[test]
-    fn times_before_and_after_the_epoch_come_back_and_keep_their_order() {
+    fn timestamps_round_trip_and_keep_their_order() {
         let times = [i64::MIN + 1, -1_500, -1, 0, 1, 1_795_000_000_123, i64::MAX];
         for pair in times.windows(2) {
             assert!(Timestamp::from_millis(pair[0]) < Timestamp::from_millis(pair[1]));
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn setting_the_wall_clock_lets_no_time_pass() {
+    fn setting_the_wall_clock_does_not_change_monotonic_time() {
         let clock = ManualClock::new(SystemTime::UNIX_EPOCH + Duration::from_secs(60));
         clock.advance(Duration::from_secs(5));
         clock.set(SystemTime::UNIX_EPOCH);
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_of_a_millisecond_is_rounded_down_on_both_sides_of_the_epoch() {
+    fn rounds_down_to_milliseconds_before_and_after_the_epoch() {
         let part = Duration::from_micros(400);
         assert_eq!(
             Timestamp::from(SystemTime::UNIX_EPOCH + part).as_millis(),

@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
-use super::change::ends_administration;
+use super::change::reduces_administration;
 use super::pages::Pages;
 use super::rights::Rights;
 use super::{LifecycleError, ServiceTokens};
@@ -12,14 +12,14 @@ use crate::store::{
 use crate::token::TokenId;
 
 /// How many tokens are revoked in one transaction.
-const BATCH: usize = 500;
+const BATCH_SIZE: usize = 500;
 
 /// No further batch begins after this time, so that a call takes at most 20 s: a store may need
 /// some seconds for the last one.
 const TIME_LIMIT: Duration = Duration::from_secs(15);
 
 /// How many ids a preview names.
-const SAMPLE: usize = 100;
+const SAMPLE_SIZE: usize = 100;
 
 /// A filter that matches more tokens needs an expected number.
 const MAX_UNCONFIRMED: usize = 100;
@@ -67,7 +67,7 @@ impl ServiceTokens {
     /// Revokes the tokens that the filter matches, in batches, for at most 20 s.
     ///
     /// 1. With `expect`, nothing is revoked unless the filter matches exactly so many tokens that are
-    ///    not revoked yet; [`revocable`](Self::revocable) returns the number.
+    ///    not revoked yet; [`preview_revocation`](Self::preview_revocation) returns the number.
     /// 2. `expect` is needed if more than 100 tokens match, more than half of all tokens that are
     ///    neither revoked nor expired, or the actor's own.
     /// 3. If the actor may not revoke one of the tokens, or if no other token could administer
@@ -102,27 +102,27 @@ impl ServiceTokens {
         if is_unexpected {
             return Err(LifecycleError::UnexpectedCount { expected, found });
         }
-        if self.ends_all_admins(&matches.admins).await? {
+        if self.removes_last_admin(&matches.admins).await? {
             return Err(LifecycleError::LastAdmin);
         }
         let mut tokens = self.clone();
-        (tokens.may_end_last_admin, tokens.revision) = (false, None);
-        let mut bulk = Bulk {
+        (tokens.allows_last_admin_removal, tokens.revision) = (false, None);
+        let mut run = RevocationRun {
             tokens,
             filter,
             started,
             found,
-            todo: matches.ids,
+            pending: matches.ids,
             revoked: Vec::new(),
         };
-        if let Err(error) = bulk.revoke().await
-            && bulk.revoked.is_empty()
+        if let Err(error) = run.revoke().await
+            && run.revoked.is_empty()
         {
             return Err(error);
         }
         Ok(BulkRevocation {
-            ids: bulk.revoked,
-            remaining: bulk.todo.len(),
+            ids: run.revoked,
+            remaining: run.pending.len(),
             effective_within: self.registry.effective_within(),
         })
     }
@@ -132,12 +132,15 @@ impl ServiceTokens {
     /// # Errors
     ///
     /// Returns an error if the actor's token is no longer accepted, or if the store is unavailable.
-    pub async fn revocable(&self, filter: TokenFilter) -> Result<BulkPreview, LifecycleError> {
+    pub async fn preview_revocation(
+        &self,
+        filter: TokenFilter,
+    ) -> Result<BulkPreview, LifecycleError> {
         let matches = self.matches(&filter).await?;
         Ok(BulkPreview {
             count: matches.ids.len(),
             needs_expect: self.needs_expect(&matches.ids).await?,
-            ends_administration: self.ends_all_admins(&matches.admins).await?,
+            ends_administration: self.removes_last_admin(&matches.admins).await?,
             sample: matches.sample,
             forbidden: matches.forbidden,
         })
@@ -153,7 +156,7 @@ impl ServiceTokens {
             forbidden: 0,
             admins: BTreeSet::new(),
         };
-        let mut pages = Pages::of(filter.clone().without_revoked());
+        let mut pages = Pages::new(filter.clone().without_revoked());
         while let Some(records) = pages.next(self).await? {
             for record in records {
                 matches.add(&record, &rights, now)?;
@@ -180,14 +183,14 @@ impl ServiceTokens {
     }
 
     /// Whether these are all tokens that may administer, and there are any.
-    async fn ends_all_admins(&self, admins: &BTreeSet<TokenId>) -> Result<bool, LifecycleError> {
+    async fn removes_last_admin(&self, admins: &BTreeSet<TokenId>) -> Result<bool, LifecycleError> {
         if admins.is_empty() {
             return Ok(false);
         }
         let now = self.clock.now();
         for scope in ADMIN_SCOPES {
             let active = TokenFilter::new().with_status(TokenStatus::Active);
-            let mut pages = Pages::of(active.with_scope(scope));
+            let mut pages = Pages::new(active.with_scope(scope));
             while let Some(records) = pages.next(self).await? {
                 let mut others = records.iter().filter(|it| it.may_administer(now));
                 if others.any(|it| !admins.contains(&it.id())) {
@@ -210,7 +213,7 @@ impl Matches {
         if !self.ids.insert(record.id()) {
             return Ok(());
         }
-        if self.sample.len() < SAMPLE {
+        if self.sample.len() < SAMPLE_SIZE {
             self.sample.push(record.id());
         }
         if record.may_administer(now) {
@@ -226,37 +229,37 @@ impl Matches {
 }
 
 /// A bulk revocation in progress.
-struct Bulk {
+struct RevocationRun {
     /// Without a revision and without the permission to end the last administrator.
     tokens: ServiceTokens,
     filter: TokenFilter,
     started: Duration,
     found: usize,
-    todo: BTreeSet<TokenId>,
+    pending: BTreeSet<TokenId>,
     revoked: Vec<TokenId>,
 }
 
-impl Bulk {
+impl RevocationRun {
     async fn revoke(&mut self) -> Result<(), LifecycleError> {
         let own = self.tokens.actor.token_id();
-        let mut pages = Pages::of(self.filter.clone().without_revoked());
+        let mut pages = Pages::new(self.filter.clone().without_revoked());
         while let Some(records) = pages.next(&self.tokens).await? {
             let records = records.into_iter();
-            let is_meant = |id| self.todo.contains(&id) && own != Some(id);
-            let meant: Vec<_> = records.filter(|record| is_meant(record.id())).collect();
-            for batch in meant.chunks(BATCH) {
+            let is_selected = |id| self.pending.contains(&id) && own != Some(id);
+            let selected: Vec<_> = records.filter(|record| is_selected(record.id())).collect();
+            for batch in selected.chunks(BATCH_SIZE) {
                 self.revoke_batch(batch).await?;
-                if self.is_late() {
+                if self.is_over_time_limit() {
                     return Ok(());
                 }
             }
         }
         // One after the other: those that were changed meanwhile, and the actor's own last, since
         // nothing can be revoked with it afterwards.
-        let mut rest: Vec<_> = self.todo.iter().copied().collect();
+        let mut rest: Vec<_> = self.pending.iter().copied().collect();
         rest.sort_by_key(|id| own == Some(*id));
         for id in rest {
-            if self.is_late() {
+            if self.is_over_time_limit() {
                 break;
             }
             self.revoke_one(id).await?;
@@ -270,11 +273,11 @@ impl Bulk {
         let revocation = |record: &TokenRecord| {
             let after = record.clone().with_state(TokenState::Revoked);
             let after = after.with_updated_at(now);
-            let ends_admin = ends_administration(record, &after, now);
+            let needs_admin_check = reduces_administration(record, &after, now);
             let write = self
                 .tokens
                 .write(AuditAction::Revoked, record, after, &rights);
-            write.with_last_admin_check(ends_admin.then_some(now))
+            write.with_last_admin_check(needs_admin_check.then_some(now))
         };
         let writes: Vec<Write> = records.iter().map(revocation).collect();
         let outcomes = self.tokens.registry.update_many(&writes).await;
@@ -283,10 +286,10 @@ impl Bulk {
             match outcome {
                 Ok(_) => {
                     self.tokens.sink.record(write.event());
-                    self.done(write.record().id());
+                    self.mark_revoked(write.record().id());
                 }
                 // Revoked one by one afterwards.
-                Err(RegistryError::Changed | RegistryError::UnknownId) => {}
+                Err(RegistryError::RevisionMismatch | RegistryError::UnknownId) => {}
                 Err(error) => failure = Some(error),
             }
         }
@@ -298,29 +301,29 @@ impl Bulk {
         let record = self.tokens.registry.get(id).await?;
         let now = self.tokens.clock.now();
         if !record.is_some_and(|record| self.filter.matches(&record, now)) {
-            self.todo.remove(&id);
+            self.pending.remove(&id);
             return Ok(());
         }
         match self.tokens.revoke_once(id).await {
-            Ok(_) => self.done(id),
+            Ok(_) => self.mark_revoked(id),
             // Revoked by another call, or purged.
             Err(LifecycleError::Revoked | LifecycleError::NotFound) => {
-                self.todo.remove(&id);
+                self.pending.remove(&id);
             }
             Err(error) => return Err(error),
         }
         Ok(())
     }
 
-    fn done(&mut self, id: TokenId) {
-        self.todo.remove(&id);
+    fn mark_revoked(&mut self, id: TokenId) {
+        self.pending.remove(&id);
         self.revoked.push(id);
     }
 
     /// Whether the call should end. It gets further by at least one token, so that repeating it
     /// comes to an end.
-    fn is_late(&self) -> bool {
+    fn is_over_time_limit(&self) -> bool {
         let elapsed = self.tokens.clock.monotonic().saturating_sub(self.started);
-        self.todo.len() < self.found && elapsed >= TIME_LIMIT
+        self.pending.len() < self.found && elapsed >= TIME_LIMIT
     }
 }

@@ -5,7 +5,8 @@ use super::rights::Rights;
 use super::{ChangedToken, IssuedToken, LifecycleError, ServiceTokens, TokenUpdate};
 use crate::digest::TokenDigest;
 use crate::store::{
-    AuditAction, RegistryError, StoreError, TokenRecord, TokenState, TokenStatus, Write, grants,
+    AuditAction, RegistryError, StoreError, TokenRecord, TokenState, TokenStatus, Write,
+    adds_rights,
 };
 use crate::token::{MintedToken, TokenId};
 
@@ -24,7 +25,7 @@ struct Change<'a> {
 }
 
 /// Whether a token that may administer would do so no more, or for a shorter time.
-pub(super) fn ends_administration(
+pub(super) fn reduces_administration(
     before: &TokenRecord,
     after: &TokenRecord,
     now: SystemTime,
@@ -58,17 +59,18 @@ impl ServiceTokens {
             let record = change.before;
             let mut problems = Vec::new();
             let (update, has_expiry) = (update.clone(), update.expiry.is_some());
-            let fields = Fields::of_update(update, record, &self.policy, change.now, &mut problems);
+            let fields =
+                Fields::from_update(update, record, &self.policy, change.now, &mut problems);
             fields.check_counts()?;
             let (roles, scopes) = (fields.roles(), fields.scopes());
-            let grants = grants(record.roles(), record.scopes(), &roles, &scopes);
+            let adds_rights = adds_rights(record.roles(), record.scopes(), &roles, &scopes);
             let fields = match change.rights.latest_expiry() {
-                Some(latest) if grants && !has_expiry => fields.expiring_by(Some(latest)),
+                Some(latest) if adds_rights && !has_expiry => fields.with_max_expiry(Some(latest)),
                 _ => fields,
             };
-            self.admit(&fields, problems)?;
+            self.validate(&fields, problems)?;
             let state = state.unwrap_or(record.state());
-            Ok(fields.write_to(record.clone()).with_state(state))
+            Ok(fields.apply_to(record.clone()).with_state(state))
         })
         .await
     }
@@ -175,7 +177,7 @@ impl ServiceTokens {
     ) -> Result<ChangedToken, LifecycleError> {
         let mut first_digest = None;
         for _ in 0..MAX_ATTEMPTS {
-            let is_conditional = revision.is_some() && !self.guesses_revision;
+            let is_conditional = revision.is_some() && !self.is_revision_ambiguous;
             let rights = self.rights(is_conditional).await?;
             let before = self.get(id).await?;
             rights.check_change(&before)?;
@@ -187,9 +189,9 @@ impl ServiceTokens {
             }
             let digest = *first_digest.get_or_insert(*before.digest());
             if action == AuditAction::Rotated && digest != *before.digest() {
-                return Err(LifecycleError::RotatedMeanwhile);
+                return Err(LifecycleError::ConcurrentRotation);
             }
-            let write = self.write_of(action, &before, &rights, &next)?;
+            let write = self.build_write(action, &before, &rights, &next)?;
             if write.event().changes().is_empty() && action != AuditAction::Rotated {
                 return Ok(self.changed(before));
             }
@@ -198,14 +200,14 @@ impl ServiceTokens {
                     self.sink.record(write.event());
                     return Ok(self.changed(record));
                 }
-                Err(RegistryError::Changed) => {}
+                Err(RegistryError::RevisionMismatch) => {}
                 Err(error) => return Err(error.into()),
             }
         }
         Err(StoreError::unavailable("too many concurrent updates to this token").into())
     }
 
-    fn write_of(
+    fn build_write(
         &self,
         action: AuditAction,
         before: &TokenRecord,
@@ -221,12 +223,12 @@ impl ServiceTokens {
         let after = next(change)?.with_updated_at(now);
         rights.check(Some(before), &after)?;
         // A rotation ends no token: its holder continues with the new secret.
-        let ends_admin = action != AuditAction::Rotated
-            && !self.may_end_last_admin
+        let needs_admin_check = action != AuditAction::Rotated
+            && !self.allows_last_admin_removal
             && !self.actor.is_possession()
-            && ends_administration(before, &after, now);
+            && reduces_administration(before, &after, now);
         let write = self.write(action, before, after, rights);
-        Ok(write.with_last_admin_check(ends_admin.then_some(now)))
+        Ok(write.with_last_admin_check(needs_admin_check.then_some(now)))
     }
 
     fn changed(&self, record: TokenRecord) -> ChangedToken {

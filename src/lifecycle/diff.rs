@@ -73,7 +73,7 @@ mod tests {
     use crate::token::TokenFormat;
 
     #[test]
-    fn lists_that_differ_are_told_apart_whatever_their_names_hold() {
+    fn distinguishes_lists_with_separators_in_names() {
         let token = TokenFormat::default().mint().expect("random bytes");
         let bare = TokenRecord::from(&token);
         let with_roles = |roles: &[&str]| bare.clone().with_roles(roles);

@@ -13,7 +13,7 @@ use crate::token::MintError;
 #[non_exhaustive]
 pub enum LifecycleError {
     /// What was asked for breaks a rule; each problem names its field.
-    #[error("{}", Listed(.0))]
+    #[error("{}", DisplayProblems(.0))]
     Invalid(Vec<FieldProblem>),
     /// There is no such token.
     #[error("there is no such token")]
@@ -38,7 +38,7 @@ pub enum LifecycleError {
     RevisionMismatch,
     /// The token was rotated by another call at the same time.
     #[error("the token was rotated by another call at the same time")]
-    RotatedMeanwhile,
+    ConcurrentRotation,
     /// The actor lacks roles or scopes that the token has, or would have.
     #[error("caller is missing roles or scopes of the token: {}", .missing.join(", "))]
     EscalationDenied {
@@ -52,11 +52,11 @@ pub enum LifecycleError {
         latest: SystemTime,
     },
     /// The actor's token is no longer accepted.
-    #[error("{}", AuthorityError::ActorEnded(*.0))]
-    ActorEnded(DenialKind),
+    #[error("{}", AuthorityError::ActorTokenRejected(*.0))]
+    ActorTokenRejected(DenialKind),
     /// The actor's token no longer holds the roles or scopes that the call needs.
-    #[error("{}", AuthorityError::ActorLacks(.0.clone()))]
-    ActorLacks(Arc<Requirement>),
+    #[error("{}", AuthorityError::RequirementNotMet(.0.clone()))]
+    RequirementNotMet(Arc<Requirement>),
     /// The actor's token is not in the registry, and no
     /// [declared store](super::ServiceTokens::with_actor_store) can be queried for it.
     #[error("caller's token is not in this registry; declare its store with with_actor_store")]
@@ -139,7 +139,7 @@ impl From<RegistryError> for LifecycleError {
             RegistryError::NameTaken => Self::NameTaken,
             RegistryError::TooManyTokens => Self::TooManyTokens,
             RegistryError::UnknownId => Self::NotFound,
-            RegistryError::Changed => Self::RevisionMismatch,
+            RegistryError::RevisionMismatch => Self::RevisionMismatch,
             RegistryError::Store(error) => Self::Store(error),
             RegistryError::Unauthorized(error) => error.into(),
             RegistryError::LastAdmin => Self::LastAdmin,
@@ -151,8 +151,8 @@ impl From<RegistryError> for LifecycleError {
 impl From<AuthorityError> for LifecycleError {
     fn from(error: AuthorityError) -> Self {
         match error {
-            AuthorityError::ActorEnded(kind) => Self::ActorEnded(kind),
-            AuthorityError::ActorLacks(requirement) => Self::ActorLacks(requirement),
+            AuthorityError::ActorTokenRejected(kind) => Self::ActorTokenRejected(kind),
+            AuthorityError::RequirementNotMet(requirement) => Self::RequirementNotMet(requirement),
             AuthorityError::EscalationDenied { missing } => Self::EscalationDenied { missing },
             AuthorityError::OutlivesActor { latest } => Self::OutlivesActor { latest },
             AuthorityError::PreviousSecret => Self::PreviousSecret,
@@ -176,12 +176,12 @@ impl fmt::Display for CountMismatch {
     }
 }
 
-struct Listed<'a>(&'a [FieldProblem]);
+struct DisplayProblems<'a>(&'a [FieldProblem]);
 
-impl fmt::Display for Listed<'_> {
+impl fmt::Display for DisplayProblems<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (place, problem) in self.0.iter().enumerate() {
-            let separator = if place == 0 { "" } else { "; " };
+        for (index, problem) in self.0.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "; " };
             write!(f, "{separator}{}: {}", problem.pointer, problem.detail)?;
         }
         Ok(())

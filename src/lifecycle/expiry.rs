@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp, Zoned};
 
-use crate::clock::moment::{self, MomentError};
+use crate::clock::date_time::{self, ParseDateTimeError};
 
 /// When a token shall stop working: never, at a moment, or some time from now.
 ///
@@ -86,13 +86,13 @@ impl FromStr for Expiry {
     type Err = ExpiryError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match moment::end(text) {
+        match date_time::parse_end(text) {
             Ok(time) => return Ok(Self::at(time)),
-            Err(MomentError::Nonexistent) => return Err(ExpiryError::NoSuchDate),
-            Err(MomentError::TooFar) => return Err(ExpiryError::TooFar),
-            Err(MomentError::Shape) => {}
+            Err(ParseDateTimeError::Nonexistent) => return Err(ExpiryError::NoSuchDate),
+            Err(ParseDateTimeError::OutOfRange) => return Err(ExpiryError::TooFar),
+            Err(ParseDateTimeError::Malformed) => {}
         }
-        let span: Span = text.parse().map_err(|_| ExpiryError::Unreadable)?;
+        let span: Span = text.parse().map_err(|_| ExpiryError::Malformed)?;
         if span.is_zero() {
             return Err(ExpiryError::Zero);
         }
@@ -116,7 +116,7 @@ pub fn last_day(expires_at: SystemTime) -> Option<String> {
 #[non_exhaustive]
 pub enum ExpiryError {
     /// The text is of none of the forms.
-    Unreadable,
+    Malformed,
     /// The text has the form of a date or a time that no calendar or clock has.
     NoSuchDate,
     /// The moment is not in the future.
@@ -132,7 +132,7 @@ pub enum ExpiryError {
 impl fmt::Display for ExpiryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Unreadable => {
+            Self::Malformed => {
                 "an expiry is a date such as 2027-01-31, a time such as 2027-01-31T12:00:00Z, \
                  or a duration such as 30d or P30D"
             }
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn each_form_of_expiry_is_read() {
+    fn parses_each_expiry_format() {
         let day = 86_400;
         for (text, seconds) in [
             // Through the end of today, and of a leap day.
@@ -187,19 +187,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_expiry_is_refused_with_its_own_reason() {
+    fn rejects_malformed_expiries() {
         for (text, error) in [
-            ("", ExpiryError::Unreadable),
-            ("soon", ExpiryError::Unreadable),
-            ("30", ExpiryError::Unreadable),
-            ("d", ExpiryError::Unreadable),
-            ("2026-1-2", ExpiryError::Unreadable),
-            ("26-01-02", ExpiryError::Unreadable),
-            ("2027-01-02x", ExpiryError::Unreadable),
-            ("02.01.2027", ExpiryError::Unreadable),
-            ("2027-01-02T10:00:00", ExpiryError::Unreadable),
-            ("20270102", ExpiryError::Unreadable),
-            (" 30d", ExpiryError::Unreadable),
+            ("", ExpiryError::Malformed),
+            ("soon", ExpiryError::Malformed),
+            ("30", ExpiryError::Malformed),
+            ("d", ExpiryError::Malformed),
+            ("2026-1-2", ExpiryError::Malformed),
+            ("26-01-02", ExpiryError::Malformed),
+            ("2027-01-02x", ExpiryError::Malformed),
+            ("02.01.2027", ExpiryError::Malformed),
+            ("2027-01-02T10:00:00", ExpiryError::Malformed),
+            ("20270102", ExpiryError::Malformed),
+            (" 30d", ExpiryError::Malformed),
             ("2026-02-30", ExpiryError::NoSuchDate),
             ("2027-02-29", ExpiryError::NoSuchDate),
             ("2027-13-01", ExpiryError::NoSuchDate),
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_duration_is_counted_from_now_whatever_its_size() {
+    fn resolves_durations_from_now() {
         let after = |duration| Expiry::after(duration).resolve(now());
         let minute = Duration::from_secs(60);
         assert_eq!(after(minute), Ok(Some(now() + minute)));
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_moment_that_no_calendar_has_is_refused() {
+    fn rejects_times_beyond_calendar_range() {
         let last = SystemTime::from(Timestamp::MAX);
         assert_eq!(Expiry::at(last).resolve(now()), Ok(Some(last)));
         let beyond = last + Duration::from_secs(1);
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn an_expiry_is_shown_as_the_date_it_was_given_as() {
+    fn last_day_round_trips_dates() {
         for date in ["2026-11-22", "2026-12-31", "2028-02-29"] {
             let expiry: Expiry = date.parse().expect("a date");
             let expiry = expiry.resolve(now()).expect("later").expect("not never");

@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
-use super::{FieldProblem, LifecycleError, NewToken, Policy, TokenUpdate};
+use super::{FieldProblem, LifecycleError, NewToken, TokenPolicy, TokenUpdate};
 use crate::principal::{Roles, Scopes};
 use crate::store::TokenRecord;
 
@@ -29,9 +29,9 @@ pub(super) struct Fields {
 
 impl Fields {
     /// Of a new token.
-    pub(super) fn of_new(
+    pub(super) fn from_new_token(
         new: NewToken,
-        policy: &Policy,
+        policy: &TokenPolicy,
         now: SystemTime,
         problems: &mut Vec<FieldProblem>,
     ) -> Self {
@@ -59,10 +59,10 @@ impl Fields {
     }
 
     /// Of a token after an update.
-    pub(super) fn of_update(
+    pub(super) fn from_update(
         update: TokenUpdate,
         record: &TokenRecord,
-        policy: &Policy,
+        policy: &TokenPolicy,
         now: SystemTime,
         problems: &mut Vec<FieldProblem>,
     ) -> Self {
@@ -97,7 +97,7 @@ impl Fields {
     }
 
     /// Expires no later than this, if there is a bound.
-    pub(super) fn expiring_by(mut self, latest: Option<SystemTime>) -> Self {
+    pub(super) fn with_max_expiry(mut self, latest: Option<SystemTime>) -> Self {
         if let Some(latest) = latest {
             self.expires_at = Some(self.expires_at.map_or(latest, |time| time.min(latest)));
         }
@@ -126,7 +126,7 @@ impl Fields {
     }
 
     /// Finds what breaks the rules that hold for every token.
-    pub(super) fn check(&self, policy: &Policy, problems: &mut Vec<FieldProblem>) {
+    pub(super) fn check(&self, policy: &TokenPolicy, problems: &mut Vec<FieldProblem>) {
         self.check_name(policy, problems);
         if let Some(description) = &self.description {
             check_length("/description", description, MAX_DESCRIPTION, problems);
@@ -155,7 +155,7 @@ impl Fields {
     }
 
     /// The record with these fields.
-    pub(super) fn write_to(&self, record: TokenRecord) -> TokenRecord {
+    pub(super) fn apply_to(&self, record: TokenRecord) -> TokenRecord {
         let record = record
             .with_name(self.name.as_str())
             .with_description(self.description.as_deref())
@@ -171,8 +171,8 @@ impl Fields {
     }
 
     /// Whether the record has these fields, but for the expiry, which may be counted from now.
-    pub(super) fn are_of(&self, record: &TokenRecord) -> bool {
-        let asked = self.write_to(record.clone());
+    pub(super) fn match_record(&self, record: &TokenRecord) -> bool {
+        let asked = self.apply_to(record.clone());
         let names = |names: &mut dyn Iterator<Item = &str>| -> BTreeSet<String> {
             names.map(str::to_owned).collect()
         };
@@ -188,7 +188,7 @@ impl Fields {
         fields(&asked) == fields(record) && asked.labels().eq(record.labels())
     }
 
-    fn check_name(&self, policy: &Policy, problems: &mut Vec<FieldProblem>) {
+    fn check_name(&self, policy: &TokenPolicy, problems: &mut Vec<FieldProblem>) {
         let before = problems.len();
         check_line("/name", &self.name, problems);
         if problems.len() == before
@@ -200,9 +200,9 @@ impl Fields {
 
     fn check_labels(&self, problems: &mut Vec<FieldProblem>) {
         for (key, value) in &self.labels {
-            let is_good =
+            let is_valid =
                 |text: &str, max| text.chars().count() <= max && !text.contains(char::is_control);
-            if key.is_empty() || !is_good(key, MAX_LABEL_KEY) || !is_good(value, MAX_TEXT) {
+            if key.is_empty() || !is_valid(key, MAX_LABEL_KEY) || !is_valid(value, MAX_TEXT) {
                 let key = key.replace('~', "~0").replace('/', "~1");
                 let detail = format!(
                     "a key has 1 to {MAX_LABEL_KEY} characters and a value at most {MAX_TEXT}, \
@@ -217,17 +217,17 @@ impl Fields {
 fn check_names(
     pointer: &'static str,
     names: &[String],
-    is_good: fn(&str) -> bool,
+    is_valid: fn(&str) -> bool,
     problems: &mut Vec<FieldProblem>,
 ) {
-    for (place, name) in names.iter().enumerate() {
-        if !is_good(name) || name.chars().count() > MAX_TEXT {
+    for (index, name) in names.iter().enumerate() {
+        if !is_valid(name) || name.chars().count() > MAX_TEXT {
             let detail = match pointer {
                 "/scopes" => "a scope is visible ASCII without quotes and backslashes",
                 _ => "a role is not empty and has no control characters",
             };
             let detail = format!("{detail}, at most {MAX_TEXT} characters");
-            problems.push(FieldProblem::new(format!("{pointer}/{place}"), detail));
+            problems.push(FieldProblem::new(format!("{pointer}/{index}"), detail));
         }
     }
 }

@@ -35,13 +35,13 @@ impl ServiceTokens {
         rights: &Rights,
     ) -> Result<IssuedToken, LifecycleError> {
         let mut problems = Vec::new();
-        let fields = self.fields_of(new, rights, &mut problems);
+        let fields = self.fields_for(new, rights, &mut problems);
         // A replay changes nothing, but returns the record.
         rights.check_accepted()?;
         fields.check_counts()?;
         // First of all: what was good then may break a rule by now, be it an expiry that passed.
-        self.refuse_repetition(id, &fields).await?;
-        self.admit(&fields, problems)?;
+        self.reject_replay(id, &fields).await?;
+        self.validate(&fields, problems)?;
         for _ in 0..MAX_ATTEMPTS {
             let secret = self.format.mint_with_id(id)?;
             let error = match self.issue(&fields, secret, rights).await {
@@ -49,10 +49,10 @@ impl ServiceTokens {
                 Err(error) => error,
             };
             match error {
-                RegistryError::DuplicateId => self.refuse_repetition(id, &fields).await?,
+                RegistryError::DuplicateId => self.reject_replay(id, &fields).await?,
                 // By this very token, if another call with the key was quicker.
                 RegistryError::NameTaken | RegistryError::TooManyTokens => {
-                    self.refuse_repetition(id, &fields).await?;
+                    self.reject_replay(id, &fields).await?;
                     return Err(error.into());
                 }
                 error => return Err(error.into()),
@@ -65,10 +65,10 @@ impl ServiceTokens {
     }
 
     /// Refuses to create a token that is there already.
-    async fn refuse_repetition(&self, id: TokenId, fields: &Fields) -> Result<(), LifecycleError> {
+    async fn reject_replay(&self, id: TokenId, fields: &Fields) -> Result<(), LifecycleError> {
         match self.registry.get(id).await? {
             None => Ok(()),
-            Some(record) if self.repeats(&record, fields) => {
+            Some(record) if self.is_replay(&record, fields) => {
                 Err(LifecycleError::AlreadyCreated(Box::new(record)))
             }
             Some(_) => Err(LifecycleError::IdempotencyKeyReused),
@@ -77,9 +77,9 @@ impl ServiceTokens {
 
     /// Whether this actor created the record by asking for the same. What a changed one was
     /// created as is not known.
-    fn repeats(&self, record: &TokenRecord, fields: &Fields) -> bool {
+    fn is_replay(&self, record: &TokenRecord, fields: &Fields) -> bool {
         record.created_by() == Some(&*self.actor.name())
-            && (record.revision() > 1 || fields.are_of(record))
+            && (record.revision() > 1 || fields.match_record(record))
     }
 }
 
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_names_one_token_of_one_actor_on_every_node_and_in_every_release() {
+    fn idempotency_key_maps_to_stable_token_id_per_actor() {
         assert_eq!(id("ci", "a").as_deref(), Some("aGb4SnBUbX"));
         assert_ne!(id("ci", "a"), id("ci", "b"));
         assert_ne!(id("ci", "a"), id("cd", "a"));
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_1_to_255_visible_ascii_characters() {
+    fn accepts_idempotency_keys_of_1_to_255_visible_ascii_characters() {
         let longest = "~".repeat(255);
         for good in ["!", "\"", "8e03978e-40d5-43dd-bc93-6894a57f9324", &longest] {
             assert!(id("ci", good).is_some(), "{good}");

@@ -7,7 +7,7 @@
 //! 2. A [rotation](ServiceTokens::rotate) keeps the id and everything known; the old secret works
 //!    until its grace ends, and never longer than the token.
 //! 3. A revocation is final. A token that is switched off can be switched on again.
-//! 4. The [policy](Policy) and the rules for fields hold on every path, and so does the
+//! 4. The [policy](TokenPolicy) and the rules for fields hold on every path, and so does the
 //!    [authority](ServiceTokens::acting_for) of the actor: the registry checks it in
 //!    the transaction that writes.
 //! 5. A change begins from what is stored, and is written only if that is still so: of two changes
@@ -33,7 +33,7 @@
 //!
 //! let new = NewToken::new("ci").with_roles(["deployer"]).with_expiry("2199-12-31".parse()?);
 //! let issued = tokens.create(new).await?;
-//! println!("shown once: {}", issued.expose_secret());
+//! println!("token_info once: {}", issued.expose_secret());
 //! let id = issued.record().id();
 //!
 //! for record in tokens.list(TokenFilter::new(), Page::default()).await?.records {
@@ -41,7 +41,7 @@
 //! }
 //! tokens.update(id, TokenUpdate::new().with_roles(["deployer", "auditor"])).await?;
 //! let rotated = tokens.rotate(id, Duration::from_secs(3600)).await?;
-//! println!("shown once: {}", rotated.expose_secret());
+//! println!("token_info once: {}", rotated.expose_secret());
 //! tokens.revoke(id).await?;
 //! # Ok::<_, Box<dyn std::error::Error>>(())
 //! # }).expect("no step fails");
@@ -56,14 +56,14 @@ mod expiry;
 mod fields;
 mod idempotency;
 #[cfg(feature = "client")]
-pub(crate) mod members;
+pub(crate) mod wire;
 mod new_token;
 mod page;
 mod pages;
 mod policy;
 mod purge;
 mod rights;
-mod shown;
+mod token_info;
 mod tokens;
 mod update;
 
@@ -73,7 +73,7 @@ pub use self::error::{FieldProblem, LifecycleError};
 pub use self::expiry::{Expiry, ExpiryError, last_day};
 pub use self::new_token::{IssuedToken, NewToken};
 pub use self::page::Page;
-pub use self::policy::Policy;
-pub use self::shown::ShownToken;
+pub use self::policy::TokenPolicy;
+pub use self::token_info::TokenInfo;
 pub use self::tokens::ServiceTokens;
 pub use self::update::{ChangedToken, TokenUpdate};

@@ -70,7 +70,7 @@ impl NewToken {
         self
     }
 
-    /// When the token stops working. Default: as the [policy](super::Policy) says.
+    /// When the token stops working. Default: as the [policy](super::TokenPolicy) says.
     pub fn with_expiry(mut self, expiry: Expiry) -> Self {
         self.expiry = Some(expiry);
         self

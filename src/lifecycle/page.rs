@@ -9,7 +9,7 @@ use crate::store::{Cursor, ListRequest, TokenFilter};
 /// use tower_service_token::lifecycle::Page;
 ///
 /// let first = Page::default(); // 50 tokens
-/// let smaller = Page::of(10);
+/// let smaller = Page::with_limit(10);
 /// ```
 #[derive(Clone, Copy, Debug)]
 #[must_use]
@@ -20,13 +20,13 @@ pub struct Page {
 
 impl Default for Page {
     fn default() -> Self {
-        Self::of(50)
+        Self::with_limit(50)
     }
 }
 
 impl Page {
     /// The first tokens, at most this many: 1 to [`ListRequest::MAX_LIMIT`].
-    pub fn of(limit: usize) -> Self {
+    pub fn with_limit(limit: usize) -> Self {
         Self { limit, after: None }
     }
 

@@ -8,8 +8,8 @@ pub(super) struct Pages {
 }
 
 impl Pages {
-    pub(super) fn of(filter: TokenFilter) -> Self {
-        let next = Some(Page::of(ListRequest::MAX_LIMIT));
+    pub(super) fn new(filter: TokenFilter) -> Self {
+        let next = Some(Page::with_limit(ListRequest::MAX_LIMIT));
         Self { filter, next }
     }
 

@@ -10,10 +10,10 @@ type NameRule = dyn Fn(&str) -> Result<(), String> + Send + Sync;
 ///
 /// ```
 /// use std::time::Duration;
-/// use tower_service_token::lifecycle::Policy;
+/// use tower_service_token::lifecycle::TokenPolicy;
 ///
 /// const DAY: Duration = Duration::from_secs(86_400);
-/// let policy = Policy::new()
+/// let policy = TokenPolicy::new()
 ///     .with_default_lifetime(90 * DAY)
 ///     .with_max_lifetime(365 * DAY)
 ///     .with_unique_names()
@@ -21,7 +21,7 @@ type NameRule = dyn Fn(&str) -> Result<(), String> + Send + Sync;
 /// ```
 #[derive(Clone, Default)]
 #[must_use]
-pub struct Policy {
+pub struct TokenPolicy {
     default_lifetime: Option<Duration>,
     max_lifetime: Option<Duration>,
     unique_names: bool,
@@ -29,7 +29,7 @@ pub struct Policy {
     name_rule: Option<Arc<NameRule>>,
 }
 
-impl Policy {
+impl TokenPolicy {
     /// Tokens need a name and nothing more: they live until they are revoked, names may repeat, and
     /// any number may be created.
     pub fn new() -> Self {
@@ -68,9 +68,9 @@ impl Policy {
     /// no space at either end. It answers what is wrong, without repeating the name.
     ///
     /// ```
-    /// use tower_service_token::lifecycle::Policy;
+    /// use tower_service_token::lifecycle::TokenPolicy;
     ///
-    /// let policy = Policy::new().with_name_rule(|name| {
+    /// let policy = TokenPolicy::new().with_name_rule(|name| {
     ///     let is_kebab = name.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
     ///     is_kebab.then_some(()).ok_or("use lower-case letters and '-'".to_owned())
     /// });
@@ -129,9 +129,9 @@ impl Policy {
     }
 }
 
-impl fmt::Debug for Policy {
+impl fmt::Debug for TokenPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Policy")
+        f.debug_struct("TokenPolicy")
             .field("default_lifetime", &self.default_lifetime)
             .field("max_lifetime", &self.max_lifetime)
             .field("unique_names", &self.unique_names)

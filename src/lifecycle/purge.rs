@@ -26,7 +26,7 @@ impl ServiceTokens {
 
         let mut purged = Vec::new();
         for (filter, needs_age) in [(revoked, true), (expired, false)] {
-            let mut pages = Pages::of(filter);
+            let mut pages = Pages::new(filter);
             while let Some(records) = pages.next(self).await? {
                 for record in records {
                     if (!needs_age || is_old(&record)) && self.purge_one(&record).await? {
@@ -48,7 +48,7 @@ impl ServiceTokens {
                 self.sink.record(write.event());
                 Ok(true)
             }
-            Err(RegistryError::Changed | RegistryError::UnknownId) => Ok(false),
+            Err(RegistryError::RevisionMismatch | RegistryError::UnknownId) => Ok(false),
             Err(error) => Err(error.into()),
         }
     }

@@ -67,7 +67,7 @@ impl ServiceTokens {
                 record: None,
             }),
             Kind::Possession(_, digest) => Ok(Rights {
-                authority: Some(Authority::of_possession(*digest, self.clock.clone())),
+                authority: Some(Authority::for_possession(*digest, self.clock.clone())),
                 record: None,
             }),
             Kind::Holder(holder) => {
@@ -90,25 +90,25 @@ impl ServiceTokens {
         if let Some(record) = self.registry.get(id).await? {
             // What another store says of a token of the registry is older than the registry.
             if !holder.holds(&record) {
-                return Err(LifecycleError::ActorEnded(DenialKind::Unknown));
+                return Err(LifecycleError::ActorTokenRejected(DenialKind::Unknown));
             }
-            let authority = Authority::of_registered(id, digest, self.clock.clone());
+            let authority = Authority::for_registered_token(id, digest, self.clock.clone());
             return Ok((authority, record));
         }
         let (Some(store), Some(credential)) = (&self.actor_store, &holder.credential) else {
-            report_unknown(id);
+            log_unknown_actor(id);
             return Err(LifecycleError::UnknownActor);
         };
         let found = store.find_uncached(credential).await?;
         let judged = verdict(found.clone(), credential, &*self.clock);
-        let judged = judged.map_err(|denial| LifecycleError::ActorEnded(denial.kind()))?;
+        let judged = judged.map_err(|denial| LifecycleError::ActorTokenRejected(denial.kind()))?;
         if judged.is_stale() {
             let why = "the store of the caller's token does not answer";
             return Err(StoreError::unavailable(why).into());
         }
         let record = found.filter(|record| record.id() == id && holder.holds(record));
-        let record = record.ok_or(LifecycleError::ActorEnded(DenialKind::Unknown))?;
-        let authority = Authority::of_elsewhere(record.clone(), digest, self.clock.clone());
+        let record = record.ok_or(LifecycleError::ActorTokenRejected(DenialKind::Unknown))?;
+        let authority = Authority::for_external_token(record.clone(), digest, self.clock.clone());
         Ok((authority, record))
     }
 
@@ -149,7 +149,7 @@ impl ServiceTokens {
 }
 
 /// The caller can do nothing about it, but the application can.
-fn report_unknown(id: TokenId) {
+fn log_unknown_actor(id: TokenId) {
     #[cfg(feature = "tracing")]
     tracing::warn!(
         target: "tower_service_token",

@@ -5,13 +5,13 @@ use super::diff::changed_fields;
 use super::fields::Fields;
 use super::rights::Rights;
 use super::{
-    Actor, FieldProblem, IssuedToken, LifecycleError, NewToken, Page, Policy, idempotency,
+    Actor, FieldProblem, IssuedToken, LifecycleError, NewToken, Page, TokenPolicy, idempotency,
 };
 use crate::clock::{Clock, SystemClock};
 use crate::digest::TokenDigest;
 use crate::store::{
     AuditAction, AuditEvent, AuditSink, RegistryError, TokenFilter, TokenPage, TokenRecord,
-    TokenRegistry, TokenStore, TracingAudit, Write,
+    TokenRegistry, TokenStore, TracingAuditSink, Write,
 };
 use crate::token::{MintedToken, TokenFormat, TokenId};
 
@@ -23,13 +23,13 @@ pub struct ServiceTokens {
     pub(super) registry: Arc<dyn TokenRegistry>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) format: TokenFormat,
-    pub(super) policy: Policy,
+    pub(super) policy: TokenPolicy,
     pub(super) actor: Actor,
     pub(super) actor_store: Option<Arc<dyn TokenStore>>,
     pub(super) revision: Option<u64>,
     /// Whether the revision is one of several that the caller named.
-    pub(super) guesses_revision: bool,
-    pub(super) may_end_last_admin: bool,
+    pub(super) is_revision_ambiguous: bool,
+    pub(super) allows_last_admin_removal: bool,
     pub(super) sink: Arc<dyn AuditSink>,
 }
 
@@ -43,18 +43,18 @@ impl ServiceTokens {
             registry: Arc::new(registry),
             clock: Arc::new(SystemClock),
             format: TokenFormat::default(),
-            policy: Policy::new(),
+            policy: TokenPolicy::new(),
             actor: Actor::operator("operator"),
             actor_store: None,
             revision: None,
-            guesses_revision: false,
-            may_end_last_admin: false,
-            sink: Arc::new(TracingAudit),
+            is_revision_ambiguous: false,
+            allows_last_admin_removal: false,
+            sink: Arc::new(TracingAuditSink),
         }
     }
 
-    /// What every token must obey. Default: [`Policy::new`].
-    pub fn with_policy(mut self, policy: Policy) -> Self {
+    /// What every token must obey. Default: [`TokenPolicy::new`].
+    pub fn with_policy(mut self, policy: TokenPolicy) -> Self {
         self.policy = policy;
         self
     }
@@ -71,7 +71,7 @@ impl ServiceTokens {
         self
     }
 
-    /// Who is told of every change. Default: [`TracingAudit`].
+    /// Who is told of every change. Default: [`TracingAuditSink`].
     pub fn with_audit_sink(mut self, sink: impl AuditSink) -> Self {
         self.sink = Arc::new(sink);
         self
@@ -113,7 +113,7 @@ impl ServiceTokens {
     /// not show that it knows the one.
     #[cfg(feature = "api")]
     pub(crate) fn if_one_of_several_revisions(mut self, revision: u64) -> Self {
-        self.guesses_revision = true;
+        self.is_revision_ambiguous = true;
         self.if_revision(revision)
     }
 
@@ -121,7 +121,7 @@ impl ServiceTokens {
     /// [may administer](TokenRecord::may_administer). By default they are refused with
     /// [`LifecycleError::LastAdmin`]. Bulk revocation always refuses them.
     pub fn allow_last_admin_removal(mut self) -> Self {
-        self.may_end_last_admin = true;
+        self.allows_last_admin_removal = true;
         self
     }
 
@@ -152,7 +152,7 @@ impl ServiceTokens {
             let id = idempotency::token_id(&self.actor, key)?;
             return self.create_once(new, id, &rights).await;
         }
-        let fields = self.checked(new, &rights)?;
+        let fields = self.validated_fields(new, &rights)?;
         loop {
             match self.issue(&fields, self.format.mint()?, &rights).await {
                 // The id was drawn before: about one in a hundred thousand million creations.
@@ -174,7 +174,7 @@ impl ServiceTokens {
         digest: TokenDigest,
     ) -> Result<TokenRecord, LifecycleError> {
         let rights = self.rights(false).await?;
-        let fields = self.checked(new, &rights)?;
+        let fields = self.validated_fields(new, &rights)?;
         loop {
             // The id alone is used: its secret is dropped at once.
             let record = TokenRecord::new(self.format.mint()?.id(), digest);
@@ -207,32 +207,32 @@ impl ServiceTokens {
         found.ok_or(LifecycleError::NotFound)
     }
 
-    fn checked(&self, new: NewToken, rights: &Rights) -> Result<Fields, LifecycleError> {
+    fn validated_fields(&self, new: NewToken, rights: &Rights) -> Result<Fields, LifecycleError> {
         let mut problems = Vec::new();
-        let fields = self.fields_of(new, rights, &mut problems);
+        let fields = self.fields_for(new, rights, &mut problems);
         fields.check_counts()?;
-        self.admit(&fields, problems)?;
+        self.validate(&fields, problems)?;
         Ok(fields)
     }
 
     /// The fields of a new token. One without an expiry expires with the actor's token.
-    pub(super) fn fields_of(
+    pub(super) fn fields_for(
         &self,
         new: NewToken,
         rights: &Rights,
         problems: &mut Vec<FieldProblem>,
     ) -> Fields {
         let has_expiry = new.expiry.is_some();
-        let fields = Fields::of_new(new, &self.policy, self.clock.now(), problems);
+        let fields = Fields::from_new_token(new, &self.policy, self.clock.now(), problems);
         if has_expiry {
             fields
         } else {
-            fields.expiring_by(rights.latest_expiry())
+            fields.with_max_expiry(rights.latest_expiry())
         }
     }
 
     /// Whether a token may have these fields.
-    pub(super) fn admit(
+    pub(super) fn validate(
         &self,
         fields: &Fields,
         mut problems: Vec<FieldProblem>,
@@ -272,7 +272,7 @@ impl ServiceTokens {
         let now = self.clock.now();
         let actor = self.actor.name();
         let record = fields
-            .write_to(bare.clone())
+            .apply_to(bare.clone())
             .with_created_at(now)
             .with_created_by(actor.as_str())
             .with_updated_at(now)

@@ -36,12 +36,12 @@ impl Client {
 /// Where a request comes from: the address, for logs and audit, and the client that its failures
 /// count against.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Origin {
+pub(crate) struct RequestOrigin {
     pub(crate) address: Option<ClientAddress>,
     pub(crate) client: Client,
 }
 
-impl Origin {
+impl RequestOrigin {
     pub(crate) fn from_extensions(extensions: &Extensions) -> Self {
         let address = ClientAddress::from_extensions(extensions);
         let client = address.map_or(Client::Unknown, Client::at);
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ipv6_addresses_count_by_network_and_mapped_ones_as_ipv4() {
+    fn ipv6_clients_are_64_networks_and_mapped_addresses_are_ipv4() {
         let client = |text: &str| Client::at(ClientAddress::new(text.parse().expect(text)));
         assert_eq!(client("2001:db8:1:2::3"), client("2001:db8:1:2:ffff::9"));
         assert_ne!(client("2001:db8:1:2::3"), client("2001:db8:1:3::3"));

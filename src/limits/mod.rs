@@ -65,13 +65,13 @@ mod client;
 mod client_address;
 #[cfg(feature = "tokio")]
 mod failure_limit;
-mod guard;
+mod optional_limit;
 
-pub(crate) use self::client::Origin;
+pub(crate) use self::client::RequestOrigin;
 pub use self::client_address::{
     ClientAddress, ClientAddressLayer, ClientAddressService, PeerAddress, TrustedProxies,
     TrustedProxiesError,
 };
 #[cfg(feature = "tokio")]
 pub use self::failure_limit::FailureLimit;
-pub(crate) use self::guard::FailureGuard;
+pub(crate) use self::optional_limit::OptionalFailureLimit;

@@ -5,8 +5,8 @@ use http::header::{CACHE_CONTROL, VARY};
 use http::{HeaderMap, HeaderValue, Response};
 
 use crate::clock::Clock;
-use crate::header::{CredentialSources, IntakeError};
-use crate::limits::{ClientAddress, FailureGuard, Origin};
+use crate::header::{CredentialError, CredentialSources};
+use crate::limits::{ClientAddress, OptionalFailureLimit, RequestOrigin};
 use crate::observe;
 use crate::principal::Principal;
 use crate::reject::{Challenges, Rejection, RejectionReason};
@@ -28,9 +28,9 @@ pub(crate) struct Checker {
     pub(super) strip_credential: bool,
     pub(super) last_used: Option<LastUsed>,
     pub(super) audit: Option<Arc<dyn AuditSink>>,
-    pub(crate) failures: FailureGuard,
+    pub(crate) failures: OptionalFailureLimit,
     /// What is to be done to the response of an admitted request, if anything.
-    pub(super) finish: Option<Finish>,
+    pub(super) response_headers: Option<ResponseHeaders>,
 }
 
 /// What is known about a request without waiting.
@@ -38,28 +38,28 @@ pub(super) enum Checked {
     Accepted(Principal),
     /// No credential, and none is demanded.
     Anonymous,
-    Refused(Rejection),
+    Rejected(Rejection),
     /// The store must be asked.
-    Ask(Credential<'static>),
+    NeedsLookup(Credential<'static>),
 }
 
 /// What is done to the response of an admitted request. Cloned for each of them: it holds no
 /// reference that all requests count, as long as realm and headers are the default ones.
 #[derive(Clone)]
-pub(super) struct Finish {
+pub(super) struct ResponseHeaders {
     vary: Option<HeaderValue>,
     challenges: Option<Challenges>,
 }
 
-impl Finish {
+impl ResponseHeaders {
     pub(super) fn new(vary: Option<HeaderValue>, challenges: &Challenges) -> Option<Self> {
-        let challenges = (*challenges != Challenges::FALLBACK).then(|| challenges.clone());
+        let challenges = (*challenges != Challenges::DEFAULT).then(|| challenges.clone());
         (vary.is_some() || challenges.is_some()).then_some(Self { vary, challenges })
     }
 
     pub(super) fn apply<B>(&self, response: &mut Response<B>) {
         if let Some(challenges) = &self.challenges {
-            Rejection::complete(response, challenges);
+            Rejection::fill_in_challenges(response, challenges);
         }
         if let Some(vary) = &self.vary {
             let headers = response.headers_mut();
@@ -76,29 +76,29 @@ impl Checker {
         let credential = match self.read(headers) {
             Ok(Some(credential)) => credential,
             Ok(None) if self.optional => return Checked::Anonymous,
-            Ok(None) => return Checked::Refused(self.refuse(RejectionReason::MissingToken)),
-            Err(rejection) => return Checked::Refused(rejection),
+            Ok(None) => return Checked::Rejected(self.reject(RejectionReason::MissingToken)),
+            Err(rejection) => return Checked::Rejected(rejection),
         };
         let found = match self.store.find_cached(&credential) {
             Cached::Found(record) => Some(record),
             Cached::NotFound => None,
             // An accepted token need not pay for its checksum; a lookup is worth one.
-            Cached::Ask if self.is_damaged(&credential) => None,
-            Cached::Ask => return Checked::Ask(credential.into_owned()),
+            Cached::Miss if self.is_damaged(&credential) => None,
+            Cached::Miss => return Checked::NeedsLookup(credential.into_owned()),
         };
-        match self.judge(found, &credential) {
+        match self.evaluate(found, &credential) {
             Ok(principal) => Checked::Accepted(principal),
-            Err(rejection) => Checked::Refused(rejection),
+            Err(rejection) => Checked::Rejected(rejection),
         }
     }
 
     /// Makes a request ready for the inner service; what is to be done to the response.
     #[inline]
-    pub(super) fn admit(&self, headers: &mut HeaderMap) -> Option<Finish> {
+    pub(super) fn prepare_request(&self, headers: &mut HeaderMap) -> Option<ResponseHeaders> {
         if self.strip_credential {
             self.sources.strip(headers);
         }
-        self.finish.clone()
+        self.response_headers.clone()
     }
 
     /// The credential of a request, now marked sensitive.
@@ -107,20 +107,20 @@ impl Checker {
         &self,
         headers: &'h mut HeaderMap,
     ) -> Result<Option<Credential<'h>>, Rejection> {
-        let token = self.sources.read_marking(headers);
-        let token = token.map_err(|error| self.refuse(intake_reason(error)))?;
+        let token = self.sources.read_and_mark_sensitive(headers);
+        let token = token.map_err(|error| self.reject(credential_error_reason(error)))?;
         Ok(token.map(Credential::new))
     }
 
     /// Looks the credential up and judges what the store finds.
-    pub(super) fn ask(
+    pub(super) fn authenticate(
         self: Arc<Self>,
         credential: Credential<'static>,
-        origin: Origin,
+        origin: RequestOrigin,
     ) -> BoxFuture<'static, Result<Principal, Rejection>> {
         Box::pin(async move {
             let found = self.look_up(&credential, origin).await?;
-            self.judge_lookup(found, &credential, origin)
+            self.evaluate_lookup(found, &credential, origin)
         })
     }
 
@@ -128,7 +128,7 @@ impl Checker {
     pub(crate) async fn look_up(
         &self,
         credential: &Credential<'_>,
-        origin: Origin,
+        origin: RequestOrigin,
     ) -> Result<Option<TokenRecord>, Rejection> {
         let admitted = self.failures.admit(credential.digest(), origin.client);
         let permit = admitted.await.map_err(Rejection::rate_limited)?;
@@ -140,44 +140,48 @@ impl Checker {
                 permit.run(Box::pin(lookup)).await
             }
         };
-        found.map_err(|error| self.unavailable(error))
+        found.map_err(|error| self.reject_store_error(error))
     }
 
     /// Judges a lookup's result and records it in the failure limit. Never 429: the lookup was
     /// admitted.
-    pub(crate) fn judge_lookup(
+    pub(crate) fn evaluate_lookup(
         &self,
         found: Option<TokenRecord>,
         credential: &Credential<'_>,
-        origin: Origin,
+        origin: RequestOrigin,
     ) -> Result<Principal, Rejection> {
-        let judged = self.judge(found, credential);
-        match &judged {
+        let evaluated = self.evaluate(found, credential);
+        match &evaluated {
             Ok(_) => self.failures.accepted(credential.digest()),
             Err(rejection) => {
-                self.failures.refused(credential.digest());
+                self.failures.rejected(credential.digest());
                 if is_failure(rejection.reason()) {
                     // The answer is known: it is given whether or not the budget was spent.
-                    let _ = self.failures.failed(origin.client);
+                    let _ = self.failures.count_failure(origin.client);
                 }
-                self.audit_refusal(rejection, origin);
+                self.audit_rejection(rejection, origin);
             }
         }
-        judged
+        evaluated
     }
 
     /// Counts a rejection without a lookup; returns 429 beyond the budget.
-    pub(crate) fn refuse_at_once(&self, rejection: Rejection, origin: Origin) -> Rejection {
-        self.audit_refusal(&rejection, origin);
+    pub(crate) fn reject_without_lookup(
+        &self,
+        rejection: Rejection,
+        origin: RequestOrigin,
+    ) -> Rejection {
+        self.audit_rejection(&rejection, origin);
         if !is_failure(rejection.reason()) {
             return rejection;
         }
-        let counted = self.failures.failed(origin.client);
+        let counted = self.failures.count_failure(origin.client);
         counted.map_or_else(Rejection::rate_limited, |()| rejection)
     }
 
     #[inline]
-    pub(crate) fn judge(
+    pub(crate) fn evaluate(
         &self,
         found: Option<TokenRecord>,
         credential: &Credential<'_>,
@@ -196,28 +200,28 @@ impl Checker {
     /// Judges a credential again that was accepted before in the same request. Its use is not
     /// counted a second time, and no failure limit applies.
     #[cfg(feature = "api")]
-    pub(crate) async fn judge_again(
+    pub(crate) async fn reauthenticate(
         &self,
         credential: &Credential<'_>,
-        origin: Origin,
+        origin: RequestOrigin,
     ) -> Result<Principal, Rejection> {
         let found = match self.store.find_cached(credential) {
             Cached::Found(record) => Some(record),
             Cached::NotFound => None,
-            Cached::Ask => {
+            Cached::Miss => {
                 let found = self.store.find(credential).await;
-                found.map_err(|error| self.unavailable(error))?
+                found.map_err(|error| self.reject_store_error(error))?
             }
         };
         verdict(found, credential, &*self.clock)
             .map_err(|denial| self.deny(denial, credential))
-            .inspect_err(|rejection| self.audit_refusal(rejection, origin))
+            .inspect_err(|rejection| self.audit_rejection(rejection, origin))
     }
 
     /// The refusal of a change whose actor's token is no longer accepted.
     #[cfg(feature = "api")]
-    pub(crate) fn ended(&self, kind: DenialKind) -> Rejection {
-        self.refuse(reason(kind))
+    pub(crate) fn reject_actor(&self, kind: DenialKind) -> Rejection {
+        self.reject(reason(kind))
     }
 
     fn deny(&self, denial: Denial, credential: &Credential<'_>) -> Rejection {
@@ -225,11 +229,11 @@ impl Checker {
             DenialKind::Unknown if self.is_damaged(credential) => RejectionReason::DamagedToken,
             kind => reason(kind),
         };
-        self.refuse(reason).with_token_id(denial.token_id())
+        self.reject(reason).with_token_id(denial.token_id())
     }
 
     /// Records the refusal of a token whose secret was presented.
-    fn audit_refusal(&self, rejection: &Rejection, origin: Origin) {
+    fn audit_rejection(&self, rejection: &Rejection, origin: RequestOrigin) {
         let (Some(audit), Some(id)) = (&self.audit, rejection.token_id()) else {
             return;
         };
@@ -241,19 +245,19 @@ impl Checker {
         }
     }
 
-    pub(crate) fn unavailable(&self, error: StoreError) -> Rejection {
+    pub(crate) fn reject_store_error(&self, error: StoreError) -> Rejection {
         let reason = match error.kind() {
             StoreErrorKind::Unavailable => RejectionReason::StoreUnavailable,
             StoreErrorKind::RateLimited => RejectionReason::RateLimited,
             StoreErrorKind::Corrupt => RejectionReason::CorruptRecord,
         };
         let retry_after = error.retry_after().unwrap_or_default();
-        self.refuse(reason)
+        self.reject(reason)
             .with_retry_after(retry_after)
             .with_source(error)
     }
 
-    pub(crate) fn refuse(&self, reason: RejectionReason) -> Rejection {
+    pub(crate) fn reject(&self, reason: RejectionReason) -> Rejection {
         Rejection::new(reason).with_challenges(&self.challenges)
     }
 
@@ -297,11 +301,11 @@ fn is_failure(reason: RejectionReason) -> bool {
     )
 }
 
-fn intake_reason(error: IntakeError) -> RejectionReason {
+fn credential_error_reason(error: CredentialError) -> RejectionReason {
     match error {
-        IntakeError::Repeated => RejectionReason::RepeatedHeader,
-        IntakeError::Conflicting => RejectionReason::ConflictingTokens,
-        IntakeError::Malformed => RejectionReason::MalformedHeader,
-        IntakeError::TooLong => RejectionReason::TokenTooLong,
+        CredentialError::Repeated => RejectionReason::RepeatedHeader,
+        CredentialError::Conflicting => RejectionReason::ConflictingTokens,
+        CredentialError::Malformed => RejectionReason::MalformedHeader,
+        CredentialError::TooLong => RejectionReason::TokenTooLong,
     }
 }

@@ -7,7 +7,7 @@ use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tower::Service;
 
-use super::check::{Checker, Finish};
+use super::check::{Checker, ResponseHeaders};
 use crate::observe::{self, RequestInfo, Stopwatch};
 use crate::principal::Principal;
 use crate::reject::{Rejection, ResponseForRejection};
@@ -16,7 +16,7 @@ const COMPLETED: &str = "polled after completion";
 
 pin_project! {
     /// Response future for [`ServiceToken`](super::ServiceToken).
-    pub struct ResponseFuture<S, R, ReqBody>
+    pub struct ServiceTokenFuture<S, R, ReqBody>
     where
         S: Service<Request<ReqBody>>,
     {
@@ -33,21 +33,21 @@ pin_project! {
     {
         // Boxed: only a request that waits for its store pays for the place.
         Waiting {
-            waiting: Option<Box<Waiting<S, R, ReqBody>>>,
+            waiting: Option<Box<PendingRequest<S, R, ReqBody>>>,
         },
         Admitted {
             #[pin]
             future: S::Future,
-            finish: Option<Finish>,
+            response_headers: Option<ResponseHeaders>,
         },
-        Refused {
+        Rejected {
             response: Option<S::Response>,
         },
     }
 }
 
 /// A request whose token is being looked up.
-pub(super) struct Waiting<S, R, ReqBody> {
+pub(super) struct PendingRequest<S, R, ReqBody> {
     pub(super) lookup: BoxFuture<'static, Result<Principal, Rejection>>,
     pub(super) inner: S,
     pub(super) request: Request<ReqBody>,
@@ -56,12 +56,12 @@ pub(super) struct Waiting<S, R, ReqBody> {
     pub(super) stopwatch: Stopwatch,
 }
 
-impl<S, R, ReqBody, ResBody> ResponseFuture<S, R, ReqBody>
+impl<S, R, ReqBody, ResBody> ServiceTokenFuture<S, R, ReqBody>
 where
     S: Service<Request<ReqBody>, Response = Response<ResBody>>,
     R: ResponseForRejection<ResBody>,
 {
-    pub(super) fn waiting(waiting: Waiting<S, R, ReqBody>) -> Self {
+    pub(super) fn waiting(waiting: PendingRequest<S, R, ReqBody>) -> Self {
         let waiting = Some(Box::new(waiting));
         Self {
             state: State::Waiting { waiting },
@@ -69,26 +69,29 @@ where
     }
 
     #[inline]
-    pub(super) fn admitted(future: S::Future, finish: Option<Finish>) -> Self {
+    pub(super) fn admitted(future: S::Future, response_headers: Option<ResponseHeaders>) -> Self {
         Self {
-            state: State::Admitted { future, finish },
+            state: State::Admitted {
+                future,
+                response_headers,
+            },
         }
     }
 
-    pub(super) fn refused(
+    pub(super) fn rejected(
         rejection: Rejection,
         request: &Request<ReqBody>,
         rejection_response: &mut R,
         stopwatch: Stopwatch,
     ) -> Self {
-        let response = Some(refuse(rejection, request, rejection_response, stopwatch));
+        let response = Some(reject(rejection, request, rejection_response, stopwatch));
         Self {
-            state: State::Refused { response },
+            state: State::Rejected { response },
         }
     }
 }
 
-impl<S, R, ReqBody, ResBody> Future for ResponseFuture<S, R, ReqBody>
+impl<S, R, ReqBody, ResBody> Future for ServiceTokenFuture<S, R, ReqBody>
 where
     S: Service<Request<ReqBody>, Response = Response<ResBody>>,
     R: ResponseForRejection<ResBody>,
@@ -105,22 +108,22 @@ where
                     let waiting = waiting.take().expect(COMPLETED);
                     match found {
                         Ok(principal) => this.state.set(waiting.admit(principal)),
-                        Err(rejection) => return Poll::Ready(Ok(waiting.refuse(rejection))),
+                        Err(rejection) => return Poll::Ready(Ok(waiting.reject(rejection))),
                     }
                 }
                 StateProj::Admitted {
                     future,
-                    finish: None,
+                    response_headers: None,
                 } => return future.poll(cx),
                 StateProj::Admitted {
                     future,
-                    finish: Some(finish),
+                    response_headers: Some(response_headers),
                 } => {
                     let mut response = ready!(future.poll(cx))?;
-                    finish.apply(&mut response);
+                    response_headers.apply(&mut response);
                     return Poll::Ready(Ok(response));
                 }
-                StateProj::Refused { response } => {
+                StateProj::Rejected { response } => {
                     return Poll::Ready(Ok(response.take().expect(COMPLETED)));
                 }
             }
@@ -128,7 +131,7 @@ where
     }
 }
 
-impl<S, R, ReqBody, ResBody> Waiting<S, R, ReqBody>
+impl<S, R, ReqBody, ResBody> PendingRequest<S, R, ReqBody>
 where
     S: Service<Request<ReqBody>, Response = Response<ResBody>>,
     R: ResponseForRejection<ResBody>,
@@ -136,18 +139,21 @@ where
     fn admit(mut self, principal: Principal) -> State<S, R, ReqBody> {
         self.stopwatch.accepted();
         self.request.extensions_mut().insert(principal);
-        let finish = self.checker.admit(self.request.headers_mut());
+        let response_headers = self.checker.prepare_request(self.request.headers_mut());
         let future = self.inner.call(self.request);
-        State::Admitted { future, finish }
+        State::Admitted {
+            future,
+            response_headers,
+        }
     }
 
-    fn refuse(mut self, rejection: Rejection) -> Response<ResBody> {
+    fn reject(mut self, rejection: Rejection) -> Response<ResBody> {
         let builder = &mut self.rejection_response;
-        refuse(rejection, &self.request, builder, self.stopwatch)
+        reject(rejection, &self.request, builder, self.stopwatch)
     }
 }
 
-fn refuse<R, ReqBody, ResBody>(
+fn reject<R, ReqBody, ResBody>(
     rejection: Rejection,
     request: &Request<ReqBody>,
     rejection_response: &mut R,
@@ -157,8 +163,8 @@ where
     R: ResponseForRejection<ResBody>,
 {
     let mut rejection = rejection.for_request(request.headers());
-    stopwatch.refused(&rejection);
-    let info = RequestInfo::of(request.headers(), request.extensions());
+    stopwatch.rejected(&rejection);
+    let info = RequestInfo::from_parts(request.headers(), request.extensions());
     observe::log(&mut rejection, &info);
     let mut response = rejection_response.response_for_rejection(&rejection);
     rejection.attach(response.extensions_mut());

@@ -4,15 +4,15 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue};
 use tower_layer::Layer;
 
-use super::check::{Checker, Finish};
+use super::check::{Checker, ResponseHeaders};
 use super::service::ServiceToken;
 use crate::clock::{Clock, SystemClock};
 use crate::header::{CredentialSources, HeaderNameError};
-use crate::limits::FailureGuard;
 #[cfg(feature = "tokio")]
 use crate::limits::FailureLimit;
+use crate::limits::OptionalFailureLimit;
 use crate::reject::{Challenges, ProblemJson, RealmError};
-use crate::store::{AuditSink, LastUsed, TokenStore, TracingAudit};
+use crate::store::{AuditSink, LastUsed, TokenStore, TracingAuditSink};
 use crate::token::TokenFormat;
 
 /// Layer that applies the [`ServiceToken`] middleware.
@@ -37,18 +37,18 @@ impl ServiceTokenLayer {
                 clock: Arc::new(SystemClock),
                 sources: CredentialSources::default(),
                 format: TokenFormat::default(),
-                challenges: Challenges::FALLBACK,
+                challenges: Challenges::DEFAULT,
                 optional: false,
                 strip_credential: false,
                 last_used: None,
                 audit: default_audit(),
-                failures: FailureGuard::default(),
-                finish: None,
+                failures: OptionalFailureLimit::default(),
+                response_headers: None,
             }),
             cache_headers: true,
             rejection_response: ProblemJson,
         };
-        layer.with_finish()
+        layer.rebuild_response_headers()
     }
 }
 
@@ -103,7 +103,7 @@ impl<R> ServiceTokenLayer<R> {
             .challenges
             .set_schemes(sources.reads_api_key(), sources.reads_bearer());
         checker.sources = sources;
-        self.with_finish()
+        self.rebuild_response_headers()
     }
 
     /// The longest token to accept, in bytes; longer ones get 400. Default: 512.
@@ -120,7 +120,7 @@ impl<R> ServiceTokenLayer<R> {
     /// The text is not visible ASCII and spaces, or has a `"` or `\`.
     pub fn with_realm(mut self, realm: &str) -> Result<Self, RealmError> {
         self.checker_mut().challenges.set_realm(realm)?;
-        Ok(self.with_finish())
+        Ok(self.rebuild_response_headers())
     }
 
     /// The form of the tokens this service mints, whose checksum is checked before a store is
@@ -155,7 +155,7 @@ impl<R> ServiceTokenLayer<R> {
     }
 
     /// Who is told when a token is refused whose secret was presented, such as a revoked one.
-    /// Default: [`TracingAudit`](crate::store::TracingAudit).
+    /// Default: [`TracingAuditSink`](crate::store::TracingAuditSink).
     pub fn with_audit_sink(mut self, sink: impl AuditSink) -> Self {
         self.checker_mut().audit = Some(Arc::new(sink));
         self
@@ -168,7 +168,7 @@ impl<R> ServiceTokenLayer<R> {
     /// affected.
     #[cfg(feature = "tokio")]
     pub fn with_failure_limit(mut self, limit: impl Into<Option<FailureLimit>>) -> Self {
-        self.checker_mut().failures = FailureGuard::new(limit.into());
+        self.checker_mut().failures = OptionalFailureLimit::new(limit.into());
         self
     }
 
@@ -180,7 +180,7 @@ impl<R> ServiceTokenLayer<R> {
     /// one client's answer to another: RFC 9111 §3.5 protects only requests with `Authorization`.
     pub fn without_cache_headers(mut self) -> Self {
         self.cache_headers = false;
-        self.with_finish()
+        self.rebuild_response_headers()
     }
 
     /// Replaces the builder of the responses to refused requests. Default: [`ProblemJson`].
@@ -239,11 +239,11 @@ impl<R> ServiceTokenLayer<R> {
     }
 
     /// Works out anew what is done to responses, after a change of what that depends on.
-    fn with_finish(mut self) -> Self {
+    fn rebuild_response_headers(mut self) -> Self {
         let cache_headers = self.cache_headers;
         let checker = self.checker_mut();
         let vary = cache_headers.then(|| vary(&checker.sources));
-        checker.finish = Finish::new(vary, &checker.challenges);
+        checker.response_headers = ResponseHeaders::new(vary, &checker.challenges);
         self
     }
 
@@ -275,12 +275,12 @@ impl<R> fmt::Debug for ServiceTokenLayer<R> {
 
 /// Without the feature there is nobody to tell, so no event need be made.
 fn default_audit() -> Option<Arc<dyn AuditSink>> {
-    let sink: Arc<dyn AuditSink> = Arc::new(TracingAudit);
+    let sink: Arc<dyn AuditSink> = Arc::new(TracingAuditSink);
     cfg!(feature = "tracing").then_some(sink)
 }
 
 fn vary(sources: &CredentialSources) -> HeaderValue {
-    let names: Vec<&str> = sources.names().map(spelled).collect();
+    let names: Vec<&str> = sources.names().map(canonical_name).collect();
     if names == ["Authorization", "X-API-Key"] {
         // Cloning a static value counts no reference, which all requests would share.
         return HeaderValue::from_static("Authorization, X-API-Key");
@@ -289,7 +289,7 @@ fn vary(sources: &CredentialSources) -> HeaderValue {
 }
 
 /// As the documents of the field spell it; any case would do.
-fn spelled(name: &HeaderName) -> &str {
+fn canonical_name(name: &HeaderName) -> &str {
     match name.as_str() {
         "authorization" => "Authorization",
         "x-api-key" => "X-API-Key",

@@ -74,6 +74,6 @@ mod service;
 
 #[cfg(feature = "api")]
 pub(crate) use self::check::Checker;
-pub use self::future::ResponseFuture;
+pub use self::future::ServiceTokenFuture;
 pub use self::layer::ServiceTokenLayer;
 pub use self::service::ServiceToken;

@@ -6,8 +6,8 @@ use http::{Request, Response};
 use tower::Service;
 
 use super::check::{Checked, Checker};
-use super::future::{ResponseFuture, Waiting};
-use crate::limits::Origin;
+use super::future::{PendingRequest, ServiceTokenFuture};
+use crate::limits::RequestOrigin;
 use crate::observe::Stopwatch;
 use crate::principal::Principal;
 use crate::reject::{Anonymous, ProblemJson, ResponseForRejection};
@@ -39,7 +39,7 @@ where
 {
     type Response = Response<ResBody>;
     type Error = S::Error;
-    type Future = ResponseFuture<S, R, ReqBody>;
+    type Future = ServiceTokenFuture<S, R, ReqBody>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(cx)
@@ -61,18 +61,18 @@ where
                 let challenges = checker.challenges.clone();
                 request.extensions_mut().insert(Anonymous(challenges));
             }
-            Checked::Refused(rejection) => {
-                let origin = Origin::from_extensions(request.extensions());
-                let rejection = checker.refuse_at_once(rejection, origin);
+            Checked::Rejected(rejection) => {
+                let origin = RequestOrigin::from_extensions(request.extensions());
+                let rejection = checker.reject_without_lookup(rejection, origin);
                 let builder = &mut self.rejection_response;
-                return ResponseFuture::refused(rejection, &request, builder, stopwatch);
+                return ServiceTokenFuture::rejected(rejection, &request, builder, stopwatch);
             }
-            Checked::Ask(credential) => {
+            Checked::NeedsLookup(credential) => {
                 // The service that was polled ready must be the one that is called.
                 let unready = self.inner.clone();
-                let origin = Origin::from_extensions(request.extensions());
-                return ResponseFuture::waiting(Waiting {
-                    lookup: Arc::clone(checker).ask(credential, origin),
+                let origin = RequestOrigin::from_extensions(request.extensions());
+                return ServiceTokenFuture::waiting(PendingRequest {
+                    lookup: Arc::clone(checker).authenticate(credential, origin),
                     inner: std::mem::replace(&mut self.inner, unready),
                     request,
                     checker: Arc::clone(checker),
@@ -82,8 +82,8 @@ where
             }
         }
         // Here and not in a function of its own, which would cost a copy of the request.
-        let finish = checker.admit(request.headers_mut());
-        ResponseFuture::admitted(self.inner.call(request), finish)
+        let response_headers = checker.prepare_request(request.headers_mut());
+        ServiceTokenFuture::admitted(self.inner.call(request), response_headers)
     }
 }
 

@@ -35,7 +35,7 @@ struct Fields {
 #[cfg(feature = "tracing")]
 impl RequestInfo {
     /// Reads the request id from the headers, and the client's address from the extensions.
-    pub(crate) fn of(headers: &HeaderMap, extensions: &Extensions) -> Self {
+    pub(crate) fn from_parts(headers: &HeaderMap, extensions: &Extensions) -> Self {
         let fields = Fields {
             request_id: single_request_id(headers).cloned(),
             client: ClientAddress::from_extensions(extensions),
@@ -90,7 +90,7 @@ impl RequestInfo {
 
 #[cfg(not(feature = "tracing"))]
 impl RequestInfo {
-    pub(crate) fn of(_: &HeaderMap, _: &Extensions) -> Self {
+    pub(crate) fn from_parts(_: &HeaderMap, _: &Extensions) -> Self {
         Self::default()
     }
 

@@ -3,7 +3,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 /// The header that identifies a request in the logs of several services.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-const MAX_REQUEST_ID: usize = 128;
+const MAX_REQUEST_ID_LENGTH: usize = 128;
 
 /// Returns the id of a request: one header of 1 to 128 visible ASCII characters that do not contain
 /// a service token.
@@ -24,7 +24,7 @@ pub(super) fn single_request_id(headers: &HeaderMap) -> Option<&HeaderValue> {
 pub(super) fn is_valid(id: &HeaderValue) -> bool {
     let bytes = id.as_bytes();
     let is_token = bytes.windows(7).any(|part| part == b"svctok-");
-    (1..=MAX_REQUEST_ID).contains(&bytes.len())
+    (1..=MAX_REQUEST_ID_LENGTH).contains(&bytes.len())
         && bytes.iter().all(u8::is_ascii_graphic)
         && !is_token
 }
@@ -41,12 +41,12 @@ mod tests {
     }
 
     #[test]
-    fn accepts_one_short_visible_id_without_a_token() {
-        let longest = [b'x'; MAX_REQUEST_ID];
+    fn request_id_is_one_short_visible_value_without_a_token() {
+        let longest = [b'x'; MAX_REQUEST_ID_LENGTH];
         for id in [&b"a"[..], b"0af7651916cd43dd8448eb211c80319c", &longest] {
             assert_eq!(id_of(&[id]).as_deref(), Some(id));
         }
-        let too_long = [b'x'; MAX_REQUEST_ID + 1];
+        let too_long = [b'x'; MAX_REQUEST_ID_LENGTH + 1];
         let token: &[u8] = b"svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n";
         for bad in [&b""[..], &too_long, b"a b", b"caf\xc3\xa9", token] {
             assert_eq!(id_of(&[bad]), None);

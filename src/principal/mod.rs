@@ -26,14 +26,14 @@ use crate::token::TokenId;
 /// `Principal` exists only after a [verdict](crate::store::verdict).
 #[derive(Clone)]
 pub struct Principal {
-    record: Arc<dyn Identified>,
+    record: Arc<dyn HasIdentity>,
     uses_previous_secret: bool,
     is_stale: bool,
 }
 
 impl Principal {
     pub(crate) fn new(
-        record: Arc<dyn Identified>,
+        record: Arc<dyn HasIdentity>,
         uses_previous_secret: bool,
         is_stale: bool,
     ) -> Self {
@@ -94,7 +94,7 @@ impl Principal {
 
     /// The value of a label, such as `workspace` or `team`.
     pub fn label(&self, key: &str) -> Option<&str> {
-        let labels = &self.record.identity().rest.as_ref()?.labels;
+        let labels = &self.record.identity().cold.as_ref()?.labels;
         labels.get(key).map(|value| &**value)
     }
 
@@ -112,7 +112,7 @@ impl fmt::Debug for Principal {
 
 /// A record that a [`Principal`] can be a view of, so that accepting a request counts one
 /// reference and copies nothing.
-pub(crate) trait Identified: Send + Sync + 'static {
+pub(crate) trait HasIdentity: Send + Sync + 'static {
     fn identity(&self) -> &Identity;
 
     /// The current digest, or the one from before the last rotation.
@@ -127,12 +127,12 @@ pub(crate) struct Identity {
     pub(crate) name: Box<str>,
     pub(crate) roles: Roles,
     pub(crate) scopes: Scopes,
-    pub(crate) rest: Option<Box<Rest>>,
+    pub(crate) cold: Option<Box<Cold>>,
 }
 
 /// What most tokens do not have, kept apart so that they do not pay for it.
 #[derive(Clone, Default)]
-pub(crate) struct Rest {
+pub(crate) struct Cold {
     pub(crate) subject: Option<Box<str>>,
     pub(crate) labels: BTreeMap<Box<str>, Box<str>>,
 }
@@ -145,21 +145,21 @@ impl Identity {
             name: Box::default(),
             roles: Roles::default(),
             scopes: Scopes::default(),
-            rest: None,
+            cold: None,
         }
     }
 
     pub(crate) fn subject(&self) -> Option<&str> {
-        self.rest.as_ref()?.subject.as_deref()
+        self.cold.as_ref()?.subject.as_deref()
     }
 
     pub(crate) fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
-        let labels = self.rest.iter().flat_map(|rest| &rest.labels);
+        let labels = self.cold.iter().flat_map(|cold| &cold.labels);
         labels.map(|(key, value)| (&**key, &**value))
     }
 
-    pub(crate) fn rest_mut(&mut self) -> &mut Rest {
-        self.rest.get_or_insert_default()
+    pub(crate) fn cold_mut(&mut self) -> &mut Cold {
+        self.cold.get_or_insert_default()
     }
 
     pub(crate) fn fmt(&self, f: &mut fmt::Formatter<'_>, name: &str) -> fmt::Result {

@@ -4,7 +4,7 @@ use std::fmt;
 const SEPARATOR: char = '\n';
 
 /// Up to this number of names a scan is cheaper than a set.
-const FEW: usize = 16;
+const MAX_LINEAR_SCAN: usize = 16;
 
 /// An ordered set of names in one allocation: a record has few of them and there are many records.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -17,7 +17,7 @@ impl Names {
         is_name: fn(&str) -> bool,
     ) -> Self {
         let names: Vec<S> = names.into_iter().collect();
-        let mut seen = Seen::of(names.len());
+        let mut seen = SeenNames::of(names.len());
         let mut joined = String::new();
         for name in &names {
             let name = name.as_ref();
@@ -35,7 +35,7 @@ impl Names {
     /// Returns a set of the names if so many queries are worth one: a scan for each of many would be
     /// quadratic.
     pub(super) fn set_for(&self, queries: usize) -> Option<HashSet<&str>> {
-        (queries > FEW).then(|| self.iter().collect())
+        (queries > MAX_LINEAR_SCAN).then(|| self.iter().collect())
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &str> {
@@ -48,15 +48,15 @@ impl Names {
 }
 
 /// The names collected so far.
-enum Seen<'a> {
+enum SeenNames<'a> {
     /// Scans the joined names.
     Few,
     Many(HashSet<&'a str>),
 }
 
-impl<'a> Seen<'a> {
+impl<'a> SeenNames<'a> {
     fn of(len: usize) -> Self {
-        if len <= FEW {
+        if len <= MAX_LINEAR_SCAN {
             Self::Few
         } else {
             Self::Many(HashSet::with_capacity(len))

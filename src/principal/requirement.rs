@@ -13,19 +13,19 @@ use super::{Principal, Roles, Scopes};
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Requirement {
-    of: Of,
-    how_many: HowMany,
+    kind: Kind,
+    quantifier: Quantifier,
     names: Box<[Box<str>]>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Of {
+enum Kind {
     Roles,
     Scopes,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum HowMany {
+enum Quantifier {
     Any,
     All,
 }
@@ -33,22 +33,22 @@ enum HowMany {
 impl Requirement {
     /// At least one of these roles.
     pub fn any_role<S: Into<Box<str>>>(roles: impl IntoIterator<Item = S>) -> Self {
-        Self::new(Of::Roles, HowMany::Any, roles)
+        Self::new(Kind::Roles, Quantifier::Any, roles)
     }
 
     /// Each of these roles.
     pub fn all_roles<S: Into<Box<str>>>(roles: impl IntoIterator<Item = S>) -> Self {
-        Self::new(Of::Roles, HowMany::All, roles)
+        Self::new(Kind::Roles, Quantifier::All, roles)
     }
 
     /// At least one of these scopes, by itself or by a wildcard.
     pub fn any_scope<S: Into<Box<str>>>(scopes: impl IntoIterator<Item = S>) -> Self {
-        Self::new(Of::Scopes, HowMany::Any, scopes)
+        Self::new(Kind::Scopes, Quantifier::Any, scopes)
     }
 
     /// Each of these scopes, by itself or by a wildcard.
     pub fn all_scopes<S: Into<Box<str>>>(scopes: impl IntoIterator<Item = S>) -> Self {
-        Self::new(Of::Scopes, HowMany::All, scopes)
+        Self::new(Kind::Scopes, Quantifier::All, scopes)
     }
 
     /// Whether `principal` holds what is required.
@@ -57,21 +57,21 @@ impl Requirement {
     }
 
     pub(crate) fn is_met_by_rights(&self, roles: &Roles, scopes: &Scopes) -> bool {
-        let holds = |name: &str| match self.of {
-            Of::Roles => roles.contains(name),
-            Of::Scopes => scopes.allow(name),
+        let holds = |name: &str| match self.kind {
+            Kind::Roles => roles.contains(name),
+            Kind::Scopes => scopes.allow(name),
         };
-        match self.how_many {
-            HowMany::Any => self.names().any(holds),
-            HowMany::All => !self.names.is_empty() && self.all_are_held(roles, scopes),
+        match self.quantifier {
+            Quantifier::Any => self.names().any(holds),
+            Quantifier::All => !self.names.is_empty() && self.all_are_held(roles, scopes),
         }
     }
 
     fn all_are_held(&self, roles: &Roles, scopes: &Scopes) -> bool {
         let count = self.names.len();
-        match self.of {
-            Of::Roles => roles.contain_all(self.names(), count),
-            Of::Scopes => scopes.allow_all(self.names(), count),
+        match self.kind {
+            Kind::Roles => roles.contain_all(self.names(), count),
+            Kind::Scopes => scopes.allow_all(self.names(), count),
         }
     }
 
@@ -81,23 +81,23 @@ impl Requirement {
     }
 
     /// Whether it speaks of scopes; otherwise of roles.
-    pub fn is_of_scopes(&self) -> bool {
-        self.of == Of::Scopes
+    pub fn requires_scopes(&self) -> bool {
+        self.kind == Kind::Scopes
     }
 
     /// Whether all of the names are required; otherwise any one of them.
     pub fn requires_all(&self) -> bool {
-        self.how_many == HowMany::All
+        self.quantifier == Quantifier::All
     }
 
     fn new<S: Into<Box<str>>>(
-        of: Of,
-        how_many: HowMany,
+        kind: Kind,
+        quantifier: Quantifier,
         names: impl IntoIterator<Item = S>,
     ) -> Self {
         Self {
-            of,
-            how_many,
+            kind,
+            quantifier,
             names: names.into_iter().map(Into::into).collect(),
         }
     }

@@ -74,14 +74,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_keep_their_order_and_stand_once() {
+    fn roles_keep_their_order_without_duplicates() {
         let roles: Roles = ["b", "a", "b", "with space"].into_iter().collect();
         assert_eq!(roles.iter().collect::<Vec<_>>(), ["b", "a", "with space"]);
         assert_eq!(format!("{roles:?}"), r#"["b", "a", "with space"]"#);
     }
 
     #[test]
-    fn many_roles_are_the_same_set_as_few() {
+    fn large_role_sets_behave_like_small_ones() {
         for count in [15, 16, 17, 1000] {
             let names: Vec<String> = (0..count).map(|place| format!("r{place}")).collect();
             let repeated = names.iter().chain(&names).map(String::as_str);
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_with_a_control_character_cannot_smuggle_in_another() {
+    fn drops_names_with_control_characters() {
         let roles: Roles = ["guest\nadmin", "", "x\0", "guest"].into_iter().collect();
         assert_eq!(roles.iter().collect::<Vec<_>>(), ["guest"]);
         assert!(!roles.contains("admin"));
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn covering_means_holding_every_one() {
+    fn covers_requires_every_role() {
         let held: Roles = ["a", "b"].into_iter().collect();
         let none = Roles::default();
         assert!(held.covers(&["b"].into_iter().collect()));

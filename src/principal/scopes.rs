@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wildcards_cover_what_they_stand_for_and_no_more() {
+    fn wildcards_cover_only_matching_scopes() {
         for (held, wanted, expected) in [
             ("a:b", "a:b", true),
             ("a:b", "a:c", false),
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn many_scopes_are_covered_as_few_are() {
+    fn large_scope_sets_behave_like_small_ones() {
         let wildcards = ["a:*", "b:**", "*:read", "service-tokens:*", "c*"];
         let exact: Vec<String> = (0..40).map(|place| format!("x{place}:y")).collect();
         let held: Scopes = exact.iter().map(String::as_str).chain(wildcards).collect();
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn text_that_is_no_scope_is_left_out() {
+    fn drops_malformed_scopes() {
         let scopes: Scopes = ["", "a b", "a\n*", "a\"", "a\\", "é", "ok"]
             .into_iter()
             .collect();

@@ -17,7 +17,7 @@ pub(crate) struct Challenges {
 
 impl Challenges {
     /// `ApiKey realm="api"`.
-    pub(crate) const FALLBACK: Self = Self {
+    pub(crate) const DEFAULT: Self = Self {
         realm: None,
         api_key: true,
         bearer: false,

@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_detail_can_stand_in_a_quoted_string_and_in_grpc_message() {
+    fn details_need_no_escaping_in_headers() {
         for reason in [
             RejectionReason::MissingToken,
             RejectionReason::RepeatedHeader,

@@ -21,12 +21,12 @@ pub struct Rejection {
     token_id: Option<TokenId>,
     /// Open until the layer in front says what it challenges for.
     challenges: Option<Challenges>,
-    rest: Option<Arc<Rest>>,
+    cold: Option<Arc<Cold>>,
 }
 
 /// What the most frequent refusals do not have, kept apart so that they are cheap to move.
 #[derive(Clone, Default)]
-struct Rest {
+struct Cold {
     retry_after: Option<Duration>,
     required: Option<Arc<Requirement>>,
     source: Option<Arc<dyn Error + Send + Sync>>,
@@ -45,15 +45,18 @@ impl Rejection {
             is_logged: false,
             token_id: None,
             challenges: None,
-            rest: None,
+            cold: None,
         }
     }
 
     /// A refusal because `principal` does not meet `requirement`: 403.
-    pub fn insufficient(principal: &Principal, requirement: impl Into<Arc<Requirement>>) -> Self {
+    pub fn insufficient_scope(
+        principal: &Principal,
+        requirement: impl Into<Arc<Requirement>>,
+    ) -> Self {
         let rejection = Self::new(RejectionReason::InsufficientScope);
         let mut rejection = rejection.with_token_id(Some(principal.id()));
-        rejection.rest_mut().required = Some(requirement.into());
+        rejection.cold_mut().required = Some(requirement.into());
         rejection
     }
 
@@ -65,21 +68,21 @@ impl Rejection {
     /// Says when to try again; sent in whole seconds, rounded up and at least one, with 429 and 503
     /// only. Default: one second.
     pub fn with_retry_after(mut self, retry_after: Duration) -> Self {
-        self.rest_mut().retry_after = Some(retry_after);
+        self.cold_mut().retry_after = Some(retry_after);
         self
     }
 
     /// Says what lies behind the refusal, for logs; the client is not told.
     pub fn with_source(mut self, source: impl Error + Send + Sync + 'static) -> Self {
-        self.rest_mut().source = Some(Arc::new(source));
+        self.cold_mut().source = Some(Arc::new(source));
         self
     }
 
     /// The refusal of a change whose actor lacks what the call needs.
     #[cfg(feature = "api")]
-    pub(crate) fn lacking(requirement: Arc<Requirement>) -> Self {
+    pub(crate) fn missing_requirement(requirement: Arc<Requirement>) -> Self {
         let mut rejection = Self::new(RejectionReason::InsufficientScope);
-        rejection.rest_mut().required = Some(requirement);
+        rejection.cold_mut().required = Some(requirement);
         rejection
     }
 
@@ -94,9 +97,14 @@ impl Rejection {
     }
 
     /// Gives the response to a guard's refusal the challenge of the layer in front of the guard.
-    pub(crate) fn complete<B>(response: &mut Response<B>, challenges: &Challenges) {
-        let open = |rejection: &&Self| rejection.challenges.is_none();
-        let Some(rejection) = response.extensions().get::<Self>().filter(open).cloned() else {
+    pub(crate) fn fill_in_challenges<B>(response: &mut Response<B>, challenges: &Challenges) {
+        let lacks_challenges = |rejection: &&Self| rejection.challenges.is_none();
+        let Some(rejection) = response
+            .extensions()
+            .get::<Self>()
+            .filter(lacks_challenges)
+            .cloned()
+        else {
             return;
         };
         let rejection = rejection.with_challenges(challenges);
@@ -144,12 +152,12 @@ impl Rejection {
 
     /// What the token lacks, if that was the reason.
     pub fn required(&self) -> Option<&Requirement> {
-        self.rest()?.required.as_deref()
+        self.cold()?.required.as_deref()
     }
 
     /// When to try again, if that was said.
     pub fn retry_after(&self) -> Option<Duration> {
-        self.rest()?.retry_after
+        self.cold()?.retry_after
     }
 
     /// Whether the request was a gRPC call.
@@ -177,7 +185,7 @@ impl Rejection {
 
     /// Whether it says that a token is not good, and not that it could not be looked at.
     #[cfg(feature = "api")]
-    pub(crate) fn is_of_token(&self) -> bool {
+    pub(crate) fn is_invalid_token(&self) -> bool {
         self.status() == StatusCode::UNAUTHORIZED
     }
 
@@ -201,17 +209,17 @@ impl Rejection {
         extensions.insert(self);
     }
 
-    fn rest(&self) -> Option<&Rest> {
-        self.rest.as_deref()
+    fn cold(&self) -> Option<&Cold> {
+        self.cold.as_deref()
     }
 
-    fn rest_mut(&mut self) -> &mut Rest {
-        Arc::make_mut(self.rest.get_or_insert_default())
+    fn cold_mut(&mut self) -> &mut Cold {
+        Arc::make_mut(self.cold.get_or_insert_default())
     }
 
     fn append_challenges(&self, headers: &mut HeaderMap) {
         if self.reason == RejectionReason::MissingToken || self.reason.challenge_error().is_some() {
-            let challenges = self.challenges.as_ref().unwrap_or(&Challenges::FALLBACK);
+            let challenges = self.challenges.as_ref().unwrap_or(&Challenges::DEFAULT);
             for challenge in challenges.values(&self.challenge_params()) {
                 headers.append(WWW_AUTHENTICATE, challenge);
             }
@@ -238,7 +246,10 @@ impl Rejection {
         if self.token_id.is_some() && self.status() == StatusCode::UNAUTHORIZED {
             params.push(format!("error_description=\"{}\"", self.detail()));
         }
-        if let Some(scopes) = self.required().filter(|required| required.is_of_scopes()) {
+        if let Some(scopes) = self
+            .required()
+            .filter(|required| required.requires_scopes())
+        {
             // Collected as scopes: that leaves out what cannot be quoted.
             let scopes: Scopes = scopes.names().collect();
             let scopes: Vec<_> = scopes.iter().collect();
@@ -268,7 +279,7 @@ impl fmt::Display for Rejection {
 
 impl Error for Rejection {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        let source: &(dyn Error + 'static) = self.rest()?.source.as_deref()?;
+        let source: &(dyn Error + 'static) = self.cold()?.source.as_deref()?;
         Some(source)
     }
 }

@@ -122,7 +122,7 @@ impl<'a> From<&'a Rejection> for Problem<'a> {
             token_id: rejection.token_id().map(|id| id.to_string()),
             required: rejection.required().map(|required| {
                 let names = required.names().collect();
-                let (roles, scopes) = if required.is_of_scopes() {
+                let (roles, scopes) = if required.requires_scopes() {
                     (None, Some(names))
                 } else {
                     (Some(names), None)

@@ -187,9 +187,9 @@ pub struct ParseAuditActionError(());
 /// use tower_service_token::store::{AuditEvent, AuditSink};
 ///
 /// #[derive(Default)]
-/// struct Kept(Mutex<Vec<AuditEvent>>);
+/// struct MemorySink(Mutex<Vec<AuditEvent>>);
 ///
-/// impl AuditSink for Kept {
+/// impl AuditSink for MemorySink {
 ///     fn record(&self, event: &AuditEvent) {
 ///         self.0.lock().expect("no writer panics").push(event.clone());
 ///     }
@@ -211,9 +211,9 @@ impl<S: AuditSink + ?Sized> AuditSink for Arc<S> {
 /// target `tower_service_token::audit` and fields `action`, `actor`, `token_id`, `client` and
 /// `changes`; without it, nothing.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct TracingAudit;
+pub struct TracingAuditSink;
 
-impl AuditSink for TracingAudit {
+impl AuditSink for TracingAuditSink {
     #[cfg(not(feature = "tracing"))]
     fn record(&self, _: &AuditEvent) {}
 
@@ -225,20 +225,20 @@ impl AuditSink for TracingAudit {
             actor = &*event.actor,
             token_id = %event.token_id,
             client = event.client_address.map(tracing::field::display),
-            changes = (!event.changes.is_empty()).then(|| tracing::field::display(Listed(&event.changes))),
+            changes = (!event.changes.is_empty()).then(|| tracing::field::display(DisplayChanges(&event.changes))),
             "service token",
         );
     }
 }
 
 #[cfg(feature = "tracing")]
-struct Listed<'a>(&'a [FieldChange]);
+struct DisplayChanges<'a>(&'a [FieldChange]);
 
 #[cfg(feature = "tracing")]
-impl fmt::Display for Listed<'_> {
+impl fmt::Display for DisplayChanges<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (place, change) in self.0.iter().enumerate() {
-            let comma = if place == 0 { "" } else { ", " };
+        for (index, change) in self.0.iter().enumerate() {
+            let comma = if index == 0 { "" } else { ", " };
             let (before, after) = (&change.before, &change.after);
             write!(f, "{comma}{}: {before:?} to {after:?}", change.field)?;
         }

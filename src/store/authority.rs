@@ -41,28 +41,32 @@ enum ActorToken {
     /// In the registry that is written to, which reads it again in the same transaction.
     Registered(TokenId, TokenDigest),
     /// In another store, which returned this record just before the write.
-    Elsewhere(TokenRecord, TokenDigest),
+    External(TokenRecord, TokenDigest),
     /// The changed token itself, whose secret was presented to revoke it.
     Target(TokenDigest),
 }
 
 impl Authority {
     /// The holder of a token of the registry.
-    pub(crate) fn of_registered(id: TokenId, digest: TokenDigest, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn for_registered_token(
+        id: TokenId,
+        digest: TokenDigest,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         Self::new(ActorToken::Registered(id, digest), clock)
     }
 
     /// The holder of a token of another store, as that store returned it just now.
-    pub(crate) fn of_elsewhere(
+    pub(crate) fn for_external_token(
         record: TokenRecord,
         digest: TokenDigest,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self::new(ActorToken::Elsewhere(record, digest), clock)
+        Self::new(ActorToken::External(record, digest), clock)
     }
 
     /// Possession of the secret of the token that is to be revoked, whatever its state.
-    pub(crate) fn of_possession(digest: TokenDigest, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn for_possession(digest: TokenDigest, clock: Arc<dyn Clock>) -> Self {
         Self::new(ActorToken::Target(digest), clock)
     }
 
@@ -96,7 +100,7 @@ impl Authority {
     pub(super) fn registered_id(&self) -> Option<TokenId> {
         match self.actor {
             ActorToken::Registered(id, _) => Some(id),
-            ActorToken::Elsewhere(..) | ActorToken::Target(_) => None,
+            ActorToken::External(..) | ActorToken::Target(_) => None,
         }
     }
 
@@ -109,21 +113,21 @@ impl Authority {
         before: Option<&TokenRecord>,
         after: &TokenRecord,
     ) -> Result<(), AuthorityError> {
-        let unknown = AuthorityError::ActorEnded(DenialKind::Unknown);
+        let unknown = AuthorityError::ActorTokenRejected(DenialKind::Unknown);
         let (actor, digest) = match &self.actor {
             ActorToken::Registered(_, digest) => (registered.ok_or(unknown)?, digest),
-            ActorToken::Elsewhere(record, digest) => (record, digest),
+            ActorToken::External(record, digest) => (record, digest),
             ActorToken::Target(digest) => {
                 let before = before.ok_or(unknown)?;
                 return self.check_possession(before, digest, after);
             }
         };
-        let is_previous =
-            verdict_of_digest(actor, digest, &*self.clock).map_err(AuthorityError::ActorEnded)?;
+        let is_previous = verdict_of_digest(actor, digest, &*self.clock)
+            .map_err(AuthorityError::ActorTokenRejected)?;
         if let Some(requirement) = &self.requirement
             && !requirement.is_met_by_rights(actor.roles(), actor.scopes())
         {
-            return Err(AuthorityError::ActorLacks(Arc::clone(requirement)));
+            return Err(AuthorityError::RequirementNotMet(Arc::clone(requirement)));
         }
         let is_rotation = before.is_some_and(|before| before.digest() != after.digest());
         if is_rotation && is_previous && !self.is_conditional && after.id() == actor.id() {
@@ -150,7 +154,7 @@ impl Authority {
         after: &TokenRecord,
     ) -> Result<(), AuthorityError> {
         if after.state() != TokenState::Revoked || after.id() != before.id() {
-            return Err(AuthorityError::ActorEnded(DenialKind::Unknown));
+            return Err(AuthorityError::ActorTokenRejected(DenialKind::Unknown));
         }
         // The secret is the token's own even if the token is disabled or expired. A superseded
         // secret is not.
@@ -161,7 +165,7 @@ impl Authority {
             .with_expires_at(None);
         verdict_of_digest(&unrestricted, digest, &*self.clock)
             .map(drop)
-            .map_err(AuthorityError::ActorEnded)
+            .map_err(AuthorityError::ActorTokenRejected)
     }
 }
 
@@ -189,7 +193,7 @@ fn check_lifetime(
     }
     let hands_out = before.is_none_or(|before| {
         is_later(after.expiry(), before.expiry())
-            || grants_more(before, after)
+            || record_adds_rights(before, after)
             || becomes_valid(before, after)
             || (before.digest() != after.digest() && before.id() != actor.id())
     });
@@ -215,8 +219,8 @@ fn is_later(expiry: Option<Timestamp>, than: Option<Timestamp>) -> bool {
 }
 
 /// Whether `after` has a role or a scope that `before` does not cover.
-pub(crate) fn grants_more(before: &TokenRecord, after: &TokenRecord) -> bool {
-    grants(
+pub(crate) fn record_adds_rights(before: &TokenRecord, after: &TokenRecord) -> bool {
+    adds_rights(
         before.roles(),
         before.scopes(),
         after.roles(),
@@ -224,7 +228,7 @@ pub(crate) fn grants_more(before: &TokenRecord, after: &TokenRecord) -> bool {
     )
 }
 
-pub(crate) fn grants(
+pub(crate) fn adds_rights(
     roles: &Roles,
     scopes: &Scopes,
     new_roles: &Roles,
@@ -237,7 +241,7 @@ impl fmt::Debug for Authority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (place, id) = match &self.actor {
             ActorToken::Registered(id, _) => ("registered", Some(*id)),
-            ActorToken::Elsewhere(record, _) => ("elsewhere", Some(record.id())),
+            ActorToken::External(record, _) => ("elsewhere", Some(record.id())),
             ActorToken::Target(_) => ("target", None),
         };
         f.debug_struct("Authority")
@@ -254,9 +258,9 @@ impl fmt::Debug for Authority {
 #[non_exhaustive]
 pub enum AuthorityError {
     /// The actor's token is no longer accepted.
-    ActorEnded(DenialKind),
+    ActorTokenRejected(DenialKind),
     /// The actor's token no longer meets a requirement of the call.
-    ActorLacks(Arc<Requirement>),
+    RequirementNotMet(Arc<Requirement>),
     /// The actor lacks roles or scopes that the token has, or would have.
     EscalationDenied {
         /// The roles and scopes, each once.
@@ -289,8 +293,10 @@ impl AuthorityError {
 impl fmt::Display for AuthorityError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::ActorEnded(kind) => write!(f, "caller's token is no longer accepted: {kind}"),
-            Self::ActorLacks(requirement) => {
+            Self::ActorTokenRejected(kind) => {
+                write!(f, "caller's token is no longer accepted: {kind}")
+            }
+            Self::RequirementNotMet(requirement) => {
                 let names: Vec<_> = requirement.names().collect();
                 let joint = if requirement.requires_all() {
                     " and "

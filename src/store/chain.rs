@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{Cached, ChangeListener, Credential, FeedState, StoreError, TokenRecord, TokenStore};
+use super::{Cached, ChangeListener, Credential, FeedStatus, StoreError, TokenRecord, TokenStore};
 
 /// Several stores, asked in order: such as a file of break-glass tokens before a database.
 ///
@@ -44,7 +44,7 @@ use super::{Cached, ChangeListener, Credential, FeedState, StoreError, TokenReco
 ///   have a time limit of its own, or the later ones are never asked.
 ///
 /// A failure that a later store makes up for reaches no client. With the feature `tracing` every
-/// failure is an event at level `WARN`, target `tower_service_token`, with the fields `place` (0
+/// failure is an event at level `WARN`, target `tower_service_token`, with the fields `index` (0
 /// is the first store), `error` and `kind`; with `metrics` it counts in
 /// `service_token_chain_failures_total`, by `kind` (`unavailable`, `rate_limited`, `corrupt`).
 #[derive(Clone)]
@@ -65,9 +65,9 @@ impl ChainStore {
 
 /// Where a store may take its answer from.
 #[derive(Clone, Copy)]
-enum Source {
-    Memory,
-    Origin,
+enum LookupMode {
+    Cached,
+    Uncached,
 }
 
 impl ChainStore {
@@ -75,23 +75,23 @@ impl ChainStore {
     async fn find_in_order(
         &self,
         credential: &Credential<'_>,
-        from: Source,
+        mode: LookupMode,
     ) -> Result<Option<TokenRecord>, StoreError> {
         let mut first_error = None;
-        for (place, store) in self.0.iter().enumerate() {
-            let answer = match from {
-                Source::Origin => store.find_uncached(credential).await,
-                Source::Memory => match store.find_cached(credential) {
+        for (index, store) in self.0.iter().enumerate() {
+            let answer = match mode {
+                LookupMode::Uncached => store.find_uncached(credential).await,
+                LookupMode::Cached => match store.find_cached(credential) {
                     Cached::Found(record) => Ok(Some(record)),
                     Cached::NotFound => Ok(None),
-                    Cached::Ask => store.find(credential).await,
+                    Cached::Miss => store.find(credential).await,
                 },
             };
             match answer {
                 Ok(Some(record)) => return Ok(Some(record)),
                 Ok(None) => {}
                 Err(error) => {
-                    report(place, &error);
+                    log_failure(index, &error);
                     first_error.get_or_insert(error);
                 }
             }
@@ -104,19 +104,19 @@ impl ChainStore {
 impl TokenStore for ChainStore {
     fn find_cached(&self, credential: &Credential<'_>) -> Cached {
         let answers = self.0.iter().map(|store| store.find_cached(credential));
-        let mut telling = answers.filter(|answer| !matches!(answer, Cached::NotFound));
-        telling.next().unwrap_or(Cached::NotFound)
+        let mut definite = answers.filter(|answer| !matches!(answer, Cached::NotFound));
+        definite.next().unwrap_or(Cached::NotFound)
     }
 
     async fn find(&self, credential: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
-        self.find_in_order(credential, Source::Memory).await
+        self.find_in_order(credential, LookupMode::Cached).await
     }
 
     async fn find_uncached(
         &self,
         credential: &Credential<'_>,
     ) -> Result<Option<TokenRecord>, StoreError> {
-        self.find_in_order(credential, Source::Origin).await
+        self.find_in_order(credential, LookupMode::Uncached).await
     }
 
     fn subscribe(&self, listener: &Arc<dyn ChangeListener>) {
@@ -126,14 +126,14 @@ impl TokenStore for ChainStore {
     }
 
     /// The worst state of the stores.
-    fn feed_state(&self) -> FeedState {
-        let states = || self.0.iter().map(TokenStore::feed_state);
-        if states().any(|state| state == FeedState::Lost) {
-            FeedState::Lost
-        } else if states().any(|state| state == FeedState::Connected) {
-            FeedState::Connected
+    fn feed_status(&self) -> FeedStatus {
+        let states = || self.0.iter().map(TokenStore::feed_status);
+        if states().any(|state| state == FeedStatus::Lost) {
+            FeedStatus::Lost
+        } else if states().any(|state| state == FeedStatus::Connected) {
+            FeedStatus::Connected
         } else {
-            FeedState::NotUsed
+            FeedStatus::NotUsed
         }
     }
 }
@@ -147,10 +147,10 @@ impl fmt::Debug for ChainStore {
 }
 
 #[cfg(not(any(feature = "metrics", feature = "tracing")))]
-fn report(_: usize, _: &StoreError) {}
+fn log_failure(_: usize, _: &StoreError) {}
 
 #[cfg(any(feature = "metrics", feature = "tracing"))]
-fn report(place: usize, error: &StoreError) {
+fn log_failure(index: usize, error: &StoreError) {
     use super::StoreErrorKind;
 
     let kind = match error.kind() {
@@ -164,8 +164,8 @@ fn report(place: usize, error: &StoreError) {
     {
         let error: &dyn std::error::Error = std::error::Error::source(error).unwrap_or(error);
         let error = tracing::field::display(error);
-        tracing::warn!(target: "tower_service_token", place, kind, error, "a store of the chain could not look");
+        tracing::warn!(target: "tower_service_token", index, kind, error, "a store of the chain could not look");
     }
     #[cfg(not(feature = "tracing"))]
-    let _ = place;
+    let _ = index;
 }

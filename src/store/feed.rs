@@ -42,7 +42,7 @@ impl TokenChange {
 /// Whether a store receives the changes that other processes make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum FeedState {
+pub enum FeedStatus {
     /// The store has no connection or task that could fail: it is in memory, reads the source each
     /// time, or has no feed.
     NotUsed,

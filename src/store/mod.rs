@@ -55,16 +55,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 pub use self::audit::{
-    AuditAction, AuditEvent, AuditSink, FieldChange, ParseAuditActionError, TracingAudit,
+    AuditAction, AuditEvent, AuditSink, FieldChange, ParseAuditActionError, TracingAuditSink,
 };
 pub use self::authority::AuthorityError;
-pub(crate) use self::authority::{ADMIN_SCOPE, ADMIN_SCOPES, Authority, grants};
+pub(crate) use self::authority::{ADMIN_SCOPE, ADMIN_SCOPES, Authority, adds_rights};
 #[cfg(feature = "tokio")]
 pub use self::cached::{CacheOccupancy, CachedStore};
 pub use self::chain::ChainStore;
 pub use self::credential::Credential;
 pub use self::error::{StoreError, StoreErrorKind};
-pub use self::feed::{ChangeFeed, ChangeListener, FeedState, TokenChange};
+pub use self::feed::{ChangeFeed, ChangeListener, FeedStatus, TokenChange};
 #[cfg(feature = "file")]
 pub use self::file::{FileStatus, FileStore, FileStoreError, FileStoreErrorKind, FileStoreOptions};
 #[cfg(feature = "introspection")]
@@ -75,7 +75,7 @@ pub use self::introspection::{
     IntrospectionStore, PrivateKeyJwt,
 };
 #[cfg(feature = "tokio")]
-pub use self::last_used::Flushing;
+pub use self::last_used::FlushTask;
 pub use self::last_used::LastUsed;
 pub use self::listing::{Cursor, CursorError, ListOrder, ListRequest, TokenFilter, TokenPage};
 pub use self::memory::{MemoryStore, MemoryStoreError};
@@ -101,10 +101,10 @@ pub trait TokenStore: Send + Sync + 'static {
     /// Answers from memory, or says that the store must be asked.
     ///
     /// The hot path. It must not block and should not allocate. The default always says
-    /// [`Cached::Ask`].
+    /// [`Cached::Miss`].
     fn find_cached(&self, credential: &Credential<'_>) -> Cached {
         let _ = credential;
-        Cached::Ask
+        Cached::Miss
     }
 
     /// Looks the token up, usually by [`Credential::digest`].
@@ -153,9 +153,9 @@ pub trait TokenStore: Send + Sync + 'static {
     }
 
     /// Returns whether the store receives the changes that other processes make. The default is
-    /// [`FeedState::NotUsed`].
-    fn feed_state(&self) -> FeedState {
-        FeedState::NotUsed
+    /// [`FeedStatus::NotUsed`].
+    fn feed_status(&self) -> FeedStatus {
+        FeedStatus::NotUsed
     }
 }
 
@@ -167,7 +167,7 @@ pub enum Cached {
     /// There is no such token; asking would not help.
     NotFound,
     /// Only [`TokenStore::find`] can tell.
-    Ask,
+    Miss,
 }
 
 #[async_trait]
@@ -195,7 +195,7 @@ impl<S: TokenStore + ?Sized> TokenStore for Arc<S> {
         (**self).feed_delay()
     }
 
-    fn feed_state(&self) -> FeedState {
-        (**self).feed_state()
+    fn feed_status(&self) -> FeedStatus {
+        (**self).feed_status()
     }
 }

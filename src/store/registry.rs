@@ -280,7 +280,7 @@ pub enum RegistryError {
     UnknownId,
     /// The token was changed since it was read.
     #[error("the token was changed since it was read")]
-    Changed,
+    RevisionMismatch,
     /// The actor that makes the change lacks the authority for it.
     #[error(transparent)]
     Unauthorized(#[from] AuthorityError),

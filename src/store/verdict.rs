@@ -55,7 +55,7 @@ pub fn verdict(
         };
         Some(grace_end)
     };
-    match standing(&record, grace_end, clock) {
+    match find_denial(&record, grace_end, clock) {
         None => Ok(record.into_principal(!is_current)),
         Some(kind) => Err(Denial {
             kind,
@@ -77,7 +77,7 @@ pub(super) fn verdict_of_digest(
     } else {
         Some(grace_end(record, presented).ok_or(DenialKind::WrongDigest)?)
     };
-    match standing(record, grace_end, clock) {
+    match find_denial(record, grace_end, clock) {
         None => Ok(!is_current),
         Some(kind) => Err(kind),
     }
@@ -90,7 +90,7 @@ fn grace_end(record: &TokenRecord, presented: &TokenDigest) -> Option<Timestamp>
 }
 
 #[inline]
-fn standing(
+fn find_denial(
     record: &TokenRecord,
     grace_end: Option<Timestamp>,
     clock: &(impl Clock + ?Sized),
@@ -201,13 +201,17 @@ mod tests {
         SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
     }
 
-    fn judge(found: Option<TokenRecord>, token: &str, clock: &impl Clock) -> Option<DenialKind> {
+    fn denial_of(
+        found: Option<TokenRecord>,
+        token: &str,
+        clock: &impl Clock,
+    ) -> Option<DenialKind> {
         let credential = Credential::new(PresentedToken::new(token).expect("visible ASCII"));
         verdict(found, &credential, clock).err().map(|d| d.kind())
     }
 
     #[test]
-    fn a_token_works_from_its_start_until_its_expiry_and_not_at_it() {
+    fn accepts_from_start_inclusive_until_expiry_exclusive() {
         let record = record().with_not_before(at(10)).with_expires_at(at(20));
         for (now, denial) in [
             (at(9), Some(DenialKind::NotYetValid)),
@@ -217,24 +221,24 @@ mod tests {
             (at(21), Some(DenialKind::Expired)),
         ] {
             let clock = ManualClock::new(now);
-            assert_eq!(judge(Some(record.clone()), "a-token", &clock), denial);
+            assert_eq!(denial_of(Some(record.clone()), "a-token", &clock), denial);
         }
     }
 
     #[test]
-    fn of_several_causes_the_most_final_is_told() {
+    fn reports_the_most_final_denial() {
         let clock = ManualClock::new(at(30));
         let expired = record().with_expires_at(at(20)).with_not_before(at(40));
-        let judge = |record| judge(Some(record), "a-token", &clock);
-        assert_eq!(judge(expired.clone()), Some(DenialKind::Expired));
+        let denial_of = |record| denial_of(Some(record), "a-token", &clock);
+        assert_eq!(denial_of(expired.clone()), Some(DenialKind::Expired));
         let disabled = expired.with_state(TokenState::Disabled);
-        assert_eq!(judge(disabled.clone()), Some(DenialKind::Disabled));
+        assert_eq!(denial_of(disabled.clone()), Some(DenialKind::Disabled));
         let revoked = disabled.with_state(TokenState::Revoked);
-        assert_eq!(judge(revoked), Some(DenialKind::Revoked));
+        assert_eq!(denial_of(revoked), Some(DenialKind::Revoked));
     }
 
     #[test]
-    fn the_previous_secret_works_until_its_grace_ends_and_says_so() {
+    fn accepts_previous_secret_until_grace_period_ends() {
         let previous = (TokenDigest::of("before"), at(20));
         let record = record().with_previous_digest(previous);
         let clock = ManualClock::new(at(19));
@@ -244,37 +248,40 @@ mod tests {
             assert_eq!(principal.uses_previous_secret(), is_previous);
         }
         clock.set(at(20));
-        let judge = |token| judge(Some(record.clone()), token, &clock);
-        assert_eq!(judge("before"), Some(DenialKind::Superseded));
-        assert_eq!(judge("a-token"), None);
-        assert_eq!(judge("another"), Some(DenialKind::WrongDigest));
+        let denial_of = |token| denial_of(Some(record.clone()), token, &clock);
+        assert_eq!(denial_of("before"), Some(DenialKind::Superseded));
+        assert_eq!(denial_of("a-token"), None);
+        assert_eq!(denial_of("another"), Some(DenialKind::WrongDigest));
     }
 
     #[test]
-    fn a_grace_never_outlives_the_token() {
+    fn grace_period_ends_with_token_expiry() {
         let record = record()
             .with_previous_digest((TokenDigest::of("before"), at(30)))
             .with_expires_at(at(20));
         let clock = ManualClock::new(at(20));
         assert_eq!(
-            judge(Some(record), "before", &clock),
+            denial_of(Some(record), "before", &clock),
             Some(DenialKind::Expired)
         );
     }
 
     #[test]
-    fn the_state_of_a_token_is_not_told_to_who_lacks_its_secret() {
+    fn hides_token_state_without_matching_secret() {
         let clock = ManualClock::new(at(30));
         let revoked = record().with_state(TokenState::Revoked);
         assert_eq!(
-            judge(Some(revoked), "another", &clock),
+            denial_of(Some(revoked), "another", &clock),
             Some(DenialKind::WrongDigest)
         );
-        assert_eq!(judge(None, "another", &clock), Some(DenialKind::Unknown));
+        assert_eq!(
+            denial_of(None, "another", &clock),
+            Some(DenialKind::Unknown)
+        );
     }
 
     #[test]
-    fn the_clock_is_asked_only_about_a_record_with_a_time() {
+    fn reads_clock_only_for_records_with_times() {
         struct Counting(AtomicUsize);
         impl Clock for Counting {
             fn now(&self) -> SystemTime {
@@ -283,10 +290,10 @@ mod tests {
             }
         }
         let clock = Counting(AtomicUsize::new(0));
-        assert_eq!(judge(Some(record()), "a-token", &clock), None);
+        assert_eq!(denial_of(Some(record()), "a-token", &clock), None);
         assert_eq!(clock.0.load(Ordering::SeqCst), 0);
         let timed = record().with_expires_at(at(20));
-        assert_eq!(judge(Some(timed), "a-token", &clock), None);
+        assert_eq!(denial_of(Some(timed), "a-token", &clock), None);
         assert_eq!(clock.0.load(Ordering::SeqCst), 1);
     }
 }

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 
 use crate::digest::TokenDigest;
 use crate::store::{
-    Cached, ChangeListener, Credential, FeedState, ListRequest, RegistryError, StoreError,
+    Cached, ChangeListener, Credential, FeedStatus, ListRequest, RegistryError, StoreError,
     TokenFilter, TokenPage, TokenRecord, TokenRegistry, TokenStore, Write,
 };
 use crate::token::TokenId;
@@ -16,7 +16,7 @@ use crate::token::TokenId;
 /// A store that does to another what the world does to stores.
 ///
 /// Every call suffers the [fault](Self::inject) of the moment. `find_cached` always says
-/// [`Cached::Ask`], so that every lookup is a call. Clones share everything.
+/// [`Cached::Miss`], so that every lookup is a call. Clones share everything.
 ///
 /// ```
 /// use tower_service_token::lifecycle::{LifecycleError, NewToken};
@@ -29,7 +29,7 @@ use crate::token::TokenId;
 /// store.inject(Fault::Error);
 /// let error = tokens.create(NewToken::new("ci")).await.unwrap_err();
 /// assert!(matches!(error, LifecycleError::Store(_)));
-/// store.heal();
+/// store.clear_fault();
 /// assert!(tokens.create(NewToken::new("ci")).await.is_ok());
 /// # });
 /// ```
@@ -37,15 +37,15 @@ pub struct FaultyStore<S>(Arc<Faulty<S>>);
 
 struct Faulty<S> {
     store: S,
-    fault: Mutex<Option<Pending>>,
+    fault: Mutex<Option<ScheduledFault>>,
     calls: AtomicUsize,
 }
 
 /// A fault, and how many calls pass before it.
 #[derive(Clone, Copy, Debug)]
-struct Pending {
+struct ScheduledFault {
     fault: Fault,
-    passes: usize,
+    calls_before: usize,
 }
 
 /// What happens to a call.
@@ -55,7 +55,7 @@ pub enum Fault {
     /// It fails, and nothing is done.
     Error,
     /// It is done, and then fails: the answer was lost.
-    LostAnswer,
+    LostResponse,
     /// It never returns, and nothing is done.
     Hang,
     /// It is done after this time. Needs a tokio runtime with a timer.
@@ -81,12 +81,15 @@ impl<S> FaultyStore<S> {
 
     /// Injects the fault into every call after the next `calls`.
     pub fn inject_after(&self, calls: usize, fault: Fault) {
-        let passes = calls;
-        *self.fault() = Some(Pending { fault, passes });
+        let calls_before = calls;
+        *self.fault() = Some(ScheduledFault {
+            fault,
+            calls_before,
+        });
     }
 
     /// Removes the fault. Calls that hang already keep hanging.
-    pub fn heal(&self) {
+    pub fn clear_fault(&self) {
         *self.fault() = None;
     }
 
@@ -99,30 +102,30 @@ impl<S> FaultyStore<S> {
     fn next_fault(&self) -> Option<Fault> {
         let mut fault = self.fault();
         let pending = fault.as_mut()?;
-        if pending.passes > 0 {
-            pending.passes -= 1;
+        if pending.calls_before > 0 {
+            pending.calls_before -= 1;
             return None;
         }
         Some(pending.fault)
     }
 
-    fn fault(&self) -> std::sync::MutexGuard<'_, Option<Pending>> {
+    fn fault(&self) -> std::sync::MutexGuard<'_, Option<ScheduledFault>> {
         self.0.fault.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Suffers what comes before a call, and says what comes with it.
-    async fn begin(&self) -> Result<Rest, StoreError> {
+    async fn before_call(&self) -> Result<CallMode, StoreError> {
         self.0.calls.fetch_add(1, Ordering::SeqCst);
         match self.next_fault() {
-            None => Ok(Rest::Once),
-            Some(Fault::Error) => Err(injected()),
-            Some(Fault::LostAnswer) => Ok(Rest::LoseAnswer),
+            None => Ok(CallMode::Once),
+            Some(Fault::Error) => Err(injected_error()),
+            Some(Fault::LostResponse) => Ok(CallMode::LoseResponse),
             Some(Fault::Hang) => pending().await,
             Some(Fault::Delay(time)) => {
                 tokio::time::sleep(time).await;
-                Ok(Rest::Once)
+                Ok(CallMode::Once)
             }
-            Some(Fault::Duplicate) => Ok(Rest::Twice),
+            Some(Fault::Duplicate) => Ok(CallMode::Twice),
         }
     }
 }
@@ -133,13 +136,13 @@ impl<S: TokenRegistry> FaultyStore<S> {
         &self,
         writes: &[Write],
     ) -> Result<Vec<Result<TokenRecord, RegistryError>>, ()> {
-        let rest = self.begin().await.map_err(drop)?;
+        let mode = self.before_call().await.map_err(drop)?;
         let store = &self.0.store;
-        if rest == Rest::Twice {
+        if mode == CallMode::Twice {
             let _ = store.update_many(writes).await;
         }
         let updated = store.update_many(writes).await;
-        if rest == Rest::LoseAnswer {
+        if mode == CallMode::LoseResponse {
             return Err(());
         }
         Ok(updated)
@@ -147,29 +150,29 @@ impl<S: TokenRegistry> FaultyStore<S> {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Rest {
+enum CallMode {
     Once,
     Twice,
-    LoseAnswer,
+    LoseResponse,
 }
 
-fn injected() -> StoreError {
+fn injected_error() -> StoreError {
     StoreError::unavailable("a fault was injected")
 }
 
 /// Calls the store behind, with all that the fault of the moment brings.
-macro_rules! suffer {
+macro_rules! call_with_fault {
     ($self:ident, $store:ident => $call:expr) => {{
-        let rest = $self.begin().await?;
+        let mode = $self.before_call().await?;
         let $store = &$self.0.store;
-        if rest == Rest::Twice {
+        if mode == CallMode::Twice {
             // An error here is met by the second call as well.
             let _ = $call;
         }
         let answer = $call;
-        if rest == Rest::LoseAnswer {
+        if mode == CallMode::LoseResponse {
             answer?;
-            return Err(injected().into());
+            return Err(injected_error().into());
         }
         answer
     }};
@@ -178,75 +181,78 @@ macro_rules! suffer {
 #[async_trait]
 impl<S: TokenStore> TokenStore for FaultyStore<S> {
     fn find_cached(&self, _: &Credential<'_>) -> Cached {
-        Cached::Ask
+        Cached::Miss
     }
 
     async fn find(&self, credential: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
-        suffer!(self, store => store.find(credential).await)
+        call_with_fault!(self, store => store.find(credential).await)
     }
 
     async fn find_uncached(
         &self,
         credential: &Credential<'_>,
     ) -> Result<Option<TokenRecord>, StoreError> {
-        suffer!(self, store => store.find_uncached(credential).await)
+        call_with_fault!(self, store => store.find_uncached(credential).await)
     }
 
     fn subscribe(&self, listener: &Arc<dyn ChangeListener>) {
         self.0.store.subscribe(listener);
     }
 
-    fn feed_state(&self) -> FeedState {
-        self.0.store.feed_state()
+    fn feed_status(&self) -> FeedStatus {
+        self.0.store.feed_status()
     }
 }
 
 #[async_trait]
 impl<S: TokenRegistry> TokenRegistry for FaultyStore<S> {
     async fn insert(&self, write: &Write) -> Result<(), RegistryError> {
-        suffer!(self, store => store.insert(write).await)
+        call_with_fault!(self, store => store.insert(write).await)
     }
 
     async fn get(&self, id: TokenId) -> Result<Option<TokenRecord>, StoreError> {
-        suffer!(self, store => store.get(id).await)
+        call_with_fault!(self, store => store.get(id).await)
     }
 
     async fn find_by_digest(
         &self,
         digest: &TokenDigest,
     ) -> Result<Option<TokenRecord>, StoreError> {
-        suffer!(self, store => store.find_by_digest(digest).await)
+        call_with_fault!(self, store => store.find_by_digest(digest).await)
     }
 
     async fn list(&self, request: &ListRequest) -> Result<TokenPage, StoreError> {
-        suffer!(self, store => store.list(request).await)
+        call_with_fault!(self, store => store.list(request).await)
     }
 
     async fn update(&self, write: &Write) -> Result<TokenRecord, RegistryError> {
-        suffer!(self, store => store.update(write).await)
+        call_with_fault!(self, store => store.update(write).await)
     }
 
     async fn update_many(&self, writes: &[Write]) -> Vec<Result<TokenRecord, RegistryError>> {
         match self.update_all(writes).await {
             Ok(updated) => updated,
-            Err(()) => writes.iter().map(|_| Err(injected().into())).collect(),
+            Err(()) => writes
+                .iter()
+                .map(|_| Err(injected_error().into()))
+                .collect(),
         }
     }
 
     async fn count(&self, filter: &TokenFilter, now: SystemTime) -> Result<u64, StoreError> {
-        suffer!(self, store => store.count(filter, now).await)
+        call_with_fault!(self, store => store.count(filter, now).await)
     }
 
     async fn delete(&self, write: &Write) -> Result<(), RegistryError> {
-        suffer!(self, store => store.delete(write).await)
+        call_with_fault!(self, store => store.delete(write).await)
     }
 
     async fn touch(&self, uses: &[(TokenId, SystemTime)]) -> Result<(), StoreError> {
-        suffer!(self, store => store.touch(uses).await)
+        call_with_fault!(self, store => store.touch(uses).await)
     }
 
     async fn check_writable(&self) -> Result<(), StoreError> {
-        suffer!(self, store => store.check_writable().await)
+        call_with_fault!(self, store => store.check_writable().await)
     }
 
     fn effective_within(&self) -> Duration {

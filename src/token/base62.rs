@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_digit_has_the_value_of_its_place() {
+    fn each_digit_decodes_to_its_index() {
         for (place, digit) in (0_u64..).zip(DIGITS) {
             assert_eq!(decode(&[*digit]), Some(place));
             assert_eq!(encode::<1>(place), [*digit]);
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_padded_and_come_back() {
+    fn numbers_are_padded_and_round_trip() {
         for number in [0, 1, 61, 62, 3843, u64::from(u32::MAX)] {
             let digits: [u8; 6] = encode(number);
             assert_eq!(decode(&digits), Some(number));

@@ -7,7 +7,7 @@ use super::presented::PresentedToken;
 
 pub(super) const SECRET_DIGITS: usize = 24;
 const CHECKSUM_DIGITS: usize = 6;
-const MAX_PREFIX: usize = 14;
+const MAX_PREFIX_LENGTH: usize = 14;
 
 /// How this service's tokens are written: one prefix to mint with, any number to recognize.
 ///
@@ -29,11 +29,11 @@ pub struct TokenFormat {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenShape {
     /// Our form with the right checksum, and the id that stands in it. Not yet verified.
-    Own(TokenId),
+    WellFormed(TokenId),
     /// Our prefix and length, but a mistyped or invented rest.
     Damaged,
     /// Not of our form: minted elsewhere, or garbage. Only a store can tell.
-    Foreign,
+    Unrecognized,
 }
 
 impl Default for TokenFormat {
@@ -53,7 +53,7 @@ impl TokenFormat {
     /// one SHA-256 block.
     pub fn new(prefix: &str) -> Result<Self, PrefixError> {
         Ok(Self {
-            prefixes: Arc::new([checked(prefix)?]),
+            prefixes: Arc::new([validate_prefix(prefix)?]),
         })
     }
 
@@ -64,7 +64,7 @@ impl TokenFormat {
     /// As [`new`](Self::new).
     pub fn accept_prefix(self, prefix: &str) -> Result<Self, PrefixError> {
         let mut prefixes = self.prefixes.to_vec();
-        prefixes.push(checked(prefix)?);
+        prefixes.push(validate_prefix(prefix)?);
         Ok(Self {
             prefixes: prefixes.into(),
         })
@@ -90,7 +90,7 @@ impl TokenFormat {
     ///
     /// As [`mint`](Self::mint).
     pub fn mint_with_id(&self, id: TokenId) -> Result<MintedToken, MintError> {
-        MintedToken::regenerate(self.prefix(), id)
+        MintedToken::generate_with_id(self.prefix(), id)
     }
 
     /// What a token of this format with this id may be shown as.
@@ -124,8 +124,8 @@ impl TokenFormat {
             .iter()
             .filter_map(|prefix| token.strip_prefix(prefix.as_bytes()))
             .map(|body| inspect_body(token, body))
-            .find(|shape| *shape != TokenShape::Foreign)
-            .unwrap_or(TokenShape::Foreign)
+            .find(|shape| *shape != TokenShape::Unrecognized)
+            .unwrap_or(TokenShape::Unrecognized)
     }
 
     /// The token with its secret part replaced by `***`; all of it, if it is not of this format.
@@ -140,11 +140,11 @@ impl TokenFormat {
     /// ```
     pub fn redact(&self, token: &str) -> String {
         match self.inspect(token) {
-            TokenShape::Own(_) => {
+            TokenShape::WellFormed(_) => {
                 let secret = SECRET_DIGITS + CHECKSUM_DIGITS;
                 format!("{}***", &token[..token.len() - secret])
             }
-            TokenShape::Damaged | TokenShape::Foreign => "***".to_owned(),
+            TokenShape::Damaged | TokenShape::Unrecognized => "***".to_owned(),
         }
     }
 }
@@ -160,7 +160,7 @@ pub(super) const RANDOM_DIGITS: usize = TokenId::DIGITS + SECRET_DIGITS;
 /// The checksum first: what fails it is scanner noise, and should cost little.
 fn inspect_body(token: &[u8], body: &[u8]) -> TokenShape {
     if body.len() != TokenId::DIGITS + 1 + SECRET_DIGITS + CHECKSUM_DIGITS {
-        return TokenShape::Foreign;
+        return TokenShape::Unrecognized;
     }
     let (text, sum) = token.split_at(token.len() - CHECKSUM_DIGITS);
     if base62::decode(sum) != Some(crc32fast::hash(text).into()) {
@@ -168,14 +168,14 @@ fn inspect_body(token: &[u8], body: &[u8]) -> TokenShape {
     }
     let (id, rest) = body.split_at(TokenId::DIGITS);
     match (TokenId::from_digits(id), rest) {
-        (Some(id), [b'_', digits @ ..]) if base62::all_digits(digits) => TokenShape::Own(id),
+        (Some(id), [b'_', digits @ ..]) if base62::all_digits(digits) => TokenShape::WellFormed(id),
         _ => TokenShape::Damaged,
     }
 }
 
-fn checked(prefix: &str) -> Result<Box<str>, PrefixError> {
+fn validate_prefix(prefix: &str) -> Result<Box<str>, PrefixError> {
     let bytes = prefix.as_bytes();
-    let good = (2..=MAX_PREFIX).contains(&bytes.len())
+    let good = (2..=MAX_PREFIX_LENGTH).contains(&bytes.len())
         && bytes[0].is_ascii_alphabetic()
         && bytes
             .iter()

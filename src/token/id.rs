@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_and_the_last_id_survive_both_forms() {
+    fn first_and_last_id_round_trip_as_text_and_number() {
         for text in ["0000000000", "zzzzzzzzzz", "7Hq2mX9bTe"] {
             let id: TokenId = text.parse().expect("ten digits");
             assert_eq!(id.to_string(), text);
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_outside_the_range_and_texts_of_another_form_are_no_ids() {
+    fn rejects_out_of_range_numbers_and_malformed_ids() {
         assert_eq!(TokenId::from_i64(-1), None);
         assert_eq!(TokenId::from_i64(62_i64.pow(10)), None);
         for text in ["", "123456789", "12345678901", "12345_7890", "123456789é"] {

@@ -24,7 +24,7 @@ impl MintedToken {
     }
 
     /// Another secret for the same id.
-    pub(super) fn regenerate(prefix: &str, id: TokenId) -> Result<Self, MintError> {
+    pub(super) fn generate_with_id(prefix: &str, id: TokenId) -> Result<Self, MintError> {
         let secret = random_digits::<SECRET_DIGITS>()?;
         Ok(Self::assemble(prefix, &id.digits(), &*secret))
     }
@@ -50,7 +50,7 @@ impl MintedToken {
 
     /// The token as a client would present it, for checking it without a request.
     pub fn presented(&self) -> PresentedToken<'_> {
-        PresentedToken::from_visible(self.text.as_bytes())
+        PresentedToken::from_bytes_unchecked(self.text.as_bytes())
     }
 
     /// The secret itself, to be shown once.
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_digit_is_drawn_about_equally_often() {
+    fn random_digits_are_uniform() {
         let mut counts = [0_u32; 62];
         let rounds = 62 * 40;
         for _ in 0..rounds {

@@ -21,7 +21,7 @@
 //! let format = TokenFormat::default();
 //! let token = format.mint()?;
 //! assert_eq!(token.expose_secret().len(), 48);
-//! assert_eq!(format.inspect(token.expose_secret()), TokenShape::Own(token.id()));
+//! assert_eq!(format.inspect(token.expose_secret()), TokenShape::WellFormed(token.id()));
 //! assert!(!format!("{token:?}").contains(token.expose_secret()));
 //! # Ok::<_, tower_service_token::token::MintError>(())
 //! ```

@@ -34,7 +34,7 @@ impl<'a> PresentedToken<'a> {
 
     /// As [`new`](Self::new), from bytes such as a header value's.
     pub fn from_bytes(bytes: &'a [u8]) -> Option<Self> {
-        Self::is_visible(bytes).then_some(Self::from_visible(bytes))
+        Self::is_visible(bytes).then_some(Self::from_bytes_unchecked(bytes))
     }
 
     /// Whether these bytes are a token: one or more, all visible ASCII.
@@ -44,7 +44,7 @@ impl<'a> PresentedToken<'a> {
     }
 
     /// A token of bytes that [are visible](Self::is_visible).
-    pub(crate) fn from_visible(bytes: &'a [u8]) -> Self {
+    pub(crate) fn from_bytes_unchecked(bytes: &'a [u8]) -> Self {
         Self(Text::Borrowed(bytes))
     }
 
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn exactly_the_bytes_from_0x21_to_0x7e_make_a_token_wherever_they_stand() {
+    fn accepts_only_visible_ascii_at_every_position() {
         for byte in 0..=u8::MAX {
             let visible = (0x21..=0x7e).contains(&byte);
             for (length, place) in [
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn an_owned_copy_has_the_same_text_and_the_same_silence() {
+    fn owned_copies_keep_the_text_and_the_redacted_debug() {
         let owned = PresentedToken::new("secret")
             .expect("visible ASCII")
             .into_owned();

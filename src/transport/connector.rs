@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use tower::Service;
 
 use super::BoxError;
-use super::watched::Watched;
+use super::tracked_io::TrackedIo;
 
 /// Node servers close a connection that was idle for 5 s.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
@@ -37,8 +37,8 @@ pub(super) fn tcp(connect_timeout: Duration) -> HttpConnector {
 /// What becomes of a connection that has done its work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pool {
-    Kept,
-    None,
+    Enabled,
+    Disabled,
 }
 
 /// Leaves trying again to the caller.
@@ -54,8 +54,8 @@ where
     C::Future: Send + 'static,
 {
     let max_idle = match pool {
-        Pool::Kept => usize::MAX,
-        Pool::None => 0,
+        Pool::Enabled => usize::MAX,
+        Pool::Disabled => 0,
     };
     Client::builder(TokioExecutor::new())
         .pool_max_idle_per_host(max_idle)
@@ -75,7 +75,7 @@ where
     C::Error: Into<BoxError>,
     C::Future: Send + 'static,
 {
-    type Response = TokioIo<Watched<TokioIo<C::Response>>>;
+    type Response = TokioIo<TrackedIo<TokioIo<C::Response>>>;
     type Error = BoxError;
     type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
 
@@ -88,7 +88,7 @@ where
         Box::pin(async move {
             let late = |_| io::Error::new(io::ErrorKind::TimedOut, "connecting took too long");
             let io = connecting.await.map_err(late)?.map_err(Into::into)?;
-            Ok(TokioIo::new(Watched::new(TokioIo::new(io))))
+            Ok(TokioIo::new(TrackedIo::new(TokioIo::new(io))))
         })
     }
 }

@@ -9,7 +9,7 @@ use super::TransportConfigError;
 
 /// A URL that may be sent credentials.
 ///
-/// 1. `https`; or `http`, as far as [that is allowed](Http).
+/// 1. `https`; or `http`, as far as [that is allowed](PlainHttp).
 /// 2. No user name or password, no fragment. A query is kept.
 /// 3. `Debug` and `Display` show no query: it may hold a key.
 #[derive(Clone, PartialEq, Eq)]
@@ -17,33 +17,33 @@ pub(crate) struct Endpoint(Uri);
 
 /// Where `http` may go, which anyone on the way can read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Http {
+pub(crate) enum PlainHttp {
     #[cfg_attr(
         not(any(feature = "introspection", test)),
         expect(dead_code, reason = "the store's default")
     )]
-    Nowhere,
+    Deny,
     /// To a loopback address, or `localhost`.
-    ToLoopback,
+    LoopbackOnly,
     #[cfg_attr(
         not(any(feature = "client", test)),
         expect(dead_code, reason = "what a client may ask for")
     )]
-    Anywhere,
+    Allow,
 }
 
-impl Http {
-    fn may_go_to(self, host: &str) -> bool {
+impl PlainHttp {
+    fn allows_host(self, host: &str) -> bool {
         match self {
-            Self::Nowhere => false,
-            Self::ToLoopback => is_loopback(host),
-            Self::Anywhere => true,
+            Self::Deny => false,
+            Self::LoopbackOnly => is_loopback(host),
+            Self::Allow => true,
         }
     }
 }
 
 impl Endpoint {
-    pub(crate) fn parse(url: &str, http: Http) -> Result<Self, TransportConfigError> {
+    pub(crate) fn parse(url: &str, http: PlainHttp) -> Result<Self, TransportConfigError> {
         // `Uri` drops a fragment and keeps a password.
         if url.contains('#') {
             return Err(TransportConfigError::Fragment);
@@ -53,7 +53,7 @@ impl Endpoint {
         if authority.as_str().contains('@') {
             return Err(TransportConfigError::UserInfo);
         }
-        if !is_plain(authority.as_str(), authority.host()) {
+        if !is_valid_authority(authority.as_str(), authority.host()) {
             return Err(TransportConfigError::InvalidUrl);
         }
         let scheme = uri.scheme().ok_or(TransportConfigError::InvalidUrl)?;
@@ -61,7 +61,7 @@ impl Endpoint {
             Ok(Self(uri))
         } else if *scheme != Scheme::HTTP {
             Err(TransportConfigError::InvalidUrl)
-        } else if http.may_go_to(authority.host()) {
+        } else if http.allows_host(authority.host()) {
             Ok(Self(uri))
         } else {
             Err(TransportConfigError::Insecure)
@@ -78,7 +78,7 @@ impl Endpoint {
 }
 
 /// Whether `authority` is a host that can be looked up or named in TLS, with a port or without.
-fn is_plain(authority: &str, host: &str) -> bool {
+fn is_valid_authority(authority: &str, host: &str) -> bool {
     let port = authority.strip_prefix(host);
     let is_port = |digits: &str| {
         digits.bytes().all(|byte| byte.is_ascii_digit())
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn https_is_taken_with_its_port_path_and_query() {
+    fn accepts_https_with_port_path_and_query() {
         for url in [
             "https://as.example",
             "https://as.example/introspect",
@@ -131,7 +131,7 @@ mod tests {
             "https://[2001:db8::1]:8443/introspect",
             "HTTPS://AS.example/introspect",
         ] {
-            let endpoint = Endpoint::parse(url, Http::Nowhere)
+            let endpoint = Endpoint::parse(url, PlainHttp::Deny)
                 .unwrap_or_else(|error| panic!("{url}: {error:?}"));
             assert!(endpoint.is_https());
             assert_eq!(endpoint.uri(), &url.parse::<Uri>().unwrap());
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn http_is_taken_to_loopback_alone_and_only_when_allowed() {
+    fn plain_http_is_accepted_to_loopback_only_when_allowed() {
         for url in [
             "http://127.0.0.1:8080/introspect",
             "http://127.9.9.9/introspect",
@@ -147,10 +147,10 @@ mod tests {
             "http://localhost/introspect",
             "http://LOCALHOST:1/introspect",
         ] {
-            let endpoint = Endpoint::parse(url, Http::ToLoopback)
+            let endpoint = Endpoint::parse(url, PlainHttp::LoopbackOnly)
                 .unwrap_or_else(|error| panic!("{url}: {error:?}"));
             assert!(!endpoint.is_https());
-            let refused = Endpoint::parse(url, Http::Nowhere);
+            let refused = Endpoint::parse(url, PlainHttp::Deny);
             assert_eq!(refused, Err(TransportConfigError::Insecure), "{url}");
         }
         for url in [
@@ -164,13 +164,16 @@ mod tests {
             "http://localhost@as.example/introspect",
             "http://2130706433/introspect",
         ] {
-            assert!(Endpoint::parse(url, Http::ToLoopback).is_err(), "{url}");
+            assert!(
+                Endpoint::parse(url, PlainHttp::LoopbackOnly).is_err(),
+                "{url}"
+            );
         }
     }
 
     #[test]
-    fn http_is_taken_to_any_host_where_that_was_asked_for_and_nothing_else_is() {
-        let parse = |url| Endpoint::parse(url, Http::Anywhere);
+    fn plain_http_is_accepted_to_any_host_when_allowed() {
+        let parse = |url| Endpoint::parse(url, PlainHttp::Allow);
         assert!(parse("http://as.example:8080/introspect").is_ok());
         assert!(parse("https://as.example/introspect").is_ok());
         for url in ["ftp://as.example", "http://user@as.example", "http://"] {
@@ -179,8 +182,8 @@ mod tests {
     }
 
     #[test]
-    fn a_url_with_a_password_or_a_fragment_is_refused() {
-        let refused = |url| Endpoint::parse(url, Http::ToLoopback).expect_err(url);
+    fn rejects_urls_with_a_password_or_a_fragment() {
+        let refused = |url| Endpoint::parse(url, PlainHttp::LoopbackOnly).expect_err(url);
         for url in [
             "https://user:pass@as.example/introspect",
             "https://user@as.example/introspect",
@@ -198,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_absolute_url_with_a_host_is_refused() {
+    fn rejects_urls_that_are_not_absolute() {
         for url in [
             "",
             "introspect",
@@ -219,21 +222,21 @@ mod tests {
             "file:///introspect",
             " https://as.example/introspect",
         ] {
-            let refused = Endpoint::parse(url, Http::ToLoopback);
+            let refused = Endpoint::parse(url, PlainHttp::LoopbackOnly);
             assert_eq!(refused, Err(TransportConfigError::InvalidUrl), "{url}");
         }
     }
 
     #[test]
-    fn its_query_is_not_shown() {
+    fn display_and_debug_redact_the_query() {
         let endpoint =
-            Endpoint::parse("https://as.example:1/introspect?key=hush", Http::Nowhere).unwrap();
+            Endpoint::parse("https://as.example:1/introspect?key=hush", PlainHttp::Deny).unwrap();
         assert_eq!(endpoint.to_string(), "https://as.example:1/introspect?***");
         assert_eq!(
             format!("{endpoint:?}"),
             "Endpoint(https://as.example:1/introspect?***)"
         );
-        let bare = Endpoint::parse("https://as.example", Http::Nowhere).unwrap();
+        let bare = Endpoint::parse("https://as.example", PlainHttp::Deny).unwrap();
         assert_eq!(bare.to_string(), "https://as.example/");
     }
 }

@@ -8,13 +8,13 @@
 mod config_error;
 mod connector;
 mod endpoint;
-mod failure;
+mod send_error;
 mod media_type;
 #[cfg(test)]
 mod tests;
 #[cfg(feature = "rustls")]
 mod tls;
-mod watched;
+mod tracked_io;
 
 use std::error::Error;
 use std::fmt;
@@ -33,35 +33,35 @@ use tower::Service;
 
 pub(crate) use self::config_error::TransportConfigError;
 use self::connector::Pool;
-pub(crate) use self::endpoint::{Endpoint, Http};
-use self::failure::text_of;
-pub(crate) use self::failure::{SendError, SendErrorKind};
-pub(crate) use self::media_type::is_of_type;
+pub(crate) use self::endpoint::{Endpoint, PlainHttp};
+pub(crate) use self::media_type::has_media_type;
+use self::send_error::error_chain;
+pub(crate) use self::send_error::{SendError, SendErrorKind};
 
 pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 pub(crate) type BoxBody = UnsyncBoxBody<Bytes, BoxError>;
 
 /// Up to which length room is made for a body that was only announced.
-const SHORT_BODY: usize = 64 * 1024;
+const MAX_PREALLOCATION: usize = 64 * 1024;
 
 /// Sends requests. Clones share connections.
 #[derive(Clone)]
 pub(crate) struct Transport {
-    exchange: Arc<dyn Exchange>,
+    service: Arc<dyn ErasedService>,
     /// The same on connections that were never used, where that makes a difference.
-    anew: Arc<dyn Exchange>,
-    speaks_https: bool,
+    unpooled: Arc<dyn ErasedService>,
+    supports_https: bool,
 }
 
 /// A service whose types are forgotten.
-trait Exchange: Send + Sync {
-    fn exchange(
+trait ErasedService: Send + Sync {
+    fn call(
         &self,
         request: Request<Full<Bytes>>,
     ) -> BoxFuture<'static, Result<Response<BoxBody>, BoxError>>;
 }
 
-struct Of<S, B> {
+struct TypedService<S, B> {
     service: S,
     body: PhantomData<fn() -> B>,
 }
@@ -77,7 +77,7 @@ pub(crate) enum ReadBodyError {
 
 impl Transport {
     /// A transport of the user's own.
-    pub(crate) fn of<S, B>(service: S) -> Self
+    pub(crate) fn from_service<S, B>(service: S) -> Self
     where
         S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone + Send + Sync + 'static,
         S::Error: Into<BoxError>,
@@ -86,11 +86,11 @@ impl Transport {
         B::Data: Send,
         B::Error: Into<BoxError>,
     {
-        let exchange = exchange_by(service);
+        let service = erase(service);
         Self {
-            anew: Arc::clone(&exchange),
-            exchange,
-            speaks_https: true,
+            unpooled: Arc::clone(&service),
+            service,
+            supports_https: true,
         }
     }
 
@@ -107,7 +107,7 @@ impl Transport {
     pub(crate) fn standard(
         connect_timeout: Duration,
         roots: Option<Vec<u8>>,
-        http: Http,
+        http: PlainHttp,
     ) -> Result<Self, TransportConfigError> {
         let tcp = connector::tcp(connect_timeout);
         #[cfg(feature = "rustls")]
@@ -120,15 +120,15 @@ impl Transport {
         };
         let client = |pool| connector::client(connector.clone(), connect_timeout, pool);
         Ok(Self {
-            exchange: exchange_by(client(Pool::Kept)),
-            anew: exchange_by(client(Pool::None)),
-            speaks_https: cfg!(feature = "rustls"),
+            service: erase(client(Pool::Enabled)),
+            unpooled: erase(client(Pool::Disabled)),
+            supports_https: cfg!(feature = "rustls"),
         })
     }
 
     /// Whether requests to `endpoint` can be sent.
     pub(crate) fn check(&self, endpoint: &Endpoint) -> Result<(), TransportConfigError> {
-        if endpoint.is_https() && !self.speaks_https {
+        if endpoint.is_https() && !self.supports_https {
             return Err(TransportConfigError::NoTls);
         }
         Ok(())
@@ -140,39 +140,39 @@ impl Transport {
         &self,
         request: Request<Full<Bytes>>,
     ) -> Result<Response<BoxBody>, SendError> {
-        send_by(&*self.exchange, request).await
+        send_by(&*self.service, request).await
     }
 
     /// As [`send`](Self::send), on a connection of its own: a server that closed one idle
     /// connection may be about to close the others.
-    pub(crate) async fn send_anew(
+    pub(crate) async fn send_on_new_connection(
         &self,
         request: Request<Full<Bytes>>,
     ) -> Result<Response<BoxBody>, SendError> {
-        send_by(&*self.anew, request).await
+        send_by(&*self.unpooled, request).await
     }
 }
 
 async fn send_by(
-    exchange: &dyn Exchange,
+    service: &dyn ErasedService,
     request: Request<Full<Bytes>>,
 ) -> Result<Response<BoxBody>, SendError> {
     let query = request.uri().query().map(str::to_owned);
-    let answer = exchange.exchange(request).await;
-    answer.map_err(|error| SendError::of(&*error, query.as_deref()))
+    let answer = service.call(request).await;
+    answer.map_err(|error| SendError::new(&*error, query.as_deref()))
 }
 
-fn exchange_by<S, B>(service: S) -> Arc<dyn Exchange>
+fn erase<S, B>(service: S) -> Arc<dyn ErasedService>
 where
-    Of<S, B>: Exchange + 'static,
+    TypedService<S, B>: ErasedService + 'static,
 {
-    Arc::new(Of {
+    Arc::new(TypedService {
         service,
         body: PhantomData,
     })
 }
 
-impl<S, B> Exchange for Of<S, B>
+impl<S, B> ErasedService for TypedService<S, B>
 where
     S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone + Send + Sync + 'static,
     S::Error: Into<BoxError>,
@@ -181,7 +181,7 @@ where
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    fn exchange(
+    fn call(
         &self,
         request: Request<Full<Bytes>>,
     ) -> BoxFuture<'static, Result<Response<BoxBody>, BoxError>> {
@@ -209,9 +209,9 @@ where
 pub(crate) async fn read_body(mut body: BoxBody, limit: usize) -> Result<Bytes, ReadBodyError> {
     // Room for a short body at once: what it grew out of may be a part of a secret.
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(limit);
-    let mut read = BytesMut::with_capacity(announced.min(limit).min(SHORT_BODY));
+    let mut read = BytesMut::with_capacity(announced.min(limit).min(MAX_PREALLOCATION));
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| ReadBodyError::Failed(text_of(&*error).into()))?;
+        let frame = frame.map_err(|error| ReadBodyError::Failed(error_chain(&*error).into()))?;
         // What is no data are trailers.
         let Ok(data) = frame.into_data() else {
             continue;

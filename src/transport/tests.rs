@@ -71,7 +71,7 @@ pub(super) fn read_request(stream: &mut impl io::Read) {
 }
 
 fn standard() -> Transport {
-    Transport::standard(SECOND, None, Http::ToLoopback).unwrap()
+    Transport::standard(SECOND, None, PlainHttp::LoopbackOnly).unwrap()
 }
 
 pub(super) fn request(url: &str) -> Request<Full<Bytes>> {
@@ -102,13 +102,13 @@ async fn first(scripts: &'static [&'static [Step]]) -> Result<StatusCode, SendEr
 }
 
 #[tokio::test]
-async fn a_connection_is_kept_and_used_again() {
+async fn connections_are_reused() {
     let again = second(&[&[Read, Write(OK), Read, Write(OK)]]).await;
     assert_eq!(again, Ok(StatusCode::OK));
 }
 
 #[tokio::test]
-async fn a_connection_idle_for_four_seconds_is_not_used_again() {
+async fn connections_idle_for_four_seconds_are_not_reused() {
     const SCRIPTS: &[&[Step]] = &[&[Read, Write(OK), Read, Reset], &[Read, Write(OK)]];
     let (transport, address) = (standard(), server(SCRIPTS).await);
     assert_eq!(send(&transport, address).await, Ok(StatusCode::OK));
@@ -119,8 +119,8 @@ async fn a_connection_idle_for_four_seconds_is_not_used_again() {
 }
 
 #[tokio::test]
-async fn a_connection_closed_before_any_byte_of_the_answer_is_told_as_such() {
-    let closed = Err(SendErrorKind::ClosedBeforeAnyByte);
+async fn reports_connections_closed_before_the_response() {
+    let closed = Err(SendErrorKind::ClosedBeforeResponse);
     assert_eq!(first(&[&[Read]]).await, closed);
     assert_eq!(first(&[&[Read, Reset]]).await, closed);
     assert_eq!(second(&[&[Read, Write(OK), Read]]).await, closed);
@@ -151,14 +151,14 @@ async fn race(learns_before: bool) -> Result<StatusCode, SendErrorKind> {
 }
 
 #[tokio::test]
-async fn a_request_that_meets_a_close_on_its_way_is_told_as_not_answered() {
-    let closed = Err(SendErrorKind::ClosedBeforeAnyByte);
+async fn reports_pooled_connections_closed_during_the_request() {
+    let closed = Err(SendErrorKind::ClosedBeforeResponse);
     assert_eq!(race(false).await, closed);
     assert_eq!(race(true).await, closed);
 }
 
 #[tokio::test]
-async fn an_answer_that_breaks_off_is_told_from_none() {
+async fn distinguishes_truncated_responses_from_no_response() {
     let other = Err(SendErrorKind::Other);
     assert_eq!(first(&[&[Read, Write("H")]]).await, other);
     assert_eq!(
@@ -173,7 +173,7 @@ async fn an_answer_that_breaks_off_is_told_from_none() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_no_success_is_an_answer_and_no_redirect_is_followed() {
+async fn returns_error_statuses_and_follows_no_redirects() {
     const MOVED: &str =
         "HTTP/1.1 307 Temporary Redirect\r\nlocation: /\r\ncontent-length: 0\r\n\r\n";
     const DOWN: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n";
@@ -184,7 +184,7 @@ async fn an_answer_that_is_no_success_is_an_answer_and_no_redirect_is_followed()
 }
 
 #[tokio::test]
-async fn a_refused_connection_is_told_as_such() {
+async fn reports_refused_connections() {
     // Bound and not listening, so that nothing else is given the port.
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
@@ -201,7 +201,7 @@ async fn a_refused_connection_is_told_as_such() {
 
 #[tokio::test(start_paused = true)]
 #[cfg(feature = "rustls")]
-async fn the_time_limit_for_connecting_covers_the_handshake_of_tls() {
+async fn connect_timeout_covers_the_tls_handshake() {
     // What it waits for never comes: it says nothing until the client closes.
     let address = server(&[&[Read]]).await;
     let started = tokio::time::Instant::now();
@@ -213,7 +213,7 @@ async fn the_time_limit_for_connecting_covers_the_handshake_of_tls() {
 }
 
 #[tokio::test]
-async fn a_server_that_speaks_no_tls_is_a_failure_to_connect() {
+async fn server_without_tls_is_a_connect_error() {
     let address = server(&[&[Write("HTTP/1.1 400 Bad Request\r\n\r\n")]]).await;
     let sent = standard()
         .send(request(&format!("https://{address}/")))
@@ -222,17 +222,17 @@ async fn a_server_that_speaks_no_tls_is_a_failure_to_connect() {
 }
 
 #[test]
-fn https_cannot_be_sent_without_tls() {
-    let endpoint = Endpoint::parse("https://as.example", Http::Nowhere).unwrap();
+fn https_requires_tls_support() {
+    let endpoint = Endpoint::parse("https://as.example", PlainHttp::Deny).unwrap();
     let with_tls = standard().check(&endpoint).is_ok();
     assert_eq!(with_tls, cfg!(feature = "rustls"));
-    let own = Transport::of(service_fn(answer_nothing));
+    let own = Transport::from_service(service_fn(empty_response));
     assert_eq!(own.check(&endpoint), Ok(()));
-    let plain = Endpoint::parse("http://localhost", Http::ToLoopback).unwrap();
+    let plain = Endpoint::parse("http://localhost", PlainHttp::LoopbackOnly).unwrap();
     assert_eq!(standard().check(&plain), Ok(()));
 }
 
-async fn answer_nothing(_: Request<Full<Bytes>>) -> io::Result<Response<Empty<&'static [u8]>>> {
+async fn empty_response(_: Request<Full<Bytes>>) -> io::Result<Response<Empty<&'static [u8]>>> {
     Ok(Response::new(Empty::new()))
 }
 
@@ -242,14 +242,14 @@ async fn kind_of(kind: io::ErrorKind) -> SendErrorKind {
         let inner: BoxError = io::Error::from(kind).into();
         Err::<Response<Full<Bytes>>, _>(ReadBodyError::Failed(inner))
     });
-    let sent = Transport::of(failing)
+    let sent = Transport::from_service(failing)
         .send(request("https://as.example/"))
         .await;
     sent.unwrap_err().kind
 }
 
 #[tokio::test]
-async fn the_errors_of_other_services_are_told_by_their_sources() {
+async fn classifies_custom_service_errors_by_their_sources() {
     use io::ErrorKind;
     for kind in [ErrorKind::ConnectionRefused, ErrorKind::NetworkUnreachable] {
         assert_eq!(kind_of(kind).await, SendErrorKind::Connect, "{kind}");
@@ -257,7 +257,7 @@ async fn the_errors_of_other_services_are_told_by_their_sources() {
     for kind in [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe] {
         assert_eq!(
             kind_of(kind).await,
-            SendErrorKind::ClosedBeforeAnyByte,
+            SendErrorKind::ClosedBeforeResponse,
             "{kind}"
         );
     }
@@ -269,16 +269,19 @@ async fn the_errors_of_other_services_are_told_by_their_sources() {
 /// Holds what it was called with, and tells the URL.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot reach {}", .0.uri())]
-struct Talkative(Request<Full<Bytes>>, #[source] io::Error);
+struct RequestLeakingError(Request<Full<Bytes>>, #[source] io::Error);
 
 #[tokio::test]
-async fn an_error_shows_neither_the_request_nor_the_query_of_its_url() {
-    let talkative = service_fn(|request| async move {
-        let error = Talkative(request, io::ErrorKind::BrokenPipe.into());
+async fn errors_redact_the_request_and_the_query() {
+    let leaking = service_fn(|request| async move {
+        let error = RequestLeakingError(request, io::ErrorKind::BrokenPipe.into());
         Err::<Response<Full<Bytes>>, _>(error)
     });
     let request = request("https://as.example/a?key=hush");
-    let error = Transport::of(talkative).send(request).await.unwrap_err();
+    let error = Transport::from_service(leaking)
+        .send(request)
+        .await
+        .unwrap_err();
     let source = error.source.to_string();
     assert_eq!(source, "cannot reach https://as.example/a?***: broken pipe");
     let shown = format!("{error} {error:?} {error:#?}");
@@ -314,8 +317,8 @@ impl Service<Request<Full<Bytes>>> for Slow {
 }
 
 #[tokio::test]
-async fn a_service_is_waited_for_until_it_is_ready() {
-    let slow = |fails| Transport::of(Slow { polls: 0, fails });
+async fn waits_until_the_service_is_ready() {
+    let slow = |fails| Transport::from_service(Slow { polls: 0, fails });
     for _ in 0..2 {
         let sent = slow(false).send(request("https://as.example/")).await;
         assert_eq!(sent.unwrap().status(), StatusCode::OK);
@@ -325,7 +328,7 @@ async fn a_service_is_waited_for_until_it_is_ready() {
 }
 
 #[tokio::test]
-async fn a_body_is_read_up_to_its_limit() {
+async fn bodies_are_read_up_to_the_limit() {
     let body = || boxed(Full::<Bytes>::from("12345"));
     assert_eq!(read_body(body(), 5).await.unwrap(), "12345");
     let long = read_body(body(), 4).await;
@@ -335,7 +338,7 @@ async fn a_body_is_read_up_to_its_limit() {
 }
 
 #[tokio::test]
-async fn a_body_without_an_announced_length_is_bounded_too_and_may_break_off() {
+async fn chunked_bodies_are_limited_and_report_truncation() {
     const CHUNKED: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\n12345\r\n";
     for (limit, is_too_large) in [(4, true), (5, false)] {
         let address = server(&[&[Read, Write(CHUNKED)]]).await;

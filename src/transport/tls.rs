@@ -8,17 +8,17 @@ use rustls_native_certs::load_native_certs;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
-use super::{Http, TransportConfigError};
+use super::{PlainHttp, TransportConfigError};
 
 /// TLS over `tcp`, trusting the system's roots and the certificates in the PEM `added`.
 pub(super) fn connector(
     mut tcp: HttpConnector,
     added: Option<Vec<u8>>,
-    http: Http,
+    http: PlainHttp,
 ) -> Result<HttpsConnector<HttpConnector>, TransportConfigError> {
     tcp.enforce_http(false);
     let roots = roots(added)?;
-    let allows_http = !matches!(http, Http::Nowhere);
+    let allows_http = !matches!(http, PlainHttp::Deny);
     if roots.is_empty() && !allows_http {
         return Err(TransportConfigError::NoRootCertificates);
     }
@@ -103,7 +103,7 @@ mod tests {
     /// How a request to a server with the certificate `served` ends.
     async fn ask(served: &str, trusted: Option<&str>) -> Result<(), SendErrorKind> {
         let trusted = trusted.map(|pem| pem.as_bytes().to_vec());
-        let transport = Transport::standard(10 * SECOND, trusted, Http::ToLoopback).unwrap();
+        let transport = Transport::standard(10 * SECOND, trusted, PlainHttp::LoopbackOnly).unwrap();
         let url = format!("https://{}/", server(served));
         let sent = transport.send(request(&url)).await;
         sent.map(|answer| assert_eq!(answer.status(), 200))
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_server_is_trusted_by_an_added_root_and_by_its_name() {
+    async fn server_is_trusted_by_added_root_and_name() {
         let (served, other) = (certificate("127.0.0.1"), certificate("127.0.0.1"));
         let refused = Err(SendErrorKind::Connect);
         assert_eq!(ask(&served, Some(&served)).await, Ok(()));
@@ -126,13 +126,13 @@ mod tests {
     }
 
     #[test]
-    fn roots_that_are_no_certificates_are_an_error() {
+    fn rejects_invalid_root_certificates() {
         let good = certificate("127.0.0.1");
         let damaged = good.replacen("CERTIFICATE-----\nMI", "CERTIFICATE-----\nMA", 1);
         assert_ne!(damaged, good);
         for pem in ["", "hush", &damaged, &format!("{good}{damaged}")] {
             let error =
-                Transport::standard(SECOND, Some(pem.into()), Http::ToLoopback).unwrap_err();
+                Transport::standard(SECOND, Some(pem.into()), PlainHttp::LoopbackOnly).unwrap_err();
             assert_eq!(
                 error,
                 TransportConfigError::InvalidRootCertificates,

@@ -9,10 +9,10 @@ use tower_service_token::digest::TokenDigest;
 use tower_service_token::lifecycle::NewToken;
 use tower_service_token::testing::Fault;
 
-use crate::kit::{Answer, DAMAGED, FORM, Server, UNKNOWN, form};
+use crate::server::{DAMAGED, FORM, Server, TestResponse, UNKNOWN, form};
 
 /// Asks about the caller's own token with these headers.
-async fn ask(server: &Server, headers: &[(&str, &str)]) -> Answer {
+async fn introspect_own(server: &Server, headers: &[(&str, &str)]) -> TestResponse {
     let mut all = HeaderMap::new();
     all.insert("content-type", HeaderValue::from_static(FORM));
     for (name, value) in headers {
@@ -30,8 +30,11 @@ fn basic(user: &str, password: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_caller_may_present_its_token_in_any_of_the_ways() {
-    for server in [Server::in_memory().await, Server::asking().await.0] {
+async fn caller_may_use_any_credential_source() {
+    for server in [
+        Server::in_memory().await,
+        Server::with_faulty_store().await.0,
+    ] {
         let token = server.caller.expose_secret().to_owned();
         let id = server.caller.record().id().to_string();
         let dashes = token.replace('-', "%2D").replace('_', "%5f");
@@ -55,7 +58,7 @@ async fn a_caller_may_present_its_token_in_any_of_the_ways() {
             ),
             ("authorization", unpadded),
         ] {
-            let answer = ask(&server, &[(name, &value)]).await;
+            let answer = introspect_own(&server, &[(name, &value)]).await;
             assert_eq!(answer.status, 200, "{value}");
             assert_eq!(answer.json()["active"], true, "{value}");
         }
@@ -63,25 +66,25 @@ async fn a_caller_may_present_its_token_in_any_of_the_ways() {
             ("authorization", &*basic(&id, &token)),
             ("x-api-key", &token),
         ];
-        assert_eq!(ask(&server, &both).await.status, 200);
+        assert_eq!(introspect_own(&server, &both).await.status, 200);
     }
 }
 
 #[tokio::test]
-async fn a_token_of_another_mint_is_a_password_in_either_spelling() {
+async fn basic_password_may_be_percent_encoded_or_literal() {
     let server = Server::in_memory().await;
     let plain = "abc+d/e=:f!";
     let new = NewToken::new("old").with_scopes(["introspect"]);
     let record = server.tokens.import(new, TokenDigest::of(plain)).await;
     let id = record.unwrap().id().to_string();
     for password in [plain, "abc%2Bd%2Fe%3D%3Af%21", "abc+d%2fe=:f!"] {
-        let answer = ask(&server, &[("authorization", &basic(&id, password))]).await;
+        let answer = introspect_own(&server, &[("authorization", &basic(&id, password))]).await;
         assert_eq!(answer.status, 200, "{password}");
     }
 }
 
 #[tokio::test]
-async fn a_caller_without_a_good_token_is_challenged_for_every_scheme() {
+async fn callers_without_a_valid_token_get_a_challenge_per_scheme() {
     let server = Server::in_memory().await;
     let id = server.caller.record().id().to_string();
     let other = server
@@ -120,7 +123,7 @@ async fn a_caller_without_a_good_token_is_challenged_for_every_scheme() {
             "invalid_token",
         ),
     ] {
-        let answer = ask(&server, &[(header.0, &header.1)]).await;
+        let answer = introspect_own(&server, &[(header.0, &header.1)]).await;
         answer.assert_problem(401, code);
         assert_eq!(answer.challenges(), ["ApiKey", "Bearer", "Basic"], "{name}");
         assert_eq!(answer.header("pragma"), "no-cache", "{name}");
@@ -129,7 +132,7 @@ async fn a_caller_without_a_good_token_is_challenged_for_every_scheme() {
 }
 
 #[tokio::test]
-async fn a_caller_whose_credential_cannot_be_read_gets_400() {
+async fn malformed_caller_credentials_get_400() {
     let server = Server::in_memory().await;
     let token = server.caller.expose_secret();
     let id = server.caller.record().id().to_string();
@@ -164,14 +167,14 @@ async fn a_caller_whose_credential_cannot_be_read_gets_400() {
         ("junk behind", vec![("authorization", "ApiKey a b")]),
         ("not ASCII", vec![("authorization", "Basic \u{ff}")]),
     ] {
-        let answer = ask(&server, &headers).await;
+        let answer = introspect_own(&server, &headers).await;
         assert_eq!(answer.status, 400, "{name}");
         answer.assert_problem(400, "invalid_request");
     }
 }
 
 #[tokio::test]
-async fn a_caller_needs_the_scope_by_name_or_wildcard() {
+async fn introspection_requires_its_scope_by_name_or_wildcard() {
     let server = Server::in_memory().await;
     for (scopes, status) in [
         (&["introspect"][..], 200),
@@ -184,7 +187,7 @@ async fn a_caller_needs_the_scope_by_name_or_wildcard() {
         let new = NewToken::new("c").with_scopes(scopes.iter().copied());
         let caller = server.create(new.with_roles(["introspect"])).await;
         let key = caller.expose_secret();
-        let answer = ask(&server, &[("x-api-key", key)]).await;
+        let answer = introspect_own(&server, &[("x-api-key", key)]).await;
         assert_eq!(answer.status, status, "{scopes:?}");
         if status == 403 {
             answer.assert_problem(403, "insufficient_scope");
@@ -195,7 +198,7 @@ async fn a_caller_needs_the_scope_by_name_or_wildcard() {
 }
 
 #[tokio::test]
-async fn the_credentials_do_not_come_from_the_form_or_the_query() {
+async fn ignores_credentials_in_the_form_and_the_query() {
     let server = Server::in_memory().await;
     let (id, token) = (
         server.caller.record().id().to_string(),
@@ -213,7 +216,7 @@ async fn the_credentials_do_not_come_from_the_form_or_the_query() {
 }
 
 #[tokio::test]
-async fn a_caller_is_judged_before_its_body_is_read() {
+async fn caller_is_authenticated_before_its_body_is_read() {
     let server = Server::in_memory().await;
     let body = Body::from_stream(futures::stream::once(async {
         panic!("the body was read");
@@ -226,17 +229,17 @@ async fn a_caller_is_judged_before_its_body_is_read() {
 }
 
 #[tokio::test]
-async fn a_caller_that_cannot_be_looked_up_is_no_bad_caller() {
-    let (server, store) = Server::asking().await;
+async fn failed_caller_lookup_is_503() {
+    let (server, store) = Server::with_faulty_store().await;
     store.inject(Fault::Error);
-    let answer = ask(&server, &[("x-api-key", server.caller.expose_secret())]).await;
+    let answer = introspect_own(&server, &[("x-api-key", server.caller.expose_secret())]).await;
     answer.assert_problem(503, "auth_unavailable");
     assert_eq!(answer.header("retry-after"), "1");
 }
 
 #[tokio::test]
-async fn what_a_caller_says_of_grpc_does_not_change_the_form_of_a_refusal() {
-    let server = Server::over(MemoryStore::new()).await;
+async fn grpc_content_type_does_not_change_the_rejection() {
+    let server = Server::with_store(MemoryStore::new()).await;
     for path in ["/introspect", "/verify"] {
         let request = Request::post(path).header("content-type", "application/grpc");
         let answer = server.send(request.body(Body::empty()).unwrap()).await;

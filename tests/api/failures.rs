@@ -11,7 +11,7 @@ use tower_service_token::reject::{FailureLogged, Rejection};
 use tower_service_token::testing::Fault;
 
 use crate::events::{Event, Events, assert_fields};
-use crate::kit::{FORM, Server, form};
+use crate::server::{FORM, Server, form};
 
 async fn send(server: &Server, request: Request<Body>) -> Response {
     let (mut parts, body) = request.into_parts();
@@ -42,8 +42,8 @@ fn assert_failure(response: &Response, event: &Event, endpoint: &str, token_id: 
 }
 
 #[tokio::test]
-async fn every_failing_call_is_logged_once() {
-    let (server, store) = Server::asking().await;
+async fn each_failed_request_is_logged_once() {
+    let (server, store) = Server::with_faulty_store().await;
     let token = server.create(NewToken::new("ci")).await;
     let (text, id) = (token.expose_secret(), token.record().id().to_string());
     let caller = server.caller.record().id().to_string();
@@ -77,15 +77,15 @@ async fn every_failing_call_is_logged_once() {
         let token_id = token_id.map(String::as_str);
         assert_failure(&response, &events.only(), endpoint, token_id);
     }
-    store.heal();
+    store.clear_fault();
     let response = send(&server, introspection().unwrap()).await;
     assert_eq!(response.status(), 200);
     assert_eq!(events.take(), []);
 }
 
 #[tokio::test]
-async fn a_refusal_of_a_caller_is_one_event() {
-    let (server, _) = Server::asking().await;
+async fn caller_rejection_is_one_event() {
+    let (server, _) = Server::with_faulty_store().await;
     let plain = server.create(NewToken::new("plain")).await;
     let events = Events::default();
     let _guard = events.start();

@@ -15,10 +15,10 @@ use tower_service_token::store::{AuditAction, DenialKind, LastUsed, TokenRecord}
 use tower_service_token::testing::Fault;
 use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens};
 
-use crate::kit::{FORM, HOUR, INACTIVE, INVALID_REQUEST, SECOND, Server, form, insert, start};
+use crate::server::{FORM, HOUR, INACTIVE, INVALID_REQUEST, SECOND, Server, form, insert, start};
 
 #[tokio::test]
-async fn an_active_token_is_described_member_by_member() {
+async fn introspection_response_has_every_member() {
     let store = MemoryStore::new();
     let token = insert(&store, |record| {
         record
@@ -31,7 +31,7 @@ async fn an_active_token_is_described_member_by_member() {
             .with_not_before(start() - SECOND)
             .with_expires_at(start() + HOUR)
     });
-    let server = Server::over(store).await;
+    let server = Server::with_store(store).await;
     let answer = server.introspect(&token).await;
     assert_eq!(answer.status, 200);
     assert_eq!(answer.header("content-type"), "application/json");
@@ -56,10 +56,10 @@ async fn an_active_token_is_described_member_by_member() {
 }
 
 #[tokio::test]
-async fn what_a_token_does_not_have_is_absent() {
+async fn introspection_response_omits_unset_members() {
     let store = MemoryStore::new();
     let token = insert(&store, |record| record);
-    let server = Server::over(store).await;
+    let server = Server::with_store(store).await;
     let id = &token["svctok-".len()..][..10];
     let expected = json!({
         "active": true, "client_id": id, "jti": id, "token_type": "Bearer", "roles": [],
@@ -68,10 +68,10 @@ async fn what_a_token_does_not_have_is_absent() {
 }
 
 #[tokio::test]
-async fn issuer_and_audience_are_told_as_set_up() {
+async fn introspection_response_has_configured_issuer_and_audience() {
     let store = MemoryStore::new();
     let token = insert(&store, |record| record);
-    let mut server = Server::over(store.clone()).await;
+    let mut server = Server::with_store(store.clone()).await;
     let endpoints = OAuthEndpoints::new(server.tokens.clone(), ServiceTokenLayer::new(store))
         .with_issuer("https://tokens.example")
         .with_audience("projects");
@@ -88,13 +88,13 @@ async fn issuer_and_audience_are_told_as_set_up() {
 }
 
 #[tokio::test]
-async fn nobody_is_told_that_a_token_lives_longer_than_it_does() {
+async fn exp_is_rounded_down() {
     let store = MemoryStore::new();
     let part = SECOND * 999 / 1000;
     let token = insert(&store, |record| {
         record.with_expires_at(start() + SECOND + part)
     });
-    let server = Server::over(store).await;
+    let server = Server::with_store(store).await;
     let exp = server.introspect(&token).await.json()["exp"].clone();
     assert_eq!(exp, 1_800_000_001);
     server.clock.advance(SECOND + part);
@@ -102,7 +102,7 @@ async fn nobody_is_told_that_a_token_lives_longer_than_it_does() {
 }
 
 #[tokio::test]
-async fn a_replaced_secret_ends_with_its_grace_or_with_its_token() {
+async fn exp_of_a_previous_secret_is_the_earlier_of_grace_and_expiry() {
     for (expiry, exp) in [("2h", 1_800_003_600_u64), ("30m", 1_800_001_800)] {
         let server = Server::in_memory().await;
         let new = NewToken::new("ci").with_expiry(expiry.parse().unwrap());
@@ -119,8 +119,11 @@ async fn a_replaced_secret_ends_with_its_grace_or_with_its_token() {
 }
 
 #[tokio::test]
-async fn whatever_is_wrong_with_a_token_the_answer_is_the_same() {
-    for server in [Server::in_memory().await, Server::asking().await.0] {
+async fn inactive_response_does_not_reveal_the_reason() {
+    for server in [
+        Server::in_memory().await,
+        Server::with_faulty_store().await.0,
+    ] {
         for (name, token) in server.bad_tokens().await {
             let answer = server.introspect(&token).await;
             assert_eq!(answer.status, 200, "{name}");
@@ -134,8 +137,8 @@ async fn whatever_is_wrong_with_a_token_the_answer_is_the_same() {
 }
 
 #[tokio::test]
-async fn a_store_that_fails_is_never_an_inactive_token() {
-    let (server, store) = Server::asking().await;
+async fn store_failure_is_503_not_inactive() {
+    let (server, store) = Server::with_faulty_store().await;
     let token = server.create(NewToken::new("ci")).await;
     let tokens = ServiceTokens::new(MemoryStore::new());
     let caller = tokens.create(NewToken::new("billing").with_scopes(["introspect"]));
@@ -160,13 +163,13 @@ async fn a_store_that_fails_is_never_an_inactive_token() {
     let answer = server.introspect(token.expose_secret()).await;
     answer.assert_problem(503, "auth_unavailable");
     assert_eq!(answer.header("retry-after"), "1");
-    store.heal();
+    store.clear_fault();
     let answer = server.introspect(token.expose_secret()).await;
     assert_eq!(answer.json()["active"], true);
 }
 
 #[tokio::test]
-async fn a_form_without_exactly_one_token_is_no_request() {
+async fn rejects_forms_without_exactly_one_token() {
     let server = Server::in_memory().await;
     let caller = server.caller.expose_secret().to_owned();
     for (name, body) in [
@@ -189,7 +192,7 @@ async fn a_form_without_exactly_one_token_is_no_request() {
 }
 
 #[tokio::test]
-async fn only_a_form_is_read_and_never_the_query() {
+async fn reads_the_token_from_a_form_only() {
     let server = Server::in_memory().await;
     let caller = server.caller.expose_secret().to_owned();
     for (content_type, status) in [
@@ -233,7 +236,7 @@ async fn only_a_form_is_read_and_never_the_query() {
 }
 
 #[tokio::test]
-async fn a_body_may_have_64_kib_and_no_more() {
+async fn limits_bodies_to_64_kib() {
     let server = Server::in_memory().await;
     let exact = format!("token=x&pad={}", "x".repeat(64 * 1024 - 12));
     assert_eq!(exact.len(), 64 * 1024);
@@ -247,7 +250,7 @@ async fn a_body_may_have_64_kib_and_no_more() {
 
 /// Without a length in front, it is counted as it comes.
 #[tokio::test]
-async fn a_body_in_pieces_may_have_no_more_and_one_that_breaks_off_is_no_request() {
+async fn limits_chunked_bodies_and_rejects_truncated_ones() {
     let server = Server::in_memory().await;
     let broken = || io::Error::other("the connection is gone");
     for (pieces, status) in [
@@ -264,7 +267,7 @@ async fn a_body_in_pieces_may_have_no_more_and_one_that_breaks_off_is_no_request
 }
 
 #[tokio::test]
-async fn the_endpoints_fit_into_an_app_of_any_state() {
+async fn routers_compose_with_any_app_state() {
     let server = Server::in_memory().await;
     let layer = ServiceTokenLayer::new(MemoryStore::new());
     let endpoints = OAuthEndpoints::new(server.tokens.clone(), layer.clone());
@@ -281,7 +284,7 @@ async fn the_endpoints_fit_into_an_app_of_any_state() {
 }
 
 #[tokio::test]
-async fn hints_other_parameters_and_ways_of_encoding_change_nothing() {
+async fn ignores_token_type_hint_and_unknown_parameters() {
     let server = Server::in_memory().await;
     let caller = server.caller.expose_secret();
     let encoded: Vec<_> = caller.bytes().map(|byte| format!("%{byte:02X}")).collect();
@@ -317,7 +320,7 @@ async fn other_methods_are_not_allowed() {
 }
 
 #[tokio::test]
-async fn asking_about_a_token_is_a_use_of_it_and_a_refusal_is_audited() {
+async fn introspection_counts_as_use_and_rejections_are_audited() {
     let server = Server::in_memory().await;
     let store = MemoryStore::new();
     let token = insert(&store, |record| record);
@@ -327,7 +330,7 @@ async fn asking_about_a_token_is_a_use_of_it_and_a_refusal_is_audited() {
     let layer = ServiceTokenLayer::new(store.clone())
         .with_clock(server.clock.clone())
         .with_last_used(last_used.clone())
-        .with_audit_sink(server.trail.clone());
+        .with_audit_sink(server.events.clone());
     let endpoints = OAuthEndpoints::new(ServiceTokens::new(store.clone()), layer);
     let app = endpoints.into_router();
     let server = Server { app, ..server };
@@ -338,7 +341,7 @@ async fn asking_about_a_token_is_a_use_of_it_and_a_refusal_is_audited() {
 
     store.revoke(id).unwrap();
     assert_eq!(server.introspect(&token).await.body, INACTIVE);
-    let refused = server.trail.of(AuditAction::Refused(DenialKind::Revoked));
+    let refused = server.events.of(AuditAction::Refused(DenialKind::Revoked));
     assert_eq!(refused.len(), 1);
     assert_eq!(refused[0].token_id(), id);
 }

@@ -13,16 +13,16 @@ use tower_service_token::limits::{ClientAddressLayer, FailureLimit};
 use tower_service_token::store::CachedStore;
 use tower_service_token::testing::{Fault, FaultyStore};
 
-use crate::kit::{Answer, DAMAGED, FORM, INACTIVE, SECOND, Server, UNKNOWN, form};
+use crate::server::{DAMAGED, FORM, INACTIVE, SECOND, Server, TestResponse, UNKNOWN, form};
 
-fn three(limit: FailureLimit) -> FailureLimit {
+fn burst_of_three(limit: FailureLimit) -> FailureLimit {
     limit
         .with_burst(NonZeroU32::new(3).unwrap())
         .with_interval(SECOND)
 }
 
 /// Asks `/verify` about a token as a peer of this address.
-async fn from(server: &Server, peer: &str, token: &str) -> Answer {
+async fn verify_from(server: &Server, peer: &str, token: &str) -> TestResponse {
     let address: IpAddr = peer.parse().unwrap();
     let mut request = Request::get("/verify").header("x-api-key", token);
     let extensions = request.extensions_mut().unwrap();
@@ -30,15 +30,15 @@ async fn from(server: &Server, peer: &str, token: &str) -> Answer {
     server.send(request.body(Body::empty()).unwrap()).await
 }
 
-fn assert_limited(answer: &Answer, seconds: &str) {
+fn assert_limited(answer: &TestResponse, seconds: &str) {
     answer.assert_problem(429, "rate_limited");
     assert_eq!(answer.header("retry-after"), seconds);
     assert_eq!(answer.challenges(), [""; 0]);
 }
 
 #[tokio::test]
-async fn beyond_the_budget_what_needs_no_lookup_is_429() {
-    let server = Server::limited(MemoryStore::new(), three).await;
+async fn rate_limits_failures_that_need_no_lookup() {
+    let server = Server::with_limit(MemoryStore::new(), burst_of_three).await;
     let good = server.create(NewToken::new("ci")).await;
     for _ in 0..3 {
         assert_eq!(server.verify("", UNKNOWN).await.status, 401);
@@ -58,9 +58,9 @@ async fn beyond_the_budget_what_needs_no_lookup_is_429() {
 }
 
 #[tokio::test]
-async fn beyond_the_budget_what_must_be_looked_up_is() {
+async fn lookups_continue_after_the_budget_is_spent() {
     let store = FaultyStore::new(MemoryStore::new());
-    let server = Server::limited(store.clone(), three).await;
+    let server = Server::with_limit(store.clone(), burst_of_three).await;
     let good = server.create(NewToken::new("ci")).await;
     for _ in 0..3 {
         assert_eq!(server.verify("", DAMAGED).await.status, 401);
@@ -74,7 +74,7 @@ async fn beyond_the_budget_what_must_be_looked_up_is() {
 }
 
 #[tokio::test]
-async fn by_default_a_hundred_failures_are_free_and_ten_a_second() {
+async fn default_limit_is_a_burst_of_100_and_10_per_second() {
     let server = Server::in_memory().await;
     for _ in 0..100 {
         assert_eq!(server.verify("", UNKNOWN).await.status, 401);
@@ -88,9 +88,9 @@ async fn by_default_a_hundred_failures_are_free_and_ten_a_second() {
 }
 
 #[tokio::test]
-async fn a_good_token_in_memory_passes_whoever_shares_its_address() {
+async fn cached_valid_tokens_pass_despite_a_spent_budget() {
     let store = FaultyStore::new(MemoryStore::new());
-    let server = Server::limited(CachedStore::new(store), three).await;
+    let server = Server::with_limit(CachedStore::new(store), burst_of_three).await;
     let good = server.create(NewToken::new("ci")).await;
     let caller = server.caller.clone();
     for token in [good.expose_secret(), caller.expose_secret()] {
@@ -114,8 +114,8 @@ async fn a_good_token_in_memory_passes_whoever_shares_its_address() {
 }
 
 #[tokio::test]
-async fn a_caller_pays_for_what_it_asks_about_and_no_other_caller() {
-    let server = Server::limited(MemoryStore::new(), three).await;
+async fn introspection_failures_are_charged_to_the_caller() {
+    let server = Server::with_limit(MemoryStore::new(), burst_of_three).await;
     for _ in 0..3 {
         assert_eq!(server.introspect(UNKNOWN).await.body, INACTIVE);
     }
@@ -134,8 +134,8 @@ async fn a_caller_pays_for_what_it_asks_about_and_no_other_caller() {
 }
 
 #[tokio::test]
-async fn bad_credentials_of_callers_cost_their_address() {
-    let server = Server::limited(FaultyStore::new(MemoryStore::new()), three).await;
+async fn invalid_caller_credentials_are_charged_to_the_address() {
+    let server = Server::with_limit(FaultyStore::new(MemoryStore::new()), burst_of_three).await;
     let id = server.caller.record().id();
     let with = |header: &str| {
         let request = Request::post("/introspect").header("content-type", FORM);
@@ -165,8 +165,8 @@ async fn bad_credentials_of_callers_cost_their_address() {
 }
 
 #[tokio::test]
-async fn revocations_of_unknown_tokens_are_limited_too() {
-    let server = Server::limited(MemoryStore::new(), three).await;
+async fn rate_limits_revocations_of_unknown_tokens() {
+    let server = Server::with_limit(MemoryStore::new(), burst_of_three).await;
     for token in [UNKNOWN, DAMAGED, "no token at all"] {
         assert_eq!(server.revoke(token).await.status, 200);
     }
@@ -176,9 +176,9 @@ async fn revocations_of_unknown_tokens_are_limited_too() {
 }
 
 #[tokio::test]
-async fn only_guesses_cost() {
+async fn only_unknown_tokens_are_charged() {
     let (store, burst) = (FaultyStore::new(MemoryStore::new()), NonZeroU32::MIN);
-    let server = Server::limited(store.clone(), |limit| limit.with_burst(burst)).await;
+    let server = Server::with_limit(store.clone(), |limit| limit.with_burst(burst)).await;
     let revoked = server.create(NewToken::new("ci")).await;
     server.tokens.revoke(revoked.record().id()).await.unwrap();
     for _ in 0..5 {
@@ -196,41 +196,41 @@ async fn only_guesses_cost() {
         assert_eq!(server.send(none).await.status, 401);
         store.inject(Fault::Error);
         assert_eq!(server.verify("", UNKNOWN).await.status, 503);
-        store.heal();
+        store.clear_fault();
     }
     assert_eq!(server.verify("", UNKNOWN).await.status, 401);
     assert_eq!(server.verify("", DAMAGED).await.status, 429);
 }
 
 #[tokio::test]
-async fn each_address_has_its_own_budget_and_an_ipv6_network_one() {
-    let server = Server::limited(MemoryStore::new(), three).await;
+async fn budget_is_per_ipv4_address_and_per_ipv6_network() {
+    let server = Server::with_limit(MemoryStore::new(), burst_of_three).await;
     for (spender, sharer, stranger) in [
         ("192.0.2.1", "::ffff:192.0.2.1", "192.0.2.2"),
         ("2001:db8:0:1::1", "2001:db8:0:1:ffff::9", "2001:db8:0:2::1"),
     ] {
         for _ in 0..3 {
-            assert_eq!(from(&server, spender, UNKNOWN).await.status, 401);
+            assert_eq!(verify_from(&server, spender, UNKNOWN).await.status, 401);
         }
-        assert_eq!(from(&server, spender, UNKNOWN).await.status, 429);
-        assert_eq!(from(&server, sharer, UNKNOWN).await.status, 429);
-        assert_eq!(from(&server, stranger, UNKNOWN).await.status, 401);
+        assert_eq!(verify_from(&server, spender, UNKNOWN).await.status, 429);
+        assert_eq!(verify_from(&server, sharer, UNKNOWN).await.status, 429);
+        assert_eq!(verify_from(&server, stranger, UNKNOWN).await.status, 401);
     }
 }
 
 #[tokio::test]
-async fn a_header_tells_the_address_only_if_it_was_set_up_to() {
+async fn client_address_header_is_ignored_unless_configured() {
     let request = |address: &str| {
         let request = Request::get("/verify").header("x-api-key", UNKNOWN);
         let request = request.header("x-real-ip", address);
         request.body(Body::empty()).unwrap()
     };
-    let unaware = Server::limited(MemoryStore::new(), three).await;
+    let unaware = Server::with_limit(MemoryStore::new(), burst_of_three).await;
     for (number, status) in [401, 401, 401, 429].into_iter().enumerate() {
         let answer = unaware.send(request(&format!("192.0.2.{number}"))).await;
         assert_eq!(answer.status, status);
     }
-    let mut aware = Server::limited(MemoryStore::new(), three).await;
+    let mut aware = Server::with_limit(MemoryStore::new(), burst_of_three).await;
     let addresses = ClientAddressLayer::new()
         .with_trusted_proxies("10.0.0.1".parse().unwrap())
         .with_header(HeaderName::from_static("x-real-ip"));
@@ -251,27 +251,32 @@ async fn a_header_tells_the_address_only_if_it_was_set_up_to() {
 }
 
 #[tokio::test]
-async fn a_flood_of_addresses_shares_one_budget_once_there_is_no_place() {
-    let server =
-        Server::limited(MemoryStore::new(), |limit| three(limit).with_max_clients(2)).await;
+async fn addresses_beyond_the_maximum_share_one_budget() {
+    let server = Server::with_limit(MemoryStore::new(), |limit| {
+        burst_of_three(limit).with_max_clients(2)
+    })
+    .await;
     let address = |number: u32| format!("10.0.{}.{}", number / 250, number % 250);
     for number in 0..2 {
-        assert_eq!(from(&server, &address(number), UNKNOWN).await.status, 401);
+        assert_eq!(
+            verify_from(&server, &address(number), UNKNOWN).await.status,
+            401
+        );
     }
     let mut refused = 0;
     for number in 2..1000 {
-        let answer = from(&server, &address(number), UNKNOWN).await;
+        let answer = verify_from(&server, &address(number), UNKNOWN).await;
         refused += u32::from(answer.status == 429);
     }
     assert_eq!(refused, 998 - 3);
     // Who has a place keeps it, and its budget.
-    assert_eq!(from(&server, &address(0), UNKNOWN).await.status, 401);
+    assert_eq!(verify_from(&server, &address(0), UNKNOWN).await.status, 401);
     // Places become free as budgets become whole.
     server.clock.advance(SECOND * 5);
     for number in 2000..2002 {
         for status in [401, 401, 401, 429] {
             assert_eq!(
-                from(&server, &address(number), UNKNOWN).await.status,
+                verify_from(&server, &address(number), UNKNOWN).await.status,
                 status
             );
         }
@@ -279,7 +284,7 @@ async fn a_flood_of_addresses_shares_one_budget_once_there_is_no_place() {
 }
 
 #[tokio::test]
-async fn the_limit_can_be_switched_off() {
+async fn failure_limit_can_be_disabled() {
     use tower_service_token::ServiceTokenLayer;
     use tower_service_token::api::forward_auth::ForwardAuth;
 
@@ -297,7 +302,7 @@ async fn the_limit_can_be_switched_off() {
 }
 
 #[tokio::test]
-async fn strangers_cannot_soon_spend_the_budget_of_the_service_they_talk_to() {
+async fn service_budget_covers_a_thousand_unknown_tokens() {
     use tower_service_token::api::oauth::OAuthEndpoints;
     use tower_service_token::{ServiceTokenLayer, ServiceTokens};
 
@@ -317,14 +322,14 @@ async fn strangers_cannot_soon_spend_the_budget_of_the_service_they_talk_to() {
 }
 
 #[tokio::test]
-async fn extreme_settings_neither_panic_nor_let_all_through() {
+async fn extreme_limits_neither_panic_nor_disable_the_limit() {
     for (burst, interval) in [
         (1, Duration::ZERO),
         (u32::MAX, Duration::MAX),
         (1, Duration::MAX),
     ] {
         let burst = NonZeroU32::new(burst).unwrap();
-        let server = Server::limited(MemoryStore::new(), |limit| {
+        let server = Server::with_limit(MemoryStore::new(), |limit| {
             limit.with_burst(burst).with_interval(interval)
         });
         let server = server.await;

@@ -10,8 +10,8 @@ mod events;
 #[cfg(feature = "tracing")]
 mod failures;
 mod introspection;
-mod kit;
+mod server;
 mod limits;
 mod revocation;
-mod silence;
+mod secrets;
 mod verification;

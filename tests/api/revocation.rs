@@ -11,9 +11,9 @@ use tower_service_token::store::{AuditAction, CachedStore, TokenState};
 use tower_service_token::testing::{Fault, FaultyStore};
 use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens};
 
-use crate::kit::{FORM, HOUR, INACTIVE, INVALID_REQUEST, SECOND, Server, insert, start};
+use crate::server::{FORM, HOUR, INACTIVE, INVALID_REQUEST, SECOND, Server, insert, start};
 
-const WITHIN: &str = "service-token-effective-within";
+const EFFECTIVE_WITHIN: &str = "service-token-effective-within";
 
 async fn state(server: &Server, token: &IssuedToken) -> TokenState {
     server
@@ -25,12 +25,12 @@ async fn state(server: &Server, token: &IssuedToken) -> TokenState {
 }
 
 #[tokio::test]
-async fn who_has_a_token_can_revoke_it_and_is_named_as_the_actor() {
-    let (server, _) = Server::asking().await;
+async fn token_holder_can_revoke_and_is_the_audited_actor() {
+    let (server, _) = Server::with_faulty_store().await;
     let token = server.create(NewToken::new("ci")).await;
     let answer = server.revoke(token.expose_secret()).await;
     assert_eq!((answer.status.as_u16(), &*answer.body), (200, ""));
-    assert_eq!(answer.header(WITHIN), "0");
+    assert_eq!(answer.header(EFFECTIVE_WITHIN), "0");
     assert_eq!(answer.header("cache-control"), "no-store");
     assert_eq!(answer.header("pragma"), "no-cache");
     assert_eq!(
@@ -40,32 +40,38 @@ async fn who_has_a_token_can_revoke_it_and_is_named_as_the_actor() {
     assert_eq!(state(&server, &token).await, TokenState::Revoked);
 
     let id = token.record().id();
-    let revoked = server.trail.of(AuditAction::Revoked);
+    let revoked = server.events.of(AuditAction::Revoked);
     assert_eq!(revoked.len(), 1);
     assert_eq!(revoked[0].token_id(), id);
     assert_eq!(revoked[0].actor(), format!("token:{id}"));
 }
 
 #[tokio::test]
-async fn how_long_other_nodes_may_take_is_told_in_whole_seconds_rounded_up() {
+async fn effective_within_header_rounds_up_to_seconds() {
     let store = FaultyStore::new(MemoryStore::new());
     let cached = CachedStore::new(store).with_ttl(SECOND * 5 / 2);
-    let server = Server::over(cached.clone()).await;
+    let server = Server::with_store(cached.clone()).await;
     let token = server.create(NewToken::new("ci")).await;
     let answer = server.revoke(token.expose_secret()).await;
-    assert_eq!(answer.header(WITHIN), "3");
+    assert_eq!(answer.header(EFFECTIVE_WITHIN), "3");
     let again = server.revoke(token.expose_secret()).await;
-    assert_eq!((again.status.as_u16(), again.header(WITHIN)), (200, "3"));
-    assert_eq!(server.trail.of(AuditAction::Revoked).len(), 1);
+    assert_eq!(
+        (again.status.as_u16(), again.header(EFFECTIVE_WITHIN)),
+        (200, "3")
+    );
+    assert_eq!(server.events.of(AuditAction::Revoked).len(), 1);
 }
 
 #[tokio::test]
-async fn a_token_that_nobody_knows_is_200_and_changes_nothing() {
-    for server in [Server::in_memory().await, Server::asking().await.0] {
+async fn revoking_an_unknown_token_is_200_without_effect() {
+    for server in [
+        Server::in_memory().await,
+        Server::with_faulty_store().await.0,
+    ] {
         let long = "x".repeat(513);
         for token in [
-            crate::kit::UNKNOWN,
-            crate::kit::DAMAGED,
+            crate::server::UNKNOWN,
+            crate::server::DAMAGED,
             "a b",
             "t\u{f6}ken",
             &long,
@@ -76,14 +82,14 @@ async fn a_token_that_nobody_knows_is_200_and_changes_nothing() {
                 (200, ""),
                 "{token}"
             );
-            assert_eq!(answer.header(WITHIN), "", "{token}");
+            assert_eq!(answer.header(EFFECTIVE_WITHIN), "", "{token}");
         }
-        assert!(server.trail.of(AuditAction::Revoked).is_empty());
+        assert!(server.events.of(AuditAction::Revoked).is_empty());
     }
 }
 
 #[tokio::test]
-async fn a_replaced_secret_can_revoke_while_it_works_and_not_behind_that() {
+async fn previous_secret_can_revoke_until_its_grace_period_ends() {
     for (wait, revoked) in [(SECOND * 3599, true), (HOUR, false)] {
         for expiry in ["never", "30m"] {
             let server = Server::in_memory().await;
@@ -103,7 +109,7 @@ async fn a_replaced_secret_can_revoke_while_it_works_and_not_behind_that() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_off_or_out_of_its_time_can_be_revoked_for_good() {
+async fn disabled_expired_and_early_tokens_can_be_revoked() {
     let server = Server::in_memory().await;
     let disabled = server.create(NewToken::new("disabled")).await;
     server.tokens.disable(disabled.record().id()).await.unwrap();
@@ -114,30 +120,33 @@ async fn a_token_that_is_off_or_out_of_its_time_can_be_revoked_for_good() {
     server.clock.advance(2 * HOUR);
     for token in [disabled, early, expired] {
         let answer = server.revoke(token.expose_secret()).await;
-        assert_eq!((answer.status.as_u16(), answer.header(WITHIN)), (200, "0"));
+        assert_eq!(
+            (answer.status.as_u16(), answer.header(EFFECTIVE_WITHIN)),
+            (200, "0")
+        );
         assert_eq!(state(&server, &token).await, TokenState::Revoked);
     }
 }
 
 #[tokio::test]
-async fn what_was_not_committed_is_503() {
-    let (server, store) = Server::asking().await;
+async fn uncommitted_revocation_is_503() {
+    let (server, store) = Server::with_faulty_store().await;
     let token = server.create(NewToken::new("ci")).await;
-    for fault in [Fault::Error, Fault::LostAnswer] {
+    for fault in [Fault::Error, Fault::LostResponse] {
         store.inject(fault);
         let answer = server.revoke(token.expose_secret()).await;
         answer.assert_problem(503, "auth_unavailable");
         assert_eq!(answer.header("retry-after"), "1");
-        assert_eq!(answer.header(WITHIN), "");
+        assert_eq!(answer.header(EFFECTIVE_WITHIN), "");
     }
-    store.heal();
+    store.clear_fault();
     assert_eq!(state(&server, &token).await, TokenState::Active);
 }
 
 #[tokio::test]
-async fn a_failure_between_looking_and_writing_is_503_too() {
+async fn failure_between_lookup_and_write_is_503() {
     // Looked up in one store, revoked in another one that is down.
-    let (server, registry) = Server::asking().await;
+    let (server, registry) = Server::with_faulty_store().await;
     let token = server.create(NewToken::new("ci")).await;
     let lookups = MemoryStore::new();
     lookups.insert(token.record().clone()).unwrap();
@@ -147,15 +156,18 @@ async fn a_failure_between_looking_and_writing_is_503_too() {
     registry.inject(Fault::Error);
     let answer = server.revoke(token.expose_secret()).await;
     answer.assert_problem(503, "auth_unavailable");
-    registry.heal();
+    registry.clear_fault();
     assert_eq!(
-        server.revoke(token.expose_secret()).await.header(WITHIN),
+        server
+            .revoke(token.expose_secret())
+            .await
+            .header(EFFECTIVE_WITHIN),
         "0"
     );
 }
 
 #[tokio::test]
-async fn a_good_token_of_another_store_is_said_to_be_unsupported() {
+async fn valid_token_of_another_store_is_unsupported_token_type() {
     let elsewhere = MemoryStore::new();
     let token = insert(&elsewhere, |record| record);
     let tokens = ServiceTokens::new(MemoryStore::new());
@@ -175,7 +187,7 @@ async fn a_good_token_of_another_store_is_said_to_be_unsupported() {
 }
 
 #[tokio::test]
-async fn the_form_is_read_as_strictly_as_the_one_to_introspect() {
+async fn revocation_form_is_validated() {
     let server = Server::in_memory().await;
     let token = server.caller.expose_secret();
     for (content_type, body, status) in [
@@ -194,7 +206,7 @@ async fn the_form_is_read_as_strictly_as_the_one_to_introspect() {
 }
 
 #[tokio::test]
-async fn what_stands_in_the_headers_is_not_revoked() {
+async fn tokens_in_headers_are_not_revoked() {
     let server = Server::in_memory().await;
     let token = server.create(NewToken::new("ci")).await;
     let request = Request::post("/revoke")
@@ -212,7 +224,7 @@ async fn what_stands_in_the_headers_is_not_revoked() {
 
 /// The cache still knows the old secret as the current one.
 #[tokio::test]
-async fn a_secret_that_only_a_cache_takes_for_good_revokes_nothing() {
+async fn secret_valid_only_in_a_stale_cache_revokes_nothing() {
     let store = FaultyStore::new(MemoryStore::new());
     let clock = ManualClock::new(start());
     let tokens = ServiceTokens::new(store.clone()).with_clock(clock.clone());
@@ -232,6 +244,9 @@ async fn a_secret_that_only_a_cache_takes_for_good_revokes_nothing() {
         ..Server::in_memory().await
     };
     let answer = server.revoke(server.caller.expose_secret()).await;
-    assert_eq!((answer.status.as_u16(), answer.header(WITHIN)), (200, ""));
+    assert_eq!(
+        (answer.status.as_u16(), answer.header(EFFECTIVE_WITHIN)),
+        (200, "")
+    );
     assert_eq!(state(&server, &second).await, TokenState::Active);
 }

@@ -6,7 +6,7 @@ use tower_service_token::MemoryStore;
 use tower_service_token::lifecycle::NewToken;
 use tower_service_token::testing::Fault;
 
-use crate::kit::{DAMAGED, Server, UNKNOWN, insert};
+use crate::server::{DAMAGED, Server, UNKNOWN, insert};
 
 const HEADERS: [&str; 5] = [
     "x-service-token-id",
@@ -17,7 +17,7 @@ const HEADERS: [&str; 5] = [
 ];
 
 #[tokio::test]
-async fn a_good_token_gets_204_and_who_it_is_in_every_method() {
+async fn valid_token_gets_204_with_identity_headers() {
     let store = MemoryStore::new();
     let token = insert(&store, |record| {
         record
@@ -26,7 +26,7 @@ async fn a_good_token_gets_204_and_who_it_is_in_every_method() {
             .with_roles(["deployer", "auditor"])
             .with_scopes(["projects:write", "audit:**"])
     });
-    let server = Server::over(store).await;
+    let server = Server::with_store(store).await;
     for method in [Method::GET, Method::HEAD, Method::POST] {
         for (header, value) in [
             ("authorization", format!("ApiKey {token}")),
@@ -68,10 +68,10 @@ async fn a_good_token_gets_204_and_who_it_is_in_every_method() {
 }
 
 #[tokio::test]
-async fn what_a_token_does_not_have_is_an_empty_value_and_no_absent_header() {
+async fn unset_identity_headers_are_empty_not_absent() {
     let store = MemoryStore::new();
     let token = insert(&store, |record| record);
-    let server = Server::over(store).await;
+    let server = Server::with_store(store).await;
     let answer = server.verify("", &token).await;
     for name in HEADERS {
         assert!(answer.response.headers().contains_key(name), "{name}");
@@ -86,7 +86,7 @@ async fn what_a_token_does_not_have_is_an_empty_value_and_no_absent_header() {
 }
 
 #[tokio::test]
-async fn no_name_can_add_a_header_or_pass_for_two() {
+async fn identity_header_values_cannot_inject_headers() {
     let store = MemoryStore::new();
     let token = insert(&store, |record| {
         record
@@ -95,7 +95,7 @@ async fn no_name_can_add_a_header_or_pass_for_two() {
             .with_roles(["a,admin", "b c", "\u{1f511}"])
             .with_scopes(["x,y", "100%"])
     });
-    let server = Server::over(store).await;
+    let server = Server::with_store(store).await;
     let answer = server.verify("", &token).await;
     let values = HEADERS.map(|name| answer.header(name));
     assert_eq!(
@@ -110,7 +110,7 @@ async fn no_name_can_add_a_header_or_pass_for_two() {
 }
 
 #[tokio::test]
-async fn every_role_and_scope_of_the_query_must_be_held() {
+async fn requires_every_role_and_scope_of_the_query() {
     let server = Server::in_memory().await;
     let new = NewToken::new("ci")
         .with_roles(["deployer", "night shift", "a&b"])
@@ -159,7 +159,7 @@ async fn every_role_and_scope_of_the_query_must_be_held() {
 }
 
 #[tokio::test]
-async fn a_scope_that_is_lacking_is_named_in_the_challenge() {
+async fn challenge_names_the_missing_scope() {
     let server = Server::in_memory().await;
     let answer = server
         .verify("?scope=a:b", server.caller.expose_secret())
@@ -172,7 +172,7 @@ async fn a_scope_that_is_lacking_is_named_in_the_challenge() {
 }
 
 #[tokio::test]
-async fn a_bad_token_is_refused_as_the_layer_refuses_it() {
+async fn invalid_tokens_are_rejected_as_by_the_layer() {
     let server = Server::in_memory().await;
     for (name, token) in server.bad_tokens().await {
         let (status, code) = match name {
@@ -202,8 +202,8 @@ async fn a_bad_token_is_refused_as_the_layer_refuses_it() {
 }
 
 #[tokio::test]
-async fn two_tokens_are_400_and_a_store_that_fails_is_503() {
-    let (server, store) = Server::asking().await;
+async fn two_tokens_are_400_and_store_failure_is_503() {
+    let (server, store) = Server::with_faulty_store().await;
     let token = server.caller.expose_secret();
     let request = Request::get("/verify")
         .header("x-api-key", token)
@@ -218,7 +218,7 @@ async fn two_tokens_are_400_and_a_store_that_fails_is_503() {
 }
 
 #[tokio::test]
-async fn what_a_client_says_of_itself_changes_nothing() {
+async fn ignores_forwarded_and_identity_headers_of_the_client() {
     let server = Server::in_memory().await;
     let token = server.create(NewToken::new("ci")).await;
     let request = Request::get("/verify?role=admin")
@@ -233,7 +233,7 @@ async fn what_a_client_says_of_itself_changes_nothing() {
 }
 
 #[tokio::test]
-async fn the_body_of_a_request_is_not_read() {
+async fn verification_does_not_read_the_body() {
     let server = Server::in_memory().await;
     let never = Body::from_stream(futures::stream::pending::<Result<String, std::io::Error>>());
     let request = Request::post("/verify").header("x-api-key", server.caller.expose_secret());

@@ -22,8 +22,8 @@ use tower_service_token::store::{
 use tower_service_token::token::PresentedToken;
 use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens, TokenStore};
 
-use crate::refusal::Api;
-use crate::site::{Site, call_with_body};
+use crate::error_responses::Api;
+use crate::service::{TestService, call_with_body};
 use crate::slow_bodies::Pending;
 
 const SECRET: &str = "break-glass-8e03978e40d543ddbc936894a57f9324";
@@ -71,7 +71,7 @@ impl Drop for TokenFile {
 }
 
 /// A service whose callers are found in `first` or in the registry.
-async fn chained(first: impl TokenStore + Clone, is_declared: bool) -> Arc<Site> {
+async fn chained(first: impl TokenStore + Clone, is_declared: bool) -> Arc<TestService> {
     let store = MemoryStore::new();
     let clock = ManualClock::new(SystemTime::now());
     let tokens = ServiceTokens::new(store.clone()).with_clock(clock.clone());
@@ -81,30 +81,34 @@ async fn chained(first: impl TokenStore + Clone, is_declared: bool) -> Arc<Site>
         tokens
     };
     let layer = ServiceTokenLayer::new(ChainStore::new(first).then(store));
-    Site::serving(tokens, layer, clock).await
+    TestService::serving(tokens, layer, clock).await
 }
 
 const WRITER: &str = r#"scopes = ["service-tokens:write", "builds:*"]"#;
 
-pub(crate) async fn without_a_declared_store_nothing_is_changed(_: Arc<Site>) {
+pub(crate) async fn rejects_changes_by_tokens_of_undeclared_store(_: Arc<TestService>) {
     let file = TokenFile::new(WRITER);
-    let site = chained(file.open(), false).await;
-    let target = site.holder(&["builds:read"]).await;
-    let before = site.listed().await;
+    let service = chained(file.open(), false).await;
+    let target = service.holder(&["builds:read"]).await;
+    let before = service.listed().await;
     let one = format!("/service-tokens/{}", target.id);
     let pipeops = format!("/api/v1/service-account-tokens/{}", target.id);
     for (api, call, body) in [
-        (Api::Problem, CREATE.to_owned(), json!({ "name": "made" })),
         (
-            Api::Problem,
+            Api::Management,
+            CREATE.to_owned(),
+            json!({ "name": "made" }),
+        ),
+        (
+            Api::Management,
             format!("PATCH {one}"),
             json!({ "name": "new" }),
         ),
-        (Api::Problem, format!("POST {one}/rotate"), json!({})),
-        (Api::Problem, format!("POST {one}/disable"), json!({})),
-        (Api::Problem, format!("DELETE {one}"), json!({})),
+        (Api::Management, format!("POST {one}/rotate"), json!({})),
+        (Api::Management, format!("POST {one}/disable"), json!({})),
+        (Api::Management, format!("DELETE {one}"), json!({})),
         (
-            Api::Problem,
+            Api::Management,
             "POST /service-tokens/revoke".to_owned(),
             json!({ "filter": { "name": "holder" }, "expect": 1 }),
         ),
@@ -120,53 +124,55 @@ pub(crate) async fn without_a_declared_store_nothing_is_changed(_: Arc<Site>) {
             json!({ "name": "made" }),
         ),
     ] {
-        let answer = site.call(SECRET, &call, Some(body)).await;
+        let answer = service.call(SECRET, &call, Some(body)).await;
         api.assert_refused(&answer, 403, "unknown_actor", &call);
     }
-    assert_eq!(site.listed().await, before);
+    assert_eq!(service.listed().await, before);
 }
 
-pub(crate) async fn a_token_removed_from_its_file_meanwhile_changes_nothing(_: Arc<Site>) {
+pub(crate) async fn rejects_changes_after_token_is_removed_from_file(_: Arc<TestService>) {
     let file = TokenFile::new(WRITER);
     let store = file.open();
-    let site = chained(store.clone(), true).await;
-    let made = site
+    let service = chained(store.clone(), true).await;
+    let made = service
         .call(SECRET, CREATE, Some(json!({ "name": "made" })))
         .await;
     let made = made.assert(201).json();
     let by = made["service_token"]["created_by"].as_str().unwrap();
     assert!(by.starts_with("token:"), "{by}");
 
-    let before = site.listed().await;
+    let before = service.listed().await;
     let call = call_with_body(SECRET, CREATE, None);
-    let pending = Pending::send(&site, &call, "application/json", r#"{"name":"a"}"#).await;
+    let pending = Pending::send(&service, &call, "application/json", r#"{"name":"a"}"#).await;
     // The layer accepted it, and the service is about to change something for it.
     let credential = Credential::new(PresentedToken::new(SECRET).unwrap());
     let found = store.find(&credential).await.unwrap();
     let principal = verdict(found, &credential, &SystemClock).unwrap();
     let actor = Actor::holder(principal).with_credential(credential);
-    let tokens = site.tokens().clone().acting_for(actor);
+    let tokens = service.tokens().clone().acting_for(actor);
 
     file.write("tokens = []\n");
     store.reload().unwrap();
     let answer = pending.complete().await;
-    Api::Problem.assert_refused(&answer, 401, "invalid_token", CREATE);
+    Api::Management.assert_refused(&answer, 401, "invalid_token", CREATE);
     let error = tokens.create(NewToken::new("a")).await.unwrap_err();
     let kind = match error {
-        LifecycleError::ActorEnded(kind) => kind,
+        LifecycleError::ActorTokenRejected(kind) => kind,
         error => panic!("{error}"),
     };
     assert_eq!(kind, DenialKind::Unknown);
-    assert_eq!(site.listed().await, before);
+    assert_eq!(service.listed().await, before);
 }
 
-pub(crate) async fn a_token_of_another_store_is_not_its_namesake(site: Arc<Site>) {
-    let namesake = site.holder(&["builds:read"]).await;
+pub(crate) async fn distinguishes_tokens_with_same_id_in_different_stores(
+    service: Arc<TestService>,
+) {
+    let namesake = service.holder(&["builds:read"]).await;
     let file = TokenFile::new(&format!("{WRITER}\nid = \"{}\"", namesake.id));
     let layer = ServiceTokenLayer::new(file.open());
-    let tokens = site.tokens().clone().with_actor_store(file.open());
-    let other = Site::serving(tokens, layer, ManualClock::new(SystemTime::now())).await;
-    let before = site.listed().await;
+    let tokens = service.tokens().clone().with_actor_store(file.open());
+    let other = TestService::serving(tokens, layer, ManualClock::new(SystemTime::now())).await;
+    let before = service.listed().await;
     for call in [
         "GET /service-tokens/self",
         "POST /service-tokens/self/rotate",
@@ -174,10 +180,10 @@ pub(crate) async fn a_token_of_another_store_is_not_its_namesake(site: Arc<Site>
         &format!("POST /service-tokens/{}/rotate", namesake.id),
     ] {
         let answer = other.call(SECRET, call, None).await;
-        Api::Problem.assert_refused(&answer, 401, "invalid_token", call);
+        Api::Management.assert_refused(&answer, 401, "invalid_token", call);
     }
-    assert_eq!(site.listed().await, before);
-    assert_eq!(site.status_of(&namesake.secret).await, 200);
+    assert_eq!(service.listed().await, before);
+    assert_eq!(service.status_of(&namesake.secret).await, 200);
 }
 
 /// A store that never hears of changes.
@@ -191,7 +197,7 @@ impl TokenStore for Outdated {
     }
 }
 
-pub(crate) async fn what_a_declared_store_says_of_the_registrys_tokens_is_not_used(_: Arc<Site>) {
+pub(crate) async fn ignores_declared_store_for_registry_tokens(_: Arc<TestService>) {
     let store = MemoryStore::new();
     let tokens = ServiceTokens::new(store.clone());
     let writer = NewToken::new("writer").with_scopes(["service-tokens:write"]);
@@ -202,10 +208,12 @@ pub(crate) async fn what_a_declared_store_says_of_the_registrys_tokens_is_not_us
     let id = writer.record().id();
     drop(tokens.rotate(id, Duration::ZERO).await.unwrap());
     let declared = tokens.with_actor_store(outdated);
-    let site = Site::serving(declared, layer, ManualClock::new(SystemTime::now())).await;
+    let service = TestService::serving(declared, layer, ManualClock::new(SystemTime::now())).await;
     let body = json!({ "name": "made" });
-    let answer = site.call(writer.expose_secret(), CREATE, Some(body)).await;
-    Api::Problem.assert_refused(&answer, 401, "invalid_token", CREATE);
+    let answer = service
+        .call(writer.expose_secret(), CREATE, Some(body))
+        .await;
+    Api::Management.assert_refused(&answer, 401, "invalid_token", CREATE);
     assert_eq!(store.len(), 2);
 }
 
@@ -236,27 +244,27 @@ async fn serving(
     builder.build(&endpoint).unwrap()
 }
 
-pub(crate) async fn an_introspected_token_that_became_inactive_changes_nothing(_: Arc<Site>) {
+pub(crate) async fn rejects_changes_after_introspected_token_becomes_inactive(_: Arc<TestService>) {
     // The layer asks, the handler asks again once the body is read, and the change asks.
     for active in 1..=3 {
         let calls = Arc::new(AtomicUsize::new(0));
         let store = introspected(active, Arc::clone(&calls), Duration::ZERO).await;
-        let site = chained(store, true).await;
-        let before = site.listed().await;
-        let answer = site
+        let service = chained(store, true).await;
+        let before = service.listed().await;
+        let answer = service
             .call(SECRET, CREATE, Some(json!({ "name": "made" })))
             .await;
         if active == 3 {
             answer.assert(201);
             continue;
         }
-        Api::Problem.assert_refused(&answer, 401, "invalid_token", CREATE);
+        Api::Management.assert_refused(&answer, 401, "invalid_token", CREATE);
         assert_eq!(calls.load(Ordering::SeqCst), active + 1);
-        assert_eq!(site.listed().await, before);
+        assert_eq!(service.listed().await, before);
     }
 }
 
-pub(crate) async fn an_introspection_from_before_an_outage_changes_nothing(_: Arc<Site>) {
+pub(crate) async fn rejects_changes_based_on_stale_introspection(_: Arc<TestService>) {
     let clock = ManualClock::new(SystemTime::now());
     let is_down = Arc::new(AtomicBool::new(false));
     let answer = {
@@ -275,26 +283,26 @@ pub(crate) async fn an_introspection_from_before_an_outage_changes_nothing(_: Ar
         let builder = builder.with_stale_if_error(Duration::from_secs(60));
         builder.with_clock(clock.clone())
     });
-    let site = chained(store.await, true).await;
+    let service = chained(store.await, true).await;
     let body = json!({ "name": "made" });
-    let made = site.call(SECRET, CREATE, Some(body.clone())).await;
+    let made = service.call(SECRET, CREATE, Some(body.clone())).await;
     made.assert(201);
     clock.advance(Duration::from_secs(2));
     is_down.store(true, Ordering::SeqCst);
-    let verified = site.call(SECRET, "GET /verify", None).await;
+    let verified = service.call(SECRET, "GET /verify", None).await;
     verified.assert(204);
-    site.call(SECRET, CREATE, Some(body)).await.assert(503);
+    service.call(SECRET, CREATE, Some(body)).await.assert(503);
 }
 
-pub(crate) async fn a_remembered_introspection_is_not_enough_for_a_change(_: Arc<Site>) {
+pub(crate) async fn changes_require_fresh_introspection(_: Arc<TestService>) {
     // Active once: what the store remembers of it is older than the change.
     let calls = Arc::new(AtomicUsize::new(0));
     let store = introspected(1, calls, Duration::from_secs(10)).await;
-    let site = chained(store, true).await;
-    let before = site.listed().await;
-    let answer = site
+    let service = chained(store, true).await;
+    let before = service.listed().await;
+    let answer = service
         .call(SECRET, CREATE, Some(json!({ "name": "made" })))
         .await;
-    Api::Problem.assert_refused(&answer, 401, "invalid_token", CREATE);
-    assert_eq!(site.listed().await, before);
+    Api::Management.assert_refused(&answer, 401, "invalid_token", CREATE);
+    assert_eq!(service.listed().await, before);
 }

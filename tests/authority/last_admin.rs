@@ -6,20 +6,20 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tokio::sync::Barrier;
 
-use crate::refusal::Api;
-use crate::site::{Site, Token, call_with_body};
-use crate::wire::Call;
+use crate::error_responses::Api;
+use crate::http1::HttpRequest;
+use crate::service::{TestService, Token, call_with_body};
 
 /// The requests that end the administrator with this id, or that limit its time.
-fn endings(site: &Site, id: &str) -> Vec<(String, Option<Value>)> {
+fn removals(service: &TestService, id: &str) -> Vec<(String, Option<Value>)> {
     let one = format!("/service-tokens/{id}");
     let patch = |body: Value| (format!("PATCH {one}"), Some(body));
     vec![
         patch(json!({ "scopes": [] })),
         patch(json!({ "scopes": ["service-tokens:write", "service-tokens:read", "*:*"] })),
         patch(json!({ "expires_in": "1d" })),
-        patch(json!({ "expires_at": site.time_in(1_000_000_000) })),
-        patch(json!({ "not_before": site.time_in(3600) })),
+        patch(json!({ "expires_at": service.time_in(1_000_000_000) })),
+        patch(json!({ "not_before": service.time_in(3600) })),
         (format!("POST {one}/disable"), None),
         (format!("DELETE {one}"), None),
         ("DELETE /service-tokens/self".to_owned(), None),
@@ -31,72 +31,74 @@ fn with_query(call: &str, query: &str) -> String {
     format!("{method} {target}?{query}")
 }
 
-pub(crate) async fn the_last_administrator_is_ended_only_when_confirmed(site: Arc<Site>) {
+pub(crate) async fn last_administrator_removal_requires_confirmation(service: Arc<TestService>) {
     // These do not count as administrators.
-    site.holder(&["service-tokens:write", "*:*"]).await;
-    let ended = site.holder(&["service-tokens:admin"]).await;
-    site.expire(&ended).await;
-    let later = json!({ "name": "later", "scopes": ["*"], "not_before": site.time_in(3600) });
-    site.create(later).await;
-    let before = site.listed().await;
-    for (call, body) in endings(&site, &site.admin.id) {
+    service.holder(&["service-tokens:write", "*:*"]).await;
+    let ended = service.holder(&["service-tokens:admin"]).await;
+    service.expire(&ended).await;
+    let later = json!({ "name": "later", "scopes": ["*"], "not_before": service.time_in(3600) });
+    service.create(later).await;
+    let before = service.listed().await;
+    for (call, body) in removals(&service, &service.admin.id) {
         for query in ["", "last_admin=false"] {
             let call = with_query(&call, query);
-            let answer = site.admin(&call, body.clone()).await;
-            Api::Problem.assert_refused(&answer, 409, "last_admin", &call);
+            let answer = service.admin(&call, body.clone()).await;
+            Api::Management.assert_refused(&answer, 409, "last_admin", &call);
         }
     }
-    assert_eq!(site.listed().await, before);
+    assert_eq!(service.listed().await, before);
     // What leaves it an administrator is no ending.
     let renamed = json!({ "name": "root", "scopes": ["service-tokens:*"], "roles": ["boss"] });
-    site.patch(&site.admin.id, renamed).await;
-    site.patch(&site.admin.id, json!({ "scopes": ["**"] }))
+    service.patch(&service.admin.id, renamed).await;
+    service
+        .patch(&service.admin.id, json!({ "scopes": ["**"] }))
         .await;
 
     // A confirmed expiry is set, and it stays an administrator until then.
-    let call = format!("PATCH /service-tokens/{}?last_admin=true", site.admin.id);
+    let call = format!("PATCH /service-tokens/{}?last_admin=true", service.admin.id);
     for body in [json!({ "expires_in": "2d" }), json!({ "expires_in": "1d" })] {
-        site.admin(&call, Some(body)).await.assert(200);
+        service.admin(&call, Some(body)).await.assert(200);
     }
-    site.patch(&site.admin.id, json!({ "expires_at": null }))
+    service
+        .patch(&service.admin.id, json!({ "expires_at": null }))
         .await;
 }
 
 /// Makes the change once with and once without confirmation.
-async fn is_ended_once_confirmed(site: Arc<Site>, at: usize) {
-    let (call, body) = endings(&site, &site.admin.id).swap_remove(at);
-    site.admin(&call, body.clone()).await.assert(409);
+async fn is_ended_once_confirmed(service: Arc<TestService>, at: usize) {
+    let (call, body) = removals(&service, &service.admin.id).swap_remove(at);
+    service.admin(&call, body.clone()).await.assert(409);
     let call = with_query(&call, "last_admin=true");
-    let answer = site.admin(&call, body).await;
+    let answer = service.admin(&call, body).await;
     assert!([200, 204].contains(&answer.status), "{call}: {answer:?}");
-    let answer = site.admin("GET /service-tokens", None).await;
+    let answer = service.admin("GET /service-tokens", None).await;
     assert!([401, 403].contains(&answer.status), "{call}: {answer:?}");
 }
 
-pub(crate) async fn a_confirmed_update_strips_it(site: Arc<Site>) {
-    is_ended_once_confirmed(site, 0).await;
+pub(crate) async fn confirmed_update_removes_admin_scope(service: Arc<TestService>) {
+    is_ended_once_confirmed(service, 0).await;
 }
 
-pub(crate) async fn a_confirmed_update_postpones_it(site: Arc<Site>) {
-    is_ended_once_confirmed(site, 4).await;
+pub(crate) async fn confirmed_update_postpones_last_administrator(service: Arc<TestService>) {
+    is_ended_once_confirmed(service, 4).await;
 }
 
-pub(crate) async fn a_confirmed_request_disables_it(site: Arc<Site>) {
-    is_ended_once_confirmed(site, 5).await;
+pub(crate) async fn confirmed_request_disables_last_administrator(service: Arc<TestService>) {
+    is_ended_once_confirmed(service, 5).await;
 }
 
-pub(crate) async fn a_confirmed_request_revokes_it(site: Arc<Site>) {
-    is_ended_once_confirmed(site, 6).await;
+pub(crate) async fn confirmed_request_revokes_last_administrator(service: Arc<TestService>) {
+    is_ended_once_confirmed(service, 6).await;
 }
 
-pub(crate) async fn a_confirmed_request_revokes_itself(site: Arc<Site>) {
-    is_ended_once_confirmed(site, 7).await;
+pub(crate) async fn last_administrator_revokes_itself_when_confirmed(service: Arc<TestService>) {
+    is_ended_once_confirmed(service, 7).await;
 }
 
-pub(crate) async fn the_last_administrator_is_never_ended_in_bulk(site: Arc<Site>) {
-    let second = site.holder(&["service-tokens:**"]).await;
-    site.holder(&["builds:read"]).await;
-    let before = site.listed().await;
+pub(crate) async fn bulk_revocation_never_removes_last_administrator(service: Arc<TestService>) {
+    let second = service.holder(&["service-tokens:**"]).await;
+    service.holder(&["builds:read"]).await;
+    let before = service.listed().await;
     for (filter, expect) in [
         (json!({}), json!(3)),
         (json!({ "state": "active" }), json!(3)),
@@ -104,24 +106,24 @@ pub(crate) async fn the_last_administrator_is_never_ended_in_bulk(site: Arc<Site
         for query in ["", "?last_admin=true"] {
             let call = format!("POST /service-tokens/revoke{query}");
             let body = json!({ "filter": filter, "expect": expect });
-            let answer = site.admin(&call, Some(body)).await;
-            Api::Problem.assert_refused(&answer, 409, "last_admin", &call);
+            let answer = service.admin(&call, Some(body)).await;
+            Api::Management.assert_refused(&answer, 409, "last_admin", &call);
         }
     }
-    assert_eq!(site.listed().await, before);
+    assert_eq!(service.listed().await, before);
     let revoke = format!("DELETE /service-tokens/{}", second.id);
-    site.admin(&revoke, None).await.assert(204);
+    service.admin(&revoke, None).await.assert(204);
     let body = json!({ "filter": { "name": "administrator" }, "expect": 1 });
     let call = "POST /service-tokens/revoke?last_admin=true";
-    let answer = site.admin(call, Some(body)).await;
-    Api::Problem.assert_refused(&answer, 409, "last_admin", call);
+    let answer = service.admin(call, Some(body)).await;
+    Api::Management.assert_refused(&answer, 409, "last_admin", call);
 }
 
-pub(crate) async fn the_dialects_never_end_the_last_administrator(site: Arc<Site>) {
-    let listed = site.admin("GET /api/security/tokens", None).await;
+pub(crate) async fn dialects_never_remove_last_administrator(service: Arc<TestService>) {
+    let listed = service.admin("GET /api/security/tokens", None).await;
     let number = listed.assert(200).json()[0]["id"].as_i64().unwrap();
-    let pipeops = format!("/api/v1/service-account-tokens/{}", site.admin.id);
-    let before = site.listed().await;
+    let pipeops = format!("/api/v1/service-account-tokens/{}", service.admin.id);
+    let before = service.listed().await;
     let calls = [
         (Api::PipeOps, format!("DELETE {pipeops}"), Value::Null),
         (
@@ -154,22 +156,22 @@ pub(crate) async fn the_dialects_never_end_the_last_administrator(site: Arc<Site
         for query in ["", "last_admin=true"] {
             let call = with_query(&call, query);
             let body = (!body.is_null()).then(|| body.clone());
-            let answer = site.admin(&call, body).await;
+            let answer = service.admin(&call, body).await;
             api.assert_refused(&answer, 409, "", &call);
         }
     }
-    assert_eq!(site.listed().await, before);
+    assert_eq!(service.listed().await, before);
 }
 
-pub(crate) async fn the_last_administrator_is_revoked_by_its_secret(site: Arc<Site>) {
-    let revoke = Call::form("/revoke", &site.admin.secret);
-    revoke.send(site.address).await.assert(200);
-    let answer = site.admin("GET /service-tokens", None).await;
-    Api::Problem.assert_refused(&answer, 401, "token_revoked", "list");
+pub(crate) async fn revokes_last_administrator_by_its_secret(service: Arc<TestService>) {
+    let revoke = HttpRequest::form("/revoke", &service.admin.secret);
+    revoke.send(service.address).await.assert(200);
+    let answer = service.admin("GET /service-tokens", None).await;
+    Api::Management.assert_refused(&answer, 401, "token_revoked", "list");
 }
 
-pub(crate) async fn confirmation_is_read_strictly(site: Arc<Site>) {
-    let one = format!("DELETE /service-tokens/{}", site.admin.id);
+pub(crate) async fn rejects_malformed_confirmation(service: Arc<TestService>) {
+    let one = format!("DELETE /service-tokens/{}", service.admin.id);
     for (query, status) in [
         ("last_admin=false", 409),
         ("last_admin", 400),
@@ -182,28 +184,30 @@ pub(crate) async fn confirmation_is_read_strictly(site: Arc<Site>) {
         ("last-admin=true", 400),
         ("x=last_admin=true", 400),
     ] {
-        let answer = site.admin(&with_query(&one, query), None).await;
+        let answer = service.admin(&with_query(&one, query), None).await;
         assert_eq!(answer.status, status, "{query}: {answer:?}");
     }
     let body = json!({ "scopes": [], "last_admin": true });
-    let patch = format!("PATCH /service-tokens/{}", site.admin.id);
-    site.admin(&patch, Some(body)).await.assert(422);
-    assert_eq!(site.status_of(&site.admin.secret).await, 200);
+    let patch = format!("PATCH /service-tokens/{}", service.admin.id);
+    service.admin(&patch, Some(body)).await.assert(422);
+    assert_eq!(service.status_of(&service.admin.secret).await, 200);
 }
 
 /// Sends a request as soon as the other one is about to be sent.
-async fn send(address: SocketAddr, call: Call, barrier: Arc<Barrier>) -> u16 {
+async fn send(address: SocketAddr, call: HttpRequest, barrier: Arc<Barrier>) -> u16 {
     barrier.wait().await;
     call.send(address).await.status
 }
 
-pub(crate) async fn of_two_requests_that_end_the_last_two_one_succeeds(site: Arc<Site>) {
+pub(crate) async fn concurrent_removals_of_last_two_administrators_allow_one(
+    service: Arc<TestService>,
+) {
     const ROUNDS: usize = 20;
-    let (second_address, second_node) = site.second_node().await;
-    let mut admin = site.admin.clone();
+    let (second_address, second_node) = service.second_node().await;
+    let mut admin = service.admin.clone();
     for round in 0..ROUNDS {
         let heir = json!({ "name": format!("{round}"), "scopes": ["service-tokens:admin"] });
-        let heir = site
+        let heir = service
             .call(&admin.secret, "POST /service-tokens", Some(heir))
             .await;
         let heir = Token::of(&heir.assert(201));
@@ -215,12 +219,16 @@ pub(crate) async fn of_two_requests_that_end_the_last_two_one_succeeds(site: Arc
         // An update that limits the time ends no token, and another could be made by it.
         let kinds = [0, 5, 6, 1];
         let [of_first, of_second] = [first, second].map(|target| {
-            let (call, body) = endings(&site, &target.id).swap_remove(kinds[round % 4]);
+            let (call, body) = removals(&service, &target.id).swap_remove(kinds[round % 4]);
             move |secret: &str| call_with_body(secret, &call, body.clone())
         });
         let barrier = Arc::new(Barrier::new(2));
         let (a, b) = tokio::join!(
-            tokio::spawn(send(site.address, of_first(&admin.secret), barrier.clone())),
+            tokio::spawn(send(
+                service.address,
+                of_first(&admin.secret),
+                barrier.clone()
+            )),
             tokio::spawn(send(second_address, of_second(&heir.secret), barrier)),
         );
         let (a, b) = (a.unwrap(), b.unwrap());
@@ -236,7 +244,7 @@ pub(crate) async fn of_two_requests_that_end_the_last_two_one_succeeds(site: Arc
             admin = heir;
         }
     }
-    let listed = site.listed_by(&admin.secret).await;
+    let listed = service.listed_by(&admin.secret).await;
     let mut admins: Vec<_> = listed
         .values()
         .filter(|it| it["state"] == "active")

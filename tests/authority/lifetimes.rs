@@ -4,43 +4,43 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::refusal::Api;
-use crate::site::{Site, Token};
+use crate::error_responses::Api;
+use crate::service::{TestService, Token};
 
 const DAY: i64 = 86_400;
 
 /// A writer that expires in ten days, and when.
-async fn writer(site: &Site) -> (Token, String) {
-    let expires_at = site.time_in(10 * DAY);
+async fn writer(service: &TestService) -> (Token, String) {
+    let expires_at = service.time_in(10 * DAY);
     let scopes = ["service-tokens:write", "service-tokens:read", "builds:*"];
     let body = json!({
         "name": "writer", "roles": ["deployer"], "scopes": scopes, "expires_at": expires_at,
     });
-    (site.create(body).await, expires_at)
+    (service.create(body).await, expires_at)
 }
 
 /// A token that expires a day before the writer, a day after it, and never.
-async fn others(site: &Site) -> [Token; 3] {
+async fn others(service: &TestService) -> [Token; 3] {
     let mut others = Vec::new();
     for expires_at in [
-        json!(site.time_in(9 * DAY)),
-        json!(site.time_in(11 * DAY)),
+        json!(service.time_in(9 * DAY)),
+        json!(service.time_in(11 * DAY)),
         Value::Null,
     ] {
         let body = json!({ "name": "other", "scopes": ["builds:read"], "expires_at": expires_at });
-        others.push(site.create(body).await);
+        others.push(service.create(body).await);
     }
     others.try_into().unwrap()
 }
 
-pub(crate) async fn a_new_token_never_outlives_its_creator(site: Arc<Site>) {
-    let (writer, latest) = writer(&site).await;
-    let before = site.listed().await;
+pub(crate) async fn a_new_token_never_outlives_its_creator(service: Arc<TestService>) {
+    let (writer, latest) = writer(&service).await;
+    let before = service.listed().await;
     let call = "POST /service-tokens";
     for expiry in [
         json!({ "expires_at": null }),
         json!({ "expires_in": null }),
-        json!({ "expires_at": site.time_in(10 * DAY + 1) }),
+        json!({ "expires_at": service.time_in(10 * DAY + 1) }),
         json!({ "expires_at": "9998-12-31" }),
         json!({ "expires_in": "20d" }),
         json!({ "expires_in": "P1Y" }),
@@ -49,53 +49,53 @@ pub(crate) async fn a_new_token_never_outlives_its_creator(site: Arc<Site>) {
         body.as_object_mut()
             .unwrap()
             .extend(expiry.as_object().unwrap().clone());
-        let answer = site.call(&writer.secret, call, Some(body)).await;
-        Api::Problem.assert_refused(&answer, 403, "escalation_denied", &expiry.to_string());
+        let answer = service.call(&writer.secret, call, Some(body)).await;
+        Api::Management.assert_refused(&answer, 403, "escalation_denied", &expiry.to_string());
     }
-    assert_eq!(site.listed().await, before);
+    assert_eq!(service.listed().await, before);
 
-    let created = site
+    let created = service
         .call(&writer.secret, call, Some(json!({ "name": "made" })))
         .await;
     let created = created.assert(201).json();
     assert_eq!(created["service_token"]["expires_at"], latest);
-    for expires_at in [latest.clone(), site.time_in(DAY)] {
+    for expires_at in [latest.clone(), service.time_in(DAY)] {
         let body = json!({ "name": "made", "expires_at": expires_at });
-        let created = site.call(&writer.secret, call, Some(body)).await;
+        let created = service.call(&writer.secret, call, Some(body)).await;
         let created = created.assert(201).json();
         assert_eq!(created["service_token"]["expires_at"], expires_at);
     }
     // An administrator with an expiry is not bounded.
     let body = json!({ "name": "a", "scopes": ["service-tokens:*"], "expires_at": latest });
-    let admin = site.create(body).await;
-    let created = site
+    let admin = service.create(body).await;
+    let created = service
         .call(&admin.secret, call, Some(json!({ "name": "made" })))
         .await;
     let created = created.assert(201).json();
     assert_eq!(created["service_token"]["expires_at"], Value::Null);
 }
 
-pub(crate) async fn an_update_never_extends_beyond_the_caller(site: Arc<Site>) {
-    let (writer, latest) = writer(&site).await;
-    let [earlier, later, never] = others(&site).await;
+pub(crate) async fn an_update_never_extends_beyond_the_caller(service: Arc<TestService>) {
+    let (writer, latest) = writer(&service).await;
+    let [earlier, later, never] = others(&service).await;
     let own = format!("PATCH /service-tokens/{}", writer.id);
     let patch = |token: &Token| format!("PATCH /service-tokens/{}", token.id);
-    let before = site.listed().await;
+    let before = service.listed().await;
     for (call, body) in [
         (own, json!({ "expires_in": "20d" })),
         (patch(&earlier), json!({ "expires_at": null })),
         (
             patch(&earlier),
-            json!({ "expires_at": site.time_in(10 * DAY + 1) }),
+            json!({ "expires_at": service.time_in(10 * DAY + 1) }),
         ),
         (
             patch(&later),
-            json!({ "expires_at": site.time_in(12 * DAY) }),
+            json!({ "expires_at": service.time_in(12 * DAY) }),
         ),
         (patch(&later), json!({ "expires_at": null })),
         (
             patch(&later),
-            json!({ "expires_at": site.time_in(11 * DAY), "roles": ["deployer"] }),
+            json!({ "expires_at": service.time_in(11 * DAY), "roles": ["deployer"] }),
         ),
         (
             patch(&never),
@@ -103,10 +103,10 @@ pub(crate) async fn an_update_never_extends_beyond_the_caller(site: Arc<Site>) {
         ),
     ] {
         let what = format!("{call} {body}");
-        let answer = site.call(&writer.secret, &call, Some(body)).await;
-        Api::Problem.assert_refused(&answer, 403, "escalation_denied", &what);
+        let answer = service.call(&writer.secret, &call, Some(body)).await;
+        Api::Management.assert_refused(&answer, 403, "escalation_denied", &what);
     }
-    assert_eq!(site.listed().await, before);
+    assert_eq!(service.listed().await, before);
 
     for (token, body, expiry) in [
         (&earlier, json!({ "expires_at": latest }), json!(latest)),
@@ -118,54 +118,56 @@ pub(crate) async fn an_update_never_extends_beyond_the_caller(site: Arc<Site>) {
             json!(latest),
         ),
     ] {
-        let changed = site.call(&writer.secret, &patch(token), Some(body)).await;
+        let changed = service
+            .call(&writer.secret, &patch(token), Some(body))
+            .await;
         assert_eq!(changed.assert(200).json()["expires_at"], expiry);
     }
 }
 
-pub(crate) async fn a_longer_lived_token_is_renamed_and_neither_rotated_nor_enabled(
-    site: Arc<Site>,
+pub(crate) async fn longer_lived_token_can_be_renamed_but_not_rotated_or_enabled(
+    service: Arc<TestService>,
 ) {
-    let (writer, latest) = writer(&site).await;
-    let [earlier, later, never] = others(&site).await;
+    let (writer, latest) = writer(&service).await;
+    let [earlier, later, never] = others(&service).await;
     for token in [&later, &never] {
-        let before = site.listed().await;
+        let before = service.listed().await;
         let call = format!("POST /service-tokens/{}/rotate", token.id);
         for body in [json!({}), json!({ "grace": "1h" })] {
-            let answer = site.call(&writer.secret, &call, Some(body)).await;
-            Api::Problem.assert_refused(&answer, 403, "escalation_denied", &call);
+            let answer = service.call(&writer.secret, &call, Some(body)).await;
+            Api::Management.assert_refused(&answer, 403, "escalation_denied", &call);
         }
-        assert_eq!(site.listed().await, before);
-        assert_eq!(site.status_of(&token.secret).await, 200);
+        assert_eq!(service.listed().await, before);
+        assert_eq!(service.status_of(&token.secret).await, 200);
         let call = format!("PATCH /service-tokens/{}", token.id);
         for body in [json!({ "name": "renamed" }), json!({ "scopes": [] })] {
-            let changed = site.call(&writer.secret, &call, Some(body)).await;
+            let changed = service.call(&writer.secret, &call, Some(body)).await;
             let changed = changed.assert(200).json();
             assert_eq!(changed["expires_at"], before[&token.id]["expires_at"]);
         }
     }
     for (token, status) in [(&earlier, 200), (&later, 403), (&never, 403)] {
         let call = |verb: &str| format!("POST /service-tokens/{}/{verb}", token.id);
-        let disabled = site.call(&writer.secret, &call("disable"), None).await;
+        let disabled = service.call(&writer.secret, &call("disable"), None).await;
         disabled.assert(200);
-        let enabled = site.call(&writer.secret, &call("enable"), None).await;
+        let enabled = service.call(&writer.secret, &call("enable"), None).await;
         assert_eq!(enabled.status, status, "{enabled:?}");
     }
     for token in [&earlier, &writer] {
         let call = format!("POST /service-tokens/{}/rotate", token.id);
-        let rotated = site.call(&writer.secret, &call, None).await;
+        let rotated = service.call(&writer.secret, &call, None).await;
         let expires_at = &rotated.assert(200).json()["service_token"]["expires_at"];
         assert!(expires_at.as_str().unwrap() <= latest.as_str());
     }
 }
 
-pub(crate) async fn the_dialects_bound_lifetimes_alike(site: Arc<Site>) {
-    let (writer, latest) = writer(&site).await;
-    let [earlier, later, never] = others(&site).await;
+pub(crate) async fn dialects_limit_lifetimes_to_the_callers(service: Arc<TestService>) {
+    let (writer, latest) = writer(&service).await;
+    let [earlier, later, never] = others(&service).await;
     let pipeops = "/api/v1/service-account-tokens";
     let patch = |token: &Token| format!("PATCH {pipeops}/{}", token.id);
-    let far = site.time_in(12 * DAY);
-    let before = site.listed().await;
+    let far = service.time_in(12 * DAY);
+    let before = service.listed().await;
     for (call, body) in [
         (
             format!("POST {pipeops}"),
@@ -183,18 +185,18 @@ pub(crate) async fn the_dialects_bound_lifetimes_alike(site: Arc<Site>) {
         (patch(&later), json!({ "expires_at": far })),
     ] {
         let what = format!("{call} {body}");
-        let answer = site.call(&writer.secret, &call, Some(body)).await;
+        let answer = service.call(&writer.secret, &call, Some(body)).await;
         Api::PipeOps.assert_refused(&answer, 403, "", &what);
     }
     let millis = |time: &str| time.parse::<jiff::Timestamp>().unwrap().as_millisecond();
     let create = "POST /api/security/tokens";
     let body = json!({ "name": "made", "roles": ["deployer"], "expiryDate": millis(&far) });
-    let answer = site.call(&writer.secret, create, Some(body)).await;
+    let answer = service.call(&writer.secret, create, Some(body)).await;
     Api::StackState.assert_refused(&answer, 403, "", create);
-    assert_eq!(site.listed().await, before);
+    assert_eq!(service.listed().await, before);
 
     let made = json!({ "name": "made", "expires_at": null });
-    let made = site
+    let made = service
         .call(&writer.secret, &format!("POST {pipeops}"), Some(made))
         .await;
     assert_eq!(
@@ -202,12 +204,14 @@ pub(crate) async fn the_dialects_bound_lifetimes_alike(site: Arc<Site>) {
         latest
     );
     let body = json!({ "permissions": ["builds:read", "builds:write"] });
-    let changed = site.call(&writer.secret, &patch(&never), Some(body)).await;
+    let changed = service
+        .call(&writer.secret, &patch(&never), Some(body))
+        .await;
     let changed = changed.assert(200).json();
     assert_eq!(changed["data"]["token"]["expires_at"], latest);
     for expiry in [Value::Null, json!(millis(&latest))] {
         let body = json!({ "name": "made", "roles": ["deployer"], "expiryDate": expiry });
-        let made = site.call(&writer.secret, create, Some(body)).await;
+        let made = service.call(&writer.secret, create, Some(body)).await;
         assert_eq!(made.assert(200).json()["expiration"], millis(&latest));
     }
 }

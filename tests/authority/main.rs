@@ -13,8 +13,8 @@ mod postgres;
 #[path = "../support/process.rs"]
 mod process;
 
-#[path = "../support/needs.rs"]
-mod needs;
+#[path = "../support/optional_trial.rs"]
+mod optional_trial;
 #[path = "../support/trials.rs"]
 mod trials;
 
@@ -22,11 +22,11 @@ mod trials;
 #[path = "../serve/node.rs"]
 mod node;
 #[expect(dead_code, reason = "other tests of this crate use the rest of it")]
-#[path = "../serve/place.rs"]
-mod place;
+#[path = "../serve/store_fixture.rs"]
+mod store_fixture;
 #[expect(dead_code, reason = "other tests of this crate use the rest of it")]
-#[path = "../serve/wire.rs"]
-mod wire;
+#[path = "../serve/http1.rs"]
+mod http1;
 
 mod actor_names;
 mod actor_stores;
@@ -34,11 +34,11 @@ mod bulk;
 mod connections;
 mod last_admin;
 mod lifetimes;
-mod power;
-mod refusal;
+mod uncovered_tokens;
+mod error_responses;
 mod reserved_scopes;
 mod rotations;
-mod site;
+mod service;
 mod slow_bodies;
 mod slow_revocations;
 mod unread_bodies;
@@ -49,13 +49,13 @@ use std::sync::Arc;
 use futures::future::{BoxFuture, FutureExt};
 use libtest_mimic::{Arguments, Trial};
 
-use self::needs::needs;
-use self::place::Place;
+use self::optional_trial::optional_trial;
 use self::postgres::Postgres;
-use self::site::Site;
+use self::service::TestService;
+use self::store_fixture::StoreFixture;
 use self::trials::{run, tests};
 
-type Test = fn(Arc<Site>) -> BoxFuture<'static, ()>;
+type Test = fn(Arc<TestService>) -> BoxFuture<'static, ()>;
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
@@ -63,21 +63,29 @@ fn main() -> ExitCode {
     let mut trials = Vec::new();
     for (name, test) in everywhere().into_iter().chain(in_process()) {
         trials.push(Trial::test(format!("memory::{name}"), move || {
-            run(test, Site::memory(), Site::remove)
+            run(test, TestService::memory(), TestService::remove)
         }));
     }
     for (name, test) in everywhere() {
         trials.push(Trial::test(format!("sqlite::{name}"), move || {
-            run(test, Site::node(Place::sqlite()), Site::remove)
+            run(
+                test,
+                TestService::node(StoreFixture::sqlite()),
+                TestService::remove,
+            )
         }));
         let server = server.clone();
         let reason = server.as_ref().err().cloned();
-        trials.push(needs(
+        trials.push(optional_trial(
             reason.as_ref(),
             format!("postgres::{name}"),
             move || {
-                let place = Place::postgres(server?);
-                run(test, async { Site::node(place.await).await }, Site::remove)
+                let fixture = StoreFixture::postgres(server?);
+                run(
+                    test,
+                    async { TestService::node(fixture.await).await },
+                    TestService::remove,
+                )
             },
         ));
     }
@@ -87,64 +95,64 @@ fn main() -> ExitCode {
 
 fn everywhere() -> Vec<(&'static str, Test)> {
     Vec::from(tests![
-        slow_bodies::a_caller_that_ends_while_its_body_arrives_changes_nothing,
-        slow_bodies::an_administrator_that_ends_leaves_no_administrator_behind,
+        slow_bodies::rejects_change_if_caller_loses_authority_while_body_arrives,
+        slow_bodies::rejects_creating_administrator_after_caller_loses_authority,
         slow_bodies::rotating_its_own_token_needs_no_scope,
-        slow_bodies::introspection_ends_with_its_caller,
+        slow_bodies::rejects_introspection_after_caller_loses_authority,
         slow_bodies::disabling_does_not_wait_for_a_body,
-        slow_revocations::a_secret_rotated_away_meanwhile_revokes_nothing,
-        slow_revocations::a_disabled_token_is_revoked_by_its_secret,
-        rotations::a_secret_rotated_away_does_not_complete_a_rotation,
-        rotations::one_of_ten_self_rotations_succeeds,
-        rotations::one_of_ten_self_rotations_with_grace_succeeds,
-        rotations::one_secret_of_ten_rotations_by_an_administrator_works,
-        rotations::a_previous_secret_rotates_at_the_current_revision_only,
-        rotations::a_recovery_ends_the_lost_secret_and_keeps_the_presented_one,
-        unread_bodies::an_unauthenticated_body_is_not_read,
-        unread_bodies::the_pipeops_api_keeps_a_connection_after_64_kib_at_most,
-        power::a_stronger_token_is_changed_on_no_path,
-        power::a_stronger_token_is_counted_as_forbidden_in_bulk,
-        power::a_token_is_not_stripped_to_be_taken_over,
-        last_admin::the_last_administrator_is_ended_only_when_confirmed,
-        last_admin::a_confirmed_update_strips_it,
-        last_admin::a_confirmed_update_postpones_it,
-        last_admin::a_confirmed_request_disables_it,
-        last_admin::a_confirmed_request_revokes_it,
-        last_admin::a_confirmed_request_revokes_itself,
-        last_admin::the_last_administrator_is_never_ended_in_bulk,
-        last_admin::the_dialects_never_end_the_last_administrator,
-        last_admin::the_last_administrator_is_revoked_by_its_secret,
-        last_admin::confirmation_is_read_strictly,
-        last_admin::of_two_requests_that_end_the_last_two_one_succeeds,
+        slow_revocations::superseded_secret_revokes_nothing,
+        slow_revocations::revokes_disabled_token_by_its_secret,
+        rotations::superseded_secret_cannot_complete_rotation,
+        rotations::concurrent_self_rotations_allow_one,
+        rotations::concurrent_self_rotations_with_grace_allow_one,
+        rotations::concurrent_administrator_rotations_leave_one_valid_secret,
+        rotations::previous_secret_rotates_only_at_current_revision,
+        rotations::recovery_rotation_ends_lost_secret_and_keeps_presented_one,
+        unread_bodies::does_not_read_body_of_unauthenticated_request,
+        unread_bodies::pipeops_api_drains_at_most_64_kib_to_keep_connection,
+        uncovered_tokens::rejects_changes_to_uncovered_tokens_by_every_operation,
+        uncovered_tokens::bulk_preview_counts_uncovered_tokens_as_forbidden,
+        uncovered_tokens::rejects_removing_rights_from_uncovered_token,
+        last_admin::last_administrator_removal_requires_confirmation,
+        last_admin::confirmed_update_removes_admin_scope,
+        last_admin::confirmed_update_postpones_last_administrator,
+        last_admin::confirmed_request_disables_last_administrator,
+        last_admin::confirmed_request_revokes_last_administrator,
+        last_admin::last_administrator_revokes_itself_when_confirmed,
+        last_admin::bulk_revocation_never_removes_last_administrator,
+        last_admin::dialects_never_remove_last_administrator,
+        last_admin::revokes_last_administrator_by_its_secret,
+        last_admin::rejects_malformed_confirmation,
+        last_admin::concurrent_removals_of_last_two_administrators_allow_one,
         lifetimes::a_new_token_never_outlives_its_creator,
         lifetimes::an_update_never_extends_beyond_the_caller,
-        lifetimes::a_longer_lived_token_is_renamed_and_neither_rotated_nor_enabled,
-        lifetimes::the_dialects_bound_lifetimes_alike,
+        lifetimes::longer_lived_token_can_be_renamed_but_not_rotated_or_enabled,
+        lifetimes::dialects_limit_lifetimes_to_the_callers,
         reserved_scopes::leading_wildcards_do_not_reach_reserved_scopes,
-        reserved_scopes::reserved_names_and_lone_wildcards_do,
+        reserved_scopes::reserved_names_and_lone_wildcards_reach_reserved_scopes,
         reserved_scopes::leading_wildcards_do_not_grant_reserved_scopes,
-        bulk::a_filter_that_matches_everything_needs_expect,
-        bulk::more_than_half_needs_expect,
-        bulk::more_than_100_need_expect,
+        bulk::filter_matching_all_tokens_needs_expect,
+        bulk::filter_matching_over_half_of_tokens_needs_expect,
+        bulk::filter_matching_over_100_tokens_needs_expect,
         bulk::the_callers_own_token_is_revoked_last,
-        actor_names::a_token_is_named_by_its_kind_and_id,
-        actor_names::idempotency_keys_belong_to_one_caller,
-        actor_names::a_replay_is_refused_once_the_caller_ended,
-        connections::each_request_of_a_kept_connection_is_judged,
+        actor_names::audit_names_token_actors_by_kind_and_id,
+        actor_names::idempotency_keys_are_scoped_to_the_caller,
+        actor_names::rejects_replay_after_caller_loses_authority,
+        connections::authenticates_each_request_on_a_kept_alive_connection,
         connections::a_revocation_reaches_streams_of_an_open_http2_connection,
     ])
 }
 
 fn in_process() -> Vec<(&'static str, Test)> {
     Vec::from(tests![
-        actor_names::an_operator_named_like_a_token_is_not_that_token,
-        actor_stores::without_a_declared_store_nothing_is_changed,
-        actor_stores::a_token_removed_from_its_file_meanwhile_changes_nothing,
-        actor_stores::a_token_of_another_store_is_not_its_namesake,
-        actor_stores::what_a_declared_store_says_of_the_registrys_tokens_is_not_used,
-        actor_stores::an_introspection_from_before_an_outage_changes_nothing,
-        actor_stores::an_introspected_token_that_became_inactive_changes_nothing,
-        actor_stores::a_remembered_introspection_is_not_enough_for_a_change,
-        bulk::a_hundred_of_a_thousand_need_no_expect,
+        actor_names::operator_name_cannot_impersonate_token,
+        actor_stores::rejects_changes_by_tokens_of_undeclared_store,
+        actor_stores::rejects_changes_after_token_is_removed_from_file,
+        actor_stores::distinguishes_tokens_with_same_id_in_different_stores,
+        actor_stores::ignores_declared_store_for_registry_tokens,
+        actor_stores::rejects_changes_based_on_stale_introspection,
+        actor_stores::rejects_changes_after_introspected_token_becomes_inactive,
+        actor_stores::changes_require_fresh_introspection,
+        bulk::filter_matching_100_of_1000_tokens_needs_no_expect,
     ])
 }

@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use crate::refusal::Api;
-use crate::site::Site;
-use crate::wire::Call;
+use crate::error_responses::Api;
+use crate::http1::HttpRequest;
+use crate::service::TestService;
 
 const LEADING: [&str; 4] = ["*:read", "*:write", "*:*", "*:**"];
 
 /// The statuses of reading, creating, both dialects and introspecting.
-async fn statuses(site: &Site, scope: &str) -> Vec<u16> {
-    let caller = site.holder(&[scope]).await;
+async fn statuses(service: &TestService, scope: &str) -> Vec<u16> {
+    let caller = service.holder(&[scope]).await;
     let created = json!({ "name": "made" });
     let mut statuses = Vec::new();
     for (call, body) in [
@@ -27,17 +27,17 @@ async fn statuses(site: &Site, scope: &str) -> Vec<u16> {
         ("GET /api/security/tokens", None),
         ("POST /api/security/tokens", Some(created)),
     ] {
-        statuses.push(site.call(&caller.secret, call, body).await.status);
+        statuses.push(service.call(&caller.secret, call, body).await.status);
     }
-    let introspect = Call::form("/introspect", &caller.secret).with_key(&caller.secret);
-    statuses.push(introspect.send(site.address).await.status);
+    let introspect = HttpRequest::form("/introspect", &caller.secret).with_key(&caller.secret);
+    statuses.push(introspect.send(service.address).await.status);
     statuses
 }
 
-pub(crate) async fn leading_wildcards_do_not_reach_reserved_scopes(site: Arc<Site>) {
+pub(crate) async fn leading_wildcards_do_not_reach_reserved_scopes(service: Arc<TestService>) {
     for scope in LEADING {
-        assert_eq!(statuses(&site, scope).await, [403; 8], "{scope}");
-        let caller = site.holder(&[scope]).await;
+        assert_eq!(statuses(&service, scope).await, [403; 8], "{scope}");
+        let caller = service.holder(&[scope]).await;
         for (wanted, status) in [
             ("service-tokens:read", 403),
             ("service-tokens:admin", 403),
@@ -45,16 +45,18 @@ pub(crate) async fn leading_wildcards_do_not_reach_reserved_scopes(site: Arc<Sit
             ("introspect:read", 403),
         ] {
             let verify = format!("GET /verify?scope={wanted}");
-            let answer = site.call(&caller.secret, &verify, None).await;
+            let answer = service.call(&caller.secret, &verify, None).await;
             assert_eq!(answer.status, status, "{scope} over {wanted}");
         }
     }
-    let reader = site.holder(&["*:read"]).await;
-    let verify = site.call(&reader.secret, "GET /verify?scope=builds:read", None);
+    let reader = service.holder(&["*:read"]).await;
+    let verify = service.call(&reader.secret, "GET /verify?scope=builds:read", None);
     verify.await.assert(204);
 }
 
-pub(crate) async fn reserved_names_and_lone_wildcards_do(site: Arc<Site>) {
+pub(crate) async fn reserved_names_and_lone_wildcards_reach_reserved_scopes(
+    service: Arc<TestService>,
+) {
     let own = [200, 201, 200, 200, 201, 200, 200];
     for (scope, introspects) in [
         ("service-tokens:*", false),
@@ -64,14 +66,14 @@ pub(crate) async fn reserved_names_and_lone_wildcards_do(site: Arc<Site>) {
     ] {
         let introspection = if introspects { 200 } else { 403 };
         let expected: Vec<_> = own.into_iter().chain([introspection]).collect();
-        assert_eq!(statuses(&site, scope).await, expected, "{scope}");
+        assert_eq!(statuses(&service, scope).await, expected, "{scope}");
     }
 }
 
-pub(crate) async fn leading_wildcards_do_not_grant_reserved_scopes(site: Arc<Site>) {
+pub(crate) async fn leading_wildcards_do_not_grant_reserved_scopes(service: Arc<TestService>) {
     for leading in LEADING {
-        let caller = site.holder(&[leading, "service-tokens:write"]).await;
-        let before = site.listed().await;
+        let caller = service.holder(&[leading, "service-tokens:write"]).await;
+        let before = service.listed().await;
         for scope in [
             "service-tokens:read",
             "service-tokens:admin",
@@ -84,7 +86,7 @@ pub(crate) async fn leading_wildcards_do_not_grant_reserved_scopes(site: Arc<Sit
         ] {
             for (api, call, body) in [
                 (
-                    Api::Problem,
+                    Api::Management,
                     "POST /service-tokens",
                     json!({ "name": "made", "scopes": [scope] }),
                 ),
@@ -94,14 +96,14 @@ pub(crate) async fn leading_wildcards_do_not_grant_reserved_scopes(site: Arc<Sit
                     json!({ "name": "made", "permissions": [scope] }),
                 ),
             ] {
-                let answer = site.call(&caller.secret, call, Some(body)).await;
+                let answer = service.call(&caller.secret, call, Some(body)).await;
                 let what = format!("{leading} grants {scope}");
                 api.assert_refused(&answer, 403, "escalation_denied", &what);
             }
         }
-        assert_eq!(site.listed().await, before);
+        assert_eq!(service.listed().await, before);
         let body = json!({ "name": "made", "scopes": [leading, "service-tokens:write"] });
-        let made = site.call(&caller.secret, "POST /service-tokens", Some(body));
+        let made = service.call(&caller.secret, "POST /service-tokens", Some(body));
         made.await.assert(201);
     }
 }

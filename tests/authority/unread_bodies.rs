@@ -5,19 +5,19 @@ use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::site::{Site, call_with_body};
-use crate::wire::{self, Call};
+use crate::http1::{self, HttpRequest};
+use crate::service::{TestService, call_with_body};
 
 const UNKNOWN: &str = "svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n";
 
 const PIPEOPS: &str = "/api/v1/service-account-tokens";
 
-fn announcing(method: &str, target: &str, key: Option<&str>, length: usize) -> Call {
+fn announcing(method: &str, target: &str, key: Option<&str>, length: usize) -> HttpRequest {
     let media_type = match target {
         "/introspect" => "application/x-www-form-urlencoded",
         _ => "application/json",
     };
-    let call = Call::new(method, target).with("content-type", media_type);
+    let call = HttpRequest::new(method, target).with("content-type", media_type);
     let call = call.with("content-length", &length.to_string());
     match key {
         Some(key) => call.with_key(key),
@@ -25,9 +25,9 @@ fn announcing(method: &str, target: &str, key: Option<&str>, length: usize) -> C
     }
 }
 
-pub(crate) async fn an_unauthenticated_body_is_not_read(site: Arc<Site>) {
-    let powerless = site.holder(&["builds:read"]).await;
-    let id = &site.admin.id;
+pub(crate) async fn does_not_read_body_of_unauthenticated_request(service: Arc<TestService>) {
+    let powerless = service.holder(&["builds:read"]).await;
+    let id = &service.admin.id;
     for (method, target) in [
         ("POST", "/service-tokens"),
         ("POST", "/service-tokens/revoke"),
@@ -46,30 +46,34 @@ pub(crate) async fn an_unauthenticated_body_is_not_read(site: Arc<Site>) {
             };
             // Nothing of the body is sent.
             let call = announcing(method, target, key, 60_000);
-            let answer = call.send(site.address).await;
+            let answer = call.send(service.address).await;
             assert_eq!(answer.status, status, "{method} {target}: {answer:?}");
         }
     }
 }
 
-pub(crate) async fn the_pipeops_api_keeps_a_connection_after_64_kib_at_most(site: Arc<Site>) {
+pub(crate) async fn pipeops_api_drains_at_most_64_kib_to_keep_connection(
+    service: Arc<TestService>,
+) {
     const MAX: usize = 64 * 1024;
     for (method, target) in [
         ("POST", PIPEOPS.to_owned()),
-        ("PATCH", format!("{PIPEOPS}/{}", site.admin.id)),
+        ("PATCH", format!("{PIPEOPS}/{}", service.admin.id)),
     ] {
-        let mut stream = TcpStream::connect(site.address).await.unwrap();
+        let mut stream = TcpStream::connect(service.address).await.unwrap();
         let head = announcing(method, &target, Some(UNKNOWN), MAX).bytes();
         stream.write_all(&head).await.unwrap();
-        let refused = wire::exchange(&mut stream, &vec![b' '; MAX]).await.unwrap();
+        let refused = http1::exchange(&mut stream, &vec![b' '; MAX])
+            .await
+            .unwrap();
         refused.assert(401);
-        let list = call_with_body(&site.admin.secret, &format!("GET {PIPEOPS}"), None);
-        let listed = wire::exchange(&mut stream, &list.bytes()).await.unwrap();
+        let list = call_with_body(&service.admin.secret, &format!("GET {PIPEOPS}"), None);
+        let listed = http1::exchange(&mut stream, &list.bytes()).await.unwrap();
         listed.assert(200);
 
         let head = announcing(method, &target, Some(UNKNOWN), 100 * MAX).bytes();
         stream.write_all(&head).await.unwrap();
-        let refused = wire::exchange(&mut stream, &vec![b' '; MAX + 1])
+        let refused = http1::exchange(&mut stream, &vec![b' '; MAX + 1])
             .await
             .unwrap();
         refused.assert(401);

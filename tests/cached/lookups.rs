@@ -11,7 +11,7 @@ use tower_service_token::store::{
 use tower_service_token::token::PresentedToken;
 
 use crate::node::{MILLISECOND, Node, OK, SECOND, UNAUTHORIZED, UNAVAILABLE, clock, mint, stored};
-use crate::remote_store::{Fault, Remote};
+use crate::remote_store::{Fault, RemoteStore};
 
 /// Lets all other tasks of this thread go on until they wait.
 async fn settle() {
@@ -21,18 +21,18 @@ async fn settle() {
 }
 
 #[tokio::test]
-async fn a_thousand_concurrent_misses_make_one_lookup() {
+async fn concurrent_misses_share_one_lookup() {
     let tokens = MemoryStore::new();
-    let remote = Remote::new(&tokens);
+    let remote = RemoteStore::new(&tokens);
     let node = Node::new(&remote, &clock());
     for (token, expected) in [(stored(&tokens), OK), (mint(), UNAUTHORIZED)] {
         let before = remote.lookups();
         remote.before_reading().close();
         let requests: Vec<_> = (0..1000).map(|_| node.spawn(&token)).collect();
-        remote.before_reading().reached().await;
+        remote.before_reading().wait_until_reached().await;
         settle().await;
         remote.before_reading().reopen();
-        remote.before_reading().let_go();
+        remote.before_reading().resume_one();
         for status in join_all(requests).await {
             assert_eq!(status.unwrap(), expected);
         }
@@ -41,9 +41,9 @@ async fn a_thousand_concurrent_misses_make_one_lookup() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_thousand_misses_on_several_threads_make_one_lookup() {
+async fn misses_on_several_threads_share_one_lookup() {
     let tokens = MemoryStore::new();
-    let remote = Remote::new(&tokens);
+    let remote = RemoteStore::new(&tokens);
     let node = Node::new(&remote, &clock());
     let token = stored(&tokens);
     let requests = (0..1000).map(|_| node.spawn(&token));
@@ -54,19 +54,19 @@ async fn a_thousand_misses_on_several_threads_make_one_lookup() {
 }
 
 #[tokio::test]
-async fn the_first_caller_dropped_neither_cancels_nor_fails_the_others() {
+async fn dropping_first_caller_does_not_affect_waiters() {
     let tokens = MemoryStore::new();
-    let remote = Remote::new(&tokens);
+    let remote = RemoteStore::new(&tokens);
     let node = Node::new(&remote, &clock());
     let token = stored(&tokens);
     remote.before_reading().close();
     let first = node.spawn(&token);
-    remote.before_reading().reached().await;
+    remote.before_reading().wait_until_reached().await;
     let others: Vec<_> = (0..10).map(|_| node.spawn(&token)).collect();
     settle().await;
     first.abort();
     assert!(first.await.unwrap_err().is_cancelled());
-    remote.before_reading().let_go();
+    remote.before_reading().resume_one();
     for status in join_all(others).await {
         assert_eq!(status.unwrap(), OK);
     }
@@ -74,46 +74,46 @@ async fn the_first_caller_dropped_neither_cancels_nor_fails_the_others() {
 }
 
 #[tokio::test]
-async fn when_all_callers_are_dropped_the_answer_is_remembered_all_the_same() {
+async fn caches_result_after_all_callers_are_dropped() {
     let tokens = MemoryStore::new();
-    let remote = Remote::new(&tokens);
+    let remote = RemoteStore::new(&tokens);
     let node = Node::new(&remote, &clock());
     let token = stored(&tokens);
     remote.before_reading().close();
     let callers: Vec<_> = (0..10).map(|_| node.spawn(&token)).collect();
-    remote.before_reading().reached().await;
+    remote.before_reading().wait_until_reached().await;
     settle().await;
     for caller in callers {
         caller.abort();
         assert!(caller.await.unwrap_err().is_cancelled());
     }
-    assert!(matches!(node.remembered(&token), Cached::Ask));
-    remote.before_reading().let_go();
+    assert!(matches!(node.find_cached(&token), Cached::Miss));
+    remote.before_reading().resume_one();
     settle().await;
-    assert!(matches!(node.remembered(&token), Cached::Found(_)));
+    assert!(matches!(node.find_cached(&token), Cached::Found(_)));
     assert_eq!(node.status(&token).await, OK);
     assert_eq!(remote.lookups(), 1);
 }
 
 #[tokio::test]
-async fn an_error_is_503_for_all_who_wait_and_is_never_remembered() {
+async fn error_is_503_for_all_waiters_and_not_cached() {
     let tokens = MemoryStore::new();
-    let remote = Remote::new(&tokens);
+    let remote = RemoteStore::new(&tokens);
     let node = Node::new(&remote, &clock());
     for token in [stored(&tokens), mint()] {
         let before = remote.lookups();
         remote.set_fault(Fault::Down);
         remote.before_reading().close();
         let requests: Vec<_> = (0..10).map(|_| node.spawn(&token)).collect();
-        remote.before_reading().reached().await;
+        remote.before_reading().wait_until_reached().await;
         settle().await;
         remote.before_reading().reopen();
-        remote.before_reading().let_go();
+        remote.before_reading().resume_one();
         for status in join_all(requests).await {
             assert_eq!(status.unwrap(), UNAVAILABLE);
         }
         assert_eq!(remote.lookups() - before, 1);
-        assert!(matches!(node.remembered(&token), Cached::Ask));
+        assert!(matches!(node.find_cached(&token), Cached::Miss));
         assert_eq!(node.cached.occupancy().in_flight, 0);
         // The next request finds out anew.
         let reason = node.reason(&token).await;
@@ -127,9 +127,9 @@ async fn an_error_is_503_for_all_who_wait_and_is_never_remembered() {
 }
 
 #[tokio::test]
-async fn a_panic_in_the_store_fails_those_who_wait_and_nobody_else() {
+async fn store_panic_fails_only_waiting_requests() {
     let tokens = MemoryStore::new();
-    let remote = Remote::new(&tokens);
+    let remote = RemoteStore::new(&tokens);
     let node = Node::new(&remote, &clock());
     let token = stored(&tokens);
     remote.set_fault(Fault::Panic);
@@ -144,17 +144,17 @@ async fn a_panic_in_the_store_fails_those_who_wait_and_nobody_else() {
 }
 
 #[tokio::test]
-async fn more_lookups_than_may_run_wait_and_then_give_up_until_one_ends() {
+async fn lookups_above_limit_wait_then_fail_as_unavailable() {
     tokio::time::pause();
     let tokens = MemoryStore::new();
-    let remote = Remote::new(&tokens);
+    let remote = RemoteStore::new(&tokens);
     let cached = CachedStore::new(remote.clone()).with_max_in_flight(2);
     let node = Node::of(cached, &clock());
     let (one, two, three) = (stored(&tokens), stored(&tokens), stored(&tokens));
     remote.before_reading().close();
     let running = [node.spawn(&one), node.spawn(&two)];
     for _ in &running {
-        remote.before_reading().reached().await;
+        remote.before_reading().wait_until_reached().await;
     }
     let begun = tokio::time::Instant::now();
     let response = node.send(three.expose_secret()).await;
@@ -168,8 +168,8 @@ async fn more_lookups_than_may_run_wait_and_then_give_up_until_one_ends() {
     let waiting = [node.spawn(&three), node.spawn(&three)];
     settle().await;
     remote.before_reading().reopen();
-    remote.before_reading().let_go();
-    remote.before_reading().let_go();
+    remote.before_reading().resume_one();
+    remote.before_reading().resume_one();
     for request in running.into_iter().chain([joining]).chain(waiting) {
         assert_eq!(request.await.unwrap(), OK);
     }
@@ -177,10 +177,10 @@ async fn more_lookups_than_may_run_wait_and_then_give_up_until_one_ends() {
 }
 
 #[tokio::test]
-async fn a_store_that_hangs_is_unavailable_when_the_lookup_has_taken_too_long() {
+async fn lookup_timeout_returns_unavailable() {
     tokio::time::pause();
     let tokens = MemoryStore::new();
-    let remote = Remote::new(&tokens);
+    let remote = RemoteStore::new(&tokens);
     let cached = CachedStore::new(remote.clone()).with_lookup_timeout(3 * SECOND);
     let node = Node::of(cached, &clock());
     let token = stored(&tokens);
@@ -194,9 +194,9 @@ async fn a_store_that_hangs_is_unavailable_when_the_lookup_has_taken_too_long() 
 }
 
 #[test]
-fn without_a_runtime_a_hit_is_a_hit_and_a_miss_is_unavailable() {
+fn without_runtime_hits_succeed_and_misses_are_unavailable() {
     let tokens = MemoryStore::new();
-    let node = Node::new(&Remote::new(&tokens), &clock());
+    let node = Node::new(&RemoteStore::new(&tokens), &clock());
     let token = stored(&tokens);
     let find = || {
         let presented = PresentedToken::new(token.expose_secret()).unwrap();
@@ -207,7 +207,7 @@ fn without_a_runtime_a_hit_is_a_hit_and_a_miss_is_unavailable() {
     let runtime = tokio::runtime::Builder::new_current_thread();
     let status = runtime_of(runtime).block_on(node.status(&token));
     assert_eq!(status, OK);
-    assert!(matches!(node.remembered(&token), Cached::Found(_)));
+    assert!(matches!(node.find_cached(&token), Cached::Found(_)));
 }
 
 fn runtime_of(mut builder: tokio::runtime::Builder) -> tokio::runtime::Runtime {
@@ -215,16 +215,16 @@ fn runtime_of(mut builder: tokio::runtime::Builder) -> tokio::runtime::Runtime {
 }
 
 #[test]
-fn a_runtime_that_is_shut_down_fails_its_lookups_and_leaves_the_cache_usable() {
+fn runtime_shutdown_fails_lookups_and_keeps_cache_usable() {
     let tokens = MemoryStore::new();
-    let remote = Remote::new(&tokens);
+    let remote = RemoteStore::new(&tokens);
     let node = Node::new(&remote, &clock());
     let token = stored(&tokens);
     remote.before_reading().close();
     let runtime = runtime_of(tokio::runtime::Builder::new_current_thread());
     runtime.block_on(async {
         let _request = node.spawn(&token);
-        remote.before_reading().reached().await;
+        remote.before_reading().wait_until_reached().await;
     });
     assert_eq!(node.cached.occupancy().in_flight, 1);
     drop(runtime);
@@ -235,46 +235,46 @@ fn a_runtime_that_is_shut_down_fails_its_lookups_and_leaves_the_cache_usable() {
 }
 
 #[test]
-fn a_runtime_without_timers_makes_a_miss_unavailable() {
+fn runtime_without_timers_makes_misses_unavailable() {
     let tokens = MemoryStore::new();
-    let node = Node::new(&Remote::new(&tokens), &clock());
+    let node = Node::new(&RemoteStore::new(&tokens), &clock());
     let runtime = tokio::runtime::Builder::new_current_thread().build();
     let status = runtime.unwrap().block_on(node.status(&stored(&tokens)));
     assert_eq!(status, UNAVAILABLE);
 }
 
 #[tokio::test]
-async fn what_the_store_behind_answers_by_itself_is_not_looked_up() {
+async fn uses_find_cached_of_inner_store() {
     let tokens = MemoryStore::new();
     let cached = CachedStore::new(tokens.clone());
     let token = stored(&tokens);
     let presented = PresentedToken::new(token.expose_secret()).unwrap();
     let found = cached.find_cached(&Credential::new(presented));
     assert!(matches!(found, Cached::Found(_)));
-    assert_eq!(cached.occupancy().passing, 0);
+    assert_eq!(cached.occupancy().positive, 0);
 }
 
 #[test]
-fn debug_shows_the_settings_alone() {
+fn debug_shows_only_settings() {
     let tokens = MemoryStore::new();
     let token = TokenDigest::of("x");
     let id = mint().id();
     tokens.insert(TokenRecord::new(id, token)).unwrap();
-    let cached = CachedStore::new(Remote::new(&tokens)).with_ttl(Duration::from_secs(7));
+    let cached = CachedStore::new(RemoteStore::new(&tokens)).with_ttl(Duration::from_secs(7));
     let shown = format!("{cached:?}");
     assert_eq!(shown, "CachedStore { ttl: 7s, negative_ttl: 2s, .. }");
 }
 
 #[cfg(feature = "metrics")]
 #[test]
-fn every_outcome_is_counted() {
+fn counts_every_outcome() {
     use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
     metrics::with_local_recorder(&recorder, || {
         let tokens = MemoryStore::new();
-        let remote = Remote::new(&tokens);
+        let remote = RemoteStore::new(&tokens);
         let clock = clock();
         let runtime = runtime_of(tokio::runtime::Builder::new_current_thread());
         runtime.block_on(async {

@@ -1,17 +1,17 @@
 //! `CachedStore`: what it remembers and for how long, who shares a lookup, and that a change wins.
 //!
-//! 1. [Changes](changes) race lookups, on one node and between nodes.
-//! 2. [Lives](lives): how long an answer is told, by a clock that is turned by hand.
+//! 1. [Changes](invalidation) race lookups, on one node and between nodes.
+//! 2. [Lives](ttl): how long an answer is told, by a clock that is turned by hand.
 //! 3. [Lookups](lookups) are shared, outlive their requests, fail, panic, hang and run out.
-//! 4. [Bounds](bounds): junk drives out nothing, and nothing grows.
+//! 4. [Bounds](capacity): junk drives out nothing, and nothing grows.
 //! 5. [Secrets](secrets): the memory of this process is searched for a token.
 
-mod bounds;
-mod changes;
-mod lives;
+mod capacity;
+mod invalidation;
+mod ttl;
 mod lookups;
 mod node;
 mod remote_store;
 mod secrets;
-#[path = "../support/stop.rs"]
-mod stop;
+#[path = "../support/pause_point.rs"]
+mod pause_point;

@@ -12,11 +12,11 @@ use tower_service_token::store::{Cached, CachedStore, Credential, TokenRecord};
 use tower_service_token::token::{MintedToken, PresentedToken, TokenFormat};
 use tower_service_token::{MemoryStore, Principal, ServiceTokenLayer, TokenStore};
 
-use crate::remote_store::Remote;
+use crate::remote_store::RemoteStore;
 
 #[derive(Clone)]
 pub(crate) struct Node {
-    pub(crate) cached: CachedStore<Remote>,
+    pub(crate) cached: CachedStore<RemoteStore>,
     layer: ServiceTokenLayer,
 }
 
@@ -28,11 +28,11 @@ pub(crate) const SECOND: Duration = Duration::from_secs(1);
 pub(crate) const MILLISECOND: Duration = Duration::from_millis(1);
 
 impl Node {
-    pub(crate) fn new(remote: &Remote, clock: &ManualClock) -> Self {
+    pub(crate) fn new(remote: &RemoteStore, clock: &ManualClock) -> Self {
         Self::of(CachedStore::new(remote.clone()), clock)
     }
 
-    pub(crate) fn of(cached: CachedStore<Remote>, clock: &ManualClock) -> Self {
+    pub(crate) fn of(cached: CachedStore<RemoteStore>, clock: &ManualClock) -> Self {
         let cached = cached.with_clock(clock.clone());
         let layer = ServiceTokenLayer::new(cached.clone()).with_clock(clock.clone());
         Self { cached, layer }
@@ -62,7 +62,7 @@ impl Node {
     }
 
     /// What is told of this token without asking the store.
-    pub(crate) fn remembered(&self, token: &MintedToken) -> Cached {
+    pub(crate) fn find_cached(&self, token: &MintedToken) -> Cached {
         let token = PresentedToken::new(token.expose_secret()).unwrap();
         self.cached.find_cached(&Credential::new(token))
     }

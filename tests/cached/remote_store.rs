@@ -13,18 +13,18 @@ use tower_service_token::store::{
 use tower_service_token::token::TokenId;
 use tower_service_token::{MemoryStore, TokenStore};
 
-use crate::stop::Stop;
+use crate::pause_point::PausePoint;
 
 /// Clones share everything.
 #[derive(Clone)]
-pub(crate) struct Remote(Arc<State>);
+pub(crate) struct RemoteStore(Arc<State>);
 
 struct State {
     tokens: MemoryStore,
-    tells: bool,
+    has_feed: bool,
     lookups: AtomicUsize,
-    before_reading: Stop,
-    after_reading: Stop,
+    before_reading: PausePoint,
+    after_reading: PausePoint,
     fault: Mutex<Fault>,
 }
 
@@ -37,7 +37,7 @@ pub(crate) enum Fault {
     Hang,
 }
 
-impl Remote {
+impl RemoteStore {
     pub(crate) fn new(tokens: &MemoryStore) -> Self {
         Self::with(tokens, true)
     }
@@ -47,13 +47,13 @@ impl Remote {
         Self::with(tokens, false)
     }
 
-    fn with(tokens: &MemoryStore, tells: bool) -> Self {
+    fn with(tokens: &MemoryStore, has_feed: bool) -> Self {
         Self(Arc::new(State {
             tokens: tokens.clone(),
-            tells,
+            has_feed,
             lookups: AtomicUsize::new(0),
-            before_reading: Stop::open(),
-            after_reading: Stop::open(),
+            before_reading: PausePoint::open(),
+            after_reading: PausePoint::open(),
             fault: Mutex::new(Fault::None),
         }))
     }
@@ -63,11 +63,11 @@ impl Remote {
         self.0.lookups.load(Ordering::SeqCst)
     }
 
-    pub(crate) fn before_reading(&self) -> &Stop {
+    pub(crate) fn before_reading(&self) -> &PausePoint {
         &self.0.before_reading
     }
 
-    pub(crate) fn after_reading(&self) -> &Stop {
+    pub(crate) fn after_reading(&self) -> &PausePoint {
         &self.0.after_reading
     }
 
@@ -81,7 +81,7 @@ impl Remote {
 }
 
 #[async_trait]
-impl TokenStore for Remote {
+impl TokenStore for RemoteStore {
     async fn find(&self, credential: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
         self.0.lookups.fetch_add(1, Ordering::SeqCst);
         self.0.before_reading.pass().await;
@@ -97,13 +97,13 @@ impl TokenStore for Remote {
     }
 
     fn subscribe(&self, listener: &Arc<dyn ChangeListener>) {
-        if self.0.tells {
+        if self.0.has_feed {
             self.0.tokens.subscribe(listener);
         }
     }
 
     fn feed_delay(&self) -> Option<Duration> {
-        if self.0.tells {
+        if self.0.has_feed {
             self.0.tokens.feed_delay()
         } else {
             None
@@ -112,7 +112,7 @@ impl TokenStore for Remote {
 }
 
 #[async_trait]
-impl TokenRegistry for Remote {
+impl TokenRegistry for RemoteStore {
     async fn insert(&self, write: &Write) -> Result<(), RegistryError> {
         TokenRegistry::insert(&self.0.tokens, write).await
     }

@@ -13,7 +13,7 @@ use tower_service_token::token::PresentedToken;
 use zeroize::Zeroizing;
 
 use crate::node::{clock, mint};
-use crate::remote_store::Remote;
+use crate::remote_store::RemoteStore;
 
 /// No byte of a token or its digest stands in memory as itself because of this test.
 const MASK: u8 = 0xa5;
@@ -24,9 +24,9 @@ const CHUNK: usize = 1 << 20;
 const PIECE: usize = 16;
 
 #[tokio::test]
-async fn of_a_remembered_token_only_the_digest_is_in_memory() {
+async fn keeps_only_digest_of_cached_token_in_memory() {
     let tokens = MemoryStore::new();
-    let remote = Remote::new(&tokens);
+    let remote = RemoteStore::new(&tokens);
     // Searching takes longer than the negative ttl, and may take longer than a lookup.
     let cached = CachedStore::new(remote.clone())
         .with_clock(clock())
@@ -42,14 +42,14 @@ async fn of_a_remembered_token_only_the_digest_is_in_memory() {
         }
         remote.after_reading().close();
         let request = tokio::spawn(find(cached.clone(), token.clone()));
-        remote.after_reading().reached().await;
+        remote.after_reading().wait_until_reached().await;
         request.abort();
         request.await.unwrap_err();
         scrub_stack();
         assert!(copies(&token) > 0, "the running lookup needs the token");
 
         remote.after_reading().reopen();
-        remote.after_reading().let_go();
+        remote.after_reading().resume_one();
         while cached.occupancy().in_flight > 0 {
             tokio::task::yield_now().await;
         }
@@ -58,7 +58,7 @@ async fn of_a_remembered_token_only_the_digest_is_in_memory() {
         assert!(copies(&digest) > 0, "the cache has the digest");
     }
     let occupancy = cached.occupancy();
-    assert_eq!((occupancy.passing, occupancy.refused), (1, 1));
+    assert_eq!((occupancy.positive, occupancy.negative), (1, 1));
 }
 
 fn masked_token() -> Vec<u8> {
@@ -82,7 +82,7 @@ fn masked_digest(token: &[u8]) -> [u8; 32] {
     credential.digest().as_bytes().map(|byte| byte ^ MASK)
 }
 
-async fn find(cached: CachedStore<Remote>, token: Vec<u8>) {
+async fn find(cached: CachedStore<RemoteStore>, token: Vec<u8>) {
     let text = unmasked(&token);
     let credential = Credential::new(PresentedToken::from_bytes(&text).unwrap());
     // The hasher leaves its block behind; a task's future would take it along as padding.

@@ -3,12 +3,12 @@
 use serde_json::{Value, json};
 use tower_service_token::store::{TokenFilter, TokenStatus};
 
-use crate::desk::{Desk, TOKEN, id_of};
-use crate::site::Site;
+use crate::sandbox::{Sandbox, TOKEN, id_of};
+use crate::test_server::TestServer;
 
-fn desk_at(site: &Site, token: &str) -> Desk {
-    Desk::bare()
-        .with("SVCTOK_URL", site.url())
+fn sandbox_for(test_server: &TestServer, token: &str) -> Sandbox {
+    Sandbox::without_store()
+        .with("SVCTOK_URL", test_server.url())
         .with("SVCTOK_TOKEN", token)
 }
 
@@ -22,46 +22,46 @@ fn revoked(ids: &[&str], remaining: usize) -> (u16, Value) {
 
 #[test]
 fn repeats_until_no_token_remains() {
-    let site = Site::slow();
-    let admin = site.create(&["service-tokens:admin"], &[]);
+    let test_server = TestServer::slow();
+    let admin = test_server.create(&["service-tokens:admin"], &[]);
     // A call revokes 500 in one transaction.
     for _ in 0..1_100 {
-        site.create(&[], &["ci"]);
+        test_server.create(&[], &["ci"]);
     }
-    let desk = desk_at(&site, &admin);
-    let ran = desk.run("delete --role ci --expect 1100 -o json");
+    let sandbox = sandbox_for(&test_server, &admin);
+    let ran = sandbox.run("delete --role ci --expect 1100 -o json");
     assert_eq!(ran.stderr, "Deleted 1100 tokens.\n");
     let deleted: Value = serde_json::from_str(&ran.succeeded()).unwrap();
     assert_eq!(deleted["ids"].as_array().unwrap().len(), 1_100);
     assert_eq!(deleted["revoked"], 1_100);
     assert_eq!(deleted["remaining"], 0);
     let active = TokenFilter::new().with_status(TokenStatus::Active);
-    let active = site.tokens.revocable(active);
-    assert_eq!(site.runtime.block_on(active).unwrap().count, 1);
+    let active = test_server.tokens.preview_revocation(active);
+    assert_eq!(test_server.runtime.block_on(active).unwrap().count, 1);
 }
 
 #[test]
-fn shows_no_progress_in_a_pipe() {
-    let desk = Desk::new();
-    desk.create("--name ci");
-    let ran = desk.run("delete --name ci --expect 1");
+fn shows_no_progress_bar_in_a_pipe() {
+    let sandbox = Sandbox::new();
+    sandbox.create("--name ci");
+    let ran = sandbox.run("delete --name ci --expect 1");
     assert!(ran.stderr.starts_with("Deleted 1 token.\n"), "{ran:?}");
 }
 
 #[test]
 fn stops_if_a_call_deletes_no_token() {
-    let site = Site::scripted([revoked(&["7Hq2mX9bTe"], 2), revoked(&[], 2)]);
-    let desk = desk_at(&site, TOKEN);
-    let ran = desk.run("delete --role ci --expect 3");
+    let test_server = TestServer::with_responses([revoked(&["7Hq2mX9bTe"], 2), revoked(&[], 2)]);
+    let sandbox = sandbox_for(&test_server, TOKEN);
+    let ran = sandbox.run("delete --role ci --expect 3");
     assert_eq!(ran.code, Some(3), "{ran:?}");
     let deleted = "[SUCCESS] Service token deleted: 7Hq2mX9bTe\n";
     assert_eq!(ran.stdout, deleted);
     let error = "error: deletion stopped: 1 token deleted, 2 remaining: the last call deleted none";
     assert!(ran.stderr.contains(error), "{ran:?}");
 
-    let site = Site::scripted([revoked(&[], 3)]);
-    let desk = desk_at(&site, TOKEN);
-    let stderr = desk.run("delete --role ci --expect 3").failed(3);
+    let test_server = TestServer::with_responses([revoked(&[], 3)]);
+    let sandbox = sandbox_for(&test_server, TOKEN);
+    let stderr = sandbox.run("delete --role ci --expect 3").failed(3);
     let error =
         "error: deletion stopped: 0 tokens deleted, 3 remaining: the last call deleted none";
     assert!(stderr.contains(error), "{stderr}");
@@ -86,8 +86,8 @@ fn reports_progress_if_a_later_call_fails() {
         ),
     ] {
         let first = revoked(&["7Hq2mX9bTe", "00UWJyBksH"], 3);
-        let site = Site::scripted([first, failure]);
-        let ran = desk_at(&site, TOKEN).run("delete --role ci --expect 5 -o json");
+        let test_server = TestServer::with_responses([first, failure]);
+        let ran = sandbox_for(&test_server, TOKEN).run("delete --role ci --expect 5 -o json");
         assert_eq!(ran.code, Some(code), "{ran:?}");
         assert!(ran.stderr.contains(error), "{ran:?}");
         assert!(
@@ -102,48 +102,48 @@ fn reports_progress_if_a_later_call_fails() {
 
 #[test]
 fn preview_counts_forbidden_tokens() {
-    let site = Site::start();
-    site.create(&["service-tokens:admin"], &[]);
-    let writer = site.create(&["service-tokens:write"], &["ci"]);
-    let own = site.create(&[], &["ci"]);
-    site.create(&[], &["ci", "root"]);
-    let desk = desk_at(&site, &writer);
-    let preview = desk.json("delete --role ci --dry-run");
+    let test_server = TestServer::start();
+    test_server.create(&["service-tokens:admin"], &[]);
+    let writer = test_server.create(&["service-tokens:write"], &["ci"]);
+    let own = test_server.create(&[], &["ci"]);
+    test_server.create(&[], &["ci", "root"]);
+    let sandbox = sandbox_for(&test_server, &writer);
+    let preview = sandbox.json("delete --role ci --dry-run");
     assert_eq!(preview["count"], 3);
     assert_eq!(preview["forbidden"], 1);
     assert_eq!(preview["needs_expect"], true);
-    let ran = desk.run("delete --role ci --dry-run");
+    let ran = sandbox.run("delete --role ci --dry-run");
     assert!(ran.stdout.contains(&id_of(&own)), "{ran:?}");
     let note = "The deletion would be refused: the caller may not delete 1 of them.";
     assert!(ran.stderr.contains(note), "{ran:?}");
-    let stderr = desk.run("delete --role ci --expect 3").failed(1);
+    let stderr = sandbox.run("delete --role ci --expect 3").failed(1);
     let error = "the caller may not revoke 1 of 3 matching tokens";
     assert!(stderr.contains(error), "{stderr}");
 }
 
 #[test]
 fn preview_shows_a_sample_of_many_tokens() {
-    let site = Site::start();
-    let admin = site.create(&["service-tokens:admin"], &[]);
+    let test_server = TestServer::start();
+    let admin = test_server.create(&["service-tokens:admin"], &[]);
     for _ in 0..101 {
-        site.create(&[], &["ci"]);
+        test_server.create(&[], &["ci"]);
     }
-    let ran = desk_at(&site, &admin).run("delete --role ci --dry-run");
+    let ran = sandbox_for(&test_server, &admin).run("delete --role ci --dry-run");
     let stderr = "101 tokens would be deleted.\nThe first 100 of them are shown.\n";
     assert_eq!(ran.stderr, stderr);
     assert_eq!(ran.succeeded().lines().count(), 100);
 }
 
 #[test]
-fn a_deletion_without_a_filter_needs_all_tokens() {
-    let site = Site::start();
-    let admin = site.create(&["service-tokens:admin"], &[]);
-    let store = Desk::new();
+fn deletion_without_a_filter_requires_all_tokens() {
+    let test_server = TestServer::start();
+    let admin = test_server.create(&["service-tokens:admin"], &[]);
+    let store = Sandbox::new();
     store.create("--name first");
-    for desk in [desk_at(&site, &admin), store] {
-        desk.create("--name second");
+    for sandbox in [sandbox_for(&test_server, &admin), store] {
+        sandbox.create("--name second");
         for words in ["delete --dry-run", "delete --expect 2"] {
-            let stderr = desk.run(words).failed(2);
+            let stderr = sandbox.run(words).failed(2);
             let error = "error: no filter specified\n\
                          hint: specify a filter, or --all-tokens for every token\n";
             assert_eq!(stderr, error, "{words}");
@@ -153,35 +153,35 @@ fn a_deletion_without_a_filter_needs_all_tokens() {
             "--all-tokens --name second --dry-run",
             "0000000000 --all-tokens",
         ] {
-            desk.run(&format!("delete {words}")).failed(2);
+            sandbox.run(&format!("delete {words}")).failed(2);
         }
-        assert_eq!(desk.json("delete --all-tokens --dry-run")["count"], 2);
+        assert_eq!(sandbox.json("delete --all-tokens --dry-run")["count"], 2);
     }
-    let store = Desk::new();
+    let store = Sandbox::new();
     store.create("--name first");
     store.run("delete --all-tokens --expect 1").succeeded();
 }
 
 #[test]
 fn refuses_to_delete_the_last_admin() {
-    let site = Site::start();
-    let admin = site.create(&["service-tokens:admin"], &[]);
-    let server = desk_at(&site, &admin);
-    let store = Desk::new();
+    let test_server = TestServer::start();
+    let admin = test_server.create(&["service-tokens:admin"], &[]);
+    let server = sandbox_for(&test_server, &admin);
+    let store = Sandbox::new();
     store.create("--name caller --scopes service-tokens:admin");
-    for desk in [server, store] {
+    for sandbox in [server, store] {
         let words = "delete --name caller --expect 1";
-        let stderr = desk.run(words).failed(1);
+        let stderr = sandbox.run(words).failed(1);
         let error = "the filter matches the last token that may administer tokens";
         assert!(stderr.contains(error), "{stderr}");
-        desk.run(&format!("{words} --last-admin")).failed(2);
+        sandbox.run(&format!("{words} --last-admin")).failed(2);
         let note = "The deletion would be refused: no other valid token may administer tokens.\n";
         let trial = "delete --name caller --dry-run";
-        assert!(desk.run(trial).stderr.ends_with(note));
-        assert_eq!(desk.json(trial)["ends_administration"], true);
-        desk.create("--name spare --scopes service-tokens:admin");
-        assert!(!desk.run(trial).stderr.contains(note));
-        assert_eq!(desk.json(trial)["ends_administration"], false);
-        desk.run(words).succeeded();
+        assert!(sandbox.run(trial).stderr.ends_with(note));
+        assert_eq!(sandbox.json(trial)["ends_administration"], true);
+        sandbox.create("--name spare --scopes service-tokens:admin");
+        assert!(!sandbox.run(trial).stderr.contains(note));
+        assert_eq!(sandbox.json(trial)["ends_administration"], false);
+        sandbox.run(words).succeeded();
     }
 }

@@ -2,20 +2,20 @@
 
 use serde_json::Value;
 
-use crate::desk::{Desk, id_of};
-use crate::site::Site;
+use crate::sandbox::{Sandbox, id_of};
+use crate::test_server::TestServer;
 
 const ADMIN: &[&str] = &["service-tokens:admin"];
 
-fn desk_at(site: &Site, token: &str) -> Desk {
-    Desk::bare()
-        .with("SVCTOK_URL", site.url())
+fn sandbox_for(test_server: &TestServer, token: &str) -> Sandbox {
+    Sandbox::without_store()
+        .with("SVCTOK_URL", test_server.url())
         .with("SVCTOK_TOKEN", token)
 }
 
 /// The revision that `svctok get` shows.
-fn revision(desk: &Desk, id: &str) -> u64 {
-    let shown = desk.run(&format!("get {id}")).succeeded();
+fn revision(sandbox: &Sandbox, id: &str) -> u64 {
+    let shown = sandbox.run(&format!("get {id}")).succeeded();
     let revision = shown
         .lines()
         .find_map(|line| line.strip_prefix("REVISION    | "));
@@ -23,47 +23,50 @@ fn revision(desk: &Desk, id: &str) -> u64 {
 }
 
 #[test]
-fn ends_the_last_admin_only_if_confirmed() {
+fn removes_the_last_admin_only_if_confirmed() {
     for change in [
         "delete ID",
         "disable ID",
         "update ID --scopes projects:read",
         "update ID --expires-in 30d",
     ] {
-        let site = Site::start();
-        let admin = site.create(ADMIN, &[]);
-        let store = Desk::new();
+        let test_server = TestServer::start();
+        let admin = test_server.create(ADMIN, &[]);
+        let store = Sandbox::new();
         let of_store = store.create("--name admin --scopes service-tokens:admin");
-        for (desk, admin) in [(desk_at(&site, &admin), admin), (store, of_store)] {
+        for (sandbox, admin) in [
+            (sandbox_for(&test_server, &admin), admin),
+            (store, of_store),
+        ] {
             let words = change.replace("ID", &id_of(&admin));
-            let stderr = desk.run(&words).failed(1);
+            let stderr = sandbox.run(&words).failed(1);
             let error = "no other valid token may administer tokens";
             assert!(stderr.contains(error), "{words}: {stderr}");
             assert!(stderr.contains("confirm with --last-admin"), "{stderr}");
-            assert_eq!(desk.run_with("verify", &admin).code, Some(0), "{words}");
-            desk.run(&format!("{words} --last-admin")).succeeded();
+            assert_eq!(sandbox.run_with("verify", &admin).code, Some(0), "{words}");
+            sandbox.run(&format!("{words} --last-admin")).succeeded();
         }
     }
 }
 
 #[test]
-fn a_second_admin_needs_no_confirmation() {
-    let site = Site::start();
-    let admin = site.create(ADMIN, &[]);
-    let other = id_of(&site.create(ADMIN, &[]));
-    let desk = desk_at(&site, &admin);
-    desk.run(&format!("disable {other}")).succeeded();
-    desk.run(&format!("delete {other}")).succeeded();
+fn removing_one_of_two_admins_needs_no_confirmation() {
+    let test_server = TestServer::start();
+    let admin = test_server.create(ADMIN, &[]);
+    let other = id_of(&test_server.create(ADMIN, &[]));
+    let sandbox = sandbox_for(&test_server, &admin);
+    sandbox.run(&format!("disable {other}")).succeeded();
+    sandbox.run(&format!("delete {other}")).succeeded();
 }
 
 #[test]
-fn changes_a_token_only_at_the_revision() {
-    let site = Site::start();
-    let admin = site.create(ADMIN, &[]);
-    let store = Desk::new();
+fn if_revision_rejects_other_revisions() {
+    let test_server = TestServer::start();
+    let admin = test_server.create(ADMIN, &[]);
+    let store = Sandbox::new();
     store.create("--name admin --scopes service-tokens:admin");
-    for desk in [desk_at(&site, &admin), store] {
-        let id = id_of(&desk.create("--name ci"));
+    for sandbox in [sandbox_for(&test_server, &admin), store] {
+        let id = id_of(&sandbox.create("--name ci"));
         for change in [
             "update ID --name other",
             "rotate ID",
@@ -72,67 +75,71 @@ fn changes_a_token_only_at_the_revision() {
             "delete ID",
         ] {
             let words = change.replace("ID", &id);
-            let current = revision(&desk, &id);
-            let stderr = desk
+            let current = revision(&sandbox, &id);
+            let stderr = sandbox
                 .run(&format!("{words} --if-revision {}", current + 1))
                 .failed(1);
             let error = "the token was changed since it was read";
             assert!(stderr.contains(error), "{words}: {stderr}");
             let hint = "`svctok get` shows the current revision";
             assert!(stderr.contains(hint), "{words}: {stderr}");
-            assert_eq!(revision(&desk, &id), current, "{words}");
-            desk.run(&format!("{words} --if-revision {current}"))
+            assert_eq!(revision(&sandbox, &id), current, "{words}");
+            sandbox
+                .run(&format!("{words} --if-revision {current}"))
                 .succeeded();
-            assert_eq!(revision(&desk, &id), current + 1, "{words}");
+            assert_eq!(revision(&sandbox, &id), current + 1, "{words}");
         }
     }
 }
 
 #[test]
 fn json_and_yaml_include_the_revision() {
-    let site = Site::start();
-    let admin = site.create(ADMIN, &[]);
-    for (desk, is_store) in [(desk_at(&site, &admin), false), (Desk::new(), true)] {
-        let id = id_of(&desk.create("--name ci"));
+    let test_server = TestServer::start();
+    let admin = test_server.create(ADMIN, &[]);
+    for (sandbox, is_store) in [
+        (sandbox_for(&test_server, &admin), false),
+        (Sandbox::new(), true),
+    ] {
+        let id = id_of(&sandbox.create("--name ci"));
         for (change, pointer) in [
             ("update ID --name other", "/revision"),
             ("rotate ID", "/service_token/revision"),
             ("disable ID", "/revision"),
             ("enable ID", "/revision"),
         ] {
-            let current = desk.json(&format!("get {id}"))["revision"]
+            let current = sandbox.json(&format!("get {id}"))["revision"]
                 .as_u64()
                 .unwrap();
             let words = change.replace("ID", &id);
-            let changed = desk.json(&format!("{words} --if-revision {current}"));
+            let changed = sandbox.json(&format!("{words} --if-revision {current}"));
             // The response to a rotation has no ETag.
             let is_known = is_store || change != "rotate ID";
             let revision = changed.pointer(pointer).unwrap();
             let expected = is_known.then_some(current + 1);
             assert_eq!(revision, &Value::from(expected), "{change}");
         }
-        let yaml = desk.run(&format!("get {id} -o yaml")).succeeded();
+        let yaml = sandbox.run(&format!("get {id} -o yaml")).succeeded();
         assert!(yaml.ends_with("\nrevision: 5\n"), "{yaml}");
     }
 }
 
 #[test]
-fn the_previous_secret_recovers_from_a_lost_rotation() {
-    let site = Site::start();
-    site.create(ADMIN, &[]);
-    let secret = site.create(&["service-tokens:read", "service-tokens:write"], &[]);
+fn previous_secret_can_rotate_again() {
+    let test_server = TestServer::start();
+    test_server.create(ADMIN, &[]);
+    let secret = test_server.create(&["service-tokens:read", "service-tokens:write"], &[]);
     let id = id_of(&secret);
-    let desk = desk_at(&site, &secret);
-    desk.run(&format!("rotate {id} --grace 1h")).succeeded();
+    let sandbox = sandbox_for(&test_server, &secret);
+    sandbox.run(&format!("rotate {id} --grace 1h")).succeeded();
 
-    let stderr = desk.run(&format!("rotate {id} --grace 1h")).failed(1);
+    let stderr = sandbox.run(&format!("rotate {id} --grace 1h")).failed(1);
     let hint = "hint: repeat with --if-revision and the revision that `svctok get self` shows";
     assert!(stderr.contains(hint), "{stderr}");
     let words = format!(
         "rotate {id} --if-revision {} -o token",
-        revision(&desk, &id)
+        revision(&sandbox, &id)
     );
-    let recovered = desk.run(&words).succeeded();
-    assert_eq!(desk.run_with("verify", &recovered).code, Some(0));
-    assert_eq!(desk.run_with("verify", &secret).code, Some(1));
+    let recovered = sandbox.run(&words).succeeded();
+    assert_eq!(sandbox.run_with("verify", &recovered).code, Some(0));
+    assert_eq!(sandbox.run_with("verify", &secret).code, Some(1));
 }

@@ -8,14 +8,14 @@ use regex::Regex;
 use serde::Deserialize;
 use tower_service_token::token::TokenFormat;
 
-use crate::desk::{Desk, SVCTOK, TOKEN};
+use crate::sandbox::{SVCTOK, Sandbox, TOKEN};
 
 /// What a command says whose reader goes away after the first byte, and its exit code.
-fn cut_off(desk: &Desk, words: &str) -> (Option<i32>, String) {
+fn run_with_closed_stdout(sandbox: &Sandbox, words: &str) -> (Option<i32>, String) {
     let mut child = Command::new(SVCTOK)
         .args(words.split_whitespace())
         .env("SVCTOK_STORE", "sqlite:tokens.db")
-        .current_dir(&desk.path)
+        .current_dir(&sandbox.path)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -31,54 +31,58 @@ fn cut_off(desk: &Desk, words: &str) -> (Option<i32>, String) {
 }
 
 #[test]
-fn a_reader_that_has_read_enough_is_no_error() {
-    let desk = Desk::new();
+fn closed_pipe_is_not_an_error() {
+    let sandbox = Sandbox::new();
     let description = "d".repeat(2000);
     for number in 0..40 {
-        desk.create(&format!("--name {number} --description {description}"));
+        sandbox.create(&format!("--name {number} --description {description}"));
     }
     // More than a pipe holds, so that the writer comes to know.
-    let listed = desk.run("list -o json").succeeded();
+    let listed = sandbox.run("list -o json").succeeded();
     assert!(listed.len() > 66_000, "{}", listed.len());
     for words in ["list -o json", "list -o yaml", "completions bash", "--help"] {
-        assert_eq!(cut_off(&desk, words), (Some(0), String::new()), "{words}");
+        assert_eq!(
+            run_with_closed_stdout(&sandbox, words),
+            (Some(0), String::new()),
+            "{words}"
+        );
     }
 }
 
 #[test]
-fn a_result_is_plain_unless_colours_are_forced_and_never_with_no_color() {
-    let desk = Desk::new();
+fn output_is_plain_unless_color_is_forced() {
+    let sandbox = Sandbox::new();
     let create = "create --name a";
-    assert!(desk.run(create).succeeded().starts_with("[SUCCESS] "));
-    let desk = desk.with("CLICOLOR_FORCE", "1");
-    assert!(desk.run(create).succeeded().starts_with("✅ "));
-    let desk = desk.with("NO_COLOR", "1");
-    assert!(desk.run(create).succeeded().starts_with("[SUCCESS] "));
+    assert!(sandbox.run(create).succeeded().starts_with("[SUCCESS] "));
+    let sandbox = sandbox.with("CLICOLOR_FORCE", "1");
+    assert!(sandbox.run(create).succeeded().starts_with("✅ "));
+    let sandbox = sandbox.with("NO_COLOR", "1");
+    assert!(sandbox.run(create).succeeded().starts_with("[SUCCESS] "));
     for words in ["--help", "create --help", "nonsense", "list"] {
-        let ran = desk.run(words);
+        let ran = sandbox.run(words);
         assert!(!ran.stdout.contains('\u{1b}') && !ran.stderr.contains('\u{1b}'));
     }
 }
 
 #[test]
-fn there_are_completions_for_each_shell_and_pages_for_the_manual() {
-    let desk = Desk::bare();
+fn generates_completions_and_man_pages() {
+    let sandbox = Sandbox::without_store();
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
-        let script = desk.run(&format!("completions {shell}")).succeeded();
+        let script = sandbox.run(&format!("completions {shell}")).succeeded();
         for word in ["service-token", "scanner-rules", "output-file"] {
             assert!(script.contains(word), "{shell}: {word}");
         }
     }
-    desk.run("completions tcsh").failed(2);
-    let page = desk.run("man").succeeded();
+    sandbox.run("completions tcsh").failed(2);
+    let page = sandbox.run("man").succeeded();
     assert!(page.contains(".TH svctok 1"), "{page}");
     for told in ["SVCTOK_CONFIG", "no credential that is accepted"] {
         assert!(page.contains(told), "{page}");
     }
-    desk.run("man --dir .").succeeded();
-    let page = fs::read_to_string(desk.file("svctok-service-token-create.1")).unwrap();
+    sandbox.run("man --dir .").succeeded();
+    let page = fs::read_to_string(sandbox.file("svctok-service-token-create.1")).unwrap();
     assert!(page.contains("\\-\\-expires\\-in"), "{page}");
-    desk.run("man --dir nowhere").failed(1);
+    sandbox.run("man --dir nowhere").failed(1);
 }
 
 #[derive(Deserialize)]
@@ -94,12 +98,12 @@ struct Rule {
 }
 
 #[test]
-fn the_rules_for_scanners_find_the_tokens_of_their_prefix_and_no_others() {
-    let desk = Desk::bare();
+fn scanner_rules_match_only_their_prefix() {
+    let sandbox = Sandbox::without_store();
     for (prefix, other) in [("svctok-", "acme_"), ("acme_", "svctok-")] {
         let rules = |scanner: &str| {
             let words = format!("scanner-rules --format {scanner} --prefix {prefix}");
-            desk.run(&words).succeeded()
+            sandbox.run(&words).succeeded()
         };
         let gitleaks: Gitleaks = toml::from_str(&rules("gitleaks")).unwrap();
         let [rule] = gitleaks.rules.try_into().ok().unwrap();

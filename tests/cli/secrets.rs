@@ -4,15 +4,15 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::desk::{Desk, Ran, TOKEN, id_of};
+use crate::sandbox::{CommandOutput, Sandbox, TOKEN, id_of};
 
 const DIGEST_OF_ABC: &str =
     "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\n";
 
 #[test]
-fn a_token_comes_from_stdin_a_file_or_a_flag_and_loses_one_line_end() {
-    let desk = Desk::bare();
-    desk.write("token", "abc\n");
+fn reads_a_token_from_stdin_a_file_or_a_flag() {
+    let sandbox = Sandbox::without_store();
+    sandbox.write("token", "abc\n");
     for (words, stdin) in [
         ("hash", "abc"),
         ("hash", "abc\n"),
@@ -25,7 +25,7 @@ fn a_token_comes_from_stdin_a_file_or_a_flag_and_loses_one_line_end() {
         ("hash --service-token-file token", "other"),
         ("hash --service-token abc", "other"),
     ] {
-        let stdout = desk.run_with(words, stdin).succeeded();
+        let stdout = sandbox.run_with(words, stdin).succeeded();
         assert_eq!(stdout, DIGEST_OF_ABC, "{words}");
     }
     for (words, stdin, code) in [
@@ -37,19 +37,19 @@ fn a_token_comes_from_stdin_a_file_or_a_flag_and_loses_one_line_end() {
         ("hash --service-token-file nowhere", "abc", 2),
         ("hash --service-token abc --service-token-stdin", "abc", 2),
     ] {
-        desk.run_with(words, stdin).failed(code);
+        sandbox.run_with(words, stdin).failed(code);
     }
 }
 
 #[test]
-fn the_token_of_the_environment_is_for_asking_and_never_what_is_asked_about() {
-    let desk = Desk::bare().with("SVCTOK_TOKEN", TOKEN);
-    assert_eq!(desk.run_with("hash", "abc").succeeded(), DIGEST_OF_ABC);
+fn environment_token_authenticates_and_is_never_inspected() {
+    let sandbox = Sandbox::without_store().with("SVCTOK_TOKEN", TOKEN);
+    assert_eq!(sandbox.run_with("hash", "abc").succeeded(), DIGEST_OF_ABC);
 }
 
 #[test]
-fn a_token_among_the_arguments_is_refused_and_not_repeated() {
-    let desk = Desk::new();
+fn rejects_a_token_argument_without_echoing_it() {
+    let sandbox = Sandbox::new();
     for words in [
         "hash TOKEN",
         "inspect TOKEN",
@@ -63,24 +63,26 @@ fn a_token_among_the_arguments_is_refused_and_not_repeated() {
         "list --state=TOKEN",
         "context set TOKEN TOKEN",
     ] {
-        let stderr = desk.run(&words.replace("TOKEN", TOKEN)).failed(2);
+        let stderr = sandbox.run(&words.replace("TOKEN", TOKEN)).failed(2);
         assert!(!stderr.contains(&TOKEN[18..]), "{words}: {stderr}");
     }
-    let stderr = desk.run("list --store postgress://u:hush@db/t").failed(2);
+    let stderr = sandbox
+        .run("list --store postgress://u:hush@db/t")
+        .failed(2);
     assert!(!stderr.contains("hush"), "{stderr}");
     for (store, code) in [
         ("postgress://u:hush@db/t", 2),
         ("postgres://u:hush@127.0.0.1:1/t?password=hush", 4),
     ] {
-        let desk = Desk::bare().with("SVCTOK_STORE", store);
-        let stderr = desk.run("list").failed(code);
+        let sandbox = Sandbox::without_store().with("SVCTOK_STORE", store);
+        let stderr = sandbox.run("list").failed(code);
         assert!(!stderr.contains("hush"), "{stderr}");
     }
 }
 
 #[test]
-fn no_help_shows_what_the_environment_holds() {
-    let desk = Desk::bare()
+fn help_shows_no_environment_values() {
+    let sandbox = Sandbox::without_store()
         .with("SVCTOK_TOKEN", TOKEN)
         .with("SVCTOK_STORE", "postgres://u:hush@db/t")
         .with("SVCTOK_URL", "https://u:hush@tokens.example");
@@ -95,15 +97,15 @@ fn no_help_shows_what_the_environment_holds() {
         "serve",
     ] {
         for flag in ["--help", "-h"] {
-            let help = desk.run(&format!("{words} {flag}")).succeeded();
+            let help = sandbox.run(&format!("{words} {flag}")).succeeded();
             assert!(!help.contains("hush") && !help.contains(TOKEN), "{help}");
         }
     }
 }
 
 #[test]
-fn a_secret_is_shown_once_where_it_was_asked_for_and_said_to_be() {
-    let desk = Desk::new();
+fn new_secret_is_printed_once() {
+    let sandbox = Sandbox::new();
     for (words, shown) in [
         (
             "create --name a",
@@ -113,8 +115,8 @@ fn a_secret_is_shown_once_where_it_was_asked_for_and_said_to_be() {
         ("rotate ID", "[SUCCESS] Service token rotated: SECRET\n"),
         ("-o token rotate ID", "SECRET\n"),
     ] {
-        let id = id_of(&desk.create("--name x"));
-        let ran = desk.run(&words.replace("ID", &id));
+        let id = id_of(&sandbox.create("--name x"));
+        let ran = sandbox.run(&words.replace("ID", &id));
         assert!(
             ran.stderr.starts_with("The secret is only displayed once."),
             "{ran:?}"
@@ -126,10 +128,10 @@ fn a_secret_is_shown_once_where_it_was_asked_for_and_said_to_be() {
             shown
         );
     }
-    let created = desk.json("create --name c");
+    let created = sandbox.json("create --name c");
     let secret = created["token"].as_str().unwrap();
     assert_eq!(created["service_token"]["id"], id_of(secret));
-    let yaml = desk.run("create --name d -o yaml").succeeded();
+    let yaml = sandbox.run("create --name d -o yaml").succeeded();
     assert!(yaml.contains("\ntoken: svctok-"), "{yaml}");
 
     for words in [
@@ -138,12 +140,13 @@ fn a_secret_is_shown_once_where_it_was_asked_for_and_said_to_be() {
         "list -o yaml",
         &format!("get {}", id_of(secret)),
     ] {
-        let stdout = desk.run(words).succeeded();
+        let stdout = sandbox.run(words).succeeded();
         assert!(stdout.contains(&id_of(secret)));
         assert!(!stdout.contains(&secret[18..]), "{stdout}");
     }
     assert!(
-        desk.run("list -o token")
+        sandbox
+            .run("list -o token")
             .failed(2)
             .contains("only create and rotate")
     );
@@ -151,43 +154,53 @@ fn a_secret_is_shown_once_where_it_was_asked_for_and_said_to_be() {
 
 #[cfg(unix)]
 #[test]
-fn a_secret_goes_to_a_file_of_its_owner_and_to_nobody_else() {
-    use crate::desk::{mode, set_mode};
+fn output_file_is_private() {
+    use crate::sandbox::{mode, set_mode};
 
-    let desk = Desk::new();
-    let ran = desk.run("create --name a --output-file secret");
+    let sandbox = Sandbox::new();
+    let ran = sandbox.run("create --name a --output-file secret");
     assert!(ran.stderr.contains("The secret is in the file."), "{ran:?}");
     let stdout = ran.succeeded();
-    let file = desk.file("secret");
+    let file = sandbox.file("secret");
     let secret = fs::read_to_string(&file).unwrap();
     assert_eq!(mode(&file), 0o600);
     assert_eq!(
         stdout,
         format!("[SUCCESS] Service token created: {}\n", id_of(&secret))
     );
-    desk.run("verify --service-token-file secret").succeeded();
+    sandbox
+        .run("verify --service-token-file secret")
+        .succeeded();
 
     // What is there stays, and no token is made for nothing.
-    let stderr = desk.run("create --name b --output-file secret").failed(1);
+    let stderr = sandbox
+        .run("create --name b --output-file secret")
+        .failed(1);
     assert!(stderr.contains("--force"), "{stderr}");
-    desk.run("create --name b --output-file nowhere/secret")
+    sandbox
+        .run("create --name b --output-file nowhere/secret")
         .failed(1);
     assert_eq!(fs::read_to_string(&file).unwrap(), secret);
-    assert_eq!(desk.run("list").succeeded().lines().count(), 2);
+    assert_eq!(sandbox.run("list").succeeded().lines().count(), 2);
 
     set_mode(&file, 0o644);
     let rotate = format!(
         "rotate {} -o json --output-file secret --force",
         id_of(&secret)
     );
-    let stdout = desk.run(&rotate).succeeded();
+    let stdout = sandbox.run(&rotate).succeeded();
     let shown: Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!(shown.get("token"), None);
     assert_eq!(mode(&file), 0o600);
     assert_ne!(fs::read_to_string(&file).unwrap(), secret);
-    desk.run("verify --service-token-file secret").succeeded();
+    sandbox
+        .run("verify --service-token-file secret")
+        .succeeded();
     assert_eq!(
-        fs::read_dir(&desk.path).unwrap().filter(is_draft).count(),
+        fs::read_dir(&sandbox.path)
+            .unwrap()
+            .filter(is_draft)
+            .count(),
         0
     );
 }
@@ -200,14 +213,14 @@ fn is_draft(entry: &std::io::Result<fs::DirEntry>) -> bool {
 
 #[cfg(unix)]
 #[test]
-fn what_no_file_can_take_the_place_of_is_refused_before_a_token_is_made() {
+fn rejects_an_unusable_output_file_before_creating_a_token() {
     use std::os::unix::fs::FileTypeExt;
     use std::os::unix::net::UnixListener;
 
-    let desk = Desk::new();
-    fs::create_dir(desk.file("folder")).unwrap();
-    let _socket = UnixListener::bind(desk.file("socket")).unwrap();
-    desk.create("--name first");
+    let sandbox = Sandbox::new();
+    fs::create_dir(sandbox.file("folder")).unwrap();
+    let _socket = UnixListener::bind(sandbox.file("socket")).unwrap();
+    sandbox.create("--name first");
     for words in [
         "folder --force",
         "socket --force",
@@ -215,41 +228,44 @@ fn what_no_file_can_take_the_place_of_is_refused_before_a_token_is_made() {
         "new/.",
         ".. --force",
     ] {
-        let stderr = desk
+        let stderr = sandbox
             .run(&format!("create --name b --output-file {words}"))
             .failed(1);
         assert!(stderr.contains("is no file"), "{words}: {stderr}");
     }
-    let socket = fs::metadata(desk.file("socket")).unwrap();
+    let socket = fs::metadata(sandbox.file("socket")).unwrap();
     assert!(socket.file_type().is_socket());
-    assert_eq!(desk.run("list").succeeded().lines().count(), 2);
+    assert_eq!(sandbox.run("list").succeeded().lines().count(), 2);
     assert_eq!(
-        fs::read_dir(&desk.path).unwrap().filter(is_draft).count(),
+        fs::read_dir(&sandbox.path)
+            .unwrap()
+            .filter(is_draft)
+            .count(),
         0
     );
 }
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_secret_that_cannot_be_shown_is_told_to_be_lost() {
+fn reports_a_secret_that_cannot_be_written() {
     use std::fs::File;
     use std::process::{Command, Stdio};
 
-    use crate::desk::SVCTOK;
+    use crate::sandbox::SVCTOK;
 
-    let desk = Desk::new();
-    desk.create("--name first");
+    let sandbox = Sandbox::new();
+    sandbox.create("--name first");
     let without_room = |words: &str| {
         let full = File::options().write(true).open("/dev/full").unwrap();
         let output = Command::new(SVCTOK)
             .args(words.split_whitespace())
             .env("SVCTOK_STORE", "sqlite:tokens.db")
-            .current_dir(&desk.path)
+            .current_dir(&sandbox.path)
             .stdout(full)
             .stderr(Stdio::piped())
             .output()
             .unwrap();
-        let ran = Ran {
+        let ran = CommandOutput {
             code: output.status.code(),
             stdout: String::new(),
             stderr: String::from_utf8(output.stderr).unwrap(),
@@ -266,5 +282,7 @@ fn a_secret_that_cannot_be_shown_is_told_to_be_lost() {
     let stderr = without_room("create --name c --output-file secret");
     assert!(stderr.contains("The secret is in the file."), "{stderr}");
     assert!(!stderr.contains("lost"), "{stderr}");
-    desk.run("verify --service-token-file secret").succeeded();
+    sandbox
+        .run("verify --service-token-file secret")
+        .succeeded();
 }

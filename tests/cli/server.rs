@@ -6,83 +6,94 @@ use tower_service_token::lifecycle::NewToken;
 use tower_service_token::testing::{Fault, FaultyStore};
 
 use crate::certificates::Authority;
-use crate::desk::{Desk, TOKEN, id_of};
-use crate::site::Site;
+use crate::sandbox::{Sandbox, TOKEN, id_of};
+use crate::test_server::TestServer;
 
-/// A desk whose commands go to the site, with a token that has these scopes and roles.
-fn desk_at(site: &Site, scopes: &[&str], roles: &[&str]) -> Desk {
-    let token = site.create(scopes, roles);
-    Desk::bare()
-        .with("SVCTOK_URL", site.url())
+/// A desk whose commands go to the server, with a token that has these scopes and roles.
+fn sandbox_for(test_server: &TestServer, scopes: &[&str], roles: &[&str]) -> Sandbox {
+    let token = test_server.create(scopes, roles);
+    Sandbox::without_store()
+        .with("SVCTOK_URL", test_server.url())
         .with("SVCTOK_TOKEN", &token)
 }
 
 #[test]
-fn every_command_does_at_a_server_what_it_does_on_a_store() {
-    let site = Site::start();
-    let server = desk_at(&site, &["service-tokens:admin"], &[]);
-    let store = Desk::new();
+fn commands_behave_alike_on_server_and_store() {
+    let test_server = TestServer::start();
+    let server = sandbox_for(&test_server, &["service-tokens:admin"], &[]);
+    let store = Sandbox::new();
     store.create("--name first");
-    for desk in [server, store] {
-        let secret = desk.create("--name ci --roles a,b --expiration 2099-12-31 --label k=v");
+    for sandbox in [server, store] {
+        let secret = sandbox.create("--name ci --roles a,b --expiration 2099-12-31 --label k=v");
         let id = id_of(&secret);
         let row = format!("{id} | ci ");
-        assert!(desk.run("list").succeeded().contains(&row));
-        let listed = desk.json("list --name ci");
-        let token = desk.json(&format!("get {id}"));
+        assert!(sandbox.run("list").succeeded().contains(&row));
+        let listed = sandbox.json("list --name ci");
+        let token = sandbox.json(&format!("get {id}"));
         let mut expected = listed["service_tokens"][0].clone();
         expected["revision"] = 1.into();
         assert_eq!(token, expected);
         assert_eq!(token["expires_at"], "2100-01-01T00:00:00Z");
-        let changed = desk.json(&format!(
+        let changed = sandbox.json(&format!(
             "update {id} --roles c --no-expiration --no-label k"
         ));
         assert_eq!(changed["roles"], serde_json::json!(["c"]));
         assert_eq!(changed["expires_at"], serde_json::Value::Null);
         assert_eq!(changed["labels"], serde_json::json!({}));
 
-        let good = |secret: &str| desk.run_with("verify", secret).code;
+        let good = |secret: &str| sandbox.run_with("verify", secret).code;
         assert_eq!(good(&secret), Some(0));
-        assert_eq!(desk.json(&format!("disable {id}"))["state"], "disabled");
+        assert_eq!(sandbox.json(&format!("disable {id}"))["state"], "disabled");
         assert_eq!(good(&secret), Some(1));
-        assert_eq!(desk.json(&format!("enable --id {id}"))["state"], "active");
-        let rotated = desk.run(&format!("rotate {id} -o token")).succeeded();
+        assert_eq!(
+            sandbox.json(&format!("enable --id {id}"))["state"],
+            "active"
+        );
+        let rotated = sandbox.run(&format!("rotate {id} -o token")).succeeded();
         assert_eq!(good(&secret), Some(1));
         assert_eq!(good(&rotated), Some(0));
-        let deleted = desk.run(&format!("delete {id}")).succeeded();
+        let deleted = sandbox.run(&format!("delete {id}")).succeeded();
         assert_eq!(deleted, format!("[SUCCESS] Service token deleted: {id}\n"));
         assert_eq!(good(&rotated), Some(1));
         assert_eq!(
-            desk.json("list --state revoked")["service_tokens"][0]["id"],
+            sandbox.json("list --state revoked")["service_tokens"][0]["id"],
             id
         );
     }
 }
 
 #[test]
-fn many_tokens_are_deleted_only_if_they_are_as_many_as_expected() {
-    let site = Site::start();
-    let server = desk_at(&site, &["service-tokens:admin"], &["admin"]);
-    let store = Desk::new();
+fn bulk_deletion_requires_the_expected_count() {
+    let test_server = TestServer::start();
+    let server = sandbox_for(&test_server, &["service-tokens:admin"], &["admin"]);
+    let store = Sandbox::new();
     store.create("--name caller --roles admin");
-    for desk in [server, store] {
-        let secrets = [(); 3].map(|()| desk.create("--name ci --roles admin --label run=7"));
+    for sandbox in [server, store] {
+        let secrets = [(); 3].map(|()| sandbox.create("--name ci --roles admin --label run=7"));
         let ids: Vec<_> = secrets.iter().map(|secret| id_of(secret)).collect();
         let is_shown = |text: &str| ids.iter().all(|id| text.contains(id));
-        let active = || desk.run("list --state active").succeeded().lines().count() - 1;
+        let active = || {
+            sandbox
+                .run("list --state active")
+                .succeeded()
+                .lines()
+                .count()
+                - 1
+        };
         for words in [
             "",
             "--dry-run --label run=7 ID",
             "--expect 3 ID",
             "--label run=7",
         ] {
-            desk.run(&format!("delete {}", words.replace("ID", &ids[0])))
+            sandbox
+                .run(&format!("delete {}", words.replace("ID", &ids[0])))
                 .failed(2);
         }
-        let trial = desk.run("delete --label run=7 --dry-run").succeeded();
+        let trial = sandbox.run("delete --label run=7 --dry-run").succeeded();
         assert!(is_shown(&trial) && trial.lines().count() == 3, "{trial}");
-        assert_eq!(desk.json("delete --role admin --dry-run")["count"], 4);
-        let stderr = desk.run("delete --role admin --expect 3").failed(1);
+        assert_eq!(sandbox.json("delete --role admin --dry-run")["count"], 4);
+        let stderr = sandbox.run("delete --role admin --expect 3").failed(1);
         assert!(
             stderr.contains("filter matches 4 tokens, expected 3"),
             "{stderr}"
@@ -90,31 +101,31 @@ fn many_tokens_are_deleted_only_if_they_are_as_many_as_expected() {
         let hint = "\nhint: count the matching tokens again with --dry-run\n";
         assert!(stderr.ends_with(hint), "{stderr}");
         assert_eq!(active(), 4);
-        let said = desk.run("delete --label run=7 --expect 3").succeeded();
+        let said = sandbox.run("delete --label run=7 --expect 3").succeeded();
         assert!(is_shown(&said) && said.starts_with("[SUCCESS] Service token deleted: "));
         assert_eq!(active(), 1);
     }
 }
 
 #[test]
-fn a_list_goes_on_after_the_largest_page_unless_it_is_limited() {
-    let site = Site::start();
-    let desk = desk_at(&site, &["service-tokens:read"], &[]);
+fn list_follows_pages_up_to_the_limit() {
+    let test_server = TestServer::start();
+    let sandbox = sandbox_for(&test_server, &["service-tokens:read"], &[]);
     for _ in 0..1004 {
-        site.create(&[], &[]);
+        test_server.create(&[], &[]);
     }
-    let rows = |words: &str| desk.run(words).succeeded().lines().count() - 1;
+    let rows = |words: &str| sandbox.run(words).succeeded().lines().count() - 1;
     assert_eq!(rows("list"), 1005);
     assert_eq!(rows("list --limit 1003"), 1003);
     assert_eq!(rows("list --limit 7"), 7);
 }
 
 #[test]
-fn verify_tells_why_a_server_refuses_and_what_is_lacking() {
-    let site = Site::start();
-    let desk = Desk::bare().with("SVCTOK_URL", site.url());
-    let token = site.create(&["projects:*"], &["deployer"]);
-    let verify = |words: &str, token: &str| desk.run_with(&format!("verify {words}"), token);
+fn verify_reports_the_denial_and_missing_rights() {
+    let test_server = TestServer::start();
+    let sandbox = Sandbox::without_store().with("SVCTOK_URL", test_server.url());
+    let token = test_server.create(&["projects:*"], &["deployer"]);
+    let verify = |words: &str, token: &str| sandbox.run_with(&format!("verify {words}"), token);
     let good = verify("--role deployer --scope projects:write", &token).succeeded();
     assert_eq!(
         good,
@@ -129,18 +140,18 @@ fn verify_tells_why_a_server_refuses_and_what_is_lacking() {
 }
 
 #[test]
-fn each_kind_of_failure_has_its_exit_code_and_says_what_to_do() {
-    let site = Site::start();
-    let admin = desk_at(&site, &["service-tokens:admin"], &[]);
-    let minter = desk_at(&site, &["service-tokens:write"], &["a"]);
-    let stranger = Desk::bare()
-        .with("SVCTOK_URL", site.url())
+fn failures_have_exit_codes_and_hints() {
+    let test_server = TestServer::start();
+    let admin = sandbox_for(&test_server, &["service-tokens:admin"], &[]);
+    let minter = sandbox_for(&test_server, &["service-tokens:write"], &["a"]);
+    let stranger = Sandbox::without_store()
+        .with("SVCTOK_URL", test_server.url())
         .with("SVCTOK_TOKEN", TOKEN);
-    let nobody = Desk::bare().with("SVCTOK_URL", site.url());
-    let nowhere = Desk::bare()
+    let nobody = Sandbox::without_store().with("SVCTOK_URL", test_server.url());
+    let nowhere = Sandbox::without_store()
         .with("SVCTOK_URL", "http://127.0.0.1:1")
         .with("SVCTOK_TOKEN", TOKEN);
-    for (desk, words, code, said) in [
+    for (sandbox, words, code, said) in [
         (&admin, "get 0000000000", 1, "there is no such token"),
         (&admin, "create --name x --label =", 2, "KEY=VALUE"),
         (&admin, "create --name x --scopes a\"", 1, "scopes/0: "),
@@ -161,7 +172,7 @@ fn each_kind_of_failure_has_its_exit_code_and_says_what_to_do() {
         (&nobody, "list", 4, "there is no token for http://127.0.0.1"),
         (&nowhere, "list", 4, "look whether the server runs"),
     ] {
-        let stderr = desk.run(words).failed(code);
+        let stderr = sandbox.run(words).failed(code);
         assert!(stderr.contains(said), "{words}: {stderr}");
         assert!(stderr.starts_with("error: "), "{words}: {stderr}");
         assert!(
@@ -172,37 +183,37 @@ fn each_kind_of_failure_has_its_exit_code_and_says_what_to_do() {
 }
 
 #[test]
-fn self_is_the_token_of_the_caller_and_needs_no_scope() {
-    let site = Site::start();
-    site.create(&["service-tokens:admin"], &[]);
-    let first = site.create(&[], &["ci"]);
+fn self_is_the_callers_token_and_needs_no_scope() {
+    let test_server = TestServer::start();
+    test_server.create(&["service-tokens:admin"], &[]);
+    let first = test_server.create(&[], &["ci"]);
     let id = id_of(&first);
-    let desk = Desk::bare().with("SVCTOK_URL", site.url());
-    let desk = desk.with("SVCTOK_TOKEN", &first);
-    desk.run(&format!("get {id}")).failed(1);
-    assert_eq!(desk.json("get self")["id"], id);
-    assert_eq!(desk.json("get --id self")["revision"], 1);
-    let stale = desk.run("rotate self --if-revision 7").failed(1);
+    let sandbox = Sandbox::without_store().with("SVCTOK_URL", test_server.url());
+    let sandbox = sandbox.with("SVCTOK_TOKEN", &first);
+    sandbox.run(&format!("get {id}")).failed(1);
+    assert_eq!(sandbox.json("get self")["id"], id);
+    assert_eq!(sandbox.json("get --id self")["revision"], 1);
+    let stale = sandbox.run("rotate self --if-revision 7").failed(1);
     assert!(stale.contains("the token was changed since it was read"));
-    let rotated = desk.run("rotate self --grace 1h -o token --if-revision 1");
+    let rotated = sandbox.run("rotate self --grace 1h -o token --if-revision 1");
     let rotated = rotated.succeeded();
     // With the previous secret.
-    assert_eq!(desk.json("get self")["revision"], 2);
-    let desk = desk.with("SVCTOK_TOKEN", rotated.trim_end());
-    desk.run("delete self --if-revision 7").failed(1);
-    let deleted = desk.run("delete self --if-revision 2").succeeded();
+    assert_eq!(sandbox.json("get self")["revision"], 2);
+    let sandbox = sandbox.with("SVCTOK_TOKEN", rotated.trim_end());
+    sandbox.run("delete self --if-revision 7").failed(1);
+    let deleted = sandbox.run("delete self --if-revision 2").succeeded();
     assert_eq!(deleted, format!("[SUCCESS] Service token deleted: {id}\n"));
-    desk.run("get self").failed(4);
-    let last = site.create(&[], &["ci"]);
-    let desk = desk.with("SVCTOK_TOKEN", &last);
-    assert_eq!(desk.json("delete self")["id"], id_of(&last));
+    sandbox.run("get self").failed(4);
+    let last = test_server.create(&[], &["ci"]);
+    let sandbox = sandbox.with("SVCTOK_TOKEN", &last);
+    assert_eq!(sandbox.json("delete self")["id"], id_of(&last));
 }
 
 #[test]
-fn self_is_refused_without_a_server_and_by_other_commands() {
-    let site = Site::start();
-    let server = desk_at(&site, &["service-tokens:admin"], &[]);
-    let store = Desk::new();
+fn self_is_rejected_without_a_server_and_by_other_commands() {
+    let test_server = TestServer::start();
+    let server = sandbox_for(&test_server, &["service-tokens:admin"], &[]);
+    let store = Sandbox::new();
     store.create("--name ci");
     for words in ["get self", "rotate self", "delete self"] {
         let stderr = store.run(words).failed(2);
@@ -219,15 +230,18 @@ fn self_is_refused_without_a_server_and_by_other_commands() {
 
 #[test]
 fn each_denied_escalation_has_its_hint() {
-    let site = Site::start();
-    site.create(&["service-tokens:admin"], &[]);
+    let test_server = TestServer::start();
+    test_server.create(&["service-tokens:admin"], &[]);
     let writer = NewToken::new("writer")
         .with_scopes(["service-tokens:write"])
         .with_expiry("1d".parse().unwrap());
-    let writer = site.runtime.block_on(site.tokens.create(writer)).unwrap();
-    site.create(&[], &["root"]);
-    let desk = Desk::bare()
-        .with("SVCTOK_URL", site.url())
+    let writer = test_server
+        .runtime
+        .block_on(test_server.tokens.create(writer))
+        .unwrap();
+    test_server.create(&[], &["root"]);
+    let sandbox = Sandbox::without_store()
+        .with("SVCTOK_URL", test_server.url())
         .with("SVCTOK_TOKEN", writer.expose_secret());
     for (words, error, hint) in [
         (
@@ -249,7 +263,7 @@ fn each_denied_escalation_has_its_hint() {
              scope service-tokens:admin",
         ),
     ] {
-        let stderr = desk.run(words).failed(1);
+        let stderr = sandbox.run(words).failed(1);
         assert!(stderr.contains(error), "{words}: {stderr}");
         let hint = format!("\nhint: {hint}\n");
         assert!(stderr.ends_with(&hint), "{words}: {stderr}");
@@ -257,16 +271,16 @@ fn each_denied_escalation_has_its_hint() {
 }
 
 #[test]
-fn an_error_of_the_server_is_told_from_a_refusal() {
+fn distinguishes_server_errors_from_denials() {
     let callers = MemoryStore::new();
     let store = FaultyStore::new(callers.clone());
-    let site = Site::over(callers, store.clone());
-    let desk = desk_at(&site, &["service-tokens:admin"], &[]);
+    let test_server = TestServer::with_stores(callers, store.clone());
+    let sandbox = sandbox_for(&test_server, &["service-tokens:admin"], &[]);
     store.inject(Fault::Error);
-    desk.run("list").failed(3);
-    let other = Site::answering(StatusCode::NOT_FOUND);
-    let desk = desk.with("SVCTOK_URL", other.url());
-    let stderr = desk.run("list").failed(3);
+    sandbox.run("list").failed(3);
+    let other = TestServer::with_status(StatusCode::NOT_FOUND);
+    let sandbox = sandbox.with("SVCTOK_URL", other.url());
+    let stderr = sandbox.run("list").failed(3);
     assert!(
         stderr.contains("the URL is that of the management API"),
         "{stderr}"
@@ -274,17 +288,18 @@ fn an_error_of_the_server_is_told_from_a_refusal() {
 }
 
 #[test]
-fn a_server_of_a_private_authority_is_asked_once_the_authority_is_named() {
+fn private_ca_is_trusted_once_configured() {
     let (ours, other) = (Authority::new("ours"), Authority::new("other"));
-    let site = Site::start_with(&ours.certificate(&["127.0.0.1"]));
-    let desk = desk_at(&site, &["service-tokens:admin"], &[]);
+    let test_server = TestServer::start_with(&ours.certificate(&["127.0.0.1"]));
+    let sandbox = sandbox_for(&test_server, &["service-tokens:admin"], &[]);
     for (name, authority) in [("ours.pem", &ours), ("other.pem", &other)] {
-        desk.write(name, authority.pem());
+        sandbox.write(name, authority.pem());
     }
-    let desk = desk.with("SSL_CERT_FILE", "other.pem");
-    let stderr = desk.run("list").failed(4);
+    let sandbox = sandbox.with("SSL_CERT_FILE", "other.pem");
+    let stderr = sandbox.run("list").failed(4);
     assert!(stderr.contains("certificate"), "{stderr}");
-    desk.with("SSL_CERT_FILE", "ours.pem")
+    sandbox
+        .with("SSL_CERT_FILE", "ours.pem")
         .run("list")
         .succeeded();
 }

@@ -7,27 +7,27 @@ use std::fs;
 use trycmd::TestCases;
 use trycmd::schema::Bin;
 
-use crate::desk::{Desk, SVCTOK, TOKEN, make_store};
-use crate::site::Site;
+use crate::sandbox::{SVCTOK, Sandbox, TOKEN, make_store};
+use crate::test_server::TestServer;
 
 /// Runs a document whose store has a token of this name and these roles.
-fn runs(name: &str, document: &str, is_terminal: bool) {
-    let desk = Desk::bare();
-    let site = Site::start();
-    let token = site.create(&["service-tokens:admin"], &[]);
+fn run_transcript(name: &str, document: &str, is_terminal: bool) {
+    let sandbox = Sandbox::without_store();
+    let test_server = TestServer::start();
+    let token = test_server.create(&["service-tokens:admin"], &[]);
     let document = document.replace(
         "--name <name> --service-token <TOKEN> --url https://<tenant>.app.stackstate.io",
         &format!(
             "--name my-context --service-token {token} --url {}",
-            site.url()
+            test_server.url()
         ),
     );
-    let path = desk.write(&format!("{name}.md"), &document);
+    let path = sandbox.write(&format!("{name}.md"), &document);
     let roles = ["stackstate-power-user"];
     let folder = format!("{name}.in");
-    fs::create_dir_all(desk.file(&folder)).unwrap();
+    fs::create_dir_all(sandbox.file(&folder)).unwrap();
     make_store(
-        &desk.file(&folder).join("tokens.db"),
+        &sandbox.file(&folder).join("tokens.db"),
         "my-service-token",
         &roles,
     );
@@ -36,13 +36,13 @@ fn runs(name: &str, document: &str, is_terminal: bool) {
          digest = \"{}\"\nexpires_at = \"2099-12-31\"\n",
         tower_service_token::digest::TokenDigest::of(TOKEN)
     );
-    desk.write(&format!("{folder}/tokens.toml"), &file);
-    desk.write(&format!("{folder}/token"), TOKEN);
+    sandbox.write(&format!("{folder}/tokens.toml"), &file);
+    sandbox.write(&format!("{folder}/token"), TOKEN);
 
     let cases = TestCases::new();
     cases.register_bin("svctok", Bin::Path(SVCTOK.into()));
     for (variable, value) in [
-        ("HOME", desk.path.to_str().unwrap()),
+        ("HOME", sandbox.path.to_str().unwrap()),
         ("USER", "tester"),
         ("SVCTOK_CONFIG", "config.toml"),
         (
@@ -68,30 +68,30 @@ fn runs(name: &str, document: &str, is_terminal: bool) {
 }
 
 #[test]
-fn what_the_documents_of_the_first_edition_show() {
+fn stackstate_5_0_transcript() {
     let document = include_str!("transcripts/stackstate_5_0.md");
-    runs("stackstate_5_0", document, true);
+    run_transcript("stackstate_5_0", document, true);
 }
 
 #[test]
-fn what_the_documents_of_the_second_edition_show() {
+fn stackstate_k8s_transcript() {
     let document = include_str!("transcripts/stackstate_k8s.md");
-    runs("stackstate_k8s", document, true);
+    run_transcript("stackstate_k8s", document, true);
 }
 
 #[test]
-fn the_life_of_a_token_in_a_store() {
-    runs("life", include_str!("transcripts/life.md"), false);
+fn token_lifecycle_transcript() {
+    run_transcript("life", include_str!("transcripts/life.md"), false);
 }
 
 #[test]
-fn a_file_of_digests_is_looked_at_and_changed() {
-    runs("file", include_str!("transcripts/file.md"), false);
+fn token_file_transcript() {
+    run_transcript("file", include_str!("transcripts/file.md"), false);
 }
 
 #[test]
-fn safeguards_of_changes_and_deletions() {
-    runs(
+fn safeguards_transcript() {
+    run_transcript(
         "safeguards",
         include_str!("transcripts/safeguards.md"),
         false,
@@ -99,16 +99,16 @@ fn safeguards_of_changes_and_deletions() {
 }
 
 #[test]
-fn what_needs_no_store_and_no_server() {
-    runs("alone", include_str!("transcripts/alone.md"), false);
+fn offline_commands_transcript() {
+    run_transcript("alone", include_str!("transcripts/alone.md"), false);
 }
 
 #[test]
-fn mistakes_and_what_to_do_about_them() {
-    runs("mistakes", include_str!("transcripts/mistakes.md"), false);
+fn mistakes_transcript() {
+    run_transcript("mistakes", include_str!("transcripts/mistakes.md"), false);
 }
 
 #[test]
-fn contexts_are_saved_and_used() {
-    runs("contexts", include_str!("transcripts/contexts.md"), false);
+fn contexts_transcript() {
+    run_transcript("contexts", include_str!("transcripts/contexts.md"), false);
 }

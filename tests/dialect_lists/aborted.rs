@@ -18,7 +18,7 @@ use crate::events::{Events, assert_fields};
 use crate::{LISTS, PAGE, Server};
 
 #[tokio::test]
-async fn a_body_that_breaks_off_ends_with_an_error_and_one_event() {
+async fn aborted_list_ends_with_an_error_and_one_event() {
     let server = Server::with(3 * PAGE).await;
     let admin = server.managed.admin.record().id().to_string();
     let events = Events::default();
@@ -48,7 +48,7 @@ async fn a_body_that_breaks_off_ends_with_an_error_and_one_event() {
             ],
         );
         assert!(event["error"].contains("a fault was injected"));
-        server.store.heal();
+        server.store.clear_fault();
     }
 }
 
@@ -69,7 +69,7 @@ async fn serve(app: Router) -> SocketAddr {
 }
 
 #[tokio::test]
-async fn clients_of_both_versions_of_http_see_an_aborted_list() {
+async fn http1_and_http2_clients_see_an_aborted_list() {
     let server = Server::with(3 * PAGE).await;
     let address = serve(server.app.clone()).await;
     for version in [Version::HTTP_11, Version::HTTP_2] {
@@ -82,7 +82,7 @@ async fn clients_of_both_versions_of_http_see_an_aborted_list() {
                 if fails {
                     server.store.inject_after(2, Fault::Error);
                 } else {
-                    server.store.heal();
+                    server.store.clear_fault();
                 }
                 let request = Request::get(format!("http://{address}{target}"))
                     .header("x-api-key", server.managed.admin.expose_secret())
@@ -104,7 +104,7 @@ async fn clients_of_both_versions_of_http_see_an_aborted_list() {
 }
 
 #[tokio::test]
-async fn an_aborted_list_of_http_1_has_no_last_chunk() {
+async fn aborted_http1_list_has_no_last_chunk() {
     let server = Server::with(3 * PAGE).await;
     let address = serve(server.app.clone()).await;
     for target in LISTS {

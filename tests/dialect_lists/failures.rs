@@ -56,7 +56,7 @@ const CALLS: [(&str, &str, &str, &str); 8] = [
 ];
 
 #[tokio::test]
-async fn every_failing_call_is_logged_once_with_its_tracking_key() {
+async fn each_failed_request_is_logged_once_with_its_tracking_key() {
     let server = Server::with(0).await;
     server.store.inject(Fault::Error);
     let admin = server.managed.admin.record().id().to_string();
@@ -93,7 +93,7 @@ async fn tracking_key(response: http::Response<axum::body::Body>) -> String {
 }
 
 #[tokio::test]
-async fn a_request_without_a_good_id_gets_a_random_tracking_key_that_the_log_has() {
+async fn requests_without_a_valid_id_get_a_random_logged_tracking_key() {
     let server = Server::with(0).await;
     server.store.inject(Fault::Error);
     let events = Events::default();
@@ -119,7 +119,7 @@ async fn a_request_without_a_good_id_gets_a_random_tracking_key_that_the_log_has
 }
 
 #[tokio::test]
-async fn refusals_of_the_layer_and_of_the_router_have_the_tracking_key_too() {
+async fn layer_and_router_rejections_have_the_tracking_key() {
     let server = Server::with(0).await;
     // The store of the callers fails, so that the layer itself does.
     let layer = ServiceTokenLayer::new(server.store.clone());

@@ -4,8 +4,8 @@
 #[path = "../support/events.rs"]
 mod events;
 #[expect(dead_code, reason = "the lists are called as streams here")]
-#[path = "../support/managed.rs"]
-mod managed;
+#[path = "../support/api_fixture.rs"]
+mod api_fixture;
 mod aborted;
 mod failures;
 
@@ -23,7 +23,7 @@ use tower_service_token::api::stackstate::StackStateApi;
 use tower_service_token::lifecycle::NewToken;
 use tower_service_token::testing::{Fault, FaultyStore};
 
-use self::managed::Managed;
+use self::api_fixture::ApiFixture;
 
 /// How many tokens a page has.
 const PAGE: usize = 500;
@@ -31,7 +31,7 @@ const PAGE: usize = 500;
 const LISTS: [&str; 2] = ["/api/security/tokens", "/api/v1/service-account-tokens"];
 
 struct Server {
-    managed: Managed,
+    managed: ApiFixture,
     store: FaultyStore<MemoryStore>,
     app: Router,
 }
@@ -40,7 +40,7 @@ impl Server {
     /// Both dialects over a store with this many tokens.
     async fn with(tokens: usize) -> Self {
         let store = FaultyStore::new(MemoryStore::new());
-        let managed = Managed::over(MemoryStore::new(), store.clone()).await;
+        let managed = ApiFixture::new(MemoryStore::new(), store.clone()).await;
         for number in 0..tokens {
             let new = NewToken::new(format!("token {number}"));
             let _ = managed.tokens.create(new).await.unwrap();
@@ -107,7 +107,7 @@ fn names(chunks: &[Bytes]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_list_of_any_length_is_whole() {
+async fn lists_of_any_length_are_complete() {
     for count in [0, 1, PAGE - 1, PAGE, PAGE + 1, 2 * PAGE, 2 * PAGE + 3] {
         let server = Server::with(count).await;
         let mut expected: Vec<_> = (0..count).map(|number| format!("token {number}")).collect();
@@ -127,7 +127,7 @@ async fn a_list_of_any_length_is_whole() {
 }
 
 #[tokio::test]
-async fn a_page_is_read_when_the_client_has_taken_the_one_before() {
+async fn pages_are_read_as_the_client_consumes_them() {
     let server = Server::with(4 * PAGE).await;
     for target in LISTS {
         let before = server.store.calls();
@@ -146,7 +146,7 @@ async fn a_page_is_read_when_the_client_has_taken_the_one_before() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn four_lists_are_written_at_a_time_and_others_wait_two_seconds() {
+async fn at_most_four_lists_are_written_concurrently() {
     let server = Server::with(PAGE + 1).await;
     for target in LISTS {
         let mut open = Vec::new();
@@ -172,7 +172,7 @@ async fn four_lists_are_written_at_a_time_and_others_wait_two_seconds() {
 }
 
 #[tokio::test]
-async fn a_list_whose_first_page_fails_is_an_outage() {
+async fn list_whose_first_page_fails_is_503() {
     let server = Server::with(PAGE + 1).await;
     server.store.inject(Fault::Error);
     for target in LISTS {

@@ -7,13 +7,15 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, VARY, WWW_AUTHENTICATE};
 use http::{Request, StatusCode};
 use serde_json::{Value, json};
 use tower::ServiceExt;
-use tower_service_token::authorize::{Authorized, Policy, RequireRolesLayer, RequireScopesLayer};
+use tower_service_token::authorize::{
+    AccessPolicy, Authorized, RequireRolesLayer, RequireScopesLayer,
+};
 use tower_service_token::principal::Requirement;
 use tower_service_token::reject::{Rejection, RejectionReason};
 use tower_service_token::token::MintedToken;
 use tower_service_token::{MemoryStore, Principal, ServiceTokenLayer};
 
-use crate::{Log, Remote, Unreachable, mint, store_with_token};
+use crate::{Log, UnavailableStore, UncachedStore, mint, store_with_token};
 
 async fn name(principal: Principal) -> String {
     principal.name().to_owned()
@@ -23,7 +25,7 @@ async fn name_if_any(principal: Option<Principal>) -> String {
     principal.map_or("nobody".to_owned(), |principal| principal.name().to_owned())
 }
 
-async fn ask(app: &Router, path: &str, token: Option<&MintedToken>) -> Response {
+async fn send_get(app: &Router, path: &str, token: Option<&MintedToken>) -> Response {
     let mut request = Request::get(path);
     if let Some(token) = token {
         request = request.header("authorization", format!("ApiKey {}", token.expose_secret()));
@@ -33,7 +35,7 @@ async fn ask(app: &Router, path: &str, token: Option<&MintedToken>) -> Response 
 }
 
 async fn status(app: &Router, path: &str, token: Option<&MintedToken>) -> StatusCode {
-    ask(app, path, token).await.status()
+    send_get(app, path, token).await.status()
 }
 
 async fn text(response: Response) -> String {
@@ -48,7 +50,7 @@ async fn problem(response: Response) -> Value {
 }
 
 #[tokio::test]
-async fn a_layer_around_the_router_guards_known_and_unknown_paths() {
+async fn router_layer_protects_known_and_unknown_paths() {
     let (store, token) = store_with_token();
     let app = Router::new()
         .route("/name", get(name))
@@ -59,7 +61,7 @@ async fn a_layer_around_the_router_guards_known_and_unknown_paths() {
     assert_eq!(status(&app, "/unknown", None).await, 401);
     assert_eq!(status(&app, "/unknown", Some(&token)).await, 404);
 
-    let response = ask(&app, "/name", Some(&token)).await;
+    let response = send_get(&app, "/name", Some(&token)).await;
     assert_eq!(response.status(), 200);
     assert_eq!(response.headers()[CACHE_CONTROL], "private");
     let vary = response.headers()[VARY].to_str().unwrap().to_lowercase();
@@ -68,7 +70,7 @@ async fn a_layer_around_the_router_guards_known_and_unknown_paths() {
 }
 
 #[tokio::test]
-async fn a_route_layer_guards_known_paths_and_leaves_404_to_the_router() {
+async fn route_layer_leaves_404_to_the_router() {
     let (store, token) = store_with_token();
     let app = Router::new()
         .route("/name", get(name))
@@ -80,7 +82,7 @@ async fn a_route_layer_guards_known_paths_and_leaves_404_to_the_router() {
 }
 
 #[tokio::test]
-async fn routes_added_after_the_layer_are_open() {
+async fn routes_added_after_the_layer_are_unprotected() {
     let (store, _) = store_with_token();
     let app = Router::new()
         .route("/name", get(name))
@@ -88,11 +90,11 @@ async fn routes_added_after_the_layer_are_open() {
         .route("/health", get(async || "ok"));
 
     assert_eq!(status(&app, "/name", None).await, 401);
-    assert_eq!(text(ask(&app, "/health", None).await).await, "ok");
+    assert_eq!(text(send_get(&app, "/health", None).await).await, "ok");
 }
 
 #[tokio::test]
-async fn a_layer_around_a_nested_router_guards_that_alone() {
+async fn nested_router_layer_protects_only_that_router() {
     let (store, token) = store_with_token();
     let api = Router::new()
         .route("/name", get(name))
@@ -101,13 +103,16 @@ async fn a_layer_around_a_nested_router_guards_that_alone() {
         .route("/", get(async || "welcome"))
         .nest("/api", api);
 
-    assert_eq!(text(ask(&app, "/", None).await).await, "welcome");
+    assert_eq!(text(send_get(&app, "/", None).await).await, "welcome");
     assert_eq!(status(&app, "/api/name", None).await, 401);
-    assert_eq!(text(ask(&app, "/api/name", Some(&token)).await).await, "ci");
+    assert_eq!(
+        text(send_get(&app, "/api/name", Some(&token)).await).await,
+        "ci"
+    );
 }
 
 #[tokio::test]
-async fn nested_routers_have_tokens_of_their_own() {
+async fn nested_routers_use_separate_stores() {
     let (ours, our_token) = store_with_token();
     let (theirs, their_token) = store_with_token();
     let guarded = |store: MemoryStore| {
@@ -126,7 +131,7 @@ async fn nested_routers_have_tokens_of_their_own() {
 }
 
 #[tokio::test]
-async fn extractors_work_beside_state_and_behind_a_store_that_must_be_asked() {
+async fn extractors_work_with_state_and_an_uncached_store() {
     async fn both(State(greeting): State<&'static str>, principal: Principal) -> String {
         format!("{greeting}, {}", principal.name())
     }
@@ -134,20 +139,23 @@ async fn extractors_work_beside_state_and_behind_a_store_that_must_be_asked() {
     let (store, token) = store_with_token();
     let app = Router::new()
         .route("/", get(both))
-        .layer(ServiceTokenLayer::new(Remote(store)))
+        .layer(ServiceTokenLayer::new(UncachedStore(store)))
         .with_state("hello");
 
-    assert_eq!(text(ask(&app, "/", Some(&token)).await).await, "hello, ci");
+    assert_eq!(
+        text(send_get(&app, "/", Some(&token)).await).await,
+        "hello, ci"
+    );
     assert_eq!(status(&app, "/", Some(&mint())).await, 401);
 }
 
 #[tokio::test]
-async fn an_outage_is_503_with_retry_after_and_tells_nothing_of_the_store() {
+async fn outage_is_503_with_retry_after_and_no_store_details() {
     let app = Router::new()
         .route("/", get(name))
-        .layer(ServiceTokenLayer::new(Unreachable));
+        .layer(ServiceTokenLayer::new(UnavailableStore));
 
-    let response = ask(&app, "/", Some(&mint())).await;
+    let response = send_get(&app, "/", Some(&mint())).await;
     assert_eq!(response.status(), 503);
     assert!(response.headers().contains_key("retry-after"));
     assert!(!response.headers().contains_key(WWW_AUTHENTICATE));
@@ -157,19 +165,19 @@ async fn an_outage_is_503_with_retry_after_and_tells_nothing_of_the_store() {
 }
 
 #[tokio::test]
-async fn behind_an_optional_layer_only_the_absence_of_a_token_is_anonymous() {
+async fn optional_layer_rejects_invalid_tokens() {
     let (store, token) = store_with_token();
     let app = Router::new()
         .route("/", get(name_if_any))
         .layer(ServiceTokenLayer::new(store).optional());
 
-    assert_eq!(text(ask(&app, "/", None).await).await, "nobody");
-    assert_eq!(text(ask(&app, "/", Some(&token)).await).await, "ci");
+    assert_eq!(text(send_get(&app, "/", None).await).await, "nobody");
+    assert_eq!(text(send_get(&app, "/", Some(&token)).await).await, "ci");
     assert_eq!(status(&app, "/", Some(&mint())).await, 401);
 }
 
 #[tokio::test]
-async fn behind_an_optional_layer_an_extractor_demands_the_token_with_that_layers_challenge() {
+async fn optional_layer_extractor_responds_with_its_challenge() {
     let (store, token) = store_with_token();
     let layer = ServiceTokenLayer::new(store).optional().accept_bearer();
     let app = Router::new()
@@ -178,7 +186,7 @@ async fn behind_an_optional_layer_an_extractor_demands_the_token_with_that_layer
         .layer(layer.with_realm("builds").unwrap());
 
     for path in ["/principal", "/authorized"] {
-        let response = ask(&app, path, None).await;
+        let response = send_get(&app, path, None).await;
         assert_eq!(response.status(), 401);
         let challenges: Vec<_> = response
             .headers()
@@ -194,7 +202,7 @@ async fn behind_an_optional_layer_an_extractor_demands_the_token_with_that_layer
 
 struct Build;
 
-impl Policy for Build {
+impl AccessPolicy for Build {
     fn requirement() -> Requirement {
         Requirement::any_role(["builder"])
     }
@@ -202,7 +210,7 @@ impl Policy for Build {
 
 struct Deploy;
 
-impl Policy for Deploy {
+impl AccessPolicy for Deploy {
     fn requirement() -> Requirement {
         Requirement::all_scopes(["health:check", "deployments:create"])
     }
@@ -217,15 +225,18 @@ async fn deploy(principal: Authorized<Deploy>) -> String {
 }
 
 #[tokio::test]
-async fn authorized_lets_in_who_meets_its_policy_and_tells_others_what_they_lack() {
+async fn authorized_enforces_its_policy_and_names_what_is_missing() {
     let (store, token) = store_with_token();
     let app = Router::new()
         .route("/build", get(build))
         .route("/deploy", get(deploy))
         .layer(ServiceTokenLayer::new(store));
 
-    assert_eq!(text(ask(&app, "/build", Some(&token)).await).await, "ci");
-    let response = ask(&app, "/deploy", Some(&token)).await;
+    assert_eq!(
+        text(send_get(&app, "/build", Some(&token)).await).await,
+        "ci"
+    );
+    let response = send_get(&app, "/deploy", Some(&token)).await;
     assert_eq!(response.status(), 403);
     assert_eq!(
         response.headers()[WWW_AUTHENTICATE],
@@ -241,7 +252,7 @@ async fn authorized_lets_in_who_meets_its_policy_and_tells_others_what_they_lack
 }
 
 #[tokio::test]
-async fn guards_as_layers_on_routes_ask_for_roles_and_scopes() {
+async fn guard_layers_require_roles_and_scopes() {
     let (store, token) = store_with_token();
     let app = Router::new()
         .route(
@@ -274,7 +285,7 @@ async fn guards_as_layers_on_routes_ask_for_roles_and_scopes() {
 }
 
 #[tokio::test]
-async fn a_requirement_made_from_the_path_cannot_break_out_of_the_challenge() {
+async fn requirement_from_the_path_is_escaped_in_the_challenge() {
     async fn delete(Path(name): Path<String>, caller: Principal) -> Result<(), Rejection> {
         caller.require(Requirement::all_scopes(["health:check".to_owned(), name]))
     }
@@ -290,7 +301,7 @@ async fn a_requirement_made_from_the_path_cannot_break_out_of_the_challenge() {
         "/a%0d%0aset-cookie:%20b",
         "/%C3%A9",
     ] {
-        let response = ask(&app, path, Some(&token)).await;
+        let response = send_get(&app, path, Some(&token)).await;
         assert_eq!(response.status(), 403, "{path}");
         assert!(!response.headers().contains_key("set-cookie"), "{path}");
         assert_eq!(
@@ -302,7 +313,7 @@ async fn a_requirement_made_from_the_path_cannot_break_out_of_the_challenge() {
 }
 
 #[tokio::test]
-async fn without_the_layer_extractors_and_guards_answer_500_and_the_log_says_why() {
+async fn missing_layer_is_500_and_logged() {
     let app = Router::new()
         .route("/principal", get(name))
         .route("/option", get(name_if_any))
@@ -314,7 +325,7 @@ async fn without_the_layer_extractors_and_guards_answer_500_and_the_log_says_why
 
     for path in ["/principal", "/option", "/authorized", "/guard"] {
         let log = Log::capture();
-        let response = ask(&app, path, Some(&mint())).await;
+        let response = send_get(&app, path, Some(&mint())).await;
         assert_eq!(response.status(), 500, "{path}");
         assert!(!response.headers().contains_key(WWW_AUTHENTICATE), "{path}");
         let problem = problem(response).await;
@@ -334,7 +345,7 @@ async fn without_the_layer_extractors_and_guards_answer_500_and_the_log_says_why
 }
 
 #[tokio::test]
-async fn an_outer_layer_finds_the_rejection_in_the_response_of_a_layer_a_guard_or_a_handler() {
+async fn outer_layers_see_the_rejection_extension() {
     let (store, token) = store_with_token();
     let app = Router::new()
         .route("/layer", get(name))
@@ -361,7 +372,7 @@ async fn an_outer_layer_finds_the_rejection_in_the_response_of_a_layer_a_guard_o
             Some(token.id()),
         ),
     ] {
-        let response = ask(&app, path, token).await;
+        let response = send_get(&app, path, token).await;
         let rejection = response.extensions().get::<Rejection>().unwrap();
         assert_eq!(rejection.reason(), reason, "{path}");
         assert_eq!(rejection.token_id(), id, "{path}");

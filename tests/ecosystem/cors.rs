@@ -14,18 +14,18 @@ use tower_service_token::header::X_API_KEY;
 
 use crate::store_with_token;
 
-const SITE: &str = "https://console.example.com";
+const SITE_ORIGIN: &str = "https://console.example.com";
 
 fn cors() -> CorsLayer {
     CorsLayer::new()
-        .allow_origin([SITE.parse().unwrap()])
+        .allow_origin([SITE_ORIGIN.parse().unwrap()])
         .allow_headers([AUTHORIZATION, X_API_KEY])
 }
 
 fn preflight() -> Request<String> {
     Request::builder()
         .method(Method::OPTIONS)
-        .header(ORIGIN, SITE)
+        .header(ORIGIN, SITE_ORIGIN)
         .header(ACCESS_CONTROL_REQUEST_METHOD, "GET")
         .header(ACCESS_CONTROL_REQUEST_HEADERS, "x-api-key")
         .body(String::new())
@@ -45,7 +45,7 @@ fn handler(
 }
 
 #[tokio::test]
-async fn with_cors_outside_a_preflight_needs_no_token_and_reaches_no_handler() {
+async fn outer_cors_answers_preflights_without_a_token() {
     let (store, _) = store_with_token();
     let calls = Arc::default();
     let service = ServiceBuilder::new()
@@ -55,7 +55,7 @@ async fn with_cors_outside_a_preflight_needs_no_token_and_reaches_no_handler() {
 
     let response = service.oneshot(preflight()).await.unwrap();
     assert_eq!(response.status(), 200);
-    assert_eq!(response.headers()[ACCESS_CONTROL_ALLOW_ORIGIN], SITE);
+    assert_eq!(response.headers()[ACCESS_CONTROL_ALLOW_ORIGIN], SITE_ORIGIN);
     let allowed = response.headers()[ACCESS_CONTROL_ALLOW_HEADERS]
         .to_str()
         .unwrap();
@@ -64,7 +64,7 @@ async fn with_cors_outside_a_preflight_needs_no_token_and_reaches_no_handler() {
 }
 
 #[tokio::test]
-async fn with_cors_outside_a_browser_may_read_refusals_and_answers() {
+async fn outer_cors_headers_cover_rejections_and_responses() {
     let (store, token) = store_with_token();
     let calls = Arc::default();
     let service = ServiceBuilder::new()
@@ -74,19 +74,19 @@ async fn with_cors_outside_a_browser_may_read_refusals_and_answers() {
 
     for (token, status, called) in [("guessed", 401, 0), (token.expose_secret(), 200, 1)] {
         let request = Request::get("/")
-            .header(ORIGIN, SITE)
+            .header(ORIGIN, SITE_ORIGIN)
             .header(X_API_KEY, token)
             .body(String::new())
             .unwrap();
         let response = service.clone().oneshot(request).await.unwrap();
         assert_eq!(response.status(), status);
-        assert_eq!(response.headers()[ACCESS_CONTROL_ALLOW_ORIGIN], SITE);
+        assert_eq!(response.headers()[ACCESS_CONTROL_ALLOW_ORIGIN], SITE_ORIGIN);
         assert_eq!(calls.load(Ordering::Relaxed), called);
     }
 }
 
 #[tokio::test]
-async fn with_cors_inside_a_preflight_is_refused_as_any_request_without_a_token() {
+async fn inner_cors_preflights_are_rejected() {
     let (store, _) = store_with_token();
     let calls = Arc::default();
     let service = ServiceBuilder::new()

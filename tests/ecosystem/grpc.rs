@@ -19,7 +19,7 @@ use tower_service_token::reject::GrpcStatus;
 use tower_service_token::store::TokenRecord;
 use tower_service_token::{MemoryStore, Principal, ServiceTokenLayer, TokenStore};
 
-use crate::{Remote, Unreachable, mint, store_with_token};
+use crate::{UnavailableStore, UncachedStore, mint, store_with_token};
 
 /// Answers with the caller's name as metadata.
 struct NameOfCaller;
@@ -100,7 +100,10 @@ fn call(metadata: &[(&'static str, &str)]) -> Request<HealthCheckRequest> {
     request
 }
 
-async fn refusal(client: &mut HealthClient<Channel>, metadata: &[(&'static str, &str)]) -> Status {
+async fn rejected_status(
+    client: &mut HealthClient<Channel>,
+    metadata: &[(&'static str, &str)],
+) -> Status {
     client.check(call(metadata)).await.unwrap_err()
 }
 
@@ -119,20 +122,20 @@ async fn caller(client: &mut HealthClient<Channel>, token: &str) -> String {
 }
 
 #[tokio::test]
-async fn the_service_sees_who_calls() {
+async fn grpc_service_sees_the_principal() {
     let (store, token) = store_with_token();
     let mut client = tonic_server(store.clone()).await;
     assert_eq!(caller(&mut client, token.expose_secret()).await, "ci");
-    let mut client = tonic_server(Remote(store)).await;
+    let mut client = tonic_server(UncachedStore(store)).await;
     assert_eq!(caller(&mut client, token.expose_secret()).await, "ci");
 }
 
 #[tokio::test]
-async fn no_token_or_a_bad_one_is_unauthenticated_and_the_channel_stays_usable() {
+async fn invalid_tokens_are_unauthenticated_and_the_channel_stays_usable() {
     let (store, token) = store_with_token();
     let mut client = tonic_server(store).await;
 
-    let status = refusal(&mut client, &[]).await;
+    let status = rejected_status(&mut client, &[]).await;
     assert_eq!(status.code(), Code::Unauthenticated);
     assert_eq!(status.message(), "the request presents no service token");
     assert_eq!(
@@ -140,7 +143,7 @@ async fn no_token_or_a_bad_one_is_unauthenticated_and_the_channel_stays_usable()
         r#"ApiKey realm="api""#
     );
 
-    let status = refusal(&mut client, &[("x-api-key", mint().expose_secret())]).await;
+    let status = rejected_status(&mut client, &[("x-api-key", mint().expose_secret())]).await;
     assert_eq!(status.code(), Code::Unauthenticated);
     assert_eq!(status.message(), "the service token is not valid");
 
@@ -148,13 +151,13 @@ async fn no_token_or_a_bad_one_is_unauthenticated_and_the_channel_stays_usable()
 }
 
 #[tokio::test]
-async fn a_token_without_the_scope_is_denied_permission() {
+async fn missing_scope_is_permission_denied() {
     let (store, token) = (MemoryStore::new(), mint());
     let record = TokenRecord::from(&token).with_scopes(["health:watch"]);
     store.insert(record).unwrap();
     let mut client = tonic_server(store).await;
 
-    let status = refusal(&mut client, &[("x-api-key", token.expose_secret())]).await;
+    let status = rejected_status(&mut client, &[("x-api-key", token.expose_secret())]).await;
     assert_eq!(status.code(), Code::PermissionDenied);
     let expected = "the service token lacks a required role or scope";
     assert_eq!(status.message(), expected);
@@ -165,7 +168,7 @@ async fn a_token_without_the_scope_is_denied_permission() {
 }
 
 #[tokio::test]
-async fn two_different_tokens_are_an_invalid_argument() {
+async fn conflicting_tokens_are_invalid_argument() {
     let (store, token) = store_with_token();
     let mut client = tonic_server(store).await;
     let token = token.expose_secret();
@@ -179,15 +182,15 @@ async fn two_different_tokens_are_an_invalid_argument() {
         ],
         [("x-api-key", token), ("x-api-key", other.expose_secret())],
     ] {
-        let status = refusal(&mut client, &metadata).await;
+        let status = rejected_status(&mut client, &metadata).await;
         assert_eq!(status.code(), Code::InvalidArgument);
     }
 }
 
 #[tokio::test]
-async fn an_outage_of_the_store_is_unavailable() {
-    let mut client = tonic_server(Unreachable).await;
-    let status = refusal(&mut client, &[("x-api-key", mint().expose_secret())]).await;
+async fn grpc_store_outage_is_unavailable() {
+    let mut client = tonic_server(UnavailableStore).await;
+    let status = rejected_status(&mut client, &[("x-api-key", mint().expose_secret())]).await;
     assert_eq!(status.code(), Code::Unavailable);
     assert_eq!(status.metadata().get("retry-after").unwrap(), "1");
     let expected = "service tokens cannot be checked at the moment";
@@ -195,12 +198,12 @@ async fn an_outage_of_the_store_is_unavailable() {
 }
 
 #[tokio::test]
-async fn through_an_axum_router_with_the_default_builder_a_client_gets_the_same_codes() {
+async fn axum_router_responds_with_the_same_grpc_codes() {
     let (store, token) = store_with_token();
     let mut client = axum_server(store).await;
     assert_eq!(caller(&mut client, token.expose_secret()).await, "ci");
     assert_eq!(
-        refusal(&mut client, &[]).await.code(),
+        rejected_status(&mut client, &[]).await.code(),
         Code::Unauthenticated
     );
     let both = [
@@ -208,17 +211,17 @@ async fn through_an_axum_router_with_the_default_builder_a_client_gets_the_same_
         ("authorization", "ApiKey other"),
     ];
     assert_eq!(
-        refusal(&mut client, &both).await.code(),
+        rejected_status(&mut client, &both).await.code(),
         Code::InvalidArgument
     );
 
-    let mut client = axum_server(Unreachable).await;
-    let status = refusal(&mut client, &[("x-api-key", token.expose_secret())]).await;
+    let mut client = axum_server(UnavailableStore).await;
+    let status = rejected_status(&mut client, &[("x-api-key", token.expose_secret())]).await;
     assert_eq!(status.code(), Code::Unavailable);
 }
 
 #[tokio::test]
-async fn through_an_axum_router_the_form_of_a_refusal_is_that_of_the_request() {
+async fn rejection_format_follows_the_request_protocol() {
     let (store, _) = store_with_token();
     let router = axum_router(store);
     for content_type in ["application/grpc", "application/grpc+proto"] {

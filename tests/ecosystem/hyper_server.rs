@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use tower::{ServiceBuilder, service_fn};
 use tower_service_token::{Principal, ServiceTokenLayer, TokenStore};
 
-use crate::{Remote, Unreachable, mint, store_with_token};
+use crate::{UnavailableStore, UncachedStore, mint, store_with_token};
 
 async fn name(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let principal = request.extensions().get::<Principal>().unwrap();
@@ -47,17 +47,17 @@ async fn pipeline(store: impl TokenStore, requests: &str) -> Vec<String> {
     responses.map(str::to_owned).collect()
 }
 
-const REFUSED: &str = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+const WITHOUT_TOKEN: &str = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
 
 fn accepted(token: &str, connection: &str) -> String {
     format!("GET / HTTP/1.1\r\nhost: a\r\nx-api-key: {token}\r\nconnection: {connection}\r\n\r\n")
 }
 
 #[tokio::test]
-async fn a_connection_lives_on_after_a_refusal() {
+async fn connection_survives_a_rejection() {
     let (store, token) = store_with_token();
     let last = accepted(token.expose_secret(), "close");
-    let responses = pipeline(store, &format!("{REFUSED}{last}")).await;
+    let responses = pipeline(store, &format!("{WITHOUT_TOKEN}{last}")).await;
     let [refused, accepted] = responses.as_slice() else {
         panic!("two responses expected: {responses:?}");
     };
@@ -73,20 +73,20 @@ async fn a_connection_lives_on_after_a_refusal() {
 }
 
 #[tokio::test]
-async fn a_principal_does_not_stay_with_the_connection() {
+async fn principal_is_not_kept_across_requests() {
     let (store, token) = store_with_token();
     let first = accepted(token.expose_secret(), "keep-alive");
-    let last = REFUSED.replace("host", "connection: close\r\nhost");
-    let responses = pipeline(Remote(store), &format!("{first}{last}")).await;
+    let last = WITHOUT_TOKEN.replace("host", "connection: close\r\nhost");
+    let responses = pipeline(UncachedStore(store), &format!("{first}{last}")).await;
     assert_eq!(responses.len(), 2, "{responses:?}");
     assert!(responses[0].starts_with("200 "), "{responses:?}");
     assert!(responses[1].starts_with("401 "), "{responses:?}");
 }
 
 #[tokio::test]
-async fn an_outage_of_the_store_is_answered_over_the_wire() {
+async fn store_outage_is_503_over_http1() {
     let request = accepted(mint().expose_secret(), "close");
-    let responses = pipeline(Unreachable, &request).await;
+    let responses = pipeline(UnavailableStore, &request).await;
     assert_eq!(responses.len(), 1, "{responses:?}");
     assert!(responses[0].starts_with("503 "), "{responses:?}");
     assert!(responses[0].contains("retry-after: 1\r\n"), "{responses:?}");

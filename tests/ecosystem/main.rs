@@ -33,29 +33,29 @@ fn store_with_token() -> (MemoryStore, MintedToken) {
 }
 
 /// Cannot answer from memory, so that each request must wait for it.
-struct Remote(MemoryStore);
+struct UncachedStore(MemoryStore);
 
 #[async_trait]
-impl TokenStore for Remote {
+impl TokenStore for UncachedStore {
     async fn find(&self, credential: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
         tokio::task::yield_now().await;
         self.0.find(credential).await
     }
 }
 
-struct Unreachable;
+struct UnavailableStore;
 
 #[async_trait]
-impl TokenStore for Unreachable {
+impl TokenStore for UnavailableStore {
     async fn find(&self, _: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
         Err(StoreError::unavailable("connection refused by 10.0.0.7"))
     }
 }
 
 #[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
+struct LogBuffer(Arc<Mutex<Vec<u8>>>);
 
-impl Write for Lines {
+impl Write for LogBuffer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.lock().unwrap().write(bytes)
     }
@@ -78,14 +78,14 @@ static GLOBAL_LOG: LazyLock<()> = LazyLock::new(|| {
 
 /// What this thread logs, at every level, while this lives.
 struct Log {
-    lines: Lines,
+    lines: LogBuffer,
     _guard: tracing::subscriber::DefaultGuard,
 }
 
 impl Log {
     fn capture() -> Self {
         LazyLock::force(&GLOBAL_LOG);
-        let lines = Lines::default();
+        let lines = LogBuffer::default();
         let writer = lines.clone();
         let subscriber = tracing_subscriber::fmt()
             .with_max_level(Level::TRACE)

@@ -10,7 +10,7 @@ use tower_http::trace::{DefaultMakeSpan, TraceLayer};
 use tower_service_token::header::X_API_KEY;
 use tower_service_token::{MemoryStore, ServiceTokenLayer};
 
-use crate::{Log, Remote, mint, store_with_token};
+use crate::{Log, UncachedStore, mint, store_with_token};
 
 async fn handler(_: Request<Body>) -> Result<Response<Body>, Infallible> {
     Ok(Response::new(Body::from("handled")))
@@ -28,7 +28,7 @@ fn with_headers() -> TraceLayer<SharedClassifier<ServerErrorsAsFailures>> {
     TraceLayer::new_for_http().make_span_with(DefaultMakeSpan::new().include_headers(true))
 }
 
-fn marked() -> SetSensitiveRequestHeadersLayer {
+fn sensitive_headers() -> SetSensitiveRequestHeadersLayer {
     SetSensitiveRequestHeadersLayer::new([AUTHORIZATION, X_API_KEY])
 }
 
@@ -89,10 +89,10 @@ impl Traced {
 }
 
 #[tokio::test]
-async fn a_trace_layer_outside_prints_no_token_if_the_headers_are_marked_before_it() {
+async fn outer_trace_omits_tokens_if_headers_are_sensitive() {
     let traced = Traced::run(|store| {
         ServiceBuilder::new()
-            .layer(marked())
+            .layer(sensitive_headers())
             .layer(with_headers())
             .layer(ServiceTokenLayer::new(store))
             .service_fn(handler)
@@ -113,7 +113,7 @@ async fn a_trace_layer_outside_prints_no_token_if_the_headers_are_marked_before_
 /// The reason for the order that the documentation asks for, and the proof that these tests see
 /// what is printed.
 #[tokio::test]
-async fn a_trace_layer_outside_prints_the_token_if_the_headers_are_not_marked_before_it() {
+async fn outer_trace_logs_tokens_if_headers_are_not_sensitive() {
     let traced = Traced::run(|store| {
         ServiceBuilder::new()
             .layer(with_headers())
@@ -125,7 +125,7 @@ async fn a_trace_layer_outside_prints_the_token_if_the_headers_are_not_marked_be
 }
 
 #[tokio::test]
-async fn a_trace_layer_inside_prints_no_token() {
+async fn inner_trace_omits_tokens() {
     let traced = Traced::run(|store| {
         ServiceBuilder::new()
             .layer(ServiceTokenLayer::new(store))
@@ -146,10 +146,10 @@ async fn a_trace_layer_inside_prints_no_token() {
 }
 
 #[tokio::test]
-async fn a_trace_layer_inside_prints_no_token_if_the_store_must_be_asked() {
+async fn inner_trace_omits_tokens_with_an_uncached_store() {
     let traced = Traced::run(|store| {
         ServiceBuilder::new()
-            .layer(ServiceTokenLayer::new(Remote(store)))
+            .layer(ServiceTokenLayer::new(UncachedStore(store)))
             .map_response(body_of_trace)
             .layer(with_headers())
             .service_fn(handler)
@@ -160,7 +160,7 @@ async fn a_trace_layer_inside_prints_no_token_if_the_store_must_be_asked() {
 }
 
 #[tokio::test]
-async fn a_trace_layer_inside_sees_no_header_at_all_if_the_credential_is_stripped() {
+async fn inner_trace_sees_no_stripped_header() {
     let traced = Traced::run(|store| {
         ServiceBuilder::new()
             .layer(ServiceTokenLayer::new(store).strip_credential())
@@ -179,7 +179,7 @@ async fn a_trace_layer_inside_sees_no_header_at_all_if_the_credential_is_strippe
 }
 
 #[tokio::test]
-async fn the_default_trace_layer_outside_prints_no_token_and_holds_the_event_of_a_refusal() {
+async fn default_outer_trace_omits_tokens_and_contains_rejections() {
     let traced = Traced::run(|store| {
         ServiceBuilder::new()
             .layer(TraceLayer::new_for_http())

@@ -21,12 +21,12 @@ use tower_service_token::store::{
 use tower_service_token::token::{PresentedToken, TokenId};
 use tower_service_token::{MemoryStore, Principal, TokenStore};
 
-use crate::managed::{Answer, Managed};
-use crate::power::{Power, ROLES, Wanted, harmless_scopes, roles, wanted};
+use crate::api_fixture::{ApiFixture, ApiResponse};
+use crate::permissions::{Permissions, ROLES, Wanted, harmless_scopes, roles, wanted};
 
 /// How the steps are made.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Way {
+pub(crate) enum Interface {
     /// `ServiceTokens::acting_for`.
     Acting,
     Management,
@@ -63,26 +63,26 @@ fn steps() -> impl Strategy<Value = Vec<(Index, Step)>> {
 /// A token that is there, as it was when it was first seen.
 struct Known {
     id: TokenId,
-    power: Power,
+    permissions: Permissions,
     is_active: bool,
 }
 
-struct World {
-    way: Way,
+struct Model {
+    interface: Interface,
     store: MemoryStore,
-    managed: Managed,
+    managed: ApiFixture,
     app: Router,
-    root: Power,
+    root: Permissions,
     others: Vec<Known>,
     ids: Vec<TokenId>,
     /// What the holder of the root has got hold of.
     secrets: Vec<String>,
 }
 
-impl World {
-    async fn new(way: Way, roles: &[&str], scopes: &[&str]) -> Self {
+impl Model {
+    async fn new(interface: Interface, roles: &[&str], scopes: &[&str]) -> Self {
         let store = MemoryStore::new();
-        let managed = Managed::over(store.clone(), store.clone()).await;
+        let managed = ApiFixture::new(store.clone(), store.clone()).await;
         let tokens = &managed.tokens;
         drop(managed.holder(&["vault:open"]).await);
         let strong = NewToken::new("strong").with_roles(["boss"]);
@@ -92,7 +92,7 @@ impl World {
         let others = listed(&managed).await;
         let others = others.iter().map(|record| Known {
             id: record.id(),
-            power: Power::of_record(record),
+            permissions: Permissions::of_record(record),
             is_active: record.state() == TokenState::Active,
         });
         let others: Vec<_> = others.collect();
@@ -103,19 +103,19 @@ impl World {
         let app = Router::new()
             .merge(ManagementApi::new(tokens.clone(), layer.clone()).into_router())
             .merge(PipeOpsApi::new(tokens, layer.accept_bearer()).into_router());
-        let world = Self {
-            way,
+        let model = Self {
+            interface,
             store,
             app,
-            root: Power::of_record(root.record()),
+            root: Permissions::of_record(root.record()),
             ids: listed(&managed).await.iter().map(TokenRecord::id).collect(),
             others,
             secrets: vec![root.expose_secret().to_owned()],
             managed,
         };
-        let admin = world.caller(world.managed.admin.expose_secret()).unwrap();
-        assert!(!Power::of_caller(&admin).is_within(&world.root));
-        world
+        let admin = model.caller(model.managed.admin.expose_secret()).unwrap();
+        assert!(!Permissions::of_caller(&admin).is_within(&model.root));
+        model
     }
 
     /// Whom a service takes the bearer of this secret for.
@@ -130,9 +130,9 @@ impl World {
     /// Makes a step as the holder of one of the secrets; whether it was let.
     async fn make(&mut self, actor: &Index, step: &Step) -> bool {
         let secret = actor.get(&self.secrets).clone();
-        let made = match self.way {
-            Way::Acting => self.act(&secret, step).await,
-            Way::Management | Way::PipeOps => self.send(&secret, step).await,
+        let made = match self.interface {
+            Interface::Acting => self.act(&secret, step).await,
+            Interface::Management | Interface::PipeOps => self.send(&secret, step).await,
         };
         let Some(made) = made else {
             return false;
@@ -201,19 +201,19 @@ impl World {
     /// The same over HTTP.
     async fn send(&self, secret: &str, step: &Step) -> Option<Option<(TokenId, String)>> {
         let held = self.caller(secret)?.scopes().clone();
-        let (call, body) = match self.way {
-            Way::PipeOps => self.pipeops_call(step, &held)?,
+        let (call, body) = match self.interface {
+            Interface::PipeOps => self.pipeops_call(step, &held)?,
             _ => self.management_call(step, &held),
         };
         let headers = |request: http::request::Builder| {
-            let name = match self.way {
-                Way::PipeOps => format!("Bearer {secret}"),
+            let name = match self.interface {
+                Interface::PipeOps => format!("Bearer {secret}"),
                 _ => format!("ApiKey {secret}"),
             };
             let request = request.header("authorization", name);
             request.header("content-type", "application/json")
         };
-        let answer = Answer::of(&self.app, &call, headers, &body.to_string()).await;
+        let answer = ApiResponse::send(&self.app, &call, headers, &body.to_string()).await;
         if ![200, 201].contains(&answer.status) {
             assert!(
                 [401, 403, 409, 428].contains(&answer.status),
@@ -223,8 +223,8 @@ impl World {
         }
         assert_eq!(answer.headers["cache-control"], "no-store");
         let answer = answer.json();
-        let (secret, id) = match self.way {
-            Way::PipeOps => (
+        let (secret, id) = match self.interface {
+            Interface::PipeOps => (
                 &answer["data"]["token"]["token"],
                 &answer["data"]["token"]["id"],
             ),
@@ -294,32 +294,37 @@ impl World {
     /// Nothing is good for more than the root was, but for what was there before and stayed.
     async fn check(&self, step: &Step) {
         for secret in &self.secrets {
-            let power = self.caller(secret).map(|it| Power::of_caller(&it));
-            let is_within = power.as_ref().is_none_or(|it| it.is_within(&self.root));
-            assert!(is_within, "{step:?} gave {power:?}");
+            let permissions = self.caller(secret).map(|it| Permissions::of_caller(&it));
+            let is_within = permissions
+                .as_ref()
+                .is_none_or(|it| it.is_within(&self.root));
+            assert!(is_within, "{step:?} gave {permissions:?}");
         }
         for record in listed(&self.managed).await {
-            let power = Power::of_record(&record);
+            let permissions = Permissions::of_record(&record);
             let Some(known) = self.others.iter().find(|it| it.id == record.id()) else {
-                assert!(power.is_within(&self.root), "{step:?} made {record:?}");
+                assert!(
+                    permissions.is_within(&self.root),
+                    "{step:?} made {record:?}"
+                );
                 continue;
             };
-            let limit = self.root.and(&known.power);
-            assert!(power.is_within(&limit), "{step:?} changed {record:?}");
+            let limit = self.root.and(&known.permissions);
+            assert!(permissions.is_within(&limit), "{step:?} changed {record:?}");
             let is_on = record.state() == TokenState::Active && !known.is_active;
-            let may_be_on = power.is_within(&self.root);
+            let may_be_on = permissions.is_within(&self.root);
             assert!(!is_on || may_be_on, "{step:?} switched on {record:?}");
         }
     }
 }
 
-async fn listed(managed: &Managed) -> Vec<TokenRecord> {
+async fn listed(managed: &ApiFixture) -> Vec<TokenRecord> {
     let page = managed.tokens.list(TokenFilter::new(), Page::default());
     page.await.unwrap().records
 }
 
 /// Tries many sequences of steps.
-pub(crate) fn try_to_escalate(way: Way, cases: u32) {
+pub(crate) fn try_to_escalate(interface: Interface, cases: u32) {
     let config = Config {
         cases,
         failure_persistence: None,
@@ -333,18 +338,18 @@ pub(crate) fn try_to_escalate(way: Way, cases: u32) {
     );
     let outcome = TestRunner::new(config).run(&input, |(roles, scopes, steps)| {
         block_on(async {
-            let mut world = World::new(way, &roles, &scopes).await;
+            let mut model = Model::new(interface, &roles, &scopes).await;
             for (actor, step) in &steps {
-                let is_made = world.make(actor, step).await;
+                let is_made = model.make(actor, step).await;
                 let count = if is_made { &made } else { &refused };
                 count.set(count.get() + 1);
-                world.check(step).await;
+                model.check(step).await;
             }
         });
         Ok(())
     });
     if let Err(error) = outcome {
-        panic!("{way:?}: {error}");
+        panic!("{interface:?}: {error}");
     }
     // Neither is everything refused, nor nothing.
     let (made, refused) = (made.get(), refused.get());

@@ -17,12 +17,12 @@ use tower_service_token::store::{Cached, Credential, verdict};
 use tower_service_token::token::{PresentedToken, TokenId};
 use tower_service_token::{Principal, ServiceTokens, TokenStore};
 
-use crate::commits::Commits;
 use crate::invariants::Attempt;
-use crate::power::{ROLES, harmless_scopes};
+use crate::permissions::{ROLES, harmless_scopes};
+use crate::recording_registry::RecordingRegistry;
 use crate::steps::{
-    Act, Interference, Lifetime, Moment, Revision, Step, expiry, filter_of, new_token, steps,
-    update,
+    ConcurrentChange, Lifetime, Moment, Operation, Revision, Step, expiry, filter_of, new_token,
+    steps, update,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -39,8 +39,8 @@ struct Counts {
     last_admin: Cell<u32>,
 }
 
-struct World {
-    registry: Commits,
+struct Model {
+    registry: RecordingRegistry,
     clock: ManualClock,
     /// Changed by an operator.
     tokens: ServiceTokens,
@@ -52,12 +52,12 @@ struct World {
 /// A new secret that someone got hold of, if any.
 type Made = Result<Option<(TokenId, String)>, LifecycleError>;
 
-impl World {
+impl Model {
     async fn new(roots: &[Root], has_admin: bool) -> Self {
-        let registry = Commits::new();
+        let registry = RecordingRegistry::new();
         let clock = ManualClock::new(SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000));
         let tokens = ServiceTokens::new(registry.clone()).with_clock(clock.clone());
-        let mut world = Self {
+        let mut model = Self {
             registry,
             clock,
             tokens,
@@ -66,12 +66,12 @@ impl World {
             imported: 0,
         };
         let strong = NewToken::new("strong").with_roles(["boss"]);
-        world
+        model
             .add(strong.with_scopes(["a:**", "vault:*"]), false)
             .await;
         if has_admin {
             let admin = NewToken::new("admin").with_scopes(["service-tokens:admin"]);
-            world.add(admin, true).await;
+            model.add(admin, true).await;
         }
         for (roles, scopes, hours) in roots {
             let root = NewToken::new("root").with_roles(roles.clone());
@@ -80,10 +80,10 @@ impl World {
                 Some(hours) => root.with_expiry(expiry(Lifetime::Hours(*hours), None)),
                 None => root,
             };
-            world.add(root, true).await;
+            model.add(root, true).await;
         }
-        world.registry.take();
-        world
+        model.registry.take();
+        model
     }
 
     async fn add(&mut self, new: NewToken, is_held: bool) {
@@ -94,7 +94,7 @@ impl World {
         }
     }
 
-    fn judge(&self, credential: &Credential<'_>) -> Option<Principal> {
+    fn authenticate(&self, credential: &Credential<'_>) -> Option<Principal> {
         let Cached::Found(record) = self.registry.find_cached(credential) else {
             return None;
         };
@@ -105,12 +105,12 @@ impl World {
         self.clock.advance(Duration::from_secs(60 * step.pause));
         let secret = step.actor.get(&self.secrets).clone();
         let credential = Credential::new(PresentedToken::new(&secret).unwrap());
-        let Some(principal) = self.judge(&credential) else {
+        let Some(principal) = self.authenticate(&credential) else {
             return;
         };
         let revision = self.revision(step, principal.id()).await;
         self.arrange(step, principal.id()).await;
-        let has_ended = self.judge(&credential).is_none();
+        let has_ended = self.authenticate(&credential).is_none();
         let (tokens, needs) = self.acting(step, &principal, revision);
         let made = self.act(&tokens, step, &principal).await;
         let attempt = Attempt {
@@ -121,7 +121,8 @@ impl World {
             now: self.clock.now(),
             needs,
             revision,
-            may_end_last_admin: step.confirms && !matches!(step.act, Act::RevokeWhere(_)),
+            allows_last_admin_removal: step.confirms
+                && !matches!(step.act, Operation::RevokeWhere(_)),
         };
         for commit in self.registry.take() {
             attempt.check(&commit);
@@ -141,17 +142,20 @@ impl World {
         }
     }
 
-    fn target(&self, act: &Act, own: TokenId) -> Option<TokenId> {
+    fn target(&self, act: &Operation, own: TokenId) -> Option<TokenId> {
         match act {
-            Act::Update(target, ..)
-            | Act::Equal(target)
-            | Act::Rename(target)
-            | Act::Rotate(target, _)
-            | Act::Disable(target)
-            | Act::Enable(target)
-            | Act::Revoke(target) => Some(*target.get(&self.ids)),
-            Act::RotateOwn(_) | Act::RevokeOwn => Some(own),
-            Act::Create(..) | Act::Import(..) | Act::RevokeWhere(_) | Act::Purge => None,
+            Operation::Update(target, ..)
+            | Operation::Equal(target)
+            | Operation::Rename(target)
+            | Operation::Rotate(target, _)
+            | Operation::Disable(target)
+            | Operation::Enable(target)
+            | Operation::Revoke(target) => Some(*target.get(&self.ids)),
+            Operation::RotateOwn(_) | Operation::RevokeOwn => Some(own),
+            Operation::Create(..)
+            | Operation::Import(..)
+            | Operation::RevokeWhere(_)
+            | Operation::Purge => None,
         }
     }
 
@@ -163,7 +167,7 @@ impl World {
         let operator = self.operator().allow_last_admin_removal();
         let change = interfere(operator, interference, actor);
         match moment {
-            Moment::Judged => change.await,
+            Moment::Authenticated => change.await,
             Moment::Writing => self.registry.interfere(change.boxed()),
         }
     }
@@ -180,7 +184,7 @@ impl World {
         principal: &Principal,
         revision: Option<u64>,
     ) -> (ServiceTokens, Option<&'static str>) {
-        let is_own = matches!(step.act, Act::RotateOwn(_) | Act::RevokeOwn);
+        let is_own = matches!(step.act, Operation::RotateOwn(_) | Operation::RevokeOwn);
         let needs = (!is_own).then_some("service-tokens:write");
         let actor = Actor::holder(principal.clone());
         let actor = match needs {
@@ -205,7 +209,7 @@ impl World {
         let target = || target.expect("this changes one token");
         let grace = |grace: bool| if grace { HOUR } else { Duration::ZERO };
         match &step.act {
-            Act::Create(roles, scopes, lifetime) => {
+            Operation::Create(roles, scopes, lifetime) => {
                 let new = new_token(roles, scopes, *lifetime, held);
                 let issued = tokens.create(new).await?;
                 Ok(Some((
@@ -213,46 +217,52 @@ impl World {
                     issued.expose_secret().to_owned(),
                 )))
             }
-            Act::Import(roles, scopes, lifetime) => {
+            Operation::Import(roles, scopes, lifetime) => {
                 self.imported += 1;
                 let secret = format!("imported-{}", self.imported);
                 let new = new_token(roles, scopes, *lifetime, held);
                 let record = tokens.import(new, TokenDigest::of(&secret)).await?;
                 Ok(Some((record.id(), secret)))
             }
-            Act::Rotate(_, with_grace) | Act::RotateOwn(with_grace) => {
+            Operation::Rotate(_, with_grace) | Operation::RotateOwn(with_grace) => {
                 let issued = tokens.rotate(target(), grace(*with_grace)).await?;
                 Ok(Some((
                     issued.record().id(),
                     issued.expose_secret().to_owned(),
                 )))
             }
-            Act::Update(_, roles, scopes, lifetime) => {
+            Operation::Update(_, roles, scopes, lifetime) => {
                 let known = tokens.get(target()).await?.expires_at();
                 let expiry = lifetime.map(|lifetime| expiry(lifetime, known));
                 let update = update(roles.as_ref(), scopes.as_ref(), expiry, held);
                 tokens.update(target(), update).await.map(|_| None)
             }
-            Act::Equal(_) => {
+            Operation::Equal(_) => {
                 let known = tokens.get(target()).await?.expires_at();
                 let update = TokenUpdate::new().with_roles(principal.roles().iter());
                 let update = update.with_scopes(held.iter());
                 let update = update.with_expiry(expiry(Lifetime::Unchanged, known));
                 tokens.update(target(), update).await.map(|_| None)
             }
-            Act::Rename(_) => {
+            Operation::Rename(_) => {
                 let update = TokenUpdate::new().with_name("renamed");
                 tokens.update(target(), update).await.map(|_| None)
             }
-            Act::Disable(_) => tokens.disable(target()).await.map(|_| None),
-            Act::Enable(_) => tokens.enable(target()).await.map(|_| None),
-            Act::Revoke(_) | Act::RevokeOwn => tokens.revoke(target()).await.map(|_| None),
-            Act::RevokeWhere(filter) => {
+            Operation::Disable(_) => tokens.disable(target()).await.map(|_| None),
+            Operation::Enable(_) => tokens.enable(target()).await.map(|_| None),
+            Operation::Revoke(_) | Operation::RevokeOwn => {
+                tokens.revoke(target()).await.map(|_| None)
+            }
+            Operation::RevokeWhere(filter) => {
                 let filter = filter_of(*filter);
-                let count = self.operator().revocable(filter.clone()).await?.count;
+                let count = self
+                    .operator()
+                    .preview_revocation(filter.clone())
+                    .await?
+                    .count;
                 tokens.revoke_where(filter, count).await.map(|_| None)
             }
-            Act::Purge => tokens.purge(HOUR).await.map(|_| None),
+            Operation::Purge => tokens.purge(HOUR).await.map(|_| None),
         }
     }
 
@@ -271,7 +281,7 @@ impl World {
             Err(error) => {
                 count(&counts.refused);
                 match error {
-                    LifecycleError::ActorEnded(_) => count(&counts.overtaken),
+                    LifecycleError::ActorTokenRejected(_) => count(&counts.overtaken),
                     LifecycleError::LastAdmin => count(&counts.last_admin),
                     LifecycleError::Store(error) => panic!("{error}"),
                     _ => {}
@@ -281,26 +291,26 @@ impl World {
     }
 }
 
-async fn interfere(operator: ServiceTokens, interference: Interference, actor: TokenId) {
+async fn interfere(operator: ServiceTokens, interference: ConcurrentChange, actor: TokenId) {
     let nothing: [&str; 0] = [];
     let changed = match interference {
-        Interference::Revoke => operator.revoke(actor).await.map(drop),
-        Interference::Disable => operator.disable(actor).await.map(drop),
-        Interference::Strip => {
+        ConcurrentChange::Revoke => operator.revoke(actor).await.map(drop),
+        ConcurrentChange::Disable => operator.disable(actor).await.map(drop),
+        ConcurrentChange::Strip => {
             let update = TokenUpdate::new().with_roles(nothing).with_scopes(nothing);
             operator.update(actor, update).await.map(drop)
         }
-        Interference::Narrow => {
+        ConcurrentChange::Narrow => {
             let update = TokenUpdate::new().with_roles(nothing);
             operator.update(actor, update).await.map(drop)
         }
-        Interference::Shorten => {
+        ConcurrentChange::Shorten => {
             let minute = Expiry::after(Duration::from_secs(60));
             let update = TokenUpdate::new().with_expiry(minute);
             operator.update(actor, update).await.map(drop)
         }
-        Interference::Rotate => operator.rotate(actor, Duration::ZERO).await.map(drop),
-        Interference::RotateWithGrace => operator.rotate(actor, HOUR).await.map(drop),
+        ConcurrentChange::Rotate => operator.rotate(actor, Duration::ZERO).await.map(drop),
+        ConcurrentChange::RotateWithGrace => operator.rotate(actor, HOUR).await.map(drop),
     };
     if let Err(error) = changed {
         // The actor's own earlier write in the same step may have ended its token.
@@ -329,9 +339,9 @@ pub(crate) fn run(cases: u32) {
     let input = (roots(), any::<bool>(), steps());
     let outcome = TestRunner::new(config).run(&input, |(roots, has_admin, steps)| {
         block_on(async {
-            let mut world = World::new(&roots, has_admin).await;
+            let mut model = Model::new(&roots, has_admin).await;
             for step in &steps {
-                world.step(step, &counts).await;
+                model.step(step, &counts).await;
             }
         });
         Ok(())

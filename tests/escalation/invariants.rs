@@ -8,8 +8,8 @@ use tower_service_token::clock::ManualClock;
 use tower_service_token::store::{Credential, TokenRecord, verdict};
 use tower_service_token::token::TokenId;
 
-use crate::commits::{Commit, Snapshot};
-use crate::power::Power;
+use crate::permissions::Permissions;
+use crate::recording_registry::{Commit, Snapshot};
 
 /// What was attempted.
 pub(crate) struct Attempt<'a> {
@@ -22,7 +22,7 @@ pub(crate) struct Attempt<'a> {
     pub(crate) needs: Option<&'static str>,
     /// The revision that the change is limited to.
     pub(crate) revision: Option<u64>,
-    pub(crate) may_end_last_admin: bool,
+    pub(crate) allows_last_admin_removal: bool,
 }
 
 /// What one write did to one token.
@@ -51,7 +51,7 @@ impl Attempt<'_> {
         for change in &changes {
             self.check_revision(&principal, change);
             if !holds("service-tokens:admin") {
-                self.check_power(actor, change);
+                self.check_permissions(actor, change);
                 self.check_lifetime(actor, change);
             }
         }
@@ -73,12 +73,15 @@ impl Attempt<'_> {
     }
 
     /// The actor covers the token as it was and as it is.
-    fn check_power(&self, actor: &TokenRecord, change: &Change<'_>) {
-        let held = Power::of_record(actor);
+    fn check_permissions(&self, actor: &TokenRecord, change: &Change<'_>) {
+        let held = Permissions::of_record(actor);
         for record in change.before.iter().chain(&change.after) {
-            let power = Power::of_record(record);
+            let permissions = Permissions::of_record(record);
             let what = &self.what;
-            assert!(power.is_within(&held), "{what}: {record:?} by {actor:?}");
+            assert!(
+                permissions.is_within(&held),
+                "{what}: {record:?} by {actor:?}"
+            );
         }
     }
 
@@ -92,7 +95,8 @@ impl Attempt<'_> {
                 (Some(before), Some(after)) => after > before,
                 (before, after) => before.is_some() && after.is_none(),
             };
-            let has_more = !Power::of_record(after).is_within(&Power::of_record(before));
+            let has_more =
+                !Permissions::of_record(after).is_within(&Permissions::of_record(before));
             let is_handed_out = before.digest() != after.digest() && after.id() != actor.id();
             is_extended || has_more || is_handed_out
         });
@@ -105,7 +109,7 @@ impl Attempt<'_> {
     fn check_administrators(&self, commit: &Commit) {
         let has_one = |tokens: &Snapshot| tokens.values().any(|it| it.may_administer(self.now));
         let is_ended = has_one(&commit.before) && !has_one(&commit.after);
-        assert!(!is_ended || self.may_end_last_admin, "{}", self.what);
+        assert!(!is_ended || self.allows_last_admin_removal, "{}", self.what);
     }
 }
 

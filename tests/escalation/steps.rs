@@ -10,7 +10,7 @@ use tower_service_token::lifecycle::{Expiry, NewToken, TokenUpdate};
 use tower_service_token::principal::Scopes;
 use tower_service_token::store::TokenFilter;
 
-use crate::power::{Wanted, roles, wanted};
+use crate::permissions::{Wanted, roles, wanted};
 
 /// An expiry to ask for, in hours from now.
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +31,7 @@ pub(crate) enum Filter {
 }
 
 #[derive(Clone, Debug)]
-pub(crate) enum Act {
+pub(crate) enum Operation {
     Create(Vec<&'static str>, Wanted, Option<Lifetime>),
     Import(Vec<&'static str>, Wanted, Option<Lifetime>),
     Update(
@@ -63,7 +63,7 @@ pub(crate) enum Revision {
 
 /// What an operator does to the actor's token.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Interference {
+pub(crate) enum ConcurrentChange {
     Revoke,
     Disable,
     /// Takes all roles and scopes.
@@ -79,7 +79,7 @@ pub(crate) enum Interference {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Moment {
     /// After the caller was authenticated.
-    Judged,
+    Authenticated,
     /// Just before the registry makes the change.
     Writing,
 }
@@ -87,11 +87,11 @@ pub(crate) enum Moment {
 #[derive(Clone, Debug)]
 pub(crate) struct Step {
     pub(crate) actor: Index,
-    pub(crate) act: Act,
+    pub(crate) act: Operation,
     pub(crate) revision: Revision,
     /// Whether ending the last administrator is confirmed.
     pub(crate) confirms: bool,
-    pub(crate) meanwhile: Option<(Moment, Interference)>,
+    pub(crate) meanwhile: Option<(Moment, ConcurrentChange)>,
     /// How long before it, in minutes.
     pub(crate) pause: u64,
 }
@@ -105,7 +105,7 @@ fn lifetime() -> impl Strategy<Value = Option<Lifetime>> {
     option::of(lifetime)
 }
 
-fn act() -> impl Strategy<Value = Act> {
+fn act() -> impl Strategy<Value = Operation> {
     let index = any::<Index>;
     let filters = vec![
         Filter::Everything,
@@ -115,34 +115,34 @@ fn act() -> impl Strategy<Value = Act> {
         Filter::OfName("made"),
     ];
     prop_oneof![
-        3 => (roles(), wanted(), lifetime()).prop_map(|(a, b, c)| Act::Create(a, b, c)),
-        1 => (roles(), wanted(), lifetime()).prop_map(|(a, b, c)| Act::Import(a, b, c)),
+        3 => (roles(), wanted(), lifetime()).prop_map(|(a, b, c)| Operation::Create(a, b, c)),
+        1 => (roles(), wanted(), lifetime()).prop_map(|(a, b, c)| Operation::Import(a, b, c)),
         4 => (index(), option::of(roles()), option::of(wanted()), lifetime())
-            .prop_map(|(target, a, b, c)| Act::Update(target, a, b, c)),
-        2 => index().prop_map(Act::Equal),
-        1 => index().prop_map(Act::Rename),
-        2 => (index(), any::<bool>()).prop_map(|(target, grace)| Act::Rotate(target, grace)),
-        2 => any::<bool>().prop_map(Act::RotateOwn),
-        1 => index().prop_map(Act::Disable),
-        1 => index().prop_map(Act::Enable),
-        1 => index().prop_map(Act::Revoke),
-        1 => Just(Act::RevokeOwn),
-        1 => select(filters).prop_map(Act::RevokeWhere),
-        1 => Just(Act::Purge),
+            .prop_map(|(target, a, b, c)| Operation::Update(target, a, b, c)),
+        2 => index().prop_map(Operation::Equal),
+        1 => index().prop_map(Operation::Rename),
+        2 => (index(), any::<bool>()).prop_map(|(target, grace)| Operation::Rotate(target, grace)),
+        2 => any::<bool>().prop_map(Operation::RotateOwn),
+        1 => index().prop_map(Operation::Disable),
+        1 => index().prop_map(Operation::Enable),
+        1 => index().prop_map(Operation::Revoke),
+        1 => Just(Operation::RevokeOwn),
+        1 => select(filters).prop_map(Operation::RevokeWhere),
+        1 => Just(Operation::Purge),
     ]
 }
 
-fn meanwhile() -> impl Strategy<Value = Option<(Moment, Interference)>> {
+fn meanwhile() -> impl Strategy<Value = Option<(Moment, ConcurrentChange)>> {
     let interferences = vec![
-        Interference::Revoke,
-        Interference::Disable,
-        Interference::Strip,
-        Interference::Narrow,
-        Interference::Shorten,
-        Interference::Rotate,
-        Interference::RotateWithGrace,
+        ConcurrentChange::Revoke,
+        ConcurrentChange::Disable,
+        ConcurrentChange::Strip,
+        ConcurrentChange::Narrow,
+        ConcurrentChange::Shorten,
+        ConcurrentChange::Rotate,
+        ConcurrentChange::RotateWithGrace,
     ];
-    let moment = select(vec![Moment::Judged, Moment::Writing]);
+    let moment = select(vec![Moment::Authenticated, Moment::Writing]);
     option::weighted(0.2, (moment, select(interferences)))
 }
 

@@ -32,7 +32,7 @@ fn assert_has_every_field(record: &TokenRecord) {
 }
 
 #[test]
-fn the_tokens_in_use_can_be_shown() {
+fn lists_loaded_records() {
     let folder = Folder::new();
     let path = folder.write("tokens.toml", &toml_of("a", ""));
     let store = opened(&path);
@@ -44,7 +44,7 @@ fn the_tokens_in_use_can_be_shown() {
 }
 
 #[test]
-fn every_field_is_read_from_toml() {
+fn parses_every_field_from_toml() {
     let store = store_of(&toml_of(
         TOKEN,
         r#"
@@ -64,7 +64,7 @@ fn every_field_is_read_from_toml() {
 }
 
 #[test]
-fn every_field_is_read_from_json() {
+fn parses_every_field_from_json() {
     let text = serde_json::json!({"tokens": [{
         "name": "ci",
         "digest": TokenDigest::of(TOKEN).to_string(),
@@ -84,7 +84,7 @@ fn every_field_is_read_from_json() {
 }
 
 #[test]
-fn a_digest_alone_is_a_token_that_works_always_and_may_do_nothing() {
+fn entry_with_only_digest_has_no_limits_and_no_permissions() {
     let record = found(&store_of(&toml_of(TOKEN, "")), TOKEN).unwrap();
     assert_eq!(record.state(), TokenState::Active);
     assert_eq!((record.name(), record.subject()), ("", None));
@@ -95,7 +95,7 @@ fn a_digest_alone_is_a_token_that_works_always_and_may_do_nothing() {
 }
 
 #[test]
-fn an_id_made_from_the_digest_stays_the_same_and_is_no_part_of_it() {
+fn derived_id_is_stable_and_reveals_no_digest_bytes() {
     let id = || found(&store_of(&toml_of(TOKEN, "")), TOKEN).unwrap().id();
     assert_eq!(id(), id());
     let other = found(&store_of(&toml_of("other", "")), "other").unwrap();
@@ -113,7 +113,7 @@ fn an_id_made_from_the_digest_stays_the_same_and_is_no_part_of_it() {
 }
 
 #[test]
-fn a_digest_in_capitals_is_the_same_digest() {
+fn accepts_uppercase_digest() {
     let text = toml_of(TOKEN, "").replace("sha256:", "");
     let text = text
         .to_uppercase()
@@ -123,16 +123,19 @@ fn a_digest_in_capitals_is_the_same_digest() {
 }
 
 #[test]
-fn a_token_that_is_not_in_the_file_is_unknown_and_none_is_in_an_empty_list() {
+fn rejects_tokens_missing_from_file() {
     let store = store_of(&toml_of(TOKEN, ""));
-    assert_eq!(judge(&store, "other", at(0)), Err(DenialKind::Unknown));
+    assert_eq!(
+        verdict_for(&store, "other", at(0)),
+        Err(DenialKind::Unknown)
+    );
     let none = store_of("tokens = []\n");
     assert_eq!(none.status().tokens(), 0);
-    assert_eq!(judge(&none, TOKEN, at(0)), Err(DenialKind::Unknown));
+    assert_eq!(verdict_for(&none, TOKEN, at(0)), Err(DenialKind::Unknown));
 }
 
 #[test]
-fn of_many_tokens_each_is_found_under_its_own_digest() {
+fn finds_each_of_many_tokens_by_digest() {
     let tokens: Vec<_> = (0..2_000).map(|number| format!("token-{number}")).collect();
     let entries = tokens
         .iter()
@@ -146,7 +149,7 @@ fn of_many_tokens_each_is_found_under_its_own_digest() {
 }
 
 #[test]
-fn asking_finds_what_memory_finds() {
+fn find_returns_the_same_as_find_cached() {
     let store = store_of(&toml_of(TOKEN, "name = \"ci\""));
     for (token, expected) in [(TOKEN, Some("ci")), ("other", None)] {
         let credential = Credential::new(PresentedToken::new(token).unwrap());
@@ -156,7 +159,7 @@ fn asking_finds_what_memory_finds() {
 }
 
 #[test]
-fn finding_a_token_allocates_nothing() {
+fn find_cached_does_not_allocate() {
     let store = store_of(&toml_of(TOKEN, "name = \"ci\""));
     let credential = Credential::new(PresentedToken::new(TOKEN).unwrap());
     let unknown = Credential::new(PresentedToken::new("other").unwrap());
@@ -171,7 +174,7 @@ fn finding_a_token_allocates_nothing() {
 }
 
 #[test]
-fn a_date_lets_the_token_work_through_the_end_of_that_day_and_no_longer() {
+fn expiry_date_is_valid_through_end_of_day() {
     let end = JANUARY_31 + DAY;
     for text in [
         "expires_at = \"2027-01-31\"",
@@ -183,14 +186,14 @@ fn a_date_lets_the_token_work_through_the_end_of_that_day_and_no_longer() {
     ] {
         let store = store_of(&toml_of(TOKEN, text));
         let last = at(end) - Duration::from_millis(1);
-        assert_eq!(judge(&store, TOKEN, last), Ok(()), "{text}");
-        let outcome = judge(&store, TOKEN, at(end));
+        assert_eq!(verdict_for(&store, TOKEN, last), Ok(()), "{text}");
+        let outcome = verdict_for(&store, TOKEN, at(end));
         assert_eq!(outcome, Err(DenialKind::Expired), "{text}");
     }
 }
 
 #[test]
-fn a_date_to_start_from_lets_the_token_work_from_the_beginning_of_that_day() {
+fn not_before_date_starts_at_beginning_of_day() {
     for text in [
         "not_before = \"2027-01-31\"",
         "not_before = 2027-01-31",
@@ -198,26 +201,26 @@ fn a_date_to_start_from_lets_the_token_work_from_the_beginning_of_that_day() {
     ] {
         let store = store_of(&toml_of(TOKEN, text));
         let before = at(JANUARY_31) - Duration::from_millis(1);
-        let outcome = judge(&store, TOKEN, before);
+        let outcome = verdict_for(&store, TOKEN, before);
         assert_eq!(outcome, Err(DenialKind::NotYetValid), "{text}");
-        assert_eq!(judge(&store, TOKEN, at(JANUARY_31)), Ok(()), "{text}");
+        assert_eq!(verdict_for(&store, TOKEN, at(JANUARY_31)), Ok(()), "{text}");
     }
 }
 
 #[test]
-fn a_token_is_refused_by_its_state() {
+fn rejects_disabled_and_revoked_tokens_in_file() {
     for (state, expected) in [
         ("active", Ok(())),
         ("disabled", Err(DenialKind::Disabled)),
         ("revoked", Err(DenialKind::Revoked)),
     ] {
         let store = store_of(&toml_of(TOKEN, &format!("state = \"{state}\"")));
-        assert_eq!(judge(&store, TOKEN, at(0)), expected, "{state}");
+        assert_eq!(verdict_for(&store, TOKEN, at(0)), expected, "{state}");
     }
 }
 
 #[tokio::test]
-async fn the_layer_lets_a_token_of_the_file_in_and_no_other() {
+async fn layer_accepts_only_tokens_in_file() {
     let rest = "name = \"ci\"\nexpires_at = \"2027-01-31\"";
     let store = store_of(&toml_of(TOKEN, rest));
     let inner = service_fn(async |request: Request<()>| {

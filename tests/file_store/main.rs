@@ -1,19 +1,19 @@
 //! `FileStore`: what a file may say, what is refused, and how a change becomes effective.
 //!
 //! 1. [Fields](fields) and their defaults, in both formats.
-//! 2. [Mistakes](mistakes): each is an error that names its place and repeats nothing.
-//! 3. [Following](following) the file, whichever way it is replaced.
-//! 4. What is [reported](reported).
+//! 2. [Mistakes](invalid_files): each is an error that names its place and repeats nothing.
+//! 3. [Following](reloading) the file, whichever way it is replaced.
+//! 4. What is [reported](logs_and_metrics).
 
 #[path = "../support/counting_allocator.rs"]
 mod counting_allocator;
 mod fields;
-mod following;
+mod reloading;
 #[cfg(feature = "tracing")]
 #[path = "../support/log.rs"]
 mod log;
-mod mistakes;
-mod reported;
+mod invalid_files;
+mod logs_and_metrics;
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -100,11 +100,11 @@ fn found(store: &FileStore, token: &str) -> Option<TokenRecord> {
     match store.find_cached(&credential) {
         Cached::Found(record) => Some(record),
         Cached::NotFound => None,
-        Cached::Ask => panic!("memory is never asked"),
+        Cached::Miss => panic!("memory is never asked"),
     }
 }
 
-fn judge(store: &FileStore, token: &str, now: SystemTime) -> Result<(), DenialKind> {
+fn verdict_for(store: &FileStore, token: &str, now: SystemTime) -> Result<(), DenialKind> {
     let credential = Credential::new(PresentedToken::new(token).unwrap());
     let outcome = verdict(found(store, token), &credential, &ManualClock::new(now));
     outcome.map(drop).map_err(|denial| denial.kind())

@@ -5,7 +5,7 @@
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tower_service_token::digest::TokenDigest;
-use tower_service_token::header::{CredentialSources, IntakeError, X_API_KEY};
+use tower_service_token::header::{CredentialError, CredentialSources, X_API_KEY};
 use tower_service_token::token::{PresentedToken, TokenFormat, TokenShape};
 
 const X_CUSTOM: HeaderName = HeaderName::from_static("x-custom-token");
@@ -15,8 +15,8 @@ const MAX_TOKEN_LENGTH: usize = 512;
 ///
 /// # Panics
 ///
-/// The intake accepts what is no token, or a request with two values of a header that it reads.
-pub fn intake(data: &[u8]) {
+/// The sources accept what is no token, or a request with two values of a header that it reads.
+pub fn credential_sources(data: &[u8]) {
     let headers = header_lines(data);
     let custom = CredentialSources::default().with_header(X_CUSTOM);
     let custom = custom.expect("a header without a syntax");
@@ -61,7 +61,7 @@ impl<'h> Presented<'h> {
         presented
     }
 
-    fn check(&self, answer: Result<Option<PresentedToken<'_>>, IntakeError>) {
+    fn check(&self, answer: Result<Option<PresentedToken<'_>>, CredentialError>) {
         match answer {
             Ok(Some(token)) => {
                 let token = token.expose_secret().as_bytes();
@@ -75,7 +75,7 @@ impl<'h> Presented<'h> {
                 assert!(!self.repeated, "several values count as none");
                 assert!(self.last_words.is_empty(), "a header was overlooked");
             }
-            Err(IntakeError::Repeated) => assert!(self.repeated),
+            Err(CredentialError::Repeated) => assert!(self.repeated),
             Err(_) => assert!(self.any, "nothing can be wrong with nothing"),
         }
     }
@@ -109,7 +109,10 @@ pub fn token_format(data: &[u8]) {
     };
     check_format(&format, &String::from_utf8_lossy(data));
     let own = own_token(data);
-    assert!(matches!(format.inspect(&own), TokenShape::Own(_)), "{own}");
+    assert!(
+        matches!(format.inspect(&own), TokenShape::WellFormed(_)),
+        "{own}"
+    );
     check_format(&format, &own);
     // The first byte says where, the second what.
     if let [place, other, ..] = *data {
@@ -118,14 +121,14 @@ pub fn token_format(data: &[u8]) {
         edited[place] = 0x21 + other % 94;
         let edited = String::from_utf8_lossy(&edited);
         check_format(&format, &edited);
-        let is_own = matches!(format.inspect(&edited), TokenShape::Own(_));
+        let is_own = matches!(format.inspect(&edited), TokenShape::WellFormed(_));
         assert_eq!(is_own, edited == own, "{edited}");
     }
 }
 
 fn check_format(format: &TokenFormat, token: &str) {
     let redacted = format.redact(token);
-    let TokenShape::Own(id) = format.inspect(token) else {
+    let TokenShape::WellFormed(id) = format.inspect(token) else {
         assert_eq!(redacted, "***");
         return;
     };

@@ -5,9 +5,9 @@ use std::time::Duration;
 use tower_service_token::clock::ManualClock;
 use tower_service_token::store::BreakerState;
 
-use crate::node::{
-    Accepted, Kind, Node, Outcome, Refused, SECOND, TRANSIENT, Unavailable, clock, just_before,
-    settle,
+use crate::protected_service::{
+    Accepted, Kind, Outcome, ProtectedService, Refused, SECOND, TRANSIENT, Unavailable, clock,
+    just_before, settle,
 };
 use crate::upstream::{Answer, Upstream};
 
@@ -20,16 +20,16 @@ async fn pass(clock: &ManualClock, time: Duration) {
 }
 
 /// Sends requests for so many different tokens, one after the other.
-async fn ask_many(node: &Node, count: usize) -> Vec<Outcome> {
+async fn ask_many(service: &ProtectedService, count: usize) -> Vec<Outcome> {
     let mut outcomes = Vec::new();
     for number in 0..count {
-        outcomes.push(node.ask(&format!("odd-{number}")).await);
+        outcomes.push(service.authenticate(&format!("odd-{number}")).await);
     }
     outcomes
 }
 
 #[tokio::test(start_paused = true)]
-async fn five_failures_in_a_row_open_it_and_nobody_is_asked_meanwhile() {
+async fn opens_after_five_consecutive_failures() {
     // What fails, and how many calls each request makes of it.
     for (answer, calls) in [
         (Answer::status(429), 1),
@@ -40,114 +40,127 @@ async fn five_failures_in_a_row_open_it_and_nobody_is_asked_meanwhile() {
         (Answer::Hang, 1),
     ] {
         let clock = clock();
-        let upstream = Upstream::saying(Answer::active());
-        let node = Node::new(&upstream, &clock);
-        assert_eq!(node.ask("known").await, Accepted);
-        upstream.say(answer);
+        let upstream = Upstream::responding(Answer::active());
+        let service = ProtectedService::new(&upstream, &clock);
+        assert_eq!(service.authenticate("known").await, Accepted);
+        upstream.respond_with(answer);
         for number in 0..5 {
-            assert_eq!(node.breaker(), BreakerState::Closed);
-            assert_eq!(node.ask(&format!("token-{number}")).await, TRANSIENT);
+            assert_eq!(service.breaker(), BreakerState::Closed);
+            assert_eq!(
+                service.authenticate(&format!("token-{number}")).await,
+                TRANSIENT
+            );
             settle().await;
         }
         let before = upstream.calls();
         assert_eq!(before, 1 + 5 * calls);
-        assert_eq!(node.breaker(), BreakerState::Open);
-        upstream.say(Answer::active());
-        assert_eq!(ask_many(&node, 20).await, [OPEN; 20]);
+        assert_eq!(service.breaker(), BreakerState::Open);
+        upstream.respond_with(Answer::active());
+        assert_eq!(ask_many(&service, 20).await, [OPEN; 20]);
         pass(&clock, just_before(SECOND)).await;
-        assert_eq!(node.ask("token").await, OPEN);
+        assert_eq!(service.authenticate("token").await, OPEN);
         assert_eq!(upstream.calls(), before);
         // What is known is served as ever.
-        assert_eq!(node.ask("known").await, Accepted);
-        assert_eq!(node.store.status().in_flight, 0);
+        assert_eq!(service.authenticate("known").await, Accepted);
+        assert_eq!(service.store.status().in_flight, 0);
     }
 }
 
 /// A node whose breaker has just opened.
-async fn opened(upstream: &Upstream, clock: &ManualClock) -> Node {
-    let node = Node::new(upstream, clock);
-    upstream.say(Answer::status(429));
-    assert_eq!(ask_many(&node, 5).await, [TRANSIENT; 5]);
-    assert_eq!(node.breaker(), BreakerState::Open);
-    node
+async fn opened(upstream: &Upstream, clock: &ManualClock) -> ProtectedService {
+    let service = ProtectedService::new(upstream, clock);
+    upstream.respond_with(Answer::status(429));
+    assert_eq!(ask_many(&service, 5).await, [TRANSIENT; 5]);
+    assert_eq!(service.breaker(), BreakerState::Open);
+    service
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_at_most_five_seconds_one_probe_closes_it() {
+async fn probe_closes_the_breaker_within_five_seconds() {
     let clock = clock();
-    let upstream = Upstream::saying(Answer::active());
-    let node = opened(&upstream, &clock).await;
+    let upstream = Upstream::responding(Answer::active());
+    let service = opened(&upstream, &clock).await;
     let before = upstream.calls();
-    upstream.say(Answer::active());
+    upstream.respond_with(Answer::active());
     pass(&clock, 5 * SECOND).await;
     upstream.answered().close();
-    let probe = node.spawn("token");
-    upstream.answered().reached().await;
-    assert_eq!(node.breaker(), BreakerState::HalfOpen);
+    let probe = service.spawn("token");
+    upstream.answered().wait_until_reached().await;
+    assert_eq!(service.breaker(), BreakerState::HalfOpen);
     // The others need not wait for the probe, and are no probe either.
-    assert_eq!(ask_many(&node, 20).await, [OPEN; 20]);
+    assert_eq!(ask_many(&service, 20).await, [OPEN; 20]);
     assert_eq!(upstream.calls(), before + 1);
     upstream.answered().reopen();
-    upstream.answered().let_go();
+    upstream.answered().resume_one();
     assert_eq!(probe.await.unwrap(), Accepted);
-    assert_eq!(node.breaker(), BreakerState::Closed);
-    assert_eq!(ask_many(&node, 20).await, [Accepted; 20]);
+    assert_eq!(service.breaker(), BreakerState::Closed);
+    assert_eq!(ask_many(&service, 20).await, [Accepted; 20]);
     // It takes five failures again.
-    upstream.say(Answer::status(429));
+    upstream.respond_with(Answer::status(429));
     for number in 0..4 {
-        assert_eq!(node.ask(&format!("more-{number}")).await, TRANSIENT);
+        assert_eq!(
+            service.authenticate(&format!("more-{number}")).await,
+            TRANSIENT
+        );
     }
-    assert_eq!(node.breaker(), BreakerState::Closed);
+    assert_eq!(service.breaker(), BreakerState::Closed);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_probe_that_fails_opens_it_again() {
+async fn failed_probe_reopens_the_breaker() {
     let clock = clock();
-    let upstream = Upstream::saying(Answer::active());
-    let node = opened(&upstream, &clock).await;
+    let upstream = Upstream::responding(Answer::active());
+    let service = opened(&upstream, &clock).await;
     for round in 0..3 {
         let before = upstream.calls();
         pass(&clock, 5 * SECOND).await;
-        assert_eq!(node.ask(&format!("probe-{round}")).await, TRANSIENT);
-        assert_eq!(node.breaker(), BreakerState::Open);
-        assert_eq!(ask_many(&node, 10).await, [OPEN; 10]);
+        assert_eq!(
+            service.authenticate(&format!("probe-{round}")).await,
+            TRANSIENT
+        );
+        assert_eq!(service.breaker(), BreakerState::Open);
+        assert_eq!(ask_many(&service, 10).await, [OPEN; 10]);
         pass(&clock, just_before(SECOND)).await;
-        assert_eq!(node.ask("token").await, OPEN);
+        assert_eq!(service.authenticate("token").await, OPEN);
         assert_eq!(upstream.calls(), before + 1);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_probe_whose_caller_goes_away_or_whose_transport_panics_locks_nobody_out() {
+async fn dropped_or_panicked_probe_does_not_block_later_probes() {
     for panics in [false, true] {
         let clock = clock();
-        let upstream = Upstream::saying(Answer::active());
-        let node = opened(&upstream, &clock).await;
-        upstream.say(if panics {
+        let upstream = Upstream::responding(Answer::active());
+        let service = opened(&upstream, &clock).await;
+        upstream.respond_with(if panics {
             Answer::Panic
         } else {
             Answer::active()
         });
         pass(&clock, 5 * SECOND).await;
         upstream.answered().close();
-        let probe = node.spawn("probe");
-        upstream.answered().reached().await;
+        let probe = service.spawn("probe");
+        upstream.answered().wait_until_reached().await;
         if !panics {
             probe.abort();
         }
         upstream.answered().reopen();
-        upstream.answered().let_go();
+        upstream.answered().resume_one();
         let _ = probe.await;
         settle().await;
-        upstream.say(Answer::active());
+        upstream.respond_with(Answer::active());
         pass(&clock, 5 * SECOND).await;
-        assert_eq!(node.ask("token").await, Accepted, "panics: {panics}");
-        assert_eq!(node.breaker(), BreakerState::Closed);
+        assert_eq!(
+            service.authenticate("token").await,
+            Accepted,
+            "panics: {panics}"
+        );
+        assert_eq!(service.breaker(), BreakerState::Closed);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_probe_answered_about_a_bad_token_closes_it_too() {
+async fn probe_with_inactive_token_closes_the_breaker() {
     for (answer, expected) in [
         (Answer::inactive(), Refused),
         (Answer::status(400), Unavailable(Kind::Protocol)),
@@ -155,30 +168,34 @@ async fn a_probe_answered_about_a_bad_token_closes_it_too() {
         (Answer::status(500), TRANSIENT),
     ] {
         let clock = clock();
-        let upstream = Upstream::saying(Answer::active());
-        let node = opened(&upstream, &clock).await;
-        upstream.say(answer);
+        let upstream = Upstream::responding(Answer::active());
+        let service = opened(&upstream, &clock).await;
+        upstream.respond_with(answer);
         pass(&clock, 5 * SECOND).await;
-        assert_eq!(node.ask("probe").await, expected);
-        upstream.say(Answer::active());
-        assert_eq!(node.ask("token").await, Accepted, "the server answers");
+        assert_eq!(service.authenticate("probe").await, expected);
+        upstream.respond_with(Answer::active());
+        assert_eq!(
+            service.authenticate("token").await,
+            Accepted,
+            "the server answers"
+        );
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_time_it_stays_open_is_spread_between_one_and_five_seconds() {
+async fn open_duration_is_jittered_between_one_and_five_seconds() {
     let mut times = Vec::new();
     for _ in 0..40 {
         let clock = clock();
-        let upstream = Upstream::saying(Answer::active());
-        let node = opened(&upstream, &clock).await;
+        let upstream = Upstream::responding(Answer::active());
+        let service = opened(&upstream, &clock).await;
         let before = upstream.calls();
         let mut waited = 0;
         while upstream.calls() == before {
             pass(&clock, SECOND / 10).await;
             waited += 1;
             assert!(waited <= 50, "longer than five seconds");
-            node.ask("token").await;
+            service.authenticate("token").await;
         }
         times.push(waited);
     }
@@ -192,7 +209,7 @@ async fn the_time_it_stays_open_is_spread_between_one_and_five_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_can_open_it_by_sending_odd_tokens() {
+async fn malformed_tokens_cannot_open_the_breaker() {
     for answer in [
         Answer::inactive(),
         Answer::status(400),
@@ -213,33 +230,33 @@ async fn nobody_can_open_it_by_sending_odd_tokens() {
         Answer::json("{\"active\":\"true\"}"),
         Answer::Lost,
     ] {
-        let upstream = Upstream::saying(answer);
-        let node = Node::new(&upstream, &clock());
-        ask_many(&node, 50).await;
-        assert_eq!(node.breaker(), BreakerState::Closed);
+        let upstream = Upstream::responding(answer);
+        let service = ProtectedService::new(&upstream, &clock());
+        ask_many(&service, 50).await;
+        assert_eq!(service.breaker(), BreakerState::Closed);
         assert!(upstream.calls() >= 50);
-        upstream.say(Answer::active());
-        assert_eq!(node.ask("good").await, Accepted);
+        upstream.respond_with(Answer::active());
+        assert_eq!(service.authenticate("good").await, Accepted);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_in_between_starts_the_count_anew() {
+async fn success_resets_the_failure_count() {
     let upstream = Upstream::new(|call| match call.number % 5 {
         4 => Answer::active(),
         _ => Answer::status(429),
     });
-    let node = Node::new(&upstream, &clock());
-    ask_many(&node, 50).await;
+    let service = ProtectedService::new(&upstream, &clock());
+    ask_many(&service, 50).await;
     assert_eq!(upstream.calls(), 50);
-    assert_eq!(node.breaker(), BreakerState::Closed);
+    assert_eq!(service.breaker(), BreakerState::Closed);
 }
 
 #[tokio::test(start_paused = true)]
-async fn how_many_failures_it_takes_can_be_set() {
-    let upstream = Upstream::saying(Answer::status(429));
-    let node = Node::with(&upstream, &clock(), |builder| {
+async fn breaker_threshold_is_configurable() {
+    let upstream = Upstream::responding(Answer::status(429));
+    let service = ProtectedService::with(&upstream, &clock(), |builder| {
         builder.with_breaker_threshold(2)
     });
-    assert_eq!(ask_many(&node, 3).await, [TRANSIENT, TRANSIENT, OPEN]);
+    assert_eq!(ask_many(&service, 3).await, [TRANSIENT, TRANSIENT, OPEN]);
 }

@@ -10,21 +10,23 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 use tower_service_token::store::{BreakerState, IntrospectionBuilder};
 
-use crate::node::{Accepted, Kind, Node, Refused, SECOND, TRANSIENT, Unavailable};
 use crate::port::ReservedPort;
-use crate::stall::{Stopwatch, undisturbed};
-use crate::wire::{ACTIVE, Peer, Wire, answer};
+use crate::protected_service::{
+    Accepted, Kind, ProtectedService, Refused, SECOND, TRANSIENT, Unavailable,
+};
+use crate::raw_server::{ACTIVE, RawConnection, RawServer, answer};
+use crate::stall::{Stopwatch, retry_while_stalled};
 
 /// A server that answers each of its connections' requests in turn by this.
-fn answering(script: impl Fn(usize) -> String + Send + Sync + 'static) -> Wire {
+fn answering(script: impl Fn(usize) -> String + Send + Sync + 'static) -> RawServer {
     let script = Arc::new(script);
     let number = Arc::new(AtomicUsize::new(0));
-    Wire::start(move |mut peer| {
+    RawServer::start(move |mut connection| {
         let (script, number) = (Arc::clone(&script), Arc::clone(&number));
         async move {
-            while peer.request().await.is_some() {
+            while connection.request().await.is_some() {
                 let text = script(number.fetch_add(1, Ordering::SeqCst));
-                if !peer.write(text).await {
+                if !connection.write(text).await {
                     break;
                 }
             }
@@ -45,17 +47,17 @@ fn status(status: u16) -> String {
 }
 
 #[tokio::test]
-async fn a_connection_is_used_again() {
-    let wire = answering(|_| answer(ACTIVE));
-    let node = Node::to(&wire.url(), without_memory);
+async fn reuses_connections() {
+    let raw_server = answering(|_| answer(ACTIVE));
+    let service = ProtectedService::to(&raw_server.url(), without_memory);
     for _ in 0..10 {
-        assert_eq!(node.ask("token").await, Accepted);
+        assert_eq!(service.authenticate("token").await, Accepted);
     }
-    assert_eq!((wire.connections(), wire.requests()), (1, 10));
+    assert_eq!((raw_server.connections(), raw_server.requests()), (1, 10));
 }
 
 #[tokio::test]
-async fn each_status_makes_as_many_calls_as_it_is_worth() {
+async fn retries_only_retryable_statuses() {
     for (code, expected, requests) in [
         (400, Unavailable(Kind::Protocol), 1),
         (401, Unavailable(Kind::Credentials), 1),
@@ -66,64 +68,64 @@ async fn each_status_makes_as_many_calls_as_it_is_worth() {
         (503, TRANSIENT, 2),
         (504, TRANSIENT, 2),
     ] {
-        let wire = answering(move |_| status(code));
-        let node = Node::to(&wire.url(), |builder| builder);
-        assert_eq!(node.ask("token").await, expected, "{code}");
-        assert_eq!(wire.requests(), requests, "{code}");
+        let raw_server = answering(move |_| status(code));
+        let service = ProtectedService::to(&raw_server.url(), |builder| builder);
+        assert_eq!(service.authenticate("token").await, expected, "{code}");
+        assert_eq!(raw_server.requests(), requests, "{code}");
     }
 }
 
 #[tokio::test]
-async fn a_server_that_comes_back_for_the_retry_is_not_noticed() {
-    let wire = answering(|number| match number {
+async fn retry_hides_a_transient_failure() {
+    let raw_server = answering(|number| match number {
         0 => status(503),
         _ => answer(ACTIVE),
     });
-    let node = Node::to(&wire.url(), |builder| builder);
-    assert_eq!(node.ask("token").await, Accepted);
-    assert_eq!(wire.requests(), 2);
+    let service = ProtectedService::to(&raw_server.url(), |builder| builder);
+    assert_eq!(service.authenticate("token").await, Accepted);
+    assert_eq!(raw_server.requests(), 2);
 }
 
 #[tokio::test]
-async fn a_connection_closed_before_any_byte_is_tried_once_more() {
+async fn retries_a_connection_closed_before_any_byte() {
     for reads_first in [true, false] {
-        let wire = Wire::start(move |mut peer: Peer| async move {
+        let raw_server = RawServer::start(move |mut connection: RawConnection| async move {
             if reads_first {
-                peer.request().await;
+                connection.request().await;
             }
         });
-        let node = Node::to(&wire.url(), |builder| builder);
-        assert_eq!(node.ask("token").await, TRANSIENT);
-        assert_eq!(wire.connections(), 2, "reads first: {reads_first}");
+        let service = ProtectedService::to(&raw_server.url(), |builder| builder);
+        assert_eq!(service.authenticate("token").await, TRANSIENT);
+        assert_eq!(raw_server.connections(), 2, "reads first: {reads_first}");
     }
-    let wire = Wire::start(|mut peer: Peer| async move {
-        if peer.request().await.is_some() && peer.number > 0 {
-            peer.answer(ACTIVE).await;
+    let raw_server = RawServer::start(|mut connection: RawConnection| async move {
+        if connection.request().await.is_some() && connection.number > 0 {
+            connection.answer(ACTIVE).await;
         }
     });
-    let node = Node::to(&wire.url(), |builder| builder);
-    assert_eq!(node.ask("token").await, Accepted);
-    assert_eq!((wire.connections(), wire.requests()), (2, 2));
+    let service = ProtectedService::to(&raw_server.url(), |builder| builder);
+    assert_eq!(service.authenticate("token").await, Accepted);
+    assert_eq!((raw_server.connections(), raw_server.requests()), (2, 2));
 }
 
 #[tokio::test]
-async fn an_answer_that_broke_off_is_not_tried_again() {
+async fn does_not_retry_a_truncated_response() {
     for part in [1, 12, 60, 90] {
-        let wire = Wire::saying(&answer(ACTIVE).as_bytes()[..part]);
-        let node = Node::to(&wire.url(), |builder| builder);
-        assert_eq!(node.ask("token").await, TRANSIENT, "{part}");
-        assert_eq!(wire.connections(), 1, "{part} bytes");
+        let raw_server = RawServer::responding(&answer(ACTIVE).as_bytes()[..part]);
+        let service = ProtectedService::to(&raw_server.url(), |builder| builder);
+        assert_eq!(service.authenticate("token").await, TRANSIENT, "{part}");
+        assert_eq!(raw_server.connections(), 1, "{part} bytes");
     }
 }
 
 #[tokio::test]
-async fn a_refused_connection_is_503_at_once_and_works_when_the_server_is_back() {
+async fn refused_connection_is_503_until_the_server_returns() {
     let port = ReservedPort::new();
     let address = port.address();
-    let node = Node::to(&format!("http://{address}/introspect"), |builder| builder);
+    let service = ProtectedService::to(&format!("http://{address}/introspect"), |builder| builder);
     let watch = Stopwatch::start();
-    assert_eq!(node.ask("token").await, TRANSIENT);
-    let elapsed = watch.unstalled();
+    assert_eq!(service.authenticate("token").await, TRANSIENT);
+    let elapsed = watch.elapsed_without_stalls();
     assert!(elapsed < SECOND, "{elapsed:?}");
     let listener = TcpListener::bind(address).await.unwrap();
     let server = tokio::spawn(async move {
@@ -134,7 +136,7 @@ async fn a_refused_connection_is_503_at_once_and_works_when_the_server_is_back()
         let _ = stream.read(&mut request).await.unwrap();
         stream.write_all(answer(ACTIVE).as_bytes()).await.unwrap();
     });
-    assert_eq!(node.ask("token").await, Accepted);
+    assert_eq!(service.authenticate("token").await, Accepted);
     server.await.unwrap();
 }
 
@@ -145,20 +147,20 @@ fn microseconds(number: usize) -> Duration {
 }
 
 /// A server that closes a connection after a request, at a moment when the next may be under way.
-fn closing_at_random() -> Wire {
+fn closing_at_random() -> RawServer {
     let number = Arc::new(AtomicUsize::new(0));
-    Wire::start(move |mut peer| {
+    RawServer::start(move |mut connection| {
         let number = Arc::clone(&number);
         async move {
             loop {
                 let wait = microseconds(number.fetch_add(1, Ordering::SeqCst));
-                let patience = if peer.is_fresh() {
+                let patience = if connection.is_fresh() {
                     Duration::from_secs(5)
                 } else {
                     wait
                 };
-                match timeout(patience, peer.request()).await {
-                    Ok(Some(_)) => peer.answer(ACTIVE).await,
+                match timeout(patience, connection.request()).await {
+                    Ok(Some(_)) => connection.answer(ACTIVE).await,
                     // Idle for too long, or closed by the client.
                     _ => break,
                 };
@@ -168,24 +170,32 @@ fn closing_at_random() -> Wire {
 }
 
 #[tokio::test]
-async fn idle_connections_closed_at_any_moment_fail_no_request() {
-    let wire = closing_at_random();
-    let node = Node::to(&wire.url(), without_memory);
+async fn closed_idle_connections_fail_no_request() {
+    let raw_server = closing_at_random();
+    let service = ProtectedService::to(&raw_server.url(), without_memory);
     for number in 0..500 {
-        assert_eq!(node.ask("token").await, Accepted, "request {number}");
+        assert_eq!(
+            service.authenticate("token").await,
+            Accepted,
+            "request {number}"
+        );
         sleep(microseconds(number + 1_000_000)).await;
     }
-    assert!(wire.connections() > 20, "{}", wire.connections());
-    assert!(wire.connections() < 500, "some were used again");
+    assert!(
+        raw_server.connections() > 20,
+        "{}",
+        raw_server.connections()
+    );
+    assert!(raw_server.connections() < 500, "some were used again");
 }
 
 #[tokio::test]
-async fn idle_connections_closed_at_any_moment_fail_no_request_of_many_at_a_time() {
-    let wire = closing_at_random();
-    let node = Node::to(&wire.url(), without_memory);
+async fn closed_idle_connections_fail_no_concurrent_request() {
+    let raw_server = closing_at_random();
+    let service = ProtectedService::to(&raw_server.url(), without_memory);
     for round in 0..100 {
         let tokens: Vec<_> = (0..8).map(|number| format!("token-{number}")).collect();
-        for found in join_all(tokens.iter().map(|token| node.find(token))).await {
+        for found in join_all(tokens.iter().map(|token| service.find(token))).await {
             assert!(matches!(found, Ok(Some(_))), "round {round}: {found:?}");
         }
         sleep(microseconds(round + 2_000_000)).await;
@@ -193,21 +203,21 @@ async fn idle_connections_closed_at_any_moment_fail_no_request_of_many_at_a_time
 }
 
 #[tokio::test]
-async fn an_idle_connection_is_dropped_after_four_seconds() {
-    let idle = undisturbed(Duration::from_millis(300), async || {
-        let (told, mut idle) = mpsc::unbounded_channel();
-        let wire = Wire::start(move |mut peer| {
-            let told = told.clone();
+async fn drops_idle_connections_after_four_seconds() {
+    let idle = retry_while_stalled(Duration::from_millis(300), async || {
+        let (sender, mut idle) = mpsc::unbounded_channel();
+        let raw_server = RawServer::start(move |mut connection| {
+            let sender = sender.clone();
             async move {
-                peer.request().await;
-                peer.answer(ACTIVE).await;
+                connection.request().await;
+                connection.answer(ACTIVE).await;
                 let begun = Instant::now();
-                peer.closed().await;
-                told.send(begun.elapsed()).unwrap();
+                connection.closed().await;
+                sender.send(begun.elapsed()).unwrap();
             }
         });
-        let node = Node::to(&wire.url(), |builder| builder);
-        assert_eq!(node.ask("token").await, Accepted);
+        let service = ProtectedService::to(&raw_server.url(), |builder| builder);
+        assert_eq!(service.authenticate("token").await, Accepted);
         let idle = timeout(60 * SECOND, idle.recv()).await;
         idle.expect("it is dropped").unwrap()
     })
@@ -219,55 +229,71 @@ async fn an_idle_connection_is_dropped_after_four_seconds() {
 
 /// Some token may make a server do that, so it is no reason to stop asking.
 #[tokio::test]
-async fn a_server_that_resets_every_connection_is_asked_twice_by_each_request() {
-    let wire = Wire::start(|peer: Peer| async move {
-        peer.stream.set_zero_linger().unwrap();
+async fn connection_reset_is_retried_once_per_request() {
+    let raw_server = RawServer::start(|connection: RawConnection| async move {
+        connection.stream.set_zero_linger().unwrap();
     });
-    let node = Node::to(&wire.url(), |builder| builder);
+    let service = ProtectedService::to(&raw_server.url(), |builder| builder);
     for number in 0..20 {
-        assert_eq!(node.ask(&format!("token-{number}")).await, TRANSIENT);
+        assert_eq!(
+            service.authenticate(&format!("token-{number}")).await,
+            TRANSIENT
+        );
     }
-    assert_eq!(wire.connections(), 40);
-    assert_eq!(node.breaker(), BreakerState::Closed);
+    assert_eq!(raw_server.connections(), 40);
+    assert_eq!(service.breaker(), BreakerState::Closed);
 }
 
 #[tokio::test]
-async fn a_server_that_is_gone_opens_the_breaker() {
+async fn unreachable_server_opens_the_breaker() {
     let port = ReservedPort::new();
     let url = format!("http://{}/introspect", port.address());
-    let node = Node::to(&url, |builder| builder);
+    let service = ProtectedService::to(&url, |builder| builder);
     for number in 0..5 {
-        assert_eq!(node.ask(&format!("token-{number}")).await, TRANSIENT);
+        assert_eq!(
+            service.authenticate(&format!("token-{number}")).await,
+            TRANSIENT
+        );
     }
-    assert_eq!(node.ask("token").await, Unavailable(Kind::BreakerOpen));
+    assert_eq!(
+        service.authenticate("token").await,
+        Unavailable(Kind::BreakerOpen)
+    );
 }
 
 #[tokio::test]
-async fn many_tokens_at_a_time_are_told_apart() {
-    let wire = Wire::start(|mut peer| async move {
-        while let Some(request) = peer.request().await {
+async fn concurrent_tokens_get_their_own_responses() {
+    let raw_server = RawServer::start(|mut connection| async move {
+        while let Some(request) = connection.request().await {
             let token = request.rsplit("token=").next().unwrap();
             let body = format!(
                 "{{\"active\":{},\"sub\":\"{token}\"}}",
                 token.starts_with("good")
             );
-            peer.answer(&body).await;
+            connection.answer(&body).await;
         }
     });
-    let node = Node::to(&wire.url(), |builder| builder);
+    let service = ProtectedService::to(&raw_server.url(), |builder| builder);
     // As many as may be asked about at a time, so that none is turned away.
     let asked = (0..64).map(|number| {
-        let node = node.clone();
+        let service = service.clone();
         async move {
             if number % 2 == 0 {
                 let token = format!("good-{number}");
-                let principal = node.principal(&token).await;
+                let principal = service.principal(&token).await;
                 assert_eq!(principal.subject(), Some(token.as_str()));
             } else {
-                assert_eq!(node.ask(&format!("junk-{number}")).await, Refused);
+                assert_eq!(
+                    service.authenticate(&format!("junk-{number}")).await,
+                    Refused
+                );
             }
         }
     });
     join_all(asked).await;
-    assert!(wire.connections() <= 64, "{}", wire.connections());
+    assert!(
+        raw_server.connections() <= 64,
+        "{}",
+        raw_server.connections()
+    );
 }

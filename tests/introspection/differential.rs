@@ -14,7 +14,7 @@ use tower_service_token::store::{ClientAuth, IntrospectionStore, SqliteStore};
 use tower_service_token::token::{TokenFormat, TokenId};
 use tower_service_token::{Principal, ServiceTokenLayer, ServiceTokens};
 
-use crate::node::{SECOND, START, at, clock, send};
+use crate::protected_service::{SECOND, START, at, clock, send};
 
 /// A store, its endpoints on loopback, and the two ways to check its tokens.
 struct Pair {
@@ -159,7 +159,7 @@ fn full(name: &str) -> NewToken {
 }
 
 #[tokio::test]
-async fn a_good_token_is_the_same_caller_both_ways() {
+async fn valid_token_yields_the_same_principal_locally_and_by_introspection() {
     let pair = Pair::new().await;
     let token = pair.create(full("ci \u{1F680}")).await;
     let seen = pair.seen(token.expose_secret()).await.unwrap();
@@ -182,7 +182,7 @@ async fn a_good_token_is_the_same_caller_both_ways() {
 }
 
 #[tokio::test]
-async fn a_token_begins_and_ends_at_the_same_moment_both_ways() {
+async fn validity_period_is_equal_locally_and_by_introspection() {
     let pair = Pair::new().await;
     let new = full("timed").with_not_before(at(START + 10));
     let token = pair.create(new).await;
@@ -194,7 +194,7 @@ async fn a_token_begins_and_ends_at_the_same_moment_both_ways() {
 }
 
 #[tokio::test]
-async fn a_bad_token_is_refused_alike_both_ways() {
+async fn invalid_token_is_rejected_locally_and_by_introspection() {
     let pair = Pair::new().await;
     let revoked = pair.create(full("revoked")).await;
     let disabled = pair.create(full("disabled")).await;
@@ -223,7 +223,7 @@ async fn a_bad_token_is_refused_alike_both_ways() {
 }
 
 #[tokio::test]
-async fn a_rotated_token_is_the_same_caller_both_ways_until_its_grace_ends() {
+async fn grace_period_is_equal_locally_and_by_introspection() {
     let pair = Pair::new().await;
     let old = pair.create(full("rotated")).await;
     let grace = 20 * SECOND;
@@ -253,7 +253,7 @@ async fn a_rotated_token_is_the_same_caller_both_ways_until_its_grace_ends() {
 }
 
 #[tokio::test]
-async fn a_service_that_may_not_ask_gets_503_for_every_token() {
+async fn client_without_introspection_rights_gets_503() {
     let pair = Pair::new().await;
     let token = pair.create(full("ci")).await;
     pair.tokens.revoke(pair.service).await.unwrap();

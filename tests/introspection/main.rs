@@ -1,14 +1,14 @@
 //! `IntrospectionStore` against hostile authorization servers, each rule of its behaviour a test.
 //!
 //! Two servers of our own stand in for a real one: an [`upstream`] in this process, on a clock
-//! turned by hand, and a [`wire`] of real sockets whose bytes are written one by one.
+//! turned by hand, and a [`raw_server`] of real sockets whose bytes are written one by one.
 //!
 //! 1. [Outcomes](outcomes): what each answer means to the caller.
-//! 2. [Answers](answers): what is read out of one, and what is refused to be read.
+//! 2. [Responses](responses): what is read out of one, and what is refused to be read.
 //! 3. [Rules](rules) that an active token must pass, at every request.
-//! 4. [Questions](questions): what is asked, and what is refused before anybody is asked.
-//! 5. [Memory](memory): how long, how much, and what is never remembered.
-//! 6. [Flights](flights) are shared, outlive their requests, fail, panic and run out.
+//! 4. [Requests](requests): what is asked, and what is refused before anybody is asked.
+//! 5. [Cache](cache): how long, how much, and what is never remembered.
+//! 6. [Lookups](shared_lookups) are shared, outlive their requests, fail, panic and run out.
 //! 7. [Breaker](breaker): who can open it, and who cannot.
 //! 8. [Stale](stale) answers, when they are asked for.
 //! 9. [Sockets](sockets): what a hostile server can do with bytes and with time.
@@ -16,31 +16,31 @@
 //! 11. [Secrets](secrets) and meters: what is shown and counted.
 //! 12. Differential: our own endpoints and the store behind them say the same.
 
-mod answers;
+mod responses;
 mod breaker;
 mod connections;
 #[path = "../support/counting_allocator.rs"]
 mod counting_allocator;
 #[cfg(all(feature = "api", feature = "sqlite"))]
 mod differential;
-mod flights;
+mod shared_lookups;
 #[path = "../support/log.rs"]
 mod log;
-mod memory;
+mod cache;
 #[cfg(feature = "metrics")]
-mod meters;
-mod node;
+mod metrics;
+mod protected_service;
 mod outcomes;
 #[path = "../support/port.rs"]
 mod port;
-mod questions;
+mod requests;
 mod rules;
 mod secrets;
 mod sockets;
 mod stale;
 #[path = "../support/stall.rs"]
 mod stall;
-#[path = "../support/stop.rs"]
-mod stop;
+#[path = "../support/pause_point.rs"]
+mod pause_point;
 mod upstream;
-mod wire;
+mod raw_server;

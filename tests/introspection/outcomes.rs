@@ -10,8 +10,9 @@ use tower_service_token::ServiceTokenLayer;
 use tower_service_token::authorize::RequireScopesLayer;
 use tower_service_token::store::StoreErrorKind;
 
-use crate::node::{
-    Accepted, Kind, Node, Outcome, PROTOCOL, Refused, TRANSIENT, Unavailable, cause, clock,
+use crate::protected_service::{
+    Accepted, Kind, Outcome, PROTOCOL, ProtectedService, Refused, TRANSIENT, Unavailable, cause,
+    clock,
 };
 use crate::upstream::{Answer, Upstream, active_with};
 
@@ -54,7 +55,7 @@ const STATUSES: [(u16, Outcome, usize); 32] = [
 ];
 
 #[tokio::test(start_paused = true)]
-async fn a_status_other_than_200_is_never_a_statement_about_the_token() {
+async fn non_200_status_never_rejects_the_token() {
     for (status, expected, calls) in STATUSES {
         // Whatever stands in the body, even what would let the token pass.
         for answer in [
@@ -63,21 +64,21 @@ async fn a_status_other_than_200_is_never_a_statement_about_the_token() {
             Answer::inactive().with_status(status),
             Answer::json("").with_status(status),
         ] {
-            let upstream = Upstream::saying(answer);
-            let node = Node::new(&upstream, &clock());
-            assert_eq!(node.ask("token").await, expected, "{status}");
+            let upstream = Upstream::responding(answer);
+            let service = ProtectedService::new(&upstream, &clock());
+            assert_eq!(service.authenticate("token").await, expected, "{status}");
             assert_eq!(upstream.calls(), calls, "{status}");
-            let error = node.find("token").await.unwrap_err();
+            let error = service.find("token").await.unwrap_err();
             assert_eq!(error.kind(), StoreErrorKind::Unavailable);
             assert_eq!(Unavailable(cause(&error).kind()), expected);
-            let told = StatusCode::from_u16(status).unwrap();
-            assert_eq!(cause(&error).status(), Some(told));
+            let text = StatusCode::from_u16(status).unwrap();
+            assert_eq!(cause(&error).status(), Some(text));
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_about_the_token_is_200_or_401_after_one_call() {
+async fn valid_response_is_accepted_or_rejected_after_one_call() {
     let past = json!({ "exp": 1 });
     let future = json!({ "nbf": 4_000_000_000_u64 });
     for (answer, expected) in [
@@ -87,17 +88,17 @@ async fn an_answer_about_the_token_is_200_or_401_after_one_call() {
         (Answer::of(&active_with(&past)), Refused),
         (Answer::of(&active_with(&future)), Refused),
     ] {
-        let upstream = Upstream::saying(answer);
-        let node = Node::new(&upstream, &clock());
-        assert_eq!(node.ask("token").await, expected);
+        let upstream = Upstream::responding(answer);
+        let service = ProtectedService::new(&upstream, &clock());
+        assert_eq!(service.authenticate("token").await, expected);
         assert_eq!(upstream.calls(), 1);
-        let found = node.find("token").await.unwrap();
+        let found = service.find("token").await.unwrap();
         assert_eq!(found.is_some(), expected == Accepted);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_400_with_that_very_error_says_that_the_token_is_of_another_type() {
+async fn only_unsupported_token_type_with_400_rejects_the_token() {
     let error = "unsupported_token_type";
     for (answer, expected) in [
         (Answer::error(400, "invalid_request"), PROTOCOL),
@@ -109,13 +110,13 @@ async fn only_400_with_that_very_error_says_that_the_token_is_of_another_type() 
         (Answer::error(503, error), TRANSIENT),
         (Answer::json(error).with_status(400), PROTOCOL),
     ] {
-        let node = Node::new(&Upstream::saying(answer), &clock());
-        assert_eq!(node.ask("token").await, expected);
+        let service = ProtectedService::new(&Upstream::responding(answer), &clock());
+        assert_eq!(service.authenticate("token").await, expected);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn our_credentials_rejected_is_503_whatever_the_body() {
+async fn rejected_client_credentials_are_503() {
     for status in [401, 403] {
         for (content_type, body) in [
             ("text/html", ""),
@@ -124,26 +125,26 @@ async fn our_credentials_rejected_is_503_whatever_the_body() {
             ("application/json", "{"),
         ] {
             let answer = Answer::text(content_type, body).with_status(status);
-            let node = Node::new(&Upstream::saying(answer), &clock());
-            assert_eq!(node.ask("token").await, CREDENTIALS);
+            let service = ProtectedService::new(&Upstream::responding(answer), &clock());
+            assert_eq!(service.authenticate("token").await, CREDENTIALS);
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_transport_that_fails_is_503() {
+async fn transport_failure_is_503() {
     for answer in [Answer::Unreachable, Answer::Lost] {
-        let upstream = Upstream::saying(answer);
-        let node = Node::new(&upstream, &clock());
-        assert_eq!(node.ask("token").await, TRANSIENT);
+        let upstream = Upstream::responding(answer);
+        let service = ProtectedService::new(&upstream, &clock());
+        assert_eq!(service.authenticate("token").await, TRANSIENT);
         assert_eq!(upstream.calls(), 2, "it is tried once more");
-        let error = node.find("token").await.unwrap_err();
+        let error = service.find("token").await.unwrap_err();
         assert_eq!(cause(&error).status(), None);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn when_the_server_wants_to_be_asked_again_the_caller_is_told_within_reason() {
+async fn forwards_a_bounded_retry_after() {
     for (status, sent, expected) in [
         (429, "7", "7"),
         (503, "120", "120"),
@@ -162,31 +163,32 @@ async fn when_the_server_wants_to_be_asked_again_the_caller_is_told_within_reaso
         response
             .headers_mut()
             .insert(RETRY_AFTER, sent.parse().unwrap());
-        let node = Node::new(&Upstream::saying(Answer::Response(response)), &clock());
-        let response = node.send("token").await;
+        let service =
+            ProtectedService::new(&Upstream::responding(Answer::Response(response)), &clock());
+        let response = service.send("token").await;
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(response.headers()[RETRY_AFTER], expected, "{status} {sent}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_redirect_with_a_location_is_not_followed() {
+async fn does_not_follow_redirects() {
     for status in [301, 302, 303, 307, 308] {
         let Answer::Response(mut response) = Answer::active().with_status(status) else {
             unreachable!()
         };
         let elsewhere = "https://elsewhere.example/introspect".parse().unwrap();
         response.headers_mut().insert(LOCATION, elsewhere);
-        let upstream = Upstream::saying(Answer::Response(response));
-        let node = Node::new(&upstream, &clock());
-        assert_eq!(node.ask("token").await, PROTOCOL);
+        let upstream = Upstream::responding(Answer::Response(response));
+        let service = ProtectedService::new(&upstream, &clock());
+        assert_eq!(service.authenticate("token").await, PROTOCOL);
         assert_eq!(upstream.calls(), 1);
-        assert_eq!(upstream.last().uri, crate::node::ENDPOINT);
+        assert_eq!(upstream.last().uri, crate::protected_service::ENDPOINT);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_content_type_must_be_json_with_any_parameters() {
+async fn accepts_json_content_type_with_parameters() {
     let body = "{\"active\":true,\"sub\":\"ci\"}";
     for (content_type, expected) in [
         ("application/json", Accepted),
@@ -205,24 +207,29 @@ async fn the_content_type_must_be_json_with_any_parameters() {
         ("text/plain", PROTOCOL),
         ("charset=utf-8; application/json", PROTOCOL),
     ] {
-        let upstream = Upstream::saying(Answer::text(content_type, body));
-        let node = Node::new(&upstream, &clock());
-        assert_eq!(node.ask("token").await, expected, "{content_type}");
+        let upstream = Upstream::responding(Answer::text(content_type, body));
+        let service = ProtectedService::new(&upstream, &clock());
+        assert_eq!(
+            service.authenticate("token").await,
+            expected,
+            "{content_type}"
+        );
         assert_eq!(upstream.calls(), 1);
     }
     let Answer::Response(mut response) = Answer::active() else {
         unreachable!()
     };
     response.headers_mut().remove(CONTENT_TYPE);
-    let node = Node::new(&Upstream::saying(Answer::Response(response)), &clock());
-    assert_eq!(node.ask("token").await, PROTOCOL);
+    let service =
+        ProtectedService::new(&Upstream::responding(Answer::Response(response)), &clock());
+    assert_eq!(service.authenticate("token").await, PROTOCOL);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_scope_that_lacks_is_403_by_the_guard() {
+async fn missing_scope_is_403() {
     let scopes = json!({ "scope": "projects:read" });
-    let upstream = Upstream::saying(Answer::of(&active_with(&scopes)));
-    let node = Node::new(&upstream, &clock());
+    let upstream = Upstream::responding(Answer::of(&active_with(&scopes)));
+    let service = ProtectedService::new(&upstream, &clock());
     for (scope, expected) in [
         ("projects:read", StatusCode::OK),
         ("projects:write", StatusCode::FORBIDDEN),
@@ -231,7 +238,7 @@ async fn a_scope_that_lacks_is_403_by_the_guard() {
             Ok::<_, std::convert::Infallible>(http::Response::new(String::new()))
         });
         let guarded = RequireScopesLayer::all_of([scope]).layer(inner);
-        let layer = ServiceTokenLayer::new(node.store.clone()).with_clock(clock());
+        let layer = ServiceTokenLayer::new(service.store.clone()).with_clock(clock());
         let request = http::Request::builder().header("x-api-key", "token");
         let request = request.body(String::new()).unwrap();
         let response = layer.layer(guarded).oneshot(request).await.unwrap();
@@ -241,20 +248,20 @@ async fn a_scope_that_lacks_is_403_by_the_guard() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_tells_its_status_and_a_little_of_the_body_escaped() {
+async fn error_contains_status_and_escaped_excerpt() {
     let body = format!("line\n\u{1b}[31m\"{}", "so ".repeat(10_000));
     let answer = Answer::text("text/plain", body).with_status(404);
-    let node = Node::new(&Upstream::saying(answer), &clock());
-    let error = node.find("token").await.unwrap_err();
-    let mut told = error.to_string();
+    let service = ProtectedService::new(&Upstream::responding(answer), &clock());
+    let error = service.find("token").await.unwrap_err();
+    let mut text = error.to_string();
     let mut next = error.source();
     while let Some(error) = next {
-        told = format!("{told}: {error}");
+        text = format!("{text}: {error}");
         next = error.source();
     }
-    assert!(told.contains("404"), "{told}");
-    assert!(told.contains("line"), "{told}");
-    assert!(told.contains("so so so"), "{told}");
-    assert!(!told.contains(char::is_control), "{told}");
-    assert!(told.len() < 400, "{told}");
+    assert!(text.contains("404"), "{text}");
+    assert!(text.contains("line"), "{text}");
+    assert!(text.contains("so so so"), "{text}");
+    assert!(!text.contains(char::is_control), "{text}");
+    assert!(text.len() < 400, "{text}");
 }

@@ -4,13 +4,14 @@ use serde_json::{Value, json};
 use tower_service_token::clock::ManualClock;
 use tower_service_token::store::{Cached, IntrospectionBuilder};
 
-use crate::node::{
-    Accepted, MILLISECOND, Node, Outcome, Refused, SECOND, START, at, clock, just_before,
+use crate::protected_service::{
+    Accepted, MILLISECOND, Outcome, ProtectedService, Refused, SECOND, START, at, clock,
+    just_before,
 };
 use crate::upstream::{Answer, Upstream, active_with};
 
 fn upstream_with(members: &Value) -> Upstream {
-    Upstream::saying(Answer::of(&active_with(members)))
+    Upstream::responding(Answer::of(&active_with(members)))
 }
 
 /// What comes of an active answer with these members.
@@ -19,10 +20,10 @@ async fn judge(
     set: impl Fn(IntrospectionBuilder) -> IntrospectionBuilder,
 ) -> Outcome {
     let upstream = upstream_with(members);
-    let node = Node::with(&upstream, &clock(), &set);
-    let outcome = node.ask("token").await;
+    let service = ProtectedService::with(&upstream, &clock(), &set);
+    let outcome = service.authenticate("token").await;
     // Who is refused by a rule is refused by it again, and what is known is not asked anew.
-    assert_eq!(node.ask("token").await, outcome, "{members}");
+    assert_eq!(service.authenticate("token").await, outcome, "{members}");
     assert!(upstream.calls() <= 2);
     if outcome == Accepted {
         assert_eq!(upstream.calls(), 1);
@@ -31,7 +32,7 @@ async fn judge(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_works_from_nbf_to_just_before_exp() {
+async fn accepts_tokens_from_nbf_until_exp() {
     let plain = |builder| builder;
     for (members, expected) in [
         (json!({ "exp": START + 1 }), Accepted),
@@ -49,7 +50,7 @@ async fn a_token_works_from_nbf_to_just_before_exp() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_configured_audience_must_be_among_those_of_the_token() {
+async fn rejects_tokens_without_the_configured_audience() {
     for (members, expected) in [
         (json!({ "aud": "api" }), Accepted),
         (json!({ "aud": ["other", "api"] }), Accepted),
@@ -70,7 +71,7 @@ async fn the_configured_audience_must_be_among_those_of_the_token() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_configured_issuer_must_match_when_told_and_can_be_required() {
+async fn rejects_tokens_of_another_or_missing_issuer() {
     const ISSUER: &str = "https://auth.example";
     for (members, expected, if_required) in [
         (json!({ "iss": ISSUER }), Accepted, Accepted),
@@ -90,7 +91,7 @@ async fn the_configured_issuer_must_match_when_told_and_can_be_required() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_what_is_a_plain_bearer_token_passes() {
+async fn rejects_non_bearer_and_key_bound_tokens() {
     for (members, expected) in [
         (json!({}), Accepted),
         (json!({ "token_type": null }), Accepted),
@@ -126,7 +127,7 @@ async fn only_what_is_a_plain_bearer_token_passes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_of_nobody_passes_only_where_that_is_allowed() {
+async fn rejects_tokens_without_subject_unless_allowed() {
     for (answer, subject) in [
         (json!({ "active": true }), None),
         (json!({ "active": true, "username": "robot" }), None),
@@ -142,22 +143,26 @@ async fn a_token_of_nobody_passes_only_where_that_is_allowed() {
             Some("s"),
         ),
     ] {
-        let upstream = Upstream::saying(Answer::of(&answer));
-        let node = Node::new(&upstream, &clock());
-        let lax = Node::with(&upstream, &clock(), |builder| {
+        let upstream = Upstream::responding(Answer::of(&answer));
+        let service = ProtectedService::new(&upstream, &clock());
+        let lax = ProtectedService::with(&upstream, &clock(), |builder| {
             builder.allow_missing_subject()
         });
         assert_eq!(lax.principal("token").await.subject(), subject, "{answer}");
         if subject.is_none() {
-            assert_eq!(node.ask("token").await, Refused, "{answer}");
+            assert_eq!(service.authenticate("token").await, Refused, "{answer}");
         } else {
-            assert_eq!(node.principal("token").await.subject(), subject, "{answer}");
+            assert_eq!(
+                service.principal("token").await.subject(),
+                subject,
+                "{answer}"
+            );
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_empty_subject_is_nobody() {
+async fn empty_subject_counts_as_missing() {
     for members in [json!({ "sub": "" }), json!({ "sub": "", "client_id": "" })] {
         assert_eq!(
             judge(&members, |builder| builder).await,
@@ -168,12 +173,12 @@ async fn an_empty_subject_is_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn roles_are_taken_from_the_configured_place_and_from_no_other() {
+async fn reads_roles_only_from_the_configured_claim() {
     let sorted = |members: Value, path: &'static str| async move {
-        let node = Node::with(&upstream_with(&members), &clock(), |builder| {
+        let service = ProtectedService::with(&upstream_with(&members), &clock(), |builder| {
             builder.with_role_claim(path)
         });
-        let principal = node.principal("token").await;
+        let principal = service.principal("token").await;
         let mut roles: Vec<_> = principal.roles().iter().map(str::to_owned).collect();
         roles.sort_unstable();
         roles
@@ -209,34 +214,34 @@ async fn roles_are_taken_from_the_configured_place_and_from_no_other() {
 
 #[cfg(feature = "tracing")]
 #[tokio::test(start_paused = true)]
-async fn roles_of_a_wrong_type_are_warned_of() {
+async fn logs_malformed_roles() {
     for (roles, warns) in [(json!(["a"]), false), (json!(7), true), (json!({}), true)] {
         let log = crate::log::Log::default();
         let _logged = log.start();
-        let node = Node::with(
+        let service = ProtectedService::with(
             &upstream_with(&json!({ "roles": roles })),
             &clock(),
             |builder| builder.with_role_claim("roles"),
         );
-        assert_eq!(node.ask("token").await, Accepted);
+        assert_eq!(service.authenticate("token").await, Accepted);
         let text = log.text();
         assert_eq!(text.contains("WARN"), warns, "{roles}: {text}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn scopes_can_be_mapped_and_left_out() {
-    let told = json!({ "scope": "openid svc.projects.write projects:write" });
-    let node = Node::with(&upstream_with(&told), &clock(), |builder| {
+async fn scope_mapping_renames_and_drops_scopes() {
+    let members = json!({ "scope": "openid svc.projects.write projects:write" });
+    let service = ProtectedService::with(&upstream_with(&members), &clock(), |builder| {
         builder.with_scope_mapping(|scope| {
             let rest = scope.strip_prefix("svc.")?;
             Some(rest.replace('.', ":"))
         })
     });
-    let principal = node.principal("token").await;
+    let principal = service.principal("token").await;
     let mapped: Vec<_> = principal.scopes().iter().collect();
     assert_eq!(mapped, ["projects:write"]);
-    let without = Node::with(
+    let without = ProtectedService::with(
         &upstream_with(&json!({ "scope": "a:x" })),
         &clock(),
         |builder| builder.with_scope_mapping(|_| None),
@@ -245,59 +250,59 @@ async fn scopes_can_be_mapped_and_left_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn exp_ends_a_remembered_answer_by_the_wall_clock_alone() {
+async fn exp_ends_a_cached_entry_by_the_wall_clock() {
     let clock = clock();
     let upstream = upstream_with(&json!({ "exp": START + 5 }));
-    let node = Node::new(&upstream, &clock);
-    assert_eq!(node.ask("token").await, Accepted);
+    let service = ProtectedService::new(&upstream, &clock);
+    assert_eq!(service.authenticate("token").await, Accepted);
     clock.set(at(START + 5) - MILLISECOND);
-    assert!(matches!(node.remembered("token"), Cached::Found(_)));
-    assert_eq!(node.ask("token").await, Accepted);
+    assert!(matches!(service.find_cached("token"), Cached::Found(_)));
+    assert_eq!(service.authenticate("token").await, Accepted);
     assert_eq!(upstream.calls(), 1);
     // No time has passed, the wall clock says otherwise.
     clock.set(at(START + 5));
-    assert!(!matches!(node.remembered("token"), Cached::Found(_)));
-    assert_eq!(node.ask("token").await, Refused);
+    assert!(!matches!(service.find_cached("token"), Cached::Found(_)));
+    assert_eq!(service.authenticate("token").await, Refused);
     // The server may know better by then.
-    upstream.say(Answer::of(&active_with(&json!({ "exp": START + 50 }))));
-    assert_eq!(node.ask("token").await, Accepted);
+    upstream.respond_with(Answer::of(&active_with(&json!({ "exp": START + 50 }))));
+    assert_eq!(service.authenticate("token").await, Accepted);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wall_clock_set_back_lengthens_no_life() {
+async fn setting_the_wall_clock_back_does_not_extend_entries() {
     let clock = clock();
     let upstream = upstream_with(&json!({ "exp": START + 5 }));
-    let node = Node::new(&upstream, &clock);
-    assert_eq!(node.ask("token").await, Accepted);
+    let service = ProtectedService::new(&upstream, &clock);
+    assert_eq!(service.authenticate("token").await, Accepted);
     clock.set(at(START - 86_400));
     clock.advance(just_before(10 * SECOND));
-    assert_eq!(node.ask("token").await, Accepted);
+    assert_eq!(service.authenticate("token").await, Accepted);
     assert_eq!(upstream.calls(), 1);
     clock.advance(MILLISECOND);
-    assert_eq!(node.ask("token").await, Accepted);
+    assert_eq!(service.authenticate("token").await, Accepted);
     assert_eq!(upstream.calls(), 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn nbf_is_looked_at_again_when_the_answer_is_remembered() {
+async fn nbf_is_checked_on_cache_hits() {
     let clock: ManualClock = clock();
     let upstream = upstream_with(&json!({ "nbf": START }));
-    let node = Node::new(&upstream, &clock);
-    assert_eq!(node.ask("token").await, Accepted);
+    let service = ProtectedService::new(&upstream, &clock);
+    assert_eq!(service.authenticate("token").await, Accepted);
     clock.set(at(START - 1));
-    assert_eq!(node.ask("token").await, Refused);
+    assert_eq!(service.authenticate("token").await, Refused);
     clock.set(at(START));
-    assert_eq!(node.ask("token").await, Accepted);
+    assert_eq!(service.authenticate("token").await, Accepted);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_that_begins_while_it_is_remembered_works_from_then_on() {
+async fn cached_token_becomes_valid_at_nbf() {
     let clock = clock();
     let upstream = upstream_with(&json!({ "nbf": START + 1 }));
-    let node = Node::new(&upstream, &clock);
-    assert_eq!(node.ask("token").await, Refused);
+    let service = ProtectedService::new(&upstream, &clock);
+    assert_eq!(service.authenticate("token").await, Refused);
     clock.advance(just_before(SECOND));
-    assert_eq!(node.ask("token").await, Refused);
+    assert_eq!(service.authenticate("token").await, Refused);
     clock.advance(MILLISECOND);
-    assert_eq!(node.ask("token").await, Accepted);
+    assert_eq!(service.authenticate("token").await, Accepted);
 }

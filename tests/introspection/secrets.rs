@@ -8,9 +8,11 @@ use base64::engine::general_purpose::STANDARD;
 use tower_service_token::store::{Cached, ClientAuth, IntrospectionStore, StoreError};
 
 use crate::log::Log;
-use crate::node::{CLIENT_ID, CLIENT_SECRET, ENDPOINT, Node, SECOND, clock};
+use crate::protected_service::{
+    CLIENT_ID, CLIENT_SECRET, ENDPOINT, ProtectedService, SECOND, clock,
+};
+use crate::raw_server::RawServer;
 use crate::upstream::{Answer, Upstream};
-use crate::wire::Wire;
 
 /// Encoded, it looks otherwise.
 const TOKEN: &str = "hK3v/N8pR1+YdQ6wLfGc5uJtA1YrM0nZkTq==";
@@ -40,11 +42,11 @@ fn leaks(text: &str) -> Vec<String> {
     found
 }
 
-fn assert_silent(what: &str, text: &str) {
+fn assert_no_secrets(what: &str, text: &str) {
     assert_eq!(leaks(text), Vec::<String>::new(), "{what}: {text}");
 }
 
-fn told(error: &StoreError) -> String {
+fn error_text(error: &StoreError) -> String {
     let mut text = format!("{error} {error:?} {error:#?}");
     let mut next = error.source();
     while let Some(error) = next {
@@ -55,21 +57,21 @@ fn told(error: &StoreError) -> String {
 }
 
 #[test]
-fn the_search_finds_what_was_planted() {
+fn leak_detector_finds_planted_secrets() {
     for echo in echoes() {
         assert_ne!(
             leaks(&format!("...{}...", &echo[..12])),
             Vec::<String>::new()
         );
     }
-    assert_silent(
+    assert_no_secrets(
         "the client id is public",
         &format!("{CLIENT_ID} {ENDPOINT}"),
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_answer_makes_a_secret_show_in_an_error_or_a_log() {
+async fn failures_leak_no_secret_to_errors_or_logs() {
     let mut answers: Vec<_> = [400, 401, 403, 404, 429, 500, 503]
         .map(Answer::status)
         .into();
@@ -88,15 +90,18 @@ async fn no_answer_makes_a_secret_show_in_an_error_or_a_log() {
     let log = Log::default();
     for answer in answers {
         let _logged = log.start();
-        let node = Node::new(&Upstream::saying(answer), &clock());
-        let error = node.find(TOKEN).await.unwrap_err();
-        assert_silent("the error", &told(&error));
-        let response = node.send(TOKEN).await;
-        assert_silent("the response", &format!("{response:?} {response:#?}"));
-        assert_silent("the store", &format!("{:?} {:#?}", node.store, node.store));
+        let service = ProtectedService::new(&Upstream::responding(answer), &clock());
+        let error = service.find(TOKEN).await.unwrap_err();
+        assert_no_secrets("the error", &error_text(&error));
+        let response = service.send(TOKEN).await;
+        assert_no_secrets("the response", &format!("{response:?} {response:#?}"));
+        assert_no_secrets(
+            "the store",
+            &format!("{:?} {:#?}", service.store, service.store),
+        );
     }
     let log = log.text();
-    assert_silent("the log", &log);
+    assert_no_secrets("the log", &log);
     assert_eq!(!log.is_empty(), cfg!(feature = "tracing"));
     #[cfg(feature = "tracing")]
     assert!(
@@ -106,61 +111,64 @@ async fn no_answer_makes_a_secret_show_in_an_error_or_a_log() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_success_makes_a_secret_show() {
+async fn successes_leak_no_secret() {
     let log = Log::default();
     let logged = log.start();
     let clock = clock();
-    let upstream = Upstream::saying(Answer::active());
-    let node = Node::with(&upstream, &clock, |builder| {
+    let upstream = Upstream::responding(Answer::active());
+    let service = ProtectedService::with(&upstream, &clock, |builder| {
         builder.with_stale_if_error(60 * SECOND)
     });
-    let principal = node.principal(TOKEN).await;
-    assert_silent("the principal", &format!("{principal:?} {principal:#?}"));
-    let Cached::Found(record) = node.remembered(TOKEN) else {
+    let principal = service.principal(TOKEN).await;
+    assert_no_secrets("the principal", &format!("{principal:?} {principal:#?}"));
+    let Cached::Found(record) = service.find_cached(TOKEN) else {
         panic!("it is remembered");
     };
-    assert_silent(
+    assert_no_secrets(
         "the record",
         &format!("{record:?} {record:#?} {}", record.name()),
     );
-    assert_silent("the store", &format!("{:?} {:#?}", node.store, node.store));
-    assert_silent("the status", &format!("{:?}", node.store.status()));
+    assert_no_secrets(
+        "the store",
+        &format!("{:?} {:#?}", service.store, service.store),
+    );
+    assert_no_secrets("the status", &format!("{:?}", service.store.status()));
     clock.advance(10 * SECOND);
-    upstream.say(Answer::status(503));
-    assert!(node.principal(TOKEN).await.is_stale());
+    upstream.respond_with(Answer::status(503));
+    assert!(service.principal(TOKEN).await.is_stale());
     clock.advance(60 * SECOND);
-    upstream.say(Answer::inactive());
-    node.send(TOKEN).await;
-    node.send(TOKEN).await;
+    upstream.respond_with(Answer::inactive());
+    service.send(TOKEN).await;
+    service.send(TOKEN).await;
     drop(logged);
-    assert_silent("the log", &log.text());
+    assert_no_secrets("the log", &log.text());
 }
 
 #[tokio::test]
-async fn what_a_real_connection_logs_is_silent() {
+async fn connection_logs_contain_no_secret() {
     let log = Log::default();
     let logged = log.start();
-    for wire in [
-        Wire::saying(crate::wire::answer(crate::wire::ACTIVE)),
-        Wire::saying(format!(
+    for raw_server in [
+        RawServer::responding(crate::raw_server::answer(crate::raw_server::ACTIVE)),
+        RawServer::responding(format!(
             "HTTP/1.1 400 {TOKEN}\r\nx-{CLIENT_SECRET}: {TOKEN}\r\n\r\n{TOKEN}"
         )),
-        Wire::saying(format!("{TOKEN} {CLIENT_SECRET}\r\n\r\n")),
-        Wire::saying(""),
+        RawServer::responding(format!("{TOKEN} {CLIENT_SECRET}\r\n\r\n")),
+        RawServer::responding(""),
     ] {
-        let node = Node::to(&wire.url(), |builder| builder);
-        let found = node.find(TOKEN).await;
+        let service = ProtectedService::to(&raw_server.url(), |builder| builder);
+        let found = service.find(TOKEN).await;
         if let Err(error) = found {
-            assert_silent("the error", &told(&error));
+            assert_no_secrets("the error", &error_text(&error));
         }
-        node.send(TOKEN).await;
+        service.send(TOKEN).await;
     }
     drop(logged);
-    assert_silent("the log", &log.text());
+    assert_no_secrets("the log", &log.text());
 }
 
 #[test]
-fn credentials_and_settings_show_the_method_and_the_client_alone() {
+fn debug_shows_only_method_and_client_id() {
     for (auth, client) in [
         (ClientAuth::basic(CLIENT_ID, CLIENT_SECRET), CLIENT_ID),
         (ClientAuth::basic_raw(CLIENT_ID, CLIENT_SECRET), CLIENT_ID),
@@ -168,13 +176,13 @@ fn credentials_and_settings_show_the_method_and_the_client_alone() {
         (ClientAuth::bearer(CLIENT_SECRET), ""),
     ] {
         let text = format!("{auth:?} {auth:#?}");
-        assert_silent("the credentials", &text);
+        assert_no_secrets("the credentials", &text);
         assert!(text.contains(client), "{text}");
         let builder = IntrospectionStore::builder(auth);
-        assert_silent("the builder", &format!("{builder:?} {builder:#?}"));
+        assert_no_secrets("the builder", &format!("{builder:?} {builder:#?}"));
         // The mistake of putting the secret into the wrong place.
         let endpoint = format!("https://{CLIENT_ID}:{CLIENT_SECRET}@auth.example/introspect");
         let error = builder.build(&endpoint).unwrap_err();
-        assert_silent("the mistake", &format!("{error} {error:?} {error:#?}"));
+        assert_no_secrets("the mistake", &format!("{error} {error:?} {error:#?}"));
     }
 }

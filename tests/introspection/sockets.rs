@@ -8,18 +8,22 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, sleep, timeout};
 use tower_service_token::store::IntrospectionBuilder;
 
-use crate::node::{Accepted, MILLISECOND, Node, Outcome, PROTOCOL, SECOND, TRANSIENT};
-use crate::stall::{Stopwatch, undisturbed};
-use crate::wire::{ACTIVE, Peer, Wire, answer};
+use crate::protected_service::{
+    Accepted, MILLISECOND, Outcome, PROTOCOL, ProtectedService, SECOND, TRANSIENT,
+};
+use crate::raw_server::{ACTIVE, RawConnection, RawServer, answer};
+use crate::stall::{Stopwatch, retry_while_stalled};
 
 const DEADLINE: Duration = Duration::from_millis(600);
 /// What a busy machine may take on top.
 const SCHEDULING: Duration = Duration::from_millis(300);
 
 /// What comes of one request, after how many connections.
-async fn ask(wire: &Wire) -> (Outcome, usize) {
-    let outcome = Node::to(&wire.url(), |builder| builder).ask("token").await;
-    (outcome, wire.connections())
+async fn ask(raw_server: &RawServer) -> (Outcome, usize) {
+    let outcome = ProtectedService::to(&raw_server.url(), |builder| builder)
+        .authenticate("token")
+        .await;
+    (outcome, raw_server.connections())
 }
 
 /// The deadline passed since then, give or take a tenth.
@@ -30,9 +34,9 @@ fn assert_deadline(elapsed: Duration) {
 }
 
 /// The call has the deadline of whoever began it, and ends as soon as the machine comes to it.
-async fn assert_nothing_flies(node: &Node) {
+async fn assert_no_calls_in_flight(service: &ProtectedService) {
     let landed = timeout(60 * SECOND, async {
-        while node.store.status().in_flight > 0 {
+        while service.store.status().in_flight > 0 {
             sleep(MILLISECOND).await;
         }
     });
@@ -40,20 +44,21 @@ async fn assert_nothing_flies(node: &Node) {
 }
 
 /// Asks a server that takes its time, and holds the store to its deadline.
-async fn assert_gives_up_in_time<F>(script: impl Fn(Peer) -> F + Send + Sync + 'static)
+async fn assert_gives_up_in_time<F>(script: impl Fn(RawConnection) -> F + Send + Sync + 'static)
 where
     F: Future<Output = ()> + Send + 'static,
 {
     let script = Arc::new(script);
-    let (elapsed, requests) = undisturbed(SCHEDULING, async || {
+    let (elapsed, requests) = retry_while_stalled(SCHEDULING, async || {
         let script = Arc::clone(&script);
-        let wire = Wire::start(move |peer| script(peer));
-        let node = Node::to(&wire.url(), |builder| builder.with_timeout(DEADLINE));
+        let raw_server = RawServer::start(move |connection| script(connection));
+        let service =
+            ProtectedService::to(&raw_server.url(), |builder| builder.with_timeout(DEADLINE));
         let begun = Instant::now();
-        assert_eq!(node.ask("token").await, TRANSIENT);
+        assert_eq!(service.authenticate("token").await, TRANSIENT);
         let elapsed = begun.elapsed();
-        assert_nothing_flies(&node).await;
-        (elapsed, wire.requests())
+        assert_no_calls_in_flight(&service).await;
+        (elapsed, raw_server.requests())
     })
     .await;
     assert_deadline(elapsed);
@@ -61,7 +66,7 @@ where
 }
 
 #[tokio::test]
-async fn a_good_answer_is_read_however_it_is_sent() {
+async fn reads_valid_responses_in_any_framing() {
     let chunked =
         "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n";
     for bytes in [
@@ -86,13 +91,13 @@ async fn a_good_answer_is_read_however_it_is_sent() {
         ),
     ] {
         assert_eq!(ACTIVE.len(), 0x1a);
-        let wire = Wire::saying(bytes.as_str());
-        assert_eq!(ask(&wire).await, (Accepted, 1), "{bytes}");
+        let raw_server = RawServer::responding(bytes.as_str());
+        assert_eq!(ask(&raw_server).await, (Accepted, 1), "{bytes}");
     }
 }
 
 #[tokio::test]
-async fn what_is_no_whole_answer_is_503_after_one_call() {
+async fn incomplete_response_is_503_after_one_call() {
     let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n";
     let chunked = format!("{head}Transfer-Encoding: chunked\r\n\r\n");
     for bytes in [
@@ -122,8 +127,8 @@ async fn what_is_no_whole_answer_is_503_after_one_call() {
         format!("HTTP/1.1 204 No Content\r\nContent-Type: application/json\r\n\r\n{ACTIVE}"),
         "HTTP/1.1 100 Continue\r\n\r\n".to_owned(),
     ] {
-        let wire = Wire::saying(bytes.as_str());
-        let (outcome, connections) = ask(&wire).await;
+        let raw_server = RawServer::responding(bytes.as_str());
+        let (outcome, connections) = ask(&raw_server).await;
         assert!(
             [TRANSIENT, PROTOCOL].contains(&outcome),
             "{outcome:?} {bytes:?}"
@@ -134,63 +139,63 @@ async fn what_is_no_whole_answer_is_503_after_one_call() {
 
 #[tokio::test]
 async fn redirects_are_never_followed() {
-    let target = Wire::saying(answer(ACTIVE));
+    let target = RawServer::responding(answer(ACTIVE));
     for status in [301, 302, 303, 307, 308] {
-        let wire = Wire::saying(format!(
+        let raw_server = RawServer::responding(format!(
             "HTTP/1.1 {status} Moved\r\nLocation: {}\r\nContent-Type: application/json\r\n\
              Content-Length: 26\r\n\r\n{ACTIVE}",
             target.url()
         ));
-        assert_eq!(ask(&wire).await, (PROTOCOL, 1), "{status}");
+        assert_eq!(ask(&raw_server).await, (PROTOCOL, 1), "{status}");
     }
     assert_eq!(target.connections(), 0);
 }
 
 #[tokio::test]
-async fn a_server_that_never_answers_is_given_up_in_time() {
-    assert_gives_up_in_time(|mut peer| async move {
-        peer.request().await;
-        peer.closed().await;
+async fn times_out_on_a_silent_server() {
+    assert_gives_up_in_time(|mut connection| async move {
+        connection.request().await;
+        connection.closed().await;
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_server_that_stops_after_the_head_is_given_up_in_time() {
-    assert_gives_up_in_time(|mut peer| async move {
-        peer.request().await;
+async fn times_out_after_a_stalled_head() {
+    assert_gives_up_in_time(|mut connection| async move {
+        connection.request().await;
         let text = answer(ACTIVE);
-        peer.write(&text[..text.len() - ACTIVE.len()]).await;
-        peer.closed().await;
+        connection.write(&text[..text.len() - ACTIVE.len()]).await;
+        connection.closed().await;
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_body_that_drips_is_given_up_in_time() {
-    assert_gives_up_in_time(|mut peer| async move {
-        peer.request().await;
+async fn times_out_on_a_slow_body() {
+    assert_gives_up_in_time(|mut connection| async move {
+        connection.request().await;
         let text = answer(ACTIVE);
         let (head, body) = text.split_at(text.len() - ACTIVE.len());
-        peer.write(head).await;
-        drip(&mut peer, body).await;
+        connection.write(head).await;
+        drip(&mut connection, body).await;
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_head_that_drips_is_given_up_in_time() {
-    assert_gives_up_in_time(|mut peer| async move {
-        peer.request().await;
-        drip(&mut peer, &answer(ACTIVE)).await;
+async fn times_out_on_a_slow_head() {
+    assert_gives_up_in_time(|mut connection| async move {
+        connection.request().await;
+        drip(&mut connection, &answer(ACTIVE)).await;
     })
     .await;
 }
 
 /// A byte every 100 ms.
-async fn drip(peer: &mut Peer, text: &str) {
+async fn drip(connection: &mut RawConnection, text: &str) {
     for byte in text.bytes() {
-        if !peer.write([byte]).await {
+        if !connection.write([byte]).await {
             break;
         }
         sleep(100 * MILLISECOND).await;
@@ -198,10 +203,10 @@ async fn drip(peer: &mut Peer, text: &str) {
 }
 
 #[tokio::test]
-async fn informational_answers_without_end_are_given_up_in_time() {
-    assert_gives_up_in_time(|mut peer| async move {
-        peer.request().await;
-        while peer.write("HTTP/1.1 103 Early Hints\r\n\r\n").await {
+async fn times_out_on_endless_informational_responses() {
+    assert_gives_up_in_time(|mut connection| async move {
+        connection.request().await;
+        while connection.write("HTTP/1.1 103 Early Hints\r\n\r\n").await {
             sleep(MILLISECOND).await;
         }
     })
@@ -212,15 +217,15 @@ async fn informational_answers_without_end_are_given_up_in_time() {
 async fn sent_to_a_client(head: String, chunk: Vec<u8>, most: usize) -> (Outcome, usize, Duration) {
     let sent = Arc::new(AtomicUsize::new(0));
     let (done, ended) = tokio::sync::mpsc::channel::<()>(1);
-    let wire = Wire::start({
+    let raw_server = RawServer::start({
         let sent = Arc::clone(&sent);
-        move |mut peer| {
+        move |mut connection| {
             let (head, chunk, sent) = (head.clone(), chunk.clone(), Arc::clone(&sent));
             let done = done.clone();
             async move {
-                peer.request().await;
-                peer.write(head).await;
-                while sent.load(Ordering::SeqCst) < most && peer.write(&chunk).await {
+                connection.request().await;
+                connection.write(head).await;
+                while sent.load(Ordering::SeqCst) < most && connection.write(&chunk).await {
                     sent.fetch_add(chunk.len(), Ordering::SeqCst);
                 }
                 drop(done);
@@ -228,10 +233,10 @@ async fn sent_to_a_client(head: String, chunk: Vec<u8>, most: usize) -> (Outcome
         }
     });
     let watch = Stopwatch::start();
-    let (outcome, connections) = ask(&wire).await;
-    let elapsed = watch.unstalled();
+    let (outcome, connections) = ask(&raw_server).await;
+    let elapsed = watch.elapsed_without_stalls();
     assert_eq!(connections, 1);
-    drop(wire);
+    drop(raw_server);
     let mut ended = ended;
     let closed = timeout(60 * SECOND, ended.recv()).await;
     assert!(
@@ -242,7 +247,7 @@ async fn sent_to_a_client(head: String, chunk: Vec<u8>, most: usize) -> (Outcome
 }
 
 #[tokio::test]
-async fn a_body_too_large_is_not_read_to_its_end() {
+async fn stops_reading_an_oversized_body() {
     const MOST: usize = 10_000_000;
     let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n";
     let declared = format!("{head}Content-Length: {MOST}\r\n\r\n{{\"active\":true,\"x\":\"");
@@ -262,7 +267,7 @@ async fn a_body_too_large_is_not_read_to_its_end() {
 }
 
 #[tokio::test]
-async fn a_head_without_end_is_not_read_to_its_end() {
+async fn stops_reading_an_endless_head() {
     const MOST: usize = 10_000_000;
     let line = "HTTP/1.1 200 OK\r\n".to_owned();
     let many = b"x-flood: 0123456789\r\n".repeat(100);
@@ -293,7 +298,7 @@ async fn a_head_without_end_is_not_read_to_its_end() {
 }
 
 #[tokio::test]
-async fn a_connect_that_hangs_is_given_up_long_before_the_deadline() {
+async fn connect_timeout_precedes_the_deadline() {
     // Nobody accepts, so once the queue is full the kernel answers no more.
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
@@ -309,10 +314,10 @@ async fn a_connect_that_hangs_is_given_up_long_before_the_deadline() {
     }
     let url = format!("http://{address}/introspect");
     let given_up = async |set: fn(IntrospectionBuilder) -> IntrospectionBuilder| {
-        undisturbed(SCHEDULING, async || {
-            let node = Node::to(&url, set);
+        retry_while_stalled(SCHEDULING, async || {
+            let service = ProtectedService::to(&url, set);
             let begun = Instant::now();
-            assert_eq!(node.ask("token").await, TRANSIENT);
+            assert_eq!(service.authenticate("token").await, TRANSIENT);
             begun.elapsed()
         })
         .await

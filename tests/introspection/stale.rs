@@ -6,9 +6,9 @@ use serde_json::json;
 use tower_service_token::clock::ManualClock;
 use tower_service_token::store::BreakerState;
 
-use crate::node::{
-    Accepted, Kind, MILLISECOND, Node, Refused, SECOND, START, TRANSIENT, Unavailable, at, clock,
-    credential, just_before,
+use crate::protected_service::{
+    Accepted, Kind, MILLISECOND, ProtectedService, Refused, SECOND, START, TRANSIENT, Unavailable,
+    at, clock, credential, just_before,
 };
 use crate::upstream::{Answer, Upstream, active_with};
 
@@ -16,31 +16,31 @@ const TTL: Duration = Duration::from_secs(10);
 const LONGER: Duration = Duration::from_secs(60);
 
 /// A node that remembers a token past its time, just after that time began.
-async fn outdated(upstream: &Upstream, clock: &ManualClock) -> Node {
-    let node = Node::with(upstream, clock, |builder| {
+async fn outdated(upstream: &Upstream, clock: &ManualClock) -> ProtectedService {
+    let service = ProtectedService::with(upstream, clock, |builder| {
         builder.with_stale_if_error(LONGER)
     });
-    assert!(!node.principal("token").await.is_stale());
+    assert!(!service.principal("token").await.is_stale());
     clock.advance(just_before(TTL));
-    assert!(!node.principal("token").await.is_stale());
+    assert!(!service.principal("token").await.is_stale());
     assert_eq!(upstream.calls(), 1);
     clock.advance(MILLISECOND);
-    node
+    service
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_is_off_unless_asked_for() {
+async fn stale_if_error_is_off_by_default() {
     let clock = clock();
-    let upstream = Upstream::saying(Answer::active());
-    let node = Node::new(&upstream, &clock);
-    assert_eq!(node.ask("token").await, Accepted);
+    let upstream = Upstream::responding(Answer::active());
+    let service = ProtectedService::new(&upstream, &clock);
+    assert_eq!(service.authenticate("token").await, Accepted);
     clock.advance(TTL);
-    upstream.say(Answer::status(503));
-    assert_eq!(node.ask("token").await, TRANSIENT);
+    upstream.respond_with(Answer::status(503));
+    assert_eq!(service.authenticate("token").await, TRANSIENT);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_old_answer_is_told_when_the_server_fails_for_a_passing_reason_and_marked() {
+async fn serves_a_marked_stale_entry_on_transient_failures() {
     for answer in [
         Answer::status(429),
         Answer::status(500),
@@ -50,22 +50,22 @@ async fn an_old_answer_is_told_when_the_server_fails_for_a_passing_reason_and_ma
         Answer::Hang,
     ] {
         let clock = clock();
-        let upstream = Upstream::saying(Answer::active());
-        let node = outdated(&upstream, &clock).await;
-        upstream.say(answer);
-        let principal = node.principal("token").await;
+        let upstream = Upstream::responding(Answer::active());
+        let service = outdated(&upstream, &clock).await;
+        upstream.respond_with(answer);
+        let principal = service.principal("token").await;
         assert!(principal.is_stale());
         assert_eq!(principal.subject(), Some("ci"));
         assert!(upstream.calls() > 1, "it was asked first");
         // And no longer once the server is back.
-        upstream.say(Answer::active());
-        assert!(!node.principal("token").await.is_stale());
-        assert_eq!(node.ask("unknown").await, Accepted);
+        upstream.respond_with(Answer::active());
+        assert!(!service.principal("token").await.is_stale());
+        assert_eq!(service.authenticate("unknown").await, Accepted);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_does_not_hide_a_failure_that_is_ours_or_a_server_that_talks_nonsense() {
+async fn serves_no_stale_entry_on_credential_or_protocol_failures() {
     for (answer, expected) in [
         (Answer::status(401), Unavailable(Kind::Credentials)),
         (Answer::status(403), Unavailable(Kind::Credentials)),
@@ -76,105 +76,108 @@ async fn it_does_not_hide_a_failure_that_is_ours_or_a_server_that_talks_nonsense
         (Answer::error(400, "unsupported_token_type"), Refused),
     ] {
         let clock = clock();
-        let upstream = Upstream::saying(Answer::active());
-        let node = outdated(&upstream, &clock).await;
-        upstream.say(answer);
-        assert_eq!(node.ask("token").await, expected);
+        let upstream = Upstream::responding(Answer::active());
+        let service = outdated(&upstream, &clock).await;
+        upstream.respond_with(answer);
+        assert_eq!(service.authenticate("token").await, expected);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_ends_with_its_bound() {
+async fn stale_if_error_ends_at_its_bound() {
     let clock = clock();
-    let upstream = Upstream::saying(Answer::active());
-    let node = outdated(&upstream, &clock).await;
-    upstream.say(Answer::status(500));
+    let upstream = Upstream::responding(Answer::active());
+    let service = outdated(&upstream, &clock).await;
+    upstream.respond_with(Answer::status(500));
     clock.advance(just_before(LONGER));
-    assert!(node.principal("token").await.is_stale());
+    assert!(service.principal("token").await.is_stale());
     clock.advance(MILLISECOND);
-    assert_eq!(node.ask("token").await, TRANSIENT);
+    assert_eq!(service.authenticate("token").await, TRANSIENT);
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_never_outlasts_the_expiry_of_the_token() {
+async fn stale_entry_never_outlives_the_token() {
     let clock = clock();
     let expiring = active_with(&json!({ "exp": START + 20 }));
-    let upstream = Upstream::saying(Answer::of(&expiring));
-    let node = outdated(&upstream, &clock).await;
-    upstream.say(Answer::status(500));
+    let upstream = Upstream::responding(Answer::of(&expiring));
+    let service = outdated(&upstream, &clock).await;
+    upstream.respond_with(Answer::status(500));
     clock.set(at(START + 20) - MILLISECOND);
-    assert!(node.principal("token").await.is_stale());
+    assert!(service.principal("token").await.is_stale());
     clock.set(at(START + 20));
-    assert_ne!(node.ask("token").await, Accepted);
+    assert_ne!(service.authenticate("token").await, Accepted);
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_an_inactive_answer_there_is_nothing_to_fall_back_on() {
+async fn inactive_response_removes_the_stale_entry() {
     let clock = clock();
-    let upstream = Upstream::saying(Answer::active());
-    let node = outdated(&upstream, &clock).await;
-    upstream.say(Answer::inactive());
-    assert_eq!(node.ask("token").await, Refused);
-    upstream.say(Answer::status(500));
+    let upstream = Upstream::responding(Answer::active());
+    let service = outdated(&upstream, &clock).await;
+    upstream.respond_with(Answer::inactive());
+    assert_eq!(service.authenticate("token").await, Refused);
+    upstream.respond_with(Answer::status(500));
     clock.advance(2 * SECOND);
-    assert_eq!(node.ask("token").await, TRANSIENT);
+    assert_eq!(service.authenticate("token").await, TRANSIENT);
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_an_answer_that_the_token_is_no_longer_good_there_is_nothing_either() {
+async fn claim_violation_removes_the_stale_entry() {
     for members in [
         json!({ "exp": START }),
         json!({ "nbf": START + 1_000 }),
         json!({ "cnf": {} }),
     ] {
         let clock = clock();
-        let upstream = Upstream::saying(Answer::active());
-        let node = outdated(&upstream, &clock).await;
-        upstream.say(Answer::of(&active_with(&members)));
-        assert_eq!(node.ask("token").await, Refused);
-        upstream.say(Answer::status(500));
+        let upstream = Upstream::responding(Answer::active());
+        let service = outdated(&upstream, &clock).await;
+        upstream.respond_with(Answer::of(&active_with(&members)));
+        assert_eq!(service.authenticate("token").await, Refused);
+        upstream.respond_with(Answer::status(500));
         clock.advance(TTL);
-        assert_eq!(node.ask("token").await, TRANSIENT, "{members}");
+        assert_eq!(service.authenticate("token").await, TRANSIENT, "{members}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_forgotten_is_not_told() {
+async fn invalidated_entry_is_not_served_stale() {
     for forgets_all in [false, true] {
         let clock = clock();
-        let upstream = Upstream::saying(Answer::active());
-        let node = outdated(&upstream, &clock).await;
-        upstream.say(Answer::status(500));
-        assert!(node.principal("token").await.is_stale());
+        let upstream = Upstream::responding(Answer::active());
+        let service = outdated(&upstream, &clock).await;
+        upstream.respond_with(Answer::status(500));
+        assert!(service.principal("token").await.is_stale());
         if forgets_all {
-            node.store.clear();
+            service.store.clear();
         } else {
-            node.store.invalidate(&credential("token"));
+            service.store.invalidate(&credential("token"));
         }
-        assert_eq!(node.ask("token").await, TRANSIENT);
+        assert_eq!(service.authenticate("token").await, TRANSIENT);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_that_was_never_known_gains_nothing() {
+async fn unknown_token_gets_no_stale_entry() {
     let clock = clock();
-    let upstream = Upstream::saying(Answer::active());
-    let node = outdated(&upstream, &clock).await;
-    upstream.say(Answer::status(500));
-    assert_eq!(node.ask("other").await, TRANSIENT);
+    let upstream = Upstream::responding(Answer::active());
+    let service = outdated(&upstream, &clock).await;
+    upstream.respond_with(Answer::status(500));
+    assert_eq!(service.authenticate("other").await, TRANSIENT);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_open_breaker_tells_old_answers_without_a_call() {
+async fn open_breaker_serves_stale_entries_without_a_call() {
     let clock = clock();
-    let upstream = Upstream::saying(Answer::active());
-    let node = outdated(&upstream, &clock).await;
-    upstream.say(Answer::status(429));
+    let upstream = Upstream::responding(Answer::active());
+    let service = outdated(&upstream, &clock).await;
+    upstream.respond_with(Answer::status(429));
     for number in 0..5 {
-        assert_eq!(node.ask(&format!("other-{number}")).await, TRANSIENT);
+        assert_eq!(
+            service.authenticate(&format!("other-{number}")).await,
+            TRANSIENT
+        );
     }
-    assert_eq!(node.breaker(), BreakerState::Open);
+    assert_eq!(service.breaker(), BreakerState::Open);
     let before = upstream.calls();
-    assert!(node.principal("token").await.is_stale());
+    assert!(service.principal("token").await.is_stale());
     assert_eq!(upstream.calls(), before);
 }

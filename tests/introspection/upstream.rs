@@ -13,7 +13,7 @@ use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
 use tower::Service;
 
-use crate::stop::Stop;
+use crate::pause_point::PausePoint;
 
 /// Clones share everything.
 #[derive(Clone)]
@@ -22,10 +22,10 @@ pub(crate) struct Upstream(Arc<State>);
 struct State {
     calls: AtomicUsize,
     running: AtomicUsize,
-    most_running: AtomicUsize,
+    max_concurrent: AtomicUsize,
     last: Mutex<Option<Call>>,
     script: Mutex<Script>,
-    answered: Stop,
+    answered: PausePoint,
 }
 
 type Script = Arc<dyn Fn(&Call) -> Answer + Send + Sync>;
@@ -123,25 +123,25 @@ impl Upstream {
         Self(Arc::new(State {
             calls: AtomicUsize::new(0),
             running: AtomicUsize::new(0),
-            most_running: AtomicUsize::new(0),
+            max_concurrent: AtomicUsize::new(0),
             last: Mutex::default(),
             script: Mutex::new(Arc::new(script)),
-            answered: Stop::open(),
+            answered: PausePoint::open(),
         }))
     }
 
     /// Says the same to everybody.
-    pub(crate) fn saying(answer: Answer) -> Self {
+    pub(crate) fn responding(answer: Answer) -> Self {
         Self::new(move |_| answer.clone())
     }
 
     /// From now on.
-    pub(crate) fn say(&self, answer: Answer) {
-        self.follow(move |_| answer.clone());
+    pub(crate) fn respond_with(&self, answer: Answer) {
+        self.set_script(move |_| answer.clone());
     }
 
     /// From now on.
-    pub(crate) fn follow(&self, script: impl Fn(&Call) -> Answer + Send + Sync + 'static) {
+    pub(crate) fn set_script(&self, script: impl Fn(&Call) -> Answer + Send + Sync + 'static) {
         *self.0.script.lock().unwrap() = Arc::new(script);
     }
 
@@ -150,8 +150,8 @@ impl Upstream {
     }
 
     /// How many calls ran at the same time, at most.
-    pub(crate) fn most_running(&self) -> usize {
-        self.0.most_running.load(Ordering::SeqCst)
+    pub(crate) fn max_concurrent(&self) -> usize {
+        self.0.max_concurrent.load(Ordering::SeqCst)
     }
 
     pub(crate) fn last(&self) -> Call {
@@ -159,7 +159,7 @@ impl Upstream {
     }
 
     /// Where calls stop whose answer is made and not yet told.
-    pub(crate) fn answered(&self) -> &Stop {
+    pub(crate) fn answered(&self) -> &PausePoint {
         &self.0.answered
     }
 
@@ -198,7 +198,7 @@ struct Running<'a>(&'a State);
 impl<'a> Running<'a> {
     fn begin(state: &'a State) -> Self {
         let running = state.running.fetch_add(1, Ordering::SeqCst) + 1;
-        state.most_running.fetch_max(running, Ordering::SeqCst);
+        state.max_concurrent.fetch_max(running, Ordering::SeqCst);
         Self(state)
     }
 }

@@ -7,56 +7,56 @@ use std::time::Duration;
 use tower_service_token::store::{BreakerState, ClientAuth, IntrospectionErrorKind, PrivateKeyJwt};
 
 use crate::clients::{API, POSTER, SPECIAL, basic, es256, rs256};
-use crate::guarded::{Answer, Guarded};
-use crate::server::{AuthorizationServer, Watched};
-use crate::site::Site;
+use crate::deployment::Deployment;
+use crate::protected_service::{ProtectedService, ServiceResponse};
+use crate::server::{AuthorizationServer, TrackedServer};
 
-pub(crate) async fn basic_works(site: Arc<Site>) {
+pub(crate) async fn basic_works(deployment: Arc<Deployment>) {
     let [id, secret] = API;
     for auth in [
         ClientAuth::basic(id, secret),
         ClientAuth::basic_raw(id, secret),
     ] {
-        let scheme = good_token_is_accepted(&site.shared(), auth).await;
+        let scheme = good_token_is_accepted(&deployment.shared(), auth).await;
         assert_eq!(scheme.as_deref(), Some("Basic"));
     }
 }
 
-pub(crate) async fn basic_works_with_special_characters(site: Arc<Site>) {
-    let scheme = good_token_is_accepted(&site.shared(), basic(SPECIAL)).await;
+pub(crate) async fn basic_works_with_special_characters(deployment: Arc<Deployment>) {
+    let scheme = good_token_is_accepted(&deployment.shared(), basic(SPECIAL)).await;
     assert_eq!(scheme.as_deref(), Some("Basic"));
 }
 
-pub(crate) async fn basic_unencoded_is_not_understood_where_it_must_be_encoded(site: Arc<Site>) {
+pub(crate) async fn server_rejects_unencoded_basic_credentials(deployment: Arc<Deployment>) {
     // What comes out there is another secret, or none.
     let [id, secret] = POSTER;
-    credentials_are_rejected(&site, ClientAuth::basic_raw(id, secret)).await;
-    let refused = good_token_is_unavailable(&site, ClientAuth::basic_raw(id, "100%")).await;
+    credentials_are_rejected(&deployment, ClientAuth::basic_raw(id, secret)).await;
+    let refused = good_token_is_unavailable(&deployment, ClientAuth::basic_raw(id, "100%")).await;
     assert_eq!(refused.cause().status().unwrap(), 400);
     assert_eq!(refused.unavailable(), IntrospectionErrorKind::Protocol);
 }
 
-pub(crate) async fn post_works_with_special_characters(site: Arc<Site>) {
+pub(crate) async fn post_works_with_special_characters(deployment: Arc<Deployment>) {
     let [id, secret] = POSTER;
-    let scheme = good_token_is_accepted(&site.shared(), ClientAuth::post(id, secret)).await;
+    let scheme = good_token_is_accepted(&deployment.shared(), ClientAuth::post(id, secret)).await;
     assert_eq!(scheme, None);
 }
 
-pub(crate) async fn a_signed_assertion_works(site: Arc<Site>) {
-    for key in [es256(&site), rs256(&site)] {
-        let server = site.shared();
+pub(crate) async fn a_signed_assertion_works(deployment: Arc<Deployment>) {
+    for key in [es256(&deployment), rs256(&deployment)] {
+        let server = deployment.shared();
         let key = key.with_audience(server.issuer());
         let scheme = good_token_is_accepted(&server, ClientAuth::private_key_jwt(key)).await;
         assert_eq!(scheme, None);
     }
 }
 
-pub(crate) async fn an_assertion_may_name_its_key_and_other_audiences(site: Arc<Site>) {
-    let server = site.shared();
+pub(crate) async fn assertion_supports_key_id_and_other_audiences(deployment: Arc<Deployment>) {
+    let server = deployment.shared();
     let token = server.token().await;
     let without_query = AuthorizationServer::endpoint(&server);
     for audience in [without_query, server.token_endpoint()] {
-        for (key, id) in [(es256(&site), "es256"), (rs256(&site), "rs256")] {
+        for (key, id) in [(es256(&deployment), "es256"), (rs256(&deployment), "rs256")] {
             let key = key.with_audience(&audience).with_key_id(id);
             let key = key.with_lifetime(Duration::from_secs(10));
             let service = service(&server, ClientAuth::private_key_jwt(key));
@@ -65,21 +65,21 @@ pub(crate) async fn an_assertion_may_name_its_key_and_other_audiences(site: Arc<
     }
 }
 
-pub(crate) async fn the_issuer_is_the_audience_by_default(site: Arc<Site>) {
-    let server = site.shared();
+pub(crate) async fn assertion_audience_defaults_to_the_issuer(deployment: Arc<Deployment>) {
+    let server = deployment.shared();
     let token = server.token().await;
-    for key in [es256(&site), rs256(&site)] {
+    for key in [es256(&deployment), rs256(&deployment)] {
         let builder = server.builder(ClientAuth::private_key_jwt(key));
         let builder = builder.with_issuer(server.issuer());
         let store = builder.build(&server.endpoint()).unwrap();
-        assert_eq!(Guarded::by(&store).status(&token).await, 200);
+        assert_eq!(ProtectedService::by(&store).status(&token).await, 200);
     }
 }
 
-pub(crate) async fn each_request_bears_an_assertion_of_its_own(site: Arc<Site>) {
-    let server = site.shared();
+pub(crate) async fn each_call_sends_a_new_assertion(deployment: Arc<Deployment>) {
+    let server = deployment.shared();
     let token = server.token().await;
-    for key in [es256(&site), rs256(&site)] {
+    for key in [es256(&deployment), rs256(&deployment)] {
         let key = key.with_audience(server.issuer());
         let service = service(&server, ClientAuth::private_key_jwt(key));
         for _ in 0..5 {
@@ -89,7 +89,7 @@ pub(crate) async fn each_request_bears_an_assertion_of_its_own(site: Arc<Site>) 
     }
 }
 
-pub(crate) async fn a_wrong_secret_is_our_fault_not_the_callers(site: Arc<Site>) {
+pub(crate) async fn wrong_client_secret_is_503(deployment: Arc<Deployment>) {
     let [id, _] = API;
     for auth in [
         ClientAuth::basic(id, "wrong-secret"),
@@ -97,33 +97,35 @@ pub(crate) async fn a_wrong_secret_is_our_fault_not_the_callers(site: Arc<Site>)
         ClientAuth::post(id, "wrong-secret"),
         ClientAuth::basic("nobody", "wrong-secret"),
     ] {
-        credentials_are_rejected(&site, auth).await;
+        credentials_are_rejected(&deployment, auth).await;
     }
 }
 
-pub(crate) async fn a_wrong_key_is_our_fault_not_the_callers(site: Arc<Site>) {
-    let server = site.shared();
+pub(crate) async fn wrong_client_key_is_503(deployment: Arc<Deployment>) {
+    let server = deployment.shared();
     let issuer = server.issuer();
     let foreign = rcgen::KeyPair::generate().unwrap().serialize_pem();
     let foreign = PrivateKeyJwt::es256("signer-es256", &foreign).unwrap();
-    let algorithm = PrivateKeyJwt::rs256("signer-es256", site.client_key("rs256")).unwrap();
-    let audience = es256(&site).with_audience("https://other.example");
+    let algorithm = PrivateKeyJwt::rs256("signer-es256", deployment.client_key("rs256")).unwrap();
+    let audience = es256(&deployment).with_audience("https://other.example");
     for key in [
         foreign.with_audience(issuer),
         algorithm.with_audience(issuer),
         audience,
     ] {
-        credentials_are_rejected(&site, ClientAuth::private_key_jwt(key)).await;
+        credentials_are_rejected(&deployment, ClientAuth::private_key_jwt(key)).await;
     }
 }
 
-pub(crate) async fn rejected_credentials_open_no_breaker_and_are_not_tried_twice(site: Arc<Site>) {
-    let server = site.shared();
+pub(crate) async fn rejected_credentials_are_not_retried_and_do_not_open_the_breaker(
+    deployment: Arc<Deployment>,
+) {
+    let server = deployment.shared();
     let builder = server.builder(ClientAuth::basic(API[0], "wrong-secret"));
     let store = builder.build(&server.endpoint()).unwrap();
-    let service = Guarded::by(&store);
+    let service = ProtectedService::by(&store);
     for number in 0..10 {
-        let answer = service.ask(&format!("token-{number}")).await;
+        let answer = service.authenticate(&format!("token-{number}")).await;
         assert_eq!(answer.unavailable(), IntrospectionErrorKind::Credentials);
     }
     assert_eq!(server.calls().await, 10);
@@ -131,8 +133,8 @@ pub(crate) async fn rejected_credentials_open_no_breaker_and_are_not_tried_twice
 }
 
 /// On a thread of its own: a log is taken from one.
-pub(crate) async fn rejected_credentials_are_an_error_in_the_log(site: Arc<Site>) {
-    let server = site.shared();
+pub(crate) async fn rejected_credentials_are_logged_as_an_error(deployment: Arc<Deployment>) {
+    let server = deployment.shared();
     let token = server.token().await;
     let asking = || {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -147,52 +149,56 @@ pub(crate) async fn rejected_credentials_are_an_error_in_the_log(site: Arc<Site>
     let (status, log, _) = std::thread::scope(|it| it.spawn(captured).join()).unwrap();
     assert_eq!(status, 503);
     let target = "tower_service_token::introspection";
-    let told = |line: &str| line.contains("ERROR") && line.contains(target);
-    assert!(log.lines().any(told), "{log}");
+    let output = |line: &str| line.contains("ERROR") && line.contains(target);
+    assert!(log.lines().any(output), "{log}");
     assert!(
         !log.contains("wrong-secret") && !log.contains(&token),
         "{log}"
     );
 }
 
-pub(crate) async fn a_bearer_token_works(site: Arc<Site>) {
-    let server = site.shared();
+pub(crate) async fn a_bearer_token_works(deployment: Arc<Deployment>) {
+    let server = deployment.shared();
     let ours = server.token_with(&[("scope", "introspection")]).await;
     let scheme = good_token_is_accepted(&server, ClientAuth::bearer(ours)).await;
     assert_eq!(scheme.as_deref(), Some("Bearer"));
 }
 
-pub(crate) async fn a_bearer_token_without_the_right_to_ask_is_rejected(site: Arc<Site>) {
-    let server = site.shared();
-    credentials_are_rejected(&site, ClientAuth::bearer("wrong-secret")).await;
+pub(crate) async fn bearer_token_without_introspection_rights_is_rejected(
+    deployment: Arc<Deployment>,
+) {
+    let server = deployment.shared();
+    credentials_are_rejected(&deployment, ClientAuth::bearer("wrong-secret")).await;
     let reader = server.token_with(&[("scope", "read")]).await;
-    credentials_are_rejected(&site, ClientAuth::bearer(reader)).await;
+    credentials_are_rejected(&deployment, ClientAuth::bearer(reader)).await;
 }
 
-pub(crate) async fn a_bearer_token_is_not_understood_by_this_server(site: Arc<Site>) {
-    let refused = good_token_is_unavailable(&site, ClientAuth::bearer("a-token")).await;
+pub(crate) async fn server_rejects_bearer_client_authentication(deployment: Arc<Deployment>) {
+    let refused = good_token_is_unavailable(&deployment, ClientAuth::bearer("a-token")).await;
     assert_eq!(refused.cause().status().unwrap(), 400);
     assert_eq!(refused.unavailable(), IntrospectionErrorKind::Protocol);
 }
 
 /// The scheme of the `Authorization` header that it was done with.
-async fn good_token_is_accepted(server: &Watched<'_>, auth: ClientAuth) -> Option<String> {
+async fn good_token_is_accepted(server: &TrackedServer<'_>, auth: ClientAuth) -> Option<String> {
     let service = service(server, auth);
     assert_eq!(service.status(&server.token().await).await, 200);
     assert_eq!(service.status("unknown").await, 401);
-    let asked = server.asked().await;
-    let [first, second] = asked.try_into().expect("two tokens were asked about");
+    let requests = server.logged_requests().await;
+    let [first, second] = requests.try_into().expect("two tokens were asked about");
     assert_eq!(first, second);
     first.scheme
 }
 
-async fn good_token_is_unavailable(site: &Site, auth: ClientAuth) -> Answer {
-    let server = site.shared();
-    service(&server, auth).ask(&server.token().await).await
+async fn good_token_is_unavailable(deployment: &Deployment, auth: ClientAuth) -> ServiceResponse {
+    let server = deployment.shared();
+    service(&server, auth)
+        .authenticate(&server.token().await)
+        .await
 }
 
-async fn credentials_are_rejected(site: &Site, auth: ClientAuth) {
-    let refused = good_token_is_unavailable(site, auth).await;
+async fn credentials_are_rejected(deployment: &Deployment, auth: ClientAuth) {
+    let refused = good_token_is_unavailable(deployment, auth).await;
     assert_eq!(refused.unavailable(), IntrospectionErrorKind::Credentials);
     let cause = refused.cause();
     // Not every server keeps to RFC 7662 §2.3.
@@ -201,9 +207,9 @@ async fn credentials_are_rejected(site: &Site, auth: ClientAuth) {
     assert!(!said.contains("wrong-secret"), "{said}");
 }
 
-fn service(server: &Watched<'_>, auth: ClientAuth) -> Guarded {
+fn service(server: &TrackedServer<'_>, auth: ClientAuth) -> ProtectedService {
     let builder = server.builder(auth).with_ttl(Duration::ZERO);
     // Longer than any answer takes on a busy machine.
     let builder = builder.with_timeout(Duration::from_secs(30));
-    Guarded::by(&builder.build(&server.endpoint()).unwrap())
+    ProtectedService::by(&builder.build(&server.endpoint()).unwrap())
 }

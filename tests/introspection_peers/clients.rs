@@ -2,7 +2,7 @@
 
 use tower_service_token::store::{ClientAuth, PrivateKeyJwt};
 
-use crate::site::Site;
+use crate::deployment::Deployment;
 
 pub(crate) const API: [&str; 2] = ["api", "api-secret"];
 /// Each character means something in a header, a form or a URL.
@@ -13,10 +13,10 @@ pub(crate) fn basic([id, secret]: [&str; 2]) -> ClientAuth {
     ClientAuth::basic(id, secret)
 }
 
-pub(crate) fn es256(site: &Site) -> PrivateKeyJwt {
-    PrivateKeyJwt::es256("signer-es256", site.client_key("es256")).unwrap()
+pub(crate) fn es256(deployment: &Deployment) -> PrivateKeyJwt {
+    PrivateKeyJwt::es256("signer-es256", deployment.client_key("es256")).unwrap()
 }
 
-pub(crate) fn rs256(site: &Site) -> PrivateKeyJwt {
-    PrivateKeyJwt::rs256("signer-rs256", site.client_key("rs256")).unwrap()
+pub(crate) fn rs256(deployment: &Deployment) -> PrivateKeyJwt {
+    PrivateKeyJwt::rs256("signer-rs256", deployment.client_key("rs256")).unwrap()
 }

@@ -12,14 +12,14 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::clients::{API, POSTER, SPECIAL};
+use crate::deployment::Deployment;
 use crate::port::ReservedPort;
 use crate::process::{Process, example};
-use crate::server::{OPAQUE_API, Watched};
-use crate::site::Site;
-use crate::until;
+use crate::server::{OPAQUE_API, TrackedServer};
+use crate::wait_until;
 
-pub(crate) async fn every_way_to_authenticate_works(site: Arc<Site>) {
-    let server = site.shared();
+pub(crate) async fn every_client_authentication_method_works(deployment: Arc<Deployment>) {
+    let server = deployment.shared();
     let token = server.token().await;
     for (auth, client) in [
         (None, API),
@@ -28,17 +28,17 @@ pub(crate) async fn every_way_to_authenticate_works(site: Arc<Site>) {
         (Some("post"), POSTER),
     ] {
         let auth = auth.map(|auth| ("INTROSPECTION_AUTH", auth));
-        let service = Service::start(&site, &server, client, auth.as_slice());
+        let service = Service::start(&deployment, &server, client, auth.as_slice());
         let (status, _) = service.get("/whoami", Some(("x-api-key", &token))).await;
         assert_eq!(status, 200, "{auth:?}");
     }
 }
 
-pub(crate) async fn a_bearer_token_works(site: Arc<Site>) {
-    let server = site.shared();
+pub(crate) async fn a_bearer_token_works(deployment: Arc<Deployment>) {
+    let server = deployment.shared();
     let ours = server.token_with(&[("scope", "introspection")]).await;
     let bearer = [("INTROSPECTION_AUTH", "bearer")];
-    let service = Service::start(&site, &server, ["", &ours], &bearer);
+    let service = Service::start(&deployment, &server, ["", &ours], &bearer);
     let header = format!("Bearer {}", server.token().await);
     let (status, body) = service
         .get("/write", Some(("authorization", &header)))
@@ -46,9 +46,9 @@ pub(crate) async fn a_bearer_token_works(site: Arc<Site>) {
     assert_eq!((status, &*body), (200, "ci may write\n"));
 }
 
-pub(crate) async fn callers_are_let_in_or_refused_as_documented(site: Arc<Site>) {
-    let server = site.shared();
-    let service = Service::start(&site, &server, API, &[]);
+pub(crate) async fn example_responds_as_documented(deployment: Arc<Deployment>) {
+    let server = deployment.shared();
+    let service = Service::start(&deployment, &server, API, &[]);
     let writer = server.token().await;
     for (name, scheme) in [
         ("authorization", "Bearer "),
@@ -78,14 +78,14 @@ pub(crate) async fn callers_are_let_in_or_refused_as_documented(site: Arc<Site>)
     }
 }
 
-pub(crate) async fn rules_of_ones_own_hold(site: Arc<Site>) {
-    let server = site.shared();
+pub(crate) async fn configured_audience_and_roles_apply(deployment: Arc<Deployment>) {
+    let server = deployment.shared();
     let rules = [
         ("INTROSPECTION_ROLE_CLAIM", "realm_access.roles"),
         ("INTROSPECTION_AUDIENCE", OPAQUE_API),
         ("INTROSPECTION_ISSUER", server.issuer()),
     ];
-    let service = Service::start(&site, &server, API, &rules);
+    let service = Service::start(&deployment, &server, API, &rules);
     let ours = server.token_with(&[("resource", OPAQUE_API)]).await;
     let who = service.whoami("x-api-key", &ours).await;
     assert_eq!(who["roles"], serde_json::json!(["operator", "auditor"]));
@@ -94,22 +94,22 @@ pub(crate) async fn rules_of_ones_own_hold(site: Arc<Site>) {
     assert_eq!(status, 401, "{body}");
 }
 
-pub(crate) async fn the_endpoint_is_discovered(site: Arc<Site>) {
-    let server = site.shared();
+pub(crate) async fn discovers_the_endpoint(deployment: Arc<Deployment>) {
+    let server = deployment.shared();
     let issuer = [
         ("INTROSPECTION_URL", ""),
         ("INTROSPECTION_ISSUER", server.issuer()),
     ];
-    let service = Service::start(&site, &server, API, &issuer);
+    let service = Service::start(&deployment, &server, API, &issuer);
     let who = service.whoami("x-api-key", &server.token().await).await;
     assert_eq!(who["subject"], "ci");
 }
 
-pub(crate) async fn an_answer_is_good_for_as_long_as_configured(site: Arc<Site>) {
-    let server = site.shared();
+pub(crate) async fn configured_ttl_applies(deployment: Arc<Deployment>) {
+    let server = deployment.shared();
     for (ttl, expected) in [("0", 3), ("600000", 1)] {
         let ttl = [("INTROSPECTION_TTL_MS", ttl)];
-        let service = Service::start(&site, &server, API, &ttl);
+        let service = Service::start(&deployment, &server, API, &ttl);
         let token = server.token().await;
         for token in [&*token, "unknown"] {
             for _ in 0..3 {
@@ -120,31 +120,31 @@ pub(crate) async fn an_answer_is_good_for_as_long_as_configured(site: Arc<Site>)
     }
 }
 
-pub(crate) async fn a_secret_that_is_wrong_is_503_and_told_to_the_operator(site: Arc<Site>) {
-    let server = site.shared();
+pub(crate) async fn wrong_secret_is_503_and_logged(deployment: Arc<Deployment>) {
+    let server = deployment.shared();
     let client = [API[0], "wrong-secret"];
-    let service = Service::start(&site, &server, client, &[]);
+    let service = Service::start(&deployment, &server, client, &[]);
     let token = server.token().await;
     let (status, body) = service.get("/whoami", Some(("x-api-key", &token))).await;
     assert_eq!(status, 503, "{body}");
     assert!(!body.contains("credentials"), "{body}");
 
     service.process.signal("TERM");
-    let told = service.process.finish();
-    assert!(told.status.success(), "{}", told.status);
-    assert!(told.stderr.starts_with("503: "), "{}", told.stderr);
+    let output = service.process.finish();
+    assert!(output.status.success(), "{}", output.status);
+    assert!(output.stderr.starts_with("503: "), "{}", output.stderr);
     let why = "rejects our credentials";
-    assert!(told.stderr.contains(why), "{}", told.stderr);
+    assert!(output.stderr.contains(why), "{}", output.stderr);
     for secret in ["wrong-secret", &*token] {
-        assert!(!told.stderr.contains(secret), "{}", told.stderr);
+        assert!(!output.stderr.contains(secret), "{}", output.stderr);
     }
 }
 
-pub(crate) async fn it_needs_no_restart_when_the_server_does(site: Arc<Site>) {
+pub(crate) async fn recovers_from_a_server_restart(deployment: Arc<Deployment>) {
     let port = ReservedPort::new();
-    let server = site.start_on(&port);
+    let server = deployment.start_on(&port);
     let forget = [("INTROSPECTION_TTL_MS", "0")];
-    let service = Service::start(&site, &server.watched(), API, &forget);
+    let service = Service::start(&deployment, &server.tracked(), API, &forget);
     let status = async |token: &str| {
         let header = Some(("x-api-key", token));
         service.get("/whoami", header).await.0
@@ -153,9 +153,9 @@ pub(crate) async fn it_needs_no_restart_when_the_server_does(site: Arc<Site>) {
     assert_eq!(status(&token).await, 200);
     drop(server);
     assert_eq!(status(&token).await, 503);
-    let server = site.start_on(&port);
+    let server = deployment.start_on(&port);
     let token = server.token().await;
-    until(async || status(&token).await == 200).await;
+    wait_until(async || status(&token).await == 200).await;
 }
 
 /// The example, running.
@@ -166,8 +166,8 @@ struct Service {
 
 impl Service {
     fn start(
-        site: &Site,
-        server: &Watched<'_>,
+        deployment: &Deployment,
+        server: &TrackedServer<'_>,
         [id, secret]: [&str; 2],
         variables: &[(&str, &str)],
     ) -> Self {
@@ -178,7 +178,7 @@ impl Service {
             .env("INTROSPECTION_CLIENT_ID", id)
             .env("INTROSPECTION_CLIENT_SECRET", secret)
             .envs(variables.iter().copied());
-        match site.root_file() {
+        match deployment.root_file() {
             Some(path) => command.env("INTROSPECTION_CA", path),
             None => command.env("INTROSPECTION_ALLOW_HTTP", "1"),
         };

@@ -11,7 +11,7 @@
 #[path = "../support/process.rs"]
 mod process;
 
-mod answers;
+mod responses;
 mod authentication;
 #[path = "../leak/capture.rs"]
 mod capture;
@@ -20,7 +20,7 @@ mod certificates;
 mod clients;
 mod discovery;
 mod example;
-mod guarded;
+mod protected_service;
 #[path = "../support/log.rs"]
 mod log;
 mod outage;
@@ -28,7 +28,7 @@ mod peer;
 #[path = "../support/port.rs"]
 mod port;
 mod server;
-mod site;
+mod deployment;
 #[path = "../support/stall.rs"]
 #[expect(dead_code, reason = "other tests of this crate use the rest of it")]
 mod stall;
@@ -41,10 +41,10 @@ use std::time::Duration;
 use futures::future::{FutureExt, LocalBoxFuture};
 use libtest_mimic::{Arguments, Failed, Trial};
 
+use self::deployment::Deployment;
 use self::peer::{DJANGO, OIDC_PROVIDER};
-use self::site::Site;
 
-type Run = fn(Arc<Site>) -> LocalBoxFuture<'static, ()>;
+type Run = fn(Arc<Deployment>) -> LocalBoxFuture<'static, ()>;
 
 struct Test {
     name: &'static str,
@@ -54,12 +54,12 @@ struct Test {
 }
 
 /// Longer than any test takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TEST_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// How much of a deadline is a busy machine's.
 const SLACK: Duration = Duration::from_millis(300);
 
-/// Names functions `async fn(Arc<Site>)`.
+/// Names functions `async fn(Arc<Deployment>)`.
 macro_rules! tests {
     ($($module:ident: [$($name:ident),+ $(,)?]),+ $(,)?) => {
         tests!(None => $($module: [$($name),+]),+)
@@ -68,7 +68,7 @@ macro_rules! tests {
         vec![$($(Test {
             name: concat!(stringify!($module), "::", stringify!($name)),
             scheme: $scheme,
-            run: |site| $module::$name(site).boxed_local(),
+            run: |deployment| $module::$name(deployment).boxed_local(),
         }),+),+]
     };
 }
@@ -78,22 +78,22 @@ fn main() -> ExitCode {
     let required = std::env::var_os("SERVICE_TOKEN_REQUIRE_SERVICES").is_some_and(|it| it == "1");
     let mut trials = Vec::new();
     for (peer, tests) in [(&OIDC_PROVIDER, on_oidc_provider()), (&DJANGO, on_django())] {
-        let [plain, tls] = match Site::both(peer) {
-            Ok(sites) => sites.map(Ok),
+        let [plain, tls] = match Deployment::plain_and_tls(peer) {
+            Ok(deployments) => deployments.map(Ok),
             Err(reason) => [Err(reason.clone()), Err(reason)],
         };
-        for (scheme, site) in [("plain", plain), ("tls", tls)] {
+        for (scheme, deployment) in [("plain", plain), ("tls", tls)] {
             let own = tests
                 .iter()
                 .filter(|it| it.scheme.is_none_or(|it| it == scheme));
             for &Test { name, run, .. } in on_each().iter().chain(own) {
-                let ignored = site.as_ref().err().filter(|_| !required);
+                let ignored = deployment.as_ref().err().filter(|_| !required);
                 let kind = ignored.map(|reason| format!("ignored: {reason}"));
                 let ignored = kind.is_some();
                 let name = format!("{}::{scheme}::{name}", peer.name);
-                let site = site.clone();
+                let deployment = deployment.clone();
                 trials.push(
-                    Trial::test(name, move || run_on(site?, run))
+                    Trial::test(name, move || run_on(deployment?, run))
                         .with_kind(kind.unwrap_or_default())
                         .with_ignored_flag(ignored),
                 );
@@ -103,16 +103,16 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-fn run_on(site: Arc<Site>, test: Run) -> Result<(), Failed> {
+fn run_on(deployment: Arc<Deployment>, test: Run) -> Result<(), Failed> {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.worker_threads(2).enable_all().build()?;
-    let test = async { tokio::time::timeout(PATIENCE, test(site)).await };
+    let test = async { tokio::time::timeout(TEST_TIMEOUT, test(deployment)).await };
     let ended = runtime.block_on(test);
     ended.map_err(|_| Failed::from("the test does not end"))
 }
 
 /// Asks until it is so: for what another process does in its own time.
-async fn until(mut is_so: impl AsyncFnMut() -> bool) {
+async fn wait_until(mut is_so: impl AsyncFnMut() -> bool) {
     let end = tokio::time::Instant::now() + Duration::from_secs(60);
     while !is_so().await {
         assert!(tokio::time::Instant::now() < end, "it does not come to be");
@@ -123,98 +123,98 @@ async fn until(mut is_so: impl AsyncFnMut() -> bool) {
 /// What is true of every authorization server.
 fn on_each() -> Vec<Test> {
     let mut tests = tests! {
-        answers: [
-            an_active_token_is_its_principal,
-            a_scope_that_is_lacking_is_forbidden,
-            a_revoked_token_is_refused_within_the_ttl,
-            without_a_memory_a_revoked_token_is_refused_at_once,
-            a_token_that_is_forgotten_is_asked_about_anew,
-            an_expired_token_is_refused,
-            what_is_remembered_of_a_token_ends_with_the_token,
-            an_unknown_token_is_refused,
-            what_cannot_be_a_token_is_not_asked_about,
-            a_token_full_of_separators_arrives_as_one_value,
-            a_jwt_shaped_token_is_refused_and_opens_no_breaker,
-            a_hint_does_not_hide_a_token,
-            many_requests_with_one_token_ask_once,
-            more_tokens_than_lookups_at_a_time_are_all_looked_up,
+        responses: [
+            active_token_yields_its_principal,
+            missing_scope_is_forbidden,
+            rejects_a_revoked_token_within_the_ttl,
+            without_a_cache_revocation_is_immediate,
+            invalidated_token_is_introspected_again,
+            rejects_an_expired_token,
+            cached_entry_ends_with_the_token,
+            rejects_an_unknown_token,
+            malformed_tokens_make_no_call,
+            token_with_separators_is_sent_as_one_value,
+            rejects_a_jwt_shaped_token_without_opening_the_breaker,
+            token_type_hint_does_not_prevent_lookup,
+            concurrent_requests_for_one_token_share_one_call,
+            more_tokens_than_permits_are_all_looked_up,
         ],
         authentication: [
             basic_works,
             basic_works_with_special_characters,
             post_works_with_special_characters,
-            a_wrong_secret_is_our_fault_not_the_callers,
-            rejected_credentials_open_no_breaker_and_are_not_tried_twice,
+            wrong_client_secret_is_503,
+            rejected_credentials_are_not_retried_and_do_not_open_the_breaker,
         ],
-        discovery: [the_endpoint_is_found_in_the_oauth_metadata],
+        discovery: [finds_the_endpoint_in_oauth_metadata],
         example: [
-            every_way_to_authenticate_works,
-            callers_are_let_in_or_refused_as_documented,
-            the_endpoint_is_discovered,
-            an_answer_is_good_for_as_long_as_configured,
-            a_secret_that_is_wrong_is_503_and_told_to_the_operator,
+            every_client_authentication_method_works,
+            example_responds_as_documented,
+            discovers_the_endpoint,
+            configured_ttl_applies,
+            wrong_secret_is_503_and_logged,
         ],
         outage: [
-            a_hung_server_is_unavailable_within_the_deadline,
-            a_server_that_is_gone_and_comes_back_is_used_again,
+            hanging_server_is_unavailable_within_the_deadline,
+            uses_a_server_again_after_an_outage,
         ],
     };
     if cfg!(feature = "tracing") {
-        tests.extend(tests! { authentication: [rejected_credentials_are_an_error_in_the_log] });
+        tests.extend(tests! { authentication: [rejected_credentials_are_logged_as_an_error] });
     }
     tests
 }
 
 fn on_oidc_provider() -> Vec<Test> {
     let mut tests = tests! {
-        answers: [
-            a_users_token_has_the_user_as_subject,
-            roles_come_from_the_claim_that_is_named,
-            a_token_for_another_audience_is_refused,
-            a_token_of_another_issuer_is_refused,
-            a_token_that_is_bound_to_a_key_is_refused,
-            a_real_jwt_is_answered_with_400_and_refused,
+        responses: [
+            user_token_has_the_user_as_subject,
+            reads_roles_from_the_configured_claim,
+            rejects_a_token_for_another_audience,
+            rejects_a_token_of_another_issuer,
+            rejects_a_key_bound_token,
+            rejects_a_jwt_answered_with_400,
         ],
         authentication: [
-            basic_unencoded_is_not_understood_where_it_must_be_encoded,
+            server_rejects_unencoded_basic_credentials,
             a_signed_assertion_works,
-            an_assertion_may_name_its_key_and_other_audiences,
-            the_issuer_is_the_audience_by_default,
-            each_request_bears_an_assertion_of_its_own,
-            a_wrong_key_is_our_fault_not_the_callers,
-            a_bearer_token_is_not_understood_by_this_server,
+            assertion_supports_key_id_and_other_audiences,
+            assertion_audience_defaults_to_the_issuer,
+            each_call_sends_a_new_assertion,
+            wrong_client_key_is_503,
+            server_rejects_bearer_client_authentication,
         ],
         discovery: [
-            the_endpoint_is_found_in_the_openid_metadata,
-            the_issuer_that_was_found_is_the_audience_of_assertions,
-            metadata_of_another_issuer_are_refused,
-            a_server_that_does_not_answer_is_an_error_in_time,
+            finds_the_endpoint_in_openid_metadata,
+            discovered_issuer_is_the_assertion_audience,
+            rejects_the_metadata_of_another_issuer,
+            discovery_of_a_silent_server_times_out,
         ],
-        example: [rules_of_ones_own_hold, it_needs_no_restart_when_the_server_does],
+        example: [configured_audience_and_roles_apply, recovers_from_a_server_restart],
         outage: [
-            a_server_that_hangs_has_the_whole_deadline,
-            a_restart_between_two_requests_is_not_noticed,
-            a_server_killed_while_it_is_asked_is_unavailable,
-            after_many_failures_the_server_is_left_alone_for_a_while,
-            what_is_remembered_outlives_the_server_for_its_time_to_live,
-            a_stale_answer_is_given_only_if_that_was_asked_for,
+            hanging_server_gets_the_whole_deadline,
+            restart_between_requests_fails_no_request,
+            server_killed_during_a_call_is_unavailable,
+            repeated_failures_open_the_breaker,
+            cached_tokens_are_accepted_for_ttl_during_outage,
+            serves_stale_entries_only_if_configured,
         ],
     };
     tests.extend(tests! { Some("plain") =>
         trust: [
-            tls_to_a_server_without_it_is_unavailable,
-            plain_http_must_be_allowed_and_only_to_loopback,
+            tls_to_a_plain_server_is_unavailable,
+            plain_http_requires_opt_in_and_loopback,
         ],
     });
     tests.extend(tests! { Some("tls") =>
         trust: [
-            an_authority_that_was_added_is_trusted_by_name_and_address,
-            one_of_several_authorities_that_were_added_will_do,
-            an_unknown_authority_is_not_trusted,
-            another_authority_is_not_trusted,
-            a_certificate_for_another_host_is_not_trusted,
-            an_expired_certificate_is_not_trusted,
-            plain_http_to_a_server_with_tls_is_unavailable,
+            trusts_an_added_root_by_name_and_address,
+            trusts_any_of_several_added_roots,
+            rejects_an_unknown_root,
+            rejects_another_root,
+            rejects_a_certificate_for_another_host,
+            rejects_an_expired_certificate,
+            plain_http_to_a_tls_server_is_unavailable,
         ],
     });
     tests
@@ -222,10 +222,10 @@ fn on_oidc_provider() -> Vec<Test> {
 
 fn on_django() -> Vec<Test> {
     tests! {
-        answers: [an_issuer_that_is_required_must_be_named],
+        responses: [required_issuer_must_be_present],
         authentication: [
             a_bearer_token_works,
-            a_bearer_token_without_the_right_to_ask_is_rejected,
+            bearer_token_without_introspection_rights_is_rejected,
         ],
         example: [a_bearer_token_works],
     }

@@ -9,28 +9,32 @@ use tower_service_token::store::{
 };
 
 use crate::clients::{API, basic};
-use crate::guarded::Guarded;
+use crate::deployment::Deployment;
 use crate::port::ReservedPort;
+use crate::protected_service::ProtectedService;
 use crate::server::AuthorizationServer;
-use crate::site::Site;
-use crate::{SLACK, until};
+use crate::{SLACK, wait_until};
 
 /// How long a lookup may take by default.
 const DEADLINE: Duration = Duration::from_secs(3);
 
-pub(crate) async fn a_hung_server_is_unavailable_within_the_deadline(site: Arc<Site>) {
-    let server = site.start();
-    let store = forgetful(&server);
-    let service = Guarded::by(&store);
+pub(crate) async fn hanging_server_is_unavailable_within_the_deadline(deployment: Arc<Deployment>) {
+    let server = deployment.start();
+    let store = store_without_cache(&server);
+    let service = ProtectedService::by(&store);
     let token = server.token().await;
     assert_eq!(service.status(&token).await, 200);
 
     server.suspend();
     // Over the connection that was kept, if it was, and over a new one.
     for _ in 0..2 {
-        let answer = service.ask(&token).await;
+        let answer = service.authenticate(&token).await;
         assert_eq!(answer.unavailable(), IntrospectionErrorKind::Transient);
-        assert!(answer.unstalled <= DEADLINE + SLACK, "{:?}", answer.took);
+        assert!(
+            answer.elapsed_without_stalls <= DEADLINE + SLACK,
+            "{:?}",
+            answer.took
+        );
     }
 
     server.resume();
@@ -38,146 +42,154 @@ pub(crate) async fn a_hung_server_is_unavailable_within_the_deadline(site: Arc<S
     assert_eq!(service.status("unknown").await, 401);
 }
 
-pub(crate) async fn a_server_that_hangs_has_the_whole_deadline(site: Arc<Site>) {
-    let server = site.start();
+pub(crate) async fn hanging_server_gets_the_whole_deadline(deployment: Arc<Deployment>) {
+    let server = deployment.start();
     for deadline in [DEADLINE, Duration::from_secs(1)] {
         let store = store(&server, |it| it.with_timeout(deadline));
-        let service = Guarded::by(&store);
+        let service = ProtectedService::by(&store);
         // Leaves a connection.
         assert_eq!(service.status(&server.token().await).await, 200);
         server.suspend();
-        let answer = service.ask("unknown").await;
+        let answer = service.authenticate("unknown").await;
         assert_eq!(answer.unavailable(), IntrospectionErrorKind::Transient);
         assert!(answer.took + SLACK >= deadline, "{:?}", answer.took);
-        assert!(answer.unstalled <= deadline + SLACK, "{:?}", answer.took);
+        assert!(
+            answer.elapsed_without_stalls <= deadline + SLACK,
+            "{:?}",
+            answer.took
+        );
         server.resume();
     }
 }
 
-pub(crate) async fn a_server_that_is_gone_and_comes_back_is_used_again(site: Arc<Site>) {
+pub(crate) async fn uses_a_server_again_after_an_outage(deployment: Arc<Deployment>) {
     let port = ReservedPort::new();
-    let server = site.start_on(&port);
-    let store = forgetful(&server);
-    let service = Guarded::by(&store);
+    let server = deployment.start_on(&port);
+    let store = store_without_cache(&server);
+    let service = ProtectedService::by(&store);
     let token = server.token().await;
     assert_eq!(service.status(&token).await, 200);
 
     drop(server);
     for _ in 0..2 {
-        let answer = service.ask(&token).await;
+        let answer = service.authenticate(&token).await;
         assert_eq!(answer.unavailable(), IntrospectionErrorKind::Transient);
-        assert!(answer.unstalled <= SLACK, "{:?}", answer.took);
+        assert!(answer.elapsed_without_stalls <= SLACK, "{:?}", answer.took);
     }
 
-    let server = site.start_on(&port);
+    let server = deployment.start_on(&port);
     // It keeps its tokens in memory.
     assert_eq!(service.status(&token).await, 401);
     assert_eq!(service.status(&server.token().await).await, 200);
 }
 
-pub(crate) async fn a_restart_between_two_requests_is_not_noticed(site: Arc<Site>) {
+pub(crate) async fn restart_between_requests_fails_no_request(deployment: Arc<Deployment>) {
     let port = ReservedPort::new();
-    let server = site.start_on(&port);
-    let store = forgetful(&server);
-    let service = Guarded::by(&store);
+    let server = deployment.start_on(&port);
+    let store = store_without_cache(&server);
+    let service = ProtectedService::by(&store);
     let token = server.token().await;
     assert_eq!(service.status(&token).await, 200);
 
     // The connection that was kept is closed by now.
     drop(server);
-    let server = site.start_on(&port);
+    let server = deployment.start_on(&port);
     let token = server.token().await;
     assert_eq!(service.status(&token).await, 200);
 }
 
-pub(crate) async fn a_server_killed_while_it_is_asked_is_unavailable(site: Arc<Site>) {
-    let server = site.start();
-    let store = forgetful(&server);
-    let service = Guarded::by(&store);
+pub(crate) async fn server_killed_during_a_call_is_unavailable(deployment: Arc<Deployment>) {
+    let server = deployment.start();
+    let store = store_without_cache(&server);
+    let service = ProtectedService::by(&store);
     let token = server.token().await;
     assert_eq!(service.status(&token).await, 200);
 
     server.suspend();
-    let asking = service.ask(&token);
+    let asking = service.authenticate(&token);
     let killing = async {
-        until(async || store.status().in_flight == 1).await;
+        wait_until(async || store.status().in_flight == 1).await;
         drop(server);
     };
     let (answer, ()) = futures::join!(asking, killing);
     assert_eq!(answer.unavailable(), IntrospectionErrorKind::Transient);
-    assert!(answer.unstalled < DEADLINE, "{:?}", answer.took);
+    assert!(
+        answer.elapsed_without_stalls < DEADLINE,
+        "{:?}",
+        answer.took
+    );
 }
 
-pub(crate) async fn after_many_failures_the_server_is_left_alone_for_a_while(site: Arc<Site>) {
+pub(crate) async fn repeated_failures_open_the_breaker(deployment: Arc<Deployment>) {
     let port = ReservedPort::new();
-    let server = site.start_on(&port);
-    let store = forgetful(&server);
-    let service = Guarded::by(&store);
+    let server = deployment.start_on(&port);
+    let store = store_without_cache(&server);
+    let service = ProtectedService::by(&store);
     let token = server.token().await;
 
     drop(server);
     for _ in 0..5 {
-        let answer = service.ask(&token).await;
+        let answer = service.authenticate(&token).await;
         assert_eq!(answer.unavailable(), IntrospectionErrorKind::Transient);
     }
     assert_eq!(store.status().breaker, BreakerState::Open);
-    let answer = service.ask(&token).await;
+    let answer = service.authenticate(&token).await;
     assert_eq!(answer.unavailable(), IntrospectionErrorKind::BreakerOpen);
 
-    let server = site.start_on(&port);
+    let server = deployment.start_on(&port);
     let token = server.token().await;
-    until(async || service.status(&token).await == 200).await;
+    wait_until(async || service.status(&token).await == 200).await;
     assert_eq!(store.status().breaker, BreakerState::Closed);
 }
 
-pub(crate) async fn what_is_remembered_outlives_the_server_for_its_time_to_live(site: Arc<Site>) {
-    let server = site.start();
+pub(crate) async fn cached_tokens_are_accepted_for_ttl_during_outage(deployment: Arc<Deployment>) {
+    let server = deployment.start();
     let clock = Arc::new(ManualClock::new(SystemTime::now()));
     let store = store(&server, |it| it.with_clock(clock.clone()));
-    let service = Guarded::by(&store).with_clock(&clock);
+    let service = ProtectedService::by(&store).with_clock(&clock);
     let [good, other] = [server.token().await, server.token().await];
     assert_eq!(service.status(&good).await, 200);
     assert_eq!(service.status("unknown").await, 401);
 
     server.suspend();
     for _ in 0..100 {
-        let hit = service.ask(&good).await;
+        let hit = service.authenticate(&good).await;
         assert_eq!(hit.status(), 200);
-        assert!(hit.unstalled <= SLACK, "{:?}", hit.took);
+        assert!(hit.elapsed_without_stalls <= SLACK, "{:?}", hit.took);
         assert_eq!(service.status("unknown").await, 401);
     }
     drop(server);
     assert_eq!(service.status(&good).await, 200);
-    service.ask(&other).await.unavailable();
+    service.authenticate(&other).await.unavailable();
 
     clock.advance(Duration::from_secs(2));
     assert_eq!(service.status(&good).await, 200);
-    service.ask("unknown").await.unavailable();
+    service.authenticate("unknown").await.unavailable();
     clock.advance(Duration::from_secs(8));
-    service.ask(&good).await.unavailable();
+    service.authenticate(&good).await.unavailable();
 }
 
-pub(crate) async fn a_stale_answer_is_given_only_if_that_was_asked_for(site: Arc<Site>) {
-    let server = site.start();
+pub(crate) async fn serves_stale_entries_only_if_configured(deployment: Arc<Deployment>) {
+    let server = deployment.start();
     let clock = Arc::new(ManualClock::new(SystemTime::now()));
     let minute = Duration::from_secs(60);
     let store = store(&server, |it| {
         it.with_stale_if_error(minute).with_clock(clock.clone())
     });
-    let service = Guarded::by(&store).with_clock(&clock);
+    let service = ProtectedService::by(&store).with_clock(&clock);
     let token = server.token().await;
-    assert!(!service.ask(&token).await.principal().is_stale());
+    assert!(!service.authenticate(&token).await.principal().is_stale());
 
     drop(server);
     clock.advance(Duration::from_secs(10));
-    assert!(service.ask(&token).await.principal().is_stale());
-    service.ask("unknown").await.unavailable();
+    assert!(service.authenticate(&token).await.principal().is_stale());
+    service.authenticate("unknown").await.unavailable();
     clock.advance(minute);
-    service.ask(&token).await.unavailable();
+    service.authenticate(&token).await.unavailable();
 }
 
 /// A store that remembers nothing, so that each request asks the server.
-fn forgetful(server: &AuthorizationServer) -> IntrospectionStore {
+fn store_without_cache(server: &AuthorizationServer) -> IntrospectionStore {
     store(server, |it| {
         it.with_ttl(Duration::ZERO)
             .with_negative_ttl(Duration::ZERO)

@@ -50,7 +50,7 @@ pub(crate) static DJANGO: Peer = Peer {
 
 impl Peer {
     /// Why it cannot be started.
-    pub(crate) fn lacks(&self) -> Option<String> {
+    pub(crate) fn missing_dependency(&self) -> Option<String> {
         let interpreter = self.interpreter();
         let status = Command::new(&interpreter)
             .arg("--version")

@@ -36,7 +36,7 @@ pub(crate) struct AuthorizationServer {
 
 /// A request that the server was sent.
 #[derive(Debug, Deserialize, PartialEq)]
-pub(crate) struct Asked {
+pub(crate) struct LoggedRequest {
     pub(crate) method: String,
     pub(crate) path: String,
     /// Of the `Authorization` header.
@@ -45,12 +45,12 @@ pub(crate) struct Asked {
 }
 
 /// A server that tests share, by an introspection endpoint with a query that no other test uses.
-pub(crate) struct Watched<'a> {
+pub(crate) struct TrackedServer<'a> {
     server: &'a AuthorizationServer,
     query: String,
 }
 
-impl Deref for Watched<'_> {
+impl Deref for TrackedServer<'_> {
     type Target = AuthorizationServer;
 
     fn deref(&self) -> &AuthorizationServer {
@@ -58,19 +58,19 @@ impl Deref for Watched<'_> {
     }
 }
 
-impl Watched<'_> {
+impl TrackedServer<'_> {
     pub(crate) fn endpoint(&self) -> String {
         format!("{}{}", self.server.endpoint(), self.query)
     }
 
     /// What was asked there since the last time.
-    pub(crate) async fn asked(&self) -> Vec<Asked> {
-        self.server.asked_with(&self.query).await
+    pub(crate) async fn logged_requests(&self) -> Vec<LoggedRequest> {
+        self.server.logged_requests_with(&self.query).await
     }
 
     /// How often it was asked about a token since the last time.
     pub(crate) async fn calls(&self) -> usize {
-        self.asked().await.len()
+        self.logged_requests().await.len()
     }
 }
 
@@ -106,11 +106,11 @@ impl AuthorizationServer {
     }
 
     /// Itself, with what one test asks told from what others ask.
-    pub(crate) fn watched(&self) -> Watched<'_> {
+    pub(crate) fn tracked(&self) -> TrackedServer<'_> {
         static TESTS: AtomicU32 = AtomicU32::new(0);
 
         let number = TESTS.fetch_add(1, Ordering::Relaxed);
-        Watched {
+        TrackedServer {
             server: self,
             query: format!("?test={number}"),
         }
@@ -149,8 +149,8 @@ impl AuthorizationServer {
     }
 
     /// What was asked since the last time.
-    pub(crate) async fn asked(&self) -> Vec<Asked> {
-        self.asked_with("").await
+    pub(crate) async fn logged_requests(&self) -> Vec<LoggedRequest> {
+        self.logged_requests_with("").await
     }
 
     /// It keeps its connections and takes new ones, and answers nothing.
@@ -162,7 +162,7 @@ impl AuthorizationServer {
         self.process.lock().unwrap().signal("CONT");
     }
 
-    async fn asked_with(&self, query: &str) -> Vec<Asked> {
+    async fn logged_requests_with(&self, query: &str) -> Vec<LoggedRequest> {
         let request = Request::get(format!("{}/{query}", self.log));
         let body = self.send(request.body(Full::default()).unwrap()).await;
         serde_json::from_slice(&body).unwrap()

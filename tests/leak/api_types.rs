@@ -1,9 +1,9 @@
 //! What the builders of endpoints print.
 
-use super::public_types::Shown;
+use super::public_types::Formatted;
 
 #[cfg(feature = "api")]
-pub(super) fn shown() -> Vec<Shown> {
+pub(super) fn formatted_types() -> Vec<Formatted> {
     use tower_service_token::api::SecuritySchemes;
     use tower_service_token::api::forward_auth::ForwardAuth;
     use tower_service_token::api::management::ManagementApi;
@@ -13,7 +13,7 @@ pub(super) fn shown() -> Vec<Shown> {
     use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens};
 
     use super::minted_record;
-    use super::public_types::debugged;
+    use super::public_types::debug_text;
 
     let store = MemoryStore::new();
     store.insert(minted_record()).expect("an empty store");
@@ -24,17 +24,17 @@ pub(super) fn shown() -> Vec<Shown> {
     let pipeops = PipeOpsApi::new(tokens.clone(), layer.clone());
     let stackstate = StackStateApi::new(tokens, layer.clone());
     vec![
-        debugged("ForwardAuth", &ForwardAuth::new(layer)),
-        debugged("ManagementApi", &management),
-        debugged("OAuthEndpoints", &endpoints),
-        debugged("PipeOpsApi", &pipeops),
-        debugged("SecuritySchemes", &SecuritySchemes),
-        debugged("StackStateApi", &stackstate),
+        debug_text("ForwardAuth", &ForwardAuth::new(layer)),
+        debug_text("ManagementApi", &management),
+        debug_text("OAuthEndpoints", &endpoints),
+        debug_text("PipeOpsApi", &pipeops),
+        debug_text("SecuritySchemes", &SecuritySchemes),
+        debug_text("StackStateApi", &stackstate),
     ]
 }
 
 #[cfg(not(feature = "api"))]
-pub(super) fn shown() -> Vec<Shown> {
+pub(super) fn formatted_types() -> Vec<Formatted> {
     let without = |name| (name, Vec::new());
     [
         "ForwardAuth",

@@ -1,25 +1,25 @@
 //! What the layer for outgoing requests and the client of the management API print.
 
-use super::public_types::Shown;
+use super::public_types::Formatted;
 
 #[cfg(feature = "client")]
-pub(super) fn shown() -> Vec<Shown> {
+pub(super) fn formatted_types() -> Vec<Formatted> {
     use tower_layer::Layer;
     use tower_service_token::client::AddServiceTokenLayer;
 
     use super::SECRET;
-    use super::public_types::{debugged, told};
+    use super::public_types::{debug_text, error_text};
 
     let layer = AddServiceTokenLayer::new(SECRET).expect("a token");
     let refused = AddServiceTokenLayer::new(&format!("{SECRET} {SECRET}"));
     let error = refused.expect_err("two words");
     let mut shown = vec![
-        debugged("AddServiceToken", &layer.layer(())),
-        debugged("AddServiceTokenLayer", &layer),
-        told("TokenSourceError", &error),
-        debugged("TokenSourceErrorKind", &error.kind()),
+        debug_text("AddServiceToken", &layer.layer(())),
+        debug_text("AddServiceTokenLayer", &layer),
+        error_text("TokenSourceError", &error),
+        debug_text("TokenSourceErrorKind", &error.kind()),
     ];
-    shown.extend(client::shown());
+    shown.extend(client::formatted_types());
     shown
 }
 
@@ -36,7 +36,7 @@ mod client {
     use tower_service_token::lifecycle::{NewToken, Page};
     use tower_service_token::store::TokenFilter;
 
-    use super::super::public_types::{Shown, debugged, told};
+    use super::super::public_types::{Formatted, debug_text, error_text};
     use super::super::{SECRET, token_id};
 
     const TOKEN: &str = r#"{"id":"7Hq2mX9bTe","name":"ci","roles":[],"scopes":[],
@@ -60,13 +60,13 @@ mod client {
         ServiceTokensClient::builder("http://localhost").with_token(SECRET)
     }
 
-    pub(super) fn shown() -> Vec<Shown> {
+    pub(super) fn formatted_types() -> Vec<Formatted> {
         let runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = { runtime }.enable_all().build().expect("a runtime");
-        runtime.block_on(shown_by_calls())
+        runtime.block_on(formatted_call_results())
     }
 
-    async fn shown_by_calls() -> Vec<Shown> {
+    async fn formatted_call_results() -> Vec<Formatted> {
         let json = |status, body| answered(status, "application/json", body);
         let both = format!(r#"{{"token":"{SECRET}","service_token":{TOKEN}}}"#);
         let created = json(201, both.clone()).create(NewToken::new("ci")).await;
@@ -83,7 +83,9 @@ mod client {
             r#"{{"code":"invalid_fields","detail":"not {SECRET}",
                 "errors":[{{"pointer":"/{SECRET}","detail":"{SECRET}"}}]}}"#
         );
-        let invalid = answered(422, "application/problem+json", echo).own().await;
+        let invalid = answered(422, "application/problem+json", echo)
+            .get_own()
+            .await;
         let invalid = invalid.expect_err("a refusal");
         let unreadable = json(200, both.replace(TOKEN, "7"))
             .rotate_own(Duration::ZERO)
@@ -92,21 +94,21 @@ mod client {
         let no_token = ServiceTokensClient::builder("http://localhost");
         let no_token = no_token.with_token(&format!("{SECRET} {SECRET}"));
         vec![
-            debugged("ServiceTokensClientBuilder", &builder()),
-            debugged("ServiceTokensClient", &builder().build().expect("a client")),
-            debugged("IssuedToken", &created.expect("created")),
-            debugged("IssuedToken", &rotated.expect("rotated")),
-            debugged("ChangedToken", &changed.expect("changed")),
-            debugged("TokenPage", &page.expect("a page")),
-            debugged("Revocation", &revoked.expect("revoked")),
-            debugged("ClientErrorKind", &invalid.kind()),
-            told("ClientError", &invalid),
-            told("ClientError", &unreadable.expect_err("unreadable")),
-            told(
+            debug_text("ServiceTokensClientBuilder", &builder()),
+            debug_text("ServiceTokensClient", &builder().build().expect("a client")),
+            debug_text("IssuedTokenInfo", &created.expect("created")),
+            debug_text("IssuedTokenInfo", &rotated.expect("rotated")),
+            debug_text("ChangedTokenInfo", &changed.expect("changed")),
+            debug_text("TokenInfoPage", &page.expect("a page")),
+            debug_text("Revocation", &revoked.expect("revoked")),
+            debug_text("ClientErrorKind", &invalid.kind()),
+            error_text("ClientError", &invalid),
+            error_text("ClientError", &unreadable.expect_err("unreadable")),
+            error_text(
                 "ClientConfigError",
                 &no_url.build().expect_err("a password"),
             ),
-            told(
+            error_text(
                 "ClientConfigError",
                 &no_token.build().expect_err("no token"),
             ),
@@ -115,7 +117,7 @@ mod client {
 }
 
 #[cfg(not(feature = "client"))]
-pub(super) fn shown() -> Vec<Shown> {
+pub(super) fn formatted_types() -> Vec<Formatted> {
     let without = |name| (name, Vec::new());
     [
         "AddServiceToken",

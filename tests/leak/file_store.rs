@@ -1,9 +1,9 @@
 //! What a store prints whose file holds the digest of the secret, or the secret itself.
 
-use super::public_types::Shown;
+use super::public_types::Formatted;
 
 #[cfg(not(feature = "file"))]
-pub(super) fn shown() -> Vec<Shown> {
+pub(super) fn formatted_types() -> Vec<Formatted> {
     let names = [
         "FileStatus",
         "FileStore",
@@ -15,7 +15,7 @@ pub(super) fn shown() -> Vec<Shown> {
 }
 
 #[cfg(feature = "file")]
-pub(super) fn shown() -> Vec<Shown> {
+pub(super) fn formatted_types() -> Vec<Formatted> {
     use std::path::{Path, PathBuf};
     use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -23,7 +23,7 @@ pub(super) fn shown() -> Vec<Shown> {
     use tower_service_token::store::{FileStoreError, FileStoreErrorKind, FileStoreOptions};
 
     use super::SECRET;
-    use super::public_types::{debugged, told};
+    use super::public_types::{debug_text, error_text};
 
     struct File(PathBuf);
 
@@ -52,10 +52,10 @@ pub(super) fn shown() -> Vec<Shown> {
     let options = FileStoreOptions::new().with_poll_interval(None);
     let store = options.open(file.write(&good)).expect("a good file");
     let mut shown = vec![
-        debugged("FileStoreOptions", &options),
-        debugged("FileStore", &store),
-        debugged("FileStatus", &store.status()),
-        debugged("FileStoreErrorKind", &FileStoreErrorKind::HoldsToken),
+        debug_text("FileStoreOptions", &options),
+        debug_text("FileStore", &store),
+        debug_text("FileStatus", &store.status()),
+        debug_text("FileStoreErrorKind", &FileStoreErrorKind::ContainsToken),
     ];
     let hex = &digest.to_string()[7..];
     for text in [
@@ -69,9 +69,9 @@ pub(super) fn shown() -> Vec<Shown> {
     ] {
         file.write(&text);
         let error: FileStoreError = store.reload().expect_err(&text);
-        shown.push(told("FileStoreError", &error));
-        shown.push(debugged("FileStore", &store));
-        shown.push(debugged("FileStatus", &store.status()));
+        shown.push(error_text("FileStoreError", &error));
+        shown.push(debug_text("FileStore", &store));
+        shown.push(debug_text("FileStatus", &store.status()));
     }
     shown
 }

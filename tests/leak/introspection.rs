@@ -1,7 +1,7 @@
 //! What a store prints that sends tokens on, and proves itself by a secret of its own.
 
 #[cfg(not(feature = "introspection"))]
-pub(super) fn shown() -> Vec<super::public_types::Shown> {
+pub(super) fn formatted_types() -> Vec<super::public_types::Formatted> {
     let names = [
         "BreakerState",
         "ClientAuth",
@@ -19,7 +19,7 @@ pub(super) fn shown() -> Vec<super::public_types::Shown> {
 }
 
 #[cfg(feature = "introspection")]
-pub(super) use with_feature::shown;
+pub(super) use with_feature::formatted_types;
 
 #[cfg(feature = "introspection")]
 mod with_feature {
@@ -42,11 +42,11 @@ mod with_feature {
     use tower_service_token::token::PresentedToken;
 
     use super::super::SECRET;
-    use super::super::public_types::{Shown, debugged, told};
+    use super::super::public_types::{Formatted, debug_text, error_text};
 
     const ENDPOINT: &str = "https://auth.example/introspect";
 
-    pub(crate) fn shown() -> Vec<Shown> {
+    pub(crate) fn formatted_types() -> Vec<Formatted> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build();
@@ -86,7 +86,7 @@ mod with_feature {
         IntrospectionStore::builder(auth()).with_transport(server)
     }
 
-    async fn failures(status: u16, body: String) -> Vec<Shown> {
+    async fn failures(status: u16, body: String) -> Vec<Formatted> {
         let store = builder(status, body.clone()).build(ENDPOINT);
         let store = store.expect("a good endpoint");
         let token = PresentedToken::new(SECRET).expect("visible ASCII");
@@ -95,40 +95,40 @@ mod with_feature {
         let undiscovered = builder(status, body).discover("https://auth.example");
         let undiscovered = undiscovered.await.expect_err("no metadata");
         vec![
-            told("IntrospectionError", &error),
-            told("DiscoveryError", &undiscovered),
-            debugged("IntrospectionStore", &store),
-            debugged("IntrospectionStatus", &store.status()),
-            debugged("BreakerState", &store.status().breaker),
+            error_text("IntrospectionError", &error),
+            error_text("DiscoveryError", &undiscovered),
+            debug_text("IntrospectionStore", &store),
+            debug_text("IntrospectionStatus", &store.status()),
+            debug_text("BreakerState", &store.status().breaker),
         ]
     }
 
-    fn credentials() -> Vec<Shown> {
+    fn credentials() -> Vec<Formatted> {
         let key = SystemRandom::new();
         let key = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &key);
         let text = STANDARD.encode(key.expect("a key").as_ref());
         let pem = format!("-----BEGIN PRIVATE KEY-----\n{text}\n-----END PRIVATE KEY-----\n");
         let key = PrivateKeyJwt::es256("billing", &pem).expect("a good key");
-        let (name, texts) = debugged("PrivateKeyJwt", &key);
+        let (name, texts) = debug_text("PrivateKeyJwt", &key);
         for shown in &texts {
             assert!(!shown.contains(&text[60..90]), "{shown}");
         }
         let kind = tower_service_token::store::IntrospectionErrorKind::Protocol;
         vec![
             (name, texts),
-            debugged("ClientAuth", &ClientAuth::private_key_jwt(key)),
-            debugged("ClientAuth", &auth()),
-            debugged("ClientAuth", &ClientAuth::basic_raw("billing", SECRET)),
-            debugged("ClientAuth", &ClientAuth::post("billing", SECRET)),
-            debugged("ClientAuth", &ClientAuth::bearer(SECRET)),
-            debugged("IntrospectionBuilder", &IntrospectionStore::builder(auth())),
-            debugged("IntrospectionErrorKind", &kind),
-            debugged("DiscoveryErrorKind", &DiscoveryErrorKind::Protocol),
+            debug_text("ClientAuth", &ClientAuth::private_key_jwt(key)),
+            debug_text("ClientAuth", &auth()),
+            debug_text("ClientAuth", &ClientAuth::basic_raw("billing", SECRET)),
+            debug_text("ClientAuth", &ClientAuth::post("billing", SECRET)),
+            debug_text("ClientAuth", &ClientAuth::bearer(SECRET)),
+            debug_text("IntrospectionBuilder", &IntrospectionStore::builder(auth())),
+            debug_text("IntrospectionErrorKind", &kind),
+            debug_text("DiscoveryErrorKind", &DiscoveryErrorKind::Protocol),
         ]
     }
 
     /// What is given where something else belongs is not repeated.
-    fn mistakes() -> Vec<Shown> {
+    fn mistakes() -> Vec<Formatted> {
         let endpoints = [
             format!("https://billing:{SECRET}@auth.example/introspect"),
             format!("https://auth.example/introspect#{SECRET}"),
@@ -144,7 +144,7 @@ mod with_feature {
         let key = PrivateKeyJwt::es256("billing", SECRET).expect_err("no PEM");
         let errors = errors.into_iter().chain([key]);
         errors
-            .map(|error| told("IntrospectionConfigError", &error))
+            .map(|error| error_text("IntrospectionConfigError", &error))
             .collect()
     }
 }

@@ -5,18 +5,19 @@ use std::time::{Duration, SystemTime};
 use futures::executor::block_on;
 use tower_service_token::digest::TokenDigest;
 use tower_service_token::lifecycle::{
-    Actor, Expiry, FieldProblem, LifecycleError, NewToken, Page, Policy, ShownToken, TokenUpdate,
+    Actor, Expiry, FieldProblem, LifecycleError, NewToken, Page, TokenInfo, TokenPolicy,
+    TokenUpdate,
 };
 use tower_service_token::store::{
     AuditAction, AuditEvent, AuditSink, AuthorityError, ChangeFeed, Credential, Cursor, DenialKind,
     LastUsed, ListOrder, ListRequest, RegistryError, TokenChange, TokenFilter, TokenRegistry,
-    TokenStatus, TracingAudit, Write,
+    TokenStatus, TracingAuditSink, Write,
 };
 use tower_service_token::token::PresentedToken;
 use tower_service_token::{MemoryStore, ServiceTokens};
 
-use super::public_types::{Shown, debugged, principal, told};
-use super::{SECRET, assert_silent, minted_record, token_id};
+use super::public_types::{Formatted, debug_text, error_text, principal};
+use super::{SECRET, assert_no_secret, minted_record, token_id};
 
 fn event() -> AuditEvent {
     AuditEvent::new(
@@ -33,7 +34,7 @@ fn write() -> Write {
     Write::new(rotated, event())
 }
 
-pub(super) fn registry_types() -> Vec<Shown> {
+pub(super) fn registry_types() -> Vec<Formatted> {
     let store = MemoryStore::new();
     block_on(TokenRegistry::insert(&store, &write())).expect("an empty store");
     let request = ListRequest::new(TokenFilter::new(), SystemTime::now());
@@ -42,33 +43,33 @@ pub(super) fn registry_types() -> Vec<Shown> {
     last_used.record(token_id(), SystemTime::now());
     let change = TokenChange::between(None, Some(write().record()));
     vec![
-        debugged("AuditAction", &AuditAction::Created),
-        debugged("AuditEvent", &event()),
-        debugged("TracingAudit", &TracingAudit),
-        debugged("Write", &write()),
-        debugged("TokenChange", &change),
-        debugged("ChangeFeed", &ChangeFeed::default()),
-        debugged("LastUsed", &last_used),
-        debugged("ListRequest", &request),
-        debugged("TokenFilter", request.filter()),
-        debugged("TokenPage", &page),
-        debugged("ListOrder", &request.order()),
-        debugged(
+        debug_text("AuditAction", &AuditAction::Created),
+        debug_text("AuditEvent", &event()),
+        debug_text("TracingAuditSink", &TracingAuditSink),
+        debug_text("Write", &write()),
+        debug_text("TokenChange", &change),
+        debug_text("ChangeFeed", &ChangeFeed::default()),
+        debug_text("LastUsed", &last_used),
+        debug_text("ListRequest", &request),
+        debug_text("TokenFilter", request.filter()),
+        debug_text("TokenPage", &page),
+        debug_text("ListOrder", &request.order()),
+        debug_text(
             "Cursor",
             &Cursor::at(ListOrder::CreatedAt, &page.records[0]),
         ),
-        debugged("TokenStatus", &TokenStatus::Active),
-        told("RegistryError", &RegistryError::DuplicateDigest),
-        told(
+        debug_text("TokenStatus", &TokenStatus::Active),
+        error_text("RegistryError", &RegistryError::DuplicateDigest),
+        error_text(
             "RegistryError",
             &block_on(TokenRegistry::insert(&store, &write())).expect_err("a taken id"),
         ),
     ]
 }
 
-pub(super) fn lifecycle_types() -> Vec<Shown> {
+pub(super) fn lifecycle_types() -> Vec<Formatted> {
     let store = MemoryStore::new();
-    let tokens = ServiceTokens::new(store).with_audit_sink(Silent);
+    let tokens = ServiceTokens::new(store).with_audit_sink(LeakCheckingSink);
     let digest = TokenDigest::of(SECRET);
     let imported = block_on(tokens.import(NewToken::new("ci"), digest)).expect("a free digest");
     let again = block_on(tokens.import(NewToken::new("ci"), digest)).expect_err("a taken digest");
@@ -76,45 +77,45 @@ pub(super) fn lifecycle_types() -> Vec<Shown> {
     let update = TokenUpdate::new().with_name("cd");
     let changed = block_on(tokens.update(imported.id(), update.clone())).expect("updated");
     let all = TokenFilter::new();
-    let preview = block_on(tokens.revocable(all.clone())).expect("a store that works");
+    let preview = block_on(tokens.preview_revocation(all.clone())).expect("a store that works");
     let revoked = block_on(tokens.revoke_where(all.clone(), 1)).expect("one token");
     let unexpected = block_on(tokens.revoke_where(all, 1)).expect_err("none any more");
     let once = NewToken::new("once").with_idempotency_key("key");
     let created = block_on(tokens.create(once.clone())).expect("created");
     let repeated = block_on(tokens.create(once)).expect_err("created before");
-    for text in debugged("LifecycleError", &repeated).1 {
+    for text in debug_text("LifecycleError", &repeated).1 {
         assert!(!text.contains(&created.expose_secret()[18..]), "{text}");
     }
-    let (_, texts) = debugged("IssuedToken", &rotated);
+    let (_, texts) = debug_text("IssuedToken", &rotated);
     for text in &texts {
         assert!(!text.contains(&rotated.expose_secret()[18..]), "{text}");
     }
     vec![
         ("IssuedToken", texts),
-        debugged("ServiceTokens", &tokens),
-        debugged(
-            "Policy",
-            &Policy::new().with_name_rule(|_| Err(SECRET.to_owned())),
+        debug_text("ServiceTokens", &tokens),
+        debug_text(
+            "TokenPolicy",
+            &TokenPolicy::new().with_name_rule(|_| Err(SECRET.to_owned())),
         ),
-        debugged("NewToken", &NewToken::new("ci")),
-        debugged(
-            "ShownToken",
-            &ShownToken::new(&minted_record(), SystemTime::now()),
+        debug_text("NewToken", &NewToken::new("ci")),
+        debug_text(
+            "TokenInfo",
+            &TokenInfo::new(&minted_record(), SystemTime::now()),
         ),
-        debugged("TokenUpdate", &update),
-        debugged("ChangedToken", &changed),
-        debugged("BulkRevocation", &revoked),
-        debugged("BulkPreview", &preview),
-        debugged("Actor", &holder()),
-        told(
+        debug_text("TokenUpdate", &update),
+        debug_text("ChangedToken", &changed),
+        debug_text("BulkRevocation", &revoked),
+        debug_text("BulkPreview", &preview),
+        debug_text("Actor", &holder()),
+        error_text(
             "AuthorityError",
-            &AuthorityError::ActorEnded(DenialKind::Revoked),
+            &AuthorityError::ActorTokenRejected(DenialKind::Revoked),
         ),
-        debugged("Page", &Page::default()),
-        debugged("Expiry", &Expiry::NEVER),
-        told("LifecycleError", &again),
-        told("LifecycleError", &unexpected),
-        told("LifecycleError", &repeated),
+        debug_text("Page", &Page::default()),
+        debug_text("Expiry", &Expiry::NEVER),
+        error_text("LifecycleError", &again),
+        error_text("LifecycleError", &unexpected),
+        error_text("LifecycleError", &repeated),
     ]
 }
 
@@ -125,7 +126,7 @@ fn holder() -> Actor {
 }
 
 /// What is given where something else belongs is not repeated: it may be a token.
-pub(super) fn errors_fed_the_secret() -> Vec<Shown> {
+pub(super) fn errors_fed_the_secret() -> Vec<Formatted> {
     let tokens = ServiceTokens::new(MemoryStore::new());
     // Too long for a name five times over, no scope, and in places where a mistake puts it.
     let text = format!("{SECRET}\0").repeat(5);
@@ -139,25 +140,25 @@ pub(super) fn errors_fed_the_secret() -> Vec<Shown> {
         panic!("{invalid}");
     };
     assert!(problems.len() >= 5, "{problems:?}");
-    let mut shown: Vec<Shown> = problems
+    let mut shown: Vec<Formatted> = problems
         .iter()
-        .map(|it: &FieldProblem| debugged("FieldProblem", it))
+        .map(|it: &FieldProblem| debug_text("FieldProblem", it))
         .collect();
     shown.extend([
-        told("LifecycleError", &invalid),
-        told(
+        error_text("LifecycleError", &invalid),
+        error_text(
             "ExpiryError",
             &SECRET.parse::<Expiry>().expect_err("no expiry"),
         ),
-        told(
+        error_text(
             "CursorError",
             &SECRET.parse::<Cursor>().expect_err("no cursor"),
         ),
-        told(
+        error_text(
             "ParseTokenStatusError",
             &SECRET.parse::<TokenStatus>().expect_err("no status"),
         ),
-        told(
+        error_text(
             "ParseAuditActionError",
             &SECRET.parse::<AuditAction>().expect_err("no action"),
         ),
@@ -166,23 +167,23 @@ pub(super) fn errors_fed_the_secret() -> Vec<Shown> {
 }
 
 /// What every change of a token's life tells an audit trail, checked as it is told.
-struct Silent;
+struct LeakCheckingSink;
 
-impl AuditSink for Silent {
+impl AuditSink for LeakCheckingSink {
     fn record(&self, event: &AuditEvent) {
-        let (_, texts) = debugged("FieldChange", event);
+        let (_, texts) = debug_text("FieldChange", event);
         assert!(
             texts.iter().any(|text| text.contains("FieldChange")),
             "{texts:?}"
         );
         for text in texts {
-            assert_silent("FieldChange", &text);
+            assert_no_secret("FieldChange", &text);
         }
     }
 }
 
 #[cfg(feature = "testing")]
-pub(super) fn testing_types() -> Vec<Shown> {
+pub(super) fn testing_types() -> Vec<Formatted> {
     use tower_service_token::testing::{Fault, FaultyStore};
 
     let store = FaultyStore::new(MemoryStore::new());
@@ -190,19 +191,19 @@ pub(super) fn testing_types() -> Vec<Shown> {
     store.inject(Fault::Error);
     let error = block_on(TokenRegistry::insert(&store, &write())).expect_err("a fault");
     vec![
-        debugged("FaultyStore", &store),
-        debugged("Fault", &Fault::Hang),
-        told("FaultyStore", &error),
+        debug_text("FaultyStore", &store),
+        debug_text("Fault", &Fault::Hang),
+        error_text("FaultyStore", &error),
     ]
 }
 
 #[cfg(not(feature = "testing"))]
-pub(super) fn testing_types() -> Vec<Shown> {
+pub(super) fn testing_types() -> Vec<Formatted> {
     vec![("FaultyStore", Vec::new()), ("Fault", Vec::new())]
 }
 
 #[cfg(feature = "tokio")]
-pub(super) fn tokio_types() -> Vec<Shown> {
+pub(super) fn tokio_types() -> Vec<Formatted> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build();
@@ -212,22 +213,22 @@ pub(super) fn tokio_types() -> Vec<Shown> {
     last_used.record(token_id(), SystemTime::now());
     let cached = tower_service_token::store::CachedStore::new(MemoryStore::new());
     vec![
-        debugged("Flushing", &last_used.flush_every(Duration::from_secs(60))),
-        debugged("CacheOccupancy", &cached.occupancy()),
-        debugged("CachedStore", &cached),
+        debug_text("FlushTask", &last_used.flush_every(Duration::from_secs(60))),
+        debug_text("CacheOccupancy", &cached.occupancy()),
+        debug_text("CachedStore", &cached),
     ]
 }
 
 #[cfg(not(feature = "tokio"))]
-pub(super) fn tokio_types() -> Vec<Shown> {
-    ["Flushing", "CachedStore", "CacheOccupancy"]
+pub(super) fn tokio_types() -> Vec<Formatted> {
+    ["FlushTask", "CachedStore", "CacheOccupancy"]
         .map(|name| (name, Vec::new()))
         .to_vec()
 }
 
 #[cfg(all(feature = "sqlite", feature = "postgres"))]
-pub(super) fn sql_types() -> Vec<Shown> {
-    use tower_service_token::store::{FeedState, OpenStoreErrorKind, PostgresStore, SqliteStore};
+pub(super) fn sql_types() -> Vec<Formatted> {
+    use tower_service_token::store::{FeedStatus, OpenStoreErrorKind, PostgresStore, SqliteStore};
 
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -239,11 +240,11 @@ pub(super) fn sql_types() -> Vec<Shown> {
             .expect("an empty store");
         let again = TokenRegistry::insert(&store, &write()).await;
         let mut shown = vec![
-            debugged("SqliteStore", &store),
-            debugged("FeedState", &FeedState::Connected),
-            debugged("StoreState", &store.state().await.expect("a row")),
-            debugged("OpenStoreErrorKind", &OpenStoreErrorKind::Configuration),
-            told("RegistryError", &again.expect_err("a taken id")),
+            debug_text("SqliteStore", &store),
+            debug_text("FeedStatus", &FeedStatus::Connected),
+            debug_text("StoreState", &store.state().await.expect("a row")),
+            debug_text("OpenStoreErrorKind", &OpenStoreErrorKind::Configuration),
+            error_text("RegistryError", &again.expect_err("a taken id")),
         ];
         // Nothing listens on port 1, and what is no URL at all may be a password all the same.
         for url in [
@@ -252,16 +253,16 @@ pub(super) fn sql_types() -> Vec<Shown> {
             SECRET.to_owned(),
         ] {
             let error = PostgresStore::connect(&url).await.expect_err("no server");
-            shown.push(told("OpenStoreError", &error));
+            shown.push(error_text("OpenStoreError", &error));
         }
         shown
     })
 }
 
 #[cfg(not(all(feature = "sqlite", feature = "postgres")))]
-pub(super) fn sql_types() -> Vec<Shown> {
+pub(super) fn sql_types() -> Vec<Formatted> {
     [
-        "FeedState",
+        "FeedStatus",
         "SqliteStore",
         "StoreState",
         "OpenStoreError",

@@ -2,7 +2,7 @@
 //!
 //! 1. Every [public type](public_types) with a `Debug` or `Display` is shown while it holds, or was
 //!    fed, a secret.
-//! 2. Every [path](paths) through the layer and the guards is [walked](walk), with the log, the
+//! 2. Every [path](paths) through the layer and the guards is [tested](request_paths), with the log, the
 //!    metrics, the response and what the inner service can print [captured](capture).
 //! 3. The search itself is tried on planted secrets, and each path must have left the trace that
 //!    is expected of it.
@@ -18,7 +18,7 @@ mod lifecycle_types;
 mod limits;
 mod paths;
 mod public_types;
-mod walk;
+mod request_paths;
 
 use std::fmt::Write as _;
 
@@ -90,13 +90,13 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-fn assert_silent(what: &str, text: &str) {
+fn assert_no_secret(what: &str, text: &str) {
     let found = leaks(text);
     assert!(found.is_empty(), "{what} shows {found:?}:\n{text}");
 }
 
 #[test]
-fn the_detector_finds_a_planted_secret_in_each_of_its_forms() {
+fn detector_finds_planted_secrets_in_every_encoding() {
     #[derive(Debug)]
     struct Careless<T>(T);
 

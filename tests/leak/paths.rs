@@ -15,9 +15,9 @@ use tower_service_token::{MemoryStore, ServiceTokenLayer, TokenStore};
 use super::{DAMAGED, SECRET, minted_record};
 
 /// Answers only when asked, and not at once.
-struct Asking(Box<dyn Fn() -> Result<Option<TokenRecord>, StoreError> + Send + Sync>);
+struct PendingStore(Box<dyn Fn() -> Result<Option<TokenRecord>, StoreError> + Send + Sync>);
 
-impl Asking {
+impl PendingStore {
     fn new(
         answer: impl Fn() -> Result<Option<TokenRecord>, StoreError> + Send + Sync + 'static,
     ) -> Self {
@@ -26,7 +26,7 @@ impl Asking {
 }
 
 #[async_trait]
-impl TokenStore for Asking {
+impl TokenStore for PendingStore {
     async fn find(&self, credential: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
         let mut waited = false;
         poll_fn(|cx| {
@@ -45,7 +45,7 @@ impl TokenStore for Asking {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
+pub(super) enum ExpectedOutcome {
     Accepted,
     Anonymous,
     Refused(RejectionReason),
@@ -53,22 +53,27 @@ pub(super) enum End {
     Guarded(RejectionReason),
 }
 
-pub(super) struct Path {
+pub(super) struct RequestPath {
     pub(super) name: &'static str,
     /// Without one, a guard stands alone.
     pub(super) layer: Option<ServiceTokenLayer>,
     pub(super) guarded: bool,
     pub(super) headers: Vec<(&'static str, String)>,
-    pub(super) end: End,
+    pub(super) expected: ExpectedOutcome,
 }
 
-fn path(name: &'static str, layer: ServiceTokenLayer, token: &str, end: End) -> Path {
-    Path {
+fn path(
+    name: &'static str,
+    layer: ServiceTokenLayer,
+    token: &str,
+    expected: ExpectedOutcome,
+) -> RequestPath {
+    RequestPath {
         name,
         layer: Some(layer),
         guarded: false,
         headers: vec![("authorization", format!("ApiKey {token}"))],
-        end,
+        expected,
     }
 }
 
@@ -78,20 +83,20 @@ fn in_memory(record: TokenRecord) -> ServiceTokenLayer {
     ServiceTokenLayer::new(store).with_clock(ManualClock::new(now()))
 }
 
-fn asking(
+fn pending_store(
     answer: impl Fn() -> Result<Option<TokenRecord>, StoreError> + Send + Sync + 'static,
 ) -> ServiceTokenLayer {
-    ServiceTokenLayer::new(Asking::new(answer)).with_clock(ManualClock::new(now()))
+    ServiceTokenLayer::new(PendingStore::new(answer)).with_clock(ManualClock::new(now()))
 }
 
 fn now() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)
 }
 
-fn intake_paths() -> Vec<Path> {
+fn credential_paths() -> Vec<RequestPath> {
     use RejectionReason as Why;
 
-    let refused = |name, headers: &[(&'static str, &str)], why| Path {
+    let refused = |name, headers: &[(&'static str, &str)], why| RequestPath {
         name,
         layer: Some(in_memory(minted_record())),
         guarded: false,
@@ -99,7 +104,7 @@ fn intake_paths() -> Vec<Path> {
             .iter()
             .map(|(name, value)| (*name, (*value).to_owned()))
             .collect(),
-        end: End::Refused(why),
+        expected: ExpectedOutcome::Refused(why),
     };
     let api_key = format!("ApiKey {SECRET}");
     let junk = format!("ApiKey {SECRET} {SECRET}");
@@ -134,21 +139,21 @@ fn intake_paths() -> Vec<Path> {
         refused("repeated", &twice, Why::RepeatedHeader),
         refused("conflicting", &two, Why::ConflictingTokens),
         refused("too long", &[("x-api-key", &long)], Why::TokenTooLong),
-        Path {
+        RequestPath {
             layer: Some(in_memory(minted_record()).optional()),
-            end: End::Anonymous,
+            expected: ExpectedOutcome::Anonymous,
             ..refused("optional, none", &[], Why::MissingToken)
         },
-        Path {
+        RequestPath {
             layer: Some(in_memory(minted_record()).optional()),
-            end: End::Anonymous,
+            expected: ExpectedOutcome::Anonymous,
             ..refused(
                 "optional, other scheme",
                 &[("authorization", &bearer)],
                 Why::MissingToken,
             )
         },
-        Path {
+        RequestPath {
             layer: Some(in_memory(minted_record()).optional()),
             ..refused(
                 "optional, malformed",
@@ -156,13 +161,13 @@ fn intake_paths() -> Vec<Path> {
                 Why::MalformedHeader,
             )
         },
-        Path {
+        RequestPath {
             layer: Some(in_memory(minted_record()).accept_bearer()),
-            end: End::Accepted,
+            expected: ExpectedOutcome::Accepted,
             ..refused("bearer", &[("authorization", &bearer)], Why::MissingToken)
         },
-        Path {
-            end: End::Accepted,
+        RequestPath {
+            expected: ExpectedOutcome::Accepted,
             ..refused(
                 "both headers",
                 &[("authorization", &api_key), ("x-api-key", SECRET)],
@@ -173,102 +178,121 @@ fn intake_paths() -> Vec<Path> {
 }
 
 /// A record whose digest shares with the secret's what a store looks it up by.
-fn look_alike() -> TokenRecord {
+fn record_with_similar_digest() -> TokenRecord {
     let mut digest = *TokenDigest::of(SECRET).as_bytes();
     digest[31] ^= 1;
     minted_record().with_digest(TokenDigest::from_bytes(digest))
 }
 
-fn verdict_paths() -> Vec<Path> {
+fn verdict_paths() -> Vec<RequestPath> {
     use RejectionReason as Why;
 
     let second = Duration::from_secs(1);
     let mut paths = Vec::new();
     for (name, record, end) in [
-        ("accepted", minted_record(), End::Accepted),
-        ("wrong digest", look_alike(), End::Refused(Why::WrongDigest)),
+        ("accepted", minted_record(), ExpectedOutcome::Accepted),
+        (
+            "wrong digest",
+            record_with_similar_digest(),
+            ExpectedOutcome::Refused(Why::WrongDigest),
+        ),
         (
             "revoked",
             minted_record().with_state(TokenState::Revoked),
-            End::Refused(Why::RevokedToken),
+            ExpectedOutcome::Refused(Why::RevokedToken),
         ),
         (
             "disabled",
             minted_record().with_state(TokenState::Disabled),
-            End::Refused(Why::DisabledToken),
+            ExpectedOutcome::Refused(Why::DisabledToken),
         ),
         (
             "expired",
             minted_record().with_expires_at(now() - second),
-            End::Refused(Why::ExpiredToken),
+            ExpectedOutcome::Refused(Why::ExpiredToken),
         ),
         (
             "superseded",
             minted_record()
                 .with_digest(TokenDigest::of("another"))
                 .with_previous_digest((TokenDigest::of(SECRET), now())),
-            End::Refused(Why::SupersededToken),
+            ExpectedOutcome::Refused(Why::SupersededToken),
         ),
         (
             "previous secret",
             minted_record()
                 .with_digest(TokenDigest::of("another"))
                 .with_previous_digest((TokenDigest::of(SECRET), now() + second)),
-            End::Accepted,
+            ExpectedOutcome::Accepted,
         ),
         (
             "not yet valid",
             minted_record().with_not_before(now() + second),
-            End::Refused(Why::TokenNotYetValid),
+            ExpectedOutcome::Refused(Why::TokenNotYetValid),
         ),
     ] {
         paths.push(path(name, in_memory(record.clone()), SECRET, end));
         let found = move || Ok(Some(record.clone()));
-        paths.push(path(name, asking(found), SECRET, end));
+        paths.push(path(name, pending_store(found), SECRET, end));
     }
     let empty = || ServiceTokenLayer::new(MemoryStore::new());
     let stripped = in_memory(minted_record()).strip_credential();
     paths.extend([
-        path("accepted and stripped", stripped, SECRET, End::Accepted),
-        path("unknown", empty(), SECRET, End::Refused(Why::UnknownToken)),
+        path(
+            "accepted and stripped",
+            stripped,
+            SECRET,
+            ExpectedOutcome::Accepted,
+        ),
         path(
             "unknown",
-            asking(|| Ok(None)),
+            empty(),
             SECRET,
-            End::Refused(Why::UnknownToken),
+            ExpectedOutcome::Refused(Why::UnknownToken),
         ),
-        path("damaged", empty(), DAMAGED, End::Refused(Why::DamagedToken)),
+        path(
+            "unknown",
+            pending_store(|| Ok(None)),
+            SECRET,
+            ExpectedOutcome::Refused(Why::UnknownToken),
+        ),
         path(
             "damaged",
-            asking(|| Ok(None)),
+            empty(),
             DAMAGED,
-            End::Refused(Why::DamagedToken),
+            ExpectedOutcome::Refused(Why::DamagedToken),
+        ),
+        path(
+            "damaged",
+            pending_store(|| Ok(None)),
+            DAMAGED,
+            ExpectedOutcome::Refused(Why::DamagedToken),
         ),
     ]);
     paths
 }
 
-fn store_and_guard_paths() -> Vec<Path> {
+fn store_and_guard_paths() -> Vec<RequestPath> {
     use RejectionReason as Why;
 
     let mut paths = vec![
         path(
             "unavailable",
-            asking(|| Err(StoreError::unavailable(io::Error::other("refused")))),
+            pending_store(|| Err(StoreError::unavailable(io::Error::other("refused")))),
             SECRET,
-            End::Refused(Why::StoreUnavailable),
+            ExpectedOutcome::Refused(Why::StoreUnavailable),
         ),
         path(
             "corrupt",
-            asking(|| Err(StoreError::corrupt("a row without an id"))),
+            pending_store(|| Err(StoreError::corrupt("a row without an id"))),
             SECRET,
-            End::Refused(Why::CorruptRecord),
+            ExpectedOutcome::Refused(Why::CorruptRecord),
         ),
         path(
             "rate limited",
-            asking(|| Err(StoreError::rate_limited(Duration::from_secs(3)))),
+            pending_store(|| Err(StoreError::rate_limited(Duration::from_secs(3)))),
             SECRET,
-            End::Refused(Why::RateLimited),
+            ExpectedOutcome::Refused(Why::RateLimited),
         ),
     ];
     let weak = || minted_record().with_scopes(["projects:read"]);
@@ -276,42 +300,46 @@ fn store_and_guard_paths() -> Vec<Path> {
         (
             "guard passed",
             Some(in_memory(minted_record())),
-            End::Accepted,
+            ExpectedOutcome::Accepted,
         ),
         (
             "forbidden",
             Some(in_memory(weak())),
-            End::Guarded(Why::InsufficientScope),
+            ExpectedOutcome::Guarded(Why::InsufficientScope),
         ),
         (
             "forbidden",
-            Some(asking(move || Ok(Some(weak())))),
-            End::Guarded(Why::InsufficientScope),
+            Some(pending_store(move || Ok(Some(weak())))),
+            ExpectedOutcome::Guarded(Why::InsufficientScope),
         ),
-        ("missing layer", None, End::Guarded(Why::MissingLayer)),
+        (
+            "missing layer",
+            None,
+            ExpectedOutcome::Guarded(Why::MissingLayer),
+        ),
     ];
     for (name, layer, end) in guards {
-        paths.push(Path {
+        paths.push(RequestPath {
             layer,
             guarded: true,
             ..path(name, in_memory(minted_record()), SECRET, end)
         });
     }
-    paths.push(Path {
+    paths.push(RequestPath {
         guarded: true,
         headers: vec![("authorization", format!("Bearer {SECRET}"))],
         ..path(
             "guard behind anonymous",
             in_memory(minted_record()).optional(),
             SECRET,
-            End::Guarded(Why::MissingToken),
+            ExpectedOutcome::Guarded(Why::MissingToken),
         )
     });
     paths
 }
 
-pub(super) fn all_paths() -> Vec<Path> {
-    [intake_paths(), verdict_paths(), store_and_guard_paths()]
+pub(super) fn all_paths() -> Vec<RequestPath> {
+    [credential_paths(), verdict_paths(), store_and_guard_paths()]
         .into_iter()
         .flatten()
         .collect()

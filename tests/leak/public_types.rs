@@ -24,17 +24,17 @@ use tower_service_token::token::{PresentedToken, TokenFormat, TokenId, TokenShap
 use tower_service_token::{MemoryStore, Principal, ServiceTokenLayer, TokenStore};
 
 use super::lifecycle_types;
-use super::{SECRET, SECRET_PART, assert_silent, hex, leaks, minted_record, token_id};
+use super::{SECRET, SECRET_PART, assert_no_secret, hex, leaks, minted_record, token_id};
 
 /// A type of this crate and all it prints.
-pub(super) type Shown = (&'static str, Vec<String>);
+pub(super) type Formatted = (&'static str, Vec<String>);
 
-pub(super) fn debugged(name: &'static str, value: &impl Debug) -> Shown {
+pub(super) fn debug_text(name: &'static str, value: &impl Debug) -> Formatted {
     (name, vec![format!("{value:?}"), format!("{value:#?}")])
 }
 
 /// An error with its whole chain of sources, in every form.
-pub(super) fn told(name: &'static str, error: &(dyn Error + 'static)) -> Shown {
+pub(super) fn error_text(name: &'static str, error: &(dyn Error + 'static)) -> Formatted {
     let mut texts = Vec::new();
     let mut next = Some(error);
     while let Some(error) = next {
@@ -56,24 +56,24 @@ pub(super) fn principal() -> Principal {
     verdict(Some(minted_record()), &credential(), &SystemClock).expect("a good token")
 }
 
-fn secrets_shown() -> Vec<Shown> {
+fn formatted_secrets() -> Vec<Formatted> {
     let presented = PresentedToken::new(SECRET).expect("visible ASCII");
     let mut shown = vec![
-        debugged("PresentedToken", &presented),
-        debugged("PresentedToken", &presented.into_owned()),
-        debugged("Credential", &credential()),
-        debugged("Credential", &credential().into_owned()),
-        debugged("TokenDigest", credential().digest()),
-        debugged("TokenId", &token_id()),
-        debugged("TokenFormat", &TokenFormat::default()),
-        debugged("TokenShape", &TokenFormat::default().inspect(SECRET)),
-        debugged("TokenShape", &TokenShape::Damaged),
-        debugged("SystemClock", &SystemClock),
-        debugged("ManualClock", &ManualClock::new(SystemTime::UNIX_EPOCH)),
+        debug_text("PresentedToken", &presented),
+        debug_text("PresentedToken", &presented.into_owned()),
+        debug_text("Credential", &credential()),
+        debug_text("Credential", &credential().into_owned()),
+        debug_text("TokenDigest", credential().digest()),
+        debug_text("TokenId", &token_id()),
+        debug_text("TokenFormat", &TokenFormat::default()),
+        debug_text("TokenShape", &TokenFormat::default().inspect(SECRET)),
+        debug_text("TokenShape", &TokenShape::Damaged),
+        debug_text("SystemClock", &SystemClock),
+        debug_text("ManualClock", &ManualClock::new(SystemTime::UNIX_EPOCH)),
     ];
     // Of this token the detector does not know the secret.
     let minted = TokenFormat::default().mint().expect("random bytes");
-    let (_, texts) = debugged("MintedToken", &minted);
+    let (_, texts) = debug_text("MintedToken", &minted);
     for text in &texts {
         assert!(!text.contains(&minted.expose_secret()[18..]), "{text}");
         assert!(text.contains(&minted.id().to_string()), "{text}");
@@ -82,7 +82,7 @@ fn secrets_shown() -> Vec<Shown> {
     shown
 }
 
-fn stores_shown() -> Vec<Shown> {
+fn formatted_stores() -> Vec<Formatted> {
     let store = MemoryStore::new();
     store.insert(minted_record()).expect("an empty store");
     let again = store.insert(minted_record()).expect_err("a taken id");
@@ -93,28 +93,28 @@ fn stores_shown() -> Vec<Shown> {
     let revoked = minted_record().with_state(TokenState::Revoked);
     let denial = verdict(Some(revoked), &credential(), &SystemClock).expect_err("revoked");
     vec![
-        debugged("MemoryStore", &store),
-        told("MemoryStoreError", &again),
-        told("MemoryStoreError", &taken),
-        debugged("TokenRecord", &minted_record()),
-        debugged("TokenState", &TokenState::Revoked),
-        debugged("Cached", &store.find_cached(&credential())),
-        debugged("Cached", &block_on(store.find(&credential()))),
-        debugged("Cached", &Cached::Ask),
-        told("Denial", &denial),
-        debugged("DenialKind", &denial.kind()),
-        told("StoreError", &StoreError::unavailable("connection refused")),
-        told("StoreError", &StoreError::corrupt("a row without an id")),
-        debugged("StoreErrorKind", &StoreErrorKind::Corrupt),
-        debugged("Principal", &principal()),
-        debugged("Roles", principal().roles()),
-        debugged("Scopes", principal().scopes()),
-        debugged("Roles", &Roles::default()),
-        debugged("Scopes", &Scopes::default()),
+        debug_text("MemoryStore", &store),
+        error_text("MemoryStoreError", &again),
+        error_text("MemoryStoreError", &taken),
+        debug_text("TokenRecord", &minted_record()),
+        debug_text("TokenState", &TokenState::Revoked),
+        debug_text("Cached", &store.find_cached(&credential())),
+        debug_text("Cached", &block_on(store.find(&credential()))),
+        debug_text("Cached", &Cached::Miss),
+        error_text("Denial", &denial),
+        debug_text("DenialKind", &denial.kind()),
+        error_text("StoreError", &StoreError::unavailable("connection refused")),
+        error_text("StoreError", &StoreError::corrupt("a row without an id")),
+        debug_text("StoreErrorKind", &StoreErrorKind::Corrupt),
+        debug_text("Principal", &principal()),
+        debug_text("Roles", principal().roles()),
+        debug_text("Scopes", principal().scopes()),
+        debug_text("Roles", &Roles::default()),
+        debug_text("Scopes", &Scopes::default()),
     ]
 }
 
-fn errors_fed_the_secret() -> Vec<Shown> {
+fn errors_fed_the_secret() -> Vec<Formatted> {
     let hex = hex(TokenDigest::of(SECRET).as_bytes());
     let mut headers = HeaderMap::new();
     headers.insert(X_API_KEY, HeaderValue::from_static(SECRET));
@@ -124,35 +124,35 @@ fn errors_fed_the_secret() -> Vec<Shown> {
     let layer = || ServiceTokenLayer::new(MemoryStore::new());
     let realm = format!("{SECRET}\"");
     let mut shown = vec![
-        told(
+        error_text(
             "ParseTokenIdError",
             &SECRET.parse::<TokenId>().expect_err("too long"),
         ),
-        told(
+        error_text(
             "PrefixError",
             &TokenFormat::new(SECRET).expect_err("too long"),
         ),
-        told(
+        error_text(
             "PrefixError",
             &TokenFormat::default()
                 .accept_prefix(SECRET)
                 .expect_err("too long"),
         ),
-        told("IntakeError", &repeated.expect_err("a repeated header")),
-        told("HeaderNameError", &cookie.expect_err("a cookie")),
-        told(
+        error_text("CredentialError", &repeated.expect_err("a repeated header")),
+        error_text("HeaderNameError", &cookie.expect_err("a cookie")),
+        error_text(
             "RealmError",
             &layer().with_realm(&realm).expect_err("a quote"),
         ),
     ];
     for text in [SECRET.to_owned(), format!("sha256:{SECRET}"), hex] {
         let error = text.parse::<TokenDigest>().expect_err("no digest");
-        shown.push(told("ParseDigestError", &error));
+        shown.push(error_text("ParseTokenDigestError", &error));
     }
     shown
 }
 
-fn layers_and_refusals_shown() -> Vec<Shown> {
+fn formatted_layers_and_refusals() -> Vec<Formatted> {
     let store = MemoryStore::new();
     store.insert(minted_record()).expect("an empty store");
     let layer = ServiceTokenLayer::new(store);
@@ -164,40 +164,40 @@ fn layers_and_refusals_shown() -> Vec<Shown> {
     let with_source = Rejection::new(RejectionReason::StoreUnavailable)
         .with_source(StoreError::unavailable("connection refused"));
     let mut shown = vec![
-        debugged("CredentialSources", &CredentialSources::default()),
-        debugged("ServiceToken", &layer.layer(inner)),
-        debugged("ServiceTokenLayer", &layer),
-        debugged("RequireRoles", &roles.layer(inner)),
-        debugged("RequireRolesLayer", &roles),
-        debugged("RequireScopes", &scopes.layer(inner)),
-        debugged("RequireScopesLayer", &scopes),
-        debugged("Requirement", &requirement),
-        debugged("RejectionReason", &refusal.reason()),
-        told("Rejection", &refusal),
-        told("Rejection", &with_source),
-        debugged("ProblemJson", &ProblemJson),
-        debugged("GrpcStatus", &GrpcStatus),
-        debugged("FailureLogged", &FailureLogged),
+        debug_text("CredentialSources", &CredentialSources::default()),
+        debug_text("ServiceToken", &layer.layer(inner)),
+        debug_text("ServiceTokenLayer", &layer),
+        debug_text("RequireRoles", &roles.layer(inner)),
+        debug_text("RequireRolesLayer", &roles),
+        debug_text("RequireScopes", &scopes.layer(inner)),
+        debug_text("RequireScopesLayer", &scopes),
+        debug_text("Requirement", &requirement),
+        debug_text("RejectionReason", &refusal.reason()),
+        error_text("Rejection", &refusal),
+        error_text("Rejection", &with_source),
+        debug_text("ProblemJson", &ProblemJson),
+        debug_text("GrpcStatus", &GrpcStatus),
+        debug_text("FailureLogged", &FailureLogged),
     ];
     #[cfg(feature = "axum")]
-    shown.push(debugged("Authorized", &authorized::extract()));
+    shown.push(debug_text("Authorized", &authorized::extract()));
     #[cfg(not(feature = "axum"))]
     shown.push(("Authorized", Vec::new()));
-    shown.push(debugged("Rejection", &refusal));
+    shown.push(debug_text("Rejection", &refusal));
     shown
 }
 
 #[cfg(feature = "axum")]
 mod authorized {
     use axum::extract::FromRequestParts;
-    use tower_service_token::authorize::{Authorized, Policy};
+    use tower_service_token::authorize::{AccessPolicy, Authorized};
 
     use super::{Request, Requirement, block_on, principal};
 
     #[derive(Debug)]
     pub(super) struct Deploy;
 
-    impl Policy for Deploy {
+    impl AccessPolicy for Deploy {
         fn requirement() -> Requirement {
             Requirement::any_role(["deployer"])
         }
@@ -211,47 +211,50 @@ mod authorized {
     }
 }
 
-fn everything_shown() -> Vec<Shown> {
+fn formatted_everything() -> Vec<Formatted> {
     [
-        secrets_shown(),
-        stores_shown(),
+        formatted_secrets(),
+        formatted_stores(),
         errors_fed_the_secret(),
-        layers_and_refusals_shown(),
-        super::file_store::shown(),
-        vec![debugged("ChainStore", &ChainStore::new(MemoryStore::new()))],
+        formatted_layers_and_refusals(),
+        super::file_store::formatted_types(),
+        vec![debug_text(
+            "ChainStore",
+            &ChainStore::new(MemoryStore::new()),
+        )],
         lifecycle_types::registry_types(),
         lifecycle_types::lifecycle_types(),
         lifecycle_types::errors_fed_the_secret(),
         lifecycle_types::testing_types(),
         lifecycle_types::tokio_types(),
         lifecycle_types::sql_types(),
-        super::api_types::shown(),
-        super::client_types::shown(),
-        super::introspection::shown(),
-        super::limits::shown(),
+        super::api_types::formatted_types(),
+        super::client_types::formatted_types(),
+        super::introspection::formatted_types(),
+        super::limits::formatted_types(),
     ]
     .concat()
 }
 
 #[test]
-fn no_public_type_shows_the_secret_or_its_digest() {
-    for (name, texts) in everything_shown() {
+fn no_public_type_prints_the_secret_or_its_digest() {
+    for (name, texts) in formatted_everything() {
         for text in texts {
             assert!(!text.is_empty(), "{name}");
-            assert_silent(name, &text);
+            assert_no_secret(name, &text);
         }
     }
 }
 
 #[test]
-fn asking_for_the_digest_as_text_is_the_one_way_to_get_it() {
+fn digest_text_requires_an_explicit_conversion() {
     let digest = TokenDigest::of(SECRET);
     assert!(!leaks(&digest.to_string()).is_empty());
     assert!(!digest.to_string().contains(SECRET_PART));
 }
 
 /// Public types that print nothing, with the reason.
-const NOT_SHOWN: [(&str, &str); 4] = [
+const NOT_SHOWN: [(&str, &str); 5] = [
     (
         "PostgresStore",
         "needs a server; its `Debug` is that of `SqliteStore`",
@@ -261,13 +264,14 @@ const NOT_SHOWN: [(&str, &str); 4] = [
         "MintError",
         "only a broken generator makes one; it holds no text",
     ),
-    ("ResponseFuture", "has no Debug"),
+    ("GuardFuture", "has no Debug"),
+    ("ServiceTokenFuture", "has no Debug"),
 ];
 
 #[test]
-fn no_public_type_was_forgotten() {
+fn every_public_type_is_covered() {
     let declared = regex::Regex::new(r"(?m)^\s*pub (?:struct|enum) (\w+)").expect("a regex");
-    let shown: Vec<_> = everything_shown()
+    let shown: Vec<_> = formatted_everything()
         .into_iter()
         .map(|(name, _)| name)
         .collect();

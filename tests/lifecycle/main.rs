@@ -1,7 +1,7 @@
 //! The life of tokens in memory; `tests/sql` runs the same tests on SQLite and PostgreSQL.
 
-mod overtaken;
-mod verbs;
+mod concurrent_creation;
+mod operations;
 
 use std::sync::Arc;
 
@@ -12,10 +12,10 @@ macro_rules! in_memory {
         $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
-                verbs::$name(Arc::new(MemoryStore::new())).await;
+                operations::$name(Arc::new(MemoryStore::new())).await;
             }
         )+
     };
 }
 
-verbs::every_test!(in_memory);
+operations::every_test!(in_memory);

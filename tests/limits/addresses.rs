@@ -93,7 +93,7 @@ fn behind_a_proxy() -> ClientAddressLayer {
 const CLIENT: Option<IpAddr> = Some(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)));
 
 #[tokio::test]
-async fn changes_through_every_api_are_audited_with_the_clients_address() {
+async fn audits_changes_of_every_api_with_the_client_address() {
     let app = App::new(behind_a_proxy());
     let admin = NewToken::new("admin").with_scopes(["service-tokens:admin", "introspect"]);
     let admin = app.tokens.create(admin).await.unwrap();
@@ -127,7 +127,7 @@ async fn changes_through_every_api_are_audited_with_the_clients_address() {
 }
 
 #[tokio::test]
-async fn refusals_are_audited_and_logged_with_the_clients_address() {
+async fn audits_and_logs_rejections_with_the_client_address() {
     for (addresses, client) in [
         (behind_a_proxy(), CLIENT),
         (ClientAddressLayer::new(), Some([10, 0, 0, 1].into())),
@@ -175,7 +175,7 @@ async fn refusals_are_audited_and_logged_with_the_clients_address() {
 
 #[cfg(feature = "tracing")]
 #[tokio::test]
-async fn the_audit_log_has_the_clients_address() {
+async fn audit_log_stores_the_client_address() {
     use tower_service_token::lifecycle::Actor;
 
     let log = Log::default();

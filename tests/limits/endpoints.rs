@@ -23,7 +23,7 @@ use tower_service_token::lifecycle::NewToken;
 use tower_service_token::testing::FaultyStore;
 use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens};
 
-use crate::{DAMAGED, SECOND, limit, slow, unknown};
+use crate::{DAMAGED, SECOND, limit, slow_limit, unknown};
 
 /// The endpoints, and the status of each for an unknown token.
 const CALLS: [(&str, &str, u16); 9] = [
@@ -102,7 +102,7 @@ fn assert_limited(response: &Response, call: &str) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_endpoint_shares_the_budget_of_its_layer() {
+async fn endpoints_share_the_budget_of_their_layer() {
     for (method, path, status) in CALLS {
         let burst = NonZeroU32::new(2).unwrap();
         let limit = limit().with_burst(burst).with_interval(SECOND);
@@ -122,7 +122,7 @@ async fn every_endpoint_shares_the_budget_of_its_layer() {
 }
 
 #[tokio::test]
-async fn every_endpoint_has_a_budget_by_default() {
+async fn endpoints_have_a_failure_budget_by_default() {
     for (method, path, status) in CALLS {
         let app = App::new(ServiceTokenLayer::accept_bearer);
         let mut first = None;
@@ -145,9 +145,9 @@ async fn every_endpoint_has_a_budget_by_default() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn lookups_of_every_endpoint_wait_for_their_turn() {
+async fn lookups_of_every_endpoint_are_queued() {
     for (method, path, status) in CALLS {
-        let app = App::new(|layer| layer.accept_bearer().with_failure_limit(slow()));
+        let app = App::new(|layer| layer.accept_bearer().with_failure_limit(slow_limit()));
         let started = Instant::now();
         let mut calls = JoinSet::new();
         for _ in 0..3 {
@@ -168,7 +168,7 @@ async fn lookups_of_every_endpoint_wait_for_their_turn() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn unknown_tokens_of_one_service_cost_no_other_service() {
+async fn unknown_tokens_of_one_service_do_not_limit_others() {
     let app = App::new(|layer| layer.accept_bearer().with_failure_limit(limit()));
     let mut services = Vec::new();
     for name in ["attacked", "other"] {

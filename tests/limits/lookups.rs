@@ -12,7 +12,7 @@ use tokio::time::{Instant, advance, sleep};
 use tower_service_token::limits::FailureLimit;
 use tower_service_token::testing::Fault;
 
-use crate::{DAMAGED, Guarded, SECOND, limit, slow, unknown};
+use crate::{DAMAGED, Guarded, SECOND, limit, slow_limit, unknown};
 
 const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 1));
@@ -56,25 +56,25 @@ fn retry_after(response: &Response<String>) -> &str {
 }
 
 #[tokio::test(start_paused = true)]
-async fn three_hundred_unknown_tokens_per_second_cost_their_address_nothing() {
+async fn flood_of_300_per_second_does_not_limit_its_address() {
     assert_eq!(succeeded_under_junk(300, ADDRESS).await, (50, 0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn three_thousand_unknown_tokens_per_second_cost_their_address_nothing() {
+async fn flood_of_3000_per_second_does_not_limit_its_address() {
     assert_eq!(succeeded_under_junk(3_000, ADDRESS).await, (50, 0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn twenty_thousand_unknown_tokens_per_second_cost_other_addresses_nothing() {
+async fn flood_of_20000_per_second_does_not_limit_other_addresses() {
     let (succeeded, refused) = succeeded_under_junk(20_000, OTHER).await;
     assert_eq!(succeeded, 50);
     assert!(refused > 10_000, "{refused}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_accepted_token_never_waits_for_24_hours() {
-    let guarded = Guarded::new(slow());
+async fn accepted_tokens_skip_the_queue_for_24_hours() {
+    let guarded = Guarded::new(slow_limit());
     let good = guarded.token();
     assert_eq!(guarded.timed(ADDRESS, &good).await, (200, Duration::ZERO));
     for _ in 0..3 {
@@ -100,10 +100,10 @@ async fn an_accepted_token_never_waits_for_24_hours() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_that_is_refused_is_no_longer_remembered() {
+async fn rejected_tokens_are_no_longer_remembered() {
     use tower_service_token::ServiceTokens;
 
-    let guarded = Guarded::new(slow());
+    let guarded = Guarded::new(slow_limit());
     let token = crate::mint();
     let record = tower_service_token::store::TokenRecord::from(&token);
     guarded.memory.insert(record).unwrap();
@@ -120,8 +120,8 @@ async fn a_token_that_is_refused_is_no_longer_remembered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_memory_is_bounded_and_junk_does_not_enter_it() {
-    let guarded = Guarded::new(slow().with_max_remembered_tokens(100));
+async fn remembers_a_bounded_number_of_accepted_tokens_only() {
+    let guarded = Guarded::new(slow_limit().with_max_remembered_tokens(100));
     let mut good = Vec::new();
     for _ in 0..50 {
         good.push(guarded.token());
@@ -147,7 +147,7 @@ async fn the_memory_is_bounded_and_junk_does_not_enter_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_success_gives_failures_back() {
+async fn accepted_tokens_do_not_refill_the_budget() {
     let guarded = Guarded::new(limit().with_burst(NonZeroU32::MIN).with_interval(SECOND));
     let good = guarded.token();
     assert_eq!(guarded.send(ADDRESS, DAMAGED).await.status(), 401);
@@ -165,8 +165,8 @@ async fn no_success_gives_failures_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_fills_its_queue_gets_429_and_others_wait() {
-    let guarded = Guarded::new(slow());
+async fn client_with_a_full_queue_gets_429_and_others_wait() {
+    let guarded = Guarded::new(slow_limit());
     // The one lookup that may run at once.
     guarded.send(OTHER, &unknown()).await;
     let mut waiting = JoinSet::new();
@@ -190,8 +190,8 @@ async fn a_client_that_fills_its_queue_gets_429_and_others_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_is_dropped_leaves_the_queue() {
-    let guarded = Guarded::new(slow());
+async fn dropped_requests_leave_the_queue() {
+    let guarded = Guarded::new(slow_limit());
     guarded.send(OTHER, &unknown()).await;
     for _ in 0..3_000 {
         let waiting = guarded.send(ADDRESS, &unknown());
@@ -202,19 +202,19 @@ async fn a_request_that_is_dropped_leaves_the_queue() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outage_is_503_within_the_budget_and_beyond() {
+async fn store_outage_is_503_within_and_beyond_the_budget() {
     let guarded = Guarded::new(limit().with_burst(NonZeroU32::MIN).with_interval(SECOND));
     for _ in 0..2 {
         guarded.store.inject(Fault::Error);
         assert_eq!(guarded.send(ADDRESS, &unknown()).await.status(), 503);
-        guarded.store.heal();
+        guarded.store.clear_fault();
         assert_eq!(guarded.send(ADDRESS, &unknown()).await.status(), 401);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_layer_without_a_limit_looks_up_at_once() {
-    let guarded = Guarded::new(slow());
+async fn layer_without_a_limit_does_not_queue() {
+    let guarded = Guarded::new(slow_limit());
     let layer = guarded.layer.clone().with_failure_limit(None);
     for _ in 0..200 {
         let response = crate::send(&layer, ADDRESS, &unknown()).await;
@@ -225,7 +225,7 @@ async fn a_layer_without_a_limit_looks_up_at_once() {
 }
 
 #[test]
-fn without_a_runtime_a_lookup_that_must_wait_is_refused() {
+fn rejects_queued_lookups_without_a_runtime() {
     let limit = FailureLimit::new().with_max_lookups_per_second(NonZeroU32::MIN);
     let guarded = Guarded::new(limit);
     let all = (0..3).map(|_| guarded.send(ADDRESS, &unknown()));
@@ -235,7 +235,7 @@ fn without_a_runtime_a_lookup_that_must_wait_is_refused() {
 }
 
 #[test]
-fn a_runtime_that_ends_leaves_the_queue_working() {
+fn queue_survives_a_runtime_shutdown() {
     let start = || {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         runtime.enable_time().start_paused(true).build().unwrap()
@@ -260,7 +260,7 @@ fn a_runtime_that_ends_leaves_the_queue_working() {
 
 #[cfg(feature = "metrics")]
 #[test]
-fn each_lookup_is_counted_by_what_became_of_it() {
+fn counts_lookups_by_outcome() {
     use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 
     let recorder = DebuggingRecorder::new();
@@ -269,7 +269,7 @@ fn each_lookup_is_counted_by_what_became_of_it() {
     let runtime = runtime.enable_time().start_paused(true).build().unwrap();
     metrics::with_local_recorder(&recorder, || {
         runtime.block_on(async {
-            let guarded = Guarded::new(slow());
+            let guarded = Guarded::new(slow_limit());
             let good = guarded.token();
             for _ in 0..3 {
                 guarded.send(ADDRESS, &good).await;

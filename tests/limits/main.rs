@@ -46,7 +46,7 @@ fn limit() -> FailureLimit {
 }
 
 /// One lookup per second, and one failure.
-fn slow() -> FailureLimit {
+fn slow_limit() -> FailureLimit {
     let limit = limit().with_max_lookups_per_second(NonZeroU32::MIN);
     limit
         .with_burst(NonZeroU32::MIN)

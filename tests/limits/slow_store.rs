@@ -40,12 +40,12 @@ impl TokenStore for Database {
     }
 }
 
-struct Site {
+struct Fixture {
     tokens: MemoryStore,
     layer: ServiceTokenLayer,
 }
 
-impl Site {
+impl Fixture {
     fn new() -> Self {
         let tokens = MemoryStore::new();
         let database = Database {
@@ -84,7 +84,7 @@ struct Outcome {
 
 /// Runs the flood. If `resets`, the flood drops each request after 1 ms.
 async fn flood(first_uses_from: IpAddr, resets: bool) -> Outcome {
-    let site = Arc::new(Site::new());
+    let site = Arc::new(Fixture::new());
     let known = site.token();
     assert_eq!(site.send(ADDRESS, &known).await.status(), 200);
     let (mut junk, mut remembered, mut first_uses) =
@@ -93,8 +93,8 @@ async fn flood(first_uses_from: IpAddr, resets: bool) -> Outcome {
         for _ in 0..3 {
             let request = crate::send(&site.layer, ADDRESS, &unknown());
             junk.spawn(async move {
-                let patience = if resets { MILLISECOND } else { 60 * SECOND };
-                let response = tokio::time::timeout(patience, request).await;
+                let request_timeout = if resets { MILLISECOND } else { 60 * SECOND };
+                let response = tokio::time::timeout(request_timeout, request).await;
                 response.map_or(0, |response| response.status().as_u16())
             });
         }
@@ -124,7 +124,7 @@ fn count(statuses: &[u16], status: u16) -> usize {
 }
 
 #[tokio::test(start_paused = true)]
-async fn junk_beyond_the_rate_of_the_store_costs_no_remembered_token_and_no_other_address() {
+async fn flood_beyond_the_store_rate_does_not_limit_remembered_tokens_or_other_addresses() {
     let outcome = flood(OTHER, false).await;
     assert_eq!(outcome.remembered, [200; 100]);
     // At most the 32 lookups of unknown tokens are before it, ten at a time.
@@ -145,7 +145,7 @@ async fn junk_beyond_the_rate_of_the_store_costs_no_remembered_token_and_no_othe
 }
 
 #[tokio::test(start_paused = true)]
-async fn first_uses_of_the_address_of_the_junk_get_its_part_of_the_rate_and_429() {
+async fn first_uses_from_the_flooding_address_share_its_rate() {
     let outcome = flood(ADDRESS, false).await;
     assert_eq!(outcome.remembered, [200; 100]);
     let (accepted, refused) = (
@@ -158,7 +158,7 @@ async fn first_uses_of_the_address_of_the_junk_get_its_part_of_the_rate_and_429(
 }
 
 #[tokio::test(start_paused = true)]
-async fn requests_that_are_reset_have_no_more_lookups_at_a_time() {
+async fn reset_requests_do_not_exceed_the_concurrency_limit() {
     let outcome = flood(OTHER, true).await;
     assert_eq!(outcome.remembered, [200; 100]);
     let slowest = outcome.slowest_remembered;
@@ -171,7 +171,7 @@ fn one_at_a_time() -> Guarded {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lookup_waits_until_the_one_before_ends() {
+async fn lookup_waits_for_the_previous_one_to_end() {
     let guarded = one_at_a_time();
     guarded
         .store
@@ -193,7 +193,7 @@ async fn a_lookup_waits_until_the_one_before_ends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lookup_whose_request_was_dropped_counts_until_it_ends_or_for_5_s() {
+async fn abandoned_lookup_holds_its_permit_for_up_to_5_s() {
     for (fault, held_for) in [
         (Fault::Delay(Duration::from_millis(700)), 700),
         (Fault::Hang, 5_000),
@@ -202,7 +202,7 @@ async fn a_lookup_whose_request_was_dropped_counts_until_it_ends_or_for_5_s() {
         guarded.store.inject(fault);
         let dropped = guarded.send(ADDRESS, &unknown());
         assert!(dropped.now_or_never().is_none());
-        guarded.store.heal();
+        guarded.store.clear_fault();
         tokio::task::yield_now().await;
         advance(Duration::from_millis(held_for - 100)).await;
         let (status, waited) = guarded.timed(OTHER, &guarded.token()).await;
@@ -213,7 +213,7 @@ async fn a_lookup_whose_request_was_dropped_counts_until_it_ends_or_for_5_s() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lookup_that_panics_ends() {
+async fn panicking_lookup_releases_its_permit() {
     struct Panics;
 
     #[async_trait]
@@ -233,7 +233,7 @@ async fn a_lookup_that_panics_ends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn more_lookups_at_a_time_can_be_allowed() {
+async fn max_concurrent_lookups_is_configurable() {
     let limit = limit()
         .with_max_lookups_per_second(NonZeroU32::new(10_000).unwrap())
         .with_max_concurrent_lookups(NonZeroUsize::new(50).unwrap());

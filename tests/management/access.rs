@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tower_service_token::lifecycle::NewToken;
 
-use crate::{Answer, Server};
+use crate::{ApiResponse, Server};
 
 /// What a call needs its caller to hold.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -221,7 +221,7 @@ async fn listed(server: &Server) -> Value {
 }
 
 #[tokio::test]
-async fn nobody_gets_anywhere_without_a_good_token() {
+async fn every_operation_requires_a_valid_token() {
     for row in &TABLE {
         let (server, id) = with_target(&[]).await;
         let before = listed(&server).await;
@@ -241,18 +241,18 @@ async fn nobody_gets_anywhere_without_a_good_token() {
 }
 
 #[tokio::test]
-async fn each_call_needs_its_scope_whatever_its_input() {
+async fn every_operation_requires_its_scope() {
     for row in &TABLE {
         for (scopes, holds) in CALLERS {
             let (server, id) = with_target(&[]).await;
             let caller = server.holder(scopes).await;
             let caller = Some(caller.expose_secret());
-            let is_let = holds.contains(&row.need);
+            let is_allowed = holds.contains(&row.need);
             let before = listed(&server).await;
             for (call, body, status, code) in row.bad {
                 let call = call.replace("{id}", &id);
                 let answer = server.call_text(caller, &call, body).await;
-                let (status, code) = if is_let {
+                let (status, code) = if is_allowed {
                     (*status, *code)
                 } else {
                     (403, "insufficient_scope")
@@ -262,7 +262,7 @@ async fn each_call_needs_its_scope_whatever_its_input() {
             assert_eq!(listed(&server).await, before, "{} {scopes:?}", row.call);
             let call = row.call.replace("{id}", &id);
             let answer = server.call_text(caller, &call, row.good.0).await;
-            if is_let {
+            if is_allowed {
                 assert_eq!(answer.status, row.good.1, "{call} {scopes:?}: {answer:?}");
             } else {
                 answer.assert_refused(403, "insufficient_scope");
@@ -273,14 +273,14 @@ async fn each_call_needs_its_scope_whatever_its_input() {
 }
 
 #[tokio::test]
-async fn what_the_caller_does_not_hold_it_neither_grants_nor_gets() {
+async fn every_operation_denies_escalation() {
     for row in &TABLE {
         let (server, id) = with_target(&["db:drop"]).await;
         let scopes = ["service-tokens:read", "service-tokens:write", "db:read"];
         let caller = server.holder(&scopes).await;
         let before = listed(&server).await;
         let call = row.call.replace("{id}", &id);
-        let ask = async |token: &str| -> Answer {
+        let ask = async |token: &str| -> ApiResponse {
             server.call_text(Some(token), &call, row.foreign).await
         };
         let answer = ask(caller.expose_secret()).await;
@@ -299,7 +299,7 @@ async fn what_the_caller_does_not_hold_it_neither_grants_nor_gets() {
 }
 
 #[tokio::test]
-async fn nobody_grants_what_they_do_not_hold_on_any_path() {
+async fn rejects_escalation_by_every_operation() {
     let server = Server::new().await;
     let strong = json!({ "name": "strong", "roles": ["admin"], "scopes": ["db:drop"] });
     let (strong, _) = server.create(strong).await;
@@ -381,7 +381,7 @@ async fn nobody_grants_what_they_do_not_hold_on_any_path() {
 }
 
 #[tokio::test]
-async fn a_token_serves_itself() {
+async fn token_can_get_rotate_and_revoke_itself() {
     let server = Server::new().await;
     let (id, first) = server
         .create(json!({ "name": "ci", "roles": ["deployer"] }))

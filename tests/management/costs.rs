@@ -140,7 +140,7 @@ impl Server {
 
 /// One test, so that no part disturbs another.
 #[tokio::test]
-async fn a_large_request_costs_linear_time() {
+async fn request_cost_is_linear_in_its_size() {
     let server = Server::new().await;
     large_bodies_cost_linear_time(&server).await;
     long_queries_cost_linear_time(&server).await;
@@ -192,7 +192,7 @@ async fn long_queries_cost_linear_time(server: &Server) {
 }
 
 #[tokio::test]
-async fn an_error_names_at_most_100_problems() {
+async fn errors_name_at_most_100_fields() {
     let server = Server::new().await;
     for body in [unknown_members(LARGE), labels(LARGE)] {
         let answer = server.send(server.request("POST ", None, body)).await;

@@ -14,7 +14,7 @@ use tower_service_token::header::CredentialSources;
 use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens};
 
 use crate::access::TABLE;
-use crate::{Answer, Server};
+use crate::{ApiResponse, Server};
 
 static DOCUMENT: LazyLock<Value> =
     LazyLock::new(|| serde_json::to_value(ManagementApi::openapi()).unwrap());
@@ -23,7 +23,7 @@ const METHODS: [&str; 5] = ["get", "put", "post", "delete", "patch"];
 
 /// The document says that this call may be answered so.
 #[track_caller]
-pub(crate) fn assert_told((method, path): &(Method, String), answer: &Answer) {
+pub(crate) fn assert_documented((method, path): &(Method, String), answer: &ApiResponse) {
     let path = path.strip_prefix("/api").expect("below the prefix");
     let told = operation(&method.as_str().to_lowercase(), path);
     let told = told.unwrap_or_else(|| panic!("{method} {path} is not in the document"));
@@ -61,7 +61,7 @@ fn resolved(value: &'static Value) -> &'static Value {
 }
 
 /// In what an answer differs from what is said.
-fn problems(told: &'static Value, answer: &Answer) -> Vec<String> {
+fn problems(told: &'static Value, answer: &ApiResponse) -> Vec<String> {
     let Some(told) = told["responses"].get(answer.status.to_string()) else {
         return vec![format!("no status {}", answer.status)];
     };
@@ -116,13 +116,13 @@ fn documented() -> BTreeSet<String> {
 }
 
 #[test]
-fn a_document_that_tells_something_else_is_caught() {
+fn document_check_detects_mismatches() {
     let told = operation("get", "/service-tokens/7Hq2mX9bTe").unwrap();
     let answer = |status, kind: &str, body: &Value| {
         let headers = [("content-type", kind), ("etag", "\"1\"")];
         let headers = headers.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
         let (headers, body) = (headers.into_iter().collect(), body.to_string());
-        Answer {
+        ApiResponse {
             status,
             headers,
             body,
@@ -148,7 +148,7 @@ fn a_document_that_tells_something_else_is_caught() {
 }
 
 #[test]
-fn the_document_is_of_openapi_3_1_and_refers_to_nothing_that_is_not_there() {
+fn document_is_openapi_3_1_without_dangling_references() {
     assert_eq!(DOCUMENT["openapi"], "3.1.0");
     let text = DOCUMENT.to_string();
     let mut references = 0;
@@ -181,7 +181,7 @@ fn the_document_is_of_openapi_3_1_and_refers_to_nothing_that_is_not_there() {
 }
 
 #[tokio::test]
-async fn the_document_names_the_calls_that_there_are_and_no_others() {
+async fn document_lists_exactly_the_routes() {
     let calls = TABLE.iter().map(|row| {
         let (method, path) = row.call.split_once(' ').unwrap();
         format!("{method} /service-tokens{path}")
@@ -214,7 +214,7 @@ async fn the_document_names_the_calls_that_there_are_and_no_others() {
 }
 
 #[tokio::test]
-async fn each_call_tells_the_scope_that_it_needs() {
+async fn document_names_the_scope_of_each_operation() {
     for call in TABLE.map(|row| row.call) {
         let (method, path) = call.split_once(' ').unwrap();
         let path = format!("/service-tokens{path}");
@@ -233,7 +233,7 @@ async fn each_call_tells_the_scope_that_it_needs() {
 }
 
 #[test]
-fn changes_list_their_conditions() {
+fn document_lists_preconditions_of_changes() {
     for call in TABLE.map(|row| row.call) {
         let (method, path) = call.split_once(' ').unwrap();
         let told = operation(&method.to_lowercase(), &format!("/service-tokens{path}"));
@@ -259,7 +259,7 @@ fn changes_list_their_conditions() {
 }
 
 #[test]
-fn bulk_responses_are_told_apart_by_dry_run() {
+fn document_distinguishes_bulk_responses_by_dry_run() {
     let told = operation("post", "/service-tokens/revoke").unwrap();
     let schema = &told["responses"]["200"]["content"]["application/json"]["schema"];
     let ids = json!(["7Hq2mX9bTe"]);
@@ -277,7 +277,7 @@ fn bulk_responses_are_told_apart_by_dry_run() {
 }
 
 #[test]
-fn lifetimes_that_depend_on_the_caller_are_described() {
+fn document_describes_caller_dependent_lifetimes() {
     let description = |schema: &str, field: &str| {
         let field = &DOCUMENT["components"]["schemas"][schema]["properties"][field];
         field["description"].as_str().unwrap()
@@ -293,7 +293,7 @@ fn lifetimes_that_depend_on_the_caller_are_described() {
 }
 
 #[tokio::test]
-async fn responses_share_the_memory_of_the_document() {
+async fn document_responses_share_memory() {
     let tokens = ServiceTokens::new(MemoryStore::new());
     let layer = ServiceTokenLayer::new(MemoryStore::new());
     let router: Router = ManagementApi::new(tokens, layer).into_router();
@@ -316,7 +316,7 @@ async fn responses_share_the_memory_of_the_document() {
 }
 
 #[tokio::test]
-async fn the_served_document_says_where_the_calls_are_and_how_tokens_are_sent() {
+async fn served_document_has_server_url_and_security_schemes() {
     let layer = || ServiceTokenLayer::new(MemoryStore::new());
     let other = CredentialSources::none().with_header("x-token".parse().unwrap());
     for (layer, ways) in [

@@ -74,7 +74,7 @@ async fn assert_each_failure_is_logged(server: &Server, id: &str, error: &str, s
 }
 
 #[tokio::test]
-async fn every_failing_call_is_logged_once() {
+async fn each_failed_request_is_logged_once() {
     let store = FaultyStore::new(MemoryStore::new());
     let server = Server::over(MemoryStore::new(), store.clone()).await;
     let (id, _) = server.create(json!({ "name": "ci" })).await;
@@ -84,7 +84,7 @@ async fn every_failing_call_is_logged_once() {
 
 #[cfg(feature = "sqlite")]
 #[tokio::test]
-async fn every_failing_call_over_sqlite_is_logged_once() {
+async fn each_failed_request_over_sqlite_is_logged_once() {
     use sqlx::Connection;
     use tower_service_token::store::SqliteStore;
 
@@ -116,7 +116,7 @@ impl TokenStore for Corrupt {
 }
 
 #[tokio::test]
-async fn a_corrupt_record_is_logged_once_by_the_layer_and_by_a_change() {
+async fn corrupt_record_is_logged_once() {
     let callers = MemoryStore::new();
     let tokens = ServiceTokens::new(callers.clone());
     let new = NewToken::new("admin").with_scopes(["service-tokens:admin"]);
@@ -149,7 +149,7 @@ async fn a_corrupt_record_is_logged_once_by_the_layer_and_by_a_change() {
 }
 
 #[tokio::test]
-async fn a_refused_escalation_is_logged_once_without_the_text_of_the_caller() {
+async fn denied_escalation_is_logged_once_without_caller_input() {
     let server = Server::new().await;
     let holder = server.holder(&["service-tokens:write", "a:b"]).await;
     let token_id = holder.record().id().to_string();

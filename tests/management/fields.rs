@@ -4,9 +4,9 @@ use axum::body::Body;
 use http::Request;
 use serde_json::{Value, json};
 
-use crate::{Answer, Server};
+use crate::{ApiResponse, Server};
 
-async fn post(server: &Server, content_type: Option<&str>, body: impl Into<Body>) -> Answer {
+async fn post(server: &Server, content_type: Option<&str>, body: impl Into<Body>) -> ApiResponse {
     let mut request = Request::post("/api/service-tokens");
     request = request.header("x-api-key", server.admin.expose_secret());
     if let Some(content_type) = content_type {
@@ -21,7 +21,7 @@ async fn count(server: &Server) -> usize {
 }
 
 #[tokio::test]
-async fn a_body_is_json_of_a_bounded_size() {
+async fn rejects_bodies_that_are_not_json_or_too_large() {
     let server = Server::new().await;
     let before = count(&server).await;
     let good = r#"{"name":"x"}"#;
@@ -55,7 +55,7 @@ async fn a_body_is_json_of_a_bounded_size() {
 }
 
 #[tokio::test]
-async fn each_field_that_breaks_a_rule_is_named() {
+async fn errors_name_each_invalid_field() {
     let server = Server::new().await;
     let before = count(&server).await;
     let mut cases = vec![
@@ -107,7 +107,7 @@ async fn each_field_that_breaks_a_rule_is_named() {
 }
 
 #[tokio::test]
-async fn all_problems_are_told_at_once() {
+async fn reports_all_invalid_fields_at_once() {
     let server = Server::new().await;
     let body = json!({ "roles": 5, "a/b~c": 1, "expires_at": "2027-02-01", "expires_in": "1d" });
     let mut pointers = server.call("POST ", body).await.pointers();
@@ -116,7 +116,7 @@ async fn all_problems_are_told_at_once() {
 }
 
 #[tokio::test]
-async fn a_patch_and_a_rotation_are_as_strict() {
+async fn patch_and_rotation_bodies_are_validated() {
     let server = Server::new().await;
     let (id, secret) = server.create(json!({ "name": "ci" })).await;
     for (call, bad, pointer) in [

@@ -6,11 +6,16 @@ use serde_json::{Value, json};
 use tower_service_token::MemoryStore;
 use tower_service_token::lifecycle::IssuedToken;
 
-use crate::{Answer, Server};
+use crate::{ApiResponse, Server};
 
 const KEY: &str = "8e03978e-40d5-43dd-bc93-6894a57f9324";
 
-async fn create_as(caller: &IssuedToken, server: &Server, keys: &[&str], body: &Value) -> Answer {
+async fn create_as(
+    caller: &IssuedToken,
+    server: &Server,
+    keys: &[&str],
+    body: &Value,
+) -> ApiResponse {
     let mut request = Request::post("/api/service-tokens")
         .header("x-api-key", caller.expose_secret())
         .header("content-type", "application/json");
@@ -23,7 +28,7 @@ async fn create_as(caller: &IssuedToken, server: &Server, keys: &[&str], body: &
 }
 
 #[tokio::test]
-async fn a_creation_that_is_sent_again_is_answered_with_its_record() {
+async fn repeated_creation_replays_the_record() {
     let server = Server::new().await;
     let body = json!({ "name": "ci", "roles": ["deployer"], "expires_in": "30d" });
     let first = create_as(&server.admin, &server, &[KEY], &body).await;
@@ -61,7 +66,7 @@ async fn a_creation_that_is_sent_again_is_answered_with_its_record() {
 }
 
 #[tokio::test]
-async fn a_key_that_is_reused_or_cannot_be_creates_nothing() {
+async fn reused_and_malformed_idempotency_keys_create_nothing() {
     let server = Server::new().await;
     let body = json!({ "name": "ci" });
     let first = create_as(&server.admin, &server, &[KEY], &body).await;
@@ -91,7 +96,7 @@ async fn a_key_that_is_reused_or_cannot_be_creates_nothing() {
 }
 
 #[tokio::test]
-async fn another_callers_key_tells_nothing_and_takes_nothing() {
+async fn idempotency_keys_are_per_caller() {
     let server = Server::new().await;
     let body = json!({ "name": "ci", "description": "of the administrator" });
     let first = create_as(&server.admin, &server, &[KEY], &body).await;
@@ -109,7 +114,7 @@ async fn another_callers_key_tells_nothing_and_takes_nothing() {
 }
 
 #[tokio::test]
-async fn nodes_over_one_store_know_each_others_keys() {
+async fn idempotency_keys_are_shared_between_nodes() {
     let store = MemoryStore::new();
     let one = Server::over(store.clone(), store.clone()).await;
     let other = Server::over(store.clone(), store).await;

@@ -10,7 +10,7 @@ fn names(list: &Value) -> Vec<String> {
     tokens.map(name).collect()
 }
 
-async fn filled() -> Server {
+async fn with_three_tokens() -> Server {
     let server = Server::new().await;
     for body in [
         json!({ "name": "a", "roles": ["r"], "labels": { "team": "x" } }),
@@ -23,8 +23,8 @@ async fn filled() -> Server {
 }
 
 #[tokio::test]
-async fn a_list_is_filtered_by_what_the_query_names() {
-    let server = filled().await;
+async fn list_is_filtered_by_query() {
+    let server = with_three_tokens().await;
     for (query, expected) in [
         ("", &["admin", "a", "b", "c"][..]),
         ("?name=a", &["a"]),
@@ -49,8 +49,8 @@ async fn a_list_is_filtered_by_what_the_query_names() {
 }
 
 #[tokio::test]
-async fn pages_follow_one_another_to_the_end() {
-    let server = filled().await;
+async fn cursors_page_through_the_whole_list() {
+    let server = with_three_tokens().await;
     let (mut query, mut found, mut pages) = ("?limit=3".to_owned(), Vec::new(), 0);
     loop {
         let list = server.call(&format!("GET {query}"), None).await.json();
@@ -70,8 +70,8 @@ async fn pages_follow_one_another_to_the_end() {
 }
 
 #[tokio::test]
-async fn a_query_that_cannot_be_is_refused() {
-    let server = filled().await;
+async fn rejects_invalid_list_queries() {
+    let server = with_three_tokens().await;
     for (query, pointer) in [
         ("?limit=0", "/limit"),
         ("?limit=1001", "/limit"),
@@ -90,8 +90,8 @@ async fn a_query_that_cannot_be_is_refused() {
 }
 
 #[tokio::test]
-async fn many_tokens_are_revoked_as_expected_or_not_at_all() {
-    let server = filled().await;
+async fn bulk_revocation_requires_the_expected_count() {
+    let server = with_three_tokens().await;
     let states = async || {
         let list = server.call("GET ?state=revoked", None).await.json();
         let mut names = names(&list);

@@ -1,7 +1,7 @@
 //! The management API, call by call, as docs and contract have it.
 
 mod access;
-mod calls;
+mod operations;
 mod costs;
 mod document;
 #[cfg(feature = "tracing")]
@@ -16,8 +16,8 @@ mod lists;
     dead_code,
     reason = "every call here is built with the path of this API"
 )]
-#[path = "../support/managed.rs"]
-mod managed;
+#[path = "../support/api_fixture.rs"]
+mod api_fixture;
 
 use std::ops::Deref;
 use std::time::Duration;
@@ -30,18 +30,18 @@ use tower_service_token::MemoryStore;
 use tower_service_token::api::management::ManagementApi;
 use tower_service_token::store::TokenRegistry;
 
-use self::managed::{Answer, Managed};
+use self::api_fixture::{ApiFixture, ApiResponse};
 
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// An app with the API below `/api`.
 struct Server {
-    managed: Managed,
+    managed: ApiFixture,
     app: Router,
 }
 
-impl Answer {
+impl ApiResponse {
     fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
@@ -81,7 +81,7 @@ impl Server {
 
     /// Callers are found in `callers`, tokens are managed in `store`.
     async fn over(callers: MemoryStore, store: impl TokenRegistry) -> Self {
-        let managed = Managed::over(callers, store).await;
+        let managed = ApiFixture::new(callers, store).await;
         let api = ManagementApi::new(managed.tokens.clone(), managed.layer.clone());
         Self {
             managed,
@@ -89,15 +89,15 @@ impl Server {
         }
     }
 
-    async fn send(&self, request: Request<Body>) -> Answer {
+    async fn send(&self, request: Request<Body>) -> ApiResponse {
         let call = (request.method().clone(), request.uri().path().to_owned());
-        let answer = Answer::to(&self.app, request).await;
-        document::assert_told(&call, &answer);
+        let answer = ApiResponse::send_request(&self.app, request).await;
+        document::assert_documented(&call, &answer);
         answer
     }
 
     /// A call with a body of JSON, if it is not empty.
-    async fn call_text(&self, token: Option<&str>, call: &str, body: &str) -> Answer {
+    async fn call_text(&self, token: Option<&str>, call: &str, body: &str) -> ApiResponse {
         let (method, path) = call.split_once(' ').unwrap();
         let mut request = Request::builder()
             .method(method)
@@ -112,13 +112,13 @@ impl Server {
             .await
     }
 
-    async fn call_as(&self, token: Option<&str>, call: &str, body: Option<&Value>) -> Answer {
+    async fn call_as(&self, token: Option<&str>, call: &str, body: Option<&Value>) -> ApiResponse {
         let body = body.map(Value::to_string).unwrap_or_default();
         self.call_text(token, call, &body).await
     }
 
     /// A call by the administrator, such as `GET /self`.
-    async fn call(&self, call: &str, body: impl Into<Option<Value>>) -> Answer {
+    async fn call(&self, call: &str, body: impl Into<Option<Value>>) -> ApiResponse {
         let body = body.into();
         let token = self.admin.expose_secret();
         self.call_as(Some(token), call, body.as_ref()).await
@@ -135,9 +135,9 @@ impl Server {
 }
 
 impl Deref for Server {
-    type Target = Managed;
+    type Target = ApiFixture;
 
-    fn deref(&self) -> &Managed {
+    fn deref(&self) -> &ApiFixture {
         &self.managed
     }
 }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tower_service_token::ServiceTokens;
-use tower_service_token::lifecycle::{LifecycleError, NewToken, Policy, TokenUpdate};
+use tower_service_token::lifecycle::{LifecycleError, NewToken, TokenPolicy, TokenUpdate};
 use tower_service_token::token::TokenId;
 
-use crate::orders::{Orders, Role, heard, say};
+use crate::process_config::{ProcessConfig, Role, print_line, stdin_lines};
 
 pub(crate) const WORKERS: usize = 2;
 
@@ -19,7 +19,7 @@ pub(crate) const NAMES: usize = 20;
 
 /// What was acknowledged.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Account {
+pub(crate) struct ContenderReport {
     /// Tokens that were created, and whether they were revoked.
     pub(crate) created: Vec<(i64, bool)>,
     /// Labels that shared tokens were given.
@@ -29,50 +29,50 @@ pub(crate) struct Account {
 }
 
 /// Says that it is ready, and that it is done, and is told to go on by anything it hears.
-pub(crate) async fn run(orders: &Orders) {
-    let Role::Contender { name, shared } = &orders.role else {
-        unreachable!("these orders are for others");
+pub(crate) async fn run(process_config: &ProcessConfig) {
+    let Role::Contender { name, shared } = &process_config.role else {
+        unreachable!("this configuration has another role");
     };
     let shared = shared.iter().map(|id| TokenId::from_i64(*id).unwrap());
     let shared: Arc<[TokenId]> = shared.collect();
-    let tokens = ServiceTokens::new(orders.open().await);
-    let mut told = heard();
-    say("ready");
-    told.recv().await.expect("the test is there");
+    let tokens = ServiceTokens::new(process_config.open().await);
+    let mut lines = stdin_lines();
+    print_line("ready");
+    lines.recv().await.expect("the test is there");
 
     let workers = (0..WORKERS).map(|number| {
         let (tokens, shared) = (tokens.clone(), Arc::clone(&shared));
         tokio::spawn(contend(tokens, format!("{name}-{number}"), shared))
     });
-    let mut account = Account::default();
+    let mut report = ContenderReport::default();
     for done in futures::future::join_all(workers).await {
         let done = done.unwrap().unwrap();
-        account.created.extend(done.created);
-        account.labels.extend(done.labels);
+        report.created.extend(done.created);
+        report.labels.extend(done.labels);
     }
-    account.names = take_names(&tokens).await.unwrap();
+    report.names = take_names(&tokens).await.unwrap();
 
     // A revocation is final, so it comes when nobody has anything else to do.
-    say("done");
-    told.recv().await.expect("the test is there");
+    print_line("done");
+    lines.recv().await.expect("the test is there");
     for id in shared.iter() {
         tokens.revoke(*id).await.unwrap();
     }
-    say(&serde_json::to_string(&account).unwrap());
+    print_line(&serde_json::to_string(&report).unwrap());
 }
 
 async fn contend(
     tokens: ServiceTokens,
     name: String,
     shared: Arc<[TokenId]>,
-) -> Result<Account, LifecycleError> {
-    let mut account = Account::default();
+) -> Result<ContenderReport, LifecycleError> {
+    let mut report = ContenderReport::default();
     for number in 0..LABELS {
         for id in &*shared {
             let label = format!("{name}-{number}");
             let update = TokenUpdate::new().with_label(&*label, "given");
             tokens.update(*id, update).await?;
-            account.labels.push((id.as_i64(), label));
+            report.labels.push((id.as_i64(), label));
         }
         let new = NewToken::new(format!("{name}-{number}")).with_roles(["contender"]);
         let id = tokens.create(new).await?.record().id();
@@ -80,15 +80,15 @@ async fn contend(
         if is_revoked {
             tokens.revoke(id).await?;
         }
-        account.created.push((id.as_i64(), is_revoked));
+        report.created.push((id.as_i64(), is_revoked));
     }
-    Ok(account)
+    Ok(report)
 }
 
 async fn take_names(tokens: &ServiceTokens) -> Result<Vec<String>, LifecycleError> {
     let tokens = tokens
         .clone()
-        .with_policy(Policy::new().with_unique_names());
+        .with_policy(TokenPolicy::new().with_unique_names());
     let mut names = Vec::new();
     for number in 0..NAMES {
         let name = format!("unique-{number}");

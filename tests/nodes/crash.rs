@@ -4,17 +4,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::ledger::Ledger;
+use crate::database::TestDatabase;
+use crate::expected_tokens::ExpectedTokens;
 use crate::node::Process;
-use crate::orders::{Orders, Role};
-use crate::place::Place;
 use crate::postgres::{Postgres, Stop};
+use crate::process_config::{ProcessConfig, Role};
 
 const KILLS: usize = 15;
 const CRASHES: usize = 5;
 
-fn orders(place: &Place) -> Orders {
-    Orders::new(Role::Mutator, &place.store("mutator"))
+fn process_config(database: &TestDatabase) -> ProcessConfig {
+    ProcessConfig::new(Role::Mutator, &database.store("mutator"))
 }
 
 fn random(below: u32) -> u32 {
@@ -22,58 +22,67 @@ fn random(below: u32) -> u32 {
 }
 
 /// Follows the mutator for some changes and a moment more, so that it ends in the midst of any.
-async fn follow(mutator: &mut Process, ledger: &mut Ledger) {
-    let enough = ledger.acknowledged + 1 + random(60) as usize;
-    while ledger.acknowledged < enough {
-        let line = mutator.line().await;
-        let line = line.unwrap_or_else(|| panic!("given up: {:?}", ledger.errors));
-        ledger.note(&line);
+async fn read_some_changes(mutator: &mut Process, expected_tokens: &mut ExpectedTokens) {
+    let enough = expected_tokens.acknowledged + 1 + random(60) as usize;
+    while expected_tokens.acknowledged < enough {
+        let line = mutator.read_line().await;
+        let line = line.unwrap_or_else(|| panic!("given up: {:?}", expected_tokens.errors));
+        expected_tokens.record(&line);
     }
     let moment = Duration::from_micros(random(8000).into());
     tokio::time::sleep(moment).await;
 }
 
 /// What was said before the end.
-async fn hear_out(mutator: &mut Process, ledger: &mut Ledger) {
-    while let Some(line) = mutator.line().await {
-        ledger.note(&line);
+async fn read_remaining(mutator: &mut Process, expected_tokens: &mut ExpectedTokens) {
+    while let Some(line) = mutator.read_line().await {
+        expected_tokens.record(&line);
     }
 }
 
-pub(crate) async fn what_a_killed_process_was_told_is_there_and_nothing_half_done(place: Place) {
-    let mut ledger = Ledger::default();
+pub(crate) async fn acknowledged_writes_survive_sigkill_and_none_are_partial(
+    database: TestDatabase,
+) {
+    let mut expected_tokens = ExpectedTokens::default();
     // Makes the tables, so that no round ends in the midst of that.
-    drop(place.open().await);
-    let tables = place.tables().await;
+    drop(database.open().await);
+    let tables = database.tables().await;
     for _ in 0..KILLS {
-        let mut mutator = Process::spawn(&orders(&place));
-        follow(&mut mutator, &mut ledger).await;
+        let mut mutator = Process::spawn(&process_config(&database));
+        read_some_changes(&mut mutator, &mut expected_tokens).await;
         mutator.kill().await;
-        hear_out(&mut mutator, &mut ledger).await;
+        read_remaining(&mut mutator, &mut expected_tokens).await;
         tables.settle("mutator").await;
-        ledger.check(&place).await;
+        expected_tokens.check(&database).await;
     }
-    assert!(ledger.errors.is_empty(), "{:?}", ledger.errors);
-    place.report(&format!("killed {KILLS} times: {}", ledger.show()));
+    assert!(
+        expected_tokens.errors.is_empty(),
+        "{:?}",
+        expected_tokens.errors
+    );
+    database.report(&format!("killed {KILLS} times: {}", expected_tokens.show()));
 }
 
-pub(crate) async fn what_was_acknowledged_before_the_server_crashed_is_there(place: Place) {
-    let mut ledger = Ledger::default();
+pub(crate) async fn acknowledged_writes_survive_server_crash(database: TestDatabase) {
+    let mut expected_tokens = ExpectedTokens::default();
     for _ in 0..CRASHES {
         // It gives up that long after the crash.
-        let orders = orders(&place).with_deadline(Duration::from_secs(5));
-        let mut mutator = Process::spawn(&orders);
-        follow(&mut mutator, &mut ledger).await;
+        let process_config = process_config(&database).with_deadline(Duration::from_secs(5));
+        let mut mutator = Process::spawn(&process_config);
+        read_some_changes(&mut mutator, &mut expected_tokens).await;
         let crash = {
-            let server = Arc::clone(place.server());
+            let server = Arc::clone(database.server());
             tokio::task::spawn_blocking(move || server.stop(Stop::Immediate))
         };
-        hear_out(&mut mutator, &mut ledger).await;
+        read_remaining(&mut mutator, &mut expected_tokens).await;
         crash.await.unwrap();
-        let server = Arc::clone(place.server());
+        let server = Arc::clone(database.server());
         let start = tokio::task::spawn_blocking(move || Postgres::start(&server));
         start.await.unwrap();
-        ledger.check(&place).await;
+        expected_tokens.check(&database).await;
     }
-    place.report(&format!("crashed {CRASHES} times: {}", ledger.show()));
+    database.report(&format!(
+        "crashed {CRASHES} times: {}",
+        expected_tokens.show()
+    ));
 }

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use crate::place::Place;
+use crate::database::TestDatabase;
 use crate::process::{Process, example};
 use crate::stall::Stopwatch;
 
-pub(crate) async fn two_nodes_share_a_token_and_its_revocation(place: Place) {
+pub(crate) async fn two_nodes_share_a_token_and_its_revocation(database: TestDatabase) {
     let mut command = example("postgres");
-    command.env("DATABASE_URL", place.store("example"));
+    command.env("DATABASE_URL", database.store("example"));
     let watch = Stopwatch::start();
     let run = move || Process::spawn(&mut command).finish().succeeded();
     let output = tokio::task::spawn_blocking(run).await.unwrap();
@@ -23,7 +23,7 @@ pub(crate) async fn two_nodes_share_a_token_and_its_revocation(place: Place) {
     assert_eq!(a_after, "node a: 401 Unauthorized");
     let millis = b_after.strip_prefix("node b: 401 Unauthorized, ");
     let millis = millis.and_then(|it| it.split(' ').next()).expect(b_after);
-    place.report(&format!("the example: {b_after}"));
+    database.report(&format!("the example: {b_after}"));
     // Far below the 10 s that a node remembers.
     let took = Duration::from_millis(millis.parse().expect(b_after));
     assert!(took < Duration::from_secs(5) + stalled, "{b_after}");

@@ -1,7 +1,7 @@
 //! Several processes that share their tokens, by SQLite and PostgreSQL: what one changes the others
 //! go by, and what was acknowledged outlives whoever is killed.
 //!
-//! A node is a process: this binary, started anew with its [orders](orders) in the environment.
+//! A node is a process: this binary, started anew with its [configuration](process_config) in the environment.
 //!
 //! Where there is no PostgreSQL its tests are reported as ignored; with
 //! `SERVICE_TOKEN_REQUIRE_SERVICES=1` in the environment they fail instead.
@@ -14,8 +14,8 @@ mod postgres;
 #[path = "../support/process.rs"]
 mod process;
 
-#[path = "../support/needs.rs"]
-mod needs;
+#[path = "../support/optional_trial.rs"]
+mod optional_trial;
 #[path = "../support/stall.rs"]
 #[expect(dead_code, reason = "other tests of this crate use the rest of it")]
 mod stall;
@@ -25,15 +25,15 @@ mod trials;
 mod contender;
 mod crash;
 mod example;
-mod ledger;
+mod expected_tokens;
 mod mutator;
 mod node;
-mod orders;
+mod process_config;
 mod outage;
-mod place;
+mod database;
 mod revocation;
 mod server;
-mod sharing;
+mod concurrent_writes;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -41,21 +41,21 @@ use std::sync::Arc;
 use futures::future::{BoxFuture, FutureExt};
 use libtest_mimic::{Arguments, Trial};
 
-use self::needs::needs;
-use self::orders::{Orders, Role};
-use self::place::Place;
+use self::database::TestDatabase;
+use self::optional_trial::optional_trial;
 use self::postgres::Postgres;
+use self::process_config::{ProcessConfig, Role};
 use self::trials::{run, runtime, tests};
 
-type Test = fn(Place) -> BoxFuture<'static, ()>;
+type Test = fn(TestDatabase) -> BoxFuture<'static, ()>;
 
 fn main() -> ExitCode {
-    if let Some(orders) = Orders::given() {
+    if let Some(process_config) = ProcessConfig::from_env() {
         runtime().block_on(async {
-            match &orders.role {
-                Role::Server => server::serve(orders).await,
-                Role::Mutator => mutator::run(&orders).await,
-                Role::Contender { .. } => contender::run(&orders).await,
+            match &process_config.role {
+                Role::Server => server::serve(process_config).await,
+                Role::Mutator => mutator::run(&process_config).await,
+                Role::Contender { .. } => contender::run(&process_config).await,
             }
         });
         return ExitCode::SUCCESS;
@@ -71,22 +71,28 @@ fn main() -> ExitCode {
     let mut trials = Vec::new();
     for (name, test) in on_both() {
         trials.push(Trial::test(format!("sqlite::{name}"), move || {
-            run(test, async { Place::sqlite() }, Place::remove)
+            run(test, async { TestDatabase::sqlite() }, TestDatabase::remove)
         }));
     }
     for (name, test) in on_both().into_iter().chain(on_postgres()) {
         let server = shared.clone();
         let reason = shared.as_ref().err();
-        trials.push(needs(reason, format!("postgres::{name}"), move || {
-            run(test, Place::postgres(server?), Place::remove)
-        }));
+        trials.push(optional_trial(
+            reason,
+            format!("postgres::{name}"),
+            move || run(test, TestDatabase::postgres(server?), TestDatabase::remove),
+        ));
     }
     for (name, test) in on_a_private_postgres() {
         let reason = can_stop.as_ref().err();
-        trials.push(needs(reason, format!("postgres::{name}"), move || {
-            let place = Place::postgres(Arc::new(Postgres::private()?));
-            run(test, place, Place::remove)
-        }));
+        trials.push(optional_trial(
+            reason,
+            format!("postgres::{name}"),
+            move || {
+                let database = TestDatabase::postgres(Arc::new(Postgres::private()?));
+                run(test, database, TestDatabase::remove)
+            },
+        ));
     }
     drop(shared);
     libtest_mimic::run(&arguments, trials).exit_code()
@@ -94,28 +100,28 @@ fn main() -> ExitCode {
 
 fn on_both() -> Vec<(&'static str, Test)> {
     Vec::from(tests![
-        revocation::a_token_revoked_on_one_node_is_refused_on_the_other,
-        revocation::other_changes_reach_the_other_node_too,
-        revocation::a_token_that_was_unknown_works_once_it_is_imported,
-        sharing::what_two_processes_do_at_once_is_all_there,
-        crash::what_a_killed_process_was_told_is_there_and_nothing_half_done,
+        revocation::revocation_reaches_other_nodes_within_the_bound,
+        revocation::role_and_state_changes_reach_other_nodes_within_the_bound,
+        revocation::import_replaces_negative_entries_on_other_nodes,
+        concurrent_writes::concurrent_writes_of_two_processes_are_not_lost,
+        crash::acknowledged_writes_survive_sigkill_and_none_are_partial,
     ])
 }
 
 fn on_postgres() -> Vec<(&'static str, Test)> {
     Vec::from(tests![
         example::two_nodes_share_a_token_and_its_revocation,
-        revocation::without_the_feed_the_time_to_live_is_the_bound,
-        revocation::a_feed_that_is_cut_all_the_time_does_not_hide_a_revocation,
+        revocation::without_feed_revocation_applies_within_ttl,
+        revocation::revocation_reaches_node_whose_feed_keeps_disconnecting,
     ])
 }
 
 fn on_a_private_postgres() -> Vec<(&'static str, Test)> {
     Vec::from(tests![
-        outage::after_a_restart_the_nodes_and_their_feeds_recover,
-        outage::an_outage_under_load_is_never_a_bad_token,
-        outage::what_is_remembered_outlives_the_server_for_its_time_to_live,
-        outage::a_frozen_server_is_503_in_time_and_200_for_what_is_remembered,
-        crash::what_was_acknowledged_before_the_server_crashed_is_there,
+        outage::nodes_and_feeds_recover_after_server_restart,
+        outage::outage_under_load_returns_503_and_never_401,
+        outage::cached_tokens_are_accepted_for_ttl_during_outage,
+        outage::frozen_server_returns_503_within_deadline_and_serves_cached_tokens,
+        crash::acknowledged_writes_survive_server_crash,
     ])
 }

@@ -11,14 +11,14 @@ use tower_service_token::store::{
 };
 use tower_service_token::token::TokenId;
 
-use crate::orders::{Orders, say};
+use crate::process_config::{ProcessConfig, print_line};
 
 /// How many change tokens at the same time, each its own.
 const WORKERS: u32 = 3;
 
 /// What a mutator says.
 #[derive(Serialize, Deserialize)]
-pub(crate) enum Line {
+pub(crate) enum MutatorMessage {
     /// A worker begins a step. Whether it was done is not known until it says so.
     Begun { worker: u32, step: Step },
     /// The worker's step is acknowledged. This is the token then, or none if it was deleted.
@@ -82,17 +82,19 @@ pub(crate) fn attributes(number: u32) -> Vec<(i64, String)> {
     ]
 }
 
-pub(crate) async fn run(orders: &Orders) {
-    let registry = orders.open().await;
+pub(crate) async fn run(process_config: &ProcessConfig) {
+    let registry = process_config.open().await;
     let workers = (0..WORKERS).map(|number| {
         let tokens = ServiceTokens::new(registry.clone());
         let registry = registry.clone();
         tokio::spawn(async move {
             let mut worker = Worker { number, tokens };
             loop {
-                if let Err(error) = worker.one_life(&*registry).await {
+                if let Err(error) = worker.run_token_lifecycle(&*registry).await {
                     let error = format!("{error}: {:?}", error.source());
-                    return say(&serde_json::to_string(&Line::GaveUp { error }).unwrap());
+                    return print_line(
+                        &serde_json::to_string(&MutatorMessage::GaveUp { error }).unwrap(),
+                    );
                 }
             }
         })
@@ -106,7 +108,10 @@ struct Worker {
 }
 
 impl Worker {
-    async fn one_life(&mut self, registry: &dyn TokenRegistry) -> Result<(), LifecycleError> {
+    async fn run_token_lifecycle(
+        &mut self,
+        registry: &dyn TokenRegistry,
+    ) -> Result<(), LifecycleError> {
         let name = format!("token-{}-{:08x}", self.number, getrandom::u32().unwrap());
         self.begin(Step::Create { name: name.clone() });
         let new = NewToken::new(name)
@@ -165,11 +170,11 @@ impl Worker {
 
     fn begin(&self, step: Step) {
         let worker = self.number;
-        say(&serde_json::to_string(&Line::Begun { worker, step }).unwrap());
+        print_line(&serde_json::to_string(&MutatorMessage::Begun { worker, step }).unwrap());
     }
 
     fn done(&self, record: Option<&TokenRecord>) {
         let (worker, token) = (self.number, record.map(Token::of));
-        say(&serde_json::to_string(&Line::Done { worker, token }).unwrap());
+        print_line(&serde_json::to_string(&MutatorMessage::Done { worker, token }).unwrap());
     }
 }

@@ -15,45 +15,48 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
-use crate::orders::{Orders, Role, VARIABLE};
-use crate::place::Place;
+use crate::database::TestDatabase;
+use crate::process_config::{CONFIG_VARIABLE, ProcessConfig, Role};
 use crate::stall::Stopwatch;
 
 /// Longer than anything takes that works.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A process that does not outlive its test.
 pub(crate) struct Process {
     child: Child,
-    told: ChildStdin,
-    said: BufReader<ChildStdout>,
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
 }
 
 impl Process {
-    pub(crate) fn spawn(orders: &Orders) -> Self {
+    pub(crate) fn spawn(process_config: &ProcessConfig) -> Self {
         let mut child = Command::new(env::current_exe().unwrap())
-            .env(VARIABLE, serde_json::to_string(orders).unwrap())
+            .env(
+                CONFIG_VARIABLE,
+                serde_json::to_string(process_config).unwrap(),
+            )
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .unwrap();
         Self {
-            told: child.stdin.take().unwrap(),
-            said: BufReader::new(child.stdout.take().unwrap()),
+            stdin: child.stdin.take().unwrap(),
+            stdout: BufReader::new(child.stdout.take().unwrap()),
             child,
         }
     }
 
-    pub(crate) async fn tell(&mut self, line: &str) {
+    pub(crate) async fn send_line(&mut self, line: &str) {
         let line = format!("{line}\n");
-        self.told.write_all(line.as_bytes()).await.unwrap();
+        self.stdin.write_all(line.as_bytes()).await.unwrap();
     }
 
     /// `None` at the end; a line that was not ended is none.
-    pub(crate) async fn line(&mut self) -> Option<String> {
+    pub(crate) async fn read_line(&mut self) -> Option<String> {
         let mut line = String::new();
-        let read = timeout(PATIENCE, self.said.read_line(&mut line)).await;
+        let read = timeout(TIMEOUT, self.stdout.read_line(&mut line)).await;
         read.expect("a node says nothing").unwrap();
         line.strip_suffix('\n').map(str::to_owned)
     }
@@ -67,12 +70,12 @@ impl Process {
 /// A server, and whom it is asked by.
 pub(crate) struct Node {
     process: Process,
-    pub(crate) caller: Caller,
+    pub(crate) caller: HttpClient,
 }
 
 /// Sends requests to a node.
 #[derive(Clone)]
-pub(crate) struct Caller {
+pub(crate) struct HttpClient {
     client: Client<HttpConnector, String>,
     address: SocketAddr,
 }
@@ -90,14 +93,14 @@ pub(crate) struct Token {
 
 impl Node {
     /// A node of this name, by which PostgreSQL knows its connections.
-    pub(crate) async fn start(place: &Place, name: &str) -> Self {
-        Self::with(Orders::new(Role::Server, &place.store(name))).await
+    pub(crate) async fn start(database: &TestDatabase, name: &str) -> Self {
+        Self::with(ProcessConfig::new(Role::Server, &database.store(name))).await
     }
 
-    pub(crate) async fn with(orders: Orders) -> Self {
-        let mut process = Process::spawn(&orders);
-        let address = process.line().await.expect("a node does not start");
-        let caller = Caller {
+    pub(crate) async fn with(process_config: ProcessConfig) -> Self {
+        let mut process = Process::spawn(&process_config);
+        let address = process.read_line().await.expect("a node does not start");
+        let caller = HttpClient {
             client: Client::builder(TokioExecutor::new()).build_http(),
             address: address.parse().unwrap(),
         };
@@ -106,8 +109,8 @@ impl Node {
 
     /// What it answers to a command, once it has done so.
     pub(crate) async fn try_run(&mut self, command: &str) -> Result<String, String> {
-        self.process.tell(command).await;
-        let answer = self.process.line().await.expect("a node has ended");
+        self.process.send_line(command).await;
+        let answer = self.process.read_line().await.expect("a node has ended");
         match answer.split_once(' ') {
             Some(("ok", answer)) => Ok(answer.to_owned()),
             _ => Err(answer),
@@ -134,39 +137,39 @@ impl Node {
     }
 
     /// Creates a token that is good here and is remembered by `other`.
-    pub(crate) async fn create_and_show(&mut self, other: &mut Self, name: &str) -> Token {
+    pub(crate) async fn create_and_cache(&mut self, other: &mut Self, name: &str) -> Token {
         let token = self.create(name).await;
         self.caller.assert(&token.secret, 200).await;
-        other.shows(&token).await;
+        other.wait_until_cached(&token).await;
         token
     }
 
     /// The token is good here, and so is what is remembered of it.
-    pub(crate) async fn shows(&mut self, token: &Token) {
+    pub(crate) async fn wait_until_cached(&mut self, token: &Token) {
         let begun = Instant::now();
         loop {
             self.caller.assert(&token.secret, 200).await;
             if self.run(&format!("knows {}", token.secret)).await == "true" {
                 return;
             }
-            assert!(begun.elapsed() < PATIENCE, "nothing is remembered");
+            assert!(begun.elapsed() < TIMEOUT, "nothing is remembered");
         }
     }
 
     /// Has these tokens remembered, and for a while: a feed that comes or goes makes the node forget
     /// nothing any more.
-    pub(crate) async fn remembers(&mut self, tokens: &[Token]) {
+    pub(crate) async fn wait_until_cached_stably(&mut self, tokens: &[Token]) {
         let begun = Instant::now();
-        'anew: loop {
-            assert!(begun.elapsed() < PATIENCE, "nothing is remembered");
+        'rebuild: loop {
+            assert!(begun.elapsed() < TIMEOUT, "nothing is remembered");
             for token in tokens {
-                self.shows(token).await;
+                self.wait_until_cached(token).await;
             }
             let remembered = Instant::now();
             while remembered.elapsed() < Duration::from_millis(200) {
                 for token in tokens {
                     if self.run(&format!("knows {}", token.secret)).await != "true" {
-                        continue 'anew;
+                        continue 'rebuild;
                     }
                 }
                 pause().await;
@@ -182,13 +185,13 @@ impl Node {
     }
 }
 
-impl Caller {
+impl HttpClient {
     pub(crate) async fn get(&self, secret: &str) -> Answer {
         let request = Request::get(format!("http://{}/whoami", self.address))
             .header("x-api-key", secret)
             .body(String::new())
             .unwrap();
-        let response = timeout(PATIENCE, self.client.request(request)).await;
+        let response = timeout(TIMEOUT, self.client.request(request)).await;
         let response = response.expect("a request is not answered").unwrap();
         let status = response.status().as_u16();
         let has_retry_after = response.headers().contains_key(RETRY_AFTER);
@@ -209,13 +212,13 @@ impl Caller {
     pub(crate) async fn refused(&self, secret: &str, since: Stopwatch) -> Duration {
         loop {
             let answer = self.get(secret).await;
-            let after = since.unstalled();
+            let after = since.elapsed_without_stalls();
             if answer.status == 401 {
                 self.assert(secret, 401).await;
                 return after;
             }
             assert_eq!(answer.status, 200, "{}", answer.body);
-            assert!(after < PATIENCE, "the token still works");
+            assert!(after < TIMEOUT, "the token still works");
             pause().await;
         }
     }
@@ -229,12 +232,12 @@ impl Caller {
     ) -> Duration {
         loop {
             let answer = self.get(secret).await;
-            let after = since.unstalled();
+            let after = since.elapsed_without_stalls();
             if answer.status == status && answer.body.starts_with(body) {
                 return after;
             }
             let (is, body) = (answer.status, answer.body);
-            assert!(after < PATIENCE, "not {status} but {is} {body}");
+            assert!(after < TIMEOUT, "not {status} but {is} {body}");
             pause().await;
         }
     }
@@ -247,9 +250,9 @@ pub(crate) async fn pause() {
 
 /// Measured times, to be shown and judged.
 #[derive(Default)]
-pub(crate) struct Times(Vec<Duration>);
+pub(crate) struct Measurements(Vec<Duration>);
 
-impl Times {
+impl Measurements {
     pub(crate) fn add(&mut self, time: Duration) {
         self.0.push(time);
     }

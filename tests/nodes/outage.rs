@@ -7,24 +7,24 @@ use std::time::{Duration, Instant};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tower_service_token::token::TokenFormat;
 
-use crate::node::{Caller, Node, PATIENCE, Times, Token, pause};
-use crate::orders::{Orders, Role};
-use crate::place::Place;
+use crate::database::TestDatabase;
+use crate::node::{HttpClient, Measurements, Node, TIMEOUT, Token, pause};
 use crate::postgres::{Postgres, Stop};
+use crate::process_config::{ProcessConfig, Role};
 use crate::stall::Stopwatch;
 
 const TTL: Duration = Duration::from_secs(1);
 const DEADLINE: Duration = Duration::from_millis(500);
 
-async fn on_a_thread(place: &Place, work: impl FnOnce(&Postgres) + Send + 'static) {
-    let server = Arc::clone(place.server());
+async fn on_a_thread(database: &TestDatabase, work: impl FnOnce(&Postgres) + Send + 'static) {
+    let server = Arc::clone(database.server());
     spawn_blocking(move || work(&server)).await.unwrap();
 }
 
 /// Thaws the server when dropped, or else nobody could end it.
-struct Frozen(Arc<Postgres>);
+struct PausedServer(Arc<Postgres>);
 
-impl Drop for Frozen {
+impl Drop for PausedServer {
     fn drop(&mut self) {
         self.0.thaw();
     }
@@ -36,22 +36,22 @@ async fn create_when_possible(node: &mut Node, name: &str) -> Token {
     loop {
         match node.try_create(name).await {
             Ok(token) => return token,
-            Err(error) => assert!(begun.elapsed() < PATIENCE, "{error}"),
+            Err(error) => assert!(begun.elapsed() < TIMEOUT, "{error}"),
         }
         pause().await;
     }
 }
 
-pub(crate) async fn after_a_restart_the_nodes_and_their_feeds_recover(place: Place) {
-    let mut a = Node::start(&place, "a").await;
-    let mut b = Node::start(&place, "b").await;
+pub(crate) async fn nodes_and_feeds_recover_after_server_restart(database: TestDatabase) {
+    let mut a = Node::start(&database, "a").await;
+    let mut b = Node::start(&database, "b").await;
     for how in [Stop::Fast, Stop::Immediate] {
-        let tables = place.tables().await;
-        tables.listens("a").await;
-        tables.listens("b").await;
-        let before = a.create_and_show(&mut b, "before").await;
+        let tables = database.tables().await;
+        tables.wait_for_listener("a").await;
+        tables.wait_for_listener("b").await;
+        let before = a.create_and_cache(&mut b, "before").await;
         drop(tables);
-        on_a_thread(&place, move |server| {
+        on_a_thread(&database, move |server| {
             server.stop(how);
             server.start();
         })
@@ -60,27 +60,27 @@ pub(crate) async fn after_a_restart_the_nodes_and_their_feeds_recover(place: Pla
 
         // Whether the feeds are back or not.
         let at_once = create_when_possible(&mut a, "at-once").await;
-        let works = started.unstalled();
+        let works = started.elapsed_without_stalls();
         for token in [&before, &at_once] {
             b.caller.becomes(&token.secret, (200, ""), started).await;
         }
-        let mut early = Times::default();
+        let mut early = Measurements::default();
         for token in [&before, &at_once] {
             a.revoke(token).await;
             let acknowledged = Stopwatch::start();
             early.add(b.caller.refused(&token.secret, acknowledged).await);
         }
 
-        let tables = place.tables().await;
-        tables.listens("b").await;
-        let listens = started.unstalled();
-        let mut late = Times::default();
+        let tables = database.tables().await;
+        tables.wait_for_listener("b").await;
+        let listens = started.elapsed_without_stalls();
+        let mut late = Measurements::default();
         for number in 0..5 {
-            let token = a.create_and_show(&mut b, &format!("late-{number}")).await;
+            let token = a.create_and_cache(&mut b, &format!("late-{number}")).await;
             a.revoke(&token).await;
             late.add(b.caller.refused(&token.secret, Stopwatch::start()).await);
         }
-        place.report(&format!(
+        database.report(&format!(
             "{how:?} restart: works after {works:.1?}; revoked at once {}; listens after \
              {listens:.1?}, then {}",
             early.show(),
@@ -94,22 +94,22 @@ pub(crate) async fn after_a_restart_the_nodes_and_their_feeds_recover(place: Pla
 
 /// What clients of one sort were answered.
 #[derive(Default)]
-struct Answers {
+struct ResponseCounts {
     usual: AtomicU64,
     unavailable: AtomicU64,
 }
 
 /// Which of them to look at.
-type Count = fn(&Answers) -> &AtomicU64;
+type Count = fn(&ResponseCounts) -> &AtomicU64;
 
 /// Clients that never stop asking.
-struct Load {
-    clients: Vec<(&'static str, u16, Arc<Answers>)>,
+struct LoadGenerator {
+    clients: Vec<(&'static str, u16, Arc<ResponseCounts>)>,
     done: Arc<AtomicBool>,
     tasks: Vec<JoinHandle<()>>,
 }
 
-impl Load {
+impl LoadGenerator {
     fn new() -> Self {
         Self {
             clients: Vec::new(),
@@ -123,10 +123,10 @@ impl Load {
         &mut self,
         name: &'static str,
         usual: u16,
-        caller: &Caller,
+        caller: &HttpClient,
         next: impl Fn() -> String + Send + Sync + Clone + 'static,
     ) {
-        let answers = Arc::new(Answers::default());
+        let answers = Arc::new(ResponseCounts::default());
         self.clients.push((name, usual, Arc::clone(&answers)));
         for _ in 0..4 {
             let (caller, next, answers) = (caller.clone(), next.clone(), Arc::clone(&answers));
@@ -157,9 +157,9 @@ impl Load {
                 .zip(&now)
                 .all(|(before, now)| *now >= before + more)
             {
-                return since.unstalled();
+                return since.elapsed_without_stalls();
             }
-            assert!(since.unstalled() < PATIENCE, "{}", self.show());
+            assert!(since.elapsed_without_stalls() < TIMEOUT, "{}", self.show());
             pause().await;
         }
     }
@@ -194,10 +194,10 @@ impl Load {
     }
 }
 
-pub(crate) async fn an_outage_under_load_is_never_a_bad_token(place: Place) {
-    let mut a = Node::start(&place, "a").await;
-    let orders = Orders::new(Role::Server, &place.store("b"));
-    let b = Node::with(orders.with_ttl(TTL).with_deadline(DEADLINE)).await;
+pub(crate) async fn outage_under_load_returns_503_and_never_401(database: TestDatabase) {
+    let mut a = Node::start(&database, "a").await;
+    let process_config = ProcessConfig::new(Role::Server, &database.store("b"));
+    let b = Node::with(process_config.with_ttl(TTL).with_deadline(DEADLINE)).await;
     let mut tokens = Vec::new();
     for number in 0..600 {
         tokens.push(a.create(&format!("token-{number}")).await.secret);
@@ -205,7 +205,7 @@ pub(crate) async fn an_outage_under_load_is_never_a_bad_token(place: Place) {
     let hot: Vec<String> = tokens.drain(..4).collect();
     let tokens = Arc::new(tokens);
 
-    let mut load = Load::new();
+    let mut load = LoadGenerator::new();
     let turn = Arc::new(AtomicUsize::new(0));
     let next = {
         let turn = Arc::clone(&turn);
@@ -229,42 +229,42 @@ pub(crate) async fn an_outage_under_load_is_never_a_bad_token(place: Place) {
     let mut recovered = Vec::new();
     for how in [Stop::Fast, Stop::Immediate, Stop::Fast, Stop::Immediate] {
         load.all_get(20, usual, Stopwatch::start()).await;
-        on_a_thread(&place, move |server| server.stop(how)).await;
+        on_a_thread(&database, move |server| server.stop(how)).await;
         let stopped = Stopwatch::start();
         let refused = load.all_get(10, unavailable, stopped).await;
-        on_a_thread(&place, Postgres::start).await;
+        on_a_thread(&database, Postgres::start).await;
         let started = Stopwatch::start();
         let works = load.all_get(20, usual, started).await;
         recovered.push(works);
-        place.report(&format!(
+        database.report(&format!(
             "{how:?} stop: 503 after {refused:.1?}; works {works:.1?} after the start"
         ));
     }
-    place.report(&format!("under load: {}", load.end().await));
+    database.report(&format!("under load: {}", load.end().await));
     let slowest = recovered.into_iter().max().unwrap();
     assert!(slowest < Duration::from_secs(15), "{slowest:?}");
 }
 
-pub(crate) async fn what_is_remembered_outlives_the_server_for_its_time_to_live(place: Place) {
+pub(crate) async fn cached_tokens_are_accepted_for_ttl_during_outage(database: TestDatabase) {
     const TTL: Duration = Duration::from_secs(3);
     const SLACK: Duration = Duration::from_secs(1);
 
-    let mut a = Node::start(&place, "a").await;
-    let orders = Orders::new(Role::Server, &place.store("b"));
-    let mut b = Node::with(orders.with_ttl(TTL).with_deadline(DEADLINE)).await;
-    let tables = place.tables().await;
-    tables.listens("b").await;
+    let mut a = Node::start(&database, "a").await;
+    let process_config = ProcessConfig::new(Role::Server, &database.store("b"));
+    let mut b = Node::with(process_config.with_ttl(TTL).with_deadline(DEADLINE)).await;
+    let tables = database.tables().await;
+    tables.wait_for_listener("b").await;
     drop(tables);
     let first = a.create("first").await;
-    b.remembers(&[first]).await;
+    b.wait_until_cached_stably(&[first]).await;
     for how in [Stop::Fast, Stop::Immediate] {
         let token = create_when_possible(&mut a, "token").await;
         let asked = Instant::now();
         let tokens = [token];
-        b.remembers(&tokens).await;
+        b.wait_until_cached_stably(&tokens).await;
         let [token] = tokens;
         let (remembered, watch) = (Instant::now(), Stopwatch::start());
-        on_a_thread(&place, move |server| server.stop(how)).await;
+        on_a_thread(&database, move |server| server.stop(how)).await;
         let stopped = Instant::now();
         let mut works = 0;
         let ended = loop {
@@ -277,7 +277,7 @@ pub(crate) async fn what_is_remembered_outlives_the_server_for_its_time_to_live(
             pause().await;
         };
         let stalled = watch.stalled();
-        place.report(&format!(
+        database.report(&format!(
             "{how:?} stop, TTL {TTL:?}: 200 for {works} requests and {:.1?}, then 503",
             ended - remembered
         ));
@@ -285,47 +285,49 @@ pub(crate) async fn what_is_remembered_outlives_the_server_for_its_time_to_live(
         // Nobody asks before the server is stopped, which may take longer than the time to live.
         let latest = stopped.max(remembered + TTL) + DEADLINE + SLACK;
         assert!(ended <= latest + stalled, "{:?}", ended - remembered);
-        on_a_thread(&place, Postgres::start).await;
+        on_a_thread(&database, Postgres::start).await;
         let started = Stopwatch::start();
         b.caller.becomes(&token.secret, (200, ""), started).await;
         // So that the next one is not forgotten as the feed comes back.
-        let tables = place.tables().await;
-        tables.listens("b").await;
+        let tables = database.tables().await;
+        tables.wait_for_listener("b").await;
         drop(tables);
-        b.remembers(&[token]).await;
+        b.wait_until_cached_stably(&[token]).await;
     }
 }
 
-pub(crate) async fn a_frozen_server_is_503_in_time_and_200_for_what_is_remembered(place: Place) {
+pub(crate) async fn frozen_server_returns_503_within_deadline_and_serves_cached_tokens(
+    database: TestDatabase,
+) {
     const SLACK: Duration = Duration::from_secs(1);
 
-    let mut a = Node::start(&place, "a").await;
-    let orders = Orders::new(Role::Server, &place.store("b"));
-    let mut b = Node::with(orders.with_deadline(DEADLINE)).await;
-    place.tables().await.listens("b").await;
+    let mut a = Node::start(&database, "a").await;
+    let process_config = ProcessConfig::new(Role::Server, &database.store("b"));
+    let mut b = Node::with(process_config.with_deadline(DEADLINE)).await;
+    database.tables().await.wait_for_listener("b").await;
     // Remembered for a while, so that the feed that begins makes the node forget it no more.
     let hot = [a.create("hot").await];
-    b.remembers(&hot).await;
+    b.wait_until_cached_stably(&hot).await;
     let [hot] = hot;
     let mut cold = Vec::new();
     for number in 0..10 {
         cold.push(a.create(&format!("cold-{number}")).await);
     }
 
-    on_a_thread(&place, Postgres::freeze).await;
-    let frozen = Frozen(Arc::clone(place.server()));
-    let (mut late, mut quick) = (Times::default(), Times::default());
+    on_a_thread(&database, Postgres::freeze).await;
+    let frozen = PausedServer(Arc::clone(database.server()));
+    let (mut late, mut quick) = (Measurements::default(), Measurements::default());
     let lookups = cold.iter().map(|token| async {
         let begun = Stopwatch::start();
         let answer = b.caller.get(&token.secret).await;
-        (answer, begun.unstalled())
+        (answer, begun.elapsed_without_stalls())
     });
     let lookups = futures::future::join_all(lookups);
     let hits = async {
         for _ in 0..10 {
             let begun = Stopwatch::start();
             b.caller.assert(&hot.secret, 200).await;
-            quick.add(begun.unstalled());
+            quick.add(begun.elapsed_without_stalls());
         }
     };
     for (answer, time) in futures::future::join(lookups, hits).await.0 {
@@ -335,11 +337,11 @@ pub(crate) async fn a_frozen_server_is_503_in_time_and_200_for_what_is_remembere
     }
     drop(frozen);
     let thawed = Stopwatch::start();
-    let mut back = Times::default();
+    let mut back = Measurements::default();
     for token in cold.iter().chain([&hot]) {
         back.add(b.caller.becomes(&token.secret, (200, ""), thawed).await);
     }
-    place.report(&format!(
+    database.report(&format!(
         "frozen, deadline {DEADLINE:?}: 503 in {}; remembered 200 in {}; 200 again after {:.1?}",
         late.show(),
         quick.show(),
@@ -348,7 +350,7 @@ pub(crate) async fn a_frozen_server_is_503_in_time_and_200_for_what_is_remembere
     assert!(late.max() < DEADLINE + SLACK);
     assert!(quick.max() < DEADLINE);
     assert!(back.max() < Duration::from_secs(5));
-    place.tables().await.listens("b").await;
+    database.tables().await.wait_for_listener("b").await;
     a.revoke(&hot).await;
     let time = b.caller.refused(&hot.secret, Stopwatch::start()).await;
     assert!(time < Duration::from_secs(5), "{time:?}");

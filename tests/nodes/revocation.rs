@@ -6,53 +6,58 @@ use std::time::{Duration, Instant};
 
 use tower_service_token::token::TokenFormat;
 
-use crate::node::{Node, PATIENCE, Times, Token, pause};
-use crate::orders::{Orders, Role};
-use crate::place::Place;
+use crate::database::TestDatabase;
+use crate::node::{Measurements, Node, TIMEOUT, Token, pause};
+use crate::process_config::{ProcessConfig, Role};
 use crate::stall::Stopwatch;
 
 const TOKENS: usize = 25;
 
 /// Far below the 30 s that nodes remember tokens for.
-fn bound(place: &Place) -> Duration {
+fn bound(database: &TestDatabase) -> Duration {
     // SQLite is looked at every 250 ms.
-    Duration::from_secs(if place.is_postgres() { 5 } else { 2 })
+    Duration::from_secs(if database.is_postgres() { 5 } else { 2 })
 }
 
-async fn two_nodes(place: &Place) -> (Node, Node) {
-    let nodes = (Node::start(place, "a").await, Node::start(place, "b").await);
-    if place.is_postgres() {
-        let tables = place.tables().await;
-        tables.listens("a").await;
-        tables.listens("b").await;
+async fn two_nodes(database: &TestDatabase) -> (Node, Node) {
+    let nodes = (
+        Node::start(database, "a").await,
+        Node::start(database, "b").await,
+    );
+    if database.is_postgres() {
+        let tables = database.tables().await;
+        tables.wait_for_listener("a").await;
+        tables.wait_for_listener("b").await;
     }
     nodes
 }
 
-pub(crate) async fn a_token_revoked_on_one_node_is_refused_on_the_other(place: Place) {
-    let (mut a, mut b) = two_nodes(&place).await;
-    let mut times = Times::default();
+pub(crate) async fn revocation_reaches_other_nodes_within_the_bound(database: TestDatabase) {
+    let (mut a, mut b) = two_nodes(&database).await;
+    let mut times = Measurements::default();
     let mut reported = Duration::ZERO;
     for number in 0..TOKENS {
-        let token = a.create_and_show(&mut b, &format!("token-{number}")).await;
+        let token = a.create_and_cache(&mut b, &format!("token-{number}")).await;
         reported = a.revoke(&token).await;
         let acknowledged = Stopwatch::start();
         a.caller.assert(&token.secret, 401).await;
         times.add(b.caller.refused(&token.secret, acknowledged).await);
     }
-    place.report(&format!(
+    database.report(&format!(
         "revoked on a, refused on b, {}; reported: within {reported:?}",
         times.show()
     ));
-    assert!(times.max() < bound(&place) && times.max() <= reported);
+    assert!(times.max() < bound(&database) && times.max() <= reported);
 }
 
-pub(crate) async fn other_changes_reach_the_other_node_too(place: Place) {
-    let (mut a, mut b) = two_nodes(&place).await;
+pub(crate) async fn role_and_state_changes_reach_other_nodes_within_the_bound(
+    database: TestDatabase,
+) {
+    let (mut a, mut b) = two_nodes(&database).await;
     let [mut roles, mut disabled, mut enabled, mut rotated] =
-        std::array::from_fn(|_| Times::default());
+        std::array::from_fn(|_| Measurements::default());
     for number in 0..5 {
-        let token = a.create_and_show(&mut b, &format!("token-{number}")).await;
+        let token = a.create_and_cache(&mut b, &format!("token-{number}")).await;
         let Token { id, secret } = &token;
         a.run(&format!("roles {id} writer,auditor")).await;
         let done = Stopwatch::start();
@@ -80,14 +85,14 @@ pub(crate) async fn other_changes_reach_the_other_node_too(place: Place) {
         ("enabled", enabled),
         ("rotated", rotated),
     ] {
-        place.report(&format!("{change} on a, seen on b, {}", times.show()));
-        assert!(times.max() < bound(&place), "{change}");
+        database.report(&format!("{change} on a, seen on b, {}", times.show()));
+        assert!(times.max() < bound(&database), "{change}");
     }
 }
 
-pub(crate) async fn a_token_that_was_unknown_works_once_it_is_imported(place: Place) {
-    let (mut a, b) = two_nodes(&place).await;
-    let mut times = Times::default();
+pub(crate) async fn import_replaces_negative_entries_on_other_nodes(database: TestDatabase) {
+    let (mut a, b) = two_nodes(&database).await;
+    let mut times = Measurements::default();
     for number in 0..5 {
         let foreign = if number % 2 == 0 {
             junk()
@@ -103,22 +108,22 @@ pub(crate) async fn a_token_that_was_unknown_works_once_it_is_imported(place: Pl
         a.caller.assert(&foreign, 200).await;
         times.add(b.caller.becomes(&foreign, (200, "reader"), imported).await);
     }
-    place.report(&format!("imported on a, works on b, {}", times.show()));
-    assert!(times.max() < bound(&place));
+    database.report(&format!("imported on a, works on b, {}", times.show()));
+    assert!(times.max() < bound(&database));
 }
 
 /// Only new connections are refused: the stores go on, and cannot listen.
-pub(crate) async fn without_the_feed_the_time_to_live_is_the_bound(place: Place) {
+pub(crate) async fn without_feed_revocation_applies_within_ttl(database: TestDatabase) {
     const TTL: Duration = Duration::from_secs(2);
     const SLACK: Duration = Duration::from_secs(1);
     // Of a store of its own making: ten to ask by, and one to listen.
     const CONNECTIONS: i64 = 11;
 
-    let (mut a, mut patient) = two_nodes(&place).await;
-    let hasty = Orders::new(Role::Server, &place.store("hasty")).with_ttl(TTL);
+    let (mut a, mut patient) = two_nodes(&database).await;
+    let hasty = ProcessConfig::new(Role::Server, &database.store("hasty")).with_ttl(TTL);
     let mut hasty = Node::with(hasty).await;
-    let tables = place.tables().await;
-    tables.listens("hasty").await;
+    let tables = database.tables().await;
+    tables.wait_for_listener("hasty").await;
     // All the connections they may have, so that nobody asks for another one.
     for (node, name) in [(&a, "a"), (&patient, "b"), (&hasty, "hasty")] {
         while tables.connections(name).await < CONNECTIONS {
@@ -126,9 +131,9 @@ pub(crate) async fn without_the_feed_the_time_to_live_is_the_bound(place: Place)
             futures::future::join_all(junk).await;
         }
     }
-    allow_connections(&place, false).await;
+    allow_connections(&database, false).await;
     for name in ["b", "hasty"] {
-        assert_eq!(tables.cut(name).await, 1);
+        assert_eq!(tables.terminate_listener(name).await, 1);
     }
     let begun = Instant::now();
     let (tokens, revoked) = loop {
@@ -136,9 +141,9 @@ pub(crate) async fn without_the_feed_the_time_to_live_is_the_bound(place: Place)
         for number in 0..5 {
             tokens.push(a.create(&format!("token-{number}")).await);
         }
-        patient.remembers(&tokens).await;
+        patient.wait_until_cached_stably(&tokens).await;
         let asked = Instant::now();
-        hasty.remembers(&tokens).await;
+        hasty.wait_until_cached_stably(&tokens).await;
         let mut revoked = Vec::new();
         for token in &tokens {
             let reported = a.revoke(token).await;
@@ -149,18 +154,18 @@ pub(crate) async fn without_the_feed_the_time_to_live_is_the_bound(place: Place)
         if asked.elapsed() < TTL / 2 {
             break (tokens, revoked);
         }
-        assert!(begun.elapsed() < PATIENCE, "the machine is too slow");
+        assert!(begun.elapsed() < TIMEOUT, "the machine is too slow");
     };
     let last = tokens.last().unwrap();
     patient.caller.assert(&last.secret, 200).await;
     let checks = revoked
         .iter()
         .map(|(secret, since)| hasty.caller.refused(secret, *since));
-    let mut times = Times::default();
+    let mut times = Measurements::default();
     for time in futures::future::join_all(checks).await {
         times.add(time);
     }
-    place.report(&format!(
+    database.report(&format!(
         "feed down, TTL {TTL:?}: refused on b, {}",
         times.show()
     ));
@@ -169,20 +174,20 @@ pub(crate) async fn without_the_feed_the_time_to_live_is_the_bound(place: Place)
     // Nor has the other one heard of it, which may remember for 30 s.
     patient.caller.assert(&last.secret, 200).await;
 
-    allow_connections(&place, true).await;
+    allow_connections(&database, true).await;
     let allowed = Stopwatch::start();
     let time = patient.caller.refused(&last.secret, allowed).await;
-    place.report(&format!(
+    database.report(&format!(
         "feed allowed again: what was missed is made up for after {time:.1?}"
     ));
     assert!(time < Duration::from_secs(10));
     for name in ["b", "hasty"] {
-        tables.listens(name).await;
+        tables.wait_for_listener(name).await;
     }
-    let mut times = Times::default();
+    let mut times = Measurements::default();
     for number in 0..10 {
         let token = a
-            .create_and_show(&mut patient, &format!("late-{number}"))
+            .create_and_cache(&mut patient, &format!("late-{number}"))
             .await;
         a.revoke(&token).await;
         times.add(
@@ -192,25 +197,25 @@ pub(crate) async fn without_the_feed_the_time_to_live_is_the_bound(place: Place)
                 .await,
         );
     }
-    place.report(&format!("feed back: refused on b, {}", times.show()));
-    assert!(times.max() < bound(&place));
+    database.report(&format!("feed back: refused on b, {}", times.show()));
+    assert!(times.max() < bound(&database));
 }
 
-pub(crate) async fn a_feed_that_is_cut_all_the_time_does_not_hide_a_revocation(place: Place) {
-    let (mut a, b) = two_nodes(&place).await;
+pub(crate) async fn revocation_reaches_node_whose_feed_keeps_disconnecting(database: TestDatabase) {
+    let (mut a, b) = two_nodes(&database).await;
     let done = Arc::new(AtomicBool::new(false));
     let cuts = Arc::new(AtomicI64::new(0));
     let cutter = {
         let (done, cuts) = (Arc::clone(&done), Arc::clone(&cuts));
-        let tables = place.tables().await;
+        let tables = database.tables().await;
         tokio::spawn(async move {
             while !done.load(Ordering::SeqCst) {
-                cuts.fetch_add(tables.cut("b").await, Ordering::SeqCst);
+                cuts.fetch_add(tables.terminate_listener("b").await, Ordering::SeqCst);
                 pause().await;
             }
         })
     };
-    let mut times = Times::default();
+    let mut times = Measurements::default();
     let begun = Instant::now();
     let mut number = 0;
     while number < TOKENS
@@ -218,7 +223,7 @@ pub(crate) async fn a_feed_that_is_cut_all_the_time_does_not_hide_a_revocation(p
         || cuts.load(Ordering::SeqCst) <= 3
     {
         assert!(
-            begun.elapsed() < 2 * PATIENCE,
+            begun.elapsed() < 2 * TIMEOUT,
             "{number} tokens, {cuts:?} cuts"
         );
         let token = a.create(&format!("token-{number}")).await;
@@ -229,7 +234,7 @@ pub(crate) async fn a_feed_that_is_cut_all_the_time_does_not_hide_a_revocation(p
     }
     done.store(true, Ordering::SeqCst);
     cutter.await.unwrap();
-    place.report(&format!(
+    database.report(&format!(
         "feed cut {cuts:?} times: refused on b, {}",
         times.show()
     ));
@@ -242,8 +247,8 @@ fn junk() -> String {
     minted.expose_secret().to_owned()
 }
 
-async fn allow_connections(place: &Place, allow: bool) {
-    let Place::Postgres { server, url } = place else {
+async fn allow_connections(database: &TestDatabase, allow: bool) {
+    let TestDatabase::Postgres { server, url } = database else {
         panic!("a server");
     };
     let name = url.split('?').next().unwrap().rsplit('/').next().unwrap();

@@ -12,27 +12,27 @@ use tower_service_token::store::{Cached, CachedStore, Credential, TokenRegistry}
 use tower_service_token::token::{PresentedToken, TokenId};
 use tower_service_token::{Principal, ServiceTokenLayer, ServiceTokens, TokenStore};
 
-use crate::orders::{Orders, heard, say};
+use crate::process_config::{ProcessConfig, print_line, stdin_lines};
 
 type Outcome = Result<String, Box<dyn Error>>;
 
 /// Says where it listens, then answers each command by a line that begins with `ok` or `error`.
-pub(crate) async fn serve(orders: Orders) {
-    let store = CachedStore::new(orders.open().await)
-        .with_ttl(orders.ttl)
-        .with_negative_ttl(orders.negative_ttl);
+pub(crate) async fn serve(process_config: ProcessConfig) {
+    let store = CachedStore::new(process_config.open().await)
+        .with_ttl(process_config.ttl)
+        .with_negative_ttl(process_config.negative_ttl);
     let tokens = ServiceTokens::new(store.clone());
     let app = Router::new()
         .route("/whoami", get(whoami))
         .route_layer(ServiceTokenLayer::new(store.clone()));
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-    say(&listener.local_addr().unwrap().to_string());
+    print_line(&listener.local_addr().unwrap().to_string());
     tokio::spawn(async move { axum::serve(listener, app).await });
 
-    let mut commands = heard();
+    let mut commands = stdin_lines();
     while let Some(command) = commands.recv().await {
-        let answer = obey(&tokens, &store, &command).await;
-        say(&match answer {
+        let answer = run_command(&tokens, &store, &command).await;
+        print_line(&match answer {
             Ok(answer) => format!("ok {answer}"),
             Err(error) => format!("error {error}: {:?}", error.source()),
         });
@@ -44,7 +44,7 @@ async fn whoami(principal: Principal) -> String {
     roles.join(",")
 }
 
-async fn obey<S: TokenStore>(
+async fn run_command<S: TokenStore>(
     tokens: &ServiceTokens,
     store: &CachedStore<S>,
     command: &str,

@@ -4,8 +4,8 @@
 //! Where it is not installed, as `.ci/run` does it, the tests are reported as ignored; with
 //! `SERVICE_TOKEN_REQUIRE_SERVICES=1` in the environment they fail instead.
 
-#[path = "../support/needs.rs"]
-mod needs;
+#[path = "../support/optional_trial.rs"]
+mod optional_trial;
 mod server;
 
 use std::fs::File;
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Failed};
 
-use self::needs::needs;
+use self::optional_trial::optional_trial;
 use self::server::Server;
 
 /// That nothing is there after `DELETE`: it revokes a token, whose record stays, so that its holder
@@ -26,36 +26,36 @@ const NOT_APPLICABLE: &str = "use_after_free";
 type Test = fn() -> Result<(), Failed>;
 
 /// Longer than any run takes on a busy machine; by itself one takes half a minute.
-const PATIENCE: Duration = Duration::from_secs(900);
+const SCHEMATHESIS_TIMEOUT: Duration = Duration::from_secs(900);
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let tests: [(&str, Test); 2] = [
+        ("api_conforms_to_its_document", api_conforms_to_its_document),
         (
-            "the_api_is_as_its_document_says",
-            the_api_is_as_its_document_says,
+            "conformance_check_detects_deviations",
+            conformance_check_detects_deviations,
         ),
-        ("an_api_that_is_not_is_caught", an_api_that_is_not_is_caught),
     ];
-    let lacks = lacks();
+    let missing_program = missing_program();
     let trials = tests.map(|(name, test)| {
-        let reason = lacks.clone();
+        let reason = missing_program.clone();
         let run = move || reason.map_or_else(test, |reason| Err(Failed::from(reason)));
-        needs(lacks.as_ref(), name.to_owned(), run)
+        optional_trial(missing_program.as_ref(), name.to_owned(), run)
     });
     libtest_mimic::run(&arguments, trials.into()).exit_code()
 }
 
-fn the_api_is_as_its_document_says() -> Result<(), Failed> {
-    let (status, told) = check(&Server::start(), "all", 25)?;
+fn api_conforms_to_its_document() -> Result<(), Failed> {
+    let (status, output) = check(&Server::start(), "all", 25)?;
     if status.success() {
         Ok(())
     } else {
-        Err(Failed::from(told))
+        Err(Failed::from(output))
     }
 }
 
-fn an_api_that_is_not_is_caught() -> Result<(), Failed> {
+fn conformance_check_detects_deviations() -> Result<(), Failed> {
     for (server, checks, expected) in [
         (
             Server::start_without_roles(),
@@ -68,10 +68,10 @@ fn an_api_that_is_not_is_caught() -> Result<(), Failed> {
             "API accepts requests without authentication",
         ),
     ] {
-        let (status, told) = check(&server, checks, 5)?;
-        if status.code() != Some(1) || !told.contains(expected) {
-            let told = format!("{checks} did not see it ({status}):\n{told}");
-            return Err(Failed::from(told));
+        let (status, output) = check(&server, checks, 5)?;
+        if status.code() != Some(1) || !output.contains(expected) {
+            let output = format!("{checks} did not see it ({status}):\n{output}");
+            return Err(Failed::from(output));
         }
     }
     Ok(())
@@ -86,7 +86,7 @@ fn program() -> PathBuf {
 }
 
 /// Why it cannot be run.
-fn lacks() -> Option<String> {
+fn missing_program() -> Option<String> {
     let how = "not installed: python3 -m venv and pip, as .ci/run does";
     (!program().exists()).then(|| how.to_owned())
 }
@@ -111,16 +111,16 @@ fn check(server: &Server, checks: &str, examples: u32) -> Result<(ExitStatus, St
         .stderr(output);
     let mut child = command.spawn()?;
     let status = ended(&mut child)?;
-    let told = std::fs::read_to_string(&log)?;
+    let output = std::fs::read_to_string(&log)?;
     match status {
-        Some(status) => Ok((status, told)),
-        None => Err(Failed::from(format!("it does not end:\n{told}"))),
+        Some(status) => Ok((status, output)),
+        None => Err(Failed::from(format!("it does not end:\n{output}"))),
     }
 }
 
 /// How it ended, if it did so in time.
 fn ended(child: &mut Child) -> std::io::Result<Option<ExitStatus>> {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + SCHEMATHESIS_TIMEOUT;
     while Instant::now() < end {
         if let Some(status) = child.try_wait()? {
             return Ok(Some(status));

@@ -3,12 +3,12 @@
 use crate::daemon::{Daemon, Folder};
 use crate::http::{Reply, get};
 use crate::port::ReservedPort;
-use crate::tokens::Tokens;
+use crate::tokens::TokenServer;
 
 /// Our server, and an Apache that introspects there.
-struct Place {
+struct ApacheServer {
     apache: Daemon,
-    tokens: Tokens,
+    tokens: TokenServer,
 }
 
 /// `{…}` is filled in. Nothing is kept: each request is asked about.
@@ -48,9 +48,9 @@ Header set X-Client-Id "%{OAUTH2_CLAIM_client_id}e"
 </Location>
 "#;
 
-impl Place {
+impl ApacheServer {
     fn new() -> Self {
-        let tokens = Tokens::start();
+        let tokens = TokenServer::start();
         let (port, folder) = (ReservedPort::new(), Folder::new());
         let path = folder.path().to_str().expect("UTF-8").to_owned();
         let mut configuration = CONFIGURATION.to_owned();
@@ -81,8 +81,8 @@ impl Place {
     }
 }
 
-pub(crate) fn a_good_token_is_accepted_and_described() {
-    let place = Place::new();
+pub(crate) fn valid_token_is_accepted_with_its_claims() {
+    let place = ApacheServer::new();
     let user = &place.tokens.user;
     let reply = place.with("/any", user);
     assert_eq!((reply.status, &*reply.body), (200, "served"));
@@ -90,8 +90,8 @@ pub(crate) fn a_good_token_is_accepted_and_described() {
     assert_eq!(reply.header("X-Client-Id"), &user["svctok-".len()..][..10]);
 }
 
-pub(crate) fn without_a_good_token_nothing_is_served() {
-    let place = Place::new();
+pub(crate) fn apache_rejects_invalid_tokens() {
+    let place = ApacheServer::new();
     let mistyped = place.tokens.user.replace("svctok-", "svctok-0");
     for token in [
         "svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n",
@@ -105,8 +105,8 @@ pub(crate) fn without_a_good_token_nothing_is_served() {
     assert_eq!(get(place.apache.port(), "/any", &[]).status, 401);
 }
 
-pub(crate) fn a_role_or_scope_that_is_lacking_is_403() {
-    let place = Place::new();
+pub(crate) fn missing_role_or_scope_is_403() {
+    let place = ApacheServer::new();
     let (user, service) = (&place.tokens.user, &place.tokens.service);
     for (page, token, status) in [
         ("/deploy", user, 200),
@@ -120,8 +120,8 @@ pub(crate) fn a_role_or_scope_that_is_lacking_is_403() {
     }
 }
 
-pub(crate) fn a_token_is_refused_as_soon_as_it_is_revoked() {
-    let place = Place::new();
+pub(crate) fn revoked_token_is_rejected_at_once() {
+    let place = ApacheServer::new();
     let user = &place.tokens.user;
     assert_eq!(place.with("/any", user).status, 200);
     assert_eq!(place.tokens.revoke(user).status, 200);
@@ -129,11 +129,11 @@ pub(crate) fn a_token_is_refused_as_soon_as_it_is_revoked() {
 }
 
 /// `mod_oauth2` has one answer to whatever it could not verify.
-pub(crate) fn nothing_is_served_while_the_server_is_down() {
-    let mut place = Place::new();
+pub(crate) fn apache_rejects_requests_while_the_token_server_is_down() {
+    let mut place = ApacheServer::new();
     let user = place.tokens.user.clone();
     assert_eq!(place.with("/any", &user).status, 200);
-    let stopped = std::mem::replace(&mut place.tokens, Tokens::start());
+    let stopped = std::mem::replace(&mut place.tokens, TokenServer::start());
     drop(stopped);
     let reply = place.with("/any", &user);
     assert_eq!(reply.status, 401);

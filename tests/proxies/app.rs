@@ -21,7 +21,7 @@ impl App {
         let bound = runtime.block_on(TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))));
         let listener = bound.expect("a free port");
         let port = listener.local_addr().expect("a bound address").port();
-        let router = Router::new().fallback(tell);
+        let router = Router::new().fallback(echo);
         runtime.spawn(async { axum::serve(listener, router).await });
         Self {
             _runtime: runtime,
@@ -31,7 +31,7 @@ impl App {
 }
 
 /// The headers and the body, or a failure on request.
-async fn tell(request: Request) -> Response {
+async fn echo(request: Request) -> Response {
     if request.uri().path() == "/broken" {
         return (StatusCode::INTERNAL_SERVER_ERROR, "broken").into_response();
     }

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::http::get;
 use crate::process::Process;
-use crate::tokens::Tokens;
+use crate::tokens::TokenServer;
 
 fn output(command: &str) -> String {
     let mut shell = Command::new("sh");
@@ -14,8 +14,8 @@ fn output(command: &str) -> String {
     Process::spawn(&mut shell).finish().succeeded()
 }
 
-pub(crate) fn it_prints_tokens_that_are_worth_what_it_says() {
-    let tokens = Tokens::start();
+pub(crate) fn printed_tokens_have_the_stated_rights() {
+    let tokens = TokenServer::start();
     for (path, token, status) in [
         ("/verify", &tokens.user, 204),
         (
@@ -31,8 +31,8 @@ pub(crate) fn it_prints_tokens_that_are_worth_what_it_says() {
     }
 }
 
-pub(crate) fn the_printed_commands_work_to_the_letter() {
-    let tokens = Tokens::start();
+pub(crate) fn printed_commands_work_verbatim() {
+    let tokens = TokenServer::start();
     let [introspect, verify, revoke] = &tokens.commands;
     let answer: Value = serde_json::from_str(&output(introspect)).expect("JSON");
     assert_eq!(answer["active"], true);

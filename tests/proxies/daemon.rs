@@ -10,9 +10,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::port::ReservedPort;
-use crate::process::PATIENCE;
+use crate::process::PROCESS_TIMEOUT;
 
-const MOMENT: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 pub(crate) fn installed(files: &[&str]) -> bool {
     files.iter().all(|file| Path::new(file).exists())
@@ -80,7 +80,7 @@ impl Daemon {
     }
 
     fn wait_until_it_listens(&mut self) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + PROCESS_TIMEOUT;
         while TcpStream::connect(self.port.address()).is_err() {
             let ended = self.child.try_wait().expect("a child of ours");
             if ended.is_some() || Instant::now() > deadline {
@@ -90,7 +90,7 @@ impl Daemon {
                     log.unwrap_or_default()
                 );
             }
-            thread::sleep(MOMENT);
+            thread::sleep(POLL_INTERVAL);
         }
     }
 }
@@ -100,9 +100,9 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         let id = self.child.id().to_string();
         let _ = Command::new("kill").arg(id).status();
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + PROCESS_TIMEOUT;
         while Instant::now() < deadline && matches!(self.child.try_wait(), Ok(None)) {
-            thread::sleep(MOMENT);
+            thread::sleep(POLL_INTERVAL);
         }
         let _ = self.child.kill();
         let _ = self.child.wait();

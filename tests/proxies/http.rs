@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 
-use crate::process::PATIENCE;
+use crate::process::PROCESS_TIMEOUT;
 
 pub(crate) struct Reply {
     pub(crate) status: u16,
@@ -59,7 +59,9 @@ fn exchange(
 ) -> Reply {
     let length = body.len().to_string();
     let length = [("Content-Length", &*length)];
-    stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    stream
+        .set_read_timeout(Some(PROCESS_TIMEOUT))
+        .expect("a socket");
     // HTTP/1.0: the reply is neither chunked nor followed by another one.
     let mut request = format!("{method} {path} HTTP/1.0\r\nHost: localhost\r\n").into_bytes();
     for (name, value) in headers.iter().chain(&length) {

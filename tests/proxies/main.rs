@@ -4,8 +4,8 @@
 //! Where one of them is not installed its tests are reported as ignored; with
 //! `SERVICE_TOKEN_REQUIRE_SERVICES=1` in the environment they fail instead.
 
-#[path = "../support/needs.rs"]
-mod needs;
+#[path = "../support/optional_trial.rs"]
+mod optional_trial;
 #[path = "../support/port.rs"]
 mod port;
 #[path = "../support/process.rs"]
@@ -28,10 +28,10 @@ use std::process::ExitCode;
 use libtest_mimic::Arguments;
 
 use self::daemon::installed;
-use self::needs::needs;
+use self::optional_trial::optional_trial;
 
 /// What must be installed for some tests, and these.
-type Group = (&'static str, &'static [&'static str], &'static [Test]);
+type TestGroup = (&'static str, &'static [&'static str], &'static [Test]);
 
 type Test = (&'static str, fn());
 
@@ -42,27 +42,27 @@ macro_rules! tests {
     };
 }
 
-const GROUPS: [Group; 4] = [
+const GROUPS: [TestGroup; 4] = [
     (
         "example",
         &[],
-        tests![commands: it_prints_tokens_that_are_worth_what_it_says],
+        tests![commands: printed_tokens_have_the_stated_rights],
     ),
     (
         "nginx",
         &["/usr/sbin/nginx"],
         tests![nginx:
-            a_good_token_gets_through_with_its_identity_and_without_its_secret,
-            a_body_goes_to_the_app_alone,
-            without_a_good_token_nothing_gets_through,
-            a_role_that_is_lacking_is_403,
-            no_client_can_send_an_identity_along,
-            a_repeated_credential_is_400_and_not_the_first_one,
-            too_many_unknown_tokens_are_429_and_known_ones_pass,
-            a_client_cannot_choose_the_address_that_its_failures_count_against,
-            forwarded_is_read_where_nginx_writes_it,
-            a_server_that_is_down_or_hangs_is_503_until_it_is_back,
-            an_error_of_the_app_stays_its_own,
+            valid_token_is_forwarded_as_identity_without_its_secret,
+            request_body_reaches_only_the_app,
+            invalid_tokens_are_rejected,
+            missing_role_is_403,
+            client_supplied_identity_headers_are_removed,
+            repeated_credential_is_400,
+            too_many_unknown_tokens_are_429_but_known_ones_pass,
+            forged_addresses_do_not_escape_the_failure_limit,
+            reads_the_forwarded_header_that_nginx_writes,
+            unavailable_token_server_is_503_until_it_recovers,
+            app_errors_pass_through,
         ],
     ),
     (
@@ -72,17 +72,17 @@ const GROUPS: [Group; 4] = [
             "/usr/lib/apache2/modules/mod_oauth2.so",
         ],
         tests![apache:
-            a_good_token_is_accepted_and_described,
-            without_a_good_token_nothing_is_served,
-            a_role_or_scope_that_is_lacking_is_403,
-            a_token_is_refused_as_soon_as_it_is_revoked,
-            nothing_is_served_while_the_server_is_down,
+            valid_token_is_accepted_with_its_claims,
+            apache_rejects_invalid_tokens,
+            missing_role_or_scope_is_403,
+            revoked_token_is_rejected_at_once,
+            apache_rejects_requests_while_the_token_server_is_down,
         ],
     ),
     (
         "curl",
         &["/usr/bin/curl"],
-        tests![commands: the_printed_commands_work_to_the_letter],
+        tests![commands: printed_commands_work_verbatim],
     ),
 ];
 
@@ -96,7 +96,7 @@ fn main() -> ExitCode {
                 test();
                 Ok(())
             };
-            trials.push(needs(missing.as_ref(), name.to_owned(), test));
+            trials.push(optional_trial(missing.as_ref(), name.to_owned(), test));
         }
     }
     libtest_mimic::run(&arguments, trials).exit_code()

@@ -6,7 +6,7 @@ use crate::app::App;
 use crate::daemon::{Daemon, Folder};
 use crate::http::{Reply, get, get_from, send};
 use crate::port::ReservedPort;
-use crate::tokens::Tokens;
+use crate::tokens::TokenServer;
 
 const CONFIGURATION: &str = include_str!("../../examples/nginx/nginx.conf");
 const INCLUDED: &str = include_str!("../../examples/nginx/verify.conf");
@@ -14,23 +14,23 @@ const INCLUDED: &str = include_str!("../../examples/nginx/verify.conf");
 const UNKNOWN: &str = "svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n";
 
 /// Our server, an app, and nginx between a client and both.
-struct Place {
+struct NginxServer {
     nginx: Daemon,
-    tokens: Tokens,
+    tokens: TokenServer,
     _app: App,
 }
 
-impl Place {
+impl NginxServer {
     fn new() -> Self {
-        Self::before(Tokens::start())
+        Self::in_front_of(TokenServer::start())
     }
 
-    fn before(tokens: Tokens) -> Self {
-        Self::including(INCLUDED, tokens)
+    fn in_front_of(tokens: TokenServer) -> Self {
+        Self::with_included(INCLUDED, tokens)
     }
 
     /// With this as the part of the configuration that says how `/verify` is asked.
-    fn including(included: &str, tokens: Tokens) -> Self {
+    fn with_included(included: &str, tokens: TokenServer) -> Self {
         let app = App::start();
         let port = ReservedPort::new();
         let mut configuration = CONFIGURATION.to_owned();
@@ -91,13 +91,13 @@ impl Place {
 }
 
 /// What the app says reached it.
-fn told(reply: &Reply) -> Value {
+fn echoed(reply: &Reply) -> Value {
     assert_eq!(reply.status, 200, "{}", reply.body);
     serde_json::from_str(&reply.body).expect(&reply.body)
 }
 
-pub(crate) fn a_good_token_gets_through_with_its_identity_and_without_its_secret() {
-    let place = Place::new();
+pub(crate) fn valid_token_is_forwarded_as_identity_without_its_secret() {
+    let place = NginxServer::new();
     let user = &place.tokens.user;
     for (name, value) in [
         ("X-API-Key", user.clone()),
@@ -105,7 +105,7 @@ pub(crate) fn a_good_token_gets_through_with_its_identity_and_without_its_secret
         ("Authorization", format!("Bearer {user}")),
     ] {
         let reply = place.get("/", &[(name, &value)]);
-        let told = told(&reply);
+        let told = echoed(&reply);
         let headers = &told["headers"];
         assert_eq!(headers["x-service-token-id"], user["svctok-".len()..][..10]);
         assert_eq!(headers["x-service-token-name"], "ci");
@@ -115,17 +115,17 @@ pub(crate) fn a_good_token_gets_through_with_its_identity_and_without_its_secret
     }
 }
 
-pub(crate) fn a_body_goes_to_the_app_alone() {
-    let place = Place::new();
+pub(crate) fn request_body_reaches_only_the_app() {
+    let place = NginxServer::new();
     let key = [("X-API-Key", &*place.tokens.user)];
     // More than our endpoints would read.
     let body = "x".repeat(200_000);
     let reply = send(place.nginx.port(), "POST", "/", &key, &body);
-    assert_eq!(told(&reply)["body"], body);
+    assert_eq!(echoed(&reply)["body"], body);
 }
 
-pub(crate) fn without_a_good_token_nothing_gets_through() {
-    let place = Place::new();
+pub(crate) fn invalid_tokens_are_rejected() {
+    let place = NginxServer::new();
     let revoked = place.tokens.user.clone();
     assert_eq!(place.tokens.revoke(&revoked).status, 200);
     let bearer = format!("Bearer {UNKNOWN}");
@@ -151,8 +151,8 @@ pub(crate) fn without_a_good_token_nothing_gets_through() {
     }
 }
 
-pub(crate) fn a_role_that_is_lacking_is_403() {
-    let place = Place::new();
+pub(crate) fn missing_role_is_403() {
+    let place = NginxServer::new();
     assert_eq!(place.with("/deploy/x", &place.tokens.user).status, 200);
     assert_eq!(place.with("/", &place.tokens.service).status, 200);
     for path in ["/deploy/x", "/deploy/x?role=introspect", "/x/../deploy/"] {
@@ -164,8 +164,8 @@ pub(crate) fn a_role_that_is_lacking_is_403() {
     }
 }
 
-pub(crate) fn no_client_can_send_an_identity_along() {
-    let place = Place::new();
+pub(crate) fn client_supplied_identity_headers_are_removed() {
+    let place = NginxServer::new();
     let sent = [
         ("X-API-Key", &*place.tokens.service),
         ("X-Service-Token-Id", "0000000000"),
@@ -176,7 +176,7 @@ pub(crate) fn no_client_can_send_an_identity_along() {
         ("X_Service_Token_Roles", "admin"),
         ("X-Service-Token-Scopes", "**"),
     ];
-    let told = told(&place.get("/", &sent));
+    let told = echoed(&place.get("/", &sent));
     let mut seen: Vec<_> = told["headers"]
         .as_object()
         .expect("an object")
@@ -196,8 +196,8 @@ pub(crate) fn no_client_can_send_an_identity_along() {
     assert_eq!(place.get("/deploy/x", &sent).status, 403);
 }
 
-pub(crate) fn a_repeated_credential_is_400_and_not_the_first_one() {
-    let place = Place::new();
+pub(crate) fn repeated_credential_is_400() {
+    let place = NginxServer::new();
     let user = &*place.tokens.user;
     let bearer = format!("Bearer {UNKNOWN}");
     for headers in [
@@ -209,8 +209,8 @@ pub(crate) fn a_repeated_credential_is_400_and_not_the_first_one() {
     }
 }
 
-pub(crate) fn too_many_unknown_tokens_are_429_and_known_ones_pass() {
-    let place = Place::new();
+pub(crate) fn too_many_unknown_tokens_are_429_but_known_ones_pass() {
+    let place = NginxServer::new();
     let limited = (0..2000).find_map(|_| {
         let reply = place.with("/", UNKNOWN);
         assert!([401, 429].contains(&reply.status), "{}", reply.status);
@@ -222,9 +222,9 @@ pub(crate) fn too_many_unknown_tokens_are_429_and_known_ones_pass() {
     assert_eq!(place.with("/", &place.tokens.user).status, 200);
 }
 
-pub(crate) fn a_client_cannot_choose_the_address_that_its_failures_count_against() {
-    let tokens = Tokens::start_with(&[("TRUSTED_PROXIES", "127.0.0.1")]);
-    let place = Place::before(tokens);
+pub(crate) fn forged_addresses_do_not_escape_the_failure_limit() {
+    let tokens = TokenServer::start_with(&[("TRUSTED_PROXIES", "127.0.0.1")]);
+    let place = NginxServer::in_front_of(tokens);
     let (attacker, other) = ([127, 0, 0, 2], [127, 0, 0, 3]);
     for (header, client) in [
         ("X-Forwarded-For", attacker),
@@ -245,14 +245,14 @@ pub(crate) fn a_client_cannot_choose_the_address_that_its_failures_count_against
     }
 }
 
-pub(crate) fn forwarded_is_read_where_nginx_writes_it() {
+pub(crate) fn reads_the_forwarded_header_that_nginx_writes() {
     let settings = [
         ("TRUSTED_PROXIES", "127.0.0.1, 10.0.0.0/8"),
         ("CLIENT_ADDRESS_HEADER", "Forwarded"),
     ];
     let written = r#"proxy_set_header Forwarded "$http_forwarded, for=\"$remote_addr\"";"#;
     let included = format!("{INCLUDED}\n{written}\n");
-    let place = Place::including(&included, Tokens::start_with(&settings));
+    let place = NginxServer::with_included(&included, TokenServer::start_with(&settings));
     let attacker = [127, 0, 0, 2];
     let forged = |number| format!("for=\"[2001:db8::{number:x}]:4711\";by=x, for=10.0.0.1");
     assert!(place.spend(attacker, "Forwarded", forged) >= 100);
@@ -267,35 +267,35 @@ pub(crate) fn forwarded_is_read_where_nginx_writes_it() {
     assert!(place.spend([127, 0, 0, 5], "X-Forwarded-For", other) >= 100);
 }
 
-pub(crate) fn a_server_that_is_down_or_hangs_is_503_until_it_is_back() {
+pub(crate) fn unavailable_token_server_is_503_until_it_recovers() {
     // Reserved while the server is down, so that it can come back.
     let port = ReservedPort::new();
-    let mut place = Place::before(Tokens::start_on(port.address().port()));
+    let mut place = NginxServer::in_front_of(TokenServer::start_on(port.address().port()));
     let user = place.tokens.user.clone();
     assert_eq!(place.with("/", &user).status, 200);
     place.tokens.hang();
     let reply = place.with("/", &user);
-    place.tokens.go_on();
+    place.tokens.resume();
     assert_eq!(reply.status, 503);
     assert_eq!(reply.header("Retry-After"), "1");
     assert_eq!(reply.header("Cache-Control"), "no-store");
     assert_eq!(place.with("/", &user).status, 200);
 
-    let stopped = std::mem::replace(&mut place.tokens, Tokens::start());
+    let stopped = std::mem::replace(&mut place.tokens, TokenServer::start());
     drop(stopped);
     for path in ["/", "/deploy/x"] {
         let reply = place.with(path, &user);
         assert_eq!(reply.status, 503, "{path}");
         assert_eq!(reply.header("WWW-Authenticate"), "");
     }
-    place.tokens = Tokens::start_on(port.address().port());
+    place.tokens = TokenServer::start_on(port.address().port());
     // nginx leaves a server alone for a while that it could not reach, unless it is the only one.
     assert_eq!(place.with("/", &place.tokens.user).status, 200);
     assert_eq!(place.with("/", &user).status, 401);
 }
 
-pub(crate) fn an_error_of_the_app_stays_its_own() {
-    let place = Place::new();
+pub(crate) fn app_errors_pass_through() {
+    let place = NginxServer::new();
     let reply = place.with("/broken", &place.tokens.user);
     assert_eq!((reply.status, &*reply.body), (500, "broken"));
 }

@@ -3,7 +3,7 @@
 use crate::http::{Reply, send};
 use crate::process::{Process, example};
 
-pub(crate) struct Tokens {
+pub(crate) struct TokenServer {
     process: Process,
     pub(crate) port: u16,
     /// May introspect, and has no role.
@@ -13,7 +13,7 @@ pub(crate) struct Tokens {
     pub(crate) commands: [String; 3],
 }
 
-impl Tokens {
+impl TokenServer {
     pub(crate) fn start() -> Self {
         Self::start_on(0)
     }
@@ -65,7 +65,7 @@ impl Tokens {
         self.process.signal("STOP");
     }
 
-    pub(crate) fn go_on(&self) {
+    pub(crate) fn resume(&self) {
         self.process.signal("CONT");
     }
 }

@@ -7,19 +7,19 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
 use tower_service_token::store::{AuditEvent, PostgresStore, SqliteStore};
 
-use crate::node::{Node, PATIENCE, pause, svctok};
-use crate::place::Place;
+use crate::http1::HttpRequest;
+use crate::node::{NODE_TIMEOUT, Node, poll_interval, svctok};
 use crate::postgres::port::ReservedPort;
 use crate::process::Process;
-use crate::wire::Call;
+use crate::store_fixture::StoreFixture;
 
 /// The audit events of a store, the oldest first.
-async fn trail(place: &Place) -> Vec<AuditEvent> {
-    let mut events = if let Some(path) = place.store.strip_prefix("sqlite:") {
+async fn trail(fixture: &StoreFixture) -> Vec<AuditEvent> {
+    let mut events = if let Some(path) = fixture.store.strip_prefix("sqlite:") {
         let store = SqliteStore::open(path).await.unwrap();
         store.audit_trail(None, 1000).await.unwrap()
     } else {
-        let store = PostgresStore::connect(&place.store).await.unwrap();
+        let store = PostgresStore::connect(&fixture.store).await.unwrap();
         store.audit_trail(None, 1000).await.unwrap()
     };
     events.reverse();
@@ -31,39 +31,39 @@ fn actions(events: &[AuditEvent]) -> Vec<&'static str> {
 }
 
 /// Runs a command on the store itself.
-fn operate(place: &Place, args: &[&str]) -> String {
+fn operate(fixture: &StoreFixture, args: &[&str]) -> String {
     let mut command = svctok();
-    command.args(["--store", &place.store]).args(args);
+    command.args(["--store", &fixture.store]).args(args);
     command.env("USER", "alice");
     Process::spawn(&mut command).finish().succeeded()
 }
 
-pub(crate) async fn changes_leave_events_in_the_store(place: Place) {
-    let (node, administrator) = Node::administrator(&place, &[]).await;
-    let create = Call::post("/service-tokens", r#"{"name":"ci"}"#).with_key(&administrator);
+pub(crate) async fn changes_record_audit_events(fixture: StoreFixture) {
+    let (node, administrator) = Node::bootstrap(&fixture, &[]).await;
+    let create = HttpRequest::post("/service-tokens", r#"{"name":"ci"}"#).with_key(&administrator);
     let created = node.send(&create).await.assert(201);
     let id = created.text("/service_token/id");
-    let delete = Call::new("DELETE", &format!("/service-tokens/{id}"));
+    let delete = HttpRequest::new("DELETE", &format!("/service-tokens/{id}"));
     node.send(&delete.with_key(&administrator))
         .await
         .assert(204);
     node.stop().await;
-    let events = trail(&place).await;
+    let events = trail(&fixture).await;
     assert_eq!(actions(&events), ["created", "created", "revoked"]);
     assert_eq!(events[0].actor(), "operator:svctok serve");
     assert_eq!(events[1].token_id().to_string(), id);
     assert!(events[1].actor().starts_with("token:"), "{events:?}");
 }
 
-pub(crate) async fn changes_from_the_command_line_leave_events_in_the_store(place: Place) {
-    let token = operate(&place, &["create", "--name", "ci", "-o", "token"]);
+pub(crate) async fn command_line_changes_record_audit_events(fixture: StoreFixture) {
+    let token = operate(&fixture, &["create", "--name", "ci", "-o", "token"]);
     let id = &token["svctok-".len()..][..10];
-    operate(&place, &["update", id, "--roles", "deployer"]);
-    operate(&place, &["disable", id]);
-    operate(&place, &["enable", id]);
-    operate(&place, &["rotate", id, "-o", "token"]);
-    operate(&place, &["delete", id]);
-    let events = trail(&place).await;
+    operate(&fixture, &["update", id, "--roles", "deployer"]);
+    operate(&fixture, &["disable", id]);
+    operate(&fixture, &["enable", id]);
+    operate(&fixture, &["rotate", id, "-o", "token"]);
+    operate(&fixture, &["delete", id]);
+    let events = trail(&fixture).await;
     let expected = [
         "created", "updated", "disabled", "enabled", "rotated", "revoked",
     ];
@@ -76,14 +76,14 @@ pub(crate) async fn changes_from_the_command_line_leave_events_in_the_store(plac
     }
 }
 
-pub(crate) async fn an_audit_trail_can_be_switched_off(place: Place) {
-    let (node, _) = Node::administrator(&place, &["--audit-retention", "off"]).await;
+pub(crate) async fn audit_trail_can_be_disabled(fixture: StoreFixture) {
+    let (node, _) = Node::bootstrap(&fixture, &["--audit-retention", "off"]).await;
     node.stop().await;
-    assert_eq!(trail(&place).await, []);
+    assert_eq!(trail(&fixture).await, []);
 }
 
-pub(crate) async fn audit_events_are_logged_at_every_level(place: Place) {
-    let (node, administrator) = Node::administrator(&place, &[]).await;
+pub(crate) async fn audit_events_are_logged_at_every_level(fixture: StoreFixture) {
+    let (node, administrator) = Node::bootstrap(&fixture, &[]).await;
     node.stop().await;
     let port = ReservedPort::new();
     for (level, is_logged) in [
@@ -94,8 +94,8 @@ pub(crate) async fn audit_events_are_logged_at_every_level(place: Place) {
         ("tower_service_token::audit=off,info", false),
     ] {
         let more = ["--log-format", "json", "--log-level", level];
-        let node = Node::at(&place, port.address(), &more).await;
-        let create = Call::post("/service-tokens", &format!(r#"{{"name":"{level}"}}"#));
+        let node = Node::start_at(&fixture, port.address(), &more).await;
+        let create = HttpRequest::post("/service-tokens", &format!(r#"{{"name":"{level}"}}"#));
         let create = create.with("x-request-id", "a").with_key(&administrator);
         let created = node.send(&create).await.assert(201);
         let log = node.stop().await.stderr;
@@ -113,11 +113,11 @@ pub(crate) async fn audit_events_are_logged_at_every_level(place: Place) {
     }
 }
 
-pub(crate) async fn events_older_than_the_retention_are_deleted(place: Place) {
-    let (node, _) = Node::administrator(&place, &[]).await;
+pub(crate) async fn events_older_than_the_retention_are_deleted(fixture: StoreFixture) {
+    let (node, _) = Node::bootstrap(&fixture, &[]).await;
     node.stop().await;
-    assert_eq!(trail(&place).await.len(), 1);
-    let path = place.store.strip_prefix("sqlite:").unwrap();
+    assert_eq!(trail(&fixture).await.len(), 1);
+    let path = fixture.store.strip_prefix("sqlite:").unwrap();
     let options = SqliteConnectOptions::new().filename(path);
     let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
     let age = "UPDATE service_token_events SET at = at - 2 * 86400 * 1000";
@@ -125,17 +125,17 @@ pub(crate) async fn events_older_than_the_retention_are_deleted(place: Place) {
     query.execute(&mut connection).await.unwrap();
     connection.close().await.unwrap();
 
-    let node = Node::start(&place, &["--audit-retention", "3d"]).await;
-    operate(&place, &["create", "--name", "a", "-o", "token"]);
+    let node = Node::start(&fixture, &["--audit-retention", "3d"]).await;
+    operate(&fixture, &["create", "--name", "a", "-o", "token"]);
     node.stop().await;
-    assert_eq!(trail(&place).await.len(), 2);
-    let node = Node::start(&place, &["--audit-retention", "1d"]).await;
+    assert_eq!(trail(&fixture).await.len(), 2);
+    let node = Node::start(&fixture, &["--audit-retention", "1d"]).await;
     let begun = Instant::now();
-    while trail(&place).await.len() > 1 {
-        assert!(begun.elapsed() < PATIENCE, "old events stay");
-        pause().await;
+    while trail(&fixture).await.len() > 1 {
+        assert!(begun.elapsed() < NODE_TIMEOUT, "old events stay");
+        poll_interval().await;
     }
     node.stop().await;
-    let left = trail(&place).await;
+    let left = trail(&fixture).await;
     assert_eq!(left[0].actor(), "operator:alice");
 }

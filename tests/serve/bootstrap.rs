@@ -6,10 +6,10 @@ use std::process::Stdio;
 
 use futures::future::join_all;
 
-use crate::node::{Ended, Node, Running, svctok};
-use crate::place::Place;
+use crate::http1::HttpRequest;
+use crate::node::{Node, NodeOutput, NodeProcess, svctok};
 use crate::process::Process;
-use crate::wire::Call;
+use crate::store_fixture::StoreFixture;
 
 /// What may be in no log.
 pub(crate) fn secret_of(token: &str) -> &str {
@@ -17,25 +17,25 @@ pub(crate) fn secret_of(token: &str) -> &str {
 }
 
 async fn tokens(node: &Node, administrator: &str) -> usize {
-    let call = Call::get("/service-tokens").with_key(administrator);
+    let call = HttpRequest::get("/service-tokens").with_key(administrator);
     let answer = node.send(&call).await.assert(200);
     answer.json()["service_tokens"].as_array().unwrap().len()
 }
 
-pub(crate) async fn the_first_start_mints_an_administrator_and_no_other_does(place: Place) {
-    let (first, token) = Node::administrator(&place, &["--log-level", "trace"]).await;
-    let own = Call::get("/service-tokens/self").with_key(&token);
+pub(crate) async fn only_the_first_start_mints_an_administrator(fixture: StoreFixture) {
+    let (first, token) = Node::bootstrap(&fixture, &["--log-level", "trace"]).await;
+    let own = HttpRequest::get("/service-tokens/self").with_key(&token);
     let own = first.send(&own).await.assert(200).json();
     assert_eq!(own["name"], "administrator");
     assert_eq!(
         own["scopes"],
         serde_json::json!(["service-tokens:admin", "introspect"])
     );
-    let created = Call::post("/service-tokens", r#"{"name":"ci","roles":["any"]}"#);
+    let created = HttpRequest::post("/service-tokens", r#"{"name":"ci","roles":["any"]}"#);
     first.send(&created.with_key(&token)).await.assert(201);
     let first = first.stop().await;
 
-    let second = Node::start(&place, &["--log-level", "trace"]).await;
+    let second = Node::start(&fixture, &["--log-level", "trace"]).await;
     assert_eq!(tokens(&second, &token).await, 2);
     let second = second.stop().await;
 
@@ -46,37 +46,37 @@ pub(crate) async fn the_first_start_mints_an_administrator_and_no_other_does(pla
     }
 }
 
-async fn at_once(place: &Place, more: &[&str]) -> Vec<Node> {
-    let started: Vec<_> = (0..3).map(|_| Running::start(place, more)).collect();
-    join_all(started.into_iter().map(Running::listening)).await
+async fn at_once(fixture: &StoreFixture, more: &[&str]) -> Vec<Node> {
+    let started: Vec<_> = (0..3).map(|_| NodeProcess::start(fixture, more)).collect();
+    join_all(started.into_iter().map(NodeProcess::wait_until_listening)).await
 }
 
-async fn ends(nodes: Vec<Node>) -> Vec<Ended> {
+async fn ends(nodes: Vec<Node>) -> Vec<NodeOutput> {
     join_all(nodes.into_iter().map(Node::stop)).await
 }
 
-pub(crate) async fn of_first_starts_at_once_one_mints(place: Place) {
-    let ended = ends(at_once(&place, &[]).await).await;
+pub(crate) async fn concurrent_first_starts_mint_one_token(fixture: StoreFixture) {
+    let ended = ends(at_once(&fixture, &[]).await).await;
     let said: Vec<&str> = ended.iter().map(|it| it.stdout.as_str()).collect();
     let minted: Vec<&str> = said.into_iter().filter(|it| !it.is_empty()).collect();
     assert_eq!(minted.len(), 1, "{minted:?}");
     let token = minted[0].strip_prefix("bootstrap token: ").unwrap().trim();
-    let node = Node::start(&place, &[]).await;
+    let node = Node::start(&fixture, &[]).await;
     assert_eq!(tokens(&node, token).await, 1);
     node.stop().await;
 }
 
-pub(crate) async fn the_file_is_for_its_owner_alone(place: Place) {
-    let file = place.file("token", None);
+pub(crate) async fn bootstrap_file_is_private(fixture: StoreFixture) {
+    let file = fixture.file("token", None);
     let more = ["--bootstrap-token-file", &file, "--log-level", "trace"];
-    let node = Node::start(&place, &more).await;
+    let node = Node::start(&fixture, &more).await;
     assert_eq!(tokens(&node, token_in(&file).trim()).await, 1);
     let ended = node.stop().await;
     assert_eq!(ended.stdout, "");
     assert!(!ended.stderr.contains(secret_of(&token_in(&file))));
 
     // The file is there, and need not be written again.
-    let again = Node::start(&place, &more).await;
+    let again = Node::start(&fixture, &more).await;
     assert_eq!(tokens(&again, token_in(&file).trim()).await, 1);
     again.stop().await;
 }
@@ -89,9 +89,9 @@ fn token_in(file: &str) -> String {
     text
 }
 
-pub(crate) async fn of_first_starts_at_once_with_one_file_one_mints(place: Place) {
-    let file = place.file("token", None);
-    let nodes = at_once(&place, &["--bootstrap-token-file", &file]).await;
+pub(crate) async fn concurrent_first_starts_with_one_file_mint_one_token(fixture: StoreFixture) {
+    let file = fixture.file("token", None);
+    let nodes = at_once(&fixture, &["--bootstrap-token-file", &file]).await;
     for node in &nodes {
         assert_eq!(tokens(node, token_in(&file).trim()).await, 1);
     }
@@ -101,44 +101,46 @@ pub(crate) async fn of_first_starts_at_once_with_one_file_one_mints(place: Place
 }
 
 /// The start fails, and leaves the store as it was: the next one mints.
-async fn fails_and_mints_later(place: &Place, running: Running, said: &str) {
-    let ended = running.ended().await;
+async fn fails_and_mints_later(fixture: &StoreFixture, running: NodeProcess, said: &str) {
+    let ended = running.wait().await;
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(ended.stderr.contains(said), "{ended:?}");
     assert_eq!(ended.stdout, "");
-    let (node, token) = Node::administrator(place, &[]).await;
+    let (node, token) = Node::bootstrap(fixture, &[]).await;
     assert_eq!(tokens(&node, &token).await, 1);
     node.stop().await;
 }
 
-pub(crate) async fn a_file_that_is_there_is_not_overwritten(place: Place) {
-    let file = place.file("precious", Some("precious"));
-    let running = Running::start(&place, &["--bootstrap-token-file", &file]);
-    fails_and_mints_later(&place, running, "precious exists").await;
+pub(crate) async fn existing_bootstrap_file_is_not_overwritten(fixture: StoreFixture) {
+    let file = fixture.file("precious", Some("precious"));
+    let running = NodeProcess::start(&fixture, &["--bootstrap-token-file", &file]);
+    fails_and_mints_later(&fixture, running, "precious exists").await;
     assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
 }
 
-pub(crate) async fn what_cannot_be_written_is_not_minted(place: Place) {
-    let file = place.file("no/such/folder", None);
-    let running = Running::start(&place, &["--bootstrap-token-file", &file]);
-    fails_and_mints_later(&place, running, "cannot write the bootstrap token").await;
+pub(crate) async fn unwritable_bootstrap_file_mints_nothing(fixture: StoreFixture) {
+    let file = fixture.file("no/such/folder", None);
+    let running = NodeProcess::start(&fixture, &["--bootstrap-token-file", &file]);
+    fails_and_mints_later(&fixture, running, "cannot write the bootstrap token").await;
 }
 
-pub(crate) async fn what_cannot_be_shown_is_taken_back(place: Place) {
-    let mut command = Running::command();
-    command.args(["--store", &place.store, "--listen", "127.0.0.1:0"]);
+pub(crate) async fn unprintable_bootstrap_token_is_deleted(fixture: StoreFixture) {
+    let mut command = NodeProcess::command();
+    command.args(["--store", &fixture.store, "--listen", "127.0.0.1:0"]);
     let full = File::options().write(true).open("/dev/full").unwrap();
-    let running = Running::spawn(&mut command, Stdio::from(full));
-    fails_and_mints_later(&place, running, "so it was deleted").await;
+    let running = NodeProcess::spawn(&mut command, Stdio::from(full));
+    fails_and_mints_later(&fixture, running, "so it was deleted").await;
 }
 
-pub(crate) async fn a_file_has_no_first_token(place: Place) {
-    let tokens = place.file("tokens.toml", Some("tokens = []\n"));
-    let file = place.file("token", None);
-    let mut command = Running::command();
+pub(crate) async fn file_store_mints_no_token(fixture: StoreFixture) {
+    let tokens = fixture.file("tokens.toml", Some("tokens = []\n"));
+    let file = fixture.file("token", None);
+    let mut command = NodeProcess::command();
     command.args(["--store", &format!("file:{tokens}")]);
     command.args(["--listen", "127.0.0.1:0", "--bootstrap-token-file", &file]);
-    let ended = Running::spawn(&mut command, Stdio::piped()).ended().await;
+    let ended = NodeProcess::spawn(&mut command, Stdio::piped())
+        .wait()
+        .await;
     assert_eq!(ended.code, Some(2), "{ended:?}");
     assert!(fs::metadata(&file).is_err());
 }
@@ -148,20 +150,20 @@ pub(crate) fn says(args: &[&str]) -> String {
     Process::spawn(svctok().args(args)).finish().succeeded()
 }
 
-pub(crate) async fn the_file_is_what_the_commands_take(place: Place) {
-    let file = place.file("token", None);
-    let node = Node::start(&place, &["--bootstrap-token-file", &file]).await;
+pub(crate) async fn bootstrap_file_works_as_service_token_file(fixture: StoreFixture) {
+    let file = fixture.file("token", None);
+    let node = Node::start(&fixture, &["--bootstrap-token-file", &file]).await;
     let url = format!("http://{}", node.address);
     let list = ["list", "--url", &url, "--service-token-file", &file];
     assert!(says(&list).contains("administrator"));
     node.stop().await;
 }
 
-pub(crate) async fn who_lost_the_token_mints_another_on_the_store(place: Place) {
-    let node = Node::start(&place, &[]).await;
+pub(crate) async fn lost_administrator_token_can_be_replaced(fixture: StoreFixture) {
+    let node = Node::start(&fixture, &[]).await;
     let create = [
         "--store",
-        &place.store,
+        &fixture.store,
         "create",
         "--name",
         "second",
@@ -174,11 +176,11 @@ pub(crate) async fn who_lost_the_token_mints_another_on_the_store(place: Place) 
     node.stop().await;
 }
 
-pub(crate) async fn a_store_of_revoked_tokens_is_not_empty(place: Place) {
-    let (node, token) = Node::administrator(&place, &[]).await;
-    let revoke = Call::form("/revoke", &token);
+pub(crate) async fn store_of_revoked_tokens_is_not_empty(fixture: StoreFixture) {
+    let (node, token) = Node::bootstrap(&fixture, &[]).await;
+    let revoke = HttpRequest::form("/revoke", &token);
     node.send(&revoke).await.assert(200);
     node.stop().await;
-    let again = Node::start(&place, &[]).await;
+    let again = Node::start(&fixture, &[]).await;
     assert_eq!(again.stop().await.stdout, "");
 }

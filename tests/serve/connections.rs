@@ -11,14 +11,14 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
+use crate::http1::{self, HttpRequest};
 use crate::node::Node;
-use crate::place::Place;
-use crate::wire::{self, Call};
+use crate::store_fixture::StoreFixture;
 
 const LIMIT: usize = 8;
 
-async fn limited(place: &Place) -> (Node, String) {
-    Node::administrator(place, &["--max-connections", &LIMIT.to_string()]).await
+async fn limited(fixture: &StoreFixture) -> (Node, String) {
+    Node::bootstrap(fixture, &["--max-connections", &LIMIT.to_string()]).await
 }
 
 /// A connection after one request.
@@ -30,29 +30,33 @@ async fn idle_from(client: IpAddr, address: SocketAddr, path: &str) -> TcpStream
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(SocketAddr::new(client, 0)).unwrap();
     let mut stream = socket.connect(address).await.unwrap();
-    let answer = wire::exchange(&mut stream, &Call::get(path).bytes()).await;
+    let answer = http1::exchange(&mut stream, &HttpRequest::get(path).bytes()).await;
     answer.unwrap().assert(200);
     stream
 }
 
 async fn is_open(stream: &mut TcpStream) -> bool {
-    let call = Call::get("/healthz").bytes();
-    wire::exchange(stream, &call).await.is_ok()
+    let call = HttpRequest::get("/healthz").bytes();
+    http1::exchange(stream, &call).await.is_ok()
 }
 
-pub(crate) async fn the_longest_idle_makes_room(place: Place) {
-    let (node, token) = limited(&place).await;
+pub(crate) async fn longest_idle_connection_makes_room(fixture: StoreFixture) {
+    let (node, token) = limited(&fixture).await;
     let mut streams = Vec::new();
     for _ in 0..LIMIT {
         streams.push(idle(node.address, "/healthz").await);
     }
     // The first one is now the one that was idle for the shortest time.
     assert!(is_open(&mut streams[0]).await);
-    let own = Call::get("/service-tokens/self").with_key(&token);
+    let own = HttpRequest::get("/service-tokens/self").with_key(&token);
     node.send(&own).await.assert(200);
     assert!(!is_open(&mut streams[1]).await);
     assert!(is_open(&mut streams[0]).await);
-    let metrics = node.send(&Call::get("/metrics")).await.assert(200).body;
+    let metrics = node
+        .send(&HttpRequest::get("/metrics"))
+        .await
+        .assert(200)
+        .body;
     let closed = r#"svctok_connections_closed_total{listener="service",reason="full"} "#;
     assert!(metrics.contains(closed), "{metrics}");
     let open = format!("svctok_connections{{listener=\"service\"}} {LIMIT}\n");
@@ -72,21 +76,21 @@ async fn idle_http2(node: &Node) -> SendRequest<Empty<Bytes>> {
     client
 }
 
-pub(crate) async fn http2_connections_that_answer_pings_make_room(place: Place) {
-    let (node, token) = limited(&place).await;
+pub(crate) async fn idle_http2_connections_make_room(fixture: StoreFixture) {
+    let (node, token) = limited(&fixture).await;
     let mut clients = Vec::new();
     for _ in 0..LIMIT {
         clients.push(idle_http2(&node).await);
     }
-    let own = Call::get("/service-tokens/self").with_key(&token);
+    let own = HttpRequest::get("/service-tokens/self").with_key(&token);
     for _ in 0..2 * LIMIT {
         node.send(&own).await.assert(200);
     }
     node.stop().await;
 }
 
-pub(crate) async fn an_address_keeps_no_more_than_its_share(place: Place) {
-    let (node, _) = limited(&place).await;
+pub(crate) async fn address_keeps_at_most_its_share(fixture: StoreFixture) {
+    let (node, _) = limited(&fixture).await;
     let from = |last: u8| idle_from([127, 0, 0, last].into(), node.address, "/healthz");
     // Idle for longer than those of the address that has most.
     let mut modest = [from(3).await, from(4).await];
@@ -108,23 +112,25 @@ pub(crate) async fn an_address_keeps_no_more_than_its_share(place: Place) {
     node.stop().await;
 }
 
-pub(crate) async fn idle_connections_do_not_keep_others_from_metrics(place: Place) {
-    let mut node = Node::start(&place, &["--metrics-listen", "127.0.0.1:0"]).await;
-    let line = node.logged("metrics on http://").await;
+pub(crate) async fn idle_connections_do_not_block_metrics(fixture: StoreFixture) {
+    let mut node = Node::start(&fixture, &["--metrics-listen", "127.0.0.1:0"]).await;
+    let line = node.wait_for_log("metrics on http://").await;
     let address = line.rsplit("//").next().unwrap().trim().parse().unwrap();
     let mut streams = Vec::new();
     for _ in 0..16 {
         streams.push(idle(address, "/metrics").await);
     }
     for path in ["/metrics", "/healthz", "/readyz"] {
-        Call::get(path).send(address).await.assert(200);
+        HttpRequest::get(path).send(address).await.assert(200);
     }
     node.stop().await;
 }
 
-pub(crate) async fn a_request_in_flight_survives_a_flood_of_connections(place: Place) {
-    let (node, token) = limited(&place).await;
-    let own = Call::get("/service-tokens/self").with_key(&token).bytes();
+pub(crate) async fn in_flight_request_survives_a_connection_flood(fixture: StoreFixture) {
+    let (node, token) = limited(&fixture).await;
+    let own = HttpRequest::get("/service-tokens/self")
+        .with_key(&token)
+        .bytes();
     let mut flood = Vec::new();
     for _ in 0..8 {
         // Half of them send nothing, the other half a part of a request.
@@ -138,7 +144,7 @@ pub(crate) async fn a_request_in_flight_survives_a_flood_of_connections(place: P
             flood.push(stream);
         }
         let mut stream = TcpStream::connect(node.address).await.unwrap();
-        let answer = wire::exchange(&mut stream, &own).await.unwrap();
+        let answer = http1::exchange(&mut stream, &own).await.unwrap();
         answer.assert(200);
     }
     // The oldest of the flood is closed.

@@ -6,14 +6,14 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use crate::node::{Node, Running};
-use crate::place::Place;
+use crate::http1::HttpRequest;
+use crate::node::{Node, NodeProcess};
 use crate::process::Process;
-use crate::wire::Call;
+use crate::store_fixture::StoreFixture;
 
 /// A node that is started after `ulimit` with these flags.
-fn start(place: &Place, ulimit: &str, more: &[&str]) -> Running {
-    let tool = Running::command();
+fn start(fixture: &StoreFixture, ulimit: &str, more: &[&str]) -> NodeProcess {
+    let tool = NodeProcess::command();
     let mut limited = Command::new("sh");
     let script = format!(r#"ulimit {ulimit}; exec "$@""#);
     limited.args(["-c", &script, "sh"]);
@@ -21,41 +21,43 @@ fn start(place: &Place, ulimit: &str, more: &[&str]) -> Running {
     for (name, _) in tool.get_envs() {
         limited.env_remove(name);
     }
-    limited.args(["--store", &place.store, "--listen", "127.0.0.1:0"]);
-    Running::spawn(limited.args(more), Stdio::piped())
+    limited.args(["--store", &fixture.store, "--listen", "127.0.0.1:0"]);
+    NodeProcess::spawn(limited.args(more), Stdio::piped())
 }
 
-pub(crate) async fn a_default_limit_shrinks_to_the_open_files(place: Place) {
-    let mut node = start(&place, "-n 256", &[]).listening().await;
+pub(crate) async fn default_connection_limit_shrinks_to_the_open_files(fixture: StoreFixture) {
+    let mut node = start(&fixture, "-n 256", &[]).wait_until_listening().await;
     let line = node
-        .logged("connection limit lowered to fit open files")
+        .wait_for_log("connection limit lowered to fit open files")
         .await;
     assert!(line.contains("connections=128"), "{line}");
-    node.send(&Call::get("/readyz")).await.assert(200);
+    node.send(&HttpRequest::get("/readyz")).await.assert(200);
     node.stop().await;
 }
 
-pub(crate) async fn an_explicit_limit_that_does_not_fit_is_a_usage_error(place: Place) {
+pub(crate) async fn oversized_connection_limit_is_a_usage_error(fixture: StoreFixture) {
     let more = ["--max-connections", "129"];
-    let ended = start(&place, "-n 256", &more).ended().await;
+    let ended = start(&fixture, "-n 256", &more).wait().await;
     assert_eq!(ended.code, Some(2), "{ended:?}");
     let said = "129 connections do not fit into 256 open files, of which 128 are kept";
     assert!(ended.stderr.contains(said), "{ended:?}");
     let more = ["--max-connections", "128"];
-    let node = start(&place, "-n 256", &more).listening().await;
+    let node = start(&fixture, "-n 256", &more)
+        .wait_until_listening()
+        .await;
     node.stop().await;
 }
 
-pub(crate) async fn the_soft_limit_is_raised(place: Place) {
+pub(crate) async fn soft_limit_of_open_files_is_raised(fixture: StoreFixture) {
     const CONNECTIONS: usize = 100;
 
     let more = ["--max-connections", "128"];
     let limits = "-Hn 512; ulimit -Sn 64";
-    let node = start(&place, limits, &more).listening().await;
+    let node = start(&fixture, limits, &more).wait_until_listening().await;
     let mut streams = Vec::new();
     for _ in 0..CONNECTIONS {
         streams.push(TcpStream::connect(node.address).await.unwrap());
-        node.send(&Call::get("/healthz")).await.assert(200);
+        node.send(&HttpRequest::get("/healthz")).await.assert(200);
     }
     let ended = node.stop().await;
     let said = "cannot accept a connection";
@@ -70,19 +72,19 @@ fn limit(node: &Node, files: usize) {
     Process::spawn(&mut prlimit).finish().succeeded();
 }
 
-pub(crate) async fn too_many_open_files_are_too_many_for_a_while(place: Place) {
+pub(crate) async fn recovers_from_too_many_open_files(fixture: StoreFixture) {
     const FILES: usize = 64;
     const OBSERVED: Duration = Duration::from_secs(1);
 
-    let mut node = start(&place, "-n 512", &[]).listening().await;
+    let mut node = start(&fixture, "-n 512", &[]).wait_until_listening().await;
     limit(&node, FILES);
     let mut streams = Vec::new();
     for _ in 0..2 * FILES {
         streams.push(TcpStream::connect(node.address).await.unwrap());
     }
-    node.logged("cannot accept a connection").await;
+    node.wait_for_log("cannot accept a connection").await;
     // They are still connected, and idle.
-    node.send(&Call::get("/healthz")).await.assert(200);
+    node.send(&HttpRequest::get("/healthz")).await.assert(200);
     // No busy loop: it would take the whole of a core, and this takes next to nothing.
     #[cfg(target_os = "linux")]
     {
@@ -92,7 +94,7 @@ pub(crate) async fn too_many_open_files_are_too_many_for_a_while(place: Place) {
         assert!(used <= OBSERVED / 4, "{used:?}");
     }
     drop(streams);
-    let health = Call::get("/healthz");
+    let health = HttpRequest::get("/healthz");
     let answered = timeout(Duration::from_secs(60), node.send(&health)).await;
     answered.unwrap().assert(200);
     let ended = node.stop().await;

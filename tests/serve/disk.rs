@@ -5,13 +5,13 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::place::Place;
+use crate::store_fixture::StoreFixture;
 
 /// Where nothing may be mounted, this is why.
 pub(crate) fn can_be_mounted() -> Result<(), String> {
-    let place = Place::sqlite();
-    let mounted = Disk::mount(&place.folder.join("disk"), "64k").map(drop);
-    let _ = fs::remove_dir_all(&place.folder);
+    let fixture = StoreFixture::sqlite();
+    let mounted = Disk::mount(&fixture.folder.join("disk"), "64k").map(drop);
+    let _ = fs::remove_dir_all(&fixture.folder);
     mounted
 }
 

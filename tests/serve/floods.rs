@@ -14,10 +14,10 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tower_service_token::token::TokenFormat;
 
+use crate::http1::{self, HttpRequest, HttpResponse};
 use crate::node::Node;
-use crate::place::Place;
 use crate::stall::Stopwatch;
-use crate::wire::{self, Answer, Call};
+use crate::store_fixture::StoreFixture;
 
 const CONNECTIONS: usize = 60;
 
@@ -98,14 +98,14 @@ async fn flood(
 
 /// Sends good requests, and asserts what the flood has cost.
 async fn assert_unharmed(node: &Node, token: &str, before: u64) {
-    let own = Call::get("/service-tokens/self").with_key(token);
+    let own = HttpRequest::get("/service-tokens/self").with_key(token);
     let mut highest = node.resident_memory();
     let mut answered = 0;
     for _ in 0..GOOD_REQUESTS {
         let watch = Stopwatch::start();
         let answer = own.try_send(node.address).await;
         let is_good = answer.is_ok_and(|answer| answer.status == 200);
-        answered += usize::from(is_good && watch.unstalled() <= WITHIN);
+        answered += usize::from(is_good && watch.elapsed_without_stalls() <= WITHIN);
         highest = highest.max(node.resident_memory());
     }
     let growth = highest.saturating_sub(before);
@@ -113,8 +113,8 @@ async fn assert_unharmed(node: &Node, token: &str, before: u64) {
     assert!(answered >= MIN_ANSWERED, "{answered} of {GOOD_REQUESTS}");
 }
 
-pub(crate) async fn unread_responses_do_not_fill_the_memory(place: Place) {
-    let (node, token) = Node::administrator(&place, &[]).await;
+pub(crate) async fn unread_responses_do_not_fill_the_memory(fixture: StoreFixture) {
+    let (node, token) = Node::bootstrap(&fixture, &[]).await;
     let before = node.resident_memory();
     let held = flood(&node, async |client| unread(client, "/openapi.json").await).await;
     assert_unharmed(&node, &token, before).await;
@@ -122,8 +122,8 @@ pub(crate) async fn unread_responses_do_not_fill_the_memory(place: Place) {
     node.stop().await;
 }
 
-pub(crate) async fn unread_metrics_do_not_fill_the_memory(place: Place) {
-    let (node, token) = Node::administrator(&place, &[]).await;
+pub(crate) async fn unread_metrics_do_not_fill_the_memory(fixture: StoreFixture) {
+    let (node, token) = Node::bootstrap(&fixture, &[]).await;
     let before = node.resident_memory();
     let held = flood(&node, async |client| unread(client, "/metrics").await).await;
     assert_unharmed(&node, &token, before).await;
@@ -131,8 +131,8 @@ pub(crate) async fn unread_metrics_do_not_fill_the_memory(place: Place) {
     node.stop().await;
 }
 
-pub(crate) async fn unfinished_requests_do_not_fill_the_memory(place: Place) {
-    let (node, token) = Node::administrator(&place, &[]).await;
+pub(crate) async fn unfinished_requests_do_not_fill_the_memory(fixture: StoreFixture) {
+    let (node, token) = Node::bootstrap(&fixture, &[]).await;
     let before = node.resident_memory();
     let held = flood(&node, async |client| unfinished(client, "/revoke").await).await;
     assert_unharmed(&node, &token, before).await;
@@ -140,10 +140,10 @@ pub(crate) async fn unfinished_requests_do_not_fill_the_memory(place: Place) {
     node.stop().await;
 }
 
-pub(crate) async fn unread_http1_responses_do_not_fill_the_memory(place: Place) {
-    let (node, token) = Node::administrator(&place, &[]).await;
+pub(crate) async fn unread_http1_responses_do_not_fill_the_memory(fixture: StoreFixture) {
+    let (node, token) = Node::bootstrap(&fixture, &[]).await;
     let before = node.resident_memory();
-    let requests = Call::get("/openapi.json").bytes().repeat(STREAMS);
+    let requests = HttpRequest::get("/openapi.json").bytes().repeat(STREAMS);
     let mut streams = Vec::new();
     for _ in 0..CONNECTIONS {
         let mut stream = TcpStream::connect(node.address).await.unwrap();
@@ -193,28 +193,30 @@ async fn ask_for_unknown_token(client: &SendRequest<Bytes>) -> Result<(), h2::Er
 }
 
 /// Sends a request from another address than all others of this file.
-async fn send_from_elsewhere(address: SocketAddr, call: &Call) -> Answer {
+async fn send_from_elsewhere(address: SocketAddr, call: &HttpRequest) -> HttpResponse {
     let socket = TcpSocket::new_v4().unwrap();
     let elsewhere = IpAddr::from([127, 0, 0, 9]);
     socket.bind(SocketAddr::new(elsewhere, 0)).unwrap();
     let mut stream = socket.connect(address).await.unwrap();
-    let answer = wire::exchange(&mut stream, &call.bytes()).await;
+    let answer = http1::exchange(&mut stream, &call.bytes()).await;
     answer.unwrap()
 }
 
-pub(crate) async fn one_address_does_not_occupy_what_others_need(place: Place) {
+pub(crate) async fn one_address_does_not_starve_others(fixture: StoreFixture) {
     let more = ["--metrics-listen", "127.0.0.1:0"];
-    let (mut node, token) = Node::administrator(&place, &more).await;
-    let line = node.logged("metrics on http://").await;
+    let (mut node, token) = Node::bootstrap(&fixture, &more).await;
+    let line = node.wait_for_log("metrics on http://").await;
     let metrics = line.rsplit("//").next().unwrap().trim().parse().unwrap();
-    let verify = Call::get("/verify").with_key(&token);
-    let health = Call::get("/healthz");
+    let verify = HttpRequest::get("/verify").with_key(&token);
+    let health = HttpRequest::get("/healthz");
     let mut flood = JoinSet::new();
     for _ in 0..WORKING_CONNECTIONS {
         flood.spawn(ask_for_unknown_tokens(node.address));
     }
     // Until the flood is rejected, so that it occupies what it may.
-    let rejected = node.logged("cause=\"in-flight budget exhausted\"").await;
+    let rejected = node
+        .wait_for_log("cause=\"in-flight budget exhausted\"")
+        .await;
     assert!(rejected.contains("ERROR"), "{rejected}");
     assert!(rejected.contains("request_id="), "{rejected}");
     let mut answered = 0;
@@ -232,11 +234,11 @@ pub(crate) async fn one_address_does_not_occupy_what_others_need(place: Place) {
         answered * 100 >= MIN_ANSWERED * (GOOD_REQUESTS / 4),
         "{answered}"
     );
-    let metrics = send_from_elsewhere(metrics, &Call::get("/metrics")).await;
+    let metrics = send_from_elsewhere(metrics, &HttpRequest::get("/metrics")).await;
     let counted = r#"svctok_http_requests_total{method="GET",status="503"} "#;
     assert!(metrics.body.contains(counted), "{}", metrics.body);
     // Ten lines per second, and one with the number of the rest.
-    node.logged("in-flight budget exhausted, rejecting requests")
+    node.wait_for_log("in-flight budget exhausted, rejecting requests")
         .await;
     flood.shutdown().await;
     node.stop().await;

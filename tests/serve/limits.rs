@@ -4,12 +4,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::node::{Node, PATIENCE};
-use crate::place::Place;
-use crate::wire::Call;
+use crate::http1::HttpRequest;
+use crate::node::{NODE_TIMEOUT, Node};
+use crate::store_fixture::StoreFixture;
 
-pub(crate) async fn nonsense_on_a_connection_ends_that_connection_alone(place: Place) {
-    let node = Node::start(&place, &[]).await;
+pub(crate) async fn malformed_input_closes_only_its_connection(fixture: StoreFixture) {
+    let node = Node::start(&fixture, &[]).await;
     for nonsense in [
         &b"\x16\x03\x01\x00\xff\xff"[..],
         b"GET\r\n\r\n",
@@ -20,7 +20,7 @@ pub(crate) async fn nonsense_on_a_connection_ends_that_connection_alone(place: P
         stream.shutdown().await.unwrap();
         let mut rest = Vec::new();
         // Closed, by whatever means.
-        let _ = timeout(PATIENCE, stream.read_to_end(&mut rest))
+        let _ = timeout(NODE_TIMEOUT, stream.read_to_end(&mut rest))
             .await
             .unwrap();
         let rest = String::from_utf8_lossy(&rest);
@@ -28,7 +28,7 @@ pub(crate) async fn nonsense_on_a_connection_ends_that_connection_alone(place: P
             rest.is_empty() || rest.starts_with("HTTP/1.1 400"),
             "{rest}"
         );
-        node.send(&Call::get("/healthz")).await.assert(200);
+        node.send(&HttpRequest::get("/healthz")).await.assert(200);
     }
     node.stop().await;
 }

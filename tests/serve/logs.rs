@@ -3,20 +3,20 @@
 use serde_json::Value;
 
 use crate::bootstrap::secret_of;
-use crate::node::{Node, Running};
-use crate::place::Place;
-use crate::wire::Call;
+use crate::http1::HttpRequest;
+use crate::node::{Node, NodeProcess};
+use crate::store_fixture::StoreFixture;
 
-pub(crate) async fn each_request_has_a_line_of_json_and_no_line_a_secret(place: Place) {
+pub(crate) async fn each_request_logs_one_json_line_without_secrets(fixture: StoreFixture) {
     let more = ["--log-format", "json", "--log-level", "trace"];
-    let (node, administrator) = Node::administrator(&place, &more).await;
-    let create = Call::post("/service-tokens?why=because", r#"{"name":"ci"}"#)
+    let (node, administrator) = Node::bootstrap(&fixture, &more).await;
+    let create = HttpRequest::post("/service-tokens?why=because", r#"{"name":"ci"}"#)
         .with("authorization", &format!("Bearer {administrator}"))
         .with("x-request-id", "build-4711");
     let created = node.send(&create).await.assert(201);
     assert_eq!(created.header("x-request-id"), Some("build-4711"));
     let (token, id) = (created.text("/token"), created.text("/service_token/id"));
-    let rotate = Call::post(&format!("/service-tokens/{id}/rotate"), "{}");
+    let rotate = HttpRequest::post(&format!("/service-tokens/{id}/rotate"), "{}");
     let rotated = node
         .send(&rotate.with_key(&administrator))
         .await
@@ -24,22 +24,22 @@ pub(crate) async fn each_request_has_a_line_of_json_and_no_line_a_secret(place: 
     let rotated = rotated.text("/token");
 
     // A secret where none belongs: in the path, the query, and the request's id.
-    let astray = Call::get(&format!("/service-tokens/{rotated}?token={rotated}"));
+    let astray = HttpRequest::get(&format!("/service-tokens/{rotated}?token={rotated}"));
     let astray = astray
         .with_key(&administrator)
         .with("x-request-id", &rotated);
     let answer = node.send(&astray).await.assert(404);
     assert_ne!(answer.header("x-request-id"), Some(rotated.as_str()));
-    node.send(&Call::form("/introspect", &token).with_key(&rotated))
+    node.send(&HttpRequest::form("/introspect", &token).with_key(&rotated))
         .await
         .assert(403);
-    node.send(&Call::form("/introspect", &token).with_key(&administrator))
+    node.send(&HttpRequest::form("/introspect", &token).with_key(&administrator))
         .await
         .assert(200);
-    node.send(&Call::get("/verify").with_key(&format!("{rotated}x")))
+    node.send(&HttpRequest::get("/verify").with_key(&format!("{rotated}x")))
         .await
         .assert(401);
-    node.send(&Call::form("/revoke", &rotated))
+    node.send(&HttpRequest::form("/revoke", &rotated))
         .await
         .assert(200);
 
@@ -76,9 +76,9 @@ pub(crate) async fn each_request_has_a_line_of_json_and_no_line_a_secret(place: 
     }
 }
 
-pub(crate) async fn a_log_is_text_unless_asked_otherwise(place: Place) {
-    let node = Node::start(&place, &[]).await;
-    let call = Call::get("/healthz").with("x-request-id", "a");
+pub(crate) async fn log_format_defaults_to_text(fixture: StoreFixture) {
+    let node = Node::start(&fixture, &[]).await;
+    let call = HttpRequest::get("/healthz").with("x-request-id", "a");
     node.send(&call).await.assert(200);
     let ended = node.stop().await;
     let line = ended
@@ -98,20 +98,20 @@ pub(crate) async fn a_log_is_text_unless_asked_otherwise(place: Place) {
     assert!(!ended.stderr.contains('\u{1b}'), "colors in a pipe");
 }
 
-pub(crate) async fn a_filter_that_is_none_is_a_usage_error(place: Place) {
-    let ended = Running::start(&place, &["--log-level", "svctok=loud"])
-        .ended()
+pub(crate) async fn invalid_log_filter_is_a_usage_error(fixture: StoreFixture) {
+    let ended = NodeProcess::start(&fixture, &["--log-level", "svctok=loud"])
+        .wait()
         .await;
     assert_eq!(ended.code, Some(2), "{ended:?}");
     assert!(ended.stderr.contains("--log-level"), "{ended:?}");
 }
 
-pub(crate) async fn a_log_that_nobody_reads_keeps_no_request_from_its_answer(place: Place) {
-    let mut node = Node::start(&place, &[]).await;
-    node.stop_listening();
+pub(crate) async fn unread_log_does_not_block_requests(fixture: StoreFixture) {
+    let mut node = Node::start(&fixture, &[]).await;
+    node.close_stderr();
     // What reads for us finds out by the next line that it is not needed.
     for _ in 0..5 {
-        node.send(&Call::get("/healthz")).await.assert(200);
+        node.send(&HttpRequest::get("/healthz")).await.assert(200);
     }
     node.stop().await;
 }

@@ -12,8 +12,8 @@ mod postgres;
 #[path = "../support/process.rs"]
 mod process;
 
-#[path = "../support/needs.rs"]
-mod needs;
+#[path = "../support/optional_trial.rs"]
+mod optional_trial;
 #[path = "../support/stall.rs"]
 #[expect(dead_code, reason = "other tests of this crate use the rest of it")]
 mod stall;
@@ -24,30 +24,30 @@ mod trials;
 #[path = "../support/certificates.rs"]
 mod certificates;
 
-mod addresses;
+mod client_addresses;
 mod audit;
 mod bootstrap;
 mod connections;
 mod descriptors;
-mod dialects;
+mod compatibility;
 #[cfg(target_os = "linux")]
 mod floods;
 mod disk;
-mod junk;
+mod unknown_tokens;
 mod limits;
 mod logs;
 mod lost_store;
 mod node;
-mod nodes;
+mod shared_store;
 mod permissions;
-mod place;
+mod store_fixture;
 mod readiness;
 mod routes;
-mod stalled;
-mod starting;
-mod stopping;
+mod blocked_output;
+mod startup;
+mod shutdown;
 mod tls;
-mod wire;
+mod http1;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -55,12 +55,12 @@ use std::sync::Arc;
 use futures::future::{BoxFuture, FutureExt};
 use libtest_mimic::{Arguments, Trial};
 
-use self::needs::needs;
-use self::place::Place;
+use self::optional_trial::optional_trial;
 use self::postgres::Postgres;
+use self::store_fixture::StoreFixture;
 use self::trials::{run, tests};
 
-type Test = fn(Place) -> BoxFuture<'static, ()>;
+type Test = fn(StoreFixture) -> BoxFuture<'static, ()>;
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
@@ -73,20 +73,20 @@ fn main() -> ExitCode {
     let mut trials = Vec::new();
     for (name, test) in on_both().into_iter().chain(on_sqlite()) {
         trials.push(Trial::test(format!("sqlite::{name}"), move || {
-            run(test, async { Place::sqlite() }, Place::remove)
+            run(test, async { StoreFixture::sqlite() }, StoreFixture::remove)
         }));
     }
     #[cfg(target_os = "linux")]
     for (name, test) in on_linux() {
         trials.push(Trial::test(format!("sqlite::{name}"), move || {
-            run(test, async { Place::sqlite() }, Place::remove)
+            run(test, async { StoreFixture::sqlite() }, StoreFixture::remove)
         }));
     }
     // Not a service: where nothing may be mounted, CI does without as well.
     let cannot_mount = disk::can_be_mounted().err();
     for (name, test) in on_a_full_disk() {
         let trial = Trial::test(format!("sqlite::{name}"), move || {
-            run(test, async { Place::sqlite() }, Place::remove)
+            run(test, async { StoreFixture::sqlite() }, StoreFixture::remove)
         });
         trials.push(match &cannot_mount {
             Some(reason) => trial
@@ -98,16 +98,22 @@ fn main() -> ExitCode {
     for (name, test) in on_both() {
         let server = shared.clone();
         let reason = shared.as_ref().err();
-        trials.push(needs(reason, format!("postgres::{name}"), move || {
-            run(test, Place::postgres(server?), Place::remove)
-        }));
+        trials.push(optional_trial(
+            reason,
+            format!("postgres::{name}"),
+            move || run(test, StoreFixture::postgres(server?), StoreFixture::remove),
+        ));
     }
     for (name, test) in on_a_private_postgres() {
         let reason = can_stop.as_ref().err();
-        trials.push(needs(reason, format!("postgres::{name}"), move || {
-            let place = Place::postgres(Arc::new(Postgres::private()?));
-            run(test, place, Place::remove)
-        }));
+        trials.push(optional_trial(
+            reason,
+            format!("postgres::{name}"),
+            move || {
+                let fixture = StoreFixture::postgres(Arc::new(Postgres::private()?));
+                run(test, fixture, StoreFixture::remove)
+            },
+        ));
     }
     drop(shared);
     libtest_mimic::run(&arguments, trials).exit_code()
@@ -115,93 +121,93 @@ fn main() -> ExitCode {
 
 fn on_both() -> Vec<(&'static str, Test)> {
     Vec::from(tests![
-        audit::changes_leave_events_in_the_store,
-        audit::changes_from_the_command_line_leave_events_in_the_store,
-        audit::an_audit_trail_can_be_switched_off,
-        bootstrap::the_first_start_mints_an_administrator_and_no_other_does,
-        bootstrap::of_first_starts_at_once_one_mints,
-        lost_store::a_purged_store_gets_an_administrator_only_by_bootstrap,
-        nodes::what_is_changed_on_one_node_holds_on_the_other,
-        nodes::what_a_killed_node_acknowledged_is_there_and_nothing_half_made,
-        stopping::last_uses_are_written_at_the_end,
+        audit::changes_record_audit_events,
+        audit::command_line_changes_record_audit_events,
+        audit::audit_trail_can_be_disabled,
+        bootstrap::only_the_first_start_mints_an_administrator,
+        bootstrap::concurrent_first_starts_mint_one_token,
+        lost_store::purged_store_requires_bootstrap,
+        shared_store::changes_reach_the_other_node,
+        shared_store::killed_node_loses_no_acknowledged_change,
+        shutdown::shutdown_writes_last_used_times,
     ])
 }
 
 fn on_sqlite() -> Vec<(&'static str, Test)> {
     Vec::from(tests![
-        addresses::behind_a_trusted_proxy_each_client_has_its_own_budget,
-        addresses::without_a_trusted_proxy_no_header_is_read,
-        addresses::a_proxy_that_is_no_network_is_a_usage_error,
+        client_addresses::clients_behind_a_trusted_proxy_have_separate_budgets,
+        client_addresses::headers_are_ignored_without_a_trusted_proxy,
+        client_addresses::invalid_proxy_network_is_a_usage_error,
         audit::audit_events_are_logged_at_every_level,
         audit::events_older_than_the_retention_are_deleted,
-        bootstrap::the_file_is_for_its_owner_alone,
-        bootstrap::of_first_starts_at_once_with_one_file_one_mints,
-        bootstrap::a_file_that_is_there_is_not_overwritten,
-        bootstrap::the_file_is_what_the_commands_take,
-        bootstrap::who_lost_the_token_mints_another_on_the_store,
-        bootstrap::what_cannot_be_written_is_not_minted,
-        bootstrap::what_cannot_be_shown_is_taken_back,
-        bootstrap::a_file_has_no_first_token,
-        bootstrap::a_store_of_revoked_tokens_is_not_empty,
-        dialects::the_calls_of_the_sts_tool_are_answered,
-        dialects::the_calls_of_the_go_sdk_are_answered,
-        connections::the_longest_idle_makes_room,
-        connections::http2_connections_that_answer_pings_make_room,
-        connections::an_address_keeps_no_more_than_its_share,
-        connections::idle_connections_do_not_keep_others_from_metrics,
-        connections::a_request_in_flight_survives_a_flood_of_connections,
-        descriptors::a_default_limit_shrinks_to_the_open_files,
-        descriptors::an_explicit_limit_that_does_not_fit_is_a_usage_error,
-        descriptors::the_soft_limit_is_raised,
-        descriptors::too_many_open_files_are_too_many_for_a_while,
-        junk::first_uses_succeed_among_300_unknown_tokens_per_second,
-        junk::first_uses_succeed_among_3000_unknown_tokens_per_second,
-        limits::nonsense_on_a_connection_ends_that_connection_alone,
-        logs::each_request_has_a_line_of_json_and_no_line_a_secret,
-        logs::a_log_is_text_unless_asked_otherwise,
-        logs::a_log_that_nobody_reads_keeps_no_request_from_its_answer,
-        logs::a_filter_that_is_none_is_a_usage_error,
-        lost_store::a_missing_database_is_not_replaced_by_an_empty_one,
-        lost_store::another_database_is_accepted_by_bootstrap_and_mints_nothing,
-        lost_store::a_restored_backup_is_the_same_store,
-        lost_store::a_database_of_version_1_is_marked_at_the_first_start,
-        lost_store::an_empty_database_of_version_1_is_new,
+        bootstrap::bootstrap_file_is_private,
+        bootstrap::concurrent_first_starts_with_one_file_mint_one_token,
+        bootstrap::existing_bootstrap_file_is_not_overwritten,
+        bootstrap::bootstrap_file_works_as_service_token_file,
+        bootstrap::lost_administrator_token_can_be_replaced,
+        bootstrap::unwritable_bootstrap_file_mints_nothing,
+        bootstrap::unprintable_bootstrap_token_is_deleted,
+        bootstrap::file_store_mints_no_token,
+        bootstrap::store_of_revoked_tokens_is_not_empty,
+        compatibility::serves_the_sts_tool,
+        compatibility::serves_the_go_sdk,
+        connections::longest_idle_connection_makes_room,
+        connections::idle_http2_connections_make_room,
+        connections::address_keeps_at_most_its_share,
+        connections::idle_connections_do_not_block_metrics,
+        connections::in_flight_request_survives_a_connection_flood,
+        descriptors::default_connection_limit_shrinks_to_the_open_files,
+        descriptors::oversized_connection_limit_is_a_usage_error,
+        descriptors::soft_limit_of_open_files_is_raised,
+        descriptors::recovers_from_too_many_open_files,
+        unknown_tokens::first_uses_succeed_among_300_unknown_tokens_per_second,
+        unknown_tokens::first_uses_succeed_among_3000_unknown_tokens_per_second,
+        limits::malformed_input_closes_only_its_connection,
+        logs::each_request_logs_one_json_line_without_secrets,
+        logs::log_format_defaults_to_text,
+        logs::unread_log_does_not_block_requests,
+        logs::invalid_log_filter_is_a_usage_error,
+        lost_store::missing_database_is_not_recreated,
+        lost_store::bootstrap_accepts_another_database_without_minting,
+        lost_store::restored_backup_is_the_same_store,
+        lost_store::version_1_database_is_marked_initialized,
+        lost_store::empty_version_1_database_is_new,
         lost_store::changes_fail_when_the_database_is_removed,
         lost_store::changes_fail_when_a_backup_is_moved_over_the_database,
-        permissions::files_that_others_can_write_or_read_are_warned_about,
-        permissions::files_of_their_owner_alone_are_not_warned_about,
-        readiness::readiness_says_what_works,
-        readiness::a_token_file_is_ready_for_reads_alone,
-        routes::each_group_takes_each_credential,
-        routes::each_group_refuses_who_has_none,
+        permissions::warns_about_accessible_files,
+        permissions::does_not_warn_about_private_files,
+        readiness::readiness_reports_reads_and_writes,
+        readiness::token_file_node_is_ready_for_reads_only,
+        routes::every_route_group_accepts_every_scheme,
+        routes::every_route_group_rejects_missing_tokens,
         routes::health_and_metrics_need_no_token,
-        routes::metrics_can_have_an_address_of_their_own_or_none,
-        routes::a_file_is_asked_and_not_changed,
-        routes::the_environment_says_what_no_flag_does,
-        routes::what_names_a_server_is_not_for_a_server,
-        routes::without_a_store_one_is_made_in_the_data_directory,
-        stopping::a_request_in_flight_is_answered,
-        stalled::a_log_that_stalls_costs_lines_and_no_answers,
-        stalled::dropped_problems_are_reported_with_their_number,
-        stalled::a_log_that_stalls_does_not_hold_up_the_end,
-        stalled::a_failed_start_ends_although_nobody_reads_why,
-        stalled::a_bootstrap_token_that_nobody_takes_is_deleted,
-        stalled::a_log_on_a_full_device_stops_nothing,
-        starting::an_address_that_is_taken_leaves_the_store_alone,
-        starting::a_database_that_cannot_be_reached_is_named_without_its_password,
-        stopping::an_http2_request_in_flight_is_answered_over_tls,
-        stopping::a_second_signal_does_not_wait,
-        stopping::a_stop_leaves_one_complete_file,
-        stopping::a_stop_with_a_stuck_request_leaves_one_complete_file,
-        stopping::the_last_of_two_nodes_leaves_one_complete_file,
-        stopping::commands_leave_one_complete_file,
-        stopping::a_hangup_stops_nothing,
-        stopping::a_stop_before_the_store_is_open_mints_nothing,
-        stopping::a_failed_start_leaves_one_complete_file,
-        stopping::a_request_that_does_not_end_is_not_waited_for,
-        tls::both_protocols_are_spoken_over_tls,
-        tls::a_certificate_that_cannot_work_is_a_usage_error,
-        tls::without_tls_only_loopback_is_listened_on,
+        routes::metrics_can_be_moved_or_disabled,
+        routes::file_store_serves_only_reads,
+        routes::environment_replaces_missing_flags,
+        routes::serve_rejects_client_flags,
+        routes::default_store_is_created_in_the_data_directory,
+        shutdown::shutdown_completes_in_flight_requests,
+        blocked_output::blocked_log_drops_lines_and_no_requests,
+        blocked_output::dropped_problem_lines_are_counted,
+        blocked_output::blocked_log_does_not_delay_shutdown,
+        blocked_output::failed_start_exits_with_blocked_stderr,
+        blocked_output::bootstrap_token_is_deleted_if_stdout_blocks,
+        blocked_output::full_log_device_does_not_stop_the_service,
+        startup::occupied_address_does_not_touch_the_store,
+        startup::unreachable_database_is_named_without_its_password,
+        shutdown::shutdown_completes_in_flight_http2_requests,
+        shutdown::second_signal_aborts_requests,
+        shutdown::shutdown_leaves_one_complete_file,
+        shutdown::shutdown_with_a_stuck_request_leaves_one_complete_file,
+        shutdown::last_of_two_nodes_leaves_one_complete_file,
+        shutdown::commands_leave_one_complete_file,
+        shutdown::sighup_is_ignored,
+        shutdown::signal_before_the_store_is_open_mints_nothing,
+        shutdown::failed_start_leaves_one_complete_file,
+        shutdown::shutdown_aborts_unfinished_requests,
+        tls::tls_serves_http1_and_http2,
+        tls::unusable_certificate_is_a_usage_error,
+        tls::plain_http_is_limited_to_loopback,
     ])
 }
 
@@ -213,27 +219,27 @@ fn on_linux() -> Vec<(&'static str, Test)> {
         floods::unread_metrics_do_not_fill_the_memory,
         floods::unfinished_requests_do_not_fill_the_memory,
         floods::unread_http1_responses_do_not_fill_the_memory,
-        floods::one_address_does_not_occupy_what_others_need,
+        floods::one_address_does_not_starve_others,
     ])
 }
 
 /// Needs to mount a file system.
 fn on_a_full_disk() -> Vec<(&'static str, Test)> {
     Vec::from(tests![
-        readiness::a_full_disk_makes_writes_unready,
-        readiness::a_stop_on_a_full_disk_is_not_a_clean_one,
-        stalled::a_log_goes_on_when_its_disk_has_room_again,
+        readiness::full_disk_makes_writes_unready,
+        readiness::shutdown_on_a_full_disk_fails,
+        blocked_output::log_resumes_when_the_disk_has_space,
     ])
 }
 
 fn on_a_private_postgres() -> Vec<(&'static str, Test)> {
     Vec::from(tests![
-        readiness::a_node_is_ready_while_its_store_can_be_asked,
-        readiness::an_outage_is_logged_once_although_nobody_asks,
-        readiness::a_read_only_server_makes_writes_unready,
-        readiness::a_lost_feed_is_told_and_leaves_a_node_ready,
-        junk::a_slow_database_has_room_for_remembered_tokens_and_other_addresses,
-        stopping::a_store_that_hangs_delays_a_stop_by_9_s_at_most,
-        lost_store::a_role_without_rights_on_the_state_starts_on_a_store_with_tokens,
+        readiness::readiness_follows_the_store,
+        readiness::outage_is_logged_once_without_requests,
+        readiness::read_only_server_makes_writes_unready,
+        readiness::lost_feed_is_reported_and_leaves_the_node_ready,
+        unknown_tokens::slow_database_still_serves_known_tokens_and_other_addresses,
+        shutdown::hanging_store_delays_shutdown_by_at_most_9_s,
+        lost_store::starts_without_rights_on_the_state_table_if_tokens_exist,
     ])
 }

@@ -9,91 +9,97 @@ use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 
-use crate::place::Place;
+use crate::http1::{HttpRequest, HttpResponse};
 use crate::process::{Process, lines};
-use crate::wire::{Answer, Call};
+use crate::store_fixture::StoreFixture;
 
 /// Longer than anything takes that works.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const NODE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What the line on stdout begins with.
 const BOOTSTRAP: &str = "bootstrap token: ";
 
 /// A process that listens, and does not outlive its test.
 pub(crate) struct Node {
-    running: Running,
+    process: NodeProcess,
     pub(crate) address: SocketAddr,
 }
 
 /// A process whose output is read as it comes.
-pub(crate) struct Running {
+pub(crate) struct NodeProcess {
     child: Child,
-    stdout: Stream,
-    stderr: Stream,
+    stdout: LineReader,
+    stderr: LineReader,
 }
 
 /// How a process ended, and all it said.
 #[derive(Debug)]
-pub(crate) struct Ended {
+pub(crate) struct NodeOutput {
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
 }
 
-struct Stream {
+struct LineReader {
     /// A lock that nobody waits for, so that nodes can be shared.
     pipe: Mutex<Receiver<String>>,
-    said: Vec<String>,
+    lines_read: Vec<String>,
 }
 
 impl Node {
     /// Listens on a free port of the loopback address, on the place's store.
-    pub(crate) async fn start(place: &Place, more: &[&str]) -> Self {
-        Running::start(place, more).listening().await
+    pub(crate) async fn start(fixture: &StoreFixture, more: &[&str]) -> Self {
+        NodeProcess::start(fixture, more)
+            .wait_until_listening()
+            .await
     }
 
     /// Listens on this address, whatever its log says.
-    pub(crate) async fn at(place: &Place, address: SocketAddr, more: &[&str]) -> Self {
+    pub(crate) async fn start_at(
+        fixture: &StoreFixture,
+        address: SocketAddr,
+        more: &[&str],
+    ) -> Self {
         let listen = address.to_string();
         let more = [&["--listen", &listen], more].concat();
-        let running = Running::start(place, &more);
+        let process = NodeProcess::start(fixture, &more);
         let begun = Instant::now();
         while TcpStream::connect(address).await.is_err() {
-            assert!(begun.elapsed() < PATIENCE, "it does not listen");
-            pause().await;
+            assert!(begun.elapsed() < NODE_TIMEOUT, "it does not listen");
+            poll_interval().await;
         }
-        Self { running, address }
+        Self { process, address }
     }
 
     /// The administrator's token, which this node minted.
-    pub(crate) async fn administrator(place: &Place, more: &[&str]) -> (Self, String) {
-        let mut node = Self::start(place, more).await;
+    pub(crate) async fn bootstrap(fixture: &StoreFixture, more: &[&str]) -> (Self, String) {
+        let mut node = Self::start(fixture, more).await;
         let token = node.bootstrap_token().await;
         (node, token)
     }
 
     pub(crate) async fn bootstrap_token(&mut self) -> String {
-        let line = self.running.stdout.find(BOOTSTRAP).await;
+        let line = self.process.stdout.find(BOOTSTRAP).await;
         line.strip_prefix(BOOTSTRAP).unwrap().to_owned()
     }
 
     /// The first line of the log that has this in it.
-    pub(crate) async fn logged(&mut self, part: &str) -> String {
-        self.running.stderr.find(part).await
+    pub(crate) async fn wait_for_log(&mut self, part: &str) -> String {
+        self.process.stderr.find(part).await
     }
 
-    pub(crate) async fn send(&self, call: &Call) -> Answer {
+    pub(crate) async fn send(&self, call: &HttpRequest) -> HttpResponse {
         call.send(self.address).await
     }
 
     /// Closes the other end of the process's stderr.
-    pub(crate) fn stop_listening(&mut self) {
+    pub(crate) fn close_stderr(&mut self) {
         let none: &[u8] = b"";
-        self.running.stderr = Stream::new(lines(none));
+        self.process.stderr = LineReader::new(lines(none));
     }
 
     pub(crate) fn process_id(&self) -> u32 {
-        self.running.child.id()
+        self.process.child.id()
     }
 
     /// The memory in use, in bytes.
@@ -121,38 +127,38 @@ impl Node {
 
     /// Sends a signal, such as `TERM`.
     pub(crate) fn signal(&self, name: &str) {
-        self.running.signal(name);
+        self.process.signal(name);
     }
 
     /// Sends SIGTERM, and waits for the end, which is a good one.
-    pub(crate) async fn stop(self) -> Ended {
+    pub(crate) async fn stop(self) -> NodeOutput {
         self.signal("TERM");
-        let ended = self.ended().await;
+        let ended = self.wait().await;
         assert_eq!(ended.code, Some(0), "{}", ended.stderr);
         ended
     }
 
-    pub(crate) async fn ended(self) -> Ended {
-        self.running.ended().await
+    pub(crate) async fn wait(self) -> NodeOutput {
+        self.process.wait().await
     }
 
     /// SIGKILL, and waits until it is gone.
     pub(crate) fn kill(mut self) {
-        self.running.child.kill().unwrap();
-        self.running.child.wait().unwrap();
+        self.process.child.kill().unwrap();
+        self.process.child.wait().unwrap();
     }
 }
 
-impl Running {
+impl NodeProcess {
     pub(crate) fn command() -> Command {
         let mut command = svctok();
         command.arg("serve");
         command
     }
 
-    pub(crate) fn start(place: &Place, more: &[&str]) -> Self {
+    pub(crate) fn start(fixture: &StoreFixture, more: &[&str]) -> Self {
         let mut command = Self::command();
-        command.args(["--store", &place.store]);
+        command.args(["--store", &fixture.store]);
         if !more.contains(&"--listen") {
             command.args(["--listen", "127.0.0.1:0"]);
         }
@@ -168,26 +174,26 @@ impl Running {
             None => lines(none),
         };
         Self {
-            stdout: Stream::new(stdout),
-            stderr: Stream::new(lines(child.stderr.take().unwrap())),
+            stdout: LineReader::new(stdout),
+            stderr: LineReader::new(lines(child.stderr.take().unwrap())),
             child,
         }
     }
 
     /// Waits until it says where it listens.
-    pub(crate) async fn listening(mut self) -> Node {
+    pub(crate) async fn wait_until_listening(mut self) -> Node {
         let line = self.stderr.find("listening on http").await;
         let (_, address) = line.split_once("://").unwrap();
         let end = address.find(|it: char| it != ':' && it != '.' && !it.is_ascii_digit());
         let address = &address[..end.unwrap_or(address.len())];
         Node {
             address: address.parse().unwrap(),
-            running: self,
+            process: self,
         }
     }
 
     /// The first line of the log that has this in it.
-    pub(crate) async fn logged(&mut self, part: &str) -> String {
+    pub(crate) async fn wait_for_log(&mut self, part: &str) -> String {
         self.stderr.find(part).await
     }
 
@@ -199,16 +205,16 @@ impl Running {
         Process::spawn(&mut kill).finish().succeeded();
     }
 
-    pub(crate) async fn ended(mut self) -> Ended {
+    pub(crate) async fn wait(mut self) -> NodeOutput {
         let begun = Instant::now();
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 break status;
             }
-            assert!(begun.elapsed() < PATIENCE, "the process does not end");
-            pause().await;
+            assert!(begun.elapsed() < NODE_TIMEOUT, "the process does not end");
+            poll_interval().await;
         };
-        Ended {
+        NodeOutput {
             code: status.code(),
             stdout: self.stdout.rest().await,
             stderr: self.stderr.rest().await,
@@ -228,18 +234,18 @@ pub(crate) fn svctok() -> Command {
     command
 }
 
-impl Drop for Running {
+impl Drop for NodeProcess {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-impl Stream {
+impl LineReader {
     fn new(pipe: Receiver<String>) -> Self {
         Self {
             pipe: Mutex::new(pipe),
-            said: Vec::new(),
+            lines_read: Vec::new(),
         }
     }
 
@@ -248,17 +254,17 @@ impl Stream {
         let begun = Instant::now();
         let mut at = 0;
         loop {
-            while let Some(line) = self.said.get(at) {
+            while let Some(line) = self.lines_read.get(at) {
                 if line.contains(part) {
                     return line.clone();
                 }
                 at += 1;
             }
             match self.pipe.get_mut().unwrap().try_recv() {
-                Ok(line) => self.said.push(line),
-                Err(TryRecvError::Empty) if begun.elapsed() < PATIENCE => pause().await,
+                Ok(line) => self.lines_read.push(line),
+                Err(TryRecvError::Empty) if begun.elapsed() < NODE_TIMEOUT => poll_interval().await,
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => {
-                    panic!("no line with '{part}', but: {:#?}", self.said)
+                    panic!("no line with '{part}', but: {:#?}", self.lines_read)
                 }
             }
         }
@@ -268,17 +274,17 @@ impl Stream {
     async fn rest(&mut self) -> String {
         loop {
             match self.pipe.get_mut().unwrap().try_recv() {
-                Ok(line) => self.said.push(line),
-                Err(TryRecvError::Empty) => pause().await,
+                Ok(line) => self.lines_read.push(line),
+                Err(TryRecvError::Empty) => poll_interval().await,
                 Err(TryRecvError::Disconnected) => break,
             }
         }
-        self.said.push(String::new());
-        self.said.join("\n")
+        self.lines_read.push(String::new());
+        self.lines_read.join("\n")
     }
 }
 
 /// Between two looks.
-pub(crate) async fn pause() {
+pub(crate) async fn poll_interval() {
     tokio::time::sleep(Duration::from_millis(2)).await;
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::certificates::Authority;
 use crate::lost_store::database;
 use crate::node::Node;
-use crate::place::Place;
+use crate::store_fixture::StoreFixture;
 
 const WARNINGS: [&str; 4] = [
     "other users can write the token database",
@@ -21,26 +21,26 @@ fn set_mode(path: impl AsRef<Path>, mode: u32) {
 }
 
 /// What a node says that has all the files, which are there before it starts.
-async fn stderr(place: &Place, others: u32) -> String {
+async fn stderr(fixture: &StoreFixture, others: u32) -> String {
     let certificate = Authority::new("test").certificate(&["localhost"]);
-    let cert = place.file("cert.pem", Some(&certificate.chain));
-    let key = place.file("key.pem", Some(&certificate.key));
-    let token = place.file("token", None);
+    let cert = fixture.file("cert.pem", Some(&certificate.chain));
+    let key = fixture.file("key.pem", Some(&certificate.key));
+    let token = fixture.file("token", None);
     let more = ["--bootstrap-token-file", &token];
     let more = [&more[..], &["--tls-cert", &cert, "--tls-key", &key]].concat();
     set_mode(&key, 0o600);
-    Node::start(place, &more).await.stop().await;
+    Node::start(fixture, &more).await.stop().await;
     set_mode(&key, 0o600 | (others & 0o044));
     set_mode(&token, 0o600 | (others & 0o044));
-    set_mode(database(place), 0o600 | (others & 0o022));
-    set_mode(&place.folder, 0o700 | others);
-    let ended = Node::start(place, &more).await.stop().await;
+    set_mode(database(fixture), 0o600 | (others & 0o022));
+    set_mode(&fixture.folder, 0o700 | others);
+    let ended = Node::start(fixture, &more).await.stop().await;
     ended.stderr
 }
 
-pub(crate) async fn files_that_others_can_write_or_read_are_warned_about(place: Place) {
+pub(crate) async fn warns_about_accessible_files(fixture: StoreFixture) {
     for others in [0o070, 0o007] {
-        let said = stderr(&place, others).await;
+        let said = stderr(&fixture, others).await;
         for warning in WARNINGS {
             assert!(said.contains(warning), "{warning}: {said}");
         }
@@ -49,8 +49,8 @@ pub(crate) async fn files_that_others_can_write_or_read_are_warned_about(place: 
     }
 }
 
-pub(crate) async fn files_of_their_owner_alone_are_not_warned_about(place: Place) {
-    let said = stderr(&place, 0o000).await;
+pub(crate) async fn does_not_warn_about_private_files(fixture: StoreFixture) {
+    let said = stderr(&fixture, 0o000).await;
     for warning in WARNINGS {
         assert!(!said.contains(warning), "{warning}: {said}");
     }

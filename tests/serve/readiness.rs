@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::disk::Disk;
-use crate::node::{Node, PATIENCE, pause};
-use crate::place::Place;
+use crate::http1::HttpRequest;
+use crate::node::{NODE_TIMEOUT, Node, poll_interval};
 use crate::postgres::Stop;
 use crate::stall::Stopwatch;
-use crate::wire::Call;
+use crate::store_fixture::StoreFixture;
 
 /// What `/readyz` may take at most, on a busy machine.
 const BOUND: Duration = Duration::from_secs(5);
@@ -22,33 +22,33 @@ pub(crate) async fn becomes_at(node: &Node, target: &str, status: u16) {
     let begun = Instant::now();
     loop {
         let asked = Stopwatch::start();
-        let answer = node.send(&Call::get(target)).await;
-        let took = asked.unstalled();
+        let answer = node.send(&HttpRequest::get(target)).await;
+        let took = asked.elapsed_without_stalls();
         assert!(took < BOUND, "{took:?}");
-        node.send(&Call::get("/healthz")).await.assert(200);
+        node.send(&HttpRequest::get("/healthz")).await.assert(200);
         if answer.status == status {
             return;
         }
-        assert!(begun.elapsed() < PATIENCE, "{}", answer.status);
-        pause().await;
+        assert!(begun.elapsed() < NODE_TIMEOUT, "{}", answer.status);
+        poll_interval().await;
     }
 }
 
-pub(crate) async fn a_node_is_ready_while_its_store_can_be_asked(place: Place) {
-    let (node, token) = Node::administrator(&place, &[]).await;
-    node.send(&Call::get("/readyz")).await.assert(200);
-    place.server().stop(Stop::Fast);
+pub(crate) async fn readiness_follows_the_store(fixture: StoreFixture) {
+    let (node, token) = Node::bootstrap(&fixture, &[]).await;
+    node.send(&HttpRequest::get("/readyz")).await.assert(200);
+    fixture.server().stop(Stop::Fast);
     becomes(&node, 503).await;
-    let create = Call::post("/service-tokens", r#"{"name":"ci"}"#).with_key(&token);
+    let create = HttpRequest::post("/service-tokens", r#"{"name":"ci"}"#).with_key(&token);
     let answer = node.send(&create).await.assert(503);
     assert!(answer.header("retry-after").is_some());
-    place.server().start();
+    fixture.server().start();
     becomes(&node, 200).await;
     node.send(&create).await.assert(201);
 
-    place.server().freeze();
+    fixture.server().freeze();
     becomes(&node, 503).await;
-    place.server().thaw();
+    fixture.server().thaw();
     becomes(&node, 200).await;
     node.stop().await;
 }
@@ -68,7 +68,11 @@ fn said(log: &str) -> Vec<&str> {
 }
 
 async fn gauge(node: &Node, name: &str) -> Option<String> {
-    let metrics = node.send(&Call::get("/metrics")).await.assert(200).body;
+    let metrics = node
+        .send(&HttpRequest::get("/metrics"))
+        .await
+        .assert(200)
+        .body;
     let mut lines = metrics.lines();
     let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     value.map(str::to_owned)
@@ -77,20 +81,23 @@ async fn gauge(node: &Node, name: &str) -> Option<String> {
 async fn gauge_becomes(node: &Node, name: &str, value: &str) {
     let begun = Instant::now();
     while gauge(node, name).await.as_deref() != Some(value) {
-        assert!(begun.elapsed() < PATIENCE, "{name} does not become {value}");
-        pause().await;
+        assert!(
+            begun.elapsed() < NODE_TIMEOUT,
+            "{name} does not become {value}"
+        );
+        poll_interval().await;
     }
 }
 
-pub(crate) async fn readiness_says_what_works(place: Place) {
-    let node = Node::start(&place, &[]).await;
+pub(crate) async fn readiness_reports_reads_and_writes(fixture: StoreFixture) {
+    let node = Node::start(&fixture, &[]).await;
     for (target, status) in [
         ("/readyz", 200),
         ("/readyz?write", 200),
         ("/readyz?write=1&any", 200),
         ("/readyz?any=write", 200),
     ] {
-        let answer = node.send(&Call::get(target)).await.assert(status);
+        let answer = node.send(&HttpRequest::get(target)).await.assert(status);
         assert_eq!(answer.header("content-type"), Some("application/json"));
         assert_eq!(answer.header("cache-control"), Some("no-store"));
         let body = answer.json();
@@ -108,27 +115,33 @@ pub(crate) async fn readiness_says_what_works(place: Place) {
     assert_eq!(said(&log), [""; 0], "{log}");
 }
 
-pub(crate) async fn a_token_file_is_ready_for_reads_alone(mut place: Place) {
-    let file = place.file("tokens.toml", Some("tokens = []"));
-    place.store = format!("file:{file}");
-    let node = Node::start(&place, &[]).await;
-    let body = node.send(&Call::get("/readyz")).await.assert(200).json();
+pub(crate) async fn token_file_node_is_ready_for_reads_only(mut fixture: StoreFixture) {
+    let file = fixture.file("tokens.toml", Some("tokens = []"));
+    fixture.store = format!("file:{file}");
+    let node = Node::start(&fixture, &[]).await;
+    let body = node
+        .send(&HttpRequest::get("/readyz"))
+        .await
+        .assert(200)
+        .json();
     let expected = json!({
         "status": "ready", "reads": "ok", "writes": "read_only", "feed": "not_used"
     });
     assert_eq!(body, expected);
-    node.send(&Call::get("/readyz?write")).await.assert(503);
+    node.send(&HttpRequest::get("/readyz?write"))
+        .await
+        .assert(503);
     node.stop().await;
 }
 
-pub(crate) async fn an_outage_is_logged_once_although_nobody_asks(place: Place) {
-    let (mut node, _) = Node::administrator(&place, &[]).await;
+pub(crate) async fn outage_is_logged_once_without_requests(fixture: StoreFixture) {
+    let (mut node, _) = Node::bootstrap(&fixture, &[]).await;
     gauge_becomes(&node, "svctok_store_readable", "1").await;
-    place.server().stop(Stop::Fast);
-    node.logged("the store is unreachable").await;
+    fixture.server().stop(Stop::Fast);
+    node.wait_for_log("the store is unreachable").await;
     gauge_becomes(&node, "svctok_store_readable", "0").await;
-    place.server().start();
-    node.logged("the store is reachable again").await;
+    fixture.server().start();
+    node.wait_for_log("the store is reachable again").await;
     gauge_becomes(&node, "svctok_store_readable", "1").await;
     let log = node.stop().await.stderr;
     let reads = said(&log).into_iter().filter(|it| it.contains("reachable"));
@@ -139,23 +152,29 @@ pub(crate) async fn an_outage_is_logged_once_although_nobody_asks(place: Place) 
     );
 }
 
-pub(crate) async fn a_full_disk_makes_writes_unready(mut place: Place) {
-    let disk = Disk::mount(&place.folder.join("disk"), "1m").unwrap();
+pub(crate) async fn full_disk_makes_writes_unready(mut fixture: StoreFixture) {
+    let disk = Disk::mount(&fixture.folder.join("disk"), "1m").unwrap();
     let path = disk.path().join("tokens.db");
-    place.store = format!("sqlite:{}", path.display());
-    let (mut node, administrator) = Node::administrator(&place, &[]).await;
-    node.send(&Call::get("/readyz?write")).await.assert(200);
+    fixture.store = format!("sqlite:{}", path.display());
+    let (mut node, administrator) = Node::bootstrap(&fixture, &[]).await;
+    node.send(&HttpRequest::get("/readyz?write"))
+        .await
+        .assert(200);
     disk.fill();
     becomes_at(&node, "/readyz?write", 503).await;
-    let body = node.send(&Call::get("/readyz")).await.assert(200).json();
+    let body = node
+        .send(&HttpRequest::get("/readyz"))
+        .await
+        .assert(200)
+        .json();
     assert_eq!(
         (&body["reads"], &body["writes"]),
         (&json!("ok"), &json!("failing"))
     );
     gauge_becomes(&node, "svctok_store_writable", "0").await;
-    let create = Call::post("/service-tokens", r#"{"name":"ci"}"#).with_key(&administrator);
+    let create = HttpRequest::post("/service-tokens", r#"{"name":"ci"}"#).with_key(&administrator);
     node.send(&create).await.assert(503);
-    node.logged("does not accept changes").await;
+    node.wait_for_log("does not accept changes").await;
     disk.empty();
     becomes_at(&node, "/readyz?write", 200).await;
     node.send(&create).await.assert(201);
@@ -169,16 +188,16 @@ pub(crate) async fn a_full_disk_makes_writes_unready(mut place: Place) {
     );
 }
 
-pub(crate) async fn a_stop_on_a_full_disk_is_not_a_clean_one(mut place: Place) {
-    let disk = Disk::mount(&place.folder.join("disk"), "600k").unwrap();
+pub(crate) async fn shutdown_on_a_full_disk_fails(mut fixture: StoreFixture) {
+    let disk = Disk::mount(&fixture.folder.join("disk"), "600k").unwrap();
     let path = disk.path().join("tokens.db");
-    place.store = format!("sqlite:{}", path.display());
-    let (node, administrator) = Node::administrator(&place, &[]).await;
-    let create = Call::post("/service-tokens", r#"{"name":"ci"}"#).with_key(&administrator);
+    fixture.store = format!("sqlite:{}", path.display());
+    let (node, administrator) = Node::bootstrap(&fixture, &[]).await;
+    let create = HttpRequest::post("/service-tokens", r#"{"name":"ci"}"#).with_key(&administrator);
     node.send(&create).await.assert(201);
     disk.fill();
     node.signal("TERM");
-    let ended = node.ended().await;
+    let ended = node.wait().await;
     assert_eq!(ended.code, Some(4), "{}", ended.stderr);
     assert!(
         ended.stderr.contains("cannot close the store"),
@@ -186,9 +205,9 @@ pub(crate) async fn a_stop_on_a_full_disk_is_not_a_clean_one(mut place: Place) {
         ended.stderr
     );
     disk.empty();
-    let node = Node::start(&place, &[]).await;
+    let node = Node::start(&fixture, &[]).await;
     let names = node
-        .send(&Call::get("/service-tokens").with_key(&administrator))
+        .send(&HttpRequest::get("/service-tokens").with_key(&administrator))
         .await;
     assert_eq!(
         names.assert(200).json()["service_tokens"]
@@ -202,25 +221,31 @@ pub(crate) async fn a_stop_on_a_full_disk_is_not_a_clean_one(mut place: Place) {
 
 /// Runs a command in the server's data directory and restarts the server. With a file
 /// `standby.signal` there, it is a standby that follows no server: it is read-only.
-async fn restart(place: &Place, command: &str) {
+async fn restart(fixture: &StoreFixture, command: &str) {
     let copy = format!("COPY (SELECT 1) TO PROGRAM 'cat >/dev/null; {command}'");
-    place.server().run(&copy).await;
-    place.server().stop(Stop::Fast);
-    place.server().start();
+    fixture.server().run(&copy).await;
+    fixture.server().stop(Stop::Fast);
+    fixture.server().start();
 }
 
-pub(crate) async fn a_read_only_server_makes_writes_unready(place: Place) {
-    let (node, administrator) = Node::administrator(&place, &[]).await;
-    node.send(&Call::get("/readyz?write")).await.assert(200);
-    restart(&place, "touch standby.signal").await;
+pub(crate) async fn read_only_server_makes_writes_unready(fixture: StoreFixture) {
+    let (node, administrator) = Node::bootstrap(&fixture, &[]).await;
+    node.send(&HttpRequest::get("/readyz?write"))
+        .await
+        .assert(200);
+    restart(&fixture, "touch standby.signal").await;
     becomes(&node, 200).await;
     becomes_at(&node, "/readyz?write", 503).await;
-    let body = node.send(&Call::get("/readyz")).await.assert(200).json();
+    let body = node
+        .send(&HttpRequest::get("/readyz"))
+        .await
+        .assert(200)
+        .json();
     let found = (&body["reads"], &body["writes"]);
     assert_eq!(found, (&json!("ok"), &json!("failing")));
-    let create = Call::post("/service-tokens", r#"{"name":"ci"}"#).with_key(&administrator);
+    let create = HttpRequest::post("/service-tokens", r#"{"name":"ci"}"#).with_key(&administrator);
     node.send(&create).await.assert(503);
-    restart(&place, "rm standby.signal").await;
+    restart(&fixture, "rm standby.signal").await;
     becomes_at(&node, "/readyz?write", 200).await;
     node.send(&create).await.assert(201);
     let log = node.stop().await.stderr;
@@ -232,16 +257,16 @@ pub(crate) async fn a_read_only_server_makes_writes_unready(place: Place) {
     assert_eq!(writes.collect::<Vec<_>>(), expected);
 }
 
-pub(crate) async fn a_lost_feed_is_told_and_leaves_a_node_ready(place: Place) {
-    let (mut node, _) = Node::administrator(&place, &[]).await;
+pub(crate) async fn lost_feed_is_reported_and_leaves_the_node_ready(fixture: StoreFixture) {
+    let (mut node, _) = Node::bootstrap(&fixture, &[]).await;
     gauge_becomes(&node, "svctok_change_feed_connected", "1").await;
-    place.server().freeze();
-    node.logged("change feed lost").await;
+    fixture.server().freeze();
+    node.wait_for_log("change feed lost").await;
     gauge_becomes(&node, "svctok_change_feed_connected", "0").await;
-    let body = node.send(&Call::get("/readyz")).await.json();
+    let body = node.send(&HttpRequest::get("/readyz")).await.json();
     assert_eq!(body["feed"], "lost");
-    place.server().thaw();
-    node.logged("change feed restored").await;
+    fixture.server().thaw();
+    node.wait_for_log("change feed restored").await;
     gauge_becomes(&node, "svctok_change_feed_connected", "1").await;
     becomes(&node, 200).await;
     let log = node.stop().await.stderr;

@@ -15,9 +15,9 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use crate::bootstrap::secret_of;
 use crate::certificates::Authority;
-use crate::node::{Node, Running};
-use crate::place::Place;
-use crate::wire::{self, Call};
+use crate::http1::{self, HttpRequest};
+use crate::node::{Node, NodeProcess};
+use crate::store_fixture::StoreFixture;
 
 pub(crate) async fn connect(
     authority: &Authority,
@@ -40,23 +40,23 @@ pub(crate) async fn connect(
 }
 
 /// A node, its administrator, and who vouches for it.
-pub(crate) async fn with_tls(place: &Place) -> (Node, String, Authority) {
+pub(crate) async fn with_tls(fixture: &StoreFixture) -> (Node, String, Authority) {
     let authority = Authority::new("test");
     let certificate = authority.certificate(&["localhost"]);
-    let cert = place.file("cert.pem", Some(&certificate.chain));
-    let key = place.file("key.pem", Some(&certificate.key));
+    let cert = fixture.file("cert.pem", Some(&certificate.chain));
+    let key = fixture.file("key.pem", Some(&certificate.key));
     let more = ["--tls-cert", &cert, "--tls-key", &key];
-    let (mut node, token) = Node::administrator(place, &more).await;
-    node.logged("listening on https://").await;
+    let (mut node, token) = Node::bootstrap(fixture, &more).await;
+    node.wait_for_log("listening on https://").await;
     (node, token, authority)
 }
 
-pub(crate) async fn both_protocols_are_spoken_over_tls(place: Place) {
-    let (node, token, authority) = with_tls(&place).await;
-    let verify = Call::get("/verify").with_key(&token).bytes();
+pub(crate) async fn tls_serves_http1_and_http2(fixture: StoreFixture) {
+    let (node, token, authority) = with_tls(&fixture).await;
+    let verify = HttpRequest::get("/verify").with_key(&token).bytes();
     for protocols in [&["http/1.1"][..], &[]] {
         let mut stream = connect(&authority, &node, protocols).await;
-        wire::exchange(&mut stream, &verify)
+        http1::exchange(&mut stream, &verify)
             .await
             .unwrap()
             .assert(204);
@@ -64,31 +64,36 @@ pub(crate) async fn both_protocols_are_spoken_over_tls(place: Place) {
     let stream = connect(&authority, &node, &["h2", "http/1.1"]).await;
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
     // Without TLS nothing is answered, and the next client is none the worse for it.
-    assert!(Call::get("/healthz").try_send(node.address).await.is_err());
+    assert!(
+        HttpRequest::get("/healthz")
+            .try_send(node.address)
+            .await
+            .is_err()
+    );
     let mut stream = connect(&authority, &node, &[]).await;
-    wire::exchange(&mut stream, &verify)
+    http1::exchange(&mut stream, &verify)
         .await
         .unwrap()
         .assert(204);
     node.stop().await;
 }
 
-async fn is_a_usage_error(place: &Place, more: &[&str], said: &str) {
-    let ended = Running::start(place, more).ended().await;
+async fn is_a_usage_error(fixture: &StoreFixture, more: &[&str], said: &str) {
+    let ended = NodeProcess::start(fixture, more).wait().await;
     assert_eq!(ended.code, Some(2), "{ended:?}");
     assert!(ended.stderr.contains(said), "{ended:?}");
     assert!(!ended.stderr.contains("PRIVATE KEY"), "{ended:?}");
     assert_eq!(ended.stdout, "", "nothing was minted");
 }
 
-pub(crate) async fn a_certificate_that_cannot_work_is_a_usage_error(place: Place) {
+pub(crate) async fn unusable_certificate_is_a_usage_error(fixture: StoreFixture) {
     let authority = Authority::new("test");
     let [one, other] = [(); 2].map(|()| authority.certificate(&["localhost"]));
-    let cert = place.file("cert.pem", Some(&one.chain));
-    let key = place.file("key.pem", Some(&one.key));
-    let others_key = place.file("other.pem", Some(&other.key));
-    let nothing = place.file("nothing.pem", Some("nothing\n"));
-    let absent = place.file("absent.pem", None);
+    let cert = fixture.file("cert.pem", Some(&one.chain));
+    let key = fixture.file("key.pem", Some(&one.key));
+    let others_key = fixture.file("other.pem", Some(&other.key));
+    let nothing = fixture.file("nothing.pem", Some("nothing\n"));
+    let absent = fixture.file("absent.pem", None);
     for (cert, key, said) in [
         (&cert, &others_key, "cert.pem with"),
         (&cert, &nothing, "nothing.pem"),
@@ -97,22 +102,22 @@ pub(crate) async fn a_certificate_that_cannot_work_is_a_usage_error(place: Place
         (&nothing, &key, "nothing.pem: no certificate found"),
         (&absent, &key, "absent.pem"),
     ] {
-        is_a_usage_error(&place, &["--tls-cert", cert, "--tls-key", key], said).await;
+        is_a_usage_error(&fixture, &["--tls-cert", cert, "--tls-key", key], said).await;
     }
-    is_a_usage_error(&place, &["--tls-cert", &cert], "--tls-key").await;
-    is_a_usage_error(&place, &["--tls-key", &key], "--tls-cert").await;
+    is_a_usage_error(&fixture, &["--tls-cert", &cert], "--tls-key").await;
+    is_a_usage_error(&fixture, &["--tls-key", &key], "--tls-cert").await;
 }
 
-pub(crate) async fn without_tls_only_loopback_is_listened_on(place: Place) {
+pub(crate) async fn plain_http_is_limited_to_loopback(fixture: StoreFixture) {
     let everywhere = ["--listen", "0.0.0.0:0"];
-    is_a_usage_error(&place, &everywhere, "--insecure-plain-http").await;
+    is_a_usage_error(&fixture, &everywhere, "--insecure-plain-http").await;
 
     let more = ["--insecure-plain-http", "--log-level", "trace"];
     let more = [&everywhere[..], &more].concat();
-    let (mut node, token) = Node::administrator(&place, &more).await;
-    node.logged("plain HTTP exposes tokens").await;
+    let (mut node, token) = Node::bootstrap(&fixture, &more).await;
+    node.wait_for_log("plain HTTP exposes tokens").await;
     node.address.set_ip([127, 0, 0, 1].into());
-    let verify = Call::get("/verify").with_key(&token);
+    let verify = HttpRequest::get("/verify").with_key(&token);
     node.send(&verify).await.assert(204);
 
     // HTTP/2 without TLS, by a client that knows.

@@ -11,12 +11,12 @@ use tower_service_token::lifecycle::{Expiry, NewToken, Page};
 use tower_service_token::store::{TokenFilter, TokenStatus};
 use tower_service_token::{ServiceTokenLayer, ServiceTokens};
 
-use super::front::Front;
-use super::{HOUR, SECOND, World, start};
+use super::faulty_server::FaultyServer;
+use super::{HOUR, SECOND, TestServer, start};
 
 /// A world with tokens of many kinds, each created a second after the one before.
-async fn crowded() -> (World, ServiceTokensClient) {
-    let world = World::new().await;
+async fn with_many_tokens() -> (TestServer, ServiceTokensClient) {
+    let world = TestServer::new().await;
     let named = |name: &str| NewToken::new(name);
     for new in [
         named("plain"),
@@ -66,10 +66,10 @@ fn filters() -> Vec<TokenFilter> {
 }
 
 #[tokio::test]
-async fn pages_are_the_same_to_the_last() {
-    let (world, client) = crowded().await;
+async fn remote_pages_equal_direct_pages() {
+    let (world, client) = with_many_tokens().await;
     for filter in filters() {
-        let (mut page, mut seen) = (Page::of(3), 0);
+        let (mut page, mut seen) = (Page::with_limit(3), 0);
         loop {
             let direct = world.tokens.list(filter.clone(), page).await.unwrap();
             let remote = client.list(filter.clone(), page).await.unwrap();
@@ -98,30 +98,37 @@ async fn pages_are_the_same_to_the_last() {
 }
 
 #[tokio::test]
-async fn a_page_that_cannot_be_had_is_refused() {
-    let (_world, client) = crowded().await;
+async fn rejects_invalid_pages() {
+    let (_world, client) = with_many_tokens().await;
     for limit in [0, 1_001, usize::MAX] {
-        let refused = client.list(TokenFilter::new(), Page::of(limit)).await;
+        let refused = client
+            .list(TokenFilter::new(), Page::with_limit(limit))
+            .await;
         let refused = refused.unwrap_err();
         assert_eq!(refused.kind(), ClientErrorKind::Invalid, "{limit}");
         assert_eq!(refused.problems()[0].pointer, "/limit");
     }
-    let first = client.list(TokenFilter::new(), Page::of(1)).await.unwrap();
+    let first = client
+        .list(TokenFilter::new(), Page::with_limit(1))
+        .await
+        .unwrap();
     let other = TokenFilter::new().with_expires_before(start());
-    let refused = client.list(other, Page::of(1).after(first.next)).await;
+    let refused = client
+        .list(other, Page::with_limit(1).after(first.next))
+        .await;
     assert_eq!(refused.unwrap_err().problems()[0].pointer, "/cursor");
 }
 
 #[tokio::test]
-async fn a_filter_that_cannot_be_said_is_refused_rather_than_meant_otherwise() {
-    let (world, client) = crowded().await;
+async fn rejects_filters_the_api_cannot_express() {
+    let (world, client) = with_many_tokens().await;
     let trap = NewToken::new("trap").with_label("a", "b=c");
     let _ = world.tokens.create(trap).await.unwrap();
     let filter = TokenFilter::new().with_label("a=b", "c");
     let refused = client.revoke_where(filter.clone(), None).await.unwrap_err();
     assert_eq!(refused.kind(), ClientErrorKind::Invalid);
     assert_eq!(refused.problems()[0].pointer, "/filter/label");
-    assert!(client.revocable(filter.clone()).await.is_err());
+    assert!(client.preview_revocation(filter.clone()).await.is_err());
     assert!(client.list(filter, Page::default()).await.is_err());
     let status = world.named("trap").await[0].status(start());
     assert_eq!(status, TokenStatus::Active);
@@ -131,11 +138,15 @@ async fn a_filter_that_cannot_be_said_is_refused_rather_than_meant_otherwise() {
 }
 
 #[tokio::test]
-async fn the_tokens_meant_are_named_and_revoked() {
-    let (world, client) = crowded().await;
+async fn bulk_revocation_returns_the_revoked_ids() {
+    let (world, client) = with_many_tokens().await;
     for filter in filters().into_iter().filter(|filter| !filter.is_empty()) {
-        let meant = world.tokens.revocable(filter.clone()).await.unwrap();
-        let told = client.revocable(filter.clone()).await.unwrap();
+        let meant = world
+            .tokens
+            .preview_revocation(filter.clone())
+            .await
+            .unwrap();
+        let told = client.preview_revocation(filter.clone()).await.unwrap();
         assert_eq!(told.count, meant.count, "{filter:?}");
         assert_eq!(told.sample, meant.sample, "{filter:?}");
         assert_eq!(told.forbidden, meant.forbidden, "{filter:?}");
@@ -144,7 +155,11 @@ async fn the_tokens_meant_are_named_and_revoked() {
         assert_eq!(ends.0, ends.1, "{filter:?}");
     }
     let filter = TokenFilter::new().with_role("deployer");
-    let meant = world.tokens.revocable(filter.clone()).await.unwrap();
+    let meant = world
+        .tokens
+        .preview_revocation(filter.clone())
+        .await
+        .unwrap();
     let meant = meant.sample;
     let refused = client.revoke_where(filter.clone(), 2).await.unwrap_err();
     assert_eq!(refused.code(), Some("unexpected_count"));
@@ -172,13 +187,13 @@ impl Clock for RacingClock {
 }
 
 #[tokio::test]
-async fn a_bulk_revocation_is_repeated_with_what_remains() {
-    let world = World::new().await;
+async fn bulk_revocation_continues_with_the_remaining_count() {
+    let world = TestServer::new().await;
     let tokens = ServiceTokens::new(world.store.clone()).with_clock(RacingClock(AtomicU32::new(0)));
     let layer = ServiceTokenLayer::new(world.store.clone()).with_clock(world.clock.clone());
     let api = ManagementApi::new(tokens, layer).into_router();
-    let front = Front::start(Router::new().nest("/tokens", api), []).await;
-    let client = world.builder(front.address).build().unwrap();
+    let faulty_server = FaultyServer::start(Router::new().nest("/tokens", api), []).await;
+    let client = world.builder(faulty_server.address).build().unwrap();
     for _ in 0..1_100 {
         let _ = world.tokens.create(NewToken::new("ci")).await.unwrap();
     }
@@ -189,30 +204,37 @@ async fn a_bulk_revocation_is_repeated_with_what_remains() {
         assert_eq!((bulk.ids.len(), bulk.remaining), (revoked, remaining));
         expect = remaining;
     }
-    assert_eq!(client.revocable(filter).await.unwrap().count, 0);
-    assert_eq!(front.lines().len(), 4);
+    assert_eq!(client.preview_revocation(filter).await.unwrap().count, 0);
+    assert_eq!(faulty_server.lines().len(), 4);
 }
 
 #[tokio::test]
-async fn a_bulk_revocation_leaves_revoked_tokens_out_by_itself() {
-    let (_world, client) = crowded().await;
+async fn bulk_revocation_skips_revoked_tokens() {
+    let (_world, client) = with_many_tokens().await;
     let filter = TokenFilter::new().with_name("plain").without_revoked();
     let listed = client.list(filter.clone(), Page::default()).await;
     let listed = listed.unwrap_err();
     assert_eq!(listed.problems()[0].pointer, "/filter/without_revoked");
-    assert_eq!(client.revocable(filter.clone()).await.unwrap().count, 1);
+    assert_eq!(
+        client
+            .preview_revocation(filter.clone())
+            .await
+            .unwrap()
+            .count,
+        1
+    );
     let bulk = client.revoke_where(filter, 1).await.unwrap();
     assert_eq!(bulk.ids.len(), 1);
 }
 
 #[tokio::test]
-async fn a_preview_says_whether_administration_would_end() {
-    let world = World::new().await;
+async fn preview_reports_whether_administration_would_end() {
+    let world = TestServer::new().await;
     let client = world.client().await;
     let filter = TokenFilter::new().with_name("admin");
     assert!(
         client
-            .revocable(filter.clone())
+            .preview_revocation(filter.clone())
             .await
             .unwrap()
             .ends_administration
@@ -221,12 +243,18 @@ async fn a_preview_says_whether_administration_would_end() {
     assert_eq!(refused.kind(), ClientErrorKind::LastAdmin);
     let spare = NewToken::new("spare").with_scopes(["service-tokens:admin"]);
     let _ = world.tokens.create(spare).await.unwrap();
-    assert!(!client.revocable(filter).await.unwrap().ends_administration);
+    assert!(
+        !client
+            .preview_revocation(filter)
+            .await
+            .unwrap()
+            .ends_administration
+    );
 }
 
 #[tokio::test]
-async fn tokens_that_the_caller_does_not_cover_are_counted() {
-    let world = World::new().await;
+async fn bulk_revocation_counts_tokens_the_caller_does_not_cover() {
+    let world = TestServer::new().await;
     let writer = NewToken::new("writer").with_scopes(["service-tokens:write"]);
     let writer = world.tokens.create(writer).await.unwrap();
     for roles in [vec![], vec!["root"]] {
@@ -235,7 +263,7 @@ async fn tokens_that_the_caller_does_not_cover_are_counted() {
     }
     let client = world.client_as(writer.expose_secret()).await;
     let filter = TokenFilter::new().with_name("ci");
-    let preview = client.revocable(filter.clone()).await.unwrap();
+    let preview = client.preview_revocation(filter.clone()).await.unwrap();
     assert_eq!((preview.count, preview.forbidden), (2, 1));
     let refused = client.revoke_where(filter, 2).await.unwrap_err();
     assert_eq!(refused.kind(), ClientErrorKind::EscalationDenied);
@@ -246,8 +274,8 @@ async fn tokens_that_the_caller_does_not_cover_are_counted() {
 }
 
 #[tokio::test]
-async fn a_full_page_of_the_longest_tokens_is_read() {
-    let world = World::new().await;
+async fn reads_a_full_page_of_maximum_size_tokens() {
+    let world = TestServer::new().await;
     let wide = |text: &str| text.repeat(200);
     let names = |count: usize, text: &'static str| {
         (0..count).map(move |place| format!("{place:03}{}", text.repeat(197)))
@@ -266,7 +294,7 @@ async fn a_full_page_of_the_longest_tokens_is_read() {
     }
     let client = world.client().await;
     let filter = TokenFilter::new().with_name(wide("\u{1F512}"));
-    let page = client.list(filter, Page::of(8)).await.unwrap();
+    let page = client.list(filter, Page::with_limit(8)).await.unwrap();
     assert_eq!(page.tokens.len(), 8);
     let length = serde_json::to_vec(&page.tokens[0]).unwrap().len();
     assert!((150 * 1024..192 * 1024).contains(&length), "{length}");

@@ -11,17 +11,17 @@
 #[cfg(feature = "rustls")]
 #[path = "../support/certificates.rs"]
 mod certificates;
-mod front;
-mod hostile;
+mod faulty_server;
+mod untrusted_responses;
 mod lists;
-mod lost;
-mod pauses;
+mod lost_responses;
+mod retries;
 #[path = "../support/port.rs"]
 mod port;
 mod settings;
 #[cfg(feature = "rustls")]
-mod trust;
-mod verbs;
+mod tls;
+mod operations;
 
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
@@ -31,7 +31,7 @@ use tokio::net::TcpListener;
 use tower_service_token::api::management::ManagementApi;
 use tower_service_token::client::{ServiceTokensClient, ServiceTokensClientBuilder};
 use tower_service_token::clock::{Clock, ManualClock};
-use tower_service_token::lifecycle::{IssuedToken, NewToken, Page, Policy, ShownToken};
+use tower_service_token::lifecycle::{IssuedToken, NewToken, Page, TokenInfo, TokenPolicy};
 use tower_service_token::store::{Credential, TokenFilter, TokenRecord, verdict};
 use tower_service_token::token::{PresentedToken, TokenId};
 use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens, TokenStore};
@@ -43,9 +43,10 @@ const HOUR: Duration = Duration::from_secs(3_600);
 const TOKEN: &str = "svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n";
 
 /// A token as it is shown, with the least that there is.
-const SHOWN: &str = r#"{"id":"7Hq2mX9bTe","name":"ci","roles":[],"scopes":[],"state":"active"}"#;
+const TOKEN_JSON: &str =
+    r#"{"id":"7Hq2mX9bTe","name":"ci","roles":[],"scopes":[],"state":"active"}"#;
 
-/// Of [`SHOWN`].
+/// Of [`TOKEN_JSON`].
 fn id() -> TokenId {
     "7Hq2mX9bTe".parse().unwrap()
 }
@@ -56,7 +57,7 @@ fn start() -> SystemTime {
 }
 
 /// A store with an administrator's token, and the API over it below `/tokens`.
-struct World {
+struct TestServer {
     clock: ManualClock,
     store: MemoryStore,
     /// As the administrator.
@@ -65,12 +66,12 @@ struct World {
     app: Router,
 }
 
-impl World {
+impl TestServer {
     async fn new() -> Self {
-        Self::with_policy(Policy::new()).await
+        Self::with_policy(TokenPolicy::new()).await
     }
 
-    async fn with_policy(policy: Policy) -> Self {
+    async fn with_policy(policy: TokenPolicy) -> Self {
         let (clock, store) = (ManualClock::new(start()), MemoryStore::new());
         let tokens = ServiceTokens::new(store.clone()).with_clock(clock.clone());
         let admin = NewToken::new("admin").with_scopes(["service-tokens:admin"]);
@@ -109,13 +110,13 @@ impl World {
     }
 
     /// A token of the store, as it is shown.
-    async fn shown(&self, id: TokenId) -> ShownToken {
+    async fn shown(&self, id: TokenId) -> TokenInfo {
         self.as_shown(&self.tokens.get(id).await.unwrap())
     }
 
     /// What is shown of a record now.
-    fn as_shown(&self, record: &TokenRecord) -> ShownToken {
-        ShownToken::new(record, self.clock.now())
+    fn as_shown(&self, record: &TokenRecord) -> TokenInfo {
+        TokenInfo::new(record, self.clock.now())
     }
 
     /// Whether a request with this secret would be let through.
@@ -128,7 +129,7 @@ impl World {
     /// The tokens of this name.
     async fn named(&self, name: &str) -> Vec<TokenRecord> {
         let filter = TokenFilter::new().with_name(name);
-        let page = self.tokens.list(filter, Page::of(1_000)).await;
+        let page = self.tokens.list(filter, Page::with_limit(1_000)).await;
         page.unwrap().records
     }
 }

@@ -8,16 +8,16 @@ use tower_service_token::client::{ClientConfigError, ClientErrorKind, ServiceTok
 use tower_service_token::lifecycle::{NewToken, Page};
 use tower_service_token::store::TokenFilter;
 
-use super::front::Front;
+use super::faulty_server::FaultyServer;
 use super::port::ReservedPort;
-use super::{TOKEN, World};
+use super::{TOKEN, TestServer};
 
 fn built(url: &str) -> Result<ServiceTokensClient, ClientConfigError> {
     ServiceTokensClient::builder(url).with_token(TOKEN).build()
 }
 
 #[test]
-fn http_goes_to_loopback_alone_unless_the_danger_is_named() {
+fn plain_http_requires_loopback_or_opt_in() {
     for url in [
         "http://127.0.0.1:8080",
         "http://localhost/a",
@@ -35,7 +35,7 @@ fn http_goes_to_loopback_alone_unless_the_danger_is_named() {
 }
 
 #[test]
-fn a_url_that_calls_cannot_go_below_is_refused() {
+fn rejects_invalid_base_urls() {
     for (url, name) in [
         ("", "InvalidUrl"),
         ("tokens.example", "InvalidUrl"),
@@ -51,7 +51,7 @@ fn a_url_that_calls_cannot_go_below_is_refused() {
 }
 
 #[test]
-fn a_client_needs_a_token_that_is_one() {
+fn builder_requires_a_valid_token() {
     let builder = || ServiceTokensClient::builder("http://127.0.0.1");
     let none = builder().build().unwrap_err();
     assert!(matches!(none, ClientConfigError::NoToken));
@@ -71,16 +71,16 @@ fn a_client_needs_a_token_that_is_one() {
 }
 
 #[tokio::test]
-async fn calls_go_below_the_path_of_the_url() {
-    let world = World::new().await;
-    let front = Front::start(world.app.clone(), []).await;
+async fn requests_keep_the_base_path() {
+    let world = TestServer::new().await;
+    let faulty_server = FaultyServer::start(world.app.clone(), []).await;
     let id = world.admin.record().id();
     for path in ["/tokens", "/tokens/"] {
-        let url = format!("http://{}{path}", front.address);
+        let url = format!("http://{}{path}", faulty_server.address);
         let client = ServiceTokensClient::builder(url);
         let client = client.with_token(world.admin.expose_secret());
         let client = client.build().unwrap();
-        client.own().await.unwrap();
+        client.get_own().await.unwrap();
         client.get(id).await.unwrap();
         client
             .list(TokenFilter::new(), Page::default())
@@ -92,17 +92,17 @@ async fn calls_go_below_the_path_of_the_url() {
         format!("GET /tokens/service-tokens/{id}"),
         "GET /tokens/service-tokens?limit=50".to_owned(),
     ];
-    assert_eq!(front.lines(), [once.clone(), once].concat());
+    assert_eq!(faulty_server.lines(), [once.clone(), once].concat());
     // A wrong path is no missing token.
-    let client = ServiceTokensClient::builder(format!("http://{}", front.address));
+    let client = ServiceTokensClient::builder(format!("http://{}", faulty_server.address));
     let client = client.with_token(world.admin.expose_secret());
     let error = client.build().unwrap().get(id).await.unwrap_err();
-    assert_eq!(error.kind(), ClientErrorKind::UnexpectedAnswer);
+    assert_eq!(error.kind(), ClientErrorKind::UnexpectedResponse);
     assert_eq!(error.status().unwrap(), 404);
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_is_unreachable() {
+async fn missing_server_is_unreachable() {
     let port = ReservedPort::new();
     let url = format!("http://{}", port.address());
     let client = ServiceTokensClient::builder(url).with_token(TOKEN);
@@ -114,31 +114,31 @@ async fn a_server_that_is_not_there_is_unreachable() {
 }
 
 #[tokio::test]
-async fn a_token_file_that_is_rotated_is_followed() {
-    let world = World::new().await;
+async fn client_follows_a_rotated_token_file() {
+    let world = TestServer::new().await;
     let name = format!("svctok-client-token-{}", std::process::id());
     let path = std::env::temp_dir().join(name);
     fs::write(&path, world.admin.expose_secret()).unwrap();
-    let front = Front::start(world.app.clone(), []).await;
-    let builder = world.builder(front.address).with_token_file(&path);
+    let faulty_server = FaultyServer::start(world.app.clone(), []).await;
+    let builder = world.builder(faulty_server.address).with_token_file(&path);
     let client = builder.build().unwrap();
-    let id = client.own().await.unwrap().id;
+    let id = client.get_own().await.unwrap().id;
     let rotated = client.rotate_own(Duration::ZERO).await.unwrap();
-    let refused = client.own().await.unwrap_err();
+    let refused = client.get_own().await.unwrap_err();
     assert_eq!(refused.kind(), ClientErrorKind::Unauthenticated);
     fs::write(&path, rotated.expose_secret()).unwrap();
     let end = Instant::now() + Duration::from_secs(60);
-    while client.own().await.is_err() {
+    while client.get_own().await.is_err() {
         assert!(Instant::now() < end, "the new token is not sent");
         sleep(Duration::from_millis(50)).await;
     }
-    assert_eq!(client.own().await.unwrap().id, id);
+    assert_eq!(client.get_own().await.unwrap().id, id);
     fs::remove_file(&path).unwrap();
 }
 
 #[tokio::test]
-async fn a_call_can_be_spawned_and_a_client_shared() {
-    let world = World::new().await;
+async fn calls_are_send_and_clients_are_shareable() {
+    let world = TestServer::new().await;
     let client = world.client().await;
     let calls = (0..8).map(|place| {
         let client = client.clone();

@@ -19,19 +19,19 @@ use tower_service_token::store::{
 use tower_service_token::token::{PresentedToken, TokenId};
 use tower_service_token::{Principal, ServiceTokens};
 
-use crate::place::{Place, Store, TestPool, at, told_by};
+use crate::test_database::{Store, TestDatabase, TestPool, at, record_fields};
 
 /// Longer than any lock of these tests is held on a busy machine.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A store that waits for locks as long as these tests may hold them.
-pub(crate) async fn patient_store(place: &Place) -> Store {
-    let store = place.open().await;
-    let store = match place {
-        Place::Postgres { .. } => store,
+pub(crate) async fn store_with_long_lock_timeout(database: &TestDatabase) -> Store {
+    let store = database.open().await;
+    let store = match database {
+        TestDatabase::Postgres { .. } => store,
         // The log is on: `open` leaves it so in the file.
-        Place::Sqlite(_) => {
-            let options = SqliteConnectOptions::new().filename(place.file());
+        TestDatabase::Sqlite(_) => {
+            let options = SqliteConnectOptions::new().filename(database.file());
             let options = options.busy_timeout(LOCK_TIMEOUT);
             let pool = SqlitePoolOptions::new().max_connections(16);
             let pool = pool.idle_timeout(None).max_lifetime(None);
@@ -43,7 +43,7 @@ pub(crate) async fn patient_store(place: &Place) -> Store {
 }
 
 pub(crate) fn tokens(store: &Store) -> ServiceTokens {
-    ServiceTokens::new(Watched::over(store))
+    ServiceTokens::new(WriteCounter::over(store))
 }
 
 pub(crate) async fn find(store: &Store, secret: &str) -> Result<Principal, DenialKind> {
@@ -63,12 +63,12 @@ fn new(name: &str) -> NewToken {
 }
 
 /// A store that counts the writes that reach it, after the actor was checked.
-struct Watched {
+struct WriteCounter {
     store: Store,
     reached: Arc<Semaphore>,
 }
 
-impl Watched {
+impl WriteCounter {
     fn over(store: &Store) -> Self {
         Self {
             store: store.clone(),
@@ -83,7 +83,7 @@ impl Watched {
 }
 
 #[async_trait]
-impl TokenStore for Watched {
+impl TokenStore for WriteCounter {
     async fn find(&self, credential: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
         self.store.find(credential).await
     }
@@ -94,7 +94,7 @@ impl TokenStore for Watched {
 }
 
 #[async_trait]
-impl TokenRegistry for Watched {
+impl TokenRegistry for WriteCounter {
     async fn insert(&self, write: &Write) -> Result<(), RegistryError> {
         self.reach().insert(write).await
     }
@@ -136,12 +136,12 @@ impl TokenRegistry for Watched {
 }
 
 /// A transaction of the test's own that holds locks.
-enum Held {
+enum LockingTransaction {
     Sqlite(Transaction<'static, Sqlite>),
     Postgres(Transaction<'static, Postgres>),
 }
 
-impl Held {
+impl LockingTransaction {
     /// Locks the rows of the tokens; in SQLite, all writing.
     async fn over(pool: &TestPool, ids: &[TokenId]) -> Self {
         match pool {
@@ -179,7 +179,7 @@ impl Held {
 }
 
 /// Waits until so many transactions of PostgreSQL wait for locks; SQLite shows no such thing.
-async fn until_waiting(pool: &TestPool, count: i64) {
+async fn wait_for_blocked_transactions(pool: &TestPool, count: i64) {
     if matches!(pool, TestPool::Sqlite(_)) {
         return;
     }
@@ -190,10 +190,12 @@ async fn until_waiting(pool: &TestPool, count: i64) {
     }
 }
 
-pub(crate) async fn refuses_writes_that_waited_while_their_actor_ended(place: Place) {
-    let store = patient_store(&place).await;
-    let (locks, watching) = (place.pool(1).await, place.pool(1).await);
-    let other_digest = if place.is_postgres() {
+pub(crate) async fn rejects_writes_whose_actor_was_revoked_while_they_waited(
+    database: TestDatabase,
+) {
+    let store = store_with_long_lock_timeout(&database).await;
+    let (locks, watching) = (database.pool(1).await, database.pool(1).await);
+    let other_digest = if database.is_postgres() {
         "digest = sha256('another')"
     } else {
         "digest = zeroblob(32)"
@@ -221,11 +223,11 @@ pub(crate) async fn refuses_writes_that_waited_while_their_actor_ended(place: Pl
             locked.extend(targets.iter().map(TokenRecord::id));
         }
         let principal = find(&store, actor.expose_secret()).await.unwrap();
-        let watched = Watched::over(&store);
-        let reached = Arc::clone(&watched.reached);
-        let by_actor = ServiceTokens::new(watched).acting_for(principal);
+        let counter = WriteCounter::over(&store);
+        let reached = Arc::clone(&counter.reached);
+        let by_actor = ServiceTokens::new(counter).acting_for(principal);
 
-        let mut held = Held::over(&locks, &locked).await;
+        let mut held = LockingTransaction::over(&locks, &locked).await;
         let mut writes = JoinSet::new();
         let (one, two) = (targets[0].id(), targets[1].id());
         let (creating, updating) = (by_actor.clone(), by_actor.clone());
@@ -247,7 +249,7 @@ pub(crate) async fn refuses_writes_that_waited_while_their_actor_ended(place: Pl
         }
         let count = u32::try_from(writes.len()).unwrap();
         reached.acquire_many(count).await.unwrap().forget();
-        until_waiting(&watching, count.into()).await;
+        wait_for_blocked_transactions(&watching, count.into()).await;
         let own = actor.record().id().as_i64();
         held.run(format!(
             "UPDATE service_tokens SET {end}, revision = revision + 1 WHERE id = {own}"
@@ -256,7 +258,7 @@ pub(crate) async fn refuses_writes_that_waited_while_their_actor_ended(place: Pl
         held.commit().await;
         for outcome in writes.join_all().await {
             let is_expected = match &outcome {
-                Err(LifecycleError::ActorEnded(_)) => end != stripped,
+                Err(LifecycleError::ActorTokenRejected(_)) => end != stripped,
                 Err(LifecycleError::EscalationDenied { .. }) => end == stripped,
                 _ => false,
             };
@@ -264,7 +266,7 @@ pub(crate) async fn refuses_writes_that_waited_while_their_actor_ended(place: Pl
         }
         for target in &targets {
             let stored = store.get(target.id()).await.unwrap().unwrap();
-            assert_eq!(told_by(&stored), told_by(target), "{end}");
+            assert_eq!(record_fields(&stored), record_fields(target), "{end}");
         }
         let created = TokenFilter::new().with_name("created");
         assert_eq!(store.count(&created, at(1)).await.unwrap(), 0, "{end}");
@@ -273,8 +275,11 @@ pub(crate) async fn refuses_writes_that_waited_while_their_actor_ended(place: Pl
     }
 }
 
-pub(crate) async fn makes_one_of_ten_rotations_by_one_secret(place: Place) {
-    let nodes = [patient_store(&place).await, patient_store(&place).await];
+pub(crate) async fn one_of_ten_concurrent_rotations_succeeds(database: TestDatabase) {
+    let nodes = [
+        store_with_long_lock_timeout(&database).await,
+        store_with_long_lock_timeout(&database).await,
+    ];
     for round in 0..20 {
         let token = tokens(&nodes[0]).create(new("rotated")).await.unwrap();
         let (id, start) = (token.record().id(), Arc::new(Barrier::new(10)));
@@ -291,7 +296,8 @@ pub(crate) async fn makes_one_of_ten_rotations_by_one_secret(place: Place) {
         for outcome in rotations.join_all().await {
             match outcome {
                 Ok(rotated) => issued.push(rotated),
-                Err(LifecycleError::ActorEnded(_) | LifecycleError::RotatedMeanwhile) => {}
+                Err(LifecycleError::ActorTokenRejected(_) | LifecycleError::ConcurrentRotation) => {
+                }
                 Err(error) => panic!("round {round}: {error:?}"),
             }
         }
@@ -304,8 +310,11 @@ pub(crate) async fn makes_one_of_ten_rotations_by_one_secret(place: Place) {
     }
 }
 
-pub(crate) async fn keeps_one_of_the_last_two_admins(place: Place) {
-    let nodes = [patient_store(&place).await, patient_store(&place).await];
+pub(crate) async fn concurrent_revocations_keep_one_admin(database: TestDatabase) {
+    let nodes = [
+        store_with_long_lock_timeout(&database).await,
+        store_with_long_lock_timeout(&database).await,
+    ];
     for round in 0..20 {
         let mut admins = Vec::new();
         for name in ["first", "second"] {
@@ -338,7 +347,7 @@ pub(crate) async fn keeps_one_of_the_last_two_admins(place: Place) {
         for outcome in refused {
             let is_expected = matches!(
                 outcome,
-                Err(LifecycleError::ActorEnded(_)
+                Err(LifecycleError::ActorTokenRejected(_)
                     | LifecycleError::EscalationDenied { .. }
                     | LifecycleError::LastAdmin)
             );
@@ -380,9 +389,12 @@ async fn clear_admins(store: &Store, round: usize) {
     operator.revoke(admins[0].id()).await.unwrap();
 }
 
-pub(crate) async fn writes_of_each_others_actors_do_not_deadlock(place: Place) {
+pub(crate) async fn mutual_actor_writes_do_not_deadlock(database: TestDatabase) {
     const ROUNDS: usize = 120;
-    let nodes = [patient_store(&place).await, patient_store(&place).await];
+    let nodes = [
+        store_with_long_lock_timeout(&database).await,
+        store_with_long_lock_timeout(&database).await,
+    ];
     let operator = tokens(&nodes[0]);
     let mut actors = Vec::new();
     for name in ["first", "second", "third"] {
@@ -430,8 +442,8 @@ pub(crate) async fn writes_of_each_others_actors_do_not_deadlock(place: Place) {
     while let Some(finished) = tasks.join_next().await {
         finished.unwrap();
     }
-    if place.is_postgres() {
-        let pool = place.pool(1).await;
+    if database.is_postgres() {
+        let pool = database.pool(1).await;
         let deadlocks = "SELECT deadlocks FROM pg_stat_database \
              WHERE datname = current_database()";
         assert_eq!(pool.number(deadlocks).await, 0);
@@ -439,11 +451,14 @@ pub(crate) async fn writes_of_each_others_actors_do_not_deadlock(place: Place) {
 }
 
 /// A leaked token is revoked within the default deadline, however much is written with it.
-pub(crate) async fn revokes_an_actor_that_writes_all_the_time(place: Place) {
+pub(crate) async fn revokes_an_actor_under_constant_writes(database: TestDatabase) {
     const WRITERS: usize = 16;
-    let nodes = [patient_store(&place).await, patient_store(&place).await];
+    let nodes = [
+        store_with_long_lock_timeout(&database).await,
+        store_with_long_lock_timeout(&database).await,
+    ];
     // With the default deadline.
-    let operator = ServiceTokens::new(Watched::over(&place.open().await));
+    let operator = ServiceTokens::new(WriteCounter::over(&database.open().await));
     for round in 0..5 {
         let actor = operator.create(new("actor")).await.unwrap();
         let mut writes = JoinSet::new();
@@ -464,7 +479,10 @@ pub(crate) async fn revokes_an_actor_that_writes_all_the_time(place: Place) {
         written.acquire_many(busy).await.unwrap().forget();
         operator.revoke(actor.record().id()).await.unwrap();
         for error in writes.join_all().await {
-            let is_expected = matches!(error, LifecycleError::ActorEnded(DenialKind::Revoked));
+            let is_expected = matches!(
+                error,
+                LifecycleError::ActorTokenRejected(DenialKind::Revoked)
+            );
             assert!(is_expected, "round {round}: {error:?}");
         }
     }

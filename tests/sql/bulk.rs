@@ -7,15 +7,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tower_service_token::ServiceTokens;
-use tower_service_token::lifecycle::{NewToken, Policy};
+use tower_service_token::lifecycle::{NewToken, TokenPolicy};
 use tower_service_token::store::{
     AuditAction, AuditEvent, FieldChange, TokenChange, TokenFilter, TokenRecord, TokenState, Write,
 };
 use tower_service_token::token::TokenId;
 
-use crate::authority::{find, patient_store, tokens};
-use crate::place::{Place, Server, Store, Told, at, digest, minted, write};
+use crate::authority::{find, store_with_long_lock_timeout, tokens};
 use crate::plans::rows;
+use crate::test_database::{
+    RecordingListener, Server, Store, TestDatabase, at, digest, minted, write,
+};
 
 /// Of so many rows, one in fifty is revoked from the start.
 fn unrevoked(rows: i64) -> usize {
@@ -23,9 +25,11 @@ fn unrevoked(rows: i64) -> usize {
 }
 
 /// A store with an audit trail and this many [rows].
-async fn populated(place: &Place, count: i64) -> Store {
-    let store = patient_store(place).await.with_audit_trail();
-    place.run(&rows(count, place.is_postgres())).await;
+async fn populated(database: &TestDatabase, count: i64) -> Store {
+    let store = store_with_long_lock_timeout(database)
+        .await
+        .with_audit_trail();
+    database.run(&rows(count, database.is_postgres())).await;
     store
 }
 
@@ -47,13 +51,13 @@ pub(crate) async fn revoke_all(
     (ids, longest)
 }
 
-pub(crate) async fn revokes_thousands_of_tokens_with_their_events(place: Place) {
+pub(crate) async fn revokes_thousands_of_tokens_with_their_events(database: TestDatabase) {
     const MANY: i64 = 5000;
-    let store = populated(&place, MANY).await;
+    let store = populated(&database, MANY).await;
     let (revoked, longest) = revoke_all(&tokens(&store), unrevoked(MANY)).await;
     assert!(longest < Duration::from_secs(20), "{longest:?}");
     assert_eq!(revoked.len(), unrevoked(MANY));
-    let pool = place.pool(1).await;
+    let pool = database.pool(1).await;
     let count = async |condition: &str| {
         pool.number(&format!("SELECT COUNT(*) FROM {condition}"))
             .await
@@ -83,11 +87,11 @@ pub(crate) async fn revokes_thousands_of_tokens_with_their_events(place: Place) 
 }
 
 /// Takes a minute, so that `.ci/long` runs it and nothing else does. Prints its figures.
-pub(crate) async fn revokes_two_hundred_thousand_tokens_in_a_minute(place: Place) {
+pub(crate) async fn revokes_two_hundred_thousand_tokens_in_a_minute(database: TestDatabase) {
     const MANY: i64 = 200_000;
-    let store = populated(&place, MANY).await;
-    if place.is_postgres() {
-        place.run("VACUUM ANALYZE service_tokens").await;
+    let store = populated(&database, MANY).await;
+    if database.is_postgres() {
+        database.run("VACUUM ANALYZE service_tokens").await;
     }
     // From here on, the peak is that of the revocation.
     let _ = fs::write("/proc/self/clear_refs", "5");
@@ -96,7 +100,7 @@ pub(crate) async fn revokes_two_hundred_thousand_tokens_in_a_minute(place: Place
     let (revoked, longest) = revoke_all(&tokens, unrevoked(MANY)).await;
     let elapsed = begun.elapsed();
     let peak = memory("VmHWM:");
-    let name = if place.is_postgres() {
+    let name = if database.is_postgres() {
         "PostgreSQL"
     } else {
         "SQLite"
@@ -107,7 +111,7 @@ pub(crate) async fn revokes_two_hundred_thousand_tokens_in_a_minute(place: Place
         revoked.len()
     );
     assert_eq!(revoked.len(), unrevoked(MANY));
-    let pool = place.pool(1).await;
+    let pool = database.pool(1).await;
     let events = "SELECT COUNT(*) FROM service_token_events";
     let expected = i64::try_from(revoked.len()).unwrap();
     assert_eq!(pool.number(events).await, expected);
@@ -123,18 +127,18 @@ fn memory(name: &str) -> u64 {
     kibibytes.unwrap_or_default() / 1024
 }
 
-pub(crate) async fn other_nodes_learn_of_each_revocation(place: Place) {
+pub(crate) async fn bulk_revocation_notifies_other_nodes_of_each_token(database: TestDatabase) {
     const MANY: i64 = 2000;
-    let here = patient_store(&place).await.watching();
-    let there = populated(&place, MANY).await;
-    let told = Told::by(&here);
-    told.until_everything().await;
+    let here = store_with_long_lock_timeout(&database).await.watching();
+    let there = populated(&database, MANY).await;
+    let listener = RecordingListener::subscribed_to(&here);
+    listener.until_everything().await;
     let (revoked, _) = revoke_all(&tokens(&there), unrevoked(MANY)).await;
     let last = minted();
     there.insert(&write(&last)).await.unwrap();
-    // Told in the order of the changes, so that what comes before the last one is complete.
+    // In the order of the changes, so that what comes before the last one is complete.
     let is_last = |change: &TokenChange| is_of(change, last.id());
-    let all = told.until(is_last).await;
+    let all = listener.until(is_last).await;
     let told: BTreeSet<TokenId> = all.iter().filter_map(id_of).collect();
     for id in revoked {
         assert!(told.contains(&id), "{id}");
@@ -146,14 +150,16 @@ fn is_of(change: &TokenChange, wanted: TokenId) -> bool {
 }
 
 /// SQLite keeps the last 10,000 changes for other nodes.
-pub(crate) async fn a_node_misses_nothing_that_was_pruned(place: Place) {
+pub(crate) async fn pruned_change_log_invalidates_everything_on_other_nodes(
+    database: TestDatabase,
+) {
     const MANY: i64 = 12_000;
-    let here = patient_store(&place).await;
-    let there = populated(&place, MANY).await;
-    let told = Told::by(&here);
-    told.until_everything().await;
+    let here = store_with_long_lock_timeout(&database).await;
+    let there = populated(&database, MANY).await;
+    let listener = RecordingListener::subscribed_to(&here);
+    listener.until_everything().await;
     let (revoked, _) = revoke_all(&tokens(&there), unrevoked(MANY)).await;
-    let pool = place.pool(1).await;
+    let pool = database.pool(1).await;
     let kept = "SELECT COUNT(*) FROM service_token_changes";
     assert_eq!(pool.number(kept).await, 10_000);
     let last = minted();
@@ -161,7 +167,7 @@ pub(crate) async fn a_node_misses_nothing_that_was_pruned(place: Place) {
     // Either the node kept up, or it learns that anything may have changed.
     let is_everything = |change: &TokenChange| matches!(change, TokenChange::Everything);
     let is_end = |change: &TokenChange| is_everything(change) || is_of(change, last.id());
-    let all = told.until(is_end).await;
+    let all = listener.until(is_end).await;
     let told: BTreeSet<TokenId> = all.iter().filter_map(id_of).collect();
     let is_told = |id: &TokenId| told.contains(id);
     assert!(all.iter().any(is_everything) || revoked.iter().all(is_told));
@@ -174,9 +180,9 @@ fn id_of(change: &TokenChange) -> Option<TokenId> {
     }
 }
 
-pub(crate) async fn names_of_revoked_tokens_are_free_again(place: Place) {
-    let store = patient_store(&place).await;
-    let unique = tokens(&store).with_policy(Policy::new().with_unique_names());
+pub(crate) async fn bulk_revocation_releases_reserved_names(database: TestDatabase) {
+    let store = store_with_long_lock_timeout(&database).await;
+    let unique = tokens(&store).with_policy(TokenPolicy::new().with_unique_names());
     let new = |number: i32| NewToken::new(format!("name {number}")).with_subject("bulk");
     for number in 0..20 {
         let _ = unique.create(new(number)).await.unwrap();
@@ -193,18 +199,20 @@ pub(crate) async fn names_of_revoked_tokens_are_free_again(place: Place) {
 
 /// Revokes the same tokens by one call in one database and one by one in another: each column and
 /// each event is the same.
-pub(crate) async fn one_call_leaves_the_rows_that_single_updates_leave(place: Place) {
-    let other = match &place {
-        Place::Sqlite(_) => Place::sqlite(),
-        Place::Postgres { server, .. } => {
-            Place::postgres(Server(Arc::clone(&server.0))).ready().await
+pub(crate) async fn bulk_update_writes_the_same_rows_as_single_updates(database: TestDatabase) {
+    let other = match &database {
+        TestDatabase::Sqlite(_) => TestDatabase::sqlite(),
+        TestDatabase::Postgres { server, .. } => {
+            TestDatabase::postgres(Server(Arc::clone(&server.0)))
+                .create()
+                .await
         }
     };
     let records: Vec<TokenRecord> = (0..60).map(varied).collect();
     let revocations: Vec<Write> = records.iter().map(revocation).collect();
     let mut dumps = Vec::new();
-    for (place, at_once) in [(&place, true), (&other, false)] {
-        let store = place.open().await.with_audit_trail();
+    for (database, at_once) in [(&database, true), (&other, false)] {
+        let store = database.open().await.with_audit_trail();
         let store = store.with_deadline(Duration::from_secs(60));
         for (number, record) in records.iter().enumerate() {
             let insertion = write(record).with_unique_name(number % 2 == 0);
@@ -220,7 +228,7 @@ pub(crate) async fn one_call_leaves_the_rows_that_single_updates_leave(place: Pl
                 store.update(revocation).await.unwrap();
             }
         }
-        dumps.push(dump(place).await);
+        dumps.push(dump(database).await);
     }
     other.remove().await;
     let [at_once, one_by_one] = &dumps[..] else {
@@ -279,8 +287,8 @@ fn revocation(record: &TokenRecord) -> Write {
 }
 
 /// All columns of all rows, a text for each table. Of events, all but the number.
-async fn dump(place: &Place) -> Vec<String> {
-    let pool = place.pool(1).await;
+async fn dump(database: &TestDatabase) -> Vec<String> {
+    let pool = database.pool(1).await;
     let events = "SELECT at, actor, action, token_id, changes, client_address \
          FROM service_token_events ORDER BY seq";
     let tables = [
@@ -293,7 +301,7 @@ async fn dump(place: &Place) -> Vec<String> {
     ];
     let mut dumps = Vec::new();
     for (select, table) in tables {
-        let statement = if place.is_postgres() {
+        let statement = if database.is_postgres() {
             format!("SELECT string_agg(replace(t::TEXT, E'\\n', ' '), E'\\n') FROM ({select}) t")
         } else {
             let columns = pool

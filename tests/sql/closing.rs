@@ -3,14 +3,14 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use tower_service_token::store::{FeedState, SqliteStore, StoreErrorKind, TokenRegistry};
+use tower_service_token::store::{FeedStatus, SqliteStore, StoreErrorKind, TokenRegistry};
 
-use crate::place::{Place, Told, at, minted, write};
+use crate::test_database::{RecordingListener, TestDatabase, at, minted, write};
 
-pub(crate) async fn a_closed_store_is_unavailable(place: Place) {
-    let store = place.open().await.with_audit_retention(Duration::MAX);
-    let told = Told::by(&store);
-    told.until_everything().await;
+pub(crate) async fn a_closed_store_is_unavailable(database: TestDatabase) {
+    let store = database.open().await.with_audit_retention(Duration::MAX);
+    let listener = RecordingListener::subscribed_to(&store);
+    listener.until_everything().await;
     let record = minted();
     store.insert(&write(&record)).await.unwrap();
     let clone = store.clone();
@@ -25,11 +25,11 @@ pub(crate) async fn a_closed_store_is_unavailable(place: Place) {
         store.insert(&write(&minted())).await.unwrap_err();
         store.touch(&[(record.id(), at(1))]).await.unwrap_err();
     }
-    assert_eq!(store.feed_state(), FeedState::NotUsed);
+    assert_eq!(store.feed_status(), FeedStatus::NotUsed);
     // Whoever subscribes now wakes no task.
-    let late = Told::by(&store);
-    if place.is_postgres() {
-        let pool = place.pool(1).await;
+    let late = RecordingListener::subscribed_to(&store);
+    if database.is_postgres() {
+        let pool = database.pool(1).await;
         let others = "SELECT COUNT(*) FROM pg_stat_activity \
              WHERE datname = current_database() AND pid <> pg_backend_pid()";
         let begun = Instant::now();
@@ -39,22 +39,33 @@ pub(crate) async fn a_closed_store_is_unavailable(place: Place) {
         }
     }
     assert!(late.take().is_empty());
-    assert!(place.open().await.get(record.id()).await.unwrap().is_some());
+    assert!(
+        database
+            .open()
+            .await
+            .get(record.id())
+            .await
+            .unwrap()
+            .is_some()
+    );
 }
 
-fn files(place: &Place) -> Vec<String> {
-    let entries = fs::read_dir(place.file().parent().unwrap()).unwrap();
+fn files(database: &TestDatabase) -> Vec<String> {
+    let entries = fs::read_dir(database.file().parent().unwrap()).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut names: Vec<_> = names.collect();
     names.sort_unstable();
     names
 }
 
-pub(crate) async fn the_last_to_close_leaves_one_complete_file(place: Place) {
-    let (first, second) = (place.open().await, place.open().await);
-    let told = [Told::by(&first), Told::by(&second)];
-    for told in &told {
-        told.until_everything().await;
+pub(crate) async fn last_close_leaves_one_complete_file(database: TestDatabase) {
+    let (first, second) = (database.open().await, database.open().await);
+    let listener = [
+        RecordingListener::subscribed_to(&first),
+        RecordingListener::subscribed_to(&second),
+    ];
+    for listener in &listener {
+        listener.until_everything().await;
     }
     let mut ids = Vec::new();
     for number in 0..20 {
@@ -65,11 +76,11 @@ pub(crate) async fn the_last_to_close_leaves_one_complete_file(place: Place) {
     }
     first.close().await;
     second.insert(&write(&minted())).await.unwrap();
-    assert!(files(&place).len() > 1, "the second one still runs");
+    assert!(files(&database).len() > 1, "the second one still runs");
     second.close().await;
-    assert_eq!(files(&place), ["tokens.db"]);
-    let copy = place.file().with_file_name("copy.db");
-    fs::copy(place.file(), &copy).unwrap();
+    assert_eq!(files(&database), ["tokens.db"]);
+    let copy = database.file().with_file_name("copy.db");
+    fs::copy(database.file(), &copy).unwrap();
     let copy = SqliteStore::open(&copy).await.unwrap();
     for id in ids {
         assert!(copy.get(id).await.unwrap().is_some());

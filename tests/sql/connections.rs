@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use tower_service_token::store::{ListRequest, TokenFilter};
 
-use crate::place::{Place, Server, Store, at};
+use crate::failover_pair::{BOUND, FailoverPair, Frozen, on_a_thread};
 use crate::postgres::Postgres;
 use crate::sessions::locked;
-use crate::site::{BOUND, Frozen, Site, on_a_thread};
 use crate::stall::Stopwatch;
+use crate::test_database::{Server, Store, TestDatabase, at};
 
 const CONNECTIONS: usize = 8;
 
@@ -23,8 +23,8 @@ async fn read_at_once(store: &Store) {
 }
 
 /// The idle sessions of the database that `condition` holds for.
-async fn sessions(place: &Place, condition: &str) -> BTreeSet<String> {
-    let pool = place.pool(1).await;
+async fn sessions(database: &TestDatabase, condition: &str) -> BTreeSet<String> {
+    let pool = database.pool(1).await;
     let statement = format!(
         "SELECT COALESCE(string_agg(pid::TEXT, ' '), '') FROM pg_stat_activity \
          WHERE datname = current_database() AND state = 'idle' AND {condition}"
@@ -35,75 +35,75 @@ async fn sessions(place: &Place, condition: &str) -> BTreeSet<String> {
 }
 
 /// The sessions that the store reads by.
-async fn readers(place: &Place, store: &Store) -> BTreeSet<String> {
+async fn readers(database: &TestDatabase, store: &Store) -> BTreeSet<String> {
     // The connection that opened the store is replaced, as its deadline was another one.
     for _ in 0..3 {
         read_at_once(store).await;
     }
-    let readers = sessions(place, "query LIKE 'SELECT store_id%'").await;
+    let readers = sessions(database, "query LIKE 'SELECT store_id%'").await;
     assert!(readers.len() > CONNECTIONS / 2, "{readers:?}");
     readers
 }
 
-pub(crate) async fn a_slow_statement_costs_its_own_connection_alone(place: Place) {
-    place.open().await;
-    let (store, _holder) = locked(&place, "LOCK TABLE service_tokens").await;
-    let before = readers(&place, &store).await;
+pub(crate) async fn slow_statement_closes_only_its_own_connection(database: TestDatabase) {
+    database.open().await;
+    let (store, _holder) = locked(&database, "LOCK TABLE service_tokens").await;
+    let before = readers(&database, &store).await;
     let request = ListRequest::new(TokenFilter::new(), at(1));
     store.list(&request).await.unwrap_err();
     for _ in 0..3 {
         read_at_once(&store).await;
     }
-    let kept = sessions(&place, "TRUE").await;
+    let kept = sessions(&database, "TRUE").await;
     let kept = kept.intersection(&before).count();
     assert!(kept + 1 >= before.len(), "{kept} of {}", before.len());
 }
 
 /// Its connection is still busy when it goes back to the pool.
-pub(crate) async fn an_abandoned_statement_costs_its_own_connection_alone(place: Place) {
-    place.open().await;
-    let (store, _holder) = locked(&place, "LOCK TABLE service_tokens").await;
-    let before = readers(&place, &store).await;
+pub(crate) async fn abandoned_statement_closes_only_its_own_connection(database: TestDatabase) {
+    database.open().await;
+    let (store, _holder) = locked(&database, "LOCK TABLE service_tokens").await;
+    let before = readers(&database, &store).await;
     let request = ListRequest::new(TokenFilter::new(), at(1));
     let listed = tokio::time::timeout(Duration::from_millis(100), store.list(&request)).await;
     assert!(listed.is_err(), "nothing waited for the lock");
     let begun = Stopwatch::start();
     // Longer than a connection may take to go back.
-    while begun.unstalled() < Duration::from_millis(1500) {
+    while begun.elapsed_without_stalls() < Duration::from_millis(1500) {
         read_at_once(&store).await;
     }
-    let kept = sessions(&place, "TRUE").await;
+    let kept = sessions(&database, "TRUE").await;
     let kept = kept.intersection(&before).count();
     assert!(kept + 1 >= before.len(), "{kept} of {}", before.len());
 }
 
-pub(crate) async fn a_read_only_server_costs_no_connection(_: Place) {
-    let site = Site::new().await;
-    let url = site.standby.url_of(&site.url);
-    let server = Server(Arc::clone(&site.standby));
-    let place = Place::Postgres { server, url };
-    let store = place.open().await;
-    let before = readers(&place, &store).await;
+pub(crate) async fn read_only_server_closes_no_connection(_: TestDatabase) {
+    let pair = FailoverPair::new().await;
+    let url = pair.standby.url_of(&pair.url);
+    let server = Server(Arc::clone(&pair.standby));
+    let database = TestDatabase::Postgres { server, url };
+    let store = database.open().await;
+    let before = readers(&database, &store).await;
     let begun = Stopwatch::start();
     // Longer than between two attempts to find a server that accepts changes.
-    while begun.unstalled() < Duration::from_millis(2500) {
+    while begun.elapsed_without_stalls() < Duration::from_millis(2500) {
         store.check_writable().await.unwrap_err();
         read_at_once(&store).await;
     }
-    let after = sessions(&place, "TRUE").await;
+    let after = sessions(&database, "TRUE").await;
     let lost: Vec<_> = before.difference(&after).collect();
     assert!(lost.is_empty(), "{lost:?} of {before:?} were replaced");
 }
 
-pub(crate) async fn idle_connections_to_a_server_that_hangs_are_replaced(_: Place) {
-    let site = Site::new().await;
-    read_at_once(&site.store).await;
-    on_a_thread(&site.primary, Postgres::freeze).await;
-    let frozen = Frozen(Arc::clone(&site.primary));
-    site.name.move_to(site.standby.address());
-    on_a_thread(&site.standby, Postgres::promote).await;
-    let took = site.recovers().await;
+pub(crate) async fn replaces_idle_connections_to_a_hanging_server(_: TestDatabase) {
+    let pair = FailoverPair::new().await;
+    read_at_once(&pair.store).await;
+    on_a_thread(&pair.primary, Postgres::freeze).await;
+    let frozen = Frozen(Arc::clone(&pair.primary));
+    pair.name.move_to(pair.standby.address());
+    on_a_thread(&pair.standby, Postgres::promote).await;
+    let took = pair.recovers().await;
     assert!(took < BOUND, "{took:?}");
-    site.assert_recovered().await;
+    pair.assert_recovered().await;
     drop(frozen);
 }

@@ -10,7 +10,7 @@ use tower_service_token::lifecycle::{LifecycleError, NewToken, TokenUpdate};
 use tower_service_token::store::{DenialKind, ListRequest, TokenFilter, TokenRecord};
 
 use crate::authority::find;
-use crate::place::{Place, Store, at};
+use crate::test_database::{Store, TestDatabase, at};
 
 /// The secrets of the tokens of a fixture, which are of use nowhere else.
 struct Secrets {
@@ -51,18 +51,18 @@ const FILE: Secrets = Secrets {
 };
 
 /// Opens the database that the earlier release left.
-async fn restored(place: &Place) -> (Store, Secrets) {
-    let secrets = match place {
-        Place::Sqlite(_) => {
-            fs::write(place.file(), include_bytes!("fixtures/bf60f67.db")).unwrap();
+async fn restored(database: &TestDatabase) -> (Store, Secrets) {
+    let secrets = match database {
+        TestDatabase::Sqlite(_) => {
+            fs::write(database.file(), include_bytes!("fixtures/bf60f67.db")).unwrap();
             SQLITE
         }
-        Place::Postgres { .. } => {
-            place.run(include_str!("fixtures/bf60f67.sql")).await;
+        TestDatabase::Postgres { .. } => {
+            database.run(include_str!("fixtures/bf60f67.sql")).await;
             POSTGRES
         }
     };
-    let store = place.open().await.with_audit_trail();
+    let store = database.open().await.with_audit_trail();
     (store.with_deadline(Duration::from_secs(60)), secrets)
 }
 
@@ -73,8 +73,8 @@ fn tokens(store: &Store) -> ServiceTokens {
     }
 }
 
-pub(crate) async fn databases_are_listed_and_authenticate(place: Place) {
-    let (store, secrets) = restored(&place).await;
+pub(crate) async fn earlier_database_lists_and_authenticates_tokens(database: TestDatabase) {
+    let (store, secrets) = restored(&database).await;
     let request = ListRequest::new(TokenFilter::new(), at(1));
     let records = store.list(&request).await.unwrap().records;
     let names: Vec<_> = records.iter().map(TokenRecord::name).collect();
@@ -110,8 +110,8 @@ pub(crate) async fn databases_are_listed_and_authenticate(place: Place) {
     }
 }
 
-pub(crate) async fn tokens_of_databases_are_rotated_and_revoked(place: Place) {
-    let (store, secrets) = restored(&place).await;
+pub(crate) async fn earlier_database_rotates_and_revokes_tokens(database: TestDatabase) {
+    let (store, secrets) = restored(&database).await;
     // By the previous secret only at a revision, as with tokens of this release.
     let previous = find(&store, secrets.before_rotation).await.unwrap();
     let (id, by_previous) = (previous.id(), tokens(&store).acting_for(previous));
@@ -144,7 +144,10 @@ pub(crate) async fn tokens_of_databases_are_rotated_and_revoked(place: Place) {
 
     // The deployer, the rotated and the disabled one.
     let filter = || TokenFilter::new().with_role("deployer");
-    assert_eq!(by_admin.revocable(filter()).await.unwrap().count, 3);
+    assert_eq!(
+        by_admin.preview_revocation(filter()).await.unwrap().count,
+        3
+    );
     let revoked = by_admin.revoke_where(filter(), 3).await.unwrap();
     assert_eq!((revoked.ids.len(), revoked.remaining), (3, 0));
     for secret in [
@@ -162,13 +165,13 @@ pub(crate) async fn tokens_of_databases_are_rotated_and_revoked(place: Place) {
 
 /// Named for the sake of its siblings: it has no database.
 #[cfg(feature = "file")]
-pub(crate) async fn token_files_are_read(place: Place) {
+pub(crate) async fn earlier_token_file_is_readable(database: TestDatabase) {
     use tower_service_token::TokenStore;
     use tower_service_token::clock::SystemClock;
     use tower_service_token::store::{Credential, FileStore, TokenState, verdict};
     use tower_service_token::token::PresentedToken;
 
-    let path = token_file(&place);
+    let path = token_file(&database);
     let store = FileStore::open(&path).unwrap();
     assert_eq!(store.records().len(), 5);
     let denial = async |secret| {
@@ -195,8 +198,8 @@ pub(crate) async fn token_files_are_read(place: Place) {
 }
 
 #[cfg(feature = "file")]
-fn token_file(place: &Place) -> std::path::PathBuf {
-    let path = place.file().with_extension("toml");
+fn token_file(database: &TestDatabase) -> std::path::PathBuf {
+    let path = database.file().with_extension("toml");
     fs::write(&path, include_str!("fixtures/bf60f67.toml")).unwrap();
     #[cfg(unix)]
     fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
@@ -204,10 +207,10 @@ fn token_file(place: &Place) -> std::path::PathBuf {
 }
 
 #[cfg(feature = "cli")]
-pub(crate) async fn token_files_are_changed_by_svctok(place: Place) {
+pub(crate) async fn svctok_edits_an_earlier_token_file(database: TestDatabase) {
     use tower_service_token::store::{FileStore, TokenState};
 
-    let path = token_file(&place);
+    let path = token_file(&database);
     let run = |arguments: &[&str]| {
         let output = std::process::Command::new(env!("CARGO_BIN_EXE_svctok"))
             .args(arguments)
@@ -229,7 +232,7 @@ pub(crate) async fn token_files_are_changed_by_svctok(place: Place) {
         let records = store.records();
         records.into_iter().find(|it| it.name() == name).unwrap()
     };
-    let digest = crate::place::digest(rotated.trim());
+    let digest = crate::test_database::digest(rotated.trim());
     assert_eq!(*record("deploy ä").digest(), digest);
     assert_eq!(record("rotated").state(), TokenState::Revoked);
     assert_eq!(record("disabled").state(), TokenState::Active);

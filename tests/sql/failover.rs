@@ -6,104 +6,104 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sqlx::postgres::PgPoolOptions;
-use tower_service_token::store::{FeedState, PostgresStore, StoreErrorKind};
+use tower_service_token::store::{FeedStatus, PostgresStore, StoreErrorKind};
 
+use crate::failover_pair::{BOUND, FailoverPair, Frozen, cause, on_a_thread, server_of};
+#[cfg(feature = "tracing")]
+use crate::failover_pair::{WAIT_TIMEOUT, pause};
+use crate::failover_proxy::FailoverProxy;
+#[cfg(feature = "tracing")]
+use crate::failover_proxy::PASSWORD;
 #[cfg(feature = "tracing")]
 use crate::log::Log;
-use crate::moving_name::MovingName;
-#[cfg(feature = "tracing")]
-use crate::moving_name::PASSWORD;
-use crate::place::{Place, Store, Told, minted, write};
 use crate::postgres::{Postgres, Stop};
-use crate::site::{BOUND, Frozen, Site, cause, on_a_thread, server_of};
-#[cfg(feature = "tracing")]
-use crate::site::{PATIENCE, pause};
 use crate::stall::Stopwatch;
+use crate::test_database::{RecordingListener, Store, TestDatabase, minted, write};
 
 /// The name leads to the standby for two seconds. Connections to it stay open when it moves back.
-async fn lead_to_the_standby_and_back(site: &Site) -> Duration {
-    site.find().await;
-    site.name.move_to(site.standby.address());
-    site.name.cut();
+async fn move_name_to_standby_and_back(pair: &FailoverPair) -> Duration {
+    pair.find().await;
+    pair.name.move_to(pair.standby.address());
+    pair.name.cut();
     let moved = Stopwatch::start();
-    while moved.unstalled() < Duration::from_secs(2) {
-        site.find().await;
-        let cause = cause(&site.change().await.unwrap_err());
+    while moved.elapsed_without_stalls() < Duration::from_secs(2) {
+        pair.find().await;
+        let cause = cause(&pair.change().await.unwrap_err());
         let expected = "cannot set transaction read-write mode during recovery (SQLSTATE 0A000)";
         assert_eq!(cause, expected);
-        site.store.check_writable().await.unwrap_err();
+        pair.store.check_writable().await.unwrap_err();
     }
-    site.name.move_to(site.primary.address());
-    let took = site.recovers().await;
-    site.assert_recovered().await;
-    site.store.check_writable().await.unwrap();
-    site.find().await;
+    pair.name.move_to(pair.primary.address());
+    let took = pair.recovers().await;
+    pair.assert_recovered().await;
+    pair.store.check_writable().await.unwrap();
+    pair.find().await;
     took
 }
 
-pub(crate) async fn changes_work_again_after_the_name_led_to_a_standby(_: Place) {
-    let site = Site::new().await;
-    let took = lead_to_the_standby_and_back(&site).await;
+pub(crate) async fn writes_recover_after_the_name_pointed_to_a_standby(_: TestDatabase) {
+    let pair = FailoverPair::new().await;
+    let took = move_name_to_standby_and_back(&pair).await;
     eprintln!("  name moved back: changes work after {took:.1?}");
 }
 
-pub(crate) async fn your_own_pool_follows_the_name_too(_: Place) {
-    let site = Site::with(async |url| {
+pub(crate) async fn user_supplied_pool_follows_the_name(_: TestDatabase) {
+    let pair = FailoverPair::with(async |url| {
         let pool = PgPoolOptions::new().max_connections(8);
         let pool = pool.idle_timeout(None).max_lifetime(None);
         let pool = pool.connect(&url).await.unwrap();
         PostgresStore::with_pool(pool).await.unwrap()
     });
-    let took = lead_to_the_standby_and_back(&site.await).await;
+    let took = move_name_to_standby_and_back(&pair.await).await;
     eprintln!("  name moved back, your own pool: changes work after {took:.1?}");
 }
 
 /// The primary is stopped, the name moves to the standby, and the standby is promoted.
-async fn fail_over(site: &mut Site) -> Duration {
-    site.find().await;
-    on_a_thread(&site.primary, |primary| primary.stop(Stop::Immediate)).await;
-    cause(&site.change().await.unwrap_err());
-    site.name.move_to(site.standby.address());
-    site.find().await;
-    cause(&site.change().await.unwrap_err());
-    on_a_thread(&site.standby, Postgres::promote).await;
-    let took = site.recovers().await;
-    site.assert_recovered().await;
-    site.find().await;
-    site.primary = Arc::clone(&site.standby);
+async fn fail_over(pair: &mut FailoverPair) -> Duration {
+    pair.find().await;
+    on_a_thread(&pair.primary, |primary| primary.stop(Stop::Immediate)).await;
+    cause(&pair.change().await.unwrap_err());
+    pair.name.move_to(pair.standby.address());
+    pair.find().await;
+    cause(&pair.change().await.unwrap_err());
+    on_a_thread(&pair.standby, Postgres::promote).await;
+    let took = pair.recovers().await;
+    pair.assert_recovered().await;
+    pair.find().await;
+    pair.primary = Arc::clone(&pair.standby);
     took
 }
 
-pub(crate) async fn changes_work_after_a_standby_is_promoted(_: Place) {
-    let took = fail_over(&mut Site::new().await).await;
+pub(crate) async fn writes_recover_after_a_standby_is_promoted(_: TestDatabase) {
+    let took = fail_over(&mut FailoverPair::new().await).await;
     eprintln!("  promoted: changes work after {took:.1?}");
 }
 
-async fn crash_and_restart(site: &Site) -> Duration {
-    site.find().await;
-    on_a_thread(&site.primary, |primary| {
+async fn crash_and_restart(pair: &FailoverPair) -> Duration {
+    pair.find().await;
+    on_a_thread(&pair.primary, |primary| {
         primary.crash();
         primary.start();
     })
     .await;
-    let took = site.recovers().await;
-    site.assert_recovered().await;
-    site.find().await;
+    let took = pair.recovers().await;
+    pair.assert_recovered().await;
+    pair.find().await;
     took
 }
 
-pub(crate) async fn changes_work_after_the_primary_is_killed_and_restarted(_: Place) {
-    let took = crash_and_restart(&Site::new().await).await;
+pub(crate) async fn writes_recover_after_the_primary_is_killed_and_restarted(_: TestDatabase) {
+    let took = crash_and_restart(&FailoverPair::new().await).await;
     eprintln!("  killed and restarted: changes work after {took:.1?}");
 }
 
-/// The primary hangs in the midst of lookups, and the standby is promoted in its place.
-async fn hang_and_fail_over(site: &mut Site, told: &Told) -> Duration {
-    told.take();
+/// The primary hangs in the midst of lookups, and the standby is promoted instead.
+async fn hang_and_fail_over(pair: &mut FailoverPair, listener: &RecordingListener) -> Duration {
+    listener.take();
     let done = Arc::new(AtomicBool::new(false));
     let lookups = [(); 20].map(|()| {
-        let (store, done) = (site.store.clone(), Arc::clone(&done));
-        let digest = *site.record.digest();
+        let (store, done) = (pair.store.clone(), Arc::clone(&done));
+        let digest = *pair.record.digest();
         tokio::spawn(async move {
             while !done.load(Ordering::SeqCst) {
                 match store.find_by_digest(&digest).await {
@@ -114,35 +114,35 @@ async fn hang_and_fail_over(site: &mut Site, told: &Told) -> Duration {
         })
     });
     tokio::time::sleep(Duration::from_millis(200)).await;
-    on_a_thread(&site.primary, Postgres::freeze).await;
-    let frozen = Frozen(Arc::clone(&site.primary));
-    site.name.move_to(site.standby.address());
-    on_a_thread(&site.standby, Postgres::promote).await;
-    let took = site.recovers().await;
-    site.find().await;
+    on_a_thread(&pair.primary, Postgres::freeze).await;
+    let frozen = Frozen(Arc::clone(&pair.primary));
+    pair.name.move_to(pair.standby.address());
+    on_a_thread(&pair.standby, Postgres::promote).await;
+    let took = pair.recovers().await;
+    pair.find().await;
     done.store(true, Ordering::SeqCst);
     for lookups in lookups {
         lookups.await.unwrap();
     }
-    site.assert_recovered().await;
-    told.until_everything().await;
-    assert_eq!(site.store.feed_state(), FeedState::Connected);
+    pair.assert_recovered().await;
+    listener.until_everything().await;
+    assert_eq!(pair.store.feed_status(), FeedStatus::Connected);
     drop(frozen);
-    site.primary = Arc::clone(&site.standby);
+    pair.primary = Arc::clone(&pair.standby);
     took
 }
 
-pub(crate) async fn changes_work_after_a_primary_that_hangs_is_replaced(_: Place) {
-    let mut site = Site::new().await;
-    let told = Told::by(&site.store);
-    told.until_everything().await;
-    let took = hang_and_fail_over(&mut site, &told).await;
+pub(crate) async fn writes_recover_after_a_hanging_primary_is_replaced(_: TestDatabase) {
+    let mut pair = FailoverPair::new().await;
+    let listener = RecordingListener::subscribed_to(&pair.store);
+    listener.until_everything().await;
+    let took = hang_and_fail_over(&mut pair, &listener).await;
     eprintln!("  hung and replaced: changes work after {took:.1?}");
 }
 
-pub(crate) async fn a_server_that_hangs_as_a_connection_is_released_costs_no_place(place: Place) {
-    let (_, url) = place.url();
-    let name = MovingName::to(server_of(url)).await;
+pub(crate) async fn hanging_release_does_not_exhaust_the_pool(database: TestDatabase) {
+    let (_, url) = database.url();
+    let name = FailoverProxy::start(server_of(url)).await;
     let pool = PgPoolOptions::new().max_connections(1);
     let pool = pool.idle_timeout(None).max_lifetime(None);
     let pool = pool.connect_lazy(&name.url(url)).unwrap();
@@ -152,12 +152,12 @@ pub(crate) async fn a_server_that_hangs_as_a_connection_is_released_costs_no_pla
     store.insert(&write(&minted())).await.unwrap();
     let released = Stopwatch::start();
     store.insert(&write(&minted())).await.unwrap();
-    let took = released.unstalled();
+    let took = released.elapsed_without_stalls();
     assert!(took < BOUND, "{took:?}");
 }
 
 #[cfg(feature = "tracing")]
-pub(crate) async fn a_feed_is_logged_once_when_it_is_lost_and_when_it_is_back(_: Place) {
+pub(crate) async fn logs_feed_loss_and_recovery_once(_: TestDatabase) {
     // All tasks on one thread, whose log is read.
     let logging = tokio::task::spawn_blocking(|| {
         let log = Log::default();
@@ -195,62 +195,68 @@ pub(crate) async fn a_feed_is_logged_once_when_it_is_lost_and_when_it_is_back(_:
 
 #[cfg(feature = "tracing")]
 async fn lose_the_feed() {
-    let site = Site::new().await;
-    let state = || site.store.feed_state();
-    assert_eq!(state(), FeedState::NotUsed);
-    let told = Told::by(&site.store);
-    assert_eq!(state(), FeedState::Lost);
-    told.until_everything().await;
-    assert_eq!(state(), FeedState::Connected);
-    site.name.move_to(site.standby.address());
-    site.name.cut();
+    let pair = FailoverPair::new().await;
+    let state = || pair.store.feed_status();
+    assert_eq!(state(), FeedStatus::NotUsed);
+    let listener = RecordingListener::subscribed_to(&pair.store);
+    assert_eq!(state(), FeedStatus::Lost);
+    listener.until_everything().await;
+    assert_eq!(state(), FeedStatus::Connected);
+    pair.name.move_to(pair.standby.address());
+    pair.name.cut();
     let moved = Stopwatch::start();
-    while state() != FeedState::Lost {
-        assert!(moved.unstalled() < PATIENCE, "the loss is not noticed");
+    while state() != FeedStatus::Lost {
+        assert!(
+            moved.elapsed_without_stalls() < WAIT_TIMEOUT,
+            "the loss is not noticed"
+        );
         pause().await;
     }
     // Several attempts fail meanwhile: a standby does not let anybody listen.
-    while moved.unstalled() < Duration::from_secs(2) {
-        assert_eq!(state(), FeedState::Lost);
-        site.find().await;
+    while moved.elapsed_without_stalls() < Duration::from_secs(2) {
+        assert_eq!(state(), FeedStatus::Lost);
+        pair.find().await;
         pause().await;
     }
-    site.name.move_to(site.primary.address());
-    told.until_everything().await;
-    assert_eq!(state(), FeedState::Connected);
-    on_a_thread(&site.primary, |primary| primary.stop(Stop::Fast)).await;
+    pair.name.move_to(pair.primary.address());
+    listener.until_everything().await;
+    assert_eq!(state(), FeedStatus::Connected);
+    on_a_thread(&pair.primary, |primary| primary.stop(Stop::Fast)).await;
     let stopped = Stopwatch::start();
-    while state() != FeedState::Lost {
-        assert!(stopped.unstalled() < PATIENCE, "the loss is not noticed");
+    while state() != FeedStatus::Lost {
+        assert!(
+            stopped.elapsed_without_stalls() < WAIT_TIMEOUT,
+            "the loss is not noticed"
+        );
         pause().await;
     }
 }
 
-pub(crate) async fn names_that_move_twenty_times(_: Place) {
-    let site = Site::new().await;
+pub(crate) async fn writes_recover_from_twenty_name_moves(_: TestDatabase) {
+    let pair = FailoverPair::new().await;
     let mut longest = Duration::ZERO;
     for _ in 0..20 {
-        longest = longest.max(lead_to_the_standby_and_back(&site).await);
+        longest = longest.max(move_name_to_standby_and_back(&pair).await);
     }
     eprintln!("  name moved back 20 times: changes work after {longest:.1?} at most");
 }
 
-pub(crate) async fn primaries_that_fail_twenty_times(_: Place) {
-    let mut site = Site::new().await;
-    let told = Told::by(&site.store);
+pub(crate) async fn writes_recover_from_twenty_primary_failures(_: TestDatabase) {
+    let mut pair = FailoverPair::new().await;
+    let listener = RecordingListener::subscribed_to(&pair.store);
     let mut longest = [Duration::ZERO; 3];
     for round in 0..20 {
-        longest[0] = longest[0].max(crash_and_restart(&site).await);
+        longest[0] = longest[0].max(crash_and_restart(&pair).await);
         let which = 1 + round % 2;
         let took = if which == 1 {
-            fail_over(&mut site).await
+            fail_over(&mut pair).await
         } else {
-            hang_and_fail_over(&mut site, &told).await
+            hang_and_fail_over(&mut pair, &listener).await
         };
         longest[which] = longest[which].max(took);
-        let standby = on_a_thread(&site.primary, |primary| primary.standby().unwrap()).await;
-        site.standby = Arc::new(standby);
-        site.wait_for_standby().await;
+        let standby = on_a_thread(&pair.primary, |primary| primary.standby().unwrap()).await;
+        pair.standby = Arc::new(standby);
+        pair.wait_for_standby().await;
     }
     let [killed, promoted, hung] = longest;
     eprintln!(

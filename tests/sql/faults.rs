@@ -11,9 +11,11 @@ use tower_service_token::store::{
     TokenRegistry,
 };
 
-use crate::place::{Place, Server, Store, TestPool, Told, at, minted, write};
 use crate::postgres::{Postgres, Stop};
 use crate::stall::Stopwatch;
+use crate::test_database::{
+    RecordingListener, Server, Store, TestDatabase, TestPool, at, minted, write,
+};
 
 const DEADLINE: Duration = Duration::from_millis(300);
 
@@ -21,7 +23,7 @@ const DEADLINE: Duration = Duration::from_millis(300);
 const SLACK: Duration = Duration::from_secs(2);
 
 /// Longer than anything takes that works.
-const PATIENCE: Duration = Duration::from_secs(60);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Every operation says that the store is unavailable, in time.
 async fn assert_unavailable(store: &Store, record: &TokenRecord) {
@@ -32,7 +34,7 @@ async fn assert_unavailable(store: &Store, record: &TokenRecord) {
             panic!("{outcome:?}");
         };
         assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error:?}");
-        let took = begun.unstalled();
+        let took = begun.elapsed_without_stalls();
         assert!(took < DEADLINE + SLACK, "{took:?}");
     };
     let begun = Stopwatch::start();
@@ -51,8 +53,8 @@ async fn assert_unavailable(store: &Store, record: &TokenRecord) {
     unavailable(touched.map_err(Into::into), begun).await;
 }
 
-pub(crate) async fn an_exhausted_pool_is_unavailable_within_the_deadline(place: Place) {
-    let pool = place.pool(1).await;
+pub(crate) async fn exhausted_pool_is_unavailable_within_the_deadline(database: TestDatabase) {
+    let pool = database.pool(1).await;
     let store = pool.store().await.with_deadline(Duration::from_secs(60));
     let record = minted();
     store.insert(&write(&record)).await.unwrap();
@@ -73,14 +75,14 @@ pub(crate) async fn an_exhausted_pool_is_unavailable_within_the_deadline(place: 
     assert!(store.get(record.id()).await.unwrap().is_some());
 }
 
-pub(crate) async fn a_file_locked_by_another_process_is_unavailable_within_the_deadline(
-    place: Place,
+pub(crate) async fn file_locked_by_another_process_is_unavailable_within_the_deadline(
+    database: TestDatabase,
 ) {
-    let store = place.open().await;
+    let store = database.open().await;
     let record = minted();
     store.insert(&write(&record)).await.unwrap();
     let hasty = store.clone().with_deadline(DEADLINE);
-    let TestPool::Sqlite(other) = place.pool(1).await else {
+    let TestPool::Sqlite(other) = database.pool(1).await else {
         unreachable!("a file")
     };
     let held = other.begin_with("BEGIN IMMEDIATE").await.unwrap();
@@ -90,19 +92,19 @@ pub(crate) async fn a_file_locked_by_another_process_is_unavailable_within_the_d
         panic!("{refused:?}");
     };
     assert_eq!(error.kind(), StoreErrorKind::Unavailable);
-    let took = begun.unstalled();
+    let took = begun.elapsed_without_stalls();
     assert!(took < DEADLINE + SLACK, "{took:?}");
     // Readers do not mind.
     assert!(store.get(record.id()).await.unwrap().is_some());
     held.rollback().await.unwrap();
     store.update(&write(&record)).await.unwrap();
-    let pool = place.pool(1).await;
+    let pool = database.pool(1).await;
     assert_eq!(pool.number("SELECT COUNT(*) FROM service_tokens").await, 1);
 }
 
 /// SQLite ends the transaction of a change that finds no space.
-pub(crate) async fn changes_work_again_after_a_full_disk(place: Place) {
-    let options = SqliteConnectOptions::new().filename(place.file());
+pub(crate) async fn writes_recover_after_a_full_disk(database: TestDatabase) {
+    let options = SqliteConnectOptions::new().filename(database.file());
     let options = options.create_if_missing(true);
     let pool = SqlitePoolOptions::new().max_connections(1);
     let pool = pool.connect_with(options).await.unwrap();
@@ -128,16 +130,16 @@ pub(crate) async fn changes_work_again_after_a_full_disk(place: Place) {
         store.insert(&write(&minted())).await.unwrap();
         store.check_writable().await.unwrap();
     }
-    let pool = place.pool(1).await;
+    let pool = database.pool(1).await;
     assert_eq!(pool.number("SELECT COUNT(*) FROM service_tokens").await, 3);
 }
 
 /// All connections of the store's own pool have gone; the store connects again and says nothing.
-pub(crate) async fn killed_connections_are_not_noticed_by_lookups(place: Place) {
-    let store = place.open().await;
+pub(crate) async fn lookups_survive_killed_connections(database: TestDatabase) {
+    let store = database.open().await;
     let record = minted();
     store.insert(&write(&record)).await.unwrap();
-    let (server, url) = place.url();
+    let (server, url) = database.url();
     for _ in 0..3 {
         // So that there are several to be lost.
         let lookups = (0..8).map(|_| store.get(record.id()));
@@ -156,17 +158,19 @@ pub(crate) async fn killed_connections_are_not_noticed_by_lookups(place: Place) 
 /// A server of this test's own, with a store and a token in it.
 async fn private() -> (Arc<Postgres>, Store, TokenRecord) {
     let server = Arc::new(Postgres::private().unwrap());
-    let place = Place::postgres(Server(Arc::clone(&server))).ready().await;
-    let store = place.open().await;
+    let database = TestDatabase::postgres(Server(Arc::clone(&server)))
+        .create()
+        .await;
+    let store = database.open().await;
     let record = minted();
     store.insert(&write(&record)).await.unwrap();
     (server, store, record)
 }
 
-pub(crate) async fn the_store_recovers_when_the_server_is_back(_: Place) {
+pub(crate) async fn store_recovers_when_the_server_returns(_: TestDatabase) {
     let (server, store, record) = private().await;
-    let told = Told::by(&store);
-    told.until_everything().await;
+    let listener = RecordingListener::subscribed_to(&store);
+    listener.until_everything().await;
     // Lookups go on all the time: they find the token or are told that nobody can look.
     let done = Arc::new(AtomicBool::new(false));
     let counts = [(); 8].map(|()| Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]));
@@ -197,7 +201,7 @@ pub(crate) async fn the_store_recovers_when_the_server_is_back(_: Place) {
             .zip(before)
             .any(|(now, before)| *now <= before)
         {
-            assert!(begun.elapsed() < PATIENCE, "{counts:?}");
+            assert!(begun.elapsed() < WAIT_TIMEOUT, "{counts:?}");
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
@@ -207,7 +211,7 @@ pub(crate) async fn the_store_recovers_when_the_server_is_back(_: Place) {
         all_get_one_more(1).await;
         assert_unavailable(&store.clone().with_deadline(DEADLINE), &record).await;
         on_a_thread(&server, Postgres::start).await;
-        told.until_everything().await;
+        listener.until_everything().await;
         let known = store.get(record.id()).await.unwrap().unwrap();
         store.update(&write(&known)).await.unwrap();
     }
@@ -218,23 +222,23 @@ pub(crate) async fn the_store_recovers_when_the_server_is_back(_: Place) {
     }
 }
 
-pub(crate) async fn a_frozen_server_is_unavailable_within_the_deadline(_: Place) {
+pub(crate) async fn a_frozen_server_is_unavailable_within_the_deadline(_: TestDatabase) {
     let (server, store, record) = private().await;
     let hasty = store.clone().with_deadline(DEADLINE);
-    let told = Told::by(&store);
-    told.until_everything().await;
+    let listener = RecordingListener::subscribed_to(&store);
+    listener.until_everything().await;
     server.freeze();
     let frozen = Stopwatch::start();
     // Long enough for the silence to be noticed, although no connection was closed.
-    while frozen.unstalled() < Duration::from_secs(7) {
+    while frozen.elapsed_without_stalls() < Duration::from_secs(7) {
         assert_unavailable(&hasty, &record).await;
     }
     server.thaw();
     assert!(store.get(record.id()).await.unwrap().is_some());
-    told.until_everything().await;
+    listener.until_everything().await;
 }
 
-pub(crate) async fn what_was_acknowledged_survives_a_crash_of_the_server(_: Place) {
+pub(crate) async fn acknowledged_writes_survive_a_server_crash(_: TestDatabase) {
     /// What is acknowledged before each crash, at least.
     const EACH: usize = 10;
 
@@ -262,7 +266,7 @@ pub(crate) async fn what_was_acknowledged_survives_a_crash_of_the_server(_: Plac
         // The crash comes in the midst of the writes.
         let begun = Instant::now();
         while count.load(Ordering::SeqCst) <= EACH {
-            assert!(begun.elapsed() < PATIENCE, "too few are acknowledged");
+            assert!(begun.elapsed() < WAIT_TIMEOUT, "too few are acknowledged");
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         on_a_thread(&server, |server| server.stop(Stop::Immediate)).await;

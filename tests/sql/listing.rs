@@ -3,7 +3,7 @@
 use tower_service_token::store::{ListRequest, TokenFilter, TokenRecord, TokenState, TokenStatus};
 use tower_service_token::token::TokenId;
 
-use crate::place::{Place, Store, at, minted, write};
+use crate::test_database::{Store, TestDatabase, at, minted, write};
 
 /// Records that differ in everything a filter asks for, many of them at the same times.
 fn records() -> Vec<TokenRecord> {
@@ -85,8 +85,8 @@ fn filters() -> Vec<TokenFilter> {
     filters
 }
 
-pub(crate) async fn every_filter_lists_what_it_means_page_by_page(place: Place) {
-    let store = place.open().await;
+pub(crate) async fn every_filter_lists_the_matching_tokens_across_pages(database: TestDatabase) {
+    let store = database.open().await;
     let records = records();
     for record in &records {
         store.insert(&write(record)).await.unwrap();

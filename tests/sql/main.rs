@@ -16,28 +16,28 @@ mod faults;
 mod feed;
 mod health;
 #[cfg(feature = "testing")]
-mod kit;
+mod conformance;
 mod listing;
 mod migration;
 mod moved_file;
 #[cfg(feature = "tracing")]
 #[path = "../support/log.rs"]
 mod log;
-#[path = "../support/moving_name.rs"]
-mod moving_name;
+#[path = "../support/failover_proxy.rs"]
+mod failover_proxy;
 mod opening;
-mod place;
+mod test_database;
 mod plans;
 mod races;
 mod rules;
 mod sessions;
-mod site;
+mod failover_pair;
 #[path = "../support/stall.rs"]
 #[expect(dead_code, reason = "other tests of this crate use the rest of it")]
 mod stall;
-mod trail;
-#[path = "../lifecycle/verbs.rs"]
-mod verbs;
+mod audit_log;
+#[path = "../lifecycle/operations.rs"]
+mod operations;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -45,20 +45,20 @@ use std::time::Duration;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
-use self::place::{Place, Server};
+use self::test_database::{Server, TestDatabase};
 
 /// A test that both stores must pass.
-type Test = fn(Place) -> futures::future::BoxFuture<'static, ()>;
+type Test = fn(TestDatabase) -> futures::future::BoxFuture<'static, ()>;
 
 /// Longer than any test takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(600);
+const TEST_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// Names functions `async fn(Place)`.
+/// Names functions `async fn(TestDatabase)`.
 macro_rules! tests {
     ($module:ident: $($name:ident),+ $(,)?) => {
         [$((
             concat!(stringify!($module), "::", stringify!($name)),
-            (|place| Box::pin($module::$name(place))) as Test,
+            (|database| Box::pin($module::$name(database))) as Test,
         )),+]
     };
 }
@@ -76,13 +76,13 @@ fn main() -> ExitCode {
     let mut trials = Vec::new();
     for (name, test) in both() {
         trials.push(Trial::test(format!("sqlite::{name}"), move || {
-            run(test, Place::sqlite())
+            run(test, TestDatabase::sqlite())
         }));
         trials.push(on_postgres(name, test, &server, ignored, &reason));
     }
     for (name, test) in sqlite() {
         trials.push(Trial::test(format!("sqlite::{name}"), move || {
-            run(test, Place::sqlite())
+            run(test, TestDatabase::sqlite())
         }));
     }
     for (name, test) in only_postgres() {
@@ -94,7 +94,7 @@ fn main() -> ExitCode {
     }
     for (name, test) in long() {
         let sqlite = Trial::test(format!("sqlite::{name}"), move || {
-            run(test, Place::sqlite())
+            run(test, TestDatabase::sqlite())
         });
         trials.push(sqlite.with_ignored_flag(true));
         let postgres = on_postgres(name, test, &server, ignored, &reason);
@@ -113,23 +113,23 @@ fn on_postgres(
     let server = Arc::clone(server);
     Trial::test(format!("postgres::{name}"), move || {
         let server = (*server).as_ref().map_err(Failed::from)?;
-        run(test, Place::postgres(server.clone()))
+        run(test, TestDatabase::postgres(server.clone()))
     })
     .with_kind(reason)
     .with_ignored_flag(ignored)
 }
 
-fn run(test: Test, place: Place) -> Result<(), Failed> {
+fn run(test: Test, database: TestDatabase) -> Result<(), Failed> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()?;
     let outcome = runtime.block_on(async {
-        let place = place.ready().await;
-        let end = place.clone();
+        let database = database.create().await;
+        let end = database.clone();
         // A task of its own, so that a panic does not skip what comes after.
-        let test = tokio::spawn(test(place));
-        let outcome = tokio::time::timeout(PATIENCE, test).await;
+        let test = tokio::spawn(test(database));
+        let outcome = tokio::time::timeout(TEST_TIMEOUT, test).await;
         end.remove().await;
         outcome
     });
@@ -143,100 +143,100 @@ fn run(test: Test, place: Place) -> Result<(), Failed> {
 fn both() -> Vec<(&'static str, Test)> {
     let mut all = Vec::new();
     all.extend(tests!(rules:
-        a_record_comes_back_as_it_was,
-        an_id_or_digest_that_is_taken_is_refused,
-        an_update_needs_the_revision_and_counts_it_up,
-        a_deletion_needs_the_revision,
-        a_reserved_name_is_taken_until_it_is_given_up,
-        there_are_no_more_tokens_than_allowed,
-        a_touch_moves_forward_only,
-        many_tokens_are_touched_at_once,
-        a_lookup_finds_the_current_and_the_previous_secret,
-        a_row_that_makes_no_sense_is_corrupt,
+        round_trips_a_record,
+        rejects_duplicate_ids_and_digests,
+        update_requires_and_increments_the_revision,
+        delete_requires_the_revision,
+        reserved_name_stays_taken_until_released,
+        insert_enforces_the_token_limit,
+        touch_never_moves_last_use_backward,
+        touches_many_tokens_at_once,
+        finds_tokens_by_current_and_previous_digest,
+        undecodable_row_is_corrupt,
     ));
-    all.extend(tests!(listing: every_filter_lists_what_it_means_page_by_page));
-    all.extend(tests!(plans: every_filter_uses_an_index, the_lookup_uses_an_index_for_each_digest));
+    all.extend(tests!(listing: every_filter_lists_the_matching_tokens_across_pages));
+    all.extend(tests!(plans: every_filter_uses_an_index, lookup_uses_an_index_for_each_digest));
     all.extend(tests!(races:
-        one_of_many_gets_a_unique_name,
-        many_creators_do_not_exceed_the_limit,
-        concurrent_updates_lose_nothing,
-        a_digest_is_one_tokens_current_or_another_ones_previous,
-        touches_and_updates_do_not_wait_for_each_other_for_ever,
+        one_of_many_concurrent_inserts_reserves_a_name,
+        concurrent_inserts_respect_the_token_limit,
+        concurrent_updates_are_not_lost,
+        current_and_previous_digests_are_unique_across_tokens,
+        touches_and_updates_do_not_deadlock,
     ));
     all.extend(tests!(opening:
-        opening_again_finds_what_was_kept,
-        an_idempotency_key_outlives_the_process,
-        many_open_an_empty_database_at_once,
-        tables_of_a_newer_release_are_refused,
-        your_own_pool_is_used,
+        reopened_store_keeps_its_tokens,
+        idempotency_key_survives_reopening,
+        concurrent_opens_create_the_schema_once,
+        rejects_a_newer_schema,
+        uses_a_user_supplied_pool,
     ));
-    all.extend(tests!(trail:
-        events_are_kept_with_their_changes,
-        a_refused_change_leaves_no_event,
-        without_a_trail_nothing_is_kept,
-        client_addresses_are_kept,
+    all.extend(tests!(audit_log:
+        stores_events_with_their_changes,
+        rejected_write_stores_no_event,
+        audit_trail_is_off_by_default,
+        stores_client_addresses,
         deletes_events_before_a_time_and_no_others,
         deletes_events_beyond_the_retention,
-        changes_get_their_turn_while_events_are_deleted,
+        writes_proceed_while_events_are_pruned,
     ));
     all.extend(tests!(migration:
         version_1_is_migrated_and_keeps_its_tokens,
         an_empty_version_1_is_not_initialized,
         a_migration_that_fails_leaves_version_1,
-        many_migrate_one_database_at_once,
+        concurrent_migrations_succeed,
         statements_of_version_1_work_on_version_2,
     ));
     all.extend(tests!(closing: a_closed_store_is_unavailable));
     all.extend(tests!(health:
-        checks_that_changes_can_be_committed,
-        a_write_check_that_cannot_write_fails,
+        write_check_commits,
+        write_check_fails_when_writes_are_impossible,
         a_store_is_initialized_once,
     ));
     all.extend(tests!(feed:
-        this_process_is_told_before_the_change_returns,
-        another_process_is_told,
+        notifies_this_process_before_the_write_returns,
+        notifies_another_process,
         a_dropped_store_stops_listening,
     ));
     all.extend(tests!(authority:
-        refuses_writes_that_waited_while_their_actor_ended,
-        makes_one_of_ten_rotations_by_one_secret,
-        keeps_one_of_the_last_two_admins,
-        writes_of_each_others_actors_do_not_deadlock,
-        revokes_an_actor_that_writes_all_the_time,
+        rejects_writes_whose_actor_was_revoked_while_they_waited,
+        one_of_ten_concurrent_rotations_succeeds,
+        concurrent_revocations_keep_one_admin,
+        mutual_actor_writes_do_not_deadlock,
+        revokes_an_actor_under_constant_writes,
     ));
     all.extend(tests!(bulk:
         revokes_thousands_of_tokens_with_their_events,
-        other_nodes_learn_of_each_revocation,
-        names_of_revoked_tokens_are_free_again,
-        one_call_leaves_the_rows_that_single_updates_leave,
+        bulk_revocation_notifies_other_nodes_of_each_token,
+        bulk_revocation_releases_reserved_names,
+        bulk_update_writes_the_same_rows_as_single_updates,
     ));
     all.extend(tests!(earlier_release:
-        databases_are_listed_and_authenticate,
-        tokens_of_databases_are_rotated_and_revoked,
+        earlier_database_lists_and_authenticates_tokens,
+        earlier_database_rotates_and_revokes_tokens,
     ));
     all.extend(tests!(sessions: checking_for_writability_changes_nothing));
     all.extend(tests!(faults:
-        an_exhausted_pool_is_unavailable_within_the_deadline,
+        exhausted_pool_is_unavailable_within_the_deadline,
     ));
     #[cfg(feature = "testing")]
-    all.extend(tests!(kit: the_conformance_kit_finds_no_broken_rule));
+    all.extend(tests!(conformance: passes_the_conformance_kit));
     all.extend(lifecycle());
     all
 }
 
 /// The tests of the verbs, as in `tests/lifecycle`.
 fn lifecycle() -> Vec<(&'static str, Test)> {
-    macro_rules! on_place {
+    macro_rules! on_database {
         ($($name:ident),+ $(,)?) => {
             vec![$((
                 concat!("lifecycle::", stringify!($name)),
-                (|place| Box::pin(async move {
-                    verbs::$name(place.registry().await).await;
+                (|database| Box::pin(async move {
+                    operations::$name(database.registry().await).await;
                 })) as Test,
             )),+]
         };
     }
-    verbs::every_test!(on_place)
+    operations::every_test!(on_database)
 }
 
 /// Run by `.ci/long`.
@@ -246,75 +246,75 @@ fn long() -> Vec<(&'static str, Test)> {
 
 /// Run by `.ci/long`.
 fn long_on_postgres() -> Vec<(&'static str, Test)> {
-    tests!(failover: names_that_move_twenty_times, primaries_that_fail_twenty_times).into()
+    tests!(failover: writes_recover_from_twenty_name_moves, writes_recover_from_twenty_primary_failures).into()
 }
 
 fn sqlite() -> Vec<(&'static str, Test)> {
     let mut all = Vec::new();
     all.extend(tests!(opening:
-        the_files_are_for_their_owner_alone,
-        a_path_that_cannot_be_is_told_from_a_file_that_is_no_database,
-        a_store_in_memory_works_and_is_gone_with_it,
+        files_are_private_to_the_owner,
+        distinguishes_invalid_paths_from_invalid_files,
+        in_memory_store_is_dropped_with_its_last_clone,
     ));
-    all.extend(tests!(feed: changes_that_were_pruned_are_told_as_everything));
-    all.extend(tests!(bulk: a_node_misses_nothing_that_was_pruned));
+    all.extend(tests!(feed: pruned_changes_are_published_as_everything));
+    all.extend(tests!(bulk: pruned_change_log_invalidates_everything_on_other_nodes));
     #[cfg(feature = "file")]
-    all.extend(tests!(earlier_release: token_files_are_read));
+    all.extend(tests!(earlier_release: earlier_token_file_is_readable));
     #[cfg(feature = "cli")]
-    all.extend(tests!(earlier_release: token_files_are_changed_by_svctok));
-    all.extend(tests!(closing: the_last_to_close_leaves_one_complete_file));
-    all.extend(tests!(health: the_feed_is_connected_while_the_file_can_be_read));
+    all.extend(tests!(earlier_release: svctok_edits_an_earlier_token_file));
+    all.extend(tests!(closing: last_close_leaves_one_complete_file));
+    all.extend(tests!(health: feed_is_connected_while_the_file_is_readable));
     all.extend(tests!(moved_file:
-        changes_to_a_removed_file_fail,
-        changes_to_a_replaced_file_fail,
-        changes_without_the_write_ahead_log_fail,
-        changes_behind_a_link_that_moved_fail,
-        a_file_that_is_replaced_during_a_change_fails_it,
-        the_pool_of_an_application_is_compared_too,
+        writes_to_a_removed_file_fail,
+        writes_to_a_replaced_file_fail,
+        writes_without_the_write_ahead_log_fail,
+        writes_through_a_changed_symlink_fail,
+        replacing_the_file_during_a_write_fails_the_write,
+        user_supplied_pool_detects_a_replaced_file,
     ));
     all.extend(tests!(faults:
-        a_file_locked_by_another_process_is_unavailable_within_the_deadline,
-        changes_work_again_after_a_full_disk,
+        file_locked_by_another_process_is_unavailable_within_the_deadline,
+        writes_recover_after_a_full_disk,
     ));
     all
 }
 
 fn only_postgres() -> Vec<(&'static str, Test)> {
     let mut all = Vec::new();
-    all.extend(tests!(opening: no_error_tells_the_password));
-    all.extend(tests!(feed: a_lost_connection_is_told_when_it_is_back));
-    all.extend(tests!(migration: a_migration_that_waits_blocks_changes_for_two_seconds_at_most));
+    all.extend(tests!(opening: errors_do_not_contain_the_password));
+    all.extend(tests!(feed: reconnecting_publishes_everything));
+    all.extend(tests!(migration: waiting_migration_blocks_writes_for_at_most_two_seconds));
     all.extend(tests!(failover:
-        changes_work_again_after_the_name_led_to_a_standby,
-        changes_work_after_a_standby_is_promoted,
-        changes_work_after_the_primary_is_killed_and_restarted,
-        changes_work_after_a_primary_that_hangs_is_replaced,
-        your_own_pool_follows_the_name_too,
-        a_server_that_hangs_as_a_connection_is_released_costs_no_place,
+        writes_recover_after_the_name_pointed_to_a_standby,
+        writes_recover_after_a_standby_is_promoted,
+        writes_recover_after_the_primary_is_killed_and_restarted,
+        writes_recover_after_a_hanging_primary_is_replaced,
+        user_supplied_pool_follows_the_name,
+        hanging_release_does_not_exhaust_the_pool,
     ));
     #[cfg(feature = "tracing")]
-    all.extend(tests!(failover: a_feed_is_logged_once_when_it_is_lost_and_when_it_is_back));
+    all.extend(tests!(failover: logs_feed_loss_and_recovery_once));
     all.extend(tests!(sessions:
-        target_session_attrs_accepts_the_servers_it_names,
-        a_store_that_wants_a_primary_does_not_use_a_standby,
-        a_change_waits_for_a_lock_no_longer_than_its_deadline,
-        an_abandoned_operation_ends_on_the_server,
-        a_read_only_default_does_not_stop_changes,
-        a_change_whose_session_is_ended_is_made_once,
-        a_change_whose_commit_is_not_answered_is_not_repeated,
-        a_deadline_during_a_commit_leaves_the_outcome_unknown,
+        target_session_attrs_selects_servers,
+        primary_target_rejects_a_standby,
+        write_stops_waiting_for_a_lock_at_its_deadline,
+        abandoned_operation_ends_on_the_server,
+        default_transaction_read_only_does_not_prevent_writes,
+        write_is_applied_once_when_its_session_is_terminated,
+        write_with_unanswered_commit_is_not_retried,
+        deadline_during_commit_reports_unknown_outcome,
     ));
     all.extend(tests!(connections:
-        a_slow_statement_costs_its_own_connection_alone,
-        an_abandoned_statement_costs_its_own_connection_alone,
-        a_read_only_server_costs_no_connection,
-        idle_connections_to_a_server_that_hangs_are_replaced,
+        slow_statement_closes_only_its_own_connection,
+        abandoned_statement_closes_only_its_own_connection,
+        read_only_server_closes_no_connection,
+        replaces_idle_connections_to_a_hanging_server,
     ));
     all.extend(tests!(faults:
-        killed_connections_are_not_noticed_by_lookups,
-        the_store_recovers_when_the_server_is_back,
+        lookups_survive_killed_connections,
+        store_recovers_when_the_server_returns,
         a_frozen_server_is_unavailable_within_the_deadline,
-        what_was_acknowledged_survives_a_crash_of_the_server,
+        acknowledged_writes_survive_a_server_crash,
     ));
     all
 }

@@ -9,9 +9,9 @@ use tokio::task::JoinSet;
 use tower_service_token::store::{AuditAction, AuditEvent, ListRequest, TokenFilter, Write};
 
 use crate::authority::find;
-use crate::place::{Place, at, minted};
-use crate::site::{PATIENCE, pause};
+use crate::failover_pair::{WAIT_TIMEOUT, pause};
 use crate::stall::Stopwatch;
+use crate::test_database::{TestDatabase, at, minted};
 
 /// The administrators of the fixtures, which are of use nowhere else.
 const SQLITE_ADMIN: &str = "svctok-yzYawIjchr_eNrelvRyBtr0zOTL1sPnZDFd3Gji7s";
@@ -24,23 +24,23 @@ const APPEND_1: &str = "INSERT INTO service_token_events (at, actor, action, tok
      VALUES (1000, 'an old node', 'created', 42, '[]')";
 
 /// Restores the database that version 1 left; the administrator's secret.
-async fn restore(place: &Place) -> &'static str {
-    if place.is_postgres() {
-        place.run(include_str!("fixtures/4590bfc.sql")).await;
+async fn restore(database: &TestDatabase) -> &'static str {
+    if database.is_postgres() {
+        database.run(include_str!("fixtures/4590bfc.sql")).await;
         // The dump leaves no search path to those who come after on its connection.
         return POSTGRES_ADMIN;
     }
-    fs::write(place.file(), include_bytes!("fixtures/4590bfc.db")).unwrap();
+    fs::write(database.file(), include_bytes!("fixtures/4590bfc.db")).unwrap();
     SQLITE_ADMIN
 }
 
-pub(crate) async fn version_1_is_migrated_and_keeps_its_tokens(place: Place) {
-    let admin = restore(&place).await;
-    place.run(APPEND_1).await;
+pub(crate) async fn version_1_is_migrated_and_keeps_its_tokens(database: TestDatabase) {
+    let admin = restore(&database).await;
+    database.run(APPEND_1).await;
     let oldest = "SELECT MIN(created_at) FROM service_tokens";
-    let oldest = place.pool(1).await.number(oldest).await;
-    let store = place.open().await.with_audit_trail();
-    assert_eq!(place.pool(1).await.number(VERSION).await, 2);
+    let oldest = database.pool(1).await.number(oldest).await;
+    let store = database.open().await.with_audit_trail();
+    assert_eq!(database.pool(1).await.number(VERSION).await, 2);
     assert!(find(&store, admin).await.is_ok());
     let request = ListRequest::new(TokenFilter::new(), at(1));
     assert_eq!(store.list(&request).await.unwrap().records.len(), 5);
@@ -48,7 +48,7 @@ pub(crate) async fn version_1_is_migrated_and_keeps_its_tokens(place: Place) {
     let state = store.state().await.unwrap();
     assert_eq!(state.initialized_at(), Some(at(oldest.cast_unsigned())));
     assert_eq!(state.store_id().len(), 32);
-    let again = place.open().await.state().await.unwrap();
+    let again = database.open().await.state().await.unwrap();
     assert_eq!(again, state);
 
     let (record, address) = (minted(), "192.0.2.1".parse::<std::net::IpAddr>().unwrap());
@@ -61,21 +61,21 @@ pub(crate) async fn version_1_is_migrated_and_keeps_its_tokens(place: Place) {
     assert!(kept.eq(expected), "{events:?}");
 }
 
-pub(crate) async fn an_empty_version_1_is_not_initialized(place: Place) {
-    restore(&place).await;
-    place.run("DELETE FROM service_tokens").await;
-    let state = place.open().await.state().await.unwrap();
+pub(crate) async fn an_empty_version_1_is_not_initialized(database: TestDatabase) {
+    restore(&database).await;
+    database.run("DELETE FROM service_tokens").await;
+    let state = database.open().await.state().await.unwrap();
     assert_eq!(state.initialized_at(), None);
 }
 
-pub(crate) async fn a_migration_that_fails_leaves_version_1(place: Place) {
-    let admin = restore(&place).await;
+pub(crate) async fn a_migration_that_fails_leaves_version_1(database: TestDatabase) {
+    let admin = restore(&database).await;
     // Is made after the column.
-    place
+    database
         .run("CREATE TABLE service_token_store (x BIGINT)")
         .await;
-    assert!(place.try_open().await.is_err());
-    let pool = place.pool(1).await;
+    assert!(database.try_open().await.is_err());
+    let pool = database.pool(1).await;
     assert_eq!(pool.number(VERSION).await, 1);
     // The column is not there yet.
     pool.run("ALTER TABLE service_token_events ADD COLUMN client_address TEXT")
@@ -84,29 +84,29 @@ pub(crate) async fn a_migration_that_fails_leaves_version_1(place: Place) {
         .await;
     pool.run("DROP TABLE service_token_store").await;
     pool.close().await;
-    let store = place.open().await;
+    let store = database.open().await;
     assert!(find(&store, admin).await.is_ok());
 }
 
-pub(crate) async fn many_migrate_one_database_at_once(place: Place) {
-    restore(&place).await;
+pub(crate) async fn concurrent_migrations_succeed(database: TestDatabase) {
+    restore(&database).await;
     let mut tasks = JoinSet::new();
     for _ in 0..6 {
-        let place = place.clone();
-        tasks.spawn(async move { place.open().await.state().await.unwrap() });
+        let database = database.clone();
+        tasks.spawn(async move { database.open().await.state().await.unwrap() });
     }
     let states = tasks.join_all().await;
     assert!(states.iter().all(|state| *state == states[0]), "{states:?}");
-    assert_eq!(place.pool(1).await.number(VERSION).await, 2);
+    assert_eq!(database.pool(1).await.number(VERSION).await, 2);
 }
 
 /// A node of the earlier release that runs while another one migrates.
-pub(crate) async fn statements_of_version_1_work_on_version_2(place: Place) {
-    let store = place.open().await;
-    place.run(APPEND_1).await;
+pub(crate) async fn statements_of_version_1_work_on_version_2(database: TestDatabase) {
+    let store = database.open().await;
+    database.run(APPEND_1).await;
     let select = "SELECT COUNT(*) FROM \
          (SELECT at, actor, action, token_id, changes FROM service_token_events) AS events";
-    assert_eq!(place.pool(1).await.number(select).await, 1);
+    assert_eq!(database.pool(1).await.number(select).await, 1);
     let events = store.audit_trail(None, 10).await.unwrap();
     assert_eq!(events[0].actor(), "an old node");
     assert_eq!(events[0].client_address(), None);
@@ -114,29 +114,34 @@ pub(crate) async fn statements_of_version_1_work_on_version_2(place: Place) {
 
 /// A transaction that reads the audit trail keeps the migration waiting, which must not keep the
 /// nodes of the earlier release from appending to it.
-pub(crate) async fn a_migration_that_waits_blocks_changes_for_two_seconds_at_most(place: Place) {
+pub(crate) async fn waiting_migration_blocks_writes_for_at_most_two_seconds(
+    database: TestDatabase,
+) {
     const BOUND: Duration = Duration::from_secs(2);
     const SLACK: Duration = Duration::from_secs(2);
     const WAITING: &str = "SELECT COUNT(*) FROM pg_stat_activity \
          WHERE datname = current_database() AND wait_event_type = 'Lock'";
 
-    restore(&place).await;
-    let (_, url) = place.url();
+    restore(&database).await;
+    let (_, url) = database.url();
     let mut reader = PgConnection::connect(url).await.unwrap();
     let read = "BEGIN; SELECT COUNT(*) FROM public.service_token_events;";
     reader.execute(read).await.unwrap();
-    let opening = place.clone();
+    let opening = database.clone();
     let opening = tokio::spawn(async move { opening.open().await });
-    let pool = place.pool(1).await;
+    let pool = database.pool(1).await;
     for _ in 0..2 {
         let begun = Stopwatch::start();
         while pool.number(WAITING).await == 0 {
-            assert!(begun.unstalled() < PATIENCE, "the migration does not wait");
+            assert!(
+                begun.elapsed_without_stalls() < WAIT_TIMEOUT,
+                "the migration does not wait"
+            );
             pause().await;
         }
         let begun = Stopwatch::start();
         pool.run(APPEND_1).await;
-        let took = begun.unstalled();
+        let took = begun.elapsed_without_stalls();
         assert!(took < BOUND + SLACK, "{took:?}");
     }
     reader.close().await.unwrap();

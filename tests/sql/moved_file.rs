@@ -5,12 +5,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use tower_service_token::store::{
-    FeedState, RegistryError, SqliteStore, StoreError, StoreErrorKind, TokenRegistry,
+    FeedStatus, RegistryError, SqliteStore, StoreError, StoreErrorKind, TokenRegistry,
 };
 
-use crate::place::{Place, Store, TestPool, Told, at, minted, write};
+use crate::test_database::{RecordingListener, Store, TestDatabase, TestPool, at, minted, write};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How old the answer may be that lookups go by.
 const BOUND: Duration = Duration::from_millis(250);
@@ -44,10 +44,10 @@ async fn assert_works(store: &Store) {
     store.check_writable().await.unwrap();
 }
 
-async fn becomes(store: &Store, state: FeedState) {
+async fn becomes(store: &Store, state: FeedStatus) {
     let begun = Instant::now();
-    while store.feed_state() != state {
-        assert!(begun.elapsed() < PATIENCE, "not {state:?}");
+    while store.feed_status() != state {
+        assert!(begun.elapsed() < WAIT_TIMEOUT, "not {state:?}");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
@@ -59,34 +59,34 @@ async fn another(path: &Path) {
     other.close().await.unwrap();
 }
 
-pub(crate) async fn changes_to_a_removed_file_fail(place: Place) {
-    let store = place.open().await.watching();
-    let told = Told::by(&store);
-    told.until_everything().await;
+pub(crate) async fn writes_to_a_removed_file_fail(database: TestDatabase) {
+    let store = database.open().await.watching();
+    let listener = RecordingListener::subscribed_to(&store);
+    listener.until_everything().await;
     assert_works(&store).await;
-    let aside = place.file().with_file_name("aside");
-    fs::rename(place.file(), &aside).unwrap();
+    let aside = database.file().with_file_name("aside");
+    fs::rename(database.file(), &aside).unwrap();
     assert_lost(&store).await;
-    becomes(&store, FeedState::Lost).await;
-    assert!(!place.file().exists(), "no file is made in its place");
+    becomes(&store, FeedStatus::Lost).await;
+    assert!(!database.file().exists(), "no file is created instead");
     // The same file is back.
-    fs::rename(&aside, place.file()).unwrap();
+    fs::rename(&aside, database.file()).unwrap();
     assert_works(&store).await;
-    becomes(&store, FeedState::Connected).await;
-    fs::remove_file(place.file()).unwrap();
+    becomes(&store, FeedStatus::Connected).await;
+    fs::remove_file(database.file()).unwrap();
     assert_lost(&store).await;
 }
 
-pub(crate) async fn changes_to_a_replaced_file_fail(place: Place) {
-    let store = place.open().await.watching();
-    let told = Told::by(&store);
-    told.until_everything().await;
+pub(crate) async fn writes_to_a_replaced_file_fail(database: TestDatabase) {
+    let store = database.open().await.watching();
+    let listener = RecordingListener::subscribed_to(&store);
+    listener.until_everything().await;
     assert_works(&store).await;
-    let other = place.file().with_file_name("other.db");
+    let other = database.file().with_file_name("other.db");
     another(&other).await;
-    fs::rename(&other, place.file()).unwrap();
+    fs::rename(&other, database.file()).unwrap();
     assert_lost(&store).await;
-    becomes(&store, FeedState::Lost).await;
+    becomes(&store, FeedStatus::Lost).await;
     // Several lookups at once open no connection to the other file.
     let record = minted();
     let lookups = (0..8).map(|_| store.get(record.id()));
@@ -96,19 +96,19 @@ pub(crate) async fn changes_to_a_replaced_file_fail(place: Place) {
     store.close().await;
     // A store that is opened now has the other database, and may write it.
     for entry in ["tokens.db-wal", "tokens.db-shm"] {
-        let _ = fs::remove_file(place.file().with_file_name(entry));
+        let _ = fs::remove_file(database.file().with_file_name(entry));
     }
-    assert_works(&place.open().await).await;
-    let pool = place.pool(1).await;
+    assert_works(&database.open().await).await;
+    let pool = database.pool(1).await;
     assert_eq!(pool.number("SELECT COUNT(*) FROM service_tokens").await, 2);
 }
 
-pub(crate) async fn changes_without_the_write_ahead_log_fail(place: Place) {
-    let store = place.open().await;
+pub(crate) async fn writes_without_the_write_ahead_log_fail(database: TestDatabase) {
+    let store = database.open().await;
     assert_works(&store).await;
-    let aside = place.file().with_file_name("aside");
+    let aside = database.file().with_file_name("aside");
     for name in ["tokens.db-wal", "tokens.db-shm"] {
-        let log = place.file().with_file_name(name);
+        let log = database.file().with_file_name(name);
         fs::rename(&log, &aside).unwrap();
         assert_lost(&store).await;
         fs::rename(&aside, &log).unwrap();
@@ -116,14 +116,14 @@ pub(crate) async fn changes_without_the_write_ahead_log_fail(place: Place) {
     }
 }
 
-pub(crate) async fn changes_behind_a_link_that_moved_fail(place: Place) {
-    let folder = place.file().parent().unwrap().to_owned();
+pub(crate) async fn writes_through_a_changed_symlink_fail(database: TestDatabase) {
+    let folder = database.file().parent().unwrap().to_owned();
     let link = folder.join("link.db");
     another(&folder.join("one.db")).await;
     another(&folder.join("two.db")).await;
     std::os::unix::fs::symlink("one.db", &link).unwrap();
     let store = SqliteStore::open(&link).await.unwrap();
-    let store = Store::Sqlite(store.with_deadline(PATIENCE));
+    let store = Store::Sqlite(store.with_deadline(WAIT_TIMEOUT));
     assert_works(&store).await;
     fs::remove_file(&link).unwrap();
     std::os::unix::fs::symlink("two.db", &link).unwrap();
@@ -135,10 +135,10 @@ pub(crate) async fn changes_behind_a_link_that_moved_fail(place: Place) {
     assert!(!folder.join("one.db-wal").exists());
 }
 
-pub(crate) async fn a_file_that_is_replaced_during_a_change_fails_it(place: Place) {
-    let store = place.open().await;
+pub(crate) async fn replacing_the_file_during_a_write_fails_the_write(database: TestDatabase) {
+    let store = database.open().await;
     assert_works(&store).await;
-    let TestPool::Sqlite(other) = place.pool(1).await else {
+    let TestPool::Sqlite(other) = database.pool(1).await else {
         unreachable!("a file")
     };
     // The change waits for this, after it has compared the file.
@@ -146,7 +146,7 @@ pub(crate) async fn a_file_that_is_replaced_during_a_change_fails_it(place: Plac
     let (changing, record) = (store.clone(), minted());
     let change = tokio::spawn(async move { changing.insert(&write(&record)).await });
     tokio::time::sleep(Duration::from_millis(100)).await;
-    fs::rename(place.file(), place.file().with_file_name("aside")).unwrap();
+    fs::rename(database.file(), database.file().with_file_name("aside")).unwrap();
     held.rollback().await.unwrap();
     match change.await.unwrap() {
         Err(RegistryError::Store(error)) => assert_says_so(&error),
@@ -154,10 +154,10 @@ pub(crate) async fn a_file_that_is_replaced_during_a_change_fails_it(place: Plac
     }
 }
 
-pub(crate) async fn the_pool_of_an_application_is_compared_too(place: Place) {
-    let store = place.pool(2).await.store().await;
+pub(crate) async fn user_supplied_pool_detects_a_replaced_file(database: TestDatabase) {
+    let store = database.pool(2).await.store().await;
     assert_works(&store).await;
-    fs::remove_file(place.file()).unwrap();
+    fs::remove_file(database.file()).unwrap();
     assert_lost(&store).await;
     // A database in memory has no file.
     let memory = SqliteStore::in_memory().await.unwrap();

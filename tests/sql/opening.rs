@@ -8,18 +8,18 @@ use tower_service_token::ServiceTokens;
 use tower_service_token::lifecycle::{LifecycleError, NewToken};
 use tower_service_token::store::{OpenStoreErrorKind, PostgresStore, SqliteStore, TokenRegistry};
 
-use crate::place::{Place, minted, write};
+use crate::test_database::{TestDatabase, minted, write};
 
 const VERSIONS: &str = "SELECT COUNT(*) FROM service_token_schema WHERE version = 2";
 
-pub(crate) async fn opening_again_finds_what_was_kept(place: Place) {
+pub(crate) async fn reopened_store_keeps_its_tokens(database: TestDatabase) {
     let record = minted();
-    place.open().await.insert(&write(&record)).await.unwrap();
+    database.open().await.insert(&write(&record)).await.unwrap();
     for _ in 0..2 {
-        let store = place.open().await;
+        let store = database.open().await;
         assert!(store.get(record.id()).await.unwrap().is_some());
     }
-    let pool = place.pool(1).await;
+    let pool = database.pool(1).await;
     assert_eq!(pool.number(VERSIONS).await, 1);
     assert_eq!(
         pool.number("SELECT COUNT(*) FROM service_token_schema")
@@ -28,9 +28,9 @@ pub(crate) async fn opening_again_finds_what_was_kept(place: Place) {
     );
 }
 
-pub(crate) async fn an_idempotency_key_outlives_the_process(place: Place) {
+pub(crate) async fn idempotency_key_survives_reopening(database: TestDatabase) {
     let wanted = || NewToken::new("ci").with_idempotency_key("8e03978e");
-    let tokens = async || ServiceTokens::new(place.registry().await);
+    let tokens = async || ServiceTokens::new(database.registry().await);
     let issued = tokens().await.create(wanted()).await.unwrap();
     match tokens().await.create(wanted()).await {
         Err(LifecycleError::AlreadyCreated(record)) => {
@@ -40,32 +40,32 @@ pub(crate) async fn an_idempotency_key_outlives_the_process(place: Place) {
     }
 }
 
-pub(crate) async fn many_open_an_empty_database_at_once(place: Place) {
+pub(crate) async fn concurrent_opens_create_the_schema_once(database: TestDatabase) {
     let mut tasks = JoinSet::new();
     for _ in 0..6 {
-        let place = place.clone();
+        let database = database.clone();
         tasks.spawn(async move {
-            let store = place.open().await;
+            let store = database.open().await;
             store.insert(&write(&minted())).await.unwrap();
         });
     }
     tasks.join_all().await;
-    let pool = place.pool(1).await;
+    let pool = database.pool(1).await;
     assert_eq!(pool.number(VERSIONS).await, 1);
     assert_eq!(pool.number("SELECT COUNT(*) FROM service_tokens").await, 6);
 }
 
-pub(crate) async fn tables_of_a_newer_release_are_refused(place: Place) {
+pub(crate) async fn rejects_a_newer_schema(database: TestDatabase) {
     let record = minted();
-    place.open().await.insert(&write(&record)).await.unwrap();
-    place
+    database.open().await.insert(&write(&record)).await.unwrap();
+    database
         .run("UPDATE service_token_schema SET version = 3")
         .await;
-    let error = place.try_open().await.err().expect("refused");
+    let error = database.try_open().await.err().expect("refused");
     assert_eq!(error.kind(), OpenStoreErrorKind::NewerSchema);
     let source = error.source().unwrap().to_string();
     assert_eq!(source, "the tables have version 3, this release knows 2");
-    let pool = place.pool(1).await;
+    let pool = database.pool(1).await;
     assert_eq!(
         pool.number("SELECT version FROM service_token_schema")
             .await,
@@ -74,8 +74,8 @@ pub(crate) async fn tables_of_a_newer_release_are_refused(place: Place) {
     assert_eq!(pool.number("SELECT COUNT(*) FROM service_tokens").await, 1);
 }
 
-pub(crate) async fn your_own_pool_is_used(place: Place) {
-    let pool = place.pool(3).await;
+pub(crate) async fn uses_a_user_supplied_pool(database: TestDatabase) {
+    let pool = database.pool(3).await;
     let store = pool.store().await;
     let record = minted().with_name("yours");
     store.insert(&write(&record)).await.unwrap();
@@ -87,12 +87,12 @@ pub(crate) async fn your_own_pool_is_used(place: Place) {
     assert!(store.get(record.id()).await.is_err());
 }
 
-pub(crate) async fn the_files_are_for_their_owner_alone(place: Place) {
+pub(crate) async fn files_are_private_to_the_owner(database: TestDatabase) {
     use std::os::unix::fs::PermissionsExt;
-    let store = place.open().await;
+    let store = database.open().await;
     store.insert(&write(&minted())).await.unwrap();
     let mut seen = Vec::new();
-    for entry in fs::read_dir(place.file().parent().unwrap()).unwrap() {
+    for entry in fs::read_dir(database.file().parent().unwrap()).unwrap() {
         let entry = entry.unwrap();
         let mode = entry.metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{}", entry.path().display());
@@ -102,20 +102,20 @@ pub(crate) async fn the_files_are_for_their_owner_alone(place: Place) {
     assert_eq!(seen, ["tokens.db", "tokens.db-shm", "tokens.db-wal"]);
 }
 
-pub(crate) async fn a_path_that_cannot_be_is_told_from_a_file_that_is_no_database(place: Place) {
-    let missing = place.file().join("tokens.db");
+pub(crate) async fn distinguishes_invalid_paths_from_invalid_files(database: TestDatabase) {
+    let missing = database.file().join("tokens.db");
     let error = SqliteStore::open(&missing).await.err().unwrap();
     assert_eq!(error.kind(), OpenStoreErrorKind::Configuration);
     fs::write(
-        place.file(),
+        database.file(),
         "this is no database, but long enough to be one".repeat(50),
     )
     .unwrap();
-    let error = SqliteStore::open(place.file()).await.err().unwrap();
+    let error = SqliteStore::open(database.file()).await.err().unwrap();
     assert_eq!(error.kind(), OpenStoreErrorKind::Refused);
 }
 
-pub(crate) async fn a_store_in_memory_works_and_is_gone_with_it(_: Place) {
+pub(crate) async fn in_memory_store_is_dropped_with_its_last_clone(_: TestDatabase) {
     let store = SqliteStore::in_memory().await.unwrap();
     let other = SqliteStore::in_memory().await.unwrap();
     let record = minted();
@@ -126,7 +126,7 @@ pub(crate) async fn a_store_in_memory_works_and_is_gone_with_it(_: Place) {
     assert!(store.effective_within().is_zero());
 }
 
-pub(crate) async fn no_error_tells_the_password(_: Place) {
+pub(crate) async fn errors_do_not_contain_the_password(_: TestDatabase) {
     for (url, kind) in [
         (
             "postgres://me:hunter2@127.0.0.1:1/x",

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use tower_service_token::store::{ListRequest, TokenFilter, TokenStatus};
 
-use crate::place::{Place, Store, at};
+use crate::test_database::{Store, TestDatabase, at};
 
 /// A statement that makes tokens with the ids from 1 to `count`, and their attributes.
 pub(crate) fn rows(count: i64, is_postgres: bool) -> String {
@@ -42,19 +42,23 @@ pub(crate) fn rows(count: i64, is_postgres: bool) -> String {
 
 const MANY: u32 = 20_000;
 
-async fn populated(place: &Place) -> Store {
-    let store = place.open().await;
-    place.run(&rows(MANY.into(), place.is_postgres())).await;
-    if place.is_postgres() {
-        place.run("VACUUM ANALYZE service_tokens").await;
-        place.run("VACUUM ANALYZE service_token_attributes").await;
+async fn populated(database: &TestDatabase) -> Store {
+    let store = database.open().await;
+    database
+        .run(&rows(MANY.into(), database.is_postgres()))
+        .await;
+    if database.is_postgres() {
+        database.run("VACUUM ANALYZE service_tokens").await;
+        database
+            .run("VACUUM ANALYZE service_token_attributes")
+            .await;
     }
     store
 }
 
-pub(crate) async fn the_lookup_uses_an_index_for_each_digest(place: Place) {
-    let plan = populated(&place).await.explain(None).await;
-    let expected = if place.is_postgres() {
+pub(crate) async fn lookup_uses_an_index_for_each_digest(database: TestDatabase) {
+    let plan = populated(&database).await.explain(None).await;
+    let expected = if database.is_postgres() {
         [
             "Index Scan using service_tokens_digest on",
             "Index Scan using service_tokens_previous_digest on",
@@ -71,8 +75,8 @@ pub(crate) async fn the_lookup_uses_an_index_for_each_digest(place: Place) {
     show("the lookup", &plan);
 }
 
-pub(crate) async fn every_filter_uses_an_index(place: Place) {
-    let store = populated(&place).await;
+pub(crate) async fn every_filter_uses_an_index(database: TestDatabase) {
+    let store = populated(&database).await;
     for (filter, index) in filters() {
         let name = format!("{filter:?}");
         let first = ListRequest::new(filter, middle()).with_limit(20);

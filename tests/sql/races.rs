@@ -7,17 +7,17 @@ use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 use tower_service_token::store::{RegistryError, TokenRecord, TokenState, Write};
 
-use crate::place::{Place, Store, at, digest, minted, write};
+use crate::test_database::{Store, TestDatabase, at, digest, minted, write};
 
 const WRITERS: usize = 16;
 
 /// Four stores with a pool each.
-async fn stores(place: &Place) -> Vec<Store> {
+async fn stores(database: &TestDatabase) -> Vec<Store> {
     let mut stores = Vec::new();
     for _ in 0..4 {
         // Long enough for sixteen writers that sync one after the other on a slow disk.
         stores.push(
-            place
+            database
                 .open()
                 .await
                 .with_deadline(std::time::Duration::from_secs(60)),
@@ -27,8 +27,11 @@ async fn stores(place: &Place) -> Vec<Store> {
 }
 
 /// Inserts all at the same moment; how many were, and what the others were told.
-async fn insert_at_once(place: &Place, writes: Vec<Write>) -> (usize, Vec<RegistryError>) {
-    let stores = stores(place).await;
+async fn insert_at_once(
+    database: &TestDatabase,
+    writes: Vec<Write>,
+) -> (usize, Vec<RegistryError>) {
+    let stores = stores(database).await;
     let start = Arc::new(Barrier::new(writes.len()));
     let mut tasks = JoinSet::new();
     for (n, write) in writes.into_iter().enumerate() {
@@ -43,41 +46,41 @@ async fn insert_at_once(place: &Place, writes: Vec<Write>) -> (usize, Vec<Regist
     (done, outcomes.into_iter().filter_map(Result::err).collect())
 }
 
-pub(crate) async fn one_of_many_gets_a_unique_name(place: Place) {
+pub(crate) async fn one_of_many_concurrent_inserts_reserves_a_name(database: TestDatabase) {
     for name in ["first", "second", "third"] {
         let writes = (0..WRITERS)
             .map(|_| write(&minted().with_name(name)).with_unique_name(true))
             .collect();
-        let (done, refused) = insert_at_once(&place, writes).await;
+        let (done, refused) = insert_at_once(&database, writes).await;
         assert_eq!(done, 1);
         let all_taken = refused
             .iter()
             .all(|error| matches!(error, RegistryError::NameTaken));
         assert!(all_taken, "{refused:?}");
     }
-    let kept = place.pool(1).await;
+    let kept = database.pool(1).await;
     assert_eq!(kept.number("SELECT COUNT(*) FROM service_tokens").await, 3);
 }
 
-pub(crate) async fn many_creators_do_not_exceed_the_limit(place: Place) {
+pub(crate) async fn concurrent_inserts_respect_the_token_limit(database: TestDatabase) {
     let writes = (0..WRITERS)
         .map(|_| write(&minted().with_roles(["role"])).with_max_tokens(5))
         .collect();
-    let (done, refused) = insert_at_once(&place, writes).await;
+    let (done, refused) = insert_at_once(&database, writes).await;
     assert_eq!(done, 5);
     let all_too_many = refused
         .iter()
         .all(|error| matches!(error, RegistryError::TooManyTokens));
     assert!(all_too_many, "{refused:?}");
-    let kept = place.pool(1).await;
+    let kept = database.pool(1).await;
     assert_eq!(kept.number("SELECT COUNT(*) FROM service_tokens").await, 5);
     let attributes = "SELECT COUNT(*) FROM service_token_attributes";
     assert_eq!(kept.number(attributes).await, 5);
 }
 
 /// Each of many writers adds a role to one token, again until it is there.
-pub(crate) async fn concurrent_updates_lose_nothing(place: Place) {
-    let stores = stores(&place).await;
+pub(crate) async fn concurrent_updates_are_not_lost(database: TestDatabase) {
+    let stores = stores(&database).await;
     let record = minted();
     stores[0].insert(&write(&record)).await.unwrap();
     let mut tasks = JoinSet::new();
@@ -91,7 +94,7 @@ pub(crate) async fn concurrent_updates_lose_nothing(place: Place) {
                 let changed = known.clone().with_roles(&roles);
                 match store.update(&write(&changed)).await {
                     Ok(_) => return,
-                    Err(RegistryError::Changed) => {}
+                    Err(RegistryError::RevisionMismatch) => {}
                     Err(error) => panic!("{error:?}"),
                 }
             }
@@ -105,7 +108,7 @@ pub(crate) async fn concurrent_updates_lose_nothing(place: Place) {
     }
 }
 
-pub(crate) async fn a_digest_is_one_tokens_current_or_another_ones_previous(place: Place) {
+pub(crate) async fn current_and_previous_digests_are_unique_across_tokens(database: TestDatabase) {
     for round in 0..5 {
         let contended = digest(&format!("contended {round}"));
         let writes = (0..WRITERS).map(|n| {
@@ -116,7 +119,7 @@ pub(crate) async fn a_digest_is_one_tokens_current_or_another_ones_previous(plac
                 record.with_previous_digest((contended, at(9)))
             })
         });
-        let (done, refused) = insert_at_once(&place, writes.collect()).await;
+        let (done, refused) = insert_at_once(&database, writes.collect()).await;
         assert_eq!(done, 1);
         let all_duplicates = refused
             .iter()
@@ -125,8 +128,8 @@ pub(crate) async fn a_digest_is_one_tokens_current_or_another_ones_previous(plac
     }
 }
 
-pub(crate) async fn touches_and_updates_do_not_wait_for_each_other_for_ever(place: Place) {
-    let stores = stores(&place).await;
+pub(crate) async fn touches_and_updates_do_not_deadlock(database: TestDatabase) {
+    let stores = stores(&database).await;
     let records: Vec<TokenRecord> = (0..40).map(|_| minted()).collect();
     for record in &records {
         stores[0].insert(&write(record)).await.unwrap();

@@ -7,7 +7,9 @@ use tower_service_token::store::{
 };
 use tower_service_token::token::{PresentedToken, TokenFormat};
 
-use crate::place::{Place, Told, at, digest, id, minted, told_by, write};
+use crate::test_database::{
+    RecordingListener, TestDatabase, at, digest, id, minted, record_fields, write,
+};
 
 fn full() -> TokenRecord {
     minted()
@@ -32,8 +34,8 @@ fn full() -> TokenRecord {
         .with_hint("svctok-7Hq2mX9bTe_***")
 }
 
-pub(crate) async fn a_record_comes_back_as_it_was(place: Place) {
-    let store = place.open().await;
+pub(crate) async fn round_trips_a_record(database: TestDatabase) {
+    let store = database.open().await;
     let early = SystemTime::UNIX_EPOCH - Duration::from_millis(1500);
     let records = [
         full(),
@@ -49,9 +51,9 @@ pub(crate) async fn a_record_comes_back_as_it_was(place: Place) {
     }
     for record in &records {
         let stored = store.get(record.id()).await.unwrap().unwrap();
-        assert_eq!(told_by(&stored), told_by(record));
+        assert_eq!(record_fields(&stored), record_fields(record));
         let found = store.find_by_digest(record.digest()).await.unwrap();
-        assert_eq!(told_by(&found.unwrap()), told_by(record));
+        assert_eq!(record_fields(&found.unwrap()), record_fields(record));
     }
     // What an update leaves is what another full record says, to the last column.
     let changed = full()
@@ -75,25 +77,31 @@ pub(crate) async fn a_record_comes_back_as_it_was(place: Place) {
         .with_not_before(at(14))
         .with_hint("hint");
     let updated = store.update(&write(&changed)).await.unwrap();
-    assert_eq!(told_by(&updated), told_by(&changed.with_revision(1)));
+    assert_eq!(
+        record_fields(&updated),
+        record_fields(&changed.with_revision(1))
+    );
     let stored = store.get(records[1].id()).await.unwrap().unwrap();
-    assert_eq!(told_by(&stored), told_by(&updated));
+    assert_eq!(record_fields(&stored), record_fields(&updated));
     // And back to one that says nothing.
     let bare = records[1].clone().with_revision(1);
     let updated = store.update(&write(&bare)).await.unwrap();
-    assert_eq!(told_by(&updated), told_by(&bare.with_revision(2)));
+    assert_eq!(
+        record_fields(&updated),
+        record_fields(&bare.with_revision(2))
+    );
     let stored = store.get(records[1].id()).await.unwrap().unwrap();
-    assert_eq!(told_by(&stored), told_by(&updated));
+    assert_eq!(record_fields(&stored), record_fields(&updated));
 }
 
-pub(crate) async fn an_id_or_digest_that_is_taken_is_refused(place: Place) {
-    let store = place.open().await;
+pub(crate) async fn rejects_duplicate_ids_and_digests(database: TestDatabase) {
+    let store = database.open().await;
     let first = minted().with_previous_digest((digest("old"), at(9)));
     let second = minted();
     for record in [&first, &second] {
         store.insert(&write(record)).await.unwrap();
     }
-    let told = Told::by(&store);
+    let listener = RecordingListener::subscribed_to(&store);
     let same_id = TokenRecord::new(first.id(), digest("other"));
     let refused = store.insert(&write(&same_id)).await;
     assert!(matches!(refused, Err(RegistryError::DuplicateId)));
@@ -117,23 +125,23 @@ pub(crate) async fn an_id_or_digest_that_is_taken_is_refused(place: Place) {
         assert!(matches!(refused, Err(RegistryError::DuplicateDigest)));
     }
     let stored = store.get(second.id()).await.unwrap().unwrap();
-    assert_eq!(told_by(&stored), told_by(&second));
+    assert_eq!(record_fields(&stored), record_fields(&second));
     let changed = |change: &TokenChange| matches!(change, TokenChange::Token { .. });
-    assert!(!told.take().iter().any(changed));
+    assert!(!listener.take().iter().any(changed));
     // A token may keep its own digests, and swap them.
     let swapped = first.clone().with_digest(digest("old"));
     let swapped = swapped.with_previous_digest((*first.digest(), at(9)));
     store.update(&write(&swapped)).await.unwrap();
 }
 
-pub(crate) async fn an_update_needs_the_revision_and_counts_it_up(place: Place) {
-    let store = place.open().await;
+pub(crate) async fn update_requires_and_increments_the_revision(database: TestDatabase) {
+    let store = database.open().await;
     let record = minted().with_revision(5);
     store.insert(&write(&record)).await.unwrap();
     for wrong in [0, 4, 6] {
         let stale = record.clone().with_name("stale").with_revision(wrong);
         let refused = store.update(&write(&stale)).await;
-        assert!(matches!(refused, Err(RegistryError::Changed)));
+        assert!(matches!(refused, Err(RegistryError::RevisionMismatch)));
     }
     store.touch(&[(record.id(), at(77))]).await.unwrap();
     let renamed = record.clone().with_name("renamed").with_last_used_at(at(3));
@@ -142,19 +150,19 @@ pub(crate) async fn an_update_needs_the_revision_and_counts_it_up(place: Place) 
     assert_eq!(updated.name(), "renamed");
     assert_eq!(updated.last_used_at(), Some(at(77)));
     let stored = store.get(record.id()).await.unwrap().unwrap();
-    assert_eq!(told_by(&stored), told_by(&updated));
+    assert_eq!(record_fields(&stored), record_fields(&updated));
 
     let refused = store.update(&write(&minted())).await;
     assert!(matches!(refused, Err(RegistryError::UnknownId)));
 }
 
-pub(crate) async fn a_deletion_needs_the_revision(place: Place) {
-    let store = place.open().await;
+pub(crate) async fn delete_requires_the_revision(database: TestDatabase) {
+    let store = database.open().await;
     let record = minted().with_roles(["role"]).with_revision(5);
     store.insert(&write(&record)).await.unwrap();
     let stale = record.clone().with_revision(4);
     let refused = store.delete(&write(&stale)).await;
-    assert!(matches!(refused, Err(RegistryError::Changed)));
+    assert!(matches!(refused, Err(RegistryError::RevisionMismatch)));
     assert!(store.get(record.id()).await.unwrap().is_some());
     store.delete(&write(&record)).await.unwrap();
     assert!(store.get(record.id()).await.unwrap().is_none());
@@ -164,8 +172,8 @@ pub(crate) async fn a_deletion_needs_the_revision(place: Place) {
     store.insert(&write(&record)).await.unwrap();
 }
 
-pub(crate) async fn a_reserved_name_is_taken_until_it_is_given_up(place: Place) {
-    let store = place.open().await;
+pub(crate) async fn reserved_name_stays_taken_until_released(database: TestDatabase) {
+    let store = database.open().await;
     let named = |name| minted().with_name(name);
     let unique = |record: &TokenRecord| write(record).with_unique_name(true);
     let holder = named("ci");
@@ -197,8 +205,8 @@ pub(crate) async fn a_reserved_name_is_taken_until_it_is_given_up(place: Place) 
     store.insert(&unique(&named("renamed"))).await.unwrap();
 }
 
-pub(crate) async fn there_are_no_more_tokens_than_allowed(place: Place) {
-    let store = place.open().await;
+pub(crate) async fn insert_enforces_the_token_limit(database: TestDatabase) {
+    let store = database.open().await;
     let limited = |record: &TokenRecord| write(record).with_max_tokens(2);
     let none = write(&minted()).with_max_tokens(0);
     let refused = store.insert(&none).await;
@@ -222,8 +230,8 @@ pub(crate) async fn there_are_no_more_tokens_than_allowed(place: Place) {
     store.insert(&write(&minted())).await.unwrap();
 }
 
-pub(crate) async fn a_touch_moves_forward_only(place: Place) {
-    let store = place.open().await;
+pub(crate) async fn touch_never_moves_last_use_backward(database: TestDatabase) {
+    let store = database.open().await;
     let (record, other) = (minted().with_revision(3), minted());
     for record in [&record, &other] {
         store.insert(&write(record)).await.unwrap();
@@ -234,7 +242,7 @@ pub(crate) async fn a_touch_moves_forward_only(place: Place) {
         let stored = store.get(record.id()).await.unwrap().unwrap();
         assert_eq!(stored.last_used_at(), Some(at(expected)));
         let touched = record.clone().with_last_used_at(at(expected));
-        assert_eq!(told_by(&stored), told_by(&touched));
+        assert_eq!(record_fields(&stored), record_fields(&touched));
     }
     let untouched = store.get(other.id()).await.unwrap().unwrap();
     assert_eq!(untouched.last_used_at(), None);
@@ -242,11 +250,11 @@ pub(crate) async fn a_touch_moves_forward_only(place: Place) {
     store.touch(&[]).await.unwrap();
 }
 
-pub(crate) async fn many_tokens_are_touched_at_once(place: Place) {
+pub(crate) async fn touches_many_tokens_at_once(database: TestDatabase) {
     const MANY: i64 = 2500;
-    let store = place.open().await;
-    let pool = place.pool(1).await;
-    pool.run(&crate::plans::rows(MANY, place.is_postgres()))
+    let store = database.open().await;
+    let pool = database.pool(1).await;
+    pool.run(&crate::plans::rows(MANY, database.is_postgres()))
         .await;
     let uses: Vec<_> = (1..=MANY + 10)
         .rev()
@@ -257,8 +265,8 @@ pub(crate) async fn many_tokens_are_touched_at_once(place: Place) {
     assert_eq!(pool.number(touched).await, MANY);
 }
 
-pub(crate) async fn a_lookup_finds_the_current_and_the_previous_secret(place: Place) {
-    let store = place.open().await;
+pub(crate) async fn finds_tokens_by_current_and_previous_digest(database: TestDatabase) {
+    let store = database.open().await;
     let format = TokenFormat::default();
     let (old, new) = (format.mint().unwrap(), format.mint().unwrap());
     let record = TokenRecord::from(&old);
@@ -266,7 +274,10 @@ pub(crate) async fn a_lookup_finds_the_current_and_the_previous_secret(place: Pl
         let credential = Credential::new(PresentedToken::new(secret).unwrap());
         let found = store.find(&credential).await.unwrap();
         let same = store.find_by_digest(credential.digest()).await.unwrap();
-        assert_eq!(found.as_ref().map(told_by), same.as_ref().map(told_by));
+        assert_eq!(
+            found.as_ref().map(record_fields),
+            same.as_ref().map(record_fields)
+        );
         found.map(|found| found.id())
     };
     assert_eq!(finds(old.expose_secret()).await, None);
@@ -284,10 +295,10 @@ pub(crate) async fn a_lookup_finds_the_current_and_the_previous_secret(place: Pl
     assert_eq!(finds(new.expose_secret()).await, None);
 }
 
-pub(crate) async fn a_row_that_makes_no_sense_is_corrupt(place: Place) {
-    let store = place.open().await;
-    let pool = place.pool(1).await;
-    let short = if place.is_postgres() {
+pub(crate) async fn undecodable_row_is_corrupt(database: TestDatabase) {
+    let store = database.open().await;
+    let pool = database.pool(1).await;
+    let short = if database.is_postgres() {
         "'\\xabcd'"
     } else {
         "x'abcd'"

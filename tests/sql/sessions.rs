@@ -9,10 +9,10 @@ use tower_service_token::store::{
     OpenStoreErrorKind, PostgresStore, RegistryError, StoreError, TokenRecord,
 };
 
-use crate::moving_name::MovingName;
-use crate::place::{Place, Store, TestPool, minted, write};
-use crate::site::{PATIENCE, Site, cause, pause, server_of};
+use crate::failover_pair::{FailoverPair, WAIT_TIMEOUT, cause, pause, server_of};
+use crate::failover_proxy::FailoverProxy;
 use crate::stall::Stopwatch;
+use crate::test_database::{Store, TestDatabase, TestPool, minted, write};
 
 const DEADLINE: Duration = Duration::from_secs(1);
 
@@ -33,9 +33,9 @@ async fn connect(url: &str, target: &str) -> Result<PostgresStore, String> {
     })
 }
 
-pub(crate) async fn target_session_attrs_accepts_the_servers_it_names(_: Place) {
-    let site = Site::new().await;
-    let (primary, standby) = (&site.url, site.standby.url_of(&site.url));
+pub(crate) async fn target_session_attrs_selects_servers(_: TestDatabase) {
+    let pair = FailoverPair::new().await;
+    let (primary, standby) = (&pair.url, pair.standby.url_of(&pair.url));
     let standby = &standby;
     for (url, target) in [
         (primary, "any"),
@@ -48,7 +48,7 @@ pub(crate) async fn target_session_attrs_accepts_the_servers_it_names(_: Place) 
         (standby, "prefer-standby"),
     ] {
         let store = connect(url, target).await.unwrap();
-        let found = store_finds(&store, &site).await;
+        let found = store_finds(&store, &pair).await;
         assert!(found, "{target}");
     }
     for (url, target, reason) in [
@@ -63,34 +63,35 @@ pub(crate) async fn target_session_attrs_accepts_the_servers_it_names(_: Place) 
     }
 }
 
-async fn store_finds(store: &PostgresStore, site: &Site) -> bool {
+async fn store_finds(store: &PostgresStore, pair: &FailoverPair) -> bool {
     let store = Store::Postgres(store.clone());
-    let found = store.find_by_digest(site.record.digest()).await;
+    let found = store.find_by_digest(pair.record.digest()).await;
     found.unwrap().is_some()
 }
 
-pub(crate) async fn a_store_that_wants_a_primary_does_not_use_a_standby(_: Place) {
-    let site = Site::with(async |url| connect(&url, "primary").await.unwrap()).await;
-    let lookup = async || site.store.find_by_digest(site.record.digest()).await;
+pub(crate) async fn primary_target_rejects_a_standby(_: TestDatabase) {
+    let pair = FailoverPair::with(async |url| connect(&url, "primary").await.unwrap()).await;
+    let lookup = async || pair.store.find_by_digest(pair.record.digest()).await;
     assert!(lookup().await.unwrap().is_some());
-    site.name.move_to(site.standby.address());
-    site.name.cut();
+    pair.name.move_to(pair.standby.address());
+    pair.name.cut();
     let rejected = "error communicating with database: the server is a standby, and \
          target_session_attrs is primary";
     assert_eq!(source(&lookup().await.unwrap_err()), rejected);
-    assert_eq!(cause(&site.change().await.unwrap_err()), rejected);
-    site.name.move_to(site.primary.address());
-    site.recovers().await;
+    assert_eq!(cause(&pair.change().await.unwrap_err()), rejected);
+    pair.name.move_to(pair.primary.address());
+    pair.recovers().await;
     assert!(lookup().await.unwrap().is_some());
 }
 
-pub(crate) async fn a_read_only_default_does_not_stop_changes(place: Place) {
-    let (_, url) = place.url();
-    let (_, database) = url.rsplit_once('/').unwrap();
-    let database = database.split('?').next().unwrap();
-    let statement = format!("ALTER DATABASE {database} SET default_transaction_read_only = on");
-    place.run(&statement).await;
-    let store = place.open().await;
+pub(crate) async fn default_transaction_read_only_does_not_prevent_writes(database: TestDatabase) {
+    let (_, url) = database.url();
+    let (_, database_name) = url.rsplit_once('/').unwrap();
+    let database_name = database_name.split('?').next().unwrap();
+    let statement =
+        format!("ALTER DATABASE {database_name} SET default_transaction_read_only = on");
+    database.run(&statement).await;
+    let store = database.open().await;
     store.insert(&write(&minted())).await.unwrap();
     store.check_writable().await.unwrap();
     if !url.contains('?') {
@@ -102,8 +103,8 @@ pub(crate) async fn a_read_only_default_does_not_stop_changes(place: Place) {
 }
 
 /// A store with a deadline, and a connection of its database's that holds a lock.
-pub(crate) async fn locked(place: &Place, lock: &str) -> (Store, PgConnection) {
-    let (_, url) = place.url();
+pub(crate) async fn locked(database: &TestDatabase, lock: &str) -> (Store, PgConnection) {
+    let (_, url) = database.url();
     let mut holder = PgConnection::connect(url).await.unwrap();
     holder.execute("BEGIN").await.unwrap();
     let lock = sqlx::raw_sql(sqlx::AssertSqlSafe(lock.to_owned()));
@@ -113,46 +114,46 @@ pub(crate) async fn locked(place: &Place, lock: &str) -> (Store, PgConnection) {
 }
 
 /// Waits until no statement waits for a lock; how long that takes.
-async fn nothing_waits(place: &Place) -> Duration {
+async fn nothing_waits(database: &TestDatabase) -> Duration {
     const WAITING: &str = "SELECT COUNT(*) FROM pg_stat_activity \
          WHERE datname = current_database() AND wait_event_type = 'Lock'";
 
-    let pool = place.pool(1).await;
+    let pool = database.pool(1).await;
     let begun = Stopwatch::start();
     while pool.number(WAITING).await != 0 {
         assert!(
-            begun.unstalled() < Duration::from_secs(60),
+            begun.elapsed_without_stalls() < Duration::from_secs(60),
             "a statement still waits"
         );
         pause().await;
     }
-    begun.unstalled()
+    begun.elapsed_without_stalls()
 }
 
-pub(crate) async fn a_change_waits_for_a_lock_no_longer_than_its_deadline(place: Place) {
+pub(crate) async fn write_stops_waiting_for_a_lock_at_its_deadline(database: TestDatabase) {
     let record = minted();
-    place.open().await.insert(&write(&record)).await.unwrap();
-    let (store, holder) = locked(&place, "SELECT 1 FROM service_tokens FOR UPDATE").await;
+    database.open().await.insert(&write(&record)).await.unwrap();
+    let (store, holder) = locked(&database, "SELECT 1 FROM service_tokens FOR UPDATE").await;
     let begun = Stopwatch::start();
     let refused = store.update(&write(&record)).await.unwrap_err();
-    let took = begun.unstalled();
+    let took = begun.elapsed_without_stalls();
     assert!(took < DEADLINE + SLACK, "{took:?}");
     let expected = "canceling statement due to lock timeout (SQLSTATE 55P03)";
     assert_eq!(cause(&refused), expected);
-    let took = nothing_waits(&place).await;
+    let took = nothing_waits(&database).await;
     assert!(took < SLACK, "{took:?}");
     holder.close().await.unwrap();
     store.update(&write(&record)).await.unwrap();
 }
 
 /// The caller goes away in the midst of an operation, as a client does that hangs up.
-pub(crate) async fn an_abandoned_operation_ends_on_the_server(place: Place) {
+pub(crate) async fn abandoned_operation_ends_on_the_server(database: TestDatabase) {
     /// Of a connection: the longest deadline that the store had, and 500 ms.
     const BOUND: Duration = Duration::from_millis(3500);
 
     let record = minted();
-    place.open().await.insert(&write(&record)).await.unwrap();
-    let (store, holder) = locked(&place, "LOCK TABLE service_tokens").await;
+    database.open().await.insert(&write(&record)).await.unwrap();
+    let (store, holder) = locked(&database, "LOCK TABLE service_tokens").await;
     let begun = Stopwatch::start();
     let change = write(&record);
     let lookup = store.find_by_digest(record.digest());
@@ -161,8 +162,8 @@ pub(crate) async fn an_abandoned_operation_ends_on_the_server(place: Place) {
     assert!(abandoned.is_err(), "nothing waited for the lock");
     let late = store.find_by_digest(record.digest()).await.unwrap_err();
     assert_eq!(source(&late), "no answer in time");
-    nothing_waits(&place).await;
-    let took = begun.unstalled();
+    nothing_waits(&database).await;
+    let took = begun.elapsed_without_stalls();
     assert!(took < DEADLINE / 2 + BOUND + SLACK, "{took:?}");
     holder.close().await.unwrap();
     let found: Result<_, StoreError> = store.find_by_digest(record.digest()).await;
@@ -171,11 +172,11 @@ pub(crate) async fn an_abandoned_operation_ends_on_the_server(place: Place) {
     changed.unwrap();
 }
 
-pub(crate) async fn checking_for_writability_changes_nothing(place: Place) {
-    let store = place.open().await;
+pub(crate) async fn checking_for_writability_changes_nothing(database: TestDatabase) {
+    let store = database.open().await;
     let record = minted();
     store.insert(&write(&record)).await.unwrap();
-    let pool: TestPool = place.pool(1).await;
+    let pool: TestPool = database.pool(1).await;
     for _ in 0..3 {
         store.check_writable().await.unwrap();
     }
@@ -196,22 +197,25 @@ async fn events(store: &Store, record: &TokenRecord) -> usize {
         .len()
 }
 
-pub(crate) async fn a_change_whose_session_is_ended_is_made_once(place: Place) {
+pub(crate) async fn write_is_applied_once_when_its_session_is_terminated(database: TestDatabase) {
     const END: &str = "SELECT COUNT(*) FILTER (WHERE pg_terminate_backend(pid)) \
          FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
 
     let record = minted();
-    place.open().await.insert(&write(&record)).await.unwrap();
-    let (store, holder) = locked(&place, "SELECT 1 FROM service_tokens FOR UPDATE").await;
-    let store = store.with_audit_trail().with_deadline(PATIENCE);
+    database.open().await.insert(&write(&record)).await.unwrap();
+    let (store, holder) = locked(&database, "SELECT 1 FROM service_tokens FOR UPDATE").await;
+    let store = store.with_audit_trail().with_deadline(WAIT_TIMEOUT);
     let change = tokio::spawn({
         let (store, record) = (store.clone(), record.clone());
         async move { store.update(&write(&record)).await.map(drop) }
     });
-    let pool = place.pool(1).await;
+    let pool = database.pool(1).await;
     let begun = Stopwatch::start();
     while pool.number(END).await == 0 {
-        assert!(begun.unstalled() < PATIENCE, "the change does not wait");
+        assert!(
+            begun.elapsed_without_stalls() < WAIT_TIMEOUT,
+            "the change does not wait"
+        );
         pause().await;
     }
     holder.close().await.unwrap();
@@ -221,9 +225,9 @@ pub(crate) async fn a_change_whose_session_is_ended_is_made_once(place: Place) {
     assert_eq!(events(&store, &record).await, 1);
 }
 
-pub(crate) async fn a_change_whose_commit_is_not_answered_is_not_repeated(place: Place) {
-    let (_, url) = place.url();
-    let name = MovingName::to(server_of(url)).await;
+pub(crate) async fn write_with_unanswered_commit_is_not_retried(database: TestDatabase) {
+    let (_, url) = database.url();
+    let name = FailoverProxy::start(server_of(url)).await;
     let store = PostgresStore::connect(&name.url(url)).await.unwrap();
     let store = Store::Postgres(store).with_audit_trail();
     let record = minted();
@@ -234,22 +238,25 @@ pub(crate) async fn a_change_whose_commit_is_not_answered_is_not_repeated(place:
     name.lose_commits(false);
     let begun = Stopwatch::start();
     while store.get(record.id()).await.unwrap().is_none() {
-        assert!(begun.unstalled() < PATIENCE, "the commit was lost");
+        assert!(
+            begun.elapsed_without_stalls() < WAIT_TIMEOUT,
+            "the commit was lost"
+        );
         pause().await;
     }
     assert_eq!(events(&store, &record).await, 1);
 }
 
 /// The server never learns of the commit, and neither does the store know that.
-pub(crate) async fn a_deadline_during_a_commit_leaves_the_outcome_unknown(place: Place) {
-    let (_, url) = place.url();
-    let name = MovingName::to(server_of(url)).await;
+pub(crate) async fn deadline_during_commit_reports_unknown_outcome(database: TestDatabase) {
+    let (_, url) = database.url();
+    let name = FailoverProxy::start(server_of(url)).await;
     let store = PostgresStore::connect(&name.url(url)).await.unwrap();
     let store = Store::Postgres(store).with_deadline(DEADLINE);
     name.hold_commits(true);
     let begun = Stopwatch::start();
     let late = store.insert(&write(&minted())).await.unwrap_err();
-    let took = begun.unstalled();
+    let took = begun.elapsed_without_stalls();
     assert!(took < DEADLINE + SLACK, "{took:?}");
     let expected = "the outcome of the change is unknown: no answer in time";
     assert_eq!(cause(&late), expected);

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::Stop;
 use super::port::ReservedPort;
 
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const CLUSTER_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(super) struct Cluster {
     binaries: PathBuf,
@@ -88,7 +88,7 @@ impl Cluster {
             .spawn()
             .map_err(|error| error.to_string())?;
         *self.keeper.lock().unwrap() = Some(keeper);
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + CLUSTER_TIMEOUT;
         while !self.is_ready() {
             if Instant::now() > deadline {
                 let log = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
@@ -204,7 +204,7 @@ fn wait_until_stopped(pid: &str) {
         if stat.rsplit(") ").next().unwrap().starts_with(['T', 'Z']) {
             return;
         }
-        assert!(begun.elapsed() < PATIENCE, "{stat} does not stop");
+        assert!(begun.elapsed() < CLUSTER_TIMEOUT, "{stat} does not stop");
         thread::sleep(Duration::from_millis(1));
     }
 }

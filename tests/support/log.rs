@@ -1,7 +1,7 @@
 //! What is logged while a test listens.
 
-#[path = "heard.rs"]
-mod heard;
+#[path = "global_subscriber.rs"]
+mod global_subscriber;
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -16,7 +16,7 @@ pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 impl Log {
     /// Listens until the guard is dropped.
     pub(crate) fn start(&self) -> DefaultGuard {
-        heard::hear_everything();
+        global_subscriber::install_global_subscriber();
         let log = self.clone();
         let subscriber = tracing_subscriber::fmt()
             .with_max_level(tracing::Level::TRACE)

@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// Longer than anything takes that works, on a busy machine too.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PROCESS_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A child process whose output is read line by line, and which does not outlive its test.
 pub(crate) struct Process {
@@ -35,7 +35,7 @@ impl Process {
             stdout: lines(child.stdout.take().unwrap()),
             stderr: lines(child.stderr.take().unwrap()),
             child,
-            deadline: Instant::now() + PATIENCE,
+            deadline: Instant::now() + PROCESS_TIMEOUT,
         }
     }
 
@@ -94,7 +94,10 @@ impl Process {
             if !threads.any(|it| it.is_ok_and(|thread| runs(&thread.path()))) {
                 break;
             }
-            assert!(begun.elapsed() < PATIENCE, "the process does not stop");
+            assert!(
+                begun.elapsed() < PROCESS_TIMEOUT,
+                "the process does not stop"
+            );
             thread::sleep(Duration::from_millis(1));
         }
     }

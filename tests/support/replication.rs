@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::Postgres;
-use super::cluster::{Cluster, PATIENCE};
+use super::cluster::{CLUSTER_TIMEOUT, Cluster};
 
 impl Postgres {
     /// Makes a hot standby of this private server, which follows it.
@@ -61,7 +61,7 @@ impl Postgres {
         // It does not start again while one of them has its memory.
         let begun = Instant::now();
         while pids.iter().any(|pid| is_running(pid)) {
-            assert!(begun.elapsed() < PATIENCE, "{pids:?} do not end");
+            assert!(begun.elapsed() < CLUSTER_TIMEOUT, "{pids:?} do not end");
             thread::sleep(Duration::from_millis(1));
         }
     }

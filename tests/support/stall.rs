@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 const TICK: Duration = Duration::from_millis(5);
 
 /// A delay up to this long is usual on a machine with more threads than cores.
-const USUAL: Duration = Duration::from_millis(20);
+const TOLERATED_DELAY: Duration = Duration::from_millis(20);
 
 const MAX_ROUNDS: usize = 20;
 
@@ -28,7 +28,7 @@ impl Stopwatch {
     }
 
     /// Returns the time since the start without the stalls.
-    pub(crate) fn unstalled(&self) -> Duration {
+    pub(crate) fn elapsed_without_stalls(&self) -> Duration {
         let elapsed = self.start.elapsed();
         elapsed.saturating_sub(self.stalled())
     }
@@ -42,7 +42,10 @@ impl Stopwatch {
 /// Repeats `round` while the machine stalls for longer than `tolerated` in it.
 ///
 /// Returns the outcome of the last round.
-pub(crate) async fn undisturbed<T>(tolerated: Duration, mut round: impl AsyncFnMut() -> T) -> T {
+pub(crate) async fn retry_while_stalled<T>(
+    tolerated: Duration,
+    mut round: impl AsyncFnMut() -> T,
+) -> T {
     for _ in 1..MAX_ROUNDS {
         let watch = Stopwatch::start();
         let outcome = round().await;
@@ -64,7 +67,8 @@ impl Meter {
     /// Returns the length of the stall that is not over at `now`.
     fn current(&self, now: Instant) -> Duration {
         let late = self.due.map(|due| now.saturating_duration_since(due));
-        late.filter(|late| *late > USUAL).unwrap_or_default()
+        late.filter(|late| *late > TOLERATED_DELAY)
+            .unwrap_or_default()
     }
 }
 

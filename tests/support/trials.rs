@@ -7,7 +7,7 @@ use libtest_mimic::Failed;
 use tokio::runtime::{Builder, Runtime};
 
 /// Longer than any test takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(180);
+const TRIAL_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// Names functions `async fn(Place)` as `Test`s, which is a type of the test crate's own.
 macro_rules! tests {
@@ -32,7 +32,7 @@ pub(crate) fn run<P: Clone>(
         let end = place.clone();
         // A task of its own, so that a panic does not skip what comes after.
         let test = tokio::spawn(test(place));
-        let outcome = tokio::time::timeout(PATIENCE, test).await;
+        let outcome = tokio::time::timeout(TRIAL_TIMEOUT, test).await;
         remove(end).await;
         outcome
     });

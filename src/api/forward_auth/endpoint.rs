@@ -11,8 +11,8 @@ use http::request::Parts;
 
 use super::super::inspector::Inspector;
 use super::super::request_log::LogFailuresLayer;
-use super::demands::Demands;
 use super::identity;
+use super::required_grants::RequiredGrants;
 use crate::limits::FailureLimit;
 use crate::middleware::ServiceTokenLayer;
 use crate::reject::Rejection;
@@ -62,11 +62,11 @@ impl fmt::Debug for ForwardAuth {
 
 async fn handle(State(inspector): State<Arc<Inspector>>, request: Request) -> Response {
     let (mut parts, _) = request.into_parts();
-    let demands = match Demands::read(parts.uri.query()) {
-        Ok(demands) => demands,
+    let grants = match RequiredGrants::from_query(parts.uri.query()) {
+        Ok(grants) => grants,
         Err(error) => return error.into_response(),
     };
-    match inspector.verify(&mut parts, demands).await {
+    match inspector.verify(&mut parts, grants).await {
         Ok(identity) => {
             let no_store = [(CACHE_CONTROL, "no-store")];
             (StatusCode::NO_CONTENT, no_store, identity).into_response()
@@ -79,10 +79,10 @@ impl Inspector {
     async fn verify(
         &self,
         parts: &mut Parts,
-        demands: Demands,
+        grants: RequiredGrants,
     ) -> Result<identity::Headers, Rejection> {
-        let caller = self.caller(parts, None).await?;
-        for requirement in demands.into_requirements() {
+        let caller = self.authenticate(parts, None).await?;
+        for requirement in grants.into_requirements() {
             let met = caller.require(requirement);
             met.map_err(|rejection| rejection.with_challenges(&self.checker.challenges))?;
         }

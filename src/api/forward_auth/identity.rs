@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_in_a_value_can_end_it_or_pass_for_two() {
+    fn header_values_are_percent_encoded() {
         for (texts, value) in [
             (&["a\r\nx: y"][..], "a%0D%0Ax:%20y"),
             (&["a,b", "c"], "a%2Cb,c"),

@@ -58,7 +58,7 @@
 //! # }).expect("no step fails");
 //! ```
 
-mod demands;
+mod required_grants;
 mod endpoint;
 mod identity;
 

@@ -7,141 +7,144 @@ use http::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::super::caller::Caller;
-use super::super::outcome::effective;
-use super::super::path_text::PathText;
+use super::super::lifecycle_response::with_effective_within;
+use super::super::path_segment::PathSegment;
 use super::body;
 use super::conditions::Conditions;
-use super::endpoints::{Shared, id, json as answer};
-use super::fields::{Fields, Given};
+use super::endpoints::{ApiState, id, json_response};
+use super::fields::{FieldValue, Fields};
 use super::problem::Problem;
 use crate::lifecycle::{ChangedToken, IssuedToken, LifecycleError, TokenUpdate};
 use crate::token::TokenId;
 
-type Answered = Result<Response, Problem>;
+type HandlerResult = Result<Response, Problem>;
 
-pub(super) async fn show(State(shared): State<Arc<Shared>>, PathText(path): PathText) -> Answered {
-    shared.show(id(&path)?).await
+pub(super) async fn get(
+    State(state): State<Arc<ApiState>>,
+    PathSegment(path): PathSegment,
+) -> HandlerResult {
+    state.get(id(&path)?).await
 }
 
-pub(super) async fn show_own(State(shared): State<Arc<Shared>>, caller: Caller) -> Answered {
-    let tokens = shared.tokens_for(caller, None).await?;
+pub(super) async fn get_own(State(state): State<Arc<ApiState>>, caller: Caller) -> HandlerResult {
+    let tokens = state.tokens_for(caller, None).await?;
     match tokens.own_record().await {
-        Ok(record) => Ok(shared.one(&record)),
+        Ok(record) => Ok(state.token_response(&record)),
         Err(LifecycleError::UnknownActor) => Err(Problem::not_found()),
-        Err(error) => Err(shared.refused(error)),
+        Err(error) => Err(state.problem(error)),
     }
 }
 
 pub(super) async fn update(
-    State(shared): State<Arc<Shared>>,
-    PathText(path): PathText,
+    State(state): State<Arc<ApiState>>,
+    PathSegment(path): PathSegment,
     conditions: Conditions,
     request: Request,
-) -> Answered {
+) -> HandlerResult {
     let id = id(&path)?;
     let update = token_update(body::merge_patch(request).await?)?;
-    let tokens = conditions.for_token(&shared, id).await?;
-    shared.changed(tokens.update(id, update).await)
+    let tokens = conditions.for_token(&state, id).await?;
+    state.changed_response(tokens.update(id, update).await)
 }
 
 pub(super) async fn rotate(
-    State(shared): State<Arc<Shared>>,
-    PathText(path): PathText,
+    State(state): State<Arc<ApiState>>,
+    PathSegment(path): PathSegment,
     conditions: Conditions,
     request: Request,
-) -> Answered {
+) -> HandlerResult {
     let id = id(&path)?;
     let grace = grace(request).await?;
-    let tokens = conditions.for_token(&shared, id).await?;
-    shared.rotated(tokens.rotate(id, grace).await)
+    let tokens = conditions.for_token(&state, id).await?;
+    state.rotated_response(tokens.rotate(id, grace).await)
 }
 
 pub(super) async fn rotate_own(
-    State(shared): State<Arc<Shared>>,
+    State(state): State<Arc<ApiState>>,
     conditions: Conditions,
     request: Request,
-) -> Answered {
+) -> HandlerResult {
     let grace = grace(request).await?;
-    let (tokens, id) = conditions.for_own(&shared).await?;
-    shared.rotated(tokens.rotate(id, grace).await)
+    let (tokens, id) = conditions.for_own(&state).await?;
+    state.rotated_response(tokens.rotate(id, grace).await)
 }
 
 pub(super) async fn disable(
-    State(shared): State<Arc<Shared>>,
-    PathText(path): PathText,
+    State(state): State<Arc<ApiState>>,
+    PathSegment(path): PathSegment,
     conditions: Conditions,
-) -> Answered {
+) -> HandlerResult {
     let id = id(&path)?;
-    let tokens = conditions.for_token(&shared, id).await?;
-    shared.changed(tokens.disable(id).await)
+    let tokens = conditions.for_token(&state, id).await?;
+    state.changed_response(tokens.disable(id).await)
 }
 
 pub(super) async fn enable(
-    State(shared): State<Arc<Shared>>,
-    PathText(path): PathText,
+    State(state): State<Arc<ApiState>>,
+    PathSegment(path): PathSegment,
     conditions: Conditions,
-) -> Answered {
+) -> HandlerResult {
     let id = id(&path)?;
-    let tokens = conditions.for_token(&shared, id).await?;
-    shared.changed(tokens.enable(id).await)
+    let tokens = conditions.for_token(&state, id).await?;
+    state.changed_response(tokens.enable(id).await)
 }
 
 pub(super) async fn revoke(
-    State(shared): State<Arc<Shared>>,
-    PathText(path): PathText,
+    State(state): State<Arc<ApiState>>,
+    PathSegment(path): PathSegment,
     conditions: Conditions,
-) -> Answered {
+) -> HandlerResult {
     let id = id(&path)?;
-    let tokens = conditions.for_token(&shared, id).await?;
-    shared.revoked(tokens.revoke(id).await)
+    let tokens = conditions.for_token(&state, id).await?;
+    state.revoked_response(tokens.revoke(id).await)
 }
 
 pub(super) async fn revoke_own(
-    State(shared): State<Arc<Shared>>,
+    State(state): State<Arc<ApiState>>,
     conditions: Conditions,
-) -> Answered {
-    let (tokens, id) = conditions.for_own(&shared).await?;
-    shared.revoked(tokens.revoke(id).await)
+) -> HandlerResult {
+    let (tokens, id) = conditions.for_own(&state).await?;
+    state.revoked_response(tokens.revoke(id).await)
 }
 
 /// How long the current secret stays valid.
 async fn grace(request: Request) -> Result<Duration, Problem> {
-    let mut fields = Fields::new(body::optional(request).await?);
+    let mut fields = Fields::new(body::optional_json_object(request).await?);
     let grace = fields.duration("grace").value().unwrap_or(Duration::ZERO);
     fields.finish()?;
     Ok(grace)
 }
 
-impl Shared {
-    async fn show(&self, id: TokenId) -> Answered {
+impl ApiState {
+    async fn get(&self, id: TokenId) -> HandlerResult {
         let record = self.tokens().get(id).await;
-        let record = record.map_err(|error| self.refused(error))?;
-        Ok(self.one(&record))
+        let record = record.map_err(|error| self.problem(error))?;
+        Ok(self.token_response(&record))
     }
 
-    fn rotated(&self, issued: Result<IssuedToken, LifecycleError>) -> Answered {
-        let issued = issued.map_err(|error| self.refused(error))?;
-        let shown = self.shown(issued.record());
+    fn rotated_response(&self, issued: Result<IssuedToken, LifecycleError>) -> HandlerResult {
+        let issued = issued.map_err(|error| self.problem(error))?;
+        let token = self.token_json(issued.record());
         let body = json!({
             "token": issued.expose_secret(),
-            "grace_ends_at": shown["grace_ends_at"],
-            "service_token": shown,
+            "grace_ends_at": token["grace_ends_at"],
+            "service_token": token,
         });
-        let response = answer(StatusCode::OK, &body);
-        Ok(effective(issued.effective_within(), response))
+        let response = json_response(StatusCode::OK, &body);
+        Ok(with_effective_within(issued.effective_within(), response))
     }
 
-    fn revoked(&self, changed: Result<ChangedToken, LifecycleError>) -> Answered {
-        let changed = changed.map_err(|error| self.refused(error))?;
+    fn revoked_response(&self, changed: Result<ChangedToken, LifecycleError>) -> HandlerResult {
+        let changed = changed.map_err(|error| self.problem(error))?;
         let response = StatusCode::NO_CONTENT.into_response();
-        Ok(effective(changed.effective_within, response))
+        Ok(with_effective_within(changed.effective_within, response))
     }
 
-    fn changed(&self, changed: Result<ChangedToken, LifecycleError>) -> Answered {
-        let changed = changed.map_err(|error| self.refused(error))?;
-        Ok(effective(
+    fn changed_response(&self, changed: Result<ChangedToken, LifecycleError>) -> HandlerResult {
+        let changed = changed.map_err(|error| self.problem(error))?;
+        Ok(with_effective_within(
             changed.effective_within,
-            self.one(&changed.record),
+            self.token_response(&changed.record),
         ))
     }
 }
@@ -149,34 +152,34 @@ impl Shared {
 fn token_update(members: Map<String, Value>) -> Result<TokenUpdate, Problem> {
     let mut fields = Fields::new(members);
     let mut update = TokenUpdate::new();
-    match fields.text("name") {
-        Given::Absent => {}
-        Given::Null => fields.problem("name", "a token has a name"),
-        Given::Value(name) => update = update.with_name(name),
+    match fields.string("name") {
+        FieldValue::Absent => {}
+        FieldValue::Null => fields.problem("name", "a token has a name"),
+        FieldValue::Value(name) => update = update.with_name(name),
     }
-    update = match fields.text("description") {
-        Given::Absent => update,
-        Given::Null => update.without_description(),
-        Given::Value(text) => update.with_description(text),
+    update = match fields.string("description") {
+        FieldValue::Absent => update,
+        FieldValue::Null => update.without_description(),
+        FieldValue::Value(text) => update.with_description(text),
     };
-    update = match fields.text("subject") {
-        Given::Absent => update,
-        Given::Null => update.without_subject(),
-        Given::Value(text) => update.with_subject(text),
+    update = match fields.string("subject") {
+        FieldValue::Absent => update,
+        FieldValue::Null => update.without_subject(),
+        FieldValue::Value(text) => update.with_subject(text),
     };
-    update = match fields.texts("roles") {
-        Given::Absent => update,
+    update = match fields.strings("roles") {
+        FieldValue::Absent => update,
         given => update.with_roles(given.value().unwrap_or_default()),
     };
-    update = match fields.texts("scopes") {
-        Given::Absent => update,
+    update = match fields.strings("scopes") {
+        FieldValue::Absent => update,
         given => update.with_scopes(given.value().unwrap_or_default()),
     };
     update = labels(&mut fields, update);
-    update = match fields.time("not_before") {
-        Given::Absent => update,
-        Given::Null => update.without_not_before(),
-        Given::Value(time) => update.with_not_before(time),
+    update = match fields.timestamp("not_before") {
+        FieldValue::Absent => update,
+        FieldValue::Null => update.without_not_before(),
+        FieldValue::Value(time) => update.with_not_before(time),
     };
     if let Some(expiry) = fields.expiry() {
         update = update.with_expiry(expiry);
@@ -188,9 +191,9 @@ fn token_update(members: Map<String, Value>) -> Result<TokenUpdate, Problem> {
 /// Patched one by one, as RFC 7396 has it.
 fn labels(fields: &mut Fields, mut update: TokenUpdate) -> TokenUpdate {
     match fields.object("labels") {
-        Given::Absent => {}
-        Given::Null => update = update.without_labels(),
-        Given::Value(labels) => {
+        FieldValue::Absent => {}
+        FieldValue::Null => update = update.without_labels(),
+        FieldValue::Value(labels) => {
             for (key, value) in labels {
                 update = match value {
                     Value::String(value) => update.with_label(key, value),

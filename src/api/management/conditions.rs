@@ -3,8 +3,8 @@ use std::sync::Arc;
 use axum::extract::FromRequestParts;
 use http::request::Parts;
 
-use super::super::caller::{Caller, writer};
-use super::endpoints::Shared;
+use super::super::caller::{Caller, write_requirement};
+use super::endpoints::ApiState;
 use super::if_match;
 use super::problem::Problem;
 use crate::lifecycle::{LifecycleError, ServiceTokens};
@@ -17,17 +17,17 @@ const LAST_ADMIN: &str = "last_admin";
 pub(super) struct Conditions {
     caller: Caller,
     revisions: Option<Vec<u64>>,
-    may_end_last_admin: bool,
+    allows_last_admin_removal: bool,
 }
 
-impl FromRequestParts<Arc<Shared>> for Conditions {
+impl FromRequestParts<Arc<ApiState>> for Conditions {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, state: &Arc<Shared>) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<ApiState>) -> Result<Self, Problem> {
         Ok(Self {
             caller: Caller::from_request_parts(parts, state).await?,
             revisions: if_match::revisions(&parts.headers)?,
-            may_end_last_admin: confirms_last_admin(parts.uri.query().unwrap_or_default())?,
+            allows_last_admin_removal: confirms_last_admin(parts.uri.query().unwrap_or_default())?,
         })
     }
 }
@@ -37,24 +37,26 @@ impl Conditions {
     /// the body is read.
     pub(super) async fn for_token(
         self,
-        shared: &Shared,
+        state: &ApiState,
         id: TokenId,
     ) -> Result<ServiceTokens, Problem> {
-        let tokens = shared.tokens_for(self.caller, Some(writer())).await?;
-        let conditional = conditional(tokens, id, self.revisions, self.may_end_last_admin);
-        conditional.await.map_err(|error| shared.refused(error))
+        let tokens = state
+            .tokens_for(self.caller, Some(write_requirement()))
+            .await?;
+        let conditional = conditional(tokens, id, self.revisions, self.allows_last_admin_removal);
+        conditional.await.map_err(|error| state.problem(error))
     }
 
     /// As [`for_token`](Self::for_token), for the caller's own token, whose id is returned.
     pub(super) async fn for_own(
         self,
-        shared: &Shared,
+        state: &ApiState,
     ) -> Result<(ServiceTokens, TokenId), Problem> {
-        let tokens = shared.tokens_for(self.caller, None).await?;
+        let tokens = state.tokens_for(self.caller, None).await?;
         let own = tokens.own_record().await;
-        let id = own.map_err(|error| shared.refused(error))?.id();
-        let conditional = conditional(tokens, id, self.revisions, self.may_end_last_admin);
-        let tokens = conditional.await.map_err(|error| shared.refused(error))?;
+        let id = own.map_err(|error| state.problem(error))?.id();
+        let conditional = conditional(tokens, id, self.revisions, self.allows_last_admin_removal);
+        let tokens = conditional.await.map_err(|error| state.problem(error))?;
         Ok((tokens, id))
     }
 }
@@ -63,9 +65,9 @@ async fn conditional(
     mut tokens: ServiceTokens,
     id: TokenId,
     revisions: Option<Vec<u64>>,
-    may_end_last_admin: bool,
+    allows_last_admin_removal: bool,
 ) -> Result<ServiceTokens, LifecycleError> {
-    if may_end_last_admin {
+    if allows_last_admin_removal {
         tokens = tokens.allow_last_admin_removal();
     }
     let Some(revisions) = revisions else {

@@ -18,7 +18,7 @@ use super::{body, bulk, change, create, list, openapi};
 use crate::api::SecuritySchemes;
 use crate::authorize::RequireScopesLayer;
 use crate::header::CredentialSources;
-use crate::lifecycle::{LifecycleError, ServiceTokens, ShownToken};
+use crate::lifecycle::{LifecycleError, ServiceTokens, TokenInfo};
 use crate::middleware::{Checker, ServiceTokenLayer};
 use crate::principal::Requirement;
 use crate::store::TokenRecord;
@@ -60,7 +60,7 @@ impl ManagementApi {
     pub fn into_router<S: Clone + Send + Sync + 'static>(self) -> Router<S> {
         let layer = self.layer.for_api();
         let checker = layer.checker();
-        let shared = Arc::new(Shared {
+        let state = Arc::new(ApiState {
             tokens: self.tokens,
             checker,
             sources: layer.sources().clone(),
@@ -70,7 +70,7 @@ impl ManagementApi {
         let writer = || RequireScopesLayer::any_of(WRITE_SCOPES);
         let readers = Router::new()
             .route("/service-tokens", get(list::handle))
-            .route("/service-tokens/{id}", get(change::show))
+            .route("/service-tokens/{id}", get(change::get))
             .route_layer(reader());
         let writers = Router::new()
             .route("/service-tokens", post(create::handle))
@@ -86,7 +86,7 @@ impl ManagementApi {
         let own = Router::new()
             .route(
                 "/service-tokens/self",
-                get(change::show_own).delete(change::revoke_own),
+                get(change::get_own).delete(change::revoke_own),
             )
             .route("/service-tokens/self/rotate", post(change::rotate_own));
         readers
@@ -96,8 +96,8 @@ impl ManagementApi {
             .route_layer(layer)
             .route(openapi::PATH, get(openapi::handle))
             .method_not_allowed_fallback(async || Problem::method_not_allowed())
-            .layer(DefaultBodyLimit::max(body::MAX))
-            .with_state(shared)
+            .layer(DefaultBodyLimit::max(body::MAX_BODY_BYTES))
+            .with_state(state)
     }
 }
 
@@ -110,20 +110,20 @@ impl fmt::Debug for ManagementApi {
 }
 
 /// What all calls work with.
-pub(super) struct Shared {
+pub(super) struct ApiState {
     tokens: ServiceTokens,
     checker: Arc<Checker>,
     sources: CredentialSources,
     document: OnceLock<openapi::Template>,
 }
 
-impl HasChecker for Shared {
+impl HasChecker for ApiState {
     fn checker(&self) -> &Checker {
         &self.checker
     }
 }
 
-impl Shared {
+impl ApiState {
     pub(super) fn tokens(&self) -> &ServiceTokens {
         &self.tokens
     }
@@ -134,7 +134,7 @@ impl Shared {
         caller: Caller,
         requirement: Option<Requirement>,
     ) -> Result<ServiceTokens, Problem> {
-        let tokens = caller.tokens(&self.tokens, &self.checker, requirement);
+        let tokens = caller.reauthenticate(&self.tokens, &self.checker, requirement);
         Ok(tokens.await?)
     }
 
@@ -144,18 +144,18 @@ impl Shared {
             .get_or_init(|| openapi::Template::new(sources))
     }
 
-    pub(super) fn refused(&self, error: LifecycleError) -> Problem {
-        Problem::of(error, &self.checker)
+    pub(super) fn problem(&self, error: LifecycleError) -> Problem {
+        Problem::from_error(error, &self.checker)
     }
 
-    pub(super) fn shown(&self, record: &TokenRecord) -> Value {
-        let shown = ShownToken::new(record, self.now());
+    pub(super) fn token_json(&self, record: &TokenRecord) -> Value {
+        let shown = TokenInfo::new(record, self.now());
         serde_json::to_value(shown).expect("texts, lists and maps of them are JSON")
     }
 
     /// The answer that is a token, at its revision.
-    pub(super) fn one(&self, record: &TokenRecord) -> Response {
-        let mut response = json(StatusCode::OK, &self.shown(record));
+    pub(super) fn token_response(&self, record: &TokenRecord) -> Response {
+        let mut response = json_response(StatusCode::OK, &self.token_json(record));
         let tag = HeaderValue::try_from(format!("\"{}\"", record.revision()));
         let tag = tag.expect("digits are visible ASCII");
         response.headers_mut().insert(ETAG, tag);
@@ -173,7 +173,7 @@ pub(super) fn id(text: &str) -> Result<TokenId, Problem> {
 }
 
 /// An answer that nobody may keep.
-pub(super) fn json(status: StatusCode, body: &Value) -> Response {
+pub(super) fn json_response(status: StatusCode, body: &Value) -> Response {
     let headers = [
         (CONTENT_TYPE, HeaderValue::from_static("application/json")),
         (CACHE_CONTROL, HeaderValue::from_static("no-store")),

@@ -6,7 +6,7 @@ pub(super) const NAME: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// The key that a request bears, if any (draft-ietf-httpapi-idempotency-key-header): bare, or as
 /// the string of a structured field (RFC 9651 §3.3.3).
-pub(super) fn of(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+pub(super) fn from_headers(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let mut values = headers.get_all(NAME).iter();
     let Some(value) = values.next() else {
         return Ok(None);
@@ -49,11 +49,11 @@ mod tests {
     fn key(values: &[&[u8]]) -> Result<Option<String>, ()> {
         let values = values.iter().map(|value| value.to_vec().try_into());
         let headers = values.map(|value| (NAME, value.expect("a header's value")));
-        of(&headers.collect()).map_err(drop)
+        from_headers(&headers.collect()).map_err(drop)
     }
 
     #[test]
-    fn a_key_is_one_and_the_same_bare_and_in_quotes() {
+    fn idempotency_key_may_be_bare_or_quoted() {
         assert_eq!(key(&[]), Ok(None));
         for (value, expected) in [
             ("8e03978e-40d5", "8e03978e-40d5"),
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_key_is_refused_and_not_passed_over() {
+    fn rejects_malformed_idempotency_keys() {
         let long = "a".repeat(256);
         for value in [
             "",

@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn tags_are_read_from_lists_and_from_repeated_headers() {
+    fn if_match_accepts_lists_and_repeated_headers() {
         for (values, expected) in [
             (&[][..], None),
             (&["*"], None),
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_tag_is_refused() {
+    fn rejects_malformed_entity_tags() {
         for value in [
             "",
             "1",

@@ -5,8 +5,8 @@ use axum::response::Response;
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
-use super::endpoints::{Shared, json as answer};
-use super::fields::{Fields, Given};
+use super::endpoints::{ApiState, json_response};
+use super::fields::{FieldValue, Fields};
 use super::problem::Problem;
 use crate::lifecycle::Page;
 use crate::store::{Cursor, TokenFilter};
@@ -14,7 +14,7 @@ use crate::store::{Cursor, TokenFilter};
 const DEFAULT_LIMIT: usize = 50;
 
 pub(super) async fn handle(
-    State(shared): State<Arc<Shared>>,
+    State(state): State<Arc<ApiState>>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let mut fields = Fields::new(members(&query.unwrap_or_default())?);
@@ -22,28 +22,28 @@ pub(super) async fn handle(
     let cursor = fields.parsed::<Cursor>("cursor").value();
     let filter = filter(&mut fields);
     fields.finish()?;
-    let page = Page::of(limit.unwrap_or(DEFAULT_LIMIT)).after(cursor);
-    let page = shared.tokens().list(filter, page).await;
-    let page = page.map_err(|error| shared.refused(error))?;
-    let tokens: Vec<_> = page.records.iter().map(|it| shared.shown(it)).collect();
+    let page = Page::with_limit(limit.unwrap_or(DEFAULT_LIMIT)).after(cursor);
+    let page = state.tokens().list(filter, page).await;
+    let page = page.map_err(|error| state.problem(error))?;
+    let tokens: Vec<_> = page.records.iter().map(|it| state.token_json(it)).collect();
     let body = json!({
         "service_tokens": tokens,
         "next_cursor": page.next.map(|cursor| cursor.to_string()),
     });
-    Ok(answer(StatusCode::OK, &body))
+    Ok(json_response(StatusCode::OK, &body))
 }
 
 /// Takes out what tokens must be like.
 pub(super) fn filter(fields: &mut Fields) -> TokenFilter {
     let mut filter = TokenFilter::new();
-    filter.name = fields.text("name").value();
-    filter.role = fields.text("role").value();
-    filter.scope = fields.text("scope").value();
-    filter.subject = fields.text("subject").value();
+    filter.name = fields.string("name").value();
+    filter.role = fields.string("role").value();
+    filter.scope = fields.string("scope").value();
+    filter.subject = fields.string("subject").value();
     filter.status = fields.parsed("state").value();
-    filter.expires_before = fields.time("expires_before").value();
-    filter.last_used_before = fields.time("last_used_before").value();
-    if let Given::Value(label) = fields.text("label") {
+    filter.expires_before = fields.timestamp("expires_before").value();
+    filter.last_used_before = fields.timestamp("last_used_before").value();
+    if let FieldValue::Value(label) = fields.string("label") {
         match label.split_once('=') {
             Some((key, value)) => filter = filter.with_label(key, value),
             None => fields.problem("label", "not key=value"),

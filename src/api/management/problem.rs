@@ -5,8 +5,8 @@ use http::{HeaderValue, StatusCode};
 use serde_json::{Map, Value, json};
 
 use super::super::body::BodyError;
-use super::super::outcome::{outage, refusal};
-use super::super::request_log::Escalation;
+use super::super::lifecycle_response::{actor_rejection, unavailable_rejection};
+use super::super::request_log::EscalationDenial;
 use crate::lifecycle::{FieldProblem, LifecycleError};
 use crate::middleware::Checker;
 use crate::reject::Rejection;
@@ -15,16 +15,16 @@ use crate::reject::Rejection;
 /// (RFC 9457).
 #[derive(Debug)]
 pub(super) enum Problem {
-    Of(StatusCode, &'static str, String, Map<String, Value>),
+    Details(StatusCode, &'static str, String, Map<String, Value>),
     /// The caller may not make this change.
-    Escalation(Escalation, String, Map<String, Value>),
+    EscalationDenial(EscalationDenial, String, Map<String, Value>),
     /// The caller is refused as the layer refuses it, or the store is unavailable.
     Rejected(Rejection),
 }
 
 impl Problem {
     fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self::Of(status, code, detail.into(), Map::new())
+        Self::Details(status, code, detail.into(), Map::new())
     }
 
     /// The request cannot be read.
@@ -50,17 +50,26 @@ impl Problem {
             .iter()
             .map(|it| json!({ "pointer": it.pointer, "detail": it.detail }))
             .collect();
-        let more = Map::from_iter([("errors".to_owned(), Value::Array(errors))]);
-        Self::Of(status, "invalid_fields", "fields break rules".into(), more)
+        let extensions = Map::from_iter([("errors".to_owned(), Value::Array(errors))]);
+        Self::Details(
+            status,
+            "invalid_fields",
+            "fields break rules".into(),
+            extensions,
+        )
     }
 
     /// What became of a change.
-    pub(super) fn of(error: LifecycleError, checker: &Checker) -> Self {
-        if let Some(rejection) = refusal(&error, checker) {
+    pub(super) fn from_error(error: LifecycleError, checker: &Checker) -> Self {
+        if let Some(rejection) = actor_rejection(&error, checker) {
             return Self::Rejected(rejection);
         }
-        if let Some(escalation) = Escalation::of(&error) {
-            return Self::Escalation(escalation, error.to_string(), escalation_members(&error));
+        if let Some(escalation) = EscalationDenial::from_error(&error) {
+            return Self::EscalationDenial(
+                escalation,
+                error.to_string(),
+                escalation_members(&error),
+            );
         }
         let conflict = |code| (StatusCode::CONFLICT, code);
         let forbidden = |code| (StatusCode::FORBIDDEN, code);
@@ -69,7 +78,7 @@ impl Problem {
             LifecycleError::NotFound => return Self::not_found(),
             LifecycleError::UnknownActor => forbidden("unknown_actor"),
             LifecycleError::LastAdmin => conflict("last_admin"),
-            LifecycleError::RotatedMeanwhile => conflict("rotated_meanwhile"),
+            LifecycleError::ConcurrentRotation => conflict("rotated_meanwhile"),
             LifecycleError::PreviousSecret => {
                 let status = StatusCode::PRECONDITION_REQUIRED;
                 let detail = format!("{error}; send its ETag as If-Match");
@@ -83,16 +92,21 @@ impl Problem {
                 (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused")
             }
             LifecycleError::UnexpectedCount { expected, found } => {
-                let more = [("expected", json!(expected)), ("found", json!(found))];
-                let more = more.map(|(name, value)| (name.to_owned(), value));
+                let extensions = [("expected", json!(expected)), ("found", json!(found))];
+                let extensions = extensions.map(|(name, value)| (name.to_owned(), value));
                 let status = StatusCode::CONFLICT;
                 let detail = error.to_string();
-                return Self::Of(status, "unexpected_count", detail, Map::from_iter(more));
+                return Self::Details(
+                    status,
+                    "unexpected_count",
+                    detail,
+                    Map::from_iter(extensions),
+                );
             }
             LifecycleError::RevisionMismatch => {
                 (StatusCode::PRECONDITION_FAILED, "precondition_failed")
             }
-            _ => return Self::Rejected(outage(error, checker)),
+            _ => return Self::Rejected(unavailable_rejection(error, checker)),
         };
         Self::new(status, code, error.to_string())
     }
@@ -133,10 +147,15 @@ impl From<Vec<FieldProblem>> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let (status, code, detail, more) = match self {
-            Self::Of(status, code, detail, more) => (status, code, detail, more),
-            Self::Escalation(escalation, detail, more) => {
-                let problem = Self::Of(StatusCode::FORBIDDEN, "escalation_denied", detail, more);
+        let (status, code, detail, extensions) = match self {
+            Self::Details(status, code, detail, extensions) => (status, code, detail, extensions),
+            Self::EscalationDenial(escalation, detail, extensions) => {
+                let problem = Self::Details(
+                    StatusCode::FORBIDDEN,
+                    "escalation_denied",
+                    detail,
+                    extensions,
+                );
                 return (Extension(escalation), problem).into_response();
             }
             Self::Rejected(rejection) => return rejection.into_response(),
@@ -148,7 +167,7 @@ impl IntoResponse for Problem {
             ("detail".to_owned(), json!(detail)),
             ("code".to_owned(), json!(code)),
         ]);
-        body.extend(more);
+        body.extend(extensions);
         let headers = [
             (
                 CONTENT_TYPE,

@@ -27,12 +27,12 @@ pub(super) enum BasicError {
 ///
 /// Both are percent-decoded (RFC 6749 §2.3.1). A `+` stands for itself: neither has spaces, for
 /// which it would stand in a form.
-pub(super) fn unwrap(headers: &mut HeaderMap) -> Result<Option<TokenId>, BasicError> {
+pub(super) fn rewrite_as_api_key(headers: &mut HeaderMap) -> Result<Option<TokenId>, BasicError> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let (Some(value), None) = (values.next(), values.next()) else {
         return Ok(None);
     };
-    let Some(encoded) = after_scheme(value.as_bytes()) else {
+    let Some(encoded) = strip_scheme(value.as_bytes()) else {
         return Ok(None);
     };
     let pair = Zeroizing::new(BASE64.decode(encoded).map_err(|_| BasicError::Malformed)?);
@@ -50,7 +50,7 @@ pub(super) fn unwrap(headers: &mut HeaderMap) -> Result<Option<TokenId>, BasicEr
 }
 
 /// What follows `Basic`, in any case, and its spaces.
-fn after_scheme(value: &[u8]) -> Option<&[u8]> {
+fn strip_scheme(value: &[u8]) -> Option<&[u8]> {
     let value = value.trim_ascii();
     let (scheme, rest) = value.split_at_checked(b"basic".len())?;
     let ends = matches!(rest.first(), None | Some(b' '));

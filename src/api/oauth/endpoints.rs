@@ -9,7 +9,7 @@ use super::super::inspector::Inspector;
 use super::super::request_log::LogFailuresLayer;
 use super::{introspect, revoke};
 use crate::lifecycle::ServiceTokens;
-use crate::limits::{FailureGuard, FailureLimit};
+use crate::limits::{FailureLimit, OptionalFailureLimit};
 use crate::middleware::{Checker, ServiceTokenLayer};
 
 const MAX_BODY: usize = 64 * 1024;
@@ -22,7 +22,7 @@ const MAX_BODY: usize = 64 * 1024;
 pub struct OAuthEndpoints {
     tokens: ServiceTokens,
     layer: ServiceTokenLayer,
-    service_failures: FailureGuard,
+    service_failures: OptionalFailureLimit,
     issuer: Option<Box<str>>,
     audience: Option<Box<str>>,
 }
@@ -37,7 +37,7 @@ impl OAuthEndpoints {
         Self {
             tokens,
             layer,
-            service_failures: FailureGuard::default(),
+            service_failures: OptionalFailureLimit::default(),
             issuer: None,
             audience: None,
         }
@@ -71,7 +71,7 @@ impl OAuthEndpoints {
     /// [other limit](Self::with_failure_limit), or of their own if that is `None`; beyond its budget
     /// they wait, and those of other services do not.
     pub fn with_service_failure_limit(mut self, limit: impl Into<Option<FailureLimit>>) -> Self {
-        self.service_failures = FailureGuard::new(limit.into());
+        self.service_failures = OptionalFailureLimit::new(limit.into());
         self
     }
 
@@ -82,11 +82,11 @@ impl OAuthEndpoints {
             let limit = checker.failures.limit().cloned();
             Some(limit.unwrap_or_default().for_services())
         };
-        let mut for_services = Checker::clone(&checker);
-        for_services.failures = self.service_failures.or_else(limit);
-        let shared = Arc::new(Shared {
-            for_services: Inspector {
-                checker: Arc::new(for_services),
+        let mut service_checker = Checker::clone(&checker);
+        service_checker.failures = self.service_failures.or_else(limit);
+        let state = Arc::new(ApiState {
+            service_inspector: Inspector {
+                checker: Arc::new(service_checker),
             },
             inspector: Inspector { checker },
             tokens: self.tokens,
@@ -98,7 +98,7 @@ impl OAuthEndpoints {
             .route("/revoke", post(revoke::handle))
             .route_layer(LogFailuresLayer)
             .layer(DefaultBodyLimit::max(MAX_BODY))
-            .with_state(shared)
+            .with_state(state)
     }
 }
 
@@ -113,11 +113,11 @@ impl fmt::Debug for OAuthEndpoints {
 }
 
 /// What both endpoints work with.
-pub(super) struct Shared {
+pub(super) struct ApiState {
     /// Of tokens that are presented by whoever sends them.
     pub(super) inspector: Inspector,
     /// Of tokens that a service asks about.
-    pub(super) for_services: Inspector,
+    pub(super) service_inspector: Inspector,
     pub(super) tokens: ServiceTokens,
     pub(super) issuer: Option<Box<str>>,
     pub(super) audience: Option<Box<str>>,

@@ -21,14 +21,14 @@ pub(super) async fn token(request: Request) -> Result<Zeroizing<String>, FormErr
     })?;
     let parameters = form_urlencoded::parse(&body);
     let mut tokens = parameters.filter(|(name, _)| name == "token");
-    let token = tokens.next().map(|(_, token)| own(token));
+    let token = tokens.next().map(|(_, token)| into_zeroizing(token));
     match (token, tokens.next()) {
         (Some(token), None) if !token.is_empty() => Ok(token),
         _ => Err(FormError::INVALID),
     }
 }
 
-fn own(token: Cow<'_, str>) -> Zeroizing<String> {
+fn into_zeroizing(token: Cow<'_, str>) -> Zeroizing<String> {
     Zeroizing::new(token.into_owned())
 }
 
@@ -66,23 +66,23 @@ impl IntoResponse for FormError {
     fn into_response(self) -> Response {
         (
             self.status,
-            json(format!(r#"{{"error":"{}"}}"#, self.error)),
+            json_response(format!(r#"{{"error":"{}"}}"#, self.error)),
         )
             .into_response()
     }
 }
 
 /// A JSON body that nobody may keep.
-pub(super) fn json(body: String) -> Response {
+pub(super) fn json_response(body: String) -> Response {
     let mut response = body.into_response();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    forbid_keeping(headers);
+    forbid_caching(headers);
     response
 }
 
 /// `Pragma` for caches from before HTTP/1.1, as RFC 6749 §5.1 wants.
-pub(super) fn forbid_keeping(headers: &mut HeaderMap) {
+pub(super) fn forbid_caching(headers: &mut HeaderMap) {
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
 }

@@ -7,11 +7,11 @@ use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 
 use super::super::request_log::CallerId;
-use super::answer::{Answer, INACTIVE};
 use super::basic::{self, BasicError};
-use super::endpoints::Shared;
+use super::endpoints::ApiState;
 use super::form;
-use crate::limits::Origin;
+use super::introspection_response::{INACTIVE, IntrospectionResponse};
+use crate::limits::RequestOrigin;
 use crate::observe::{self, Stopwatch};
 use crate::principal::{Principal, Requirement};
 use crate::reject::{Rejection, RejectionReason};
@@ -21,30 +21,30 @@ use crate::token::TokenId;
 /// What a caller must hold.
 const SCOPE: &str = "introspect";
 
-pub(super) async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+pub(super) async fn handle(State(state): State<Arc<ApiState>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    let mut response = match shared.answer(parts, body).await {
+    let mut response = match state.respond(parts, body).await {
         Ok(response) => response,
         Err(rejection) => rejection.into_response(),
     };
-    form::forbid_keeping(response.headers_mut());
+    form::forbid_caching(response.headers_mut());
     response
 }
 
-impl Shared {
+impl ApiState {
     /// The caller is authenticated before its body is read, and again afterwards.
-    async fn answer(&self, mut parts: Parts, body: Body) -> Result<Response, Rejection> {
-        let origin = Origin::from_extensions(&parts.extensions);
+    async fn respond(&self, mut parts: Parts, body: Body) -> Result<Response, Rejection> {
+        let origin = RequestOrigin::from_extensions(&parts.extensions);
         let credential = self.authenticate(&mut parts, origin).await?;
         let token = match form::token(Request::from_parts(parts, body)).await {
             Ok(token) => token,
             Err(error) => return Ok(error.into_response()),
         };
         let checker = &self.inspector.checker;
-        let caller = checker.judge_again(&credential, origin).await;
+        let caller = checker.reauthenticate(&credential, origin).await;
         let caller = caller.and_then(|caller| self.require_scope(&caller).map(|()| caller));
         let caller = caller.inspect_err(|rejection| {
-            Stopwatch::start().refused(rejection);
+            Stopwatch::start().rejected(rejection);
         })?;
         Ok(self.introspect(&token, caller.id(), origin).await)
     }
@@ -53,23 +53,23 @@ impl Shared {
     async fn authenticate(
         &self,
         parts: &mut Parts,
-        origin: Origin,
+        origin: RequestOrigin,
     ) -> Result<Credential<'static>, Rejection> {
         let checker = &self.inspector.checker;
-        let id = basic::unwrap(&mut parts.headers).map_err(|error| {
+        let id = basic::rewrite_as_api_key(&mut parts.headers).map_err(|error| {
             let rejection = match error {
-                BasicError::Malformed => checker.refuse(RejectionReason::MalformedHeader),
-                BasicError::UnknownUser => {
-                    self.inspector.fail(origin, RejectionReason::UnknownToken)
-                }
+                BasicError::Malformed => checker.reject(RejectionReason::MalformedHeader),
+                BasicError::UnknownUser => self
+                    .inspector
+                    .record_failure(origin, RejectionReason::UnknownToken),
             };
-            Stopwatch::start().refused(&rejection);
+            Stopwatch::start().rejected(&rejection);
             rejection
         })?;
-        let caller = self.inspector.caller(parts, id).await?;
+        let caller = self.inspector.authenticate(parts, id).await?;
         self.require_scope(&caller)?;
         let credential = checker.read(&mut parts.headers)?;
-        let missing = || checker.refuse(RejectionReason::MissingToken);
+        let missing = || checker.reject(RejectionReason::MissingToken);
         Ok(credential.ok_or_else(missing)?.into_owned())
     }
 
@@ -79,28 +79,28 @@ impl Shared {
         allowed.map_err(|rejection| rejection.with_challenges(challenges))
     }
 
-    async fn introspect(&self, token: &str, caller: TokenId, origin: Origin) -> Response {
+    async fn introspect(&self, token: &str, caller: TokenId, origin: RequestOrigin) -> Response {
         let origin = origin.with_holder(caller);
-        let inspected = match self.for_services.checker.sources.read_text(token) {
+        let inspected = match self.service_inspector.checker.sources.parse_token(token) {
             Ok(token) => {
                 let credential = Credential::new(token);
-                self.for_services.inspect(&credential, origin).await
+                self.service_inspector.inspect(&credential, origin).await
             }
             Err(_) => Err(self
-                .for_services
-                .fail(origin, RejectionReason::UnknownToken)),
+                .service_inspector
+                .record_failure(origin, RejectionReason::UnknownToken)),
         };
         match inspected {
             Ok((record, principal)) => {
                 observe::introspected(Ok("active"));
-                let mut answer = Answer::new(&record, &principal);
-                answer.iss = self.issuer.as_deref();
-                answer.aud = self.audience.as_deref();
-                form::json(answer.to_json())
+                let mut response = IntrospectionResponse::new(&record, &principal);
+                response.iss = self.issuer.as_deref();
+                response.aud = self.audience.as_deref();
+                form::json_response(response.to_json())
             }
-            Err(rejection) if rejection.is_of_token() => {
+            Err(rejection) if rejection.is_invalid_token() => {
                 observe::introspected(Ok("inactive"));
-                form::json(INACTIVE.to_owned())
+                form::json_response(INACTIVE.to_owned())
             }
             Err(rejection) => {
                 observe::introspected(Err(&rejection));

@@ -79,7 +79,7 @@
 //! # }).expect("no step fails");
 //! ```
 
-mod answer;
+mod introspection_response;
 mod basic;
 mod endpoints;
 mod form;

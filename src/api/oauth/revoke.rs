@@ -5,43 +5,43 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 
-use super::super::outcome::{effective, outage};
+use super::super::lifecycle_response::{unavailable_rejection, with_effective_within};
 use super::super::request_log::CallerId;
-use super::endpoints::Shared;
+use super::endpoints::ApiState;
 use super::form::{self, FormError};
 use crate::lifecycle::{Actor, LifecycleError};
-use crate::limits::{ClientAddress, Origin};
+use crate::limits::{ClientAddress, RequestOrigin};
 use crate::observe;
 use crate::reject::{Rejection, RejectionReason};
 use crate::store::Credential;
 use crate::token::TokenId;
 
-pub(super) async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+pub(super) async fn handle(State(state): State<Arc<ApiState>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    let origin = Origin::from_extensions(&parts.extensions);
+    let origin = RequestOrigin::from_extensions(&parts.extensions);
     let mut response = match form::token(Request::from_parts(parts, body)).await {
-        Ok(token) => respond(shared.revoke(&token, origin).await),
+        Ok(token) => respond(state.revoke(&token, origin).await),
         Err(error) => error.into_response(),
     };
-    form::forbid_keeping(response.headers_mut());
+    form::forbid_caching(response.headers_mut());
     response
 }
 
-fn respond(revoked: Result<Revoked, NotRevoked>) -> Response {
+fn respond(revoked: Result<RevocationOutcome, RevocationError>) -> Response {
     match revoked {
-        Ok(Revoked::Effective(within)) => {
+        Ok(RevocationOutcome::Revoked(within)) => {
             observe::revoked(Ok("revoked"));
-            effective(within, StatusCode::OK.into_response())
+            with_effective_within(within, StatusCode::OK.into_response())
         }
-        Ok(Revoked::Powerless) => {
+        Ok(RevocationOutcome::Unknown) => {
             observe::revoked(Ok("unknown"));
             StatusCode::OK.into_response()
         }
-        Ok(Revoked::Elsewhere) => {
+        Ok(RevocationOutcome::Unsupported) => {
             observe::revoked(Ok("unsupported"));
             FormError::UNSUPPORTED.into_response()
         }
-        Err(NotRevoked { rejection, id }) => {
+        Err(RevocationError { rejection, id }) => {
             observe::revoked(Err(&rejection));
             let mut response = rejection.into_response();
             if let Some(id) = id {
@@ -53,34 +53,38 @@ fn respond(revoked: Result<Revoked, NotRevoked>) -> Response {
 }
 
 /// What came of a revocation.
-enum Revoked {
+enum RevocationOutcome {
     /// No node accepts the token after this time.
-    Effective(Duration),
+    Revoked(Duration),
     /// What was presented opened nothing before either.
-    Powerless,
+    Unknown,
     /// The token is good, and of a store that is not ours to change.
-    Elsewhere,
+    Unsupported,
 }
 
 /// Why nothing was revoked, and the token, if its secret was presented.
-struct NotRevoked {
+struct RevocationError {
     rejection: Rejection,
     id: Option<TokenId>,
 }
 
-impl Shared {
-    async fn revoke(&self, token: &str, origin: Origin) -> Result<Revoked, NotRevoked> {
+impl ApiState {
+    async fn revoke(
+        &self,
+        token: &str,
+        origin: RequestOrigin,
+    ) -> Result<RevocationOutcome, RevocationError> {
         let inspector = &self.inspector;
-        let Ok(token) = inspector.checker.sources.read_text(token) else {
-            let failed = inspector.fail(origin, RejectionReason::UnknownToken);
-            return powerless(failed);
+        let Ok(token) = inspector.checker.sources.parse_token(token) else {
+            let failed = inspector.record_failure(origin, RejectionReason::UnknownToken);
+            return unknown_token(failed);
         };
         let credential = Credential::new(token);
-        let (id, is_good) = match inspector.inspect(&credential, origin).await {
+        let (id, is_valid) = match inspector.inspect(&credential, origin).await {
             Ok((record, _)) => (record.id(), true),
             Err(rejection) => match rejection.token_id() {
                 Some(id) => (id, false),
-                None => return powerless(rejection),
+                None => return unknown_token(rejection),
             },
         };
         // The secret revokes its token, be that disabled or expired. One that a rotation replaced
@@ -88,23 +92,25 @@ impl Shared {
         let actor = Actor::possession(id, &credential);
         let actor = actor.with_client_address(origin.address.map(ClientAddress::ip));
         match self.tokens.clone().acting_for(actor).revoke(id).await {
-            Ok(revoked) => Ok(Revoked::Effective(revoked.effective_within)),
-            Err(LifecycleError::NotFound) if is_good => Ok(Revoked::Elsewhere),
-            Err(LifecycleError::NotFound | LifecycleError::ActorEnded(_)) => Ok(Revoked::Powerless),
+            Ok(revoked) => Ok(RevocationOutcome::Revoked(revoked.effective_within)),
+            Err(LifecycleError::NotFound) if is_valid => Ok(RevocationOutcome::Unsupported),
+            Err(LifecycleError::NotFound | LifecycleError::ActorTokenRejected(_)) => {
+                Ok(RevocationOutcome::Unknown)
+            }
             // The token may still be valid, so this must not be a 200.
-            Err(error) => Err(NotRevoked {
-                rejection: outage(error, &inspector.checker),
+            Err(error) => Err(RevocationError {
+                rejection: unavailable_rejection(error, &inspector.checker),
                 id: Some(id),
             }),
         }
     }
 }
 
-fn powerless(rejection: Rejection) -> Result<Revoked, NotRevoked> {
-    if rejection.is_of_token() {
-        Ok(Revoked::Powerless)
+fn unknown_token(rejection: Rejection) -> Result<RevocationOutcome, RevocationError> {
+    if rejection.is_invalid_token() {
+        Ok(RevocationOutcome::Unknown)
     } else {
-        Err(NotRevoked {
+        Err(RevocationError {
             rejection,
             id: None,
         })

@@ -9,13 +9,13 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::super::body;
-use super::super::caller::{Caller, HasChecker, READ_SCOPES, WRITE_SCOPES, writer};
+use super::super::caller::{Caller, HasChecker, READ_SCOPES, WRITE_SCOPES, write_requirement};
 use super::super::listing::{FailureReport, ListWriter};
 use super::super::request_log::LogFailuresLayer;
-use super::answer::{Failure, Refusals};
+use super::response::{ErrorResponse, RejectionResponses};
 use super::{tokens, workspace};
 use crate::authorize::RequireScopesLayer;
-use crate::lifecycle::{LifecycleError, ServiceTokens, ShownToken};
+use crate::lifecycle::{LifecycleError, ServiceTokens, TokenInfo};
 use crate::middleware::{Checker, ServiceTokenLayer};
 use crate::observe::RequestInfo;
 use crate::store::{TokenRecord, TokenState};
@@ -69,18 +69,18 @@ impl PipeOpsApi {
     pub fn into_router<S: Clone + Send + Sync + 'static>(self) -> Router<S> {
         let guard = |scopes: [&'static str; 2]| {
             let guard = RequireScopesLayer::any_of(scopes);
-            guard.with_rejection_response(Refusals)
+            guard.with_rejection_response(RejectionResponses)
         };
         let readers = Router::new()
             .route(TOKENS, get(tokens::list))
-            .route(TOKEN, get(tokens::show))
+            .route(TOKEN, get(tokens::get))
             .route_layer(guard(READ_SCOPES));
         let writers = Router::new()
             .route(TOKENS, post(tokens::create))
             .route(TOKEN, patch(tokens::update).delete(tokens::revoke))
             .route_layer(guard(WRITE_SCOPES));
         let layer = self.layer.accept_bearer().for_api();
-        let shared = Shared {
+        let state = ApiState {
             tokens: self.tokens,
             checker: layer.checker(),
             default_workspace: self.default_workspace,
@@ -91,14 +91,14 @@ impl PipeOpsApi {
             .merge(readers)
             .merge(writers)
             .route_layer(LogFailuresLayer)
-            .route_layer(layer.with_rejection_response(Refusals))
-            .route_layer(from_fn(body::drain))
+            .route_layer(layer.with_rejection_response(RejectionResponses))
+            .route_layer(from_fn(body::drain_unread))
             .method_not_allowed_fallback(async || {
                 let status = StatusCode::METHOD_NOT_ALLOWED;
-                Failure::new(status, "there is no such call on this path")
+                ErrorResponse::new(status, "there is no such call on this path")
             })
-            .layer(DefaultBodyLimit::max(body::MAX))
-            .with_state(Arc::new(shared))
+            .layer(DefaultBodyLimit::max(body::MAX_BODY_BYTES))
+            .with_state(Arc::new(state))
     }
 }
 
@@ -112,26 +112,26 @@ impl fmt::Debug for PipeOpsApi {
 }
 
 /// What all calls work with.
-pub(super) struct Shared {
+pub(super) struct ApiState {
     pub(super) tokens: ServiceTokens,
     checker: Arc<Checker>,
     pub(super) default_workspace: Box<str>,
     pub(super) lists: ListWriter,
 }
 
-impl HasChecker for Shared {
+impl HasChecker for ApiState {
     fn checker(&self) -> &Checker {
         &self.checker
     }
 }
 
-impl Shared {
+impl ApiState {
     /// The tokens as this caller may change them, who is authenticated again.
-    pub(super) async fn tokens_for(&self, caller: Caller) -> Result<ServiceTokens, Failure> {
+    pub(super) async fn tokens_for(&self, caller: Caller) -> Result<ServiceTokens, ErrorResponse> {
         let tokens = caller
-            .tokens(&self.tokens, &self.checker, Some(writer()))
+            .reauthenticate(&self.tokens, &self.checker, Some(write_requirement()))
             .await;
-        tokens.map_err(Failure::refused)
+        tokens.map_err(ErrorResponse::from_rejection)
     }
 
     pub(super) fn failure_report(&self, request: RequestInfo) -> FailureReport {
@@ -141,13 +141,13 @@ impl Shared {
         }
     }
 
-    pub(super) fn failed(&self, error: LifecycleError) -> Failure {
-        Failure::of(error, &self.checker)
+    pub(super) fn error_response(&self, error: LifecycleError) -> ErrorResponse {
+        ErrorResponse::from_error(error, &self.checker)
     }
 
     /// A token as the client reads it.
-    pub(super) fn shown(&self, record: &TokenRecord) -> Value {
-        let shown = ShownToken::new(record, self.checker.clock.now());
+    pub(super) fn token_json(&self, record: &TokenRecord) -> Value {
+        let shown = TokenInfo::new(record, self.checker.clock.now());
         let shown = serde_json::to_value(shown).expect("texts, lists and maps of them are JSON");
         let prefix = record.hint().unwrap_or_default().trim_end_matches('*');
         json!({

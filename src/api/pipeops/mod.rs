@@ -65,7 +65,7 @@
 //! # }).expect("no step fails");
 //! ```
 
-mod answer;
+mod response;
 mod endpoints;
 mod tokens;
 mod workspace;

@@ -8,52 +8,52 @@ use serde_json::{Map, Value, json};
 
 use super::super::body;
 use super::super::caller::Caller;
-use super::super::fields::{Fields, Given};
+use super::super::fields::{FieldValue, Fields};
 use super::super::listing::ListFormat;
-use super::super::path_text::PathText;
-use super::answer::{Failure, done, with_body};
-use super::endpoints::Shared;
+use super::super::path_segment::PathSegment;
+use super::endpoints::ApiState;
+use super::response::{ErrorResponse, success_response, with_body};
 use super::workspace;
 use crate::lifecycle::{FieldProblem, NewToken, TokenUpdate};
 use crate::observe::RequestInfo;
 use crate::store::{TokenFilter, TokenRecord, TokenState};
 use crate::token::TokenId;
 
-type Answered = Result<Response, Failure>;
+type HandlerResult = Result<Response, ErrorResponse>;
 
 pub(super) async fn create(
-    State(shared): State<Arc<Shared>>,
+    State(state): State<Arc<ApiState>>,
     RawQuery(query): RawQuery,
     caller: Caller,
     request: Request,
-) -> Answered {
+) -> HandlerResult {
     let mut fields = Fields::new(members(request).await?);
     let new = new_token(&mut fields);
-    let mut workspaces = workspace::named(query.as_deref());
-    let inside = fields.text(workspace::PARAMETER).value();
-    workspaces.extend(inside.filter(|uuid| !uuid.is_empty()));
+    let mut workspaces = workspace::from_query(query.as_deref());
+    let in_body = fields.string(workspace::PARAMETER).value();
+    workspaces.extend(in_body.filter(|uuid| !uuid.is_empty()));
     if workspaces.len() > 1 {
         fields.problem(workspace::PARAMETER, "two workspaces are named");
     }
     fields.finish()?;
     let workspace = workspaces.pop_first();
-    let workspace = workspace.unwrap_or_else(|| shared.default_workspace.to_string());
+    let workspace = workspace.unwrap_or_else(|| state.default_workspace.to_string());
     let new = new.with_label(workspace::LABEL, workspace);
-    let issued = shared.tokens_for(caller).await?.create(new).await;
-    let issued = issued.map_err(|error| shared.failed(error))?;
-    let mut token = shared.shown(issued.record());
+    let issued = state.tokens_for(caller).await?.create(new).await;
+    let issued = issued.map_err(|error| state.error_response(error))?;
+    let mut token = state.token_json(issued.record());
     token["token"] = json!(issued.expose_secret());
     let data = json!({ "token": token });
     let message = "service account token created";
-    Ok(done(StatusCode::CREATED, message, Some(data)))
+    Ok(success_response(StatusCode::CREATED, message, Some(data)))
 }
 
 pub(super) async fn list(
-    State(shared): State<Arc<Shared>>,
+    State(state): State<Arc<ApiState>>,
     RawQuery(query): RawQuery,
     request: RequestInfo,
-) -> Answered {
-    let mut workspaces = workspace::named(query.as_deref());
+) -> HandlerResult {
+    let mut workspaces = workspace::from_query(query.as_deref());
     let workspace = workspaces.pop_first();
     if !workspaces.is_empty() {
         let pointer = format!("/{}", workspace::PARAMETER);
@@ -62,66 +62,69 @@ pub(super) async fn list(
     let filter = TokenFilter::new().without_revoked();
     let filter = match workspace {
         None => filter,
-        Some(uuid) if *uuid == *shared.default_workspace => {
+        Some(uuid) if *uuid == *state.default_workspace => {
             filter.with_label_or_none(workspace::LABEL, uuid)
         }
         Some(uuid) => filter.with_label(workspace::LABEL, uuid),
     };
-    let report = shared.failure_report(request);
-    let format = TokenList(Arc::clone(&shared));
-    let list = shared
+    let report = state.failure_report(request);
+    let format = TokenList(Arc::clone(&state));
+    let list = state
         .lists
-        .write(shared.tokens.clone(), filter, format, report);
-    let list = list.await.map_err(|error| shared.failed(error))?;
+        .write(state.tokens.clone(), filter, format, report);
+    let list = list.await.map_err(|error| state.error_response(error))?;
     Ok(with_body(StatusCode::OK.into_response(), list))
 }
 
-/// The answer with the tokens of a list, as [`done`] would write it.
-struct TokenList(Arc<Shared>);
+/// The answer with the tokens of a list, as [`success_response`] would write it.
+struct TokenList(Arc<ApiState>);
 
 impl ListFormat for TokenList {
-    fn opening(&self) -> &'static str {
+    fn prefix(&self) -> &'static str {
         r#"{"data":{"tokens":["#
     }
 
     fn token(&self, record: &TokenRecord) -> Value {
-        self.0.shown(record)
+        self.0.token_json(record)
     }
 
-    fn closing(&self, total: usize) -> String {
+    fn suffix(&self, total: usize) -> String {
         let message = "service account tokens";
         format!(r#"],"total":{total}}},"message":"{message}","status":"success","success":true}}"#)
     }
 }
 
-pub(super) async fn show(State(shared): State<Arc<Shared>>, PathText(path): PathText) -> Answered {
-    let id = id(&path).ok_or_else(Failure::not_found)?;
-    let record = shared.tokens.get(id).await;
-    let record = record.map_err(|error| shared.failed(error))?;
+pub(super) async fn get(
+    State(state): State<Arc<ApiState>>,
+    PathSegment(path): PathSegment,
+) -> HandlerResult {
+    let id = id(&path).ok_or_else(ErrorResponse::not_found)?;
+    let record = state.tokens.get(id).await;
+    let record = record.map_err(|error| state.error_response(error))?;
     if record.state() == TokenState::Revoked {
-        return Err(Failure::not_found());
+        return Err(ErrorResponse::not_found());
     }
-    Ok(one(&shared, "service account token", &record))
+    Ok(token_response(&state, "service account token", &record))
 }
 
 pub(super) async fn update(
-    State(shared): State<Arc<Shared>>,
-    PathText(path): PathText,
+    State(state): State<Arc<ApiState>>,
+    PathSegment(path): PathSegment,
     caller: Caller,
     request: Request,
-) -> Answered {
-    let id = id(&path).ok_or_else(Failure::not_found)?;
+) -> HandlerResult {
+    let id = id(&path).ok_or_else(ErrorResponse::not_found)?;
     let members = members(request).await?;
-    let is_switch = members.keys().eq(["is_active"]);
+    let changes_only_activity = members.keys().eq(["is_active"]);
     let mut fields = Fields::new(members);
-    let is_active = fields.flag("is_active").value();
+    let is_active = fields.boolean("is_active").value();
     let update = token_update(&mut fields);
     fields.finish()?;
-    let tokens = shared.tokens_for(caller).await?;
+    let tokens = state.tokens_for(caller).await?;
     let changed = match is_active {
         // Nothing is granted by a token that is switched off.
-        Some(false) if is_switch => tokens.disable(id).await,
-        Some(true) if is_switch => tokens.enable(id).await,
+        Some(false) if changes_only_activity => tokens.disable(id).await,
+        Some(true) if changes_only_activity => tokens.enable(id).await,
         Some(false) => {
             tokens
                 .update(id, update.with_state(TokenState::Disabled))
@@ -134,26 +137,26 @@ pub(super) async fn update(
         }
         None => tokens.update(id, update).await,
     };
-    let changed = changed.map_err(|error| shared.failed(error))?;
+    let changed = changed.map_err(|error| state.error_response(error))?;
     let message = "service account token updated";
-    Ok(one(&shared, message, &changed.record))
+    Ok(token_response(&state, message, &changed.record))
 }
 
 pub(super) async fn revoke(
-    State(shared): State<Arc<Shared>>,
-    PathText(path): PathText,
+    State(state): State<Arc<ApiState>>,
+    PathSegment(path): PathSegment,
     caller: Caller,
-) -> Answered {
-    let id = id(&path).ok_or_else(Failure::not_found)?;
-    let revoked = shared.tokens_for(caller).await?.revoke(id).await;
-    revoked.map_err(|error| shared.failed(error))?;
+) -> HandlerResult {
+    let id = id(&path).ok_or_else(ErrorResponse::not_found)?;
+    let revoked = state.tokens_for(caller).await?.revoke(id).await;
+    revoked.map_err(|error| state.error_response(error))?;
     let message = "service account token revoked";
-    Ok(done(StatusCode::OK, message, None))
+    Ok(success_response(StatusCode::OK, message, None))
 }
 
-fn one(shared: &Shared, message: &str, record: &TokenRecord) -> Response {
-    let data = json!({ "token": shared.shown(record) });
-    done(StatusCode::OK, message, Some(data))
+fn token_response(state: &ApiState, message: &str, record: &TokenRecord) -> Response {
+    let data = json!({ "token": state.token_json(record) });
+    success_response(StatusCode::OK, message, Some(data))
 }
 
 /// The id in a path. What is none names no token.
@@ -162,8 +165,8 @@ fn id(path: &str) -> Option<TokenId> {
 }
 
 /// The members of a body that say something.
-async fn members(request: Request) -> Result<Map<String, Value>, Failure> {
-    let mut members = body::object(request).await?;
+async fn members(request: Request) -> Result<Map<String, Value>, ErrorResponse> {
+    let mut members = body::json_object(request).await?;
     members.retain(|_, value| !value.is_null());
     if let Some(days) = members.get("expires_in").and_then(Value::as_i64) {
         members.insert("expires_in".to_owned(), format!("{days}d").into());
@@ -172,8 +175,8 @@ async fn members(request: Request) -> Result<Map<String, Value>, Failure> {
 }
 
 fn new_token(fields: &mut Fields) -> NewToken {
-    let mut new = NewToken::new(fields.text("name").value().unwrap_or_default());
-    if let Given::Value(text) = fields.text("description")
+    let mut new = NewToken::new(fields.string("name").value().unwrap_or_default());
+    if let FieldValue::Value(text) = fields.string("description")
         && !text.is_empty()
     {
         new = new.with_description(text);
@@ -184,16 +187,16 @@ fn new_token(fields: &mut Fields) -> NewToken {
     if let Some(expiry) = fields.expiry() {
         new = new.with_expiry(expiry);
     }
-    fields.text("preset");
+    fields.string("preset");
     new
 }
 
 fn token_update(fields: &mut Fields) -> TokenUpdate {
     let mut update = TokenUpdate::new();
-    if let Given::Value(name) = fields.text("name") {
+    if let FieldValue::Value(name) = fields.string("name") {
         update = update.with_name(name);
     }
-    update = match fields.text("description").value() {
+    update = match fields.string("description").value() {
         None => update,
         Some(text) if text.is_empty() => update.without_description(),
         Some(text) => update.with_description(text),
@@ -209,7 +212,7 @@ fn token_update(fields: &mut Fields) -> TokenUpdate {
 
 /// What is granted, under either of its names.
 fn scopes(fields: &mut Fields) -> Option<Vec<String>> {
-    let [permissions, scopes] = ["permissions", "scopes"].map(|name| fields.texts(name).value());
+    let [permissions, scopes] = ["permissions", "scopes"].map(|name| fields.strings(name).value());
     let (Some(permissions), Some(scopes)) = (&permissions, &scopes) else {
         return permissions.or(scopes);
     };
@@ -217,6 +220,6 @@ fn scopes(fields: &mut Fields) -> Option<Vec<String>> {
     if !some.is_empty() && !others.is_empty() && some != others {
         fields.problem("scopes", "not the same as permissions");
     }
-    let said = if some.is_empty() { scopes } else { permissions };
-    Some(said.clone())
+    let granted = if some.is_empty() { scopes } else { permissions };
+    Some(granted.clone())
 }

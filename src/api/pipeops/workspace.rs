@@ -6,8 +6,8 @@ use axum::response::Response;
 use http::StatusCode;
 use serde_json::json;
 
-use super::answer::done;
-use super::endpoints::Shared;
+use super::endpoints::ApiState;
+use super::response::success_response;
 use crate::store::TokenRecord;
 
 /// Under which name a workspace is asked for.
@@ -16,20 +16,20 @@ pub(super) const PARAMETER: &str = "workspace_uuid";
 /// The label that keeps it.
 pub(super) const LABEL: &str = "workspace";
 
-pub(super) async fn list(State(shared): State<Arc<Shared>>) -> Response {
-    let uuid = &shared.default_workspace;
+pub(super) async fn list(State(state): State<Arc<ApiState>>) -> Response {
+    let uuid = &state.default_workspace;
     let data = json!([{ "uuid": uuid, "id": uuid, "name": uuid }]);
-    done(StatusCode::OK, "there is one workspace", Some(data))
+    success_response(StatusCode::OK, "there is one workspace", Some(data))
 }
 
 /// The workspaces that a query names.
-pub(super) fn named(query: Option<&str>) -> BTreeSet<String> {
+pub(super) fn from_query(query: Option<&str>) -> BTreeSet<String> {
     let parameters = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
     let named = parameters.filter(|(name, value)| name == PARAMETER && !value.is_empty());
     named.map(|(_, value)| value.into_owned()).collect()
 }
 
-impl Shared {
+impl ApiState {
     pub(super) fn workspace_of<'a>(&'a self, record: &'a TokenRecord) -> &'a str {
         let label = record.labels().find(|(key, _)| *key == LABEL);
         label.map_or(&self.default_workspace, |(_, value)| value)

@@ -10,10 +10,10 @@ use http::StatusCode;
 use serde_json::json;
 
 use super::super::body;
-use super::super::caller::{Caller, HasChecker, READ_SCOPES, WRITE_SCOPES, writer};
+use super::super::caller::{Caller, HasChecker, READ_SCOPES, WRITE_SCOPES, write_requirement};
 use super::super::listing::{FailureReport, ListWriter};
 use super::super::request_log::LogFailuresLayer;
-use super::error::{Failure, Refusals, write_errors};
+use super::error::{ErrorResponse, RejectionResponses, write_error_bodies};
 use super::tokens;
 use crate::authorize::RequireScopesLayer;
 use crate::lifecycle::{LifecycleError, ServiceTokens};
@@ -45,10 +45,10 @@ impl StackStateApi {
     pub fn into_router<S: Clone + Send + Sync + 'static>(self) -> Router<S> {
         let layer = self.layer.for_api();
         let checker = layer.checker();
-        let refusals = Refusals(Arc::clone(&checker.clock));
+        let rejection_responses = RejectionResponses(Arc::clone(&checker.clock));
         let guard = |scopes: [&'static str; 2]| {
             let guard = RequireScopesLayer::any_of(scopes);
-            guard.with_rejection_response(refusals.clone())
+            guard.with_rejection_response(rejection_responses.clone())
         };
         let readers = Router::new()
             .route("/security/tokens", get(tokens::list))
@@ -57,7 +57,7 @@ impl StackStateApi {
             .route("/security/tokens", post(tokens::create))
             .route("/security/tokens/{id}", delete(tokens::revoke))
             .route_layer(guard(WRITE_SCOPES));
-        let shared = Shared {
+        let state = ApiState {
             tokens: self.tokens,
             checker,
             lists: ListWriter::default(),
@@ -68,14 +68,14 @@ impl StackStateApi {
             .merge(readers)
             .merge(writers)
             .route_layer(LogFailuresLayer)
-            .route_layer(layer.with_rejection_response(refusals))
-            .method_not_allowed_fallback(async |State(shared): State<Arc<Shared>>| {
+            .route_layer(layer.with_rejection_response(rejection_responses))
+            .method_not_allowed_fallback(async |State(state): State<Arc<ApiState>>| {
                 let status = StatusCode::METHOD_NOT_ALLOWED;
-                shared.refused(status, "there is no such call on this path")
+                state.error(status, "there is no such call on this path")
             })
-            .layer(DefaultBodyLimit::max(body::MAX))
-            .layer(from_fn(write_errors))
-            .with_state(Arc::new(shared))
+            .layer(DefaultBodyLimit::max(body::MAX_BODY_BYTES))
+            .layer(from_fn(write_error_bodies))
+            .with_state(Arc::new(state))
     }
 }
 
@@ -88,25 +88,26 @@ impl fmt::Debug for StackStateApi {
 }
 
 /// What all calls work with.
-pub(super) struct Shared {
+pub(super) struct ApiState {
     pub(super) tokens: ServiceTokens,
     checker: Arc<Checker>,
     pub(super) lists: ListWriter,
 }
 
-impl HasChecker for Shared {
+impl HasChecker for ApiState {
     fn checker(&self) -> &Checker {
         &self.checker
     }
 }
 
-impl Shared {
+impl ApiState {
     /// The tokens as this caller may change them, who is authenticated again.
-    pub(super) async fn tokens_for(&self, caller: Caller) -> Result<ServiceTokens, Failure> {
+    pub(super) async fn tokens_for(&self, caller: Caller) -> Result<ServiceTokens, ErrorResponse> {
         let tokens = caller
-            .tokens(&self.tokens, &self.checker, Some(writer()))
+            .reauthenticate(&self.tokens, &self.checker, Some(write_requirement()))
             .await;
-        tokens.map_err(|rejection| Failure::refused(rejection, self.checker.clock.now()))
+        tokens
+            .map_err(|rejection| ErrorResponse::from_rejection(rejection, self.checker.clock.now()))
     }
 
     pub(super) fn failure_report(&self, request: RequestInfo) -> FailureReport {
@@ -116,21 +117,21 @@ impl Shared {
         }
     }
 
-    pub(super) fn failed(&self, error: LifecycleError) -> Failure {
-        Failure::of(error, &self.checker)
+    pub(super) fn error_response(&self, error: LifecycleError) -> ErrorResponse {
+        ErrorResponse::from_error(error, &self.checker)
     }
 
-    pub(super) fn bad_request(&self, message: &str) -> Failure {
-        self.refused(StatusCode::BAD_REQUEST, message)
+    pub(super) fn bad_request(&self, message: &str) -> ErrorResponse {
+        self.error(StatusCode::BAD_REQUEST, message)
     }
 
-    pub(super) fn refused(&self, status: StatusCode, message: &str) -> Failure {
-        Failure::new(status, message, self.checker.clock.now())
+    pub(super) fn error(&self, status: StatusCode, message: &str) -> ErrorResponse {
+        ErrorResponse::new(status, message, self.checker.clock.now())
     }
 
-    pub(super) fn invalid_expiry(&self, message: &str) -> Failure {
+    pub(super) fn invalid_expiry(&self, message: &str) -> ErrorResponse {
         let kind = "ServiceTokenInvalidExpiryError";
-        Failure::of_type(
+        ErrorResponse::with_type(
             StatusCode::BAD_REQUEST,
             kind,
             message,

@@ -9,8 +9,8 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, StatusCode};
 use serde_json::{Value, json};
 
-use super::super::outcome::{outage, refusal, status};
-use super::super::request_log::Escalation;
+use super::super::lifecycle_response::{actor_rejection, status_code, unavailable_rejection};
+use super::super::request_log::EscalationDenial;
 use super::expiry::millis;
 use crate::clock::Clock;
 use crate::lifecycle::LifecycleError;
@@ -19,18 +19,18 @@ use crate::observe::{REQUEST_ID, request_id};
 use crate::reject::{Rejection, ResponseForRejection};
 
 /// A call that failed, as the tool shows it.
-pub(super) struct Failure {
+pub(super) struct ErrorResponse {
     response: Response,
     errors: Vec<(&'static str, String)>,
     now: SystemTime,
 }
 
-impl Failure {
+impl ErrorResponse {
     pub(super) fn new(status: StatusCode, message: impl Into<String>, now: SystemTime) -> Self {
-        Self::of_type(status, kind(status), message, now)
+        Self::with_type(status, kind(status), message, now)
     }
 
-    pub(super) fn of_type(
+    pub(super) fn with_type(
         status: StatusCode,
         kind: &'static str,
         message: impl Into<String>,
@@ -44,26 +44,28 @@ impl Failure {
     }
 
     /// What became of a change.
-    pub(super) fn of(error: LifecycleError, checker: &Checker) -> Self {
+    pub(super) fn from_error(error: LifecycleError, checker: &Checker) -> Self {
         let now = checker.clock.now();
-        if let Some(rejection) = refusal(&error, checker) {
-            return Self::refused(rejection, now);
+        if let Some(rejection) = actor_rejection(&error, checker) {
+            return Self::from_rejection(rejection, now);
         }
         if let LifecycleError::Invalid(problems) = &error {
             let kind = kind(StatusCode::BAD_REQUEST);
-            let told = problems.iter().map(|it| match &*it.pointer {
+            let errors = problems.iter().map(|it| match &*it.pointer {
                 "/expires_at" => ("ServiceTokenInvalidExpiryError", it.detail.to_string()),
                 pointer => (kind, format!("{}: {}", &pointer[1..], it.detail)),
             });
             return Self {
                 response: StatusCode::BAD_REQUEST.into_response(),
-                errors: told.collect(),
+                errors: errors.collect(),
                 now,
             };
         }
-        let escalation = Escalation::of(&error);
-        let mut failure = match status(&error) {
-            StatusCode::SERVICE_UNAVAILABLE => return Self::refused(outage(error, checker), now),
+        let escalation = EscalationDenial::from_error(&error);
+        let mut failure = match status_code(&error) {
+            StatusCode::SERVICE_UNAVAILABLE => {
+                return Self::from_rejection(unavailable_rejection(error, checker), now);
+            }
             status => Self::new(status, error.to_string(), now),
         };
         if let Some(escalation) = escalation {
@@ -72,7 +74,7 @@ impl Failure {
         failure
     }
 
-    pub(super) fn refused(rejection: Rejection, now: SystemTime) -> Self {
+    pub(super) fn from_rejection(rejection: Rejection, now: SystemTime) -> Self {
         let errors = vec![(kind(rejection.status()), rejection.to_string())];
         let mut response = rejection.to_response(Body::empty());
         rejection.attach(response.extensions_mut());
@@ -84,7 +86,7 @@ impl Failure {
     }
 }
 
-impl IntoResponse for Failure {
+impl IntoResponse for ErrorResponse {
     fn into_response(mut self) -> Response {
         let headers = self.response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -108,7 +110,7 @@ struct ErrorBody(Value);
 
 /// Writes the bodies of errors. Their tracking key is the request id, which a request without one
 /// gets here, so that the log has the same.
-pub(super) async fn write_errors(mut request: Request, next: Next) -> Response {
+pub(super) async fn write_error_bodies(mut request: Request, next: Next) -> Response {
     let id = request_id(request.headers()).cloned().unwrap_or_else(|| {
         let id = format!("{:016x}", getrandom::u64().unwrap_or_default());
         HeaderValue::try_from(id).expect("hex digits are visible ASCII")
@@ -124,11 +126,11 @@ pub(super) async fn write_errors(mut request: Request, next: Next) -> Response {
 
 /// Says refusals of the layer and the guards in the same shape.
 #[derive(Clone)]
-pub(super) struct Refusals(pub(super) Arc<dyn Clock>);
+pub(super) struct RejectionResponses(pub(super) Arc<dyn Clock>);
 
-impl ResponseForRejection<Body> for Refusals {
+impl ResponseForRejection<Body> for RejectionResponses {
     fn response_for_rejection(&mut self, rejection: &Rejection) -> Response {
-        Failure::refused(rejection.clone(), self.0.now()).into_response()
+        ErrorResponse::from_rejection(rejection.clone(), self.0.now()).into_response()
     }
 }
 

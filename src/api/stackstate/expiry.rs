@@ -1,18 +1,18 @@
 use std::time::{Duration, SystemTime};
 
-const DAY: i64 = 86_400_000;
+const DAY_MILLIS: i64 = 86_400_000;
 
 /// The last millisecond of the year 9999.
-const LAST: i64 = 253_402_300_799_999;
+const MAX_MILLIS: i64 = 253_402_300_799_999;
 
 /// When a token stops working whose expiry was typed as this many milliseconds since the epoch: at
 /// midnight, it was a day, and the token works through it. `None` is before 1970 or after 9999.
-pub(super) fn end(millis: i64) -> Option<SystemTime> {
-    if !(0..=LAST - DAY).contains(&millis) {
+pub(super) fn from_millis(millis: i64) -> Option<SystemTime> {
+    if !(0..=MAX_MILLIS - DAY_MILLIS).contains(&millis) {
         return None;
     }
-    let end = if millis % DAY == 0 {
-        millis + DAY
+    let end = if millis % DAY_MILLIS == 0 {
+        millis + DAY_MILLIS
     } else {
         millis
     };
@@ -21,11 +21,11 @@ pub(super) fn end(millis: i64) -> Option<SystemTime> {
 }
 
 /// What is told of the end of a token: noon of its last day, if it ends with a day.
-pub(super) fn told(end: SystemTime) -> Option<i64> {
+pub(super) fn displayed_millis(end: SystemTime) -> Option<i64> {
     let millis = millis(end)?;
-    let is_end_of_day = millis % DAY == 0;
+    let is_end_of_day = millis % DAY_MILLIS == 0;
     Some(if is_end_of_day {
-        millis - DAY / 2
+        millis - DAY_MILLIS / 2
     } else {
         millis
     })
@@ -44,25 +44,28 @@ mod tests {
     const TYPED: i64 = 1_801_353_600_000;
 
     #[test]
-    fn a_day_is_worked_through_and_told_as_its_noon() {
-        let end = end(TYPED).unwrap();
-        assert_eq!(millis(end), Some(TYPED + DAY));
-        assert_eq!(told(end), Some(TYPED + DAY / 2));
+    fn midnight_expiry_lasts_the_day_and_is_displayed_as_noon() {
+        let end = from_millis(TYPED).unwrap();
+        assert_eq!(millis(end), Some(TYPED + DAY_MILLIS));
+        assert_eq!(displayed_millis(end), Some(TYPED + DAY_MILLIS / 2));
     }
 
     #[test]
-    fn a_moment_stays_a_moment() {
+    fn expiry_within_a_day_is_unchanged() {
         for moment in [TYPED + 1, TYPED - 1, 1] {
-            let end = end(moment).unwrap();
-            assert_eq!((millis(end), told(end)), (Some(moment), Some(moment)));
+            let end = from_millis(moment).unwrap();
+            assert_eq!(
+                (millis(end), displayed_millis(end)),
+                (Some(moment), Some(moment))
+            );
         }
     }
 
     #[test]
-    fn what_no_calendar_has_is_none() {
-        for odd in [-1, i64::MIN, i64::MAX, LAST] {
-            assert_eq!(end(odd), None, "{odd}");
+    fn rejects_dates_out_of_range() {
+        for odd in [-1, i64::MIN, i64::MAX, MAX_MILLIS] {
+            assert_eq!(from_millis(odd), None, "{odd}");
         }
-        assert!(end(0).is_some() && end(LAST - DAY).is_some());
+        assert!(from_millis(0).is_some() && from_millis(MAX_MILLIS - DAY_MILLIS).is_some());
     }
 }

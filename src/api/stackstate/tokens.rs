@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 use super::super::body;
 use super::super::caller::Caller;
 use super::super::listing::ListFormat;
-use super::super::path_text::PathText;
-use super::endpoints::Shared;
-use super::error::Failure;
-use super::expiry::{end, millis, told};
+use super::super::path_segment::PathSegment;
+use super::endpoints::ApiState;
+use super::error::ErrorResponse;
+use super::expiry::{displayed_millis, from_millis, millis};
 use crate::lifecycle::{Expiry, LifecycleError, NewToken};
 use crate::observe::RequestInfo;
 use crate::store::{TokenFilter, TokenRecord, TokenState};
@@ -23,7 +23,7 @@ use crate::token::TokenId;
 /// What the tool sends. A subject is always there, and empty for none.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Create {
+struct CreateRequest {
     name: String,
     #[serde(default)]
     roles: Vec<String>,
@@ -32,15 +32,15 @@ struct Create {
 }
 
 pub(super) async fn create(
-    State(shared): State<Arc<Shared>>,
+    State(state): State<Arc<ApiState>>,
     caller: Caller,
     request: Request,
-) -> Result<Response, Failure> {
+) -> Result<Response, ErrorResponse> {
     let body = body::read(request).await;
-    let body = body.map_err(|error| shared.refused(error.status(), &error.to_string()))?;
+    let body = body.map_err(|error| state.error(error.status(), &error.to_string()))?;
     // The error is not repeated: its excerpt of the body may be a secret.
-    let create: Create = serde_json::from_slice(&body)
-        .map_err(|_| shared.bad_request("the body is not what creates a service token"))?;
+    let create: CreateRequest = serde_json::from_slice(&body)
+        .map_err(|_| state.bad_request("the body is not what creates a service token"))?;
     let mut new = NewToken::new(create.name).with_roles(create.roles);
     if let Some(subject) = create
         .dedicated_subject
@@ -49,29 +49,30 @@ pub(super) async fn create(
         new = new.with_subject(subject);
     }
     if let Some(typed) = create.expiry_date {
-        let end = end(typed).ok_or_else(|| shared.invalid_expiry("not a date of 1970 to 9999"))?;
+        let end =
+            from_millis(typed).ok_or_else(|| state.invalid_expiry("not a date of 1970 to 9999"))?;
         new = new.with_expiry(Expiry::at(end));
     }
-    let issued = shared.tokens_for(caller).await?.create(new).await;
-    let issued = issued.map_err(|error| shared.failed(error))?;
+    let issued = state.tokens_for(caller).await?.create(new).await;
+    let issued = issued.map_err(|error| state.error_response(error))?;
     let body = json!({
         "name": issued.record().name(),
         "token": issued.expose_secret(),
-        "expiration": issued.record().expires_at().and_then(told),
+        "expiration": issued.record().expires_at().and_then(displayed_millis),
     });
     Ok(([(CACHE_CONTROL, "no-store")], Json(body)).into_response())
 }
 
 pub(super) async fn list(
-    State(shared): State<Arc<Shared>>,
+    State(state): State<Arc<ApiState>>,
     request: RequestInfo,
-) -> Result<Response, Failure> {
+) -> Result<Response, ErrorResponse> {
     let filter = TokenFilter::new().without_revoked();
-    let report = shared.failure_report(request);
-    let list = shared
+    let report = state.failure_report(request);
+    let list = state
         .lists
-        .write(shared.tokens.clone(), filter, TokenList, report);
-    let list = list.await.map_err(|error| shared.failed(error))?;
+        .write(state.tokens.clone(), filter, TokenList, report);
+    let list = list.await.map_err(|error| state.error_response(error))?;
     let headers = [
         (CONTENT_TYPE, "application/json"),
         (CACHE_CONTROL, "no-store"),
@@ -83,39 +84,39 @@ pub(super) async fn list(
 struct TokenList;
 
 impl ListFormat for TokenList {
-    fn opening(&self) -> &'static str {
+    fn prefix(&self) -> &'static str {
         "["
     }
 
     fn token(&self, record: &TokenRecord) -> Value {
-        shown(record)
+        token_json(record)
     }
 
-    fn closing(&self, _: usize) -> String {
+    fn suffix(&self, _: usize) -> String {
         "]".to_owned()
     }
 }
 
 pub(super) async fn revoke(
-    State(shared): State<Arc<Shared>>,
-    PathText(id): PathText,
+    State(state): State<Arc<ApiState>>,
+    PathSegment(id): PathSegment,
     caller: Caller,
-) -> Result<Response, Failure> {
+) -> Result<Response, ErrorResponse> {
     let id = id.parse().ok().and_then(TokenId::from_i64);
-    let missing = || shared.failed(LifecycleError::NotFound);
+    let missing = || state.error_response(LifecycleError::NotFound);
     let id = id.ok_or_else(missing)?;
-    let record = shared.tokens.get(id).await;
-    let record = record.map_err(|error| shared.failed(error))?;
+    let record = state.tokens.get(id).await;
+    let record = record.map_err(|error| state.error_response(error))?;
     if record.state() == TokenState::Revoked {
         return Err(missing());
     }
-    let revoked = shared.tokens_for(caller).await?.revoke(id).await;
-    revoked.map_err(|error| shared.failed(error))?;
+    let revoked = state.tokens_for(caller).await?.revoke(id).await;
+    revoked.map_err(|error| state.error_response(error))?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 /// A token as the tool lists it; what there is not is left out.
-fn shown(record: &TokenRecord) -> Value {
+fn token_json(record: &TokenRecord) -> Value {
     let mut token = json!({
         "id": record.id().as_i64(),
         "name": record.name(),
@@ -124,7 +125,10 @@ fn shown(record: &TokenRecord) -> Value {
     let members = [
         (
             "expiration",
-            record.expires_at().and_then(told).map(Value::from),
+            record
+                .expires_at()
+                .and_then(displayed_millis)
+                .map(Value::from),
         ),
         ("dedicatedSubject", record.subject().map(Value::from)),
         ("description", record.description().map(Value::from)),

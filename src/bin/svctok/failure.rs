@@ -43,13 +43,17 @@ impl Failure {
     }
 
     /// The message is what was tried, then what each error in the chain says.
-    pub(crate) fn of(kind: FailureKind, tried: impl fmt::Display, error: &dyn Error) -> Self {
-        let Self { message, .. } = Self::chain(kind, error);
-        Self::new(kind, format!("{tried}: {message}"))
+    pub(crate) fn context(
+        kind: FailureKind,
+        context: impl fmt::Display,
+        error: &dyn Error,
+    ) -> Self {
+        let Self { message, .. } = Self::from_error(kind, error);
+        Self::new(kind, format!("{context}: {message}"))
     }
 
     /// The message is what each error in the chain says.
-    pub(crate) fn chain(kind: FailureKind, error: &dyn Error) -> Self {
+    pub(crate) fn from_error(kind: FailureKind, error: &dyn Error) -> Self {
         let mut message = error.to_string();
         let mut source = error.source();
         while let Some(error) = source {

@@ -27,7 +27,7 @@ use self::args::{Cli, Command};
 use self::failure::FailureKind;
 
 /// How long the end of a service waits for somebody to read why it ended.
-const NOTE_TIMEOUT: Duration = Duration::from_secs(3);
+const STDERR_TIMEOUT: Duration = Duration::from_secs(3);
 
 fn main() -> ExitCode {
     let parsed = args::command()
@@ -35,13 +35,13 @@ fn main() -> ExitCode {
         .and_then(|matches| Cli::from_arg_matches(&matches));
     let cli = match parsed {
         Ok(cli) => cli,
-        Err(error) => return explain(&error),
+        Err(error) => return print_clap_error(&error),
     };
     let is_service = matches!(cli.command, Command::Serve(_));
     match run::run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) if is_service => {
-            output::note_within(NOTE_TIMEOUT, &failure);
+            output::note_within(STDERR_TIMEOUT, &failure);
             failure.exit_code()
         }
         Err(failure) => {
@@ -55,9 +55,9 @@ fn main() -> ExitCode {
 
 /// Prints the help that was asked for, or what is wrong with the command line: that without the
 /// secrets that stand in it.
-fn explain(error: &clap::Error) -> ExitCode {
+fn print_clap_error(error: &clap::Error) -> ExitCode {
     if error.use_stderr() {
-        let text = secret::without_secrets(&error.render().to_string());
+        let text = secret::redact_secrets(&error.render().to_string());
         output::note(text.trim_end());
     } else {
         // A reader that has read enough is no error.

@@ -18,7 +18,7 @@ pub(crate) struct Marker {
 }
 
 impl Marker {
-    pub(crate) fn of(database: &Path) -> Self {
+    pub(crate) fn new(database: &Path) -> Self {
         let mut path = database.as_os_str().to_owned();
         path.push(SUFFIX);
         Self {
@@ -48,17 +48,17 @@ impl Marker {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => {
                 let tried = format_args!("cannot read {}", self.path.display());
-                Err(Failure::of(FailureKind::Refused, tried, &error))
+                Err(Failure::context(FailureKind::Refused, tried, &error))
             }
         }
     }
 
     /// Writes the marker, for good when this returns.
     pub(crate) fn write(&self, store_id: &str) -> Result<(), Failure> {
-        SecretFile::open(&self.path, true)?.finish(&format!("{store_id}\n"))?;
+        SecretFile::open(&self.path, true)?.persist(&format!("{store_id}\n"))?;
         sync_folder(&self.path).map_err(|error| {
             let tried = format_args!("cannot sync the folder of {}", self.path.display());
-            Failure::of(FailureKind::Refused, tried, &error)
+            Failure::context(FailureKind::Refused, tried, &error)
         })
     }
 }

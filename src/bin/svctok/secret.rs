@@ -24,7 +24,7 @@ impl SecretText {
     }
 
     /// As a token, which it is if it is visible ASCII.
-    pub(crate) fn presented(&self) -> Result<PresentedToken<'_>, Failure> {
+    pub(crate) fn as_presented_token(&self) -> Result<PresentedToken<'_>, Failure> {
         PresentedToken::new(&self.0).ok_or_else(|| {
             Failure::refused(
                 "this is no token: a token is one line of visible ASCII, without spaces",
@@ -61,7 +61,7 @@ impl fmt::Debug for SecretText {
 
 /// `text` without what looks like a token, or like a password in a URL: for messages that quote
 /// the command line.
-pub(crate) fn without_secrets(text: &str) -> String {
+pub(crate) fn redact_secrets(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tokens_and_passwords_are_taken_out_of_a_message_and_nothing_else() {
+    fn redacts_only_tokens_and_passwords() {
         for (text, shown) in [
             (
                 "invalid value 'svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n' for x",
@@ -114,7 +114,7 @@ mod tests {
                 "svctok-service-token svctok- svctok",
             ),
         ] {
-            assert_eq!(without_secrets(text), shown);
+            assert_eq!(redact_secrets(text), shown);
         }
     }
 }

@@ -24,7 +24,7 @@ pub(crate) enum StoreUrl {
 
 /// How long a store in SQL keeps audit events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum AuditTrail {
+pub(crate) enum AuditRetention {
     Forever,
     For(Duration),
     /// Records no events. Existing events stay.
@@ -43,11 +43,13 @@ pub(crate) enum OpenedStore {
 /// Sets the audit trail of a store in SQL. The methods are inherent, so that no function can be
 /// generic over them.
 macro_rules! with_audit_trail {
-    ($store:expr, $audit_trail:expr) => {
-        match $audit_trail {
-            AuditTrail::Forever => $store.with_audit_trail(),
-            AuditTrail::For(retention) => $store.with_audit_trail().with_audit_retention(retention),
-            AuditTrail::Off => $store,
+    ($store:expr, $audit_retention:expr) => {
+        match $audit_retention {
+            AuditRetention::Forever => $store.with_audit_trail(),
+            AuditRetention::For(retention) => {
+                $store.with_audit_trail().with_audit_retention(retention)
+            }
+            AuditRetention::Off => $store,
         }
     };
 }
@@ -67,21 +69,21 @@ impl StoreUrl {
     /// Opens the store to read it. A token file is reloaded when it changes. A missing SQLite file is
     /// created.
     pub(crate) async fn open(&self) -> Result<OpenedStore, Failure> {
-        self.open_to_serve(AuditTrail::Forever).await
+        self.open_to_serve(AuditRetention::Forever).await
     }
 
     /// Opens the store like [`open`](Self::open), with the audit trail of a service.
     pub(crate) async fn open_to_serve(
         &self,
-        audit_trail: AuditTrail,
+        audit_retention: AuditRetention,
     ) -> Result<OpenedStore, Failure> {
         match self {
             Self::File(path) => {
-                let store = FileStore::open(path).map_err(|it| self.not_opened(&it))?;
+                let store = FileStore::open(path).map_err(|it| self.open_failure(&it))?;
                 Ok(OpenedStore::ReadOnly(Arc::new(store)))
             }
             store => {
-                let registry = store.open_registry(audit_trail).await;
+                let registry = store.open_registry(audit_retention).await;
                 registry.map(OpenedStore::Registry)
             }
         }
@@ -90,34 +92,34 @@ impl StoreUrl {
     /// Opens the store to change its tokens. A missing SQLite file is created; a missing token file
     /// is created with the first token. Changes record audit events, which only a service deletes.
     pub(crate) async fn open_to_change(&self) -> Result<Arc<dyn StoreHandle>, Failure> {
-        self.open_registry(AuditTrail::Forever).await
+        self.open_registry(AuditRetention::Forever).await
     }
 
     async fn open_registry(
         &self,
-        audit_trail: AuditTrail,
+        audit_retention: AuditRetention,
     ) -> Result<Arc<dyn StoreHandle>, Failure> {
         Ok(match self {
             Self::Sqlite(path) => {
                 let store = SqliteStore::open(path).await;
-                let store = store.map_err(|it| self.not_opened(&it))?;
-                Arc::new(with_audit_trail!(store, audit_trail))
+                let store = store.map_err(|it| self.open_failure(&it))?;
+                Arc::new(with_audit_trail!(store, audit_retention))
             }
             Self::Postgres(url) => {
                 let store = PostgresStore::connect(url).await;
-                let store = store.map_err(|it| self.not_opened(&it))?;
-                Arc::new(with_audit_trail!(store, audit_trail))
+                let store = store.map_err(|it| self.open_failure(&it))?;
+                Arc::new(with_audit_trail!(store, audit_retention))
             }
             Self::File(path) => {
                 let store = TokenFile::open(path);
-                Arc::new(store.map_err(|it| self.not_opened(&it))?)
+                Arc::new(store.map_err(|it| self.open_failure(&it))?)
             }
         })
     }
 
-    fn not_opened(&self, error: &dyn Error) -> Failure {
+    fn open_failure(&self, error: &dyn Error) -> Failure {
         let tried = format_args!("cannot open {self}");
-        Failure::of(FailureKind::Unreachable, tried, error)
+        Failure::context(FailureKind::Unreachable, tried, error)
     }
 }
 
@@ -125,8 +127,9 @@ impl StoreUrl {
     /// Returns the URL with an absolute path.
     pub(crate) fn absolute(self) -> Result<Self, Failure> {
         let absolute = |path: PathBuf| {
-            std::path::absolute(path)
-                .map_err(|error| Failure::of(FailureKind::Usage, "cannot name the file", &error))
+            std::path::absolute(path).map_err(|error| {
+                Failure::context(FailureKind::Usage, "cannot name the file", &error)
+            })
         };
         Ok(match self {
             Self::Sqlite(path) => Self::Sqlite(absolute(path)?),
@@ -193,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_is_shown_without_user_password_and_query() {
+    fn display_omits_user_password_and_query() {
         for (url, shown) in [
             (
                 "postgres://u:hush@db:5432/t?sslpassword=hush",

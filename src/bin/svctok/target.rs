@@ -18,40 +18,40 @@ pub(crate) enum Target {
 
 /// What names a target: flags, or the environment.
 #[derive(Clone, Copy)]
-struct Names<'a> {
+struct TargetOptions<'a> {
     url: &'a Option<String>,
     store: &'a Option<StoreUrl>,
     context: &'a Option<String>,
     /// What they are, to people.
-    are: &'static str,
+    description: &'static str,
 }
 
 impl Target {
     /// What the flags name, else the environment, else the context in use.
-    pub(crate) fn find(args: &AccessArgs) -> Result<Self, Failure> {
-        Self::choose(args, Environment::read()?, || ContextFile::find().read())
+    pub(crate) fn resolve(args: &AccessArgs) -> Result<Self, Failure> {
+        Self::resolve_from(args, Environment::read()?, || ContextFile::locate().read())
     }
 
-    fn choose(
+    fn resolve_from(
         args: &AccessArgs,
         environment: Environment,
         contexts: impl FnOnce() -> Result<Contexts, Failure>,
     ) -> Result<Self, Failure> {
-        let flags = Names {
+        let flags = TargetOptions {
             url: &args.url,
             store: &args.store,
             context: &args.context,
-            are: "--url, --store and --context",
+            description: "--url, --store and --context",
         };
-        let variables = Names {
+        let variables = TargetOptions {
             url: &environment.url,
             store: &environment.store,
             context: &environment.context,
-            are: "SVCTOK_URL, SVCTOK_STORE and SVCTOK_CONTEXT",
+            description: "SVCTOK_URL, SVCTOK_STORE and SVCTOK_CONTEXT",
         };
         let names = if flags.count() > 0 { flags } else { variables };
         if names.count() > 1 {
-            let message = format!("of {}, only one can be meant", names.are);
+            let message = format!("of {}, only one can be meant", names.description);
             return Err(Failure::usage(message));
         }
         if let Some(store) = names.store {
@@ -69,11 +69,11 @@ impl Target {
                 .with_hint("name a server by --url or a store by --store, or save a context: `svctok context save --help`"));
         }
         let (name, context) = contexts.named_or_current(names.context.clone())?;
-        Self::of(&name, context, environment.token)
+        Self::from_context(&name, context, environment.token)
     }
 
     /// What a context names. A token saved in it is sent to its own server and to no other.
-    pub(crate) fn of(
+    pub(crate) fn from_context(
         name: &str,
         context: &Context,
         token: Option<SecretText>,
@@ -91,7 +91,7 @@ impl Target {
     }
 }
 
-impl Names<'_> {
+impl TargetOptions<'_> {
     fn count(&self) -> usize {
         let named = [
             self.url.is_some(),
@@ -124,7 +124,7 @@ mod tests {
     }
 
     /// The target and the token for it.
-    fn chosen(
+    fn resolve(
         flags: &AccessArgs,
         variables: AccessArgs,
         token: Option<&str>,
@@ -136,7 +136,7 @@ mod tests {
             token: token.map(SecretText::new),
         };
         let contexts = || Ok(toml::from_str(FILE).expect("TOML"));
-        let target = Target::choose(flags, environment, contexts);
+        let target = Target::resolve_from(flags, environment, contexts);
         target
             .map_err(|failure| failure.kind())
             .map(|target| match target {
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_outrank_the_environment_and_that_outranks_the_file() {
+    fn flags_take_precedence_over_environment_over_file() {
         let nothing = || args(None, None, None);
         let url = || args(Some("http://u"), None, None);
         let store = || args(None, Some("sqlite:s"), None);
@@ -165,12 +165,12 @@ mod tests {
             (nothing(), nothing(), None, "http://a of-a"),
             (nothing(), nothing(), Some("t"), "http://a t"),
         ] {
-            assert_eq!(chosen(&flags, variables, token).as_deref(), Ok(expected));
+            assert_eq!(resolve(&flags, variables, token).as_deref(), Ok(expected));
         }
     }
 
     #[test]
-    fn what_names_no_target_or_two_is_a_mistake_of_the_caller() {
+    fn zero_or_two_targets_are_usage_errors() {
         let nothing = || args(None, None, None);
         let both = || args(Some("http://u"), Some("sqlite:s"), None);
         for (flags, variables) in [
@@ -179,7 +179,7 @@ mod tests {
             (args(None, None, Some("c")), nothing()),
             (args(None, None, Some("d")), nothing()),
         ] {
-            assert_eq!(chosen(&flags, variables, None), Err(FailureKind::Usage));
+            assert_eq!(resolve(&flags, variables, None), Err(FailureKind::Usage));
         }
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
-use crate::args::{SubjectArgs, TokenArgs};
+use crate::args::{TokenArgs, TokenInputArgs};
 use crate::failure::{Failure, FailureKind};
 use crate::output::note;
 use crate::secret::SecretText;
@@ -13,7 +13,7 @@ use crate::secret::SecretText;
 const MAX_LENGTH: usize = 4096;
 
 /// The token that the flags name, if they name one.
-pub(crate) fn named(args: &TokenArgs) -> Result<Option<SecretText>, Failure> {
+pub(crate) fn from_flags(args: &TokenArgs) -> Result<Option<SecretText>, Failure> {
     let is_stdin = |text: &str| text == "-";
     match (&args.text, &args.file, args.stdin) {
         (None, None, false) => Ok(None),
@@ -27,20 +27,23 @@ pub(crate) fn named(args: &TokenArgs) -> Result<Option<SecretText>, Failure> {
 }
 
 /// The token that a command looks at: what the flags name, else what stands on stdin.
-pub(crate) fn subject(word: Option<&SecretText>, args: &TokenArgs) -> Result<SecretText, Failure> {
-    if word.is_some_and(|word| word.expose_secret() != "-") {
+pub(crate) fn from_flags_or_stdin(
+    positional: Option<&SecretText>,
+    args: &TokenArgs,
+) -> Result<SecretText, Failure> {
+    if positional.is_some_and(|positional| positional.expose_secret() != "-") {
         return Err(Failure::usage("a token does not belong on the command line")
             .with_hint("others see it there, and the shell remembers it: pipe it to stdin, or name a file by --service-token-file"));
     }
-    match named(args)? {
+    match from_flags(args)? {
         Some(token) => Ok(token),
         None => from_stdin(),
     }
 }
 
-impl SubjectArgs {
+impl TokenInputArgs {
     pub(crate) fn read(&self) -> Result<SecretText, Failure> {
-        subject(self.word.as_ref(), &self.token)
+        from_flags_or_stdin(self.positional.as_ref(), &self.token)
     }
 }
 
@@ -55,7 +58,7 @@ fn from_stdin() -> Result<SecretText, Failure> {
 fn from_file(path: &Path) -> Result<SecretText, Failure> {
     let name = path.display().to_string();
     let file = File::open(path).map_err(|error| {
-        Failure::of(
+        Failure::context(
             FailureKind::Usage,
             format_args!("cannot read {name}"),
             &error,
@@ -69,7 +72,7 @@ fn read(from: impl Read, name: &str) -> Result<SecretText, Failure> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_LENGTH + 2));
     let read = from.take(MAX_LENGTH as u64 + 1).read_to_end(&mut bytes);
     read.map_err(|error| {
-        Failure::of(
+        Failure::context(
             FailureKind::Usage,
             format_args!("cannot read {name}"),
             &error,
@@ -94,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_line_end_is_cut_and_nothing_else() {
+    fn strips_only_one_line_ending() {
         for (text, token) in [
             ("a", "a"),
             ("a\n", "a"),

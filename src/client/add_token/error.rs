@@ -8,7 +8,7 @@ use std::io;
 #[derive(Debug)]
 pub struct TokenSourceError {
     kind: TokenSourceErrorKind,
-    place: String,
+    location: String,
     source: Option<io::Error>,
 }
 
@@ -21,24 +21,24 @@ pub enum TokenSourceErrorKind {
     /// The file cannot be read.
     Unreadable,
     /// What is there is no token: empty, longer than 4,096 bytes, or not of visible ASCII.
-    NotAToken,
+    InvalidToken,
     /// The origin is not `https://host[:port]` or `http://host[:port]`.
     InvalidOrigin,
 }
 
 impl TokenSourceError {
-    pub(super) fn new(kind: TokenSourceErrorKind, place: impl Into<String>) -> Self {
+    pub(super) fn new(kind: TokenSourceErrorKind, location: impl Into<String>) -> Self {
         Self {
             kind,
-            place: place.into(),
+            location: location.into(),
             source: None,
         }
     }
 
-    pub(super) fn unreadable(place: impl Into<String>, source: io::Error) -> Self {
+    pub(super) fn unreadable(location: impl Into<String>, source: io::Error) -> Self {
         Self {
             source: Some(source),
-            ..Self::new(TokenSourceErrorKind::Unreadable, place)
+            ..Self::new(TokenSourceErrorKind::Unreadable, location)
         }
     }
 
@@ -53,10 +53,10 @@ impl fmt::Display for TokenSourceError {
         let what = match self.kind {
             TokenSourceErrorKind::NotSet => "is not set",
             TokenSourceErrorKind::Unreadable => "cannot be read",
-            TokenSourceErrorKind::NotAToken => "holds no token",
+            TokenSourceErrorKind::InvalidToken => "holds no token",
             TokenSourceErrorKind::InvalidOrigin => "is not a scheme and a host",
         };
-        write!(f, "{} {what}", self.place)
+        write!(f, "{} {what}", self.location)
     }
 }
 

@@ -10,12 +10,12 @@ use arc_swap::ArcSwap;
 use zeroize::Zeroizing;
 
 use super::error::{TokenSourceError, TokenSourceErrorKind};
-use super::source::{MAX_LENGTH, token};
+use super::source::{MAX_LENGTH, parse_token};
 use crate::digest::TokenDigest;
 use crate::token::PresentedToken;
 
 /// Between two looks at a file.
-const INTERVAL: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The token in a file, followed until it is dropped.
 ///
@@ -31,7 +31,7 @@ pub(super) struct TokenFile {
 
 /// What the last look found.
 #[derive(Default)]
-struct Watch {
+struct PollState {
     seen: Option<TokenDigest>,
     has_failed: bool,
 }
@@ -46,8 +46,8 @@ impl TokenFile {
         });
         let shared = Arc::downgrade(&file);
         let thread = thread::Builder::new().name("service-token".into());
-        let started = thread.spawn(move || follow(&shared, &stopped));
-        started.map_err(|error| TokenSourceError::unreadable(place(path), error))?;
+        let started = thread.spawn(move || poll_until_stopped(&shared, &stopped));
+        started.map_err(|error| TokenSourceError::unreadable(display_path(path), error))?;
         Ok(file)
     }
 
@@ -55,61 +55,61 @@ impl TokenFile {
         self.token.load_full()
     }
 
-    fn look(&self, watch: &mut Watch) {
+    fn poll(&self, poll_state: &mut PollState) {
         match read(&self.path) {
             Ok(token) => {
                 let digest = TokenDigest::of(token.expose_secret());
-                let is_settled = watch.seen.replace(digest) == Some(digest);
+                let is_settled = poll_state.seen.replace(digest) == Some(digest);
                 let current = TokenDigest::of(self.token().expose_secret());
                 if is_settled && digest != current {
                     self.token.store(Arc::new(token));
                 }
-                watch.has_failed = false;
+                poll_state.has_failed = false;
             }
             Err(error) => {
-                watch.seen = None;
-                if !watch.has_failed {
-                    report(&error);
+                poll_state.seen = None;
+                if !poll_state.has_failed {
+                    warn_unusable(&error);
                 }
-                watch.has_failed = true;
+                poll_state.has_failed = true;
             }
         }
     }
 }
 
-fn follow(file: &Weak<TokenFile>, stopped: &Receiver<()>) {
-    let mut watch = Watch::default();
-    while stopped.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
+fn poll_until_stopped(file: &Weak<TokenFile>, stopped: &Receiver<()>) {
+    let mut poll_state = PollState::default();
+    while stopped.recv_timeout(POLL_INTERVAL) == Err(RecvTimeoutError::Timeout) {
         let Some(file) = file.upgrade() else {
             return;
         };
-        file.look(&mut watch);
+        file.poll(&mut poll_state);
     }
 }
 
 fn read(path: &Path) -> Result<PresentedToken<'static>, TokenSourceError> {
-    let unreadable = |error| TokenSourceError::unreadable(place(path), error);
+    let unreadable = |error| TokenSourceError::unreadable(display_path(path), error);
     let file = File::open(path).map_err(unreadable)?;
     // Room for all that is read, so that no part is left behind where the text grew out of.
-    let most = MAX_LENGTH + 2;
-    let mut text = Zeroizing::new(Vec::with_capacity(most + 1));
-    let mut file = file.take(most as u64);
+    let max_bytes = MAX_LENGTH + 2;
+    let mut text = Zeroizing::new(Vec::with_capacity(max_bytes + 1));
+    let mut file = file.take(max_bytes as u64);
     file.read_to_end(&mut text).map_err(unreadable)?;
     match str::from_utf8(&text) {
-        Ok(text) => token(text, &place(path)),
+        Ok(text) => parse_token(text, &display_path(path)),
         Err(_) => Err(TokenSourceError::new(
-            TokenSourceErrorKind::NotAToken,
-            place(path),
+            TokenSourceErrorKind::InvalidToken,
+            display_path(path),
         )),
     }
 }
 
-fn place(path: &Path) -> String {
+fn display_path(path: &Path) -> String {
     path.display().to_string()
 }
 
 /// The token that was there is used on.
-fn report(error: &TokenSourceError) {
+fn warn_unusable(error: &TokenSourceError) {
     #[cfg(feature = "tracing")]
     {
         use std::error::Error;
@@ -127,14 +127,14 @@ mod tests {
     use super::*;
 
     /// A file of one test, removed at its end.
-    struct Place(PathBuf);
+    struct TempFile(PathBuf);
 
-    impl Place {
+    impl TempFile {
         fn new(name: &str, text: &str) -> Self {
             let name = format!("svctok-token-file-{name}-{}", std::process::id());
-            let place = Self(std::env::temp_dir().join(name));
-            fs::write(&place.0, text).unwrap();
-            place
+            let temp_file = Self(std::env::temp_dir().join(name));
+            fs::write(&temp_file.0, text).unwrap();
+            temp_file
         }
 
         /// The file, which no thread looks at but the test.
@@ -147,44 +147,44 @@ mod tests {
         }
     }
 
-    impl Drop for Place {
+    impl Drop for TempFile {
         fn drop(&mut self) {
             let _ = fs::remove_file(&self.0);
         }
     }
 
     #[test]
-    fn another_token_is_taken_when_two_looks_found_it() {
-        let place = Place::new("settles", "one");
-        let (file, mut watch) = (place.open(), Watch::default());
-        file.look(&mut watch);
+    fn new_token_is_used_after_two_equal_reads() {
+        let temp_file = TempFile::new("settles", "one");
+        let (file, mut poll_state) = (temp_file.open(), PollState::default());
+        file.poll(&mut poll_state);
         for half in ["tw", "two"] {
-            fs::write(&place.0, half).unwrap();
-            file.look(&mut watch);
+            fs::write(&temp_file.0, half).unwrap();
+            file.poll(&mut poll_state);
             assert_eq!(file.token().expose_secret(), "one");
         }
-        file.look(&mut watch);
+        file.poll(&mut poll_state);
         assert_eq!(file.token().expose_secret(), "two");
     }
 
     #[test]
-    fn the_last_token_is_kept_while_the_file_is_missing_or_holds_none() {
-        let place = Place::new("spoilt", "one");
-        let (file, mut watch) = (place.open(), Watch::default());
+    fn keeps_last_token_while_file_is_missing_or_invalid() {
+        let temp_file = TempFile::new("spoilt", "one");
+        let (file, mut poll_state) = (temp_file.open(), PollState::default());
         for text in ["", "two words", "\u{e9}"] {
-            fs::write(&place.0, text).unwrap();
-            file.look(&mut watch);
-            file.look(&mut watch);
-            assert!(watch.has_failed);
+            fs::write(&temp_file.0, text).unwrap();
+            file.poll(&mut poll_state);
+            file.poll(&mut poll_state);
+            assert!(poll_state.has_failed);
             assert_eq!(file.token().expose_secret(), "one");
         }
-        fs::remove_file(&place.0).unwrap();
-        file.look(&mut watch);
+        fs::remove_file(&temp_file.0).unwrap();
+        file.poll(&mut poll_state);
         assert_eq!(file.token().expose_secret(), "one");
-        fs::write(&place.0, "two\n").unwrap();
-        file.look(&mut watch);
-        file.look(&mut watch);
-        assert!(!watch.has_failed);
+        fs::write(&temp_file.0, "two\n").unwrap();
+        file.poll(&mut poll_state);
+        file.poll(&mut poll_state);
+        assert!(!poll_state.has_failed);
         assert_eq!(file.token().expose_secret(), "two");
     }
 }

@@ -10,16 +10,16 @@ use zeroize::Zeroizing;
 use super::error::{TokenSourceError, TokenSourceErrorKind};
 use super::origin::Origin;
 use super::service::AddServiceToken;
-use super::source::Source;
+use super::source::TokenSource;
 
 /// Adds a service token to every request that goes out.
 ///
-/// 1. By default as `Authorization: ApiKey <token>`; [as a bearer token](Self::as_bearer) or
-///    [in a header of its own](Self::in_header) if so told. A header of that name which is there
+/// 1. By default as `Authorization: ApiKey <token>`; [as a bearer token](Self::use_bearer) or
+///    [in a header of its own](Self::with_header) if so told. A header of that name which is there
 ///    already is replaced, as a repeated credential is refused.
 /// 2. The header is marked sensitive, and its memory wiped when the last clone of it is dropped.
 /// 3. The token of a [file](Self::from_file) is followed as the file is rotated.
-/// 4. With [`only_to`](Self::only_to), the token goes to one origin and nowhere else.
+/// 4. With [`with_origin`](Self::with_origin), the token goes to one origin and nowhere else.
 ///
 /// ```
 /// use http::{Request, Response};
@@ -45,12 +45,12 @@ use super::source::Source;
 ///
 /// - Put it inside a layer that tries again, so that the second attempt has the newest token. A
 ///   layer inside of it that follows redirects could carry the token to where it does not belong;
-///   put that outside, and name the origin by `only_to`.
+///   put that outside, and name the origin by `with_origin`.
 /// - Over plain `http` the token can be read by anyone on the way.
 #[derive(Clone)]
 #[must_use]
 pub struct AddServiceTokenLayer {
-    source: Source,
+    source: TokenSource,
     header: HeaderName,
     scheme: &'static str,
     origin: Option<Origin>,
@@ -63,7 +63,7 @@ impl AddServiceTokenLayer {
     ///
     /// It is empty, longer than 4,096 bytes, or not of visible ASCII. An end of line is left out.
     pub fn new(token: &str) -> Result<Self, TokenSourceError> {
-        Source::value(token, "the value").map(Self::with_source)
+        TokenSource::value(token, "the value").map(Self::from_source)
     }
 
     /// Adds the token in this variable of the environment, which is read once.
@@ -72,7 +72,7 @@ impl AddServiceTokenLayer {
     ///
     /// The variable is not set, or holds no token.
     pub fn from_env(variable: &str) -> Result<Self, TokenSourceError> {
-        Source::variable(variable).map(Self::with_source)
+        TokenSource::variable(variable).map(Self::from_source)
     }
 
     /// Adds the token in this file, as it is now and as it will be.
@@ -86,17 +86,17 @@ impl AddServiceTokenLayer {
     ///
     /// The file cannot be read, or holds no token.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, TokenSourceError> {
-        Source::file(path.as_ref()).map(Self::with_source)
+        TokenSource::file(path.as_ref()).map(Self::from_source)
     }
 
     /// Sends `Authorization: Bearer <token>` (RFC 6750 §2.1). Default: `Authorization: ApiKey`.
-    pub fn as_bearer(mut self) -> Self {
+    pub fn use_bearer(mut self) -> Self {
         (self.header, self.scheme) = (AUTHORIZATION, "Bearer ");
         self
     }
 
     /// Sends the bare token in this header, such as `X-API-Key`. Default: `Authorization: ApiKey`.
-    pub fn in_header(mut self, name: HeaderName) -> Self {
+    pub fn with_header(mut self, name: HeaderName) -> Self {
         (self.header, self.scheme) = (name, "");
         self
     }
@@ -109,14 +109,14 @@ impl AddServiceTokenLayer {
     /// # Errors
     ///
     /// The origin is not a scheme, `http` or `https`, and a host, with a port or without.
-    pub fn only_to(mut self, origin: &str) -> Result<Self, TokenSourceError> {
+    pub fn with_origin(mut self, origin: &str) -> Result<Self, TokenSourceError> {
         let parsed = Origin::parse(origin);
         let error = || TokenSourceError::new(TokenSourceErrorKind::InvalidOrigin, "the origin");
         self.origin = Some(parsed.ok_or_else(error)?);
         Ok(self)
     }
 
-    fn with_source(source: Source) -> Self {
+    fn from_source(source: TokenSource) -> Self {
         Self {
             source,
             header: AUTHORIZATION,
@@ -126,8 +126,8 @@ impl AddServiceTokenLayer {
     }
 
     pub(in crate::client) fn add(&self, target: &Uri, headers: &mut HeaderMap) {
-        let is_meant = |origin: &Origin| Origin::of(target).as_ref() == Some(origin);
-        if self.origin.as_ref().is_none_or(is_meant) {
+        let is_allowed = |origin: &Origin| Origin::of(target).as_ref() == Some(origin);
+        if self.origin.as_ref().is_none_or(is_allowed) {
             headers.insert(self.header.clone(), self.value());
         }
     }

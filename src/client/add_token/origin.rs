@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_has_the_origin_that_its_requests_go_to() {
+    fn origin_is_scheme_host_and_port() {
         let origin = Origin::parse("https://api.example").unwrap();
         for same in [
             "https://api.example/a?b",
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_more_or_less_than_an_origin_is_none() {
+    fn rejects_urls_that_are_not_an_origin() {
         for bad in [
             "",
             "api.example",

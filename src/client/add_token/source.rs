@@ -11,15 +11,15 @@ pub(super) const MAX_LENGTH: usize = 4_096;
 
 /// Where the token to send comes from. Clones share it.
 #[derive(Clone)]
-pub(super) enum Source {
+pub(super) enum TokenSource {
     Value(Arc<PresentedToken<'static>>),
     File(Arc<TokenFile>),
 }
 
-impl Source {
-    /// What stands at `place`.
-    pub(super) fn value(text: &str, place: &str) -> Result<Self, TokenSourceError> {
-        Ok(Self::Value(Arc::new(token(text, place)?)))
+impl TokenSource {
+    /// What stands at `location`.
+    pub(super) fn value(text: &str, location: &str) -> Result<Self, TokenSourceError> {
+        Ok(Self::Value(Arc::new(parse_token(text, location)?)))
     }
 
     pub(super) fn variable(name: &str) -> Result<Self, TokenSourceError> {
@@ -42,9 +42,12 @@ impl Source {
 }
 
 /// `text` as a token, without the end of its line.
-pub(super) fn token(text: &str, place: &str) -> Result<PresentedToken<'static>, TokenSourceError> {
+pub(super) fn parse_token(
+    text: &str,
+    location: &str,
+) -> Result<PresentedToken<'static>, TokenSourceError> {
     let text = text.trim_end_matches(['\r', '\n']);
     let token = PresentedToken::new(text).filter(|_| text.len() <= MAX_LENGTH);
     let token = token.map(PresentedToken::into_owned);
-    token.ok_or_else(|| TokenSourceError::new(TokenSourceErrorKind::NotAToken, place))
+    token.ok_or_else(|| TokenSourceError::new(TokenSourceErrorKind::InvalidToken, location))
 }

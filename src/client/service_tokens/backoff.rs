@@ -5,18 +5,18 @@ use http::header::{DATE, RETRY_AFTER};
 use jiff::fmt::rfc2822::DateTimeParser;
 
 /// The longest wait before the second try.
-const FIRST: Duration = Duration::from_millis(200);
-const LONGEST: Duration = Duration::from_secs(5);
+const INITIAL_BACKOFF: Duration = Duration::from_millis(200);
+const MAX_BACKOFF: Duration = Duration::from_secs(5);
 
 /// How long to wait after so many tries: doubled each time, and at random between half of that and
 /// all of it, so that clients which failed together do not come back together.
-pub(super) fn pause(tries: u32) -> Duration {
+pub(super) fn backoff(tries: u32) -> Duration {
     let mut random = [0; 2];
     // Without randomness the longest pause is as good as any.
     let part = getrandom::fill(&mut random).map_or(u16::MAX, |()| u16::from_ne_bytes(random));
-    let longest = FIRST
+    let longest = INITIAL_BACKOFF
         .saturating_mul(1 << tries.saturating_sub(1).min(16))
-        .min(LONGEST);
+        .min(MAX_BACKOFF);
     longest / 2 + longest.mul_f64(f64::from(part) / f64::from(u16::MAX)) / 2
 }
 
@@ -28,12 +28,16 @@ pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Durati
         return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
     }
     let date = headers.get(DATE).and_then(|date| date.to_str().ok());
-    let now = date.and_then(moment).unwrap_or(now);
-    Some(moment(text)?.duration_since(now).unwrap_or_default())
+    let now = date.and_then(parse_http_date).unwrap_or(now);
+    Some(
+        parse_http_date(text)?
+            .duration_since(now)
+            .unwrap_or_default(),
+    )
 }
 
 /// The preferred form of an HTTP date, `Sun, 06 Nov 1994 08:49:37 GMT`.
-fn moment(text: &str) -> Option<SystemTime> {
+fn parse_http_date(text: &str) -> Option<SystemTime> {
     let time = DateTimeParser::new().parse_timestamp(text.trim()).ok()?;
     text.trim().ends_with("GMT").then(|| time.into())
 }
@@ -58,17 +62,17 @@ mod tests {
     }
 
     #[test]
-    fn pauses_double_up_to_a_bound_and_are_spread() {
+    fn backoff_doubles_up_to_a_maximum_with_jitter() {
         for (tries, longest) in [(1, 200), (2, 400), (3, 800), (6, 5_000), (u32::MAX, 5_000)] {
             let longest = Duration::from_millis(longest);
-            let pauses: Vec<_> = (0..50).map(|_| pause(tries)).collect();
+            let pauses: Vec<_> = (0..50).map(|_| backoff(tries)).collect();
             assert!(pauses.iter().all(|it| (longest / 2..=longest).contains(it)));
             assert!(pauses.iter().any(|it| *it != pauses[0]), "{pauses:?}");
         }
     }
 
     #[test]
-    fn a_server_says_when_to_come_back_in_seconds_or_by_a_date() {
+    fn retry_after_accepts_seconds_and_http_dates() {
         assert_eq!(after(&[]), None);
         for (text, seconds) in [
             ("0", Some(0)),
@@ -88,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_date_is_taken_by_the_clock_of_the_server() {
+    fn retry_after_date_is_relative_to_the_date_header() {
         let date = (RETRY_AFTER, "Sun, 06 Nov 1994 08:50:37 GMT");
         let skewed = (DATE, "Sun, 06 Nov 1994 08:50:27 GMT");
         assert_eq!(after(&[date.clone(), skewed]), Some(10 * SECOND));

@@ -13,7 +13,7 @@ use super::config_error::ClientConfigError;
 use super::sender::Sender;
 use crate::client::{AddServiceTokenLayer, TokenSourceError};
 use crate::clock::SystemClock;
-use crate::transport::{BoxError, Endpoint, Http, Transport};
+use crate::transport::{BoxError, Endpoint, PlainHttp, Transport};
 
 /// Sets up a [`ServiceTokensClient`].
 ///
@@ -36,7 +36,7 @@ use crate::transport::{BoxError, Endpoint, Http, Transport};
 pub struct ServiceTokensClientBuilder {
     url: String,
     token: Option<Result<AddServiceTokenLayer, TokenSourceError>>,
-    http: Http,
+    http: PlainHttp,
     timeout: Duration,
     connect_timeout: Duration,
     max_retries: u32,
@@ -49,7 +49,7 @@ impl ServiceTokensClientBuilder {
         Self {
             url,
             token: None,
-            http: Http::ToLoopback,
+            http: PlainHttp::LoopbackOnly,
             timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(5),
             max_retries: 2,
@@ -117,7 +117,7 @@ impl ServiceTokensClientBuilder {
     ///
     /// For a network that is encrypted by other means.
     pub fn dangerous_allow_http(mut self) -> Self {
-        self.http = Http::Anywhere;
+        self.http = PlainHttp::Allow;
         self
     }
 
@@ -135,7 +135,7 @@ impl ServiceTokensClientBuilder {
         B::Data: Send,
         B::Error: Into<BoxError>,
     {
-        self.transport = Some(Transport::of(service));
+        self.transport = Some(Transport::from_service(service));
         self
     }
 

@@ -8,15 +8,15 @@ use http::{HeaderName, HeaderValue, Method};
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
-use super::answer::Created;
 use super::builder::ServiceTokensClientBuilder;
-use super::call::Call;
 use super::error::{ClientError, ClientErrorKind};
-use super::sender::{Sender, Sent};
-use super::told::{ChangedToken, IssuedToken, Revocation, TokenPage};
-use crate::lifecycle::members::{of_filter, of_grace};
+use super::outcome::{ChangedTokenInfo, IssuedTokenInfo, Revocation, TokenInfoPage};
+use super::request::ApiRequest;
+use super::response::CreateOutcome;
+use super::sender::{SendOutcome, Sender};
+use crate::lifecycle::wire::{filter_params, grace_to_json};
 use crate::lifecycle::{
-    BulkPreview, BulkRevocation, FieldProblem, NewToken, Page, ShownToken, TokenUpdate,
+    BulkPreview, BulkRevocation, FieldProblem, NewToken, Page, TokenInfo, TokenUpdate,
 };
 use crate::store::{ListRequest, TokenFilter};
 use crate::token::TokenId;
@@ -24,7 +24,7 @@ use crate::token::TokenId;
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// How often an update begins anew because another change came between.
-const ATTEMPTS: usize = 10;
+const MAX_ATTEMPTS: usize = 10;
 
 /// The query parameter that confirms a change after which no token may administer.
 const LAST_ADMIN: &str = "last_admin";
@@ -34,7 +34,7 @@ const LAST_ADMIN: &str = "last_admin";
 const BULK_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// The caller's own token.
-const OWN: &str = "/self";
+const SELF_PATH: &str = "/self";
 
 /// The verbs of a token's life, over HTTP: what [`ServiceTokens`](crate::ServiceTokens) does over a
 /// store, this does over a server's [management API](crate::client#the-server).
@@ -47,7 +47,7 @@ const OWN: &str = "/self";
 pub struct ServiceTokensClient {
     sender: Arc<Sender>,
     revision: Option<u64>,
-    may_end_last_admin: bool,
+    allows_last_admin_removal: bool,
 }
 
 impl ServiceTokensClient {
@@ -61,18 +61,18 @@ impl ServiceTokensClient {
         Self {
             sender: Arc::new(sender),
             revision: None,
-            may_end_last_admin: false,
+            allows_last_admin_removal: false,
         }
     }
 
     /// Returns the same client, where each change is made only if the token is still at this
-    /// [revision](ShownToken::revision). By default any revision is changed.
+    /// [revision](TokenInfo::revision). By default any revision is changed.
     ///
     /// The revision is sent as `If-Match` with [`update`](Self::update), [`rotate`](Self::rotate),
     /// [`disable`](Self::disable), [`enable`](Self::enable), [`revoke`](Self::revoke),
     /// [`rotate_own`](Self::rotate_own) and [`revoke_own`](Self::revoke_own). Such a call is sent
     /// again only if no connection could be made: after a lost response a second try would fail with
-    /// [`Changed`](ClientErrorKind::Changed).
+    /// [`RevisionMismatch`](ClientErrorKind::RevisionMismatch).
     pub fn if_revision(mut self, revision: u64) -> Self {
         self.revision = Some(revision);
         self
@@ -81,7 +81,7 @@ impl ServiceTokensClient {
     /// Allows changes that leave no valid token that may administer. By default they are refused
     /// with [`LastAdmin`](ClientErrorKind::LastAdmin). Bulk revocation always refuses them.
     pub fn allow_last_admin_removal(mut self) -> Self {
-        self.may_end_last_admin = true;
+        self.allows_last_admin_removal = true;
         self
     }
 
@@ -104,26 +104,30 @@ impl ServiceTokensClient {
     ///
     /// A rule or the server's policy is broken, the caller grants what it does not hold, or the
     /// call [failed](ClientErrorKind).
-    pub async fn create(&self, new: NewToken) -> Result<IssuedToken, ClientError> {
-        let members = new.members().map_err(ClientError::invalid)?;
+    pub async fn create(&self, new: NewToken) -> Result<IssuedTokenInfo, ClientError> {
+        let members = new.to_json().map_err(ClientError::invalid)?;
         let own_key = new.idempotency_key();
-        let call = Call::post("").with_json(members);
-        let call = match own_key.map(key).transpose()?.or_else(random_key) {
+        let call = ApiRequest::post("").with_json(members);
+        let call = match own_key
+            .map(idempotency_key)
+            .transpose()?
+            .or_else(random_key)
+        {
             Some(key) => call.with_header(IDEMPOTENCY_KEY, key),
-            None => call.once(),
+            None => call.not_idempotent(),
         };
-        self.within(|deadline| async move {
+        self.with_deadline(|deadline| async move {
             let sent = self.sender.send(&call, deadline).await?;
-            match sent.answer.created()? {
-                Created::Now(issued) => Ok(issued),
-                Created::Before(token) if own_key.is_some() => {
+            match sent.response.created()? {
+                CreateOutcome::Issued(issued) => Ok(issued),
+                CreateOutcome::Replayed(token) if own_key.is_some() => {
                     Err(ClientError::already_created(token))
                 }
                 // As often as it takes: no secret of this token is in use.
-                Created::Before(token) => {
+                CreateOutcome::Replayed(token) => {
                     let rotation = rotation(&path(token.id), Duration::ZERO);
                     let sent = self.sender.send(&rotation, deadline).await?;
-                    sent.answer.rotated(Some(token.id))
+                    sent.response.rotated(Some(token.id))
                 }
             }
         })
@@ -136,12 +140,16 @@ impl ServiceTokensClient {
     /// # Errors
     ///
     /// The page's cursor is of another listing, or the call [failed](ClientErrorKind).
-    pub async fn list(&self, filter: TokenFilter, page: Page) -> Result<TokenPage, ClientError> {
-        let mut query = of_filter(&filter).map_err(ClientError::invalid)?;
-        query.extend(page.members());
+    pub async fn list(
+        &self,
+        filter: TokenFilter,
+        page: Page,
+    ) -> Result<TokenInfoPage, ClientError> {
+        let mut query = filter_params(&filter).map_err(ClientError::invalid)?;
+        query.extend(page.query_params());
         let most = page.limit().min(ListRequest::MAX_LIMIT);
-        let call = Call::get("").with_query(query).for_tokens(most);
-        self.send(call).await?.answer.page()
+        let call = ApiRequest::get("").with_query(query).expect_tokens(most);
+        self.send(call).await?.response.page()
     }
 
     /// What is known about a token.
@@ -149,9 +157,9 @@ impl ServiceTokensClient {
     /// # Errors
     ///
     /// There is no such token, or the call [failed](ClientErrorKind).
-    pub async fn get(&self, id: TokenId) -> Result<ShownToken, ClientError> {
-        let sent = self.send(Call::get(&path(id))).await?;
-        sent.answer.token(Some(id))
+    pub async fn get(&self, id: TokenId) -> Result<TokenInfo, ClientError> {
+        let sent = self.send(ApiRequest::get(&path(id))).await?;
+        sent.response.token(Some(id))
     }
 
     /// Changes what is known about a token. The secret stays.
@@ -169,18 +177,18 @@ impl ServiceTokensClient {
         &self,
         id: TokenId,
         update: TokenUpdate,
-    ) -> Result<ChangedToken, ClientError> {
+    ) -> Result<ChangedTokenInfo, ClientError> {
         let revision = update.revision().or(self.revision);
-        self.within(|deadline| async move {
+        self.with_deadline(|deadline| async move {
             if !update.replaces_labels() {
                 let members = update.merge_patch([]).map_err(ClientError::invalid)?;
                 return self.patch(id, members, revision, deadline).await;
             }
-            let mut attempts = 0..ATTEMPTS;
+            let mut attempts = 0..MAX_ATTEMPTS;
             loop {
-                let changed = self.patch_known(id, &update, revision, deadline).await;
+                let changed = self.read_then_patch(id, &update, revision, deadline).await;
                 let is_overtaken = revision.is_none()
-                    && matches!(&changed, Err(error) if error.kind() == ClientErrorKind::Changed);
+                    && matches!(&changed, Err(error) if error.kind() == ClientErrorKind::RevisionMismatch);
                 if !is_overtaken || attempts.next().is_none() {
                     return changed;
                 }
@@ -203,9 +211,15 @@ impl ServiceTokensClient {
     ///
     /// Returns an error if there is no such token, it was revoked or has expired, it was rotated at
     /// the same time, the caller may not rotate it, or the call [failed](ClientErrorKind).
-    pub async fn rotate(&self, id: TokenId, grace: Duration) -> Result<IssuedToken, ClientError> {
-        let call = self.at_revision(rotation(&path(id), grace)).once();
-        self.send(call).await?.answer.rotated(Some(id))
+    pub async fn rotate(
+        &self,
+        id: TokenId,
+        grace: Duration,
+    ) -> Result<IssuedTokenInfo, ClientError> {
+        let call = self
+            .at_revision(rotation(&path(id), grace))
+            .not_idempotent();
+        self.send(call).await?.response.rotated(Some(id))
     }
 
     /// Disables a token: it is refused until it is [enabled](Self::enable).
@@ -214,10 +228,10 @@ impl ServiceTokensClient {
     ///
     /// Returns an error if there is no such token, it was revoked, the caller may not change it, no
     /// other token could administer tokens afterwards, or the call [failed](ClientErrorKind).
-    pub async fn disable(&self, id: TokenId) -> Result<ChangedToken, ClientError> {
-        let call = Call::post(&format!("{}/disable", path(id)));
-        let call = self.at_revision(self.confirmed(call));
-        self.send(call).await?.answer.changed(id)
+    pub async fn disable(&self, id: TokenId) -> Result<ChangedTokenInfo, ClientError> {
+        let call = ApiRequest::post(&format!("{}/disable", path(id)));
+        let call = self.at_revision(self.with_last_admin_confirmation(call));
+        self.send(call).await?.response.changed(id)
     }
 
     /// Enables a token that was disabled.
@@ -226,9 +240,12 @@ impl ServiceTokensClient {
     ///
     /// Returns an error if there is no such token, it was revoked, the caller may not change it, or
     /// the call [failed](ClientErrorKind).
-    pub async fn enable(&self, id: TokenId) -> Result<ChangedToken, ClientError> {
-        let call = Call::post(&format!("{}/enable", path(id)));
-        self.send(self.at_revision(call)).await?.answer.changed(id)
+    pub async fn enable(&self, id: TokenId) -> Result<ChangedTokenInfo, ClientError> {
+        let call = ApiRequest::post(&format!("{}/enable", path(id)));
+        self.send(self.at_revision(call))
+            .await?
+            .response
+            .changed(id)
     }
 
     /// Revokes a token for good. A token that was revoked before stays so, without an error.
@@ -238,15 +255,15 @@ impl ServiceTokensClient {
     /// Returns an error if there is no such token, the caller may not revoke it, no other token
     /// could administer tokens afterwards, or the call [failed](ClientErrorKind).
     pub async fn revoke(&self, id: TokenId) -> Result<Revocation, ClientError> {
-        let call = self.confirmed(Call::new(Method::DELETE, &path(id)));
+        let call = self.with_last_admin_confirmation(ApiRequest::new(Method::DELETE, &path(id)));
         let sent = self.send(self.at_revision(call)).await?;
-        sent.answer.revoked()
+        sent.response.revoked()
     }
 
     /// Revokes the tokens that the filter matches, for at most 20 s.
     ///
     /// 1. With `expect`, nothing is revoked unless the filter matches exactly so many tokens that are
-    ///    not revoked yet; [`revocable`](Self::revocable) returns the number.
+    ///    not revoked yet; [`preview_revocation`](Self::preview_revocation) returns the number.
     /// 2. `expect` is needed if more than 100 tokens match, more than half of all tokens that are
     ///    neither revoked nor expired, or the caller's own.
     /// 3. If the caller may not revoke one of the tokens, or if no other token could administer
@@ -261,22 +278,25 @@ impl ServiceTokensClient {
     /// Returns an error if rule 1, 2 or 3 is broken, and nothing is revoked, or if the call
     /// [failed](ClientErrorKind). After [`Unreachable`](ClientErrorKind::Unreachable),
     /// [`TimedOut`](ClientErrorKind::TimedOut) or [`Server`](ClientErrorKind::Server), some tokens
-    /// may be revoked; [`revocable`](Self::revocable) returns how many remain.
+    /// may be revoked; [`preview_revocation`](Self::preview_revocation) returns how many remain.
     pub async fn revoke_where(
         &self,
         filter: TokenFilter,
         expect: impl Into<Option<usize>>,
     ) -> Result<BulkRevocation, ClientError> {
-        let mut members = meant(&filter)?;
+        let mut members = filter_members(&filter)?;
         let expect = expect.into();
         members.extend(expect.map(|expect| ("expect".to_owned(), expect.into())));
-        let call = Call::post("/revoke").with_json(members).for_ids().once();
+        let call = ApiRequest::post("/revoke")
+            .with_json(members)
+            .expect_id_list()
+            .not_idempotent();
         let sent = self
             .sender
-            .within_at_least(BULK_TIMEOUT, |deadline| async move {
+            .with_min_timeout(BULK_TIMEOUT, |deadline| async move {
                 self.sender.send(&call, deadline).await
             });
-        sent.await?.answer.bulk_revocation()
+        sent.await?.response.bulk_revocation()
     }
 
     /// Returns what [`revoke_where`](Self::revoke_where) would do.
@@ -284,11 +304,14 @@ impl ServiceTokensClient {
     /// # Errors
     ///
     /// Returns an error if the call [failed](ClientErrorKind).
-    pub async fn revocable(&self, filter: TokenFilter) -> Result<BulkPreview, ClientError> {
-        let mut members = meant(&filter)?;
+    pub async fn preview_revocation(
+        &self,
+        filter: TokenFilter,
+    ) -> Result<BulkPreview, ClientError> {
+        let mut members = filter_members(&filter)?;
         members.insert("dry_run".to_owned(), true.into());
-        let call = Call::post("/revoke").with_json(members);
-        self.send(call).await?.answer.bulk_preview()
+        let call = ApiRequest::post("/revoke").with_json(members);
+        self.send(call).await?.response.bulk_preview()
     }
 
     /// What is known about the token that this client authenticates with. Needs no scope, nor do
@@ -297,8 +320,11 @@ impl ServiceTokensClient {
     /// # Errors
     ///
     /// The call [failed](ClientErrorKind).
-    pub async fn own(&self) -> Result<ShownToken, ClientError> {
-        self.send(Call::get(OWN)).await?.answer.token(None)
+    pub async fn get_own(&self) -> Result<TokenInfo, ClientError> {
+        self.send(ApiRequest::get(SELF_PATH))
+            .await?
+            .response
+            .token(None)
     }
 
     /// Gives the token that this client authenticates with another secret, as
@@ -310,9 +336,11 @@ impl ServiceTokensClient {
     /// # Errors
     ///
     /// The token has expired, or the call [failed](ClientErrorKind).
-    pub async fn rotate_own(&self, grace: Duration) -> Result<IssuedToken, ClientError> {
-        let call = self.at_revision(rotation(OWN, grace)).once();
-        self.send(call).await?.answer.rotated(None)
+    pub async fn rotate_own(&self, grace: Duration) -> Result<IssuedTokenInfo, ClientError> {
+        let call = self
+            .at_revision(rotation(SELF_PATH, grace))
+            .not_idempotent();
+        self.send(call).await?.response.rotated(None)
     }
 
     /// Revokes the token that this client authenticates with, for good.
@@ -322,11 +350,11 @@ impl ServiceTokensClient {
     /// Returns an error if no other token could administer tokens afterwards, or if the call
     /// [failed](ClientErrorKind).
     pub async fn revoke_own(&self) -> Result<Revocation, ClientError> {
-        let call = self.confirmed(Call::new(Method::DELETE, OWN));
+        let call = self.with_last_admin_confirmation(ApiRequest::new(Method::DELETE, SELF_PATH));
         let sent = self.send(self.at_revision(call)).await?;
-        sent.answer.revoked().or_else(|error| {
+        sent.response.revoked().or_else(|error| {
             // The first try did it, and its answer was lost.
-            if sent.is_repetition && error.code() == Some("token_revoked") {
+            if sent.may_have_executed_before && error.code() == Some("token_revoked") {
                 return Ok(Revocation {
                     effective_within: Duration::MAX,
                 });
@@ -336,15 +364,18 @@ impl ServiceTokensClient {
     }
 
     /// An update of a token whose labels it has to know.
-    async fn patch_known(
+    async fn read_then_patch(
         &self,
         id: TokenId,
         update: &TokenUpdate,
         revision: Option<u64>,
         deadline: Instant,
-    ) -> Result<ChangedToken, ClientError> {
-        let sent = self.sender.send(&Call::get(&path(id)), deadline).await?;
-        let known = sent.answer.token(Some(id))?;
+    ) -> Result<ChangedTokenInfo, ClientError> {
+        let sent = self
+            .sender
+            .send(&ApiRequest::get(&path(id)), deadline)
+            .await?;
+        let known = sent.response.token(Some(id))?;
         let unnamed = || ClientError::unexpected("the answer has no entity tag");
         let known_revision = known.revision.ok_or_else(unnamed)?;
         let keys = known.labels.keys().map(String::as_str);
@@ -359,36 +390,36 @@ impl ServiceTokensClient {
         members: Map<String, Value>,
         revision: Option<u64>,
         deadline: Instant,
-    ) -> Result<ChangedToken, ClientError> {
-        let call = Call::new(Method::PATCH, &path(id)).with_merge_patch(members);
-        let call = conditional(self.confirmed(call), revision);
+    ) -> Result<ChangedTokenInfo, ClientError> {
+        let call = ApiRequest::new(Method::PATCH, &path(id)).with_merge_patch(members);
+        let call = with_if_match(self.with_last_admin_confirmation(call), revision);
         let sent = self.sender.send(&call, deadline).await?;
-        sent.answer.changed(id)
+        sent.response.changed(id)
     }
 
     /// Adds the confirmation that no token may administer afterwards, if it was given.
-    fn confirmed(&self, call: Call) -> Call {
-        if self.may_end_last_admin {
+    fn with_last_admin_confirmation(&self, call: ApiRequest) -> ApiRequest {
+        if self.allows_last_admin_removal {
             call.with_query(vec![(LAST_ADMIN, "true".to_owned())])
         } else {
             call
         }
     }
 
-    fn at_revision(&self, call: Call) -> Call {
-        conditional(call, self.revision)
+    fn at_revision(&self, call: ApiRequest) -> ApiRequest {
+        with_if_match(call, self.revision)
     }
 
-    async fn send(&self, call: Call) -> Result<Sent, ClientError> {
-        self.within(|deadline| async move { self.sender.send(&call, deadline).await })
+    async fn send(&self, call: ApiRequest) -> Result<SendOutcome, ClientError> {
+        self.with_deadline(|deadline| async move { self.sender.send(&call, deadline).await })
             .await
     }
 
-    async fn within<T, F>(&self, work: impl FnOnce(Instant) -> F) -> Result<T, ClientError>
+    async fn with_deadline<T, F>(&self, work: impl FnOnce(Instant) -> F) -> Result<T, ClientError>
     where
         F: Future<Output = Result<T, ClientError>>,
     {
-        self.sender.within(work).await
+        self.sender.with_deadline(work).await
     }
 }
 
@@ -398,24 +429,24 @@ fn path(id: TokenId) -> String {
 
 /// The call that fails unless the token is at this revision. It cannot be repeated: if the first try
 /// was carried out, the second one fails.
-fn conditional(call: Call, revision: Option<u64>) -> Call {
+fn with_if_match(call: ApiRequest, revision: Option<u64>) -> ApiRequest {
     let Some(revision) = revision else {
         return call;
     };
     let tag = HeaderValue::try_from(format!("\"{revision}\""));
     let tag = tag.expect("digits are visible ASCII");
-    call.with_header(IF_MATCH, tag).once()
+    call.with_header(IF_MATCH, tag).not_idempotent()
 }
 
-fn rotation(path: &str, grace: Duration) -> Call {
-    Call::post(&format!("{path}/rotate")).with_json(of_grace(grace))
+fn rotation(path: &str, grace: Duration) -> ApiRequest {
+    ApiRequest::post(&format!("{path}/rotate")).with_json(grace_to_json(grace))
 }
 
-fn meant(filter: &TokenFilter) -> Result<Map<String, Value>, ClientError> {
+fn filter_members(filter: &TokenFilter) -> Result<Map<String, Value>, ClientError> {
     let mut filter = filter.clone();
     // Implied: a revocation leaves revoked tokens out.
     filter.without_revoked = false;
-    let conditions = of_filter(&filter).map_err(ClientError::invalid)?;
+    let conditions = filter_params(&filter).map_err(ClientError::invalid)?;
     let conditions = conditions.into_iter();
     let conditions: Map<_, _> = conditions
         .map(|(name, text)| (name.to_owned(), text.into()))
@@ -424,7 +455,7 @@ fn meant(filter: &TokenFilter) -> Result<Map<String, Value>, ClientError> {
 }
 
 /// A key that the caller made.
-fn key(text: &str) -> Result<HeaderValue, ClientError> {
+fn idempotency_key(text: &str) -> Result<HeaderValue, ClientError> {
     let value = HeaderValue::try_from(text).ok();
     let is_visible = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
     let value = value.filter(|_| is_visible && text.len() <= 255);
@@ -449,7 +480,7 @@ impl fmt::Debug for ServiceTokensClient {
             .field("timeout", &self.sender.timeout)
             .field("max_retries", &self.sender.max_retries)
             .field("revision", &self.revision)
-            .field("may_end_last_admin", &self.may_end_last_admin)
+            .field("allows_last_admin_removal", &self.allows_last_admin_removal)
             .finish_non_exhaustive()
     }
 }

@@ -3,9 +3,9 @@ use std::fmt;
 
 use http::StatusCode;
 
-use crate::lifecycle::{FieldProblem, ShownToken};
+use crate::lifecycle::{FieldProblem, TokenInfo};
 
-type Source = Box<dyn Error + Send + Sync>;
+type BoxError = Box<dyn Error + Send + Sync>;
 
 /// A call of [`ServiceTokensClient`](super::ServiceTokensClient) did not succeed.
 ///
@@ -21,8 +21,8 @@ struct Inner {
     problems: Vec<FieldProblem>,
     missing: Vec<String>,
     forbidden: Option<usize>,
-    token: Option<ShownToken>,
-    source: Option<Source>,
+    token: Option<TokenInfo>,
+    source: Option<BoxError>,
 }
 
 /// The causes of a [`ClientError`].
@@ -51,7 +51,7 @@ pub enum ClientErrorKind {
     /// [`allow_last_admin_removal`](super::ServiceTokensClient::allow_last_admin_removal).
     LastAdmin,
     /// The token is no longer at the revision asked for (412).
-    Changed,
+    RevisionMismatch,
     /// The client presented the secret from before the last rotation (428). It rotates only with
     /// [`if_revision`](super::ServiceTokensClient::if_revision).
     RevisionRequired,
@@ -67,7 +67,7 @@ pub enum ClientErrorKind {
     Server,
     /// The answer is none of the management API: look at the URL, and at what stands between.
     /// After a change it may have been made.
-    UnexpectedAnswer,
+    UnexpectedResponse,
 }
 
 impl ClientError {
@@ -86,7 +86,7 @@ impl ClientError {
     }
 
     pub(super) fn unexpected(message: impl Into<String>) -> Self {
-        Self::new(ClientErrorKind::UnexpectedAnswer, message)
+        Self::new(ClientErrorKind::UnexpectedResponse, message)
     }
 
     /// Something that cannot be asked for.
@@ -94,7 +94,7 @@ impl ClientError {
         Self::new(ClientErrorKind::Invalid, "fields break rules").with_problems(vec![problem])
     }
 
-    pub(super) fn already_created(token: ShownToken) -> Self {
+    pub(super) fn already_created(token: TokenInfo) -> Self {
         let message = "this token was created before, and its secret is not told again; \
                        rotate it for another";
         let mut error = Self::new(ClientErrorKind::AlreadyCreated, message);
@@ -127,7 +127,7 @@ impl ClientError {
         self
     }
 
-    pub(super) fn with_source(mut self, source: impl Into<Source>) -> Self {
+    pub(super) fn with_source(mut self, source: impl Into<BoxError>) -> Self {
         self.0.source = Some(source.into());
         self
     }
@@ -168,7 +168,7 @@ impl ClientError {
     }
 
     /// The token that was [created before](ClientErrorKind::AlreadyCreated).
-    pub fn token(&self) -> Option<&ShownToken> {
+    pub fn token(&self) -> Option<&TokenInfo> {
         self.0.token.as_ref()
     }
 }

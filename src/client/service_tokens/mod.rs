@@ -1,16 +1,16 @@
-mod answer;
+mod response;
 mod backoff;
 mod builder;
-mod call;
+mod request;
 mod client;
 mod config_error;
 mod error;
 mod problem;
 mod sender;
-mod told;
+mod outcome;
 
 pub use self::builder::ServiceTokensClientBuilder;
 pub use self::client::ServiceTokensClient;
 pub use self::config_error::ClientConfigError;
 pub use self::error::{ClientError, ClientErrorKind};
-pub use self::told::{ChangedToken, IssuedToken, Revocation, TokenPage};
+pub use self::outcome::{ChangedTokenInfo, IssuedTokenInfo, Revocation, TokenInfoPage};

@@ -3,10 +3,10 @@ use serde::Deserialize;
 
 use super::error::{ClientError, ClientErrorKind};
 use crate::lifecycle::FieldProblem;
-use crate::transport::is_of_type;
+use crate::transport::has_media_type;
 
 /// How much is shown of a text of the server, in characters.
-const MAX_TEXT: usize = 500;
+const MAX_TEXT_CHARS: usize = 500;
 
 /// How many fields are named that break rules, and how many missing roles and scopes.
 const MAX_PROBLEMS: usize = 100;
@@ -17,14 +17,14 @@ struct Problem {
     code: Option<String>,
     detail: Option<String>,
     #[serde(default)]
-    errors: Vec<Entry>,
+    errors: Vec<FieldError>,
     #[serde(default)]
     missing: Vec<String>,
     forbidden: Option<usize>,
 }
 
 #[derive(Deserialize)]
-struct Entry {
+struct FieldError {
     pointer: String,
     detail: String,
 }
@@ -33,32 +33,32 @@ struct Entry {
 ///
 /// 401, 403, 429 and 5xx mean the same whoever says them. All else is believed only in the form of
 /// the management API: a 404 of something in between does not say that a token is not there.
-pub(super) fn of(
+pub(super) fn client_error(
     status: StatusCode,
     headers: &HeaderMap,
     body: &[u8],
     secret: &str,
 ) -> ClientError {
-    let problem = if is_of_type(headers, "application/problem+json") {
+    let problem = if has_media_type(headers, "application/problem+json") {
         serde_json::from_slice::<Problem>(body).ok()
     } else {
         None
     };
     let is_problem = problem.is_some();
     let problem = problem.unwrap_or_default();
-    let code = problem.code.map(|code| plain(&code, secret));
+    let code = problem.code.map(|code| sanitize(&code, secret));
     let code = code.filter(|code| is_code(code));
     let kind = kind(status, code.as_deref(), is_problem);
-    let detail = problem.detail.map(|detail| plain(&detail, secret));
+    let detail = problem.detail.map(|detail| sanitize(&detail, secret));
     let detail =
-        detail.filter(|detail| !detail.is_empty() && kind != ClientErrorKind::UnexpectedAnswer);
-    let message = detail.unwrap_or_else(|| meaning(kind, status));
+        detail.filter(|detail| !detail.is_empty() && kind != ClientErrorKind::UnexpectedResponse);
+    let message = detail.unwrap_or_else(|| default_message(kind, status));
     let problems = problem.errors.into_iter().take(MAX_PROBLEMS).map(|entry| {
-        let [pointer, detail] = [entry.pointer, entry.detail].map(|text| plain(&text, secret));
+        let [pointer, detail] = [entry.pointer, entry.detail].map(|text| sanitize(&text, secret));
         FieldProblem::new(pointer, detail)
     });
     let missing = problem.missing.iter().take(MAX_PROBLEMS);
-    let missing = missing.map(|name| plain(name, secret));
+    let missing = missing.map(|name| sanitize(name, secret));
     ClientError::new(kind, message)
         .with_status(status)
         .with_code(code)
@@ -74,26 +74,26 @@ fn kind(status: StatusCode, code: Option<&str>, is_problem: bool) -> ClientError
         403 => ClientErrorKind::Forbidden,
         429 => ClientErrorKind::RateLimited,
         500..=599 => ClientErrorKind::Server,
-        _ if !is_problem => ClientErrorKind::UnexpectedAnswer,
+        _ if !is_problem => ClientErrorKind::UnexpectedResponse,
         404 if code == Some("not_found") => ClientErrorKind::NotFound,
         409 if code == Some("last_admin") => ClientErrorKind::LastAdmin,
         409 => ClientErrorKind::Conflict,
-        412 => ClientErrorKind::Changed,
+        412 => ClientErrorKind::RevisionMismatch,
         428 => ClientErrorKind::RevisionRequired,
         422 if code == Some("idempotency_key_reused") => ClientErrorKind::Conflict,
         400 | 413 | 415 | 422 => ClientErrorKind::Invalid,
-        _ => ClientErrorKind::UnexpectedAnswer,
+        _ => ClientErrorKind::UnexpectedResponse,
     }
 }
 
-fn meaning(kind: ClientErrorKind, status: StatusCode) -> String {
+fn default_message(kind: ClientErrorKind, status: StatusCode) -> String {
     let what = match kind {
         ClientErrorKind::Unauthenticated => "the token is not accepted",
         ClientErrorKind::Forbidden => "the token may not do that",
         ClientErrorKind::RateLimited => "the server takes no more calls for the moment",
         ClientErrorKind::Server => "the server failed",
         _ if status.is_redirection() => "the server redirects, which is never followed",
-        ClientErrorKind::UnexpectedAnswer => "the answer is none of the management api",
+        ClientErrorKind::UnexpectedResponse => "the answer is none of the management api",
         _ => "the server refused",
     };
     format!("{what} (status {})", status.as_u16())
@@ -107,7 +107,7 @@ fn is_code(text: &str) -> bool {
 
 /// A text of the server as people may be shown it, on terminals too: one line, cut to 500
 /// characters, without `secret`, control characters and what turns the direction of writing.
-fn plain(text: &str, secret: &str) -> String {
+fn sanitize(text: &str, secret: &str) -> String {
     let text = if secret.is_empty() {
         text.to_owned()
     } else {
@@ -120,7 +120,7 @@ fn plain(text: &str, secret: &str) -> String {
     let text: String = text
         .chars()
         .map(|char| if is_bad(char) { ' ' } else { char })
-        .take(MAX_TEXT)
+        .take(MAX_TEXT_CHARS)
         .collect();
     text.trim().to_owned()
 }

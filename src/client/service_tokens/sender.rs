@@ -10,10 +10,10 @@ use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep, timeout_at};
 use zeroize::Zeroizing;
 
-use super::answer::Answer;
-use super::backoff::{pause, retry_after};
-use super::call::Call;
+use super::backoff::{backoff, retry_after};
 use super::error::{ClientError, ClientErrorKind};
+use super::request::ApiRequest;
+use super::response::ApiResponse;
 use crate::client::AddServiceTokenLayer;
 use crate::clock::Clock;
 use crate::lifecycle::FieldProblem;
@@ -40,18 +40,18 @@ pub(super) struct Sender {
 }
 
 /// What came of a call.
-pub(super) struct Sent {
-    pub(super) answer: Answer,
+pub(super) struct SendOutcome {
+    pub(super) response: ApiResponse,
     /// Whether an earlier try may have been carried out.
-    pub(super) is_repetition: bool,
+    pub(super) may_have_executed_before: bool,
 }
 
 /// A try that came to nothing.
-struct Failure {
+struct AttemptError {
     error: ClientError,
     retry: Retry,
     /// Whether the server may have carried it out.
-    may_be_done: bool,
+    may_have_executed: bool,
     /// How long the server wants to be left alone.
     wait: Option<Duration>,
 }
@@ -59,26 +59,26 @@ struct Failure {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Retry {
     Always,
-    IfRepeatable,
+    IfIdempotent,
     Never,
 }
 
 impl Sender {
     /// Does `work` within the time limit, and passes it the deadline.
-    pub(super) async fn within<T, F>(
+    pub(super) async fn with_deadline<T, F>(
         &self,
         work: impl FnOnce(Instant) -> F,
     ) -> Result<T, ClientError>
     where
         F: Future<Output = Result<T, ClientError>>,
     {
-        self.within_at_least(Duration::ZERO, work).await
+        self.with_min_timeout(Duration::ZERO, work).await
     }
 
-    /// Does `work` within the time limit, or within `least` if that is longer.
-    pub(super) async fn within_at_least<T, F>(
+    /// Does `work` within the time limit, or within `min_timeout` if that is longer.
+    pub(super) async fn with_min_timeout<T, F>(
         &self,
-        least: Duration,
+        min_timeout: Duration,
         work: impl FnOnce(Instant) -> F,
     ) -> Result<T, ClientError>
     where
@@ -88,7 +88,7 @@ impl Sender {
             let message = "calls need a tokio runtime";
             ClientError::new(ClientErrorKind::Unreachable, message).with_source(error)
         })?;
-        let timeout = self.timeout.max(least);
+        let timeout = self.timeout.max(min_timeout);
         let deadline = Instant::now() + timeout.min(LONGEST_TIMEOUT);
         let done = timeout_at(deadline, work(deadline)).await;
         done.unwrap_or_else(|_| {
@@ -98,29 +98,33 @@ impl Sender {
     }
 
     /// The answer to `call`, unless it is one that says to come back.
-    pub(super) async fn send(&self, call: &Call, deadline: Instant) -> Result<Sent, ClientError> {
-        let (mut tries, mut is_repetition) = (0_u32, false);
+    pub(super) async fn send(
+        &self,
+        call: &ApiRequest,
+        deadline: Instant,
+    ) -> Result<SendOutcome, ClientError> {
+        let (mut retries, mut may_have_executed_before) = (0_u32, false);
         loop {
-            let failure = match self.try_once(call, tries > 0).await {
-                Ok(answer) => {
-                    return Ok(Sent {
-                        answer,
-                        is_repetition,
+            let failure = match self.attempt(call, retries > 0).await {
+                Ok(response) => {
+                    return Ok(SendOutcome {
+                        response,
+                        may_have_executed_before,
                     });
                 }
                 Err(failure) => failure,
             };
-            is_repetition |= failure.may_be_done;
+            may_have_executed_before |= failure.may_have_executed;
             let may_retry = match failure.retry {
                 Retry::Always => true,
-                Retry::IfRepeatable => call.is_repeatable,
+                Retry::IfIdempotent => call.is_idempotent,
                 Retry::Never => false,
             };
-            if !may_retry || tries >= self.max_retries {
+            if !may_retry || retries >= self.max_retries {
                 return Err(failure.error);
             }
-            tries += 1;
-            let wait = failure.wait.unwrap_or(Duration::ZERO).max(pause(tries));
+            retries += 1;
+            let wait = failure.wait.unwrap_or(Duration::ZERO).max(backoff(retries));
             if wait >= deadline.duration_since(Instant::now()) {
                 return Err(failure.error);
             }
@@ -128,39 +132,43 @@ impl Sender {
         }
     }
 
-    async fn try_once(&self, call: &Call, is_again: bool) -> Result<Answer, Failure> {
-        let request = self.request(call).map_err(Failure::of)?;
+    async fn attempt(
+        &self,
+        call: &ApiRequest,
+        is_retry: bool,
+    ) -> Result<ApiResponse, AttemptError> {
+        let request = self.request(call).map_err(AttemptError::permanent)?;
         let secret = sent_token(&request);
         // A kept connection may be closed at this moment, and then nobody knows what was heard.
-        let sent = if is_again || !call.is_repeatable {
-            self.transport.send_anew(request).await
+        let sent = if is_retry || !call.is_idempotent {
+            self.transport.send_on_new_connection(request).await
         } else {
             self.transport.send(request).await
         };
-        let (head, body) = sent.map_err(not_answered)?.into_parts();
-        let body = read(body, call.max_answer).await?;
-        let answer = Answer {
+        let (head, body) = sent.map_err(send_failure)?.into_parts();
+        let body = read(body, call.max_response_bytes).await?;
+        let response = ApiResponse {
             status: head.status,
             headers: head.headers,
             body,
             secret,
         };
-        let may_be_done = match answer.status {
+        let may_have_executed = match response.status {
             StatusCode::TOO_MANY_REQUESTS => false,
             StatusCode::BAD_GATEWAY
             | StatusCode::SERVICE_UNAVAILABLE
             | StatusCode::GATEWAY_TIMEOUT => true,
-            _ => return Ok(answer),
+            _ => return Ok(response),
         };
-        Err(Failure {
-            error: answer.refusal(),
-            retry: Retry::IfRepeatable,
-            may_be_done,
-            wait: retry_after(&answer.headers, self.clock.now()),
+        Err(AttemptError {
+            error: response.to_error(),
+            retry: Retry::IfIdempotent,
+            may_have_executed,
+            wait: retry_after(&response.headers, self.clock.now()),
         })
     }
 
-    fn request(&self, call: &Call) -> Result<Request<Full<Bytes>>, ClientError> {
+    fn request(&self, call: &ApiRequest) -> Result<Request<Full<Bytes>>, ClientError> {
         let base = self.endpoint.to_string();
         let url = format!("{}{}", base.trim_end_matches('/'), call.path);
         let (media_type, body) = call.body.clone().unzip();
@@ -183,13 +191,13 @@ impl Sender {
     }
 }
 
-impl Failure {
+impl AttemptError {
     /// Which cannot be helped by another try.
-    fn of(error: ClientError) -> Self {
+    fn permanent(error: ClientError) -> Self {
         Self {
             error,
             retry: Retry::Never,
-            may_be_done: false,
+            may_have_executed: false,
             wait: None,
         }
     }
@@ -203,27 +211,29 @@ fn sent_token(request: &Request<Full<Bytes>>) -> Zeroizing<String> {
     Zeroizing::new(token.unwrap_or_default().to_owned())
 }
 
-fn not_answered(error: SendError) -> Failure {
+fn send_failure(error: SendError) -> AttemptError {
     let (message, retry) = match error.kind {
         SendErrorKind::Connect => ("the server cannot be reached", Retry::Always),
-        SendErrorKind::ClosedBeforeAnyByte => {
-            ("the server closed the connection", Retry::IfRepeatable)
+        SendErrorKind::ClosedBeforeResponse => {
+            ("the server closed the connection", Retry::IfIdempotent)
         }
-        SendErrorKind::Other => ("the exchange broke off", Retry::IfRepeatable),
+        SendErrorKind::Other => ("the exchange broke off", Retry::IfIdempotent),
     };
     let unreachable = ClientError::new(ClientErrorKind::Unreachable, message);
-    Failure {
+    AttemptError {
         error: unreachable.with_source(error.source),
         retry,
-        may_be_done: error.kind != SendErrorKind::Connect,
+        may_have_executed: error.kind != SendErrorKind::Connect,
         wait: None,
     }
 }
 
-async fn read(body: BoxBody, limit: usize) -> Result<Bytes, Failure> {
+async fn read(body: BoxBody, limit: usize) -> Result<Bytes, AttemptError> {
     read_body(body, limit).await.map_err(|error| match error {
-        ReadBodyError::TooLarge => Failure::of(ClientError::unexpected("the answer is too long")),
-        ReadBodyError::Failed(source) => not_answered(SendError {
+        ReadBodyError::TooLarge => {
+            AttemptError::permanent(ClientError::unexpected("the answer is too long"))
+        }
+        ReadBodyError::Failed(source) => send_failure(SendError {
             kind: SendErrorKind::Other,
             source,
         }),

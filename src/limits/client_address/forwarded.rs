@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_the_examples_of_the_rfc() {
+    fn parses_the_rfc_7239_examples() {
         for (value, expected) in [
             (r#"for="_gazonk""#, &["-"][..]),
             (r#"For="[2001:db8:cafe::17]:4711""#, &["2001:db8:cafe::17"]),
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn quotes_hide_delimiters() {
+    fn ignores_delimiters_within_quotes() {
         for (value, expected) in [
             (r#"by="a,for=10.0.0.1;";for=192.0.2.1"#, &["192.0.2.1"][..]),
             (r#"by="a\",for=10.0.0.1";for="192.0.2.1""#, &["192.0.2.1"]),

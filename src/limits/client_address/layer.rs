@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn replaces_an_address_that_was_there_before() {
+    fn replaces_an_existing_address_extension() {
         let layer = ClientAddressLayer::new();
         let peer = ClientAddress::new([10, 0, 0, 1].into());
         assert_eq!(seen(&layer, request(Some("10.0.0.1:80"))), Some(peer));

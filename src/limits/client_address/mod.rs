@@ -2,7 +2,7 @@ mod forwarded;
 mod layer;
 mod node;
 mod resolver;
-mod trusted;
+mod trusted_proxies;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use http::Extensions;
 
 pub use self::layer::{ClientAddressLayer, ClientAddressService};
-pub use self::trusted::{TrustedProxies, TrustedProxiesError};
+pub use self::trusted_proxies::{TrustedProxies, TrustedProxiesError};
 
 /// The address of the client that sent a request.
 ///

@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_entry_counts_as_the_peer_if_it_is_reached() {
+    fn falls_back_to_the_peer_on_malformed_entries() {
         for (lines, expected) in [
             (&["unknown"][..], "10.0.0.1"),
             (&["192.0.2.1, x, 10.0.0.2"], "10.0.0.1"),

@@ -21,7 +21,7 @@ pub(super) struct Admission<T> {
     /// How many lookups of the first class ran since the last one of the second.
     in_budget_streak: u32,
     next_number: u64,
-    /// How many lookups were admitted and have not [ended](Self::end).
+    /// How many lookups were admitted and have not been [released](Self::release).
     running: usize,
     max_running: NonZeroUsize,
     limits: QueueLimits,
@@ -40,7 +40,7 @@ pub(super) enum Wait {
     /// For this time: the rate does not allow it yet.
     For(Duration),
     /// Until a running lookup ends.
-    UntilOneEnds,
+    UntilRelease,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,17 +51,17 @@ pub(super) enum Class {
 
 /// Where a lookup waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct QueuePosition {
     class: Class,
     client: Client,
     number: u64,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Arrival<T> {
+pub(super) enum Decision<T> {
     Admitted,
-    Waits {
-        place: Place,
+    Queued {
+        position: QueuePosition,
         /// A lookup that lost its place.
         evicted: Option<T>,
     },
@@ -102,19 +102,19 @@ impl<T> Admission<T> {
     }
 
     /// Admits a lookup, or gives it a place in the queue of its class. `waker` makes what wakes it.
-    pub(super) fn arrive(
+    pub(super) fn admit_or_enqueue(
         &mut self,
         client: Client,
         class: Class,
         now: Duration,
         waker: impl FnOnce() -> T,
-    ) -> Arrival<T> {
-        if self.is_next(class) && self.take(now).is_ok() {
-            self.note(class);
-            return Arrival::Admitted;
+    ) -> Decision<T> {
+        if self.is_next(class) && self.acquire(now).is_ok() {
+            self.record_admission(class);
+            return Decision::Admitted;
         }
         if self.queue(class).len_of(client) >= self.limits.per_client {
-            return Arrival::Full;
+            return Decision::Full;
         }
         let number = self.next_number;
         self.next_number += 1;
@@ -124,9 +124,9 @@ impl<T> Admission<T> {
             evicted = self.evict();
         }
         match evicted {
-            Some((evicted, _)) if evicted == number => Arrival::Full,
-            evicted => Arrival::Waits {
-                place: Place {
+            Some((evicted, _)) if evicted == number => Decision::Full,
+            evicted => Decision::Queued {
+                position: QueuePosition {
                     class,
                     client,
                     number,
@@ -141,19 +141,20 @@ impl<T> Admission<T> {
         let Some(class) = self.next_class() else {
             return Ok(None);
         };
-        self.take(now)?;
-        self.note(class);
+        self.acquire(now)?;
+        self.record_admission(class);
         Ok(self.queue(class).pop())
     }
 
     /// Notes that an admitted lookup ended.
-    pub(super) fn end(&mut self) {
+    pub(super) fn release(&mut self) {
         self.running -= 1;
     }
 
     /// Gives up a place.
-    pub(super) fn leave(&mut self, place: Place) {
-        self.queue(place.class).remove(place.client, place.number);
+    pub(super) fn cancel(&mut self, position: QueuePosition) {
+        self.queue(position.class)
+            .remove(position.client, position.number);
     }
 
     /// Takes a place from the class that has more than its share.
@@ -187,16 +188,16 @@ impl<T> Admission<T> {
         self.in_budget_streak >= OVER_BUDGET_SHARE - 1 && !self.over_budget.is_empty()
     }
 
-    fn note(&mut self, class: Class) {
+    fn record_admission(&mut self, class: Class) {
         match class {
             Class::InBudget => self.in_budget_streak = self.in_budget_streak.saturating_add(1),
             Class::OverBudget => self.in_budget_streak = 0,
         }
     }
 
-    fn take(&mut self, now: Duration) -> Result<(), Wait> {
+    fn acquire(&mut self, now: Duration) -> Result<(), Wait> {
         if self.running >= self.max_running.get() {
-            return Err(Wait::UntilOneEnds);
+            return Err(Wait::UntilRelease);
         }
         self.full_at = self.rate.check(self.full_at, now).map_err(Wait::For)?;
         self.running += 1;

@@ -27,8 +27,8 @@ impl Budgets {
     }
 
     /// Whether the client may have another failure.
-    pub(super) fn has_any(&self, client: Client, now: Duration) -> bool {
-        let full_at = self.full_at.get(&self.place(client)).copied();
+    pub(super) fn has_remaining(&self, client: Client, now: Duration) -> bool {
+        let full_at = self.full_at.get(&self.key(client)).copied();
         self.rate.check(full_at.unwrap_or_default(), now).is_ok()
     }
 
@@ -37,14 +37,14 @@ impl Budgets {
     /// Returns how long the client should have waited if its budget was spent before.
     pub(super) fn count(&mut self, client: Client, now: Duration) -> Result<(), Duration> {
         self.sweep(now);
-        let place = self.place(client);
+        let place = self.key(client);
         let full_at = self.full_at.get(&place).copied();
         let next = self.rate.check(full_at.unwrap_or_default(), now)?;
         self.full_at.insert(place, next);
         Ok(())
     }
 
-    fn place(&self, client: Client) -> Option<Client> {
+    fn key(&self, client: Client) -> Option<Client> {
         let own = Some(client);
         let has_place = self.full_at.contains_key(&own) || self.full_at.len() < self.max_clients;
         own.filter(|_| has_place)

@@ -97,12 +97,12 @@ impl<T> Node<T> {
             return self.take(VecDeque::pop_front);
         };
         self.turns.push_back(key);
-        self.take_of(key, Self::pop)
+        self.take_from_child(key, Self::pop)
     }
 
     fn evict(&mut self) -> Option<(u64, T)> {
         match self.by_len.last() {
-            Some((_, key)) => self.take_of(*key, Self::evict),
+            Some((_, key)) => self.take_from_child(*key, Self::evict),
             None => self.take(VecDeque::pop_back),
         }
     }
@@ -114,11 +114,11 @@ impl<T> Node<T> {
                 entries.remove(at.ok()?)
             });
         };
-        self.take_of(*key, |child| child.remove(rest, number))
+        self.take_from_child(*key, |child| child.remove(rest, number))
     }
 
     /// Takes an entry of a child, which leaves with its last one.
-    fn take_of(
+    fn take_from_child(
         &mut self,
         key: u64,
         take: impl FnOnce(&mut Self) -> Option<(u64, T)>,
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn the_addresses_of_one_network_share_its_turns() {
+    fn addresses_of_one_network_share_its_turns() {
         let mut queue = FairQueue::new();
         for number in 0..4_u16 {
             let client = Client::Network([0x2001, 0xdb8, number % 2, number]);
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn evicts_the_newest_of_the_longest() {
+    fn evicts_the_newest_entry_of_the_longest_queue() {
         let mut queue = FairQueue::new();
         let (a, b) = (v4([192, 0, 2, 1]), v4([192, 0, 2, 2]));
         queue.push(v4([198, 51, 100, 1]), 0, "c1");

@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
-use super::admission::{Admission, Arrival, Class, Place, QueueLimits, Wait};
+use super::admission::{Admission, Class, Decision, QueueLimits, QueuePosition, Wait};
 use super::metrics;
 use super::permit::LookupPermit;
 use crate::clock::Clock;
@@ -28,10 +28,10 @@ const QUEUE_TIMEOUT: Duration = Duration::from_secs(2);
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The least time between two rounds of grants: timers are no finer.
-const MIN_PAUSE: Duration = Duration::from_millis(1);
+const MIN_GRANT_INTERVAL: Duration = Duration::from_millis(1);
 
 /// How long an accepted token is remembered since its last lookup.
-const REMEMBERED_FOR: Duration = Duration::from_secs(24 * 60 * 60);
+const REMEMBER_DURATION: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Admits lookups, immediately or from the queue.
 pub(super) struct Lookups {
@@ -40,7 +40,7 @@ pub(super) struct Lookups {
     accepted: Cache<[u8; 32], Duration>,
     state: Mutex<State>,
     /// Wakes the driver when a lookup ends.
-    ended: Notify,
+    released: Notify,
 }
 
 struct State {
@@ -50,14 +50,14 @@ struct State {
 }
 
 enum Admitted {
-    AtOnce(LookupPermit),
-    Later(Waiting, oneshot::Receiver<LookupPermit>),
+    Immediately(LookupPermit),
+    Queued(QueuedLookup, oneshot::Receiver<LookupPermit>),
 }
 
 /// A place in the queue, which is given up when dropped.
-struct Waiting {
+struct QueuedLookup {
     lookups: Arc<Lookups>,
-    place: Place,
+    position: QueuePosition,
 }
 
 /// Task that admits queued lookups until the queue is empty.
@@ -80,7 +80,7 @@ impl Lookups {
                 admission: Admission::new(per_second, max_running, QUEUE_LIMITS),
                 is_driven: false,
             }),
-            ended: Notify::new(),
+            released: Notify::new(),
         }
     }
 
@@ -96,12 +96,12 @@ impl Lookups {
             metrics::admitted("remembered");
             return Ok(None);
         }
-        let (waiting, turn) = match self.arrive(client, class)? {
-            Admitted::AtOnce(permit) => {
+        let (waiting, turn) = match self.admit_or_enqueue(client, class)? {
+            Admitted::Immediately(permit) => {
                 metrics::admitted("at_once");
                 return Ok(Some(permit));
             }
-            Admitted::Later(waiting, turn) => (waiting, turn),
+            Admitted::Queued(waiting, turn) => (waiting, turn),
         };
         let granted = timeout(QUEUE_TIMEOUT, turn).await;
         drop(waiting);
@@ -110,16 +110,16 @@ impl Lookups {
                 metrics::admitted("waited");
                 Ok(Some(permit))
             }
-            _ => Err(refuse()),
+            _ => Err(reject()),
         }
     }
 
     /// Notes that a lookup with a permit ended.
-    pub(super) fn end(&self) {
+    pub(super) fn release(&self) {
         let mut state = self.state();
-        state.admission.end();
+        state.admission.release();
         if state.is_driven {
-            self.ended.notify_one();
+            self.released.notify_one();
         }
     }
 
@@ -136,37 +136,41 @@ impl Lookups {
 
     fn remembers(&self, digest: &TokenDigest) -> bool {
         let accepted_at = self.accepted.get(digest.as_bytes());
-        accepted_at.is_some_and(|at| self.clock.monotonic().saturating_sub(at) < REMEMBERED_FOR)
+        accepted_at.is_some_and(|at| self.clock.monotonic().saturating_sub(at) < REMEMBER_DURATION)
     }
 
-    fn arrive(self: &Arc<Self>, client: Client, class: Class) -> Result<Admitted, Duration> {
+    fn admit_or_enqueue(
+        self: &Arc<Self>,
+        client: Client,
+        class: Class,
+    ) -> Result<Admitted, Duration> {
         let now = self.clock.monotonic();
         let mut turn = None;
         let mut state = self.state();
-        let arrival = state.admission.arrive(client, class, now, || {
+        let arrival = state.admission.admit_or_enqueue(client, class, now, || {
             let (sender, receiver) = oneshot::channel();
             turn = Some(receiver);
             sender
         });
-        let place = match arrival {
-            Arrival::Admitted => {
+        let position = match arrival {
+            Decision::Admitted => {
                 drop(state);
-                return Ok(Admitted::AtOnce(LookupPermit::new(Arc::clone(self))));
+                return Ok(Admitted::Immediately(LookupPermit::new(Arc::clone(self))));
             }
-            Arrival::Full => return Err(refuse()),
+            Decision::Full => return Err(reject()),
             // The sender of one that lost its place is dropped, which wakes it.
-            Arrival::Waits { place, .. } => place,
+            Decision::Queued { position, .. } => position,
         };
         let starts_driver = !state.is_driven;
         state.is_driven = true;
         drop(state);
         let lookups = Arc::clone(self);
-        let waiting = Waiting::new(lookups, place);
+        let waiting = QueuedLookup::new(lookups, position);
         if starts_driver {
             self.start_driver()?;
         }
         let turn = turn.expect("a lookup that waits has a waker");
-        Ok(Admitted::Later(waiting, turn))
+        Ok(Admitted::Queued(waiting, turn))
     }
 
     /// Queueing needs a Tokio runtime.
@@ -175,7 +179,7 @@ impl Lookups {
             lookups: Arc::clone(self),
             is_done: false,
         };
-        let runtime = Handle::try_current().map_err(|_| refuse())?;
+        let runtime = Handle::try_current().map_err(|_| reject())?;
         runtime.spawn(driver.run());
         Ok(())
     }
@@ -211,8 +215,8 @@ impl Driver {
     async fn run(mut self) {
         while let Some(wait) = self.lookups.grant_turns() {
             match wait {
-                Wait::For(pause) => sleep(pause.max(MIN_PAUSE)).await,
-                Wait::UntilOneEnds => self.lookups.ended.notified().await,
+                Wait::For(pause) => sleep(pause.max(MIN_GRANT_INTERVAL)).await,
+                Wait::UntilRelease => self.lookups.released.notified().await,
             }
         }
         self.is_done = true;
@@ -228,21 +232,21 @@ impl Drop for Driver {
     }
 }
 
-impl Waiting {
-    fn new(lookups: Arc<Lookups>, place: Place) -> Self {
+impl QueuedLookup {
+    fn new(lookups: Arc<Lookups>, position: QueuePosition) -> Self {
         metrics::wait_started();
-        Self { lookups, place }
+        Self { lookups, position }
     }
 }
 
-impl Drop for Waiting {
+impl Drop for QueuedLookup {
     fn drop(&mut self) {
-        self.lookups.state().admission.leave(self.place);
+        self.lookups.state().admission.cancel(self.position);
         metrics::wait_ended();
     }
 }
 
-fn refuse() -> Duration {
+fn reject() -> Duration {
     metrics::admitted("refused");
     RETRY_AFTER
 }

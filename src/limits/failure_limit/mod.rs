@@ -134,7 +134,7 @@ impl FailureLimit {
     /// Sets how many failures a client may have at once. The default is 100.
     pub fn with_burst(mut self, failures: NonZeroU32) -> Self {
         self.burst = failures;
-        self.renew()
+        self.rebuild()
     }
 
     /// Sets the time after which a client may have one more failure. The default is 100 ms.
@@ -142,21 +142,21 @@ impl FailureLimit {
     /// It is cut where a whole budget would need more than a hundred years to come back.
     pub fn with_interval(mut self, interval: Duration) -> Self {
         self.interval = interval;
-        self.renew()
+        self.rebuild()
     }
 
     /// Sets how many clients have a budget of their own at a time, at about 100 bytes each. The
     /// default is 10,000.
     pub fn with_max_clients(mut self, clients: usize) -> Self {
         self.max_clients = clients;
-        self.renew()
+        self.rebuild()
     }
 
     /// Sets how many lookups of tokens that are not remembered may run per second. The default is
     /// 4,000.
     pub fn with_max_lookups_per_second(mut self, lookups: NonZeroU32) -> Self {
         self.max_lookups = lookups;
-        self.renew()
+        self.rebuild()
     }
 
     /// Sets how many lookups of tokens that are not remembered may run at a time. The default is 32.
@@ -166,21 +166,21 @@ impl FailureLimit {
     /// default is 64: the rest is left to remembered tokens. Limits that share a store add up.
     pub fn with_max_concurrent_lookups(mut self, lookups: NonZeroUsize) -> Self {
         self.max_concurrent = lookups;
-        self.renew()
+        self.rebuild()
     }
 
     /// Sets how many accepted tokens are remembered, at about 130 bytes each. The default is
     /// 100,000.
     pub fn with_max_remembered_tokens(mut self, tokens: usize) -> Self {
         self.max_remembered = tokens;
-        self.renew()
+        self.rebuild()
     }
 
     /// Sets the clock whose [monotonic](Clock::monotonic) time is measured by. The default is
     /// [`SystemClock`].
     pub fn with_clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
-        self.renew()
+        self.rebuild()
     }
 
     /// The same limit on lookups with other budgets: 1,000 failures at once, and one more each
@@ -202,7 +202,7 @@ impl FailureLimit {
         client: Client,
     ) -> Result<Option<LookupPermit>, Duration> {
         let now = self.clock.monotonic();
-        let class = if self.budgets().has_any(client, now) {
+        let class = if self.budgets().has_remaining(client, now) {
             Class::InBudget
         } else {
             Class::OverBudget
@@ -231,7 +231,7 @@ impl FailureLimit {
         self.budgets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn renew(mut self) -> Self {
+    fn rebuild(mut self) -> Self {
         self.budgets = budgets(self.burst, self.interval, self.max_clients);
         let clock = Arc::clone(&self.clock);
         let lookups = Lookups::new(

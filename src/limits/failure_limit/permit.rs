@@ -38,7 +38,7 @@ impl LookupPermit {
 
 impl Drop for LookupPermit {
     fn drop(&mut self) {
-        self.lookups.end();
+        self.lookups.release();
         metrics::run_ended();
     }
 }

@@ -1,5 +1,5 @@
 use std::collections::HashMap;
-use std::collections::hash_map::Entry as Place;
+use std::collections::hash_map::Entry as MapEntry;
 use std::hash::RandomState;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -8,72 +8,72 @@ use futures::channel::oneshot;
 use futures::future::{FutureExt, Shared};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::answers::{Answers, Entry, Sort};
-use super::flight::Flight;
-use super::meter;
+use super::entries::{Entry, EntryKind, EntryMaps};
+use super::lookup::Lookup;
+use super::metrics;
 use super::settings::Settings;
 use crate::store::key::Key;
 use crate::store::{ChangeListener, StoreError, TokenChange, TokenRecord};
 
 /// What a store says of a credential.
-pub(super) type Answer = Result<Option<TokenRecord>, StoreError>;
+pub(super) type LookupResult = Result<Option<TokenRecord>, StoreError>;
 
 /// An answer that several requests wait for.
-pub(super) type Pending = Shared<oneshot::Receiver<Answer>>;
+pub(super) type SharedResult = Shared<oneshot::Receiver<LookupResult>>;
 
 /// What is known, and what is being looked up.
 ///
 /// The lock of `running` is the one under which a flight finds out whether its credential was
-/// changed since it began to look, fills `answers`, and leaves; and under which a change empties
-/// `answers` and is noted for every flight. So there is no moment at which a change is seen by
+/// changed since it began to look, fills `entries`, and leaves; and under which a change empties
+/// `entries` and is noted for every flight. So there is no moment at which a change is seen by
 /// neither. Hits do not take it.
 pub(super) struct Lookups {
     pub(super) settings: Settings,
-    pub(super) answers: Answers,
+    pub(super) entries: EntryMaps,
     running: Mutex<Running>,
     permits: Arc<Semaphore>,
 }
 
 #[derive(Default)]
 struct Running {
-    by_key: HashMap<Key, Runway, RandomState>,
-    flights: u64,
+    by_key: HashMap<Key, InFlight, RandomState>,
+    last_sequence: u64,
 }
 
 /// The flights for one credential: one, and those that take longer than an answer may be old.
-struct Runway {
+struct InFlight {
     /// How many changes the credential saw since the first of these flights.
-    changes: u64,
-    in_flight: usize,
-    newest: u64,
+    invalidations: u64,
+    lookups: usize,
+    latest: u64,
     started: Duration,
-    pending: Pending,
+    shared_result: SharedResult,
 }
 
 /// What a flight knows of itself.
-pub(super) struct Ticket {
+pub(super) struct LookupId {
     key: Key,
-    number: u64,
+    sequence: u64,
     /// How many changes were known when it began to look.
-    changes: u64,
+    invalidations: u64,
     /// When it began to look.
     pub(super) started: Duration,
 }
 
 /// Where a request gets its answer from.
-pub(super) enum Gate {
-    Known(Sort, Option<TokenRecord>),
-    Joined(Pending),
+pub(super) enum Admission {
+    Cached(EntryKind, Option<TokenRecord>),
+    Joined(SharedResult),
     /// The flight is to be spawned by the caller; dropped, it fails all who joined it.
-    Started(Flight, Pending),
+    Started(Lookup, SharedResult),
     /// There is no permit for a flight.
-    Full,
+    AtCapacity,
 }
 
 impl Lookups {
     pub(super) fn new(settings: Settings) -> Self {
         Self {
-            answers: Answers::new(settings.capacity, settings.negative_capacity),
+            entries: EntryMaps::new(settings.capacity, settings.negative_capacity),
             running: Mutex::default(),
             permits: Arc::new(Semaphore::new(settings.max_in_flight)),
             settings,
@@ -91,87 +91,96 @@ impl Lookups {
 
     pub(super) fn in_flight(&self) -> usize {
         let running = self.running();
-        running.by_key.values().map(|runway| runway.in_flight).sum()
+        running
+            .by_key
+            .values()
+            .map(|in_flight_lookups| in_flight_lookups.lookups)
+            .sum()
     }
 
     /// Joins the flight for this credential or begins one, with the permit if one was waited for.
     ///
     /// A flight that began as long ago as the time to live is not joined: its answer would be
     /// older than what the cache itself may still tell.
-    pub(super) fn enter(
+    pub(super) fn join_or_start(
         self: &Arc<Self>,
         key: Key,
         waited_for: Option<OwnedSemaphorePermit>,
-    ) -> Gate {
+    ) -> Admission {
         let now = self.now();
         let mut running = self.running();
-        if let Some((sort, answer)) = self.answers.get(&key, now) {
-            return Gate::Known(sort, answer);
+        if let Some((kind, answer)) = self.entries.get(&key, now) {
+            return Admission::Cached(kind, answer);
         }
-        if let Some(runway) = running.by_key.get(&key)
-            && now.saturating_sub(runway.started) < self.settings.ttl
+        if let Some(in_flight_lookups) = running.by_key.get(&key)
+            && now.saturating_sub(in_flight_lookups.started) < self.settings.ttl
         {
-            return Gate::Joined(runway.pending.clone());
+            return Admission::Joined(in_flight_lookups.shared_result.clone());
         }
         let permit = match waited_for {
             Some(permit) => permit,
             None => match self.permits().try_acquire_owned() {
                 Ok(permit) => permit,
-                Err(_) => return Gate::Full,
+                Err(_) => return Admission::AtCapacity,
             },
         };
         let (sender, receiver) = oneshot::channel();
-        let pending = receiver.shared();
-        let ticket = running.start(key, now, pending.clone());
-        let flight = Flight::new(Arc::clone(self), ticket, sender, permit);
-        Gate::Started(flight, pending)
+        let shared_result = receiver.shared();
+        let id = running.start(key, now, shared_result.clone());
+        let lookup = Lookup::new(Arc::clone(self), id, sender, permit);
+        Admission::Started(lookup, shared_result)
     }
 
     /// Ends the flight and remembers what it found, unless its credential was changed since it
     /// began to look; then false, and the ticket is good for another look.
-    pub(super) fn settle(&self, ticket: &mut Ticket, found: Option<(Sort, Entry)>) -> bool {
+    pub(super) fn try_complete(
+        &self,
+        id: &mut LookupId,
+        found: Option<(EntryKind, Entry)>,
+    ) -> bool {
         let now = self.now();
         let mut running = self.running();
-        let runway = running.by_key.get_mut(&ticket.key);
-        let runway = runway.expect("a flight has a runway until it leaves");
-        let is_newest = runway.newest == ticket.number;
-        if runway.changes != ticket.changes {
-            (ticket.changes, ticket.started) = (runway.changes, now);
-            if is_newest {
-                runway.started = now;
+        let in_flight_lookups = running.by_key.get_mut(&id.key);
+        let in_flight_lookups =
+            in_flight_lookups.expect("a lookup has a in_flight_lookups until it leaves");
+        let is_latest = in_flight_lookups.latest == id.sequence;
+        if in_flight_lookups.invalidations != id.invalidations {
+            (id.invalidations, id.started) = (in_flight_lookups.invalidations, now);
+            if is_latest {
+                in_flight_lookups.started = now;
             }
             return false;
         }
         // An older flight must not replace what a newer one found.
-        if is_newest && let Some((sort, entry)) = found {
-            self.answers.keep(ticket.key, sort, entry);
+        if is_latest && let Some((kind, entry)) = found {
+            self.entries.insert(id.key, kind, entry);
         }
-        running.leave(ticket.key);
+        running.deregister(id.key);
         true
     }
 
     /// A flight ends without an answer that may be kept.
-    pub(super) fn leave(&self, ticket: &Ticket) {
-        self.running().leave(ticket.key);
+    pub(super) fn deregister(&self, id: &LookupId) {
+        self.running().deregister(id.key);
     }
 
     /// Forgets what is known of these credentials, and has the flights for them look again.
-    pub(super) fn forget(&self, keys: impl IntoIterator<Item = Key>) {
+    pub(super) fn invalidate(&self, keys: impl IntoIterator<Item = Key>) {
         let mut running = self.running();
         for key in keys {
-            self.answers.forget(&key);
-            if let Some(runway) = running.by_key.get_mut(&key) {
-                runway.changes += 1;
+            self.entries.invalidate(&key);
+            if let Some(in_flight_lookups) = running.by_key.get_mut(&key) {
+                in_flight_lookups.invalidations += 1;
             }
         }
     }
 
-    /// As [`forget`](Self::forget), of all.
+    /// As [`invalidate`](Self::invalidate), of all.
     pub(super) fn clear(&self) {
         let mut running = self.running();
-        self.answers.clear();
-        for runway in running.by_key.values_mut() {
-            runway.changes += 1;
+        self.entries.clear();
+        for in_flight_lookups in running.by_key.values_mut() {
+            in_flight_lookups.invalidations += 1;
         }
     }
 
@@ -182,30 +191,34 @@ impl Lookups {
 }
 
 impl Running {
-    fn start(&mut self, key: Key, started: Duration, pending: Pending) -> Ticket {
-        self.flights += 1;
-        let number = self.flights;
-        let runway = self.by_key.entry(key).or_insert_with(|| Runway {
-            changes: 0,
-            in_flight: 0,
-            newest: number,
+    fn start(&mut self, key: Key, started: Duration, shared_result: SharedResult) -> LookupId {
+        self.last_sequence += 1;
+        let sequence = self.last_sequence;
+        let in_flight_lookups = self.by_key.entry(key).or_insert_with(|| InFlight {
+            invalidations: 0,
+            lookups: 0,
+            latest: sequence,
             started,
-            pending: pending.clone(),
+            shared_result: shared_result.clone(),
         });
-        runway.in_flight += 1;
-        (runway.newest, runway.started, runway.pending) = (number, started, pending);
-        Ticket {
+        in_flight_lookups.lookups += 1;
+        (
+            in_flight_lookups.latest,
+            in_flight_lookups.started,
+            in_flight_lookups.shared_result,
+        ) = (sequence, started, shared_result);
+        LookupId {
             key,
-            number,
-            changes: runway.changes,
+            sequence,
+            invalidations: in_flight_lookups.invalidations,
             started,
         }
     }
 
-    fn leave(&mut self, key: Key) {
-        if let Place::Occupied(mut place) = self.by_key.entry(key) {
-            place.get_mut().in_flight -= 1;
-            if place.get().in_flight == 0 {
+    fn deregister(&mut self, key: Key) {
+        if let MapEntry::Occupied(mut place) = self.by_key.entry(key) {
+            place.get_mut().lookups -= 1;
+            if place.get().lookups == 0 {
                 place.remove();
             }
         }
@@ -216,11 +229,11 @@ impl ChangeListener for Lookups {
     fn changed(&self, change: &TokenChange) {
         match change {
             TokenChange::Token { digests, .. } => {
-                meter::token_changed();
-                self.forget(digests.iter().map(Key::from));
+                metrics::token_changed();
+                self.invalidate(digests.iter().map(Key::from));
             }
             TokenChange::Everything => {
-                meter::everything_changed();
+                metrics::everything_changed();
                 self.clear();
             }
         }

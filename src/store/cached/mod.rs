@@ -1,7 +1,7 @@
-mod answers;
-mod flight;
+mod entries;
+mod lookup;
 mod lookups;
-mod meter;
+mod metrics;
 mod registry;
 mod settings;
 
@@ -14,14 +14,14 @@ use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
-use self::lookups::{Answer, Gate, Lookups, Pending};
+use self::lookups::{Admission, LookupResult, Lookups, SharedResult};
 use self::settings::Settings;
 use super::key::Key;
-use super::{Cached, ChangeListener, Credential, FeedState, StoreError, TokenRecord, TokenStore};
+use super::{Cached, ChangeListener, Credential, FeedStatus, StoreError, TokenRecord, TokenStore};
 use crate::digest::TokenDigest;
 
 /// How long a request waits until it may begin a lookup.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PERMIT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Remembers what a slower store says.
 ///
@@ -96,7 +96,7 @@ impl<S: TokenStore> CachedStore<S> {
 
     /// Forgets what is known of the token with this digest, as if its store had told of a change.
     pub fn invalidate(&self, digest: &TokenDigest) {
-        self.lookups.forget([Key::from(digest)]);
+        self.lookups.invalidate([Key::from(digest)]);
     }
 
     /// Forgets everything, as if the store had told that all was changed.
@@ -106,10 +106,10 @@ impl<S: TokenStore> CachedStore<S> {
 
     /// How much is in the cache now.
     pub fn occupancy(&self) -> CacheOccupancy {
-        let (passing, refused) = self.lookups.answers.len();
+        let (positive, negative) = self.lookups.entries.len();
         CacheOccupancy {
-            passing,
-            refused,
+            positive,
+            negative,
             in_flight: self.lookups.in_flight(),
         }
     }
@@ -128,79 +128,79 @@ impl<S: TokenStore> CachedStore<S> {
     }
 
     /// How old an answer can be.
-    fn longest_life(&self) -> Duration {
+    fn max_entry_age(&self) -> Duration {
         let settings = &self.lookups.settings;
-        if self.is_off() {
+        if self.is_disabled() {
             return Duration::ZERO;
         }
         settings.ttl.max(settings.negative_ttl)
     }
 
-    fn is_off(&self) -> bool {
+    fn is_disabled(&self) -> bool {
         self.lookups.settings.ttl.is_zero()
     }
 
     /// Joins or begins the lookup for this credential.
-    async fn look_up(&self, credential: &Credential<'_>) -> Answer {
+    async fn look_up(&self, credential: &Credential<'_>) -> LookupResult {
         let runtime = Handle::try_current().map_err(StoreError::unavailable)?;
         let key = Key::from(credential.digest());
-        let gate = match self.lookups.enter(key, None) {
-            Gate::Full => self.lookups.enter(key, Some(self.permit().await?)),
-            gate => gate,
+        let admission = match self.lookups.join_or_start(key, None) {
+            Admission::AtCapacity => self.lookups.join_or_start(key, Some(self.permit().await?)),
+            admission => admission,
         };
-        match gate {
-            Gate::Known(sort, answer) => {
-                meter::hit(sort);
+        match admission {
+            Admission::Cached(kind, answer) => {
+                metrics::hit(kind);
                 Ok(answer)
             }
-            Gate::Joined(pending) => {
-                meter::coalesced();
-                told(pending).await
+            Admission::Joined(shared_result) => {
+                metrics::coalesced();
+                wait_for_result(shared_result).await
             }
-            Gate::Started(flight, pending) => {
-                meter::miss();
+            Admission::Started(lookup, shared_result) => {
+                metrics::miss();
                 let store = Arc::clone(&self.store);
-                runtime.spawn(flight.fly(store, credential.to_owned()));
-                told(pending).await
+                runtime.spawn(lookup.run(store, credential.to_owned()));
+                wait_for_result(shared_result).await
             }
-            Gate::Full => Err(overloaded()),
+            Admission::AtCapacity => Err(overloaded()),
         }
     }
 
     async fn permit(&self) -> Result<OwnedSemaphorePermit, StoreError> {
         let permit = self.lookups.permits().acquire_owned();
-        let waited = timeout(PATIENCE, permit).await;
+        let waited = timeout(PERMIT_TIMEOUT, permit).await;
         waited.ok().and_then(Result::ok).ok_or_else(overloaded)
     }
 }
 
-async fn told(pending: Pending) -> Answer {
+async fn wait_for_result(shared_result: SharedResult) -> LookupResult {
     let lost = |_| Err(StoreError::unavailable("the lookup did not end"));
-    pending.await.unwrap_or_else(lost)
+    shared_result.await.unwrap_or_else(lost)
 }
 
 fn overloaded() -> StoreError {
-    meter::overloaded();
+    metrics::overloaded();
     let error = StoreError::unavailable("too many lookups are running");
-    error.with_retry_after(PATIENCE)
+    error.with_retry_after(PERMIT_TIMEOUT)
 }
 
 #[async_trait]
 impl<S: TokenStore> TokenStore for CachedStore<S> {
     fn find_cached(&self, credential: &Credential<'_>) -> Cached {
-        if self.is_off() {
+        if self.is_disabled() {
             return self.store.find_cached(credential);
         }
         let key = Key::from(credential.digest());
-        let Some((sort, answer)) = self.lookups.answers.get(&key, self.lookups.now()) else {
+        let Some((kind, answer)) = self.lookups.entries.get(&key, self.lookups.now()) else {
             return self.store.find_cached(credential);
         };
-        meter::hit(sort);
+        metrics::hit(kind);
         answer.map_or(Cached::NotFound, Cached::Found)
     }
 
     async fn find(&self, credential: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
-        if self.is_off() {
+        if self.is_disabled() {
             return self.store.find(credential).await;
         }
         self.look_up(credential).await
@@ -221,8 +221,8 @@ impl<S: TokenStore> TokenStore for CachedStore<S> {
         self.store.feed_delay()
     }
 
-    fn feed_state(&self) -> FeedState {
-        self.store.feed_state()
+    fn feed_status(&self) -> FeedStatus {
+        self.store.feed_status()
     }
 }
 
@@ -250,9 +250,9 @@ impl<S> fmt::Debug for CachedStore<S> {
 #[non_exhaustive]
 pub struct CacheOccupancy {
     /// Answers that let requests pass, outdated ones included.
-    pub passing: usize,
+    pub positive: usize,
     /// All other answers, outdated ones included.
-    pub refused: usize,
+    pub negative: usize,
     /// Lookups that are running.
     pub in_flight: usize,
 }

@@ -18,7 +18,7 @@ use crate::token::TokenId;
 #[async_trait]
 impl<S: TokenRegistry> TokenRegistry for CachedStore<S> {
     async fn insert(&self, write: &Write) -> Result<(), RegistryError> {
-        let _forget = Forget::of(&self.lookups, write);
+        let _invalidate = InvalidateOnDrop::new(&self.lookups, write);
         self.store.insert(write).await
     }
 
@@ -38,14 +38,14 @@ impl<S: TokenRegistry> TokenRegistry for CachedStore<S> {
     }
 
     async fn update(&self, write: &Write) -> Result<TokenRecord, RegistryError> {
-        let _forget = Forget::of(&self.lookups, write);
+        let _invalidate = InvalidateOnDrop::new(&self.lookups, write);
         self.store.update(write).await
     }
 
     async fn update_many(&self, writes: &[Write]) -> Vec<Result<TokenRecord, RegistryError>> {
-        let _forget: Vec<_> = writes
+        let _invalidate: Vec<_> = writes
             .iter()
-            .map(|write| Forget::of(&self.lookups, write))
+            .map(|write| InvalidateOnDrop::new(&self.lookups, write))
             .collect();
         self.store.update_many(writes).await
     }
@@ -55,7 +55,7 @@ impl<S: TokenRegistry> TokenRegistry for CachedStore<S> {
     }
 
     async fn delete(&self, write: &Write) -> Result<(), RegistryError> {
-        let _forget = Forget::of(&self.lookups, write);
+        let _invalidate = InvalidateOnDrop::new(&self.lookups, write);
         self.store.delete(write).await
     }
 
@@ -70,7 +70,7 @@ impl<S: TokenRegistry> TokenRegistry for CachedStore<S> {
     /// The longer of what the store behind says of every node, and of what this cache may
     /// remember: its longest life, or less where the store's feed is sure to tell it sooner.
     fn effective_within(&self) -> Duration {
-        let life = self.longest_life();
+        let life = self.max_entry_age();
         let own = self
             .store
             .feed_delay()
@@ -80,20 +80,21 @@ impl<S: TokenRegistry> TokenRegistry for CachedStore<S> {
 }
 
 /// Forgets a token when dropped: after the change was made, failed, panicked or was abandoned.
-struct Forget<'a> {
+struct InvalidateOnDrop<'a> {
     lookups: &'a Lookups,
     record: &'a TokenRecord,
 }
 
-impl<'a> Forget<'a> {
-    fn of(lookups: &'a Lookups, write: &'a Write) -> Self {
+impl<'a> InvalidateOnDrop<'a> {
+    fn new(lookups: &'a Lookups, write: &'a Write) -> Self {
         let record = write.record();
         Self { lookups, record }
     }
 }
 
-impl Drop for Forget<'_> {
+impl Drop for InvalidateOnDrop<'_> {
     fn drop(&mut self) {
-        self.lookups.forget(self.record.digests().map(Key::from));
+        self.lookups
+            .invalidate(self.record.digests().map(Key::from));
     }
 }

@@ -5,7 +5,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::error::{Fault, Place};
+use super::error::{Cause, Location};
 
 /// What a file is written in, told by the extension of its name.
 #[derive(Clone, Copy, Debug)]
@@ -33,21 +33,23 @@ pub(super) enum Data {
 }
 
 impl Format {
-    pub(super) fn of(path: &Path) -> Result<Self, Fault> {
+    pub(super) fn from_path(path: &Path) -> Result<Self, Cause> {
         match path.extension().and_then(|extension| extension.to_str()) {
             Some("toml") => Ok(Self::Toml),
             Some("json") => Ok(Self::Json),
-            _ => Err(Fault::Extension),
+            _ => Err(Cause::Extension),
         }
     }
 
     /// The messages of the parsers are dropped: they quote the file.
-    pub(super) fn parse(self, text: &str) -> Result<Value, Fault> {
+    pub(super) fn parse(self, text: &str) -> Result<Value, Cause> {
         match self {
             Self::Toml => DeTable::parse(text)
-                .map(|table| Lines::of(text).map(table.get_ref()))
+                .map(|table| LineIndex::of(text).map(table.get_ref()))
                 .map_err(|error| {
-                    let line = error.span().map(|span| Lines::of(text).line(span.start));
+                    let line = error
+                        .span()
+                        .map(|span| LineIndex::of(text).line(span.start));
                     syntax("TOML", line, None)
                 }),
             Self::Json => serde_json::from_str(text)
@@ -56,27 +58,27 @@ impl Format {
     }
 }
 
-fn syntax(format: &'static str, line: Option<usize>, column: Option<usize>) -> Fault {
-    let place = Place {
+fn syntax(format: &'static str, line: Option<usize>, column: Option<usize>) -> Cause {
+    let location = Location {
         line,
         column,
-        ..Place::default()
+        ..Location::default()
     };
-    Fault::Syntax { format, place }
+    Cause::Syntax { format, location }
 }
 
 /// Where each line of a TOML text begins.
-struct Lines(Vec<usize>);
+struct LineIndex(Vec<usize>);
 
-impl Lines {
+impl LineIndex {
     fn of(text: &str) -> Self {
         let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
-        Self(ends.map(|(place, _)| place).collect())
+        Self(ends.map(|(offset, _)| offset).collect())
     }
 
     /// The line, from 1, on which the byte at this place stands.
-    fn line(&self, place: usize) -> usize {
-        self.0.partition_point(|end| *end < place) + 1
+    fn line(&self, offset: usize) -> usize {
+        self.0.partition_point(|end| *end < offset) + 1
     }
 
     fn map(&self, table: &DeTable<'_>) -> Value {
@@ -104,14 +106,14 @@ impl Lines {
 
 impl<'de> Deserialize<'de> for Value {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let data = deserializer.deserialize_any(AnyData)?;
+        let data = deserializer.deserialize_any(DataVisitor)?;
         Ok(Self { line: None, data })
     }
 }
 
-struct AnyData;
+struct DataVisitor;
 
-impl<'de> Visitor<'de> for AnyData {
+impl<'de> Visitor<'de> for DataVisitor {
     type Value = Data;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

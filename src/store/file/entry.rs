@@ -2,8 +2,8 @@ use std::collections::HashSet;
 use std::time::SystemTime;
 
 use super::document::{Data, Value};
-use super::error::{Fault, Place, Problem};
-use crate::clock::moment::{self, MomentError};
+use super::error::{Cause, Location, Problem};
+use crate::clock::date_time::{self, ParseDateTimeError};
 use crate::digest::TokenDigest;
 use crate::principal::{Roles, Scopes};
 use crate::store::{TokenRecord, TokenState};
@@ -28,51 +28,51 @@ pub(super) const FIELDS: [&str; 11] = [
 const SECRET_FIELDS: [&str; 3] = ["token", "secret", "api_key"];
 
 /// The records of a whole file; or of none of it.
-pub(super) fn records(document: Value) -> Result<Vec<TokenRecord>, Fault> {
+pub(super) fn records(document: Value) -> Result<Vec<TokenRecord>, Cause> {
     let (mut ids, mut digests) = (HashSet::new(), HashSet::new());
     let entries = entries(document)?.into_iter().enumerate();
     let records = entries.map(|(index, value)| {
         let entry = Entry::read(index + 1, value)?;
         let record = entry.record()?;
         if !digests.insert(*record.digest().as_bytes()) {
-            return Err(entry.fault("digest", Problem::Taken));
+            return Err(entry.invalid("digest", Problem::Duplicate));
         }
         if !ids.insert(record.id()) {
-            return Err(entry.fault("id", Problem::Taken));
+            return Err(entry.invalid("id", Problem::Duplicate));
         }
         Ok(record)
     });
     records.collect()
 }
 
-fn entries(document: Value) -> Result<Vec<Value>, Fault> {
-    let at = |line, field| Place {
+fn entries(document: Value) -> Result<Vec<Value>, Cause> {
+    let at = |line, field| Location {
         line,
         field,
-        ..Place::default()
+        ..Location::default()
     };
     let Data::Map(fields) = document.data else {
-        let problem = Problem::Kind("an object with the field `tokens`");
-        return Err(fault(Place::default(), problem));
+        let problem = Problem::WrongType("an object with the field `tokens`");
+        return Err(invalid(Location::default(), problem));
     };
     let mut tokens = None;
     for (name, value) in fields {
         if name != "tokens" {
-            return Err(fault(at(value.line, None), Problem::UnknownTopField));
+            return Err(invalid(at(value.line, None), Problem::UnknownTopLevelField));
         }
-        let place = at(value.line, Some("tokens"));
+        let location = at(value.line, Some("tokens"));
         let Data::List(values) = value.data else {
-            return Err(fault(place, Problem::Kind("a list of tokens")));
+            return Err(invalid(location, Problem::WrongType("a list of tokens")));
         };
         if tokens.replace(values).is_some() {
-            return Err(fault(place, Problem::Repeated));
+            return Err(invalid(location, Problem::Repeated));
         }
     }
-    tokens.ok_or_else(|| fault(at(None, Some("tokens")), Problem::Missing))
+    tokens.ok_or_else(|| invalid(at(None, Some("tokens")), Problem::Missing))
 }
 
-fn fault(place: Place, problem: Problem) -> Fault {
-    Fault::Content { place, problem }
+fn invalid(location: Location, problem: Problem) -> Cause {
+    Cause::Content { location, problem }
 }
 
 /// One token as it was written, its fields known and each there once.
@@ -83,47 +83,50 @@ struct Entry {
 }
 
 impl Entry {
-    fn read(number: usize, value: Value) -> Result<Self, Fault> {
+    fn read(number: usize, value: Value) -> Result<Self, Cause> {
         let mut entry = Self {
             number,
             line: value.line,
             fields: Vec::new(),
         };
         let Data::Map(fields) = value.data else {
-            return Err(fault(entry.place(None), Problem::Kind("a table of fields")));
+            return Err(invalid(
+                entry.location(None),
+                Problem::WrongType("a table of fields"),
+            ));
         };
         for (name, value) in fields {
             let known = FIELDS.into_iter().find(|field| *field == name);
             let Some(field) = known else {
                 let line = value.line.or(entry.line);
-                let place = Place {
+                let location = Location {
                     line,
-                    ..entry.place(None)
+                    ..entry.location(None)
                 };
                 return Err(if SECRET_FIELDS.contains(&&*name) {
-                    Fault::Token { place }
+                    Cause::Token { location }
                 } else {
-                    fault(place, Problem::UnknownField)
+                    invalid(location, Problem::UnknownField)
                 });
             };
             if entry.get(field).is_some() {
-                return Err(entry.fault(field, Problem::Repeated));
+                return Err(entry.invalid(field, Problem::Repeated));
             }
             entry.fields.push((field, value));
         }
         Ok(entry)
     }
 
-    fn record(&self) -> Result<TokenRecord, Fault> {
+    fn record(&self) -> Result<TokenRecord, Cause> {
         let digest = self.text("digest", |text| text.parse().map_err(|_| Problem::Digest));
-        let digest = digest?.ok_or_else(|| self.fault("digest", Problem::Missing))?;
+        let digest = digest?.ok_or_else(|| self.invalid("digest", Problem::Missing))?;
         let id = self.text("id", |text| text.parse().map_err(|_| Problem::Id))?;
         let mut record = TokenRecord::new(id.unwrap_or_else(|| derived_id(&digest)), digest)
-            .with_name(self.text("name", plain)?.unwrap_or_default())
+            .with_name(self.text("name", check_text)?.unwrap_or_default())
             .with_roles(self.list("roles", is_role, Problem::Text)?)
             .with_scopes(self.list("scopes", is_scope, Problem::Scope)?)
             .with_state(self.text("state", state)?.unwrap_or_default());
-        if let Some(subject) = self.text("subject", plain)? {
+        if let Some(subject) = self.text("subject", check_text)? {
             record = record.with_subject(subject);
         }
         if let Some(description) = self.text("description", Ok)? {
@@ -132,10 +135,10 @@ impl Entry {
         for (key, value) in self.labels()? {
             record = record.with_label(key, value);
         }
-        if let Some(time) = self.time("expires_at", moment::end)? {
+        if let Some(time) = self.time("expires_at", date_time::parse_end)? {
             record = record.with_expires_at(time);
         }
-        if let Some(time) = self.time("not_before", moment::start)? {
+        if let Some(time) = self.time("not_before", date_time::parse_start)? {
             record = record.with_not_before(time);
         }
         Ok(record)
@@ -145,14 +148,14 @@ impl Entry {
         &'a self,
         field: &'static str,
         parse: impl FnOnce(&'a str) -> Result<T, Problem>,
-    ) -> Result<Option<T>, Fault> {
+    ) -> Result<Option<T>, Cause> {
         let Some(value) = self.get(field) else {
             return Ok(None);
         };
         let Data::Text(text) = &value.data else {
-            return Err(self.fault(field, Problem::Kind("a text")));
+            return Err(self.invalid(field, Problem::WrongType("a text")));
         };
-        let parsed = parse(text).map_err(|problem| self.fault(field, problem))?;
+        let parsed = parse(text).map_err(|problem| self.invalid(field, problem))?;
         Ok(Some(parsed))
     }
 
@@ -160,20 +163,20 @@ impl Entry {
     fn time(
         &self,
         field: &'static str,
-        parse: fn(&str) -> Result<SystemTime, MomentError>,
-    ) -> Result<Option<SystemTime>, Fault> {
+        parse: fn(&str) -> Result<SystemTime, ParseDateTimeError>,
+    ) -> Result<Option<SystemTime>, Cause> {
         let Some(value) = self.get(field) else {
             return Ok(None);
         };
         let (Data::Text(text) | Data::Time(text)) = &value.data else {
-            return Err(self.fault(field, Problem::Kind("a date or a time")));
+            return Err(self.invalid(field, Problem::WrongType("a date or a time")));
         };
         let time = parse(text).map_err(|error| {
             let problem = match error {
-                MomentError::Shape | MomentError::Nonexistent => Problem::Time,
-                MomentError::TooFar => Problem::TimeOverflow,
+                ParseDateTimeError::Malformed | ParseDateTimeError::Nonexistent => Problem::Time,
+                ParseDateTimeError::OutOfRange => Problem::TimeOverflow,
             };
-            self.fault(field, problem)
+            self.invalid(field, problem)
         })?;
         Ok(Some(time))
     }
@@ -182,49 +185,49 @@ impl Entry {
     fn list(
         &self,
         field: &'static str,
-        is_good: fn(&str) -> bool,
+        is_valid: fn(&str) -> bool,
         problem: Problem,
-    ) -> Result<Vec<&str>, Fault> {
+    ) -> Result<Vec<&str>, Cause> {
         let Some(value) = self.get(field) else {
             return Ok(Vec::new());
         };
         let Data::List(values) = &value.data else {
-            return Err(self.fault(field, Problem::Kind("a list of texts")));
+            return Err(self.invalid(field, Problem::WrongType("a list of texts")));
         };
         let mut texts: Vec<&str> = Vec::with_capacity(values.len());
         let mut seen = HashSet::with_capacity(values.len());
         for value in values {
             let Data::Text(text) = &value.data else {
-                return Err(self.fault(field, Problem::Kind("a list of texts")));
+                return Err(self.invalid(field, Problem::WrongType("a list of texts")));
             };
-            if !is_good(text) {
-                return Err(self.fault(field, problem));
+            if !is_valid(text) {
+                return Err(self.invalid(field, problem));
             }
             if !seen.insert(&**text) {
-                return Err(self.fault(field, Problem::Repeated));
+                return Err(self.invalid(field, Problem::Repeated));
             }
             texts.push(text);
         }
         Ok(texts)
     }
 
-    fn labels(&self) -> Result<Vec<(&str, &str)>, Fault> {
+    fn labels(&self) -> Result<Vec<(&str, &str)>, Cause> {
         let Some(value) = self.get("labels") else {
             return Ok(Vec::new());
         };
         let Data::Map(fields) = &value.data else {
-            return Err(self.fault("labels", Problem::Kind("a table of texts")));
+            return Err(self.invalid("labels", Problem::WrongType("a table of texts")));
         };
         let mut labels: Vec<(&str, &str)> = Vec::with_capacity(fields.len());
         for (key, value) in fields {
             let Data::Text(value) = &value.data else {
-                return Err(self.fault("labels", Problem::Kind("a table of texts")));
+                return Err(self.invalid("labels", Problem::WrongType("a table of texts")));
             };
             for text in [key, value] {
-                plain(text).map_err(|problem| self.fault("labels", problem))?;
+                check_text(text).map_err(|problem| self.invalid("labels", problem))?;
             }
             if labels.iter().any(|(known, _)| known == key) {
-                return Err(self.fault("labels", Problem::Repeated));
+                return Err(self.invalid("labels", Problem::Repeated));
             }
             labels.push((key, value));
         }
@@ -237,18 +240,18 @@ impl Entry {
         Some(value)
     }
 
-    fn place(&self, field: Option<&'static str>) -> Place {
+    fn location(&self, field: Option<&'static str>) -> Location {
         let line = field.and_then(|field| self.get(field)?.line);
-        Place {
+        Location {
             line: line.or(self.line),
             token: Some(self.number),
             field,
-            ..Place::default()
+            ..Location::default()
         }
     }
 
-    fn fault(&self, field: &'static str, problem: Problem) -> Fault {
-        fault(self.place(Some(field)), problem)
+    fn invalid(&self, field: &'static str, problem: Problem) -> Cause {
+        invalid(self.location(Some(field)), problem)
     }
 }
 
@@ -265,7 +268,7 @@ fn derived_id(digest: &TokenDigest) -> TokenId {
     id.expect("62^10 is the number of ids")
 }
 
-fn plain(text: &str) -> Result<&str, Problem> {
+fn check_text(text: &str) -> Result<&str, Problem> {
     let is_plain = !text.is_empty() && !text.contains(char::is_control);
     is_plain.then_some(text).ok_or(Problem::Text)
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub struct FileStoreError {
     path: PathBuf,
-    fault: Fault,
+    cause: Cause,
 }
 
 /// What is wrong with a file of tokens.
@@ -27,22 +27,32 @@ pub enum FileStoreErrorKind {
     /// What stands in it makes no sense.
     Invalid,
     /// It holds a token. That token should be revoked: it was written down.
-    HoldsToken,
+    ContainsToken,
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum Fault {
+pub(super) enum Cause {
     Io(Arc<io::Error>),
     Thread(Arc<io::Error>),
     NotAFile,
-    TooLong,
+    TooLarge,
     Changing,
-    Insecure { mode: u32 },
+    Insecure {
+        mode: u32,
+    },
     Extension,
     NotUtf8,
-    Syntax { format: &'static str, place: Place },
-    Content { place: Place, problem: Problem },
-    Token { place: Place },
+    Syntax {
+        format: &'static str,
+        location: Location,
+    },
+    Content {
+        location: Location,
+        problem: Problem,
+    },
+    Token {
+        location: Location,
+    },
 }
 
 /// What is wrong with one value.
@@ -53,17 +63,17 @@ pub(super) enum Problem {
     #[error("is no field of a token: those are {}", super::entry::FIELDS.join(", "))]
     UnknownField,
     #[error("is no field of the file: that is `tokens` alone")]
-    UnknownTopField,
+    UnknownTopLevelField,
     #[error("stands there twice")]
     Repeated,
     #[error("must be {0}")]
-    Kind(&'static str),
+    WrongType(&'static str),
     #[error("must be 'sha256:' and 64 hexadecimal digits; the file holds digests, never tokens")]
     Digest,
     #[error("must be ten characters of 0-9, A-Z and a-z")]
     Id,
     #[error("is that of an earlier token too")]
-    Taken,
+    Duplicate,
     #[error("must not be empty or hold control characters")]
     Text,
     #[error("must be of visible ASCII characters without '\"' and '\\'")]
@@ -78,7 +88,7 @@ pub(super) enum Problem {
 
 /// Where something is wrong, as far as that is known. Lines, columns and tokens count from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct Location {
     pub(super) line: Option<usize>,
     pub(super) column: Option<usize>,
     pub(super) token: Option<usize>,
@@ -86,25 +96,25 @@ pub(super) struct Place {
 }
 
 impl FileStoreError {
-    pub(super) fn new(path: &Path, fault: Fault) -> Self {
+    pub(super) fn new(path: &Path, cause: Cause) -> Self {
         let path = path.to_owned();
-        Self { path, fault }
+        Self { path, cause }
     }
 
     /// What is wrong, in one word.
     pub fn kind(&self) -> FileStoreErrorKind {
-        match self.fault {
-            Fault::Io(_)
-            | Fault::Thread(_)
-            | Fault::NotAFile
-            | Fault::TooLong
-            | Fault::Changing => FileStoreErrorKind::Unreadable,
-            Fault::Insecure { .. } => FileStoreErrorKind::Insecure,
-            Fault::Extension | Fault::NotUtf8 | Fault::Syntax { .. } => {
+        match self.cause {
+            Cause::Io(_)
+            | Cause::Thread(_)
+            | Cause::NotAFile
+            | Cause::TooLarge
+            | Cause::Changing => FileStoreErrorKind::Unreadable,
+            Cause::Insecure { .. } => FileStoreErrorKind::Insecure,
+            Cause::Extension | Cause::NotUtf8 | Cause::Syntax { .. } => {
                 FileStoreErrorKind::Malformed
             }
-            Fault::Content { .. } => FileStoreErrorKind::Invalid,
-            Fault::Token { .. } => FileStoreErrorKind::HoldsToken,
+            Cause::Content { .. } => FileStoreErrorKind::Invalid,
+            Cause::Token { .. } => FileStoreErrorKind::ContainsToken,
         }
     }
 
@@ -115,16 +125,16 @@ impl FileStoreError {
 
     /// The line it is on, counted from 1, if that is known.
     pub fn line(&self) -> Option<usize> {
-        match self.fault {
-            Fault::Syntax { place, .. } | Fault::Content { place, .. } | Fault::Token { place } => {
-                place.line
-            }
+        match self.cause {
+            Cause::Syntax { location, .. }
+            | Cause::Content { location, .. }
+            | Cause::Token { location } => location.line,
             _ => None,
         }
     }
 
     /// Whether this says the same as `other`.
-    pub(super) fn repeats(&self, other: &Self) -> bool {
+    pub(super) fn has_same_message(&self, other: &Self) -> bool {
         let texts = |error: &Self| (error.to_string(), error.source().map(ToString::to_string));
         texts(self) == texts(other)
     }
@@ -133,31 +143,31 @@ impl FileStoreError {
 impl fmt::Display for FileStoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the token file {}: ", self.path.display())?;
-        match &self.fault {
-            Fault::Io(_) => f.write_str("cannot be read"),
-            Fault::Thread(_) => f.write_str("cannot be followed: no thread could be started"),
-            Fault::NotAFile => f.write_str("is not an ordinary file"),
-            Fault::TooLong => write!(f, "is longer than {} bytes", super::source::MAX_BYTES),
-            Fault::Changing => f.write_str("changed while it was read"),
-            Fault::Insecure { mode } => {
+        match &self.cause {
+            Cause::Io(_) => f.write_str("cannot be read"),
+            Cause::Thread(_) => f.write_str("cannot be followed: no thread could be started"),
+            Cause::NotAFile => f.write_str("is not an ordinary file"),
+            Cause::TooLarge => write!(f, "is longer than {} bytes", super::source::MAX_BYTES),
+            Cause::Changing => f.write_str("changed while it was read"),
+            Cause::Insecure { mode } => {
                 write!(
                     f,
                     "others than its owner may write to it (mode {mode:04o}); run chmod go-w"
                 )
             }
-            Fault::Extension => f.write_str("its name must end in .toml or .json"),
-            Fault::NotUtf8 => f.write_str("is not UTF-8"),
-            Fault::Syntax { format, place } => write!(f, "{place}is not {format}"),
-            Fault::Content { place, problem } => write!(f, "{place}{problem}"),
-            Fault::Token { place } => write!(
+            Cause::Extension => f.write_str("its name must end in .toml or .json"),
+            Cause::NotUtf8 => f.write_str("is not UTF-8"),
+            Cause::Syntax { format, location } => write!(f, "{location}is not {format}"),
+            Cause::Content { location, problem } => write!(f, "{location}{problem}"),
+            Cause::Token { location } => write!(
                 f,
-                "{place}this looks like a token; the file must hold digests, never tokens"
+                "{location}this looks like a token; the file must hold digests, never tokens"
             ),
         }
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(line) = self.line {
             write!(f, "line {line}: ")?;
@@ -174,14 +184,14 @@ impl fmt::Display for Place {
 
 impl Error for FileStoreError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match &self.fault {
-            Fault::Io(error) | Fault::Thread(error) => Some(&**error),
+        match &self.cause {
+            Cause::Io(error) | Cause::Thread(error) => Some(&**error),
             _ => None,
         }
     }
 }
 
-impl From<io::Error> for Fault {
+impl From<io::Error> for Cause {
     fn from(error: io::Error) -> Self {
         Self::Io(Arc::new(error))
     }

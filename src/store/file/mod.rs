@@ -1,7 +1,7 @@
 mod document;
 mod entry;
 mod error;
-mod leak;
+mod token_scan;
 mod options;
 mod snapshot;
 mod source;
@@ -19,7 +19,7 @@ use async_trait::async_trait;
 pub use self::error::{FileStoreError, FileStoreErrorKind};
 pub use self::options::FileStoreOptions;
 use self::snapshot::Snapshot;
-use self::source::{Source, Stamp};
+use self::source::{Fingerprint, Source};
 pub use self::status::FileStatus;
 use super::{
     Cached, ChangeFeed, ChangeListener, Credential, StoreError, TokenChange, TokenRecord,
@@ -137,7 +137,7 @@ struct Shared {
     loading: Mutex<()>,
     feed: ChangeFeed,
     /// Dropped with the last clone, which ends the thread.
-    _watched: Sender<()>,
+    _stop_sender: Sender<()>,
 }
 
 impl FileStore {
@@ -189,9 +189,9 @@ impl FileStore {
 }
 
 impl Shared {
-    fn new(source: Source, watched: Sender<()>) -> Result<Self, FileStoreError> {
+    fn new(source: Source, stop_sender: Sender<()>) -> Result<Self, FileStoreError> {
         let snapshot = Self::read(&source, None);
-        let snapshot = snapshot.map_err(|fault| FileStoreError::new(&source.path, fault))?;
+        let snapshot = snapshot.map_err(|cause| FileStoreError::new(&source.path, cause))?;
         let snapshot = snapshot.expect("there is none to be the same");
         let status = FileStatus {
             tokens: snapshot.len(),
@@ -204,12 +204,12 @@ impl Shared {
             status: Mutex::new(status),
             loading: Mutex::default(),
             feed: ChangeFeed::default(),
-            _watched: watched,
+            _stop_sender: stop_sender,
         })
     }
 
     fn load(&self) -> Result<(), FileStoreError> {
-        let has_changed = self.load_in_turn()?;
+        let has_changed = self.load_locked()?;
         // Only now: a listener may ask this store whatever it likes.
         if has_changed {
             self.feed.publish(&TokenChange::Everything);
@@ -218,13 +218,13 @@ impl Shared {
     }
 
     /// Says whether the tokens are others than before.
-    fn load_in_turn(&self) -> Result<bool, FileStoreError> {
-        let _turn = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
+    fn load_locked(&self) -> Result<bool, FileStoreError> {
+        let _guard = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
         let known = self.snapshot.load();
-        let snapshot = Self::read(&self.source, Some(&known)).map_err(|fault| {
-            let error = FileStoreError::new(&self.source.path, fault);
-            let is_news = self.status().failed(&error);
-            if is_news {
+        let snapshot = Self::read(&self.source, Some(&known)).map_err(|cause| {
+            let error = FileStoreError::new(&self.source.path, cause);
+            let should_report = self.status().failed(&error);
+            if should_report {
                 status::report_failed(&error, known.len());
             }
             error
@@ -237,15 +237,15 @@ impl Shared {
         if let Some(snapshot) = snapshot {
             self.snapshot.store(Arc::new(snapshot));
         }
-        let is_news = self.status().loaded(tokens, loaded_at);
-        if is_news {
+        let should_report = self.status().loaded(tokens, loaded_at);
+        if should_report {
             status::report_loaded(tokens);
         }
         Ok(has_changed)
     }
 
     /// What the file holds now; `None` if that is what is `known`.
-    fn read(source: &Source, known: Option<&Snapshot>) -> Result<Option<Snapshot>, error::Fault> {
+    fn read(source: &Source, known: Option<&Snapshot>) -> Result<Option<Snapshot>, error::Cause> {
         let text = source.read()?;
         let content = TokenDigest::of(&text);
         if known.is_some_and(|known| known.has_content(&content)) {
@@ -255,8 +255,8 @@ impl Shared {
         Ok(Some(Snapshot::new(records, content)))
     }
 
-    fn stamp(&self) -> Option<Stamp> {
-        self.source.stamp().ok()
+    fn fingerprint(&self) -> Option<Fingerprint> {
+        self.source.fingerprint().ok()
     }
 
     fn status(&self) -> MutexGuard<'_, FileStatus> {

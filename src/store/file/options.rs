@@ -4,11 +4,11 @@ use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::error::{Fault, FileStoreError};
+use super::error::{Cause, FileStoreError};
 use super::source::Source;
 use super::{FileStore, Shared, watch};
 
-const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
+const MIN_POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 /// How a [`FileStore`] follows its file.
 ///
@@ -39,7 +39,7 @@ impl FileStoreOptions {
     /// `None` never looks and starts no thread: then only [`FileStore::reload`] reads the file.
     pub fn with_poll_interval(mut self, interval: impl Into<Option<Duration>>) -> Self {
         let interval = interval.into();
-        self.poll_interval = interval.map(|interval| interval.max(SHORTEST_INTERVAL));
+        self.poll_interval = interval.map(|interval| interval.max(MIN_POLL_INTERVAL));
         self
     }
 
@@ -49,21 +49,21 @@ impl FileStoreOptions {
     ///
     /// The file cannot be used, or no thread could be started.
     pub fn open(&self, path: impl AsRef<Path>) -> Result<FileStore, FileStoreError> {
-        self.open_followed(path.as_ref()).map(|(store, _)| store)
+        self.open_with_thread(path.as_ref()).map(|(store, _)| store)
     }
 
     /// The store, and the thread that follows its file.
-    fn open_followed(
+    fn open_with_thread(
         &self,
         path: &Path,
     ) -> Result<(FileStore, Option<JoinHandle<()>>), FileStoreError> {
-        let failed = |fault| FileStoreError::new(path, fault);
+        let failed = |cause| FileStoreError::new(path, cause);
         let source = Source::new(path).map_err(failed)?;
-        let (watched, stop) = channel();
-        let shared = Arc::new(Shared::new(source, watched)?);
+        let (stop_sender, stop) = channel();
+        let shared = Arc::new(Shared::new(source, stop_sender)?);
         let start = |interval| watch::start(Arc::downgrade(&shared), interval, stop);
         let thread = self.poll_interval.map(start).transpose();
-        let thread = thread.map_err(|error| failed(Fault::Thread(Arc::new(error))))?;
+        let thread = thread.map_err(|error| failed(Cause::Thread(Arc::new(error))))?;
         Ok((FileStore(shared), thread))
     }
 }
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_thread_ends_at_once_with_the_last_clone_and_not_before() {
+    fn polling_thread_stops_with_last_clone() {
         let name = format!("options-test-{}.toml", std::process::id());
         let path = std::env::temp_dir().join(name);
         fs::write(&path, "tokens = []").expect("a file");
@@ -90,7 +90,7 @@ mod tests {
             .expect("a mode");
         // Longer than any test runs: what ends is the wait itself.
         let options = FileStoreOptions::new().with_poll_interval(Duration::from_secs(86_400));
-        let opened = options.open_followed(&path);
+        let opened = options.open_with_thread(&path);
         fs::remove_file(&path).expect("the file");
         let (store, thread) = opened.expect("a good file");
         let thread = thread.expect("it is followed");

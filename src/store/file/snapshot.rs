@@ -24,8 +24,8 @@ impl Snapshot {
     /// By eight bytes of the digest, which are as uniform as any hash of it, and then by all of
     /// it, in constant time.
     pub(super) fn find(&self, digest: &TokenDigest) -> Option<&TokenRecord> {
-        let is_it = |record: &TokenRecord| record.digest() == digest;
-        self.by_digest.find(digest.index(), is_it)
+        let is_match = |record: &TokenRecord| record.digest() == digest;
+        self.by_digest.find(digest.index(), is_match)
     }
 
     pub(super) fn records(&self) -> impl Iterator<Item = &TokenRecord> {

@@ -6,12 +6,12 @@ use std::time::SystemTime;
 use zeroize::Zeroizing;
 
 use super::document::Format;
-use super::error::{Fault, Place};
-use super::{entry, leak};
+use super::error::{Cause, Location};
+use super::{entry, token_scan};
 use crate::store::TokenRecord;
 
 pub(super) const MAX_BYTES: u64 = 256 << 20;
-const ATTEMPTS: usize = 3;
+const MAX_READ_ATTEMPTS: usize = 3;
 
 /// The file itself. Its path is resolved anew each time, symbolic links and all.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub(super) struct Source {
 
 /// What tells one version of a file from another without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stamp {
+pub(super) struct Fingerprint {
     length: u64,
     modified: Option<SystemTime>,
     #[cfg(unix)]
@@ -32,20 +32,20 @@ pub(super) struct Stamp {
 }
 
 impl Source {
-    pub(super) fn new(path: &Path) -> Result<Self, Fault> {
-        let format = Format::of(path)?;
+    pub(super) fn new(path: &Path) -> Result<Self, Cause> {
+        let format = Format::from_path(path)?;
         let path = path.to_owned();
         Ok(Self { path, format })
     }
 
-    pub(super) fn stamp(&self) -> Result<Stamp, Fault> {
-        Ok(Stamp::of(&fs::metadata(&self.path)?))
+    pub(super) fn fingerprint(&self) -> Result<Fingerprint, Cause> {
+        Ok(Fingerprint::of(&fs::metadata(&self.path)?))
     }
 
     /// The text, if nobody wrote to the file meanwhile. Wiped when dropped: what should be digests
     /// may be tokens by mistake.
-    pub(super) fn read(&self) -> Result<Zeroizing<String>, Fault> {
-        for _ in 0..ATTEMPTS {
+    pub(super) fn read(&self) -> Result<Zeroizing<String>, Cause> {
+        for _ in 0..MAX_READ_ATTEMPTS {
             // Before it is opened: opening a pipe would wait for a writer.
             check(&fs::metadata(&self.path)?)?;
             let file = File::open(&self.path)?;
@@ -56,27 +56,27 @@ impl Source {
             (&file).take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
             let after = file.metadata()?;
             let read = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-            if content_stamp(&before) == content_stamp(&after) && read == after.len() {
+            if content_fingerprint(&before) == content_fingerprint(&after) && read == after.len() {
                 let text = String::from_utf8(std::mem::take(&mut *bytes));
-                return text.map(Zeroizing::new).map_err(|_| Fault::NotUtf8);
+                return text.map(Zeroizing::new).map_err(|_| Cause::NotUtf8);
             }
         }
-        Err(Fault::Changing)
+        Err(Cause::Changing)
     }
 
-    pub(super) fn parse(&self, text: &str) -> Result<Vec<TokenRecord>, Fault> {
-        if let Some(line) = leak::line_with_token(text) {
-            let place = Place {
+    pub(super) fn parse(&self, text: &str) -> Result<Vec<TokenRecord>, Cause> {
+        if let Some(line) = token_scan::find_token_line(text) {
+            let location = Location {
                 line: Some(line),
-                ..Place::default()
+                ..Location::default()
             };
-            return Err(Fault::Token { place });
+            return Err(Cause::Token { location });
         }
         entry::records(self.format.parse(text)?)
     }
 }
 
-impl Stamp {
+impl Fingerprint {
     fn of(file: &Metadata) -> Self {
         #[cfg(unix)]
         use std::os::unix::fs::MetadataExt;
@@ -93,23 +93,23 @@ impl Stamp {
 }
 
 /// What only writing changes: renaming another file over this one does not.
-fn content_stamp(file: &Metadata) -> (u64, Option<SystemTime>) {
+fn content_fingerprint(file: &Metadata) -> (u64, Option<SystemTime>) {
     (file.len(), file.modified().ok())
 }
 
-fn check(file: &Metadata) -> Result<(), Fault> {
+fn check(file: &Metadata) -> Result<(), Cause> {
     if !file.is_file() {
-        return Err(Fault::NotAFile);
+        return Err(Cause::NotAFile);
     }
     check_writers(file)?;
     if file.len() > MAX_BYTES {
-        return Err(Fault::TooLong);
+        return Err(Cause::TooLarge);
     }
     Ok(())
 }
 
 #[cfg(unix)]
-fn check_writers(file: &Metadata) -> Result<(), Fault> {
+fn check_writers(file: &Metadata) -> Result<(), Cause> {
     use std::os::unix::fs::PermissionsExt;
 
     const OTHERS_WRITE: u32 = 0o022;
@@ -117,12 +117,12 @@ fn check_writers(file: &Metadata) -> Result<(), Fault> {
     if mode & OTHERS_WRITE == 0 {
         Ok(())
     } else {
-        Err(Fault::Insecure { mode })
+        Err(Cause::Insecure { mode })
     }
 }
 
 #[cfg(not(unix))]
 #[expect(clippy::unnecessary_wraps, reason = "as on Unix")]
-fn check_writers(_: &Metadata) -> Result<(), Fault> {
+fn check_writers(_: &Metadata) -> Result<(), Cause> {
     Ok(())
 }

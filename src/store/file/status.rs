@@ -28,19 +28,19 @@ impl FileStatus {
 
     /// The file can be used, and is. Says if that is news.
     pub(super) fn loaded(&mut self, tokens: usize, at: Option<SystemTime>) -> bool {
-        let is_news = at.is_some() || self.error.is_some();
+        let should_report = at.is_some() || self.error.is_some();
         self.tokens = tokens;
         self.loaded_at = at.unwrap_or(self.loaded_at);
         self.error = None;
-        is_news
+        should_report
     }
 
     /// The file cannot be used; the tokens stay. Says if that is news.
     pub(super) fn failed(&mut self, error: &FileStoreError) -> bool {
         let known = self.error.as_ref();
-        let is_news = !known.is_some_and(|known| known.repeats(error));
+        let should_report = !known.is_some_and(|known| known.has_same_message(error));
         self.error = Some(error.clone());
-        is_news
+        should_report
     }
 }
 

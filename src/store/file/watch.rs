@@ -7,21 +7,21 @@ use std::time::Duration;
 
 use super::Shared;
 use super::error::FileStoreErrorKind;
-use super::source::Stamp;
+use super::source::Fingerprint;
 
 /// After how many looks, each of which saw another file, it is read although it does not settle:
 /// a file that is written all the time must not keep its tokens from being revoked.
-const PATIENCE: u32 = 3;
+const MAX_UNSETTLED_POLLS: u32 = 3;
 
 /// Follows the file until the last store that shares it is dropped.
 ///
 /// A file is read when it looked the same twice, so that one that is being written is left alone.
 #[derive(Default)]
-struct Watch {
+struct Watcher {
     /// The file whose content is in use, or is known to be unusable.
-    done: Option<Stamp>,
+    processed: Option<Fingerprint>,
     /// The file as it was the last time, and `None` if it was not there.
-    seen: Option<Stamp>,
+    seen: Option<Fingerprint>,
     unsettled: u32,
 }
 
@@ -32,40 +32,40 @@ pub(super) fn start(
     stop: Receiver<()>,
 ) -> io::Result<JoinHandle<()>> {
     let run = move || {
-        let mut watch = Watch::default();
+        let mut watch = Watcher::default();
         while stop.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
             let Some(shared) = shared.upgrade() else {
                 return;
             };
             // A listener that panics must not end the watch.
-            let _ = catch_unwind(AssertUnwindSafe(|| watch.look(&shared)));
+            let _ = catch_unwind(AssertUnwindSafe(|| watch.poll(&shared)));
         }
     };
     let thread = thread::Builder::new().name("token-file".to_owned());
     thread.spawn(run)
 }
 
-impl Watch {
-    fn look(&mut self, shared: &Arc<Shared>) {
-        let now = shared.stamp();
-        if now.is_some() && now == self.done {
+impl Watcher {
+    fn poll(&mut self, shared: &Arc<Shared>) {
+        let now = shared.fingerprint();
+        if now.is_some() && now == self.processed {
             self.unsettled = 0;
             return;
         }
         let is_settled = now == self.seen;
         self.seen = now;
         self.unsettled = if is_settled { 0 } else { self.unsettled + 1 };
-        if !is_settled && self.unsettled < PATIENCE {
+        if !is_settled && self.unsettled < MAX_UNSETTLED_POLLS {
             return;
         }
         self.unsettled = 0;
-        self.done = None;
+        self.processed = None;
         let is_final = match shared.load() {
             Ok(()) => true,
             Err(error) => error.kind() != FileStoreErrorKind::Unreadable,
         };
         if is_settled && is_final {
-            self.done = now;
+            self.processed = now;
         }
     }
 }
@@ -80,13 +80,13 @@ mod tests {
     use crate::store::{FileStore, FileStoreOptions};
 
     /// A store whose file is looked at by hand.
-    struct ByHand {
+    struct ManuallyPolled {
         path: PathBuf,
         store: FileStore,
-        watch: Watch,
+        watch: Watcher,
     }
 
-    impl ByHand {
+    impl ManuallyPolled {
         fn new(name: &str, tokens: &[&str]) -> Self {
             let name = format!("watch-test-{}-{name}.toml", std::process::id());
             let path = std::env::temp_dir().join(name);
@@ -96,7 +96,7 @@ mod tests {
                 .expect("a mode");
             let options = FileStoreOptions::new().with_poll_interval(None);
             let store = options.open(&path).expect("a good file");
-            let watch = Watch::default();
+            let watch = Watcher::default();
             Self { path, store, watch }
         }
 
@@ -105,13 +105,13 @@ mod tests {
         }
 
         /// How many tokens are in use after a look.
-        fn look(&mut self) -> usize {
-            self.watch.look(&self.store.0);
+        fn poll(&mut self) -> usize {
+            self.watch.poll(&self.store.0);
             self.store.status().tokens()
         }
     }
 
-    impl Drop for ByHand {
+    impl Drop for ManuallyPolled {
         fn drop(&mut self) {
             let _ = fs::remove_file(&self.path);
         }
@@ -126,62 +126,62 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_being_written_is_left_alone_until_it_is_still() {
-        let mut file = ByHand::new("still", &["a", "b"]);
+    fn waits_until_file_stops_changing() {
+        let mut file = ManuallyPolled::new("still", &["a", "b"]);
         for _ in 0..3 {
-            assert_eq!(file.look(), 2);
+            assert_eq!(file.poll(), 2);
         }
         // One token after the other; each part is a whole file by all that can be seen.
         file.write(&["a"]);
-        assert_eq!(file.look(), 2, "half of it");
+        assert_eq!(file.poll(), 2, "half of it");
         file.write(&["a", "b", "c"]);
-        assert_eq!(file.look(), 2, "written again since the last look");
-        assert_eq!(file.look(), 3, "still");
-        assert_eq!(file.look(), 3);
+        assert_eq!(file.poll(), 2, "written again since the last look");
+        assert_eq!(file.poll(), 3, "still");
+        assert_eq!(file.poll(), 3);
     }
 
     #[test]
-    fn a_file_that_is_never_still_is_read_at_each_third_look() {
-        let mut file = ByHand::new("never", &["a"]);
-        assert_eq!((file.look(), file.look()), (1, 1));
+    fn reads_constantly_changing_file_at_every_third_poll() {
+        let mut file = ManuallyPolled::new("never", &["a"]);
+        assert_eq!((file.poll(), file.poll()), (1, 1));
         let tokens = ["a", "b", "c", "d", "e", "f", "g", "h"];
         let seen: Vec<_> = (2..=8)
             .map(|count| {
                 file.write(&tokens[..count]);
-                file.look()
+                file.poll()
             })
             .collect();
         assert_eq!(seen, [1, 1, 4, 4, 4, 7, 7]);
-        assert_eq!(file.look(), 8, "still at last");
+        assert_eq!(file.poll(), 8, "still at last");
     }
 
     #[test]
-    fn a_file_that_is_missing_at_a_single_look_is_no_failure() {
-        let mut file = ByHand::new("missing", &["a"]);
-        assert_eq!((file.look(), file.look()), (1, 1));
+    fn tolerates_file_missing_at_one_poll() {
+        let mut file = ManuallyPolled::new("missing", &["a"]);
+        assert_eq!((file.poll(), file.poll()), (1, 1));
         // As between the two steps of an editor that keeps the old file under another name.
         let kept = file.path.with_extension("old");
         fs::rename(&file.path, &kept).expect("the file");
-        file.look();
+        file.poll();
         assert!(file.store.last_error().is_none());
-        file.look();
+        file.poll();
         assert!(file.store.last_error().is_some());
         fs::rename(&kept, &file.path).expect("the file");
-        file.look();
-        file.look();
+        file.poll();
+        file.poll();
         assert!(file.store.last_error().is_none());
     }
 
     /// Nothing but the time at which the inode changed tells it.
     #[cfg(unix)]
     #[test]
-    fn a_rewrite_of_the_same_length_with_the_old_time_put_back_is_noticed() {
+    fn detects_rewrite_with_same_length_and_modification_time() {
         use std::fs::File;
         use std::os::unix::fs::MetadataExt;
 
-        let mut file = ByHand::new("same", &["a"]);
-        assert_eq!((file.look(), file.look()), (1, 1));
-        let metadata = |file: &ByHand| fs::metadata(&file.path).expect("the file");
+        let mut file = ManuallyPolled::new("same", &["a"]);
+        assert_eq!((file.poll(), file.poll()), (1, 1));
+        let metadata = |file: &ManuallyPolled| fs::metadata(&file.path).expect("the file");
         let before = metadata(&file);
         let changed = |metadata: &fs::Metadata| (metadata.ctime(), metadata.ctime_nsec());
         // A file system's clock may tick every few milliseconds only.
@@ -196,8 +196,8 @@ mod tests {
         let after = metadata(&file);
         assert_eq!((after.len(), after.ino()), (before.len(), before.ino()));
         assert_eq!(after.modified().ok(), before.modified().ok());
-        file.look();
-        file.look();
+        file.poll();
+        file.poll();
         let snapshot = file.store.0.snapshot.load();
         assert!(snapshot.find(&TokenDigest::of("b")).is_some());
     }

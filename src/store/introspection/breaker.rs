@@ -1,11 +1,11 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::meter;
+use super::metrics;
 
-const SHORTEST: Duration = Duration::from_secs(1);
+const MIN_OPEN: Duration = Duration::from_secs(1);
 #[cfg(test)]
-const LONGEST: Duration = Duration::from_secs(5);
+const MAX_OPEN: Duration = Duration::from_secs(5);
 
 /// Whether the authorization server is asked at all just now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ struct State {
     /// How often it opened since it was last closed.
     openings: u32,
     /// Which phase this is: what began in an earlier one says nothing about this one.
-    number: u64,
+    generation: u64,
 }
 
 #[derive(Clone, Copy)]
@@ -45,11 +45,11 @@ enum Phase {
 }
 
 /// The leave to ask once. Dropped without a word, it counts as a failure of the probe.
-pub(super) struct Pass {
+pub(super) struct CallPermit {
     breaker: Arc<Breaker>,
-    number: u64,
+    generation: u64,
     now: Duration,
-    is_told: bool,
+    is_recorded: bool,
 }
 
 /// What a call says about the server.
@@ -69,7 +69,7 @@ impl Breaker {
         let state = State {
             phase,
             openings: 0,
-            number: 0,
+            generation: 0,
         };
         Arc::new(Self {
             threshold: threshold.max(1),
@@ -78,19 +78,19 @@ impl Breaker {
     }
 
     /// The leave to ask now, or how long to wait for it.
-    pub(super) fn admit(self: &Arc<Self>, now: Duration) -> Result<Pass, Duration> {
+    pub(super) fn admit(self: &Arc<Self>, now: Duration) -> Result<CallPermit, Duration> {
         let mut state = self.state();
         match state.phase {
             Phase::Closed { .. } => {}
             Phase::Open { until } if now < until => return Err(until.saturating_sub(now)),
             Phase::Open { .. } => state.enter(Phase::Probing),
-            Phase::Probing => return Err(SHORTEST),
+            Phase::Probing => return Err(MIN_OPEN),
         }
-        Ok(Pass {
+        Ok(CallPermit {
             breaker: Arc::clone(self),
-            number: state.number,
+            generation: state.generation,
             now,
-            is_told: false,
+            is_recorded: false,
         })
     }
 
@@ -108,9 +108,9 @@ impl Breaker {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn record(&self, number: u64, health: Health, now: Duration) {
+    fn record(&self, generation: u64, health: Health, now: Duration) {
         let mut state = self.state();
-        if state.number != number {
+        if state.generation != generation {
             return;
         }
         match (state.phase, health) {
@@ -124,13 +124,13 @@ impl Breaker {
             (Phase::Probing, Health::Good | Health::Unclear) => {
                 state.openings = 0;
                 state.enter(Phase::Closed { failures: 0 });
-                meter::breaker_closed();
+                metrics::breaker_closed();
             }
             (Phase::Closed { .. } | Phase::Probing, Health::Bad) => {
-                let until = now.saturating_add(pause(state.openings));
+                let until = now.saturating_add(open_duration(state.openings));
                 state.openings = state.openings.saturating_add(1);
                 state.enter(Phase::Open { until });
-                meter::breaker_opened();
+                metrics::breaker_opened();
             }
         }
     }
@@ -139,38 +139,38 @@ impl Breaker {
 impl State {
     fn enter(&mut self, phase: Phase) {
         self.phase = phase;
-        self.number += 1;
+        self.generation += 1;
     }
 }
 
-impl Pass {
+impl CallPermit {
     /// Says how the call went, at this time.
-    pub(super) fn tell(mut self, health: Health, now: Duration) {
-        self.is_told = true;
-        self.breaker.record(self.number, health, now);
+    pub(super) fn record(mut self, health: Health, now: Duration) {
+        self.is_recorded = true;
+        self.breaker.record(self.generation, health, now);
     }
 }
 
-impl Drop for Pass {
+impl Drop for CallPermit {
     fn drop(&mut self) {
-        if !self.is_told {
+        if !self.is_recorded {
             let is_probe = matches!(self.breaker.state().phase, Phase::Probing);
             let health = if is_probe {
                 Health::Bad
             } else {
                 Health::Unclear
             };
-            self.breaker.record(self.number, health, self.now);
+            self.breaker.record(self.generation, health, self.now);
         }
     }
 }
 
 /// How long to stay open, when it opened this often before.
-fn pause(openings: u32) -> Duration {
+fn open_duration(openings: u32) -> Duration {
     let base = match openings {
-        0 => SHORTEST,
-        1 => SHORTEST * 2,
-        _ => SHORTEST * 7 / 2,
+        0 => MIN_OPEN,
+        1 => MIN_OPEN * 2,
+        _ => MIN_OPEN * 7 / 2,
     };
     // A pause without its random part is still a pause.
     let share = f64::from(getrandom::u32().unwrap_or_default()) / f64::from(u32::MAX);
@@ -183,39 +183,39 @@ mod tests {
 
     const START: Duration = Duration::from_secs(100);
 
-    fn pass(breaker: &Arc<Breaker>, now: Duration) -> Pass {
-        let Ok(pass) = breaker.admit(now) else {
+    fn call_permit(breaker: &Arc<Breaker>, now: Duration) -> CallPermit {
+        let Ok(call_permit) = breaker.admit(now) else {
             panic!("nobody may pass at {now:?}");
         };
-        pass
+        call_permit
     }
 
     fn fail(breaker: &Arc<Breaker>, times: u32, now: Duration) {
         for _ in 0..times {
-            pass(breaker, now).tell(Health::Bad, now);
+            call_permit(breaker, now).record(Health::Bad, now);
         }
     }
 
     #[test]
-    fn it_opens_after_so_many_failures_in_a_row() {
+    fn opens_after_consecutive_failures() {
         let breaker = Breaker::new(5);
         fail(&breaker, 4, START);
-        pass(&breaker, START).tell(Health::Good, START);
+        call_permit(&breaker, START).record(Health::Good, START);
         fail(&breaker, 4, START);
         breaker
             .admit(START)
             .ok()
             .unwrap()
-            .tell(Health::Unclear, START);
+            .record(Health::Unclear, START);
         assert_eq!(breaker.state_at(START), BreakerState::Closed);
         fail(&breaker, 1, START);
         assert_eq!(breaker.state_at(START), BreakerState::Open);
         let wait = breaker.admit(START).err().expect("open");
-        assert!((SHORTEST..=LONGEST).contains(&wait), "{wait:?}");
+        assert!((MIN_OPEN..=MAX_OPEN).contains(&wait), "{wait:?}");
     }
 
     #[test]
-    fn one_call_finds_out_whether_the_server_is_back() {
+    fn half_open_allows_one_probe() {
         for (health, state) in [
             (Health::Good, BreakerState::Closed),
             (Health::Unclear, BreakerState::Closed),
@@ -223,45 +223,45 @@ mod tests {
         ] {
             let breaker = Breaker::new(1);
             fail(&breaker, 1, START);
-            let later = START + LONGEST;
-            let probe = pass(&breaker, later);
+            let later = START + MAX_OPEN;
+            let probe = call_permit(&breaker, later);
             assert_eq!(breaker.state_at(later), BreakerState::HalfOpen);
             assert!(breaker.admit(later).is_err(), "a second probe");
-            probe.tell(health, later);
+            probe.record(health, later);
             assert_eq!(breaker.state_at(later), state);
         }
     }
 
     #[test]
-    fn a_probe_that_is_lost_keeps_it_open() {
+    fn dropped_probe_reopens_the_breaker() {
         let breaker = Breaker::new(1);
         fail(&breaker, 1, START);
-        let later = START + LONGEST;
-        drop(pass(&breaker, later));
+        let later = START + MAX_OPEN;
+        drop(call_permit(&breaker, later));
         assert_eq!(breaker.state_at(later), BreakerState::Open);
-        assert!(breaker.admit(later + LONGEST).is_ok());
+        assert!(breaker.admit(later + MAX_OPEN).is_ok());
     }
 
     #[test]
-    fn what_began_before_it_opened_says_nothing_about_the_probe() {
+    fn ignores_calls_started_before_opening() {
         let breaker = Breaker::new(1);
-        let early = pass(&breaker, START);
+        let early = call_permit(&breaker, START);
         fail(&breaker, 1, START);
-        let later = START + LONGEST;
-        let probe = pass(&breaker, later);
-        early.tell(Health::Good, later);
+        let later = START + MAX_OPEN;
+        let probe = call_permit(&breaker, later);
+        early.record(Health::Good, later);
         assert_eq!(breaker.state_at(later), BreakerState::HalfOpen);
-        probe.tell(Health::Bad, later);
+        probe.record(Health::Bad, later);
         assert_eq!(breaker.state_at(later), BreakerState::Open);
     }
 
     #[test]
-    fn pauses_grow_to_five_seconds_and_no_longer() {
+    fn open_duration_grows_to_five_seconds() {
         for openings in 0..40 {
             for _ in 0..50 {
-                let pause = pause(openings);
-                assert!((SHORTEST..=LONGEST).contains(&pause));
-                assert!(openings < 2 || pause >= SHORTEST * 3, "{pause:?}");
+                let pause = open_duration(openings);
+                assert!((MIN_OPEN..=MAX_OPEN).contains(&pause));
+                assert!(openings < 2 || pause >= MIN_OPEN * 3, "{pause:?}");
             }
         }
     }

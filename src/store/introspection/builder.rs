@@ -9,18 +9,18 @@ use tower::Service;
 
 use super::IntrospectionStore;
 use super::breaker::Breaker;
+use super::cache::ResponseCache;
 use super::client::Client;
 use super::client_auth::ClientAuth;
 use super::config_error::IntrospectionConfigError;
-use super::core::{Core, Intake, Settings};
+use super::core::{Core, Settings, TokenPrecheck};
 use super::discovery::{Discovered, DiscoveryError, discover};
-use super::flights::Flights;
-use super::memory::Memory;
+use super::lookups::Lookups;
 use super::rules::Rules;
 use crate::clock::{Clock, SystemClock};
 use crate::digest::DigestKey;
 use crate::token::{PresentedToken, TokenFormat};
-use crate::transport::{BoxError, Endpoint, Http, Transport};
+use crate::transport::{BoxError, Endpoint, PlainHttp, Transport};
 
 const MAX_NEGATIVE_TTL: Duration = Duration::from_secs(10);
 
@@ -32,7 +32,7 @@ const MAX_NEGATIVE_TTL: Duration = Duration::from_secs(10);
 pub struct IntrospectionBuilder {
     auth: ClientAuth,
     rules: Rules,
-    intake: Intake,
+    precheck: TokenPrecheck,
     settings: Settings,
     hint: Option<String>,
     capacity: usize,
@@ -41,7 +41,7 @@ pub struct IntrospectionBuilder {
     max_in_flight: usize,
     breaker_threshold: u32,
     connect_timeout: Duration,
-    http: Http,
+    http: PlainHttp,
     roots: Option<Vec<u8>>,
     transport: Option<Transport>,
     clock: Arc<dyn Clock>,
@@ -52,10 +52,10 @@ impl IntrospectionBuilder {
         Self {
             auth,
             rules: Rules::default(),
-            intake: Intake {
+            precheck: TokenPrecheck {
                 format: TokenFormat::default(),
                 max_length: 4_096,
-                takes_any_visible: false,
+                allows_any_visible_ascii: false,
                 filter: None,
             },
             settings: Settings {
@@ -71,7 +71,7 @@ impl IntrospectionBuilder {
             max_in_flight: 64,
             breaker_threshold: 5,
             connect_timeout: Duration::from_secs(1),
-            http: Http::Nowhere,
+            http: PlainHttp::Deny,
             roots: None,
             transport: None,
             clock: Arc::new(SystemClock),
@@ -137,14 +137,14 @@ impl IntrospectionBuilder {
     /// The value is an array of strings, or a string of words. Any other gives no roles, and a
     /// warning.
     pub fn with_role_claim(mut self, path: impl Into<String>) -> Self {
-        self.rules.reading.role_claim = Some(path.into());
+        self.rules.claims_parser.role_claim = Some(path.into());
         self
     }
 
     /// Which member holds the labels, an object of strings. Default: none.
     /// This crate's own `/introspect` calls it `labels`.
     pub fn with_labels_claim(mut self, name: impl Into<String>) -> Self {
-        self.rules.reading.labels_claim = Some(name.into());
+        self.rules.claims_parser.labels_claim = Some(name.into());
         self
     }
 
@@ -175,7 +175,7 @@ impl IntrospectionBuilder {
     /// Takes `scope` as an array too, and times as strings of digits. Default: such an answer is
     /// none (503).
     pub fn lenient(mut self) -> Self {
-        self.rules.reading.is_lenient = true;
+        self.rules.claims_parser.is_lenient = true;
         self
     }
 
@@ -191,14 +191,14 @@ impl IntrospectionBuilder {
         mut self,
         admits: impl Fn(&PresentedToken<'_>) -> bool + Send + Sync + 'static,
     ) -> Self {
-        self.intake.filter = Some(Arc::new(admits));
+        self.precheck.filter = Some(Arc::new(admits));
         self
     }
 
     /// What this service's own tokens look like: one with a bad checksum is refused without a
     /// call. Default: prefix `svctok-`.
     pub fn with_token_format(mut self, format: TokenFormat) -> Self {
-        self.intake.format = format;
+        self.precheck.format = format;
         self
     }
 
@@ -206,14 +206,14 @@ impl IntrospectionBuilder {
     ///
     /// The layer has [a limit of its own](crate::ServiceTokenLayer::with_max_token_length).
     pub fn with_max_token_length(mut self, bytes: usize) -> Self {
-        self.intake.max_length = bytes;
+        self.precheck.max_length = bytes;
         self
     }
 
     /// Asks about tokens of any visible ASCII. Default: only of the characters that bearer tokens
     /// have (RFC 6750 §2.1, `b64token`).
     pub fn allow_any_visible_ascii(mut self) -> Self {
-        self.intake.takes_any_visible = true;
+        self.precheck.allows_any_visible_ascii = true;
         self
     }
 
@@ -301,7 +301,7 @@ impl IntrospectionBuilder {
 
     /// Takes `http` to 127.0.0.0/8, `[::1]` and `localhost` as well. Default: `https` only.
     pub fn allow_http_to_loopback(mut self) -> Self {
-        self.http = Http::ToLoopback;
+        self.http = PlainHttp::LoopbackOnly;
         self
     }
 
@@ -328,7 +328,7 @@ impl IntrospectionBuilder {
         B::Data: Send,
         B::Error: Into<BoxError>,
     {
-        self.transport = Some(Transport::of(service));
+        self.transport = Some(Transport::from_service(service));
         self
     }
 
@@ -364,23 +364,23 @@ impl IntrospectionBuilder {
             auth: self.auth,
             issuer,
             hint: self.hint,
-            reading: self.rules.reading.clone(),
+            claims_parser: self.rules.claims_parser.clone(),
             transport,
             clock: Arc::clone(&self.clock),
         };
         let core = Core {
             client,
             rules: self.rules,
-            intake: self.intake,
+            precheck: self.precheck,
             settings: self.settings,
             clock: self.clock,
             keys,
-            memory: Memory::new(
+            cache: ResponseCache::new(
                 self.capacity,
                 self.negative_capacity,
                 self.max_weight as u64,
             ),
-            flights: Flights::new(self.max_in_flight),
+            lookups: Lookups::new(self.max_in_flight),
             breaker: Breaker::new(self.breaker_threshold),
         };
         Ok(IntrospectionStore {

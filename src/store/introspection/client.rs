@@ -8,11 +8,11 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::breaker::Health;
+use super::claims_parser::ClaimsParser;
 use super::client_auth::ClientAuth;
 use super::error::{IntrospectionError, IntrospectionErrorKind};
-use super::outcome::{Failure, Reply, judge};
-use super::reading::Reading;
 use super::request::introspection_request;
+use super::response::{Failure, Reply, interpret_response};
 use crate::clock::Clock;
 use crate::token::PresentedToken;
 use crate::transport::{
@@ -23,9 +23,9 @@ use crate::transport::{
 const MAX_BODY: usize = 64 * 1024;
 
 /// How long the body of an answer that is none may take: it is only for logs.
-const PATIENCE_FOR_ERRORS: Duration = Duration::from_millis(250);
+const ERROR_BODY_TIMEOUT: Duration = Duration::from_millis(250);
 
-type Sent = Result<Response<BoxBody>, SendError>;
+type SendResult = Result<Response<BoxBody>, SendError>;
 
 /// Asks the server, and tells what its answer means. Sets no time limit.
 pub(super) struct Client {
@@ -33,35 +33,44 @@ pub(super) struct Client {
     pub(super) auth: ClientAuth,
     pub(super) issuer: Option<String>,
     pub(super) hint: Option<String>,
-    pub(super) reading: Reading,
+    pub(super) claims_parser: ClaimsParser,
     pub(super) transport: Transport,
     pub(super) clock: Arc<dyn Clock>,
 }
 
 impl Client {
     /// Asks once, and once more where the first attempt cannot have been heard.
-    pub(super) async fn ask(&self, token: &PresentedToken<'_>) -> Result<Reply, Failure> {
+    pub(super) async fn introspect(&self, token: &PresentedToken<'_>) -> Result<Reply, Failure> {
         let sent = self.transport.send(self.request(token)?).await;
         match self.read(token, sent).await {
             Err(failure) if failure.may_retry => {
-                let sent = self.transport.send_anew(self.request(token)?).await;
+                let sent = self
+                    .transport
+                    .send_on_new_connection(self.request(token)?)
+                    .await;
                 self.read(token, sent).await
             }
-            told => told,
+            result => result,
         }
     }
 
-    async fn read(&self, token: &PresentedToken<'_>, sent: Sent) -> Result<Reply, Failure> {
-        let answer = sent.map_err(not_sent)?;
+    async fn read(&self, token: &PresentedToken<'_>, sent: SendResult) -> Result<Reply, Failure> {
+        let answer = sent.map_err(send_failure)?;
         let (parts, body) = answer.into_parts();
         let body = if parts.status == StatusCode::OK {
-            read_body(body, MAX_BODY).await.map_err(broken_off)?
+            read_body(body, MAX_BODY).await.map_err(read_failure)?
         } else {
-            let body = timeout(PATIENCE_FOR_ERRORS, read_body(body, MAX_BODY)).await;
+            let body = timeout(ERROR_BODY_TIMEOUT, read_body(body, MAX_BODY)).await;
             body.ok().and_then(Result::ok).unwrap_or_default()
         };
         let secrets = self.secrets(token);
-        judge(parts.status, &parts.headers, &body, &self.reading, &secrets)
+        interpret_response(
+            parts.status,
+            &parts.headers,
+            &body,
+            &self.claims_parser,
+            &secrets,
+        )
     }
 
     fn request(&self, token: &PresentedToken<'_>) -> Result<Request<Full<Bytes>>, Failure> {
@@ -87,11 +96,11 @@ impl Client {
     }
 }
 
-fn not_sent(error: SendError) -> Failure {
+fn send_failure(error: SendError) -> Failure {
     let (why, health, may_retry) = match error.kind {
         SendErrorKind::Connect => ("the server cannot be reached", Health::Bad, true),
         // Some token may make a server do this.
-        SendErrorKind::ClosedBeforeAnyByte => {
+        SendErrorKind::ClosedBeforeResponse => {
             ("the server closed the connection", Health::Unclear, true)
         }
         SendErrorKind::Other => ("the exchange broke off", Health::Unclear, false),
@@ -104,7 +113,7 @@ fn not_sent(error: SendError) -> Failure {
     }
 }
 
-fn broken_off(error: ReadBodyError) -> Failure {
+fn read_failure(error: ReadBodyError) -> Failure {
     let error = match error {
         ReadBodyError::TooLarge => IntrospectionError::protocol("the answer is too long"),
         ReadBodyError::Failed(source) => {

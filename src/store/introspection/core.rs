@@ -2,9 +2,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::breaker::Breaker;
+use super::cache::ResponseCache;
 use super::client::Client;
-use super::flights::Flights;
-use super::memory::Memory;
+use super::lookups::Lookups;
 use super::rules::Rules;
 use crate::clock::Clock;
 use crate::digest::DigestKey;
@@ -16,12 +16,12 @@ use crate::token::{PresentedToken, TokenFormat};
 pub(super) struct Core {
     pub(super) client: Client,
     pub(super) rules: Rules,
-    pub(super) intake: Intake,
+    pub(super) precheck: TokenPrecheck,
     pub(super) settings: Settings,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) keys: DigestKey,
-    pub(super) memory: Memory,
-    pub(super) flights: Flights,
+    pub(super) cache: ResponseCache,
+    pub(super) lookups: Lookups,
     pub(super) breaker: Arc<Breaker>,
 }
 
@@ -38,10 +38,10 @@ type TokenPredicate = Arc<dyn Fn(&PresentedToken<'_>) -> bool + Send + Sync>;
 
 /// Which tokens the server is asked about.
 #[derive(Clone)]
-pub(super) struct Intake {
+pub(super) struct TokenPrecheck {
     pub(super) format: TokenFormat,
     pub(super) max_length: usize,
-    pub(super) takes_any_visible: bool,
+    pub(super) allows_any_visible_ascii: bool,
     pub(super) filter: Option<TokenPredicate>,
 }
 
@@ -55,16 +55,16 @@ impl Core {
 
 impl Settings {
     /// Whether nothing is remembered at all.
-    pub(super) fn is_off(&self) -> bool {
+    pub(super) fn is_cache_disabled(&self) -> bool {
         self.ttl.is_zero()
     }
 }
 
-impl Intake {
+impl TokenPrecheck {
     pub(super) fn admits(&self, token: &PresentedToken<'_>) -> bool {
         let text = token.expose_secret();
         text.len() <= self.max_length
-            && (self.takes_any_visible || is_b64token(text))
+            && (self.allows_any_visible_ascii || is_b64token(text))
             && !self.format.is_damaged(token)
             && self.filter.as_ref().is_none_or(|admits| admits(token))
     }
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_b64token_is_what_rfc_6750_says() {
+    fn b64token_matches_rfc_6750() {
         for good in ["a", "aZ09-._~+/", "a=", "a==", "eyJ.e30.x"] {
             assert!(is_b64token(good), "{good}");
         }

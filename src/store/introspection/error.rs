@@ -62,15 +62,15 @@ impl IntrospectionError {
     }
 
     pub(super) fn with_status(self, status: StatusCode) -> Self {
-        self.changed(|inner| inner.status = Some(status))
+        self.modify(|inner| inner.status = Some(status))
     }
 
     pub(super) fn with_retry_after(self, time: impl Into<Option<Duration>>) -> Self {
-        self.changed(|inner| inner.retry_after = time.into())
+        self.modify(|inner| inner.retry_after = time.into())
     }
 
     pub(super) fn with_source(self, source: impl Into<Source>) -> Self {
-        self.changed(|inner| inner.source = Some(source.into()))
+        self.modify(|inner| inner.source = Some(source.into()))
     }
 
     /// What kept the store from looking.
@@ -89,7 +89,7 @@ impl IntrospectionError {
     }
 
     /// Only called while it is built and so has one owner.
-    fn changed(mut self, change: impl FnOnce(&mut Inner)) -> Self {
+    fn modify(mut self, change: impl FnOnce(&mut Inner)) -> Self {
         if let Some(inner) = Arc::get_mut(&mut self.0) {
             change(inner);
         }

@@ -6,12 +6,12 @@ use zeroize::Zeroizing;
 const MAX_BYTES: usize = 200;
 
 /// From this length on a run of the characters tokens are made of is taken for one.
-const SUSPICIOUS: usize = 24;
+const MIN_TOKEN_LEN: usize = 24;
 
 const MASK: &str = "***";
 
 /// `what`, and the [excerpt] of an answer that shows it, if there is one.
-pub(super) fn told(what: &str, body: &[u8], secrets: &[Zeroizing<String>]) -> String {
+pub(super) fn with_excerpt(what: &str, body: &[u8], secrets: &[Zeroizing<String>]) -> String {
     match excerpt(body, secrets) {
         shown if shown.is_empty() => what.to_owned(),
         shown => format!("{what}: {shown}"),
@@ -31,7 +31,7 @@ fn excerpt(body: &[u8], secrets: &[Zeroizing<String>]) -> String {
     }
     let mut shown = String::new();
     for run in Runs(&text) {
-        let is_token = run.len() >= SUSPICIOUS && run.starts_with(is_token_char);
+        let is_token = run.len() >= MIN_TOKEN_LEN && run.starts_with(is_token_char);
         let run = if is_token { MASK } else { run };
         for part in run.escape_debug() {
             if shown.len() + part.len_utf8() > MAX_BYTES {
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_answer_is_shown_escaped() {
+    fn escapes_a_short_response() {
         let body = "{\"error\":\"unsupported_response\"}\r\n\u{1b}[31m";
         assert_eq!(
             shown(body, &[]),
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_than_200_bytes_are_shown() {
+    fn truncates_to_200_bytes() {
         for body in [
             "no ".repeat(500),
             "\u{1F512} ".repeat(500),
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn an_echoed_secret_is_not_shown_in_any_form() {
+    fn masks_echoed_secrets_in_every_encoding() {
         let secret = "s3/c+r%\"t";
         for echo in [secret, "s3%2Fc%2Br%25%22t", r#"s3\/c+r%\"t"#] {
             let body = format!("{} token {echo} is bad", "x ".repeat(90));
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn what_looks_like_a_token_is_not_shown() {
+    fn masks_text_that_looks_like_a_token() {
         let token = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJ4In0.c2ln";
         assert_eq!(shown(&format!("got <{token}>"), &[]), "got <***>");
     }

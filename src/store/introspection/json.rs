@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_object_is_read_as_it_stands() {
+    fn parses_an_object_unchanged() {
         let text =
             r#"{"a":[1,-2,1.5,"x",null,true,{}],"b":{"c":"d\u00e9"},"n":18446744073709551615}"#;
         let expected: Value = serde_json::from_str(text).unwrap();
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_named_twice_is_an_error_at_any_depth() {
+    fn rejects_duplicate_members_at_any_depth() {
         for text in [
             r#"{"active":false,"active":true}"#,
             r#"{"active":true,"\u0061ctive":true}"#,
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_one_object_is_an_error() {
+    fn rejects_anything_but_one_object() {
         let deep = "[".repeat(100_000);
         let with_mark = "\u{feff}{}";
         for text in [

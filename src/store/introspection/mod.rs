@@ -9,13 +9,13 @@ mod core;
 mod discovery;
 mod error;
 mod excerpt;
-mod flight;
-mod flights;
+mod lookup;
+mod lookups;
 mod json;
-mod memory;
-mod meter;
-mod outcome;
-mod reading;
+mod cache;
+mod metrics;
+mod response;
+mod claims_parser;
 mod request;
 mod rules;
 
@@ -31,23 +31,23 @@ use tokio::time::timeout;
 pub use self::assertion::PrivateKeyJwt;
 pub use self::breaker::BreakerState;
 pub use self::builder::IntrospectionBuilder;
+use self::cache::{ActiveEntry, CacheEntry};
 pub use self::client_auth::ClientAuth;
 pub use self::config_error::IntrospectionConfigError;
 use self::core::Core;
 pub use self::discovery::{DiscoveryError, DiscoveryErrorKind};
 pub use self::error::{IntrospectionError, IntrospectionErrorKind};
-use self::flights::{Gate, Pending, Second, Told};
-use self::memory::{Kept, Remembered};
+use self::lookups::{Admission, LookupResponse, SharedResult, SharedRetry};
 use super::key::Key;
 use super::{Cached, Credential, StoreError, TokenRecord, TokenStore};
 
 /// How long a request waits until it may begin a call.
-const PATIENCE: Duration = Duration::from_millis(500);
+const PERMIT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How often a request looks when what it waited for is asked to be forgotten meanwhile.
-const LOOKS: usize = 8;
+const MAX_ATTEMPTS: usize = 8;
 
-type Found = Result<Option<TokenRecord>, IntrospectionError>;
+type LookupResult = Result<Option<TokenRecord>, IntrospectionError>;
 
 /// Checks tokens at an authorization server by OAuth 2.0 token introspection (RFC 7662).
 ///
@@ -148,74 +148,74 @@ impl IntrospectionStore {
     /// Forgets what is known of one token. A call about it that is running is not believed.
     pub fn invalidate(&self, credential: &Credential<'_>) {
         let (core, key) = (&self.core, self.core.key(credential));
-        core.flights
-            .overtake(Some(&key), || core.memory.forget(&key));
+        core.lookups
+            .invalidate(Some(&key), || core.cache.remove(&key));
     }
 
     /// Forgets everything. Calls that are running are not believed.
     pub fn clear(&self) {
         let core = &self.core;
-        core.flights.overtake(None, || core.memory.clear());
+        core.lookups.invalidate(None, || core.cache.clear());
     }
 
     /// How things stand.
     pub fn status(&self) -> IntrospectionStatus {
-        let (active, inactive) = self.core.memory.len();
+        let (active, inactive) = self.core.cache.len();
         IntrospectionStatus {
             active,
             inactive,
-            in_flight: self.core.flights.in_flight(),
+            in_flight: self.core.lookups.in_flight(),
             breaker: self.core.breaker.state_at(self.core.clock.monotonic()),
         }
     }
 
     /// What a remembered answer means at this moment.
-    fn judge(&self, kept: &Kept) -> Option<TokenRecord> {
+    fn record_if_valid(&self, entry: &ActiveEntry) -> Option<TokenRecord> {
         let core = &self.core;
-        match core.rules.admit(&kept.claims, || core.clock.now()) {
-            Ok(()) => Some(kept.record.clone()),
+        match core.rules.check(&entry.claims, || core.clock.now()) {
+            Ok(()) => Some(entry.record.clone()),
             Err(rule) => {
-                meter::refused(rule);
+                metrics::claim_violation(rule);
                 None
             }
         }
     }
 
-    fn judge_remembered(&self, remembered: &Remembered) -> Option<TokenRecord> {
-        match remembered {
-            Remembered::Active(kept) => {
-                meter::hit();
-                self.judge(kept)
+    fn resolve_cached(&self, cached: &CacheEntry) -> Option<TokenRecord> {
+        match cached {
+            CacheEntry::Active(entry) => {
+                metrics::hit();
+                self.record_if_valid(entry)
             }
-            Remembered::Inactive => {
-                meter::negative_hit();
+            CacheEntry::Inactive => {
+                metrics::negative_hit();
                 None
             }
         }
     }
 
     /// Asks, or waits for who asks already.
-    async fn look_up(&self, key: Key, credential: &Credential<'_>) -> Found {
-        let mut second: Option<Second> = None;
-        for _ in 0..LOOKS {
-            let (pending, has_joined) = match second.take() {
-                None => match self.board(key, credential).await? {
-                    Boarded::Known(remembered) => return Ok(self.judge_remembered(&remembered)),
-                    Boarded::Waits(pending, has_joined) => (pending, has_joined),
+    async fn look_up(&self, key: Key, credential: &Credential<'_>) -> LookupResult {
+        let mut retry: Option<SharedRetry> = None;
+        for _ in 0..MAX_ATTEMPTS {
+            let (shared, has_joined) = match retry.take() {
+                None => match self.join_or_start(key, credential).await? {
+                    LookupSource::Cached(cached) => return Ok(self.resolve_cached(&cached)),
+                    LookupSource::InProgress(shared, has_joined) => (shared, has_joined),
                 },
-                Some(second) => match self.board_second(key, credential, &second).await? {
-                    Boarded::Known(remembered) => return Ok(self.judge_remembered(&remembered)),
-                    Boarded::Waits(pending, _) => (pending, false),
+                Some(retry) => match self.join_or_start_retry(key, credential, &retry).await? {
+                    LookupSource::Cached(cached) => return Ok(self.resolve_cached(&cached)),
+                    LookupSource::InProgress(shared, _) => (shared, false),
                 },
             };
-            match pending.await {
-                Ok(Told::Active(kept)) => return Ok(self.judge(&kept)),
-                Ok(Told::Inactive) => return Ok(None),
-                Ok(Told::Failed(error, again)) if error.is_transient() && has_joined => {
-                    second = Some(again);
+            match shared.await {
+                Ok(LookupResponse::Active(entry)) => return Ok(self.record_if_valid(&entry)),
+                Ok(LookupResponse::Inactive) => return Ok(None),
+                Ok(LookupResponse::Failed(error, again)) if error.is_transient() && has_joined => {
+                    retry = Some(again);
                 }
-                Ok(Told::Failed(error, _)) => return Err(error),
-                Ok(Told::Overtaken) => {}
+                Ok(LookupResponse::Failed(error, _)) => return Err(error),
+                Ok(LookupResponse::Invalidated) => {}
                 Err(_) => return Err(IntrospectionError::transient("the call did not end")),
             }
         }
@@ -224,48 +224,48 @@ impl IntrospectionStore {
     }
 
     /// Joins the one call that all who waited for a failed one share, or begins it.
-    async fn board_second(
+    async fn join_or_start_retry(
         &self,
         key: Key,
         credential: &Credential<'_>,
-        second: &Second,
-    ) -> Result<Boarded, IntrospectionError> {
-        let mut second = second.lock().await;
-        if let Some(pending) = &*second {
-            return Ok(Boarded::Waits(pending.clone(), true));
+        retry: &SharedRetry,
+    ) -> Result<LookupSource, IntrospectionError> {
+        let mut retry = retry.lock().await;
+        if let Some(shared) = &*retry {
+            return Ok(LookupSource::InProgress(shared.clone(), true));
         }
-        let boarded = self.board(key, credential).await?;
-        if let Boarded::Waits(pending, _) = &boarded {
-            *second = Some(pending.clone());
+        let source = self.join_or_start(key, credential).await?;
+        if let LookupSource::InProgress(shared, _) = &source {
+            *retry = Some(shared.clone());
         }
-        Ok(boarded)
+        Ok(source)
     }
 
     /// Joins the call about this token, or begins it.
-    async fn board(
+    async fn join_or_start(
         &self,
         key: Key,
         credential: &Credential<'_>,
-    ) -> Result<Boarded, IntrospectionError> {
+    ) -> Result<LookupSource, IntrospectionError> {
         let core = &self.core;
-        let gate = match core.flights.enter(core, key, None) {
-            Gate::Full => core.flights.enter(core, key, Some(self.permit().await?)),
-            gate => gate,
+        let admission = match core.lookups.admit(core, key, None) {
+            Admission::AtCapacity => core.lookups.admit(core, key, Some(self.permit().await?)),
+            admission => admission,
         };
-        match gate {
-            Gate::Known(remembered) => Ok(Boarded::Known(remembered)),
-            Gate::Joined(pending) => {
-                meter::coalesced();
-                Ok(Boarded::Waits(pending, true))
+        match admission {
+            Admission::Cached(cached) => Ok(LookupSource::Cached(cached)),
+            Admission::Joined(shared) => {
+                metrics::coalesced();
+                Ok(LookupSource::InProgress(shared, true))
             }
-            Gate::Started(flight, pending) => {
+            Admission::Started(lookup, shared) => {
                 // There is a runtime, or `find` had not come here.
-                Handle::current().spawn(flight.fly(credential.to_owned()));
-                Ok(Boarded::Waits(pending, false))
+                Handle::current().spawn(lookup.run(credential.to_owned()));
+                Ok(LookupSource::InProgress(shared, false))
             }
-            Gate::Full => Err(overloaded()),
-            Gate::Closed(wait) => {
-                meter::not_asked();
+            Admission::AtCapacity => Err(overloaded()),
+            Admission::BreakerOpen(wait) => {
+                metrics::breaker_open();
                 let why = "the server is not asked for a while, having failed too often";
                 let error = IntrospectionError::new(IntrospectionErrorKind::BreakerOpen, why);
                 Err(error.with_retry_after(wait))
@@ -274,8 +274,8 @@ impl IntrospectionStore {
     }
 
     async fn permit(&self) -> Result<OwnedSemaphorePermit, IntrospectionError> {
-        let permit = self.core.flights.permits().acquire_owned();
-        let waited = timeout(PATIENCE, permit).await;
+        let permit = self.core.lookups.permits().acquire_owned();
+        let waited = timeout(PERMIT_TIMEOUT, permit).await;
         waited.ok().and_then(Result::ok).ok_or_else(overloaded)
     }
 
@@ -289,26 +289,26 @@ impl IntrospectionStore {
         if !is_outage || core.settings.stale_if_error.is_zero() {
             return None;
         }
-        let kept = core.memory.last_known(key)?;
-        let end = kept.until.saturating_add(core.settings.stale_if_error);
+        let entry = core.cache.last_known(key)?;
+        let end = entry.until.saturating_add(core.settings.stale_if_error);
         if core.clock.monotonic() >= end {
             return None;
         }
-        let record = self.judge(&kept)?;
-        meter::stale(error);
+        let record = self.record_if_valid(&entry)?;
+        metrics::stale(error);
         Some(record.into_stale())
     }
 }
 
 /// Where a request gets its answer from.
-enum Boarded {
-    Known(Remembered),
+enum LookupSource {
+    Cached(CacheEntry),
     /// From a call, and whether that was begun by someone else.
-    Waits(Pending, bool),
+    InProgress(SharedResult, bool),
 }
 
 fn overloaded() -> IntrospectionError {
-    meter::overloaded();
+    metrics::overloaded();
     let why = "too many calls are running";
     IntrospectionError::new(IntrospectionErrorKind::Overloaded, why)
 }
@@ -318,21 +318,21 @@ impl TokenStore for IntrospectionStore {
     fn find_cached(&self, credential: &Credential<'_>) -> Cached {
         let core = &self.core;
         let (key, now) = (core.key(credential), core.clock.monotonic());
-        match core.memory.get(&key, now, || core.clock.now()) {
-            Some(remembered) => self
-                .judge_remembered(&remembered)
+        match core.cache.get(&key, now, || core.clock.now()) {
+            Some(cached) => self
+                .resolve_cached(&cached)
                 .map_or(Cached::NotFound, Cached::Found),
-            None if core.intake.admits(credential.token()) => Cached::Ask,
+            None if core.precheck.admits(credential.token()) => Cached::Miss,
             None => {
-                meter::refused_locally();
+                metrics::refused_locally();
                 Cached::NotFound
             }
         }
     }
 
     async fn find(&self, credential: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
-        if !self.core.intake.admits(credential.token()) {
-            meter::refused_locally();
+        if !self.core.precheck.admits(credential.token()) {
+            metrics::refused_locally();
             return Ok(None);
         }
         Handle::try_current().map_err(StoreError::unavailable)?;

@@ -29,11 +29,11 @@ pub(super) fn introspection_request(
     hint: Option<&str>,
     now: SystemTime,
 ) -> Result<Request<Full<Bytes>>, RequestError> {
-    let proof = auth.proof(default_audience, now)?;
+    let request_credentials = auth.request_credentials(default_audience, now)?;
     let mut fields = vec![("token", token.expose_secret())];
     fields.extend(hint.map(|hint| ("token_type_hint", hint)));
     fields.extend(
-        proof
+        request_credentials
             .fields
             .iter()
             .map(|(name, text)| (*name, text.as_str())),
@@ -46,7 +46,7 @@ pub(super) fn introspection_request(
     headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
     let form_type = HeaderValue::from_static("application/x-www-form-urlencoded");
     headers.insert(CONTENT_TYPE, form_type);
-    if let Some(header) = proof.header {
+    if let Some(header) = request_credentials.header {
         headers.insert(AUTHORIZATION, header);
     }
     Ok(request)
@@ -71,13 +71,13 @@ mod tests {
     use super::super::assertion::PrivateKeyJwt;
     use super::super::assertion::key::tests::p256_pem;
     use super::*;
-    use crate::transport::Http;
+    use crate::transport::PlainHttp;
 
     const TOKEN: &str = "a&client_id=x+/=%20~*";
 
     fn request(auth: &ClientAuth, hint: Option<&str>) -> Request<Full<Bytes>> {
         let url = "https://as.example/introspect?tenant=1";
-        let endpoint = Endpoint::parse(url, Http::Nowhere).unwrap();
+        let endpoint = Endpoint::parse(url, PlainHttp::Deny).unwrap();
         let token = PresentedToken::new(TOKEN).unwrap();
         let now = SystemTime::UNIX_EPOCH;
         introspection_request(&endpoint, auth, Some("issuer"), &token, hint, now).unwrap()
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_token_of_any_characters_arrives_as_one_value() {
+    async fn encodes_the_token_as_one_form_value() {
         let request = request(&ClientAuth::basic("orders", "s"), None);
         assert_eq!(request.method(), Method::POST);
         assert_eq!(request.uri(), "https://as.example/introspect?tenant=1");
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_hint_and_the_client_are_in_the_form_when_configured() {
+    async fn sends_the_configured_hint_and_client_credentials() {
         let request = request(&ClientAuth::post("o&x", "s=s"), Some("access_token"));
         assert!(!request.headers().contains_key(AUTHORIZATION));
         let expected = [
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_request_has_an_assertion_of_its_own() {
+    async fn each_request_signs_a_new_assertion() {
         let auth =
             ClientAuth::private_key_jwt(PrivateKeyJwt::es256("orders", &p256_pem()).unwrap());
         let first = fields(request(&auth, None)).await;
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn the_form_is_written_into_memory_that_is_large_enough() {
+    fn form_buffer_never_reallocates() {
         let worst = "%".repeat(5_000);
         let form = form(&[("token", &worst), ("hint", &worst)]);
         assert_eq!(form.len(), "token=&hint=".len() + 6 * worst.len());

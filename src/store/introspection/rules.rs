@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::claims::Claims;
-use super::reading::Reading;
+use super::claims_parser::ClaimsParser;
 use crate::digest::TokenDigest;
 use crate::store::TokenRecord;
 use crate::token::TokenId;
@@ -13,7 +13,7 @@ type ScopeMapping = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 /// What an active token must be like, and what is made of it.
 #[derive(Clone, Default)]
 pub(super) struct Rules {
-    pub(super) reading: Reading,
+    pub(super) claims_parser: ClaimsParser,
     pub(super) audience: Option<String>,
     pub(super) issuer: Option<String>,
     pub(super) requires_issuer: bool,
@@ -23,56 +23,56 @@ pub(super) struct Rules {
 
 /// The rule that an active token does not meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Broken {
+pub(super) enum ClaimViolation {
     Expired,
     NotYetValid,
     Audience,
     Issuer,
     TokenType,
-    Bound,
-    Subject,
+    KeyBound,
+    MissingSubject,
 }
 
 impl Rules {
     /// Whether a token is good here and now. Asked at every use, also of a remembered answer.
-    pub(super) fn admit(
+    pub(super) fn check(
         &self,
         claims: &Claims,
         now: impl FnOnce() -> SystemTime,
-    ) -> Result<(), Broken> {
+    ) -> Result<(), ClaimViolation> {
         if claims.expires_at.is_some() || claims.not_before.is_some() {
             let now = now();
             if claims.expires_at.is_some_and(|expiry| now >= expiry) {
-                return Err(Broken::Expired);
+                return Err(ClaimViolation::Expired);
             }
             if claims.not_before.is_some_and(|start| now < start) {
-                return Err(Broken::NotYetValid);
+                return Err(ClaimViolation::NotYetValid);
             }
         }
         if claims.is_bound {
-            return Err(Broken::Bound);
+            return Err(ClaimViolation::KeyBound);
         }
         if !claims.token_type.as_deref().is_none_or(is_bearer) {
-            return Err(Broken::TokenType);
+            return Err(ClaimViolation::TokenType);
         }
-        if !self.names_audience(claims) {
-            return Err(Broken::Audience);
+        if !self.matches_audience(claims) {
+            return Err(ClaimViolation::Audience);
         }
-        if !self.names_issuer(claims) {
-            return Err(Broken::Issuer);
+        if !self.matches_issuer(claims) {
+            return Err(ClaimViolation::Issuer);
         }
         if claims.subject.is_none() && claims.client_id.is_none() && !self.allows_missing_subject {
-            return Err(Broken::Subject);
+            return Err(ClaimViolation::MissingSubject);
         }
         Ok(())
     }
 
-    fn names_audience(&self, claims: &Claims) -> bool {
+    fn matches_audience(&self, claims: &Claims) -> bool {
         let wanted = self.audience.as_ref();
         wanted.is_none_or(|wanted| claims.audience.contains(wanted))
     }
 
-    fn names_issuer(&self, claims: &Claims) -> bool {
+    fn matches_issuer(&self, claims: &Claims) -> bool {
         match (&self.issuer, &claims.issuer) {
             (Some(wanted), Some(issuer)) => wanted == issuer,
             (_, None) => !self.requires_issuer,
@@ -123,7 +123,7 @@ impl Rules {
     }
 }
 
-impl Broken {
+impl ClaimViolation {
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Expired => "expired",
@@ -131,8 +131,8 @@ impl Broken {
             Self::Audience => "audience",
             Self::Issuer => "issuer",
             Self::TokenType => "token_type",
-            Self::Bound => "bound_to_a_key",
-            Self::Subject => "no_subject",
+            Self::KeyBound => "bound_to_a_key",
+            Self::MissingSubject => "no_subject",
         }
     }
 }
@@ -140,7 +140,7 @@ impl Broken {
 impl fmt::Debug for Rules {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Rules")
-            .field("reading", &self.reading)
+            .field("claims_parser", &self.claims_parser)
             .field("audience", &self.audience)
             .field("issuer", &self.issuer)
             .field("requires_issuer", &self.requires_issuer)
@@ -178,6 +178,9 @@ fn id(claims: &Claims, digest: &TokenDigest) -> TokenId {
 mod tests {
     use std::time::Duration;
 
+    use super::ClaimViolation::{
+        Audience, Expired, Issuer, KeyBound, MissingSubject, NotYetValid, TokenType,
+    };
     use super::*;
 
     fn at(seconds: u64) -> SystemTime {
@@ -186,97 +189,100 @@ mod tests {
 
     fn claims(members: &str) -> Claims {
         let body = format!("{{\"active\":true,{members}}}");
-        let reading = Reading::default();
-        reading.read(body.as_bytes()).unwrap().expect("active")
+        let claims_parser = ClaimsParser::default();
+        claims_parser
+            .parse(body.as_bytes())
+            .unwrap()
+            .expect("active")
     }
 
-    fn judge(rules: &Rules, members: &str) -> Result<(), Broken> {
-        rules.admit(&claims(members), || at(1_000))
+    fn verify(rules: &Rules, members: &str) -> Result<(), ClaimViolation> {
+        rules.check(&claims(members), || at(1_000))
     }
 
     #[test]
-    fn a_token_expires_at_its_expiry_and_works_from_its_start() {
+    fn enforces_exp_and_nbf() {
         let rules = Rules::default();
-        assert_eq!(judge(&rules, r#""sub":"s","exp":1001"#), Ok(()));
-        assert_eq!(
-            judge(&rules, r#""sub":"s","exp":1000"#),
-            Err(Broken::Expired)
-        );
-        assert_eq!(judge(&rules, r#""sub":"s","nbf":1000"#), Ok(()));
-        assert_eq!(
-            judge(&rules, r#""sub":"s","nbf":1001"#),
-            Err(Broken::NotYetValid)
-        );
+        assert_eq!(verify(&rules, r#""sub":"s","exp":1001"#), Ok(()));
+        assert_eq!(verify(&rules, r#""sub":"s","exp":1000"#), Err(Expired));
+        assert_eq!(verify(&rules, r#""sub":"s","nbf":1000"#), Ok(()));
+        assert_eq!(verify(&rules, r#""sub":"s","nbf":1001"#), Err(NotYetValid));
     }
 
     #[test]
-    fn only_bearer_tokens_pass() {
+    fn accepts_only_bearer_tokens() {
         let rules = Rules::default();
         for good in ["Bearer", "bearer", "BEARER", "access_token", "Access_Token"] {
             let members = format!(r#""sub":"s","token_type":"{good}""#);
-            assert_eq!(judge(&rules, &members), Ok(()), "{good}");
+            assert_eq!(verify(&rules, &members), Ok(()), "{good}");
         }
         for bad in ["", "DPoP", "refresh_token", "id_token", "mac", "bearer "] {
             let members = format!(r#""sub":"s","token_type":"{bad}""#);
-            assert_eq!(judge(&rules, &members), Err(Broken::TokenType), "{bad}");
+            assert_eq!(verify(&rules, &members), Err(TokenType), "{bad}");
         }
         let bound = r#""sub":"s","token_type":"Bearer","cnf":{"x5t#S256":"x"}"#;
-        assert_eq!(judge(&rules, bound), Err(Broken::Bound));
+        assert_eq!(verify(&rules, bound), Err(KeyBound));
     }
 
     #[test]
-    fn an_audience_that_is_asked_for_must_be_named() {
+    fn requires_the_configured_audience() {
         let rules = Rules {
             audience: Some("api".into()),
             ..Rules::default()
         };
         for good in [r#""api""#, r#"["other","api"]"#] {
-            assert_eq!(judge(&rules, &format!(r#""sub":"s","aud":{good}"#)), Ok(()));
+            assert_eq!(
+                verify(&rules, &format!(r#""sub":"s","aud":{good}"#)),
+                Ok(())
+            );
         }
         for bad in [r#""apis""#, r#"["API"]"#, "[]", "null", r#""other api""#] {
             let members = format!(r#""sub":"s","aud":{bad}"#);
-            assert_eq!(judge(&rules, &members), Err(Broken::Audience), "{bad}");
+            assert_eq!(verify(&rules, &members), Err(Audience), "{bad}");
         }
-        assert_eq!(judge(&rules, r#""sub":"s""#), Err(Broken::Audience));
-        assert_eq!(judge(&Rules::default(), r#""sub":"s","aud":"any""#), Ok(()));
+        assert_eq!(verify(&rules, r#""sub":"s""#), Err(Audience));
+        assert_eq!(
+            verify(&Rules::default(), r#""sub":"s","aud":"any""#),
+            Ok(())
+        );
     }
 
     #[test]
-    fn an_issuer_must_match_where_it_is_named_and_be_named_where_that_is_required() {
+    fn checks_configured_and_required_issuers() {
         let mut rules = Rules {
             issuer: Some("https://as".into()),
             ..Rules::default()
         };
-        assert_eq!(judge(&rules, r#""sub":"s","iss":"https://as""#), Ok(()));
-        assert_eq!(judge(&rules, r#""sub":"s""#), Ok(()));
+        assert_eq!(verify(&rules, r#""sub":"s","iss":"https://as""#), Ok(()));
+        assert_eq!(verify(&rules, r#""sub":"s""#), Ok(()));
         for bad in ["https://as/", "https://AS", "x", ""] {
             let members = format!(r#""sub":"s","iss":"{bad}""#);
-            assert_eq!(judge(&rules, &members), Err(Broken::Issuer), "{bad}");
+            assert_eq!(verify(&rules, &members), Err(Issuer), "{bad}");
         }
         rules.requires_issuer = true;
-        assert_eq!(judge(&rules, r#""sub":"s""#), Err(Broken::Issuer));
+        assert_eq!(verify(&rules, r#""sub":"s""#), Err(Issuer));
         rules.issuer = None;
-        assert_eq!(judge(&rules, r#""sub":"s","iss":"any""#), Ok(()));
+        assert_eq!(verify(&rules, r#""sub":"s","iss":"any""#), Ok(()));
         for bad in [r#""sub":"s""#, r#""sub":"s","iss":"""#] {
-            assert_eq!(judge(&rules, bad), Err(Broken::Issuer), "{bad}");
+            assert_eq!(verify(&rules, bad), Err(Issuer), "{bad}");
         }
     }
 
     #[test]
-    fn a_token_that_names_nobody_passes_only_where_that_is_allowed() {
+    fn requires_a_subject_unless_allowed() {
         let mut rules = Rules::default();
-        assert_eq!(judge(&rules, r#""scope":"a""#), Err(Broken::Subject));
+        assert_eq!(verify(&rules, r#""scope":"a""#), Err(MissingSubject));
         assert_eq!(
-            judge(&rules, r#""sub":"","client_id":"""#),
-            Err(Broken::Subject)
+            verify(&rules, r#""sub":"","client_id":"""#),
+            Err(MissingSubject)
         );
-        assert_eq!(judge(&rules, r#""client_id":"c""#), Ok(()));
+        assert_eq!(verify(&rules, r#""client_id":"c""#), Ok(()));
         rules.allows_missing_subject = true;
-        assert_eq!(judge(&rules, r#""scope":"a""#), Ok(()));
+        assert_eq!(verify(&rules, r#""scope":"a""#), Ok(()));
     }
 
     #[test]
-    fn the_record_says_what_the_claims_say() {
+    fn builds_the_record_from_the_claims() {
         let digest = TokenDigest::of("t");
         let members = r#""sub":"alice","client_id":"c","scope":"a:b c","exp":2000,"nbf":5,"iat":6"#;
         let record = Rules::default().record(&claims(members), digest);
@@ -290,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_of_ours_keeps_its_id_and_acts_for_nobody_but_itself() {
+    fn keeps_our_token_id_and_omits_it_as_subject() {
         let own = r#""jti":"7Hq2mX9bTe","client_id":"7Hq2mX9bTe","name":"ci""#;
         let record = Rules::default().record(&claims(own), TokenDigest::of("t"));
         assert_eq!(record.id().to_string(), "7Hq2mX9bTe");
@@ -298,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_stands_for_what_the_server_calls_the_token_or_else_for_the_token() {
+    fn derives_the_id_from_issuer_and_jti_or_the_digest() {
         let id = |members: &str, token| {
             let record = Rules::default().record(&claims(members), TokenDigest::of(token));
             record.id()
@@ -314,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn scopes_can_be_mapped_and_left_out() {
+    fn scope_mapping_renames_and_drops_scopes() {
         let rules = Rules {
             scope_mapping: Some(Arc::new(|scope| scope.strip_prefix("api/").map(Into::into))),
             ..Rules::default()

@@ -10,15 +10,15 @@ use crate::clock::Timestamp;
 use crate::token::TokenId;
 
 #[cfg(feature = "tokio")]
-mod flushing;
+mod flush_task;
 
 #[cfg(feature = "tokio")]
-pub use self::flushing::Flushing;
+pub use self::flush_task::FlushTask;
 
 /// Within this time a token's next use is not noted anew: a hot token's line stays unwritten.
 const RESOLUTION_MILLIS: i64 = 1000;
 const DEFAULT_CAPACITY: usize = 100_000;
-const BATCH: usize = 500;
+const BATCH_SIZE: usize = 500;
 
 /// Gathers when tokens were last used, and writes it to a registry in batches: never while a
 /// request waits.
@@ -53,9 +53,9 @@ const BATCH: usize = 500;
 /// # }).expect("no step fails");
 /// ```
 #[derive(Clone)]
-pub struct LastUsed(Arc<Gathered>);
+pub struct LastUsed(Arc<Inner>);
 
-struct Gathered {
+struct Inner {
     registry: Arc<dyn TokenRegistry>,
     uses: HashMap<TokenId, AtomicI64>,
     capacity: usize,
@@ -70,7 +70,7 @@ impl LastUsed {
 
     /// As [`new`](Self::new), for another number of tokens noted between two flushes.
     pub fn with_capacity(registry: impl TokenRegistry, capacity: usize) -> Self {
-        Self(Arc::new(Gathered {
+        Self(Arc::new(Inner {
             registry: Arc::new(registry),
             uses: HashMap::new(),
             capacity,
@@ -108,7 +108,7 @@ impl LastUsed {
         };
         let count = batch.uses.len();
         while !batch.uses.is_empty() {
-            let rest = batch.uses.len().saturating_sub(BATCH);
+            let rest = batch.uses.len().saturating_sub(BATCH_SIZE);
             self.0.registry.touch(&batch.uses[rest..]).await?;
             batch.uses.truncate(rest);
         }

@@ -26,7 +26,10 @@ impl TokenRegistry for MemoryStore {
             {
                 return Err(RegistryError::NameTaken);
             }
-            if write.max_tokens().is_some_and(|max| table.has(max)) {
+            if write
+                .max_tokens()
+                .is_some_and(|max| table.has_at_least(max))
+            {
                 return Err(RegistryError::TooManyTokens);
             }
             table.insert(&self.0.by_digest, record.clone())?;
@@ -62,9 +65,9 @@ impl TokenRegistry for MemoryStore {
             let mut table = self.lock();
             let known = table.get(id).cloned().ok_or(RegistryError::UnknownId)?;
             if known.revision() != write.record().revision() {
-                return Err(RegistryError::Changed);
+                return Err(RegistryError::RevisionMismatch);
             }
-            admit(&table, write, &known)?;
+            check_write(&table, write, &known)?;
             if let Some(name) = write.reserved_name()
                 && table.is_reserved(name, id)
             {
@@ -90,9 +93,9 @@ impl TokenRegistry for MemoryStore {
             let mut table = self.lock();
             let known = table.get(id).cloned().ok_or(RegistryError::UnknownId)?;
             if known.revision() != write.record().revision() {
-                return Err(RegistryError::Changed);
+                return Err(RegistryError::RevisionMismatch);
             }
-            admit(&table, write, &known)?;
+            check_write(&table, write, &known)?;
             table.remove(&self.0.by_digest, id);
             known
         };
@@ -113,7 +116,7 @@ fn actor<'t>(table: &'t Table, write: &Write) -> Option<&'t TokenRecord> {
     table.get(write.actor_id()?)
 }
 
-fn admit(table: &Table, write: &Write, known: &TokenRecord) -> Result<(), RegistryError> {
+fn check_write(table: &Table, write: &Write, known: &TokenRecord) -> Result<(), RegistryError> {
     write.authorize(actor(table, write), Some(known))?;
     write.check_last_admin(table.records())
 }

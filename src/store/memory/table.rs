@@ -11,7 +11,7 @@ use crate::token::TokenId;
 
 /// The map frees its outgrown tables in batches of other garbage, of which inserting makes none. A
 /// flush frees them at once, and interrupts all readers for a moment: so, now and then.
-const FLUSH_EACH: usize = 1024;
+const FLUSH_INTERVAL: usize = 1024;
 
 /// What writers change, one at a time. Each change takes the index that requests read along.
 #[derive(Default)]
@@ -35,7 +35,7 @@ impl Table {
     }
 
     /// Whether there are at least this many tokens which are not revoked.
-    pub(super) fn has(&self, count: u64) -> bool {
+    pub(super) fn has_at_least(&self, count: u64) -> bool {
         let mut live = self
             .records()
             .filter(|record| record.state() != TokenState::Revoked);
@@ -62,7 +62,7 @@ impl Table {
         record: TokenRecord,
     ) -> Result<(), MemoryStoreError> {
         let guard = by_digest.guard();
-        let Entry::Vacant(place) = self.records.entry(record.id()) else {
+        let Entry::Vacant(vacant) = self.records.entry(record.id()) else {
             return Err(MemoryStoreError::DuplicateId);
         };
         let is_taken = |digest: &TokenDigest| by_digest.contains_key(&digest.index(), &guard);
@@ -72,8 +72,8 @@ impl Table {
         for index in record.digests().map(TokenDigest::index) {
             by_digest.insert(index, record.clone(), &guard);
         }
-        place.insert(record);
-        if self.records.len().is_multiple_of(FLUSH_EACH) {
+        vacant.insert(record);
+        if self.records.len().is_multiple_of(FLUSH_INTERVAL) {
             guard.flush();
         }
         Ok(())

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use super::authority::ADMIN_SCOPE;
 use crate::clock::Timestamp;
 use crate::digest::TokenDigest;
-use crate::principal::{Identified, Identity, Principal, Roles, Scopes};
+use crate::principal::{HasIdentity, Identity, Principal, Roles, Scopes};
 use crate::token::{MintedToken, TokenId};
 
 pub use self::status::{ParseTokenStatusError, TokenState, TokenStatus};
@@ -31,25 +31,25 @@ pub use self::status::{ParseTokenStatusError, TokenState, TokenStatus};
 /// # Ok::<_, tower_service_token::token::MintError>(())
 /// ```
 #[derive(Clone)]
-pub struct TokenRecord(Arc<Kept>);
+pub struct TokenRecord(Arc<Inner>);
 
 /// The digest first: comparing it brings in the line with the reference count, the expiry and
 /// the state as well.
 #[derive(Clone)]
 #[repr(C)]
-struct Kept {
+struct Inner {
     digest: TokenDigest,
     state: TokenState,
-    /// Whether `rest` has a `not_before`: spares the verdict a look there.
+    /// Whether `cold` has a `not_before`: spares the verdict a look there.
     has_start: bool,
     is_stale: bool,
     identity: Identity,
-    rest: Option<Box<Rest>>,
+    cold: Option<Box<Cold>>,
 }
 
 /// What a verdict seldom needs, kept apart so that records without it stay small.
 #[derive(Clone, Default)]
-struct Rest {
+struct Cold {
     previous: Option<Previous>,
     not_before: Option<Timestamp>,
     created_at: Option<Timestamp>,
@@ -69,13 +69,13 @@ pub(super) struct Previous {
     pub(super) until: Timestamp,
 }
 
-impl Identified for Kept {
+impl HasIdentity for Inner {
     fn identity(&self) -> &Identity {
         &self.identity
     }
 
     fn presented_digest(&self, is_previous: bool) -> TokenDigest {
-        let previous = self.rest.as_ref().and_then(|rest| rest.previous);
+        let previous = self.cold.as_ref().and_then(|cold| cold.previous);
         match previous.filter(|_| is_previous) {
             Some(previous) => previous.digest,
             None => self.digest,
@@ -88,83 +88,83 @@ impl TokenRecord {
     ///
     /// With the digest of a token minted elsewhere, this imports it.
     pub fn new(id: TokenId, digest: TokenDigest) -> Self {
-        Self(Arc::new(Kept {
+        Self(Arc::new(Inner {
             digest,
             state: TokenState::Active,
             has_start: false,
             is_stale: false,
             identity: Identity::new(id),
-            rest: None,
+            cold: None,
         }))
     }
 
     /// Names the token, for people and logs.
     pub fn with_name(mut self, name: impl Into<Box<str>>) -> Self {
-        self.kept_mut().identity.name = name.into();
+        self.inner_mut().identity.name = name.into();
         self
     }
 
     /// Says what the token is for. Default: nothing.
     pub fn with_description<'a>(mut self, description: impl Into<Option<&'a str>>) -> Self {
-        self.rest_mut().description = description.into().map(Box::from);
+        self.cold_mut().description = description.into().map(Box::from);
         self
     }
 
     /// Says whom the token acts for. Default: nobody.
     pub fn with_subject<'a>(mut self, subject: impl Into<Option<&'a str>>) -> Self {
         let subject = subject.into().map(Box::from);
-        self.kept_mut().identity.rest_mut().subject = subject;
+        self.inner_mut().identity.cold_mut().subject = subject;
         self
     }
 
     /// Replaces the roles. See [`Roles`] for what a name is.
     pub fn with_roles<S: AsRef<str>>(mut self, roles: impl IntoIterator<Item = S>) -> Self {
-        self.kept_mut().identity.roles = roles.into_iter().collect();
+        self.inner_mut().identity.roles = roles.into_iter().collect();
         self
     }
 
     /// Replaces the scopes. See [`Scopes`] for what a scope is.
     pub fn with_scopes<S: AsRef<str>>(mut self, scopes: impl IntoIterator<Item = S>) -> Self {
-        self.kept_mut().identity.scopes = scopes.into_iter().collect();
+        self.inner_mut().identity.scopes = scopes.into_iter().collect();
         self
     }
 
     /// Adds a label, or replaces the one with this key.
     pub fn with_label(mut self, key: impl Into<Box<str>>, value: impl Into<Box<str>>) -> Self {
-        let rest = self.kept_mut().identity.rest_mut();
-        rest.labels.insert(key.into(), value.into());
+        let cold = self.inner_mut().identity.cold_mut();
+        cold.labels.insert(key.into(), value.into());
         self
     }
 
     /// Removes all labels.
     pub fn without_labels(mut self) -> Self {
-        self.kept_mut().identity.rest_mut().labels.clear();
+        self.inner_mut().identity.cold_mut().labels.clear();
         self
     }
 
     /// The first moment, to the millisecond, at which the token no longer works. Default: never.
     pub fn with_expires_at(mut self, time: impl Into<Option<SystemTime>>) -> Self {
-        self.kept_mut().identity.expires_at = time.into().map(Timestamp::from);
+        self.inner_mut().identity.expires_at = time.into().map(Timestamp::from);
         self
     }
 
     /// The first moment, to the millisecond, at which the token works. Default: always.
     pub fn with_not_before(mut self, time: impl Into<Option<SystemTime>>) -> Self {
         let start = time.into().map(Timestamp::from);
-        self.kept_mut().has_start = start.is_some();
-        self.rest_mut().not_before = start;
+        self.inner_mut().has_start = start.is_some();
+        self.cold_mut().not_before = start;
         self
     }
 
     /// Switches the token on or off.
     pub fn with_state(mut self, state: TokenState) -> Self {
-        self.kept_mut().state = state;
+        self.inner_mut().state = state;
         self
     }
 
     /// Gives the same token id another secret.
     pub fn with_digest(mut self, digest: TokenDigest) -> Self {
-        self.kept_mut().digest = digest;
+        self.inner_mut().digest = digest;
         self
     }
 
@@ -174,7 +174,7 @@ impl TokenRecord {
         mut self,
         previous: impl Into<Option<(TokenDigest, SystemTime)>>,
     ) -> Self {
-        self.rest_mut().previous = previous.into().map(|(digest, until)| Previous {
+        self.cold_mut().previous = previous.into().map(|(digest, until)| Previous {
             digest,
             until: until.into(),
         });
@@ -183,51 +183,51 @@ impl TokenRecord {
 
     /// When the token was created.
     pub fn with_created_at(mut self, time: impl Into<Option<SystemTime>>) -> Self {
-        self.rest_mut().created_at = time.into().map(Timestamp::from);
+        self.cold_mut().created_at = time.into().map(Timestamp::from);
         self
     }
 
     /// Who created the token, by the [name](crate::lifecycle::Actor::name) of the actor.
     pub fn with_created_by<'a>(mut self, actor: impl Into<Option<&'a str>>) -> Self {
-        self.rest_mut().created_by = actor.into().map(Box::from);
+        self.cold_mut().created_by = actor.into().map(Box::from);
         self
     }
 
     /// When the record was last changed; use does not count.
     pub fn with_updated_at(mut self, time: impl Into<Option<SystemTime>>) -> Self {
-        self.rest_mut().updated_at = time.into().map(Timestamp::from);
+        self.cold_mut().updated_at = time.into().map(Timestamp::from);
         self
     }
 
     /// When the secret was last replaced.
     pub fn with_rotated_at(mut self, time: impl Into<Option<SystemTime>>) -> Self {
-        self.rest_mut().rotated_at = time.into().map(Timestamp::from);
+        self.cold_mut().rotated_at = time.into().map(Timestamp::from);
         self
     }
 
     /// When the token was last used, as far as is known.
     pub fn with_last_used_at(mut self, time: impl Into<Option<SystemTime>>) -> Self {
-        self.rest_mut().last_used_at = time.into().map(Timestamp::from);
+        self.cold_mut().last_used_at = time.into().map(Timestamp::from);
         self
     }
 
     /// How often the record was changed: what a [registry](super::TokenRegistry) compares before
     /// it replaces the record.
     pub fn with_revision(mut self, revision: u64) -> Self {
-        self.rest_mut().revision = revision;
+        self.cold_mut().revision = revision;
         self
     }
 
     /// The token's redacted text, such as `svctok-7Hq2mX9bTe_***`.
     pub fn with_hint<'a>(mut self, hint: impl Into<Option<&'a str>>) -> Self {
-        self.rest_mut().hint = hint.into().map(Box::from);
+        self.cold_mut().hint = hint.into().map(Box::from);
         self
     }
 
     /// Marks what is known as older than it should be.
     #[cfg(feature = "introspection")]
     pub(super) fn into_stale(mut self) -> Self {
-        self.kept_mut().is_stale = true;
+        self.inner_mut().is_stale = true;
         self
     }
 
@@ -283,38 +283,38 @@ impl TokenRecord {
 
     /// What the token is for.
     pub fn description(&self) -> Option<&str> {
-        self.rest()?.description.as_deref()
+        self.cold()?.description.as_deref()
     }
 
     /// When the token was created, if that is known.
     pub fn created_at(&self) -> Option<SystemTime> {
-        self.rest()?.created_at.map(SystemTime::from)
+        self.cold()?.created_at.map(SystemTime::from)
     }
 
     /// Who created the token, if that is known.
     pub fn created_by(&self) -> Option<&str> {
-        self.rest()?.created_by.as_deref()
+        self.cold()?.created_by.as_deref()
     }
 
     /// When the record was last changed, if that is known.
     pub fn updated_at(&self) -> Option<SystemTime> {
-        self.rest()?.updated_at.map(SystemTime::from)
+        self.cold()?.updated_at.map(SystemTime::from)
     }
 
     /// When the secret was last replaced, if ever.
     pub fn rotated_at(&self) -> Option<SystemTime> {
-        self.rest()?.rotated_at.map(SystemTime::from)
+        self.cold()?.rotated_at.map(SystemTime::from)
     }
 
     /// When the token was last used, if ever; behind by as much as
     /// [last uses](super::LastUsed) are gathered before they are written.
     pub fn last_used_at(&self) -> Option<SystemTime> {
-        self.rest()?.last_used_at.map(SystemTime::from)
+        self.cold()?.last_used_at.map(SystemTime::from)
     }
 
     /// The digest of the secret from before the last rotation, whether its grace has ended or not.
     pub fn previous_digest(&self) -> Option<&TokenDigest> {
-        Some(&self.rest()?.previous.as_ref()?.digest)
+        Some(&self.cold()?.previous.as_ref()?.digest)
     }
 
     /// When the secret from before the last rotation stops working, or stopped.
@@ -324,12 +324,12 @@ impl TokenRecord {
 
     /// How often the record was changed.
     pub fn revision(&self) -> u64 {
-        self.rest().map_or(0, |rest| rest.revision)
+        self.cold().map_or(0, |cold| cold.revision)
     }
 
     /// The token's redacted text, if it is of a form that has one.
     pub fn hint(&self) -> Option<&str> {
-        self.rest()?.hint.as_deref()
+        self.cold()?.hint.as_deref()
     }
 
     /// What the token is good for at this time, in one word. Of several causes the most final one
@@ -366,7 +366,7 @@ impl TokenRecord {
     #[inline]
     pub(super) fn start(&self) -> Option<Timestamp> {
         if self.0.has_start {
-            self.rest()?.not_before
+            self.cold()?.not_before
         } else {
             None
         }
@@ -374,7 +374,7 @@ impl TokenRecord {
 
     #[inline]
     pub(super) fn previous(&self) -> Option<Previous> {
-        self.rest()?.previous
+        self.cold()?.previous
     }
 
     #[inline]
@@ -383,15 +383,15 @@ impl TokenRecord {
         Principal::new(self.0, uses_previous_secret, is_stale)
     }
 
-    fn rest(&self) -> Option<&Rest> {
-        self.0.rest.as_deref()
+    fn cold(&self) -> Option<&Cold> {
+        self.0.cold.as_deref()
     }
 
-    fn rest_mut(&mut self) -> &mut Rest {
-        self.kept_mut().rest.get_or_insert_default()
+    fn cold_mut(&mut self) -> &mut Cold {
+        self.inner_mut().cold.get_or_insert_default()
     }
 
-    fn kept_mut(&mut self) -> &mut Kept {
+    fn inner_mut(&mut self) -> &mut Inner {
         Arc::make_mut(&mut self.0)
     }
 }

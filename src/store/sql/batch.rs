@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::columns::{self, COUNT, LAST_USED_AT, Lists, REVISION, STATE, UPDATED_AT, millis};
+use super::columns::{
+    self, COUNT, EncodedLists, LAST_USED_AT, REVISION, STATE, UPDATED_AT, millis,
+};
 use super::failure::Failure;
 use super::session::Session;
 use super::write::{self, Written};
@@ -28,10 +30,10 @@ pub(super) async fn update_many(
     let mut revoked = Vec::new();
     let mut outcomes = Vec::with_capacity(writes.len());
     for write in writes {
-        let outcome = match admit(&records, write) {
+        let outcome = match check_write(&records, write) {
             Err(error) => Err(error),
             Ok(known) if write.last_admin_check().is_none() && is_revocation(known, write) => {
-                let after = write::next(write, known);
+                let after = write::updated_record(write, known);
                 revoked.push((after.id().as_i64(), after.updated_at().map(millis)));
                 Ok(Written {
                     before: Some(known.clone()),
@@ -68,19 +70,19 @@ async fn read_and_lock(
     let ids: BTreeSet<i64> = targets.chain(actors).map(TokenId::as_i64).collect();
     let ids = serde_json::to_string(&ids).expect("numbers make JSON");
     let rows = session.get_many(&ids).await?;
-    let records = rows.iter().map(columns::read);
+    let records = rows.iter().map(columns::decode);
     let records = records.map(|record| record.map(|record| (record.id(), record)));
     Ok(records.collect::<Result<_, _>>()?)
 }
 
-fn admit<'r>(
+fn check_write<'r>(
     records: &'r BTreeMap<TokenId, TokenRecord>,
     write: &Write,
 ) -> Result<&'r TokenRecord, RegistryError> {
     let known = records.get(&write.record().id());
     let known = known.ok_or(RegistryError::UnknownId)?;
     if known.revision() != write.record().revision() {
-        return Err(RegistryError::Changed);
+        return Err(RegistryError::RevisionMismatch);
     }
     let actor = write.actor_id().and_then(|id| records.get(&id));
     write.authorize(actor, Some(known))?;
@@ -96,9 +98,9 @@ fn is_revocation(known: &TokenRecord, write: &Write) -> bool {
     if is_revoked(known) || !is_revoked(record) {
         return false;
     }
-    let (known_lists, lists) = (Lists::of(known), Lists::of(record));
-    let known = columns::written(known, &known_lists);
-    let written = columns::written(record, &lists);
+    let (known_lists, lists) = (EncodedLists::of(known), EncodedLists::of(record));
+    let known = columns::encode(known, &known_lists);
+    let written = columns::encode(record, &lists);
     // No update stores the last use: a token that is used meanwhile is revoked like the others.
     let changes = [STATE, UPDATED_AT, LAST_USED_AT, REVISION];
     let is_kept = |column: &usize| !changes.contains(column);

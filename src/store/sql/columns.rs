@@ -29,18 +29,18 @@ pub(super) const REVISION: usize = 18;
 
 /// A row that no record can be made of.
 #[derive(Debug)]
-pub(super) enum Undecodable {
+pub(super) enum DecodeError {
     Column(&'static str, Option<TokenId>),
     Sql(sqlx::Error),
 }
 
-impl From<sqlx::Error> for Undecodable {
+impl From<sqlx::Error> for DecodeError {
     fn from(error: sqlx::Error) -> Self {
         Self::Sql(error)
     }
 }
 
-impl fmt::Display for Undecodable {
+impl fmt::Display for DecodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Column(column, Some(id)) => {
@@ -53,10 +53,10 @@ impl fmt::Display for Undecodable {
 }
 
 /// Makes a record of the columns.
-pub(super) fn read(row: &Row) -> Result<TokenRecord, Undecodable> {
+pub(super) fn decode(row: &Row) -> Result<TokenRecord, DecodeError> {
     let id = row.int(0)?.and_then(TokenId::from_i64);
-    let id = id.ok_or(Undecodable::Column("id", None))?;
-    let bad = |column| Undecodable::Column(column, Some(id));
+    let id = id.ok_or(DecodeError::Column("id", None))?;
+    let bad = |column| DecodeError::Column(column, Some(id));
     let digest = digest(row.bytes(1)?).ok_or(bad("digest"))?;
     let mut record = TokenRecord::new(id, digest)
         .with_state(state(row.int(4)?).ok_or(bad("state"))?)
@@ -90,25 +90,25 @@ pub(super) fn read(row: &Row) -> Result<TokenRecord, Undecodable> {
 }
 
 /// The texts that a record's columns borrow from.
-pub(super) struct Lists {
+pub(super) struct EncodedLists {
     roles: String,
     scopes: String,
     labels: String,
 }
 
-impl Lists {
+impl EncodedLists {
     pub(super) fn of(record: &TokenRecord) -> Self {
         let labels: BTreeMap<&str, &str> = record.labels().collect();
         Self {
-            roles: array(record.roles().iter()),
-            scopes: array(record.scopes().iter()),
+            roles: json_array(record.roles().iter()),
+            scopes: json_array(record.scopes().iter()),
             labels: serde_json::to_string(&labels).expect("texts make JSON"),
         }
     }
 }
 
 /// The values of the columns.
-pub(super) fn written<'a>(record: &'a TokenRecord, lists: &'a Lists) -> [Value<'a>; COUNT] {
+pub(super) fn encode<'a>(record: &'a TokenRecord, lists: &'a EncodedLists) -> [Value<'a>; COUNT] {
     let int = |number: i64| Value::Int(Some(number));
     let at = |time: Option<SystemTime>| Value::Int(time.map(millis));
     [
@@ -158,13 +158,13 @@ impl Attribute {
     }
 
     pub(super) fn label(key: &str, value: &str) -> Self {
-        let value = array([key, value]);
+        let value = json_array([key, value]);
         Self { kind: 3, value }
     }
 
     /// How the values of all labels with this key begin.
     pub(super) fn label_prefix(key: &str) -> String {
-        let key = array([key]);
+        let key = json_array([key]);
         format!("{},", key.strip_suffix(']').expect("an array"))
     }
 
@@ -220,7 +220,7 @@ fn labels(json: Option<&str>) -> Option<BTreeMap<String, String>> {
     }
 }
 
-fn array<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
+fn json_array<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
     let texts: Vec<&str> = texts.into_iter().collect();
     serde_json::to_string(&texts).expect("texts make JSON")
 }

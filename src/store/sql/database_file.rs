@@ -16,9 +16,9 @@ const INTERVAL: Duration = Duration::from_millis(250);
 pub(super) struct DatabaseFile {
     path: PathBuf,
     /// Taken by the first check. `None` if there was no file then.
-    identity: OnceLock<Option<Identity>>,
+    identity: OnceLock<Option<FileId>>,
     /// The write-ahead log and its index, which stay as long as a connection is open.
-    log: OnceLock<Vec<(PathBuf, Identity)>>,
+    wal: OnceLock<Vec<(PathBuf, FileId)>>,
     last: Mutex<CheckResult>,
 }
 
@@ -30,11 +30,11 @@ struct CheckResult {
 
 /// Device and inode.
 #[cfg(unix)]
-type Identity = (u64, u64);
+type FileId = (u64, u64);
 
 /// A file that is open can be neither removed nor replaced.
 #[cfg(not(unix))]
-type Identity = ();
+type FileId = ();
 
 impl DatabaseFile {
     /// An absolute path. The first check belongs after the first connection: opening a file for
@@ -43,7 +43,7 @@ impl DatabaseFile {
         Self {
             path,
             identity: OnceLock::new(),
-            log: OnceLock::new(),
+            wal: OnceLock::new(),
             last: Mutex::new(CheckResult {
                 at: Instant::now(),
                 is_same: true,
@@ -56,7 +56,7 @@ impl DatabaseFile {
     }
 
     /// Returns whether the file is the one that was opened, and has a write-ahead log beside it.
-    pub(super) fn has_log(&self) -> bool {
+    pub(super) fn has_wal(&self) -> bool {
         let known = self.identity.get().copied().flatten();
         let is_same = known.is_some_and(|known| identity(&self.path).is_ok_and(|it| it == known));
         let Ok(path) = self.path.canonicalize() else {
@@ -69,7 +69,7 @@ impl DatabaseFile {
 
     /// Compares the write-ahead log too from now on, if there is one. For a store whose connections
     /// stay open: the last one that closes removes the log.
-    pub(super) fn compare_log(&self) {
+    pub(super) fn track_wal(&self) {
         let Ok(path) = self.path.canonicalize() else {
             return;
         };
@@ -80,7 +80,7 @@ impl DatabaseFile {
             let identity = identity(&path).ok()?;
             Some((path, identity))
         });
-        let _ = self.log.set(log.collect());
+        let _ = self.wal.set(log.collect());
     }
 
     /// Returns an error if the path leads to another file than the one that was opened.
@@ -108,9 +108,9 @@ impl DatabaseFile {
     }
 
     fn is_same(&self) -> bool {
-        let is = |path: &Path, known: Identity| identity(path).is_ok_and(|it| it == known);
+        let is = |path: &Path, known: FileId| identity(path).is_ok_and(|it| it == known);
         let known = self.identity.get_or_init(|| identity(&self.path).ok());
-        let mut log = self.log.get().into_iter().flatten();
+        let mut log = self.wal.get().into_iter().flatten();
         known.is_some_and(|known| is(&self.path, known))
             && log.all(|(path, known)| is(path, *known))
     }
@@ -139,14 +139,14 @@ pub(super) fn create(path: &Path) -> io::Result<()> {
 }
 
 #[cfg(unix)]
-fn identity(path: &Path) -> io::Result<Identity> {
+fn identity(path: &Path) -> io::Result<FileId> {
     use std::os::unix::fs::MetadataExt;
 
     fs::metadata(path).map(|file| (file.dev(), file.ino()))
 }
 
 #[cfg(not(unix))]
-fn identity(path: &Path) -> io::Result<Identity> {
+fn identity(path: &Path) -> io::Result<FileId> {
     fs::metadata(path).map(drop)
 }
 

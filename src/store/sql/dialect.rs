@@ -6,7 +6,7 @@ use crate::digest::TokenDigest;
 
 /// Every limit on the number of tokens takes turns on this.
 #[cfg(feature = "postgres")]
-const COUNT_LOCK: i64 = 0x7365_7276_746f_6b01;
+const TOKEN_COUNT_LOCK: i64 = 0x7365_7276_746f_6b01;
 
 /// Every change that could end the last token that may administer takes turns on this.
 #[cfg(feature = "postgres")]
@@ -109,12 +109,12 @@ const APPEND_MANY_POSTGRES: &str = "INSERT INTO service_token_events \
 
 /// The oldest events before $1, at most $2.
 #[cfg(feature = "sqlite")]
-const PRUNE_TRAIL_SQLITE: &str = "DELETE FROM service_token_events WHERE seq IN \
+const PRUNE_AUDIT_LOG_SQLITE: &str = "DELETE FROM service_token_events WHERE seq IN \
      (SELECT seq FROM service_token_events WHERE at < $1 ORDER BY at LIMIT $2)";
 
 /// As for SQLite. Several nodes may do so at once.
 #[cfg(feature = "postgres")]
-const PRUNE_TRAIL_POSTGRES: &str = "DELETE FROM service_token_events WHERE seq IN \
+const PRUNE_AUDIT_LOG_POSTGRES: &str = "DELETE FROM service_token_events WHERE seq IN \
      (SELECT seq FROM service_token_events WHERE at < $1 ORDER BY at LIMIT $2 \
       FOR UPDATE SKIP LOCKED)";
 
@@ -137,12 +137,12 @@ impl Session<'_> {
             reason = "SQLite has one writer, who need not wait"
         )
     )]
-    pub(super) async fn lock_count(&mut self) -> Result<(), sqlx::Error> {
+    pub(super) async fn lock_token_count(&mut self) -> Result<(), sqlx::Error> {
         match self {
             #[cfg(feature = "sqlite")]
             Self::Sqlite(_) => Ok(()),
             #[cfg(feature = "postgres")]
-            Self::Postgres(_) => self.lock(COUNT_LOCK).await,
+            Self::Postgres(_) => self.lock(TOKEN_COUNT_LOCK).await,
         }
     }
 
@@ -223,34 +223,34 @@ impl Session<'_> {
     }
 
     /// Tells other processes of the change, once the transaction is committed.
-    pub(super) async fn announce(&mut self, notice: &str) -> Result<(), sqlx::Error> {
-        let notice = Value::Text(Some(notice));
+    pub(super) async fn notify(&mut self, notification: &str) -> Result<(), sqlx::Error> {
+        let notification = Value::Text(Some(notification));
         match self {
             #[cfg(feature = "sqlite")]
             Self::Sqlite(_) => {
-                self.execute(LOG, &[notice]).await?;
+                self.execute(LOG, &[notification]).await?;
                 self.execute(PRUNE_LOG, &[]).await?;
             }
             #[cfg(feature = "postgres")]
             Self::Postgres(_) => {
-                self.execute(NOTIFY, &[notice]).await?;
+                self.execute(NOTIFY, &[notification]).await?;
             }
         }
         Ok(())
     }
 
-    /// As [`announce`](Self::announce), for a JSON array of notices.
-    pub(super) async fn announce_many(&mut self, notices: &str) -> Result<(), sqlx::Error> {
-        let notices = Value::Text(Some(notices));
+    /// As [`notify`](Self::notify), for a JSON array of notices.
+    pub(super) async fn notify_many(&mut self, notifications: &str) -> Result<(), sqlx::Error> {
+        let notifications = Value::Text(Some(notifications));
         match self {
             #[cfg(feature = "sqlite")]
             Self::Sqlite(_) => {
-                self.execute(LOG_MANY, &[notices]).await?;
+                self.execute(LOG_MANY, &[notifications]).await?;
                 self.execute(PRUNE_LOG, &[]).await?;
             }
             #[cfg(feature = "postgres")]
             Self::Postgres(_) => {
-                self.execute(NOTIFY_MANY, &[notices]).await?;
+                self.execute(NOTIFY_MANY, &[notifications]).await?;
             }
         }
         Ok(())
@@ -295,16 +295,16 @@ impl Session<'_> {
 
     /// Deletes the oldest events of the audit trail that are older than a time in milliseconds, and
     /// returns how many there were, at most `limit`.
-    pub(super) async fn prune_trail(
+    pub(super) async fn prune_audit_log(
         &mut self,
         before: i64,
         limit: i64,
     ) -> Result<u64, sqlx::Error> {
         let statement = match self {
             #[cfg(feature = "sqlite")]
-            Self::Sqlite(_) => PRUNE_TRAIL_SQLITE,
+            Self::Sqlite(_) => PRUNE_AUDIT_LOG_SQLITE,
             #[cfg(feature = "postgres")]
-            Self::Postgres(_) => PRUNE_TRAIL_POSTGRES,
+            Self::Postgres(_) => PRUNE_AUDIT_LOG_POSTGRES,
         };
         let values = [Value::Int(Some(before)), Value::Int(Some(limit))];
         self.execute(statement, &values).await

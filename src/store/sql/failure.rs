@@ -1,23 +1,23 @@
 use tokio::time::{Instant, timeout_at};
 
-use super::columns::Undecodable;
+use super::columns::DecodeError;
 use crate::store::{RegistryError, StoreError};
 
 /// Why a step was not done.
 pub(super) enum Failure {
     /// The connection failed before the commit was sent, so that nothing was changed: another
     /// connection may succeed.
-    Stale(sqlx::Error),
+    Retryable(sqlx::Error),
     /// The deadline passed before the commit was sent.
-    Late,
+    TimedOut,
     /// The deadline passed before the commit was answered.
-    CommitLate,
+    CommitTimedOut,
     /// The deadline passed before there was a connection.
-    NoConnection,
+    AcquireTimedOut,
     /// The connection failed before the commit was answered.
-    Unknown(sqlx::Error),
+    CommitUnknown(sqlx::Error),
     Sql(sqlx::Error),
-    Corrupt(Undecodable),
+    Corrupt(DecodeError),
     Refused(RegistryError),
 }
 
@@ -29,7 +29,7 @@ pub(super) enum Fault {
     /// The connection is of no more use.
     Connection,
     /// The connection did not answer in time: the statement is slow, or the server is gone.
-    Late,
+    TimedOut,
     /// The server does not accept changes.
     ReadOnly,
     /// The server cannot serve, and neither can it on the other connections opened so far.
@@ -40,7 +40,7 @@ impl Failure {
     /// Marks a failure that happened before the commit was sent.
     pub(super) fn before_commit(self) -> Self {
         match self {
-            Self::Sql(error) if fault(&error) != Fault::None => Self::Stale(error),
+            Self::Sql(error) if fault(&error) != Fault::None => Self::Retryable(error),
             failure => failure,
         }
     }
@@ -49,25 +49,25 @@ impl Failure {
     pub(super) fn of_commit(error: sqlx::Error) -> Self {
         match fault(&error) {
             Fault::None => Self::Sql(error),
-            _ => Self::Unknown(error),
+            _ => Self::CommitUnknown(error),
         }
     }
 
     pub(super) fn fault(&self) -> Fault {
         match self {
-            Self::Stale(error) | Self::Unknown(error) | Self::Sql(error) => fault(error),
-            Self::Late | Self::CommitLate => Fault::Late,
-            Self::NoConnection | Self::Corrupt(_) | Self::Refused(_) => Fault::None,
+            Self::Retryable(error) | Self::CommitUnknown(error) | Self::Sql(error) => fault(error),
+            Self::TimedOut | Self::CommitTimedOut => Fault::TimedOut,
+            Self::AcquireTimedOut | Self::Corrupt(_) | Self::Refused(_) => Fault::None,
         }
     }
 }
 
-pub(super) async fn in_time<T>(
+pub(super) async fn before_deadline<T>(
     deadline: Instant,
     work: impl Future<Output = T>,
 ) -> Result<T, Failure> {
     let outcome = timeout_at(deadline, work).await;
-    outcome.map_err(|_| Failure::Late)
+    outcome.map_err(|_| Failure::TimedOut)
 }
 
 impl From<sqlx::Error> for Failure {
@@ -76,11 +76,11 @@ impl From<sqlx::Error> for Failure {
     }
 }
 
-impl From<Undecodable> for Failure {
-    fn from(error: Undecodable) -> Self {
+impl From<DecodeError> for Failure {
+    fn from(error: DecodeError) -> Self {
         match error {
-            Undecodable::Sql(error) => Self::Sql(error),
-            error @ Undecodable::Column(..) => Self::Corrupt(error),
+            DecodeError::Sql(error) => Self::Sql(error),
+            error @ DecodeError::Column(..) => Self::Corrupt(error),
         }
     }
 }
@@ -100,15 +100,15 @@ impl From<StoreError> for Failure {
 impl From<Failure> for StoreError {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Stale(error) | Failure::Sql(error) => store_error(&error),
-            Failure::Late => Self::unavailable("no answer in time"),
-            Failure::CommitLate => {
+            Failure::Retryable(error) | Failure::Sql(error) => store_error(&error),
+            Failure::TimedOut => Self::unavailable("no answer in time"),
+            Failure::CommitTimedOut => {
                 Self::unavailable("the outcome of the change is unknown: no answer in time")
             }
-            Failure::NoConnection => Self::unavailable("no connection in time"),
-            Failure::Unknown(error) => Self::unavailable(format!(
+            Failure::AcquireTimedOut => Self::unavailable("no connection in time"),
+            Failure::CommitUnknown(error) => Self::unavailable(format!(
                 "the outcome of the change is unknown: {}",
-                text(&error)
+                message(&error)
             )),
             Failure::Corrupt(error) => Self::corrupt(error.to_string()),
             Failure::Refused(RegistryError::Store(error)) => error,
@@ -121,8 +121,8 @@ impl From<Failure> for RegistryError {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Refused(error) => error,
-            Failure::Sql(error) => match violated(&error) {
-                Some(violated) => violated,
+            Failure::Sql(error) => match unique_violation(&error) {
+                Some(unique_violation) => unique_violation,
                 None => Self::Store(store_error(&error)),
             },
             failure => Self::Store(failure.into()),
@@ -133,15 +133,15 @@ impl From<Failure> for RegistryError {
 /// The text only: the error itself may hold values of a row, which its `Debug` would show.
 fn store_error(error: &sqlx::Error) -> StoreError {
     if is_corrupt(error) {
-        StoreError::corrupt(text(error))
+        StoreError::corrupt(message(error))
     } else {
-        StoreError::unavailable(text(error))
+        StoreError::unavailable(message(error))
     }
 }
 
 /// The message without its details, which may hold values of a row. PostgreSQL words it in the
 /// language of the server, so its code comes with it.
-pub(super) fn text(error: &sqlx::Error) -> String {
+pub(super) fn message(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::Database(database) => match database.code() {
             Some(code) if code.len() == 5 => format!("{} (SQLSTATE {code})", database.message()),
@@ -180,13 +180,15 @@ pub(super) fn fault(error: &sqlx::Error) -> Fault {
         | sqlx::Error::Protocol(_)
         | sqlx::Error::BeginFailed
         | sqlx::Error::WorkerCrashed => Fault::Server,
-        sqlx::Error::Database(error) => error.code().map_or(Fault::None, |code| fault_of(&code)),
+        sqlx::Error::Database(error) => error
+            .code()
+            .map_or(Fault::None, |code| fault_for_sqlstate(&code)),
         _ => Fault::None,
     }
 }
 
 /// Judges an SQLSTATE. SQLite's codes are shorter.
-fn fault_of(code: &str) -> Fault {
+fn fault_for_sqlstate(code: &str) -> Fault {
     match code {
         // A read-only server. The same in a server that recovers, or a statement that another
         // session may still accept, as one whose cached plan is outdated.
@@ -202,19 +204,19 @@ fn fault_of(code: &str) -> Fault {
 }
 
 /// What a unique index refused that the check before had not seen, as another writer was quicker.
-fn violated(error: &sqlx::Error) -> Option<RegistryError> {
+fn unique_violation(error: &sqlx::Error) -> Option<RegistryError> {
     let error = error.as_database_error()?;
     if !error.is_unique_violation() {
         return None;
     }
     // PostgreSQL names the constraint, SQLite tells the column.
-    let told = match error.constraint() {
+    let constraint_text = match error.constraint() {
         Some(constraint) => constraint,
         None => error.message(),
     };
-    if told.contains("reserved_name") {
+    if constraint_text.contains("reserved_name") {
         Some(RegistryError::NameTaken)
-    } else if told.contains("digest") {
+    } else if constraint_text.contains("digest") {
         Some(RegistryError::DuplicateDigest)
     } else {
         Some(RegistryError::DuplicateId)
@@ -228,17 +230,17 @@ mod tests {
     #[test]
     fn classifies_sqlstates() {
         for code in ["25006", "0A000"] {
-            assert_eq!(fault_of(code), Fault::ReadOnly, "{code}");
+            assert_eq!(fault_for_sqlstate(code), Fault::ReadOnly, "{code}");
         }
         for code in ["57P01", "57P02", "57P03", "57P04", "08006", "08P01"] {
-            assert_eq!(fault_of(code), Fault::Server, "{code}");
+            assert_eq!(fault_for_sqlstate(code), Fault::Server, "{code}");
         }
         for code in ["57P05", "25P03", "40001"] {
-            assert_eq!(fault_of(code), Fault::Connection, "{code}");
+            assert_eq!(fault_for_sqlstate(code), Fault::Connection, "{code}");
         }
         // Statement and lock timeouts, a full disk, a violated constraint; codes of SQLite.
         for code in ["57014", "55P03", "53100", "23505", "5", "08", "2067"] {
-            assert_eq!(fault_of(code), Fault::None, "{code}");
+            assert_eq!(fault_for_sqlstate(code), Fault::None, "{code}");
         }
     }
 }

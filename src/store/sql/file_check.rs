@@ -19,10 +19,10 @@ const CHECKPOINT: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
 
 /// How often a log that remains is removed, with a pause for connections that are being closed.
 #[cfg(feature = "sqlite")]
-const REMOVALS: u32 = 3;
+const MAX_REMOVAL_ATTEMPTS: u32 = 3;
 
 #[cfg(feature = "sqlite")]
-const REMOVAL_PAUSE: Duration = Duration::from_millis(50);
+const REMOVAL_RETRY_DELAY: Duration = Duration::from_millis(50);
 
 /// Whether a file is compared now, or unless it just was.
 #[derive(Clone, Copy)]
@@ -33,8 +33,8 @@ pub(super) enum FileCheck {
 
 impl Tables {
     pub(super) fn begin_failure(&self, error: sqlx::Error) -> Failure {
-        if self.is_stuck(&error) {
-            Failure::Stale(error)
+        if self.has_broken_transaction(&error) {
+            Failure::Retryable(error)
         } else {
             Failure::from(error).before_commit()
         }
@@ -44,20 +44,20 @@ impl Tables {
     /// takes it for open still, and begins no other. The connection of a database in memory is the
     /// database, and is kept.
     #[cfg(feature = "sqlite")]
-    pub(super) fn is_stuck(&self, error: &sqlx::Error) -> bool {
+    pub(super) fn has_broken_transaction(&self, error: &sqlx::Error) -> bool {
         self.file.is_some() && matches!(error, sqlx::Error::InvalidSavePointStatement)
     }
 
     #[cfg(not(feature = "sqlite"))]
     #[expect(clippy::unused_self, reason = "as for SQLite")]
-    pub(super) fn is_stuck(&self, _: &sqlx::Error) -> bool {
+    pub(super) fn has_broken_transaction(&self, _: &sqlx::Error) -> bool {
         false
     }
 
     /// Moves the log into the database file, so that the file is complete without it. While another
     /// process uses the database, the log may remain for that process to move.
     #[cfg(feature = "sqlite")]
-    pub(super) async fn complete_file(&self) -> Result<(), Failure> {
+    pub(super) async fn checkpoint(&self) -> Result<(), Failure> {
         if self.file.is_none() || self.pool.is_closed() {
             return Ok(());
         }
@@ -69,12 +69,12 @@ impl Tables {
     /// Opens and closes a closed database once more while its log remains: of connections that close
     /// at the same time, each leaves the log to the other. Another process may need it still.
     #[cfg(feature = "sqlite")]
-    pub(super) async fn remove_log(&self) -> Result<(), Failure> {
+    pub(super) async fn remove_wal(&self) -> Result<(), Failure> {
         let Some(file) = &self.file else {
             return Ok(());
         };
-        for _ in 0..REMOVALS {
-            if !file.has_log() {
+        for _ in 0..MAX_REMOVAL_ATTEMPTS {
+            if !file.has_wal() {
                 break;
             }
             let options = SqliteConnectOptions::new()
@@ -84,7 +84,7 @@ impl Tables {
             let moved = Session::Sqlite(&mut connection).rows(CHECKPOINT, &[]).await;
             connection.close().await?;
             moved?;
-            sleep(REMOVAL_PAUSE).await;
+            sleep(REMOVAL_RETRY_DELAY).await;
         }
         Ok(())
     }

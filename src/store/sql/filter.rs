@@ -10,37 +10,37 @@ use crate::store::{ListOrder, ListRequest, TokenState, TokenStatus};
 /// is. Where another condition is the narrower one by nature, those on the state are written so that
 /// no index serves them for a database that does not count its rows.
 pub(super) struct Listing {
-    counts_rows: bool,
+    has_row_statistics: bool,
     sql: String,
-    values: Vec<Bound>,
+    values: Vec<BoundValue>,
 }
 
-enum Bound {
+enum BoundValue {
     Int(i64),
     Text(String),
 }
 
 impl Listing {
-    /// `counts_rows`: whether the database knows which index is the narrower one.
-    pub(super) fn of(request: &ListRequest, counts_rows: bool) -> Self {
-        let (mut listing, key) = Self::matching(request, counts_rows, &columns_of_t());
+    /// `has_row_statistics`: whether the database knows which index is the narrower one.
+    pub(super) fn of(request: &ListRequest, has_row_statistics: bool) -> Self {
+        let (mut listing, key) = Self::matching(request, has_row_statistics, &qualified_columns());
         listing.page(request, key);
         listing
     }
 
     /// How many tokens match, as one number.
-    pub(super) fn count(request: &ListRequest, counts_rows: bool) -> Self {
-        Self::matching(request, counts_rows, "COUNT(*)").0
+    pub(super) fn count(request: &ListRequest, has_row_statistics: bool) -> Self {
+        Self::matching(request, has_row_statistics, "COUNT(*)").0
     }
 
     /// The statement without its order, and the columns of that order.
     fn matching(
         request: &ListRequest,
-        counts_rows: bool,
+        has_row_statistics: bool,
         columns: &str,
     ) -> (Self, [&'static str; 2]) {
         let mut listing = Self {
-            counts_rows,
+            has_row_statistics,
             sql: "SELECT ".to_owned(),
             values: Vec::new(),
         };
@@ -60,8 +60,8 @@ impl Listing {
             " FROM service_tokens t WHERE 1 = 1"
         });
         if let Some(Attribute { kind, value }) = &driver {
-            listing.condition("a.kind = ", Bound::Int(*kind));
-            listing.condition("a.value = ", Bound::Text(value.clone()));
+            listing.condition("a.kind = ", BoundValue::Int(*kind));
+            listing.condition("a.value = ", BoundValue::Text(value.clone()));
         }
         listing.conditions(request, is_narrow);
         for attribute in attributes {
@@ -86,8 +86,8 @@ impl Listing {
 
     pub(super) fn values(&self) -> Vec<Value<'_>> {
         let values = self.values.iter().map(|value| match value {
-            Bound::Int(number) => Value::Int(Some(*number)),
-            Bound::Text(text) => Value::Text(Some(text)),
+            BoundValue::Int(number) => Value::Int(Some(*number)),
+            BoundValue::Text(text) => Value::Text(Some(text)),
         });
         values.collect()
     }
@@ -96,10 +96,10 @@ impl Listing {
     fn conditions(&mut self, request: &ListRequest, is_narrow: bool) {
         let filter = request.filter();
         if let Some(name) = &filter.name {
-            self.condition("t.name = ", Bound::Text(name.clone()));
+            self.condition("t.name = ", BoundValue::Text(name.clone()));
         }
         if let Some(subject) = &filter.subject {
-            self.condition("t.subject = ", Bound::Text(subject.clone()));
+            self.condition("t.subject = ", BoundValue::Text(subject.clone()));
         }
         self.status(request, is_narrow);
         if filter.without_revoked {
@@ -107,10 +107,10 @@ impl Listing {
             self.push(" AND +t.state < 2");
         }
         if let Some(time) = filter.expires_before {
-            self.condition("t.expires_at < ", Bound::Int(millis(time)));
+            self.condition("t.expires_at < ", BoundValue::Int(millis(time)));
         }
         if let Some(time) = filter.last_used_before {
-            self.condition("t.idle_since < ", Bound::Int(millis(time)));
+            self.condition("t.idle_since < ", BoundValue::Int(millis(time)));
         }
     }
 
@@ -125,15 +125,15 @@ impl Listing {
         };
         let state = state_number(state);
         let is_narrowest = !is_narrow && request.order() != ListOrder::IdleSince;
-        let column = if self.counts_rows || is_narrowest {
+        let column = if self.has_row_statistics || is_narrowest {
             "t.state"
         } else {
             "+t.state"
         };
         write!(self.sql, " AND {column} = {state}").expect("a text takes any text");
-        let now = Bound::Int(millis(request.now()));
+        let now = BoundValue::Int(millis(request.now()));
         match status {
-            TokenStatus::Active if self.counts_rows => {
+            TokenStatus::Active if self.has_row_statistics => {
                 self.condition("(t.expires_at IS NULL OR t.expires_at > ", now);
                 self.push(")");
             }
@@ -147,8 +147,8 @@ impl Listing {
 
     fn attribute(&mut self, Attribute { kind, value }: Attribute) {
         self.push(" AND EXISTS (SELECT 1 FROM service_token_attributes x WHERE x.token_id = t.id");
-        self.condition("x.kind = ", Bound::Int(kind));
-        self.condition("x.value = ", Bound::Text(value));
+        self.condition("x.kind = ", BoundValue::Int(kind));
+        self.condition("x.value = ", BoundValue::Text(value));
         self.push(")");
     }
 
@@ -156,35 +156,35 @@ impl Listing {
     fn label_or_none(&mut self, key: &str, value: &str) {
         let Attribute { kind, value } = Attribute::label(key, value);
         self.push(" AND COALESCE((SELECT x.value = ");
-        self.bind(Bound::Text(value));
+        self.bind(BoundValue::Text(value));
         self.push(" FROM service_token_attributes x WHERE x.token_id = t.id");
-        self.condition("x.kind = ", Bound::Int(kind));
+        self.condition("x.kind = ", BoundValue::Int(kind));
         let prefix = Attribute::label_prefix(key);
         let start = format!("SUBSTR(x.value, 1, {}) = ", prefix.chars().count());
-        self.condition(&start, Bound::Text(prefix));
+        self.condition(&start, BoundValue::Text(prefix));
         self.push(" LIMIT 1), TRUE)");
     }
 
     fn page(&mut self, request: &ListRequest, [key, id]: [&str; 2]) {
         if let Some(after) = request.after() {
             write!(self.sql, " AND ({key}, {id}) > (").expect("a text takes any text");
-            self.bind(Bound::Int(after.millis()));
+            self.bind(BoundValue::Int(after.millis()));
             self.push(", ");
-            self.bind(Bound::Int(after.id().as_i64()));
+            self.bind(BoundValue::Int(after.id().as_i64()));
             self.push(")");
         }
         write!(self.sql, " ORDER BY {key}, {id} LIMIT ").expect("a text takes any text");
         let limit = i64::try_from(request.limit()).unwrap_or(i64::MAX - 1);
-        self.bind(Bound::Int(limit + 1));
+        self.bind(BoundValue::Int(limit + 1));
     }
 
-    fn condition(&mut self, left: &str, right: Bound) {
+    fn condition(&mut self, left: &str, right: BoundValue) {
         self.push(" AND ");
         self.push(left);
         self.bind(right);
     }
 
-    fn bind(&mut self, value: Bound) {
+    fn bind(&mut self, value: BoundValue) {
         self.values.push(value);
         write!(self.sql, "${}", self.values.len()).expect("a text takes any text");
     }
@@ -203,7 +203,7 @@ fn attributes(request: &ListRequest) -> Vec<Attribute> {
     [label, role, scope].into_iter().flatten().collect()
 }
 
-fn columns_of_t() -> String {
+fn qualified_columns() -> String {
     let columns = super::columns::columns!().split(", ");
     let columns: Vec<_> = columns.map(|column| format!("t.{column}")).collect();
     columns.join(", ")

@@ -1,18 +1,18 @@
 //! The stores over SQL: the same tables and statements in either database.
 
-mod background;
+mod background_task;
 mod batch;
 mod columns;
 #[cfg(feature = "sqlite")]
 mod database_file;
 mod dialect;
 #[cfg(feature = "postgres")]
-mod endpoint;
+mod server_health;
 mod failure;
-mod feed_status;
+mod feed_tracker;
 mod file_check;
 mod filter;
-mod notice;
+mod notification;
 mod open_error;
 mod pool;
 #[cfg(feature = "postgres")]
@@ -22,7 +22,7 @@ mod probe;
 mod publish;
 mod registry;
 #[cfg(feature = "postgres")]
-mod release;
+mod release_guard;
 mod retention;
 mod schema;
 mod session;
@@ -30,8 +30,8 @@ mod session;
 mod sqlite;
 mod state;
 mod tables;
-mod task;
-mod trail;
+mod operation;
+mod audit_log;
 mod write;
 
 pub use self::open_error::{OpenStoreError, OpenStoreErrorKind};

@@ -32,12 +32,12 @@ impl OpenStoreError {
         }
     }
 
-    pub(super) fn newer(found: i64, known: i64) -> Self {
+    pub(super) fn newer_schema(found: i64, known: i64) -> Self {
         let source = format!("the tables have version {found}, this release knows {known}");
         Self::new(OpenStoreErrorKind::NewerSchema, source)
     }
 
-    pub(super) fn late() -> Self {
+    pub(super) fn timed_out() -> Self {
         Self::new(OpenStoreErrorKind::Unavailable, "no answer in time")
     }
 

@@ -12,18 +12,18 @@ use sqlx::postgres::{PgPool, Postgres};
 use sqlx::sqlite::{Sqlite, SqlitePool};
 use tokio::time::Instant;
 
-#[cfg(feature = "postgres")]
-use super::endpoint::{self, Endpoint};
-use super::failure::{Failure, Fault, in_time};
+use super::failure::{Failure, Fault, before_deadline};
 #[cfg(feature = "postgres")]
 use super::probe;
 #[cfg(feature = "postgres")]
-use super::release::Releasing;
+use super::release_guard::ReleaseGuard;
+#[cfg(feature = "postgres")]
+use super::server_health::{self, ServerHealth};
 use super::session::{Session, Value};
 
 /// How much longer the server may work on a statement than this process waits for it.
 #[cfg(feature = "postgres")]
-pub(super) const GRACE: Duration = Duration::from_millis(500);
+pub(super) const SERVER_TIMEOUT_MARGIN: Duration = Duration::from_millis(500);
 
 /// Where connections come from.
 #[derive(Clone)]
@@ -38,7 +38,7 @@ pub(super) enum Pool {
     #[cfg(feature = "postgres")]
     Postgres {
         pool: PgPool,
-        endpoint: Arc<Endpoint>,
+        server_health: Arc<ServerHealth>,
         /// Whether the pool replaces suspect connections when it acquires them.
         is_own: bool,
     },
@@ -56,7 +56,7 @@ pub(super) enum Lease {
     #[cfg(feature = "sqlite")]
     Sqlite(PoolConnection<Sqlite>),
     #[cfg(feature = "postgres")]
-    Postgres(Releasing),
+    Postgres(ReleaseGuard),
 }
 
 /// Undone when dropped.
@@ -82,11 +82,15 @@ impl Pool {
             #[cfg(feature = "sqlite")]
             Self::Sqlite { writers, .. } => Box::pin(writers.acquire()).await.map(Lease::Sqlite),
             #[cfg(feature = "postgres")]
-            Self::Postgres { pool, endpoint, .. } => {
+            Self::Postgres {
+                pool,
+                server_health,
+                ..
+            } => {
                 let close = |mut connection: PoolConnection<Postgres>| connection.close_on_drop();
-                let connection = endpoint::acquire(Box::pin(pool.acquire()), close).await?;
-                let releasing = Releasing::new(connection, pool.clone(), Arc::clone(endpoint));
-                Ok(Lease::Postgres(releasing))
+                let connection = server_health::acquire(Box::pin(pool.acquire()), close).await?;
+                let guard = ReleaseGuard::new(connection, pool.clone(), Arc::clone(server_health));
+                Ok(Lease::Postgres(guard))
             }
         }
     }
@@ -99,10 +103,10 @@ impl Pool {
                 Access::Write => self.writer().await,
             }
         };
-        match in_time(deadline, lease).await {
+        match before_deadline(deadline, lease).await {
             Ok(lease) => Ok(lease?),
             // No connection is to blame that another operation may still use.
-            Err(_) => Err(Failure::NoConnection),
+            Err(_) => Err(Failure::AcquireTimedOut),
         }
     }
 
@@ -113,7 +117,12 @@ impl Pool {
         not(feature = "postgres"),
         expect(clippy::unused_async, reason = "SQLite has no server to ask")
     )]
-    pub(super) async fn judge(&self, lease: &mut Lease, fault: Fault, deadline: Instant) -> bool {
+    pub(super) async fn handle_fault(
+        &self,
+        lease: &mut Lease,
+        fault: Fault,
+        deadline: Instant,
+    ) -> bool {
         match self {
             #[cfg(feature = "sqlite")]
             Self::Sqlite { .. } => {
@@ -122,25 +131,27 @@ impl Pool {
             #[cfg(feature = "postgres")]
             Self::Postgres {
                 pool,
-                endpoint,
+                server_health,
                 is_own,
             } => {
                 let is_server_gone = match fault {
                     Fault::None => return true,
                     // The connection still serves lookups.
-                    Fault::ReadOnly if !is_elsewhere(pool, endpoint, deadline).await => {
+                    Fault::ReadOnly
+                        if !new_connections_are_writable(pool, server_health, deadline).await =>
+                    {
                         return false;
                     }
                     Fault::ReadOnly | Fault::Server => true,
                     Fault::Connection => false,
-                    Fault::Late => {
-                        probe::ping_idle(pool, endpoint);
+                    Fault::TimedOut => {
+                        probe::ping_idle(pool, server_health);
                         false
                     }
                 };
                 lease.discard();
                 if is_server_gone {
-                    endpoint.suspect();
+                    server_health.mark_suspect();
                     if !is_own {
                         probe::close_idle(pool);
                     }
@@ -165,7 +176,7 @@ impl Pool {
 
     /// Whether any row can have these values: no text in PostgreSQL has a zero byte, and asking for
     /// one is an error.
-    pub(super) fn can_hold(&self, values: &[Value<'_>]) -> bool {
+    pub(super) fn can_match(&self, values: &[Value<'_>]) -> bool {
         match self {
             #[cfg(feature = "sqlite")]
             Self::Sqlite { .. } => {
@@ -180,7 +191,7 @@ impl Pool {
     }
 
     /// Whether the database counts its rows by itself, to know the better plan.
-    pub(super) fn counts_rows(&self) -> bool {
+    pub(super) fn has_row_statistics(&self) -> bool {
         match self {
             #[cfg(feature = "sqlite")]
             Self::Sqlite { .. } => false,
@@ -216,12 +227,16 @@ impl Pool {
 
 /// Returns whether new connections lead to a server that accepts changes.
 #[cfg(feature = "postgres")]
-async fn is_elsewhere(pool: &PgPool, endpoint: &Endpoint, deadline: Instant) -> bool {
-    if let Some(accepts) = endpoint.recent_write_probe() {
+async fn new_connections_are_writable(
+    pool: &PgPool,
+    server_health: &ServerHealth,
+    deadline: Instant,
+) -> bool {
+    if let Some(accepts) = server_health.recent_write_probe() {
         return accepts;
     }
-    let accepts = probe::accepts_changes(&pool.connect_options(), deadline).await;
-    endpoint.set_write_probe(accepts);
+    let accepts = probe::accepts_writes(&pool.connect_options(), deadline).await;
+    server_health.set_write_probe(accepts);
     accepts
 }
 
@@ -248,7 +263,7 @@ impl Lease {
             }
             #[cfg(feature = "postgres")]
             Self::Postgres(connection) => {
-                let begin = AssertSqlSafe(begin_within(bound));
+                let begin = AssertSqlSafe(begin_statement(bound));
                 let transaction = connection.get_mut().begin_with(begin).await;
                 transaction.map(Transaction::Postgres)
             }
@@ -278,9 +293,9 @@ impl Lease {
 /// One message, so that the bounds cost no round trip. They end with the transaction, so that they
 /// hold behind a connection pooler and in your own pool as well.
 #[cfg(feature = "postgres")]
-fn begin_within(bound: Duration) -> String {
+fn begin_statement(bound: Duration) -> String {
     let (statement, lock) = (
-        timeout_setting(bound.saturating_add(GRACE)),
+        timeout_setting(bound.saturating_add(SERVER_TIMEOUT_MARGIN)),
         timeout_setting((bound / 10).saturating_mul(9)),
     );
     format!(

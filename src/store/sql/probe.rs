@@ -10,7 +10,7 @@ use sqlx::{ConnectOptions, Connection, Executor};
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::endpoint::Endpoint;
+use super::server_health::ServerHealth;
 
 /// How long a server may take to answer a ping.
 const PING_TIMEOUT: Duration = Duration::from_millis(500);
@@ -21,7 +21,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Pings the idle connections of a pool, in a task, after one connection was late: a slow statement
 /// says nothing about the others. If one does not answer, all become suspect. Those in use have
 /// deadlines of their own.
-pub(super) fn ping_idle(pool: &PgPool, endpoint: &Arc<Endpoint>) {
+pub(super) fn ping_idle(pool: &PgPool, server_health: &Arc<ServerHealth>) {
     let Ok(runtime) = Handle::try_current() else {
         return;
     };
@@ -29,18 +29,18 @@ pub(super) fn ping_idle(pool: &PgPool, endpoint: &Arc<Endpoint>) {
     if idle.is_empty() {
         return;
     }
-    let (pool, endpoint) = (pool.clone(), Arc::clone(endpoint));
+    let (pool, server_health) = (pool.clone(), Arc::clone(server_health));
     runtime.spawn(async move {
-        let answers = join_all(idle.into_iter().map(answers)).await;
+        let answers = join_all(idle.into_iter().map(responds)).await;
         if answers.contains(&false) {
-            endpoint.suspect();
+            server_health.mark_suspect();
             close_idle(&pool);
         }
     });
 }
 
 /// Closes the connection if it does not answer.
-async fn answers(mut connection: PoolConnection<Postgres>) -> bool {
+async fn responds(mut connection: PoolConnection<Postgres>) -> bool {
     let answered = timeout(PING_TIMEOUT, connection.ping()).await;
     let answers = matches!(answered, Ok(Ok(())));
     if !answers {
@@ -62,7 +62,7 @@ fn take_idle(pool: &PgPool) -> Vec<PoolConnection<Postgres>> {
 
 /// Returns whether a new connection accepts changes: then those that do not lead to a server that the
 /// name no longer leads to.
-pub(super) async fn accepts_changes(options: &PgConnectOptions, deadline: Instant) -> bool {
+pub(super) async fn accepts_writes(options: &PgConnectOptions, deadline: Instant) -> bool {
     let accepts = async {
         let mut connection: PgConnection = options.connect().await?;
         connection.execute("BEGIN READ WRITE").await?;

@@ -1,7 +1,7 @@
 use super::batch::Outcome;
 use super::session::Session;
 use super::write::Written;
-use super::{notice, trail};
+use super::{audit_log, notification};
 use crate::store::{ChangeFeed, TokenChange, Write};
 
 /// Appends the changes to the audit trail, if one is kept, and notifies the other nodes of them.
@@ -9,7 +9,7 @@ pub(super) async fn record(
     session: &mut Session<'_>,
     writes: &[Write],
     outcomes: &[Outcome],
-    keeps_trail: bool,
+    keeps_audit_log: bool,
 ) -> Result<Vec<TokenChange>, sqlx::Error> {
     let done = writes.iter().zip(outcomes);
     let done = done.filter_map(|(write, outcome)| Some((write, outcome.as_ref().ok()?)));
@@ -20,36 +20,36 @@ pub(super) async fn record(
     match &changes[..] {
         [] => {}
         [change] => {
-            if let Some(event) = events.next().filter(|_| keeps_trail) {
-                trail::append(session, event).await?;
+            if let Some(event) = events.next().filter(|_| keeps_audit_log) {
+                audit_log::append(session, event).await?;
             }
-            session.announce(&notice::write(change)).await?;
+            session.notify(&notification::encode(change)).await?;
         }
         changes => {
-            if keeps_trail {
-                trail::append_many(session, events).await?;
+            if keeps_audit_log {
+                audit_log::append_many(session, events).await?;
             }
-            let notices: Vec<_> = changes.iter().map(notice::write).collect();
-            let notices = serde_json::to_string(&notices).expect("texts make JSON");
-            session.announce_many(&notices).await?;
+            let notifications: Vec<_> = changes.iter().map(notification::encode).collect();
+            let notifications = serde_json::to_string(&notifications).expect("texts make JSON");
+            session.notify_many(&notifications).await?;
         }
     }
     Ok(changes)
 }
 
 /// Publishes the changes when dropped, also if the caller stopped waiting for the commit.
-pub(super) struct Announcement<'a> {
+pub(super) struct PublishOnDrop<'a> {
     feed: &'a ChangeFeed,
     changes: Vec<TokenChange>,
 }
 
-impl<'a> Announcement<'a> {
+impl<'a> PublishOnDrop<'a> {
     pub(super) fn new(feed: &'a ChangeFeed, changes: Vec<TokenChange>) -> Self {
         Self { feed, changes }
     }
 }
 
-impl Drop for Announcement<'_> {
+impl Drop for PublishOnDrop<'_> {
     fn drop(&mut self) {
         for change in &self.changes {
             self.feed.publish(change);

@@ -1,6 +1,6 @@
 /// Makes a store and a registry of a type that has `tables`, can `listen` and `stop_listening`, and
-/// knows its `current_feed_state`.
-macro_rules! over_tables {
+/// knows its `current_feed_status`.
+macro_rules! impl_store {
     ($store:ident) => {
         impl $store {
             /// Deletes events of the audit trail that are older than this, once a minute, in a task
@@ -14,11 +14,11 @@ macro_rules! over_tables {
             ///
             /// Panics outside of a Tokio runtime.
             pub fn with_audit_retention(mut self, retention: Duration) -> Self {
-                let task = Background::new();
+                let task = BackgroundTask::new();
                 // The task must not keep itself alive.
                 self.tables.retention = None;
                 let tables = self.tables.clone();
-                task.begin(|| retention::prune_at_interval(tables, retention));
+                task.start(|| retention::prune_at_interval(tables, retention));
                 self.tables.retention = Some(Arc::new(task));
                 self
             }
@@ -59,7 +59,7 @@ macro_rules! over_tables {
             /// begun, and closes every connection, those of your own pool too. Every later call fails
             /// as unavailable.
             ///
-            /// [Stop](crate::store::Flushing::stop) the flushing of last uses first, or the latest are
+            /// [Stop](crate::store::FlushTask::stop) the flushing of last uses first, or the latest are
             /// lost.
             ///
             /// # Errors
@@ -84,8 +84,8 @@ macro_rules! over_tables {
                 self.listen(listener);
             }
 
-            fn feed_state(&self) -> FeedState {
-                self.current_feed_state()
+            fn feed_status(&self) -> FeedStatus {
+                self.current_feed_status()
             }
         }
 
@@ -147,4 +147,4 @@ macro_rules! over_tables {
         }
     };
 }
-pub(super) use over_tables;
+pub(super) use impl_store;

@@ -5,33 +5,33 @@ use std::time::{Duration, SystemTime};
 use tokio::time::sleep;
 
 use super::columns::millis;
+use super::operation::Operation;
 use super::tables::Tables;
-use super::task::Task;
 use crate::store::StoreError;
 
 const INTERVAL: Duration = Duration::from_secs(60);
 
 /// Events that are deleted by one transaction.
-const BATCH: u32 = 1000;
+const BATCH_SIZE: u32 = 1000;
 
 /// Between two batches, for the changes that wait.
-const PAUSE: Duration = Duration::from_millis(100);
+const BATCH_DELAY: Duration = Duration::from_millis(100);
 
 impl Tables {
     /// Deletes the events before a time, in batches, and returns how many there were.
     pub(super) async fn prune_audit_trail(&self, before: SystemTime) -> Result<u64, StoreError> {
         let mut deleted = 0;
         loop {
-            let task = Task::PruneTrail {
+            let operation = Operation::PruneAuditLog {
                 before: millis(before),
-                limit: BATCH.into(),
+                limit: BATCH_SIZE.into(),
             };
-            let rows = self.change(task).await?.rows;
+            let rows = self.change(operation).await?.rows;
             deleted += rows;
-            if rows < BATCH.into() {
+            if rows < BATCH_SIZE.into() {
                 return Ok(deleted);
             }
-            sleep(PAUSE).await;
+            sleep(BATCH_DELAY).await;
         }
     }
 }

@@ -23,8 +23,8 @@ pub(super) enum Value<'a> {
 /// A statement, and whether the connection keeps it prepared.
 pub(super) struct Statement {
     text: SqlStr,
-    keep: bool,
-    is_for_one: bool,
+    is_persistent: bool,
+    is_single_row: bool,
 }
 
 /// One row of an answer.
@@ -39,26 +39,26 @@ impl From<&'static str> for Statement {
     fn from(text: &'static str) -> Self {
         Self {
             text: text.into_sql_str(),
-            keep: true,
-            is_for_one: false,
+            is_persistent: true,
+            is_single_row: false,
         }
     }
 }
 
 impl Statement {
     /// One of many forms, planned for the values it comes with.
-    pub(super) fn once(text: impl SqlSafeStr) -> Self {
+    pub(super) fn unprepared(text: impl SqlSafeStr) -> Self {
         Self {
             text: text.into_sql_str(),
-            keep: false,
-            is_for_one: false,
+            is_persistent: false,
+            is_single_row: false,
         }
     }
 
     /// Nobody waits for a second row.
-    pub(super) fn for_one(text: &'static str) -> Self {
+    pub(super) fn single_row(text: &'static str) -> Self {
         Self {
-            is_for_one: true,
+            is_single_row: true,
             ..text.into()
         }
     }
@@ -71,16 +71,22 @@ impl Session<'_> {
         statement: impl Into<Statement>,
         values: &[Value<'_>],
     ) -> Result<u64, sqlx::Error> {
-        let Statement { text, keep, .. } = statement.into();
+        let Statement {
+            text,
+            is_persistent,
+            ..
+        } = statement.into();
         match self {
             #[cfg(feature = "sqlite")]
             Self::Sqlite(connection) => {
-                let query = sqlx::query_with(text, arguments::<Sqlite>(values)?).persistent(keep);
+                let query =
+                    sqlx::query_with(text, arguments::<Sqlite>(values)?).persistent(is_persistent);
                 Ok(query.execute(&mut **connection).await?.rows_affected())
             }
             #[cfg(feature = "postgres")]
             Self::Postgres(connection) => {
-                let query = sqlx::query_with(text, arguments::<Postgres>(values)?).persistent(keep);
+                let query = sqlx::query_with(text, arguments::<Postgres>(values)?)
+                    .persistent(is_persistent);
                 Ok(query.execute(&mut **connection).await?.rows_affected())
             }
         }
@@ -93,14 +99,15 @@ impl Session<'_> {
     ) -> Result<Vec<Row>, sqlx::Error> {
         let Statement {
             text,
-            keep,
-            is_for_one,
+            is_persistent,
+            is_single_row,
         } = statement.into();
         match self {
             #[cfg(feature = "sqlite")]
             Self::Sqlite(connection) => {
-                let query = sqlx::query_with(text, arguments::<Sqlite>(values)?).persistent(keep);
-                let rows = if is_for_one {
+                let query =
+                    sqlx::query_with(text, arguments::<Sqlite>(values)?).persistent(is_persistent);
+                let rows = if is_single_row {
                     let row = query.fetch_optional(&mut **connection).await?;
                     row.into_iter().collect()
                 } else {
@@ -110,8 +117,9 @@ impl Session<'_> {
             }
             #[cfg(feature = "postgres")]
             Self::Postgres(connection) => {
-                let query = sqlx::query_with(text, arguments::<Postgres>(values)?).persistent(keep);
-                let rows = if is_for_one {
+                let query = sqlx::query_with(text, arguments::<Postgres>(values)?)
+                    .persistent(is_persistent);
+                let rows = if is_single_row {
                     let row = query.fetch_optional(&mut **connection).await?;
                     row.into_iter().collect()
                 } else {

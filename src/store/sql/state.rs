@@ -2,9 +2,9 @@ use std::time::SystemTime;
 
 use super::columns::{millis, time};
 use super::failure::Failure;
+use super::operation::Operation;
 use super::session::{Row, Session, Value};
 use super::tables::Tables;
-use super::task::Task;
 use crate::store::StoreError;
 
 /// A database of version 1 that holds tokens had an administrator, as far as anyone can say.
@@ -74,12 +74,12 @@ impl Tables {
         };
         let state = rows.first().map(StoreState::read).transpose();
         let state = state.map_err(Failure::from)?.flatten();
-        state.map(Some).ok_or_else(no_row)
+        state.map(Some).ok_or_else(missing_row)
     }
 
     pub(super) async fn mark_initialized(&self, at: SystemTime) -> Result<(), StoreError> {
         let at = [Value::Int(Some(millis(at)))];
-        self.change(Task::Execute(INITIALIZE, &at)).await?;
+        self.change(Operation::Execute(INITIALIZE, &at)).await?;
         Ok(())
     }
 
@@ -97,8 +97,8 @@ impl Tables {
     }
 
     pub(super) async fn check_writable(&self) -> Result<(), StoreError> {
-        match self.change(Task::Execute(CHECK_WRITABLE, &[])).await {
-            Ok(changed) if changed.rows == 0 => Err(no_row()),
+        match self.change(Operation::Execute(CHECK_WRITABLE, &[])).await {
+            Ok(changed) if changed.rows == 0 => Err(missing_row()),
             Ok(_) => Ok(()),
             Err(Failure::Sql(error)) if is_not_permitted(&error) => self.check_privilege().await,
             Err(failure) => Err(failure.into()),
@@ -113,6 +113,6 @@ fn is_not_permitted(error: &sqlx::Error) -> bool {
     code.is_some_and(|code| code == "42501")
 }
 
-fn no_row() -> StoreError {
+fn missing_row() -> StoreError {
     StoreError::corrupt("the table service_token_store has no row")
 }

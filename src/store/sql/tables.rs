@@ -5,18 +5,18 @@ use std::time::{Duration, SystemTime};
 use sqlx::AssertSqlSafe;
 use tokio::time::Instant;
 
-use super::background::Background;
+use super::background_task::BackgroundTask;
 use super::batch::Outcome;
 use super::columns::{self, millis};
 #[cfg(feature = "sqlite")]
 use super::database_file::DatabaseFile;
-use super::failure::{Failure, in_time};
+use super::failure::{Failure, before_deadline};
 use super::file_check::FileCheck;
 use super::filter::Listing;
+use super::operation::{Operation, OperationResult};
 use super::pool::{Access, Lease, Pool};
-use super::publish::{self, Announcement};
+use super::publish::{self, PublishOnDrop};
 use super::session::{Row, Session, Statement, Value};
-use super::task::{Changed, Task};
 use super::write;
 use crate::digest::TokenDigest;
 use crate::store::{
@@ -31,7 +31,7 @@ pub(super) struct Tables {
     pub(super) pool: Pool,
     pub(super) feed: ChangeFeed,
     pub(super) settings: Settings,
-    pub(super) retention: Option<Arc<Background>>,
+    pub(super) retention: Option<Arc<BackgroundTask>>,
     #[cfg(feature = "sqlite")]
     pub(super) file: Option<Arc<DatabaseFile>>,
 }
@@ -58,7 +58,7 @@ impl Default for Settings {
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Last uses that are written by one transaction.
-const USES_AT_ONCE: usize = 1000;
+const USES_PER_TRANSACTION: usize = 1000;
 
 impl Tables {
     pub(super) fn new(pool: Pool) -> Self {
@@ -79,12 +79,12 @@ impl Tables {
         }
         let deadline = Instant::now() + CLOSE_TIMEOUT;
         #[cfg(feature = "sqlite")]
-        let completed = in_time(deadline, self.complete_file()).await;
-        in_time(deadline, self.pool.close()).await?;
+        let checkpointed = before_deadline(deadline, self.checkpoint()).await;
+        before_deadline(deadline, self.pool.close()).await?;
         #[cfg(feature = "sqlite")]
         {
-            completed??;
-            in_time(deadline, self.remove_log()).await??;
+            checkpointed??;
+            before_deadline(deadline, self.remove_wal()).await??;
         }
         Ok(())
     }
@@ -109,13 +109,13 @@ impl Tables {
     }
 
     pub(super) async fn list(&self, request: &ListRequest) -> Result<TokenPage, StoreError> {
-        let listing = Listing::of(request, self.pool.counts_rows());
-        if !self.pool.can_hold(&listing.values()) {
+        let listing = Listing::of(request, self.pool.has_row_statistics());
+        if !self.pool.can_match(&listing.values()) {
             return Ok(request.page(Vec::new()));
         }
-        let statement = || Statement::once(AssertSqlSafe(listing.text("")));
+        let statement = || Statement::unprepared(AssertSqlSafe(listing.text("")));
         let rows = self.read(statement, &listing.values()).await?;
-        let records = rows.iter().map(columns::read).collect::<Result<_, _>>();
+        let records = rows.iter().map(columns::decode).collect::<Result<_, _>>();
         Ok(request.page(records.map_err(Failure::from)?))
     }
 
@@ -125,7 +125,7 @@ impl Tables {
         prefix: &str,
         column: usize,
     ) -> Result<String, StoreError> {
-        let listing = request.map(|request| Listing::of(request, self.pool.counts_rows()));
+        let listing = request.map(|request| Listing::of(request, self.pool.has_row_statistics()));
         let (sql, values) = match &listing {
             Some(listing) => (listing.text(prefix), listing.values()),
             None => (
@@ -133,7 +133,7 @@ impl Tables {
                 vec![Value::Bytes(Some(&[0; 32]))],
             ),
         };
-        let statement = || Statement::once(AssertSqlSafe(sql.clone()));
+        let statement = || Statement::unprepared(AssertSqlSafe(sql.clone()));
         let rows = self.read(statement, &values).await?;
         let lines = rows
             .iter()
@@ -143,12 +143,12 @@ impl Tables {
     }
 
     pub(super) async fn insert(&self, write: &Write) -> Result<(), RegistryError> {
-        self.change(Task::Insert(write)).await?;
+        self.change(Operation::Insert(write)).await?;
         Ok(())
     }
 
     pub(super) async fn update(&self, write: &Write) -> Result<TokenRecord, RegistryError> {
-        let mut outcomes = self.change(Task::Update(write)).await?.outcomes;
+        let mut outcomes = self.change(Operation::Update(write)).await?.outcomes;
         after(outcomes.pop().expect("one outcome for one write"))
     }
 
@@ -160,7 +160,7 @@ impl Tables {
         if writes.is_empty() {
             return Vec::new();
         }
-        match self.change(Task::UpdateMany(writes)).await {
+        match self.change(Operation::UpdateMany(writes)).await {
             Ok(changed) => changed.outcomes.into_iter().map(after).collect(),
             Err(failure) => {
                 let error = StoreError::from(failure);
@@ -176,11 +176,11 @@ impl Tables {
         now: SystemTime,
     ) -> Result<u64, StoreError> {
         let request = ListRequest::new(filter.clone(), now);
-        let listing = Listing::count(&request, self.pool.counts_rows());
-        if !self.pool.can_hold(&listing.values()) {
+        let listing = Listing::count(&request, self.pool.has_row_statistics());
+        if !self.pool.can_match(&listing.values()) {
             return Ok(0);
         }
-        let statement = || Statement::once(AssertSqlSafe(listing.text("")));
+        let statement = || Statement::unprepared(AssertSqlSafe(listing.text("")));
         let rows = self.read(statement, &listing.values()).await?;
         let count = rows.first().map_or(Ok(None), |row| row.int(0));
         let count = count.map_err(Failure::from)?.unwrap_or_default();
@@ -188,18 +188,18 @@ impl Tables {
     }
 
     pub(super) async fn delete(&self, write: &Write) -> Result<(), RegistryError> {
-        self.change(Task::Delete(write)).await?;
+        self.change(Operation::Delete(write)).await?;
         Ok(())
     }
 
     pub(super) async fn touch(&self, uses: &[(TokenId, SystemTime)]) -> Result<(), StoreError> {
-        for uses in uses.chunks(USES_AT_ONCE) {
+        for uses in uses.chunks(USES_PER_TRANSACTION) {
             let uses: Vec<[i64; 2]> = uses
                 .iter()
                 .map(|(id, at)| [id.as_i64(), millis(*at)])
                 .collect();
             let uses = serde_json::to_string(&uses).expect("numbers make JSON");
-            self.change(Task::Touch(&uses)).await?;
+            self.change(Operation::Touch(&uses)).await?;
         }
         Ok(())
     }
@@ -215,9 +215,9 @@ impl Tables {
         values: &[Value<'_>],
     ) -> Result<Option<TokenRecord>, StoreError> {
         let rows = self
-            .read_by(deadline, || Statement::for_one(statement), values)
+            .read_by(deadline, || Statement::single_row(statement), values)
             .await?;
-        let record = rows.first().map(columns::read).transpose();
+        let record = rows.first().map(columns::decode).transpose();
         Ok(record.map_err(Failure::from)?)
     }
 
@@ -240,42 +240,49 @@ impl Tables {
         let mut retries = self.pool.retries();
         loop {
             let mut lease = self.pool.lease(Access::Read, deadline).await?;
-            let rows = in_time(deadline, async {
+            let rows = before_deadline(deadline, async {
                 lease.session().rows(statement(), values).await
             });
             let failure = match rows.await {
                 Ok(Ok(rows)) => return Ok(rows),
                 Ok(Err(error)) => Failure::from(error).before_commit(),
-                Err(late) => late,
+                Err(timed_out) => timed_out,
             };
-            let judged = self.pool.judge(&mut lease, failure.fault(), deadline);
-            if !judged.await || retries == 0 || !matches!(failure, Failure::Stale(_)) {
+            let handled = self
+                .pool
+                .handle_fault(&mut lease, failure.fault(), deadline);
+            if !handled.await || retries == 0 || !matches!(failure, Failure::Retryable(_)) {
                 return Err(failure);
             }
             retries -= 1;
         }
     }
 
-    pub(super) async fn change(&self, task: Task<'_>) -> Result<Changed, Failure> {
+    pub(super) async fn change(
+        &self,
+        operation: Operation<'_>,
+    ) -> Result<OperationResult, Failure> {
         let deadline = self.deadline();
         let mut retries = self.pool.retries();
         loop {
             let mut lease = self.pool.lease(Access::Write, deadline).await?;
             let is_committing = AtomicBool::new(false);
-            let change = self.try_change(&mut lease, deadline, task, &is_committing);
-            let failure = match in_time(deadline, change).await {
+            let change = self.try_change(&mut lease, deadline, operation, &is_committing);
+            let failure = match before_deadline(deadline, change).await {
                 Ok(Ok(changed)) => return Ok(changed),
                 Ok(Err(failure)) => failure,
-                Err(_) if is_committing.load(Ordering::Relaxed) => Failure::CommitLate,
-                Err(late) => late,
+                Err(_) if is_committing.load(Ordering::Relaxed) => Failure::CommitTimedOut,
+                Err(timed_out) => timed_out,
             };
-            let judged = self.pool.judge(&mut lease, failure.fault(), deadline);
-            let may_retry = judged.await;
+            let handled = self
+                .pool
+                .handle_fault(&mut lease, failure.fault(), deadline);
+            let may_retry = handled.await;
             #[cfg(feature = "sqlite")]
-            if matches!(&failure, Failure::Stale(error) if self.is_stuck(error)) {
+            if matches!(&failure, Failure::Retryable(error) if self.has_broken_transaction(error)) {
                 lease.close();
             }
-            if !may_retry || retries == 0 || !matches!(failure, Failure::Stale(_)) {
+            if !may_retry || retries == 0 || !matches!(failure, Failure::Retryable(_)) {
                 return Err(failure);
             }
             retries -= 1;
@@ -286,18 +293,18 @@ impl Tables {
         &self,
         lease: &mut Lease,
         deadline: Instant,
-        task: Task<'_>,
+        operation: Operation<'_>,
         is_committing: &AtomicBool,
-    ) -> Result<Changed, Failure> {
+    ) -> Result<OperationResult, Failure> {
         self.check_file(FileCheck::Now)?;
         let bound = deadline.saturating_duration_since(Instant::now());
         let begun = lease.begin(bound).await;
         let mut transaction = begun.map_err(|error| self.begin_failure(error))?;
-        let written = self.write(&mut transaction.session(), task).await;
+        let written = self.write(&mut transaction.session(), operation).await;
         let (done, changes) = written.map_err(Failure::before_commit)?;
         // Until the answer to the commit arrives, its outcome is unknown. The changes are published
         // in any case.
-        let _announcement = Announcement::new(&self.feed, changes);
+        let _publish = PublishOnDrop::new(&self.feed, changes);
         is_committing.store(true, Ordering::Relaxed);
         transaction.commit().await.map_err(Failure::of_commit)?;
         // What was committed to a file that has no name any more is lost.
@@ -308,11 +315,12 @@ impl Tables {
     async fn write(
         &self,
         session: &mut Session<'_>,
-        task: Task<'_>,
-    ) -> Result<(Changed, Vec<TokenChange>), Failure> {
-        let done = task.run(session).await?;
-        let keeps_trail = self.settings.keeps_audit_trail;
-        let changes = publish::record(session, task.writes(), &done.outcomes, keeps_trail).await?;
+        operation: Operation<'_>,
+    ) -> Result<(OperationResult, Vec<TokenChange>), Failure> {
+        let done = operation.run(session).await?;
+        let keeps_audit_log = self.settings.keeps_audit_trail;
+        let changes =
+            publish::record(session, operation.writes(), &done.outcomes, keeps_audit_log).await?;
         Ok((done, changes))
     }
 }

@@ -2,7 +2,7 @@ use std::fmt::Write as _;
 
 use sqlx::AssertSqlSafe;
 
-use super::columns::{self, Attribute, COUNT, LAST_USED_AT, Lists, columns, millis};
+use super::columns::{self, Attribute, COUNT, EncodedLists, LAST_USED_AT, columns, millis};
 use super::failure::Failure;
 use super::session::{Row, Session, Statement, Value};
 use crate::digest::TokenDigest;
@@ -50,7 +50,7 @@ const UPDATE: &str = "UPDATE service_tokens SET \
      reserved_name = COALESCE($20, CASE WHEN $5 < 2 AND reserved_name = $6 THEN reserved_name END) \
      WHERE id = $1";
 
-const TAKEN: &str = "SELECT CASE \
+const FIND_CONFLICT: &str = "SELECT CASE \
      WHEN EXISTS (SELECT 1 FROM service_tokens WHERE reserved_name = $2 AND id <> $1) THEN 'name' \
      WHEN EXISTS (SELECT 1 FROM service_tokens WHERE digest IN ($3, $4) AND id <> $1) \
        OR EXISTS (SELECT 1 FROM service_tokens WHERE previous_digest IN ($3, $4) AND id <> $1) \
@@ -85,7 +85,7 @@ pub(super) async fn insert(session: &mut Session<'_>, write: &Write) -> Result<W
     let id = Value::Int(Some(record.id().as_i64()));
     let limit = write.max_tokens().and_then(|max| i64::try_from(max).ok());
     if limit.is_some() {
-        session.lock_count().await?;
+        session.lock_token_count().await?;
     }
     // Rows before digests, as an update takes them.
     let actor = match write.actor_id() {
@@ -97,7 +97,7 @@ pub(super) async fn insert(session: &mut Session<'_>, write: &Write) -> Result<W
     if !session.rows(HAS_ID, &[id]).await?.is_empty() {
         return Err(RegistryError::DuplicateId.into());
     }
-    refuse_taken(session, write).await?;
+    check_conflicts(session, write).await?;
     if let Some(limit) = limit {
         let live = session.rows(COUNT_LIVE, &[Value::Int(Some(limit))]).await?;
         if first(&live)
@@ -107,8 +107,8 @@ pub(super) async fn insert(session: &mut Session<'_>, write: &Write) -> Result<W
             return Err(RegistryError::TooManyTokens.into());
         }
     }
-    let lists = Lists::of(record);
-    let mut values = columns::written(record, &lists).to_vec();
+    let lists = EncodedLists::of(record);
+    let mut values = columns::encode(record, &lists).to_vec();
     values.push(Value::Text(write.reserved_name()));
     session.execute(INSERT, &values).await?;
     insert_attributes(session, record).await?;
@@ -120,14 +120,14 @@ pub(super) async fn insert(session: &mut Session<'_>, write: &Write) -> Result<W
 
 pub(super) async fn update(session: &mut Session<'_>, write: &Write) -> Result<Written, Failure> {
     let known = lock(session, write).await?;
-    let record = next(write, &known);
+    let record = updated_record(write, &known);
     let is_new = |digest: &&TokenDigest| known.digests().all(|held| held != *digest);
     session
         .lock_digests(record.digests().filter(is_new))
         .await?;
-    refuse_taken(session, write).await?;
-    let lists = Lists::of(&record);
-    let all: [Value<'_>; COUNT] = columns::written(&record, &lists);
+    check_conflicts(session, write).await?;
+    let lists = EncodedLists::of(&record);
+    let all: [Value<'_>; COUNT] = columns::encode(&record, &lists);
     let mut values = all[..LAST_USED_AT].to_vec();
     values.extend_from_slice(&all[LAST_USED_AT + 1..]);
     values.push(Value::Text(write.reserved_name()));
@@ -144,7 +144,7 @@ pub(super) async fn update(session: &mut Session<'_>, write: &Write) -> Result<W
 }
 
 /// The record as it is stored after the write.
-pub(super) fn next(write: &Write, known: &TokenRecord) -> TokenRecord {
+pub(super) fn updated_record(write: &Write, known: &TokenRecord) -> TokenRecord {
     let record = write.record().clone();
     record
         .with_revision(known.revision() + 1)
@@ -187,7 +187,7 @@ async fn lock(session: &mut Session<'_>, write: &Write) -> Result<TokenRecord, F
     };
     let known = known.ok_or(RegistryError::UnknownId)?;
     if known.revision() != write.record().revision() {
-        return Err(RegistryError::Changed.into());
+        return Err(RegistryError::RevisionMismatch.into());
     }
     write.authorize(actor.as_ref(), Some(&known))?;
     if let Some(now) = write.last_admin_check() {
@@ -216,10 +216,10 @@ async fn read_and_lock(
     let rows = session
         .rows(statement, &[Value::Int(Some(id.as_i64()))])
         .await?;
-    Ok(first(&rows).map(columns::read).transpose()?)
+    Ok(first(&rows).map(columns::decode).transpose()?)
 }
 
-async fn refuse_taken(session: &mut Session<'_>, write: &Write) -> Result<(), Failure> {
+async fn check_conflicts(session: &mut Session<'_>, write: &Write) -> Result<(), Failure> {
     let record = write.record();
     let values = [
         Value::Int(Some(record.id().as_i64())),
@@ -231,7 +231,7 @@ async fn refuse_taken(session: &mut Session<'_>, write: &Write) -> Result<(), Fa
                 .map(|digest| &digest.as_bytes()[..]),
         ),
     ];
-    let rows = session.rows(TAKEN, &values).await?;
+    let rows = session.rows(FIND_CONFLICT, &values).await?;
     match first(&rows).map_or(Ok(None), |row| row.text(0))? {
         None => Ok(()),
         Some("name") => Err(RegistryError::NameTaken.into()),
@@ -240,14 +240,14 @@ async fn refuse_taken(session: &mut Session<'_>, write: &Write) -> Result<(), Fa
 }
 
 /// Rows that are inserted by one statement.
-const ATTRIBUTES_AT_ONCE: usize = 16;
+const ATTRIBUTES_PER_INSERT: usize = 16;
 
 async fn insert_attributes(
     session: &mut Session<'_>,
     record: &TokenRecord,
 ) -> Result<(), sqlx::Error> {
     let listed_at = record.created_at().map_or(0, millis);
-    for attributes in Attribute::all(record).chunks(ATTRIBUTES_AT_ONCE) {
+    for attributes in Attribute::all(record).chunks(ATTRIBUTES_PER_INSERT) {
         let mut values = vec![
             Value::Int(Some(record.id().as_i64())),
             Value::Int(Some(listed_at)),
@@ -262,7 +262,7 @@ async fn insert_attributes(
             values.push(Value::Int(Some(attribute.kind)));
             values.push(Value::Text(Some(&attribute.value)));
         }
-        let statement = Statement::once(AssertSqlSafe(sql));
+        let statement = Statement::unprepared(AssertSqlSafe(sql));
         session.execute(statement, &values).await?;
     }
     Ok(())
@@ -284,7 +284,7 @@ mod tests {
     use crate::store::ADMIN_SCOPES;
 
     #[test]
-    fn the_statement_names_each_scope_that_may_administer() {
+    fn admin_query_lists_every_admin_scope() {
         let scopes = ADMIN_SCOPES.map(|scope| format!("'{scope}'"));
         let list = format!("({})", scopes.join(", "));
         assert!(HAS_OTHER_ADMIN.contains(&list), "{HAS_OTHER_ADMIN}");

@@ -15,9 +15,9 @@ use crate::store::{
 const NOW: i64 = 100;
 
 pub(super) async fn check<R: TokenRegistry>(empty: impl AsyncFn() -> R) {
-    refuses_writes_of_ended_actors(&empty().await).await;
-    refuses_writes_beyond_the_rights_of_the_actor(&empty().await).await;
-    accepts_the_previous_secret_within_its_grace(&empty().await).await;
+    rejects_writes_of_inactive_actors(&empty().await).await;
+    rejects_writes_beyond_the_rights_of_the_actor(&empty().await).await;
+    accepts_the_previous_secret_within_its_grace_period(&empty().await).await;
 }
 
 /// A token that may change those of [`target`].
@@ -35,7 +35,7 @@ pub(super) fn target(number: i64) -> TokenRecord {
 
 /// Returns the authority of a caller that presented the secret with this digest.
 pub(super) fn authority_of(number: i64, presented: TokenDigest) -> Authority {
-    Authority::of_registered(id(number), presented, Arc::new(ManualClock::new(at(NOW))))
+    Authority::for_registered_token(id(number), presented, Arc::new(ManualClock::new(at(NOW))))
 }
 
 /// The authority of the holder of the token that [`actor`] returns.
@@ -135,7 +135,7 @@ async fn assert_refused(
 }
 
 /// Actors that are no longer accepted, by the number of their token, and why.
-fn ended_actors() -> [(i64, &'static str, TokenRecord, DenialKind); 6] {
+fn inactive_actors() -> [(i64, &'static str, TokenRecord, DenialKind); 6] {
     let rotated = |base| actor(base).with_digest(digest(base + 500));
     [
         (
@@ -177,13 +177,14 @@ fn ended_actors() -> [(i64, &'static str, TokenRecord, DenialKind); 6] {
     ]
 }
 
-async fn refuses_writes_of_ended_actors(registry: &impl TokenRegistry) {
-    for (base, what, ended, denial) in ended_actors() {
-        let is_expected = |error: &AuthorityError| *error == AuthorityError::ActorEnded(denial);
+async fn rejects_writes_of_inactive_actors(registry: &impl TokenRegistry) {
+    for (base, what, ended, denial) in inactive_actors() {
+        let is_expected =
+            |error: &AuthorityError| *error == AuthorityError::ActorTokenRejected(denial);
         assert_refused(registry, what, base, authority, Some(ended), is_expected).await;
     }
     let is_unknown =
-        |error: &AuthorityError| *error == AuthorityError::ActorEnded(DenialKind::Unknown);
+        |error: &AuthorityError| *error == AuthorityError::ActorTokenRejected(DenialKind::Unknown);
     assert_refused(
         registry,
         "a deleted token",
@@ -195,7 +196,7 @@ async fn refuses_writes_of_ended_actors(registry: &impl TokenRegistry) {
     .await;
 }
 
-async fn refuses_writes_beyond_the_rights_of_the_actor(registry: &impl TokenRegistry) {
+async fn rejects_writes_beyond_the_rights_of_the_actor(registry: &impl TokenRegistry) {
     let managing = |base| {
         let requirement = Requirement::any_role(["manager"]);
         authority(base).with_requirement(Some(Arc::new(requirement)))
@@ -207,7 +208,7 @@ async fn refuses_writes_beyond_the_rights_of_the_actor(registry: &impl TokenRegi
         "a token that lost a role the call requires",
         without(1000, &["deployer"], &["projects:*"]),
     );
-    let is_unmet = |error: &AuthorityError| matches!(error, AuthorityError::ActorLacks(_));
+    let is_unmet = |error: &AuthorityError| matches!(error, AuthorityError::RequirementNotMet(_));
     assert_refused(registry, what, 1000, managing, ended, is_unmet).await;
     let (what, ended) = (
         "a token that lost a role of its targets",
@@ -242,7 +243,7 @@ async fn refuses_writes_beyond_the_rights_of_the_actor(registry: &impl TokenRegi
     }
 }
 
-async fn accepts_the_previous_secret_within_its_grace(registry: &impl TokenRegistry) {
+async fn accepts_the_previous_secret_within_its_grace_period(registry: &impl TokenRegistry) {
     let rotated = |number: i64, to: i64| {
         let record = actor(number).with_digest(digest(to));
         record.with_previous_digest((digest(number), at(NOW + 1)))

@@ -15,16 +15,19 @@ const ROUNDS: i64 = 10;
 pub(super) async fn check<R: TokenRegistry>(empty: impl AsyncFn() -> R) {
     let registry = empty().await;
     for round in 1..=ROUNDS {
-        accepts_one_of_many_rotations_by_one_secret(&registry, round * 100).await;
+        accepts_one_of_concurrent_rotations_with_the_same_secret(&registry, round * 100).await;
     }
     let registry = empty().await;
     for round in 1..=ROUNDS {
-        refuses_writes_that_begin_after_a_revocation(&registry, round * 100).await;
+        rejects_writes_that_begin_after_a_revocation(&registry, round * 100).await;
     }
 }
 
 /// Each writer reads the token again until its rotation is made or refused.
-async fn accepts_one_of_many_rotations_by_one_secret(registry: &impl TokenRegistry, number: i64) {
+async fn accepts_one_of_concurrent_rotations_with_the_same_secret(
+    registry: &impl TokenRegistry,
+    number: i64,
+) {
     insert(registry, actor(number)).await;
     let presented = authority_of(number, digest(number));
     let rotations = (1..=WRITERS).map(async |writer| {
@@ -34,8 +37,8 @@ async fn accepts_one_of_many_rotations_by_one_secret(registry: &impl TokenRegist
             let rotated = record.with_digest(digest(number + writer));
             match registry.update(&write_by(rotated, &presented)).await {
                 Ok(_) => return Some(writer),
-                Err(RegistryError::Changed) => {}
-                Err(RegistryError::Unauthorized(AuthorityError::ActorEnded(
+                Err(RegistryError::RevisionMismatch) => {}
+                Err(RegistryError::Unauthorized(AuthorityError::ActorTokenRejected(
                     DenialKind::WrongDigest,
                 ))) => return None,
                 Err(error) => panic!("a rotation beside others: {error}"),
@@ -53,7 +56,7 @@ async fn accepts_one_of_many_rotations_by_one_secret(registry: &impl TokenRegist
     );
 }
 
-async fn refuses_writes_that_begin_after_a_revocation(registry: &impl TokenRegistry, base: i64) {
+async fn rejects_writes_that_begin_after_a_revocation(registry: &impl TokenRegistry, base: i64) {
     insert(registry, actor(base)).await;
     for number in base + 1..=base + WRITERS {
         insert(registry, target(number)).await;
@@ -73,7 +76,7 @@ async fn refuses_writes_that_begin_after_a_revocation(registry: &impl TokenRegis
                     !begins_late,
                     "a write succeeded that began after its actor's token was revoked"
                 ),
-                Err(RegistryError::Unauthorized(AuthorityError::ActorEnded(
+                Err(RegistryError::Unauthorized(AuthorityError::ActorTokenRejected(
                     DenialKind::Revoked,
                 ))) => {
                     return;

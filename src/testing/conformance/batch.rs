@@ -1,17 +1,17 @@
 //! `update_many`: each write as `update` would make it.
 
 use super::authority::{actor, authority, change, insert, stored, target, write_by};
-use super::changes::Seen;
+use super::notifications::RecordedChanges;
 use super::records::{assert_same, at, digest, id, plain_record, write};
 use crate::store::{
     AuthorityError, DenialKind, RegistryError, TokenRecord, TokenRegistry, TokenState, Write,
 };
 
 pub(super) async fn check<R: TokenRegistry>(empty: impl AsyncFn() -> R) {
-    makes_each_write_for_itself(&empty().await).await;
-    makes_writes_of_one_token_one_after_the_other(&empty().await).await;
-    refuses_the_rest_once_the_actor_ended(&empty().await).await;
-    frees_the_names_of_revoked_tokens(&empty().await).await;
+    batch_writes_are_independent(&empty().await).await;
+    batch_applies_writes_to_one_token_in_order(&empty().await).await;
+    rejects_later_batch_writes_after_the_actor_is_revoked(&empty().await).await;
+    batch_revocations_release_names(&empty().await).await;
 }
 
 fn revoked(record: TokenRecord) -> TokenRecord {
@@ -34,7 +34,7 @@ type Outcome = Result<TokenRecord, RegistryError>;
 
 fn assert_refused(stale: &Outcome, unknown: &Outcome, foreign: &Outcome) {
     assert!(
-        matches!(stale, Err(RegistryError::Changed)),
+        matches!(stale, Err(RegistryError::RevisionMismatch)),
         "another revision among good ones: {stale:?}"
     );
     assert!(
@@ -52,7 +52,7 @@ fn assert_refused(stale: &Outcome, unknown: &Outcome, foreign: &Outcome) {
     );
 }
 
-async fn makes_each_write_for_itself(registry: &impl TokenRegistry) {
+async fn batch_writes_are_independent(registry: &impl TokenRegistry) {
     assert!(registry.update_many(&[]).await.is_empty());
     insert(registry, actor(1)).await;
     for number in [2, 3, 4, 6, 7] {
@@ -61,7 +61,7 @@ async fn makes_each_write_for_itself(registry: &impl TokenRegistry) {
     insert(registry, target(5).with_roles(["owner"])).await;
     let touched = registry.touch(&[(id(2), at(50))]).await;
     touched.expect("a use is noted");
-    let seen = Seen::of(registry);
+    let seen = RecordedChanges::subscribe(registry);
     let holder = authority(1);
     let by = |record: TokenRecord| write_by(record, &holder);
     let renamed = target(4)
@@ -96,11 +96,11 @@ async fn makes_each_write_for_itself(registry: &impl TokenRegistry) {
         (6, &[6][..]),
         (7, &[7, 70][..]),
     ] {
-        seen.expect_among("several updates", number, digests);
+        seen.assert_published_among("several updates", number, digests);
     }
 }
 
-async fn makes_writes_of_one_token_one_after_the_other(registry: &impl TokenRegistry) {
+async fn batch_applies_writes_to_one_token_in_order(registry: &impl TokenRegistry) {
     for number in [1, 2, 3] {
         insert(registry, target(number)).await;
     }
@@ -119,7 +119,7 @@ async fn makes_writes_of_one_token_one_after_the_other(registry: &impl TokenRegi
         .iter()
         .map(|outcome| match outcome {
             Ok(record) => Some(record.revision()),
-            Err(RegistryError::Changed) => None,
+            Err(RegistryError::RevisionMismatch) => None,
             Err(error) => panic!("an update of a token that is updated twice: {error}"),
         })
         .collect();
@@ -140,7 +140,7 @@ async fn makes_writes_of_one_token_one_after_the_other(registry: &impl TokenRegi
     assert_eq!(stored(registry, 3).await.name(), "renamed");
 }
 
-async fn refuses_the_rest_once_the_actor_ended(registry: &impl TokenRegistry) {
+async fn rejects_later_batch_writes_after_the_actor_is_revoked(registry: &impl TokenRegistry) {
     insert(registry, actor(1)).await;
     for number in [2, 3, 4] {
         insert(registry, target(number)).await;
@@ -162,9 +162,9 @@ async fn refuses_the_rest_once_the_actor_ended(registry: &impl TokenRegistry) {
         assert!(
             matches!(
                 outcome,
-                Err(RegistryError::Unauthorized(AuthorityError::ActorEnded(
-                    DenialKind::Revoked
-                )))
+                Err(RegistryError::Unauthorized(
+                    AuthorityError::ActorTokenRejected(DenialKind::Revoked)
+                ))
             ),
             "a write after its actor was revoked by an earlier one of the call: {outcome:?}"
         );
@@ -174,7 +174,7 @@ async fn refuses_the_rest_once_the_actor_ended(registry: &impl TokenRegistry) {
     }
 }
 
-async fn frees_the_names_of_revoked_tokens(registry: &impl TokenRegistry) {
+async fn batch_revocations_release_names(registry: &impl TokenRegistry) {
     let unique = |record: TokenRecord| -> Write { write(record).with_unique_name(true) };
     let named = |number, name: &str| plain_record(number).with_name(name);
     for (number, name) in [(1, "a"), (2, "b"), (3, "c")] {

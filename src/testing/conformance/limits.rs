@@ -2,9 +2,9 @@ use super::records::{id, plain_record, write};
 use crate::store::{RegistryError, TokenRecord, TokenRegistry, TokenState, Write};
 
 pub(super) async fn check<R: TokenRegistry>(empty: impl AsyncFn() -> R) {
-    a_unique_name_is_held_by_one_token_at_a_time(&empty().await).await;
-    a_name_that_was_given_up_is_free(&empty().await).await;
-    no_more_tokens_are_inserted_than_allowed(&empty().await).await;
+    unique_names_are_exclusive(&empty().await).await;
+    released_names_can_be_reused(&empty().await).await;
+    insert_enforces_the_token_limit(&empty().await).await;
 }
 
 fn named(number: i64, name: &str) -> TokenRecord {
@@ -15,7 +15,7 @@ fn unique(record: TokenRecord) -> Write {
     write(record).with_unique_name(true)
 }
 
-async fn a_unique_name_is_held_by_one_token_at_a_time(registry: &impl TokenRegistry) {
+async fn unique_names_are_exclusive(registry: &impl TokenRegistry) {
     let is_taken = |result: Result<(), RegistryError>, what: &str| {
         assert!(
             matches!(result, Err(RegistryError::NameTaken)),
@@ -56,7 +56,7 @@ async fn a_unique_name_is_held_by_one_token_at_a_time(registry: &impl TokenRegis
         .expect("a name without the limit");
 }
 
-async fn a_name_that_was_given_up_is_free(registry: &impl TokenRegistry) {
+async fn released_names_can_be_reused(registry: &impl TokenRegistry) {
     let update = async |record: TokenRecord| registry.update(&unique(record)).await;
     for (number, name) in [(1, "a"), (2, "b")] {
         let inserted = registry.insert(&unique(named(number, name))).await;
@@ -79,7 +79,7 @@ async fn a_name_that_was_given_up_is_free(registry: &impl TokenRegistry) {
         .expect("the name of a deleted token");
 }
 
-async fn no_more_tokens_are_inserted_than_allowed(registry: &impl TokenRegistry) {
+async fn insert_enforces_the_token_limit(registry: &impl TokenRegistry) {
     let at_most_two = |number| write(plain_record(number)).with_max_tokens(2);
     let is_full = |result: Result<(), RegistryError>| {
         assert!(

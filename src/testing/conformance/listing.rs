@@ -16,9 +16,9 @@ pub(super) async fn check<R: TokenRegistry>(empty: impl AsyncFn() -> R) {
         inserted.expect("a token with a new id and digest can be inserted");
     }
     for filter in filters() {
-        counts_what_the_filter_matches(&registry, &records, &filter).await;
+        count_equals_the_matching_tokens(&registry, &records, &filter).await;
         for limit in [1, 7, 1000] {
-            pages_are_what_the_filter_means(&registry, &records, &filter, limit).await;
+            pages_contain_exactly_the_matching_tokens(&registry, &records, &filter, limit).await;
         }
     }
 }
@@ -135,7 +135,7 @@ fn filters_without_revoked() -> [TokenFilter; 7] {
     ]
 }
 
-async fn counts_what_the_filter_matches(
+async fn count_equals_the_matching_tokens(
     registry: &impl TokenRegistry,
     records: &[TokenRecord],
     filter: &TokenFilter,
@@ -150,7 +150,7 @@ async fn counts_what_the_filter_matches(
     );
 }
 
-async fn pages_are_what_the_filter_means(
+async fn pages_contain_exactly_the_matching_tokens(
     registry: &impl TokenRegistry,
     records: &[TokenRecord],
     filter: &TokenFilter,

@@ -12,18 +12,18 @@
 //! # );
 //! ```
 
-mod admins;
+mod last_admin;
 mod authority;
 mod authority_races;
 mod batch;
-mod changes;
-mod keeping;
+mod notifications;
+mod crud;
 mod limits;
 mod listing;
 mod records;
-mod together;
+mod concurrency;
 
-use self::records::{digest, full_record, plain_record, same};
+use self::records::{digest, full_record, plain_record, records_are_equal};
 use crate::clock::SystemClock;
 use crate::store::{
     Cached, DenialKind, TokenRecord, TokenRegistry, TokenState, TokenStore, verdict,
@@ -50,12 +50,12 @@ pub async fn token_store<S: TokenStore>(with_tokens: impl AsyncFn(Vec<TokenRecor
     ];
     let store = with_tokens(records.clone()).await;
     for (number, record) in (1..).zip(&records) {
-        let found = found(&store, number).await;
+        let found = find_token(&store, number).await;
         let found = found.unwrap_or_else(|| panic!("token {number} is known and was not found"));
         records::assert_principal(&found, record);
     }
     assert!(
-        found(&store, 99).await.is_none(),
+        find_token(&store, 99).await.is_none(),
         "a token was found that nobody added"
     );
     for (number, kind) in [
@@ -63,7 +63,7 @@ pub async fn token_store<S: TokenStore>(with_tokens: impl AsyncFn(Vec<TokenRecor
         (4, DenialKind::Disabled),
         (5, DenialKind::Expired),
     ] {
-        let found = found(&store, number).await;
+        let found = find_token(&store, number).await;
         let denial = verdict(found, &records::credential(number), &SystemClock).err();
         assert_eq!(
             denial.map(|denial| denial.kind()),
@@ -80,14 +80,14 @@ pub async fn token_store<S: TokenStore>(with_tokens: impl AsyncFn(Vec<TokenRecor
 ///
 /// A rule is broken.
 pub async fn token_registry<R: TokenRegistry>(empty: impl AsyncFn() -> R) {
-    keeping::check(&empty).await;
+    crud::check(&empty).await;
     limits::check(&empty).await;
     listing::check(&empty).await;
-    changes::check(&empty).await;
-    together::check(&empty).await;
+    notifications::check(&empty).await;
+    concurrency::check(&empty).await;
     authority::check(&empty).await;
     authority_races::check(&empty).await;
-    admins::check(&empty).await;
+    last_admin::check(&empty).await;
     batch::check(&empty).await;
     token_store(async |records| {
         let registry = empty().await;
@@ -101,16 +101,19 @@ pub async fn token_registry<R: TokenRegistry>(empty: impl AsyncFn() -> R) {
 }
 
 /// What the store says about this token, from memory or asked; the two must not contradict.
-async fn found(store: &impl TokenStore, number: i64) -> Option<TokenRecord> {
+async fn find_token(store: &impl TokenStore, number: i64) -> Option<TokenRecord> {
     let credential = records::credential(number);
     let asked = store.find(&credential).await;
     let asked = asked.expect("a store that works can look");
     match store.find_cached(&credential) {
-        Cached::Ask => {}
+        Cached::Miss => {}
         Cached::NotFound => assert!(asked.is_none(), "memory denies what `find` finds"),
         Cached::Found(cached) => {
             let asked = asked.as_ref().expect("memory finds what `find` denies");
-            assert!(same(&cached, asked), "memory and `find` differ");
+            assert!(
+                records_are_equal(&cached, asked),
+                "memory and `find` differ"
+            );
         }
     }
     assert!(

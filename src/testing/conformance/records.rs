@@ -74,7 +74,7 @@ pub(super) fn write(record: TokenRecord) -> Write {
 }
 
 /// Whether two records are alike in everything.
-pub(super) fn same(a: &TokenRecord, b: &TokenRecord) -> bool {
+pub(super) fn records_are_equal(a: &TokenRecord, b: &TokenRecord) -> bool {
     let times = |it: &TokenRecord| {
         [
             it.created_at(),
@@ -86,7 +86,7 @@ pub(super) fn same(a: &TokenRecord, b: &TokenRecord) -> bool {
     let texts = |it: &TokenRecord| {
         [it.description(), it.created_by(), it.hint()].map(|text| text.map(str::to_owned))
     };
-    is_same_principal(a, b)
+    principals_are_equal(a, b)
         && times(a) == times(b)
         && texts(a) == texts(b)
         && a.revision() == b.revision()
@@ -94,19 +94,19 @@ pub(super) fn same(a: &TokenRecord, b: &TokenRecord) -> bool {
 
 pub(super) fn assert_same(found: &TokenRecord, expected: &TokenRecord) {
     assert!(
-        same(found, expected),
+        records_are_equal(found, expected),
         "a record came back as {found:?}, not as {expected:?} (or differs in what that hides)"
     );
 }
 
 pub(super) fn assert_principal(found: &TokenRecord, expected: &TokenRecord) {
     assert!(
-        is_same_principal(found, expected),
+        principals_are_equal(found, expected),
         "a record came back as {found:?}, not as {expected:?} (or differs in what that hides)"
     );
 }
 
-fn is_same_principal(a: &TokenRecord, b: &TokenRecord) -> bool {
+fn principals_are_equal(a: &TokenRecord, b: &TokenRecord) -> bool {
     a.id() == b.id()
         && a.digest() == b.digest()
         && a.previous_digest() == b.previous_digest()

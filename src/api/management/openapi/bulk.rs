@@ -4,7 +4,7 @@ use serde_json::Value;
 use utoipa::openapi::schema::SchemaType;
 use utoipa::openapi::{ArrayBuilder, ObjectBuilder, RefOr, Schema, Type};
 
-use super::schemas::{closed, count, id, label, or_null, text, time};
+use super::schemas::{closed_object, count, id, label, nullable, string, time};
 
 /// Each of these schemas, by its name.
 pub(super) fn all() -> [(&'static str, RefOr<Schema>); 3] {
@@ -16,16 +16,16 @@ pub(super) fn all() -> [(&'static str, RefOr<Schema>); 3] {
 }
 
 fn revocation() -> RefOr<Schema> {
-    let filter = closed()
+    let filter = closed_object()
         .schema_type(SchemaType::from_iter([Type::Object, Type::Null]))
-        .property("name", or_null(text()))
-        .property("role", or_null(text()))
-        .property("scope", or_null(text()))
-        .property("subject", or_null(text()))
-        .property("state", state_or_null())
-        .property("label", or_null(label()))
-        .property("expires_before", or_null(time()))
-        .property("last_used_before", or_null(time()))
+        .property("name", nullable(string()))
+        .property("role", nullable(string()))
+        .property("scope", nullable(string()))
+        .property("subject", nullable(string()))
+        .property("state", nullable_state())
+        .property("label", nullable(label()))
+        .property("expires_before", nullable(time()))
+        .property("last_used_before", nullable(time()))
         .description(Some("The tokens that match: all, if it has no condition."));
     let expect = ObjectBuilder::new()
         .schema_type(SchemaType::from_iter([Type::Integer, Type::Null]))
@@ -36,7 +36,7 @@ fn revocation() -> RefOr<Schema> {
              own.",
         ));
     let dry_run = SchemaType::from_iter([Type::Boolean, Type::Null]);
-    closed()
+    closed_object()
         .property("filter", filter)
         .property("dry_run", ObjectBuilder::new().schema_type(dry_run))
         .property("expect", expect)
@@ -97,7 +97,7 @@ fn constant(value: bool) -> ObjectBuilder {
         .enum_values(Some([value]))
 }
 
-fn state_or_null() -> ObjectBuilder {
+fn nullable_state() -> ObjectBuilder {
     let states = ["active", "disabled", "revoked", "expired"].map(Value::from);
-    or_null(text()).enum_values(Some(states.into_iter().chain([Value::Null])))
+    nullable(string()).enum_values(Some(states.into_iter().chain([Value::Null])))
 }

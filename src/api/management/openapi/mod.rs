@@ -1,7 +1,7 @@
-mod answers;
+mod responses;
 mod bulk;
-mod call;
-mod calls;
+mod operation;
+mod operations;
 mod schemas;
 
 use std::convert::Infallible;
@@ -17,7 +17,7 @@ use utoipa::openapi::{
     ComponentsBuilder, InfoBuilder, OpenApi, OpenApiBuilder, PathItem, Paths, Server,
 };
 
-use super::endpoints::Shared;
+use super::endpoints::ApiState;
 use crate::api::SecuritySchemes;
 use crate::header::CredentialSources;
 
@@ -25,9 +25,9 @@ pub(super) const PATH: &str = "/openapi.json";
 
 /// All calls, by tokens that are read from these sources.
 pub(super) fn document(sources: &CredentialSources) -> OpenApi {
-    let schemes = SecuritySchemes::of(sources);
+    let schemes = SecuritySchemes::for_sources(sources);
     let mut paths = Paths::new();
-    for call in calls::all() {
+    for call in operations::all() {
         let (path, method) = (call.path, call.method.clone());
         let item = PathItem::new(method, call.into_operation(&schemes));
         match paths.paths.get_mut(path) {
@@ -44,7 +44,7 @@ pub(super) fn document(sources: &CredentialSources) -> OpenApi {
     let components = ComponentsBuilder::new()
         .schemas_from_iter(schemas::all())
         .schemas_from_iter(bulk::all())
-        .responses_from_iter(answers::refusals());
+        .responses_from_iter(responses::error_responses());
     let mut components = components.build();
     components.add_security_schemes_from_iter(schemes);
     OpenApiBuilder::new()
@@ -92,10 +92,10 @@ impl Template {
 
 /// The answer to a request for the document; where it was asked for tells where the calls are.
 pub(super) async fn handle(
-    State(shared): State<Arc<Shared>>,
+    State(state): State<Arc<ApiState>>,
     OriginalUri(target): OriginalUri,
 ) -> Response {
     let prefix = target.path().strip_suffix(PATH).unwrap_or_default();
     let prefix = if prefix.is_empty() { "/" } else { prefix };
-    shared.document().render(prefix)
+    state.document().render(prefix)
 }

@@ -4,7 +4,7 @@ use utoipa::openapi::{
     ArrayBuilder, KnownFormat, ObjectBuilder, Ref, RefOr, Schema, SchemaFormat, Type,
 };
 
-use crate::lifecycle::ShownToken;
+use crate::lifecycle::TokenInfo;
 
 /// One line without control characters and without a space at either end.
 const LINE: &str = r"^[^\s\u0000-\u001f\u007f-\u009f]([^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f])?$";
@@ -16,7 +16,7 @@ const GRACE: &str = "^(P[0-9]{1,3}[WD]|PT[0-9]{1,4}[HMS]|[0-9]{1,3}[wdhms])$";
 /// Each schema that calls and answers refer to, by its name, but for those of bulk revocation.
 pub(super) fn all() -> Vec<(&'static str, RefOr<Schema>)> {
     vec![
-        ("ServiceToken", ShownToken::schema()),
+        ("ServiceToken", TokenInfo::schema()),
         ("NewServiceToken", new_token()),
         ("ServiceTokenPatch", patch()),
         ("IssuedServiceToken", issued()),
@@ -33,38 +33,40 @@ pub(super) fn named(name: &str) -> Ref {
 }
 
 pub(super) fn id() -> ObjectBuilder {
-    text().pattern(Some("^[0-9A-Za-z]{10}$"))
+    string().pattern(Some("^[0-9A-Za-z]{10}$"))
 }
 
-pub(super) fn text() -> ObjectBuilder {
+pub(super) fn string() -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::String)
 }
 
 pub(super) fn time() -> ObjectBuilder {
-    text().format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
+    string().format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
 }
 
 pub(super) fn state() -> ObjectBuilder {
-    text().enum_values(Some(["active", "disabled", "revoked", "expired"]))
+    string().enum_values(Some(["active", "disabled", "revoked", "expired"]))
 }
 
 pub(super) fn label() -> ObjectBuilder {
-    text().pattern(Some("=")).description(Some("`key=value`."))
+    string()
+        .pattern(Some("="))
+        .description(Some("`key=value`."))
 }
 
-pub(super) fn or_null(schema: ObjectBuilder) -> ObjectBuilder {
+pub(super) fn nullable(schema: ObjectBuilder) -> ObjectBuilder {
     schema.schema_type(SchemaType::from_iter([Type::String, Type::Null]))
 }
 
 fn line() -> ObjectBuilder {
-    text()
+    string()
         .min_length(Some(1))
         .max_length(Some(200))
         .pattern(Some(LINE))
 }
 
 fn names(pattern: &str) -> ArrayBuilder {
-    let name = text().min_length(Some(1)).max_length(Some(200));
+    let name = string().min_length(Some(1)).max_length(Some(200));
     ArrayBuilder::new()
         .schema_type(SchemaType::from_iter([Type::Array, Type::Null]))
         .max_items(Some(100))
@@ -72,7 +74,7 @@ fn names(pattern: &str) -> ArrayBuilder {
 }
 
 fn labels(value: ObjectBuilder) -> ObjectBuilder {
-    let key = text()
+    let key = string()
         .min_length(Some(1))
         .max_length(Some(100))
         .pattern(Some(NO_CONTROL));
@@ -85,13 +87,13 @@ fn labels(value: ObjectBuilder) -> ObjectBuilder {
 }
 
 /// An object with no members but those it names.
-pub(super) fn closed() -> ObjectBuilder {
+pub(super) fn closed_object() -> ObjectBuilder {
     ObjectBuilder::new().additional_properties(Some(AdditionalProperties::FreeForm(false)))
 }
 
 /// What people choose of a token.
-fn chosen(label: ObjectBuilder, default_expiry: &str) -> ObjectBuilder {
-    let date = text().format(Some(SchemaFormat::KnownFormat(KnownFormat::Date)));
+fn editable_fields(label: ObjectBuilder, default_expiry: &str) -> ObjectBuilder {
+    let date = string().format(Some(SchemaFormat::KnownFormat(KnownFormat::Date)));
     let never = ObjectBuilder::new().schema_type(Type::Null);
     let expires_at = AnyOfBuilder::new().item(time()).item(date).item(never);
     let expires_at_description = format!(
@@ -101,16 +103,16 @@ fn chosen(label: ObjectBuilder, default_expiry: &str) -> ObjectBuilder {
         "In place of `expires_at`: a duration of ISO 8601, or as people write it, counted from now. \
          Longer forms, such as `1y 6mo`, are read too.{default_expiry}"
     );
-    closed()
+    closed_object()
         .property("name", line())
-        .property("description", or_null(text().max_length(Some(2000))))
-        .property("subject", or_null(line()))
+        .property("description", nullable(string().max_length(Some(2000))))
+        .property("subject", nullable(line()))
         .property("roles", names(NO_CONTROL))
         .property("scopes", names(SCOPE))
         .property("labels", labels(label))
         .property(
             "not_before",
-            or_null(time()).description(Some("Before the expiry.")),
+            nullable(time()).description(Some("Before the expiry.")),
         )
         .property(
             "expires_at",
@@ -118,7 +120,7 @@ fn chosen(label: ObjectBuilder, default_expiry: &str) -> ObjectBuilder {
         )
         .property(
             "expires_in",
-            or_null(text().pattern(Some(DURATION))).description(Some(expires_in_description)),
+            nullable(string().pattern(Some(DURATION))).description(Some(expires_in_description)),
         )
 }
 
@@ -126,12 +128,14 @@ fn new_token() -> RefOr<Schema> {
     let default_expiry = " If the caller's token expires and lacks the scope \
                           `service-tokens:admin`, the default is its expiry; `null` and later \
                           expiries are refused with 403 `escalation_denied`.";
-    chosen(text(), default_expiry).required("name").into()
+    editable_fields(string(), default_expiry)
+        .required("name")
+        .into()
 }
 
 fn patch() -> RefOr<Schema> {
     let description = "A merge patch (RFC 7396): what is not named stays, `null` clears.";
-    chosen(or_null(text()), "")
+    editable_fields(nullable(string()), "")
         .description(Some(description))
         .into()
 }
@@ -145,7 +149,7 @@ fn token_and_secret(token: ObjectBuilder) -> ObjectBuilder {
 }
 
 fn secret() -> ObjectBuilder {
-    text().description(Some("The secret. It is not shown again."))
+    string().description(Some("The secret. It is not shown again."))
 }
 
 fn issued() -> RefOr<Schema> {
@@ -163,7 +167,7 @@ fn replayed() -> RefOr<Schema> {
 
 fn rotated() -> RefOr<Schema> {
     token_and_secret(secret())
-        .property("grace_ends_at", or_null(time()))
+        .property("grace_ends_at", nullable(time()))
         .required("grace_ends_at")
         .into()
 }
@@ -178,7 +182,7 @@ fn list() -> RefOr<Schema> {
         .required("service_tokens")
         .property(
             "next_cursor",
-            or_null(text()).description(Some(description)),
+            nullable(string()).description(Some(description)),
         )
         .required("next_cursor")
         .into()
@@ -189,8 +193,8 @@ fn rotation() -> RefOr<Schema> {
          shorter units. None by default. A rotation with the token's previous secret ends the \
          current one, which was lost, and keeps the previous one for at most the rest of its \
          grace.";
-    let grace = or_null(text().pattern(Some(GRACE))).description(Some(description));
-    closed().property("grace", grace).into()
+    let grace = nullable(string().pattern(Some(GRACE))).description(Some(description));
+    closed_object().property("grace", grace).into()
 }
 
 pub(super) fn count(description: &str) -> ObjectBuilder {
@@ -205,35 +209,35 @@ fn problem() -> RefOr<Schema> {
     let error = ObjectBuilder::new()
         .property(
             "pointer",
-            text().description(Some("The field, as RFC 6901 has it.")),
+            string().description(Some("The field, as RFC 6901 has it.")),
         )
         .required("pointer")
-        .property("detail", text())
+        .property("detail", string())
         .required("detail");
     let required = ObjectBuilder::new()
-        .property("match", text().enum_values(Some(["any", "all"])))
+        .property("match", string().enum_values(Some(["any", "all"])))
         .required("match")
-        .property("scopes", ArrayBuilder::new().items(RefOr::from(text())));
+        .property("scopes", ArrayBuilder::new().items(RefOr::from(string())));
     let status = ObjectBuilder::new().schema_type(Type::Integer);
     let expected = "The `expect` of the call; `null` if it had none and needs one.";
     let expected = count(expected).schema_type(SchemaType::from_iter([Type::Integer, Type::Null]));
     ["type", "title", "status", "detail", "code"]
         .into_iter()
         .fold(ObjectBuilder::new(), ObjectBuilder::required)
-        .property("type", text())
-        .property("title", text())
+        .property("type", string())
+        .property("title", string())
         .property("status", status)
         .property(
             "detail",
-            text().description(Some("What is wrong, for people.")),
+            string().description(Some("What is wrong, for people.")),
         )
         .property(
             "code",
-            text().description(Some("What is wrong, for programs.")),
+            string().description(Some("What is wrong, for programs.")),
         )
         .property("token_id", id())
         .property("errors", ArrayBuilder::new().items(RefOr::from(error)))
-        .property("missing", ArrayBuilder::new().items(RefOr::from(text())))
+        .property("missing", ArrayBuilder::new().items(RefOr::from(string())))
         .property(
             "forbidden",
             count("How many tokens the caller may not revoke."),

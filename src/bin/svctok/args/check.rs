@@ -3,14 +3,14 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use clap_complete::Shell;
 
-use super::{AccessArgs, SubjectArgs};
+use super::{AccessArgs, TokenInputArgs};
 use crate::secret::SecretText;
 
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
     /// `-` for stdin, which is the default
     #[arg(value_name = "-", hide = true)]
-    pub(crate) word: Option<SecretText>,
+    pub(crate) positional: Option<SecretText>,
     /// A role that it must have; may be given several times
     #[arg(long = "role", value_name = "ROLE")]
     pub(crate) roles: Vec<String>,
@@ -24,7 +24,7 @@ pub(crate) struct VerifyArgs {
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
     #[command(flatten)]
-    pub(crate) subject: SubjectArgs,
+    pub(crate) input: TokenInputArgs,
     /// Another prefix than svctok- to know tokens by; may be given several times
     #[arg(long = "prefix", value_name = "PREFIX")]
     pub(crate) prefixes: Vec<String>,
@@ -33,7 +33,7 @@ pub(crate) struct InspectArgs {
 #[derive(Debug, Args)]
 pub(crate) struct HashArgs {
     #[command(flatten)]
-    pub(crate) subject: SubjectArgs,
+    pub(crate) input: TokenInputArgs,
 }
 
 #[derive(Debug, Args)]

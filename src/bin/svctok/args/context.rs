@@ -16,17 +16,17 @@ pub(crate) struct ContextArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum ContextCommand {
     /// Delete a context
-    Delete(NamedArgs),
+    Delete(NameArgs),
     /// List the contexts
     List,
     /// Check a context, save it and use it from now on
     Save(SaveArgs),
     /// Use another context from now on
-    Set(NamedArgs),
+    Set(NameArgs),
     /// Show a context, without its token
-    Show(MaybeNamedArgs),
+    Show(OptionalNameArgs),
     /// Check that a context works
-    Validate(MaybeNamedArgs),
+    Validate(OptionalNameArgs),
 }
 
 #[derive(Debug, Args)]
@@ -42,7 +42,7 @@ pub(crate) struct SaveArgs {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct NamedArgs {
+pub(crate) struct NameArgs {
     /// The name of the context
     #[arg(
         value_name = "NAME",
@@ -56,7 +56,7 @@ pub(crate) struct NamedArgs {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct MaybeNamedArgs {
+pub(crate) struct OptionalNameArgs {
     /// The name of the context [default: the one in use]
     #[arg(value_name = "NAME", conflicts_with = "name_flag")]
     pub(crate) name: Option<String>,

@@ -23,7 +23,7 @@ Exit codes:
 ";
 
 /// The names of the flags that may stand before the command.
-const ACCESS: [&str; 6] = [
+const ACCESS_FLAGS: [&str; 6] = [
     "url",
     "store",
     "context",
@@ -35,7 +35,7 @@ const ACCESS: [&str; 6] = [
 /// The command line, with its help.
 pub(crate) fn command() -> Command {
     let command = Cli::command().mut_args(|arg| {
-        if ACCESS.contains(&arg.get_id().as_str()) {
+        if ACCESS_FLAGS.contains(&arg.get_id().as_str()) {
             arg.global(true).hide(true)
         } else {
             arg

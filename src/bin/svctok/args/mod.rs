@@ -20,16 +20,15 @@ pub(crate) use self::access::AccessArgs;
 pub(crate) use self::check::{
     CompletionsArgs, HashArgs, InspectArgs, ManArgs, Scanner, ScannerRulesArgs, VerifyArgs,
 };
-pub(crate) use self::context::{ContextArgs, ContextCommand, MaybeNamedArgs, NamedArgs, SaveArgs};
+pub(crate) use self::context::{ContextArgs, ContextCommand, NameArgs, OptionalNameArgs, SaveArgs};
 pub(crate) use self::filter::FilterArgs;
 pub(crate) use self::help::command;
-pub(crate) use self::serve::{LogFormat, MetricsAt, ServeArgs};
+pub(crate) use self::serve::{LogFormat, MetricsListen, ServeArgs};
 pub(crate) use self::service_token::{
-    CreateArgs, DeleteArgs, DisableArgs, EnableArgs, FieldArgs, IdArgs, LastAdminArgs, ListArgs,
-    RevisionArgs, RotateArgs, SecretFileArgs, ServiceTokenArgs, TargetArgs, TokenCommand,
-    UpdateArgs,
+    CreateArgs, DeleteArgs, DisableArgs, EnableArgs, FieldArgs, GetArgs, IdArgs, LastAdminArgs,
+    ListArgs, RevisionArgs, RotateArgs, SecretFileArgs, ServiceTokenArgs, TokenCommand, UpdateArgs,
 };
-pub(crate) use self::token::{SubjectArgs, TokenArgs};
+pub(crate) use self::token::{TokenArgs, TokenInputArgs};
 use crate::output::Format;
 
 /// Manage service tokens, and run the service that keeps them.

@@ -9,7 +9,7 @@ use http::HeaderName;
 use tower_service_token::limits::{ClientAddressLayer, TrustedProxies};
 
 use super::value::duration;
-use crate::store_url::{AuditTrail, StoreUrl};
+use crate::store_url::{AuditRetention, StoreUrl};
 
 /// A shorter retention is probably a wrong unit.
 const MIN_AUDIT_RETENTION: Duration = Duration::from_secs(60 * 60);
@@ -107,7 +107,7 @@ pub(crate) struct ServeArgs {
     /// and /readyz are served on both addresses. off disables /metrics [default: the address of
     /// --listen]
     #[arg(long, env = "SVCTOK_METRICS_LISTEN", value_name = "ADDRESS|off")]
-    pub(crate) metrics_listen: Option<MetricsAt>,
+    pub(crate) metrics_listen: Option<MetricsListen>,
 
     /// The format of the log on stderr
     #[arg(long, env = "SVCTOK_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
@@ -125,9 +125,9 @@ pub(crate) struct ServeArgs {
         env = "SVCTOK_AUDIT_RETENTION",
         value_name = "DURATION|forever|off",
         default_value = "400d",
-        value_parser = audit_trail
+        value_parser = audit_retention
     )]
-    pub(crate) audit_retention: AuditTrail,
+    pub(crate) audit_retention: AuditRetention,
 
     /// How long requests may take to finish after SIGTERM or SIGINT. A stop takes up to 9 s more
     #[arg(
@@ -187,16 +187,16 @@ impl ServeArgs {
     }
 
     /// Returns whether a flag concerns the administrator token.
-    pub(crate) fn mints(&self) -> bool {
+    pub(crate) fn has_bootstrap_flag(&self) -> bool {
         self.bootstrap || self.bootstrap_token_file.is_some()
     }
 }
 
 /// Where `/metrics` is served, if not at `--listen`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum MetricsAt {
+pub(crate) enum MetricsListen {
     Address(SocketAddr),
-    Nowhere,
+    Off,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -207,24 +207,24 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-impl FromStr for MetricsAt {
+impl FromStr for MetricsListen {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if text == "off" {
-            return Ok(Self::Nowhere);
+            return Ok(Self::Off);
         }
         let address = text.parse().map_err(|_| "neither an address nor `off`")?;
         Ok(Self::Address(address))
     }
 }
 
-fn audit_trail(text: &str) -> Result<AuditTrail, String> {
+fn audit_retention(text: &str) -> Result<AuditRetention, String> {
     match text {
-        "forever" => Ok(AuditTrail::Forever),
-        "off" => Ok(AuditTrail::Off),
+        "forever" => Ok(AuditRetention::Forever),
+        "off" => Ok(AuditRetention::Off),
         text => match duration(text) {
-            Ok(retention) if retention >= MIN_AUDIT_RETENTION => Ok(AuditTrail::For(retention)),
+            Ok(retention) if retention >= MIN_AUDIT_RETENTION => Ok(AuditRetention::For(retention)),
             Ok(_) => Err("shorter than 1h".to_owned()),
             Err(error) => Err(format!("{error}, forever or off")),
         },
@@ -236,21 +236,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_audit_trail_is_kept_for_a_time_or_forever_or_not() {
-        let days = |days: u64| AuditTrail::For(Duration::from_secs(days * 86_400));
-        assert_eq!(audit_trail("400d"), Ok(days(400)));
-        assert_eq!(audit_trail("forever"), Ok(AuditTrail::Forever));
-        assert_eq!(audit_trail("off"), Ok(AuditTrail::Off));
+    fn audit_retention_is_a_duration_forever_or_off() {
+        let days = |days: u64| AuditRetention::For(Duration::from_secs(days * 86_400));
+        assert_eq!(audit_retention("400d"), Ok(days(400)));
+        assert_eq!(audit_retention("forever"), Ok(AuditRetention::Forever));
+        assert_eq!(audit_retention("off"), Ok(AuditRetention::Off));
         for text in ["", "400", "0s", "59m", "-1d", "never"] {
-            assert!(audit_trail(text).is_err(), "{text}");
+            assert!(audit_retention(text).is_err(), "{text}");
         }
     }
 
     #[test]
-    fn metrics_have_an_address_or_none() {
-        assert_eq!("off".parse(), Ok(MetricsAt::Nowhere));
-        let address = "127.0.0.1:9090".parse().map(MetricsAt::Address);
+    fn metrics_listen_is_an_address_or_off() {
+        assert_eq!("off".parse(), Ok(MetricsListen::Off));
+        let address = "127.0.0.1:9090".parse().map(MetricsListen::Address);
         assert_eq!("127.0.0.1:9090".parse(), address.map_err(|_| ""));
-        assert!("9090".parse::<MetricsAt>().is_err());
+        assert!("9090".parse::<MetricsListen>().is_err());
     }
 }

@@ -34,7 +34,7 @@ pub(crate) enum TokenCommand {
     Enable(EnableArgs),
     /// Show a service token
     #[command(mut_arg("id", or_self))]
-    Get(TargetArgs),
+    Get(GetArgs),
     /// List service tokens
     List(ListArgs),
     /// Issue a new secret for a service token
@@ -128,7 +128,7 @@ pub(crate) struct FieldArgs {
     #[arg(conflicts_with = "expiration")]
     pub(crate) expires_in: Option<Expiry>,
     /// When it starts working: a date or a time
-    #[arg(long, value_name = "TIME", value_parser = value::moment)]
+    #[arg(long, value_name = "TIME", value_parser = value::date_or_timestamp)]
     pub(crate) not_before: Option<SystemTime>,
     /// What it is for
     #[arg(long, value_name = "TEXT")]
@@ -261,7 +261,7 @@ pub(crate) struct LastAdminArgs {
 
 /// A token, and how it is reached.
 #[derive(Debug, Args)]
-pub(crate) struct TargetArgs {
+pub(crate) struct GetArgs {
     #[command(flatten)]
     pub(crate) id: IdArgs,
     #[command(flatten)]

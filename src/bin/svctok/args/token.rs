@@ -26,10 +26,10 @@ pub(crate) struct TokenArgs {
 
 /// The token that a command looks at.
 #[derive(Debug, Args)]
-pub(crate) struct SubjectArgs {
+pub(crate) struct TokenInputArgs {
     /// `-` for stdin, which is the default
     #[arg(value_name = "-", hide = true)]
-    pub(crate) word: Option<SecretText>,
+    pub(crate) positional: Option<SecretText>,
     #[command(flatten)]
     pub(crate) token: TokenArgs,
 }

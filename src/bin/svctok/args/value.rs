@@ -24,7 +24,7 @@ pub(super) fn expires_in(text: &str) -> Result<Expiry, String> {
 }
 
 /// A date, from its start, UTC, or a time.
-pub(super) fn moment(text: &str) -> Result<SystemTime, String> {
+pub(super) fn date_or_timestamp(text: &str) -> Result<SystemTime, String> {
     let time = match text.parse::<Date>() {
         Ok(date) if text.len() == "yyyy-MM-dd".len() => {
             let midnight = date.to_zoned(TimeZone::UTC);
@@ -36,9 +36,9 @@ pub(super) fn moment(text: &str) -> Result<SystemTime, String> {
     Ok(time.map_err(|()| unreadable())?.into())
 }
 
-/// A [moment], or a duration from now.
+/// A [`date_or_timestamp`], or a duration from now.
 pub(super) fn from_now(text: &str) -> Result<SystemTime, String> {
-    moment(text).or_else(|error| {
+    date_or_timestamp(text).or_else(|error| {
         let duration =
             duration(text).map_err(|_| format!("{error}, nor a duration such as 30d"))?;
         let time = SystemTime::now().checked_add(duration);
@@ -46,9 +46,9 @@ pub(super) fn from_now(text: &str) -> Result<SystemTime, String> {
     })
 }
 
-/// A [moment], or a duration back from now.
+/// A [`date_or_timestamp`], or a duration back from now.
 pub(super) fn ago(text: &str) -> Result<SystemTime, String> {
-    moment(text).or_else(|error| {
+    date_or_timestamp(text).or_else(|error| {
         let duration =
             duration(text).map_err(|_| format!("{error}, nor a duration such as 90d"))?;
         let time = SystemTime::now().checked_sub(duration);
@@ -84,8 +84,11 @@ mod tests {
     #[test]
     fn dates_begin_at_midnight_and_durations_count_from_now() {
         let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-        assert_eq!(moment("2027-01-31"), Ok(at(1_801_353_600)));
-        assert_eq!(moment("2027-01-31T02:00:00+02:00"), Ok(at(1_801_353_600)));
+        assert_eq!(date_or_timestamp("2027-01-31"), Ok(at(1_801_353_600)));
+        assert_eq!(
+            date_or_timestamp("2027-01-31T02:00:00+02:00"),
+            Ok(at(1_801_353_600))
+        );
         let now = SystemTime::now();
         let day = Duration::from_secs(86_400);
         let (later, earlier) = (from_now("1d").expect("a day"), ago("1d").expect("a day"));
@@ -97,12 +100,12 @@ mod tests {
     }
 
     #[test]
-    fn what_can_be_no_such_value_is_refused() {
+    fn rejects_malformed_option_values() {
         for text in ["", "1", "-1h", "1mo", "soon", "2027-01-31"] {
             assert!(duration(text).is_err(), "{text}");
         }
         for text in ["", "2027-1-2", "2027-02-30", "2027-01-31T10:00:00", "1d"] {
-            assert!(moment(text).is_err(), "{text}");
+            assert!(date_or_timestamp(text).is_err(), "{text}");
         }
         assert!(expiration("30d").is_err() && expires_in("2027-01-31").is_err());
         assert!(label("=x").is_err() && label("x").is_err());

@@ -15,7 +15,7 @@ pub(crate) struct ContextFile(Option<PathBuf>);
 
 impl ContextFile {
     /// `SVCTOK_CONFIG`, else `svctok/config.toml` in the user's configuration directory.
-    pub(crate) fn find() -> Self {
+    pub(crate) fn locate() -> Self {
         let named = variable_os("SVCTOK_CONFIG").map(PathBuf::from);
         Self(named.or_else(|| {
             let directories = etcetera::choose_base_strategy().ok()?;
@@ -34,7 +34,7 @@ impl ContextFile {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Contexts::default()),
             Err(error) => {
                 let tried = format_args!("cannot read {shown}");
-                return Err(Failure::of(FailureKind::Usage, tried, &error));
+                return Err(Failure::context(FailureKind::Usage, tried, &error));
             }
         };
         check_mode(path)?;
@@ -56,19 +56,19 @@ impl ContextFile {
                 .with_hint("name a file by SVCTOK_CONFIG, or set HOME")
         })?;
         if let Some(directory) = path.parent() {
-            make_directory(directory)?;
+            create_directory(directory)?;
         }
-        SecretFile::open(path, true)?.finish(&text(contexts))
+        SecretFile::open(path, true)?.persist(&to_toml(contexts))
     }
 }
 
-fn text(contexts: &Contexts) -> String {
+fn to_toml(contexts: &Contexts) -> String {
     let mut text = "# The contexts of svctok. Tokens stand here: keep it to yourself.\n".to_owned();
     if let Some(current) = &contexts.current {
         line(&mut text, "current", current);
     }
     for (name, context) in &contexts.contexts {
-        let _ = writeln!(text, "\n[contexts.{}]", quoted(name));
+        let _ = writeln!(text, "\n[contexts.{}]", toml_string(name));
         let Context {
             url,
             service_token,
@@ -88,23 +88,23 @@ fn text(contexts: &Contexts) -> String {
 }
 
 fn line(text: &mut String, key: &str, value: &str) {
-    let _ = writeln!(text, "{key} = {}", quoted(value));
+    let _ = writeln!(text, "{key} = {}", toml_string(value));
 }
 
 /// A basic string of TOML. JSON's are ones, but for the character DEL.
-pub(crate) fn quoted(text: &str) -> String {
+pub(crate) fn toml_string(text: &str) -> String {
     let json = serde_json::Value::from(text).to_string();
     json.replace('\u{7f}', "\\u007f")
 }
 
-fn make_directory(directory: &Path) -> Result<(), Failure> {
+fn create_directory(directory: &Path) -> Result<(), Failure> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(directory).map_err(|error| {
         let tried = format_args!("cannot make {}", directory.display());
-        Failure::of(FailureKind::Usage, tried, &error)
+        Failure::context(FailureKind::Usage, tried, &error)
     })
 }
 
@@ -140,7 +140,7 @@ mod tests {
     use crate::secret::SecretText;
 
     #[test]
-    fn what_is_written_is_read_again() {
+    fn contexts_round_trip() {
         let mut contexts = Contexts {
             current: Some("prod.eu".to_owned()),
             ..Contexts::default()
@@ -157,7 +157,7 @@ mod tests {
         };
         contexts.contexts.insert("prod.eu".to_owned(), prod);
         contexts.contexts.insert("local".to_owned(), local);
-        let read: Contexts = toml::from_str(&text(&contexts)).expect("TOML");
+        let read: Contexts = toml::from_str(&to_toml(&contexts)).expect("TOML");
         assert_eq!(read.current.as_deref(), Some("prod.eu"));
         let prod = read.get("prod.eu").expect("saved");
         assert_eq!(prod.url.as_deref(), Some("https://tokens.example/a\"b\\c"));

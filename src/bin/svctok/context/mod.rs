@@ -8,7 +8,7 @@ use std::str::FromStr;
 use serde::Deserialize;
 use serde::de::{self, Deserializer};
 
-pub(crate) use self::file::{ContextFile, quoted};
+pub(crate) use self::file::{ContextFile, toml_string};
 use crate::failure::Failure;
 use crate::secret::SecretText;
 use crate::store_url::StoreUrl;
@@ -60,7 +60,7 @@ impl Contexts {
 }
 
 /// Whether a context may have this name: it stands in a file without quotes.
-pub(crate) fn is_name(name: &str) -> bool {
+pub(crate) fn is_valid_name(name: &str) -> bool {
     let is_good = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     (1..=100).contains(&name.len()) && name.bytes().all(is_good)
 }

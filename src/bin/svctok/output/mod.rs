@@ -17,8 +17,8 @@ use serde::Serialize;
 
 pub(crate) use self::progress::Progress;
 pub(crate) use self::secret_file::SecretFile;
-pub(crate) use self::table::{columns, facts};
-pub(crate) use self::token::{TokenData, token_facts, token_table};
+pub(crate) use self::table::{columns, details};
+pub(crate) use self::token::{TokenData, token_details, token_table};
 use crate::failure::{Failure, FailureKind};
 
 /// What a result is written as: for people, as the objects of the management API in JSON or YAML,
@@ -67,7 +67,7 @@ pub(crate) fn json(data: &impl Serialize) -> String {
 /// A result as YAML.
 pub(crate) fn yaml(data: &impl Serialize) -> Result<String, Failure> {
     serde_saphyr::to_string(data)
-        .map_err(|error| Failure::of(FailureKind::Refused, "cannot write YAML", &error))
+        .map_err(|error| Failure::context(FailureKind::Refused, "cannot write YAML", &error))
 }
 
 /// The line that says what was done.
@@ -86,7 +86,7 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
             ErrorKind::BrokenPipe => FailureKind::BrokenPipe,
             _ => FailureKind::Refused,
         };
-        Failure::of(kind, "cannot write the result", &error)
+        Failure::context(kind, "cannot write the result", &error)
     })
 }
 

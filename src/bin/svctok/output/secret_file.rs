@@ -8,24 +8,24 @@ use crate::failure::{Failure, FailureKind};
 /// A file that only its owner can read, and that is there wholly or not at all.
 ///
 /// It is opened before there is a secret, so that none is made that cannot be kept; what is
-/// written stands under another name until it is [finished](Self::finish).
+/// written stands under another name until it is [finished](Self::persist).
 pub(crate) struct SecretFile {
     path: PathBuf,
-    draft: PathBuf,
+    temporary: PathBuf,
     file: File,
-    replaces: bool,
+    replace: bool,
 }
 
 impl SecretFile {
-    /// With `replaces`, a file that is there is replaced; else it is an error.
-    pub(crate) fn open(path: &Path, replaces: bool) -> Result<Self, Failure> {
+    /// With `replace`, a file that is there is replaced; else it is an error.
+    pub(crate) fn open(path: &Path, replace: bool) -> Result<Self, Failure> {
         let failed = |error: &io::Error| failure(path, error);
-        if !replaces && path.symlink_metadata().is_ok() {
+        if !replace && path.symlink_metadata().is_ok() {
             return Err(failed(&ErrorKind::AlreadyExists.into()));
         }
-        check_place(path)?;
+        check_replaceable(path)?;
         // A link stays one: what it points to is replaced.
-        let path = if replaces {
+        let path = if replace {
             path.canonicalize().unwrap_or_else(|_| path.to_owned())
         } else {
             path.to_owned()
@@ -34,37 +34,37 @@ impl SecretFile {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let nanos = now.unwrap_or_default().as_nanos();
         name.push(format!(".{}-{nanos}.new", std::process::id()));
-        let draft = path.with_file_name(name);
+        let temporary = path.with_file_name(name);
         let mut options = OpenOptions::new();
         options.write(true).create_new(true);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let file = options.open(&draft).map_err(|it| failed(&it))?;
+        let file = options.open(&temporary).map_err(|it| failed(&it))?;
         Ok(Self {
             path,
-            draft,
+            temporary,
             file,
-            replaces,
+            replace,
         })
     }
 
     /// Writes the text and gives the file its name.
-    pub(crate) fn finish(mut self, text: &str) -> Result<(), Failure> {
+    pub(crate) fn persist(mut self, text: &str) -> Result<(), Failure> {
         let written = self
             .file
             .write_all(text.as_bytes())
             .and_then(|()| self.file.sync_all())
             .and_then(|()| {
-                if self.replaces {
-                    return fs::rename(&self.draft, &self.path);
+                if self.replace {
+                    return fs::rename(&self.temporary, &self.path);
                 }
                 // Unlike a renaming, this fails if somebody made the file meanwhile.
-                match fs::hard_link(&self.draft, &self.path) {
+                match fs::hard_link(&self.temporary, &self.path) {
                     // Not every file system has links.
                     Err(error)
                         if error.kind() != ErrorKind::AlreadyExists && !self.path.exists() =>
                     {
-                        fs::rename(&self.draft, &self.path)
+                        fs::rename(&self.temporary, &self.path)
                     }
                     linked => linked,
                 }
@@ -76,13 +76,13 @@ impl SecretFile {
 impl Drop for SecretFile {
     fn drop(&mut self) {
         // It is gone if it was renamed.
-        let _ = fs::remove_file(&self.draft);
+        let _ = fs::remove_file(&self.temporary);
     }
 }
 
 /// Refuses what a file cannot be put in the place of: a device or a pipe would be gone for everyone,
 /// and that a directory stays one would show after the secret was made.
-fn check_place(path: &Path) -> Result<(), Failure> {
+fn check_replaceable(path: &Path) -> Result<(), Failure> {
     let is_other = path.metadata().is_ok_and(|it| !it.is_file());
     let name = path.file_name().unwrap_or_default().as_encoded_bytes();
     // `new/` and `new/.` are directories, which need not be there.
@@ -99,7 +99,7 @@ fn failure(path: &Path, error: &io::Error) -> Failure {
         return Failure::refused(format!("{path} is there already"))
             .with_hint("name another file, or replace it with --force");
     }
-    Failure::of(
+    Failure::context(
         FailureKind::Refused,
         format_args!("cannot write {path}"),
         error,

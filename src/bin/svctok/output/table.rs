@@ -16,10 +16,10 @@ pub(crate) fn columns<const N: usize>(
 }
 
 /// A table with a name before each value.
-pub(crate) fn facts<'a>(facts: impl IntoIterator<Item = (&'a str, String)>) -> String {
+pub(crate) fn details<'a>(details: impl IntoIterator<Item = (&'a str, String)>) -> String {
     let mut table = Table::new();
-    let facts = facts.into_iter();
-    table.add_rows(facts.map(|(name, value)| [name.to_owned(), printable(&value)]));
+    let details = details.into_iter();
+    table.add_rows(details.map(|(name, value)| [name.to_owned(), printable(&value)]));
     text(table)
 }
 
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_table_has_bars_between_its_columns_and_nothing_else() {
+    fn separates_columns_by_bars() {
         let rows = [
             ["7Hq2mX9bTe", "ci", "", "[a b]"],
             ["1", "näme", "2027-01-31", "[]"],
@@ -66,14 +66,14 @@ ID         | NAME | EXPIRATION | ROLES
     }
 
     #[test]
-    fn a_value_cannot_steer_a_terminal() {
-        let text = facts([("NAME", "a\u{1b}[31m\nb".to_owned())]);
+    fn replaces_control_characters() {
+        let text = details([("NAME", "a\u{1b}[31m\nb".to_owned())]);
         assert_eq!(text, "NAME | a\u{fffd}[31m\u{fffd}b\n");
     }
 
     #[test]
-    fn a_value_cannot_turn_the_direction_of_writing() {
-        let text = facts([(
+    fn replaces_bidirectional_controls() {
+        let text = details([(
             "NAME",
             "ci\u{202e}toor\u{2066}\u{200f}\u{61c}\u{2028}x".to_owned(),
         )]);

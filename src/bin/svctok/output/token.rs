@@ -2,20 +2,20 @@ use std::time::SystemTime;
 
 use jiff::Timestamp;
 use serde::Serialize;
-use tower_service_token::lifecycle::{ShownToken, last_day};
+use tower_service_token::lifecycle::{TokenInfo, last_day};
 
-use super::table::{columns, facts};
+use super::table::{columns, details};
 
 /// A token as JSON and YAML: as in the management API, and with its revision.
 #[derive(Serialize)]
 pub(crate) struct TokenData<'a> {
     #[serde(flatten)]
-    token: &'a ShownToken,
+    token: &'a TokenInfo,
     revision: Option<u64>,
 }
 
-impl<'a> From<&'a ShownToken> for TokenData<'a> {
-    fn from(token: &'a ShownToken) -> Self {
+impl<'a> From<&'a TokenInfo> for TokenData<'a> {
+    fn from(token: &'a TokenInfo) -> Self {
         Self {
             token,
             revision: token.revision,
@@ -24,7 +24,7 @@ impl<'a> From<&'a ShownToken> for TokenData<'a> {
 }
 
 /// One line for each token.
-pub(crate) fn token_table(tokens: &[ShownToken]) -> String {
+pub(crate) fn token_table(tokens: &[TokenInfo]) -> String {
     let rows = tokens.iter().map(|token| {
         [
             token.id.to_string(),
@@ -37,14 +37,14 @@ pub(crate) fn token_table(tokens: &[ShownToken]) -> String {
 }
 
 /// All that is known of one token.
-pub(crate) fn token_facts(token: &ShownToken) -> String {
+pub(crate) fn token_details(token: &TokenInfo) -> String {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
-    let time = |time: Option<SystemTime>| time.map(moment).unwrap_or_default();
+    let time = |time: Option<SystemTime>| time.map(timestamp).unwrap_or_default();
     let labels = token
         .labels
         .iter()
         .map(|(key, value)| format!("{key}={value}"));
-    facts([
+    details([
         ("ID", token.id.to_string()),
         ("NAME", token.name.clone()),
         ("STATE", token.state.to_string()),
@@ -82,12 +82,12 @@ fn expiration(time: SystemTime) -> String {
         .is_ok_and(|time| time.as_millisecond().rem_euclid(86_400_000) == 0);
     match last_day(time) {
         Some(day) if is_midnight => day,
-        _ => moment(time),
+        _ => timestamp(time),
     }
 }
 
 /// To the second: what follows is noise to people.
-fn moment(time: SystemTime) -> String {
+fn timestamp(time: SystemTime) -> String {
     let time = Timestamp::try_from(time).ok();
     let time = time.and_then(|time| Timestamp::from_second(time.as_second()).ok());
     time.map(|time| time.to_string()).unwrap_or_default()
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_expiry_is_the_day_it_was_given_as_or_else_a_moment() {
+    fn expiry_at_midnight_is_shown_as_a_date() {
         let midnight = SystemTime::UNIX_EPOCH + Duration::from_secs(1_801_440_000);
         assert_eq!(expiration(midnight), "2027-01-31");
         let later = midnight + Duration::from_millis(3_600_500);

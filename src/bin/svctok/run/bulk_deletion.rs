@@ -5,7 +5,7 @@ use serde_json::json;
 use tower_service_token::store::TokenFilter;
 use tower_service_token::token::TokenId;
 
-use super::update::say_when;
+use super::update::note_propagation;
 use crate::failure::{Failure, FailureKind};
 use crate::output::{Format, Progress, note, success};
 use crate::tokens::Tokens;
@@ -19,8 +19,8 @@ pub(super) async fn preview(
     tokens: &Tokens,
     output: Format,
 ) -> Result<(), Failure> {
-    let preview = tokens.revocable(filter).await?;
-    let sample = texts(&preview.sample);
+    let preview = tokens.preview_revocation(filter).await?;
+    let sample = id_strings(&preview.sample);
     let data = json!({
         "dry_run": true,
         "count": preview.count,
@@ -35,7 +35,7 @@ pub(super) async fn preview(
     let (count, shown) = (preview.count, sample.len());
     note(format_args!(
         "{} would be deleted.",
-        counted(preview.count, "token")
+        pluralize(preview.count, "token")
     ));
     if shown < count {
         note(format_args!("The first {shown} of them are shown."));
@@ -102,8 +102,8 @@ impl Deletion {
                 return Ok(());
             }
             if is_stuck {
-                let message = format!("{}: the last call deleted none", self.state(""));
-                return Err(Failure::new(FailureKind::Server, message).with_hint(LOOK_FIRST));
+                let message = format!("{}: the last call deleted none", self.summary(""));
+                return Err(Failure::new(FailureKind::Server, message).with_hint(RESUME_HINT));
             }
         }
     }
@@ -116,20 +116,20 @@ impl Deletion {
         // An interrupted call may have deleted some.
         let is_known = failure.kind() == FailureKind::Refused;
         let up_to = if is_known { "" } else { "up to " };
-        let message = format!("{}: {}", self.state(up_to), failure.message());
-        Failure::new(failure.kind(), message).with_hint(LOOK_FIRST)
+        let message = format!("{}: {}", self.summary(up_to), failure.message());
+        Failure::new(failure.kind(), message).with_hint(RESUME_HINT)
     }
 
-    fn state(&self, up_to: &str) -> String {
+    fn summary(&self, up_to: &str) -> String {
         format!(
             "deletion stopped: {} deleted, {up_to}{} remaining",
-            counted(self.ids.len(), "token"),
+            pluralize(self.ids.len(), "token"),
             self.remaining
         )
     }
 
     fn show(&self, output: Format) -> Result<(), Failure> {
-        let ids = texts(&self.ids);
+        let ids = id_strings(&self.ids);
         let data = json!({
             "dry_run": false,
             "ids": ids,
@@ -147,21 +147,21 @@ impl Deletion {
             lines.collect()
         })?;
         if !is_brief {
-            note(format_args!("Deleted {}.", counted(ids.len(), "token")));
+            note(format_args!("Deleted {}.", pluralize(ids.len(), "token")));
         }
-        say_when(self.effective_within);
+        note_propagation(self.effective_within);
         Ok(())
     }
 }
 
-const LOOK_FIRST: &str =
+const RESUME_HINT: &str =
     "count what remains with --dry-run, then repeat with that number as --expect";
 
-fn texts(ids: &[TokenId]) -> Vec<String> {
+fn id_strings(ids: &[TokenId]) -> Vec<String> {
     ids.iter().map(ToString::to_string).collect()
 }
 
-fn counted(count: usize, noun: &str) -> String {
+fn pluralize(count: usize, noun: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };
     format!("{count} {noun}{plural}")
 }

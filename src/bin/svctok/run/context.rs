@@ -1,11 +1,11 @@
 use serde_json::{Value, json};
 
-use crate::args::{AccessArgs, ContextArgs, ContextCommand, MaybeNamedArgs, NamedArgs, SaveArgs};
-use crate::context::{Context, ContextFile, is_name};
+use crate::args::{AccessArgs, ContextArgs, ContextCommand, NameArgs, OptionalNameArgs, SaveArgs};
+use crate::context::{Context, ContextFile, is_valid_name};
 use crate::environment::Environment;
 use crate::failure::{Failure, FailureKind};
-use crate::output::{Format, columns, facts, note, print, success};
-use crate::secret::{SecretText, without_secrets};
+use crate::output::{Format, columns, details, note, print, success};
+use crate::secret::{SecretText, redact_secrets};
 use crate::store_url::StoreUrl;
 use crate::target::Target;
 use crate::token_input;
@@ -13,7 +13,7 @@ use crate::tokens::{IfMissing, ServerTokens, Tokens};
 
 pub(super) async fn run(args: ContextArgs, output: Format) -> Result<(), Failure> {
     let output = output.without_secret()?;
-    let file = ContextFile::find();
+    let file = ContextFile::locate();
     match args.command {
         None => save(&file, args.save).await,
         Some(ContextCommand::Save(args)) => save(&file, args).await,
@@ -27,15 +27,15 @@ pub(super) async fn run(args: ContextArgs, output: Format) -> Result<(), Failure
 
 async fn save(file: &ContextFile, args: SaveArgs) -> Result<(), Failure> {
     let name = args.name.unwrap_or_default();
-    if !is_name(&name) {
+    if !is_valid_name(&name) {
         return Err(Failure::usage(
             "a name has 1 to 100 letters, digits, `.`, `_` and `-`",
         ));
     }
     let mut contexts = file.read()?;
-    let context = context(&args.access)?;
+    let context = context_from_args(&args.access)?;
     if !args.skip_validate {
-        ask(&name, &context).await?;
+        check_access(&name, &context).await?;
     }
     contexts.contexts.insert(name.clone(), context);
     contexts.current = Some(name.clone());
@@ -44,20 +44,20 @@ async fn save(file: &ContextFile, args: SaveArgs) -> Result<(), Failure> {
 }
 
 /// What the flags, or else the environment, say.
-fn context(args: &AccessArgs) -> Result<Context, Failure> {
+fn context_from_args(args: &AccessArgs) -> Result<Context, Failure> {
     let environment = Environment::read()?;
-    let is_said = args.url.is_some() || args.store.is_some();
-    let (url, store) = if is_said {
+    let is_given = args.url.is_some() || args.store.is_some();
+    let (url, store) = if is_given {
         (args.url.clone(), args.store.clone())
     } else {
         (environment.url, environment.store)
     };
-    let named = token_input::named(&args.token)?;
+    let named = token_input::from_flags(&args.token)?;
     match (url, store) {
         (Some(url), None) => {
             let service_token = named.or(environment.token);
             if let Some(token) = &service_token {
-                token.presented()?;
+                token.as_presented_token()?;
             }
             Ok(Context {
                 url: Some(url),
@@ -83,33 +83,33 @@ fn list(file: &ContextFile, output: Format) -> Result<(), Failure> {
     let data: Vec<Value> = contexts
         .contexts
         .iter()
-        .map(|(name, context)| shown(name, context, is_current(name)))
+        .map(|(name, context)| to_json(name, context, is_current(name)))
         .collect();
     output.show(&json!({ "contexts": data }), || {
         let rows = contexts.contexts.iter().map(|(name, context)| {
             let mark = if is_current(name) { "*" } else { "" };
-            [mark.to_owned(), name.clone(), place(context)]
+            [mark.to_owned(), name.clone(), location(context)]
         });
         columns(["CURRENT", "NAME", "URL"], rows)
     })
 }
 
-fn show(file: &ContextFile, args: MaybeNamedArgs, output: Format) -> Result<(), Failure> {
+fn show(file: &ContextFile, args: OptionalNameArgs, output: Format) -> Result<(), Failure> {
     let contexts = file.read()?;
     let (name, context) = contexts.named_or_current(args.name.or(args.name_flag))?;
     let is_current = contexts.current.as_ref() == Some(&name);
-    output.show(&shown(&name, context, is_current), || {
+    output.show(&to_json(&name, context, is_current), || {
         let token = context.service_token.as_ref();
-        facts([
+        details([
             ("NAME", name.clone()),
-            ("URL", place(context)),
+            ("URL", location(context)),
             ("TOKEN", token.map(SecretText::hint).unwrap_or_default()),
             ("CURRENT", if is_current { "yes" } else { "no" }.to_owned()),
         ])
     })
 }
 
-fn set(file: &ContextFile, args: NamedArgs) -> Result<(), Failure> {
+fn set(file: &ContextFile, args: NameArgs) -> Result<(), Failure> {
     let name = args.name.or(args.name_flag).unwrap_or_default();
     let mut contexts = file.read()?;
     contexts.get(&name)?;
@@ -118,7 +118,7 @@ fn set(file: &ContextFile, args: NamedArgs) -> Result<(), Failure> {
     print(&success(format_args!("Context in use: {name}")))
 }
 
-fn delete(file: &ContextFile, args: NamedArgs) -> Result<(), Failure> {
+fn delete(file: &ContextFile, args: NameArgs) -> Result<(), Failure> {
     let name = args.name.or(args.name_flag).unwrap_or_default();
     let mut contexts = file.read()?;
     contexts.get(&name)?;
@@ -131,18 +131,18 @@ fn delete(file: &ContextFile, args: NamedArgs) -> Result<(), Failure> {
     print(&success(format_args!("Context deleted: {name}")))
 }
 
-async fn validate(file: &ContextFile, args: MaybeNamedArgs) -> Result<(), Failure> {
+async fn validate(file: &ContextFile, args: OptionalNameArgs) -> Result<(), Failure> {
     let contexts = file.read()?;
     let (name, context) = contexts.named_or_current(args.name.or(args.name_flag))?;
-    ask(&name, context).await?;
+    check_access(&name, context).await?;
     print(&success(format_args!("Context is good: {name}")))
 }
 
 /// Asks the server who we are, or opens the store.
-async fn ask(name: &str, context: &Context) -> Result<(), Failure> {
-    match Target::of(name, context, None)? {
+async fn check_access(name: &str, context: &Context) -> Result<(), Failure> {
+    match Target::from_context(name, context, None)? {
         Target::Store(store) => {
-            let tokens = Tokens::of_store(&store, IfMissing::Fail).await?;
+            let tokens = Tokens::open_store(&store, IfMissing::Fail).await?;
             tokens.close().await;
             Ok(())
         }
@@ -158,7 +158,7 @@ async fn ask(name: &str, context: &Context) -> Result<(), Failure> {
             })?;
             let own = ServerTokens::new(&url, &token)?.own().await?;
             own.map(drop).map_err(|reason| {
-                let message = format!("{} refuses the token: {reason}", without_secrets(&url));
+                let message = format!("{} refuses the token: {reason}", redact_secrets(&url));
                 Failure::new(FailureKind::Unreachable, message)
                     .with_hint("create another, or rotate it, and save the context again")
             })
@@ -166,17 +166,17 @@ async fn ask(name: &str, context: &Context) -> Result<(), Failure> {
     }
 }
 
-fn place(context: &Context) -> String {
+fn location(context: &Context) -> String {
     let store = context.store.as_ref().map(StoreUrl::to_string);
-    let url = context.url.as_deref().map(without_secrets);
+    let url = context.url.as_deref().map(redact_secrets);
     url.or(store).unwrap_or_default()
 }
 
 /// A context without its token.
-fn shown(name: &str, context: &Context, is_current: bool) -> Value {
+fn to_json(name: &str, context: &Context, is_current: bool) -> Value {
     json!({
         "name": name,
-        "url": context.url.as_deref().map(without_secrets),
+        "url": context.url.as_deref().map(redact_secrets),
         "store": context.store.as_ref().map(StoreUrl::to_string),
         "token_hint": context.service_token.as_ref().map(SecretText::hint),
         "current": is_current,

@@ -8,12 +8,12 @@ use crate::tokens::{IfMissing, Tokens};
 
 pub(super) async fn run(args: CreateArgs, output: Format) -> Result<(), Failure> {
     let file = args.file.open()?;
-    let tokens = Tokens::open(&args.access, IfMissing::Make).await?;
+    let tokens = Tokens::open(&args.access, IfMissing::Create).await?;
     let created = async {
         let issued = tokens.create(new_token(args.name, args.fields)).await?;
         let secret = Secret {
             issued: &issued,
-            what_was_done: "created",
+            action: "created",
         };
         show_secret(&secret, file, output)
     };

@@ -1,13 +1,13 @@
 use serde_json::json;
 
 use super::bulk_deletion;
-use super::update::say_when;
+use super::update::note_propagation;
 use crate::args::{DeleteArgs, IdArgs};
 use crate::failure::Failure;
 use crate::output::{Format, success};
 use crate::tokens::{IfMissing, TokenRef, Tokens};
 
-const ONE_OR_MANY: &str = "name one token by its ID, or several by a filter";
+const ID_OR_FILTER: &str = "name one token by its ID, or several by a filter";
 
 pub(super) async fn run(args: DeleteArgs, output: Format) -> Result<(), Failure> {
     let output = output.without_secret()?;
@@ -21,13 +21,15 @@ pub(super) async fn run(args: DeleteArgs, output: Format) -> Result<(), Failure>
 async fn delete_one(args: DeleteArgs, output: Format) -> Result<(), Failure> {
     let is_of_many = args.dry_run || args.expect.is_some() || args.all_tokens;
     if is_of_many || !args.filter.into_filter().is_empty() {
-        return Err(Failure::usage(ONE_OR_MANY));
+        return Err(Failure::usage(ID_OR_FILTER));
     }
     let (id, id_flag) = (args.id, args.id_flag);
     let id = IdArgs { id, id_flag };
     let token = id.read_or_self()?;
     let tokens = Tokens::open(&args.access, IfMissing::Fail).await?;
-    let tokens = tokens.at_revision(args.revision).confirmed(args.last_admin);
+    let tokens = tokens
+        .if_revision(args.revision)
+        .allow_last_admin_removal(args.last_admin);
     let revoked = tokens.revoke(token).await;
     tokens.close().await;
     let revoked = revoked?;
@@ -40,7 +42,7 @@ async fn delete_one(args: DeleteArgs, output: Format) -> Result<(), Failure> {
         };
         success(format_args!("Service token deleted: {shown}"))
     })?;
-    say_when(revoked.effective_within);
+    note_propagation(revoked.effective_within);
     Ok(())
 }
 
@@ -52,7 +54,7 @@ async fn delete_many(args: DeleteArgs, output: Format) -> Result<(), Failure> {
             return Err(Failure::usage("no filter specified")
                 .with_hint("specify a filter, or --all-tokens for every token"));
         }
-        (true, false) => return Err(Failure::usage(ONE_OR_MANY)),
+        (true, false) => return Err(Failure::usage(ID_OR_FILTER)),
         (false, true) => {
             return Err(Failure::usage("--all-tokens takes no filter")
                 .with_hint("leave out --all-tokens to delete only the tokens that match"));

@@ -8,7 +8,9 @@ pub(super) async fn run(args: &DisableArgs, output: Format) -> Result<(), Failur
     let output = output.without_secret()?;
     let id = args.id.read()?;
     let tokens = Tokens::open(&args.access, IfMissing::Fail).await?;
-    let tokens = tokens.at_revision(args.revision).confirmed(args.last_admin);
+    let tokens = tokens
+        .if_revision(args.revision)
+        .allow_last_admin_removal(args.last_admin);
     let changed = tokens.disable(id.id).await;
     tokens.close().await;
     let changed = changed?;

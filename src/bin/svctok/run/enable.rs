@@ -8,7 +8,7 @@ pub(super) async fn run(args: &EnableArgs, output: Format) -> Result<(), Failure
     let output = output.without_secret()?;
     let id = args.id.read()?;
     let tokens = Tokens::open(&args.access, IfMissing::Fail).await?;
-    let tokens = tokens.at_revision(args.revision);
+    let tokens = tokens.if_revision(args.revision);
     let changed = tokens.enable(id.id).await;
     tokens.close().await;
     let changed = changed?;

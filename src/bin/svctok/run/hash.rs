@@ -7,7 +7,7 @@ use crate::output::Format;
 
 pub(super) fn run(args: &HashArgs, output: Format) -> Result<(), Failure> {
     let output = output.without_secret()?;
-    let token = args.subject.read()?;
-    let digest = TokenDigest::of(token.presented()?.expose_secret()).to_string();
+    let token = args.input.read()?;
+    let digest = TokenDigest::of(token.as_presented_token()?.expose_secret()).to_string();
     output.show(&json!({ "digest": digest }), || format!("{digest}\n"))
 }

@@ -5,7 +5,7 @@ use crate::failure::Failure;
 use crate::tokens::TokenRef;
 
 /// In place of an ID: the token that the server is called with.
-const OWN: &str = "self";
+const SELF: &str = "self";
 
 /// The id of a token, as the user wrote it and as it is.
 pub(super) struct Id {
@@ -18,7 +18,7 @@ impl IdArgs {
     /// that have ids of 64 bits.
     pub(super) fn read(&self) -> Result<Id, Failure> {
         let text = self.text();
-        if text == OWN {
+        if text == SELF {
             let message = "only get, rotate and delete accept `self` as the ID";
             return Err(Failure::usage(message).with_hint("`svctok get self` shows the ID"));
         }
@@ -42,7 +42,7 @@ impl IdArgs {
 
     /// Returns the token of an ID or of `self`.
     pub(super) fn read_or_self(&self) -> Result<TokenRef, Failure> {
-        if self.text() == OWN {
+        if self.text() == SELF {
             return Ok(TokenRef::Own);
         }
         self.read().map(|id| TokenRef::Id(id.id))

@@ -3,7 +3,7 @@ use tower_service_token::token::{TokenFormat, TokenShape};
 
 use crate::args::InspectArgs;
 use crate::failure::Failure;
-use crate::output::{Format, facts};
+use crate::output::{Format, details};
 
 pub(super) fn run(args: &InspectArgs, output: Format) -> Result<(), Failure> {
     let output = output.without_secret()?;
@@ -14,11 +14,11 @@ pub(super) fn run(args: &InspectArgs, output: Format) -> Result<(), Failure> {
             let format = format.accept_prefix(prefix);
             format.map_err(|error| Failure::usage(error.to_string()))
         })?;
-    let token = args.subject.read()?;
-    let text = token.presented()?;
+    let token = args.input.read()?;
+    let text = token.as_presented_token()?;
     let text = text.expose_secret();
     match format.inspect(text) {
-        TokenShape::Own(id) => {
+        TokenShape::WellFormed(id) => {
             let (decimal, hint) = (id.as_i64(), format.redact(text));
             let prefix = hint.split(&id.to_string()).next().unwrap_or_default();
             let data = json!({
@@ -29,7 +29,7 @@ pub(super) fn run(args: &InspectArgs, output: Format) -> Result<(), Failure> {
                 "hint": hint,
             });
             output.show(&data, || {
-                facts([
+                details([
                     ("ID", id.to_string()),
                     ("DECIMAL ID", decimal.to_string()),
                     ("PREFIX", prefix.to_owned()),
@@ -42,7 +42,7 @@ pub(super) fn run(args: &InspectArgs, output: Format) -> Result<(), Failure> {
             "the checksum is wrong: a character is mistyped, or the token is made up",
         )
         .with_hint("copy the token again, all of it")),
-        TokenShape::Foreign => Err(Failure::refused(
+        TokenShape::Unrecognized => Err(Failure::refused(
             "this is not of the form of our tokens: it was made elsewhere, or is cut off",
         )
         .with_hint("name its prefix by --prefix, or ask a store or a server by `svctok verify`")),

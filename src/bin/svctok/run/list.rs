@@ -10,7 +10,7 @@ pub(super) async fn run(args: ListArgs, output: Format) -> Result<(), Failure> {
     let tokens = Tokens::open(&args.access, IfMissing::Fail).await?;
     let filter = args.filter.into_filter();
     let listing = Listing {
-        with_revoked: args.all || filter.status.is_some(),
+        include_revoked: args.all || filter.status.is_some(),
         filter,
         limit: args.limit,
     };

@@ -31,14 +31,16 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         command,
     } = cli;
     match command {
-        Command::Completions(args) => alone(&access).and_then(|()| completions::run(&args)),
+        Command::Completions(args) => reject_target(&access).and_then(|()| completions::run(&args)),
         Command::Context(args) => context::run(args, output).await,
-        Command::Hash(args) => alone(&access).and_then(|()| hash::run(&args, output)),
-        Command::Inspect(args) => alone(&access).and_then(|()| inspect::run(&args, output)),
-        Command::Man(args) => alone(&access).and_then(|()| man::run(&args)),
-        Command::ScannerRules(args) => alone(&access).and_then(|()| scanner_rules::run(&args)),
+        Command::Hash(args) => reject_target(&access).and_then(|()| hash::run(&args, output)),
+        Command::Inspect(args) => reject_target(&access).and_then(|()| inspect::run(&args, output)),
+        Command::Man(args) => reject_target(&access).and_then(|()| man::run(&args)),
+        Command::ScannerRules(args) => {
+            reject_target(&access).and_then(|()| scanner_rules::run(&args))
+        }
         Command::Serve(args) => {
-            without_server(&access)?;
+            reject_server(&access)?;
             serve::serve(args).await
         }
         Command::ServiceToken(args) => manage(args.command, output).await,
@@ -61,16 +63,16 @@ async fn manage(command: TokenCommand, output: Format) -> Result<(), Failure> {
 }
 
 /// For a command that asks no server and no store: to name one before it is a mistake.
-fn alone(access: &AccessArgs) -> Result<(), Failure> {
+fn reject_target(access: &AccessArgs) -> Result<(), Failure> {
     if access.store.is_some() {
         return Err(Failure::usage(
             "this command asks no store: leave out --store",
         ));
     }
-    without_server(access)
+    reject_server(access)
 }
 
-fn without_server(access: &AccessArgs) -> Result<(), Failure> {
+fn reject_server(access: &AccessArgs) -> Result<(), Failure> {
     if access.url.is_some() || access.context.is_some() {
         return Err(Failure::usage(
             "this command asks no server: leave out --url and --context",

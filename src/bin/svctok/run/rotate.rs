@@ -1,6 +1,6 @@
 use serde_json::{Map, Value, json};
 
-use super::update::say_when;
+use super::update::note_propagation;
 use crate::args::RotateArgs;
 use crate::failure::Failure;
 use crate::output::{Format, SecretFile, TokenData, json as as_json, note, print, success, yaml};
@@ -10,15 +10,15 @@ pub(super) async fn run(args: &RotateArgs, output: Format) -> Result<(), Failure
     let token = args.id.read_or_self()?;
     let file = args.file.open()?;
     let tokens = Tokens::open(&args.access, IfMissing::Fail).await?;
-    let tokens = tokens.at_revision(args.revision);
+    let tokens = tokens.if_revision(args.revision);
     let rotated = async {
         let issued = tokens.rotate(token, args.grace).await?;
         let secret = Secret {
             issued: &issued,
-            what_was_done: "rotated",
+            action: "rotated",
         };
         show_secret(&secret, file, output)?;
-        say_when(issued.effective_within);
+        note_propagation(issued.effective_within);
         Ok(())
     };
     let rotated = rotated.await;
@@ -30,7 +30,7 @@ pub(super) async fn run(args: &RotateArgs, output: Format) -> Result<(), Failure
 pub(super) struct Secret<'a> {
     pub(super) issued: &'a Issued,
     /// To the token.
-    pub(super) what_was_done: &'a str,
+    pub(super) action: &'a str,
 }
 
 /// Shows the secret, or writes it to the file and shows the rest. If the secret gets nowhere, the
@@ -42,35 +42,35 @@ pub(super) fn show_secret(
 ) -> Result<(), Failure> {
     let text = secret.issued.secret.expose_secret();
     if let Some(file) = file {
-        let kept = file.finish(&format!("{text}\n"));
-        kept.map_err(|failure| lost(secret, &failure))?;
-        let printed = result(secret, true, output).and_then(|text| print(&text));
+        let written = file.persist(&format!("{text}\n"));
+        written.map_err(|failure| lost_secret_failure(secret, &failure))?;
+        let printed = render(secret, true, output).and_then(|text| print(&text));
         note("The secret is in the file. It is not possible to see it again.");
         return printed;
     }
-    let shown = result(secret, false, output).and_then(|text| print(&text));
-    shown.map_err(|failure| lost(secret, &failure))?;
+    let shown = render(secret, false, output).and_then(|text| print(&text));
+    shown.map_err(|failure| lost_secret_failure(secret, &failure))?;
     note("The secret is only displayed once. It is not possible to see it again.");
     Ok(())
 }
 
-fn lost(secret: &Secret<'_>, failure: &Failure) -> Failure {
+fn lost_secret_failure(secret: &Secret<'_>, failure: &Failure) -> Failure {
     let id = secret.issued.token.id;
-    let (what_was_done, why) = (secret.what_was_done, failure.message());
+    let (action, why) = (secret.action, failure.message());
     Failure::refused(format!(
-        "the token {id} was {what_was_done}, but its secret is lost: {why}"
+        "the token {id} was {action}, but its secret is lost: {why}"
     ))
     .with_hint(format!("`svctok rotate {id}` makes another secret"))
 }
 
-fn result(secret: &Secret<'_>, is_kept: bool, output: Format) -> Result<String, Failure> {
+fn render(secret: &Secret<'_>, is_in_file: bool, output: Format) -> Result<String, Failure> {
     let Issued {
         secret: text,
         token,
         ..
     } = secret.issued;
     let mut data = Map::new();
-    if !is_kept {
+    if !is_in_file {
         data.insert("token".to_owned(), json!(text.expose_secret()));
     }
     data.insert("service_token".to_owned(), json!(TokenData::from(token)));
@@ -78,15 +78,16 @@ fn result(secret: &Secret<'_>, is_kept: bool, output: Format) -> Result<String, 
     Ok(match output {
         Format::Json => as_json(&data),
         Format::Yaml => yaml(&data)?,
-        Format::Token if is_kept => String::new(),
+        Format::Token if is_in_file => String::new(),
         Format::Token => format!("{}\n", text.expose_secret()),
         Format::Table => {
             let id = token.id.to_string();
-            let shown = if is_kept { &id } else { text.expose_secret() };
-            success(format_args!(
-                "Service token {}: {shown}",
-                secret.what_was_done
-            ))
+            let shown = if is_in_file {
+                &id
+            } else {
+                text.expose_secret()
+            };
+            success(format_args!("Service token {}: {shown}", secret.action))
         }
     })
 }

@@ -21,7 +21,9 @@ pub(super) async fn run(args: UpdateArgs, output: Format) -> Result<(), Failure>
             .with_hint("`svctok update --help` shows the flags for it"));
     }
     let tokens = Tokens::open(&args.access, IfMissing::Fail).await?;
-    let tokens = tokens.at_revision(args.revision).confirmed(args.last_admin);
+    let tokens = tokens
+        .if_revision(args.revision)
+        .allow_last_admin_removal(args.last_admin);
     let changed = tokens.update(id.id, update(args)).await;
     tokens.close().await;
     let changed = changed?;
@@ -31,18 +33,18 @@ pub(super) async fn run(args: UpdateArgs, output: Format) -> Result<(), Failure>
 /// Says what was done to a token, and when every node knows.
 pub(super) fn show_change(
     changed: &Changed,
-    what_was_done: &str,
+    action: &str,
     id: &str,
     output: Format,
 ) -> Result<(), Failure> {
     output.show(&TokenData::from(&changed.token), || {
-        success(format_args!("Service token {what_was_done}: {id}"))
+        success(format_args!("Service token {action}: {id}"))
     })?;
-    say_when(changed.effective_within);
+    note_propagation(changed.effective_within);
     Ok(())
 }
 
-pub(super) fn say_when(effective_within: Duration) {
+pub(super) fn note_propagation(effective_within: Duration) {
     match effective_within {
         Duration::ZERO => {}
         Duration::MAX => note("The server does not say when every node knows."),

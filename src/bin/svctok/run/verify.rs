@@ -2,7 +2,7 @@ use std::time::SystemTime;
 
 use tower_service_token::TokenStore;
 use tower_service_token::clock::SystemClock;
-use tower_service_token::lifecycle::ShownToken;
+use tower_service_token::lifecycle::TokenInfo;
 use tower_service_token::principal::Scopes;
 use tower_service_token::store::{Credential, TokenRecord, verdict};
 use tower_service_token::token::{TokenFormat, TokenShape};
@@ -18,28 +18,28 @@ use crate::tokens::{ServerTokens, require_file};
 
 pub(super) async fn run(args: VerifyArgs, output: Format) -> Result<(), Failure> {
     let output = output.without_secret()?;
-    let target = Target::find(&args.access)?;
-    let token = token_input::subject(args.word.as_ref(), &args.access.token)?;
-    let text = token.presented()?;
+    let target = Target::resolve(&args.access)?;
+    let token = token_input::from_flags_or_stdin(args.positional.as_ref(), &args.access.token)?;
+    let text = token.as_presented_token()?;
     if TokenFormat::default().inspect(text.expose_secret()) == TokenShape::Damaged {
-        return Err(refused("its checksum is wrong: a character is mistyped"));
+        return Err(denial("its checksum is wrong: a character is mistyped"));
     }
     let shown = match target {
-        Target::Store(store) => by_store(&store, &token).await?,
+        Target::Store(store) => verify_in_store(&store, &token).await?,
         Target::Server { url, .. } => {
             let server = ServerTokens::new(&url, &token)?;
-            server.own().await?.map_err(|reason| refused(&reason))?
+            server.own().await?.map_err(|reason| denial(&reason))?
         }
     };
-    check_demands(&args, &shown)?;
+    check_requirements(&args, &shown)?;
     output.show(&shown, || {
         success(format_args!("Service token is good: {}", shown.id))
     })
 }
 
-async fn by_store(url: &StoreUrl, token: &SecretText) -> Result<ShownToken, Failure> {
+async fn verify_in_store(url: &StoreUrl, token: &SecretText) -> Result<TokenInfo, Failure> {
     require_file(url)?;
-    let credential = Credential::new(token.presented()?);
+    let credential = Credential::new(token.as_presented_token()?);
     let opened = url.open().await?;
     let found = match &opened {
         OpenedStore::Registry(store) => store.find(&credential).await,
@@ -49,7 +49,7 @@ async fn by_store(url: &StoreUrl, token: &SecretText) -> Result<ShownToken, Fail
         note(format_args!("The store was not closed: {error}"));
     }
     let found: Option<TokenRecord> = found.map_err(|error| {
-        Failure::of(
+        Failure::context(
             FailureKind::Unreachable,
             format_args!("cannot ask {url}"),
             &error,
@@ -57,9 +57,9 @@ async fn by_store(url: &StoreUrl, token: &SecretText) -> Result<ShownToken, Fail
     })?;
     let shown = found
         .as_ref()
-        .map(|record| ShownToken::new(record, SystemTime::now()));
+        .map(|record| TokenInfo::new(record, SystemTime::now()));
     let principal = verdict(found, &credential, &SystemClock);
-    let principal = principal.map_err(|denial| refused(&denial.to_string()))?;
+    let principal = principal.map_err(|error| denial(&error.to_string()))?;
     if principal.uses_previous_secret() {
         note(
             "This is the secret from before the last rotation: it stops working when its grace ends.",
@@ -69,7 +69,7 @@ async fn by_store(url: &StoreUrl, token: &SecretText) -> Result<ShownToken, Fail
 }
 
 /// Whether the token has all the roles and scopes asked for.
-fn check_demands(args: &VerifyArgs, token: &ShownToken) -> Result<(), Failure> {
+fn check_requirements(args: &VerifyArgs, token: &TokenInfo) -> Result<(), Failure> {
     let scopes: Scopes = token.scopes.iter().collect();
     let roles = args.roles.iter().filter(|role| !token.roles.contains(role));
     let missing: Vec<&str> = roles
@@ -86,6 +86,6 @@ fn check_demands(args: &VerifyArgs, token: &ShownToken) -> Result<(), Failure> {
     )))
 }
 
-fn refused(reason: &str) -> Failure {
+fn denial(reason: &str) -> Failure {
     Failure::refused(format!("the token is refused: {reason}"))
 }

@@ -11,7 +11,7 @@ use tower_service_token::api::oauth::OAuthEndpoints;
 use tower_service_token::api::pipeops::PipeOpsApi;
 use tower_service_token::api::stackstate::StackStateApi;
 use tower_service_token::limits::FailureLimit;
-use tower_service_token::store::{CachedStore, Flushing, LastUsed, TokenRegistry};
+use tower_service_token::store::{CachedStore, FlushTask, LastUsed, TokenRegistry};
 use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens, TokenStore};
 
 use crate::store_url::OpenedStore;
@@ -20,24 +20,24 @@ use crate::store_url::OpenedStore;
 const FLUSH_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The routes of a store.
-pub(super) struct Service {
+pub(super) struct ServiceParts {
     pub(super) app: Router,
     /// Must be stopped at the end, which writes the last uses.
-    pub(super) flushing: Option<Flushing>,
+    pub(super) flush_task: Option<FlushTask>,
 }
 
-pub(super) fn service(store: OpenedStore) -> Service {
+pub(super) fn build(store: OpenedStore) -> ServiceParts {
     match store {
-        OpenedStore::Registry(registry) => of_registry(registry),
-        OpenedStore::ReadOnly(store) => of_file(store),
+        OpenedStore::Registry(registry) => build_for_registry(registry),
+        OpenedStore::ReadOnly(store) => build_for_file(store),
     }
 }
 
-fn of_registry(registry: Arc<dyn TokenRegistry>) -> Service {
+fn build_for_registry(registry: Arc<dyn TokenRegistry>) -> ServiceParts {
     // Requests and changes share the cache, so that changes take effect at once on this node.
     let store = CachedStore::new(registry);
     let last_used = LastUsed::new(store.clone());
-    let flushing = last_used.flush_every(FLUSH_INTERVAL);
+    let flush_task = last_used.flush_every(FLUSH_INTERVAL);
     let tokens = ServiceTokens::new(store.clone());
     let layer = ServiceTokenLayer::new(store)
         .accept_bearer()
@@ -51,12 +51,12 @@ fn of_registry(registry: Arc<dyn TokenRegistry>) -> Service {
         .merge(ForwardAuth::new(layer).into_router())
         .nest("/api", stackstate.into_router())
         .merge(pipeops.into_router());
-    let flushing = Some(flushing);
-    Service { app, flushing }
+    let flush_task = Some(flush_task);
+    ServiceParts { app, flush_task }
 }
 
 /// Serves only the endpoints that read, because the service does not write a token file.
-fn of_file(store: Arc<dyn TokenStore>) -> Service {
+fn build_for_file(store: Arc<dyn TokenStore>) -> ServiceParts {
     tracing::warn!(
         "a file: store is read-only: /service-tokens, /revoke, /api and /workspace are not served, \
          and last uses are not recorded"
@@ -74,8 +74,8 @@ fn of_file(store: Arc<dyn TokenStore>) -> Service {
     let app = Router::new()
         .route("/introspect", introspect)
         .merge(ForwardAuth::new(layer).into_router());
-    Service {
+    ServiceParts {
         app,
-        flushing: None,
+        flush_task: None,
     }
 }

@@ -18,12 +18,12 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tower_service_token::store::{
-    AuditAction, AuditEvent, AuditSink, FieldChange, RegistryError, TokenRecord, TracingAudit,
+    AuditAction, AuditEvent, AuditSink, FieldChange, RegistryError, TokenRecord, TracingAuditSink,
     Write,
 };
 use tower_service_token::token::{MintedToken, TokenFormat};
 
-use super::first_start::{Found, is_empty};
+use super::first_start::{StartupState, is_empty};
 use crate::failure::{Failure, FailureKind};
 use crate::marker::Marker;
 use crate::output;
@@ -45,7 +45,7 @@ const STDOUT_TIMEOUT: Duration = Duration::from_secs(10);
 const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The settings of a first start.
-pub(super) struct Bootstrap<'a> {
+pub(super) struct BootstrapOptions<'a> {
     /// Where the token is written, if not to stdout.
     pub(super) file: Option<&'a Path>,
     /// Of a SQLite database.
@@ -57,9 +57,9 @@ pub(super) struct Bootstrap<'a> {
 /// Mints the administrator's token if the store is new, and writes it to stdout or the file.
 pub(super) async fn bootstrap(
     store: &Arc<dyn StoreHandle>,
-    bootstrap: &Bootstrap<'_>,
+    bootstrap: &BootstrapOptions<'_>,
 ) -> Result<(), Failure> {
-    let found = Found::read(&**store, bootstrap.marker).await?;
+    let found = StartupState::read(&**store, bootstrap.marker).await?;
     found.check(bootstrap.is_confirmed)?;
     if found.is_empty() {
         mint(store, bootstrap.file).await?;
@@ -70,27 +70,27 @@ pub(super) async fn bootstrap(
 
 async fn mint(store: &Arc<dyn StoreHandle>, file: Option<&Path>) -> Result<(), Failure> {
     let minted = TokenFormat::default().mint();
-    let secret =
-        minted.map_err(|error| Failure::of(FailureKind::Refused, "cannot mint a token", &error))?;
+    let secret = minted
+        .map_err(|error| Failure::context(FailureKind::Refused, "cannot mint a token", &error))?;
     match file {
-        Some(file) => in_file(store, &secret, file).await,
-        None => on_stdout(store, &secret).await,
+        Some(file) => mint_to_file(store, &secret, file).await,
+        None => mint_to_stdout(store, &secret).await,
     }
 }
 
-async fn in_file(
+async fn mint_to_file(
     registry: &Arc<dyn StoreHandle>,
     secret: &MintedToken,
     path: &Path,
 ) -> Result<(), Failure> {
     let cannot = |error: &io::Error| {
         let tried = format!("cannot write the bootstrap token to {}", path.display());
-        Failure::of(FailureKind::Refused, tried, error)
+        Failure::context(FailureKind::Refused, tried, error)
     };
     let file = match create(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            return others_token(registry, path).await;
+            return handle_existing_file(registry, path).await;
         }
         Err(error) => return Err(cannot(&error)),
     };
@@ -114,7 +114,7 @@ async fn in_file(
             Ok(())
         }
         // The file stays, because the store may have the token.
-        Err(error) => Err(unknown(&error).with_hint(format!(
+        Err(error) => Err(uncertain_insert(&error).with_hint(format!(
             "start again; if that fails because {} exists, remove it",
             path.display()
         ))),
@@ -122,7 +122,7 @@ async fn in_file(
 }
 
 /// Handles a file that exists: another process has just written it, or it must not be overwritten.
-async fn others_token(registry: &Arc<dyn StoreHandle>, path: &Path) -> Result<(), Failure> {
+async fn handle_existing_file(registry: &Arc<dyn StoreHandle>, path: &Path) -> Result<(), Failure> {
     let begun = Instant::now();
     while begun.elapsed() < INSERT_TIMEOUT {
         if !is_empty(&**registry).await? {
@@ -134,7 +134,10 @@ async fn others_token(registry: &Arc<dyn StoreHandle>, path: &Path) -> Result<()
     Err(Failure::refused(message).with_hint("remove the file, or specify another one"))
 }
 
-async fn on_stdout(registry: &Arc<dyn StoreHandle>, secret: &MintedToken) -> Result<(), Failure> {
+async fn mint_to_stdout(
+    registry: &Arc<dyn StoreHandle>,
+    secret: &MintedToken,
+) -> Result<(), Failure> {
     let inserted = insert(registry, secret).await;
     if let Ok(false) = inserted {
         return Ok(());
@@ -143,7 +146,7 @@ async fn on_stdout(registry: &Arc<dyn StoreHandle>, secret: &MintedToken) -> Res
     let shown = spawn_blocking(move || output::print_within(STDOUT_TIMEOUT, &line)).await;
     let shown = shown.unwrap_or_else(|error| Err(error.into()));
     match (inserted, shown) {
-        (Err(error), _) => Err(unknown(&error).with_hint("start again")),
+        (Err(error), _) => Err(uncertain_insert(&error).with_hint("start again")),
         (Ok(_), Ok(())) => {
             tracing::info!(token_id = %secret.id(), "minted the administrator's token");
             Ok(())
@@ -151,10 +154,10 @@ async fn on_stdout(registry: &Arc<dyn StoreHandle>, secret: &MintedToken) -> Res
         (Ok(_), Err(error)) => {
             let write = Write::new(record(secret), event(AuditAction::Purged, secret));
             let deleted = registry.delete(&write).await;
-            deleted.map_err(|error| unknown(&error))?;
-            TracingAudit.record(write.event());
+            deleted.map_err(|error| uncertain_insert(&error))?;
+            TracingAuditSink.record(write.event());
             let tried = "cannot write the bootstrap token to stdout, so it was deleted";
-            Err(Failure::of(FailureKind::Refused, tried, &error))
+            Err(Failure::context(FailureKind::Refused, tried, &error))
         }
     }
 }
@@ -179,7 +182,7 @@ async fn insert(
     let write = Write::new(record(secret), event).with_max_tokens(1);
     match registry.insert(&write).await {
         Ok(()) => {
-            TracingAudit.record(write.event());
+            TracingAuditSink.record(write.event());
             Ok(true)
         }
         Err(RegistryError::TooManyTokens) => Ok(false),
@@ -203,9 +206,9 @@ fn event(action: AuditAction, secret: &MintedToken) -> AuditEvent {
     AuditEvent::new(SystemTime::now(), ACTOR, action, secret.id())
 }
 
-fn unknown(error: &RegistryError) -> Failure {
+fn uncertain_insert(error: &RegistryError) -> Failure {
     let tried = "the bootstrap token may or may not be in the store";
-    Failure::of(FailureKind::Unreachable, tried, error)
+    Failure::context(FailureKind::Unreachable, tried, error)
 }
 
 /// Creates a file with mode 0600. Returns an error if it exists.

@@ -9,7 +9,7 @@ use crate::failure::{Failure, FailureKind};
 use crate::marker::Marker;
 use crate::store_handle::{RecordedState, StoreHandle};
 
-const HINT: &str = "mount or restore the database; to begin with a new administrator, start once with \
+const RESTORE_HINT: &str = "mount or restore the database; to begin with a new administrator, start once with \
                     --bootstrap";
 
 const OTHER_DATABASE_HINT: &str = "mount or restore the database; to use the present one with its tokens, start \
@@ -20,18 +20,18 @@ const GRANT_HINT: &str = "grant the role SELECT and UPDATE on the table service_
 
 /// What a start found.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(super) struct StartupState {
     is_empty: bool,
     /// What the store says.
     was_initialized: bool,
     /// Whether the store may say so.
-    is_permitted: bool,
+    can_read_state: bool,
     store_id: Option<String>,
     /// The store that the marker is of, and the marker's name.
     marker: Option<(String, String)>,
 }
 
-impl Found {
+impl StartupState {
     /// What another process does first is read last: it mints, records that in the store, and writes
     /// the marker.
     pub(super) async fn read(
@@ -46,7 +46,7 @@ impl Found {
             None => None,
         };
         let state = store.state().await.map_err(|error| unavailable(&error))?;
-        let is_permitted = !matches!(state, RecordedState::NotPermitted);
+        let can_read_state = !matches!(state, RecordedState::NotPermitted);
         let state = match state {
             RecordedState::Known(state) => Some(state),
             RecordedState::None | RecordedState::NotPermitted => None,
@@ -57,7 +57,7 @@ impl Found {
         Ok(Self {
             is_empty: is_empty(store).await?,
             was_initialized,
-            is_permitted,
+            can_read_state,
             store_id: state.map(|it| it.store_id().to_owned()),
             marker,
         })
@@ -84,9 +84,9 @@ impl Found {
         }
         if self.is_empty && (self.was_initialized || self.marker.is_some()) {
             let message = "the store is empty but was initialized before";
-            return Err(Failure::refused(message).with_hint(HINT));
+            return Err(Failure::refused(message).with_hint(RESTORE_HINT));
         }
-        if self.is_empty && !self.is_permitted {
+        if self.is_empty && !self.can_read_state {
             let message = "the store is empty, and the database role may not read whether it was \
                            initialized before";
             return Err(Failure::refused(message).with_hint(GRANT_HINT));
@@ -111,7 +111,7 @@ impl Found {
     /// Records that the store has had an administrator. The service works without these records, so a
     /// failure is logged.
     pub(super) async fn record(&self, store: &dyn StoreHandle, marker: Option<&Marker>) {
-        if self.is_permitted
+        if self.can_read_state
             && !self.was_initialized
             && let Err(error) = store.mark_initialized(SystemTime::now()).await
         {
@@ -136,10 +136,10 @@ impl Found {
 
 /// Refuses to create a database where there was one, unless that is confirmed by `--bootstrap`.
 pub(super) fn check_not_lost(database: &Path, is_confirmed: bool) -> Result<Marker, Failure> {
-    let marker = Marker::of(database);
+    let marker = Marker::new(database);
     if !is_confirmed {
         let checked = marker.check_not_lost();
-        checked.map_err(|failure| failure.with_hint(HINT))?;
+        checked.map_err(|failure| failure.with_hint(RESTORE_HINT))?;
     }
     Ok(marker)
 }
@@ -152,25 +152,25 @@ pub(super) async fn is_empty(store: &dyn StoreHandle) -> Result<bool, Failure> {
 }
 
 fn unavailable(error: &StoreError) -> Failure {
-    Failure::of(FailureKind::Unreachable, "cannot read the store", error)
+    Failure::context(FailureKind::Unreachable, "cannot read the store", error)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn found(is_empty: bool, was_initialized: bool, marker: Option<&str>) -> Found {
-        Found {
+    fn found(is_empty: bool, was_initialized: bool, marker: Option<&str>) -> StartupState {
+        StartupState {
             is_empty,
             was_initialized,
-            is_permitted: true,
+            can_read_state: true,
             store_id: Some("a".to_owned()),
             marker: marker.map(|id| (id.to_owned(), "tokens.db.initialized".to_owned())),
         }
     }
 
     #[test]
-    fn only_a_store_that_never_had_an_administrator_may_be_empty() {
+    fn rejects_an_empty_store_that_was_initialized() {
         for (found, is_good) in [
             (found(true, false, None), true),
             (found(true, true, None), false),
@@ -189,10 +189,10 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_store_whose_state_cannot_be_read_is_refused() {
+    fn rejects_an_empty_store_whose_state_is_unreadable() {
         for is_empty in [false, true] {
-            let found = Found {
-                is_permitted: false,
+            let found = StartupState {
+                can_read_state: false,
                 store_id: None,
                 ..found(is_empty, false, None)
             };

@@ -17,7 +17,7 @@ struct Window {
 
 /// Whether a line is logged.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Line {
+pub(super) enum LineDecision {
     /// It is, after a line that says how many were skipped before, if any.
     Log {
         skipped: Option<u64>,
@@ -35,15 +35,15 @@ impl LineLimit {
     }
 
     /// Counts a line that is skipped in a metric.
-    pub(super) fn next(&self, now: Instant) -> Line {
+    pub(super) fn next(&self, now: Instant) -> LineDecision {
         let line = self.decide(now);
-        if line == Line::Skip {
+        if line == LineDecision::Skip {
             metrics::counter!("svctok_log_lines_skipped_total").increment(1);
         }
         line
     }
 
-    fn decide(&self, now: Instant) -> Line {
+    fn decide(&self, now: Instant) -> LineDecision {
         let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut skipped = None;
         if now.saturating_duration_since(window.since) >= SECOND {
@@ -56,10 +56,10 @@ impl LineLimit {
         }
         if window.lines == LINES_PER_SECOND {
             window.skipped += 1;
-            return Line::Skip;
+            return LineDecision::Skip;
         }
         window.lines += 1;
-        Line::Log { skipped }
+        LineDecision::Log { skipped }
     }
 }
 
@@ -68,16 +68,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_what_exceeds_the_lines_of_a_second() {
+    fn limits_lines_per_second_and_counts_the_rest() {
         let limit = LineLimit::new();
         let start = Instant::now();
         let logged = (0..1_000)
-            .filter(|_| limit.next(start) != Line::Skip)
+            .filter(|_| limit.next(start) != LineDecision::Skip)
             .count();
         assert_eq!(logged, 200);
         let later = start + SECOND + SECOND;
         let skipped = Some(800);
-        assert_eq!(limit.next(later), Line::Log { skipped });
-        assert_eq!(limit.next(later), Line::Log { skipped: None });
+        assert_eq!(limit.next(later), LineDecision::Log { skipped });
+        assert_eq!(limit.next(later), LineDecision::Log { skipped: None });
     }
 }

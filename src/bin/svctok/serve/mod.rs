@@ -15,9 +15,9 @@ mod first_start;
 mod health;
 mod line_limit;
 mod logs;
-mod observation;
+mod metrics_endpoint;
 mod permissions;
-mod requests;
+mod request_log;
 mod server;
 mod stop;
 mod tls;
@@ -28,10 +28,10 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
-use self::app::Service;
-use self::bootstrap::Bootstrap;
+use self::app::ServiceParts;
+use self::bootstrap::BootstrapOptions;
 use self::health::Health;
-use self::observation::Observation;
+use self::metrics_endpoint::MetricsEndpoint;
 use self::server::{InFlight, Server};
 use self::stop::StopSignals;
 use crate::args::ServeArgs;
@@ -45,7 +45,7 @@ struct Frontend {
     tls: Option<TlsAcceptor>,
     max_connections: usize,
     listener: TcpListener,
-    observation: Observation,
+    metrics_endpoint: MetricsEndpoint,
 }
 
 /// An open store.
@@ -62,7 +62,7 @@ pub(crate) async fn serve(args: ServeArgs) -> Result<(), Failure> {
         tls: tls::acceptor(&args)?,
         max_connections: server::max_connections(args.max_connections)?,
         listener: server::bind(args.listen).await?,
-        observation: Observation::begin(args.metrics_listen).await?,
+        metrics_endpoint: MetricsEndpoint::install(args.metrics_listen).await?,
     };
     logs::register_metrics();
     let close = async |backend: Backend| {
@@ -90,12 +90,12 @@ async fn run(
     let (stopping, stopped) = watch::channel(false);
     let health = Arc::new(Health::new(backend.store.clone(), stopped.clone()));
     first_token(backend, args).await?;
-    let Service { app, flushing } = app::service(backend.store.clone());
+    let ServiceParts { app, flush_task } = app::build(backend.store.clone());
     let in_flight = InFlight::new();
     tokio::spawn(Arc::clone(&in_flight).sweep());
     let app = app
         .merge(health::routes(&health))
-        .merge(frontend.observation.routes(&health, &in_flight)?);
+        .merge(frontend.metrics_endpoint.routes(&health, &in_flight)?);
 
     let scheme = if frontend.tls.is_some() {
         "https"
@@ -104,7 +104,8 @@ async fn run(
     };
     let address = server::address(&frontend.listener)?;
     tracing::info!("listening on {scheme}://{address}");
-    let app = requests::observed(server::bounded(app)).layer(args.client_address_layer());
+    let app =
+        request_log::with_request_log(server::with_budget(app)).layer(args.client_address_layer());
     let proxies = args.trusted_proxies();
     let server = Server::new("service", frontend.listener, app, in_flight)
         .with_tls(frontend.tls)
@@ -118,8 +119,8 @@ async fn run(
     // An error means that the server has ended.
     let _ = stopping.send(true);
     stop::drain(serving, limit, signals.next()).await;
-    if let Some(flushing) = flushing {
-        stop::flush(flushing).await;
+    if let Some(flush_task) = flush_task {
+        stop::flush(flush_task).await;
     }
     Ok(())
 }
@@ -133,7 +134,7 @@ async fn first_token(backend: &Backend, args: &ServeArgs) -> Result<(), Failure>
     if let Some(file) = file {
         permissions::warn_about_token(file);
     }
-    let bootstrap = Bootstrap {
+    let bootstrap = BootstrapOptions {
         file,
         marker: backend.marker.as_ref(),
         is_confirmed: args.bootstrap,
@@ -147,7 +148,7 @@ async fn open(args: &ServeArgs) -> Result<Backend, Failure> {
         None => Environment::read()?.store,
     };
     let url = url.map_or_else(default_store::create, Ok)?;
-    if matches!(url, StoreUrl::File(_)) && args.mints() {
+    if matches!(url, StoreUrl::File(_)) && args.has_bootstrap_flag() {
         return Err(Failure::usage(
             "a file: store cannot mint tokens: leave out --bootstrap and --bootstrap-token-file",
         ));

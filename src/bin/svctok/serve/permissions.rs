@@ -7,7 +7,7 @@ pub(super) fn warn_about_database(path: &Path) {
     let Ok(path) = path.canonicalize() else {
         return;
     };
-    for file in [path.clone(), beside(&path, "-wal"), beside(&path, "-shm")] {
+    for file in [path.clone(), sibling(&path, "-wal"), sibling(&path, "-shm")] {
         warn_if(
             &file,
             is_writable,
@@ -38,7 +38,7 @@ pub(super) fn warn_about_token(path: &Path) {
     );
 }
 
-fn beside(path: &Path, end: &str) -> PathBuf {
+fn sibling(path: &Path, end: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(end);
     name.into()

@@ -14,7 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::signal::windows::{CtrlC, CtrlShutdown, ctrl_c, ctrl_shutdown};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tower_service_token::store::Flushing;
+use tower_service_token::store::FlushTask;
 
 use crate::failure::{Failure, FailureKind};
 use crate::store_url::OpenedStore;
@@ -44,7 +44,7 @@ pub(super) struct StopSignals {
 impl StopSignals {
     pub(super) fn register() -> Result<Self, Failure> {
         Self::try_register().map_err(|error| {
-            Failure::of(
+            Failure::context(
                 FailureKind::Refused,
                 "cannot register signal handlers",
                 &error,
@@ -128,8 +128,8 @@ pub(super) async fn drain(
 }
 
 /// Writes the last uses that are still in memory.
-pub(super) async fn flush(flushing: Flushing) {
-    match timeout(FLUSH_TIMEOUT, flushing.stop()).await {
+pub(super) async fn flush(flush_task: FlushTask) {
+    match timeout(FLUSH_TIMEOUT, flush_task.stop()).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::error!(%error, "cannot write the last uses"),
         Err(_) => tracing::error!("timed out writing the last uses"),
@@ -140,7 +140,7 @@ pub(super) async fn flush(flushing: Flushing) {
 pub(super) async fn close(store: &OpenedStore) -> Result<(), Failure> {
     match timeout(CLOSE_TIMEOUT, store.close()).await {
         Ok(closed) => closed.map_err(|error| {
-            Failure::of(FailureKind::Unreachable, "cannot close the store", &error)
+            Failure::context(FailureKind::Unreachable, "cannot close the store", &error)
         }),
         Err(_) => Err(Failure::new(
             FailureKind::Unreachable,
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stop_takes_less_than_30_s_by_default() {
+    fn default_shutdown_takes_less_than_30_s() {
         let matches = args::command().try_get_matches_from(["svctok", "serve"]);
         let cli = Cli::from_arg_matches(&matches.unwrap()).unwrap();
         let Command::Serve(args) = cli.command else {
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_store_that_opens_after_a_stop_is_closed() {
+    async fn closes_a_store_that_opens_after_the_stop() {
         let open = async {
             sleep(Duration::from_secs(2)).await;
             Ok(())
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_store_that_does_not_open_delays_a_stop_by_4_s() {
+    async fn unopened_store_delays_the_stop_by_4_s() {
         let begun = Instant::now();
         let open = pending::<Result<(), Failure>>();
         let opened = open_unless_stopped(open, async {}, async |()| {}).await;

@@ -17,7 +17,7 @@ use crate::failure::{Failure, FailureKind};
 /// `--insecure-plain-http` allows it.
 pub(super) fn acceptor(args: &ServeArgs) -> Result<Option<TlsAcceptor>, Failure> {
     if let (Some(certificate), Some(key)) = (&args.tls_cert, &args.tls_key) {
-        return of_files(certificate, key).map(Some);
+        return acceptor_from_files(certificate, key).map(Some);
     }
     let address = args.listen;
     if !address.ip().to_canonical().is_loopback() {
@@ -34,9 +34,10 @@ pub(super) fn acceptor(args: &ServeArgs) -> Result<Option<TlsAcceptor>, Failure>
     Ok(None)
 }
 
-fn of_files(certificate: &Path, key: &Path) -> Result<TlsAcceptor, Failure> {
-    let cannot_read =
-        |path: &Path, error: &pem::Error| Failure::of(FailureKind::Usage, path.display(), error);
+fn acceptor_from_files(certificate: &Path, key: &Path) -> Result<TlsAcceptor, Failure> {
+    let cannot_read = |path: &Path, error: &pem::Error| {
+        Failure::context(FailureKind::Usage, path.display(), error)
+    };
     let chain = CertificateDer::pem_file_iter(certificate)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|error| cannot_read(certificate, &error))?;
@@ -53,7 +54,7 @@ fn of_files(certificate: &Path, key: &Path) -> Result<TlsAcceptor, Failure> {
         .with_single_cert(chain, secret)
         .map_err(|error| {
             let tried = format!("{} with {}", certificate.display(), key.display());
-            Failure::of(FailureKind::Usage, tried, &error)
+            Failure::context(FailureKind::Usage, tried, &error)
         })?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))

@@ -8,10 +8,10 @@ use tower_service_token::store::{
 use tower_service_token::token::TokenId;
 
 use super::error::TokenFileError;
-use super::literal::kept;
+use super::literal::as_stored;
 
 /// How often the file is read anew because it changed meanwhile.
-const ATTEMPTS: usize = 3;
+const MAX_ATTEMPTS: usize = 3;
 
 /// What a token file says at some moment.
 #[derive(Default)]
@@ -25,7 +25,7 @@ pub(super) struct Content {
 impl Content {
     /// The text, and what the crate's own reader makes of it.
     pub(super) fn read(path: &Path) -> Result<Self, TokenFileError> {
-        for _ in 0..ATTEMPTS {
+        for _ in 0..MAX_ATTEMPTS {
             let text = fs::read_to_string(path);
             let records = records(path)?;
             if let (Ok(text), Ok(file)) = (text, fs::metadata(path))
@@ -43,15 +43,15 @@ impl Content {
     }
 
     /// The same; or nothing, if the file is not there and can be made.
-    pub(super) fn read_or_begin(path: &Path) -> Result<Self, TokenFileError> {
-        if can_be_made(path) {
+    pub(super) fn read_or_empty(path: &Path) -> Result<Self, TokenFileError> {
+        if can_be_created(path) {
             Ok(Self::default())
         } else {
             Self::read(path)
         }
     }
 
-    pub(super) fn is_still_at(&self, path: &Path) -> bool {
+    pub(super) fn is_unchanged(&self, path: &Path) -> bool {
         match fs::read_to_string(path) {
             Ok(text) => self.file.is_some() && text == self.text,
             Err(error) => self.file.is_none() && error.kind() == ErrorKind::NotFound,
@@ -59,19 +59,22 @@ impl Content {
     }
 
     /// The record that a change is meant for, if it is the one that was read.
-    pub(super) fn expected(&self, record: &TokenRecord) -> Result<&TokenRecord, RegistryError> {
+    pub(super) fn record_to_change(
+        &self,
+        record: &TokenRecord,
+    ) -> Result<&TokenRecord, RegistryError> {
         let mut records = self.records.iter();
         let known = records.find(|known| known.id() == record.id());
         let known = known.ok_or(RegistryError::UnknownId)?;
         if known.revision() == record.revision() {
             Ok(known)
         } else {
-            Err(RegistryError::Changed)
+            Err(RegistryError::RevisionMismatch)
         }
     }
 
     /// Whether the record may be there besides the others.
-    pub(super) fn admit(&self, write: &Write) -> Result<(), RegistryError> {
+    pub(super) fn check_unique(&self, write: &Write) -> Result<(), RegistryError> {
         let record = write.record();
         let others = || self.records.iter().filter(|it| it.id() != record.id());
         let is_live = |it: &&TokenRecord| it.state() != TokenState::Revoked;
@@ -102,11 +105,11 @@ impl Content {
     }
 
     /// Whether the record may be added.
-    pub(super) fn admit_new(&self, write: &Write) -> Result<(), RegistryError> {
+    pub(super) fn check_insert(&self, write: &Write) -> Result<(), RegistryError> {
         if self.records.iter().any(|it| it.id() == write.record().id()) {
             return Err(RegistryError::DuplicateId);
         }
-        self.admit(write)?;
+        self.check_unique(write)?;
         let live = self
             .records
             .iter()
@@ -119,7 +122,7 @@ impl Content {
     }
 
     /// Whether the file at `path` says the same as this one, but for one token.
-    pub(super) fn differs_by(
+    pub(super) fn check_only_change(
         &self,
         path: &Path,
         id: TokenId,
@@ -129,39 +132,39 @@ impl Content {
             // It names the draft, which nobody knows, and a line that nobody sees.
             let said = error.to_string();
             let rule = said.rsplit(": ").next().unwrap_or_default();
-            TokenFileError::CannotHold(rule.to_owned())
+            TokenFileError::UnsupportedValue(rule.to_owned())
         })?;
         let others = self.records.iter().filter(|it| it.id() != id);
-        let mut expected: Vec<_> = others.chain(after).map(version).collect();
-        let mut written: Vec<_> = written.iter().map(version).collect();
+        let mut expected: Vec<_> = others.chain(after).map(id_and_revision).collect();
+        let mut written: Vec<_> = written.iter().map(id_and_revision).collect();
         expected.sort_unstable();
         written.sort_unstable();
         if expected == written {
             Ok(())
         } else {
-            Err(TokenFileError::WrongMeaning)
+            Err(TokenFileError::UnexpectedContent)
         }
     }
 }
 
 /// The tokens of a file, in no order.
 pub(super) fn records(path: &Path) -> Result<Vec<TokenRecord>, TokenFileError> {
-    let records = store(path)?.records();
-    records.iter().map(kept).collect()
+    let records = open_without_polling(path)?.records();
+    records.iter().map(as_stored).collect()
 }
 
 /// Reads the file, and does not follow it.
-pub(super) fn store(path: &Path) -> Result<FileStore, FileStoreError> {
+pub(super) fn open_without_polling(path: &Path) -> Result<FileStore, FileStoreError> {
     FileStoreOptions::new().with_poll_interval(None).open(path)
 }
 
-pub(super) fn can_be_made(path: &Path) -> bool {
+pub(super) fn can_be_created(path: &Path) -> bool {
     let is_missing = path
         .symlink_metadata()
         .is_err_and(|error| error.kind() == ErrorKind::NotFound);
     is_missing && path.extension().is_some_and(|it| it == "toml")
 }
 
-fn version(record: &TokenRecord) -> (TokenId, u64) {
+fn id_and_revision(record: &TokenRecord) -> (TokenId, u64) {
     (record.id(), record.revision())
 }

@@ -4,9 +4,9 @@ use toml_edit::{DocumentMut, Item, RawString, TableLike, Value};
 use tower_service_token::digest::TokenDigest;
 use tower_service_token::store::{TokenRecord, TokenState};
 
+use super::array::push;
 use super::entry::Entry;
 use super::error::TokenFileError;
-use super::list::push;
 use super::literal::literals;
 
 const BYTE_ORDER_MARK: char = '\u{feff}';
@@ -17,42 +17,46 @@ const BYTE_ORDER_MARK: char = '\u{feff}';
 /// first.
 pub(super) struct Document {
     content: DocumentMut,
-    has_mark: bool,
-    line_end: &'static str,
+    has_byte_order_mark: bool,
+    line_ending: &'static str,
 }
 
 impl Document {
     /// Fails if writing it again would give another text.
     pub(super) fn parse(path: &Path, text: &str) -> Result<Self, TokenFileError> {
-        let odd = || TokenFileError::OddLayout(path.to_owned());
-        let line_end = if text.contains("\r\n") { "\r\n" } else { "\n" };
+        let unsupported = || TokenFileError::UnsupportedLayout(path.to_owned());
+        let line_ending = if text.contains("\r\n") { "\r\n" } else { "\n" };
         let document = Self {
-            content: text.parse().map_err(|_| odd())?,
-            has_mark: text.starts_with(BYTE_ORDER_MARK),
-            line_end,
+            content: text.parse().map_err(|_| unsupported())?,
+            has_byte_order_mark: text.starts_with(BYTE_ORDER_MARK),
+            line_ending,
         };
         let written = document.to_text();
         // The last line may want its end.
         let is_same = written
             .strip_prefix(text)
-            .is_some_and(|more| ["", line_end].contains(&more));
-        if is_same { Ok(document) } else { Err(odd()) }
+            .is_some_and(|more| ["", line_ending].contains(&more));
+        if is_same {
+            Ok(document)
+        } else {
+            Err(unsupported())
+        }
     }
 
     pub(super) fn to_text(&self) -> String {
         let text = self.content.to_string();
         let text = text.trim_start_matches(BYTE_ORDER_MARK);
-        let mark = self.has_mark.then_some(BYTE_ORDER_MARK);
+        let mark = self.has_byte_order_mark.then_some(BYTE_ORDER_MARK);
         let mark = mark.map(String::from).unwrap_or_default();
         // Where a text goes over several lines, it has them still.
-        mark + &text.replace("\r\n", "\n").replace('\n', self.line_end)
+        mark + &text.replace("\r\n", "\n").replace('\n', self.line_ending)
     }
 
     /// Adds a token behind the others.
     pub(super) fn insert(&mut self, record: &TokenRecord) -> Result<(), TokenFileError> {
         let fields = literals(record)?.into_iter();
         let fields: Vec<String> = fields.map(|(name, it)| format!("{name} = {it}")).collect();
-        self.open_list();
+        self.replace_empty_array();
         if let Some(Item::Value(Value::Array(list))) = self.content.get_mut("tokens") {
             let entry = format!("{{ {} }}", fields.join(", "));
             push(list, entry.parse().expect("each is TOML"));
@@ -77,7 +81,7 @@ impl Document {
         let (known, wanted) = (literals(before)?, literals(after)?);
         let mut entry = self
             .entry(before.digest())
-            .ok_or(TokenFileError::WrongMeaning)?;
+            .ok_or(TokenFileError::UnexpectedContent)?;
         let literal = |of: &[(&str, String)], field: &str| {
             let found = of.iter().find(|(name, _)| *name == field);
             found.map(|(_, literal)| literal.clone())
@@ -125,7 +129,7 @@ impl Document {
             Some(Item::ArrayOfTables(entries)) => {
                 let place = entries.iter().position(|it| is_it(it));
                 if let Some(place) = place {
-                    let comments = text_of(entries.remove(place).decor().prefix());
+                    let comments = raw_text(entries.remove(place).decor().prefix());
                     left = Some((place, comments));
                 }
             }
@@ -135,7 +139,7 @@ impl Document {
             _ => {}
         }
         if let Some((place, comments)) = left.filter(|(_, it)| !it.trim().is_empty()) {
-            self.put_before(place, &comments);
+            self.insert_comments_before(place, &comments);
         }
         if self.content.get("tokens").is_some_and(|it| {
             it.as_array_of_tables()
@@ -147,32 +151,32 @@ impl Document {
     }
 
     /// Puts comments before the entry at this place, or at the end.
-    fn put_before(&mut self, place: usize, comments: &str) {
+    fn insert_comments_before(&mut self, place: usize, comments: &str) {
         let entries = self
             .content
             .get_mut("tokens")
             .and_then(Item::as_array_of_tables_mut);
         if let Some(entry) = entries.and_then(|entries| entries.get_mut(place)) {
-            let prefix = text_of(entry.decor().prefix());
+            let prefix = raw_text(entry.decor().prefix());
             entry.decor_mut().set_prefix(format!("{comments}{prefix}"));
         } else {
-            let trailing = text_of(Some(self.content.trailing()));
+            let trailing = raw_text(Some(self.content.trailing()));
             self.content.set_trailing(format!("{comments}{trailing}"));
         }
     }
 
     /// Makes room for entries of their own in place of an empty list, if nobody says anything of it.
-    fn open_list(&mut self) {
+    fn replace_empty_array(&mut self) {
         let Some(Item::Value(Value::Array(list))) = self.content.get("tokens") else {
             return;
         };
-        let comments = text_of(Some(list.trailing())) + &text_of(list.decor().suffix());
+        let comments = raw_text(Some(list.trailing())) + &raw_text(list.decor().suffix());
         if !list.is_empty() || !comments.trim().is_empty() {
             return;
         }
         if let Some((key, _)) = self.content.remove_entry("tokens") {
-            let before = text_of(key.leaf_decor().prefix());
-            let trailing = text_of(Some(self.content.trailing()));
+            let before = raw_text(key.leaf_decor().prefix());
+            let trailing = raw_text(Some(self.content.trailing()));
             self.content.set_trailing(before + &trailing);
         }
     }
@@ -200,14 +204,14 @@ fn digest(entry: &dyn TableLike) -> Option<TokenDigest> {
     entry.get("digest")?.as_str()?.parse().ok()
 }
 
-pub(super) fn text_of(raw: Option<&RawString>) -> String {
+pub(super) fn raw_text(raw: Option<&RawString>) -> String {
     raw.and_then(RawString::as_str)
         .unwrap_or_default()
         .to_owned()
 }
 
 /// The white space from the last line end on: what indents a line.
-pub(super) fn after_comments(prefix: &str) -> &str {
+pub(super) fn indentation(prefix: &str) -> &str {
     let start = prefix.rfind('\n').unwrap_or(0);
     if prefix[start..].trim().is_empty() {
         &prefix[start..]
@@ -230,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_taken_out_and_the_comments_before_it_stay() {
+    fn removing_a_token_keeps_the_comments_before_it() {
         let (a, b) = (entry("a"), entry("b"));
         let text = format!("# all\n\n{a}\n# second\n{b}\n# end\n");
         for (tokens, left) in [

@@ -1,7 +1,7 @@
 use toml_edit::{Array, Decor, InlineTable, Item, Table, TableLike, Value};
 
-use super::document::{after_comments, text_of};
-use super::list::rename;
+use super::array::set_names;
+use super::document::{indentation, raw_text};
 
 /// One token in a document, or the labels of one.
 pub(super) enum Entry<'a> {
@@ -10,7 +10,7 @@ pub(super) enum Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
-    pub(super) fn of(item: &'a mut Item) -> Option<Self> {
+    pub(super) fn from_item(item: &'a mut Item) -> Option<Self> {
         match item {
             Item::Table(table) => Some(Self::Table(table)),
             Item::Value(value) => value.as_inline_table_mut().map(Self::Inline),
@@ -20,13 +20,13 @@ impl<'a> Entry<'a> {
 
     /// Writes a field, in its place if it is there.
     pub(super) fn set(&mut self, field: &str, literal: &str) {
-        self.set_value(field, parsed(literal));
+        self.set_value(field, parse_literal(literal));
     }
 
     /// Names that stay keep their places and their comments, unless the order is another one.
     pub(super) fn set_list(&mut self, field: &str, names: &[&str]) {
         let list = self.fields().get_mut(field).and_then(Item::as_array_mut);
-        if list.is_some_and(|list| rename(list, names)) {
+        if list.is_some_and(|list| set_names(list, names)) {
             return;
         }
         let list: Array = names.iter().copied().collect();
@@ -35,9 +35,9 @@ impl<'a> Entry<'a> {
 
     /// Writes the labels, given as an inline table.
     pub(super) fn set_labels(&mut self, literal: &str) {
-        let wanted = parsed(literal);
+        let wanted = parse_literal(literal);
         let wanted = wanted.as_inline_table().expect("a table was written");
-        let Some(mut labels) = self.fields().get_mut("labels").and_then(Entry::of) else {
+        let Some(mut labels) = self.fields().get_mut("labels").and_then(Entry::from_item) else {
             self.set("labels", literal);
             return;
         };
@@ -64,7 +64,7 @@ impl<'a> Entry<'a> {
         let place = keys.iter().position(|key| key == field);
         let above = fields
             .key(field)
-            .map(|key| text_of(key.leaf_decor().prefix()));
+            .map(|key| raw_text(key.leaf_decor().prefix()));
         let (Some(place), Some(above)) = (place, above) else {
             return;
         };
@@ -75,12 +75,12 @@ impl<'a> Entry<'a> {
         let before = place.checked_sub(1).map(|before| &*keys[before]);
         let before = before.and_then(|key| fields.get_mut(key)?.as_value_mut());
         if let Some(value) = before {
-            let own = text_of(value.decor().suffix());
+            let own = raw_text(value.decor().suffix());
             value
                 .decor_mut()
                 .set_suffix(format!("{own}\n{}", above.trim_end()));
         } else if let Some(mut key) = keys.get(place + 1).and_then(|key| fields.key_mut(key)) {
-            let own = text_of(key.leaf_decor().prefix());
+            let own = raw_text(key.leaf_decor().prefix());
             key.leaf_decor_mut().set_prefix(above + &own);
         }
     }
@@ -100,19 +100,19 @@ impl<'a> Entry<'a> {
         };
         let prefix = fields
             .key(&last)
-            .map(|key| text_of(key.leaf_decor().prefix()));
+            .map(|key| raw_text(key.leaf_decor().prefix()));
         let prefix = prefix.unwrap_or_default();
         let indent = if is_inline {
-            after_comments(&prefix).to_owned()
+            indentation(&prefix).to_owned()
         } else {
             let prefix = format!("\n{prefix}");
-            after_comments(&prefix).trim_start_matches('\n').to_owned()
+            indentation(&prefix).trim_start_matches('\n').to_owned()
         };
         if let Some(last) = fields.get_mut(&last).and_then(Item::as_value_mut)
             && is_inline
         {
             // What stood before the brace, and not before the comma.
-            let suffix = text_of(last.decor().suffix());
+            let suffix = raw_text(last.decor().suffix());
             last.decor_mut().set_suffix("");
             *value.decor_mut() = Decor::new(" ", suffix);
         }
@@ -130,6 +130,6 @@ impl<'a> Entry<'a> {
     }
 }
 
-fn parsed(literal: &str) -> Value {
+fn parse_literal(literal: &str) -> Value {
     literal.parse().expect("it was written as TOML")
 }

@@ -16,21 +16,21 @@ pub(crate) enum TokenFileError {
     #[error("{} is JSON, which is read and not written", .0.display())]
     Json(PathBuf),
     #[error("{} cannot be changed without changing more of it than the token", .0.display())]
-    OddLayout(PathBuf),
+    UnsupportedLayout(PathBuf),
     #[error("{} is changed all the time", .0.display())]
     Busy(PathBuf),
     /// The rule of the format, without the value that breaks it.
     #[error("a token file cannot hold this: {0}")]
-    CannotHold(String),
+    UnsupportedValue(String),
     #[error("a token file cannot hold two secrets of a token, as a grace needs")]
-    Grace,
+    GracePeriod,
     #[error("the new text would mean something else than it should")]
-    WrongMeaning,
+    UnexpectedContent,
 }
 
 impl TokenFileError {
     /// What a store failed by, if it is a token file.
-    pub(crate) fn behind(error: &StoreError) -> Option<&Self> {
+    pub(crate) fn cause_of(error: &StoreError) -> Option<&Self> {
         error.source()?.downcast_ref()
     }
 
@@ -39,7 +39,7 @@ impl TokenFileError {
             Self::Unreadable(_) | Self::Busy(_) => FailureKind::Unreachable,
             _ => FailureKind::Refused,
         };
-        let failure = Failure::chain(kind, self);
+        let failure = Failure::from_error(kind, self);
         match self.hint() {
             Some(hint) => failure.with_hint(hint),
             None => failure,
@@ -48,7 +48,9 @@ impl TokenFileError {
 
     fn hint(&self) -> Option<&'static str> {
         Some(match self {
-            Self::Unreadable(_) | Self::CannotHold(_) | Self::WrongMeaning => return None,
+            Self::Unreadable(_) | Self::UnsupportedValue(_) | Self::UnexpectedContent => {
+                return None;
+            }
             Self::Unwritable { .. } => {
                 "the file is replaced by another of its name, so its directory must be writable; \
                  where it is mounted read-only, change what it is made from"
@@ -57,9 +59,9 @@ impl TokenFileError {
                 "keep the tokens in a .toml file, or change this one yourself: `svctok hash` \
                  prints the digest of a token"
             }
-            Self::OddLayout(_) => "give all its lines the same line end",
+            Self::UnsupportedLayout(_) => "give all its lines the same line end",
             Self::Busy(_) => "nothing was changed: try again",
-            Self::Grace => {
+            Self::GracePeriod => {
                 "rotate without --grace, and the secret from before stops at once; or create a \
                  second token, and delete this one when nobody uses it"
             }

@@ -6,31 +6,37 @@ use tower_service_token::lifecycle::last_day;
 use tower_service_token::store::{TokenRecord, TokenState};
 
 use super::error::TokenFileError;
-use crate::context::quoted;
+use crate::context::toml_string;
 
-const DAY: i64 = 86_400_000;
+const DAY_MILLIS: i64 = 86_400_000;
 
 /// All that a file holds of a token, as it is written in TOML; what is not there has its default.
 pub(super) fn literals(
     record: &TokenRecord,
 ) -> Result<Vec<(&'static str, String)>, TokenFileError> {
     check(record)?;
-    let text = |text: Option<&str>| text.map(quoted);
+    let text = |text: Option<&str>| text.map(toml_string);
     let fields = [
         (
             "name",
             text(Some(record.name()).filter(|it| !it.is_empty())),
         ),
-        ("digest", Some(quoted(&record.digest().to_string()))),
-        ("id", Some(quoted(&record.id().to_string()))),
+        ("digest", Some(toml_string(&record.digest().to_string()))),
+        ("id", Some(toml_string(&record.id().to_string()))),
         ("roles", list(record.roles().iter())),
         ("scopes", list(record.scopes().iter())),
         ("subject", text(record.subject())),
         ("description", text(record.description())),
         ("labels", table(record.labels())),
-        ("expires_at", record.expires_at().map(end).transpose()?),
-        ("not_before", record.not_before().map(moment).transpose()?),
-        ("state", state(record.state()).map(quoted)),
+        (
+            "expires_at",
+            record.expires_at().map(expiry_literal).transpose()?,
+        ),
+        (
+            "not_before",
+            record.not_before().map(timestamp_literal).transpose()?,
+        ),
+        ("state", state(record.state()).map(toml_string)),
     ];
     let fields = fields.into_iter();
     Ok(fields.filter_map(|(name, it)| Some((name, it?))).collect())
@@ -38,7 +44,7 @@ pub(super) fn literals(
 
 /// The record without what a file does not hold, with a revision that follows from the rest: the
 /// file itself counts none.
-pub(super) fn kept(record: &TokenRecord) -> Result<TokenRecord, TokenFileError> {
+pub(super) fn as_stored(record: &TokenRecord) -> Result<TokenRecord, TokenFileError> {
     let content = TokenDigest::of(&format!("{:?}", literals(record)?));
     let (first, _) = content.as_bytes().split_first_chunk().expect("32 bytes");
     // Within the integers that a database keeps.
@@ -59,14 +65,14 @@ pub(super) fn kept(record: &TokenRecord) -> Result<TokenRecord, TokenFileError> 
 
 fn check(record: &TokenRecord) -> Result<(), TokenFileError> {
     if record.previous_digest().is_some() {
-        return Err(TokenFileError::Grace);
+        return Err(TokenFileError::GracePeriod);
     }
     if record
         .labels()
         .any(|(key, value)| key.is_empty() || value.is_empty())
     {
         let rule = "a label must not be empty".to_owned();
-        return Err(TokenFileError::CannotHold(rule));
+        return Err(TokenFileError::UnsupportedValue(rule));
     }
     Ok(())
 }
@@ -80,12 +86,12 @@ fn state(state: TokenState) -> Option<&'static str> {
 }
 
 fn list<'a>(names: impl Iterator<Item = &'a str>) -> Option<String> {
-    let names: Vec<String> = names.map(quoted).collect();
+    let names: Vec<String> = names.map(toml_string).collect();
     (!names.is_empty()).then(|| format!("[{}]", names.join(", ")))
 }
 
 fn table<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Option<String> {
-    let pairs = pairs.map(|(name, value)| format!("{} = {}", key(name), quoted(value)));
+    let pairs = pairs.map(|(name, value)| format!("{} = {}", key(name), toml_string(value)));
     let pairs: Vec<String> = pairs.collect();
     (!pairs.is_empty()).then(|| format!("{{ {} }}", pairs.join(", ")))
 }
@@ -96,23 +102,23 @@ fn key(name: &str) -> String {
     if name.chars().all(is_bare) {
         name.to_owned()
     } else {
-        quoted(name)
+        toml_string(name)
     }
 }
 
 /// The day, if it works through the end of it; else the moment.
-fn end(time: SystemTime) -> Result<String, TokenFileError> {
+fn expiry_literal(time: SystemTime) -> Result<String, TokenFileError> {
     let is_midnight =
-        Timestamp::try_from(time).is_ok_and(|it| it.as_millisecond().rem_euclid(DAY) == 0);
+        Timestamp::try_from(time).is_ok_and(|it| it.as_millisecond().rem_euclid(DAY_MILLIS) == 0);
     match last_day(time) {
-        Some(day) if is_midnight => Ok(quoted(&day)),
-        _ => moment(time),
+        Some(day) if is_midnight => Ok(toml_string(&day)),
+        _ => timestamp_literal(time),
     }
 }
 
-fn moment(time: SystemTime) -> Result<String, TokenFileError> {
+fn timestamp_literal(time: SystemTime) -> Result<String, TokenFileError> {
     let time = Timestamp::try_from(time).map_err(|_| {
-        TokenFileError::CannotHold("a time must lie before the year 10000".to_owned())
+        TokenFileError::UnsupportedValue("a time must lie before the year 10000".to_owned())
     })?;
-    Ok(quoted(&time.to_string()))
+    Ok(toml_string(&time.to_string()))
 }

@@ -4,9 +4,9 @@ mod content;
 mod document;
 mod entry;
 mod error;
-mod list;
+mod array;
 mod literal;
-mod place;
+mod atomic_writer;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,14 +21,14 @@ use tower_service_token::store::{
 };
 use tower_service_token::token::TokenId;
 
+use self::atomic_writer::AtomicWriter;
 use self::content::Content;
 use self::document::Document;
 pub(crate) use self::error::TokenFileError;
-use self::literal::kept;
-use self::place::Place;
+use self::literal::as_stored;
 
 /// How often a change begins anew because somebody else wrote the file meanwhile.
-const ATTEMPTS: usize = 100;
+const MAX_ATTEMPTS: usize = 100;
 
 /// The tokens of a file that a [`FileStore`](tower_service_token::store::FileStore) reads, to be
 /// changed.
@@ -55,8 +55,8 @@ pub(crate) struct TokenFile {
 impl TokenFile {
     /// Looks whether the file can be read. One that is not there is made by the first insertion.
     pub(crate) fn open(path: &Path) -> Result<Self, FileStoreError> {
-        if !content::can_be_made(path) {
-            content::store(path)?;
+        if !content::can_be_created(path) {
+            content::open_without_polling(path)?;
         }
         Ok(Self {
             path: path.to_owned(),
@@ -85,17 +85,18 @@ impl TokenFile {
         if self.path.extension().is_some_and(|it| it == "json") {
             return Err(TokenFileError::Json(self.path.clone()).into());
         }
-        let place = Place::of(&self.path)?;
-        let lock = place.lock()?;
-        for _ in 0..ATTEMPTS {
+        let writer = AtomicWriter::new(&self.path)?;
+        let lock = writer.lock()?;
+        for _ in 0..MAX_ATTEMPTS {
             let content = read(&self.path)?;
             let mut document = Document::parse(&self.path, &content.text)?;
             let change = edit(&content, &mut document)?;
-            let draft = place.draft(&document.to_text(), content.file.as_ref(), &lock)?;
-            content.differs_by(draft.path(), change.id, change.after.as_ref())?;
+            let temporary =
+                writer.write_temporary(&document.to_text(), content.file.as_ref(), &lock)?;
+            content.check_only_change(temporary.path(), change.id, change.after.as_ref())?;
             // People write it too, and do not ask for a lock.
-            if content.is_still_at(&place.target) {
-                draft.finish()?;
+            if content.is_unchanged(&writer.target) {
+                temporary.persist()?;
                 let (before, after) = (change.before.as_ref(), change.after.as_ref());
                 self.feed.publish(&TokenChange::between(before, after));
                 return Ok(change.after);
@@ -126,10 +127,10 @@ impl TokenStore for TokenFile {
 #[async_trait]
 impl TokenRegistry for TokenFile {
     async fn insert(&self, write: &Write) -> Result<(), RegistryError> {
-        let after = kept(write.record())?;
-        self.change(Content::read_or_begin, |content, document| {
+        let after = as_stored(write.record())?;
+        self.change(Content::read_or_empty, |content, document| {
             content.authorize(write, None)?;
-            content.admit_new(write)?;
+            content.check_insert(write)?;
             document.insert(&after)?;
             Ok(Change {
                 id: after.id(),
@@ -156,11 +157,11 @@ impl TokenRegistry for TokenFile {
     }
 
     async fn update(&self, write: &Write) -> Result<TokenRecord, RegistryError> {
-        let after = kept(write.record())?;
+        let after = as_stored(write.record())?;
         let stored = self.change(Content::read, |content, document| {
-            let before = content.expected(write.record())?;
+            let before = content.record_to_change(write.record())?;
             content.authorize(write, Some(before))?;
-            content.admit(write)?;
+            content.check_unique(write)?;
             document.update(before, &after)?;
             Ok(Change {
                 id: after.id(),
@@ -173,7 +174,7 @@ impl TokenRegistry for TokenFile {
 
     async fn delete(&self, write: &Write) -> Result<(), RegistryError> {
         self.change(Content::read, |content, document| {
-            let before = content.expected(write.record())?;
+            let before = content.record_to_change(write.record())?;
             content.authorize(write, Some(before))?;
             document.remove(before);
             Ok(Change {

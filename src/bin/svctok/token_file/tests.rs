@@ -52,7 +52,7 @@ fn stored(file: &TokenFile, number: i64) -> TokenRecord {
 }
 
 #[test]
-fn it_obeys_the_rules_of_stores() {
+fn passes_the_store_conformance_suite() {
     let directory = Directory::new("rules");
     let number = Cell::new(0);
     block_on(conformance::token_store(async |records| {
@@ -67,7 +67,7 @@ fn it_obeys_the_rules_of_stores() {
 }
 
 #[test]
-fn only_what_was_read_is_replaced_and_deleted() {
+fn rejects_changes_at_an_outdated_revision() {
     let directory = Directory::new("revisions");
     let file = directory.file("t");
     for number in [1, 2] {
@@ -84,7 +84,7 @@ fn only_what_was_read_is_replaced_and_deleted() {
         block_on(file.delete(&write(read.clone()))),
     ] {
         assert!(
-            matches!(outdated, Err(RegistryError::Changed)),
+            matches!(outdated, Err(RegistryError::RevisionMismatch)),
             "{outdated:?}"
         );
     }
@@ -105,7 +105,7 @@ fn only_what_was_read_is_replaced_and_deleted() {
 }
 
 #[test]
-fn ids_digests_names_and_numbers_are_limited_in_the_step_of_the_write() {
+fn insert_checks_ids_digests_names_and_the_limit() {
     let directory = Directory::new("limits");
     let file = directory.file("t");
     let insert = |write: Write| block_on(file.insert(&write));
@@ -125,7 +125,7 @@ fn ids_digests_names_and_numbers_are_limited_in_the_step_of_the_write() {
 }
 
 #[test]
-fn keeps_the_last_token_that_may_administer() {
+fn keeps_the_last_admin() {
     let directory = Directory::new("last-admin");
     let file = directory.file("t");
     let tokens = ServiceTokens::new(file.clone());
@@ -154,7 +154,7 @@ fn keeps_the_last_token_that_may_administer() {
 }
 
 #[test]
-fn changes_are_told_and_kept_from_changes_at_the_same_time() {
+fn concurrent_changes_are_serialized_and_published() {
     #[derive(Default)]
     struct Count(std::sync::atomic::AtomicUsize);
 

@@ -1,31 +1,31 @@
 //! The tokens, wherever they are.
 
-mod pages;
+mod pagination;
 mod server;
 mod store;
 
 use std::time::Duration;
 
 use tower_service_token::lifecycle::{
-    BulkPreview, BulkRevocation, NewToken, ShownToken, TokenUpdate,
+    BulkPreview, BulkRevocation, NewToken, TokenInfo, TokenUpdate,
 };
 use tower_service_token::store::TokenFilter;
 use tower_service_token::token::TokenId;
 
-pub(crate) use self::pages::Listing;
+pub(crate) use self::pagination::Listing;
 pub(crate) use self::server::ServerTokens;
 use self::store::StoreTokens;
 use crate::args::{AccessArgs, LastAdminArgs, RevisionArgs};
 use crate::failure::{Failure, FailureKind};
 use crate::marker::Marker;
-use crate::secret::{SecretText, without_secrets};
+use crate::secret::{SecretText, redact_secrets};
 use crate::store_url::StoreUrl;
 use crate::target::Target;
 use crate::token_input;
 
-const SHOWS_REVISION: &str = "`svctok get` shows the current revision";
-const COUNTS_AGAIN: &str = "count the matching tokens again with --dry-run";
-const NEEDS_CONFIRMATION: &str =
+const REVISION_HINT: &str = "`svctok get` shows the current revision";
+const RECOUNT_HINT: &str = "count the matching tokens again with --dry-run";
+const LAST_ADMIN_HINT: &str =
     "create another token with the scope service-tokens:admin first, or confirm with --last-admin";
 
 /// The tokens of a server or of a store.
@@ -52,14 +52,14 @@ pub(crate) struct Revoked {
 /// A secret that was just made.
 pub(crate) struct Issued {
     pub(crate) secret: SecretText,
-    pub(crate) token: ShownToken,
+    pub(crate) token: TokenInfo,
     /// After how long, at the latest, every node knows.
     pub(crate) effective_within: Duration,
 }
 
 /// A token after a change.
 pub(crate) struct Changed {
-    pub(crate) token: ShownToken,
+    pub(crate) token: TokenInfo,
     /// After how long, at the latest, every node knows.
     pub(crate) effective_within: Duration,
 }
@@ -67,7 +67,7 @@ pub(crate) struct Changed {
 /// Whether a store that is not there is made.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum IfMissing {
-    Make,
+    Create,
     Fail,
 }
 
@@ -88,14 +88,14 @@ pub(crate) fn require_file(store: &StoreUrl) -> Result<(), Failure> {
 }
 
 /// The failure of a bulk deletion after which no token could administer tokens.
-fn last_admin_in_bulk() -> Failure {
+fn bulk_last_admin_failure() -> Failure {
     Failure::refused("the filter matches the last token that may administer tokens")
         .with_hint("narrow the filter, and delete that token by its ID with --last-admin")
 }
 
 impl TokenRef {
     /// Returns the ID that a store needs.
-    fn in_store(self) -> Result<TokenId, Failure> {
+    fn id_for_store(self) -> Result<TokenId, Failure> {
         match self {
             Self::Id(id) => Ok(id),
             Self::Own => Err(Failure::usage(
@@ -109,16 +109,16 @@ impl TokenRef {
 impl Tokens {
     /// Reaches the tokens that the flags, the environment or the context name.
     pub(crate) async fn open(args: &AccessArgs, if_missing: IfMissing) -> Result<Self, Failure> {
-        let named = token_input::named(&args.token)?;
-        match Target::find(args)? {
+        let named = token_input::from_flags(&args.token)?;
+        match Target::resolve(args)? {
             Target::Store(_) if named.is_some() => {
                 Err(Failure::usage("a store is worked on without a token")
                     .with_hint("leave out the token, or name a server by --url"))
             }
-            Target::Store(store) => Self::of_store(&store, if_missing).await,
+            Target::Store(store) => Self::open_store(&store, if_missing).await,
             Target::Server { url, token } => {
                 let token = named.or(token).ok_or_else(|| {
-                    Failure::new(FailureKind::Unreachable, format!("there is no token for {}", without_secrets(&url)))
+                    Failure::new(FailureKind::Unreachable, format!("there is no token for {}", redact_secrets(&url)))
                         .with_hint("name one by --service-token-file, --service-token-stdin or SVCTOK_TOKEN, or save a context")
                 })?;
                 ServerTokens::new(&url, &token).map(Self::Server)
@@ -126,9 +126,12 @@ impl Tokens {
         }
     }
 
-    pub(crate) async fn of_store(store: &StoreUrl, if_missing: IfMissing) -> Result<Self, Failure> {
+    pub(crate) async fn open_store(
+        store: &StoreUrl,
+        if_missing: IfMissing,
+    ) -> Result<Self, Failure> {
         if let StoreUrl::Sqlite(path) = store {
-            Marker::of(path).check_not_lost()?;
+            Marker::new(path).check_not_lost()?;
         }
         if if_missing == IfMissing::Fail {
             require_file(store)?;
@@ -146,7 +149,7 @@ impl Tokens {
     }
 
     /// Returns the same tokens, changed only at the revision that the flag names, if it does.
-    pub(crate) fn at_revision(self, args: RevisionArgs) -> Self {
+    pub(crate) fn if_revision(self, args: RevisionArgs) -> Self {
         match (self, args.if_revision) {
             (tokens, None) => tokens,
             (Self::Server(tokens), Some(revision)) => Self::Server(tokens.if_revision(revision)),
@@ -158,7 +161,7 @@ impl Tokens {
 
     /// Returns the same tokens, of which the last that may administer can be ended if the flag says
     /// so.
-    pub(crate) fn confirmed(self, args: LastAdminArgs) -> Self {
+    pub(crate) fn allow_last_admin_removal(self, args: LastAdminArgs) -> Self {
         match self {
             tokens if !args.is_confirmed => tokens,
             Self::Server(tokens) => Self::Server(tokens.allow_last_admin_removal()),
@@ -173,17 +176,17 @@ impl Tokens {
         }
     }
 
-    pub(crate) async fn list(&self, listing: &Listing) -> Result<Vec<ShownToken>, Failure> {
+    pub(crate) async fn list(&self, listing: &Listing) -> Result<Vec<TokenInfo>, Failure> {
         match self {
             Self::Server(tokens) => tokens.list(listing).await,
             Self::Store(tokens) => tokens.list(listing).await,
         }
     }
 
-    pub(crate) async fn get(&self, token: TokenRef) -> Result<ShownToken, Failure> {
+    pub(crate) async fn get(&self, token: TokenRef) -> Result<TokenInfo, Failure> {
         match self {
             Self::Server(tokens) => tokens.get(token).await,
-            Self::Store(tokens) => tokens.get(token.in_store()?).await,
+            Self::Store(tokens) => tokens.get(token.id_for_store()?).await,
         }
     }
 
@@ -201,7 +204,7 @@ impl Tokens {
     pub(crate) async fn rotate(&self, token: TokenRef, grace: Duration) -> Result<Issued, Failure> {
         match self {
             Self::Server(tokens) => tokens.rotate(token, grace).await,
-            Self::Store(tokens) => tokens.rotate(token.in_store()?, grace).await,
+            Self::Store(tokens) => tokens.rotate(token.id_for_store()?, grace).await,
         }
     }
 
@@ -223,15 +226,18 @@ impl Tokens {
     pub(crate) async fn revoke(&self, token: TokenRef) -> Result<Revoked, Failure> {
         match self {
             Self::Server(tokens) => tokens.revoke(token).await,
-            Self::Store(tokens) => tokens.revoke(token.in_store()?).await,
+            Self::Store(tokens) => tokens.revoke(token.id_for_store()?).await,
         }
     }
 
     /// The tokens that [`revoke_where`](Self::revoke_where) would refuse.
-    pub(crate) async fn revocable(&self, filter: TokenFilter) -> Result<BulkPreview, Failure> {
+    pub(crate) async fn preview_revocation(
+        &self,
+        filter: TokenFilter,
+    ) -> Result<BulkPreview, Failure> {
         match self {
-            Self::Server(tokens) => tokens.revocable(filter).await,
-            Self::Store(tokens) => tokens.revocable(filter).await,
+            Self::Server(tokens) => tokens.preview_revocation(filter).await,
+            Self::Store(tokens) => tokens.preview_revocation(filter).await,
         }
     }
 

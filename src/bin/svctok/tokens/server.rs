@@ -1,25 +1,26 @@
 use std::time::Duration;
 
 use tower_service_token::client::{
-    ChangedToken, ClientConfigError, ClientError, ClientErrorKind, IssuedToken, ServiceTokensClient,
+    ChangedTokenInfo, ClientConfigError, ClientError, ClientErrorKind, IssuedTokenInfo,
+    ServiceTokensClient,
 };
 use tower_service_token::lifecycle::{
-    BulkPreview, BulkRevocation, NewToken, ShownToken, TokenUpdate,
+    BulkPreview, BulkRevocation, NewToken, TokenInfo, TokenUpdate,
 };
 use tower_service_token::store::TokenFilter;
 use tower_service_token::token::TokenId;
 
-use super::pages::{Listing, all_pages, listed};
+use super::pagination::{Listing, all_pages, join_problems};
 use super::{
-    COUNTS_AGAIN, Changed, Issued, NEEDS_CONFIRMATION, Revoked, SHOWS_REVISION, TokenRef,
-    last_admin_in_bulk,
+    Changed, Issued, LAST_ADMIN_HINT, RECOUNT_HINT, REVISION_HINT, Revoked, TokenRef,
+    bulk_last_admin_failure,
 };
 use crate::failure::{Failure, FailureKind};
-use crate::secret::{SecretText, without_secrets};
+use crate::secret::{SecretText, redact_secrets};
 
-const ANOTHER_TOKEN: &str = "name another token by --service-token-file, --service-token-stdin or \
+const CREDENTIAL_HINT: &str = "name another token by --service-token-file, --service-token-stdin or \
                              SVCTOK_TOKEN, or save the context again";
-const LOOK_FIRST: &str = "a change may have been made: look with `svctok get` or `svctok list` \
+const RETRY_HINT: &str = "a change may have been made: look with `svctok get` or `svctok list` \
                           before you try again";
 
 /// The tokens of a server.
@@ -32,22 +33,22 @@ pub(crate) struct ServerTokens {
 impl ServerTokens {
     /// Asks nothing yet.
     pub(crate) fn new(url: &str, token: &SecretText) -> Result<Self, Failure> {
-        token.presented()?;
+        token.as_presented_token()?;
         let client = ServiceTokensClient::builder(url).with_token(token.expose_secret());
-        let url = without_secrets(url);
+        let url = redact_secrets(url);
         let client = client.build().map_err(|error| {
             let kind = match error {
                 ClientConfigError::NoRootCertificates => FailureKind::Unreachable,
                 _ => FailureKind::Usage,
             };
-            Failure::of(kind, format_args!("cannot ask {url}"), &error)
+            Failure::context(kind, format_args!("cannot ask {url}"), &error)
         })?;
         Ok(Self { client, url })
     }
 
     /// The token that is asked with, or why it is refused.
-    pub(crate) async fn own(&self) -> Result<Result<ShownToken, String>, Failure> {
-        match self.client.own().await {
+    pub(crate) async fn own(&self) -> Result<Result<TokenInfo, String>, Failure> {
+        match self.client.get_own().await {
             Ok(token) => Ok(Ok(token)),
             Err(error) if error.kind() == ClientErrorKind::Unauthenticated => {
                 Ok(Err(error.to_string()))
@@ -70,7 +71,7 @@ impl ServerTokens {
         self.issued(self.client.create(new).await)
     }
 
-    pub(super) async fn list(&self, listing: &Listing) -> Result<Vec<ShownToken>, Failure> {
+    pub(super) async fn list(&self, listing: &Listing) -> Result<Vec<TokenInfo>, Failure> {
         let found = all_pages(listing, async |page| {
             let page = self.client.list(listing.filter.clone(), page).await;
             page.map(|page| (page.tokens, page.next))
@@ -78,10 +79,10 @@ impl ServerTokens {
         found.await.map_err(|error| self.failure(&error))
     }
 
-    pub(super) async fn get(&self, token: TokenRef) -> Result<ShownToken, Failure> {
+    pub(super) async fn get(&self, token: TokenRef) -> Result<TokenInfo, Failure> {
         let token = match token {
             TokenRef::Id(id) => self.client.get(id).await,
-            TokenRef::Own => self.client.own().await,
+            TokenRef::Own => self.client.get_own().await,
         };
         token.map_err(|error| self.failure(&error))
     }
@@ -114,7 +115,7 @@ impl ServerTokens {
             TokenRef::Id(id) => (id, self.client.revoke(id).await),
             TokenRef::Own => {
                 // Read first: the token is refused afterwards.
-                let own = self.client.own().await;
+                let own = self.client.get_own().await;
                 let own = own.map_err(|error| self.failure(&error))?;
                 (own.id, self.client.revoke_own().await)
             }
@@ -126,8 +127,11 @@ impl ServerTokens {
         })
     }
 
-    pub(super) async fn revocable(&self, filter: TokenFilter) -> Result<BulkPreview, Failure> {
-        let preview = self.client.revocable(filter).await;
+    pub(super) async fn preview_revocation(
+        &self,
+        filter: TokenFilter,
+    ) -> Result<BulkPreview, Failure> {
+        let preview = self.client.preview_revocation(filter).await;
         preview.map_err(|error| self.failure(&error))
     }
 
@@ -138,12 +142,12 @@ impl ServerTokens {
     ) -> Result<BulkRevocation, Failure> {
         let revoked = self.client.revoke_where(filter, expect).await;
         revoked.map_err(|error| match error.kind() {
-            ClientErrorKind::LastAdmin => last_admin_in_bulk(),
+            ClientErrorKind::LastAdmin => bulk_last_admin_failure(),
             _ => self.failure(&error),
         })
     }
 
-    fn issued(&self, issued: Result<IssuedToken, ClientError>) -> Result<Issued, Failure> {
+    fn issued(&self, issued: Result<IssuedTokenInfo, ClientError>) -> Result<Issued, Failure> {
         let issued = issued.map_err(|error| self.failure(&error))?;
         Ok(Issued {
             secret: SecretText::new(issued.expose_secret()),
@@ -152,7 +156,7 @@ impl ServerTokens {
         })
     }
 
-    fn changed(&self, changed: Result<ChangedToken, ClientError>) -> Result<Changed, Failure> {
+    fn changed(&self, changed: Result<ChangedTokenInfo, ClientError>) -> Result<Changed, Failure> {
         let changed = changed.map_err(|error| self.failure(&error))?;
         Ok(Changed {
             token: changed.token,
@@ -162,15 +166,15 @@ impl ServerTokens {
 
     fn failure(&self, error: &ClientError) -> Failure {
         let (kind, hint) = match error.kind() {
-            ClientErrorKind::Unauthenticated => (FailureKind::Unreachable, ANOTHER_TOKEN),
+            ClientErrorKind::Unauthenticated => (FailureKind::Unreachable, CREDENTIAL_HINT),
             ClientErrorKind::Unreachable => (
                 FailureKind::Unreachable,
                 "look whether the server runs, and whether the URL is right",
             ),
-            ClientErrorKind::TimedOut => (FailureKind::Unreachable, LOOK_FIRST),
-            ClientErrorKind::Server => (FailureKind::Server, LOOK_FIRST),
+            ClientErrorKind::TimedOut => (FailureKind::Unreachable, RETRY_HINT),
+            ClientErrorKind::Server => (FailureKind::Server, RETRY_HINT),
             ClientErrorKind::RateLimited => (FailureKind::Server, "try again later"),
-            ClientErrorKind::UnexpectedAnswer => (
+            ClientErrorKind::UnexpectedResponse => (
                 FailureKind::Server,
                 "look whether the URL is that of the management API: what stands before \
                  /service-tokens",
@@ -185,8 +189,8 @@ impl ServerTokens {
                  to change",
             ),
             ClientErrorKind::EscalationDenied => (FailureKind::Refused, escalation_hint(error)),
-            ClientErrorKind::LastAdmin => (FailureKind::Refused, NEEDS_CONFIRMATION),
-            ClientErrorKind::Changed => (FailureKind::Refused, SHOWS_REVISION),
+            ClientErrorKind::LastAdmin => (FailureKind::Refused, LAST_ADMIN_HINT),
+            ClientErrorKind::RevisionMismatch => (FailureKind::Refused, REVISION_HINT),
             ClientErrorKind::RevisionRequired => (
                 FailureKind::Refused,
                 "repeat with --if-revision and the revision that `svctok get self` shows",
@@ -196,15 +200,15 @@ impl ServerTokens {
                 "only one of the new secrets is valid; rotate again to replace it",
             ),
             ClientErrorKind::Conflict if error.code() == Some("unexpected_count") => {
-                return Failure::chain(FailureKind::Refused, error).with_hint(COUNTS_AGAIN);
+                return Failure::from_error(FailureKind::Refused, error).with_hint(RECOUNT_HINT);
             }
             ClientErrorKind::NotFound => return super::store::not_found(),
             ClientErrorKind::Invalid if !error.problems().is_empty() => {
-                return Failure::refused(listed(error.problems()));
+                return Failure::refused(join_problems(error.problems()));
             }
-            _ => return Failure::chain(FailureKind::Refused, error),
+            _ => return Failure::from_error(FailureKind::Refused, error),
         };
-        Failure::of(kind, &self.url, error).with_hint(hint)
+        Failure::context(kind, &self.url, error).with_hint(hint)
     }
 }
 

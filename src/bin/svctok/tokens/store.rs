@@ -3,15 +3,15 @@ use std::time::{Duration, SystemTime};
 
 use tower_service_token::ServiceTokens;
 use tower_service_token::lifecycle::{
-    BulkPreview, BulkRevocation, ChangedToken, IssuedToken, LifecycleError, NewToken, ShownToken,
+    BulkPreview, BulkRevocation, ChangedToken, IssuedToken, LifecycleError, NewToken, TokenInfo,
     TokenUpdate,
 };
 use tower_service_token::store::{StoreErrorKind, TokenFilter, TokenRecord, TokenRegistry};
 use tower_service_token::token::TokenId;
 
-use super::pages::{Listing, all_pages, listed};
+use super::pagination::{Listing, all_pages, join_problems};
 use super::{
-    COUNTS_AGAIN, Changed, Issued, NEEDS_CONFIRMATION, Revoked, SHOWS_REVISION, last_admin_in_bulk,
+    Changed, Issued, LAST_ADMIN_HINT, RECOUNT_HINT, REVISION_HINT, Revoked, bulk_last_admin_failure,
 };
 use crate::environment::user;
 use crate::failure::{Failure, FailureKind};
@@ -39,7 +39,7 @@ impl StoreTokens {
     /// any case.
     pub(super) async fn close(&self) {
         if let Err(error) = self.store.close().await {
-            let failure = Failure::chain(FailureKind::Unreachable, &error);
+            let failure = Failure::from_error(FailureKind::Unreachable, &error);
             note(format_args!(
                 "The store was not closed: {}",
                 failure.message()
@@ -65,19 +65,19 @@ impl StoreTokens {
             .map_err(failure)
     }
 
-    pub(super) async fn list(&self, listing: &Listing) -> Result<Vec<ShownToken>, Failure> {
+    pub(super) async fn list(&self, listing: &Listing) -> Result<Vec<TokenInfo>, Failure> {
         let found = all_pages(listing, async |page| {
             let page = self.tokens.list(listing.filter.clone(), page).await?;
-            Ok((page.records.iter().map(shown).collect(), page.next))
+            Ok((page.records.iter().map(token_info).collect(), page.next))
         });
         found.await.map_err(failure)
     }
 
-    pub(super) async fn get(&self, id: TokenId) -> Result<ShownToken, Failure> {
+    pub(super) async fn get(&self, id: TokenId) -> Result<TokenInfo, Failure> {
         self.tokens
             .get(id)
             .await
-            .map(|it| shown(&it))
+            .map(|it| token_info(&it))
             .map_err(failure)
     }
 
@@ -110,8 +110,14 @@ impl StoreTokens {
         })
     }
 
-    pub(super) async fn revocable(&self, filter: TokenFilter) -> Result<BulkPreview, Failure> {
-        self.tokens.revocable(filter).await.map_err(failure)
+    pub(super) async fn preview_revocation(
+        &self,
+        filter: TokenFilter,
+    ) -> Result<BulkPreview, Failure> {
+        self.tokens
+            .preview_revocation(filter)
+            .await
+            .map_err(failure)
     }
 
     pub(super) async fn revoke_where(
@@ -121,7 +127,7 @@ impl StoreTokens {
     ) -> Result<BulkRevocation, Failure> {
         let revoked = self.tokens.revoke_where(filter, expect).await;
         revoked.map_err(|error| match error {
-            LifecycleError::LastAdmin => last_admin_in_bulk(),
+            LifecycleError::LastAdmin => bulk_last_admin_failure(),
             error => failure(error),
         })
     }
@@ -131,14 +137,14 @@ pub(super) fn not_found() -> Failure {
     failure(LifecycleError::NotFound)
 }
 
-fn shown(record: &TokenRecord) -> ShownToken {
-    ShownToken::new(record, SystemTime::now())
+fn token_info(record: &TokenRecord) -> TokenInfo {
+    TokenInfo::new(record, SystemTime::now())
 }
 
 fn issued(issued: &IssuedToken) -> Issued {
     Issued {
         secret: SecretText::new(issued.expose_secret()),
-        token: shown(issued.record()),
+        token: token_info(issued.record()),
         effective_within: issued.effective_within(),
     }
 }
@@ -146,7 +152,7 @@ fn issued(issued: &IssuedToken) -> Issued {
 fn changed(changed: Result<ChangedToken, LifecycleError>) -> Result<Changed, Failure> {
     let changed = changed.map_err(failure)?;
     Ok(Changed {
-        token: shown(&changed.record),
+        token: token_info(&changed.record),
         effective_within: changed.effective_within,
     })
 }
@@ -157,7 +163,7 @@ fn changed(changed: Result<ChangedToken, LifecycleError>) -> Result<Changed, Fai
 )]
 fn failure(error: LifecycleError) -> Failure {
     if let LifecycleError::Store(error) = &error
-        && let Some(error) = TokenFileError::behind(error)
+        && let Some(error) = TokenFileError::cause_of(error)
     {
         return error.failure();
     }
@@ -169,14 +175,14 @@ fn failure(error: LifecycleError) -> Failure {
         _ => FailureKind::Refused,
     };
     let failure = match &error {
-        LifecycleError::Invalid(problems) => Failure::refused(listed(problems)),
-        error => Failure::chain(kind, error),
+        LifecycleError::Invalid(problems) => Failure::refused(join_problems(problems)),
+        error => Failure::from_error(kind, error),
     };
     match error {
         LifecycleError::NotFound => failure.with_hint("`svctok list` shows the tokens there are"),
-        LifecycleError::LastAdmin => failure.with_hint(NEEDS_CONFIRMATION),
-        LifecycleError::RevisionMismatch => failure.with_hint(SHOWS_REVISION),
-        LifecycleError::UnexpectedCount { .. } => failure.with_hint(COUNTS_AGAIN),
+        LifecycleError::LastAdmin => failure.with_hint(LAST_ADMIN_HINT),
+        LifecycleError::RevisionMismatch => failure.with_hint(REVISION_HINT),
+        LifecycleError::UnexpectedCount { .. } => failure.with_hint(RECOUNT_HINT),
         LifecycleError::Store(_) => failure.with_hint(
             "a change may have been made: look with `svctok get` or `svctok list` before you try again",
         ),

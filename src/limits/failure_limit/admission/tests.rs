@@ -54,10 +54,13 @@ impl Simulation {
         let name = self.names;
         self.names += 1;
         self.arrived.insert(name, self.now);
-        match self.admission.arrive(client, class, self.now, || name) {
-            Arrival::Admitted => self.admitted(name),
-            Arrival::Waits { evicted, .. } => self.refused.extend(evicted),
-            Arrival::Full => self.refused.push(name),
+        match self
+            .admission
+            .admit_or_enqueue(client, class, self.now, || name)
+        {
+            Decision::Admitted => self.admitted(name),
+            Decision::Queued { evicted, .. } => self.refused.extend(evicted),
+            Decision::Full => self.refused.push(name),
         }
         assert!(self.admission.waiting() <= LIMITS.total);
         name
@@ -75,7 +78,7 @@ impl Simulation {
     fn end_lookups(&mut self) {
         while self.ends.front().is_some_and(|end| *end <= self.now) {
             self.ends.pop_front();
-            self.admission.end();
+            self.admission.release();
         }
     }
 
@@ -122,7 +125,7 @@ fn newcomers_during(
 }
 
 #[test]
-fn twenty_thousand_per_second_of_one_address_delay_no_other() {
+fn flood_from_one_address_does_not_delay_others() {
     for (class, attacker) in [
         (Class::InBudget, Class::OverBudget),
         (Class::OverBudget, Class::OverBudget),
@@ -140,7 +143,7 @@ fn twenty_thousand_per_second_of_one_address_delay_no_other() {
 }
 
 #[test]
-fn three_thousand_per_second_of_an_address_leave_room_for_its_other_clients() {
+fn rate_below_the_limit_does_not_delay_clients_of_the_same_address() {
     let mut simulation = Simulation::new();
     let mut good = Vec::new();
     for millisecond in 0..3_000 {
@@ -158,7 +161,7 @@ fn three_thousand_per_second_of_an_address_leave_room_for_its_other_clients() {
 }
 
 #[test]
-fn an_owner_of_many_networks_delays_no_newcomer() {
+fn flood_from_many_subnets_does_not_delay_other_networks() {
     for class in [Class::InBudget, Class::OverBudget] {
         let mut simulation = Simulation::new();
         let newcomers = newcomers_during(&mut simulation, class, |simulation, millisecond| {
@@ -174,7 +177,7 @@ fn an_owner_of_many_networks_delays_no_newcomer() {
 }
 
 #[test]
-fn a_thousand_networks_of_attackers_delay_a_newcomer_by_less_than_a_second() {
+fn flood_from_a_thousand_networks_delays_newcomers_by_less_than_a_second() {
     let mut simulation = Simulation::new();
     let newcomers = newcomers_during(&mut simulation, Class::InBudget, |simulation, at| {
         for number in 0..20 {
@@ -187,7 +190,7 @@ fn a_thousand_networks_of_attackers_delay_a_newcomer_by_less_than_a_second() {
 }
 
 #[test]
-fn clients_beyond_their_budget_keep_a_quarter() {
+fn clients_over_budget_get_a_quarter_of_lookups() {
     let mut simulation = Simulation::new();
     let mut over = Vec::new();
     for millisecond in 0..3_000 {
@@ -205,7 +208,7 @@ fn clients_beyond_their_budget_keep_a_quarter() {
 }
 
 #[test]
-fn one_client_fills_only_its_own_part_of_the_queue() {
+fn one_client_cannot_fill_the_queue() {
     let mut simulation = Simulation::new();
     for _ in 0..3_000 {
         simulation.arrive(v4(1), Class::OverBudget);
@@ -216,7 +219,7 @@ fn one_client_fills_only_its_own_part_of_the_queue() {
 }
 
 #[test]
-fn a_full_queue_makes_room_at_the_cost_of_the_longest() {
+fn full_queue_evicts_from_the_client_with_the_most_entries() {
     let mut simulation = Simulation::new();
     for address in 1..=5 {
         for _ in 0..2_000 {
@@ -235,17 +238,17 @@ fn a_full_queue_makes_room_at_the_cost_of_the_longest() {
 }
 
 #[test]
-fn a_lookup_that_gives_up_leaves_no_trace() {
+fn canceled_lookups_leave_the_queue() {
     let mut admission = Admission::new(NonZeroU32::MIN, MAX_RUNNING, LIMITS);
     let now = Duration::from_secs(1);
-    let mut arrive = |name| admission.arrive(v4(1), Class::OverBudget, now, || name);
-    assert_eq!(arrive(0), Arrival::Admitted);
-    let Arrival::Waits { place, .. } = arrive(1) else {
+    let mut arrive = |name| admission.admit_or_enqueue(v4(1), Class::OverBudget, now, || name);
+    assert_eq!(arrive(0), Decision::Admitted);
+    let Decision::Queued { position, .. } = arrive(1) else {
         panic!("one per second");
     };
-    assert!(matches!(arrive(2), Arrival::Waits { .. }));
-    admission.leave(place);
-    admission.leave(place);
+    assert!(matches!(arrive(2), Decision::Queued { .. }));
+    admission.cancel(position);
+    admission.cancel(position);
     assert_eq!(admission.waiting(), 1);
     let wait = Wait::For(Duration::from_secs(1));
     assert_eq!(admission.grant(now), Err(wait));
@@ -254,7 +257,7 @@ fn a_lookup_that_gives_up_leaves_no_trace() {
 }
 
 #[test]
-fn a_store_slower_than_the_junk_delays_no_other_address() {
+fn slow_store_under_flood_does_not_delay_other_addresses() {
     // 32 at a time that take 16 ms are 2,000 per second.
     let mut simulation = Simulation::with_latency(16 * MILLISECOND);
     let mut others = Vec::new();
@@ -275,22 +278,22 @@ fn a_store_slower_than_the_junk_delays_no_other_address() {
 }
 
 #[test]
-fn the_next_lookup_runs_when_one_ends() {
+fn grants_the_next_lookup_when_one_ends() {
     let per_second = NonZeroU32::new(PER_SECOND).unwrap();
     let mut admission = Admission::new(per_second, NonZeroUsize::MIN, LIMITS);
     let now = Duration::from_secs(1);
-    let mut arrive = |name| admission.arrive(v4(1), Class::InBudget, now, || name);
-    assert_eq!(arrive(0), Arrival::Admitted);
+    let mut arrive = |name| admission.admit_or_enqueue(v4(1), Class::InBudget, now, || name);
+    assert_eq!(arrive(0), Decision::Admitted);
     for name in 1..3 {
-        assert!(matches!(arrive(name), Arrival::Waits { .. }));
+        assert!(matches!(arrive(name), Decision::Queued { .. }));
     }
     let later = now + Duration::from_secs(9);
-    assert_eq!(admission.grant(later), Err(Wait::UntilOneEnds));
-    admission.end();
+    assert_eq!(admission.grant(later), Err(Wait::UntilRelease));
+    admission.release();
     assert_eq!(admission.grant(later), Ok(Some(1)));
-    assert_eq!(admission.grant(later), Err(Wait::UntilOneEnds));
-    admission.end();
+    assert_eq!(admission.grant(later), Err(Wait::UntilRelease));
+    admission.release();
     assert_eq!(admission.grant(later), Ok(Some(2)));
-    admission.end();
+    admission.release();
     assert_eq!((admission.grant(later), admission.running()), (Ok(None), 0));
 }

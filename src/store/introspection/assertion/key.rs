@@ -108,7 +108,7 @@ pub(in crate::store::introspection) mod tests {
     }
 
     #[test]
-    fn a_key_of_another_kind_is_unsuitable() {
+    fn rejects_keys_of_the_wrong_algorithm_or_size() {
         let unsuitable = Some(IntrospectionConfigError::UnsuitableKey);
         let p256 = p256_pem();
         let p384 = ec_pem(&ECDSA_P384_SHA384_FIXED_SIGNING);
@@ -120,7 +120,7 @@ pub(in crate::store::introspection) mod tests {
     }
 
     #[test]
-    fn what_is_no_readable_key_is_invalid_and_the_error_says_how_to_make_one() {
+    fn rejects_malformed_keys_with_a_hint() {
         let invalid = IntrospectionConfigError::InvalidKey;
         let key = p256_pem();
         for pem in [

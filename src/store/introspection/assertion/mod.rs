@@ -46,7 +46,7 @@ pub struct PrivateKeyJwt {
 }
 
 #[derive(Serialize)]
-struct Header<'a> {
+struct JwtHeader<'a> {
     alg: &'static str,
     typ: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -54,7 +54,7 @@ struct Header<'a> {
 }
 
 #[derive(Serialize)]
-struct Claims<'a> {
+struct AssertionClaims<'a> {
     iss: &'a str,
     sub: &'a str,
     aud: &'a str,
@@ -63,9 +63,9 @@ struct Claims<'a> {
     exp: u64,
 }
 
-const LIFETIME: Duration = Duration::from_secs(60);
-const SHORTEST_LIFETIME: Duration = Duration::from_secs(1);
-const LONGEST_LIFETIME: Duration = Duration::from_secs(60 * 60);
+const DEFAULT_LIFETIME: Duration = Duration::from_secs(60);
+const MIN_LIFETIME: Duration = Duration::from_secs(1);
+const MAX_LIFETIME: Duration = Duration::from_secs(60 * 60);
 
 impl PrivateKeyJwt {
     /// Signs by ES256: ECDSA with P-256 and SHA-256.
@@ -125,7 +125,7 @@ impl PrivateKeyJwt {
         if self.client_id.is_empty() {
             return Err(IntrospectionConfigError::EmptyClientId);
         }
-        if !(SHORTEST_LIFETIME..=LONGEST_LIFETIME).contains(&self.lifetime) {
+        if !(MIN_LIFETIME..=MAX_LIFETIME).contains(&self.lifetime) {
             return Err(IntrospectionConfigError::InvalidAssertionLifetime);
         }
         match self.audience.as_deref().or(issuer) {
@@ -145,12 +145,12 @@ impl PrivateKeyJwt {
         let now = now.map_or(0, |now| now.as_secs());
         let mut random = [0; 16];
         getrandom::fill(&mut random).map_err(|_| RequestError::Signing)?;
-        let header = Header {
+        let header = JwtHeader {
             alg: self.key.algorithm(),
             typ: "JWT",
             kid: self.key_id.as_deref(),
         };
-        let claims = Claims {
+        let claims = AssertionClaims {
             iss: &self.client_id,
             sub: &self.client_id,
             aud: audience.ok_or(RequestError::Signing)?,
@@ -173,7 +173,7 @@ impl PrivateKeyJwt {
             key,
             key_id: None,
             audience: None,
-            lifetime: LIFETIME,
+            lifetime: DEFAULT_LIFETIME,
         }
     }
 }
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn an_rs256_assertion_is_signed_by_a_key_of_either_format() {
+    fn rs256_accepts_pkcs8_and_pkcs1_keys() {
         let key = rsa_key(2048);
         let pkcs8 = key.to_pkcs8_pem(LineEnding::LF).unwrap();
         let pkcs1 = key.to_pkcs1_pem(LineEnding::LF).unwrap();
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn no_two_assertions_have_the_same_id() {
+    fn assertion_ids_are_unique() {
         let key = es256();
         let ids = (0..100).map(|_| {
             let (_, claims) = verified(&key, &sign(&key, Some("a")));
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn an_assertion_needs_a_client_an_audience_and_a_sensible_lifetime() {
+    fn rejects_assertions_without_client_id_audience_or_valid_lifetime() {
         let missing = Err(IntrospectionConfigError::MissingAssertionAudience);
         assert_eq!(es256().check(None), missing);
         assert_eq!(es256().check(Some("")), missing);
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_shows_nothing_of_the_key() {
+    fn debug_redacts_the_key() {
         assert_eq!(
             format!("{:?}", es256().with_key_id("k1")),
             r#"PrivateKeyJwt { client_id: "orders", algorithm: "ES256", key_id: Some("k1"), .. }"#

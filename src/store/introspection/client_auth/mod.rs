@@ -1,4 +1,4 @@
-mod client;
+mod credentials;
 
 use std::fmt;
 use std::time::SystemTime;
@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use http::HeaderValue;
 use zeroize::Zeroizing;
 
-use self::client::{Client, secret_header};
+use self::credentials::{ClientCredentials, secret_header};
 use super::assertion::PrivateKeyJwt;
 use super::config_error::IntrospectionConfigError;
 use super::request::RequestError;
@@ -30,30 +30,30 @@ use crate::token::PresentedToken;
 pub struct ClientAuth(Method);
 
 enum Method {
-    Basic(Client),
-    BasicRaw(Client),
-    Post(Client),
+    Basic(ClientCredentials),
+    BasicRaw(ClientCredentials),
+    Post(ClientCredentials),
     PrivateKeyJwt(PrivateKeyJwt),
     Bearer(Zeroizing<String>),
 }
 
 /// What one attempt carries to show who asks.
-pub(super) struct Proof<'a> {
+pub(super) struct RequestCredentials<'a> {
     pub(super) header: Option<HeaderValue>,
     pub(super) fields: Vec<(&'static str, Field<'a>)>,
 }
 
 /// The text of a form field, wiped when dropped if it was made for this attempt.
 pub(super) enum Field<'a> {
-    Kept(&'a str),
-    Made(Zeroizing<String>),
+    Borrowed(&'a str),
+    Owned(Zeroizing<String>),
 }
 
 impl Field<'_> {
     pub(super) fn as_str(&self) -> &str {
         match self {
-            Self::Kept(text) => text,
-            Self::Made(text) => text,
+            Self::Borrowed(text) => text,
+            Self::Owned(text) => text,
         }
     }
 }
@@ -64,7 +64,7 @@ impl ClientAuth {
     /// `Authorization: Basic` with the id and the secret percent-encoded before they are joined, as
     /// RFC 6749, section 2.3.1, asks for (`client_secret_basic`).
     pub fn basic(client_id: impl Into<String>, secret: impl Into<String>) -> Self {
-        Self(Method::Basic(Client::new(client_id, secret)))
+        Self(Method::Basic(ClientCredentials::new(client_id, secret)))
     }
 
     /// As [`basic`](Self::basic), but with the id and the secret as they are, for a server that
@@ -73,13 +73,13 @@ impl ClientAuth {
     /// It makes a difference only if one of them has another character than letters, digits and
     /// `-._~`. The id must have no colon.
     pub fn basic_raw(client_id: impl Into<String>, secret: impl Into<String>) -> Self {
-        Self(Method::BasicRaw(Client::new(client_id, secret)))
+        Self(Method::BasicRaw(ClientCredentials::new(client_id, secret)))
     }
 
     /// `client_id` and `client_secret` in the form (`client_secret_post`, RFC 6749,
     /// section 2.3.1).
     pub fn post(client_id: impl Into<String>, secret: impl Into<String>) -> Self {
-        Self(Method::Post(Client::new(client_id, secret)))
+        Self(Method::Post(ClientCredentials::new(client_id, secret)))
     }
 
     /// A JWT signed for every attempt (`private_key_jwt`, RFC 7523): the server knows the public
@@ -120,19 +120,19 @@ impl ClientAuth {
     }
 
     /// What shows the server who asks, made anew for each attempt.
-    pub(super) fn proof(
+    pub(super) fn request_credentials(
         &self,
         default_audience: Option<&str>,
         now: SystemTime,
-    ) -> Result<Proof<'_>, RequestError> {
+    ) -> Result<RequestCredentials<'_>, RequestError> {
         let in_header = |header| {
-            Ok(Proof {
+            Ok(RequestCredentials {
                 header: Some(header),
                 fields: Vec::new(),
             })
         };
         let in_form = |fields| {
-            Ok(Proof {
+            Ok(RequestCredentials {
                 header: None,
                 fields,
             })
@@ -142,15 +142,15 @@ impl ClientAuth {
             Method::BasicRaw(client) => in_header(client.basic()?),
             Method::Bearer(token) => in_header(secret_header("Bearer ", token)?),
             Method::Post(client) => in_form(vec![
-                ("client_id", Field::Kept(&client.id)),
-                ("client_secret", Field::Kept(&client.secret)),
+                ("client_id", Field::Borrowed(&client.id)),
+                ("client_secret", Field::Borrowed(&client.secret)),
             ]),
             Method::PrivateKeyJwt(key) => in_form(vec![
-                ("client_id", Field::Kept(key.client_id())),
-                ("client_assertion_type", Field::Kept(ASSERTION_TYPE)),
+                ("client_id", Field::Borrowed(key.client_id())),
+                ("client_assertion_type", Field::Borrowed(ASSERTION_TYPE)),
                 (
                     "client_assertion",
-                    Field::Made(key.sign(default_audience, now)?),
+                    Field::Owned(key.sign(default_audience, now)?),
                 ),
             ]),
         }
@@ -219,9 +219,11 @@ mod tests {
 
     /// The value of the header behind its scheme.
     fn header(auth: &ClientAuth, scheme: &str) -> String {
-        let proof = auth.proof(None, SystemTime::UNIX_EPOCH).unwrap();
-        assert!(proof.fields.is_empty());
-        let header = proof.header.expect("a header");
+        let request_credentials = auth
+            .request_credentials(None, SystemTime::UNIX_EPOCH)
+            .unwrap();
+        assert!(request_credentials.fields.is_empty());
+        let header = request_credentials.header.expect("a header");
         assert!(header.is_sensitive());
         let text = header.to_str().unwrap();
         text.strip_prefix(scheme).expect(scheme).to_owned()
@@ -233,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn basic_encodes_all_but_unreserved_characters_and_raw_basic_none() {
+    fn basic_percent_encodes_and_basic_raw_does_not() {
         let auth = ClientAuth::basic(SPECIAL, SPECIAL);
         assert_eq!(basic_text(&auth), format!("{ENCODED}:{ENCODED}"));
         let auth = ClientAuth::basic_raw("a b%20", SPECIAL);
@@ -241,17 +243,19 @@ mod tests {
     }
 
     #[test]
-    fn a_bearer_token_is_sent_as_it_is() {
+    fn sends_the_bearer_token_unchanged() {
         let auth = ClientAuth::bearer("a.b-c+/==");
         assert_eq!(header(&auth, "Bearer "), "a.b-c+/==");
     }
 
     #[test]
-    fn post_puts_both_into_the_form() {
+    fn post_sends_id_and_secret_in_the_form() {
         let auth = ClientAuth::post("orders", SPECIAL);
-        let proof = auth.proof(None, SystemTime::UNIX_EPOCH).unwrap();
-        assert!(proof.header.is_none());
-        let fields = proof
+        let request_credentials = auth
+            .request_credentials(None, SystemTime::UNIX_EPOCH)
+            .unwrap();
+        assert!(request_credentials.header.is_none());
+        let fields = request_credentials
             .fields
             .iter()
             .map(|(name, text)| (*name, text.as_str()));
@@ -263,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_empty_or_cannot_be_sent_is_an_error_before_anything_is_sent() {
+    fn rejects_empty_or_unsendable_credentials() {
         use IntrospectionConfigError::{
             ColonInClientId, EmptyClientId, EmptyClientSecret, InvalidBearerToken,
         };
@@ -287,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn ways_and_clients_differ_in_identity_and_secrets_do_not() {
+    fn identity_depends_on_method_and_client_id_but_not_on_the_secret() {
         let auths = [
             ClientAuth::basic("orders", "s"),
             ClientAuth::basic_raw("orders", "s"),
@@ -305,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_shows_no_secret() {
+    fn debug_redacts_secrets() {
         let shown = |auth| format!("{auth:?}");
         assert_eq!(
             shown(ClientAuth::post("orders", "hush")),

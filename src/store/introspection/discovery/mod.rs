@@ -10,8 +10,8 @@ use serde::Deserialize;
 
 pub use self::error::{DiscoveryError, DiscoveryErrorKind};
 use super::config_error::IntrospectionConfigError;
-use super::outcome::is_json;
-use crate::transport::{BoxBody, Endpoint, Http, ReadBodyError, Transport, read_body};
+use super::response::is_json;
+use crate::transport::{BoxBody, Endpoint, PlainHttp, ReadBodyError, Transport, read_body};
 
 /// What a server says of itself.
 #[derive(Debug)]
@@ -27,8 +27,8 @@ struct Metadata {
     introspection_endpoint: Option<String>,
 }
 
-const LONGEST_METADATA: usize = 64 * 1024;
-const MOST_OF_A_FOREIGN_TEXT: usize = 200;
+const MAX_METADATA_LEN: usize = 64 * 1024;
+const MAX_ISSUER_EXCERPT: usize = 200;
 
 /// Asks `issuer` for its introspection endpoint, within `timeout`.
 ///
@@ -40,24 +40,20 @@ const MOST_OF_A_FOREIGN_TEXT: usize = 200;
 pub(super) async fn discover(
     transport: &Transport,
     issuer: &str,
-    http: Http,
+    http: PlainHttp,
     timeout: Duration,
 ) -> Result<Discovered, DiscoveryError> {
-    let asked = Endpoint::parse(issuer, http).map_err(IntrospectionConfigError::from)?;
-    if asked.uri().query().is_some() {
+    let issuer_endpoint = Endpoint::parse(issuer, http).map_err(IntrospectionConfigError::from)?;
+    if issuer_endpoint.uri().query().is_some() {
         return Err(IntrospectionConfigError::IssuerQuery.into());
     }
     transport
-        .check(&asked)
+        .check(&issuer_endpoint)
         .map_err(IntrospectionConfigError::from)?;
-    let metadata = tokio::time::timeout(timeout, metadata(transport, asked.uri())).await;
+    let metadata = tokio::time::timeout(timeout, metadata(transport, issuer_endpoint.uri())).await;
     let metadata = metadata.map_err(|_| DiscoveryError::unavailable("no answer in time"))??;
     if metadata.issuer != issuer {
-        let named: String = metadata
-            .issuer
-            .chars()
-            .take(MOST_OF_A_FOREIGN_TEXT)
-            .collect();
+        let named: String = metadata.issuer.chars().take(MAX_ISSUER_EXCERPT).collect();
         let source = format!("the metadata names the issuer {named:?}");
         return Err(DiscoveryError::new(
             DiscoveryErrorKind::IssuerMismatch,
@@ -81,9 +77,9 @@ pub(super) async fn discover(
 
 /// The metadata at the first place that has some.
 async fn metadata(transport: &Transport, issuer: &Uri) -> Result<Metadata, DiscoveryError> {
-    for place in places(issuer)? {
+    for url in metadata_urls(issuer)? {
         let mut request = Request::new(Full::default());
-        *request.uri_mut() = place;
+        *request.uri_mut() = url;
         let json = HeaderValue::from_static("application/json");
         request.headers_mut().insert(ACCEPT, json);
         let answer = transport.send(request).await;
@@ -92,8 +88,8 @@ async fn metadata(transport: &Transport, issuer: &Uri) -> Result<Metadata, Disco
         if status == StatusCode::OK {
             return read(answer).await;
         }
-        let comes_back = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS];
-        if status.is_server_error() || comes_back.contains(&status) {
+        let is_temporary = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS];
+        if status.is_server_error() || is_temporary.contains(&status) {
             return Err(DiscoveryError::unavailable(format!("status {status}")));
         }
         if !status.is_client_error() {
@@ -104,20 +100,20 @@ async fn metadata(transport: &Transport, issuer: &Uri) -> Result<Metadata, Disco
     Err(DiscoveryError::new(DiscoveryErrorKind::NoEndpoint, source))
 }
 
-fn places(issuer: &Uri) -> Result<[Uri; 2], DiscoveryError> {
+fn metadata_urls(issuer: &Uri) -> Result<[Uri; 2], DiscoveryError> {
     let (Some(scheme), Some(authority)) = (issuer.scheme(), issuer.authority()) else {
         return Err(IntrospectionConfigError::InvalidUrl.into());
     };
     let path = issuer.path().strip_suffix('/').unwrap_or(issuer.path());
-    let place = |path: String| {
+    let url = |path: String| {
         let uri = Uri::builder().scheme(scheme.clone());
         let uri = uri.authority(authority.clone()).path_and_query(path);
         uri.build()
             .map_err(|_| IntrospectionConfigError::InvalidUrl)
     };
     Ok([
-        place(format!("/.well-known/oauth-authorization-server{path}"))?,
-        place(format!("{path}/.well-known/openid-configuration"))?,
+        url(format!("/.well-known/oauth-authorization-server{path}"))?,
+        url(format!("{path}/.well-known/openid-configuration"))?,
     ])
 }
 
@@ -127,7 +123,7 @@ async fn read(answer: Response<BoxBody>) -> Result<Metadata, DiscoveryError> {
             "the metadata is not application/json",
         ));
     }
-    let body: Bytes = read_body(answer.into_body(), LONGEST_METADATA)
+    let body: Bytes = read_body(answer.into_body(), MAX_METADATA_LEN)
         .await
         .map_err(|error| match error {
             ReadBodyError::TooLarge => DiscoveryError::protocol(error),
@@ -165,9 +161,9 @@ mod tests {
 
     /// A server that gives these answers in turn, and what it was asked for.
     fn server(answers: Vec<Response<Full<Bytes>>>) -> (Transport, Arc<Mutex<Vec<String>>>) {
-        let asked = Arc::new(Mutex::new(Vec::new()));
+        let requests = Arc::new(Mutex::new(Vec::new()));
         let answers = Arc::new(Mutex::new(answers.into_iter()));
-        let log = Arc::clone(&asked);
+        let log = Arc::clone(&requests);
         let service = service_fn(move |request: Request<Full<Bytes>>| {
             assert_eq!(request.method(), "GET");
             assert_eq!(request.headers()[ACCEPT], "application/json");
@@ -175,39 +171,39 @@ mod tests {
             let answer = answers.lock().unwrap().next().expect("not asked again");
             async move { Ok::<_, Infallible>(answer) }
         });
-        (Transport::of(service), asked)
+        (Transport::from_service(service), requests)
     }
 
     async fn discover_at(
         transport: &Transport,
         issuer: &str,
     ) -> Result<Discovered, DiscoveryError> {
-        discover(transport, issuer, Http::Nowhere, Duration::from_secs(3)).await
+        discover(transport, issuer, PlainHttp::Deny, Duration::from_secs(3)).await
     }
 
     /// What becomes of one answer at the first place.
     async fn kind_for(answer: Response<Full<Bytes>>) -> DiscoveryErrorKind {
-        let (transport, asked) = server(vec![answer]);
+        let (transport, requests) = server(vec![answer]);
         let failed = discover_at(&transport, ISSUER).await;
-        assert_eq!(*asked.lock().unwrap(), [FIRST]);
+        assert_eq!(*requests.lock().unwrap(), [FIRST]);
         failed.expect_err("no endpoint").kind()
     }
 
     #[tokio::test]
-    async fn the_endpoint_is_found_at_the_first_place() {
-        let (transport, asked) = server(vec![json(200, GOOD)]);
+    async fn finds_the_endpoint_at_the_oauth_metadata_url() {
+        let (transport, requests) = server(vec![json(200, GOOD)]);
         let found = discover_at(&transport, ISSUER).await.unwrap();
         assert_eq!(found.endpoint.uri(), "https://as.example/introspect?x=1");
         assert_eq!(found.issuer, ISSUER);
-        assert_eq!(*asked.lock().unwrap(), [FIRST]);
+        assert_eq!(*requests.lock().unwrap(), [FIRST]);
     }
 
     #[tokio::test]
-    async fn the_second_place_is_asked_when_there_is_nothing_at_the_first() {
+    async fn falls_back_to_the_openid_configuration_url() {
         for status in [400, 401, 403, 404, 405, 410] {
-            let (transport, asked) = server(vec![json(status, ""), json(200, GOOD)]);
+            let (transport, requests) = server(vec![json(status, ""), json(200, GOOD)]);
             assert!(discover_at(&transport, ISSUER).await.is_ok(), "{status}");
-            assert_eq!(*asked.lock().unwrap(), [FIRST, SECOND]);
+            assert_eq!(*requests.lock().unwrap(), [FIRST, SECOND]);
         }
         let (transport, _) = server(vec![json(404, ""), json(404, "")]);
         let failed = discover_at(&transport, ISSUER).await.unwrap_err();
@@ -215,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn the_places_are_those_of_the_specifications() {
+    fn builds_the_metadata_urls_of_the_specifications() {
         for (issuer, first, second) in [
             (
                 "https://as.example",
@@ -230,13 +226,13 @@ mod tests {
             (ISSUER, FIRST, SECOND),
             ("https://as.example/tenant/", FIRST, SECOND),
         ] {
-            let places = places(&issuer.parse().unwrap()).unwrap();
-            assert_eq!(places.map(|place| place.to_string()), [first, second]);
+            let metadata_urls = metadata_urls(&issuer.parse().unwrap()).unwrap();
+            assert_eq!(metadata_urls.map(|url| url.to_string()), [first, second]);
         }
     }
 
     #[tokio::test]
-    async fn metadata_of_another_issuer_is_refused() {
+    async fn rejects_metadata_of_another_issuer() {
         for other in [
             "https://as.example/tenant/",
             "https://AS.example/tenant",
@@ -250,12 +246,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn metadata_that_cannot_be_trusted_or_read_is_refused() {
+    async fn rejects_untrusted_or_malformed_metadata() {
         let plain = Response::builder().header(CONTENT_TYPE, "text/html");
         let twice = Response::builder().header(CONTENT_TYPE, "application/json");
         let twice = twice.header(CONTENT_TYPE, "text/html");
         let moved = Response::builder().status(302).header("location", FIRST);
-        let padded = format!("{GOOD}{}", " ".repeat(LONGEST_METADATA));
+        let padded = format!("{GOOD}{}", " ".repeat(MAX_METADATA_LEN));
         let insecure = GOOD.replace(
             "https://as.example/introspect",
             "http://127.0.0.1/introspect",
@@ -288,7 +284,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_server_that_is_down_or_silent_is_unavailable() {
+    async fn failing_or_hanging_server_is_unavailable() {
         for status in [408, 429, 500, 503] {
             let kind = kind_for(json(status, GOOD)).await;
             assert_eq!(kind, DiscoveryErrorKind::Unavailable, "{status}");
@@ -297,7 +293,7 @@ mod tests {
             std::future::pending::<Result<Response<Full<Bytes>>, Infallible>>()
         });
         let started = tokio::time::Instant::now();
-        let failed = discover_at(&Transport::of(silent), ISSUER)
+        let failed = discover_at(&Transport::from_service(silent), ISSUER)
             .await
             .unwrap_err();
         assert_eq!(failed.kind(), DiscoveryErrorKind::Unavailable);
@@ -305,8 +301,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_issuer_that_may_not_be_asked_is_a_config_error() {
-        let (transport, asked) = server(Vec::new());
+    async fn rejects_invalid_issuer_urls() {
+        let (transport, requests) = server(Vec::new());
         for issuer in [
             "http://as.example",
             "http://127.0.0.1",
@@ -321,6 +317,6 @@ mod tests {
             assert!(source.is::<IntrospectionConfigError>());
             assert!(!format!("{failed:?} {failed} {source}").contains("hush"));
         }
-        assert_eq!(asked.lock().unwrap().len(), 0);
+        assert_eq!(requests.lock().unwrap().len(), 0);
     }
 }

@@ -7,21 +7,21 @@ use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use sqlx::{Executor, Row};
 use tokio::time::{sleep, timeout};
 
-use super::target::{self, TargetSession};
+use super::target::{self, TargetSessionAttrs};
 use crate::store::sql::dialect::CHANNEL;
-use crate::store::sql::endpoint::{self, Endpoint};
 use crate::store::sql::failure;
-use crate::store::sql::feed_status::FeedStatus;
-use crate::store::sql::notice;
+use crate::store::sql::feed_tracker::FeedTracker;
+use crate::store::sql::notification;
+use crate::store::sql::server_health::{self, ServerHealth};
 use crate::store::{ChangeFeed, TokenChange};
 
 /// Silence after which the connection is asked whether it still is one, and how long the answer
 /// may take.
-const HEARTBEAT: Duration = Duration::from_secs(3);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(3);
 
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const MIN_BACKOFF: Duration = Duration::from_millis(100);
 
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const MAX_BACKOFF: Duration = Duration::from_secs(5);
 
 /// Only a primary notifies.
 const IS_IN_RECOVERY: &str = "SELECT pg_is_in_recovery()";
@@ -30,8 +30,8 @@ const IS_IN_RECOVERY: &str = "SELECT pg_is_in_recovery()";
 #[derive(Clone)]
 pub(super) struct Connector {
     options: PgConnectOptions,
-    endpoint: Arc<Endpoint>,
-    target: TargetSession,
+    server_health: Arc<ServerHealth>,
+    target: TargetSessionAttrs,
 }
 
 /// Publishes the changes that any connection makes.
@@ -42,66 +42,66 @@ pub(super) struct Connector {
 /// 2. It comes back by itself, after a pause that doubles and is never twice the same.
 /// 3. What this process changed is told once more.
 /// 4. A loss is logged once, and so is the return.
-pub(super) async fn listen(connector: Connector, feed: ChangeFeed, status: Arc<FeedStatus>) {
-    let mut pause = FIRST_PAUSE;
+pub(super) async fn listen(connector: Connector, feed: ChangeFeed, status: Arc<FeedTracker>) {
+    let mut backoff = MIN_BACKOFF;
     loop {
         let cause = match connector.connect().await {
             Ok(listener) => {
-                pause = FIRST_PAUSE;
+                backoff = MIN_BACKOFF;
                 status.set_connected();
                 feed.publish(&TokenChange::Everything);
-                connector.follow(listener, &feed).await
+                connector.receive(listener, &feed).await
             }
-            Err(error) => failure::text(&error),
+            Err(error) => failure::message(&error),
         };
         status.set_lost(&cause);
-        sleep(jittered(pause)).await;
-        pause = LONGEST_PAUSE.min(pause * 2);
+        sleep(jittered(backoff)).await;
+        backoff = MAX_BACKOFF.min(backoff * 2);
     }
 }
 
 impl Connector {
     pub(super) fn new(
         options: PgConnectOptions,
-        endpoint: Arc<Endpoint>,
-        target: TargetSession,
+        server_health: Arc<ServerHealth>,
+        target: TargetSessionAttrs,
     ) -> Self {
         Self {
             options,
-            endpoint,
+            server_health,
             target,
         }
     }
 
     async fn connect(&self) -> Result<PgListener, sqlx::Error> {
-        let (endpoint, target) = (Arc::clone(&self.endpoint), self.target);
+        let (server_health, target) = (Arc::clone(&self.server_health), self.target);
         // A pool of its own each time: a connection that hangs would block the only place.
         let pool = PgPoolOptions::new()
             .max_connections(1)
             .max_lifetime(None)
             .idle_timeout(None)
-            .acquire_timeout(HEARTBEAT)
+            .acquire_timeout(KEEPALIVE_TIMEOUT)
             .after_connect(move |connection, _| {
-                let endpoint = Arc::clone(&endpoint);
-                Box::pin(async move { target::prepare(connection, &endpoint, target).await })
+                let server_health = Arc::clone(&server_health);
+                Box::pin(async move { target::prepare(connection, &server_health, target).await })
             })
             .connect_lazy_with(self.options.clone());
         let listener = Box::pin(PgListener::connect_with(&pool));
-        let mut listener = endpoint::acquire(listener, drop).await?;
+        let mut listener = server_health::acquire(listener, drop).await?;
         listener.eager_reconnect(false);
         // A standby refuses.
-        let listening = timeout(HEARTBEAT, listener.listen(CHANNEL)).await;
+        let listening = timeout(KEEPALIVE_TIMEOUT, listener.listen(CHANNEL)).await;
         listening.map_err(|_| sqlx::Error::PoolTimedOut)??;
         Ok(listener)
     }
 
     /// Returns why the connection is of no more use: it is lost, so silent that it may be, or
     /// leads to a server that does not notify.
-    async fn follow(&self, mut listener: PgListener, feed: &ChangeFeed) -> String {
-        let mut failures = self.endpoint.failures();
+    async fn receive(&self, mut listener: PgListener, feed: &ChangeFeed) -> String {
+        let mut failures = self.server_health.failures();
         loop {
             let received = {
-                let receive = pin!(timeout(HEARTBEAT, listener.try_recv()));
+                let receive = pin!(timeout(KEEPALIVE_TIMEOUT, listener.try_recv()));
                 match select(receive, pin!(failures.changed())).await {
                     Either::Left((received, _)) => received.ok(),
                     // Another connection failed: this one may have too.
@@ -109,9 +109,9 @@ impl Connector {
                 }
             };
             match received {
-                Some(Ok(Some(told))) => feed.publish(&notice::read(told.payload())),
+                Some(Ok(Some(message))) => feed.publish(&notification::decode(message.payload())),
                 Some(Ok(None)) => return "the server closed the connection".to_owned(),
-                Some(Err(error)) => return failure::text(&error),
+                Some(Err(error)) => return failure::message(&error),
                 None => {
                     if let Some(cause) = check(&mut listener).await {
                         return cause;
@@ -124,20 +124,20 @@ impl Connector {
 
 /// Returns what is wrong with a connection.
 async fn check(listener: &mut PgListener) -> Option<String> {
-    let answer = timeout(HEARTBEAT, listener.fetch_one(IS_IN_RECOVERY)).await;
+    let answer = timeout(KEEPALIVE_TIMEOUT, listener.fetch_one(IS_IN_RECOVERY)).await;
     match answer.map(|row| row?.try_get(0)) {
         Ok(Ok(false)) => None,
         Ok(Ok(true)) => Some("the server is a standby now".to_owned()),
-        Ok(Err(error)) => Some(failure::text(&error)),
+        Ok(Err(error)) => Some(failure::message(&error)),
         Err(_) => Some("the server does not answer".to_owned()),
     }
 }
 
 /// From half of the pause to all of it, so that a crowd does not come back at once.
-fn jittered(pause: Duration) -> Duration {
+fn jittered(backoff: Duration) -> Duration {
     let part = getrandom::u32().unwrap_or(u32::MAX);
     let part = f64::from(part) / f64::from(u32::MAX);
-    pause.mul_f64(f64::midpoint(1.0, part))
+    backoff.mul_f64(f64::midpoint(1.0, part))
 }
 
 #[cfg(test)]
@@ -145,10 +145,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pause_is_cut_by_half_at_most() {
+    fn jitter_shortens_a_delay_by_at_most_half() {
         for _ in 0..100 {
-            let pause = jittered(LONGEST_PAUSE);
-            assert!(pause >= LONGEST_PAUSE / 2 && pause <= LONGEST_PAUSE);
+            let backoff = jittered(MAX_BACKOFF);
+            assert!(backoff >= MAX_BACKOFF / 2 && backoff <= MAX_BACKOFF);
         }
     }
 }

@@ -10,17 +10,17 @@ use async_trait::async_trait;
 use sqlx::postgres::{PgPool, PgPoolOptions};
 
 use self::listen::Connector;
-use self::target::TargetSession;
-use super::background::Background;
-use super::endpoint::Endpoint;
-use super::feed_status::FeedStatus;
+use self::target::TargetSessionAttrs;
+use super::background_task::BackgroundTask;
+use super::feed_tracker::FeedTracker;
 use super::open_error::OpenStoreError;
 use super::pool::Pool;
+use super::server_health::ServerHealth;
 use super::tables::{Settings, Tables};
 use super::{StoreState, registry, retention, schema};
 use crate::digest::TokenDigest;
 use crate::store::{
-    AuditEvent, ChangeListener, Credential, FeedState, ListRequest, RegistryError, StoreError,
+    AuditEvent, ChangeListener, Credential, FeedStatus, ListRequest, RegistryError, StoreError,
     TokenFilter, TokenPage, TokenRecord, TokenRegistry, TokenStore, Write,
 };
 use crate::token::TokenId;
@@ -67,17 +67,17 @@ use crate::token::TokenId;
 #[derive(Clone)]
 pub struct PostgresStore {
     tables: Tables,
-    endpoint: Arc<Endpoint>,
+    server_health: Arc<ServerHealth>,
     listening: Arc<Listening>,
 }
 
 struct Listening {
-    background: Background,
+    background: BackgroundTask,
     connector: Connector,
-    status: Arc<FeedStatus>,
+    status: Arc<FeedTracker>,
 }
 
-const CONNECTIONS: u32 = 10;
+const MAX_CONNECTIONS: u32 = 10;
 
 /// A connection that is older, or was idle for longer, is replaced when it is acquired.
 const MAX_AGE: Duration = Duration::from_secs(30 * 60);
@@ -102,10 +102,10 @@ impl PostgresStore {
     pub async fn connect(url: &str) -> Result<Self, OpenStoreError> {
         let default = std::env::var("PGTARGETSESSIONATTRS").ok();
         let (options, target) = target::parse(url, default.as_deref())?;
-        let endpoint = Arc::new(Endpoint::new(Settings::default().deadline));
-        let (replacing, preparing) = (Arc::clone(&endpoint), Arc::clone(&endpoint));
+        let server_health = Arc::new(ServerHealth::new(Settings::default().deadline));
+        let (replacing, preparing) = (Arc::clone(&server_health), Arc::clone(&server_health));
         let pool = PgPoolOptions::new()
-            .max_connections(CONNECTIONS)
+            .max_connections(MAX_CONNECTIONS)
             .test_before_acquire(false)
             // Old connections are replaced as they are acquired. sqlx's task for that can spin for
             // ever: it counts idle connections, and a race lets that number wrap around.
@@ -118,11 +118,11 @@ impl PostgresStore {
                 Box::pin(ready(Ok(is_fresh)))
             })
             .after_connect(move |connection, _| {
-                let endpoint = Arc::clone(&preparing);
-                Box::pin(async move { target::prepare(connection, &endpoint, target).await })
+                let server_health = Arc::clone(&preparing);
+                Box::pin(async move { target::prepare(connection, &server_health, target).await })
             })
             .connect_lazy_with(options);
-        Self::over(pool, endpoint, target, true).await
+        Self::from_pool(pool, server_health, target, true).await
     }
 
     /// Uses your own pool, and makes the tables in its database. To listen, one more connection is
@@ -145,31 +145,31 @@ impl PostgresStore {
     ///
     /// Panics outside of a Tokio runtime.
     pub async fn with_pool(pool: PgPool) -> Result<Self, OpenStoreError> {
-        let endpoint = Arc::new(Endpoint::new(Settings::default().deadline));
-        Self::over(pool, endpoint, TargetSession::Any, false).await
+        let server_health = Arc::new(ServerHealth::new(Settings::default().deadline));
+        Self::from_pool(pool, server_health, TargetSessionAttrs::Any, false).await
     }
 
-    async fn over(
+    async fn from_pool(
         pool: PgPool,
-        endpoint: Arc<Endpoint>,
-        target: TargetSession,
+        server_health: Arc<ServerHealth>,
+        target: TargetSessionAttrs,
         is_own: bool,
     ) -> Result<Self, OpenStoreError> {
         let options = (*pool.connect_options()).clone();
-        let connector = Connector::new(options, Arc::clone(&endpoint), target);
+        let connector = Connector::new(options, Arc::clone(&server_health), target);
         let pool = Pool::Postgres {
             pool,
-            endpoint: Arc::clone(&endpoint),
+            server_health: Arc::clone(&server_health),
             is_own,
         };
         schema::prepare(&pool).await?;
         Ok(Self {
             tables: Tables::new(pool),
-            endpoint,
+            server_health,
             listening: Arc::new(Listening {
-                background: Background::new(),
+                background: BackgroundTask::new(),
                 connector,
-                status: Arc::new(FeedStatus::new()),
+                status: Arc::new(FeedTracker::new()),
             }),
         })
     }
@@ -177,7 +177,7 @@ impl PostgresStore {
     /// How long an operation may take in all, waiting for a connection included. Default: 3 s.
     pub fn with_deadline(mut self, deadline: Duration) -> Self {
         self.tables.settings.deadline = deadline;
-        self.endpoint.extend_deadline(deadline);
+        self.server_health.extend_deadline(deadline);
         self
     }
 
@@ -221,7 +221,7 @@ impl PostgresStore {
 
     fn listen(&self, listener: &Arc<dyn ChangeListener>) {
         self.tables.feed.subscribe(listener);
-        let begin = || {
+        let start = || {
             let Listening {
                 connector, status, ..
             } = &*self.listening;
@@ -229,10 +229,10 @@ impl PostgresStore {
             let (connector, status) = (connector.clone(), Arc::clone(status));
             listen::listen(connector, self.tables.feed.clone(), status)
         };
-        self.listening.background.begin(begin);
+        self.listening.background.start(start);
     }
 
-    fn current_feed_state(&self) -> FeedState {
+    fn current_feed_status(&self) -> FeedStatus {
         self.listening.status.state()
     }
 
@@ -242,7 +242,7 @@ impl PostgresStore {
     }
 }
 
-registry::over_tables!(PostgresStore);
+registry::impl_store!(PostgresStore);
 
 impl fmt::Debug for PostgresStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

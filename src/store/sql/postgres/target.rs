@@ -3,15 +3,15 @@ use std::str::FromStr;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, Row};
 
-use crate::store::sql::endpoint::{self, Endpoint};
 use crate::store::sql::open_error::{OpenStoreError, OpenStoreErrorKind};
-use crate::store::sql::pool::{GRACE, timeout_setting};
+use crate::store::sql::pool::{SERVER_TIMEOUT_MARGIN, timeout_setting};
+use crate::store::sql::server_health::{self, ServerHealth};
 
 const PARAMETER: &str = "target_session_attrs";
 
 /// Which servers connections may lead to, as libpq's `target_session_attrs` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum TargetSession {
+pub(super) enum TargetSessionAttrs {
     /// Any server. `prefer-standby` is the same where a URL names one server.
     Any,
     ReadWrite,
@@ -27,7 +27,7 @@ struct SessionState {
     is_read_only: bool,
 }
 
-impl TargetSession {
+impl TargetSessionAttrs {
     /// Returns why a session is not of this sort.
     fn rejects(self, state: SessionState) -> Option<&'static str> {
         match self {
@@ -48,7 +48,7 @@ impl TargetSession {
     }
 }
 
-impl FromStr for TargetSession {
+impl FromStr for TargetSessionAttrs {
     type Err = OpenStoreError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -73,11 +73,11 @@ impl FromStr for TargetSession {
 pub(super) fn parse(
     url: &str,
     default: Option<&str>,
-) -> Result<(PgConnectOptions, TargetSession), OpenStoreError> {
-    let (url, parameter) = split(url)?;
+) -> Result<(PgConnectOptions, TargetSessionAttrs), OpenStoreError> {
+    let (url, parameter) = extract_parameter(url)?;
     let target = match parameter.as_deref().or(default) {
         Some(text) => text.parse()?,
-        None => TargetSession::Any,
+        None => TargetSessionAttrs::Any,
     };
     // What is wrong with it may be its password.
     let invalid = |_: sqlx::Error| {
@@ -110,7 +110,7 @@ fn authority(url: &str) -> &str {
 }
 
 /// Takes the parameter out of a URL. The last one counts.
-fn split(url: &str) -> Result<(String, Option<String>), OpenStoreError> {
+fn extract_parameter(url: &str) -> Result<(String, Option<String>), OpenStoreError> {
     let (url, fragment) = match url.find('#') {
         Some(at) => url.split_at(at),
         None => (url, ""),
@@ -119,7 +119,7 @@ fn split(url: &str) -> Result<(String, Option<String>), OpenStoreError> {
         return Ok((format!("{url}{fragment}"), None));
     };
     let mut value = None;
-    let mut kept = Vec::new();
+    let mut remaining = Vec::new();
     for pair in query.split('&') {
         match form_urlencoded::parse(pair.as_bytes()).next() {
             Some((name, given)) if name == PARAMETER => value = Some(given.into_owned()),
@@ -127,23 +127,27 @@ fn split(url: &str) -> Result<(String, Option<String>), OpenStoreError> {
             Some((name, _)) if name == "sslpassword" => {
                 return Err(configuration("sslpassword is not supported"));
             }
-            _ => kept.push(pair),
+            _ => remaining.push(pair),
         }
     }
-    let query = kept.join("&");
+    let query = remaining.join("&");
     Ok((format!("{base}?{query}{fragment}"), value))
 }
 
 /// Sets a new session up: a statement ends by itself a little after the longest deadline, unless
 /// the session's `statement_timeout` is shorter already.
 ///
-/// [Rejects](endpoint::reject) a server that is not of the sort that is wanted.
+/// [Rejects](server_health::reject) a server that is not of the sort that is wanted.
 pub(super) async fn prepare(
     connection: &mut PgConnection,
-    endpoint: &Endpoint,
-    target: TargetSession,
+    server_health: &ServerHealth,
+    target: TargetSessionAttrs,
 ) -> Result<(), sqlx::Error> {
-    let timeout = timeout_setting(endpoint.longest_deadline().saturating_add(GRACE));
+    let timeout = timeout_setting(
+        server_health
+            .longest_deadline()
+            .saturating_add(SERVER_TIMEOUT_MARGIN),
+    );
     // One message, and nothing prepared.
     let statement = format!(
         "SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on', \
@@ -158,7 +162,7 @@ pub(super) async fn prepare(
         is_in_recovery: row.try_get(0)?,
         is_read_only: row.try_get(1)?,
     };
-    target.rejects(state).map_or(Ok(()), endpoint::reject)
+    target.rejects(state).map_or(Ok(()), server_health::reject)
 }
 
 #[cfg(test)]
@@ -166,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn takes_the_target_out_of_a_url() {
+    fn extracts_target_session_attrs_from_the_url() {
         let any = "postgres://u:p@h/db";
         for (url, left, value) in [
             (any, any, None),
@@ -192,32 +196,32 @@ mod tests {
             ),
         ] {
             let expected = (left.to_owned(), value.map(str::to_owned));
-            assert_eq!(split(url).expect(url), expected, "{url}");
+            assert_eq!(extract_parameter(url).expect(url), expected, "{url}");
         }
     }
 
     #[test]
-    fn the_url_precedes_the_environment() {
+    fn url_parameter_overrides_the_environment() {
         let target = |url, default| parse(url, default).map(|(_, target)| target);
         let url = "postgres://h/db";
         let with = "postgres://h/db?target_session_attrs=primary";
-        assert_eq!(target(url, None).expect("valid"), TargetSession::Any);
+        assert_eq!(target(url, None).expect("valid"), TargetSessionAttrs::Any);
         assert_eq!(
             target(url, Some("standby")).expect("valid"),
-            TargetSession::Standby
+            TargetSessionAttrs::Standby
         );
         assert_eq!(
             target(with, Some("standby")).expect("valid"),
-            TargetSession::Primary
+            TargetSessionAttrs::Primary
         );
         assert_eq!(
             target(url, Some("prefer-standby")).expect("valid"),
-            TargetSession::Any
+            TargetSessionAttrs::Any
         );
     }
 
     #[test]
-    fn refuses_unknown_targets_and_several_hosts() {
+    fn rejects_unknown_targets_and_multiple_hosts() {
         for (url, reason) in [
             (
                 "postgres://h/db?target_session_attrs=writer",
@@ -258,11 +262,11 @@ mod tests {
             is_read_only: true,
         };
         for (target, accepted) in [
-            (TargetSession::Any, [true, true, true]),
-            (TargetSession::ReadWrite, [true, false, false]),
-            (TargetSession::ReadOnly, [false, true, true]),
-            (TargetSession::Primary, [true, true, false]),
-            (TargetSession::Standby, [false, false, true]),
+            (TargetSessionAttrs::Any, [true, true, true]),
+            (TargetSessionAttrs::ReadWrite, [true, false, false]),
+            (TargetSessionAttrs::ReadOnly, [false, true, true]),
+            (TargetSessionAttrs::Primary, [true, true, false]),
+            (TargetSessionAttrs::Standby, [false, false, true]),
         ] {
             let accepts = [primary, read_only, standby].map(|it| target.rejects(it).is_none());
             assert_eq!(accepts, accepted, "{target:?}");

@@ -21,10 +21,10 @@ const POSTGRES: [&str; 2] = [
 ];
 
 /// For a connection, and for all steps.
-const PATIENCE: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(60)];
+const PREPARE_TIMEOUTS: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(60)];
 
 /// Between two attempts, for the transactions that waited.
-const LOCK_PAUSE: Duration = Duration::from_millis(500);
+const LOCK_RETRY_DELAY: Duration = Duration::from_millis(500);
 
 #[cfg(feature = "sqlite")]
 const EXISTS_SQLITE: &str =
@@ -46,10 +46,12 @@ const WRITE: &str = "INSERT INTO service_token_schema (version) VALUES ($1)";
 /// Makes the tables, or brings them to the version that this release knows. Several processes may
 /// do so at once.
 pub(super) async fn prepare(pool: &Pool) -> Result<(), OpenStoreError> {
-    let late = |_| OpenStoreError::late();
-    let lease = timeout(PATIENCE[0], pool.writer()).await.map_err(late)?;
+    let timed_out = |_| OpenStoreError::timed_out();
+    let lease = timeout(PREPARE_TIMEOUTS[0], pool.writer())
+        .await
+        .map_err(timed_out)?;
     let mut lease = lease?;
-    let prepared = timeout(PATIENCE[1], async {
+    let prepared = timeout(PREPARE_TIMEOUTS[1], async {
         // Who may not make tables can still use those that are there.
         let found = version(&mut lease.session()).await?;
         if found == Some(VERSION) {
@@ -57,7 +59,7 @@ pub(super) async fn prepare(pool: &Pool) -> Result<(), OpenStoreError> {
         }
         loop {
             match migrate(&mut lease).await {
-                Err(MigrationError::Locked) => sleep(LOCK_PAUSE).await,
+                Err(MigrationError::Locked) => sleep(LOCK_RETRY_DELAY).await,
                 Err(MigrationError::Failed(error)) => return Err(error),
                 Ok(()) => {
                     log_migrated(found);
@@ -66,7 +68,7 @@ pub(super) async fn prepare(pool: &Pool) -> Result<(), OpenStoreError> {
             }
         }
     });
-    prepared.await.map_err(late)?
+    prepared.await.map_err(timed_out)?
 }
 
 #[cfg_attr(
@@ -97,18 +99,20 @@ impl From<sqlx::Error> for MigrationError {
 }
 
 async fn migrate(lease: &mut Lease) -> Result<(), MigrationError> {
-    let mut transaction = lease.begin(PATIENCE[1]).await?;
-    migrate_by(&mut transaction.session()).await?;
+    let mut transaction = lease.begin(PREPARE_TIMEOUTS[1]).await?;
+    migrate_in(&mut transaction.session()).await?;
     transaction.commit().await?;
     Ok(())
 }
 
-async fn migrate_by(session: &mut Session<'_>) -> Result<(), MigrationError> {
+async fn migrate_in(session: &mut Session<'_>) -> Result<(), MigrationError> {
     session.lock_schema().await?;
     let found = version(session).await?;
     let done = found.unwrap_or(0);
     if done > VERSION {
-        return Err(MigrationError::Failed(OpenStoreError::newer(done, VERSION)));
+        return Err(MigrationError::Failed(OpenStoreError::newer_schema(
+            done, VERSION,
+        )));
     }
     if found.is_none() {
         session.script(CREATE).await?;

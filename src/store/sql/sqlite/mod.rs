@@ -1,4 +1,4 @@
-mod watch;
+mod change_watcher;
 
 use std::fmt;
 use std::future::ready;
@@ -12,17 +12,17 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 
-use self::watch::Watch;
-use super::background::Background;
+use self::change_watcher::ChangeWatcher;
+use super::background_task::BackgroundTask;
 use super::database_file::{DatabaseFile, create};
-use super::feed_status::FeedStatus;
+use super::feed_tracker::FeedTracker;
 use super::open_error::{OpenStoreError, OpenStoreErrorKind};
 use super::pool::Pool;
 use super::tables::Tables;
 use super::{StoreState, registry, retention, schema};
 use crate::digest::TokenDigest;
 use crate::store::{
-    AuditEvent, ChangeListener, Credential, FeedState, ListRequest, RegistryError, StoreError,
+    AuditEvent, ChangeListener, Credential, FeedStatus, ListRequest, RegistryError, StoreError,
     TokenFilter, TokenPage, TokenRecord, TokenRegistry, TokenStore, Write,
 };
 use crate::token::TokenId;
@@ -77,15 +77,15 @@ pub struct SqliteStore {
 }
 
 struct Watching {
-    background: Background,
+    background: BackgroundTask,
     /// For the one connection that watches. `None` where nobody else can change anything.
     pool: Option<SqlitePool>,
-    status: Arc<FeedStatus>,
+    status: Arc<FeedTracker>,
 }
 
-const READERS: u32 = 4;
+const MAX_READERS: u32 = 4;
 
-const FILE: &str = "SELECT file FROM pragma_database_list WHERE name = 'main'";
+const DATABASE_PATH: &str = "SELECT file FROM pragma_database_list WHERE name = 'main'";
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -102,8 +102,8 @@ impl SqliteStore {
     /// Outside of a Tokio runtime.
     pub async fn open(path: impl AsRef<Path>) -> Result<Self, OpenStoreError> {
         // A file in any case: to SQLite, `:memory:` and `file:…` are none.
-        let path = std::path::absolute(Path::new(".").join(path)).map_err(not_a_file)?;
-        create(&path).map_err(not_a_file)?;
+        let path = std::path::absolute(Path::new(".").join(path)).map_err(invalid_path)?;
+        create(&path).map_err(invalid_path)?;
         let file = Arc::new(DatabaseFile::of(path.clone()));
         let options = SqliteConnectOptions::new()
             .filename(path)
@@ -113,12 +113,12 @@ impl SqliteStore {
         // The writer first: it is the one that turns the log on.
         let writers = pool_options(1, Some(&file)).connect_with(options.clone());
         let writers = writers.await?;
-        let readers = pool_options(READERS, Some(&file)).connect_lazy_with(options.clone());
+        let readers = pool_options(MAX_READERS, Some(&file)).connect_lazy_with(options.clone());
         let pool = Pool::Sqlite { readers, writers };
-        let store = Self::over(pool, Some(options), Some(Arc::clone(&file))).await?;
+        let store = Self::from_pool(pool, Some(options), Some(Arc::clone(&file))).await?;
         // A reader that stays open keeps a writer that is closed from removing the log.
         path_of(&store.tables.pool).await?;
-        file.compare_log();
+        file.track_wal();
         Ok(store)
     }
 
@@ -135,7 +135,7 @@ impl SqliteStore {
         let options = SqliteConnectOptions::new().filename(":memory:");
         let pool = pool_options(1, None).connect_with(options).await?;
         let (readers, writers) = (pool.clone(), pool);
-        let store = Self::over(Pool::Sqlite { readers, writers }, None, None).await?;
+        let store = Self::from_pool(Pool::Sqlite { readers, writers }, None, None).await?;
         Ok(store.with_effective_within(Duration::ZERO))
     }
 
@@ -163,22 +163,22 @@ impl SqliteStore {
         let file = path_of(&pool).await?.map(DatabaseFile::of);
         // From now on; a file that is missing already fails every change.
         let _ = file.as_ref().map(DatabaseFile::check);
-        Self::over(pool, (!is_own).then_some(options), file.map(Arc::new)).await
+        Self::from_pool(pool, (!is_own).then_some(options), file.map(Arc::new)).await
     }
 
-    async fn over(
+    async fn from_pool(
         pool: Pool,
         options: Option<SqliteConnectOptions>,
         file: Option<Arc<DatabaseFile>>,
     ) -> Result<Self, OpenStoreError> {
         schema::prepare(&pool).await?;
         let watching = Watching {
-            background: Background::new(),
+            background: BackgroundTask::new(),
             pool: options.map(|options| {
                 let pool = pool_options(1, file.as_ref());
                 pool.connect_lazy_with(options)
             }),
-            status: Arc::new(FeedStatus::new()),
+            status: Arc::new(FeedTracker::new()),
         };
         let mut tables = Tables::new(pool);
         tables.file = file;
@@ -245,16 +245,16 @@ impl SqliteStore {
     fn listen(&self, listener: &Arc<dyn ChangeListener>) {
         self.tables.feed.subscribe(listener);
         if let Some(pool) = &self.watching.pool {
-            let watch = Watch {
+            let watcher = ChangeWatcher {
                 pool: pool.clone(),
                 file: self.tables.file.clone(),
                 feed: self.tables.feed.clone(),
                 status: Arc::clone(&self.watching.status),
                 interval: self.interval,
             };
-            self.watching.background.begin(|| {
-                watch.status.set_connecting();
-                watch.run()
+            self.watching.background.start(|| {
+                watcher.status.set_connecting();
+                watcher.run()
             });
         }
     }
@@ -267,12 +267,12 @@ impl SqliteStore {
         }
     }
 
-    fn current_feed_state(&self) -> FeedState {
+    fn current_feed_status(&self) -> FeedStatus {
         self.watching.status.state()
     }
 }
 
-registry::over_tables!(SqliteStore);
+registry::impl_store!(SqliteStore);
 
 impl fmt::Debug for SqliteStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -302,7 +302,12 @@ fn pool_options(size: u32, file: Option<&Arc<DatabaseFile>>) -> SqlitePoolOption
 
 /// The file of a pool's database. `None` for a database in memory or a temporary one.
 async fn path_of(pool: &Pool) -> Result<Option<PathBuf>, OpenStoreError> {
-    let rows = pool.reader().await?.session().rows(FILE, &[]).await?;
+    let rows = pool
+        .reader()
+        .await?
+        .session()
+        .rows(DATABASE_PATH, &[])
+        .await?;
     let path = rows.first().map_or(Ok(None), |row| row.text(0))?;
     Ok(path.filter(|path| !path.is_empty()).map(PathBuf::from))
 }
@@ -311,6 +316,6 @@ async fn path_of(pool: &Pool) -> Result<Option<PathBuf>, OpenStoreError> {
     clippy::needless_pass_by_value,
     reason = "it stands where a function of the error is wanted"
 )]
-fn not_a_file(error: io::Error) -> OpenStoreError {
+fn invalid_path(error: io::Error) -> OpenStoreError {
     OpenStoreError::new(OpenStoreErrorKind::Configuration, error.to_string())
 }

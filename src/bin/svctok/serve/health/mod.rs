@@ -26,10 +26,10 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tower_service_token::TokenStore;
-use tower_service_token::store::{FeedState, TokenRegistry};
+use tower_service_token::store::{FeedStatus, TokenRegistry};
 use tower_service_token::token::TokenId;
 
-use self::observer::{Kind, set_feed_gauge};
+use self::observer::{Operation, set_feed_gauge};
 use self::periodic_check::{PeriodicCheck, Timing};
 use self::status::{Condition, Need, Status};
 use crate::store_url::OpenedStore;
@@ -53,7 +53,7 @@ const FEED_INTERVAL: Duration = Duration::from_secs(1);
 /// The state that the health endpoints report.
 pub(super) struct Health {
     stopping: watch::Receiver<bool>,
-    feed: watch::Receiver<FeedState>,
+    feed: watch::Receiver<FeedStatus>,
     /// `None` for a token file, which is in memory and read-only.
     checks: Option<Checks>,
 }
@@ -67,7 +67,7 @@ impl Health {
     /// Checks the store until the service stops.
     pub(super) fn new(store: OpenedStore, stopping: watch::Receiver<bool>) -> Self {
         match store {
-            OpenedStore::Registry(registry) => Self::of_registry(registry, stopping),
+            OpenedStore::Registry(registry) => Self::for_registry(registry, stopping),
             OpenedStore::ReadOnly(store) => Self {
                 feed: follow_feed(store, &stopping),
                 stopping,
@@ -76,7 +76,7 @@ impl Health {
         }
     }
 
-    fn of_registry(registry: Arc<dyn TokenRegistry>, stopping: watch::Receiver<bool>) -> Self {
+    fn for_registry(registry: Arc<dyn TokenRegistry>, stopping: watch::Receiver<bool>) -> Self {
         let checks = Checks::start(&registry, &stopping);
         Self {
             feed: follow_feed(registry, &stopping),
@@ -109,11 +109,11 @@ impl Checks {
         let (store, writable) = (Arc::clone(registry), Arc::clone(registry));
         let id = TokenId::from_i64(1).expect("ids begin at zero");
         let read = async move || store.get(id).await.map(drop);
-        let (reads, run) = PeriodicCheck::new(READS, read, Kind::Reads.observer());
-        until_stopped(run, stopping);
+        let (reads, run) = PeriodicCheck::new(READS, read, Operation::Reads.observer());
+        spawn_until_stopped(run, stopping);
         let write = async move || writable.check_writable().await;
-        let (writes, run) = PeriodicCheck::new(WRITES, write, Kind::Writes.observer());
-        until_stopped(run, stopping);
+        let (writes, run) = PeriodicCheck::new(WRITES, write, Operation::Writes.observer());
+        spawn_until_stopped(run, stopping);
         Self { reads, writes }
     }
 }
@@ -121,22 +121,22 @@ impl Checks {
 fn follow_feed<S: TokenStore + ?Sized>(
     store: Arc<S>,
     stopping: &watch::Receiver<bool>,
-) -> watch::Receiver<FeedState> {
-    let (states, state) = watch::channel(store.feed_state());
+) -> watch::Receiver<FeedStatus> {
+    let (states, state) = watch::channel(store.feed_status());
     let follow = async move {
         loop {
-            let state = store.feed_state();
+            let state = store.feed_status();
             set_feed_gauge(state);
             states.send_replace(state);
             sleep(FEED_INTERVAL).await;
         }
     };
-    until_stopped(follow, stopping);
+    spawn_until_stopped(follow, stopping);
     state
 }
 
 /// Spawns the task, and drops it and its reference to the store when the service stops.
-fn until_stopped(
+fn spawn_until_stopped(
     task: impl Future<Output = ()> + Send + 'static,
     stopping: &watch::Receiver<bool>,
 ) {
@@ -153,7 +153,7 @@ pub(super) fn routes(health: &Arc<Health>) -> Router {
     let health = Arc::clone(health);
     let ready = move |RawQuery(query): RawQuery| {
         let health = Arc::clone(&health);
-        async move { readiness(&health, Need::of_query(query.as_deref())).await }
+        async move { readiness(&health, Need::from_query(query.as_deref())).await }
     };
     let alive = async || ([(CACHE_CONTROL, "no-store")], "ok\n");
     Router::new()
@@ -186,9 +186,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_service_that_stops_is_not_ready() {
+    async fn stopping_service_is_not_ready() {
         let (stopping, stopped) = watch::channel(false);
-        let health = Health::of_registry(Arc::new(MemoryStore::new()), stopped);
+        let health = Health::for_registry(Arc::new(MemoryStore::new()), stopped);
         assert_eq!(code(health.status(Need::Reads).await), StatusCode::OK);
         stopping.send(true).unwrap();
         let status = health.status(Need::Reads).await;
@@ -196,10 +196,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_checks_drop_the_store_when_the_service_stops() {
+    async fn checks_drop_the_store_when_the_service_stops() {
         let (stopping, stopped) = watch::channel(false);
         let registry: Arc<dyn TokenRegistry> = Arc::new(MemoryStore::new());
-        let health = Health::of_registry(Arc::clone(&registry), stopped);
+        let health = Health::for_registry(Arc::clone(&registry), stopped);
         health.status(Need::Writes).await;
         assert!(Arc::strong_count(&registry) > 1);
         stopping.send(true).unwrap();
@@ -209,13 +209,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_store_that_cannot_be_changed_is_ready_for_reads_alone() {
+    async fn failing_writes_leave_reads_ready() {
         let (reads, run) = PeriodicCheck::new(READS, async || Ok::<(), ()>(()), |_, _, _| {});
         tokio::spawn(run);
         let (writes, run) = PeriodicCheck::new(WRITES, async || Err(()), |_, _, _| {});
         tokio::spawn(run);
         let (_stopping, stopping) = watch::channel(false);
-        let (_feed, feed) = watch::channel(FeedState::Lost);
+        let (_feed, feed) = watch::channel(FeedStatus::Lost);
         let checks = Some(Checks { reads, writes });
         let health = Health {
             stopping,
@@ -230,11 +230,11 @@ mod tests {
             (status.reads, code(status)),
             (Condition::Ok, StatusCode::OK)
         );
-        assert_eq!(status.feed, FeedState::Lost);
+        assert_eq!(status.feed, FeedStatus::Lost);
     }
 
     #[tokio::test]
-    async fn a_token_file_is_ready_for_reads_and_not_for_writes() {
+    async fn token_file_is_ready_for_reads_only() {
         let name = format!("svctok-health-{}.toml", std::process::id());
         let path = std::env::temp_dir().join(name);
         std::fs::write(&path, "tokens = []").unwrap();

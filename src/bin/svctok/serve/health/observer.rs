@@ -1,18 +1,18 @@
 use std::error::Error;
 
-use tower_service_token::store::{FeedState, StoreError};
+use tower_service_token::store::{FeedStatus, StoreError};
 
 use super::status::Condition;
 use crate::failure::{Failure, FailureKind};
 
 /// The operation that a check tests.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Kind {
+pub(super) enum Operation {
     Reads,
     Writes,
 }
 
-impl Kind {
+impl Operation {
     /// Returns a function that logs changes and sets the gauge. It takes the previous condition, the
     /// current one, and the error, which is `None` after a timeout.
     pub(super) fn observer(
@@ -38,7 +38,7 @@ impl Kind {
 
     fn log_failing(self, error: Option<&StoreError>) {
         let error = match error {
-            Some(error) => chain(error),
+            Some(error) => error_chain(error),
             None => "timed out".to_owned(),
         };
         match self {
@@ -56,18 +56,18 @@ impl Kind {
 }
 
 /// Sets the gauge of the change feed, if there is one. Stores log its loss and the cause.
-pub(super) fn set_feed_gauge(state: FeedState) {
+pub(super) fn set_feed_gauge(state: FeedStatus) {
     let is_connected = match state {
-        FeedState::Connected => 1.0,
-        FeedState::Lost => 0.0,
+        FeedStatus::Connected => 1.0,
+        FeedStatus::Lost => 0.0,
         _ => return,
     };
     metrics::gauge!("svctok_change_feed_connected").set(is_connected);
 }
 
 /// Returns the messages of an error and its sources.
-fn chain(error: &dyn Error) -> String {
-    let chain = Failure::chain(FailureKind::Unreachable, error);
+fn error_chain(error: &dyn Error) -> String {
+    let chain = Failure::from_error(FailureKind::Unreachable, error);
     chain.message().to_owned()
 }
 
@@ -85,9 +85,9 @@ mod tests {
     }
 
     #[test]
-    fn a_change_of_a_condition_is_one_line() {
+    fn logs_one_line_per_change_of_condition() {
         let lines = logged(|| {
-            let mut observe = Kind::Writes.observer();
+            let mut observe = Operation::Writes.observer();
             let failed = || Err(Some(StoreError::unavailable("the disk is full")));
             observe(Condition::Unknown, Condition::Ok, Ok(()));
             observe(Condition::Ok, Condition::Failing, failed());
@@ -103,9 +103,9 @@ mod tests {
     }
 
     #[test]
-    fn a_store_that_fails_from_the_start_is_one_line() {
+    fn logs_a_store_that_fails_from_the_start() {
         let lines = logged(|| {
-            let mut observe = Kind::Reads.observer();
+            let mut observe = Operation::Reads.observer();
             observe(Condition::Unknown, Condition::Failing, Err(None));
         });
         assert_eq!(lines.len(), 1, "{lines:?}");

@@ -1,6 +1,6 @@
 use http::StatusCode;
 use serde_json::json;
-use tower_service_token::store::FeedState;
+use tower_service_token::store::FeedStatus;
 
 /// What `/readyz` reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -8,7 +8,7 @@ pub(super) struct Status {
     pub(super) is_stopping: bool,
     pub(super) reads: Condition,
     pub(super) writes: Condition,
-    pub(super) feed: FeedState,
+    pub(super) feed: FeedStatus,
 }
 
 /// The outcome of the last check of one kind.
@@ -31,7 +31,7 @@ pub(super) enum Need {
 }
 
 impl Condition {
-    pub(super) fn of(is_ok: bool) -> Self {
+    pub(super) fn from_success(is_ok: bool) -> Self {
         if is_ok { Self::Ok } else { Self::Failing }
     }
 
@@ -47,7 +47,7 @@ impl Condition {
 
 impl Need {
     /// Parses a query: `write`, with or without a value, needs writes. Other parameters are ignored.
-    pub(super) fn of_query(query: Option<&str>) -> Self {
+    pub(super) fn from_query(query: Option<&str>) -> Self {
         let mut names = query.unwrap_or_default().split('&');
         let is_write = |name: &str| name.split('=').next() == Some("write");
         if names.any(is_write) {
@@ -85,10 +85,10 @@ impl Status {
     }
 }
 
-fn feed(state: FeedState) -> &'static str {
+fn feed(state: FeedStatus) -> &'static str {
     match state {
-        FeedState::Connected => "connected",
-        FeedState::Lost => "lost",
+        FeedStatus::Connected => "connected",
+        FeedStatus::Lost => "lost",
         _ => "not_used",
     }
 }
@@ -103,15 +103,15 @@ mod tests {
         is_stopping: false,
         reads: Condition::Ok,
         writes: Condition::Ok,
-        feed: FeedState::Connected,
+        feed: FeedStatus::Connected,
     };
 
     #[test]
-    fn readiness_is_for_reads_unless_writes_are_asked_for() {
+    fn readiness_requires_writes_only_on_request() {
         let with_writes = |writes| Status { writes, ..READY };
         let (ok, unavailable) = (StatusCode::OK, StatusCode::SERVICE_UNAVAILABLE);
         let reads = Condition::Failing;
-        let feed = FeedState::Lost;
+        let feed = FeedStatus::Lost;
         let is_stopping = true;
         for (status, for_reads, for_writes) in [
             (READY, ok, ok),
@@ -135,10 +135,10 @@ mod tests {
     }
 
     #[test]
-    fn the_body_says_what_works() {
+    fn body_reports_reads_writes_and_feed() {
         let status = Status {
             writes: Condition::Failing,
-            feed: FeedState::Lost,
+            feed: FeedStatus::Lost,
             ..READY
         };
         let json = |need| serde_json::from_str::<Value>(&status.body(need)).unwrap();
@@ -149,13 +149,13 @@ mod tests {
     }
 
     #[test]
-    fn writes_are_asked_for_by_name() {
+    fn query_parameter_write_requires_writes() {
         for query in ["write", "write=", "a=b&write", "write=1&a"] {
-            assert_eq!(Need::of_query(Some(query)), Need::Writes, "{query}");
+            assert_eq!(Need::from_query(Some(query)), Need::Writes, "{query}");
         }
         for query in ["", "writes", "a=write", "read"] {
-            assert_eq!(Need::of_query(Some(query)), Need::Reads, "{query}");
+            assert_eq!(Need::from_query(Some(query)), Need::Reads, "{query}");
         }
-        assert_eq!(Need::of_query(None), Need::Reads);
+        assert_eq!(Need::from_query(None), Need::Reads);
     }
 }

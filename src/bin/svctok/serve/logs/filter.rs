@@ -20,7 +20,7 @@ pub(super) fn filter(args: &ServeArgs) -> Result<EnvFilter, Failure> {
         Failure::usage(format!("{from}: {reason}"))
             .with_hint("a level such as info, or directives such as warn,svctok=debug")
     };
-    if let Some(word) = not_a_level(&text) {
+    if let Some(word) = invalid_level(&text) {
         return Err(invalid(&format_args!("`{word}` is not a level")));
     }
     let filter = EnvFilter::builder().parse(directives(&text));
@@ -29,7 +29,7 @@ pub(super) fn filter(args: &ServeArgs) -> Result<EnvFilter, Failure> {
 
 /// Returns the first directive that is one word and not a level. It would be taken for a target, so
 /// that `warning` would switch everything else off.
-fn not_a_level(text: &str) -> Option<&str> {
+fn invalid_level(text: &str) -> Option<&str> {
     let mut words = text.split(',').map(str::trim);
     words
         .find(|it| !it.is_empty() && !it.contains(['=', '[']) && it.parse::<LevelFilter>().is_err())
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn audit_events_and_reports_are_logged_unless_their_target_is_named() {
+    fn audit_and_report_targets_pass_unless_set() {
         for text in ["warn", "off", "tower_service_token=error", "svctok=debug"] {
             let all = format!("{text},tower_service_token::audit=info,svctok::log=error");
             assert_eq!(directives(text), all);

@@ -111,7 +111,7 @@ impl Queue {
     }
 
     /// Waits for lines and returns the oldest. They count as unwritten until
-    /// [`written`](Self::written) is called.
+    /// [`mark_written`](Self::mark_written) is called.
     pub(super) fn take(&self) -> Vec<u8> {
         let state = self.lock();
         let state = self.arrived.wait_while(state, |it| it.oldest().is_none());
@@ -151,7 +151,7 @@ impl Queue {
     }
 
     /// Marks what was [taken](Self::take) as written.
-    pub(super) fn written(&self) {
+    pub(super) fn mark_written(&self) {
         self.lock().is_writing = false;
         self.written.notify_all();
     }
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_class_displaces_no_other_and_order_is_kept() {
+    fn full_class_does_not_affect_others_or_the_order() {
         let queue = Queue::default();
         queue.push(LineClass::Audit, (*b"first ").into());
         let count = fill(&queue, LineClass::Ordinary, b"x");
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn dropped_lines_are_reported_in_time_while_lines_wait() {
+    fn dropped_lines_are_reported_within_the_interval() {
         let queue = Queue::default();
         fill(&queue, LineClass::Ordinary, b"x");
         let later = Instant::now() + REPORT_INTERVAL;
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_waits_for_the_one_before_it() {
+    fn reports_do_not_overlap() {
         let queue = Queue::default();
         fill(&queue, LineClass::Problem, b"x");
         let later = Instant::now() + REPORT_INTERVAL;
@@ -255,14 +255,14 @@ mod tests {
     }
 
     #[test]
-    fn a_flush_waits_for_the_line_that_is_being_written() {
+    fn flush_waits_for_the_line_being_written() {
         let queue = Queue::default();
         assert!(queue.flush(Duration::ZERO));
         queue.push(LineClass::Ordinary, (*b"x").into());
         assert!(!queue.flush(Duration::ZERO));
         queue.take();
         assert!(!queue.flush(Duration::ZERO));
-        queue.written();
+        queue.mark_written();
         assert!(queue.flush(Duration::ZERO));
     }
 }

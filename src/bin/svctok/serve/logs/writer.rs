@@ -9,7 +9,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use super::queue::{LineClass, Queue};
 use crate::args::LogFormat;
-use crate::serve::line_limit::{Line, LineLimit};
+use crate::serve::line_limit::{LineDecision, LineLimit};
 
 /// The target of audit events.
 pub(super) const AUDIT_TARGET: &str = "tower_service_token::audit";
@@ -66,7 +66,7 @@ impl LogWriter {
         let line = if line.len() <= class.max_line() {
             line.into()
         } else {
-            shortened(line, class.max_line(), self.format)
+            truncate(line, class.max_line(), self.format)
         };
         if !self.queue.push(class, line) {
             count_dropped(class, 1);
@@ -91,7 +91,7 @@ impl<'a> MakeWriter<'a> for LogWriter {
         LineWriter {
             writer: self,
             class,
-            is_skipped: is_limited && self.rejections.next(Instant::now()) == Line::Skip,
+            is_skipped: is_limited && self.rejections.next(Instant::now()) == LineDecision::Skip,
         }
     }
 }
@@ -128,7 +128,7 @@ fn class(target: &str, level: Level) -> LineClass {
 }
 
 /// The beginning of a line that is too long, in a form that readers of the format accept.
-fn shortened(line: &[u8], max: usize, format: LogFormat) -> Box<[u8]> {
+fn truncate(line: &[u8], max: usize, format: LogFormat) -> Box<[u8]> {
     // A control character becomes six characters in JSON.
     let kept = match format {
         LogFormat::Text => max - 64,
@@ -152,7 +152,7 @@ fn write_all_lines(queue: &Queue, mut output: impl Write) {
         write(&mut output, &batch);
         // Queued before the batch counts as written, so that a flush waits for it.
         report_dropped(queue, Instant::now());
-        queue.written();
+        queue.mark_written();
     }
 }
 
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_is_not_dropped_while_the_queues_are_full() {
+    fn reports_are_kept_when_the_queues_are_full() {
         let queue = Arc::new(Queue::default());
         let writer = LogWriter {
             queue: Arc::clone(&queue),
@@ -211,7 +211,7 @@ mod tests {
         let mut log = Vec::new();
         while !queue.flush(Duration::ZERO) {
             log.extend(queue.take());
-            queue.written();
+            queue.mark_written();
         }
         let log = String::from_utf8(log).unwrap();
         for report in [r#"class="ordinary" count=1"#, r#"class="problem" count=2"#] {
@@ -221,19 +221,19 @@ mod tests {
     }
 
     #[test]
-    fn a_long_line_is_cut_and_stays_readable() {
+    fn truncates_long_lines_to_valid_output() {
         let max = LineClass::Ordinary.max_line();
         let line = vec![0x1b; max + 1];
-        let text = shortened(&line, max, LogFormat::Text);
+        let text = truncate(&line, max, LogFormat::Text);
         assert!(text.len() <= max && text.ends_with(b"bytes in all)\n"));
-        let json = shortened(&line, max, LogFormat::Json);
+        let json = truncate(&line, max, LogFormat::Json);
         assert!(json.len() <= max, "{}", json.len());
         let value: serde_json::Value = serde_json::from_slice(&json).unwrap();
         assert_eq!(value["bytes"], max + 1);
     }
 
     #[test]
-    fn a_write_continues_where_an_error_interrupted_it() {
+    fn write_resumes_after_an_error() {
         struct Flaky(Vec<u8>, bool);
         impl Write for Flaky {
             fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

@@ -5,7 +5,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// How many requests in a row a connection may have refused or cut off.
-pub(super) const MAX_REFUSED: usize = 16;
+pub(super) const MAX_REJECTED: usize = 16;
 
 /// What a connection does, as far as it matters for closing it.
 pub(super) struct Activity {
@@ -21,7 +21,7 @@ struct State {
     working: usize,
     has_had_request: bool,
     /// Requests that were refused or cut off since one was answered.
-    refused: usize,
+    rejected: usize,
     progress: Instant,
     closed: Option<CloseReason>,
 }
@@ -62,7 +62,7 @@ impl Activity {
                 requests: 0,
                 working: 0,
                 has_had_request: false,
-                refused: 0,
+                rejected: 0,
                 progress: Instant::now(),
                 closed: None,
             }),
@@ -97,7 +97,7 @@ impl Activity {
     pub(super) fn end_request(&self, was_working: bool, is_answered: bool) {
         let mut state = self.state();
         if is_answered {
-            state.refused = 0;
+            state.rejected = 0;
         }
         state.requests -= 1;
         state.working -= usize::from(was_working);
@@ -106,13 +106,13 @@ impl Activity {
 
     /// Counts a request that is refused or cut off for want of room or progress. Too many in a row
     /// end the connection: its closed streams occupy memory as well.
-    pub(super) fn refuse_request(&self) {
-        let refused = {
+    pub(super) fn reject_request(&self) {
+        let rejected = {
             let mut state = self.state();
-            state.refused += 1;
-            state.refused
+            state.rejected += 1;
+            state.rejected
         };
-        if refused >= MAX_REFUSED {
+        if rejected >= MAX_REJECTED {
             self.close(CloseReason::Overload);
         }
     }

@@ -38,7 +38,7 @@ impl<B> RequestBody<B> {
                 return self.exchange.resume_work().is_ok();
             }
         }
-        self.exchange.has_ended().is_none()
+        self.exchange.end_reason().is_none()
     }
 }
 
@@ -66,7 +66,7 @@ where
             end => return Poll::Ready(end),
         };
         if self.exchange.receive(data.len()).is_err() {
-            self.exchange.cut_off(EndReason::Overload);
+            self.exchange.abort(EndReason::Overload);
             return Poll::Pending;
         }
         // A copy, because a short part may otherwise keep a whole read buffer in memory.
@@ -178,7 +178,7 @@ impl ResponseBody {
         } else if let Ok(reservation) = exchange.reserve(bytes.len()) {
             Arc::new(reservation)
         } else {
-            exchange.cut_off(EndReason::Overload);
+            exchange.abort(EndReason::Overload);
             return false;
         };
         let waker = Arc::clone(&self.waker);
@@ -272,13 +272,13 @@ mod tests {
     use http_body_util::{BodyExt, StreamBody};
 
     use super::super::activity::Activity;
-    use super::super::exchange::COST;
+    use super::super::exchange::BASE_COST;
     use super::super::in_flight::{Evict, InFlight};
     use super::*;
 
     #[tokio::test]
-    async fn an_ended_exchange_hands_out_no_more_of_a_body() {
-        let in_flight = InFlight::with_limit(2 * COST, metrics::Gauge::noop());
+    async fn ended_exchange_yields_no_more_body() {
+        let in_flight = InFlight::with_limit(2 * BASE_COST, metrics::Gauge::noop());
         let activity = Arc::new(Activity::new());
         let exchange = Exchange::begin(&in_flight, &activity, None, 0, true).unwrap();
         let (sender, receiver) = mpsc::unbounded::<Bytes>();

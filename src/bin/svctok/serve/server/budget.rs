@@ -41,12 +41,12 @@ pub(super) struct Budget {
     bytes: usize,
     /// Of exchanges that the service works on.
     working: usize,
-    exchanges: HashMap<u64, Held>,
+    exchanges: HashMap<u64, ExchangeEntry>,
     connections: HashMap<u64, Connection>,
     clients: HashMap<ClientKey, Client>,
 }
 
-struct Held {
+struct ExchangeEntry {
     owner: Owner,
     bytes: usize,
     is_waiting: bool,
@@ -70,16 +70,16 @@ struct Client {
 
 /// What it took to make room.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Room {
-    pub(super) is_made: bool,
+pub(super) struct Allocation {
+    pub(super) is_granted: bool,
     /// Exchanges that were removed, which are still to be ended.
     pub(super) evicted: Vec<u64>,
 }
 
-impl Room {
-    fn none() -> Self {
+impl Allocation {
+    fn denied() -> Self {
         Self {
-            is_made: false,
+            is_granted: false,
             evicted: Vec::new(),
         }
     }
@@ -108,13 +108,13 @@ impl Budget {
     }
 
     /// Adds an exchange that the service works on.
-    pub(super) fn insert(&mut self, id: u64, owner: Owner, bytes: usize) -> Room {
+    pub(super) fn insert(&mut self, id: u64, owner: Owner, bytes: usize) -> Allocation {
         if !self.is_within_share(owner, bytes) {
-            return Room::none();
+            return Allocation::denied();
         }
         let room = self.make_room(owner, bytes);
-        if room.is_made {
-            let held = Held {
+        if room.is_granted {
+            let held = ExchangeEntry {
                 owner,
                 bytes: 0,
                 is_waiting: false,
@@ -135,23 +135,23 @@ impl Budget {
     }
 
     /// Adds bytes of a request's body.
-    pub(super) fn receive(&mut self, id: u64, bytes: usize) -> Room {
+    pub(super) fn receive(&mut self, id: u64, bytes: usize) -> Allocation {
         match self.exchanges.get(&id) {
             Some(held) if held.is_waiting || self.is_within_share(held.owner, bytes) => {
                 self.reserve(id, bytes)
             }
-            _ => Room::none(),
+            _ => Allocation::denied(),
         }
     }
 
     /// Adds bytes of a response, whatever the client's share.
-    pub(super) fn reserve(&mut self, id: u64, bytes: usize) -> Room {
+    pub(super) fn reserve(&mut self, id: u64, bytes: usize) -> Allocation {
         // Absent if it was evicted.
         let Some(owner) = self.exchanges.get(&id).map(|held| held.owner) else {
-            return Room::none();
+            return Allocation::denied();
         };
         let mut room = self.make_room(owner, bytes);
-        room.is_made = room.is_made && self.add(id, bytes);
+        room.is_granted = room.is_granted && self.add(id, bytes);
         room
     }
 
@@ -174,7 +174,7 @@ impl Budget {
     }
 
     /// An exchange waits for its client from now on, and can be evicted.
-    pub(super) fn wait(&mut self, id: u64) {
+    pub(super) fn mark_waiting(&mut self, id: u64) {
         let Some(held) = self.exchanges.get_mut(&id) else {
             return;
         };
@@ -221,7 +221,7 @@ impl Budget {
             return;
         };
         self.release(id, bytes);
-        let Some(Held { owner, .. }) = self.exchanges.remove(&id) else {
+        let Some(ExchangeEntry { owner, .. }) = self.exchanges.remove(&id) else {
             return;
         };
         if let Some(connection) = self.connections.get_mut(&owner.connection) {
@@ -256,21 +256,21 @@ impl Budget {
     }
 
     /// Removes exchanges until more bytes fit, or none can be removed.
-    fn make_room(&mut self, owner: Owner, bytes: usize) -> Room {
+    fn make_room(&mut self, owner: Owner, bytes: usize) -> Allocation {
         let mut evicted = Vec::new();
         while self.bytes + bytes > self.limit {
             let Some(victim) = self.victim(owner, bytes) else {
-                return Room {
+                return Allocation {
                     evicted,
-                    is_made: false,
+                    is_granted: false,
                 };
             };
             self.remove(victim);
             evicted.push(victim);
         }
-        Room {
+        Allocation {
             evicted,
-            is_made: true,
+            is_granted: true,
         }
     }
 

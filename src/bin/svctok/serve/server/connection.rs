@@ -17,9 +17,9 @@ use tokio_rustls::TlsAcceptor;
 
 use super::activity::{Activity, CloseReason};
 use super::in_flight::InFlight;
-use super::request::Requests;
+use super::request_service::RequestService;
 use super::stream_executor::StreamExecutor;
-use super::write_timeout::Unstalled;
+use super::write_timeout::WriteTimeout;
 
 /// How long a client may take to agree on TLS.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -77,14 +77,14 @@ pub(super) struct Connection {
     pub(super) tls: Option<TlsAcceptor>,
     pub(super) in_flight: Arc<InFlight>,
     /// The budget for health and metrics.
-    pub(super) health: Arc<InFlight>,
+    pub(super) health_in_flight: Arc<InFlight>,
 }
 
 impl Connection {
     pub(super) async fn serve(self, stream: TcpStream, mut stopping: watch::Receiver<bool>) {
         // A connection without it is slower, and works.
         let _ = stream.set_nodelay(true);
-        let stream = Unstalled::new(stream);
+        let stream = WriteTimeout::new(stream);
         let peer = self.peer;
         let Some(tls) = self.tls.clone() else {
             return self.serve_http(stream, stopping).await;
@@ -107,17 +107,17 @@ impl Connection {
         mut stopping: watch::Receiver<bool>,
     ) {
         let executor = StreamExecutor::default();
-        let requests = Requests {
+        let request_service = RequestService {
             app: self.app.clone(),
             peer: self.peer,
             client: self.client,
             in_flight: Arc::clone(&self.in_flight),
-            health: Arc::clone(&self.health),
+            health_in_flight: Arc::clone(&self.health_in_flight),
             activity: Arc::clone(&self.activity),
             executor: executor.clone(),
             is_reserved: self.is_reserved,
         };
-        let service = service_fn(move |request| requests.answer(request));
+        let service = service_fn(move |request| request_service.call(request));
         let http = protocol(executor);
         let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
         let mut expired = pin!(self.expired());

@@ -9,7 +9,7 @@ use super::activity::{Activity, CloseReason};
 /// The part of all connections that one client address keeps while others wait. A quarter leaves
 /// room for the rest of the world even if two or three addresses take their whole share, and is
 /// more than a client that reuses its connections needs.
-const SHARE: usize = 4;
+const SHARE_DIVISOR: usize = 4;
 
 /// The connections of one listener, and which of them makes room for another.
 #[derive(Default)]
@@ -51,7 +51,7 @@ impl ConnectionTable {
 
     /// The longest idle connection of an address that exceeds its share, or of all.
     fn victim(&self, client: Option<IpAddr>, max: usize) -> Option<u64> {
-        let share = (max / SHARE).max(1);
+        let share = (max / SHARE_DIVISOR).max(1);
         let mut counts: HashMap<IpAddr, usize> = HashMap::new();
         for client in self.entries.values().filter_map(|entry| entry.client) {
             *counts.entry(client).or_default() += 1;
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn closes_the_longest_idle() {
+    async fn closes_the_longest_idle_connection() {
         let mut table = ConnectionTable::default();
         let busy = add(&mut table, Some(1)).await;
         busy.begin_request();
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_address_beyond_its_share_gives_way_first() {
+    async fn closes_connections_beyond_an_address_share_first() {
         let mut table = ConnectionTable::default();
         let other = add(&mut table, Some(1)).await;
         let mut greedy = Vec::new();
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_declared_proxy_has_no_share() {
+    async fn trusted_proxy_has_no_share() {
         let mut table = ConnectionTable::default();
         let other = add(&mut table, Some(1)).await;
         let mut proxied = Vec::new();
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_at_work_is_not_closed() {
+    async fn does_not_close_working_connections() {
         let mut table = ConnectionTable::default();
         let busy = add(&mut table, Some(1)).await;
         busy.begin_request();

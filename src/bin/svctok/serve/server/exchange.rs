@@ -14,7 +14,7 @@ use super::rejection_log::RejectionLog;
 
 /// What a request occupies by itself: 5 KiB for its task and its stream, the included part of its
 /// head, and that of its response, in bytes.
-pub(super) const COST: usize = 5 * 1024 + INCLUDED_HEAD + INCLUDED_RESPONSE;
+pub(super) const BASE_COST: usize = 5 * 1024 + INCLUDED_HEAD + INCLUDED_RESPONSE;
 
 /// The part of a head that is reserved for each request, in bytes.
 const INCLUDED_HEAD: usize = 1024;
@@ -91,7 +91,7 @@ impl Exchange {
         is_multiplexed: bool,
     ) -> Result<Arc<Self>, Overloaded> {
         let connection = activity.id();
-        let bytes = COST + head.saturating_sub(INCLUDED_HEAD);
+        let bytes = BASE_COST + head.saturating_sub(INCLUDED_HEAD);
         in_flight.insert(Owner { connection, client }, bytes, |id| {
             activity.begin_request();
             Self {
@@ -136,7 +136,7 @@ impl Exchange {
         }
         self.activity.wait_for_client();
         self.activity.progress();
-        self.in_flight.wait(self.id);
+        self.in_flight.mark_waiting(self.id);
     }
 
     /// Works on a request that has waited for its body. Returns an error if the exchange has ended,
@@ -145,7 +145,7 @@ impl Exchange {
         let is_waiting = matches!(self.state().phase, Phase::Receiving { .. });
         // First of all, so that it is not evicted any more.
         if is_waiting && self.in_flight.resume(self.id).is_err() {
-            self.cut_off(EndReason::Overload);
+            self.abort(EndReason::Overload);
         }
         {
             let mut state = self.state();
@@ -203,7 +203,7 @@ impl Exchange {
         }
         self.activity.wait_for_client();
         self.activity.progress();
-        self.in_flight.wait(self.id);
+        self.in_flight.mark_waiting(self.id);
     }
 
     /// Takes a part of the request's body into account.
@@ -240,7 +240,7 @@ impl Exchange {
 
     /// Ends the exchange: the service refuses a request whose body is incomplete, and cuts off a
     /// response that is under way.
-    pub(super) fn cut_off(&self, reason: EndReason) {
+    pub(super) fn abort(&self, reason: EndReason) {
         self.end(self.state(), reason);
     }
 
@@ -262,13 +262,13 @@ impl Exchange {
         }
         self.ending.notify_one();
         drop(state);
-        self.activity.refuse_request();
+        self.activity.reject_request();
     }
 
     /// Waits until the exchange ends before its response.
     pub(super) async fn ended(&self) -> EndReason {
         loop {
-            if let Some(reason) = self.has_ended() {
+            if let Some(reason) = self.end_reason() {
                 return reason;
             }
             self.ending.notified().await;
@@ -276,7 +276,7 @@ impl Exchange {
     }
 
     /// Returns why the exchange has ended, if it has.
-    pub(super) fn has_ended(&self) -> Option<EndReason> {
+    pub(super) fn end_reason(&self) -> Option<EndReason> {
         self.state().ended
     }
 

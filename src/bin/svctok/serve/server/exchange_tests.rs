@@ -1,26 +1,26 @@
 use std::sync::Arc;
 
 use super::activity::Activity;
-use super::exchange::{COST, EndReason, Exchange, HEADER_COST, STALL_TIMEOUT, head_size};
+use super::exchange::{BASE_COST, EndReason, Exchange, HEADER_COST, STALL_TIMEOUT, head_size};
 use super::in_flight::{Evict, InFlight};
 
 fn exchange() -> Arc<Exchange> {
-    let in_flight = InFlight::with_limit(2 * COST, metrics::Gauge::noop());
+    let in_flight = InFlight::with_limit(2 * BASE_COST, metrics::Gauge::noop());
     let activity = Arc::new(Activity::new());
     Exchange::begin(&in_flight, &activity, None, 0, true).unwrap()
 }
 
 #[tokio::test]
-async fn does_not_evict_what_the_service_works_on_again() {
+async fn does_not_evict_a_resumed_exchange() {
     let exchange = exchange();
     exchange.wait_for_body();
     exchange.resume_work().unwrap();
     exchange.evict();
-    assert_eq!(exchange.has_ended(), None);
+    assert_eq!(exchange.end_reason(), None);
 }
 
 #[tokio::test]
-async fn an_evicted_exchange_is_not_worked_on_or_answered() {
+async fn evicted_exchange_cannot_resume_or_respond() {
     let exchange = exchange();
     exchange.wait_for_body();
     exchange.evict();
@@ -32,7 +32,7 @@ async fn an_evicted_exchange_is_not_worked_on_or_answered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_unread_response_stalls_although_its_request_is_kept() {
+async fn unread_response_stalls_while_its_request_body_is_held() {
     let exchange = exchange();
     exchange.wait_for_body();
     exchange.begin_response(None).unwrap();
@@ -42,11 +42,11 @@ async fn an_unread_response_stalls_although_its_request_is_kept() {
     exchange.resume_work().unwrap();
     tokio::time::advance(STALL_TIMEOUT).await;
     exchange.evict_if_stalled();
-    assert_eq!(exchange.has_ended(), Some(EndReason::Stalled));
+    assert_eq!(exchange.end_reason(), Some(EndReason::Stalled));
 }
 
 #[test]
-fn counts_the_target_and_the_headers_of_a_head() {
+fn head_size_counts_target_and_headers() {
     let request = http::Request::get("http://a/bc").header("x-d", "ef");
     let (head, ()) = request.body(()).unwrap().into_parts();
     assert_eq!(head_size(&head), 1 + 3 + HEADER_COST + 3 + 2);

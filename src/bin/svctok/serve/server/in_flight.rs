@@ -2,7 +2,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use super::budget::{Budget, Owner, Room};
+use super::budget::{Allocation, Budget, Owner};
 use super::rejection_log::RejectionLog;
 
 /// What all requests and responses in flight may occupy, in bytes.
@@ -80,13 +80,13 @@ impl InFlight {
         let id = state.next;
         state.next += 1;
         let room = state.budget.insert(id, owner, bytes);
-        let inserted = room.is_made.then(|| {
+        let inserted = room.is_granted.then(|| {
             let exchange = Arc::new(exchange(id));
             let weak: Weak<E> = Arc::downgrade(&exchange);
             state.exchanges.insert(id, weak);
             exchange
         });
-        self.finish(state, &room);
+        self.end_evicted(state, &room);
         inserted.ok_or(Overloaded)
     }
 
@@ -94,27 +94,27 @@ impl InFlight {
     pub(super) fn receive(&self, id: u64, bytes: usize) -> Result<(), Overloaded> {
         let mut state = self.state();
         let room = state.budget.receive(id, bytes);
-        self.finish(state, &room);
-        room.is_made.then_some(()).ok_or(Overloaded)
+        self.end_evicted(state, &room);
+        room.is_granted.then_some(()).ok_or(Overloaded)
     }
 
     /// Adds bytes of a response, until they are released or the exchange ends.
     pub(super) fn reserve(&self, id: u64, bytes: usize) -> Result<(), Overloaded> {
         let mut state = self.state();
         let room = state.budget.reserve(id, bytes);
-        self.finish(state, &room);
-        room.is_made.then_some(()).ok_or(Overloaded)
+        self.end_evicted(state, &room);
+        room.is_granted.then_some(()).ok_or(Overloaded)
     }
 
     pub(super) fn release(&self, id: u64, bytes: usize) {
         let mut state = self.state();
         state.budget.release(id, bytes);
-        self.show(&state);
+        self.update_gauge(&state);
     }
 
     /// An exchange waits for its client, and may be evicted.
-    pub(super) fn wait(&self, id: u64) {
-        self.state().budget.wait(id);
+    pub(super) fn mark_waiting(&self, id: u64) {
+        self.state().budget.mark_waiting(id);
     }
 
     /// The service works on an exchange that has waited. Returns an error if it was evicted, or its
@@ -128,7 +128,7 @@ impl InFlight {
         let mut state = self.state();
         state.exchanges.remove(&id);
         state.budget.remove(id);
-        self.show(&state);
+        self.update_gauge(&state);
     }
 
     /// Ends stalled exchanges, for as long as the process runs.
@@ -164,13 +164,13 @@ impl InFlight {
     }
 
     #[expect(clippy::cast_precision_loss, reason = "the limit is far below 2^52")]
-    fn show(&self, state: &State) {
+    fn update_gauge(&self, state: &State) {
         self.gauge.set(state.budget.bytes() as f64);
     }
 
     /// Ends what was evicted, without the lock: an exchange that ends uses `self`.
-    fn finish(&self, mut state: MutexGuard<'_, State>, room: &Room) {
-        self.show(&state);
+    fn end_evicted(&self, mut state: MutexGuard<'_, State>, room: &Allocation) {
+        self.update_gauge(&state);
         let ids = room.evicted.iter();
         let evicted: Vec<_> = ids.filter_map(|id| state.exchanges.remove(id)).collect();
         drop(state);
@@ -185,7 +185,7 @@ mod tests {
     use std::net::IpAddr;
 
     use super::super::activity::Activity;
-    use super::super::exchange::{COST, EndReason, Exchange, INCLUDED_RESPONSE};
+    use super::super::exchange::{BASE_COST, EndReason, Exchange, INCLUDED_RESPONSE};
     use super::*;
 
     fn in_flight(limit: usize) -> Arc<InFlight> {
@@ -211,15 +211,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn bytes_are_released_with_what_holds_them() {
-        let in_flight = in_flight(10 * COST);
+    async fn bytes_are_released_on_drop() {
+        let in_flight = in_flight(10 * BASE_COST);
         let exchange = begin(&in_flight, &connection());
         exchange.receive(1000).unwrap();
         let length = INCLUDED_RESPONSE + 2000;
         let reservation = exchange.begin_response(Some(length as u64)).unwrap();
-        assert_eq!(in_flight.bytes(), COST + 2000);
+        assert_eq!(in_flight.bytes(), BASE_COST + 2000);
         drop(exchange);
-        assert_eq!(in_flight.bytes(), COST + 2000);
+        assert_eq!(in_flight.bytes(), BASE_COST + 2000);
         drop(reservation);
         assert_eq!(in_flight.bytes(), 0);
         assert_eq!(in_flight.exchanges(), 0);
@@ -227,7 +227,7 @@ mod tests {
 
     #[tokio::test]
     async fn evicts_from_the_largest_connection() {
-        let in_flight = in_flight(10 * COST);
+        let in_flight = in_flight(10 * BASE_COST);
         let greedy = connection();
         let first = begin(&in_flight, &greedy);
         let rest: Vec<_> = (0..8).map(|_| begin(&in_flight, &greedy)).collect();
@@ -237,14 +237,14 @@ mod tests {
         modest.wait_for_body();
         let newcomer = begin(&in_flight, &connection());
         assert_eq!(first.ended().await, EndReason::Overload);
-        newcomer.receive(COST / 2).unwrap();
+        newcomer.receive(BASE_COST / 2).unwrap();
         assert_eq!(rest[0].ended().await, EndReason::Overload);
-        assert_eq!(modest.has_ended(), None);
+        assert_eq!(modest.end_reason(), None);
     }
 
     #[tokio::test]
     async fn evicts_from_the_largest_client() {
-        let in_flight = in_flight(10 * COST);
+        let in_flight = in_flight(10 * BASE_COST);
         let modest = connection();
         let modest = [1, 2].map(|_| begin_as(&in_flight, &modest, Some(1)).unwrap());
         for exchange in &modest {
@@ -257,14 +257,14 @@ mod tests {
             greedy.last().unwrap().wait_for_body();
         }
         begin_as(&in_flight, &connection(), Some(3)).unwrap();
-        assert!(modest.iter().all(|it| it.has_ended().is_none()));
-        let ended = greedy.iter().filter(|it| it.has_ended().is_some());
+        assert!(modest.iter().all(|it| it.end_reason().is_none()));
+        let ended = greedy.iter().filter(|it| it.end_reason().is_some());
         assert_eq!(ended.count(), 1);
     }
 
     #[tokio::test]
-    async fn does_not_evict_what_the_service_works_on() {
-        let in_flight = in_flight(2 * COST);
+    async fn does_not_evict_working_exchanges() {
+        let in_flight = in_flight(2 * BASE_COST);
         let greedy = connection();
         let _both = [begin(&in_flight, &greedy), begin(&in_flight, &greedy)];
         let rejected = begin_as(&in_flight, &connection(), None);
@@ -273,7 +273,7 @@ mod tests {
 
     #[tokio::test]
     async fn rejects_at_equal_share() {
-        let in_flight = in_flight(4 * COST);
+        let in_flight = in_flight(4 * BASE_COST);
         let (one, other) = (connection(), connection());
         let held = [&one, &one, &other, &other].map(|it| begin(&in_flight, it));
         for exchange in &held {
@@ -281,13 +281,13 @@ mod tests {
         }
         assert_eq!(held[0].receive(1).err(), Some(Overloaded));
         assert!(begin_as(&in_flight, &one, None).is_err());
-        assert!(held.iter().all(|it| it.has_ended().is_none()));
-        assert_eq!(in_flight.bytes(), 4 * COST);
+        assert!(held.iter().all(|it| it.end_reason().is_none()));
+        assert_eq!(in_flight.bytes(), 4 * BASE_COST);
     }
 
     #[tokio::test]
-    async fn clients_at_work_leave_room_for_another() {
-        let in_flight = in_flight(64 * COST);
+    async fn working_clients_leave_room_for_another() {
+        let in_flight = in_flight(64 * BASE_COST);
         let mut held = Vec::new();
         let mut counts = Vec::new();
         for client in 1..=8 {
@@ -308,8 +308,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_has_waited_resumes_within_the_share_alone() {
-        let in_flight = in_flight(64 * COST);
+    async fn waiting_exchange_resumes_only_within_its_share() {
+        let in_flight = in_flight(64 * BASE_COST);
         let waiting = begin_as(&in_flight, &connection(), Some(1)).unwrap();
         waiting.wait_for_body();
         let mut held = Vec::new();
@@ -319,13 +319,13 @@ mod tests {
         assert_eq!(waiting.resume_work(), Err(EndReason::Overload));
         assert_eq!(held[0].receive(1).err(), Some(Overloaded));
         // A response is the end of the work, and always has room.
-        let large = Some(8 * COST as u64);
+        let large = Some(8 * BASE_COST as u64);
         assert!(held[0].begin_response(large).unwrap().is_some());
     }
 
     #[tokio::test]
-    async fn a_small_response_fits_when_the_budget_is_exhausted() {
-        let in_flight = in_flight(2 * COST);
+    async fn included_response_fits_an_exhausted_budget() {
+        let in_flight = in_flight(2 * BASE_COST);
         let held = [1, 2].map(|_| begin(&in_flight, &connection()));
         let small = Some(INCLUDED_RESPONSE as u64);
         assert!(held[0].begin_response(small).unwrap().is_some());
@@ -337,11 +337,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_long_head_counts() {
-        let in_flight = in_flight(4 * COST);
+    async fn long_head_counts_against_the_budget() {
+        let in_flight = in_flight(4 * BASE_COST);
         let head = 16 * 1024;
         let long = Exchange::begin(&in_flight, &connection(), None, head, true).unwrap();
-        assert_eq!(in_flight.bytes(), COST + 15 * 1024);
+        assert_eq!(in_flight.bytes(), BASE_COST + 15 * 1024);
         drop(long);
         assert_eq!(in_flight.bytes(), 0);
     }

@@ -12,7 +12,7 @@
 
 mod activity;
 mod body;
-mod bounded;
+mod budget_layer;
 mod budget;
 mod connection;
 mod connection_table;
@@ -23,7 +23,7 @@ mod exchange_tests;
 mod in_flight;
 mod log_throttle;
 mod rejection_log;
-mod request;
+mod request_service;
 mod stream_executor;
 #[cfg(test)]
 mod tests;
@@ -43,7 +43,7 @@ use tokio_rustls::TlsAcceptor;
 use tower_service_token::limits::ClientAddress;
 
 use self::activity::Activity;
-pub(super) use self::bounded::bounded;
+pub(super) use self::budget_layer::with_budget;
 use self::connection::{Connection, stopped};
 use self::connection_table::ConnectionTable;
 pub(super) use self::descriptors::max_connections;
@@ -64,13 +64,13 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(super) async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
     TcpListener::bind(address).await.map_err(|error| {
         let tried = format!("cannot listen on {address}");
-        Failure::of(FailureKind::Refused, tried, &error)
+        Failure::context(FailureKind::Refused, tried, &error)
     })
 }
 
 pub(super) fn address(listener: &TcpListener) -> Result<SocketAddr, Failure> {
     let address = listener.local_addr();
-    address.map_err(|error| Failure::of(FailureKind::Refused, "no address", &error))
+    address.map_err(|error| Failure::context(FailureKind::Refused, "no address", &error))
 }
 
 /// Accepts connections on one address.
@@ -80,7 +80,7 @@ pub(super) struct Server {
     app: Router,
     tls: Option<TlsAcceptor>,
     in_flight: Arc<InFlight>,
-    health: Arc<InFlight>,
+    health_in_flight: Arc<InFlight>,
     max_connections: usize,
     is_proxy: Arc<dyn Fn(IpAddr) -> bool + Send + Sync>,
     table: Arc<Mutex<ConnectionTable>>,
@@ -89,7 +89,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Serves `app`, which must be [`bounded()`]; metrics name the listener.
+    /// Serves `app`, which must be [`with_budget()`]; metrics name the listener.
     pub(super) fn new(
         name: &'static str,
         listener: TcpListener,
@@ -102,7 +102,7 @@ impl Server {
             app,
             tls: None,
             in_flight,
-            health: InFlight::for_health(),
+            health_in_flight: InFlight::for_health(),
             max_connections: 16,
             is_proxy: Arc::new(|_| false),
             table: Arc::default(),
@@ -135,7 +135,7 @@ impl Server {
     /// Accepts connections until `stopping` is true, then waits for open requests.
     pub(super) async fn run(self, mut stopping: watch::Receiver<bool>) {
         let mut sweeping = JoinSet::new();
-        sweeping.spawn(Arc::clone(&self.health).sweep());
+        sweeping.spawn(Arc::clone(&self.health_in_flight).sweep());
         let mut connections = JoinSet::new();
         loop {
             let has_room = connections.len() < self.max_sockets();
@@ -150,8 +150,8 @@ impl Server {
                         connections.spawn(self.serve(connection, stream, stopping.clone()));
                     }
                 }
-                Err(error) if is_of_one_connection(&error) => {}
-                Err(error) => self.recover(&error).await,
+                Err(error) if is_connection_error(&error) => {}
+                Err(error) => self.handle_accept_error(&error).await,
             }
         }
         drop(self.listener);
@@ -168,9 +168,9 @@ impl Server {
         let client = (!is_proxy).then(|| ClientAddress::new(peer.ip()).network());
         let activity = Arc::new(Activity::new());
         let max = self.max_connections;
-        let is_reserved = if place(&self.table, client, &activity, max) {
+        let is_reserved = if try_insert(&self.table, client, &activity, max) {
             false
-        } else if place(&self.reserved, client, &activity, RESERVED_CONNECTIONS) {
+        } else if try_insert(&self.reserved, client, &activity, RESERVED_CONNECTIONS) {
             true
         } else {
             connection::count_closed(self.name, "refused");
@@ -185,7 +185,7 @@ impl Server {
             app: self.app.clone(),
             tls: self.tls.clone(),
             in_flight: Arc::clone(&self.in_flight),
-            health: Arc::clone(&self.health),
+            health_in_flight: Arc::clone(&self.health_in_flight),
         })
     }
 
@@ -202,15 +202,15 @@ impl Server {
         };
         let gauge = metrics::gauge!("svctok_connections", "listener" => self.name);
         let id = connection.activity.id();
-        let place = Place::new(table, id, gauge);
+        let guard = ConnectionGuard::new(table, id, gauge);
         async move {
             connection.serve(stream, stopping).await;
-            drop(place);
+            drop(guard);
         }
     }
 
     /// Closes an idle connection, because descriptors are what usually lacks.
-    async fn recover(&self, error: &io::Error) {
+    async fn handle_accept_error(&self, error: &io::Error) {
         if let Some(count) = self.errors.record() {
             tracing::error!(%error, count, "cannot accept a connection");
         }
@@ -221,27 +221,27 @@ impl Server {
 }
 
 /// A connection's entry in a table and in the gauge, removed on drop, whatever ends its task.
-struct Place {
+struct ConnectionGuard {
     table: Arc<Mutex<ConnectionTable>>,
     id: u64,
     gauge: metrics::Gauge,
 }
 
-impl Place {
+impl ConnectionGuard {
     fn new(table: Arc<Mutex<ConnectionTable>>, id: u64, gauge: metrics::Gauge) -> Self {
         gauge.increment(1);
         Self { table, id, gauge }
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         lock(&self.table).remove(self.id);
         self.gauge.decrement(1);
     }
 }
 
-fn place(
+fn try_insert(
     table: &Mutex<ConnectionTable>,
     client: Option<IpAddr>,
     activity: &Arc<Activity>,
@@ -259,7 +259,7 @@ fn lock(table: &Mutex<ConnectionTable>) -> std::sync::MutexGuard<'_, ConnectionT
     table.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn is_of_one_connection(error: &io::Error) -> bool {
+fn is_connection_error(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionRefused

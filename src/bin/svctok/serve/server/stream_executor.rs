@@ -12,14 +12,17 @@ use super::exchange::Exchange;
 /// drives the returned future and sends the response. Dropping that resets the stream.
 #[derive(Clone, Default)]
 pub(super) struct StreamExecutor {
-    begun: Arc<Mutex<Weak<Exchange>>>,
+    next_exchange: Arc<Mutex<Weak<Exchange>>>,
 }
 
 impl StreamExecutor {
     /// The next task belongs to this exchange.
-    pub(super) fn begin(&self, exchange: &Arc<Exchange>) {
-        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
-        *begun = Arc::downgrade(exchange);
+    pub(super) fn set_next_exchange(&self, exchange: &Arc<Exchange>) {
+        let mut next_exchange = self
+            .next_exchange
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *next_exchange = Arc::downgrade(exchange);
     }
 }
 
@@ -30,8 +33,11 @@ where
 {
     fn execute(&self, future: F) {
         let task = tokio::spawn(future).abort_handle();
-        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(exchange) = std::mem::take(&mut *begun).upgrade() {
+        let mut next_exchange = self
+            .next_exchange
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(exchange) = std::mem::take(&mut *next_exchange).upgrade() {
             exchange.set_task(task);
         }
     }

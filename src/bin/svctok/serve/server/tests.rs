@@ -1,6 +1,6 @@
 //! The server over real sockets, by a clock that runs when nothing else does.
 
-mod full;
+mod capacity;
 
 use std::io;
 
@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Duration, Instant, sleep, timeout};
 
-use super::activity::MAX_REFUSED;
+use super::activity::MAX_REJECTED;
 use super::connection::{FIRST_REQUEST_TIMEOUT, IDLE_TIMEOUT, MAX_AGE, MAX_STREAMS, RESERVED_AGE};
 use super::exchange::{RESPONSE_TIMEOUT, STALL_TIMEOUT};
 use super::*;
@@ -40,7 +40,7 @@ fn app() -> Router {
         )
         .route("/slow", get(std::future::pending::<()>))
         .route("/healthz", get(async || "ok"));
-    bounded(app).layer(map_response(
+    with_budget(app).layer(map_response(
         async |mut response: axum::response::Response| {
             let seen = response.status().as_str().parse().unwrap();
             response.headers_mut().insert("x-seen", seen);
@@ -88,7 +88,7 @@ impl Running {
             app: app(),
             tls: None,
             in_flight: Arc::clone(&self.in_flight),
-            health: InFlight::for_health(),
+            health_in_flight: InFlight::for_health(),
         };
         let (io, served) = duplex(64 * 1024);
         let stopping = self.stopping.subscribe();
@@ -102,7 +102,7 @@ impl Running {
     }
 
     /// How long it takes until the service closes a connection on which this was sent.
-    async fn closes_after(&self, sent: &[u8]) -> Duration {
+    async fn time_until_close(&self, sent: &[u8]) -> Duration {
         let mut stream = self.connect().await;
         stream.write_all(sent).await.unwrap();
         let begun = Instant::now();
@@ -131,7 +131,7 @@ async fn text(response: Response<Incoming>) -> Bytes {
 }
 
 /// Sends a request by HTTP/1.1, and returns the head of the answer.
-async fn ask(stream: &mut TcpStream, path: &str) -> io::Result<String> {
+async fn send_get(stream: &mut TcpStream, path: &str) -> io::Result<String> {
     let request = format!("GET {path} HTTP/1.1\r\nhost: svctok.test\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut head = vec![0; 12];
@@ -140,7 +140,7 @@ async fn ask(stream: &mut TcpStream, path: &str) -> io::Result<String> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_without_a_request_is_closed() {
+async fn closes_a_connection_without_a_request() {
     let server = start(16).await;
     for sent in [
         &b""[..],
@@ -148,13 +148,13 @@ async fn a_connection_without_a_request_is_closed() {
         b"PRI * HTTP/2.0\r\n\r",
         b"GET / HTTP/1.1\r\nhost: a",
     ] {
-        let after = server.closes_after(sent).await;
+        let after = server.time_until_close(sent).await;
         assert!(after <= FIRST_REQUEST_TIMEOUT + 3 * SECOND, "{after:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_whose_client_takes_no_answer_is_closed() {
+async fn closes_a_connection_whose_client_does_not_read() {
     let server = start(16).await;
     let mut stream = server.connect().await;
     let request = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n".repeat(1000);
@@ -172,17 +172,17 @@ async fn a_connection_whose_client_takes_no_answer_is_closed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_is_kept_between_requests_for_a_while() {
+async fn keeps_an_idle_connection_until_the_timeout() {
     let server = start(16).await;
     let after = server
-        .closes_after(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+        .time_until_close(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
         .await;
     assert!(after > FIRST_REQUEST_TIMEOUT, "{after:?}");
     assert!(after <= IDLE_TIMEOUT + 3 * SECOND, "{after:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_idle_http2_connection_is_closed_though_it_answers_pings() {
+async fn closes_an_idle_http2_connection_that_answers_pings() {
     let server = start(16).await;
     let (mut client, ended) = server.http2().await;
     let response = client.send_request(request("/")).await.unwrap();
@@ -195,7 +195,7 @@ async fn an_idle_http2_connection_is_closed_though_it_answers_pings() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_http2_connection_has_a_maximum_age() {
+async fn http2_connection_has_a_maximum_age() {
     let server = start(16).await;
     let (mut client, ended) = server.http2().await;
     let begun = Instant::now();
@@ -210,7 +210,7 @@ async fn an_http2_connection_has_a_maximum_age() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stalled_request_ends_and_others_on_its_connection_do_not() {
+async fn stalled_request_does_not_affect_other_streams() {
     let server = start(16).await;
     let (mut client, _ended) = server.http2().await;
     let begun = Instant::now();
@@ -230,7 +230,7 @@ async fn a_stalled_request_ends_and_others_on_its_connection_do_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stalled_response_ends_and_others_on_its_connection_do_not() {
+async fn stalled_response_does_not_affect_other_streams() {
     let server = start(16).await;
     let (mut client, _ended) = server.http2().await;
     let stalled = client.send_request(request("/large")).await.unwrap();
@@ -255,7 +255,7 @@ async fn a_stalled_response_ends_and_others_on_its_connection_do_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_response_that_is_taken_in_drops_ends() {
+async fn aborts_a_response_that_is_read_too_slowly() {
     let server = start(16).await;
     let (mut client, _ended) = server.http2().await;
     let response = client.send_request(request("/endless")).await.unwrap();
@@ -270,7 +270,7 @@ async fn a_response_that_is_taken_in_drops_ends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn beyond_the_streams_of_a_connection_requests_wait() {
+async fn requests_beyond_the_stream_limit_wait() {
     let server = start(16).await;
     let (mut client, _ended) = server.http2().await;
     let stalled: Vec<_> = (0..=MAX_STREAMS)
@@ -282,7 +282,7 @@ async fn beyond_the_streams_of_a_connection_requests_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn layers_see_that_a_response_is_rejected() {
+async fn outer_layers_see_the_503() {
     let server = start(16).await;
     let (mut client, _ended) = server.http2().await;
     let response = client.send_request(request("/huge")).await.unwrap();

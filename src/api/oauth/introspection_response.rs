@@ -1,0 +1,94 @@
+use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+
+use crate::principal::Principal;
+use crate::store::TokenRecord;
+
+/// What is told of a token that is not good.
+pub(super) const INACTIVE: &str = r#"{"active":false}"#;
+
+/// What is told of a good token (RFC 7662 §2.2).
+#[derive(Serialize)]
+pub(super) struct IntrospectionResponse<'a> {
+    active: bool,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    scope: String,
+    client_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sub: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exp: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    iat: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nbf: Option<i64>,
+    jti: String,
+    token_type: &'static str,
+    roles: Vec<&'a str>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) iss: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) aud: Option<&'a str>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    labels: BTreeMap<&'a str, &'a str>,
+}
+
+impl<'a> IntrospectionResponse<'a> {
+    pub(super) fn new(record: &'a TokenRecord, principal: &Principal) -> Self {
+        let grace_end = record.grace_ends_at();
+        let grace_end = grace_end.filter(|_| principal.uses_previous_secret());
+        let ends = record.expires_at().into_iter().chain(grace_end);
+        let scopes: Vec<_> = record.scopes().iter().collect();
+        Self {
+            active: true,
+            scope: scopes.join(" "),
+            client_id: record.id().to_string(),
+            sub: record.subject(),
+            exp: ends.min().map(seconds),
+            iat: record.created_at().map(seconds),
+            nbf: record.not_before().map(seconds),
+            jti: record.id().to_string(),
+            token_type: "Bearer",
+            roles: record.roles().iter().collect(),
+            name: record.name(),
+            iss: None,
+            aud: None,
+            labels: record.labels().collect(),
+        }
+    }
+
+    pub(super) fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("an answer is plain data")
+    }
+}
+
+/// Seconds since 1970, rounded down: nobody takes a token for good longer than it is.
+fn seconds(time: SystemTime) -> i64 {
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(after) => i64::try_from(after.as_secs()).unwrap_or(i64::MAX),
+        Err(before) => {
+            let before = before.duration();
+            let part = i64::from(before.subsec_nanos() > 0);
+            i64::try_from(before.as_secs()).map_or(i64::MIN, |seconds| -seconds - part)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn timestamps_round_down_to_whole_seconds() {
+        let part = Duration::from_millis(1999);
+        assert_eq!(seconds(UNIX_EPOCH + part), 1);
+        assert_eq!(seconds(UNIX_EPOCH - part), -2);
+        assert_eq!(seconds(UNIX_EPOCH - Duration::from_secs(2)), -2);
+    }
+}

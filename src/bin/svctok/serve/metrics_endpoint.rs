@@ -1,0 +1,126 @@
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::routing::get;
+use http::header::CONTENT_TYPE;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tokio::net::TcpListener;
+use tokio::sync::{Mutex, watch};
+
+use super::health::{self, Health};
+use super::server::{self, InFlight, Server};
+use crate::args::MetricsListen;
+use crate::failure::{Failure, FailureKind};
+
+/// In seconds: from an answer out of memory to one that a database was late with.
+const BUCKETS: [f64; 12] = [
+    0.000_001, 0.000_01, 0.000_1, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 5.0,
+];
+
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Where the process shows what it counts, in the form that Prometheus reads.
+pub(super) enum MetricsEndpoint {
+    Disabled,
+    Shared(PrometheusHandle),
+    Separate(PrometheusHandle, TcpListener),
+}
+
+impl MetricsEndpoint {
+    /// Counts from now on.
+    pub(super) async fn install(at: Option<MetricsListen>) -> Result<Self, Failure> {
+        Ok(match at {
+            Some(MetricsListen::Off) => Self::Disabled,
+            None => Self::Shared(install_recorder()?),
+            Some(MetricsListen::Address(address)) => {
+                let listener = server::bind(address).await?;
+                Self::Separate(install_recorder()?, listener)
+            }
+        })
+    }
+
+    /// What is shown among the rest. An address of its own is served from now on, and to the end of
+    /// the process, so that it can tell that the service stops.
+    pub(super) fn routes(
+        self,
+        health: &Arc<Health>,
+        in_flight: &Arc<InFlight>,
+    ) -> Result<Router, Failure> {
+        match self {
+            Self::Disabled => Ok(Router::new()),
+            Self::Shared(handle) => Ok(metrics_route(handle)),
+            Self::Separate(handle, listener) => {
+                tracing::info!("metrics on http://{}", server::address(&listener)?);
+                let app = metrics_route(handle).merge(health::routes(health));
+                let app = server::with_budget(app);
+                let server = Server::new("metrics", listener, app, Arc::clone(in_flight));
+                let (never, unstopped) = watch::channel(false);
+                tokio::spawn(async move {
+                    server.run(unstopped).await;
+                    drop(never);
+                });
+                Ok(Router::new())
+            }
+        }
+    }
+}
+
+fn install_recorder() -> Result<PrometheusHandle, Failure> {
+    let seconds = Matcher::Suffix("_seconds".to_owned());
+    let builder = PrometheusBuilder::new().set_buckets_for_metric(seconds, &BUCKETS);
+    let recorder = builder.expect("there are buckets").build_recorder();
+    let handle = recorder.handle();
+    metrics::set_global_recorder(recorder)
+        .map_err(|error| Failure::context(FailureKind::Refused, "cannot count", &error))?;
+    let upkeep = handle.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(UPKEEP_INTERVAL).await;
+            upkeep.run_upkeep();
+        }
+    });
+    Ok(handle)
+}
+
+fn metrics_route(handle: PrometheusHandle) -> Router {
+    let rendering = Arc::new(SharedRender::new(handle));
+    let render = move || {
+        let rendering = Arc::clone(&rendering);
+        async move {
+            let text = rendering.get().await;
+            ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text)
+        }
+    };
+    Router::new().route("/metrics", get(render))
+}
+
+/// The text of all metrics, made once for all requests that wait for it.
+struct SharedRender {
+    handle: PrometheusHandle,
+    /// When the last one began, and what it says.
+    last: Mutex<Option<(Instant, Bytes)>>,
+}
+
+impl SharedRender {
+    fn new(handle: PrometheusHandle) -> Self {
+        let last = Mutex::new(None);
+        Self { handle, last }
+    }
+
+    /// Returns a text that is at least as new as the call.
+    async fn get(&self) -> Bytes {
+        let called = Instant::now();
+        let mut last = self.last.lock().await;
+        if let Some((begun, text)) = &*last
+            && *begun > called
+        {
+            return text.clone();
+        }
+        let begun = Instant::now();
+        let text = Bytes::from(self.handle.render());
+        *last = Some((begun, text.clone()));
+        text
+    }
+}

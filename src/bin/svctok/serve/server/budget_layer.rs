@@ -1,0 +1,70 @@
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, HttpBody as _};
+use axum::extract::Request;
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
+use http::header::RETRY_AFTER;
+use http::{HeaderValue, Method, StatusCode, Uri};
+use tower_service_token::reject::FailureLogged;
+
+use super::exchange::{EndReason, Exchange};
+use super::rejection_log::RejectionCause;
+use crate::serve::request_log;
+
+/// Ends each request whose exchange ends, and reserves what its response occupies. What observes
+/// requests belongs outside, so that it sees the response that is sent.
+pub(in crate::serve) fn with_budget(app: Router) -> Router {
+    app.layer(from_fn(enforce_budget))
+}
+
+async fn enforce_budget(mut request: Request, next: Next) -> Response {
+    let Some(exchange) = request.extensions_mut().remove::<Arc<Exchange>>() else {
+        return next.run(request).await;
+    };
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    let reject = |reason| reject(&exchange, reason, &method, &uri);
+    let response = tokio::select! {
+        biased;
+        response = next.run(request) => response,
+        reason = exchange.ended() => return reject(reason),
+    };
+    match exchange.begin_response(response.body().size_hint().exact()) {
+        Ok(reservation) => {
+            let mut response = response;
+            if let Some(reservation) = reservation {
+                response.extensions_mut().insert(Arc::new(reservation));
+            }
+            response
+        }
+        Err(reason) => reject(reason),
+    }
+}
+
+fn reject(exchange: &Exchange, reason: EndReason, method: &Method, uri: &Uri) -> Response {
+    let mut response = rejection_response(reason, Body::empty());
+    if reason == EndReason::Overload {
+        let cause = RejectionCause::Budget;
+        if exchange.rejections().permits(cause) {
+            // The request id is in the span.
+            request_log::log_rejection(method, uri, None, cause.text());
+        }
+        response.extensions_mut().insert(FailureLogged);
+    }
+    response
+}
+
+/// Without content, so that it occupies as little as possible.
+pub(super) fn rejection_response<B>(reason: EndReason, body: B) -> http::Response<B> {
+    let mut response = http::Response::new(body);
+    match reason {
+        EndReason::Stalled => *response.status_mut() = StatusCode::REQUEST_TIMEOUT,
+        EndReason::Overload => {
+            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            let second = HeaderValue::from_static("1");
+            response.headers_mut().insert(RETRY_AFTER, second);
+        }
+    }
+    response
+}

@@ -1,0 +1,157 @@
+use std::time::SystemTime;
+
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, ToSpan};
+
+/// A text names no moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ParseDateTimeError {
+    /// It is neither a date nor a time of RFC 3339.
+    Malformed,
+    /// It has the form of one that no calendar or clock has.
+    Nonexistent,
+    /// It is beyond the year 9999.
+    OutOfRange,
+}
+
+/// The moment a text names: midnight UTC for a date.
+pub(crate) fn parse_start(text: &str) -> Result<SystemTime, ParseDateTimeError> {
+    parse(text, 0)
+}
+
+/// The first moment after what a text names: for a date, the next midnight UTC.
+pub(crate) fn parse_end(text: &str) -> Result<SystemTime, ParseDateTimeError> {
+    parse(text, 1)
+}
+
+fn parse(text: &str, days_after_date: i64) -> Result<SystemTime, ParseDateTimeError> {
+    // jiff reads more than is promised here, such as `2026-1-2` and times without a zone.
+    let time: Timestamp = if has_shape(text, b"0000-00-00") {
+        let date: Date = text.parse().map_err(|_| ParseDateTimeError::Nonexistent)?;
+        let date = date
+            .checked_add(days_after_date.days())
+            .map_err(|_| ParseDateTimeError::OutOfRange)?;
+        let midnight = date.to_zoned(TimeZone::UTC);
+        midnight
+            .map_err(|_| ParseDateTimeError::OutOfRange)?
+            .timestamp()
+    } else if is_rfc_3339(text) {
+        text.parse().map_err(|_| ParseDateTimeError::Nonexistent)?
+    } else {
+        return Err(ParseDateTimeError::Malformed);
+    };
+    Ok(time.into())
+}
+
+/// `0` stands for any digit; everything else for itself, letters in either case.
+fn has_shape(text: &str, shape: &[u8]) -> bool {
+    text.len() == shape.len()
+        && text.bytes().zip(shape).all(|(byte, &shape)| match shape {
+            b'0' => byte.is_ascii_digit(),
+            _ => byte.eq_ignore_ascii_case(&shape),
+        })
+}
+
+fn is_rfc_3339(text: &str) -> bool {
+    const SECONDS: &[u8] = b"0000-00-00T00:00:00";
+    let Some((seconds, rest)) = text.split_at_checked(SECONDS.len()) else {
+        return false;
+    };
+    let offset = match rest.strip_prefix('.') {
+        Some(fraction) => {
+            let offset = fraction.trim_start_matches(|char: char| char.is_ascii_digit());
+            if offset.len() == fraction.len() {
+                return false;
+            }
+            offset
+        }
+        None => rest,
+    };
+    let is_offset = has_shape(offset, b"Z")
+        || (offset.starts_with(['+', '-']) && has_shape(&offset[1..], b"00:00"));
+    has_shape(seconds, SECONDS) && is_offset
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn dates_start_at_midnight_and_end_at_the_next() {
+        assert_eq!(parse_start("2027-01-31"), Ok(at(1_801_353_600)));
+        assert_eq!(parse_end("2027-01-31"), Ok(at(1_801_440_000)));
+        assert_eq!(
+            parse_end("2028-02-28"),
+            parse_start("2028-02-29"),
+            "a leap year"
+        );
+        assert_eq!(parse_end("2027-12-31"), parse_start("2028-01-01"));
+    }
+
+    #[test]
+    fn rfc_3339_times_have_the_same_start_and_end() {
+        for text in [
+            "2027-01-31T00:00:00Z",
+            "2027-01-31t00:00:00z",
+            "2027-01-31T02:00:00+02:00",
+            "2027-01-30T18:30:00.000-05:30",
+            "2027-01-31T00:00:00.000000Z",
+        ] {
+            assert_eq!(parse_start(text), Ok(at(1_801_353_600)), "{text}");
+            assert_eq!(parse_end(text), Ok(at(1_801_353_600)), "{text}");
+        }
+    }
+
+    #[test]
+    fn rejects_malformed_dates() {
+        for text in [
+            "",
+            "tomorrow",
+            "30d",
+            "2026-1-2",
+            "2026-02-30",
+            "2027-02-29",
+            "2026-13-01",
+            "2026-00-10",
+            "26-01-02",
+            "+002026-01-02",
+            "2026-01-02 ",
+            " 2026-01-02",
+            "2026/01/02",
+            "2026-01-02T03:04:05",
+            "2026-01-02T03:04Z",
+            "2026-01-02T03:04:05.Z",
+            "2026-01-02T24:00:00Z",
+            "2026-02-30T00:00:00Z",
+            "2026-01-02T03:04:05+0200",
+            "2026-01-02T03:04:05+02",
+            "2026-01-02T03:04:05Z[UTC]",
+            "2026-01-02T03:04:05é",
+            "２０２６-01-02",
+        ] {
+            let error = parse_end(text).expect_err(text);
+            assert_ne!(error, ParseDateTimeError::OutOfRange, "{text}");
+        }
+        for (text, error) in [
+            ("2026-1-2", ParseDateTimeError::Malformed),
+            ("2026-01-02T03:04:05", ParseDateTimeError::Malformed),
+            ("2026-02-30", ParseDateTimeError::Nonexistent),
+            ("2026-02-30T00:00:00Z", ParseDateTimeError::Nonexistent),
+        ] {
+            assert_eq!(parse_end(text), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn rejects_dates_beyond_the_supported_range() {
+        assert!(parse_start("9999-12-30").is_ok());
+        assert_eq!(parse_end("9999-12-31"), Err(ParseDateTimeError::OutOfRange));
+    }
+}

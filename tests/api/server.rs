@@ -1,0 +1,268 @@
+//! A server of all the endpoints over one store, on a clock turned by hand.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::response::Response;
+use http::request::Builder;
+use http::{Request, StatusCode};
+use serde_json::Value;
+use tower::ServiceExt;
+use tower_service_token::api::forward_auth::ForwardAuth;
+use tower_service_token::api::oauth::OAuthEndpoints;
+use tower_service_token::clock::ManualClock;
+use tower_service_token::lifecycle::{IssuedToken, NewToken, TokenUpdate};
+use tower_service_token::limits::FailureLimit;
+use tower_service_token::store::{AuditAction, AuditEvent, AuditSink, TokenRecord, TokenRegistry};
+use tower_service_token::testing::FaultyStore;
+use tower_service_token::token::TokenFormat;
+use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens};
+
+pub(crate) const FORM: &str = "application/x-www-form-urlencoded";
+pub(crate) const INACTIVE: &str = r#"{"active":false}"#;
+pub(crate) const INVALID_REQUEST: &str = r#"{"error":"invalid_request"}"#;
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
+pub(crate) const HOUR: Duration = Duration::from_secs(3600);
+/// A well-formed token that nobody knows.
+pub(crate) const UNKNOWN: &str = "svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n";
+/// The same with a wrong checksum.
+pub(crate) const DAMAGED: &str = "svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0m";
+
+pub(crate) fn start() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)
+}
+
+/// The events that were told, by actor and action.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RecordedEvents(Arc<Mutex<Vec<AuditEvent>>>);
+
+impl RecordedEvents {
+    pub(crate) fn of(&self, action: AuditAction) -> Vec<AuditEvent> {
+        let events = self.0.lock().unwrap();
+        let of_action = events.iter().filter(|event| event.action() == action);
+        of_action.cloned().collect()
+    }
+}
+
+impl AuditSink for RecordedEvents {
+    fn record(&self, event: &AuditEvent) {
+        self.0.lock().unwrap().push(event.clone());
+    }
+}
+
+#[derive(Clone)]
+pub(crate) struct Server {
+    pub(crate) clock: ManualClock,
+    pub(crate) tokens: ServiceTokens,
+    pub(crate) events: RecordedEvents,
+    /// A token that may introspect.
+    pub(crate) caller: Arc<IssuedToken>,
+    pub(crate) app: Router,
+}
+
+impl Server {
+    /// Over a store that answers from memory.
+    pub(crate) async fn in_memory() -> Self {
+        Self::with_store(MemoryStore::new()).await
+    }
+
+    /// Over a store that must be asked, and can fail.
+    pub(crate) async fn with_faulty_store() -> (Self, FaultyStore<MemoryStore>) {
+        let store = FaultyStore::new(MemoryStore::new());
+        (Self::with_store(store.clone()).await, store)
+    }
+
+    pub(crate) async fn with_store(store: impl TokenRegistry + Clone) -> Self {
+        let clock = ManualClock::new(start());
+        Self::build(clock.clone(), store, FailureLimit::new().with_clock(clock)).await
+    }
+
+    pub(crate) async fn with_limit(
+        store: impl TokenRegistry + Clone,
+        limit: impl FnOnce(FailureLimit) -> FailureLimit,
+    ) -> Self {
+        let clock = ManualClock::new(start());
+        let limit = limit(FailureLimit::new().with_clock(clock.clone()));
+        Self::build(clock, store, limit).await
+    }
+
+    async fn build(
+        clock: ManualClock,
+        store: impl TokenRegistry + Clone,
+        limit: FailureLimit,
+    ) -> Self {
+        let events = RecordedEvents::default();
+        let tokens = ServiceTokens::new(store.clone())
+            .with_clock(clock.clone())
+            .with_audit_sink(events.clone());
+        let layer = ServiceTokenLayer::new(store)
+            .with_clock(clock.clone())
+            .with_audit_sink(events.clone())
+            .optional();
+        let new = NewToken::new("billing").with_scopes(["introspect"]);
+        let caller = tokens.create(new).await.expect("a store without a fault");
+        let oauth = OAuthEndpoints::new(tokens.clone(), layer.clone());
+        let verify = ForwardAuth::new(layer).with_failure_limit(limit.clone());
+        let app = Router::new()
+            .merge(
+                oauth
+                    .with_failure_limit(limit.clone())
+                    .with_service_failure_limit(limit)
+                    .into_router(),
+            )
+            .merge(verify.into_router());
+        Self {
+            clock,
+            tokens,
+            events,
+            caller: Arc::new(caller),
+            app,
+        }
+    }
+
+    pub(crate) async fn create(&self, new: NewToken) -> IssuedToken {
+        self.tokens.create(new).await.expect("a good new token")
+    }
+
+    pub(crate) async fn send(&self, request: Request<Body>) -> TestResponse {
+        let response = self.app.clone().oneshot(request).await.expect("infallible");
+        TestResponse::of(response).await
+    }
+
+    /// Asks about a token, as a caller that may.
+    pub(crate) async fn introspect(&self, token: &str) -> TestResponse {
+        let body = form(&[("token", token)]);
+        self.send(self.introspection().body(body).unwrap()).await
+    }
+
+    pub(crate) fn introspection(&self) -> Builder {
+        let caller = self.caller.expose_secret();
+        Request::post("/introspect")
+            .header("authorization", format!("Bearer {caller}"))
+            .header("content-type", FORM)
+    }
+
+    pub(crate) async fn revoke(&self, token: &str) -> TestResponse {
+        let request = Request::post("/revoke").header("content-type", FORM);
+        let request = request.body(form(&[("token", token)])).unwrap();
+        self.send(request).await
+    }
+
+    /// Asks `/verify`, with this behind it, about a token.
+    pub(crate) async fn verify(&self, query: &str, token: &str) -> TestResponse {
+        let request = Request::get(format!("/verify{query}")).header("x-api-key", token);
+        self.send(request.body(Body::empty()).unwrap()).await
+    }
+
+    /// Tokens that are not good, each for another reason, by name.
+    pub(crate) async fn bad_tokens(&self) -> Vec<(&'static str, String)> {
+        let new = |name| NewToken::new(name);
+        let expired = self
+            .create(new("expired").with_expiry("1h".parse().unwrap()))
+            .await;
+        let revoked = self.create(new("revoked")).await;
+        self.tokens.revoke(revoked.record().id()).await.unwrap();
+        let disabled = self.create(new("disabled")).await;
+        self.tokens.disable(disabled.record().id()).await.unwrap();
+        let early = self
+            .create(new("early").with_not_before(start() + 24 * HOUR))
+            .await;
+        let superseded = self.create(new("superseded")).await;
+        let id = superseded.record().id();
+        let _ = self.tokens.rotate(id, Duration::ZERO).await.unwrap();
+        let past_grace = self.create(new("past grace")).await;
+        let id = past_grace.record().id();
+        let _ = self.tokens.rotate(id, HOUR).await.unwrap();
+        self.clock.advance(HOUR);
+        let issued = [
+            ("expired", expired),
+            ("revoked", revoked),
+            ("disabled", disabled),
+            ("not yet valid", early),
+            ("superseded", superseded),
+            ("past grace", past_grace),
+        ];
+        let issued = issued.map(|(name, token)| (name, token.expose_secret().to_owned()));
+        let mut all: Vec<_> = issued.into();
+        for (name, token) in [
+            ("unknown", UNKNOWN),
+            ("damaged", DAMAGED),
+            ("foreign", "some-other-token"),
+            ("two words", "two words"),
+            ("not ASCII", "t\u{f6}ken"),
+            ("a NUL", "a\0b"),
+        ] {
+            all.push((name, token.to_owned()));
+        }
+        all.push(("too long", "x".repeat(513)));
+        all
+    }
+
+    pub(crate) async fn change(&self, token: &IssuedToken, update: TokenUpdate) {
+        let changed = self.tokens.update(token.record().id(), update).await;
+        changed.expect("a good update");
+    }
+}
+
+/// A record of a known token in this store, changed by `with`.
+pub(crate) fn insert(store: &MemoryStore, with: impl FnOnce(TokenRecord) -> TokenRecord) -> String {
+    let token = TokenFormat::default().mint().expect("random bytes");
+    let record = with(TokenRecord::from(&token));
+    store.insert(record).expect("a new token");
+    token.expose_secret().to_owned()
+}
+
+pub(crate) fn form(pairs: &[(&str, &str)]) -> Body {
+    let mut form = form_urlencoded::Serializer::new(String::new());
+    Body::from(form.extend_pairs(pairs).finish())
+}
+
+pub(crate) struct TestResponse {
+    pub(crate) status: StatusCode,
+    pub(crate) response: Response<()>,
+    pub(crate) body: String,
+}
+
+impl TestResponse {
+    async fn of(response: Response) -> Self {
+        let (parts, body) = response.into_parts();
+        let body = to_bytes(body, usize::MAX).await.expect("a body in memory");
+        Self {
+            status: parts.status,
+            response: Response::from_parts(parts, ()),
+            body: String::from_utf8(body.to_vec()).expect("UTF-8"),
+        }
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).expect(&self.body)
+    }
+
+    /// The one value of a header; empty if it is not there.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        let mut values = self.response.headers().get_all(name).iter();
+        let value = values.next().map_or("", |value| value.to_str().unwrap());
+        assert!(values.next().is_none(), "{name} is repeated");
+        value
+    }
+
+    /// The schemes of the challenges.
+    pub(crate) fn challenges(&self) -> Vec<&str> {
+        let challenges = self.response.headers().get_all("www-authenticate");
+        let schemes = challenges
+            .iter()
+            .map(|it| it.to_str().unwrap().split(' ').next());
+        schemes.map(|scheme| scheme.unwrap()).collect()
+    }
+
+    /// A problem of this status and code.
+    #[track_caller]
+    pub(crate) fn assert_problem(&self, status: u16, code: &str) {
+        assert_eq!(self.status, status, "{}", self.body);
+        assert_eq!(self.header("content-type"), "application/problem+json");
+        assert_eq!(self.json()["code"], code);
+        assert_eq!(self.header("cache-control"), "no-store");
+    }
+}

@@ -1,0 +1,105 @@
+use async_trait::async_trait;
+use tower_service_token::MemoryStore;
+use tower_service_token::store::{
+    Cached, CachedStore, Credential, StoreError, TokenRecord, TokenStore,
+};
+use tower_service_token::token::PresentedToken;
+
+use crate::node::{Node, OK, UNAUTHORIZED, clock, mint, stored};
+use crate::remote_store::RemoteStore;
+
+const GOOD: usize = 1_000;
+const JUNK: usize = 100_000;
+
+/// Each map is cut into shards of equal size, so its bound is the capacity rounded up.
+fn capacity_with_slack(capacity: usize) -> usize {
+    capacity + capacity / 10
+}
+
+#[tokio::test]
+async fn negative_entries_do_not_evict_positive_ones_and_stay_within_capacity() {
+    let tokens = MemoryStore::new();
+    let remote = RemoteStore::new(&tokens);
+    let node = Node::new(&remote, &clock());
+    let good: Vec<_> = (0..GOOD).map(|_| stored(&tokens)).collect();
+    for token in &good {
+        assert_eq!(node.status(token).await, OK);
+    }
+    assert_eq!(node.cached.occupancy().positive, GOOD);
+
+    for number in 0..JUNK {
+        let response = node.send(&format!("junk-{number}")).await;
+        assert_eq!(response.status(), UNAUTHORIZED);
+    }
+    let occupancy = node.cached.occupancy();
+    assert_eq!(occupancy.positive, GOOD);
+    assert!((1..=capacity_with_slack(10_000)).contains(&occupancy.negative));
+    assert_eq!(occupancy.in_flight, 0);
+    assert_eq!(remote.lookups(), GOOD + JUNK);
+    for token in &good {
+        assert_eq!(node.status(token).await, OK);
+    }
+    assert_eq!(remote.lookups(), GOOD + JUNK, "all were remembered");
+}
+
+#[tokio::test]
+async fn positive_entries_stay_within_capacity_and_all_tokens_are_accepted() {
+    let tokens = MemoryStore::new();
+    let remote = RemoteStore::new(&tokens);
+    let cached = CachedStore::new(remote.clone()).with_capacity(100);
+    let node = Node::of(cached, &clock());
+    for _ in 0..GOOD {
+        assert_eq!(node.status(&stored(&tokens)).await, OK);
+    }
+    let positive = node.cached.occupancy().positive;
+    assert!(
+        (1..=capacity_with_slack(100)).contains(&positive),
+        "{positive}"
+    );
+}
+
+#[tokio::test]
+async fn zero_capacity_caches_nothing() {
+    let tokens = MemoryStore::new();
+    let remote = RemoteStore::new(&tokens);
+    let cached = CachedStore::new(remote.clone());
+    let cached = cached.with_capacity(0).with_negative_capacity(0);
+    let node = Node::of(cached, &clock());
+    let (token, unknown) = (stored(&tokens), mint());
+    for _ in 0..3 {
+        assert_eq!(node.status(&token).await, OK);
+        assert_eq!(node.status(&unknown).await, UNAUTHORIZED);
+    }
+    assert_eq!(remote.lookups(), 6);
+}
+
+/// Finds its one record whatever is presented, as a store that looks up by id would.
+struct ById(TokenRecord);
+
+#[async_trait]
+impl TokenStore for ById {
+    async fn find(&self, _: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
+        Ok(Some(self.0.clone()))
+    }
+}
+
+#[tokio::test]
+async fn wrong_digest_records_are_negative_entries() {
+    let token = mint();
+    let cached = CachedStore::new(ById(TokenRecord::from(&token)))
+        .with_capacity(100)
+        .with_negative_capacity(100);
+    let good = PresentedToken::new(token.expose_secret()).unwrap();
+    let good = Credential::new(good);
+    cached.find(&good).await.unwrap();
+    for number in 0..GOOD {
+        let guess = format!("guess-{number}");
+        let guess = Credential::new(PresentedToken::new(&guess).unwrap());
+        let found = cached.find(&guess).await.unwrap();
+        assert!(found.is_some(), "the layer decides");
+    }
+    let occupancy = cached.occupancy();
+    assert_eq!(occupancy.positive, 1);
+    assert!((1..=capacity_with_slack(100)).contains(&occupancy.negative));
+    assert!(matches!(cached.find_cached(&good), Cached::Found(_)));
+}

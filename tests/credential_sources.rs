@@ -1,0 +1,554 @@
+//! The credential intake against a second, naive reading of the HTTP contract.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::test_runner::{Config, TestRunner};
+use regex::bytes::Regex;
+use tower_service_token::header::{CredentialError, CredentialSources, X_API_KEY};
+
+const X_CUSTOM: HeaderName = HeaderName::from_static("x-custom-token");
+
+/// The sources of a service, as the contract speaks of them.
+#[derive(Clone, Debug)]
+struct Setup {
+    api_key: bool,
+    bearer: bool,
+    headers: Vec<HeaderName>,
+    max_token_length: usize,
+}
+
+impl Setup {
+    fn standard() -> Self {
+        Self {
+            api_key: true,
+            bearer: false,
+            headers: vec![X_API_KEY],
+            max_token_length: 512,
+        }
+    }
+
+    fn with_bearer(self) -> Self {
+        Self {
+            bearer: true,
+            ..self
+        }
+    }
+
+    fn only(headers: &[HeaderName]) -> Self {
+        Self {
+            api_key: false,
+            headers: headers.to_vec(),
+            ..Self::standard()
+        }
+    }
+
+    fn sources(&self) -> CredentialSources {
+        let sources = CredentialSources::none()
+            .with_api_key(self.api_key)
+            .with_bearer(self.bearer)
+            .with_max_token_length(self.max_token_length);
+        self.headers.iter().fold(sources, |sources, name| {
+            sources.with_header(name.clone()).expect("a bare header")
+        })
+    }
+}
+
+/// What the contract allows for one request. More than one error where it names no order.
+#[derive(Debug, PartialEq, Eq)]
+enum Expectation {
+    Answer(Option<Vec<u8>>),
+    OneOf(Vec<CredentialError>),
+}
+
+/// The contract as a grammar: one regular expression for each thing a value can be.
+struct Model {
+    api_key: Regex,
+    bearer: Regex,
+    ours: [Regex; 2],
+    any_scheme: Regex,
+    bare: Regex,
+}
+
+impl Model {
+    fn new() -> Self {
+        let credentials = |scheme: &str| {
+            regex(&format!(
+                r"^[ \t]*(?i:{scheme})[ ]+(?<token>[\x21-\x7e]+)[ \t]*$"
+            ))
+        };
+        let scheme = |scheme: &str| regex(&format!(r"^[ \t]*(?i:{scheme})([ ].*)?[ \t]*$"));
+        Self {
+            api_key: credentials("apikey"),
+            bearer: credentials("bearer"),
+            ours: [scheme("apikey"), scheme("bearer")],
+            any_scheme: scheme(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"),
+            bare: regex(r"^[ \t]*(?<token>[\x21-\x7e]+)[ \t]*$"),
+        }
+    }
+
+    fn expected(&self, setup: &Setup, headers: &HeaderMap) -> Expectation {
+        let mut errors = Vec::new();
+        let mut tokens = Vec::new();
+        let mut sources = setup.headers.clone();
+        if setup.api_key || setup.bearer {
+            sources.push(AUTHORIZATION);
+        }
+        for name in sources {
+            let values: Vec<&HeaderValue> = headers.get_all(&name).iter().collect();
+            match values[..] {
+                [] => {}
+                [value] => match self.expected_for_value(setup, &name, value.as_bytes()) {
+                    Expectation::Answer(token) => tokens.extend(token),
+                    Expectation::OneOf(wrong) => errors.extend(wrong),
+                },
+                _ => errors.push(CredentialError::Repeated),
+            }
+        }
+        tokens.sort();
+        tokens.dedup();
+        if tokens.len() > 1 {
+            errors.push(CredentialError::Conflicting);
+        }
+        if errors.is_empty() {
+            Expectation::Answer(tokens.pop())
+        } else {
+            Expectation::OneOf(errors)
+        }
+    }
+
+    fn expected_for_value(&self, setup: &Setup, name: &HeaderName, value: &[u8]) -> Expectation {
+        let grammar = if name != AUTHORIZATION {
+            &self.bare
+        } else if setup.api_key && self.ours[0].is_match(value) {
+            &self.api_key
+        } else if setup.bearer && self.ours[1].is_match(value) {
+            &self.bearer
+        } else if self.any_scheme.is_match(value) {
+            return Expectation::Answer(None);
+        } else {
+            return Expectation::OneOf(vec![CredentialError::Malformed]);
+        };
+        match grammar.captures(value) {
+            Some(found) if found["token"].len() <= setup.max_token_length => {
+                Expectation::Answer(Some(found["token"].to_vec()))
+            }
+            Some(_) => Expectation::OneOf(vec![CredentialError::TooLong]),
+            // Garbage beyond the cap is both.
+            None if value.len() > setup.max_token_length => {
+                Expectation::OneOf(vec![CredentialError::Malformed, CredentialError::TooLong])
+            }
+            None => Expectation::OneOf(vec![CredentialError::Malformed]),
+        }
+    }
+
+    /// Fails unless the crate answers as allowed; returns a name for what it answered.
+    fn compare(&self, setup: &Setup, headers: &HeaderMap) -> Result<String, TestCaseError> {
+        let sources = setup.sources();
+        let read = sources.read(headers);
+        let outcome = match &read {
+            Ok(Some(_)) => "a token".to_owned(),
+            Ok(None) => "none".to_owned(),
+            Err(error) => format!("{error:?}"),
+        };
+        match (self.expected(setup, headers), read) {
+            (Expectation::Answer(expected), Ok(token)) => {
+                let token = token.map(|token| token.expose_secret().as_bytes().to_vec());
+                prop_assert_eq!(token, expected, "{:?}", headers);
+            }
+            (Expectation::OneOf(expected), Err(error)) => {
+                prop_assert!(expected.contains(&error), "{error:?} of {expected:?}");
+            }
+            (expected, read) => prop_assert!(false, "{read:?} instead of {expected:?}"),
+        }
+        Ok(outcome)
+    }
+}
+
+fn regex(pattern: &str) -> Regex {
+    Regex::new(&format!("(?s-u){pattern}")).expect("a regular expression")
+}
+
+fn headers(lines: &[(HeaderName, Vec<u8>)]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in lines {
+        let value = HeaderValue::from_bytes(value).expect("bytes a header can hold");
+        headers.append(name.clone(), value);
+    }
+    headers
+}
+
+fn bytes(choices: &[&str]) -> impl Strategy<Value = Vec<u8>> + use<> {
+    let choices: Vec<Vec<u8>> = choices.iter().map(|text| text.as_bytes().into()).collect();
+    select(choices)
+}
+
+/// Bytes that a header value can hold, the unusual ones as often as the usual.
+fn header_byte() -> impl Strategy<Value = u8> {
+    prop_oneof![
+        4 => 0x21..=0x7e_u8,
+        1 => Just(b' '),
+        1 => Just(b'\t'),
+        2 => 0x80..=0xff_u8,
+    ]
+}
+
+/// Few different tokens, so that two sources often agree.
+fn token() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        12 => bytes(&["alpha", "alpha", "beta", "x", "a,b", "alpha=", "svctok-0=="]),
+        1 => select(vec![vec![b'k'; 511], vec![b'k'; 512], vec![b'k'; 513], vec![b'k'; 600]]),
+        1 => vec(0x21..=0x7e_u8, 1..20),
+    ]
+}
+
+fn padding() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        6 => Just(Vec::new()),
+        1 => bytes(&[" ", "   ", "\t", " \t "]),
+    ]
+}
+
+fn junk() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        8 => Just(Vec::new()),
+        1 => bytes(&[" junk", ", ApiKey beta", ",alpha", "\tjunk", " \u{e9}"]),
+        1 => vec(header_byte(), 1..4),
+    ]
+}
+
+fn bare_value() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        8 => (padding(), token(), junk(), padding()).prop_map(|(a, b, c, d)| [a, b, c, d].concat()),
+        1 => padding(),
+        1 => vec(header_byte(), 0..12),
+    ]
+}
+
+fn authorization_value() -> impl Strategy<Value = Vec<u8>> {
+    let scheme = prop_oneof![
+        6 => bytes(&["ApiKey", "apikey", "APIKEY", "aPiKeY"]),
+        3 => bytes(&["Bearer", "bearer", "BEARER"]),
+        3 => bytes(&["Basic", "Negotiate", "ApiKeys", "Api-Key", "x"]),
+        1 => bytes(&["", "Api Key", "ApiKey:", "ApiKey=", "\"ApiKey\"", "Api\u{212a}ey"]),
+    ];
+    let gap = prop_oneof![
+        6 => bytes(&[" ", " ", "  ", "     "]),
+        1 => bytes(&["", "\t", " \t", "\t "]),
+    ];
+    prop_oneof![
+        10 => (padding(), scheme, gap, prop_oneof![12 => token(), 1 => Just(Vec::new())], junk(), padding())
+            .prop_map(|(a, b, c, d, e, f)| [a, b, c, d, e, f].concat()),
+        1 => padding(),
+        1 => vec(header_byte(), 0..12),
+    ]
+}
+
+fn line() -> impl Strategy<Value = (HeaderName, Vec<u8>)> {
+    prop_oneof![
+        4 => authorization_value().prop_map(|value| (AUTHORIZATION, value)),
+        3 => bare_value().prop_map(|value| (X_API_KEY, value)),
+        2 => bare_value().prop_map(|value| (X_CUSTOM, value)),
+        1 => bare_value().prop_map(|value| (COOKIE, value)),
+    ]
+}
+
+fn setup() -> impl Strategy<Value = Setup> {
+    let custom = Setup {
+        headers: vec![X_CUSTOM, X_API_KEY],
+        ..Setup::standard()
+    };
+    let short = Setup {
+        max_token_length: 5,
+        ..Setup::standard().with_bearer()
+    };
+    select(vec![
+        Setup::standard(),
+        Setup::standard(),
+        Setup::standard().with_bearer(),
+        Setup::only(&[]),
+        Setup::only(&[]).with_bearer(),
+        Setup::only(&[X_CUSTOM]),
+        custom.clone(),
+        custom.with_bearer(),
+        short,
+    ])
+}
+
+#[test]
+fn generated_headers_match_the_reference_model() {
+    const CASES: u32 = 20_000;
+    let model = Model::new();
+    let outcomes = RefCell::new(BTreeMap::<String, u32>::new());
+    let config = Config {
+        cases: CASES,
+        failure_persistence: None,
+        ..Config::default()
+    };
+    TestRunner::new(config)
+        .run(&(setup(), vec(line(), 0..4)), |(setup, lines)| {
+            let outcome = model.compare(&setup, &headers(&lines))?;
+            *outcomes.borrow_mut().entry(outcome).or_default() += 1;
+            Ok(())
+        })
+        .unwrap();
+    let outcomes = outcomes.into_inner();
+    for outcome in [
+        "a token",
+        "none",
+        "Repeated",
+        "Conflicting",
+        "Malformed",
+        "TooLong",
+    ] {
+        let count = outcomes.get(outcome).copied().unwrap_or_default();
+        assert!(count > CASES / 200, "{outcome} in {outcomes:?}");
+    }
+}
+
+#[test]
+fn short_values_match_the_reference_model() {
+    let model = Model::new();
+    let setups = [Setup::standard(), Setup::only(&[X_API_KEY]).with_bearer()];
+    let allowed: Vec<u8> = (0..=u8::MAX)
+        .filter(|&byte| HeaderValue::from_bytes(&[byte]).is_ok())
+        .collect();
+    assert!((0x80..=0xff).all(|byte| allowed.contains(&byte)) && allowed.contains(&b'\t'));
+    let short = allowed.iter().map(|&byte| vec![byte]);
+    let pairs = allowed
+        .iter()
+        .flat_map(|&a| allowed.iter().map(move |&b| vec![a, b]));
+    for value in short.chain(pairs) {
+        for (name, before, after) in [
+            (X_API_KEY, "", ""),
+            (X_API_KEY, "a", "z"),
+            (AUTHORIZATION, "", ""),
+            (AUTHORIZATION, "ApiKey", "z"),
+            (AUTHORIZATION, "bearer ", ""),
+        ] {
+            let text = [before.as_bytes(), &value, after.as_bytes()].concat();
+            let headers = headers(&[(name, text)]);
+            for setup in &setups {
+                if let Err(error) = model.compare(setup, &headers) {
+                    panic!("{headers:?} with {setup:?}: {error}");
+                }
+            }
+        }
+    }
+}
+
+type Expected = Result<Option<&'static str>, CredentialError>;
+
+/// The default sources, row by row as the contract has them.
+const DEFAULT_SOURCES: &[(&[(&str, &str)], Expected)] = &[
+    // 1. Sources.
+    (&[], Ok(None)),
+    (&[("authorization", "ApiKey t1")], Ok(Some("t1"))),
+    (&[("x-api-key", "t1")], Ok(Some("t1"))),
+    (&[("authorization", "Bearer t1")], Ok(None)),
+    (&[("cookie", "x-api-key=t1")], Ok(None)),
+    (&[("proxy-authorization", "ApiKey t1")], Ok(None)),
+    // 2. Scheme names, spaces, and what follows the token.
+    (&[("authorization", "aPIkEY t1")], Ok(Some("t1"))),
+    (&[("authorization", "ApiKey    t1")], Ok(Some("t1"))),
+    (&[("authorization", " \tApiKey t1\t ")], Ok(Some("t1"))),
+    (&[("x-api-key", "\t t1 \t")], Ok(Some("t1"))),
+    (
+        &[("authorization", "ApiKey \tt1")],
+        Err(CredentialError::Malformed),
+    ),
+    (
+        &[("authorization", "ApiKey\tt1")],
+        Err(CredentialError::Malformed),
+    ),
+    (
+        &[("authorization", "ApiKey t1 t2")],
+        Err(CredentialError::Malformed),
+    ),
+    (
+        &[("authorization", "ApiKey t1, ApiKey t1")],
+        Err(CredentialError::Malformed),
+    ),
+    (&[("x-api-key", "t1 t2")], Err(CredentialError::Malformed)),
+    (&[("x-api-key", "t1, t1")], Err(CredentialError::Malformed)),
+    // A comma is a visible character like any other: one token, which no store knows.
+    (&[("x-api-key", "t1,t1")], Ok(Some("t1,t1"))),
+    // 3. Malformed is not absent.
+    (&[("authorization", "")], Err(CredentialError::Malformed)),
+    (&[("authorization", " \t")], Err(CredentialError::Malformed)),
+    (
+        &[("authorization", "ApiKey")],
+        Err(CredentialError::Malformed),
+    ),
+    (
+        &[("authorization", "ApiKey ")],
+        Err(CredentialError::Malformed),
+    ),
+    (
+        &[("authorization", "ApiKey=t1")],
+        Err(CredentialError::Malformed),
+    ),
+    (
+        &[("authorization", "ApiKey \u{e9}")],
+        Err(CredentialError::Malformed),
+    ),
+    (
+        &[("authorization", "\u{e9} t1")],
+        Err(CredentialError::Malformed),
+    ),
+    (&[("x-api-key", "")], Err(CredentialError::Malformed)),
+    (&[("x-api-key", "t\u{e9}")], Err(CredentialError::Malformed)),
+    // 4. Repeated, conflicting, agreeing.
+    (
+        &[("x-api-key", "t1"), ("x-api-key", "t1")],
+        Err(CredentialError::Repeated),
+    ),
+    (
+        &[("authorization", "ApiKey t1"), ("authorization", "Basic b")],
+        Err(CredentialError::Repeated),
+    ),
+    (
+        &[("authorization", "Basic b"), ("authorization", "Basic b")],
+        Err(CredentialError::Repeated),
+    ),
+    (
+        &[("authorization", "ApiKey t1"), ("x-api-key", "t2")],
+        Err(CredentialError::Conflicting),
+    ),
+    (
+        &[("authorization", "ApiKey t1"), ("x-api-key", "T1")],
+        Err(CredentialError::Conflicting),
+    ),
+    (
+        &[("authorization", "ApiKey t1"), ("x-api-key", " t1")],
+        Ok(Some("t1")),
+    ),
+    // A good token does not make up for an unreadable one.
+    (
+        &[("authorization", "ApiKey t1"), ("x-api-key", "")],
+        Err(CredentialError::Malformed),
+    ),
+    (
+        &[("authorization", "ApiKey"), ("x-api-key", "t1")],
+        Err(CredentialError::Malformed),
+    ),
+    // 5. Another scheme is absent.
+    (&[("authorization", "Basic b, c")], Ok(None)),
+    (&[("authorization", "Basic")], Ok(None)),
+    (&[("authorization", "ApiKeys t1")], Ok(None)),
+    (&[("authorization", "Basic \u{e9}")], Ok(None)),
+    (
+        &[("authorization", "Basic b"), ("x-api-key", "t1")],
+        Ok(Some("t1")),
+    ),
+];
+
+fn text_headers(lines: &[(&'static str, &str)]) -> HeaderMap {
+    let lines: Vec<_> = lines
+        .iter()
+        .map(|(name, value)| (HeaderName::from_static(name), value.as_bytes().to_vec()))
+        .collect();
+    headers(&lines)
+}
+
+fn read(
+    sources: &CredentialSources,
+    headers: &HeaderMap,
+) -> Result<Option<String>, CredentialError> {
+    let token = sources.read(headers)?;
+    Ok(token.map(|token| token.expose_secret().to_owned()))
+}
+
+#[test]
+fn default_sources_match_the_table() {
+    let model = Model::new();
+    for (lines, expected) in DEFAULT_SOURCES {
+        let headers = text_headers(lines);
+        let expected = expected.map(|token| token.map(str::to_owned));
+        assert_eq!(
+            read(&CredentialSources::default(), &headers),
+            expected,
+            "{lines:?}"
+        );
+        if let Err(error) = model.compare(&Setup::standard(), &headers) {
+            panic!("the model differs on {lines:?}: {error}");
+        }
+    }
+}
+
+#[test]
+fn rejects_tokens_longer_than_512_bytes() {
+    for (cap, longest) in [(None, 512), (Some(600), 600), (Some(1), 1)] {
+        let mut sources = CredentialSources::default();
+        if let Some(cap) = cap {
+            sources = sources.with_max_token_length(cap);
+        }
+        for (length, fits) in [(longest, true), (longest + 1, false)] {
+            let token = "k".repeat(length);
+            let expected = if fits {
+                Ok(Some(token.clone()))
+            } else {
+                Err(CredentialError::TooLong)
+            };
+            // Neither the scheme nor the white space counts.
+            let authorization = format!("  ApiKey     {token}  ");
+            let x_api_key = format!(" {token}\t");
+            let headers = text_headers(&[("authorization", &authorization)]);
+            assert_eq!(read(&sources, &headers), expected, "{length} of {longest}");
+            let headers = text_headers(&[("x-api-key", &x_api_key)]);
+            assert_eq!(read(&sources, &headers), expected, "{length} of {longest}");
+        }
+    }
+}
+
+#[test]
+fn reads_bearer_and_custom_headers_when_enabled() {
+    let bearer = text_headers(&[("authorization", "bEARER t1")]);
+    let sources = CredentialSources::default().with_bearer(true);
+    assert_eq!(read(&sources, &bearer), Ok(Some("t1".into())));
+    let api_key = text_headers(&[("authorization", "ApiKey t1")]);
+    assert_eq!(read(&sources, &api_key), Ok(Some("t1".into())));
+    let only_bearer = sources.with_api_key(false);
+    assert_eq!(read(&only_bearer, &api_key), Ok(None));
+
+    let custom = CredentialSources::none()
+        .with_header(X_CUSTOM)
+        .expect("a bare header");
+    let lines = [("x-custom-token", "t1"), ("x-api-key", "t2")];
+    assert_eq!(
+        read(&custom, &text_headers(&lines)),
+        Ok(Some("t1".into())),
+        "a header that is not read does not conflict"
+    );
+    let both = CredentialSources::default()
+        .with_header(X_CUSTOM)
+        .expect("a bare header");
+    assert_eq!(
+        read(&both, &text_headers(&lines)),
+        Err(CredentialError::Conflicting)
+    );
+}
+
+#[test]
+fn reads_nothing_without_sources() {
+    for (lines, _) in DEFAULT_SOURCES {
+        let headers = text_headers(lines);
+        assert_eq!(read(&CredentialSources::none(), &headers), Ok(None));
+    }
+}
+
+#[test]
+fn rejects_headers_with_their_own_syntax_as_sources() {
+    for name in [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE] {
+        let error = CredentialSources::none()
+            .with_header(name.clone())
+            .expect_err("a header with a syntax");
+        assert!(error.to_string().contains(name.as_str()), "{error}");
+    }
+    assert!(CredentialSources::none().with_header(X_API_KEY).is_ok());
+}

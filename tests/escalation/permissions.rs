@@ -1,0 +1,153 @@
+//! What a token is good for, and what may be asked for.
+
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
+
+use proptest::prelude::*;
+use proptest::sample::{Index, select, subsequence};
+use tower_service_token::Principal;
+use tower_service_token::principal::{Roles, Scopes};
+use tower_service_token::store::TokenRecord;
+
+pub(crate) const ROLES: [&str; 3] = ["deployer", "auditor", "boss"];
+
+pub(crate) const SCOPES: [&str; 21] = [
+    "a",
+    "a:read",
+    "a:write",
+    "a:*",
+    "a:**",
+    "a:*:read",
+    "a:b:**",
+    "b:read",
+    "*:read",
+    "*:write",
+    "*:*",
+    "*:**",
+    "*",
+    "**",
+    "vault:open",
+    "vault:*",
+    "service-tokens:read",
+    "service-tokens:write",
+    "service-tokens:admin",
+    "service-tokens:*",
+    "service-tokens:**",
+];
+
+/// Scopes to ask for.
+#[derive(Clone, Debug)]
+pub(crate) enum Wanted {
+    These(Vec<&'static str>),
+    /// One that is held, with more of what it may be taken for.
+    Wider(Index, fn(&str) -> String),
+}
+
+impl Wanted {
+    pub(crate) fn of_holder(&self, held: &Scopes) -> Vec<String> {
+        let held: Vec<_> = held.iter().collect();
+        match self {
+            Self::These(scopes) => scopes.iter().map(ToString::to_string).collect(),
+            Self::Wider(..) if held.is_empty() => Vec::new(),
+            Self::Wider(scope, widened) => {
+                let wider = widened(held[scope.index(held.len())]);
+                vec![wider]
+                    .into_iter()
+                    .filter(|it| !it.is_empty())
+                    .collect()
+            }
+        }
+    }
+}
+
+/// The segments of a scope but the last one, each with its colon.
+pub(crate) fn front(scope: &str) -> &str {
+    scope.rfind(':').map_or("", |colon| &scope[..=colon])
+}
+
+pub(crate) const WIDENINGS: [fn(&str) -> String; 6] = [
+    |scope| format!("{}*", front(scope)),
+    |scope| format!("{}**", front(scope)),
+    |scope| format!("{scope}:*"),
+    |scope| format!("{scope}:**"),
+    |scope| format!("*:{}", scope.split_once(':').map_or("", |(_, rest)| rest)),
+    |scope| front(scope).trim_end_matches(':').to_owned(),
+];
+
+pub(crate) fn wanted() -> impl Strategy<Value = Wanted> {
+    prop_oneof![
+        scopes().prop_map(Wanted::These),
+        (any::<Index>(), select(WIDENINGS.to_vec()))
+            .prop_map(|(scope, by)| Wanted::Wider(scope, by)),
+    ]
+}
+
+pub(crate) fn roles() -> impl Strategy<Value = Vec<&'static str>> {
+    subsequence(ROLES.to_vec(), 0..=2)
+}
+
+pub(crate) fn scopes() -> impl Strategy<Value = Vec<&'static str>> {
+    subsequence(SCOPES.to_vec(), 0..=3)
+}
+
+/// What of these a root may have: all but what administers tokens.
+pub(crate) fn harmless_scopes() -> impl Strategy<Value = Vec<&'static str>> {
+    scopes().prop_map(|mut scopes| {
+        scopes.retain(|scope| !Scopes::from_iter([scope]).allow("service-tokens:admin"));
+        scopes.push("service-tokens:write");
+        scopes
+    })
+}
+
+/// What a token is good for.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Permissions {
+    pub(crate) roles: BTreeSet<String>,
+    pub(crate) scopes: BTreeSet<&'static str>,
+}
+
+impl Permissions {
+    pub(crate) fn of(roles: &Roles, scopes: &Scopes) -> Self {
+        let concrete = CONCRETE_SCOPES.iter().map(String::as_str);
+        Self {
+            roles: roles.iter().map(str::to_owned).collect(),
+            scopes: concrete.filter(|it| scopes.allow(it)).collect(),
+        }
+    }
+
+    pub(crate) fn of_record(record: &TokenRecord) -> Self {
+        Self::of(record.roles(), record.scopes())
+    }
+
+    pub(crate) fn of_caller(caller: &Principal) -> Self {
+        Self::of(caller.roles(), caller.scopes())
+    }
+
+    pub(crate) fn is_within(&self, other: &Self) -> bool {
+        self.roles.is_subset(&other.roles) && self.scopes.is_subset(&other.scopes)
+    }
+
+    pub(crate) fn and(&self, other: &Self) -> Self {
+        Self {
+            roles: &self.roles | &other.roles,
+            scopes: &self.scopes | &other.scopes,
+        }
+    }
+}
+
+/// Scopes that an operation may ask for, of up to three segments. No scope that is granted here
+/// names `z`: only a wildcard reaches it.
+pub(crate) static CONCRETE_SCOPES: LazyLock<Vec<String>> = LazyLock::new(|| {
+    let segments = ["a", "b", "read", "write", "z"];
+    let mut scopes: Vec<_> = segments.iter().map(ToString::to_string).collect();
+    for from in [0, segments.len()] {
+        let longer = scopes[from..].iter();
+        let longer = longer.flat_map(|scope| segments.map(|it| format!("{scope}:{it}")));
+        scopes.extend(longer.collect::<Vec<_>>());
+    }
+    for action in ["read", "write", "admin", "z"] {
+        scopes.push(format!("service-tokens:{action}"));
+    }
+    scopes.extend(["vault:open", "vault:z"].map(str::to_owned));
+    scopes
+});

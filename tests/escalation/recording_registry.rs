@@ -1,0 +1,149 @@
+//! A registry that keeps what each of its writes changed.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use futures::future::BoxFuture;
+use tower_service_token::digest::TokenDigest;
+use tower_service_token::store::{
+    Cached, ChangeListener, Credential, ListRequest, RegistryError, StoreError, TokenFilter,
+    TokenPage, TokenRecord, TokenRegistry, Write,
+};
+use tower_service_token::token::TokenId;
+use tower_service_token::{MemoryStore, TokenStore};
+
+/// All records, by id.
+pub(crate) type Snapshot = BTreeMap<TokenId, TokenRecord>;
+
+/// The tokens just before and just after one write.
+pub(crate) struct Commit {
+    pub(crate) before: Snapshot,
+    pub(crate) after: Snapshot,
+}
+
+/// A store whose next write is preceded by another change, as by another node.
+#[derive(Clone)]
+pub(crate) struct RecordingRegistry {
+    pub(crate) store: MemoryStore,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    interference: Option<BoxFuture<'static, ()>>,
+    commits: Vec<Commit>,
+}
+
+impl RecordingRegistry {
+    pub(crate) fn new() -> Self {
+        Self {
+            store: MemoryStore::new(),
+            state: Arc::default(),
+        }
+    }
+
+    /// Makes this change between the checks before the next write and the write itself.
+    pub(crate) fn interfere(&self, change: BoxFuture<'static, ()>) {
+        self.state.lock().unwrap().interference = Some(change);
+    }
+
+    /// The writes since the last call. A change that did not come about is forgotten.
+    pub(crate) fn take(&self) -> Vec<Commit> {
+        let mut state = self.state.lock().unwrap();
+        state.interference = None;
+        std::mem::take(&mut state.commits)
+    }
+
+    pub(crate) async fn snapshot(&self) -> Snapshot {
+        let everything = ListRequest::new(TokenFilter::new(), SystemTime::UNIX_EPOCH);
+        let everything = everything.with_limit(ListRequest::MAX_LIMIT);
+        let page = self.store.list(&everything).await.unwrap();
+        assert!(page.next.is_none());
+        let records = page.records.into_iter();
+        records.map(|record| (record.id(), record)).collect()
+    }
+
+    async fn begin(&self) -> Snapshot {
+        self.let_interfere().await;
+        self.snapshot().await
+    }
+
+    async fn let_interfere(&self) {
+        let interference = self.state.lock().unwrap().interference.take();
+        if let Some(interference) = interference {
+            interference.await;
+        }
+    }
+
+    async fn end(&self, before: Snapshot) {
+        let after = self.snapshot().await;
+        let commit = Commit { before, after };
+        self.state.lock().unwrap().commits.push(commit);
+    }
+}
+
+#[async_trait]
+impl TokenStore for RecordingRegistry {
+    fn find_cached(&self, credential: &Credential<'_>) -> Cached {
+        self.store.find_cached(credential)
+    }
+
+    async fn find(&self, credential: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
+        self.store.find(credential).await
+    }
+
+    fn subscribe(&self, listener: &Arc<dyn ChangeListener>) {
+        self.store.subscribe(listener);
+    }
+}
+
+#[async_trait]
+impl TokenRegistry for RecordingRegistry {
+    async fn insert(&self, write: &Write) -> Result<(), RegistryError> {
+        let before = self.begin().await;
+        let inserted = TokenRegistry::insert(&self.store, write).await;
+        self.end(before).await;
+        inserted
+    }
+
+    async fn get(&self, id: TokenId) -> Result<Option<TokenRecord>, StoreError> {
+        TokenRegistry::get(&self.store, id).await
+    }
+
+    async fn find_by_digest(
+        &self,
+        digest: &TokenDigest,
+    ) -> Result<Option<TokenRecord>, StoreError> {
+        self.store.find_by_digest(digest).await
+    }
+
+    async fn list(&self, request: &ListRequest) -> Result<TokenPage, StoreError> {
+        self.store.list(request).await
+    }
+
+    /// Bulk revocation counts after it matched, and before it reads what it revokes.
+    async fn count(&self, filter: &TokenFilter, now: SystemTime) -> Result<u64, StoreError> {
+        self.let_interfere().await;
+        self.store.count(filter, now).await
+    }
+
+    async fn update(&self, write: &Write) -> Result<TokenRecord, RegistryError> {
+        let before = self.begin().await;
+        let updated = TokenRegistry::update(&self.store, write).await;
+        self.end(before).await;
+        updated
+    }
+
+    async fn delete(&self, write: &Write) -> Result<(), RegistryError> {
+        let before = self.begin().await;
+        let deleted = TokenRegistry::delete(&self.store, write).await;
+        self.end(before).await;
+        deleted
+    }
+
+    async fn touch(&self, uses: &[(TokenId, SystemTime)]) -> Result<(), StoreError> {
+        self.store.touch(uses).await
+    }
+}

@@ -1,6 +1,0 @@
-//! `cargo +nightly fuzz run --fuzz-dir tests/fuzz intake`
-#![no_main]
-
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|data: &[u8]| tower_service_token_fuzz::intake(data));

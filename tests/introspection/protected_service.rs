@@ -1,0 +1,192 @@
+//! A service behind the layer, whose tokens are checked by introspection.
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::time::{Duration, SystemTime};
+
+use http::header::RETRY_AFTER;
+use http::{Request, Response, StatusCode};
+use tokio::task::JoinHandle;
+use tower::{Layer, ServiceExt, service_fn};
+use tower_service_token::clock::{Clock, ManualClock, SystemClock};
+use tower_service_token::reject::Rejection;
+pub(crate) use tower_service_token::store::IntrospectionErrorKind as Kind;
+use tower_service_token::store::{
+    BreakerState, Cached, ClientAuth, Credential, IntrospectionBuilder, IntrospectionError,
+    IntrospectionStore, StoreError, TokenRecord,
+};
+use tower_service_token::token::PresentedToken;
+use tower_service_token::{Principal, ServiceTokenLayer, TokenStore};
+
+use crate::upstream::Upstream;
+
+pub(crate) const ENDPOINT: &str = "https://auth.example/introspect";
+pub(crate) const CLIENT_ID: &str = "billing";
+pub(crate) const CLIENT_SECRET: &str = "Qm7vT2xKpL9sWd4R";
+
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
+pub(crate) const MILLISECOND: Duration = Duration::from_millis(1);
+
+#[derive(Clone)]
+pub(crate) struct ProtectedService {
+    pub(crate) store: IntrospectionStore,
+    layer: ServiceTokenLayer,
+}
+
+/// What a request comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// 200.
+    Accepted,
+    /// 401, and the client is not told to come again.
+    Refused,
+    /// 503 with `Retry-After`.
+    Unavailable(Kind),
+}
+
+pub(crate) use Outcome::{Accepted, Refused, Unavailable};
+
+pub(crate) const TRANSIENT: Outcome = Unavailable(Kind::Transient);
+pub(crate) const PROTOCOL: Outcome = Unavailable(Kind::Protocol);
+
+impl ProtectedService {
+    pub(crate) fn new(upstream: &Upstream, clock: &ManualClock) -> Self {
+        Self::with(upstream, clock, |builder| builder)
+    }
+
+    /// `set` has the last word on the store's settings.
+    pub(crate) fn with(
+        upstream: &Upstream,
+        clock: &ManualClock,
+        set: impl FnOnce(IntrospectionBuilder) -> IntrospectionBuilder,
+    ) -> Self {
+        let builder = builder().with_transport(upstream.clone());
+        let builder = set(builder.with_clock(clock.clone()));
+        Self::of(builder.build(ENDPOINT).unwrap(), clock.clone())
+    }
+
+    /// Over the transport that comes with the store, by the clock on the wall. The default timeout
+    /// is longer than any answer takes on a busy machine.
+    pub(crate) fn to(
+        endpoint: &str,
+        set: impl FnOnce(IntrospectionBuilder) -> IntrospectionBuilder,
+    ) -> Self {
+        let builder = builder().allow_http_to_loopback();
+        let builder = set(builder.with_timeout(30 * SECOND));
+        Self::of(builder.build(endpoint).unwrap(), SystemClock)
+    }
+
+    pub(crate) fn of(store: IntrospectionStore, clock: impl Clock) -> Self {
+        let layer = ServiceTokenLayer::new(store.clone()).with_clock(clock);
+        Self { store, layer }
+    }
+
+    pub(crate) async fn send(&self, token: &str) -> Response<String> {
+        send(&self.layer, token).await
+    }
+
+    pub(crate) async fn authenticate(&self, token: &str) -> Outcome {
+        outcome(&self.send(token).await)
+    }
+
+    /// Sends a request in a task of its own.
+    pub(crate) fn spawn(&self, token: &str) -> JoinHandle<Outcome> {
+        let (service, token) = (self.clone(), token.to_owned());
+        tokio::spawn(async move { service.authenticate(&token).await })
+    }
+
+    /// Who the inner service was told is calling.
+    ///
+    /// # Panics
+    ///
+    /// The request was refused.
+    pub(crate) async fn principal(&self, token: &str) -> Principal {
+        let response = self.send(token).await;
+        let principal = response.extensions().get().cloned();
+        principal.unwrap_or_else(|| panic!("{:?}", outcome(&response)))
+    }
+
+    /// What the store itself says, past what the layer refuses on its own.
+    pub(crate) async fn find(&self, token: &str) -> Result<Option<TokenRecord>, StoreError> {
+        self.store.find(&credential(token)).await
+    }
+
+    /// What is told of this token without asking the server.
+    pub(crate) fn find_cached(&self, token: &str) -> Cached {
+        self.store.find_cached(&credential(token))
+    }
+
+    pub(crate) fn breaker(&self) -> BreakerState {
+        self.store.status().breaker
+    }
+}
+
+pub(crate) fn credential(token: &str) -> Credential<'_> {
+    Credential::new(PresentedToken::new(token).unwrap())
+}
+
+fn builder() -> IntrospectionBuilder {
+    IntrospectionStore::builder(ClientAuth::basic(CLIENT_ID, CLIENT_SECRET))
+}
+
+/// Sends a request with this token to a service behind this layer.
+pub(crate) async fn send(layer: &ServiceTokenLayer, token: &str) -> Response<String> {
+    let request = Request::builder().header("x-api-key", token);
+    let request = request.body(String::new()).unwrap();
+    let inner = layer.layer(service_fn(hello));
+    inner.oneshot(request).await.unwrap()
+}
+
+async fn hello(request: Request<String>) -> Result<Response<String>, Infallible> {
+    let mut response = Response::new(String::new());
+    let principal = request.extensions().get::<Principal>().unwrap();
+    response.extensions_mut().insert(principal.clone());
+    Ok(response)
+}
+
+fn outcome(response: &Response<String>) -> Outcome {
+    let retry_after = response.headers().get(RETRY_AFTER);
+    match response.status() {
+        StatusCode::OK => Accepted,
+        StatusCode::UNAUTHORIZED => {
+            assert_eq!(retry_after, None);
+            Refused
+        }
+        StatusCode::SERVICE_UNAVAILABLE => {
+            let seconds: u64 = retry_after.unwrap().to_str().unwrap().parse().unwrap();
+            assert!((1..=5).contains(&seconds), "{seconds}");
+            let rejection = response.extensions().get::<Rejection>().unwrap();
+            let error = rejection.source().unwrap().downcast_ref();
+            Unavailable(cause(error.unwrap()).kind())
+        }
+        status => panic!("{status}"),
+    }
+}
+
+/// What is behind an error of this store.
+pub(crate) fn cause(error: &StoreError) -> &IntrospectionError {
+    error.source().unwrap().downcast_ref().unwrap()
+}
+
+/// Long enough for all that can happen without time passing.
+pub(crate) async fn settle() {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// As late as a clock can be before this time has passed.
+pub(crate) fn just_before(time: Duration) -> Duration {
+    time.checked_sub(MILLISECOND).unwrap()
+}
+
+pub(crate) const START: u64 = 1_800_000_000;
+
+pub(crate) fn at(seconds: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+}
+
+/// Stands at [`START`].
+pub(crate) fn clock() -> ManualClock {
+    ManualClock::new(at(START))
+}

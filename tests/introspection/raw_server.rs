@@ -1,0 +1,159 @@
+//! A server of real sockets on loopback, that writes what it is told, byte by byte.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::JoinHandle;
+
+/// The answer that lets a token pass.
+pub(crate) const ACTIVE: &str = "{\"active\":true,\"sub\":\"ci\"}";
+
+/// Until it is dropped.
+pub(crate) struct RawServer {
+    pub(crate) address: SocketAddr,
+    counts: Arc<Counts>,
+    task: JoinHandle<()>,
+}
+
+#[derive(Default)]
+struct Counts {
+    connections: AtomicUsize,
+    requests: AtomicUsize,
+}
+
+/// One connection, closed when dropped.
+pub(crate) struct RawConnection {
+    /// How many connections came before.
+    pub(crate) number: usize,
+    pub(crate) stream: TcpStream,
+    read: Vec<u8>,
+    served: usize,
+    counts: Arc<Counts>,
+}
+
+impl RawServer {
+    /// Runs `script` for each connection.
+    pub(crate) fn start<F>(script: impl Fn(RawConnection) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        // Inherited by each connection: little is written that nobody reads.
+        socket.set_send_buffer_size(32 * 1024).unwrap();
+        let listener = socket.listen(1024).unwrap();
+        let address = listener.local_addr().unwrap();
+        let counts = Arc::<Counts>::default();
+        let task = tokio::spawn({
+            let counts = Arc::clone(&counts);
+            async move {
+                loop {
+                    let (stream, _) = listener.accept().await.unwrap();
+                    stream.set_nodelay(true).unwrap();
+                    tokio::spawn(script(RawConnection {
+                        number: counts.connections.fetch_add(1, Ordering::SeqCst),
+                        stream,
+                        read: Vec::new(),
+                        served: 0,
+                        counts: Arc::clone(&counts),
+                    }));
+                }
+            }
+        });
+        Self {
+            address,
+            counts,
+            task,
+        }
+    }
+
+    /// Answers every request with these bytes and closes.
+    pub(crate) fn responding(bytes: impl Into<Vec<u8>>) -> Self {
+        let bytes: Arc<[u8]> = bytes.into().into();
+        Self::start(move |mut connection| {
+            let bytes = Arc::clone(&bytes);
+            async move {
+                if connection.request().await.is_some() {
+                    connection.write(&bytes).await;
+                }
+            }
+        })
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}/introspect", self.address)
+    }
+
+    pub(crate) fn connections(&self) -> usize {
+        self.counts.connections.load(Ordering::SeqCst)
+    }
+
+    /// How many requests were read to their end.
+    pub(crate) fn requests(&self) -> usize {
+        self.counts.requests.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for RawServer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl RawConnection {
+    /// Whether no request was read from it.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.served == 0
+    }
+
+    /// The next request, or `None` if the client closes instead.
+    pub(crate) async fn request(&mut self) -> Option<String> {
+        loop {
+            if let Some(length) = whole_request(&self.read) {
+                let request = self.read.drain(..length).collect();
+                self.served += 1;
+                self.counts.requests.fetch_add(1, Ordering::SeqCst);
+                return Some(String::from_utf8(request).unwrap());
+            }
+            match self.stream.read_buf(&mut self.read).await {
+                Ok(0) | Err(_) => return None,
+                Ok(_) => {}
+            }
+        }
+    }
+
+    /// Whether it could be written.
+    pub(crate) async fn write(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        self.stream.write_all(bytes.as_ref()).await.is_ok()
+    }
+
+    /// Answers as a good server does.
+    pub(crate) async fn answer(&mut self, body: &str) -> bool {
+        self.write(answer(body)).await
+    }
+
+    /// Waits until the client closes.
+    pub(crate) async fn closed(&mut self) {
+        while !matches!(self.stream.read_buf(&mut self.read).await, Ok(0) | Err(_)) {}
+    }
+}
+
+/// 200 with this body, as a good server sends it.
+pub(crate) fn answer(body: &str) -> String {
+    let length = body.len();
+    format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+    )
+}
+
+/// How long the request is that `bytes` begin with, if all of it is there.
+fn whole_request(bytes: &[u8]) -> Option<usize> {
+    let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
+    let head = str::from_utf8(&bytes[..end]).unwrap().to_lowercase();
+    let length = head.split_once("content-length: ")?.1;
+    let length: usize = length.split("\r\n").next()?.parse().unwrap();
+    (bytes.len() >= end + length).then_some(end + length)
+}

@@ -1,0 +1,111 @@
+//! A service behind the real layer.
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::time::{Duration, Instant};
+
+use http::{Request, Response, StatusCode};
+use tower::{Layer, ServiceExt, service_fn};
+use tower_service_token::authorize::RequireScopesLayer;
+use tower_service_token::clock::ManualClock;
+use tower_service_token::reject::Rejection;
+use tower_service_token::store::{IntrospectionError, IntrospectionErrorKind, IntrospectionStore};
+use tower_service_token::{Principal, ServiceTokenLayer};
+
+use crate::stall::Stopwatch;
+
+pub(crate) struct ProtectedService {
+    layer: ServiceTokenLayer,
+}
+
+/// What a caller got, and what lies behind it.
+#[derive(Debug)]
+pub(crate) struct ServiceResponse {
+    pub(crate) response: Response<String>,
+    pub(crate) took: Duration,
+    /// The part of it in which the machine did not stall.
+    pub(crate) elapsed_without_stalls: Duration,
+}
+
+impl ProtectedService {
+    pub(crate) fn by(store: &IntrospectionStore) -> Self {
+        Self {
+            // Room for a JWT.
+            layer: ServiceTokenLayer::new(store.clone()).with_max_token_length(4096),
+        }
+    }
+
+    pub(crate) fn with_clock(self, clock: &std::sync::Arc<ManualClock>) -> Self {
+        Self {
+            layer: self.layer.with_clock(clock.clone()),
+        }
+    }
+
+    pub(crate) async fn authenticate(&self, token: &str) -> ServiceResponse {
+        self.authorize(token, &[]).await
+    }
+
+    /// Asks for what needs these scopes.
+    pub(crate) async fn authorize(&self, token: &str, scopes: &[&str]) -> ServiceResponse {
+        let guard = (!scopes.is_empty()).then(|| RequireScopesLayer::all_of(scopes.to_vec()));
+        let inner = tower::util::option_layer(guard).layer(service_fn(whoami));
+        let request = Request::builder()
+            .header("x-api-key", token)
+            .body(String::new())
+            .unwrap();
+        let (started, watch) = (Instant::now(), Stopwatch::start());
+        let answered = self.layer.layer(inner).oneshot(request).await;
+        ServiceResponse {
+            response: answered.expect("nothing here fails"),
+            took: started.elapsed(),
+            elapsed_without_stalls: watch.elapsed_without_stalls(),
+        }
+    }
+
+    pub(crate) async fn status(&self, token: &str) -> u16 {
+        self.authenticate(token).await.status()
+    }
+}
+
+impl ServiceResponse {
+    pub(crate) fn status(&self) -> u16 {
+        self.response.status().as_u16()
+    }
+
+    pub(crate) fn principal(&self) -> &Principal {
+        let principal = self.response.extensions().get();
+        principal.unwrap_or_else(|| panic!("refused: {self:?}"))
+    }
+
+    /// Why the store could not say whether the token is good: the caller is told to come back, and
+    /// nothing more.
+    pub(crate) fn unavailable(&self) -> IntrospectionErrorKind {
+        assert_eq!(self.response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert!(self.response.headers().contains_key("retry-after"));
+        assert!(!self.response.headers().contains_key("www-authenticate"));
+        assert!(self.response.body().contains("auth_unavailable"));
+        self.cause().kind()
+    }
+
+    pub(crate) fn cause(&self) -> &IntrospectionError {
+        let rejection = self.response.extensions().get::<Rejection>();
+        let mut cause: Option<&(dyn Error + 'static)> =
+            rejection.and_then(|rejection| rejection.source());
+        while let Some(error) = cause {
+            if let Some(error) = error.downcast_ref() {
+                return error;
+            }
+            cause = error.source();
+        }
+        panic!("no IntrospectionError behind {self:?}")
+    }
+}
+
+async fn whoami(mut request: Request<String>) -> Result<Response<String>, Infallible> {
+    let principal = request.extensions_mut().remove::<Principal>();
+    let mut response = Response::new(String::new());
+    response
+        .extensions_mut()
+        .insert(principal.expect("behind the layer"));
+    Ok(response)
+}

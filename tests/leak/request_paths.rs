@@ -1,0 +1,169 @@
+//! Walks the paths and looks at all that is printed on the way.
+
+use std::convert::Infallible;
+
+use futures::executor::block_on;
+use http::header::CONTENT_TYPE;
+use http::{HeaderName, HeaderValue, Request, Response};
+use tower::{Layer, Service, ServiceExt, service_fn};
+use tower_service_token::Principal;
+use tower_service_token::authorize::RequireScopesLayer;
+use tower_service_token::reject::Rejection;
+
+use super::capture::captured;
+use super::paths::{ExpectedOutcome, RequestPath, all_paths};
+use super::public_types::error_text;
+use super::{SECRET, assert_no_secret, leaks};
+
+/// Logs the request as a careless handler does.
+async fn handler(request: Request<String>) -> Result<Response<String>, Infallible> {
+    tracing::info!(?request, headers = ?request.headers(), "the handler was reached");
+    let principal = request.extensions().get::<Principal>();
+    tracing::debug!("pretty: {request:#?} {principal:#?}");
+    Ok(Response::new("done".to_owned()))
+}
+
+async fn call<S>(service: S, request: Request<String>) -> Response<String>
+where
+    S: Service<Request<String>, Response = Response<String>, Error = Infallible>,
+{
+    let Ok(response) = service.oneshot(request).await;
+    response
+}
+
+fn run_path(path: &RequestPath, grpc: bool) -> Response<String> {
+    let mut request = Request::new(String::new());
+    for (name, value) in &path.headers {
+        let value = HeaderValue::try_from(value.as_bytes()).expect("a header value");
+        let name = HeaderName::from_static(name);
+        request.headers_mut().append(name, value);
+    }
+    if grpc {
+        let grpc = HeaderValue::from_static("application/grpc");
+        request.headers_mut().insert(CONTENT_TYPE, grpc);
+    }
+    let handler = service_fn(handler);
+    let guard = RequireScopesLayer::all_of(["projects:write"]);
+    let span = tracing::info_span!("request");
+    let _entered = span.enter();
+    block_on(async {
+        match (&path.layer, path.guarded) {
+            (Some(layer), false) => call(layer.layer(handler), request).await,
+            (Some(layer), true) => call(layer.layer(guard.layer(handler)), request).await,
+            (None, _) => call(guard.layer(handler), request).await,
+        }
+    })
+}
+
+fn assert_traced(path: &RequestPath, response: &Response<String>, log: &str, metrics: &str) {
+    let name = path.name;
+    let reached = log.contains("the handler was reached");
+    let rejection = response.extensions().get::<Rejection>();
+    let (outcome, guard) = match path.expected {
+        ExpectedOutcome::Accepted => (Some("accepted"), None),
+        ExpectedOutcome::Anonymous => (Some("anonymous"), None),
+        ExpectedOutcome::Refused(why) => (Some(why.as_str()), None),
+        ExpectedOutcome::Guarded(why) => (None, Some(why.as_str())),
+    };
+    match path.expected {
+        ExpectedOutcome::Accepted | ExpectedOutcome::Anonymous => {
+            assert!(reached && rejection.is_none(), "{name}: {log}");
+            assert!(log.contains("pretty: Request {"), "{name}: {log}");
+            assert_eq!(
+                log.contains("Principal {"),
+                path.expected == ExpectedOutcome::Accepted
+            );
+        }
+        ExpectedOutcome::Refused(why) | ExpectedOutcome::Guarded(why) => {
+            assert!(!reached, "{name}: {log}");
+            assert_eq!(rejection.map(Rejection::reason), Some(why), "{name}");
+            let event = format!("reason=\"{}\"", why.as_str());
+            assert_eq!(
+                log.contains(&event),
+                cfg!(feature = "tracing"),
+                "{name}: {log}"
+            );
+        }
+    }
+    let counted = [
+        outcome.map(|outcome| format!("service_token_requests_total{{outcome={outcome}}}")),
+        outcome.map(|outcome| format!("service_token_check_seconds{{outcome={outcome}}}")),
+        guard.map(|reason| format!("service_token_guard_refusals_total{{reason={reason}}}")),
+    ];
+    for key in counted.into_iter().flatten() {
+        assert_eq!(
+            metrics.contains(&key),
+            cfg!(feature = "metrics"),
+            "{name}: {key} in {metrics}"
+        );
+    }
+}
+
+#[test]
+fn no_request_path_logs_the_secret() {
+    let paths = all_paths();
+    for path in &paths {
+        for grpc in [false, true] {
+            let (response, log, metrics) = captured(|| run_path(path, grpc));
+            assert_traced(path, &response, &log, &metrics);
+            assert_no_secret(path.name, &log);
+            assert_no_secret(path.name, &metrics);
+            assert_no_secret(path.name, response.body());
+            assert_no_secret(path.name, &format!("{response:?}{response:#?}"));
+            for (name, value) in response.headers() {
+                let value = String::from_utf8_lossy(value.as_bytes());
+                assert_no_secret(path.name, &format!("{name}: {value}"));
+            }
+            if let Some(rejection) = response.extensions().get::<Rejection>() {
+                for text in error_text("Rejection", rejection).1 {
+                    assert_no_secret(path.name, &text);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn paths_cover_every_rejection_reason() {
+    let source = include_str!("../../src/reject/reason.rs");
+    let listed = regex::Regex::new(r#"Self::(\w+) => "(\w+)","#).expect("a regex");
+    let as_str = source.split("pub fn code").next().expect("the first part");
+    let taken: Vec<_> = all_paths()
+        .iter()
+        .filter_map(|path| match path.expected {
+            ExpectedOutcome::Refused(why) | ExpectedOutcome::Guarded(why) => Some(why.as_str()),
+            ExpectedOutcome::Accepted | ExpectedOutcome::Anonymous => None,
+        })
+        .collect();
+    let mut reasons = 0;
+    for found in listed.captures_iter(as_str) {
+        reasons += 1;
+        assert!(taken.contains(&&found[2]), "{} is on no path", &found[1]);
+    }
+    assert_eq!(reasons, 18, "the list in reason.rs reads otherwise now");
+}
+
+/// The same capture with a handler that gives the secret away.
+#[test]
+fn detects_a_handler_that_logs_the_secret() {
+    let ((), log, metrics) = captured(|| {
+        tracing::trace!(token = SECRET, "planted");
+        #[cfg(feature = "metrics")]
+        metrics::counter!("planted", "token" => SECRET).increment(1);
+    });
+    assert!(log.contains("planted"), "{log}");
+    assert!(!leaks(&log).is_empty(), "{log}");
+    assert_eq!(!leaks(&metrics).is_empty(), cfg!(feature = "metrics"));
+}
+
+/// Why the headers of a request that passed are silent: the layer marked them.
+#[test]
+fn handler_without_the_layer_leaks_the_secret() {
+    let (_, log, _) = captured(|| {
+        let mut request = Request::new(String::new());
+        let value = HeaderValue::from_static(SECRET);
+        request.headers_mut().insert("x-api-key", value);
+        block_on(handler(request))
+    });
+    assert!(!leaks(&log).is_empty(), "{log}");
+}

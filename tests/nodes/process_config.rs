@@ -1,0 +1,100 @@
+//! What a process of its own is told to be, and how it speaks.
+
+use std::env;
+use std::io::{Write, stdin, stdout};
+use std::process;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tower_service_token::store::{PostgresStore, SqliteStore, TokenRegistry};
+
+/// The variable that makes a node of this binary.
+pub(crate) const CONFIG_VARIABLE: &str = "SERVICE_TOKEN_TEST_NODE";
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ProcessConfig {
+    pub(crate) role: Role,
+    /// A file, or the URL of a database.
+    pub(crate) store: String,
+    pub(crate) ttl: Duration,
+    pub(crate) negative_ttl: Duration,
+    pub(crate) deadline: Duration,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Role {
+    /// A guarded server that manages tokens as it is told on stdin.
+    Server,
+    /// Changes tokens of its own until it is killed, and tells of each change.
+    Mutator,
+    /// Changes tokens that other contenders change too, and tells of all at the end.
+    Contender { name: String, shared: Vec<i64> },
+}
+
+impl ProcessConfig {
+    pub(crate) fn new(role: Role, store: &str) -> Self {
+        Self {
+            role,
+            store: store.to_owned(),
+            ttl: Duration::from_secs(30),
+            negative_ttl: Duration::from_secs(10),
+            // No operation misses it on a busy machine.
+            deadline: Duration::from_secs(30),
+        }
+    }
+
+    pub(crate) fn with_ttl(self, ttl: Duration) -> Self {
+        Self { ttl, ..self }
+    }
+
+    pub(crate) fn with_deadline(self, deadline: Duration) -> Self {
+        Self { deadline, ..self }
+    }
+
+    /// Of this process, if it is a node.
+    pub(crate) fn from_env() -> Option<Self> {
+        let process_config = env::var(CONFIG_VARIABLE).ok()?;
+        Some(serde_json::from_str(&process_config).unwrap())
+    }
+
+    pub(crate) async fn open(&self) -> Arc<dyn TokenRegistry> {
+        open(&self.store, self.deadline).await
+    }
+}
+
+/// Opens a store anew.
+pub(crate) async fn open(store: &str, deadline: Duration) -> Arc<dyn TokenRegistry> {
+    if store.starts_with("postgres") {
+        let store = PostgresStore::connect(store).await.unwrap();
+        Arc::new(store.with_deadline(deadline).with_audit_trail())
+    } else {
+        let store = SqliteStore::open(store).await.unwrap();
+        Arc::new(store.with_deadline(deadline).with_audit_trail())
+    }
+}
+
+/// The lines that this process is told. They end when the test does.
+pub(crate) fn stdin_lines() -> UnboundedReceiver<String> {
+    let (sender, receiver) = unbounded_channel();
+    thread::spawn(move || {
+        for line in stdin().lines().map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    receiver
+}
+
+/// Tells the test a line, before anything else is done.
+pub(crate) fn print_line(line: &str) {
+    let mut out = stdout().lock();
+    let written = out.write_all(format!("{line}\n").as_bytes());
+    if written.and_then(|()| out.flush()).is_err() {
+        // Nobody listens: the test is gone.
+        process::exit(1);
+    }
+}

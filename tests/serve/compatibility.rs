@@ -1,0 +1,194 @@
+//! What two existing clients send, byte for byte as they do, through the whole service.
+
+use std::fmt::Write as _;
+
+use tokio::net::TcpStream;
+
+use crate::http1::{self, HttpResponse};
+use crate::node::Node;
+use crate::store_fixture::StoreFixture;
+
+/// A client that keeps its connection.
+struct ClientConnection {
+    stream: TcpStream,
+    host: String,
+}
+
+impl ClientConnection {
+    async fn to(node: &Node) -> Self {
+        Self {
+            stream: TcpStream::connect(node.address).await.unwrap(),
+            host: node.address.to_string(),
+        }
+    }
+
+    /// `lines` are what stands after the `Host` line; a body has its length added.
+    async fn send(&mut self, first: &str, lines: &[&str], body: Option<&str>) -> HttpResponse {
+        let mut text = format!("{first} HTTP/1.1\r\nHost: {}\r\n", self.host);
+        for line in lines {
+            text.push_str(line);
+            text.push_str("\r\n");
+        }
+        if let Some(body) = body {
+            write!(text, "Content-Length: {}\r\n", body.len()).unwrap();
+        }
+        text.push_str("Accept-Encoding: gzip\r\n\r\n");
+        text.push_str(body.unwrap_or_default());
+        http1::exchange(&mut self.stream, text.as_bytes())
+            .await
+            .unwrap()
+    }
+}
+
+pub(crate) async fn serves_the_sts_tool(fixture: StoreFixture) {
+    let (node, token) = Node::bootstrap(&fixture, &[]).await;
+    let mut sts = ClientConnection::to(&node).await;
+    let key = format!("X-Api-Key: {token}");
+    let agent = "User-Agent: OpenAPI-Generator/1.0.0/go";
+    let read = [agent, "Accept: application/json", &key];
+    let write = [
+        agent,
+        "Accept: application/json",
+        "Content-Type: application/json",
+        &key,
+    ];
+
+    let info = sts
+        .send("GET /api/server/info", &read, None)
+        .await
+        .assert(200);
+    let version = &info.json()["version"];
+    assert!(version["major"].as_i64().unwrap() >= 5);
+    assert_eq!(
+        (&version["diff"], &version["commit"]),
+        (&"".into(), &"".into())
+    );
+
+    // 2199-12-31 at 00:00 UTC.
+    let body = r#"{"dedicatedSubject":"","expiryDate":7258032000000,"name":"ci","roles":["stackstate-power-user"]}"#;
+    let created = sts
+        .send("POST /api/security/tokens", &write, Some(body))
+        .await;
+    assert!([200, 201].contains(&created.status), "{created:?}");
+    assert_eq!(created.header("content-type"), Some("application/json"));
+    let minted = created.text("/token");
+    assert!(minted.starts_with("svctok-"));
+    assert_eq!(created.json()["name"], "ci");
+
+    let listed = sts
+        .send("GET /api/security/tokens", &read, None)
+        .await
+        .assert(200)
+        .json();
+    let listed = listed.as_array().unwrap();
+    let ci = listed.iter().find(|it| it["name"] == "ci").unwrap();
+    // Noon of that day, which is that day wherever it is shown.
+    assert_eq!(ci["expiration"], 7_258_075_200_000_i64);
+    let id = ci["id"].as_i64().unwrap();
+
+    let past = r#"{"dedicatedSubject":"","expiryDate":1577836800000,"name":"past","roles":[]}"#;
+    let refused = sts
+        .send("POST /api/security/tokens", &write, Some(past))
+        .await
+        .assert(400);
+    assert_eq!(refused.header("content-type"), Some("application/json"));
+    assert!(
+        refused.body.contains("ServiceTokenInvalidExpiryError"),
+        "{}",
+        refused.body
+    );
+
+    // The token that was made has no rights here, and is told so after it was let in.
+    let its_key = format!("X-Api-Key: {minted}");
+    let its = [agent, "Accept: application/json", &its_key];
+    sts.send("GET /api/server/info", &its, None)
+        .await
+        .assert(200);
+    sts.send("GET /api/security/tokens", &its, None)
+        .await
+        .assert(403);
+
+    let target = format!("DELETE /api/security/tokens/{id}");
+    let deleted = sts.send(&target, &read, None).await;
+    assert!((200..300).contains(&deleted.status), "{deleted:?}");
+    let refused = sts
+        .send("GET /api/server/info", &its, None)
+        .await
+        .assert(401);
+    assert_eq!(refused.header("content-type"), Some("application/json"));
+    assert!(refused.json()["errors"][0]["message"].is_string());
+    let tracking_key = refused.text("/trackingKey");
+    assert_eq!(refused.header("x-request-id"), Some(tracking_key.as_str()));
+    sts.send("DELETE /api/security/tokens/1", &read, None)
+        .await
+        .assert(404);
+    node.stop().await;
+}
+
+pub(crate) async fn serves_the_go_sdk(fixture: StoreFixture) {
+    let (node, token) = Node::bootstrap(&fixture, &[]).await;
+    let mut sdk = ClientConnection::to(&node).await;
+    let bearer = format!("Authorization: Bearer {token}");
+    let agent = "User-Agent: pipeops-go-sdk";
+    let read = [agent, "Accept: application/json", &bearer];
+    let write = [
+        agent,
+        "Accept: application/json",
+        &bearer,
+        "Content-Type: application/json",
+    ];
+
+    let workspace = sdk.send("GET /workspace", &read, None).await.assert(200);
+    let workspace = workspace.text("/data/0/uuid");
+    let base = "/api/v1/service-account-tokens";
+    let target = format!("POST {base}?workspace_uuid={workspace}");
+    let body = r#"{"name":"ci","description":"builds","permissions":["projects:read"],"expires_at":"2199-12-31T00:00:00Z"}"#;
+    let created = sdk.send(&target, &write, Some(body)).await;
+    assert!([200, 201].contains(&created.status), "{created:?}");
+    assert_eq!(created.json()["success"], true);
+    let (minted, uuid) = (
+        created.text("/data/token/token"),
+        created.text("/data/token/uuid"),
+    );
+    assert_eq!(created.text("/data/token/id"), uuid);
+    assert_eq!(created.text("/data/token/workspace_id"), workspace);
+
+    let target = format!("GET {base}?workspace_uuid={workspace}");
+    let listed = sdk.send(&target, &read, None).await.assert(200).json();
+    let listed = listed["data"]["tokens"].as_array().unwrap();
+    let ours = listed.iter().find(|it| it["uuid"] == *uuid).unwrap();
+    assert_eq!(ours["permissions"], serde_json::json!(["projects:read"]));
+    assert!(
+        ours["token"].as_str().unwrap_or_default().is_empty(),
+        "shown once"
+    );
+
+    let one = |method: &str| format!("{method} {base}/{uuid}");
+    let shown = sdk.send(&one("GET"), &read, None).await.assert(200);
+    assert_eq!(shown.text("/data/token/name"), "ci");
+    let its_bearer = format!("Authorization: Bearer {minted}");
+    let its = [agent, &its_bearer];
+    sdk.send("GET /verify?scope=projects:read", &its, None)
+        .await
+        .assert(204);
+    for (body, status) in [
+        (r#"{"is_active":false}"#, 401),
+        (r#"{"is_active":true}"#, 204),
+    ] {
+        let changed = sdk
+            .send(&one("PATCH"), &write, Some(body))
+            .await
+            .assert(200);
+        assert_eq!(changed.json()["data"]["token"]["is_active"], status == 204);
+        sdk.send("GET /verify", &its, None).await.assert(status);
+    }
+    let revoked = sdk.send(&one("DELETE"), &read, None).await;
+    assert!([200, 204].contains(&revoked.status), "{revoked:?}");
+    sdk.send("GET /verify", &its, None).await.assert(401);
+    let refused = sdk.send(&target, &its, None).await.assert(401);
+    assert_eq!(refused.json()["success"], false);
+    assert!(refused.json()["message"].is_string());
+    // The connection was kept through all of it.
+    sdk.send(&target, &read, None).await.assert(200);
+    node.stop().await;
+}

@@ -1,0 +1,168 @@
+//! A server of real sockets before the API, which fails as it is told.
+
+use std::collections::VecDeque;
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use http::{HeaderMap, Request};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tower::ServiceExt;
+
+/// What becomes of a request.
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    /// It is answered.
+    Pass,
+    /// It is carried out, and the connection closed before any byte of the answer.
+    DropResponse,
+    /// It is carried out, and the connection closed in the middle of the answer.
+    TruncateResponse,
+    /// It is not carried out, and answered with these bytes.
+    Respond(Vec<u8>),
+}
+
+/// Until it is dropped. Each connection takes one request.
+pub(crate) struct FaultyServer {
+    pub(crate) address: SocketAddr,
+    seen: Arc<Mutex<Vec<RecordedRequest>>>,
+    task: JoinHandle<()>,
+}
+
+/// A request that came.
+#[derive(Clone, Debug)]
+pub(crate) struct RecordedRequest {
+    pub(crate) line: String,
+    pub(crate) headers: HeaderMap,
+}
+
+impl FaultyServer {
+    /// One step for each request; what comes after the last one passes.
+    pub(crate) async fn start(app: Router, steps: impl IntoIterator<Item = Step>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let seen = Arc::<Mutex<Vec<RecordedRequest>>>::default();
+        let log = Arc::clone(&seen);
+        let mut steps: VecDeque<_> = steps.into_iter().collect();
+        let task = tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let Some(request) = read(&mut stream).await else {
+                    continue;
+                };
+                log.lock().unwrap().push(RecordedRequest {
+                    line: format!("{} {}", request.method(), request.uri()),
+                    headers: request.headers().clone(),
+                });
+                let step = steps.pop_front().unwrap_or(Step::Pass);
+                let bytes = play(&app, request, step).await;
+                // In vain if the client has heard enough.
+                let _ = stream.write_all(&bytes).await;
+                let _ = stream.shutdown().await;
+            }
+        });
+        Self {
+            address,
+            seen,
+            task,
+        }
+    }
+
+    /// Answers every request with these bytes.
+    pub(crate) async fn responding(bytes: Vec<u8>) -> Self {
+        Self::start(Router::new(), vec![Step::Respond(bytes); 10]).await
+    }
+
+    pub(crate) fn requests(&self) -> Vec<RecordedRequest> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    /// The methods and paths of the requests that came.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.requests().into_iter().map(|seen| seen.line).collect()
+    }
+}
+
+impl Drop for FaultyServer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// An answer as it stands on the wire.
+pub(crate) fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> Vec<u8> {
+    let mut head = format!(
+        "HTTP/1.1 {status} Told\r\ncontent-length: {}\r\n",
+        body.len()
+    );
+    for (name, value) in headers {
+        write!(head, "{name}: {value}\r\n").unwrap();
+    }
+    format!("{head}connection: close\r\n\r\n{body}").into_bytes()
+}
+
+/// A refusal as the API makes it.
+pub(crate) fn problem(status: u16, body: &str) -> Vec<u8> {
+    answer(
+        status,
+        &[("content-type", "application/problem+json")],
+        body,
+    )
+}
+
+async fn play(app: &Router, request: Request<Body>, step: Step) -> Vec<u8> {
+    if let Step::Respond(bytes) = step {
+        return bytes;
+    }
+    let response = app.clone().oneshot(request).await.unwrap();
+    let (parts, body) = response.into_parts();
+    let body = to_bytes(body, usize::MAX).await.unwrap();
+    let headers = parts.headers.iter();
+    let headers: Vec<_> = headers
+        .filter(|(name, _)| *name != "content-length")
+        .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
+        .collect();
+    let body = str::from_utf8(&body).unwrap();
+    let mut bytes = answer(parts.status.as_u16(), &headers, body);
+    match step {
+        Step::DropResponse => bytes.clear(),
+        Step::TruncateResponse => bytes.truncate(bytes.len() - body.len() / 2 - 1),
+        Step::Pass | Step::Respond(_) => {}
+    }
+    bytes
+}
+
+/// The request that a connection begins with, unless it is closed before.
+async fn read(stream: &mut TcpStream) -> Option<Request<Body>> {
+    let mut bytes = Vec::new();
+    let head = loop {
+        if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
+            break end + 4;
+        }
+        if stream.read_buf(&mut bytes).await.unwrap_or(0) == 0 {
+            return None;
+        }
+    };
+    let text = String::from_utf8(bytes[..head].to_vec()).unwrap();
+    let mut lines = text.trim_end().split("\r\n");
+    let mut line = lines.next().unwrap().split(' ');
+    let mut request = Request::builder()
+        .method(line.next().unwrap())
+        .uri(line.next().unwrap());
+    for line in lines {
+        let (name, value) = line.split_once(": ").unwrap();
+        request = request.header(name, value);
+    }
+    let length = request.headers_ref().unwrap().get("content-length");
+    let length = length.map_or(0, |it| it.to_str().unwrap().parse().unwrap());
+    while bytes.len() < head + length {
+        if stream.read_buf(&mut bytes).await.unwrap_or(0) == 0 {
+            return None;
+        }
+    }
+    Some(request.body(Body::from(bytes.split_off(head))).unwrap())
+}

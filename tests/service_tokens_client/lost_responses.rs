@@ -1,0 +1,247 @@
+//! Answers that are lost after the call was carried out.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::serve::ListenerExt;
+use tokio::net::TcpListener;
+use tower_service_token::client::{ClientErrorKind, ServiceTokensClient};
+use tower_service_token::lifecycle::{NewToken, TokenUpdate};
+use tower_service_token::store::{TokenFilter, TokenStatus};
+
+use super::faulty_server::{FaultyServer, Step, problem};
+use super::{HOUR, TestServer};
+
+use Step::{DropResponse, Pass, TruncateResponse};
+
+/// A world behind a faulty server with these steps.
+async fn with_faults(
+    steps: impl IntoIterator<Item = Step>,
+) -> (TestServer, FaultyServer, ServiceTokensClient) {
+    let world = TestServer::new().await;
+    let faulty_server = FaultyServer::start(world.app.clone(), steps).await;
+    let client = world.builder(faulty_server.address).build().unwrap();
+    (world, faulty_server, client)
+}
+
+fn unavailable() -> Step {
+    Step::Respond(problem(503, r#"{"code":"auth_unavailable"}"#))
+}
+
+#[tokio::test]
+async fn lost_create_response_yields_one_valid_token() {
+    for steps in [
+        vec![DropResponse],
+        vec![TruncateResponse],
+        vec![DropResponse, TruncateResponse],
+        vec![unavailable(), DropResponse],
+        vec![DropResponse, unavailable()],
+        vec![DropResponse, Pass, DropResponse, TruncateResponse],
+        vec![unavailable()],
+    ] {
+        let shown = format!("{steps:?}");
+        let (world, faulty_server, client) = with_faults(steps).await;
+        let issued = client.create(NewToken::new("ci")).await.expect(&shown);
+        let found = world.named("ci").await;
+        assert_eq!(found.len(), 1, "{shown}");
+        assert_eq!(issued.token().id, found[0].id());
+        assert!(world.accepts(issued.expose_secret()).await, "{shown}");
+        assert_eq!(issued.effective_within(), Duration::ZERO);
+        let creations = faulty_server.requests().into_iter();
+        let mut keys: Vec<_> = creations
+            .filter(|seen| seen.line == "POST /tokens/service-tokens")
+            .map(|seen| seen.headers["idempotency-key"].clone())
+            .collect();
+        keys.dedup();
+        assert_eq!(keys.len(), 1, "{shown}");
+    }
+}
+
+#[tokio::test]
+async fn each_creation_has_its_own_idempotency_key() {
+    let (world, faulty_server, client) = with_faults([]).await;
+    for _ in 0..3 {
+        let _ = client.create(NewToken::new("ci")).await.unwrap();
+    }
+    assert_eq!(world.named("ci").await.len(), 3);
+    let keys: std::collections::HashSet<_> = faulty_server
+        .requests()
+        .iter()
+        .map(|seen| seen.headers["idempotency-key"].to_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(keys.len(), 3);
+}
+
+#[tokio::test]
+async fn replay_by_caller_key_reports_already_created() {
+    let (world, faulty_server, client) = with_faults([Pass, Pass, DropResponse]).await;
+    let wanted = |key: &str| NewToken::new("ci").with_idempotency_key(key);
+    let issued = client.create(wanted("one")).await.unwrap();
+    for key in ["one", "two"] {
+        let error = client.create(wanted(key)).await.unwrap_err();
+        assert_eq!(error.kind(), ClientErrorKind::AlreadyCreated);
+        let token = error.token().expect("the token");
+        assert_eq!(token.name, "ci");
+        assert_eq!(token.rotated_at, None);
+    }
+    assert!(world.accepts(issued.expose_secret()).await);
+    assert_eq!(world.named("ci").await.len(), 2);
+    let other = NewToken::new("cd").with_idempotency_key("one");
+    let error = client.create(other).await.unwrap_err();
+    assert_eq!(error.kind(), ClientErrorKind::Conflict);
+    assert_eq!(error.code(), Some("idempotency_key_reused"));
+    assert_eq!(
+        faulty_server.requests()[0].headers["idempotency-key"],
+        "one"
+    );
+}
+
+#[tokio::test]
+async fn idempotent_requests_are_retried() {
+    let world = TestServer::new().await;
+    let token = world.tokens.create(NewToken::new("ci")).await.unwrap();
+    let id = token.record().id();
+    let filter = || TokenFilter::new().with_name("ci");
+    for step in [DropResponse, TruncateResponse, unavailable()] {
+        let each = || vec![step.clone(), Pass];
+        let steps: Vec<_> = (0..6).flat_map(|_| each()).collect();
+        let faulty_server = FaultyServer::start(world.app.clone(), steps).await;
+        let client = world.builder(faulty_server.address).build().unwrap();
+        assert_eq!(client.get(id).await.unwrap().id, id);
+        assert_eq!(
+            client.preview_revocation(filter()).await.unwrap().sample,
+            [id]
+        );
+        let update = TokenUpdate::new().with_name("ci").with_description("why");
+        let changed = client.update(id, update).await.unwrap();
+        assert_eq!(changed.token.description.as_deref(), Some("why"));
+        let off = client.disable(id).await.unwrap();
+        assert_eq!(off.token.state, TokenStatus::Disabled);
+        let on = client.enable(id).await.unwrap();
+        assert_eq!(on.token.state, TokenStatus::Active);
+        let own = world.tokens.create(NewToken::new("own")).await.unwrap();
+        client.revoke(own.record().id()).await.unwrap();
+        assert_eq!(
+            world.shown(own.record().id()).await.state,
+            TokenStatus::Revoked
+        );
+        assert_eq!(faulty_server.lines().len(), 12, "{step:?}");
+    }
+}
+
+#[tokio::test]
+async fn non_idempotent_requests_are_sent_once() {
+    let world = TestServer::new().await;
+    let token = world.tokens.create(NewToken::new("ci")).await.unwrap();
+    let id = token.record().id();
+    let filter = || TokenFilter::new().with_name("none");
+    let update = |revision| TokenUpdate::new().with_name("ci").if_revision(revision);
+    for (step, kind) in [
+        (DropResponse, ClientErrorKind::Unreachable),
+        (TruncateResponse, ClientErrorKind::Unreachable),
+        (unavailable(), ClientErrorKind::Server),
+    ] {
+        let faulty_server = FaultyServer::start(world.app.clone(), vec![step; 10]).await;
+        let client = world.builder(faulty_server.address).build().unwrap();
+        let revision = world.tokens.get(id).await.unwrap().revision();
+        let conditional = |revision| client.clone().if_revision(revision);
+        let refused = [
+            client.rotate(id, HOUR).await.map(drop),
+            client.rotate_own(HOUR).await.map(drop),
+            client.revoke_where(filter(), 0).await.map(drop),
+            client.revoke_where(filter(), None).await.map(drop),
+            client.update(id, update(revision)).await.map(drop),
+            conditional(revision).rotate(id, HOUR).await.map(drop),
+            conditional(revision + 1).disable(id).await.map(drop),
+            conditional(revision + 1).enable(id).await.map(drop),
+            conditional(revision + 1).revoke(id).await.map(drop),
+            conditional(1).revoke_own().await.map(drop),
+        ];
+        for refused in refused {
+            assert_eq!(refused.unwrap_err().kind(), kind);
+        }
+        assert_eq!(faulty_server.lines().len(), 10, "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn non_idempotent_requests_use_a_new_connection() {
+    let world = TestServer::new().await;
+    let id = world.tokens.create(NewToken::new("ci")).await.unwrap();
+    let id = id.record().id();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let connections = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&connections);
+    let listener = listener.tap_io(move |_| {
+        count.fetch_add(1, Ordering::SeqCst);
+    });
+    let app = world.app.clone();
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let client = world.builder(address).build().unwrap();
+    for _ in 0..3 {
+        client.get(id).await.unwrap();
+        // Time for the connection to come back.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert_eq!(connections.load(Ordering::SeqCst), 1);
+    let _ = client.rotate(id, HOUR).await.unwrap();
+    assert_eq!(connections.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn retried_self_revocation_succeeds() {
+    let world = TestServer::new().await;
+    let holder = world.tokens.create(NewToken::new("ci")).await.unwrap();
+    let faulty_server = FaultyServer::start(world.app.clone(), [DropResponse]).await;
+    let builder = world.builder(faulty_server.address);
+    let client = builder.with_token(holder.expose_secret()).build().unwrap();
+    let revocation = client.revoke_own().await.unwrap();
+    assert_eq!(revocation.effective_within, Duration::MAX);
+    assert_eq!(faulty_server.lines().len(), 2);
+    let refused = client.revoke_own().await.unwrap_err();
+    assert_eq!(refused.kind(), ClientErrorKind::Unauthenticated);
+}
+
+#[tokio::test]
+async fn replacing_labels_retries_after_a_concurrent_change() {
+    let world = TestServer::new().await;
+    let new = NewToken::new("ci").with_label("a", "1");
+    let token = world.tokens.create(new).await.unwrap();
+    let id = token.record().id();
+    // The first look is at a token as it was before.
+    let before = serde_json::to_string(&world.shown(id).await).unwrap();
+    let headers = [("content-type", "application/json"), ("etag", "\"1\"")];
+    let before = Step::Respond(super::faulty_server::answer(200, &headers, &before));
+    let update = TokenUpdate::new().with_label("b", "2");
+    world.tokens.update(id, update).await.unwrap();
+    let faulty_server = FaultyServer::start(world.app.clone(), [before]).await;
+    let client = world.builder(faulty_server.address).build().unwrap();
+    let replaced = TokenUpdate::new().without_labels().with_label("c", "3");
+    let changed = client.update(id, replaced).await.unwrap();
+    let labels: Vec<_> = changed.token.labels.into_iter().collect();
+    assert_eq!(labels, [("c".to_owned(), "3".to_owned())]);
+    let methods: Vec<_> = faulty_server
+        .lines()
+        .iter()
+        .map(|it| it[..4].trim().to_owned())
+        .collect();
+    assert_eq!(methods, ["GET", "PATC", "GET", "PATC"]);
+}
+
+#[tokio::test]
+async fn creation_respects_max_retries() {
+    for (retries, sent) in [(0, 1), (1, 2), (3, 4)] {
+        let world = TestServer::new().await;
+        let faulty_server = FaultyServer::start(world.app.clone(), vec![unavailable(); 10]).await;
+        let builder = world
+            .builder(faulty_server.address)
+            .with_max_retries(retries);
+        let error = builder.build().unwrap().create(NewToken::new("ci")).await;
+        assert_eq!(error.unwrap_err().kind(), ClientErrorKind::Server);
+        assert_eq!(faulty_server.lines().len(), sent);
+    }
+}

@@ -1,0 +1,547 @@
+//! The same calls over a store and over HTTP, step by step.
+
+use std::time::Duration;
+
+use tower_service_token::client::{ClientError, ClientErrorKind, ServiceTokensClient};
+use tower_service_token::lifecycle::{
+    Expiry, FieldProblem, LifecycleError, NewToken, TokenInfo, TokenPolicy, TokenUpdate,
+};
+use tower_service_token::store::TokenFilter;
+use tower_service_token::token::TokenId;
+
+use super::{HOUR, SECOND, TOKEN, TestServer, start};
+
+/// A call about a token.
+#[derive(Clone, Debug)]
+enum Call {
+    Get,
+    Update(Box<TokenUpdate>),
+    Rotate(Duration),
+    Disable,
+    Enable,
+    Revoke,
+    /// No call: time passes.
+    Wait(Duration),
+}
+
+use Call::{Disable, Enable, Get, Revoke, Rotate, Wait};
+
+/// What a call comes to: the token, or what was wrong and how it is told.
+type CallResult = Result<Option<TokenInfo>, (ClientErrorKind, String, Vec<FieldProblem>)>;
+
+/// The same world twice: one is called directly, the other by its server.
+struct Pair {
+    direct: TestServer,
+    remote: TestServer,
+    client: ServiceTokensClient,
+}
+
+impl Pair {
+    async fn new(policy: TokenPolicy) -> Self {
+        let direct = TestServer::with_policy(policy.clone()).await;
+        let remote = TestServer::with_policy(policy).await;
+        let client = remote.client().await;
+        Self {
+            direct,
+            remote,
+            client,
+        }
+    }
+
+    /// Creates a token on both sides and goes through `calls`, comparing at each step.
+    async fn compare(&self, new: &NewToken, calls: &[Call]) {
+        let direct = self.direct.tokens.create(new.clone()).await;
+        let remote = self.client.create(new.clone()).await;
+        let ids = match (&direct, &remote) {
+            (Ok(direct), Ok(remote)) => {
+                let has_begun = remote.token().not_before.is_none_or(|time| time <= start());
+                let is_accepted = self.remote.accepts(remote.expose_secret()).await;
+                assert_eq!(is_accepted, has_begun);
+                assert_eq!(remote.effective_within(), direct.effective_within());
+                Some((direct.record().id(), remote.token().id))
+            }
+            _ => None,
+        };
+        let direct = direct.map(|issued| Some(self.direct.as_shown(issued.record())));
+        let remote = remote.map(|issued| Some(issued.token().clone()));
+        assert_same(
+            direct_result(direct),
+            &remote_result(remote),
+            &format!("{new:?}"),
+        );
+        let Some((direct, remote)) = ids else {
+            assert!(calls.is_empty(), "{new:?} is no token");
+            return;
+        };
+        for (step, call) in calls.iter().enumerate() {
+            let expected = self.direct(direct, call).await;
+            let found = self.remote(remote, call).await;
+            assert_same(expected, &found, &format!("step {step} of {calls:?}"));
+            let stored = self.remote.shown(remote).await;
+            if let Ok(Some(mut found)) = found {
+                found.revision = found.revision.or(stored.revision);
+                assert_eq!(found, stored);
+            }
+        }
+    }
+
+    async fn direct(&self, id: TokenId, call: &Call) -> CallResult {
+        let tokens = &self.direct.tokens;
+        let changed = match call.clone() {
+            Get => tokens.get(id).await,
+            Call::Update(update) => tokens.update(id, *update).await.map(|it| it.record),
+            Rotate(grace) => {
+                let issued = tokens.rotate(id, grace).await;
+                issued.map(|it| it.record().clone())
+            }
+            Disable => tokens.disable(id).await.map(|it| it.record),
+            Enable => tokens.enable(id).await.map(|it| it.record),
+            Revoke => return direct_result(tokens.revoke(id).await.map(|_| None)),
+            Wait(time) => {
+                self.direct.clock.advance(time);
+                return Ok(None);
+            }
+        };
+        direct_result(changed.map(|record| Some(self.direct.as_shown(&record))))
+    }
+
+    async fn remote(&self, id: TokenId, call: &Call) -> CallResult {
+        let tokens = &self.client;
+        remote_result(match call.clone() {
+            Get => tokens.get(id).await.map(Some),
+            Call::Update(update) => {
+                let changed = tokens.update(id, *update).await;
+                changed.map(|it| Some(it.token))
+            }
+            Rotate(grace) => {
+                let issued = tokens.rotate(id, grace).await;
+                if let Ok(issued) = &issued {
+                    assert!(self.remote.accepts(issued.expose_secret()).await);
+                }
+                issued.map(|it| Some(it.token().clone()))
+            }
+            Disable => tokens.disable(id).await.map(|it| Some(it.token)),
+            Enable => tokens.enable(id).await.map(|it| Some(it.token)),
+            Revoke => tokens.revoke(id).await.map(|revocation| {
+                assert_eq!(revocation.effective_within, Duration::ZERO);
+                None
+            }),
+            Wait(time) => {
+                self.remote.clock.advance(time);
+                Ok(None)
+            }
+        })
+    }
+}
+
+/// Ids are drawn, and so is what is told of the secret and of who made it; a revision is not told
+/// with a secret.
+#[track_caller]
+fn assert_same(expected: CallResult, found: &CallResult, what: &str) {
+    let without_drawn = |result: CallResult| {
+        result.map(|token| {
+            token.map(|mut token| {
+                token.id = TokenId::from_i64(0).unwrap();
+                (token.hint, token.created_by, token.revision) = (None, None, None);
+                token
+            })
+        })
+    };
+    assert_eq!(
+        without_drawn(found.clone()),
+        without_drawn(expected),
+        "{what}"
+    );
+}
+
+fn direct_result(direct: Result<Option<TokenInfo>, LifecycleError>) -> CallResult {
+    direct.map_err(|error| {
+        let kind = match &error {
+            LifecycleError::Invalid(_) => ClientErrorKind::Invalid,
+            LifecycleError::NotFound => ClientErrorKind::NotFound,
+            LifecycleError::RevisionMismatch => ClientErrorKind::RevisionMismatch,
+            LifecycleError::LastAdmin => ClientErrorKind::LastAdmin,
+            LifecycleError::EscalationDenied { .. } => ClientErrorKind::EscalationDenied,
+            LifecycleError::NameTaken
+            | LifecycleError::TooManyTokens
+            | LifecycleError::Revoked
+            | LifecycleError::Expired => ClientErrorKind::Conflict,
+            error => panic!("{error}"),
+        };
+        match error {
+            LifecycleError::Invalid(problems) => (kind, String::new(), problems),
+            error => (kind, error.to_string(), Vec::new()),
+        }
+    })
+}
+
+fn remote_result(remote: Result<Option<TokenInfo>, ClientError>) -> CallResult {
+    remote.map_err(|error| {
+        let problems = error.problems().to_vec();
+        if problems.is_empty() {
+            return (error.kind(), error.to_string(), problems);
+        }
+        assert!(error.to_string().starts_with("fields break rules: /"));
+        (error.kind(), String::new(), problems)
+    })
+}
+
+fn full(name: &str) -> NewToken {
+    NewToken::new(name)
+        .with_description("line\nand \"quotes\" \u{e9}\u{1F512}")
+        .with_subject("team-a")
+        .with_roles(["deployer", "r\u{f4}le"])
+        .with_scopes(["projects:write", "service-tokens:**"])
+        .with_label("workspace", "w1")
+        .with_label("a=b/~c", "")
+        .with_not_before(start() - HOUR)
+        .with_expiry(Expiry::at(start() + 30 * 24 * HOUR))
+}
+
+fn update() -> TokenUpdate {
+    TokenUpdate::new()
+}
+
+/// A call that makes this update.
+fn to(update: TokenUpdate) -> Call {
+    Call::Update(Box::new(update))
+}
+
+#[tokio::test]
+async fn create_sends_every_field() {
+    let pair = Pair::new(TokenPolicy::new()).await;
+    let bare = || NewToken::new("bare");
+    for new in [
+        bare(),
+        full("full"),
+        bare().with_expiry(Expiry::NEVER),
+        bare().with_expiry(Expiry::after(Duration::from_millis(1_500))),
+        bare().with_expiry(Expiry::after(90 * SECOND)),
+        bare().with_expiry(Expiry::at(start() + Duration::from_nanos(1_234_567_891))),
+        bare().with_roles(["a"; 100]),
+        bare().with_not_before(start() + HOUR),
+    ] {
+        pair.compare(&new, &[Get]).await;
+    }
+    for text in [
+        "30d",
+        "P1M",
+        "1y 6mo 2h 3m 4s",
+        "2027-02-28",
+        "2030-01-01T12:00:00.5+01:00",
+    ] {
+        let new = bare().with_expiry(text.parse().unwrap());
+        pair.compare(&new, &[Get]).await;
+    }
+}
+
+#[tokio::test]
+async fn invalid_fields_are_reported_as_by_the_library() {
+    let policy = TokenPolicy::new().with_max_lifetime(365 * 24 * HOUR);
+    let pair = Pair::new(policy).await;
+    let long = "x".repeat(201);
+    for new in [
+        NewToken::new(""),
+        NewToken::new(" a")
+            .with_roles([""])
+            .with_scopes(["a b", "\""]),
+        NewToken::new(long)
+            .with_label("", "")
+            .with_label("a/b~c", "\n"),
+        NewToken::new("ci").with_expiry(Expiry::at(start())),
+        NewToken::new("ci").with_expiry(Expiry::NEVER),
+        NewToken::new("ci").with_expiry("2y".parse().unwrap()),
+        NewToken::new("ci").with_not_before(start() + 400 * 24 * HOUR),
+        NewToken::new("ci").with_expiry(Expiry::after(Duration::MAX)),
+        NewToken::new("ci").with_idempotency_key("two words"),
+        NewToken::new("ci").with_idempotency_key("k".repeat(256)),
+    ] {
+        pair.compare(&new, &[]).await;
+    }
+}
+
+#[tokio::test]
+async fn rejects_out_of_range_times_before_sending() {
+    let world = TestServer::new().await;
+    let client = world.client().await;
+    let (id, beyond) = (
+        world.admin.record().id(),
+        start() + Duration::from_secs(400_000_000_000),
+    );
+    let filter = || TokenFilter::new().with_expires_before(beyond);
+    let refused = [
+        (
+            "/expires_at",
+            client
+                .create(NewToken::new("ci").with_expiry(Expiry::at(beyond)))
+                .await
+                .map(drop),
+        ),
+        (
+            "/not_before",
+            client
+                .create(NewToken::new("ci").with_not_before(beyond))
+                .await
+                .map(drop),
+        ),
+        (
+            "/not_before",
+            client
+                .update(id, update().with_not_before(beyond))
+                .await
+                .map(drop),
+        ),
+        (
+            "/expires_at",
+            client
+                .update(id, update().with_expiry(Expiry::at(beyond)))
+                .await
+                .map(drop),
+        ),
+        (
+            "/filter/expires_before",
+            client.preview_revocation(filter()).await.map(drop),
+        ),
+        (
+            "/filter/expires_before",
+            client.revoke_where(filter(), None).await.map(drop),
+        ),
+    ];
+    for (pointer, refused) in refused {
+        let error = refused.unwrap_err();
+        assert_eq!(error.kind(), ClientErrorKind::Invalid);
+        assert_eq!(error.problems()[0].pointer, pointer);
+        assert_eq!(error.status(), None);
+    }
+    assert_eq!(world.shown(id).await.revision, Some(1));
+}
+
+#[tokio::test]
+async fn update_sends_every_field() {
+    let pair = Pair::new(TokenPolicy::new()).await;
+    let changes = [
+        to(update()),
+        to(update().with_name("another")),
+        to(update().with_description("why")),
+        to(update().without_description()),
+        to(update().with_subject("team-b")),
+        to(update().without_subject()),
+        to(update().with_roles(["auditor"])),
+        to(update().with_roles(Vec::<String>::new())),
+        to(update().with_scopes(["projects:read"])),
+        to(update().with_scopes(Vec::<String>::new())),
+        to(update().with_label("b", "2").without_label("workspace")),
+        to(update().without_label("none")),
+        to(update()
+            .without_labels()
+            .with_label("c", "3")
+            .without_label("b")),
+        to(update().without_labels().without_label("c")),
+        to(update().with_label("d", "4")),
+        to(update().without_labels()),
+        to(update().with_not_before(start() + HOUR)),
+        to(update().without_not_before()),
+        to(update().with_expiry(Expiry::NEVER)),
+        Wait(HOUR),
+        to(update().with_expiry("30d".parse().unwrap())),
+        to(update().with_expiry("2027-03-01".parse().unwrap())),
+        to(update().with_expiry(Expiry::at(start()))),
+        to(update().with_name("").with_roles([""])),
+        Get,
+    ];
+    for new in [full("full"), NewToken::new("bare")] {
+        pair.compare(&new, &changes).await;
+    }
+}
+
+#[tokio::test]
+async fn update_of_another_revision_is_rejected() {
+    let pair = Pair::new(TokenPolicy::new()).await;
+    let replaced = || update().without_labels().with_label("a", "1");
+    let calls = [
+        to(update().with_name("second").if_revision(1)),
+        to(update().with_name("third").if_revision(1)),
+        to(replaced().if_revision(1)),
+        to(replaced().if_revision(2)),
+        to(replaced().with_label("a", "2")),
+        Get,
+    ];
+    pair.compare(&full("first"), &calls).await;
+}
+
+#[tokio::test]
+async fn rotate_disable_enable_and_revoke_match_the_library() {
+    let pair = Pair::new(TokenPolicy::new()).await;
+    let new = NewToken::new("ci").with_expiry(Expiry::after(3 * HOUR));
+    let calls = [
+        Rotate(Duration::ZERO),
+        Rotate(Duration::from_micros(1_500)),
+        Rotate(HOUR),
+        Rotate(Duration::MAX),
+        Disable,
+        Disable,
+        Get,
+        Enable,
+        Wait(3 * HOUR),
+        Rotate(HOUR),
+        to(update().with_expiry(Expiry::after(HOUR))),
+        Rotate(HOUR),
+        Revoke,
+        Revoke,
+        Get,
+        to(update().with_name("again")),
+        Rotate(HOUR),
+        Disable,
+        Enable,
+    ];
+    pair.compare(&new, &calls).await;
+    let endless = [Rotate(Duration::MAX), Get, Rotate(HOUR), Get];
+    pair.compare(&NewToken::new("endless"), &endless).await;
+}
+
+#[tokio::test]
+async fn reports_conflicts() {
+    let policy = TokenPolicy::new().with_unique_names().with_max_tokens(3);
+    let pair = Pair::new(policy).await;
+    pair.compare(&NewToken::new("one"), &[]).await;
+    pair.compare(&NewToken::new("one"), &[]).await;
+    pair.compare(&NewToken::new("two"), &[to(update().with_name("one"))])
+        .await;
+    pair.compare(&NewToken::new("three"), &[]).await;
+    let error = pair.client.create(NewToken::new("one")).await.unwrap_err();
+    assert_eq!(error.code(), Some("name_taken"));
+    assert_eq!(error.status().unwrap(), 409);
+}
+
+#[tokio::test]
+async fn distinguishes_forbidden_from_escalation_denied() {
+    let world = TestServer::new().await;
+    let writer = NewToken::new("writer").with_scopes(["service-tokens:write"]);
+    let writer = world.tokens.create(writer).await.unwrap();
+    let client = world.client_as(writer.expose_secret()).await;
+    let kind = |error: ClientError| error.kind();
+    let denied = client
+        .create(NewToken::new("root").with_roles(["root"]))
+        .await;
+    let denied = denied.unwrap_err();
+    assert_eq!(denied.kind(), ClientErrorKind::EscalationDenied);
+    assert_eq!(
+        denied.to_string(),
+        "caller is missing roles or scopes of the token: root"
+    );
+    assert_eq!(denied.missing(), ["root"]);
+    assert_eq!(denied.forbidden(), None);
+    let id = world.admin.record().id();
+    assert_eq!(
+        client.get(id).await.map_err(kind),
+        Err(ClientErrorKind::Forbidden)
+    );
+    let unknown = TokenId::from_i64(1).unwrap();
+    let unknown = client.disable(unknown).await.map_err(kind);
+    assert_eq!(unknown.unwrap_err(), ClientErrorKind::NotFound);
+    let stranger = world.client_as(TOKEN).await;
+    let refused = stranger.get_own().await.unwrap_err();
+    assert_eq!(refused.kind(), ClientErrorKind::Unauthenticated);
+    assert_eq!(refused.code(), Some("invalid_token"));
+}
+
+#[tokio::test]
+async fn holder_can_get_rotate_and_revoke_its_token() {
+    let world = TestServer::new().await;
+    let holder = world.tokens.create(NewToken::new("ci")).await.unwrap();
+    let id = holder.record().id();
+    let client = world.client_as(holder.expose_secret()).await;
+    assert_eq!(client.get_own().await.unwrap(), world.shown(id).await);
+    let rotated = client.rotate_own(HOUR).await.unwrap();
+    assert_eq!(rotated.token().grace_ends_at, Some(start() + HOUR));
+    // The client still sends the old one.
+    assert_eq!(client.get_own().await.unwrap(), world.shown(id).await);
+    let client = world.client_as(rotated.expose_secret()).await;
+    client.revoke_own().await.unwrap();
+    assert!(!world.accepts(rotated.expose_secret()).await);
+    let refused = client.get_own().await.unwrap_err();
+    assert_eq!(refused.code(), Some("token_revoked"));
+}
+
+#[tokio::test]
+async fn last_admin_removal_requires_confirmation() {
+    let narrowed = || update().with_scopes(["projects:read"]);
+    for change in 0..4 {
+        let world = TestServer::new().await;
+        let (client, id) = (world.client().await, world.admin.record().id());
+        let call = async |client: ServiceTokensClient| match change {
+            0 => client.update(id, narrowed()).await.map(drop),
+            1 => client.disable(id).await.map(drop),
+            2 => client.revoke(id).await.map(drop),
+            _ => client.revoke_own().await.map(drop),
+        };
+        let refused = call(client.clone()).await.unwrap_err();
+        assert_eq!(refused.kind(), ClientErrorKind::LastAdmin, "{change}");
+        assert_eq!(refused.code(), Some("last_admin"));
+        assert_eq!(world.shown(id).await.revision, Some(1));
+        let confirmed = client.allow_last_admin_removal();
+        let filter = TokenFilter::new().with_name("admin");
+        let refused = confirmed.revoke_where(filter, 1).await.unwrap_err();
+        assert_eq!(refused.kind(), ClientErrorKind::LastAdmin);
+        call(confirmed).await.unwrap();
+        assert_eq!(world.shown(id).await.revision, Some(2), "{change}");
+    }
+}
+
+#[tokio::test]
+async fn every_change_sends_the_revision() {
+    let world = TestServer::new().await;
+    let client = world.client().await;
+    let issued = client.create(NewToken::new("ci")).await.unwrap();
+    let id = issued.token().id;
+    let replaced = || update().without_labels().with_label("a", "1");
+    for change in 0..7 {
+        let call = async |revision: u64| {
+            let client = client.clone().if_revision(revision);
+            match change {
+                0 => client.update(id, update().with_name("b")).await.map(drop),
+                1 => client.update(id, replaced()).await.map(drop),
+                2 => client.rotate(id, HOUR).await.map(drop),
+                3 => client.disable(id).await.map(drop),
+                4 => client.enable(id).await.map(drop),
+                5 => {
+                    let update = update().with_name("c").if_revision(revision);
+                    client.if_revision(0).update(id, update).await.map(drop)
+                }
+                _ => client.revoke(id).await.map(drop),
+            }
+        };
+        let revision = client.get(id).await.unwrap().revision.unwrap();
+        for other in [revision - 1, revision + 1] {
+            let refused = call(other).await.unwrap_err();
+            assert_eq!(
+                refused.kind(),
+                ClientErrorKind::RevisionMismatch,
+                "{change}"
+            );
+        }
+        call(revision).await.unwrap();
+        let changed = client.get(id).await.unwrap().revision;
+        assert_eq!(changed, Some(revision + 1), "{change}");
+    }
+}
+
+#[tokio::test]
+async fn holder_recovers_from_a_lost_rotation_with_if_revision() {
+    let world = TestServer::new().await;
+    let holder = world.tokens.create(NewToken::new("ci")).await.unwrap();
+    let client = world.client_as(holder.expose_secret()).await;
+    // Its response is lost.
+    let _ = client.rotate_own(HOUR).await.unwrap();
+    let refused = client.rotate_own(HOUR).await.unwrap_err();
+    assert_eq!(refused.kind(), ClientErrorKind::RevisionRequired);
+    assert_eq!(refused.code(), Some("precondition_required"));
+    let revision = client.get_own().await.unwrap().revision.unwrap();
+    let stale = client.clone().if_revision(revision - 1);
+    let refused = stale.rotate_own(HOUR).await.unwrap_err();
+    assert_eq!(refused.kind(), ClientErrorKind::RevisionMismatch);
+    let current = client.if_revision(revision);
+    let recovered = current.rotate_own(Duration::ZERO).await.unwrap();
+    assert!(world.accepts(recovered.expose_secret()).await);
+    assert!(!world.accepts(holder.expose_secret()).await);
+}

@@ -1,0 +1,204 @@
+//! What is sent again, and when: by a clock that stands still until nothing else is to be done.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::body::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use tokio::time::Instant;
+use tower::service_fn;
+use tower_service_token::client::{ClientError, ClientErrorKind, ServiceTokensClient};
+use tower_service_token::store::TokenFilter;
+
+use super::{SECOND, TOKEN, TOKEN_JSON, id};
+
+/// An answer, or the end of the connection.
+#[derive(Clone, Debug)]
+enum Step {
+    Status(u16, Option<&'static str>),
+    Fail(io::ErrorKind),
+}
+
+use Step::{Fail, Status};
+
+/// How a call ends, after how long, and how often it was sent. What comes after the steps is good.
+async fn get(steps: &[Step]) -> (Result<(), ClientError>, Duration, usize) {
+    call(steps, 30 * SECOND, async |client| {
+        client.get(id()).await.map(drop)
+    })
+    .await
+}
+
+async fn call(
+    steps: &[Step],
+    timeout: Duration,
+    call: impl AsyncFnOnce(ServiceTokensClient) -> Result<(), ClientError>,
+) -> (Result<(), ClientError>, Duration, usize) {
+    let steps = Arc::new(Mutex::new((VecDeque::from(steps.to_vec()), 0)));
+    let script = Arc::clone(&steps);
+    let service = service_fn(move |request: Request<Full<Bytes>>| {
+        assert!(request.headers()["authorization"].is_sensitive());
+        let mut script = script.lock().unwrap();
+        script.1 += 1;
+        let step = script.0.pop_front().unwrap_or(Status(200, None));
+        async move {
+            let (status, retry_after) = match step {
+                Status(status, retry_after) => (status, retry_after),
+                Fail(kind) => return Err(io::Error::from(kind)),
+            };
+            let mut answer = Response::builder()
+                .status(status)
+                .header("content-type", "application/json");
+            if let Some(text) = retry_after {
+                let date = "Sun, 06 Nov 1994 08:49:37 GMT";
+                answer = answer.header("retry-after", text).header("date", date);
+            }
+            Ok(answer.body(Full::new(Bytes::from(TOKEN_JSON))).unwrap())
+        }
+    });
+    let client = ServiceTokensClient::builder("https://tokens.example")
+        .with_token(TOKEN)
+        .with_transport(service)
+        .with_timeout(timeout)
+        .build()
+        .unwrap();
+    let started = Instant::now();
+    let done = call(client).await;
+    let sent = steps.lock().unwrap().1;
+    (done, started.elapsed(), sent)
+}
+
+#[tokio::test(start_paused = true)]
+async fn backoff_grows_and_retries_end() {
+    let (done, took, sent) = get(&[Status(503, None), Fail(io::ErrorKind::ConnectionReset)]).await;
+    assert!(done.is_ok());
+    assert_eq!(sent, 3);
+    let bounds = Duration::from_millis(300)..Duration::from_millis(603);
+    assert!(bounds.contains(&took), "{took:?}");
+    let (done, _, sent) = get(&vec![Status(503, None); 9]).await;
+    assert_eq!(done.unwrap_err().kind(), ClientErrorKind::Server);
+    assert_eq!(sent, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn honors_retry_after() {
+    for status in [429, 502, 503, 504] {
+        for text in ["7", "Sun, 06 Nov 1994 08:49:44 GMT"] {
+            let (done, took, sent) = get(&[Status(status, Some(text))]).await;
+            assert!(done.is_ok(), "{status}");
+            assert_eq!((took.as_secs(), sent), (7, 2), "{status} {text}");
+        }
+    }
+    // Longer than the pause would be, but never shorter.
+    let (_, took, _) = get(&[Status(503, Some("0"))]).await;
+    assert!(took >= Duration::from_millis(100), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn fails_at_once_if_retry_after_exceeds_the_timeout() {
+    for (status, kind) in [
+        (429, ClientErrorKind::RateLimited),
+        (503, ClientErrorKind::Server),
+    ] {
+        for text in [
+            "31",
+            "99999999999999999999",
+            "Sat, 06 Nov 2094 08:49:44 GMT",
+        ] {
+            let (done, took, sent) = get(&[Status(status, Some(text))]).await;
+            assert_eq!(done.unwrap_err().kind(), kind);
+            assert_eq!((took, sent), (Duration::ZERO, 1), "{text}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn client_errors_are_not_retried() {
+    for status in [400, 401, 403, 404, 409, 412, 422, 500, 501, 302, 204] {
+        let (done, _, sent) = get(&[Status(status, None)]).await;
+        assert!(done.is_err());
+        assert_eq!(sent, 1, "{status}");
+    }
+    let (done, _, sent) = get(&[Fail(io::ErrorKind::InvalidData)]).await;
+    assert!(done.is_ok());
+    assert_eq!(sent, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rotation_is_retried_only_if_not_sent() {
+    let rotate = async |client: ServiceTokensClient| client.rotate(id(), SECOND).await.map(drop);
+    for (step, expected) in [
+        (Fail(io::ErrorKind::ConnectionRefused), 2),
+        (Fail(io::ErrorKind::ConnectionReset), 1),
+        (Fail(io::ErrorKind::TimedOut), 1),
+        (Status(503, None), 1),
+        (Status(429, Some("1")), 1),
+    ] {
+        // What comes last is no rotation.
+        let steps = [step.clone(), Status(200, None)];
+        let (done, _, sent) = call(&steps, 30 * SECOND, rotate).await;
+        assert!(done.is_err());
+        assert_eq!(sent, expected, "{step:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn unresponsive_server_times_out() {
+    for timeout in [SECOND, 30 * SECOND, Duration::ZERO] {
+        let silent = service_fn(|_: Request<Full<Bytes>>| {
+            std::future::pending::<Result<Response<Full<Bytes>>, Infallible>>()
+        });
+        let client = ServiceTokensClient::builder("https://tokens.example")
+            .with_token(TOKEN)
+            .with_transport(silent)
+            .with_timeout(timeout)
+            .build()
+            .unwrap();
+        let started = Instant::now();
+        let error = client.rotate_own(SECOND).await.unwrap_err();
+        assert_eq!(error.kind(), ClientErrorKind::TimedOut);
+        assert!(started.elapsed() < timeout + Duration::from_millis(3));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn bulk_revocation_timeout_is_at_least_40_s() {
+    for (timeout, limit) in [(0, 40), (30, 40), (60, 60)] {
+        let (timeout, limit) = (timeout * SECOND, limit * SECOND);
+        let silent = service_fn(|_: Request<Full<Bytes>>| {
+            std::future::pending::<Result<Response<Full<Bytes>>, Infallible>>()
+        });
+        let client = ServiceTokensClient::builder("https://tokens.example")
+            .with_token(TOKEN)
+            .with_transport(silent)
+            .with_timeout(timeout)
+            .build()
+            .unwrap();
+        let started = Instant::now();
+        let filter = TokenFilter::new().with_name("ci");
+        let error = client.revoke_where(filter, 1).await.unwrap_err();
+        assert_eq!(error.kind(), ClientErrorKind::TimedOut);
+        let message = format!("the server did not answer within {limit:?}");
+        assert_eq!(error.to_string(), message);
+        let took = started.elapsed();
+        assert!((limit..limit + Duration::from_millis(3)).contains(&took));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn maximum_timeout_does_not_overflow() {
+    let get = async |client: ServiceTokensClient| client.get(id()).await.map(drop);
+    let (done, _, _) = call(&[Status(503, None)], Duration::MAX, get).await;
+    assert!(done.is_ok());
+}
+
+#[test]
+fn call_without_a_runtime_returns_an_error() {
+    let client = ServiceTokensClient::builder("http://127.0.0.1:1").with_token(TOKEN);
+    let error = futures::executor::block_on(client.build().unwrap().get_own());
+    assert_eq!(error.unwrap_err().kind(), ClientErrorKind::Unreachable);
+}

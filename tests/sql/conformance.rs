@@ -1,0 +1,44 @@
+//! The public conformance kit, each of its rules on a database of its own.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+
+use tokio::runtime::Handle;
+use tower_service_token::store::{PostgresStore, SqliteStore, TokenRegistry};
+use tower_service_token::testing::conformance;
+
+use crate::test_database::TestDatabase;
+
+pub(crate) async fn passes_the_conformance_kit(database: TestDatabase) {
+    // What the kit returns need not be sent between threads, so it stays on one.
+    let runtime = Handle::current();
+    let check = tokio::task::spawn_blocking(move || runtime.block_on(check(database)));
+    check.await.unwrap();
+}
+
+async fn check(database: TestDatabase) {
+    match database {
+        TestDatabase::Sqlite(folder) => {
+            let next = AtomicU32::new(0);
+            let empty = async || {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                let store = SqliteStore::open(folder.join(format!("kit-{number}.db"))).await;
+                Arc::new(store.unwrap()) as Arc<dyn TokenRegistry>
+            };
+            conformance::token_registry(empty).await;
+        }
+        TestDatabase::Postgres { server, .. } => {
+            let urls = Mutex::new(Vec::new());
+            let empty = async || {
+                let url = server.0.create_database().await;
+                urls.lock().unwrap().push(url.clone());
+                let store = PostgresStore::connect(&url).await;
+                Arc::new(store.unwrap()) as Arc<dyn TokenRegistry>
+            };
+            conformance::token_registry(empty).await;
+            for url in urls.into_inner().unwrap() {
+                server.0.drop_database(&url).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! Tests that need something which may not be there.
+
+use std::env;
+
+use libtest_mimic::{Failed, Trial};
+
+/// A trial that is ignored for this reason, if there is one, unless services are required.
+pub(crate) fn optional_trial(
+    reason: Option<&String>,
+    name: String,
+    test: impl FnOnce() -> Result<(), Failed> + Send + 'static,
+) -> Trial {
+    let required = env::var_os("SERVICE_TOKEN_REQUIRE_SERVICES").is_some_and(|it| it == "1");
+    let trial = Trial::test(name, test);
+    match reason {
+        Some(reason) if !required => trial
+            .with_kind(format!("ignored: {reason}"))
+            .with_ignored_flag(true),
+        _ => trial,
+    }
+}
