@@ -12,8 +12,6 @@
 mod baseline;
 #[path = "support/case.rs"]
 mod case;
-#[path = "../tests/support/counting_allocator.rs"]
-mod counting_allocator;
 #[path = "support/mode.rs"]
 mod mode;
 #[path = "support/request.rs"]
@@ -26,14 +24,17 @@ use std::time::{Duration, SystemTime};
 
 use criterion::Criterion;
 use http::StatusCode;
+use test_support::counting_allocator::{CountingAllocator, Counts};
 use tower::Layer;
 use tower_service_token::token::MintedToken;
 use tower_service_token::{MemoryStore, ServiceTokenLayer};
 
 use self::baseline::{BareWithPrincipal, Floor, Trivial};
 use self::case::{Case, Times, bench, requests_with};
-use self::counting_allocator::Counts;
 use self::request::request_with;
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 const MILLION: usize = 1_000_000;
 const GOAL_IN_BYTES: f64 = 256.0;

@@ -11,9 +11,6 @@
 
 #[path = "support/mode.rs"]
 mod mode;
-#[expect(dead_code, reason = "the tests stop and freeze the server as well")]
-#[path = "../tests/support/postgres.rs"]
-mod postgres;
 #[path = "support/remote.rs"]
 mod remote;
 #[path = "support/tables.rs"]
@@ -23,13 +20,13 @@ use std::fmt::Write;
 use std::hint::black_box;
 use std::time::{Duration, Instant, SystemTime};
 
+use test_support::postgres::Postgres;
 use tower_service_token::store::{
     CachedStore, Credential, ListRequest, TokenFilter, TokenRegistry, TokenStatus,
 };
 use tower_service_token::token::MintedToken;
 use tower_service_token::{MemoryStore, TokenStore};
 
-use self::postgres::Postgres;
 use self::remote::Remote;
 use self::tables::Tables;
 

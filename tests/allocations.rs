@@ -7,9 +7,6 @@
 //! 4. A refused request costs its response: its headers and challenge, its body, and the rejection
 //!    in its extensions. That is bounded, whatever the client sent.
 
-#[path = "support/counting_allocator.rs"]
-mod counting_allocator;
-
 use std::convert::Infallible;
 use std::future::ready;
 use std::pin::pin;
@@ -19,13 +16,15 @@ use std::time::{Duration, SystemTime};
 
 use http::header::{AUTHORIZATION, HeaderName};
 use http::{Request, Response, StatusCode};
+use test_support::counting_allocator::{CountingAllocator, Counts};
 use tower::{Layer, Service, service_fn};
 use tower_service_token::header::X_API_KEY;
 use tower_service_token::store::TokenRecord;
 use tower_service_token::token::{MintedToken, TokenFormat};
 use tower_service_token::{MemoryStore, ServiceTokenLayer};
 
-use self::counting_allocator::Counts;
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 /// Requests before the one that is counted: thread-locals and lazy statics are filled by then.
 const WARM_UP: usize = 8;

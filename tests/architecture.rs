@@ -370,7 +370,7 @@ impl SourceFile {
 
 fn source_files() -> Vec<SourceFile> {
     let mut files = Vec::new();
-    collect_files(Path::new("src"), &[], &mut files);
+    collect_files(Path::new("../src"), &[], &mut files);
     assert!(files.len() > 30, "{} files", files.len());
     files
 }
@@ -393,7 +393,7 @@ fn collect_files(folder: &Path, module: &[String], files: &mut Vec<SourceFile>) 
 }
 
 fn root() -> Root {
-    Root::read(&fs::read_to_string("src/lib.rs").expect("a text"))
+    Root::read(&fs::read_to_string("../src/lib.rs").expect("a text"))
 }
 
 #[test]

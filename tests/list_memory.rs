@@ -1,10 +1,6 @@
 //! The memory that the lists of the dialects take, over SQLite and a real connection. A binary of its
 //! own, since it reads the memory of its process.
 
-#[expect(dead_code, reason = "the lists are called over a connection here")]
-#[path = "support/api_fixture.rs"]
-mod api_fixture;
-
 use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,14 +8,13 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use sqlx::{Connection, SqliteConnection};
+use tests::api_fixture::ApiFixture;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tower_service_token::MemoryStore;
 use tower_service_token::api::pipeops::PipeOpsApi;
 use tower_service_token::api::stackstate::StackStateApi;
 use tower_service_token::store::SqliteStore;
-
-use self::api_fixture::ApiFixture;
 
 /// Each list, with a text that each of its tokens has once.
 const LISTS: [(&str, &str); 3] = [

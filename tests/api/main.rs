@@ -1,17 +1,22 @@
-//! The endpoints, asked as their contract has it and as nobody should ask them.
+//! The HTTP APIs: the endpoints that check tokens, the management API and the dialects.
+//!
+//! 1. [Endpoints](endpoints): introspection, revocation and forward authentication.
+//! 2. [Management](management): the management API, call by call.
+//! 3. [`stackstate`] and [`pipeops`]: what the existing clients send, and
+//!    [the lists](dialect_lists) that both answer with.
+//! 4. [Limits](limits): what unknown tokens cost their sender.
+//! 5. [Escalation](escalation): no steps give a holder more than was granted.
 
-mod callers;
-#[cfg(all(feature = "metrics", feature = "tracing"))]
-#[path = "../support/log.rs"]
-mod log;
-#[cfg(feature = "tracing")]
-#[path = "../support/events.rs"]
-mod events;
-#[cfg(feature = "tracing")]
-mod failures;
-mod introspection;
-mod server;
+#[cfg(feature = "testing")]
+mod dialect_lists;
+#[cfg(feature = "testing")]
+mod endpoints;
+mod escalation;
+#[cfg(feature = "testing")]
 mod limits;
-mod revocation;
-mod secrets;
-mod verification;
+#[cfg(feature = "testing")]
+mod management;
+#[cfg(feature = "testing")]
+mod pipeops;
+#[cfg(feature = "testing")]
+mod stackstate;

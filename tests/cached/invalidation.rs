@@ -2,6 +2,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tests::pause_point::PausePoint;
 use tower_service_token::MemoryStore;
 use tower_service_token::reject::RejectionReason;
 use tower_service_token::store::{
@@ -14,7 +15,6 @@ use crate::node::{
     MILLISECOND, Node, OK, SECOND, UNAUTHORIZED, UNAVAILABLE, clock, digest, just_before, mint,
     start, stored,
 };
-use crate::pause_point::PausePoint;
 use crate::remote_store::RemoteStore;
 
 const ROUNDS: usize = 1000;

@@ -13,5 +13,3 @@ mod lookups;
 mod node;
 mod remote_store;
 mod secrets;
-#[path = "../support/pause_point.rs"]
-mod pause_point;

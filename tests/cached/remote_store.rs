@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
+use tests::pause_point::PausePoint;
 use tower_service_token::digest::TokenDigest;
 use tower_service_token::store::{
     ChangeListener, Credential, ListRequest, RegistryError, StoreError, TokenPage, TokenRecord,
@@ -12,8 +13,6 @@ use tower_service_token::store::{
 };
 use tower_service_token::token::TokenId;
 use tower_service_token::{MemoryStore, TokenStore};
-
-use crate::pause_point::PausePoint;
 
 /// Clones share everything.
 #[derive(Clone)]

@@ -1,6 +1,6 @@
 //! What must hold for any bytes: the bodies of the fuzz targets.
 //!
-//! `tests/fuzz_corpus.rs` runs them on the stable compiler as well.
+//! `tests/token/fuzz_corpus.rs` runs them on the stable compiler as well.
 
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue};

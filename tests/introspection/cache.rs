@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
 use serde_json::json;
+use test_support::counting_allocator::Counts;
 use tower_service_token::TokenStore;
 use tower_service_token::store::{Cached, IntrospectionBuilder};
 
-use crate::counting_allocator::Counts;
 use crate::protected_service::{
     Accepted, MILLISECOND, ProtectedService, Refused, SECOND, clock, credential, just_before,
 };

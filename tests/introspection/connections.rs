@@ -5,17 +5,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::future::join_all;
+use test_support::port::ReservedPort;
+use test_support::stall::{Stopwatch, retry_while_stalled};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 use tower_service_token::store::{BreakerState, IntrospectionBuilder};
 
-use crate::port::ReservedPort;
 use crate::protected_service::{
     Accepted, Kind, ProtectedService, Refused, SECOND, TRANSIENT, Unavailable,
 };
 use crate::raw_server::{ACTIVE, RawConnection, RawServer, answer};
-use crate::stall::{Stopwatch, retry_while_stalled};
 
 /// A server that answers each of its connections' requests in turn by this.
 fn answering(script: impl Fn(usize) -> String + Send + Sync + 'static) -> RawServer {

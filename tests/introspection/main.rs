@@ -19,28 +19,23 @@
 mod responses;
 mod breaker;
 mod connections;
-#[path = "../support/counting_allocator.rs"]
-mod counting_allocator;
 #[cfg(all(feature = "api", feature = "sqlite"))]
 mod differential;
 mod shared_lookups;
-#[path = "../support/log.rs"]
-mod log;
 mod cache;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod protected_service;
 mod outcomes;
-#[path = "../support/port.rs"]
-mod port;
 mod requests;
 mod rules;
 mod secrets;
 mod sockets;
 mod stale;
-#[path = "../support/stall.rs"]
-mod stall;
-#[path = "../support/pause_point.rs"]
-mod pause_point;
 mod upstream;
 mod raw_server;
+
+use test_support::counting_allocator::CountingAllocator;
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;

@@ -216,7 +216,7 @@ async fn reads_roles_only_from_the_configured_claim() {
 #[tokio::test(start_paused = true)]
 async fn logs_malformed_roles() {
     for (roles, warns) in [(json!(["a"]), false), (json!(7), true), (json!({}), true)] {
-        let log = crate::log::Log::default();
+        let log = tests::log::Log::default();
         let _logged = log.start();
         let service = ProtectedService::with(
             &upstream_with(&json!({ "roles": roles })),

@@ -5,9 +5,9 @@ use std::error::Error;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use tests::log::Log;
 use tower_service_token::store::{Cached, ClientAuth, IntrospectionStore, StoreError};
 
-use crate::log::Log;
 use crate::protected_service::{
     CLIENT_ID, CLIENT_SECRET, ENDPOINT, ProtectedService, SECOND, clock,
 };

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use test_support::stall::{Stopwatch, retry_while_stalled};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, sleep, timeout};
 use tower_service_token::store::IntrospectionBuilder;
@@ -12,7 +13,6 @@ use crate::protected_service::{
     Accepted, MILLISECOND, Outcome, PROTOCOL, ProtectedService, SECOND, TRANSIENT,
 };
 use crate::raw_server::{ACTIVE, RawConnection, RawServer, answer};
-use crate::stall::{Stopwatch, retry_while_stalled};
 
 const DEADLINE: Duration = Duration::from_millis(600);
 /// What a busy machine may take on top.

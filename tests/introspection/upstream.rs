@@ -11,9 +11,8 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
+use tests::pause_point::PausePoint;
 use tower::Service;
-
-use crate::pause_point::PausePoint;
 
 /// Clones share everything.
 #[derive(Clone)]

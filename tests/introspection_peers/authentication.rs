@@ -4,12 +4,12 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
+use test_support::authorization_server::clients::{API, POSTER, SPECIAL, basic, es256, rs256};
+use test_support::authorization_server::deployment::Deployment;
+use test_support::authorization_server::server::{AuthorizationServer, TrackedServer};
 use tower_service_token::store::{BreakerState, ClientAuth, IntrospectionErrorKind, PrivateKeyJwt};
 
-use crate::clients::{API, POSTER, SPECIAL, basic, es256, rs256};
-use crate::deployment::Deployment;
 use crate::protected_service::{ProtectedService, ServiceResponse};
-use crate::server::{AuthorizationServer, TrackedServer};
 
 pub(crate) async fn basic_works(deployment: Arc<Deployment>) {
     let [id, secret] = API;
@@ -145,7 +145,7 @@ pub(crate) async fn rejected_credentials_are_logged_as_an_error(deployment: Arc<
             service(&server, auth).status(&token).await
         })
     };
-    let captured = || crate::capture::captured(asking);
+    let captured = || tests::capture::captured(asking);
     let (status, log, _) = std::thread::scope(|it| it.spawn(captured).join()).unwrap();
     assert_eq!(status, 503);
     let target = "tower_service_token::introspection";

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use test_support::authorization_server::clients::{API, basic, es256, rs256};
+use test_support::authorization_server::deployment::Deployment;
+use test_support::authorization_server::server::AuthorizationServer;
+use test_support::stall::Stopwatch;
 use tower_service_token::store::{ClientAuth, DiscoveryErrorKind, IntrospectionStore};
 
 use crate::SLACK;
-use crate::clients::{API, basic, es256, rs256};
-use crate::deployment::Deployment;
 use crate::protected_service::ProtectedService;
-use crate::server::AuthorizationServer;
-use crate::stall::Stopwatch;
 
 const OAUTH: &str = "/.well-known/oauth-authorization-server";
 

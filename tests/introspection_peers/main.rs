@@ -4,34 +4,11 @@
 //! Where one is not installed, as `.ci/run` does it, its tests are reported as ignored; with
 //! `SERVICE_TOKEN_REQUIRE_SERVICES=1` in the environment they fail instead.
 
-#[expect(
-    dead_code,
-    reason = "only the tests of the examples see a process fail"
-)]
-#[path = "../support/process.rs"]
-mod process;
-
 mod responses;
 mod authentication;
-#[path = "../leak/capture.rs"]
-mod capture;
-#[path = "../support/certificates.rs"]
-mod certificates;
-mod clients;
 mod discovery;
-mod example;
 mod protected_service;
-#[path = "../support/log.rs"]
-mod log;
 mod outage;
-mod peer;
-#[path = "../support/port.rs"]
-mod port;
-mod server;
-mod deployment;
-#[path = "../support/stall.rs"]
-#[expect(dead_code, reason = "other tests of this crate use the rest of it")]
-mod stall;
 mod trust;
 
 use std::process::ExitCode;
@@ -39,10 +16,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::{FutureExt, LocalBoxFuture};
-use libtest_mimic::{Arguments, Failed, Trial};
-
-use self::deployment::Deployment;
-use self::peer::{DJANGO, OIDC_PROVIDER};
+use libtest_mimic::{Arguments, Trial};
+use test_support::authorization_server::deployment::Deployment;
+use test_support::authorization_server::peer::{DJANGO, OIDC_PROVIDER};
+use test_support::authorization_server::run_on;
 
 type Run = fn(Arc<Deployment>) -> LocalBoxFuture<'static, ()>;
 
@@ -52,9 +29,6 @@ struct Test {
     scheme: Option<&'static str>,
     run: Run,
 }
-
-/// Longer than any test takes on a busy machine.
-const TEST_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// How much of a deadline is a busy machine's.
 const SLACK: Duration = Duration::from_millis(300);
@@ -103,23 +77,6 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-fn run_on(deployment: Arc<Deployment>, test: Run) -> Result<(), Failed> {
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    let runtime = runtime.worker_threads(2).enable_all().build()?;
-    let test = async { tokio::time::timeout(TEST_TIMEOUT, test(deployment)).await };
-    let ended = runtime.block_on(test);
-    ended.map_err(|_| Failed::from("the test does not end"))
-}
-
-/// Asks until it is so: for what another process does in its own time.
-async fn wait_until(mut is_so: impl AsyncFnMut() -> bool) {
-    let end = tokio::time::Instant::now() + Duration::from_secs(60);
-    while !is_so().await {
-        assert!(tokio::time::Instant::now() < end, "it does not come to be");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
 /// What is true of every authorization server.
 fn on_each() -> Vec<Test> {
     let mut tests = tests! {
@@ -147,13 +104,6 @@ fn on_each() -> Vec<Test> {
             rejected_credentials_are_not_retried_and_do_not_open_the_breaker,
         ],
         discovery: [finds_the_endpoint_in_oauth_metadata],
-        example: [
-            every_client_authentication_method_works,
-            example_responds_as_documented,
-            discovers_the_endpoint,
-            configured_ttl_applies,
-            wrong_secret_is_503_and_logged,
-        ],
         outage: [
             hanging_server_is_unavailable_within_the_deadline,
             uses_a_server_again_after_an_outage,
@@ -190,7 +140,6 @@ fn on_oidc_provider() -> Vec<Test> {
             rejects_the_metadata_of_another_issuer,
             discovery_of_a_silent_server_times_out,
         ],
-        example: [configured_audience_and_roles_apply, recovers_from_a_server_restart],
         outage: [
             hanging_server_gets_the_whole_deadline,
             restart_between_requests_fails_no_request,
@@ -227,6 +176,5 @@ fn on_django() -> Vec<Test> {
             a_bearer_token_works,
             bearer_token_without_introspection_rights_is_rejected,
         ],
-        example: [a_bearer_token_works],
     }
 }

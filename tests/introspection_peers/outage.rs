@@ -3,17 +3,18 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use test_support::authorization_server::clients::{API, basic};
+use test_support::authorization_server::deployment::Deployment;
+use test_support::authorization_server::server::AuthorizationServer;
+use test_support::authorization_server::wait_until;
+use test_support::port::ReservedPort;
 use tower_service_token::clock::ManualClock;
 use tower_service_token::store::{
     BreakerState, IntrospectionBuilder, IntrospectionErrorKind, IntrospectionStore,
 };
 
-use crate::clients::{API, basic};
-use crate::deployment::Deployment;
-use crate::port::ReservedPort;
+use crate::SLACK;
 use crate::protected_service::ProtectedService;
-use crate::server::AuthorizationServer;
-use crate::{SLACK, wait_until};
 
 /// How long a lookup may take by default.
 const DEADLINE: Duration = Duration::from_secs(3);

@@ -5,14 +5,13 @@ use std::error::Error;
 use std::time::{Duration, Instant};
 
 use http::{Request, Response, StatusCode};
+use test_support::stall::Stopwatch;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_service_token::authorize::RequireScopesLayer;
 use tower_service_token::clock::ManualClock;
 use tower_service_token::reject::Rejection;
 use tower_service_token::store::{IntrospectionError, IntrospectionErrorKind, IntrospectionStore};
 use tower_service_token::{Principal, ServiceTokenLayer};
-
-use crate::stall::Stopwatch;
 
 pub(crate) struct ProtectedService {
     layer: ServiceTokenLayer,

@@ -4,16 +4,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use futures::future::join_all;
+use test_support::authorization_server::clients::{API, basic};
+use test_support::authorization_server::deployment::Deployment;
+use test_support::authorization_server::server::{JWT_API, OPAQUE_API, TrackedServer};
+use test_support::authorization_server::wait_until;
 use tower_service_token::clock::{Clock, ManualClock};
 use tower_service_token::store::{
     BreakerState, IntrospectionBuilder, IntrospectionErrorKind, IntrospectionStore,
 };
 
-use crate::clients::{API, basic};
-use crate::deployment::Deployment;
 use crate::protected_service::ProtectedService;
-use crate::server::{JWT_API, OPAQUE_API, TrackedServer};
-use crate::wait_until;
 
 pub(crate) async fn active_token_yields_its_principal(deployment: Arc<Deployment>) {
     let server = deployment.shared();

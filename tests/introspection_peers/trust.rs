@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
+use test_support::authorization_server::clients::{API, basic};
+use test_support::authorization_server::deployment::Deployment;
+use test_support::authorization_server::server::AuthorizationServer;
+use test_support::certificates::Authority;
 use tower_service_token::store::{
     IntrospectionBuilder, IntrospectionErrorKind, IntrospectionStore,
 };
 
-use crate::certificates::Authority;
-use crate::clients::{API, basic};
-use crate::deployment::Deployment;
 use crate::protected_service::ProtectedService;
-use crate::server::AuthorizationServer;
 
 pub(crate) async fn trusts_an_added_root_by_name_and_address(deployment: Arc<Deployment>) {
     let server = deployment.start();

@@ -3,16 +3,13 @@
 //! 1. Every [public type](public_types) with a `Debug` or `Display` is shown while it holds, or was
 //!    fed, a secret.
 //! 2. Every [path](paths) through the layer and the guards is [tested](request_paths), with the log, the
-//!    metrics, the response and what the inner service can print [captured](capture).
+//!    metrics, the response and what the inner service can print captured.
 //! 3. The search itself is tried on planted secrets, and each path must have left the trace that
 //!    is expected of it.
 
 mod api_types;
-mod capture;
 mod client_types;
 mod file_store;
-#[path = "../support/log.rs"]
-mod log;
 mod introspection;
 mod lifecycle_types;
 mod limits;

@@ -276,7 +276,7 @@ fn every_public_type_is_covered() {
         .map(|(name, _)| name)
         .collect();
     let mut types = 0;
-    for source in sources("src".as_ref()) {
+    for source in sources("../src".as_ref()) {
         for found in declared.captures_iter(&source) {
             let name = &found[1];
             types += 1;

@@ -5,12 +5,12 @@ use std::convert::Infallible;
 use futures::executor::block_on;
 use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue, Request, Response};
+use tests::capture::captured;
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_service_token::Principal;
 use tower_service_token::authorize::RequireScopesLayer;
 use tower_service_token::reject::Rejection;
 
-use super::capture::captured;
 use super::paths::{ExpectedOutcome, RequestPath, all_paths};
 use super::public_types::error_text;
 use super::{SECRET, assert_no_secret, leaks};

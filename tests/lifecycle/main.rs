@@ -1,7 +1,6 @@
 //! The life of tokens in memory; `tests/sql` runs the same tests on SQLite and PostgreSQL.
 
 mod concurrent_creation;
-mod operations;
 
 use std::sync::Arc;
 
@@ -12,10 +11,10 @@ macro_rules! in_memory {
         $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
-                operations::$name(Arc::new(MemoryStore::new())).await;
+                tests::operations::$name(Arc::new(MemoryStore::new())).await;
             }
         )+
     };
 }
 
-operations::every_test!(in_memory);
+tests::every_test!(in_memory);

@@ -4,10 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use test_support::postgres::{Postgres, Stop};
+
 use crate::database::TestDatabase;
 use crate::expected_tokens::ExpectedTokens;
 use crate::node::Process;
-use crate::postgres::{Postgres, Stop};
 use crate::process_config::{ProcessConfig, Role};
 
 const KILLS: usize = 15;

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions};
+use test_support::postgres::Postgres;
 use tower_service_token::store::TokenRegistry;
 
 use crate::node::{TIMEOUT, pause};
-use crate::postgres::Postgres;
 use crate::process_config;
 
 /// An empty database.

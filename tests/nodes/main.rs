@@ -6,25 +6,8 @@
 //! Where there is no PostgreSQL its tests are reported as ignored; with
 //! `SERVICE_TOKEN_REQUIRE_SERVICES=1` in the environment they fail instead.
 
-#[expect(dead_code, reason = "other tests of this crate use the rest of it")]
-#[path = "../support/postgres.rs"]
-mod postgres;
-
-#[expect(dead_code, reason = "only the tests of the examples signal a process")]
-#[path = "../support/process.rs"]
-mod process;
-
-#[path = "../support/optional_trial.rs"]
-mod optional_trial;
-#[path = "../support/stall.rs"]
-#[expect(dead_code, reason = "other tests of this crate use the rest of it")]
-mod stall;
-#[path = "../support/trials.rs"]
-mod trials;
-
 mod contender;
 mod crash;
-mod example;
 mod expected_tokens;
 mod mutator;
 mod node;
@@ -40,12 +23,12 @@ use std::sync::Arc;
 
 use futures::future::{BoxFuture, FutureExt};
 use libtest_mimic::{Arguments, Trial};
+use test_support::optional_trial::optional_trial;
+use test_support::postgres::Postgres;
+use test_support::trials::{run, runtime, tests};
 
 use self::database::TestDatabase;
-use self::optional_trial::optional_trial;
-use self::postgres::Postgres;
 use self::process_config::{ProcessConfig, Role};
-use self::trials::{run, runtime, tests};
 
 type Test = fn(TestDatabase) -> BoxFuture<'static, ()>;
 
@@ -110,7 +93,6 @@ fn on_both() -> Vec<(&'static str, Test)> {
 
 fn on_postgres() -> Vec<(&'static str, Test)> {
     Vec::from(tests![
-        example::two_nodes_share_a_token_and_its_revocation,
         revocation::without_feed_revocation_applies_within_ttl,
         revocation::revocation_reaches_node_whose_feed_keeps_disconnecting,
     ])

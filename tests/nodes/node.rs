@@ -11,13 +11,13 @@ use http_body_util::BodyExt;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use test_support::stall::Stopwatch;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
 use crate::database::TestDatabase;
 use crate::process_config::{CONFIG_VARIABLE, ProcessConfig, Role};
-use crate::stall::Stopwatch;
 
 /// Longer than anything takes that works.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);

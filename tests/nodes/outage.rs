@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use test_support::postgres::{Postgres, Stop};
+use test_support::stall::Stopwatch;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tower_service_token::token::TokenFormat;
 
 use crate::database::TestDatabase;
 use crate::node::{HttpClient, Measurements, Node, TIMEOUT, Token, pause};
-use crate::postgres::{Postgres, Stop};
 use crate::process_config::{ProcessConfig, Role};
-use crate::stall::Stopwatch;
 
 const TTL: Duration = Duration::from_secs(1);
 const DEADLINE: Duration = Duration::from_millis(500);

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
+use test_support::stall::Stopwatch;
 use tower_service_token::token::TokenFormat;
 
 use crate::database::TestDatabase;
 use crate::node::{Measurements, Node, TIMEOUT, Token, pause};
 use crate::process_config::{ProcessConfig, Role};
-use crate::stall::Stopwatch;
 
 const TOKENS: usize = 25;
 

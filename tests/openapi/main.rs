@@ -4,8 +4,6 @@
 //! Where it is not installed, as `.ci/run` does it, the tests are reported as ignored; with
 //! `SERVICE_TOKEN_REQUIRE_SERVICES=1` in the environment they fail instead.
 
-#[path = "../support/optional_trial.rs"]
-mod optional_trial;
 mod server;
 
 use std::fs::File;
@@ -15,8 +13,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Failed};
+use test_support::optional_trial::optional_trial;
 
-use self::optional_trial::optional_trial;
 use self::server::Server;
 
 /// That nothing is there after `DELETE`: it revokes a token, whose record stays, so that its holder
@@ -78,7 +76,7 @@ fn conformance_check_detects_deviations() -> Result<(), Failed> {
 }
 
 fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/schemathesis")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/schemathesis")
 }
 
 fn program() -> PathBuf {

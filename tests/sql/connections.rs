@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use test_support::postgres::Postgres;
+use test_support::stall::Stopwatch;
 use tower_service_token::store::{ListRequest, TokenFilter};
 
 use crate::failover_pair::{BOUND, FailoverPair, Frozen, on_a_thread};
-use crate::postgres::Postgres;
 use crate::sessions::locked;
-use crate::stall::Stopwatch;
 use crate::test_database::{Server, Store, TestDatabase, at};
 
 const CONNECTIONS: usize = 8;

@@ -205,35 +205,3 @@ fn token_file(database: &TestDatabase) -> std::path::PathBuf {
     fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     path
 }
-
-#[cfg(feature = "cli")]
-pub(crate) async fn svctok_edits_an_earlier_token_file(database: TestDatabase) {
-    use tower_service_token::store::{FileStore, TokenState};
-
-    let path = token_file(&database);
-    let run = |arguments: &[&str]| {
-        let output = std::process::Command::new(env!("CARGO_BIN_EXE_svctok"))
-            .args(arguments)
-            .env("SVCTOK_STORE", format!("file:{}", path.display()))
-            .env("SVCTOK_CONFIG", path.with_extension("contexts"))
-            .output()
-            .unwrap();
-        let told = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{arguments:?}: {told}");
-        String::from_utf8(output.stdout).unwrap()
-    };
-    let listed = run(&["list", "-o", "json"]);
-    assert!(listed.contains("deploy ä"), "{listed}");
-    let rotated = run(&["rotate", "-o", "token", "--id", "yrpelMa6Xg"]);
-    run(&["delete", "--id", "viPMG8Y025"]);
-    run(&["enable", "--id", "k6pumpZUe7"]);
-    let store = FileStore::open(&path).unwrap();
-    let record = |name: &str| {
-        let records = store.records();
-        records.into_iter().find(|it| it.name() == name).unwrap()
-    };
-    let digest = crate::test_database::digest(rotated.trim());
-    assert_eq!(*record("deploy ä").digest(), digest);
-    assert_eq!(record("rotated").state(), TokenState::Revoked);
-    assert_eq!(record("disabled").state(), TokenState::Active);
-}

@@ -6,18 +6,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sqlx::postgres::PgPoolOptions;
+use test_support::postgres::{Postgres, Stop};
+use test_support::stall::Stopwatch;
+use tests::log::Log;
 use tower_service_token::store::{FeedStatus, PostgresStore, StoreErrorKind};
 
 use crate::failover_pair::{BOUND, FailoverPair, Frozen, cause, on_a_thread, server_of};
 #[cfg(feature = "tracing")]
 use crate::failover_pair::{WAIT_TIMEOUT, pause};
+#[cfg(feature = "tracing")]
 use crate::failover_proxy::FailoverProxy;
 #[cfg(feature = "tracing")]
 use crate::failover_proxy::PASSWORD;
-#[cfg(feature = "tracing")]
-use crate::log::Log;
-use crate::postgres::{Postgres, Stop};
-use crate::stall::Stopwatch;
 use crate::test_database::{RecordingListener, Store, TestDatabase, minted, write};
 
 /// The name leads to the standby for two seconds. Connections to it stay open when it moves back.

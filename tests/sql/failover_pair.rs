@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
+use test_support::postgres::Postgres;
+use test_support::stall::Stopwatch;
 use tower_service_token::store::{PostgresStore, RegistryError, StoreErrorKind, TokenRecord};
 
 use crate::failover_proxy::FailoverProxy;
-use crate::postgres::Postgres;
-use crate::stall::Stopwatch;
 use crate::test_database::{Server, Store, TestDatabase, minted, write};
 
 /// Within which changes work once a primary is back.

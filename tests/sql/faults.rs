@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
+use test_support::postgres::{Postgres, Stop};
+use test_support::stall::Stopwatch;
 use tower_service_token::store::{
     ListRequest, RegistryError, SqliteStore, StoreErrorKind, TokenFilter, TokenRecord,
     TokenRegistry,
 };
 
-use crate::postgres::{Postgres, Stop};
-use crate::stall::Stopwatch;
 use crate::test_database::{
     RecordingListener, Server, Store, TestDatabase, TestPool, at, minted, write,
 };

@@ -3,9 +3,6 @@
 //! Where there is no PostgreSQL its tests are reported as ignored; with
 //! `SERVICE_TOKEN_REQUIRE_SERVICES=1` in the environment they fail instead.
 
-#[path = "../support/postgres.rs"]
-mod postgres;
-
 mod authority;
 mod bulk;
 mod closing;
@@ -20,10 +17,6 @@ mod conformance;
 mod listing;
 mod migration;
 mod moved_file;
-#[cfg(feature = "tracing")]
-#[path = "../support/log.rs"]
-mod log;
-#[path = "../support/failover_proxy.rs"]
 mod failover_proxy;
 mod opening;
 mod test_database;
@@ -32,12 +25,7 @@ mod races;
 mod rules;
 mod sessions;
 mod failover_pair;
-#[path = "../support/stall.rs"]
-#[expect(dead_code, reason = "other tests of this crate use the rest of it")]
-mod stall;
 mod audit_log;
-#[path = "../lifecycle/operations.rs"]
-mod operations;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -231,12 +219,12 @@ fn lifecycle() -> Vec<(&'static str, Test)> {
             vec![$((
                 concat!("lifecycle::", stringify!($name)),
                 (|database| Box::pin(async move {
-                    operations::$name(database.registry().await).await;
+                    tests::operations::$name(database.registry().await).await;
                 })) as Test,
             )),+]
         };
     }
-    operations::every_test!(on_database)
+    tests::every_test!(on_database)
 }
 
 /// Run by `.ci/long`.
@@ -260,8 +248,6 @@ fn sqlite() -> Vec<(&'static str, Test)> {
     all.extend(tests!(bulk: pruned_change_log_invalidates_everything_on_other_nodes));
     #[cfg(feature = "file")]
     all.extend(tests!(earlier_release: earlier_token_file_is_readable));
-    #[cfg(feature = "cli")]
-    all.extend(tests!(earlier_release: svctok_edits_an_earlier_token_file));
     all.extend(tests!(closing: last_close_leaves_one_complete_file));
     all.extend(tests!(health: feed_is_connected_while_the_file_is_readable));
     all.extend(tests!(moved_file:

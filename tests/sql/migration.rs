@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Executor};
+use test_support::stall::Stopwatch;
 use tokio::task::JoinSet;
 use tower_service_token::store::{AuditAction, AuditEvent, ListRequest, TokenFilter, Write};
 
 use crate::authority::find;
 use crate::failover_pair::{WAIT_TIMEOUT, pause};
-use crate::stall::Stopwatch;
 use crate::test_database::{TestDatabase, at, minted};
 
 /// The administrators of the fixtures, which are of use nowhere else.

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Executor};
+use test_support::stall::Stopwatch;
 use tower_service_token::store::{
     OpenStoreErrorKind, PostgresStore, RegistryError, StoreError, TokenRecord,
 };
 
 use crate::failover_pair::{FailoverPair, WAIT_TIMEOUT, cause, pause, server_of};
 use crate::failover_proxy::FailoverProxy;
-use crate::stall::Stopwatch;
 use crate::test_database::{Store, TestDatabase, TestPool, minted, write};
 
 const DEADLINE: Duration = Duration::from_secs(1);

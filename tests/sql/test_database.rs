@@ -10,14 +10,13 @@ use std::time::{Duration, Instant, SystemTime};
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions};
 use sqlx::{AssertSqlSafe, Row};
+use test_support::postgres::Postgres;
 use tower_service_token::digest::TokenDigest;
 use tower_service_token::store::{
     AuditAction, AuditEvent, ChangeListener, ListRequest, OpenStoreError, PostgresStore,
     SqliteStore, StoreError, StoreState, TokenChange, TokenRecord, TokenRegistry, Write,
 };
 use tower_service_token::token::{TokenFormat, TokenId};
-
-use crate::postgres::Postgres;
 
 /// The server that tests share.
 #[derive(Clone)]

@@ -5,19 +5,19 @@ use rcgen::{
     KeyUsagePurpose, date_time_ymd,
 };
 
-pub(crate) struct Authority {
+pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
 }
 
 /// A server's certificate and its key, as PEM.
-pub(crate) struct Certificate {
-    pub(crate) chain: String,
-    pub(crate) key: String,
+pub struct Certificate {
+    pub chain: String,
+    pub key: String,
 }
 
 impl Authority {
-    pub(crate) fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         let mut params = named(name, &[]);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -29,15 +29,15 @@ impl Authority {
         }
     }
 
-    pub(crate) fn pem(&self) -> &str {
+    pub fn pem(&self) -> &str {
         &self.pem
     }
 
-    pub(crate) fn certificate(&self, hosts: &[&str]) -> Certificate {
+    pub fn certificate(&self, hosts: &[&str]) -> Certificate {
         self.sign(named("server", hosts))
     }
 
-    pub(crate) fn expired_certificate(&self, hosts: &[&str]) -> Certificate {
+    pub fn expired_certificate(&self, hosts: &[&str]) -> Certificate {
         let mut params = named("server", hosts);
         params.not_before = date_time_ymd(2020, 1, 1);
         params.not_after = date_time_ymd(2020, 1, 2);

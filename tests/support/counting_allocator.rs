@@ -1,6 +1,7 @@
 //! A global allocator that counts what each thread asks it for.
 //!
-//! For each thread apart, so that tests that run at the same time do not disturb one another.
+//! For each thread apart, so that tests that run at the same time do not disturb one another. A suite
+//! that counts makes [`CountingAllocator`] its `#[global_allocator]`.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -12,24 +13,22 @@ thread_local! {
 
 /// What a thread has asked for so far.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Counts {
+pub struct Counts {
     /// Blocks, those that were grown or shrunk included.
-    pub(crate) allocations: u64,
+    pub allocations: u64,
     /// Bytes asked for and not given back; less than nothing on a thread that frees what others
     /// allocated.
-    pub(crate) live_bytes: isize,
+    pub live_bytes: isize,
 }
 
 impl Counts {
-    pub(crate) fn of_this_thread() -> Self {
+    pub fn of_this_thread() -> Self {
         COUNTS.get()
     }
 }
 
-struct CountingAllocator;
-
-#[global_allocator]
-static ALLOCATOR: CountingAllocator = CountingAllocator;
+/// The allocator of the system, counted.
+pub struct CountingAllocator;
 
 #[expect(unsafe_code, reason = "a global allocator cannot be had without")]
 // SAFETY: every call goes to `System` as it came; counting neither allocates nor unwinds.

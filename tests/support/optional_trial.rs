@@ -5,7 +5,7 @@ use std::env;
 use libtest_mimic::{Failed, Trial};
 
 /// A trial that is ignored for this reason, if there is one, unless services are required.
-pub(crate) fn optional_trial(
+pub fn optional_trial(
     reason: Option<&String>,
     name: String,
     test: impl FnOnce() -> Result<(), Failed> + Send + 'static,

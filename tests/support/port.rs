@@ -8,10 +8,16 @@ use tokio::net::TcpSocket;
 ///
 /// A connection to it is refused until a server binds it by its number. Both sockets set
 /// `SO_REUSEADDR` and this one does not listen, so the server may come and go.
-pub(crate) struct ReservedPort(TcpSocket);
+pub struct ReservedPort(TcpSocket);
+
+impl Default for ReservedPort {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 impl ReservedPort {
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.set_reuseaddr(true).expect("a new socket");
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -19,7 +25,7 @@ impl ReservedPort {
         Self(socket)
     }
 
-    pub(crate) fn address(&self) -> SocketAddr {
+    pub fn address(&self) -> SocketAddr {
         self.0.local_addr().expect("a bound socket")
     }
 }

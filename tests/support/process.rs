@@ -13,10 +13,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// Longer than anything takes that works, on a busy machine too.
-pub(crate) const PROCESS_TIMEOUT: Duration = Duration::from_secs(120);
+pub const PROCESS_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A child process whose output is read line by line, and which does not outlive its test.
-pub(crate) struct Process {
+pub struct Process {
     child: Child,
     stdout: Receiver<String>,
     stderr: Receiver<String>,
@@ -24,7 +24,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    pub(crate) fn spawn(command: &mut Command) -> Self {
+    pub fn spawn(command: &mut Command) -> Self {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -39,7 +39,7 @@ impl Process {
         }
     }
 
-    pub(crate) fn line(&mut self) -> String {
+    pub fn line(&mut self) -> String {
         let left = self.deadline.saturating_duration_since(Instant::now());
         self.stdout.recv_timeout(left).unwrap_or_else(|error| {
             let stderr: Vec<_> = self.stderr.try_iter().collect();
@@ -48,7 +48,7 @@ impl Process {
     }
 
     /// Waits for the end; what is left of stdout, and stderr.
-    pub(crate) fn finish(mut self) -> Finished {
+    pub fn finish(mut self) -> Finished {
         let stdout = rest(&self.stdout, self.deadline);
         let stderr = rest(&self.stderr, self.deadline);
         loop {
@@ -65,7 +65,7 @@ impl Process {
     }
 
     #[cfg(unix)]
-    pub(crate) fn signal(&self, name: &str) {
+    pub fn signal(&self, name: &str) {
         let mut kill = Command::new("sh");
         kill.arg("-c")
             .arg(format!("kill -{name} {}", self.child.id()));
@@ -110,26 +110,26 @@ impl Drop for Process {
     }
 }
 
-pub(crate) struct Finished {
-    pub(crate) status: ExitStatus,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
+pub struct Finished {
+    pub status: ExitStatus,
+    pub stdout: String,
+    pub stderr: String,
 }
 
 impl Finished {
-    pub(crate) fn succeeded(self) -> String {
+    pub fn succeeded(self) -> String {
         assert!(self.status.success(), "{}: {}", self.status, self.stderr);
         self.stdout
     }
 
-    pub(crate) fn failed(self) -> String {
+    pub fn failed(self) -> String {
         assert_eq!(self.status.code(), Some(1), "{}", self.stderr);
         assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
         self.stderr
     }
 }
 
-pub(crate) fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
+pub fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
     let (sender, receiver) = channel();
     thread::spawn(move || {
         for line in BufReader::new(pipe).lines().map_while(Result::ok) {
@@ -141,7 +141,7 @@ pub(crate) fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
     receiver
 }
 
-pub(crate) fn rest(pipe: &Receiver<String>, deadline: Instant) -> String {
+pub fn rest(pipe: &Receiver<String>, deadline: Instant) -> String {
     let mut all = String::new();
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
@@ -156,7 +156,7 @@ pub(crate) fn rest(pipe: &Receiver<String>, deadline: Instant) -> String {
     }
 }
 
-pub(crate) fn example(name: &str) -> Command {
+pub fn example(name: &str) -> Command {
     let test = env::current_exe().unwrap();
     let profile = test.parent().and_then(|deps| deps.parent()).unwrap();
     let path: PathBuf = [
@@ -168,8 +168,8 @@ pub(crate) fn example(name: &str) -> Command {
     .collect();
     assert!(
         path.exists(),
-        "{} is not there; `cargo test` builds it, `cargo test --test examples` does not: \
-         run `cargo build --examples` first",
+        "{} does not exist: `cargo test -p examples` builds it unless `--test` selects a suite, \
+         run `cargo build -p examples --examples` first",
         path.display()
     );
     let mut command = Command::new(path);

@@ -14,13 +14,13 @@ const MAX_ROUNDS: usize = 20;
 
 /// Measures time from its start.
 #[derive(Clone, Copy)]
-pub(crate) struct Stopwatch {
+pub struct Stopwatch {
     start: Instant,
     stalled_before: Duration,
 }
 
 impl Stopwatch {
-    pub(crate) fn start() -> Self {
+    pub fn start() -> Self {
         Self {
             stalled_before: stalled(),
             start: Instant::now(),
@@ -28,13 +28,13 @@ impl Stopwatch {
     }
 
     /// Returns the time since the start without the stalls.
-    pub(crate) fn elapsed_without_stalls(&self) -> Duration {
+    pub fn elapsed_without_stalls(&self) -> Duration {
         let elapsed = self.start.elapsed();
         elapsed.saturating_sub(self.stalled())
     }
 
     /// Returns for how long the machine has stalled since the start.
-    pub(crate) fn stalled(&self) -> Duration {
+    pub fn stalled(&self) -> Duration {
         stalled().saturating_sub(self.stalled_before)
     }
 }
@@ -42,10 +42,7 @@ impl Stopwatch {
 /// Repeats `round` while the machine stalls for longer than `tolerated` in it.
 ///
 /// Returns the outcome of the last round.
-pub(crate) async fn retry_while_stalled<T>(
-    tolerated: Duration,
-    mut round: impl AsyncFnMut() -> T,
-) -> T {
+pub async fn retry_while_stalled<T>(tolerated: Duration, mut round: impl AsyncFnMut() -> T) -> T {
     for _ in 1..MAX_ROUNDS {
         let watch = Stopwatch::start();
         let outcome = round().await;

@@ -10,6 +10,7 @@ use tokio::runtime::{Builder, Runtime};
 const TRIAL_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// Names functions `async fn(Place)` as `Test`s, which is a type of the test crate's own.
+#[macro_export]
 macro_rules! tests {
     ($($module:ident::$name:ident),+ $(,)?) => {
         [$((
@@ -19,10 +20,10 @@ macro_rules! tests {
     };
 }
 
-pub(crate) use tests;
+pub use crate::tests;
 
 /// Runs a test over a place, which is removed afterwards in any case.
-pub(crate) fn run<P: Clone>(
+pub fn run<P: Clone>(
     test: fn(P) -> BoxFuture<'static, ()>,
     place: impl Future<Output = P>,
     remove: impl AsyncFnOnce(P),
@@ -44,7 +45,7 @@ pub(crate) fn run<P: Clone>(
 }
 
 /// For what is not a trial as well.
-pub(crate) fn runtime() -> Runtime {
+pub fn runtime() -> Runtime {
     let mut runtime = Builder::new_multi_thread();
     runtime.worker_threads(2).enable_all().build().unwrap()
 }

@@ -1,0 +1,41 @@
+//! The two commands that the quickstart prints, run to the letter by a shell and the real `curl`.
+
+use std::process::{Command, Stdio};
+
+use libtest_mimic::{Failed, Trial};
+use test_support::optional_trial::optional_trial;
+use test_support::process::{Process, example};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let has_curl = Command::new("curl")
+        .arg("--version")
+        .stdout(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success());
+    let missing = (!has_curl).then(|| "there is no curl".to_owned());
+    let trials = ["authorization", "x_api_key"].into_iter().enumerate();
+    let trials = trials.map(|(number, name)| {
+        let name = format!("curl::the_{name}_command_works_as_printed");
+        optional_trial(missing.as_ref(), name, move || works_as_printed(number))
+    });
+    trials.collect()
+}
+
+fn works_as_printed(number: usize) -> Result<(), Failed> {
+    let mut quickstart = Process::spawn(example("quickstart").env("PORT", "0"));
+    let _token = quickstart.line();
+    let commands = [quickstart.line(), quickstart.line()];
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(&commands[number]).env("NO_PROXY", "*");
+    let answer = Process::spawn(&mut shell).finish().succeeded();
+    let answer: serde_json::Value = serde_json::from_str(&answer)?;
+    let expected = serde_json::json!({
+        "name": "my-service-token",
+        "roles": ["stackstate-k8s-troubleshooter"],
+    });
+    if answer == expected {
+        Ok(())
+    } else {
+        Err(format!("{answer}").into())
+    }
+}

@@ -1,0 +1,301 @@
+//! nginx with the configuration of the example.
+
+use serde_json::Value;
+use test_support::port::ReservedPort;
+
+use crate::proxies::app::App;
+use crate::proxies::daemon::{Daemon, Folder};
+use crate::proxies::http::{Reply, get, get_from, send};
+use crate::proxies::tokens::TokenServer;
+
+const CONFIGURATION: &str = include_str!("../../../nginx/nginx.conf");
+const INCLUDED: &str = include_str!("../../../nginx/verify.conf");
+/// A well-formed token that nobody knows.
+const UNKNOWN: &str = "svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n";
+
+/// Our server, an app, and nginx between a client and both.
+struct NginxServer {
+    nginx: Daemon,
+    tokens: TokenServer,
+    _app: App,
+}
+
+impl NginxServer {
+    fn new() -> Self {
+        Self::in_front_of(TokenServer::start())
+    }
+
+    fn in_front_of(tokens: TokenServer) -> Self {
+        Self::with_included(INCLUDED, tokens)
+    }
+
+    /// With this as the part of the configuration that says how `/verify` is asked.
+    fn with_included(included: &str, tokens: TokenServer) -> Self {
+        let app = App::start();
+        let port = ReservedPort::new();
+        let mut configuration = CONFIGURATION.to_owned();
+        let own = port.address().port();
+        for (example, here) in [(8080, tokens.port), (3000, app.port), (8000, own)] {
+            let (example, here) = (
+                format!("127.0.0.1:{example};"),
+                format!("127.0.0.1:{here};"),
+            );
+            assert!(configuration.contains(&example), "{example}");
+            configuration = configuration.replace(&example, &here);
+        }
+        let folder = Folder::new();
+        folder.write("nginx.conf", &configuration);
+        folder.write("verify.conf", included);
+        let prefix = folder.path().to_str().expect("UTF-8").to_owned();
+        let command = [
+            "/usr/sbin/nginx",
+            "-e",
+            "stderr",
+            "-p",
+            &prefix,
+            "-c",
+            "nginx.conf",
+        ];
+        Self {
+            nginx: Daemon::start(folder, port, &command),
+            tokens,
+            _app: app,
+        }
+    }
+
+    fn get(&self, path: &str, headers: &[(&str, &str)]) -> Reply {
+        get(self.nginx.port(), path, headers)
+    }
+
+    /// The status of an unknown token from this address, with these lines of a header.
+    fn unknown_from(&self, client: [u8; 4], header: &str, lines: &[&str]) -> u16 {
+        let mut headers = vec![("X-API-Key", UNKNOWN)];
+        headers.extend(lines.iter().map(|line| (header, *line)));
+        get_from(client.into(), self.nginx.port(), "/", &headers).status
+    }
+
+    /// Spends the budget of a client that sends forged lines of a header, and returns how many
+    /// unknown tokens that took.
+    fn spend(&self, client: [u8; 4], header: &str, forged: impl Fn(usize) -> String) -> usize {
+        let mut sent = 0;
+        while self.unknown_from(client, header, &[&forged(sent)]) == 401 {
+            sent += 1;
+            assert!(sent < 1_000, "each forged address has a budget of its own");
+        }
+        sent
+    }
+
+    fn with(&self, path: &str, token: &str) -> Reply {
+        self.get(path, &[("X-API-Key", token)])
+    }
+}
+
+/// What the app says reached it.
+fn echoed(reply: &Reply) -> Value {
+    assert_eq!(reply.status, 200, "{}", reply.body);
+    serde_json::from_str(&reply.body).expect(&reply.body)
+}
+
+pub(crate) fn valid_token_is_forwarded_as_identity_without_its_secret() {
+    let place = NginxServer::new();
+    let user = &place.tokens.user;
+    for (name, value) in [
+        ("X-API-Key", user.clone()),
+        ("Authorization", format!("ApiKey {user}")),
+        ("Authorization", format!("Bearer {user}")),
+    ] {
+        let reply = place.get("/", &[(name, &value)]);
+        let told = echoed(&reply);
+        let headers = &told["headers"];
+        assert_eq!(headers["x-service-token-id"], user["svctok-".len()..][..10]);
+        assert_eq!(headers["x-service-token-name"], "ci");
+        assert_eq!(headers["x-service-token-roles"], "deployer");
+        assert_eq!(headers["x-service-token-scopes"], "projects:write");
+        assert!(!reply.body.contains(user.as_str()), "{}", reply.body);
+    }
+}
+
+pub(crate) fn request_body_reaches_only_the_app() {
+    let place = NginxServer::new();
+    let key = [("X-API-Key", &*place.tokens.user)];
+    // More than our endpoints would read.
+    let body = "x".repeat(200_000);
+    let reply = send(place.nginx.port(), "POST", "/", &key, &body);
+    assert_eq!(echoed(&reply)["body"], body);
+}
+
+pub(crate) fn invalid_tokens_are_rejected() {
+    let place = NginxServer::new();
+    let revoked = place.tokens.user.clone();
+    assert_eq!(place.tokens.revoke(&revoked).status, 200);
+    let bearer = format!("Bearer {UNKNOWN}");
+    for headers in [
+        &[][..],
+        &[("X-API-Key", UNKNOWN)],
+        &[("Authorization", &*bearer)],
+        &[("Authorization", "Basic eDp5")],
+        &[("X-API-Key", &*revoked)],
+        &[("X-Service-Token-Id", "7Hq2mX9bTe")],
+    ] {
+        for path in ["/", "/deploy/x"] {
+            let reply = place.get(path, headers);
+            assert_eq!(reply.status, 401, "{headers:?}");
+            let challenge = reply.header("WWW-Authenticate");
+            assert!(challenge.contains(r#"realm="api""#), "{challenge}");
+        }
+    }
+    let long = "x".repeat(600);
+    assert_eq!(place.with("/", &long).status, 400);
+    for path in ["/_verify", "/_verify_deployer"] {
+        assert_eq!(place.with(path, &place.tokens.service).status, 404);
+    }
+}
+
+pub(crate) fn missing_role_is_403() {
+    let place = NginxServer::new();
+    assert_eq!(place.with("/deploy/x", &place.tokens.user).status, 200);
+    assert_eq!(place.with("/", &place.tokens.service).status, 200);
+    for path in ["/deploy/x", "/deploy/x?role=introspect", "/x/../deploy/"] {
+        assert_eq!(
+            place.with(path, &place.tokens.service).status,
+            403,
+            "{path}"
+        );
+    }
+}
+
+pub(crate) fn client_supplied_identity_headers_are_removed() {
+    let place = NginxServer::new();
+    let sent = [
+        ("X-API-Key", &*place.tokens.service),
+        ("X-Service-Token-Id", "0000000000"),
+        ("X-Service-Token-Name", "root"),
+        ("X-Service-Token-Subject", "root"),
+        ("x-service-token-roles", "admin"),
+        ("X-Service-Token-Roles", "deployer"),
+        ("X_Service_Token_Roles", "admin"),
+        ("X-Service-Token-Scopes", "**"),
+    ];
+    let told = echoed(&place.get("/", &sent));
+    let mut seen: Vec<_> = told["headers"]
+        .as_object()
+        .expect("an object")
+        .iter()
+        .collect();
+    seen.retain(|(name, _)| name.contains("service"));
+    let expected = [
+        ("x-service-token-id", place.tokens.service_id()),
+        ("x-service-token-name", "resource-server"),
+        ("x-service-token-scopes", "introspect"),
+    ];
+    let seen: Vec<_> = seen
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str().expect("a text")))
+        .collect();
+    assert_eq!(seen, expected);
+    assert_eq!(place.get("/deploy/x", &sent).status, 403);
+}
+
+pub(crate) fn repeated_credential_is_400() {
+    let place = NginxServer::new();
+    let user = &*place.tokens.user;
+    let bearer = format!("Bearer {UNKNOWN}");
+    for headers in [
+        [("X-API-Key", user), ("X-API-Key", UNKNOWN)],
+        [("X-API-Key", user), ("X-API-Key", user)],
+        [("X-API-Key", user), ("Authorization", &*bearer)],
+    ] {
+        assert_eq!(place.get("/", &headers).status, 400);
+    }
+}
+
+pub(crate) fn too_many_unknown_tokens_are_429_but_known_ones_pass() {
+    let place = NginxServer::new();
+    let limited = (0..2000).find_map(|_| {
+        let reply = place.with("/", UNKNOWN);
+        assert!([401, 429].contains(&reply.status), "{}", reply.status);
+        (reply.status == 429).then_some(reply)
+    });
+    let limited = limited.expect("a refusal by 429");
+    assert_eq!(limited.header("Retry-After"), "1");
+    assert_eq!(limited.header("Cache-Control"), "no-store");
+    assert_eq!(place.with("/", &place.tokens.user).status, 200);
+}
+
+pub(crate) fn forged_addresses_do_not_escape_the_failure_limit() {
+    let tokens = TokenServer::start_with(&[("TRUSTED_PROXIES", "127.0.0.1")]);
+    let place = NginxServer::in_front_of(tokens);
+    let (attacker, other) = ([127, 0, 0, 2], [127, 0, 0, 3]);
+    for (header, client) in [
+        ("X-Forwarded-For", attacker),
+        ("Forwarded", [127, 0, 0, 4]),
+        ("X-Real-IP", [127, 0, 0, 5]),
+    ] {
+        let prefix = if header == "Forwarded" { "for=" } else { "" };
+        let forged = |number| format!("{prefix}198.51.{}.{}", number / 250, number % 250);
+        assert!(place.spend(client, header, forged) >= 100, "{header}");
+    }
+    // Nor can it spend the budget of another one.
+    let forged = |_| "127.0.0.3".to_owned();
+    place.spend([127, 0, 0, 6], "X-Forwarded-For", forged);
+    for lines in [&[][..], &["x"], &["198.51.100.1", "127.0.0.2"]] {
+        assert_eq!(place.unknown_from(other, "X-Forwarded-For", lines), 401);
+        let status = place.unknown_from(attacker, "X-Forwarded-For", lines);
+        assert!([401, 429].contains(&status), "{status}");
+    }
+}
+
+pub(crate) fn reads_the_forwarded_header_that_nginx_writes() {
+    let settings = [
+        ("TRUSTED_PROXIES", "127.0.0.1, 10.0.0.0/8"),
+        ("CLIENT_ADDRESS_HEADER", "Forwarded"),
+    ];
+    let written = r#"proxy_set_header Forwarded "$http_forwarded, for=\"$remote_addr\"";"#;
+    let included = format!("{INCLUDED}\n{written}\n");
+    let place = NginxServer::with_included(&included, TokenServer::start_with(&settings));
+    let attacker = [127, 0, 0, 2];
+    let forged = |number| format!("for=\"[2001:db8::{number:x}]:4711\";by=x, for=10.0.0.1");
+    assert!(place.spend(attacker, "Forwarded", forged) >= 100);
+    for lines in [&[][..], &["for=127.0.0.2"], &["for=_hidden"]] {
+        assert_eq!(place.unknown_from([127, 0, 0, 3], "Forwarded", lines), 401);
+    }
+    // What cannot be read counts against nginx, and no other client.
+    place.spend([127, 0, 0, 4], "Forwarded", |_| "for=\"".to_owned());
+    assert_eq!(place.unknown_from([127, 0, 0, 3], "Forwarded", &[]), 401);
+    // X-Forwarded-For, which is not configured, is not read.
+    let other = |number| format!("198.51.{}.{}", number / 250, number % 250);
+    assert!(place.spend([127, 0, 0, 5], "X-Forwarded-For", other) >= 100);
+}
+
+pub(crate) fn unavailable_token_server_is_503_until_it_recovers() {
+    // Reserved while the server is down, so that it can come back.
+    let port = ReservedPort::new();
+    let mut place = NginxServer::in_front_of(TokenServer::start_on(port.address().port()));
+    let user = place.tokens.user.clone();
+    assert_eq!(place.with("/", &user).status, 200);
+    place.tokens.hang();
+    let reply = place.with("/", &user);
+    place.tokens.resume();
+    assert_eq!(reply.status, 503);
+    assert_eq!(reply.header("Retry-After"), "1");
+    assert_eq!(reply.header("Cache-Control"), "no-store");
+    assert_eq!(place.with("/", &user).status, 200);
+
+    let stopped = std::mem::replace(&mut place.tokens, TokenServer::start());
+    drop(stopped);
+    for path in ["/", "/deploy/x"] {
+        let reply = place.with(path, &user);
+        assert_eq!(reply.status, 503, "{path}");
+        assert_eq!(reply.header("WWW-Authenticate"), "");
+    }
+    place.tokens = TokenServer::start_on(port.address().port());
+    // nginx leaves a server alone for a while that it could not reach, unless it is the only one.
+    assert_eq!(place.with("/", &place.tokens.user).status, 200);
+    assert_eq!(place.with("/", &user).status, 401);
+}
+
+pub(crate) fn app_errors_pass_through() {
+    let place = NginxServer::new();
+    let reply = place.with("/broken", &place.tokens.user);
+    assert_eq!((reply.status, &*reply.body), (500, "broken"));
+}

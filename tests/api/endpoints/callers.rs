@@ -1,0 +1,248 @@
+//! Who may introspect, and how a caller says who it is.
+
+use axum::body::Body;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::{HeaderMap, HeaderName, HeaderValue, Request};
+use tower_service_token::MemoryStore;
+use tower_service_token::digest::TokenDigest;
+use tower_service_token::lifecycle::NewToken;
+use tower_service_token::testing::Fault;
+
+use crate::endpoints::server::{DAMAGED, FORM, Server, TestResponse, UNKNOWN, form};
+
+/// Asks about the caller's own token with these headers.
+async fn introspect_own(server: &Server, headers: &[(&str, &str)]) -> TestResponse {
+    let mut all = HeaderMap::new();
+    all.insert("content-type", HeaderValue::from_static(FORM));
+    for (name, value) in headers {
+        let name: HeaderName = name.parse().unwrap();
+        all.append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+    }
+    let body = form(&[("token", server.caller.expose_secret())]);
+    let mut request = Request::post("/introspect").body(body).unwrap();
+    *request.headers_mut() = all;
+    server.send(request).await
+}
+
+fn basic(user: &str, password: &str) -> String {
+    format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
+}
+
+#[tokio::test]
+async fn caller_may_use_any_credential_source() {
+    for server in [
+        Server::in_memory().await,
+        Server::with_faulty_store().await.0,
+    ] {
+        let token = server.caller.expose_secret().to_owned();
+        let id = server.caller.record().id().to_string();
+        let dashes = token.replace('-', "%2D").replace('_', "%5f");
+        let unpadded = basic(&id, &token).replace('=', "");
+        for (name, value) in [
+            ("authorization", format!("ApiKey {token}")),
+            ("authorization", format!("Bearer {token}")),
+            ("authorization", format!("bearer   {token}")),
+            ("x-api-key", token.clone()),
+            ("authorization", basic(&id, &token)),
+            (
+                "authorization",
+                basic(&id, &token).replace("Basic", "bAsIc  "),
+            ),
+            (
+                "authorization",
+                basic(
+                    &id.replace(&id[..1], &format!("%{:x}", id.as_bytes()[0])),
+                    &dashes,
+                ),
+            ),
+            ("authorization", unpadded),
+        ] {
+            let answer = introspect_own(&server, &[(name, &value)]).await;
+            assert_eq!(answer.status, 200, "{value}");
+            assert_eq!(answer.json()["active"], true, "{value}");
+        }
+        let both = [
+            ("authorization", &*basic(&id, &token)),
+            ("x-api-key", &token),
+        ];
+        assert_eq!(introspect_own(&server, &both).await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn basic_password_may_be_percent_encoded_or_literal() {
+    let server = Server::in_memory().await;
+    let plain = "abc+d/e=:f!";
+    let new = NewToken::new("old").with_scopes(["introspect"]);
+    let record = server.tokens.import(new, TokenDigest::of(plain)).await;
+    let id = record.unwrap().id().to_string();
+    for password in [plain, "abc%2Bd%2Fe%3D%3Af%21", "abc+d%2fe=:f!"] {
+        let answer = introspect_own(&server, &[("authorization", &basic(&id, password))]).await;
+        assert_eq!(answer.status, 200, "{password}");
+    }
+}
+
+#[tokio::test]
+async fn callers_without_a_valid_token_get_a_challenge_per_scheme() {
+    let server = Server::in_memory().await;
+    let id = server.caller.record().id().to_string();
+    let other = server
+        .create(NewToken::new("other").with_scopes(["introspect"]))
+        .await;
+    let api_key = |token: &str| ("authorization", format!("ApiKey {token}"));
+    let basic = |user: &str, token: &str| ("authorization", basic(user, token));
+    for (name, header, code) in [
+        ("nothing", ("accept", "*/*".to_owned()), "missing_token"),
+        (
+            "another scheme",
+            ("authorization", "Digest x".to_owned()),
+            "missing_token",
+        ),
+        ("unknown", api_key(UNKNOWN), "invalid_token"),
+        ("damaged", api_key(DAMAGED), "invalid_token"),
+        ("basic, unknown", basic(&id, UNKNOWN), "invalid_token"),
+        (
+            "basic, another's id",
+            basic(&id, other.expose_secret()),
+            "invalid_token",
+        ),
+        (
+            "basic, no id",
+            basic("billing", other.expose_secret()),
+            "invalid_token",
+        ),
+        (
+            "basic, bad UTF-8",
+            basic("%ff", other.expose_secret()),
+            "invalid_token",
+        ),
+        (
+            "basic, empty user",
+            basic("", other.expose_secret()),
+            "invalid_token",
+        ),
+    ] {
+        let answer = introspect_own(&server, &[(header.0, &header.1)]).await;
+        answer.assert_problem(401, code);
+        assert_eq!(answer.challenges(), ["ApiKey", "Bearer", "Basic"], "{name}");
+        assert_eq!(answer.header("pragma"), "no-cache", "{name}");
+        assert!(!answer.body.contains("active"), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn malformed_caller_credentials_get_400() {
+    let server = Server::in_memory().await;
+    let token = server.caller.expose_secret();
+    let id = server.caller.record().id().to_string();
+    let good = basic(&id, token);
+    let api_key = format!("ApiKey {token}");
+    let no_colon = format!("Basic {}", STANDARD.encode(token));
+    let control = format!(
+        "Basic {}",
+        STANDARD.encode(format!("{id}:a%0d%0aX-Api-Key: b"))
+    );
+    for (name, headers) in [
+        (
+            "two tokens",
+            vec![("authorization", &*good), ("x-api-key", UNKNOWN)],
+        ),
+        (
+            "two values",
+            vec![("authorization", &*good), ("authorization", &*good)],
+        ),
+        (
+            "two schemes",
+            vec![("authorization", &*good), ("authorization", &*api_key)],
+        ),
+        ("no base64", vec![("authorization", "Basic !!!")]),
+        ("nothing behind", vec![("authorization", "Basic")]),
+        ("no colon", vec![("authorization", &*no_colon)]),
+        (
+            "no password",
+            vec![("authorization", "Basic N0hxMm1YOWJUZTo=")],
+        ),
+        ("a line break", vec![("authorization", &*control)]),
+        ("junk behind", vec![("authorization", "ApiKey a b")]),
+        ("not ASCII", vec![("authorization", "Basic \u{ff}")]),
+    ] {
+        let answer = introspect_own(&server, &headers).await;
+        assert_eq!(answer.status, 400, "{name}");
+        answer.assert_problem(400, "invalid_request");
+    }
+}
+
+#[tokio::test]
+async fn introspection_requires_its_scope_by_name_or_wildcard() {
+    let server = Server::in_memory().await;
+    for (scopes, status) in [
+        (&["introspect"][..], 200),
+        (&["*"], 200),
+        (&["**"], 200),
+        (&["introspect:all"], 403),
+        (&["projects:**", "Introspect"], 403),
+        (&[], 403),
+    ] {
+        let new = NewToken::new("c").with_scopes(scopes.iter().copied());
+        let caller = server.create(new.with_roles(["introspect"])).await;
+        let key = caller.expose_secret();
+        let answer = introspect_own(&server, &[("x-api-key", key)]).await;
+        assert_eq!(answer.status, status, "{scopes:?}");
+        if status == 403 {
+            answer.assert_problem(403, "insufficient_scope");
+            assert_eq!(answer.json()["required"]["scopes"][0], "introspect");
+            assert_eq!(answer.challenges(), ["ApiKey", "Bearer", "Basic"]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn ignores_credentials_in_the_form_and_the_query() {
+    let server = Server::in_memory().await;
+    let (id, token) = (
+        server.caller.record().id().to_string(),
+        server.caller.expose_secret(),
+    );
+    let pairs = [
+        ("token", token),
+        ("client_id", &*id),
+        ("client_secret", token),
+    ];
+    let uri = format!("/introspect?access_token={token}");
+    let request = Request::post(uri).header("content-type", FORM);
+    let answer = server.send(request.body(form(&pairs)).unwrap()).await;
+    answer.assert_problem(401, "missing_token");
+}
+
+#[tokio::test]
+async fn caller_is_authenticated_before_its_body_is_read() {
+    let server = Server::in_memory().await;
+    let body = Body::from_stream(futures::stream::once(async {
+        panic!("the body was read");
+        #[expect(unreachable_code, reason = "the type of what would be read")]
+        Ok::<String, std::io::Error>(String::new())
+    }));
+    let request = Request::post("/introspect").header("content-type", FORM);
+    let answer = server.send(request.body(body).unwrap()).await;
+    answer.assert_problem(401, "missing_token");
+}
+
+#[tokio::test]
+async fn failed_caller_lookup_is_503() {
+    let (server, store) = Server::with_faulty_store().await;
+    store.inject(Fault::Error);
+    let answer = introspect_own(&server, &[("x-api-key", server.caller.expose_secret())]).await;
+    answer.assert_problem(503, "auth_unavailable");
+    assert_eq!(answer.header("retry-after"), "1");
+}
+
+#[tokio::test]
+async fn grpc_content_type_does_not_change_the_rejection() {
+    let server = Server::with_store(MemoryStore::new()).await;
+    for path in ["/introspect", "/verify"] {
+        let request = Request::post(path).header("content-type", "application/grpc");
+        let answer = server.send(request.body(Body::empty()).unwrap()).await;
+        answer.assert_problem(401, "missing_token");
+    }
+}

@@ -1,0 +1,254 @@
+//! Revocation by who has the token (RFC 7009).
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use http::Request;
+use tower_service_token::api::oauth::OAuthEndpoints;
+use tower_service_token::clock::ManualClock;
+use tower_service_token::lifecycle::{IssuedToken, NewToken, TokenUpdate};
+use tower_service_token::store::{AuditAction, CachedStore, TokenState};
+use tower_service_token::testing::{Fault, FaultyStore};
+use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens};
+
+use crate::endpoints::server::{
+    FORM, HOUR, INACTIVE, INVALID_REQUEST, SECOND, Server, insert, start,
+};
+
+const EFFECTIVE_WITHIN: &str = "service-token-effective-within";
+
+async fn state(server: &Server, token: &IssuedToken) -> TokenState {
+    server
+        .tokens
+        .get(token.record().id())
+        .await
+        .unwrap()
+        .state()
+}
+
+#[tokio::test]
+async fn token_holder_can_revoke_and_is_the_audited_actor() {
+    let (server, _) = Server::with_faulty_store().await;
+    let token = server.create(NewToken::new("ci")).await;
+    let answer = server.revoke(token.expose_secret()).await;
+    assert_eq!((answer.status.as_u16(), &*answer.body), (200, ""));
+    assert_eq!(answer.header(EFFECTIVE_WITHIN), "0");
+    assert_eq!(answer.header("cache-control"), "no-store");
+    assert_eq!(answer.header("pragma"), "no-cache");
+    assert_eq!(
+        server.introspect(token.expose_secret()).await.body,
+        INACTIVE
+    );
+    assert_eq!(state(&server, &token).await, TokenState::Revoked);
+
+    let id = token.record().id();
+    let revoked = server.events.of(AuditAction::Revoked);
+    assert_eq!(revoked.len(), 1);
+    assert_eq!(revoked[0].token_id(), id);
+    assert_eq!(revoked[0].actor(), format!("token:{id}"));
+}
+
+#[tokio::test]
+async fn effective_within_header_rounds_up_to_seconds() {
+    let store = FaultyStore::new(MemoryStore::new());
+    let cached = CachedStore::new(store).with_ttl(SECOND * 5 / 2);
+    let server = Server::with_store(cached.clone()).await;
+    let token = server.create(NewToken::new("ci")).await;
+    let answer = server.revoke(token.expose_secret()).await;
+    assert_eq!(answer.header(EFFECTIVE_WITHIN), "3");
+    let again = server.revoke(token.expose_secret()).await;
+    assert_eq!(
+        (again.status.as_u16(), again.header(EFFECTIVE_WITHIN)),
+        (200, "3")
+    );
+    assert_eq!(server.events.of(AuditAction::Revoked).len(), 1);
+}
+
+#[tokio::test]
+async fn revoking_an_unknown_token_is_200_without_effect() {
+    for server in [
+        Server::in_memory().await,
+        Server::with_faulty_store().await.0,
+    ] {
+        let long = "x".repeat(513);
+        for token in [
+            crate::endpoints::server::UNKNOWN,
+            crate::endpoints::server::DAMAGED,
+            "a b",
+            "t\u{f6}ken",
+            &long,
+        ] {
+            let answer = server.revoke(token).await;
+            assert_eq!(
+                (answer.status.as_u16(), &*answer.body),
+                (200, ""),
+                "{token}"
+            );
+            assert_eq!(answer.header(EFFECTIVE_WITHIN), "", "{token}");
+        }
+        assert!(server.events.of(AuditAction::Revoked).is_empty());
+    }
+}
+
+#[tokio::test]
+async fn previous_secret_can_revoke_until_its_grace_period_ends() {
+    for (wait, revoked) in [(SECOND * 3599, true), (HOUR, false)] {
+        for expiry in ["never", "30m"] {
+            let server = Server::in_memory().await;
+            let first = server.create(NewToken::new("ci")).await;
+            let id = first.record().id();
+            let second = server.tokens.rotate(id, HOUR).await.unwrap();
+            if expiry != "never" {
+                let update = TokenUpdate::new().with_expiry(expiry.parse().unwrap());
+                server.change(&first, update).await;
+            }
+            server.clock.advance(wait);
+            assert_eq!(server.revoke(first.expose_secret()).await.status, 200);
+            let is_revoked = state(&server, &second).await == TokenState::Revoked;
+            assert_eq!(is_revoked, revoked, "{wait:?} {expiry}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn disabled_expired_and_early_tokens_can_be_revoked() {
+    let server = Server::in_memory().await;
+    let disabled = server.create(NewToken::new("disabled")).await;
+    server.tokens.disable(disabled.record().id()).await.unwrap();
+    let early = NewToken::new("early").with_not_before(start() + 24 * HOUR);
+    let early = server.create(early).await;
+    let expired = NewToken::new("expired").with_expiry("1h".parse().unwrap());
+    let expired = server.create(expired).await;
+    server.clock.advance(2 * HOUR);
+    for token in [disabled, early, expired] {
+        let answer = server.revoke(token.expose_secret()).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.header(EFFECTIVE_WITHIN)),
+            (200, "0")
+        );
+        assert_eq!(state(&server, &token).await, TokenState::Revoked);
+    }
+}
+
+#[tokio::test]
+async fn uncommitted_revocation_is_503() {
+    let (server, store) = Server::with_faulty_store().await;
+    let token = server.create(NewToken::new("ci")).await;
+    for fault in [Fault::Error, Fault::LostResponse] {
+        store.inject(fault);
+        let answer = server.revoke(token.expose_secret()).await;
+        answer.assert_problem(503, "auth_unavailable");
+        assert_eq!(answer.header("retry-after"), "1");
+        assert_eq!(answer.header(EFFECTIVE_WITHIN), "");
+    }
+    store.clear_fault();
+    assert_eq!(state(&server, &token).await, TokenState::Active);
+}
+
+#[tokio::test]
+async fn failure_between_lookup_and_write_is_503() {
+    // Looked up in one store, revoked in another one that is down.
+    let (server, registry) = Server::with_faulty_store().await;
+    let token = server.create(NewToken::new("ci")).await;
+    let lookups = MemoryStore::new();
+    lookups.insert(token.record().clone()).unwrap();
+    let endpoints = OAuthEndpoints::new(server.tokens.clone(), ServiceTokenLayer::new(lookups));
+    let app = endpoints.into_router();
+    let server = Server { app, ..server };
+    registry.inject(Fault::Error);
+    let answer = server.revoke(token.expose_secret()).await;
+    answer.assert_problem(503, "auth_unavailable");
+    registry.clear_fault();
+    assert_eq!(
+        server
+            .revoke(token.expose_secret())
+            .await
+            .header(EFFECTIVE_WITHIN),
+        "0"
+    );
+}
+
+#[tokio::test]
+async fn valid_token_of_another_store_is_unsupported_token_type() {
+    let elsewhere = MemoryStore::new();
+    let token = insert(&elsewhere, |record| record);
+    let tokens = ServiceTokens::new(MemoryStore::new());
+    let layer = ServiceTokenLayer::new(elsewhere.clone());
+    let app = OAuthEndpoints::new(tokens, layer).into_router();
+    let server = Server {
+        app,
+        ..Server::in_memory().await
+    };
+    let answer = server.revoke(&token).await;
+    assert_eq!(answer.status, 400);
+    assert_eq!(answer.body, r#"{"error":"unsupported_token_type"}"#);
+    assert_eq!(answer.header("cache-control"), "no-store");
+    let id = token["svctok-".len()..][..10].parse().unwrap();
+    elsewhere.revoke(id).unwrap();
+    assert_eq!(server.revoke(&token).await.status, 200);
+}
+
+#[tokio::test]
+async fn revocation_form_is_validated() {
+    let server = Server::in_memory().await;
+    let token = server.caller.expose_secret();
+    for (content_type, body, status) in [
+        (FORM, String::new(), 400),
+        (FORM, "token=".to_owned(), 400),
+        (FORM, format!("token={token}&token={token}"), 400),
+        ("application/json", format!("token={token}"), 400),
+        (FORM, format!("token={}", "x".repeat(64 * 1024)), 413),
+    ] {
+        let request = Request::post("/revoke").header("content-type", content_type);
+        let answer = server.send(request.body(Body::from(body)).unwrap()).await;
+        assert_eq!(answer.status, status);
+        assert_eq!(answer.body, INVALID_REQUEST);
+    }
+    assert_eq!(state(&server, &server.caller).await, TokenState::Active);
+}
+
+#[tokio::test]
+async fn tokens_in_headers_are_not_revoked() {
+    let server = Server::in_memory().await;
+    let token = server.create(NewToken::new("ci")).await;
+    let request = Request::post("/revoke")
+        .header("content-type", FORM)
+        .header("x-api-key", server.caller.expose_secret());
+    let body = format!(
+        "token={}&token_type_hint=refresh_token",
+        token.expose_secret()
+    );
+    let answer = server.send(request.body(Body::from(body)).unwrap()).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(state(&server, &token).await, TokenState::Revoked);
+    assert_eq!(state(&server, &server.caller).await, TokenState::Active);
+}
+
+/// The cache still knows the old secret as the current one.
+#[tokio::test]
+async fn secret_valid_only_in_a_stale_cache_revokes_nothing() {
+    let store = FaultyStore::new(MemoryStore::new());
+    let clock = ManualClock::new(start());
+    let tokens = ServiceTokens::new(store.clone()).with_clock(clock.clone());
+    let first = tokens.create(NewToken::new("ci")).await.unwrap();
+    let stale = MemoryStore::new();
+    stale.insert(first.record().clone()).unwrap();
+    let layer = ServiceTokenLayer::new(stale).with_clock(clock);
+    let second = tokens
+        .rotate(first.record().id(), std::time::Duration::ZERO)
+        .await
+        .unwrap();
+    let app = OAuthEndpoints::new(tokens.clone(), layer).into_router();
+    let server = Server {
+        app,
+        tokens,
+        caller: Arc::new(first),
+        ..Server::in_memory().await
+    };
+    let answer = server.revoke(server.caller.expose_secret()).await;
+    assert_eq!(
+        (answer.status.as_u16(), answer.header(EFFECTIVE_WITHIN)),
+        (200, "")
+    );
+    assert_eq!(state(&server, &second).await, TokenState::Active);
+}

@@ -1,0 +1,357 @@
+//! What the holder of a root comes by, by whatever steps.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use axum::Router;
+use futures::executor::block_on;
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::{Index, subsequence};
+use proptest::test_runner::{Config, TestRunner};
+use serde_json::{Value, json};
+use tests::api_fixture::{ApiFixture, ApiResponse};
+use tower_service_token::api::management::ManagementApi;
+use tower_service_token::api::pipeops::PipeOpsApi;
+use tower_service_token::lifecycle::{LifecycleError, NewToken, Page, TokenUpdate};
+use tower_service_token::principal::Scopes;
+use tower_service_token::store::{
+    Cached, Credential, TokenFilter, TokenRecord, TokenState, verdict,
+};
+use tower_service_token::token::{PresentedToken, TokenId};
+use tower_service_token::{MemoryStore, Principal, TokenStore};
+
+use crate::escalation::permissions::{Permissions, ROLES, Wanted, harmless_scopes, roles, wanted};
+
+/// How the steps are made.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Interface {
+    /// `ServiceTokens::acting_for`.
+    Acting,
+    Management,
+    PipeOps,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Create(Vec<&'static str>, Wanted),
+    Update(Index, Option<Vec<&'static str>>, Option<Wanted>),
+    /// An update of the scopes that switches the token on as well.
+    SwitchOn(Index, Wanted),
+    Rotate(Index, bool),
+    RotateOwn,
+    Disable(Index),
+    Enable(Index),
+}
+
+fn steps() -> impl Strategy<Value = Vec<(Index, Step)>> {
+    let index = any::<Index>;
+    let step = prop_oneof![
+        (roles(), wanted()).prop_map(|(roles, scopes)| Step::Create(roles, scopes)),
+        (index(), option::of(roles()), option::of(wanted()))
+            .prop_map(|(target, roles, scopes)| Step::Update(target, roles, scopes)),
+        (index(), wanted()).prop_map(|(target, scopes)| Step::SwitchOn(target, scopes)),
+        (index(), any::<bool>()).prop_map(|(target, grace)| Step::Rotate(target, grace)),
+        Just(Step::RotateOwn),
+        index().prop_map(Step::Disable),
+        index().prop_map(Step::Enable),
+    ];
+    vec((index(), step), 1..24)
+}
+
+/// A token that is there, as it was when it was first seen.
+struct Known {
+    id: TokenId,
+    permissions: Permissions,
+    is_active: bool,
+}
+
+struct Model {
+    interface: Interface,
+    store: MemoryStore,
+    managed: ApiFixture,
+    app: Router,
+    root: Permissions,
+    others: Vec<Known>,
+    ids: Vec<TokenId>,
+    /// What the holder of the root has got hold of.
+    secrets: Vec<String>,
+}
+
+impl Model {
+    async fn new(interface: Interface, roles: &[&str], scopes: &[&str]) -> Self {
+        let store = MemoryStore::new();
+        let managed = ApiFixture::new(store.clone(), store.clone()).await;
+        let tokens = &managed.tokens;
+        drop(managed.holder(&["vault:open"]).await);
+        let strong = NewToken::new("strong").with_roles(["boss"]);
+        let strong = strong.with_scopes(["a:**", "vault:*"]);
+        let strong = tokens.create(strong).await.unwrap();
+        tokens.disable(strong.record().id()).await.unwrap();
+        let others = listed(&managed).await;
+        let others = others.iter().map(|record| Known {
+            id: record.id(),
+            permissions: Permissions::of_record(record),
+            is_active: record.state() == TokenState::Active,
+        });
+        let others: Vec<_> = others.collect();
+        let root = NewToken::new("root").with_roles(roles.to_vec());
+        let root = tokens.create(root.with_scopes(scopes.to_vec())).await;
+        let root = root.unwrap();
+        let (tokens, layer) = (tokens.clone(), managed.layer.clone());
+        let app = Router::new()
+            .merge(ManagementApi::new(tokens.clone(), layer.clone()).into_router())
+            .merge(PipeOpsApi::new(tokens, layer.accept_bearer()).into_router());
+        let model = Self {
+            interface,
+            store,
+            app,
+            root: Permissions::of_record(root.record()),
+            ids: listed(&managed).await.iter().map(TokenRecord::id).collect(),
+            others,
+            secrets: vec![root.expose_secret().to_owned()],
+            managed,
+        };
+        let admin = model.caller(model.managed.admin.expose_secret()).unwrap();
+        assert!(!Permissions::of_caller(&admin).is_within(&model.root));
+        model
+    }
+
+    /// Whom a service takes the bearer of this secret for.
+    fn caller(&self, secret: &str) -> Option<Principal> {
+        let credential = Credential::new(PresentedToken::new(secret).unwrap());
+        let Cached::Found(record) = self.store.find_cached(&credential) else {
+            return None;
+        };
+        verdict(Some(record), &credential, &self.managed.clock).ok()
+    }
+
+    /// Makes a step as the holder of one of the secrets; whether it was let.
+    async fn make(&mut self, actor: &Index, step: &Step) -> bool {
+        let secret = actor.get(&self.secrets).clone();
+        let made = match self.interface {
+            Interface::Acting => self.act(&secret, step).await,
+            Interface::Management | Interface::PipeOps => self.send(&secret, step).await,
+        };
+        let Some(made) = made else {
+            return false;
+        };
+        if let Some((id, secret)) = made {
+            if !self.ids.contains(&id) {
+                self.ids.push(id);
+            }
+            self.secrets.push(secret);
+        }
+        true
+    }
+
+    /// The id and the secret of a token that was created or rotated; `None` if it was refused.
+    async fn act(&self, secret: &str, step: &Step) -> Option<Option<(TokenId, String)>> {
+        let caller = self.caller(secret)?;
+        let (own, held) = (caller.id(), caller.scopes().clone());
+        let tokens = self.managed.tokens.clone().acting_for(caller);
+        let at = |target: &Index| *target.get(&self.ids);
+        let grace = |grace: &bool| Duration::from_secs(3600 * u64::from(*grace));
+        let made = match step {
+            Step::Create(roles, scopes) => {
+                let new = NewToken::new("made").with_roles(roles.clone());
+                tokens
+                    .create(new.with_scopes(scopes.of_holder(&held)))
+                    .await
+                    .map(Some)
+            }
+            Step::Rotate(target, with_grace) => {
+                let rotated = tokens.rotate(at(target), grace(with_grace)).await;
+                rotated.map(Some)
+            }
+            Step::RotateOwn => tokens.rotate(own, Duration::ZERO).await.map(Some),
+            Step::Update(target, roles, scopes) => {
+                let mut update = TokenUpdate::new();
+                if let Some(roles) = roles {
+                    update = update.with_roles(roles.clone());
+                }
+                if let Some(scopes) = scopes {
+                    update = update.with_scopes(scopes.of_holder(&held));
+                }
+                tokens.update(at(target), update).await.map(|_| None)
+            }
+            Step::SwitchOn(target, scopes) => {
+                let update = TokenUpdate::new().with_scopes(scopes.of_holder(&held));
+                tokens.update(at(target), update).await.map(|_| None)
+            }
+            Step::Disable(target) => tokens.disable(at(target)).await.map(|_| None),
+            Step::Enable(target) => tokens.enable(at(target)).await.map(|_| None),
+        };
+        match made {
+            Ok(issued) => Some(issued.map(|issued| {
+                let id = issued.record().id();
+                (id, issued.expose_secret().to_owned())
+            })),
+            Err(LifecycleError::EscalationDenied { missing }) => {
+                assert!(!missing.is_empty());
+                None
+            }
+            // A previous secret, or the last token that may administer.
+            Err(LifecycleError::PreviousSecret | LifecycleError::LastAdmin) => None,
+            Err(error) => panic!("{step:?}: {error}"),
+        }
+    }
+
+    /// The same over HTTP.
+    async fn send(&self, secret: &str, step: &Step) -> Option<Option<(TokenId, String)>> {
+        let held = self.caller(secret)?.scopes().clone();
+        let (call, body) = match self.interface {
+            Interface::PipeOps => self.pipeops_call(step, &held)?,
+            _ => self.management_call(step, &held),
+        };
+        let headers = |request: http::request::Builder| {
+            let name = match self.interface {
+                Interface::PipeOps => format!("Bearer {secret}"),
+                _ => format!("ApiKey {secret}"),
+            };
+            let request = request.header("authorization", name);
+            request.header("content-type", "application/json")
+        };
+        let answer = ApiResponse::send(&self.app, &call, headers, &body.to_string()).await;
+        if ![200, 201].contains(&answer.status) {
+            assert!(
+                [401, 403, 409, 428].contains(&answer.status),
+                "{call}: {answer:?}"
+            );
+            return None;
+        }
+        assert_eq!(answer.headers["cache-control"], "no-store");
+        let answer = answer.json();
+        let (secret, id) = match self.interface {
+            Interface::PipeOps => (
+                &answer["data"]["token"]["token"],
+                &answer["data"]["token"]["id"],
+            ),
+            _ => (&answer["token"], &answer["service_token"]["id"]),
+        };
+        Some(secret.as_str().map(|secret| {
+            let id = id.as_str().unwrap().parse().unwrap();
+            (id, secret.to_owned())
+        }))
+    }
+
+    fn management_call(&self, step: &Step, held: &Scopes) -> (String, Value) {
+        let path = |method: &str, target: &Index, verb: &str| {
+            let id = target.get(&self.ids);
+            format!("{method} /service-tokens/{id}{verb}")
+        };
+        match step {
+            Step::Create(roles, scopes) => {
+                let body =
+                    json!({ "name": "made", "roles": roles, "scopes": scopes.of_holder(held) });
+                ("POST /service-tokens".to_owned(), body)
+            }
+            Step::Update(target, roles, scopes) => {
+                let mut body = json!({ "roles": roles, "scopes": scopes.as_ref().map(|it| it.of_holder(held)) });
+                // To a merge patch, `null` is none.
+                let members = body.as_object_mut().unwrap();
+                members.retain(|_, value| !value.is_null());
+                (path("PATCH", target, ""), body)
+            }
+            Step::SwitchOn(target, scopes) => (
+                path("PATCH", target, ""),
+                json!({ "scopes": scopes.of_holder(held) }),
+            ),
+            Step::Rotate(target, grace) => {
+                let grace = if *grace { "1h" } else { "0s" };
+                (path("POST", target, "/rotate"), json!({ "grace": grace }))
+            }
+            Step::RotateOwn => ("POST /service-tokens/self/rotate".to_owned(), json!({})),
+            Step::Disable(target) => (path("POST", target, "/disable"), json!({})),
+            Step::Enable(target) => (path("POST", target, "/enable"), json!({})),
+        }
+    }
+
+    /// `None` for what that API has no call for.
+    fn pipeops_call(&self, step: &Step, held: &Scopes) -> Option<(String, Value)> {
+        let tokens = "/api/v1/service-account-tokens";
+        let (target, body) = match step {
+            Step::Create(_, scopes) => {
+                let body = json!({ "name": "made", "permissions": scopes.of_holder(held) });
+                return Some((format!("POST {tokens}"), body));
+            }
+            Step::Update(target, _, scopes) => {
+                let scopes = scopes.as_ref().map(|it| it.of_holder(held));
+                (target, json!({ "permissions": scopes }))
+            }
+            Step::SwitchOn(target, scopes) => (
+                target,
+                json!({ "scopes": scopes.of_holder(held), "is_active": true }),
+            ),
+            Step::Disable(target) => (target, json!({ "is_active": false })),
+            Step::Enable(target) => (target, json!({ "is_active": true })),
+            Step::Rotate(..) | Step::RotateOwn => return None,
+        };
+        Some((format!("PATCH {tokens}/{}", target.get(&self.ids)), body))
+    }
+
+    /// Nothing is good for more than the root was, but for what was there before and stayed.
+    async fn check(&self, step: &Step) {
+        for secret in &self.secrets {
+            let permissions = self.caller(secret).map(|it| Permissions::of_caller(&it));
+            let is_within = permissions
+                .as_ref()
+                .is_none_or(|it| it.is_within(&self.root));
+            assert!(is_within, "{step:?} gave {permissions:?}");
+        }
+        for record in listed(&self.managed).await {
+            let permissions = Permissions::of_record(&record);
+            let Some(known) = self.others.iter().find(|it| it.id == record.id()) else {
+                assert!(
+                    permissions.is_within(&self.root),
+                    "{step:?} made {record:?}"
+                );
+                continue;
+            };
+            let limit = self.root.and(&known.permissions);
+            assert!(permissions.is_within(&limit), "{step:?} changed {record:?}");
+            let is_on = record.state() == TokenState::Active && !known.is_active;
+            let may_be_on = permissions.is_within(&self.root);
+            assert!(!is_on || may_be_on, "{step:?} switched on {record:?}");
+        }
+    }
+}
+
+async fn listed(managed: &ApiFixture) -> Vec<TokenRecord> {
+    let page = managed.tokens.list(TokenFilter::new(), Page::default());
+    page.await.unwrap().records
+}
+
+/// Tries many sequences of steps.
+pub(crate) fn try_to_escalate(interface: Interface, cases: u32) {
+    let config = Config {
+        cases,
+        failure_persistence: None,
+        ..Config::default()
+    };
+    let (made, refused) = (Cell::new(0_u32), Cell::new(0_u32));
+    let input = (
+        subsequence(ROLES[..2].to_vec(), 0..=2),
+        harmless_scopes(),
+        steps(),
+    );
+    let outcome = TestRunner::new(config).run(&input, |(roles, scopes, steps)| {
+        block_on(async {
+            let mut model = Model::new(interface, &roles, &scopes).await;
+            for (actor, step) in &steps {
+                let is_made = model.make(actor, step).await;
+                let count = if is_made { &made } else { &refused };
+                count.set(count.get() + 1);
+                model.check(step).await;
+            }
+        });
+        Ok(())
+    });
+    if let Err(error) = outcome {
+        panic!("{interface:?}: {error}");
+    }
+    // Neither is everything refused, nor nothing.
+    let (made, refused) = (made.get(), refused.get());
+    assert!(made > cases && refused > cases, "{made} and {refused}");
+}

@@ -1,0 +1,420 @@
+//! Who may call what, and grant what.
+
+use serde_json::{Value, json};
+use tower_service_token::lifecycle::NewToken;
+
+use crate::management::{ApiResponse, ManagementAnswer, Server};
+
+/// What a call needs its caller to hold.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Need {
+    Nothing,
+    Read,
+    Write,
+}
+
+/// A call that is made well and badly, by and for whomever.
+pub(crate) struct Row {
+    pub(crate) call: &'static str,
+    need: Need,
+    /// A body, and the status of the answer.
+    good: (&'static str, u16),
+    /// What is asked for instead, with its body, and how it is refused.
+    bad: &'static [(&'static str, &'static str, u16, &'static str)],
+    /// A body that asks for what the caller does not hold. The token of the path holds it, too.
+    foreign: &'static str,
+    /// Whether only a caller that covers the token may make the call.
+    grants: bool,
+}
+
+const UNKNOWN: &str = "svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n";
+
+pub(crate) const TABLE: [Row; 12] = [
+    Row {
+        call: "POST ",
+        need: Need::Write,
+        good: (r#"{"name":"x"}"#, 201),
+        bad: &[
+            ("POST ", "{", 400, "invalid_request"),
+            ("POST ", r#"{"name":""}"#, 422, "invalid_fields"),
+            (
+                "POST ",
+                r#"{"name":"x","scopes":["db:drop"],"expires_in":"-1d"}"#,
+                422,
+                "invalid_fields",
+            ),
+        ],
+        foreign: r#"{"name":"x","scopes":["db:drop"]}"#,
+        grants: true,
+    },
+    Row {
+        call: "GET ",
+        need: Need::Read,
+        good: ("", 200),
+        bad: &[
+            ("GET ?limit=0", "", 422, "invalid_fields"),
+            ("GET ?name=a&name=b", "", 400, "invalid_request"),
+        ],
+        foreign: "",
+        grants: false,
+    },
+    Row {
+        call: "GET /{id}",
+        need: Need::Read,
+        good: ("", 200),
+        bad: &[
+            ("GET /0000000000", "", 404, "not_found"),
+            ("GET /%FF", "", 404, "not_found"),
+        ],
+        foreign: "",
+        grants: false,
+    },
+    Row {
+        call: "PATCH /{id}",
+        need: Need::Write,
+        good: (r#"{"description":"d"}"#, 200),
+        bad: &[
+            ("PATCH /{id}", "[]", 400, "invalid_request"),
+            ("PATCH /{id}", r#"{"name":null}"#, 422, "invalid_fields"),
+            ("PATCH /0000000000", r#"{"name":"x"}"#, 404, "not_found"),
+            ("PATCH /%FF", r#"{"name":"x"}"#, 404, "not_found"),
+        ],
+        foreign: r#"{"scopes":["db:drop"]}"#,
+        grants: true,
+    },
+    Row {
+        call: "POST /{id}/rotate",
+        need: Need::Write,
+        good: (r#"{"grace":"1h"}"#, 200),
+        bad: &[
+            ("POST /{id}/rotate", "5", 400, "invalid_request"),
+            (
+                "POST /{id}/rotate",
+                r#"{"grace":"-1h"}"#,
+                422,
+                "invalid_fields",
+            ),
+            ("POST /0000000000/rotate", "", 404, "not_found"),
+            ("POST /%FF/rotate", "", 404, "not_found"),
+        ],
+        foreign: "",
+        grants: true,
+    },
+    Row {
+        call: "POST /{id}/disable",
+        need: Need::Write,
+        good: ("", 200),
+        bad: &[
+            ("POST /0000000000/disable", "", 404, "not_found"),
+            ("POST /%FF/disable", "", 404, "not_found"),
+        ],
+        foreign: "",
+        grants: true,
+    },
+    Row {
+        call: "POST /{id}/enable",
+        need: Need::Write,
+        good: ("", 200),
+        bad: &[
+            ("POST /0000000000/enable", "", 404, "not_found"),
+            ("POST /%FF/enable", "", 404, "not_found"),
+        ],
+        foreign: "",
+        grants: true,
+    },
+    Row {
+        call: "DELETE /{id}",
+        need: Need::Write,
+        good: ("", 204),
+        bad: &[
+            ("DELETE /0000000000", "", 404, "not_found"),
+            ("DELETE /%FF", "", 404, "not_found"),
+        ],
+        foreign: "",
+        grants: true,
+    },
+    Row {
+        call: "POST /revoke",
+        need: Need::Write,
+        good: (r#"{"filter":{"name":"target"}}"#, 200),
+        bad: &[
+            ("POST /revoke", "{", 400, "invalid_request"),
+            ("POST /revoke", r#"{"filter":5}"#, 422, "invalid_fields"),
+            (
+                "POST /revoke",
+                r#"{"filter":{"role":"nobody"},"expect":1}"#,
+                409,
+                "unexpected_count",
+            ),
+            (
+                "POST /revoke",
+                r#"{"filter":{"name":"target"},"expect":7}"#,
+                409,
+                "unexpected_count",
+            ),
+        ],
+        foreign: r#"{"filter":{"scope":"db:drop"},"dry_run":true}"#,
+        grants: false,
+    },
+    Row {
+        call: "GET /self",
+        need: Need::Nothing,
+        good: ("", 200),
+        bad: &[],
+        foreign: "",
+        grants: false,
+    },
+    Row {
+        call: "POST /self/rotate",
+        need: Need::Nothing,
+        good: ("", 200),
+        bad: &[
+            ("POST /self/rotate", "null", 400, "invalid_request"),
+            ("POST /self/rotate", r#"{"grace":5}"#, 422, "invalid_fields"),
+        ],
+        foreign: "",
+        grants: false,
+    },
+    Row {
+        call: "DELETE /self",
+        need: Need::Nothing,
+        good: ("", 204),
+        bad: &[],
+        foreign: "",
+        grants: false,
+    },
+];
+
+/// The callers, with what each of them holds.
+const CALLERS: [(&[&str], &[Need]); 7] = [
+    (&[], &[Need::Nothing]),
+    (&["other:read", "service-tokens"], &[Need::Nothing]),
+    (&["service-tokens:read"], &[Need::Nothing, Need::Read]),
+    (&["service-tokens:write"], &[Need::Nothing, Need::Write]),
+    (
+        &["service-tokens:read", "service-tokens:write"],
+        &[Need::Nothing, Need::Read, Need::Write],
+    ),
+    (
+        &["service-tokens:admin"],
+        &[Need::Nothing, Need::Read, Need::Write],
+    ),
+    (
+        &["service-tokens:*"],
+        &[Need::Nothing, Need::Read, Need::Write],
+    ),
+];
+
+/// A server with a token to work on, which holds these scopes, and its id.
+async fn with_target(scopes: &[&str]) -> (Server, String) {
+    let server = Server::new().await;
+    let target = NewToken::new("target").with_scopes(scopes.to_vec());
+    let target = server.tokens.create(target).await.unwrap();
+    let id = target.record().id().to_string();
+    (server, id)
+}
+
+/// All tokens as they are listed.
+async fn listed(server: &Server) -> Value {
+    let mut list = server.call("GET ?limit=1000", None).await.json();
+    list["service_tokens"].take()
+}
+
+#[tokio::test]
+async fn every_operation_requires_a_valid_token() {
+    for row in &TABLE {
+        let (server, id) = with_target(&[]).await;
+        let before = listed(&server).await;
+        let good = (row.call, row.good.0);
+        let bad = row.bad.iter().map(|(call, body, ..)| (*call, *body));
+        for (call, body) in [good].into_iter().chain(bad) {
+            let call = call.replace("{id}", &id);
+            for token in [None, Some(UNKNOWN)] {
+                let answer = server.call_text(token, &call, body).await;
+                let code = token.map_or("missing_token", |_| "invalid_token");
+                answer.assert_refused(401, code);
+                assert!(answer.header("www-authenticate").is_some());
+            }
+        }
+        assert_eq!(listed(&server).await, before, "{}", row.call);
+    }
+}
+
+#[tokio::test]
+async fn every_operation_requires_its_scope() {
+    for row in &TABLE {
+        for (scopes, holds) in CALLERS {
+            let (server, id) = with_target(&[]).await;
+            let caller = server.holder(scopes).await;
+            let caller = Some(caller.expose_secret());
+            let is_allowed = holds.contains(&row.need);
+            let before = listed(&server).await;
+            for (call, body, status, code) in row.bad {
+                let call = call.replace("{id}", &id);
+                let answer = server.call_text(caller, &call, body).await;
+                let (status, code) = if is_allowed {
+                    (*status, *code)
+                } else {
+                    (403, "insufficient_scope")
+                };
+                answer.assert_refused(status, code);
+            }
+            assert_eq!(listed(&server).await, before, "{} {scopes:?}", row.call);
+            let call = row.call.replace("{id}", &id);
+            let answer = server.call_text(caller, &call, row.good.0).await;
+            if is_allowed {
+                assert_eq!(answer.status, row.good.1, "{call} {scopes:?}: {answer:?}");
+            } else {
+                answer.assert_refused(403, "insufficient_scope");
+                assert_eq!(listed(&server).await, before, "{call} {scopes:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_operation_denies_escalation() {
+    for row in &TABLE {
+        let (server, id) = with_target(&["db:drop"]).await;
+        let scopes = ["service-tokens:read", "service-tokens:write", "db:read"];
+        let caller = server.holder(&scopes).await;
+        let before = listed(&server).await;
+        let call = row.call.replace("{id}", &id);
+        let ask = async |token: &str| -> ApiResponse {
+            server.call_text(Some(token), &call, row.foreign).await
+        };
+        let answer = ask(caller.expose_secret()).await;
+        if row.grants {
+            let problem = answer.assert_refused(403, "escalation_denied");
+            assert_eq!(problem["missing"], json!(["db:drop"]), "{call}");
+            assert!(!answer.body.contains("svctok-"), "{answer:?}");
+            assert_eq!(listed(&server).await, before, "{call}");
+            // The administrator grants anything.
+            let answer = ask(server.admin.expose_secret()).await;
+            assert_eq!(answer.status, row.good.1, "{call}: {answer:?}");
+        } else {
+            assert_eq!(answer.status, row.good.1, "{call}: {answer:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn rejects_escalation_by_every_operation() {
+    let server = Server::new().await;
+    let strong = json!({ "name": "strong", "roles": ["admin"], "scopes": ["db:drop"] });
+    let (strong, _) = server.create(strong).await;
+    let (weak, _) = server
+        .create(json!({ "name": "weak", "scopes": ["db:read"] }))
+        .await;
+    let minter = server.holder(&["service-tokens:write", "db:read"]).await;
+    let token = Some(minter.expose_secret());
+    let create = |extra: Value| {
+        let mut body = json!({ "name": "new" });
+        body.as_object_mut()
+            .unwrap()
+            .extend(extra.as_object().unwrap().clone());
+        ("POST ".to_owned(), body)
+    };
+    for ((call, body), missing) in [
+        (create(json!({ "roles": ["admin"] })), &["admin"][..]),
+        (
+            create(json!({ "scopes": ["db:drop", "db:read"] })),
+            &["db:drop"],
+        ),
+        (create(json!({ "scopes": ["db:*"] })), &["db:*"]),
+        (
+            create(json!({ "scopes": ["service-tokens:admin"] })),
+            &["service-tokens:admin"],
+        ),
+        (
+            (format!("PATCH /{weak}"), json!({ "scopes": ["*"] })),
+            &["*"],
+        ),
+        (
+            (format!("PATCH /{weak}"), json!({ "roles": ["admin"] })),
+            &["admin"],
+        ),
+        (
+            (format!("POST /{strong}/rotate"), json!({})),
+            &["admin", "db:drop"],
+        ),
+        (
+            (format!("POST /{strong}/enable"), json!({})),
+            &["admin", "db:drop"],
+        ),
+        (
+            (format!("POST /{strong}/disable"), json!({})),
+            &["admin", "db:drop"],
+        ),
+        (
+            (format!("DELETE /{strong}"), json!({})),
+            &["admin", "db:drop"],
+        ),
+        (
+            (format!("PATCH /{strong}"), json!({ "name": "renamed" })),
+            &["admin", "db:drop"],
+        ),
+    ] {
+        let answer = server.call_as(token, &call, Some(&body)).await;
+        let problem = answer.assert_refused(403, "escalation_denied");
+        assert_eq!(problem["missing"], json!(missing), "{call} {body}");
+        assert!(!answer.body.contains("svctok-"), "{answer:?}");
+    }
+    // What it holds it grants, and the administrator grants anything.
+    let body = json!({ "name": "new", "scopes": ["db:read", "service-tokens:write"] });
+    assert_eq!(
+        server.call_as(token, "POST ", Some(&body)).await.status,
+        201
+    );
+    let (_, secret) = server
+        .create(json!({ "name": "any", "roles": ["admin"] }))
+        .await;
+    let own = server
+        .call_as(Some(&secret), "GET /self", None)
+        .await
+        .json();
+    assert_eq!(own["roles"], json!(["admin"]));
+    assert_eq!(
+        own["created_by"],
+        json!(format!("token:{}", server.admin.record().id()))
+    );
+}
+
+#[tokio::test]
+async fn token_can_get_rotate_and_revoke_itself() {
+    let server = Server::new().await;
+    let (id, first) = server
+        .create(json!({ "name": "ci", "roles": ["deployer"] }))
+        .await;
+    let own = server.call_as(Some(&first), "GET /self", None).await;
+    assert_eq!(own.json()["id"], json!(id));
+    assert!(own.header("etag").is_some());
+    let rotated = server
+        .call_as(Some(&first), "POST /self/rotate", None)
+        .await
+        .json();
+    let second = rotated["token"].as_str().unwrap();
+    assert_eq!(
+        server.call_as(Some(&first), "GET /self", None).await.status,
+        401
+    );
+    assert_eq!(
+        server.call_as(Some(second), "GET /self", None).await.status,
+        200
+    );
+    assert_eq!(
+        server
+            .call_as(Some(second), "DELETE /self", None)
+            .await
+            .status,
+        204
+    );
+    assert_eq!(
+        server.call_as(Some(second), "GET /self", None).await.status,
+        401
+    );
+    assert_eq!(
+        server.call(&format!("GET /{id}"), None).await.json()["state"],
+        "revoked"
+    );
+}

@@ -1,0 +1,361 @@
+//! The OpenAPI document: what it is, and that it tells the truth about every answer.
+
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
+
+use axum::Router;
+use axum::body::{Body, Bytes, to_bytes};
+use http::{Method, Request};
+use http_body_util::BodyExt;
+use serde_json::{Map, Value, json};
+use tower::ServiceExt;
+use tower_service_token::api::management::ManagementApi;
+use tower_service_token::header::CredentialSources;
+use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens};
+
+use crate::management::access::TABLE;
+use crate::management::{ApiResponse, ManagementAnswer, Server};
+
+static DOCUMENT: LazyLock<Value> =
+    LazyLock::new(|| serde_json::to_value(ManagementApi::openapi()).unwrap());
+
+const METHODS: [&str; 5] = ["get", "put", "post", "delete", "patch"];
+
+/// The document says that this call may be answered so.
+#[track_caller]
+pub(crate) fn assert_documented((method, path): &(Method, String), answer: &ApiResponse) {
+    let path = path.strip_prefix("/api").expect("below the prefix");
+    let told = operation(&method.as_str().to_lowercase(), path);
+    let told = told.unwrap_or_else(|| panic!("{method} {path} is not in the document"));
+    let problems = problems(told, answer);
+    assert!(
+        problems.is_empty(),
+        "{method} {path}: {problems:#?}\n{answer:?}"
+    );
+}
+
+/// What is said of a call; a path without parameters comes first.
+fn operation(method: &str, path: &str) -> Option<&'static Value> {
+    let paths = DOCUMENT["paths"].as_object().unwrap();
+    let is_template_of = |template: &str| {
+        let (template, path) = (template.split('/'), path.split('/'));
+        template.clone().count() == path.clone().count()
+            && template
+                .zip(path)
+                .all(|(a, b)| a == b || a.starts_with('{'))
+    };
+    let item = paths.get(path).or_else(|| {
+        let mut templates = paths
+            .iter()
+            .filter(|(template, _)| is_template_of(template));
+        templates.next().map(|(_, item)| item)
+    });
+    item?.get(method)
+}
+
+fn resolved(value: &'static Value) -> &'static Value {
+    match value["$ref"].as_str() {
+        Some(place) => DOCUMENT.pointer(place.strip_prefix('#').unwrap()).unwrap(),
+        None => value,
+    }
+}
+
+/// In what an answer differs from what is said.
+fn problems(told: &'static Value, answer: &ApiResponse) -> Vec<String> {
+    let Some(told) = told["responses"].get(answer.status.to_string()) else {
+        return vec![format!("no status {}", answer.status)];
+    };
+    let told = resolved(told);
+    let mut problems = Vec::new();
+    for (name, header) in told["headers"].as_object().unwrap_or(&Map::new()) {
+        // Those of refusals depend on what is at fault.
+        let Some(value) = answer.header(name) else {
+            // A trial changes nothing.
+            let is_trial = answer.body.contains(r#""dry_run":true"#);
+            if answer.status < 300 && !is_trial {
+                problems.push(format!("no header {name}"));
+            }
+            continue;
+        };
+        let value = match &header["schema"]["type"] {
+            Value::String(kind) if kind == "integer" => value.parse().unwrap_or(Value::Null),
+            _ => json!(value),
+        };
+        problems.extend(mismatches(&header["schema"], &value));
+    }
+    let contents = told["content"].as_object();
+    match (answer.header("content-type"), contents) {
+        (None, None) if answer.body.is_empty() => {}
+        (Some(kind), Some(contents)) if contents.contains_key(kind) => {
+            problems.extend(mismatches(&contents[kind]["schema"], &answer.json()));
+        }
+        (kind, _) => problems.push(format!("content type {kind:?}")),
+    }
+    problems
+}
+
+/// In what a value differs from a schema of the document.
+fn mismatches(schema: &Value, value: &Value) -> Vec<String> {
+    let schema = json!({ "components": DOCUMENT["components"], "allOf": [schema] });
+    let validator = jsonschema::draft202012::options()
+        .should_validate_formats(true)
+        .build(&schema)
+        .unwrap();
+    let errors = validator.iter_errors(value);
+    errors.map(|error| error.to_string()).collect()
+}
+
+/// Each method and path of the document.
+fn documented() -> BTreeSet<String> {
+    let paths = DOCUMENT["paths"].as_object().unwrap().iter();
+    let calls = paths.flat_map(|(path, item)| {
+        let methods = METHODS.iter().filter(|method| item.get(method).is_some());
+        methods.map(move |method| format!("{} {path}", method.to_uppercase()))
+    });
+    calls.collect()
+}
+
+#[test]
+fn document_check_detects_mismatches() {
+    let told = operation("get", "/service-tokens/7Hq2mX9bTe").unwrap();
+    let answer = |status, kind: &str, body: &Value| {
+        let headers = [("content-type", kind), ("etag", "\"1\"")];
+        let headers = headers.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+        let (headers, body) = (headers.into_iter().collect(), body.to_string());
+        ApiResponse {
+            status,
+            headers,
+            body,
+        }
+    };
+    let problem = json!({
+        "type": "about:blank", "title": "Not Found", "status": 404, "detail": "", "code": "x",
+    });
+    let kind = "application/problem+json";
+    assert_eq!(problems(told, &answer(404, kind, &problem)), [""; 0]);
+    let without_code = json!({ "type": "about:blank", "title": "", "status": 404, "detail": "" });
+    for wrong in [
+        answer(418, kind, &problem),
+        answer(404, "application/json", &problem),
+        answer(404, kind, &without_code),
+        answer(200, "application/json", &json!({ "id": "x" })),
+    ] {
+        assert_ne!(problems(told, &wrong), [""; 0], "{wrong:?}");
+    }
+    let mut headless = answer(404, kind, &problem);
+    headless.headers.clear();
+    assert_ne!(problems(told, &headless), [""; 0]);
+}
+
+#[test]
+fn document_is_openapi_3_1_without_dangling_references() {
+    assert_eq!(DOCUMENT["openapi"], "3.1.0");
+    let text = DOCUMENT.to_string();
+    let mut references = 0;
+    for reference in text.split("\"$ref\":\"#").skip(1) {
+        let place = reference.split('"').next().unwrap();
+        assert!(DOCUMENT.pointer(place).is_some(), "{place}");
+        references += 1;
+    }
+    assert!(references > 100, "{references}");
+    for (name, schema) in DOCUMENT["components"]["schemas"].as_object().unwrap() {
+        jsonschema::draft202012::meta::validate(schema).unwrap_or_else(|error| {
+            panic!("{name}: {error}");
+        });
+    }
+    let mut names = BTreeSet::new();
+    for call in documented() {
+        let (method, path) = call.split_once(' ').unwrap();
+        let told = operation(&method.to_lowercase(), path).unwrap();
+        assert!(
+            names.insert(told["operationId"].as_str().unwrap()),
+            "{call}"
+        );
+        for requirement in told["security"].as_array().unwrap() {
+            for scheme in requirement.as_object().unwrap().keys() {
+                let schemes = &DOCUMENT["components"]["securitySchemes"];
+                assert!(schemes.get(scheme).is_some(), "{scheme}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn document_lists_exactly_the_routes() {
+    let calls = TABLE.iter().map(|row| {
+        let (method, path) = row.call.split_once(' ').unwrap();
+        format!("{method} /service-tokens{path}")
+    });
+    let mut calls: BTreeSet<String> = calls.collect();
+    calls.insert("GET /openapi.json".to_owned());
+    assert_eq!(documented(), calls);
+
+    for path in DOCUMENT["paths"].as_object().unwrap().keys() {
+        for method in METHODS.map(str::to_uppercase) {
+            let server = Server::new().await;
+            let request = Request::builder()
+                .method(&*method)
+                .uri(format!("/api{}", path.replace("{id}", "7Hq2mX9bTe")))
+                .header("x-api-key", server.admin.expose_secret());
+            let request = request.body(Body::empty()).unwrap();
+            let answer = server.app.clone().oneshot(request).await.unwrap();
+            let call = format!("{method} {path}");
+            let status = answer.status();
+            assert_eq!(status != 405, calls.contains(&call), "{call}: {status}");
+            let is_told = answer.headers().contains_key("content-type");
+            assert!(status != 404 || is_told, "{call} leads nowhere");
+            if status == 405 {
+                assert!(answer.headers().contains_key("allow"), "{call}");
+                let told = &answer.headers()["content-type"];
+                assert_eq!(told, "application/problem+json", "{call}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn document_names_the_scope_of_each_operation() {
+    for call in TABLE.map(|row| row.call) {
+        let (method, path) = call.split_once(' ').unwrap();
+        let path = format!("/service-tokens{path}");
+        let told = operation(&method.to_lowercase(), &path).unwrap();
+        let scopes = match (method, path.contains("/self")) {
+            (_, true) => json!([]),
+            ("GET", _) => json!(["service-tokens:read"]),
+            _ => json!(["service-tokens:write"]),
+        };
+        let ways = ["serviceToken", "serviceTokenHeader", "serviceTokenBearer"];
+        let expected = ways.map(|way| json!({ way: scopes }));
+        assert_eq!(told["security"], json!(expected), "{call}");
+    }
+    let open = operation("get", "/openapi.json").unwrap();
+    assert_eq!(open["security"], json!([{}]));
+}
+
+#[test]
+fn document_lists_preconditions_of_changes() {
+    for call in TABLE.map(|row| row.call) {
+        let (method, path) = call.split_once(' ').unwrap();
+        let told = operation(&method.to_lowercase(), &format!("/service-tokens{path}"));
+        let told = told.unwrap();
+        let has_parameter = |place: &str, name: &str| {
+            let parameters = told["parameters"].as_array().into_iter().flatten();
+            let mut parameters = parameters.filter(|it| it["in"] == place && it["name"] == name);
+            parameters.next().is_some()
+        };
+        let has_status = |status: &str| told["responses"].get(status).is_some();
+        let changes_one = method != "GET" && !["", "/revoke"].contains(&path);
+        assert_eq!(has_parameter("header", "If-Match"), changes_one, "{call}");
+        assert_eq!(has_status("412"), changes_one, "{call}");
+        let may_end_admin = ["PATCH", "DELETE"].contains(&method) || path.ends_with("/disable");
+        assert_eq!(
+            has_parameter("query", "last_admin"),
+            may_end_admin,
+            "{call}"
+        );
+        assert_eq!(has_status("428"), path.ends_with("/rotate"), "{call}");
+        assert_eq!(has_status("409"), method != "GET", "{call}");
+    }
+}
+
+#[test]
+fn document_distinguishes_bulk_responses_by_dry_run() {
+    let told = operation("post", "/service-tokens/revoke").unwrap();
+    let schema = &told["responses"]["200"]["content"]["application/json"]["schema"];
+    let ids = json!(["7Hq2mX9bTe"]);
+    let revoked = json!({ "dry_run": false, "ids": ids, "revoked": 1, "remaining": 2 });
+    let preview = json!({
+        "dry_run": true, "count": 1, "sample": ids, "forbidden": 0, "needs_expect": false,
+        "ends_administration": false,
+    });
+    for body in [&revoked, &preview] {
+        assert_eq!(mismatches(schema, body), [""; 0]);
+        let mut other = body.clone();
+        other["dry_run"] = json!(!body["dry_run"].as_bool().unwrap());
+        assert_ne!(mismatches(schema, &other), [""; 0], "{other}");
+    }
+}
+
+#[test]
+fn document_describes_caller_dependent_lifetimes() {
+    let description = |schema: &str, field: &str| {
+        let field = &DOCUMENT["components"]["schemas"][schema]["properties"][field];
+        field["description"].as_str().unwrap()
+    };
+    let default = "If the caller's token expires and lacks the scope `service-tokens:admin`, the \
+                   default is its expiry; `null` and later expiries are refused";
+    for field in ["expires_at", "expires_in"] {
+        assert!(description("NewServiceToken", field).contains(default));
+        assert!(!description("ServiceTokenPatch", field).contains(default));
+    }
+    let grace = "keeps the previous one for at most the rest of its grace";
+    assert!(description("Rotation", "grace").contains(grace));
+}
+
+#[tokio::test]
+async fn document_responses_share_memory() {
+    let tokens = ServiceTokens::new(MemoryStore::new());
+    let layer = ServiceTokenLayer::new(MemoryStore::new());
+    let router: Router = ManagementApi::new(tokens, layer).into_router();
+    let mut parts = Vec::new();
+    for _ in 0..2 {
+        let request = Request::get("/openapi.json").body(Body::empty()).unwrap();
+        let response = router.clone().oneshot(request).await.unwrap();
+        let mut body = response.into_body();
+        let mut frames = Vec::new();
+        while let Some(frame) = body.frame().await {
+            frames.push(frame.unwrap().into_data().unwrap());
+        }
+        parts.push(frames);
+    }
+    let own = |frames: &[Bytes]| frames.iter().map(Bytes::len).min().unwrap();
+    assert!(own(&parts[0]) < 10);
+    for (one, other) in parts[0].iter().zip(&parts[1]) {
+        assert!(one.as_ptr() == other.as_ptr() || one.len() < 10);
+    }
+}
+
+#[tokio::test]
+async fn served_document_has_server_url_and_security_schemes() {
+    let layer = || ServiceTokenLayer::new(MemoryStore::new());
+    let other = CredentialSources::none().with_header("x-token".parse().unwrap());
+    for (layer, ways) in [
+        (layer(), &["serviceToken", "serviceTokenHeader"][..]),
+        (
+            layer().accept_bearer(),
+            &["serviceToken", "serviceTokenBearer", "serviceTokenHeader"],
+        ),
+        (layer().with_sources(other.unwrap()), &["x-token"]),
+    ] {
+        let api = ManagementApi::new(ServiceTokens::new(MemoryStore::new()), layer);
+        let router: Router = api.into_router();
+        for (app, prefix) in [
+            (router.clone(), "/"),
+            (Router::new().nest("/api", router.clone()), "/api"),
+            (
+                Router::new().nest("/a", Router::new().nest("/b", router)),
+                "/a/b",
+            ),
+        ] {
+            let place = format!("{}/openapi.json", prefix.trim_end_matches('/'));
+            let request = Request::get(place).body(Body::empty()).unwrap();
+            let response = app.oneshot(request).await.unwrap();
+            assert_eq!(response.status(), 200);
+            assert_eq!(response.headers()["content-type"], "application/json");
+            let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+            let mut served: Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(served["servers"], json!([{ "url": prefix }]));
+            let schemes = served["components"]["securitySchemes"].as_object().unwrap();
+            assert!(schemes.keys().eq(ways), "{schemes:?}");
+            let asked = &served["paths"]["/service-tokens"]["get"]["security"];
+            assert_eq!(asked.as_array().unwrap().len(), ways.len());
+            // The rest is the same as told without a router.
+            let served = served.as_object_mut().unwrap();
+            assert_eq!(
+                served["components"]["schemas"],
+                DOCUMENT["components"]["schemas"]
+            );
+            assert_eq!(served["info"], DOCUMENT["info"]);
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Bad input gets a clear error, and changes nothing.
+
+use axum::body::Body;
+use http::Request;
+use serde_json::{Value, json};
+
+use crate::management::{ApiResponse, ManagementAnswer, Server};
+
+async fn post(server: &Server, content_type: Option<&str>, body: impl Into<Body>) -> ApiResponse {
+    let mut request = Request::post("/api/service-tokens");
+    request = request.header("x-api-key", server.admin.expose_secret());
+    if let Some(content_type) = content_type {
+        request = request.header("content-type", content_type);
+    }
+    server.send(request.body(body.into()).unwrap()).await
+}
+
+async fn count(server: &Server) -> usize {
+    let list = server.call("GET ?limit=1000", None).await.json();
+    list["service_tokens"].as_array().unwrap().len()
+}
+
+#[tokio::test]
+async fn rejects_bodies_that_are_not_json_or_too_large() {
+    let server = Server::new().await;
+    let before = count(&server).await;
+    let good = r#"{"name":"x"}"#;
+    for bad in [
+        None,
+        Some("text/plain"),
+        Some("application/x-www-form-urlencoded"),
+        Some(""),
+    ] {
+        let answer = post(&server, bad, good).await;
+        answer.assert_refused(415, "unsupported_media_type");
+    }
+    for bad in [
+        "",
+        "{",
+        "[]",
+        "null",
+        r#"{"name":hush}"#,
+        r#"{"name":"x"} {}"#,
+    ] {
+        let answer = post(&server, Some("application/json"), bad).await;
+        answer.assert_refused(400, "invalid_request");
+        assert!(!answer.body.contains("hush"), "{answer:?}");
+    }
+    let large = format!(r#"{{"name":"{}"}}"#, "x".repeat(64 * 1024));
+    let answer = post(&server, Some("application/json"), large).await;
+    answer.assert_refused(413, "too_large");
+    assert_eq!(count(&server).await, before);
+    let answer = post(&server, Some("Application/JSON; charset=utf-8"), good).await;
+    assert_eq!(answer.status, 201);
+}
+
+#[tokio::test]
+async fn errors_name_each_invalid_field() {
+    let server = Server::new().await;
+    let before = count(&server).await;
+    let mut cases = vec![
+        (json!({}), vec!["/name"]),
+        (json!({ "name": null }), vec!["/name"]),
+        (json!({ "name": "" }), vec!["/name"]),
+    ];
+    for (field, bad) in [
+        ("name", json!(5)),
+        ("description", json!([])),
+        ("subject", json!({})),
+        ("roles", json!("r")),
+        ("roles", json!(["r", 5])),
+        ("scopes", json!([null])),
+        ("labels", json!(["a"])),
+        ("labels", json!({ "a": 5 })),
+        ("not_before", json!("soon")),
+        ("expires_at", json!("2027-02-30")),
+        ("expires_at", json!("2020-01-01")),
+        ("expires_at", json!(1_800_000_000)),
+        ("expires_in", json!("-1d")),
+        ("expires_in", json!("some time")),
+        ("token", json!("svctok-mine")),
+        ("id", json!("7Hq2mX9bTe")),
+        ("state", json!("revoked")),
+        ("Roles", json!(["r"])),
+    ] {
+        let mut body = json!({ "name": "x" });
+        body[field] = bad;
+        cases.push((body, vec![]));
+    }
+    for (body, pointers) in cases {
+        let answer = server.call("POST ", body.clone()).await;
+        let told = answer.pointers();
+        let field = body.as_object().unwrap().keys().find(|key| *key != "name");
+        let field = field.map_or("/name".to_owned(), |field| format!("/{field}"));
+        // Both kinds of expiry are one thing.
+        let is_named = told
+            .iter()
+            .any(|it| it.starts_with(&field) || it == "/expires_at");
+        assert!(is_named, "{body}: {told:?}");
+        assert!(
+            pointers.iter().all(|it| told.contains(&(*it).to_owned())),
+            "{body}"
+        );
+        assert!(!answer.body.contains("svctok-mine"), "{answer:?}");
+    }
+    assert_eq!(count(&server).await, before);
+}
+
+#[tokio::test]
+async fn reports_all_invalid_fields_at_once() {
+    let server = Server::new().await;
+    let body = json!({ "roles": 5, "a/b~c": 1, "expires_at": "2027-02-01", "expires_in": "1d" });
+    let mut pointers = server.call("POST ", body).await.pointers();
+    pointers.sort();
+    assert_eq!(pointers, ["/a~1b~0c", "/expires_in", "/roles"]);
+}
+
+#[tokio::test]
+async fn patch_and_rotation_bodies_are_validated() {
+    let server = Server::new().await;
+    let (id, secret) = server.create(json!({ "name": "ci" })).await;
+    for (call, bad, pointer) in [
+        ("PATCH /{id}", json!({ "name": null }), "/name"),
+        ("PATCH /{id}", json!({ "labels": { "a": 5 } }), "/labels"),
+        ("PATCH /{id}", json!({ "state": "disabled" }), "/state"),
+        (
+            "PATCH /{id}",
+            json!({ "expires_at": "2020-01-01" }),
+            "/expires_at",
+        ),
+        ("POST /{id}/rotate", json!({ "grace": "-1h" }), "/grace"),
+        ("POST /{id}/rotate", json!({ "grace": 60 }), "/grace"),
+        ("POST /{id}/rotate", json!({ "grace": "1mo" }), "/grace"),
+        ("POST /{id}/rotate", json!({ "graze": "1h" }), "/graze"),
+        (
+            "POST /revoke",
+            json!({ "filter": { "nmae": "x" } }),
+            "/filter/nmae",
+        ),
+        (
+            "POST /revoke",
+            json!({ "filter": { "state": "gone" } }),
+            "/filter/state",
+        ),
+        ("POST /revoke", json!({ "filter": 5 }), "/filter"),
+        (
+            "POST /revoke",
+            json!({ "filter": { "name": "x" }, "expect": -1 }),
+            "/expect",
+        ),
+        (
+            "POST /revoke",
+            json!({ "filter": { "name": "x" }, "expect": 0.5 }),
+            "/expect",
+        ),
+        (
+            "PATCH /{id}",
+            json!({ "expires_at": null, "expires_in": "1d" }),
+            "/expires_in",
+        ),
+        (
+            "POST /revoke",
+            json!({ "filter": { "name": "x" }, "dry_run": "no" }),
+            "/dry_run",
+        ),
+    ] {
+        let before = server.call(&format!("GET /{id}"), None).await.json();
+        let answer = server.call(&call.replace("{id}", &id), bad.clone()).await;
+        assert_eq!(answer.pointers(), [pointer], "{call} {bad}");
+        let after: Value = server.call(&format!("GET /{id}"), None).await.json();
+        assert_eq!(before, after);
+    }
+    assert_eq!(
+        server
+            .call_as(Some(&secret), "GET /self", None)
+            .await
+            .status,
+        200
+    );
+}

@@ -1,0 +1,757 @@
+//! What the client `pipeops-go-sdk` sends, byte for byte, and what it must get.
+
+use std::time::Duration;
+
+use axum::Router;
+use serde_json::{Value, json};
+use tests::api_fixture::{ApiFixture, ApiResponse};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+use tower_service_token::MemoryStore;
+use tower_service_token::api::pipeops::PipeOpsApi;
+use tower_service_token::lifecycle::{NewToken, TokenUpdate};
+use tower_service_token::store::{TokenRegistry, TokenState};
+use tower_service_token::testing::{Fault, FaultyStore};
+use tower_service_token::token::TokenId;
+
+const TOKENS: &str = "/api/v1/service-account-tokens";
+const LONG: Duration = Duration::from_secs(30);
+
+struct Server {
+    managed: ApiFixture,
+    app: Router,
+}
+
+trait PipeOpsAnswer {
+    /// An error whose message the client shows.
+    #[track_caller]
+    fn assert_failed(&self, status: u16) -> String;
+
+    /// What stands in `data`.
+    #[track_caller]
+    fn data(&self, status: u16) -> Value;
+}
+
+impl PipeOpsAnswer for ApiResponse {
+    #[track_caller]
+    fn assert_failed(&self, status: u16) -> String {
+        assert_eq!(self.status, status, "{self:?}");
+        assert_eq!(self.headers["content-type"], "application/json");
+        assert_eq!(self.headers["cache-control"], "no-store");
+        let body = self.json();
+        let message = body["message"].as_str().expect("a message").to_owned();
+        assert!(!message.is_empty() && !message.contains("svctok-"));
+        let expected = json!({ "success": false, "status": "error", "message": message });
+        assert_eq!(body, expected);
+        message
+    }
+
+    #[track_caller]
+    fn data(&self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{self:?}");
+        assert_eq!(self.headers["content-type"], "application/json");
+        assert_eq!(self.headers["cache-control"], "no-store");
+        let body = self.json();
+        assert_eq!(
+            (&body["success"], &body["status"]),
+            (&json!(true), &json!("success"))
+        );
+        assert!(body["message"].is_string());
+        body["data"].clone()
+    }
+}
+
+impl Server {
+    async fn new() -> Self {
+        let store = MemoryStore::new();
+        Self::over(store.clone(), store).await
+    }
+
+    async fn over(callers: MemoryStore, store: impl TokenRegistry) -> Self {
+        let managed = ApiFixture::new(callers, store).await;
+        let api = PipeOpsApi::new(managed.tokens.clone(), managed.layer.clone());
+        Self {
+            managed,
+            app: Router::new().merge(api.into_router()),
+        }
+    }
+
+    /// The secret of a token with these scopes.
+    async fn holder(&self, scopes: &[&str]) -> String {
+        let issued = self.managed.holder(scopes).await;
+        issued.expose_secret().to_owned()
+    }
+
+    /// A call such as `GET /{uuid}`, with the headers that the client sends.
+    async fn call_as(&self, token: Option<&str>, call: &str, body: &str) -> ApiResponse {
+        let (method, path) = call.split_once(' ').unwrap();
+        let target = match path {
+            "/workspace" => path.to_owned(),
+            path => format!("{TOKENS}{path}"),
+        };
+        let headers = |mut request: http::request::Builder| {
+            if let Some(token) = token {
+                request = request.header("authorization", format!("Bearer {token}"));
+            }
+            request
+                .header("accept", "application/json")
+                .header("content-type", "application/json")
+        };
+        ApiResponse::send(&self.app, &format!("{method} {target}"), headers, body).await
+    }
+
+    async fn call(&self, call: &str, body: &str) -> ApiResponse {
+        self.call_as(Some(self.managed.admin.expose_secret()), call, body)
+            .await
+    }
+
+    /// A token created by the administrator, with its secret.
+    async fn create(&self, body: Value) -> Value {
+        let answer = self.call("POST ", &body.to_string()).await;
+        answer.data(201)["token"].clone()
+    }
+
+    async fn works(&self, token: &Value) -> bool {
+        let secret = token["token"].as_str();
+        self.call_as(secret, "GET /workspace", "").await.status == 200
+    }
+}
+
+fn id(token: &Value) -> &str {
+    token["uuid"].as_str().expect("an id")
+}
+
+fn names(list: &Value) -> Vec<&str> {
+    let tokens = list["tokens"].as_array().expect("tokens").iter();
+    let mut names: Vec<_> = tokens.map(|it| it["name"].as_str().unwrap()).collect();
+    names.sort_unstable();
+    names
+}
+
+#[tokio::test]
+async fn created_token_has_every_member_and_is_valid() {
+    let server = Server::new().await;
+    let body = r#"{"name":"CI/CD Token","description":"For automated deployments","permissions":["projects:write","deployments:create"],"expires_at":"2027-02-14T08:00:00Z","workspace_uuid":"w-1"}"#;
+    let answer = server.call("POST ?workspace_uuid=w-1", body).await;
+    let data = answer.data(201);
+    let created = &data["token"];
+    let (id, secret) = (id(created), created["token"].as_str().unwrap());
+    let scopes = json!(["projects:write", "deployments:create"]);
+    let mut expected = json!({
+        "uuid": id, "id": id, "name": "CI/CD Token",
+        "description": "For automated deployments", "token": secret,
+        "token_prefix": format!("svctok-{id}_"), "workspace_id": "w-1",
+        "permissions": scopes, "scopes": scopes, "is_active": true,
+        "expires_at": "2027-02-14T08:00:00Z", "created_at": "2027-01-15T08:00:00Z",
+        "updated_at": "2027-01-15T08:00:00Z", "last_used_at": null,
+    });
+    assert_eq!(data, json!({ "token": expected }));
+    assert!(secret.starts_with(created["token_prefix"].as_str().unwrap()));
+    assert_eq!(id.len(), 10);
+    assert!(server.works(created).await);
+
+    expected.as_object_mut().unwrap().remove("token");
+    let shown = server.call(&format!("GET /{id}"), "").await;
+    assert_eq!(shown.data(200), json!({ "token": expected }));
+    let list = server.call("GET ?workspace_uuid=w-1", "").await;
+    assert_eq!(list.data(200), json!({ "tokens": [expected], "total": 1 }));
+    assert!(!shown.body.contains(secret) && !list.body.contains(secret));
+}
+
+#[tokio::test]
+async fn token_with_only_a_name_has_every_member() {
+    let server = Server::new().await;
+    let created = server.create(json!({ "name": "x" })).await;
+    let id = id(&created);
+    let expected = json!({
+        "uuid": id, "id": id, "name": "x", "description": "", "token": created["token"],
+        "token_prefix": format!("svctok-{id}_"), "workspace_id": "default", "permissions": [],
+        "scopes": [], "is_active": true, "expires_at": null,
+        "created_at": "2027-01-15T08:00:00Z", "updated_at": "2027-01-15T08:00:00Z",
+        "last_used_at": null,
+    });
+    assert_eq!(created, expected);
+}
+
+#[tokio::test]
+async fn scopes_and_permissions_are_the_same_list() {
+    let server = Server::new().await;
+    for (given, kept) in [
+        (json!({ "scopes": ["a:b"] }), json!(["a:b"])),
+        (json!({ "permissions": ["a:b"] }), json!(["a:b"])),
+        (
+            json!({ "scopes": ["c", "a:b"], "permissions": ["a:b", "c"] }),
+            json!(["a:b", "c"]),
+        ),
+        (
+            json!({ "scopes": [], "permissions": ["a:b"] }),
+            json!(["a:b"]),
+        ),
+        (
+            json!({ "scopes": ["a:b"], "permissions": [] }),
+            json!(["a:b"]),
+        ),
+        (
+            json!({ "scopes": null, "permissions": ["a:b"] }),
+            json!(["a:b"]),
+        ),
+        (json!({ "preset": "full-access" }), json!([])),
+    ] {
+        let mut body = json!({ "name": "x" });
+        let given = given.as_object().unwrap().clone();
+        body.as_object_mut().unwrap().extend(given);
+        let created = server.create(body.clone()).await;
+        assert_eq!(created["permissions"], kept, "{body}");
+        assert_eq!(created["scopes"], kept, "{body}");
+    }
+    let differing = r#"{"name":"x","scopes":["a:b"],"permissions":["a:b","c"]}"#;
+    let message = server.call("POST ", differing).await.assert_failed(422);
+    assert!(message.contains("permissions"), "{message}");
+}
+
+#[tokio::test]
+async fn accepts_each_expiry_format_of_the_client() {
+    let server = Server::new().await;
+    for (given, kept) in [
+        (
+            json!({ "expires_at": "2027-02-14T08:00:00Z" }),
+            json!("2027-02-14T08:00:00Z"),
+        ),
+        (
+            json!({ "expires_at": "2027-02-14T09:30:00.5+01:00" }),
+            json!("2027-02-14T08:30:00.5Z"),
+        ),
+        (
+            json!({ "expires_at": "2027-02-14" }),
+            json!("2027-02-15T00:00:00Z"),
+        ),
+        (
+            json!({ "expires_in": "30d" }),
+            json!("2027-02-14T08:00:00Z"),
+        ),
+        (json!({ "expires_in": 30 }), json!("2027-02-14T08:00:00Z")),
+        (
+            json!({ "expires_in": "12h" }),
+            json!("2027-01-15T20:00:00Z"),
+        ),
+        (
+            json!({ "expires_in": null, "expires_at": null }),
+            json!(null),
+        ),
+    ] {
+        let mut body = given.clone();
+        body["name"] = json!("x");
+        let created = server.create(body).await;
+        assert_eq!(created["expires_at"], kept, "{given}");
+    }
+    for bad in [
+        json!({ "expires_in": 0 }),
+        json!({ "expires_in": -1 }),
+        json!({ "expires_in": 1.5 }),
+        json!({ "expires_in": i64::MAX }),
+        json!({ "expires_in": u64::MAX }),
+        json!({ "expires_in": "30" }),
+        json!({ "expires_in": "" }),
+        json!({ "expires_at": "" }),
+        json!({ "expires_at": "2027-01-15T08:00:00Z" }),
+        json!({ "expires_at": 1_800_086_400 }),
+        json!({ "expires_at": "2027-02-14", "expires_in": "30d" }),
+    ] {
+        let mut body = bad;
+        body["name"] = json!("x");
+        let answer = server.call("POST ", &body.to_string()).await;
+        let message = answer.assert_failed(422);
+        assert!(message.contains("expires_"), "{body}: {message}");
+    }
+}
+
+#[tokio::test]
+async fn rejected_creations_name_the_reason() {
+    let server = Server::new().await;
+    for bad in ["", "{", "[]", "null", r#"{"name":hush}"#] {
+        let message = server.call("POST ", bad).await.assert_failed(400);
+        assert!(!message.contains("hush"), "{message}");
+    }
+    for (bad, named) in [
+        ("{}", "/name"),
+        (r#"{"name":""}"#, "/name"),
+        (r#"{"name":null}"#, "/name"),
+        (r#"{"name":5}"#, "/name"),
+        (r#"{"name":"x","description":[]}"#, "/description"),
+        (r#"{"name":"x","permissions":"a:b"}"#, "/permissions"),
+        (r#"{"name":"x","permissions":["a b"]}"#, "/scopes/0"),
+        (r#"{"name":"x","scopes":[5]}"#, "/scopes"),
+        (r#"{"name":"x","roles":["r"]}"#, "/roles"),
+        (r#"{"name":"x","is_active":false}"#, "/is_active"),
+        (r#"{"name":"x","workspace_uuid":5}"#, "/workspace_uuid"),
+        (r#"{"name":"x","workspace_uuid":"b"}"#, "/workspace_uuid"),
+    ] {
+        let message = server.call("POST ?workspace_uuid=a", bad).await;
+        let message = message.assert_failed(422);
+        assert!(message.contains(named), "{bad}: {message}");
+    }
+    let long = json!({ "name": "x".repeat(70_000) }).to_string();
+    server.call("POST ", &long).await.assert_failed(413);
+    let admin = format!("Bearer {}", server.managed.admin.expose_secret());
+    for media_type in ["text/plain", "application/x-www-form-urlencoded"] {
+        let headers = |request: http::request::Builder| {
+            let request = request.header("authorization", &admin);
+            request.header("content-type", media_type)
+        };
+        let call = format!("POST {TOKENS}");
+        let answer = ApiResponse::send(&server.app, &call, headers, r#"{"name":"x"}"#).await;
+        answer.assert_failed(415);
+    }
+    let all = server.call("GET ", "").await.data(200);
+    assert_eq!(names(&all), ["admin"]);
+}
+
+#[tokio::test]
+async fn update_leaves_unnamed_fields() {
+    let server = Server::new().await;
+    let before = server
+        .create(json!({ "name": "x", "description": "d", "scopes": ["a:b"], "expires_in": 9 }))
+        .await;
+    let call = format!("PATCH /{}", id(&before));
+    let mut expected = before.clone();
+    expected.as_object_mut().unwrap().remove("token");
+    for (body, changed) in [
+        ("{}", json!({})),
+        (r#"{"name":"y"}"#, json!({ "name": "y" })),
+        (
+            r#"{"name":"Updated Name","description":"Updated description"}"#,
+            json!({ "name": "Updated Name", "description": "Updated description" }),
+        ),
+        (
+            r#"{"name":null,"description":null,"permissions":null,"is_active":null}"#,
+            json!({}),
+        ),
+        (
+            r#"{"permissions":["c","d:e"]}"#,
+            json!({ "permissions": ["c", "d:e"], "scopes": ["c", "d:e"] }),
+        ),
+        (r#"{"is_active":false}"#, json!({ "is_active": false })),
+        (
+            r#"{"name":"z","is_active":false}"#,
+            json!({ "name": "z", "is_active": false }),
+        ),
+        (
+            r#"{"name":"zz","permissions":["c"],"is_active":true}"#,
+            json!({ "name": "zz", "permissions": ["c"], "scopes": ["c"], "is_active": true }),
+        ),
+        (r#"{"description":"e"}"#, json!({ "description": "e" })),
+        (r#"{"description":""}"#, json!({ "description": "" })),
+        (
+            r#"{"permissions":[]}"#,
+            json!({ "permissions": [], "scopes": [] }),
+        ),
+        (
+            r#"{"expires_in":"1d"}"#,
+            json!({ "expires_at": "2027-01-16T08:00:00Z" }),
+        ),
+    ] {
+        let changed = changed.as_object().unwrap().clone();
+        expected.as_object_mut().unwrap().extend(changed);
+        let updated = server.call(&call, body).await.data(200);
+        assert_eq!(updated, json!({ "token": expected }), "{body}");
+        let is_active = expected["is_active"] == true;
+        assert_eq!(server.works(&before).await, is_active, "{body}");
+    }
+    for bad in [
+        r#"{"name":""}"#,
+        r#"{"is_active":"no"}"#,
+        r#"{"is_active":0}"#,
+        r#"{"permissions":["a b"]}"#,
+        r#"{"expires_at":"2020-01-01"}"#,
+        r#"{"workspace_uuid":"w"}"#,
+        r#"{"token":"mine"}"#,
+    ] {
+        server.call(&call, bad).await.assert_failed(422);
+    }
+    let after = server.call(&format!("GET /{}", id(&before)), "").await;
+    assert_eq!(after.data(200)["token"], expected);
+}
+
+#[tokio::test]
+async fn update_is_one_write() {
+    let server = Server::new().await;
+    let token = server.create(json!({ "name": "x" })).await;
+    let number: TokenId = id(&token).parse().unwrap();
+    let body = r#"{"name":"y","permissions":["a"],"is_active":false}"#;
+    server
+        .call(&format!("PATCH /{}", id(&token)), body)
+        .await
+        .data(200);
+    let record = server.managed.tokens.get(number).await.unwrap();
+    assert_eq!((record.revision(), record.name()), (2, "y"));
+    assert_eq!(record.state(), TokenState::Disabled);
+}
+
+#[tokio::test]
+async fn revoked_token_is_hidden_and_may_be_revoked_again() {
+    let server = Server::new().await;
+    let token = server.create(json!({ "name": "x" })).await;
+    let path = format!("/{}", id(&token));
+    for _ in 0..2 {
+        let answer = server.call(&format!("DELETE {path}"), "").await;
+        assert_eq!(answer.data(200), Value::Null);
+        assert!(!server.works(&token).await);
+    }
+    for (call, body) in [
+        ("GET", ""),
+        ("PATCH", r#"{"name":"y"}"#),
+        ("PATCH", r#"{"is_active":true}"#),
+        ("PATCH", r#"{"is_active":false}"#),
+    ] {
+        let answer = server.call(&format!("{call} {path}"), body).await;
+        answer.assert_failed(404);
+    }
+    let all = server.call("GET ", "").await.data(200);
+    assert_eq!((names(&all), &all["total"]), (vec!["admin"], &json!(1)));
+}
+
+#[tokio::test]
+async fn long_lists_are_complete() {
+    let server = Server::new().await;
+    for _ in 0..1_001 {
+        let new = NewToken::new("many").with_label("workspace", "w");
+        let _ = server.managed.tokens.create(new).await.unwrap();
+    }
+    for (query, total) in [("", 1_002), ("?workspace_uuid=w", 1_001)] {
+        let list = server.call(&format!("GET {query}"), "").await.data(200);
+        assert_eq!(list["total"], total);
+        assert_eq!(list["tokens"].as_array().unwrap().len(), total);
+    }
+}
+
+#[tokio::test]
+async fn list_is_filtered_by_workspace() {
+    let server = Server::new().await;
+    for (query, body) in [
+        ("?workspace_uuid=w-1", r#"{"name":"a"}"#),
+        ("", r#"{"name":"b","workspace_uuid":"w-2"}"#),
+        ("?workspace_uuid=", r#"{"name":"c","workspace_uuid":""}"#),
+        (
+            "?workspace_uuid=w%201",
+            r#"{"name":"d","workspace_uuid":"w 1"}"#,
+        ),
+    ] {
+        server.call(&format!("POST {query}"), body).await.data(201);
+    }
+    for (query, expected) in [
+        ("", &["a", "admin", "b", "c", "d"][..]),
+        ("?workspace_uuid=", &["a", "admin", "b", "c", "d"]),
+        ("?workspace_uuid=w-1", &["a"]),
+        ("?workspace_uuid=w-2", &["b"]),
+        ("?workspace_uuid=w%201", &["d"]),
+        ("?workspace_uuid=w+1&workspace_uuid=w%201", &["d"]),
+        // The administrator's token was created elsewhere, and has no label.
+        ("?workspace_uuid=default", &["admin", "c"]),
+        ("?workspace_uuid=nobody", &[]),
+    ] {
+        let list = server.call(&format!("GET {query}"), "").await.data(200);
+        assert_eq!(names(&list), expected, "{query}");
+        assert_eq!(list["total"], expected.len());
+    }
+    let answer = server.call("GET ?workspace_uuid=a&workspace_uuid=b", "");
+    answer.await.assert_failed(422);
+}
+
+#[tokio::test]
+async fn default_workspace_is_listed_before_any_creation() {
+    let Server { managed, .. } = Server::new().await;
+    let api = PipeOpsApi::new(managed.tokens.clone(), managed.layer.clone());
+    let app = Router::new().merge(api.with_default_workspace("team-a").into_router());
+    let server = Server { managed, app };
+    let plain = server.holder(&[]).await;
+    let answer = server.call_as(Some(&plain), "GET /workspace", "").await;
+    assert_eq!(answer.data(200)[0]["uuid"], "team-a");
+    assert_eq!(answer.data(200).as_array().unwrap().len(), 1);
+    let token = server.create(json!({ "name": "x" })).await;
+    assert_eq!(token["workspace_id"], "team-a");
+    let list = server.call("GET ?workspace_uuid=team-a", "").await;
+    assert_eq!(names(&list.data(200)), ["admin", "holder", "x"]);
+}
+
+/// Each call with a good body, whom it is open to, and what it is answered with.
+const CALLS: [(&str, &str, &[&str], u16); 6] = [
+    ("GET /workspace", "", &["", "read", "write", "admin"], 200),
+    ("GET ", "", &["read", "admin"], 200),
+    ("POST ", r#"{"name":"x"}"#, &["write", "admin"], 201),
+    ("GET /{uuid}", "", &["read", "admin"], 200),
+    ("PATCH /{uuid}", r#"{"name":"y"}"#, &["write", "admin"], 200),
+    ("DELETE /{uuid}", "", &["write", "admin"], 200),
+];
+
+#[tokio::test]
+async fn each_operation_requires_a_valid_token_and_its_scope() {
+    for (call, body, open_to, good) in CALLS {
+        let server = Server::new().await;
+        let token = server.create(json!({ "name": "target" })).await;
+        let call = call.replace("{uuid}", id(&token));
+        for (bad, status) in [
+            (None, 401),
+            (
+                Some("svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n"),
+                401,
+            ),
+            (Some(&*"x".repeat(600)), 400),
+        ] {
+            for body in [body, "{"] {
+                let answer = server.call_as(bad, &call, body).await;
+                answer.assert_failed(status);
+                let challenges = answer.headers.get_all("www-authenticate");
+                let has_bearer = challenges
+                    .iter()
+                    .any(|it| it.to_str().unwrap().starts_with("Bearer "));
+                assert!(has_bearer, "{answer:?}");
+            }
+        }
+        for scope in ["", "read", "write", "admin"] {
+            let scopes = match scope {
+                "" => vec!["other:read".to_owned()],
+                scope => vec![format!("service-tokens:{scope}")],
+            };
+            let scopes: Vec<_> = scopes.iter().map(String::as_str).collect();
+            let holder = server.holder(&scopes).await;
+            let answer = server.call_as(Some(&holder), &call, body).await;
+            if open_to.contains(&scope) {
+                answer.data(good);
+            } else {
+                answer.assert_failed(403);
+                let answer = server.call_as(Some(&holder), &call, "{").await;
+                answer.assert_failed(403);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn callers_cannot_grant_what_they_lack() {
+    let server = Server::new().await;
+    let strong = server.create(json!({ "name": "s", "scopes": ["db:drop"] }));
+    let strong = format!("/{}", id(&strong.await));
+    let weak = server.create(json!({ "name": "w", "scopes": ["db:read"] }));
+    let weak = format!("/{}", id(&weak.await));
+    let minter = server.holder(&["service-tokens:write", "db:read"]).await;
+    for (call, body) in [
+        ("POST ", r#"{"name":"x","scopes":["db:drop"]}"#),
+        ("POST ", r#"{"name":"x","permissions":["db:*","db:read"]}"#),
+        ("POST ", r#"{"name":"x","scopes":["service-tokens:admin"]}"#),
+        (&*format!("PATCH {weak}"), r#"{"permissions":["*"]}"#),
+        (&format!("PATCH {weak}"), r#"{"scopes":["db:drop"]}"#),
+        (&format!("PATCH {strong}"), r#"{"is_active":true}"#),
+        (
+            &format!("PATCH {strong}"),
+            r#"{"name":"mine","is_active":true}"#,
+        ),
+        (&format!("PATCH {strong}"), r#"{"is_active":false}"#),
+        (&format!("DELETE {strong}"), ""),
+    ] {
+        let answer = server.call_as(Some(&minter), call, body).await;
+        let message = answer.assert_failed(403);
+        assert!(message.contains("missing"), "{call} {body}: {message}");
+    }
+    for (call, body, status) in [
+        ("POST ", r#"{"name":"x","scopes":["db:read"]}"#, 201),
+        (&*format!("PATCH {weak}"), r#"{"name":"y"}"#, 200),
+        (&format!("PATCH {weak}"), r#"{"is_active":false}"#, 200),
+        (&format!("DELETE {weak}"), "", 200),
+    ] {
+        let answer = server.call_as(Some(&minter), call, body).await;
+        answer.data(status);
+    }
+}
+
+#[tokio::test]
+async fn unknown_ids_are_404_and_other_methods_405() {
+    let server = Server::new().await;
+    for uuid in [
+        "0000000000",
+        "short",
+        "%FF",
+        "%00",
+        "7Hq2mX9bT%C3%A9",
+        "550e8400-e29b-41d4-a716-446655440000",
+    ] {
+        for (method, body) in [("GET", ""), ("PATCH", r#"{"name":"x"}"#), ("DELETE", "")] {
+            let answer = server.call(&format!("{method} /{uuid}"), body).await;
+            answer.assert_failed(404);
+        }
+    }
+    for (call, allowed) in [
+        ("PUT ", "GET,HEAD,POST"),
+        ("DELETE ", "GET,HEAD,POST"),
+        ("POST /0000000000", "DELETE,GET,HEAD,PATCH"),
+        ("POST /workspace", "GET,HEAD"),
+    ] {
+        let answer = server.call(call, "{}").await;
+        answer.assert_failed(405);
+        let allow = answer.headers["allow"].to_str().unwrap();
+        let mut allow: Vec<_> = allow.split(',').collect();
+        allow.sort_unstable();
+        assert_eq!(allow.join(","), allowed, "{call}");
+    }
+}
+
+#[tokio::test]
+async fn store_failure_is_503_and_changes_nothing() {
+    let store = FaultyStore::new(MemoryStore::new());
+    let server = Server::over(MemoryStore::new(), store.clone()).await;
+    let token = server.create(json!({ "name": "x" })).await;
+    store.inject(Fault::Error);
+    for (call, body, ..) in CALLS.iter().skip(1) {
+        let call = call.replace("{uuid}", id(&token));
+        let answer = server.call(&call, body).await;
+        answer.assert_failed(503);
+        assert!(answer.headers.contains_key("retry-after"));
+    }
+    store.clear_fault();
+    let list = server.call("GET ", "").await.data(200);
+    assert_eq!((names(&list), &list["total"]), (vec!["x"], &json!(1)));
+    // Neither can a caller be looked up.
+    let store = FaultyStore::new(MemoryStore::new());
+    let ApiFixture { tokens, admin, .. } = ApiFixture::new(MemoryStore::new(), store.clone()).await;
+    let layer = tower_service_token::ServiceTokenLayer::new(store.clone());
+    store.inject(Fault::Error);
+    let app = Router::new().merge(PipeOpsApi::new(tokens, layer).into_router());
+    let headers = |request: http::request::Builder| {
+        request.header("authorization", format!("Bearer {}", admin.expose_secret()))
+    };
+    let answer = ApiResponse::send(&app, "GET /workspace", headers, "").await;
+    answer.assert_failed(503);
+}
+
+#[tokio::test]
+async fn disabled_token_is_not_reported_as_revoked() {
+    let server = Server::new().await;
+    let token = server
+        .create(json!({ "name": "x", "expires_in": "1s" }))
+        .await;
+    server.managed.clock.advance(Duration::from_secs(1));
+    let call = format!("GET /{}", id(&token));
+    let shown = server.call(&call, "").await.data(200)["token"].clone();
+    // Expired, and still switched on: sent back as it was read, it changes nothing.
+    assert_eq!(shown["is_active"], true);
+    assert!(!server.works(&token).await);
+    let number: TokenId = id(&token).parse().unwrap();
+    server.managed.tokens.disable(number).await.unwrap();
+    let never = TokenUpdate::new().with_expiry("1d".parse().unwrap());
+    server.managed.tokens.update(number, never).await.unwrap();
+    let shown = server.call(&call, "").await.data(200)["token"].clone();
+    assert_eq!(shown["is_active"], false);
+}
+
+/// One connection, on which one answer after another is read.
+struct Connection(BufReader<TcpStream>);
+
+impl Connection {
+    async fn open(server: &Server) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let app = server.app.clone();
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        Self(BufReader::new(TcpStream::connect(address).await.unwrap()))
+    }
+
+    async fn send(&mut self, bytes: &str) {
+        self.0.get_mut().write_all(bytes.as_bytes()).await.unwrap();
+    }
+
+    /// The head and the body of the next answer.
+    async fn answer(&mut self) -> (String, String) {
+        timeout(LONG, async {
+            let mut head = String::new();
+            while !head.ends_with("\r\n\r\n") {
+                let read = self.0.read_line(&mut head).await.unwrap();
+                assert!(read > 0, "closed after {head:?}");
+            }
+            let head = head.to_ascii_lowercase();
+            let length = head.split("content-length: ").nth(1).expect("a length");
+            let length = length.lines().next().unwrap().parse().unwrap();
+            let mut body = vec![0; length];
+            self.0.read_exact(&mut body).await.unwrap();
+            (head, String::from_utf8(body).unwrap())
+        })
+        .await
+        .expect("an answer")
+    }
+}
+
+/// The bytes of a request of the Go client.
+fn raw(method: &str, target: &str, token: &str, body: &str) -> String {
+    let length = match body {
+        "" => String::new(),
+        body => format!("Content-Length: {}\r\n", body.len()),
+    };
+    format!(
+        "{method} {target} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: pipeops-go-sdk\r\n{length}\
+         Accept: application/json\r\nAuthorization: Bearer {token}\r\n\
+         Content-Type: application/json\r\nAccept-Encoding: gzip\r\n\r\n{body}"
+    )
+}
+
+#[tokio::test]
+async fn connection_stays_open_after_errors() {
+    let store = FaultyStore::new(MemoryStore::new());
+    let server = Server::over(MemoryStore::new(), store.clone()).await;
+    let admin = server.managed.admin.expose_secret();
+    let plain = server.managed.tokens.create(NewToken::new("plain")).await;
+    let mut connection = Connection::open(&server).await;
+    let missing = format!("{TOKENS}/0000000000");
+    let create = r#"{"name":"GitHub Actions","permissions":["projects:write"]}"#;
+    let padded = format!(r#"{{"name":"x"{}}}"#, " ".repeat(40_000));
+    for (fault, request, status) in [
+        (None, raw("GET", "/workspace", admin, ""), 200),
+        (None, raw("POST", TOKENS, admin, create), 201),
+        (None, raw("POST", TOKENS, "wrong", create), 401),
+        (None, raw("POST", TOKENS, "wrong", &padded), 401),
+        (
+            None,
+            raw("POST", TOKENS, plain.unwrap().expose_secret(), create),
+            401,
+        ),
+        (None, raw("POST", TOKENS, admin, "{"), 400),
+        (None, raw("POST", TOKENS, admin, "{}"), 422),
+        (None, raw("GET", &missing, admin, ""), 404),
+        (None, raw("PATCH", &missing, admin, r#"{"nmae":"x"}"#), 422),
+        (None, raw("PATCH", &missing, admin, r#"{"name":"x"}"#), 404),
+        (None, raw("PUT", TOKENS, admin, create), 405),
+        (Some(Fault::Error), raw("POST", TOKENS, admin, create), 503),
+        (Some(Fault::Error), raw("GET", TOKENS, admin, ""), 503),
+        (None, raw("GET", TOKENS, admin, ""), 200),
+    ] {
+        store.clear_fault();
+        if let Some(fault) = fault {
+            store.inject(fault);
+        }
+        connection.send(&request).await;
+        let (head, body) = connection.answer().await;
+        let expected = format!("http/1.1 {status} ");
+        assert!(head.starts_with(&expected), "{request}\n{head}\n{body}");
+        assert!(!head.contains("\r\nconnection: close"), "{head}");
+        let body: Value = serde_json::from_str(&body).expect("JSON");
+        assert_eq!(body["success"], status < 300);
+    }
+}
+
+#[tokio::test]
+async fn connection_stays_open_after_early_rejection() {
+    let server = Server::new().await;
+    let mut connection = Connection::open(&server).await;
+    let body = r#"{"name":"x"}"#;
+    for _ in 0..3 {
+        let request = raw("POST", TOKENS, "wrong", body);
+        let (head, body) = request.split_at(request.len() - body.len());
+        connection.send(head).await;
+        // The server has read the head, and may have refused it, when it is given time.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        connection.send(body).await;
+        let (head, _) = connection.answer().await;
+        assert!(head.starts_with("http/1.1 401 "), "{head}");
+        assert!(!head.contains("\r\nconnection: close"), "{head}");
+    }
+}

@@ -1,0 +1,334 @@
+//! What the `sts` command line tool sends, byte for byte, and what it must get.
+
+use std::time::Duration;
+
+use axum::Router;
+use serde_json::{Value, json};
+use tests::api_fixture::{ApiFixture, ApiResponse};
+use tower_service_token::MemoryStore;
+use tower_service_token::api::stackstate::StackStateApi;
+use tower_service_token::store::TokenRegistry;
+use tower_service_token::testing::{Fault, FaultyStore};
+
+/// 2027-01-15T08:00:00Z
+const NOW: i64 = 1_800_000_000_000;
+const DAY: i64 = 86_400_000;
+/// 2027-01-15T00:00:00Z
+const TODAY: i64 = 1_799_971_200_000;
+
+struct Server {
+    managed: ApiFixture,
+    app: Router,
+}
+
+trait StackStateAnswer {
+    /// An error whose messages the tool shows: it looks for exactly this content type.
+    #[track_caller]
+    fn assert_failed(&self, status: u16, kind: &str);
+}
+
+impl StackStateAnswer for ApiResponse {
+    #[track_caller]
+    fn assert_failed(&self, status: u16, kind: &str) {
+        assert_eq!(self.status, status, "{self:?}");
+        assert_eq!(self.headers["content-type"], "application/json");
+        let body = self.json();
+        assert!(
+            body["trackingKey"]
+                .as_str()
+                .is_some_and(|key| key.len() == 16)
+        );
+        assert_eq!(body["serverTimestamp"], NOW);
+        let errors = body["errors"].as_array().expect("errors");
+        assert_eq!(errors[0]["_type"], kind);
+        assert!(
+            errors
+                .iter()
+                .all(|it| it["message"].as_str().is_some_and(|it| !it.is_empty()))
+        );
+        assert_eq!(body["_type"], kind);
+    }
+}
+
+impl Server {
+    async fn new() -> Self {
+        let store = MemoryStore::new();
+        Self::over(store.clone(), store).await
+    }
+
+    async fn over(callers: MemoryStore, store: impl TokenRegistry) -> Self {
+        let managed = ApiFixture::new(callers, store).await;
+        let api = StackStateApi::new(managed.tokens.clone(), managed.layer.clone());
+        Self {
+            managed,
+            app: Router::new().nest("/api", api.into_router()),
+        }
+    }
+
+    async fn holder(&self, scopes: &[&str]) -> String {
+        let issued = self.managed.holder(scopes).await;
+        issued.expose_secret().to_owned()
+    }
+
+    async fn call_as(&self, token: Option<&str>, call: &str, body: &str) -> ApiResponse {
+        let (method, path) = call.split_once(' ').unwrap();
+        let call = format!("{method} /api/{path}");
+        let headers = |mut request: http::request::Builder| {
+            if let Some(token) = token {
+                request = request.header("x-api-key", token);
+            }
+            if !body.is_empty() {
+                request = request.header("content-type", "application/json");
+            }
+            request
+        };
+        ApiResponse::send(&self.app, &call, headers, body).await
+    }
+
+    async fn call(&self, call: &str, body: &str) -> ApiResponse {
+        self.call_as(Some(self.managed.admin.expose_secret()), call, body)
+            .await
+    }
+
+    /// The entry of the list with this name.
+    async fn listed(&self, name: &str) -> Option<Value> {
+        let list = self.call("GET security/tokens", "").await.json();
+        let list = list.as_array().expect("a bare array").clone();
+        list.into_iter().find(|token| token["name"] == name)
+    }
+}
+
+#[tokio::test]
+async fn server_info_satisfies_the_version_check() {
+    let server = Server::new().await;
+    let plain = server.holder(&[]).await;
+    let answer = server.call_as(Some(&plain), "GET server/info", "").await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.headers["content-type"], "application/json");
+    let info = answer.json();
+    let version =
+        json!({ "major": 5, "minor": 2, "patch": 0, "diff": "", "commit": "", "isDev": false });
+    assert_eq!(info["version"], version);
+    assert!(info["deploymentMode"].is_string() && info["platformVersion"].is_string());
+    assert_eq!(info["applicationDomains"], json!([]));
+    let status = server.call_as(Some(&plain), "GET server/status", "").await;
+    assert_eq!(
+        (status.status, status.json()),
+        (200, json!({ "status": "OK" }))
+    );
+}
+
+#[tokio::test]
+async fn rejects_invalid_tokens_and_missing_scopes_with_a_message() {
+    let server = Server::new().await;
+    let plain = server.holder(&["other:read"]).await;
+    let reader = server.holder(&["service-tokens:read"]).await;
+    let writer = server.holder(&["service-tokens:write"]).await;
+    let new = r#"{"name":"x","roles":[],"dedicatedSubject":""}"#;
+    for (call, body, allowed) in [
+        ("GET server/info", "", &[&plain, &reader, &writer][..]),
+        ("GET server/status", "", &[&plain, &reader, &writer]),
+        ("GET security/tokens", "", &[&reader]),
+        ("POST security/tokens", new, &[&writer]),
+        ("DELETE security/tokens/5", "", &[&writer]),
+    ] {
+        for bad in [None, Some("svctok-unknown"), Some(&*"x".repeat(600))] {
+            let answer = server.call_as(bad, call, body).await;
+            let is_long = bad.is_some_and(|bad| bad.len() > 512);
+            let (status, kind) = if is_long {
+                (400, "BadRequestError")
+            } else {
+                (401, "UnauthorizedError")
+            };
+            answer.assert_failed(status, kind);
+            assert!(answer.headers.contains_key("www-authenticate"));
+        }
+        for token in [&plain, &reader, &writer] {
+            let answer = server.call_as(Some(token), call, body).await;
+            if allowed.contains(&token) {
+                assert!([200, 404].contains(&answer.status), "{call}: {answer:?}");
+            } else {
+                answer.assert_failed(403, "ForbiddenError");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn creates_lists_and_deletes_a_token() {
+    let server = Server::new().await;
+    // As the tool sends it, for `--name ci --roles a,b`.
+    let body = r#"{"name":"ci","roles":["a","b"],"dedicatedSubject":""}"#;
+    let answer = server.call("POST security/tokens", body).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(answer.headers["content-type"], "application/json");
+    assert_eq!(answer.headers["cache-control"], "no-store");
+    let created = answer.json();
+    assert_eq!(
+        (&created["name"], &created["expiration"]),
+        (&json!("ci"), &Value::Null)
+    );
+    let secret = created["token"].as_str().unwrap();
+    assert_eq!(
+        server
+            .call_as(Some(secret), "GET server/status", "")
+            .await
+            .status,
+        200
+    );
+
+    let listed = server.listed("ci").await.expect("listed");
+    let id = listed["id"].as_i64().expect("an integer");
+    let expected = json!({
+        "id": id, "name": "ci", "roles": ["a", "b"],
+        "lastUpdateTimestamp": listed["lastUpdateTimestamp"],
+    });
+    assert_eq!(listed, expected);
+    let all = server.call("GET security/tokens", "").await;
+    assert!(!all.body.contains(secret), "{all:?}");
+
+    let answer = server
+        .call(&format!("DELETE security/tokens/{id}"), "")
+        .await;
+    assert_eq!((answer.status, &*answer.body), (204, ""));
+    assert_eq!(server.listed("ci").await, None);
+    assert_eq!(
+        server
+            .call_as(Some(secret), "GET server/status", "")
+            .await
+            .status,
+        401
+    );
+    for gone in [
+        &*id.to_string(),
+        "0",
+        "-1",
+        "9223372036854775807",
+        "99999999999999999999",
+        "x",
+        "%FF",
+    ] {
+        let answer = server
+            .call(&format!("DELETE security/tokens/{gone}"), "")
+            .await;
+        answer.assert_failed(404, "NotFoundError");
+    }
+}
+
+#[tokio::test]
+async fn expiry_day_is_inclusive_and_displayed_as_noon() {
+    for (typed, told, end) in [
+        (TODAY, TODAY + DAY / 2, TODAY + DAY),
+        (TODAY + 9 * DAY, TODAY + 9 * DAY + DAY / 2, TODAY + 10 * DAY),
+        (NOW + 1_500, NOW + 1_500, NOW + 1_500),
+    ] {
+        let server = Server::new().await;
+        let body = json!({
+            "name": "ci", "roles": [], "dedicatedSubject": "alice", "expiryDate": typed,
+        });
+        let answer = server
+            .call("POST security/tokens", &body.to_string())
+            .await
+            .json();
+        assert_eq!(answer["expiration"], told);
+        let listed = server.listed("ci").await.unwrap();
+        assert_eq!(listed["expiration"], told);
+        assert_eq!(listed["dedicatedSubject"], "alice");
+        let secret = answer["token"].as_str();
+        let left = (end - NOW).unsigned_abs();
+        server
+            .managed
+            .clock
+            .advance(Duration::from_millis(left - 1));
+        assert_eq!(
+            server.call_as(secret, "GET server/status", "").await.status,
+            200
+        );
+        server.managed.clock.advance(Duration::from_millis(1));
+        assert_eq!(
+            server.call_as(secret, "GET server/status", "").await.status,
+            401
+        );
+    }
+}
+
+#[tokio::test]
+async fn invalid_expiry_has_its_own_error_type() {
+    let server = Server::new().await;
+    // The last is 9999-12-30, which ends when no time can be told any more.
+    for typed in [
+        TODAY - DAY,
+        NOW,
+        NOW - 1,
+        1,
+        -1,
+        i64::MAX,
+        253_402_128_000_000,
+    ] {
+        let body = json!({ "name": "x", "roles": [], "dedicatedSubject": "", "expiryDate": typed });
+        let answer = server.call("POST security/tokens", &body.to_string()).await;
+        answer.assert_failed(400, "ServiceTokenInvalidExpiryError");
+    }
+    assert_eq!(server.listed("x").await, None);
+}
+
+#[tokio::test]
+async fn rejected_creations_name_the_reason() {
+    let server = Server::new().await;
+    for bad in [
+        "",
+        "{",
+        "[]",
+        "{}",
+        r#"{"name":5,"roles":[]}"#,
+        r#"{"name":"x","roles":"hush"}"#,
+    ] {
+        let answer = server.call("POST security/tokens", bad).await;
+        answer.assert_failed(400, "BadRequestError");
+        assert!(!answer.body.contains("hush"));
+    }
+    let answer = server
+        .call("POST security/tokens", r#"{"name":"","roles":[]}"#)
+        .await;
+    answer.assert_failed(400, "BadRequestError");
+    let long = json!({ "name": "x".repeat(70_000) }).to_string();
+    let answer = server.call("POST security/tokens", &long).await;
+    answer.assert_failed(413, "PayloadTooLargeError");
+    let writer = server.holder(&["service-tokens:write"]).await;
+    let body = r#"{"name":"x","roles":["stackstate-admin"],"dedicatedSubject":""}"#;
+    let answer = server
+        .call_as(Some(&writer), "POST security/tokens", body)
+        .await;
+    answer.assert_failed(403, "ForbiddenError");
+    assert!(answer.body.contains("stackstate-admin"));
+}
+
+#[tokio::test]
+async fn unsupported_methods_use_the_same_error_format() {
+    let server = Server::new().await;
+    for call in [
+        "PUT security/tokens",
+        "PATCH security/tokens/1",
+        "POST server/info",
+    ] {
+        let answer = server.call(call, "").await;
+        answer.assert_failed(405, "BadRequestError");
+        assert!(answer.headers.contains_key("allow"), "{call}");
+    }
+}
+
+#[tokio::test]
+async fn store_failure_is_503() {
+    let store = FaultyStore::new(MemoryStore::new());
+    let server = Server::over(MemoryStore::new(), store.clone()).await;
+    store.inject(Fault::Error);
+    for (call, body) in [
+        ("GET security/tokens", ""),
+        ("POST security/tokens", r#"{"name":"x","roles":[]}"#),
+        ("DELETE security/tokens/5", ""),
+    ] {
+        let answer = server.call(call, body).await;
+        answer.assert_failed(503, "ServiceUnavailableError");
+        assert!(answer.headers.contains_key("retry-after"));
+    }
+}

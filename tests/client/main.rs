@@ -1,0 +1,6 @@
+//! Clients: the layer that adds a token to outgoing requests, and the client of the management API.
+
+#[cfg(feature = "axum")]
+mod outgoing_requests;
+#[cfg(all(feature = "api", feature = "testing"))]
+mod service_tokens_client;

@@ -1,0 +1,153 @@
+//! URLs and tokens that are taken, and those that are not.
+
+use std::fs;
+use std::time::Duration;
+
+use test_support::port::ReservedPort;
+use tokio::time::{Instant, sleep};
+use tower_service_token::client::{ClientConfigError, ClientErrorKind, ServiceTokensClient};
+use tower_service_token::lifecycle::{NewToken, Page};
+use tower_service_token::store::TokenFilter;
+
+use super::faulty_server::FaultyServer;
+use super::{TOKEN, TestServer};
+
+fn built(url: &str) -> Result<ServiceTokensClient, ClientConfigError> {
+    ServiceTokensClient::builder(url).with_token(TOKEN).build()
+}
+
+#[test]
+fn plain_http_requires_loopback_or_opt_in() {
+    for url in [
+        "http://127.0.0.1:8080",
+        "http://localhost/a",
+        "http://[::1]",
+    ] {
+        assert!(built(url).is_ok(), "{url}");
+    }
+    let https = built("https://tokens.example/a/");
+    assert_eq!(https.is_ok(), cfg!(feature = "rustls"));
+    let far = "http://tokens.example";
+    let refused = built(far).unwrap_err();
+    assert!(matches!(refused, ClientConfigError::Insecure));
+    let builder = ServiceTokensClient::builder(far).with_token(TOKEN);
+    assert!(builder.dangerous_allow_http().build().is_ok());
+}
+
+#[test]
+fn rejects_invalid_base_urls() {
+    for (url, name) in [
+        ("", "InvalidUrl"),
+        ("tokens.example", "InvalidUrl"),
+        ("ftp://tokens.example", "InvalidUrl"),
+        ("https://me:hush@tokens.example", "UserInfo"),
+        ("https://tokens.example/?key=hush", "Query"),
+        ("https://tokens.example/#hush", "Fragment"),
+    ] {
+        let error = built(url).unwrap_err();
+        assert_eq!(format!("{error:?}"), name, "{url}");
+        assert!(!error.to_string().contains("hush"));
+    }
+}
+
+#[test]
+fn builder_requires_a_valid_token() {
+    let builder = || ServiceTokensClient::builder("http://127.0.0.1");
+    let none = builder().build().unwrap_err();
+    assert!(matches!(none, ClientConfigError::NoToken));
+    for builder in [
+        builder().with_token(""),
+        builder().with_token("hush hush"),
+        builder().with_token_env("SVCTOK_TESTS_HAVE_NO_SUCH_VARIABLE"),
+        builder().with_token_file("/nonexistent/hush"),
+    ] {
+        let error = builder.build().unwrap_err();
+        assert!(matches!(error, ClientConfigError::Token(_)), "{error}");
+    }
+    // The last one counts.
+    assert!(builder().with_token("").with_token(TOKEN).build().is_ok());
+    let line = format!("{TOKEN}\n");
+    assert!(builder().with_token(&line).build().is_ok());
+}
+
+#[tokio::test]
+async fn requests_keep_the_base_path() {
+    let world = TestServer::new().await;
+    let faulty_server = FaultyServer::start(world.app.clone(), []).await;
+    let id = world.admin.record().id();
+    for path in ["/tokens", "/tokens/"] {
+        let url = format!("http://{}{path}", faulty_server.address);
+        let client = ServiceTokensClient::builder(url);
+        let client = client.with_token(world.admin.expose_secret());
+        let client = client.build().unwrap();
+        client.get_own().await.unwrap();
+        client.get(id).await.unwrap();
+        client
+            .list(TokenFilter::new(), Page::default())
+            .await
+            .unwrap();
+    }
+    let once = [
+        "GET /tokens/service-tokens/self".to_owned(),
+        format!("GET /tokens/service-tokens/{id}"),
+        "GET /tokens/service-tokens?limit=50".to_owned(),
+    ];
+    assert_eq!(faulty_server.lines(), [once.clone(), once].concat());
+    // A wrong path is no missing token.
+    let client = ServiceTokensClient::builder(format!("http://{}", faulty_server.address));
+    let client = client.with_token(world.admin.expose_secret());
+    let error = client.build().unwrap().get(id).await.unwrap_err();
+    assert_eq!(error.kind(), ClientErrorKind::UnexpectedResponse);
+    assert_eq!(error.status().unwrap(), 404);
+}
+
+#[tokio::test]
+async fn missing_server_is_unreachable() {
+    let port = ReservedPort::new();
+    let url = format!("http://{}", port.address());
+    let client = ServiceTokensClient::builder(url).with_token(TOKEN);
+    let client = client.with_max_retries(1).build().unwrap();
+    let error = client.create(NewToken::new("ci")).await.unwrap_err();
+    assert_eq!(error.kind(), ClientErrorKind::Unreachable);
+    assert!(std::error::Error::source(&error).is_some());
+    assert_eq!((error.status(), error.code()), (None, None));
+}
+
+#[tokio::test]
+async fn client_follows_a_rotated_token_file() {
+    let world = TestServer::new().await;
+    let name = format!("svctok-client-token-{}", std::process::id());
+    let path = std::env::temp_dir().join(name);
+    fs::write(&path, world.admin.expose_secret()).unwrap();
+    let faulty_server = FaultyServer::start(world.app.clone(), []).await;
+    let builder = world.builder(faulty_server.address).with_token_file(&path);
+    let client = builder.build().unwrap();
+    let id = client.get_own().await.unwrap().id;
+    let rotated = client.rotate_own(Duration::ZERO).await.unwrap();
+    let refused = client.get_own().await.unwrap_err();
+    assert_eq!(refused.kind(), ClientErrorKind::Unauthenticated);
+    fs::write(&path, rotated.expose_secret()).unwrap();
+    let end = Instant::now() + Duration::from_secs(60);
+    while client.get_own().await.is_err() {
+        assert!(Instant::now() < end, "the new token is not sent");
+        sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(client.get_own().await.unwrap().id, id);
+    fs::remove_file(&path).unwrap();
+}
+
+#[tokio::test]
+async fn calls_are_send_and_clients_are_shareable() {
+    let world = TestServer::new().await;
+    let client = world.client().await;
+    let calls = (0..8).map(|place| {
+        let client = client.clone();
+        tokio::spawn(async move {
+            let issued = client.create(NewToken::new(format!("ci-{place}"))).await?;
+            client.revoke(issued.token().id).await
+        })
+    });
+    for call in futures::future::join_all(calls).await {
+        call.unwrap().unwrap();
+    }
+}

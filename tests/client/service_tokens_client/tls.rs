@@ -1,0 +1,81 @@
+//! Certificates of an authority made for the test.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use rustls::crypto::ring::default_provider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use test_support::certificates::{Authority, Certificate};
+use tower_service_token::client::{ClientConfigError, ClientErrorKind, ServiceTokensClient};
+
+use super::faulty_server::answer;
+use super::{TOKEN, TOKEN_JSON};
+
+/// A server that answers one request over TLS, and tells whether it read one.
+fn server(certificate: &Certificate) -> (SocketAddr, std::thread::JoinHandle<bool>) {
+    let chain = CertificateDer::from_pem_slice(certificate.chain.as_bytes()).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(certificate.key.as_bytes()).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![chain], key)
+        .unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let served = std::thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        let session = ServerConnection::new(Arc::new(config)).unwrap();
+        let mut stream = StreamOwned::new(session, stream);
+        let mut request = [0; 4_096];
+        let is_read = stream.read(&mut request).is_ok_and(|read| read > 0);
+        let headers = [("content-type", "application/json")];
+        let _ = stream.write_all(&answer(200, &headers, TOKEN_JSON));
+        is_read
+    });
+    (address, served)
+}
+
+/// How a call to a server with this certificate ends, and whether the server was told anything.
+async fn call_over_tls(
+    served: &Certificate,
+    trusted: Option<&Authority>,
+) -> (Option<ClientErrorKind>, bool) {
+    let (address, thread) = server(served);
+    let mut builder = ServiceTokensClient::builder(format!("https://{address}"))
+        .with_token(TOKEN)
+        .with_max_retries(0);
+    if let Some(authority) = trusted {
+        builder = builder.with_root_certificates(authority.pem());
+    }
+    let called = builder.build().unwrap().get_own().await;
+    let has_received = tokio::task::spawn_blocking(|| thread.join().unwrap()).await;
+    (
+        called.err().map(|error| error.kind()),
+        has_received.unwrap(),
+    )
+}
+
+#[tokio::test]
+async fn server_certificate_is_checked_by_authority_name_and_time() {
+    let (ours, other) = (Authority::new("ours"), Authority::new("other"));
+    let good = ours.certificate(&["127.0.0.1"]);
+    let refused = (Some(ClientErrorKind::Unreachable), false);
+    assert_eq!(call_over_tls(&good, Some(&ours)).await, (None, true));
+    assert_eq!(call_over_tls(&good, Some(&other)).await, refused);
+    assert_eq!(call_over_tls(&good, None).await, refused);
+    let misnamed = ours.certificate(&["127.0.0.2"]);
+    assert_eq!(call_over_tls(&misnamed, Some(&ours)).await, refused);
+    let expired = ours.expired_certificate(&["127.0.0.1"]);
+    assert_eq!(call_over_tls(&expired, Some(&ours)).await, refused);
+}
+
+#[test]
+fn builder_rejects_invalid_root_certificates() {
+    let builder = ServiceTokensClient::builder("https://tokens.example").with_token(TOKEN);
+    let error = builder.with_root_certificates("hush").build().unwrap_err();
+    assert!(matches!(error, ClientConfigError::InvalidRootCertificates));
+}

@@ -1,0 +1,255 @@
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use tokio::net::TcpListener;
+use tonic::codegen::BoxStream;
+use tonic::metadata::MetadataValue;
+use tonic::service::Routes;
+use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Channel, Endpoint, Server};
+use tonic::{Code, Request, Response, Status};
+use tonic_health::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_health::pb::health_server::{Health, HealthServer};
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
+use tower::ServiceExt;
+use tower_service_token::authorize::RequireScopesLayer;
+use tower_service_token::reject::GrpcStatus;
+use tower_service_token::store::TokenRecord;
+use tower_service_token::{MemoryStore, Principal, ServiceTokenLayer, TokenStore};
+
+use crate::ecosystem::{UnavailableStore, UncachedStore, mint, store_with_token};
+
+/// Answers with the caller's name as metadata.
+struct NameOfCaller;
+
+#[tonic::async_trait]
+impl Health for NameOfCaller {
+    async fn check(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<HealthCheckResponse>, Status> {
+        let principal = request.extensions().get::<Principal>();
+        let principal = principal.ok_or_else(|| Status::internal("no principal"))?;
+        let mut response = Response::new(HealthCheckResponse {
+            status: ServingStatus::Serving as i32,
+        });
+        let name = principal.name().parse().unwrap();
+        response.metadata_mut().insert("caller", name);
+        Ok(response)
+    }
+
+    type WatchStream = BoxStream<HealthCheckResponse>;
+
+    async fn watch(
+        &self,
+        _: Request<HealthCheckRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        Err(Status::unimplemented("only check is served"))
+    }
+}
+
+async fn listen() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+async fn connect(address: SocketAddr) -> HealthClient<Channel> {
+    let patience = Duration::from_secs(30);
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))
+        .unwrap()
+        .connect_timeout(patience)
+        .timeout(patience);
+    HealthClient::new(endpoint.connect().await.unwrap())
+}
+
+/// A client of a tonic server that wants a token with the scope `health:check`.
+async fn tonic_server(store: impl TokenStore) -> HealthClient<Channel> {
+    let (listener, address) = listen().await;
+    let scopes = RequireScopesLayer::all_of(["health:check"]);
+    let server = Server::builder()
+        .layer(ServiceTokenLayer::new(store).with_rejection_response(GrpcStatus))
+        .layer(scopes.with_rejection_response(GrpcStatus))
+        .add_service(HealthServer::new(NameOfCaller))
+        .serve_with_incoming(TcpIncoming::from(listener));
+    tokio::spawn(server);
+    connect(address).await
+}
+
+fn axum_router(store: impl TokenStore) -> axum::Router {
+    Routes::new(HealthServer::new(NameOfCaller))
+        .into_axum_router()
+        .layer(ServiceTokenLayer::new(store))
+}
+
+async fn axum_server(store: impl TokenStore) -> HealthClient<Channel> {
+    let (listener, address) = listen().await;
+    let router = axum_router(store);
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    connect(address).await
+}
+
+fn call(metadata: &[(&'static str, &str)]) -> Request<HealthCheckRequest> {
+    let mut request = Request::new(HealthCheckRequest::default());
+    for (name, value) in metadata {
+        let value: MetadataValue<_> = value.parse().unwrap();
+        request.metadata_mut().append(*name, value);
+    }
+    request
+}
+
+async fn rejected_status(
+    client: &mut HealthClient<Channel>,
+    metadata: &[(&'static str, &str)],
+) -> Status {
+    client.check(call(metadata)).await.unwrap_err()
+}
+
+async fn caller(client: &mut HealthClient<Channel>, token: &str) -> String {
+    let authorization = format!("ApiKey {token}");
+    let request = call(&[("authorization", &authorization)]);
+    let response = client.check(request).await.unwrap();
+    assert_eq!(response.get_ref().status, ServingStatus::Serving as i32);
+    response
+        .metadata()
+        .get("caller")
+        .unwrap()
+        .to_str()
+        .unwrap()
+        .to_owned()
+}
+
+#[tokio::test]
+async fn grpc_service_sees_the_principal() {
+    let (store, token) = store_with_token();
+    let mut client = tonic_server(store.clone()).await;
+    assert_eq!(caller(&mut client, token.expose_secret()).await, "ci");
+    let mut client = tonic_server(UncachedStore(store)).await;
+    assert_eq!(caller(&mut client, token.expose_secret()).await, "ci");
+}
+
+#[tokio::test]
+async fn invalid_tokens_are_unauthenticated_and_the_channel_stays_usable() {
+    let (store, token) = store_with_token();
+    let mut client = tonic_server(store).await;
+
+    let status = rejected_status(&mut client, &[]).await;
+    assert_eq!(status.code(), Code::Unauthenticated);
+    assert_eq!(status.message(), "the request presents no service token");
+    assert_eq!(
+        status.metadata().get("www-authenticate").unwrap(),
+        r#"ApiKey realm="api""#
+    );
+
+    let status = rejected_status(&mut client, &[("x-api-key", mint().expose_secret())]).await;
+    assert_eq!(status.code(), Code::Unauthenticated);
+    assert_eq!(status.message(), "the service token is not valid");
+
+    assert_eq!(caller(&mut client, token.expose_secret()).await, "ci");
+}
+
+#[tokio::test]
+async fn missing_scope_is_permission_denied() {
+    let (store, token) = (MemoryStore::new(), mint());
+    let record = TokenRecord::from(&token).with_scopes(["health:watch"]);
+    store.insert(record).unwrap();
+    let mut client = tonic_server(store).await;
+
+    let status = rejected_status(&mut client, &[("x-api-key", token.expose_secret())]).await;
+    assert_eq!(status.code(), Code::PermissionDenied);
+    let expected = "the service token lacks a required role or scope";
+    assert_eq!(status.message(), expected);
+    assert_eq!(
+        status.metadata().get("www-authenticate").unwrap(),
+        r#"ApiKey realm="api", error="insufficient_scope", scope="health:check""#
+    );
+}
+
+#[tokio::test]
+async fn conflicting_tokens_are_invalid_argument() {
+    let (store, token) = store_with_token();
+    let mut client = tonic_server(store).await;
+    let token = token.expose_secret();
+    let authorization = format!("ApiKey {token}");
+
+    let other = mint();
+    for metadata in [
+        [
+            ("authorization", authorization.as_str()),
+            ("x-api-key", other.expose_secret()),
+        ],
+        [("x-api-key", token), ("x-api-key", other.expose_secret())],
+    ] {
+        let status = rejected_status(&mut client, &metadata).await;
+        assert_eq!(status.code(), Code::InvalidArgument);
+    }
+}
+
+#[tokio::test]
+async fn grpc_store_outage_is_unavailable() {
+    let mut client = tonic_server(UnavailableStore).await;
+    let status = rejected_status(&mut client, &[("x-api-key", mint().expose_secret())]).await;
+    assert_eq!(status.code(), Code::Unavailable);
+    assert_eq!(status.metadata().get("retry-after").unwrap(), "1");
+    let expected = "service tokens cannot be checked at the moment";
+    assert_eq!(status.message(), expected);
+}
+
+#[tokio::test]
+async fn axum_router_responds_with_the_same_grpc_codes() {
+    let (store, token) = store_with_token();
+    let mut client = axum_server(store).await;
+    assert_eq!(caller(&mut client, token.expose_secret()).await, "ci");
+    assert_eq!(
+        rejected_status(&mut client, &[]).await.code(),
+        Code::Unauthenticated
+    );
+    let both = [
+        ("x-api-key", token.expose_secret()),
+        ("authorization", "ApiKey other"),
+    ];
+    assert_eq!(
+        rejected_status(&mut client, &both).await.code(),
+        Code::InvalidArgument
+    );
+
+    let mut client = axum_server(UnavailableStore).await;
+    let status = rejected_status(&mut client, &[("x-api-key", token.expose_secret())]).await;
+    assert_eq!(status.code(), Code::Unavailable);
+}
+
+#[tokio::test]
+async fn rejection_format_follows_the_request_protocol() {
+    let (store, _) = store_with_token();
+    let router = axum_router(store);
+    for content_type in ["application/grpc", "application/grpc+proto"] {
+        let request = http::Request::post("/grpc.health.v1.Health/Check")
+            .header(CONTENT_TYPE, content_type)
+            .body(axum::body::Body::empty())
+            .unwrap();
+        let response = router.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["grpc-status"], "16");
+        assert_eq!(
+            response.headers()["grpc-message"],
+            "the request presents no service token"
+        );
+        assert_eq!(response.headers()[CONTENT_TYPE], "application/grpc");
+        assert_eq!(response.headers()[CACHE_CONTROL], "no-store");
+        let body = axum::body::to_bytes(response.into_body(), 4096)
+            .await
+            .unwrap();
+        assert!(body.is_empty(), "{body:?}");
+    }
+
+    let request = http::Request::post("/grpc.health.v1.Health/Check")
+        .header(CONTENT_TYPE, "application/json")
+        .body(axum::body::Body::empty())
+        .unwrap();
+    let response = router.oneshot(request).await.unwrap();
+    assert_eq!(response.status(), 401);
+    assert_eq!(response.headers()[CONTENT_TYPE], "application/problem+json");
+    assert!(!response.headers().contains_key("grpc-status"));
+}

@@ -1,0 +1,367 @@
+//! What an operator sees: one event for each refusal, and counts and latencies by outcome.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use futures::executor::block_on;
+use http::{Request, Response};
+use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+use tests::events;
+use tests::global_subscriber::install_global_subscriber;
+use tower::{Layer, Service, ServiceExt, service_fn};
+use tower_service_token::authorize::RequireRolesLayer;
+use tower_service_token::digest::TokenDigest;
+use tower_service_token::lifecycle::NewToken;
+use tower_service_token::reject::FailureLogged;
+use tower_service_token::store::{Credential, StoreError, TokenRecord, TokenState};
+use tower_service_token::token::TokenFormat;
+use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens, TokenStore};
+use tracing::Instrument;
+use tracing::field::{Field, Visit};
+use tracing::span;
+use tracing_subscriber::layer::{Context, SubscriberExt};
+
+type Event = BTreeMap<String, String>;
+
+/// Keeps the fields of each event of this target.
+#[derive(Clone)]
+struct Events(Arc<Mutex<Vec<Event>>>, &'static str);
+
+impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Events {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        struct Fields(Event);
+        impl Visit for Fields {
+            fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+                self.0.insert(field.name().to_owned(), format!("{value:?}"));
+            }
+            fn record_str(&mut self, field: &Field, value: &str) {
+                self.0.insert(field.name().to_owned(), value.to_owned());
+            }
+        }
+        let metadata = event.metadata();
+        if metadata.target() == self.1 {
+            let level = ("level".to_owned(), metadata.level().to_string());
+            let mut fields = Fields(Event::from([level]));
+            event.record(&mut fields);
+            self.0.lock().unwrap().push(fields.0);
+        }
+    }
+
+    fn on_new_span(&self, _: &span::Attributes<'_>, _: &span::Id, _: Context<'_, S>) {
+        panic!("the layer opens no spans");
+    }
+}
+
+struct Down;
+
+#[async_trait]
+impl TokenStore for Down {
+    async fn find(&self, _: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
+        let cause = std::io::Error::other("connection refused");
+        Err(StoreError::unavailable(cause))
+    }
+}
+
+async fn hello(_: Request<String>) -> Result<Response<String>, Infallible> {
+    Ok(Response::default())
+}
+
+fn send(
+    service: impl Service<Request<String>, Response = Response<String>, Error = Infallible>,
+    token: Option<&str>,
+) {
+    let mut request = Request::new(String::new());
+    if let Some(token) = token {
+        request
+            .headers_mut()
+            .insert("x-api-key", token.parse().unwrap());
+    }
+    block_on(service.oneshot(request)).unwrap();
+}
+
+/// The events of this target and the metrics of `run`, metrics as `name{label}` with their count.
+fn observed(target: &'static str, run: impl FnOnce()) -> (Vec<Event>, BTreeMap<String, u64>) {
+    install_global_subscriber();
+    let events = Events(Arc::default(), target);
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let subscriber = tracing_subscriber::registry().with(events.clone());
+    tracing::subscriber::with_default(subscriber, || metrics::with_local_recorder(&recorder, run));
+    let mut counts = BTreeMap::new();
+    for (key, _, _, value) in snapshotter.snapshot().into_vec() {
+        let labels = key
+            .key()
+            .labels()
+            .map(|label| format!("{}={}", label.key(), label.value()));
+        let name = format!(
+            "{}{{{}}}",
+            key.key().name(),
+            labels.collect::<Vec<_>>().join(",")
+        );
+        let count = match value {
+            DebugValue::Counter(count) => count,
+            DebugValue::Histogram(values) => {
+                assert!(
+                    values
+                        .iter()
+                        .all(|seconds| (0.0..60.0).contains(&seconds.0))
+                );
+                values.len() as u64
+            }
+            DebugValue::Gauge(_) => panic!("no gauges"),
+        };
+        counts.insert(name, count);
+    }
+    let events = events.0.lock().unwrap().clone();
+    (events, counts)
+}
+
+fn event(fields: &[(&str, &str)]) -> Event {
+    let message = ("message", "request refused");
+    let fields = fields.iter().chain([&message]);
+    fields
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect()
+}
+
+#[test]
+fn logs_each_rejection_once_and_counts_each_outcome() {
+    let store = MemoryStore::new();
+    let good = TokenFormat::default().mint().unwrap();
+    let revoked = TokenFormat::default().mint().unwrap();
+    store.insert(TokenRecord::from(&good)).unwrap();
+    store
+        .insert(TokenRecord::from(&revoked).with_state(TokenState::Revoked))
+        .unwrap();
+    let (good_id, revoked_id) = (good.id().to_string(), revoked.id().to_string());
+    let guarded = RequireRolesLayer::any_of(["admin"]).layer(service_fn(hello));
+    let layer = ServiceTokenLayer::new(store);
+
+    let (events, counts) = observed("tower_service_token", || {
+        let plain = layer.layer(service_fn(hello));
+        send(plain.clone(), Some(good.expose_secret()));
+        send(plain.clone(), Some(good.expose_secret()));
+        send(plain.clone(), None);
+        send(plain.clone(), Some("unknown"));
+        send(plain.clone(), Some("two words"));
+        send(plain.clone(), Some(revoked.expose_secret()));
+        send(layer.clone().optional().layer(service_fn(hello)), None);
+        send(layer.layer(guarded.clone()), Some(good.expose_secret()));
+        send(
+            ServiceTokenLayer::new(Down).layer(service_fn(hello)),
+            Some("any"),
+        );
+        send(guarded.clone(), None);
+    });
+
+    assert_eq!(
+        events,
+        [
+            event(&[
+                ("level", "INFO"),
+                ("reason", "missing_token"),
+                ("code", "missing_token"),
+                ("status", "401")
+            ]),
+            event(&[
+                ("level", "INFO"),
+                ("reason", "unknown_token"),
+                ("code", "invalid_token"),
+                ("status", "401")
+            ]),
+            event(&[
+                ("level", "INFO"),
+                ("reason", "malformed_header"),
+                ("code", "invalid_request"),
+                ("status", "400")
+            ]),
+            event(&[
+                ("level", "INFO"),
+                ("reason", "revoked_token"),
+                ("code", "token_revoked"),
+                ("status", "401"),
+                ("token_id", &revoked_id)
+            ]),
+            event(&[
+                ("level", "INFO"),
+                ("reason", "insufficient_scope"),
+                ("code", "insufficient_scope"),
+                ("status", "403"),
+                ("token_id", &good_id)
+            ]),
+            event(&[
+                ("level", "ERROR"),
+                ("reason", "store_unavailable"),
+                ("code", "auth_unavailable"),
+                ("status", "503"),
+                (
+                    "error",
+                    "the token store is unavailable: connection refused"
+                )
+            ]),
+            event(&[
+                ("level", "ERROR"),
+                ("reason", "missing_layer"),
+                ("code", "internal"),
+                ("status", "500"),
+                (
+                    "error",
+                    "a guard or extractor needs a ServiceTokenLayer around it, and there is none"
+                )
+            ]),
+        ]
+    );
+
+    assert_eq!(counts, expected_counts());
+}
+
+/// The fields of the one event of a request to `service` with this request id.
+fn logged<S>(service: S, id: Option<&str>) -> (Event, Response<String>)
+where
+    S: Service<Request<String>, Response = Response<String>, Error = Infallible>,
+{
+    let events = events::Events::default();
+    let _guard = events.start();
+    let mut request = Request::new(String::new());
+    let headers = request.headers_mut();
+    headers.insert("x-api-key", "any".parse().unwrap());
+    if let Some(id) = id {
+        headers.insert("x-request-id", id.parse().unwrap());
+    }
+    let response = block_on(service.oneshot(request)).unwrap();
+    (events.only(), response)
+}
+
+#[test]
+fn logs_the_request_id_and_marks_failed_responses() {
+    let layer = || ServiceTokenLayer::new(Down).layer(service_fn(hello));
+    let guard = || RequireRolesLayer::any_of(["admin"]).layer(service_fn(hello));
+    for id in [Some("req-7"), None, Some("a b"), Some("svctok-7Hq2mX9bTe")] {
+        let expected = id.filter(|id| *id == "req-7");
+        for (event, response) in [logged(layer(), id), logged(guard(), id)] {
+            events::assert_fields(&event, &[("level", "ERROR")]);
+            assert_eq!(event.get("request_id").map(String::as_str), expected);
+            assert!(response.extensions().get::<FailureLogged>().is_some());
+        }
+    }
+    let unknown = ServiceTokenLayer::new(MemoryStore::new()).layer(service_fn(hello));
+    let (event, response) = logged(unknown, Some("req-7"));
+    events::assert_fields(&event, &[("level", "INFO"), ("request_id", "req-7")]);
+    assert!(response.extensions().get::<FailureLogged>().is_none());
+}
+
+#[test]
+fn does_not_repeat_a_request_id_of_the_current_span() {
+    let within = |span: fn() -> tracing::Span| {
+        let inner = ServiceTokenLayer::new(Down).layer(service_fn(hello));
+        let service = service_fn(move |request| {
+            let inner = inner.clone();
+            inner.oneshot(request).instrument(span())
+        });
+        logged(service, Some("req-7")).0
+    };
+    let with_id = within(|| tracing::info_span!("request", request_id = "req-7"));
+    assert!(!with_id.contains_key("request_id"));
+    let without = within(|| tracing::info_span!("request"));
+    events::assert_fields(&without, &[("request_id", "req-7")]);
+}
+
+fn expected_counts() -> BTreeMap<String, u64> {
+    let mut expected = BTreeMap::new();
+    for (outcome, count) in [
+        ("accepted", 3),
+        ("anonymous", 1),
+        ("missing_token", 1),
+        ("unknown_token", 1),
+        ("malformed_header", 1),
+        ("revoked_token", 1),
+        ("store_unavailable", 1),
+    ] {
+        expected.insert(
+            format!("service_token_requests_total{{outcome={outcome}}}"),
+            count,
+        );
+        expected.insert(
+            format!("service_token_check_seconds{{outcome={outcome}}}"),
+            count,
+        );
+    }
+    for reason in ["insufficient_scope", "missing_layer"] {
+        expected.insert(
+            format!("service_token_guard_refusals_total{{reason={reason}}}"),
+            1,
+        );
+    }
+    expected
+}
+
+#[test]
+fn logs_and_counts_each_use_of_the_previous_secret() {
+    let store = MemoryStore::new();
+    let (old, new) = (
+        TokenFormat::default().mint().unwrap(),
+        TokenFormat::default().mint().unwrap(),
+    );
+    let previous = TokenDigest::of(old.expose_secret());
+    let until = SystemTime::now() + Duration::from_secs(3600);
+    let record = TokenRecord::from(&new).with_previous_digest((previous, until));
+    store.insert(record).unwrap();
+    let service = ServiceTokenLayer::new(store).layer(service_fn(hello));
+    let (events, counts) = observed("tower_service_token::rotation", || {
+        for token in [&old, &new, &old] {
+            send(service.clone(), Some(token.expose_secret()));
+        }
+    });
+    let told = Event::from(
+        [
+            ("level", "INFO"),
+            ("message", "previous secret used"),
+            ("token_id", &new.id().to_string()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned())),
+    );
+    assert_eq!(events, [told.clone(), told]);
+    assert_eq!(counts["service_token_previous_secret_uses_total{}"], 2);
+}
+
+#[test]
+fn audit_target_has_changes_and_rejected_known_tokens() {
+    let store = MemoryStore::new();
+    let tokens = ServiceTokens::new(store.clone()).acting_as("alice");
+    let service = ServiceTokenLayer::new(store).layer(service_fn(hello));
+    let mut id = String::new();
+    let (events, _) = observed("tower_service_token::audit", || {
+        let issued = block_on(tokens.create(NewToken::new("ci"))).unwrap();
+        id = issued.record().id().to_string();
+        block_on(tokens.disable(issued.record().id())).unwrap();
+        send(service.clone(), Some(issued.expose_secret()));
+        send(service.clone(), Some("unknown"));
+        send(service.clone(), None);
+    });
+    let told = events.iter().map(|event| {
+        ["level", "action", "actor", "token_id", "changes"].map(|field| event.get(field).cloned())
+    });
+    let holder = format!("token:{id}");
+    let expected = [
+        (
+            "created",
+            "operator:alice",
+            Some("name: None to Some(\"ci\")"),
+        ),
+        (
+            "disabled",
+            "operator:alice",
+            Some("state: Some(\"active\") to Some(\"disabled\")"),
+        ),
+        ("refused_disabled", &holder, None),
+    ];
+    let expected = expected.map(|(action, actor, changes)| {
+        [Some("INFO"), Some(action), Some(actor), Some(&id), changes]
+            .map(|text| text.map(str::to_owned))
+    });
+    assert_eq!(told.collect::<Vec<_>>(), expected);
+}

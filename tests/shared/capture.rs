@@ -1,0 +1,36 @@
+//! The log and the metrics of a piece of code.
+
+use crate::log::Log;
+#[cfg(feature = "metrics")]
+use std::fmt::Write as _;
+
+/// Runs `body` and returns what it gave, all it logged and the metrics it left.
+pub fn captured<T>(body: impl FnOnce() -> T) -> (T, String, String) {
+    let log = Log::default();
+    let guard = log.start();
+    let (value, metrics) = metered(body);
+    drop(guard);
+    (value, log.text(), metrics)
+}
+
+#[cfg(not(feature = "metrics"))]
+fn metered<T>(body: impl FnOnce() -> T) -> (T, String) {
+    (body(), String::new())
+}
+
+#[cfg(feature = "metrics")]
+fn metered<T>(body: impl FnOnce() -> T) -> (T, String) {
+    let recorder = metrics_util::debugging::DebuggingRecorder::new();
+    let value = metrics::with_local_recorder(&recorder, body);
+    let mut text = String::new();
+    for (key, unit, description, _) in recorder.snapshotter().snapshot().into_vec() {
+        writeln!(text, "{:?} {unit:?} {description:?}", key.key()).expect("into a string");
+        let labels = key
+            .key()
+            .labels()
+            .map(|label| format!("{}={}", label.key(), label.value()));
+        let labels: Vec<_> = labels.collect();
+        writeln!(text, "{}{{{}}}", key.key().name(), labels.join(",")).expect("into a string");
+    }
+    (value, text)
+}

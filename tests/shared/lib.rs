@@ -1,0 +1,18 @@
+//! What the suites of this package share: logs, a managed API, the verbs to run on any store.
+//!
+//! What suites of other packages use too is in `test-support`.
+
+#![expect(
+    missing_docs,
+    clippy::missing_panics_doc,
+    reason = "test code panics where a test fails, and is read beside its callers"
+)]
+
+pub mod capture;
+pub mod events;
+pub mod global_subscriber;
+pub mod log;
+#[cfg(feature = "api")]
+pub mod api_fixture;
+pub mod pause_point;
+pub mod operations;

@@ -1,0 +1,321 @@
+//! `ChainStore`: which store has the say, and what becomes of one that cannot look.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::executor::block_on;
+use http::{Request, Response, StatusCode};
+use tower::{Layer, ServiceExt, service_fn};
+use tower_service_token::digest::TokenDigest;
+use tower_service_token::store::{
+    Cached, ChainStore, ChangeListener, Credential, StoreError, StoreErrorKind, TokenChange,
+    TokenRecord, TokenState,
+};
+use tower_service_token::token::{PresentedToken, TokenId};
+use tower_service_token::{MemoryStore, Principal, ServiceTokenLayer, TokenStore};
+
+const TOKEN: &str = "svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n";
+
+/// What a store says about the token, named after where it must look for that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Behavior {
+    CachedFound,
+    CachedRevoked,
+    CachedNotFound,
+    LookupFound,
+    LookupRevoked,
+    LookupNotFound,
+    LookupUnavailable,
+    LookupRateLimited,
+    LookupCorrupt,
+}
+
+use Behavior::{
+    CachedFound, CachedNotFound, CachedRevoked, LookupCorrupt, LookupFound, LookupNotFound,
+    LookupRateLimited, LookupRevoked, LookupUnavailable,
+};
+
+/// A store that says one thing, and counts how often it was asked.
+#[derive(Clone)]
+struct Scripted {
+    behavior: Behavior,
+    name: &'static str,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Scripted {
+    fn new(behavior: Behavior, name: &'static str) -> Self {
+        let asked = Arc::default();
+        Self {
+            behavior,
+            name,
+            asked,
+        }
+    }
+
+    fn record(&self) -> TokenRecord {
+        TokenRecord::new(id(), TokenDigest::of(TOKEN)).with_name(self.name)
+    }
+}
+
+#[async_trait]
+impl TokenStore for Scripted {
+    fn find_cached(&self, _: &Credential<'_>) -> Cached {
+        match self.behavior {
+            CachedFound => Cached::Found(self.record()),
+            CachedRevoked => Cached::Found(self.record().with_state(TokenState::Revoked)),
+            CachedNotFound => Cached::NotFound,
+            _ => Cached::Miss,
+        }
+    }
+
+    async fn find(&self, _: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        match self.behavior {
+            LookupFound => Ok(Some(self.record())),
+            LookupRevoked => Ok(Some(self.record().with_state(TokenState::Revoked))),
+            LookupNotFound => Ok(None),
+            LookupUnavailable => Err(StoreError::unavailable(self.name)),
+            LookupRateLimited => Err(StoreError::rate_limited(Duration::from_secs(7))),
+            LookupCorrupt => Err(StoreError::corrupt(self.name)),
+            CachedFound | CachedRevoked | CachedNotFound => panic!("memory had the answer"),
+        }
+    }
+}
+
+fn id() -> TokenId {
+    "7Hq2mX9bTe".parse().unwrap()
+}
+
+fn credential() -> Credential<'static> {
+    Credential::new(PresentedToken::new(TOKEN).unwrap())
+}
+
+fn chain(answers: [Behavior; 2]) -> ChainStore {
+    let [first, second] = answers;
+    ChainStore::new(Scripted::new(first, "first")).then(Scripted::new(second, "second"))
+}
+
+/// The status and the body; the body of an accepted request is the name of its token.
+async fn answer(store: ChainStore) -> (StatusCode, String) {
+    let inner = service_fn(async |request: Request<()>| {
+        let principal = request.extensions().get::<Principal>();
+        let name = principal.map(|principal| principal.name().to_owned());
+        Ok::<_, Infallible>(Response::new(name.unwrap_or_default()))
+    });
+    let request = Request::get("/").header("x-api-key", TOKEN);
+    let service = ServiceTokenLayer::new(store).layer(inner);
+    let response = service.oneshot(request.body(()).unwrap()).await.unwrap();
+    (response.status(), response.into_body())
+}
+
+#[tokio::test]
+async fn first_match_wins_and_failures_are_not_denials() {
+    let first = (StatusCode::OK, Some("first"));
+    let second = (StatusCode::OK, Some("second"));
+    let denied = (StatusCode::UNAUTHORIZED, None);
+    let down = (StatusCode::SERVICE_UNAVAILABLE, None);
+    let limited = (StatusCode::TOO_MANY_REQUESTS, None);
+    let corrupt = (StatusCode::INTERNAL_SERVER_ERROR, None);
+    for (answers, expected) in [
+        // Memory alone.
+        ([CachedFound, CachedFound], first),
+        ([CachedFound, CachedNotFound], first),
+        ([CachedNotFound, CachedFound], second),
+        ([CachedNotFound, CachedNotFound], denied),
+        ([CachedRevoked, CachedFound], denied),
+        ([CachedFound, CachedRevoked], first),
+        ([CachedNotFound, CachedRevoked], denied),
+        // The second must be asked.
+        ([CachedFound, LookupUnavailable], first),
+        ([CachedRevoked, LookupFound], denied),
+        ([CachedNotFound, LookupFound], second),
+        ([CachedNotFound, LookupNotFound], denied),
+        ([CachedNotFound, LookupRevoked], denied),
+        ([CachedNotFound, LookupUnavailable], down),
+        ([CachedNotFound, LookupRateLimited], limited),
+        ([CachedNotFound, LookupCorrupt], corrupt),
+        // The first must be asked.
+        ([LookupFound, CachedFound], first),
+        ([LookupFound, LookupUnavailable], first),
+        ([LookupRevoked, CachedFound], denied),
+        ([LookupRevoked, LookupFound], denied),
+        ([LookupNotFound, CachedFound], second),
+        ([LookupNotFound, CachedRevoked], denied),
+        ([LookupNotFound, CachedNotFound], denied),
+        ([LookupNotFound, LookupFound], second),
+        ([LookupNotFound, LookupNotFound], denied),
+        ([LookupNotFound, LookupUnavailable], down),
+        // The first cannot look.
+        ([LookupUnavailable, CachedFound], second),
+        ([LookupUnavailable, CachedRevoked], denied),
+        ([LookupUnavailable, CachedNotFound], down),
+        ([LookupUnavailable, LookupFound], second),
+        ([LookupUnavailable, LookupRevoked], denied),
+        ([LookupUnavailable, LookupNotFound], down),
+        ([LookupCorrupt, CachedFound], second),
+        ([LookupCorrupt, CachedNotFound], corrupt),
+        ([LookupRateLimited, LookupFound], second),
+        ([LookupRateLimited, CachedNotFound], limited),
+        // None can look: the first error.
+        ([LookupUnavailable, LookupUnavailable], down),
+        ([LookupUnavailable, LookupRateLimited], down),
+        ([LookupUnavailable, LookupCorrupt], down),
+        ([LookupRateLimited, LookupUnavailable], limited),
+        ([LookupCorrupt, LookupUnavailable], corrupt),
+    ] {
+        let (status, body) = answer(chain(answers)).await;
+        assert_eq!(status, expected.0, "{answers:?}: {body}");
+        if let Some(name) = expected.1 {
+            assert_eq!(body, name, "{answers:?}");
+        }
+    }
+}
+
+#[test]
+fn find_cached_stops_at_first_miss() {
+    for (answers, expected) in [
+        ([CachedFound, LookupFound], "found first"),
+        ([CachedNotFound, CachedFound], "found second"),
+        ([CachedNotFound, CachedNotFound], "not found"),
+        ([CachedNotFound, LookupFound], "ask"),
+        // The second knows already, and the first has the say nevertheless.
+        ([LookupNotFound, CachedFound], "ask"),
+        ([LookupUnavailable, CachedNotFound], "ask"),
+    ] {
+        let told = match chain(answers).find_cached(&credential()) {
+            Cached::Found(record) => format!("found {}", record.name()),
+            Cached::NotFound => "not found".to_owned(),
+            Cached::Miss => "ask".to_owned(),
+        };
+        assert_eq!(told, expected, "{answers:?}");
+    }
+}
+
+#[test]
+fn find_returns_the_same_as_find_cached() {
+    let found = block_on(chain([CachedNotFound, CachedFound]).find(&credential())).unwrap();
+    assert_eq!(found.unwrap().name(), "second");
+    let found = block_on(chain([CachedNotFound, CachedNotFound]).find(&credential())).unwrap();
+    assert!(found.is_none());
+}
+
+#[test]
+fn stops_after_match_and_continues_after_failure() {
+    for (behavior, asked) in [
+        (LookupFound, 0),
+        (LookupRevoked, 0),
+        (LookupNotFound, 1),
+        (LookupUnavailable, 1),
+        (LookupCorrupt, 1),
+        (LookupRateLimited, 1),
+    ] {
+        let second = Scripted::new(LookupNotFound, "second");
+        let chain = ChainStore::new(Scripted::new(behavior, "first")).then(second.clone());
+        let _ = block_on(chain.find(&credential()));
+        assert_eq!(second.asked.load(Ordering::SeqCst), asked, "{behavior:?}");
+    }
+}
+
+#[test]
+fn returns_first_error_with_source_and_retry_after() {
+    let chain = ChainStore::new(Scripted::new(LookupNotFound, "first"))
+        .then(Scripted::new(LookupRateLimited, "second"))
+        .then(Scripted::new(LookupUnavailable, "third"));
+    let error = block_on(chain.find(&credential())).unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::RateLimited);
+    assert_eq!(error.retry_after(), Some(Duration::from_secs(7)));
+
+    let chain = ChainStore::new(Scripted::new(LookupUnavailable, "first"))
+        .then(Scripted::new(LookupUnavailable, "next"));
+    let error = block_on(chain.find(&credential())).unwrap_err();
+    let source = std::error::Error::source(&error).unwrap();
+    assert_eq!(source.to_string(), "first");
+}
+
+#[test]
+fn forwards_changes_of_every_store() {
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl ChangeListener for Count {
+        fn changed(&self, _: &TokenChange) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    let stores = [MemoryStore::new(), MemoryStore::new(), MemoryStore::new()];
+    let [first, second, third] = stores.clone();
+    let chain = ChainStore::new(first).then(second).then(third);
+    let count = Arc::new(Count::default());
+    chain.subscribe(&(count.clone() as Arc<dyn ChangeListener>));
+    for (number, store) in stores.iter().enumerate() {
+        let record = TokenRecord::new(id(), TokenDigest::of(TOKEN));
+        store.insert(record).unwrap();
+        assert_eq!(count.0.load(Ordering::SeqCst), number + 1);
+    }
+}
+
+#[tokio::test]
+async fn later_store_decides_while_first_is_unavailable() {
+    let later = MemoryStore::new();
+    let record = TokenRecord::new(id(), TokenDigest::of(TOKEN)).with_name("later");
+    later.insert(record).unwrap();
+    for (first, expected) in [
+        (LookupRevoked, StatusCode::UNAUTHORIZED),
+        (LookupUnavailable, StatusCode::OK),
+    ] {
+        let chain = ChainStore::new(Scripted::new(first, "first")).then(later.clone());
+        assert_eq!(answer(chain).await.0, expected);
+    }
+    // Revoked wherever it is kept, it is refused in either case.
+    later.revoke(id()).unwrap();
+    let chain = ChainStore::new(Scripted::new(LookupUnavailable, "first")).then(later);
+    assert_eq!(answer(chain).await.0, StatusCode::UNAUTHORIZED);
+}
+
+/// Nobody else sees it: the client gets 200.
+#[cfg(feature = "metrics")]
+#[test]
+fn counts_failures_covered_by_later_store() {
+    use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+
+    let recorder = DebuggingRecorder::new();
+    metrics::with_local_recorder(&recorder, || {
+        for answers in [
+            [LookupUnavailable, CachedFound],
+            [LookupUnavailable, LookupUnavailable],
+            [LookupNotFound, CachedNotFound],
+        ] {
+            let _ = block_on(chain(answers).find(&credential()));
+        }
+    });
+    let counted = recorder.snapshotter().snapshot().into_vec();
+    let [(key, _, _, DebugValue::Counter(count))] = &counted[..] else {
+        panic!("{counted:?}")
+    };
+    let labels: Vec<_> = key.key().labels().map(metrics::Label::value).collect();
+    assert_eq!(key.key().name(), "service_token_chain_failures_total");
+    assert_eq!((&*labels, *count), (&["unavailable"][..], 3));
+}
+
+#[cfg(feature = "tracing")]
+#[test]
+fn logs_failures_covered_by_later_store_with_index_and_cause() {
+    let log = tests::log::Log::default();
+    let chain = ChainStore::new(Scripted::new(LookupNotFound, "first"))
+        .then(Scripted::new(LookupUnavailable, "no route to host"))
+        .then(Scripted::new(CachedFound, "third"));
+    let guard = log.start();
+    let found = block_on(chain.find(&credential()));
+    drop(guard);
+    assert_eq!(found.unwrap().unwrap().name(), "third");
+    assert_eq!(
+        log.text().trim(),
+        "WARN tower_service_token: a store of the chain could not look \
+         index=1 kind=\"unavailable\" error=no route to host"
+    );
+}

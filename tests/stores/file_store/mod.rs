@@ -1,0 +1,114 @@
+//! `FileStore`: what a file may say, what is refused, and how a change becomes effective.
+//!
+//! 1. [Fields](fields) and their defaults, in both formats.
+//! 2. [Mistakes](invalid_files): each is an error that names its place and repeats nothing.
+//! 3. [Following](reloading) the file, whichever way it is replaced.
+//! 4. What is [reported](logs_and_metrics).
+
+mod fields;
+mod reloading;
+mod invalid_files;
+mod logs_and_metrics;
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
+
+use tower_service_token::TokenStore;
+use tower_service_token::clock::ManualClock;
+use tower_service_token::digest::TokenDigest;
+use tower_service_token::store::{
+    Cached, Credential, DenialKind, FileStore, FileStoreOptions, TokenRecord, verdict,
+};
+use tower_service_token::token::PresentedToken;
+
+/// A directory of one test, gone with it.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("file-store-test-{}-{number}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// A new file that only its owner writes to, whatever the umask.
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path(name);
+        write(&path, text);
+        path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// In place, if the file is there.
+fn write(path: &Path, text: &str) {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(path).unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+}
+
+/// As an editor does: beside the file, and then renamed over it.
+fn replace(path: &Path, text: &str) {
+    let beside = path.with_extension("new");
+    write(&beside, text);
+    fs::rename(beside, path).unwrap();
+}
+
+/// A file with one token: its digest on the second line, `fields` from the third on.
+fn toml_of(token: &str, fields: &str) -> String {
+    let digest = TokenDigest::of(token);
+    let end = if fields.is_empty() { "" } else { "\n" };
+    format!("[[tokens]]\ndigest = \"{digest}\"\n{fields}{end}")
+}
+
+/// A store that never looks at its file by itself.
+fn opened(path: &Path) -> FileStore {
+    let options = FileStoreOptions::new().with_poll_interval(None);
+    options.open(path).unwrap()
+}
+
+fn store_of(text: &str) -> FileStore {
+    let folder = Folder::new();
+    opened(&folder.write("tokens.toml", text))
+}
+
+fn found(store: &FileStore, token: &str) -> Option<TokenRecord> {
+    let credential = Credential::new(PresentedToken::new(token).unwrap());
+    match store.find_cached(&credential) {
+        Cached::Found(record) => Some(record),
+        Cached::NotFound => None,
+        Cached::Miss => panic!("memory is never asked"),
+    }
+}
+
+fn verdict_for(store: &FileStore, token: &str, now: SystemTime) -> Result<(), DenialKind> {
+    let credential = Credential::new(PresentedToken::new(token).unwrap());
+    let outcome = verdict(found(store, token), &credential, &ManualClock::new(now));
+    outcome.map(drop).map_err(|denial| denial.kind())
+}
+
+fn at(seconds: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+}
+
+/// 2027-01-31T00:00:00Z.
+const JANUARY_31: u64 = 1_801_353_600;
+const DAY: u64 = 24 * 60 * 60;

@@ -1,0 +1,22 @@
+//! The clients of the authorization server that may ask about tokens; see `server.mjs`.
+
+use tower_service_token::store::{ClientAuth, PrivateKeyJwt};
+
+use super::deployment::Deployment;
+
+pub const API: [&str; 2] = ["api", "api-secret"];
+/// Each character means something in a header, a form or a URL.
+pub const SPECIAL: [&str; 2] = ["a b+c:%2B&=/~", r#"d e+f:%25&=?"<\>"#];
+pub const POSTER: [&str; 2] = ["poster", "p +:%26&=?~"];
+
+pub fn basic([id, secret]: [&str; 2]) -> ClientAuth {
+    ClientAuth::basic(id, secret)
+}
+
+pub fn es256(deployment: &Deployment) -> PrivateKeyJwt {
+    PrivateKeyJwt::es256("signer-es256", deployment.client_key("es256")).unwrap()
+}
+
+pub fn rs256(deployment: &Deployment) -> PrivateKeyJwt {
+    PrivateKeyJwt::rs256("signer-rs256", deployment.client_key("rs256")).unwrap()
+}

@@ -1,0 +1,38 @@
+//! The authorization servers in `tests/peers`, started for a test.
+
+pub mod clients;
+pub mod peer;
+pub mod server;
+pub mod deployment;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::LocalBoxFuture;
+use libtest_mimic::Failed;
+
+use self::deployment::Deployment;
+
+/// Longer than any test takes on a busy machine.
+const TEST_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Runs a test on a deployment.
+pub fn run_on(
+    deployment: Arc<Deployment>,
+    test: fn(Arc<Deployment>) -> LocalBoxFuture<'static, ()>,
+) -> Result<(), Failed> {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(2).enable_all().build()?;
+    let test = async { tokio::time::timeout(TEST_TIMEOUT, test(deployment)).await };
+    let ended = runtime.block_on(test);
+    ended.map_err(|_| Failed::from("the test does not end"))
+}
+
+/// Asks until it is so: for what another process does in its own time.
+pub async fn wait_until(mut is_so: impl AsyncFnMut() -> bool) {
+    let end = tokio::time::Instant::now() + Duration::from_secs(60);
+    while !is_so().await {
+        assert!(tokio::time::Instant::now() < end, "it does not come to be");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

@@ -1,0 +1,258 @@
+//! A private cluster of PostgreSQL, made with the installed binaries.
+
+use std::env;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::Stop;
+use crate::port::ReservedPort;
+
+pub(super) const CLUSTER_TIMEOUT: Duration = Duration::from_secs(60);
+
+pub(super) struct Cluster {
+    binaries: PathBuf,
+    folder: PathBuf,
+    /// Held while the server is stopped too, so that it can start again.
+    pub(super) port: ReservedPort,
+    owner: Option<Owner>,
+    /// A shell whose child the server is; it ends the server when this process is gone.
+    keeper: Mutex<Option<Child>>,
+}
+
+#[derive(Clone)]
+struct Owner {
+    user: u32,
+    group: u32,
+}
+
+impl Cluster {
+    /// A folder for a server, with no data in it yet.
+    pub(super) fn new() -> Result<Self, String> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let binaries = binaries().ok_or("there is no PostgreSQL")?;
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("svctok-postgres-{}-{number}", std::process::id());
+        let folder = env::temp_dir().join(name);
+        fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
+        let owner = owner()?;
+        if let Some(owner) = &owner {
+            std::os::unix::fs::chown(&folder, Some(owner.user), Some(owner.group))
+                .map_err(|error| error.to_string())?;
+        }
+        Ok(Self {
+            binaries,
+            folder,
+            port: ReservedPort::new(),
+            owner,
+            keeper: Mutex::new(None),
+        })
+    }
+
+    pub(super) fn initialize(&self) -> Result<(), String> {
+        let mut initdb = self.command("initdb");
+        initdb.args(["--auth=trust", "--username=tokens", "--encoding=UTF8"]);
+        initdb.args(["--no-locale", "--no-sync"]);
+        let made = initdb.arg("-D").arg(self.data()).output();
+        let made = made.map_err(|error| error.to_string())?;
+        if !made.status.success() {
+            return Err(format!("initdb: {}", String::from_utf8_lossy(&made.stderr)));
+        }
+        Ok(())
+    }
+
+    pub(super) fn start(&self) -> Result<(), String> {
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.folder.join("log"))
+            .map_err(|error| error.to_string())?;
+        // The shell reads until this process has gone, however it went.
+        let script = r#"exec 3<&0; "$@" </dev/null & server=$!
+            cat <&3 >/dev/null; kill -QUIT $server 2>/dev/null; wait $server"#;
+        let mut shell = self.as_owner("sh");
+        shell.args(["-c", script, "sh"]);
+        shell.arg(self.binaries.join("postgres"));
+        shell.arg("-D").arg(self.data());
+        shell.arg("-k").arg(&self.folder);
+        shell.args(["-h", "127.0.0.1", "-p", &self.port_number()]);
+        shell.args(["-N", "200"]);
+        let keeper = shell
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .map_err(|error| error.to_string())?;
+        *self.keeper.lock().unwrap() = Some(keeper);
+        let deadline = Instant::now() + CLUSTER_TIMEOUT;
+        while !self.is_ready() {
+            if Instant::now() > deadline {
+                let log = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+                return Err(format!("PostgreSQL does not start: {log}"));
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    fn is_ready(&self) -> bool {
+        let mut ready = Command::new(self.binaries.join("pg_isready"));
+        ready.args(["-q", "-h", "127.0.0.1", "-p", &self.port_number()]);
+        ready.status().is_ok_and(|status| status.success())
+    }
+
+    pub(super) fn stop(&self, how: Stop) {
+        let mode = match how {
+            Stop::Fast => "fast",
+            Stop::Immediate => "immediate",
+        };
+        let mut stop = self.command("pg_ctl");
+        stop.args(["stop", "-w", "-s", "-m", mode])
+            .arg("-D")
+            .arg(self.data());
+        let stopped = stop.output().unwrap();
+        let told = String::from_utf8_lossy(&stopped.stderr);
+        assert!(stopped.status.success(), "pg_ctl: {told}");
+        self.release();
+    }
+
+    /// Closes the pipe that the shell reads, and waits for it.
+    pub(super) fn release(&self) {
+        if let Some(mut keeper) = self.keeper.lock().unwrap().take() {
+            drop(keeper.stdin.take());
+            let _ = keeper.wait();
+        }
+    }
+
+    pub(super) fn signal(&self, name: &str) {
+        let pids = self.processes();
+        let mut kill = Command::new("sh");
+        kill.arg("-c")
+            .arg(format!("kill -{name} {}", pids.join(" ")));
+        assert!(kill.status().unwrap().success());
+        if name == "STOP" {
+            for pid in &pids {
+                wait_until_stopped(pid);
+            }
+        }
+    }
+
+    /// The postmaster and its children.
+    pub(super) fn processes(&self) -> Vec<String> {
+        let pid = fs::read_to_string(self.data().join("postmaster.pid")).unwrap();
+        let postmaster: u32 = pid.lines().next().unwrap().parse().unwrap();
+        let mut pids = vec![postmaster.to_string()];
+        for entry in fs::read_dir("/proc").unwrap().flatten() {
+            let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else {
+                continue;
+            };
+            // After the name in parentheses: the state and the parent.
+            let parent = stat.rsplit(')').next().unwrap().split_whitespace().nth(1);
+            if parent == Some(&postmaster.to_string()) {
+                pids.push(entry.file_name().into_string().unwrap());
+            }
+        }
+        pids
+    }
+
+    fn port_number(&self) -> String {
+        self.port.address().port().to_string()
+    }
+
+    pub(super) fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    pub(super) fn command(&self, name: &str) -> Command {
+        self.as_owner(self.binaries.join(name))
+    }
+
+    fn as_owner(&self, program: impl AsRef<Path>) -> Command {
+        let mut command = match &self.owner {
+            None => Command::new(program.as_ref()),
+            Some(Owner { user, group }) => {
+                let mut command = Command::new("setpriv");
+                command.arg(format!("--reuid={user}"));
+                command.arg(format!("--regid={group}"));
+                command.arg("--clear-groups");
+                command.arg(program.as_ref());
+                command
+            }
+        };
+        // The folder that tests run in may not be the owner's to enter.
+        command.current_dir("/").env("LC_ALL", "C");
+        command
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.release();
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Waits until a process that was sent `SIGSTOP` runs no more, unless it has ended.
+fn wait_until_stopped(pid: &str) {
+    let begun = Instant::now();
+    while let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) {
+        // After the name in parentheses.
+        if stat.rsplit(") ").next().unwrap().starts_with(['T', 'Z']) {
+            return;
+        }
+        assert!(begun.elapsed() < CLUSTER_TIMEOUT, "{stat} does not stop");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// The folder of the newest server binaries: on the path, or where Debian puts them.
+fn binaries() -> Option<PathBuf> {
+    let has_all = |folder: &PathBuf| {
+        ["initdb", "postgres", "pg_ctl", "pg_isready"]
+            .iter()
+            .all(|name| folder.join(name).exists())
+    };
+    let path = env::var_os("PATH").unwrap_or_default();
+    if let Some(folder) = env::split_paths(&path).find(has_all) {
+        return Some(folder);
+    }
+    let versions = fs::read_dir("/usr/lib/postgresql").ok()?.flatten();
+    let mut versions: Vec<(u32, PathBuf)> = versions
+        .filter_map(|entry| {
+            let version = entry.file_name().to_str()?.parse().ok()?;
+            Some((version, entry.path().join("bin")))
+        })
+        .filter(|(_, folder)| has_all(folder))
+        .collect();
+    versions.sort_unstable();
+    versions.pop().map(|(_, folder)| folder)
+}
+
+/// Who runs the server: nobody else unless this is root.
+fn owner() -> Result<Option<Owner>, String> {
+    use std::os::unix::fs::MetadataExt;
+    let own = fs::metadata("/proc/self").map_err(|error| error.to_string())?;
+    if own.uid() != 0 {
+        return Ok(None);
+    }
+    let users = fs::read_to_string("/etc/passwd").map_err(|error| error.to_string())?;
+    let find = |name: &str| {
+        users.lines().find_map(|line| {
+            let mut fields = line.split(':');
+            if fields.next()? != name {
+                return None;
+            }
+            let user = fields.nth(1)?.parse().ok()?;
+            let group = fields.next()?.parse().ok()?;
+            Some(Owner { user, group })
+        })
+    };
+    let owner = find("postgres").or_else(|| find("nobody"));
+    owner
+        .map(Some)
+        .ok_or_else(|| "this is root, and there is no other user to run PostgreSQL".to_owned())
+}

@@ -1,0 +1,150 @@
+//! A real PostgreSQL for tests: the one that `DATABASE_URL` names, or a private cluster made with
+//! the installed binaries, which does not outlive its test process.
+//!
+//! 1. [`Postgres::shared`] is `DATABASE_URL` if set (its user must be allowed to create
+//!    databases), else a private cluster.
+//! 2. [`Postgres::private`] can be stopped, frozen and started again, and syncs what it commits.
+//! 3. The server refuses to run as root; then an unprivileged user runs it, by `setpriv`.
+
+use std::env;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection};
+
+mod cluster;
+mod replication;
+
+use self::cluster::Cluster;
+
+pub struct Postgres {
+    /// With `/<database>` at the end it is that database's URL.
+    server: String,
+    query: String,
+    admin: String,
+    cluster: Option<Cluster>,
+}
+
+/// How a server is stopped.
+#[derive(Clone, Copy, Debug)]
+pub enum Stop {
+    /// Connections are ended, what is committed is written out.
+    Fast,
+    /// As by a crash: recovery from the log when it starts again.
+    Immediate,
+}
+
+impl Postgres {
+    /// A server that tests share, each with its own [database](Self::create_database).
+    ///
+    /// # Errors
+    ///
+    /// There is none, and this is why.
+    pub fn shared() -> Result<Self, String> {
+        match env::var("DATABASE_URL") {
+            Ok(url) if url.starts_with("postgres") => Ok(Self::at(&url)),
+            _ => Self::private(),
+        }
+    }
+
+    /// A server for one test, which may stop it.
+    ///
+    /// # Errors
+    ///
+    /// The binaries are not installed, or do not work here.
+    pub fn private() -> Result<Self, String> {
+        let cluster = Cluster::new()?;
+        cluster.initialize()?;
+        Self::run_by(cluster)
+    }
+
+    fn run_by(cluster: Cluster) -> Result<Self, String> {
+        cluster.start()?;
+        let server = format!("postgres://tokens@{}", cluster.port.address());
+        Ok(Self {
+            admin: format!("{server}/postgres"),
+            server,
+            query: String::new(),
+            cluster: Some(cluster),
+        })
+    }
+
+    fn at(url: &str) -> Self {
+        let (base, query) = match url.split_once('?') {
+            Some((base, query)) => (base, format!("?{query}")),
+            None => (url, String::new()),
+        };
+        let authority = base.find("://").map_or(0, |at| at + 3);
+        let server = match base[authority..].find('/') {
+            Some(slash) => &base[..authority + slash],
+            None => base,
+        };
+        Self {
+            server: server.to_owned(),
+            query,
+            admin: url.to_owned(),
+            cluster: None,
+        }
+    }
+
+    /// The URL of a new, empty database.
+    pub async fn create_database(&self) -> String {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("svctok_{}_{number}", std::process::id());
+        self.run(&format!("CREATE DATABASE {name}")).await;
+        format!("{}/{name}{}", self.server, self.query)
+    }
+
+    /// Removes a database, whoever is connected to it.
+    pub async fn drop_database(&self, url: &str) {
+        let name = database_of(url);
+        self.run(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+            .await;
+    }
+
+    /// Ends every connection to a database, as an operator or a failover does.
+    pub async fn kill_connections(&self, url: &str) {
+        let name = database_of(url);
+        self.run(&format!(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{name}'"
+        ))
+        .await;
+    }
+
+    /// Runs a statement as the server's owner, outside of any test's database.
+    pub async fn run(&self, statement: &str) {
+        let mut connection = PgConnection::connect(&self.admin).await.unwrap();
+        let query = sqlx::raw_sql(AssertSqlSafe(statement.to_owned()));
+        query.execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+    }
+
+    pub fn stop(&self, how: Stop) {
+        self.cluster().stop(how);
+    }
+
+    /// Starts it where it was stopped, at the same port.
+    pub fn start(&self) {
+        self.cluster().start().unwrap();
+    }
+
+    /// No process of the server runs on until it is [thawed](Self::thaw): connections stay open
+    /// and nothing answers.
+    pub fn freeze(&self) {
+        self.cluster().signal("STOP");
+    }
+
+    pub fn thaw(&self) {
+        self.cluster().signal("CONT");
+    }
+
+    fn cluster(&self) -> &Cluster {
+        self.cluster.as_ref().expect("a private server")
+    }
+}
+
+fn database_of(url: &str) -> &str {
+    let base = url.split('?').next().unwrap();
+    base.rsplit('/').next().unwrap()
+}

@@ -1,0 +1,74 @@
+//! Hot standbys of a private server, and how servers fail.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::Postgres;
+use super::cluster::{CLUSTER_TIMEOUT, Cluster};
+
+impl Postgres {
+    /// Makes a hot standby of this private server, which follows it.
+    ///
+    /// # Errors
+    ///
+    /// The binaries are not installed, or do not work here.
+    pub fn standby(&self) -> Result<Self, String> {
+        let standby = Cluster::new()?;
+        let address = self.address();
+        let mut backup = standby.command("pg_basebackup");
+        backup.args(["-R", "--checkpoint=fast", "--no-sync", "-U", "tokens"]);
+        backup.args(["-h", &address.ip().to_string()]);
+        backup.args(["-p", &address.port().to_string()]);
+        let made = backup.arg("-D").arg(standby.data()).output();
+        let made = made.map_err(|error| error.to_string())?;
+        if !made.status.success() {
+            let error = String::from_utf8_lossy(&made.stderr);
+            return Err(format!("pg_basebackup: {error}"));
+        }
+        Self::run_by(standby)
+    }
+
+    /// Where the private server listens.
+    pub fn address(&self) -> SocketAddr {
+        self.cluster().port.address()
+    }
+
+    /// Returns the URL of this server's copy of the database at `url`.
+    pub fn url_of(&self, url: &str) -> String {
+        format!("{}/{}", self.server, super::database_of(url))
+    }
+
+    /// Makes a primary of a standby.
+    pub fn promote(&self) {
+        let cluster = self.cluster();
+        let mut promote = cluster.command("pg_ctl");
+        promote.args(["promote", "-w", "-s", "-D"]);
+        let promoted = promote.arg(cluster.data()).output().unwrap();
+        let error = String::from_utf8_lossy(&promoted.stderr);
+        assert!(promoted.status.success(), "pg_ctl: {error}");
+    }
+
+    /// Kills all processes of the server by SIGKILL.
+    pub fn crash(&self) {
+        let cluster = self.cluster();
+        // A postmaster that is stopped makes no more children.
+        cluster.signal("STOP");
+        let pids = cluster.processes();
+        cluster.signal("KILL");
+        cluster.release();
+        // It does not start again while one of them has its memory.
+        let begun = Instant::now();
+        while pids.iter().any(|pid| is_running(pid)) {
+            assert!(begun.elapsed() < CLUSTER_TIMEOUT, "{pids:?} do not end");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+fn is_running(pid: &str) -> bool {
+    // The state is after the name in parentheses.
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+    stat.is_ok_and(|stat| !stat.rsplit(") ").next().unwrap().starts_with(['X', 'Z']))
+}

@@ -1,0 +1,105 @@
+//! A connection has no authority: each request on it is judged by itself.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
+use futures::future::join_all;
+use http::{Request, StatusCode};
+use http_body_util::StreamBody;
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::Frame;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use serde_json::json;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use crate::authority::service::{TestService, Token, call_with_body};
+use crate::http1;
+
+type Part = Result<Frame<Bytes>, Infallible>;
+
+pub(crate) async fn authenticates_each_request_on_a_kept_alive_connection(
+    service: Arc<TestService>,
+) {
+    let caller = service.holder(&["service-tokens:write"]).await;
+    let create = |secret: &str| {
+        let body = json!({ "name": "made" });
+        call_with_body(secret, "POST /service-tokens", Some(body)).bytes()
+    };
+    let mut stream = TcpStream::connect(service.address).await.unwrap();
+    let made = http1::exchange(&mut stream, &create(&caller.secret)).await;
+    made.unwrap().assert(201);
+    let call = format!("POST /service-tokens/{}/disable", caller.id);
+    service.admin(&call, None).await.assert(200);
+    let refused = http1::exchange(&mut stream, &create(&caller.secret)).await;
+    refused.unwrap().assert(401);
+
+    // Both are sent before the first is answered.
+    let caller = service.holder(&["service-tokens:write"]).await;
+    let end = call_with_body(&caller.secret, "DELETE /service-tokens/self", None);
+    let both = [end.bytes(), create(&caller.secret)].concat();
+    let before = service.listed().await.len();
+    let mut stream = TcpStream::connect(service.address).await.unwrap();
+    stream.write_all(&both).await.unwrap();
+    http1::read_response(&mut stream).await.unwrap().assert(204);
+    http1::read_response(&mut stream).await.unwrap().assert(401);
+    assert_eq!(service.listed().await.len(), before);
+}
+
+/// A creation whose body comes from the sender.
+fn creation(
+    service: &TestService,
+    caller: &Token,
+) -> (
+    UnboundedSender<Part>,
+    Request<UnsyncBoxBody<Bytes, Infallible>>,
+) {
+    let (sender, parts): (_, UnboundedReceiver<Part>) = unbounded();
+    let request = Request::post(format!("http://{}/service-tokens", service.address))
+        .header("x-api-key", &caller.secret)
+        .header("content-type", "application/json")
+        .body(UnsyncBoxBody::new(StreamBody::new(parts)))
+        .unwrap();
+    (sender, request)
+}
+
+pub(crate) async fn a_revocation_reaches_streams_of_an_open_http2_connection(
+    service: Arc<TestService>,
+) {
+    const STREAMS: usize = 10;
+    let client = Client::builder(TokioExecutor::new())
+        .http2_only(true)
+        .build_http();
+    let caller = service.holder(&["service-tokens:write"]).await;
+    let part = |text: &'static str| Ok(Frame::data(Bytes::from_static(text.as_bytes())));
+    let mut senders = Vec::new();
+    let mut responses = Vec::new();
+    for _ in 0..STREAMS {
+        let (sender, request) = creation(&service, &caller);
+        sender.unbounded_send(part("{\"name\":")).unwrap();
+        senders.push(sender);
+        responses.push(tokio::spawn(client.request(request)));
+    }
+    // One more that is whole shows that the connection works.
+    let (sender, request) = creation(&service, &caller);
+    sender.unbounded_send(part("{\"name\":\"whole\"}")).unwrap();
+    drop(sender);
+    let made = client.request(request).await.unwrap();
+    assert_eq!(made.status(), StatusCode::CREATED);
+
+    let call = format!("DELETE /service-tokens/{}", caller.id);
+    service.admin(&call, None).await.assert(204);
+    let before = service.listed().await;
+    for sender in senders {
+        // A stream that was refused by its head takes no body.
+        let _ = sender.unbounded_send(part("\"made\"}"));
+    }
+    for response in join_all(responses).await {
+        let response = response.unwrap().unwrap();
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    }
+    assert_eq!(service.listed().await, before);
+}

@@ -1,0 +1,186 @@
+//! The first token of a store.
+
+use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
+
+use futures::future::join_all;
+use test_support::process::Process;
+
+use crate::http1::HttpRequest;
+use crate::node::{Node, NodeOutput, NodeProcess, svctok};
+use crate::store_fixture::StoreFixture;
+
+/// What may be in no log.
+pub(crate) fn secret_of(token: &str) -> &str {
+    &token.split_once('_').unwrap().1[..24]
+}
+
+async fn tokens(node: &Node, administrator: &str) -> usize {
+    let call = HttpRequest::get("/service-tokens").with_key(administrator);
+    let answer = node.send(&call).await.assert(200);
+    answer.json()["service_tokens"].as_array().unwrap().len()
+}
+
+pub(crate) async fn only_the_first_start_mints_an_administrator(fixture: StoreFixture) {
+    let (first, token) = Node::bootstrap(&fixture, &["--log-level", "trace"]).await;
+    let own = HttpRequest::get("/service-tokens/self").with_key(&token);
+    let own = first.send(&own).await.assert(200).json();
+    assert_eq!(own["name"], "administrator");
+    assert_eq!(
+        own["scopes"],
+        serde_json::json!(["service-tokens:admin", "introspect"])
+    );
+    let created = HttpRequest::post("/service-tokens", r#"{"name":"ci","roles":["any"]}"#);
+    first.send(&created.with_key(&token)).await.assert(201);
+    let first = first.stop().await;
+
+    let second = Node::start(&fixture, &["--log-level", "trace"]).await;
+    assert_eq!(tokens(&second, &token).await, 2);
+    let second = second.stop().await;
+
+    assert_eq!(first.stdout, format!("bootstrap token: {token}\n"));
+    assert_eq!(second.stdout, "");
+    for log in [first.stderr, second.stderr] {
+        assert!(!log.contains(secret_of(&token)));
+    }
+}
+
+async fn at_once(fixture: &StoreFixture, more: &[&str]) -> Vec<Node> {
+    let started: Vec<_> = (0..3).map(|_| NodeProcess::start(fixture, more)).collect();
+    join_all(started.into_iter().map(NodeProcess::wait_until_listening)).await
+}
+
+async fn ends(nodes: Vec<Node>) -> Vec<NodeOutput> {
+    join_all(nodes.into_iter().map(Node::stop)).await
+}
+
+pub(crate) async fn concurrent_first_starts_mint_one_token(fixture: StoreFixture) {
+    let ended = ends(at_once(&fixture, &[]).await).await;
+    let said: Vec<&str> = ended.iter().map(|it| it.stdout.as_str()).collect();
+    let minted: Vec<&str> = said.into_iter().filter(|it| !it.is_empty()).collect();
+    assert_eq!(minted.len(), 1, "{minted:?}");
+    let token = minted[0].strip_prefix("bootstrap token: ").unwrap().trim();
+    let node = Node::start(&fixture, &[]).await;
+    assert_eq!(tokens(&node, token).await, 1);
+    node.stop().await;
+}
+
+pub(crate) async fn bootstrap_file_is_private(fixture: StoreFixture) {
+    let file = fixture.file("token", None);
+    let more = ["--bootstrap-token-file", &file, "--log-level", "trace"];
+    let node = Node::start(&fixture, &more).await;
+    assert_eq!(tokens(&node, token_in(&file).trim()).await, 1);
+    let ended = node.stop().await;
+    assert_eq!(ended.stdout, "");
+    assert!(!ended.stderr.contains(secret_of(&token_in(&file))));
+
+    // The file is there, and need not be written again.
+    let again = Node::start(&fixture, &more).await;
+    assert_eq!(tokens(&again, token_in(&file).trim()).await, 1);
+    again.stop().await;
+}
+
+fn token_in(file: &str) -> String {
+    let mode = fs::metadata(file).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let text = fs::read_to_string(file).unwrap();
+    assert_eq!(text.lines().count(), 1);
+    text
+}
+
+pub(crate) async fn concurrent_first_starts_with_one_file_mint_one_token(fixture: StoreFixture) {
+    let file = fixture.file("token", None);
+    let nodes = at_once(&fixture, &["--bootstrap-token-file", &file]).await;
+    for node in &nodes {
+        assert_eq!(tokens(node, token_in(&file).trim()).await, 1);
+    }
+    for ended in ends(nodes).await {
+        assert_eq!(ended.stdout, "");
+    }
+}
+
+/// The start fails, and leaves the store as it was: the next one mints.
+async fn fails_and_mints_later(fixture: &StoreFixture, running: NodeProcess, said: &str) {
+    let ended = running.wait().await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains(said), "{ended:?}");
+    assert_eq!(ended.stdout, "");
+    let (node, token) = Node::bootstrap(fixture, &[]).await;
+    assert_eq!(tokens(&node, &token).await, 1);
+    node.stop().await;
+}
+
+pub(crate) async fn existing_bootstrap_file_is_not_overwritten(fixture: StoreFixture) {
+    let file = fixture.file("precious", Some("precious"));
+    let running = NodeProcess::start(&fixture, &["--bootstrap-token-file", &file]);
+    fails_and_mints_later(&fixture, running, "precious exists").await;
+    assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
+}
+
+pub(crate) async fn unwritable_bootstrap_file_mints_nothing(fixture: StoreFixture) {
+    let file = fixture.file("no/such/folder", None);
+    let running = NodeProcess::start(&fixture, &["--bootstrap-token-file", &file]);
+    fails_and_mints_later(&fixture, running, "cannot write the bootstrap token").await;
+}
+
+pub(crate) async fn unprintable_bootstrap_token_is_deleted(fixture: StoreFixture) {
+    let mut command = NodeProcess::command();
+    command.args(["--store", &fixture.store, "--listen", "127.0.0.1:0"]);
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let running = NodeProcess::spawn(&mut command, Stdio::from(full));
+    fails_and_mints_later(&fixture, running, "so it was deleted").await;
+}
+
+pub(crate) async fn file_store_mints_no_token(fixture: StoreFixture) {
+    let tokens = fixture.file("tokens.toml", Some("tokens = []\n"));
+    let file = fixture.file("token", None);
+    let mut command = NodeProcess::command();
+    command.args(["--store", &format!("file:{tokens}")]);
+    command.args(["--listen", "127.0.0.1:0", "--bootstrap-token-file", &file]);
+    let ended = NodeProcess::spawn(&mut command, Stdio::piped())
+        .wait()
+        .await;
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(fs::metadata(&file).is_err());
+}
+
+/// Runs another command of this tool, which must succeed; what it says.
+pub(crate) fn says(args: &[&str]) -> String {
+    Process::spawn(svctok().args(args)).finish().succeeded()
+}
+
+pub(crate) async fn bootstrap_file_works_as_service_token_file(fixture: StoreFixture) {
+    let file = fixture.file("token", None);
+    let node = Node::start(&fixture, &["--bootstrap-token-file", &file]).await;
+    let url = format!("http://{}", node.address);
+    let list = ["list", "--url", &url, "--service-token-file", &file];
+    assert!(says(&list).contains("administrator"));
+    node.stop().await;
+}
+
+pub(crate) async fn lost_administrator_token_can_be_replaced(fixture: StoreFixture) {
+    let node = Node::start(&fixture, &[]).await;
+    let create = [
+        "--store",
+        &fixture.store,
+        "create",
+        "--name",
+        "second",
+        "-o",
+        "token",
+    ];
+    let scopes = ["--scopes", "service-tokens:admin"];
+    let second = says(&[&create[..], &scopes].concat());
+    assert_eq!(tokens(&node, second.trim()).await, 2);
+    node.stop().await;
+}
+
+pub(crate) async fn store_of_revoked_tokens_is_not_empty(fixture: StoreFixture) {
+    let (node, token) = Node::bootstrap(&fixture, &[]).await;
+    let revoke = HttpRequest::form("/revoke", &token);
+    node.send(&revoke).await.assert(200);
+    node.stop().await;
+    let again = Node::start(&fixture, &[]).await;
+    assert_eq!(again.stop().await.stdout, "");
+}

@@ -1,0 +1,229 @@
+//! `svctok serve` as a process: its first token, its routes, its log, its end, and two of them on one
+//! PostgreSQL.
+//!
+//! Where there is no PostgreSQL its tests are reported as ignored; with
+//! `SERVICE_TOKEN_REQUIRE_SERVICES=1` in the environment they fail instead.
+
+mod client_addresses;
+mod audit;
+#[cfg(feature = "introspection")]
+mod authority;
+mod bootstrap;
+mod connections;
+mod descriptors;
+mod compatibility;
+#[cfg(target_os = "linux")]
+mod floods;
+mod disk;
+mod unknown_tokens;
+mod limits;
+mod logs;
+mod lost_store;
+mod node;
+mod shared_store;
+mod permissions;
+mod store_fixture;
+mod readiness;
+mod routes;
+mod blocked_output;
+mod startup;
+mod shutdown;
+mod tls;
+mod http1;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use futures::future::{BoxFuture, FutureExt};
+use libtest_mimic::{Arguments, Trial};
+use test_support::optional_trial::optional_trial;
+use test_support::postgres::Postgres;
+use test_support::trials::{run, tests};
+
+use self::store_fixture::StoreFixture;
+
+type Test = fn(StoreFixture) -> BoxFuture<'static, ()>;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let shared = Postgres::shared().map(Arc::new);
+    // The server of `DATABASE_URL` is not for us to stop.
+    let can_stop = match std::env::var_os("DATABASE_URL") {
+        None => shared.as_ref().map(drop).map_err(Clone::clone),
+        Some(_) => Postgres::private().map(drop),
+    };
+    let mut trials = Vec::new();
+    for (name, test) in on_both().into_iter().chain(on_sqlite()) {
+        trials.push(Trial::test(format!("sqlite::{name}"), move || {
+            run(test, async { StoreFixture::sqlite() }, StoreFixture::remove)
+        }));
+    }
+    #[cfg(target_os = "linux")]
+    for (name, test) in on_linux() {
+        trials.push(Trial::test(format!("sqlite::{name}"), move || {
+            run(test, async { StoreFixture::sqlite() }, StoreFixture::remove)
+        }));
+    }
+    // Not a service: where nothing may be mounted, CI does without as well.
+    let cannot_mount = disk::can_be_mounted().err();
+    for (name, test) in on_a_full_disk() {
+        let trial = Trial::test(format!("sqlite::{name}"), move || {
+            run(test, async { StoreFixture::sqlite() }, StoreFixture::remove)
+        });
+        trials.push(match &cannot_mount {
+            Some(reason) => trial
+                .with_kind(format!("ignored: {reason}"))
+                .with_ignored_flag(true),
+            None => trial,
+        });
+    }
+    for (name, test) in on_both() {
+        let server = shared.clone();
+        let reason = shared.as_ref().err();
+        trials.push(optional_trial(
+            reason,
+            format!("postgres::{name}"),
+            move || run(test, StoreFixture::postgres(server?), StoreFixture::remove),
+        ));
+    }
+    for (name, test) in on_a_private_postgres() {
+        let reason = can_stop.as_ref().err();
+        trials.push(optional_trial(
+            reason,
+            format!("postgres::{name}"),
+            move || {
+                let fixture = StoreFixture::postgres(Arc::new(Postgres::private()?));
+                run(test, fixture, StoreFixture::remove)
+            },
+        ));
+    }
+    #[cfg(feature = "introspection")]
+    trials.extend(authority::trials(&shared));
+    drop(shared);
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn on_both() -> Vec<(&'static str, Test)> {
+    Vec::from(tests![
+        audit::changes_record_audit_events,
+        audit::command_line_changes_record_audit_events,
+        audit::audit_trail_can_be_disabled,
+        bootstrap::only_the_first_start_mints_an_administrator,
+        bootstrap::concurrent_first_starts_mint_one_token,
+        lost_store::purged_store_requires_bootstrap,
+        shared_store::changes_reach_the_other_node,
+        shared_store::killed_node_loses_no_acknowledged_change,
+        shutdown::shutdown_writes_last_used_times,
+    ])
+}
+
+fn on_sqlite() -> Vec<(&'static str, Test)> {
+    Vec::from(tests![
+        client_addresses::clients_behind_a_trusted_proxy_have_separate_budgets,
+        client_addresses::headers_are_ignored_without_a_trusted_proxy,
+        client_addresses::invalid_proxy_network_is_a_usage_error,
+        audit::audit_events_are_logged_at_every_level,
+        audit::events_older_than_the_retention_are_deleted,
+        bootstrap::bootstrap_file_is_private,
+        bootstrap::concurrent_first_starts_with_one_file_mint_one_token,
+        bootstrap::existing_bootstrap_file_is_not_overwritten,
+        bootstrap::bootstrap_file_works_as_service_token_file,
+        bootstrap::lost_administrator_token_can_be_replaced,
+        bootstrap::unwritable_bootstrap_file_mints_nothing,
+        bootstrap::unprintable_bootstrap_token_is_deleted,
+        bootstrap::file_store_mints_no_token,
+        bootstrap::store_of_revoked_tokens_is_not_empty,
+        compatibility::serves_the_sts_tool,
+        compatibility::serves_the_go_sdk,
+        connections::longest_idle_connection_makes_room,
+        connections::idle_http2_connections_make_room,
+        connections::address_keeps_at_most_its_share,
+        connections::idle_connections_do_not_block_metrics,
+        connections::in_flight_request_survives_a_connection_flood,
+        descriptors::default_connection_limit_shrinks_to_the_open_files,
+        descriptors::oversized_connection_limit_is_a_usage_error,
+        descriptors::soft_limit_of_open_files_is_raised,
+        descriptors::recovers_from_too_many_open_files,
+        unknown_tokens::first_uses_succeed_among_300_unknown_tokens_per_second,
+        unknown_tokens::first_uses_succeed_among_3000_unknown_tokens_per_second,
+        limits::malformed_input_closes_only_its_connection,
+        logs::each_request_logs_one_json_line_without_secrets,
+        logs::log_format_defaults_to_text,
+        logs::unread_log_does_not_block_requests,
+        logs::invalid_log_filter_is_a_usage_error,
+        lost_store::missing_database_is_not_recreated,
+        lost_store::bootstrap_accepts_another_database_without_minting,
+        lost_store::restored_backup_is_the_same_store,
+        lost_store::version_1_database_is_marked_initialized,
+        lost_store::empty_version_1_database_is_new,
+        lost_store::changes_fail_when_the_database_is_removed,
+        lost_store::changes_fail_when_a_backup_is_moved_over_the_database,
+        permissions::warns_about_accessible_files,
+        permissions::does_not_warn_about_private_files,
+        readiness::readiness_reports_reads_and_writes,
+        readiness::token_file_node_is_ready_for_reads_only,
+        routes::every_route_group_accepts_every_scheme,
+        routes::every_route_group_rejects_missing_tokens,
+        routes::health_and_metrics_need_no_token,
+        routes::metrics_can_be_moved_or_disabled,
+        routes::file_store_serves_only_reads,
+        routes::environment_replaces_missing_flags,
+        routes::serve_rejects_client_flags,
+        routes::default_store_is_created_in_the_data_directory,
+        shutdown::shutdown_completes_in_flight_requests,
+        blocked_output::blocked_log_drops_lines_and_no_requests,
+        blocked_output::dropped_problem_lines_are_counted,
+        blocked_output::blocked_log_does_not_delay_shutdown,
+        blocked_output::failed_start_exits_with_blocked_stderr,
+        blocked_output::bootstrap_token_is_deleted_if_stdout_blocks,
+        blocked_output::full_log_device_does_not_stop_the_service,
+        startup::occupied_address_does_not_touch_the_store,
+        startup::unreachable_database_is_named_without_its_password,
+        shutdown::shutdown_completes_in_flight_http2_requests,
+        shutdown::second_signal_aborts_requests,
+        shutdown::shutdown_leaves_one_complete_file,
+        shutdown::shutdown_with_a_stuck_request_leaves_one_complete_file,
+        shutdown::last_of_two_nodes_leaves_one_complete_file,
+        shutdown::commands_leave_one_complete_file,
+        shutdown::sighup_is_ignored,
+        shutdown::signal_before_the_store_is_open_mints_nothing,
+        shutdown::failed_start_leaves_one_complete_file,
+        shutdown::shutdown_aborts_unfinished_requests,
+        tls::tls_serves_http1_and_http2,
+        tls::unusable_certificate_is_a_usage_error,
+        tls::plain_http_is_limited_to_loopback,
+    ])
+}
+
+/// What reads `/proc`.
+#[cfg(target_os = "linux")]
+fn on_linux() -> Vec<(&'static str, Test)> {
+    Vec::from(tests![
+        floods::unread_responses_do_not_fill_the_memory,
+        floods::unread_metrics_do_not_fill_the_memory,
+        floods::unfinished_requests_do_not_fill_the_memory,
+        floods::unread_http1_responses_do_not_fill_the_memory,
+        floods::one_address_does_not_starve_others,
+    ])
+}
+
+/// Needs to mount a file system.
+fn on_a_full_disk() -> Vec<(&'static str, Test)> {
+    Vec::from(tests![
+        readiness::full_disk_makes_writes_unready,
+        readiness::shutdown_on_a_full_disk_fails,
+        blocked_output::log_resumes_when_the_disk_has_space,
+    ])
+}
+
+fn on_a_private_postgres() -> Vec<(&'static str, Test)> {
+    Vec::from(tests![
+        readiness::readiness_follows_the_store,
+        readiness::outage_is_logged_once_without_requests,
+        readiness::read_only_server_makes_writes_unready,
+        readiness::lost_feed_is_reported_and_leaves_the_node_ready,
+        unknown_tokens::slow_database_still_serves_known_tokens_and_other_addresses,
+        shutdown::hanging_store_delays_shutdown_by_at_most_9_s,
+        lost_store::starts_without_rights_on_the_state_table_if_tokens_exist,
+    ])
+}

@@ -1,0 +1,178 @@
+//! Two nodes on one store.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use test_support::stall::Stopwatch;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+use crate::http1::{self, HttpRequest};
+use crate::node::{NODE_TIMEOUT, Node, poll_interval};
+use crate::store_fixture::StoreFixture;
+
+const TOKENS: usize = 20;
+const CLIENTS: usize = 8;
+const CREATED_BEFORE_KILL: usize = 100;
+
+pub(crate) async fn changes_reach_the_other_node(fixture: StoreFixture) {
+    let (a, administrator) = Node::bootstrap(&fixture, &[]).await;
+    let b = Node::start(&fixture, &[]).await;
+    let mut longest = Duration::ZERO;
+    let mut stated = 0;
+    for number in 0..TOKENS {
+        let body = json!({"name": format!("token-{number}"), "roles": ["deployer"]});
+        let create =
+            HttpRequest::post("/service-tokens", &body.to_string()).with_key(&administrator);
+        let created = a.send(&create).await.assert(201);
+        let (token, id) = (created.text("/token"), created.text("/service_token/id"));
+        let verify = HttpRequest::get("/verify?role=deployer").with_key(&token);
+        b.send(&verify).await.assert(204);
+
+        let revoke = HttpRequest::new("DELETE", &format!("/service-tokens/{id}"));
+        let revoked = a.send(&revoke.with_key(&administrator)).await.assert(204);
+        let since = (Instant::now(), Stopwatch::start());
+        let within = revoked.header("service-token-effective-within").unwrap();
+        stated = within.parse().unwrap();
+        a.send(&verify).await.assert(401);
+        while b.send(&verify).await.status != 401 {
+            assert!(since.0.elapsed() < NODE_TIMEOUT, "the token still works");
+            poll_interval().await;
+        }
+        longest = longest.max(since.1.elapsed_without_stalls());
+        b.send(&verify).await.assert(401);
+    }
+    fixture.report(&format!(
+        "{TOKENS} tokens revoked on a, refused on b within {longest:.1?}; stated: {stated} s"
+    ));
+    assert!(longest <= Duration::from_secs(stated), "{longest:?}");
+    a.stop().await;
+    b.stop().await;
+}
+
+/// Creates until the node is gone; the tokens that it acknowledged, by name, and how many were
+/// asked for.
+async fn creates(
+    mut stream: TcpStream,
+    administrator: String,
+    client: usize,
+    acknowledged: Arc<AtomicUsize>,
+) -> (BTreeMap<String, String>, usize) {
+    let mut created = BTreeMap::new();
+    for number in 0.. {
+        let name = format!("{client}-{number}");
+        let create = HttpRequest::post("/service-tokens", &body(&name).to_string());
+        let bytes = create.with_key(&administrator).bytes();
+        let Ok(answer) = http1::exchange(&mut stream, &bytes).await else {
+            return (created, number + 1);
+        };
+        created.insert(name, answer.assert(201).text("/token"));
+        acknowledged.fetch_add(1, Ordering::SeqCst);
+    }
+    unreachable!("the numbers do not end")
+}
+
+/// What is kept in several tables.
+fn body(name: &str) -> Value {
+    json!({
+        "name": name,
+        "roles": ["deployer", "auditor"],
+        "scopes": ["builds:read", "builds:write"],
+        "labels": {"team": "a", "name": name},
+    })
+}
+
+/// All tokens by name, page by page.
+async fn listed(node: &Node, administrator: &str) -> BTreeMap<String, Value> {
+    let mut listed = BTreeMap::new();
+    let mut target = "/service-tokens?limit=50".to_owned();
+    loop {
+        let page = node
+            .send(&HttpRequest::get(&target).with_key(administrator))
+            .await;
+        let page = page.assert(200).json();
+        for token in page["service_tokens"].as_array().unwrap() {
+            let name = token["name"].as_str().unwrap().to_owned();
+            let twice = listed.insert(name, token.clone());
+            assert!(twice.is_none(), "{twice:?}");
+        }
+        match page["next_cursor"].as_str() {
+            None => return listed,
+            Some(cursor) => target = format!("/service-tokens?limit=50&cursor={cursor}"),
+        }
+    }
+}
+
+pub(crate) async fn killed_node_loses_no_acknowledged_change(fixture: StoreFixture) {
+    let (a, administrator) = Node::bootstrap(&fixture, &[]).await;
+    let b = Node::start(&fixture, &[]).await;
+    let acknowledged = Arc::new(AtomicUsize::new(0));
+    let mut clients = JoinSet::new();
+    for client in 0..CLIENTS {
+        let count = Arc::clone(&acknowledged);
+        let stream = TcpStream::connect(a.address).await.unwrap();
+        clients.spawn(creates(stream, administrator.clone(), client, count));
+    }
+    let begun = Instant::now();
+    while acknowledged.load(Ordering::SeqCst) < CREATED_BEFORE_KILL {
+        assert!(begun.elapsed() < NODE_TIMEOUT, "nothing is created");
+        poll_interval().await;
+    }
+    a.kill();
+    let mut created = BTreeMap::new();
+    let mut asked = 0;
+    for (of_one, number) in clients.join_all().await {
+        created.extend(of_one);
+        asked += number;
+    }
+    assert!(created.len() >= CREATED_BEFORE_KILL);
+    assert_eq!(
+        asked,
+        created.len() + CLIENTS,
+        "each had one request in flight"
+    );
+
+    let target = "/verify?role=deployer&role=auditor&scope=builds:read&scope=builds:write";
+    for token in created.values() {
+        b.send(&HttpRequest::get(target).with_key(token))
+            .await
+            .assert(204);
+    }
+    let mut kept = listed(&b, &administrator).await;
+    kept.remove("administrator").unwrap();
+    for (name, token) in &kept {
+        for (field, value) in body(name).as_object().unwrap() {
+            let names = |value: &Value| -> Option<BTreeSet<String>> {
+                let names = value.as_array()?.iter();
+                Some(names.map(ToString::to_string).collect())
+            };
+            match names(value) {
+                None => assert_eq!(&token[field], value, "{token}"),
+                value => assert_eq!(names(&token[field]), value, "{token}"),
+            }
+        }
+        assert_eq!(token["state"], "active");
+    }
+    assert!(created.keys().all(|name| kept.contains_key(name)));
+    let unheard = kept.len() - created.len();
+    fixture.report(&format!(
+        "killed after {} acknowledged creations: all there, and {unheard} of {CLIENTS} in flight",
+        created.len()
+    ));
+    assert!(unheard <= CLIENTS);
+
+    let again = Node::start(&fixture, &[]).await;
+    assert_eq!(listed(&again, &administrator).await.len(), kept.len() + 1);
+    let create = HttpRequest::post("/service-tokens", &body("after").to_string());
+    let after = again
+        .send(&create.with_key(&administrator))
+        .await
+        .assert(201);
+    let verify = HttpRequest::get(target).with_key(&after.text("/token"));
+    b.send(&verify).await.assert(204);
+    assert_eq!(again.stop().await.stdout, "");
+    b.stop().await;
+}
