@@ -34,6 +34,7 @@
 //!
 //! | question | module |
 //! |---|---|
+//! | Is there a recipe for my task? | [`guide`] |
 //! | What does the layer do, and in which order do layers belong? | [`middleware`] |
 //! | Which headers are read, how strictly? | [`header`] |
 //! | How are tokens created, rotated and revoked? | [`lifecycle`] |
@@ -127,19 +128,15 @@ pub mod api;
 pub mod client;
 #[cfg(feature = "testing")]
 pub mod testing;
+#[cfg(doc)]
+pub mod guide;
 
 pub use self::lifecycle::ServiceTokens;
 pub use self::middleware::ServiceTokenLayer;
 pub use self::principal::Principal;
 pub use self::store::{MemoryStore, TokenStore};
 
-/// The code in README.md, compiled.
-#[cfg(all(
-    doctest,
-    feature = "api",
-    feature = "client",
-    feature = "introspection",
-    feature = "postgres"
-))]
+/// The code in README.md, compiled and run.
+#[cfg(all(doctest, feature = "axum"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

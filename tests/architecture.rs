@@ -79,6 +79,7 @@ const ALLOWED_DEPENDENCIES: &[(&str, &[&str])] = &[
         "testing",
         &["clock", "token", "principal", "digest", "store"],
     ),
+    ("guide", &[]),
 ];
 
 const MAX_FILE_LINES: usize = 300;

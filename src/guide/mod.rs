@@ -1,0 +1,78 @@
+//! Recipes, one page per task.
+//!
+//! | page | task |
+//! |---|---|
+//! | [`protect`] | protect axum routes, hyper and gRPC services; require roles and scopes |
+//! | [`stores`] | choose a store; write your own; use an authorization server |
+//! | [`caching`] | cache lookups; how soon a revocation takes effect |
+//! | [`lifecycle`] | create, rotate and revoke tokens; policies; the audit trail |
+//! | [`endpoints`] | let services in other languages check tokens; serve the management API |
+//! | [`clients`] | send a token; manage tokens over HTTP from Rust |
+//! | [`testing`] | test handlers, expiry, outages, and a store of your own |
+//! | [`svctok`] | run the token service; use the command line |
+//! | [`existing_clients`] | StackState's `sts` and the PipeOps Go SDK |
+//!
+//! All Rust code on these pages compiles and runs as doc tests. The tests run the shell sessions
+//! against the real `svctok`.
+//!
+//! # Examples
+//!
+//! The repository has complete programs. Run one with `cargo run --example NAME`, with the feature
+//! that its first lines name.
+//!
+//! | example | shows |
+//! |---|---|
+//! | `quickstart` | an axum service, a token, and the `curl` commands that use it |
+//! | `roles` | roles and scopes, as layers and in handlers; optional authentication |
+//! | `custom_store` | a store over your own table |
+//! | `custom_rejection` | rejections in your own format |
+//! | `hyper_only` | a service without axum |
+//! | `tonic` | a gRPC service |
+//! | `rotation` | the life of a token, with two valid secrets for an hour |
+//! | `file_store` | tokens from a file that is reloaded when it changes |
+//! | `sqlite` | tokens that survive a restart; last-used times |
+//! | `postgres` | two nodes, and how soon a revocation reaches the other |
+//! | `introspection` | a service protected by an authorization server |
+//! | `introspection_server` | `/introspect`, `/revoke` and `/verify` |
+//! | `load` | the cost of the layer over loopback |
+
+// A page is always in the documentation. Its code runs as a doc test where its features are enabled.
+
+#[cfg_attr(any(not(doctest), feature = "axum"), doc = include_str!("protect.md"))]
+pub mod protect {}
+
+#[cfg_attr(
+    any(
+        not(doctest),
+        all(feature = "file", feature = "introspection", feature = "postgres", feature = "sqlite")
+    ),
+    doc = include_str!("stores.md")
+)]
+pub mod stores {}
+
+#[cfg_attr(any(not(doctest), feature = "tokio"), doc = include_str!("caching.md"))]
+pub mod caching {}
+
+#[doc = include_str!("lifecycle.md")]
+pub mod lifecycle {}
+
+#[cfg_attr(any(not(doctest), feature = "api"), doc = include_str!("endpoints.md"))]
+pub mod endpoints {}
+
+#[cfg_attr(
+    any(not(doctest), all(feature = "api", feature = "client")),
+    doc = include_str!("clients.md")
+)]
+pub mod clients {}
+
+#[cfg_attr(
+    any(not(doctest), all(feature = "axum", feature = "testing")),
+    doc = include_str!("testing.md")
+)]
+pub mod testing {}
+
+#[doc = include_str!("svctok.md")]
+pub mod svctok {}
+
+#[cfg_attr(any(not(doctest), feature = "api"), doc = include_str!("existing_clients.md"))]
+pub mod existing_clients {}
