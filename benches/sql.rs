@@ -21,9 +21,8 @@ use std::hint::black_box;
 use std::time::{Duration, Instant, SystemTime};
 
 use test_support::postgres::Postgres;
-use tower_service_token::store::{
-    CachedStore, Credential, ListRequest, TokenFilter, TokenRegistry, TokenStatus,
-};
+use tower_service_token::registry::{ListRequest, TokenFilter, TokenRegistry};
+use tower_service_token::store::{CachedStore, Credential, TokenStatus};
 use tower_service_token::token::MintedToken;
 use tower_service_token::{MemoryStore, TokenStore};
 

@@ -20,7 +20,8 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tower_service_token::digest::TokenDigest;
-use tower_service_token::store::{ChangeListener, FileStore, TokenChange};
+use tower_service_token::store::file::FileStore;
+use tower_service_token::store::{ChangeListener, TokenChange};
 use tower_service_token::token::{MintedToken, TokenFormat};
 use tower_service_token::{Principal, ServiceTokenLayer, TokenStore};
 

@@ -21,7 +21,8 @@ use hyper_util::rt::TokioExecutor;
 use tokio::net::TcpListener;
 use tokio::time::sleep;
 use tower_service_token::lifecycle::NewToken;
-use tower_service_token::store::{CachedStore, PostgresStore};
+use tower_service_token::store::CachedStore;
+use tower_service_token::store::sql::PostgresStore;
 use tower_service_token::{Principal, ServiceTokenLayer, ServiceTokens};
 
 #[tokio::main]

@@ -16,7 +16,9 @@ use axum::Router;
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tower_service_token::lifecycle::{NewToken, Page};
-use tower_service_token::store::{CachedStore, LastUsed, SqliteStore, TokenFilter, TokenRecord};
+use tower_service_token::registry::{LastUsed, TokenFilter};
+use tower_service_token::store::sql::SqliteStore;
+use tower_service_token::store::{CachedStore, TokenRecord};
 use tower_service_token::{Principal, ServiceTokenLayer, ServiceTokens};
 
 #[tokio::main]

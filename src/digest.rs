@@ -1,10 +1,9 @@
-//! The only hash call and the only comparison of secrets in this crate.
+//! Digests of tokens: the only place in this crate that hashes and compares secrets.
 //!
-//! 1. A token is known by the SHA-256 (FIPS 180-4) of its whole text; tokens of our format have
-//!    142.9 random bits, so no salt and no slow hash is needed. A token imported from elsewhere is
-//!    protected by its own randomness only.
-//! 2. Two digests are compared in constant time; there is no other way to compare them, `==`
-//!    included.
+//! 1. A token is identified by the SHA-256 (FIPS 180-4) of its whole text. Minted tokens have 142.9
+//!    random bits, so they need no salt and no slow hash. An imported token is protected only by
+//!    its own randomness.
+//! 2. Digests are compared in constant time, also by `==`.
 //!
 //! ```
 //! use tower_service_token::digest::TokenDigest;
@@ -25,7 +24,7 @@ use subtle::{Choice, ConstantTimeEq};
 
 const TEXT_PREFIX: &str = "sha256:";
 
-/// A secret under which digests are hashed once more, so that keys in memory tell nothing about
+/// A secret under which digests are hashed once more, so that keys in memory reveal nothing about
 /// guessable tokens.
 ///
 /// The key and a digest fill one SHA-256 block; all inputs being of one length, none extends
@@ -36,7 +35,7 @@ pub(crate) struct DigestKey([u8; 23]);
 
 #[cfg(feature = "introspection")]
 impl DigestKey {
-    /// The key for what these parts name, bound to `secret`.
+    /// Creates the key for what these parts name, bound to `secret`.
     pub(crate) fn new(secret: &[u8; 32], parts: &[&[u8]]) -> Self {
         let mut hash = Sha256::new_with_prefix(secret);
         for part in parts {
@@ -59,15 +58,15 @@ impl DigestKey {
 /// The SHA-256 digest of a token.
 ///
 /// Written `sha256:<64 hexadecimal digits>`, by [`Display`](fmt::Display) only when asked for;
-/// `Debug` does not show it.
+/// `Debug` does not show the secret.
 #[derive(Clone, Copy)]
 pub struct TokenDigest([u8; 32]);
 
 impl TokenDigest {
-    /// A digest that no known token has: compared with where a store found nothing.
+    /// A digest that no token has, to compare with if a store found nothing.
     pub(crate) const NONE: Self = Self([0; 32]);
 
-    /// The digest of a token's text.
+    /// Hashes the text of a token.
     pub fn of(token: &str) -> Self {
         Self::of_bytes(token.as_bytes())
     }
@@ -80,17 +79,17 @@ impl TokenDigest {
         }
     }
 
-    /// The digest with these bytes, as a store kept them.
+    /// Creates a digest from its bytes, as a store returns them.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// The bytes, for a store to look up or to keep.
+    /// Returns the bytes, for a store to look up or to save.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// The first eight bytes as an index key; uniform, as the digest is.
+    /// Returns the first eight bytes as an index key; uniform, as the digest is.
     #[inline]
     pub(crate) fn index(&self) -> u64 {
         self.words()[0]
@@ -118,8 +117,8 @@ const INITIAL_HASH: [u32; 8] = [
     0x5be0_cd19,
 ];
 
-/// The text with its end mark and its length in bits (FIPS 180-4 §5.1.1), if that is one block:
-/// tokens of our format are, and so need none of what a hasher keeps between blocks.
+/// Returns the text with its end mark and its length in bits (FIPS 180-4 §5.1.1), if that is one
+/// block: minted tokens are, and need no state between blocks.
 #[inline]
 fn padded_block(text: &[u8]) -> Option<[u8; 64]> {
     let length = u16::try_from(text.len())
@@ -190,7 +189,7 @@ impl FromStr for TokenDigest {
     }
 }
 
-/// A text is not the digest of a token. The text is not repeated: it may be a token.
+/// A text is not the digest of a token. The error does not contain the text, which may be a token.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a token digest is 'sha256:' and 64 hexadecimal digits")]
 pub struct ParseTokenDigestError(());

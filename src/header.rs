@@ -1,15 +1,15 @@
-//! From a request's headers to the token it presents, or why there is none.
+//! Reads the token from the headers of a request.
 //!
 //! 1. Sources, unless [configured](CredentialSources) otherwise: `Authorization: ApiKey <token>`
-//!    and `X-API-Key: <token>`. `Authorization: Bearer <token>` (RFC 6750 §2.1) on request. Never
-//!    the query, a cookie or the body.
-//! 2. Scheme names match in any case (RFC 9110 §11.1). One or more spaces part scheme and token,
-//!    white space around the value is trimmed, anything after the token is an error.
+//!    and `X-API-Key: <token>`. `Authorization: Bearer <token>` (RFC 6750 §2.1) on request. The
+//!    query, cookies and the body are never read.
+//! 2. Scheme names match in any case (RFC 9110 §11.1). One or more spaces separate scheme and
+//!    token. White space around the value is trimmed. Anything after the token is an error.
 //! 3. A token is 1 to 512 visible ASCII bytes. A value that cannot be read as such is
 //!    [malformed](CredentialError::Malformed), never absent.
-//! 4. A repeated header, or two sources with different tokens, is an error; the first never wins.
-//!    Two sources with the same token are one.
-//! 5. `Authorization` with another scheme counts as absent: it belongs to somebody else.
+//! 4. A repeated header, or two sources with different tokens, is an error: the first one does not
+//!    win. Two sources with the same token count as one.
+//! 5. `Authorization` with another scheme counts as absent: it belongs to another middleware.
 //!
 //! ```
 //! use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
@@ -31,12 +31,35 @@ use crate::token::PresentedToken;
 /// The `x-api-key` header.
 pub const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
-// A `static`, so that it can be lent out beside the configured names.
+// A `static`, so that it can be borrowed like the configured names.
 static AUTHORIZATION: HeaderName = header::AUTHORIZATION;
 
 const MAX_TOKEN_LENGTH: usize = 512;
 
-/// Where a service looks for tokens. The default: `Authorization: ApiKey` and `X-API-Key`.
+/// A header whose whole value is a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenHeader(HeaderName);
+
+impl TokenHeader {
+    /// The `x-api-key` header.
+    pub const X_API_KEY: Self = Self(X_API_KEY);
+
+    /// Creates a header from a name.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error for `Authorization`, `Proxy-Authorization` and `Cookie`, whose values have a
+    /// syntax of their own.
+    pub fn new(name: HeaderName) -> Result<Self, HeaderNameError> {
+        if [header::AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE].contains(&name) {
+            return Err(HeaderNameError(name));
+        }
+        Ok(Self(name))
+    }
+}
+
+/// The headers that a service reads tokens from. The default is `Authorization: ApiKey` and
+/// `X-API-Key`.
 #[derive(Clone, Debug)]
 pub struct CredentialSources {
     api_key: bool,
@@ -57,7 +80,7 @@ impl Default for CredentialSources {
 }
 
 impl CredentialSources {
-    /// No source at all, to build up from.
+    /// Creates an empty set of sources, to add to.
     pub fn none() -> Self {
         Self {
             api_key: false,
@@ -66,46 +89,38 @@ impl CredentialSources {
         }
     }
 
-    /// Whether `Authorization: ApiKey <token>` is read. Default: yes.
+    /// Sets whether `Authorization: ApiKey <token>` is read. The default is yes.
     pub fn with_api_key(mut self, read: bool) -> Self {
         self.api_key = read;
         self
     }
 
-    /// Whether `Authorization: Bearer <token>` is read. Default: no.
+    /// Sets whether `Authorization: Bearer <token>` is read. The default is no.
     pub fn with_bearer(mut self, read: bool) -> Self {
         self.bearer = read;
         self
     }
 
-    /// Reads one more header whose whole value is the token. Default: `x-api-key` alone.
-    ///
-    /// # Errors
-    ///
-    /// `Authorization`, `Proxy-Authorization` and `Cookie` have a syntax of their own and cannot
-    /// hold a bare token.
-    pub fn with_header(mut self, name: HeaderName) -> Result<Self, HeaderNameError> {
-        if [header::AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE].contains(&name) {
-            return Err(HeaderNameError(name));
+    /// Adds a header whose whole value is the token. The default is `x-api-key` alone.
+    pub fn with_header(mut self, header: TokenHeader) -> Self {
+        if !self.headers.contains(&header.0) {
+            self.headers.push(header.0);
         }
-        if !self.headers.contains(&name) {
-            self.headers.push(name);
-        }
-        Ok(self)
+        self
     }
 
-    /// The longest token to accept, in bytes. Default: 512.
+    /// Sets the longest token to accept, in bytes. The default is 512.
     pub fn with_max_token_length(mut self, bytes: usize) -> Self {
         self.max_token_length = bytes;
         self
     }
 
-    /// The token these headers present, or `None` if they present none.
+    /// Returns the token these headers present, or `None` if they present none.
     ///
     /// # Errors
     ///
-    /// Headers that present something and are not as the [module](self) says. Where several things
-    /// are wrong, the greatest [`CredentialError`], whatever the order of the headers.
+    /// Returns an error if the headers break a rule of the [module](self). If they break several,
+    /// the error is the greatest [`CredentialError`], whatever the order of the headers.
     pub fn read<'h>(
         &self,
         headers: &'h HeaderMap,
@@ -123,8 +138,8 @@ impl CredentialSources {
         }
     }
 
-    /// As [`read`](Self::read), and marks the values of all credential headers sensitive, so that
-    /// `Debug` and HPACK do not spread them.
+    /// Reads the token as [`read`](Self::read) does, and marks the values of all credential headers
+    /// sensitive, so that `Debug` and HPACK do not expose them.
     #[inline]
     pub(crate) fn read_and_mark_sensitive<'h>(
         &self,
@@ -149,15 +164,16 @@ impl CredentialSources {
         }
     }
 
-    /// A token that stands alone, as in a form.
+    /// Returns a token that stands alone, as in a form.
     #[cfg(feature = "api")]
     pub(crate) fn parse_token<'t>(
         &self,
         text: &'t str,
     ) -> Result<PresentedToken<'t>, CredentialError> {
         let token = self.read_token(text.as_bytes())?;
-        let token = token.ok_or(CredentialError::Malformed)?;
-        Ok(PresentedToken::from_bytes_unchecked(token))
+        token
+            .map(PresentedToken::from_bytes_unchecked)
+            .ok_or(CredentialError::Malformed)
     }
 
     /// Removes the credential; an `Authorization` of another scheme stays.
@@ -179,7 +195,7 @@ impl CredentialSources {
         self.bearer
     }
 
-    /// The names of the headers that are read.
+    /// Returns the names of the headers that are read.
     pub(crate) fn names(&self) -> impl Iterator<Item = &HeaderName> {
         let authorization = self.reads_authorization().then_some(&AUTHORIZATION);
         authorization.into_iter().chain(&self.headers)
@@ -189,7 +205,7 @@ impl CredentialSources {
         self.api_key || self.bearer
     }
 
-    /// The number of the source that this header is, if it is one.
+    /// Returns the number of the source that this header is, if it is one.
     #[inline]
     fn source(&self, name: &HeaderName) -> Option<usize> {
         if *name == header::AUTHORIZATION {
@@ -199,7 +215,7 @@ impl CredentialSources {
         place.map(|place| place + 1)
     }
 
-    /// A look at all names costs less than a hashed look for each source.
+    /// Scanning all names costs less than a hashed lookup for each source.
     #[inline]
     fn locate(&self, headers: &HeaderMap) -> Located {
         let mut presented = headers
@@ -217,8 +233,8 @@ impl CredentialSources {
         }
     }
 
-    /// The one header that presents something. That names and values come in the same order is
-    /// checked here: `http` does not promise it.
+    /// Returns the only header that presents a token. Checks its name again, because `http` does
+    /// not guarantee that names and values are in the same order.
     #[inline]
     fn read_single<'h>(
         &self,
@@ -265,7 +281,11 @@ impl CredentialSources {
     }
 
     #[inline]
-    fn read_value<'h>(&self, source: usize, value: &'h HeaderValue) -> RawToken<'h> {
+    fn read_value<'h>(
+        &self,
+        source: usize,
+        value: &'h HeaderValue,
+    ) -> Result<Option<&'h [u8]>, CredentialError> {
         if source == 0 {
             self.read_authorization(value)
         } else {
@@ -274,7 +294,10 @@ impl CredentialSources {
     }
 
     #[inline]
-    fn read_authorization<'h>(&self, value: &'h HeaderValue) -> RawToken<'h> {
+    fn read_authorization<'h>(
+        &self,
+        value: &'h HeaderValue,
+    ) -> Result<Option<&'h [u8]>, CredentialError> {
         let value = trim(value.as_bytes());
         let schemes = [(self.api_key, b"apikey"), (self.bearer, b"bearer")];
         for (_, scheme) in schemes.iter().filter(|(read, _)| *read) {
@@ -294,7 +317,7 @@ impl CredentialSources {
     }
 
     #[inline]
-    fn read_token<'h>(&self, token: &'h [u8]) -> RawToken<'h> {
+    fn read_token<'h>(&self, token: &'h [u8]) -> Result<Option<&'h [u8]>, CredentialError> {
         if token.len() > self.max_token_length {
             return Err(CredentialError::TooLong);
         }
@@ -304,9 +327,6 @@ impl CredentialSources {
         Ok(Some(token))
     }
 }
-
-/// The bytes of a token, or `None` if the header has another scheme.
-type RawToken<'h> = Result<Option<&'h [u8]>, CredentialError>;
 
 /// How much of what sources are for a request has.
 enum Located {
@@ -319,7 +339,7 @@ enum Located {
     Multiple,
 }
 
-/// What follows the scheme, if `value` is of that scheme, given in small letters.
+/// Returns what follows the scheme, if `value` is of that scheme, given in small letters.
 #[inline]
 fn after_scheme<'h, const N: usize>(value: &'h [u8], scheme: &[u8; N]) -> Option<&'h [u8]> {
     let (first, rest) = value.split_first_chunk::<N>()?;
@@ -368,38 +388,4 @@ pub enum CredentialError {
 pub struct HeaderNameError(HeaderName);
 
 #[cfg(test)]
-mod tests {
-    use proptest::collection::vec;
-    use proptest::prelude::*;
-    use proptest::sample::select;
-
-    use super::*;
-
-    proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-
-        /// What `read` answers is tested against a model of the contract, in `tests/middleware/intake.rs`.
-        #[test]
-        fn marking_does_not_change_what_is_read_and_marks_only_credential_headers(
-            lines in vec((
-                select(vec!["authorization", "x-api-key", "accept", "x-other"]),
-                select(vec!["ApiKey a-token", "a-token", "another", "Basic Zm9v", "", "two words"]),
-            ), 0..5),
-        ) {
-            let mut headers = HeaderMap::new();
-            for (name, value) in lines {
-                headers.append(name, HeaderValue::from_static(value));
-            }
-            let text = |token: Option<PresentedToken<'_>>| {
-                token.map(|token| token.expose_secret().to_owned())
-            };
-            let sources = CredentialSources::default();
-            let read = sources.read(&headers).map(text);
-            prop_assert_eq!(sources.read_and_mark_sensitive(&mut headers).map(text), read);
-            for (name, value) in &headers {
-                let is_ours = *name == AUTHORIZATION || *name == X_API_KEY;
-                prop_assert_eq!(value.is_sensitive(), is_ours, "{}", name);
-            }
-        }
-    }
-}
+mod tests;

@@ -1,13 +1,12 @@
 //! Tower middleware that authenticates headless clients by service tokens (API keys).
 //!
-//! CI jobs, agents and other services have no user account. [`ServiceTokenLayer`] protects a
-//! service that they call: the token comes in by `Authorization: ApiKey …` or `X-API-Key: …`, is
-//! looked up in a [`TokenStore`], compared by its SHA-256 in constant time, and a [`Principal`]
-//! with roles and scopes lies in the request's extensions.
+//! CI jobs, agents and other services have no user account. [`ServiceTokenLayer`] protects a service
+//! that they call. It reads the token from `Authorization: ApiKey …` or `X-API-Key: …`, looks it up
+//! in a [`TokenStore`], compares its SHA-256 in constant time, and inserts a [`Principal`] with roles
+//! and scopes into the request's extensions.
 //!
-//! The one idea: **a store finds, the layer decides.** A store hands back what is known about a
-//! token; whether that is good enough is decided in [one function](store::verdict), for every
-//! store.
+//! **A store finds, the layer decides.** A store returns the record of a token. [One
+//! function](store::verdict) decides for every store whether the token is accepted.
 //!
 //! # Example
 //!
@@ -30,70 +29,71 @@
 //! # Ok::<_, Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # Where to look
+//! # Modules
 //!
-//! | question | module |
+//! | topic | module |
 //! |---|---|
-//! | Is there a recipe for my task? | [`guide`] |
-//! | What does the layer do, and in which order do layers belong? | [`middleware`] |
-//! | Which headers are read, how strictly? | [`header`] |
-//! | How are tokens created, rotated and revoked? | [`lifecycle`] |
-//! | Where do tokens live? How do I keep them somewhere else? | [`store`] |
-//! | How do I ask for roles and scopes? | [`authorize`] |
-//! | What does a refused client get? How do I change that? | [`reject`] |
-//! | What does a token look like? How do I import one? | [`token`], [`digest`] |
-//! | How do services in other languages check a token? | [`api`] |
-//! | Whose address counts behind a proxy? What may unknown tokens cost? | [`limits`] |
-//! | How do I send a token? How do I manage tokens at a server? | [`client`] |
-//! | How do I test expiry? | [`clock`] |
+//! | recipes for tasks | [`guide`] |
+//! | the layer and the order of layers | [`middleware`] |
+//! | headers that are read, and their syntax | [`header`] |
+//! | creating, rotating and revoking tokens | [`lifecycle`] |
+//! | stores, and how to write one | [`store`], [`registry`] |
+//! | audit events | [`audit`] |
+//! | requiring roles and scopes | [`authorize`] |
+//! | responses to rejected requests | [`reject`] |
+//! | the text of tokens, importing tokens | [`token`], [`digest`] |
+//! | HTTP endpoints for services in other languages | [`api`] |
+//! | client addresses behind proxies, limits for unknown tokens | [`limits`] |
+//! | sending tokens, managing tokens of a server | [`client`] |
+//! | testing expiry | [`clock`] |
 //!
 //! # Features
 //!
 //! Features only add; none changes what another piece of code gets.
 //!
-//! - `api`: the [endpoints](api) by which services in any language check tokens (introspection,
-//!   revocation, and forward authentication for reverse proxies), and by which tokens are managed, with their
-//!   OpenAPI document. Includes `tokio`, and brings `axum` with its `tokio`, `base64`, `form_urlencoded`,
-//!   `percent-encoding`, and `utoipa` with its macros.
-//! - `axum` (default): extractors, and [`Rejection`](reject::Rejection) as a response. Brings
+//! - `api`: [endpoints](api) by which services in any language check tokens (introspection,
+//!   revocation, and forward authentication for reverse proxies) and by which tokens are managed, with
+//!   their OpenAPI document. Includes `tokio`. Adds `axum` with its `tokio`, `base64`,
+//!   `form_urlencoded`, `percent-encoding`, and `utoipa` with its macros.
+//! - `axum` (default): extractors, and [`Rejection`](reject::Rejection) as a response. Adds
 //!   `axum-core`, which axum users have anyway.
-//! - `cli`: the command line tool `svctok`. Brings `clap` and all that the tool can work on: SQLite,
-//!   PostgreSQL and file stores, and servers. It is for installing the tool, not for a library.
+//! - `cli`: the command line tool `svctok`, with all stores and servers that it works on. Adds `clap`
+//!   and more. It is for installing the tool, not for use as a library.
 //! - `client`: [`AddServiceTokenLayer`](client::AddServiceTokenLayer), which adds a token to outgoing
-//!   requests, and [`ServiceTokensClient`](client::ServiceTokensClient), which manages tokens at a
-//!   server. Brings `tokio`, `hyper-util`, `form_urlencoded` and `arc-swap`, and a thread for each
-//!   token file. With `rustls` it speaks `https`; without, only `http` to loopback, or by a transport
-//!   of your own.
-//! - `file`: [`FileStore`](store::FileStore), tokens from a TOML or JSON file of digests that is
-//!   followed as it changes. Brings `arc-swap`, `hashbrown` and `toml`, and a thread for each file.
+//!   requests, and [`ServiceTokensClient`](client::ServiceTokensClient), which manages tokens of a
+//!   server. Adds `tokio`, `hyper-util`, `form_urlencoded`, `arc-swap` and `unicode-properties`, and a
+//!   thread for each token file. It connects by `https` with `rustls`; without, only by `http` to
+//!   loopback, or through a transport of your own.
+//! - `file`: [`FileStore`](store::file::FileStore), tokens from a TOML or JSON file of digests that is
+//!   reloaded when it changes. Adds `arc-swap`, `hashbrown` and `toml`, and a thread for each file.
 //! - `introspection`: [`IntrospectionStore`](store::IntrospectionStore), tokens checked at an
-//!   authorization server. Brings `tokio`, `hyper-util` and `ring`, which compiles some C and assembly.
-//!   With `rustls` it speaks `https`; without, only `http` to loopback, or by a transport of your own.
-//! - `postgres`: [`PostgresStore`](store::PostgresStore). Brings `sqlx`, which needs Rust 1.94, and
+//!   authorization server. Adds `tokio`, `hyper-util` and `ring`, which compiles C and assembly. It
+//!   connects by `https` with `rustls`; without, only by `http` to loopback, or through a transport of
+//!   your own.
+//! - `postgres`: [`PostgresStore`](store::sql::PostgresStore). Adds `sqlx`, which needs Rust 1.94, and
 //!   `tokio`. `rustls` encrypts its connections.
-//! - `sqlite`: [`SqliteStore`](store::SqliteStore). Brings `sqlx`, which needs Rust 1.94 and compiles
-//!   SQLite with a C compiler, and `tokio`.
+//! - `sqlite`: [`SqliteStore`](store::sql::SqliteStore). Adds `sqlx`, which needs Rust 1.94 and
+//!   compiles SQLite with a C compiler, and `tokio`.
 //! - `testing`: the [conformance kit](testing::conformance) for stores, and
-//!   [`FaultyStore`](testing::FaultyStore). Brings `tokio`.
-//! - `tracing`: one event for each refusal, target `tower_service_token`, fields `reason`, `code`,
-//!   `status`, `token_id` (only of a token whose secret was presented), `error` (only where the
+//!   [`FaultyStore`](testing::FaultyStore). Adds `tokio`.
+//! - `tracing`: one event for each rejection, target `tower_service_token`, with the fields `reason`,
+//!   `code`, `status`, `token_id` (only of a token whose secret was presented), `error` (only if the
 //!   store or the setup is at fault), `client` (its [address](limits::ClientAddress)), `request_id` (a
 //!   valid header `X-Request-Id`, unless the current span has a field of this name) and, with `api`,
-//!   `endpoint` (the method and the route); level `ERROR` for 5xx, `INFO` for the rest. With `api`
-//!   also one for each failed change and each list that broke off. A response whose failure was
-//!   logged is [marked](reject::FailureLogged). Target
-//!   `tower_service_token::audit` has the [audit events](store::TracingAuditSink), target
-//!   `tower_service_token::rotation` one for each request with the secret from before a rotation.
-//!   Costs nothing on other accepted requests.
+//!   `endpoint` (the method and the route). The level is `ERROR` for 5xx and `INFO` for the rest. With
+//!   `api` it also logs failed changes and lists that broke off. A response whose failure was logged is
+//!   [marked](reject::FailureLogged). The target `tower_service_token::audit` has the [audit
+//!   events](audit::TracingAuditSink), the target `tower_service_token::rotation` one event for each
+//!   request with a previous secret. Other accepted requests cost nothing. Adds `unicode-properties`.
 //! - `metrics`: the counter `service_token_requests_total` and the histogram
 //!   `service_token_check_seconds`, both by `outcome` (`accepted`, `anonymous` or a
 //!   [reason](reject::RejectionReason::as_str)), and `service_token_guard_refusals_total` by
 //!   `reason`, `service_token_previous_secret_uses_total`, and with `api`
 //!   `service_token_answers_total` by `endpoint` (`introspect`, `revoke`, `verify`) and `outcome`.
-//!   Costs two looks at the monotonic clock and two recorder calls for each request.
-//! - `tokio`: [`CachedStore`](store::CachedStore), with counters of its own if `metrics` is on,
+//!   Reads the monotonic clock twice and calls the recorder twice per request.
+//! - `tokio`: [`CachedStore`](store::CachedStore), with its own counters if `metrics` is on,
 //!   [`FailureLimit`](limits::FailureLimit), and
-//!   [`LastUsed::flush_every`](store::LastUsed::flush_every). Brings `tokio` (`rt`, `sync`, `time`)
+//!   [`LastUsed::flush_every`](registry::LastUsed::flush_every). Adds `tokio` (`rt`, `sync`, `time`)
 //!   and `quick_cache`.
 //!
 //! # Public dependencies
@@ -107,8 +107,21 @@
 #![forbid(unsafe_code)]
 #![warn(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used)]
 
-// In the order in which a request passes through them; nothing flows back.
+// In the order in which a request passes through them: a module uses only modules before it. Stores
+// that implement `TokenRegistry` stay below `store` and come after `registry`.
 pub mod clock;
+#[cfg(any(feature = "cli", feature = "sqlite"))]
+#[cfg_attr(
+    not(feature = "cli"),
+    expect(unreachable_pub, reason = "`internal` exports it for `svctok`")
+)]
+mod private_file;
+#[cfg(any(feature = "client", feature = "introspection", feature = "tracing"))]
+#[cfg_attr(
+    not(feature = "cli"),
+    expect(unreachable_pub, reason = "`internal` exports it for `svctok`")
+)]
+mod text;
 pub mod token;
 pub mod digest;
 pub mod principal;
@@ -116,6 +129,8 @@ pub mod header;
 #[cfg(any(feature = "introspection", feature = "client"))]
 mod transport;
 pub mod store;
+pub mod audit;
+pub mod registry;
 pub mod lifecycle;
 pub mod limits;
 pub mod reject;
@@ -135,6 +150,14 @@ pub use self::lifecycle::ServiceTokens;
 pub use self::middleware::ServiceTokenLayer;
 pub use self::principal::Principal;
 pub use self::store::{MemoryStore, TokenStore};
+
+/// What the binary `svctok`, a crate of its own, shares with this one. Not part of the public API.
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod internal {
+    pub use crate::private_file::{create_private_file, open_private_file};
+    pub use crate::text::{ErrorChain, escape_invisible};
+}
 
 /// The code in README.md, compiled and run.
 #[cfg(all(doctest, feature = "axum"))]

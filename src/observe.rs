@@ -1,4 +1,4 @@
-//! What an operator sees of every decision; the names are told in the crate's documentation.
+//! Metrics and log events of every decision. The crate's documentation lists their names.
 
 mod request;
 #[cfg(any(feature = "api", feature = "tracing"))]
@@ -9,8 +9,10 @@ pub(crate) use self::request::RequestInfo;
 pub(crate) use self::request_id::{REQUEST_ID, request_id};
 use crate::principal::Principal;
 use crate::reject::Rejection;
+#[cfg(feature = "tracing")]
+use crate::text::ErrorChain;
 
-/// Times one check; costs nothing without the feature `metrics`.
+/// Measures one check. It is empty without the feature `metrics`.
 #[derive(Clone, Copy)]
 pub(crate) struct Stopwatch {
     #[cfg(feature = "metrics")]
@@ -25,13 +27,13 @@ impl Stopwatch {
         }
     }
 
-    /// The request was let through with a principal.
+    /// Counts a request that was accepted with a principal.
     #[cfg_attr(
         not(feature = "metrics"),
         expect(clippy::unused_self, reason = "nothing to time")
     )]
     pub(crate) fn accepted(self) {
-        // Literals all through: only then does the key cost no allocation.
+        // All labels are literals, because only then the key needs no allocation.
         #[cfg(feature = "metrics")]
         {
             metrics::counter!("service_token_requests_total", "outcome" => "accepted").increment(1);
@@ -40,12 +42,12 @@ impl Stopwatch {
         }
     }
 
-    /// The request was let through without a credential.
+    /// Counts a request that was accepted without a credential.
     pub(crate) fn anonymous(self) {
         self.stop("anonymous");
     }
 
-    /// The layer refused the request. It is to be [logged](log) where the response is built.
+    /// Counts a request that the layer rejected. It is [logged](log) where the response is built.
     pub(crate) fn rejected(self, rejection: &Rejection) {
         self.stop(rejection.reason().as_str());
     }
@@ -66,7 +68,7 @@ impl Stopwatch {
     }
 }
 
-/// A request was let through that bears the secret from before a rotation.
+/// Records an accepted request with a previous secret.
 pub(crate) fn previous_secret_used(principal: &Principal) {
     #[cfg(feature = "metrics")]
     metrics::counter!("service_token_previous_secret_uses_total").increment(1);
@@ -75,7 +77,7 @@ pub(crate) fn previous_secret_used(principal: &Principal) {
     let _ = principal;
 }
 
-/// A guard or an extractor refused a request.
+/// Returns a guard or an extractor refused a request.
 pub(crate) fn guard_rejected(mut rejection: Rejection, request: &RequestInfo) -> Rejection {
     #[cfg(feature = "metrics")]
     metrics::counter!(
@@ -87,19 +89,19 @@ pub(crate) fn guard_rejected(mut rejection: Rejection, request: &RequestInfo) ->
     rejection
 }
 
-/// A token was introspected, or could not be.
+/// Counts an introspection and its outcome.
 #[cfg(feature = "api")]
 pub(crate) fn introspected(outcome: Result<&'static str, &Rejection>) {
     count_answer("introspect", outcome);
 }
 
-/// A token's holder asked to have it revoked.
+/// Counts a revocation by the token's holder and its outcome.
 #[cfg(feature = "api")]
 pub(crate) fn revoked(outcome: Result<&'static str, &Rejection>) {
     count_answer("revoke", outcome);
 }
 
-/// A proxy asked for something that nobody can hold: a fault in its setup.
+/// Records a query of a proxy with an invalid parameter, which is an error of its configuration.
 #[cfg(feature = "api")]
 pub(crate) fn unknown_query_parameter() {
     #[cfg(feature = "metrics")]
@@ -118,7 +120,7 @@ fn count_answer(endpoint: &'static str, outcome: Result<&'static str, &Rejection
     let _ = (endpoint, name);
 }
 
-/// Logs a refusal, unless it was logged already.
+/// Logs a rejection, unless it was logged already.
 pub(crate) fn log(rejection: &mut Rejection, request: &RequestInfo) {
     #[cfg(feature = "tracing")]
     if !rejection.is_logged() {
@@ -151,7 +153,7 @@ fn log_rejection(rejection: &Rejection, request: &RequestInfo) {
     }
 }
 
-/// A response broke off after its status was sent.
+/// Logs a response that was aborted after its status was sent.
 #[cfg(feature = "api")]
 pub(crate) fn response_aborted(rejection: &Rejection, request: &RequestInfo) {
     #[cfg(feature = "tracing")]
@@ -172,8 +174,8 @@ pub(crate) fn response_aborted(rejection: &Rejection, request: &RequestInfo) {
     let _ = (rejection, request);
 }
 
-/// A caller asked for a change that exceeds its own rights. The roles and scopes are text of the
-/// caller's, which may be a secret that got there by mistake: only their number is logged.
+/// Logs a change that exceeds the caller's rights. Only the number of roles and scopes is logged,
+/// because the caller may have sent a secret as one by mistake.
 #[cfg(feature = "api")]
 pub(crate) fn escalation_denied(
     reason: &'static str,
@@ -190,21 +192,4 @@ pub(crate) fn escalation_denied(
         tracing::info!(target: "tower_service_token", reason, code, status, token_id, missing, request_id, endpoint, "change refused");
     }
     let _ = (reason, missing, request);
-}
-
-/// An error with everything behind it.
-#[cfg(feature = "tracing")]
-struct ErrorChain<'a>(&'a (dyn std::error::Error + 'static));
-
-#[cfg(feature = "tracing")]
-impl std::fmt::Display for ErrorChain<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut next = self.0.source();
-        while let Some(error) = next {
-            write!(f, ": {error}")?;
-            next = error.source();
-        }
-        Ok(())
-    }
 }

@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tower_service_token::MemoryStore;
 use tower_service_token::api::pipeops::PipeOpsApi;
 use tower_service_token::api::stackstate::StackStateApi;
-use tower_service_token::store::SqliteStore;
+use tower_service_token::store::sql::SqliteStore;
 
 /// Each list, with a text that each of its tokens has once.
 const LISTS: [(&str, &str); 3] = [

@@ -9,10 +9,10 @@ use std::time::SystemTime;
 use sqlx::postgres::PgPoolOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions};
 use sqlx::{AssertSqlSafe, ColumnIndex, Decode, PgPool, Row, SqlitePool, Type};
-use tower_service_token::store::{
-    AuditAction, AuditEvent, ListRequest, PostgresStore, SqliteStore, TokenRecord, TokenRegistry,
-    Write,
-};
+use tower_service_token::audit::{AuditAction, AuditEvent};
+use tower_service_token::registry::{ListRequest, TokenRegistry, Write};
+use tower_service_token::store::TokenRecord;
+use tower_service_token::store::sql::{PostgresStore, SqliteStore};
 use tower_service_token::token::{MintedToken, TokenFormat};
 
 /// A day, in milliseconds.

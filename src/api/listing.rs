@@ -13,7 +13,8 @@ use super::lifecycle_response::unavailable_rejection;
 use crate::lifecycle::{LifecycleError, Page, ServiceTokens};
 use crate::middleware::Checker;
 use crate::observe::{self, RequestInfo};
-use crate::store::{Cursor, StoreError, TokenFilter, TokenRecord};
+use crate::registry::{Cursor, TokenFilter};
+use crate::store::{StoreError, TokenRecord};
 
 /// How many lists one router writes at a time. Each holds about two pages in memory.
 const MAX_CONCURRENT_LISTS: usize = 4;

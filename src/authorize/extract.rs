@@ -41,7 +41,7 @@ impl<S: Sync> OptionalFromRequestParts<S> for Principal {
 
 /// What an [`Authorized`] handler demands of its caller.
 pub trait AccessPolicy: 'static {
-    /// The roles or scopes to hold. Asked once for each request.
+    /// Returns the roles or scopes to hold. Asked once for each request.
     fn requirement() -> Requirement;
 }
 
@@ -71,7 +71,7 @@ pub struct Authorized<P> {
 }
 
 impl<P> Authorized<P> {
-    /// The caller.
+    /// Returns the caller.
     pub fn into_principal(self) -> Principal {
         self.principal
     }

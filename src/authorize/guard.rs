@@ -19,7 +19,7 @@ impl Guard {
         }
     }
 
-    /// Refuses, and says so to whoever watches, unless the caller holds what is demanded.
+    /// Rejects and records a request unless its caller meets the requirement.
     pub(super) fn check(
         &self,
         extensions: &Extensions,
@@ -49,7 +49,7 @@ impl Principal {
     ///
     /// # Errors
     ///
-    /// The 403 to answer with; it has been logged and counted.
+    /// Returns the 403 rejection, already logged and counted.
     pub fn require(&self, requirement: impl Into<Arc<Requirement>>) -> Result<(), Rejection> {
         check_requirement(self, &requirement.into())
             .map_err(|rejection| observe::guard_rejected(rejection, &RequestInfo::default()))
@@ -69,7 +69,7 @@ pub(super) fn check_requirement(
     ))
 }
 
-/// Who calls, or the refusal if nobody is known.
+/// Returns the caller, or the rejection if there is none.
 pub(super) fn require_principal(extensions: &Extensions) -> Result<&Principal, Rejection> {
     if let Some(principal) = extensions.get::<Principal>() {
         return Ok(principal);

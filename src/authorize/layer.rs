@@ -38,7 +38,7 @@ macro_rules! require_layer {
         }
 
         impl<R> $layer<R> {
-            /// Replaces the builder of refusals. Default: [`ProblemJson`].
+            /// Replaces the builder of refusals. The default is [`ProblemJson`].
             pub fn with_rejection_response<T: Clone>(self, rejection_response: T) -> $layer<T> {
                 $layer {
                     guard: self.guard,

@@ -27,7 +27,7 @@
 //! use tower_service_token::api::management::ManagementApi;
 //! use tower_service_token::client::{ClientErrorKind, ServiceTokensClient};
 //! use tower_service_token::lifecycle::{NewToken, Page};
-//! use tower_service_token::store::TokenFilter;
+//! use tower_service_token::registry::TokenFilter;
 //! use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens};
 //!
 //! # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

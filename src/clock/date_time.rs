@@ -1,28 +1,38 @@
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 
-/// A text names no moment.
+/// A text is not a date or a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ParseDateTimeError {
-    /// It is neither a date nor a time of RFC 3339.
+    /// The text is neither a date nor an RFC 3339 time.
     Malformed,
-    /// It has the form of one that no calendar or clock has.
+    /// The text has the form of a date or time that does not exist.
     Nonexistent,
-    /// It is beyond the year 9999.
+    /// The time is after the year 9999.
     OutOfRange,
 }
 
-/// The moment a text names: midnight UTC for a date.
+/// Parses a text as the start of its time: of a date, midnight UTC.
 pub(crate) fn parse_start(text: &str) -> Result<SystemTime, ParseDateTimeError> {
     parse(text, 0)
 }
 
-/// The first moment after what a text names: for a date, the next midnight UTC.
+/// Parses a text as the end of its time: of a date, the next midnight UTC.
 pub(crate) fn parse_end(text: &str) -> Result<SystemTime, ParseDateTimeError> {
     parse(text, 1)
+}
+
+/// Returns whether this is midnight UTC, which is where the expiry of a date is: at the end of its
+/// day.
+pub(crate) fn is_midnight(time: SystemTime) -> bool {
+    let day = Duration::from_secs(24 * 60 * 60).as_nanos();
+    match time.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(since) => since.as_nanos() % day == 0,
+        Err(before) => before.duration().as_nanos() % day == 0,
+    }
 }
 
 fn parse(text: &str, days_after_date: i64) -> Result<SystemTime, ParseDateTimeError> {
@@ -44,7 +54,7 @@ fn parse(text: &str, days_after_date: i64) -> Result<SystemTime, ParseDateTimeEr
     Ok(time.into())
 }
 
-/// `0` stands for any digit; everything else for itself, letters in either case.
+/// Matches a text against a shape. `0` matches any digit; letters match in either case.
 fn has_shape(text: &str, shape: &[u8]) -> bool {
     text.len() == shape.len()
         && text.bytes().zip(shape).all(|(byte, &shape)| match shape {
@@ -75,8 +85,6 @@ fn is_rfc_3339(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn at(seconds: u64) -> SystemTime {

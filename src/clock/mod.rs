@@ -1,7 +1,7 @@
-//! The time a token is judged by, and a clock a test can turn by hand.
+//! The clock that expiry is evaluated with, and a manual clock for tests.
 //!
-//! 1. The request path asks the clock only when a record has a time in it.
-//! 2. Times are kept to the millisecond, rounded down.
+//! 1. The request path reads the clock only if a record has a time.
+//! 2. Times are rounded down to the millisecond.
 //!
 //! ```
 //! use std::time::{Duration, SystemTime};
@@ -17,6 +17,8 @@
     expect(dead_code, reason = "dates that begin a day stand in files")
 )]
 pub(crate) mod date_time;
+#[cfg(any(feature = "client", feature = "introspection", feature = "postgres"))]
+mod jitter;
 
 use std::fmt;
 use std::num::NonZeroI64;
@@ -24,15 +26,23 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant, SystemTime};
 
-/// Tells the wall-clock time, and how much time has passed.
+use auto_impl::auto_impl;
+
+#[cfg(any(feature = "client", feature = "postgres"))]
+pub(crate) use self::jitter::jittered;
+#[cfg(feature = "introspection")]
+pub(crate) use self::jitter::random_between;
+
+/// A source of the wall-clock time and of monotonic time.
 ///
 /// Implementations must not block: they are called on the request path.
+#[auto_impl(Arc)]
 pub trait Clock: Send + Sync + 'static {
-    /// The current time.
+    /// Returns the current time.
     fn now(&self) -> SystemTime;
 
-    /// The time since some fixed moment, which never goes back: what caches measure by, so that
-    /// setting the wall clock back makes nothing live longer.
+    /// Returns the time since a fixed moment. It never decreases: caches measure by it, so that
+    /// setting the wall clock back extends no lifetime.
     ///
     /// The default measures by [`Instant`].
     fn monotonic(&self) -> Duration {
@@ -41,17 +51,7 @@ pub trait Clock: Send + Sync + 'static {
     }
 }
 
-impl<C: Clock + ?Sized> Clock for Arc<C> {
-    fn now(&self) -> SystemTime {
-        (**self).now()
-    }
-
-    fn monotonic(&self) -> Duration {
-        (**self).monotonic()
-    }
-}
-
-/// The operating system's clock, [`SystemTime::now`]. The default everywhere.
+/// The operating system's clock, [`SystemTime::now`]. It is the default everywhere.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
@@ -61,7 +61,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands still until it is told otherwise, for tests.
+/// A clock for tests that only changes when it is set or advanced.
 ///
 /// Clones share one time.
 #[derive(Clone, Debug)]
@@ -74,7 +74,7 @@ struct ManualTime {
 }
 
 impl ManualClock {
-    /// A clock that shows `now`, to the millisecond.
+    /// Creates a clock that shows `now`, to the millisecond.
     pub fn new(now: SystemTime) -> Self {
         Self(Arc::new(ManualTime {
             wall_millis: AtomicI64::new(Timestamp::from(now).as_millis()),
@@ -109,8 +109,8 @@ impl Clock for ManualClock {
 
 /// Milliseconds since the Unix epoch, in eight bytes even when optional.
 ///
-/// The value is kept xor `i64::MIN`, so the one number that cannot be told is the most distant
-/// past rather than zero.
+/// The value is stored xor `i64::MIN`, so that the only number without a representation is the most
+/// distant past rather than zero.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Timestamp(NonZeroI64);
 

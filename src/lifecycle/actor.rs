@@ -39,7 +39,7 @@ pub(super) struct Holder {
 }
 
 impl Holder {
-    /// Whether the secret that was presented is one of this token's.
+    /// Returns whether the secret that was presented is one of this token's.
     pub(super) fn holds(&self, record: &TokenRecord) -> bool {
         let presented = self.principal.presented_digest();
         record.digests().any(|known| *known == presented)
@@ -138,7 +138,7 @@ impl Actor {
         }
     }
 
-    /// Whether the actor may end the last token that may administer, without saying so.
+    /// Returns whether the actor may end the last token that may administer, without saying so.
     pub(super) fn is_possession(&self) -> bool {
         matches!(self.kind, Kind::Possession(..))
     }

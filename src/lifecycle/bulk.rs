@@ -2,13 +2,12 @@ use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use super::change::reduces_administration;
-use super::pages::Pages;
+use super::page::Pages;
 use super::rights::Rights;
 use super::{LifecycleError, ServiceTokens};
-use crate::store::{
-    ADMIN_SCOPES, AuditAction, AuthorityError, RegistryError, TokenFilter, TokenRecord, TokenState,
-    TokenStatus, Write,
-};
+use crate::audit::AuditAction;
+use crate::registry::{AuthorityError, RegistryError, TokenFilter, Write};
+use crate::store::{ADMIN_SCOPES, TokenRecord, TokenState, TokenStatus};
 use crate::token::TokenId;
 
 /// How many tokens are revoked in one transaction.
@@ -182,7 +181,7 @@ impl ServiceTokens {
         Ok(ids.len() as u64 * 2 > live)
     }
 
-    /// Whether these are all tokens that may administer, and there are any.
+    /// Returns whether these are all tokens that may administer, and there are any.
     async fn removes_last_admin(&self, admins: &BTreeSet<TokenId>) -> Result<bool, LifecycleError> {
         if admins.is_empty() {
             return Ok(false);
@@ -320,8 +319,8 @@ impl RevocationRun {
         self.revoked.push(id);
     }
 
-    /// Whether the call should end. It gets further by at least one token, so that repeating it
-    /// comes to an end.
+    /// Returns whether the call should end. It gets further by at least one token, so that
+    /// repeating it comes to an end.
     fn is_over_time_limit(&self) -> bool {
         let elapsed = self.tokens.clock.monotonic().saturating_sub(self.started);
         self.pending.len() < self.found && elapsed >= TIME_LIMIT

@@ -3,11 +3,10 @@ use std::time::{Duration, SystemTime};
 use super::fields::Fields;
 use super::rights::Rights;
 use super::{ChangedToken, IssuedToken, LifecycleError, ServiceTokens, TokenUpdate};
+use crate::audit::AuditAction;
 use crate::digest::TokenDigest;
-use crate::store::{
-    AuditAction, RegistryError, StoreError, TokenRecord, TokenState, TokenStatus, Write,
-    adds_rights,
-};
+use crate::registry::{RegistryError, Write, adds_rights, expires_later};
+use crate::store::{StoreError, TokenRecord, TokenState, TokenStatus};
 use crate::token::{MintedToken, TokenId};
 
 /// The longest grace, a thousand years: the end of a longer one is beyond what clocks and calendars
@@ -24,17 +23,13 @@ struct Change<'a> {
     rights: &'a Rights,
 }
 
-/// Whether a token that may administer would do so no more, or for a shorter time.
+/// Returns whether a token that may administer would do so no more, or for a shorter time.
 pub(super) fn reduces_administration(
     before: &TokenRecord,
     after: &TokenRecord,
     now: SystemTime,
 ) -> bool {
-    let is_shorter = match (before.expires_at(), after.expires_at()) {
-        (_, None) => false,
-        (None, Some(_)) => true,
-        (Some(before), Some(after)) => after < before,
-    };
+    let is_shorter = expires_later(before.expires_at(), after.expires_at());
     before.may_administer(now) && (is_shorter || !after.may_administer(now))
 }
 
@@ -245,10 +240,7 @@ impl ServiceTokens {
         now: SystemTime,
         grace: Duration,
     ) -> TokenRecord {
-        let earliest = |a: Option<SystemTime>, b: Option<SystemTime>| match (a, b) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        };
+        let earliest = |a: Option<SystemTime>, b: Option<SystemTime>| a.into_iter().chain(b).min();
         let expires_at = earliest(record.expires_at(), self.policy.latest_expiry(now));
         let grace_end = earliest(now.checked_add(grace.min(MAX_GRACE)), record.expires_at());
         // A holder that presents the previous secret lost the current one: that ends, and the

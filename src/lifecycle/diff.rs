@@ -3,12 +3,13 @@ use std::time::SystemTime;
 
 use jiff::Timestamp;
 
-use crate::store::{FieldChange, TokenRecord};
+use crate::audit::FieldChange;
+use crate::store::TokenRecord;
 
 type Field = (&'static str, fn(&TokenRecord) -> Option<String>);
 
-/// The fields in which two records of a token differ, for the audit trail: no digest, and nothing
-/// that every change brings along.
+/// Returns the fields in which two records of a token differ, for the audit trail: no digest, and
+/// nothing that every change brings along.
 pub(super) fn changed_fields(before: &TokenRecord, after: &TokenRecord) -> Vec<FieldChange> {
     let fields: [Field; 10] = [
         ("name", |record| text(Some(record.name()))),
@@ -20,9 +21,7 @@ pub(super) fn changed_fields(before: &TokenRecord, after: &TokenRecord) -> Vec<F
             let labels = record.labels();
             joined(labels.map(|(key, value)| format!("{}={}", quoted(key), quoted(value))))
         }),
-        ("state", |record| {
-            Some(format!("{:?}", record.state()).to_lowercase())
-        }),
+        ("state", |record| Some(record.state().as_str().to_owned())),
         ("expires_at", |record| time(record.expires_at())),
         ("not_before", |record| time(record.not_before())),
         ("grace_ends_at", |record| time(record.grace_ends_at())),
@@ -49,11 +48,12 @@ fn joined(parts: impl Iterator<Item = String>) -> Option<String> {
     text(Some(&parts.collect::<Vec<_>>().join(", ")))
 }
 
-/// In quotes if it would be read as more than one name without: two lists that differ must not be
-/// told alike, as a change of nothing is not written.
+/// Returns the name, in quotes if it could be read as several names. Lists that differ must have
+/// different texts, because a change of nothing is not written.
 fn quoted(name: &str) -> Cow<'_, str> {
     if name.contains([',', '=', '"']) {
-        Cow::Owned(format!("{name:?}"))
+        let escaped = name.replace('\\', r"\\").replace('"', "\\\"");
+        Cow::Owned(format!("\"{escaped}\""))
     } else {
         Cow::Borrowed(name)
     }
@@ -70,6 +70,7 @@ fn time(time: Option<SystemTime>) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::TokenState;
     use crate::token::TokenFormat;
 
     #[test]
@@ -98,5 +99,18 @@ mod tests {
         }
         let changed = changed_fields(&bare, &with_roles(&["a b", "c,d"]));
         assert_eq!(changed[0].after.as_deref(), Some(r#"a b, "c,d""#));
+        let changed = changed_fields(&bare, &with_roles(&[r#"a\"b"#, "d"]));
+        assert_eq!(changed[0].after.as_deref(), Some(r#""a\\\"b", d"#));
+    }
+
+    #[test]
+    fn shows_states_by_their_name() {
+        let token = TokenFormat::default().mint().expect("random bytes");
+        let active = TokenRecord::from(&token);
+        let revoked = active.clone().with_state(TokenState::Revoked);
+        let changed = changed_fields(&active, &revoked);
+        let change = |it: &FieldChange| (it.before.clone(), it.after.clone());
+        let expected = (Some("active".to_owned()), Some("revoked".to_owned()));
+        assert_eq!(change(&changed[0]), expected);
     }
 }

@@ -4,15 +4,16 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::principal::Requirement;
-use crate::store::{AuthorityError, DenialKind, RegistryError, StoreError, TokenRecord};
+use crate::registry::{AuthorityError, RegistryError};
+use crate::store::{DenialKind, StoreError, TokenRecord};
 use crate::token::MintError;
 
-/// A token could not be created, read or changed as asked. Unless it says otherwise, nothing was
-/// changed.
+/// The error of [`ServiceTokens`](super::ServiceTokens). Unless a variant says otherwise, nothing
+/// was changed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LifecycleError {
-    /// What was asked for breaks a rule; each problem names its field.
+    /// The request breaks rules; each problem names its field.
     #[error("{}", DisplayProblems(.0))]
     Invalid(Vec<FieldProblem>),
     /// There is no such token.
@@ -24,7 +25,7 @@ pub enum LifecycleError {
     /// Another token has this digest, as its present or its previous one.
     #[error("another token has this digest")]
     DigestTaken,
-    /// There are as many tokens as the policy allows.
+    /// The policy's maximum number of tokens is reached.
     #[error("there are as many tokens as allowed; revoke one first")]
     TooManyTokens,
     /// The token was revoked, which is final.
@@ -69,9 +70,9 @@ pub enum LifecycleError {
     /// [`allow_last_admin_removal`](super::ServiceTokens::allow_last_admin_removal).
     #[error("no other valid token may administer tokens")]
     LastAdmin,
-    /// This actor created the token before, with the same
-    /// [idempotency key](super::NewToken::with_idempotency_key). Its secret is not told again:
-    /// a rotation makes another.
+    /// This actor created the token before, with the same [idempotency
+    /// key](super::NewToken::with_idempotency_key). Its secret is not returned again: rotate the
+    /// token for another.
     #[error(
         "this token was created before, and its secret is not told again; rotate it for another"
     )]
@@ -96,10 +97,10 @@ pub enum LifecycleError {
         /// How many tokens match.
         found: usize,
     },
-    /// No random bytes for a new secret.
+    /// The operating system returned no random bytes for a secret.
     #[error(transparent)]
     Mint(#[from] MintError),
-    /// The store could not be asked. Whether a change was made is not known.
+    /// The store is unavailable. It is unknown whether a change was made.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -107,14 +108,14 @@ pub enum LifecycleError {
 /// A field that breaks a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldProblem {
-    /// Which field, as a JSON pointer (RFC 6901) into what was asked for: `/name`, `/roles/0`.
+    /// The field, as a JSON pointer (RFC 6901): `/name`, `/roles/0`.
     pub pointer: Cow<'static, str>,
-    /// What is wrong, for people. The value is not repeated.
+    /// What is wrong, for people. It does not contain the value.
     pub detail: Cow<'static, str>,
 }
 
 impl FieldProblem {
-    /// A problem with the field at `pointer`.
+    /// Creates a problem with the field at `pointer`.
     pub fn new(
         pointer: impl Into<Cow<'static, str>>,
         detail: impl Into<Cow<'static, str>>,

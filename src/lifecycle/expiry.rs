@@ -7,7 +7,7 @@ use jiff::{Span, Timestamp, Zoned};
 
 use crate::clock::date_time::{self, ParseDateTimeError};
 
-/// When a token shall stop working: never, at a moment, or some time from now.
+/// When a token expires: never, at a time, or after a duration.
 ///
 /// As text it is one of
 ///
@@ -41,33 +41,33 @@ pub(super) enum Kind {
 }
 
 impl Expiry {
-    /// The token does not expire.
+    /// The token never expires.
     pub const NEVER: Self = Self(Kind::Never);
 
-    /// The token stops working at this moment.
+    /// Creates an expiry at this time.
     pub fn at(time: SystemTime) -> Self {
         Self(Kind::At(time))
     }
 
-    /// The token stops working this long after it is created, or its expiry changed. Counted in
-    /// milliseconds.
+    /// Creates an expiry this long after the token is created or its expiry is changed, to the
+    /// millisecond.
     pub fn after(duration: Duration) -> Self {
         let millis = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
         let span = Span::new().try_milliseconds(millis);
-        // What is too long for a span is too far for a date as well.
+        // A duration too long for a span is out of range for a date as well.
         Self(Kind::After(span.unwrap_or(Span::new().years(19_998))))
     }
 
-    /// The moment, for a token whose time begins now. `None` is never.
+    /// Returns the time of expiry for a token that is created now, or `None` if it never expires.
     ///
     /// # Errors
     ///
-    /// The moment is not in the future, or too far in it.
+    /// Returns an error if the moment is not in the future, or too far in it.
     pub fn resolve(&self, now: SystemTime) -> Result<Option<SystemTime>, ExpiryError> {
         match &self.0 {
             Kind::Never => Ok(None),
             Kind::At(time) if *time <= now => Err(ExpiryError::Past),
-            // It could not be told, and would look like never.
+            // Such a time could not be displayed and would look like no expiry.
             Kind::At(time) if Timestamp::try_from(*time).is_err() => Err(ExpiryError::TooFar),
             Kind::At(time) => Ok(Some(*time)),
             Kind::After(span) if span.is_zero() => Err(ExpiryError::Zero),
@@ -103,12 +103,18 @@ impl FromStr for Expiry {
     }
 }
 
-/// The last day, UTC, on which a token that expires at this moment works, as `yyyy-MM-dd`: of an
-/// expiry given as a date, that date. `None` if the year has more than four digits.
+/// Returns the last day, UTC, on which a token that expires at this moment works, as `yyyy-MM-dd`:
+/// of an expiry given as a date, that date. `None` if the year has more than four digits.
 pub fn last_day(expires_at: SystemTime) -> Option<String> {
     let last = expires_at.checked_sub(Duration::from_millis(1))?;
     let last: Zoned = Timestamp::try_from(last).ok()?.to_zoned(TimeZone::UTC);
     Some(last.date().to_string())
+}
+
+/// Returns the date of an expiry that was given as a date: [`last_day`], if the token works through
+/// the end of it.
+pub fn expiry_date(expires_at: SystemTime) -> Option<String> {
+    last_day(expires_at).filter(|_| date_time::is_midnight(expires_at))
 }
 
 /// A text is no expiry, or one that no token can have.
@@ -244,7 +250,9 @@ mod tests {
             let expiry: Expiry = date.parse().expect("a date");
             let expiry = expiry.resolve(now()).expect("later").expect("not never");
             assert_eq!(last_day(expiry).as_deref(), Some(date));
+            assert_eq!(expiry_date(expiry).as_deref(), Some(date));
             let within = expiry - Duration::from_secs(3600);
+            assert_eq!(expiry_date(within), None);
             assert_eq!(last_day(within).as_deref(), Some(date));
         }
     }

@@ -14,7 +14,7 @@ const MAX_LABEL_KEY: usize = 100;
 /// How many problems an error names at most.
 const MAX_PROBLEMS: usize = 100;
 
-/// The fields of a token that people choose, before they are known to obey the rules.
+/// The fields of a token that callers choose, before they are validated.
 #[derive(Clone, Debug)]
 pub(super) struct Fields {
     name: String,
@@ -28,7 +28,7 @@ pub(super) struct Fields {
 }
 
 impl Fields {
-    /// Of a new token.
+    /// Creates the fields of a new token.
     pub(super) fn from_new_token(
         new: NewToken,
         policy: &TokenPolicy,
@@ -42,7 +42,7 @@ impl Fields {
                 None
             }),
         };
-        // What was wrong already need not be told twice.
+        // An invalid expiry is reported once.
         if problems.is_empty() {
             problems.extend(policy.check_expiry(expires_at, now).err());
         }
@@ -58,7 +58,7 @@ impl Fields {
         }
     }
 
-    /// Of a token after an update.
+    /// Creates the fields of a token after an update.
     pub(super) fn from_update(
         update: TokenUpdate,
         record: &TokenRecord,
@@ -96,7 +96,7 @@ impl Fields {
         }
     }
 
-    /// Expires no later than this, if there is a bound.
+    /// Limits the expiry, if there is a limit.
     pub(super) fn with_max_expiry(mut self, latest: Option<SystemTime>) -> Self {
         if let Some(latest) = latest {
             self.expires_at = Some(self.expires_at.map_or(latest, |time| time.min(latest)));
@@ -125,7 +125,7 @@ impl Fields {
         }
     }
 
-    /// Finds what breaks the rules that hold for every token.
+    /// Checks the rules for every token.
     pub(super) fn check(&self, policy: &TokenPolicy, problems: &mut Vec<FieldProblem>) {
         self.check_name(policy, problems);
         if let Some(description) = &self.description {
@@ -154,7 +154,7 @@ impl Fields {
         self.scopes.iter().collect()
     }
 
-    /// The record with these fields.
+    /// Returns the record with these fields.
     pub(super) fn apply_to(&self, record: TokenRecord) -> TokenRecord {
         let record = record
             .with_name(self.name.as_str())
@@ -170,7 +170,8 @@ impl Fields {
         })
     }
 
-    /// Whether the record has these fields, but for the expiry, which may be counted from now.
+    /// Returns whether the record has these fields, but for the expiry, which may be counted from
+    /// now.
     pub(super) fn match_record(&self, record: &TokenRecord) -> bool {
         let asked = self.apply_to(record.clone());
         let names = |names: &mut dyn Iterator<Item = &str>| -> BTreeSet<String> {

@@ -1,6 +1,6 @@
-//! The life of a token: created, listed, changed, rotated, switched off and on, revoked, purged.
+//! The lifecycle of tokens: create, list, update, rotate, disable, enable, revoke and purge.
 //!
-//! [`ServiceTokens`] does all of it over any [registry](crate::store::TokenRegistry):
+//! [`ServiceTokens`] does all of it over any [registry](crate::registry::TokenRegistry):
 //!
 //! 1. A secret is shown once, in the answer to [`create`](ServiceTokens::create) or
 //!    [`rotate`](ServiceTokens::rotate). Only its digest is kept.
@@ -12,7 +12,7 @@
 //!    the transaction that writes.
 //! 5. A change begins from what is stored, and is written only if that is still so: of two changes
 //!    at the same time none is lost, from whatever process they come.
-//! 6. Every change is [told](ServiceTokens::with_audit_sink), with who made it.
+//! 6. Every change sends an audit event to the [sink](ServiceTokens::with_audit_sink).
 //! 7. A creation that is sent again with the same
 //!    [idempotency key](NewToken::with_idempotency_key) makes no second token.
 //! 8. A change after which no valid token [may administer](crate::store::TokenRecord::may_administer)
@@ -23,7 +23,7 @@
 //! ```
 //! use std::time::Duration;
 //! use tower_service_token::lifecycle::{NewToken, Page, TokenUpdate};
-//! use tower_service_token::store::TokenFilter;
+//! use tower_service_token::registry::TokenFilter;
 //! use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens};
 //!
 //! # futures::executor::block_on(async {
@@ -50,16 +50,15 @@
 mod actor;
 mod bulk;
 mod change;
+mod create;
 mod diff;
 mod error;
 mod expiry;
 mod fields;
-mod idempotency;
 #[cfg(feature = "client")]
 pub(crate) mod wire;
 mod new_token;
 mod page;
-mod pages;
 mod policy;
 mod purge;
 mod rights;
@@ -70,7 +69,7 @@ mod update;
 pub use self::actor::Actor;
 pub use self::bulk::{BulkPreview, BulkRevocation};
 pub use self::error::{FieldProblem, LifecycleError};
-pub use self::expiry::{Expiry, ExpiryError, last_day};
+pub use self::expiry::{Expiry, ExpiryError, expiry_date, last_day};
 pub use self::new_token::{IssuedToken, NewToken};
 pub use self::page::Page;
 pub use self::policy::TokenPolicy;

@@ -6,7 +6,7 @@ use super::Expiry;
 use crate::store::TokenRecord;
 use crate::token::MintedToken;
 
-/// What a token shall be.
+/// A token to create.
 ///
 /// ```
 /// use tower_service_token::lifecycle::NewToken;
@@ -32,7 +32,7 @@ pub struct NewToken {
 }
 
 impl NewToken {
-    /// A token with this name, 1 to 200 characters, and nothing else.
+    /// Creates a token with this name, 1 to 200 characters, and nothing else.
     pub fn new(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
@@ -40,25 +40,25 @@ impl NewToken {
         }
     }
 
-    /// What the token is for, at most 2,000 characters. Default: nothing is said.
+    /// Sets what the token is for, at most 2,000 characters. The default is no description.
     pub fn with_description(mut self, description: impl Into<String>) -> Self {
         self.description = Some(description.into());
         self
     }
 
-    /// Whom the token acts for, at most 200 characters. Default: nobody but itself.
+    /// Sets whom the token acts for, at most 200 characters. The default is no subject.
     pub fn with_subject(mut self, subject: impl Into<String>) -> Self {
         self.subject = Some(subject.into());
         self
     }
 
-    /// The [roles](crate::principal::Roles), at most 100. Default: none.
+    /// Sets the [roles](crate::principal::Roles), at most 100. The default is none.
     pub fn with_roles<S: Into<String>>(mut self, roles: impl IntoIterator<Item = S>) -> Self {
         self.roles = roles.into_iter().map(Into::into).collect();
         self
     }
 
-    /// The [scopes](crate::principal::Scopes), at most 100. Default: none.
+    /// Sets the [scopes](crate::principal::Scopes), at most 100. The default is none.
     pub fn with_scopes<S: Into<String>>(mut self, scopes: impl IntoIterator<Item = S>) -> Self {
         self.scopes = scopes.into_iter().map(Into::into).collect();
         self
@@ -70,35 +70,34 @@ impl NewToken {
         self
     }
 
-    /// When the token stops working. Default: as the [policy](super::TokenPolicy) says.
+    /// Sets when the token expires. The default is that of the [policy](super::TokenPolicy).
     pub fn with_expiry(mut self, expiry: Expiry) -> Self {
         self.expiry = Some(expiry);
         self
     }
 
-    /// When the token starts working; before its expiry. Default: at once.
+    /// Sets when the token becomes valid, which is before its expiry. The default is immediately.
     pub fn with_not_before(mut self, time: SystemTime) -> Self {
         self.not_before = Some(time);
         self
     }
 
-    /// A key by which this creation is known when it is sent again: 1 to 255 visible ASCII
-    /// characters, such as a random UUID made once for each token wanted. Default: none; each call
-    /// makes a token.
+    /// Sets a key that identifies this creation when it is repeated: 1 to 255 visible ASCII
+    /// characters, such as a random UUID made once for each token wanted. The default is none; each
+    /// call makes a token.
     ///
-    /// 1. One actor creates one token with one key, from however many processes at once. Every
-    ///    further call is answered with [`AlreadyCreated`] and the record. Keys of different actors
-    ///    have nothing to do with each other.
-    /// 2. The secret is not told again. If the answer that held it was lost,
+    /// 1. One actor creates one token with one key, also from several processes at once. Every
+    ///    further call returns [`AlreadyCreated`] with the record. Keys of different actors are
+    ///    independent.
+    /// 2. The secret is not returned again. If the response with it was lost,
     ///    [rotate](crate::ServiceTokens::rotate) the token without a grace.
-    /// 3. A call that asks for something else with the key is refused with
-    ///    [`IdempotencyKeyReused`]. The expiry is not compared, as it may be counted from the call;
-    ///    nor is anything, once the token was changed or rotated.
-    /// 4. A key is remembered as long as the token's record is kept: until the token is
-    ///    [purged](crate::ServiceTokens::purge), in any case.
+    /// 3. A call with the key and other fields fails with [`IdempotencyKeyReused`]. The expiry is
+    ///    not compared, because it may be relative to the call. Once the token was changed or
+    ///    rotated, nothing is compared.
+    /// 4. A key stays in use until the token's record is [purged](crate::ServiceTokens::purge).
     ///
-    /// Nothing is stored for it: the key and the actor's name make the token's id, from which nobody
-    /// learns a key that cannot be guessed.
+    /// The key is not stored: the token's id is derived from the key and the actor's name, and does
+    /// not reveal a key that cannot be guessed.
     ///
     /// ```
     /// use std::time::Duration;
@@ -133,10 +132,9 @@ impl NewToken {
     }
 }
 
-/// A token whose secret was just made, by creation or rotation: the only moment at which it is
-/// known.
+/// A created or rotated token with its secret, which is shown only once.
 ///
-/// `Debug` does not show it.
+/// `Debug` does not show the secret.
 #[must_use = "the secret is shown once"]
 pub struct IssuedToken {
     pub(super) secret: MintedToken,
@@ -145,22 +143,22 @@ pub struct IssuedToken {
 }
 
 impl IssuedToken {
-    /// The secret, to be shown once.
+    /// Returns the secret, to be shown once.
     pub fn expose_secret(&self) -> &str {
         self.secret.expose_secret()
     }
 
-    /// The token as minted.
+    /// Returns the minted token.
     pub fn secret(&self) -> &MintedToken {
         &self.secret
     }
 
-    /// What is known about the token.
+    /// Returns the record of the token.
     pub fn record(&self) -> &TokenRecord {
         &self.record
     }
 
-    /// After how long, at the latest, every node knows.
+    /// Returns the longest time until every node knows the token.
     pub fn effective_within(&self) -> Duration {
         self.effective_within
     }

@@ -1,9 +1,11 @@
 use std::time::SystemTime;
 
-use super::{FieldProblem, LifecycleError};
-use crate::store::{Cursor, ListRequest, TokenFilter};
+use super::{FieldProblem, LifecycleError, ServiceTokens};
+use crate::registry::{Cursor, ListRequest, TokenFilter, TokenPage};
+use crate::store::TokenRecord;
+use crate::token::TokenId;
 
-/// Which part of a listing.
+/// A page of a listing.
 ///
 /// ```
 /// use tower_service_token::lifecycle::Page;
@@ -25,12 +27,12 @@ impl Default for Page {
 }
 
 impl Page {
-    /// The first tokens, at most this many: 1 to [`ListRequest::MAX_LIMIT`].
+    /// Creates the first page, of at most this many tokens: 1 to [`ListRequest::MAX_LIMIT`].
     pub fn with_limit(limit: usize) -> Self {
         Self { limit, after: None }
     }
 
-    /// What comes after the page that ended with this cursor.
+    /// Starts after the page that ended with this cursor.
     pub fn after(mut self, cursor: impl Into<Option<Cursor>>) -> Self {
         self.after = cursor.into();
         self
@@ -52,5 +54,53 @@ impl Page {
                 .with_cursor(cursor)
                 .map_err(|error| FieldProblem::new("/cursor", error.to_string()).into()),
         }
+    }
+}
+
+impl ServiceTokens {
+    /// Lists one page of the tokens that match the filter: oldest first, or by the time that the
+    /// filter compares.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the page's cursor is of another listing, or the store is unavailable.
+    pub async fn list(&self, filter: TokenFilter, page: Page) -> Result<TokenPage, LifecycleError> {
+        let request = page.request(filter, self.clock.now())?;
+        Ok(self.registry.list(&request).await?)
+    }
+
+    /// Returns the record of a token.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if there is no such token, or the store is unavailable.
+    pub async fn get(&self, id: TokenId) -> Result<TokenRecord, LifecycleError> {
+        let found = self.registry.get(id).await?;
+        found.ok_or(LifecycleError::NotFound)
+    }
+}
+
+/// The pages of a listing, each of as many tokens as a store returns at once.
+pub(super) struct Pages {
+    filter: TokenFilter,
+    next: Option<Page>,
+}
+
+impl Pages {
+    pub(super) fn new(filter: TokenFilter) -> Self {
+        let next = Some(Page::with_limit(ListRequest::MAX_LIMIT));
+        Self { filter, next }
+    }
+
+    pub(super) async fn next(
+        &mut self,
+        tokens: &ServiceTokens,
+    ) -> Result<Option<Vec<TokenRecord>>, LifecycleError> {
+        let Some(page) = self.next.take() else {
+            return Ok(None);
+        };
+        let found = tokens.list(self.filter.clone(), page).await?;
+        self.next = found.next.map(|next| page.after(next));
+        Ok(Some(found.records))
     }
 }

@@ -6,7 +6,7 @@ use super::FieldProblem;
 
 type NameRule = dyn Fn(&str) -> Result<(), String> + Send + Sync;
 
-/// What every token must obey, on every path by which it is created or changed.
+/// Rules for every token, whichever way it is created or changed.
 ///
 /// ```
 /// use std::time::Duration;
@@ -30,42 +30,42 @@ pub struct TokenPolicy {
 }
 
 impl TokenPolicy {
-    /// Tokens need a name and nothing more: they live until they are revoked, names may repeat, and
-    /// any number may be created.
+    /// Creates a policy without limits: tokens need only a name.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How long a token lives that is created without an expiry. Default: as long as the maximum,
-    /// or for ever.
+    /// Sets the lifetime of a token that is created without an expiry. The default is the maximum
+    /// lifetime, or no expiry.
     pub fn with_default_lifetime(mut self, lifetime: Duration) -> Self {
         self.default_lifetime = Some(lifetime);
         self
     }
 
-    /// How long one secret may live, counted from its creation or rotation. A later expiry is
-    /// refused, and so is none; a rotation cuts the expiry to it. Default: for ever.
+    /// Sets the longest lifetime of one secret, counted from its creation or rotation. A later
+    /// expiry is rejected, and so is no expiry; a rotation shortens the expiry. The default is no
+    /// limit.
     pub fn with_max_lifetime(mut self, lifetime: Duration) -> Self {
         self.max_lifetime = Some(lifetime);
         self
     }
 
-    /// Refuses a name that another token has which is not revoked. Default: names may repeat.
+    /// Rejects a name that another unrevoked token has. By default names may repeat.
     ///
-    /// Compared are the tokens created or changed under this rule.
+    /// Only tokens that were created or changed under this rule are compared.
     pub fn with_unique_names(mut self) -> Self {
         self.unique_names = true;
         self
     }
 
-    /// How many tokens there may be which are not revoked. Default: any number.
+    /// Sets the maximum number of unrevoked tokens. The default is no limit.
     pub fn with_max_tokens(mut self, max_tokens: u64) -> Self {
         self.max_tokens = Some(max_tokens);
         self
     }
 
-    /// A rule for names, besides the general one: 1 to 200 characters, none a control character,
-    /// no space at either end. It answers what is wrong, without repeating the name.
+    /// A rule for names, besides the general one: 1 to 200 characters, none a control character, no
+    /// space at either end. It returns what is wrong, without repeating the name.
     ///
     /// ```
     /// use tower_service_token::lifecycle::TokenPolicy;
@@ -96,7 +96,7 @@ impl TokenPolicy {
         rule.map_or(Ok(()), |rule| rule(name))
     }
 
-    /// When a token expires whose creator did not say.
+    /// Returns the expiry of a token that is created without one.
     pub(super) fn default_expiry(&self, now: SystemTime) -> Option<SystemTime> {
         let lifetime = match (self.default_lifetime, self.max_lifetime) {
             (Some(lifetime), Some(max)) => lifetime.min(max),
@@ -105,12 +105,12 @@ impl TokenPolicy {
         now.checked_add(lifetime)
     }
 
-    /// The latest expiry of a secret from this moment.
+    /// Returns the latest expiry of a secret from this moment.
     pub(super) fn latest_expiry(&self, issued_at: SystemTime) -> Option<SystemTime> {
         issued_at.checked_add(self.max_lifetime?)
     }
 
-    /// Whether a secret from this moment may expire then.
+    /// Returns whether a secret from this moment may expire then.
     pub(super) fn check_expiry(
         &self,
         expires_at: Option<SystemTime>,

@@ -1,8 +1,10 @@
 use std::time::Duration;
 
-use super::pages::Pages;
+use super::page::Pages;
 use super::{LifecycleError, ServiceTokens};
-use crate::store::{AuditAction, RegistryError, TokenFilter, TokenRecord, TokenStatus};
+use crate::audit::AuditAction;
+use crate::registry::{RegistryError, TokenFilter};
+use crate::store::{TokenRecord, TokenStatus};
 use crate::token::TokenId;
 
 impl ServiceTokens {
@@ -38,7 +40,8 @@ impl ServiceTokens {
         Ok(purged)
     }
 
-    /// Whether the record was deleted. One that was changed since may be valid again and stays.
+    /// Returns whether the record was deleted. One that was changed since may be valid again and
+    /// stays.
     async fn purge_one(&self, record: &TokenRecord) -> Result<bool, LifecycleError> {
         let rights = self.rights(false).await?;
         rights.check_change(record)?;

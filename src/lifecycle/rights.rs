@@ -1,12 +1,11 @@
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::actor::{Holder, Kind};
+use super::diff::changed_fields;
 use super::{LifecycleError, ServiceTokens};
-use crate::store::{
-    ADMIN_SCOPE, Authority, AuthorityError, DenialKind, StoreError, TokenRecord, TokenState,
-    TokenStore, verdict,
-};
+use crate::audit::{AuditAction, AuditEvent};
+use crate::registry::{Authority, AuthorityError, Write};
+use crate::store::{ADMIN_SCOPE, DenialKind, StoreError, TokenRecord, TokenState, verdict};
 use crate::token::TokenId;
 
 /// What an actor may do, as it stood just before a change. The registry checks it again in the
@@ -29,7 +28,7 @@ impl Rights {
         authority.check(self.record.as_ref(), before, after)
     }
 
-    /// Whether the actor's token is still accepted and may make the call at all.
+    /// Returns whether the actor's token is still accepted and may make the call at all.
     pub(super) fn check_accepted(&self) -> Result<(), AuthorityError> {
         match &self.record {
             Some(record) => self.check(Some(record), record),
@@ -37,7 +36,7 @@ impl Rights {
         }
     }
 
-    /// Whether the actor may change this token in any way.
+    /// Returns whether the actor may change this token in any way.
     pub(super) fn check_change(&self, record: &TokenRecord) -> Result<(), AuthorityError> {
         match &self.authority {
             Some(authority) if authority.is_possession() => {
@@ -48,7 +47,7 @@ impl Rights {
         }
     }
 
-    /// The latest expiry that the actor may give; `None` for any.
+    /// Returns the latest expiry that the actor may give; `None` for any.
     pub(super) fn latest_expiry(&self) -> Option<SystemTime> {
         let record = self.record.as_ref()?;
         record
@@ -125,26 +124,22 @@ impl ServiceTokens {
         }
     }
 
-    /// Declares a store of actors whose tokens are not in the registry itself, such as a file of
-    /// break-glass tokens or an introspected authorization server. By default there is none, and
-    /// [holders](super::Actor::holder) of such tokens change nothing.
-    ///
-    /// The store is queried immediately before each change, past its caches
-    /// ([`find_uncached`](TokenStore::find_uncached)), with the
-    /// [credential](super::Actor::with_credential) that the actor presented. It must not contain the
-    /// registry.
-    ///
-    /// ```
-    /// use tower_service_token::store::ChainStore;
-    /// use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens};
-    ///
-    /// let (emergency, everyday) = (MemoryStore::new(), MemoryStore::new());
-    /// let layer = ServiceTokenLayer::new(ChainStore::new(emergency.clone()).then(everyday.clone()));
-    /// let tokens = ServiceTokens::new(everyday).with_actor_store(emergency);
-    /// ```
-    pub fn with_actor_store(mut self, store: impl TokenStore) -> Self {
-        self.actor_store = Some(Arc::new(store));
-        self
+    /// Returns the change from one record to another, with its audit event and its authority.
+    pub(super) fn write(
+        &self,
+        action: AuditAction,
+        before: &TokenRecord,
+        after: TokenRecord,
+        rights: &Rights,
+    ) -> Write {
+        let event = AuditEvent::new(self.clock.now(), self.actor.name(), action, after.id())
+            .with_client_address(self.actor.client_address());
+        let event = changed_fields(before, &after)
+            .into_iter()
+            .fold(event, AuditEvent::with_change);
+        Write::new(after, event)
+            .with_unique_name(self.policy.unique_names())
+            .with_authority(rights.authority.clone())
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 use super::Expiry;
 use crate::store::{TokenRecord, TokenState};
 
-/// What of a token shall change. What is not named stays as it is.
+/// A partial update of a token. Unset fields stay as they are.
 ///
 /// ```
 /// use tower_service_token::lifecycle::{Expiry, TokenUpdate};
@@ -30,7 +30,7 @@ pub struct TokenUpdate {
     pub(super) state: Option<TokenState>,
 }
 
-/// What to do with a field that may be absent.
+/// A change of an optional field.
 #[derive(Clone, Debug, Default)]
 pub(super) enum Patch<T> {
     #[default]
@@ -40,7 +40,7 @@ pub(super) enum Patch<T> {
 }
 
 impl<T> Patch<T> {
-    /// The field afterwards.
+    /// Returns the field afterwards.
     pub(super) fn apply(self, known: Option<T>) -> Option<T> {
         match self {
             Self::Keep => known,
@@ -51,54 +51,54 @@ impl<T> Patch<T> {
 }
 
 impl TokenUpdate {
-    /// Changes nothing.
+    /// Creates an update that changes nothing.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Another name.
+    /// Sets the name.
     pub fn with_name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// Another description.
+    /// Sets the description.
     pub fn with_description(mut self, description: impl Into<String>) -> Self {
         self.description = Patch::Set(description.into());
         self
     }
 
-    /// No description any more.
+    /// Removes the description.
     pub fn without_description(mut self) -> Self {
         self.description = Patch::Clear;
         self
     }
 
-    /// Another subject.
+    /// Sets the subject.
     pub fn with_subject(mut self, subject: impl Into<String>) -> Self {
         self.subject = Patch::Set(subject.into());
         self
     }
 
-    /// No subject any more.
+    /// Removes the subject.
     pub fn without_subject(mut self) -> Self {
         self.subject = Patch::Clear;
         self
     }
 
-    /// These roles in place of all it has.
+    /// Replaces the roles.
     pub fn with_roles<S: Into<String>>(mut self, roles: impl IntoIterator<Item = S>) -> Self {
         self.roles = Some(roles.into_iter().map(Into::into).collect());
         self
     }
 
-    /// These scopes in place of all it has.
+    /// Replaces the scopes.
     pub fn with_scopes<S: Into<String>>(mut self, scopes: impl IntoIterator<Item = S>) -> Self {
         self.scopes = Some(scopes.into_iter().map(Into::into).collect());
         self
     }
 
-    /// Adds a label, or gives it another value.
+    /// Adds a label, or replaces its value.
     pub fn with_label(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.labels.insert(key.into(), Some(value.into()));
         self
@@ -110,38 +110,38 @@ impl TokenUpdate {
         self
     }
 
-    /// Removes all labels but those added here.
+    /// Removes all labels except those that the update adds.
     pub fn without_labels(mut self) -> Self {
         self.clears_labels = true;
         self
     }
 
-    /// Another expiry, or [none](Expiry::NEVER). A duration counts from the update.
+    /// Sets the expiry, or removes it with [`Expiry::NEVER`]. A duration counts from the update.
     pub fn with_expiry(mut self, expiry: Expiry) -> Self {
         self.expiry = Some(expiry);
         self
     }
 
-    /// Another start.
+    /// Sets when the token becomes valid.
     pub fn with_not_before(mut self, time: SystemTime) -> Self {
         self.not_before = Patch::Set(time);
         self
     }
 
-    /// Works from now on, as far as the rest allows.
+    /// Makes the token valid from now on.
     pub fn without_not_before(mut self) -> Self {
         self.not_before = Patch::Clear;
         self
     }
 
-    /// Changes the token only if it is still at this [revision](TokenRecord::revision). Default:
-    /// whatever its revision.
+    /// Makes the change only if the token is still at this [revision](TokenRecord::revision). By
+    /// default any revision is changed.
     pub fn if_revision(mut self, revision: u64) -> Self {
         self.revision = Some(revision);
         self
     }
 
-    /// Switches the token on or off in the same change.
+    /// Enables or disables the token in the same change.
     #[cfg(feature = "api")]
     pub(crate) fn with_state(mut self, state: TokenState) -> Self {
         self.state = Some(state);
@@ -162,13 +162,13 @@ impl TokenUpdate {
     }
 }
 
-/// A token after a change.
+/// A changed token.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ChangedToken {
-    /// What is known about it now.
+    /// The record after the change.
     pub record: TokenRecord,
-    /// After how long, at the latest, the change is seen by every request on every node: the
-    /// longest time that a cache elsewhere may remember what was before.
+    /// The longest time until every request on every node sees the change: that for which a cache
+    /// may serve the previous record.
     pub effective_within: Duration,
 }

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::expiry::Kind;
 use super::update::Patch;
 use super::{Expiry, FieldProblem, NewToken, Page, TokenUpdate};
-use crate::store::TokenFilter;
+use crate::registry::TokenFilter;
 
 type JsonObject = Map<String, Value>;
 

@@ -4,19 +4,21 @@ use futures::future::BoxFuture;
 use http::header::{CACHE_CONTROL, VARY};
 use http::{HeaderMap, HeaderValue, Response};
 
+use crate::audit::{AuditAction, AuditEvent, AuditSink};
 use crate::clock::Clock;
 use crate::header::{CredentialError, CredentialSources};
 use crate::limits::{ClientAddress, OptionalFailureLimit, RequestOrigin};
 use crate::observe;
 use crate::principal::Principal;
+use crate::registry::LastUsed;
 use crate::reject::{Challenges, Rejection, RejectionReason};
 use crate::store::{
-    AuditAction, AuditEvent, AuditSink, Cached, Credential, Denial, DenialKind, LastUsed,
-    StoreError, StoreErrorKind, TokenRecord, TokenStore, verdict,
+    Cached, Credential, Denial, DenialKind, StoreError, StoreErrorKind, TokenRecord, TokenStore,
+    verdict,
 };
 use crate::token::TokenFormat;
 
-/// Everything a request is handled by, shared by all clones of a service.
+/// The configuration of a service, shared by all its clones.
 #[derive(Clone)]
 pub(crate) struct Checker {
     pub(crate) store: Arc<dyn TokenStore>,
@@ -29,22 +31,22 @@ pub(crate) struct Checker {
     pub(super) last_used: Option<LastUsed>,
     pub(super) audit: Option<Arc<dyn AuditSink>>,
     pub(crate) failures: OptionalFailureLimit,
-    /// What is to be done to the response of an admitted request, if anything.
+    /// The headers to add to the response of an accepted request.
     pub(super) response_headers: Option<ResponseHeaders>,
 }
 
-/// What is known about a request without waiting.
+/// The result of the synchronous check of a request.
 pub(super) enum Checked {
     Accepted(Principal),
-    /// No credential, and none is demanded.
+    /// No credential is presented, and none is required.
     Anonymous,
     Rejected(Rejection),
-    /// The store must be asked.
+    /// The store must be queried.
     NeedsLookup(Credential<'static>),
 }
 
-/// What is done to the response of an admitted request. Cloned for each of them: it holds no
-/// reference that all requests count, as long as realm and headers are the default ones.
+/// The headers to add to the response of an accepted request. Each request clones it: with the
+/// default realm and headers it holds no reference count that all requests share.
 #[derive(Clone)]
 pub(super) struct ResponseHeaders {
     vary: Option<HeaderValue>,
@@ -71,7 +73,7 @@ impl ResponseHeaders {
 }
 
 impl Checker {
-    /// Marks the credential sensitive, and decides if the store's memory is enough for that.
+    /// Marks the credential sensitive, and decides if the store answers from memory.
     pub(super) fn check(&self, headers: &mut HeaderMap) -> Checked {
         let credential = match self.read(headers) {
             Ok(Some(credential)) => credential,
@@ -82,7 +84,7 @@ impl Checker {
         let found = match self.store.find_cached(&credential) {
             Cached::Found(record) => Some(record),
             Cached::NotFound => None,
-            // An accepted token need not pay for its checksum; a lookup is worth one.
+            // Accepted tokens need no checksum; it is verified before a lookup.
             Cached::Miss if self.is_damaged(&credential) => None,
             Cached::Miss => return Checked::NeedsLookup(credential.into_owned()),
         };
@@ -92,7 +94,7 @@ impl Checker {
         }
     }
 
-    /// Makes a request ready for the inner service; what is to be done to the response.
+    /// Prepares a request for the inner service. Returns the headers for its response.
     #[inline]
     pub(super) fn prepare_request(&self, headers: &mut HeaderMap) -> Option<ResponseHeaders> {
         if self.strip_credential {
@@ -101,7 +103,7 @@ impl Checker {
         self.response_headers.clone()
     }
 
-    /// The credential of a request, now marked sensitive.
+    /// Returns the credential of a request after marking it sensitive.
     #[inline]
     pub(crate) fn read<'h>(
         &self,
@@ -112,7 +114,7 @@ impl Checker {
         Ok(token.map(Credential::new))
     }
 
-    /// Looks the credential up and judges what the store finds.
+    /// Looks the credential up and evaluates the result.
     pub(super) fn authenticate(
         self: Arc<Self>,
         credential: Credential<'static>,
@@ -124,7 +126,7 @@ impl Checker {
         })
     }
 
-    /// Asks the store, once the failure limit admits it.
+    /// Queries the store once the failure limit admits the lookup.
     pub(crate) async fn look_up(
         &self,
         credential: &Credential<'_>,
@@ -143,8 +145,8 @@ impl Checker {
         found.map_err(|error| self.reject_store_error(error))
     }
 
-    /// Judges a lookup's result and records it in the failure limit. Never 429: the lookup was
-    /// admitted.
+    /// Evaluates the result of a lookup and records it in the failure limit. It never returns 429,
+    /// because the lookup was admitted.
     pub(crate) fn evaluate_lookup(
         &self,
         found: Option<TokenRecord>,
@@ -157,7 +159,7 @@ impl Checker {
             Err(rejection) => {
                 self.failures.rejected(credential.digest());
                 if is_failure(rejection.reason()) {
-                    // The answer is known: it is given whether or not the budget was spent.
+                    // The result is known, so it is returned whether or not the budget is spent.
                     let _ = self.failures.count_failure(origin.client);
                 }
                 self.audit_rejection(rejection, origin);
@@ -197,8 +199,8 @@ impl Checker {
         Ok(principal)
     }
 
-    /// Judges a credential again that was accepted before in the same request. Its use is not
-    /// counted a second time, and no failure limit applies.
+    /// Evaluates a credential again that was accepted earlier in the same request. Its use is not
+    /// counted again, and no failure limit applies.
     #[cfg(feature = "api")]
     pub(crate) async fn reauthenticate(
         &self,
@@ -218,7 +220,7 @@ impl Checker {
             .inspect_err(|rejection| self.audit_rejection(rejection, origin))
     }
 
-    /// The refusal of a change whose actor's token is no longer accepted.
+    /// Returns the refusal of a change whose actor's token is no longer accepted.
     #[cfg(feature = "api")]
     pub(crate) fn reject_actor(&self, kind: DenialKind) -> Rejection {
         self.reject(reason(kind))
@@ -232,7 +234,7 @@ impl Checker {
         self.reject(reason).with_token_id(denial.token_id())
     }
 
-    /// Records the refusal of a token whose secret was presented.
+    /// Sends an audit event for a rejected token whose secret was presented.
     fn audit_rejection(&self, rejection: &Rejection, origin: RequestOrigin) {
         let (Some(audit), Some(id)) = (&self.audit, rejection.token_id()) else {
             return;
@@ -278,7 +280,7 @@ fn reason(kind: DenialKind) -> RejectionReason {
     }
 }
 
-/// Which denial of a known token this reason is.
+/// Returns the denial of a known token that this reason stands for.
 fn denial_kind(of: RejectionReason) -> Option<DenialKind> {
     [
         DenialKind::Revoked,
@@ -291,7 +293,7 @@ fn denial_kind(of: RejectionReason) -> Option<DenialKind> {
     .find(|kind| reason(*kind) == of)
 }
 
-/// Whether a refusal for this reason counts against its client.
+/// Returns whether a refusal for this reason counts against its client.
 fn is_failure(reason: RejectionReason) -> bool {
     matches!(
         reason,

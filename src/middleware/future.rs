@@ -31,7 +31,7 @@ pin_project! {
     where
         S: Service<Request<ReqBody>>,
     {
-        // Boxed: only a request that waits for its store pays for the place.
+        // Boxed, so that only a request that waits for its store uses the memory.
         Waiting {
             waiting: Option<Box<PendingRequest<S, R, ReqBody>>>,
         },

@@ -6,18 +6,20 @@ use tower_layer::Layer;
 
 use super::check::{Checker, ResponseHeaders};
 use super::service::ServiceToken;
+use crate::audit::{AuditSink, TracingAuditSink};
 use crate::clock::{Clock, SystemClock};
-use crate::header::{CredentialSources, HeaderNameError};
+use crate::header::{CredentialSources, TokenHeader};
 #[cfg(feature = "tokio")]
 use crate::limits::FailureLimit;
 use crate::limits::OptionalFailureLimit;
-use crate::reject::{Challenges, ProblemJson, RealmError};
-use crate::store::{AuditSink, LastUsed, TokenStore, TracingAuditSink};
+use crate::registry::LastUsed;
+use crate::reject::{Challenges, ProblemJson, Realm};
+use crate::store::TokenStore;
 use crate::token::TokenFormat;
 
 /// Layer that applies the [`ServiceToken`] middleware.
 ///
-/// See the [module](crate::middleware) for what it does and an example.
+/// See the [module](crate::middleware) for the rules and an example.
 #[derive(Clone)]
 #[must_use]
 pub struct ServiceTokenLayer<R = ProblemJson> {
@@ -27,7 +29,7 @@ pub struct ServiceTokenLayer<R = ProblemJson> {
 }
 
 impl ServiceTokenLayer {
-    /// Lets through the tokens that `store` knows and that are good.
+    /// Creates a layer that accepts valid tokens from `store`.
     ///
     /// Pass a clone to keep a handle: every store of this crate shares its tokens with its clones.
     pub fn new(store: impl TokenStore) -> Self {
@@ -53,49 +55,46 @@ impl ServiceTokenLayer {
 }
 
 impl<R> ServiceTokenLayer<R> {
-    /// Lets a request without a credential pass, without a [`Principal`](crate::Principal).
+    /// Accepts a request without a credential, which then has no [`Principal`](crate::Principal).
     ///
-    /// A credential that is presented and not good is refused all the same. Default: a credential
-    /// is demanded.
+    /// A credential that is presented and not valid is still rejected. By default a credential is
+    /// required.
     pub fn optional(mut self) -> Self {
         self.checker_mut().optional = true;
         self
     }
 
-    /// Reads `Authorization: Bearer <token>` as well. Default: not.
+    /// Also reads `Authorization: Bearer <token>`. By default it is not read.
     pub fn accept_bearer(self) -> Self {
         let sources = self.checker.sources.clone().with_bearer(true);
         self.with_sources(sources)
     }
 
-    /// Reads one more header whose whole value is the token. Default: `X-API-Key` alone.
+    /// Adds a header whose whole value is the token. The default is `X-API-Key` alone.
     ///
     /// ```
     /// use http::HeaderName;
+    /// use tower_service_token::header::TokenHeader;
     /// use tower_service_token::{MemoryStore, ServiceTokenLayer};
     ///
-    /// let layer = ServiceTokenLayer::new(MemoryStore::new())
-    ///     .accept_header(HeaderName::from_static("x-deploy-token"))?;
+    /// let header = TokenHeader::new(HeaderName::from_static("x-deploy-token"))?;
+    /// let layer = ServiceTokenLayer::new(MemoryStore::new()).with_header(header);
     /// # Ok::<_, tower_service_token::header::HeaderNameError>(())
     /// ```
-    ///
-    /// # Errors
-    ///
-    /// The header has a syntax of its own, as `Authorization` and `Cookie` do.
-    pub fn accept_header(self, name: HeaderName) -> Result<Self, HeaderNameError> {
-        let sources = self.checker.sources.clone().with_header(name)?;
-        Ok(self.with_sources(sources))
+    pub fn with_header(self, header: TokenHeader) -> Self {
+        let sources = self.checker.sources.clone().with_header(header);
+        self.with_sources(sources)
     }
 
-    /// Replaces the places where tokens are looked for. Default: [`CredentialSources::default`].
+    /// Replaces the headers that tokens are read from. The default is
+    /// [`CredentialSources::default`].
     ///
     /// ```
-    /// use tower_service_token::header::{CredentialSources, X_API_KEY};
+    /// use tower_service_token::header::{CredentialSources, TokenHeader};
     /// use tower_service_token::{MemoryStore, ServiceTokenLayer};
     ///
-    /// let only_x_api_key = CredentialSources::none().with_header(X_API_KEY)?;
+    /// let only_x_api_key = CredentialSources::none().with_header(TokenHeader::X_API_KEY);
     /// let layer = ServiceTokenLayer::new(MemoryStore::new()).with_sources(only_x_api_key);
-    /// # Ok::<_, tower_service_token::header::HeaderNameError>(())
     /// ```
     pub fn with_sources(mut self, sources: CredentialSources) -> Self {
         let checker = self.checker_mut();
@@ -106,63 +105,60 @@ impl<R> ServiceTokenLayer<R> {
         self.rebuild_response_headers()
     }
 
-    /// The longest token to accept, in bytes; longer ones get 400. Default: 512.
+    /// Sets the longest token to accept, in bytes; longer ones get 400. The default is 512.
     pub fn with_max_token_length(self, bytes: usize) -> Self {
         let sources = self.checker.sources.clone().with_max_token_length(bytes);
         self.with_sources(sources)
     }
 
-    /// The realm of the challenge (RFC 9110 §11.5), in the refusals of guards and extractors behind
-    /// this layer as well. Default: `api`.
-    ///
-    /// # Errors
-    ///
-    /// The text is not visible ASCII and spaces, or has a `"` or `\`.
-    pub fn with_realm(mut self, realm: &str) -> Result<Self, RealmError> {
-        self.checker_mut().challenges.set_realm(realm)?;
-        Ok(self.rebuild_response_headers())
+    /// Sets the realm of the challenge (RFC 9110 §11.5), also in the rejections of guards and
+    /// extractors behind this layer. The default is `api`.
+    pub fn with_realm(mut self, realm: Realm) -> Self {
+        self.checker_mut().challenges.set_realm(realm);
+        self.rebuild_response_headers()
     }
 
-    /// The form of the tokens this service mints, whose checksum is checked before a store is
-    /// asked. Tokens of any other form are looked up all the same. Default: prefix `svctok-`.
+    /// Sets the format of the tokens that this service mints. Their checksum is verified before a
+    /// lookup. Tokens of any other format are looked up as well. The default has the prefix
+    /// `svctok-`.
     pub fn with_token_format(mut self, format: TokenFormat) -> Self {
         self.checker_mut().format = format;
         self
     }
 
-    /// The clock that expiry is judged by. Default: [`SystemClock`].
+    /// Sets the clock that expiry is evaluated with. The default is [`SystemClock`].
     pub fn with_clock(mut self, clock: impl Clock) -> Self {
         self.checker_mut().clock = Arc::new(clock);
         self
     }
 
-    /// Removes the credential before the inner service sees the request. Default: it stays, marked
-    /// sensitive.
+    /// Removes the credential before the inner service receives the request. By default it stays,
+    /// marked sensitive.
     ///
-    /// An `Authorization` header of a scheme that is not read here stays in any case.
+    /// An `Authorization` header of a scheme that is not read stays in any case.
     pub fn strip_credential(mut self) -> Self {
         self.checker_mut().strip_credential = true;
         self
     }
 
-    /// Notes the use of each token that is let through. Default: not.
+    /// Records the use of each accepted token. By default uses are not recorded.
     ///
-    /// It costs a look at the clock and at a map for each request, and now and then the place of a
-    /// token there.
+    /// Each request reads the clock and looks up a map; a token that is not in the map yet is
+    /// inserted.
     pub fn with_last_used(mut self, last_used: LastUsed) -> Self {
         self.checker_mut().last_used = Some(last_used);
         self
     }
 
-    /// Who is told when a token is refused whose secret was presented, such as a revoked one.
-    /// Default: [`TracingAuditSink`](crate::store::TracingAuditSink).
+    /// Sets the sink that receives an event when a known token is rejected, such as a revoked one.
+    /// The default is [`TracingAuditSink`](crate::audit::TracingAuditSink).
     pub fn with_audit_sink(mut self, sink: impl AuditSink) -> Self {
         self.checker_mut().audit = Some(Arc::new(sink));
         self
     }
 
-    /// Limits what unknown tokens cost, or sets no limit with `None`. The default is no limit; the
-    /// endpoints of [`api`](crate#features) have one in any case, unless it is `None` here.
+    /// Limits the load of unknown tokens, or sets no limit with `None`. The default is no limit;
+    /// the endpoints of [`api`](crate#features) have one in any case, unless it is `None` here.
     ///
     /// See [`FailureLimit`] for the rules and figures. Tokens that the store has in memory are not
     /// affected.
@@ -172,22 +168,21 @@ impl<R> ServiceTokenLayer<R> {
         self
     }
 
-    /// Leaves accepted responses as the inner service made them. Refusals still bear
-    /// `Cache-Control: no-store`.
+    /// Adds no headers to accepted responses. Rejections still have `Cache-Control: no-store`.
     ///
     /// By default an accepted response gets `Vary` with the names of the credential headers, and
-    /// `Cache-Control: private` if it has no `Cache-Control`. Without them a shared cache may give
-    /// one client's answer to another: RFC 9111 §3.5 protects only requests with `Authorization`.
+    /// `Cache-Control: private` if it has no `Cache-Control`. Without them a shared cache may serve
+    /// one client's response to another: RFC 9111 §3.5 protects only requests with `Authorization`.
     pub fn without_cache_headers(mut self) -> Self {
         self.cache_headers = false;
         self.rebuild_response_headers()
     }
 
-    /// Replaces the builder of the responses to refused requests. Default: [`ProblemJson`].
+    /// Sets the builder of the responses to rejected requests. The default is [`ProblemJson`].
     ///
     /// Accepts any [`ResponseForRejection`](crate::reject::ResponseForRejection), closures
-    /// included. The [`Rejection`](crate::reject::Rejection) is put into the extensions of the
-    /// response whatever builds it.
+    /// included. The [`Rejection`](crate::reject::Rejection) is inserted into the extensions of the
+    /// response, whichever builder is used.
     pub fn with_rejection_response<T: Clone>(self, rejection_response: T) -> ServiceTokenLayer<T> {
         ServiceTokenLayer {
             checker: self.checker,
@@ -196,7 +191,7 @@ impl<R> ServiceTokenLayer<R> {
         }
     }
 
-    /// Where tokens are read from.
+    /// Returns where tokens are read from.
     #[cfg(feature = "api")]
     pub(crate) fn sources(&self) -> &CredentialSources {
         &self.checker.sources
@@ -226,8 +221,8 @@ impl<R> ServiceTokenLayer<R> {
         self
     }
 
-    /// What this layer checks tokens with, reading `Authorization: ApiKey` and `Bearer` in any case,
-    /// and challenging for `Basic` as well where something else reads that.
+    /// Returns the checker, which always reads `Authorization: ApiKey` and `Bearer`, and also
+    /// challenges for `Basic` if something else reads it.
     #[cfg(feature = "api")]
     pub(crate) fn into_checker(self, basic: bool) -> Arc<Checker> {
         let sources = self.checker.sources.clone();
@@ -238,7 +233,7 @@ impl<R> ServiceTokenLayer<R> {
         layer.checker
     }
 
-    /// Works out anew what is done to responses, after a change of what that depends on.
+    /// Rebuilds the response headers after a setting that they depend on changed.
     fn rebuild_response_headers(mut self) -> Self {
         let cache_headers = self.cache_headers;
         let checker = self.checker_mut();
@@ -273,7 +268,7 @@ impl<R> fmt::Debug for ServiceTokenLayer<R> {
     }
 }
 
-/// Without the feature there is nobody to tell, so no event need be made.
+/// Without the feature nothing receives events, so none is made.
 fn default_audit() -> Option<Arc<dyn AuditSink>> {
     let sink: Arc<dyn AuditSink> = Arc::new(TracingAuditSink);
     cfg!(feature = "tracing").then_some(sink)
@@ -288,7 +283,7 @@ fn vary(sources: &CredentialSources) -> HeaderValue {
     HeaderValue::try_from(names.join(", ")).expect("header names are visible ASCII")
 }
 
-/// As the documents of the field spell it; any case would do.
+/// Spelled as in the documents of the field. Header names are case-insensitive.
 fn canonical_name(name: &HeaderName) -> &str {
     match name.as_str() {
         "authorization" => "Authorization",

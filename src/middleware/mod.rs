@@ -1,23 +1,23 @@
-//! The Tower middleware that lets through whoever presents a good service token.
+//! Tower middleware that accepts requests with a valid service token.
 //!
 //! For each request:
 //!
-//! 1. The headers are [read](crate::header). A request with no credential is refused, unless the
+//! 1. The headers are [read](crate::header). A request without a credential is rejected, unless the
 //!    layer is [optional](ServiceTokenLayer::optional).
-//! 2. The store answers [from memory](crate::store::TokenStore::find_cached) where it can;
-//!    otherwise it is [asked](crate::store::TokenStore::find), except about a token of our form
-//!    whose checksum is wrong.
-//! 3. The [verdict](crate::store::verdict) is passed on what it found.
-//! 4. A good token's [`Principal`](crate::Principal) is put into the request's extensions and the
-//!    request goes on. Anything else is [refused](crate::reject) without touching the inner
-//!    service.
+//! 2. The store answers [from memory](crate::store::TokenStore::find_cached) if it can. Otherwise
+//!    it is [queried](crate::store::TokenStore::find), except for a token of this crate's format
+//!    with a wrong checksum.
+//! 3. The [verdict](crate::store::verdict) evaluates the record.
+//! 4. The [`Principal`](crate::Principal) of a valid token is inserted into the request's
+//!    extensions, and the inner service is called. Every other request is [rejected](crate::reject)
+//!    without calling the inner service.
 //!
-//! A `Principal` that already lies in the extensions is removed first: only this layer's own word
-//! counts. The credential headers are marked sensitive.
+//! A `Principal` that is already in the extensions is removed first. The credential headers are
+//! marked sensitive.
 //!
-//! Where the store answers from memory nothing is boxed and nothing is allocated but the place of
-//! the `Principal` in the extensions. Where it must wait, the inner service is cloned and the
-//! lookup runs within the request; a dropped request drops its lookup.
+//! If the store answers from memory, nothing is boxed, and only the insertion of the `Principal`
+//! allocates. If the store must be queried, the inner service is cloned and the lookup runs within
+//! the request; a dropped request drops its lookup.
 //!
 //! # Example
 //!
@@ -53,19 +53,19 @@
 //!
 //! # Order of layers
 //!
-//! Outside this layer belongs what must see refusals too: tracing, CORS (a preflight `OPTIONS`
-//! carries no token and gets no special treatment here), a timeout (this layer sets none), load
-//! shedding. A layer outside that logs request headers sees them before they are marked; put
-//! tower-http's `SetSensitiveRequestHeadersLayer` outside of it.
+//! Put outside this layer what must see rejections too: tracing, CORS (a preflight `OPTIONS` has no
+//! token and gets no special treatment), a timeout (this layer sets none), load shedding. A layer
+//! outside that logs request headers sees them before they are marked; put tower-http's
+//! `SetSensitiveRequestHeadersLayer` outside of it.
 //!
-//! A layer inside that wraps the response body, as tower-http's tracing does, leaves a body that no
-//! refusal can be built in; map it back between the two, or put that layer outside. axum's routers
-//! do so by themselves.
+//! A layer inside that wraps the response body, as tower-http's tracing does, changes the body
+//! type, so that no rejection can be built; map it back between the two, or put that layer outside.
+//! axum's routers do so themselves.
 //!
 //! # Panics
 //!
-//! A store that panics unwinds through the request, which then reaches nothing. The layer keeps
-//! working.
+//! A store that panics unwinds through the request, which does not reach the inner service. The
+//! layer keeps working.
 
 mod check;
 mod future;

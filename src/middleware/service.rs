@@ -12,9 +12,9 @@ use crate::observe::Stopwatch;
 use crate::principal::Principal;
 use crate::reject::{Anonymous, ProblemJson, ResponseForRejection};
 
-/// Middleware that lets through whoever presents a good service token.
+/// Middleware that accepts requests with a valid service token.
 ///
-/// Made by [`ServiceTokenLayer`](super::ServiceTokenLayer). See the [module](super).
+/// Created by [`ServiceTokenLayer`](super::ServiceTokenLayer). See the [module](super).
 #[derive(Clone)]
 pub struct ServiceToken<S, R = ProblemJson> {
     inner: S,
@@ -81,7 +81,7 @@ where
                 });
             }
         }
-        // Here and not in a function of its own, which would cost a copy of the request.
+        // Inline, because a function of its own would copy the request.
         let response_headers = checker.prepare_request(request.headers_mut());
         ServiceTokenFuture::admitted(self.inner.call(request), response_headers)
     }

@@ -1,7 +1,8 @@
-//! Who is calling: what a handler learns about the token of a request.
+//! The authenticated caller of a request.
 //!
-//! [`ServiceTokenLayer`](crate::ServiceTokenLayer) puts a [`Principal`] into the extensions of every request it lets
-//! through. [`Roles`] and [`Scopes`] say what the caller may do; empty means nothing.
+//! [`ServiceTokenLayer`](crate::ServiceTokenLayer) inserts a [`Principal`] into the extensions of
+//! every accepted request. [`Roles`] and [`Scopes`] are what the caller may do; empty ones allow
+//! nothing.
 
 mod names;
 mod requirement;
@@ -44,61 +45,61 @@ impl Principal {
         }
     }
 
-    /// Whether what is told here is older than its store would normally tell, because the store's
-    /// source did not answer. Only where a store was set up for that, as by
+    /// Returns whether the record is older than its store normally returns, because the store's
+    /// source did not respond. Only stores that are configured so return such records, as by
     /// `IntrospectionBuilder::with_stale_if_error`.
     pub fn is_stale(&self) -> bool {
         self.is_stale
     }
 
-    /// Whether the request bore the secret from before the last rotation, which works until its
-    /// grace ends.
+    /// Returns whether the request presented the previous secret, which works until its grace
+    /// period ends.
     pub fn uses_previous_secret(&self) -> bool {
         self.uses_previous_secret
     }
 
-    /// The digest of the secret that the request presented.
+    /// Returns the digest of the secret that the request presented.
     pub(crate) fn presented_digest(&self) -> TokenDigest {
         self.record.presented_digest(self.uses_previous_secret)
     }
 
-    /// The public id of the token.
+    /// Returns the public id of the token.
     pub fn id(&self) -> TokenId {
         self.record.identity().id
     }
 
-    /// The name the token was given; empty if none.
+    /// Returns the name of the token, which may be empty.
     pub fn name(&self) -> &str {
         &self.record.identity().name
     }
 
-    /// Whom the token acts for, where that is not the token itself.
+    /// Returns whom the token acts for, if that is not the token itself.
     pub fn subject(&self) -> Option<&str> {
         self.record.identity().subject()
     }
 
-    /// The roles of the token.
+    /// Returns the roles of the token.
     pub fn roles(&self) -> &Roles {
         &self.record.identity().roles
     }
 
-    /// The scopes of the token.
+    /// Returns the scopes of the token.
     pub fn scopes(&self) -> &Scopes {
         &self.record.identity().scopes
     }
 
-    /// When the token stops working, if ever.
+    /// Returns when the token expires, if it does.
     pub fn expires_at(&self) -> Option<SystemTime> {
         self.record.identity().expires_at.map(SystemTime::from)
     }
 
-    /// The value of a label, such as `workspace` or `team`.
+    /// Returns the value of a label, such as `workspace` or `team`.
     pub fn label(&self, key: &str) -> Option<&str> {
         let labels = &self.record.identity().cold.as_ref()?.labels;
         labels.get(key).map(|value| &**value)
     }
 
-    /// All labels, by key.
+    /// Returns all labels, by key.
     pub fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
         self.record.identity().labels()
     }
@@ -110,16 +111,16 @@ impl fmt::Debug for Principal {
     }
 }
 
-/// A record that a [`Principal`] can be a view of, so that accepting a request counts one
-/// reference and copies nothing.
+/// A record that a [`Principal`] shares, so that accepting a request clones one `Arc` and copies
+/// nothing.
 pub(crate) trait HasIdentity: Send + Sync + 'static {
     fn identity(&self) -> &Identity;
 
-    /// The current digest, or the one from before the last rotation.
+    /// Returns the current digest, or the one from before the last rotation.
     fn presented_digest(&self, is_previous: bool) -> TokenDigest;
 }
 
-/// The part of a record that a handler may see.
+/// The part of a record that handlers read.
 #[derive(Clone)]
 pub(crate) struct Identity {
     pub(crate) expires_at: Option<Timestamp>,
@@ -130,7 +131,7 @@ pub(crate) struct Identity {
     pub(crate) cold: Option<Box<Cold>>,
 }
 
-/// What most tokens do not have, kept apart so that they do not pay for it.
+/// Fields that most tokens lack, boxed so that those stay small.
 #[derive(Clone, Default)]
 pub(crate) struct Cold {
     pub(crate) subject: Option<Box<str>>,

@@ -2,8 +2,7 @@ use super::{Principal, Roles, Scopes};
 
 /// Roles or scopes of which a principal must hold any, or all.
 ///
-/// A requirement that names nothing is met by nobody: an empty list is a mistake, not an
-/// invitation.
+/// No principal meets a requirement without names: an empty list is a mistake.
 ///
 /// ```
 /// use tower_service_token::principal::Requirement;
@@ -31,27 +30,27 @@ enum Quantifier {
 }
 
 impl Requirement {
-    /// At least one of these roles.
+    /// Creates a requirement of at least one of these roles.
     pub fn any_role<S: Into<Box<str>>>(roles: impl IntoIterator<Item = S>) -> Self {
         Self::new(Kind::Roles, Quantifier::Any, roles)
     }
 
-    /// Each of these roles.
+    /// Creates a requirement of each of these roles.
     pub fn all_roles<S: Into<Box<str>>>(roles: impl IntoIterator<Item = S>) -> Self {
         Self::new(Kind::Roles, Quantifier::All, roles)
     }
 
-    /// At least one of these scopes, by itself or by a wildcard.
+    /// Creates a requirement of at least one of these scopes, held literally or by a wildcard.
     pub fn any_scope<S: Into<Box<str>>>(scopes: impl IntoIterator<Item = S>) -> Self {
         Self::new(Kind::Scopes, Quantifier::Any, scopes)
     }
 
-    /// Each of these scopes, by itself or by a wildcard.
+    /// Creates a requirement of each of these scopes, held literally or by a wildcard.
     pub fn all_scopes<S: Into<Box<str>>>(scopes: impl IntoIterator<Item = S>) -> Self {
         Self::new(Kind::Scopes, Quantifier::All, scopes)
     }
 
-    /// Whether `principal` holds what is required.
+    /// Returns whether `principal` holds what is required.
     pub fn is_met_by(&self, principal: &Principal) -> bool {
         self.is_met_by_rights(principal.roles(), principal.scopes())
     }
@@ -75,17 +74,17 @@ impl Requirement {
         }
     }
 
-    /// The names of the roles or scopes.
+    /// Returns the names of the roles or scopes.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.names.iter().map(|name| &**name)
     }
 
-    /// Whether it speaks of scopes; otherwise of roles.
+    /// Returns whether the names are scopes; otherwise they are roles.
     pub fn requires_scopes(&self) -> bool {
         self.kind == Kind::Scopes
     }
 
-    /// Whether all of the names are required; otherwise any one of them.
+    /// Returns whether all of the names are required; otherwise any one of them.
     pub fn requires_all(&self) -> bool {
         self.quantifier == Quantifier::All
     }

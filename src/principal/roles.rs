@@ -2,10 +2,10 @@ use std::fmt;
 
 use super::names::Names;
 
-/// The roles of a token: plain names, in the order given, each once.
+/// The roles of a token: plain names in the given order, without duplicates.
 ///
 /// A name is any text without control characters and not empty; anything else is left out when
-/// roles are collected, so that no name can pass for two.
+/// roles are collected, so that one name cannot be read as two.
 ///
 /// ```
 /// use tower_service_token::principal::Roles;
@@ -19,22 +19,23 @@ use super::names::Names;
 pub struct Roles(Names);
 
 impl Roles {
-    /// Whether this can be the name of a role: not empty, and without control characters.
+    /// Returns whether this can be the name of a role: not empty, and without control characters.
     pub fn is_name(text: &str) -> bool {
         !text.is_empty() && !text.contains(char::is_control)
     }
 
-    /// Whether `role` is among them, to the letter.
+    /// Returns whether `role` is one of them, literally.
     pub fn contains(&self, role: &str) -> bool {
         self.iter().any(|held| held == role)
     }
 
-    /// Whether every role of `others` is among them, so that who holds these may grant those.
+    /// Returns whether every role of `others` is one of them, so that a holder of these may grant
+    /// those.
     pub fn covers(&self, others: &Self) -> bool {
         self.contain_all(others.iter(), others.iter().count())
     }
 
-    /// Whether each of `count` roles is among them.
+    /// Returns whether each of `count` roles is one of them.
     pub(super) fn contain_all<'r>(
         &self,
         mut roles: impl Iterator<Item = &'r str>,
@@ -46,12 +47,12 @@ impl Roles {
         }
     }
 
-    /// The names, in order.
+    /// Returns the names, in order.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         self.0.iter()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -6,9 +6,8 @@ use super::names::Names;
 ///
 /// 1. A scope is text of the characters RFC 6749 §3.3 allows: visible ASCII without `"` and `\`.
 ///    Anything else is left out when scopes are collected.
-/// 2. It has segments, parted by `:`. A segment `*` stands for any one segment, a last segment
-///    `**` for one or more. A lone `*` covers everything. Within a longer segment `*` is a plain
-///    character.
+/// 2. It has segments, separated by `:`. A segment `*` matches any one segment, a last segment `**`
+///    one or more. A lone `*` covers everything. Within a longer segment `*` is a plain character.
 /// 3. Scopes that begin with `service-tokens` or `introspect` administer tokens and are reserved:
 ///    of the wildcards, only `*`, `**` and those below the reserved name itself, such as
 ///    `service-tokens:*`, cover them. A leading `*` as in `*:read` or `*:*` does not.
@@ -32,26 +31,28 @@ use super::names::Names;
 pub struct Scopes(Names);
 
 impl Scopes {
-    /// Whether this can be a scope: one or more of the characters that RFC 6749 §3.3 allows.
+    /// Returns whether this can be a scope: one or more of the characters that RFC 6749 §3.3
+    /// allows.
     pub fn is_scope(text: &str) -> bool {
         let is_allowed = |byte: u8| byte.is_ascii_graphic() && !b"\"\\".contains(&byte);
         !text.is_empty() && text.bytes().all(is_allowed)
     }
 
-    /// Whether one of them covers `scope`.
+    /// Returns whether one of them covers `scope`.
     ///
-    /// `scope` may itself have wildcards; then one of these must cover all it stands for.
+    /// `scope` may itself have wildcards; then one of these must cover all that it matches.
     pub fn allow(&self, scope: &str) -> bool {
         self.iter().any(|held| covers(held, scope))
     }
 
-    /// Whether each scope of `others` is covered, so that who holds these may grant those.
+    /// Returns whether each scope of `others` is covered, so that a holder of these may grant
+    /// those.
     pub fn covers(&self, others: &Self) -> bool {
         self.allow_all(others.iter(), others.iter().count())
     }
 
-    /// Whether each of `count` scopes is covered. Scopes that are held to the letter cost a lookup;
-    /// only the wildcards are scanned for each of the others.
+    /// Returns whether each of `count` scopes is covered. Literally held scopes cost a lookup each;
+    /// only wildcards are scanned for the others.
     pub(super) fn allow_all<'s>(
         &self,
         mut scopes: impl Iterator<Item = &'s str>,
@@ -64,12 +65,12 @@ impl Scopes {
         scopes.all(|scope| held.contains(scope) || wildcards.iter().any(|held| covers(held, scope)))
     }
 
-    /// The scopes, in order, as they were given.
+    /// Returns the scopes, in order, as they were given.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         self.0.iter()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -87,7 +88,7 @@ impl fmt::Debug for Scopes {
     }
 }
 
-/// First segments that only their own name covers, besides `*` and `**`.
+/// First segments that are covered only by their own name, `*` and `**`.
 const RESERVED: [&str; 2] = ["service-tokens", "introspect"];
 
 fn covers(held: &str, wanted: &str) -> bool {
@@ -142,7 +143,7 @@ mod tests {
             ("*", "a:b:c", true),
             ("**", "a:b:c", true),
             ("a*", "ab", false),
-            // Patterns as the wanted side: nobody grants more than they hold.
+            // Patterns as the required scope: a holder grants no more than it holds.
             ("a:b", "a:*", false),
             ("a:*", "a:*", true),
             ("a:*", "a:**", false),

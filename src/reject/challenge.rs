@@ -4,8 +4,37 @@ use http::HeaderValue;
 
 const DEFAULT_REALM: &str = "api";
 
-/// What `WWW-Authenticate` says for one service. Cheap to clone: as long as the realm is the
-/// default, without a reference that all requests would count.
+/// The realm of a challenge (RFC 9110 §11.5).
+///
+/// ```
+/// use tower_service_token::reject::Realm;
+/// use tower_service_token::{MemoryStore, ServiceTokenLayer};
+///
+/// let realm = Realm::new("build farm")?;
+/// let layer = ServiceTokenLayer::new(MemoryStore::new()).with_realm(realm);
+/// # Ok::<_, tower_service_token::reject::RealmError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Realm(Arc<str>);
+
+impl Realm {
+    /// Creates a realm of visible ASCII characters and spaces.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the text has another character, a `"` or a `\`.
+    pub fn new(text: &str) -> Result<Self, RealmError> {
+        let is_quotable = |byte: u8| (b' '..=b'~').contains(&byte) && !b"\"\\".contains(&byte);
+        if text.bytes().all(is_quotable) {
+            Ok(Self(text.into()))
+        } else {
+            Err(RealmError(()))
+        }
+    }
+}
+
+/// The `WWW-Authenticate` challenges of one service. With the default realm, a clone touches no
+/// reference count that all requests share.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Challenges {
     /// If it is not the default.
@@ -24,16 +53,11 @@ impl Challenges {
         basic: false,
     };
 
-    pub(crate) fn set_realm(&mut self, realm: &str) -> Result<(), RealmError> {
-        let quotable = |byte: u8| (b' '..=b'~').contains(&byte) && !b"\"\\".contains(&byte);
-        if !realm.bytes().all(quotable) {
-            return Err(RealmError(()));
-        }
-        self.realm = (realm != DEFAULT_REALM).then(|| realm.into());
-        Ok(())
+    pub(crate) fn set_realm(&mut self, realm: Realm) {
+        self.realm = (&*realm.0 != DEFAULT_REALM).then_some(realm.0);
     }
 
-    /// A service that reads no scheme still names one: a 401 must bear a challenge.
+    /// A service that reads no scheme still names one, because a 401 must have a challenge.
     pub(crate) fn set_schemes(&mut self, api_key: bool, bearer: bool) {
         self.api_key = api_key || !bearer;
         self.bearer = bearer;
@@ -65,12 +89,12 @@ impl Challenges {
     }
 }
 
-/// Lies in the extensions of a request that an optional layer let through without a credential, so
-/// that a guard can tell that from a missing layer.
+/// Extension of a request that an optional layer accepted without a credential, so that a guard can
+/// distinguish it from a missing layer.
 #[derive(Clone, Debug)]
 pub(crate) struct Anonymous(pub(crate) Challenges);
 
-/// A text cannot be the realm of a challenge.
+/// A text is not a valid realm.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a realm is visible ASCII and spaces, without '\"' and '\\'")]
 pub struct RealmError(());

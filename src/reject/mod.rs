@@ -1,15 +1,14 @@
-//! Refusals: why a request does not pass, and the response that says so.
+//! Rejections: why a request is not accepted, and the response to it.
 //!
-//! 1. Every refusal is a [`Rejection`]. Its [reason](RejectionReason) fixes the status, the `code`
-//!    and the headers; a response builder decides on the form.
+//! 1. Every rejection is a [`Rejection`]. Its [reason](RejectionReason) fixes the status, the
+//!    `code` and the headers; a response builder decides on the form.
 //! 2. By default ([`ProblemJson`]) that is `application/problem+json` (RFC 9457), or for a request
 //!    with content type `application/grpc` a trailers-only gRPC answer.
-//! 3. A client's fault bears `WWW-Authenticate` (RFC 9110 §11.6.1, RFC 6750 §3), one challenge
-//!    for each scheme the service reads; 429 and 503 bear `Retry-After`; all bear
-//!    `Cache-Control: no-store`.
+//! 3. A client error has `WWW-Authenticate` (RFC 9110 §11.6.1, RFC 6750 §3), one challenge for each
+//!    scheme the service reads; 429 and 503 have `Retry-After`; all have `Cache-Control: no-store`.
 //! 4. A bad checksum, an unknown token and a wrong digest get the same response, byte for byte.
-//!    The token's id is told only to who presented its secret.
-//! 5. The `Rejection` lies in the response's extensions, whatever built the response.
+//!    Only a client that presented the secret gets the token's id.
+//! 5. The `Rejection` is in the response's extensions, whichever builder was used.
 //!
 //! | `code` | status | challenge | gRPC |
 //! |---|---|---|---|
@@ -22,7 +21,7 @@
 //! | `auth_unavailable` | 503 | – | 14 |
 //! | `internal` | 500 | – | 13 |
 //!
-//! A body reads:
+//! A body:
 //!
 //! ```json
 //! {
@@ -47,17 +46,17 @@
 //! assert_eq!(response.body(), "missing_token");
 //! ```
 //!
-//! A builder is heard where it is set: on the layer, on a guard layer. Extractors and
-//! [`Principal::require`](crate::Principal::require) answer with [`ProblemJson`]; a handler that
-//! wants another form maps their `Rejection`.
+//! A builder applies to the layer or guard that it is set on. Extractors and
+//! [`Principal::require`](crate::Principal::require) respond with [`ProblemJson`]; to change that,
+//! map their `Rejection` in the handler.
 
 mod challenge;
 mod reason;
 mod rejection;
 mod response;
 
-pub use self::challenge::RealmError;
 pub(crate) use self::challenge::{Anonymous, Challenges};
+pub use self::challenge::{Realm, RealmError};
 pub use self::reason::RejectionReason;
 pub use self::rejection::Rejection;
 pub use self::response::{GrpcStatus, ProblemJson, ResponseForRejection};

@@ -1,6 +1,6 @@
 use http::StatusCode;
 
-/// Why a request was refused, more finely than the client is told.
+/// Why a request was rejected, in more detail than the response says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RejectionReason {
@@ -14,36 +14,36 @@ pub enum RejectionReason {
     MalformedHeader,
     /// The token is longer than the service accepts.
     TokenTooLong,
-    /// A token of our form whose checksum is wrong.
+    /// A token of the service's format with a wrong checksum.
     DamagedToken,
     /// No store knows the token.
     UnknownToken,
-    /// The record found has another digest.
+    /// The record has another digest.
     WrongDigest,
     /// The token was revoked.
     RevokedToken,
-    /// The token is switched off.
+    /// The token is disabled.
     DisabledToken,
-    /// The token's time is over.
+    /// The token has expired.
     ExpiredToken,
-    /// The secret was replaced by a rotation, and its grace is over.
+    /// The secret was replaced by a rotation, and its grace period has ended.
     SupersededToken,
-    /// The token's time has not begun.
+    /// The token is not valid yet.
     TokenNotYetValid,
     /// The token lacks a role or scope.
     InsufficientScope,
     /// Too many failures or requests.
     RateLimited,
-    /// The store could not look.
+    /// The store is unavailable.
     StoreUnavailable,
-    /// The store holds a record that makes no sense.
+    /// The store has a corrupt record.
     CorruptRecord,
     /// A guard or extractor has no [`ServiceTokenLayer`](crate::ServiceTokenLayer) in front.
     MissingLayer,
 }
 
 impl RejectionReason {
-    /// The reason in logs and metrics.
+    /// Returns the reason in logs and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::MissingToken => "missing_token",
@@ -67,74 +67,42 @@ impl RejectionReason {
         }
     }
 
-    /// The `code` a client is told.
+    /// Returns the `code` in the response.
     pub fn code(self) -> &'static str {
-        match self {
-            Self::MissingToken => "missing_token",
-            Self::RepeatedHeader
-            | Self::ConflictingTokens
-            | Self::MalformedHeader
-            | Self::TokenTooLong => "invalid_request",
-            Self::DamagedToken | Self::UnknownToken | Self::WrongDigest => "invalid_token",
-            Self::RevokedToken => "token_revoked",
-            Self::DisabledToken => "token_disabled",
-            Self::ExpiredToken | Self::SupersededToken => "token_expired",
-            Self::TokenNotYetValid => "token_not_yet_valid",
-            Self::InsufficientScope => "insufficient_scope",
-            Self::RateLimited => "rate_limited",
-            Self::StoreUnavailable => "auth_unavailable",
-            Self::CorruptRecord | Self::MissingLayer => "internal",
-        }
+        self.answer().0
     }
 
-    /// The status of the response.
+    /// Returns the status of the response.
     pub fn status(self) -> StatusCode {
-        match self {
-            Self::RepeatedHeader
-            | Self::ConflictingTokens
-            | Self::MalformedHeader
-            | Self::TokenTooLong => StatusCode::BAD_REQUEST,
-            Self::MissingToken
-            | Self::DamagedToken
-            | Self::UnknownToken
-            | Self::WrongDigest
-            | Self::RevokedToken
-            | Self::DisabledToken
-            | Self::ExpiredToken
-            | Self::SupersededToken
-            | Self::TokenNotYetValid => StatusCode::UNAUTHORIZED,
-            Self::InsufficientScope => StatusCode::FORBIDDEN,
-            Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
-            Self::StoreUnavailable => StatusCode::SERVICE_UNAVAILABLE,
-            Self::CorruptRecord | Self::MissingLayer => StatusCode::INTERNAL_SERVER_ERROR,
-        }
+        self.answer().1
     }
 
-    /// One sentence for people, the same for all reasons that share a code.
+    /// Returns a sentence for people, the same for all reasons that share a code.
     pub(super) fn detail(self) -> &'static str {
+        self.answer().2
+    }
+
+    /// What the client gets to know: the code, the status and the detail.
+    fn answer(self) -> &'static (&'static str, StatusCode, &'static str) {
         match self {
-            Self::MissingToken => "the request presents no service token",
+            Self::MissingToken => &MISSING_TOKEN,
             Self::RepeatedHeader
             | Self::ConflictingTokens
             | Self::MalformedHeader
-            | Self::TokenTooLong => {
-                "the request must present one service token, once, in one of the accepted headers"
-            }
-            Self::DamagedToken | Self::UnknownToken | Self::WrongDigest => {
-                "the service token is not valid"
-            }
-            Self::RevokedToken => "the service token was revoked",
-            Self::DisabledToken => "the service token is disabled",
-            Self::ExpiredToken | Self::SupersededToken => "the service token has expired",
-            Self::TokenNotYetValid => "the service token is not valid yet",
-            Self::InsufficientScope => "the service token lacks a required role or scope",
-            Self::RateLimited => "too many requests",
-            Self::StoreUnavailable => "service tokens cannot be checked at the moment",
-            Self::CorruptRecord | Self::MissingLayer => "the request could not be authenticated",
+            | Self::TokenTooLong => &INVALID_REQUEST,
+            Self::DamagedToken | Self::UnknownToken | Self::WrongDigest => &INVALID_TOKEN,
+            Self::RevokedToken => &TOKEN_REVOKED,
+            Self::DisabledToken => &TOKEN_DISABLED,
+            Self::ExpiredToken | Self::SupersededToken => &TOKEN_EXPIRED,
+            Self::TokenNotYetValid => &TOKEN_NOT_YET_VALID,
+            Self::InsufficientScope => &INSUFFICIENT_SCOPE,
+            Self::RateLimited => &RATE_LIMITED,
+            Self::StoreUnavailable => &AUTH_UNAVAILABLE,
+            Self::CorruptRecord | Self::MissingLayer => &INTERNAL,
         }
     }
 
-    /// The `error` of RFC 6750 §3.1, where the fault is the client's credential.
+    /// Returns the `error` of RFC 6750 §3.1, if the client's credential is at fault.
     pub(super) fn challenge_error(self) -> Option<&'static str> {
         match self.status() {
             StatusCode::BAD_REQUEST => Some("invalid_request"),
@@ -154,6 +122,29 @@ impl RejectionReason {
             _ => 16,
         }
     }
+}
+
+macro_rules! answers {
+    ($($name:ident: $code:literal, $status:ident, $detail:literal;)+) => {
+        $(const $name: (&str, StatusCode, &str) = ($code, StatusCode::$status, $detail);)+
+    };
+}
+
+answers! {
+    MISSING_TOKEN: "missing_token", UNAUTHORIZED, "the request presents no service token";
+    INVALID_REQUEST: "invalid_request", BAD_REQUEST,
+        "the request must present one service token, once, in one of the accepted headers";
+    INVALID_TOKEN: "invalid_token", UNAUTHORIZED, "the service token is not valid";
+    TOKEN_REVOKED: "token_revoked", UNAUTHORIZED, "the service token was revoked";
+    TOKEN_DISABLED: "token_disabled", UNAUTHORIZED, "the service token is disabled";
+    TOKEN_EXPIRED: "token_expired", UNAUTHORIZED, "the service token has expired";
+    TOKEN_NOT_YET_VALID: "token_not_yet_valid", UNAUTHORIZED, "the service token is not valid yet";
+    INSUFFICIENT_SCOPE: "insufficient_scope", FORBIDDEN,
+        "the service token lacks a required role or scope";
+    RATE_LIMITED: "rate_limited", TOO_MANY_REQUESTS, "too many requests";
+    AUTH_UNAVAILABLE: "auth_unavailable", SERVICE_UNAVAILABLE,
+        "service tokens cannot be checked at the moment";
+    INTERNAL: "internal", INTERNAL_SERVER_ERROR, "the request could not be authenticated";
 }
 
 #[cfg(test)]

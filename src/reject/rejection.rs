@@ -12,7 +12,7 @@ use super::reason::RejectionReason;
 use crate::principal::{Principal, Requirement, Scopes};
 use crate::token::TokenId;
 
-/// A refused request, as outer layers find it in the response's extensions.
+/// A rejected request, as outer layers find it in the response's extensions.
 #[derive(Clone)]
 pub struct Rejection {
     reason: RejectionReason,
@@ -33,7 +33,7 @@ struct Cold {
 }
 
 impl Rejection {
-    /// A refusal for `reason`.
+    /// Creates a rejection for `reason`.
     ///
     /// Its challenge is `ApiKey realm="api"`, unless a
     /// [`ServiceTokenLayer`](crate::ServiceTokenLayer) in front is set up for another one: that
@@ -49,7 +49,7 @@ impl Rejection {
         }
     }
 
-    /// A refusal because `principal` does not meet `requirement`: 403.
+    /// Creates a rejection (403) because `principal` does not meet `requirement`.
     pub fn insufficient_scope(
         principal: &Principal,
         requirement: impl Into<Arc<Requirement>>,
@@ -60,25 +60,25 @@ impl Rejection {
         rejection
     }
 
-    /// A refusal because of too many failures or requests: 429.
+    /// Creates a rejection (429) because of too many failures or requests.
     pub fn rate_limited(retry_after: Duration) -> Self {
         Self::new(RejectionReason::RateLimited).with_retry_after(retry_after)
     }
 
-    /// Says when to try again; sent in whole seconds, rounded up and at least one, with 429 and 503
-    /// only. Default: one second.
+    /// Sets the `Retry-After` of a response with status 429 or 503, in whole seconds, rounded up
+    /// and at least 1 s. The default is 1 s.
     pub fn with_retry_after(mut self, retry_after: Duration) -> Self {
         self.cold_mut().retry_after = Some(retry_after);
         self
     }
 
-    /// Says what lies behind the refusal, for logs; the client is not told.
+    /// Sets the cause of the rejection, for logs. The response does not contain it.
     pub fn with_source(mut self, source: impl Error + Send + Sync + 'static) -> Self {
         self.cold_mut().source = Some(Arc::new(source));
         self
     }
 
-    /// The refusal of a change whose actor lacks what the call needs.
+    /// Creates the refusal of a change whose actor lacks what the call needs.
     #[cfg(feature = "api")]
     pub(crate) fn missing_requirement(requirement: Arc<Requirement>) -> Self {
         let mut rejection = Self::new(RejectionReason::InsufficientScope);
@@ -114,9 +114,9 @@ impl Rejection {
         response.extensions_mut().insert(rejection);
     }
 
-    /// Takes from the request's headers in which form the response is wanted.
+    /// Chooses a gRPC response if the request's headers ask for one.
     pub(crate) fn for_request(mut self, headers: &HeaderMap) -> Self {
-        // Most requests that are refused have none: a look at the names costs less than a hash.
+        // Most rejected requests have none: scanning the names costs less than a hash.
         let is_typed = headers.keys().any(|name| *name == CONTENT_TYPE);
         self.grpc = is_typed
             && headers
@@ -125,47 +125,47 @@ impl Rejection {
         self
     }
 
-    /// Why, finely; for logs and metrics.
+    /// Returns the detailed reason, for logs and metrics.
     pub fn reason(&self) -> RejectionReason {
         self.reason
     }
 
-    /// Why, as the client is told.
+    /// Returns the `code` in the response.
     pub fn code(&self) -> &'static str {
         self.reason.code()
     }
 
-    /// Why, in a sentence a client may be told.
+    /// Returns the `detail` of the response, a sentence for people.
     pub fn detail(&self) -> &'static str {
         self.reason.detail()
     }
 
-    /// The status of the response; not of a gRPC response, which is 200 always.
+    /// Returns the status of the response. A gRPC response has status 200 instead.
     pub fn status(&self) -> StatusCode {
         self.reason.status()
     }
 
-    /// The token, only if the presented secret is its own.
+    /// Returns the token, only if the presented secret is its own.
     pub fn token_id(&self) -> Option<TokenId> {
         self.token_id
     }
 
-    /// What the token lacks, if that was the reason.
+    /// Returns what the token lacks, if that was the reason.
     pub fn required(&self) -> Option<&Requirement> {
         self.cold()?.required.as_deref()
     }
 
-    /// When to try again, if that was said.
+    /// Returns the time for `Retry-After`, if it was set.
     pub fn retry_after(&self) -> Option<Duration> {
         self.cold()?.retry_after
     }
 
-    /// Whether the request was a gRPC call.
+    /// Returns whether the request was a gRPC call.
     pub fn is_grpc(&self) -> bool {
         self.grpc
     }
 
-    /// A response with the status and the headers of this refusal, without a content type.
+    /// Returns a response with the status and the headers of this refusal, without a content type.
     pub fn to_response<B>(&self, body: B) -> Response<B> {
         let mut response = Response::new(body);
         *response.status_mut() = self.status();
@@ -178,18 +178,18 @@ impl Rejection {
         response
     }
 
-    /// The gRPC status code, such as 16 for `UNAUTHENTICATED`.
+    /// Returns the gRPC status code, such as 16 for `UNAUTHENTICATED`.
     pub fn grpc_status(&self) -> i32 {
         self.reason.grpc_status()
     }
 
-    /// Whether it says that a token is not good, and not that it could not be looked at.
+    /// Returns whether the token is invalid, rather than the lookup impossible.
     #[cfg(feature = "api")]
     pub(crate) fn is_invalid_token(&self) -> bool {
         self.status() == StatusCode::UNAUTHORIZED
     }
 
-    /// Whether an event was logged for it.
+    /// Returns whether an event was logged for it.
     #[cfg(feature = "tracing")]
     pub(crate) fn is_logged(&self) -> bool {
         self.is_logged

@@ -75,7 +75,7 @@ impl<B: Default> ResponseForRejection<B> for GrpcStatus {
     }
 }
 
-/// Trailers-only: the status stands in the headers and nothing follows.
+/// Trailers-only: the status is in the headers, and there is no body.
 fn grpc_response<B>(rejection: &Rejection, body: B) -> Response<B> {
     let mut response = rejection.to_response(body);
     *response.status_mut() = StatusCode::OK;

@@ -5,17 +5,15 @@ use async_trait::async_trait;
 
 use super::{Cached, ChangeListener, Credential, FeedStatus, StoreError, TokenRecord, TokenStore};
 
-/// Several stores, asked in order: such as a file of break-glass tokens before a database.
+/// Several stores, queried in order, such as a file of break-glass tokens before a database.
 ///
-/// 1. The first store that knows the token has the say, good or bad: a token that is revoked,
-///    disabled or expired there is refused, whatever the later ones hold.
-/// 2. A store that does not know the token passes the question on. If none knows it, there is no
-///    such token (401).
-/// 3. A store that cannot look does not end the search. If a later one knows the token, that is
-///    the answer; if none does, the *first* error is (503, 429 or 500, as its
-///    [kind](super::StoreErrorKind) says), never 401.
-/// 4. Answers from memory keep the order: as soon as one store must be asked, no later one
-///    answers from memory for it.
+/// 1. The first store that knows the token decides: a token that is revoked, disabled or expired
+///    there is rejected, whatever the later stores contain.
+/// 2. If no store knows the token, the response is 401.
+/// 3. If a store fails, the response is 503, 429 or 500, by the [kind](super::StoreErrorKind) of
+///    the *first* error, unless a later store knows the token.
+/// 4. Answers from memory keep the order: once a store must be queried, no later one answers from
+///    memory.
 ///
 /// ```
 /// use tower_service_token::store::{ChainStore, TokenRecord};
@@ -39,9 +37,9 @@ use super::{Cached, ChangeListener, Credential, FeedStatus, StoreError, TokenRec
 ///   token that is **revoked in the first and active in the second passes** until the first is
 ///   back, and a [cache](super) in front keeps that answer for its time to live. Revoke a token
 ///   wherever it is kept, or keep each token in one store only.
-/// - Every store is trusted alike: whoever may write to any of them can let tokens in.
-/// - Stores are asked one after the other, and what they take adds up. One that can hang should
-///   have a time limit of its own, or the later ones are never asked.
+/// - All stores are equally trusted: anyone who can write to one of them can add valid tokens.
+/// - Stores are queried one after the other, and their times add up. A store that can hang should
+///   have a timeout, or the later ones are never queried.
 ///
 /// A failure that a later store makes up for reaches no client. With the feature `tracing` every
 /// failure is an event at level `WARN`, target `tower_service_token`, with the fields `index` (0
@@ -51,7 +49,7 @@ use super::{Cached, ChangeListener, Credential, FeedStatus, StoreError, TokenRec
 pub struct ChainStore(Vec<Arc<dyn TokenStore>>);
 
 impl ChainStore {
-    /// A chain of one store, which is asked first.
+    /// Creates a chain of one store, which is queried first.
     pub fn new(first: impl TokenStore) -> Self {
         Self(vec![Arc::new(first)])
     }
@@ -125,7 +123,7 @@ impl TokenStore for ChainStore {
         }
     }
 
-    /// The worst state of the stores.
+    /// Returns the worst state of the stores.
     fn feed_status(&self) -> FeedStatus {
         let states = || self.0.iter().map(TokenStore::feed_status);
         if states().any(|state| state == FeedStatus::Lost) {

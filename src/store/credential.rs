@@ -1,10 +1,10 @@
 use crate::digest::TokenDigest;
 use crate::token::PresentedToken;
 
-/// What a store is asked with: a presented token and its digest.
+/// A presented token and its digest: the argument of a lookup.
 ///
-/// Stores that keep digests use [`digest`](Self::digest); only one that must send the token on,
-/// as introspection does, reads [`token`](Self::token). `Debug` shows neither.
+/// Stores of digests use [`digest`](Self::digest). Only a store that forwards the token, as
+/// introspection does, reads [`token`](Self::token). `Debug` shows neither.
 #[derive(Debug)]
 pub struct Credential<'a> {
     token: PresentedToken<'a>,
@@ -19,18 +19,18 @@ impl<'a> Credential<'a> {
         Self { token, digest }
     }
 
-    /// The token as it was presented.
+    /// Returns the token as it was presented.
     pub fn token(&self) -> &PresentedToken<'a> {
         &self.token
     }
 
-    /// The token's digest.
+    /// Returns the token's digest.
     pub fn digest(&self) -> &TokenDigest {
         &self.digest
     }
 
-    /// A copy that borrows nothing, and whose token is zeroed when dropped: for a lookup that goes
-    /// on when its request is gone.
+    /// Returns an owned copy, whose token is zeroed when dropped, for a lookup that outlives its
+    /// request.
     pub fn to_owned(&self) -> Credential<'static> {
         Credential {
             token: self.token.to_owned(),

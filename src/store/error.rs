@@ -5,10 +5,10 @@ use std::time::Duration;
 
 type Source = Box<dyn Error + Send + Sync>;
 
-/// A store could not look a token up. Not a statement about the token.
+/// A lookup failed. This says nothing about the token.
 ///
-/// The source is for logs and never reaches the client; it must hold no secret. Clones share it:
-/// several requests may wait for one lookup.
+/// The source is for logs and is never in a response. It must contain no secret. Clones share it,
+/// because several requests may wait for one lookup.
 #[derive(Clone, Debug)]
 pub struct StoreError {
     kind: StoreErrorKind,
@@ -16,46 +16,46 @@ pub struct StoreError {
     source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
-/// What kept a store from looking.
+/// The kind of a [`StoreError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StoreErrorKind {
-    /// It could not be reached or did not answer in time. The caller gets 503.
+    /// The store is unreachable or timed out. The response is 503.
     Unavailable,
-    /// It refuses to look because of too many failures or requests. The caller gets 429.
+    /// The store refuses lookups because of too many failures or requests. The response is 429.
     RateLimited,
-    /// It holds a record that makes no sense. The caller gets 500.
+    /// The store has a corrupt record. The response is 500.
     Corrupt,
 }
 
 impl StoreError {
-    /// The store could not be reached or did not answer in time.
+    /// Creates an error of a store that is unreachable or timed out.
     pub fn unavailable(source: impl Into<Source>) -> Self {
         Self::new(StoreErrorKind::Unavailable, Some(source.into()))
     }
 
-    /// The store refuses to look for now.
+    /// Creates an error of a store that refuses lookups for now.
     pub fn rate_limited(retry_after: Duration) -> Self {
         Self::new(StoreErrorKind::RateLimited, None).with_retry_after(retry_after)
     }
 
-    /// The store holds a record that makes no sense.
+    /// Creates an error of a store with a corrupt record.
     pub fn corrupt(source: impl Into<Source>) -> Self {
         Self::new(StoreErrorKind::Corrupt, Some(source.into()))
     }
 
-    /// When asking again makes sense; sent as `Retry-After` in whole seconds, rounded up.
+    /// Sets when to retry, sent as `Retry-After` in whole seconds, rounded up.
     pub fn with_retry_after(mut self, retry_after: Duration) -> Self {
         self.retry_after = Some(retry_after);
         self
     }
 
-    /// What kept the store from looking.
+    /// Returns the kind of the error.
     pub fn kind(&self) -> StoreErrorKind {
         self.kind
     }
 
-    /// When asking again makes sense, if the store knows.
+    /// Returns when to retry, if the store knows.
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
     }

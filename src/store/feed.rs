@@ -5,7 +5,7 @@ use super::TokenRecord;
 use crate::digest::TokenDigest;
 use crate::token::TokenId;
 
-/// Something about a store's tokens changed, so that what is remembered of them must be forgotten.
+/// A change to the tokens of a store, after which cached records must be evicted.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum TokenChange {
@@ -13,15 +13,16 @@ pub enum TokenChange {
     Token {
         /// The token.
         id: TokenId,
-        /// Every digest it had before or has now.
+        /// Every digest that the token had before or has now.
         digests: Vec<TokenDigest>,
     },
-    /// Anything may have changed: for a store that was out of touch, or changes a lot at once.
+    /// Any token may have changed: for a store that lost its connection, or that changes many
+    /// tokens at once.
     Everything,
 }
 
 impl TokenChange {
-    /// The change from one record of a token to another, or to and from none.
+    /// Creates the change from one record of a token to another, or to and from none.
     ///
     /// `None` for both is [`Everything`](Self::Everything).
     pub fn between(before: Option<&TokenRecord>, after: Option<&TokenRecord>) -> Self {
@@ -52,17 +53,17 @@ pub enum FeedStatus {
     Lost,
 }
 
-/// Is told of changes.
+/// Receives change notifications.
 pub trait ChangeListener: Send + Sync + 'static {
-    /// Called before the method that made the change returns, or as soon as a store learns of a
-    /// change made elsewhere. Must not block.
+    /// Called before the method that makes the change returns, or as soon as a store learns of
+    /// another process's change. It must not block.
     fn changed(&self, change: &TokenChange);
 }
 
-/// Whom a store tells of its changes: what an author of a store needs for
+/// The listeners of a store, for authors who implement
 /// [`TokenStore::subscribe`](super::TokenStore::subscribe).
 ///
-/// Clones share the listeners. A listener is forgotten when nobody else holds it.
+/// Clones share the listeners. A listener is removed when its last other `Arc` is dropped.
 ///
 /// ```
 /// use std::sync::atomic::{AtomicUsize, Ordering};
@@ -88,15 +89,15 @@ pub trait ChangeListener: Send + Sync + 'static {
 pub struct ChangeFeed(Arc<RwLock<Vec<Weak<dyn ChangeListener>>>>);
 
 impl ChangeFeed {
-    /// Tells `listener` of every change from now on.
+    /// Sends every change from now on to `listener`.
     pub fn subscribe(&self, listener: &Arc<dyn ChangeListener>) {
         let mut listeners = self.0.write().unwrap_or_else(PoisonError::into_inner);
         listeners.retain(|known| known.strong_count() > 0);
         listeners.push(Arc::downgrade(listener));
     }
 
-    /// Tells every listener, in this thread. To be called after the change is committed and before
-    /// the method that made it returns.
+    /// Calls every listener, on this thread. Call it after the change is committed and before the
+    /// method that makes it returns.
     pub fn publish(&self, change: &TokenChange) {
         let listeners = self.0.read().unwrap_or_else(PoisonError::into_inner);
         for listener in listeners.iter().filter_map(Weak::upgrade) {

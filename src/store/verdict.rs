@@ -7,18 +7,19 @@ use crate::digest::TokenDigest;
 use crate::principal::Principal;
 use crate::token::TokenId;
 
-/// Decides whether what a store found lets a credential pass. The only place where that happens.
+/// Decides whether a credential is accepted, given what a store found. Every store uses this
+/// function.
 ///
-/// 1. The digests are compared in constant time; where nothing was found, with a digest no token
-///    has, so that the time tells nothing. The digest from before the last rotation counts too.
+/// 1. Digests are compared in constant time. If nothing was found, a digest that no token has is
+///    compared, so that timing reveals nothing. The previous digest counts too.
 /// 2. Then, in this order: revoked, disabled, expired, superseded, not yet valid. A token expires
-///    *at* its expiry and works *from* its start on; its previous secret stops *at* the end of the
-///    grace.
-/// 3. The clock is asked only if there is a time to be compared with it.
+///    *at* its expiry and is valid *from* its start; its previous secret stops working *at* the end
+///    of the grace period.
+/// 3. The clock is read only if there is a time to compare.
 ///
 /// # Errors
 ///
-/// The [`Denial`] says why, and names the token only if the digest matched.
+/// Returns a [`Denial`] with the reason, and with the token's id only if the digest matched.
 ///
 /// ```
 /// use tower_service_token::clock::SystemClock;
@@ -66,7 +67,7 @@ pub fn verdict(
 
 /// Decides as [`verdict`] does, for a digest that was presented before. Returns whether it is the
 /// digest from before the last rotation.
-pub(super) fn verdict_of_digest(
+pub(crate) fn verdict_of_digest(
     record: &TokenRecord,
     presented: &TokenDigest,
     clock: &(impl Clock + ?Sized),
@@ -116,30 +117,30 @@ fn find_denial(
     }
 }
 
-/// Why a credential does not pass.
+/// The reason why a credential is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Denial {
     kind: DenialKind,
     token_id: Option<TokenId>,
 }
 
-/// The causes of a [`Denial`].
+/// The kind of a [`Denial`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DenialKind {
     /// No store knows the token.
     Unknown,
-    /// The record found has another digest.
+    /// The record has another digest.
     WrongDigest,
     /// The token was revoked.
     Revoked,
-    /// The token is switched off.
+    /// The token is disabled.
     Disabled,
-    /// The token's time is over.
+    /// The token has expired.
     Expired,
-    /// The secret was replaced by a rotation, and its grace is over.
+    /// The secret was replaced by a rotation, and its grace period has ended.
     Superseded,
-    /// The token's time has not begun.
+    /// The token is not valid yet.
     NotYetValid,
 }
 
@@ -151,12 +152,12 @@ impl Denial {
         }
     }
 
-    /// The cause.
+    /// Returns the kind of the denial.
     pub fn kind(&self) -> DenialKind {
         self.kind
     }
 
-    /// The token, only if the presented secret is its own.
+    /// Returns the token, only if the presented secret is its own.
     pub fn token_id(&self) -> Option<TokenId> {
         self.token_id
     }

@@ -7,9 +7,9 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 
 use crate::digest::TokenDigest;
+use crate::registry::{ListRequest, RegistryError, TokenFilter, TokenPage, TokenRegistry, Write};
 use crate::store::{
-    Cached, ChangeListener, Credential, FeedStatus, ListRequest, RegistryError, StoreError,
-    TokenFilter, TokenPage, TokenRecord, TokenRegistry, TokenStore, Write,
+    Cached, ChangeListener, Credential, FeedStatus, StoreError, TokenRecord, TokenStore,
 };
 use crate::token::TokenId;
 
@@ -113,7 +113,7 @@ impl<S> FaultyStore<S> {
         self.0.fault.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Suffers what comes before a call, and says what comes with it.
+    /// Applies the part of the fault before a call, and returns how to make the call.
     async fn before_call(&self) -> Result<CallMode, StoreError> {
         self.0.calls.fetch_add(1, Ordering::SeqCst);
         match self.next_fault() {
@@ -160,7 +160,7 @@ fn injected_error() -> StoreError {
     StoreError::unavailable("a fault was injected")
 }
 
-/// Calls the store behind, with all that the fault of the moment brings.
+/// Calls the wrapped store with the current fault.
 macro_rules! call_with_fault {
     ($self:ident, $store:ident => $call:expr) => {{
         let mode = $self.before_call().await?;

@@ -20,13 +20,13 @@ fn value(digit: u8) -> u8 {
     VALUES[usize::from(digit)]
 }
 
-/// Whether all bytes are digits.
+/// Returns whether all bytes are digits.
 pub(super) fn all_digits(bytes: &[u8]) -> bool {
     // No value has this bit but that of a byte that is no digit.
     bytes.iter().fold(0, |sum, &byte| sum | value(byte)) & 0x80 == 0
 }
 
-/// The value of up to ten digits; `None` if there is another byte among them.
+/// Returns the value of up to ten digits; `None` if there is another byte among them.
 pub(super) fn decode(digits: &[u8]) -> Option<u64> {
     let number = digits
         .iter()

@@ -2,21 +2,19 @@ use std::sync::Arc;
 
 use super::base62;
 use super::id::TokenId;
-use super::mint::{MintError, MintedToken};
+use super::mint::{CHECKSUM_DIGITS, MintError, MintedToken, SECRET_DIGITS};
 use super::presented::PresentedToken;
 
-pub(super) const SECRET_DIGITS: usize = 24;
-const CHECKSUM_DIGITS: usize = 6;
 const MAX_PREFIX_LENGTH: usize = 14;
 
-/// How this service's tokens are written: one prefix to mint with, any number to recognize.
+/// The text format of tokens: one prefix to mint with, any number to recognize.
 ///
 /// The default prefix is `svctok-`.
 ///
 /// ```
 /// use tower_service_token::token::TokenFormat;
 ///
-/// let format = TokenFormat::new("acme_")?.accept_prefix("svctok-")?;
+/// let format = TokenFormat::new("acme_")?.with_accepted_format(&TokenFormat::default());
 /// assert_eq!(format.prefix(), "acme_");
 /// # Ok::<_, tower_service_token::token::PrefixError>(())
 /// ```
@@ -25,14 +23,15 @@ pub struct TokenFormat {
     prefixes: Arc<[Box<str>]>,
 }
 
-/// What the text of a token tells before any store is asked.
+/// What the text of a token shows without a lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenShape {
-    /// Our form with the right checksum, and the id that stands in it. Not yet verified.
+    /// The text has the format and a correct checksum, and contains this id. The token is not
+    /// verified.
     WellFormed(TokenId),
-    /// Our prefix and length, but a mistyped or invented rest.
+    /// The text has the prefix and the length of the format, but is mistyped or invented.
     Damaged,
-    /// Not of our form: minted elsewhere, or garbage. Only a store can tell.
+    /// The text is not of the format: minted elsewhere, or garbage. Only a store knows it.
     Unrecognized,
 }
 
@@ -45,46 +44,41 @@ impl Default for TokenFormat {
 }
 
 impl TokenFormat {
-    /// A format that mints and recognizes tokens with this prefix.
+    /// Creates a format that mints and recognizes tokens with this prefix.
     ///
     /// # Errors
     ///
-    /// A prefix is 2 to 14 bytes, `[A-Za-z][A-Za-z0-9_-]{0,12}[_-]`, which keeps a token within
-    /// one SHA-256 block.
+    /// Returns an error if the prefix is not 2 to 14 bytes of the form
+    /// `[A-Za-z][A-Za-z0-9_-]{0,12}[_-]`, which keeps a token within one SHA-256 block.
     pub fn new(prefix: &str) -> Result<Self, PrefixError> {
         Ok(Self {
             prefixes: Arc::new([validate_prefix(prefix)?]),
         })
     }
 
-    /// Recognizes another prefix besides, such as the one used before a change of name.
-    ///
-    /// # Errors
-    ///
-    /// As [`new`](Self::new).
-    pub fn accept_prefix(self, prefix: &str) -> Result<Self, PrefixError> {
-        let mut prefixes = self.prefixes.to_vec();
-        prefixes.push(validate_prefix(prefix)?);
-        Ok(Self {
-            prefixes: prefixes.into(),
-        })
+    /// Also recognizes the tokens of another format, such as one with an earlier prefix.
+    pub fn with_accepted_format(self, other: &Self) -> Self {
+        let prefixes = self.prefixes.iter().chain(&*other.prefixes);
+        Self {
+            prefixes: prefixes.cloned().collect(),
+        }
     }
 
-    /// The prefix that new tokens get.
+    /// Returns the prefix that new tokens get.
     pub fn prefix(&self) -> &str {
         &self.prefixes[0]
     }
 
-    /// A new token from the operating system's generator.
+    /// Mints a token with the random generator of the operating system.
     ///
     /// # Errors
     ///
-    /// The generator failed; there is no weaker one to fall back to.
+    /// Returns an error if the generator fails; there is no weaker fallback.
     pub fn mint(&self) -> Result<MintedToken, MintError> {
         MintedToken::generate(self.prefix())
     }
 
-    /// A new token with an id that exists: what a rotation hands out.
+    /// Mints a new secret for an existing id, as a rotation does.
     ///
     /// # Errors
     ///
@@ -93,7 +87,7 @@ impl TokenFormat {
         MintedToken::generate_with_id(self.prefix(), id)
     }
 
-    /// What a token of this format with this id may be shown as.
+    /// Returns the redacted text of a token with this id.
     ///
     /// ```
     /// use tower_service_token::token::TokenFormat;
@@ -106,7 +100,7 @@ impl TokenFormat {
         format!("{}{id}_***", self.prefix())
     }
 
-    /// Tells a token of this format from a damaged and from a foreign one.
+    /// Classifies a text as a token of this format, a damaged one, or another text.
     ///
     /// By fixed offsets: length first, then checksum, then alphabet. Text that has our prefix and
     /// another length is foreign, so that tokens of a system with the same prefix can be imported.
@@ -114,7 +108,7 @@ impl TokenFormat {
         self.inspect_bytes(token.as_bytes())
     }
 
-    /// Whether it is of this format but for its checksum or alphabet.
+    /// Returns whether the token has this format except for its checksum or alphabet.
     pub(crate) fn is_damaged(&self, token: &PresentedToken<'_>) -> bool {
         self.inspect_bytes(token.as_bytes()) == TokenShape::Damaged
     }
@@ -128,7 +122,8 @@ impl TokenFormat {
             .unwrap_or(TokenShape::Unrecognized)
     }
 
-    /// The token with its secret part replaced by `***`; all of it, if it is not of this format.
+    /// Returns the token with its secret replaced by `***`, or only `***` if it is not of this
+    /// format.
     ///
     /// ```
     /// use tower_service_token::token::TokenFormat;
@@ -149,15 +144,7 @@ impl TokenFormat {
     }
 }
 
-/// The checksum of everything that stands before it.
-pub(super) fn checksum(text: &[u8]) -> [u8; CHECKSUM_DIGITS] {
-    base62::encode(crc32fast::hash(text).into())
-}
-
-/// `id`, `_` and the secret's digits: what stands between prefix and checksum.
-pub(super) const RANDOM_DIGITS: usize = TokenId::DIGITS + SECRET_DIGITS;
-
-/// The checksum first: what fails it is scanner noise, and should cost little.
+/// Returns the checksum first: what fails it is scanner noise, and should cost little.
 fn inspect_body(token: &[u8], body: &[u8]) -> TokenShape {
     if body.len() != TokenId::DIGITS + 1 + SECRET_DIGITS + CHECKSUM_DIGITS {
         return TokenShape::Unrecognized;
@@ -184,7 +171,7 @@ fn validate_prefix(prefix: &str) -> Result<Box<str>, PrefixError> {
     good.then(|| prefix.into()).ok_or(PrefixError(()))
 }
 
-/// A text cannot be the prefix of tokens.
+/// A text is not a valid prefix of tokens.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a token prefix is 2 to 14 letters, digits, '_' and '-', first a letter, last '_' or '-'")]
 pub struct PrefixError(());

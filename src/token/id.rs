@@ -3,11 +3,10 @@ use std::str::FromStr;
 
 use super::base62;
 
-/// The public name of a token: safe to log, to show and to put into a path.
+/// The public id of a token: safe to log, to display and to use in a path.
 ///
-/// A number below 62¹⁰ (59 bits and a fraction), written as ten base62 digits; it stands inside the
-/// token's own text. Where a protocol wants an integer, [`as_i64`](Self::as_i64) is the same
-/// name as a decimal.
+/// A number below 62¹⁰ (59 bits and a fraction), written as ten base62 digits; it is part of the
+/// token's text. For protocols with integer ids, [`as_i64`](Self::as_i64) returns it as a number.
 ///
 /// ```
 /// use tower_service_token::token::TokenId;
@@ -24,18 +23,18 @@ impl TokenId {
     pub(super) const DIGITS: usize = 10;
     const END: u64 = 62_u64.pow(10);
 
-    /// The id with this number, or `None` if it is negative or not below 62¹⁰.
+    /// Returns the id with this number, or `None` if it is negative or not below 62¹⁰.
     pub fn from_i64(number: i64) -> Option<Self> {
         let number = u64::try_from(number).ok()?;
         (number < Self::END).then_some(Self(number))
     }
 
-    /// The id as a number, never negative.
+    /// Returns the id as a number, never negative.
     pub fn as_i64(self) -> i64 {
         self.0.cast_signed()
     }
 
-    /// The id that a hash of what names a token stands for, where it is not drawn at random.
+    /// Creates the id of a hash, for ids that are derived instead of random.
     pub(crate) fn from_hash(hash: u64) -> Self {
         Self(hash % Self::END)
     }

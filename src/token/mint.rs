@@ -3,14 +3,19 @@ use std::fmt;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::base62;
-use super::format::{RANDOM_DIGITS, SECRET_DIGITS, checksum};
 use super::id::TokenId;
 use super::presented::PresentedToken;
 
-/// A token that was just made: the only moment at which its secret is known.
+pub(super) const SECRET_DIGITS: usize = 24;
+pub(super) const CHECKSUM_DIGITS: usize = 6;
+
+/// The digits of the id and of the secret.
+const RANDOM_DIGITS: usize = TokenId::DIGITS + SECRET_DIGITS;
+
+/// A newly minted token with its secret.
 ///
-/// Hand [`expose_secret`](Self::expose_secret) to whoever asked for it and keep only the digest.
-/// Zeroed when dropped; `Debug` shows the id alone.
+/// Show [`expose_secret`](Self::expose_secret) once and store only the digest. The text is zeroed
+/// when dropped; `Debug` shows only the id.
 pub struct MintedToken {
     text: Zeroizing<String>,
     id: TokenId,
@@ -30,30 +35,30 @@ impl MintedToken {
     }
 
     fn assemble(prefix: &str, id: &[u8], secret: &[u8]) -> Self {
-        let length = prefix.len() + RANDOM_DIGITS + 1 + 6;
-        // Room for all of it at once: growing would leave a copy behind.
+        let length = prefix.len() + RANDOM_DIGITS + 1 + CHECKSUM_DIGITS;
+        // Allocated at once: growing would leave a copy in memory.
         let mut text = Zeroizing::new(String::with_capacity(length));
         text.push_str(prefix);
         push_ascii(&mut text, id);
         text.push('_');
         push_ascii(&mut text, secret);
-        let sum = checksum(text.as_bytes());
-        push_ascii(&mut text, &sum);
+        let sum = crc32fast::hash(text.as_bytes());
+        push_ascii(&mut text, &base62::encode::<CHECKSUM_DIGITS>(sum.into()));
         let id = TokenId::from_digits(id).expect("ten base62 digits");
         Self { text, id }
     }
 
-    /// The token's public id.
+    /// Returns the token's public id.
     pub fn id(&self) -> TokenId {
         self.id
     }
 
-    /// The token as a client would present it, for checking it without a request.
+    /// Returns the token as a client presents it, to check it without a request.
     pub fn presented(&self) -> PresentedToken<'_> {
         PresentedToken::from_bytes_unchecked(self.text.as_bytes())
     }
 
-    /// The secret itself, to be shown once.
+    /// Returns the secret itself, to be shown once.
     pub fn expose_secret(&self) -> &str {
         &self.text
     }
@@ -87,7 +92,7 @@ fn random_digits<const N: usize>() -> Result<Zeroizing<[u8; N]>, MintError> {
     Ok(digits)
 }
 
-/// The operating system gave no random bytes.
+/// The operating system returned no random bytes.
 #[derive(Debug, thiserror::Error)]
 #[error("no random bytes from the operating system")]
 pub struct MintError(#[source] getrandom::Error);

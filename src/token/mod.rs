@@ -1,4 +1,4 @@
-//! The secret a client sends: its text, its public id, and how a new one is made.
+//! Tokens: their text, their public id, and how they are minted.
 //!
 //! A service token reads `svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n`:
 //!
@@ -7,11 +7,10 @@
 //! 3. `_` and 24 base62 digits from the operating system's generator: 142.9 bits of secret;
 //! 4. six base62 digits: the CRC-32 of everything before them.
 //!
-//! The checksum spares a store from typing errors and scanner noise. It is no defence: anyone can
-//! compute it. Tokens minted elsewhere need no such form; any visible ASCII text serves as long as
-//! a store knows its digest. Only a text that has our prefix and our length and fails the checksum
-//! is refused before a store is asked: foreign tokens that look like that need another
-//! [format](TokenFormat) on the layer.
+//! The checksum saves lookups of mistyped tokens and scanner noise. It is not a defence: anyone can
+//! compute it. Tokens minted elsewhere need not have this format; any visible ASCII text works if a
+//! store knows its digest. Only a text with this prefix and length and a wrong checksum is rejected
+//! without a lookup: foreign tokens of that form need another [format](TokenFormat) on the layer.
 //!
 //! Secret scanners find these tokens by `\bsvctok-[0-9A-Za-z]{10}_[0-9A-Za-z]{30}\b`.
 //!

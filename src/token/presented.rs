@@ -2,12 +2,12 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
-/// A token as a client sent it: one or more visible ASCII bytes.
+/// A token as received from a client: one or more visible ASCII bytes.
 ///
 /// It borrows from the request's headers, so that checking a request copies no secret;
-/// [`into_owned`](Self::into_owned) makes a copy that is wiped when dropped. `Debug` shows nothing
-/// of it, there is no `Display`, no `Serialize` and no `==`; the text is read only by
-/// [`expose_secret`](Self::expose_secret).
+/// [`into_owned`](Self::into_owned) makes a copy that is zeroed when dropped. `Debug` does not show
+/// the text, and there is no `Display`, no `Serialize` and no `==`; only
+/// [`expose_secret`](Self::expose_secret) reads it.
 ///
 /// ```
 /// use tower_service_token::token::PresentedToken;
@@ -19,8 +19,7 @@ use zeroize::Zeroizing;
 /// ```
 pub struct PresentedToken<'a>(Text<'a>);
 
-/// Bytes that were found to be visible ASCII: checking for UTF-8 as well is left to the few who
-/// read the text.
+/// Bytes that are visible ASCII. UTF-8 is checked only when the text is read.
 enum Text<'a> {
     Borrowed(&'a [u8]),
     Owned(Zeroizing<Box<[u8]>>),
@@ -37,18 +36,18 @@ impl<'a> PresentedToken<'a> {
         Self::is_visible(bytes).then_some(Self::from_bytes_unchecked(bytes))
     }
 
-    /// Whether these bytes are a token: one or more, all visible ASCII.
+    /// Returns whether these bytes are a token: one or more, all visible ASCII.
     #[inline]
     pub(crate) fn is_visible(bytes: &[u8]) -> bool {
         !bytes.is_empty() && is_visible_ascii(bytes)
     }
 
-    /// A token of bytes that [are visible](Self::is_visible).
+    /// Creates a token of bytes that [are visible](Self::is_visible).
     pub(crate) fn from_bytes_unchecked(bytes: &'a [u8]) -> Self {
         Self(Text::Borrowed(bytes))
     }
 
-    /// The secret itself. Never log it, store it or put it into an error.
+    /// Returns the secret itself. Never log it, store it or put it into an error.
     pub fn expose_secret(&self) -> &str {
         str::from_utf8(self.as_bytes()).unwrap_or_default()
     }
@@ -60,12 +59,12 @@ impl<'a> PresentedToken<'a> {
         }
     }
 
-    /// A copy that borrows nothing and is zeroed when dropped.
+    /// Returns a copy that borrows nothing and is zeroed when dropped.
     pub fn to_owned(&self) -> PresentedToken<'static> {
         PresentedToken(Text::Owned(Zeroizing::new(self.as_bytes().into())))
     }
 
-    /// A copy that outlives the request's headers and is zeroed when dropped.
+    /// Returns a copy that outlives the request's headers and is zeroed when dropped.
     pub fn into_owned(self) -> PresentedToken<'static> {
         PresentedToken(Text::Owned(match self.0 {
             Text::Borrowed(text) => Zeroizing::new(text.into()),

@@ -6,6 +6,7 @@ use hyper_util::client::legacy;
 
 use super::BoxError;
 use super::tracked_io::ResponseBegun;
+use crate::text::ErrorChain;
 
 /// A request got no answer.
 #[derive(Debug, thiserror::Error)]
@@ -44,17 +45,10 @@ impl SendError {
     }
 }
 
-/// What `error` and its sources say. No more of them is kept: an error of another's service may
-/// hold the request, which its `Debug` would show.
+/// The texts of `error` and its sources. The errors themselves are dropped: an error of a transport
+/// may hold the request, which its `Debug` would show.
 pub(super) fn error_chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(error) = next {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        next = error.source();
-    }
-    text
+    ErrorChain(error).to_string()
 }
 
 fn classify(error: &(dyn Error + 'static)) -> SendErrorKind {

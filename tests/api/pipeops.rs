@@ -11,7 +11,8 @@ use tokio::time::timeout;
 use tower_service_token::MemoryStore;
 use tower_service_token::api::pipeops::PipeOpsApi;
 use tower_service_token::lifecycle::{NewToken, TokenUpdate};
-use tower_service_token::store::{TokenRegistry, TokenState};
+use tower_service_token::registry::TokenRegistry;
+use tower_service_token::store::TokenState;
 use tower_service_token::testing::{Fault, FaultyStore};
 use tower_service_token::token::TokenId;
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tests::api_fixture::{ApiFixture, ApiResponse};
 use tower_service_token::MemoryStore;
 use tower_service_token::api::stackstate::StackStateApi;
-use tower_service_token::store::TokenRegistry;
+use tower_service_token::registry::TokenRegistry;
 use tower_service_token::testing::{Fault, FaultyStore};
 
 /// 2027-01-15T08:00:00Z

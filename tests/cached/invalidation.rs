@@ -4,10 +4,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tests::pause_point::PausePoint;
 use tower_service_token::MemoryStore;
+use tower_service_token::audit::{AuditAction, AuditEvent};
+use tower_service_token::registry::{TokenRegistry, Write};
 use tower_service_token::reject::RejectionReason;
 use tower_service_token::store::{
-    AuditAction, AuditEvent, Cached, CachedStore, ChangeFeed, ChangeListener, Credential,
-    StoreError, TokenChange, TokenRecord, TokenRegistry, TokenState, TokenStore, Write,
+    Cached, CachedStore, ChangeFeed, ChangeListener, Credential, StoreError, TokenChange,
+    TokenRecord, TokenState, TokenStore,
 };
 use tower_service_token::token::{MintedToken, PresentedToken};
 

@@ -7,10 +7,8 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use tests::pause_point::PausePoint;
 use tower_service_token::digest::TokenDigest;
-use tower_service_token::store::{
-    ChangeListener, Credential, ListRequest, RegistryError, StoreError, TokenPage, TokenRecord,
-    TokenRegistry, Write,
-};
+use tower_service_token::registry::{ListRequest, RegistryError, TokenPage, TokenRegistry, Write};
+use tower_service_token::store::{ChangeListener, Credential, StoreError, TokenRecord};
 use tower_service_token::token::TokenId;
 use tower_service_token::{MemoryStore, TokenStore};
 

@@ -5,7 +5,7 @@
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tower_service_token::digest::TokenDigest;
-use tower_service_token::header::{CredentialError, CredentialSources, X_API_KEY};
+use tower_service_token::header::{CredentialError, CredentialSources, TokenHeader, X_API_KEY};
 use tower_service_token::token::{PresentedToken, TokenFormat, TokenShape};
 
 const X_CUSTOM: HeaderName = HeaderName::from_static("x-custom-token");
@@ -18,8 +18,8 @@ const MAX_TOKEN_LENGTH: usize = 512;
 /// The sources accept what is no token, or a request with two values of a header that it reads.
 pub fn credential_sources(data: &[u8]) {
     let headers = header_lines(data);
-    let custom = CredentialSources::default().with_header(X_CUSTOM);
-    let custom = custom.expect("a header without a syntax");
+    let header = TokenHeader::new(X_CUSTOM).expect("a header without a syntax");
+    let custom = CredentialSources::default().with_header(header);
     let schemes = ["apikey", "bearer"];
     for (sources, schemes, names) in [
         (CredentialSources::none(), &schemes[..0], &[][..]),
@@ -104,9 +104,10 @@ fn header_lines(data: &[u8]) -> HeaderMap {
 ///
 /// A text passes for ours without its checksum, one of ours does not, or redaction shows a secret.
 pub fn token_format(data: &[u8]) {
-    let Ok(format) = TokenFormat::default().accept_prefix("acme_") else {
+    let Ok(acme) = TokenFormat::new("acme_") else {
         panic!("a prefix of the documented form");
     };
+    let format = TokenFormat::default().with_accepted_format(&acme);
     check_format(&format, &String::from_utf8_lossy(data));
     let own = own_token(data);
     assert!(

@@ -34,7 +34,7 @@ mod client {
     use tower::service_fn;
     use tower_service_token::client::{ServiceTokensClient, ServiceTokensClientBuilder};
     use tower_service_token::lifecycle::{NewToken, Page};
-    use tower_service_token::store::TokenFilter;
+    use tower_service_token::registry::TokenFilter;
 
     use super::super::public_types::{Formatted, debug_text, error_text};
     use super::super::{SECRET, token_id};

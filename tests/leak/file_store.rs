@@ -20,7 +20,7 @@ pub(super) fn formatted_types() -> Vec<Formatted> {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use tower_service_token::digest::TokenDigest;
-    use tower_service_token::store::{FileStoreError, FileStoreErrorKind, FileStoreOptions};
+    use tower_service_token::store::file::{FileStoreError, FileStoreErrorKind, FileStoreOptions};
 
     use super::SECRET;
     use super::public_types::{debug_text, error_text};

@@ -3,16 +3,17 @@
 use std::time::{Duration, SystemTime};
 
 use futures::executor::block_on;
+use tower_service_token::audit::{AuditAction, AuditEvent, AuditSink, TracingAuditSink};
 use tower_service_token::digest::TokenDigest;
 use tower_service_token::lifecycle::{
     Actor, Expiry, FieldProblem, LifecycleError, NewToken, Page, TokenInfo, TokenPolicy,
     TokenUpdate,
 };
-use tower_service_token::store::{
-    AuditAction, AuditEvent, AuditSink, AuthorityError, ChangeFeed, Credential, Cursor, DenialKind,
-    LastUsed, ListOrder, ListRequest, RegistryError, TokenChange, TokenFilter, TokenRegistry,
-    TokenStatus, TracingAuditSink, Write,
+use tower_service_token::registry::{
+    AuthorityError, Cursor, LastUsed, ListOrder, ListRequest, RegistryError, TokenFilter,
+    TokenRegistry, Write,
 };
+use tower_service_token::store::{ChangeFeed, Credential, DenialKind, TokenChange, TokenStatus};
 use tower_service_token::token::PresentedToken;
 use tower_service_token::{MemoryStore, ServiceTokens};
 
@@ -228,7 +229,8 @@ pub(super) fn tokio_types() -> Vec<Formatted> {
 
 #[cfg(all(feature = "sqlite", feature = "postgres"))]
 pub(super) fn sql_types() -> Vec<Formatted> {
-    use tower_service_token::store::{FeedStatus, OpenStoreErrorKind, PostgresStore, SqliteStore};
+    use tower_service_token::store::FeedStatus;
+    use tower_service_token::store::sql::{OpenStoreErrorKind, PostgresStore, SqliteStore};
 
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

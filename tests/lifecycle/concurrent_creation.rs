@@ -5,10 +5,8 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 use tower_service_token::digest::TokenDigest;
 use tower_service_token::lifecycle::{LifecycleError, NewToken};
-use tower_service_token::store::{
-    Credential, ListRequest, RegistryError, StoreError, TokenPage, TokenRecord, TokenRegistry,
-    Write,
-};
+use tower_service_token::registry::{ListRequest, RegistryError, TokenPage, TokenRegistry, Write};
+use tower_service_token::store::{Credential, StoreError, TokenRecord};
 use tower_service_token::token::TokenId;
 use tower_service_token::{MemoryStore, ServiceTokens, TokenStore};
 

@@ -11,8 +11,8 @@ use tower::{Layer, ServiceExt, service_fn};
 use tower_service_token::authorize::{RequireRolesLayer, RequireScopesLayer};
 use tower_service_token::clock::ManualClock;
 use tower_service_token::digest::TokenDigest;
-use tower_service_token::header::{CredentialSources, X_API_KEY};
-use tower_service_token::reject::{Rejection, RejectionReason as Reason};
+use tower_service_token::header::{CredentialSources, TokenHeader};
+use tower_service_token::reject::{Realm, Rejection, RejectionReason as Reason};
 use tower_service_token::store::{Credential, StoreError, TokenRecord, TokenState};
 use tower_service_token::token::{TokenFormat, TokenId};
 use tower_service_token::{MemoryStore, Principal, ServiceTokenLayer, TokenStore};
@@ -105,13 +105,9 @@ fn credential_headers_are_read_as_documented() {
     let (good, other) = (fixture.good.as_str(), fixture.other.as_str());
     let default = fixture.layer();
     let bearer = fixture.layer().accept_bearer();
-    let custom = fixture
-        .layer()
-        .accept_header(HeaderName::from_static("x-deploy-token"))
-        .unwrap();
-    let only_custom = CredentialSources::none()
-        .with_header(HeaderName::from_static("x-deploy-token"))
-        .unwrap();
+    let header = TokenHeader::new(HeaderName::from_static("x-deploy-token")).unwrap();
+    let custom = fixture.layer().with_header(header.clone());
+    let only_custom = CredentialSources::none().with_header(header);
     let only_custom = fixture.layer().with_sources(only_custom);
     let short = fixture.layer().with_max_token_length(47);
     let optional = fixture.layer().optional();
@@ -421,7 +417,7 @@ fn sends_one_challenge_for_each_accepted_scheme() {
             .map(str::to_owned)
             .collect::<Vec<_>>()
     };
-    let realm = |layer: ServiceTokenLayer| layer.with_realm("build farm").unwrap();
+    let realm = |layer: ServiceTokenLayer| layer.with_realm(Realm::new("build farm").unwrap());
     assert_eq!(
         challenges(realm(fixture.layer()).accept_bearer()),
         [
@@ -435,13 +431,13 @@ fn sends_one_challenge_for_each_accepted_scheme() {
         challenges(fixture.layer().with_sources(bearer_only)),
         [r#"Bearer realm="api""#]
     );
-    let header_only = CredentialSources::none().with_header(X_API_KEY).unwrap();
+    let header_only = CredentialSources::none().with_header(TokenHeader::X_API_KEY);
     assert_eq!(
         challenges(realm(fixture.layer()).with_sources(header_only)),
         [r#"ApiKey realm="build farm""#]
     );
     for bad in ["\"", "back\\slash", "über", "line\nfeed"] {
-        assert!(fixture.layer().with_realm(bad).is_err(), "{bad:?}");
+        assert!(Realm::new(bad).is_err(), "{bad:?}");
     }
 }
 
@@ -473,7 +469,7 @@ fn guards_respond_403_with_the_requirement() {
     let bearer = CredentialSources::default()
         .with_api_key(false)
         .with_bearer(true);
-    let layer = fixture.layer().with_realm("farm").unwrap();
+    let layer = fixture.layer().with_realm(Realm::new("farm").unwrap());
     let scopes = layer
         .with_sources(bearer)
         .layer(scopes.layer(service_fn(hello)));
@@ -519,7 +515,7 @@ fn accepted_responses_are_private_to_caches() {
         ["Authorization, X-API-Key"]
     );
 
-    let sources = CredentialSources::none().with_header(X_API_KEY).unwrap();
+    let sources = CredentialSources::none().with_header(TokenHeader::X_API_KEY);
     let response = send(
         &fixture.layer().with_sources(sources),
         request(&[("x-api-key", fixture.good.as_bytes())]),
@@ -559,7 +555,7 @@ fn marks_the_credential_sensitive_and_strips_it_if_configured() {
         ("authorization", b""),
         ("x-api-key", fixture.good.as_bytes()),
     ];
-    let sources = CredentialSources::none().with_header(X_API_KEY).unwrap();
+    let sources = CredentialSources::none().with_header(TokenHeader::X_API_KEY);
     let layer = fixture.layer().with_sources(sources).strip_credential();
     let headers = seen(layer, unread);
     assert_eq!(headers.keys().collect::<Vec<_>>(), ["authorization"]);

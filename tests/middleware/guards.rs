@@ -6,9 +6,9 @@ use futures::executor::block_on;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_service_token::authorize::{RequireRolesLayer, RequireScopesLayer};
-use tower_service_token::header::CredentialSources;
+use tower_service_token::header::{CredentialSources, TokenHeader};
 use tower_service_token::principal::Requirement;
-use tower_service_token::reject::{Rejection, RejectionReason};
+use tower_service_token::reject::{Realm, Rejection, RejectionReason};
 use tower_service_token::store::TokenRecord;
 use tower_service_token::token::TokenFormat;
 use tower_service_token::{MemoryStore, Principal, ServiceTokenLayer};
@@ -130,7 +130,10 @@ fn guard_without_the_layer_responds_500() {
 #[test]
 fn guard_behind_an_optional_layer_challenges_anonymous_requests() {
     let layer = ServiceTokenLayer::new(MemoryStore::new());
-    let layer = layer.optional().accept_bearer().with_realm("farm").unwrap();
+    let layer = layer
+        .optional()
+        .accept_bearer()
+        .with_realm(Realm::new("farm").unwrap());
     let guard = RequireRolesLayer::any_of(["a"]);
     let service = layer.layer(guard.layer(service_fn(hello)));
     let response = block_on(service.oneshot(Request::new(String::new()))).unwrap();
@@ -230,7 +233,9 @@ fn principal_has_the_fields_of_its_record() {
 #[test]
 fn guard_challenges_have_the_realm_and_schemes_of_the_outer_layer() {
     let (layer, request) = caller(&[], &[]);
-    let layer = layer.accept_bearer().with_realm("farm").unwrap();
+    let layer = layer
+        .accept_bearer()
+        .with_realm(Realm::new("farm").unwrap());
     for layer in [layer.clone(), layer.without_cache_headers()] {
         let guard = RequireScopesLayer::any_of(["a:b"]);
         let service = layer.layer(guard.layer(service_fn(hello)));
@@ -251,20 +256,16 @@ fn guard_challenges_have_the_realm_and_schemes_of_the_outer_layer() {
 #[test]
 fn inner_layer_keeps_its_own_challenge() {
     let (outer, mut request) = caller(&[], &[]);
-    let inner = ServiceTokenLayer::new(MemoryStore::new())
-        .with_realm("inner")
-        .unwrap();
+    let inner = ServiceTokenLayer::new(MemoryStore::new()).with_realm(Realm::new("inner").unwrap());
     let inner = inner.with_sources(
         CredentialSources::none()
-            .with_header(HeaderName::from_static("x-inner"))
-            .unwrap(),
+            .with_header(TokenHeader::new(HeaderName::from_static("x-inner")).unwrap()),
     );
     request
         .headers_mut()
         .insert("x-inner", "unknown".parse().unwrap());
     let service = outer
-        .with_realm("outer")
-        .unwrap()
+        .with_realm(Realm::new("outer").unwrap())
         .layer(inner.layer(service_fn(hello)));
     let response = block_on(service.oneshot(request)).unwrap();
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);

@@ -347,15 +347,11 @@ fn audit_target_has_changes_and_rejected_known_tokens() {
     });
     let holder = format!("token:{id}");
     let expected = [
-        (
-            "created",
-            "operator:alice",
-            Some("name: None to Some(\"ci\")"),
-        ),
+        ("created", "operator:alice", Some("name: none to \"ci\"")),
         (
             "disabled",
             "operator:alice",
-            Some("state: Some(\"active\") to Some(\"disabled\")"),
+            Some("state: \"active\" to \"disabled\""),
         ),
         ("refused_disabled", &holder, None),
     ];

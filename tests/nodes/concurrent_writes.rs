@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use tower_service_token::ServiceTokens;
 use tower_service_token::lifecycle::{NewToken, Page};
-use tower_service_token::store::{TokenFilter, TokenRecord, TokenState};
+use tower_service_token::registry::TokenFilter;
+use tower_service_token::store::{TokenRecord, TokenState};
 use tower_service_token::token::TokenId;
 
 use crate::contender::{ContenderReport, LABELS, NAMES, WORKERS};

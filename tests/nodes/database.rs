@@ -10,7 +10,7 @@ use sqlx::AssertSqlSafe;
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions};
 use test_support::postgres::Postgres;
-use tower_service_token::store::TokenRegistry;
+use tower_service_token::registry::TokenRegistry;
 
 use crate::node::{TIMEOUT, pause};
 use crate::process_config;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::mem;
 
-use tower_service_token::store::{ListRequest, TokenFilter, TokenRegistry};
+use tower_service_token::registry::{ListRequest, TokenFilter, TokenRegistry};
 
 use crate::database::TestDatabase;
 use crate::mutator::{MutatorMessage, Step, Token, attributes};

@@ -5,10 +5,10 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use tower_service_token::ServiceTokens;
+use tower_service_token::audit::{AuditAction, AuditEvent};
 use tower_service_token::lifecycle::{LifecycleError, NewToken, TokenUpdate};
-use tower_service_token::store::{
-    AuditAction, AuditEvent, TokenRecord, TokenRegistry, TokenState, Write,
-};
+use tower_service_token::registry::{TokenRegistry, Write};
+use tower_service_token::store::{TokenRecord, TokenState};
 use tower_service_token::token::TokenId;
 
 use crate::process_config::{ProcessConfig, print_line};

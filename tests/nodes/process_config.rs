@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
-use tower_service_token::store::{PostgresStore, SqliteStore, TokenRegistry};
+use tower_service_token::registry::TokenRegistry;
+use tower_service_token::store::sql::{PostgresStore, SqliteStore};
 
 /// The variable that makes a node of this binary.
 pub(crate) const CONFIG_VARIABLE: &str = "SERVICE_TOKEN_TEST_NODE";

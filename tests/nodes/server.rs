@@ -8,7 +8,8 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 use tower_service_token::digest::TokenDigest;
 use tower_service_token::lifecycle::{NewToken, TokenUpdate};
-use tower_service_token::store::{Cached, CachedStore, Credential, TokenRegistry};
+use tower_service_token::registry::TokenRegistry;
+use tower_service_token::store::{Cached, CachedStore, Credential};
 use tower_service_token::token::{PresentedToken, TokenId};
 use tower_service_token::{Principal, ServiceTokenLayer, ServiceTokens, TokenStore};
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tower::ServiceExt;
 use tower_service_token::clock::ManualClock;
 use tower_service_token::lifecycle::{IssuedToken, NewToken};
-use tower_service_token::store::TokenRegistry;
+use tower_service_token::registry::TokenRegistry;
 use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens};
 
 /// 2027-01-15T08:00:00Z

@@ -10,17 +10,16 @@ use http::{Request, Response, StatusCode};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tower::{Layer, ServiceExt, service_fn};
+use tower_service_token::audit::{AuditAction, AuditEvent, AuditSink};
 use tower_service_token::clock::{Clock, ManualClock};
 use tower_service_token::digest::TokenDigest;
 use tower_service_token::lifecycle::{
     Expiry, FieldProblem, IssuedToken, LifecycleError, NewToken, Page, TokenPolicy, TokenUpdate,
     last_day,
 };
+use tower_service_token::registry::{TokenFilter, TokenRegistry, Write};
 use tower_service_token::reject::Rejection;
-use tower_service_token::store::{
-    AuditAction, AuditEvent, AuditSink, TokenFilter, TokenRecord, TokenRegistry, TokenState,
-    TokenStatus, Write,
-};
+use tower_service_token::store::{TokenRecord, TokenState, TokenStatus};
 use tower_service_token::token::{TokenFormat, TokenId, TokenShape};
 use tower_service_token::{Principal, ServiceTokenLayer, ServiceTokens};
 

@@ -4,7 +4,9 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime};
 
-use tower_service_token::store::{AuditAction, AuditEvent, FieldChange, TokenRecord, Write};
+use tower_service_token::audit::{AuditAction, AuditEvent, FieldChange};
+use tower_service_token::registry::Write;
+use tower_service_token::store::TokenRecord;
 
 use crate::test_database::{Store, TestDatabase, at, minted, write};
 

@@ -12,9 +12,12 @@ use tokio::task::JoinSet;
 use tower_service_token::clock::SystemClock;
 use tower_service_token::digest::TokenDigest;
 use tower_service_token::lifecycle::{IssuedToken, LifecycleError, NewToken, TokenUpdate};
+use tower_service_token::registry::{
+    ListRequest, RegistryError, TokenFilter, TokenPage, TokenRegistry, Write,
+};
+use tower_service_token::store::sql::SqliteStore;
 use tower_service_token::store::{
-    ChangeListener, Credential, DenialKind, ListRequest, RegistryError, SqliteStore, StoreError,
-    TokenFilter, TokenPage, TokenRecord, TokenRegistry, TokenStore, Write, verdict,
+    ChangeListener, Credential, DenialKind, StoreError, TokenRecord, TokenStore, verdict,
 };
 use tower_service_token::token::{PresentedToken, TokenId};
 use tower_service_token::{Principal, ServiceTokens};

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tower_service_token::ServiceTokens;
+use tower_service_token::audit::{AuditAction, AuditEvent, FieldChange};
 use tower_service_token::lifecycle::{NewToken, TokenPolicy};
-use tower_service_token::store::{
-    AuditAction, AuditEvent, FieldChange, TokenChange, TokenFilter, TokenRecord, TokenState, Write,
-};
+use tower_service_token::registry::{TokenFilter, Write};
+use tower_service_token::store::{TokenChange, TokenRecord, TokenState};
 use tower_service_token::token::TokenId;
 
 use crate::authority::{find, store_with_long_lock_timeout, tokens};

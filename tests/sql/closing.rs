@@ -3,7 +3,9 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use tower_service_token::store::{FeedStatus, SqliteStore, StoreErrorKind, TokenRegistry};
+use tower_service_token::registry::TokenRegistry;
+use tower_service_token::store::sql::SqliteStore;
+use tower_service_token::store::{FeedStatus, StoreErrorKind};
 
 use crate::test_database::{RecordingListener, TestDatabase, at, minted, write};
 

@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::runtime::Handle;
-use tower_service_token::store::{PostgresStore, SqliteStore, TokenRegistry};
+use tower_service_token::registry::TokenRegistry;
+use tower_service_token::store::sql::{PostgresStore, SqliteStore};
 use tower_service_token::testing::conformance;
 
 use crate::test_database::TestDatabase;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use test_support::postgres::Postgres;
 use test_support::stall::Stopwatch;
-use tower_service_token::store::{ListRequest, TokenFilter};
+use tower_service_token::registry::{ListRequest, TokenFilter};
 
 use crate::failover_pair::{BOUND, FailoverPair, Frozen, on_a_thread};
 use crate::sessions::locked;

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use tower_service_token::ServiceTokens;
 use tower_service_token::lifecycle::{LifecycleError, NewToken, TokenUpdate};
-use tower_service_token::store::{DenialKind, ListRequest, TokenFilter, TokenRecord};
+use tower_service_token::registry::{ListRequest, TokenFilter};
+use tower_service_token::store::{DenialKind, TokenRecord};
 
 use crate::authority::find;
 use crate::test_database::{Store, TestDatabase, at};
@@ -168,7 +169,8 @@ pub(crate) async fn earlier_database_rotates_and_revokes_tokens(database: TestDa
 pub(crate) async fn earlier_token_file_is_readable(database: TestDatabase) {
     use tower_service_token::TokenStore;
     use tower_service_token::clock::SystemClock;
-    use tower_service_token::store::{Credential, FileStore, TokenState, verdict};
+    use tower_service_token::store::file::FileStore;
+    use tower_service_token::store::{Credential, TokenState, verdict};
     use tower_service_token::token::PresentedToken;
 
     let path = token_file(&database);

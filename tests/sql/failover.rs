@@ -9,7 +9,8 @@ use sqlx::postgres::PgPoolOptions;
 use test_support::postgres::{Postgres, Stop};
 use test_support::stall::Stopwatch;
 use tests::log::Log;
-use tower_service_token::store::{FeedStatus, PostgresStore, StoreErrorKind};
+use tower_service_token::store::sql::PostgresStore;
+use tower_service_token::store::{FeedStatus, StoreErrorKind};
 
 use crate::failover_pair::{BOUND, FailoverPair, Frozen, cause, on_a_thread, server_of};
 #[cfg(feature = "tracing")]

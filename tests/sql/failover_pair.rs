@@ -8,7 +8,9 @@ use std::time::Duration;
 use sqlx::postgres::PgConnectOptions;
 use test_support::postgres::Postgres;
 use test_support::stall::Stopwatch;
-use tower_service_token::store::{PostgresStore, RegistryError, StoreErrorKind, TokenRecord};
+use tower_service_token::registry::RegistryError;
+use tower_service_token::store::sql::PostgresStore;
+use tower_service_token::store::{StoreErrorKind, TokenRecord};
 
 use crate::failover_proxy::FailoverProxy;
 use crate::test_database::{Server, Store, TestDatabase, minted, write};

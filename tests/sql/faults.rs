@@ -8,10 +8,9 @@ use std::time::{Duration, Instant};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use test_support::postgres::{Postgres, Stop};
 use test_support::stall::Stopwatch;
-use tower_service_token::store::{
-    ListRequest, RegistryError, SqliteStore, StoreErrorKind, TokenFilter, TokenRecord,
-    TokenRegistry,
-};
+use tower_service_token::registry::{ListRequest, RegistryError, TokenFilter, TokenRegistry};
+use tower_service_token::store::sql::SqliteStore;
+use tower_service_token::store::{StoreErrorKind, TokenRecord};
 
 use crate::test_database::{
     RecordingListener, Server, Store, TestDatabase, TestPool, at, minted, write,

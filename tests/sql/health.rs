@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
-use tower_service_token::store::{FeedStatus, SqliteStore, TokenRegistry, TokenStore};
+use tower_service_token::registry::TokenRegistry;
+use tower_service_token::store::sql::SqliteStore;
+use tower_service_token::store::{FeedStatus, TokenStore};
 
 use crate::test_database::{RecordingListener, TestDatabase, at, minted, write};
 

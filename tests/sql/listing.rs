@@ -1,6 +1,7 @@
 //! Listings, against what `ListRequest::select` says of the same records.
 
-use tower_service_token::store::{ListRequest, TokenFilter, TokenRecord, TokenState, TokenStatus};
+use tower_service_token::registry::{ListRequest, TokenFilter};
+use tower_service_token::store::{TokenRecord, TokenState, TokenStatus};
 use tower_service_token::token::TokenId;
 
 use crate::test_database::{Store, TestDatabase, at, minted, write};

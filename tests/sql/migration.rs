@@ -7,7 +7,8 @@ use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Executor};
 use test_support::stall::Stopwatch;
 use tokio::task::JoinSet;
-use tower_service_token::store::{AuditAction, AuditEvent, ListRequest, TokenFilter, Write};
+use tower_service_token::audit::{AuditAction, AuditEvent};
+use tower_service_token::registry::{ListRequest, TokenFilter, Write};
 
 use crate::authority::find;
 use crate::failover_pair::{WAIT_TIMEOUT, pause};

@@ -4,9 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use tower_service_token::store::{
-    FeedStatus, RegistryError, SqliteStore, StoreError, StoreErrorKind, TokenRegistry,
-};
+use tower_service_token::registry::{RegistryError, TokenRegistry};
+use tower_service_token::store::sql::SqliteStore;
+use tower_service_token::store::{FeedStatus, StoreError, StoreErrorKind};
 
 use crate::test_database::{RecordingListener, Store, TestDatabase, TestPool, at, minted, write};
 

@@ -6,7 +6,8 @@ use std::fs;
 use tokio::task::JoinSet;
 use tower_service_token::ServiceTokens;
 use tower_service_token::lifecycle::{LifecycleError, NewToken};
-use tower_service_token::store::{OpenStoreErrorKind, PostgresStore, SqliteStore, TokenRegistry};
+use tower_service_token::registry::TokenRegistry;
+use tower_service_token::store::sql::{OpenStoreErrorKind, PostgresStore, SqliteStore};
 
 use crate::test_database::{TestDatabase, minted, write};
 

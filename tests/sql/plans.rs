@@ -3,7 +3,8 @@
 
 use std::time::SystemTime;
 
-use tower_service_token::store::{ListRequest, TokenFilter, TokenStatus};
+use tower_service_token::registry::{ListRequest, TokenFilter};
+use tower_service_token::store::TokenStatus;
 
 use crate::test_database::{Store, TestDatabase, at};
 

@@ -5,7 +5,8 @@ use std::time::SystemTime;
 
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
-use tower_service_token::store::{RegistryError, TokenRecord, TokenState, Write};
+use tower_service_token::registry::{RegistryError, Write};
+use tower_service_token::store::{TokenRecord, TokenState};
 
 use crate::test_database::{Store, TestDatabase, at, digest, minted, write};
 

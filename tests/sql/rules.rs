@@ -2,8 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
+use tower_service_token::registry::RegistryError;
 use tower_service_token::store::{
-    Credential, RegistryError, StoreErrorKind, TokenChange, TokenRecord, TokenState,
+    Credential, StoreErrorKind, TokenChange, TokenRecord, TokenState,
 };
 use tower_service_token::token::{PresentedToken, TokenFormat};
 

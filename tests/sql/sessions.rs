@@ -6,9 +6,9 @@ use std::time::Duration;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Executor};
 use test_support::stall::Stopwatch;
-use tower_service_token::store::{
-    OpenStoreErrorKind, PostgresStore, RegistryError, StoreError, TokenRecord,
-};
+use tower_service_token::registry::RegistryError;
+use tower_service_token::store::sql::{OpenStoreErrorKind, PostgresStore};
+use tower_service_token::store::{StoreError, TokenRecord};
 
 use crate::failover_pair::{FailoverPair, WAIT_TIMEOUT, cause, pause, server_of};
 use crate::failover_proxy::FailoverProxy;

@@ -11,11 +11,11 @@ use sqlx::postgres::{PgPool, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions};
 use sqlx::{AssertSqlSafe, Row};
 use test_support::postgres::Postgres;
+use tower_service_token::audit::{AuditAction, AuditEvent};
 use tower_service_token::digest::TokenDigest;
-use tower_service_token::store::{
-    AuditAction, AuditEvent, ChangeListener, ListRequest, OpenStoreError, PostgresStore,
-    SqliteStore, StoreError, StoreState, TokenChange, TokenRecord, TokenRegistry, Write,
-};
+use tower_service_token::registry::{ListRequest, TokenRegistry, Write};
+use tower_service_token::store::sql::{OpenStoreError, PostgresStore, SqliteStore, StoreState};
+use tower_service_token::store::{ChangeListener, StoreError, TokenChange, TokenRecord};
 use tower_service_token::token::{TokenFormat, TokenId};
 
 /// The server that tests share.

@@ -8,9 +8,12 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 use futures::executor::block_on;
 use tower_service_token::digest::TokenDigest;
+use tower_service_token::registry::{
+    ListRequest, RegistryError, TokenFilter, TokenPage, TokenRegistry, Write,
+};
 use tower_service_token::store::{
-    CachedStore, ChainStore, ChangeFeed, ChangeListener, Credential, ListRequest, RegistryError,
-    StoreError, TokenChange, TokenFilter, TokenPage, TokenRecord, TokenRegistry, TokenState, Write,
+    CachedStore, ChainStore, ChangeFeed, ChangeListener, Credential, StoreError, TokenChange,
+    TokenRecord, TokenState,
 };
 use tower_service_token::testing::{FaultyStore, conformance};
 use tower_service_token::token::TokenId;
@@ -60,7 +63,7 @@ async fn lookup_only_stores_pass_store_conformance() {
 #[cfg(feature = "file")]
 #[tokio::test]
 async fn file_store_passes_store_conformance() {
-    use tower_service_token::store::{FileStore, FileStoreOptions};
+    use tower_service_token::store::file::{FileStore, FileStoreOptions};
 
     let folder = std::env::temp_dir().join(format!("conformance-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();

@@ -1,10 +1,10 @@
 //! A faulty store forwards each call once, under the fault of the moment.
 
 use futures::executor::block_on;
+use tower_service_token::audit::{AuditAction, AuditEvent};
 use tower_service_token::lifecycle::NewToken;
-use tower_service_token::store::{
-    AuditAction, AuditEvent, Credential, TokenFilter, TokenRecord, TokenRegistry, TokenState, Write,
-};
+use tower_service_token::registry::{TokenFilter, TokenRegistry, Write};
+use tower_service_token::store::{Credential, TokenRecord, TokenState};
 use tower_service_token::testing::{Fault, FaultyStore};
 use tower_service_token::token::PresentedToken;
 use tower_service_token::{MemoryStore, ServiceTokens, TokenStore};

@@ -9,7 +9,7 @@ use super::endpoints::{ApiState, json_response};
 use super::fields::{FieldValue, Fields};
 use super::problem::Problem;
 use crate::lifecycle::Page;
-use crate::store::{Cursor, TokenFilter};
+use crate::registry::{Cursor, TokenFilter};
 
 const DEFAULT_LIMIT: usize = 50;
 

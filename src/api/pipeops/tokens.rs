@@ -16,7 +16,8 @@ use super::response::{ErrorResponse, success_response, with_body};
 use super::workspace;
 use crate::lifecycle::{FieldProblem, NewToken, TokenUpdate};
 use crate::observe::RequestInfo;
-use crate::store::{TokenFilter, TokenRecord, TokenState};
+use crate::registry::TokenFilter;
+use crate::store::{TokenRecord, TokenState};
 use crate::token::TokenId;
 
 type HandlerResult = Result<Response, ErrorResponse>;

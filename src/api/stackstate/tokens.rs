@@ -17,7 +17,8 @@ use super::error::ErrorResponse;
 use super::expiry::{displayed_millis, from_millis, millis};
 use crate::lifecycle::{Expiry, LifecycleError, NewToken};
 use crate::observe::RequestInfo;
-use crate::store::{TokenFilter, TokenRecord, TokenState};
+use crate::registry::TokenFilter;
+use crate::store::{TokenRecord, TokenState};
 use crate::token::TokenId;
 
 /// What the tool sends. A subject is always there, and empty for none.

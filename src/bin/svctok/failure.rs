@@ -2,6 +2,8 @@ use std::error::Error;
 use std::fmt;
 use std::process::ExitCode;
 
+use tower_service_token::internal::ErrorChain;
+
 /// Why a command did not do what it was asked for, and what to do about it.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -54,17 +56,7 @@ impl Failure {
 
     /// The message is what each error in the chain says.
     pub(crate) fn from_error(kind: FailureKind, error: &dyn Error) -> Self {
-        let mut message = error.to_string();
-        let mut source = error.source();
-        while let Some(error) = source {
-            let said = error.to_string();
-            if !message.ends_with(&said) {
-                message.push_str(": ");
-                message.push_str(&said);
-            }
-            source = error.source();
-        }
-        Self::new(kind, message)
+        Self::new(kind, ErrorChain(error).to_string())
     }
 
     /// What to do about it.

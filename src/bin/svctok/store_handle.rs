@@ -1,9 +1,9 @@
 use std::time::SystemTime;
 
 use async_trait::async_trait;
-use tower_service_token::store::{
-    PostgresStore, SqliteStore, StoreError, StoreState, TokenRegistry,
-};
+use tower_service_token::registry::TokenRegistry;
+use tower_service_token::store::StoreError;
+use tower_service_token::store::sql::{PostgresStore, SqliteStore, StoreState};
 
 use crate::token_file::TokenFile;
 

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tower_service_token::TokenStore;
-use tower_service_token::store::{FileStore, PostgresStore, SqliteStore, StoreError};
+use tower_service_token::store::StoreError;
+use tower_service_token::store::file::FileStore;
+use tower_service_token::store::sql::{PostgresStore, SqliteStore};
 
 use crate::failure::{Failure, FailureKind};
 use crate::store_handle::StoreHandle;

@@ -4,6 +4,8 @@ use http::HeaderMap;
 use http::header::{DATE, RETRY_AFTER};
 use jiff::fmt::rfc2822::DateTimeParser;
 
+use crate::clock::jittered;
+
 /// The longest wait before the second try.
 const INITIAL_BACKOFF: Duration = Duration::from_millis(200);
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
@@ -11,13 +13,8 @@ const MAX_BACKOFF: Duration = Duration::from_secs(5);
 /// How long to wait after so many tries: doubled each time, and at random between half of that and
 /// all of it, so that clients which failed together do not come back together.
 pub(super) fn backoff(tries: u32) -> Duration {
-    let mut random = [0; 2];
-    // Without randomness the longest pause is as good as any.
-    let part = getrandom::fill(&mut random).map_or(u16::MAX, |()| u16::from_ne_bytes(random));
-    let longest = INITIAL_BACKOFF
-        .saturating_mul(1 << tries.saturating_sub(1).min(16))
-        .min(MAX_BACKOFF);
-    longest / 2 + longest.mul_f64(f64::from(part) / f64::from(u16::MAX)) / 2
+    let longest = INITIAL_BACKOFF.saturating_mul(1 << tries.saturating_sub(1).min(16));
+    jittered(longest.min(MAX_BACKOFF))
 }
 
 /// How long the server wants to be left alone (RFC 9110 §10.2.3). A date is taken by the server's

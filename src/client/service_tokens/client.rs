@@ -18,7 +18,7 @@ use crate::lifecycle::wire::{filter_params, grace_to_json};
 use crate::lifecycle::{
     BulkPreview, BulkRevocation, FieldProblem, NewToken, Page, TokenInfo, TokenUpdate,
 };
-use crate::store::{ListRequest, TokenFilter};
+use crate::registry::{ListRequest, TokenFilter};
 use crate::token::TokenId;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");

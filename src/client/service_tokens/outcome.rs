@@ -2,7 +2,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::lifecycle::TokenInfo;
-use crate::store::Cursor;
+use crate::registry::Cursor;
 use crate::token::PresentedToken;
 
 /// A token whose secret was just made, by creation or rotation: the only moment at which it is

@@ -3,6 +3,7 @@ use serde::Deserialize;
 
 use super::error::{ClientError, ClientErrorKind};
 use crate::lifecycle::FieldProblem;
+use crate::text::escape_invisible;
 use crate::transport::has_media_type;
 
 /// How much is shown of a text of the server, in characters.
@@ -105,22 +106,15 @@ fn is_code(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(is_part)
 }
 
-/// A text of the server as people may be shown it, on terminals too: one line, cut to 500
-/// characters, without `secret`, control characters and what turns the direction of writing.
+/// Prepares a text of the server for people and their terminals: one line, cut to 500 characters,
+/// without `secret`, its invisible characters escaped.
 fn sanitize(text: &str, secret: &str) -> String {
     let text = if secret.is_empty() {
         text.to_owned()
     } else {
         text.replace(secret, "***")
     };
-    let is_bad = |char: char| {
-        char.is_control()
-            || matches!(char, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    let text: String = text
-        .chars()
-        .map(|char| if is_bad(char) { ' ' } else { char })
-        .take(MAX_TEXT_CHARS)
-        .collect();
+    let text = escape_invisible(&text);
+    let text: String = text.chars().take(MAX_TEXT_CHARS).collect();
     text.trim().to_owned()
 }

@@ -67,7 +67,7 @@ mod tests {
 
     const X_FORWARDED_FOR: &str = "x-forwarded-for";
 
-    /// The client of a request with these header lines, of proxies in `10.0.0.0/8` and
+    /// Returns the client of a request with these header lines, of proxies in `10.0.0.0/8` and
     /// `2001:db8:a::/48`.
     fn client(peer: &str, header: &str, lines: &[&str]) -> String {
         let mut headers = HeaderMap::new();

@@ -38,13 +38,13 @@ impl TrustedProxies {
         networks.collect::<Result<_, _>>().map(Self)
     }
 
-    /// Whether one of the networks has this address. IPv4-mapped addresses are IPv4.
+    /// Returns whether one of the networks has this address. IPv4-mapped addresses are IPv4.
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.0.iter().any(|network| network.contains(&address))
     }
 
-    /// Whether the list is empty, as by default.
+    /// Returns whether the list is empty, as by default.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -73,7 +73,7 @@ fn parse(text: &str) -> Option<IpNet> {
     network.map(canonical)
 }
 
-/// An IPv4-mapped network as IPv4, since the addresses that are compared with it are.
+/// Returns an IPv4-mapped network as IPv4, since the addresses that are compared with it are.
 fn canonical(network: IpNet) -> IpNet {
     if let IpNet::V6(mapped) = network
         && let Some(address) = mapped.addr().to_ipv4_mapped()

@@ -167,7 +167,7 @@ impl<T> Admission<T> {
         }
     }
 
-    /// Whether a lookup that arrives need not wait for any other.
+    /// Returns whether a lookup that arrives need not wait for any other.
     fn is_next(&self, class: Class) -> bool {
         let next = self.next_class();
         next.is_none()
@@ -183,7 +183,7 @@ impl<T> Admission<T> {
         }
     }
 
-    /// Whether it is the turn of the second class.
+    /// Returns whether it is the turn of the second class.
     fn over_budget_is_due(&self) -> bool {
         self.in_budget_streak >= OVER_BUDGET_SHARE - 1 && !self.over_budget.is_empty()
     }

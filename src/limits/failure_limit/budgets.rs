@@ -26,7 +26,7 @@ impl Budgets {
         }
     }
 
-    /// Whether the client may have another failure.
+    /// Returns whether the client may have another failure.
     pub(super) fn has_remaining(&self, client: Client, now: Duration) -> bool {
         let full_at = self.full_at.get(&self.key(client)).copied();
         self.rate.check(full_at.unwrap_or_default(), now).is_ok()

@@ -153,7 +153,8 @@ impl<T> Node<T> {
     }
 }
 
-/// The networks that a client is in, and the client; the two highest bits tell the kinds apart.
+/// Returns the networks that a client is in, and the client; the two highest bits tell the kinds
+/// apart.
 fn path(client: Client) -> [u64; 3] {
     match client {
         Client::Unknown => [0, 0, 0],

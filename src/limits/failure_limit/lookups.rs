@@ -1,16 +1,18 @@
 use std::num::{NonZeroU32, NonZeroUsize};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::channel::oneshot;
+use futures::future::BoxFuture;
 use quick_cache::sync::Cache;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use super::admission::{Admission, Class, Decision, QueueLimits, QueuePosition, Wait};
-use super::metrics;
-use super::permit::LookupPermit;
+use super::metrics::{self, Counted};
 use crate::clock::Clock;
 use crate::digest::TokenDigest;
 use crate::limits::client::Client;
@@ -29,6 +31,9 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The least time between two rounds of grants: timers are no finer.
 const MIN_GRANT_INTERVAL: Duration = Duration::from_millis(1);
+
+/// How long a lookup keeps its permit after its request was dropped.
+const ABANDONED_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long an accepted token is remembered since its last lookup.
 const REMEMBER_DURATION: Duration = Duration::from_secs(24 * 60 * 60);
@@ -58,6 +63,7 @@ enum Admitted {
 struct QueuedLookup {
     lookups: Arc<Lookups>,
     position: QueuePosition,
+    _counted: Counted,
 }
 
 /// Task that admits queued lookups until the queue is empty.
@@ -114,15 +120,6 @@ impl Lookups {
         }
     }
 
-    /// Notes that a lookup with a permit ended.
-    pub(super) fn release(&self) {
-        let mut state = self.state();
-        state.admission.release();
-        if state.is_driven {
-            self.released.notify_one();
-        }
-    }
-
     /// Remembers that a lookup accepted this token.
     pub(super) fn remember(&self, digest: &TokenDigest) {
         self.accepted
@@ -164,8 +161,11 @@ impl Lookups {
         let starts_driver = !state.is_driven;
         state.is_driven = true;
         drop(state);
-        let lookups = Arc::clone(self);
-        let waiting = QueuedLookup::new(lookups, position);
+        let waiting = QueuedLookup {
+            lookups: Arc::clone(self),
+            position,
+            _counted: Counted::waiting(),
+        };
         if starts_driver {
             self.start_driver()?;
         }
@@ -232,17 +232,78 @@ impl Drop for Driver {
     }
 }
 
-impl QueuedLookup {
-    fn new(lookups: Arc<Lookups>, position: QueuePosition) -> Self {
-        metrics::wait_started();
-        Self { lookups, position }
-    }
-}
-
 impl Drop for QueuedLookup {
     fn drop(&mut self) {
         self.lookups.state().admission.cancel(self.position);
-        metrics::wait_ended();
+    }
+}
+
+/// Permission to run one lookup, which ends when it is dropped.
+pub(crate) struct LookupPermit {
+    lookups: Arc<Lookups>,
+    _counted: Counted,
+}
+
+impl LookupPermit {
+    fn new(lookups: Arc<Lookups>) -> Self {
+        Self {
+            lookups,
+            _counted: Counted::running(),
+        }
+    }
+
+    /// Runs a lookup, and holds the permit until it ends.
+    ///
+    /// If the returned future is dropped, the lookup continues in a task for at most 5 s: dropping
+    /// it does not relieve a store that is working on it, and a client that resets its requests
+    /// must not have more lookups at a time than one that waits.
+    pub(crate) fn run<T: Send + 'static>(self, lookup: BoxFuture<'static, T>) -> RunningLookup<T> {
+        RunningLookup {
+            running: Some((lookup, self)),
+        }
+    }
+}
+
+impl Drop for LookupPermit {
+    fn drop(&mut self) {
+        let mut state = self.lookups.state();
+        state.admission.release();
+        if state.is_driven {
+            self.lookups.released.notify_one();
+        }
+    }
+}
+
+/// Future of [`LookupPermit::run`].
+pub(crate) struct RunningLookup<T: Send + 'static> {
+    running: Option<(BoxFuture<'static, T>, LookupPermit)>,
+}
+
+impl<T: Send + 'static> Future for RunningLookup<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        // Taken out, so that one that panics is not continued.
+        let (mut lookup, permit) = self.running.take().expect("polled after completion");
+        let found = lookup.as_mut().poll(cx);
+        if found.is_pending() {
+            self.running = Some((lookup, permit));
+        }
+        found
+    }
+}
+
+impl<T: Send + 'static> Drop for RunningLookup<T> {
+    fn drop(&mut self) {
+        let Some((lookup, permit)) = self.running.take() else {
+            return;
+        };
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(async move {
+                let _ = timeout(ABANDONED_TIMEOUT, lookup).await;
+                drop(permit);
+            });
+        }
     }
 }
 

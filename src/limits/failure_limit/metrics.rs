@@ -1,30 +1,33 @@
-/// Counts a lookup that was decided about.
+/// Counts a decision about a lookup.
 pub(super) fn admitted(outcome: &'static str) {
     #[cfg(feature = "metrics")]
     metrics::counter!("service_token_lookup_admissions_total", "outcome" => outcome).increment(1);
     let _ = outcome;
 }
 
-/// Counts a lookup that begins to wait.
-pub(super) fn wait_started() {
-    #[cfg(feature = "metrics")]
-    metrics::gauge!("service_token_lookups_waiting").increment(1.0);
+/// Counts one in a gauge until it is dropped.
+pub(super) struct Counted(&'static str);
+
+impl Counted {
+    pub(super) fn waiting() -> Self {
+        Self::new("service_token_lookups_waiting")
+    }
+
+    pub(super) fn running() -> Self {
+        Self::new("service_token_lookups_running")
+    }
+
+    fn new(gauge: &'static str) -> Self {
+        #[cfg(feature = "metrics")]
+        metrics::gauge!(gauge).increment(1.0);
+        Self(gauge)
+    }
 }
 
-/// Counts a lookup that no longer waits.
-pub(super) fn wait_ended() {
-    #[cfg(feature = "metrics")]
-    metrics::gauge!("service_token_lookups_waiting").decrement(1.0);
-}
-
-/// Counts a lookup that begins to run.
-pub(super) fn run_started() {
-    #[cfg(feature = "metrics")]
-    metrics::gauge!("service_token_lookups_running").increment(1.0);
-}
-
-/// Counts a lookup that no longer runs.
-pub(super) fn run_ended() {
-    #[cfg(feature = "metrics")]
-    metrics::gauge!("service_token_lookups_running").decrement(1.0);
+impl Drop for Counted {
+    fn drop(&mut self) {
+        #[cfg(feature = "metrics")]
+        metrics::gauge!(self.0).decrement(1.0);
+        let _ = self.0;
+    }
 }

@@ -3,7 +3,6 @@ mod budgets;
 mod fair_queue;
 mod lookups;
 mod metrics;
-mod permit;
 mod rate;
 
 use std::fmt;
@@ -13,8 +12,8 @@ use std::time::Duration;
 
 use self::admission::Class;
 use self::budgets::Budgets;
+pub(crate) use self::lookups::LookupPermit;
 use self::lookups::Lookups;
-pub(crate) use self::permit::LookupPermit;
 use self::rate::Rate;
 use super::client::Client;
 use crate::clock::{Clock, SystemClock};
@@ -111,23 +110,16 @@ impl FailureLimit {
     pub fn new() -> Self {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let (max_lookups, max_remembered) = (MAX_LOOKUPS_PER_SECOND, MAX_REMEMBERED_TOKENS);
-        let max_concurrent = MAX_CONCURRENT_LOOKUPS;
-        let lookups = Lookups::new(
-            Arc::clone(&clock),
-            max_lookups,
-            max_concurrent,
-            max_remembered,
-        );
         Self {
             burst: BURST,
             interval: INTERVAL,
             max_clients: MAX_CLIENTS,
             max_lookups,
-            max_concurrent,
+            max_concurrent: MAX_CONCURRENT_LOOKUPS,
             max_remembered,
-            clock,
             budgets: budgets(BURST, INTERVAL, MAX_CLIENTS),
-            lookups: Arc::new(lookups),
+            lookups: lookups(&clock, max_lookups, MAX_CONCURRENT_LOOKUPS, max_remembered),
+            clock,
         }
     }
 
@@ -233,16 +225,25 @@ impl FailureLimit {
 
     fn rebuild(mut self) -> Self {
         self.budgets = budgets(self.burst, self.interval, self.max_clients);
-        let clock = Arc::clone(&self.clock);
-        let lookups = Lookups::new(
-            clock,
-            self.max_lookups,
+        let (max_lookups, max_remembered) = (self.max_lookups, self.max_remembered);
+        self.lookups = lookups(
+            &self.clock,
+            max_lookups,
             self.max_concurrent,
-            self.max_remembered,
+            max_remembered,
         );
-        self.lookups = Arc::new(lookups);
         self
     }
+}
+
+fn lookups(
+    clock: &Arc<dyn Clock>,
+    per_second: NonZeroU32,
+    max_running: NonZeroUsize,
+    remembered: usize,
+) -> Arc<Lookups> {
+    let clock = Arc::clone(clock);
+    Arc::new(Lookups::new(clock, per_second, max_running, remembered))
 }
 
 fn budgets(burst: NonZeroU32, interval: Duration, max_clients: usize) -> Arc<Mutex<Budgets>> {

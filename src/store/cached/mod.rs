@@ -51,7 +51,7 @@ const PERMIT_TIMEOUT: Duration = Duration::from_secs(1);
 /// let layer = ServiceTokenLayer::new(tokens.clone());
 /// ```
 ///
-/// It is a [registry](super::TokenRegistry) if the store behind is one. Managing tokens through it,
+/// It is a [registry](crate::registry::TokenRegistry) if the store behind is one. Managing tokens through it,
 /// rather than through the store behind, makes `effective_within` tell the whole truth: at once if
 /// the store's feed [cannot miss a change](TokenStore::feed_delay), else the longer of the two
 /// times to live, and never less than the store behind says of other nodes. Give all nodes the

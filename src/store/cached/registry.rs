@@ -5,11 +5,9 @@ use async_trait::async_trait;
 use super::CachedStore;
 use super::lookups::Lookups;
 use crate::digest::TokenDigest;
+use crate::registry::{ListRequest, RegistryError, TokenFilter, TokenPage, TokenRegistry, Write};
 use crate::store::key::Key;
-use crate::store::{
-    ListRequest, RegistryError, StoreError, TokenFilter, TokenPage, TokenRecord, TokenRegistry,
-    Write,
-};
+use crate::store::{StoreError, TokenRecord};
 use crate::token::TokenId;
 
 /// Passes all on: whoever manages tokens sees what is stored. Behind every change, whatever came

@@ -1,3 +1,5 @@
+//! Tokens from a file: [`FileStore`].
+
 mod document;
 mod entry;
 mod error;
@@ -45,7 +47,7 @@ use crate::digest::TokenDigest;
 ///
 /// ```
 /// use tower_service_token::ServiceTokenLayer;
-/// use tower_service_token::store::FileStore;
+/// use tower_service_token::store::file::FileStore;
 ///
 /// # let directory = std::env::temp_dir().join(format!("tokens-{}", std::process::id()));
 /// # std::fs::create_dir_all(&directory)?;
@@ -177,7 +179,7 @@ impl FileStore {
     }
 
     /// The tokens in use, in no order: for a tool that shows them.
-    /// [`ListRequest::select`](super::ListRequest::select) filters and sorts them.
+    /// [`ListRequest::select`](crate::registry::ListRequest::select) filters and sorts them.
     pub fn records(&self) -> Vec<TokenRecord> {
         self.0.snapshot.load().records().cloned().collect()
     }

@@ -14,11 +14,11 @@ const MIN_POLL_INTERVAL: Duration = Duration::from_millis(1);
 ///
 /// ```no_run
 /// use std::time::Duration;
-/// use tower_service_token::store::FileStoreOptions;
+/// use tower_service_token::store::file::FileStoreOptions;
 ///
 /// let options = FileStoreOptions::new().with_poll_interval(Duration::from_secs(10));
 /// let store = options.open("/etc/my-service/tokens.toml")?;
-/// # Ok::<_, tower_service_token::store::FileStoreError>(())
+/// # Ok::<_, tower_service_token::store::file::FileStoreError>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct FileStoreOptions {

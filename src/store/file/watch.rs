@@ -77,7 +77,7 @@ mod tests {
 
     use super::*;
     use crate::digest::TokenDigest;
-    use crate::store::{FileStore, FileStoreOptions};
+    use crate::store::file::{FileStore, FileStoreOptions};
 
     /// A store whose file is looked at by hand.
     struct ManuallyPolled {

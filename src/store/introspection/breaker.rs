@@ -2,6 +2,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::metrics;
+use crate::clock::random_between;
 
 const MIN_OPEN: Duration = Duration::from_secs(1);
 #[cfg(test)]
@@ -172,9 +173,7 @@ fn open_duration(openings: u32) -> Duration {
         1 => MIN_OPEN * 2,
         _ => MIN_OPEN * 7 / 2,
     };
-    // A pause without its random part is still a pause.
-    let share = f64::from(getrandom::u32().unwrap_or_default()) / f64::from(u32::MAX);
-    base + base.mul_f64(share * 3.0 / 7.0)
+    random_between(base, base * 10 / 7)
 }
 
 #[cfg(test)]

@@ -2,28 +2,28 @@ mod registry;
 mod table;
 
 use std::fmt;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use papaya::HashMap;
 
-use self::table::Table;
+pub use self::table::MemoryStoreError;
+use self::table::{ByDigest, Table};
 use super::{
     Cached, ChangeFeed, ChangeListener, Credential, StoreError, TokenChange, TokenRecord,
     TokenState, TokenStore,
 };
 use crate::token::TokenId;
 
-/// Tokens in this process's memory: for tests, for tokens known at start, and behind caches.
+/// Tokens in the memory of the process: for tests, and for tokens that are known at start.
 ///
-/// 1. Finding a token takes no lock and no allocation and costs the same with one token as with a
-///    million. Writers take turns; no reader waits for them.
-/// 2. A change is seen by every request that begins after the method returned.
-/// 3. Clones share the same tokens. Nothing survives the process.
-/// 4. It is a [registry](super::TokenRegistry) too, so [`ServiceTokens`](crate::ServiceTokens)
-///    manage what is in it. The methods here are for tokens that need no such care.
+/// 1. A lookup takes no lock and does not allocate. Its cost does not depend on the number of
+///    tokens. Writers exclude each other; readers do not wait for them.
+/// 2. Every request that begins after the method returned sees the change.
+/// 3. Clones share the tokens. Nothing is persisted.
+/// 4. It is also a [registry](crate::registry::TokenRegistry), for use with
+///    [`ServiceTokens`](crate::ServiceTokens). The methods here change records without a policy and
+///    an audit event.
 ///
 /// ```
 /// use tower_service_token::store::{MemoryStore, TokenRecord};
@@ -46,10 +46,8 @@ struct Tokens {
     feed: ChangeFeed,
 }
 
-type ByDigest = HashMap<u64, TokenRecord, BuildHasherDefault<DigestIndex>>;
-
 impl MemoryStore {
-    /// A store without tokens.
+    /// Creates an empty store.
     pub fn new() -> Self {
         Self::default()
     }
@@ -58,7 +56,7 @@ impl MemoryStore {
     ///
     /// # Errors
     ///
-    /// The id or the digest is taken; nothing was changed.
+    /// Returns an error if the id or the digest exists; nothing is changed.
     pub fn insert(&self, record: TokenRecord) -> Result<(), MemoryStoreError> {
         let change = TokenChange::between(None, Some(&record));
         self.lock().insert(&self.0.by_digest, record)?;
@@ -66,24 +64,26 @@ impl MemoryStore {
         Ok(())
     }
 
-    /// Replaces the record with the same id, and counts its revision up. With another digest this
-    /// rotates the secret: the new one works before the old one stops, and the old one is refused
-    /// when this returns.
+    /// Replaces the record with the same id, and increments its revision. Another digest rotates
+    /// the secret: the new one works before the old one stops, and the old one is rejected once
+    /// this returns.
     ///
     /// # Errors
     ///
-    /// No token has this id, or another token has this digest; nothing was changed.
+    /// Returns an error if no token has this id, or another token has this digest; nothing is
+    /// changed.
     pub fn replace(&self, record: TokenRecord) -> Result<(), MemoryStoreError> {
         self.change(record.id(), |known| {
             record.with_revision(known.revision() + 1)
         })
     }
 
-    /// Refuses the token from now on, and for good: its record stays, so that its holder is told.
+    /// Revokes the token for good. Its record stays, so that the response can say that it was
+    /// revoked.
     ///
     /// # Errors
     ///
-    /// No token has this id.
+    /// Returns an error if no token has this id.
     pub fn revoke(&self, id: TokenId) -> Result<(), MemoryStoreError> {
         self.change(id, |known| {
             let revision = known.revision() + 1;
@@ -92,24 +92,24 @@ impl MemoryStore {
         })
     }
 
-    /// Forgets the token and returns what was known about it.
+    /// Removes the token and returns its record.
     pub fn remove(&self, id: TokenId) -> Option<TokenRecord> {
         let record = self.lock().remove(&self.0.by_digest, id)?;
         self.publish(Some(&record), None);
         Some(record)
     }
 
-    /// What is known about the token with this id.
+    /// Returns the record of the token with this id.
     pub fn get(&self, id: TokenId) -> Option<TokenRecord> {
         self.lock().get(id).cloned()
     }
 
-    /// How many tokens there are, revoked ones included.
+    /// Returns the number of tokens, including revoked ones.
     pub fn len(&self) -> usize {
         self.lock().len()
     }
 
-    /// Whether there are no tokens.
+    /// Returns whether the store is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -132,8 +132,8 @@ impl MemoryStore {
         self.0.feed.publish(&TokenChange::between(before, after));
     }
 
-    /// A panic while it was held cannot have left the maps half-changed in a way that lets a
-    /// request pass, so poison is no reason to stop serving.
+    /// A panic under the lock cannot leave the maps in a state that accepts a wrong token, so
+    /// poison is ignored.
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.0.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -167,39 +167,4 @@ impl fmt::Debug for MemoryStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MemoryStore").finish_non_exhaustive()
     }
-}
-
-/// Eight bytes of a SHA-256 digest are as uniform as any hash of them would be.
-#[derive(Default)]
-struct DigestIndex(u64);
-
-impl Hasher for DigestIndex {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write_u64(&mut self, index: u64) {
-        self.0 = index;
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
-        }
-    }
-}
-
-/// A [`MemoryStore`] could not be changed as asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum MemoryStoreError {
-    /// A token with this id is there already.
-    #[error("a token with this id exists")]
-    DuplicateId,
-    /// A token with this digest is there already.
-    #[error("a token with this digest exists")]
-    DuplicateDigest,
-    /// There is no token with this id.
-    #[error("no token has this id")]
-    UnknownId,
 }

@@ -2,15 +2,14 @@ use std::time::SystemTime;
 
 use async_trait::async_trait;
 
-use super::table::Table;
-use super::{MemoryStore, MemoryStoreError};
+use super::MemoryStore;
+use super::table::{MemoryStoreError, Table};
 use crate::digest::TokenDigest;
-use crate::store::{
-    ListRequest, RegistryError, StoreError, TokenPage, TokenRecord, TokenRegistry, Write,
-};
+use crate::registry::{ListRequest, RegistryError, TokenPage, TokenRegistry, Write};
+use crate::store::{StoreError, TokenRecord};
 use crate::token::TokenId;
 
-/// Listing looks at every token, while writers wait and requests do not.
+/// Listing scans every token. Writers wait meanwhile, requests do not.
 #[async_trait]
 impl TokenRegistry for MemoryStore {
     async fn insert(&self, write: &Write) -> Result<(), RegistryError> {

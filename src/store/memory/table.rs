@@ -1,13 +1,15 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::time::SystemTime;
 
 use papaya::Guard;
 
-use super::{ByDigest, MemoryStoreError};
 use crate::digest::TokenDigest;
 use crate::store::{TokenRecord, TokenState};
 use crate::token::TokenId;
+
+pub(super) type ByDigest = papaya::HashMap<u64, TokenRecord, BuildHasherDefault<DigestIndex>>;
 
 /// The map frees its outgrown tables in batches of other garbage, of which inserting makes none. A
 /// flush frees them at once, and interrupts all readers for a moment: so, now and then.
@@ -34,7 +36,7 @@ impl Table {
         self.records.values()
     }
 
-    /// Whether there are at least this many tokens which are not revoked.
+    /// Returns whether there are at least this many tokens which are not revoked.
     pub(super) fn has_at_least(&self, count: u64) -> bool {
         let mut live = self
             .records()
@@ -46,7 +48,7 @@ impl Table {
         }
     }
 
-    /// Whether a token other than this one holds the name.
+    /// Returns whether a token other than this one holds the name.
     pub(super) fn is_reserved(&self, name: &str, id: TokenId) -> bool {
         self.reserved.get(name).is_some_and(|holder| *holder != id)
     }
@@ -143,4 +145,39 @@ impl Table {
             self.reserved.remove(record.name());
         }
     }
+}
+
+/// Eight bytes of a SHA-256 digest are as uniform as any hash of them would be.
+#[derive(Default)]
+pub(super) struct DigestIndex(u64);
+
+impl Hasher for DigestIndex {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write_u64(&mut self, index: u64) {
+        self.0 = index;
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
+        }
+    }
+}
+
+/// The error of a change to a [`MemoryStore`](super::MemoryStore).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MemoryStoreError {
+    /// A token with this id exists.
+    #[error("a token with this id exists")]
+    DuplicateId,
+    /// A token with this digest exists.
+    #[error("a token with this digest exists")]
+    DuplicateDigest,
+    /// There is no token with this id.
+    #[error("no token has this id")]
+    UnknownId,
 }

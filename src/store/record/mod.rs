@@ -4,7 +4,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::authority::ADMIN_SCOPE;
 use crate::clock::Timestamp;
 use crate::digest::TokenDigest;
 use crate::principal::{HasIdentity, Identity, Principal, Roles, Scopes};
@@ -12,9 +11,21 @@ use crate::token::{MintedToken, TokenId};
 
 pub use self::status::{ParseTokenStatusError, TokenState, TokenStatus};
 
-/// What a store knows about a token. Never the secret.
+/// The scope whose holder may grant and change everything.
+pub(crate) const ADMIN_SCOPE: &str = "service-tokens:admin";
+
+/// The scopes that cover [`ADMIN_SCOPE`]: a token that may administer has one of them.
+pub(crate) const ADMIN_SCOPES: [&str; 5] = [
+    ADMIN_SCOPE,
+    "service-tokens:*",
+    "service-tokens:**",
+    "*",
+    "**",
+];
+
+/// The record of a token. It never contains the secret.
 ///
-/// Cheap to clone: one [`Arc`]. The `with_…` methods change this record and no clone of it.
+/// A clone is one [`Arc`]. The `with_…` methods change this record, not its clones.
 ///
 /// ```
 /// use std::time::{Duration, SystemTime};
@@ -33,21 +44,21 @@ pub use self::status::{ParseTokenStatusError, TokenState, TokenStatus};
 #[derive(Clone)]
 pub struct TokenRecord(Arc<Inner>);
 
-/// The digest first: comparing it brings in the line with the reference count, the expiry and
-/// the state as well.
+/// The digest is first: comparing it loads the cache line with the reference count, the expiry and
+/// the state.
 #[derive(Clone)]
 #[repr(C)]
 struct Inner {
     digest: TokenDigest,
     state: TokenState,
-    /// Whether `cold` has a `not_before`: spares the verdict a look there.
+    /// Whether `cold` has a `not_before`, so that the verdict need not read it.
     has_start: bool,
     is_stale: bool,
     identity: Identity,
     cold: Option<Box<Cold>>,
 }
 
-/// What a verdict seldom needs, kept apart so that records without it stay small.
+/// Fields that a verdict seldom needs, boxed so that records without them stay small.
 #[derive(Clone, Default)]
 struct Cold {
     previous: Option<Previous>,
@@ -62,7 +73,7 @@ struct Cold {
     hint: Option<Box<str>>,
 }
 
-/// The secret from before the last rotation.
+/// The previous secret, from before the last rotation.
 #[derive(Clone, Copy)]
 pub(super) struct Previous {
     pub(super) digest: TokenDigest,
@@ -84,9 +95,9 @@ impl HasIdentity for Inner {
 }
 
 impl TokenRecord {
-    /// The record of a token with this digest: active, without name, roles, scopes or expiry.
+    /// Creates an active record without name, roles, scopes and expiry.
     ///
-    /// With the digest of a token minted elsewhere, this imports it.
+    /// Pass the digest of a token minted elsewhere to import it.
     pub fn new(id: TokenId, digest: TokenDigest) -> Self {
         Self(Arc::new(Inner {
             digest,
@@ -98,19 +109,19 @@ impl TokenRecord {
         }))
     }
 
-    /// Names the token, for people and logs.
+    /// Sets the name, for people and logs.
     pub fn with_name(mut self, name: impl Into<Box<str>>) -> Self {
         self.inner_mut().identity.name = name.into();
         self
     }
 
-    /// Says what the token is for. Default: nothing.
+    /// Sets what the token is for. The default is no description.
     pub fn with_description<'a>(mut self, description: impl Into<Option<&'a str>>) -> Self {
         self.cold_mut().description = description.into().map(Box::from);
         self
     }
 
-    /// Says whom the token acts for. Default: nobody.
+    /// Sets whom the token acts for. The default is no subject.
     pub fn with_subject<'a>(mut self, subject: impl Into<Option<&'a str>>) -> Self {
         let subject = subject.into().map(Box::from);
         self.inner_mut().identity.cold_mut().subject = subject;
@@ -142,13 +153,14 @@ impl TokenRecord {
         self
     }
 
-    /// The first moment, to the millisecond, at which the token no longer works. Default: never.
+    /// Sets the time, to the millisecond, from which the token is expired. The default is no
+    /// expiry.
     pub fn with_expires_at(mut self, time: impl Into<Option<SystemTime>>) -> Self {
         self.inner_mut().identity.expires_at = time.into().map(Timestamp::from);
         self
     }
 
-    /// The first moment, to the millisecond, at which the token works. Default: always.
+    /// Sets the time, to the millisecond, from which the token is valid. The default is no start.
     pub fn with_not_before(mut self, time: impl Into<Option<SystemTime>>) -> Self {
         let start = time.into().map(Timestamp::from);
         self.inner_mut().has_start = start.is_some();
@@ -156,20 +168,20 @@ impl TokenRecord {
         self
     }
 
-    /// Switches the token on or off.
+    /// Sets the state.
     pub fn with_state(mut self, state: TokenState) -> Self {
         self.inner_mut().state = state;
         self
     }
 
-    /// Gives the same token id another secret.
+    /// Sets the digest of the secret.
     pub fn with_digest(mut self, digest: TokenDigest) -> Self {
         self.inner_mut().digest = digest;
         self
     }
 
-    /// The digest of the secret from before the last rotation, and the first moment, to the
-    /// millisecond, at which it no longer works. Default: none works.
+    /// Sets the digest of the previous secret, and the time, to the millisecond, from which it is
+    /// rejected. The default is no previous secret.
     pub fn with_previous_digest(
         mut self,
         previous: impl Into<Option<(TokenDigest, SystemTime)>>,
@@ -181,159 +193,159 @@ impl TokenRecord {
         self
     }
 
-    /// When the token was created.
+    /// Sets when the token was created.
     pub fn with_created_at(mut self, time: impl Into<Option<SystemTime>>) -> Self {
         self.cold_mut().created_at = time.into().map(Timestamp::from);
         self
     }
 
-    /// Who created the token, by the [name](crate::lifecycle::Actor::name) of the actor.
+    /// Sets who created the token: the [name](crate::lifecycle::Actor::name) of the actor.
     pub fn with_created_by<'a>(mut self, actor: impl Into<Option<&'a str>>) -> Self {
         self.cold_mut().created_by = actor.into().map(Box::from);
         self
     }
 
-    /// When the record was last changed; use does not count.
+    /// Sets when the record was last changed. Uses do not count.
     pub fn with_updated_at(mut self, time: impl Into<Option<SystemTime>>) -> Self {
         self.cold_mut().updated_at = time.into().map(Timestamp::from);
         self
     }
 
-    /// When the secret was last replaced.
+    /// Sets when the secret was last replaced.
     pub fn with_rotated_at(mut self, time: impl Into<Option<SystemTime>>) -> Self {
         self.cold_mut().rotated_at = time.into().map(Timestamp::from);
         self
     }
 
-    /// When the token was last used, as far as is known.
+    /// Sets when the token was last used.
     pub fn with_last_used_at(mut self, time: impl Into<Option<SystemTime>>) -> Self {
         self.cold_mut().last_used_at = time.into().map(Timestamp::from);
         self
     }
 
-    /// How often the record was changed: what a [registry](super::TokenRegistry) compares before
-    /// it replaces the record.
+    /// Sets the number of changes, which a [registry](crate::registry::TokenRegistry) compares
+    /// before it replaces the record.
     pub fn with_revision(mut self, revision: u64) -> Self {
         self.cold_mut().revision = revision;
         self
     }
 
-    /// The token's redacted text, such as `svctok-7Hq2mX9bTe_***`.
+    /// Sets the token's redacted text, such as `svctok-7Hq2mX9bTe_***`.
     pub fn with_hint<'a>(mut self, hint: impl Into<Option<&'a str>>) -> Self {
         self.cold_mut().hint = hint.into().map(Box::from);
         self
     }
 
-    /// Marks what is known as older than it should be.
+    /// Marks the record as older than its store normally returns.
     #[cfg(feature = "introspection")]
     pub(super) fn into_stale(mut self) -> Self {
         self.inner_mut().is_stale = true;
         self
     }
 
-    /// The public id.
+    /// Returns the public id.
     pub fn id(&self) -> TokenId {
         self.0.identity.id
     }
 
-    /// The digest of the secret.
+    /// Returns the digest of the secret.
     pub fn digest(&self) -> &TokenDigest {
         &self.0.digest
     }
 
-    /// The name; empty if none.
+    /// Returns the name, which may be empty.
     pub fn name(&self) -> &str {
         &self.0.identity.name
     }
 
-    /// Whom the token acts for.
+    /// Returns whom the token acts for.
     pub fn subject(&self) -> Option<&str> {
         self.0.identity.subject()
     }
 
-    /// The roles.
+    /// Returns the roles.
     pub fn roles(&self) -> &Roles {
         &self.0.identity.roles
     }
 
-    /// The scopes.
+    /// Returns the scopes.
     pub fn scopes(&self) -> &Scopes {
         &self.0.identity.scopes
     }
 
-    /// The labels, by key.
+    /// Returns the labels, by key.
     pub fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.identity.labels()
     }
 
-    /// When the token stops working, if ever.
+    /// Returns when the token expires, if it does.
     pub fn expires_at(&self) -> Option<SystemTime> {
         self.expiry().map(SystemTime::from)
     }
 
-    /// When the token starts working, if that was set.
+    /// Returns when the token becomes valid, if that is set.
     pub fn not_before(&self) -> Option<SystemTime> {
         self.start().map(SystemTime::from)
     }
 
-    /// Whether the token is switched on.
+    /// Returns the state.
     pub fn state(&self) -> TokenState {
         self.0.state
     }
 
-    /// What the token is for.
+    /// Returns what the token is for.
     pub fn description(&self) -> Option<&str> {
         self.cold()?.description.as_deref()
     }
 
-    /// When the token was created, if that is known.
+    /// Returns when the token was created, if that is known.
     pub fn created_at(&self) -> Option<SystemTime> {
         self.cold()?.created_at.map(SystemTime::from)
     }
 
-    /// Who created the token, if that is known.
+    /// Returns who created the token, if that is known.
     pub fn created_by(&self) -> Option<&str> {
         self.cold()?.created_by.as_deref()
     }
 
-    /// When the record was last changed, if that is known.
+    /// Returns when the record was last changed, if that is known.
     pub fn updated_at(&self) -> Option<SystemTime> {
         self.cold()?.updated_at.map(SystemTime::from)
     }
 
-    /// When the secret was last replaced, if ever.
+    /// Returns when the secret was last replaced, if ever.
     pub fn rotated_at(&self) -> Option<SystemTime> {
         self.cold()?.rotated_at.map(SystemTime::from)
     }
 
-    /// When the token was last used, if ever; behind by as much as
-    /// [last uses](super::LastUsed) are gathered before they are written.
+    /// Returns when the token was last used, if ever. It lags by the flush interval of
+    /// [`LastUsed`](crate::registry::LastUsed).
     pub fn last_used_at(&self) -> Option<SystemTime> {
         self.cold()?.last_used_at.map(SystemTime::from)
     }
 
-    /// The digest of the secret from before the last rotation, whether its grace has ended or not.
+    /// Returns the digest of the previous secret, even after its grace period.
     pub fn previous_digest(&self) -> Option<&TokenDigest> {
         Some(&self.cold()?.previous.as_ref()?.digest)
     }
 
-    /// When the secret from before the last rotation stops working, or stopped.
+    /// Returns when the previous secret stops working, or stopped.
     pub fn grace_ends_at(&self) -> Option<SystemTime> {
         self.previous().map(|previous| previous.until.into())
     }
 
-    /// How often the record was changed.
+    /// Returns how often the record was changed.
     pub fn revision(&self) -> u64 {
         self.cold().map_or(0, |cold| cold.revision)
     }
 
-    /// The token's redacted text, if it is of a form that has one.
+    /// Returns the token's redacted text, if its format has one.
     pub fn hint(&self) -> Option<&str> {
         self.cold()?.hint.as_deref()
     }
 
-    /// What the token is good for at this time, in one word. Of several causes the most final one
-    /// is told, as by the [verdict](super::verdict); a token not yet valid counts as active.
+    /// Returns the status at this time. If several apply, the most final one is returned, as in the
+    /// [verdict](super::verdict). A token that is not valid yet counts as active.
     pub fn status(&self, now: SystemTime) -> TokenStatus {
         match self.state() {
             TokenState::Revoked => TokenStatus::Revoked,
@@ -353,18 +365,18 @@ impl TokenRecord {
             && self.scopes().allow(ADMIN_SCOPE)
     }
 
-    /// The digest of the secret, and the one from before the last rotation.
+    /// Returns the digest of the secret, and the one from before the last rotation.
     pub(crate) fn digests(&self) -> impl Iterator<Item = &TokenDigest> {
         [self.digest()].into_iter().chain(self.previous_digest())
     }
 
     #[inline]
-    pub(super) fn expiry(&self) -> Option<Timestamp> {
+    pub(crate) fn expiry(&self) -> Option<Timestamp> {
         self.0.identity.expires_at
     }
 
     #[inline]
-    pub(super) fn start(&self) -> Option<Timestamp> {
+    pub(crate) fn start(&self) -> Option<Timestamp> {
         if self.0.has_start {
             self.cold()?.not_before
         } else {

@@ -1,19 +1,30 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// Whether a token is switched on. Time is judged apart.
+/// The stored state of a token. Expiry is evaluated apart from it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TokenState {
-    /// It works, as far as its times allow.
+    /// The token is valid, within its times.
     #[default]
     Active,
-    /// It is refused until it is enabled again.
+    /// The token is rejected until it is enabled.
     Disabled,
-    /// It is refused for good.
+    /// The token is rejected for good.
     Revoked,
 }
 
-/// A token's [state](TokenState) together with its expiry: what people are shown.
+impl TokenState {
+    /// Returns the name of the state: `active`, `disabled` or `revoked`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Disabled => "disabled",
+            Self::Revoked => "revoked",
+        }
+    }
+}
+
+/// The reported status of a token: its [state](TokenState) combined with its expiry.
 ///
 /// ```
 /// use tower_service_token::store::TokenStatus;
@@ -23,18 +34,18 @@ pub enum TokenState {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenStatus {
-    /// It is switched on and has not expired.
+    /// The token is active and has not expired.
     Active,
-    /// It is switched off, expired or not.
+    /// The token is disabled, expired or not.
     Disabled,
-    /// It was revoked, expired or not.
+    /// The token is revoked, expired or not.
     Revoked,
-    /// It is switched on, and its time is over.
+    /// The token is active, but has expired.
     Expired,
 }
 
 impl TokenStatus {
-    /// The status as it is written.
+    /// Returns the name of the status.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Active => "active",

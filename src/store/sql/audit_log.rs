@@ -7,7 +7,8 @@ use super::columns::{DecodeError, millis, time};
 use super::failure::Failure;
 use super::session::{Row, Session, Value};
 use super::tables::Tables;
-use crate::store::{AuditEvent, FieldChange, StoreError};
+use crate::audit::{AuditEvent, FieldChange};
+use crate::store::StoreError;
 use crate::token::TokenId;
 
 /// The most events that are read at once.

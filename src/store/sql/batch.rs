@@ -8,7 +8,8 @@ use super::columns::{
 use super::failure::Failure;
 use super::session::Session;
 use super::write::{self, Written};
-use crate::store::{RegistryError, TokenRecord, TokenState, Write};
+use crate::registry::{RegistryError, Write};
+use crate::store::{TokenRecord, TokenState};
 use crate::token::TokenId;
 
 /// What became of one of the updates.

@@ -1,9 +1,10 @@
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::private_file::create_private_file;
 use crate::store::StoreError;
 
 /// Reads compare the file at most this often.
@@ -128,11 +129,7 @@ impl DatabaseFile {
 /// Creates the file for its owner alone, if it is not there. SQLite gives the files beside it the
 /// same mode.
 pub(super) fn create(path: &Path) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    match options.open(path) {
+    match create_private_file(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         _ => Ok(()),
     }

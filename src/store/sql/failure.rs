@@ -1,7 +1,8 @@
 use tokio::time::{Instant, timeout_at};
 
 use super::columns::DecodeError;
-use crate::store::{RegistryError, StoreError};
+use crate::registry::RegistryError;
+use crate::store::StoreError;
 
 /// Why a step was not done.
 pub(super) enum Failure {

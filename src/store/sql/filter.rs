@@ -2,7 +2,8 @@ use std::fmt::Write;
 
 use super::columns::{Attribute, millis, state_number};
 use super::session::Value;
-use crate::store::{ListOrder, ListRequest, TokenState, TokenStatus};
+use crate::registry::{ListOrder, ListRequest};
+use crate::store::{TokenState, TokenStatus};
 
 /// A listing as one statement and its values.
 ///

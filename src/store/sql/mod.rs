@@ -1,4 +1,4 @@
-//! The stores over SQL: the same tables and statements in either database.
+//! Tokens in SQLite or PostgreSQL: the same tables and statements in either database.
 
 mod background_task;
 mod batch;
@@ -36,7 +36,9 @@ mod write;
 
 pub use self::open_error::{OpenStoreError, OpenStoreErrorKind};
 #[cfg(feature = "postgres")]
+#[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
 pub use self::postgres::PostgresStore;
 #[cfg(feature = "sqlite")]
+#[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
 pub use self::sqlite::SqliteStore;
 pub use self::state::StoreState;

@@ -2,7 +2,7 @@ use super::batch::{self, Outcome};
 use super::failure::Failure;
 use super::session::{Session, Value};
 use super::write;
-use crate::store::Write;
+use crate::registry::Write;
 
 /// What is done in one transaction.
 #[derive(Clone, Copy)]

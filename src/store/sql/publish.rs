@@ -2,7 +2,8 @@ use super::batch::Outcome;
 use super::session::Session;
 use super::write::Written;
 use super::{audit_log, notification};
-use crate::store::{ChangeFeed, TokenChange, Write};
+use crate::registry::Write;
+use crate::store::{ChangeFeed, TokenChange};
 
 /// Appends the changes to the audit trail, if one is kept, and notifies the other nodes of them.
 pub(super) async fn record(

@@ -59,7 +59,7 @@ macro_rules! impl_store {
             /// begun, and closes every connection, those of your own pool too. Every later call fails
             /// as unavailable.
             ///
-            /// [Stop](crate::store::FlushTask::stop) the flushing of last uses first, or the latest are
+            /// [Stop](crate::registry::FlushTask::stop) the flushing of last uses first, or the latest are
             /// lost.
             ///
             /// # Errors

@@ -19,10 +19,8 @@ use super::publish::{self, PublishOnDrop};
 use super::session::{Row, Session, Statement, Value};
 use super::write;
 use crate::digest::TokenDigest;
-use crate::store::{
-    ChangeFeed, ListRequest, RegistryError, StoreError, TokenChange, TokenFilter, TokenPage,
-    TokenRecord, Write,
-};
+use crate::registry::{ListRequest, RegistryError, TokenFilter, TokenPage, Write};
+use crate::store::{ChangeFeed, StoreError, TokenChange, TokenRecord};
 use crate::token::TokenId;
 
 /// The tables of either database; operations have a deadline and publish their changes.

@@ -6,7 +6,8 @@ use super::columns::{self, Attribute, COUNT, EncodedLists, LAST_USED_AT, columns
 use super::failure::Failure;
 use super::session::{Row, Session, Statement, Value};
 use crate::digest::TokenDigest;
-use crate::store::{RegistryError, TokenRecord, Write};
+use crate::registry::{RegistryError, Write};
+use crate::store::TokenRecord;
 use crate::token::TokenId;
 
 pub(super) const GET: &str = concat!("SELECT ", columns!(), " FROM service_tokens WHERE id = $1");

@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
+use super::calls::{change, insert, stored};
 use super::records::{assert_same, at, digest, id, plain_record, write};
 use crate::clock::ManualClock;
 use crate::digest::TokenDigest;
 use crate::principal::Requirement;
-use crate::store::{
-    Authority, AuthorityError, DenialKind, RegistryError, TokenRecord, TokenRegistry, TokenState,
-    Write,
-};
+use crate::registry::{Authority, AuthorityError, RegistryError, TokenRegistry, Write};
+use crate::store::{DenialKind, TokenRecord, TokenState};
 
 /// The time at which every write of this kit is made.
 const NOW: i64 = 100;
@@ -20,7 +19,7 @@ pub(super) async fn check<R: TokenRegistry>(empty: impl AsyncFn() -> R) {
     accepts_the_previous_secret_within_its_grace_period(&empty().await).await;
 }
 
-/// A token that may change those of [`target`].
+/// Returns a token that may change those of [`target`].
 pub(super) fn actor(number: i64) -> TokenRecord {
     plain_record(number)
         .with_roles(["deployer", "manager"])
@@ -38,29 +37,13 @@ pub(super) fn authority_of(number: i64, presented: TokenDigest) -> Authority {
     Authority::for_registered_token(id(number), presented, Arc::new(ManualClock::new(at(NOW))))
 }
 
-/// The authority of the holder of the token that [`actor`] returns.
+/// Returns the authority of the holder of the token that [`actor`] returns.
 pub(super) fn authority(number: i64) -> Authority {
     authority_of(number, digest(number))
 }
 
 pub(super) fn write_by(record: TokenRecord, authority: &Authority) -> Write {
     write(record).with_authority(Some(authority.clone()))
-}
-
-pub(super) async fn insert(registry: &impl TokenRegistry, record: TokenRecord) {
-    let inserted = registry.insert(&write(record)).await;
-    inserted.expect("a token with a new id and digest can be inserted");
-}
-
-pub(super) async fn stored(registry: &impl TokenRegistry, number: i64) -> TokenRecord {
-    let record = registry.get(id(number)).await.expect("a store that works");
-    record.unwrap_or_else(|| panic!("token {number} was inserted and is not there"))
-}
-
-/// Updates the token as its owner would.
-pub(super) async fn change(registry: &impl TokenRegistry, record: TokenRecord) -> TokenRecord {
-    let changed = registry.update(&write(record)).await;
-    changed.expect("an update at the stored revision")
 }
 
 /// Makes one write of each kind to the tokens `base + 1` to `base + 4`, of which all but the first

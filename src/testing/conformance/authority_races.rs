@@ -4,9 +4,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::future::{join, join_all};
 
-use super::authority::{actor, authority, authority_of, change, insert, stored, target, write_by};
+use super::authority::{actor, authority, authority_of, target, write_by};
+use super::calls::{change, insert, stored};
 use super::records::digest;
-use crate::store::{AuthorityError, DenialKind, RegistryError, TokenRegistry, TokenState};
+use crate::registry::{AuthorityError, RegistryError, TokenRegistry};
+use crate::store::{DenialKind, TokenState};
 
 const WRITERS: i64 = 8;
 

@@ -1,11 +1,11 @@
 //! `update_many`: each write as `update` would make it.
 
-use super::authority::{actor, authority, change, insert, stored, target, write_by};
+use super::authority::{actor, authority, target, write_by};
+use super::calls::{change, expect_insert, insert, stored};
 use super::notifications::RecordedChanges;
 use super::records::{assert_same, at, digest, id, plain_record, write};
-use crate::store::{
-    AuthorityError, DenialKind, RegistryError, TokenRecord, TokenRegistry, TokenState, Write,
-};
+use crate::registry::{AuthorityError, RegistryError, TokenRegistry, Write};
+use crate::store::{DenialKind, TokenRecord, TokenState};
 
 pub(super) async fn check<R: TokenRegistry>(empty: impl AsyncFn() -> R) {
     batch_writes_are_independent(&empty().await).await;
@@ -178,8 +178,7 @@ async fn batch_revocations_release_names(registry: &impl TokenRegistry) {
     let unique = |record: TokenRecord| -> Write { write(record).with_unique_name(true) };
     let named = |number, name: &str| plain_record(number).with_name(name);
     for (number, name) in [(1, "a"), (2, "b"), (3, "c")] {
-        let inserted = registry.insert(&unique(named(number, name))).await;
-        inserted.expect("a free name");
+        expect_insert(registry, &unique(named(number, name)), "a free name").await;
     }
     let outcomes = registry
         .update_many(&[
@@ -196,6 +195,10 @@ async fn batch_revocations_release_names(registry: &impl TokenRegistry) {
     change(registry, described).await;
     let taken = registry.insert(&unique(named(4, "a"))).await;
     assert!(matches!(taken, Err(RegistryError::NameTaken)), "{taken:?}");
-    let freed = registry.insert(&unique(named(5, "c"))).await;
-    freed.expect("the name of a token that was renamed");
+    expect_insert(
+        registry,
+        &unique(named(5, "c")),
+        "the name of a token that was renamed",
+    )
+    .await;
 }

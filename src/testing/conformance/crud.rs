@@ -1,8 +1,10 @@
 use std::time::{Duration, SystemTime};
 
+use super::calls::{assert_absent, insert, stored};
 use super::find_token;
 use super::records::{assert_same, at, digest, full_record, id, plain_record, write};
-use crate::store::{RegistryError, TokenRecord, TokenRegistry, TokenState};
+use crate::registry::{RegistryError, TokenRegistry};
+use crate::store::{TokenRecord, TokenState};
 
 pub(super) async fn check<R: TokenRegistry>(empty: impl AsyncFn() -> R) {
     returns_inserted_records_unchanged(&empty().await).await;
@@ -11,16 +13,6 @@ pub(super) async fn check<R: TokenRegistry>(empty: impl AsyncFn() -> R) {
     rotation_replaces_the_digest(&empty().await).await;
     deleted_tokens_are_not_found(&empty().await).await;
     touch_changes_only_the_last_use(&empty().await).await;
-}
-
-async fn stored(registry: &impl TokenRegistry, number: i64) -> TokenRecord {
-    let record = registry.get(id(number)).await.expect("a store that works");
-    record.unwrap_or_else(|| panic!("token {number} was inserted and is not there"))
-}
-
-async fn insert(registry: &impl TokenRegistry, record: TokenRecord) {
-    let inserted = registry.insert(&write(record)).await;
-    inserted.expect("a token with a new id and digest can be inserted");
 }
 
 async fn returns_inserted_records_unchanged(registry: &impl TokenRegistry) {
@@ -53,13 +45,7 @@ async fn returns_inserted_records_unchanged(registry: &impl TokenRegistry) {
     );
     let nobody = registry.find_by_digest(&digest(99)).await;
     assert!(nobody.expect("a store that works").is_none());
-    assert!(
-        registry
-            .get(id(99))
-            .await
-            .expect("a store that works")
-            .is_none()
-    );
+    assert_absent(registry, 99).await;
 }
 
 async fn rejects_duplicate_ids_and_digests(registry: &impl TokenRegistry) {
@@ -104,13 +90,7 @@ async fn rejects_duplicate_ids_and_digests(registry: &impl TokenRegistry) {
     }
     assert_same(&stored(registry, 1).await, &full_record(1));
     assert_same(&stored(registry, 2).await, &plain_record(2));
-    assert!(
-        registry
-            .get(id(9))
-            .await
-            .expect("a store that works")
-            .is_none()
-    );
+    assert_absent(registry, 9).await;
 }
 
 async fn update_requires_the_stored_revision(registry: &impl TokenRegistry) {
@@ -203,13 +183,7 @@ async fn deleted_tokens_are_not_found(registry: &impl TokenRegistry) {
             "a deleted token was found"
         );
     }
-    assert!(
-        registry
-            .get(id(1))
-            .await
-            .expect("a store that works")
-            .is_none()
-    );
+    assert_absent(registry, 1).await;
     let gone = registry.delete(&write(full_record(1))).await;
     assert!(
         matches!(gone, Err(RegistryError::UnknownId)),
@@ -245,11 +219,5 @@ async fn touch_changes_only_the_last_use(registry: &impl TokenRegistry) {
         &stored(registry, 2).await,
         &plain_record(2).with_last_used_at(at(60)),
     );
-    assert!(
-        registry
-            .get(id(99))
-            .await
-            .expect("a store that works")
-            .is_none()
-    );
+    assert_absent(registry, 99).await;
 }

@@ -2,11 +2,11 @@
 
 use futures::future::join;
 
-use super::authority::{actor, authority, insert, stored, write_by};
+use super::authority::{actor, authority, write_by};
+use super::calls::{insert, stored};
 use super::records::{assert_same, at, id, plain_record, write};
-use crate::store::{
-    ADMIN_SCOPES, AuthorityError, RegistryError, TokenRecord, TokenRegistry, TokenState, Write,
-};
+use crate::registry::{AuthorityError, RegistryError, TokenRegistry, Write};
+use crate::store::{ADMIN_SCOPES, TokenRecord, TokenState};
 
 /// The time at which an administrator must remain.
 const NOW: i64 = 100;

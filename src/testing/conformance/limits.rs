@@ -1,5 +1,7 @@
-use super::records::{id, plain_record, write};
-use crate::store::{RegistryError, TokenRecord, TokenRegistry, TokenState, Write};
+use super::calls::{assert_absent, expect_insert};
+use super::records::{plain_record, write};
+use crate::registry::{RegistryError, TokenRegistry, Write};
+use crate::store::{TokenRecord, TokenState};
 
 pub(super) async fn check<R: TokenRegistry>(empty: impl AsyncFn() -> R) {
     unique_names_are_exclusive(&empty().await).await;
@@ -23,44 +25,25 @@ async fn unique_names_are_exclusive(registry: &impl TokenRegistry) {
         );
     };
     let update = async |record: TokenRecord| registry.update(&unique(record)).await;
-    registry
-        .insert(&unique(named(1, "a")))
-        .await
-        .expect("a free name");
+    expect_insert(registry, &unique(named(1, "a")), "a free name").await;
     is_taken(
         registry.insert(&unique(named(2, "a"))).await,
         "an insertion",
     );
-    assert!(
-        registry
-            .get(id(2))
-            .await
-            .expect("a store that works")
-            .is_none()
-    );
-    registry
-        .insert(&unique(named(2, "b")))
-        .await
-        .expect("a free name");
+    assert_absent(registry, 2).await;
+    expect_insert(registry, &unique(named(2, "b")), "a free name").await;
     is_taken(update(named(2, "a")).await.map(drop), "an update");
     // A token may keep its own name.
     update(named(1, "a")).await.expect("its own name");
     // Names differ by case, and a write without the limit is not held back.
-    registry
-        .insert(&unique(named(3, "A")))
-        .await
-        .expect("another name");
-    registry
-        .insert(&write(named(4, "a")))
-        .await
-        .expect("a name without the limit");
+    expect_insert(registry, &unique(named(3, "A")), "another name").await;
+    expect_insert(registry, &write(named(4, "a")), "a name without the limit").await;
 }
 
 async fn released_names_can_be_reused(registry: &impl TokenRegistry) {
     let update = async |record: TokenRecord| registry.update(&unique(record)).await;
     for (number, name) in [(1, "a"), (2, "b")] {
-        let inserted = registry.insert(&unique(named(number, name))).await;
-        inserted.expect("a free name");
+        expect_insert(registry, &unique(named(number, name)), "a free name").await;
     }
     let renamed = update(named(1, "c")).await.expect("a free name");
     let second = update(named(2, "a"))
@@ -68,15 +51,19 @@ async fn released_names_can_be_reused(registry: &impl TokenRegistry) {
         .expect("a name that was given up");
     let revoked = second.with_state(TokenState::Revoked);
     update(revoked).await.expect("a revocation");
-    registry
-        .insert(&unique(named(5, "a")))
-        .await
-        .expect("the name of a revoked token");
+    expect_insert(
+        registry,
+        &unique(named(5, "a")),
+        "the name of a revoked token",
+    )
+    .await;
     registry.delete(&write(renamed)).await.expect("a deletion");
-    registry
-        .insert(&unique(named(6, "c")))
-        .await
-        .expect("the name of a deleted token");
+    expect_insert(
+        registry,
+        &unique(named(6, "c")),
+        "the name of a deleted token",
+    )
+    .await;
 }
 
 async fn insert_enforces_the_token_limit(registry: &impl TokenRegistry) {
@@ -89,22 +76,10 @@ async fn insert_enforces_the_token_limit(registry: &impl TokenRegistry) {
     };
     let none = write(plain_record(1)).with_max_tokens(0);
     is_full(registry.insert(&none).await);
-    registry
-        .insert(&at_most_two(1))
-        .await
-        .expect("room for two");
-    registry
-        .insert(&at_most_two(2))
-        .await
-        .expect("room for two");
+    expect_insert(registry, &at_most_two(1), "room for two").await;
+    expect_insert(registry, &at_most_two(2), "room for two").await;
     is_full(registry.insert(&at_most_two(3)).await);
-    assert!(
-        registry
-            .get(id(3))
-            .await
-            .expect("a store that works")
-            .is_none()
-    );
+    assert_absent(registry, 3).await;
     let update = write(plain_record(1).with_state(TokenState::Disabled)).with_max_tokens(2);
     let disabled = registry
         .update(&update)
@@ -116,13 +91,7 @@ async fn insert_enforces_the_token_limit(registry: &impl TokenRegistry) {
         .update(&write(revoked))
         .await
         .expect("a revocation");
-    registry
-        .insert(&at_most_two(3))
-        .await
-        .expect("a revoked token is not counted");
+    expect_insert(registry, &at_most_two(3), "a revoked token is not counted").await;
     is_full(registry.insert(&at_most_two(4)).await);
-    registry
-        .insert(&write(plain_record(4)))
-        .await
-        .expect("no limit");
+    expect_insert(registry, &write(plain_record(4)), "no limit").await;
 }

@@ -1,7 +1,7 @@
-//! The rules that every store must obey, as functions to call in a test.
+//! Functions that check the rules for stores, to call in a test.
 //!
-//! [`token_store`] is for a store that only finds, [`token_registry`] for one that owns its tokens;
-//! it checks the rules of the former as well. Each rule gets a store of its own.
+//! [`token_store`] checks a store that only looks tokens up. [`token_registry`] checks a registry,
+//! including the rules of a store. Each rule gets a new store.
 //!
 //! ```
 //! use tower_service_token::MemoryStore;
@@ -16,6 +16,7 @@ mod last_admin;
 mod authority;
 mod authority_races;
 mod batch;
+mod calls;
 mod notifications;
 mod crud;
 mod limits;
@@ -25,24 +26,23 @@ mod concurrency;
 
 use self::records::{digest, full_record, plain_record, records_are_equal};
 use crate::clock::SystemClock;
-use crate::store::{
-    Cached, DenialKind, TokenRecord, TokenRegistry, TokenState, TokenStore, verdict,
-};
+use crate::registry::TokenRegistry;
+use crate::store::{Cached, DenialKind, TokenRecord, TokenState, TokenStore, verdict};
 
-/// Checks a store that only finds. `with_tokens` makes a store that knows exactly these tokens.
+/// Checks a store that only looks tokens up. `with_tokens` creates a store that contains exactly
+/// these tokens.
 ///
-/// A store that keeps less of a record than there is in it (a name, a description) passes as long
-/// as what a [verdict] and a
-/// [`Principal`](crate::Principal) need comes back: id, digest, name, subject, roles, scopes,
+/// A store may save less than the whole record (a name, a description), if it returns what a
+/// [verdict] and a [`Principal`](crate::Principal) need: id, digest, name, subject, roles, scopes,
 /// labels, times and state.
 ///
 /// # Panics
 ///
-/// A rule is broken.
+/// Panics if a rule is broken.
 pub async fn token_store<S: TokenStore>(with_tokens: impl AsyncFn(Vec<TokenRecord>) -> S) {
     let records: Vec<TokenRecord> = vec![
         plain_record(1),
-        // What only finds need not know of rotations.
+        // A store that only looks tokens up need not support rotation.
         full_record(2).with_previous_digest(None),
         plain_record(3).with_state(TokenState::Revoked),
         plain_record(4).with_state(TokenState::Disabled),
@@ -73,12 +73,12 @@ pub async fn token_store<S: TokenStore>(with_tokens: impl AsyncFn(Vec<TokenRecor
     }
 }
 
-/// Checks a registry, by all the [rules](TokenRegistry) of one. `empty` makes a registry without
-/// tokens that shares nothing with the others.
+/// Checks all [rules](TokenRegistry) of a registry. `empty` creates an empty registry that shares
+/// nothing with others.
 ///
 /// # Panics
 ///
-/// A rule is broken.
+/// Panics if a rule is broken.
 pub async fn token_registry<R: TokenRegistry>(empty: impl AsyncFn() -> R) {
     crud::check(&empty).await;
     limits::check(&empty).await;
@@ -100,7 +100,7 @@ pub async fn token_registry<R: TokenRegistry>(empty: impl AsyncFn() -> R) {
     .await;
 }
 
-/// What the store says about this token, from memory or asked; the two must not contradict.
+/// Returns the record of this token from a lookup, which must agree with the answer from memory.
 async fn find_token(store: &impl TokenStore, number: i64) -> Option<TokenRecord> {
     let credential = records::credential(number);
     let asked = store.find(&credential).await;

@@ -1,25 +1,25 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::calls::{expect_insert, insert};
 use super::records::{at, digest, full_record, id, plain_record, write};
 use crate::digest::TokenDigest;
-use crate::store::{ChangeListener, TokenChange, TokenRegistry};
+use crate::registry::TokenRegistry;
+use crate::store::{ChangeListener, TokenChange};
 use crate::token::TokenId;
 
 pub(super) async fn check<R: TokenRegistry>(empty: impl AsyncFn() -> R) {
     let registry = empty().await;
-    let unchanged = registry.insert(&write(plain_record(4))).await;
-    unchanged.expect("an insertion");
+    insert(&registry, plain_record(4)).await;
     let seen = RecordedChanges::subscribe(&registry);
 
-    let inserted = registry.insert(&write(full_record(1))).await;
-    inserted.expect("an insertion");
+    insert(&registry, full_record(1)).await;
     seen.assert_published("an insertion", 1, &[1, 1001]);
     let rotated = full_record(1)
         .with_digest(digest(11))
         .with_previous_digest((digest(1), at(60)));
     let rotated = registry.update(&write(rotated)).await.expect("a rotation");
     seen.assert_published("a rotation", 1, &[1, 11, 1001]);
-    // Of a token of its own: a change may be told twice, the second time later.
+    // Of another token: a change may be published twice, the second time later.
     let touched = registry.touch(&[(id(4), at(900_000))]).await;
     touched.expect("a use is noted");
     let told = seen.take();
@@ -32,8 +32,12 @@ pub(super) async fn check<R: TokenRegistry>(empty: impl AsyncFn() -> R) {
     seen.assert_published("a deletion", 1, &[1, 11]);
 
     drop(seen);
-    let inserted = registry.insert(&write(plain_record(3))).await;
-    inserted.expect("a listener that is gone hinders nobody");
+    expect_insert(
+        &registry,
+        &write(plain_record(3)),
+        "a listener that is gone hinders nobody",
+    )
+    .await;
 }
 
 #[derive(Default)]
@@ -58,13 +62,14 @@ impl RecordedChanges {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What was told, by when the method returned, covers this token under all these digests.
+    /// Checks that the changes published before the method returned cover this token under all
+    /// these digests.
     fn assert_published(&self, what: &str, number: i64, digests: &[i64]) {
         self.assert_published_among(what, number, digests);
         self.take();
     }
 
-    /// As `assert_published`, and keeps what was told for the next call.
+    /// Checks as `assert_published` does, and keeps the changes for the next call.
     pub(super) fn assert_published_among(&self, what: &str, number: i64, digests: &[i64]) {
         let changes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for digest in digests.iter().copied().map(digest) {

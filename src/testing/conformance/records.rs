@@ -1,7 +1,9 @@
 use std::time::{Duration, SystemTime};
 
+use crate::audit::{AuditAction, AuditEvent, FieldChange};
 use crate::digest::TokenDigest;
-use crate::store::{AuditAction, AuditEvent, Credential, FieldChange, TokenRecord, Write};
+use crate::registry::Write;
+use crate::store::{Credential, TokenRecord};
 use crate::token::{PresentedToken, TokenId};
 
 fn token(number: i64) -> String {
@@ -22,7 +24,7 @@ pub(super) fn credential(number: i64) -> Credential<'static> {
     Credential::new(token).into_owned()
 }
 
-/// So many seconds from some moment in 2026.
+/// Returns a time this many seconds from a fixed time in 2026.
 pub(super) fn at(seconds: i64) -> SystemTime {
     let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_780_000_000);
     let distance = Duration::from_secs(seconds.unsigned_abs());
@@ -33,7 +35,7 @@ pub(super) fn at(seconds: i64) -> SystemTime {
     }
 }
 
-/// A token with nothing but a name and the time of its creation.
+/// Returns a token with nothing but a name and the time of its creation.
 pub(super) fn plain_record(number: i64) -> TokenRecord {
     TokenRecord::new(id(number), digest(number))
         .with_name(format!("token {number}"))
@@ -41,7 +43,7 @@ pub(super) fn plain_record(number: i64) -> TokenRecord {
         .with_revision(1)
 }
 
-/// A token with everything, and with characters that need care.
+/// Returns a token with everything, and with characters that need care.
 pub(super) fn full_record(number: i64) -> TokenRecord {
     plain_record(number)
         .with_name("näme 'with' \"quotes\" % _ \\ ; --")
@@ -62,7 +64,7 @@ pub(super) fn full_record(number: i64) -> TokenRecord {
         .with_revision(7)
 }
 
-/// A write without limits, with something to tell.
+/// Returns a write without limits, with something to tell.
 pub(super) fn write(record: TokenRecord) -> Write {
     let event = AuditEvent::new(at(0), "conformance", AuditAction::Updated, record.id());
     let change = FieldChange {
@@ -73,7 +75,7 @@ pub(super) fn write(record: TokenRecord) -> Write {
     Write::new(record, event.with_change(change))
 }
 
-/// Whether two records are alike in everything.
+/// Returns whether two records are alike in everything.
 pub(super) fn records_are_equal(a: &TokenRecord, b: &TokenRecord) -> bool {
     let times = |it: &TokenRecord| {
         [

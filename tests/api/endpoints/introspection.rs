@@ -10,8 +10,10 @@ use http::Request;
 use serde_json::json;
 use tower_service_token::api::forward_auth::ForwardAuth;
 use tower_service_token::api::oauth::OAuthEndpoints;
+use tower_service_token::audit::AuditAction;
 use tower_service_token::lifecycle::NewToken;
-use tower_service_token::store::{AuditAction, DenialKind, LastUsed, TokenRecord};
+use tower_service_token::registry::LastUsed;
+use tower_service_token::store::{DenialKind, TokenRecord};
 use tower_service_token::testing::Fault;
 use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens};
 

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use axum::body::Body;
 use http::Request;
 use tower_service_token::api::oauth::OAuthEndpoints;
+use tower_service_token::audit::AuditAction;
 use tower_service_token::clock::ManualClock;
 use tower_service_token::lifecycle::{IssuedToken, NewToken, TokenUpdate};
-use tower_service_token::store::{AuditAction, CachedStore, TokenState};
+use tower_service_token::store::{CachedStore, TokenState};
 use tower_service_token::testing::{Fault, FaultyStore};
 use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens};
 

@@ -16,9 +16,8 @@ use tower_service_token::api::management::ManagementApi;
 use tower_service_token::api::pipeops::PipeOpsApi;
 use tower_service_token::lifecycle::{LifecycleError, NewToken, Page, TokenUpdate};
 use tower_service_token::principal::Scopes;
-use tower_service_token::store::{
-    Cached, Credential, TokenFilter, TokenRecord, TokenState, verdict,
-};
+use tower_service_token::registry::TokenFilter;
+use tower_service_token::store::{Cached, Credential, TokenRecord, TokenState, verdict};
 use tower_service_token::token::{PresentedToken, TokenId};
 use tower_service_token::{MemoryStore, Principal, TokenStore};
 

@@ -20,7 +20,8 @@ use futures::executor::block_on;
 use tower_service_token::ServiceTokens;
 use tower_service_token::lifecycle::{LifecycleError, NewToken, TokenUpdate};
 use tower_service_token::principal::Roles;
-use tower_service_token::store::{TokenFilter, TokenState};
+use tower_service_token::registry::TokenFilter;
+use tower_service_token::store::TokenState;
 
 use self::grants::{Interface, try_to_escalate};
 use self::permissions::Permissions;

@@ -7,10 +7,10 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use tower_service_token::digest::TokenDigest;
-use tower_service_token::store::{
-    Cached, ChangeListener, Credential, ListRequest, RegistryError, StoreError, TokenFilter,
-    TokenPage, TokenRecord, TokenRegistry, Write,
+use tower_service_token::registry::{
+    ListRequest, RegistryError, TokenFilter, TokenPage, TokenRegistry, Write,
 };
+use tower_service_token::store::{Cached, ChangeListener, Credential, StoreError, TokenRecord};
 use tower_service_token::token::TokenId;
 use tower_service_token::{MemoryStore, TokenStore};
 

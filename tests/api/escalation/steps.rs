@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use tower_service_token::lifecycle::{Expiry, NewToken, TokenUpdate};
 use tower_service_token::principal::Scopes;
-use tower_service_token::store::TokenFilter;
+use tower_service_token::registry::TokenFilter;
 
 use crate::escalation::permissions::{Wanted, roles, wanted};
 

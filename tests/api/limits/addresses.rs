@@ -15,9 +15,10 @@ use tower_service_token::api::management::ManagementApi;
 use tower_service_token::api::oauth::OAuthEndpoints;
 use tower_service_token::api::pipeops::PipeOpsApi;
 use tower_service_token::api::stackstate::StackStateApi;
+use tower_service_token::audit::{AuditAction, AuditEvent, AuditSink};
 use tower_service_token::lifecycle::NewToken;
 use tower_service_token::limits::ClientAddressLayer;
-use tower_service_token::store::{AuditAction, AuditEvent, AuditSink, DenialKind};
+use tower_service_token::store::DenialKind;
 use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens};
 
 #[derive(Clone, Default)]

@@ -10,7 +10,7 @@ use http_body_util::BodyExt;
 use serde_json::{Map, Value, json};
 use tower::ServiceExt;
 use tower_service_token::api::management::ManagementApi;
-use tower_service_token::header::CredentialSources;
+use tower_service_token::header::{CredentialSources, TokenHeader};
 use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens};
 
 use crate::management::access::TABLE;
@@ -318,14 +318,15 @@ async fn document_responses_share_memory() {
 #[tokio::test]
 async fn served_document_has_server_url_and_security_schemes() {
     let layer = || ServiceTokenLayer::new(MemoryStore::new());
-    let other = CredentialSources::none().with_header("x-token".parse().unwrap());
+    let header = TokenHeader::new("x-token".parse().unwrap()).unwrap();
+    let other = CredentialSources::none().with_header(header);
     for (layer, ways) in [
         (layer(), &["serviceToken", "serviceTokenHeader"][..]),
         (
             layer().accept_bearer(),
             &["serviceToken", "serviceTokenBearer", "serviceTokenHeader"],
         ),
-        (layer().with_sources(other.unwrap()), &["x-token"]),
+        (layer().with_sources(other), &["x-token"]),
     ] {
         let api = ManagementApi::new(ServiceTokens::new(MemoryStore::new()), layer);
         let router: Router = api.into_router();

@@ -86,7 +86,7 @@ async fn each_failed_request_is_logged_once() {
 #[tokio::test]
 async fn each_failed_request_over_sqlite_is_logged_once() {
     use sqlx::Connection;
-    use tower_service_token::store::SqliteStore;
+    use tower_service_token::store::sql::SqliteStore;
 
     let folder = std::env::temp_dir().join(format!("failures-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use tests::api_fixture::{ApiFixture, ApiResponse};
 use tower_service_token::MemoryStore;
 use tower_service_token::api::management::ManagementApi;
-use tower_service_token::store::TokenRegistry;
+use tower_service_token::registry::TokenRegistry;
 
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(86_400);

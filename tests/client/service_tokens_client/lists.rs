@@ -8,7 +8,8 @@ use tower_service_token::api::management::ManagementApi;
 use tower_service_token::client::{ClientErrorKind, ServiceTokensClient};
 use tower_service_token::clock::Clock;
 use tower_service_token::lifecycle::{Expiry, NewToken, Page};
-use tower_service_token::store::{TokenFilter, TokenStatus};
+use tower_service_token::registry::TokenFilter;
+use tower_service_token::store::TokenStatus;
 use tower_service_token::{ServiceTokenLayer, ServiceTokens};
 
 use super::faulty_server::FaultyServer;

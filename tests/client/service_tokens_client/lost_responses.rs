@@ -8,7 +8,8 @@ use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tower_service_token::client::{ClientErrorKind, ServiceTokensClient};
 use tower_service_token::lifecycle::{NewToken, TokenUpdate};
-use tower_service_token::store::{TokenFilter, TokenStatus};
+use tower_service_token::registry::TokenFilter;
+use tower_service_token::store::TokenStatus;
 
 use super::faulty_server::{FaultyServer, Step, problem};
 use super::{HOUR, TestServer};

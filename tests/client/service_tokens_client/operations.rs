@@ -6,7 +6,7 @@ use tower_service_token::client::{ClientError, ClientErrorKind, ServiceTokensCli
 use tower_service_token::lifecycle::{
     Expiry, FieldProblem, LifecycleError, NewToken, TokenInfo, TokenPolicy, TokenUpdate,
 };
-use tower_service_token::store::TokenFilter;
+use tower_service_token::registry::TokenFilter;
 use tower_service_token::token::TokenId;
 
 use super::{HOUR, SECOND, TOKEN, TestServer, start};

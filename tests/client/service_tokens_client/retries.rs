@@ -12,7 +12,7 @@ use http_body_util::Full;
 use tokio::time::Instant;
 use tower::service_fn;
 use tower_service_token::client::{ClientError, ClientErrorKind, ServiceTokensClient};
-use tower_service_token::store::TokenFilter;
+use tower_service_token::registry::TokenFilter;
 
 use super::{SECOND, TOKEN, TOKEN_JSON, id};
 

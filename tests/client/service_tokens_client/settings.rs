@@ -7,7 +7,7 @@ use test_support::port::ReservedPort;
 use tokio::time::{Instant, sleep};
 use tower_service_token::client::{ClientConfigError, ClientErrorKind, ServiceTokensClient};
 use tower_service_token::lifecycle::{NewToken, Page};
-use tower_service_token::store::TokenFilter;
+use tower_service_token::registry::TokenFilter;
 
 use super::faulty_server::FaultyServer;
 use super::{TOKEN, TestServer};

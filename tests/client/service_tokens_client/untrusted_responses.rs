@@ -3,7 +3,7 @@
 use http::StatusCode;
 use tower_service_token::client::{ClientError, ClientErrorKind, ServiceTokensClient};
 use tower_service_token::lifecycle::{NewToken, Page};
-use tower_service_token::store::TokenFilter;
+use tower_service_token::registry::TokenFilter;
 use tower_service_token::token::TokenId;
 
 use super::faulty_server::{FaultyServer, answer, problem};
@@ -204,7 +204,8 @@ async fn server_messages_are_truncated_and_sanitized() {
     let detail = r"\u0007a\u001b[31mb\r\nc\u202ed\u0000\u009b";
     let body = format!(r#"{{"code":"not_found","detail":"{detail}"}}"#);
     let error = get(problem(404, &body)).await.unwrap_err();
-    assert_eq!(error.to_string(), "a [31mb  c d");
+    let escaped = r"\u{7}a\u{1b}[31mb\u{d}\u{a}c\u{202e}d\u{0}\u{9b}";
+    assert_eq!(error.to_string(), escaped);
 
     let echo = format!("token {TOKEN} is bad ");
     let entry = format!(r#"{{"pointer":"/{TOKEN}","detail":"\u001b{echo}"}}"#);
@@ -218,7 +219,7 @@ async fn server_messages_are_truncated_and_sanitized() {
     assert_eq!(error.code(), None);
     assert_eq!(error.problems().len(), 100);
     assert_eq!(error.problems()[0].pointer, "/***");
-    assert_eq!(error.problems()[0].detail, "token *** is bad");
+    assert_eq!(error.problems()[0].detail, r"\u{1b}token *** is bad");
     assert_eq!(error.missing(), ["token *** is bad"]);
     let shown = format!("{error} {error:?} {error:#?}");
     assert!(!shown.contains("Zk3vN8pR"), "{shown}");

@@ -11,7 +11,7 @@ use tower_service_token::authorize::{
     AccessPolicy, Authorized, RequireRolesLayer, RequireScopesLayer,
 };
 use tower_service_token::principal::Requirement;
-use tower_service_token::reject::{Rejection, RejectionReason};
+use tower_service_token::reject::{Realm, Rejection, RejectionReason};
 use tower_service_token::token::MintedToken;
 use tower_service_token::{MemoryStore, Principal, ServiceTokenLayer};
 
@@ -183,7 +183,7 @@ async fn optional_layer_extractor_responds_with_its_challenge() {
     let app = Router::new()
         .route("/principal", get(name))
         .route("/authorized", get(build))
-        .layer(layer.with_realm("builds").unwrap());
+        .layer(layer.with_realm(Realm::new("builds").unwrap()));
 
     for path in ["/principal", "/authorized"] {
         let response = send_get(&app, path, None).await;

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use tower_service_token::store::{FileStoreError, FileStoreErrorKind};
+use tower_service_token::store::file::{FileStoreError, FileStoreErrorKind};
 
 use super::*;
 

@@ -19,9 +19,8 @@ use std::time::{Duration, SystemTime};
 use tower_service_token::TokenStore;
 use tower_service_token::clock::ManualClock;
 use tower_service_token::digest::TokenDigest;
-use tower_service_token::store::{
-    Cached, Credential, DenialKind, FileStore, FileStoreOptions, TokenRecord, verdict,
-};
+use tower_service_token::store::file::{FileStore, FileStoreOptions};
+use tower_service_token::store::{Cached, Credential, DenialKind, TokenRecord, verdict};
 use tower_service_token::token::PresentedToken;
 
 /// A directory of one test, gone with it.

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Instant;
 
-use tower_service_token::store::{ChangeListener, FileStoreError, FileStoreErrorKind, TokenChange};
+use tower_service_token::store::file::{FileStoreError, FileStoreErrorKind};
+use tower_service_token::store::{ChangeListener, TokenChange};
 
 use super::*;
 

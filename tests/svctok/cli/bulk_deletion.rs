@@ -1,7 +1,8 @@
 //! Tokens are deleted by a filter, in as many calls as it takes.
 
 use serde_json::{Value, json};
-use tower_service_token::store::{TokenFilter, TokenStatus};
+use tower_service_token::registry::TokenFilter;
+use tower_service_token::store::TokenStatus;
 
 use crate::sandbox::{Sandbox, TOKEN, id_of};
 use crate::test_server::TestServer;

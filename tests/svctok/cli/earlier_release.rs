@@ -1,7 +1,8 @@
 //! A token file that the commit bf60f67 wrote, as in `tests/sql`, changed by this `svctok`.
 
 use tower_service_token::digest::TokenDigest;
-use tower_service_token::store::{FileStore, TokenState};
+use tower_service_token::store::TokenState;
+use tower_service_token::store::file::FileStore;
 
 use crate::sandbox::Sandbox;
 

@@ -9,10 +9,11 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 use snapbox::cmd::Command;
+use tower_service_token::audit::{AuditAction, AuditEvent};
 use tower_service_token::digest::TokenDigest;
-use tower_service_token::store::{
-    AuditAction, AuditEvent, SqliteStore, TokenRecord, TokenRegistry, Write,
-};
+use tower_service_token::registry::{TokenRegistry, Write};
+use tower_service_token::store::TokenRecord;
+use tower_service_token::store::sql::SqliteStore;
 use tower_service_token::token::TokenId;
 
 pub(crate) const SVCTOK: &str = env!("CARGO_BIN_EXE_svctok");

@@ -23,7 +23,7 @@ use tokio_rustls::server::TlsStream;
 use tower_service_token::api::management::ManagementApi;
 use tower_service_token::clock::Clock;
 use tower_service_token::lifecycle::NewToken;
-use tower_service_token::store::TokenRegistry;
+use tower_service_token::registry::TokenRegistry;
 use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens, TokenStore};
 
 pub(crate) struct TestServer {

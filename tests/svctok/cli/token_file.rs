@@ -7,9 +7,8 @@ use std::process::{Child, Command, Stdio};
 
 use tower_service_token::clock::SystemClock;
 use tower_service_token::digest::TokenDigest;
-use tower_service_token::store::{
-    Cached, Credential, DenialKind, FileStore, FileStoreOptions, TokenRecord, verdict,
-};
+use tower_service_token::store::file::{FileStore, FileStoreOptions};
+use tower_service_token::store::{Cached, Credential, DenialKind, TokenRecord, verdict};
 use tower_service_token::token::PresentedToken;
 use tower_service_token::{Principal, TokenStore};
 

@@ -7,7 +7,8 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
 use test_support::port::ReservedPort;
 use test_support::process::Process;
-use tower_service_token::store::{AuditEvent, PostgresStore, SqliteStore};
+use tower_service_token::audit::AuditEvent;
+use tower_service_token::store::sql::{PostgresStore, SqliteStore};
 
 use crate::http1::HttpRequest;
 use crate::node::{NODE_TIMEOUT, Node, poll_interval, svctok};

@@ -1,7 +1,8 @@
 use std::time::SystemTime;
 
 use clap::Args;
-use tower_service_token::store::{TokenFilter, TokenStatus};
+use tower_service_token::registry::TokenFilter;
+use tower_service_token::store::TokenStatus;
 
 use super::value;
 

@@ -1,7 +1,9 @@
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
+
+use tower_service_token::internal::create_private_file;
 
 use crate::failure::{Failure, FailureKind};
 
@@ -35,11 +37,7 @@ impl SecretFile {
         let nanos = now.unwrap_or_default().as_nanos();
         name.push(format!(".{}-{nanos}.new", std::process::id()));
         let temporary = path.with_file_name(name);
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let file = options.open(&temporary).map_err(|it| failed(&it))?;
+        let file = create_private_file(&temporary).map_err(|it| failed(&it))?;
         Ok(Self {
             path,
             temporary,

@@ -2,7 +2,7 @@ use std::time::SystemTime;
 
 use jiff::Timestamp;
 use serde::Serialize;
-use tower_service_token::lifecycle::{TokenInfo, last_day};
+use tower_service_token::lifecycle::{TokenInfo, expiry_date};
 
 use super::table::{columns, details};
 
@@ -78,12 +78,7 @@ fn list(names: &[String]) -> String {
 
 /// A day, if the token works through the end of it; else the moment.
 fn expiration(time: SystemTime) -> String {
-    let is_midnight = Timestamp::try_from(time)
-        .is_ok_and(|time| time.as_millisecond().rem_euclid(86_400_000) == 0);
-    match last_day(time) {
-        Some(day) if is_midnight => day,
-        _ => timestamp(time),
-    }
+    expiry_date(time).unwrap_or_else(|| timestamp(time))
 }
 
 /// To the second: what follows is noise to people.

@@ -2,7 +2,7 @@ use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 use serde_json::json;
-use tower_service_token::store::TokenFilter;
+use tower_service_token::registry::TokenFilter;
 use tower_service_token::token::TokenId;
 
 use super::update::note_propagation;

@@ -11,7 +11,8 @@ pub(super) fn run(args: &InspectArgs, output: Format) -> Result<(), Failure> {
         .prefixes
         .iter()
         .try_fold(TokenFormat::default(), |format, prefix| {
-            let format = format.accept_prefix(prefix);
+            let accepted = TokenFormat::new(prefix);
+            let format = accepted.map(|accepted| format.with_accepted_format(&accepted));
             format.map_err(|error| Failure::usage(error.to_string()))
         })?;
     let token = args.input.read()?;

@@ -11,7 +11,8 @@ use tower_service_token::api::oauth::OAuthEndpoints;
 use tower_service_token::api::pipeops::PipeOpsApi;
 use tower_service_token::api::stackstate::StackStateApi;
 use tower_service_token::limits::FailureLimit;
-use tower_service_token::store::{CachedStore, FlushTask, LastUsed, TokenRegistry};
+use tower_service_token::registry::{FlushTask, LastUsed, TokenRegistry};
+use tower_service_token::store::CachedStore;
 use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens, TokenStore};
 
 use crate::store_url::OpenedStore;

@@ -9,7 +9,7 @@
 //!    token, and at worst a file whose token is invalid.
 //! 4. A token that cannot be written to stdout is deleted again.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::sync::Arc;
@@ -17,10 +17,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
-use tower_service_token::store::{
-    AuditAction, AuditEvent, AuditSink, FieldChange, RegistryError, TokenRecord, TracingAuditSink,
-    Write,
+use tower_service_token::audit::{
+    AuditAction, AuditEvent, AuditSink, FieldChange, TracingAuditSink,
 };
+use tower_service_token::internal::create_private_file;
+use tower_service_token::registry::{RegistryError, Write};
+use tower_service_token::store::TokenRecord;
 use tower_service_token::token::{MintedToken, TokenFormat};
 
 use super::first_start::{StartupState, is_empty};
@@ -87,7 +89,7 @@ async fn mint_to_file(
         let tried = format!("cannot write the bootstrap token to {}", path.display());
         Failure::context(FailureKind::Refused, tried, error)
     };
-    let file = match create(path) {
+    let file = match create_private_file(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             return handle_existing_file(registry, path).await;
@@ -209,15 +211,6 @@ fn event(action: AuditAction, secret: &MintedToken) -> AuditEvent {
 fn uncertain_insert(error: &RegistryError) -> Failure {
     let tried = "the bootstrap token may or may not be in the store";
     Failure::context(FailureKind::Unreachable, tried, error)
-}
-
-/// Creates a file with mode 0600. Returns an error if it exists.
-fn create(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
 }
 
 fn write(mut file: File, secret: &MintedToken) -> io::Result<()> {

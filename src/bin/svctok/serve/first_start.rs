@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::time::SystemTime;
 
-use tower_service_token::store::{ListRequest, StoreError, TokenFilter};
+use tower_service_token::registry::{ListRequest, TokenFilter};
+use tower_service_token::store::StoreError;
 
 use crate::failure::{Failure, FailureKind};
 use crate::marker::Marker;

@@ -14,7 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::signal::windows::{CtrlC, CtrlShutdown, ctrl_c, ctrl_shutdown};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tower_service_token::store::FlushTask;
+use tower_service_token::registry::FlushTask;
 
 use crate::failure::{Failure, FailureKind};
 use crate::store_url::OpenedStore;

@@ -2,6 +2,8 @@ use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+use tower_service_token::internal::{create_private_file, open_private_file};
+
 use super::error::TokenFileError;
 
 /// Where a token file stands, all links followed, and the names beside it that a writer uses.
@@ -42,7 +44,7 @@ impl AtomicWriter {
     pub(super) fn lock(&self) -> Result<Lock, TokenFileError> {
         let path = self.sibling(".lock");
         loop {
-            let file = open_private(OpenOptions::new().create(true), &path);
+            let file = open_private_file(OpenOptions::new().create(true), &path);
             let file = file.map_err(|error| unwritable(&path, error))?;
             lock(&file).map_err(|error| unwritable(&path, error))?;
             // Whoever held it before may have removed the file: then others lock another one.
@@ -70,7 +72,7 @@ impl AtomicWriter {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
             _ => {}
         }
-        let mut file = open_private(OpenOptions::new().create_new(true), &path).map_err(failed)?;
+        let mut file = create_private_file(&path).map_err(failed)?;
         let temporary = TemporaryFile { writer: self, path };
         let written = file
             .write_all(text.as_bytes())
@@ -121,13 +123,6 @@ impl Drop for Lock {
 pub(super) fn unwritable(path: &Path, source: io::Error) -> TokenFileError {
     let path = path.to_owned();
     TokenFileError::Unwritable { path, source }
-}
-
-/// A file that only its owner can read, whatever the umask.
-fn open_private(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
-    options.write(true).open(path)
 }
 
 #[expect(

@@ -2,9 +2,9 @@ use std::fs::{self, Metadata};
 use std::io::ErrorKind;
 use std::path::Path;
 
-use tower_service_token::store::{
-    FileStore, FileStoreError, FileStoreOptions, RegistryError, TokenRecord, TokenState, Write,
-};
+use tower_service_token::registry::{RegistryError, Write};
+use tower_service_token::store::file::{FileStore, FileStoreError, FileStoreOptions};
+use tower_service_token::store::{TokenRecord, TokenState};
 use tower_service_token::token::TokenId;
 
 use super::error::TokenFileError;

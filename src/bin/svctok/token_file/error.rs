@@ -2,7 +2,9 @@ use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 
-use tower_service_token::store::{FileStoreError, FileStoreErrorKind, RegistryError, StoreError};
+use tower_service_token::registry::RegistryError;
+use tower_service_token::store::StoreError;
+use tower_service_token::store::file::{FileStoreError, FileStoreErrorKind};
 
 use crate::failure::{Failure, FailureKind};
 

@@ -2,13 +2,11 @@ use std::time::SystemTime;
 
 use jiff::Timestamp;
 use tower_service_token::digest::TokenDigest;
-use tower_service_token::lifecycle::last_day;
+use tower_service_token::lifecycle::expiry_date;
 use tower_service_token::store::{TokenRecord, TokenState};
 
 use super::error::TokenFileError;
 use crate::context::toml_string;
-
-const DAY_MILLIS: i64 = 86_400_000;
 
 /// All that a file holds of a token, as it is written in TOML; what is not there has its default.
 pub(super) fn literals(
@@ -108,12 +106,7 @@ fn key(name: &str) -> String {
 
 /// The day, if it works through the end of it; else the moment.
 fn expiry_literal(time: SystemTime) -> Result<String, TokenFileError> {
-    let is_midnight =
-        Timestamp::try_from(time).is_ok_and(|it| it.as_millisecond().rem_euclid(DAY_MILLIS) == 0);
-    match last_day(time) {
-        Some(day) if is_midnight => Ok(toml_string(&day)),
-        _ => timestamp_literal(time),
-    }
+    expiry_date(time).map_or_else(|| timestamp_literal(time), |day| Ok(toml_string(&day)))
 }
 
 fn timestamp_literal(time: SystemTime) -> Result<String, TokenFileError> {

@@ -15,9 +15,10 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use tower_service_token::TokenStore;
 use tower_service_token::digest::TokenDigest;
+use tower_service_token::registry::{ListRequest, RegistryError, TokenPage, TokenRegistry, Write};
+use tower_service_token::store::file::FileStoreError;
 use tower_service_token::store::{
-    ChangeFeed, ChangeListener, Credential, FileStoreError, ListRequest, RegistryError, StoreError,
-    TokenChange, TokenPage, TokenRecord, TokenRegistry, Write,
+    ChangeFeed, ChangeListener, Credential, StoreError, TokenChange, TokenRecord,
 };
 use tower_service_token::token::TokenId;
 
@@ -30,7 +31,7 @@ use self::literal::as_stored;
 /// How often a change begins anew because somebody else wrote the file meanwhile.
 const MAX_ATTEMPTS: usize = 100;
 
-/// The tokens of a file that a [`FileStore`](tower_service_token::store::FileStore) reads, to be
+/// The tokens of a file that a [`FileStore`](tower_service_token::store::file::FileStore) reads, to be
 /// changed.
 ///
 /// 1. What a change is not about stays as it is, byte for byte: comments, order and layout.
@@ -191,7 +192,7 @@ impl TokenRegistry for TokenFile {
         Ok(())
     }
 
-    /// As a [`FileStore`](tower_service_token::store::FileStore) follows the file by default.
+    /// As a [`FileStore`](tower_service_token::store::file::FileStore) follows the file by default.
     fn effective_within(&self) -> Duration {
         Duration::from_secs(3)
     }

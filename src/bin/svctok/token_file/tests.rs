@@ -5,8 +5,9 @@ use std::fs;
 
 use futures::executor::block_on;
 use tower_service_token::ServiceTokens;
+use tower_service_token::audit::{AuditAction, AuditEvent};
 use tower_service_token::lifecycle::{LifecycleError, TokenUpdate};
-use tower_service_token::store::{AuditAction, AuditEvent, TokenState};
+use tower_service_token::store::TokenState;
 use tower_service_token::testing::conformance;
 
 use super::*;

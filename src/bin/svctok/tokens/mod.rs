@@ -9,7 +9,7 @@ use std::time::Duration;
 use tower_service_token::lifecycle::{
     BulkPreview, BulkRevocation, NewToken, TokenInfo, TokenUpdate,
 };
-use tower_service_token::store::TokenFilter;
+use tower_service_token::registry::TokenFilter;
 use tower_service_token::token::TokenId;
 
 pub(crate) use self::pagination::Listing;

@@ -1,7 +1,8 @@
 use std::collections::BTreeSet;
 
 use tower_service_token::lifecycle::{FieldProblem, Page, TokenInfo};
-use tower_service_token::store::{Cursor, ListRequest, TokenFilter, TokenStatus};
+use tower_service_token::registry::{Cursor, ListRequest, TokenFilter};
+use tower_service_token::store::TokenStatus;
 
 /// Which tokens are to be shown.
 pub(crate) struct Listing {

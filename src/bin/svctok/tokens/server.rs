@@ -7,7 +7,7 @@ use tower_service_token::client::{
 use tower_service_token::lifecycle::{
     BulkPreview, BulkRevocation, NewToken, TokenInfo, TokenUpdate,
 };
-use tower_service_token::store::TokenFilter;
+use tower_service_token::registry::TokenFilter;
 use tower_service_token::token::TokenId;
 
 use super::pagination::{Listing, all_pages, join_problems};

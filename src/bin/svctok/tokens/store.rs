@@ -6,7 +6,8 @@ use tower_service_token::lifecycle::{
     BulkPreview, BulkRevocation, ChangedToken, IssuedToken, LifecycleError, NewToken, TokenInfo,
     TokenUpdate,
 };
-use tower_service_token::store::{StoreErrorKind, TokenFilter, TokenRecord, TokenRegistry};
+use tower_service_token::registry::{TokenFilter, TokenRegistry};
+use tower_service_token::store::{StoreErrorKind, TokenRecord};
 use tower_service_token::token::TokenId;
 
 use super::pagination::{Listing, all_pages, join_problems};

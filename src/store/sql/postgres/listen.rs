@@ -8,6 +8,7 @@ use sqlx::{Executor, Row};
 use tokio::time::{sleep, timeout};
 
 use super::target::{self, TargetSessionAttrs};
+use crate::clock::jittered;
 use crate::store::sql::dialect::CHANNEL;
 use crate::store::sql::failure;
 use crate::store::sql::feed_tracker::FeedTracker;
@@ -130,25 +131,5 @@ async fn check(listener: &mut PgListener) -> Option<String> {
         Ok(Ok(true)) => Some("the server is a standby now".to_owned()),
         Ok(Err(error)) => Some(failure::message(&error)),
         Err(_) => Some("the server does not answer".to_owned()),
-    }
-}
-
-/// From half of the pause to all of it, so that a crowd does not come back at once.
-fn jittered(backoff: Duration) -> Duration {
-    let part = getrandom::u32().unwrap_or(u32::MAX);
-    let part = f64::from(part) / f64::from(u32::MAX);
-    backoff.mul_f64(f64::midpoint(1.0, part))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn jitter_shortens_a_delay_by_at_most_half() {
-        for _ in 0..100 {
-            let backoff = jittered(MAX_BACKOFF);
-            assert!(backoff >= MAX_BACKOFF / 2 && backoff <= MAX_BACKOFF);
-        }
     }
 }

@@ -18,11 +18,10 @@ use super::pool::Pool;
 use super::server_health::ServerHealth;
 use super::tables::{Settings, Tables};
 use super::{StoreState, registry, retention, schema};
+use crate::audit::AuditEvent;
 use crate::digest::TokenDigest;
-use crate::store::{
-    AuditEvent, ChangeListener, Credential, FeedStatus, ListRequest, RegistryError, StoreError,
-    TokenFilter, TokenPage, TokenRecord, TokenRegistry, TokenStore, Write,
-};
+use crate::registry::{ListRequest, RegistryError, TokenFilter, TokenPage, TokenRegistry, Write};
+use crate::store::{ChangeListener, Credential, FeedStatus, StoreError, TokenRecord, TokenStore};
 use crate::token::TokenId;
 
 /// Tokens in PostgreSQL (12 or newer): for services of several nodes.
@@ -47,7 +46,7 @@ use crate::token::TokenId;
 ///    and blocks the changes that append to the audit trail while an index of it is built.
 ///
 /// ```no_run
-/// use tower_service_token::store::PostgresStore;
+/// use tower_service_token::store::sql::PostgresStore;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -20,11 +20,10 @@ use super::open_error::{OpenStoreError, OpenStoreErrorKind};
 use super::pool::Pool;
 use super::tables::Tables;
 use super::{StoreState, registry, retention, schema};
+use crate::audit::AuditEvent;
 use crate::digest::TokenDigest;
-use crate::store::{
-    AuditEvent, ChangeListener, Credential, FeedStatus, ListRequest, RegistryError, StoreError,
-    TokenFilter, TokenPage, TokenRecord, TokenRegistry, TokenStore, Write,
-};
+use crate::registry::{ListRequest, RegistryError, TokenFilter, TokenPage, TokenRegistry, Write};
+use crate::store::{ChangeListener, Credential, FeedStatus, StoreError, TokenRecord, TokenStore};
 use crate::token::TokenId;
 
 /// Tokens in a SQLite file: a service of one machine needs nothing else.
@@ -48,7 +47,8 @@ use crate::token::TokenId;
 ///
 /// ```
 /// use tower_service_token::lifecycle::NewToken;
-/// use tower_service_token::store::{CachedStore, SqliteStore};
+/// use tower_service_token::store::CachedStore;
+/// use tower_service_token::store::sql::SqliteStore;
 /// use tower_service_token::{ServiceTokenLayer, ServiceTokens};
 ///
 /// # #[tokio::main(flavor = "current_thread")]

@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
+use tower_service_token::audit::{AuditEvent, AuditSink};
 use tower_service_token::lifecycle::NewToken;
-use tower_service_token::store::{AuditEvent, AuditSink};
 
 use crate::authority::error_responses::Api;
 use crate::authority::service::{TestService, Token, call_with_body};

@@ -15,9 +15,10 @@ use tokio::net::TcpListener;
 use tower_service_token::clock::{ManualClock, SystemClock};
 use tower_service_token::digest::TokenDigest;
 use tower_service_token::lifecycle::{Actor, LifecycleError, NewToken};
+use tower_service_token::store::file::FileStore;
 use tower_service_token::store::{
-    ChainStore, ClientAuth, Credential, DenialKind, FileStore, IntrospectionBuilder,
-    IntrospectionStore, StoreError, TokenRecord, verdict,
+    ChainStore, ClientAuth, Credential, DenialKind, IntrospectionBuilder, IntrospectionStore,
+    StoreError, TokenRecord, verdict,
 };
 use tower_service_token::token::PresentedToken;
 use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens, TokenStore};

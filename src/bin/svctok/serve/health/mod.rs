@@ -26,7 +26,8 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tower_service_token::TokenStore;
-use tower_service_token::store::{FeedStatus, TokenRegistry};
+use tower_service_token::registry::TokenRegistry;
+use tower_service_token::store::FeedStatus;
 use tower_service_token::token::TokenId;
 
 use self::observer::{Operation, set_feed_gauge};
@@ -177,7 +178,7 @@ async fn readiness(health: &Health, need: Need) -> Response {
 mod tests {
     use http::StatusCode;
     use tower_service_token::MemoryStore;
-    use tower_service_token::store::FileStore;
+    use tower_service_token::store::file::FileStore;
 
     use super::*;
 

@@ -2,14 +2,15 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::SystemTime;
 
-use super::{TokenRecord, TokenState, TokenStatus};
 use crate::clock::Timestamp;
+use crate::store::{TokenRecord, TokenState, TokenStatus};
 use crate::token::TokenId;
 
-/// Which tokens are meant. Every condition must hold; without any, all tokens are meant.
+/// A filter of tokens. Every condition must hold; without conditions all tokens match.
 ///
 /// ```
-/// use tower_service_token::store::{TokenFilter, TokenStatus};
+/// use tower_service_token::registry::TokenFilter;
+/// use tower_service_token::store::TokenStatus;
 ///
 /// let filter = TokenFilter::new().with_role("deployer").with_status(TokenStatus::Active);
 /// assert_eq!(filter.role.as_deref(), Some("deployer"));
@@ -17,59 +18,59 @@ use crate::token::TokenId;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TokenFilter {
-    /// Its name is exactly this.
+    /// The name is exactly this.
     pub name: Option<String>,
-    /// It has this role.
+    /// The token has this role.
     pub role: Option<String>,
-    /// It has this scope, to the letter; what wildcards cover does not count.
+    /// The token has this scope literally; what its wildcards cover does not count.
     pub scope: Option<String>,
-    /// It acts for this subject.
+    /// The token acts for this subject.
     pub subject: Option<String>,
-    /// It has this status.
+    /// The token has this status.
     pub status: Option<TokenStatus>,
     /// Leaves out revoked tokens.
     pub without_revoked: bool,
-    /// It has a label with this key and value.
+    /// The token has a label with this key and value.
     pub label: Option<(String, String)>,
-    /// It has a label with this key and value, or no label with this key.
+    /// The token has a label with this key and value, or no label with this key.
     pub label_or_none: Option<(String, String)>,
-    /// It expires, or expired, before this time.
+    /// The token expires, or expired, before this time.
     pub expires_before: Option<SystemTime>,
-    /// It was not used since this time; one never used, not created since.
+    /// The token was not used since this time, or, if never used, not created since.
     pub last_used_before: Option<SystemTime>,
 }
 
 impl TokenFilter {
-    /// Means all tokens.
+    /// Creates a filter that matches all tokens.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Only tokens with this name.
+    /// Matches only tokens with this name.
     pub fn with_name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// Only tokens with this role.
+    /// Matches only tokens with this role.
     pub fn with_role(mut self, role: impl Into<String>) -> Self {
         self.role = Some(role.into());
         self
     }
 
-    /// Only tokens with this scope, to the letter.
+    /// Matches only tokens with this scope, literally.
     pub fn with_scope(mut self, scope: impl Into<String>) -> Self {
         self.scope = Some(scope.into());
         self
     }
 
-    /// Only tokens that act for this subject.
+    /// Matches only tokens that act for this subject.
     pub fn with_subject(mut self, subject: impl Into<String>) -> Self {
         self.subject = Some(subject.into());
         self
     }
 
-    /// Only tokens with this status.
+    /// Matches only tokens with this status.
     pub fn with_status(mut self, status: TokenStatus) -> Self {
         self.status = Some(status);
         self
@@ -81,7 +82,7 @@ impl TokenFilter {
         self
     }
 
-    /// Only tokens with this label.
+    /// Matches only tokens with this label.
     pub fn with_label(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.label = Some((key.into(), value.into()));
         self
@@ -93,24 +94,25 @@ impl TokenFilter {
         self
     }
 
-    /// Only tokens that expire, or expired, before this time.
+    /// Matches only tokens that expire, or expired, before this time.
     pub fn with_expires_before(mut self, time: SystemTime) -> Self {
         self.expires_before = Some(time);
         self
     }
 
-    /// Only tokens not used since this time, and, if never used, not created since.
+    /// Matches only tokens that were not used since this time, or, if never used, not created
+    /// since.
     pub fn with_last_used_before(mut self, time: SystemTime) -> Self {
         self.last_used_before = Some(time);
         self
     }
 
-    /// Whether all tokens are meant.
+    /// Returns whether the filter matches all tokens.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Whether this token is meant; `now` tells which tokens have expired.
+    /// Returns whether the filter matches this token. `now` decides which tokens have expired.
     pub fn matches(&self, record: &TokenRecord, now: SystemTime) -> bool {
         let is = |wanted: &Option<String>, holds: &dyn Fn(&str) -> bool| {
             wanted.as_deref().is_none_or(holds)
@@ -148,7 +150,7 @@ impl TokenFilter {
     }
 }
 
-/// What a registry is asked for: one page of the tokens that a filter means.
+/// A request for one page of the tokens that a filter matches.
 #[derive(Clone, Debug)]
 pub struct ListRequest {
     filter: TokenFilter,
@@ -158,10 +160,10 @@ pub struct ListRequest {
 }
 
 impl ListRequest {
-    /// The most tokens that a page has.
+    /// The maximum number of tokens on a page.
     pub const MAX_LIMIT: usize = 1000;
 
-    /// The first page, of 50 tokens; `now` tells which tokens have expired.
+    /// Creates a request for the first 50 tokens. `now` decides which tokens have expired.
     pub fn new(filter: TokenFilter, now: SystemTime) -> Self {
         Self {
             filter,
@@ -171,18 +173,19 @@ impl ListRequest {
         }
     }
 
-    /// How many tokens a page has at most, from 1 to [`MAX_LIMIT`](Self::MAX_LIMIT); other numbers
-    /// are brought into that range.
+    /// Sets the maximum number of tokens on the page, clamped to 1 to
+    /// [`MAX_LIMIT`](Self::MAX_LIMIT).
     pub fn with_limit(mut self, limit: usize) -> Self {
         self.limit = limit.clamp(1, Self::MAX_LIMIT);
         self
     }
 
-    /// The page after the one that ended with this cursor.
+    /// Starts after the page that ended with this cursor.
     ///
     /// # Errors
     ///
-    /// The cursor is of a listing in another order, so with another filter.
+    /// Returns an error if the cursor is from a listing in another order, which means with another
+    /// filter.
     pub fn with_cursor(mut self, cursor: Cursor) -> Result<Self, CursorError> {
         if cursor.order != self.order() {
             return Err(CursorError(()));
@@ -191,28 +194,28 @@ impl ListRequest {
         Ok(self)
     }
 
-    /// Which tokens are meant.
+    /// Returns the filter.
     pub fn filter(&self) -> &TokenFilter {
         &self.filter
     }
 
-    /// The time by which tokens have expired.
+    /// Returns the time at which expiry is evaluated.
     pub fn now(&self) -> SystemTime {
         self.now
     }
 
-    /// How many tokens a page has at most.
+    /// Returns the maximum number of tokens on the page.
     pub fn limit(&self) -> usize {
         self.limit
     }
 
-    /// Where the page before ended.
+    /// Returns where the previous page ended.
     pub fn after(&self) -> Option<&Cursor> {
         self.after.as_ref()
     }
 
-    /// The order in which the tokens are listed: that of the time the filter speaks of, so that an
-    /// index serves it.
+    /// Returns the order of the listing: by the time that the filter compares, so that an index can
+    /// serve it.
     pub fn order(&self) -> ListOrder {
         if self.filter.last_used_before.is_some() {
             ListOrder::IdleSince
@@ -225,8 +228,7 @@ impl ListRequest {
         }
     }
 
-    /// Makes a page of records that are meant and in order, one more than the limit if there are
-    /// more.
+    /// Creates a page from matching records in order, one more than the limit if there are more.
     pub fn page(&self, mut records: Vec<TokenRecord>) -> TokenPage {
         let has_more = records.len() > self.limit;
         records.truncate(self.limit);
@@ -235,7 +237,7 @@ impl ListRequest {
         TokenPage { records, next }
     }
 
-    /// The page out of all records there are: for a registry that keeps them in memory.
+    /// Selects the page from all records, for a registry that keeps them in memory.
     pub fn select<'a>(&self, records: impl IntoIterator<Item = &'a TokenRecord>) -> TokenPage {
         let order = self.order();
         let mut meant: Vec<(Cursor, &TokenRecord)> = records
@@ -244,7 +246,7 @@ impl ListRequest {
             .filter(|(cursor, _)| self.after.as_ref().is_none_or(|after| cursor > after))
             .filter(|(_, record)| self.filter.matches(record, self.now))
             .collect();
-        // Only what the page needs is sorted: one page costs linear time.
+        // Sorts only what the page needs, so that a page takes linear time.
         if self.limit + 1 < meant.len() {
             meant.select_nth_unstable_by_key(self.limit, |(cursor, _)| *cursor);
             meant.truncate(self.limit + 1);
@@ -255,7 +257,7 @@ impl ListRequest {
     }
 }
 
-/// By which time tokens are listed, the earliest first; of the same time, by id.
+/// The time that tokens are listed by, earliest first. Equal times are ordered by id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum ListOrder {
@@ -268,8 +270,8 @@ pub enum ListOrder {
 }
 
 impl ListOrder {
-    /// What a record is sorted by. A time that is not known counts as the epoch.
-    pub(super) fn key(self, record: &TokenRecord) -> Timestamp {
+    /// Returns the sort key of a record. An unknown time counts as the epoch.
+    pub(crate) fn key(self, record: &TokenRecord) -> Timestamp {
         let time = match self {
             Self::CreatedAt => record.created_at(),
             Self::ExpiresAt => record.expires_at(),
@@ -284,11 +286,11 @@ impl ListOrder {
 pub struct TokenPage {
     /// The tokens, in the [order](ListOrder) of the listing.
     pub records: Vec<TokenRecord>,
-    /// Where the next page begins, if there is one.
+    /// The cursor of the next page, if there is one.
     pub next: Option<Cursor>,
 }
 
-/// Where a page ended. As text it is opaque, and safe in a URL.
+/// The end of a page. Its text is opaque and safe in a URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cursor {
     order: ListOrder,
@@ -297,7 +299,7 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    /// The place of this record in a listing of this order.
+    /// Creates the cursor of this record in a listing of this order.
     pub fn at(order: ListOrder, record: &TokenRecord) -> Self {
         Self {
             order,
@@ -306,12 +308,12 @@ impl Cursor {
         }
     }
 
-    /// The time of the last record, in milliseconds since the Unix epoch.
+    /// Returns the time of the last record, in milliseconds since the Unix epoch.
     pub fn millis(&self) -> i64 {
         self.key.as_millis()
     }
 
-    /// The id of the last record.
+    /// Returns the id of the last record.
     pub fn id(&self) -> TokenId {
         self.id
     }
@@ -351,7 +353,7 @@ impl FromStr for Cursor {
     }
 }
 
-/// A text is not a cursor, or not one of this listing.
+/// A text is not a cursor, or the cursor is from another listing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a cursor of this listing; begin again without one")]
 pub struct CursorError(());

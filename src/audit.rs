@@ -1,17 +1,23 @@
+//! Audit events: who changed which token, and which request was refused.
+//!
+//! [`ServiceTokens`](crate::ServiceTokens) and [`ServiceTokenLayer`](crate::ServiceTokenLayer) send
+//! an [`AuditEvent`] to an [`AuditSink`]. The default sink is [`TracingAuditSink`].
+
 use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
-use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::DenialKind;
+use auto_impl::auto_impl;
+
 use crate::clock::Timestamp;
+use crate::store::DenialKind;
 use crate::token::TokenId;
 
-/// Something that happened to a token, for the record: who did what to which token.
+/// An audit event: who did what to which token.
 ///
-/// It never holds a secret or a digest.
+/// It contains no secret and no digest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct AuditEvent {
@@ -23,43 +29,43 @@ pub struct AuditEvent {
     changes: Vec<FieldChange>,
 }
 
-/// What happened.
+/// The action of an [`AuditEvent`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AuditAction {
     /// A token was minted.
     Created,
-    /// A token minted elsewhere was taken over by its digest.
+    /// A token minted elsewhere was imported by its digest.
     Imported,
-    /// What is known about the token was changed.
+    /// The record was changed.
     Updated,
     /// The secret was replaced.
     Rotated,
-    /// The token was switched off.
+    /// The token was disabled.
     Disabled,
-    /// The token was switched on again.
+    /// The token was enabled.
     Enabled,
     /// The token was revoked.
     Revoked,
-    /// The record of a token that no longer worked was deleted.
+    /// The record of a revoked or expired token was deleted.
     Purged,
-    /// A request presented the token's secret and was refused.
+    /// A request presented the token's secret and was rejected.
     Refused(DenialKind),
 }
 
-/// One field that was changed.
+/// A changed field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldChange {
     /// The field's name, as in `roles`.
     pub field: Cow<'static, str>,
-    /// What it was, if anything.
+    /// The previous value, if any.
     pub before: Option<String>,
-    /// What it is, if anything.
+    /// The new value, if any.
     pub after: Option<String>,
 }
 
 impl AuditEvent {
-    /// An event in which no field changed. The time is kept to the millisecond.
+    /// Creates an event without changed fields. The time is rounded down to the millisecond.
     pub fn new(
         at: SystemTime,
         actor: impl Into<Box<str>>,
@@ -82,29 +88,29 @@ impl AuditEvent {
         self
     }
 
-    /// Adds a field that was changed.
+    /// Adds a changed field.
     pub fn with_change(mut self, change: FieldChange) -> Self {
         self.changes.push(change);
         self
     }
 
-    /// When it happened.
+    /// Returns the time of the event.
     pub fn at(&self) -> SystemTime {
         self.at.into()
     }
 
-    /// The [name](crate::lifecycle::Actor::name) of the actor: `operator:` and a name, or `token:`
-    /// and an id.
+    /// Returns the [name](crate::lifecycle::Actor::name) of the actor: `operator:` and a name, or
+    /// `token:` and an id.
     pub fn actor(&self) -> &str {
         &self.actor
     }
 
-    /// What happened.
+    /// Returns the action.
     pub fn action(&self) -> AuditAction {
         self.action
     }
 
-    /// The token it happened to.
+    /// Returns the id of the token.
     pub fn token_id(&self) -> TokenId {
         self.token_id
     }
@@ -114,7 +120,7 @@ impl AuditEvent {
         self.client_address
     }
 
-    /// The fields that were changed.
+    /// Returns the changed fields.
     pub fn changes(&self) -> &[FieldChange] {
         &self.changes
     }
@@ -137,7 +143,7 @@ impl AuditAction {
         Self::Refused(DenialKind::NotYetValid),
     ];
 
-    /// The action as it is written.
+    /// Returns the name of the action.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Created => "created",
@@ -180,11 +186,11 @@ impl FromStr for AuditAction {
 #[error("not an action that is audited")]
 pub struct ParseAuditActionError(());
 
-/// Is told what happened to tokens.
+/// Receives audit events.
 ///
 /// ```
 /// use std::sync::Mutex;
-/// use tower_service_token::store::{AuditEvent, AuditSink};
+/// use tower_service_token::audit::{AuditEvent, AuditSink};
 ///
 /// #[derive(Default)]
 /// struct MemorySink(Mutex<Vec<AuditEvent>>);
@@ -195,21 +201,16 @@ pub struct ParseAuditActionError(());
 ///     }
 /// }
 /// ```
+#[auto_impl(Arc)]
 pub trait AuditSink: Send + Sync + 'static {
-    /// Called after the change was made, or the request refused. Must not block: refusals are told
-    /// on the request path.
+    /// Records an event, after the change or the rejection. It must not block, because rejections
+    /// are recorded on the request path.
     fn record(&self, event: &AuditEvent);
 }
 
-impl<S: AuditSink + ?Sized> AuditSink for Arc<S> {
-    fn record(&self, event: &AuditEvent) {
-        (**self).record(event);
-    }
-}
-
-/// The default [`AuditSink`]: with the feature `tracing`, one event for each, at level `INFO` with
+/// The default [`AuditSink`]. With the feature `tracing` it logs each event at level `INFO`, with
 /// target `tower_service_token::audit` and fields `action`, `actor`, `token_id`, `client` and
-/// `changes`; without it, nothing.
+/// `changes`. Without the feature it does nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TracingAuditSink;
 
@@ -231,16 +232,24 @@ impl AuditSink for TracingAuditSink {
     }
 }
 
+/// Displays changes as `name: "old" to "new", description: none to "nightly"`.
 #[cfg(feature = "tracing")]
 struct DisplayChanges<'a>(&'a [FieldChange]);
 
 #[cfg(feature = "tracing")]
 impl fmt::Display for DisplayChanges<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let quoted = |value: &Option<String>| match value {
+            None => "none".to_owned(),
+            Some(value) => {
+                let value = value.replace('\\', r"\\").replace('"', "\\\"");
+                format!("\"{}\"", crate::text::escape_invisible(&value))
+            }
+        };
         for (index, change) in self.0.iter().enumerate() {
             let comma = if index == 0 { "" } else { ", " };
-            let (before, after) = (&change.before, &change.after);
-            write!(f, "{comma}{}: {before:?} to {after:?}", change.field)?;
+            let (before, after) = (quoted(&change.before), quoted(&change.after));
+            write!(f, "{comma}{}: {before} to {after}", change.field)?;
         }
         Ok(())
     }

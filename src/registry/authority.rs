@@ -1,32 +1,18 @@
-use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
-use std::time::SystemTime;
 
-use super::record::{TokenRecord, TokenState};
-use super::verdict::{DenialKind, verdict_of_digest};
-use crate::clock::{Clock, Timestamp};
+use super::AuthorityError;
+use crate::clock::Clock;
 use crate::digest::TokenDigest;
 use crate::principal::{Requirement, Roles, Scopes};
+use crate::store::{ADMIN_SCOPE, DenialKind, TokenRecord, TokenState, verdict_of_digest};
 use crate::token::TokenId;
 
-/// The scope whose holder may grant and change everything.
-pub(crate) const ADMIN_SCOPE: &str = "service-tokens:admin";
-
-/// The scopes that cover [`ADMIN_SCOPE`]: a token that may administer has one of them.
-pub(crate) const ADMIN_SCOPES: [&str; 5] = [
-    ADMIN_SCOPE,
-    "service-tokens:*",
-    "service-tokens:**",
-    "*",
-    "**",
-];
-
-/// On whose authority a [write](super::Write) is made.
+/// The authority for a [write](super::Write).
 ///
 /// The registry checks it inside the transaction that writes, by
-/// [`Write::authorize`](super::Write::authorize): a token that was revoked, disabled, rotated away
-/// or stripped of rights a moment before the commit changes nothing.
+/// [`Write::authorize`](super::Write::authorize): a token that was revoked, disabled, rotated or
+/// lost rights before the commit changes nothing.
 #[derive(Clone)]
 pub(crate) struct Authority {
     actor: ActorToken,
@@ -35,10 +21,10 @@ pub(crate) struct Authority {
     is_conditional: bool,
 }
 
-/// Where the token that a change is made with is kept.
+/// Where the token of the actor is stored.
 #[derive(Clone)]
 enum ActorToken {
-    /// In the registry that is written to, which reads it again in the same transaction.
+    /// In the registry that is changed, which reads it again in the same transaction.
     Registered(TokenId, TokenDigest),
     /// In another store, which returned this record just before the write.
     External(TokenRecord, TokenDigest),
@@ -47,7 +33,7 @@ enum ActorToken {
 }
 
 impl Authority {
-    /// The holder of a token of the registry.
+    /// Creates the holder of a token of the registry.
     pub(crate) fn for_registered_token(
         id: TokenId,
         digest: TokenDigest,
@@ -56,7 +42,7 @@ impl Authority {
         Self::new(ActorToken::Registered(id, digest), clock)
     }
 
-    /// The holder of a token of another store, as that store returned it just now.
+    /// Creates the holder of a token of another store, as that store returned it just now.
     pub(crate) fn for_external_token(
         record: TokenRecord,
         digest: TokenDigest,
@@ -85,18 +71,20 @@ impl Authority {
         self
     }
 
-    /// Whether the caller named the revision to change, which a rotation by a previous secret needs.
+    /// Sets whether the caller named the revision to change, which a rotation by a previous secret
+    /// needs.
     pub(crate) fn with_condition(mut self, is_conditional: bool) -> Self {
         self.is_conditional = is_conditional;
         self
     }
 
-    /// Whether the authority is the secret of the token itself, which suffices to revoke it.
+    /// Returns whether the authority is the secret of the token itself, which suffices to revoke
+    /// it.
     pub(crate) fn is_possession(&self) -> bool {
         matches!(self.actor, ActorToken::Target(_))
     }
 
-    /// The token that the registry must read in the transaction of the write.
+    /// Returns the token that the registry must read in the transaction of the write.
     pub(super) fn registered_id(&self) -> Option<TokenId> {
         match self.actor {
             ActorToken::Registered(id, _) => Some(id),
@@ -104,9 +92,9 @@ impl Authority {
         }
     }
 
-    /// Whether the change from `before` to `after` may be made. `registered` is the record of
-    /// [`registered_id`](Self::registered_id) as it is stored now. A deletion has its last record
-    /// as `after`.
+    /// Returns whether the change from `before` to `after` may be made. `registered` is the record
+    /// of [`registered_id`](Self::registered_id) as it is stored now. A deletion has its last
+    /// record as `after`.
     pub(crate) fn check(
         &self,
         registered: Option<&TokenRecord>,
@@ -169,7 +157,7 @@ impl Authority {
     }
 }
 
-/// The roles and scopes of `target` that `actor` does not cover.
+/// Returns the roles and scopes of `target` that `actor` does not cover.
 fn missing(actor: &TokenRecord, target: &TokenRecord) -> Vec<String> {
     let roles = target.roles().iter();
     let roles = roles.filter(|role| !actor.roles().contains(role));
@@ -192,7 +180,7 @@ fn check_lifetime(
         return Ok(());
     }
     let hands_out = before.is_none_or(|before| {
-        is_later(after.expiry(), before.expiry())
+        expires_later(after.expiry(), before.expiry())
             || record_adds_rights(before, after)
             || becomes_valid(before, after)
             || (before.digest() != after.digest() && before.id() != actor.id())
@@ -204,21 +192,18 @@ fn check_lifetime(
     Ok(())
 }
 
-/// Whether the token is enabled, or starts earlier.
+/// Returns whether the token is enabled, or starts earlier.
 fn becomes_valid(before: &TokenRecord, after: &TokenRecord) -> bool {
     let is_active = |record: &TokenRecord| record.state() == TokenState::Active;
     (is_active(after) && !is_active(before)) || after.start() < before.start()
 }
 
-fn is_later(expiry: Option<Timestamp>, than: Option<Timestamp>) -> bool {
-    match (expiry, than) {
-        (_, None) => false,
-        (None, Some(_)) => true,
-        (Some(expiry), Some(than)) => expiry > than,
-    }
+/// Whether the first expiry is later than the second. `None` never expires.
+pub(crate) fn expires_later<T: Ord>(expiry: Option<T>, than: Option<T>) -> bool {
+    (expiry.is_none(), expiry) > (than.is_none(), than)
 }
 
-/// Whether `after` has a role or a scope that `before` does not cover.
+/// Returns whether `after` has a role or a scope that `before` does not cover.
 pub(crate) fn record_adds_rights(before: &TokenRecord, after: &TokenRecord) -> bool {
     adds_rights(
         before.roles(),
@@ -252,76 +237,3 @@ impl fmt::Debug for Authority {
             .finish_non_exhaustive()
     }
 }
-
-/// The actor of a write lacks the authority for it. Nothing was changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum AuthorityError {
-    /// The actor's token is no longer accepted.
-    ActorTokenRejected(DenialKind),
-    /// The actor's token no longer meets a requirement of the call.
-    RequirementNotMet(Arc<Requirement>),
-    /// The actor lacks roles or scopes that the token has, or would have.
-    EscalationDenied {
-        /// The roles and scopes, each once.
-        missing: Vec<String>,
-    },
-    /// The token would be valid for longer than the actor's own.
-    OutlivesActor {
-        /// When the actor's token expires.
-        latest: SystemTime,
-    },
-    /// The actor presented the secret from before the last rotation and named no revision.
-    PreviousSecret,
-}
-
-impl AuthorityError {
-    fn escalation(names: Vec<String>) -> Self {
-        let mut seen = HashSet::with_capacity(names.len());
-        let is_new: Vec<bool> = names
-            .iter()
-            .map(|name| seen.insert(name.as_str()))
-            .collect();
-        let names = names.into_iter().zip(is_new);
-        let missing = names.filter_map(|(name, is_new)| is_new.then_some(name));
-        Self::EscalationDenied {
-            missing: missing.collect(),
-        }
-    }
-}
-
-impl fmt::Display for AuthorityError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::ActorTokenRejected(kind) => {
-                write!(f, "caller's token is no longer accepted: {kind}")
-            }
-            Self::RequirementNotMet(requirement) => {
-                let names: Vec<_> = requirement.names().collect();
-                let joint = if requirement.requires_all() {
-                    " and "
-                } else {
-                    " or "
-                };
-                write!(f, "caller's token lacks {}", names.join(joint))
-            }
-            Self::EscalationDenied { missing } => {
-                write!(
-                    f,
-                    "caller is missing roles or scopes of the token: {}",
-                    missing.join(", ")
-                )
-            }
-            Self::OutlivesActor { latest } => write!(
-                f,
-                "token would outlive the caller's own, which expires at {}",
-                jiff::Timestamp::try_from(*latest).unwrap_or(jiff::Timestamp::MAX)
-            ),
-            Self::PreviousSecret => {
-                f.write_str("the previous secret rotates its token only at a given revision")
-            }
-        }
-    }
-}
-
-impl std::error::Error for AuthorityError {}

@@ -5,10 +5,11 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::{LastUsed, StoreError};
+use super::LastUsed;
+use crate::store::StoreError;
 
-/// A task that [flushes](LastUsed::flush) at an interval. Ends when this is dropped, without
-/// writing what waits: [`stop`](Self::stop) does.
+/// A task that [flushes](LastUsed::flush) at an interval. It ends when this handle is dropped,
+/// without a last flush; [`stop`](Self::stop) flushes.
 #[must_use = "the task ends when this is dropped"]
 pub struct FlushTask {
     last_used: LastUsed,
@@ -17,15 +18,15 @@ pub struct FlushTask {
 }
 
 impl LastUsed {
-    /// Flushes at this interval, in a task of its own, until the answer is dropped or stopped. A
-    /// minute is a good interval: a token in constant use is written once in it.
+    /// Spawns a task that flushes at this interval until the handle is dropped or stopped. A minute
+    /// is a good interval: a token in constant use is written once a minute.
     ///
-    /// A flush that fails is told by the feature `tracing` and tried again at the next turn.
+    /// A failed flush is logged (feature `tracing`) and retried at the next interval.
     ///
     /// ```
     /// use std::time::Duration;
     /// use tower_service_token::MemoryStore;
-    /// use tower_service_token::store::LastUsed;
+    /// use tower_service_token::registry::LastUsed;
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -39,14 +40,14 @@ impl LastUsed {
     ///
     /// # Panics
     ///
-    /// The interval is zero, or there is no tokio runtime with a timer.
+    /// Panics if the interval is zero, or there is no tokio runtime with a timer.
     pub fn flush_every(&self, period: Duration) -> FlushTask {
         let (stop, mut stopped) = oneshot::channel();
         assert!(!period.is_zero(), "an interval of zero would never rest");
         let last_used = self.clone();
         let task = tokio::spawn(async move {
             while timeout(period, &mut stopped).await.is_err() {
-                // A flush that has begun is brought to its end.
+                // A flush that has begun is completed.
                 if let Err(error) = last_used.flush().await {
                     log_flush_error(&error);
                 }
@@ -61,11 +62,11 @@ impl LastUsed {
 }
 
 impl FlushTask {
-    /// Ends the task and writes what waits.
+    /// Ends the task after a last flush.
     ///
     /// # Errors
     ///
-    /// The registry could not be asked.
+    /// Returns an error if the registry is unavailable.
     pub async fn stop(self) -> Result<(), StoreError> {
         // The task may have ended with its runtime.
         let _ = self.stop.send(());

@@ -5,8 +5,9 @@ use std::time::SystemTime;
 
 use papaya::HashMap;
 
-use super::{StoreError, TokenRegistry};
+use super::TokenRegistry;
 use crate::clock::Timestamp;
+use crate::store::StoreError;
 use crate::token::TokenId;
 
 #[cfg(feature = "tokio")]
@@ -15,32 +16,32 @@ mod flush_task;
 #[cfg(feature = "tokio")]
 pub use self::flush_task::FlushTask;
 
-/// Within this time a token's next use is not noted anew: a hot token's line stays unwritten.
+/// A use within this time of the last recorded one is skipped, so that a hot token's cache line is
+/// not written.
 const RESOLUTION_MILLIS: i64 = 1000;
 const DEFAULT_CAPACITY: usize = 100_000;
 const BATCH_SIZE: usize = 500;
 
-/// Gathers when tokens were last used, and writes it to a registry in batches: never while a
-/// request waits.
+/// Collects when tokens were last used, and writes it to a registry in batches, never on the
+/// request path.
 ///
-/// 1. [`record`](Self::record) notes a use, to the second, in memory. It takes no lock. The layer
-///    calls it for each request it lets through, if it is
-///    [told to](crate::ServiceTokenLayer::with_last_used).
-/// 2. [`flush`](Self::flush) writes what was gathered, one entry for each token, however often it
-///    was used. With the feature `tokio`, [`flush_every`](Self::flush_every) does so at an
-///    interval.
-/// 3. At most 100,000 tokens are noted between two flushes; uses of others are
-///    [dropped](Self::dropped) and counted, by the feature `metrics` as
-///    `service_token_last_used_dropped_total` too. What could not be written is kept for the next
-///    flush.
-/// 4. What was not flushed when the process ends is lost. Of a use in the very moment of a flush,
-///    the time of the one before may be written.
+/// 1. [`record`](Self::record) records a use in memory, to the second, without a lock. A layer
+///    [with last uses](crate::ServiceTokenLayer::with_last_used) calls it for each accepted
+///    request.
+/// 2. [`flush`](Self::flush) writes one entry for each used token. With the feature `tokio`,
+///    [`flush_every`](Self::flush_every) flushes at an interval.
+/// 3. At most 100,000 tokens are recorded between two flushes. Uses of others are
+///    [dropped](Self::dropped) and counted, also in the metric
+///    `service_token_last_used_dropped_total` (feature `metrics`). A failed write is repeated at
+///    the next flush.
+/// 4. Uses that were not flushed when the process ends are lost. If a token is used during a flush,
+///    the time of its previous use may be written.
 ///
-/// Clones share what they gather.
+/// Clones share the recorded uses.
 ///
 /// ```
 /// use std::time::SystemTime;
-/// use tower_service_token::store::LastUsed;
+/// use tower_service_token::registry::LastUsed;
 /// use tower_service_token::{MemoryStore, ServiceTokenLayer};
 ///
 /// # futures::executor::block_on(async {
@@ -63,12 +64,13 @@ struct Inner {
 }
 
 impl LastUsed {
-    /// For the tokens of this registry.
+    /// Creates a collector for the tokens of this registry.
     pub fn new(registry: impl TokenRegistry) -> Self {
         Self::with_capacity(registry, DEFAULT_CAPACITY)
     }
 
-    /// As [`new`](Self::new), for another number of tokens noted between two flushes.
+    /// Creates a collector as [`new`](Self::new) does, with another number of tokens recorded
+    /// between two flushes.
     pub fn with_capacity(registry: impl TokenRegistry, capacity: usize) -> Self {
         Self(Arc::new(Inner {
             registry: Arc::new(registry),
@@ -78,7 +80,7 @@ impl LastUsed {
         }))
     }
 
-    /// Notes that the token was used at this time.
+    /// Records that the token was used at this time.
     pub fn record(&self, id: TokenId, at: SystemTime) {
         let millis = Timestamp::from(at).as_millis();
         let uses = self.0.uses.pin();
@@ -96,11 +98,11 @@ impl LastUsed {
         }
     }
 
-    /// Writes what was gathered, and says of how many tokens.
+    /// Writes the recorded uses. Returns of how many tokens.
     ///
     /// # Errors
     ///
-    /// The registry could not be asked. What was not written is kept.
+    /// Returns an error if the registry is unavailable. Uses that were not written are kept.
     pub async fn flush(&self) -> Result<usize, StoreError> {
         let mut batch = Batch {
             owner: self,
@@ -115,7 +117,7 @@ impl LastUsed {
         Ok(count)
     }
 
-    /// How many uses were not noted because too many tokens were in use.
+    /// Returns how many uses were dropped because too many tokens were in use.
     pub fn dropped(&self) -> u64 {
         self.0.dropped.load(Ordering::Relaxed)
     }

@@ -1,0 +1,257 @@
+use super::fields::Fields;
+use super::rights::Rights;
+use super::{Actor, FieldProblem, IssuedToken, LifecycleError, NewToken, ServiceTokens};
+use crate::audit::AuditAction;
+use crate::digest::TokenDigest;
+use crate::registry::RegistryError;
+use crate::store::{StoreError, TokenRecord};
+use crate::token::{MintedToken, TokenId};
+
+const DOMAIN: &str = "tower-service-token/idempotency-key/2";
+const MAX_KEY: usize = 255;
+
+/// How often a creation is retried because the existing token was purged at the same time.
+const MAX_ATTEMPTS: usize = 100;
+
+/// Returns the id of the token that this actor creates under this key, on every node.
+///
+/// The last zero byte ends the actor's name, as no key has one.
+fn token_id(actor: &Actor, key: &str) -> Result<TokenId, FieldProblem> {
+    let is_visible = key.bytes().all(|byte| byte.is_ascii_graphic());
+    if !(1..=MAX_KEY).contains(&key.len()) || !is_visible {
+        let detail = format!("1 to {MAX_KEY} visible ASCII characters");
+        return Err(FieldProblem::new("/idempotency_key", detail));
+    }
+    let actor = actor.name();
+    let hash = TokenDigest::of(&[DOMAIN, &actor, key].join("\0"));
+    let (number, _) = hash.as_bytes().split_first_chunk().expect("32 bytes");
+    Ok(TokenId::from_hash(u64::from_be_bytes(*number)))
+}
+
+impl ServiceTokens {
+    /// Creates a token. The secret is only in the returned value.
+    ///
+    /// ```
+    /// use tower_service_token::lifecycle::NewToken;
+    /// use tower_service_token::{MemoryStore, ServiceTokens};
+    ///
+    /// # futures::executor::block_on(async {
+    /// let tokens = ServiceTokens::new(MemoryStore::new());
+    /// let issued = tokens
+    ///     .create(NewToken::new("ci").with_roles(["deployer"]).with_expiry("30d".parse()?))
+    ///     .await?;
+    /// println!("shown once: {}", issued.expose_secret());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// # }).expect("no step fails");
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a rule or the policy is broken, if the actor may not create such a token,
+    /// if a token was created with the same [idempotency key](NewToken::with_idempotency_key), if
+    /// there are no random bytes, or if the store is unavailable.
+    pub async fn create(&self, new: NewToken) -> Result<IssuedToken, LifecycleError> {
+        let rights = self.rights(false).await?;
+        if let Some(key) = new.idempotency_key() {
+            let id = token_id(&self.actor, key)?;
+            return self.create_once(new, id, &rights).await;
+        }
+        let fields = self.validated_fields(new, &rights)?;
+        loop {
+            match self.issue(&fields, self.format.mint()?, &rights).await {
+                // The id was drawn before: about one in a hundred thousand million creations.
+                Err(RegistryError::DuplicateId) => {}
+                issued => return Ok(issued?),
+            }
+        }
+    }
+
+    /// Imports a token that was minted elsewhere, by the digest of its whole text. Its holder keeps
+    /// using it.
+    ///
+    /// # Errors
+    ///
+    /// As [`create`](Self::create), or a token with this digest is there already.
+    pub async fn import(
+        &self,
+        new: NewToken,
+        digest: TokenDigest,
+    ) -> Result<TokenRecord, LifecycleError> {
+        let rights = self.rights(false).await?;
+        let fields = self.validated_fields(new, &rights)?;
+        loop {
+            // The id alone is used: its secret is dropped at once.
+            let record = TokenRecord::new(self.format.mint()?.id(), digest);
+            let action = AuditAction::Imported;
+            match self.insert(&fields, record, action, &rights).await {
+                Err(RegistryError::DuplicateId) => {}
+                inserted => return Ok(inserted?),
+            }
+        }
+    }
+
+    /// Creates the token with this id, or tells that it was created before.
+    async fn create_once(
+        &self,
+        new: NewToken,
+        id: TokenId,
+        rights: &Rights,
+    ) -> Result<IssuedToken, LifecycleError> {
+        let mut problems = Vec::new();
+        let fields = self.fields_for(new, rights, &mut problems);
+        // A replay changes nothing, but returns the record.
+        rights.check_accepted()?;
+        fields.check_counts()?;
+        // First of all: what was good then may break a rule by now, be it an expiry that passed.
+        self.reject_replay(id, &fields).await?;
+        self.validate(&fields, problems)?;
+        for _ in 0..MAX_ATTEMPTS {
+            let secret = self.format.mint_with_id(id)?;
+            let error = match self.issue(&fields, secret, rights).await {
+                Ok(issued) => return Ok(issued),
+                Err(error) => error,
+            };
+            match error {
+                RegistryError::DuplicateId => self.reject_replay(id, &fields).await?,
+                // By this very token, if another call with the key was quicker.
+                RegistryError::NameTaken | RegistryError::TooManyTokens => {
+                    self.reject_replay(id, &fields).await?;
+                    return Err(error.into());
+                }
+                error => return Err(error.into()),
+            }
+        }
+        Err(
+            StoreError::unavailable("too many concurrent creations and deletions of this token")
+                .into(),
+        )
+    }
+
+    /// Refuses to create a token that is there already.
+    async fn reject_replay(&self, id: TokenId, fields: &Fields) -> Result<(), LifecycleError> {
+        match self.registry.get(id).await? {
+            None => Ok(()),
+            Some(record) if self.is_replay(&record, fields) => {
+                Err(LifecycleError::AlreadyCreated(Box::new(record)))
+            }
+            Some(_) => Err(LifecycleError::IdempotencyKeyReused),
+        }
+    }
+
+    /// Returns whether this actor created the record by asking for the same. What a changed one was
+    /// created as is not known.
+    fn is_replay(&self, record: &TokenRecord, fields: &Fields) -> bool {
+        record.created_by() == Some(&*self.actor.name())
+            && (record.revision() > 1 || fields.match_record(record))
+    }
+
+    fn validated_fields(&self, new: NewToken, rights: &Rights) -> Result<Fields, LifecycleError> {
+        let mut problems = Vec::new();
+        let fields = self.fields_for(new, rights, &mut problems);
+        fields.check_counts()?;
+        self.validate(&fields, problems)?;
+        Ok(fields)
+    }
+
+    /// Returns the fields of a new token. One without an expiry expires with the actor's token.
+    fn fields_for(
+        &self,
+        new: NewToken,
+        rights: &Rights,
+        problems: &mut Vec<FieldProblem>,
+    ) -> Fields {
+        let has_expiry = new.expiry.is_some();
+        let fields = Fields::from_new_token(new, &self.policy, self.clock.now(), problems);
+        if has_expiry {
+            fields
+        } else {
+            fields.with_max_expiry(rights.latest_expiry())
+        }
+    }
+
+    /// Returns whether a token may have these fields.
+    pub(super) fn validate(
+        &self,
+        fields: &Fields,
+        mut problems: Vec<FieldProblem>,
+    ) -> Result<(), LifecycleError> {
+        fields.check(&self.policy, &mut problems);
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(LifecycleError::Invalid(problems))
+        }
+    }
+
+    /// Keeps a token with this secret.
+    async fn issue(
+        &self,
+        fields: &Fields,
+        secret: MintedToken,
+        rights: &Rights,
+    ) -> Result<IssuedToken, RegistryError> {
+        let record = TokenRecord::from(&secret).with_hint(&*self.format.hint(secret.id()));
+        let action = AuditAction::Created;
+        let record = self.insert(fields, record, action, rights).await?;
+        Ok(IssuedToken {
+            secret,
+            record,
+            effective_within: self.registry.effective_within(),
+        })
+    }
+
+    async fn insert(
+        &self,
+        fields: &Fields,
+        bare: TokenRecord,
+        action: AuditAction,
+        rights: &Rights,
+    ) -> Result<TokenRecord, RegistryError> {
+        let now = self.clock.now();
+        let actor = self.actor.name();
+        let record = fields
+            .apply_to(bare.clone())
+            .with_created_at(now)
+            .with_created_by(actor.as_str())
+            .with_updated_at(now)
+            .with_revision(1);
+        rights.check(None, &record)?;
+        let write = self
+            .write(action, &bare, record.clone(), rights)
+            .with_max_tokens(self.policy.max_tokens());
+        self.registry.insert(&write).await?;
+        self.sink.record(write.event());
+        Ok(record)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(actor: &str, key: &str) -> Option<String> {
+        let id = token_id(&Actor::operator(actor), key).ok()?;
+        Some(id.to_string())
+    }
+
+    #[test]
+    fn idempotency_key_maps_to_stable_token_id_per_actor() {
+        assert_eq!(id("ci", "a").as_deref(), Some("aGb4SnBUbX"));
+        assert_ne!(id("ci", "a"), id("ci", "b"));
+        assert_ne!(id("ci", "a"), id("cd", "a"));
+        assert_ne!(id("ci", "a"), id("ci\0a", "a"));
+        assert_ne!(id("c", "ia"), id("ci", "a"));
+    }
+
+    #[test]
+    fn accepts_idempotency_keys_of_1_to_255_visible_ascii_characters() {
+        let longest = "~".repeat(255);
+        for good in ["!", "\"", "8e03978e-40d5-43dd-bc93-6894a57f9324", &longest] {
+            assert!(id("ci", good).is_some(), "{good}");
+        }
+        let too_long = "a".repeat(256);
+        for bad in ["", " ", "a b", "a\n", "a\0", "\u{7f}", "é", &too_long] {
+            assert_eq!(id("ci", bad), None, "{bad}");
+        }
+    }
+}

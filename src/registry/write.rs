@@ -1,0 +1,132 @@
+use std::time::SystemTime;
+
+use super::{Authority, RegistryError};
+use crate::audit::AuditEvent;
+use crate::store::{TokenRecord, TokenState};
+use crate::token::TokenId;
+
+/// A record to write, the limits to enforce, and its audit event.
+///
+/// A store with an audit log writes the [event](Self::event) in the same transaction as the record.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Write {
+    record: TokenRecord,
+    event: AuditEvent,
+    unique_name: bool,
+    max_tokens: Option<u64>,
+    authority: Option<Authority>,
+    last_admin_check: Option<SystemTime>,
+}
+
+impl Write {
+    /// Creates a write without limits.
+    pub fn new(record: TokenRecord, event: AuditEvent) -> Self {
+        Self {
+            record,
+            event,
+            unique_name: false,
+            max_tokens: None,
+            authority: None,
+            last_admin_check: None,
+        }
+    }
+
+    /// Rejects a name that another unrevoked token has. Only names written with this limit are
+    /// compared. The default is no limit.
+    pub fn with_unique_name(mut self, unique_name: bool) -> Self {
+        self.unique_name = unique_name;
+        self
+    }
+
+    /// Rejects an insertion if this many unrevoked tokens exist. The default is no limit.
+    pub fn with_max_tokens(mut self, max_tokens: impl Into<Option<u64>>) -> Self {
+        self.max_tokens = max_tokens.into();
+        self
+    }
+
+    /// Makes the write only if the authority still holds in the transaction. The default is an
+    /// operator, who may change everything.
+    pub(crate) fn with_authority(mut self, authority: Option<Authority>) -> Self {
+        self.authority = authority;
+        self
+    }
+
+    /// Refuses the write if it leaves no token that [may administer](TokenRecord::may_administer)
+    /// at `now`. The default is not to check.
+    pub fn with_last_admin_check(mut self, now: impl Into<Option<SystemTime>>) -> Self {
+        self.last_admin_check = now.into();
+        self
+    }
+
+    /// Returns the token whose holder makes the write, if it is one of this registry.
+    pub fn actor_id(&self) -> Option<TokenId> {
+        self.authority.as_ref()?.registered_id()
+    }
+
+    /// Returns the time at which another token must be able to administer.
+    pub fn last_admin_check(&self) -> Option<SystemTime> {
+        self.last_admin_check
+    }
+
+    /// Checks the authority of the actor that makes the write. Call it inside the transaction, with the
+    /// stored record of [`actor_id`](Self::actor_id) and the stored record that is to be replaced
+    /// or deleted.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`RegistryError::Unauthorized`] if the actor's token is no longer accepted, or does
+    /// not hold what the change needs.
+    pub fn authorize(
+        &self,
+        actor: Option<&TokenRecord>,
+        before: Option<&TokenRecord>,
+    ) -> Result<(), RegistryError> {
+        let Some(authority) = &self.authority else {
+            return Ok(());
+        };
+        Ok(authority.check(actor, before, &self.record)?)
+    }
+
+    /// Checks that one of `others`, the tokens besides the one that changes, may administer, if the
+    /// write asks for that. Call it inside the transaction.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`RegistryError::LastAdmin`] if none of them may.
+    pub fn check_last_admin<'r>(
+        &self,
+        others: impl IntoIterator<Item = &'r TokenRecord>,
+    ) -> Result<(), RegistryError> {
+        let Some(now) = self.last_admin_check else {
+            return Ok(());
+        };
+        let mut others = others.into_iter();
+        if others.any(|record| record.id() != self.record.id() && record.may_administer(now)) {
+            Ok(())
+        } else {
+            Err(RegistryError::LastAdmin)
+        }
+    }
+
+    /// Returns the record.
+    pub fn record(&self) -> &TokenRecord {
+        &self.record
+    }
+
+    /// Returns the audit event.
+    pub fn event(&self) -> &AuditEvent {
+        &self.event
+    }
+
+    /// Returns the name that must be unique, if any. A revoked record has none.
+    pub fn reserved_name(&self) -> Option<&str> {
+        let reserves = self.unique_name && self.record.state() != TokenState::Revoked;
+        reserves.then(|| self.record.name())
+    }
+
+    /// Returns the maximum number of unrevoked tokens after an insertion.
+    pub fn max_tokens(&self) -> Option<u64> {
+        self.max_tokens
+    }
+}
