@@ -22,7 +22,7 @@ use tower_service_token::store::{
 use tower_service_token::token::{PresentedToken, TokenId};
 use tower_service_token::{Principal, ServiceTokens};
 
-use crate::test_database::{Store, TestDatabase, TestPool, at, record_fields};
+use crate::database::{Store, TestDatabase, TestPool, at, fields};
 
 /// Longer than any lock of these tests is held on a busy machine.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
@@ -193,9 +193,7 @@ async fn wait_for_blocked_transactions(pool: &TestPool, count: i64) {
     }
 }
 
-pub(crate) async fn rejects_writes_whose_actor_was_revoked_while_they_waited(
-    database: TestDatabase,
-) {
+pub(crate) async fn rejects_waiting_writes_whose_actor_was_revoked(database: TestDatabase) {
     let store = store_with_long_lock_timeout(&database).await;
     let (locks, watching) = (database.pool(1).await, database.pool(1).await);
     let other_digest = if database.is_postgres() {
@@ -269,7 +267,7 @@ pub(crate) async fn rejects_writes_whose_actor_was_revoked_while_they_waited(
         }
         for target in &targets {
             let stored = store.get(target.id()).await.unwrap().unwrap();
-            assert_eq!(record_fields(&stored), record_fields(target), "{end}");
+            assert_eq!(fields(&stored), fields(target), "{end}");
         }
         let created = TokenFilter::new().with_name("created");
         assert_eq!(store.count(&created, at(1)).await.unwrap(), 0, "{end}");
@@ -278,7 +276,7 @@ pub(crate) async fn rejects_writes_whose_actor_was_revoked_while_they_waited(
     }
 }
 
-pub(crate) async fn one_of_ten_concurrent_rotations_succeeds(database: TestDatabase) {
+pub(crate) async fn allows_one_of_ten_concurrent_rotations(database: TestDatabase) {
     let nodes = [
         store_with_long_lock_timeout(&database).await,
         store_with_long_lock_timeout(&database).await,
@@ -392,7 +390,7 @@ async fn clear_admins(store: &Store, round: usize) {
     operator.revoke(admins[0].id()).await.unwrap();
 }
 
-pub(crate) async fn mutual_actor_writes_do_not_deadlock(database: TestDatabase) {
+pub(crate) async fn writes_by_each_others_actors_do_not_deadlock(database: TestDatabase) {
     const ROUNDS: usize = 120;
     let nodes = [
         store_with_long_lock_timeout(&database).await,
@@ -454,7 +452,7 @@ pub(crate) async fn mutual_actor_writes_do_not_deadlock(database: TestDatabase) 
 }
 
 /// A leaked token is revoked within the default deadline, however much is written with it.
-pub(crate) async fn revokes_an_actor_under_constant_writes(database: TestDatabase) {
+pub(crate) async fn revokes_an_actor_that_writes_continuously(database: TestDatabase) {
     const WRITERS: usize = 16;
     let nodes = [
         store_with_long_lock_timeout(&database).await,

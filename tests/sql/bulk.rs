@@ -14,10 +14,8 @@ use tower_service_token::store::{TokenChange, TokenRecord, TokenState};
 use tower_service_token::token::TokenId;
 
 use crate::authority::{find, store_with_long_lock_timeout, tokens};
+use crate::database::{Changes, Server, Store, TestDatabase, at, digest, minted, write};
 use crate::plans::rows;
-use crate::test_database::{
-    RecordingListener, Server, Store, TestDatabase, at, digest, minted, write,
-};
 
 /// Of so many rows, one in fifty is revoked from the start.
 fn unrevoked(rows: i64) -> usize {
@@ -127,21 +125,21 @@ fn memory(name: &str) -> u64 {
     kibibytes.unwrap_or_default() / 1024
 }
 
-pub(crate) async fn bulk_revocation_notifies_other_nodes_of_each_token(database: TestDatabase) {
+pub(crate) async fn notifies_other_nodes_of_each_revocation(database: TestDatabase) {
     const MANY: i64 = 2000;
     let here = store_with_long_lock_timeout(&database).await.watching();
     let there = populated(&database, MANY).await;
-    let listener = RecordingListener::subscribed_to(&here);
-    listener.until_everything().await;
+    let changes = Changes::of(&here);
+    changes.wait_for_everything().await;
     let (revoked, _) = revoke_all(&tokens(&there), unrevoked(MANY)).await;
     let last = minted();
     there.insert(&write(&last)).await.unwrap();
-    // In the order of the changes, so that what comes before the last one is complete.
+    // Changes in the order of the changes, so that what comes before the last one is complete.
     let is_last = |change: &TokenChange| is_of(change, last.id());
-    let all = listener.until(is_last).await;
-    let told: BTreeSet<TokenId> = all.iter().filter_map(id_of).collect();
+    let all = changes.until(is_last).await;
+    let changes: BTreeSet<TokenId> = all.iter().filter_map(id_of).collect();
     for id in revoked {
-        assert!(told.contains(&id), "{id}");
+        assert!(changes.contains(&id), "{id}");
     }
 }
 
@@ -150,14 +148,12 @@ fn is_of(change: &TokenChange, wanted: TokenId) -> bool {
 }
 
 /// SQLite keeps the last 10,000 changes for other nodes.
-pub(crate) async fn pruned_change_log_invalidates_everything_on_other_nodes(
-    database: TestDatabase,
-) {
+pub(crate) async fn nodes_miss_no_pruned_revocations(database: TestDatabase) {
     const MANY: i64 = 12_000;
     let here = store_with_long_lock_timeout(&database).await;
     let there = populated(&database, MANY).await;
-    let listener = RecordingListener::subscribed_to(&here);
-    listener.until_everything().await;
+    let changes = Changes::of(&here);
+    changes.wait_for_everything().await;
     let (revoked, _) = revoke_all(&tokens(&there), unrevoked(MANY)).await;
     let pool = database.pool(1).await;
     let kept = "SELECT COUNT(*) FROM service_token_changes";
@@ -167,10 +163,10 @@ pub(crate) async fn pruned_change_log_invalidates_everything_on_other_nodes(
     // Either the node kept up, or it learns that anything may have changed.
     let is_everything = |change: &TokenChange| matches!(change, TokenChange::Everything);
     let is_end = |change: &TokenChange| is_everything(change) || is_of(change, last.id());
-    let all = listener.until(is_end).await;
-    let told: BTreeSet<TokenId> = all.iter().filter_map(id_of).collect();
-    let is_told = |id: &TokenId| told.contains(id);
-    assert!(all.iter().any(is_everything) || revoked.iter().all(is_told));
+    let all = changes.until(is_end).await;
+    let changes: BTreeSet<TokenId> = all.iter().filter_map(id_of).collect();
+    let is_notified = |id: &TokenId| changes.contains(id);
+    assert!(all.iter().any(is_everything) || revoked.iter().all(is_notified));
 }
 
 fn id_of(change: &TokenChange) -> Option<TokenId> {
@@ -199,7 +195,7 @@ pub(crate) async fn bulk_revocation_releases_reserved_names(database: TestDataba
 
 /// Revokes the same tokens by one call in one database and one by one in another: each column and
 /// each event is the same.
-pub(crate) async fn bulk_update_writes_the_same_rows_as_single_updates(database: TestDatabase) {
+pub(crate) async fn bulk_update_equals_single_updates(database: TestDatabase) {
     let other = match &database {
         TestDatabase::Sqlite(_) => TestDatabase::sqlite(),
         TestDatabase::Postgres { server, .. } => {

@@ -1,4 +1,4 @@
-//! The end of a store.
+//! Closing a store.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -7,17 +7,17 @@ use tower_service_token::registry::TokenRegistry;
 use tower_service_token::store::sql::SqliteStore;
 use tower_service_token::store::{FeedStatus, StoreErrorKind};
 
-use crate::test_database::{RecordingListener, TestDatabase, at, minted, write};
+use crate::database::{Changes, TestDatabase, at, minted, write};
 
-pub(crate) async fn a_closed_store_is_unavailable(database: TestDatabase) {
+pub(crate) async fn closed_stores_are_unavailable(database: TestDatabase) {
     let store = database.open().await.with_audit_retention(Duration::MAX);
-    let listener = RecordingListener::subscribed_to(&store);
-    listener.until_everything().await;
+    let changes = Changes::of(&store);
+    changes.wait_for_everything().await;
     let record = minted();
     store.insert(&write(&record)).await.unwrap();
     let clone = store.clone();
     store.close().await;
-    // Again is no error.
+    // Closing again is not an error.
     clone.close().await;
     for store in [&store, &clone] {
         let found = store.find_by_digest(record.digest()).await.unwrap_err();
@@ -28,8 +28,8 @@ pub(crate) async fn a_closed_store_is_unavailable(database: TestDatabase) {
         store.touch(&[(record.id(), at(1))]).await.unwrap_err();
     }
     assert_eq!(store.feed_status(), FeedStatus::NotUsed);
-    // Whoever subscribes now wakes no task.
-    let late = RecordingListener::subscribed_to(&store);
+    // A later subscription starts no task.
+    let late = Changes::of(&store);
     if database.is_postgres() {
         let pool = database.pool(1).await;
         let others = "SELECT COUNT(*) FROM pg_stat_activity \
@@ -62,12 +62,9 @@ fn files(database: &TestDatabase) -> Vec<String> {
 
 pub(crate) async fn last_close_leaves_one_complete_file(database: TestDatabase) {
     let (first, second) = (database.open().await, database.open().await);
-    let listener = [
-        RecordingListener::subscribed_to(&first),
-        RecordingListener::subscribed_to(&second),
-    ];
-    for listener in &listener {
-        listener.until_everything().await;
+    let changes = [Changes::of(&first), Changes::of(&second)];
+    for changes in &changes {
+        changes.wait_for_everything().await;
     }
     let mut ids = Vec::new();
     for number in 0..20 {

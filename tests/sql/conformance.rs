@@ -8,7 +8,7 @@ use tower_service_token::registry::TokenRegistry;
 use tower_service_token::store::sql::{PostgresStore, SqliteStore};
 use tower_service_token::testing::conformance;
 
-use crate::test_database::TestDatabase;
+use crate::database::TestDatabase;
 
 pub(crate) async fn passes_the_conformance_kit(database: TestDatabase) {
     // What the kit returns need not be sent between threads, so it stays on one.

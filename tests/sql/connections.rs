@@ -8,9 +8,9 @@ use test_support::postgres::Postgres;
 use test_support::stall::Stopwatch;
 use tower_service_token::registry::{ListRequest, TokenFilter};
 
-use crate::failover_pair::{BOUND, FailoverPair, Frozen, on_a_thread};
+use crate::database::{Server, Store, TestDatabase, at};
+use crate::replicas::{BOUND, Frozen, Replicas, on_a_thread};
 use crate::sessions::locked;
-use crate::test_database::{Server, Store, TestDatabase, at};
 
 const CONNECTIONS: usize = 8;
 
@@ -45,7 +45,7 @@ async fn readers(database: &TestDatabase, store: &Store) -> BTreeSet<String> {
     readers
 }
 
-pub(crate) async fn slow_statement_closes_only_its_own_connection(database: TestDatabase) {
+pub(crate) async fn slow_statements_close_only_their_connection(database: TestDatabase) {
     database.open().await;
     let (store, _holder) = locked(&database, "LOCK TABLE service_tokens").await;
     let before = readers(&database, &store).await;
@@ -60,7 +60,7 @@ pub(crate) async fn slow_statement_closes_only_its_own_connection(database: Test
 }
 
 /// Its connection is still busy when it goes back to the pool.
-pub(crate) async fn abandoned_statement_closes_only_its_own_connection(database: TestDatabase) {
+pub(crate) async fn abandoned_statements_close_only_their_connection(database: TestDatabase) {
     database.open().await;
     let (store, _holder) = locked(&database, "LOCK TABLE service_tokens").await;
     let before = readers(&database, &store).await;
@@ -77,10 +77,10 @@ pub(crate) async fn abandoned_statement_closes_only_its_own_connection(database:
     assert!(kept + 1 >= before.len(), "{kept} of {}", before.len());
 }
 
-pub(crate) async fn read_only_server_closes_no_connection(_: TestDatabase) {
-    let pair = FailoverPair::new().await;
-    let url = pair.standby.url_of(&pair.url);
-    let server = Server(Arc::clone(&pair.standby));
+pub(crate) async fn read_only_servers_keep_their_connections(_: TestDatabase) {
+    let replicas = Replicas::new().await;
+    let url = replicas.standby.url_of(&replicas.url);
+    let server = Server(Arc::clone(&replicas.standby));
     let database = TestDatabase::Postgres { server, url };
     let store = database.open().await;
     let before = readers(&database, &store).await;
@@ -96,14 +96,14 @@ pub(crate) async fn read_only_server_closes_no_connection(_: TestDatabase) {
 }
 
 pub(crate) async fn replaces_idle_connections_to_a_hanging_server(_: TestDatabase) {
-    let pair = FailoverPair::new().await;
-    read_at_once(&pair.store).await;
-    on_a_thread(&pair.primary, Postgres::freeze).await;
-    let frozen = Frozen(Arc::clone(&pair.primary));
-    pair.name.move_to(pair.standby.address());
-    on_a_thread(&pair.standby, Postgres::promote).await;
-    let took = pair.recovers().await;
+    let replicas = Replicas::new().await;
+    read_at_once(&replicas.store).await;
+    on_a_thread(&replicas.primary, Postgres::freeze).await;
+    let frozen = Frozen(Arc::clone(&replicas.primary));
+    replicas.name.move_to(replicas.standby.address());
+    on_a_thread(&replicas.standby, Postgres::promote).await;
+    let took = replicas.recovers().await;
     assert!(took < BOUND, "{took:?}");
-    pair.assert_recovered().await;
+    replicas.assert_recovered().await;
     drop(frozen);
 }

@@ -11,7 +11,7 @@ use tower_service_token::registry::{ListRequest, TokenFilter};
 use tower_service_token::store::{DenialKind, TokenRecord};
 
 use crate::authority::find;
-use crate::test_database::{Store, TestDatabase, at};
+use crate::database::{Store, TestDatabase, at};
 
 /// The secrets of the tokens of a fixture, which are of use nowhere else.
 struct Secrets {
@@ -74,7 +74,7 @@ fn tokens(store: &Store) -> ServiceTokens {
     }
 }
 
-pub(crate) async fn earlier_database_lists_and_authenticates_tokens(database: TestDatabase) {
+pub(crate) async fn opens_databases_of_an_earlier_release(database: TestDatabase) {
     let (store, secrets) = restored(&database).await;
     let request = ListRequest::new(TokenFilter::new(), at(1));
     let records = store.list(&request).await.unwrap().records;
@@ -111,7 +111,7 @@ pub(crate) async fn earlier_database_lists_and_authenticates_tokens(database: Te
     }
 }
 
-pub(crate) async fn earlier_database_rotates_and_revokes_tokens(database: TestDatabase) {
+pub(crate) async fn changes_databases_of_an_earlier_release(database: TestDatabase) {
     let (store, secrets) = restored(&database).await;
     // By the previous secret only at a revision, as with tokens of this release.
     let previous = find(&store, secrets.before_rotation).await.unwrap();
@@ -166,7 +166,7 @@ pub(crate) async fn earlier_database_rotates_and_revokes_tokens(database: TestDa
 
 /// Named for the sake of its siblings: it has no database.
 #[cfg(feature = "file")]
-pub(crate) async fn earlier_token_file_is_readable(database: TestDatabase) {
+pub(crate) async fn reads_token_files_of_an_earlier_release(database: TestDatabase) {
     use tower_service_token::TokenStore;
     use tower_service_token::clock::SystemClock;
     use tower_service_token::store::file::FileStore;

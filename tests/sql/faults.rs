@@ -1,5 +1,5 @@
-//! Databases that are busy, gone, frozen or back again: unavailable within the deadline, and never
-//! a token that is not found.
+//! Databases that are busy, down, frozen or recovering. The store is unavailable within the deadline
+//! and never reports a token as unknown.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,9 +12,7 @@ use tower_service_token::registry::{ListRequest, RegistryError, TokenFilter, Tok
 use tower_service_token::store::sql::SqliteStore;
 use tower_service_token::store::{StoreErrorKind, TokenRecord};
 
-use crate::test_database::{
-    RecordingListener, Server, Store, TestDatabase, TestPool, at, minted, write,
-};
+use crate::database::{Changes, Server, Store, TestDatabase, TestPool, at, minted, write};
 
 const DEADLINE: Duration = Duration::from_millis(300);
 
@@ -22,7 +20,7 @@ const DEADLINE: Duration = Duration::from_millis(300);
 const SLACK: Duration = Duration::from_secs(2);
 
 /// Longer than anything takes that works.
-const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Every operation says that the store is unavailable, in time.
 async fn assert_unavailable(store: &Store, record: &TokenRecord) {
@@ -52,7 +50,7 @@ async fn assert_unavailable(store: &Store, record: &TokenRecord) {
     unavailable(touched.map_err(Into::into), begun).await;
 }
 
-pub(crate) async fn exhausted_pool_is_unavailable_within_the_deadline(database: TestDatabase) {
+pub(crate) async fn exhausted_pools_are_unavailable_within_the_deadline(database: TestDatabase) {
     let pool = database.pool(1).await;
     let store = pool.store().await.with_deadline(Duration::from_secs(60));
     let record = minted();
@@ -74,9 +72,7 @@ pub(crate) async fn exhausted_pool_is_unavailable_within_the_deadline(database: 
     assert!(store.get(record.id()).await.unwrap().is_some());
 }
 
-pub(crate) async fn file_locked_by_another_process_is_unavailable_within_the_deadline(
-    database: TestDatabase,
-) {
+pub(crate) async fn locked_files_are_unavailable_within_the_deadline(database: TestDatabase) {
     let store = database.open().await;
     let record = minted();
     store.insert(&write(&record)).await.unwrap();
@@ -102,7 +98,7 @@ pub(crate) async fn file_locked_by_another_process_is_unavailable_within_the_dea
 }
 
 /// SQLite ends the transaction of a change that finds no space.
-pub(crate) async fn writes_recover_after_a_full_disk(database: TestDatabase) {
+pub(crate) async fn recovers_from_a_full_disk(database: TestDatabase) {
     let options = SqliteConnectOptions::new().filename(database.file());
     let options = options.create_if_missing(true);
     let pool = SqlitePoolOptions::new().max_connections(1);
@@ -134,7 +130,7 @@ pub(crate) async fn writes_recover_after_a_full_disk(database: TestDatabase) {
 }
 
 /// All connections of the store's own pool have gone; the store connects again and says nothing.
-pub(crate) async fn lookups_survive_killed_connections(database: TestDatabase) {
+pub(crate) async fn operations_survive_killed_connections(database: TestDatabase) {
     let store = database.open().await;
     let record = minted();
     store.insert(&write(&record)).await.unwrap();
@@ -166,11 +162,11 @@ async fn private() -> (Arc<Postgres>, Store, TokenRecord) {
     (server, store, record)
 }
 
-pub(crate) async fn store_recovers_when_the_server_returns(_: TestDatabase) {
+pub(crate) async fn recovers_when_the_server_restarts(_: TestDatabase) {
     let (server, store, record) = private().await;
-    let listener = RecordingListener::subscribed_to(&store);
-    listener.until_everything().await;
-    // Lookups go on all the time: they find the token or are told that nobody can look.
+    let changes = Changes::of(&store);
+    changes.wait_for_everything().await;
+    // Lookups run continuously. They find the token, or the store is unavailable.
     let done = Arc::new(AtomicBool::new(false));
     let counts = [(); 8].map(|()| Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]));
     let lookups = counts.clone().map(|counts| {
@@ -200,7 +196,7 @@ pub(crate) async fn store_recovers_when_the_server_returns(_: TestDatabase) {
             .zip(before)
             .any(|(now, before)| *now <= before)
         {
-            assert!(begun.elapsed() < WAIT_TIMEOUT, "{counts:?}");
+            assert!(begun.elapsed() < TIMEOUT, "{counts:?}");
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
@@ -210,7 +206,7 @@ pub(crate) async fn store_recovers_when_the_server_returns(_: TestDatabase) {
         all_get_one_more(1).await;
         assert_unavailable(&store.clone().with_deadline(DEADLINE), &record).await;
         on_a_thread(&server, Postgres::start).await;
-        listener.until_everything().await;
+        changes.wait_for_everything().await;
         let known = store.get(record.id()).await.unwrap().unwrap();
         store.update(&write(&known)).await.unwrap();
     }
@@ -221,11 +217,11 @@ pub(crate) async fn store_recovers_when_the_server_returns(_: TestDatabase) {
     }
 }
 
-pub(crate) async fn a_frozen_server_is_unavailable_within_the_deadline(_: TestDatabase) {
+pub(crate) async fn frozen_servers_are_unavailable_within_the_deadline(_: TestDatabase) {
     let (server, store, record) = private().await;
     let hasty = store.clone().with_deadline(DEADLINE);
-    let listener = RecordingListener::subscribed_to(&store);
-    listener.until_everything().await;
+    let changes = Changes::of(&store);
+    changes.wait_for_everything().await;
     server.freeze();
     let frozen = Stopwatch::start();
     // Long enough for the silence to be noticed, although no connection was closed.
@@ -234,10 +230,10 @@ pub(crate) async fn a_frozen_server_is_unavailable_within_the_deadline(_: TestDa
     }
     server.thaw();
     assert!(store.get(record.id()).await.unwrap().is_some());
-    listener.until_everything().await;
+    changes.wait_for_everything().await;
 }
 
-pub(crate) async fn acknowledged_writes_survive_a_server_crash(_: TestDatabase) {
+pub(crate) async fn acknowledged_changes_survive_a_server_crash(_: TestDatabase) {
     /// What is acknowledged before each crash, at least.
     const EACH: usize = 10;
 
@@ -265,7 +261,7 @@ pub(crate) async fn acknowledged_writes_survive_a_server_crash(_: TestDatabase) 
         // The crash comes in the midst of the writes.
         let begun = Instant::now();
         while count.load(Ordering::SeqCst) <= EACH {
-            assert!(begun.elapsed() < WAIT_TIMEOUT, "too few are acknowledged");
+            assert!(begun.elapsed() < TIMEOUT, "too few are acknowledged");
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         on_a_thread(&server, |server| server.stop(Stop::Immediate)).await;

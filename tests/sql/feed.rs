@@ -1,4 +1,4 @@
-//! Who is told of a change: this process at once, others as soon as may be.
+//! Change notifications, in this process and in others.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -6,22 +6,22 @@ use std::time::{Duration, Instant};
 use tower_service_token::digest::TokenDigest;
 use tower_service_token::store::{TokenChange, TokenRecord, TokenState};
 
-use crate::test_database::{RecordingListener, TestDatabase, at, digest, minted, write};
+use crate::database::{Changes, TestDatabase, at, digest, minted, write};
 
 fn is_of(record: &TokenRecord) -> impl Fn(&TokenChange) -> bool + use<> {
     let wanted = record.id();
     move |change| matches!(change, TokenChange::Token { id, .. } if *id == wanted)
 }
 
-/// Whether a change of this token was told, with these digests. What this process changed may be
-/// told once more.
+/// Asserts that a change of this token was notified with these digests. A process may receive its own
+/// changes twice.
 #[track_caller]
-fn assert_published(changes: &[TokenChange], record: &TokenRecord, expected: &[TokenDigest]) {
-    let is_published = changes.iter().any(|change| {
+fn assert_notified(changes: &[TokenChange], record: &TokenRecord, expected: &[TokenDigest]) {
+    let is_notified = changes.iter().any(|change| {
         matches!(change, TokenChange::Token { id, digests }
             if *id == record.id() && sorted(digests) == sorted(expected))
     });
-    assert!(is_published, "{changes:?}");
+    assert!(is_notified, "{changes:?}");
 }
 
 fn sorted(digests: &[TokenDigest]) -> Vec<String> {
@@ -30,59 +30,59 @@ fn sorted(digests: &[TokenDigest]) -> Vec<String> {
     digests
 }
 
-pub(crate) async fn notifies_this_process_before_the_write_returns(database: TestDatabase) {
+pub(crate) async fn notifies_this_process_before_the_change_returns(database: TestDatabase) {
     let store = database.open().await;
     let clone = store.clone();
-    let listener = RecordingListener::subscribed_to(&clone);
+    let changes = Changes::of(&clone);
     let record = minted();
     store.insert(&write(&record)).await.unwrap();
-    assert_published(&listener.take(), &record, &[*record.digest()]);
+    assert_notified(&changes.take(), &record, &[*record.digest()]);
 
     let rotated = record.clone().with_digest(digest("new"));
     let rotated = rotated.with_previous_digest((*record.digest(), at(9)));
     let rotated = store.update(&write(&rotated)).await.unwrap();
     let both = [*record.digest(), digest("new")];
-    assert_published(&listener.take(), &record, &both);
+    assert_notified(&changes.take(), &record, &both);
 
     store.delete(&write(&rotated)).await.unwrap();
-    assert_published(&listener.take(), &record, &both);
+    assert_notified(&changes.take(), &record, &both);
 }
 
-pub(crate) async fn notifies_another_process(database: TestDatabase) {
+pub(crate) async fn notifies_other_processes(database: TestDatabase) {
     let (here, there) = (database.open().await.watching(), database.open().await);
-    let listener = RecordingListener::subscribed_to(&here);
-    listener.until_everything().await;
+    let changes = Changes::of(&here);
+    changes.wait_for_everything().await;
     let record = minted();
     there.insert(&write(&record)).await.unwrap();
-    let all = listener.until(is_of(&record)).await;
-    assert_published(&all, &record, &[*record.digest()]);
+    let all = changes.until(is_of(&record)).await;
+    assert_notified(&all, &record, &[*record.digest()]);
 
     let revoked = record
         .clone()
         .with_digest(digest("new"))
         .with_state(TokenState::Revoked);
     let revoked = there.update(&write(&revoked)).await.unwrap();
-    let all = listener.until(is_of(&record)).await;
-    assert_published(&all, &record, &[*record.digest(), digest("new")]);
+    let all = changes.until(is_of(&record)).await;
+    assert_notified(&all, &record, &[*record.digest(), digest("new")]);
 
-    // A use is nobody's news: the next thing told is the deletion.
+    // A use is not notified. The next notification is the deletion.
     there.touch(&[(record.id(), at(5))]).await.unwrap();
     there.delete(&write(&revoked)).await.unwrap();
-    let all = listener.until(is_of(&record)).await;
+    let all = changes.until(is_of(&record)).await;
     assert_eq!(all.len(), 1, "{all:?}");
-    assert_published(&all, &record, &[digest("new")]);
+    assert_notified(&all, &record, &[digest("new")]);
 }
 
-pub(crate) async fn a_dropped_store_stops_listening(database: TestDatabase) {
+pub(crate) async fn dropped_stores_stop_listening(database: TestDatabase) {
     let (here, there) = (database.open().await.watching(), database.open().await);
-    let listener = RecordingListener::subscribed_to(&here);
-    listener.until_everything().await;
-    let (weak, clone) = (Arc::downgrade(&listener), here.clone());
+    let changes = Changes::of(&here);
+    changes.wait_for_everything().await;
+    let (weak, clone) = (Arc::downgrade(&changes), here.clone());
     drop(here);
     // A clone keeps it going.
     let record = minted();
     there.insert(&write(&record)).await.unwrap();
-    listener.until(is_of(&record)).await;
+    changes.until(is_of(&record)).await;
     drop((clone, there));
     if database.is_postgres() {
         let pool = database.pool(1).await;
@@ -95,20 +95,20 @@ pub(crate) async fn a_dropped_store_stops_listening(database: TestDatabase) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
-    drop(listener);
+    drop(changes);
     assert!(
         weak.upgrade().is_none(),
         "the store kept its listener alive"
     );
 }
 
-pub(crate) async fn pruned_changes_are_published_as_everything(database: TestDatabase) {
+pub(crate) async fn pruned_changes_notify_everything(database: TestDatabase) {
     let (here, there) = (database.open().await.watching(), database.open().await);
-    let listener = RecordingListener::subscribed_to(&here);
-    listener.until_everything().await;
+    let changes = Changes::of(&here);
+    changes.wait_for_everything().await;
     let record = minted();
     there.insert(&write(&record)).await.unwrap();
-    listener.until(is_of(&record)).await;
+    changes.until(is_of(&record)).await;
     // As if more had been changed meanwhile than are kept.
     database
         .run(
@@ -117,7 +117,7 @@ pub(crate) async fn pruned_changes_are_published_as_everything(database: TestDat
              INSERT INTO service_token_changes (change) VALUES ('5'); COMMIT;",
         )
         .await;
-    listener.until_everything().await;
+    changes.wait_for_everything().await;
     there.insert(&write(&minted())).await.unwrap();
     // The log holds the last 10,000.
     database
@@ -131,23 +131,23 @@ pub(crate) async fn pruned_changes_are_published_as_everything(database: TestDat
     let pool = database.pool(1).await;
     let kept = "SELECT COUNT(*) FROM service_token_changes";
     assert_eq!(pool.number(kept).await, 10_000);
-    listener.until_everything().await;
+    changes.wait_for_everything().await;
     // And it goes on from there.
     let record = minted();
     there.insert(&write(&record)).await.unwrap();
-    listener.until(is_of(&record)).await;
+    changes.until(is_of(&record)).await;
 }
 
-pub(crate) async fn reconnecting_publishes_everything(database: TestDatabase) {
+pub(crate) async fn reconnected_feed_notifies_everything(database: TestDatabase) {
     let (here, there) = (database.open().await, database.open().await);
-    let listener = RecordingListener::subscribed_to(&here);
-    listener.until_everything().await;
+    let changes = Changes::of(&here);
+    changes.wait_for_everything().await;
     for _ in 0..3 {
         let (server, url) = database.url();
         server.kill_connections(url).await;
-        listener.until_everything().await;
+        changes.wait_for_everything().await;
         let record = minted();
         there.insert(&write(&record)).await.unwrap();
-        listener.until(is_of(&record)).await;
+        changes.until(is_of(&record)).await;
     }
 }

@@ -1,4 +1,4 @@
-//! What a store says of itself to health checks.
+//! Health checks and the state of a store.
 
 use std::time::{Duration, Instant};
 
@@ -7,23 +7,23 @@ use tower_service_token::registry::TokenRegistry;
 use tower_service_token::store::sql::SqliteStore;
 use tower_service_token::store::{FeedStatus, TokenStore};
 
-use crate::test_database::{RecordingListener, TestDatabase, at, minted, write};
+use crate::database::{Changes, TestDatabase, at, minted, write};
 
 const CHECKS: &str = "SELECT write_checks FROM service_token_store";
 
 pub(crate) async fn write_check_commits(database: TestDatabase) {
     let store = database.open().await.with_audit_trail();
-    let listener = RecordingListener::subscribed_to(&store);
-    listener.until_everything().await;
+    let changes = Changes::of(&store);
+    changes.wait_for_everything().await;
     for _ in 0..3 {
         store.check_writable().await.unwrap();
     }
     assert_eq!(database.pool(1).await.number(CHECKS).await, 3);
     assert!(store.audit_trail(None, 10).await.unwrap().is_empty());
-    assert!(listener.take().is_empty(), "a check changes no token");
+    assert!(changes.take().is_empty(), "a check changes no token");
 }
 
-pub(crate) async fn write_check_fails_when_writes_are_impossible(database: TestDatabase) {
+pub(crate) async fn write_check_fails_if_it_cannot_write(database: TestDatabase) {
     let store = database.open().await;
     if !database.is_postgres() {
         let options = SqliteConnectOptions::new().filename(database.file());
@@ -46,7 +46,7 @@ pub(crate) async fn write_check_fails_when_writes_are_impossible(database: TestD
     store.check_writable().await.unwrap_err();
 }
 
-pub(crate) async fn a_store_is_initialized_once(database: TestDatabase) {
+pub(crate) async fn initialization_is_recorded_once(database: TestDatabase) {
     let store = database.open().await;
     let new = store.state().await.unwrap();
     assert_eq!(new.initialized_at(), None);
@@ -63,10 +63,10 @@ pub(crate) async fn a_store_is_initialized_once(database: TestDatabase) {
     );
 }
 
-pub(crate) async fn feed_is_connected_while_the_file_is_readable(database: TestDatabase) {
+pub(crate) async fn feed_state_follows_the_file(database: TestDatabase) {
     let store = database.open().await.watching();
     assert_eq!(store.feed_status(), FeedStatus::NotUsed);
-    let listener = RecordingListener::subscribed_to(&store);
+    let changes = Changes::of(&store);
     let becomes = async |state: FeedStatus| {
         let begun = Instant::now();
         while store.feed_status() != state {
@@ -80,16 +80,16 @@ pub(crate) async fn feed_is_connected_while_the_file_is_readable(database: TestD
             .run("ALTER TABLE service_token_changes RENAME TO gone")
             .await;
         becomes(FeedStatus::Lost).await;
-        listener.take();
+        changes.take();
         database
             .run("ALTER TABLE gone RENAME TO service_token_changes")
             .await;
         becomes(FeedStatus::Connected).await;
-        listener.until_everything().await;
+        changes.wait_for_everything().await;
     }
     let record = minted();
     store.insert(&write(&record)).await.unwrap();
     let memory = SqliteStore::in_memory().await.unwrap();
-    memory.subscribe(&(listener as _));
+    memory.subscribe(&(changes as _));
     assert_eq!(memory.feed_status(), FeedStatus::NotUsed);
 }

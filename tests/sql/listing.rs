@@ -4,7 +4,7 @@ use tower_service_token::registry::{ListRequest, TokenFilter};
 use tower_service_token::store::{TokenRecord, TokenState, TokenStatus};
 use tower_service_token::token::TokenId;
 
-use crate::test_database::{Store, TestDatabase, at, minted, write};
+use crate::database::{Store, TestDatabase, at, minted, write};
 
 /// Records that differ in everything a filter asks for, many of them at the same times.
 fn records() -> Vec<TokenRecord> {
@@ -86,7 +86,7 @@ fn filters() -> Vec<TokenFilter> {
     filters
 }
 
-pub(crate) async fn every_filter_lists_the_matching_tokens_across_pages(database: TestDatabase) {
+pub(crate) async fn lists_every_filter_page_by_page(database: TestDatabase) {
     let store = database.open().await;
     let records = records();
     for record in &records {

@@ -15,17 +15,18 @@ mod health;
 #[cfg(feature = "testing")]
 mod conformance;
 mod listing;
+mod manual_schema;
 mod migration;
 mod moved_file;
 mod failover_proxy;
 mod opening;
-mod test_database;
+mod database;
 mod plans;
 mod races;
 mod rules;
 mod sessions;
-mod failover_pair;
-mod audit_log;
+mod replicas;
+mod audit_trail;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -33,13 +34,13 @@ use std::time::Duration;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
-use self::test_database::{Server, TestDatabase};
+use self::database::{Server, TestDatabase};
 
 /// A test that both stores must pass.
 type Test = fn(TestDatabase) -> futures::future::BoxFuture<'static, ()>;
 
 /// Longer than any test takes on a busy machine.
-const TEST_TIMEOUT: Duration = Duration::from_secs(600);
+const TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Names functions `async fn(TestDatabase)`.
 macro_rules! tests {
@@ -117,7 +118,7 @@ fn run(test: Test, database: TestDatabase) -> Result<(), Failed> {
         let end = database.clone();
         // A task of its own, so that a panic does not skip what comes after.
         let test = tokio::spawn(test(database));
-        let outcome = tokio::time::timeout(TEST_TIMEOUT, test).await;
+        let outcome = tokio::time::timeout(TIMEOUT, test).await;
         end.remove().await;
         outcome
     });
@@ -131,80 +132,84 @@ fn run(test: Test, database: TestDatabase) -> Result<(), Failed> {
 fn both() -> Vec<(&'static str, Test)> {
     let mut all = Vec::new();
     all.extend(tests!(rules:
-        round_trips_a_record,
+        reads_back_stored_records,
         rejects_duplicate_ids_and_digests,
-        update_requires_and_increments_the_revision,
-        delete_requires_the_revision,
-        reserved_name_stays_taken_until_released,
-        insert_enforces_the_token_limit,
-        touch_never_moves_last_use_backward,
-        touches_many_tokens_at_once,
-        finds_tokens_by_current_and_previous_digest,
-        undecodable_row_is_corrupt,
+        updates_require_and_increment_the_revision,
+        deletions_require_the_revision,
+        reserved_names_are_unique_until_released,
+        enforces_the_token_limit,
+        last_use_never_moves_backwards,
+        touches_thousands_of_tokens,
+        finds_current_and_previous_secrets,
+        invalid_rows_are_corrupt,
     ));
-    all.extend(tests!(listing: every_filter_lists_the_matching_tokens_across_pages));
-    all.extend(tests!(plans: every_filter_uses_an_index, lookup_uses_an_index_for_each_digest));
+    all.extend(tests!(listing: lists_every_filter_page_by_page));
+    all.extend(tests!(plans: every_filter_uses_an_index, lookups_use_an_index_for_each_digest));
     all.extend(tests!(races:
-        one_of_many_concurrent_inserts_reserves_a_name,
-        concurrent_inserts_respect_the_token_limit,
+        concurrent_creators_cannot_share_a_unique_name,
+        concurrent_creators_do_not_exceed_the_limit,
         concurrent_updates_are_not_lost,
-        current_and_previous_digests_are_unique_across_tokens,
+        concurrent_writers_cannot_share_a_digest,
         touches_and_updates_do_not_deadlock,
     ));
     all.extend(tests!(opening:
-        reopened_store_keeps_its_tokens,
-        idempotency_key_survives_reopening,
-        concurrent_opens_create_the_schema_once,
-        rejects_a_newer_schema,
-        uses_a_user_supplied_pool,
+        reopening_finds_stored_tokens,
+        idempotency_keys_survive_a_restart,
+        concurrent_opens_create_the_tables_once,
+        rejects_tables_of_a_newer_release,
+        uses_the_pool_of_the_application,
     ));
-    all.extend(tests!(audit_log:
+    all.extend(tests!(audit_trail:
         stores_events_with_their_changes,
-        rejected_write_stores_no_event,
-        audit_trail_is_off_by_default,
+        rejected_changes_leave_no_event,
+        stores_no_events_without_an_audit_trail,
         stores_client_addresses,
-        deletes_events_before_a_time_and_no_others,
+        deletes_only_events_before_a_time,
         deletes_events_beyond_the_retention,
-        writes_proceed_while_events_are_pruned,
+        pruning_does_not_block_changes,
     ));
     all.extend(tests!(migration:
-        version_1_is_migrated_and_keeps_its_tokens,
-        an_empty_version_1_is_not_initialized,
-        a_migration_that_fails_leaves_version_1,
-        concurrent_migrations_succeed,
+        migrates_version_1_and_keeps_its_tokens,
+        empty_version_1_is_not_initialized,
+        failed_migration_leaves_version_1,
+        concurrent_opens_migrate_once,
         statements_of_version_1_work_on_version_2,
     ));
-    all.extend(tests!(closing: a_closed_store_is_unavailable));
+    all.extend(tests!(manual_schema:
+        scripts_create_everything_a_store_needs,
+        scripts_migrate_version_1,
+    ));
+    all.extend(tests!(closing: closed_stores_are_unavailable));
     all.extend(tests!(health:
         write_check_commits,
-        write_check_fails_when_writes_are_impossible,
-        a_store_is_initialized_once,
+        write_check_fails_if_it_cannot_write,
+        initialization_is_recorded_once,
     ));
     all.extend(tests!(feed:
-        notifies_this_process_before_the_write_returns,
-        notifies_another_process,
-        a_dropped_store_stops_listening,
+        notifies_this_process_before_the_change_returns,
+        notifies_other_processes,
+        dropped_stores_stop_listening,
     ));
     all.extend(tests!(authority:
-        rejects_writes_whose_actor_was_revoked_while_they_waited,
-        one_of_ten_concurrent_rotations_succeeds,
+        rejects_waiting_writes_whose_actor_was_revoked,
+        allows_one_of_ten_concurrent_rotations,
         concurrent_revocations_keep_one_admin,
-        mutual_actor_writes_do_not_deadlock,
-        revokes_an_actor_under_constant_writes,
+        writes_by_each_others_actors_do_not_deadlock,
+        revokes_an_actor_that_writes_continuously,
     ));
     all.extend(tests!(bulk:
         revokes_thousands_of_tokens_with_their_events,
-        bulk_revocation_notifies_other_nodes_of_each_token,
+        notifies_other_nodes_of_each_revocation,
         bulk_revocation_releases_reserved_names,
-        bulk_update_writes_the_same_rows_as_single_updates,
+        bulk_update_equals_single_updates,
     ));
     all.extend(tests!(earlier_release:
-        earlier_database_lists_and_authenticates_tokens,
-        earlier_database_rotates_and_revokes_tokens,
+        opens_databases_of_an_earlier_release,
+        changes_databases_of_an_earlier_release,
     ));
-    all.extend(tests!(sessions: checking_for_writability_changes_nothing));
+    all.extend(tests!(sessions: write_checks_change_no_token));
     all.extend(tests!(faults:
-        exhausted_pool_is_unavailable_within_the_deadline,
+        exhausted_pools_are_unavailable_within_the_deadline,
     ));
     #[cfg(feature = "testing")]
     all.extend(tests!(conformance: passes_the_conformance_kit));
@@ -234,33 +239,33 @@ fn long() -> Vec<(&'static str, Test)> {
 
 /// Run by `.ci/long`.
 fn long_on_postgres() -> Vec<(&'static str, Test)> {
-    tests!(failover: writes_recover_from_twenty_name_moves, writes_recover_from_twenty_primary_failures).into()
+    tests!(failover: recovers_when_the_name_moves_twenty_times, recovers_when_primaries_fail_twenty_times).into()
 }
 
 fn sqlite() -> Vec<(&'static str, Test)> {
     let mut all = Vec::new();
     all.extend(tests!(opening:
-        files_are_private_to_the_owner,
-        distinguishes_invalid_paths_from_invalid_files,
-        in_memory_store_is_dropped_with_its_last_clone,
+        files_are_accessible_to_their_owner_only,
+        distinguishes_missing_folders_from_invalid_files,
+        in_memory_stores_are_independent,
     ));
-    all.extend(tests!(feed: pruned_changes_are_published_as_everything));
-    all.extend(tests!(bulk: pruned_change_log_invalidates_everything_on_other_nodes));
+    all.extend(tests!(feed: pruned_changes_notify_everything));
+    all.extend(tests!(bulk: nodes_miss_no_pruned_revocations));
     #[cfg(feature = "file")]
-    all.extend(tests!(earlier_release: earlier_token_file_is_readable));
+    all.extend(tests!(earlier_release: reads_token_files_of_an_earlier_release));
     all.extend(tests!(closing: last_close_leaves_one_complete_file));
-    all.extend(tests!(health: feed_is_connected_while_the_file_is_readable));
+    all.extend(tests!(health: feed_state_follows_the_file));
     all.extend(tests!(moved_file:
-        writes_to_a_removed_file_fail,
-        writes_to_a_replaced_file_fail,
-        writes_without_the_write_ahead_log_fail,
-        writes_through_a_changed_symlink_fail,
-        replacing_the_file_during_a_write_fails_the_write,
-        user_supplied_pool_detects_a_replaced_file,
+        changes_fail_after_the_file_is_removed,
+        changes_fail_after_the_file_is_replaced,
+        changes_fail_after_the_log_is_removed,
+        changes_fail_after_the_symlink_moves,
+        replacing_the_file_during_a_change_fails_it,
+        checks_the_file_of_application_pools,
     ));
     all.extend(tests!(faults:
-        file_locked_by_another_process_is_unavailable_within_the_deadline,
-        writes_recover_after_a_full_disk,
+        locked_files_are_unavailable_within_the_deadline,
+        recovers_from_a_full_disk,
     ));
     all
 }
@@ -268,39 +273,43 @@ fn sqlite() -> Vec<(&'static str, Test)> {
 fn only_postgres() -> Vec<(&'static str, Test)> {
     let mut all = Vec::new();
     all.extend(tests!(opening: errors_do_not_contain_the_password));
-    all.extend(tests!(feed: reconnecting_publishes_everything));
-    all.extend(tests!(migration: waiting_migration_blocks_writes_for_at_most_two_seconds));
+    all.extend(tests!(manual_schema:
+        role_without_ddl_rights_uses_tables_created_by_scripts,
+        role_without_ddl_rights_cannot_migrate_version_1,
+    ));
+    all.extend(tests!(feed: reconnected_feed_notifies_everything));
+    all.extend(tests!(migration: waiting_migration_blocks_changes_for_at_most_two_seconds));
     all.extend(tests!(failover:
-        writes_recover_after_the_name_pointed_to_a_standby,
-        writes_recover_after_a_standby_is_promoted,
-        writes_recover_after_the_primary_is_killed_and_restarted,
-        writes_recover_after_a_hanging_primary_is_replaced,
-        user_supplied_pool_follows_the_name,
-        hanging_release_does_not_exhaust_the_pool,
+        recovers_after_the_name_led_to_a_standby,
+        recovers_after_a_promotion,
+        recovers_after_the_primary_restarts,
+        recovers_after_a_hanging_primary_is_replaced,
+        application_pools_follow_the_name,
+        hanging_release_does_not_occupy_the_pool,
     ));
     #[cfg(feature = "tracing")]
     all.extend(tests!(failover: logs_feed_loss_and_recovery_once));
     all.extend(tests!(sessions:
         target_session_attrs_selects_servers,
         primary_target_rejects_a_standby,
-        write_stops_waiting_for_a_lock_at_its_deadline,
-        abandoned_operation_ends_on_the_server,
-        default_transaction_read_only_does_not_prevent_writes,
-        write_is_applied_once_when_its_session_is_terminated,
-        write_with_unanswered_commit_is_not_retried,
+        lock_waits_end_before_the_deadline,
+        abandoned_operations_end_on_the_server,
+        changes_work_with_a_read_only_default,
+        retries_changes_of_terminated_sessions_once,
+        unanswered_commits_are_not_retried,
         deadline_during_commit_reports_unknown_outcome,
     ));
     all.extend(tests!(connections:
-        slow_statement_closes_only_its_own_connection,
-        abandoned_statement_closes_only_its_own_connection,
-        read_only_server_closes_no_connection,
+        slow_statements_close_only_their_connection,
+        abandoned_statements_close_only_their_connection,
+        read_only_servers_keep_their_connections,
         replaces_idle_connections_to_a_hanging_server,
     ));
     all.extend(tests!(faults:
-        lookups_survive_killed_connections,
-        store_recovers_when_the_server_returns,
-        a_frozen_server_is_unavailable_within_the_deadline,
-        acknowledged_writes_survive_a_server_crash,
+        operations_survive_killed_connections,
+        recovers_when_the_server_restarts,
+        frozen_servers_are_unavailable_within_the_deadline,
+        acknowledged_changes_survive_a_server_crash,
     ));
     all
 }

@@ -11,8 +11,8 @@ use tower_service_token::audit::{AuditAction, AuditEvent};
 use tower_service_token::registry::{ListRequest, TokenFilter, Write};
 
 use crate::authority::find;
-use crate::failover_pair::{WAIT_TIMEOUT, pause};
-use crate::test_database::{TestDatabase, at, minted};
+use crate::database::{TestDatabase, at, minted};
+use crate::replicas::{TIMEOUT, pause};
 
 /// The administrators of the fixtures, which are of use nowhere else.
 const SQLITE_ADMIN: &str = "svctok-yzYawIjchr_eNrelvRyBtr0zOTL1sPnZDFd3Gji7s";
@@ -35,7 +35,7 @@ async fn restore(database: &TestDatabase) -> &'static str {
     SQLITE_ADMIN
 }
 
-pub(crate) async fn version_1_is_migrated_and_keeps_its_tokens(database: TestDatabase) {
+pub(crate) async fn migrates_version_1_and_keeps_its_tokens(database: TestDatabase) {
     let admin = restore(&database).await;
     database.run(APPEND_1).await;
     let oldest = "SELECT MIN(created_at) FROM service_tokens";
@@ -62,14 +62,14 @@ pub(crate) async fn version_1_is_migrated_and_keeps_its_tokens(database: TestDat
     assert!(kept.eq(expected), "{events:?}");
 }
 
-pub(crate) async fn an_empty_version_1_is_not_initialized(database: TestDatabase) {
+pub(crate) async fn empty_version_1_is_not_initialized(database: TestDatabase) {
     restore(&database).await;
     database.run("DELETE FROM service_tokens").await;
     let state = database.open().await.state().await.unwrap();
     assert_eq!(state.initialized_at(), None);
 }
 
-pub(crate) async fn a_migration_that_fails_leaves_version_1(database: TestDatabase) {
+pub(crate) async fn failed_migration_leaves_version_1(database: TestDatabase) {
     let admin = restore(&database).await;
     // Is made after the column.
     database
@@ -89,7 +89,7 @@ pub(crate) async fn a_migration_that_fails_leaves_version_1(database: TestDataba
     assert!(find(&store, admin).await.is_ok());
 }
 
-pub(crate) async fn concurrent_migrations_succeed(database: TestDatabase) {
+pub(crate) async fn concurrent_opens_migrate_once(database: TestDatabase) {
     restore(&database).await;
     let mut tasks = JoinSet::new();
     for _ in 0..6 {
@@ -115,7 +115,7 @@ pub(crate) async fn statements_of_version_1_work_on_version_2(database: TestData
 
 /// A transaction that reads the audit trail keeps the migration waiting, which must not keep the
 /// nodes of the earlier release from appending to it.
-pub(crate) async fn waiting_migration_blocks_writes_for_at_most_two_seconds(
+pub(crate) async fn waiting_migration_blocks_changes_for_at_most_two_seconds(
     database: TestDatabase,
 ) {
     const BOUND: Duration = Duration::from_secs(2);
@@ -135,7 +135,7 @@ pub(crate) async fn waiting_migration_blocks_writes_for_at_most_two_seconds(
         let begun = Stopwatch::start();
         while pool.number(WAITING).await == 0 {
             assert!(
-                begun.elapsed_without_stalls() < WAIT_TIMEOUT,
+                begun.elapsed_without_stalls() < TIMEOUT,
                 "the migration does not wait"
             );
             pause().await;

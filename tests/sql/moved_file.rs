@@ -8,9 +8,9 @@ use tower_service_token::registry::{RegistryError, TokenRegistry};
 use tower_service_token::store::sql::SqliteStore;
 use tower_service_token::store::{FeedStatus, StoreError, StoreErrorKind};
 
-use crate::test_database::{RecordingListener, Store, TestDatabase, TestPool, at, minted, write};
+use crate::database::{Changes, Store, TestDatabase, TestPool, at, minted, write};
 
-const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How old the answer may be that lookups go by.
 const BOUND: Duration = Duration::from_millis(250);
@@ -47,7 +47,7 @@ async fn assert_works(store: &Store) {
 async fn becomes(store: &Store, state: FeedStatus) {
     let begun = Instant::now();
     while store.feed_status() != state {
-        assert!(begun.elapsed() < WAIT_TIMEOUT, "not {state:?}");
+        assert!(begun.elapsed() < TIMEOUT, "not {state:?}");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
@@ -59,10 +59,10 @@ async fn another(path: &Path) {
     other.close().await.unwrap();
 }
 
-pub(crate) async fn writes_to_a_removed_file_fail(database: TestDatabase) {
+pub(crate) async fn changes_fail_after_the_file_is_removed(database: TestDatabase) {
     let store = database.open().await.watching();
-    let listener = RecordingListener::subscribed_to(&store);
-    listener.until_everything().await;
+    let changes = Changes::of(&store);
+    changes.wait_for_everything().await;
     assert_works(&store).await;
     let aside = database.file().with_file_name("aside");
     fs::rename(database.file(), &aside).unwrap();
@@ -77,10 +77,10 @@ pub(crate) async fn writes_to_a_removed_file_fail(database: TestDatabase) {
     assert_lost(&store).await;
 }
 
-pub(crate) async fn writes_to_a_replaced_file_fail(database: TestDatabase) {
+pub(crate) async fn changes_fail_after_the_file_is_replaced(database: TestDatabase) {
     let store = database.open().await.watching();
-    let listener = RecordingListener::subscribed_to(&store);
-    listener.until_everything().await;
+    let changes = Changes::of(&store);
+    changes.wait_for_everything().await;
     assert_works(&store).await;
     let other = database.file().with_file_name("other.db");
     another(&other).await;
@@ -103,7 +103,7 @@ pub(crate) async fn writes_to_a_replaced_file_fail(database: TestDatabase) {
     assert_eq!(pool.number("SELECT COUNT(*) FROM service_tokens").await, 2);
 }
 
-pub(crate) async fn writes_without_the_write_ahead_log_fail(database: TestDatabase) {
+pub(crate) async fn changes_fail_after_the_log_is_removed(database: TestDatabase) {
     let store = database.open().await;
     assert_works(&store).await;
     let aside = database.file().with_file_name("aside");
@@ -116,14 +116,14 @@ pub(crate) async fn writes_without_the_write_ahead_log_fail(database: TestDataba
     }
 }
 
-pub(crate) async fn writes_through_a_changed_symlink_fail(database: TestDatabase) {
+pub(crate) async fn changes_fail_after_the_symlink_moves(database: TestDatabase) {
     let folder = database.file().parent().unwrap().to_owned();
     let link = folder.join("link.db");
     another(&folder.join("one.db")).await;
     another(&folder.join("two.db")).await;
     std::os::unix::fs::symlink("one.db", &link).unwrap();
     let store = SqliteStore::open(&link).await.unwrap();
-    let store = Store::Sqlite(store.with_deadline(WAIT_TIMEOUT));
+    let store = Store::Sqlite(store.with_deadline(TIMEOUT));
     assert_works(&store).await;
     fs::remove_file(&link).unwrap();
     std::os::unix::fs::symlink("two.db", &link).unwrap();
@@ -135,7 +135,7 @@ pub(crate) async fn writes_through_a_changed_symlink_fail(database: TestDatabase
     assert!(!folder.join("one.db-wal").exists());
 }
 
-pub(crate) async fn replacing_the_file_during_a_write_fails_the_write(database: TestDatabase) {
+pub(crate) async fn replacing_the_file_during_a_change_fails_it(database: TestDatabase) {
     let store = database.open().await;
     assert_works(&store).await;
     let TestPool::Sqlite(other) = database.pool(1).await else {
@@ -154,7 +154,7 @@ pub(crate) async fn replacing_the_file_during_a_write_fails_the_write(database: 
     }
 }
 
-pub(crate) async fn user_supplied_pool_detects_a_replaced_file(database: TestDatabase) {
+pub(crate) async fn checks_the_file_of_application_pools(database: TestDatabase) {
     let store = database.pool(2).await.store().await;
     assert_works(&store).await;
     fs::remove_file(database.file()).unwrap();

@@ -1,4 +1,4 @@
-//! Opening a store: its tables, its file, and what is said when it cannot be opened.
+//! Opening a store: its tables, its file, and its errors.
 
 use std::error::Error;
 use std::fs;
@@ -9,11 +9,11 @@ use tower_service_token::lifecycle::{LifecycleError, NewToken};
 use tower_service_token::registry::TokenRegistry;
 use tower_service_token::store::sql::{OpenStoreErrorKind, PostgresStore, SqliteStore};
 
-use crate::test_database::{TestDatabase, minted, write};
+use crate::database::{TestDatabase, minted, write};
 
 const VERSIONS: &str = "SELECT COUNT(*) FROM service_token_schema WHERE version = 2";
 
-pub(crate) async fn reopened_store_keeps_its_tokens(database: TestDatabase) {
+pub(crate) async fn reopening_finds_stored_tokens(database: TestDatabase) {
     let record = minted();
     database.open().await.insert(&write(&record)).await.unwrap();
     for _ in 0..2 {
@@ -29,7 +29,7 @@ pub(crate) async fn reopened_store_keeps_its_tokens(database: TestDatabase) {
     );
 }
 
-pub(crate) async fn idempotency_key_survives_reopening(database: TestDatabase) {
+pub(crate) async fn idempotency_keys_survive_a_restart(database: TestDatabase) {
     let wanted = || NewToken::new("ci").with_idempotency_key("8e03978e");
     let tokens = async || ServiceTokens::new(database.registry().await);
     let issued = tokens().await.create(wanted()).await.unwrap();
@@ -41,7 +41,7 @@ pub(crate) async fn idempotency_key_survives_reopening(database: TestDatabase) {
     }
 }
 
-pub(crate) async fn concurrent_opens_create_the_schema_once(database: TestDatabase) {
+pub(crate) async fn concurrent_opens_create_the_tables_once(database: TestDatabase) {
     let mut tasks = JoinSet::new();
     for _ in 0..6 {
         let database = database.clone();
@@ -56,7 +56,7 @@ pub(crate) async fn concurrent_opens_create_the_schema_once(database: TestDataba
     assert_eq!(pool.number("SELECT COUNT(*) FROM service_tokens").await, 6);
 }
 
-pub(crate) async fn rejects_a_newer_schema(database: TestDatabase) {
+pub(crate) async fn rejects_tables_of_a_newer_release(database: TestDatabase) {
     let record = minted();
     database.open().await.insert(&write(&record)).await.unwrap();
     database
@@ -75,7 +75,7 @@ pub(crate) async fn rejects_a_newer_schema(database: TestDatabase) {
     assert_eq!(pool.number("SELECT COUNT(*) FROM service_tokens").await, 1);
 }
 
-pub(crate) async fn uses_a_user_supplied_pool(database: TestDatabase) {
+pub(crate) async fn uses_the_pool_of_the_application(database: TestDatabase) {
     let pool = database.pool(3).await;
     let store = pool.store().await;
     let record = minted().with_name("yours");
@@ -88,7 +88,7 @@ pub(crate) async fn uses_a_user_supplied_pool(database: TestDatabase) {
     assert!(store.get(record.id()).await.is_err());
 }
 
-pub(crate) async fn files_are_private_to_the_owner(database: TestDatabase) {
+pub(crate) async fn files_are_accessible_to_their_owner_only(database: TestDatabase) {
     use std::os::unix::fs::PermissionsExt;
     let store = database.open().await;
     store.insert(&write(&minted())).await.unwrap();
@@ -103,7 +103,7 @@ pub(crate) async fn files_are_private_to_the_owner(database: TestDatabase) {
     assert_eq!(seen, ["tokens.db", "tokens.db-shm", "tokens.db-wal"]);
 }
 
-pub(crate) async fn distinguishes_invalid_paths_from_invalid_files(database: TestDatabase) {
+pub(crate) async fn distinguishes_missing_folders_from_invalid_files(database: TestDatabase) {
     let missing = database.file().join("tokens.db");
     let error = SqliteStore::open(&missing).await.err().unwrap();
     assert_eq!(error.kind(), OpenStoreErrorKind::Configuration);
@@ -116,7 +116,7 @@ pub(crate) async fn distinguishes_invalid_paths_from_invalid_files(database: Tes
     assert_eq!(error.kind(), OpenStoreErrorKind::Refused);
 }
 
-pub(crate) async fn in_memory_store_is_dropped_with_its_last_clone(_: TestDatabase) {
+pub(crate) async fn in_memory_stores_are_independent(_: TestDatabase) {
     let store = SqliteStore::in_memory().await.unwrap();
     let other = SqliteStore::in_memory().await.unwrap();
     let record = minted();
@@ -145,7 +145,7 @@ pub(crate) async fn errors_do_not_contain_the_password(_: TestDatabase) {
     ] {
         let error = PostgresStore::connect(url).await.err().unwrap();
         assert_eq!(error.kind(), kind, "{url}: {error:?}");
-        let told = format!("{error:?} {error} {:?}", error.source());
-        assert!(!told.contains("hunter2"), "{told}");
+        let text = format!("{error:?} {error} {:?}", error.source());
+        assert!(!text.contains("hunter2"), "{text}");
     }
 }

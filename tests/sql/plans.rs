@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use tower_service_token::registry::{ListRequest, TokenFilter};
 use tower_service_token::store::TokenStatus;
 
-use crate::test_database::{Store, TestDatabase, at};
+use crate::database::{Store, TestDatabase, at};
 
 /// A statement that makes tokens with the ids from 1 to `count`, and their attributes.
 pub(crate) fn rows(count: i64, is_postgres: bool) -> String {
@@ -57,7 +57,7 @@ async fn populated(database: &TestDatabase) -> Store {
     store
 }
 
-pub(crate) async fn lookup_uses_an_index_for_each_digest(database: TestDatabase) {
+pub(crate) async fn lookups_use_an_index_for_each_digest(database: TestDatabase) {
     let plan = populated(&database).await.explain(None).await;
     let expected = if database.is_postgres() {
         [

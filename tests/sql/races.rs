@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use tower_service_token::registry::{RegistryError, Write};
 use tower_service_token::store::{TokenRecord, TokenState};
 
-use crate::test_database::{Store, TestDatabase, at, digest, minted, write};
+use crate::database::{Store, TestDatabase, at, digest, minted, write};
 
 const WRITERS: usize = 16;
 
@@ -47,7 +47,7 @@ async fn insert_at_once(
     (done, outcomes.into_iter().filter_map(Result::err).collect())
 }
 
-pub(crate) async fn one_of_many_concurrent_inserts_reserves_a_name(database: TestDatabase) {
+pub(crate) async fn concurrent_creators_cannot_share_a_unique_name(database: TestDatabase) {
     for name in ["first", "second", "third"] {
         let writes = (0..WRITERS)
             .map(|_| write(&minted().with_name(name)).with_unique_name(true))
@@ -63,7 +63,7 @@ pub(crate) async fn one_of_many_concurrent_inserts_reserves_a_name(database: Tes
     assert_eq!(kept.number("SELECT COUNT(*) FROM service_tokens").await, 3);
 }
 
-pub(crate) async fn concurrent_inserts_respect_the_token_limit(database: TestDatabase) {
+pub(crate) async fn concurrent_creators_do_not_exceed_the_limit(database: TestDatabase) {
     let writes = (0..WRITERS)
         .map(|_| write(&minted().with_roles(["role"])).with_max_tokens(5))
         .collect();
@@ -109,7 +109,7 @@ pub(crate) async fn concurrent_updates_are_not_lost(database: TestDatabase) {
     }
 }
 
-pub(crate) async fn current_and_previous_digests_are_unique_across_tokens(database: TestDatabase) {
+pub(crate) async fn concurrent_writers_cannot_share_a_digest(database: TestDatabase) {
     for round in 0..5 {
         let contended = digest(&format!("contended {round}"));
         let writes = (0..WRITERS).map(|n| {

@@ -1,4 +1,4 @@
-//! The rules of `TokenRegistry`, one by one.
+//! The rules of `TokenRegistry`.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,9 +8,7 @@ use tower_service_token::store::{
 };
 use tower_service_token::token::{PresentedToken, TokenFormat};
 
-use crate::test_database::{
-    RecordingListener, TestDatabase, at, digest, id, minted, record_fields, write,
-};
+use crate::database::{Changes, TestDatabase, at, digest, fields, id, minted, write};
 
 fn full() -> TokenRecord {
     minted()
@@ -35,7 +33,7 @@ fn full() -> TokenRecord {
         .with_hint("svctok-7Hq2mX9bTe_***")
 }
 
-pub(crate) async fn round_trips_a_record(database: TestDatabase) {
+pub(crate) async fn reads_back_stored_records(database: TestDatabase) {
     let store = database.open().await;
     let early = SystemTime::UNIX_EPOCH - Duration::from_millis(1500);
     let records = [
@@ -52,9 +50,9 @@ pub(crate) async fn round_trips_a_record(database: TestDatabase) {
     }
     for record in &records {
         let stored = store.get(record.id()).await.unwrap().unwrap();
-        assert_eq!(record_fields(&stored), record_fields(record));
+        assert_eq!(fields(&stored), fields(record));
         let found = store.find_by_digest(record.digest()).await.unwrap();
-        assert_eq!(record_fields(&found.unwrap()), record_fields(record));
+        assert_eq!(fields(&found.unwrap()), fields(record));
     }
     // What an update leaves is what another full record says, to the last column.
     let changed = full()
@@ -78,21 +76,15 @@ pub(crate) async fn round_trips_a_record(database: TestDatabase) {
         .with_not_before(at(14))
         .with_hint("hint");
     let updated = store.update(&write(&changed)).await.unwrap();
-    assert_eq!(
-        record_fields(&updated),
-        record_fields(&changed.with_revision(1))
-    );
+    assert_eq!(fields(&updated), fields(&changed.with_revision(1)));
     let stored = store.get(records[1].id()).await.unwrap().unwrap();
-    assert_eq!(record_fields(&stored), record_fields(&updated));
+    assert_eq!(fields(&stored), fields(&updated));
     // And back to one that says nothing.
     let bare = records[1].clone().with_revision(1);
     let updated = store.update(&write(&bare)).await.unwrap();
-    assert_eq!(
-        record_fields(&updated),
-        record_fields(&bare.with_revision(2))
-    );
+    assert_eq!(fields(&updated), fields(&bare.with_revision(2)));
     let stored = store.get(records[1].id()).await.unwrap().unwrap();
-    assert_eq!(record_fields(&stored), record_fields(&updated));
+    assert_eq!(fields(&stored), fields(&updated));
 }
 
 pub(crate) async fn rejects_duplicate_ids_and_digests(database: TestDatabase) {
@@ -102,7 +94,7 @@ pub(crate) async fn rejects_duplicate_ids_and_digests(database: TestDatabase) {
     for record in [&first, &second] {
         store.insert(&write(record)).await.unwrap();
     }
-    let listener = RecordingListener::subscribed_to(&store);
+    let changes = Changes::of(&store);
     let same_id = TokenRecord::new(first.id(), digest("other"));
     let refused = store.insert(&write(&same_id)).await;
     assert!(matches!(refused, Err(RegistryError::DuplicateId)));
@@ -126,16 +118,16 @@ pub(crate) async fn rejects_duplicate_ids_and_digests(database: TestDatabase) {
         assert!(matches!(refused, Err(RegistryError::DuplicateDigest)));
     }
     let stored = store.get(second.id()).await.unwrap().unwrap();
-    assert_eq!(record_fields(&stored), record_fields(&second));
-    let changed = |change: &TokenChange| matches!(change, TokenChange::Token { .. });
-    assert!(!listener.take().iter().any(changed));
+    assert_eq!(fields(&stored), fields(&second));
+    let is_token = |change: &TokenChange| matches!(change, TokenChange::Token { .. });
+    assert!(!changes.take().iter().any(is_token));
     // A token may keep its own digests, and swap them.
     let swapped = first.clone().with_digest(digest("old"));
     let swapped = swapped.with_previous_digest((*first.digest(), at(9)));
     store.update(&write(&swapped)).await.unwrap();
 }
 
-pub(crate) async fn update_requires_and_increments_the_revision(database: TestDatabase) {
+pub(crate) async fn updates_require_and_increment_the_revision(database: TestDatabase) {
     let store = database.open().await;
     let record = minted().with_revision(5);
     store.insert(&write(&record)).await.unwrap();
@@ -151,13 +143,13 @@ pub(crate) async fn update_requires_and_increments_the_revision(database: TestDa
     assert_eq!(updated.name(), "renamed");
     assert_eq!(updated.last_used_at(), Some(at(77)));
     let stored = store.get(record.id()).await.unwrap().unwrap();
-    assert_eq!(record_fields(&stored), record_fields(&updated));
+    assert_eq!(fields(&stored), fields(&updated));
 
     let refused = store.update(&write(&minted())).await;
     assert!(matches!(refused, Err(RegistryError::UnknownId)));
 }
 
-pub(crate) async fn delete_requires_the_revision(database: TestDatabase) {
+pub(crate) async fn deletions_require_the_revision(database: TestDatabase) {
     let store = database.open().await;
     let record = minted().with_roles(["role"]).with_revision(5);
     store.insert(&write(&record)).await.unwrap();
@@ -173,7 +165,7 @@ pub(crate) async fn delete_requires_the_revision(database: TestDatabase) {
     store.insert(&write(&record)).await.unwrap();
 }
 
-pub(crate) async fn reserved_name_stays_taken_until_released(database: TestDatabase) {
+pub(crate) async fn reserved_names_are_unique_until_released(database: TestDatabase) {
     let store = database.open().await;
     let named = |name| minted().with_name(name);
     let unique = |record: &TokenRecord| write(record).with_unique_name(true);
@@ -206,7 +198,7 @@ pub(crate) async fn reserved_name_stays_taken_until_released(database: TestDatab
     store.insert(&unique(&named("renamed"))).await.unwrap();
 }
 
-pub(crate) async fn insert_enforces_the_token_limit(database: TestDatabase) {
+pub(crate) async fn enforces_the_token_limit(database: TestDatabase) {
     let store = database.open().await;
     let limited = |record: &TokenRecord| write(record).with_max_tokens(2);
     let none = write(&minted()).with_max_tokens(0);
@@ -231,7 +223,7 @@ pub(crate) async fn insert_enforces_the_token_limit(database: TestDatabase) {
     store.insert(&write(&minted())).await.unwrap();
 }
 
-pub(crate) async fn touch_never_moves_last_use_backward(database: TestDatabase) {
+pub(crate) async fn last_use_never_moves_backwards(database: TestDatabase) {
     let store = database.open().await;
     let (record, other) = (minted().with_revision(3), minted());
     for record in [&record, &other] {
@@ -243,7 +235,7 @@ pub(crate) async fn touch_never_moves_last_use_backward(database: TestDatabase) 
         let stored = store.get(record.id()).await.unwrap().unwrap();
         assert_eq!(stored.last_used_at(), Some(at(expected)));
         let touched = record.clone().with_last_used_at(at(expected));
-        assert_eq!(record_fields(&stored), record_fields(&touched));
+        assert_eq!(fields(&stored), fields(&touched));
     }
     let untouched = store.get(other.id()).await.unwrap().unwrap();
     assert_eq!(untouched.last_used_at(), None);
@@ -251,7 +243,7 @@ pub(crate) async fn touch_never_moves_last_use_backward(database: TestDatabase) 
     store.touch(&[]).await.unwrap();
 }
 
-pub(crate) async fn touches_many_tokens_at_once(database: TestDatabase) {
+pub(crate) async fn touches_thousands_of_tokens(database: TestDatabase) {
     const MANY: i64 = 2500;
     let store = database.open().await;
     let pool = database.pool(1).await;
@@ -266,7 +258,7 @@ pub(crate) async fn touches_many_tokens_at_once(database: TestDatabase) {
     assert_eq!(pool.number(touched).await, MANY);
 }
 
-pub(crate) async fn finds_tokens_by_current_and_previous_digest(database: TestDatabase) {
+pub(crate) async fn finds_current_and_previous_secrets(database: TestDatabase) {
     let store = database.open().await;
     let format = TokenFormat::default();
     let (old, new) = (format.mint().unwrap(), format.mint().unwrap());
@@ -275,10 +267,7 @@ pub(crate) async fn finds_tokens_by_current_and_previous_digest(database: TestDa
         let credential = Credential::new(PresentedToken::new(secret).unwrap());
         let found = store.find(&credential).await.unwrap();
         let same = store.find_by_digest(credential.digest()).await.unwrap();
-        assert_eq!(
-            found.as_ref().map(record_fields),
-            same.as_ref().map(record_fields)
-        );
+        assert_eq!(found.as_ref().map(fields), same.as_ref().map(fields));
         found.map(|found| found.id())
     };
     assert_eq!(finds(old.expose_secret()).await, None);
@@ -296,7 +285,7 @@ pub(crate) async fn finds_tokens_by_current_and_previous_digest(database: TestDa
     assert_eq!(finds(new.expose_secret()).await, None);
 }
 
-pub(crate) async fn undecodable_row_is_corrupt(database: TestDatabase) {
+pub(crate) async fn invalid_rows_are_corrupt(database: TestDatabase) {
     let store = database.open().await;
     let pool = database.pool(1).await;
     let short = if database.is_postgres() {
@@ -325,10 +314,10 @@ pub(crate) async fn undecodable_row_is_corrupt(database: TestDatabase) {
         ];
         for error in errors {
             assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{damage}");
-            let told = format!("{error:?}");
-            assert!(told.contains(&record.id().to_string()), "{told}");
+            let text = format!("{error:?}");
+            assert!(text.contains(&record.id().to_string()), "{text}");
             let digest = record.digest().to_string();
-            assert!(!told.contains(&digest["sha256:".len()..][..16]), "{told}");
+            assert!(!text.contains(&digest["sha256:".len()..][..16]), "{text}");
         }
         assert!(store.get(good.id()).await.unwrap().is_some());
         pool.run(&format!("DELETE FROM service_tokens WHERE id = {number}"))

@@ -1,4 +1,4 @@
-//! Sessions of PostgreSQL: which servers they may be of, and how long their statements last.
+//! Sessions of PostgreSQL: which servers they accept, and how long their statements may take.
 
 use std::error::Error;
 use std::time::Duration;
@@ -10,9 +10,9 @@ use tower_service_token::registry::RegistryError;
 use tower_service_token::store::sql::{OpenStoreErrorKind, PostgresStore};
 use tower_service_token::store::{StoreError, TokenRecord};
 
-use crate::failover_pair::{FailoverPair, WAIT_TIMEOUT, cause, pause, server_of};
+use crate::database::{Store, TestDatabase, TestPool, minted, write};
 use crate::failover_proxy::FailoverProxy;
-use crate::test_database::{Store, TestDatabase, TestPool, minted, write};
+use crate::replicas::{Replicas, TIMEOUT, cause, pause, server_of};
 
 const DEADLINE: Duration = Duration::from_secs(1);
 
@@ -34,8 +34,8 @@ async fn connect(url: &str, target: &str) -> Result<PostgresStore, String> {
 }
 
 pub(crate) async fn target_session_attrs_selects_servers(_: TestDatabase) {
-    let pair = FailoverPair::new().await;
-    let (primary, standby) = (&pair.url, pair.standby.url_of(&pair.url));
+    let replicas = Replicas::new().await;
+    let (primary, standby) = (&replicas.url, replicas.standby.url_of(&replicas.url));
     let standby = &standby;
     for (url, target) in [
         (primary, "any"),
@@ -48,7 +48,7 @@ pub(crate) async fn target_session_attrs_selects_servers(_: TestDatabase) {
         (standby, "prefer-standby"),
     ] {
         let store = connect(url, target).await.unwrap();
-        let found = store_finds(&store, &pair).await;
+        let found = store_finds(&store, &replicas).await;
         assert!(found, "{target}");
     }
     for (url, target, reason) in [
@@ -63,33 +63,37 @@ pub(crate) async fn target_session_attrs_selects_servers(_: TestDatabase) {
     }
 }
 
-async fn store_finds(store: &PostgresStore, pair: &FailoverPair) -> bool {
+async fn store_finds(store: &PostgresStore, replicas: &Replicas) -> bool {
     let store = Store::Postgres(store.clone());
-    let found = store.find_by_digest(pair.record.digest()).await;
+    let found = store.find_by_digest(replicas.record.digest()).await;
     found.unwrap().is_some()
 }
 
 pub(crate) async fn primary_target_rejects_a_standby(_: TestDatabase) {
-    let pair = FailoverPair::with(async |url| connect(&url, "primary").await.unwrap()).await;
-    let lookup = async || pair.store.find_by_digest(pair.record.digest()).await;
+    let replicas = Replicas::with(async |url| connect(&url, "primary").await.unwrap()).await;
+    let lookup = async || {
+        replicas
+            .store
+            .find_by_digest(replicas.record.digest())
+            .await
+    };
     assert!(lookup().await.unwrap().is_some());
-    pair.name.move_to(pair.standby.address());
-    pair.name.cut();
+    replicas.name.move_to(replicas.standby.address());
+    replicas.name.cut();
     let rejected = "error communicating with database: the server is a standby, and \
          target_session_attrs is primary";
     assert_eq!(source(&lookup().await.unwrap_err()), rejected);
-    assert_eq!(cause(&pair.change().await.unwrap_err()), rejected);
-    pair.name.move_to(pair.primary.address());
-    pair.recovers().await;
+    assert_eq!(cause(&replicas.change().await.unwrap_err()), rejected);
+    replicas.name.move_to(replicas.primary.address());
+    replicas.recovers().await;
     assert!(lookup().await.unwrap().is_some());
 }
 
-pub(crate) async fn default_transaction_read_only_does_not_prevent_writes(database: TestDatabase) {
+pub(crate) async fn changes_work_with_a_read_only_default(database: TestDatabase) {
     let (_, url) = database.url();
-    let (_, database_name) = url.rsplit_once('/').unwrap();
-    let database_name = database_name.split('?').next().unwrap();
-    let statement =
-        format!("ALTER DATABASE {database_name} SET default_transaction_read_only = on");
+    let (_, name) = url.rsplit_once('/').unwrap();
+    let name = name.split('?').next().unwrap();
+    let statement = format!("ALTER DATABASE {name} SET default_transaction_read_only = on");
     database.run(&statement).await;
     let store = database.open().await;
     store.insert(&write(&minted())).await.unwrap();
@@ -130,7 +134,7 @@ async fn nothing_waits(database: &TestDatabase) -> Duration {
     begun.elapsed_without_stalls()
 }
 
-pub(crate) async fn write_stops_waiting_for_a_lock_at_its_deadline(database: TestDatabase) {
+pub(crate) async fn lock_waits_end_before_the_deadline(database: TestDatabase) {
     let record = minted();
     database.open().await.insert(&write(&record)).await.unwrap();
     let (store, holder) = locked(&database, "SELECT 1 FROM service_tokens FOR UPDATE").await;
@@ -147,7 +151,7 @@ pub(crate) async fn write_stops_waiting_for_a_lock_at_its_deadline(database: Tes
 }
 
 /// The caller goes away in the midst of an operation, as a client does that hangs up.
-pub(crate) async fn abandoned_operation_ends_on_the_server(database: TestDatabase) {
+pub(crate) async fn abandoned_operations_end_on_the_server(database: TestDatabase) {
     /// Of a connection: the longest deadline that the store had, and 500 ms.
     const BOUND: Duration = Duration::from_millis(3500);
 
@@ -172,7 +176,7 @@ pub(crate) async fn abandoned_operation_ends_on_the_server(database: TestDatabas
     changed.unwrap();
 }
 
-pub(crate) async fn checking_for_writability_changes_nothing(database: TestDatabase) {
+pub(crate) async fn write_checks_change_no_token(database: TestDatabase) {
     let store = database.open().await;
     let record = minted();
     store.insert(&write(&record)).await.unwrap();
@@ -197,14 +201,14 @@ async fn events(store: &Store, record: &TokenRecord) -> usize {
         .len()
 }
 
-pub(crate) async fn write_is_applied_once_when_its_session_is_terminated(database: TestDatabase) {
+pub(crate) async fn retries_changes_of_terminated_sessions_once(database: TestDatabase) {
     const END: &str = "SELECT COUNT(*) FILTER (WHERE pg_terminate_backend(pid)) \
          FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
 
     let record = minted();
     database.open().await.insert(&write(&record)).await.unwrap();
     let (store, holder) = locked(&database, "SELECT 1 FROM service_tokens FOR UPDATE").await;
-    let store = store.with_audit_trail().with_deadline(WAIT_TIMEOUT);
+    let store = store.with_audit_trail().with_deadline(TIMEOUT);
     let change = tokio::spawn({
         let (store, record) = (store.clone(), record.clone());
         async move { store.update(&write(&record)).await.map(drop) }
@@ -213,7 +217,7 @@ pub(crate) async fn write_is_applied_once_when_its_session_is_terminated(databas
     let begun = Stopwatch::start();
     while pool.number(END).await == 0 {
         assert!(
-            begun.elapsed_without_stalls() < WAIT_TIMEOUT,
+            begun.elapsed_without_stalls() < TIMEOUT,
             "the change does not wait"
         );
         pause().await;
@@ -225,7 +229,7 @@ pub(crate) async fn write_is_applied_once_when_its_session_is_terminated(databas
     assert_eq!(events(&store, &record).await, 1);
 }
 
-pub(crate) async fn write_with_unanswered_commit_is_not_retried(database: TestDatabase) {
+pub(crate) async fn unanswered_commits_are_not_retried(database: TestDatabase) {
     let (_, url) = database.url();
     let name = FailoverProxy::start(server_of(url)).await;
     let store = PostgresStore::connect(&name.url(url)).await.unwrap();
@@ -239,7 +243,7 @@ pub(crate) async fn write_with_unanswered_commit_is_not_retried(database: TestDa
     let begun = Stopwatch::start();
     while store.get(record.id()).await.unwrap().is_none() {
         assert!(
-            begun.elapsed_without_stalls() < WAIT_TIMEOUT,
+            begun.elapsed_without_stalls() < TIMEOUT,
             "the commit was lost"
         );
         pause().await;

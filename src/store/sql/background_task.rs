@@ -1,56 +1,41 @@
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::runtime::Handle;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
-/// A task that is begun at most once and ends with what holds this.
+/// A task that starts at most once and ends when this is dropped.
 pub(super) struct BackgroundTask {
     runtime: Handle,
-    task: Mutex<TaskState>,
-}
-
-enum TaskState {
-    NotStarted,
-    Running(JoinHandle<()>),
-    Stopped,
+    /// Empty before the task starts, `None` after it was stopped.
+    tasks: Mutex<Option<JoinSet<()>>>,
 }
 
 impl BackgroundTask {
-    /// Within a runtime, which the task will run on.
+    /// Uses the current runtime for the task.
     pub(super) fn new() -> Self {
         Self {
             runtime: Handle::current(),
-            task: Mutex::new(TaskState::NotStarted),
+            tasks: Mutex::new(Some(JoinSet::new())),
         }
     }
 
     pub(super) fn start<T: Future<Output = ()> + Send + 'static>(&self, work: impl FnOnce() -> T) {
-        let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
-        if matches!(*task, TaskState::NotStarted) {
-            *task = TaskState::Running(self.runtime.spawn(work()));
+        if let Some(tasks) = &mut *self.tasks()
+            && tasks.is_empty()
+        {
+            tasks.spawn_on(work(), &self.runtime);
         }
     }
 
-    /// Ends the task, and waits until all that it held is dropped. None begins afterwards.
+    /// Ends the task and waits until everything it owns is dropped. It cannot start again.
     pub(super) async fn stop(&self) {
-        let task = self.replace(TaskState::Stopped);
-        if let TaskState::Running(task) = task {
-            task.abort();
-            // It was aborted, or panicked before.
-            let _ = task.await;
+        let tasks = self.tasks().take();
+        if let Some(mut tasks) = tasks {
+            tasks.shutdown().await;
         }
     }
 
-    fn replace(&self, by: TaskState) -> TaskState {
-        let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::replace(&mut *task, by)
-    }
-}
-
-impl Drop for BackgroundTask {
-    fn drop(&mut self) {
-        if let TaskState::Running(task) = self.replace(TaskState::Stopped) {
-            task.abort();
-        }
+    fn tasks(&self) -> MutexGuard<'_, Option<JoinSet<()>>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

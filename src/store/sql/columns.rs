@@ -1,174 +1,139 @@
+use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt;
 use std::time::SystemTime;
 
-use super::session::{Row, Value};
+use serde::Serialize;
+
+use super::session::{NamedColumns, Value};
 use crate::clock::Timestamp;
 use crate::digest::TokenDigest;
 use crate::store::{TokenRecord, TokenState};
 use crate::token::TokenId;
 
-/// The columns that a record is read from, in the order of `read`; `written` has the same order.
+/// The columns of a record, in the order of [`values`].
 macro_rules! columns {
     () => {
         "id, digest, previous_digest, grace_ends_at, state, name, description, subject, roles, \
-         scopes, labels, created_at, created_by, updated_at, rotated_at, last_used_at, expires_at, \
-         not_before, revision, hint"
+         scopes, labels, created_at, created_by, updated_at, rotated_at, expires_at, not_before, \
+         revision, hint, last_used_at"
     };
 }
 pub(super) use columns;
 
-/// How many columns there are.
-pub(super) const COUNT: usize = 20;
-
-/// Where these columns stand.
-pub(super) const STATE: usize = 4;
-pub(super) const UPDATED_AT: usize = 13;
-pub(super) const LAST_USED_AT: usize = 15;
-pub(super) const REVISION: usize = 18;
-
-/// A row that no record can be made of.
-#[derive(Debug)]
+/// A row that is not a valid record.
+#[derive(Debug, thiserror::Error)]
 pub(super) enum DecodeError {
-    Column(&'static str, Option<TokenId>),
-    Sql(sqlx::Error),
+    #[error("invalid column {0} of token {1}")]
+    Column(&'static str, TokenId),
+    #[error("invalid column {0}")]
+    Id(&'static str),
+    #[error(transparent)]
+    Sql(#[from] sqlx::Error),
 }
 
-impl From<sqlx::Error> for DecodeError {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Sql(error)
-    }
-}
+/// Reads a record.
+pub(super) fn decode(row: &impl NamedColumns) -> Result<TokenRecord, DecodeError> {
+    let id = row.int("id")?.and_then(TokenId::from_i64);
+    let id = id.ok_or(DecodeError::Id("id"))?;
+    let invalid = |column| DecodeError::Column(column, id);
+    let at = |column| row.int(column).map(|millis| millis.map(time));
 
-impl fmt::Display for DecodeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Column(column, Some(id)) => {
-                write!(f, "column {column} of token {id} makes no sense")
-            }
-            Self::Column(column, None) => write!(f, "column {column} makes no sense"),
-            Self::Sql(error) => write!(f, "{error}"),
-        }
-    }
-}
-
-/// Makes a record of the columns.
-pub(super) fn decode(row: &Row) -> Result<TokenRecord, DecodeError> {
-    let id = row.int(0)?.and_then(TokenId::from_i64);
-    let id = id.ok_or(DecodeError::Column("id", None))?;
-    let bad = |column| DecodeError::Column(column, Some(id));
-    let digest = digest(row.bytes(1)?).ok_or(bad("digest"))?;
+    let digest = digest(row.bytes("digest")?).ok_or(invalid("digest"))?;
+    let revision = row.int("revision")?.ok_or(invalid("revision"))?;
     let mut record = TokenRecord::new(id, digest)
-        .with_state(state(row.int(4)?).ok_or(bad("state"))?)
-        .with_name(row.text(5)?.ok_or(bad("name"))?)
-        .with_roles(names(row.text(8)?).ok_or(bad("roles"))?)
-        .with_scopes(names(row.text(9)?).ok_or(bad("scopes"))?)
-        .with_expires_at(row.int(16)?.map(time))
-        .with_created_at(row.int(11)?.map(time))
-        .with_revision(row.int(18)?.ok_or(bad("revision"))?.cast_unsigned());
-    if let Some(previous) = row.bytes(2)? {
-        let previous = self::digest(Some(previous)).ok_or(bad("previous_digest"))?;
-        let until = row.int(3)?.ok_or(bad("grace_ends_at"))?;
-        record = record.with_previous_digest((previous, time(until)));
+        .with_state(state(row.int("state")?).ok_or(invalid("state"))?)
+        .with_name(row.text("name")?.ok_or(invalid("name"))?)
+        .with_roles(names(row.text("roles")?).ok_or(invalid("roles"))?)
+        .with_scopes(names(row.text("scopes")?).ok_or(invalid("scopes"))?)
+        .with_expires_at(at("expires_at")?)
+        .with_created_at(at("created_at")?)
+        .with_revision(revision.cast_unsigned());
+    if let Some(previous) = row.bytes("previous_digest")? {
+        let previous = self::digest(Some(previous)).ok_or(invalid("previous_digest"))?;
+        let until = at("grace_ends_at")?.ok_or(invalid("grace_ends_at"))?;
+        record = record.with_previous_digest((previous, until));
     }
-    if let Some(subject) = row.text(7)? {
+    if let Some(subject) = row.text("subject")? {
         record = record.with_subject(subject);
     }
-    for (key, value) in labels(row.text(10)?).ok_or(bad("labels"))? {
+    for (key, value) in labels(row.text("labels")?).ok_or(invalid("labels"))? {
         record = record.with_label(key, value);
     }
-    if let Some(start) = row.int(17)? {
-        record = record.with_not_before(time(start));
+    if let Some(start) = at("not_before")? {
+        record = record.with_not_before(start);
     }
     Ok(record
-        .with_description(row.text(6)?)
-        .with_created_by(row.text(12)?)
-        .with_updated_at(row.int(13)?.map(time))
-        .with_rotated_at(row.int(14)?.map(time))
-        .with_last_used_at(row.int(15)?.map(time))
-        .with_hint(row.text(19)?))
+        .with_description(row.text("description")?)
+        .with_created_by(row.text("created_by")?)
+        .with_updated_at(at("updated_at")?)
+        .with_rotated_at(at("rotated_at")?)
+        .with_last_used_at(at("last_used_at")?)
+        .with_hint(row.text("hint")?))
 }
 
-/// The texts that a record's columns borrow from.
-pub(super) struct EncodedLists {
-    roles: String,
-    scopes: String,
-    labels: String,
-}
-
-impl EncodedLists {
-    pub(super) fn of(record: &TokenRecord) -> Self {
-        let labels: BTreeMap<&str, &str> = record.labels().collect();
-        Self {
-            roles: json_array(record.roles().iter()),
-            scopes: json_array(record.scopes().iter()),
-            labels: serde_json::to_string(&labels).expect("texts make JSON"),
-        }
-    }
-}
-
-/// The values of the columns.
-pub(super) fn encode<'a>(record: &'a TokenRecord, lists: &'a EncodedLists) -> [Value<'a>; COUNT] {
-    let int = |number: i64| Value::Int(Some(number));
-    let at = |time: Option<SystemTime>| Value::Int(time.map(millis));
+/// Returns the columns of a record with their values. The last one is the last use, which an
+/// update leaves as it is.
+pub(super) fn values(record: &TokenRecord) -> [(&'static str, Value<'_>); 20] {
+    let at = |time: Option<SystemTime>| time.map(millis).into();
+    let labels: BTreeMap<&str, &str> = record.labels().collect();
+    let previous = record.previous_digest();
     [
-        int(record.id().as_i64()),
-        Value::Bytes(Some(record.digest().as_bytes())),
-        Value::Bytes(
-            record
-                .previous_digest()
-                .map(|digest| &digest.as_bytes()[..]),
+        ("id", record.id().as_i64().into()),
+        ("digest", Value::Bytes(Some(record.digest().as_bytes()))),
+        (
+            "previous_digest",
+            Value::Bytes(previous.map(|digest| &digest.as_bytes()[..])),
         ),
-        at(record.grace_ends_at()),
-        int(state_number(record.state())),
-        Value::Text(Some(record.name())),
-        Value::Text(record.description()),
-        Value::Text(record.subject()),
-        Value::Text(Some(&lists.roles)),
-        Value::Text(Some(&lists.scopes)),
-        Value::Text(Some(&lists.labels)),
-        at(record.created_at()),
-        Value::Text(record.created_by()),
-        at(record.updated_at()),
-        at(record.rotated_at()),
-        at(record.last_used_at()),
-        at(record.expires_at()),
-        at(record.not_before()),
-        int(record.revision().cast_signed()),
-        Value::Text(record.hint()),
+        ("grace_ends_at", at(record.grace_ends_at())),
+        ("state", state_number(record.state()).into()),
+        ("name", record.name().into()),
+        ("description", record.description().into()),
+        ("subject", record.subject().into()),
+        ("roles", json_array(record.roles().iter()).into()),
+        ("scopes", json_array(record.scopes().iter()).into()),
+        ("labels", json(&labels).into()),
+        ("created_at", at(record.created_at())),
+        ("created_by", record.created_by().into()),
+        ("updated_at", at(record.updated_at())),
+        ("rotated_at", at(record.rotated_at())),
+        ("expires_at", at(record.expires_at())),
+        ("not_before", at(record.not_before())),
+        ("revision", record.revision().cast_signed().into()),
+        ("hint", record.hint().into()),
+        ("last_used_at", at(record.last_used_at())),
     ]
 }
 
-/// What a token has many of, each with its own row, so that an index finds tokens by it.
+/// A role, scope or label of a token, in a row of its own so that an index finds tokens by it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Attribute {
+pub(super) struct Attribute<'a> {
     pub(super) kind: i64,
-    pub(super) value: String,
+    pub(super) value: Cow<'a, str>,
 }
 
-impl Attribute {
-    pub(super) fn role(name: &str) -> Self {
-        let value = name.to_owned();
+impl<'a> Attribute<'a> {
+    pub(super) fn role(name: &'a str) -> Self {
+        let value = name.into();
         Self { kind: 1, value }
     }
 
-    pub(super) fn scope(scope: &str) -> Self {
-        let value = scope.to_owned();
+    pub(super) fn scope(scope: &'a str) -> Self {
+        let value = scope.into();
         Self { kind: 2, value }
     }
 
     pub(super) fn label(key: &str, value: &str) -> Self {
-        let value = json_array([key, value]);
+        let value = json_array([key, value]).into();
         Self { kind: 3, value }
     }
 
-    /// How the values of all labels with this key begin.
+    /// Returns the prefix of the values of all labels with this key.
     pub(super) fn label_prefix(key: &str) -> String {
         let key = json_array([key]);
-        format!("{},", key.strip_suffix(']').expect("an array"))
+        format!("{},", key.strip_suffix(']').expect("an array ends with ]"))
     }
 
-    pub(super) fn all(record: &TokenRecord) -> Vec<Self> {
+    pub(super) fn all(record: &'a TokenRecord) -> Vec<Self> {
         let roles = record.roles().iter().map(Self::role);
         let scopes = record.scopes().iter().map(Self::scope);
         let labels = record.labels();
@@ -221,6 +186,25 @@ fn labels(json: Option<&str>) -> Option<BTreeMap<String, String>> {
 }
 
 fn json_array<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
-    let texts: Vec<&str> = texts.into_iter().collect();
-    serde_json::to_string(&texts).expect("texts make JSON")
+    json(&texts.into_iter().collect::<Vec<_>>())
+}
+
+/// Encodes strings and numbers, which cannot fail.
+pub(super) fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("strings and numbers are valid JSON")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_have_the_order_of_the_columns() {
+        let record = TokenRecord::new(
+            TokenId::from_i64(1).expect("in range"),
+            TokenDigest::of("a"),
+        );
+        let names = values(&record).map(|(name, _)| name);
+        assert_eq!(names.join(", "), columns!());
+    }
 }

@@ -4,16 +4,16 @@ use super::columns::DecodeError;
 use crate::registry::RegistryError;
 use crate::store::StoreError;
 
-/// Why a step was not done.
+/// Why an operation failed.
 pub(super) enum Failure {
-    /// The connection failed before the commit was sent, so that nothing was changed: another
-    /// connection may succeed.
+    /// The connection failed before the commit was sent. Nothing was changed, and another connection
+    /// may succeed.
     Retryable(sqlx::Error),
     /// The deadline passed before the commit was sent.
     TimedOut,
     /// The deadline passed before the commit was answered.
     CommitTimedOut,
-    /// The deadline passed before there was a connection.
+    /// The deadline passed before a connection was available.
     AcquireTimedOut,
     /// The connection failed before the commit was answered.
     CommitUnknown(sqlx::Error),
@@ -27,13 +27,16 @@ pub(super) enum Failure {
 pub(super) enum Fault {
     /// The connection works.
     None,
-    /// The connection is of no more use.
+    /// The connection is no longer usable.
     Connection,
-    /// The connection did not answer in time: the statement is slow, or the server is gone.
+    /// The connection counts a transaction as open that the database has ended by itself, as SQLite
+    /// does on a full disk.
+    Transaction,
+    /// The connection did not answer in time. The statement is slow, or the server is gone.
     TimedOut,
     /// The server does not accept changes.
     ReadOnly,
-    /// The server cannot serve, and neither can it on the other connections opened so far.
+    /// The server does not serve, on this connection and on the others opened so far.
     Server,
 }
 
@@ -46,12 +49,20 @@ impl Failure {
         }
     }
 
-    /// Judges a failure of a commit.
+    /// Classifies a failure of a commit.
     pub(super) fn of_commit(error: sqlx::Error) -> Self {
         match fault(&error) {
             Fault::None => Self::Sql(error),
             _ => Self::CommitUnknown(error),
         }
+    }
+
+    /// Returns whether PostgreSQL refused the statement because the role lacks a privilege.
+    pub(super) fn is_permission_denied(&self) -> bool {
+        let Self::Sql(sqlx::Error::Database(error)) = self else {
+            return false;
+        };
+        error.code().is_some_and(|code| code == "42501")
     }
 
     pub(super) fn fault(&self) -> Fault {
@@ -81,7 +92,7 @@ impl From<DecodeError> for Failure {
     fn from(error: DecodeError) -> Self {
         match error {
             DecodeError::Sql(error) => Self::Sql(error),
-            error @ DecodeError::Column(..) => Self::Corrupt(error),
+            error => Self::Corrupt(error),
         }
     }
 }
@@ -131,7 +142,7 @@ impl From<Failure> for RegistryError {
     }
 }
 
-/// The text only: the error itself may hold values of a row, which its `Debug` would show.
+/// Keeps only the text, because `Debug` of the error may show values of a row.
 fn store_error(error: &sqlx::Error) -> StoreError {
     if is_corrupt(error) {
         StoreError::corrupt(message(error))
@@ -140,8 +151,8 @@ fn store_error(error: &sqlx::Error) -> StoreError {
     }
 }
 
-/// The message without its details, which may hold values of a row. PostgreSQL words it in the
-/// language of the server, so its code comes with it.
+/// Returns the message without its details, which may contain values of a row. The message of
+/// PostgreSQL is in the language of the server, so it includes the code.
 pub(super) fn message(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::Database(database) => match database.code() {
@@ -160,8 +171,8 @@ fn is_corrupt(error: &sqlx::Error) -> bool {
         | sqlx::Error::ColumnIndexOutOfBounds { .. }
         | sqlx::Error::ColumnNotFound(_) => true,
         sqlx::Error::Database(error) => error.code().is_some_and(|code| {
-            // PostgreSQL: a value that cannot be, a value too long for an index, a damaged page
-            // or index. SQLite: a damaged file, not a database, in the low byte.
+            // PostgreSQL: an invalid value, a value too long for an index, a damaged page or index.
+            // SQLite, in the low byte: a damaged file, not a database.
             let is_postgres = code.len() == 5
                 && (code.starts_with("22") || ["54000", "XX001", "XX002"].contains(&code.as_ref()));
             let is_sqlite = code.len() < 5
@@ -181,6 +192,7 @@ pub(super) fn fault(error: &sqlx::Error) -> Fault {
         | sqlx::Error::Protocol(_)
         | sqlx::Error::BeginFailed
         | sqlx::Error::WorkerCrashed => Fault::Server,
+        sqlx::Error::InvalidSavePointStatement => Fault::Transaction,
         sqlx::Error::Database(error) => error
             .code()
             .map_or(Fault::None, |code| fault_for_sqlstate(&code)),
@@ -188,36 +200,36 @@ pub(super) fn fault(error: &sqlx::Error) -> Fault {
     }
 }
 
-/// Judges an SQLSTATE. SQLite's codes are shorter.
+/// Classifies an SQLSTATE. SQLite's codes are shorter.
 fn fault_for_sqlstate(code: &str) -> Fault {
     match code {
-        // A read-only server. The same in a server that recovers, or a statement that another
-        // session may still accept, as one whose cached plan is outdated.
+        // A read-only server; the same on a standby, or a statement that another session may accept,
+        // such as one whose cached plan is outdated.
         "25006" | "0A000" => Fault::ReadOnly,
         // Shut down by an administrator, crashed, starting up, or the database was dropped.
         "57P01" | "57P02" | "57P03" | "57P04" => Fault::Server,
-        // The session waited for too long, or was in the way of a standby's recovery: its locks
-        // and snapshots are gone, or it has ended.
+        // The session waited for too long, or conflicted with the recovery of a standby. Its locks and
+        // snapshots are gone, or it has ended.
         "57P05" | "25P03" | "25P02" | "40001" => Fault::Connection,
         code if code.len() == 5 && code.starts_with("08") => Fault::Server,
         _ => Fault::None,
     }
 }
 
-/// What a unique index refused that the check before had not seen, as another writer was quicker.
+/// Returns which unique index refused a value that another writer stored after the check.
 fn unique_violation(error: &sqlx::Error) -> Option<RegistryError> {
     let error = error.as_database_error()?;
     if !error.is_unique_violation() {
         return None;
     }
-    // PostgreSQL names the constraint, SQLite tells the column.
-    let constraint_text = match error.constraint() {
+    // PostgreSQL names the constraint, SQLite the column.
+    let name = match error.constraint() {
         Some(constraint) => constraint,
         None => error.message(),
     };
-    if constraint_text.contains("reserved_name") {
+    if name.contains("reserved_name") {
         Some(RegistryError::NameTaken)
-    } else if constraint_text.contains("digest") {
+    } else if name.contains("digest") {
         Some(RegistryError::DuplicateDigest)
     } else {
         Some(RegistryError::DuplicateId)

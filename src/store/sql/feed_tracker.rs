@@ -3,8 +3,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::store::FeedStatus;
 
-/// Whether a store receives the changes of other processes. Logs each loss once, and the return
-/// after it.
+/// Whether a store receives the changes of other processes. Logs each loss once, and the recovery.
 #[derive(Debug)]
 pub(super) struct FeedTracker(Mutex<Inner>);
 
@@ -26,7 +25,7 @@ impl FeedTracker {
         self.lock().state
     }
 
-    /// The first connection is being made: changes are not received yet.
+    /// Marks the feed as lost until its first connection, without a log line.
     pub(super) fn set_connecting(&self) {
         self.lock().state = FeedStatus::Lost;
     }

@@ -1,37 +1,27 @@
-//! Tokens in SQLite or PostgreSQL: the same tables and statements in either database.
+//! Stores over SQL. One generic store holds the logic; each database has a backend and a dialect.
 
+mod audit_trail;
+mod backend;
 mod background_task;
 mod batch;
+mod change;
 mod columns;
-#[cfg(feature = "sqlite")]
-mod database_file;
 mod dialect;
-#[cfg(feature = "postgres")]
-mod server_health;
 mod failure;
 mod feed_tracker;
-mod file_check;
-mod filter;
+mod interface;
+mod list_query;
 mod notification;
 mod open_error;
-mod pool;
+mod operations;
 #[cfg(feature = "postgres")]
 mod postgres;
-#[cfg(feature = "postgres")]
-mod probe;
-mod publish;
-mod registry;
-#[cfg(feature = "postgres")]
-mod release_guard;
-mod retention;
 mod schema;
 mod session;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod state;
-mod tables;
-mod operation;
-mod audit_log;
+mod store;
 mod write;
 
 pub use self::open_error::{OpenStoreError, OpenStoreErrorKind};

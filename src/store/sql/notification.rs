@@ -6,20 +6,20 @@ use crate::token::TokenId;
 
 const EVERYTHING: &str = "*";
 
-/// A change as other processes are told of it: the id as a number and each digest in hexadecimal,
-/// or `*`.
+/// Encodes a change for other processes: the ID as a number and each digest in hexadecimal, or `*`.
 pub(super) fn encode(change: &TokenChange) -> String {
     let TokenChange::Token { id, digests } = change else {
         return EVERYTHING.to_owned();
     };
     let mut text = id.as_i64().to_string();
     for digest in digests {
-        write!(text, " {}", hex::encode(digest.as_bytes())).expect("a text takes any text");
+        write!(text, " {}", hex::encode(digest.as_bytes()))
+            .expect("writing to a string cannot fail");
     }
     text
 }
 
-/// The change that was told; what cannot be read may be anything.
+/// Decodes a change. A text that is not valid is [`TokenChange::Everything`].
 pub(super) fn decode(text: &str) -> TokenChange {
     token(text).unwrap_or(TokenChange::Everything)
 }
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn round_trips_a_change() {
+    fn decodes_encoded_changes() {
         let id = TokenId::from_i64(42).expect("in range");
         for digests in [vec![], vec![TokenDigest::of("a"), TokenDigest::of("b")]] {
             let change = TokenChange::Token {
@@ -50,13 +50,13 @@ mod tests {
             };
             let text = encode(&change);
             let TokenChange::Token {
-                id: id_read,
-                digests: digests_read,
+                id: decoded_id,
+                digests: decoded_digests,
             } = decode(&text)
             else {
                 panic!("{text}");
             };
-            assert_eq!((id_read, digests_read), (id, digests));
+            assert_eq!((decoded_id, decoded_digests), (id, digests));
         }
         assert!(matches!(
             decode(&encode(&TokenChange::Everything)),
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn decodes_malformed_text_as_everything() {
+    fn decodes_invalid_texts_as_everything() {
         for text in ["", "x", "-1", "42 ", "42 abcd", "42  "] {
             assert!(matches!(decode(text), TokenChange::Everything), "{text:?}");
         }

@@ -1,38 +1,47 @@
 use std::error::Error;
-use std::fmt;
 
-/// A SQL store could not be opened.
+/// The error of opening a SQL store.
 ///
-/// The source is for logs. It holds no password and no digest.
-#[derive(Debug)]
+/// The source is for logs. It contains no password and no digest.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .kind.message())]
 pub struct OpenStoreError {
     kind: OpenStoreErrorKind,
-    source: Option<Box<dyn Error + Send + Sync>>,
+    source: Box<dyn Error + Send + Sync>,
 }
 
-/// What kept a SQL store from being opened.
+/// Why a SQL store could not be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OpenStoreErrorKind {
-    /// The URL, the path or a setting cannot work.
+    /// The URL, the path or a setting is not valid.
     Configuration,
-    /// The database could not be reached or did not answer in time.
+    /// The database is unreachable or did not answer in time.
     Unavailable,
-    /// The tables were made by a newer release of this crate, so this one does not touch them.
+    /// The tables are of a newer release of this crate.
     NewerSchema,
-    /// The database refused to make or to read the tables.
+    /// The database refused to create or read the tables.
     Refused,
+}
+
+impl OpenStoreErrorKind {
+    fn message(self) -> &'static str {
+        match self {
+            Self::Configuration => "the configuration of the token store is not valid",
+            Self::Unavailable => "the database of the token store is unavailable",
+            Self::NewerSchema => "the tables of the token store are of a newer release",
+            Self::Refused => "the database refused the tables of the token store",
+        }
+    }
 }
 
 impl OpenStoreError {
     pub(super) fn new(kind: OpenStoreErrorKind, source: impl Into<String>) -> Self {
-        Self {
-            kind,
-            source: Some(source.into().into()),
-        }
+        let source = source.into().into();
+        Self { kind, source }
     }
 
-    pub(super) fn newer_schema(found: i64, known: i64) -> Self {
+    pub(super) fn newer_schema(found: i64, known: usize) -> Self {
         let source = format!("the tables have version {found}, this release knows {known}");
         Self::new(OpenStoreErrorKind::NewerSchema, source)
     }
@@ -41,33 +50,13 @@ impl OpenStoreError {
         Self::new(OpenStoreErrorKind::Unavailable, "no answer in time")
     }
 
-    /// What kept the store from being opened.
+    /// Returns why the store could not be opened.
     pub fn kind(&self) -> OpenStoreErrorKind {
         self.kind
     }
 }
 
-impl fmt::Display for OpenStoreError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.kind {
-            OpenStoreErrorKind::Configuration => "the token store is not set up correctly",
-            OpenStoreErrorKind::Unavailable => "the token store's database is unavailable",
-            OpenStoreErrorKind::NewerSchema => {
-                "the token store's tables were made by a newer release"
-            }
-            OpenStoreErrorKind::Refused => "the token store's database refused its tables",
-        })
-    }
-}
-
-impl Error for OpenStoreError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        let source: &(dyn Error + 'static) = self.source.as_deref()?;
-        Some(source)
-    }
-}
-
-/// The text only: the error itself may hold what it was called with.
+/// Keeps only the text, because the error may contain its arguments.
 impl From<sqlx::Error> for OpenStoreError {
     fn from(error: sqlx::Error) -> Self {
         let kind = match &error {

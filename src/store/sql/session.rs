@@ -1,38 +1,62 @@
-#[cfg(feature = "postgres")]
-use sqlx::postgres::{PgConnection, PgRow, Postgres};
-#[cfg(feature = "sqlite")]
-use sqlx::sqlite::{Sqlite, SqliteConnection, SqliteRow};
-use sqlx::{Arguments, Database, Decode, Encode, SqlSafeStr, SqlStr, Type};
+//! Statements on a connection, the same for both databases.
 
-/// A connection to one of the databases. What is asked of it reads the same for both.
-pub(super) enum Session<'c> {
-    #[cfg(feature = "sqlite")]
-    Sqlite(&'c mut SqliteConnection),
-    #[cfg(feature = "postgres")]
-    Postgres(&'c mut PgConnection),
-}
+use std::borrow::Cow;
+use std::future::ready;
 
-/// A value for a `$N`.
-#[derive(Clone, Copy, PartialEq)]
+use futures::future::BoxFuture;
+use sqlx::database::HasStatementCache;
+use sqlx::query::Query;
+use sqlx::{
+    Arguments, AssertSqlSafe, ColumnIndex, Connection, Database, Decode, Encode, Executor,
+    IntoArguments, SqlSafeStr, SqlStr, Type,
+};
+
+use super::dialect::Dialect;
+
+/// A value for a placeholder (`$1`).
+#[derive(Clone, PartialEq)]
 pub(super) enum Value<'a> {
     Int(Option<i64>),
-    Text(Option<&'a str>),
+    Text(Option<Cow<'a, str>>),
     Bytes(Option<&'a [u8]>),
 }
 
-/// A statement, and whether the connection keeps it prepared.
-pub(super) struct Statement {
-    text: SqlStr,
-    is_persistent: bool,
-    is_single_row: bool,
+impl From<i64> for Value<'_> {
+    fn from(number: i64) -> Self {
+        Self::Int(Some(number))
+    }
 }
 
-/// One row of an answer.
-pub(super) enum Row {
-    #[cfg(feature = "sqlite")]
-    Sqlite(SqliteRow),
-    #[cfg(feature = "postgres")]
-    Postgres(PgRow),
+impl From<Option<i64>> for Value<'_> {
+    fn from(number: Option<i64>) -> Self {
+        Self::Int(number)
+    }
+}
+
+impl<'a> From<&'a str> for Value<'a> {
+    fn from(text: &'a str) -> Self {
+        Self::Text(Some(text.into()))
+    }
+}
+
+impl<'a> From<Option<&'a str>> for Value<'a> {
+    fn from(text: Option<&'a str>) -> Self {
+        Self::Text(text.map(Cow::Borrowed))
+    }
+}
+
+impl From<String> for Value<'_> {
+    fn from(text: String) -> Self {
+        Self::Text(Some(text.into()))
+    }
+}
+
+/// The text of a statement.
+#[derive(Clone)]
+pub(super) struct Statement {
+    text: SqlStr,
+    /// Whether the connection keeps the prepared statement.
+    is_persistent: bool,
 }
 
 impl From<&'static str> for Statement {
@@ -40,164 +64,164 @@ impl From<&'static str> for Statement {
         Self {
             text: text.into_sql_str(),
             is_persistent: true,
-            is_single_row: false,
         }
     }
 }
 
 impl Statement {
-    /// One of many forms, planned for the values it comes with.
-    pub(super) fn unprepared(text: impl SqlSafeStr) -> Self {
+    /// Creates a statement that is prepared for each use and planned for its values.
+    pub(super) fn unprepared(text: String) -> Self {
         Self {
-            text: text.into_sql_str(),
+            text: AssertSqlSafe(text).into_sql_str(),
             is_persistent: false,
-            is_single_row: false,
-        }
-    }
-
-    /// Nobody waits for a second row.
-    pub(super) fn single_row(text: &'static str) -> Self {
-        Self {
-            is_single_row: true,
-            ..text.into()
         }
     }
 }
 
-impl Session<'_> {
-    /// Returns how many rows were changed.
-    pub(super) async fn execute(
-        &mut self,
-        statement: impl Into<Statement>,
-        values: &[Value<'_>],
-    ) -> Result<u64, sqlx::Error> {
-        let Statement {
-            text,
-            is_persistent,
-            ..
-        } = statement.into();
-        match self {
-            #[cfg(feature = "sqlite")]
-            Self::Sqlite(connection) => {
-                let query =
-                    sqlx::query_with(text, arguments::<Sqlite>(values)?).persistent(is_persistent);
-                Ok(query.execute(&mut **connection).await?.rows_affected())
-            }
-            #[cfg(feature = "postgres")]
-            Self::Postgres(connection) => {
-                let query = sqlx::query_with(text, arguments::<Postgres>(values)?)
-                    .persistent(is_persistent);
-                Ok(query.execute(&mut **connection).await?.rows_affected())
-            }
-        }
-    }
+/// A connection to one of the databases.
+pub(super) trait Session: Driver {
+    const DIALECT: Dialect;
 
-    pub(super) async fn rows(
-        &mut self,
-        statement: impl Into<Statement>,
-        values: &[Value<'_>],
-    ) -> Result<Vec<Row>, sqlx::Error> {
-        let Statement {
-            text,
-            is_persistent,
-            is_single_row,
-        } = statement.into();
-        match self {
-            #[cfg(feature = "sqlite")]
-            Self::Sqlite(connection) => {
-                let query =
-                    sqlx::query_with(text, arguments::<Sqlite>(values)?).persistent(is_persistent);
-                let rows = if is_single_row {
-                    let row = query.fetch_optional(&mut **connection).await?;
-                    row.into_iter().collect()
-                } else {
-                    query.fetch_all(&mut **connection).await?
-                };
-                Ok(rows.into_iter().map(Row::Sqlite).collect())
-            }
-            #[cfg(feature = "postgres")]
-            Self::Postgres(connection) => {
-                let query = sqlx::query_with(text, arguments::<Postgres>(values)?)
-                    .persistent(is_persistent);
-                let rows = if is_single_row {
-                    let row = query.fetch_optional(&mut **connection).await?;
-                    row.into_iter().collect()
-                } else {
-                    query.fetch_all(&mut **connection).await?
-                };
-                Ok(rows.into_iter().map(Row::Postgres).collect())
-            }
-        }
+    fn dialect(&self) -> Dialect {
+        Self::DIALECT
     }
+}
+
+/// Takes an advisory lock until the transaction ends. A database with one writer at a time needs
+/// none.
+pub(super) async fn lock(session: &mut impl Session, key: i64) -> Result<(), sqlx::Error> {
+    if let Some(lock) = session.dialect().lock {
+        session.execute(lock, &[key.into()]).await?;
+    }
+    Ok(())
+}
+
+/// Runs statements. Implemented for the connections of every sqlx driver that knows the types in
+/// use, so that no other code repeats these bounds.
+///
+/// The futures are boxed, as those of sqlx are. The compiler cannot prove that opaque futures of a
+/// generic connection are `Send`.
+pub(super) trait Driver: Send {
+    type Row: NamedColumns + Send + Sync;
+
+    fn execute<'a>(
+        &'a mut self,
+        statement: &'static str,
+        values: &[Value<'_>],
+    ) -> BoxFuture<'a, Result<(), sqlx::Error>>;
+
+    /// Returns the first row.
+    fn row<'a>(
+        &'a mut self,
+        statement: Statement,
+        values: &[Value<'_>],
+    ) -> BoxFuture<'a, Result<Option<Self::Row>, sqlx::Error>>;
+
+    fn rows<'a>(
+        &'a mut self,
+        statement: Statement,
+        values: &[Value<'_>],
+    ) -> BoxFuture<'a, Result<Vec<Self::Row>, sqlx::Error>>;
 
     /// Runs a text of several statements.
-    pub(super) async fn script(&mut self, text: &'static str) -> Result<(), sqlx::Error> {
-        match self {
-            #[cfg(feature = "sqlite")]
-            Self::Sqlite(connection) => {
-                sqlx::raw_sql(text).execute(&mut **connection).await?;
-            }
-            #[cfg(feature = "postgres")]
-            Self::Postgres(connection) => {
-                sqlx::raw_sql(text).execute(&mut **connection).await?;
-            }
-        }
-        Ok(())
-    }
+    fn script<'a>(&'a mut self, text: &'static str) -> BoxFuture<'a, Result<(), sqlx::Error>>;
 }
 
-impl Row {
-    pub(super) fn int(&self, column: usize) -> Result<Option<i64>, sqlx::Error> {
-        match self {
-            #[cfg(feature = "sqlite")]
-            Self::Sqlite(row) => cell(row, column),
-            #[cfg(feature = "postgres")]
-            Self::Postgres(row) => cell(row, column),
-        }
-    }
-
-    pub(super) fn text(&self, column: usize) -> Result<Option<&str>, sqlx::Error> {
-        match self {
-            #[cfg(feature = "sqlite")]
-            Self::Sqlite(row) => cell(row, column),
-            #[cfg(feature = "postgres")]
-            Self::Postgres(row) => cell(row, column),
-        }
-    }
-
-    pub(super) fn bytes(&self, column: usize) -> Result<Option<&[u8]>, sqlx::Error> {
-        match self {
-            #[cfg(feature = "sqlite")]
-            Self::Sqlite(row) => cell(row, column),
-            #[cfg(feature = "postgres")]
-            Self::Postgres(row) => cell(row, column),
-        }
-    }
-}
-
-fn cell<'r, R, T>(row: &'r R, column: usize) -> Result<Option<T>, sqlx::Error>
+impl<C, D> Driver for C
 where
-    R: sqlx::Row,
-    usize: sqlx::ColumnIndex<R>,
-    T: Decode<'r, R::Database> + Type<R::Database>,
+    C: Connection<Database = D>,
+    D: Database<Connection = C, Row: NamedColumns> + HasStatementCache,
+    D::Arguments: IntoArguments<D>,
+    for<'c> &'c mut C: Executor<'c, Database = D>,
+    Option<i64>: for<'q> Encode<'q, D> + Type<D>,
+    for<'q> Option<&'q str>: Encode<'q, D> + Type<D>,
+    for<'q> Option<&'q [u8]>: Encode<'q, D> + Type<D>,
 {
-    row.try_get(column)
+    type Row = D::Row;
+
+    fn execute<'a>(
+        &'a mut self,
+        statement: &'static str,
+        values: &[Value<'_>],
+    ) -> BoxFuture<'a, Result<(), sqlx::Error>> {
+        let query = query(statement.into(), values);
+        Box::pin(async { Executor::execute(self, query?).await.map(drop) })
+    }
+
+    fn row<'a>(
+        &'a mut self,
+        statement: Statement,
+        values: &[Value<'_>],
+    ) -> BoxFuture<'a, Result<Option<Self::Row>, sqlx::Error>> {
+        match query(statement, values) {
+            Ok(query) => self.fetch_optional(query),
+            Err(error) => Box::pin(ready(Err(error))),
+        }
+    }
+
+    fn rows<'a>(
+        &'a mut self,
+        statement: Statement,
+        values: &[Value<'_>],
+    ) -> BoxFuture<'a, Result<Vec<Self::Row>, sqlx::Error>> {
+        match query(statement, values) {
+            Ok(query) => self.fetch_all(query),
+            Err(error) => Box::pin(ready(Err(error))),
+        }
+    }
+
+    fn script<'a>(&'a mut self, text: &'static str) -> BoxFuture<'a, Result<(), sqlx::Error>> {
+        let result = Executor::execute(self, sqlx::raw_sql(text));
+        Box::pin(async { result.await.map(drop) })
+    }
 }
 
-fn arguments<'a, D: Database>(values: &[Value<'a>]) -> Result<D::Arguments, sqlx::Error>
+fn query<D>(
+    statement: Statement,
+    values: &[Value<'_>],
+) -> Result<Query<'static, D, D::Arguments>, sqlx::Error>
 where
-    Option<i64>: Encode<'a, D> + Type<D>,
-    Option<&'a str>: Encode<'a, D> + Type<D>,
-    Option<&'a [u8]>: Encode<'a, D> + Type<D>,
+    D: Database<Arguments: IntoArguments<D>> + HasStatementCache,
+    Option<i64>: for<'q> Encode<'q, D> + Type<D>,
+    for<'q> Option<&'q str>: Encode<'q, D> + Type<D>,
+    for<'q> Option<&'q [u8]>: Encode<'q, D> + Type<D>,
 {
     let mut arguments = D::Arguments::default();
     for value in values {
-        let added = match *value {
-            Value::Int(number) => arguments.add(number),
-            Value::Text(text) => arguments.add(text),
-            Value::Bytes(bytes) => arguments.add(bytes),
+        let added = match value {
+            Value::Int(number) => arguments.add(*number),
+            Value::Text(text) => arguments.add(text.as_deref()),
+            Value::Bytes(bytes) => arguments.add(*bytes),
         };
         added.map_err(sqlx::Error::Encode)?;
     }
-    Ok(arguments)
+    Ok(sqlx::query_with(statement.text, arguments).persistent(statement.is_persistent))
+}
+
+/// Reads the columns of a row by name.
+pub(super) trait NamedColumns {
+    fn int(&self, column: &str) -> Result<Option<i64>, sqlx::Error>;
+    fn text(&self, column: &str) -> Result<Option<&str>, sqlx::Error>;
+    fn bytes(&self, column: &str) -> Result<Option<&[u8]>, sqlx::Error>;
+}
+
+impl<R> NamedColumns for R
+where
+    R: sqlx::Row,
+    for<'n> &'n str: ColumnIndex<R>,
+    i64: for<'r> Decode<'r, R::Database> + Type<R::Database>,
+    for<'r> &'r str: Decode<'r, R::Database> + Type<R::Database>,
+    for<'r> &'r [u8]: Decode<'r, R::Database> + Type<R::Database>,
+{
+    fn int(&self, column: &str) -> Result<Option<i64>, sqlx::Error> {
+        self.try_get(column)
+    }
+
+    fn text(&self, column: &str) -> Result<Option<&str>, sqlx::Error> {
+        self.try_get(column)
+    }
+
+    fn bytes(&self, column: &str) -> Result<Option<&[u8]>, sqlx::Error> {
+        self.try_get(column)
+    }
 }

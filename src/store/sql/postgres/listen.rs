@@ -7,28 +7,28 @@ use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use sqlx::{Executor, Row};
 use tokio::time::{sleep, timeout};
 
-use super::target::{self, TargetSessionAttrs};
+use super::server_health::{self, ServerHealth};
+use super::target_session::{self, TargetSessionAttrs};
 use crate::clock::jittered;
-use crate::store::sql::dialect::CHANNEL;
 use crate::store::sql::failure;
 use crate::store::sql::feed_tracker::FeedTracker;
 use crate::store::sql::notification;
-use crate::store::sql::server_health::{self, ServerHealth};
 use crate::store::{ChangeFeed, TokenChange};
 
-/// Silence after which the connection is asked whether it still is one, and how long the answer
-/// may take.
+/// The channel of notifications. Each database has its own.
+const CHANNEL: &str = "service_token_changes";
+
+/// How long a connection may be silent before it is checked, and how long the answer may take.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(3);
 
 const MIN_BACKOFF: Duration = Duration::from_millis(100);
 
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
 
-/// Only a primary notifies.
+/// A standby does not notify.
 const IS_IN_RECOVERY: &str = "SELECT pg_is_in_recovery()";
 
-/// Makes the connections to listen by.
-#[derive(Clone)]
+/// Opens the connections that listen.
 pub(super) struct Connector {
     options: PgConnectOptions,
     server_health: Arc<ServerHealth>,
@@ -37,13 +37,13 @@ pub(super) struct Connector {
 
 /// Publishes the changes that any connection makes.
 ///
-/// 1. When it begins to listen, anything may have changed before; that is told. That it stopped
-///    hearing is not: what caches hold is as old as they allow and no older, and they may need it
-///    while the server is away.
-/// 2. It comes back by itself, after a pause that doubles and is never twice the same.
-/// 3. What this process changed is told once more.
-/// 4. A loss is logged once, and so is the return.
-pub(super) async fn listen(connector: Connector, feed: ChangeFeed, status: Arc<FeedTracker>) {
+/// - When it starts to listen, anything may have changed, so it publishes
+///   [`TokenChange::Everything`]. It publishes nothing when the connection is lost: cached entries are
+///   within their TTL, and callers may need them while the server is unreachable.
+/// - It reconnects with exponential backoff and jitter.
+/// - It publishes the changes of this process a second time.
+/// - It logs a loss once, and the recovery.
+pub(super) async fn listen(connector: Arc<Connector>, feed: ChangeFeed, status: Arc<FeedTracker>) {
     let mut backoff = MIN_BACKOFF;
     loop {
         let cause = match connector.connect().await {
@@ -76,7 +76,7 @@ impl Connector {
 
     async fn connect(&self) -> Result<PgListener, sqlx::Error> {
         let (server_health, target) = (Arc::clone(&self.server_health), self.target);
-        // A pool of its own each time: a connection that hangs would block the only place.
+        // A new pool each time, because a connection that hangs would block its only place.
         let pool = PgPoolOptions::new()
             .max_connections(1)
             .max_lifetime(None)
@@ -84,20 +84,22 @@ impl Connector {
             .acquire_timeout(KEEPALIVE_TIMEOUT)
             .after_connect(move |connection, _| {
                 let server_health = Arc::clone(&server_health);
-                Box::pin(async move { target::prepare(connection, &server_health, target).await })
+                Box::pin(async move {
+                    target_session::prepare(connection, &server_health, target).await
+                })
             })
             .connect_lazy_with(self.options.clone());
         let listener = Box::pin(PgListener::connect_with(&pool));
         let mut listener = server_health::acquire(listener, drop).await?;
         listener.eager_reconnect(false);
-        // A standby refuses.
+        // A standby refuses to listen.
         let listening = timeout(KEEPALIVE_TIMEOUT, listener.listen(CHANNEL)).await;
         listening.map_err(|_| sqlx::Error::PoolTimedOut)??;
         Ok(listener)
     }
 
-    /// Returns why the connection is of no more use: it is lost, so silent that it may be, or
-    /// leads to a server that does not notify.
+    /// Publishes changes until the connection is lost, does not answer, or leads to a server that does
+    /// not notify, and returns which.
     async fn receive(&self, mut listener: PgListener, feed: &ChangeFeed) -> String {
         let mut failures = self.server_health.failures();
         loop {
@@ -105,12 +107,14 @@ impl Connector {
                 let receive = pin!(timeout(KEEPALIVE_TIMEOUT, listener.try_recv()));
                 match select(receive, pin!(failures.changed())).await {
                     Either::Left((received, _)) => received.ok(),
-                    // Another connection failed: this one may have too.
+                    // Another connection failed, so this one may have too.
                     Either::Right(_) => None,
                 }
             };
             match received {
-                Some(Ok(Some(message))) => feed.publish(&notification::decode(message.payload())),
+                Some(Ok(Some(received))) => {
+                    feed.publish(&notification::decode(received.payload()));
+                }
                 Some(Ok(None)) => return "the server closed the connection".to_owned(),
                 Some(Err(error)) => return failure::message(&error),
                 None => {
@@ -123,7 +127,7 @@ impl Connector {
     }
 }
 
-/// Returns what is wrong with a connection.
+/// Returns why a connection is not usable.
 async fn check(listener: &mut PgListener) -> Option<String> {
     let answer = timeout(KEEPALIVE_TIMEOUT, listener.fetch_one(IS_IN_RECOVERY)).await;
     match answer.map(|row| row?.try_get(0)) {

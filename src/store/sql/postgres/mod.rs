@@ -1,49 +1,51 @@
+mod backend;
+mod connection;
+mod dialect;
+mod server_health;
 mod listen;
-mod target;
+mod target_session;
 
-use std::fmt;
 use std::future::ready;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use async_trait::async_trait;
 use sqlx::postgres::{PgPool, PgPoolOptions};
 
+use self::backend::Postgres;
 use self::listen::Connector;
-use self::target::TargetSessionAttrs;
-use super::background_task::BackgroundTask;
-use super::feed_tracker::FeedTracker;
+use self::server_health::ServerHealth;
+use self::target_session::TargetSessionAttrs;
+use super::interface::sql_store;
 use super::open_error::OpenStoreError;
-use super::pool::Pool;
-use super::server_health::ServerHealth;
-use super::tables::{Settings, Tables};
-use super::{StoreState, registry, retention, schema};
-use crate::audit::AuditEvent;
-use crate::digest::TokenDigest;
-use crate::registry::{ListRequest, RegistryError, TokenFilter, TokenPage, TokenRegistry, Write};
-use crate::store::{ChangeListener, Credential, FeedStatus, StoreError, TokenRecord, TokenStore};
-use crate::token::TokenId;
+use super::store::SqlStore;
 
-/// Tokens in PostgreSQL (12 or newer): for services of several nodes.
+/// Stores tokens in PostgreSQL 12 or newer, for services with several nodes.
 ///
-/// 1. What was acknowledged is as durable as the server makes commits.
-/// 2. Each node learns of the others' changes at once, by `LISTEN`. While that connection is down
-///    it cannot, and caches go by what they remember for as long as they may;
-///    [subscribers](TokenStore::subscribe) are told that anything may have changed when it is back.
-/// 3. The tables hold digests and what is known about tokens, never a token.
-/// 4. Every operation ends by a [deadline](Self::with_deadline); a store that cannot answer is
-///    unavailable, never without the token. When the server is back, so is the store.
-/// 5. After a failover the connections follow the host name of the server. Those opened before are
-///    closed when they are next acquired, once one of them fails, is silent for 500 ms after another
-///    missed its deadline, or leads to a read-only server while a new one does not. An operation whose connection failed before its commit was sent is repeated once;
-///    a change whose commit was not answered is not, and its error says so.
-/// 6. The server ends an operation by itself if this process is gone: one that waits for a lock
-///    after 0.9 times the deadline, any other statement 500 ms after it.
-/// 7. The tables are named `service_token…`, are made when the store is opened, in the first
-///    schema of the `search_path`, or brought to this release's version: nodes of an earlier release
-///    that are connected go on, and cannot connect again. Tables that a newer release made are
-///    refused. Bringing them to a new version waits for a lock at most 2 s at a time, for 60 s in all,
-///    and blocks the changes that append to the audit trail while an index of it is built.
+/// - **Durable.** An acknowledged change is as durable as the server makes commits.
+/// - **Several nodes.** Each node learns of the others' changes at once, by `LISTEN`. While that
+///   connection is down, caches serve entries until they expire. When it is back,
+///   [subscribers](crate::TokenStore::subscribe) are notified that anything may have changed.
+/// - **No secrets.** The tables contain digests and records, never a token.
+/// - **Deadlines.** Every operation ends by a [deadline](Self::with_deadline). If the database does
+///   not answer, the store is unavailable, and recovers with the server. The server ends an operation
+///   by itself if this process is gone: one that waits for a lock after 0.9 times the deadline, any
+///   other statement 500 ms after it.
+/// - **Failover.** After a failover the connections follow the host name of the server. Those opened
+///   before are closed when they are next acquired, once one of them fails, is silent for 500 ms after
+///   another missed its deadline, or leads to a read-only server while a new one does not. An operation
+///   whose connection failed before its commit was sent is retried once. A change whose commit was not
+///   answered is not retried, and its error says so.
+/// - **Limits.** An index entry has a maximum size: names, subjects, roles, scopes and labels of more
+///   than about 2,000 bytes are refused.
+/// - **Encryption.** Connections use TLS with the feature `rustls`, as the URL's `sslmode` says.
+///
+/// Notifications contain digests, and every role that may connect to the database may listen to them.
+/// The digest of a token of this crate's [format](crate::token::TokenFormat) reveals nothing. That of
+/// an imported token is as safe as the token is random.
+///
+/// Clones share the connections. A store belongs to the Tokio runtime that it was opened in.
+///
+/// # Examples
 ///
 /// ```no_run
 /// use tower_service_token::store::sql::PostgresStore;
@@ -55,26 +57,34 @@ use crate::token::TokenId;
 /// # }
 /// ```
 ///
-/// Clones share the connections. A store belongs to the Tokio runtime it was opened in.
+/// # Schema
 ///
-/// - Notifications carry digests, and whoever may connect to the database may listen to them.
-///   A digest of a token of this crate's [format](crate::token::TokenFormat) tells nothing; that
-///   of an imported token is as good as its randomness.
-/// - An index entry has an end: names, subjects, roles, scopes and labels of more than about
-///   2,000 bytes are refused.
-/// - Connections are encrypted with the feature `rustls`, and as the URL's `sslmode` says.
+/// The tables are named `service_token…`. Opening a store creates them in the first schema of the
+/// `search_path`, or migrates them to this release's version. Nodes of an earlier release that are
+/// connected continue to work, but cannot connect again. Tables of a newer release are rejected. A
+/// migration waits for a lock for up to 2 s at a time and 60 s in all, and blocks changes that append
+/// to the audit trail while it builds an index of it.
+///
+/// To use a role that may not create tables, run the scripts of this release yourself as their owner.
+/// They are in `src/store/sql/schema`. Each one brings the tables from the version before to its own:
+///
+/// ```sh
+/// psql --single-transaction -v ON_ERROR_STOP=1 -f postgres_1.sql -f postgres_2.sql
+/// ```
+///
+/// The role needs these privileges:
+///
+/// ```sql
+/// GRANT SELECT ON service_token_schema TO service;
+/// GRANT SELECT, UPDATE ON service_token_store TO service;
+/// GRANT SELECT, INSERT, UPDATE, DELETE ON service_tokens TO service;
+/// GRANT SELECT, INSERT, DELETE ON service_token_attributes TO service;
+/// GRANT SELECT, INSERT ON service_token_events TO service;
+/// -- For `with_audit_retention` and `prune_audit_trail`:
+/// GRANT UPDATE, DELETE ON service_token_events TO service;
+/// ```
 #[derive(Clone)]
-pub struct PostgresStore {
-    tables: Tables,
-    server_health: Arc<ServerHealth>,
-    listening: Arc<Listening>,
-}
-
-struct Listening {
-    background: BackgroundTask,
-    connector: Connector,
-    status: Arc<FeedTracker>,
-}
+pub struct PostgresStore(SqlStore<Postgres>);
 
 const MAX_CONNECTIONS: u32 = 10;
 
@@ -83,31 +93,31 @@ const MAX_AGE: Duration = Duration::from_secs(30 * 60);
 const MAX_IDLE: Duration = Duration::from_secs(10 * 60);
 
 impl PostgresStore {
-    /// Connects to a server by a URL, with up to 10 connections and one more to listen.
+    /// Connects to a server by a URL, with up to 10 connections and one more that listens.
     ///
     /// The URL's parameter `target_session_attrs`, or else the environment variable
-    /// `PGTARGETSESSIONATTRS`, says which servers are accepted: `any` (the default), `read-write`,
+    /// `PGTARGETSESSIONATTRS`, selects the accepted servers: `any` (the default), `read-write`,
     /// `read-only`, `primary`, `standby` or `prefer-standby`, which is `any` for one server. A URL
-    /// names one host; after a failover, the connections follow the name.
+    /// names one host. After a failover, the connections follow the name.
     ///
     /// # Errors
     ///
-    /// Returns an error if the URL is not valid or names several hosts, the server cannot be
-    /// reached or is not accepted, or a newer release made its tables.
+    /// Returns an error if the URL is not valid or names several hosts, the server is unreachable or
+    /// not accepted, or the tables are of a newer release.
     ///
     /// # Panics
     ///
     /// Panics outside of a Tokio runtime.
     pub async fn connect(url: &str) -> Result<Self, OpenStoreError> {
         let default = std::env::var("PGTARGETSESSIONATTRS").ok();
-        let (options, target) = target::parse(url, default.as_deref())?;
-        let server_health = Arc::new(ServerHealth::new(Settings::default().deadline));
+        let (options, target) = target_session::parse(url, default.as_deref())?;
+        let server_health = Arc::new(ServerHealth::new(SqlStore::<Postgres>::DEFAULT_DEADLINE));
         let (replacing, preparing) = (Arc::clone(&server_health), Arc::clone(&server_health));
         let pool = PgPoolOptions::new()
             .max_connections(MAX_CONNECTIONS)
             .test_before_acquire(false)
-            // Old connections are replaced as they are acquired. sqlx's task for that can spin for
-            // ever: it counts idle connections, and a race lets that number wrap around.
+            // Old connections are replaced when they are acquired. sqlx's task for that can loop
+            // forever: it counts idle connections, and a race makes that number wrap around.
             .idle_timeout(None)
             .max_lifetime(None)
             .before_acquire(move |_, connection| {
@@ -118,133 +128,55 @@ impl PostgresStore {
             })
             .after_connect(move |connection, _| {
                 let server_health = Arc::clone(&preparing);
-                Box::pin(async move { target::prepare(connection, &server_health, target).await })
+                Box::pin(async move {
+                    target_session::prepare(connection, &server_health, target).await
+                })
             })
             .connect_lazy_with(options);
-        Self::from_pool(pool, server_health, target, true).await
+        Self::open(pool, server_health, target, true).await
     }
 
-    /// Uses your own pool, and makes the tables in its database. To listen, one more connection is
-    /// made with the pool's options.
+    /// Uses your own pool, and creates the tables in its database. Opens one more connection with the
+    /// pool's options, to listen.
     ///
-    /// - Set the pool's `idle_timeout` and `max_lifetime` to `None`: a race in sqlx's task for them
-    ///   can occupy a processor for ever. [`connect`](Self::connect) replaces connections that are
-    ///   older than 30 min, or were idle for 10 min, when it acquires them (`before_acquire`).
-    /// - A change ends by itself on the server a little after the deadline, even if this process
-    ///   is gone. For lookups and lists, set `statement_timeout` in `after_connect`, as
+    /// - Set the pool's `idle_timeout` and `max_lifetime` to `None`: sqlx's task for them has a race
+    ///   after which it occupies a processor forever. [`connect`](Self::connect) replaces connections
+    ///   that are older than 30 min, or were idle for 10 min, when it acquires them
+    ///   (`before_acquire`).
+    /// - A change ends by itself on the server a little after the deadline, even if this process is
+    ///   gone. For lookups and lists, set `statement_timeout` in `after_connect`, as
     ///   [`connect`](Self::connect) does (deadline plus 500 ms).
     /// - After a connection failed, or turned out to lead to a read-only server while a new one does
-    ///   not, the idle ones are closed. `target_session_attrs` is not checked.
+    ///   not, the store closes the idle ones. It does not check `target_session_attrs`.
     ///
     /// # Errors
     ///
-    /// Returns an error if the server cannot be reached, or a newer release made the tables.
+    /// Returns an error if the server is unreachable or the tables are of a newer release.
     ///
     /// # Panics
     ///
     /// Panics outside of a Tokio runtime.
     pub async fn with_pool(pool: PgPool) -> Result<Self, OpenStoreError> {
-        let server_health = Arc::new(ServerHealth::new(Settings::default().deadline));
-        Self::from_pool(pool, server_health, TargetSessionAttrs::Any, false).await
+        let server_health = Arc::new(ServerHealth::new(SqlStore::<Postgres>::DEFAULT_DEADLINE));
+        Self::open(pool, server_health, TargetSessionAttrs::Any, false).await
     }
 
-    async fn from_pool(
+    async fn open(
         pool: PgPool,
         server_health: Arc<ServerHealth>,
         target: TargetSessionAttrs,
-        is_own: bool,
+        replaces_suspects: bool,
     ) -> Result<Self, OpenStoreError> {
         let options = (*pool.connect_options()).clone();
         let connector = Connector::new(options, Arc::clone(&server_health), target);
-        let pool = Pool::Postgres {
+        let backend = Postgres {
             pool,
-            server_health: Arc::clone(&server_health),
-            is_own,
-        };
-        schema::prepare(&pool).await?;
-        Ok(Self {
-            tables: Tables::new(pool),
             server_health,
-            listening: Arc::new(Listening {
-                background: BackgroundTask::new(),
-                connector,
-                status: Arc::new(FeedTracker::new()),
-            }),
-        })
-    }
-
-    /// How long an operation may take in all, waiting for a connection included. Default: 3 s.
-    pub fn with_deadline(mut self, deadline: Duration) -> Self {
-        self.tables.settings.deadline = deadline;
-        self.server_health.extend_deadline(deadline);
-        self
-    }
-
-    /// Keeps what happened to tokens, each event in the transaction of its change. Default: not.
-    pub fn with_audit_trail(mut self) -> Self {
-        self.tables.settings.keeps_audit_trail = true;
-        self
-    }
-
-    /// What [`effective_within`](TokenRegistry::effective_within) reports: for how long other
-    /// processes may go by what they remember while they cannot listen. Default: 10 s, the time
-    /// that caches keep a token unless told otherwise.
-    pub fn with_effective_within(mut self, bound: Duration) -> Self {
-        self.tables.settings.effective_within = bound;
-        self
-    }
-
-    /// The last events of the audit trail, or those of one token, the newest first; 1,000 at
-    /// most.
-    ///
-    /// # Errors
-    ///
-    /// The store could not look.
-    pub async fn audit_trail(
-        &self,
-        id: Option<TokenId>,
-        limit: usize,
-    ) -> Result<Vec<AuditEvent>, StoreError> {
-        self.tables.audit_trail(id, limit).await
-    }
-
-    /// How PostgreSQL answers a listing, or, without one, looks a digest up: its query plan, for
-    /// whoever wonders which index is used.
-    ///
-    /// # Errors
-    ///
-    /// The store could not look.
-    pub async fn explain(&self, request: Option<&ListRequest>) -> Result<String, StoreError> {
-        self.tables.explain(request, "EXPLAIN ", 0).await
-    }
-
-    fn listen(&self, listener: &Arc<dyn ChangeListener>) {
-        self.tables.feed.subscribe(listener);
-        let start = || {
-            let Listening {
-                connector, status, ..
-            } = &*self.listening;
-            status.set_connecting();
-            let (connector, status) = (connector.clone(), Arc::clone(status));
-            listen::listen(connector, self.tables.feed.clone(), status)
+            connector: Arc::new(connector),
+            replaces_suspects,
         };
-        self.listening.background.start(start);
-    }
-
-    fn current_feed_status(&self) -> FeedStatus {
-        self.listening.status.state()
-    }
-
-    async fn stop_listening(&self) {
-        self.listening.background.stop().await;
-        self.listening.status.set_not_used();
+        Ok(Self(SqlStore::open(backend).await?))
     }
 }
 
-registry::impl_store!(PostgresStore);
-
-impl fmt::Debug for PostgresStore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PostgresStore").finish_non_exhaustive()
-    }
-}
+sql_store!(PostgresStore);

@@ -1,3 +1,11 @@
+-- Version 1 of the tables of tower-service-token. To create them by hand, run the scripts of all
+-- versions in order and in one transaction.
+
+-- One row: the version of the tables.
+CREATE TABLE IF NOT EXISTS service_token_schema (version BIGINT NOT NULL);
+DELETE FROM service_token_schema;
+INSERT INTO service_token_schema (version) VALUES (1);
+
 CREATE TABLE service_tokens (
     id              BIGINT PRIMARY KEY,
     digest          BYTEA NOT NULL CONSTRAINT service_tokens_digest UNIQUE,
@@ -33,7 +41,8 @@ CREATE INDEX service_tokens_by_expiry ON service_tokens (expires_at, id) WHERE e
 CREATE INDEX service_tokens_by_state_and_expiry ON service_tokens (state, expires_at, id) WHERE expires_at IS NOT NULL;
 CREATE INDEX service_tokens_by_idleness ON service_tokens (idle_since, id);
 
--- What a token has many of: 1 is a role, 2 a scope, 3 a label as ["key","value"].
+-- The roles, scopes and labels of tokens, by kind: 1 is a role, 2 a scope, 3 a label as
+-- ["key","value"].
 CREATE TABLE service_token_attributes (
     kind      BIGINT NOT NULL,
     value     TEXT NOT NULL,

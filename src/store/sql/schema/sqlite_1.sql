@@ -1,5 +1,13 @@
+-- Version 1 of the tables of tower-service-token. To create them by hand, run the scripts of all
+-- versions in order and in one transaction.
+
+-- One row: the version of the tables.
+CREATE TABLE IF NOT EXISTS service_token_schema (version BIGINT NOT NULL);
+DELETE FROM service_token_schema;
+INSERT INTO service_token_schema (version) VALUES (1);
+
 CREATE TABLE service_tokens (
-    id              INT NOT NULL PRIMARY KEY, -- not INTEGER, or else pages do not begin by an index
+    id              INT NOT NULL PRIMARY KEY, -- not INTEGER, so that pages start by an index
     digest          BLOB NOT NULL CONSTRAINT service_tokens_digest UNIQUE,
     previous_digest BLOB CONSTRAINT service_tokens_previous_digest UNIQUE,
     grace_ends_at   INTEGER,
@@ -33,7 +41,8 @@ CREATE INDEX service_tokens_by_expiry ON service_tokens (expires_at, id) WHERE e
 CREATE INDEX service_tokens_by_state_and_expiry ON service_tokens (state, expires_at, id) WHERE expires_at IS NOT NULL;
 CREATE INDEX service_tokens_by_idleness ON service_tokens (idle_since, id);
 
--- What a token has many of: 1 is a role, 2 a scope, 3 a label as ["key","value"].
+-- The roles, scopes and labels of tokens, by kind: 1 is a role, 2 a scope, 3 a label as
+-- ["key","value"].
 CREATE TABLE service_token_attributes (
     kind      INTEGER NOT NULL,
     value     TEXT NOT NULL,
@@ -55,7 +64,7 @@ CREATE TABLE service_token_events (
 
 CREATE INDEX service_token_events_by_token ON service_token_events (token_id, seq);
 
--- The last changes, for other processes to read. A gap means that some were pruned.
+-- The latest changes, for other processes to read. A gap means that some were pruned.
 CREATE TABLE service_token_changes (
     seq    INTEGER PRIMARY KEY AUTOINCREMENT,
     change TEXT NOT NULL

@@ -6,35 +6,34 @@ use std::time::Duration;
 use sqlx::sqlite::{SqliteConnection, SqlitePool};
 use tokio::time::{sleep, timeout};
 
-use crate::store::sql::database_file::DatabaseFile;
+use super::file::DatabaseFile;
 use crate::store::sql::feed_tracker::FeedTracker;
 use crate::store::sql::notification;
-use crate::store::sql::session::{Session, Value};
+use crate::store::sql::session::{Driver, NamedColumns};
 use crate::store::{ChangeFeed, StoreError, TokenChange};
 
 const DATA_VERSION: &str = "PRAGMA data_version";
 
-const LAST_SEQ: &str = "SELECT COALESCE(MAX(seq), 0) FROM service_token_changes";
+const LAST_SEQ: &str = "SELECT COALESCE(MAX(seq), 0) AS seq FROM service_token_changes";
 
-/// The last change that was seen, if it is still there, and those after it.
+/// Selects the last change that was seen, if it still exists, and those after it.
 const CHANGES_SINCE: &str =
     "SELECT seq, change FROM service_token_changes WHERE seq >= $1 ORDER BY seq LIMIT $2";
 
-/// More changes than these at once are told as one of everything.
-const MAX_CHANGES_PER_POLL: u32 = 1000;
+/// More changes at once are published as [`TokenChange::Everything`].
+const MAX_CHANGES: u32 = 1000;
 
-/// How long one query may take.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Publishes the changes that any connection makes. Asks SQLite whether the file changed, which reads
-/// no table, and then reads the log of changes.
+/// Publishes the changes that any connection makes. Polls whether the file changed, which reads no
+/// table, and then reads the log of changes.
 ///
-/// 1. When it begins, and begins again after a failure, anything may have changed before; that is
-///    told. The failure itself is not: what caches hold is as old as they allow and no older, and
-///    they may need it while the file cannot be read.
-/// 2. What this process changed is told once more.
+/// - When it starts, and when it resumes after a failure, anything may have changed, so it publishes
+///   [`TokenChange::Everything`]. It publishes nothing at the failure itself: cached entries are
+///   within their TTL, and callers may need them while the file is unreadable.
+/// - It publishes the changes of this process a second time.
 pub(super) struct ChangeWatcher {
-    /// Of one connection.
+    /// Has one connection.
     pub(super) pool: SqlitePool,
     pub(super) file: Option<Arc<DatabaseFile>>,
     pub(super) feed: ChangeFeed,
@@ -54,20 +53,20 @@ impl ChangeWatcher {
     async fn poll(&self) -> Result<Infallible, WatchError> {
         self.check_file()?;
         let mut connection = self.pool.acquire().await?;
-        let Err(error) = self.poll_with(&mut connection).await;
+        let Err(error) = self.follow_on(&mut connection).await;
         connection.close_on_drop();
         Err(error)
     }
 
-    async fn poll_with(&self, connection: &mut SqliteConnection) -> Result<Infallible, WatchError> {
-        let mut version = query(first_number(connection, DATA_VERSION)).await?;
-        let mut seen = query(first_number(connection, LAST_SEQ)).await?;
+    async fn follow_on(&self, connection: &mut SqliteConnection) -> Result<Infallible, WatchError> {
+        let mut version = query(number(connection, DATA_VERSION, "data_version")).await?;
+        let mut seen = query(number(connection, LAST_SEQ, "seq")).await?;
         self.feed.publish(&TokenChange::Everything);
         self.status.set_connected();
         loop {
             sleep(self.interval).await;
             self.check_file()?;
-            let now = query(first_number(connection, DATA_VERSION)).await?;
+            let now = query(number(connection, DATA_VERSION, "data_version")).await?;
             if now != version {
                 version = now;
                 seen = query(publish_changes(connection, &self.feed, seen)).await?;
@@ -96,31 +95,24 @@ async fn query<T>(work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<
     Ok(answered.map_err(|_| WatchError::TimedOut)??)
 }
 
-/// Publishes the changes after `seen`, and returns the last one.
+/// Publishes the changes after `seen` and returns the last one.
 async fn publish_changes(
     connection: &mut SqliteConnection,
     feed: &ChangeFeed,
     seen: i64,
 ) -> Result<i64, sqlx::Error> {
-    let values = [
-        Value::Int(Some(seen)),
-        Value::Int(Some(MAX_CHANGES_PER_POLL.into())),
-    ];
-    let rows = Session::Sqlite(connection)
-        .rows(CHANGES_SINCE, &values)
-        .await?;
+    let values = [seen.into(), i64::from(MAX_CHANGES).into()];
+    let rows = connection.rows(CHANGES_SINCE.into(), &values).await?;
     let mut changes = Vec::new();
     for row in &rows {
-        changes.push((
-            row.int(0)?.unwrap_or(0),
-            notification::decode(row.text(1)?.unwrap_or("")),
-        ));
+        let change = notification::decode(row.text("change")?.unwrap_or_default());
+        changes.push((row.int("seq")?.unwrap_or_default(), change));
     }
     let first = changes.first().map_or(0, |(seq, _)| *seq);
-    // The first change of all has the number 1, and so none before it.
+    // The first change of all has the number 1 and no predecessor.
     let has_gap = if seen == 0 { first > 1 } else { first != seen };
-    if has_gap || changes.len() >= MAX_CHANGES_PER_POLL as usize {
-        let last = first_number(connection, LAST_SEQ).await?;
+    if has_gap || changes.len() >= MAX_CHANGES as usize {
+        let last = number(connection, LAST_SEQ, "seq").await?;
         feed.publish(&TokenChange::Everything);
         return Ok(last);
     }
@@ -130,11 +122,12 @@ async fn publish_changes(
     Ok(changes.last().map_or(seen, |(seq, _)| *seq))
 }
 
-async fn first_number(
+async fn number(
     connection: &mut SqliteConnection,
     statement: &'static str,
+    column: &str,
 ) -> Result<i64, sqlx::Error> {
-    let rows = Session::Sqlite(connection).rows(statement, &[]).await?;
-    let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
-    Ok(row.int(0)?.unwrap_or(0))
+    let row = connection.row(statement.into(), &[]).await?;
+    let row = row.ok_or(sqlx::Error::RowNotFound)?;
+    Ok(row.int(column)?.unwrap_or_default())
 }

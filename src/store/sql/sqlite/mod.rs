@@ -1,49 +1,48 @@
+mod backend;
+mod dialect;
+mod file;
 mod change_watcher;
 
-use std::fmt;
 use std::future::ready;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use async_trait::async_trait;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 
-use self::change_watcher::ChangeWatcher;
-use super::background_task::BackgroundTask;
-use super::database_file::{DatabaseFile, create};
-use super::feed_tracker::FeedTracker;
+use self::backend::Sqlite;
+use self::file::DatabaseFile;
+use super::interface::sql_store;
 use super::open_error::{OpenStoreError, OpenStoreErrorKind};
-use super::pool::Pool;
-use super::tables::Tables;
-use super::{StoreState, registry, retention, schema};
-use crate::audit::AuditEvent;
-use crate::digest::TokenDigest;
-use crate::registry::{ListRequest, RegistryError, TokenFilter, TokenPage, TokenRegistry, Write};
-use crate::store::{ChangeListener, Credential, FeedStatus, StoreError, TokenRecord, TokenStore};
-use crate::token::TokenId;
+use super::session::{Driver, NamedColumns};
+use super::store::SqlStore;
 
-/// Tokens in a SQLite file: a service of one machine needs nothing else.
+/// Stores tokens in a SQLite file, for a service on one machine.
 ///
-/// 1. What was acknowledged survives a crash of the process and of the machine: write-ahead log,
-///    synced on every change. Readers and the writer do not wait for each other.
-/// 2. Several processes may use one file. Each learns of the others' changes within the
-///    [watch interval](Self::with_watch_interval).
-/// 3. The file holds digests and what is known about tokens, never a token. It is created for its
-///    owner alone (mode 0600), and so are the files that SQLite puts beside it.
-/// 4. Every operation ends by a [deadline](Self::with_deadline); a store that cannot answer is
-///    unavailable, never without the token.
-/// 5. If the file, or the write-ahead log beside it, is removed or replaced while it is open, changes
-///    fail, and lookups fail within 250 ms, until the same file is back or the store is opened again.
-///    A backup is restored while no process has the file open: contents that are written over the
-///    same file go unnoticed.
-/// 6. [`close`](Self::close) leaves one complete file, if no other process has it open.
-/// 7. The tables are named `service_token…` and made when the store is opened, or brought to this
-///    release's version: processes of an earlier release that have the file open go on, and cannot
-///    open it again. A file whose tables a newer release made is refused.
+/// - **Durable.** An acknowledged change survives a crash of the process and of the machine: the
+///   store uses the write-ahead log and syncs it on every change. Readers and the writer do not block
+///   each other.
+/// - **Several processes** can use one file. Each learns of the others' changes within the
+///   [watch interval](Self::with_watch_interval).
+/// - **No secrets.** The file contains digests and records, never a token. It is created with mode
+///   0600, as are the files that SQLite puts beside it.
+/// - **Deadlines.** Every operation ends by a [deadline](Self::with_deadline). If the database does
+///   not answer, the store is unavailable.
+/// - **Lost files.** If the file, or the write-ahead log beside it, is removed or replaced while it is
+///   open, changes fail at once and lookups fail within 250 ms, until the same file is back or the
+///   store is opened again. Restore a backup only while no process has the file open: the store does
+///   not notice contents that are written over the same file.
+/// - **Backups.** [`close`](Self::close) leaves one complete file if no other process has it open.
+/// - **Schema.** The tables are named `service_token…`. Opening a store creates them or migrates them
+///   to this release's version. Processes of an earlier release that have the file open continue to
+///   work, but cannot open it again. Tables of a newer release are rejected.
+///
+/// Clones share the connections. A store belongs to the Tokio runtime that it was opened in.
+///
+/// # Examples
 ///
 /// ```
 /// use tower_service_token::lifecycle::NewToken;
@@ -67,21 +66,8 @@ use crate::token::TokenId;
 /// # Ok(())
 /// # }
 /// ```
-///
-/// Clones share the connections. A store belongs to the Tokio runtime it was opened in.
 #[derive(Clone)]
-pub struct SqliteStore {
-    tables: Tables,
-    watching: Arc<Watching>,
-    interval: Duration,
-}
-
-struct Watching {
-    background: BackgroundTask,
-    /// For the one connection that watches. `None` where nobody else can change anything.
-    pool: Option<SqlitePool>,
-    status: Arc<FeedTracker>,
-}
+pub struct SqliteStore(SqlStore<Sqlite>);
 
 const MAX_READERS: u32 = 4;
 
@@ -90,203 +76,104 @@ const DATABASE_PATH: &str = "SELECT file FROM pragma_database_list WHERE name = 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl SqliteStore {
-    /// Opens the file, or creates it in a folder that exists.
+    /// Opens the file, or creates it in an existing directory.
     ///
     /// # Errors
     ///
-    /// The file cannot be opened or created, is no SQLite file, or a newer release made its
-    /// tables.
+    /// Returns an error if the file cannot be opened or created, is not a SQLite database, or has
+    /// tables of a newer release.
     ///
     /// # Panics
     ///
-    /// Outside of a Tokio runtime.
+    /// Panics outside of a Tokio runtime.
     pub async fn open(path: impl AsRef<Path>) -> Result<Self, OpenStoreError> {
-        // A file in any case: to SQLite, `:memory:` and `file:…` are none.
+        // An absolute path names a file. `:memory:` and `file:…` do not.
         let path = std::path::absolute(Path::new(".").join(path)).map_err(invalid_path)?;
-        create(&path).map_err(invalid_path)?;
-        let file = Arc::new(DatabaseFile::of(path.clone()));
+        file::create(&path).map_err(invalid_path)?;
+        let file = Arc::new(DatabaseFile::new(path.clone()));
         let options = SqliteConnectOptions::new()
             .filename(path)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(BUSY_TIMEOUT);
-        // The writer first: it is the one that turns the log on.
+        // The writer comes first, because it turns the log on.
         let writers = pool_options(1, Some(&file)).connect_with(options.clone());
-        let writers = writers.await?;
-        let readers = pool_options(MAX_READERS, Some(&file)).connect_lazy_with(options.clone());
-        let pool = Pool::Sqlite { readers, writers };
-        let store = Self::from_pool(pool, Some(options), Some(Arc::clone(&file))).await?;
-        // A reader that stays open keeps a writer that is closed from removing the log.
-        path_of(&store.tables.pool).await?;
+        let backend = Sqlite {
+            writers: writers.await?,
+            readers: pool_options(MAX_READERS, Some(&file)).connect_lazy_with(options.clone()),
+            watcher: Some(pool_options(1, Some(&file)).connect_lazy_with(options)),
+            file: Some(Arc::clone(&file)),
+            watch_interval: Sqlite::DEFAULT_WATCH_INTERVAL,
+        };
+        let store = SqlStore::open(backend).await?;
+        // A reader that stays open keeps a closing writer from removing the log.
+        path_of(&store.backend.readers).await?;
         file.track_wal();
-        Ok(store)
+        Ok(Self(store))
     }
 
-    /// A store in memory, for tests: over one connection, and gone with the last clone.
+    /// Creates a store in memory, for tests. It has one connection and ends with its last clone.
     ///
     /// # Errors
     ///
-    /// There is no memory.
+    /// Returns an error if SQLite cannot allocate the database.
     ///
     /// # Panics
     ///
-    /// Outside of a Tokio runtime.
+    /// Panics outside of a Tokio runtime.
     pub async fn in_memory() -> Result<Self, OpenStoreError> {
         let options = SqliteConnectOptions::new().filename(":memory:");
         let pool = pool_options(1, None).connect_with(options).await?;
-        let (readers, writers) = (pool.clone(), pool);
-        let store = Self::from_pool(Pool::Sqlite { readers, writers }, None, None).await?;
-        Ok(store.with_effective_within(Duration::ZERO))
+        let store = SqlStore::open(Sqlite::over(pool, None, None)).await?;
+        Ok(Self(store).with_effective_within(Duration::ZERO))
     }
 
-    /// Uses your own pool, and makes the tables in its database.
+    /// Uses your own pool, and creates the tables in its database.
     ///
-    /// What survives a crash, and how long writers wait for each other, is up to the pool's
-    /// options; [`open`](Self::open) uses the write-ahead log, `synchronous = FULL` and a busy
-    /// timeout of 5 s.
+    /// Durability and lock timeouts depend on the options of the pool. [`open`](Self::open) uses the
+    /// write-ahead log, `synchronous = FULL` and a busy timeout of 5 s.
     ///
-    /// Set the pool's `idle_timeout` and `max_lifetime` to `None`: a race in sqlx's task for them can
-    /// occupy a processor for ever.
+    /// Set the pool's `idle_timeout` and `max_lifetime` to `None`: sqlx's task for them has a race
+    /// after which it occupies a processor forever.
     ///
     /// # Errors
     ///
-    /// The database cannot be reached, or a newer release made its tables.
+    /// Returns an error if the database is unreachable or has tables of a newer release.
     ///
     /// # Panics
     ///
-    /// Outside of a Tokio runtime.
+    /// Panics outside of a Tokio runtime.
     pub async fn with_pool(pool: SqlitePool) -> Result<Self, OpenStoreError> {
         let options = (*pool.connect_options()).clone();
-        let is_own = options.get_filename() == Path::new(":memory:");
-        let (readers, writers) = (pool.clone(), pool);
-        let pool = Pool::Sqlite { readers, writers };
-        let file = path_of(&pool).await?.map(DatabaseFile::of);
-        // From now on; a file that is missing already fails every change.
-        let _ = file.as_ref().map(DatabaseFile::check);
-        Self::from_pool(pool, (!is_own).then_some(options), file.map(Arc::new)).await
+        let is_in_memory = options.get_filename() == Path::new(":memory:");
+        let file = path_of(&pool).await?.map(DatabaseFile::new).map(Arc::new);
+        // Takes the identity of the file. If it is missing already, every change fails.
+        let _ = file.as_ref().map(|file| file.check());
+        let watcher =
+            (!is_in_memory).then(|| pool_options(1, file.as_ref()).connect_lazy_with(options));
+        let store = SqlStore::open(Sqlite::over(pool, file, watcher)).await?;
+        Ok(Self(store))
     }
 
-    async fn from_pool(
-        pool: Pool,
-        options: Option<SqliteConnectOptions>,
-        file: Option<Arc<DatabaseFile>>,
-    ) -> Result<Self, OpenStoreError> {
-        schema::prepare(&pool).await?;
-        let watching = Watching {
-            background: BackgroundTask::new(),
-            pool: options.map(|options| {
-                let pool = pool_options(1, file.as_ref());
-                pool.connect_lazy_with(options)
-            }),
-            status: Arc::new(FeedTracker::new()),
-        };
-        let mut tables = Tables::new(pool);
-        tables.file = file;
-        Ok(Self {
-            tables,
-            watching: Arc::new(watching),
-            interval: Duration::from_millis(250),
-        })
-    }
-
-    /// How long an operation may take in all, waiting for a connection included. Default: 3 s.
-    pub fn with_deadline(mut self, deadline: Duration) -> Self {
-        self.tables.settings.deadline = deadline;
-        self
-    }
-
-    /// Keeps what happened to tokens, each event in the transaction of its change. Default: not.
-    pub fn with_audit_trail(mut self) -> Self {
-        self.tables.settings.keeps_audit_trail = true;
-        self
-    }
-
-    /// How often this process looks whether another one changed tokens. Default: 250 ms.
+    /// Sets how often this process checks whether another one changed tokens. The default is 250 ms.
     ///
-    /// It looks only if somebody [subscribed](TokenStore::subscribe), from the first subscription
-    /// on.
+    /// The checks start with the first [subscriber](crate::TokenStore::subscribe).
     pub fn with_watch_interval(mut self, interval: Duration) -> Self {
-        self.interval = interval;
+        self.0.backend.watch_interval = interval;
         self
-    }
-
-    /// What [`effective_within`](TokenRegistry::effective_within) reports: for how long other
-    /// processes may go by what they remember. Default: 10 s, the time that caches keep a token
-    /// unless told otherwise.
-    pub fn with_effective_within(mut self, bound: Duration) -> Self {
-        self.tables.settings.effective_within = bound;
-        self
-    }
-
-    /// The last events of the audit trail, or those of one token, the newest first; 1,000 at
-    /// most.
-    ///
-    /// # Errors
-    ///
-    /// The store could not look.
-    pub async fn audit_trail(
-        &self,
-        id: Option<TokenId>,
-        limit: usize,
-    ) -> Result<Vec<AuditEvent>, StoreError> {
-        self.tables.audit_trail(id, limit).await
-    }
-
-    /// How SQLite answers a listing, or, without one, looks a digest up: its query plan, for
-    /// whoever wonders which index is used.
-    ///
-    /// # Errors
-    ///
-    /// The store could not look.
-    pub async fn explain(&self, request: Option<&ListRequest>) -> Result<String, StoreError> {
-        self.tables.explain(request, "EXPLAIN QUERY PLAN ", 3).await
-    }
-
-    fn listen(&self, listener: &Arc<dyn ChangeListener>) {
-        self.tables.feed.subscribe(listener);
-        if let Some(pool) = &self.watching.pool {
-            let watcher = ChangeWatcher {
-                pool: pool.clone(),
-                file: self.tables.file.clone(),
-                feed: self.tables.feed.clone(),
-                status: Arc::clone(&self.watching.status),
-                interval: self.interval,
-            };
-            self.watching.background.start(|| {
-                watcher.status.set_connecting();
-                watcher.run()
-            });
-        }
-    }
-
-    async fn stop_listening(&self) {
-        self.watching.background.stop().await;
-        self.watching.status.set_not_used();
-        if let Some(pool) = &self.watching.pool {
-            pool.close().await;
-        }
-    }
-
-    fn current_feed_status(&self) -> FeedStatus {
-        self.watching.status.state()
     }
 }
 
-registry::impl_store!(SqliteStore);
+sql_store!(SqliteStore);
 
-impl fmt::Debug for SqliteStore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SqliteStore").finish_non_exhaustive()
-    }
-}
-
-/// A pool whose connections stay open, and are refused to a file that is not the opened one.
+/// Returns options for a pool that keeps its connections open. It opens none if the path no longer
+/// leads to the opened file.
 fn pool_options(size: u32, file: Option<&Arc<DatabaseFile>>) -> SqlitePoolOptions {
     let pool = SqlitePoolOptions::new()
         .max_connections(size)
         .test_before_acquire(false)
-        // A file needs no new connections, and sqlx's task for them can spin for ever: it counts idle
-        // connections, and a race lets that number wrap around.
+        // A file needs no new connections, and sqlx's task that replaces them can loop forever: it
+        // counts idle connections, and a race makes that number wrap around.
         .idle_timeout(None)
         .max_lifetime(None);
     let Some(file) = file.cloned() else {
@@ -300,21 +187,16 @@ fn pool_options(size: u32, file: Option<&Arc<DatabaseFile>>) -> SqlitePoolOption
     })
 }
 
-/// The file of a pool's database. `None` for a database in memory or a temporary one.
-async fn path_of(pool: &Pool) -> Result<Option<PathBuf>, OpenStoreError> {
-    let rows = pool
-        .reader()
-        .await?
-        .session()
-        .rows(DATABASE_PATH, &[])
-        .await?;
-    let path = rows.first().map_or(Ok(None), |row| row.text(0))?;
+/// Returns the file of a database, or `None` for a temporary one or one in memory.
+async fn path_of(pool: &SqlitePool) -> Result<Option<PathBuf>, OpenStoreError> {
+    let row = pool.acquire().await?.row(DATABASE_PATH.into(), &[]).await?;
+    let path = row.as_ref().map_or(Ok(None), |row| row.text("file"))?;
     Ok(path.filter(|path| !path.is_empty()).map(PathBuf::from))
 }
 
 #[expect(
     clippy::needless_pass_by_value,
-    reason = "it stands where a function of the error is wanted"
+    reason = "`map_err` passes the error by value"
 )]
 fn invalid_path(error: io::Error) -> OpenStoreError {
     OpenStoreError::new(OpenStoreErrorKind::Configuration, error.to_string())

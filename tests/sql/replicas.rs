@@ -1,4 +1,4 @@
-//! A primary and a hot standby behind a name that moves, with a store that finds them by it.
+//! A primary and a hot standby behind a name that moves, with a store that connects by that name.
 
 use std::error::Error;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -12,8 +12,8 @@ use tower_service_token::registry::RegistryError;
 use tower_service_token::store::sql::PostgresStore;
 use tower_service_token::store::{StoreErrorKind, TokenRecord};
 
+use crate::database::{Server, Store, TestDatabase, minted, write};
 use crate::failover_proxy::FailoverProxy;
-use crate::test_database::{Server, Store, TestDatabase, minted, write};
 
 /// Within which changes work once a primary is back.
 pub(crate) const BOUND: Duration = Duration::from_secs(5);
@@ -21,10 +21,10 @@ pub(crate) const BOUND: Duration = Duration::from_secs(5);
 const DEADLINE: Duration = Duration::from_secs(2);
 
 /// Longer than anything takes that works.
-pub(crate) const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A primary with a standby, and a store that finds them by a name.
-pub(crate) struct FailoverPair {
+/// A primary with a standby, and a store that connects to them by a name.
+pub(crate) struct Replicas {
     pub(crate) primary: Arc<Postgres>,
     pub(crate) standby: Arc<Postgres>,
     pub(crate) name: FailoverProxy,
@@ -33,7 +33,7 @@ pub(crate) struct FailoverPair {
     pub(crate) url: String,
 }
 
-impl FailoverPair {
+impl Replicas {
     pub(crate) async fn new() -> Self {
         Self::with(async |url| PostgresStore::connect(&url).await.unwrap()).await
     }
@@ -50,7 +50,7 @@ impl FailoverPair {
         let store = Store::Postgres(store).with_deadline(DEADLINE);
         let record = minted();
         store.insert(&write(&record)).await.unwrap();
-        let pair = Self {
+        let replicas = Self {
             primary,
             standby: Arc::new(standby),
             name,
@@ -58,8 +58,8 @@ impl FailoverPair {
             record,
             url,
         };
-        pair.wait_for_standby().await;
-        pair
+        replicas.wait_for_standby().await;
+        replicas
     }
 
     /// Waits until the standby has the token.
@@ -70,7 +70,7 @@ impl FailoverPair {
         let begun = Stopwatch::start();
         while pool.number("SELECT COUNT(*) FROM service_tokens").await == 0 {
             assert!(
-                begun.elapsed_without_stalls() < WAIT_TIMEOUT,
+                begun.elapsed_without_stalls() < TIMEOUT,
                 "the standby does not follow"
             );
             pause().await;

@@ -3,13 +3,12 @@ use std::str::FromStr;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, Row};
 
+use super::server_health::{self, SERVER_TIMEOUT_MARGIN, ServerHealth, timeout_setting};
 use crate::store::sql::open_error::{OpenStoreError, OpenStoreErrorKind};
-use crate::store::sql::pool::{SERVER_TIMEOUT_MARGIN, timeout_setting};
-use crate::store::sql::server_health::{self, ServerHealth};
 
 const PARAMETER: &str = "target_session_attrs";
 
-/// Which servers connections may lead to, as libpq's `target_session_attrs` says.
+/// Which servers connections may lead to, as in libpq's `target_session_attrs`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TargetSessionAttrs {
     /// Any server. `prefer-standby` is the same where a URL names one server.
@@ -20,7 +19,7 @@ pub(super) enum TargetSessionAttrs {
     Standby,
 }
 
-/// What a session says about its server.
+/// The state of the server of a session.
 #[derive(Clone, Copy)]
 struct SessionState {
     is_in_recovery: bool,
@@ -28,7 +27,7 @@ struct SessionState {
 }
 
 impl TargetSessionAttrs {
-    /// Returns why a session is not of this sort.
+    /// Returns why a session does not match.
     fn rejects(self, state: SessionState) -> Option<&'static str> {
         match self {
             Self::ReadWrite if state.is_read_only => {
@@ -68,8 +67,8 @@ impl FromStr for TargetSessionAttrs {
     }
 }
 
-/// Reads a URL. sqlx does not know `target_session_attrs`, and takes a list of hosts for a name;
-/// `default` is the value that the environment gives for URLs without the parameter.
+/// Parses a URL. sqlx does not support `target_session_attrs`, and treats a list of hosts as one name.
+/// `default` is the target of URLs without the parameter.
 pub(super) fn parse(
     url: &str,
     default: Option<&str>,
@@ -79,7 +78,7 @@ pub(super) fn parse(
         Some(text) => text.parse()?,
         None => TargetSessionAttrs::Any,
     };
-    // What is wrong with it may be its password.
+    // The error of sqlx may contain the password.
     let invalid = |_: sqlx::Error| {
         // libpq separates the hosts or ports of several servers by commas.
         if authority(&url).contains(',') {
@@ -102,14 +101,14 @@ fn configuration(text: &str) -> OpenStoreError {
     OpenStoreError::new(OpenStoreErrorKind::Configuration, text)
 }
 
-/// The hosts and ports, without a user and a password.
+/// Returns the hosts and ports, without user and password.
 fn authority(url: &str) -> &str {
     let (_, rest) = url.split_once("://").unwrap_or_default();
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     rest[..end].rsplit('@').next().unwrap_or_default()
 }
 
-/// Takes the parameter out of a URL. The last one counts.
+/// Removes the parameter from a URL and returns its last value.
 fn extract_parameter(url: &str) -> Result<(String, Option<String>), OpenStoreError> {
     let (url, fragment) = match url.find('#') {
         Some(at) => url.split_at(at),
@@ -134,10 +133,10 @@ fn extract_parameter(url: &str) -> Result<(String, Option<String>), OpenStoreErr
     Ok((format!("{base}?{query}{fragment}"), value))
 }
 
-/// Sets a new session up: a statement ends by itself a little after the longest deadline, unless
-/// the session's `statement_timeout` is shorter already.
+/// Prepares a new session: the server ends a statement 500 ms after the longest deadline, unless the
+/// session's `statement_timeout` is shorter already.
 ///
-/// [Rejects](server_health::reject) a server that is not of the sort that is wanted.
+/// [Rejects](server_health::reject) a server that does not match the target.
 pub(super) async fn prepare(
     connection: &mut PgConnection,
     server_health: &ServerHealth,
@@ -148,7 +147,7 @@ pub(super) async fn prepare(
             .longest_deadline()
             .saturating_add(SERVER_TIMEOUT_MARGIN),
     );
-    // One message, and nothing prepared.
+    // One round trip, without a prepared statement.
     let statement = format!(
         "SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on', \
          set_config('statement_timeout', CASE \
@@ -170,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn extracts_target_session_attrs_from_the_url() {
+    fn removes_the_target_from_a_url() {
         let any = "postgres://u:p@h/db";
         for (url, left, value) in [
             (any, any, None),
@@ -201,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn url_parameter_overrides_the_environment() {
+    fn url_overrides_the_environment() {
         let target = |url, default| parse(url, default).map(|(_, target)| target);
         let url = "postgres://h/db";
         let with = "postgres://h/db?target_session_attrs=primary";

@@ -1,4 +1,4 @@
-//! Where a test's database is, and stores that are opened there.
+//! A database per test, and stores that are opened in it.
 
 use std::fs;
 use std::ops::Deref;
@@ -278,28 +278,28 @@ impl Store {
     }
 }
 
-/// What a listener was told.
+/// The changes that a listener received.
 #[derive(Default)]
-pub(crate) struct RecordingListener(Mutex<Vec<TokenChange>>);
+pub(crate) struct Changes(Mutex<Vec<TokenChange>>);
 
-impl ChangeListener for RecordingListener {
+impl ChangeListener for Changes {
     fn changed(&self, change: &TokenChange) {
         self.0.lock().unwrap().push(change.clone());
     }
 }
 
-impl RecordingListener {
-    pub(crate) fn subscribed_to(store: &Store) -> Arc<Self> {
-        let listener = Arc::new(Self::default());
-        store.subscribe(&(Arc::clone(&listener) as Arc<dyn ChangeListener>));
-        listener
+impl Changes {
+    pub(crate) fn of(store: &Store) -> Arc<Self> {
+        let changes = Arc::new(Self::default());
+        store.subscribe(&(Arc::clone(&changes) as Arc<dyn ChangeListener>));
+        changes
     }
 
     pub(crate) fn take(&self) -> Vec<TokenChange> {
         std::mem::take(&mut self.0.lock().unwrap())
     }
 
-    /// Waits until a change is told that is as described; returns all told so far.
+    /// Waits for a change that matches, and returns all changes so far.
     pub(crate) async fn until(&self, is: impl Fn(&TokenChange) -> bool) -> Vec<TokenChange> {
         let mut all = Vec::new();
         let begun = Instant::now();
@@ -310,11 +310,11 @@ impl RecordingListener {
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        panic!("not told; only {all:?}");
+        panic!("not notified, only {all:?}");
     }
 
-    /// Waits until anything may have changed: what a feed tells when it begins.
-    pub(crate) async fn until_everything(&self) {
+    /// Waits for the notification that a feed publishes when it starts.
+    pub(crate) async fn wait_for_everything(&self) {
         self.until(|change| matches!(change, TokenChange::Everything))
             .await;
     }
@@ -342,8 +342,8 @@ pub(crate) fn write(record: &TokenRecord) -> Write {
     Write::new(record.clone(), event)
 }
 
-/// Everything a record tells, to be compared.
-pub(crate) fn record_fields(record: &TokenRecord) -> impl PartialEq + std::fmt::Debug + use<> {
+/// Returns all fields of a record, for comparison.
+pub(crate) fn fields(record: &TokenRecord) -> impl PartialEq + std::fmt::Debug + use<> {
     let digests = [Some(record.digest()), record.previous_digest()];
     let names =
         |names: &mut dyn Iterator<Item = &str>| names.map(str::to_owned).collect::<Vec<_>>();

@@ -1,4 +1,4 @@
-//! The audit trail that is kept beside the tokens.
+//! The audit trail of a store.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -8,7 +8,7 @@ use tower_service_token::audit::{AuditAction, AuditEvent, FieldChange};
 use tower_service_token::registry::Write;
 use tower_service_token::store::TokenRecord;
 
-use crate::test_database::{Store, TestDatabase, at, minted, write};
+use crate::database::{Store, TestDatabase, at, minted, write};
 
 fn change(before: Option<&str>, after: Option<&str>) -> FieldChange {
     FieldChange {
@@ -68,7 +68,7 @@ pub(crate) async fn stores_events_with_their_changes(database: TestDatabase) {
     assert_eq!(again.audit_trail(None, 10).await.unwrap(), all);
 }
 
-pub(crate) async fn rejected_write_stores_no_event(database: TestDatabase) {
+pub(crate) async fn rejected_changes_leave_no_event(database: TestDatabase) {
     let store = database.open().await.with_audit_trail();
     let record = minted().with_name("name");
     let unique = |record: &TokenRecord| write(record).with_unique_name(true);
@@ -98,7 +98,7 @@ pub(crate) async fn rejected_write_stores_no_event(database: TestDatabase) {
     assert_eq!(pool.number("SELECT COUNT(*) FROM service_tokens").await, 1);
 }
 
-pub(crate) async fn audit_trail_is_off_by_default(database: TestDatabase) {
+pub(crate) async fn stores_no_events_without_an_audit_trail(database: TestDatabase) {
     let store = database.open().await;
     store.insert(&write(&minted())).await.unwrap();
     assert!(store.audit_trail(None, 10).await.unwrap().is_empty());
@@ -115,7 +115,7 @@ pub(crate) async fn stores_client_addresses(database: TestDatabase) {
             .await
             .unwrap();
     }
-    // Several at once are appended by another statement.
+    // Several at once.
     let writes = records.iter().zip([Some(addresses[0]), None]);
     let writes: Vec<_> = writes
         .map(|(record, address)| {
@@ -139,7 +139,7 @@ pub(crate) async fn stores_client_addresses(database: TestDatabase) {
     );
 }
 
-/// Keeps an event for each time.
+/// Stores an event for each time.
 async fn keep(store: &Store, times: impl IntoIterator<Item = SystemTime>) {
     for time in times {
         let record = minted();
@@ -153,14 +153,14 @@ async fn times(store: &Store) -> Vec<SystemTime> {
     events.iter().map(AuditEvent::at).collect()
 }
 
-pub(crate) async fn deletes_events_before_a_time_and_no_others(database: TestDatabase) {
+pub(crate) async fn deletes_only_events_before_a_time(database: TestDatabase) {
     let store = database.open().await.with_audit_trail();
     // Not in the order in which they are kept.
     keep(&store, [3000, 1000, 2000, 4000].map(at)).await;
     assert_eq!(store.prune_audit_trail(at(1000)).await, 0);
     assert_eq!(store.prune_audit_trail(at(3000)).await, 2);
     assert_eq!(times(&store).await, [4000, 3000].map(at));
-    // Pages are as before.
+    // The order of the events is unchanged.
     assert_eq!(store.audit_trail(None, 1).await.unwrap()[0].at(), at(4000));
 }
 
@@ -186,7 +186,7 @@ pub(crate) async fn deletes_events_beyond_the_retention(database: TestDatabase) 
     assert_eq!(millis(left), millis(recent));
 }
 
-pub(crate) async fn writes_proceed_while_events_are_pruned(database: TestDatabase) {
+pub(crate) async fn pruning_does_not_block_changes(database: TestDatabase) {
     let store = database.open().await.with_audit_trail();
     let rows = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5500) \
          INSERT INTO service_token_events (at, actor, action, token_id, changes) \

@@ -7,18 +7,18 @@ use std::time::{Duration, Instant};
 use crate::private_file::create_private_file;
 use crate::store::StoreError;
 
-/// Reads compare the file at most this often.
+/// How often reads compare the file.
 const INTERVAL: Duration = Duration::from_millis(250);
 
-/// The path of an open database, to notice when it leads to another file or to none: SQLite keeps
-/// writing to the unlinked file; those writes are lost.
+/// The path of an open database. Detects when the path leads to another file or to none: SQLite keeps
+/// writing to an unlinked file, and those writes are lost.
 ///
-/// The file is only compared, never opened: closing it would release the locks that SQLite holds.
+/// Compares the file without opening it, because closing it would release the locks of SQLite.
 pub(super) struct DatabaseFile {
     path: PathBuf,
-    /// Taken by the first check. `None` if there was no file then.
+    /// Set by the first check. `None` if there was no file.
     identity: OnceLock<Option<FileId>>,
-    /// The write-ahead log and its index, which stay as long as a connection is open.
+    /// The write-ahead log and its index, which exist as long as a connection is open.
     wal: OnceLock<Vec<(PathBuf, FileId)>>,
     last: Mutex<CheckResult>,
 }
@@ -33,14 +33,14 @@ struct CheckResult {
 #[cfg(unix)]
 type FileId = (u64, u64);
 
-/// A file that is open can be neither removed nor replaced.
+/// An open file can be neither removed nor replaced.
 #[cfg(not(unix))]
 type FileId = ();
 
 impl DatabaseFile {
-    /// An absolute path. The first check belongs after the first connection: opening a file for
-    /// writing may replace it by a copy, as with the layers of a container image.
-    pub(super) fn of(path: PathBuf) -> Self {
+    /// Takes an absolute path. Check it for the first time after the first connection: opening a file
+    /// for writing may replace it by a copy, as in the layers of a container image.
+    pub(super) fn new(path: PathBuf) -> Self {
         Self {
             path,
             identity: OnceLock::new(),
@@ -60,28 +60,25 @@ impl DatabaseFile {
     pub(super) fn has_wal(&self) -> bool {
         let known = self.identity.get().copied().flatten();
         let is_same = known.is_some_and(|known| identity(&self.path).is_ok_and(|it| it == known));
-        let Ok(path) = self.path.canonicalize() else {
-            return false;
-        };
-        let mut log = path.into_os_string();
-        log.push("-wal");
-        is_same && Path::new(&log).exists()
+        is_same && self.beside("-wal").is_some_and(|log| log.exists())
     }
 
-    /// Compares the write-ahead log too from now on, if there is one. For a store whose connections
-    /// stay open: the last one that closes removes the log.
+    /// Compares the write-ahead log too from now on, if there is one. Only for a store whose connections
+    /// stay open, because the last one that closes removes the log.
     pub(super) fn track_wal(&self) {
-        let Ok(path) = self.path.canonicalize() else {
-            return;
-        };
-        let log = ["-wal", "-shm"].into_iter().filter_map(|end| {
-            let mut name = path.clone().into_os_string();
-            name.push(end);
-            let path = PathBuf::from(name);
+        let log = ["-wal", "-shm"].into_iter().filter_map(|suffix| {
+            let path = self.beside(suffix)?;
             let identity = identity(&path).ok()?;
             Some((path, identity))
         });
         let _ = self.wal.set(log.collect());
+    }
+
+    /// Returns the path of a file that SQLite puts beside the database.
+    fn beside(&self, suffix: &str) -> Option<PathBuf> {
+        let mut path = self.path.canonicalize().ok()?.into_os_string();
+        path.push(suffix);
+        Some(path.into())
     }
 
     /// Returns an error if the path leads to another file than the one that was opened.
@@ -99,7 +96,7 @@ impl DatabaseFile {
         self.outcome(is_same)
     }
 
-    /// As [`check`](Self::check), by a result that is up to 250 ms old.
+    /// As [`check`](Self::check), with a result that is up to 250 ms old.
     pub(super) fn check_at_interval(&self) -> Result<(), StoreError> {
         let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if last.at.elapsed() < INTERVAL {
@@ -126,8 +123,8 @@ impl DatabaseFile {
     }
 }
 
-/// Creates the file for its owner alone, if it is not there. SQLite gives the files beside it the
-/// same mode.
+/// Creates the file, accessible to its owner only, unless it exists. SQLite gives the files beside it
+/// the same mode.
 pub(super) fn create(path: &Path) -> io::Result<()> {
     match create_private_file(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),

@@ -7,22 +7,25 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task_local;
 
-/// Shorter than the time within which changes work again after a failover.
+/// How much longer the server may work on a statement than this process waits for it.
+pub(super) const SERVER_TIMEOUT_MARGIN: Duration = Duration::from_millis(500);
+
+/// Shorter than the 5 s within which changes work again after a failover.
 const WRITE_PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
 task_local! {
-    /// Why the connection must not be used that this task opens.
+    /// Why the connection that this task opens must not be used.
     static REJECTION: Cell<Option<&'static str>>;
 }
 
-/// What is known about the server that the connections of a store lead to.
+/// The server that the connections of a store lead to.
 ///
-/// In a failover the name of a server comes to lead to another one. Connections stay where they are,
-/// so those that were opened before one of them failed are suspect.
+/// A failover moves the host name to another server. Connections do not move, so those that were
+/// opened before one of them failed are suspect.
 pub(super) struct ServerHealth {
     failed_at: watch::Sender<Option<Instant>>,
-    /// When a new connection was last tested for whether it accepts changes, and the result, which is
-    /// `false` until it is known.
+    /// When a new connection was last tested for whether it accepts changes, and the result. `false`
+    /// until the result is known.
     write_probe: Mutex<Option<(Instant, bool)>>,
     /// In milliseconds.
     longest_deadline: AtomicU64,
@@ -37,7 +40,7 @@ impl ServerHealth {
         }
     }
 
-    /// Makes every connection suspect that was opened until now.
+    /// Marks every connection opened until now as suspect.
     pub(super) fn mark_suspect(&self) {
         self.failed_at.send_replace(Some(Instant::now()));
     }
@@ -48,8 +51,8 @@ impl ServerHealth {
         failed_at.is_some_and(|failed_at| failed_at.elapsed() <= age)
     }
 
-    /// Returns what the last test of a new connection said, or `None` if another one is due, which
-    /// the caller makes: one per second.
+    /// Returns the result of the last test of a new connection, or `None` if the caller must make
+    /// another one. There is one test per second.
     pub(super) fn recent_write_probe(&self) -> Option<bool> {
         let mut last = self.write_probe();
         match *last {
@@ -61,7 +64,7 @@ impl ServerHealth {
         }
     }
 
-    /// Keeps the result of a test that ended now.
+    /// Stores the result of a test.
     pub(super) fn set_write_probe(&self, accepts: bool) {
         *self.write_probe() = Some((Instant::now(), accepts));
     }
@@ -72,12 +75,12 @@ impl ServerHealth {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for failures.
+    /// Subscribes to failures.
     pub(super) fn failures(&self) -> watch::Receiver<Option<Instant>> {
         self.failed_at.subscribe()
     }
 
-    /// Takes note of a store's deadline. Connections that end statements earlier are replaced.
+    /// Extends the longest deadline. Replaces connections that end statements earlier.
     pub(super) fn extend_deadline(&self, deadline: Duration) {
         let deadline = millis(deadline);
         if self.longest_deadline.fetch_max(deadline, Ordering::Relaxed) < deadline {
@@ -91,8 +94,8 @@ impl ServerHealth {
     }
 }
 
-/// Rejects the connection that this task is opening. If it were an error, sqlx would log each and
-/// open another one, until the deadline.
+/// Rejects the connection that this task is opening. If this were an error, sqlx would log it and open
+/// another connection, until the deadline.
 pub(super) fn reject(reason: &'static str) -> Result<(), sqlx::Error> {
     let noted = REJECTION.try_with(|rejection| rejection.set(Some(reason)));
     noted.map_err(|_| rejected(reason))
@@ -122,6 +125,13 @@ pub(super) async fn acquire<T>(
 
 fn rejected(reason: &'static str) -> sqlx::Error {
     sqlx::Error::Io(io::Error::other(reason))
+}
+
+/// Returns a timeout in milliseconds as PostgreSQL takes it: an `int4`, where 0 means no limit.
+pub(super) fn timeout_setting(timeout: Duration) -> i32 {
+    i32::try_from(timeout.as_millis())
+        .unwrap_or(i32::MAX)
+        .max(1)
 }
 
 fn millis(time: Duration) -> u64 {

@@ -1,0 +1,115 @@
+//! Creates and migrates the tables.
+//!
+//! The scripts in `schema/` do everything that a version needs, so that a database administrator
+//! can run them instead.
+
+use std::time::Duration;
+
+use sqlx::error::DatabaseError;
+use tokio::time::{sleep, timeout};
+
+use super::backend::{Access, Backend, ConnectionOf};
+use super::open_error::OpenStoreError;
+use super::session::{self, Driver, NamedColumns, Session};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+const MIGRATION_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A statement that waits for a lock blocks the statements that come after it, so a migration gives
+/// up soon and tries again.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Between two attempts, for the transactions that waited.
+const LOCK_RETRY_DELAY: Duration = Duration::from_millis(500);
+
+/// Serializes migrations.
+const LOCK: i64 = 0x7365_7276_746f_6b02;
+
+const VERSION: &str = "SELECT version FROM service_token_schema";
+
+/// Brings the tables to this release's version. Several processes may do so at once.
+pub(super) async fn migrate<B: Backend>(backend: &B) -> Result<(), OpenStoreError> {
+    let timed_out = |_| OpenStoreError::timed_out();
+    let lease = timeout(CONNECT_TIMEOUT, backend.acquire(Access::Write));
+    let mut lease = lease.await.map_err(timed_out)??;
+    let migrated = timeout(MIGRATION_TIMEOUT, async {
+        // A role without the right to create tables can use those that exist.
+        let missing = missing_scripts(&mut *lease).await;
+        let missing = missing.map_err(MigrationError::into_inner)?.len();
+        if missing == 0 {
+            return Ok(());
+        }
+        loop {
+            match try_migrate::<B>(&mut lease).await {
+                Err(MigrationError::Locked(_)) => sleep(LOCK_RETRY_DELAY).await,
+                Err(error) => return Err(error.into_inner()),
+                Ok(()) => break,
+            }
+        }
+        #[cfg(feature = "tracing")]
+        {
+            let version = <ConnectionOf<B> as Session>::DIALECT.migrations.len();
+            let from = version - missing;
+            tracing::info!(target: "tower_service_token", from, to = version, "database schema migrated");
+        }
+        Ok(())
+    });
+    migrated.await.map_err(timed_out)?
+}
+
+async fn try_migrate<B: Backend>(lease: &mut B::Lease) -> Result<(), MigrationError> {
+    let mut transaction = B::begin(lease, MIGRATION_TIMEOUT, LOCK_TIMEOUT).await?;
+    let session = &mut *transaction;
+    session::lock(session, LOCK).await?;
+    // Another process may have migrated the tables meanwhile.
+    for script in missing_scripts(session).await? {
+        session.script(script).await?;
+    }
+    transaction.commit().await?;
+    Ok(())
+}
+
+/// Returns the scripts of the versions after the current one.
+async fn missing_scripts<S: Session>(
+    session: &mut S,
+) -> Result<&'static [&'static str], MigrationError> {
+    let scripts = S::DIALECT.migrations;
+    let exists = session.row(S::DIALECT.has_schema.into(), &[]);
+    if exists.await?.is_none() {
+        return Ok(scripts);
+    }
+    let row = session.row(VERSION.into(), &[]).await?;
+    let version = row.map_or(Ok(None), |row| row.int("version"))?;
+    let version = version.unwrap_or(0);
+    let done = usize::try_from(version).ok();
+    let missing = done.and_then(|done| scripts.get(done..));
+    missing
+        .ok_or_else(|| MigrationError::Failed(OpenStoreError::newer_schema(version, scripts.len())))
+}
+
+/// Why an attempt to migrate failed.
+enum MigrationError {
+    /// Another transaction holds a lock on a table.
+    Locked(OpenStoreError),
+    Failed(OpenStoreError),
+}
+
+impl MigrationError {
+    fn into_inner(self) -> OpenStoreError {
+        match self {
+            Self::Locked(error) | Self::Failed(error) => error,
+        }
+    }
+}
+
+impl From<sqlx::Error> for MigrationError {
+    fn from(error: sqlx::Error) -> Self {
+        let code = error.as_database_error().and_then(DatabaseError::code);
+        if code.is_some_and(|code| code == "55P03") {
+            Self::Locked(error.into())
+        } else {
+            Self::Failed(error.into())
+        }
+    }
+}

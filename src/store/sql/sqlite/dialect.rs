@@ -1,0 +1,50 @@
+use sqlx::sqlite::SqliteConnection;
+
+use crate::store::sql::columns::columns;
+use crate::store::sql::dialect::Dialect;
+use crate::store::sql::session::Session;
+
+impl Session for SqliteConnection {
+    const DIALECT: Dialect = Dialect {
+        get_and_lock: concat!(
+            "SELECT ",
+            columns!(),
+            " FROM service_tokens WHERE id IN (SELECT value FROM json_each($1)) ORDER BY id"
+        ),
+        insert_attributes: "INSERT INTO service_token_attributes \
+             (token_id, listed_at, kind, value) \
+             SELECT $1, $2, value ->> 0, value ->> 1 FROM json_each($3)",
+        revoke_many: "UPDATE service_tokens SET state = 2, updated_at = revoked.at, \
+             revision = revision + 1, reserved_name = NULL FROM \
+             (SELECT value ->> 0 AS id, value ->> 1 AS at FROM json_each($1)) AS revoked \
+             WHERE service_tokens.id = revoked.id",
+        touch: "UPDATE service_tokens SET last_used_at = uses.at FROM \
+             (SELECT value ->> 0 AS id, value ->> 1 AS at FROM json_each($1)) AS uses \
+             WHERE service_tokens.id = uses.id \
+             AND (last_used_at IS NULL OR last_used_at < uses.at)",
+        append_events: "INSERT INTO service_token_events \
+             (at, actor, action, token_id, changes, client_address) \
+             SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5 \
+             FROM json_each($1) ORDER BY key",
+        prune_events: "DELETE FROM service_token_events WHERE seq IN \
+             (SELECT seq FROM service_token_events WHERE at < $1 ORDER BY at LIMIT $2) \
+             RETURNING seq",
+        notify: "INSERT INTO service_token_changes (change) \
+             SELECT value FROM json_each($1) ORDER BY key",
+        // Keeps the last 10,000.
+        prune_notifications: Some(
+            "DELETE FROM service_token_changes \
+             WHERE seq <= (SELECT MAX(seq) FROM service_token_changes) - 10000",
+        ),
+        lock: None,
+        has_statistics: false,
+        allows_nul: true,
+        explain: ("EXPLAIN QUERY PLAN ", "detail"),
+        has_schema: "SELECT 1 FROM sqlite_master \
+             WHERE type = 'table' AND name = 'service_token_schema'",
+        migrations: &[
+            include_str!("../schema/sqlite_1.sql"),
+            include_str!("../schema/sqlite_2.sql"),
+        ],
+    };
+}

@@ -1,0 +1,164 @@
+//! Tables that a database administrator creates with the scripts, for a role that may not.
+
+use std::error::Error;
+use std::fs;
+use std::time::SystemTime;
+
+use sqlx::postgres::PgPool;
+use tower_service_token::registry::{ListRequest, TokenFilter};
+use tower_service_token::store::sql::{OpenStoreErrorKind, PostgresStore};
+use tower_service_token::store::{TokenRecord, TokenState};
+
+use crate::database::{Store, TestDatabase, at, id, minted, write};
+
+const VERSION: &str = "SELECT version FROM service_token_schema";
+
+/// The scripts of one version for SQLite and PostgreSQL.
+const SCRIPTS: [[&str; 2]; 2] = [
+    [
+        include_str!("../../src/store/sql/schema/sqlite_1.sql"),
+        include_str!("../../src/store/sql/schema/postgres_1.sql"),
+    ],
+    [
+        include_str!("../../src/store/sql/schema/sqlite_2.sql"),
+        include_str!("../../src/store/sql/schema/postgres_2.sql"),
+    ],
+];
+
+async fn run_scripts(database: &TestDatabase, versions: &[[&str; 2]]) {
+    let scripts = versions
+        .iter()
+        .map(|it| it[usize::from(database.is_postgres())]);
+    let scripts: String = scripts.collect();
+    database.run(&format!("BEGIN; {scripts} COMMIT;")).await;
+}
+
+pub(crate) async fn scripts_create_everything_a_store_needs(database: TestDatabase) {
+    run_scripts(&database, &SCRIPTS).await;
+    let pool = database.pool(1).await;
+    assert_eq!(pool.number(VERSION).await, 2);
+    let stored = pool.text("SELECT store_id FROM service_token_store").await;
+    let store = database.open().await;
+    let state = store.state().await.unwrap();
+    assert_eq!(state.store_id(), stored);
+    assert_eq!(stored.len(), 32);
+    assert!(stored.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    assert_eq!(state.initialized_at(), None);
+    store.insert(&write(&minted())).await.unwrap();
+    store.check_writable().await.unwrap();
+}
+
+pub(crate) async fn scripts_migrate_version_1(database: TestDatabase) {
+    run_scripts(&database, &SCRIPTS[..1]).await;
+    let pool = database.pool(1).await;
+    assert_eq!(pool.number(VERSION).await, 1);
+    pool.run(&crate::plans::rows(3, database.is_postgres()))
+        .await;
+    run_scripts(&database, &SCRIPTS[1..]).await;
+    assert_eq!(pool.number(VERSION).await, 2);
+    let state = database.open().await.state().await.unwrap();
+    assert_eq!(state.initialized_at(), Some(at(10)));
+}
+
+/// A role of the test's own, and the URL by which it connects.
+async fn role(database: &TestDatabase, name: &str, privileges: &str) -> (String, String) {
+    let role = format!("svctok_{name}_{}", std::process::id());
+    let grants = privileges.replace("TO service", &format!("TO {role}"));
+    let revoke = "REVOKE CREATE ON SCHEMA public FROM PUBLIC";
+    let create = format!("CREATE ROLE {role} LOGIN PASSWORD 'hush'; {revoke}; {grants}");
+    database.run(&create).await;
+    let (_, url) = database.url();
+    let (_, rest) = url.split_once('@').unwrap();
+    let url = format!("postgres://{role}:hush@{rest}");
+    (role, url)
+}
+
+async fn drop_role(database: &TestDatabase, role: &str) {
+    database
+        .run(&format!("DROP OWNED BY {role}; DROP ROLE {role};"))
+        .await;
+}
+
+/// The privileges that the documentation of `PostgresStore` names.
+fn documented_privileges() -> (String, String) {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/store/sql/postgres/mod.rs");
+    let source = fs::read_to_string(path).unwrap();
+    let lines = source.lines().filter_map(|line| line.strip_prefix("/// "));
+    let lines = lines.filter(|line| line.starts_with("GRANT ") || line.starts_with("-- "));
+    let lines: Vec<_> = lines.collect();
+    let end = lines.iter().position(|line| line.starts_with("-- "));
+    let (always, for_pruning) = lines.split_at(end.unwrap());
+    assert_eq!((always.len(), for_pruning.len()), (5, 2));
+    (always.concat(), for_pruning[1].to_owned())
+}
+
+pub(crate) async fn role_without_ddl_rights_uses_tables_created_by_scripts(database: TestDatabase) {
+    run_scripts(&database, &SCRIPTS).await;
+    let (privileges, for_pruning) = documented_privileges();
+    let (role, url) = role(&database, "reader", &privileges).await;
+    let pool = PgPool::connect(&url).await.unwrap();
+    let create = sqlx::query("CREATE TABLE of_no_use (x BIGINT)");
+    create.execute(&pool).await.unwrap_err();
+    pool.close().await;
+
+    let store = PostgresStore::connect(&url).await.unwrap();
+    let store = Store::Postgres(store).with_audit_trail();
+    uses_every_operation(&store).await;
+    let Store::Postgres(inner) = &store else {
+        unreachable!("connected above")
+    };
+    inner
+        .prune_audit_trail(SystemTime::now())
+        .await
+        .unwrap_err();
+    let grant = for_pruning.replace("TO service", &format!("TO {role}"));
+    database.run(&grant).await;
+    assert!(store.prune_audit_trail(SystemTime::now()).await > 0);
+    store.close().await;
+    drop_role(&database, &role).await;
+}
+
+async fn uses_every_operation(store: &Store) {
+    let record = minted().with_name("first").with_roles(["role"]);
+    let other = minted().with_name("second");
+    for record in [&record, &other] {
+        let write = write(record).with_unique_name(true).with_max_tokens(10);
+        store.insert(&write).await.unwrap();
+    }
+    let found = store.find_by_digest(record.digest()).await.unwrap();
+    assert_eq!(found.unwrap().id(), record.id());
+    assert!(store.get(id(1)).await.unwrap().is_none());
+    let all = || TokenFilter::new();
+    let page = store.list(&ListRequest::new(all(), at(1))).await.unwrap();
+    assert_eq!(page.records.len(), 2);
+    assert_eq!(store.count(&all(), at(1)).await.unwrap(), 2);
+    let renamed = record.with_name("renamed").with_roles(["other"]);
+    let renamed = store.update(&write(&renamed)).await.unwrap();
+    let revoked = |record: &TokenRecord| write(&record.clone().with_state(TokenState::Revoked));
+    for outcome in store
+        .update_many(&[revoked(&renamed), revoked(&other)])
+        .await
+    {
+        outcome.unwrap();
+    }
+    store.touch(&[(other.id(), at(5))]).await.unwrap();
+    let other = store.get(other.id()).await.unwrap().unwrap();
+    store.delete(&write(&other)).await.unwrap();
+    assert!(!store.audit_trail(None, 10).await.unwrap().is_empty());
+    store.mark_initialized(at(2000)).await;
+    let state = store.state().await.unwrap();
+    assert_eq!(state.initialized_at(), Some(at(2000)));
+    store.check_writable().await.unwrap();
+}
+
+pub(crate) async fn role_without_ddl_rights_cannot_migrate_version_1(database: TestDatabase) {
+    run_scripts(&database, &SCRIPTS[..1]).await;
+    let all = "GRANT ALL ON ALL TABLES IN SCHEMA public TO service";
+    let (role, url) = role(&database, "narrow", all).await;
+    let error = PostgresStore::connect(&url).await.err().unwrap();
+    assert_eq!(error.kind(), OpenStoreErrorKind::Refused);
+    let source = error.source().unwrap().to_string();
+    assert!(source.contains("must be owner of table"), "{source}");
+    assert_eq!(database.pool(1).await.number(VERSION).await, 1);
+    drop_role(&database, &role).await;
+}
