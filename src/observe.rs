@@ -6,7 +6,9 @@ mod request_id;
 
 pub(crate) use self::request::RequestInfo;
 #[cfg(feature = "api")]
-pub(crate) use self::request_id::{REQUEST_ID, request_id};
+pub(crate) use self::request_id::REQUEST_ID;
+#[cfg(feature = "api")]
+pub use self::request_id::request_id;
 use crate::principal::Principal;
 use crate::reject::Rejection;
 #[cfg(feature = "tracing")]

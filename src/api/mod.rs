@@ -50,3 +50,4 @@ mod security_schemes;
 pub mod stackstate;
 
 pub use self::security_schemes::SecuritySchemes;
+pub use crate::observe::request_id;

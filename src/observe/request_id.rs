@@ -5,10 +5,25 @@ pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 
 const MAX_REQUEST_ID_LENGTH: usize = 128;
 
-/// Returns the id of a request: one header of 1 to 128 visible ASCII characters that do not contain
-/// a service token.
+/// Returns the id of a request: the header `X-Request-Id`, if there is one of 1 to 128 visible ASCII
+/// characters without a service token.
+///
+/// The log events of this crate have the id as `request_id`. A middleware that assigns ids should
+/// replace those that this function does not return.
+///
+/// ```
+/// use http::HeaderMap;
+/// use tower_service_token::api::request_id;
+///
+/// let mut headers = HeaderMap::new();
+/// headers.insert("x-request-id", "0af7651916cd43dd".parse()?);
+/// assert!(request_id(&headers).is_some());
+/// headers.append("x-request-id", "another".parse()?);
+/// assert!(request_id(&headers).is_none());
+/// # Ok::<_, http::header::InvalidHeaderValue>(())
+/// ```
 #[cfg(any(feature = "api", test))]
-pub(crate) fn request_id(headers: &HeaderMap) -> Option<&HeaderValue> {
+pub fn request_id(headers: &HeaderMap) -> Option<&HeaderValue> {
     single_request_id(headers).filter(|id| is_valid(id))
 }
 

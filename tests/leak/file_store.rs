@@ -10,6 +10,8 @@ pub(super) fn formatted_types() -> Vec<Formatted> {
         "FileStoreError",
         "FileStoreErrorKind",
         "FileStoreOptions",
+        "TokenFile",
+        "TokenFileError",
     ];
     names.map(|name| (name, Vec::new())).into()
 }
@@ -72,6 +74,45 @@ pub(super) fn formatted_types() -> Vec<Formatted> {
         shown.push(error_text("FileStoreError", &error));
         shown.push(debug_text("FileStore", &store));
         shown.push(debug_text("FileStatus", &store.status()));
+    }
+    #[cfg(feature = "cli")]
+    shown.extend(token_file(file.write(&good)));
+    #[cfg(not(feature = "cli"))]
+    shown.extend(["TokenFile", "TokenFileError"].map(|name| (name, Vec::new())));
+    shown
+}
+
+/// A registry whose file holds the digest, and its errors about records with the secret.
+#[cfg(feature = "cli")]
+fn token_file(path: &std::path::Path) -> Vec<Formatted> {
+    use std::time::SystemTime;
+
+    use futures::executor::block_on;
+    use tower_service_token::audit::{AuditAction, AuditEvent};
+    use tower_service_token::digest::TokenDigest;
+    use tower_service_token::registry::{RegistryError, TokenRegistry, Write};
+    use tower_service_token::store::TokenRecord;
+    use tower_service_token::store::file::{TokenFile, TokenFileError};
+
+    use super::SECRET;
+    use super::public_types::{debug_text, error_text};
+
+    let file = TokenFile::open(path).expect("a valid file");
+    let mut shown = vec![debug_text("TokenFile", &file)];
+    let record = TokenRecord::new(super::token_id(), TokenDigest::of("other"));
+    let previous = TokenDigest::of(SECRET);
+    for record in [
+        record.clone().with_description(SECRET),
+        record.clone().with_name(format!("{SECRET}\n")),
+        record.with_previous_digest((previous, SystemTime::now())),
+    ] {
+        let event = AuditEvent::new(SystemTime::now(), "a", AuditAction::Created, record.id());
+        let error = block_on(file.insert(&Write::new(record, event)));
+        let Err(RegistryError::Store(error)) = error else {
+            panic!("no error of the store: {error:?}")
+        };
+        let error = TokenFileError::cause_of(&error).expect("an error of the file");
+        shown.push(error_text("TokenFileError", error));
     }
     shown
 }

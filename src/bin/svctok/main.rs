@@ -14,7 +14,6 @@ mod serve;
 mod store_handle;
 mod store_url;
 mod target;
-mod token_file;
 mod token_input;
 mod tokens;
 

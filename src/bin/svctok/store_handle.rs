@@ -3,9 +3,10 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 use tower_service_token::registry::TokenRegistry;
 use tower_service_token::store::StoreError;
+use tower_service_token::store::file::{TokenFile, TokenFileError};
 use tower_service_token::store::sql::{PostgresStore, SqliteStore, StoreState};
 
-use crate::token_file::TokenFile;
+use crate::failure::{Failure, FailureKind};
 
 /// What a store records about itself.
 pub(crate) enum RecordedState {
@@ -63,3 +64,37 @@ macro_rules! forward_to_store {
 
 forward_to_store!(SqliteStore);
 forward_to_store!(PostgresStore);
+
+/// Returns the failure of a token file, if that is what an error of a store is about.
+pub(crate) fn token_file_failure(error: &StoreError) -> Option<Failure> {
+    let error = TokenFileError::cause_of(error)?;
+    let kind = match error {
+        TokenFileError::Unreadable(_) | TokenFileError::Busy(_) => FailureKind::Unreachable,
+        _ => FailureKind::Refused,
+    };
+    let failure = Failure::from_error(kind, error);
+    Some(match hint(error) {
+        Some(hint) => failure.with_hint(hint),
+        None => failure,
+    })
+}
+
+fn hint(error: &TokenFileError) -> Option<&'static str> {
+    match error {
+        TokenFileError::Unwritable { .. } => Some(
+            "the file is replaced by a new one, so its directory must be writable; if it is mounted \
+             read-only, change its source",
+        ),
+        TokenFileError::Json(_) => Some(
+            "keep the tokens in a .toml file, or edit this one: `svctok hash` prints the digest of \
+             a token",
+        ),
+        TokenFileError::UnsupportedLayout(_) => Some("use the same line ending on every line"),
+        TokenFileError::Busy(_) => Some("nothing was changed: try again"),
+        TokenFileError::GracePeriod => Some(
+            "rotate without --grace, which invalidates the previous secret at once; or create a \
+             second token and delete this one when it is no longer used",
+        ),
+        _ => None,
+    }
+}

@@ -1,18 +1,20 @@
 use std::error::Error;
 use std::fmt;
+use std::fs::DirBuilder;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use etcetera::BaseStrategy;
 use tower_service_token::TokenStore;
 use tower_service_token::store::StoreError;
 use tower_service_token::store::file::FileStore;
+use tower_service_token::store::file::TokenFile;
 use tower_service_token::store::sql::{PostgresStore, SqliteStore};
 
 use crate::failure::{Failure, FailureKind};
 use crate::store_handle::StoreHandle;
-use crate::token_file::TokenFile;
 
 /// The URL of a token store: `sqlite:PATH`, `postgres://…` or `file:PATH`.
 ///
@@ -126,6 +128,25 @@ impl StoreUrl {
 }
 
 impl StoreUrl {
+    /// Returns the SQLite file in the user's data directory. Creates its folder with mode 0700.
+    pub(crate) fn create_default() -> Result<Self, Failure> {
+        let strategy = etcetera::choose_base_strategy().map_err(|error| {
+            Failure::context(FailureKind::Usage, "cannot find the data directory", &error)
+                .with_hint("specify a store by --store or SVCTOK_STORE")
+        })?;
+        let folder = strategy.data_dir().join("svctok");
+        let mut builder = DirBuilder::new();
+        builder.recursive(true);
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.create(&folder).map_err(|error| {
+            let tried = format!("cannot create {}", folder.display());
+            Failure::context(FailureKind::Unreachable, tried, &error)
+                .with_hint("specify a store by --store or SVCTOK_STORE")
+        })?;
+        Ok(Self::Sqlite(folder.join("tokens.db")))
+    }
+
     /// Returns the URL with an absolute path.
     pub(crate) fn absolute(self) -> Result<Self, Failure> {
         let absolute = |path: PathBuf| {

@@ -4,55 +4,65 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// A file of tokens cannot be used.
+use super::fields::FIELDS;
+
+pub(super) const MAX_BYTES: u64 = 256 << 20;
+
+/// A token file cannot be used.
 ///
-/// It names the file, the place in it and the field, and repeats nothing that stands there: that
-/// may be a secret.
+/// Names the file, the location and the field. Never quotes the file, which may contain a secret.
 #[derive(Clone, Debug)]
 pub struct FileStoreError {
     path: PathBuf,
     cause: Cause,
 }
 
-/// What is wrong with a file of tokens.
+/// Why a token file cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FileStoreErrorKind {
-    /// It is not there, cannot be read or followed, or is no ordinary file.
+    /// The file is missing, cannot be read or watched, or is not an ordinary file.
     Unreadable,
-    /// Others than its owner may write to it.
+    /// Users other than the owner can write to the file.
     Insecure,
-    /// It is no TOML or JSON, or has neither extension.
+    /// The file is not valid TOML or JSON, or its name has neither extension.
     Malformed,
-    /// What stands in it makes no sense.
+    /// The file has an unknown field or an invalid value.
     Invalid,
-    /// It holds a token. That token should be revoked: it was written down.
+    /// The file contains a token. Revoke that token: it was written down.
     ContainsToken,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub(super) enum Cause {
-    Io(Arc<io::Error>),
-    Thread(Arc<io::Error>),
+    #[error("cannot be read")]
+    Io(#[source] Arc<io::Error>),
+    #[error("cannot start a thread to watch the file")]
+    Thread(#[source] Arc<io::Error>),
+    #[error("is not an ordinary file")]
     NotAFile,
+    #[error("is longer than {MAX_BYTES} bytes")]
     TooLarge,
+    #[error("changed while it was read")]
     Changing,
-    Insecure {
-        mode: u32,
-    },
+    #[error("is writable by users other than its owner (mode {mode:04o}); run chmod go-w")]
+    Insecure { mode: u32 },
+    #[error("its name must end in .toml or .json")]
     Extension,
+    #[error("is not UTF-8")]
     NotUtf8,
+    #[error("is not {format}")]
     Syntax {
         format: &'static str,
         location: Location,
     },
+    #[error("{problem}")]
     Content {
         location: Location,
         problem: Problem,
     },
-    Token {
-        location: Location,
-    },
+    #[error("this looks like a token; the file must hold digests, never tokens")]
+    Token { location: Location },
 }
 
 /// What is wrong with one value.
@@ -60,33 +70,35 @@ pub(super) enum Cause {
 pub(super) enum Problem {
     #[error("is missing")]
     Missing,
-    #[error("is no field of a token: those are {}", super::entry::FIELDS.join(", "))]
+    #[error("unknown field, expected one of {}", FIELDS.join(", "))]
     UnknownField,
-    #[error("is no field of the file: that is `tokens` alone")]
+    #[error("unknown field, expected `tokens`")]
     UnknownTopLevelField,
-    #[error("stands there twice")]
+    #[error("is given twice")]
     Repeated,
+    #[error("contains a duplicate")]
+    RepeatedElement,
     #[error("must be {0}")]
     WrongType(&'static str),
     #[error("must be 'sha256:' and 64 hexadecimal digits; the file holds digests, never tokens")]
     Digest,
     #[error("must be ten characters of 0-9, A-Z and a-z")]
     Id,
-    #[error("is that of an earlier token too")]
+    #[error("is already used by an earlier token")]
     Duplicate,
-    #[error("must not be empty or hold control characters")]
+    #[error("must not be empty or contain control characters")]
     Text,
-    #[error("must be of visible ASCII characters without '\"' and '\\'")]
+    #[error("must consist of visible ASCII characters without '\"' and '\\'")]
     Scope,
     #[error("must be active, disabled or revoked")]
     State,
-    #[error("must be a date that exists, yyyy-MM-dd, or an RFC 3339 time with its offset")]
+    #[error("must be a valid date, yyyy-MM-dd, or an RFC 3339 time with an offset")]
     Time,
     #[error("must be a time before the year 10000")]
     TimeOverflow,
 }
 
-/// Where something is wrong, as far as that is known. Lines, columns and tokens count from 1.
+/// Where a problem is, as far as known. Lines, columns and tokens count from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Location {
     pub(super) line: Option<usize>,
@@ -101,7 +113,7 @@ impl FileStoreError {
         Self { path, cause }
     }
 
-    /// What is wrong, in one word.
+    /// Returns the kind of the error.
     pub fn kind(&self) -> FileStoreErrorKind {
         match self.cause {
             Cause::Io(_)
@@ -118,22 +130,17 @@ impl FileStoreError {
         }
     }
 
-    /// The file, as it was named.
+    /// Returns the path of the file, as it was given.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The line it is on, counted from 1, if that is known.
+    /// Returns the line of the problem, counted from 1, if it is known.
     pub fn line(&self) -> Option<usize> {
-        match self.cause {
-            Cause::Syntax { location, .. }
-            | Cause::Content { location, .. }
-            | Cause::Token { location } => location.line,
-            _ => None,
-        }
+        self.cause.location().line
     }
 
-    /// Whether this says the same as `other`.
+    /// Returns whether both errors have the same text.
     pub(super) fn has_same_message(&self, other: &Self) -> bool {
         let texts = |error: &Self| (error.to_string(), error.source().map(ToString::to_string));
         texts(self) == texts(other)
@@ -142,27 +149,46 @@ impl FileStoreError {
 
 impl fmt::Display for FileStoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the token file {}: ", self.path.display())?;
+        let (path, location) = (self.path.display(), self.cause.location());
+        write!(f, "the token file {path}: {location}{}", self.cause)
+    }
+}
+
+impl Error for FileStoreError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &self.cause {
-            Cause::Io(_) => f.write_str("cannot be read"),
-            Cause::Thread(_) => f.write_str("cannot be followed: no thread could be started"),
-            Cause::NotAFile => f.write_str("is not an ordinary file"),
-            Cause::TooLarge => write!(f, "is longer than {} bytes", super::source::MAX_BYTES),
-            Cause::Changing => f.write_str("changed while it was read"),
-            Cause::Insecure { mode } => {
-                write!(
-                    f,
-                    "others than its owner may write to it (mode {mode:04o}); run chmod go-w"
-                )
-            }
-            Cause::Extension => f.write_str("its name must end in .toml or .json"),
-            Cause::NotUtf8 => f.write_str("is not UTF-8"),
-            Cause::Syntax { format, location } => write!(f, "{location}is not {format}"),
-            Cause::Content { location, problem } => write!(f, "{location}{problem}"),
-            Cause::Token { location } => write!(
-                f,
-                "{location}this looks like a token; the file must hold digests, never tokens"
-            ),
+            Cause::Io(error) | Cause::Thread(error) => Some(&**error),
+            _ => None,
+        }
+    }
+}
+
+impl Cause {
+    pub(super) fn invalid(location: Location, problem: Problem) -> Self {
+        Self::Content { location, problem }
+    }
+
+    fn location(&self) -> Location {
+        match self {
+            Self::Syntax { location, .. }
+            | Self::Content { location, .. }
+            | Self::Token { location } => *location,
+            _ => Location::default(),
+        }
+    }
+}
+
+impl From<io::Error> for Cause {
+    fn from(error: io::Error) -> Self {
+        Self::Io(Arc::new(error))
+    }
+}
+
+impl Location {
+    pub(super) fn line(line: impl Into<Option<usize>>) -> Self {
+        Self {
+            line: line.into(),
+            ..Self::default()
         }
     }
 }
@@ -179,20 +205,5 @@ impl fmt::Display for Location {
             write!(f, "token {token}: ")?;
         }
         self.field.map_or(Ok(()), |field| write!(f, "`{field}` "))
-    }
-}
-
-impl Error for FileStoreError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match &self.cause {
-            Cause::Io(error) | Cause::Thread(error) => Some(&**error),
-            _ => None,
-        }
-    }
-}
-
-impl From<io::Error> for Cause {
-    fn from(error: io::Error) -> Self {
-        Self::Io(Arc::new(error))
     }
 }

@@ -1,13 +1,15 @@
 //! Tokens from a file: [`FileStore`].
 
-mod document;
-mod entry;
+mod codec;
+#[cfg(feature = "cli")]
+mod edit;
 mod error;
-mod token_scan;
+mod fields;
 mod options;
 mod snapshot;
 mod source;
 mod status;
+mod token_scan;
 mod watch;
 
 use std::fmt;
@@ -18,6 +20,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 
+#[cfg(feature = "cli")]
+pub use self::edit::{TokenFile, TokenFileError};
 pub use self::error::{FileStoreError, FileStoreErrorKind};
 pub use self::options::FileStoreOptions;
 use self::snapshot::Snapshot;
@@ -30,20 +34,19 @@ use super::{
 use crate::clock::{Clock, SystemClock};
 use crate::digest::TokenDigest;
 
-/// Tokens from a file of digests that people or a deployment write: read-only, and followed as it
-/// changes.
+/// A read-only store of the token digests in a file, which is reloaded when it changes.
 ///
-/// 1. The file is TOML (`*.toml`) or JSON (`*.json`): a list `tokens`, each with a `digest` and
-///    whatever else of [the fields below](#the-file) it needs. It holds digests, never tokens; one
-///    in which a token stands, be it in a comment, is refused.
-/// 2. All or nothing: a file with any mistake in it is not used. Requests see the whole old set or
-///    the whole new one.
-/// 3. Opening fails if the file cannot be used. Later, a file that is broken, missing or insecure
-///    leaves the last good set in use, is [told](FileStatus::error) of, and is used as soon as it
-///    is whole again.
-/// 4. Requests are answered from memory, without a lock, an allocation or a look at the file,
-///    in the same time for one token as for many.
-/// 5. Clones share the tokens. The thread that follows the file ends with the last of them.
+/// 1. The file is TOML (`*.toml`) or JSON (`*.json`). Its array `tokens` has an entry per token,
+///    with a `digest` and other [fields](#the-file). It holds digests, never tokens: a file that
+///    contains a token, even in a comment, is refused.
+/// 2. A file with an error is not used at all. Requests see all of the old tokens or all of the new
+///    ones.
+/// 3. Opening a file that cannot be used is an error. If a file that is in use becomes invalid,
+///    missing or insecure, its last valid tokens stay in use, [`FileStatus::error`] reports the
+///    cause, and the file is used again once it is valid.
+/// 4. A lookup reads memory. It takes no lock, allocates nothing, does not access the file, and
+///    takes the same time for one token and for many.
+/// 5. Clones share the tokens. The thread that watches the file ends with the last clone.
 ///
 /// ```
 /// use tower_service_token::ServiceTokenLayer;
@@ -87,47 +90,46 @@ use crate::digest::TokenDigest;
 ///
 /// JSON has the same names: `{"tokens": [{"name": "ci", "digest": "sha256:…"}]}`.
 ///
-/// | field | what | default |
+/// | field | value | default |
 /// |---|---|---|
 /// | `digest` | the [digest](crate::digest) of the whole token: `printf %s "$TOKEN" \| sha256sum` | required |
-/// | `id` | the token's [id](crate::token::TokenId) | made from the digest, always the same; tells nothing of it |
-/// | `name`, `subject` | texts without control characters | none |
-/// | `description` | any text | none |
-/// | `roles`, `scopes` | [names](crate::principal::Roles) and [scopes](crate::principal::Scopes), each once | none: nothing is allowed |
-/// | `labels` | texts by name | none |
+/// | `id` | the [id](crate::token::TokenId) of the token | derived from the digest; does not reveal it |
+/// | `name`, `subject` | strings without control characters | none |
+/// | `description` | a string | none |
+/// | `roles`, `scopes` | [roles](crate::principal::Roles) and [scopes](crate::principal::Scopes), each once | none: nothing is allowed |
+/// | `labels` | strings by name | none |
 /// | `expires_at` | RFC 3339, or a date: through the end of that day, UTC | never |
 /// | `not_before` | RFC 3339, or a date: from the start of that day, UTC | always |
 /// | `state` | `active`, `disabled` or `revoked` | `active` |
 ///
-/// Anything else is an error, as are an id or a digest that stands there twice, an empty role, and
-/// a file without `tokens`, which a half-written one may be; `tokens = []` is the way to have none.
-/// At most 256 MiB.
+/// Anything else is an error, including a repeated id or digest, an empty role, and a file without
+/// `tokens`, which may be incomplete. An empty list is `tokens = []`. The maximum size is 256 MiB.
 ///
-/// # Following the file
+/// # Changes of the file
 ///
-/// Every [second](FileStoreOptions::with_poll_interval) the file is looked at, through all symbolic
-/// links, so it makes no difference whether it is renamed over, rewritten in place, or switched
-/// by a link as Kubernetes does with `..data`. A change is in use within two intervals of the last
-/// write, within three if it is replaced all the time; [`reload`](Self::reload) does not wait.
-/// Caches that [subscribed](TokenStore::subscribe) are emptied.
+/// The store checks the file every [second](FileStoreOptions::with_poll_interval). It follows
+/// symbolic links each time, so that the file may be replaced, rewritten, or switched by a link, as
+/// Kubernetes does with `..data`. A change takes effect within two intervals after the last write,
+/// and within three if the file is replaced continually. [`reload`](Self::reload) does not wait.
+/// Caches that [subscribed](TokenStore::subscribe) are cleared.
 ///
-/// **Write another file and rename it over this one.** A file rewritten in place is read once it
-/// has been still for an interval; should the writer die between two entries of a TOML file, the
-/// first half of it is a whole file by all that can be seen. JSON shows where it ends.
+/// **Write another file and rename it to this one.** The store reads a rewritten file once it has
+/// not changed for an interval. If the writer dies between two entries, the first part of a TOML
+/// file is a valid file; JSON ends with a bracket.
 ///
-/// # Who may write it
+/// # Permissions
 ///
-/// Who can write the file can let anyone in. On Unix it is refused if its group or others may
-/// write to it; where `umask` gives that, run `chmod go-w`. Reading is no matter: digests let
-/// nobody in, and Kubernetes mounts with mode 0644. Its owner and its directory are not checked:
-/// keep other users from both.
+/// Whoever can write the file can grant access. On Unix, the store refuses a file that its group or
+/// others can write; if `umask` causes that, run `chmod go-w`. Others may read the file, because a
+/// digest grants nothing and Kubernetes mounts with mode 0644. The owner and the directory are not
+/// checked: let no other users write there.
 ///
-/// # What is reported
+/// # Logs and metrics
 ///
-/// With the feature `tracing`, each new failure is an event at level `ERROR`, target
-/// `tower_service_token`, fields `error`, `source` and `tokens`; each new set and each recovery
-/// one at level `INFO`. With `metrics` both count in `service_token_file_reloads_total`, by
-/// `outcome` (`loaded` or `failed`). A failure that lasts is told once.
+/// With the feature `tracing`, each new failure is logged at level `ERROR` with the fields `error`,
+/// `source` and `tokens`, and each new set of tokens and each recovery at level `INFO`. The target
+/// is `tower_service_token`. With `metrics`, `service_token_file_reloads_total` counts both by
+/// `outcome` (`loaded` or `failed`). A failure that lasts is reported once.
 #[derive(Clone)]
 pub struct FileStore(Arc<Shared>);
 
@@ -135,50 +137,50 @@ struct Shared {
     source: Source,
     snapshot: ArcSwap<Snapshot>,
     status: Mutex<FileStatus>,
-    /// Held from reading the file to using it, so that what was read first is not used last.
+    /// Held from reading the file to using it, so that an older content does not replace a newer.
     loading: Mutex<()>,
     feed: ChangeFeed,
-    /// Dropped with the last clone, which ends the thread.
+    /// Ends the thread when the last clone drops it.
     _stop_sender: Sender<()>,
 }
 
 impl FileStore {
-    /// Reads the file and follows it from now on, as by the default [options](FileStoreOptions).
+    /// Opens and watches a file with the default [options](FileStoreOptions).
     ///
-    /// Blocks while it reads: call it at start.
+    /// Blocks while it reads the file.
     ///
     /// # Errors
     ///
-    /// The file cannot be used, or no thread could be started.
+    /// Returns an error if the file cannot be used or no thread can be started.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, FileStoreError> {
         FileStoreOptions::new().open(path)
     }
 
-    /// Reads the file at once and uses it, if it is not in use already. Blocks while it reads.
+    /// Reads the file now. Blocks meanwhile.
     ///
     /// # Errors
     ///
-    /// The file cannot be used; the last good set stays in use.
+    /// Returns an error if the file cannot be used. The last valid tokens stay in use.
     pub fn reload(&self) -> Result<(), FileStoreError> {
         self.0.load()
     }
 
-    /// How many tokens are in use, since when, and what is wrong with the file, if anything.
+    /// Returns the number of tokens in use, when they were read, and the error of the file, if any.
     pub fn status(&self) -> FileStatus {
         self.0.status().clone()
     }
 
-    /// Why the file as it is now is not in use; `None` if it is.
+    /// Returns why the current file is not in use, or `None` if it is.
     pub fn last_error(&self) -> Option<FileStoreError> {
         self.0.status().error.clone()
     }
 
-    /// The path that is followed, as it was given.
+    /// Returns the path of the file, as it was given.
     pub fn path(&self) -> &Path {
         &self.0.source.path
     }
 
-    /// The tokens in use, in no order: for a tool that shows them.
+    /// Returns the tokens in use, in no particular order.
     /// [`ListRequest::select`](crate::registry::ListRequest::select) filters and sorts them.
     pub fn records(&self) -> Vec<TokenRecord> {
         self.0.snapshot.load().records().cloned().collect()
@@ -194,7 +196,7 @@ impl Shared {
     fn new(source: Source, stop_sender: Sender<()>) -> Result<Self, FileStoreError> {
         let snapshot = Self::read(&source, None);
         let snapshot = snapshot.map_err(|cause| FileStoreError::new(&source.path, cause))?;
-        let snapshot = snapshot.expect("there is none to be the same");
+        let snapshot = snapshot.expect("no snapshot is known");
         let status = FileStatus {
             tokens: snapshot.len(),
             loaded_at: SystemClock.now(),
@@ -212,14 +214,14 @@ impl Shared {
 
     fn load(&self) -> Result<(), FileStoreError> {
         let has_changed = self.load_locked()?;
-        // Only now: a listener may ask this store whatever it likes.
+        // Published without the lock, because a listener may call this store.
         if has_changed {
             self.feed.publish(&TokenChange::Everything);
         }
         Ok(())
     }
 
-    /// Says whether the tokens are others than before.
+    /// Returns whether the tokens have changed.
     fn load_locked(&self) -> Result<bool, FileStoreError> {
         let _guard = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
         let known = self.snapshot.load();
@@ -246,7 +248,7 @@ impl Shared {
         Ok(has_changed)
     }
 
-    /// What the file holds now; `None` if that is what is `known`.
+    /// Reads the file. Returns `None` if its content is that of `known`.
     fn read(source: &Source, known: Option<&Snapshot>) -> Result<Option<Snapshot>, error::Cause> {
         let text = source.read()?;
         let content = TokenDigest::of(&text);

@@ -10,7 +10,7 @@ use super::{FileStore, Shared, watch};
 
 const MIN_POLL_INTERVAL: Duration = Duration::from_millis(1);
 
-/// How a [`FileStore`] follows its file.
+/// Options of a [`FileStore`].
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -26,33 +26,33 @@ pub struct FileStoreOptions {
 }
 
 impl FileStoreOptions {
-    /// The default options.
+    /// Creates the default options.
     pub fn new() -> Self {
         Self {
             poll_interval: Some(Duration::from_secs(1)),
         }
     }
 
-    /// How often the file is looked at; a revocation takes up to two intervals, and three at worst.
-    /// At least a millisecond. Default: 1 s.
+    /// Sets how often the file is checked. A revocation takes effect within two intervals, and
+    /// within three at worst. The minimum is 1 ms and the default is 1 s.
     ///
-    /// `None` never looks and starts no thread: then only [`FileStore::reload`] reads the file.
+    /// With `None`, no thread is started and only [`FileStore::reload`] reads the file.
     pub fn with_poll_interval(mut self, interval: impl Into<Option<Duration>>) -> Self {
         let interval = interval.into();
         self.poll_interval = interval.map(|interval| interval.max(MIN_POLL_INTERVAL));
         self
     }
 
-    /// Reads the file and follows it from now on. Blocks while it reads.
+    /// Opens and watches a file. Blocks while it reads the file.
     ///
     /// # Errors
     ///
-    /// The file cannot be used, or no thread could be started.
+    /// Returns an error if the file cannot be used or no thread can be started.
     pub fn open(&self, path: impl AsRef<Path>) -> Result<FileStore, FileStoreError> {
         self.open_with_thread(path.as_ref()).map(|(store, _)| store)
     }
 
-    /// The store, and the thread that follows its file.
+    /// Returns the store and the thread that watches its file.
     fn open_with_thread(
         &self,
         path: &Path,
@@ -88,7 +88,7 @@ mod tests {
         #[cfg(unix)]
         fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))
             .expect("a mode");
-        // Longer than any test runs: what ends is the wait itself.
+        // Longer than any test runs, so that the thread ends while it waits.
         let options = FileStoreOptions::new().with_poll_interval(Duration::from_secs(86_400));
         let opened = options.open_with_thread(&path);
         fs::remove_file(&path).expect("the file");

@@ -3,15 +3,15 @@ use hashbrown::HashTable;
 use crate::digest::TokenDigest;
 use crate::store::TokenRecord;
 
-/// All tokens of one version of the file.
+/// All tokens of one content of the file.
 pub(super) struct Snapshot {
     by_digest: HashTable<TokenRecord>,
-    /// Of the whole text, to tell if anything changed.
+    /// The digest of the text, which shows whether it has changed.
     content: TokenDigest,
 }
 
 impl Snapshot {
-    /// The digests must differ.
+    /// Creates a snapshot of records with distinct digests.
     pub(super) fn new(records: Vec<TokenRecord>, content: TokenDigest) -> Self {
         let mut by_digest = HashTable::with_capacity(records.len());
         for record in records {
@@ -21,8 +21,8 @@ impl Snapshot {
         Self { by_digest, content }
     }
 
-    /// By eight bytes of the digest, which are as uniform as any hash of it, and then by all of
-    /// it, in constant time.
+    /// Looks a record up by eight bytes of the digest, which are uniformly distributed, and then
+    /// compares the whole digest in constant time.
     pub(super) fn find(&self, digest: &TokenDigest) -> Option<&TokenRecord> {
         let is_match = |record: &TokenRecord| record.digest() == digest;
         self.by_digest.find(digest.index(), is_match)

@@ -5,22 +5,21 @@ use std::time::SystemTime;
 
 use zeroize::Zeroizing;
 
-use super::document::Format;
-use super::error::{Cause, Location};
-use super::{entry, token_scan};
+use super::codec::{self, Format};
+use super::error::{Cause, Location, MAX_BYTES};
+use super::token_scan;
 use crate::store::TokenRecord;
 
-pub(super) const MAX_BYTES: u64 = 256 << 20;
 const MAX_READ_ATTEMPTS: usize = 3;
 
-/// The file itself. Its path is resolved anew each time, symbolic links and all.
-#[derive(Debug)]
+/// A path and its format. Each access follows the symbolic links again.
+#[derive(Clone, Debug)]
 pub(super) struct Source {
     pub(super) path: PathBuf,
-    format: Format,
+    pub(super) format: Format,
 }
 
-/// What tells one version of a file from another without reading it.
+/// Metadata that changes with the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Fingerprint {
     length: u64,
@@ -42,11 +41,12 @@ impl Source {
         Ok(Fingerprint::of(&fs::metadata(&self.path)?))
     }
 
-    /// The text, if nobody wrote to the file meanwhile. Wiped when dropped: what should be digests
-    /// may be tokens by mistake.
+    /// Reads the file. Returns an error if it changes meanwhile.
+    ///
+    /// The text is wiped when dropped, because it may contain tokens by mistake.
     pub(super) fn read(&self) -> Result<Zeroizing<String>, Cause> {
         for _ in 0..MAX_READ_ATTEMPTS {
-            // Before it is opened: opening a pipe would wait for a writer.
+            // Checked first, because opening a pipe waits for a writer.
             check(&fs::metadata(&self.path)?)?;
             let file = File::open(&self.path)?;
             let before = file.metadata()?;
@@ -66,13 +66,10 @@ impl Source {
 
     pub(super) fn parse(&self, text: &str) -> Result<Vec<TokenRecord>, Cause> {
         if let Some(line) = token_scan::find_token_line(text) {
-            let location = Location {
-                line: Some(line),
-                ..Location::default()
-            };
+            let location = Location::line(line);
             return Err(Cause::Token { location });
         }
-        entry::records(self.format.parse(text)?)
+        codec::records(self.format.parse(text)?)
     }
 }
 
@@ -92,7 +89,7 @@ impl Fingerprint {
     }
 }
 
-/// What only writing changes: renaming another file over this one does not.
+/// Metadata that only writing changes. Renaming another file over this one does not.
 fn content_fingerprint(file: &Metadata) -> (u64, Option<SystemTime>) {
     (file.len(), file.modified().ok())
 }

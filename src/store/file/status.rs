@@ -2,7 +2,7 @@ use std::time::SystemTime;
 
 use super::error::FileStoreError;
 
-/// How a [`FileStore`](super::FileStore) stands with its file: for a health check.
+/// The state of a [`FileStore`](super::FileStore), for a health check.
 #[derive(Clone, Debug)]
 pub struct FileStatus {
     pub(super) tokens: usize,
@@ -11,22 +11,22 @@ pub struct FileStatus {
 }
 
 impl FileStatus {
-    /// How many tokens are in use, those included that are revoked, disabled or expired.
+    /// Returns the number of tokens in use, including revoked, disabled and expired ones.
     pub fn tokens(&self) -> usize {
         self.tokens
     }
 
-    /// When the tokens in use were read.
+    /// Returns when the tokens in use were read.
     pub fn loaded_at(&self) -> SystemTime {
         self.loaded_at
     }
 
-    /// Why the file as it is now is not in use; `None` if it is.
+    /// Returns why the current file is not in use, or `None` if it is.
     pub fn error(&self) -> Option<&FileStoreError> {
         self.error.as_ref()
     }
 
-    /// The file can be used, and is. Says if that is news.
+    /// Records that the file is in use. Returns whether that is to be reported.
     pub(super) fn loaded(&mut self, tokens: usize, at: Option<SystemTime>) -> bool {
         let should_report = at.is_some() || self.error.is_some();
         self.tokens = tokens;
@@ -35,7 +35,7 @@ impl FileStatus {
         should_report
     }
 
-    /// The file cannot be used; the tokens stay. Says if that is news.
+    /// Records that the file cannot be used. Returns whether that is to be reported.
     pub(super) fn failed(&mut self, error: &FileStoreError) -> bool {
         let known = self.error.as_ref();
         let should_report = !known.is_some_and(|known| known.has_same_message(error));

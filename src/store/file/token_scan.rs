@@ -2,8 +2,8 @@ use crate::token::TokenId;
 
 const SECRET_AND_CHECKSUM: usize = 30;
 
-/// The line, from 1, of the first text with the shape of a [token](crate::token): whatever its
-/// prefix and checksum, and wherever it stands, comments included.
+/// Returns the line, counted from 1, of the first text that has the form of a
+/// [token](crate::token), with any prefix and checksum. Comments are searched too.
 pub(super) fn find_token_line(text: &str) -> Option<usize> {
     let found = text
         .lines()
@@ -15,7 +15,7 @@ fn words(line: &str) -> impl Iterator<Item = &str> {
     line.split(|char: char| !(char.is_ascii_alphanumeric() || "_-".contains(char)))
 }
 
-/// Whether some `_` has a prefix and an id before it and a secret behind it.
+/// Returns whether a `_` follows a prefix and an id and precedes a secret.
 fn contains_token(word: &str) -> bool {
     word.match_indices('_').any(|(index, _)| {
         let (before, behind) = (&word[..index], &word[index + 1..]);

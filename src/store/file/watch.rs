@@ -9,23 +9,22 @@ use super::Shared;
 use super::error::FileStoreErrorKind;
 use super::source::Fingerprint;
 
-/// After how many looks, each of which saw another file, it is read although it does not settle:
-/// a file that is written all the time must not keep its tokens from being revoked.
+/// Polls in a row that see another file, after which it is read all the same: continual writes must
+/// not prevent a revocation.
 const MAX_UNSETTLED_POLLS: u32 = 3;
 
-/// Follows the file until the last store that shares it is dropped.
-///
-/// A file is read when it looked the same twice, so that one that is being written is left alone.
+/// Decides when the file is read: when two polls in a row see the same fingerprint, so that no file
+/// is read while it is written.
 #[derive(Default)]
 struct Watcher {
-    /// The file whose content is in use, or is known to be unusable.
+    /// The file whose content is in use or is known to be invalid.
     processed: Option<Fingerprint>,
-    /// The file as it was the last time, and `None` if it was not there.
+    /// The file that the last poll saw, or `None` if it was missing.
     seen: Option<Fingerprint>,
     unsettled: u32,
 }
 
-/// Starts the thread; it ends when the other end of `stop` is gone.
+/// Starts the thread, which ends when the sender of `stop` is dropped.
 pub(super) fn start(
     shared: Weak<Shared>,
     interval: Duration,
@@ -37,7 +36,7 @@ pub(super) fn start(
             let Some(shared) = shared.upgrade() else {
                 return;
             };
-            // A listener that panics must not end the watch.
+            // A listener that panics must not end the thread.
             let _ = catch_unwind(AssertUnwindSafe(|| watch.poll(&shared)));
         }
     };
@@ -79,7 +78,7 @@ mod tests {
     use crate::digest::TokenDigest;
     use crate::store::file::{FileStore, FileStoreOptions};
 
-    /// A store whose file is looked at by hand.
+    /// A store whose file is polled by the test.
     struct ManuallyPolled {
         path: PathBuf,
         store: FileStore,
@@ -104,7 +103,7 @@ mod tests {
             fs::write(&self.path, text(tokens)).expect("a file");
         }
 
-        /// How many tokens are in use after a look.
+        /// Polls once, and returns the number of tokens in use.
         fn poll(&mut self) -> usize {
             self.watch.poll(&self.store.0);
             self.store.status().tokens()
@@ -131,7 +130,7 @@ mod tests {
         for _ in 0..3 {
             assert_eq!(file.poll(), 2);
         }
-        // One token after the other; each part is a whole file by all that can be seen.
+        // One token after the other: each part is a valid file.
         file.write(&["a"]);
         assert_eq!(file.poll(), 2, "half of it");
         file.write(&["a", "b", "c"]);
@@ -172,7 +171,7 @@ mod tests {
         assert!(file.store.last_error().is_none());
     }
 
-    /// Nothing but the time at which the inode changed tells it.
+    /// Only the change time of the inode differs.
     #[cfg(unix)]
     #[test]
     fn detects_rewrite_with_same_length_and_modification_time() {

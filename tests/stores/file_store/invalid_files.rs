@@ -51,8 +51,8 @@ fn second(field: &str) -> String {
     toml_of("first", "") + &toml_of("second", field)
 }
 
-const EMPTY: &str = "must not be empty or hold control characters";
-const NO_SCOPE: &str = "must be of visible ASCII characters without '\"' and '\\'";
+const EMPTY: &str = "must not be empty or contain control characters";
+const NO_SCOPE: &str = "must consist of visible ASCII characters without '\"' and '\\'";
 const NO_STATE: &str = "must be active, disabled or revoked";
 
 /// A field, a bad value for it, and what is said; `UNRELATED_SECRET` stands for what could be a secret.
@@ -62,54 +62,58 @@ const BAD_VALUES: &[(&str, &str, &str)] = &[
         r#""UNRELATED_SECRET""#,
         "must be ten characters of 0-9, A-Z and a-z",
     ),
-    ("id", "7", "must be a text"),
-    ("name", r#"["UNRELATED_SECRET"]"#, "must be a text"),
+    ("id", "7", "must be a string"),
+    ("name", r#"["UNRELATED_SECRET"]"#, "must be a string"),
     ("name", r#""""#, EMPTY),
     ("name", r#""UNRELATED_SECRET\nforged log line""#, EMPTY),
     ("subject", r#""UNRELATED_SECRET\u0000""#, EMPTY),
-    ("subject", "true", "must be a text"),
-    ("description", "1.5", "must be a text"),
-    ("roles", r#""UNRELATED_SECRET""#, "must be a list of texts"),
+    ("subject", "true", "must be a string"),
+    ("description", "1.5", "must be a string"),
+    (
+        "roles",
+        r#""UNRELATED_SECRET""#,
+        "must be an array of strings",
+    ),
     (
         "roles",
         r#"["UNRELATED_SECRET", 1]"#,
-        "must be a list of texts",
+        "must be an array of strings",
     ),
     ("roles", r#"["UNRELATED_SECRET", ""]"#, EMPTY),
     ("roles", r#"["UNRELATED_SECRET\nadmin"]"#, EMPTY),
     (
         "roles",
         r#"["UNRELATED_SECRET", "UNRELATED_SECRET"]"#,
-        "stands there twice",
+        "contains a duplicate",
     ),
     ("scopes", r#"["UNRELATED_SECRET and more"]"#, NO_SCOPE),
     ("scopes", r#"[""]"#, NO_SCOPE),
     (
         "scopes",
         r#"["UNRELATED_SECRET", "UNRELATED_SECRET"]"#,
-        "stands there twice",
+        "contains a duplicate",
     ),
     (
         "scopes",
         "{ UNRELATED_SECRET = 1 }",
-        "must be a list of texts",
+        "must be an array of strings",
     ),
     (
         "labels",
         r#"["UNRELATED_SECRET"]"#,
-        "must be a table of texts",
+        "must be a table of strings",
     ),
     (
         "labels",
         "{ UNRELATED_SECRET = 1 }",
-        "must be a table of texts",
+        "must be a table of strings",
     ),
     ("labels", r#"{ "UNRELATED_SECRET\n" = "x" }"#, EMPTY),
     ("labels", r#"{ x = "UNRELATED_SECRET\n" }"#, EMPTY),
     ("state", r#""UNRELATED_SECRET""#, NO_STATE),
     ("state", r#""expired""#, NO_STATE),
     ("state", r#""Active""#, NO_STATE),
-    ("state", "false", "must be a text"),
+    ("state", "false", "must be a string"),
     ("expires_at", "1801353600", "must be a date or a time"),
     (
         "expires_at",
@@ -147,8 +151,8 @@ fn rejects_malformed_times() {
     ] {
         for field in ["expires_at", "not_before"] {
             let expected = format!(
-                "line 5: token 2: `{field}` must be a date that exists, yyyy-MM-dd, or an RFC 3339 \
-                 time with its offset"
+                "line 5: token 2: `{field}` must be a valid date, yyyy-MM-dd, or an RFC 3339 \
+                 time with an offset"
             );
             let text = second(&format!("{field} = {text}"));
             assert_refused("t.toml", &text, FileStoreErrorKind::Invalid, &expected);
@@ -181,7 +185,7 @@ fn reports_invalid_digest_without_quoting_it() {
         ),
         (
             "[[tokens]]\ndigest = 1\n",
-            "line 2: token 1: `digest` must be a text",
+            "line 2: token 1: `digest` must be a string",
         ),
     ] {
         assert_refused("t.toml", text, FileStoreErrorKind::Invalid, expected);
@@ -191,17 +195,17 @@ fn reports_invalid_digest_without_quoting_it() {
 #[test]
 fn rejects_duplicate_ids_and_digests() {
     let same = toml_of("a", "") + &toml_of("a", "");
-    let expected = "line 4: token 2: `digest` is that of an earlier token too";
+    let expected = "line 4: token 2: `digest` is already used by an earlier token";
     assert_refused("t.toml", &same, FileStoreErrorKind::Invalid, expected);
 
     let id = "id = \"7Hq2mX9bTe\"";
     let same = toml_of("a", id) + &toml_of("b", id);
-    let expected = "line 6: token 2: `id` is that of an earlier token too";
+    let expected = "line 6: token 2: `id` is already used by an earlier token";
     assert_refused("t.toml", &same, FileStoreErrorKind::Invalid, expected);
 
     let derived = found(&store_of(&toml_of("a", "")), "a").unwrap().id();
     let same = toml_of("a", "") + &toml_of("b", &format!("id = \"{derived}\""));
-    let expected = "line 5: token 2: `id` is that of an earlier token too";
+    let expected = "line 5: token 2: `id` is already used by an earlier token";
     assert_refused("t.toml", &same, FileStoreErrorKind::Invalid, expected);
 }
 
@@ -215,14 +219,13 @@ fn rejects_unknown_field_without_quoting_it() {
         let error = refused("t.toml", &second(&field));
         let message = message(&error);
         assert!(
-            message
-                .starts_with("line 5: token 2: is no field of a token: those are name, digest, "),
+            message.starts_with("line 5: token 2: unknown field, expected one of name, digest, "),
             "{message}"
         );
         assert!(!message.contains("rolse"), "{message}");
     }
     let text = format!("tokens = []\n{UNRELATED_SECRET} = 1\n");
-    let expected = "line 2: is no field of the file: that is `tokens` alone";
+    let expected = "line 2: unknown field, expected `tokens`";
     assert_refused("t.toml", &text, FileStoreErrorKind::Invalid, expected);
 }
 
@@ -241,32 +244,28 @@ fn rejects_file_without_tokens_list() {
         (
             "t.toml",
             "tokens = \"hunter2-swordfish\"",
-            "line 1: `tokens` must be a list of tokens",
+            "line 1: `tokens` must be an array of tokens",
         ),
         (
             "t.toml",
             "[tokens]\nci = 1",
-            "line 1: `tokens` must be a list of tokens",
+            "line 1: `tokens` must be an array of tokens",
         ),
-        (
-            "t.toml",
-            "tokens = [1]",
-            "line 1: token 1: must be a table of fields",
-        ),
+        ("t.toml", "tokens = [1]", "line 1: token 1: must be a table"),
         (
             "t.json",
             r#"{"tokens": null}"#,
-            "`tokens` must be a list of tokens",
+            "`tokens` must be an array of tokens",
         ),
         (
             "t.json",
             r#"{"tokens": [null]}"#,
-            "token 1: must be a table of fields",
+            "token 1: must be a table",
         ),
         (
             "t.json",
             r#"{"tokens": [], "tokens": []}"#,
-            "`tokens` stands there twice",
+            "`tokens` is given twice",
         ),
     ] {
         assert_refused(name, text, FileStoreErrorKind::Invalid, expected);
@@ -280,11 +279,11 @@ fn rejects_repeated_fields_in_file() {
     for (fields, expected) in [
         (
             r#""state": "revoked", "state": "active""#,
-            "token 1: `state` stands there twice",
+            "token 1: `state` is given twice",
         ),
         (
             r#""labels": {"a": "1", "a": "2"}"#,
-            "token 1: `labels` stands there twice",
+            "token 1: `labels` contains a duplicate",
         ),
     ] {
         let text = format!(r#"{{"tokens": [{{"digest": "{digest}", {fields}}}]}}"#);
@@ -449,7 +448,7 @@ mod on_unix {
                 let Err(error) = outcome else { continue };
                 assert_eq!(error.kind(), FileStoreErrorKind::Insecure, "{mode:o}");
                 let expected = format!(
-                    "others than its owner may write to it (mode {mode:04o}); run chmod go-w"
+                    "is writable by users other than its owner (mode {mode:04o}); run chmod go-w"
                 );
                 assert_eq!(message(&error), expected);
             }

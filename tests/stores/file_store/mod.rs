@@ -4,11 +4,14 @@
 //! 2. [Mistakes](invalid_files): each is an error that names its place and repeats nothing.
 //! 3. [Following](reloading) the file, whichever way it is replaced.
 //! 4. What is [reported](logs_and_metrics).
+//! 5. `TokenFile`, which changes the file.
 
 mod fields;
 mod reloading;
 mod invalid_files;
 mod logs_and_metrics;
+#[cfg(all(feature = "cli", feature = "testing"))]
+mod token_file;
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;

@@ -334,7 +334,7 @@ fn rotation_keeps_a_derived_id() {
 fn rejects_values_that_a_file_cannot_store() {
     let sandbox = sandbox_with(HANDWRITTEN);
     for (words, said) in [
-        ("rotate 7Hq2mX9bTe --grace 1h", "as a grace needs"),
+        ("rotate 7Hq2mX9bTe --grace 1h", "as a grace period needs"),
         ("update 7Hq2mX9bTe --label x=", "a label must not be empty"),
         ("create --name x --label x=", "a label must not be empty"),
         (
@@ -379,7 +379,7 @@ fn unreadable_file_is_reported_and_never_written() {
     let mixed = HANDWRITTEN.replacen('\n', "\r\n", 1);
     let sandbox = sandbox_with(&mixed);
     let stderr = sandbox.run("create --name x").failed(1);
-    assert!(stderr.contains("the same line end"), "{stderr}");
+    assert!(stderr.contains("the same line ending"), "{stderr}");
     assert_eq!(sandbox.text(), mixed);
 }
 

@@ -92,7 +92,7 @@ fn line(text: &mut String, key: &str, value: &str) {
 }
 
 /// A basic string of TOML. JSON's are ones, but for the character DEL.
-pub(crate) fn toml_string(text: &str) -> String {
+fn toml_string(text: &str) -> String {
     let json = serde_json::Value::from(text).to_string();
     json.replace('\u{7f}', "\\u007f")
 }

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use serde::Deserialize;
 use serde::de::{self, Deserializer};
 
-pub(crate) use self::file::{ContextFile, toml_string};
+pub(crate) use self::file::ContextFile;
 use crate::failure::Failure;
 use crate::secret::SecretText;
 use crate::store_url::StoreUrl;

@@ -14,14 +14,14 @@ use super::server::{self, InFlight, Server};
 use crate::args::MetricsListen;
 use crate::failure::{Failure, FailureKind};
 
-/// In seconds: from an answer out of memory to one that a database was late with.
+/// Buckets in seconds, from a response out of memory to one that waits for a slow database.
 const BUCKETS: [f64; 12] = [
     0.000_001, 0.000_01, 0.000_1, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 5.0,
 ];
 
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Where the process shows what it counts, in the form that Prometheus reads.
+/// Where the metrics are served, in the format of Prometheus.
 pub(super) enum MetricsEndpoint {
     Disabled,
     Shared(PrometheusHandle),
@@ -29,7 +29,7 @@ pub(super) enum MetricsEndpoint {
 }
 
 impl MetricsEndpoint {
-    /// Counts from now on.
+    /// Installs the recorder of metrics, and binds a separate address.
     pub(super) async fn install(at: Option<MetricsListen>) -> Result<Self, Failure> {
         Ok(match at {
             Some(MetricsListen::Off) => Self::Disabled,
@@ -41,8 +41,8 @@ impl MetricsEndpoint {
         })
     }
 
-    /// What is shown among the rest. An address of its own is served from now on, and to the end of
-    /// the process, so that it can tell that the service stops.
+    /// Returns the routes for the shared address. Serves a separate address until the process ends, so
+    /// that it also reports that the service stops.
     pub(super) fn routes(
         self,
         health: &Arc<Health>,
@@ -70,10 +70,17 @@ impl MetricsEndpoint {
 fn install_recorder() -> Result<PrometheusHandle, Failure> {
     let seconds = Matcher::Suffix("_seconds".to_owned());
     let builder = PrometheusBuilder::new().set_buckets_for_metric(seconds, &BUCKETS);
-    let recorder = builder.expect("there are buckets").build_recorder();
+    let recorder = builder
+        .expect("the list of buckets is not empty")
+        .build_recorder();
     let handle = recorder.handle();
-    metrics::set_global_recorder(recorder)
-        .map_err(|error| Failure::context(FailureKind::Refused, "cannot count", &error))?;
+    metrics::set_global_recorder(recorder).map_err(|error| {
+        Failure::context(
+            FailureKind::Refused,
+            "cannot install the recorder of metrics",
+            &error,
+        )
+    })?;
     let upkeep = handle.clone();
     tokio::spawn(async move {
         loop {
@@ -96,10 +103,10 @@ fn metrics_route(handle: PrometheusHandle) -> Router {
     Router::new().route("/metrics", get(render))
 }
 
-/// The text of all metrics, made once for all requests that wait for it.
+/// The text of all metrics, rendered once for all requests that wait for it.
 struct SharedRender {
     handle: PrometheusHandle,
-    /// When the last one began, and what it says.
+    /// When the last rendering began, and its text.
     last: Mutex<Option<(Instant, Bytes)>>,
 }
 
@@ -109,7 +116,7 @@ impl SharedRender {
         Self { handle, last }
     }
 
-    /// Returns a text that is at least as new as the call.
+    /// Returns a text whose rendering began after the call.
     async fn get(&self) -> Bytes {
         let called = Instant::now();
         let mut last = self.last.lock().await;

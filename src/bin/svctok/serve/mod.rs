@@ -6,14 +6,13 @@
 //!    memory and has no cache.
 //! 3. No request waits for the log: if stderr blocks, lines are dropped.
 //! 4. A stop accepts no more connections, lets requests finish, writes the last uses, and closes the
-//!    store. A start that fails closes the store too.
+//!    store. A failed start closes the store too.
 
 mod app;
 mod bootstrap;
-mod default_store;
 mod first_start;
 mod health;
-mod line_limit;
+mod log_limiter;
 mod logs;
 mod metrics_endpoint;
 mod permissions;
@@ -40,7 +39,7 @@ use crate::failure::Failure;
 use crate::marker::Marker;
 use crate::store_url::{OpenedStore, StoreUrl};
 
-/// What the service has before it opens the store.
+/// What is set up before the store is opened.
 struct Frontend {
     tls: Option<TlsAcceptor>,
     max_connections: usize,
@@ -104,8 +103,8 @@ async fn run(
     };
     let address = server::address(&frontend.listener)?;
     tracing::info!("listening on {scheme}://{address}");
-    let app =
-        request_log::with_request_log(server::with_budget(app)).layer(args.client_address_layer());
+    let app = server::with_budget(request_log::with_failures_handled(app));
+    let app = request_log::with_request_log(app).layer(args.client_address_layer());
     let proxies = args.trusted_proxies();
     let server = Server::new("service", frontend.listener, app, in_flight)
         .with_tls(frontend.tls)
@@ -132,7 +131,7 @@ async fn first_token(backend: &Backend, args: &ServeArgs) -> Result<(), Failure>
     };
     let file = args.bootstrap_token_file.as_deref();
     if let Some(file) = file {
-        permissions::warn_about_token(file);
+        permissions::warn_about_secret(file, "administrator token");
     }
     let bootstrap = BootstrapOptions {
         file,
@@ -147,7 +146,7 @@ async fn open(args: &ServeArgs) -> Result<Backend, Failure> {
         Some(url) => Some(url.clone()),
         None => Environment::read()?.store,
     };
-    let url = url.map_or_else(default_store::create, Ok)?;
+    let url = url.map_or_else(StoreUrl::create_default, Ok)?;
     if matches!(url, StoreUrl::File(_)) && args.has_bootstrap_flag() {
         return Err(Failure::usage(
             "a file: store cannot mint tokens: leave out --bootstrap and --bootstrap-token-file",

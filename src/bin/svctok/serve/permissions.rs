@@ -20,22 +20,10 @@ pub(super) fn warn_about_database(path: &Path) {
     }
 }
 
-/// Warns if other users can access the TLS key.
-pub(super) fn warn_about_key(path: &Path) {
-    warn_if(
-        path,
-        is_accessible,
-        "other users can read or write the TLS key",
-    );
-}
-
-/// Warns if other users can access the file of a token.
-pub(super) fn warn_about_token(path: &Path) {
-    warn_if(
-        path,
-        is_accessible,
-        "other users can read or write the administrator token",
-    );
+/// Warns if other users can access a file with a secret, such as `TLS key`.
+pub(super) fn warn_about_secret(path: &Path, name: &str) {
+    let warning = format!("other users can read or write the {name}");
+    warn_if(path, is_accessible, &warning);
 }
 
 fn sibling(path: &Path, end: &str) -> PathBuf {

@@ -1,30 +1,39 @@
-//! Logs, counts and identifies each request.
+//! Identifies, logs and counts each request, by the layers of tower-http where it has one.
 //!
-//! A response of status 5xx has one `ERROR` line. The code that knows the cause logs it and inserts
-//! [`FailureLogged`]; this module logs the rest. A panic in a handler becomes a 500. Up to ten
-//! rejections for want of room have a line each per second; beyond that, one line has their number.
+//! Own code is what tower-http lacks:
+//!
+//! 1. `SetRequestIdLayer` trusts any id that a client sends. Invalid ones are removed first.
+//! 2. The callbacks of `TraceLayer` do not see the request with its response. A middleware writes
+//!    the line and the metrics that need both.
+//! 3. A response of status 5xx has one `ERROR` line. The code that knows the cause logs it and
+//!    inserts [`FailureLogged`]; this module logs the rest. Up to ten requests per second that are
+//!    rejected because of a limit have a line each; beyond that, one line has their number.
 
-use std::panic::AssertUnwindSafe;
-use std::sync::LazyLock;
+use std::any::Any;
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
-use futures::FutureExt;
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, request};
-use tokio::time::timeout;
+use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, request};
+use tower::ServiceBuilder;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::request_id::{
+    MakeRequestId, PropagateRequestIdLayer, RequestId, SetRequestIdLayer,
+};
+use tower_http::timeout::TimeoutLayer;
+use tower_http::trace::TraceLayer;
+use tower_service_token::api::request_id;
 use tower_service_token::limits::ClientAddress;
 use tower_service_token::reject::FailureLogged;
-use tracing::Instrument;
+use tracing::Span;
 
-use super::line_limit::{LineDecision, LineLimit};
+use super::log_limiter::LogLimiter;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
-const MAX_REQUEST_ID: usize = 128;
 
 /// Longer than any segment of a route, shorter than any token minted here.
 const MAX_SEGMENT: usize = 32;
@@ -32,106 +41,133 @@ const MAX_SEGMENT: usize = 32;
 /// The store has shorter timeouts, so only a body can take this long.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What is served without a token.
+/// The paths that need no token.
 const PUBLIC_PATHS: [&str; 4] = ["/healthz", "/readyz", "/metrics", "/openapi.json"];
 
 const INTERNAL_ERROR: &str = r#"{"type":"about:blank","title":"Internal Server Error","status":500,"detail":"the request could not be processed","code":"internal"}"#;
 
-pub(super) fn with_request_log(app: Router) -> Router {
-    app.layer(from_fn(log_request))
+/// Responds with 408 to a request that takes 30 s, and with 500 to one whose handler panics.
+pub(super) fn with_failures_handled(app: Router) -> Router {
+    let timeout = TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, REQUEST_TIMEOUT);
+    let layers = ServiceBuilder::new()
+        .layer(CatchPanicLayer::custom(panic_response))
+        .layer(timeout);
+    app.layer(layers)
 }
 
-async fn log_request(mut request: Request, next: Next) -> Response {
-    let id = request_id(request.headers());
-    request.headers_mut().insert(REQUEST_ID, id.clone());
+/// Gives each request an id and a span, and logs and counts its response.
+pub(super) fn with_request_log(app: Router) -> Router {
+    let trace = TraceLayer::new_for_http()
+        .make_span_with(request_span)
+        .on_request(())
+        .on_response(())
+        .on_body_chunk(())
+        .on_eos(())
+        .on_failure(());
+    let layers = ServiceBuilder::new()
+        .map_request(without_invalid_id)
+        .layer(SetRequestIdLayer::x_request_id(RandomRequestId))
+        .layer(PropagateRequestIdLayer::x_request_id())
+        .layer(trace)
+        .layer(from_fn(log_request));
+    app.layer(layers)
+}
+
+fn without_invalid_id(mut request: Request) -> Request {
+    if request_id(request.headers()).is_none() {
+        request.headers_mut().remove(REQUEST_ID);
+    }
+    request
+}
+
+#[derive(Clone, Copy)]
+struct RandomRequestId;
+
+impl MakeRequestId for RandomRequestId {
+    fn make_request_id<B>(&mut self, _: &http::Request<B>) -> Option<RequestId> {
+        Some(RequestId::new(random_id()))
+    }
+}
+
+fn random_id() -> HeaderValue {
+    let mut random = [0; 16];
+    // A duplicate id is better than no response.
+    let _ = getrandom::fill(&mut random);
+    HeaderValue::try_from(hex::encode(random)).expect("hex digits are visible ASCII")
+}
+
+fn request_span(request: &Request) -> Span {
+    let id = request.headers().get(REQUEST_ID);
+    let id = id.and_then(|id| id.to_str().ok()).unwrap_or_default();
+    // Only the filter `off` disables this level: audit events and errors need the id.
+    tracing::error_span!("request", request_id = id)
+}
+
+/// Does not log the panic, because the panic hook does.
+fn panic_response(_: Box<dyn Any + Send>) -> http::Response<Body> {
+    let content_type = [(CONTENT_TYPE, "application/problem+json")];
+    let status = StatusCode::INTERNAL_SERVER_ERROR;
+    let mut response = (status, content_type, INTERNAL_ERROR).into_response();
+    response.extensions_mut().insert(FailureLogged);
+    response
+}
+
+async fn log_request(request: Request, next: Next) -> Response {
     let method = method_label(request.method());
     let path = redact_path(request.uri().path());
     let client = ClientAddress::from_extensions(request.extensions());
-    // Only the filter `off` disables this level: audit events and errors need the id.
-    let span = tracing::error_span!("request", request_id = id.to_str().unwrap_or_default());
-    let observed = async {
-        let started = Instant::now();
-        let mut response = respond(next, request).await;
-        log_failure(&response, method, &path);
-        let (status, took) = (response.status(), started.elapsed());
-        if is_logged_line(status, &path) {
-            tracing::info!(
-                target: "svctok::request",
-                method,
-                path,
-                client = client.map(tracing::field::display),
-                status = status.as_u16(),
-                duration_ms = millis(took),
-                "answered",
-            );
-        }
-        count(method, status, took);
-        response.headers_mut().insert(REQUEST_ID, id);
-        response
-    };
-    observed.instrument(span).await
+    let started = Instant::now();
+    let response = next.run(request).await;
+    let (status, took) = (response.status(), started.elapsed());
+    // The cause may be in the log already.
+    if status.is_server_error() && response.extensions().get::<FailureLogged>().is_none() {
+        let status = status.as_u16();
+        tracing::error!(target: "svctok::request", method, path, status, "request failed");
+    }
+    if is_logged_line(status, &path) {
+        tracing::info!(
+            target: "svctok::request",
+            method,
+            path,
+            client = client.map(tracing::field::display),
+            status = status.as_u16(),
+            duration_ms = millis(took),
+            "answered",
+        );
+    }
+    count(method, status);
+    metrics::histogram!("svctok_http_request_seconds", "method" => method).record(took);
+    response
 }
 
-/// Returns whether a request gets its line in the log. Requests that are rejected, or need no token,
-/// have a limited number per second.
+/// Returns whether a request has a line in the log. The lines of requests that are rejected or need
+/// no token are limited.
 fn is_logged_line(status: StatusCode, path: &str) -> bool {
-    static LIMIT: LazyLock<LineLimit> = LazyLock::new(LineLimit::new);
+    static LIMITER: LogLimiter = LogLimiter::for_clients();
     if !status.is_client_error() && !PUBLIC_PATHS.contains(&path) {
         return true;
     }
-    match LIMIT.next(Instant::now()) {
-        LineDecision::Log { skipped } => {
-            if let Some(count) = skipped {
-                tracing::info!(target: "svctok::request", count, "skipped lines of requests without a valid token");
-            }
-            true
-        }
-        LineDecision::Skip => false,
+    let skipped = LIMITER.next_counted();
+    if let Some(count @ 1..) = skipped {
+        tracing::info!(target: "svctok::request", count, "skipped lines of requests without a valid token");
     }
+    skipped.is_some()
 }
 
-async fn respond(next: Next, request: Request) -> Response {
-    let response = timeout(REQUEST_TIMEOUT, next.run(request));
-    match AssertUnwindSafe(response).catch_unwind().await {
-        Ok(Ok(response)) => response,
-        Ok(Err(_)) => StatusCode::REQUEST_TIMEOUT.into_response(),
-        // The panic hook logs it.
-        Err(_) => {
-            let content_type = [(CONTENT_TYPE, "application/problem+json")];
-            let status = StatusCode::INTERNAL_SERVER_ERROR;
-            let mut response = (status, content_type, INTERNAL_ERROR).into_response();
-            response.extensions_mut().insert(FailureLogged);
-            response
-        }
-    }
-}
-
-fn log_failure(response: &Response, method: &'static str, path: &str) {
-    if response.status().is_server_error() && !is_logged(response) {
-        let status = response.status().as_u16();
-        tracing::error!(target: "svctok::request", method, path, status, "request failed");
-    }
-}
-
-/// Returns whether the cause of a failure is in the log.
-fn is_logged(response: &Response) -> bool {
-    response.extensions().get::<FailureLogged>().is_some()
-}
-
-/// Counts a response that was made before any layer saw the request, and gives it a request id,
-/// which is returned.
+/// Counts a response that is sent before any layer sees the request, and sets its request id, which
+/// is returned.
 pub(super) fn count_rejection<B>(
     head: &request::Parts,
     response: &mut http::Response<B>,
 ) -> HeaderValue {
-    let id = request_id(&head.headers);
+    let id = request_id(&head.headers).cloned().unwrap_or_else(random_id);
     response.headers_mut().insert(REQUEST_ID, id.clone());
-    count_status(method_label(&head.method), response.status());
+    count(method_label(&head.method), response.status());
     id
 }
 
-/// Logs that a request was answered by 503 for want of room. Within the span of a request, its id
-/// need not be given.
+/// Logs that a request is rejected with 503 because of a limit. Within the span of a request, the id
+/// may be `None`.
 pub(super) fn log_rejection(
     request_method: &Method,
     uri: &Uri,
@@ -149,12 +185,7 @@ pub(super) fn log_rejection(
     );
 }
 
-fn count(method: &'static str, status: StatusCode, took: Duration) {
-    count_status(method, status);
-    metrics::histogram!("svctok_http_request_seconds", "method" => method).record(took);
-}
-
-fn count_status(method: &'static str, status: StatusCode) {
+fn count(method: &'static str, status: StatusCode) {
     let status = status.as_u16().to_string();
     metrics::counter!("svctok_http_requests_total", "method" => method, "status" => status)
         .increment(1);
@@ -163,22 +194,6 @@ fn count_status(method: &'static str, status: StatusCode) {
 /// Returns milliseconds, rounded to a microsecond.
 fn millis(took: Duration) -> f64 {
     (took.as_secs_f64() * 1e6).round() / 1e3
-}
-
-/// Returns the client's request id if it is valid and is not a token, else a random one.
-fn request_id(headers: &HeaderMap) -> HeaderValue {
-    let mut given = headers.get_all(REQUEST_ID).iter();
-    if let (Some(id), None) = (given.next(), given.next())
-        && (1..=MAX_REQUEST_ID).contains(&id.len())
-        && id.as_bytes().iter().all(u8::is_ascii_graphic)
-        && !id.as_bytes().windows(7).any(|part| part == b"svctok-")
-    {
-        return id.clone();
-    }
-    let mut random = [0; 16];
-    // A duplicate id is better than no response.
-    let _ = getrandom::fill(&mut random);
-    HeaderValue::try_from(hex::encode(random)).expect("hex digits are visible ASCII")
 }
 
 /// Returns the name of a standard method: clients must not create labels.
@@ -206,47 +221,49 @@ fn redact_path(path: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use axum::body::Body;
     use axum::routing::get;
     use tower::Service;
 
     use super::super::logs::tests::Log;
     use super::*;
 
-    fn id_for(given: &[&[u8]]) -> String {
+    fn with_all_layers(app: Router) -> Router {
+        with_request_log(with_failures_handled(app))
+    }
+
+    async fn id_for(given: &[&[u8]]) -> String {
         let mut request = Request::new(Body::empty());
         for id in given {
             let id = HeaderValue::from_bytes(id).unwrap();
             request.headers_mut().append(REQUEST_ID, id);
         }
-        request_id(request.headers()).to_str().unwrap().to_owned()
+        let response = with_all_layers(Router::new()).call(request).await.unwrap();
+        response.headers()[REQUEST_ID].to_str().unwrap().to_owned()
     }
 
-    #[test]
-    fn accepts_a_valid_request_id() {
-        let longest = [b'x'; MAX_REQUEST_ID];
-        for id in [&b"a"[..], b"0af7651916cd43dd8448eb211c80319c", &longest] {
-            assert_eq!(id_for(&[id]).as_bytes(), id);
+    #[tokio::test]
+    async fn accepts_a_valid_request_id() {
+        for id in [&b"a"[..], b"0af7651916cd43dd8448eb211c80319c", &[b'x'; 128]] {
+            assert_eq!(id_for(&[id]).await.as_bytes(), id);
         }
     }
 
-    #[test]
-    fn replaces_invalid_request_ids() {
-        let too_long = [b'x'; MAX_REQUEST_ID + 1];
+    #[tokio::test]
+    async fn replaces_invalid_request_ids() {
         let two: &[&[u8]] = &[b"a", b"b"];
         let bad: [&[&[u8]]; 7] = [
             &[],
             two,
             &[b""],
-            &[&too_long],
+            &[&[b'x'; 129]],
             &[b"a b"],
             &[b"caf\xc3\xa9"],
             &[b"svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n"],
         ];
         for given in bad {
-            let id = id_for(given);
+            let id = id_for(given).await;
             assert_eq!(id.len(), 32, "{given:?}");
-            assert_ne!(id, id_for(given));
+            assert_ne!(id, id_for(given).await);
         }
     }
 
@@ -254,7 +271,7 @@ mod tests {
     async fn slow_request_times_out_with_408() {
         let app = Router::new().route("/", get(std::future::pending::<()>));
         let request = Request::new(Body::empty());
-        let response = with_request_log(app).call(request).await.unwrap();
+        let response = with_all_layers(app).call(request).await.unwrap();
         assert_eq!(response.status(), StatusCode::REQUEST_TIMEOUT);
         assert!(response.headers().contains_key(REQUEST_ID));
     }
@@ -271,7 +288,7 @@ mod tests {
             .uri("/a?token=hush")
             .header(REQUEST_ID, "b");
         let request = request.body(Body::empty()).unwrap();
-        let response = with_request_log(app).call(request).await.unwrap();
+        let response = with_all_layers(app).call(request).await.unwrap();
         (response, log.text())
     }
 

@@ -1,4 +1,4 @@
-//! The signals that stop the service, and how long each step of a stop may take.
+//! The signals that stop the service, and the time limits of a stop.
 //!
 //! By default a stop takes at most 29 s, and Kubernetes kills a process after 30 s: 20 s for
 //! requests (`--shutdown-timeout`), 3 s to write the last uses, 4 s to close the store, and 2 s to

@@ -45,7 +45,7 @@ fn acceptor_from_files(certificate: &Path, key: &Path) -> Result<TlsAcceptor, Fa
         let message = format!("{}: no certificate found", certificate.display());
         return Err(Failure::usage(message));
     }
-    permissions::warn_about_key(key);
+    permissions::warn_about_secret(key, "TLS key");
     let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| cannot_read(key, &error))?;
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()

@@ -18,9 +18,8 @@ use crate::environment::user;
 use crate::failure::{Failure, FailureKind};
 use crate::output::note;
 use crate::secret::SecretText;
-use crate::store_handle::StoreHandle;
+use crate::store_handle::{StoreHandle, token_file_failure};
 use crate::store_url::StoreUrl;
-use crate::token_file::TokenFileError;
 
 /// The tokens of a store that owns them, in the hands of its operator.
 pub(crate) struct StoreTokens {
@@ -164,9 +163,9 @@ fn changed(changed: Result<ChangedToken, LifecycleError>) -> Result<Changed, Fai
 )]
 fn failure(error: LifecycleError) -> Failure {
     if let LifecycleError::Store(error) = &error
-        && let Some(error) = TokenFileError::cause_of(error)
+        && let Some(failure) = token_file_failure(error)
     {
-        return error.failure();
+        return failure;
     }
     let kind = match &error {
         LifecycleError::Store(error) if error.kind() == StoreErrorKind::Corrupt => {

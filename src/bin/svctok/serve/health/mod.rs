@@ -30,9 +30,9 @@ use tower_service_token::registry::TokenRegistry;
 use tower_service_token::store::FeedStatus;
 use tower_service_token::token::TokenId;
 
-use self::observer::{Operation, set_feed_gauge};
+use self::observer::{observer, set_feed_gauge};
 use self::periodic_check::{PeriodicCheck, Timing};
-use self::status::{Condition, Need, Status};
+use self::status::{Condition, Operation, Status};
 use crate::store_url::OpenedStore;
 use tower_service_token::reject::FailureLogged;
 
@@ -51,7 +51,7 @@ const WRITES: Timing = Timing {
 
 const FEED_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The state that the health endpoints report.
+/// What the health endpoints report.
 pub(super) struct Health {
     stopping: watch::Receiver<bool>,
     feed: watch::Receiver<FeedStatus>,
@@ -86,14 +86,14 @@ impl Health {
         }
     }
 
-    async fn status(&self, need: Need) -> Status {
+    async fn status(&self, needed: Operation) -> Status {
         let is_stopping = *self.stopping.borrow();
         let (reads, writes) = match &self.checks {
             None => (Condition::Ok, Condition::ReadOnly),
             Some(Checks { reads, writes }) if is_stopping => (reads.last(), writes.last()),
-            Some(Checks { reads, writes }) => match need {
-                Need::Reads => (reads.fresh().await, writes.last()),
-                Need::Writes => tokio::join!(reads.fresh(), writes.fresh()),
+            Some(Checks { reads, writes }) => match needed {
+                Operation::Reads => (reads.fresh().await, writes.last()),
+                Operation::Writes => tokio::join!(reads.fresh(), writes.fresh()),
             },
         };
         Status {
@@ -110,10 +110,10 @@ impl Checks {
         let (store, writable) = (Arc::clone(registry), Arc::clone(registry));
         let id = TokenId::from_i64(1).expect("ids begin at zero");
         let read = async move || store.get(id).await.map(drop);
-        let (reads, run) = PeriodicCheck::new(READS, read, Operation::Reads.observer());
+        let (reads, run) = PeriodicCheck::new(READS, read, observer(Operation::Reads));
         spawn_until_stopped(run, stopping);
         let write = async move || writable.check_writable().await;
-        let (writes, run) = PeriodicCheck::new(WRITES, write, Operation::Writes.observer());
+        let (writes, run) = PeriodicCheck::new(WRITES, write, observer(Operation::Writes));
         spawn_until_stopped(run, stopping);
         Self { reads, writes }
     }
@@ -154,7 +154,7 @@ pub(super) fn routes(health: &Arc<Health>) -> Router {
     let health = Arc::clone(health);
     let ready = move |RawQuery(query): RawQuery| {
         let health = Arc::clone(&health);
-        async move { readiness(&health, Need::from_query(query.as_deref())).await }
+        async move { readiness(&health, Operation::from_query(query.as_deref())).await }
     };
     let alive = async || ([(CACHE_CONTROL, "no-store")], "ok\n");
     Router::new()
@@ -162,13 +162,13 @@ pub(super) fn routes(health: &Arc<Health>) -> Router {
         .route("/readyz", get(ready))
 }
 
-async fn readiness(health: &Health, need: Need) -> Response {
-    let status = health.status(need).await;
+async fn readiness(health: &Health, needed: Operation) -> Response {
+    let status = health.status(needed).await;
     let headers = [
         (CACHE_CONTROL, "no-store"),
         (CONTENT_TYPE, "application/json"),
     ];
-    let mut response = (status.code(need), headers, status.body(need)).into_response();
+    let mut response = (status.code(needed), headers, status.body(needed)).into_response();
     // The observer logs changes; a line per probe would let clients fill the log.
     response.extensions_mut().insert(FailureLogged);
     response
@@ -183,16 +183,16 @@ mod tests {
     use super::*;
 
     fn code(status: Status) -> StatusCode {
-        status.code(Need::Reads)
+        status.code(Operation::Reads)
     }
 
     #[tokio::test]
     async fn stopping_service_is_not_ready() {
         let (stopping, stopped) = watch::channel(false);
         let health = Health::for_registry(Arc::new(MemoryStore::new()), stopped);
-        assert_eq!(code(health.status(Need::Reads).await), StatusCode::OK);
+        assert_eq!(code(health.status(Operation::Reads).await), StatusCode::OK);
         stopping.send(true).unwrap();
-        let status = health.status(Need::Reads).await;
+        let status = health.status(Operation::Reads).await;
         assert_eq!(code(status), StatusCode::SERVICE_UNAVAILABLE);
     }
 
@@ -201,7 +201,7 @@ mod tests {
         let (stopping, stopped) = watch::channel(false);
         let registry: Arc<dyn TokenRegistry> = Arc::new(MemoryStore::new());
         let health = Health::for_registry(Arc::clone(&registry), stopped);
-        health.status(Need::Writes).await;
+        health.status(Operation::Writes).await;
         assert!(Arc::strong_count(&registry) > 1);
         stopping.send(true).unwrap();
         while Arc::strong_count(&registry) > 1 {
@@ -223,10 +223,13 @@ mod tests {
             feed,
             checks,
         };
-        let status = health.status(Need::Writes).await;
+        let status = health.status(Operation::Writes).await;
         assert_eq!(status.writes, Condition::Failing);
-        assert_eq!(status.code(Need::Writes), StatusCode::SERVICE_UNAVAILABLE);
-        let status = health.status(Need::Reads).await;
+        assert_eq!(
+            status.code(Operation::Writes),
+            StatusCode::SERVICE_UNAVAILABLE
+        );
+        let status = health.status(Operation::Reads).await;
         assert_eq!(
             (status.reads, code(status)),
             (Condition::Ok, StatusCode::OK)
@@ -243,10 +246,10 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         let (_stopping, stopped) = watch::channel(false);
         let health = Health::new(OpenedStore::ReadOnly(Arc::new(store)), stopped);
-        let status = health.status(Need::Writes).await;
+        let status = health.status(Operation::Writes).await;
         assert_eq!(status.writes, Condition::ReadOnly);
         assert_eq!(code(status), StatusCode::OK);
         let unavailable = StatusCode::SERVICE_UNAVAILABLE;
-        assert_eq!(status.code(Need::Writes), unavailable);
+        assert_eq!(status.code(Operation::Writes), unavailable);
     }
 }

@@ -2,56 +2,47 @@ use std::error::Error;
 
 use tower_service_token::store::{FeedStatus, StoreError};
 
-use super::status::Condition;
+use super::status::{Condition, Operation};
 use crate::failure::{Failure, FailureKind};
 
-/// The operation that a check tests.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Operation {
-    Reads,
-    Writes,
+/// Returns a function that logs changes and sets the gauge. It takes the previous condition, the
+/// current one, and the error, which is `None` after a timeout.
+pub(super) fn observer(
+    operation: Operation,
+) -> impl FnMut(Condition, Condition, Result<(), Option<StoreError>>) + Send {
+    move |before, now, outcome| {
+        set_gauge(operation, now);
+        match outcome {
+            Err(error) if before != now => log_failing(operation, error.as_ref()),
+            Ok(()) if before == Condition::Failing => log_recovered(operation),
+            _ => {}
+        }
+    }
 }
 
-impl Operation {
-    /// Returns a function that logs changes and sets the gauge. It takes the previous condition, the
-    /// current one, and the error, which is `None` after a timeout.
-    pub(super) fn observer(
-        self,
-    ) -> impl FnMut(Condition, Condition, Result<(), Option<StoreError>>) + Send {
-        move |before, now, outcome| {
-            self.gauge(now);
-            match outcome {
-                Err(error) if before != now => self.log_failing(error.as_ref()),
-                Ok(()) if before == Condition::Failing => self.log_recovered(),
-                _ => {}
-            }
-        }
+fn set_gauge(operation: Operation, condition: Condition) {
+    let value = f64::from(u8::from(condition == Condition::Ok));
+    match operation {
+        Operation::Reads => metrics::gauge!("svctok_store_readable").set(value),
+        Operation::Writes => metrics::gauge!("svctok_store_writable").set(value),
     }
+}
 
-    fn gauge(self, condition: Condition) {
-        let value = f64::from(u8::from(condition == Condition::Ok));
-        match self {
-            Self::Reads => metrics::gauge!("svctok_store_readable").set(value),
-            Self::Writes => metrics::gauge!("svctok_store_writable").set(value),
-        }
+fn log_failing(operation: Operation, error: Option<&StoreError>) {
+    let error = match error {
+        Some(error) => error_chain(error),
+        None => "timed out".to_owned(),
+    };
+    match operation {
+        Operation::Reads => tracing::error!(error, "the store is unreachable"),
+        Operation::Writes => tracing::error!(error, "the store does not accept changes"),
     }
+}
 
-    fn log_failing(self, error: Option<&StoreError>) {
-        let error = match error {
-            Some(error) => error_chain(error),
-            None => "timed out".to_owned(),
-        };
-        match self {
-            Self::Reads => tracing::error!(error, "the store is unreachable"),
-            Self::Writes => tracing::error!(error, "the store does not accept changes"),
-        }
-    }
-
-    fn log_recovered(self) {
-        match self {
-            Self::Reads => tracing::info!("the store is reachable again"),
-            Self::Writes => tracing::info!("the store accepts changes again"),
-        }
+fn log_recovered(operation: Operation) {
+    match operation {
+        Operation::Reads => tracing::info!("the store is reachable again"),
+        Operation::Writes => tracing::info!("the store accepts changes again"),
     }
 }
 
@@ -87,7 +78,7 @@ mod tests {
     #[test]
     fn logs_one_line_per_change_of_condition() {
         let lines = logged(|| {
-            let mut observe = Operation::Writes.observer();
+            let mut observe = observer(Operation::Writes);
             let failed = || Err(Some(StoreError::unavailable("the disk is full")));
             observe(Condition::Unknown, Condition::Ok, Ok(()));
             observe(Condition::Ok, Condition::Failing, failed());
@@ -105,7 +96,7 @@ mod tests {
     #[test]
     fn logs_a_store_that_fails_from_the_start() {
         let lines = logged(|| {
-            let mut observe = Operation::Reads.observer();
+            let mut observe = observer(Operation::Reads);
             observe(Condition::Unknown, Condition::Failing, Err(None));
         });
         assert_eq!(lines.len(), 1, "{lines:?}");

@@ -46,7 +46,7 @@ impl PeriodicCheck {
             at: None,
         });
         let wanted = Arc::new(Notify::new());
-        let asked = Arc::clone(&wanted);
+        let request = Arc::clone(&wanted);
         let run = async move {
             loop {
                 let checked = match timeout(timing.deadline, check()).await {
@@ -60,7 +60,7 @@ impl PeriodicCheck {
                 let at = Some(ended);
                 outcomes.send_replace(Outcome { condition, at });
                 // A timeout means that the next check is due.
-                let _ = timeout(timing.interval, asked.notified()).await;
+                let _ = timeout(timing.interval, request.notified()).await;
                 sleep_until(ended + timing.fresh).await;
             }
         };

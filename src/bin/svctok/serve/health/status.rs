@@ -22,11 +22,11 @@ pub(super) enum Condition {
     ReadOnly,
 }
 
-/// What a request needs of the store.
+/// What a check tests and a request needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Need {
+pub(super) enum Operation {
     Reads,
-    /// Includes reads: a change reads the token first.
+    /// A request for writes needs reads too, because a change reads the token first.
     Writes,
 }
 
@@ -45,7 +45,7 @@ impl Condition {
     }
 }
 
-impl Need {
+impl Operation {
     /// Parses a query: `write`, with or without a value, needs writes. Other parameters are ignored.
     pub(super) fn from_query(query: Option<&str>) -> Self {
         let mut names = query.unwrap_or_default().split('&');
@@ -60,8 +60,8 @@ impl Need {
 
 impl Status {
     /// Returns the status code. The service is ready without its feed, because cached tokens expire.
-    pub(super) fn code(self, need: Need) -> StatusCode {
-        let writes = need == Need::Reads || self.writes == Condition::Ok;
+    pub(super) fn code(self, needed: Operation) -> StatusCode {
+        let writes = needed == Operation::Reads || self.writes == Condition::Ok;
         if !self.is_stopping && self.reads == Condition::Ok && writes {
             StatusCode::OK
         } else {
@@ -69,8 +69,8 @@ impl Status {
         }
     }
 
-    pub(super) fn body(self, need: Need) -> String {
-        let status = match self.code(need) {
+    pub(super) fn body(self, needed: Operation) -> String {
+        let status = match self.code(needed) {
             StatusCode::OK => "ready",
             _ if self.is_stopping => "stopping",
             _ => "not ready",
@@ -129,8 +129,8 @@ mod tests {
                 unavailable,
             ),
         ] {
-            assert_eq!(status.code(Need::Reads), for_reads, "{status:?}");
-            assert_eq!(status.code(Need::Writes), for_writes, "{status:?}");
+            assert_eq!(status.code(Operation::Reads), for_reads, "{status:?}");
+            assert_eq!(status.code(Operation::Writes), for_writes, "{status:?}");
         }
     }
 
@@ -141,21 +141,29 @@ mod tests {
             feed: FeedStatus::Lost,
             ..READY
         };
-        let json = |need| serde_json::from_str::<Value>(&status.body(need)).unwrap();
+        let json = |needed| serde_json::from_str::<Value>(&status.body(needed)).unwrap();
         let (writes, feed) = ("failing", "lost");
         let ready = json!({"status": "ready", "reads": "ok", "writes": writes, "feed": feed});
-        assert_eq!(json(Need::Reads), ready);
-        assert_eq!(json(Need::Writes)["status"], "not ready");
+        assert_eq!(json(Operation::Reads), ready);
+        assert_eq!(json(Operation::Writes)["status"], "not ready");
     }
 
     #[test]
     fn query_parameter_write_requires_writes() {
         for query in ["write", "write=", "a=b&write", "write=1&a"] {
-            assert_eq!(Need::from_query(Some(query)), Need::Writes, "{query}");
+            assert_eq!(
+                Operation::from_query(Some(query)),
+                Operation::Writes,
+                "{query}"
+            );
         }
         for query in ["", "writes", "a=write", "read"] {
-            assert_eq!(Need::from_query(Some(query)), Need::Reads, "{query}");
+            assert_eq!(
+                Operation::from_query(Some(query)),
+                Operation::Reads,
+                "{query}"
+            );
         }
-        assert_eq!(Need::from_query(None), Need::Reads);
+        assert_eq!(Operation::from_query(None), Operation::Reads);
     }
 }

@@ -2,10 +2,10 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// What the writer takes at once, so that it makes few system calls.
+/// The bytes that the writer takes at once, so that it makes few system calls.
 const BATCH_BYTES: usize = 16 * 1024;
 
-/// What a line costs besides its text.
+/// The bytes that a line occupies besides its text.
 const LINE_OVERHEAD: usize = 64;
 
 /// How long dropped lines stay unreported while the writer never catches up.
@@ -14,7 +14,7 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 /// The class of a log line. Each has a queue of its own, so that no class displaces another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LineClass {
-    /// Requests, and what else is of level `INFO` or below.
+    /// Requests and everything else of level `INFO` or below.
     Ordinary,
     /// `WARN` and `ERROR`.
     Problem,
@@ -24,7 +24,7 @@ pub(super) enum LineClass {
     Report,
 }
 
-/// Log lines on their way to the thread that writes them: bounded in lines and in bytes.
+/// Log lines that wait for the thread that writes them, bounded in lines and bytes.
 ///
 /// A line that finds the queue of its class full is dropped and counted. Lines leave in the order
 /// in which they came, whatever their class.
@@ -67,25 +67,24 @@ impl LineClass {
         }
     }
 
-    /// Returns the most bytes that a line has. An audit event with every field at its limit fits.
+    /// Returns the maximum bytes of a line. An audit event with every field at its limit fits.
     pub(super) fn max_line(self) -> usize {
-        match self {
-            Self::Ordinary | Self::Problem | Self::Report => 16 * 1024,
-            Self::Audit => 256 * 1024,
-        }
+        self.limits().0
     }
 
     fn max_lines(self) -> usize {
-        match self {
-            Self::Ordinary | Self::Problem | Self::Report => 4096,
-            Self::Audit => 16 * 1024,
-        }
+        self.limits().1
     }
 
     fn max_bytes(self) -> usize {
+        self.limits().2
+    }
+
+    /// Returns the maximum bytes of a line, of lines in the queue, and of their bytes.
+    fn limits(self) -> (usize, usize, usize) {
         match self {
-            Self::Ordinary | Self::Problem | Self::Report => 1024 * 1024,
-            Self::Audit => 8 * 1024 * 1024,
+            Self::Audit => (256 * 1024, 16 * 1024, 8 * 1024 * 1024),
+            Self::Ordinary | Self::Problem | Self::Report => (16 * 1024, 4096, 1024 * 1024),
         }
     }
 }

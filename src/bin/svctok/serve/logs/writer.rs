@@ -9,7 +9,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use super::queue::{LineClass, Queue};
 use crate::args::LogFormat;
-use crate::serve::line_limit::{LineDecision, LineLimit};
+use crate::serve::log_limiter::LogLimiter;
 
 /// The target of audit events.
 pub(super) const AUDIT_TARGET: &str = "tower_service_token::audit";
@@ -34,7 +34,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 pub(super) struct LogWriter {
     queue: Arc<Queue>,
     format: LogFormat,
-    rejections: Arc<LineLimit>,
+    rejections: Arc<LogLimiter>,
 }
 
 /// Takes the lines of one class.
@@ -54,7 +54,7 @@ impl LogWriter {
         let source = Arc::clone(&queue);
         let thread = thread::Builder::new().name("log".to_owned());
         thread.spawn(move || write_all_lines(&source, output))?;
-        let rejections = Arc::new(LineLimit::new());
+        let rejections = Arc::new(LogLimiter::for_clients());
         Ok(Self {
             queue,
             format,
@@ -91,7 +91,7 @@ impl<'a> MakeWriter<'a> for LogWriter {
         LineWriter {
             writer: self,
             class,
-            is_skipped: is_limited && self.rejections.next(Instant::now()) == LineDecision::Skip,
+            is_skipped: is_limited && self.rejections.next_counted().is_none(),
         }
     }
 }
@@ -127,7 +127,7 @@ fn class(target: &str, level: Level) -> LineClass {
     }
 }
 
-/// The beginning of a line that is too long, in a form that readers of the format accept.
+/// Returns the beginning of a line that is too long, in valid syntax of the format.
 fn truncate(line: &[u8], max: usize, format: LogFormat) -> Box<[u8]> {
     // A control character becomes six characters in JSON.
     let kept = match format {
@@ -163,7 +163,7 @@ fn report_dropped(queue: &Queue, now: Instant) {
     }
 }
 
-/// Writes it all, however long that takes: meanwhile lines wait in the queue or are dropped.
+/// Writes the whole batch, however long it takes. Meanwhile lines wait in the queue or are dropped.
 fn write(output: &mut impl Write, mut batch: &[u8]) {
     while !batch.is_empty() {
         match output.write(batch) {
@@ -198,7 +198,7 @@ mod tests {
         let writer = LogWriter {
             queue: Arc::clone(&queue),
             format: LogFormat::Text,
-            rejections: Arc::new(LineLimit::new()),
+            rejections: Arc::new(LogLimiter::for_clients()),
         };
         while queue.push(LineClass::Problem, (*b"x\n").into()) {}
         while queue.push(LineClass::Ordinary, (*b"x\n").into()) {}

@@ -1,26 +1,29 @@
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// How many requests in a row a connection may have refused or cut off.
+use super::budget::Owner;
+
+/// The number of rejected or aborted requests in a row after which a connection is closed.
 pub(super) const MAX_REJECTED: usize = 16;
 
-/// What a connection does, as far as it matters for closing it.
+/// The activity of a connection, which decides when it is closed.
 pub(super) struct Activity {
-    id: u64,
+    owner: Owner,
     state: Mutex<State>,
     closing: Notify,
 }
 
 struct State {
-    /// Requests that are not answered completely.
+    /// The number of requests whose response is not complete.
     requests: usize,
-    /// Those among them that wait for the service, not for the client.
+    /// The number of those that wait for the service, not for the client.
     working: usize,
     has_had_request: bool,
-    /// Requests that were refused or cut off since one was answered.
+    /// The number of requests that were rejected or aborted since one was answered.
     rejected: usize,
     progress: Instant,
     closed: Option<CloseReason>,
@@ -54,10 +57,12 @@ impl CloseReason {
 }
 
 impl Activity {
-    pub(super) fn new() -> Self {
+    /// Creates the activity of a new connection. The client address is `None` for a declared proxy.
+    pub(super) fn new(client: Option<IpAddr>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
+        let connection = NEXT.fetch_add(1, Ordering::Relaxed);
         Self {
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            owner: Owner { connection, client },
             state: Mutex::new(State {
                 requests: 0,
                 working: 0,
@@ -70,12 +75,12 @@ impl Activity {
         }
     }
 
-    /// Of this process's connections, each has another.
-    pub(super) fn id(&self) -> u64 {
-        self.id
+    /// Returns the client, and an id that is unique among the connections of the process.
+    pub(super) fn owner(&self) -> Owner {
+        self.owner
     }
 
-    /// A request begins, and the service works on it.
+    /// Records that the service begins to work on a request.
     pub(super) fn begin_request(&self) {
         let mut state = self.state();
         state.requests += 1;
@@ -84,14 +89,18 @@ impl Activity {
         state.progress = Instant::now();
     }
 
-    /// A request on which the service worked waits for its client.
+    /// Records that a request on which the service worked waits for its client.
     pub(super) fn wait_for_client(&self) {
-        self.state().working -= 1;
+        let mut state = self.state();
+        state.working -= 1;
+        state.progress = Instant::now();
     }
 
-    /// The service works on a request that has waited for its client.
+    /// Records that the service works on a request that has waited for its client.
     pub(super) fn resume_work(&self) {
-        self.state().working += 1;
+        let mut state = self.state();
+        state.working += 1;
+        state.progress = Instant::now();
     }
 
     pub(super) fn end_request(&self, was_working: bool, is_answered: bool) {
@@ -104,8 +113,8 @@ impl Activity {
         state.progress = Instant::now();
     }
 
-    /// Counts a request that is refused or cut off for want of room or progress. Too many in a row
-    /// end the connection: its closed streams occupy memory as well.
+    /// Counts a request that is rejected or aborted because of a limit. Closes the connection after
+    /// too many in a row, because closed streams occupy memory too.
     pub(super) fn reject_request(&self) {
         let rejected = {
             let mut state = self.state();
@@ -117,7 +126,7 @@ impl Activity {
         }
     }
 
-    /// The client has sent or taken a part of a body.
+    /// Records that the client has sent or taken a part of a body.
     pub(super) fn progress(&self) {
         self.state().progress = Instant::now();
     }
@@ -126,19 +135,19 @@ impl Activity {
         self.state().has_had_request
     }
 
-    /// Since when nothing happens that the service does; `None` while it works on a request.
+    /// Returns the time of the last progress, or `None` while the service works on a request.
     pub(super) fn idle_since(&self) -> Option<Instant> {
         let state = self.state();
         (state.working == 0).then_some(state.progress)
     }
 
-    /// Since when there is no request, or `None` while there is one.
+    /// Returns when the last request ended, or `None` while there is one.
     pub(super) fn without_request_since(&self) -> Option<Instant> {
         let state = self.state();
         (state.requests == 0).then_some(state.progress)
     }
 
-    /// Makes the connection's task end it. The first reason counts.
+    /// Tells the task of the connection to close it. The first reason counts.
     pub(super) fn close(&self, reason: CloseReason) {
         self.state().closed.get_or_insert(reason);
         self.closing.notify_one();
@@ -149,7 +158,7 @@ impl Activity {
         self.state().closed.is_some()
     }
 
-    /// Waits until the connection is to be closed. One task may wait at a time.
+    /// Waits until the connection is to be closed. At most one task may wait at a time.
     pub(super) async fn closed(&self) -> CloseReason {
         loop {
             let reason = self.state().closed;

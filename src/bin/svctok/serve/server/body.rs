@@ -9,10 +9,10 @@ use hyper::body::{Buf, Bytes, Incoming};
 
 use super::exchange::{EndReason, Exchange, Reservation};
 
-/// The longest part of a response that is handed to the connection at once, in bytes.
+/// The maximum bytes of a response that are handed to the connection at once.
 const MAX_PART: usize = 16 * 1024;
 
-/// A request's body that counts what it hands out, and reports when it waits for the client.
+/// A request's body that counts the bytes that it returns, and records when it waits for the client.
 pub(super) struct RequestBody<B = Incoming> {
     inner: B,
     exchange: Arc<Exchange>,
@@ -55,7 +55,7 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let polled = Pin::new(&mut self.inner).poll_frame(cx);
         if !self.set_waiting(polled.is_pending()) {
-            // The request is refused, and this body is not polled again.
+            // The request is rejected, and this body is not polled again.
             return Poll::Pending;
         }
         let data = match ready!(polled) {
@@ -90,14 +90,14 @@ impl<B> Drop for RequestBody<B> {
     }
 }
 
-/// A response's body whose bytes count until they are written to the connection.
+/// A response's body whose bytes are counted until they are written to the connection.
 ///
-/// It ends only then, so that a response can be cut off until its last byte is written.
+/// The body ends only then, so that a response can be aborted until its last byte is written.
 pub(super) struct ResponseBody {
     inner: Body,
-    /// `None` if nothing of it counts.
+    /// `None` if the body has no content.
     exchange: Option<Arc<Exchange>>,
-    /// For the whole body, if its length is known beforehand.
+    /// Covers the whole body, if its length is known beforehand.
     reservation: Option<Arc<Reservation>>,
     part: Option<(Bytes, Arc<Unsent>)>,
     last: Weak<Unsent>,
@@ -106,7 +106,7 @@ pub(super) struct ResponseBody {
     is_done: bool,
 }
 
-/// A part of a response that is not written completely.
+/// A part of a response that is not completely written.
 struct Unsent {
     reservation: Arc<Reservation>,
     waker: Arc<AtomicWaker>,
@@ -119,22 +119,14 @@ impl Drop for Unsent {
 }
 
 impl ResponseBody {
-    /// A body without content.
+    /// Creates a body without content.
     pub(super) fn empty() -> Self {
-        Self::of(Body::empty(), None, None)
+        Self::new(Body::empty(), None, None)
     }
 
-    /// Sends a body for which the reservation was made, if its length is known, and otherwise
-    /// reserves each part as it comes.
+    /// Creates a body with the reservation for its length. If the length is unknown, each part is
+    /// reserved when it arrives.
     pub(super) fn new(
-        inner: Body,
-        exchange: Arc<Exchange>,
-        reservation: Option<Arc<Reservation>>,
-    ) -> Self {
-        Self::of(inner, Some(exchange), reservation)
-    }
-
-    fn of(
         inner: Body,
         exchange: Option<Arc<Exchange>>,
         reservation: Option<Arc<Reservation>>,
@@ -151,7 +143,7 @@ impl ResponseBody {
         }
     }
 
-    /// The next piece of the current part.
+    /// Returns the next piece of the current part.
     fn next_piece(&mut self) -> Option<Piece> {
         let (rest, unsent) = self.part.as_mut()?;
         let bytes = rest.split_to(rest.len().min(MAX_PART));
@@ -244,7 +236,7 @@ impl http_body::Body for ResponseBody {
     }
 }
 
-/// Bytes of a response on their way to the connection.
+/// Bytes of a response that the connection is to write.
 pub(super) struct Piece {
     bytes: Bytes,
     unsent: Arc<Unsent>,
@@ -279,8 +271,8 @@ mod tests {
     #[tokio::test]
     async fn ended_exchange_yields_no_more_body() {
         let in_flight = InFlight::with_limit(2 * BASE_COST, metrics::Gauge::noop());
-        let activity = Arc::new(Activity::new());
-        let exchange = Exchange::begin(&in_flight, &activity, None, 0, true).unwrap();
+        let activity = Arc::new(Activity::new(None));
+        let exchange = Exchange::begin(&in_flight, &activity, 0, true).unwrap();
         let (sender, receiver) = mpsc::unbounded::<Bytes>();
         let frames = receiver.map(|bytes| Ok::<_, axum::Error>(Frame::data(bytes)));
         let mut body = RequestBody::new(StreamBody::new(frames), Arc::clone(&exchange));

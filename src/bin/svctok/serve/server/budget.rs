@@ -1,19 +1,20 @@
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
-/// A client address may hold a third of what is free in exchanges that the service works on. Alone,
-/// that is a quarter of the whole. Among others it is less, so that one more always finds room.
+/// A client address may hold a third of the free bytes in exchanges that the service works on. A
+/// single client thus gets a quarter of the budget. Among others it gets less, so that one more
+/// client always finds room.
 const FREE_PER_SHARE: usize = 3;
 
-/// Who sent a request.
+/// The sender of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Owner {
     pub(super) connection: u64,
-    /// `None` for a declared proxy, which speaks for many clients and has no share.
+    /// `None` for a declared proxy, which forwards for many clients and has no share.
     pub(super) client: Option<IpAddr>,
 }
 
-/// Whose bytes are counted together: each connection of a proxy is a client of its own.
+/// The unit that competes for bytes: each connection of a proxy counts as a client.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum ClientKey {
     Address(IpAddr),
@@ -29,54 +30,38 @@ impl Owner {
     }
 }
 
-/// Decides which exchanges fit into a number of bytes.
+/// Decides which exchanges fit into a number of bytes. Each has a handle of type `H`.
 ///
 /// 1. Exchanges that wait for their client can be evicted. Those that the service works on cannot,
 ///    and a client address may hold only its share of them.
-/// 2. Beyond the limit, the client that holds most gives way: the oldest waiting exchange of its
-///    largest connection is evicted. A client that holds most itself is rejected, unless another of
-///    its own connections is larger.
-pub(super) struct Budget {
+/// 2. Beyond the limit, the client with the most bytes gives way: the oldest waiting exchange of its
+///    largest connection is evicted. If that client is the sender itself, its request is denied,
+///    unless another of its connections is larger.
+///
+/// Sums are computed when they are needed: there are at most about a thousand exchanges.
+pub(super) struct Budget<H> {
     limit: usize,
     bytes: usize,
-    /// Of exchanges that the service works on.
-    working: usize,
-    exchanges: HashMap<u64, ExchangeEntry>,
-    connections: HashMap<u64, Connection>,
-    clients: HashMap<ClientKey, Client>,
+    next_id: u64,
+    /// By id, so that the oldest comes first.
+    exchanges: BTreeMap<u64, ExchangeEntry<H>>,
 }
 
-struct ExchangeEntry {
+struct ExchangeEntry<H> {
+    handle: H,
     owner: Owner,
     bytes: usize,
     is_waiting: bool,
 }
 
-struct Connection {
-    client: ClientKey,
-    exchanges: usize,
-    bytes: usize,
-    /// The exchanges that wait for their client, the oldest first.
-    waiting: BTreeSet<u64>,
-}
-
-#[derive(Default)]
-struct Client {
-    exchanges: usize,
-    bytes: usize,
-    /// Of exchanges that the service works on.
-    working: usize,
-}
-
-/// What it took to make room.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Allocation {
+/// The result of a request for bytes.
+pub(super) struct Allocation<H> {
     pub(super) is_granted: bool,
-    /// Exchanges that were removed, which are still to be ended.
-    pub(super) evicted: Vec<u64>,
+    /// The handles of removed exchanges, which are to be ended.
+    pub(super) evicted: Vec<H>,
 }
 
-impl Allocation {
+impl<H> Allocation<H> {
     fn denied() -> Self {
         Self {
             is_granted: false,
@@ -85,16 +70,14 @@ impl Allocation {
     }
 }
 
-impl Budget {
+impl<H> Budget<H> {
     /// Creates a budget of this many bytes.
     pub(super) fn new(limit: usize) -> Self {
         Self {
             limit,
             bytes: 0,
-            working: 0,
-            exchanges: HashMap::new(),
-            connections: HashMap::new(),
-            clients: HashMap::new(),
+            next_id: 0,
+            exchanges: BTreeMap::new(),
         }
     }
 
@@ -107,206 +90,160 @@ impl Budget {
         self.exchanges.len()
     }
 
-    /// Adds an exchange that the service works on.
-    pub(super) fn insert(&mut self, id: u64, owner: Owner, bytes: usize) -> Allocation {
+    /// Adds an exchange that the service works on. Calls `handle` with its id if there is room.
+    pub(super) fn insert(
+        &mut self,
+        owner: Owner,
+        bytes: usize,
+        handle: impl FnOnce(u64) -> H,
+    ) -> Allocation<H> {
         if !self.is_within_share(owner, bytes) {
             return Allocation::denied();
         }
-        let room = self.make_room(owner, bytes);
-        if room.is_granted {
-            let held = ExchangeEntry {
+        let allocation = self.make_room(owner, bytes);
+        if allocation.is_granted {
+            let id = self.next_id;
+            self.next_id += 1;
+            self.bytes += bytes;
+            let entry = ExchangeEntry {
+                handle: handle(id),
                 owner,
-                bytes: 0,
+                bytes,
                 is_waiting: false,
             };
-            self.exchanges.insert(id, held);
-            let connections = self.connections.entry(owner.connection);
-            let connection = connections.or_insert_with(|| Connection {
-                client: owner.key(),
-                exchanges: 0,
-                bytes: 0,
-                waiting: BTreeSet::new(),
-            });
-            connection.exchanges += 1;
-            self.clients.entry(owner.key()).or_default().exchanges += 1;
-            self.add(id, bytes);
+            self.exchanges.insert(id, entry);
         }
-        room
+        allocation
     }
 
     /// Adds bytes of a request's body.
-    pub(super) fn receive(&mut self, id: u64, bytes: usize) -> Allocation {
+    pub(super) fn receive(&mut self, id: u64, bytes: usize) -> Allocation<H> {
         match self.exchanges.get(&id) {
-            Some(held) if held.is_waiting || self.is_within_share(held.owner, bytes) => {
+            Some(entry) if entry.is_waiting || self.is_within_share(entry.owner, bytes) => {
                 self.reserve(id, bytes)
             }
             _ => Allocation::denied(),
         }
     }
 
-    /// Adds bytes of a response, whatever the client's share.
-    pub(super) fn reserve(&mut self, id: u64, bytes: usize) -> Allocation {
-        // Absent if it was evicted.
-        let Some(owner) = self.exchanges.get(&id).map(|held| held.owner) else {
+    /// Adds bytes of a response, regardless of the client's share.
+    pub(super) fn reserve(&mut self, id: u64, bytes: usize) -> Allocation<H> {
+        let Some(owner) = self.exchanges.get(&id).map(|entry| entry.owner) else {
             return Allocation::denied();
         };
-        let mut room = self.make_room(owner, bytes);
-        room.is_granted = room.is_granted && self.add(id, bytes);
-        room
+        let mut allocation = self.make_room(owner, bytes);
+        if allocation.is_granted {
+            // The exchange itself may have been evicted.
+            allocation.is_granted = match self.exchanges.get_mut(&id) {
+                Some(entry) => {
+                    entry.bytes += bytes;
+                    self.bytes += bytes;
+                    true
+                }
+                None => false,
+            };
+        }
+        allocation
     }
 
-    /// Has no effect if the exchange was evicted.
+    /// Releases bytes. Has no effect if the exchange was evicted.
     pub(super) fn release(&mut self, id: u64, bytes: usize) {
-        let Some(held) = self.exchanges.get_mut(&id) else {
-            return;
-        };
-        held.bytes -= bytes;
-        self.bytes -= bytes;
-        let working = if held.is_waiting { 0 } else { bytes };
-        self.working -= working;
-        if let Some(connection) = self.connections.get_mut(&held.owner.connection) {
-            connection.bytes -= bytes;
-        }
-        if let Some(client) = self.clients.get_mut(&held.owner.key()) {
-            client.bytes -= bytes;
-            client.working -= working;
+        if let Some(entry) = self.exchanges.get_mut(&id) {
+            entry.bytes -= bytes;
+            self.bytes -= bytes;
         }
     }
 
-    /// An exchange waits for its client from now on, and can be evicted.
+    /// Marks an exchange that waits for its client, so that it can be evicted.
     pub(super) fn mark_waiting(&mut self, id: u64) {
-        let Some(held) = self.exchanges.get_mut(&id) else {
-            return;
-        };
-        if std::mem::replace(&mut held.is_waiting, true) {
-            return;
-        }
-        self.working -= held.bytes;
-        if let Some(client) = self.clients.get_mut(&held.owner.key()) {
-            client.working -= held.bytes;
-        }
-        if let Some(connection) = self.connections.get_mut(&held.owner.connection) {
-            connection.waiting.insert(id);
+        if let Some(entry) = self.exchanges.get_mut(&id) {
+            entry.is_waiting = true;
         }
     }
 
-    /// The service works on an exchange again. Returns `false` if it was evicted, or does not fit
-    /// into its client's share.
+    /// Marks an exchange that the service works on again. Returns `false` if it was evicted or does
+    /// not fit into its client's share.
     pub(super) fn resume(&mut self, id: u64) -> bool {
-        let Some(held) = self.exchanges.get(&id) else {
-            return false;
-        };
-        if !held.is_waiting {
-            return true;
+        let fits = self.exchanges.get(&id).is_some_and(|entry| {
+            !entry.is_waiting || self.is_within_share(entry.owner, entry.bytes)
+        });
+        if fits && let Some(entry) = self.exchanges.get_mut(&id) {
+            entry.is_waiting = false;
         }
-        if !self.is_within_share(held.owner, held.bytes) {
-            return false;
-        }
-        let Some(held) = self.exchanges.get_mut(&id) else {
-            return false;
-        };
-        held.is_waiting = false;
-        self.working += held.bytes;
-        if let Some(client) = self.clients.get_mut(&held.owner.key()) {
-            client.working += held.bytes;
-        }
-        if let Some(connection) = self.connections.get_mut(&held.owner.connection) {
-            connection.waiting.remove(&id);
-        }
-        true
+        fits
     }
 
-    pub(super) fn remove(&mut self, id: u64) {
-        let Some(bytes) = self.exchanges.get(&id).map(|held| held.bytes) else {
-            return;
-        };
-        self.release(id, bytes);
-        let Some(ExchangeEntry { owner, .. }) = self.exchanges.remove(&id) else {
-            return;
-        };
-        if let Some(connection) = self.connections.get_mut(&owner.connection) {
-            connection.waiting.remove(&id);
-            connection.exchanges -= 1;
-            if connection.exchanges == 0 {
-                self.connections.remove(&owner.connection);
-            }
-        }
-        if let Some(client) = self.clients.get_mut(&owner.key()) {
-            client.exchanges -= 1;
-            if client.exchanges == 0 {
-                self.clients.remove(&owner.key());
-            }
-        }
+    pub(super) fn remove(&mut self, id: u64) -> Option<H> {
+        let entry = self.exchanges.remove(&id)?;
+        self.bytes -= entry.bytes;
+        Some(entry.handle)
     }
 
-    /// Returns the exchanges that wait for their client.
-    pub(super) fn waiting(&self) -> impl Iterator<Item = u64> {
-        let connections = self.connections.values();
-        connections.flat_map(|connection| connection.waiting.iter().copied())
+    /// Returns the handles of exchanges that wait for their client.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = &H> {
+        let entries = self.exchanges.values();
+        entries.filter(|it| it.is_waiting).map(|it| &it.handle)
     }
 
     fn is_within_share(&self, owner: Owner, bytes: usize) -> bool {
-        if owner.client.is_none() {
+        let Some(client) = owner.client else {
             return true;
+        };
+        let (mut all, mut own) = (0, bytes);
+        for entry in self.exchanges.values().filter(|it| !it.is_waiting) {
+            all += entry.bytes;
+            if entry.owner.client == Some(client) {
+                own += entry.bytes;
+            }
         }
-        let client = self.clients.get(&owner.key());
-        let working = client.map_or(0, |client| client.working);
-        let free = self.limit.saturating_sub(self.working);
-        working + bytes <= free / FREE_PER_SHARE
+        own <= self.limit.saturating_sub(all) / FREE_PER_SHARE
     }
 
-    /// Removes exchanges until more bytes fit, or none can be removed.
-    fn make_room(&mut self, owner: Owner, bytes: usize) -> Allocation {
+    /// Removes exchanges until the bytes fit, or none can be removed.
+    fn make_room(&mut self, owner: Owner, bytes: usize) -> Allocation<H> {
         let mut evicted = Vec::new();
         while self.bytes + bytes > self.limit {
-            let Some(victim) = self.victim(owner, bytes) else {
+            let victim = self.victim(owner, bytes);
+            let Some(handle) = victim.and_then(|id| self.remove(id)) else {
+                let is_granted = false;
                 return Allocation {
+                    is_granted,
                     evicted,
-                    is_granted: false,
                 };
             };
-            self.remove(victim);
-            evicted.push(victim);
+            evicted.push(handle);
         }
+        let is_granted = true;
         Allocation {
+            is_granted,
             evicted,
-            is_granted: true,
         }
     }
 
     fn victim(&self, owner: Owner, bytes: usize) -> Option<u64> {
-        let client_bytes = |key| self.clients.get(&key).map_or(0, |client| client.bytes);
-        let own_client = client_bytes(owner.key()) + bytes;
-        let own_connection = self.connections.get(&owner.connection);
-        let own_connection = own_connection.map_or(0, |connection| connection.bytes) + bytes;
-        let candidates = self.connections.values().filter_map(|connection| {
-            let oldest = *connection.waiting.first()?;
-            let client = client_bytes(connection.client);
-            let is_larger = if connection.client == owner.key() {
-                connection.bytes > own_connection
+        let mut clients = HashMap::from([(owner.key(), bytes)]);
+        let mut connections = HashMap::from([(owner.connection, (owner.key(), bytes, None))]);
+        for (id, entry) in &self.exchanges {
+            let key = entry.owner.key();
+            *clients.entry(key).or_default() += entry.bytes;
+            let connection = connections.entry(entry.owner.connection);
+            let (_, sum, oldest) = connection.or_insert((key, 0, None));
+            *sum += entry.bytes;
+            if entry.is_waiting {
+                oldest.get_or_insert(*id);
+            }
+        }
+        let own_client = clients[&owner.key()];
+        let (_, own_connection, _) = connections[&owner.connection];
+        let candidates = connections.into_values().filter_map(|(key, sum, oldest)| {
+            let client = clients[&key];
+            let is_larger = if key == owner.key() {
+                sum > own_connection
             } else {
                 client > own_client
             };
-            is_larger.then_some((client, connection.bytes, oldest))
+            is_larger.then_some((client, sum, oldest?))
         });
         candidates.max().map(|(_, _, oldest)| oldest)
-    }
-
-    fn add(&mut self, id: u64, bytes: usize) -> bool {
-        let Some(held) = self.exchanges.get_mut(&id) else {
-            return false;
-        };
-        held.bytes += bytes;
-        self.bytes += bytes;
-        let working = if held.is_waiting { 0 } else { bytes };
-        self.working += working;
-        if let Some(connection) = self.connections.get_mut(&held.owner.connection) {
-            connection.bytes += bytes;
-        }
-        if let Some(client) = self.clients.get_mut(&held.owner.key()) {
-            client.bytes += bytes;
-            client.working += working;
-        }
-        true
     }
 }

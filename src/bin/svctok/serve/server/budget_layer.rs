@@ -13,8 +13,8 @@ use super::exchange::{EndReason, Exchange};
 use super::rejection_log::RejectionCause;
 use crate::serve::request_log;
 
-/// Ends each request whose exchange ends, and reserves what its response occupies. What observes
-/// requests belongs outside, so that it sees the response that is sent.
+/// Ends each request whose exchange ends, and reserves the bytes of its response. Layers that log or
+/// count responses belong outside, so that they see the response that is sent.
 pub(in crate::serve) fn with_budget(app: Router) -> Router {
     app.layer(from_fn(enforce_budget))
 }
@@ -55,7 +55,7 @@ fn reject(exchange: &Exchange, reason: EndReason, method: &Method, uri: &Uri) ->
     response
 }
 
-/// Without content, so that it occupies as little as possible.
+/// Returns a response without content, so that it occupies as little as possible.
 pub(super) fn rejection_response<B>(reason: EndReason, body: B) -> http::Response<B> {
     let mut response = http::Response::new(body);
     match reason {

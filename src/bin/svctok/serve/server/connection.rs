@@ -1,11 +1,10 @@
 use std::future::poll_fn;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use axum::Router;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -13,86 +12,80 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
-use tokio_rustls::TlsAcceptor;
 
 use super::activity::{Activity, CloseReason};
-use super::in_flight::InFlight;
-use super::request_service::RequestService;
-use super::stream_executor::StreamExecutor;
+use super::connection_table::ConnectionGuard;
+use super::request_service::{Listener, RequestService, StreamExecutor};
 use super::write_timeout::WriteTimeout;
 
-/// How long a client may take to agree on TLS.
+/// How long a TLS handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a new connection may take to its first request.
+/// How long a new connection may take to send its first request.
 pub(super) const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long it may take to the next one, all of its head included: longer than proxies and clients
-/// keep a connection, so that they close it and do not send a request into its end.
+/// How long a connection may take to send the whole head of the next request. Proxies and clients
+/// keep idle connections for less, so that they close them and lose no request.
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(95);
 
-/// After which a connection takes no more requests, so that clients spread over new nodes.
+/// The age at which a connection accepts no more requests, so that clients spread over new nodes.
 pub(super) const MAX_AGE: Duration = Duration::from_secs(3600);
 
-/// How long a connection beyond the limit may last, which is there for health and metrics.
+/// The age of a reserved connection at which it accepts no more requests.
 pub(super) const RESERVED_AGE: Duration = Duration::from_secs(5);
 
-/// How long a connection without requests that takes no more is kept for its client to close.
+/// How long a connection that accepts no more requests waits for its client to close it.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Silence after which an HTTP/2 client is sent a PING.
+/// The silence after which an HTTP/2 client is sent a PING.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The longest head of an HTTP/1.1 request, in bytes: nginx passes on as much by default.
+/// The maximum bytes of the head of an HTTP/1.1 request, as nginx forwards by default.
 const MAX_HTTP1_HEAD: usize = 16 * 1024;
 
-/// The largest header list of an HTTP/2 request, in bytes as RFC 9113 counts them.
+/// The maximum bytes of the header list of an HTTP/2 request, as RFC 9113 counts them.
 const MAX_HTTP2_HEAD: u32 = 16 * 1024;
 
-/// How many requests an HTTP/2 connection may have at a time.
+/// The maximum number of concurrent requests of an HTTP/2 connection.
 pub(super) const MAX_STREAMS: u32 = 16;
 
-/// What a client may send of one body before the service reads it, in bytes.
+/// The bytes of one body that a client may send before the service reads them.
 const STREAM_WINDOW: u32 = 4 * 1024;
 
-/// What a client may send of all bodies of a connection before the service reads them, in bytes:
-/// no less is possible.
+/// The bytes of all bodies of a connection that a client may send before the service reads them. This
+/// is the minimum of HTTP/2.
 const CONNECTION_WINDOW: u32 = 65_535;
 
-/// What hyper may buffer of one response, in bytes.
+/// The bytes of one response that hyper may buffer.
 const SEND_BUFFER: usize = 16 * 1024;
 
-/// A connection that has its place.
+/// A connection that was admitted.
 pub(super) struct Connection {
-    pub(super) listener: &'static str,
+    pub(super) listener: Arc<Listener>,
     pub(super) peer: SocketAddr,
     pub(super) activity: Arc<Activity>,
-    /// `None` for a declared proxy.
-    pub(super) client: Option<IpAddr>,
-    /// Whether it is beyond the limit, and serves only health and metrics.
+    /// Whether the connection is beyond the limit and serves only health and metrics.
     pub(super) is_reserved: bool,
-    pub(super) app: Router,
-    pub(super) tls: Option<TlsAcceptor>,
-    pub(super) in_flight: Arc<InFlight>,
-    /// The budget for health and metrics.
-    pub(super) health_in_flight: Arc<InFlight>,
+    /// The entry in the table, until the connection is dropped. `None` in tests.
+    #[expect(dead_code, reason = "dropped with the connection")]
+    pub(super) guard: Option<ConnectionGuard>,
 }
 
 impl Connection {
     pub(super) async fn serve(self, stream: TcpStream, mut stopping: watch::Receiver<bool>) {
-        // A connection without it is slower, and works.
+        // A connection works without it, but slower.
         let _ = stream.set_nodelay(true);
         let stream = WriteTimeout::new(stream);
         let peer = self.peer;
-        let Some(tls) = self.tls.clone() else {
+        let Some(tls) = self.listener.tls.clone() else {
             return self.serve_http(stream, stopping).await;
         };
         let handshake = timeout(HANDSHAKE_TIMEOUT, tls.accept(stream));
         tokio::select! {
             () = stopped(&mut stopping) => {}
-            reason = self.activity.closed() => count_closed(self.listener, reason.label()),
+            reason = self.activity.closed() => count_closed(self.listener.name, reason.label()),
             shaken = handshake => match shaken {
                 Ok(Ok(stream)) => self.serve_http(stream, stopping).await,
                 Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS"),
@@ -108,24 +101,20 @@ impl Connection {
     ) {
         let executor = StreamExecutor::default();
         let request_service = RequestService {
-            app: self.app.clone(),
+            listener: Arc::clone(&self.listener),
             peer: self.peer,
-            client: self.client,
-            in_flight: Arc::clone(&self.in_flight),
-            health_in_flight: Arc::clone(&self.health_in_flight),
             activity: Arc::clone(&self.activity),
-            executor: executor.clone(),
             is_reserved: self.is_reserved,
+            executor: executor.clone(),
         };
         let service = service_fn(move |request| request_service.call(request));
         let http = protocol(executor);
         let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
         let mut expired = pin!(self.expired());
         let mut drained = pin!(self.drained());
-        // Whether it takes no more requests.
         let (mut is_expired, mut is_stopping) = (false, false);
         loop {
-            let takes_requests = !is_expired && !is_stopping;
+            let accepts_requests = !is_expired && !is_stopping;
             tokio::select! {
                 ended = &mut connection => {
                     if let Err(error) = ended {
@@ -135,16 +124,16 @@ impl Connection {
                     return;
                 }
                 reason = self.activity.closed() => {
-                    count_closed(self.listener, reason.label());
+                    count_closed(self.listener.name, reason.label());
                     connection.as_mut().graceful_shutdown();
                     return flush_once(connection).await;
                 }
-                reason = &mut expired, if takes_requests => {
+                reason = &mut expired, if accepts_requests => {
                     is_expired = true;
-                    count_closed(self.listener, reason.label());
+                    count_closed(self.listener.name, reason.label());
                     connection.as_mut().graceful_shutdown();
                 }
-                () = &mut drained, if !takes_requests => return,
+                () = &mut drained, if !accepts_requests => return,
                 () = stopped(&mut stopping), if !is_stopping => {
                     is_stopping = true;
                     connection.as_mut().graceful_shutdown();
@@ -153,7 +142,7 @@ impl Connection {
         }
     }
 
-    /// Waits until the connection should take no more requests.
+    /// Waits until the connection is to accept no more requests.
     async fn expired(&self) -> CloseReason {
         let opened = Instant::now();
         let max_age = if self.is_reserved {
@@ -161,7 +150,7 @@ impl Connection {
         } else {
             MAX_AGE
         };
-        // Not by the protocol's own time limits: they do not run before it is known.
+        // The timeouts of hyper do not run before the protocol is known.
         sleep(FIRST_REQUEST_TIMEOUT.min(max_age)).await;
         if !self.activity.has_had_request() {
             return CloseReason::Idle;
@@ -179,7 +168,7 @@ impl Connection {
         }
     }
 
-    /// Waits until the client has had time to close a connection that takes no more requests.
+    /// Waits until the client has had time to close a connection that accepts no more requests.
     async fn drained(&self) {
         loop {
             sleep(DRAIN_TIMEOUT).await;
@@ -209,7 +198,7 @@ fn protocol(executor: StreamExecutor) -> Builder<StreamExecutor> {
     http
 }
 
-/// Lets a connection that shuts down write what the socket takes at once, such as a GOAWAY frame.
+/// Lets a connection write what the socket accepts at once, such as a GOAWAY frame.
 async fn flush_once(mut connection: Pin<&mut impl Future>) {
     poll_fn(|cx| {
         let _ = connection.as_mut().poll(cx);
@@ -225,7 +214,7 @@ pub(super) fn count_closed(listener: &'static str, reason: &'static str) {
 }
 
 pub(super) async fn stopped(stopping: &mut watch::Receiver<bool>) {
-    // The sender is gone: no stop can arrive.
+    // Without a sender, no stop can arrive.
     if stopping.wait_for(|stopping| *stopping).await.is_err() {
         std::future::pending::<()>().await;
     }

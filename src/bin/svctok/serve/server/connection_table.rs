@@ -1,59 +1,100 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
 
 use super::activity::{Activity, CloseReason};
+use super::budget::Owner;
 
-/// The part of all connections that one client address keeps while others wait. A quarter leaves
-/// room for the rest of the world even if two or three addresses take their whole share, and is
-/// more than a client that reuses its connections needs.
+/// The divisor of the share of all connections that one client address keeps while others wait. A
+/// quarter leaves room for others even if two or three addresses take their whole share, and is more
+/// than a client that reuses its connections needs.
 const SHARE_DIVISOR: usize = 4;
 
-/// The connections of one listener, and which of them makes room for another.
-#[derive(Default)]
+/// A bounded number of connections of one listener.
 pub(super) struct ConnectionTable {
-    entries: HashMap<u64, Entry>,
+    max: usize,
+    gauge: metrics::Gauge,
+    entries: Mutex<Entries>,
 }
 
-struct Entry {
-    /// `None` for a declared proxy, which speaks for many clients.
-    client: Option<IpAddr>,
-    activity: Arc<Activity>,
+/// A connection's entry in a table, which is removed on drop.
+pub(super) struct ConnectionGuard {
+    table: Arc<ConnectionTable>,
+    connection: u64,
 }
+
+/// By the id of the connection.
+#[derive(Default)]
+struct Entries(HashMap<u64, Arc<Activity>>);
 
 impl ConnectionTable {
-    pub(super) fn len(&self) -> usize {
-        self.entries.len()
+    /// Creates a table of at most `max` connections, whose number `gauge` shows.
+    pub(super) fn new(max: usize, gauge: metrics::Gauge) -> Arc<Self> {
+        Arc::new(Self {
+            max,
+            gauge,
+            entries: Mutex::default(),
+        })
     }
 
-    pub(super) fn insert(&mut self, client: Option<IpAddr>, activity: Arc<Activity>) {
-        let entry = Entry { client, activity };
-        self.entries.insert(entry.activity.id(), entry);
+    pub(super) fn max(&self) -> usize {
+        self.max
     }
 
-    /// Has no effect if the connection was closed to make room.
-    pub(super) fn remove(&mut self, id: u64) {
-        self.entries.remove(&id);
+    /// Adds a connection, and closes another one if the table is full. Returns `None` if none may be
+    /// closed.
+    pub(super) fn insert(self: &Arc<Self>, activity: &Arc<Activity>) -> Option<ConnectionGuard> {
+        let Owner { connection, client } = activity.owner();
+        let mut entries = self.entries();
+        if entries.0.len() >= self.max && !entries.make_room(client, self.max) {
+            return None;
+        }
+        entries.0.insert(connection, Arc::clone(activity));
+        self.gauge.increment(1);
+        let table = Arc::clone(self);
+        Some(ConnectionGuard { table, connection })
     }
 
+    /// Closes an idle connection, if there is one.
+    pub(super) fn make_room(&self) {
+        self.entries().make_room(None, self.max);
+    }
+
+    fn entries(&self) -> MutexGuard<'_, Entries> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for ConnectionGuard {
+    fn drop(&mut self) {
+        // Absent if the connection was closed to make room.
+        self.table.entries().0.remove(&self.connection);
+        self.table.gauge.decrement(1);
+    }
+}
+
+impl Entries {
     /// Closes a connection so that one of `client` fits. Returns `false` if none may be closed.
-    pub(super) fn make_room(&mut self, client: Option<IpAddr>, max: usize) -> bool {
-        let Some(id) = self.victim(client, max) else {
+    fn make_room(&mut self, client: Option<IpAddr>, max: usize) -> bool {
+        let victim = self.victim(client, max);
+        let Some(activity) = victim.and_then(|id| self.0.remove(&id)) else {
             return false;
         };
-        if let Some(entry) = self.entries.remove(&id) {
-            entry.activity.close(CloseReason::Full);
-        }
+        activity.close(CloseReason::Full);
         true
     }
 
-    /// The longest idle connection of an address that exceeds its share, or of all.
+    /// Returns the longest idle connection of an address that exceeds its share, or of all.
     fn victim(&self, client: Option<IpAddr>, max: usize) -> Option<u64> {
         let share = (max / SHARE_DIVISOR).max(1);
         let mut counts: HashMap<IpAddr, usize> = HashMap::new();
-        for client in self.entries.values().filter_map(|entry| entry.client) {
+        for client in self
+            .0
+            .values()
+            .filter_map(|activity| activity.owner().client)
+        {
             *counts.entry(client).or_default() += 1;
         }
         if let Some(client) = client {
@@ -70,10 +111,10 @@ impl ConnectionTable {
     }
 
     fn longest_idle(&self, of: Option<IpAddr>) -> Option<u64> {
-        let entries = self.entries.values();
-        let idle = entries
-            .filter(|entry| of.is_none() || entry.client == of)
-            .filter_map(|entry| Some((entry.activity.idle_since()?, entry.activity.id())));
+        let idle = self.0.iter();
+        let idle = idle
+            .filter(|(_, activity)| of.is_none() || activity.owner().client == of)
+            .filter_map(|(id, activity)| Some((activity.idle_since()?, *id)));
         let longest: Option<(Instant, u64)> = idle.min();
         longest.map(|(_, id)| id)
     }
@@ -89,9 +130,10 @@ mod tests {
 
     const MAX: usize = 8;
 
-    async fn add(table: &mut ConnectionTable, client: Option<u8>) -> Arc<Activity> {
-        let activity = Arc::new(Activity::new());
-        table.insert(client.map(ip), Arc::clone(&activity));
+    async fn add(table: &mut Entries, client: Option<u8>) -> Arc<Activity> {
+        let activity = Arc::new(Activity::new(client.map(ip)));
+        let id = activity.owner().connection;
+        table.0.insert(id, Arc::clone(&activity));
         advance(Duration::from_secs(1)).await;
         activity
     }
@@ -102,7 +144,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn closes_the_longest_idle_connection() {
-        let mut table = ConnectionTable::default();
+        let mut table = Entries::default();
         let busy = add(&mut table, Some(1)).await;
         busy.begin_request();
         let mut clients = Vec::new();
@@ -112,13 +154,13 @@ mod tests {
         clients[0].progress();
         assert!(table.make_room(Some(ip(9)), MAX));
         assert!(clients[1].is_closed());
-        assert_eq!(table.len(), 4);
+        assert_eq!(table.0.len(), 4);
         assert!(!busy.is_closed() && !clients[0].is_closed());
     }
 
     #[tokio::test(start_paused = true)]
     async fn closes_connections_beyond_an_address_share_first() {
-        let mut table = ConnectionTable::default();
+        let mut table = Entries::default();
         let other = add(&mut table, Some(1)).await;
         let mut greedy = Vec::new();
         for _ in 0..3 {
@@ -133,7 +175,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn trusted_proxy_has_no_share() {
-        let mut table = ConnectionTable::default();
+        let mut table = Entries::default();
         let other = add(&mut table, Some(1)).await;
         let mut proxied = Vec::new();
         for _ in 0..4 {
@@ -146,7 +188,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn does_not_close_working_connections() {
-        let mut table = ConnectionTable::default();
+        let mut table = Entries::default();
         let busy = add(&mut table, Some(1)).await;
         busy.begin_request();
         assert!(!table.make_room(Some(ip(9)), 1));

@@ -1,11 +1,11 @@
 use crate::failure::Failure;
 
-/// Connections unless another number is given.
+/// The default limit of connections.
 const DEFAULT_CONNECTIONS: u64 = 1024;
 
-/// Descriptors that are not for connections of clients: up to 10 of a database, each of SQLite with
-/// 3 files, its change feed, the listeners, 16 + 8 connections for metrics and 8 for health, logs,
-/// the runtime, and connections that are being closed.
+/// Descriptors for other purposes than connections of clients: up to 10 connections of a database,
+/// each of SQLite with 3 files, its change feed, the listeners, 16 + 8 connections for metrics and 8
+/// for health, logs, the runtime, and connections that are closing.
 const RESERVED_DESCRIPTORS: u64 = 128;
 
 /// Raises the limit of open files as far as allowed, and returns how many connections fit.

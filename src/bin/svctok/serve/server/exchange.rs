@@ -1,4 +1,3 @@
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -8,31 +7,30 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::activity::{Activity, CloseReason};
-use super::budget::Owner;
 use super::in_flight::{Evict, InFlight, Overloaded};
 use super::rejection_log::RejectionLog;
 
-/// What a request occupies by itself: 5 KiB for its task and its stream, the included part of its
-/// head, and that of its response, in bytes.
+/// The bytes that a request occupies by itself: 5 KiB for its task and stream, and the included
+/// parts of its head and response.
 pub(super) const BASE_COST: usize = 5 * 1024 + INCLUDED_HEAD + INCLUDED_RESPONSE;
 
-/// The part of a head that is reserved for each request, in bytes.
+/// The bytes of a head that are reserved for each request.
 const INCLUDED_HEAD: usize = 1024;
 
-/// The part of a response's body that is reserved before the request is handled, in bytes: a change
-/// that was committed must not lose its response, which may hold a secret.
+/// The bytes of a response's body that are reserved before the request is handled: a committed
+/// change must not lose its response, which may contain a secret.
 pub(super) const INCLUDED_RESPONSE: usize = 2 * 1024;
 
-/// What a part of a body occupies beyond its length, in bytes.
+/// The bytes that a part of a body occupies beyond its length.
 const FRAME_COST: usize = 96;
 
-/// What a header occupies beyond its name and its value, in bytes.
+/// The bytes that a header occupies beyond its name and value.
 pub(super) const HEADER_COST: usize = 112;
 
-/// How long a client may send no part of a request's body, or take none of a response's.
+/// The time in which a client must send a part of a request's body or take one of a response's.
 pub(super) const STALL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a client may take for the whole body of a response.
+/// The time in which a client must take the whole body of a response.
 pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A request and its response, from the request's head to the last byte of the response.
@@ -40,7 +38,7 @@ pub(super) struct Exchange {
     id: u64,
     in_flight: Arc<InFlight>,
     activity: Arc<Activity>,
-    /// Whether other exchanges share its connection, by HTTP/2.
+    /// Whether other exchanges share its connection, as in HTTP/2.
     is_multiplexed: bool,
     state: Mutex<State>,
     ending: Notify,
@@ -59,16 +57,12 @@ struct State {
 
 #[derive(Clone, Copy)]
 enum Phase {
-    /// Waits for the service.
+    /// The service works on it.
     Working,
-    /// Waits for the request's body.
-    Receiving {
-        progress: Instant,
-    },
-    Sending {
-        since: Instant,
-        progress: Instant,
-    },
+    /// It waits for the request's body.
+    Receiving { progress: Instant },
+    /// It waits for the client to take the response.
+    Sending { since: Instant, progress: Instant },
 }
 
 /// Why the service ends an exchange.
@@ -76,23 +70,21 @@ enum Phase {
 pub(super) enum EndReason {
     /// Other requests need the memory.
     Overload,
-    /// Its client does not send the request or does not take the response.
+    /// Its client sends no part of the request, or takes none of the response.
     Stalled,
 }
 
 impl Exchange {
-    /// Begins an exchange on the connection of this activity, whose client address is `None` if it
-    /// is a declared proxy's. The request's head occupies `head` bytes.
+    /// Begins an exchange on the connection of this activity. The request's head occupies `head`
+    /// bytes.
     pub(super) fn begin(
         in_flight: &Arc<InFlight>,
         activity: &Arc<Activity>,
-        client: Option<IpAddr>,
         head: usize,
         is_multiplexed: bool,
     ) -> Result<Arc<Self>, Overloaded> {
-        let connection = activity.id();
         let bytes = BASE_COST + head.saturating_sub(INCLUDED_HEAD);
-        in_flight.insert(Owner { connection, client }, bytes, |id| {
+        in_flight.insert(activity.owner(), bytes, |id| {
             activity.begin_request();
             Self {
                 id,
@@ -115,7 +107,7 @@ impl Exchange {
         self.in_flight.rejections()
     }
 
-    /// The task that sends the response is aborted if the exchange ends while it does.
+    /// Sets the task that sends the response, which is aborted if the exchange ends meanwhile.
     pub(super) fn set_task(&self, task: AbortHandle) {
         let mut state = self.state();
         if state.ended.is_some() && state.is_answered {
@@ -124,26 +116,36 @@ impl Exchange {
         state.task = Some(task);
     }
 
-    /// Waits for the request's body from now on, unless the response has begun.
+    /// Marks an exchange that waits for the request's body, unless the response has begun.
     pub(super) fn wait_for_body(&self) {
         let progress = Instant::now();
+        self.wait(Phase::Receiving { progress }, |state| !state.is_answered);
+    }
+
+    /// Marks an exchange whose response is on its way to the client.
+    pub(super) fn start_sending(&self) {
+        let since = Instant::now();
+        let progress = since;
+        self.wait(Phase::Sending { since, progress }, |_| true);
+    }
+
+    fn wait(&self, phase: Phase, is_allowed: impl FnOnce(&State) -> bool) {
         {
             let mut state = self.state();
-            if state.is_answered || !matches!(state.phase, Phase::Working) {
+            if !matches!(state.phase, Phase::Working) || !is_allowed(&state) {
                 return;
             }
-            state.phase = Phase::Receiving { progress };
+            state.phase = phase;
         }
         self.activity.wait_for_client();
-        self.activity.progress();
         self.in_flight.mark_waiting(self.id);
     }
 
-    /// Works on a request that has waited for its body. Returns an error if the exchange has ended,
-    /// or ends because its client has its share already.
+    /// Marks an exchange that has received its body. Returns an error if it has ended, or ends
+    /// because its client holds its share already.
     pub(super) fn resume_work(&self) -> Result<(), EndReason> {
         let is_waiting = matches!(self.state().phase, Phase::Receiving { .. });
-        // First of all, so that it is not evicted any more.
+        // First of all, so that it is no longer evicted.
         if is_waiting && self.in_flight.resume(self.id).is_err() {
             self.abort(EndReason::Overload);
         }
@@ -158,7 +160,6 @@ impl Exchange {
             state.phase = Phase::Working;
         }
         self.activity.resume_work();
-        self.activity.progress();
         Ok(())
     }
 
@@ -169,14 +170,16 @@ impl Exchange {
         length: Option<u64>,
     ) -> Result<Option<Reservation>, EndReason> {
         self.resume_work()?;
-        {
+        let received = {
             let mut state = self.state();
             if let Some(reason) = state.ended {
                 return Err(reason);
             }
             state.is_answered = true;
-        }
-        self.release_request();
+            std::mem::take(&mut state.received)
+        };
+        // The request's body is no longer held.
+        self.in_flight.release(self.id, received);
         let Some(length @ 1..) = length else {
             return Ok(None);
         };
@@ -186,40 +189,12 @@ impl Exchange {
         reservation.map(Some).map_err(|_| EndReason::Overload)
     }
 
-    pub(super) fn is_answered(&self) -> bool {
-        self.state().is_answered
-    }
-
-    /// The response is on its way to the client from now on.
-    pub(super) fn start_sending(&self) {
-        let since = Instant::now();
-        let progress = since;
-        {
-            let mut state = self.state();
-            if !matches!(state.phase, Phase::Working) {
-                return;
-            }
-            state.phase = Phase::Sending { since, progress };
-        }
-        self.activity.wait_for_client();
-        self.activity.progress();
-        self.in_flight.mark_waiting(self.id);
-    }
-
-    /// Takes a part of the request's body into account.
+    /// Adds the bytes of a part of the request's body.
     pub(super) fn receive(&self, bytes: usize) -> Result<(), Overloaded> {
         let bytes = bytes + FRAME_COST;
         self.in_flight.receive(self.id, bytes)?;
         self.state().received += bytes;
         Ok(())
-    }
-
-    /// The request's body is no longer held.
-    fn release_request(&self) {
-        let received = std::mem::take(&mut self.state().received);
-        if received > 0 {
-            self.in_flight.release(self.id, received);
-        }
     }
 
     pub(super) fn reserve(self: &Arc<Self>, bytes: usize) -> Result<Reservation, Overloaded> {
@@ -230,7 +205,7 @@ impl Exchange {
         })
     }
 
-    /// The client has taken a part of the response.
+    /// Records that the client has taken a part of the response.
     pub(super) fn progress(&self) {
         if let Phase::Sending { progress, .. } = &mut self.state().phase {
             *progress = Instant::now();
@@ -238,14 +213,13 @@ impl Exchange {
         self.activity.progress();
     }
 
-    /// Ends the exchange: the service refuses a request whose body is incomplete, and cuts off a
-    /// response that is under way.
+    /// Ends the exchange: rejects a request whose body is incomplete, and aborts a response.
     pub(super) fn abort(&self, reason: EndReason) {
         self.end(self.state(), reason);
     }
 
-    /// Under the lock under which its phase was read: one that the service works on again is not
-    /// ended.
+    /// Ends the exchange under the lock under which its phase was read, so that the service cannot
+    /// resume it meanwhile.
     fn end(&self, mut state: MutexGuard<'_, State>, reason: EndReason) {
         if state.ended.is_some() {
             return;
@@ -265,7 +239,7 @@ impl Exchange {
         self.activity.reject_request();
     }
 
-    /// Waits until the exchange ends before its response.
+    /// Waits until the service ends the exchange.
     pub(super) async fn ended(&self) -> EndReason {
         loop {
             if let Some(reason) = self.end_reason() {
@@ -301,7 +275,7 @@ impl Evict for Exchange {
     }
 }
 
-/// Returns what the head of a request occupies, in bytes.
+/// Returns the bytes that the head of a request occupies.
 pub(super) fn head_size(head: &request::Parts) -> usize {
     let uri = &head.uri;
     let target = uri

@@ -1,44 +1,39 @@
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use super::budget::{Allocation, Budget, Owner};
 use super::rejection_log::RejectionLog;
 
-/// What all requests and responses in flight may occupy, in bytes.
+/// The bytes that all requests and responses in flight may occupy.
 const LIMIT: usize = 8 * 1024 * 1024;
 
-/// What those for health and metrics may occupy on one listener, in bytes.
+/// The bytes that those for health and metrics may occupy on one listener.
 const HEALTH_LIMIT: usize = 1024 * 1024;
 
-/// How often stalled exchanges are looked for.
+/// The interval between two searches for stalled exchanges.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The requests and responses in flight of many connections, which share a [`Budget`].
 pub(in crate::serve) struct InFlight {
-    state: Mutex<State>,
+    budget: Mutex<Budget<Handle>>,
     rejections: RejectionLog,
     gauge: metrics::Gauge,
 }
 
-/// What can be evicted from a budget while it waits for its client.
+type Handle = Weak<dyn Evict>;
+
+/// An exchange that can be evicted from a budget while it waits for its client.
 pub(super) trait Evict: Send + Sync {
-    /// Ends it because others need the memory.
+    /// Ends the exchange because others need the memory.
     fn evict(&self);
 
-    /// Ends it if its client has made no progress for too long.
+    /// Ends the exchange if its client has made no progress for too long.
     fn evict_if_stalled(&self);
 }
 
-/// No room is left, and none can be made.
+/// There is no room, and none can be made.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Overloaded;
-
-struct State {
-    budget: Budget,
-    next: u64,
-    exchanges: HashMap<u64, Weak<dyn Evict>>,
-}
 
 impl InFlight {
     /// Creates a budget of 8 MiB, whose use `svctok_bytes_in_flight` shows.
@@ -52,19 +47,14 @@ impl InFlight {
     }
 
     pub(super) fn with_limit(limit: usize, gauge: metrics::Gauge) -> Arc<Self> {
-        let state = State {
-            budget: Budget::new(limit),
-            next: 0,
-            exchanges: HashMap::new(),
-        };
         Arc::new(Self {
-            state: Mutex::new(state),
-            rejections: RejectionLog::default(),
+            budget: Mutex::new(Budget::new(limit)),
+            rejections: RejectionLog::new(),
             gauge,
         })
     }
 
-    /// Returns the log of requests that are rejected.
+    /// Returns the log of rejected requests.
     pub(super) fn rejections(&self) -> &RejectionLog {
         &self.rejections
     }
@@ -76,66 +66,58 @@ impl InFlight {
         bytes: usize,
         exchange: impl FnOnce(u64) -> E,
     ) -> Result<Arc<E>, Overloaded> {
-        let mut state = self.state();
-        let id = state.next;
-        state.next += 1;
-        let room = state.budget.insert(id, owner, bytes);
-        let inserted = room.is_granted.then(|| {
-            let exchange = Arc::new(exchange(id));
-            let weak: Weak<E> = Arc::downgrade(&exchange);
-            state.exchanges.insert(id, weak);
-            exchange
+        let mut inserted = None;
+        let granted = self.allocate(|budget| {
+            budget.insert(owner, bytes, |id| {
+                let exchange = Arc::new(exchange(id));
+                let weak: Weak<E> = Arc::downgrade(&exchange);
+                inserted = Some(exchange);
+                weak
+            })
         });
-        self.end_evicted(state, &room);
-        inserted.ok_or(Overloaded)
+        granted.and(inserted.ok_or(Overloaded))
     }
 
     /// Adds bytes of a request's body, until they are released or the exchange ends.
     pub(super) fn receive(&self, id: u64, bytes: usize) -> Result<(), Overloaded> {
-        let mut state = self.state();
-        let room = state.budget.receive(id, bytes);
-        self.end_evicted(state, &room);
-        room.is_granted.then_some(()).ok_or(Overloaded)
+        self.allocate(|budget| budget.receive(id, bytes))
     }
 
     /// Adds bytes of a response, until they are released or the exchange ends.
     pub(super) fn reserve(&self, id: u64, bytes: usize) -> Result<(), Overloaded> {
-        let mut state = self.state();
-        let room = state.budget.reserve(id, bytes);
-        self.end_evicted(state, &room);
-        room.is_granted.then_some(()).ok_or(Overloaded)
+        self.allocate(|budget| budget.reserve(id, bytes))
     }
 
     pub(super) fn release(&self, id: u64, bytes: usize) {
-        let mut state = self.state();
-        state.budget.release(id, bytes);
-        self.update_gauge(&state);
+        let mut budget = self.budget();
+        budget.release(id, bytes);
+        self.update_gauge(&budget);
     }
 
-    /// An exchange waits for its client, and may be evicted.
+    /// Marks an exchange that waits for its client, so that it can be evicted.
     pub(super) fn mark_waiting(&self, id: u64) {
-        self.state().budget.mark_waiting(id);
+        self.budget().mark_waiting(id);
     }
 
-    /// The service works on an exchange that has waited. Returns an error if it was evicted, or its
-    /// client has its share already.
+    /// Marks an exchange that the service works on again. Returns an error if it was evicted or does
+    /// not fit into its client's share.
     pub(super) fn resume(&self, id: u64) -> Result<(), Overloaded> {
-        let is_resumed = self.state().budget.resume(id);
+        let is_resumed = self.budget().resume(id);
         is_resumed.then_some(()).ok_or(Overloaded)
     }
 
     pub(super) fn remove(&self, id: u64) {
-        let mut state = self.state();
-        state.exchanges.remove(&id);
-        state.budget.remove(id);
-        self.update_gauge(&state);
+        let mut budget = self.budget();
+        budget.remove(id);
+        self.update_gauge(&budget);
     }
 
     /// Ends stalled exchanges, for as long as the process runs.
     pub(in crate::serve) async fn sweep(self: Arc<Self>) {
         loop {
             tokio::time::sleep(SWEEP_INTERVAL).await;
-            for exchange in self.waiting() {
+            let waiting: Vec<_> = self.budget().waiting().filter_map(Weak::upgrade).collect();
+            for exchange in waiting {
                 exchange.evict_if_stalled();
             }
             self.rejections.flush();
@@ -143,40 +125,38 @@ impl InFlight {
     }
 
     #[cfg(test)]
-    pub(super) fn bytes(&self) -> usize {
-        self.state().budget.bytes()
+    pub(super) fn exchanges(&self) -> usize {
+        self.budget().exchanges()
     }
 
     #[cfg(test)]
-    pub(super) fn exchanges(&self) -> usize {
-        self.state().budget.exchanges()
+    pub(super) fn bytes(&self) -> usize {
+        self.budget().bytes()
     }
 
-    fn waiting(&self) -> Vec<Arc<dyn Evict>> {
-        let state = self.state();
-        let waiting = state.budget.waiting();
-        let waiting = waiting.filter_map(|id| state.exchanges.get(&id)?.upgrade());
-        waiting.collect()
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Allocates bytes, and ends the exchanges that are evicted for them.
+    fn allocate(
+        &self,
+        allocate: impl FnOnce(&mut Budget<Handle>) -> Allocation<Handle>,
+    ) -> Result<(), Overloaded> {
+        let mut budget = self.budget();
+        let allocation = allocate(&mut budget);
+        self.update_gauge(&budget);
+        // An exchange locks the budget again when it is dropped.
+        drop(budget);
+        for exchange in allocation.evicted.iter().filter_map(Weak::upgrade) {
+            exchange.evict();
+        }
+        allocation.is_granted.then_some(()).ok_or(Overloaded)
     }
 
     #[expect(clippy::cast_precision_loss, reason = "the limit is far below 2^52")]
-    fn update_gauge(&self, state: &State) {
-        self.gauge.set(state.budget.bytes() as f64);
+    fn update_gauge(&self, budget: &Budget<Handle>) {
+        self.gauge.set(budget.bytes() as f64);
     }
 
-    /// Ends what was evicted, without the lock: an exchange that ends uses `self`.
-    fn end_evicted(&self, mut state: MutexGuard<'_, State>, room: &Allocation) {
-        self.update_gauge(&state);
-        let ids = room.evicted.iter();
-        let evicted: Vec<_> = ids.filter_map(|id| state.exchanges.remove(id)).collect();
-        drop(state);
-        for exchange in evicted.iter().filter_map(Weak::upgrade) {
-            exchange.evict();
-        }
+    fn budget(&self) -> MutexGuard<'_, Budget<Handle>> {
+        self.budget.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -192,22 +172,25 @@ mod tests {
         InFlight::with_limit(limit, metrics::Gauge::noop())
     }
 
-    fn connection() -> Arc<Activity> {
-        Arc::new(Activity::new())
+    /// A connection of a client, or of a proxy.
+    fn connection_of(client: Option<u8>) -> Arc<Activity> {
+        let client = client.map(|last| IpAddr::from([192, 0, 2, last]));
+        Arc::new(Activity::new(client))
     }
 
-    fn begin_as(
+    fn connection() -> Arc<Activity> {
+        connection_of(None)
+    }
+
+    fn try_begin(
         in_flight: &Arc<InFlight>,
         activity: &Arc<Activity>,
-        client: Option<u8>,
     ) -> Result<Arc<Exchange>, Overloaded> {
-        let client = client.map(|last| IpAddr::from([192, 0, 2, last]));
-        Exchange::begin(in_flight, activity, client, 0, true)
+        Exchange::begin(in_flight, activity, 0, true)
     }
 
-    /// Begins an exchange of a proxy, which has no share.
     fn begin(in_flight: &Arc<InFlight>, activity: &Arc<Activity>) -> Arc<Exchange> {
-        begin_as(in_flight, activity, None).unwrap()
+        try_begin(in_flight, activity).unwrap()
     }
 
     #[tokio::test]
@@ -245,18 +228,18 @@ mod tests {
     #[tokio::test]
     async fn evicts_from_the_largest_client() {
         let in_flight = in_flight(10 * BASE_COST);
-        let modest = connection();
-        let modest = [1, 2].map(|_| begin_as(&in_flight, &modest, Some(1)).unwrap());
+        let modest = connection_of(Some(1));
+        let modest = [1, 2].map(|_| begin(&in_flight, &modest));
         for exchange in &modest {
             exchange.wait_for_body();
         }
         // Each connection is smaller than the other client's.
         let mut greedy = Vec::new();
         for _ in 0..8 {
-            greedy.push(begin_as(&in_flight, &connection(), Some(2)).unwrap());
+            greedy.push(try_begin(&in_flight, &connection_of(Some(2))).unwrap());
             greedy.last().unwrap().wait_for_body();
         }
-        begin_as(&in_flight, &connection(), Some(3)).unwrap();
+        try_begin(&in_flight, &connection_of(Some(3))).unwrap();
         assert!(modest.iter().all(|it| it.end_reason().is_none()));
         let ended = greedy.iter().filter(|it| it.end_reason().is_some());
         assert_eq!(ended.count(), 1);
@@ -267,7 +250,7 @@ mod tests {
         let in_flight = in_flight(2 * BASE_COST);
         let greedy = connection();
         let _both = [begin(&in_flight, &greedy), begin(&in_flight, &greedy)];
-        let rejected = begin_as(&in_flight, &connection(), None);
+        let rejected = try_begin(&in_flight, &connection());
         assert_eq!(rejected.err(), Some(Overloaded));
     }
 
@@ -280,7 +263,7 @@ mod tests {
             exchange.wait_for_body();
         }
         assert_eq!(held[0].receive(1).err(), Some(Overloaded));
-        assert!(begin_as(&in_flight, &one, None).is_err());
+        assert!(try_begin(&in_flight, &one).is_err());
         assert!(held.iter().all(|it| it.end_reason().is_none()));
         assert_eq!(in_flight.bytes(), 4 * BASE_COST);
     }
@@ -292,7 +275,7 @@ mod tests {
         let mut counts = Vec::new();
         for client in 1..=8 {
             let before = held.len();
-            while let Ok(exchange) = begin_as(&in_flight, &connection(), Some(client)) {
+            while let Ok(exchange) = try_begin(&in_flight, &connection_of(Some(client))) {
                 held.push(exchange);
             }
             counts.push(held.len() - before);
@@ -304,16 +287,16 @@ mod tests {
         for _ in 0..rest {
             held.push(begin(&in_flight, &connection()));
         }
-        assert!(begin_as(&in_flight, &connection(), None).is_err());
+        assert!(try_begin(&in_flight, &connection()).is_err());
     }
 
     #[tokio::test]
     async fn waiting_exchange_resumes_only_within_its_share() {
         let in_flight = in_flight(64 * BASE_COST);
-        let waiting = begin_as(&in_flight, &connection(), Some(1)).unwrap();
+        let waiting = try_begin(&in_flight, &connection_of(Some(1))).unwrap();
         waiting.wait_for_body();
         let mut held = Vec::new();
-        while let Ok(exchange) = begin_as(&in_flight, &connection(), Some(1)) {
+        while let Ok(exchange) = try_begin(&in_flight, &connection_of(Some(1))) {
             held.push(exchange);
         }
         assert_eq!(waiting.resume_work(), Err(EndReason::Overload));
@@ -340,7 +323,7 @@ mod tests {
     async fn long_head_counts_against_the_budget() {
         let in_flight = in_flight(4 * BASE_COST);
         let head = 16 * 1024;
-        let long = Exchange::begin(&in_flight, &connection(), None, head, true).unwrap();
+        let long = Exchange::begin(&in_flight, &connection(), head, true).unwrap();
         assert_eq!(in_flight.bytes(), BASE_COST + 15 * 1024);
         drop(long);
         assert_eq!(in_flight.bytes(), 0);

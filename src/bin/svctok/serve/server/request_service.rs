@@ -1,14 +1,16 @@
 use std::convert::Infallible;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use axum::Router;
-use axum::body::{Body, HttpBody as _};
+use axum::body::Body;
 use axum::extract::ConnectInfo;
 use futures::future::{BoxFuture, Either, FutureExt, Ready, ready};
-use http::header::{CONNECTION, CONTENT_LENGTH};
+use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response, Version, request};
 use hyper::body::Incoming;
+use hyper::rt::Executor;
+use tokio_rustls::TlsAcceptor;
 use tower::Service;
 
 use super::activity::Activity;
@@ -17,10 +19,9 @@ use super::budget_layer::rejection_response;
 use super::exchange::{EndReason, Exchange, Reservation, head_size};
 use super::in_flight::InFlight;
 use super::rejection_log::RejectionCause;
-use super::stream_executor::StreamExecutor;
 use crate::serve::request_log;
 
-/// What has a budget of its own, and what connections beyond the limit are kept for.
+/// The paths that have a budget of their own, and that reserved connections serve.
 const HEALTH_PATHS: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
 /// The response to a request.
@@ -28,25 +29,31 @@ pub(super) type ResponseFuture = Either<Ready<ResponseResult>, BoxFuture<'static
 
 type ResponseResult = Result<Response<ResponseBody>, Infallible>;
 
-/// Answers the requests of one connection.
+/// What the connections of a listener share.
 #[derive(Clone)]
-pub(super) struct RequestService {
+pub(super) struct Listener {
+    pub(super) name: &'static str,
     pub(super) app: Router,
-    pub(super) peer: SocketAddr,
-    /// `None` for a declared proxy.
-    pub(super) client: Option<IpAddr>,
+    pub(super) tls: Option<TlsAcceptor>,
     pub(super) in_flight: Arc<InFlight>,
     /// The budget for health and metrics.
     pub(super) health_in_flight: Arc<InFlight>,
+}
+
+/// Serves the requests of one connection.
+#[derive(Clone)]
+pub(super) struct RequestService {
+    pub(super) listener: Arc<Listener>,
+    pub(super) peer: SocketAddr,
     pub(super) activity: Arc<Activity>,
-    pub(super) executor: StreamExecutor,
     /// Whether only health and metrics are served.
     pub(super) is_reserved: bool,
+    pub(super) executor: StreamExecutor,
 }
 
 impl RequestService {
-    /// Begins an exchange; the future answers it. That of a refused request is small, because many
-    /// of them may wait to run.
+    /// Begins an exchange and returns its response. The future of a rejected request is small,
+    /// because many of them may wait to run.
     pub(super) fn call(&self, request: Request<Incoming>) -> ResponseFuture {
         let is_multiplexed = request.version() == Version::HTTP_2;
         let closes = self.is_reserved && !is_multiplexed;
@@ -62,7 +69,7 @@ impl RequestService {
         if is_multiplexed {
             self.executor.set_next_exchange(&exchange);
         }
-        let (app, peer) = (self.app.clone(), self.peer);
+        let (app, peer) = (self.listener.app.clone(), self.peer);
         let response = async move {
             let response = respond(app, peer, request, exchange).await;
             Ok(with_close(response, closes))
@@ -80,21 +87,21 @@ impl RequestService {
             return Err(RejectionCause::Connections);
         }
         let in_flight = if is_health {
-            &self.health_in_flight
+            &self.listener.health_in_flight
         } else {
-            &self.in_flight
+            &self.listener.in_flight
         };
         let size = head_size(head);
-        Exchange::begin(in_flight, &self.activity, self.client, size, is_multiplexed)
+        Exchange::begin(in_flight, &self.activity, size, is_multiplexed)
             .map_err(|_| RejectionCause::Budget)
     }
 
-    /// Refuses a request. No other layer sees it, so that it is counted and logged here.
+    /// Rejects a request. Counts and logs it here, because no layer sees it.
     fn reject(&self, head: &request::Parts, cause: RejectionCause) -> Response<ResponseBody> {
         self.activity.reject_request();
         let mut response = rejection_response(EndReason::Overload, ResponseBody::empty());
         let id = request_log::count_rejection(head, &mut response);
-        if self.in_flight.rejections().permits(cause) {
+        if self.listener.in_flight.rejections().permits(cause) {
             request_log::log_rejection(&head.method, &head.uri, Some(&id), cause.text());
         }
         response
@@ -121,16 +128,43 @@ async fn respond(
     let Ok(response) = app.call(request).await;
     let (mut head, body) = response.into_parts();
     let reservation = head.extensions.remove::<Arc<Reservation>>();
-    if exchange.is_answered() {
-        let body = ResponseBody::new(body, exchange, reservation);
-        return Response::from_parts(head, body);
+    let body = ResponseBody::new(body, Some(exchange), reservation);
+    Response::from_parts(head, body)
+}
+
+/// Spawns the tasks of one HTTP/2 connection, one per request, so that each can be aborted.
+///
+/// hyper calls the service and then, before it calls it again, the executor with the future that
+/// drives the returned future and sends the response. Dropping that future resets the stream.
+#[derive(Clone, Default)]
+pub(super) struct StreamExecutor {
+    next_exchange: Arc<Mutex<Weak<Exchange>>>,
+}
+
+impl StreamExecutor {
+    /// Sets the exchange of the next task.
+    fn set_next_exchange(&self, exchange: &Arc<Exchange>) {
+        let mut next = self
+            .next_exchange
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *next = Arc::downgrade(exchange);
     }
-    // It did not pass through `with_budget`: it took too long, or its handler panicked.
-    if let Ok(reservation) = exchange.begin_response(body.size_hint().exact()) {
-        let body = ResponseBody::new(body, exchange, reservation.map(Arc::new));
-        return Response::from_parts(head, body);
+}
+
+impl<F> Executor<F> for StreamExecutor
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn execute(&self, future: F) {
+        let task = tokio::spawn(future).abort_handle();
+        let mut next = self
+            .next_exchange
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(exchange) = std::mem::take(&mut *next).upgrade() {
+            exchange.set_task(task);
+        }
     }
-    // The client gets no more than the head.
-    head.headers.remove(CONTENT_LENGTH);
-    Response::from_parts(head, ResponseBody::empty())
 }

@@ -1,6 +1,7 @@
 //! The server over real sockets, by a clock that runs when nothing else does.
 
 mod capacity;
+mod exchange;
 
 use std::io;
 
@@ -79,16 +80,19 @@ impl Running {
     /// A client that answers pings, and the end of its connection: over memory, because the clock
     /// runs while sockets are waited for.
     async fn http2(&self) -> (SendRequest<Body>, JoinHandle<()>) {
-        let connection = Connection {
-            listener: "test",
-            peer: self.address,
-            activity: Arc::new(Activity::new()),
-            client: Some(self.address.ip()),
-            is_reserved: false,
+        let listener = Listener {
+            name: "test",
             app: app(),
             tls: None,
             in_flight: Arc::clone(&self.in_flight),
             health_in_flight: InFlight::for_health(),
+        };
+        let connection = Connection {
+            listener: Arc::new(listener),
+            peer: self.address,
+            activity: Arc::new(Activity::new(Some(self.address.ip()))),
+            is_reserved: false,
+            guard: None,
         };
         let (io, served) = duplex(64 * 1024);
         let stopping = self.stopping.subscribe();

@@ -7,18 +7,18 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-/// How long a client may take none of an answer.
+/// How long a client may take no bytes of a response.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How many bytes are read in a row before other tasks get their turn. A client that sends nothing
-/// but control frames would otherwise keep a worker thread for long.
+/// The bytes that are read in a row before other tasks run. Otherwise a client that sends only
+/// control frames could occupy a worker thread.
 const MAX_CONSECUTIVE_READ: usize = 64 * 1024;
 
-/// A connection that fails when its client no longer takes what is written: it could otherwise
-/// occupy its place for as long as it likes, at no cost.
+/// A stream that fails if the client takes no bytes for a time. Otherwise the client could keep the
+/// connection open at no cost.
 pub(super) struct WriteTimeout<S> {
     stream: S,
-    /// Runs while a write waits.
+    /// Runs while a write is pending.
     timer: Option<Pin<Box<Sleep>>>,
     consecutive_read: usize,
 }

@@ -1,37 +1,30 @@
-//! The rules of registries, held by token files.
+//! `TokenFile` keeps the rules of registries.
 
 use std::cell::Cell;
-use std::fs;
+use std::sync::Arc;
 
 use futures::executor::block_on;
 use tower_service_token::ServiceTokens;
 use tower_service_token::audit::{AuditAction, AuditEvent};
 use tower_service_token::lifecycle::{LifecycleError, TokenUpdate};
-use tower_service_token::store::TokenState;
+use tower_service_token::registry::{
+    ListRequest, RegistryError, TokenFilter, TokenRegistry, Write,
+};
+use tower_service_token::store::file::TokenFile;
+use tower_service_token::store::{ChangeListener, TokenChange, TokenState};
 use tower_service_token::testing::conformance;
+use tower_service_token::token::TokenId;
 
-use super::*;
+use super::{Folder, SystemTime, TokenDigest, TokenRecord, TokenStore, fs};
 
-/// A directory that is gone with its test.
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new(name: &str) -> Self {
-        let name = format!("token-file-{name}-{}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        fs::create_dir_all(&path).expect("a directory");
-        Self(path)
-    }
-
+impl Folder {
     fn file(&self, name: &str) -> TokenFile {
-        let path = self.0.join(name).with_extension("toml");
-        TokenFile::open(&path).expect("a file to be made")
+        let path = self.path(name).with_extension("toml");
+        TokenFile::open(&path).expect("a file to be created")
     }
-}
 
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
+    fn text(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name).with_extension("toml")).expect("a file")
     }
 }
 
@@ -49,16 +42,16 @@ fn write(record: TokenRecord) -> Write {
 
 fn stored(file: &TokenFile, number: i64) -> TokenRecord {
     let found = block_on(file.get(record(number).id()));
-    found.expect("a good file").expect("a known token")
+    found.expect("a valid file").expect("a known token")
 }
 
 #[test]
 fn passes_the_store_conformance_suite() {
-    let directory = Directory::new("rules");
+    let folder = Folder::new();
     let number = Cell::new(0);
     block_on(conformance::token_store(async |records| {
         number.set(number.get() + 1);
-        let file = directory.file(&number.get().to_string());
+        let file = folder.file(&number.get().to_string());
         for record in records {
             let inserted = file.insert(&write(record)).await;
             inserted.expect("a token with a new id and digest can be inserted");
@@ -69,8 +62,8 @@ fn passes_the_store_conformance_suite() {
 
 #[test]
 fn rejects_changes_at_an_outdated_revision() {
-    let directory = Directory::new("revisions");
-    let file = directory.file("t");
+    let folder = Folder::new();
+    let file = folder.file("t");
     for number in [1, 2] {
         block_on(file.insert(&write(record(number)))).expect("an insertion");
     }
@@ -98,7 +91,7 @@ fn rejects_changes_at_an_outdated_revision() {
         block_on(file.delete(&write(record.clone()))).expect("a deletion");
         assert!(
             block_on(file.get(record.id()))
-                .expect("a good file")
+                .expect("a valid file")
                 .is_none()
         );
     }
@@ -107,8 +100,8 @@ fn rejects_changes_at_an_outdated_revision() {
 
 #[test]
 fn insert_checks_ids_digests_names_and_the_limit() {
-    let directory = Directory::new("limits");
-    let file = directory.file("t");
+    let folder = Folder::new();
+    let file = folder.file("t");
     let insert = |write: Write| block_on(file.insert(&write));
     insert(write(record(1))).expect("an insertion");
     let other = || write(record(2).with_name("t1"));
@@ -127,8 +120,8 @@ fn insert_checks_ids_digests_names_and_the_limit() {
 
 #[test]
 fn keeps_the_last_admin() {
-    let directory = Directory::new("last-admin");
-    let file = directory.file("t");
+    let folder = Folder::new();
+    let file = folder.file("t");
     let tokens = ServiceTokens::new(file.clone());
     let admin = |number| record(number).with_scopes(["service-tokens:admin"]);
     for record in [admin(1), admin(2), record(3)] {
@@ -137,7 +130,7 @@ fn keeps_the_last_admin() {
     let id = |number| record(number).id();
     block_on(tokens.disable(id(1))).expect("another token may administer");
     block_on(tokens.revoke(id(3))).expect("it may not administer");
-    let text = fs::read(&file.path).expect("a file");
+    let text = folder.text("t");
     let narrowed = TokenUpdate::new().with_scopes(["projects:read"]);
     for refused in [
         block_on(tokens.disable(id(2))),
@@ -149,7 +142,7 @@ fn keeps_the_last_admin() {
             "{refused:?}"
         );
     }
-    assert_eq!(fs::read(&file.path).expect("a file"), text);
+    assert_eq!(folder.text("t"), text);
     let confirmed = tokens.allow_last_admin_removal();
     block_on(confirmed.revoke(id(2))).expect("it is confirmed");
 }
@@ -165,8 +158,8 @@ fn concurrent_changes_are_serialized_and_published() {
         }
     }
 
-    let directory = Directory::new("together");
-    let file = directory.file("t");
+    let folder = Folder::new();
+    let file = folder.file("t");
     let count = Arc::new(Count::default());
     file.subscribe(&(count.clone() as Arc<dyn ChangeListener>));
     std::thread::scope(|scope| {
@@ -175,6 +168,8 @@ fn concurrent_changes_are_serialized_and_published() {
             scope.spawn(move || block_on(file.insert(&write(record(number)))).expect("a write"));
         }
     });
-    assert_eq!(file.records().expect("a good file").len(), 8);
+    let all = ListRequest::new(TokenFilter::new(), SystemTime::UNIX_EPOCH);
+    let page = block_on(file.list(&all)).expect("a valid file");
+    assert_eq!(page.records.len(), 8);
     assert_eq!(count.0.load(std::sync::atomic::Ordering::Relaxed), 8);
 }

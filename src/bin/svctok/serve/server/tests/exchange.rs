@@ -1,13 +1,15 @@
 use std::sync::Arc;
 
-use super::activity::Activity;
-use super::exchange::{BASE_COST, EndReason, Exchange, HEADER_COST, STALL_TIMEOUT, head_size};
-use super::in_flight::{Evict, InFlight};
+use super::super::activity::Activity;
+use super::super::exchange::{
+    BASE_COST, EndReason, Exchange, HEADER_COST, STALL_TIMEOUT, head_size,
+};
+use super::super::in_flight::{Evict, InFlight};
 
 fn exchange() -> Arc<Exchange> {
     let in_flight = InFlight::with_limit(2 * BASE_COST, metrics::Gauge::noop());
-    let activity = Arc::new(Activity::new());
-    Exchange::begin(&in_flight, &activity, None, 0, true).unwrap()
+    let activity = Arc::new(Activity::new(None));
+    Exchange::begin(&in_flight, &activity, 0, true).unwrap()
 }
 
 #[tokio::test]

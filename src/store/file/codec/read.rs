@@ -2,33 +2,19 @@ use std::collections::HashSet;
 use std::time::SystemTime;
 
 use super::document::{Data, Value};
-use super::error::{Cause, Location, Problem};
 use crate::clock::date_time::{self, ParseDateTimeError};
 use crate::digest::TokenDigest;
 use crate::principal::{Roles, Scopes};
+use crate::store::file::error::{Cause, Location, Problem};
+use crate::store::file::fields::{FIELDS, state_name};
 use crate::store::{TokenRecord, TokenState};
 use crate::token::TokenId;
 
-/// All a token in a file may have.
-pub(super) const FIELDS: [&str; 11] = [
-    "name",
-    "digest",
-    "id",
-    "roles",
-    "scopes",
-    "subject",
-    "description",
-    "labels",
-    "expires_at",
-    "not_before",
-    "state",
-];
-
-/// Names under which people write a token down.
+/// Field names that suggest that the value is a token.
 const SECRET_FIELDS: [&str; 3] = ["token", "secret", "api_key"];
 
-/// The records of a whole file; or of none of it.
-pub(super) fn records(document: Value) -> Result<Vec<TokenRecord>, Cause> {
+/// Reads all tokens of a file. Returns an error if any of them is invalid.
+pub(in crate::store::file) fn records(document: Value) -> Result<Vec<TokenRecord>, Cause> {
     let (mut ids, mut digests) = (HashSet::new(), HashSet::new());
     let entries = entries(document)?.into_iter().enumerate();
     let records = entries.map(|(index, value)| {
@@ -46,36 +32,36 @@ pub(super) fn records(document: Value) -> Result<Vec<TokenRecord>, Cause> {
 }
 
 fn entries(document: Value) -> Result<Vec<Value>, Cause> {
-    let at = |line, field| Location {
-        line,
-        field,
-        ..Location::default()
-    };
     let Data::Map(fields) = document.data else {
         let problem = Problem::WrongType("an object with the field `tokens`");
-        return Err(invalid(Location::default(), problem));
+        return Err(Cause::invalid(Location::default(), problem));
     };
+    let field = Some("tokens");
     let mut tokens = None;
     for (name, value) in fields {
+        let location = Location::line(value.line);
         if name != "tokens" {
-            return Err(invalid(at(value.line, None), Problem::UnknownTopLevelField));
+            return Err(Cause::invalid(location, Problem::UnknownTopLevelField));
         }
-        let location = at(value.line, Some("tokens"));
+        let location = Location { field, ..location };
         let Data::List(values) = value.data else {
-            return Err(invalid(location, Problem::WrongType("a list of tokens")));
+            let problem = Problem::WrongType("an array of tokens");
+            return Err(Cause::invalid(location, problem));
         };
         if tokens.replace(values).is_some() {
-            return Err(invalid(location, Problem::Repeated));
+            return Err(Cause::invalid(location, Problem::Repeated));
         }
     }
-    tokens.ok_or_else(|| invalid(at(None, Some("tokens")), Problem::Missing))
+    tokens.ok_or_else(|| {
+        let location = Location {
+            field,
+            ..Location::default()
+        };
+        Cause::invalid(location, Problem::Missing)
+    })
 }
 
-fn invalid(location: Location, problem: Problem) -> Cause {
-    Cause::Content { location, problem }
-}
-
-/// One token as it was written, its fields known and each there once.
+/// One token of a file: each field is known and occurs once.
 struct Entry {
     number: usize,
     line: Option<usize>,
@@ -90,23 +76,19 @@ impl Entry {
             fields: Vec::new(),
         };
         let Data::Map(fields) = value.data else {
-            return Err(invalid(
-                entry.location(None),
-                Problem::WrongType("a table of fields"),
-            ));
+            let problem = Problem::WrongType("a table");
+            return Err(Cause::invalid(entry.location(None), problem));
         };
         for (name, value) in fields {
-            let known = FIELDS.into_iter().find(|field| *field == name);
-            let Some(field) = known else {
-                let line = value.line.or(entry.line);
+            let Some(field) = FIELDS.into_iter().find(|field| *field == name) else {
                 let location = Location {
-                    line,
+                    line: value.line.or(entry.line),
                     ..entry.location(None)
                 };
                 return Err(if SECRET_FIELDS.contains(&&*name) {
                     Cause::Token { location }
                 } else {
-                    invalid(location, Problem::UnknownField)
+                    Cause::invalid(location, Problem::UnknownField)
                 });
             };
             if entry.get(field).is_some() {
@@ -125,23 +107,37 @@ impl Entry {
             .with_name(self.text("name", check_text)?.unwrap_or_default())
             .with_roles(self.list("roles", is_role, Problem::Text)?)
             .with_scopes(self.list("scopes", is_scope, Problem::Scope)?)
+            .with_expires_at(self.time("expires_at", date_time::parse_end)?)
             .with_state(self.text("state", state)?.unwrap_or_default());
+        // Only what is there, because each of these allocates the cold part of a record.
         if let Some(subject) = self.text("subject", check_text)? {
             record = record.with_subject(subject);
         }
         if let Some(description) = self.text("description", Ok)? {
             record = record.with_description(description);
         }
-        for (key, value) in self.labels()? {
-            record = record.with_label(key, value);
-        }
-        if let Some(time) = self.time("expires_at", date_time::parse_end)? {
-            record = record.with_expires_at(time);
-        }
         if let Some(time) = self.time("not_before", date_time::parse_start)? {
             record = record.with_not_before(time);
         }
+        for (key, value) in self.labels()? {
+            record = record.with_label(key, value);
+        }
         Ok(record)
+    }
+
+    /// Returns what `get` makes of the value of a field, or an error if it returns nothing.
+    fn value<'a, T>(
+        &'a self,
+        field: &'static str,
+        expected: &'static str,
+        get: impl FnOnce(&'a Data) -> Option<T>,
+    ) -> Result<Option<T>, Cause> {
+        let Some(value) = self.get(field) else {
+            return Ok(None);
+        };
+        let found = get(&value.data);
+        let found = found.ok_or_else(|| self.invalid(field, Problem::WrongType(expected)));
+        found.map(Some)
     }
 
     fn text<'a, T>(
@@ -149,87 +145,69 @@ impl Entry {
         field: &'static str,
         parse: impl FnOnce(&'a str) -> Result<T, Problem>,
     ) -> Result<Option<T>, Cause> {
-        let Some(value) = self.get(field) else {
-            return Ok(None);
-        };
-        let Data::Text(text) = &value.data else {
-            return Err(self.invalid(field, Problem::WrongType("a text")));
-        };
-        let parsed = parse(text).map_err(|problem| self.invalid(field, problem))?;
-        Ok(Some(parsed))
+        let text = self.value(field, "a string", Data::as_text)?;
+        let parsed = text.map(parse).transpose();
+        parsed.map_err(|problem| self.invalid(field, problem))
     }
 
-    /// As text, or as TOML writes times without quotes.
+    /// Returns a time that is a string, or a TOML date or time.
     fn time(
         &self,
         field: &'static str,
         parse: fn(&str) -> Result<SystemTime, ParseDateTimeError>,
     ) -> Result<Option<SystemTime>, Cause> {
-        let Some(value) = self.get(field) else {
-            return Ok(None);
-        };
-        let (Data::Text(text) | Data::Time(text)) = &value.data else {
-            return Err(self.invalid(field, Problem::WrongType("a date or a time")));
-        };
-        let time = parse(text).map_err(|error| {
+        let text = self.value(field, "a date or a time", |data| match data {
+            Data::Text(text) | Data::Time(text) => Some(text),
+            _ => None,
+        })?;
+        let parsed = text.map(|text| parse(text)).transpose();
+        parsed.map_err(|error| {
             let problem = match error {
                 ParseDateTimeError::Malformed | ParseDateTimeError::Nonexistent => Problem::Time,
                 ParseDateTimeError::OutOfRange => Problem::TimeOverflow,
             };
             self.invalid(field, problem)
-        })?;
-        Ok(Some(time))
+        })
     }
 
-    /// Texts that are all good and each there once: the record would leave others out in silence.
+    /// Returns an array of strings. Refuses invalid and repeated ones, which a record would drop.
     fn list(
         &self,
         field: &'static str,
         is_valid: fn(&str) -> bool,
         problem: Problem,
     ) -> Result<Vec<&str>, Cause> {
-        let Some(value) = self.get(field) else {
-            return Ok(Vec::new());
-        };
-        let Data::List(values) = &value.data else {
-            return Err(self.invalid(field, Problem::WrongType("a list of texts")));
-        };
-        let mut texts: Vec<&str> = Vec::with_capacity(values.len());
-        let mut seen = HashSet::with_capacity(values.len());
-        for value in values {
-            let Data::Text(text) = &value.data else {
-                return Err(self.invalid(field, Problem::WrongType("a list of texts")));
-            };
-            if !is_valid(text) {
-                return Err(self.invalid(field, problem));
-            }
-            if !seen.insert(&**text) {
-                return Err(self.invalid(field, Problem::Repeated));
-            }
-            texts.push(text);
+        let texts = self.value(field, "an array of strings", |data| match data {
+            Data::List(values) => values.iter().map(|value| value.data.as_text()).collect(),
+            _ => None,
+        })?;
+        let texts: Vec<&str> = texts.unwrap_or_default();
+        if !texts.iter().all(|text| is_valid(text)) {
+            return Err(self.invalid(field, problem));
+        }
+        let mut seen = HashSet::with_capacity(texts.len());
+        if !texts.iter().all(|text| seen.insert(*text)) {
+            return Err(self.invalid(field, Problem::RepeatedElement));
         }
         Ok(texts)
     }
 
     fn labels(&self) -> Result<Vec<(&str, &str)>, Cause> {
-        let Some(value) = self.get("labels") else {
-            return Ok(Vec::new());
-        };
-        let Data::Map(fields) = &value.data else {
-            return Err(self.invalid("labels", Problem::WrongType("a table of texts")));
-        };
-        let mut labels: Vec<(&str, &str)> = Vec::with_capacity(fields.len());
-        for (key, value) in fields {
-            let Data::Text(value) = &value.data else {
-                return Err(self.invalid("labels", Problem::WrongType("a table of texts")));
-            };
-            for text in [key, value] {
-                check_text(text).map_err(|problem| self.invalid("labels", problem))?;
+        let labels = self.value("labels", "a table of strings", |data| match data {
+            Data::Map(fields) => {
+                let fields = fields.iter();
+                let labels = fields.map(|(key, value)| Some((&**key, value.data.as_text()?)));
+                labels.collect()
             }
-            if labels.iter().any(|(known, _)| known == key) {
-                return Err(self.invalid("labels", Problem::Repeated));
-            }
-            labels.push((key, value));
+            _ => None,
+        })?;
+        let labels: Vec<(&str, &str)> = labels.unwrap_or_default();
+        for text in labels.iter().flat_map(|(key, value)| [key, value]) {
+            check_text(text).map_err(|problem| self.invalid("labels", problem))?;
+        }
+        let mut keys = HashSet::with_capacity(labels.len());
+        if !labels.iter().all(|(key, _)| keys.insert(*key)) {
+            return Err(self.invalid("labels", Problem::RepeatedElement));
         }
         Ok(labels)
     }
@@ -243,34 +221,33 @@ impl Entry {
     fn location(&self, field: Option<&'static str>) -> Location {
         let line = field.and_then(|field| self.get(field)?.line);
         Location {
-            line: line.or(self.line),
             token: Some(self.number),
             field,
-            ..Location::default()
+            ..Location::line(line.or(self.line))
         }
     }
 
     fn invalid(&self, field: &'static str, problem: Problem) -> Cause {
-        invalid(self.location(Some(field)), problem)
+        Cause::invalid(self.location(Some(field)), problem)
     }
 }
 
-/// From the digest of the digest: an id is public, and must tell nothing of what it is made from.
+/// Returns an id from the digest of the digest: an id is public and must not reveal its source.
 fn derived_id(digest: &TokenDigest) -> TokenId {
     const IDS: u64 = 62_u64.pow(10);
     let digest = TokenDigest::of(&digest.to_string());
     let (first, _) = digest
         .as_bytes()
         .split_first_chunk::<8>()
-        .expect("32 bytes");
+        .expect("a digest has 32 bytes");
     let number = u64::from_be_bytes(*first) % IDS;
     let id = i64::try_from(number).ok().and_then(TokenId::from_i64);
     id.expect("62^10 is the number of ids")
 }
 
 fn check_text(text: &str) -> Result<&str, Problem> {
-    let is_plain = !text.is_empty() && !text.contains(char::is_control);
-    is_plain.then_some(text).ok_or(Problem::Text)
+    let is_valid = !text.is_empty() && !text.contains(char::is_control);
+    is_valid.then_some(text).ok_or(Problem::Text)
 }
 
 fn is_role(text: &str) -> bool {
@@ -282,10 +259,11 @@ fn is_scope(text: &str) -> bool {
 }
 
 fn state(text: &str) -> Result<TokenState, Problem> {
-    match text {
-        "active" => Ok(TokenState::Active),
-        "disabled" => Ok(TokenState::Disabled),
-        "revoked" => Ok(TokenState::Revoked),
-        _ => Err(Problem::State),
-    }
+    let states = [
+        TokenState::Active,
+        TokenState::Disabled,
+        TokenState::Revoked,
+    ];
+    let known = states.into_iter().find(|state| state_name(*state) == text);
+    known.ok_or(Problem::State)
 }

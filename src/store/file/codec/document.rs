@@ -5,35 +5,44 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::error::{Cause, Location};
+use crate::store::file::error::{Cause, Location};
 
-/// What a file is written in, told by the extension of its name.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Format {
+/// The format of a file, by the extension of its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store::file) enum Format {
     Toml,
     Json,
 }
 
-/// A value from a file of either format. Nothing of it is ever shown.
-pub(super) struct Value {
-    /// From 1; unknown in JSON.
+/// A value from a file of either format. It may be a secret, so errors never quote it.
+pub(in crate::store::file) struct Value {
+    /// Counted from 1; unknown in JSON.
     pub(super) line: Option<usize>,
     pub(super) data: Data,
 }
 
 pub(super) enum Data {
     Text(String),
-    /// A date or time that TOML wrote without quotes.
+    /// A TOML date or time without quotes.
     Time(String),
     List(Vec<Value>),
-    /// In JSON, names may repeat.
+    /// In JSON, a name may occur twice.
     Map(Vec<(String, Value)>),
-    /// Of a kind that no field has.
+    /// A value of a type that no field has.
     Other,
 }
 
+impl Data {
+    pub(super) fn as_text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+}
+
 impl Format {
-    pub(super) fn from_path(path: &Path) -> Result<Self, Cause> {
+    pub(in crate::store::file) fn from_path(path: &Path) -> Result<Self, Cause> {
         match path.extension().and_then(|extension| extension.to_str()) {
             Some("toml") => Ok(Self::Toml),
             Some("json") => Ok(Self::Json),
@@ -41,42 +50,38 @@ impl Format {
         }
     }
 
-    /// The messages of the parsers are dropped: they quote the file.
-    pub(super) fn parse(self, text: &str) -> Result<Value, Cause> {
+    /// Parses a file. Drops the messages of the parsers, which quote the file.
+    pub(in crate::store::file) fn parse(self, text: &str) -> Result<Value, Cause> {
         match self {
-            Self::Toml => DeTable::parse(text)
-                .map(|table| LineIndex::of(text).map(table.get_ref()))
-                .map_err(|error| {
-                    let line = error
-                        .span()
-                        .map(|span| LineIndex::of(text).line(span.start));
-                    syntax("TOML", line, None)
-                }),
-            Self::Json => serde_json::from_str(text)
-                .map_err(|error| syntax("JSON", Some(error.line()), Some(error.column()))),
+            Self::Toml => {
+                let lines = LineIndex::new(text);
+                let table = DeTable::parse(text).map_err(|error| Cause::Syntax {
+                    format: "TOML",
+                    location: Location::line(error.span().map(|span| lines.line(span.start))),
+                })?;
+                Ok(lines.map(table.get_ref()))
+            }
+            Self::Json => serde_json::from_str(text).map_err(|error| Cause::Syntax {
+                format: "JSON",
+                location: Location {
+                    column: Some(error.column()),
+                    ..Location::line(error.line())
+                },
+            }),
         }
     }
 }
 
-fn syntax(format: &'static str, line: Option<usize>, column: Option<usize>) -> Cause {
-    let location = Location {
-        line,
-        column,
-        ..Location::default()
-    };
-    Cause::Syntax { format, location }
-}
-
-/// Where each line of a TOML text begins.
+/// The offsets of the line ends of a TOML text.
 struct LineIndex(Vec<usize>);
 
 impl LineIndex {
-    fn of(text: &str) -> Self {
+    fn new(text: &str) -> Self {
         let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
         Self(ends.map(|(offset, _)| offset).collect())
     }
 
-    /// The line, from 1, on which the byte at this place stands.
+    /// Returns the line of the byte at this offset, counted from 1.
     fn line(&self, offset: usize) -> usize {
         self.0.partition_point(|end| *end < offset) + 1
     }

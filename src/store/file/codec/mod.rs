@@ -1,0 +1,11 @@
+//! The format of token files, read and written.
+
+mod document;
+mod read;
+#[cfg(feature = "cli")]
+mod write;
+
+pub(super) use self::document::Format;
+pub(super) use self::read::records;
+#[cfg(feature = "cli")]
+pub(super) use self::write::{Fields, Unsupported, pair, string};

@@ -1,0 +1,170 @@
+use std::ffi::OsString;
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use super::error::TokenFileError;
+
+/// Replaces a file atomically. Holds a lock that admits one writer at a time.
+pub(super) struct AtomicWriter {
+    /// The file, with all links followed.
+    target: PathBuf,
+    lock_path: PathBuf,
+    lock: File,
+}
+
+impl AtomicWriter {
+    /// Waits until no other writer, of this process or another, holds the lock of the file.
+    pub(super) fn lock(path: &Path) -> Result<Self, TokenFileError> {
+        let target = resolve(path).map_err(|error| TokenFileError::unwritable(path, error))?;
+        let lock_path = sibling(&target, ".lock");
+        let failed = |error| TokenFileError::unwritable(&lock_path, error);
+        loop {
+            let lock = open_private(OpenOptions::new().create(true), &lock_path);
+            let lock = lock.and_then(wait_for_lock).map_err(failed)?;
+            // The previous holder removes the file: then another writer may lock a new one.
+            if is_same_file(&lock, &lock_path) {
+                return Ok(Self {
+                    target,
+                    lock_path,
+                    lock,
+                });
+            }
+            if lock_path.is_symlink() {
+                return Err(failed(io::Error::other("it is a symbolic link")));
+            }
+        }
+    }
+
+    /// Replaces the file by another with this text, and with the owner and mode of the original.
+    /// The change is durable when this returns. Leaves the file alone and returns `false` if
+    /// `is_unchanged` does.
+    pub(super) fn replace(
+        &self,
+        text: &str,
+        original: Option<&Metadata>,
+        is_unchanged: impl FnOnce() -> bool,
+    ) -> Result<bool, TokenFileError> {
+        let temporary = sibling(&self.target, ".new.toml");
+        let replaced = write_temporary(&temporary, text, original).and_then(|()| {
+            if !is_unchanged() {
+                return Ok(false);
+            }
+            fs::rename(&temporary, &self.target)?;
+            sync_directory(&self.target)?;
+            Ok(true)
+        });
+        // Fails after a rename.
+        let _ = fs::remove_file(&temporary);
+        replaced.map_err(|error| TokenFileError::unwritable(&self.target, error))
+    }
+}
+
+impl Drop for AtomicWriter {
+    fn drop(&mut self) {
+        // Still locked here: afterwards the path may name the lock of another writer.
+        if is_same_file(&self.lock, &self.lock_path) {
+            let _ = fs::remove_file(&self.lock_path);
+        }
+    }
+}
+
+fn resolve(path: &Path) -> io::Result<PathBuf> {
+    match path.canonicalize() {
+        Err(_) if path.symlink_metadata().is_err() => {
+            let directory = path.parent().filter(|it| !it.as_os_str().is_empty());
+            let directory = directory.unwrap_or(Path::new(".")).canonicalize()?;
+            Ok(directory.join(path.file_name().unwrap_or_default()))
+        }
+        // A link to a missing file is an error.
+        resolved => resolved,
+    }
+}
+
+fn sibling(target: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(target.file_name().unwrap_or_default());
+    name.push(suffix);
+    target.with_file_name(name)
+}
+
+fn write_temporary(path: &Path, text: &str, original: Option<&Metadata>) -> io::Result<()> {
+    // A writer that was killed may have left one.
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = open_private(OpenOptions::new().create_new(true), path)?;
+    file.write_all(text.as_bytes())?;
+    if let Some(original) = original {
+        copy_owner_and_mode(&file, original)?;
+    }
+    file.sync_all()
+}
+
+/// Opens a file to write. A new one has mode 0600, whatever the umask.
+fn open_private(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
+    options.write(true).open(path)
+}
+
+#[expect(
+    clippy::incompatible_msrv,
+    reason = "the feature `cli` includes SQLite and PostgreSQL, which need Rust 1.94"
+)]
+fn wait_for_lock(file: File) -> io::Result<File> {
+    file.lock()?;
+    Ok(file)
+}
+
+#[cfg(unix)]
+fn is_same_file(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+
+    let inode = |metadata: &Metadata| (metadata.dev(), metadata.ino());
+    let (file, path) = (file.metadata(), path.symlink_metadata());
+    matches!((file, path), (Ok(file), Ok(path)) if inode(&file) == inode(&path))
+}
+
+/// An open file cannot be replaced here.
+#[cfg(not(unix))]
+fn is_same_file(_: &File, path: &Path) -> bool {
+    path.exists()
+}
+
+#[cfg(unix)]
+fn copy_owner_and_mode(file: &File, original: &Metadata) -> io::Result<()> {
+    use std::os::unix::fs::{MetadataExt, fchown};
+
+    let own = file.metadata()?;
+    let user = Some(original.uid()).filter(|user| *user != own.uid());
+    let group = Some(original.gid()).filter(|group| *group != own.gid());
+    if user.is_some() || group.is_some() {
+        fchown(file, user, group)?;
+    }
+    // Last, because a change of the owner may clear bits of the mode.
+    file.set_permissions(original.permissions())
+}
+
+#[cfg(not(unix))]
+fn copy_owner_and_mode(file: &File, original: &Metadata) -> io::Result<()> {
+    file.set_permissions(original.permissions())
+}
+
+#[cfg(unix)]
+fn sync_directory(file: &Path) -> io::Result<()> {
+    match file
+        .parent()
+        .map(|directory| File::open(directory)?.sync_all())
+    {
+        // Not every file system supports it.
+        Some(Err(error)) if error.kind() != ErrorKind::InvalidInput => Err(error),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(not(unix))]
+fn sync_directory(_: &Path) -> io::Result<()> {
+    Ok(())
+}
