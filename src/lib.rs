@@ -126,12 +126,15 @@ pub mod token;
 pub mod digest;
 pub mod principal;
 pub mod header;
+#[cfg(any(feature = "api", feature = "client", feature = "introspection"))]
+mod media_type;
 #[cfg(any(feature = "introspection", feature = "client"))]
 mod transport;
 pub mod store;
 pub mod audit;
 pub mod registry;
 pub mod lifecycle;
+pub mod wire;
 pub mod limits;
 pub mod reject;
 mod observe;

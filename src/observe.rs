@@ -79,7 +79,7 @@ pub(crate) fn previous_secret_used(principal: &Principal) {
     let _ = principal;
 }
 
-/// Returns a guard or an extractor refused a request.
+/// Logs and counts the rejection of a guard or an extractor.
 pub(crate) fn guard_rejected(mut rejection: Rejection, request: &RequestInfo) -> Rejection {
     #[cfg(feature = "metrics")]
     metrics::counter!(

@@ -4,52 +4,56 @@ use std::sync::Arc;
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, Request};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use futures::lock::Mutex;
 use futures::stream::{self, StreamExt};
-use http::header::CONTENT_TYPE;
-use http::{HeaderMap, StatusCode};
-use serde_json::{Map, Value};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
-/// The longest body of a call that manages tokens, in bytes.
+use crate::lifecycle::FieldProblem;
+use crate::media_type;
+use crate::wire::{self, JsonError};
+
+/// The maximum size of a request body, in bytes.
 pub(super) const MAX_BODY_BYTES: usize = 64 * 1024;
 
-const JSON: &str = "application/json";
-const MERGE_PATCH: &str = "application/merge-patch+json";
-
-/// The JSON object that a request bears.
-pub(super) async fn json_object(request: Request) -> Result<Map<String, Value>, BodyError> {
-    if !has_content_type(request.headers(), &[JSON]) {
-        return Err(BodyError::MediaType(JSON));
+/// Reads a JSON object.
+pub(super) async fn json<T: DeserializeOwned>(request: Request) -> Result<T, BodyError> {
+    if !media_type::is(request.headers(), media_type::JSON) {
+        return Err(BodyError::MediaType(media_type::JSON));
     }
     parse(&read(request).await?)
 }
 
-/// The merge patch that a request bears (RFC 7396).
-pub(super) async fn merge_patch(request: Request) -> Result<Map<String, Value>, BodyError> {
-    if !has_content_type(request.headers(), &[MERGE_PATCH, JSON]) {
-        return Err(BodyError::MediaType(MERGE_PATCH));
+/// Reads a JSON merge patch (RFC 7396).
+pub(super) async fn merge_patch<T: DeserializeOwned>(request: Request) -> Result<T, BodyError> {
+    let mut accepted = [media_type::MERGE_PATCH, media_type::JSON].into_iter();
+    if !accepted.any(|media_type| media_type::is(request.headers(), media_type)) {
+        return Err(BodyError::MediaType(media_type::MERGE_PATCH));
     }
     parse(&read(request).await?)
 }
 
-/// The JSON object that a request bears, if it bears anything.
-pub(super) async fn optional_json_object(
-    request: Request,
-) -> Result<Map<String, Value>, BodyError> {
+/// Reads a JSON object, or returns the default if there is no body.
+pub(super) async fn optional<T>(request: Request) -> Result<T, BodyError>
+where
+    T: DeserializeOwned + Default,
+{
     let is_typed = request.headers().contains_key(CONTENT_TYPE);
-    if is_typed && !has_content_type(request.headers(), &[JSON]) {
-        return Err(BodyError::MediaType(JSON));
+    if is_typed && !media_type::is(request.headers(), media_type::JSON) {
+        return Err(BodyError::MediaType(media_type::JSON));
     }
     let body = read(request).await?;
     match (body.is_empty(), is_typed) {
-        (true, _) => Ok(Map::new()),
+        (true, _) => Ok(T::default()),
         (false, true) => parse(&body),
-        (false, false) => Err(BodyError::MediaType(JSON)),
+        (false, false) => Err(BodyError::MediaType(media_type::JSON)),
     }
 }
 
-/// All of what a request bears.
+/// Reads a body of any media type.
 pub(super) async fn read(request: Request) -> Result<Bytes, BodyError> {
     let body = Bytes::from_request(request, &()).await;
     body.map_err(|rejection| match rejection.status() {
@@ -58,8 +62,31 @@ pub(super) async fn read(request: Request) -> Result<Bytes, BodyError> {
     })
 }
 
-/// Reads and drops what a handler left unread of a body, up to [`MAX_BODY_BYTES`] bytes: the server closes a
-/// connection with an unread body, and the client's retries with it.
+/// Decodes a JSON object strictly.
+pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, BodyError> {
+    wire::from_slice(body).map_err(BodyError::Json)
+}
+
+/// Adds JSON to a response. No cache may store it.
+pub(super) fn write(mut response: Response, json: impl Into<Body>) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type::JSON));
+    forbid_storing(headers);
+    response.map(|_| json.into())
+}
+
+/// Creates a JSON response that no cache may store.
+pub(super) fn response(status: StatusCode, body: &impl Serialize) -> Response {
+    let json = serde_json::to_string(body).expect("the body is plain data");
+    write(status.into_response(), json)
+}
+
+pub(super) fn forbid_storing(headers: &mut HeaderMap) {
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+}
+
+/// Reads and drops up to [`MAX_BODY_BYTES`] bytes that a handler left unread. Otherwise the server closes the
+/// connection, and the client's retries fail with it.
 pub(super) async fn drain_unread(request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
     let body = Arc::new(Mutex::new(body.into_data_stream()));
@@ -80,36 +107,15 @@ pub(super) async fn drain_unread(request: Request, next: Next) -> Response {
     response
 }
 
-fn parse(body: &[u8]) -> Result<Map<String, Value>, BodyError> {
-    // The error is told by its place alone: an excerpt may be a secret that got here by mistake.
-    serde_json::from_slice(body).map_err(|error| BodyError::NotAnObject {
-        line: error.line(),
-        column: error.column(),
-    })
-}
-
-fn has_content_type(headers: &HeaderMap, wanted: &[&str]) -> bool {
-    let mut values = headers.get_all(CONTENT_TYPE).iter();
-    let (Some(value), None) = (values.next(), values.next()) else {
-        return false;
-    };
-    let essence = value.to_str().unwrap_or_default().split(';').next();
-    let essence = essence.unwrap_or_default().trim();
-    wanted.iter().any(|it| essence.eq_ignore_ascii_case(it))
-}
-
 /// A body is not what a call takes.
 #[derive(Debug)]
 pub(super) enum BodyError {
-    /// It must be of this media type.
+    /// The body must have this media type.
     MediaType(&'static str),
     TooLarge,
-    /// It broke off.
+    /// The body ended early.
     Unreadable,
-    NotAnObject {
-        line: usize,
-        column: usize,
-    },
+    Json(JsonError),
 }
 
 impl BodyError {
@@ -117,7 +123,18 @@ impl BodyError {
         match self {
             Self::MediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Unreadable | Self::NotAnObject { .. } => StatusCode::BAD_REQUEST,
+            Self::Json(JsonError::Invalid(_)) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Unreadable | Self::Json(_) => StatusCode::BAD_REQUEST,
+        }
+    }
+
+    /// Returns the member that is wrong, if the JSON could be parsed.
+    pub(super) fn problem(&self) -> Option<&FieldProblem> {
+        match self {
+            Self::Json(JsonError::Duplicate(problem) | JsonError::Invalid(problem)) => {
+                Some(problem)
+            }
+            _ => None,
         }
     }
 }
@@ -128,10 +145,13 @@ impl fmt::Display for BodyError {
             Self::MediaType(wanted) => write!(f, "the body must be {wanted}"),
             Self::TooLarge => write!(f, "the body is larger than {} KiB", MAX_BODY_BYTES / 1024),
             Self::Unreadable => f.write_str("the body could not be read"),
-            Self::NotAnObject { line, column } => write!(
+            Self::Json(JsonError::Syntax { line, column }) => write!(
                 f,
                 "the body is not a JSON object (line {line}, column {column})"
             ),
+            Self::Json(JsonError::Duplicate(problem) | JsonError::Invalid(problem)) => {
+                write!(f, "{}: {}", problem.pointer, problem.detail)
+            }
         }
     }
 }

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use axum::extract::FromRequestParts;
 use http::request::Parts;
 
+use super::state::ApiState;
 use crate::lifecycle::{Actor, ServiceTokens};
 use crate::limits::{ClientAddress, RequestOrigin};
 use crate::middleware::Checker;
@@ -11,24 +12,22 @@ use crate::principal::{Principal, Requirement};
 use crate::reject::{Rejection, RejectionReason};
 use crate::store::{ADMIN_SCOPE, Credential};
 
-/// State that knows how to check a token.
-pub(super) trait HasChecker: Send + Sync + 'static {
-    fn checker(&self) -> &Checker;
-}
-
-/// The caller of a request, whom the layer accepted, with the credential that authenticates it
-/// again: a body may take long to arrive, and a token may be revoked meanwhile.
+/// The caller of a request that the layer accepted, with its credential. A handler checks the
+/// credential again after it read the body, which may take long enough for a token to be revoked.
 pub(super) struct Caller {
     credential: Credential<'static>,
     origin: RequestOrigin,
 }
 
-impl<S: HasChecker> FromRequestParts<Arc<S>> for Caller {
+impl<X: Send + Sync> FromRequestParts<Arc<ApiState<X>>> for Caller {
     type Rejection = Rejection;
 
-    async fn from_request_parts(parts: &mut Parts, state: &Arc<S>) -> Result<Self, Rejection> {
+    async fn from_request_parts(
+        parts: &mut Parts,
+        state: &Arc<ApiState<X>>,
+    ) -> Result<Self, Rejection> {
         let is_accepted = parts.extensions.get::<Principal>().is_some();
-        let checker = state.checker();
+        let checker = &state.checker;
         let credential = checker.read(&mut parts.headers)?.filter(|_| is_accepted);
         let missing = || checker.reject(RejectionReason::MissingLayer);
         let credential = credential.ok_or_else(missing)?.into_owned();
@@ -38,20 +37,19 @@ impl<S: HasChecker> FromRequestParts<Arc<S>> for Caller {
 }
 
 impl Caller {
-    /// Authenticates the caller again, and returns the tokens as it may change them. Call it once
-    /// the body is read. The registry requires the same of the caller in the transaction of each
-    /// change.
-    pub(super) async fn reauthenticate(
+    /// Authenticates the caller again and returns the tokens, with the caller as the actor of each
+    /// change. Call it after reading the body. The registry checks the same requirement in the
+    /// transaction of each change.
+    pub(super) async fn tokens<X>(
         self,
-        tokens: &ServiceTokens,
-        checker: &Checker,
+        state: &ApiState<X>,
         requirement: Option<Requirement>,
     ) -> Result<ServiceTokens, Rejection> {
         let requirement = requirement.map(Arc::new);
-        let principal = self.authenticate_again(checker, requirement.clone()).await;
-        let principal = principal.inspect_err(|rejection| {
-            Stopwatch::start().rejected(rejection);
-        })?;
+        let principal = self
+            .authenticate_again(&state.checker, requirement.clone())
+            .await
+            .inspect_err(|rejection| Stopwatch::start().rejected(rejection))?;
         let actor = Actor::holder(principal)
             .with_credential(self.credential)
             .with_client_address(self.origin.address.map(ClientAddress::ip));
@@ -59,7 +57,7 @@ impl Caller {
             Some(requirement) => actor.with_requirement(requirement),
             None => actor,
         };
-        Ok(tokens.clone().acting_for(actor))
+        Ok(state.tokens.clone().acting_for(actor))
     }
 
     async fn authenticate_again(
@@ -78,13 +76,13 @@ impl Caller {
     }
 }
 
-/// The scopes of which a call that reads tokens needs one.
+/// The scopes that read tokens. A call needs one of them.
 pub(super) const READ_SCOPES: [&str; 2] = ["service-tokens:read", ADMIN_SCOPE];
 
-/// The scopes of which a call that changes tokens needs one.
+/// The scopes that change tokens. A call needs one of them.
 pub(super) const WRITE_SCOPES: [&str; 2] = ["service-tokens:write", ADMIN_SCOPE];
 
-/// What a call that changes tokens needs.
+/// Returns what a call that changes tokens needs.
 pub(super) fn write_requirement() -> Requirement {
     Requirement::any_scope(WRITE_SCOPES)
 }

@@ -10,14 +10,14 @@ use crate::reject::{Rejection, RejectionReason};
 use crate::store::{Cached, Credential, TokenRecord};
 use crate::token::TokenId;
 
-/// Checks tokens as the layer does, failure limit included.
+/// Checks tokens as the layer does, including the failure limit.
 pub(super) struct Inspector {
     pub(super) checker: Arc<Checker>,
 }
 
 impl Inspector {
-    /// Returns who sends this request, by the token in its headers. The token must have this id, if
-    /// one is given.
+    /// Authenticates the request by the token in its headers. If an id is given, the token must have
+    /// it.
     pub(super) async fn authenticate(
         &self,
         parts: &mut Parts,
@@ -49,7 +49,7 @@ impl Inspector {
         Ok(caller)
     }
 
-    /// Returns what is known about a valid token, or why it is not valid.
+    /// Returns the record of a valid token, or why the token is not valid.
     pub(super) async fn inspect(
         &self,
         credential: &Credential<'_>,
@@ -63,16 +63,16 @@ impl Inspector {
             Cached::Miss => {
                 let found = checker.look_up(credential, origin).await?;
                 let principal = checker.evaluate_lookup(found.clone(), credential, origin)?;
-                return Ok((found.expect("nothing found is no token"), principal));
+                return Ok((found.expect("a token was accepted"), principal));
             }
         };
         let evaluated = checker.evaluate(found.clone(), credential);
         let principal =
             evaluated.map_err(|rejection| checker.reject_without_lookup(rejection, origin))?;
-        Ok((found.expect("nothing found is no token"), principal))
+        Ok((found.expect("a token was accepted"), principal))
     }
 
-    /// Returns the refusal of what is not a valid token, and counts a failure.
+    /// Counts a failure and returns the rejection.
     pub(super) fn record_failure(
         &self,
         origin: RequestOrigin,

@@ -1,17 +1,43 @@
+use std::convert::Infallible;
 use std::time::Duration;
 
-use axum::response::Response;
+use axum::extract::{FromRequestParts, Path};
+use axum::response::{IntoResponse, Response};
+use http::header::CONTENT_TYPE;
+use http::request::Parts;
 use http::{HeaderName, HeaderValue, StatusCode};
 
+use super::body;
 use crate::lifecycle::LifecycleError;
 use crate::middleware::Checker;
 use crate::observe::Stopwatch;
 use crate::reject::Rejection;
 use crate::store::StoreError;
+use crate::wire::Problem;
 
 const EFFECTIVE_WITHIN: HeaderName = HeaderName::from_static("service-token-effective-within");
 
-/// Says after how long every node knows of a change, in whole seconds, rounded up.
+/// The parameter of a path. It is empty if the path is not UTF-8, and no token has that id.
+pub(super) struct PathSegment(pub(super) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for PathSegment {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Infallible> {
+        let path = Path::<String>::from_request_parts(parts, state).await;
+        Ok(Self(path.map(|Path(text)| text).unwrap_or_default()))
+    }
+}
+
+/// Creates a problem response that no cache may store.
+pub(super) fn problem_response(status: StatusCode, problem: &Problem) -> Response {
+    let mut response = body::write(status.into_response(), problem.to_json());
+    let media_type = HeaderValue::from_static(Problem::MEDIA_TYPE);
+    response.headers_mut().insert(CONTENT_TYPE, media_type);
+    response
+}
+
+/// Adds the header with the seconds, rounded up, after which every node sees a change.
 pub(super) fn with_effective_within(within: Duration, mut response: Response) -> Response {
     let part = u64::from(within.subsec_nanos() > 0);
     let seconds = within.as_secs().saturating_add(part);
@@ -20,10 +46,12 @@ pub(super) fn with_effective_within(within: Duration, mut response: Response) ->
     response
 }
 
-/// The status that says why nothing was changed.
+/// Returns the status of a failed change.
 pub(super) fn status_code(error: &LifecycleError) -> StatusCode {
     match error {
-        LifecycleError::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
+        LifecycleError::Invalid(_) | LifecycleError::IdempotencyKeyReused => {
+            StatusCode::UNPROCESSABLE_ENTITY
+        }
         LifecycleError::NotFound => StatusCode::NOT_FOUND,
         LifecycleError::RequirementNotMet(_)
         | LifecycleError::EscalationDenied { .. }
@@ -38,8 +66,8 @@ pub(super) fn status_code(error: &LifecycleError) -> StatusCode {
     }
 }
 
-/// The refusal of a change whose caller was authenticated, and is no longer allowed to make it: the
-/// same that the layer and the guards return.
+/// Returns the rejection of a caller that was authenticated and lost its authority since. It equals
+/// the rejection of the layer and the guards.
 pub(super) fn actor_rejection(error: &LifecycleError, checker: &Checker) -> Option<Rejection> {
     let rejection = match error {
         LifecycleError::ActorTokenRejected(kind) => checker.reject_actor(*kind),
@@ -53,7 +81,7 @@ pub(super) fn actor_rejection(error: &LifecycleError, checker: &Checker) -> Opti
     Some(rejection)
 }
 
-/// The refusal of a change that could not be made, for no fault of the caller's.
+/// Returns the rejection for a change that failed without a fault of the caller.
 pub(super) fn unavailable_rejection(error: LifecycleError, checker: &Checker) -> Rejection {
     checker.reject_store_error(match error {
         LifecycleError::Store(error) => error,

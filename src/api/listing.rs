@@ -1,11 +1,9 @@
-use std::fmt::Write;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use futures::stream::{self, StreamExt};
-use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
@@ -16,32 +14,33 @@ use crate::observe::{self, RequestInfo};
 use crate::registry::{Cursor, TokenFilter};
 use crate::store::{StoreError, TokenRecord};
 
-/// How many lists one router writes at a time. Each holds about two pages in memory.
+/// The maximum number of lists that one router writes at a time. Each holds about two pages in
+/// memory.
 const MAX_CONCURRENT_LISTS: usize = 4;
 
-/// How long a request waits until another list is written.
+/// The maximum time that a request waits for another list to end.
 const PERMIT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// After what time a refused request should be repeated.
+/// The `Retry-After` of a rejected request.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// How many tokens a page has.
+/// The number of tokens of a page.
 const PAGE_SIZE: usize = 500;
 
-/// The JSON of a list.
+/// The JSON format of a list.
 pub(super) trait ListFormat: Send + 'static {
-    /// What comes before the first token.
+    /// Returns the text before the first token.
     fn prefix(&self) -> &'static str;
-    fn token(&self, record: &TokenRecord) -> Value;
-    /// What comes after the last of `total` tokens.
+    fn token(&self, record: &TokenRecord) -> String;
+    /// Returns the text after the last of `total` tokens.
     fn suffix(&self, total: usize) -> String;
 }
 
-/// Writes lists of all tokens for clients that know no pages, page by page.
+/// Streams lists of all tokens for clients without pagination.
 ///
-/// A list that is longer than a page is a stream: the next page is read when the client has taken
-/// the one before. If the store fails in between, the body ends with an error, for which a server
-/// aborts the connection or the HTTP/2 stream, so that no client takes a part for the whole.
+/// The next page is read when the client has received the one before. If the store fails meanwhile,
+/// the body ends with an error, and the server aborts the connection or the HTTP/2 stream. So no
+/// client takes a part for the whole list.
 pub(super) struct ListWriter(Arc<Semaphore>);
 
 impl Default for ListWriter {
@@ -53,10 +52,9 @@ impl Default for ListWriter {
 impl ListWriter {
     /// Returns the body with the tokens that match `filter`, the oldest first.
     ///
-    /// Returns an error if the first page cannot be read, or if [`MAX_CONCURRENT_LISTS`] others are being
-    /// written and none of them ends within [`PERMIT_TIMEOUT`]. That is 503 and not 429: the number of
-    /// other clients' lists is no fault of this client's, and the SDK of one dialect repeats a 429
-    /// four times within a second.
+    /// Returns an error if the first page cannot be read, or if [`MAX_CONCURRENT_LISTS`] other lists are being
+    /// written and none of them ends within [`PERMIT_TIMEOUT`]. The status is 503 and not 429, because
+    /// other clients caused it, and the SDK of `pipeops` repeats a 429 four times within a second.
     pub(super) async fn write(
         &self,
         tokens: ServiceTokens,
@@ -99,28 +97,28 @@ impl ListWriter {
     }
 }
 
-/// How a failure is logged that occurs after the status was sent.
+/// What the log needs to know about a failure after the status was sent.
 #[derive(Clone)]
 pub(super) struct FailureReport {
     pub(super) checker: Arc<Checker>,
     pub(super) request: RequestInfo,
 }
 
-/// A list of which some pages are written.
+/// A list in progress.
 struct List<F> {
     tokens: ServiceTokens,
     filter: TokenFilter,
     format: F,
     next: Option<Cursor>,
     total: usize,
-    /// Held until the list is written or its client is gone.
-    #[expect(dead_code, reason = "frees a place when it is dropped")]
+    /// Held until the list ends or the client disconnects.
+    #[expect(dead_code, reason = "released on drop")]
     permit: OwnedSemaphorePermit,
 }
 
 type Chunk = Result<Bytes, io::Error>;
 
-/// The next page, and the list if another one follows.
+/// Returns the next page, and the list if another page follows.
 async fn next_chunk<F: ListFormat>(
     mut list: List<F>,
     report: &FailureReport,
@@ -136,7 +134,7 @@ async fn next_chunk<F: ListFormat>(
                 &unavailable_rejection(error, &report.checker),
                 &report.request,
             );
-            let aborted = io::Error::other("the list of tokens broke off");
+            let aborted = io::Error::other("the list of tokens is incomplete");
             Some((Err(aborted), None))
         }
     }
@@ -151,8 +149,7 @@ impl<F: ListFormat> List<F> {
                 text.push(',');
             }
             self.total += 1;
-            let token = self.format.token(record);
-            write!(text, "{token}").expect("a text takes any text");
+            text.push_str(&self.format.token(record));
         }
         self.next = page.next;
         if self.next.is_none() {

@@ -1,21 +1,21 @@
-//! HTTP endpoints over the tokens, as axum routers to nest wherever they fit.
+//! HTTP endpoints for tokens, as axum routers.
 //!
 //! 1. [`oauth`]: `POST /introspect` (RFC 7662) and `POST /revoke` (RFC 7009), for services in any
 //!    language.
-//! 2. [`forward_auth`]: `/verify`, for a reverse proxy that asks before it passes a request on.
-//! 3. [`management`]: the life of tokens over HTTP; [`stackstate`] and [`pipeops`]: the same for
-//!    existing clients.
-//! 4. Each takes the [`ServiceTokenLayer`](crate::ServiceTokenLayer) it is to check tokens with: its
-//!    store, clock, realm, token format, audit sink and last uses. What a client gets refused here
-//!    is refused as that layer refuses it.
-//! 5. A [`FailureLimit`](crate::limits::FailureLimit) bounds what unknown tokens cost others. Routers
-//!    use their layer's, or create one. Give the layer one, so that all share it.
-//! 6. With the feature `tracing` each response with a 5xx status is one `ERROR` event of the target
-//!    `tower_service_token`, with `status`, `code`, `error` (the causes), `endpoint`, `token_id` (the
-//!    caller's), `client` (its address) and `request_id`: the header `X-Request-Id` of 1 to 128
-//!    visible ASCII characters without a token, unless the current span has a field `request_id`.
-//!    Such a response has [`FailureLogged`](crate::reject::FailureLogged) in its extensions. A refused
-//!    escalation is one `INFO` event with its `reason`.
+//! 2. [`forward_auth`]: `/verify`, for the authentication subrequests of reverse proxies.
+//! 3. [`management`]: creates, lists, updates, rotates and revokes tokens. [`stackstate`] and
+//!    [`pipeops`] do the same for existing clients.
+//! 4. Each router takes the [`ServiceTokenLayer`](crate::ServiceTokenLayer) that checks its callers,
+//!    and uses its store, clock, realm, token format, audit sink and last-used times. Its rejections
+//!    are those of the layer.
+//! 5. A [`FailureLimit`](crate::limits::FailureLimit) bounds the cost of unknown tokens. A router uses
+//!    that of its layer, or creates one. Set it on the layer, so that all routers share it.
+//! 6. With the feature `tracing`, each response with a 5xx status is one `ERROR` event with the target
+//!    `tower_service_token` and the fields `status`, `code`, `error` (the causes), `endpoint`,
+//!    `token_id` (of the caller), `client` (its address) and `request_id`: the header `X-Request-Id`
+//!    if it is 1 to 128 visible ASCII characters and not a token, unless the current span has a field
+//!    `request_id`. Such a response has [`FailureLogged`](crate::reject::FailureLogged) in its
+//!    extensions. A denied escalation is one `INFO` event with its `reason`.
 //!
 //! ```
 //! use axum::Router;
@@ -30,24 +30,23 @@
 //!     .merge(ForwardAuth::new(layer).into_router());
 //! ```
 //!
-//! Put none of them behind a `ServiceTokenLayer`: they read the credentials themselves. They set no
-//! time limit and no limit on requests at a time; those belong around the whole app, and TLS in
-//! front of it, as tokens travel in the clear otherwise.
+//! Do not put them behind a `ServiceTokenLayer`: they read the credentials themselves. They set no
+//! timeout and no concurrency limit; add those to the whole app. Put TLS in front of it, because
+//! tokens are sent in clear text otherwise.
 
 mod body;
 mod caller;
-mod fields;
 pub mod forward_auth;
 mod inspector;
 mod listing;
 pub mod management;
 pub mod oauth;
 mod lifecycle_response;
-mod path_segment;
 pub mod pipeops;
 mod request_log;
 mod security_schemes;
 pub mod stackstate;
+mod state;
 
 pub use self::security_schemes::SecuritySchemes;
 pub use crate::observe::request_id;

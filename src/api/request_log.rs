@@ -15,16 +15,16 @@ use crate::principal::Principal;
 use crate::reject::Rejection;
 use crate::token::TokenId;
 
-/// The token that a request was made with, in the extensions of a response. Known only to the
-/// handler if no layer inserts a [`Principal`].
+/// The id of the caller's token, in the extensions of a response. Only the handler knows it if no
+/// layer inserts a [`Principal`].
 #[derive(Clone, Copy)]
 pub(super) struct CallerId(pub(super) TokenId);
 
-/// Why a change was refused with `escalation_denied`, in the extensions of a response.
+/// Why a change was rejected with `escalation_denied`, in the extensions of a response.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct EscalationDenial {
     reason: &'static str,
-    /// How many roles and scopes the caller lacks, if that was the reason.
+    /// The number of roles and scopes that the caller lacks, if that is the reason.
     missing: Option<usize>,
 }
 
@@ -43,10 +43,10 @@ impl EscalationDenial {
     }
 }
 
-/// Logs each refusal and failure of an API once, with the request that it answers.
+/// Logs each rejection and failure of an API once, with its request.
 ///
-/// Put it inside the layer that inserts the [`Principal`]. The handlers log nothing themselves: the
-/// [`Rejection`] in the extensions of their response has the cause.
+/// Put it inside the layer that inserts the [`Principal`]. The handlers do not log; the
+/// [`Rejection`] in the extensions of their response holds the cause.
 #[derive(Clone, Copy)]
 pub(super) struct LogFailuresLayer;
 
@@ -123,7 +123,7 @@ fn log(response: &mut Response, info: RequestInfo) {
     }
 }
 
-/// For handlers whose failures occur after the response began.
+/// For handlers that may fail after the response began.
 impl<S: Sync> FromRequestParts<S> for RequestInfo {
     type Rejection = Infallible;
 

@@ -4,13 +4,13 @@ use utoipa::openapi::{Components, OpenApi};
 
 use crate::header::{CredentialSources, X_API_KEY};
 
-/// The ways in which a service token is sent, for the OpenAPI document of your own API.
+/// The security schemes of a service token, for the OpenAPI document of your own API.
 ///
-/// It adds three security schemes, of which a request uses any one:
+/// Adds three security schemes. A request uses one of them:
 ///
 /// 1. `serviceToken`: `Authorization: ApiKey <token>`;
 /// 2. `serviceTokenHeader`: `X-API-Key: <token>`;
-/// 3. `serviceTokenBearer`: `Authorization: Bearer <token>`, which works only where the layer
+/// 3. `serviceTokenBearer`: `Authorization: Bearer <token>`, if the layer
 ///    [accepts it](crate::ServiceTokenLayer::accept_bearer).
 ///
 /// ```
@@ -38,12 +38,12 @@ use crate::header::{CredentialSources, X_API_KEY};
 pub struct SecuritySchemes;
 
 impl SecuritySchemes {
-    /// The sources that all schemes together stand for.
+    /// Returns the credential sources of all schemes.
     pub(super) fn sources() -> CredentialSources {
         CredentialSources::default().with_bearer(true)
     }
 
-    /// What stands for each of the sources, with its name.
+    /// Returns the scheme of each source, with its name.
     pub(super) fn for_sources(sources: &CredentialSources) -> Vec<(String, SecurityScheme)> {
         let header = |name: &str, description: &str| {
             let value = ApiKeyValue::with_description(name, description);
@@ -69,7 +69,7 @@ impl SecuritySchemes {
             let bearer = HttpBuilder::new()
                 .scheme(HttpAuthScheme::Bearer)
                 .bearer_format("service token")
-                .description(Some("The token, as RFC 6750 has it."));
+                .description(Some("The token (RFC 6750)."));
             let bearer = SecurityScheme::Http(bearer.build());
             schemes.push(("serviceTokenBearer".to_owned(), bearer));
         }

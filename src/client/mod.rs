@@ -1,25 +1,25 @@
-//! For services that call others with a service token, and for those that manage tokens.
+//! Clients that send a service token, and clients that manage tokens.
 //!
-//! [`AddServiceTokenLayer`] adds the token to every request that goes out, and follows its file as
-//! it is rotated. [`ServiceTokensClient`] creates, lists, changes, rotates and revokes tokens at a
-//! server, by the verbs of [`ServiceTokens`](crate::ServiceTokens):
+//! [`AddServiceTokenLayer`] adds a token to outgoing requests, and reloads it from its file after a
+//! rotation. [`ServiceTokensClient`] creates, lists, updates, rotates and revokes tokens at a
+//! server, with the methods of [`ServiceTokens`](crate::ServiceTokens):
 //!
-//! 1. Arguments are the same types, and answers hold [`TokenInfo`](crate::lifecycle::TokenInfo)s
-//!    in place of records, so code goes from a store to a server by changing a type.
-//! 2. The token goes as `Authorization: ApiKey`, marked sensitive, and may come from a
+//! 1. Arguments have the same types. Results hold a [`TokenInfo`](crate::wire::TokenInfo) instead of
+//!    a record, so code moves from a store to a server by changing a type.
+//! 2. The token is sent as `Authorization: ApiKey` and marked sensitive. It may come from a
 //!    [file](ServiceTokensClientBuilder::with_token_file) that is rotated meanwhile.
-//! 3. `https` is required, and certificates are checked; `http` goes to loopback alone. No redirect
-//!    is followed, and no proxy of the environment used.
-//! 4. A call takes at most [30 s](ServiceTokensClientBuilder::with_timeout), all tries and pauses
-//!    included; a bulk revocation 40 s.
-//! 5. A creation makes one token, however often it has to be sent: see [retries](#retries).
-//! 6. An answer is taken only if it has the status, the media type and the form that it must have,
-//!    and is about the token asked for. What something else answers is
+//! 3. `https` is required and certificates are checked. `http` is allowed only to loopback. Redirects
+//!    are not followed, and proxies of the environment are not used.
+//! 4. A call takes at most [30 s](ServiceTokensClientBuilder::with_timeout), including retries and
+//!    pauses; a bulk revocation 40 s.
+//! 5. A creation makes one token, however often it is retried: see [retries](#retries).
+//! 6. A response is accepted only with the expected status, media type and members, and for the
+//!    requested token. Others are
 //!    [`UnexpectedResponse`](ClientErrorKind::UnexpectedResponse).
-//! 7. A relative [expiry](crate::lifecycle::Expiry) is sent as such, so that the server's clock
-//!    alone counts. Durations of answers are whole seconds, rounded up.
-//! 8. Secrets of answers are wiped when dropped, as far as this crate's copies go: what the TLS and
-//!    HTTP libraries buffer is not. No error and no `Debug` shows one.
+//! 7. A relative [expiry](crate::lifecycle::Expiry) stays relative, so that only the server's clock
+//!    counts. Durations in responses are whole seconds, rounded up.
+//! 8. Dropping a response zeroes this crate's copies of a secret, but not the buffers of the TLS and
+//!    HTTP libraries. No error and no `Debug` shows a secret.
 //!
 //! ```
 //! # #[cfg(feature = "api")] {
@@ -32,7 +32,7 @@
 //!
 //! # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
 //! # runtime.block_on(async {
-//! // In place of a server: its routes. Without `with_transport`, calls go over the network.
+//! // The router of the server, instead of a connection. Without `with_transport`, the client connects.
 //! let store = MemoryStore::new();
 //! let direct = ServiceTokens::new(store.clone());
 //! let admin = NewToken::new("admin").with_scopes(["service-tokens:admin"]);
@@ -66,23 +66,23 @@
 //!
 //! # Retries
 //!
-//! A call is sent again at most [twice](ServiceTokensClientBuilder::with_max_retries), after pauses
-//! that double from 0.2 s to 5 s and are spread at random, or after what `Retry-After` says. If that
-//! does not fit into the time limit, the caller gets the error at once.
+//! A call is retried at most [twice](ServiceTokensClientBuilder::with_max_retries), after pauses
+//! that double from 0.2 s to 5 s with jitter, or after `Retry-After`. If the pause exceeds the
+//! timeout, the call fails at once.
 //!
-//! | what happened | sent again |
+//! | failure | retried |
 //! |---|---|
-//! | no connection could be made | every call |
-//! | the connection ended before the answer did; 502, 503, 504, 429 | reads, `create`, and without a [revision](ServiceTokensClient::if_revision) `update`, `disable`, `enable`, `revoke` and `revoke_own` |
+//! | no connection | every call |
+//! | the connection ended before the response; 502, 503, 504, 429 | reads, `create`, and without a [revision](ServiceTokensClient::if_revision) `update`, `disable`, `enable`, `revoke` and `revoke_own` |
 //! | anything else | none |
 //!
-//! What is in no row but the first goes on a connection of its own, so that it does not meet one
-//! which the server is about to close.
+//! Calls that are retried only without a connection use a new connection, because the server may be
+//! about to close a pooled one.
 //!
 //! # The server
 //!
-//! Any that has the calls of this crate's management API, which the feature `api` has as
-//! `api::management`. A filter for a label whose key has an equals sign cannot be said there, and is
+//! Any server with the management API of this crate (feature `api`, `api::management`). The API cannot
+//! filter by a label whose key has an equals sign; such a filter is
 //! [`Invalid`](ClientErrorKind::Invalid).
 
 mod add_token;

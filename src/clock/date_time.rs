@@ -162,4 +162,14 @@ mod tests {
         assert!(parse_start("9999-12-30").is_ok());
         assert_eq!(parse_end("9999-12-31"), Err(ParseDateTimeError::OutOfRange));
     }
+
+    #[test]
+    fn midnight_is_the_end_of_a_day_before_and_after_the_epoch() {
+        let day = Duration::from_secs(86_400);
+        for time in [at(0), at(86_400), parse_end("2027-01-31").expect("a date")] {
+            assert!(is_midnight(time) && is_midnight(time - day));
+            assert!(!is_midnight(time + Duration::from_millis(1)));
+            assert!(!is_midnight(time - Duration::from_secs(3_600)));
+        }
+    }
 }

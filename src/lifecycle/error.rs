@@ -3,6 +3,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use serde::{Deserialize, Serialize};
+
 use crate::principal::Requirement;
 use crate::registry::{AuthorityError, RegistryError};
 use crate::store::{DenialKind, StoreError, TokenRecord};
@@ -106,11 +108,12 @@ pub enum LifecycleError {
 }
 
 /// A field that breaks a rule.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "api", derive(utoipa::ToSchema), schema(as = ServiceTokenFieldProblem))]
 pub struct FieldProblem {
-    /// The field, as a JSON pointer (RFC 6901): `/name`, `/roles/0`.
+    /// A JSON pointer (RFC 6901) to the field in the request: `/name`, `/roles/0`.
     pub pointer: Cow<'static, str>,
-    /// What is wrong, for people. It does not contain the value.
+    /// What is wrong, for people. It does not repeat the value.
     pub detail: Cow<'static, str>,
 }
 

@@ -31,10 +31,10 @@ use crate::clock::date_time::{self, ParseDateTimeError};
 /// # Ok::<_, tower_service_token::lifecycle::ExpiryError>(())
 /// ```
 #[derive(Clone, Debug)]
-pub struct Expiry(pub(super) Kind);
+pub struct Expiry(pub(crate) ExpiryKind);
 
 #[derive(Clone, Debug)]
-pub(super) enum Kind {
+pub(crate) enum ExpiryKind {
     Never,
     At(SystemTime),
     After(Span),
@@ -42,11 +42,11 @@ pub(super) enum Kind {
 
 impl Expiry {
     /// The token never expires.
-    pub const NEVER: Self = Self(Kind::Never);
+    pub const NEVER: Self = Self(ExpiryKind::Never);
 
     /// Creates an expiry at this time.
     pub fn at(time: SystemTime) -> Self {
-        Self(Kind::At(time))
+        Self(ExpiryKind::At(time))
     }
 
     /// Creates an expiry this long after the token is created or its expiry is changed, to the
@@ -55,7 +55,7 @@ impl Expiry {
         let millis = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
         let span = Span::new().try_milliseconds(millis);
         // A duration too long for a span is out of range for a date as well.
-        Self(Kind::After(span.unwrap_or(Span::new().years(19_998))))
+        Self(ExpiryKind::After(span.unwrap_or(Span::new().years(19_998))))
     }
 
     /// Returns the time of expiry for a token that is created now, or `None` if it never expires.
@@ -65,14 +65,14 @@ impl Expiry {
     /// Returns an error if the moment is not in the future, or too far in it.
     pub fn resolve(&self, now: SystemTime) -> Result<Option<SystemTime>, ExpiryError> {
         match &self.0 {
-            Kind::Never => Ok(None),
-            Kind::At(time) if *time <= now => Err(ExpiryError::Past),
+            ExpiryKind::Never => Ok(None),
+            ExpiryKind::At(time) if *time <= now => Err(ExpiryError::Past),
             // Such a time could not be displayed and would look like no expiry.
-            Kind::At(time) if Timestamp::try_from(*time).is_err() => Err(ExpiryError::TooFar),
-            Kind::At(time) => Ok(Some(*time)),
-            Kind::After(span) if span.is_zero() => Err(ExpiryError::Zero),
-            Kind::After(span) if span.is_negative() => Err(ExpiryError::Negative),
-            Kind::After(span) => {
+            ExpiryKind::At(time) if Timestamp::try_from(*time).is_err() => Err(ExpiryError::TooFar),
+            ExpiryKind::At(time) => Ok(Some(*time)),
+            ExpiryKind::After(span) if span.is_zero() => Err(ExpiryError::Zero),
+            ExpiryKind::After(span) if span.is_negative() => Err(ExpiryError::Negative),
+            ExpiryKind::After(span) => {
                 let now = Timestamp::try_from(now).map_err(|_| ExpiryError::TooFar)?;
                 let end = now.to_zoned(TimeZone::UTC).checked_add(*span);
                 let end = end.map_err(|_| ExpiryError::TooFar)?;
@@ -99,7 +99,7 @@ impl FromStr for Expiry {
         if span.is_negative() {
             return Err(ExpiryError::Negative);
         }
-        Ok(Self(Kind::After(span)))
+        Ok(Self(ExpiryKind::After(span)))
     }
 }
 

@@ -55,24 +55,23 @@ mod diff;
 mod error;
 mod expiry;
 mod fields;
-#[cfg(feature = "client")]
-pub(crate) mod wire;
 mod new_token;
 mod page;
 mod policy;
 mod purge;
 mod rights;
-mod token_info;
 mod tokens;
 mod update;
 
 pub use self::actor::Actor;
 pub use self::bulk::{BulkPreview, BulkRevocation};
 pub use self::error::{FieldProblem, LifecycleError};
+#[cfg(any(feature = "api", feature = "client"))]
+pub(crate) use self::expiry::ExpiryKind;
 pub use self::expiry::{Expiry, ExpiryError, expiry_date, last_day};
 pub use self::new_token::{IssuedToken, NewToken};
 pub use self::page::Page;
 pub use self::policy::TokenPolicy;
-pub use self::token_info::TokenInfo;
 pub use self::tokens::ServiceTokens;
+pub(crate) use self::update::Patch;
 pub use self::update::{ChangedToken, TokenUpdate};

@@ -20,15 +20,15 @@ use crate::token::MintedToken;
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct NewToken {
-    pub(super) name: String,
-    pub(super) description: Option<String>,
-    pub(super) subject: Option<String>,
-    pub(super) roles: Vec<String>,
-    pub(super) scopes: Vec<String>,
-    pub(super) labels: BTreeMap<String, String>,
-    pub(super) expiry: Option<Expiry>,
-    pub(super) not_before: Option<SystemTime>,
-    idempotency_key: Option<String>,
+    pub(crate) name: String,
+    pub(crate) description: Option<String>,
+    pub(crate) subject: Option<String>,
+    pub(crate) roles: Vec<String>,
+    pub(crate) scopes: Vec<String>,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) expiry: Option<Expiry>,
+    pub(crate) not_before: Option<SystemTime>,
+    pub(crate) idempotency_key: Option<String>,
 }
 
 impl NewToken {

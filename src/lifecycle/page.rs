@@ -16,8 +16,8 @@ use crate::token::TokenId;
 #[derive(Clone, Copy, Debug)]
 #[must_use]
 pub struct Page {
-    pub(super) limit: usize,
-    pub(super) after: Option<Cursor>,
+    pub(crate) limit: usize,
+    pub(crate) after: Option<Cursor>,
 }
 
 impl Default for Page {

@@ -1,6 +1,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 use super::Expiry;
 use crate::store::{TokenRecord, TokenState};
 
@@ -17,22 +19,25 @@ use crate::store::{TokenRecord, TokenState};
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct TokenUpdate {
-    pub(super) name: Option<String>,
-    pub(super) description: Patch<String>,
-    pub(super) subject: Patch<String>,
-    pub(super) roles: Option<Vec<String>>,
-    pub(super) scopes: Option<Vec<String>>,
-    pub(super) clears_labels: bool,
-    pub(super) labels: BTreeMap<String, Option<String>>,
-    pub(super) expiry: Option<Expiry>,
-    pub(super) not_before: Patch<SystemTime>,
-    pub(super) revision: Option<u64>,
-    pub(super) state: Option<TokenState>,
+    pub(crate) name: Option<String>,
+    pub(crate) description: Patch<String>,
+    pub(crate) subject: Patch<String>,
+    pub(crate) roles: Option<Vec<String>>,
+    pub(crate) scopes: Option<Vec<String>>,
+    pub(crate) clears_labels: bool,
+    pub(crate) labels: BTreeMap<String, Option<String>>,
+    pub(crate) expiry: Option<Expiry>,
+    pub(crate) not_before: Patch<SystemTime>,
+    pub(crate) revision: Option<u64>,
+    pub(crate) state: Option<TokenState>,
 }
 
-/// A change of an optional field.
-#[derive(Clone, Debug, Default)]
-pub(super) enum Patch<T> {
+/// The change of an optional field.
+///
+/// In JSON this is a member of a merge patch (RFC 7396): absent keeps the value, `null` clears it.
+/// Such a member needs `#[serde(default, skip_serializing_if = "Patch::is_keep")]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Patch<T> {
     #[default]
     Keep,
     Clear,
@@ -40,13 +45,33 @@ pub(super) enum Patch<T> {
 }
 
 impl<T> Patch<T> {
-    /// Returns the field afterwards.
-    pub(super) fn apply(self, known: Option<T>) -> Option<T> {
+    /// Returns the field after the change.
+    pub(super) fn apply(self, current: Option<T>) -> Option<T> {
         match self {
-            Self::Keep => known,
+            Self::Keep => current,
             Self::Clear => None,
             Self::Set(value) => Some(value),
         }
+    }
+
+    pub(crate) fn is_keep(&self) -> bool {
+        matches!(self, Self::Keep)
+    }
+}
+
+impl<T: Serialize> Serialize for Patch<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Keep | Self::Clear => serializer.serialize_none(),
+            Self::Set(value) => serializer.serialize_some(value),
+        }
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Patch<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Option::deserialize(deserializer)?;
+        Ok(value.map_or(Self::Clear, Self::Set))
     }
 }
 
@@ -138,13 +163,6 @@ impl TokenUpdate {
     /// default any revision is changed.
     pub fn if_revision(mut self, revision: u64) -> Self {
         self.revision = Some(revision);
-        self
-    }
-
-    /// Enables or disables the token in the same change.
-    #[cfg(feature = "api")]
-    pub(crate) fn with_state(mut self, state: TokenState) -> Self {
-        self.state = Some(state);
         self
     }
 

@@ -22,7 +22,7 @@ const MAX_REQUEST_ID_LENGTH: usize = 128;
 /// assert!(request_id(&headers).is_none());
 /// # Ok::<_, http::header::InvalidHeaderValue>(())
 /// ```
-#[cfg(any(feature = "api", test))]
+#[cfg(feature = "api")]
 pub fn request_id(headers: &HeaderMap) -> Option<&HeaderValue> {
     single_request_id(headers).filter(|id| is_valid(id))
 }
@@ -44,7 +44,7 @@ pub(super) fn is_valid(id: &HeaderValue) -> bool {
         && !is_token
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "api"))]
 mod tests {
     use super::*;
 

@@ -1,8 +1,8 @@
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response, StatusCode};
-use serde::Serialize;
 
 use super::Rejection;
+use crate::wire::{Problem, RequiredNames};
 
 /// Builds the response to a refused request.
 ///
@@ -41,13 +41,9 @@ impl<B: From<String>> ResponseForRejection<B> for ProblemJson {
         if rejection.is_grpc() {
             return grpc_response(rejection, String::new().into());
         }
-        let problem = Problem::from(rejection);
-        let body = serde_json::to_string(&problem).expect("a problem is plain data");
-        let mut response = rejection.to_response(body.into());
-        response.headers_mut().insert(
-            CONTENT_TYPE,
-            HeaderValue::from_static("application/problem+json"),
-        );
+        let mut response = rejection.to_response(problem(rejection).to_json().into());
+        let media_type = HeaderValue::from_static(Problem::MEDIA_TYPE);
+        response.headers_mut().insert(CONTENT_TYPE, media_type);
         response
     }
 }
@@ -87,57 +83,30 @@ fn grpc_response<B>(rejection: &Rejection, body: B) -> Response<B> {
     response
 }
 
-#[derive(Serialize)]
-struct Problem<'a> {
-    r#type: &'static str,
-    title: &'static str,
-    status: u16,
-    detail: &'static str,
-    code: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    token_id: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    required: Option<Required<'a>>,
-}
-
-#[derive(Serialize)]
-struct Required<'a> {
-    #[serde(rename = "match")]
-    matching: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    roles: Option<Vec<&'a str>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    scopes: Option<Vec<&'a str>>,
-}
-
-impl<'a> From<&'a Rejection> for Problem<'a> {
-    fn from(rejection: &'a Rejection) -> Self {
-        let status = rejection.status();
-        Self {
-            r#type: "about:blank",
-            title: status.canonical_reason().unwrap_or_default(),
-            status: status.as_u16(),
-            detail: rejection.detail(),
-            code: rejection.code(),
-            token_id: rejection.token_id().map(|id| id.to_string()),
-            required: rejection.required().map(|required| {
-                let names = required.names().collect();
-                let (roles, scopes) = if required.requires_scopes() {
-                    (None, Some(names))
-                } else {
-                    (Some(names), None)
-                };
-                Required {
-                    matching: if required.requires_all() {
-                        "all"
-                    } else {
-                        "any"
-                    },
-                    roles,
-                    scopes,
-                }
-            }),
-        }
+/// Describes a rejection in the members of RFC 9457.
+fn problem(rejection: &Rejection) -> Problem {
+    let problem = Problem::new(rejection.status(), rejection.code(), rejection.detail());
+    Problem {
+        token_id: rejection.token_id().map(|id| id.to_string()),
+        required: rejection.required().map(|required| {
+            let names = Some(required.names().map(str::to_owned).collect());
+            let (roles, scopes) = if required.requires_scopes() {
+                (None, names)
+            } else {
+                (names, None)
+            };
+            let matching = if required.requires_all() {
+                "all"
+            } else {
+                "any"
+            };
+            RequiredNames {
+                matching: matching.into(),
+                roles,
+                scopes,
+            }
+        }),
+        ..problem
     }
 }
 

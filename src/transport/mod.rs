@@ -9,7 +9,6 @@ mod config_error;
 mod connector;
 mod endpoint;
 mod send_error;
-mod media_type;
 #[cfg(test)]
 mod tests;
 #[cfg(feature = "rustls")]
@@ -34,7 +33,6 @@ use tower::Service;
 pub(crate) use self::config_error::TransportConfigError;
 use self::connector::Pool;
 pub(crate) use self::endpoint::{Endpoint, PlainHttp};
-pub(crate) use self::media_type::has_media_type;
 use self::send_error::error_chain;
 pub(crate) use self::send_error::{SendError, SendErrorKind};
 

@@ -131,7 +131,7 @@ fn names(list: &Value) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn created_token_has_every_member_and_is_valid() {
+async fn creates_tokens_with_every_member() {
     let server = Server::new().await;
     let body = r#"{"name":"CI/CD Token","description":"For automated deployments","permissions":["projects:write","deployments:create"],"expires_at":"2027-02-14T08:00:00Z","workspace_uuid":"w-1"}"#;
     let answer = server.call("POST ?workspace_uuid=w-1", body).await;
@@ -161,7 +161,7 @@ async fn created_token_has_every_member_and_is_valid() {
 }
 
 #[tokio::test]
-async fn token_with_only_a_name_has_every_member() {
+async fn creates_tokens_from_a_name_alone() {
     let server = Server::new().await;
     let created = server.create(json!({ "name": "x" })).await;
     let id = id(&created);
@@ -176,7 +176,7 @@ async fn token_with_only_a_name_has_every_member() {
 }
 
 #[tokio::test]
-async fn scopes_and_permissions_are_the_same_list() {
+async fn permissions_and_scopes_are_the_same_list() {
     let server = Server::new().await;
     for (given, kept) in [
         (json!({ "scopes": ["a:b"] }), json!(["a:b"])),
@@ -212,7 +212,7 @@ async fn scopes_and_permissions_are_the_same_list() {
 }
 
 #[tokio::test]
-async fn accepts_each_expiry_format_of_the_client() {
+async fn accepts_every_form_of_expiry() {
     let server = Server::new().await;
     for (given, kept) in [
         (
@@ -268,14 +268,28 @@ async fn accepts_each_expiry_format_of_the_client() {
 }
 
 #[tokio::test]
-async fn rejected_creations_name_the_reason() {
+async fn rejects_invalid_creations_with_a_reason() {
     let server = Server::new().await;
     for bad in ["", "{", "[]", "null", r#"{"name":hush}"#] {
         let message = server.call("POST ", bad).await.assert_failed(400);
         assert!(!message.contains("hush"), "{message}");
     }
+    for bad in [
+        r#"{"name":"x","scopes":[],"scopes":["hush"]}"#,
+        r#"{"name":"x","permissions":[],"permissions":["hush"]}"#,
+        r#"{"name":"x","expires_in":"1d","expires_in":null}"#,
+    ] {
+        let message = server.call("POST ", bad).await.assert_failed(400);
+        assert!(
+            message.contains("twice") && !message.contains("hush"),
+            "{message}"
+        );
+    }
     for (bad, named) in [
         ("{}", "/name"),
+        (r#"{"name":"x","expiration":"2027-02-01"}"#, "/expiration"),
+        (r#"{"name":"x","expires_in":[]}"#, "/expires_in"),
+        (r#"{"name":"x","preset":5}"#, "/preset"),
         (r#"{"name":""}"#, "/name"),
         (r#"{"name":null}"#, "/name"),
         (r#"{"name":5}"#, "/name"),
@@ -309,7 +323,7 @@ async fn rejected_creations_name_the_reason() {
 }
 
 #[tokio::test]
-async fn update_leaves_unnamed_fields() {
+async fn updates_keep_absent_members() {
     let server = Server::new().await;
     let before = server
         .create(json!({ "name": "x", "description": "d", "scopes": ["a:b"], "expires_in": 9 }))
@@ -367,15 +381,18 @@ async fn update_leaves_unnamed_fields() {
         r#"{"expires_at":"2020-01-01"}"#,
         r#"{"workspace_uuid":"w"}"#,
         r#"{"token":"mine"}"#,
+        r#"{"preset":"full-access"}"#,
     ] {
         server.call(&call, bad).await.assert_failed(422);
     }
+    let twice = r#"{"is_active":false,"is_active":true}"#;
+    server.call(&call, twice).await.assert_failed(400);
     let after = server.call(&format!("GET /{}", id(&before)), "").await;
     assert_eq!(after.data(200)["token"], expected);
 }
 
 #[tokio::test]
-async fn update_is_one_write() {
+async fn updates_are_one_change() {
     let server = Server::new().await;
     let token = server.create(json!({ "name": "x" })).await;
     let number: TokenId = id(&token).parse().unwrap();
@@ -390,7 +407,7 @@ async fn update_is_one_write() {
 }
 
 #[tokio::test]
-async fn revoked_token_is_hidden_and_may_be_revoked_again() {
+async fn revoked_tokens_are_not_found() {
     let server = Server::new().await;
     let token = server.create(json!({ "name": "x" })).await;
     let path = format!("/{}", id(&token));
@@ -413,7 +430,7 @@ async fn revoked_token_is_hidden_and_may_be_revoked_again() {
 }
 
 #[tokio::test]
-async fn long_lists_are_complete() {
+async fn lists_all_tokens() {
     let server = Server::new().await;
     for _ in 0..1_001 {
         let new = NewToken::new("many").with_label("workspace", "w");
@@ -427,7 +444,7 @@ async fn long_lists_are_complete() {
 }
 
 #[tokio::test]
-async fn list_is_filtered_by_workspace() {
+async fn filters_lists_by_workspace() {
     let server = Server::new().await;
     for (query, body) in [
         ("?workspace_uuid=w-1", r#"{"name":"a"}"#),
@@ -460,7 +477,7 @@ async fn list_is_filtered_by_workspace() {
 }
 
 #[tokio::test]
-async fn default_workspace_is_listed_before_any_creation() {
+async fn returns_the_default_workspace() {
     let Server { managed, .. } = Server::new().await;
     let api = PipeOpsApi::new(managed.tokens.clone(), managed.layer.clone());
     let app = Router::new().merge(api.with_default_workspace("team-a").into_router());
@@ -486,7 +503,7 @@ const CALLS: [(&str, &str, &[&str], u16); 6] = [
 ];
 
 #[tokio::test]
-async fn each_operation_requires_a_valid_token_and_its_scope() {
+async fn each_call_needs_a_valid_token_and_its_scope() {
     for (call, body, open_to, good) in CALLS {
         let server = Server::new().await;
         let token = server.create(json!({ "name": "target" })).await;
@@ -529,7 +546,7 @@ async fn each_operation_requires_a_valid_token_and_its_scope() {
 }
 
 #[tokio::test]
-async fn callers_cannot_grant_what_they_lack() {
+async fn rejects_escalation() {
     let server = Server::new().await;
     let strong = server.create(json!({ "name": "s", "scopes": ["db:drop"] }));
     let strong = format!("/{}", id(&strong.await));
@@ -566,7 +583,7 @@ async fn callers_cannot_grant_what_they_lack() {
 }
 
 #[tokio::test]
-async fn unknown_ids_are_404_and_other_methods_405() {
+async fn rejects_unknown_ids_and_other_methods() {
     let server = Server::new().await;
     for uuid in [
         "0000000000",
@@ -597,7 +614,7 @@ async fn unknown_ids_are_404_and_other_methods_405() {
 }
 
 #[tokio::test]
-async fn store_failure_is_503_and_changes_nothing() {
+async fn store_failures_are_outages_and_change_nothing() {
     let store = FaultyStore::new(MemoryStore::new());
     let server = Server::over(MemoryStore::new(), store.clone()).await;
     let token = server.create(json!({ "name": "x" })).await;
@@ -625,7 +642,7 @@ async fn store_failure_is_503_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn disabled_token_is_not_reported_as_revoked() {
+async fn is_active_is_independent_of_the_expiry() {
     let server = Server::new().await;
     let token = server
         .create(json!({ "name": "x", "expires_in": "1s" }))
@@ -694,7 +711,7 @@ fn raw(method: &str, target: &str, token: &str, body: &str) -> String {
 }
 
 #[tokio::test]
-async fn connection_stays_open_after_errors() {
+async fn errors_keep_the_connection_alive() {
     let store = FaultyStore::new(MemoryStore::new());
     let server = Server::over(MemoryStore::new(), store.clone()).await;
     let admin = server.managed.admin.expose_secret();
@@ -738,7 +755,7 @@ async fn connection_stays_open_after_errors() {
 }
 
 #[tokio::test]
-async fn connection_stays_open_after_early_rejection() {
+async fn early_rejections_keep_the_connection_alive() {
     let server = Server::new().await;
     let mut connection = Connection::open(&server).await;
     let body = r#"{"name":"x"}"#;

@@ -99,7 +99,7 @@ impl Server {
 }
 
 #[tokio::test]
-async fn server_info_satisfies_the_version_check() {
+async fn reports_a_supported_version() {
     let server = Server::new().await;
     let plain = server.holder(&[]).await;
     let answer = server.call_as(Some(&plain), "GET server/info", "").await;
@@ -119,7 +119,7 @@ async fn server_info_satisfies_the_version_check() {
 }
 
 #[tokio::test]
-async fn rejects_invalid_tokens_and_missing_scopes_with_a_message() {
+async fn rejects_invalid_tokens_first_and_missing_scopes_where_needed() {
     let server = Server::new().await;
     let plain = server.holder(&["other:read"]).await;
     let reader = server.holder(&["service-tokens:read"]).await;
@@ -155,7 +155,7 @@ async fn rejects_invalid_tokens_and_missing_scopes_with_a_message() {
 }
 
 #[tokio::test]
-async fn creates_lists_and_deletes_a_token() {
+async fn creates_lists_and_deletes_tokens() {
     let server = Server::new().await;
     // As the tool sends it, for `--name ci --roles a,b`.
     let body = r#"{"name":"ci","roles":["a","b"],"dedicatedSubject":""}"#;
@@ -216,7 +216,7 @@ async fn creates_lists_and_deletes_a_token() {
 }
 
 #[tokio::test]
-async fn expiry_day_is_inclusive_and_displayed_as_noon() {
+async fn dates_last_through_the_day_and_display_as_noon() {
     for (typed, told, end) in [
         (TODAY, TODAY + DAY / 2, TODAY + DAY),
         (TODAY + 9 * DAY, TODAY + 9 * DAY + DAY / 2, TODAY + 10 * DAY),
@@ -253,7 +253,7 @@ async fn expiry_day_is_inclusive_and_displayed_as_noon() {
 }
 
 #[tokio::test]
-async fn invalid_expiry_has_its_own_error_type() {
+async fn rejects_past_and_out_of_range_expiries() {
     let server = Server::new().await;
     // The last is 9999-12-30, which ends when no time can be told any more.
     for typed in [
@@ -273,24 +273,41 @@ async fn invalid_expiry_has_its_own_error_type() {
 }
 
 #[tokio::test]
-async fn rejected_creations_name_the_reason() {
+async fn rejects_invalid_creations_with_a_reason() {
     let server = Server::new().await;
     for bad in [
         "",
         "{",
         "[]",
-        "{}",
-        r#"{"name":5,"roles":[]}"#,
-        r#"{"name":"x","roles":"hush"}"#,
+        r#"{"name":"x","roles":[],"roles":["hush"]}"#,
+        r#"{"name":"x","expiryDate":1,"expiryDate":null}"#,
     ] {
         let answer = server.call("POST security/tokens", bad).await;
         answer.assert_failed(400, "BadRequestError");
         assert!(!answer.body.contains("hush"));
     }
-    let answer = server
-        .call("POST security/tokens", r#"{"name":"","roles":[]}"#)
-        .await;
-    answer.assert_failed(400, "BadRequestError");
+    for (bad, pointer) in [
+        (r#"{"name":5,"roles":[]}"#, "/name"),
+        (r#"{"name":"x","roles":"hush"}"#, "/roles"),
+        (r#"{"name":"x","roles":["a",7]}"#, "/roles/1"),
+        (r#"{"name":"x","expiryDate":"hush"}"#, "/expiryDate"),
+        (r#"{"name":"x","expiryDate":1.5}"#, "/expiryDate"),
+        // The names of the response: a token that never expires would be a surprise.
+        (r#"{"name":"x","expiration":"hush"}"#, "/expiration"),
+        (r#"{"name":"x","description":"hush"}"#, "/description"),
+        ("{}", "name"),
+        (r#"{"name":"","roles":[]}"#, "name"),
+    ] {
+        let answer = server.call("POST security/tokens", bad).await;
+        answer.assert_failed(422, "BadRequestError");
+        assert!(!answer.body.contains("hush"));
+        let message = answer.json()["message"].as_str().unwrap().to_owned();
+        assert!(
+            message.starts_with(&format!("{pointer}: ")),
+            "{bad}: {message}"
+        );
+    }
+    assert_eq!(server.listed("x").await, None);
     let long = json!({ "name": "x".repeat(70_000) }).to_string();
     let answer = server.call("POST security/tokens", &long).await;
     answer.assert_failed(413, "PayloadTooLargeError");
@@ -304,7 +321,7 @@ async fn rejected_creations_name_the_reason() {
 }
 
 #[tokio::test]
-async fn unsupported_methods_use_the_same_error_format() {
+async fn rejects_other_methods() {
     let server = Server::new().await;
     for call in [
         "PUT security/tokens",
@@ -318,7 +335,7 @@ async fn unsupported_methods_use_the_same_error_format() {
 }
 
 #[tokio::test]
-async fn store_failure_is_503() {
+async fn store_failures_are_outages() {
     let store = FaultyStore::new(MemoryStore::new());
     let server = Server::over(MemoryStore::new(), store.clone()).await;
     store.inject(Fault::Error);

@@ -98,7 +98,7 @@ impl Drop for TempFile {
 }
 
 #[test]
-fn adds_the_token_as_a_sensitive_header() {
+fn sends_sensitive_credentials_in_the_chosen_format() {
     let by_default = sent(&layer(TOKEN));
     assert_eq!(by_default[AUTHORIZATION], format!("ApiKey {TOKEN}"));
     let bearer = sent(&layer(TOKEN).use_bearer());
@@ -116,7 +116,7 @@ fn adds_the_token_as_a_sensitive_header() {
 }
 
 #[test]
-fn replaces_an_existing_credential_only() {
+fn replaces_existing_credentials() {
     let there = [
         (AUTHORIZATION, "ApiKey old"),
         (AUTHORIZATION, "Basic older"),
@@ -129,7 +129,7 @@ fn replaces_an_existing_credential_only() {
 }
 
 #[test]
-fn sends_the_token_to_its_origin_only() {
+fn sends_the_token_only_to_its_origin() {
     let layer = layer(TOKEN).with_origin("https://api.example").unwrap();
     for meant in [
         "https://api.example/",
@@ -160,7 +160,7 @@ fn sends_the_token_to_its_origin_only() {
 }
 
 #[test]
-fn rejects_invalid_tokens_without_echoing_them() {
+fn rejects_malformed_tokens_without_repeating_them() {
     let long = "x".repeat(4_097);
     for bad in [
         "",
@@ -173,7 +173,7 @@ fn rejects_invalid_tokens_without_echoing_them() {
     ] {
         let error = AddServiceTokenLayer::new(bad).unwrap_err();
         assert_eq!(error.kind(), TokenSourceErrorKind::InvalidToken, "{bad:?}");
-        assert_eq!(error.to_string(), "the value holds no token");
+        assert_eq!(error.to_string(), "the value does not contain a token");
     }
     assert_eq!(sent(&layer("hush\r\n"))[AUTHORIZATION], "ApiKey hush");
     assert_eq!(sent(&layer(&long[1..]))[AUTHORIZATION].len(), 7 + 4_096);
@@ -182,7 +182,7 @@ fn rejects_invalid_tokens_without_echoing_them() {
 }
 
 #[test]
-fn reads_the_environment_variable_or_names_it() {
+fn reads_environment_variables() {
     // `PATH` is set wherever tests run, and as good a token as any.
     let path = std::env::var("PATH").unwrap();
     let layer = AddServiceTokenLayer::from_env("PATH").unwrap();
@@ -193,7 +193,7 @@ fn reads_the_environment_variable_or_names_it() {
 }
 
 #[test]
-fn rejects_missing_and_invalid_token_files() {
+fn rejects_missing_and_malformed_files() {
     let place = TempFile::new("none");
     let missing = AddServiceTokenLayer::from_file(&place.0);
     assert_eq!(kind(missing), TokenSourceErrorKind::Unreadable);
@@ -208,7 +208,7 @@ fn rejects_missing_and_invalid_token_files() {
 }
 
 #[test]
-fn picks_up_a_rotated_token_file() {
+fn reloads_rotated_files() {
     let place = TempFile::new("rotated");
     place.write(&format!("{TOKEN}\n"));
     let layer = AddServiceTokenLayer::from_file(&place.0).unwrap();
@@ -225,7 +225,7 @@ fn picks_up_a_rotated_token_file() {
 }
 
 #[tokio::test]
-async fn reqwest_client_is_accepted_by_a_protected_service() {
+async fn real_clients_authenticate() {
     let store = MemoryStore::new();
     let token = TokenFormat::default().mint().unwrap();
     let record = TokenRecord::from(&token).with_name("ci");

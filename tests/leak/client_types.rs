@@ -35,6 +35,7 @@ mod client {
     use tower_service_token::client::{ServiceTokensClient, ServiceTokensClientBuilder};
     use tower_service_token::lifecycle::{NewToken, Page};
     use tower_service_token::registry::TokenFilter;
+    use tower_service_token::wire::{BulkPreviewResponse, BulkRevocationResponse};
 
     use super::super::public_types::{Formatted, debug_text, error_text};
     use super::super::{SECRET, token_id};
@@ -78,6 +79,15 @@ mod client {
         let page = json(200, page)
             .list(TokenFilter::new(), Page::default())
             .await;
+        let preview = format!(
+            r#"{{"dry_run":true,"count":1,"sample":["{}"],"forbidden":0,"needs_expect":false,
+                "ends_administration":false}}"#,
+            token_id()
+        );
+        let preview = json(200, preview)
+            .preview_revocation(TokenFilter::new())
+            .await;
+        let preview = preview.expect("a preview");
         let revoked = json(204, String::new()).revoke(token_id()).await;
         let echo = format!(
             r#"{{"code":"invalid_fields","detail":"not {SECRET}",
@@ -100,6 +110,11 @@ mod client {
             debug_text("IssuedTokenInfo", &rotated.expect("rotated")),
             debug_text("ChangedTokenInfo", &changed.expect("changed")),
             debug_text("TokenInfoPage", &page.expect("a page")),
+            debug_text("BulkPreviewResponse", &BulkPreviewResponse::from(&preview)),
+            debug_text(
+                "BulkRevocationResponse",
+                &BulkRevocationResponse::new(&preview.sample, 1),
+            ),
             debug_text("Revocation", &revoked.expect("revoked")),
             debug_text("ClientErrorKind", &invalid.kind()),
             error_text("ClientError", &invalid),
@@ -125,7 +140,12 @@ pub(super) fn formatted_types() -> Vec<Formatted> {
         "ClientConfigError",
         "ClientError",
         "ClientErrorKind",
+        "BulkPreviewResponse",
+        "BulkRevocationResponse",
+        "ChangedTokenInfo",
+        "IssuedTokenInfo",
         "Revocation",
+        "TokenInfoPage",
         "ServiceTokensClient",
         "ServiceTokensClientBuilder",
         "TokenSourceError",

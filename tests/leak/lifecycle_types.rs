@@ -6,8 +6,7 @@ use futures::executor::block_on;
 use tower_service_token::audit::{AuditAction, AuditEvent, AuditSink, TracingAuditSink};
 use tower_service_token::digest::TokenDigest;
 use tower_service_token::lifecycle::{
-    Actor, Expiry, FieldProblem, LifecycleError, NewToken, Page, TokenInfo, TokenPolicy,
-    TokenUpdate,
+    Actor, Expiry, FieldProblem, LifecycleError, NewToken, Page, TokenPolicy, TokenUpdate,
 };
 use tower_service_token::registry::{
     AuthorityError, Cursor, LastUsed, ListOrder, ListRequest, RegistryError, TokenFilter,
@@ -15,6 +14,7 @@ use tower_service_token::registry::{
 };
 use tower_service_token::store::{ChangeFeed, Credential, DenialKind, TokenChange, TokenStatus};
 use tower_service_token::token::PresentedToken;
+use tower_service_token::wire::TokenInfo;
 use tower_service_token::{MemoryStore, ServiceTokens};
 
 use super::public_types::{Formatted, debug_text, error_text, principal};

@@ -29,10 +29,10 @@ const SCHEMATHESIS_TIMEOUT: Duration = Duration::from_secs(900);
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let tests: [(&str, Test); 2] = [
-        ("api_conforms_to_its_document", api_conforms_to_its_document),
+        ("api_matches_its_document", api_matches_its_document),
         (
-            "conformance_check_detects_deviations",
-            conformance_check_detects_deviations,
+            "detects_apis_that_do_not_match",
+            detects_apis_that_do_not_match,
         ),
     ];
     let missing_program = missing_program();
@@ -44,7 +44,7 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, trials.into()).exit_code()
 }
 
-fn api_conforms_to_its_document() -> Result<(), Failed> {
+fn api_matches_its_document() -> Result<(), Failed> {
     let (status, output) = check(&Server::start(), "all", 25)?;
     if status.success() {
         Ok(())
@@ -53,7 +53,7 @@ fn api_conforms_to_its_document() -> Result<(), Failed> {
     }
 }
 
-fn conformance_check_detects_deviations() -> Result<(), Failed> {
+fn detects_apis_that_do_not_match() -> Result<(), Failed> {
     for (server, checks, expected) in [
         (
             Server::start_without_roles(),

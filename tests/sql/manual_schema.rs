@@ -81,7 +81,10 @@ async fn drop_role(database: &TestDatabase, role: &str) {
 
 /// The privileges that the documentation of `PostgresStore` names.
 fn documented_privileges() -> (String, String) {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/store/sql/postgres/mod.rs");
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../src/store/sql/postgres/mod.rs"
+    );
     let source = fs::read_to_string(path).unwrap();
     let lines = source.lines().filter_map(|line| line.strip_prefix("/// "));
     let lines = lines.filter(|line| line.starts_with("GRANT ") || line.starts_with("-- "));

@@ -1,4 +1,3 @@
-use std::fmt;
 use std::sync::Arc;
 
 use axum::Router;
@@ -12,35 +11,35 @@ use http::request::Parts;
 use super::super::inspector::Inspector;
 use super::super::request_log::LogFailuresLayer;
 use super::identity;
-use super::required_grants::RequiredGrants;
+use super::query::QueryRequirements;
 use crate::limits::FailureLimit;
 use crate::middleware::ServiceTokenLayer;
 use crate::reject::Rejection;
 
-/// Makes the router of `/verify`.
+/// Builds the router of `/verify`.
 ///
 /// See the [module](super) for the rules and an example.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 #[must_use]
 pub struct ForwardAuth {
     layer: ServiceTokenLayer,
 }
 
 impl ForwardAuth {
-    /// Checks tokens as `layer` does, by `ApiKey` and `Bearer` in any case. Whether it is optional
-    /// and its response builder mean nothing here.
+    /// Creates an endpoint that checks tokens as `layer` does, and always accepts `ApiKey` and
+    /// `Bearer`. It ignores the layer's response builder and whether it is optional.
     pub fn new(layer: ServiceTokenLayer) -> Self {
         Self { layer }
     }
 
-    /// Sets what unknown tokens may cost; `None` sets no limit. The default is the limit of the
-    /// layer, or else [`FailureLimit::new`].
+    /// Limits unknown tokens. `None` sets no limit. The default is the limit of the layer, or else
+    /// [`FailureLimit::new`].
     pub fn with_failure_limit(mut self, limit: impl Into<Option<FailureLimit>>) -> Self {
         self.layer = self.layer.with_failure_limit(limit);
         self
     }
 
-    /// The router, for an app with any state.
+    /// Builds the router, for an app with any state.
     pub fn into_router<S: Clone + Send + Sync + 'static>(self) -> Router<S> {
         let inspector = Inspector {
             checker: self.layer.into_checker(false),
@@ -52,21 +51,13 @@ impl ForwardAuth {
     }
 }
 
-impl fmt::Debug for ForwardAuth {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ForwardAuth")
-            .field("layer", &self.layer)
-            .finish()
-    }
-}
-
 async fn handle(State(inspector): State<Arc<Inspector>>, request: Request) -> Response {
     let (mut parts, _) = request.into_parts();
-    let grants = match RequiredGrants::from_query(parts.uri.query()) {
-        Ok(grants) => grants,
+    let requirements = match QueryRequirements::from_query(parts.uri.query()) {
+        Ok(requirements) => requirements,
         Err(error) => return error.into_response(),
     };
-    match inspector.verify(&mut parts, grants).await {
+    match inspector.verify(&mut parts, requirements).await {
         Ok(identity) => {
             let no_store = [(CACHE_CONTROL, "no-store")];
             (StatusCode::NO_CONTENT, no_store, identity).into_response()
@@ -79,10 +70,10 @@ impl Inspector {
     async fn verify(
         &self,
         parts: &mut Parts,
-        grants: RequiredGrants,
+        requirements: QueryRequirements,
     ) -> Result<identity::Headers, Rejection> {
         let caller = self.authenticate(parts, None).await?;
-        for requirement in grants.into_requirements() {
+        for requirement in requirements.into_requirements() {
             let met = caller.require(requirement);
             met.map_err(|rejection| rejection.with_challenges(&self.checker.challenges))?;
         }

@@ -3,10 +3,10 @@ use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 
 use crate::principal::Principal;
 
-/// What stands encoded in a value, besides all that is not ASCII.
+/// The ASCII characters that a value percent-encodes. It encodes all others as well.
 const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'%').add(b',').add(b'"').add(b'\\');
 
-/// Who was let through, in headers.
+/// The headers that describe the caller.
 pub(super) type Headers = [(HeaderName, HeaderValue); 5];
 
 pub(super) fn headers(caller: &Principal) -> Headers {
@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn header_values_are_percent_encoded() {
+    fn escapes_separators_and_control_characters() {
         for (texts, value) in [
             (&["a\r\nx: y"][..], "a%0D%0Ax:%20y"),
             (&["a,b", "c"], "a%2Cb,c"),

@@ -1,34 +1,35 @@
-//! Forward authentication: a reverse proxy asks `/verify` before it passes a request on.
+//! Forward authentication: a reverse proxy sends a subrequest to `/verify` before it forwards a
+//! request.
 //!
-//! For nginx (`auth_request`), Traefik (`forwardAuth`), Caddy (`forward_auth`), Envoy (`ext_authz`)
-//! and others that ask by a request of their own with the headers of the one at hand. The folder
-//! `examples/nginx` has a configuration that works.
+//! It works with nginx (`auth_request`), Traefik (`forwardAuth`), Caddy (`forward_auth`), Envoy
+//! (`ext_authz`) and other proxies whose subrequest has the headers of the original request. See the
+//! nginx configuration in `examples/nginx`.
 //!
-//! 1. `GET`, `HEAD` or `POST`. The token comes as the layer reads it, and by `Authorization:
-//!    ApiKey` and `Bearer` in any case. The body is not read.
-//! 2. A good token gets 204 and these headers, always all of them:
+//! 1. `GET`, `HEAD` or `POST`. The token is read as the layer reads it, and also from
+//!    `Authorization: ApiKey` and `Bearer`. The body is not read.
+//! 2. The response for a valid token is 204 with all of these headers:
 //!
 //!    | header | value |
 //!    |---|---|
 //!    | `X-Service-Token-Id` | the token's id |
 //!    | `X-Service-Token-Name` | its name |
-//!    | `X-Service-Token-Subject` | whom it acts for |
-//!    | `X-Service-Token-Roles` | its roles, parted by `,` |
-//!    | `X-Service-Token-Scopes` | its scopes, parted by spaces |
+//!    | `X-Service-Token-Subject` | its subject |
+//!    | `X-Service-Token-Roles` | its roles, separated by `,` |
+//!    | `X-Service-Token-Scopes` | its scopes, separated by spaces |
 //!
-//! 3. What a token does not have is an empty value, not an absent header: a proxy that copies the
-//!    headers then overwrites whatever its client sent under that name. Let the proxy remove them
-//!    from the client's request all the same.
-//! 4. In a value every byte but visible ASCII without `%`, `,`, `"` and `\` is percent-encoded
-//!    (RFC 3986 §2.1), spaces too: part a list first, then decode each. So no name can add a header,
-//!    or pass for two.
-//! 5. `role=` and `scope=` in the query, as often as need be, must all be held; a token without gets
-//!    403. A parameter of any other name, or without a value, is 400: a slip such as `roles=` must
-//!    not open a door. So is a query with more than 100 parameters.
-//! 6. Other refusals are those of the layer: 400, 401 with a challenge, 429, 503, always as statuses of
-//!    HTTP. A request that says it is gRPC gets no gRPC answer, which would be a 200, and so access.
-//! 7. No header speaks for the client but the credentials: `X-Forwarded-…` is not read.
-//! 8. Nothing may be kept: `Cache-Control: no-store`.
+//! 3. A missing value is an empty header, not an absent one, so that a proxy which copies the headers
+//!    overwrites those of its client. Configure the proxy to remove them from the client's request
+//!    nevertheless.
+//! 4. Values percent-encode (RFC 3986 §2.1) every byte except visible ASCII without `%`, `,`, `"` and
+//!    `\`. Split a list first, then decode each entry. So no name can add a header or look like two
+//!    names.
+//! 5. All roles and scopes in the query (`role=` and `scope=`, repeatable) are required; a token
+//!    without one gets 403. Any other parameter, a parameter without a value, and more than 100
+//!    parameters are 400, so that a typo such as `roles=` does not grant access.
+//! 6. Other rejections are those of the layer (400, 401 with a challenge, 429, 503), always as HTTP
+//!    statuses. A gRPC request gets no gRPC response, because that would be 200 and grant access.
+//! 7. Only the credentials identify the client. `X-Forwarded-…` headers are not read.
+//! 8. Responses have `Cache-Control: no-store`.
 //!
 //! ```
 //! use axum::Router;
@@ -58,8 +59,8 @@
 //! # }).expect("no step fails");
 //! ```
 
-mod required_grants;
 mod endpoint;
 mod identity;
+mod query;
 
 pub use self::endpoint::ForwardAuth;

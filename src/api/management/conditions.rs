@@ -4,26 +4,51 @@ use axum::extract::FromRequestParts;
 use http::request::Parts;
 
 use super::super::caller::{Caller, write_requirement};
-use super::endpoints::ApiState;
 use super::if_match;
 use super::problem::Problem;
+use super::state::HandlerState;
 use crate::lifecycle::{LifecycleError, ServiceTokens};
 use crate::token::TokenId;
 
-/// The query parameter that confirms a change after which no token may administer.
+/// The query parameter that allows a change after which no token may administer tokens.
 const LAST_ADMIN: &str = "last_admin";
 
-/// Who changes a token, and under which conditions.
+/// The header in the OpenAPI document.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "only describes the header")]
+pub(super) struct IfMatch {
+    /// The `ETag` of the token. The token is changed only at that revision. Accepts several tags, or
+    /// `*` (RFC 9110 §13.1.1).
+    #[param(rename = "If-Match", required = false)]
+    tags: String,
+}
+
+/// The query in the OpenAPI document.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "only describes the query")]
+pub(super) struct LastAdmin {
+    /// Allows a change after which no token may administer tokens. Without it, such a change is
+    /// refused with 409 `last_admin`.
+    #[param(required = false, default = false)]
+    last_admin: bool,
+}
+
+/// The caller of a change, and the conditions of the change.
 pub(super) struct Conditions {
     caller: Caller,
     revisions: Option<Vec<u64>>,
     allows_last_admin_removal: bool,
 }
 
-impl FromRequestParts<Arc<ApiState>> for Conditions {
+impl FromRequestParts<Arc<HandlerState>> for Conditions {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, state: &Arc<ApiState>) -> Result<Self, Problem> {
+    async fn from_request_parts(
+        parts: &mut Parts,
+        state: &Arc<HandlerState>,
+    ) -> Result<Self, Problem> {
         Ok(Self {
             caller: Caller::from_request_parts(parts, state).await?,
             revisions: if_match::revisions(&parts.headers)?,
@@ -33,26 +58,25 @@ impl FromRequestParts<Arc<ApiState>> for Conditions {
 }
 
 impl Conditions {
-    /// Authenticates the caller again and returns the tokens as it may change this one. Call it once
-    /// the body is read.
+    /// Authenticates the caller again and returns the tokens, with the conditions for this one. Call
+    /// it after reading the body.
     pub(super) async fn for_token(
         self,
-        state: &ApiState,
+        state: &HandlerState,
         id: TokenId,
     ) -> Result<ServiceTokens, Problem> {
-        let tokens = state
-            .tokens_for(self.caller, Some(write_requirement()))
-            .await?;
+        let tokens = self.caller.tokens(state, Some(write_requirement())).await?;
         let conditional = conditional(tokens, id, self.revisions, self.allows_last_admin_removal);
         conditional.await.map_err(|error| state.problem(error))
     }
 
-    /// As [`for_token`](Self::for_token), for the caller's own token, whose id is returned.
+    /// Does the same as [`for_token`](Self::for_token) for the caller's own token, and returns its
+    /// id.
     pub(super) async fn for_own(
         self,
-        state: &ApiState,
+        state: &HandlerState,
     ) -> Result<(ServiceTokens, TokenId), Problem> {
-        let tokens = state.tokens_for(self.caller, None).await?;
+        let tokens = self.caller.tokens(state, None).await?;
         let own = tokens.own_record().await;
         let id = own.map_err(|error| state.problem(error))?.id();
         let conditional = conditional(tokens, id, self.revisions, self.allows_last_admin_removal);
@@ -82,7 +106,8 @@ async fn conditional(
 }
 
 fn confirms_last_admin(query: &str) -> Result<bool, Problem> {
-    let malformed = || Problem::malformed("the query may hold last_admin=true or last_admin=false");
+    let malformed =
+        || Problem::malformed("the query accepts only last_admin=true or last_admin=false");
     let mut confirmed = None;
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         let value = match (&*name, &*value) {

@@ -1,46 +1,64 @@
-use std::sync::Arc;
-
 use axum::extract::{OriginalUri, Request, State};
 use axum::response::Response;
 use http::header::LOCATION;
 use http::{HeaderName, HeaderValue, StatusCode, Uri};
-use serde_json::{Map, Value, json};
 
+use super::super::body;
 use super::super::caller::{Caller, write_requirement};
 use super::super::lifecycle_response::with_effective_within;
-use super::endpoints::{ApiState, json_response};
-use super::fields::{FieldValue, Fields};
+use super::idempotency_key::{self, IdempotencyKey};
 use super::problem::Problem;
-use super::{body, idempotency_key};
+use super::state::SharedState;
 use crate::lifecycle::{LifecycleError, NewToken};
 use crate::store::TokenRecord;
+use crate::token::PresentedToken;
+use crate::wire::{CreateRequest, IssuedResponse, ReplayedResponse};
 
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
+/// Creates a token.
+#[utoipa::path(
+    post, path = "/service-tokens", operation_id = "createServiceToken",
+    params(IdempotencyKey), request_body = CreateRequest,
+    responses(
+        (status = 201, description = "The token and its secret.", body = IssuedResponse,
+            headers(("Location" = String, description = "The location of the token."))),
+        (status = 200, description = "Created earlier with this `Idempotency-Key`: the token \
+            without its secret.", body = ReplayedResponse, headers(
+                ("Location" = String, description = "The location of the token."),
+                ("Idempotency-Replayed" = String, description = "Always `true`."))),
+    ),
+)]
 pub(super) async fn handle(
-    State(state): State<Arc<ApiState>>,
+    State(state): SharedState,
     OriginalUri(target): OriginalUri,
     caller: Caller,
     request: Request,
 ) -> Result<Response, Problem> {
     let key = idempotency_key::from_headers(request.headers())?;
-    let mut new = new_token(body::json_object(request).await?)?;
+    let mut new = NewToken::try_from(body::json::<CreateRequest>(request).await?)?;
     if let Some(key) = key {
         new = new.with_idempotency_key(key);
     }
-    let respond = |status, record: &TokenRecord, secret: Option<&str>| {
-        let body = json!({ "token": secret, "service_token": state.token_json(record) });
-        with_location(&target, record, json_response(status, &body))
-    };
-    let tokens = state.tokens_for(caller, Some(write_requirement())).await?;
+    let tokens = caller.tokens(&state, Some(write_requirement())).await?;
     match tokens.create(new).await {
         Ok(issued) => {
-            let secret = Some(issued.expose_secret());
-            let response = respond(StatusCode::CREATED, issued.record(), secret);
+            let token = PresentedToken::new(issued.expose_secret());
+            let issued_response = IssuedResponse {
+                service_token: state.info(issued.record()),
+                token: token.map(PresentedToken::into_owned),
+            };
+            let response = body::response(StatusCode::CREATED, &issued_response);
+            let response = with_location(&target, issued.record(), response);
             Ok(with_effective_within(issued.effective_within(), response))
         }
         Err(LifecycleError::AlreadyCreated(record)) => {
-            let mut response = respond(StatusCode::OK, &record, None);
+            let replayed = ReplayedResponse {
+                service_token: state.info(&record),
+                token: (),
+            };
+            let response = body::response(StatusCode::OK, &replayed);
+            let mut response = with_location(&target, &record, response);
             let headers = response.headers_mut();
             headers.insert(REPLAYED, HeaderValue::from_static("true"));
             Ok(response)
@@ -49,47 +67,11 @@ pub(super) async fn handle(
     }
 }
 
-/// Says where the token is to be found.
+/// Adds the location of the token.
 fn with_location(collection: &Uri, record: &TokenRecord, mut response: Response) -> Response {
-    let location = format!(
-        "{}/{}",
-        collection.path().trim_end_matches('/'),
-        record.id()
-    );
-    if let Ok(location) = HeaderValue::try_from(location) {
+    let collection = collection.path().trim_end_matches('/');
+    if let Ok(location) = HeaderValue::try_from(format!("{collection}/{}", record.id())) {
         response.headers_mut().insert(LOCATION, location);
     }
     response
-}
-
-fn new_token(members: Map<String, Value>) -> Result<NewToken, Problem> {
-    let mut fields = Fields::new(members);
-    let name = fields.string("name").value().unwrap_or_default();
-    let mut new = NewToken::new(name);
-    if let FieldValue::Value(text) = fields.string("description") {
-        new = new.with_description(text);
-    }
-    if let FieldValue::Value(text) = fields.string("subject") {
-        new = new.with_subject(text);
-    }
-    if let FieldValue::Value(roles) = fields.strings("roles") {
-        new = new.with_roles(roles);
-    }
-    if let FieldValue::Value(scopes) = fields.strings("scopes") {
-        new = new.with_scopes(scopes);
-    }
-    for (key, value) in fields.object("labels").value().unwrap_or_default() {
-        match value {
-            Value::String(value) => new = new.with_label(key, value),
-            _ => fields.problem("labels", "not an object of strings"),
-        }
-    }
-    if let FieldValue::Value(time) = fields.timestamp("not_before") {
-        new = new.with_not_before(time);
-    }
-    if let Some(expiry) = fields.expiry() {
-        new = new.with_expiry(expiry);
-    }
-    fields.finish()?;
-    Ok(new)
 }

@@ -4,7 +4,23 @@ use super::problem::Problem;
 
 pub(super) const NAME: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// The key that a request bears, if any (draft-ietf-httpapi-idempotency-key-header): bare, or as
+/// The header in the OpenAPI document.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "only describes the header")]
+pub(super) struct IdempotencyKey {
+    /// A key for each token to create, such as a random UUID. A repeated request with the same key
+    /// creates no second token. Also accepted as a quoted string. The key is valid as long as the
+    /// record of the token.
+    #[param(
+        rename = "Idempotency-Key",
+        required = false,
+        pattern = "^[!#-~]{1,255}$"
+    )]
+    key: String,
+}
+
+/// Returns the key of a request, if any (draft-ietf-httpapi-idempotency-key-header). It is bare, or
 /// the string of a structured field (RFC 9651 §3.3.3).
 pub(super) fn from_headers(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let mut values = headers.get_all(NAME).iter();
@@ -12,7 +28,7 @@ pub(super) fn from_headers(headers: &HeaderMap) -> Result<Option<String>, Proble
         return Ok(None);
     };
     if values.next().is_some() {
-        return Err(Problem::malformed("idempotency-key is there twice"));
+        return Err(Problem::malformed("idempotency-key is repeated"));
     }
     let text = value.to_str().unwrap_or_default().trim();
     let key = match text.strip_prefix('"') {
@@ -23,12 +39,12 @@ pub(super) fn from_headers(headers: &HeaderMap) -> Result<Option<String>, Proble
         (1..=255).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic())
     };
     let key = key.filter(is_key).ok_or_else(|| {
-        Problem::malformed("an idempotency-key is 1 to 255 visible ASCII characters")
+        Problem::malformed("idempotency-key must be 1 to 255 visible ASCII characters")
     })?;
     Ok(Some(key))
 }
 
-/// What stands between the quotes, where `\` stands before each `"` and `\` and nothing else.
+/// Unescapes the text between the quotes. `\` escapes only `"` and `\`.
 fn unescaped(text: &str) -> Option<String> {
     let mut plain = String::with_capacity(text.len());
     let mut chars = text.chars();
@@ -53,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn idempotency_key_may_be_bare_or_quoted() {
+    fn accepts_bare_and_quoted_keys() {
         assert_eq!(key(&[]), Ok(None));
         for (value, expected) in [
             ("8e03978e-40d5", "8e03978e-40d5"),
@@ -71,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_malformed_idempotency_keys() {
+    fn rejects_malformed_keys() {
         let long = "a".repeat(256);
         for value in [
             "",

@@ -3,10 +3,10 @@ use http::header::IF_MATCH;
 
 use super::problem::Problem;
 
-/// The revisions that `If-Match` names (RFC 9110 §13.1.1); `None` for any. A tag that is not ours,
-/// and a weak one, is one that does not match.
+/// Returns the revisions in `If-Match` (RFC 9110 §13.1.1), or `None` for any. Weak tags and tags of
+/// other servers match no revision.
 pub(super) fn revisions(headers: &HeaderMap) -> Result<Option<Vec<u64>>, Problem> {
-    let malformed = || Problem::malformed("if-match holds no entity tag");
+    let malformed = || Problem::malformed("if-match is not a list of entity tags");
     let mut revisions = Vec::new();
     let mut values = headers.get_all(IF_MATCH).iter().peekable();
     if values.peek().is_none() {
@@ -24,8 +24,8 @@ pub(super) fn revisions(headers: &HeaderMap) -> Result<Option<Vec<u64>>, Problem
     Ok(Some(revisions))
 }
 
-/// What stands in each tag of a list, `None` for a weak one (RFC 9110 §8.8.3). A tag may hold a
-/// comma.
+/// Returns the text of each tag of a list, `None` for a weak one (RFC 9110 §8.8.3). A tag may
+/// contain a comma.
 fn entity_tags(text: &str) -> Option<Vec<Option<&str>>> {
     let mut tags = Vec::new();
     let mut rest = text;
@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn if_match_accepts_lists_and_repeated_headers() {
+    fn reads_tags_from_lists_and_repeated_headers() {
         for (values, expected) in [
             (&[][..], None),
             (&["*"], None),
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_malformed_entity_tags() {
+    fn rejects_malformed_tags() {
         for value in [
             "",
             "1",

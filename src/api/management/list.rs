@@ -1,64 +1,59 @@
-use std::sync::Arc;
-
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
 use http::StatusCode;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
-use super::endpoints::{ApiState, json_response};
-use super::fields::{FieldValue, Fields};
+use super::super::body;
 use super::problem::Problem;
+use super::state::SharedState;
 use crate::lifecycle::Page;
-use crate::registry::{Cursor, TokenFilter};
+use crate::wire::{FieldProblems, Filter, ListResponse, from_members};
 
 const DEFAULT_LIMIT: usize = 50;
 
+/// Returns one page of the tokens.
+#[utoipa::path(
+    get, path = "/service-tokens", operation_id = "listServiceTokens",
+    params(
+        ("limit" = Option<usize>, Query, minimum = 1, maximum = 1000,
+            description = "The maximum number of tokens. The default is 50."),
+        ("cursor" = Option<String>, Query, description = "The `next_cursor` of the previous page."),
+        Filter,
+    ),
+    responses((status = 200, description = "One page.", body = ListResponse)),
+)]
 pub(super) async fn handle(
-    State(state): State<Arc<ApiState>>,
+    State(state): SharedState,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
-    let mut fields = Fields::new(members(&query.unwrap_or_default())?);
-    let limit = fields.parsed::<usize>("limit").value();
-    let cursor = fields.parsed::<Cursor>("cursor").value();
-    let filter = filter(&mut fields);
-    fields.finish()?;
-    let page = Page::with_limit(limit.unwrap_or(DEFAULT_LIMIT)).after(cursor);
-    let page = state.tokens().list(filter, page).await;
-    let page = page.map_err(|error| state.problem(error))?;
-    let tokens: Vec<_> = page.records.iter().map(|it| state.token_json(it)).collect();
-    let body = json!({
-        "service_tokens": tokens,
-        "next_cursor": page.next.map(|cursor| cursor.to_string()),
+    let mut members = members(&query.unwrap_or_default())?;
+    let [limit, cursor] = ["limit", "cursor"].map(|name| match members.remove(name) {
+        Some(Value::String(text)) => Some(text),
+        _ => None,
     });
-    Ok(json_response(StatusCode::OK, &body))
+    let filter: Filter = from_members(members).map_err(|problem| vec![problem])?;
+    let mut problems = FieldProblems::default();
+    let limit = problems.parse("/limit", limit.as_ref());
+    let cursor = problems.parse("/cursor", cursor.as_ref());
+    let filter = filter.parse("", &mut problems);
+    let filter = problems.finish(filter)?;
+    let page = Page::with_limit(limit.unwrap_or(DEFAULT_LIMIT)).after(cursor);
+    let page = state.tokens.list(filter, page).await;
+    let page = page.map_err(|error| state.problem(error))?;
+    let list = ListResponse {
+        next_cursor: page.next.map(|cursor| cursor.to_string()),
+        service_tokens: page.records.iter().map(|it| state.info(it)).collect(),
+    };
+    Ok(body::response(StatusCode::OK, &list))
 }
 
-/// Takes out what tokens must be like.
-pub(super) fn filter(fields: &mut Fields) -> TokenFilter {
-    let mut filter = TokenFilter::new();
-    filter.name = fields.string("name").value();
-    filter.role = fields.string("role").value();
-    filter.scope = fields.string("scope").value();
-    filter.subject = fields.string("subject").value();
-    filter.status = fields.parsed("state").value();
-    filter.expires_before = fields.timestamp("expires_before").value();
-    filter.last_used_before = fields.timestamp("last_used_before").value();
-    if let FieldValue::Value(label) = fields.string("label") {
-        match label.split_once('=') {
-            Some((key, value)) => filter = filter.with_label(key, value),
-            None => fields.problem("label", "not key=value"),
-        }
-    }
-    filter
-}
-
-/// The parameters of a query, each of which may be there once.
+/// Returns the parameters of a query. None may be repeated.
 fn members(query: &str) -> Result<Map<String, Value>, Problem> {
     let mut members = Map::new();
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         let value = Value::String(value.into_owned());
         if members.insert(name.into_owned(), value).is_some() {
-            return Err(Problem::malformed("a parameter is there twice"));
+            return Err(Problem::malformed("a query parameter is repeated"));
         }
     }
     Ok(members)

@@ -1,71 +1,73 @@
-//! Managing tokens over HTTP: create, list, update, rotate, revoke.
+//! The management API: creates, lists, updates, rotates and revokes tokens over HTTP.
 //!
-//! 1. Callers present a service token. Reading needs its scope `service-tokens:read`, changing
-//!    `service-tokens:write`; `service-tokens:admin` is good for both. Without: 401, 403. The token
-//!    is checked before the body is read, after it was read, and in the transaction that writes: a
-//!    token that was revoked, disabled, rotated or stripped meanwhile changes nothing.
+//! 1. Callers present a service token. Reads need its scope `service-tokens:read`, changes
+//!    `service-tokens:write`; `service-tokens:admin` allows both. Otherwise the response is 401 or
+//!    403. The token is checked before the body is read, after it was read, and in the transaction
+//!    that writes, so a token that is revoked, disabled, rotated or narrowed meanwhile changes
+//!    nothing.
 //! 2. A caller changes only tokens whose roles and scopes its own token covers, before and after the
-//!    change: 403 `escalation_denied`, with what is `missing`. Revoking, disabling, renaming and
-//!    rotating are changes. A caller whose token expires creates and extends no token beyond that
-//!    time; a new token without an expiry gets the caller's, and so does one that lives longer and
-//!    gets more roles or scopes from the caller. None of this binds a caller with
-//!    `service-tokens:admin`.
-//! 3. A secret stands in the answers of a creation and of a rotation, as `token`, and nowhere else.
-//! 4. A token is shown in one shape everywhere: `id`, `name`, `description`, `subject`, `roles`,
-//!    `scopes`, `labels`, `state` (`active`, `disabled`, `revoked`, `expired`), `created_at`,
-//!    `created_by`, `updated_at`, `expires_at`, `not_before`, `last_used_at`, `rotated_at`,
-//!    `grace_ends_at`, `hint`; `null` where there is nothing, times as RFC 3339 has them, in UTC.
-//! 5. What breaks a rule is 422 with `errors`, each with the `pointer` to its field (RFC 6901) and a
-//!    `detail`, at most 100 of them; a field of an unknown name is one. All refusals are `application/problem+json`.
-//! 6. Bodies are of 64 KiB at most (413) and `application/json` (415).
-//! 7. A change's answer says `Service-Token-Effective-Within`: after how many seconds, at the
-//!    latest, every node knows of it.
+//!    change. Otherwise the response is 403 `escalation_denied` with the `missing` names. Revoking,
+//!    disabling, renaming and rotating are changes. A caller whose token expires creates and extends
+//!    no token beyond that time. A new token without an expiry gets the caller's, and so does a
+//!    token that lives longer and gets more roles or scopes from the caller. These rules do not
+//!    apply to a caller with `service-tokens:admin`.
+//! 3. Only the responses to a creation and a rotation have a secret, as `token`.
+//! 4. A token is the same JSON everywhere, see [`TokenInfo`](crate::wire::TokenInfo): `id`, `name`,
+//!    `description`, `subject`, `roles`, `scopes`, `labels`, `state` (`active`, `disabled`, `revoked`,
+//!    `expired`), `created_at`, `created_by`, `updated_at`, `expires_at`, `not_before`,
+//!    `last_used_at`, `rotated_at`, `grace_ends_at`, `hint`. Missing values are `null`, times are
+//!    RFC 3339 in UTC.
+//! 5. Request bodies are strict. Broken syntax and a member given twice, at any depth, are 400. An
+//!    unknown member and a wrong type are 422 and name the first one; broken rules are 422 and name
+//!    all of them, up to 100. `errors` lists each with its `pointer` (RFC 6901) and `detail`. Every
+//!    error is `application/problem+json`.
+//! 6. Bodies are at most 64 KiB (413) and `application/json` (415).
+//! 7. The response to a change has `Service-Token-Effective-Within`: the seconds after which every
+//!    node sees the change, at the latest.
+//! 8. A creation that may be retried needs an `Idempotency-Key` (1 to 255 visible ASCII characters,
+//!    bare or in quotes): a random UUID, generated once for each token. It creates one token, however
+//!    often and to however many nodes it is sent. A repeated request gets 200,
+//!    `Idempotency-Replayed: true` and the token, with `null` as the secret. If the secret is lost,
+//!    rotate the token without a grace period. The same key with another body is 422
+//!    `idempotency_key_reused`; the expiry is not compared, and a token that was changed since is
+//!    not compared either. A key belongs to one caller, and is valid as long as the record of the
+//!    token: until it is [purged](crate::ServiceTokens::purge).
+//! 9. Every change of one token accepts `If-Match` (RFC 9110 §13.1.1), and responds with 412 if the
+//!    token is at another revision than its `ETag`. A caller that presents the secret from before
+//!    its last rotation rotates its own token only with one tag in `If-Match`; otherwise the response
+//!    is 428 `precondition_required`. This recovers from a lost response: the lost secret ends at
+//!    once, and the presented one stays valid for `grace`, and never longer than its own grace
+//!    period.
+//! 10. A change after which no valid token may administer tokens (`service-tokens:admin`) is 409
+//!     `last_admin`. `?last_admin=true` allows it for an update, a disabling and a revocation of one
+//!     token. A bulk revocation never allows it.
+//! 11. `GET /openapi.json` returns the OpenAPI 3.1 document of the API, without a token. So does
+//!     [`ManagementApi::openapi`]. Its component names have the prefix `ServiceToken`, so it merges
+//!     into the document of your own API, together with the
+//!     [security schemes](crate::api::SecuritySchemes).
 //!
-//! 8. A creation that may have to be sent again bears an `Idempotency-Key` of its own (1 to 255
-//!    visible ASCII characters, bare or in quotes): a random UUID, made once for each token wanted.
-//!    It makes one token, however often and to however many nodes it is sent. Again it is answered
-//!    with 200, `Idempotency-Replayed: true` and the record, and `token` is `null`: the secret is
-//!    not told again. Whoever lost it rotates the token, without a grace. With another body the key
-//!    is refused: 422 `idempotency_key_reused`; the expiry is not compared, nor is a token that was
-//!    changed since. A key is of one caller, and remembered as long as the token's record is kept:
-//!    until it is [purged](crate::ServiceTokens::purge).
-//!
-//! 9. `If-Match` is honoured by every change of one token (RFC 9110 §13.1.1): 412 if the token is at another
-//!    revision than the `ETag` that was read. A caller that presents the secret from before its last
-//!    rotation rotates its own token only with one tag in `If-Match`: 428 `precondition_required`. It does so
-//!    to recover from a lost response: the lost secret ends at once, and the presented one stays
-//!    valid for `grace`, and never longer than its own grace.
-//!
-//! 10. A change after which no valid token may administer tokens (`service-tokens:admin`) is refused:
-//!     409 `last_admin`. `?last_admin=true` confirms it for an update, a disabling and a revocation of
-//!     one token. A bulk revocation cannot be confirmed.
-//!
-//! 11. `GET /openapi.json` tells all of this to programs, as an OpenAPI 3.1 document, without a token;
-//!     [`ManagementApi::openapi`] is the same as a value. For the document of your own API there are
-//!     the [security schemes](crate::api::SecuritySchemes).
-//!
-//! | call | answer |
+//! | request | response |
 //! |---|---|
-//! | `POST /service-tokens` | 201 with `Location`; `{token, service_token}`. Takes `name`, `description`, `subject`, `roles`, `scopes`, `labels`, `not_before`, and `expires_at` or `expires_in`, each a text that [`Expiry`](crate::lifecycle::Expiry) reads, or `null` for never. With the header `Idempotency-Key` also 200, see above |
-//! | `GET /service-tokens` | `{service_tokens, next_cursor}`; the query may hold `limit` (1 to 1,000; 50), `cursor`, `name`, `role`, `scope`, `subject`, `state`, `label` (`key=value`), `expires_before`, `last_used_before` |
+//! | `POST /service-tokens` | 201 with `Location`; `{token, service_token}`. Accepts `name`, `description`, `subject`, `roles`, `scopes`, `labels`, `not_before`, and `expires_at` or `expires_in`, each an [`Expiry`](crate::lifecycle::Expiry), or `null` for never. With `Idempotency-Key` also 200, see above |
+//! | `GET /service-tokens` | `{service_tokens, next_cursor}`; the query accepts `limit` (1 to 1,000; 50), `cursor`, `name`, `role`, `scope`, `subject`, `state`, `label` (`key=value`), `expires_before`, `last_used_before` |
 //! | `GET /service-tokens/{id}` | the token, with `ETag` |
 //! | `PATCH /service-tokens/{id}` | the token; a merge patch (RFC 7396), `null` clears |
-//! | `POST /service-tokens/{id}/rotate` | `{token, grace_ends_at, service_token}`; takes `grace`, such as `1h` or `PT1H` (none by default) |
+//! | `POST /service-tokens/{id}/rotate` | `{token, grace_ends_at, service_token}`; accepts `grace`, such as `1h` or `PT1H` (the default is zero) |
 //! | `POST /service-tokens/{id}/disable`, `/enable` | the token |
-//! | `DELETE /service-tokens/{id}` | 204; revoked, which is final. Again: 204 |
-//! | `POST /service-tokens/revoke` | `{dry_run, ids, revoked, remaining}`; takes `filter` (the names of the query above), `expect` and `dry_run`. See below |
+//! | `DELETE /service-tokens/{id}` | 204; revoked, which is final. Repeated: 204 |
+//! | `POST /service-tokens/revoke` | `{dry_run, ids, revoked, remaining}`; accepts `filter` (the conditions of the query above), `expect` and `dry_run`. See below |
 //! | `GET /service-tokens/self` | the caller's own token; needs no scope, nor do the next two |
 //! | `POST /service-tokens/self/rotate`, `DELETE /service-tokens/self` | as above |
-//! | `GET /openapi.json` | the document; its `servers` say where the router is nested |
+//! | `GET /openapi.json` | the document; its `servers` have the path where the router is nested |
 //!
 //! # Bulk revocation
 //!
-//! 1. A dry run returns `count`, a `sample` of at most 100 ids, `forbidden` (how many of the tokens
+//! 1. A dry run returns `count`, a `sample` of at most 100 ids, `forbidden` (the number of tokens that
 //!    the caller may not revoke), `needs_expect`, and `ends_administration` (whether no other valid
 //!    token could administer tokens afterwards, which is refused).
-//! 2. `expect` is the number of tokens that the filter must match: 409 `unexpected_count`, with
-//!    `expected` and `found`, if it is another. It is needed if more than 100 tokens match, more than half of all tokens that are
-//!    neither revoked nor expired, or the caller's own.
+//! 2. `expect` is the number of tokens that the filter must match. If it differs, the response is 409
+//!    `unexpected_count` with `expected` and `found`. It is required if more than 100 tokens match,
+//!    more than half of all tokens that are neither revoked nor expired, or the caller's own.
 //! 3. If the caller may not revoke one of the tokens, nothing is revoked: 403 `escalation_denied`
 //!    with `forbidden`.
 //! 4. A call works for at most 20 s. If `remaining` is not 0, repeat it with that number as `expect`.
@@ -97,15 +99,16 @@
 //! ```
 
 mod bulk;
-mod change;
 mod conditions;
 mod create;
-mod endpoints;
+mod document;
 mod idempotency_key;
 mod if_match;
 mod list;
 mod openapi;
 mod problem;
+mod router;
+mod state;
+mod token;
 
-pub use self::endpoints::ManagementApi;
-use super::{body, fields};
+pub use self::router::ManagementApi;

@@ -1,33 +1,32 @@
 use axum::Extension;
 use axum::response::{IntoResponse, Response};
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderValue, StatusCode};
-use serde_json::{Map, Value, json};
+use http::StatusCode;
 
 use super::super::body::BodyError;
-use super::super::lifecycle_response::{actor_rejection, unavailable_rejection};
+use super::super::lifecycle_response::{
+    actor_rejection, problem_response, status_code, unavailable_rejection,
+};
 use super::super::request_log::EscalationDenial;
-use crate::lifecycle::{FieldProblem, LifecycleError};
+use crate::lifecycle::{FieldProblem, LifecycleError, Patch};
 use crate::middleware::Checker;
 use crate::reject::Rejection;
+use crate::wire;
 
-/// What a caller gets who asks for something that cannot be done: `application/problem+json`
-/// (RFC 9457).
+/// An error response of the management API.
 #[derive(Debug)]
 pub(super) enum Problem {
-    Details(StatusCode, &'static str, String, Map<String, Value>),
-    /// The caller may not make this change.
-    EscalationDenial(EscalationDenial, String, Map<String, Value>),
-    /// The caller is refused as the layer refuses it, or the store is unavailable.
+    Json(StatusCode, Box<wire::Problem>, Option<EscalationDenial>),
+    /// The layer would reject the caller, or the store is unavailable.
     Rejected(Rejection),
 }
 
 impl Problem {
     fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self::Details(status, code, detail.into(), Map::new())
+        let problem = wire::Problem::new(status, code, detail.into());
+        Self::Json(status, Box::new(problem), None)
     }
 
-    /// The request cannot be read.
+    /// Creates the problem of a request that cannot be read.
     pub(super) fn malformed(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid_request", detail)
     }
@@ -39,87 +38,67 @@ impl Problem {
 
     pub(super) fn method_not_allowed() -> Self {
         let status = StatusCode::METHOD_NOT_ALLOWED;
-        let detail = "there is no such call on this path";
+        let detail = "the path does not support this method";
         Self::new(status, "method_not_allowed", detail)
     }
 
-    /// Fields break rules.
-    pub(super) fn invalid(problems: &[FieldProblem]) -> Self {
-        let status = StatusCode::UNPROCESSABLE_ENTITY;
-        let errors = problems
-            .iter()
-            .map(|it| json!({ "pointer": it.pointer, "detail": it.detail }))
-            .collect();
-        let extensions = Map::from_iter([("errors".to_owned(), Value::Array(errors))]);
-        Self::Details(
-            status,
-            "invalid_fields",
-            "fields break rules".into(),
-            extensions,
-        )
-    }
-
-    /// What became of a change.
+    /// Creates the problem of a failed change.
     pub(super) fn from_error(error: LifecycleError, checker: &Checker) -> Self {
         if let Some(rejection) = actor_rejection(&error, checker) {
             return Self::Rejected(rejection);
         }
-        if let Some(escalation) = EscalationDenial::from_error(&error) {
-            return Self::EscalationDenial(
-                escalation,
-                error.to_string(),
-                escalation_members(&error),
-            );
-        }
-        let conflict = |code| (StatusCode::CONFLICT, code);
-        let forbidden = |code| (StatusCode::FORBIDDEN, code);
-        let (status, code) = match &error {
-            LifecycleError::Invalid(problems) => return Self::invalid(problems),
-            LifecycleError::NotFound => return Self::not_found(),
-            LifecycleError::UnknownActor => forbidden("unknown_actor"),
-            LifecycleError::LastAdmin => conflict("last_admin"),
-            LifecycleError::ConcurrentRotation => conflict("rotated_meanwhile"),
+        let Some(code) = code(&error) else {
+            return Self::Rejected(unavailable_rejection(error, checker));
+        };
+        let status = status_code(&error);
+        let mut problem = wire::Problem::new(status, code, error.to_string());
+        let escalation = EscalationDenial::from_error(&error);
+        match error {
+            LifecycleError::Invalid(problems) => return problems.into(),
             LifecycleError::PreviousSecret => {
-                let status = StatusCode::PRECONDITION_REQUIRED;
-                let detail = format!("{error}; send its ETag as If-Match");
-                return Self::new(status, "precondition_required", detail);
-            }
-            LifecycleError::NameTaken => conflict("name_taken"),
-            LifecycleError::TooManyTokens => conflict("too_many_tokens"),
-            LifecycleError::Revoked => conflict("token_revoked"),
-            LifecycleError::Expired => conflict("token_expired"),
-            LifecycleError::IdempotencyKeyReused => {
-                (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused")
+                problem.detail = format!("{error}; send its ETag as If-Match").into();
             }
             LifecycleError::UnexpectedCount { expected, found } => {
-                let extensions = [("expected", json!(expected)), ("found", json!(found))];
-                let extensions = extensions.map(|(name, value)| (name.to_owned(), value));
-                let status = StatusCode::CONFLICT;
-                let detail = error.to_string();
-                return Self::Details(
-                    status,
-                    "unexpected_count",
-                    detail,
-                    Map::from_iter(extensions),
-                );
+                problem.expected = expected.map_or(Patch::Clear, Patch::Set);
+                problem.found = Some(found);
             }
-            LifecycleError::RevisionMismatch => {
-                (StatusCode::PRECONDITION_FAILED, "precondition_failed")
+            LifecycleError::EscalationDenied { missing } => problem.missing = Some(missing),
+            LifecycleError::TokensNotCovered { forbidden, .. } => {
+                problem.forbidden = Some(forbidden);
             }
-            _ => return Self::Rejected(unavailable_rejection(error, checker)),
-        };
-        Self::new(status, code, error.to_string())
+            _ => {}
+        }
+        Self::Json(status, Box::new(problem), escalation)
+    }
+
+    /// Names the members that are wrong.
+    fn with_errors(mut self, errors: Vec<FieldProblem>) -> Self {
+        if let Self::Json(_, problem, _) = &mut self {
+            problem.errors = Some(errors);
+        }
+        self
     }
 }
 
-/// Returns the extra members of a denied escalation.
-fn escalation_members(error: &LifecycleError) -> Map<String, Value> {
-    let member = match error {
-        LifecycleError::EscalationDenied { missing } => ("missing", json!(missing)),
-        LifecycleError::TokensNotCovered { forbidden, .. } => ("forbidden", json!(forbidden)),
-        _ => return Map::new(),
-    };
-    Map::from_iter([(member.0.to_owned(), member.1)])
+/// Returns the `code` of an error, or `None` if the store is at fault.
+fn code(error: &LifecycleError) -> Option<&'static str> {
+    Some(match error {
+        LifecycleError::Invalid(_) => "invalid_fields",
+        LifecycleError::NotFound => "not_found",
+        LifecycleError::UnknownActor => "unknown_actor",
+        LifecycleError::LastAdmin => "last_admin",
+        LifecycleError::ConcurrentRotation => "rotated_meanwhile",
+        LifecycleError::PreviousSecret => "precondition_required",
+        LifecycleError::NameTaken => "name_taken",
+        LifecycleError::TooManyTokens => "too_many_tokens",
+        LifecycleError::Revoked => "token_revoked",
+        LifecycleError::Expired => "token_expired",
+        LifecycleError::IdempotencyKeyReused => "idempotency_key_reused",
+        LifecycleError::UnexpectedCount { .. } => "unexpected_count",
+        LifecycleError::RevisionMismatch => "precondition_failed",
+        error if EscalationDenial::from_error(error).is_some() => "escalation_denied",
+        _ => return None,
+    })
 }
 
 impl From<Rejection> for Problem {
@@ -130,51 +109,36 @@ impl From<Rejection> for Problem {
 
 impl From<BodyError> for Problem {
     fn from(error: BodyError) -> Self {
-        let code = match error.status() {
+        let status = error.status();
+        let code = match status {
             StatusCode::UNSUPPORTED_MEDIA_TYPE => "unsupported_media_type",
             StatusCode::PAYLOAD_TOO_LARGE => "too_large",
+            StatusCode::UNPROCESSABLE_ENTITY => "invalid_fields",
             _ => "invalid_request",
         };
-        Self::new(error.status(), code, error.to_string())
+        let problem = Self::new(status, code, error.to_string());
+        match error.problem() {
+            Some(field) => problem.with_errors(vec![field.clone()]),
+            None => problem,
+        }
     }
 }
 
 impl From<Vec<FieldProblem>> for Problem {
     fn from(problems: Vec<FieldProblem>) -> Self {
-        Self::invalid(&problems)
+        let status = StatusCode::UNPROCESSABLE_ENTITY;
+        Self::new(status, "invalid_fields", "fields break rules").with_errors(problems)
     }
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let (status, code, detail, extensions) = match self {
-            Self::Details(status, code, detail, extensions) => (status, code, detail, extensions),
-            Self::EscalationDenial(escalation, detail, extensions) => {
-                let problem = Self::Details(
-                    StatusCode::FORBIDDEN,
-                    "escalation_denied",
-                    detail,
-                    extensions,
-                );
-                return (Extension(escalation), problem).into_response();
+        match self {
+            Self::Json(status, problem, None) => problem_response(status, &problem),
+            Self::Json(status, problem, Some(escalation)) => {
+                (Extension(escalation), problem_response(status, &problem)).into_response()
             }
-            Self::Rejected(rejection) => return rejection.into_response(),
-        };
-        let mut body = Map::from_iter([
-            ("type".to_owned(), json!("about:blank")),
-            ("title".to_owned(), json!(status.canonical_reason())),
-            ("status".to_owned(), json!(status.as_u16())),
-            ("detail".to_owned(), json!(detail)),
-            ("code".to_owned(), json!(code)),
-        ]);
-        body.extend(extensions);
-        let headers = [
-            (
-                CONTENT_TYPE,
-                HeaderValue::from_static("application/problem+json"),
-            ),
-            (CACHE_CONTROL, HeaderValue::from_static("no-store")),
-        ];
-        (status, headers, Value::Object(body).to_string()).into_response()
+            Self::Rejected(rejection) => rejection.into_response(),
+        }
     }
 }

@@ -13,20 +13,19 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// `Authorization: Basic` names no token.
+/// `Authorization: Basic` is not a token.
 #[derive(Debug)]
 pub(super) enum BasicError {
-    /// It cannot be read.
+    /// The header is malformed.
     Malformed,
-    /// The user is no token's id.
+    /// The user is not the id of a token.
     UnknownUser,
 }
 
-/// Puts the password of `Authorization: Basic` (RFC 7617), which is a token, where one is looked
-/// for, and returns the user, which must be its id. `None` if the scheme is another.
+/// Replaces `Authorization: Basic` (RFC 7617) with the token in its password, and returns the user,
+/// which must be the id of the token. Returns `None` for other schemes.
 ///
-/// Both are percent-decoded (RFC 6749 §2.3.1). A `+` stands for itself: neither has spaces, for
-/// which it would stand in a form.
+/// Both are percent-decoded (RFC 6749 §2.3.1). `+` is not a space, because neither contains spaces.
 pub(super) fn rewrite_as_api_key(headers: &mut HeaderMap) -> Result<Option<TokenId>, BasicError> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let (Some(value), None) = (values.next(), values.next()) else {
@@ -49,7 +48,7 @@ pub(super) fn rewrite_as_api_key(headers: &mut HeaderMap) -> Result<Option<Token
     Ok(Some(id))
 }
 
-/// What follows `Basic`, in any case, and its spaces.
+/// Returns the text after `Basic` in any case and its spaces.
 fn strip_scheme(value: &[u8]) -> Option<&[u8]> {
     let value = value.trim_ascii();
     let (scheme, rest) = value.split_at_checked(b"basic".len())?;

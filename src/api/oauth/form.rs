@@ -3,15 +3,18 @@ use std::borrow::Cow;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
 use axum::response::{IntoResponse, Response};
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, PRAGMA};
+use http::header::PRAGMA;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use zeroize::Zeroizing;
 
-/// The parameter `token` of a form.
+use super::super::body;
+use crate::media_type;
+
+/// Returns the parameter `token` of a form.
 ///
-/// As RFC 6749 §3.1 has it, an empty parameter counts as absent, and none may occur twice.
+/// An empty parameter is absent, and none may be repeated (RFC 6749 §3.1).
 pub(super) async fn token(request: Request) -> Result<Zeroizing<String>, FormError> {
-    if !is_form(request.headers()) {
+    if !media_type::is(request.headers(), media_type::FORM) {
         return Err(FormError::INVALID);
     }
     let body = Bytes::from_request(request, &()).await;
@@ -32,17 +35,7 @@ fn into_zeroizing(token: Cow<'_, str>) -> Zeroizing<String> {
     Zeroizing::new(token.into_owned())
 }
 
-fn is_form(headers: &HeaderMap) -> bool {
-    let mut types = headers.get_all(CONTENT_TYPE).iter();
-    let (Some(media_type), None) = (types.next(), types.next()) else {
-        return false;
-    };
-    let essence = media_type.as_bytes().split(|&byte| byte == b';').next();
-    let essence = essence.unwrap_or_default().trim_ascii();
-    essence.eq_ignore_ascii_case(b"application/x-www-form-urlencoded")
-}
-
-/// A refusal in the form of RFC 6749 §5.2.
+/// An error response of RFC 6749 §5.2.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FormError {
     status: StatusCode,
@@ -55,7 +48,7 @@ impl FormError {
         error: "invalid_request",
     };
 
-    /// The token is good, and none that can be revoked here (RFC 7009 §2.2.1).
+    /// The token is valid, and cannot be revoked here (RFC 7009 §2.2.1).
     pub(super) const UNSUPPORTED: Self = Self {
         status: StatusCode::BAD_REQUEST,
         error: "unsupported_token_type",
@@ -64,25 +57,13 @@ impl FormError {
 
 impl IntoResponse for FormError {
     fn into_response(self) -> Response {
-        (
-            self.status,
-            json_response(format!(r#"{{"error":"{}"}}"#, self.error)),
-        )
-            .into_response()
+        let json = format!(r#"{{"error":"{}"}}"#, self.error);
+        body::write(self.status.into_response(), json)
     }
 }
 
-/// A JSON body that nobody may keep.
-pub(super) fn json_response(body: String) -> Response {
-    let mut response = body.into_response();
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    forbid_caching(headers);
-    response
-}
-
-/// `Pragma` for caches from before HTTP/1.1, as RFC 6749 §5.1 wants.
-pub(super) fn forbid_caching(headers: &mut HeaderMap) {
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+/// Forbids caches to store a response. `Pragma` is for HTTP/1.0 caches (RFC 6749 §5.1).
+pub(super) fn forbid_storing(headers: &mut HeaderMap) {
+    body::forbid_storing(headers);
     headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
 }

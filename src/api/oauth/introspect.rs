@@ -4,13 +4,15 @@ use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
+use http::StatusCode;
 use http::request::Parts;
 
+use super::super::body;
 use super::super::request_log::CallerId;
 use super::basic::{self, BasicError};
-use super::endpoints::ApiState;
 use super::form;
-use super::introspection_response::{INACTIVE, IntrospectionResponse};
+use super::response::{INACTIVE, Introspection};
+use super::state::ApiState;
 use crate::limits::RequestOrigin;
 use crate::observe::{self, Stopwatch};
 use crate::principal::{Principal, Requirement};
@@ -18,7 +20,7 @@ use crate::reject::{Rejection, RejectionReason};
 use crate::store::Credential;
 use crate::token::TokenId;
 
-/// What a caller must hold.
+/// The scope that a caller needs.
 const SCOPE: &str = "introspect";
 
 pub(super) async fn handle(State(state): State<Arc<ApiState>>, request: Request) -> Response {
@@ -27,12 +29,12 @@ pub(super) async fn handle(State(state): State<Arc<ApiState>>, request: Request)
         Ok(response) => response,
         Err(rejection) => rejection.into_response(),
     };
-    form::forbid_caching(response.headers_mut());
+    form::forbid_storing(response.headers_mut());
     response
 }
 
 impl ApiState {
-    /// The caller is authenticated before its body is read, and again afterwards.
+    /// Authenticates the caller before it reads the body, and again afterwards.
     async fn respond(&self, mut parts: Parts, body: Body) -> Result<Response, Rejection> {
         let origin = RequestOrigin::from_extensions(&parts.extensions);
         let credential = self.authenticate(&mut parts, origin).await?;
@@ -49,7 +51,7 @@ impl ApiState {
         Ok(self.introspect(&token, caller.id(), origin).await)
     }
 
-    /// Authenticates the caller, and returns what does so again.
+    /// Authenticates the caller and returns its credential.
     async fn authenticate(
         &self,
         parts: &mut Parts,
@@ -93,14 +95,14 @@ impl ApiState {
         match inspected {
             Ok((record, principal)) => {
                 observe::introspected(Ok("active"));
-                let mut response = IntrospectionResponse::new(&record, &principal);
-                response.iss = self.issuer.as_deref();
-                response.aud = self.audience.as_deref();
-                form::json_response(response.to_json())
+                let mut introspection = Introspection::new(&record, &principal);
+                introspection.iss = self.issuer.as_deref();
+                introspection.aud = self.audience.as_deref();
+                body::response(StatusCode::OK, &introspection)
             }
             Err(rejection) if rejection.is_invalid_token() => {
                 observe::introspected(Ok("inactive"));
-                form::json_response(INACTIVE.to_owned())
+                body::write(StatusCode::OK.into_response(), INACTIVE)
             }
             Err(rejection) => {
                 observe::introspected(Err(&rejection));

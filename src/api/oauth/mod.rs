@@ -1,50 +1,50 @@
-//! Introspection and revocation: what a service in any language needs to rely on these tokens.
+//! Introspection and revocation, for services in any language.
 //!
 //! # `POST /introspect` (RFC 7662)
 //!
-//! 1. The caller presents a service token with the scope `introspect`: by `Authorization: ApiKey`,
-//!    `Bearer`, a header of the layer such as `X-API-Key`, or by HTTP Basic with the token's id as
-//!    user and the token as password, both percent-encoded where RFC 6749 §2.3.1 asks for it. A
-//!    caller without gets 401 with a challenge for each scheme, or 403. The caller is authenticated
-//!    before its form is read and again afterwards.
-//! 2. The token stands in the form as `token`, once. `token_type_hint` and all else is ignored, the
-//!    query too.
-//! 3. A good token is answered with the members below; anything else with exactly
-//!    `{"active":false}`, and both with 200.
-//! 4. A store that cannot be asked is 503 with `Retry-After`, never `active: false`.
-//! 5. Nothing may be kept: `Cache-Control: no-store`.
+//! 1. The caller presents a service token with the scope `introspect`: with `Authorization: ApiKey`,
+//!    `Bearer`, a header of the layer such as `X-API-Key`, or with HTTP Basic, where the user is the
+//!    token's id and the password the token, both percent-encoded as RFC 6749 §2.3.1 requires.
+//!    Otherwise the response is 401 with a challenge for each scheme, or 403. The caller is
+//!    authenticated before its form is read, and again afterwards.
+//! 2. The form has the token as `token`, once. `token_type_hint`, other parameters and the query are
+//!    ignored.
+//! 3. The response for a valid token has the members below; for anything else it is exactly
+//!    `{"active":false}`. Both are 200.
+//! 4. If the store is unavailable, the response is 503 with `Retry-After`, never `active: false`.
+//! 5. Responses have `Cache-Control: no-store`.
 //!
-//! | member | what |
+//! | member | value |
 //! |---|---|
 //! | `active` | `true` |
-//! | `scope` | the scopes, parted by spaces; absent if none |
+//! | `scope` | the scopes, separated by spaces; absent if none |
 //! | `client_id`, `jti` | the token's id |
-//! | `sub` | whom the token acts for; absent if that was not said |
-//! | `exp`, `iat`, `nbf` | when it stops working, was made and starts working, in whole seconds rounded down; absent if that is not known. `exp` of a secret from before a rotation is no later than the end of its grace |
+//! | `sub` | the subject of the token; absent if none |
+//! | `exp`, `iat`, `nbf` | when the token expires, was created and starts working, in whole seconds rounded down; absent if unknown. `exp` of a secret from before a rotation is no later than the end of its grace period |
 //! | `token_type` | `Bearer` |
 //! | `roles` | the roles, as an array |
 //! | `name` | the name; absent if none |
-//! | `iss`, `aud` | as [set](OAuthEndpoints::with_issuer) |
+//! | `iss`, `aud` | as [configured](OAuthEndpoints::with_issuer) |
 //! | `labels` | the labels, as an object; absent if none |
 //!
 //! # `POST /revoke` (RFC 7009)
 //!
-//! 1. Who has the token may revoke it: the form's `token` is all that is looked at.
-//! 2. 200 says that the token works no more. That goes for a token nobody knows as well.
-//! 3. It is revoked for good, with whatever secret it has: also by the secret from before a
-//!    rotation, while that works, and also if it is disabled or expired, or the last token that may
-//!    administer. The audit trail names the token itself as the actor.
-//! 4. 200 for a token that is known has `Service-Token-Effective-Within`: after how many seconds,
-//!    at the latest, no node accepts the token.
-//! 5. 503 with `Retry-After` if that could not be done. 400 `unsupported_token_type` for a good token that
-//!    is in another store than the one tokens are revoked in.
+//! 1. The holder of a token may revoke it: the form's `token` is the only credential.
+//! 2. 200 means that the token is not valid any more. This includes unknown tokens.
+//! 3. The revocation is final and covers every secret of the token. It works with the secret from
+//!    before a rotation while that is valid, for disabled and expired tokens, and for the last token
+//!    that may administer tokens. The actor in the audit trail is the token itself.
+//! 4. 200 for a known token has `Service-Token-Effective-Within`: the seconds after which no node
+//!    accepts the token, at the latest.
+//! 5. If the revocation failed, the response is 503 with `Retry-After`. It is 400
+//!    `unsupported_token_type` for a valid token of another store.
 //!
 //! # Errors of both
 //!
-//! A body that is no form (`application/x-www-form-urlencoded`), has no `token` or more than one: 400
-//! with `{"error":"invalid_request"}` (RFC 6749 §5.2); more than 64 KiB: 413. Too many unknown
-//! tokens: 429, by the [`FailureLimit`](crate::limits::FailureLimit). Other refusals have the bodies of
-//! [`reject`](crate::reject).
+//! A body that is not a form (`application/x-www-form-urlencoded`), or has no or more than one
+//! `token`, is 400 with `{"error":"invalid_request"}` (RFC 6749 §5.2); more than 64 KiB is 413. Too
+//! many unknown tokens are 429, see [`FailureLimit`](crate::limits::FailureLimit). Other rejections
+//! have the bodies of [`reject`](crate::reject).
 //!
 //! # Example
 //!
@@ -79,11 +79,12 @@
 //! # }).expect("no step fails");
 //! ```
 
-mod introspection_response;
 mod basic;
-mod endpoints;
 mod form;
 mod introspect;
+mod response;
 mod revoke;
+mod router;
+mod state;
 
-pub use self::endpoints::OAuthEndpoints;
+pub use self::router::OAuthEndpoints;

@@ -7,8 +7,8 @@ use http::StatusCode;
 
 use super::super::lifecycle_response::{unavailable_rejection, with_effective_within};
 use super::super::request_log::CallerId;
-use super::endpoints::ApiState;
 use super::form::{self, FormError};
+use super::state::ApiState;
 use crate::lifecycle::{Actor, LifecycleError};
 use crate::limits::{ClientAddress, RequestOrigin};
 use crate::observe;
@@ -23,7 +23,7 @@ pub(super) async fn handle(State(state): State<Arc<ApiState>>, request: Request)
         Ok(token) => respond(state.revoke(&token, origin).await),
         Err(error) => error.into_response(),
     };
-    form::forbid_caching(response.headers_mut());
+    form::forbid_storing(response.headers_mut());
     response
 }
 
@@ -37,7 +37,7 @@ fn respond(revoked: Result<RevocationOutcome, RevocationError>) -> Response {
             observe::revoked(Ok("unknown"));
             StatusCode::OK.into_response()
         }
-        Ok(RevocationOutcome::Unsupported) => {
+        Ok(RevocationOutcome::OtherStore) => {
             observe::revoked(Ok("unsupported"));
             FormError::UNSUPPORTED.into_response()
         }
@@ -52,17 +52,17 @@ fn respond(revoked: Result<RevocationOutcome, RevocationError>) -> Response {
     }
 }
 
-/// What came of a revocation.
+/// The outcome of a revocation.
 enum RevocationOutcome {
     /// No node accepts the token after this time.
     Revoked(Duration),
-    /// What was presented opened nothing before either.
+    /// The token was not valid before.
     Unknown,
-    /// The token is good, and of a store that is not ours to change.
-    Unsupported,
+    /// The token is valid, and in another store.
+    OtherStore,
 }
 
-/// Why nothing was revoked, and the token, if its secret was presented.
+/// The reason why nothing was revoked, and the id of the token if its secret was presented.
 struct RevocationError {
     rejection: Rejection,
     id: Option<TokenId>,
@@ -77,23 +77,23 @@ impl ApiState {
         let inspector = &self.inspector;
         let Ok(token) = inspector.checker.sources.parse_token(token) else {
             let failed = inspector.record_failure(origin, RejectionReason::UnknownToken);
-            return unknown_token(failed);
+            return unknown(failed);
         };
         let credential = Credential::new(token);
         let (id, is_valid) = match inspector.inspect(&credential, origin).await {
             Ok((record, _)) => (record.id(), true),
             Err(rejection) => match rejection.token_id() {
                 Some(id) => (id, false),
-                None => return unknown_token(rejection),
+                None => return unknown(rejection),
             },
         };
-        // The secret revokes its token, be that disabled or expired. One that a rotation replaced
-        // does not; the registry finds out in the transaction that writes.
+        // The current secret revokes its token even if it is disabled or expired. A secret that a
+        // rotation replaced does not; the registry checks it in the transaction that writes.
         let actor = Actor::possession(id, &credential);
         let actor = actor.with_client_address(origin.address.map(ClientAddress::ip));
         match self.tokens.clone().acting_for(actor).revoke(id).await {
             Ok(revoked) => Ok(RevocationOutcome::Revoked(revoked.effective_within)),
-            Err(LifecycleError::NotFound) if is_valid => Ok(RevocationOutcome::Unsupported),
+            Err(LifecycleError::NotFound) if is_valid => Ok(RevocationOutcome::OtherStore),
             Err(LifecycleError::NotFound | LifecycleError::ActorTokenRejected(_)) => {
                 Ok(RevocationOutcome::Unknown)
             }
@@ -106,7 +106,7 @@ impl ApiState {
     }
 }
 
-fn unknown_token(rejection: Rejection) -> Result<RevocationOutcome, RevocationError> {
+fn unknown(rejection: Rejection) -> Result<RevocationOutcome, RevocationError> {
     if rejection.is_invalid_token() {
         Ok(RevocationOutcome::Unknown)
     } else {

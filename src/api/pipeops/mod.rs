@@ -1,43 +1,42 @@
-//! The calls that the client `pipeops-go-sdk` makes, so that it works unmodified.
+//! The API of the client `pipeops-go-sdk`, so that the client works unmodified.
 //!
-//! Merge the router at the root: that client asks below `/api/v1` and for `/workspace`. It sends its
-//! token as `Authorization: Bearer`, which these calls read besides what the layer reads.
+//! Merge the router at the root: the client uses `/api/v1` and `/workspace`. It sends its token as
+//! `Authorization: Bearer`, which this API always accepts.
 //!
-//! | call | needs | answer |
+//! | request | needs | response |
 //! |---|---|---|
 //! | `POST /api/v1/service-account-tokens` | `service-tokens:write` | 201; the token, with its secret as `token` |
 //! | `GET /api/v1/service-account-tokens` | `service-tokens:read` | `tokens`, all that are not revoked, and `total`, their number |
 //! | `GET …/{uuid}` | `service-tokens:read` | the token |
-//! | `PATCH …/{uuid}` | `service-tokens:write` | the token; takes `name`, `description`, `permissions`, `is_active`, `expires_at`, `expires_in` |
-//! | `DELETE …/{uuid}` | `service-tokens:write` | 200; revoked. Again: 200 |
-//! | `GET /workspace` | a good token | an array with the default workspace |
+//! | `PATCH …/{uuid}` | `service-tokens:write` | the token; accepts `name`, `description`, `permissions`, `is_active`, `expires_at`, `expires_in` |
+//! | `DELETE …/{uuid}` | `service-tokens:write` | 200; revoked. Repeated: 200 |
+//! | `GET /workspace` | a valid token | an array with the default workspace |
 //!
-//! 1. `service-tokens:admin` is good for all of them. Without it, a caller changes only tokens whose
-//!    roles and scopes its own covers, before and after the change, and creates none that outlives
-//!    its own.
-//!    The last token that may administer tokens is not disabled, stripped or revoked here (409).
-//! 2. Answers are `{"success": true, "status": "success", "message", "data"}`; one token stands in
-//!    `data` as `token`. Errors are `{"success": false, "status": "error", "message"}`, at every
-//!    status: 400 (no JSON object), 401, 403, 404, 405, 409, 413, 415, 422 (a field breaks a rule),
-//!    503.
-//! 3. A token is `uuid`, its [id](crate::token::TokenId), and the same as `id`; `name`,
-//!    `description`, `token_prefix`, `workspace_id`; `permissions`, its scopes, and the same as
-//!    `scopes`; `expires_at`, `created_at`, `updated_at`, `last_used_at`, as RFC 3339 has them or
-//!    `null`; `is_active`, whether it is switched on. A revoked one is not found.
-//! 4. A request takes `permissions` or `scopes`. Both must say the same, but for an empty one, which
-//!    then counts as absent: one list more than was meant is not granted.
-//! 5. `null` is absent, and absent is left as it is, or as it is by default. What is empty is meant:
-//!    `"description": ""` clears it, `"permissions": []` takes all away, an empty name is refused.
-//!    A field of an unknown name is refused, as what it was to limit would not be limited.
-//! 6. `expires_at` and `expires_in` are texts that [`Expiry`](crate::lifecycle::Expiry) reads, and
-//!    `expires_in` may be a whole number of days; only one of both. `preset` is passed over: it
-//!    grants nothing.
-//! 7. `?workspace_uuid=` or the member of this name keeps the label `workspace`, by which lists are
-//!    filtered. A token without one counts to the [default](PipeOpsApi::with_default_workspace)
-//!    workspace. It is a label and parts no rights.
-//! 8. The client sends a call again after 429 and 5xx, creations too. A `PATCH` is therefore one change,
-//!    made or not made, and a refused request's body is read and dropped: the server would close a
-//!    connection with an unread body. A creation whose answer the store lost is still made twice.
+//! 1. `service-tokens:admin` allows all requests. Without it, a caller changes only tokens whose roles
+//!    and scopes its own token covers, before and after the change, and creates none that outlives
+//!    its own. The last token that may administer tokens cannot be disabled, narrowed or revoked here
+//!    (409).
+//! 2. Responses are `{"success": true, "status": "success", "message", "data"}`; `data` has one token
+//!    as `token`. Errors are `{"success": false, "status": "error", "message"}` with any of the statuses
+//!    400 (not a JSON object, or a member given twice), 401, 403, 404, 405, 409, 413, 415, 422 (an
+//!    unknown member, a wrong type or a broken rule) and 503.
+//! 3. A token has `uuid` and `id`, both its [id](crate::token::TokenId); `name`, `description`,
+//!    `token_prefix`, `workspace_id`; `permissions` and `scopes`, both its scopes; `expires_at`,
+//!    `created_at`, `updated_at`, `last_used_at`, RFC 3339 times or `null`; and `is_active`, whether it
+//!    is enabled. A revoked token is not found.
+//! 4. A request has `permissions` or `scopes`. If both have entries, they must be the same, so that no
+//!    list grants more than intended.
+//! 5. `null` is the same as absent: the value stays, or is the default. Empty values count:
+//!    `"description": ""` clears it, `"permissions": []` removes all, an empty name is rejected.
+//!    Unknown members are rejected, because the limit that they set would be missing.
+//! 6. `expires_at` and `expires_in` are an [`Expiry`](crate::lifecycle::Expiry), and `expires_in` may be
+//!    a whole number of days. Only one is allowed. `preset` is ignored and grants nothing.
+//! 7. `?workspace_uuid=` or the member of this name sets the label `workspace`, which filters lists. A
+//!    token without the label belongs to the [default](PipeOpsApi::with_default_workspace) workspace.
+//!    The label does not separate permissions.
+//! 8. The client retries 429 and 5xx, also for creations. A `PATCH` is therefore one change, and the
+//!    body of a rejected request is read and dropped, because the server would close the connection
+//!    otherwise. A creation whose response the store lost is still made twice.
 //!
 //! ```
 //! use axum::Router;
@@ -65,9 +64,11 @@
 //! # }).expect("no step fails");
 //! ```
 
+mod handlers;
 mod response;
-mod endpoints;
-mod tokens;
+mod router;
+mod state;
+mod token;
 mod workspace;
 
-pub use self::endpoints::PipeOpsApi;
+pub use self::router::PipeOpsApi;

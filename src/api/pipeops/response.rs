@@ -1,26 +1,37 @@
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderValue, StatusCode};
-use serde_json::{Value, json};
+use http::StatusCode;
+use serde::Serialize;
 
-use super::super::body::BodyError;
+use super::super::body::{self, BodyError};
 use super::super::lifecycle_response::{actor_rejection, status_code, unavailable_rejection};
 use super::super::request_log::EscalationDenial;
 use crate::lifecycle::{FieldProblem, LifecycleError};
 use crate::middleware::Checker;
 use crate::reject::{Rejection, ResponseForRejection};
 
-/// The answer to a call that was done.
-pub(super) fn success_response(status: StatusCode, message: &str, data: Option<Value>) -> Response {
-    let mut body = json!({ "success": true, "status": "success", "message": message });
-    if let Some(data) = data {
-        body["data"] = data;
-    }
-    with_body(status.into_response(), body.to_string())
+/// The body of every response.
+#[derive(Serialize)]
+struct Envelope<'a, T> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<T>,
+    message: &'a str,
+    status: &'static str,
+    success: bool,
 }
 
-/// A call that failed, as the client shows it.
+/// Creates the response to a successful call.
+pub(super) fn success(status: StatusCode, message: &str, data: Option<impl Serialize>) -> Response {
+    let envelope = Envelope {
+        data,
+        message,
+        status: "success",
+        success: true,
+    };
+    body::response(status, &envelope)
+}
+
+/// An error response in the format of the client.
 pub(super) struct ErrorResponse {
     response: Response,
     message: String,
@@ -34,16 +45,14 @@ impl ErrorResponse {
         }
     }
 
-    /// What became of a change. A token that was revoked is gone.
+    /// Creates the error of a failed change. A revoked token is not found.
     pub(super) fn from_error(error: LifecycleError, checker: &Checker) -> Self {
         if let Some(rejection) = actor_rejection(&error, checker) {
-            return Self::from_rejection(rejection);
+            return rejection.into();
         }
         let escalation = EscalationDenial::from_error(&error);
         let mut failure = match status_code(&error) {
-            StatusCode::SERVICE_UNAVAILABLE => {
-                return Self::from_rejection(unavailable_rejection(error, checker));
-            }
+            StatusCode::SERVICE_UNAVAILABLE => return unavailable_rejection(error, checker).into(),
             _ if matches!(error, LifecycleError::Revoked) => return Self::not_found(),
             status => Self::new(status, error.to_string()),
         };
@@ -57,8 +66,10 @@ impl ErrorResponse {
         let message = LifecycleError::NotFound.to_string();
         Self::new(StatusCode::NOT_FOUND, message)
     }
+}
 
-    pub(super) fn from_rejection(rejection: Rejection) -> Self {
+impl From<Rejection> for ErrorResponse {
+    fn from(rejection: Rejection) -> Self {
         let mut response = rejection.to_response(Body::empty());
         let message = rejection.to_string();
         rejection.attach(response.extensions_mut());
@@ -81,24 +92,23 @@ impl From<Vec<FieldProblem>> for ErrorResponse {
 
 impl IntoResponse for ErrorResponse {
     fn into_response(self) -> Response {
-        let body = json!({ "success": false, "status": "error", "message": self.message });
-        with_body(self.response, body.to_string())
+        let envelope = Envelope {
+            data: None::<()>,
+            message: &self.message,
+            status: "error",
+            success: false,
+        };
+        let json = serde_json::to_string(&envelope).expect("an error is plain data");
+        body::write(self.response, json)
     }
 }
 
-/// Says refusals of the layer and the guards in the same shape.
+/// Creates the responses of the layer and the guards in the same format.
 #[derive(Clone, Copy)]
-pub(super) struct RejectionResponses;
+pub(super) struct Rejections;
 
-impl ResponseForRejection<Body> for RejectionResponses {
+impl ResponseForRejection<Body> for Rejections {
     fn response_for_rejection(&mut self, rejection: &Rejection) -> Response {
-        ErrorResponse::from_rejection(rejection.clone()).into_response()
+        ErrorResponse::from(rejection.clone()).into_response()
     }
-}
-
-pub(super) fn with_body(mut response: Response, body: impl Into<Body>) -> Response {
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response.map(|_| body.into())
 }

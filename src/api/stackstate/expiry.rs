@@ -5,8 +5,8 @@ const DAY_MILLIS: i64 = 86_400_000;
 /// The last millisecond of the year 9999.
 const MAX_MILLIS: i64 = 253_402_300_799_999;
 
-/// When a token stops working whose expiry was typed as this many milliseconds since the epoch: at
-/// midnight, it was a day, and the token works through it. `None` is before 1970 or after 9999.
+/// Returns when a token expires, from the milliseconds since the epoch that the tool sent. Midnight
+/// is a date, and the token is valid through that day. Returns `None` before 1970 and after 9999.
 pub(super) fn from_millis(millis: i64) -> Option<SystemTime> {
     if !(0..=MAX_MILLIS - DAY_MILLIS).contains(&millis) {
         return None;
@@ -20,8 +20,8 @@ pub(super) fn from_millis(millis: i64) -> Option<SystemTime> {
     Some(SystemTime::UNIX_EPOCH + since_epoch)
 }
 
-/// What is told of the end of a token: noon of its last day, if it ends with a day.
-pub(super) fn displayed_millis(end: SystemTime) -> Option<i64> {
+/// Returns the expiry to display: noon of the last day if the token ends with a day.
+pub(super) fn displayed(end: SystemTime) -> Option<i64> {
     let millis = millis(end)?;
     let is_end_of_day = millis % DAY_MILLIS == 0;
     Some(if is_end_of_day {
@@ -44,25 +44,22 @@ mod tests {
     const TYPED: i64 = 1_801_353_600_000;
 
     #[test]
-    fn midnight_expiry_lasts_the_day_and_is_displayed_as_noon() {
+    fn dates_last_through_the_day_and_display_as_noon() {
         let end = from_millis(TYPED).unwrap();
         assert_eq!(millis(end), Some(TYPED + DAY_MILLIS));
-        assert_eq!(displayed_millis(end), Some(TYPED + DAY_MILLIS / 2));
+        assert_eq!(displayed(end), Some(TYPED + DAY_MILLIS / 2));
     }
 
     #[test]
-    fn expiry_within_a_day_is_unchanged() {
+    fn keeps_other_times() {
         for moment in [TYPED + 1, TYPED - 1, 1] {
             let end = from_millis(moment).unwrap();
-            assert_eq!(
-                (millis(end), displayed_millis(end)),
-                (Some(moment), Some(moment))
-            );
+            assert_eq!((millis(end), displayed(end)), (Some(moment), Some(moment)));
         }
     }
 
     #[test]
-    fn rejects_dates_out_of_range() {
+    fn rejects_times_out_of_range() {
         for odd in [-1, i64::MIN, i64::MAX, MAX_MILLIS] {
             assert_eq!(from_millis(odd), None, "{odd}");
         }

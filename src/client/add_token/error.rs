@@ -2,9 +2,9 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 
-/// A token to send could not be had.
+/// The token to send cannot be read.
 ///
-/// `Display` names the variable or the file, and nothing of what is in it.
+/// `Display` names the variable or the file, and does not repeat its content.
 #[derive(Debug)]
 pub struct TokenSourceError {
     kind: TokenSourceErrorKind,
@@ -16,11 +16,11 @@ pub struct TokenSourceError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TokenSourceErrorKind {
-    /// The environment has no variable of this name.
+    /// The environment variable is not set.
     NotSet,
     /// The file cannot be read.
     Unreadable,
-    /// What is there is no token: empty, longer than 4,096 bytes, or not of visible ASCII.
+    /// The content is not a token: it is empty, longer than 4,096 bytes, or not visible ASCII.
     InvalidToken,
     /// The origin is not `https://host[:port]` or `http://host[:port]`.
     InvalidOrigin,
@@ -42,7 +42,7 @@ impl TokenSourceError {
         }
     }
 
-    /// What the matter is.
+    /// Returns the cause.
     pub fn kind(&self) -> TokenSourceErrorKind {
         self.kind
     }
@@ -53,7 +53,7 @@ impl fmt::Display for TokenSourceError {
         let what = match self.kind {
             TokenSourceErrorKind::NotSet => "is not set",
             TokenSourceErrorKind::Unreadable => "cannot be read",
-            TokenSourceErrorKind::InvalidToken => "holds no token",
+            TokenSourceErrorKind::InvalidToken => "does not contain a token",
             TokenSourceErrorKind::InvalidOrigin => "is not a scheme and a host",
         };
         write!(f, "{} {what}", self.location)

@@ -10,26 +10,27 @@ use arc_swap::ArcSwap;
 use zeroize::Zeroizing;
 
 use super::error::{TokenSourceError, TokenSourceErrorKind};
-use super::source::{MAX_LENGTH, parse_token};
 use crate::digest::TokenDigest;
 use crate::token::PresentedToken;
 
-/// Between two looks at a file.
+/// The maximum length of a token, in bytes.
+const MAX_LENGTH: usize = 4_096;
+
+/// The interval between two reads of a file.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The token in a file, followed until it is dropped.
+/// The token in a file, reloaded until this is dropped.
 ///
-/// The file is read again and again, rather than its inode watched: that sees renames, rewrites and
-/// switched links alike. Another token is taken when two looks found the same, so that one which is
-/// being written is left alone.
+/// The file is polled rather than watched, which detects renames, rewrites and changed links. A new
+/// token is used after two reads with the same content, so that a partial write is ignored.
 pub(super) struct TokenFile {
     path: PathBuf,
     token: ArcSwap<PresentedToken<'static>>,
-    /// Dropped with this, which ends the thread.
+    /// Dropping it ends the thread.
     _stop: Sender<()>,
 }
 
-/// What the last look found.
+/// The result of the last read.
 #[derive(Default)]
 struct PollState {
     seen: Option<TokenDigest>,
@@ -90,7 +91,7 @@ fn poll_until_stopped(file: &Weak<TokenFile>, stopped: &Receiver<()>) {
 fn read(path: &Path) -> Result<PresentedToken<'static>, TokenSourceError> {
     let unreadable = |error| TokenSourceError::unreadable(display_path(path), error);
     let file = File::open(path).map_err(unreadable)?;
-    // Room for all that is read, so that no part is left behind where the text grew out of.
+    // Enough capacity for the whole file, so that growing leaves no copy behind.
     let max_bytes = MAX_LENGTH + 2;
     let mut text = Zeroizing::new(Vec::with_capacity(max_bytes + 1));
     let mut file = file.take(max_bytes as u64);
@@ -108,16 +109,27 @@ fn display_path(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// The token that was there is used on.
+/// Logs that the file is unusable. The last token stays in use.
 fn warn_unusable(error: &TokenSourceError) {
     #[cfg(feature = "tracing")]
     {
         use std::error::Error;
 
         let cause = error.source().map(tracing::field::display);
-        tracing::warn!(target: "tower_service_token::client", %error, cause, "the token file is of no use now");
+        tracing::warn!(target: "tower_service_token::client", %error, cause, "the token file is unusable, keeping the last token");
     }
     let _ = error;
+}
+
+/// Parses a token, without a trailing line end.
+pub(super) fn parse_token(
+    text: &str,
+    temp_file: &str,
+) -> Result<PresentedToken<'static>, TokenSourceError> {
+    let text = text.trim_end_matches(['\r', '\n']);
+    let token = PresentedToken::new(text).filter(|_| text.len() <= MAX_LENGTH);
+    let token = token.map(PresentedToken::into_owned);
+    token.ok_or_else(|| TokenSourceError::new(TokenSourceErrorKind::InvalidToken, temp_file))
 }
 
 #[cfg(test)]
@@ -154,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn new_token_is_used_after_two_equal_reads() {
+    fn uses_a_new_token_after_two_equal_reads() {
         let temp_file = TempFile::new("settles", "one");
         let (file, mut poll_state) = (temp_file.open(), PollState::default());
         file.poll(&mut poll_state);
@@ -168,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_last_token_while_file_is_missing_or_invalid() {
+    fn keeps_the_last_token_while_the_file_is_missing_or_malformed() {
         let temp_file = TempFile::new("spoilt", "one");
         let (file, mut poll_state) = (temp_file.open(), PollState::default());
         for text in ["", "two words", "\u{e9}"] {

@@ -4,22 +4,20 @@ use std::path::Path;
 use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
-use tower_layer::Layer;
 use zeroize::Zeroizing;
 
 use super::error::{TokenSourceError, TokenSourceErrorKind};
 use super::origin::Origin;
-use super::service::AddServiceToken;
 use super::source::TokenSource;
 
-/// Adds a service token to every request that goes out.
+/// Adds a service token to outgoing requests.
 ///
-/// 1. By default as `Authorization: ApiKey <token>`; [as a bearer token](Self::use_bearer) or
-///    [in a header of its own](Self::with_header) if so told. A header of that name which is there
-///    already is replaced, as a repeated credential is refused.
-/// 2. The header is marked sensitive, and its memory wiped when the last clone of it is dropped.
-/// 3. The token of a [file](Self::from_file) is followed as the file is rotated.
-/// 4. With [`with_origin`](Self::with_origin), the token goes to one origin and nowhere else.
+/// 1. The default is `Authorization: ApiKey <token>`. Alternatives are a
+///    [bearer token](Self::use_bearer) and a [custom header](Self::with_header). An existing header of
+///    that name is replaced, because servers reject repeated credentials.
+/// 2. The header is marked sensitive. Dropping its last clone zeroes its memory.
+/// 3. The token of a [file](Self::from_file) is reloaded when the file changes.
+/// 4. With [`with_origin`](Self::with_origin), the token is sent to one origin only.
 ///
 /// ```
 /// use http::{Request, Response};
@@ -27,7 +25,7 @@ use super::source::TokenSource;
 /// use tower_service_token::client::AddServiceTokenLayer;
 ///
 /// # futures::executor::block_on(async {
-/// // In place of an HTTP client: answers with the header that it was sent.
+/// // Instead of an HTTP client: returns the header that it receives.
 /// let client = service_fn(async |request: Request<()>| {
 ///     Ok::<_, std::convert::Infallible>(Response::new(request.headers()["authorization"].clone()))
 /// });
@@ -43,10 +41,10 @@ use super::source::TokenSource;
 ///
 /// # Caveats
 ///
-/// - Put it inside a layer that tries again, so that the second attempt has the newest token. A
-///   layer inside of it that follows redirects could carry the token to where it does not belong;
-///   put that outside, and name the origin by `with_origin`.
-/// - Over plain `http` the token can be read by anyone on the way.
+/// - Put it inside a retry layer, so that a retry has the newest token. Put it inside a layer that
+///   follows redirects as well, and set `with_origin`: otherwise the token follows the redirect to
+///   another origin.
+/// - Over plain `http`, everyone on the network can read the token.
 #[derive(Clone)]
 #[must_use]
 pub struct AddServiceTokenLayer {
@@ -57,58 +55,60 @@ pub struct AddServiceTokenLayer {
 }
 
 impl AddServiceTokenLayer {
-    /// Adds this token.
+    /// Adds this token. A trailing line end is removed.
     ///
     /// # Errors
     ///
-    /// It is empty, longer than 4,096 bytes, or not of visible ASCII. An end of line is left out.
+    /// Returns an error if the token is empty, longer than 4,096 bytes, or not visible ASCII.
     pub fn new(token: &str) -> Result<Self, TokenSourceError> {
         TokenSource::value(token, "the value").map(Self::from_source)
     }
 
-    /// Adds the token in this variable of the environment, which is read once.
+    /// Adds the token in this environment variable, which is read once.
     ///
     /// # Errors
     ///
-    /// The variable is not set, or holds no token.
+    /// Returns an error if the variable is not set or does not contain a token.
     pub fn from_env(variable: &str) -> Result<Self, TokenSourceError> {
         TokenSource::variable(variable).map(Self::from_source)
     }
 
-    /// Adds the token in this file, as it is now and as it will be.
+    /// Adds the token in this file, and reloads it when the file changes.
     ///
-    /// The file is read each second by a thread of its own, and another token is sent as soon as
-    /// two looks found it: within about two seconds. Rotate with a grace longer than that. While
-    /// the file is missing or holds no token, the last one is sent on, with a warning by the
-    /// feature `tracing`. The thread ends with the last clone of this layer and its services.
+    /// A thread reads the file each second. It uses a new token after two reads with the same
+    /// content, within about two seconds, so rotate with a longer grace period. While the file is
+    /// missing or does not contain a token, the layer keeps the last one, and logs a warning with
+    /// the feature `tracing`. The thread ends with the last clone of this layer and its services.
     ///
     /// # Errors
     ///
-    /// The file cannot be read, or holds no token.
+    /// Returns an error if the file cannot be read or does not contain a token.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, TokenSourceError> {
         TokenSource::file(path.as_ref()).map(Self::from_source)
     }
 
-    /// Sends `Authorization: Bearer <token>` (RFC 6750 §2.1). Default: `Authorization: ApiKey`.
+    /// Sends `Authorization: Bearer <token>` (RFC 6750 §2.1). The default is
+    /// `Authorization: ApiKey`.
     pub fn use_bearer(mut self) -> Self {
         (self.header, self.scheme) = (AUTHORIZATION, "Bearer ");
         self
     }
 
-    /// Sends the bare token in this header, such as `X-API-Key`. Default: `Authorization: ApiKey`.
+    /// Sends the bare token in this header, such as `X-API-Key`. The default is
+    /// `Authorization: ApiKey`.
     pub fn with_header(mut self, name: HeaderName) -> Self {
         (self.header, self.scheme) = (name, "");
         self
     }
 
     /// Adds the token only to requests to this origin, such as `https://api.example` or
-    /// `http://127.0.0.1:8080`. Default: to every request.
+    /// `http://127.0.0.1:8080`. By default it is added to every request.
     ///
-    /// A request whose target does not name its server goes without.
+    /// Requests with a relative target get no token.
     ///
     /// # Errors
     ///
-    /// The origin is not a scheme, `http` or `https`, and a host, with a port or without.
+    /// Returns an error if the origin is not `http` or `https`, a host and optionally a port.
     pub fn with_origin(mut self, origin: &str) -> Result<Self, TokenSourceError> {
         let parsed = Origin::parse(origin);
         let error = || TokenSourceError::new(TokenSourceErrorKind::InvalidOrigin, "the origin");
@@ -142,17 +142,6 @@ impl AddServiceTokenLayer {
         let mut value = value.expect("a token is visible ASCII");
         value.set_sensitive(true);
         value
-    }
-}
-
-impl<S> Layer<S> for AddServiceTokenLayer {
-    type Service = AddServiceToken<S>;
-
-    fn layer(&self, inner: S) -> AddServiceToken<S> {
-        AddServiceToken {
-            inner,
-            layer: self.clone(),
-        }
     }
 }
 

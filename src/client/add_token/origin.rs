@@ -1,7 +1,7 @@
 use http::Uri;
 use http::uri::Scheme;
 
-/// Scheme, host and port of a server (RFC 6454).
+/// The scheme, host and port of a server (RFC 6454).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Origin {
     scheme: Scheme,
@@ -10,7 +10,7 @@ pub(super) struct Origin {
 }
 
 impl Origin {
-    /// `None` if there is more to the URL than its origin, or less.
+    /// Parses an origin. Returns `None` if the URL has another part, or lacks one.
     pub(super) fn parse(url: &str) -> Option<Self> {
         let uri: Uri = url.parse().ok()?;
         let is_bare = uri.path_and_query().is_none_or(|path| path == "/");
@@ -19,7 +19,7 @@ impl Origin {
         (is_bare && !has_user && !url.contains('#')).then_some(origin)
     }
 
-    /// Where a request goes, if its target says so.
+    /// Returns the origin of an absolute target.
     pub(super) fn of(uri: &Uri) -> Option<Self> {
         let scheme = uri.scheme()?.clone();
         let default = match scheme.as_str() {
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn origin_is_scheme_host_and_port() {
+    fn compares_scheme_host_and_port() {
         let origin = Origin::parse("https://api.example").unwrap();
         for same in [
             "https://api.example/a?b",
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_urls_that_are_not_an_origin() {
+    fn rejects_urls_that_are_not_origins() {
         for bad in [
             "",
             "api.example",

@@ -2,14 +2,26 @@ use std::task::{Context, Poll};
 
 use http::Request;
 use tower::Service;
+use tower_layer::Layer;
 
 use super::layer::AddServiceTokenLayer;
 
-/// The service that [`AddServiceTokenLayer`] makes.
+/// The service of [`AddServiceTokenLayer`].
 #[derive(Clone, Debug)]
 pub struct AddServiceToken<S> {
-    pub(super) inner: S,
-    pub(super) layer: AddServiceTokenLayer,
+    inner: S,
+    layer: AddServiceTokenLayer,
+}
+
+impl<S> Layer<S> for AddServiceTokenLayer {
+    type Service = AddServiceToken<S>;
+
+    fn layer(&self, inner: S) -> AddServiceToken<S> {
+        AddServiceToken {
+            inner,
+            layer: self.clone(),
+        }
+    }
 }
 
 impl<S, B> Service<Request<B>> for AddServiceToken<S>

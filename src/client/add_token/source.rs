@@ -3,13 +3,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::error::{TokenSourceError, TokenSourceErrorKind};
-use super::file::TokenFile;
+use super::file::{TokenFile, parse_token};
 use crate::token::PresentedToken;
 
-/// The longest token that is taken, in bytes.
-pub(super) const MAX_LENGTH: usize = 4_096;
-
-/// Where the token to send comes from. Clones share it.
+/// The source of the token to send. Clones share it.
 #[derive(Clone)]
 pub(super) enum TokenSource {
     Value(Arc<PresentedToken<'static>>),
@@ -17,7 +14,7 @@ pub(super) enum TokenSource {
 }
 
 impl TokenSource {
-    /// What stands at `location`.
+    /// Creates a source with the token in `text`.
     pub(super) fn value(text: &str, location: &str) -> Result<Self, TokenSourceError> {
         Ok(Self::Value(Arc::new(parse_token(text, location)?)))
     }
@@ -32,22 +29,11 @@ impl TokenSource {
         TokenFile::open(path).map(Self::File)
     }
 
-    /// The token as it is now.
+    /// Returns the current token.
     pub(super) fn token(&self) -> Arc<PresentedToken<'static>> {
         match self {
             Self::Value(token) => Arc::clone(token),
             Self::File(file) => file.token(),
         }
     }
-}
-
-/// `text` as a token, without the end of its line.
-pub(super) fn parse_token(
-    text: &str,
-    location: &str,
-) -> Result<PresentedToken<'static>, TokenSourceError> {
-    let text = text.trim_end_matches(['\r', '\n']);
-    let token = PresentedToken::new(text).filter(|_| text.len() <= MAX_LENGTH);
-    let token = token.map(PresentedToken::into_owned);
-    token.ok_or_else(|| TokenSourceError::new(TokenSourceErrorKind::InvalidToken, location))
 }

@@ -6,19 +6,19 @@ use jiff::fmt::rfc2822::DateTimeParser;
 
 use crate::clock::jittered;
 
-/// The longest wait before the second try.
+/// The maximum pause before the first retry.
 const INITIAL_BACKOFF: Duration = Duration::from_millis(200);
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
 
-/// How long to wait after so many tries: doubled each time, and at random between half of that and
-/// all of it, so that clients which failed together do not come back together.
-pub(super) fn backoff(tries: u32) -> Duration {
-    let longest = INITIAL_BACKOFF.saturating_mul(1 << tries.saturating_sub(1).min(16));
+/// Returns the pause before a retry. It doubles each time, with a random factor from one half to
+/// one, so that clients which failed together do not retry together.
+pub(super) fn backoff(retries: u32) -> Duration {
+    let longest = INITIAL_BACKOFF.saturating_mul(1 << retries.saturating_sub(1).min(16));
     jittered(longest.min(MAX_BACKOFF))
 }
 
-/// How long the server wants to be left alone (RFC 9110 §10.2.3). A date is taken by the server's
-/// own clock, if it tells, or else by `now`.
+/// Returns the delay of `Retry-After` (RFC 9110 §10.2.3). A date is relative to the `Date` of the
+/// response, or else to `now`.
 pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -33,7 +33,7 @@ pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Durati
     )
 }
 
-/// The preferred form of an HTTP date, `Sun, 06 Nov 1994 08:49:37 GMT`.
+/// Parses the preferred form of an HTTP date, `Sun, 06 Nov 1994 08:49:37 GMT`.
 fn parse_http_date(text: &str) -> Option<SystemTime> {
     let time = DateTimeParser::new().parse_timestamp(text.trim()).ok()?;
     text.trim().ends_with("GMT").then(|| time.into())
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn backoff_doubles_up_to_a_maximum_with_jitter() {
+    fn pauses_double_up_to_the_maximum_with_jitter() {
         for (tries, longest) in [(1, 200), (2, 400), (3, 800), (6, 5_000), (u32::MAX, 5_000)] {
             let longest = Duration::from_millis(longest);
             let pauses: Vec<_> = (0..50).map(|_| backoff(tries)).collect();

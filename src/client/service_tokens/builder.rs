@@ -8,18 +8,18 @@ use http::{Request, Response};
 use http_body_util::Full;
 use tower::Service;
 
+use super::super::add_token::{AddServiceTokenLayer, TokenSourceError};
 use super::client::ServiceTokensClient;
 use super::config_error::ClientConfigError;
 use super::sender::Sender;
-use crate::client::{AddServiceTokenLayer, TokenSourceError};
 use crate::clock::SystemClock;
 use crate::transport::{BoxError, Endpoint, PlainHttp, Transport};
 
-/// Sets up a [`ServiceTokensClient`].
+/// Configures a [`ServiceTokensClient`].
 ///
-/// It needs a token: [`with_token`](Self::with_token),
-/// [`with_token_file`](Self::with_token_file) or [`with_token_env`](Self::with_token_env), the last
-/// of which counts.
+/// A token is required: [`with_token`](Self::with_token),
+/// [`with_token_file`](Self::with_token_file) or [`with_token_env`](Self::with_token_env). The last
+/// call wins.
 ///
 /// ```
 /// use std::time::Duration;
@@ -44,10 +44,12 @@ pub struct ServiceTokensClientBuilder {
     transport: Option<Transport>,
 }
 
-impl ServiceTokensClientBuilder {
-    pub(super) fn new(url: String) -> Self {
-        Self {
-            url,
+impl ServiceTokensClient {
+    /// Configures a client of the API at this URL, without `/service-tokens`:
+    /// `https://tokens.example` or `https://example.com/tokens`.
+    pub fn builder(url: impl Into<String>) -> ServiceTokensClientBuilder {
+        ServiceTokensClientBuilder {
+            url: url.into(),
             token: None,
             http: PlainHttp::LoopbackOnly,
             timeout: Duration::from_secs(30),
@@ -57,54 +59,57 @@ impl ServiceTokensClientBuilder {
             transport: None,
         }
     }
+}
 
-    /// Authenticates with this token. Default: none, and one is needed.
+impl ServiceTokensClientBuilder {
+    /// Authenticates with this token.
     ///
-    /// It goes as `Authorization: ApiKey`, marked sensitive. An end of line is left out.
+    /// The token is sent as `Authorization: ApiKey` and marked sensitive. A trailing line end is
+    /// removed.
     pub fn with_token(mut self, token: &str) -> Self {
         self.token = Some(AddServiceTokenLayer::new(token));
         self
     }
 
-    /// Authenticates with the token in this file, as it is now and as it will be: it is
-    /// [followed](AddServiceTokenLayer::from_file) as it is rotated. Default: none.
+    /// Authenticates with the token in this file, and
+    /// [reloads](AddServiceTokenLayer::from_file) it when the file changes.
     pub fn with_token_file(mut self, path: impl AsRef<Path>) -> Self {
         self.token = Some(AddServiceTokenLayer::from_file(path));
         self
     }
 
-    /// Authenticates with the token in this variable of the environment, such as `SVCTOK_TOKEN`,
-    /// which is read once, now. Default: none.
+    /// Authenticates with the token in this environment variable, such as `SVCTOK_TOKEN`. It is read
+    /// once, by this call.
     pub fn with_token_env(mut self, variable: &str) -> Self {
         self.token = Some(AddServiceTokenLayer::from_env(variable));
         self
     }
 
-    /// How long a call may take in all, with all its tries and the pauses between. Default: 30 s.
+    /// Sets the timeout of a call, including its retries and pauses. The default is 30 s.
     ///
-    /// [`revoke_where`](ServiceTokensClient::revoke_where) may take 40 s even if this is shorter: the
-    /// server works on one call for up to 20 s.
+    /// [`revoke_where`](ServiceTokensClient::revoke_where) may take 40 s even if this is shorter,
+    /// because the server works on one call for up to 20 s.
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// How long making a connection may take, name lookup and TLS included. Default: 5 s. Not for
-    /// a [transport of your own](Self::with_transport).
+    /// Sets the timeout of a connection attempt, including name lookup and TLS. The default is 5 s.
+    /// A [custom transport](Self::with_transport) ignores it.
     pub fn with_connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
     }
 
-    /// How often a call is sent again, where [that does no harm](crate::client#retries). Default: 2; 0: it
-    /// is sent once.
+    /// Sets the maximum number of retries, where a [retry is safe](crate::client#retries). The
+    /// default is 2.
     pub fn with_max_retries(mut self, retries: u32) -> Self {
         self.max_retries = retries;
         self
     }
 
-    /// Trusts these certificates, in PEM, besides the system's. Default: none. Not for a
-    /// [transport of your own](Self::with_transport).
+    /// Trusts these PEM certificates in addition to the system's. A
+    /// [custom transport](Self::with_transport) ignores them.
     #[cfg(feature = "rustls")]
     #[cfg_attr(docsrs, doc(cfg(feature = "rustls")))]
     pub fn with_root_certificates(mut self, pem: impl Into<Vec<u8>>) -> Self {
@@ -112,20 +117,20 @@ impl ServiceTokensClientBuilder {
         self
     }
 
-    /// Takes `http` to any host, where everyone on the way can read the tokens that are sent and
-    /// those that are made. Default: `https`, or `http` to 127.0.0.0/8, `[::1]` and `localhost`.
+    /// Allows `http` to any host, where everyone on the network can read the tokens. By default only
+    /// `https`, and `http` to 127.0.0.0/8, `[::1]` and `localhost`, are allowed.
     ///
-    /// For a network that is encrypted by other means.
+    /// Use it only on a network that is encrypted by other means.
     pub fn dangerous_allow_http(mut self) -> Self {
         self.http = PlainHttp::Allow;
         self
     }
 
-    /// Sends requests by this service, which must check certificates and must follow no redirects.
-    /// Default: a pooled HTTP/1.1 client, with TLS by the feature `rustls`.
+    /// Sends requests with this service, which must check certificates and must not follow redirects.
+    /// The default is a pooled HTTP/1.1 client, with TLS if the feature `rustls` is on.
     ///
-    /// A connection that it cannot make should end in an [`io::Error`](std::io::Error) or an error
-    /// of `hyper` or `hyper-util`: by these it is told what may be sent again.
+    /// If it cannot connect, it should return an [`io::Error`](std::io::Error) or an error of `hyper`
+    /// or `hyper-util`, so that the client knows which requests are safe to retry.
     pub fn with_transport<S, B>(mut self, service: S) -> Self
     where
         S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone + Send + Sync + 'static,
@@ -139,11 +144,11 @@ impl ServiceTokensClientBuilder {
         self
     }
 
-    /// The client. Nothing is sent yet.
+    /// Builds the client. It sends nothing yet.
     ///
     /// # Errors
     ///
-    /// The URL, the token or the root certificates cannot be used.
+    /// Returns an error if the URL, the token or the root certificates are invalid.
     pub fn build(self) -> Result<ServiceTokensClient, ClientConfigError> {
         let endpoint = Endpoint::parse(&self.url, self.http)?;
         if endpoint.uri().query().is_some() {

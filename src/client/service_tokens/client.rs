@@ -5,44 +5,42 @@ use std::time::Duration;
 
 use http::header::IF_MATCH;
 use http::{HeaderName, HeaderValue, Method};
-use serde_json::{Map, Value};
 use tokio::time::Instant;
 
-use super::builder::ServiceTokensClientBuilder;
 use super::error::{ClientError, ClientErrorKind};
 use super::outcome::{ChangedTokenInfo, IssuedTokenInfo, Revocation, TokenInfoPage};
 use super::request::ApiRequest;
 use super::response::CreateOutcome;
 use super::sender::{SendOutcome, Sender};
-use crate::lifecycle::wire::{filter_params, grace_to_json};
-use crate::lifecycle::{
-    BulkPreview, BulkRevocation, FieldProblem, NewToken, Page, TokenInfo, TokenUpdate,
-};
+use crate::lifecycle::{BulkPreview, BulkRevocation, FieldProblem, NewToken, Page, TokenUpdate};
 use crate::registry::{ListRequest, TokenFilter};
 use crate::token::TokenId;
+use crate::wire::{
+    BulkRequest, CreateRequest, Filter, RotateRequest, TokenInfo, UpdateRequest, replaces_labels,
+};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// How often an update begins anew because another change came between.
+/// The maximum number of attempts of an update that conflicts with other changes.
 const MAX_ATTEMPTS: usize = 10;
 
-/// The query parameter that confirms a change after which no token may administer.
+/// The query parameter that allows a change after which no token may administer tokens.
 const LAST_ADMIN: &str = "last_admin";
 
-/// The shortest time limit of a bulk revocation. A server works on one for 20 s, and may end a
-/// request after 30 s.
+/// The minimum timeout of a bulk revocation. A server works on one for 20 s, and may end a request
+/// after 30 s.
 const BULK_TIMEOUT: Duration = Duration::from_secs(40);
 
-/// The caller's own token.
+/// The path of the caller's own token.
 const SELF_PATH: &str = "/self";
 
-/// The verbs of a token's life, over HTTP: what [`ServiceTokens`](crate::ServiceTokens) does over a
-/// store, this does over a server's [management API](crate::client#the-server).
+/// Manages the tokens of a server over its [management API](crate::client#the-server), as
+/// [`ServiceTokens`](crate::ServiceTokens) manages those of a store.
 ///
 /// Clones share connections. See the [module](crate::client) for the rules and an example.
 ///
-/// Each call needs a Tokio runtime, with I/O and timers enabled; without one it fails as
-/// unreachable. A call that is dropped may be carried out or not.
+/// Calls need a Tokio runtime with I/O and timers enabled, and fail as unreachable without one. If a
+/// call is dropped, the server may have made the change.
 #[derive(Clone)]
 pub struct ServiceTokensClient {
     sender: Arc<Sender>,
@@ -51,12 +49,6 @@ pub struct ServiceTokensClient {
 }
 
 impl ServiceTokensClient {
-    /// Begins to set up a client of the API at this URL: what stands before `/service-tokens`, such
-    /// as `https://tokens.example` or `https://example.com/tokens`.
-    pub fn builder(url: impl Into<String>) -> ServiceTokensClientBuilder {
-        ServiceTokensClientBuilder::new(url.into())
-    }
-
     pub(super) fn new(sender: Sender) -> Self {
         Self {
             sender: Arc::new(sender),
@@ -70,8 +62,8 @@ impl ServiceTokensClient {
     ///
     /// The revision is sent as `If-Match` with [`update`](Self::update), [`rotate`](Self::rotate),
     /// [`disable`](Self::disable), [`enable`](Self::enable), [`revoke`](Self::revoke),
-    /// [`rotate_own`](Self::rotate_own) and [`revoke_own`](Self::revoke_own). Such a call is sent
-    /// again only if no connection could be made: after a lost response a second try would fail with
+    /// [`rotate_own`](Self::rotate_own) and [`revoke_own`](Self::revoke_own). Such a call is
+    /// retried only if no connection was made, because a retry after a lost response would fail with
     /// [`RevisionMismatch`](ClientErrorKind::RevisionMismatch).
     pub fn if_revision(mut self, revision: u64) -> Self {
         self.revision = Some(revision);
@@ -85,29 +77,29 @@ impl ServiceTokensClient {
         self
     }
 
-    /// Mints a token. The secret is in the answer and nowhere else.
+    /// Creates a token. Only this response has the secret.
     ///
-    /// However often it has to be sent, one token is made: each call bears an idempotency key, of
-    /// [the caller's](NewToken::with_idempotency_key) or else of its own. If the answer with the
-    /// secret was lost, then
+    /// Retries create no second token, because each call has an idempotency key:
+    /// [the caller's](NewToken::with_idempotency_key), or a random one. If the response with the
+    /// secret is lost:
     ///
-    /// 1. with a key of its own, the token is rotated without a grace, and the answer has the new
-    ///    secret: nobody has the lost one;
-    /// 2. with the caller's, nothing is rotated, as the call that made the token may be another:
+    /// 1. With a random key, the client rotates the token without a grace period, and returns the
+    ///    new secret. No one has the lost one.
+    /// 2. With the caller's key, another call may have created the token. The error is
     ///    [`AlreadyCreated`](ClientErrorKind::AlreadyCreated).
     ///
     /// After [`Unreachable`](ClientErrorKind::Unreachable), [`TimedOut`](ClientErrorKind::TimedOut)
-    /// or [`Server`](ClientErrorKind::Server) it is not known whether there is a token. Who wants to
-    /// find out names a key and calls again.
+    /// or [`Server`](ClientErrorKind::Server) the token may exist. Repeat the call with the same key
+    /// to find out.
     ///
     /// # Errors
     ///
-    /// A rule or the server's policy is broken, the caller grants what it does not hold, or the
-    /// call [failed](ClientErrorKind).
+    /// Returns an error if the token breaks a rule or the server's policy, the caller lacks its roles
+    /// or scopes, or the call [failed](ClientErrorKind).
     pub async fn create(&self, new: NewToken) -> Result<IssuedTokenInfo, ClientError> {
-        let members = new.to_json().map_err(ClientError::invalid)?;
+        let request = CreateRequest::try_from(&new).map_err(ClientError::invalid)?;
         let own_key = new.idempotency_key();
-        let call = ApiRequest::post("").with_json(members);
+        let call = ApiRequest::post("").with_json(&request);
         let call = match own_key
             .map(idempotency_key)
             .transpose()?
@@ -120,11 +112,11 @@ impl ServiceTokensClient {
             let sent = self.sender.send(&call, deadline).await?;
             match sent.response.created()? {
                 CreateOutcome::Issued(issued) => Ok(issued),
-                CreateOutcome::Replayed(token) if own_key.is_some() => {
+                CreateOutcome::Earlier(token) if own_key.is_some() => {
                     Err(ClientError::already_created(token))
                 }
-                // As often as it takes: no secret of this token is in use.
-                CreateOutcome::Replayed(token) => {
+                // Safe to retry: no secret of this token is in use.
+                CreateOutcome::Earlier(token) => {
                     let rotation = rotation(&path(token.id), Duration::ZERO);
                     let sent = self.sender.send(&rotation, deadline).await?;
                     sent.response.rotated(Some(token.id))
@@ -134,35 +126,38 @@ impl ServiceTokensClient {
         .await
     }
 
-    /// One page of the tokens that the filter means, the oldest first, or by the time that the
-    /// filter speaks of.
+    /// Returns one page of the tokens that match the filter, the oldest first, or in the order of
+    /// the time in the filter.
     ///
     /// # Errors
     ///
-    /// The page's cursor is of another listing, or the call [failed](ClientErrorKind).
+    /// Returns an error if the cursor is from another listing, or the call
+    /// [failed](ClientErrorKind).
     pub async fn list(
         &self,
         filter: TokenFilter,
         page: Page,
     ) -> Result<TokenInfoPage, ClientError> {
-        let mut query = filter_params(&filter).map_err(ClientError::invalid)?;
-        query.extend(page.query_params());
-        let most = page.limit().min(ListRequest::MAX_LIMIT);
-        let call = ApiRequest::get("").with_query(query).expect_tokens(most);
+        let filter = Filter::try_from(&filter).map_err(ClientError::invalid)?;
+        let mut query = filter.into_query();
+        query.push(("limit", page.limit.to_string()));
+        query.extend(page.after.map(|cursor| ("cursor", cursor.to_string())));
+        let limit = page.limit.min(ListRequest::MAX_LIMIT);
+        let call = ApiRequest::get("").with_query(query).expect_tokens(limit);
         self.send(call).await?.response.page()
     }
 
-    /// What is known about a token.
+    /// Returns a token.
     ///
     /// # Errors
     ///
-    /// There is no such token, or the call [failed](ClientErrorKind).
+    /// Returns an error if there is no such token, or the call [failed](ClientErrorKind).
     pub async fn get(&self, id: TokenId) -> Result<TokenInfo, ClientError> {
         let sent = self.send(ApiRequest::get(&path(id))).await?;
         sent.response.token(Some(id))
     }
 
-    /// Changes what is known about a token. The secret stays.
+    /// Updates a token. Its secret stays the same.
     ///
     /// The [revision](TokenUpdate::if_revision) of the update takes precedence over
     /// [that of the client](Self::if_revision). An update that replaces all labels reads the token
@@ -178,15 +173,15 @@ impl ServiceTokensClient {
         id: TokenId,
         update: TokenUpdate,
     ) -> Result<ChangedTokenInfo, ClientError> {
-        let revision = update.revision().or(self.revision);
+        let revision = update.revision.or(self.revision);
         self.with_deadline(|deadline| async move {
-            if !update.replaces_labels() {
-                let members = update.merge_patch([]).map_err(ClientError::invalid)?;
-                return self.patch(id, members, revision, deadline).await;
+            if !replaces_labels(&update) {
+                let request = UpdateRequest::new(&update, []).map_err(ClientError::invalid)?;
+                return self.patch(id, &request, revision, deadline).await;
             }
             let mut attempts = 0..MAX_ATTEMPTS;
             loop {
-                let changed = self.read_then_patch(id, &update, revision, deadline).await;
+                let changed = self.replace_labels(id, &update, revision, deadline).await;
                 let is_overtaken = revision.is_none()
                     && matches!(&changed, Err(error) if error.kind() == ClientErrorKind::RevisionMismatch);
                 if !is_overtaken || attempts.next().is_none() {
@@ -200,7 +195,7 @@ impl ServiceTokensClient {
     /// Issues a new secret for a token. The current one stays valid for `grace`, and never longer
     /// than the token itself; with [`Duration::ZERO`] it is refused at once.
     ///
-    /// It is sent again only if no connection could be made. After
+    /// It is retried only if no connection was made. After
     /// [`Unreachable`](ClientErrorKind::Unreachable), [`TimedOut`](ClientErrorKind::TimedOut) or
     /// [`Server`](ClientErrorKind::Server) it is unknown which secret is valid; another rotation
     /// settles it. A client that presents the previous secret of the token itself rotates it only
@@ -270,8 +265,8 @@ impl ServiceTokensClient {
     ///    tokens afterwards, nothing is revoked.
     /// 4. If [`remaining`](BulkRevocation::remaining) is not zero, call again with that number.
     ///
-    /// The call may take 40 s, even if the [timeout](ServiceTokensClientBuilder::with_timeout) is
-    /// shorter. It is sent again only if no connection could be made.
+    /// The call may take 40 s, even if the [timeout](crate::client::ServiceTokensClientBuilder::with_timeout) is
+    /// shorter. It is retried only if no connection was made.
     ///
     /// # Errors
     ///
@@ -284,11 +279,12 @@ impl ServiceTokensClient {
         filter: TokenFilter,
         expect: impl Into<Option<usize>>,
     ) -> Result<BulkRevocation, ClientError> {
-        let mut members = filter_members(&filter)?;
-        let expect = expect.into();
-        members.extend(expect.map(|expect| ("expect".to_owned(), expect.into())));
+        let request = BulkRequest {
+            expect: expect.into(),
+            ..bulk_request(filter)?
+        };
         let call = ApiRequest::post("/revoke")
-            .with_json(members)
+            .with_json(&request)
             .expect_id_list()
             .not_idempotent();
         let sent = self
@@ -308,18 +304,20 @@ impl ServiceTokensClient {
         &self,
         filter: TokenFilter,
     ) -> Result<BulkPreview, ClientError> {
-        let mut members = filter_members(&filter)?;
-        members.insert("dry_run".to_owned(), true.into());
-        let call = ApiRequest::post("/revoke").with_json(members);
+        let request = BulkRequest {
+            dry_run: Some(true),
+            ..bulk_request(filter)?
+        };
+        let call = ApiRequest::post("/revoke").with_json(&request);
         self.send(call).await?.response.bulk_preview()
     }
 
-    /// What is known about the token that this client authenticates with. Needs no scope, nor do
-    /// the next two.
+    /// Returns the token that this client authenticates with. Needs no scope, nor do the next two
+    /// calls.
     ///
     /// # Errors
     ///
-    /// The call [failed](ClientErrorKind).
+    /// Returns an error if the call [failed](ClientErrorKind).
     pub async fn get_own(&self) -> Result<TokenInfo, ClientError> {
         self.send(ApiRequest::get(SELF_PATH))
             .await?
@@ -327,15 +325,16 @@ impl ServiceTokensClient {
             .token(None)
     }
 
-    /// Gives the token that this client authenticates with another secret, as
+    /// Issues a new secret for the token that this client authenticates with, as
     /// [`rotate`](Self::rotate) does.
     ///
-    /// The client goes on sending the old one, which works until the grace ends: make another, or
-    /// write the secret to the [file](ServiceTokensClientBuilder::with_token_file) it comes from.
+    /// This client keeps sending the old secret, which is valid until the grace period ends. Build
+    /// another client, or write the new secret to the
+    /// [file](crate::client::ServiceTokensClientBuilder::with_token_file) of the token.
     ///
     /// # Errors
     ///
-    /// The token has expired, or the call [failed](ClientErrorKind).
+    /// Returns an error if the token has expired, or the call [failed](ClientErrorKind).
     pub async fn rotate_own(&self, grace: Duration) -> Result<IssuedTokenInfo, ClientError> {
         let call = self
             .at_revision(rotation(SELF_PATH, grace))
@@ -353,8 +352,8 @@ impl ServiceTokensClient {
         let call = self.with_last_admin_confirmation(ApiRequest::new(Method::DELETE, SELF_PATH));
         let sent = self.send(self.at_revision(call)).await?;
         sent.response.revoked().or_else(|error| {
-            // The first try did it, and its answer was lost.
-            if sent.may_have_executed_before && error.code() == Some("token_revoked") {
+            // An earlier attempt revoked it, and its response was lost.
+            if sent.is_retry && error.code() == Some("token_revoked") {
                 return Ok(Revocation {
                     effective_within: Duration::MAX,
                 });
@@ -363,8 +362,8 @@ impl ServiceTokensClient {
         })
     }
 
-    /// An update of a token whose labels it has to know.
-    async fn read_then_patch(
+    /// Updates a token, replacing all its labels.
+    async fn replace_labels(
         &self,
         id: TokenId,
         update: &TokenUpdate,
@@ -375,32 +374,32 @@ impl ServiceTokensClient {
             .sender
             .send(&ApiRequest::get(&path(id)), deadline)
             .await?;
-        let known = sent.response.token(Some(id))?;
-        let unnamed = || ClientError::unexpected("the answer has no entity tag");
-        let known_revision = known.revision.ok_or_else(unnamed)?;
-        let keys = known.labels.keys().map(String::as_str);
-        let members = update.merge_patch(keys).map_err(ClientError::invalid)?;
-        let revision = revision.unwrap_or(known_revision);
-        self.patch(id, members, Some(revision), deadline).await
+        let current = sent.response.token(Some(id))?;
+        let unnamed = || ClientError::unexpected("the response has no ETag");
+        let current_revision = current.revision.ok_or_else(unnamed)?;
+        let keys = current.labels.keys().map(String::as_str);
+        let request = UpdateRequest::new(update, keys).map_err(ClientError::invalid)?;
+        let revision = revision.unwrap_or(current_revision);
+        self.patch(id, &request, Some(revision), deadline).await
     }
 
     async fn patch(
         &self,
         id: TokenId,
-        members: Map<String, Value>,
+        request: &UpdateRequest,
         revision: Option<u64>,
         deadline: Instant,
     ) -> Result<ChangedTokenInfo, ClientError> {
-        let call = ApiRequest::new(Method::PATCH, &path(id)).with_merge_patch(members);
+        let call = ApiRequest::new(Method::PATCH, &path(id)).with_merge_patch(request);
         let call = with_if_match(self.with_last_admin_confirmation(call), revision);
         let sent = self.sender.send(&call, deadline).await?;
         sent.response.changed(id)
     }
 
-    /// Adds the confirmation that no token may administer afterwards, if it was given.
+    /// Adds the permission for a change after which no token may administer tokens, if it was given.
     fn with_last_admin_confirmation(&self, call: ApiRequest) -> ApiRequest {
         if self.allows_last_admin_removal {
-            call.with_query(vec![(LAST_ADMIN, "true".to_owned())])
+            call.with_query([(LAST_ADMIN, "true".to_owned())])
         } else {
             call
         }
@@ -427,8 +426,8 @@ fn path(id: TokenId) -> String {
     format!("/{id}")
 }
 
-/// The call that fails unless the token is at this revision. It cannot be repeated: if the first try
-/// was carried out, the second one fails.
+/// Makes a call fail unless the token is at this revision. It is not idempotent: if the server made
+/// the change, a retry fails.
 fn with_if_match(call: ApiRequest, revision: Option<u64>) -> ApiRequest {
     let Some(revision) = revision else {
         return call;
@@ -439,22 +438,20 @@ fn with_if_match(call: ApiRequest, revision: Option<u64>) -> ApiRequest {
 }
 
 fn rotation(path: &str, grace: Duration) -> ApiRequest {
-    ApiRequest::post(&format!("{path}/rotate")).with_json(grace_to_json(grace))
+    ApiRequest::post(&format!("{path}/rotate")).with_json(&RotateRequest::from(grace))
 }
 
-fn filter_members(filter: &TokenFilter) -> Result<Map<String, Value>, ClientError> {
-    let mut filter = filter.clone();
-    // Implied: a revocation leaves revoked tokens out.
+fn bulk_request(mut filter: TokenFilter) -> Result<BulkRequest, ClientError> {
+    // A revocation always leaves revoked tokens out.
     filter.without_revoked = false;
-    let conditions = filter_params(&filter).map_err(ClientError::invalid)?;
-    let conditions = conditions.into_iter();
-    let conditions: Map<_, _> = conditions
-        .map(|(name, text)| (name.to_owned(), text.into()))
-        .collect();
-    Ok(Map::from_iter([("filter".to_owned(), conditions.into())]))
+    let filter = Filter::try_from(&filter).map_err(ClientError::invalid)?;
+    Ok(BulkRequest {
+        filter: Some(filter),
+        ..BulkRequest::default()
+    })
 }
 
-/// A key that the caller made.
+/// Validates the caller's idempotency key.
 fn idempotency_key(text: &str) -> Result<HeaderValue, ClientError> {
     let value = HeaderValue::try_from(text).ok();
     let is_visible = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
@@ -465,7 +462,7 @@ fn idempotency_key(text: &str) -> Result<HeaderValue, ClientError> {
     })
 }
 
-/// A key for one call. Without randomness there is none, and the call is sent once.
+/// Creates an idempotency key. Without randomness there is none, and the call is not retried.
 fn random_key() -> Option<HeaderValue> {
     let mut random = [0; 16];
     getrandom::fill(&mut random).ok()?;

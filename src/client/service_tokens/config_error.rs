@@ -1,42 +1,42 @@
-use crate::client::TokenSourceError;
+use super::super::add_token::TokenSourceError;
 use crate::transport::TransportConfigError;
 
-/// A [`ServiceTokensClient`](super::ServiceTokensClient) cannot be built as configured.
+/// The configuration of a [`ServiceTokensClient`](super::ServiceTokensClient) is invalid.
 ///
-/// It repeats no URL and no token: a URL may hold a password.
+/// Messages repeat neither the URL, which may contain a password, nor the token.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientConfigError {
-    /// The URL is no absolute `http` or `https` URL with a host.
-    #[error("the url is not an absolute http or https url")]
+    /// The URL is not an absolute `http` or `https` URL with a host.
+    #[error("the URL is not an absolute http or https URL")]
     InvalidUrl,
-    /// The URL is `http` to another host than a loopback address or `localhost`, where the token
-    /// could be read on the way.
-    #[error("the url is not https; http is for 127.0.0.0/8, [::1] and localhost alone")]
+    /// The URL is `http` and its host is neither a loopback address nor `localhost`, so the token
+    /// could be read on the network.
+    #[error("the URL is not https; http is allowed only for 127.0.0.0/8, [::1] and localhost")]
     Insecure,
-    /// The URL has a user name or password in it.
-    #[error("the url holds a user name or password")]
+    /// The URL contains a user name or password.
+    #[error("the URL contains a user name or password")]
     UserInfo,
-    /// The URL has a query, which no call could keep.
-    #[error("the url has a query")]
+    /// The URL has a query.
+    #[error("the URL has a query")]
     Query,
-    /// The URL has a fragment, which is never sent.
-    #[error("the url has a fragment")]
+    /// The URL has a fragment.
+    #[error("the URL has a fragment")]
     Fragment,
-    /// No token was given to authenticate with.
-    #[error("no token was given to authenticate with")]
+    /// No token is configured.
+    #[error("no token configured")]
     NoToken,
-    /// The token to authenticate with could not be had.
+    /// The token cannot be read.
     #[error(transparent)]
     Token(#[from] TokenSourceError),
-    /// The added root certificates are no PEM, or one of them is no certificate.
-    #[error("the root certificates are no pem of certificates")]
+    /// The additional root certificates are not PEM, or one of them is not a certificate.
+    #[error("the root certificates are not PEM certificates")]
     InvalidRootCertificates,
-    /// The system has no root certificates and none were added, so no server could be trusted.
-    #[error("the system has no root certificates, and none were added")]
+    /// The system has no root certificates and none were added.
+    #[error("the system has no root certificates and none were added")]
     NoRootCertificates,
-    /// The URL is `https`, the feature `rustls` is off, and no transport of your own was given.
-    #[error("https needs the feature `rustls` or a transport of your own")]
+    /// The URL is `https`, the feature `rustls` is off, and no transport is configured.
+    #[error("https needs the feature `rustls` or a custom transport")]
     NoTls,
 }
 

@@ -3,70 +3,72 @@ use std::fmt;
 
 use http::StatusCode;
 
-use crate::lifecycle::{FieldProblem, TokenInfo};
+use crate::lifecycle::FieldProblem;
+use crate::wire::TokenInfo;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// A call of [`ServiceTokensClient`](super::ServiceTokensClient) did not succeed.
+/// A call of [`ServiceTokensClient`](super::ServiceTokensClient) failed.
 ///
-/// `Display` is for people: it repeats what the server said, at most 500 characters of it, without
-/// control characters and without the token that was sent.
-pub struct ClientError(Box<Inner>);
+/// `Display` is for people. It repeats at most 500 characters of the server's message, without
+/// control characters and without the token of the request.
+pub struct ClientError(pub(super) Box<Inner>);
 
-struct Inner {
-    kind: ClientErrorKind,
-    message: String,
-    status: Option<StatusCode>,
-    code: Option<String>,
-    problems: Vec<FieldProblem>,
-    missing: Vec<String>,
-    forbidden: Option<usize>,
-    token: Option<TokenInfo>,
-    source: Option<BoxError>,
+pub(super) struct Inner {
+    pub(super) kind: ClientErrorKind,
+    pub(super) message: String,
+    pub(super) status: Option<StatusCode>,
+    pub(super) code: Option<String>,
+    pub(super) problems: Vec<FieldProblem>,
+    pub(super) missing: Vec<String>,
+    pub(super) forbidden: Option<usize>,
+    pub(super) token: Option<TokenInfo>,
+    pub(super) source: Option<BoxError>,
 }
 
 /// The causes of a [`ClientError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClientErrorKind {
-    /// No answer came: there was no connection, or it ended too early. Unless there was none at
-    /// all, a change may have been made.
+    /// No complete response: the connection failed or ended early. If there was a connection, the
+    /// server may have made the change.
     Unreachable,
-    /// The call was not done in time. A change may have been made.
+    /// The call timed out. The server may have made the change.
     TimedOut,
-    /// The token to authenticate with is not accepted (401).
+    /// The server does not accept the client's token (401).
     Unauthenticated,
-    /// That token lacks the scope for the call, or is not in the registry that it would change (403).
+    /// The client's token lacks the scope for the call, or is not in the registry that it would
+    /// change (403).
     Forbidden,
-    /// That token does not cover the roles and scopes that the changed token has or would have, or
-    /// expires before it (403).
+    /// The client's token lacks roles or scopes that the token has or would have, or expires before
+    /// it (403).
     EscalationDenied,
     /// There is no such token (404).
     NotFound,
-    /// It cannot be done as things are (409): the name is taken, the token was revoked or has
-    /// expired, it was rotated by another call, there are too many, or not as many as expected;
-    /// [`code`](ClientError::code) says which.
+    /// The state of the tokens does not allow the change (409): the name is taken, the token is
+    /// revoked or expired, another call rotated it, there are too many tokens, or the number of
+    /// tokens is unexpected. [`code`](ClientError::code) tells which.
     Conflict,
     /// No other token may administer tokens (409). Changed only after
     /// [`allow_last_admin_removal`](super::ServiceTokensClient::allow_last_admin_removal).
     LastAdmin,
-    /// The token is no longer at the revision asked for (412).
+    /// The token is no longer at the expected revision (412).
     RevisionMismatch,
     /// The client presented the secret from before the last rotation (428). It rotates only with
     /// [`if_revision`](super::ServiceTokensClient::if_revision).
     RevisionRequired,
-    /// What was asked for breaks a rule (400, 413, 415, 422); [`problems`](ClientError::problems)
-    /// name the fields.
+    /// The request breaks a rule (400, 413, 415, 422). [`problems`](ClientError::problems) names the
+    /// fields.
     Invalid,
-    /// A token was created with the caller's idempotency key before:
-    /// [`token`](ClientError::token). Its secret is not told again; a rotation makes another.
+    /// A token was created earlier with the same idempotency key:
+    /// [`token`](ClientError::token). Its secret is not shown again. A rotation issues another one.
     AlreadyCreated,
-    /// The server takes no more calls for the moment (429).
+    /// Too many requests (429).
     RateLimited,
-    /// The server failed, or cannot reach its store (5xx). A change may have been made.
+    /// The server failed, or its store is unavailable (5xx). The server may have made the change.
     Server,
-    /// The answer is none of the management API: look at the URL, and at what stands between.
-    /// After a change it may have been made.
+    /// Not a response of the management API. Check the URL, and the proxies in between. The change
+    /// may have been made.
     UnexpectedResponse,
 }
 
@@ -89,14 +91,16 @@ impl ClientError {
         Self::new(ClientErrorKind::UnexpectedResponse, message)
     }
 
-    /// Something that cannot be asked for.
+    /// Creates the error of a request that cannot be sent.
     pub(super) fn invalid(problem: FieldProblem) -> Self {
-        Self::new(ClientErrorKind::Invalid, "fields break rules").with_problems(vec![problem])
+        let mut error = Self::new(ClientErrorKind::Invalid, "fields break rules");
+        error.0.problems.push(problem);
+        error
     }
 
     pub(super) fn already_created(token: TokenInfo) -> Self {
-        let message = "this token was created before, and its secret is not told again; \
-                       rotate it for another";
+        let message = "the token was created earlier and its secret is not shown again; \
+                       rotate it for another secret";
         let mut error = Self::new(ClientErrorKind::AlreadyCreated, message);
         error.0.token = Some(token);
         error
@@ -107,67 +111,46 @@ impl ClientError {
         self
     }
 
-    pub(super) fn with_code(mut self, code: Option<String>) -> Self {
-        self.0.code = code;
-        self
-    }
-
-    pub(super) fn with_problems(mut self, problems: Vec<FieldProblem>) -> Self {
-        self.0.problems = problems;
-        self
-    }
-
-    pub(super) fn with_missing(mut self, missing: Vec<String>) -> Self {
-        self.0.missing = missing;
-        self
-    }
-
-    pub(super) fn with_forbidden(mut self, forbidden: Option<usize>) -> Self {
-        self.0.forbidden = forbidden;
-        self
-    }
-
     pub(super) fn with_source(mut self, source: impl Into<BoxError>) -> Self {
         self.0.source = Some(source.into());
         self
     }
 
-    /// What the matter is.
+    /// Returns the cause.
     pub fn kind(&self) -> ClientErrorKind {
         self.0.kind
     }
 
-    /// The status of the answer, if there was one.
+    /// Returns the status of the response, if there was one.
     pub fn status(&self) -> Option<StatusCode> {
         self.0.status
     }
 
-    /// What the server calls it, such as `name_taken`, if it said so.
+    /// Returns the `code` of the response, such as `name_taken`.
     pub fn code(&self) -> Option<&str> {
         self.0.code.as_deref()
     }
 
-    /// The fields that break rules, as pointers into what was sent. Not every
-    /// [`Invalid`](ClientErrorKind::Invalid) names some.
+    /// Returns the fields of the request that break rules. It may be empty for
+    /// [`Invalid`](ClientErrorKind::Invalid).
     pub fn problems(&self) -> &[FieldProblem] {
         &self.0.problems
     }
 
-    /// The roles and scopes that the client's token lacks, after
-    /// [`EscalationDenied`](ClientErrorKind::EscalationDenied). Empty if it lacks none: then the
-    /// changed token would outlive it, or the call was a bulk revocation.
+    /// Returns the roles and scopes that the client's token lacks, for
+    /// [`EscalationDenied`](ClientErrorKind::EscalationDenied). It is empty if the changed token
+    /// would outlive the client's, and for bulk revocations.
     pub fn missing(&self) -> &[String] {
         &self.0.missing
     }
 
-    /// How many of the tokens that a filter matches the client's token may not revoke, after
-    /// [`EscalationDenied`](ClientErrorKind::EscalationDenied). `None` if the call was no bulk
-    /// revocation.
+    /// Returns the number of matching tokens that the client's token may not revoke, for
+    /// [`EscalationDenied`](ClientErrorKind::EscalationDenied) of a bulk revocation.
     pub fn forbidden(&self) -> Option<usize> {
         self.0.forbidden
     }
 
-    /// The token that was [created before](ClientErrorKind::AlreadyCreated).
+    /// Returns the token that was [created earlier](ClientErrorKind::AlreadyCreated).
     pub fn token(&self) -> Option<&TokenInfo> {
         self.0.token.as_ref()
     }

@@ -1,13 +1,13 @@
-mod response;
 mod backoff;
 mod builder;
 mod request;
 mod client;
 mod config_error;
 mod error;
-mod problem;
-mod sender;
 mod outcome;
+mod problem;
+mod response;
+mod sender;
 
 pub use self::builder::ServiceTokensClientBuilder;
 pub use self::client::ServiceTokensClient;

@@ -1,15 +1,14 @@
-use std::fmt;
 use std::time::Duration;
 
-use crate::lifecycle::TokenInfo;
 use crate::registry::Cursor;
 use crate::token::PresentedToken;
+use crate::wire::TokenInfo;
 
-/// A token whose secret was just made, by creation or rotation: the only moment at which it is
-/// known.
+/// A token with a new secret, after a creation or a rotation.
 ///
-/// The secret is wiped from memory when this is dropped, as far as this crate's copies go. `Debug`
-/// does not show it.
+/// This is the only response with the secret. Dropping it zeroes this crate's copies of the secret.
+/// `Debug` redacts it.
+#[derive(Debug)]
 #[must_use = "the secret is shown once"]
 pub struct IssuedTokenInfo {
     pub(super) secret: PresentedToken<'static>,
@@ -18,29 +17,20 @@ pub struct IssuedTokenInfo {
 }
 
 impl IssuedTokenInfo {
-    /// The secret, to be shown once.
+    /// Returns the secret, to show it once.
     pub fn expose_secret(&self) -> &str {
         self.secret.expose_secret()
     }
 
-    /// What is known about the token.
+    /// Returns what is known about the token.
     pub fn token(&self) -> &TokenInfo {
         &self.token
     }
 
-    /// After how long, at the latest, every node knows, in whole seconds. [`Duration::MAX`] if the
-    /// server did not say.
+    /// Returns the time after which every node sees the change, at the latest, in whole seconds.
+    /// [`Duration::MAX`] if the server does not send it.
     pub fn effective_within(&self) -> Duration {
         self.effective_within
-    }
-}
-
-impl fmt::Debug for IssuedTokenInfo {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("IssuedTokenInfo")
-            .field("token", &self.token)
-            .field("effective_within", &self.effective_within)
-            .finish_non_exhaustive()
     }
 }
 
@@ -48,19 +38,19 @@ impl fmt::Debug for IssuedTokenInfo {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ChangedTokenInfo {
-    /// What is known about it now.
+    /// What is known about the token.
     pub token: TokenInfo,
-    /// After how long, at the latest, the change is seen by every request on every node, in whole
-    /// seconds. [`Duration::MAX`] if the server did not say.
+    /// The time after which every request on every node sees the change, at the latest, in whole
+    /// seconds. [`Duration::MAX`] if the server does not send it.
     pub effective_within: Duration,
 }
 
-/// A token was revoked. The server says no more of it.
+/// A token was revoked. The server returns no more about it.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Revocation {
-    /// After how long, at the latest, every request on every node is refused, in whole seconds.
-    /// [`Duration::MAX`] if the server did not say.
+    /// The time after which every node rejects the token, at the latest, in whole seconds.
+    /// [`Duration::MAX`] if the server does not send it.
     pub effective_within: Duration,
 }
 
@@ -68,9 +58,9 @@ pub struct Revocation {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TokenInfoPage {
-    /// The tokens, the oldest first, or by the time that the filter speaks of. Their `revision` is
-    /// not told.
+    /// The tokens, the oldest first, or in the order of the time in the filter. Their `revision` is
+    /// unknown.
     pub tokens: Vec<TokenInfo>,
-    /// Where the next page begins, if there is one.
+    /// The cursor of the next page, if there is one.
     pub next: Option<Cursor>,
 }

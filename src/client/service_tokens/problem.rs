@@ -1,71 +1,55 @@
 use http::{HeaderMap, StatusCode};
-use serde::Deserialize;
 
 use super::error::{ClientError, ClientErrorKind};
 use crate::lifecycle::FieldProblem;
+use crate::media_type;
 use crate::text::escape_invisible;
-use crate::transport::has_media_type;
+use crate::wire::Problem;
 
-/// How much is shown of a text of the server, in characters.
+/// The maximum length of a text of the server in an error, in characters.
 const MAX_TEXT_CHARS: usize = 500;
 
-/// How many fields are named that break rules, and how many missing roles and scopes.
+/// The maximum number of field problems, and of missing roles and scopes, in an error.
 const MAX_PROBLEMS: usize = 100;
 
-/// A refusal, `application/problem+json` (RFC 9457).
-#[derive(Default, Deserialize)]
-struct Problem {
-    code: Option<String>,
-    detail: Option<String>,
-    #[serde(default)]
-    errors: Vec<FieldError>,
-    #[serde(default)]
-    missing: Vec<String>,
-    forbidden: Option<usize>,
-}
-
-#[derive(Deserialize)]
-struct FieldError {
-    pointer: String,
-    detail: String,
-}
-
-/// What an answer means that is not the one asked for. `secret` is not shown.
+/// Returns the error of an unsuccessful response, without `secret`.
 ///
-/// 401, 403, 429 and 5xx mean the same whoever says them. All else is believed only in the form of
-/// the management API: a 404 of something in between does not say that a token is not there.
+/// 401, 403, 429 and 5xx mean the same from any server. Other statuses need the body of the
+/// management API: a 404 of a proxy does not mean that the token does not exist.
 pub(super) fn client_error(
     status: StatusCode,
     headers: &HeaderMap,
     body: &[u8],
     secret: &str,
 ) -> ClientError {
-    let problem = if has_media_type(headers, "application/problem+json") {
+    let problem = if media_type::is(headers, Problem::MEDIA_TYPE) {
         serde_json::from_slice::<Problem>(body).ok()
     } else {
         None
     };
     let is_problem = problem.is_some();
     let problem = problem.unwrap_or_default();
-    let code = problem.code.map(|code| sanitize(&code, secret));
-    let code = code.filter(|code| is_code(code));
+    let code = Some(sanitize(&problem.code, secret)).filter(|code| is_code(code));
     let kind = kind(status, code.as_deref(), is_problem);
-    let detail = problem.detail.map(|detail| sanitize(&detail, secret));
-    let detail =
-        detail.filter(|detail| !detail.is_empty() && kind != ClientErrorKind::UnexpectedResponse);
-    let message = detail.unwrap_or_else(|| default_message(kind, status));
-    let problems = problem.errors.into_iter().take(MAX_PROBLEMS).map(|entry| {
+    let detail = sanitize(&problem.detail, secret);
+    let message = if detail.is_empty() || kind == ClientErrorKind::UnexpectedResponse {
+        default_message(kind, status)
+    } else {
+        detail
+    };
+    let problems = problem.errors.into_iter().flatten().take(MAX_PROBLEMS);
+    let problems = problems.map(|entry| {
         let [pointer, detail] = [entry.pointer, entry.detail].map(|text| sanitize(&text, secret));
         FieldProblem::new(pointer, detail)
     });
-    let missing = problem.missing.iter().take(MAX_PROBLEMS);
+    let missing = problem.missing.iter().flatten().take(MAX_PROBLEMS);
     let missing = missing.map(|name| sanitize(name, secret));
-    ClientError::new(kind, message)
-        .with_status(status)
-        .with_code(code)
-        .with_problems(problems.collect())
-        .with_missing(missing.collect())
-        .with_forbidden(problem.forbidden)
+    let mut error = ClientError::new(kind, message).with_status(status);
+    error.0.code = code;
+    error.0.problems = problems.collect();
+    error.0.missing = missing.collect();
+    error.0.forbidden = problem.forbidden;
+    error
 }
 
 fn kind(status: StatusCode, code: Option<&str>, is_problem: bool) -> ClientErrorKind {
@@ -89,18 +73,18 @@ fn kind(status: StatusCode, code: Option<&str>, is_problem: bool) -> ClientError
 
 fn default_message(kind: ClientErrorKind, status: StatusCode) -> String {
     let what = match kind {
-        ClientErrorKind::Unauthenticated => "the token is not accepted",
-        ClientErrorKind::Forbidden => "the token may not do that",
-        ClientErrorKind::RateLimited => "the server takes no more calls for the moment",
+        ClientErrorKind::Unauthenticated => "the server rejected the token",
+        ClientErrorKind::Forbidden => "the token lacks the permission",
+        ClientErrorKind::RateLimited => "too many requests",
         ClientErrorKind::Server => "the server failed",
-        _ if status.is_redirection() => "the server redirects, which is never followed",
-        ClientErrorKind::UnexpectedResponse => "the answer is none of the management api",
-        _ => "the server refused",
+        _ if status.is_redirection() => "refusing to follow a redirect",
+        ClientErrorKind::UnexpectedResponse => "not a response of the management API",
+        _ => "the server rejected the request",
     };
     format!("{what} (status {})", status.as_u16())
 }
 
-/// Whether it looks like one of the names by which programs tell refusals.
+/// Returns whether a text has the form of a `code`.
 fn is_code(text: &str) -> bool {
     let is_part = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
     (1..=64).contains(&text.len()) && text.bytes().all(is_part)

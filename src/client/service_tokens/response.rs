@@ -4,76 +4,48 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::ETAG;
 use http::{HeaderMap, HeaderName, StatusCode};
-use serde::Deserialize;
-use serde::de::{self, DeserializeOwned, Deserializer};
+use serde::de::DeserializeOwned;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::error::ClientError;
 use super::outcome::{ChangedTokenInfo, IssuedTokenInfo, Revocation, TokenInfoPage};
 use super::problem;
-use crate::lifecycle::{BulkPreview, BulkRevocation, TokenInfo};
-use crate::token::{PresentedToken, TokenId};
-use crate::transport::has_media_type;
+use crate::lifecycle::{BulkPreview, BulkRevocation};
+use crate::media_type;
+use crate::token::TokenId;
+use crate::wire::{
+    BulkPreviewResponse, BulkRevocationResponse, IssuedResponse, ListResponse, TokenInfo,
+};
 
 const EFFECTIVE_WITHIN: HeaderName = HeaderName::from_static("service-token-effective-within");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
-/// What the server said. The body is wiped when this is dropped.
-pub(super) struct ApiResponse {
+/// A response of the server. Dropping it zeroes the body.
+pub(super) struct Response {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
-    /// The token that was sent, which no error may show.
+    /// The token of the request. Errors redact it.
     pub(super) secret: Zeroizing<String>,
 }
 
-#[derive(Deserialize)]
-struct Issued {
-    #[serde(deserialize_with = "secret")]
-    token: Option<PresentedToken<'static>>,
-    service_token: TokenInfo,
-}
-
-#[derive(Deserialize)]
-struct Listed {
-    service_tokens: Vec<TokenInfo>,
-    next_cursor: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Revoked {
-    dry_run: bool,
-    ids: Vec<String>,
-    remaining: usize,
-}
-
-#[derive(Deserialize)]
-struct Preview {
-    dry_run: bool,
-    count: usize,
-    sample: Vec<String>,
-    forbidden: usize,
-    needs_expect: bool,
-    ends_administration: bool,
-}
-
-/// What became of a creation.
+/// The outcome of a creation.
 pub(super) enum CreateOutcome {
     Issued(IssuedTokenInfo),
-    Replayed(TokenInfo),
+    Earlier(TokenInfo),
 }
 
-impl ApiResponse {
-    /// What the caller gets who did not get what was asked for.
-    pub(super) fn to_error(&self) -> ClientError {
+impl Response {
+    /// Returns the error of an unsuccessful response.
+    pub(super) fn error(&self) -> ClientError {
         problem::client_error(self.status, &self.headers, &self.body, &self.secret)
     }
 
     pub(super) fn created(&self) -> Result<CreateOutcome, ClientError> {
         let is_replay = self.headers.get(REPLAYED).is_some_and(|it| it == "true");
         if is_replay && self.status == StatusCode::OK {
-            let issued: Issued = self.json(StatusCode::OK)?;
-            return Ok(CreateOutcome::Replayed(issued.service_token));
+            let issued: IssuedResponse = self.json(StatusCode::OK)?;
+            return Ok(CreateOutcome::Earlier(issued.service_token));
         }
         self.issued(StatusCode::CREATED).map(CreateOutcome::Issued)
     }
@@ -100,7 +72,7 @@ impl ApiResponse {
 
     pub(super) fn revoked(&self) -> Result<Revocation, ClientError> {
         if self.status != StatusCode::NO_CONTENT {
-            return Err(self.to_error());
+            return Err(self.error());
         }
         Ok(Revocation {
             effective_within: self.effective_within(),
@@ -108,42 +80,30 @@ impl ApiResponse {
     }
 
     pub(super) fn page(&self) -> Result<TokenInfoPage, ClientError> {
-        let listed: Listed = self.json(StatusCode::OK)?;
-        let next = listed.next_cursor.map(|cursor| cursor.parse()).transpose();
+        let list: ListResponse = self.json(StatusCode::OK)?;
+        let next = list.next_cursor.map(|cursor| cursor.parse()).transpose();
         Ok(TokenInfoPage {
-            tokens: listed.service_tokens,
-            next: next.map_err(|_| ClientError::unexpected("the answer names no cursor"))?,
+            tokens: list.service_tokens,
+            next: next
+                .map_err(|_| ClientError::unexpected("the response has a malformed cursor"))?,
         })
     }
 
-    /// The tokens that a bulk revocation revoked.
+    /// Returns the tokens that a bulk revocation revoked.
     pub(super) fn bulk_revocation(&self) -> Result<BulkRevocation, ClientError> {
-        let revoked: Revoked = self.json(StatusCode::OK)?;
-        if revoked.dry_run {
-            return Err(ClientError::unexpected(
-                "the server revoked nothing: it made a dry run",
-            ));
-        }
+        let revoked: BulkRevocationResponse = self.json(StatusCode::OK)?;
+        let (ids, remaining) = revoked.parse().map_err(ClientError::unexpected)?;
         Ok(BulkRevocation {
-            ids: ids(&revoked.ids)?,
-            remaining: revoked.remaining,
+            ids,
+            remaining,
             effective_within: self.effective_within(),
         })
     }
 
-    /// The tokens that a bulk revocation would revoke.
+    /// Returns the tokens that a bulk revocation would revoke.
     pub(super) fn bulk_preview(&self) -> Result<BulkPreview, ClientError> {
-        let preview: Preview = self.json(StatusCode::OK)?;
-        if !preview.dry_run {
-            return Err(ClientError::unexpected("the server made no dry run"));
-        }
-        Ok(BulkPreview {
-            count: preview.count,
-            sample: ids(&preview.sample)?,
-            forbidden: preview.forbidden,
-            needs_expect: preview.needs_expect,
-            ends_administration: preview.ends_administration,
-        })
+        let preview: BulkPreviewResponse = self.json(StatusCode::OK)?;
+        BulkPreview::try_from(preview).map_err(ClientError::unexpected)
     }
 
     pub(super) fn effective_within(&self) -> Duration {
@@ -153,8 +113,8 @@ impl ApiResponse {
     }
 
     fn issued(&self, status: StatusCode) -> Result<IssuedTokenInfo, ClientError> {
-        let issued: Issued = self.json(status)?;
-        let missing = || ClientError::unexpected("the answer holds no secret");
+        let issued: IssuedResponse = self.json(status)?;
+        let missing = || ClientError::unexpected("the response has no secret");
         let mut token = issued.service_token;
         token.revision = self.revision();
         Ok(IssuedTokenInfo {
@@ -164,20 +124,20 @@ impl ApiResponse {
         })
     }
 
-    /// The body of an answer with this status.
+    /// Decodes the body of a response with this status.
     fn json<T: DeserializeOwned>(&self, status: StatusCode) -> Result<T, ClientError> {
         if self.status != status {
-            return Err(self.to_error());
+            return Err(self.error());
         }
         let unexpected = |message| Err(ClientError::unexpected(message).with_status(status));
-        if !has_media_type(&self.headers, "application/json") {
-            return unexpected("the answer is not application/json".to_owned());
+        if !media_type::is(&self.headers, media_type::JSON) {
+            return unexpected("the response is not application/json".to_owned());
         }
         serde_json::from_slice(&self.body).or_else(|error| {
-            // By its place alone, as an excerpt may be a secret.
+            // The message of the error could quote a secret.
             let (line, column) = (error.line(), error.column());
             unexpected(format!(
-                "the answer is unreadable at line {line}, column {column}"
+                "the response is malformed at line {line}, column {column}"
             ))
         })
     }
@@ -188,32 +148,20 @@ impl ApiResponse {
     }
 }
 
-impl Drop for ApiResponse {
+impl Drop for Response {
     fn drop(&mut self) {
-        // It may be shared with the buffer of a transport, which is out of reach.
+        // A transport may share the buffer, and then it cannot be zeroed here.
         if let Ok(mut body) = mem::take(&mut self.body).try_into_mut() {
             body.as_mut().zeroize();
         }
     }
 }
 
-fn ids(texts: &[String]) -> Result<Vec<TokenId>, ClientError> {
-    let ids: Result<_, _> = texts.iter().map(|id| id.parse()).collect();
-    ids.map_err(|_| ClientError::unexpected("the response names tokens by malformed ids"))
-}
-
 fn check_id(id: Option<TokenId>, token: &TokenInfo) -> Result<(), ClientError> {
     if id.is_some_and(|id| id != token.id) {
-        return Err(ClientError::unexpected("the answer is about another token"));
+        return Err(ClientError::unexpected(
+            "the response is about another token",
+        ));
     }
     Ok(())
-}
-
-fn secret<'de, D: Deserializer<'de>>(from: D) -> Result<Option<PresentedToken<'static>>, D::Error> {
-    let text = Option::<String>::deserialize(from)?.map(Zeroizing::new);
-    let token = |text: Zeroizing<String>| {
-        let token = PresentedToken::new(&text).map(PresentedToken::into_owned);
-        token.ok_or_else(|| de::Error::custom("not a token"))
-    };
-    text.map(token).transpose()
 }

@@ -10,11 +10,11 @@ use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep, timeout_at};
 use zeroize::Zeroizing;
 
+use super::super::add_token::AddServiceTokenLayer;
 use super::backoff::{backoff, retry_after};
 use super::error::{ClientError, ClientErrorKind};
 use super::request::ApiRequest;
-use super::response::ApiResponse;
-use crate::client::AddServiceTokenLayer;
+use super::response::Response;
 use crate::clock::Clock;
 use crate::lifecycle::FieldProblem;
 use crate::transport::{
@@ -26,10 +26,10 @@ const ACCEPTED: HeaderValue =
 const AGENT: HeaderValue =
     HeaderValue::from_static(concat!("tower-service-token/", env!("CARGO_PKG_VERSION")));
 
-/// A deadline beyond which nothing waits anyway; later ones do not fit into clocks.
-const LONGEST_TIMEOUT: Duration = Duration::from_secs(30 * 365 * 86_400);
+/// Clocks cannot represent later deadlines.
+const MAX_TIMEOUT: Duration = Duration::from_secs(30 * 365 * 86_400);
 
-/// Asks the server, again where that does no harm.
+/// Sends calls to the server, and retries them where that is safe.
 pub(super) struct Sender {
     pub(super) endpoint: Endpoint,
     pub(super) token: AddServiceTokenLayer,
@@ -39,20 +39,20 @@ pub(super) struct Sender {
     pub(super) clock: Arc<dyn Clock>,
 }
 
-/// What came of a call.
+/// A response with the history of its call.
 pub(super) struct SendOutcome {
-    pub(super) response: ApiResponse,
-    /// Whether an earlier try may have been carried out.
-    pub(super) may_have_executed_before: bool,
+    pub(super) response: Response,
+    /// Whether the server may have processed an earlier attempt.
+    pub(super) is_retry: bool,
 }
 
-/// A try that came to nothing.
-struct AttemptError {
+/// A failed attempt.
+struct FailedAttempt {
     error: ClientError,
     retry: Retry,
-    /// Whether the server may have carried it out.
-    may_have_executed: bool,
-    /// How long the server wants to be left alone.
+    /// Whether the server may have processed it.
+    may_be_processed: bool,
+    /// The `Retry-After` of the response.
     wait: Option<Duration>,
 }
 
@@ -64,7 +64,7 @@ enum Retry {
 }
 
 impl Sender {
-    /// Does `work` within the time limit, and passes it the deadline.
+    /// Runs `work` within the time limit, and passes it the deadline.
     pub(super) async fn with_deadline<T, F>(
         &self,
         work: impl FnOnce(Instant) -> F,
@@ -75,7 +75,7 @@ impl Sender {
         self.with_min_timeout(Duration::ZERO, work).await
     }
 
-    /// Does `work` within the time limit, or within `min_timeout` if that is longer.
+    /// Runs `work` within the time limit, or within `min_timeout` if that is longer.
     pub(super) async fn with_min_timeout<T, F>(
         &self,
         min_timeout: Duration,
@@ -85,85 +85,81 @@ impl Sender {
         F: Future<Output = Result<T, ClientError>>,
     {
         Handle::try_current().map_err(|error| {
-            let message = "calls need a tokio runtime";
+            let message = "no Tokio runtime is running";
             ClientError::new(ClientErrorKind::Unreachable, message).with_source(error)
         })?;
         let timeout = self.timeout.max(min_timeout);
-        let deadline = Instant::now() + timeout.min(LONGEST_TIMEOUT);
+        let deadline = Instant::now() + timeout.min(MAX_TIMEOUT);
         let done = timeout_at(deadline, work(deadline)).await;
         done.unwrap_or_else(|_| {
-            let message = format!("the server did not answer within {timeout:?}");
+            let message = format!("no response within {timeout:?}");
             Err(ClientError::new(ClientErrorKind::TimedOut, message))
         })
     }
 
-    /// The answer to `call`, unless it is one that says to come back.
+    /// Sends a call and returns the response, or the error of the last attempt.
     pub(super) async fn send(
         &self,
         call: &ApiRequest,
         deadline: Instant,
     ) -> Result<SendOutcome, ClientError> {
-        let (mut retries, mut may_have_executed_before) = (0_u32, false);
+        let (mut retries, mut is_retry) = (0_u32, false);
         loop {
-            let failure = match self.attempt(call, retries > 0).await {
-                Ok(response) => {
-                    return Ok(SendOutcome {
-                        response,
-                        may_have_executed_before,
-                    });
-                }
-                Err(failure) => failure,
+            let failed = match self.send_once(call, retries > 0).await {
+                Ok(response) => return Ok(SendOutcome { response, is_retry }),
+                Err(failed) => failed,
             };
-            may_have_executed_before |= failure.may_have_executed;
-            let may_retry = match failure.retry {
+            is_retry |= failed.may_be_processed;
+            let may_retry = match failed.retry {
                 Retry::Always => true,
                 Retry::IfIdempotent => call.is_idempotent,
                 Retry::Never => false,
             };
             if !may_retry || retries >= self.max_retries {
-                return Err(failure.error);
+                return Err(failed.error);
             }
             retries += 1;
-            let wait = failure.wait.unwrap_or(Duration::ZERO).max(backoff(retries));
+            let wait = failed.wait.unwrap_or(Duration::ZERO).max(backoff(retries));
             if wait >= deadline.duration_since(Instant::now()) {
-                return Err(failure.error);
+                return Err(failed.error);
             }
             sleep(wait).await;
         }
     }
 
-    async fn attempt(
+    async fn send_once(
         &self,
         call: &ApiRequest,
         is_retry: bool,
-    ) -> Result<ApiResponse, AttemptError> {
-        let request = self.request(call).map_err(AttemptError::permanent)?;
+    ) -> Result<Response, FailedAttempt> {
+        let request = self.request(call).map_err(FailedAttempt::permanent)?;
         let secret = sent_token(&request);
-        // A kept connection may be closed at this moment, and then nobody knows what was heard.
+        // The server may close a pooled connection at this moment. Then it is unknown whether it
+        // processed the request.
         let sent = if is_retry || !call.is_idempotent {
             self.transport.send_on_new_connection(request).await
         } else {
             self.transport.send(request).await
         };
-        let (head, body) = sent.map_err(send_failure)?.into_parts();
-        let body = read(body, call.max_response_bytes).await?;
-        let response = ApiResponse {
+        let (head, body) = sent.map_err(not_received)?.into_parts();
+        let body = read(body, call.max_response).await?;
+        let response = Response {
             status: head.status,
             headers: head.headers,
             body,
             secret,
         };
-        let may_have_executed = match response.status {
+        let may_be_processed = match response.status {
             StatusCode::TOO_MANY_REQUESTS => false,
             StatusCode::BAD_GATEWAY
             | StatusCode::SERVICE_UNAVAILABLE
             | StatusCode::GATEWAY_TIMEOUT => true,
             _ => return Ok(response),
         };
-        Err(AttemptError {
-            error: response.to_error(),
+        Err(FailedAttempt {
+            error: response.error(),
             retry: Retry::IfIdempotent,
-            may_have_executed,
+            may_be_processed,
             wait: retry_after(&response.headers, self.clock.now()),
         })
     }
@@ -191,19 +187,19 @@ impl Sender {
     }
 }
 
-impl AttemptError {
-    /// Which cannot be helped by another try.
+impl FailedAttempt {
+    /// Creates a failure that no retry can fix.
     fn permanent(error: ClientError) -> Self {
         Self {
             error,
             retry: Retry::Never,
-            may_have_executed: false,
+            may_be_processed: false,
             wait: None,
         }
     }
 }
 
-/// What the server must not make us show.
+/// Returns the token of a request, which errors must not repeat.
 fn sent_token(request: &Request<Full<Bytes>>) -> Zeroizing<String> {
     let value = request.headers().get(AUTHORIZATION);
     let text = value.and_then(|value| value.to_str().ok());
@@ -211,29 +207,29 @@ fn sent_token(request: &Request<Full<Bytes>>) -> Zeroizing<String> {
     Zeroizing::new(token.unwrap_or_default().to_owned())
 }
 
-fn send_failure(error: SendError) -> AttemptError {
+fn not_received(error: SendError) -> FailedAttempt {
     let (message, retry) = match error.kind {
-        SendErrorKind::Connect => ("the server cannot be reached", Retry::Always),
+        SendErrorKind::Connect => ("cannot connect to the server", Retry::Always),
         SendErrorKind::ClosedBeforeResponse => {
             ("the server closed the connection", Retry::IfIdempotent)
         }
-        SendErrorKind::Other => ("the exchange broke off", Retry::IfIdempotent),
+        SendErrorKind::Other => ("the connection failed", Retry::IfIdempotent),
     };
     let unreachable = ClientError::new(ClientErrorKind::Unreachable, message);
-    AttemptError {
+    FailedAttempt {
         error: unreachable.with_source(error.source),
         retry,
-        may_have_executed: error.kind != SendErrorKind::Connect,
+        may_be_processed: error.kind != SendErrorKind::Connect,
         wait: None,
     }
 }
 
-async fn read(body: BoxBody, limit: usize) -> Result<Bytes, AttemptError> {
+async fn read(body: BoxBody, limit: usize) -> Result<Bytes, FailedAttempt> {
     read_body(body, limit).await.map_err(|error| match error {
         ReadBodyError::TooLarge => {
-            AttemptError::permanent(ClientError::unexpected("the answer is too long"))
+            FailedAttempt::permanent(ClientError::unexpected("the response is too long"))
         }
-        ReadBodyError::Failed(source) => send_failure(SendError {
+        ReadBodyError::Failed(source) => not_received(SendError {
             kind: SendErrorKind::Other,
             source,
         }),

@@ -5,8 +5,8 @@ use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use super::Shared;
 use super::error::FileStoreErrorKind;
+use super::shared::Shared;
 use super::source::Fingerprint;
 
 /// Polls in a row that see another file, after which it is read all the same: continual writes must
@@ -197,7 +197,6 @@ mod tests {
         assert_eq!(after.modified().ok(), before.modified().ok());
         file.poll();
         file.poll();
-        let snapshot = file.store.0.snapshot.load();
-        assert!(snapshot.find(&TokenDigest::of("b")).is_some());
+        assert!(file.store.0.find(&TokenDigest::of("b")).is_some());
     }
 }

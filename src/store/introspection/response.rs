@@ -10,7 +10,7 @@ use super::claims_parser::ClaimsParser;
 use super::error::{IntrospectionError, IntrospectionErrorKind};
 use super::excerpt::with_excerpt;
 use super::json;
-use crate::transport::has_media_type;
+use crate::media_type;
 
 /// The longest time a server can make us name as `Retry-After`.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
@@ -124,7 +124,7 @@ fn transient(message: String, status: StatusCode, headers: &HeaderMap) -> Intros
 
 /// `application/json`, once, with whatever parameters.
 pub(super) fn is_json(headers: &HeaderMap) -> bool {
-    has_media_type(headers, "application/json")
+    media_type::is(headers, media_type::JSON)
 }
 
 fn is_unsupported_token(body: &[u8]) -> bool {

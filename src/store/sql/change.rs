@@ -58,10 +58,10 @@ impl<'a> Change<'a> {
     ) -> Result<Vec<TokenChange>, sqlx::Error> {
         let done = self.writes().iter().zip(outcomes);
         let done = done.filter_map(|(write, outcome)| Some((write, outcome.as_ref().ok()?)));
-        let changes: Vec<_> = done
-            .clone()
-            .map(|(_, written)| token_change(written))
-            .collect();
+        let changes = done.clone().map(|(_, Written { before, after })| {
+            TokenChange::between(before.as_ref(), after.as_ref())
+        });
+        let changes: Vec<_> = changes.collect();
         if changes.is_empty() {
             return Ok(changes);
         }
@@ -87,8 +87,4 @@ impl<'a> Change<'a> {
             Self::Execute(..) => &[],
         }
     }
-}
-
-fn token_change(written: &Written) -> TokenChange {
-    TokenChange::between(written.before.as_ref(), written.after.as_ref())
 }

@@ -55,19 +55,15 @@ impl FeedTracker {
     }
 }
 
-#[cfg(not(feature = "tracing"))]
-fn log_restored() {}
-
-#[cfg(feature = "tracing")]
 fn log_restored() {
+    #[cfg(feature = "tracing")]
     tracing::info!(target: "tower_service_token", "change feed restored");
 }
 
-#[cfg(not(feature = "tracing"))]
-fn log_lost(_: &dyn Display) {}
-
-#[cfg(feature = "tracing")]
 fn log_lost(cause: &dyn Display) {
+    #[cfg(not(feature = "tracing"))]
+    let _ = cause;
+    #[cfg(feature = "tracing")]
     tracing::warn!(
         target: "tower_service_token",
         %cause,

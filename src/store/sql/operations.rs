@@ -275,16 +275,14 @@ async fn prune_at_interval<B: Backend>(store: SqlStore<B>, retention: Duration) 
     }
 }
 
-#[cfg(not(feature = "tracing"))]
-fn log(_: &StoreError) {}
-
-#[cfg(feature = "tracing")]
 fn log(error: &StoreError) {
-    let source = std::error::Error::source(error).map(tracing::field::display);
+    #[cfg(not(feature = "tracing"))]
+    let _ = error;
+    #[cfg(feature = "tracing")]
     tracing::warn!(
         target: "tower_service_token",
         %error,
-        source,
+        source = std::error::Error::source(error).map(tracing::field::display),
         "cannot delete old audit events; trying again in {PRUNE_INTERVAL:?}",
     );
 }

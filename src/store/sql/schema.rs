@@ -21,7 +21,7 @@ const MIGRATION_TIMEOUT: Duration = Duration::from_secs(60);
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Between two attempts, for the transactions that waited.
-const LOCK_RETRY_DELAY: Duration = Duration::from_millis(500);
+const LOCK_PAUSE: Duration = Duration::from_millis(500);
 
 /// Serializes migrations.
 const LOCK: i64 = 0x7365_7276_746f_6b02;
@@ -36,29 +36,39 @@ pub(super) async fn migrate<B: Backend>(backend: &B) -> Result<(), OpenStoreErro
     let migrated = timeout(MIGRATION_TIMEOUT, async {
         // A role without the right to create tables can use those that exist.
         let missing = missing_scripts(&mut *lease).await;
-        let missing = missing.map_err(MigrationError::into_inner)?.len();
-        if missing == 0 {
+        let missing = missing.map_err(MigrationError::into_inner)?;
+        if missing.is_empty() {
             return Ok(());
         }
         loop {
             match try_migrate::<B>(&mut lease).await {
-                Err(MigrationError::Locked(_)) => sleep(LOCK_RETRY_DELAY).await,
-                Err(error) => return Err(error.into_inner()),
-                Ok(()) => break,
+                Err(MigrationError::Locked(_)) => sleep(LOCK_PAUSE).await,
+                Err(MigrationError::Failed(error)) => return Err(error),
+                Ok(to) => {
+                    log_migrated(to - missing.len(), to);
+                    return Ok(());
+                }
             }
         }
-        #[cfg(feature = "tracing")]
-        {
-            let version = <ConnectionOf<B> as Session>::DIALECT.migrations.len();
-            let from = version - missing;
-            tracing::info!(target: "tower_service_token", from, to = version, "database schema migrated");
-        }
-        Ok(())
     });
     migrated.await.map_err(timed_out)?
 }
 
-async fn try_migrate<B: Backend>(lease: &mut B::Lease) -> Result<(), MigrationError> {
+/// Logs no previous version for new tables.
+fn log_migrated(from: usize, to: usize) {
+    #[cfg(not(feature = "tracing"))]
+    let _ = (from, to);
+    #[cfg(feature = "tracing")]
+    tracing::info!(
+        target: "tower_service_token",
+        from = (from > 0).then_some(from),
+        to,
+        "database schema migrated"
+    );
+}
+
+/// Migrates the tables and returns their version.
+async fn try_migrate<B: Backend>(lease: &mut B::Lease) -> Result<usize, MigrationError> {
     let mut transaction = B::begin(lease, MIGRATION_TIMEOUT, LOCK_TIMEOUT).await?;
     let session = &mut *transaction;
     session::lock(session, LOCK).await?;
@@ -67,7 +77,7 @@ async fn try_migrate<B: Backend>(lease: &mut B::Lease) -> Result<(), MigrationEr
         session.script(script).await?;
     }
     transaction.commit().await?;
-    Ok(())
+    Ok(<ConnectionOf<B> as Session>::DIALECT.migrations.len())
 }
 
 /// Returns the scripts of the versions after the current one.

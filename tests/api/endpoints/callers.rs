@@ -30,7 +30,7 @@ fn basic(user: &str, password: &str) -> String {
 }
 
 #[tokio::test]
-async fn caller_may_use_any_credential_source() {
+async fn accepts_every_credential_source() {
     for server in [
         Server::in_memory().await,
         Server::with_faulty_store().await.0,
@@ -71,7 +71,7 @@ async fn caller_may_use_any_credential_source() {
 }
 
 #[tokio::test]
-async fn basic_password_may_be_percent_encoded_or_literal() {
+async fn basic_accepts_tokens_of_any_format() {
     let server = Server::in_memory().await;
     let plain = "abc+d/e=:f!";
     let new = NewToken::new("old").with_scopes(["introspect"]);
@@ -84,7 +84,7 @@ async fn basic_password_may_be_percent_encoded_or_literal() {
 }
 
 #[tokio::test]
-async fn callers_without_a_valid_token_get_a_challenge_per_scheme() {
+async fn challenges_for_every_scheme() {
     let server = Server::in_memory().await;
     let id = server.caller.record().id().to_string();
     let other = server
@@ -132,7 +132,7 @@ async fn callers_without_a_valid_token_get_a_challenge_per_scheme() {
 }
 
 #[tokio::test]
-async fn malformed_caller_credentials_get_400() {
+async fn malformed_credentials_are_400() {
     let server = Server::in_memory().await;
     let token = server.caller.expose_secret();
     let id = server.caller.record().id().to_string();
@@ -174,7 +174,7 @@ async fn malformed_caller_credentials_get_400() {
 }
 
 #[tokio::test]
-async fn introspection_requires_its_scope_by_name_or_wildcard() {
+async fn introspection_needs_its_scope_or_a_wildcard() {
     let server = Server::in_memory().await;
     for (scopes, status) in [
         (&["introspect"][..], 200),
@@ -216,7 +216,7 @@ async fn ignores_credentials_in_the_form_and_the_query() {
 }
 
 #[tokio::test]
-async fn caller_is_authenticated_before_its_body_is_read() {
+async fn authenticates_callers_before_reading_the_body() {
     let server = Server::in_memory().await;
     let body = Body::from_stream(futures::stream::once(async {
         panic!("the body was read");
@@ -229,7 +229,7 @@ async fn caller_is_authenticated_before_its_body_is_read() {
 }
 
 #[tokio::test]
-async fn failed_caller_lookup_is_503() {
+async fn store_failures_of_the_caller_are_503() {
     let (server, store) = Server::with_faulty_store().await;
     store.inject(Fault::Error);
     let answer = introspect_own(&server, &[("x-api-key", server.caller.expose_secret())]).await;
@@ -238,7 +238,7 @@ async fn failed_caller_lookup_is_503() {
 }
 
 #[tokio::test]
-async fn grpc_content_type_does_not_change_the_rejection() {
+async fn grpc_content_types_do_not_change_rejections() {
     let server = Server::with_store(MemoryStore::new()).await;
     for path in ["/introspect", "/verify"] {
         let request = Request::post(path).header("content-type", "application/grpc");

@@ -42,7 +42,7 @@ fn assert_failure(response: &Response, event: &Event, endpoint: &str, token_id: 
 }
 
 #[tokio::test]
-async fn each_failed_request_is_logged_once() {
+async fn logs_each_failure_once() {
     let (server, store) = Server::with_faulty_store().await;
     let token = server.create(NewToken::new("ci")).await;
     let (text, id) = (token.expose_secret(), token.record().id().to_string());

@@ -22,7 +22,7 @@ use crate::endpoints::server::{
 };
 
 #[tokio::test]
-async fn introspection_response_has_every_member() {
+async fn describes_active_tokens() {
     let store = MemoryStore::new();
     let token = insert(&store, |record| {
         record
@@ -60,7 +60,7 @@ async fn introspection_response_has_every_member() {
 }
 
 #[tokio::test]
-async fn introspection_response_omits_unset_members() {
+async fn missing_values_are_absent() {
     let store = MemoryStore::new();
     let token = insert(&store, |record| record);
     let server = Server::with_store(store).await;
@@ -72,7 +72,7 @@ async fn introspection_response_omits_unset_members() {
 }
 
 #[tokio::test]
-async fn introspection_response_has_configured_issuer_and_audience() {
+async fn returns_the_configured_issuer_and_audience() {
     let store = MemoryStore::new();
     let token = insert(&store, |record| record);
     let mut server = Server::with_store(store.clone()).await;
@@ -92,7 +92,7 @@ async fn introspection_response_has_configured_issuer_and_audience() {
 }
 
 #[tokio::test]
-async fn exp_is_rounded_down() {
+async fn rounds_expiries_down() {
     let store = MemoryStore::new();
     let part = SECOND * 999 / 1000;
     let token = insert(&store, |record| {
@@ -106,7 +106,7 @@ async fn exp_is_rounded_down() {
 }
 
 #[tokio::test]
-async fn exp_of_a_previous_secret_is_the_earlier_of_grace_and_expiry() {
+async fn previous_secrets_expire_with_the_grace_period() {
     for (expiry, exp) in [("2h", 1_800_003_600_u64), ("30m", 1_800_001_800)] {
         let server = Server::in_memory().await;
         let new = NewToken::new("ci").with_expiry(expiry.parse().unwrap());
@@ -123,7 +123,7 @@ async fn exp_of_a_previous_secret_is_the_earlier_of_grace_and_expiry() {
 }
 
 #[tokio::test]
-async fn inactive_response_does_not_reveal_the_reason() {
+async fn inactive_tokens_get_identical_responses() {
     for server in [
         Server::in_memory().await,
         Server::with_faulty_store().await.0,
@@ -141,7 +141,7 @@ async fn inactive_response_does_not_reveal_the_reason() {
 }
 
 #[tokio::test]
-async fn store_failure_is_503_not_inactive() {
+async fn store_failures_are_never_inactive_tokens() {
     let (server, store) = Server::with_faulty_store().await;
     let token = server.create(NewToken::new("ci")).await;
     let tokens = ServiceTokens::new(MemoryStore::new());
@@ -196,7 +196,7 @@ async fn rejects_forms_without_exactly_one_token() {
 }
 
 #[tokio::test]
-async fn reads_the_token_from_a_form_only() {
+async fn reads_only_forms() {
     let server = Server::in_memory().await;
     let caller = server.caller.expose_secret().to_owned();
     for (content_type, status) in [
@@ -254,7 +254,7 @@ async fn limits_bodies_to_64_kib() {
 
 /// Without a length in front, it is counted as it comes.
 #[tokio::test]
-async fn limits_chunked_bodies_and_rejects_truncated_ones() {
+async fn limits_chunked_bodies_and_rejects_aborted_ones() {
     let server = Server::in_memory().await;
     let broken = || io::Error::other("the connection is gone");
     for (pieces, status) in [
@@ -271,7 +271,7 @@ async fn limits_chunked_bodies_and_rejects_truncated_ones() {
 }
 
 #[tokio::test]
-async fn routers_compose_with_any_app_state() {
+async fn works_in_apps_of_any_state() {
     let server = Server::in_memory().await;
     let layer = ServiceTokenLayer::new(MemoryStore::new());
     let endpoints = OAuthEndpoints::new(server.tokens.clone(), layer.clone());
@@ -288,7 +288,7 @@ async fn routers_compose_with_any_app_state() {
 }
 
 #[tokio::test]
-async fn ignores_token_type_hint_and_unknown_parameters() {
+async fn ignores_hints_and_other_parameters() {
     let server = Server::in_memory().await;
     let caller = server.caller.expose_secret();
     let encoded: Vec<_> = caller.bytes().map(|byte| format!("%{byte:02X}")).collect();
@@ -312,7 +312,7 @@ async fn ignores_token_type_hint_and_unknown_parameters() {
 }
 
 #[tokio::test]
-async fn other_methods_are_not_allowed() {
+async fn rejects_other_methods() {
     let server = Server::in_memory().await;
     for path in ["/introspect", "/revoke"] {
         for method in ["GET", "PUT", "DELETE"] {
@@ -324,7 +324,7 @@ async fn other_methods_are_not_allowed() {
 }
 
 #[tokio::test]
-async fn introspection_counts_as_use_and_rejections_are_audited() {
+async fn introspection_records_uses_and_audits_rejections() {
     let server = Server::in_memory().await;
     let store = MemoryStore::new();
     let token = insert(&store, |record| record);

@@ -39,7 +39,7 @@ fn assert_limited(answer: &TestResponse, seconds: &str) {
 }
 
 #[tokio::test]
-async fn rate_limits_failures_that_need_no_lookup() {
+async fn limits_failures_without_lookups() {
     let server = Server::with_limit(MemoryStore::new(), burst_of_three).await;
     let good = server.create(NewToken::new("ci")).await;
     for _ in 0..3 {
@@ -60,7 +60,7 @@ async fn rate_limits_failures_that_need_no_lookup() {
 }
 
 #[tokio::test]
-async fn lookups_continue_after_the_budget_is_spent() {
+async fn looks_up_tokens_beyond_the_budget() {
     let store = FaultyStore::new(MemoryStore::new());
     let server = Server::with_limit(store.clone(), burst_of_three).await;
     let good = server.create(NewToken::new("ci")).await;
@@ -76,7 +76,7 @@ async fn lookups_continue_after_the_budget_is_spent() {
 }
 
 #[tokio::test]
-async fn default_limit_is_a_burst_of_100_and_10_per_second() {
+async fn default_limit_is_100_failures_and_10_per_second() {
     let server = Server::in_memory().await;
     for _ in 0..100 {
         assert_eq!(server.verify("", UNKNOWN).await.status, 401);
@@ -90,7 +90,7 @@ async fn default_limit_is_a_burst_of_100_and_10_per_second() {
 }
 
 #[tokio::test]
-async fn cached_valid_tokens_pass_despite_a_spent_budget() {
+async fn cached_tokens_pass_at_the_limit() {
     let store = FaultyStore::new(MemoryStore::new());
     let server = Server::with_limit(CachedStore::new(store), burst_of_three).await;
     let good = server.create(NewToken::new("ci")).await;
@@ -116,7 +116,7 @@ async fn cached_valid_tokens_pass_despite_a_spent_budget() {
 }
 
 #[tokio::test]
-async fn introspection_failures_are_charged_to_the_caller() {
+async fn services_have_separate_budgets() {
     let server = Server::with_limit(MemoryStore::new(), burst_of_three).await;
     for _ in 0..3 {
         assert_eq!(server.introspect(UNKNOWN).await.body, INACTIVE);
@@ -136,7 +136,7 @@ async fn introspection_failures_are_charged_to_the_caller() {
 }
 
 #[tokio::test]
-async fn invalid_caller_credentials_are_charged_to_the_address() {
+async fn caller_failures_count_towards_their_address() {
     let server = Server::with_limit(FaultyStore::new(MemoryStore::new()), burst_of_three).await;
     let id = server.caller.record().id();
     let with = |header: &str| {
@@ -167,7 +167,7 @@ async fn invalid_caller_credentials_are_charged_to_the_address() {
 }
 
 #[tokio::test]
-async fn rate_limits_revocations_of_unknown_tokens() {
+async fn limits_revocations_of_unknown_tokens() {
     let server = Server::with_limit(MemoryStore::new(), burst_of_three).await;
     for token in [UNKNOWN, DAMAGED, "no token at all"] {
         assert_eq!(server.revoke(token).await.status, 200);
@@ -205,7 +205,7 @@ async fn only_unknown_tokens_are_charged() {
 }
 
 #[tokio::test]
-async fn budget_is_per_ipv4_address_and_per_ipv6_network() {
+async fn addresses_have_separate_budgets() {
     let server = Server::with_limit(MemoryStore::new(), burst_of_three).await;
     for (spender, sharer, stranger) in [
         ("192.0.2.1", "::ffff:192.0.2.1", "192.0.2.2"),

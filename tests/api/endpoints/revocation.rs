@@ -28,7 +28,7 @@ async fn state(server: &Server, token: &IssuedToken) -> TokenState {
 }
 
 #[tokio::test]
-async fn token_holder_can_revoke_and_is_the_audited_actor() {
+async fn holders_revoke_their_tokens_as_the_actor() {
     let (server, _) = Server::with_faulty_store().await;
     let token = server.create(NewToken::new("ci")).await;
     let answer = server.revoke(token.expose_secret()).await;
@@ -50,7 +50,7 @@ async fn token_holder_can_revoke_and_is_the_audited_actor() {
 }
 
 #[tokio::test]
-async fn effective_within_header_rounds_up_to_seconds() {
+async fn effective_within_is_rounded_up() {
     let store = FaultyStore::new(MemoryStore::new());
     let cached = CachedStore::new(store).with_ttl(SECOND * 5 / 2);
     let server = Server::with_store(cached.clone()).await;
@@ -66,7 +66,7 @@ async fn effective_within_header_rounds_up_to_seconds() {
 }
 
 #[tokio::test]
-async fn revoking_an_unknown_token_is_200_without_effect() {
+async fn unknown_tokens_are_200() {
     for server in [
         Server::in_memory().await,
         Server::with_faulty_store().await.0,
@@ -92,7 +92,7 @@ async fn revoking_an_unknown_token_is_200_without_effect() {
 }
 
 #[tokio::test]
-async fn previous_secret_can_revoke_until_its_grace_period_ends() {
+async fn previous_secrets_revoke_during_the_grace_period() {
     for (wait, revoked) in [(SECOND * 3599, true), (HOUR, false)] {
         for expiry in ["never", "30m"] {
             let server = Server::in_memory().await;
@@ -112,7 +112,7 @@ async fn previous_secret_can_revoke_until_its_grace_period_ends() {
 }
 
 #[tokio::test]
-async fn disabled_expired_and_early_tokens_can_be_revoked() {
+async fn revokes_disabled_and_expired_tokens() {
     let server = Server::in_memory().await;
     let disabled = server.create(NewToken::new("disabled")).await;
     server.tokens.disable(disabled.record().id()).await.unwrap();
@@ -132,7 +132,7 @@ async fn disabled_expired_and_early_tokens_can_be_revoked() {
 }
 
 #[tokio::test]
-async fn uncommitted_revocation_is_503() {
+async fn uncommitted_revocations_are_503() {
     let (server, store) = Server::with_faulty_store().await;
     let token = server.create(NewToken::new("ci")).await;
     for fault in [Fault::Error, Fault::LostResponse] {
@@ -147,7 +147,7 @@ async fn uncommitted_revocation_is_503() {
 }
 
 #[tokio::test]
-async fn failure_between_lookup_and_write_is_503() {
+async fn failures_after_the_lookup_are_503() {
     // Looked up in one store, revoked in another one that is down.
     let (server, registry) = Server::with_faulty_store().await;
     let token = server.create(NewToken::new("ci")).await;
@@ -170,7 +170,7 @@ async fn failure_between_lookup_and_write_is_503() {
 }
 
 #[tokio::test]
-async fn valid_token_of_another_store_is_unsupported_token_type() {
+async fn tokens_of_other_stores_are_unsupported() {
     let elsewhere = MemoryStore::new();
     let token = insert(&elsewhere, |record| record);
     let tokens = ServiceTokens::new(MemoryStore::new());
@@ -190,7 +190,7 @@ async fn valid_token_of_another_store_is_unsupported_token_type() {
 }
 
 #[tokio::test]
-async fn revocation_form_is_validated() {
+async fn revocation_forms_are_strict() {
     let server = Server::in_memory().await;
     let token = server.caller.expose_secret();
     for (content_type, body, status) in [
@@ -209,7 +209,7 @@ async fn revocation_form_is_validated() {
 }
 
 #[tokio::test]
-async fn tokens_in_headers_are_not_revoked() {
+async fn ignores_tokens_in_headers() {
     let server = Server::in_memory().await;
     let token = server.create(NewToken::new("ci")).await;
     let request = Request::post("/revoke")
@@ -227,7 +227,7 @@ async fn tokens_in_headers_are_not_revoked() {
 
 /// The cache still knows the old secret as the current one.
 #[tokio::test]
-async fn secret_valid_only_in_a_stale_cache_revokes_nothing() {
+async fn secrets_valid_only_in_a_cache_revoke_nothing() {
     let store = FaultyStore::new(MemoryStore::new());
     let clock = ManualClock::new(start());
     let tokens = ServiceTokens::new(store.clone()).with_clock(clock.clone());

@@ -57,7 +57,7 @@ async fn call_every_endpoint(server: &Server, tokens: &[String], base64: &str) {
 }
 
 #[test]
-fn no_endpoint_leaks_tokens_to_logs_or_metrics() {
+fn endpoints_do_not_leak_tokens() {
     let (server, store) = block_on(Server::with_faulty_store());
     let good = block_on(server.create(NewToken::new("ci").with_roles(["admin"])));
     let caller = server.caller.expose_secret().to_owned();
@@ -96,7 +96,7 @@ fn no_endpoint_leaks_tokens_to_logs_or_metrics() {
 
 /// The same capture, of a careless handler.
 #[test]
-fn leak_check_detects_a_logged_secret() {
+fn detects_planted_leaks() {
     let text = captured(|| tracing::info!(token = UNKNOWN, "planted"));
     assert!(text.contains(&UNKNOWN[18..26]), "{text}");
 }

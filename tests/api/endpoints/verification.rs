@@ -17,7 +17,7 @@ const HEADERS: [&str; 5] = [
 ];
 
 #[tokio::test]
-async fn valid_token_gets_204_with_identity_headers() {
+async fn valid_tokens_get_204_and_identity_headers() {
     let store = MemoryStore::new();
     let token = insert(&store, |record| {
         record
@@ -68,7 +68,7 @@ async fn valid_token_gets_204_with_identity_headers() {
 }
 
 #[tokio::test]
-async fn unset_identity_headers_are_empty_not_absent() {
+async fn missing_values_are_empty_headers() {
     let store = MemoryStore::new();
     let token = insert(&store, |record| record);
     let server = Server::with_store(store).await;
@@ -86,7 +86,7 @@ async fn unset_identity_headers_are_empty_not_absent() {
 }
 
 #[tokio::test]
-async fn identity_header_values_cannot_inject_headers() {
+async fn names_cannot_inject_headers() {
     let store = MemoryStore::new();
     let token = insert(&store, |record| {
         record
@@ -159,7 +159,7 @@ async fn requires_every_role_and_scope_of_the_query() {
 }
 
 #[tokio::test]
-async fn challenge_names_the_missing_scope() {
+async fn challenges_name_missing_scopes() {
     let server = Server::in_memory().await;
     let answer = server
         .verify("?scope=a:b", server.caller.expose_secret())
@@ -202,7 +202,7 @@ async fn invalid_tokens_are_rejected_as_by_the_layer() {
 }
 
 #[tokio::test]
-async fn two_tokens_are_400_and_store_failure_is_503() {
+async fn two_tokens_are_400_and_store_failures_503() {
     let (server, store) = Server::with_faulty_store().await;
     let token = server.caller.expose_secret();
     let request = Request::get("/verify")
@@ -218,7 +218,7 @@ async fn two_tokens_are_400_and_store_failure_is_503() {
 }
 
 #[tokio::test]
-async fn ignores_forwarded_and_identity_headers_of_the_client() {
+async fn ignores_forwarded_headers() {
     let server = Server::in_memory().await;
     let token = server.create(NewToken::new("ci")).await;
     let request = Request::get("/verify?role=admin")
@@ -233,7 +233,7 @@ async fn ignores_forwarded_and_identity_headers_of_the_client() {
 }
 
 #[tokio::test]
-async fn verification_does_not_read_the_body() {
+async fn does_not_read_the_body() {
     let server = Server::in_memory().await;
     let never = Body::from_stream(futures::stream::pending::<Result<String, std::io::Error>>());
     let request = Request::post("/verify").header("x-api-key", server.caller.expose_secret());

@@ -221,7 +221,7 @@ async fn listed(server: &Server) -> Value {
 }
 
 #[tokio::test]
-async fn every_operation_requires_a_valid_token() {
+async fn every_call_needs_a_valid_token() {
     for row in &TABLE {
         let (server, id) = with_target(&[]).await;
         let before = listed(&server).await;
@@ -241,7 +241,7 @@ async fn every_operation_requires_a_valid_token() {
 }
 
 #[tokio::test]
-async fn every_operation_requires_its_scope() {
+async fn every_call_checks_its_scope_before_its_input() {
     for row in &TABLE {
         for (scopes, holds) in CALLERS {
             let (server, id) = with_target(&[]).await;
@@ -273,7 +273,7 @@ async fn every_operation_requires_its_scope() {
 }
 
 #[tokio::test]
-async fn every_operation_denies_escalation() {
+async fn rejects_changes_beyond_the_callers_rights() {
     for row in &TABLE {
         let (server, id) = with_target(&["db:drop"]).await;
         let scopes = ["service-tokens:read", "service-tokens:write", "db:read"];
@@ -299,7 +299,7 @@ async fn every_operation_denies_escalation() {
 }
 
 #[tokio::test]
-async fn rejects_escalation_by_every_operation() {
+async fn rejects_escalation_on_every_path() {
     let server = Server::new().await;
     let strong = json!({ "name": "strong", "roles": ["admin"], "scopes": ["db:drop"] });
     let (strong, _) = server.create(strong).await;
@@ -381,7 +381,7 @@ async fn rejects_escalation_by_every_operation() {
 }
 
 #[tokio::test]
-async fn token_can_get_rotate_and_revoke_itself() {
+async fn self_service_needs_no_scope() {
     let server = Server::new().await;
     let (id, first) = server
         .create(json!({ "name": "ci", "roles": ["deployer"] }))

@@ -192,7 +192,7 @@ async fn long_queries_cost_linear_time(server: &Server) {
 }
 
 #[tokio::test]
-async fn errors_name_at_most_100_fields() {
+async fn errors_name_at_most_100_problems() {
     let server = Server::new().await;
     for body in [unknown_members(LARGE), labels(LARGE)] {
         let answer = server.send(server.request("POST ", None, body)).await;

@@ -116,7 +116,7 @@ fn documented() -> BTreeSet<String> {
 }
 
 #[test]
-fn document_check_detects_mismatches() {
+fn detects_responses_that_the_document_lacks() {
     let told = operation("get", "/service-tokens/7Hq2mX9bTe").unwrap();
     let answer = |status, kind: &str, body: &Value| {
         let headers = [("content-type", kind), ("etag", "\"1\"")];
@@ -148,7 +148,7 @@ fn document_check_detects_mismatches() {
 }
 
 #[test]
-fn document_is_openapi_3_1_without_dangling_references() {
+fn is_a_valid_openapi_3_1_document() {
     assert_eq!(DOCUMENT["openapi"], "3.1.0");
     let text = DOCUMENT.to_string();
     let mut references = 0;
@@ -162,6 +162,11 @@ fn document_is_openapi_3_1_without_dangling_references() {
         jsonschema::draft202012::meta::validate(schema).unwrap_or_else(|error| {
             panic!("{name}: {error}");
         });
+    }
+    for kind in ["schemas", "responses"] {
+        for name in DOCUMENT["components"][kind].as_object().unwrap().keys() {
+            assert!(name.starts_with("ServiceToken"), "{name} may collide");
+        }
     }
     let mut names = BTreeSet::new();
     for call in documented() {
@@ -181,7 +186,7 @@ fn document_is_openapi_3_1_without_dangling_references() {
 }
 
 #[tokio::test]
-async fn document_lists_exactly_the_routes() {
+async fn documents_every_operation_and_no_others() {
     let calls = TABLE.iter().map(|row| {
         let (method, path) = row.call.split_once(' ').unwrap();
         format!("{method} /service-tokens{path}")
@@ -214,7 +219,7 @@ async fn document_lists_exactly_the_routes() {
 }
 
 #[tokio::test]
-async fn document_names_the_scope_of_each_operation() {
+async fn documents_the_scope_of_each_operation() {
     for call in TABLE.map(|row| row.call) {
         let (method, path) = call.split_once(' ').unwrap();
         let path = format!("/service-tokens{path}");
@@ -233,7 +238,7 @@ async fn document_names_the_scope_of_each_operation() {
 }
 
 #[test]
-fn document_lists_preconditions_of_changes() {
+fn documents_the_conditions_of_changes() {
     for call in TABLE.map(|row| row.call) {
         let (method, path) = call.split_once(' ').unwrap();
         let told = operation(&method.to_lowercase(), &format!("/service-tokens{path}"));
@@ -259,7 +264,7 @@ fn document_lists_preconditions_of_changes() {
 }
 
 #[test]
-fn document_distinguishes_bulk_responses_by_dry_run() {
+fn dry_run_distinguishes_bulk_responses() {
     let told = operation("post", "/service-tokens/revoke").unwrap();
     let schema = &told["responses"]["200"]["content"]["application/json"]["schema"];
     let ids = json!(["7Hq2mX9bTe"]);
@@ -277,7 +282,7 @@ fn document_distinguishes_bulk_responses_by_dry_run() {
 }
 
 #[test]
-fn document_describes_caller_dependent_lifetimes() {
+fn describes_lifetimes_that_depend_on_the_caller() {
     let description = |schema: &str, field: &str| {
         let field = &DOCUMENT["components"]["schemas"][schema]["properties"][field];
         field["description"].as_str().unwrap()
@@ -285,11 +290,11 @@ fn document_describes_caller_dependent_lifetimes() {
     let default = "If the caller's token expires and lacks the scope `service-tokens:admin`, the \
                    default is its expiry; `null` and later expiries are refused";
     for field in ["expires_at", "expires_in"] {
-        assert!(description("NewServiceToken", field).contains(default));
-        assert!(!description("ServiceTokenPatch", field).contains(default));
+        assert!(description("ServiceTokenCreateRequest", field).contains(default));
+        assert!(!description("ServiceTokenUpdateRequest", field).contains(default));
     }
     let grace = "keeps the previous one for at most the rest of its grace";
-    assert!(description("Rotation", "grace").contains(grace));
+    assert!(description("ServiceTokenRotateRequest", "grace").contains(grace));
 }
 
 #[tokio::test]
@@ -316,7 +321,7 @@ async fn document_responses_share_memory() {
 }
 
 #[tokio::test]
-async fn served_document_has_server_url_and_security_schemes() {
+async fn serves_the_document_with_its_prefix_and_security_schemes() {
     let layer = || ServiceTokenLayer::new(MemoryStore::new());
     let header = TokenHeader::new("x-token".parse().unwrap()).unwrap();
     let other = CredentialSources::none().with_header(header);

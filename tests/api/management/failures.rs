@@ -74,7 +74,7 @@ async fn assert_each_failure_is_logged(server: &Server, id: &str, error: &str, s
 }
 
 #[tokio::test]
-async fn each_failed_request_is_logged_once() {
+async fn logs_each_failure_once() {
     let store = FaultyStore::new(MemoryStore::new());
     let server = Server::over(MemoryStore::new(), store.clone()).await;
     let (id, _) = server.create(json!({ "name": "ci" })).await;
@@ -84,7 +84,7 @@ async fn each_failed_request_is_logged_once() {
 
 #[cfg(feature = "sqlite")]
 #[tokio::test]
-async fn each_failed_request_over_sqlite_is_logged_once() {
+async fn logs_each_sqlite_failure_once() {
     use sqlx::Connection;
     use tower_service_token::store::sql::SqliteStore;
 
@@ -116,7 +116,7 @@ impl TokenStore for Corrupt {
 }
 
 #[tokio::test]
-async fn corrupt_record_is_logged_once() {
+async fn logs_corrupt_records_once() {
     let callers = MemoryStore::new();
     let tokens = ServiceTokens::new(callers.clone());
     let new = NewToken::new("admin").with_scopes(["service-tokens:admin"]);
@@ -149,7 +149,7 @@ async fn corrupt_record_is_logged_once() {
 }
 
 #[tokio::test]
-async fn denied_escalation_is_logged_once_without_caller_input() {
+async fn logs_denied_escalations_without_the_callers_text() {
     let server = Server::new().await;
     let holder = server.holder(&["service-tokens:write", "a:b"]).await;
     let token_id = holder.record().id().to_string();

@@ -28,7 +28,7 @@ async fn create_as(
 }
 
 #[tokio::test]
-async fn repeated_creation_replays_the_record() {
+async fn repeated_creations_return_the_record() {
     let server = Server::new().await;
     let body = json!({ "name": "ci", "roles": ["deployer"], "expires_in": "30d" });
     let first = create_as(&server.admin, &server, &[KEY], &body).await;
@@ -66,7 +66,7 @@ async fn repeated_creation_replays_the_record() {
 }
 
 #[tokio::test]
-async fn reused_and_malformed_idempotency_keys_create_nothing() {
+async fn reused_and_malformed_keys_create_nothing() {
     let server = Server::new().await;
     let body = json!({ "name": "ci" });
     let first = create_as(&server.admin, &server, &[KEY], &body).await;
@@ -96,7 +96,7 @@ async fn reused_and_malformed_idempotency_keys_create_nothing() {
 }
 
 #[tokio::test]
-async fn idempotency_keys_are_per_caller() {
+async fn keys_of_other_callers_are_independent() {
     let server = Server::new().await;
     let body = json!({ "name": "ci", "description": "of the administrator" });
     let first = create_as(&server.admin, &server, &[KEY], &body).await;
@@ -114,7 +114,7 @@ async fn idempotency_keys_are_per_caller() {
 }
 
 #[tokio::test]
-async fn idempotency_keys_are_shared_between_nodes() {
+async fn nodes_of_one_store_share_keys() {
     let store = MemoryStore::new();
     let one = Server::over(store.clone(), store.clone()).await;
     let other = Server::over(store.clone(), store).await;

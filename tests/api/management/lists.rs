@@ -23,7 +23,7 @@ async fn with_three_tokens() -> Server {
 }
 
 #[tokio::test]
-async fn list_is_filtered_by_query() {
+async fn filters_lists_by_query() {
     let server = with_three_tokens().await;
     for (query, expected) in [
         ("", &["admin", "a", "b", "c"][..]),
@@ -49,7 +49,7 @@ async fn list_is_filtered_by_query() {
 }
 
 #[tokio::test]
-async fn cursors_page_through_the_whole_list() {
+async fn returns_every_page_once() {
     let server = with_three_tokens().await;
     let (mut query, mut found, mut pages) = ("?limit=3".to_owned(), Vec::new(), 0);
     loop {
@@ -70,7 +70,7 @@ async fn cursors_page_through_the_whole_list() {
 }
 
 #[tokio::test]
-async fn rejects_invalid_list_queries() {
+async fn rejects_invalid_queries() {
     let server = with_three_tokens().await;
     for (query, pointer) in [
         ("?limit=0", "/limit"),
@@ -90,7 +90,7 @@ async fn rejects_invalid_list_queries() {
 }
 
 #[tokio::test]
-async fn bulk_revocation_requires_the_expected_count() {
+async fn bulk_revocation_checks_the_expected_number() {
     let server = with_three_tokens().await;
     let states = async || {
         let list = server.call("GET ?state=revoked", None).await.json();

@@ -10,7 +10,7 @@ use tower_service_token::testing::{Fault, FaultyStore};
 use crate::management::{DAY, ManagementAnswer, SECOND, Server};
 
 #[tokio::test]
-async fn created_token_is_valid_and_its_secret_is_shown_once() {
+async fn creation_returns_a_working_secret_once() {
     let server = Server::new().await;
     let body = json!({
         "name": "ci", "description": "nightly", "subject": "alice", "roles": ["deployer"],
@@ -54,7 +54,7 @@ async fn created_token_is_valid_and_its_secret_is_shown_once() {
 }
 
 #[tokio::test]
-async fn merge_patch_changes_only_named_fields() {
+async fn merge_patches_change_only_named_members() {
     let server = Server::new().await;
     let body = json!({
         "name": "ci", "description": "d", "subject": "s", "roles": ["r"], "scopes": ["a"],
@@ -108,7 +108,7 @@ async fn merge_patch_changes_only_named_fields() {
 }
 
 #[tokio::test]
-async fn if_match_guards_changes() {
+async fn if_match_protects_changes() {
     let server = Server::new().await;
     let (id, _) = server.create(json!({ "name": "ci" })).await;
     let tag = async || {
@@ -143,7 +143,7 @@ async fn if_match_guards_changes() {
 }
 
 #[tokio::test]
-async fn previous_secret_is_valid_for_the_grace_period() {
+async fn rotation_keeps_the_old_secret_for_the_grace_period() {
     let server = Server::new().await;
     let (id, first) = server.create(json!({ "name": "ci" })).await;
     let works =
@@ -170,7 +170,7 @@ async fn previous_secret_is_valid_for_the_grace_period() {
 }
 
 #[tokio::test]
-async fn token_can_be_disabled_enabled_and_revoked() {
+async fn disables_enables_and_revokes_tokens() {
     let server = Server::new().await;
     let (id, secret) = server.create(json!({ "name": "ci" })).await;
     let status = async || {
@@ -206,7 +206,7 @@ async fn token_can_be_disabled_enabled_and_revoked() {
 }
 
 #[tokio::test]
-async fn expired_token_cannot_be_rotated() {
+async fn rejects_rotation_of_expired_tokens() {
     let server = Server::new().await;
     let (id, _) = server
         .create(json!({ "name": "ci", "expires_in": "1s" }))
@@ -221,7 +221,7 @@ async fn expired_token_cannot_be_rotated() {
 }
 
 #[tokio::test]
-async fn unknown_ids_are_404() {
+async fn unknown_ids_are_not_found() {
     let server = Server::new().await;
     for id in ["0000000000", "short", "7Hq2mX9bT%C3%A9", "..", "selfie"] {
         for (call, body) in [
@@ -240,7 +240,7 @@ async fn unknown_ids_are_404() {
 }
 
 #[tokio::test]
-async fn rejects_unsupported_methods_with_a_problem() {
+async fn other_methods_are_problem_json() {
     let server = Server::new().await;
     for (method, path) in [
         ("PUT", "service-tokens"),
@@ -257,7 +257,7 @@ async fn rejects_unsupported_methods_with_a_problem() {
 }
 
 #[tokio::test]
-async fn store_failure_is_503() {
+async fn store_failures_are_outages() {
     let store = FaultyStore::new(MemoryStore::new());
     let server = Server::over(MemoryStore::new(), store.clone()).await;
     let (id, _) = server.create(json!({ "name": "ci" })).await;

@@ -67,7 +67,7 @@ fn filters() -> Vec<TokenFilter> {
 }
 
 #[tokio::test]
-async fn remote_pages_equal_direct_pages() {
+async fn pages_match_those_of_the_store() {
     let (world, client) = with_many_tokens().await;
     for filter in filters() {
         let (mut page, mut seen) = (Page::with_limit(3), 0);
@@ -121,7 +121,7 @@ async fn rejects_invalid_pages() {
 }
 
 #[tokio::test]
-async fn rejects_filters_the_api_cannot_express() {
+async fn rejects_unsupported_filters() {
     let (world, client) = with_many_tokens().await;
     let trap = NewToken::new("trap").with_label("a", "b=c");
     let _ = world.tokens.create(trap).await.unwrap();
@@ -188,7 +188,7 @@ impl Clock for RacingClock {
 }
 
 #[tokio::test]
-async fn bulk_revocation_continues_with_the_remaining_count() {
+async fn bulk_revocation_repeats_with_the_remaining_number() {
     let world = TestServer::new().await;
     let tokens = ServiceTokens::new(world.store.clone()).with_clock(RacingClock(AtomicU32::new(0)));
     let layer = ServiceTokenLayer::new(world.store.clone()).with_clock(world.clock.clone());
@@ -229,7 +229,7 @@ async fn bulk_revocation_skips_revoked_tokens() {
 }
 
 #[tokio::test]
-async fn preview_reports_whether_administration_would_end() {
+async fn previews_report_the_end_of_administration() {
     let world = TestServer::new().await;
     let client = world.client().await;
     let filter = TokenFilter::new().with_name("admin");
@@ -254,7 +254,7 @@ async fn preview_reports_whether_administration_would_end() {
 }
 
 #[tokio::test]
-async fn bulk_revocation_counts_tokens_the_caller_does_not_cover() {
+async fn previews_count_forbidden_tokens() {
     let world = TestServer::new().await;
     let writer = NewToken::new("writer").with_scopes(["service-tokens:write"]);
     let writer = world.tokens.create(writer).await.unwrap();
@@ -275,7 +275,7 @@ async fn bulk_revocation_counts_tokens_the_caller_does_not_cover() {
 }
 
 #[tokio::test]
-async fn reads_a_full_page_of_maximum_size_tokens() {
+async fn reads_full_pages_of_the_largest_tokens() {
     let world = TestServer::new().await;
     let wide = |text: &str| text.repeat(200);
     let names = |count: usize, text: &'static str| {

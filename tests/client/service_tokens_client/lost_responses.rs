@@ -31,7 +31,7 @@ fn unavailable() -> Step {
 }
 
 #[tokio::test]
-async fn lost_create_response_yields_one_valid_token() {
+async fn lost_creations_make_one_working_token() {
     for steps in [
         vec![DropResponse],
         vec![TruncateResponse],
@@ -60,7 +60,7 @@ async fn lost_create_response_yields_one_valid_token() {
 }
 
 #[tokio::test]
-async fn each_creation_has_its_own_idempotency_key() {
+async fn each_creation_has_its_own_key() {
     let (world, faulty_server, client) = with_faults([]).await;
     for _ in 0..3 {
         let _ = client.create(NewToken::new("ci")).await.unwrap();
@@ -75,7 +75,7 @@ async fn each_creation_has_its_own_idempotency_key() {
 }
 
 #[tokio::test]
-async fn replay_by_caller_key_reports_already_created() {
+async fn creations_with_the_callers_key_are_not_rotated() {
     let (world, faulty_server, client) = with_faults([Pass, Pass, DropResponse]).await;
     let wanted = |key: &str| NewToken::new("ci").with_idempotency_key(key);
     let issued = client.create(wanted("one")).await.unwrap();
@@ -99,7 +99,7 @@ async fn replay_by_caller_key_reports_already_created() {
 }
 
 #[tokio::test]
-async fn idempotent_requests_are_retried() {
+async fn retries_idempotent_calls() {
     let world = TestServer::new().await;
     let token = world.tokens.create(NewToken::new("ci")).await.unwrap();
     let id = token.record().id();
@@ -132,7 +132,7 @@ async fn idempotent_requests_are_retried() {
 }
 
 #[tokio::test]
-async fn non_idempotent_requests_are_sent_once() {
+async fn does_not_retry_other_calls() {
     let world = TestServer::new().await;
     let token = world.tokens.create(NewToken::new("ci")).await.unwrap();
     let id = token.record().id();
@@ -167,7 +167,7 @@ async fn non_idempotent_requests_are_sent_once() {
 }
 
 #[tokio::test]
-async fn non_idempotent_requests_use_a_new_connection() {
+async fn other_calls_use_new_connections() {
     let world = TestServer::new().await;
     let id = world.tokens.create(NewToken::new("ci")).await.unwrap();
     let id = id.record().id();
@@ -194,7 +194,7 @@ async fn non_idempotent_requests_use_a_new_connection() {
 }
 
 #[tokio::test]
-async fn retried_self_revocation_succeeds() {
+async fn lost_self_revocations_succeed() {
     let world = TestServer::new().await;
     let holder = world.tokens.create(NewToken::new("ci")).await.unwrap();
     let faulty_server = FaultyServer::start(world.app.clone(), [DropResponse]).await;
@@ -208,7 +208,7 @@ async fn retried_self_revocation_succeeds() {
 }
 
 #[tokio::test]
-async fn replacing_labels_retries_after_a_concurrent_change() {
+async fn replaces_labels_despite_concurrent_changes() {
     let world = TestServer::new().await;
     let new = NewToken::new("ci").with_label("a", "1");
     let token = world.tokens.create(new).await.unwrap();
@@ -234,7 +234,7 @@ async fn replacing_labels_retries_after_a_concurrent_change() {
 }
 
 #[tokio::test]
-async fn creation_respects_max_retries() {
+async fn limits_retries() {
     for (retries, sent) in [(0, 1), (1, 2), (3, 4)] {
         let world = TestServer::new().await;
         let faulty_server = FaultyServer::start(world.app.clone(), vec![unavailable(); 10]).await;

@@ -26,10 +26,11 @@ use tokio::net::TcpListener;
 use tower_service_token::api::management::ManagementApi;
 use tower_service_token::client::{ServiceTokensClient, ServiceTokensClientBuilder};
 use tower_service_token::clock::{Clock, ManualClock};
-use tower_service_token::lifecycle::{IssuedToken, NewToken, Page, TokenInfo, TokenPolicy};
+use tower_service_token::lifecycle::{IssuedToken, NewToken, Page, TokenPolicy};
 use tower_service_token::registry::TokenFilter;
 use tower_service_token::store::{Credential, TokenRecord, verdict};
 use tower_service_token::token::{PresentedToken, TokenId};
+use tower_service_token::wire::TokenInfo;
 use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens, TokenStore};
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use tower_service_token::client::{ClientError, ClientErrorKind, ServiceTokensClient};
 use tower_service_token::lifecycle::{
-    Expiry, FieldProblem, LifecycleError, NewToken, TokenInfo, TokenPolicy, TokenUpdate,
+    Expiry, FieldProblem, LifecycleError, NewToken, TokenPolicy, TokenUpdate,
 };
 use tower_service_token::registry::TokenFilter;
 use tower_service_token::token::TokenId;
+use tower_service_token::wire::TokenInfo;
 
 use super::{HOUR, SECOND, TOKEN, TestServer, start};
 
@@ -208,7 +209,7 @@ fn to(update: TokenUpdate) -> Call {
 }
 
 #[tokio::test]
-async fn create_sends_every_field() {
+async fn sends_every_field_of_a_new_token() {
     let pair = Pair::new(TokenPolicy::new()).await;
     let bare = || NewToken::new("bare");
     for new in [
@@ -236,7 +237,7 @@ async fn create_sends_every_field() {
 }
 
 #[tokio::test]
-async fn invalid_fields_are_reported_as_by_the_library() {
+async fn returns_the_problems_of_the_store() {
     let policy = TokenPolicy::new().with_max_lifetime(365 * 24 * HOUR);
     let pair = Pair::new(policy).await;
     let long = "x".repeat(201);
@@ -261,7 +262,7 @@ async fn invalid_fields_are_reported_as_by_the_library() {
 }
 
 #[tokio::test]
-async fn rejects_out_of_range_times_before_sending() {
+async fn rejects_times_beyond_rfc_3339_before_sending() {
     let world = TestServer::new().await;
     let client = world.client().await;
     let (id, beyond) = (
@@ -317,7 +318,7 @@ async fn rejects_out_of_range_times_before_sending() {
 }
 
 #[tokio::test]
-async fn update_sends_every_field() {
+async fn sends_every_change_of_every_field() {
     let pair = Pair::new(TokenPolicy::new()).await;
     let changes = [
         to(update()),
@@ -355,7 +356,7 @@ async fn update_sends_every_field() {
 }
 
 #[tokio::test]
-async fn update_of_another_revision_is_rejected() {
+async fn rejects_changes_of_another_revision() {
     let pair = Pair::new(TokenPolicy::new()).await;
     let replaced = || update().without_labels().with_label("a", "1");
     let calls = [
@@ -370,7 +371,7 @@ async fn update_of_another_revision_is_rejected() {
 }
 
 #[tokio::test]
-async fn rotate_disable_enable_and_revoke_match_the_library() {
+async fn rotates_disables_and_revokes_like_the_store() {
     let pair = Pair::new(TokenPolicy::new()).await;
     let new = NewToken::new("ci").with_expiry(Expiry::after(3 * HOUR));
     let calls = [
@@ -400,7 +401,7 @@ async fn rotate_disable_enable_and_revoke_match_the_library() {
 }
 
 #[tokio::test]
-async fn reports_conflicts() {
+async fn returns_the_kind_of_each_conflict() {
     let policy = TokenPolicy::new().with_unique_names().with_max_tokens(3);
     let pair = Pair::new(policy).await;
     pair.compare(&NewToken::new("one"), &[]).await;
@@ -414,7 +415,7 @@ async fn reports_conflicts() {
 }
 
 #[tokio::test]
-async fn distinguishes_forbidden_from_escalation_denied() {
+async fn distinguishes_missing_scopes_and_escalation() {
     let world = TestServer::new().await;
     let writer = NewToken::new("writer").with_scopes(["service-tokens:write"]);
     let writer = world.tokens.create(writer).await.unwrap();
@@ -446,7 +447,7 @@ async fn distinguishes_forbidden_from_escalation_denied() {
 }
 
 #[tokio::test]
-async fn holder_can_get_rotate_and_revoke_its_token() {
+async fn holders_manage_their_own_tokens() {
     let world = TestServer::new().await;
     let holder = world.tokens.create(NewToken::new("ci")).await.unwrap();
     let id = holder.record().id();
@@ -464,7 +465,7 @@ async fn holder_can_get_rotate_and_revoke_its_token() {
 }
 
 #[tokio::test]
-async fn last_admin_removal_requires_confirmation() {
+async fn revokes_the_last_admin_only_if_allowed() {
     let narrowed = || update().with_scopes(["projects:read"]);
     for change in 0..4 {
         let world = TestServer::new().await;
@@ -489,7 +490,7 @@ async fn last_admin_removal_requires_confirmation() {
 }
 
 #[tokio::test]
-async fn every_change_sends_the_revision() {
+async fn sends_the_revision_with_every_change() {
     let world = TestServer::new().await;
     let client = world.client().await;
     let issued = client.create(NewToken::new("ci")).await.unwrap();
@@ -527,7 +528,7 @@ async fn every_change_sends_the_revision() {
 }
 
 #[tokio::test]
-async fn holder_recovers_from_a_lost_rotation_with_if_revision() {
+async fn recovers_from_lost_rotations_by_the_revision() {
     let world = TestServer::new().await;
     let holder = world.tokens.create(NewToken::new("ci")).await.unwrap();
     let client = world.client_as(holder.expose_secret()).await;

@@ -17,7 +17,7 @@ fn built(url: &str) -> Result<ServiceTokensClient, ClientConfigError> {
 }
 
 #[test]
-fn plain_http_requires_loopback_or_opt_in() {
+fn allows_http_only_to_loopback_by_default() {
     for url in [
         "http://127.0.0.1:8080",
         "http://localhost/a",
@@ -35,7 +35,7 @@ fn plain_http_requires_loopback_or_opt_in() {
 }
 
 #[test]
-fn rejects_invalid_base_urls() {
+fn rejects_invalid_urls() {
     for (url, name) in [
         ("", "InvalidUrl"),
         ("tokens.example", "InvalidUrl"),
@@ -51,7 +51,7 @@ fn rejects_invalid_base_urls() {
 }
 
 #[test]
-fn builder_requires_a_valid_token() {
+fn rejects_missing_and_malformed_tokens() {
     let builder = || ServiceTokensClient::builder("http://127.0.0.1");
     let none = builder().build().unwrap_err();
     assert!(matches!(none, ClientConfigError::NoToken));
@@ -71,7 +71,7 @@ fn builder_requires_a_valid_token() {
 }
 
 #[tokio::test]
-async fn requests_keep_the_base_path() {
+async fn sends_calls_below_the_path_of_the_url() {
     let world = TestServer::new().await;
     let faulty_server = FaultyServer::start(world.app.clone(), []).await;
     let id = world.admin.record().id();
@@ -102,7 +102,7 @@ async fn requests_keep_the_base_path() {
 }
 
 #[tokio::test]
-async fn missing_server_is_unreachable() {
+async fn missing_servers_are_unreachable() {
     let port = ReservedPort::new();
     let url = format!("http://{}", port.address());
     let client = ServiceTokensClient::builder(url).with_token(TOKEN);
@@ -114,7 +114,7 @@ async fn missing_server_is_unreachable() {
 }
 
 #[tokio::test]
-async fn client_follows_a_rotated_token_file() {
+async fn reloads_rotated_token_files() {
     let world = TestServer::new().await;
     let name = format!("svctok-client-token-{}", std::process::id());
     let path = std::env::temp_dir().join(name);
@@ -137,7 +137,7 @@ async fn client_follows_a_rotated_token_file() {
 }
 
 #[tokio::test]
-async fn calls_are_send_and_clients_are_shareable() {
+async fn calls_are_send_and_clients_shareable() {
     let world = TestServer::new().await;
     let client = world.client().await;
     let calls = (0..8).map(|place| {

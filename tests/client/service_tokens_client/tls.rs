@@ -60,7 +60,7 @@ async fn call_over_tls(
 }
 
 #[tokio::test]
-async fn server_certificate_is_checked_by_authority_name_and_time() {
+async fn verifies_certificates() {
     let (ours, other) = (Authority::new("ours"), Authority::new("other"));
     let good = ours.certificate(&["127.0.0.1"]);
     let refused = (Some(ClientErrorKind::Unreachable), false);
@@ -74,7 +74,7 @@ async fn server_certificate_is_checked_by_authority_name_and_time() {
 }
 
 #[test]
-fn builder_rejects_invalid_root_certificates() {
+fn rejects_invalid_root_certificates() {
     let builder = ServiceTokensClient::builder("https://tokens.example").with_token(TOKEN);
     let error = builder.with_root_certificates("hush").build().unwrap_err();
     assert!(matches!(error, ClientConfigError::InvalidRootCertificates));

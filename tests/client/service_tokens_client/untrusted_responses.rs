@@ -31,7 +31,7 @@ fn json(body: &str) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn rejects_unexpected_response_formats() {
+async fn rejects_responses_of_another_format() {
     assert!(get(json(TOKEN_JSON)).await.is_ok());
     let html = "<html>please log in</html>";
     let twice = TOKEN_JSON.replacen('{', r#"{"state":"revoked","#, 1);
@@ -68,7 +68,7 @@ async fn rejects_unexpected_response_formats() {
 }
 
 #[tokio::test]
-async fn redirects_are_not_followed() {
+async fn does_not_follow_redirects() {
     for status in [301, 302, 303, 307, 308] {
         let (goal, _) = client_of(json(TOKEN_JSON)).await;
         let to = format!("http://{}/service-tokens/7Hq2mX9bTe", goal.address);
@@ -82,7 +82,7 @@ async fn redirects_are_not_followed() {
 }
 
 #[tokio::test]
-async fn rejects_responses_to_other_operations() {
+async fn rejects_responses_about_another_token() {
     let issued = format!(r#"{{"token":"{TOKEN}","service_token":{TOKEN_JSON}}}"#);
     let unsaid = issued.replace(&format!("\"{TOKEN}\""), "null");
     let two = issued.replace(TOKEN, "two words");
@@ -133,7 +133,7 @@ async fn rejects_responses_to_other_operations() {
 }
 
 #[tokio::test]
-async fn trusts_error_codes_only_in_problem_json() {
+async fn trusts_errors_only_as_problem_json() {
     use ClientErrorKind as Kind;
     for (status, code, kind, bare) in [
         (400, "invalid_request", Kind::Invalid, UnexpectedResponse),
@@ -200,7 +200,7 @@ async fn trusts_error_codes_only_in_problem_json() {
 }
 
 #[tokio::test]
-async fn server_messages_are_truncated_and_sanitized() {
+async fn truncates_and_sanitizes_server_messages() {
     let detail = r"\u0007a\u001b[31mb\r\nc\u202ed\u0000\u009b";
     let body = format!(r#"{{"code":"not_found","detail":"{detail}"}}"#);
     let error = get(problem(404, &body)).await.unwrap_err();
@@ -230,7 +230,7 @@ async fn server_messages_are_truncated_and_sanitized() {
 }
 
 #[tokio::test]
-async fn errors_redact_secrets_of_unreadable_responses() {
+async fn malformed_responses_do_not_leak_secrets() {
     for body in [
         format!(r#"{{"token":["{TOKEN}"],"service_token":{TOKEN_JSON}}}"#),
         format!(r#"{{"token":"{TOKEN} x","service_token":{TOKEN_JSON}}}"#),
@@ -246,7 +246,7 @@ async fn errors_redact_secrets_of_unreadable_responses() {
 }
 
 #[tokio::test]
-async fn request_has_one_credential_header_and_four_in_all() {
+async fn sends_the_token_in_one_header() {
     let (faulty_server, client) = client_of(json(TOKEN_JSON)).await;
     client.get(id()).await.unwrap();
     let seen = faulty_server.requests().remove(0);

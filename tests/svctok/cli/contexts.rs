@@ -147,7 +147,7 @@ fn saved_token_is_sent_only_to_its_server() {
     let stderr = sandbox
         .run(&format!("list --url {}", other.url()))
         .failed(4);
-    assert!(stderr.contains("there is no token for"), "{stderr}");
+    assert!(stderr.contains("no token specified for"), "{stderr}");
     sandbox
         .with("SVCTOK_URL", other.url())
         .run("list")

@@ -169,8 +169,13 @@ fn failures_have_exit_codes_and_hints() {
             "missing roles or scopes of the token: b",
         ),
         (&stranger, "list", 4, "SVCTOK_TOKEN"),
-        (&nobody, "list", 4, "there is no token for http://127.0.0.1"),
-        (&nowhere, "list", 4, "look whether the server runs"),
+        (
+            &nobody,
+            "list",
+            4,
+            "no token specified for http://127.0.0.1",
+        ),
+        (&nowhere, "list", 4, "check that the server is running"),
     ] {
         let stderr = sandbox.run(words).failed(code);
         assert!(stderr.contains(said), "{words}: {stderr}");
@@ -217,7 +222,10 @@ fn self_is_rejected_without_a_server_and_by_other_commands() {
     store.create("--name ci");
     for words in ["get self", "rotate self", "delete self"] {
         let stderr = store.run(words).failed(2);
-        assert!(stderr.contains("a store is used without one"), "{stderr}");
+        assert!(
+            stderr.contains("a store is used without a token"),
+            "{stderr}"
+        );
     }
     for words in ["update self --name x", "disable self", "enable self"] {
         let stderr = server.run(words).failed(2);
@@ -282,7 +290,7 @@ fn distinguishes_server_errors_from_denials() {
     let sandbox = sandbox.with("SVCTOK_URL", other.url());
     let stderr = sandbox.run("list").failed(3);
     assert!(
-        stderr.contains("the URL is that of the management API"),
+        stderr.contains("the URL is the base of the management API"),
         "{stderr}"
     );
 }

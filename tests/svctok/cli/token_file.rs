@@ -387,8 +387,8 @@ fn unreadable_file_is_reported_and_never_written() {
 fn only_toml_files_are_created_and_changed() {
     let sandbox = sandbox();
     let stderr = sandbox.run("list").failed(4);
-    assert!(stderr.contains("there is no such file"), "{stderr}");
-    assert!(stderr.contains("`svctok create` makes it"), "{stderr}");
+    assert!(stderr.contains("no such file"), "{stderr}");
+    assert!(stderr.contains("`svctok create` creates it"), "{stderr}");
     sandbox.run("delete 7Hq2mX9bTe").failed(4);
     sandbox
         .run("create --name x --store file:nowhere/tokens.toml")

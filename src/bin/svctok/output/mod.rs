@@ -1,4 +1,4 @@
-//! What is written where: results to stdout, everything said about them to stderr.
+//! Output: results go to stdout, messages about them to stderr.
 
 mod progress;
 mod secret_file;
@@ -21,11 +21,11 @@ pub(crate) use self::table::{columns, details};
 pub(crate) use self::token::{TokenData, token_details, token_table};
 use crate::failure::{Failure, FailureKind};
 
-/// What a result is written as: for people, as the objects of the management API in JSON or YAML,
-/// or a new secret alone.
+/// The format of a result: a table for people, the JSON of the management API, the same as YAML, or
+/// only the new secret.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    // Without docs, or the help of every command would list them line by line.
+    // Variants have no docs, because the help of every command would list them.
     #[default]
     Table,
     Json,
@@ -34,17 +34,15 @@ pub(crate) enum Format {
 }
 
 impl Format {
-    /// For a command that makes no secret.
+    /// Returns an error if the format needs a secret, for commands without one.
     pub(crate) fn without_secret(self) -> Result<Self, Failure> {
         match self {
-            Self::Token => Err(Failure::usage(
-                "only create and rotate have a token to print",
-            )),
+            Self::Token => Err(Failure::usage("only create and rotate print a token")),
             format => Ok(format),
         }
     }
 
-    /// Prints `data` if a program is to read it, else what `text` is.
+    /// Prints `data` as JSON or YAML, or `text` as a table.
     pub(crate) fn show(
         self,
         data: &impl Serialize,
@@ -58,19 +56,19 @@ impl Format {
     }
 }
 
-/// A result as JSON, with a line end.
+/// Formats a result as JSON, with a line end.
 pub(crate) fn json(data: &impl Serialize) -> String {
     let text = serde_json::to_string_pretty(data);
-    text.expect("what is shown has texts for keys") + "\n"
+    text.expect("a result is plain data") + "\n"
 }
 
-/// A result as YAML.
+/// Formats a result as YAML.
 pub(crate) fn yaml(data: &impl Serialize) -> Result<String, Failure> {
     serde_saphyr::to_string(data)
         .map_err(|error| Failure::context(FailureKind::Refused, "cannot write YAML", &error))
 }
 
-/// The line that says what was done.
+/// Formats the line for a successful change.
 pub(crate) fn success(done: impl Display) -> String {
     let is_plain = AutoStream::choice(&io::stdout()) == ColorChoice::Never;
     let mark = if is_plain { "[SUCCESS]" } else { "✅" };
@@ -90,12 +88,12 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
     })
 }
 
-/// Says something about the result. Nobody has to listen.
+/// Writes a message to stderr. Errors are ignored.
 pub(crate) fn note(text: impl Display) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
-/// Does what [`note`] does, and gives up if the line is not accepted within `limit`.
+/// Writes a message to stderr, and gives up after `limit`.
 pub(crate) fn note_within(limit: Duration, text: impl Display) {
     let text = format!("{text}\n");
     let _ = within(limit, move || io::stderr().write_all(text.as_bytes()));
@@ -105,7 +103,7 @@ pub(crate) fn note_within(limit: Duration, text: impl Display) {
 ///
 /// # Errors
 ///
-/// Returns an error if the line cannot be written, or is not accepted within `limit`.
+/// Returns an error if the line cannot be written within `limit`.
 pub(crate) fn print_within(limit: Duration, line: &str) -> io::Result<()> {
     let line = format!("{line}\n");
     within(limit, move || {

@@ -3,17 +3,15 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::Format;
-
 const TEMPLATE: &str = "{bar:40} {pos}/{len} tokens, {elapsed}";
 
-/// A progress bar on stderr, removed when dropped. There is none if stderr is no terminal, or if a
-/// program reads the result.
+/// A progress bar on stderr, removed when dropped.
 pub(crate) struct Progress(ProgressBar);
 
 impl Progress {
-    pub(crate) fn new(total: usize, output: Format) -> Self {
-        if output != Format::Table || !io::stderr().is_terminal() {
+    /// Creates a bar. It is hidden if stderr is not a terminal, or if a program reads the result.
+    pub(crate) fn new(total: usize, is_for_people: bool) -> Self {
+        if !is_for_people || !io::stderr().is_terminal() {
             return Self(ProgressBar::hidden());
         }
         let style = ProgressStyle::with_template(TEMPLATE).expect("the template is well-formed");

@@ -5,7 +5,7 @@ const STYLE: TableStyle = TableStyle::new()
     .header_lines(ContentLineStyle::none().junction('|'))
     .content_lines(ContentLineStyle::none().junction('|'));
 
-/// A table with a heading above each column.
+/// Formats a table with a heading above each column.
 pub(crate) fn columns<const N: usize>(
     heading: [&str; N],
     rows: impl IntoIterator<Item = [String; N]>,
@@ -19,7 +19,7 @@ pub(crate) fn columns<const N: usize>(
     text(table)
 }
 
-/// A table with a name before each value.
+/// Formats a table with a name before each value.
 pub(crate) fn details<'a>(details: impl IntoIterator<Item = (&'a str, String)>) -> String {
     let mut table = Table::new();
     let details = details.into_iter();
@@ -66,7 +66,7 @@ ID         | NAME | EXPIRATION | ROLES
     }
 
     #[test]
-    fn replaces_bidirectional_controls() {
+    fn replaces_bidirectional_formatting() {
         let text = details([(
             "NAME",
             "ci\u{202e}toor\u{2066}\u{200f}\u{61c}\u{2028}x".to_owned(),

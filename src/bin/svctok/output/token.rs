@@ -2,11 +2,12 @@ use std::time::SystemTime;
 
 use jiff::Timestamp;
 use serde::Serialize;
-use tower_service_token::lifecycle::{TokenInfo, expiry_date};
+use tower_service_token::lifecycle::expiry_date;
+use tower_service_token::wire::TokenInfo;
 
 use super::table::{columns, details};
 
-/// A token as JSON and YAML: as in the management API, and with its revision.
+/// A token in JSON and YAML output: that of the management API, with its revision.
 #[derive(Serialize)]
 pub(crate) struct TokenData<'a> {
     #[serde(flatten)]
@@ -23,7 +24,7 @@ impl<'a> From<&'a TokenInfo> for TokenData<'a> {
     }
 }
 
-/// One line for each token.
+/// Formats a table with one line per token.
 pub(crate) fn token_table(tokens: &[TokenInfo]) -> String {
     let rows = tokens.iter().map(|token| {
         [
@@ -36,7 +37,7 @@ pub(crate) fn token_table(tokens: &[TokenInfo]) -> String {
     columns(["ID", "NAME", "EXPIRATION", "ROLES"], rows)
 }
 
-/// All that is known of one token.
+/// Formats a table with all fields of one token.
 pub(crate) fn token_details(token: &TokenInfo) -> String {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let time = |time: Option<SystemTime>| time.map(timestamp).unwrap_or_default();
@@ -76,12 +77,12 @@ fn list(names: &[String]) -> String {
     format!("[{}]", names.join(" "))
 }
 
-/// A day, if the token works through the end of it; else the moment.
+/// Formats an expiry: as a date if the token is valid through the end of that day, else as a time.
 fn expiration(time: SystemTime) -> String {
     expiry_date(time).unwrap_or_else(|| timestamp(time))
 }
 
-/// To the second: what follows is noise to people.
+/// Formats a time to the second.
 fn timestamp(time: SystemTime) -> String {
     let time = Timestamp::try_from(time).ok();
     let time = time.and_then(|time| Timestamp::from_second(time.as_second()).ok());
@@ -95,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn expiry_at_midnight_is_shown_as_a_date() {
+    fn formats_expiries_as_dates_or_times() {
         let midnight = SystemTime::UNIX_EPOCH + Duration::from_secs(1_801_440_000);
         assert_eq!(expiration(midnight), "2027-01-31");
         let later = midnight + Duration::from_millis(3_600_500);

@@ -1,9 +1,9 @@
 use std::io::{self, IsTerminal};
 use std::time::Duration;
 
-use serde_json::json;
 use tower_service_token::registry::TokenFilter;
 use tower_service_token::token::TokenId;
+use tower_service_token::wire::{BulkPreviewResponse, BulkRevocationResponse};
 
 use super::update::note_propagation;
 use crate::failure::{Failure, FailureKind};
@@ -20,19 +20,12 @@ pub(super) async fn preview(
     output: Format,
 ) -> Result<(), Failure> {
     let preview = tokens.preview_revocation(filter).await?;
-    let sample = id_strings(&preview.sample);
-    let data = json!({
-        "dry_run": true,
-        "count": preview.count,
-        "sample": sample,
-        "forbidden": preview.forbidden,
-        "needs_expect": preview.needs_expect,
-        "ends_administration": preview.ends_administration,
-    });
-    output.show(&data, || {
-        sample.iter().flat_map(|id| [id.as_str(), "\n"]).collect()
+    output.show(&BulkPreviewResponse::from(&preview), || {
+        let ids = preview.sample.iter();
+        ids.flat_map(|id| [id.to_string(), "\n".to_owned()])
+            .collect()
     })?;
-    let (count, shown) = (preview.count, sample.len());
+    let (count, shown) = (preview.count, preview.sample.len());
     note(format_args!(
         "{} would be deleted.",
         pluralize(preview.count, "token")
@@ -64,7 +57,7 @@ pub(super) async fn run(
         remaining: expect,
         effective_within: Duration::ZERO,
     };
-    let progress = Progress::new(expect, output);
+    let progress = Progress::new(expect, output == Format::Table);
     let done = deletion.run(filter, tokens, &progress).await;
     drop(progress);
     match done {
@@ -129,13 +122,8 @@ impl Deletion {
     }
 
     fn show(&self, output: Format) -> Result<(), Failure> {
-        let ids = id_strings(&self.ids);
-        let data = json!({
-            "dry_run": false,
-            "ids": ids,
-            "revoked": ids.len(),
-            "remaining": self.remaining,
-        });
+        let ids = &self.ids;
+        let data = BulkRevocationResponse::new(ids, self.remaining);
         let is_brief =
             output == Format::Table && ids.len() > MAX_LINES && io::stdout().is_terminal();
         output.show(&data, || {
@@ -156,10 +144,6 @@ impl Deletion {
 
 const RESUME_HINT: &str =
     "count what remains with --dry-run, then repeat with that number as --expect";
-
-fn id_strings(ids: &[TokenId]) -> Vec<String> {
-    ids.iter().map(ToString::to_string).collect()
-}
 
 fn pluralize(count: usize, noun: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };

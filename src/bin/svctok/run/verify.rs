@@ -2,10 +2,10 @@ use std::time::SystemTime;
 
 use tower_service_token::TokenStore;
 use tower_service_token::clock::SystemClock;
-use tower_service_token::lifecycle::TokenInfo;
 use tower_service_token::principal::Scopes;
 use tower_service_token::store::{Credential, TokenRecord, verdict};
 use tower_service_token::token::{TokenFormat, TokenShape};
+use tower_service_token::wire::TokenInfo;
 
 use crate::args::VerifyArgs;
 use crate::failure::{Failure, FailureKind};

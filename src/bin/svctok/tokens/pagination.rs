@@ -1,13 +1,17 @@
 use std::collections::BTreeSet;
 
-use tower_service_token::lifecycle::{FieldProblem, Page, TokenInfo};
-use tower_service_token::registry::{Cursor, ListRequest, TokenFilter};
+use tower_service_token::lifecycle::{FieldProblem, Page};
+use tower_service_token::registry::{ListRequest, TokenFilter};
 use tower_service_token::store::TokenStatus;
+use tower_service_token::wire::TokenInfo;
 
-/// Which tokens are to be shown.
+use super::admin::TokenAdmin;
+use crate::failure::Failure;
+
+/// The tokens to list.
 pub(crate) struct Listing {
     pub(crate) filter: TokenFilter,
-    /// Those that were deleted, too.
+    /// Includes revoked tokens.
     pub(crate) include_revoked: bool,
     pub(crate) limit: Option<usize>,
 }
@@ -18,30 +22,30 @@ impl Listing {
     }
 }
 
-/// The tokens of page after page, until there are so many.
-pub(super) async fn all_pages<E>(
+/// Returns the tokens of all pages, up to the limit.
+pub(super) async fn all_pages(
+    tokens: &dyn TokenAdmin,
     listing: &Listing,
-    fetch: impl AsyncFn(Page) -> Result<(Vec<TokenInfo>, Option<Cursor>), E>,
-) -> Result<Vec<TokenInfo>, E> {
+) -> Result<Vec<TokenInfo>, Failure> {
     let limit = listing.limit.unwrap_or(usize::MAX);
     let mut page = Page::with_limit(limit.clamp(1, ListRequest::MAX_LIMIT));
-    let mut tokens = Vec::new();
+    let mut all = Vec::new();
     // A token that is used meanwhile may move to a later page.
     let mut seen = BTreeSet::new();
     loop {
-        let (found, next) = fetch(page).await?;
+        let (found, next) = tokens.page(listing.filter.clone(), page).await?;
         let found = found.into_iter().filter(|token| listing.includes(token));
-        tokens.extend(found.filter(|token| seen.insert(token.id)));
+        all.extend(found.filter(|token| seen.insert(token.id)));
         match next {
-            Some(next) if tokens.len() < limit => page = page.after(next),
+            Some(next) if all.len() < limit => page = page.after(next),
             _ => break,
         }
     }
-    tokens.truncate(limit);
-    Ok(tokens)
+    all.truncate(limit);
+    Ok(all)
 }
 
-/// The fields that break rules, for people.
+/// Formats field problems for people.
 pub(super) fn join_problems(problems: &[FieldProblem]) -> String {
     let problems = problems.iter().map(|problem| {
         let field = problem.pointer.trim_start_matches('/');

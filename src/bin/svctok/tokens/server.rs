@@ -1,37 +1,35 @@
 use std::time::Duration;
 
+use async_trait::async_trait;
 use tower_service_token::client::{
     ChangedTokenInfo, ClientConfigError, ClientError, ClientErrorKind, IssuedTokenInfo,
     ServiceTokensClient,
 };
-use tower_service_token::lifecycle::{
-    BulkPreview, BulkRevocation, NewToken, TokenInfo, TokenUpdate,
-};
-use tower_service_token::registry::TokenFilter;
+use tower_service_token::lifecycle::{BulkPreview, BulkRevocation, NewToken, Page, TokenUpdate};
+use tower_service_token::registry::{Cursor, TokenFilter};
 use tower_service_token::token::TokenId;
+use tower_service_token::wire::TokenInfo;
 
-use super::pagination::{Listing, all_pages, join_problems};
-use super::{
-    Changed, Issued, LAST_ADMIN_HINT, RECOUNT_HINT, REVISION_HINT, Revoked, TokenRef,
-    bulk_last_admin_failure,
+use super::admin::{
+    CHECK_FIRST, Changed, Issued, LAST_ADMIN_HINT, RECOUNT_HINT, REVISION_HINT, Revoked,
+    TokenAdmin, TokenRef, bulk_last_admin_failure, not_found,
 };
+use super::pagination::join_problems;
 use crate::failure::{Failure, FailureKind};
 use crate::secret::{SecretText, redact_secrets};
 
-const CREDENTIAL_HINT: &str = "name another token by --service-token-file, --service-token-stdin or \
-                             SVCTOK_TOKEN, or save the context again";
-const RETRY_HINT: &str = "a change may have been made: look with `svctok get` or `svctok list` \
-                          before you try again";
+const CREDENTIAL_HINT: &str = "specify another token with --service-token-file, --service-token-stdin \
+                             or SVCTOK_TOKEN, or save the context again";
 
 /// The tokens of a server.
 pub(crate) struct ServerTokens {
     client: ServiceTokensClient,
-    /// For messages.
+    /// The URL for messages, without secrets.
     url: String,
 }
 
 impl ServerTokens {
-    /// Asks nothing yet.
+    /// Creates a client. It sends nothing yet.
     pub(crate) fn new(url: &str, token: &SecretText) -> Result<Self, Failure> {
         token.as_presented_token()?;
         let client = ServiceTokensClient::builder(url).with_token(token.expose_secret());
@@ -41,12 +39,12 @@ impl ServerTokens {
                 ClientConfigError::NoRootCertificates => FailureKind::Unreachable,
                 _ => FailureKind::Usage,
             };
-            Failure::context(kind, format_args!("cannot ask {url}"), &error)
+            Failure::context(kind, format_args!("cannot use {url}"), &error)
         })?;
         Ok(Self { client, url })
     }
 
-    /// The token that is asked with, or why it is refused.
+    /// Returns the token that the client authenticates with, or why the server rejects it.
     pub(crate) async fn own(&self) -> Result<Result<TokenInfo, String>, Failure> {
         match self.client.get_own().await {
             Ok(token) => Ok(Ok(token)),
@@ -55,96 +53,6 @@ impl ServerTokens {
             }
             Err(error) => Err(self.failure(&error)),
         }
-    }
-
-    pub(super) fn if_revision(self, revision: u64) -> Self {
-        let client = self.client.if_revision(revision);
-        Self { client, ..self }
-    }
-
-    pub(super) fn allow_last_admin_removal(self) -> Self {
-        let client = self.client.allow_last_admin_removal();
-        Self { client, ..self }
-    }
-
-    pub(super) async fn create(&self, new: NewToken) -> Result<Issued, Failure> {
-        self.issued(self.client.create(new).await)
-    }
-
-    pub(super) async fn list(&self, listing: &Listing) -> Result<Vec<TokenInfo>, Failure> {
-        let found = all_pages(listing, async |page| {
-            let page = self.client.list(listing.filter.clone(), page).await;
-            page.map(|page| (page.tokens, page.next))
-        });
-        found.await.map_err(|error| self.failure(&error))
-    }
-
-    pub(super) async fn get(&self, token: TokenRef) -> Result<TokenInfo, Failure> {
-        let token = match token {
-            TokenRef::Id(id) => self.client.get(id).await,
-            TokenRef::Own => self.client.get_own().await,
-        };
-        token.map_err(|error| self.failure(&error))
-    }
-
-    pub(super) async fn update(
-        &self,
-        id: TokenId,
-        update: TokenUpdate,
-    ) -> Result<Changed, Failure> {
-        self.changed(self.client.update(id, update).await)
-    }
-
-    pub(super) async fn rotate(&self, token: TokenRef, grace: Duration) -> Result<Issued, Failure> {
-        self.issued(match token {
-            TokenRef::Id(id) => self.client.rotate(id, grace).await,
-            TokenRef::Own => self.client.rotate_own(grace).await,
-        })
-    }
-
-    pub(super) async fn disable(&self, id: TokenId) -> Result<Changed, Failure> {
-        self.changed(self.client.disable(id).await)
-    }
-
-    pub(super) async fn enable(&self, id: TokenId) -> Result<Changed, Failure> {
-        self.changed(self.client.enable(id).await)
-    }
-
-    pub(super) async fn revoke(&self, token: TokenRef) -> Result<Revoked, Failure> {
-        let (id, revoked) = match token {
-            TokenRef::Id(id) => (id, self.client.revoke(id).await),
-            TokenRef::Own => {
-                // Read first: the token is refused afterwards.
-                let own = self.client.get_own().await;
-                let own = own.map_err(|error| self.failure(&error))?;
-                (own.id, self.client.revoke_own().await)
-            }
-        };
-        let revoked = revoked.map_err(|error| self.failure(&error))?;
-        Ok(Revoked {
-            id,
-            effective_within: revoked.effective_within,
-        })
-    }
-
-    pub(super) async fn preview_revocation(
-        &self,
-        filter: TokenFilter,
-    ) -> Result<BulkPreview, Failure> {
-        let preview = self.client.preview_revocation(filter).await;
-        preview.map_err(|error| self.failure(&error))
-    }
-
-    pub(super) async fn revoke_where(
-        &self,
-        filter: TokenFilter,
-        expect: usize,
-    ) -> Result<BulkRevocation, Failure> {
-        let revoked = self.client.revoke_where(filter, expect).await;
-        revoked.map_err(|error| match error.kind() {
-            ClientErrorKind::LastAdmin => bulk_last_admin_failure(),
-            _ => self.failure(&error),
-        })
     }
 
     fn issued(&self, issued: Result<IssuedTokenInfo, ClientError>) -> Result<Issued, Failure> {
@@ -169,15 +77,14 @@ impl ServerTokens {
             ClientErrorKind::Unauthenticated => (FailureKind::Unreachable, CREDENTIAL_HINT),
             ClientErrorKind::Unreachable => (
                 FailureKind::Unreachable,
-                "look whether the server runs, and whether the URL is right",
+                "check that the server is running and that the URL is correct",
             ),
-            ClientErrorKind::TimedOut => (FailureKind::Unreachable, RETRY_HINT),
-            ClientErrorKind::Server => (FailureKind::Server, RETRY_HINT),
-            ClientErrorKind::RateLimited => (FailureKind::Server, "try again later"),
+            ClientErrorKind::TimedOut => (FailureKind::Unreachable, CHECK_FIRST),
+            ClientErrorKind::Server => (FailureKind::Server, CHECK_FIRST),
+            ClientErrorKind::RateLimited => (FailureKind::Server, "retry later"),
             ClientErrorKind::UnexpectedResponse => (
                 FailureKind::Server,
-                "look whether the URL is that of the management API: what stands before \
-                 /service-tokens",
+                "check that the URL is the base of the management API, without /service-tokens",
             ),
             ClientErrorKind::Forbidden if error.code() == Some("unknown_actor") => (
                 FailureKind::Refused,
@@ -185,8 +92,8 @@ impl ServerTokens {
             ),
             ClientErrorKind::Forbidden => (
                 FailureKind::Refused,
-                "the token needs the scope service-tokens:read to look, and service-tokens:write \
-                 to change",
+                "the token needs the scope service-tokens:read for reads, and \
+                 service-tokens:write for changes",
             ),
             ClientErrorKind::EscalationDenied => (FailureKind::Refused, escalation_hint(error)),
             ClientErrorKind::LastAdmin => (FailureKind::Refused, LAST_ADMIN_HINT),
@@ -202,7 +109,7 @@ impl ServerTokens {
             ClientErrorKind::Conflict if error.code() == Some("unexpected_count") => {
                 return Failure::from_error(FailureKind::Refused, error).with_hint(RECOUNT_HINT);
             }
-            ClientErrorKind::NotFound => return super::store::not_found(),
+            ClientErrorKind::NotFound => return not_found(),
             ClientErrorKind::Invalid if !error.problems().is_empty() => {
                 return Failure::refused(join_problems(error.problems()));
             }
@@ -212,7 +119,95 @@ impl ServerTokens {
     }
 }
 
-/// What to do about a change that the caller's token does not cover.
+#[async_trait]
+impl TokenAdmin for ServerTokens {
+    fn if_revision(&mut self, revision: u64) {
+        self.client = self.client.clone().if_revision(revision);
+    }
+
+    fn allow_last_admin_removal(&mut self) {
+        self.client = self.client.clone().allow_last_admin_removal();
+    }
+
+    async fn create(&self, new: NewToken) -> Result<Issued, Failure> {
+        self.issued(self.client.create(new).await)
+    }
+
+    async fn page(
+        &self,
+        filter: TokenFilter,
+        page: Page,
+    ) -> Result<(Vec<TokenInfo>, Option<Cursor>), Failure> {
+        let page = self.client.list(filter, page).await;
+        let page = page.map_err(|error| self.failure(&error))?;
+        Ok((page.tokens, page.next))
+    }
+
+    async fn get(&self, token: TokenRef) -> Result<TokenInfo, Failure> {
+        let token = match token {
+            TokenRef::Id(id) => self.client.get(id).await,
+            TokenRef::Own => self.client.get_own().await,
+        };
+        token.map_err(|error| self.failure(&error))
+    }
+
+    async fn update(&self, id: TokenId, update: TokenUpdate) -> Result<Changed, Failure> {
+        self.changed(self.client.update(id, update).await)
+    }
+
+    async fn rotate(&self, token: TokenRef, grace: Duration) -> Result<Issued, Failure> {
+        self.issued(match token {
+            TokenRef::Id(id) => self.client.rotate(id, grace).await,
+            TokenRef::Own => self.client.rotate_own(grace).await,
+        })
+    }
+
+    async fn disable(&self, id: TokenId) -> Result<Changed, Failure> {
+        self.changed(self.client.disable(id).await)
+    }
+
+    async fn enable(&self, id: TokenId) -> Result<Changed, Failure> {
+        self.changed(self.client.enable(id).await)
+    }
+
+    async fn revoke(&self, token: TokenRef) -> Result<Revoked, Failure> {
+        let (id, revoked) = match token {
+            TokenRef::Id(id) => (id, self.client.revoke(id).await),
+            TokenRef::Own => {
+                // The server rejects the token afterwards.
+                let own = self.client.get_own().await;
+                let own = own.map_err(|error| self.failure(&error))?;
+                (own.id, self.client.revoke_own().await)
+            }
+        };
+        let revoked = revoked.map_err(|error| self.failure(&error))?;
+        Ok(Revoked {
+            id,
+            effective_within: revoked.effective_within,
+        })
+    }
+
+    async fn preview_revocation(&self, filter: TokenFilter) -> Result<BulkPreview, Failure> {
+        let preview = self.client.preview_revocation(filter).await;
+        preview.map_err(|error| self.failure(&error))
+    }
+
+    async fn revoke_where(
+        &self,
+        filter: TokenFilter,
+        expect: usize,
+    ) -> Result<BulkRevocation, Failure> {
+        let revoked = self.client.revoke_where(filter, expect).await;
+        revoked.map_err(|error| match error.kind() {
+            ClientErrorKind::LastAdmin => bulk_last_admin_failure(),
+            _ => self.failure(&error),
+        })
+    }
+
+    async fn close(&self) {}
+}
+
+/// Returns what to do about a change that the caller's token does not cover.
 fn escalation_hint(error: &ClientError) -> &'static str {
     if error.forbidden().is_some() {
         "narrow the filter to tokens that the caller's token covers, or use a token with the scope \

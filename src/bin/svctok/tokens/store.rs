@@ -1,19 +1,22 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use async_trait::async_trait;
 use tower_service_token::ServiceTokens;
 use tower_service_token::lifecycle::{
-    BulkPreview, BulkRevocation, ChangedToken, IssuedToken, LifecycleError, NewToken, TokenInfo,
+    BulkPreview, BulkRevocation, ChangedToken, IssuedToken, LifecycleError, NewToken, Page,
     TokenUpdate,
 };
-use tower_service_token::registry::{TokenFilter, TokenRegistry};
+use tower_service_token::registry::{Cursor, TokenFilter, TokenRegistry};
 use tower_service_token::store::{StoreErrorKind, TokenRecord};
 use tower_service_token::token::TokenId;
+use tower_service_token::wire::TokenInfo;
 
-use super::pagination::{Listing, all_pages, join_problems};
-use super::{
-    Changed, Issued, LAST_ADMIN_HINT, RECOUNT_HINT, REVISION_HINT, Revoked, bulk_last_admin_failure,
+use super::admin::{
+    CHECK_FIRST, Changed, Issued, LAST_ADMIN_HINT, RECOUNT_HINT, REVISION_HINT, Revoked,
+    TokenAdmin, TokenRef, bulk_last_admin_failure, not_found,
 };
+use super::pagination::join_problems;
 use crate::environment::user;
 use crate::failure::{Failure, FailureKind};
 use crate::output::note;
@@ -21,7 +24,7 @@ use crate::secret::SecretText;
 use crate::store_handle::{StoreHandle, token_file_failure};
 use crate::store_url::StoreUrl;
 
-/// The tokens of a store that owns them, in the hands of its operator.
+/// The tokens of a store, as its operator.
 pub(crate) struct StoreTokens {
     tokens: ServiceTokens,
     store: Arc<dyn StoreHandle>,
@@ -34,30 +37,19 @@ impl StoreTokens {
         let tokens = ServiceTokens::new(registry).acting_as(user());
         Ok(Self { tokens, store })
     }
+}
 
-    /// Closes the store, so that a SQLite database is one complete file. What was done is done in
-    /// any case.
-    pub(super) async fn close(&self) {
-        if let Err(error) = self.store.close().await {
-            let failure = Failure::from_error(FailureKind::Unreachable, &error);
-            note(format_args!(
-                "The store was not closed: {}",
-                failure.message()
-            ));
-        }
+#[async_trait]
+impl TokenAdmin for StoreTokens {
+    fn if_revision(&mut self, revision: u64) {
+        self.tokens = self.tokens.clone().if_revision(revision);
     }
 
-    pub(super) fn if_revision(self, revision: u64) -> Self {
-        let tokens = self.tokens.if_revision(revision);
-        Self { tokens, ..self }
+    fn allow_last_admin_removal(&mut self) {
+        self.tokens = self.tokens.clone().allow_last_admin_removal();
     }
 
-    pub(super) fn allow_last_admin_removal(self) -> Self {
-        let tokens = self.tokens.allow_last_admin_removal();
-        Self { tokens, ..self }
-    }
-
-    pub(super) async fn create(&self, new: NewToken) -> Result<Issued, Failure> {
+    async fn create(&self, new: NewToken) -> Result<Issued, Failure> {
         self.tokens
             .create(new)
             .await
@@ -65,44 +57,42 @@ impl StoreTokens {
             .map_err(failure)
     }
 
-    pub(super) async fn list(&self, listing: &Listing) -> Result<Vec<TokenInfo>, Failure> {
-        let found = all_pages(listing, async |page| {
-            let page = self.tokens.list(listing.filter.clone(), page).await?;
-            Ok((page.records.iter().map(token_info).collect(), page.next))
-        });
-        found.await.map_err(failure)
+    async fn page(
+        &self,
+        filter: TokenFilter,
+        page: Page,
+    ) -> Result<(Vec<TokenInfo>, Option<Cursor>), Failure> {
+        let page = self.tokens.list(filter, page).await.map_err(failure)?;
+        Ok((page.records.iter().map(info).collect(), page.next))
     }
 
-    pub(super) async fn get(&self, id: TokenId) -> Result<TokenInfo, Failure> {
+    async fn get(&self, token: TokenRef) -> Result<TokenInfo, Failure> {
         self.tokens
-            .get(id)
+            .get(in_store(token)?)
             .await
-            .map(|it| token_info(&it))
+            .map(|it| info(&it))
             .map_err(failure)
     }
 
-    pub(super) async fn update(
-        &self,
-        id: TokenId,
-        update: TokenUpdate,
-    ) -> Result<Changed, Failure> {
+    async fn update(&self, id: TokenId, update: TokenUpdate) -> Result<Changed, Failure> {
         changed(self.tokens.update(id, update).await)
     }
 
-    pub(super) async fn rotate(&self, id: TokenId, grace: Duration) -> Result<Issued, Failure> {
-        let rotated = self.tokens.rotate(id, grace).await;
+    async fn rotate(&self, token: TokenRef, grace: Duration) -> Result<Issued, Failure> {
+        let rotated = self.tokens.rotate(in_store(token)?, grace).await;
         rotated.map(|it| issued(&it)).map_err(failure)
     }
 
-    pub(super) async fn disable(&self, id: TokenId) -> Result<Changed, Failure> {
+    async fn disable(&self, id: TokenId) -> Result<Changed, Failure> {
         changed(self.tokens.disable(id).await)
     }
 
-    pub(super) async fn enable(&self, id: TokenId) -> Result<Changed, Failure> {
+    async fn enable(&self, id: TokenId) -> Result<Changed, Failure> {
         changed(self.tokens.enable(id).await)
     }
 
-    pub(super) async fn revoke(&self, id: TokenId) -> Result<Revoked, Failure> {
+    async fn revoke(&self, token: TokenRef) -> Result<Revoked, Failure> {
+        let id = in_store(token)?;
         let revoked = self.tokens.revoke(id).await.map_err(failure)?;
         Ok(Revoked {
             id,
@@ -110,17 +100,14 @@ impl StoreTokens {
         })
     }
 
-    pub(super) async fn preview_revocation(
-        &self,
-        filter: TokenFilter,
-    ) -> Result<BulkPreview, Failure> {
+    async fn preview_revocation(&self, filter: TokenFilter) -> Result<BulkPreview, Failure> {
         self.tokens
             .preview_revocation(filter)
             .await
             .map_err(failure)
     }
 
-    pub(super) async fn revoke_where(
+    async fn revoke_where(
         &self,
         filter: TokenFilter,
         expect: usize,
@@ -131,20 +118,27 @@ impl StoreTokens {
             error => failure(error),
         })
     }
+
+    /// Closes the store, so that a SQLite database is one complete file. Changes are committed before.
+    async fn close(&self) {
+        if let Err(error) = self.store.close().await {
+            let failure = Failure::from_error(FailureKind::Unreachable, &error);
+            note(format_args!(
+                "cannot close the store: {}",
+                failure.message()
+            ));
+        }
+    }
 }
 
-pub(super) fn not_found() -> Failure {
-    failure(LifecycleError::NotFound)
-}
-
-fn token_info(record: &TokenRecord) -> TokenInfo {
+fn info(record: &TokenRecord) -> TokenInfo {
     TokenInfo::new(record, SystemTime::now())
 }
 
 fn issued(issued: &IssuedToken) -> Issued {
     Issued {
         secret: SecretText::new(issued.expose_secret()),
-        token: token_info(issued.record()),
+        token: info(issued.record()),
         effective_within: issued.effective_within(),
     }
 }
@@ -152,15 +146,12 @@ fn issued(issued: &IssuedToken) -> Issued {
 fn changed(changed: Result<ChangedToken, LifecycleError>) -> Result<Changed, Failure> {
     let changed = changed.map_err(failure)?;
     Ok(Changed {
-        token: token_info(&changed.record),
+        token: info(&changed.record),
         effective_within: changed.effective_within,
     })
 }
 
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "it stands where a function of the error is wanted"
-)]
+#[expect(clippy::needless_pass_by_value, reason = "the argument of map_err")]
 fn failure(error: LifecycleError) -> Failure {
     if let LifecycleError::Store(error) = &error
         && let Some(failure) = token_file_failure(error)
@@ -179,13 +170,22 @@ fn failure(error: LifecycleError) -> Failure {
         error => Failure::from_error(kind, error),
     };
     match error {
-        LifecycleError::NotFound => failure.with_hint("`svctok list` shows the tokens there are"),
+        LifecycleError::NotFound => not_found(),
         LifecycleError::LastAdmin => failure.with_hint(LAST_ADMIN_HINT),
         LifecycleError::RevisionMismatch => failure.with_hint(REVISION_HINT),
         LifecycleError::UnexpectedCount { .. } => failure.with_hint(RECOUNT_HINT),
-        LifecycleError::Store(_) => failure.with_hint(
-            "a change may have been made: look with `svctok get` or `svctok list` before you try again",
-        ),
+        LifecycleError::Store(_) => failure.with_hint(CHECK_FIRST),
         _ => failure,
+    }
+}
+
+/// Returns the id of a token in a store.
+fn in_store(token: TokenRef) -> Result<TokenId, Failure> {
+    match token {
+        TokenRef::Id(id) => Ok(id),
+        TokenRef::Own => Err(Failure::usage(
+            "`self` needs a server: a store is used without a token",
+        )
+        .with_hint("specify the ID of the token: `svctok list` shows the IDs")),
     }
 }

@@ -6,12 +6,12 @@ use serde::Serialize;
 use crate::principal::Principal;
 use crate::store::TokenRecord;
 
-/// What is told of a token that is not good.
+/// The introspection of any other token.
 pub(super) const INACTIVE: &str = r#"{"active":false}"#;
 
-/// What is told of a good token (RFC 7662 §2.2).
+/// The introspection of a valid token (RFC 7662 §2.2).
 #[derive(Serialize)]
-pub(super) struct IntrospectionResponse<'a> {
+pub(super) struct Introspection<'a> {
     active: bool,
     #[serde(skip_serializing_if = "String::is_empty")]
     scope: String,
@@ -37,7 +37,7 @@ pub(super) struct IntrospectionResponse<'a> {
     labels: BTreeMap<&'a str, &'a str>,
 }
 
-impl<'a> IntrospectionResponse<'a> {
+impl<'a> Introspection<'a> {
     pub(super) fn new(record: &'a TokenRecord, principal: &Principal) -> Self {
         let grace_end = record.grace_ends_at();
         let grace_end = grace_end.filter(|_| principal.uses_previous_secret());
@@ -60,13 +60,9 @@ impl<'a> IntrospectionResponse<'a> {
             labels: record.labels().collect(),
         }
     }
-
-    pub(super) fn to_json(&self) -> String {
-        serde_json::to_string(self).expect("an answer is plain data")
-    }
 }
 
-/// Seconds since 1970, rounded down: nobody takes a token for good longer than it is.
+/// Returns the seconds since 1970, rounded down, so that no reader accepts a token for too long.
 fn seconds(time: SystemTime) -> i64 {
     match time.duration_since(UNIX_EPOCH) {
         Ok(after) => i64::try_from(after.as_secs()).unwrap_or(i64::MAX),
@@ -85,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn timestamps_round_down_to_whole_seconds() {
+    fn rounds_down_on_both_sides_of_the_epoch() {
         let part = Duration::from_millis(1999);
         assert_eq!(seconds(UNIX_EPOCH + part), 1);
         assert_eq!(seconds(UNIX_EPOCH - part), -2);

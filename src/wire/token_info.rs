@@ -6,21 +6,21 @@ use serde::{Deserialize, Serialize};
 use crate::store::{TokenRecord, TokenStatus};
 use crate::token::TokenId;
 
-/// A token as it is shown to people and programs: what is known of it, but for the digests.
+/// What is known about a token, without its digests.
 ///
-/// As JSON it is the one shape of the [management API](crate#features), the client and the command
-/// line: every member always, `null` where there is nothing, times as RFC 3339 has them, in UTC.
-/// Members of unknown names are passed over when it is read.
+/// As JSON this is the token of the [management API](crate#features), the client and the command
+/// line. Every member is present, and `null` if it has no value. Times are RFC 3339 in UTC. Reading
+/// skips unknown members.
 ///
 /// ```
 /// use std::time::SystemTime;
-/// use tower_service_token::lifecycle::TokenInfo;
 /// use tower_service_token::store::TokenRecord;
 /// use tower_service_token::token::TokenFormat;
+/// use tower_service_token::wire::TokenInfo;
 ///
 /// let record = TokenRecord::from(&TokenFormat::default().mint()?).with_name("ci");
-/// let shown = TokenInfo::new(&record, SystemTime::now());
-/// let json = serde_json::to_value(&shown)?;
+/// let info = TokenInfo::new(&record, SystemTime::now());
+/// let json = serde_json::to_value(&info)?;
 /// assert_eq!(json["state"], "active");
 /// assert_eq!(serde_json::from_value::<TokenInfo>(json)?.id, record.id());
 /// # Ok::<_, Box<dyn std::error::Error>>(())
@@ -29,62 +29,59 @@ use crate::token::TokenId;
 #[cfg_attr(feature = "api", derive(utoipa::ToSchema))]
 #[cfg_attr(
     feature = "api",
-    schema(description = "What is known of a token, but for its secret.")
+    schema(as = ServiceToken, description = "What is known about a token, without its secret.")
 )]
 #[non_exhaustive]
 pub struct TokenInfo {
-    /// Its public id.
+    /// The public id.
     #[serde(with = "text")]
     #[cfg_attr(feature = "api", schema(value_type = String, pattern = "^[0-9A-Za-z]{10}$"))]
     pub id: TokenId,
-    /// What people call it.
+    /// The name, for people.
     pub name: String,
-    /// What it is for.
-    #[serde(default)]
+    /// What the token is for.
     #[cfg_attr(feature = "api", schema(required))]
     pub description: Option<String>,
-    /// Whom it acts for.
-    #[serde(default)]
+    /// Whom the token acts for.
     #[cfg_attr(feature = "api", schema(required))]
     pub subject: Option<String>,
-    /// Its roles.
+    /// The roles.
     pub roles: Vec<String>,
-    /// Its scopes.
+    /// The scopes.
     pub scopes: Vec<String>,
-    /// Its labels.
+    /// The labels.
     #[serde(default)]
     #[cfg_attr(feature = "api", schema(required))]
     pub labels: BTreeMap<String, String>,
-    /// Whether it works, at the moment at which it was shown.
+    /// Whether the token is accepted, at the time of the response.
     #[serde(with = "text")]
-    #[cfg_attr(feature = "api", schema(schema_with = status_schema))]
+    #[cfg_attr(feature = "api", schema(schema_with = super::schema::state))]
     pub state: TokenStatus,
-    /// When it was created.
+    /// When the token was created.
     #[serde(default, with = "time")]
     #[cfg_attr(feature = "api", schema(required, value_type = Option<String>, format = DateTime))]
     pub created_at: Option<SystemTime>,
-    /// The [name](super::Actor::name) of the actor that created it, such as `operator:alice` or
+    /// The [name](crate::lifecycle::Actor::name) of the actor that created it, such as `operator:alice` or
     /// `token:6GcLxtJEDQ`.
-    #[serde(default)]
     #[cfg_attr(feature = "api", schema(required))]
     pub created_by: Option<String>,
-    /// When it was last changed.
+    /// When the token was last changed.
     #[serde(default, with = "time")]
     #[cfg_attr(feature = "api", schema(required, value_type = Option<String>, format = DateTime))]
     pub updated_at: Option<SystemTime>,
-    /// When it stops working.
+    /// When the token expires.
     #[serde(default, with = "time")]
     #[cfg_attr(feature = "api", schema(required, value_type = Option<String>, format = DateTime))]
     pub expires_at: Option<SystemTime>,
-    /// When it starts working.
+    /// When the token starts working.
     #[serde(default, with = "time")]
     #[cfg_attr(feature = "api", schema(required, value_type = Option<String>, format = DateTime))]
     pub not_before: Option<SystemTime>,
-    /// When it was last used, not to the second.
+    /// When the token was last used, approximately.
     #[serde(default, with = "time")]
     #[cfg_attr(feature = "api", schema(required, value_type = Option<String>, format = DateTime))]
     pub last_used_at: Option<SystemTime>,
-    /// When its secret was last changed.
+    /// When the secret was last changed.
     #[serde(default, with = "time")]
     #[cfg_attr(feature = "api", schema(required, value_type = Option<String>, format = DateTime))]
     pub rotated_at: Option<SystemTime>,
@@ -92,18 +89,17 @@ pub struct TokenInfo {
     #[serde(default, with = "time")]
     #[cfg_attr(feature = "api", schema(required, value_type = Option<String>, format = DateTime))]
     pub grace_ends_at: Option<SystemTime>,
-    /// Its text with the secret left out.
-    #[serde(default)]
+    /// The text of the token with the secret redacted.
     #[cfg_attr(feature = "api", schema(required))]
     pub hint: Option<String>,
-    /// How often it was changed, for [`if_revision`](super::TokenUpdate::if_revision). Not part of
-    /// the JSON: the management API says it as `ETag`, where it shows one token.
+    /// The revision, for [`if_revision`](crate::lifecycle::TokenUpdate::if_revision). Not part of
+    /// the JSON: the management API sends it as `ETag` of a single token.
     #[serde(skip)]
     pub revision: Option<u64>,
 }
 
 impl TokenInfo {
-    /// This token, with its state as of `now`.
+    /// Describes a token, with its state as of `now`.
     pub fn new(record: &TokenRecord, now: SystemTime) -> Self {
         let owned = |text: Option<&str>| text.map(str::to_owned);
         Self {
@@ -132,17 +128,7 @@ impl TokenInfo {
     }
 }
 
-#[cfg(feature = "api")]
-fn status_schema() -> utoipa::openapi::Object {
-    use TokenStatus::{Active, Disabled, Expired, Revoked};
-    let status_schema = [Active, Disabled, Revoked, Expired].map(|state| state.to_string());
-    utoipa::openapi::ObjectBuilder::new()
-        .schema_type(utoipa::openapi::Type::String)
-        .enum_values(Some(status_schema))
-        .build()
-}
-
-/// What is written as a text.
+/// A value as text.
 mod text {
     use std::borrow::Cow;
     use std::fmt::Display;
@@ -167,19 +153,19 @@ mod text {
     }
 }
 
-/// Times as RFC 3339 has them, in UTC.
-mod time {
+/// RFC 3339 times in UTC.
+pub(super) mod time {
     use std::time::SystemTime;
 
     use jiff::Timestamp;
     use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
     #[expect(clippy::ref_option, reason = "serde passes a field by reference")]
-    pub(super) fn serialize<S: Serializer>(
+    pub(crate) fn serialize<S: Serializer>(
         time: &Option<SystemTime>,
         to: S,
     ) -> Result<S::Ok, S::Error> {
-        // What is out of the calendar's range cannot be said.
+        // RFC 3339 has no later time.
         let time = time.and_then(|time| Timestamp::try_from(time).ok());
         time.map(|time| time.to_string()).serialize(to)
     }
@@ -191,7 +177,7 @@ mod time {
             return Ok(None);
         };
         let time = text.parse::<Timestamp>();
-        let time = time.map_err(|_| de::Error::custom("not a time of RFC 3339"))?;
+        let time = time.map_err(|_| de::Error::custom("not an RFC 3339 time"))?;
         Ok(Some(time.into()))
     }
 }
@@ -201,13 +187,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ignores_unknown_members_and_requires_known_ones() {
+    fn skips_unknown_members_and_rejects_malformed_ones() {
         let json = r#"{"id":"7Hq2mX9bTe","name":"ci","roles":[],"scopes":["a:b"],
             "state":"revoked","expires_at":"2027-01-15T08:00:00Z","color":"red"}"#;
-        let shown: TokenInfo = serde_json::from_str(json).expect("readable");
-        assert_eq!(shown.state, TokenStatus::Revoked);
+        let info: TokenInfo = serde_json::from_str(json).expect("readable");
+        assert_eq!(info.state, TokenStatus::Revoked);
         let expiry = std::time::Duration::from_secs(1_800_000_000);
-        assert_eq!(shown.expires_at, Some(SystemTime::UNIX_EPOCH + expiry));
+        assert_eq!(info.expires_at, Some(SystemTime::UNIX_EPOCH + expiry));
         for (good, bad) in [
             ("7Hq2mX9bTe", "7Hq2mX9bT"),
             ("\"revoked\"", "\"gone\""),

@@ -1,0 +1,40 @@
+use std::sync::Arc;
+
+use axum::response::Response;
+use http::header::ETAG;
+use http::{HeaderValue, StatusCode};
+
+use super::super::body;
+use super::super::state::ApiState;
+use super::problem::Problem;
+use crate::lifecycle::LifecycleError;
+use crate::store::TokenRecord;
+use crate::token::TokenId;
+use crate::wire::TokenInfo;
+
+pub(super) type HandlerState = ApiState<()>;
+pub(super) type SharedState = axum::extract::State<Arc<HandlerState>>;
+
+impl HandlerState {
+    pub(super) fn problem(&self, error: LifecycleError) -> Problem {
+        Problem::from_error(error, &self.checker)
+    }
+
+    pub(super) fn info(&self, record: &TokenRecord) -> TokenInfo {
+        TokenInfo::new(record, self.checker.clock.now())
+    }
+
+    /// Creates the response with one token and its revision as `ETag`.
+    pub(super) fn token_response(&self, record: &TokenRecord) -> Response {
+        let mut response = body::response(StatusCode::OK, &self.info(record));
+        let tag = HeaderValue::try_from(format!("\"{}\"", record.revision()));
+        let tag = tag.expect("digits are visible ASCII");
+        response.headers_mut().insert(ETAG, tag);
+        response
+    }
+}
+
+/// Parses the id in a path. A malformed id names no token.
+pub(super) fn id(text: &str) -> Result<TokenId, Problem> {
+    text.parse().map_err(|_| Problem::not_found())
+}

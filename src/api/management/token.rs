@@ -1,0 +1,199 @@
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+
+use super::super::body;
+use super::super::caller::Caller;
+use super::super::lifecycle_response::{PathSegment, with_effective_within};
+use super::conditions::{Conditions, IfMatch, LastAdmin};
+use super::problem::Problem;
+use super::state::{HandlerState, SharedState, id};
+use crate::lifecycle::{ChangedToken, IssuedToken, LifecycleError, TokenUpdate};
+use crate::token::PresentedToken;
+use crate::wire::{RotateRequest, RotatedResponse, TokenInfo, UpdateRequest};
+
+type Outcome = Result<Response, Problem>;
+
+/// The path in the OpenAPI document.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "only describes the path")]
+struct TokenPath {
+    /// The public id of the token.
+    #[param(pattern = "^[0-9A-Za-z]{10}$")]
+    id: String,
+}
+
+#[derive(utoipa::ToResponse)]
+#[response(description = "The token.", headers(
+    ("ETag" = String, description = "The revision of the token, for `If-Match`."),
+))]
+#[expect(dead_code, reason = "only describes the response")]
+struct TokenResponse(TokenInfo);
+
+/// Returns a token.
+#[utoipa::path(
+    get, path = "/service-tokens/{id}", operation_id = "getServiceToken",
+    params(TokenPath),
+    responses((status = 200, response = inline(TokenResponse))),
+)]
+pub(super) async fn get(State(state): SharedState, PathSegment(path): PathSegment) -> Outcome {
+    let record = state.tokens.get(id(&path)?).await;
+    let record = record.map_err(|error| state.problem(error))?;
+    Ok(state.token_response(&record))
+}
+
+/// Returns the caller's own token.
+#[utoipa::path(
+    get, path = "/service-tokens/self", operation_id = "getOwnServiceToken",
+    responses((status = 200, response = inline(TokenResponse))),
+)]
+pub(super) async fn get_own(State(state): SharedState, caller: Caller) -> Outcome {
+    let tokens = caller.tokens(&state, None).await?;
+    match tokens.own_record().await {
+        Ok(record) => Ok(state.token_response(&record)),
+        Err(LifecycleError::UnknownActor) => Err(Problem::not_found()),
+        Err(error) => Err(state.problem(error)),
+    }
+}
+
+/// Updates a token.
+#[utoipa::path(
+    patch, path = "/service-tokens/{id}", operation_id = "updateServiceToken",
+    params(TokenPath, IfMatch, LastAdmin),
+    request_body(content(
+        (UpdateRequest = "application/merge-patch+json"), (UpdateRequest = "application/json"),
+    )),
+    responses((status = 200, response = inline(TokenResponse))),
+)]
+pub(super) async fn update(
+    State(state): SharedState,
+    PathSegment(path): PathSegment,
+    conditions: Conditions,
+    request: Request,
+) -> Outcome {
+    let id = id(&path)?;
+    let update = body::merge_patch::<UpdateRequest>(request).await?;
+    let update = TokenUpdate::try_from(update)?;
+    let tokens = conditions.for_token(&state, id).await?;
+    changed(&state, tokens.update(id, update).await)
+}
+
+/// Issues a new secret for a token.
+#[utoipa::path(
+    post, path = "/service-tokens/{id}/rotate", operation_id = "rotateServiceToken",
+    params(TokenPath, IfMatch), request_body = RotateRequest,
+    responses((status = 200, description = "The token and its new secret.", body = RotatedResponse)),
+)]
+pub(super) async fn rotate(
+    State(state): SharedState,
+    PathSegment(path): PathSegment,
+    conditions: Conditions,
+    request: Request,
+) -> Outcome {
+    let id = id(&path)?;
+    let grace = Duration::try_from(body::optional::<RotateRequest>(request).await?)?;
+    let tokens = conditions.for_token(&state, id).await?;
+    rotated(&state, tokens.rotate(id, grace).await)
+}
+
+/// Issues a new secret for the caller's own token.
+#[utoipa::path(
+    post, path = "/service-tokens/self/rotate", operation_id = "rotateOwnServiceToken",
+    params(IfMatch), request_body = RotateRequest,
+    responses((status = 200, description = "The token and its new secret.", body = RotatedResponse)),
+)]
+pub(super) async fn rotate_own(
+    State(state): SharedState,
+    conditions: Conditions,
+    request: Request,
+) -> Outcome {
+    let grace = Duration::try_from(body::optional::<RotateRequest>(request).await?)?;
+    let (tokens, id) = conditions.for_own(&state).await?;
+    rotated(&state, tokens.rotate(id, grace).await)
+}
+
+/// Disables a token.
+#[utoipa::path(
+    post, path = "/service-tokens/{id}/disable", operation_id = "disableServiceToken",
+    params(TokenPath, IfMatch, LastAdmin),
+    responses((status = 200, response = inline(TokenResponse))),
+)]
+pub(super) async fn disable(
+    State(state): SharedState,
+    PathSegment(path): PathSegment,
+    conditions: Conditions,
+) -> Outcome {
+    let id = id(&path)?;
+    let tokens = conditions.for_token(&state, id).await?;
+    changed(&state, tokens.disable(id).await)
+}
+
+/// Enables a disabled token.
+#[utoipa::path(
+    post, path = "/service-tokens/{id}/enable", operation_id = "enableServiceToken",
+    params(TokenPath, IfMatch),
+    responses((status = 200, response = inline(TokenResponse))),
+)]
+pub(super) async fn enable(
+    State(state): SharedState,
+    PathSegment(path): PathSegment,
+    conditions: Conditions,
+) -> Outcome {
+    let id = id(&path)?;
+    let tokens = conditions.for_token(&state, id).await?;
+    changed(&state, tokens.enable(id).await)
+}
+
+/// Revokes a token.
+#[utoipa::path(
+    delete, path = "/service-tokens/{id}", operation_id = "revokeServiceToken",
+    params(TokenPath, IfMatch, LastAdmin),
+    responses((status = 204, description = "The token is revoked.")),
+)]
+pub(super) async fn revoke(
+    State(state): SharedState,
+    PathSegment(path): PathSegment,
+    conditions: Conditions,
+) -> Outcome {
+    let id = id(&path)?;
+    let tokens = conditions.for_token(&state, id).await?;
+    revoked(&state, tokens.revoke(id).await)
+}
+
+/// Revokes the caller's own token.
+#[utoipa::path(
+    delete, path = "/service-tokens/self", operation_id = "revokeOwnServiceToken",
+    params(IfMatch, LastAdmin),
+    responses((status = 204, description = "The token is revoked.")),
+)]
+pub(super) async fn revoke_own(State(state): SharedState, conditions: Conditions) -> Outcome {
+    let (tokens, id) = conditions.for_own(&state).await?;
+    revoked(&state, tokens.revoke(id).await)
+}
+
+fn rotated(state: &HandlerState, issued: Result<IssuedToken, LifecycleError>) -> Outcome {
+    let issued = issued.map_err(|error| state.problem(error))?;
+    let token = PresentedToken::new(issued.expose_secret());
+    let rotated = RotatedResponse {
+        grace_ends_at: issued.record().grace_ends_at(),
+        service_token: state.info(issued.record()),
+        token: token.map(PresentedToken::into_owned),
+    };
+    let response = body::response(StatusCode::OK, &rotated);
+    Ok(with_effective_within(issued.effective_within(), response))
+}
+
+fn revoked(state: &HandlerState, changed: Result<ChangedToken, LifecycleError>) -> Outcome {
+    let changed = changed.map_err(|error| state.problem(error))?;
+    let response = StatusCode::NO_CONTENT.into_response();
+    Ok(with_effective_within(changed.effective_within, response))
+}
+
+fn changed(state: &HandlerState, changed: Result<ChangedToken, LifecycleError>) -> Outcome {
+    let changed = changed.map_err(|error| state.problem(error))?;
+    let response = state.token_response(&changed.record);
+    Ok(with_effective_within(changed.effective_within, response))
+}

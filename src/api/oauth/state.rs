@@ -1,0 +1,13 @@
+use super::super::inspector::Inspector;
+use crate::lifecycle::ServiceTokens;
+
+/// What both endpoints share.
+pub(super) struct ApiState {
+    /// Checks tokens that their holder presents.
+    pub(super) inspector: Inspector,
+    /// Checks tokens that a service introspects.
+    pub(super) service_inspector: Inspector,
+    pub(super) tokens: ServiceTokens,
+    pub(super) issuer: Option<Box<str>>,
+    pub(super) audience: Option<Box<str>>,
+}

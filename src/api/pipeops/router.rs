@@ -1,0 +1,102 @@
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn;
+use axum::routing::{get, patch, post};
+use http::StatusCode;
+
+use super::super::body;
+use super::super::caller::{READ_SCOPES, WRITE_SCOPES};
+use super::super::listing::ListWriter;
+use super::super::request_log::LogFailuresLayer;
+use super::handlers;
+use super::response::{ErrorResponse, Rejections};
+use super::state::{HandlerState, PipeOps};
+use crate::authorize::RequireScopesLayer;
+use crate::lifecycle::ServiceTokens;
+use crate::middleware::ServiceTokenLayer;
+
+const TOKENS: &str = "/api/v1/service-account-tokens";
+const TOKEN: &str = "/api/v1/service-account-tokens/{uuid}";
+
+/// Builds the router for the client `pipeops-go-sdk`.
+///
+/// See the [module](super) for the rules and an example.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct PipeOpsApi {
+    tokens: ServiceTokens,
+    layer: ServiceTokenLayer,
+    default_workspace: Box<str>,
+}
+
+impl PipeOpsApi {
+    /// Creates an API that manages `tokens` for callers that `layer` accepts.
+    ///
+    /// If the tokens of callers are in another store than the managed tokens, declare it with
+    /// [`with_actor_store`](ServiceTokens::with_actor_store). Otherwise their changes are rejected.
+    ///
+    /// The API ignores the layer's response builder, and always accepts `Authorization: Bearer`.
+    pub fn new(tokens: ServiceTokens, layer: ServiceTokenLayer) -> Self {
+        Self {
+            tokens,
+            layer,
+            default_workspace: "default".into(),
+        }
+    }
+
+    /// Sets the workspace of tokens without one, at most 200 characters. The client does not escape
+    /// it in queries, so use letters, digits and `-`. The default is `default`.
+    ///
+    /// ```
+    /// use tower_service_token::api::pipeops::PipeOpsApi;
+    /// use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens};
+    ///
+    /// let store = MemoryStore::new();
+    /// let layer = ServiceTokenLayer::new(store.clone());
+    /// let api = PipeOpsApi::new(ServiceTokens::new(store), layer).with_default_workspace("team-a");
+    /// ```
+    pub fn with_default_workspace(mut self, uuid: impl Into<Box<str>>) -> Self {
+        self.default_workspace = uuid.into();
+        self
+    }
+
+    /// Builds the router, for an app with any state. Merge it at the root.
+    pub fn into_router<S: Clone + Send + Sync + 'static>(self) -> Router<S> {
+        let guard = |scopes: [&'static str; 2]| {
+            let guard = RequireScopesLayer::any_of(scopes);
+            guard.with_rejection_response(Rejections)
+        };
+        let readers = Router::new()
+            .route(TOKENS, get(handlers::list))
+            .route(TOKEN, get(handlers::get))
+            .route_layer(guard(READ_SCOPES));
+        let writers = Router::new()
+            .route(TOKENS, post(handlers::create))
+            .route(TOKEN, patch(handlers::update).delete(handlers::revoke))
+            .route_layer(guard(WRITE_SCOPES));
+        let layer = self.layer.accept_bearer().for_api();
+        let state = HandlerState {
+            tokens: self.tokens,
+            checker: layer.checker(),
+            extra: PipeOps {
+                default_workspace: self.default_workspace,
+                lists: ListWriter::default(),
+            },
+        };
+        Router::new()
+            .route("/workspace", get(handlers::workspaces))
+            .merge(readers)
+            .merge(writers)
+            .route_layer(LogFailuresLayer)
+            .route_layer(layer.with_rejection_response(Rejections))
+            .route_layer(from_fn(body::drain_unread))
+            .method_not_allowed_fallback(async || {
+                let status = StatusCode::METHOD_NOT_ALLOWED;
+                ErrorResponse::new(status, "the path does not support this method")
+            })
+            .layer(DefaultBodyLimit::max(body::MAX_BODY_BYTES))
+            .with_state(Arc::new(state))
+    }
+}

@@ -1,0 +1,138 @@
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+
+use super::super::body;
+use super::super::caller::{Caller, write_requirement};
+use super::super::lifecycle_response::PathSegment;
+use super::super::listing::{ListFormat, ListWriter};
+use super::super::state::ApiState;
+use super::error::ErrorResponse;
+use super::expiry::{displayed, from_millis, millis};
+use crate::lifecycle::{Expiry, LifecycleError, NewToken};
+use crate::observe::RequestInfo;
+use crate::registry::TokenFilter;
+use crate::store::{TokenRecord, TokenState};
+use crate::token::TokenId;
+
+pub(super) type HandlerState = ApiState<ListWriter>;
+
+/// The body of a creation. The tool always sends a subject, and an empty one for none.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", expecting = "an object")]
+struct CreateRequest {
+    name: Option<String>,
+    roles: Option<Vec<String>>,
+    dedicated_subject: Option<String>,
+    expiry_date: Option<i64>,
+}
+
+#[derive(Serialize)]
+struct CreateResponse<'a> {
+    name: &'a str,
+    token: &'a str,
+    expiration: Option<i64>,
+}
+
+/// A token of a list.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Token<'a> {
+    id: i64,
+    name: &'a str,
+    roles: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expiration: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dedicated_subject: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    description: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_update_timestamp: Option<i64>,
+}
+
+pub(super) async fn create(
+    State(state): State<Arc<HandlerState>>,
+    caller: Caller,
+    request: Request,
+) -> Result<Response, ErrorResponse> {
+    let request: CreateRequest = body::parse(&body::read(request).await?)?;
+    let mut new = NewToken::new(request.name.unwrap_or_default());
+    new = new.with_roles(request.roles.unwrap_or_default());
+    if let Some(subject) = request.dedicated_subject.filter(|it| !it.is_empty()) {
+        new = new.with_subject(subject);
+    }
+    if let Some(typed) = request.expiry_date {
+        let end = from_millis(typed)
+            .ok_or_else(|| ErrorResponse::expiry("not a date from 1970 to 9999"))?;
+        new = new.with_expiry(Expiry::at(end));
+    }
+    let tokens = caller.tokens(&state, Some(write_requirement())).await?;
+    let issued = tokens.create(new).await;
+    let issued = issued.map_err(|error| ErrorResponse::from_error(error, &state.checker))?;
+    let response = CreateResponse {
+        name: issued.record().name(),
+        token: issued.expose_secret(),
+        expiration: issued.record().expires_at().and_then(displayed),
+    };
+    Ok(body::response(StatusCode::OK, &response))
+}
+
+pub(super) async fn list(
+    State(state): State<Arc<HandlerState>>,
+    request: RequestInfo,
+) -> Result<Response, ErrorResponse> {
+    let filter = TokenFilter::new().without_revoked();
+    let report = state.failure_report(request);
+    let lists = &state.extra;
+    let list = lists.write(state.tokens.clone(), filter, TokenList, report);
+    let list = list.await;
+    let list = list.map_err(|error| ErrorResponse::from_error(error, &state.checker))?;
+    Ok(body::write(StatusCode::OK.into_response(), list))
+}
+
+/// An array of tokens.
+struct TokenList;
+
+impl ListFormat for TokenList {
+    fn prefix(&self) -> &'static str {
+        "["
+    }
+
+    fn token(&self, record: &TokenRecord) -> String {
+        let token = Token {
+            id: record.id().as_i64(),
+            name: record.name(),
+            roles: record.roles().iter().collect(),
+            expiration: record.expires_at().and_then(displayed),
+            dedicated_subject: record.subject(),
+            description: record.description(),
+            last_update_timestamp: record.updated_at().and_then(millis),
+        };
+        serde_json::to_string(&token).expect("a token is plain data")
+    }
+
+    fn suffix(&self, _: usize) -> String {
+        "]".to_owned()
+    }
+}
+
+pub(super) async fn revoke(
+    State(state): State<Arc<HandlerState>>,
+    PathSegment(id): PathSegment,
+    caller: Caller,
+) -> Result<Response, ErrorResponse> {
+    let failed = |error| ErrorResponse::from_error(error, &state.checker);
+    let id = id.parse().ok().and_then(TokenId::from_i64);
+    let id = id.ok_or_else(|| failed(LifecycleError::NotFound))?;
+    let record = state.tokens.get(id).await.map_err(failed)?;
+    if record.state() == TokenState::Revoked {
+        return Err(failed(LifecycleError::NotFound));
+    }
+    let tokens = caller.tokens(&state, Some(write_requirement())).await?;
+    tokens.revoke(id).await.map_err(failed)?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}

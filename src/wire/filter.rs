@@ -1,0 +1,152 @@
+use serde::{Deserialize, Serialize};
+
+#[cfg(feature = "api")]
+use super::field::FieldProblems;
+use super::field::rfc_3339;
+#[cfg(feature = "api")]
+use super::schema;
+use super::token_info::TokenInfo;
+use crate::lifecycle::FieldProblem;
+use crate::registry::TokenFilter;
+
+/// The conditions on tokens, as query parameters of a listing or as members of a bulk revocation.
+/// A token matches if it meets all of them.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object")]
+#[cfg_attr(feature = "api", derive(utoipa::ToSchema, utoipa::IntoParams), schema(as = ServiceTokenFilter), into_params(parameter_in = Query))]
+pub(crate) struct Filter {
+    /// The name.
+    name: Option<String>,
+    /// One of the roles.
+    role: Option<String>,
+    /// One of the scopes.
+    scope: Option<String>,
+    /// The subject.
+    subject: Option<String>,
+    /// The state.
+    #[cfg_attr(feature = "api", schema(schema_with = schema::state_or_null), param(schema_with = schema::state))]
+    state: Option<String>,
+    /// A label, as `key=value`.
+    #[cfg_attr(feature = "api", schema(schema_with = schema::label_or_null), param(schema_with = schema::label))]
+    label: Option<String>,
+    /// Expires before this time.
+    #[cfg_attr(feature = "api", schema(schema_with = schema::time_or_null), param(schema_with = schema::time))]
+    expires_before: Option<String>,
+    /// Last used, or created, before this time.
+    #[cfg_attr(feature = "api", schema(schema_with = schema::time_or_null), param(schema_with = schema::time))]
+    last_used_before: Option<String>,
+}
+
+/// One page of a listing.
+#[derive(Serialize, Deserialize)]
+#[cfg_attr(feature = "api", derive(utoipa::ToSchema), schema(as = ServiceTokenList))]
+pub(crate) struct ListResponse {
+    /// The cursor of the next page. `null` on the last page.
+    #[cfg_attr(feature = "api", schema(required))]
+    pub(crate) next_cursor: Option<String>,
+    pub(crate) service_tokens: Vec<TokenInfo>,
+}
+
+#[cfg(feature = "api")]
+impl Filter {
+    /// Parses the conditions. `parent` is the pointer to the object that holds them.
+    pub(crate) fn parse(self, parent: &str, problems: &mut FieldProblems) -> TokenFilter {
+        let pointer = |name: &str| format!("{parent}/{name}");
+        let mut filter = TokenFilter::new();
+        filter.status = problems.parse(pointer("state"), self.state.as_ref());
+        filter.expires_before =
+            problems.time(pointer("expires_before"), self.expires_before.as_ref());
+        filter.last_used_before =
+            problems.time(pointer("last_used_before"), self.last_used_before.as_ref());
+        (filter.name, filter.role) = (self.name, self.role);
+        (filter.scope, filter.subject) = (self.scope, self.subject);
+        if let Some(label) = self.label {
+            match label.split_once('=') {
+                Some((key, value)) => filter = filter.with_label(key, value),
+                None => problems.push(pointer("label"), "not key=value"),
+            }
+        }
+        filter
+    }
+}
+
+#[cfg(feature = "client")]
+impl Filter {
+    /// Returns the conditions as query parameters.
+    pub(crate) fn into_query(self) -> Vec<(&'static str, String)> {
+        let conditions = [
+            ("name", self.name),
+            ("role", self.role),
+            ("scope", self.scope),
+            ("subject", self.subject),
+            ("state", self.state),
+            ("label", self.label),
+            ("expires_before", self.expires_before),
+            ("last_used_before", self.last_used_before),
+        ];
+        let conditions = conditions.into_iter();
+        let set = conditions.filter_map(|(name, value)| Some((name, value?)));
+        set.collect()
+    }
+}
+
+impl TryFrom<&TokenFilter> for Filter {
+    type Error = FieldProblem;
+
+    fn try_from(filter: &TokenFilter) -> Result<Self, FieldProblem> {
+        let unsupported = |field: &str| {
+            let detail = "the management API has no such filter";
+            FieldProblem::new(format!("/filter/{field}"), detail)
+        };
+        if filter.without_revoked {
+            return Err(unsupported("without_revoked"));
+        }
+        if filter.label_or_none.is_some() {
+            return Err(unsupported("label_or_none"));
+        }
+        let label = match &filter.label {
+            // The server would split the pair at the first equals sign.
+            Some((key, _)) if key.contains('=') => {
+                let detail = "the key of the label has an equals sign";
+                return Err(FieldProblem::new("/filter/label", detail));
+            }
+            label => label.as_ref().map(|(key, value)| format!("{key}={value}")),
+        };
+        let expires_before = filter.expires_before;
+        let expires_before = expires_before.map(|end| rfc_3339("/filter/expires_before", end));
+        let last_used_before = filter.last_used_before;
+        let last_used_before =
+            last_used_before.map(|end| rfc_3339("/filter/last_used_before", end));
+        Ok(Self {
+            name: filter.name.clone(),
+            role: filter.role.clone(),
+            scope: filter.scope.clone(),
+            subject: filter.subject.clone(),
+            state: filter.status.map(|status| status.to_string()),
+            label,
+            expires_before: expires_before.transpose()?,
+            last_used_before: last_used_before.transpose()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rejects_filters_that_the_api_lacks() {
+        for (filter, pointer) in [
+            (
+                TokenFilter::new().without_revoked(),
+                "/filter/without_revoked",
+            ),
+            (TokenFilter::new().with_label("a=b", "c"), "/filter/label"),
+        ] {
+            let Err(problem) = Filter::try_from(&filter) else {
+                panic!("{pointer}");
+            };
+            assert_eq!(problem.pointer, pointer);
+        }
+    }
+}
