@@ -164,7 +164,7 @@ impl CredentialSources {
         }
     }
 
-    /// Returns a token that stands alone, as in a form.
+    /// Parses a token without a scheme, as in a form.
     #[cfg(feature = "api")]
     pub(crate) fn parse_token<'t>(
         &self,

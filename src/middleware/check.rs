@@ -280,7 +280,7 @@ fn reason(kind: DenialKind) -> RejectionReason {
     }
 }
 
-/// Returns the denial of a known token that this reason stands for.
+/// Returns the denial of a known token for this reason.
 fn denial_kind(of: RejectionReason) -> Option<DenialKind> {
     [
         DenialKind::Revoked,

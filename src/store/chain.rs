@@ -162,7 +162,7 @@ fn log_failure(index: usize, error: &StoreError) {
     {
         let error: &dyn std::error::Error = std::error::Error::source(error).unwrap_or(error);
         let error = tracing::field::display(error);
-        tracing::warn!(target: "tower_service_token", index, kind, error, "a store of the chain could not look");
+        tracing::warn!(target: "tower_service_token", index, kind, error, "a store of the chain failed");
     }
     #[cfg(not(feature = "tracing"))]
     let _ = index;

@@ -29,7 +29,7 @@ trait PipeOpsAnswer {
     #[track_caller]
     fn assert_failed(&self, status: u16) -> String;
 
-    /// What stands in `data`.
+    /// Returns the member `data`.
     #[track_caller]
     fn data(&self, status: u16) -> Value;
 }

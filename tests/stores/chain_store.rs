@@ -315,7 +315,7 @@ fn logs_failures_covered_by_later_store_with_index_and_cause() {
     assert_eq!(found.unwrap().unwrap().name(), "third");
     assert_eq!(
         log.text().trim(),
-        "WARN tower_service_token: a store of the chain could not look \
+        "WARN tower_service_token: a store of the chain failed \
          index=1 kind=\"unavailable\" error=no route to host"
     );
 }

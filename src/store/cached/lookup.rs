@@ -49,7 +49,7 @@ impl Lookup {
     ) {
         let time = self.lookups.settings.lookup_timeout;
         let found = timeout(time, self.find_current(&*store, &credential)).await;
-        // Who is told may expect that no copy of the secret is left.
+        // A waiter that is notified expects that no copy of the secret is left.
         drop(credential);
         let (outcome, answer) = match found {
             Ok(Ok(found)) => (LookupOutcome::Answered, Ok(found)),

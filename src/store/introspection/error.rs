@@ -9,7 +9,7 @@ use crate::store::StoreError;
 
 type Source = Box<dyn Error + Send + Sync>;
 
-/// Why an [`IntrospectionStore`](super::IntrospectionStore) could not look: the
+/// Why an [`IntrospectionStore`](super::IntrospectionStore) could not look a token up: the
 /// [source](Error::source) of its [`StoreError`].
 ///
 /// `Display` is for logs. It may hold up to 200 bytes of what the server answered, escaped, with

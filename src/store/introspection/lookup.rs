@@ -55,7 +55,7 @@ impl Lookup {
         let result = core.client.introspect(credential.token());
         let result = timeout(core.settings.timeout, result).await;
         let digest = *credential.digest();
-        // Who is told may expect that no copy of the secret is left.
+        // A waiter that is notified expects that no copy of the secret is left.
         drop(credential);
         let reply = result.unwrap_or_else(|_| {
             self.call_outcome = CallOutcome::TimedOut;
@@ -140,7 +140,7 @@ impl Lookup {
                 _ => CallOutcome::Transient,
             };
         }
-        // So that who asks again begins anew.
+        // So that the next request starts a new lookup.
         self.complete(|_| {});
         LookupResponse::Failed(error, Arc::default())
     }

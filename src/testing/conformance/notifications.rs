@@ -35,7 +35,7 @@ pub(super) async fn check<R: TokenRegistry>(empty: impl AsyncFn() -> R) {
     expect_insert(
         &registry,
         &write(plain_record(3)),
-        "a listener that is gone hinders nobody",
+        "a dropped listener does not affect other listeners",
     )
     .await;
 }

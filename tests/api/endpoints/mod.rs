@@ -1,4 +1,4 @@
-//! The endpoints, asked as their contract has it and as nobody should ask them.
+//! The endpoints, with valid requests and with malformed ones.
 
 mod callers;
 #[cfg(feature = "tracing")]
