@@ -1,15 +1,15 @@
-//! One accepted request where a cache stands in front of a store that must be asked.
+//! One accepted request with a cache in front of a store that waits.
 //!
 //! Group `cached`, 100 tokens, each presented in turn, cache headers off:
 //!
-//! - `bare_with_principal`: no authentication, an identity is inserted;
+//! - `bare_with_principal`: no authentication, inserts an identity;
 //! - `memory`: [`MemoryStore`];
-//! - `cached`: a [`CachedStore`] that remembers every token, so that every request is a hit;
-//! - `cached_with_expiry`: the same with records with a time in them;
-//! - `cached_with_churn`: the same as `cached`, while another thread has one of 1,000 other tokens
-//!   changed, forgotten and looked up again, about 10,000 times a second.
+//! - `cached`: a [`CachedStore`] with an entry for every token, so that every request is a hit;
+//! - `cached_with_expiry`: the same with records that have an expiry;
+//! - `cached_with_churn`: like `cached`, while another thread changes, evicts and looks up one of
+//!   1,000 other tokens, about 10,000 times per second.
 //!
-//! A run ends with the ratio that PERFORMANCE.md sets a goal for.
+//! A run prints its ratio and the goal of PERFORMANCE.md last.
 
 #[path = "support/baseline.rs"]
 mod baseline;
@@ -109,7 +109,7 @@ fn accepted(id: &str, tokens: &Arc<[MintedToken]>, store: impl TokenStore) -> Ca
     Case::new(id, StatusCode::OK, requests, layer.layer(Trivial))
 }
 
-/// A cache that remembers these tokens for as long as the bench runs.
+/// A cache whose entries for these tokens outlive the bench.
 fn filled(tokens: &[MintedToken], store: MemoryStore, runtime: &Runtime) -> CachedStore<Remote> {
     let cached = CachedStore::new(Remote(store)).with_ttl(LONG_TTL);
     runtime.block_on(async {
@@ -173,7 +173,7 @@ fn churned(
     (cached, BackgroundChurn { ends, thread })
 }
 
-/// Knows nothing without being asked.
+/// A store whose `find_cached` has no answer.
 struct Remote(MemoryStore);
 
 #[async_trait]

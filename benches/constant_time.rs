@@ -1,15 +1,15 @@
-//! Whether the time that comparing two digests takes tells where they differ.
+//! Tests whether the time to compare two digests depends on where they differ.
 //!
-//! As dudect does it (Reparaz, Balasch, Verbauwhede: "dude, is my code constant time?", 2016): the
-//! comparisons of two classes of inputs are timed, the class drawn at random each time; the
-//! slowest are left out, as the system's work and not ours; Welch's t-test says how sure it is that
-//! the means differ. |t| below 4.5 is no evidence of a leak, however often this is run; above 10
-//! is a leak. The classes: equal digests against ones that differ in the first byte, and ones that
-//! differ in the first against ones that differ in the last.
+//! The method is dudect's (Reparaz, Balasch, Verbauwhede: "dude, is my code constant time?", 2016):
+//! it times comparisons of two classes of inputs in random order, drops the slowest as noise of the
+//! system, and computes Welch's t for the difference of the means. |t| below 4.5 is no evidence of
+//! a leak, however many times the bench runs; above 10 is a leak. The classes are: equal digests
+//! against digests that differ in the first byte, and digests that differ in the first byte against
+//! digests that differ in the last.
 //!
-//! The same is done with a comparison that stops at the first difference, as `==` on bytes may: it
-//! shows that the method finds a leak where there is one. Run by hand; timing on a shared machine
-//! is no basis for a test that must pass.
+//! A comparison that stops at the first difference, as `==` on bytes may, is the control: the
+//! method must find its leak. Run the bench by hand: timing on a shared machine is no basis for a
+//! test.
 
 #[path = "support/mode.rs"]
 mod mode;
@@ -19,7 +19,7 @@ use std::time::Instant;
 
 use tower_service_token::digest::TokenDigest;
 
-/// Comparisons that are timed as one; a single one is shorter than the clock is fine.
+/// The number of comparisons per measurement. A single one is shorter than the clock's resolution.
 const BATCH: usize = 64;
 
 type Bytes = [u8; 32];
@@ -49,14 +49,14 @@ fn main() {
             break;
         }
     }
-    // Ten times what passes for a leak, and still a small part of what it is.
+    // Ten times the threshold, and still far below the t of the control.
     assert!(
         control > 10.0,
         "the method finds no leak where there is one"
     );
 }
 
-/// Where a digest differs from the one it is compared with.
+/// The byte in which a digest differs from the one it is compared with.
 type Difference = Option<usize>;
 
 const EQUAL: Difference = None;
@@ -71,7 +71,7 @@ fn stops_early(a: &Bytes, b: &Bytes) -> bool {
     a.iter().zip(b).all(|(a, b)| black_box(*a) == black_box(*b))
 }
 
-/// Welch's t for the times of two classes, without its sign.
+/// The absolute value of Welch's t for the times of two classes.
 fn test(
     samples: usize,
     equals: impl Fn(&Bytes, &Bytes) -> bool,
@@ -83,7 +83,7 @@ fn test(
     for _ in 0..samples {
         let class = usize::from(random.next() >> 63 == 1);
         let difference = [one, other][class];
-        // Both classes write, so that their inputs lie in the cache alike.
+        // Both classes write, so that their inputs are cached alike.
         let pairs = [(); BATCH].map(|()| random.pair(difference));
         let start = Instant::now();
         for (a, b) in &pairs {
@@ -97,7 +97,7 @@ fn test(
     ((one.mean - other.mean) / deviation).abs()
 }
 
-/// The time that nine in ten stay below, of both classes together.
+/// The 90th percentile of the times of both classes together.
 fn slowest_kept(times: &[Vec<f64>; 2]) -> f64 {
     let mut all = times.concat();
     all.sort_unstable_by(f64::total_cmp);
@@ -111,7 +111,7 @@ struct Sample {
 }
 
 impl Sample {
-    /// By Welford's method, which keeps what differences of large sums lose.
+    /// Uses Welford's method, which avoids cancellation in large sums.
     fn of<'a>(times: impl Iterator<Item = &'a f64>) -> Self {
         let (mut count, mut mean, mut squares) = (0.0, 0.0, 0.0);
         for time in times {
@@ -128,7 +128,7 @@ impl Sample {
     }
 }
 
-/// Knuth's generator; nothing here is secret.
+/// Knuth's generator. Nothing here is secret.
 struct Random(u64);
 
 impl Random {
@@ -146,7 +146,7 @@ impl Random {
             *bytes = self.next().to_le_bytes();
         }
         let mut other = digest;
-        // A write in each class; where nothing is to differ it changes nothing.
+        // Writes in each class. For equal digests the write changes nothing.
         other[difference.unwrap_or(0)] ^= u8::from(difference.is_some());
         (digest, other)
     }

@@ -1,21 +1,22 @@
-//! What threads cost one another when they share a store.
+//! The cost of sharing a store between threads.
 //!
 //! 1, 2, 4 and 8 threads send requests through one layer over one [`MemoryStore`] of 1,000 tokens:
-//! all of them one hot token, or each its own 64. Meanwhile a writer changes the store every
-//! millisecond: it revokes a token, inserts another, and puts the hot one's record anew. The inner
-//! service gives the request back, so nothing but the layer runs between two requests, and the
+//! all threads one hot token, or each its own 64. Meanwhile a writer changes the store every
+//! millisecond: it revokes a token, inserts another, and replaces the record of the hot one. The
+//! inner service returns the request, so only the layer runs between two requests, and the
 //! principal replaces its predecessor in the extensions.
 //!
-//! By turns with these, as a measure of the machine, the same with a layer and a store for each
-//! thread: threads that share nothing but their cores and the caches between them.
+//! In turns with these, as a reference for the machine, the same runs with a layer and a store per
+//! thread: threads that share only their cores and the caches between them.
 //!
-//! Then one reader beside a writer that never pauses, against the same reader beside a thread that
-//! keeps a core just as busy and leaves the store alone: what a reader pays for a writer, in
-//! requests and in its slowest ones. A reader that waited for a writer's lock would show here.
+//! Then one reader runs beside a writer that never pauses, against the same reader beside a thread
+//! that uses as much of a core without the store. The difference is the cost of a writer to a
+//! reader, in throughput and in the slowest requests. A reader that waits for a writer's lock shows
+//! here.
 //!
-//! Throughput is the best of several windows, measured by turns: whatever else runs on the machine
-//! can only lower it. Where Linux tells how long a thread was on a core, that time per request is
-//! printed too: what other programs disturb less, and 1.00 where threads cost one another nothing.
+//! Throughput is the best of several windows, measured in turns, because other programs can only
+//! lower it. On Linux the CPU time per request is printed too. Other programs disturb it less; 1.00
+//! means that threads cost each other nothing.
 
 #[path = "support/mode.rs"]
 mod mode;
@@ -211,7 +212,7 @@ impl Bench {
     }
 }
 
-/// Which tokens the threads present, and to which reader.
+/// The tokens that the threads send, and how they are divided.
 struct Kind<'a> {
     name: &'a str,
     /// For two threads.
@@ -239,16 +240,16 @@ impl Kind<'_> {
     }
 }
 
-/// What runs beside the readers.
+/// The load beside the readers.
 #[derive(Clone, Copy)]
 enum BackgroundLoad {
-    /// Nothing but a loop.
+    /// An empty loop.
     Spinner,
     /// Changes to the store, with a pause after every three.
     Writer(Option<Duration>),
 }
 
-/// Refused by none: the writer leaves the tokens of the readers good.
+/// No change is refused: the writer never touches the tokens of the readers.
 fn rejected(rejection: &Rejection) -> Response<Request<Body>> {
     panic!("{rejection}")
 }
@@ -279,9 +280,9 @@ impl Service<Request<Body>> for ReturnRequest {
     }
 }
 
-/// What one reader did in a window.
+/// The measurements of one reader in a window.
 struct Read {
-    /// How long each batch took.
+    /// The duration of each batch.
     batches: Vec<Duration>,
     on_core: Option<Duration>,
 }
@@ -311,17 +312,17 @@ fn read(mut reader: Reader, tokens: &[MintedToken], start: &Barrier, stop: &Atom
     }
 }
 
-/// How long this thread has run, waiting for a core not included, if the system tells.
+/// The CPU time of this thread, if the system reports it.
 fn time_on_core() -> Option<Duration> {
     let text = fs::read_to_string("/proc/thread-self/schedstat").ok()?;
     let nanoseconds = text.split(' ').next()?.parse().ok()?;
     Some(Duration::from_nanos(nanoseconds))
 }
 
-/// What the windows of one kind have shown.
+/// The measurements of all windows of one kind.
 #[derive(Default)]
 struct Measurement {
-    /// Requests in a second, in the best window.
+    /// Requests per second in the best window.
     best: f64,
     requests: f64,
     on_core: Duration,
@@ -342,12 +343,12 @@ impl Measurement {
         self.batches.sort_unstable();
     }
 
-    /// Nanoseconds for each request.
+    /// Nanoseconds per request.
     fn on_core_each(&self) -> f64 {
         self.on_core.as_secs_f64() * 1e9 / self.requests
     }
 
-    /// Of a thousand batches, how long the slowest took.
+    /// The duration of the slowest of a thousand batches.
     fn slowest_of_1_000(&self) -> Duration {
         let rank = self.batches.len() / 1_000;
         let slow = self.batches.iter().nth_back(rank);

@@ -1,19 +1,19 @@
-//! One accepted request whose token an authorization server was asked about.
+//! One accepted request whose token an authorization server has introspected.
 //!
 //! Group `introspection`, 100 tokens, each presented in turn, cache headers off:
 //!
-//! - `bare_with_principal`: no authentication, an identity is inserted;
-//! - `floor`: the least that any check by digest must do, written by hand;
+//! - `bare_with_principal`: no authentication, inserts an identity;
+//! - `floor`: the least possible check by digest, written by hand;
 //! - `memory`: [`MemoryStore`];
-//! - `introspection`: an [`IntrospectionStore`] that remembers every answer, so that every request
+//! - `introspection`: an [`IntrospectionStore`] that caches every response, so that every request
 //!   is a hit;
-//! - `memory_with_expiry`, `introspection_with_expiry`: the same with an expiry, as real answers
-//!   have one, which costs a look at the clock.
+//! - `memory_with_expiry`, `introspection_with_expiry`: the same with an expiry, as real responses
+//!   have one. Each request reads the clock.
 //!
-//! Group `introspection_cold`: 1,000 requests at a time with one token that is not remembered, by
-//! two threads. The calls that this makes are counted: one.
+//! Group `introspection_cold`: two threads send 1,000 concurrent requests with one token that is
+//! not cached. The bench counts the calls to the server: one.
 //!
-//! A run ends with the ratios that PERFORMANCE.md sets a goal for.
+//! A run prints its ratios and the goals of PERFORMANCE.md last.
 
 #[path = "support/baseline.rs"]
 mod baseline;
@@ -52,7 +52,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 const LONG_TTL: Duration = Duration::from_secs(24 * 3600);
 const REQUESTS: usize = 1_000;
 
-/// Counts the calls that reach the server.
+/// Counts the calls to the server.
 type Calls = Arc<AtomicUsize>;
 
 fn main() {
@@ -124,7 +124,7 @@ fn accepted(id: &str, tokens: &Arc<[MintedToken]>, store: impl TokenStore) -> Ca
     Case::new(id, StatusCode::OK, requests, layer.layer(Trivial))
 }
 
-/// A store whose server knows every token: with a name, the two roles most have, and `more`.
+/// A store whose server knows every token: with a name, two roles, and `more`.
 fn store(more: &str) -> (IntrospectionStore, Calls) {
     let roles = tokens::ROLES.join(" ");
     let name = tokens::name(1);
@@ -152,7 +152,7 @@ fn store(more: &str) -> (IntrospectionStore, Calls) {
     (store.expect("a good endpoint"), calls)
 }
 
-/// A store that remembers these tokens for as long as the bench runs.
+/// A store whose entries for these tokens outlive the bench.
 fn filled(tokens: &[MintedToken], more: &str, runtime: &Runtime) -> IntrospectionStore {
     let (store, _) = store(more);
     runtime.block_on(async {
@@ -165,7 +165,7 @@ fn filled(tokens: &[MintedToken], more: &str, runtime: &Runtime) -> Introspectio
     store
 }
 
-/// Returns how many rounds were run, each of which made one call.
+/// Returns the number of rounds, each of which makes one call.
 fn bench_cold(criterion: &mut Criterion, token: &MintedToken, runtime: &Runtime) -> usize {
     let (store, calls) = store("");
     let service = ServiceTokenLayer::new(store.clone()).layer(Trivial);

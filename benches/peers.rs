@@ -1,15 +1,14 @@
-//! One accepted request, against what else there is: 1 key, and 1,000 keys of which any is
-//! presented.
+//! One accepted request, compared with other crates: 1 key, and 1,000 keys in random order.
 //!
-//! Each does the least its documentation shows for accepting a good credential. The ratios are
-//! of whole requests; `bare_with_principal` and `floor` stand for what is in all of them, see
-//! `support/baseline.rs`.
+//! Each peer does the least that its documentation shows for accepting a valid credential. The
+//! ratios are of whole requests. `bare_with_principal` and `floor` measure what all requests share,
+//! see `support/baseline.rs`.
 //!
-//! | id | credential | kept | search | comparison | inserts | also |
+//! | id | credential | stored | search | comparison | inserts | also |
 //! |---|---|---|---|---|---|---|
-//! | `memory` | `ApiKey` or `X-API-Key` | SHA-256 | index | constant time | principal | refuses repeated headers, marks sensitive, changes at run time |
+//! | `memory` | `ApiKey` or `X-API-Key` | SHA-256 | index | constant time | principal | rejects repeated headers, marks sensitive, changes at run time |
 //! | `tower_http` | `Bearer` | SHA-256 | `HashMap` | by the map, `==` | identity | |
-//! | `tower_http_same_work` | `Bearer` or `X-API-Key` | SHA-256 | `HashMap` | constant time | identity | refuses repeated headers, marks sensitive |
+//! | `tower_http_same_work` | `Bearer` or `X-API-Key` | SHA-256 | `HashMap` | constant time | identity | rejects repeated headers, marks sensitive |
 //! | `axum_from_fn` | `Bearer` | SHA-256 | `HashMap` | by the map, `==` | identity | boxed futures and service |
 //! | `oauth_resource_server` | `Bearer` | plain text | scan of all | constant time | credential and label | marks sensitive |
 //! | `axum_gate` | `Bearer` | plain text | one key only | constant time | a flag, the same for all | boxed future |
@@ -94,14 +93,14 @@ fn print_ratios(keys: usize, goal_of_scanning: f64, cases: &mut [Case]) {
     }
 }
 
-/// What the hand-written checks know a caller by, and insert.
+/// The identity that the hand-written checks insert.
 #[derive(Clone)]
 #[expect(dead_code, reason = "only its weight counts")]
 struct Caller(Arc<str>);
 
 type Known = Arc<HashMap<[u8; 32], Caller>>;
 
-/// By the first bytes of the digest, so that the whole of it can be compared in constant time.
+/// The key is a prefix of the digest, so that the whole digest can be compared in constant time.
 type KnownByPrefix = HashMap<[u8; 8], ([u8; 32], Caller)>;
 
 fn cases(keys: usize) -> Vec<Case> {
@@ -213,7 +212,7 @@ fn find(known: &Known, headers: &HeaderMap) -> Option<Caller> {
     known.get(&digest).cloned()
 }
 
-/// As one would write by hand what `memory` does, without changes at run time.
+/// A hand-written check that does the work of `memory`, without changes at run time.
 #[expect(clippy::result_large_err, reason = "the form that tower-http asks for")]
 fn authorize_constant_time(
     known: &KnownByPrefix,

@@ -1,21 +1,21 @@
-//! One request through the whole service: accepted and refused.
+//! One request through the whole service: accepted and rejected.
 //!
 //! Group `accepted`, 100 tokens, each presented in turn:
 //!
-//! - `bare`: no authentication; `bare_with_principal`: none, but an identity is inserted;
-//! - `floor`: the least that authentication by digest can be, see `support/baseline.rs`;
-//! - `memory`: [`MemoryStore`], cache headers off; `memory_with_cache_headers`: as it is by
-//!   default; `memory_with_expiry`: records with a time in them, so the clock is read;
-//! - `waiting`: a store that must be asked, and answers at once.
+//! - `bare`: no authentication; `bare_with_principal`: none, but inserts an identity;
+//! - `floor`: the least possible authentication by digest, see `support/baseline.rs`;
+//! - `memory`: [`MemoryStore`], cache headers off; `memory_with_cache_headers`: with the default
+//!   settings; `memory_with_expiry`: records with an expiry, so that each request reads the clock;
+//! - `waiting`: a store that implements only `find`, and returns at once.
 //!
 //! Group `accepted_one_token`: the same with a single token.
 //!
-//! Group `rejected`: why a request is refused; with a response builder that does nothing, and as
-//! `…_problem_json` with the default one. `wrong_digest` has a store that finds records by id.
-//! `bare_refusal` refuses each request without a look at it: it costs what the response does, with
-//! the reason in its extensions, and so lets that be counted apart.
+//! Group `rejected`: one id per reason, with a response builder that does nothing, and as
+//! `…_problem_json` with the default one. `wrong_digest` uses a store that finds records by id.
+//! `bare_rejection` rejects each request without a check: it costs what the response and the
+//! rejection in its extensions cost, so that this can be subtracted.
 //!
-//! A run ends with the ratios that PERFORMANCE.md sets goals for.
+//! A run prints its ratios and the goals of PERFORMANCE.md last.
 
 #[path = "support/baseline.rs"]
 mod baseline;
@@ -88,7 +88,7 @@ fn print_accepted(cases: &mut [Case]) {
 fn print_rejected(accepted: &mut Vec<Case>, rejected: Vec<Case>) {
     accepted.extend(rejected);
     let times = Times::measure(accepted);
-    let response = times.of("bare_refusal") - times.of("bare");
+    let response = times.of("bare_rejection") - times.of("bare");
     println!("the response to a refused request, with the reason: {response:.0} ns");
     for (id, goal) in [
         ("missing", "goal <= 0.50"),
@@ -162,7 +162,7 @@ where
     Case::new(id, StatusCode::OK, request, service)
 }
 
-/// How the response to a refused request is built.
+/// The builder of the response to a rejected request.
 type Build = fn(&Rejection) -> Response<Body>;
 
 fn nothing(rejection: &Rejection) -> Response<Body> {
@@ -195,7 +195,7 @@ fn rejected_cases() -> Vec<Case> {
     let damaged = format!("{all_but_last}{}", if last == "0" { "1" } else { "0" });
     let malformed = move || request_with(&damaged);
     let mut cases = vec![Case::new(
-        "bare_refusal",
+        "bare_rejection",
         StatusCode::UNAUTHORIZED,
         requests_with(&tokens, request_with),
         BareRejection,
@@ -230,7 +230,7 @@ fn rejected(
     Case::new(id, StatusCode::UNAUTHORIZED, request, service)
 }
 
-/// Refuses all requests, as it happens.
+/// Rejects every request.
 struct BareRejection;
 
 impl Service<Request<Body>> for BareRejection {
@@ -251,7 +251,7 @@ impl Service<Request<Body>> for BareRejection {
     }
 }
 
-/// Knows nothing without being asked.
+/// A store whose `find_cached` has no answer.
 struct Remote(MemoryStore);
 
 #[async_trait]
@@ -261,7 +261,7 @@ impl TokenStore for Remote {
     }
 }
 
-/// Finds records by the id that stands in the token.
+/// Finds records by the id in the token.
 struct ById {
     format: TokenFormat,
     records: HashMap<TokenId, TokenRecord>,

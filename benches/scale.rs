@@ -1,12 +1,12 @@
-//! One accepted request with 100, 10,000 and 1,000,000 tokens, any of them at random.
+//! One accepted request with 100, 10,000 and 1,000,000 tokens, sent in random order.
 //!
-//! Ids: `bare_with_principal` (no authentication, an identity is inserted), `floor` (the least
-//! that authentication by digest can be, see `support/baseline.rs`) and `memory`
-//! ([`MemoryStore`], cache headers off).
+//! Ids: `bare_with_principal` (no authentication, inserts an identity), `floor` (the least possible
+//! authentication by digest, see `support/baseline.rs`) and `memory` ([`MemoryStore`], cache
+//! headers off).
 //!
-//! A run ends with the ratio that PERFORMANCE.md sets a goal for, at each size, and with the bytes
-//! that a million tokens keep allocated: records with a name, two roles and an expiry, in the
-//! store and in the floor. The allocator that counts them slows every id by the same few nanoseconds.
+//! A run prints last, for each size, the ratio and the goal of PERFORMANCE.md, and the bytes that a
+//! million tokens occupy: records with a name, two roles and an expiry, in the store and in the
+//! floor. The counting allocator slows every id by the same few nanoseconds.
 
 #[path = "support/baseline.rs"]
 mod baseline;

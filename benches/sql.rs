@@ -1,13 +1,14 @@
 //! The SQL stores against the bare driver, and lists over a million tokens.
 //!
-//! 1. `lookup`: [`TokenStore::find`] on SQLite and on PostgreSQL, beside the driver's own `SELECT` of
-//!    the same columns by digest through the same pool, left unread and read; by turns, for ratios.
+//! 1. `lookup`: [`TokenStore::find`] on SQLite and on PostgreSQL, beside the driver's own `SELECT`
+//!    of the same columns by digest through the same pool, with the row unread and read; in turns,
+//!    for ratios.
 //! 2. `cached`: a hit of a [`CachedStore`] in front of each, beside one in front of memory.
 //! 3. `lists`: a first and a later page of 50 for every filter, with 10,000 and with 1,000,000
-//!    tokens, and how the database finds them.
+//!    tokens, and the query plans.
 //!
-//! Without an installed PostgreSQL (or `DATABASE_URL`) its part is left out, and says so. Times of
-//! whole round trips to a database are too long and too noisy for criterion; medians are printed.
+//! Without PostgreSQL (installed, or `DATABASE_URL`) its part is skipped with a message. Round
+//! trips to a database are too long and too noisy for criterion, so the bench prints medians.
 
 #[path = "support/mode.rs"]
 mod mode;
@@ -109,7 +110,7 @@ async fn lookups(tables: &Tables) {
     );
 }
 
-/// A hit asks no database, whatever stands behind.
+/// A hit does not query the database.
 async fn cached(tables: &Tables) {
     let memory = MemoryStore::new();
     for token in &tables.known {
@@ -166,7 +167,7 @@ async fn lists(name: &str, filled: &[Tables]) {
     println!("\nlookup:\n{}", largest.plan(None).await);
 }
 
-/// The median time of the first page, and of one that begins behind the tenth.
+/// The median time of the first page, and of a page after the tenth.
 async fn pages(tables: &Tables, filter: &TokenFilter, now: SystemTime) -> (Duration, Duration) {
     let request = ListRequest::new(filter.clone(), now);
     let mut behind = request.clone();

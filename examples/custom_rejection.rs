@@ -1,6 +1,6 @@
-//! Refusals in a JSON shape of your own.
+//! Responds to rejected requests with a JSON body of your own.
 //!
-//! `cargo run --example custom_rejection` makes the requests itself and prints what came back.
+//! `cargo run --example custom_rejection` sends the requests itself and prints the responses.
 
 use std::error::Error;
 
@@ -24,7 +24,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     store.insert(TokenRecord::from(&reader).with_scopes(["reports:read"]))?;
     store.insert(TokenRecord::from(&disabled).with_state(TokenState::Disabled))?;
 
-    // `to_response` brings the status and the headers; the body is yours.
+    // `to_response` sets the status and the headers. The body is yours.
     let errors_of_ours = |rejection: &Rejection| {
         let body = json!({
             "ok": false,

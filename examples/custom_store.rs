@@ -1,6 +1,6 @@
 //! A token store over a table of your own.
 //!
-//! `cargo run --example custom_store` makes the requests itself and prints what came back.
+//! `cargo run --example custom_store` sends the requests itself and prints the responses.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -31,11 +31,11 @@ impl TokenStore for TableStore {
     }
 }
 
-/// Only says what the row says: whether that is good enough is decided by the layer.
+/// Returns the row as a record. The layer decides whether the token is accepted.
 fn record(row: Row) -> Result<TokenRecord, StoreError> {
     let id = TokenId::from_i64(row.id)
         .ok_or_else(|| StoreError::corrupt(format!("row {} has no token id", row.id)))?;
-    // An unknown word must not count as active.
+    // An unknown state must not count as active.
     let state = match row.state.as_str() {
         "active" => TokenState::Active,
         "disabled" => TokenState::Disabled,
@@ -51,7 +51,7 @@ fn record(row: Row) -> Result<TokenRecord, StoreError> {
         .with_state(state))
 }
 
-/// Stands for your database.
+/// Replace it by your database.
 #[derive(Clone, Default)]
 struct Table(Arc<Mutex<Database>>);
 
@@ -121,15 +121,15 @@ async fn main() -> Result<(), Box<dyn Error>> {
     table.insert(&revoked, "revoked", "revoked").await;
     table.insert(&odd, "odd", "half-open").await;
 
-    ask(&table, "a good token", &good).await?;
-    ask(&table, "a revoked token", &revoked).await?;
-    ask(&table, "an unknown token", &unknown).await?;
-    ask(&table, "a row that makes no sense", &odd).await?;
+    check(&table, "a good token", &good).await?;
+    check(&table, "a revoked token", &revoked).await?;
+    check(&table, "an unknown token", &unknown).await?;
+    check(&table, "a row with an unknown state", &odd).await?;
     table.go_down().await;
-    ask(&table, "a good token during an outage", &good).await
+    check(&table, "a good token during an outage", &good).await
 }
 
-async fn ask(table: &Table, what: &str, token: &MintedToken) -> Result<(), Box<dyn Error>> {
+async fn check(table: &Table, case: &str, token: &MintedToken) -> Result<(), Box<dyn Error>> {
     let service = ServiceBuilder::new()
         .layer(ServiceTokenLayer::new(TableStore(table.clone())))
         .service(service_fn(greet));
@@ -137,13 +137,13 @@ async fn ask(table: &Table, what: &str, token: &MintedToken) -> Result<(), Box<d
         .header("x-api-key", token.expose_secret())
         .body(String::new())?;
     let response = service.oneshot(request).await?;
-    println!("{what}: {} {}", response.status(), response.body());
+    println!("{case}: {} {}", response.status(), response.body());
     Ok(())
 }
 
 async fn greet(request: Request<String>) -> Result<Response<String>, Infallible> {
     let principal = request.extensions().get::<Principal>();
-    let principal = principal.expect("the layer lets nobody else through");
+    let principal = principal.expect("the layer inserts a principal");
     let greeting = format!("hello, {} {:?}", principal.name(), principal.roles());
     Ok(Response::new(greeting))
 }

@@ -1,10 +1,11 @@
-//! Tokens from a file of digests that is followed as it changes.
+//! Reads digests of tokens from a file and reloads it when it changes.
 //!
-//! `cargo run --example file_store --features file`, then paste what it prints. The first run
-//! writes the file with the digest of a new token and shows the token, once; later runs read the
-//! file. It is `tokens.toml` in a directory of its own for temporary files, unless `TOKENS_FILE`
-//! says otherwise. It listens on port 8080 unless `PORT` says otherwise; `PORT=0` takes any free
-//! one.
+//! Run `cargo run --example file_store --features file`, then paste the commands that it prints.
+//! The first run writes the file with the digest of a new token and prints the token once. Later
+//! runs read the file.
+//!
+//! The file is `tokens.toml` in a directory for temporary files, or the path in `TOKENS_FILE`. The
+//! server listens on port 8080, or on `PORT`; `PORT=0` selects a free port.
 
 use std::env;
 use std::error::Error;
@@ -39,7 +40,7 @@ async fn main() -> ExitCode {
 async fn serve() -> Result<(), Box<dyn Error>> {
     let path = tokens_file()?;
     let minted = first_token(&path)?;
-    // Fails rather than start with no tokens or with half of them.
+    // A missing or broken file stops the start: the server never runs with only some of the tokens.
     let store = FileStore::open(&path)?;
     let listener: Arc<dyn ChangeListener> = Arc::new(Announce(store.clone()));
     store.subscribe(&listener);
@@ -65,7 +66,7 @@ async fn serve() -> Result<(), Box<dyn Error>> {
         )?;
     }
     writeln!(out, "curl {url}/healthz")?;
-    // Beside the file, with its mode, and then renamed over it.
+    // Writes a temporary file with the same mode beside it and renames it over the file.
     let file = path.display();
     writeln!(
         out,
@@ -76,13 +77,13 @@ async fn serve() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Says that another version of the file is in use.
+/// Prints that a new version of the file is in use.
 struct Announce(FileStore);
 
 impl ChangeListener for Announce {
     fn changed(&self, _: &TokenChange) {
         let tokens = self.0.status().tokens();
-        // Called by the thread that follows the file; nobody may be reading what it says.
+        // The thread that watches the file calls this. The reader of stderr may be gone.
         let _ = writeln!(io::stdout(), "reloaded: {tokens} in the file");
     }
 }
@@ -91,7 +92,7 @@ async fn hello(principal: Principal) -> String {
     format!("hello, {}\n", principal.name())
 }
 
-/// A file that is broken is no outage yet, but somebody should look at it.
+/// The last good version stays in use while the file is broken, but an operator must act.
 async fn health(State(store): State<FileStore>) -> (StatusCode, String) {
     let status = store.status();
     match status.error() {
@@ -116,7 +117,7 @@ fn tokens_file() -> io::Result<PathBuf> {
     Ok(directory.join("tokens.toml"))
 }
 
-/// Writes a file with one token, unless there is one.
+/// Writes a file with one token unless there is a file.
 fn first_token(path: &Path) -> Result<Option<MintedToken>, Box<dyn Error>> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);

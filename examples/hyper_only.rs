@@ -1,6 +1,6 @@
-//! Plain hyper, without a framework: the layer around a function, served over a socket.
+//! Plain hyper without a framework: the layer around a function, served over a socket.
 //!
-//! `cargo run --example hyper_only` makes the requests itself and prints what came back.
+//! `cargo run --example hyper_only` sends the requests itself and prints the responses.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -21,7 +21,7 @@ use tower_service_token::{MemoryStore, Principal, ServiceTokenLayer};
 
 async fn greet(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let principal = request.extensions().get::<Principal>();
-    let principal = principal.expect("the layer lets nobody else through");
+    let principal = principal.expect("the layer inserts a principal");
     Ok(Response::new(format!("hello, {}", principal.name()).into()))
 }
 

@@ -1,5 +1,4 @@
-//! A service whose callers bring tokens of an authorization server, which is asked about each
-//! (RFC 7662).
+//! Accepts the tokens of an authorization server, by token introspection (RFC 7662).
 //!
 //! ```text
 //! export INTROSPECTION_URL=https://as.example/introspect
@@ -8,23 +7,23 @@
 //! curl -H "Authorization: Bearer $TOKEN" http://127.0.0.1:8080/whoami
 //! ```
 //!
-//! `GET /whoami` answers who is calling, `GET /write` needs the scope `write`, `GET /healthz` is
-//! open. A token comes in by `Authorization: Bearer`, `Authorization: ApiKey` or `X-API-Key`.
+//! `GET /whoami` returns the caller, `GET /write` requires the scope `write`, and `GET /healthz` is
+//! public. The token is read from `Authorization: Bearer`, `Authorization: ApiKey` or `X-API-Key`.
 //!
 //! | variable | meaning | default |
 //! |---|---|---|
-//! | `INTROSPECTION_URL` | the introspection endpoint | what the metadata of `INTROSPECTION_ISSUER` say |
-//! | `INTROSPECTION_CLIENT_ID` | this service, as the server knows it; not for `bearer` | |
-//! | `INTROSPECTION_CLIENT_SECRET` | its secret; for `bearer` the token | |
+//! | `INTROSPECTION_URL` | the introspection endpoint | from the metadata of `INTROSPECTION_ISSUER` |
+//! | `INTROSPECTION_CLIENT_ID` | the client id of this service; not for `bearer` | |
+//! | `INTROSPECTION_CLIENT_SECRET` | the client secret; for `bearer` the token | |
 //! | `INTROSPECTION_AUTH` | `basic`, `basic-raw`, `post` or `bearer` | `basic` |
-//! | `INTROSPECTION_TTL_MS` | how long an answer is good, in milliseconds; 0 asks each time | 10000 |
+//! | `INTROSPECTION_TTL_MS` | how long a response is cached, in milliseconds; 0 disables the cache | 10000 |
 //! | `INTROSPECTION_ALLOW_HTTP` | `1` allows plain http to a loopback address | |
 //! | `INTROSPECTION_CA` | a PEM file of certificates to trust besides the system's | |
-//! | `INTROSPECTION_ISSUER` | the `iss` that answers must have if any | any |
-//! | `INTROSPECTION_AUDIENCE` | the `aud` that answers must have | any |
-//! | `INTROSPECTION_ROLE_CLAIM` | where roles are, such as `realm_access.roles` | no roles |
-//! | `INTROSPECTION_LENIENT` | `1` takes numbers in strings and scopes in arrays | |
-//! | `PORT` | where to listen on 127.0.0.1; 0 takes any free port | 8080 |
+//! | `INTROSPECTION_ISSUER` | the `iss` that a response must have, if it has one | any |
+//! | `INTROSPECTION_AUDIENCE` | the `aud` that a response must have | any |
+//! | `INTROSPECTION_ROLE_CLAIM` | the claim with the roles, such as `realm_access.roles` | no roles |
+//! | `INTROSPECTION_LENIENT` | `1` accepts numbers in strings and scopes in arrays | |
+//! | `PORT` | the port on 127.0.0.1; 0 selects a free port | 8080 |
 
 use std::collections::BTreeMap;
 use std::env;
@@ -49,7 +48,7 @@ use tower_service_token::reject::Rejection;
 use tower_service_token::store::{ClientAuth, IntrospectionBuilder, IntrospectionStore};
 use tower_service_token::{Principal, ServiceTokenLayer};
 
-/// Room for a token that is a JWT, in bytes.
+/// The maximum length of a token in bytes; JWTs are long.
 const MAX_TOKEN_LENGTH: usize = 4096;
 
 #[tokio::main]
@@ -75,7 +74,7 @@ async fn serve() -> Result<(), Box<dyn Error>> {
                 .accept_bearer()
                 .with_max_token_length(MAX_TOKEN_LENGTH),
         )
-        // Added after the layer, so open to everybody.
+        // Routes added after the layer are public.
         .route("/healthz", get(async || "ok\n"))
         .layer(map_response(log_failures));
 
@@ -112,7 +111,7 @@ async fn write(principal: Principal) -> String {
     format!("{} may write\n", principal.name())
 }
 
-/// Tells the operator what the caller is not told: why it is not known whether a token is good.
+/// Logs for the operator why a token could not be checked. The client does not see the reason.
 async fn log_failures(response: Response) -> Response {
     let rejection = response.extensions().get::<Rejection>();
     if let Some(rejection) = rejection.filter(|rejection| rejection.status().is_server_error()) {
@@ -180,11 +179,11 @@ fn client_auth() -> Result<ClientAuth, Box<dyn Error>> {
     })
 }
 
-/// The value of a variable, if it is set and not empty.
+/// Returns the value of a variable that is set and not empty.
 fn variable(name: &str) -> Result<Option<String>, Box<dyn Error>> {
     let value = env::var_os(name).filter(|value| !value.is_empty());
     let value = value.map(OsString::into_string).transpose();
-    // The value is not told: it may be the secret.
+    // The value may be the secret, so the message omits it.
     value.map_err(|_| format!("{name} is not UTF-8").into())
 }
 
@@ -208,7 +207,7 @@ fn missing(name: &str) -> Box<dyn Error> {
     format!("{name} is not set").into()
 }
 
-/// An error and what lies behind it, in one line.
+/// Formats an error and its sources in one line.
 fn error_chain(error: &(dyn Error + 'static)) -> String {
     let chain = iter::successors(Some(error), |&error| error.source());
     chain
@@ -217,7 +216,7 @@ fn error_chain(error: &(dyn Error + 'static)) -> String {
         .join(": ")
 }
 
-/// Ctrl-C or SIGTERM, heard from this call on and not only once it is awaited.
+/// Waits for Ctrl-C or SIGTERM. The handlers are installed by the call, not by the first poll.
 #[cfg(unix)]
 fn stop_signal() -> io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};

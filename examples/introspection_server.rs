@@ -1,11 +1,13 @@
-//! A server that holds the tokens, so that services in any language can check one.
+//! Checks tokens for services in any language: token introspection, revocation and forward
+//! authentication.
 //!
-//! `cargo run --example introspection_server --features api`, then paste what it prints: a token of
-//! a service that may introspect, a token of a user, and the commands that ask about it, verify it
-//! and revoke it. It listens on port 8080 unless `PORT` says otherwise; `PORT=0` takes any free one.
-//! Behind a proxy, `TRUSTED_PROXIES` is a list of its addresses or networks, and
-//! `CLIENT_ADDRESS_HEADER` names the header that it writes, `X-Forwarded-For` by default.
-//! `examples/nginx` has a reverse proxy that goes by it.
+//! Run `cargo run --example introspection_server --features api`, then paste the commands that it
+//! prints. They introspect, verify and revoke a user's token with the token of a service that may
+//! introspect. The server listens on port 8080, or on `PORT`; `PORT=0` selects a free port.
+//!
+//! Behind a proxy, set `TRUSTED_PROXIES` to a list of its addresses or networks, and
+//! `CLIENT_ADDRESS_HEADER` to the header that it writes, `X-Forwarded-For` by default.
+//! `examples/nginx` is the configuration of such a proxy.
 
 use std::env;
 use std::error::Error;
@@ -33,7 +35,7 @@ async fn main() -> ExitCode {
 }
 
 async fn serve() -> Result<(), Box<dyn Error>> {
-    // Any other store does as well; one that must be asked belongs behind a `CachedStore`.
+    // Any other store works too. Put a `CachedStore` in front of a remote one.
     let store = MemoryStore::new();
     let tokens = ServiceTokens::new(store.clone());
     let service = NewToken::new("resource-server").with_scopes(["introspect"]);
@@ -44,7 +46,7 @@ async fn serve() -> Result<(), Box<dyn Error>> {
         .with_expiry("30d".parse()?);
     let user = tokens.create(user).await?;
 
-    // One limit for both: a client that scans tokens has one budget.
+    // Both share one limit, so a client that tries tokens has one budget.
     let layer = ServiceTokenLayer::new(store).with_failure_limit(FailureLimit::new());
     let oauth = OAuthEndpoints::new(tokens, layer.clone());
     let verify = ForwardAuth::new(layer);
@@ -75,13 +77,13 @@ async fn serve() -> Result<(), Box<dyn Error>> {
     writeln!(out, "curl -i -d token={user} {url}/revoke")?;
     out.flush()?;
 
-    // With the peer's address, by which failures are counted.
+    // Adds the peer's address, by which failures are counted.
     let app = app.into_make_service_with_connect_info::<SocketAddr>();
     axum::serve(listener, app).await?;
     Ok(())
 }
 
-/// Works out whose failures a request counts against.
+/// Returns the layer that determines the client address.
 fn client_addresses() -> Result<ClientAddressLayer, Box<dyn Error>> {
     let mut layer = ClientAddressLayer::new();
     if let Ok(proxies) = env::var("TRUSTED_PROXIES") {

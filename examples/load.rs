@@ -1,12 +1,12 @@
-//! What the layer costs end to end: axum over loopback, with and without it, by turns.
+//! Measures the cost of the layer end to end: axum over loopback, with and without it, in turns.
 //!
-//! `cargo run --release --example load`. Each turn sends requests over keep-alive connections for
-//! a tenth of a second; the medians of the turns' ratios are what to look at. Load and server share
-//! the machine, so the numbers of requests say little.
+//! Run `cargo run --release --example load`. Each turn sends requests over keep-alive connections
+//! for a tenth of a second. Compare the medians of the turns' ratios: client and server share the
+//! machine, so the absolute request rates say little.
 //!
-//! *Least* is the least that a check can be: one header, one SHA-256, one lookup, one insertion. It
-//! takes the first of repeated headers, compares as a map does, cannot change its tokens and says
-//! nothing to caches. What it costs is what the hash and a layer of axum cost on this machine.
+//! *Least* is the least possible check: one header, one SHA-256, one lookup, one insertion. It
+//! takes the first of repeated headers, compares as a map does, cannot change its tokens and sets
+//! no cache headers. It costs what the hash and an axum layer cost on this machine.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -88,7 +88,7 @@ fn median(mut ratios: Vec<f64>) -> f64 {
     ratios.get(ratios.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// Lets through whoever presents a known token, and no more than that.
+/// Accepts requests with a known token and checks nothing else.
 #[derive(Clone)]
 struct MinimalAuth<S> {
     inner: S,
@@ -129,7 +129,7 @@ async fn serve(router: Router) -> Result<SocketAddr> {
     Ok(address)
 }
 
-/// Requests in a second.
+/// Requests per second.
 async fn measure_round(address: SocketAddr, request: &str) -> Result<f64> {
     let started = Instant::now();
     let mut connections = JoinSet::new();
@@ -144,7 +144,7 @@ async fn measure_round(address: SocketAddr, request: &str) -> Result<f64> {
     Ok(f64::from(answered) / started.elapsed().as_secs_f64())
 }
 
-/// Sends at least one request, however late it begins.
+/// Sends at least one request, even if it starts after the deadline.
 async fn send_until(address: SocketAddr, request: &str, end: Instant) -> Result<u32> {
     let mut connection = TcpStream::connect(address).await?;
     connection.set_nodelay(true)?;

@@ -1,9 +1,9 @@
-//! Two nodes of a service that share their tokens by PostgreSQL: created on one, used on the other,
-//! revoked on the one, and refused on the other.
+//! Two nodes of a service share their tokens in PostgreSQL: a token created on one node is accepted
+//! by the other, and rejected there after its revocation.
 //!
 //! `DATABASE_URL=postgres://user@localhost/tokens cargo run --example postgres --features postgres`.
-//! The tables `service_token…` are made in that database. Both nodes are in this process, but know
-//! each other by the database alone, as if they were two.
+//! The example creates the tables `service_token…` in that database. Both nodes run in this
+//! process, but communicate only through the database.
 
 use std::env;
 use std::error::Error;
@@ -37,7 +37,7 @@ async fn main() -> ExitCode {
     }
 }
 
-/// A server, and the tokens as it manages them.
+/// A server and the lifecycle of its tokens.
 struct Node {
     address: SocketAddr,
     tokens: ServiceTokens,
@@ -46,7 +46,8 @@ struct Node {
 
 impl Node {
     async fn start(url: &str) -> Result<Self, Box<dyn Error>> {
-        // Each has connections of its own, a cache, and one connection to hear of changes.
+        // Each node has its own connections, its own cache, and one connection for change
+        // notifications.
         let store = CachedStore::new(PostgresStore::connect(url).await?);
         let app = Router::new()
             .route("/hello", get(hello))
@@ -76,7 +77,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let issued = a.tokens.create(NewToken::new("two nodes")).await?;
     let (id, token) = (issued.record().id(), issued.expose_secret());
     println!("node a: created {id}");
-    // Remembered from here on.
+    // Node b caches the token now.
     println!("node b: {}", b.get(token).await?);
 
     let revoked = a.tokens.revoke(id).await?;

@@ -1,7 +1,7 @@
-//! A server that wants service tokens, one token, and the two `curl` commands that present it.
+//! Runs a protected server, mints one token and prints the two `curl` commands that send it.
 //!
-//! `cargo run --example quickstart`, then paste what it prints. It listens on port 8080 unless
-//! `PORT` says otherwise; `PORT=0` takes any free one.
+//! Run `cargo run --example quickstart`, then paste the commands. The server listens on port 8080,
+//! or on `PORT`; `PORT=0` selects a free port.
 
 use std::env;
 use std::error::Error;
@@ -37,7 +37,7 @@ async fn serve() -> Result<(), Box<dyn Error>> {
         .route("/api/server/status", get(status))
         .route("/api/admin", get(admin).layer(admins_only))
         .route_layer(ServiceTokenLayer::new(store))
-        // Added after the layer, so open to everybody.
+        // Routes added after the layer are public.
         .route("/healthz", get(async || "ok\n"));
 
     let port = port()?;
@@ -83,7 +83,7 @@ fn port() -> Result<u16, String> {
         .map_err(|_| format!("PORT is '{port}', not a number from 0 to 65535"))
 }
 
-/// Ctrl-C or SIGTERM, heard from this call on and not only once it is awaited.
+/// Waits for Ctrl-C or SIGTERM. The handlers are installed by the call, not by the first poll.
 #[cfg(unix)]
 fn stop_signal() -> io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};

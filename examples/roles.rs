@@ -1,7 +1,7 @@
-//! Roles and scopes, asked for in each of the ways there are: a layer on a route, an extractor
-//! with a policy, `require` in a handler, and a caller that may be absent.
+//! Requires roles and scopes in four ways: a layer on a route, an extractor with a policy,
+//! `require` in a handler, and a caller that may be absent.
 //!
-//! `cargo run --example roles` makes the requests itself and prints what came back.
+//! `cargo run --example roles` sends the requests itself and prints the responses.
 
 use std::error::Error;
 
@@ -31,7 +31,7 @@ fn app(store: &MemoryStore) -> Router {
     with_token.merge(with_or_without)
 }
 
-/// The layer around this route has asked for a role already.
+/// The layer on this route has checked the role.
 async fn release(principal: Principal) -> String {
     format!("released by {}", principal.name())
 }
@@ -44,12 +44,12 @@ impl AccessPolicy for ReadProjects {
     }
 }
 
-/// The signature says what is required.
+/// The extractor in the signature checks the scopes.
 async fn list_projects(principal: Authorized<ReadProjects>) -> String {
     format!("the projects {} may see", principal.name())
 }
 
-/// What is required depends on the request.
+/// The required scope depends on the request.
 async fn delete_project(
     Path(project): Path<String>,
     principal: Principal,
@@ -63,7 +63,7 @@ async fn delete_project(
 async fn greet(principal: Option<Principal>) -> String {
     let name = principal
         .as_ref()
-        .map_or("whoever you are", Principal::name);
+        .map_or("anonymous caller", Principal::name);
     format!("hello, {name}")
 }
 

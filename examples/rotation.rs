@@ -1,7 +1,7 @@
-//! A token's life: created, rotated while its client goes on working, and revoked.
+//! The life of a token: it is created, rotated while its client keeps working, and revoked.
 //!
-//! `cargo run --example rotation`. The requests are made in process, and the clock is turned by
-//! hand, so that an hour passes at once.
+//! Run `cargo run --example rotation`. The requests are made in process, and a manual clock lets an
+//! hour pass at once.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -39,7 +39,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     );
     say(&service, "its secret", first.expose_secret()).await?;
 
-    // Hand the new secret to the client within the hour; meanwhile both work.
+    // Pass the new secret to the client within the hour. Until then both secrets are accepted.
     let second = tokens.rotate(id, Duration::from_secs(3600)).await?;
     println!("rotated {id}, both secrets work for an hour");
     say(&service, "the old secret", first.expose_secret()).await?;

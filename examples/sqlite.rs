@@ -1,9 +1,11 @@
-//! Tokens in a SQLite file, which outlive the server.
+//! Keeps tokens in a SQLite file, so that they survive a restart.
 //!
-//! `cargo run --example sqlite --features sqlite -- tokens.db`, then paste what it prints. The first
-//! run makes the file with one token and shows the token, once; later runs find it there, and tell
-//! when it was last used. The file is `tokens.db` unless the argument or `TOKENS_DB` says otherwise.
-//! It listens on port 8080 unless `PORT` says otherwise; `PORT=0` takes any free one.
+//! Run `cargo run --example sqlite --features sqlite -- tokens.db`, then paste the commands that it
+//! prints. The first run creates the file with one token and prints the token once. Later runs open
+//! the file and print when the token was last used.
+//!
+//! The file is the argument, or `TOKENS_DB`, or `tokens.db`. The server listens on port 8080, or on
+//! `PORT`; `PORT=0` selects a free port.
 
 use std::env;
 use std::error::Error;
@@ -39,7 +41,7 @@ async fn serve() -> Result<(), Box<dyn Error>> {
         let cause = error.source().map(|it| format!(": {it}"));
         format!("{}: {error}{}", path.display(), cause.unwrap_or_default())
     })?;
-    // Requests and changes go through the same cache, so that a change is seen at once here.
+    // Requests and changes use the same cache, so this process sees a change at once.
     let store = CachedStore::new(store);
     let tokens = ServiceTokens::new(store.clone());
     let last_used = LastUsed::new(store.clone());
@@ -65,13 +67,13 @@ async fn serve() -> Result<(), Box<dyn Error>> {
         writeln!(out, "token: {}", issued.expose_secret())?;
         issued.expose_secret().to_owned()
     } else {
-        // Only its digest is in the file.
+        // The file contains only the digest.
         "<the token of the first run>".to_owned()
     };
     writeln!(out, r#"curl -H "Authorization: ApiKey {token}" {url}"#)?;
     out.flush()?;
 
-    // No request waits for the file because of this: a token in use is written once a minute.
+    // Requests do not wait for this write. A token in use is written once a minute.
     let flush_task = last_used.flush_every(Duration::from_secs(60));
     axum::serve(listener, app)
         .with_graceful_shutdown(stopped)
@@ -110,7 +112,7 @@ fn port() -> Result<u16, String> {
         .map_err(|_| format!("PORT is '{port}', not a number from 0 to 65535"))
 }
 
-/// Ctrl-C or SIGTERM, heard from this call on and not only once it is awaited.
+/// Waits for Ctrl-C or SIGTERM. The handlers are installed by the call, not by the first poll.
 #[cfg(unix)]
 fn stop_signal() -> io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};

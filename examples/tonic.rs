@@ -1,6 +1,6 @@
-//! gRPC: the layer around a tonic server, and a client that presents its token as metadata.
+//! gRPC: the layer around a tonic server, and a client that sends its token as metadata.
 //!
-//! `cargo run --example tonic` makes the calls itself and prints what came back.
+//! `cargo run --example tonic` makes the calls itself and prints the responses.
 
 use std::error::Error;
 

@@ -1,11 +1,11 @@
-//! What a request allocates, counted in a steady state.
+//! The allocations of a request in a steady state.
 //!
 //! 1. An accepted request, cache headers off, costs what `Extensions::insert` costs and nothing
-//!    else, whichever header the token is in and with every feature on.
+//!    else, with each header and with every feature on.
 //! 2. Cache headers cost the header map of the response, once.
-//! 3. It costs the same where the answer of an authorization server is remembered.
-//! 4. A refused request costs its response: its headers and challenge, its body, and the rejection
-//!    in its extensions. That is bounded, whatever the client sent.
+//! 3. A cached response of an authorization server costs the same.
+//! 4. A rejected request costs its response: headers and challenge, body, and the rejection in its
+//!    extensions. That is bounded, whatever the client sends.
 
 use std::convert::Infallible;
 use std::future::ready;
@@ -26,13 +26,13 @@ use tower_service_token::{MemoryStore, ServiceTokenLayer};
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
-/// Requests before the one that is counted: thread-locals and lazy statics are filled by then.
+/// Requests before the counted one. They initialize thread-locals and lazy statics.
 const WARM_UP: usize = 8;
 
 /// Its table of indices and its entries.
 const HEADER_MAP: u64 = 2;
 
-/// The labels of a counter and of a histogram, of refusals only.
+/// The labels of a counter and of a histogram, of rejections only.
 const METRICS: u64 = if cfg!(feature = "metrics") { 2 } else { 0 };
 
 /// Of `/verify`: its router, the response's headers and the identity in them.
@@ -78,7 +78,7 @@ fn cached_introspection_allocates_only_for_the_principal() {
     }
 }
 
-/// A store that was told of this token, with `more` in the answer.
+/// A store that has cached this token, with `more` in the response.
 #[cfg(feature = "introspection")]
 fn remembering(token: &MintedToken, more: &str) -> tower_service_token::store::IntrospectionStore {
     use bytes::Bytes;
@@ -142,8 +142,8 @@ fn rejected_request_allocates_only_its_response() {
     }
 }
 
-/// What the log of failures costs an accepted request: nothing is formatted or inserted for it, and
-/// its future is boxed once, by the router.
+/// The cost of the failure log for an accepted request: it formats and inserts nothing, and the
+/// router boxes its future once.
 #[cfg(feature = "api")]
 #[test]
 fn accepted_verify_request_does_not_format_log_fields() {
@@ -181,8 +181,8 @@ fn service(
     }))
 }
 
-/// A request with these headers, and with something in its extensions unless the principal is to
-/// be the first.
+/// A request with these headers. Its extensions are not empty unless the principal is to be the
+/// first.
 fn request(headers: &[(HeaderName, String)], is_first: bool) -> Request<()> {
     let mut request = Request::new(());
     for (name, value) in headers {
@@ -195,7 +195,7 @@ fn request(headers: &[(HeaderName, String)], is_first: bool) -> Request<()> {
     request
 }
 
-/// The response of the service, and how many blocks were allocated on the way to it.
+/// The response of the service, and the number of blocks allocated for it.
 fn answer<S, Req>(service: &mut S, request: impl Fn() -> Req) -> (S::Response, u64)
 where
     S: Service<Req, Error = Infallible>,
@@ -215,7 +215,7 @@ where
     answer()
 }
 
-/// What it costs to insert one thing of the size of a principal.
+/// The cost of inserting one value of the size of a principal.
 fn insertion(mut request: Request<()>) -> u64 {
     let identity: Arc<dyn Send + Sync> = Arc::new(0_u64);
     let before = Counts::of_this_thread().allocations;

@@ -1,8 +1,9 @@
 //! Checks the structure of `src`: the order of the modules, cycles between files, names and lengths.
 //!
 //! Paths are read from the text, without comments, strings and `#[cfg(test)]` items. A path is
-//! followed through re-exports to the file that defines the item. A re-export itself is no use, so
-//! that a module's `mod.rs` can name what its files define.
+//! Paths are read from the text, without comments, strings and `#[cfg(test)]` items. A path leads
+//! through re-exports to the file that defines the item. A re-export itself is not a use, so a
+//! `mod.rs` can name what its files define.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -10,7 +11,7 @@ use std::path::Path;
 
 use regex::Regex;
 
-/// Stores that implement `TokenRegistry` stay below `store`, where users look for them. In the order
+/// Stores that implement `TokenRegistry` stay in `store`, where users look for them. In the order
 /// of the modules they come just before `lifecycle`.
 const STORES: [&str; 4] = [
     "store::cached",
@@ -29,7 +30,8 @@ const MAX_FILE_LINES: usize = 300;
 const MAX_FUNCTION_LINES: usize = 50;
 const MEANINGLESS_NAMES: [&str; 5] = ["utils", "helpers", "common", "types", "prelude"];
 
-/// The files below `src`, by module path, such as `store::memory::table`. That of `lib.rs` is empty.
+/// The files below `src`, by module path, such as `store::memory::table`. The path of `lib.rs` is
+/// empty.
 struct Crate {
     files: BTreeMap<String, SourceFile>,
 }

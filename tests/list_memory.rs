@@ -1,5 +1,5 @@
-//! The memory that the lists of the dialects take, over SQLite and a real connection. A binary of its
-//! own, since it reads the memory of its process.
+//! The memory used by the lists of the dialects, over SQLite and a real connection. A separate
+//! binary, because it reads the memory of its process.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ use tower_service_token::api::pipeops::PipeOpsApi;
 use tower_service_token::api::stackstate::StackStateApi;
 use tower_service_token::store::sql::SqliteStore;
 
-/// Each list, with a text that each of its tokens has once.
+/// Each list, with a text that occurs once per token.
 const LISTS: [(&str, &str); 3] = [
     ("/api/security/tokens", "\"roles\":"),
     ("/api/v1/service-account-tokens", "\"uuid\":"),
@@ -26,11 +26,11 @@ const LISTS: [(&str, &str); 3] = [
     ),
 ];
 
-/// How much the process may grow while it writes lists, in MiB. A token took 6 KiB when lists
-/// were held as a whole: 20,000 of them 120 MiB.
+/// The allowed growth of the process while it writes lists, in MiB. A list held in memory takes 6
+/// KiB per token: 120 MiB for 20,000.
 const MAX_GROWTH: u64 = 32;
 
-/// A statement that makes this many tokens. Every other one has the default workspace as a label.
+/// A statement that creates this many tokens. Every other one has the default workspace as a label.
 fn rows(count: usize) -> String {
     let numbers = format!(
         "WITH RECURSIVE numbers (n) AS \
@@ -84,7 +84,7 @@ impl Server {
         }
     }
 
-    /// How often `mark` occurs in the answer, which is dropped as it comes.
+    /// Counts `mark` in the response, which is dropped as it arrives.
     async fn count(&self, target: &str, mark: &str) -> usize {
         let mut socket = TcpStream::connect(self.address).await.unwrap();
         let token = self.managed.admin.expose_secret();
@@ -102,12 +102,12 @@ impl Server {
             seen.extend_from_slice(&buffer[..read]);
             let text = std::str::from_utf8(&seen).expect("ASCII alone");
             count += text.matches(mark).count();
-            // A mark may go on in what is read next.
+            // A mark may continue in the next read.
             seen.drain(..seen.len().saturating_sub(mark.len() - 1));
         }
     }
 
-    /// Reads each list as often, all at the same time; returns how long that took.
+    /// Reads every list that often at the same time, and returns how long that took.
     async fn read_lists(&self, tokens: usize, times: usize) -> Duration {
         let begun = Instant::now();
         let lists = LISTS.repeat(times).into_iter().map(async |(target, mark)| {
@@ -151,7 +151,7 @@ async fn list_memory_is_bounded() {
     assert_memory_is_bounded(20_000, 1).await;
 }
 
-/// `.ci/long` runs it and nothing else does. Prints its figures.
+/// Only `.ci/long` runs it. Prints its figures.
 #[tokio::test]
 #[ignore = "takes a minute"]
 async fn list_memory_is_bounded_for_200_000_tokens() {

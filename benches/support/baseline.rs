@@ -1,4 +1,4 @@
-//! What a request costs without authentication, and with the least that authentication can be.
+//! The cost of a request without authentication, and with the least possible authentication.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -18,7 +18,7 @@ use crate::tokens;
 
 type Answer = Result<Response<Body>, Infallible>;
 
-/// The inner service of every id: drops the request and answers 200.
+/// The inner service of every id: drops the request and returns 200.
 #[derive(Clone)]
 pub(crate) struct Trivial;
 
@@ -37,7 +37,7 @@ impl Service<Request<Body>> for Trivial {
     }
 }
 
-/// What a hand-written service would keep of a token.
+/// What a hand-written service would store for a token.
 #[expect(dead_code, reason = "only its weight counts")]
 pub(crate) struct Identity {
     name: String,
@@ -53,7 +53,7 @@ impl Identity {
     }
 }
 
-/// No authentication, and an identity in the extensions all the same.
+/// Inserts an identity without authentication.
 pub(crate) struct BareWithPrincipal {
     inner: Trivial,
     identity: Arc<Identity>,
@@ -84,9 +84,9 @@ impl Service<Request<Body>> for BareWithPrincipal {
     }
 }
 
-/// The floor: one header, one SHA-256, one lookup without synchronisation, one comparison in
-/// constant time, one insertion. It cannot change its tokens, reads one source, takes the first
-/// of repeated headers, and leaves the credential unmarked.
+/// The floor: one header, one SHA-256, one lookup without synchronization, one comparison in
+/// constant time, one insertion. It cannot change its tokens, reads one header, takes the first of
+/// repeated ones, and does not mark the credential sensitive.
 pub(crate) struct Floor {
     inner: Trivial,
     known: HashTable<([u64; 4], Arc<Identity>)>,

@@ -1,8 +1,7 @@
 //! One id of a bench, measured twice: by criterion, and interleaved with the others for ratios.
 //!
-//! Requests are made outside of the measured time. Within it they are answered, and each response
-//! is dropped before the next request, as on a server's connection. All ids are called in the same
-//! way, through one box.
+//! Requests are built outside of the measured time. Each response is dropped before the next
+//! request, as on a server's connection. All ids are called in the same way, through one box.
 
 use std::convert::Infallible;
 use std::hint::black_box;
@@ -17,7 +16,7 @@ use tower_service_token::token::MintedToken;
 
 use crate::request::call;
 
-/// Requests that lie ready at a time; few enough to stay in the cache.
+/// The number of requests built ahead; few enough to stay in the cache.
 const BATCH: u16 = 64;
 const BATCHES_IN_A_SLICE: u16 = 16;
 const ROUNDS: usize = 201;
@@ -64,7 +63,7 @@ impl Case {
     }
 }
 
-/// Requests with these tokens, picked at random.
+/// Builds requests with these tokens in random order.
 pub(crate) fn requests_with(
     tokens: &Arc<[MintedToken]>,
     request_with: fn(&str) -> Request<Body>,
@@ -72,7 +71,7 @@ pub(crate) fn requests_with(
     let tokens = Arc::clone(tokens);
     let mut state = 1_u64;
     move || {
-        // Knuth's generator: cheap, and no prefetcher guesses it.
+        // Knuth's generator: cheap, and unpredictable for a prefetcher.
         state = state
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
@@ -81,7 +80,7 @@ pub(crate) fn requests_with(
     }
 }
 
-/// Runs the cases as one group of criterion.
+/// Runs the cases as one criterion group.
 pub(crate) fn bench(criterion: &mut Criterion, group: &str, cases: &mut [Case]) {
     let mut group = criterion.benchmark_group(group);
     group.warm_up_time(Duration::from_secs(1));
@@ -100,8 +99,8 @@ pub(crate) fn bench(criterion: &mut Criterion, group: &str, cases: &mut [Case]) 
     group.finish();
 }
 
-/// Nanoseconds for each request of each case, measured in short slices by turns, so that whatever
-/// else runs on the machine slows all of them.
+/// Returns nanoseconds per request for each case, measured in short slices in turns, so that other
+/// programs slow all cases alike.
 pub(crate) struct Times(Vec<(String, f64)>);
 
 impl Times {

@@ -1,4 +1,4 @@
-//! A store that must be asked, over one in memory.
+//! A store that implements only `find`, over one in memory.
 
 use async_trait::async_trait;
 use tower_service_token::store::{Credential, StoreError, TokenRecord};

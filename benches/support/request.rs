@@ -1,4 +1,4 @@
-//! The request every bench sends, and how it is sent: on this thread, polled once, no runtime.
+//! The request of every bench, and how it is sent: on this thread, polled once, without a runtime.
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -24,11 +24,11 @@ pub(crate) fn request_with_header(name: HeaderName, value: &str) -> Request<Body
     request
 }
 
-/// The response of a service that never waits.
+/// Returns the response of a service that never waits.
 ///
 /// # Panics
 ///
-/// It does wait.
+/// Panics if the service is not ready at the first poll.
 pub(crate) fn call<S, Req>(service: &mut S, request: Req) -> S::Response
 where
     S: Service<Req, Error = Infallible>,

@@ -1,5 +1,5 @@
-//! A database full of tokens: a hundred that are known, put in by the store, and as many others as
-//! are wanted, put in by one statement.
+//! A database full of tokens: a hundred known ones, inserted by the store, and any number of
+//! others, inserted by one statement.
 
 use std::hint::black_box;
 use std::path::Path;
@@ -15,7 +15,7 @@ use tower_service_token::store::TokenRecord;
 use tower_service_token::store::sql::{PostgresStore, SqliteStore};
 use tower_service_token::token::{MintedToken, TokenFormat};
 
-/// A day, in milliseconds.
+/// A day in milliseconds.
 const DAY: i64 = 86_400_000;
 
 pub(crate) struct Tables {
@@ -98,7 +98,7 @@ impl Tables {
         }
     }
 
-    /// The driver itself finds a row, and reads its columns if it is to.
+    /// Fetches a row by the driver alone, and reads its columns on request.
     pub(crate) async fn bare(&self, digest: &[u8], reads: bool) {
         match &self.pool {
             Pool::Sqlite(pool, _) => {
@@ -129,7 +129,7 @@ impl Tables {
     }
 }
 
-/// As a program would that has a use for them: texts and bytes as its own.
+/// Reads the columns into owned texts and bytes, as a program would.
 fn read<R: Row>(row: &R)
 where
     usize: ColumnIndex<R>,
@@ -148,7 +148,7 @@ where
     }
 }
 
-/// Numbers of tokens of which each filter means some: few share a name, half of them a role.
+/// Numbers of tokens such that each filter matches some: few share a name, half of them a role.
 fn tokens(digest: &str, numbers: &str) -> String {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let now = now.map_or(0, |now| i64::try_from(now.as_millis()).unwrap_or(0));

@@ -1,4 +1,4 @@
-//! Tokens, and a typical record for each: a name, two roles, as most tokens have.
+//! Tokens, and a typical record for each: a name and two roles.
 
 use tower_service_token::MemoryStore;
 use tower_service_token::store::TokenRecord;
@@ -16,7 +16,7 @@ pub(crate) fn name(number: usize) -> String {
     format!("ci-deploy-{number:07}")
 }
 
-/// Without a time in it, so that no clock is read.
+/// Without an expiry, so that no request reads the clock.
 pub(crate) fn record(token: &MintedToken, number: usize) -> TokenRecord {
     TokenRecord::from(token)
         .with_name(name(number))

@@ -1,6 +1,6 @@
-//! Every example runs, as a process, and says what its documentation promises.
+//! Runs every example as a process and checks the output that its documentation promises.
 
-// Half of them need it, and so the helpers here.
+// The helpers below serve the examples that listen on a socket.
 #![cfg(feature = "axum")]
 
 use std::io::{Read, Write};
@@ -12,7 +12,7 @@ fn output_of(name: &str) -> String {
     Process::spawn(&mut example(name)).finish().succeeded()
 }
 
-/// Fails unless `line` is one of the output's lines, or the start of one.
+/// Panics unless `line` is a line of the output, or the start of one.
 fn assert_line(output: &str, line: &str) {
     let found = output.lines().any(|printed| printed.starts_with(line));
     assert!(found, "no line {line:?} in:\n{output}");
@@ -40,7 +40,7 @@ fn connect(address: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Where the server of a printed `curl` command listens.
+/// The address of the server in a printed `curl` command.
 fn address_in(command: &str) -> SocketAddr {
     let url = command.split_once("http://").map(|(_, url)| url);
     let authority = url.and_then(|url| url.split('/').next());
@@ -50,7 +50,7 @@ fn address_in(command: &str) -> SocketAddr {
 mod quickstart {
     use super::*;
 
-    /// A running quickstart and what it printed.
+    /// A running quickstart and its output.
     struct Quickstart {
         process: Process,
         token: String,
@@ -144,7 +144,7 @@ mod quickstart {
     fn exits_cleanly_on_ctrl_c_and_sigterm() {
         for signal in ["INT", "TERM"] {
             let quickstart = Quickstart::start();
-            // Idle, and must not hold up the end.
+            // An idle connection must not delay the end.
             let _connection = quickstart.connect();
             quickstart.process.signal(signal);
             let finished = quickstart.process.finish();
@@ -217,7 +217,7 @@ fn roles_enforces_the_permissions_of_each_caller() {
         "-     GET    /projects         401 {",
         "-     DELETE /projects/sandbox 401 {",
         "-     DELETE /projects/website 401 {",
-        "-     GET    /greeting         200 hello, whoever you are",
+        "-     GET    /greeting         200 hello, anonymous caller",
     ] {
         assert_line(&output, line);
     }
@@ -231,7 +231,7 @@ fn custom_store_distinguishes_unknown_tokens_corrupt_rows_and_outages() {
         r#"a good token: 200 OK hello, good ["reader", "writer"]"#,
         "a revoked token: 401 Unauthorized {",
         "an unknown token: 401 Unauthorized {",
-        "a row that makes no sense: 500 Internal Server Error {",
+        "a row with an unknown state: 500 Internal Server Error {",
         "a good token during an outage: 503 Service Unavailable {",
     ] {
         assert_line(&output, line);
@@ -434,7 +434,7 @@ mod introspection {
 
     use super::*;
 
-    /// The example with these variables and no other of its own.
+    /// Runs the example with these variables and none of the test's own.
     fn configured(variables: &[(&str, &str)]) -> Command {
         let mut command = example("introspection");
         for name in [
@@ -546,7 +546,7 @@ mod introspection {
         assert!(asked.contains(&credential.to_owned()), "{asked:?}");
     }
 
-    /// Answers one request; its header lines in small letters.
+    /// Answers one request and returns its header lines in lower case.
     fn answer_once(server: &TcpListener) -> Vec<String> {
         let (mut stream, _) = server.accept().unwrap();
         let mut reader = std::io::BufReader::new(stream.try_clone().unwrap());

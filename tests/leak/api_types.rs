@@ -1,4 +1,4 @@
-//! What the builders of endpoints print.
+//! The `Debug` output of the endpoint builders.
 
 use super::public_types::Formatted;
 

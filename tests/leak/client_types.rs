@@ -1,4 +1,4 @@
-//! What the layer for outgoing requests and the client of the management API print.
+//! The output of the layer for outgoing requests and of the client of the management API.
 
 use super::public_types::Formatted;
 
@@ -43,7 +43,7 @@ mod client {
     const TOKEN: &str = r#"{"id":"7Hq2mX9bTe","name":"ci","roles":[],"scopes":[],
         "state":"active","hint":"svctok-7Hq2mX9bTe_***"}"#;
 
-    /// A client of a server that answers like this, and that authenticates with the secret.
+    /// A client that authenticates with the secret, of a server with this response.
     fn answered(status: u16, media_type: &'static str, body: String) -> ServiceTokensClient {
         let server = service_fn(move |_: Request<Full<Bytes>>| {
             let answer = Response::builder().status(status);

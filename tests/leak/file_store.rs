@@ -1,4 +1,4 @@
-//! What a store prints whose file holds the digest of the secret, or the secret itself.
+//! The output of a store whose file contains the digest of the secret, or the secret itself.
 
 use super::public_types::Formatted;
 
@@ -82,7 +82,7 @@ pub(super) fn formatted_types() -> Vec<Formatted> {
     shown
 }
 
-/// A registry whose file holds the digest, and its errors about records with the secret.
+/// A registry whose file contains the digest, and its errors about records with the secret.
 #[cfg(feature = "cli")]
 fn token_file(path: &std::path::Path) -> Vec<Formatted> {
     use std::time::SystemTime;

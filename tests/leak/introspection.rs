@@ -1,4 +1,4 @@
-//! What a store prints that sends tokens on, and proves itself by a secret of its own.
+//! The output of a store that sends tokens on and authenticates with a secret of its own.
 
 #[cfg(not(feature = "introspection"))]
 pub(super) fn formatted_types() -> Vec<super::public_types::Formatted> {
@@ -71,7 +71,7 @@ mod with_feature {
         ClientAuth::basic("billing", SECRET)
     }
 
-    /// A server that says the same to everybody; with status 0 it closes the connection.
+    /// A server that sends one response to every request. Status 0 closes the connection.
     fn builder(status: u16, body: String) -> IntrospectionBuilder {
         let server = service_fn(move |_: Request<Full<Bytes>>| {
             let answer = Response::builder().status(status.max(200));
@@ -127,7 +127,7 @@ mod with_feature {
         ]
     }
 
-    /// What is given where something else belongs is not repeated.
+    /// Errors do not repeat a value that was given in the wrong place.
     fn mistakes() -> Vec<Formatted> {
         let endpoints = [
             format!("https://billing:{SECRET}@auth.example/introspect"),

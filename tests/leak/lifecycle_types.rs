@@ -1,4 +1,4 @@
-//! What the types around a token's life print.
+//! The output of the lifecycle types.
 
 use std::time::{Duration, SystemTime};
 
@@ -126,10 +126,10 @@ fn holder() -> Actor {
     Actor::holder(principal()).with_credential(Credential::new(token).into_owned())
 }
 
-/// What is given where something else belongs is not repeated: it may be a token.
+/// Errors do not repeat a value that was given in the wrong place: it may be a token.
 pub(super) fn errors_fed_the_secret() -> Vec<Formatted> {
     let tokens = ServiceTokens::new(MemoryStore::new());
-    // Too long for a name five times over, no scope, and in places where a mistake puts it.
+    // Too long for a name, not a scope, and in places where a mistake could put it.
     let text = format!("{SECRET}\0").repeat(5);
     let new = NewToken::new(text.as_str())
         .with_subject(text.as_str())
@@ -167,7 +167,7 @@ pub(super) fn errors_fed_the_secret() -> Vec<Formatted> {
     shown
 }
 
-/// What every change of a token's life tells an audit trail, checked as it is told.
+/// Checks the audit event of every change while the sink receives it.
 struct LeakCheckingSink;
 
 impl AuditSink for LeakCheckingSink {
@@ -248,7 +248,7 @@ pub(super) fn sql_types() -> Vec<Formatted> {
             debug_text("OpenStoreErrorKind", &OpenStoreErrorKind::Configuration),
             error_text("RegistryError", &again.expect_err("a taken id")),
         ];
-        // Nothing listens on port 1, and what is no URL at all may be a password all the same.
+        // Nothing listens on port 1. A value that is not a URL may still be a password.
         for url in [
             format!("postgres://tokens:{SECRET}@127.0.0.1:1/tokens"),
             format!("postgres://tokens:{SECRET}@[127.0.0.1/tokens"),

@@ -1,4 +1,4 @@
-//! What the types of limits print.
+//! The output of the types of limits.
 
 use http::Request;
 use tower::{Layer, service_fn};

@@ -1,11 +1,10 @@
-//! The secret of a token shows up in no output of this crate, on any path.
+//! No output of this crate contains the secret of a token, on any path.
 //!
-//! 1. Every [public type](public_types) with a `Debug` or `Display` is shown while it holds, or was
-//!    fed, a secret.
-//! 2. Every [path](paths) through the layer and the guards is [tested](request_paths), with the log, the
-//!    metrics, the response and what the inner service can print captured.
-//! 3. The search itself is tried on planted secrets, and each path must have left the trace that
-//!    is expected of it.
+//! 1. Every [public type](public_types) with a `Debug` or `Display` is printed while it holds a
+//!    secret, or after it received one.
+//! 2. Every [path](paths) through the layer and the guards is [tested](request_paths) with the log,
+//!    the metrics, the response and the output of the inner service captured.
+//! 3. The search itself is tested on planted secrets, and each path must leave its expected trace.
 
 mod api_types;
 mod client_types;
@@ -43,7 +42,7 @@ fn token_id() -> TokenId {
     "7Hq2mX9bTe".parse().expect("ten digits")
 }
 
-/// What of the secret, or of the digest of a token that was presented, stands in `text`.
+/// The parts of the secret, or of the digest of a presented token, that occur in `text`.
 fn leaks(text: &str) -> Vec<String> {
     // `{:#?}` breaks lists over lines.
     let text: String = text.split_whitespace().collect();

@@ -1,4 +1,4 @@
-//! Every way a request can take through the layer and the guards.
+//! Every path of a request through the layer and the guards.
 
 use std::future::poll_fn;
 use std::io;
@@ -14,7 +14,7 @@ use tower_service_token::{MemoryStore, ServiceTokenLayer, TokenStore};
 
 use super::{DAMAGED, SECRET, minted_record};
 
-/// Answers only when asked, and not at once.
+/// A store that implements only `find`, and does not return at once.
 struct PendingStore(Box<dyn Fn() -> Result<Option<TokenRecord>, StoreError> + Send + Sync>);
 
 impl PendingStore {
@@ -38,7 +38,7 @@ impl TokenStore for PendingStore {
             Poll::Pending
         })
         .await;
-        // A store that logs what it is asked with.
+        // A store that logs its argument.
         tracing::trace!(?credential, "the store was asked");
         (self.0)()
     }
@@ -49,13 +49,13 @@ pub(super) enum ExpectedOutcome {
     Accepted,
     Anonymous,
     Refused(RejectionReason),
-    /// Let through by the layer, refused by the guard behind it.
+    /// The layer accepts the request and the guard behind it rejects it.
     Guarded(RejectionReason),
 }
 
 pub(super) struct RequestPath {
     pub(super) name: &'static str,
-    /// Without one, a guard stands alone.
+    /// Without one, a guard has no layer in front.
     pub(super) layer: Option<ServiceTokenLayer>,
     pub(super) guarded: bool,
     pub(super) headers: Vec<(&'static str, String)>,
@@ -177,7 +177,7 @@ fn credential_paths() -> Vec<RequestPath> {
     ]
 }
 
-/// A record whose digest shares with the secret's what a store looks it up by.
+/// A record whose digest shares the lookup key with that of the secret.
 fn record_with_similar_digest() -> TokenRecord {
     let mut digest = *TokenDigest::of(SECRET).as_bytes();
     digest[31] ^= 1;

@@ -1,4 +1,4 @@
-//! What the public types print.
+//! The output of the public types.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -26,7 +26,7 @@ use tower_service_token::{MemoryStore, Principal, ServiceTokenLayer, TokenStore}
 use super::lifecycle_types;
 use super::{SECRET, SECRET_PART, assert_no_secret, hex, leaks, minted_record, token_id};
 
-/// A type of this crate and all it prints.
+/// A type of this crate and everything it prints.
 pub(super) type Formatted = (&'static str, Vec<String>);
 
 pub(super) fn debug_text(name: &'static str, value: &impl Debug) -> Formatted {
@@ -71,7 +71,7 @@ fn formatted_secrets() -> Vec<Formatted> {
         debug_text("SystemClock", &SystemClock),
         debug_text("ManualClock", &ManualClock::new(SystemTime::UNIX_EPOCH)),
     ];
-    // Of this token the detector does not know the secret.
+    // The detector does not know the secret of this token.
     let minted = TokenFormat::default().mint().expect("random bytes");
     let (_, texts) = debug_text("MintedToken", &minted);
     for text in &texts {
@@ -245,7 +245,7 @@ fn digest_text_requires_an_explicit_conversion() {
     assert!(!digest.to_string().contains(SECRET_PART));
 }
 
-/// Public types that print nothing, with the reason.
+/// Public types without any output, with the reason.
 const NOT_SHOWN: [(&str, &str); 6] = [
     ("ErrorChain", "shown as the sources of each error"),
     (

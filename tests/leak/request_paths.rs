@@ -1,4 +1,4 @@
-//! Walks the paths and looks at all that is printed on the way.
+//! Sends a request down each path and searches everything that is printed on the way.
 
 use std::convert::Infallible;
 
@@ -143,7 +143,7 @@ fn paths_cover_every_rejection_reason() {
     assert_eq!(reasons, 18, "the list in reason.rs reads otherwise now");
 }
 
-/// The same capture with a handler that gives the secret away.
+/// The same capture with a handler that reveals the secret.
 #[test]
 fn detects_a_handler_that_logs_the_secret() {
     let ((), log, metrics) = captured(|| {
@@ -156,7 +156,7 @@ fn detects_a_handler_that_logs_the_secret() {
     assert_eq!(!leaks(&metrics).is_empty(), cfg!(feature = "metrics"));
 }
 
-/// Why the headers of a request that passed are silent: the layer marked them.
+/// The headers of an accepted request print nothing because the layer marked them sensitive.
 #[test]
 fn handler_without_the_layer_leaks_the_secret() {
     let (_, log, _) = captured(|| {

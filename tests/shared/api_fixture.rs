@@ -1,4 +1,4 @@
-//! Tokens managed by an API that is called in process, on a clock turned by hand.
+//! Tokens managed by an API that is called in process, on a manual clock.
 
 use std::time::{Duration, SystemTime};
 
@@ -15,7 +15,7 @@ use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens};
 /// 2027-01-15T08:00:00Z
 const START: Duration = Duration::from_secs(1_800_000_000);
 
-/// What an API is made of, and who calls it.
+/// The parts of an API, and its caller.
 pub struct ApiFixture {
     pub clock: ManualClock,
     pub tokens: ServiceTokens,
@@ -25,7 +25,7 @@ pub struct ApiFixture {
 }
 
 impl ApiFixture {
-    /// Callers are found in `callers`, tokens are managed in `store`.
+    /// Looks callers up in `callers` and manages the tokens in `store`.
     pub async fn new(callers: MemoryStore, store: impl TokenRegistry) -> Self {
         let clock = ManualClock::new(SystemTime::UNIX_EPOCH + START);
         let tokens = ServiceTokens::new(store)
@@ -44,14 +44,14 @@ impl ApiFixture {
         }
     }
 
-    /// A token with these scopes.
+    /// Creates a token with these scopes.
     pub async fn holder(&self, scopes: &[&str]) -> IssuedToken {
         let new = NewToken::new("holder").with_scopes(scopes.iter().copied());
         self.tokens.create(new).await.unwrap()
     }
 }
 
-/// What a call is answered with.
+/// The response to a call.
 #[derive(Debug)]
 pub struct ApiResponse {
     pub status: u16,
@@ -60,7 +60,7 @@ pub struct ApiResponse {
 }
 
 impl ApiResponse {
-    /// Of a call such as `GET /workspace`, which `build` completes.
+    /// Sends a call such as `GET /workspace`, which `build` completes.
     pub async fn send(
         app: &Router,
         call: &str,

@@ -4,7 +4,7 @@ use crate::log::Log;
 #[cfg(feature = "metrics")]
 use std::fmt::Write as _;
 
-/// Runs `body` and returns what it gave, all it logged and the metrics it left.
+/// Runs `body` and returns its result, its log and its metrics.
 pub fn captured<T>(body: impl FnOnce() -> T) -> (T, String, String) {
     let log = Log::default();
     let guard = log.start();

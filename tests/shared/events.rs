@@ -1,4 +1,4 @@
-//! The events of the library that a test's thread logs, field by field.
+//! The library's events on a test's thread, field by field.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,15 +11,15 @@ use tracing_subscriber::layer::{Context, SubscriberExt};
 /// The fields of an event by name, with its `level`.
 pub type Event = BTreeMap<String, String>;
 
-/// What this thread logs with the target `tower_service_token`. Clones share it.
+/// The events of this thread with the target `tower_service_token`. Clones share them.
 #[derive(Clone, Default)]
 pub struct Events(Arc<Mutex<Vec<Event>>>);
 
 impl Events {
     /// Records events until the guard is dropped.
     pub fn start(&self) -> DefaultGuard {
-        // With a subscriber for all threads `tracing` asks each thread's own. It is an error that
-        // there is one already.
+        // With one subscriber for all threads, `tracing` dispatches to each thread's own. An error
+        // means that there is one already.
         let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry());
         let subscriber = tracing_subscriber::registry().with(self.clone());
         tracing::subscriber::set_default(subscriber)
@@ -39,7 +39,7 @@ impl Events {
     }
 }
 
-/// Asserts that an event has these fields.
+/// Panics unless an event has these fields.
 #[track_caller]
 pub fn assert_fields(event: &Event, fields: &[(&str, &str)]) {
     for (name, value) in fields {

@@ -1,10 +1,9 @@
-//! Has every event be heard, whichever test comes to it first.
+//! Makes every event reach its subscriber, whichever test emits it first.
 
 use std::sync::Once;
 
-/// As long as one subscriber alone is known, `tracing` asks the thread that comes to an event
-/// first whether anybody listens, and remembers that for all. With this one there are two, or one
-/// for all threads.
+/// With only one subscriber, `tracing` caches for all threads whether the thread that emits an
+/// event first is interested in it. A second, global subscriber avoids that.
 pub fn install_global_subscriber() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

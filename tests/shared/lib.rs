@@ -1,6 +1,7 @@
-//! What the suites of this package share: logs, a managed API, the verbs to run on any store.
+//! Support that the suites of this package share: logs, a managed API, and tests that run on any
+//! store.
 //!
-//! What suites of other packages use too is in `test-support`.
+//! Support for suites of other packages too is in `test-support`.
 
 #![expect(
     missing_docs,

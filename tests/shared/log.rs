@@ -1,4 +1,4 @@
-//! What is logged while a test listens.
+//! The log of a test.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -8,12 +8,12 @@ use tracing_subscriber::fmt::format::FmtSpan;
 
 use crate::global_subscriber::install_global_subscriber;
 
-/// What this thread logs while it is listened to. Clones share it.
+/// The log of this thread while it is captured. Clones share it.
 #[derive(Clone, Default)]
 pub struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    /// Listens until the guard is dropped.
+    /// Captures the log until the guard is dropped.
     pub fn start(&self) -> DefaultGuard {
         install_global_subscriber();
         let log = self.clone();

@@ -1,5 +1,5 @@
-//! The verbs of `ServiceTokens` over any empty registry, on a clock that is turned by hand, and
-//! through the layer.
+//! Tests of the methods of `ServiceTokens` over any empty registry, on a manual clock, and through
+//! the layer.
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -51,7 +51,7 @@ impl RecordingSink {
     }
 }
 
-/// Where the tokens of a test are.
+/// The registry under test.
 pub type Store = Arc<dyn TokenRegistry>;
 
 struct Fixture {
@@ -80,7 +80,7 @@ fn fixture_with(store: Store, policy: TokenPolicy) -> Fixture {
 }
 
 impl Fixture {
-    /// The status of a request with this token, and the code of its refusal.
+    /// The status of a request with this token, and the code of its rejection.
     async fn status(&self, token: &str) -> (StatusCode, Option<&'static str>) {
         let (status, rejection) = match self.present(token).await {
             Ok(_) => (StatusCode::OK, None),
@@ -115,7 +115,7 @@ impl Fixture {
     }
 }
 
-/// Puts the principal it was called with into the response.
+/// Returns the principal of the request in the response.
 async fn return_principal(request: Request<String>) -> Result<Response<String>, Infallible> {
     let mut response = Response::new(String::new());
     let principal = request.extensions().get::<Principal>().cloned();
@@ -495,7 +495,7 @@ pub async fn accepts_imported_token_and_rotates_it_to_own_format(store: Store) {
             .uses_previous_secret()
     );
     assert_eq!(fixture.status(rotated.expose_secret()).await, ACCEPTED);
-    // The previous digest is as taken as the present one.
+    // The previous digest is taken, too.
     let error = fixture
         .tokens
         .import(NewToken::new("again"), digest)
@@ -537,7 +537,7 @@ pub async fn bulk_revocation_requires_expected_count_of_matching_tokens(store: S
         refused("token_revoked")
     );
     assert_eq!(fixture.status(secrets[2].expose_secret()).await, ACCEPTED);
-    // All of them, by an empty filter: not without saying how many.
+    // An empty filter matches all of them, and needs an expected number.
     let error = fixture
         .tokens
         .revoke_where(TokenFilter::new(), None)
@@ -675,7 +675,8 @@ pub async fn policy_lifetimes_apply_to_every_operation(store: Store) {
         let error = fixture.tokens.update(id, update).await.unwrap_err();
         assert_eq!(pointers(error), ["/expires_at"]);
     }
-    // Counted from when the secret was made, so that an update cannot push it on and on.
+    // The lifetime counts from the creation of the secret, so that updates cannot extend it again
+    // and again.
     fixture.clock.advance(5 * DAY);
     let month = || TokenUpdate::new().with_expiry("30d".parse().unwrap());
     let error = fixture.tokens.update(id, month()).await.unwrap_err();
@@ -734,7 +735,7 @@ pub async fn unique_names_and_max_tokens_apply_to_every_operation(store: Store) 
         .update(second, rename("second"))
         .await
         .unwrap();
-    // A revoked token gives up its name and its place.
+    // A revoked token frees its name and its place.
     fixture.tokens.revoke(first).await.unwrap();
     fixture
         .tokens
@@ -776,7 +777,7 @@ pub async fn rejects_escalation_by_every_operation(store: Store) {
         .unwrap_err();
     assert_eq!(denied(error), ["b"]);
 
-    // A token that holds more may not be given a new secret, a new life or a new field either.
+    // A caller cannot give a new secret, a new expiry or a new field to a token with more rights.
     let strong = fixture
         .tokens
         .create(new("b", "*"))
@@ -796,7 +797,7 @@ pub async fn rejects_escalation_by_every_operation(store: Store) {
     let tokens = fixture.tokens.clone().allow_last_admin_removal();
     tokens.disable(strong).await.unwrap();
     assert_eq!(denied(minter.enable(strong).await.unwrap_err()), ["b", "*"]);
-    // Nor may it be ended in any way.
+    // It cannot end such a token either.
     assert_eq!(denied(minter.revoke(strong).await.unwrap_err()), ["b", "*"]);
     assert_eq!(
         denied(minter.disable(strong).await.unwrap_err()),
@@ -821,7 +822,7 @@ pub async fn audits_every_change_with_actor_and_without_secret(store: Store) {
         .update(id, TokenUpdate::new().with_name("cd"))
         .await
         .unwrap();
-    // Nothing changed, nothing told.
+    // Nothing changed, so there is no event.
     tokens
         .update(id, TokenUpdate::new().with_name("cd"))
         .await
@@ -898,7 +899,7 @@ pub async fn lists_filtered_pages_in_creation_order(store: Store) {
         names,
         ["token-00", "token-06", "token-12", "token-18", "token-24"]
     );
-    // A cursor of another listing, and page sizes that make no sense.
+    // A cursor of another listing, and invalid page sizes.
     let first = fixture
         .tokens
         .list(TokenFilter::new(), Page::with_limit(1))
@@ -932,7 +933,7 @@ fn token_with_idempotency_key() -> NewToken {
         .with_idempotency_key("8e03978e")
 }
 
-/// The record that a creation was answered with because it was made before.
+/// The record of the earlier creation that the error returns.
 fn expect_already_created(answer: Result<IssuedToken, LifecycleError>) -> TokenRecord {
     match answer {
         Err(LifecycleError::AlreadyCreated(record)) => *record,
@@ -943,7 +944,7 @@ fn expect_already_created(answer: Result<IssuedToken, LifecycleError>) -> TokenR
 pub async fn repeated_creation_creates_no_second_token(store: Store) {
     let strict = TokenPolicy::new().with_unique_names().with_max_tokens(2);
     let fixture = fixture_with(store, strict);
-    // It will have passed when the creation is sent again.
+    // This time is past when the creation is repeated.
     let wanted = token_with_idempotency_key().with_expiry("2026-11-23".parse().unwrap());
     let issued = fixture.tokens.create(wanted.clone()).await.unwrap();
     let id = issued.record().id();
@@ -959,7 +960,7 @@ pub async fn repeated_creation_creates_no_second_token(store: Store) {
     }
     assert_eq!(fixture.sink.actions(), [AuditAction::Created; 2]);
 
-    // Whoever lost the secret makes another, and the key still stands for the token.
+    // A caller who lost the secret rotates the token. The key still identifies it.
     let update = TokenUpdate::new().with_expiry("1d".parse().unwrap());
     fixture.tokens.update(id, update).await.unwrap();
     let rotated = fixture.tokens.rotate(id, Duration::ZERO).await.unwrap();
@@ -975,7 +976,7 @@ pub async fn repeated_creation_creates_no_second_token(store: Store) {
     let record = expect_already_created(fixture.tokens.create(wanted.clone()).await);
     assert_eq!((record.id(), record.state()), (id, TokenState::Revoked));
 
-    // It is forgotten with the record, and not before.
+    // The key is forgotten together with the record, not before.
     fixture.clock.advance(DAY);
     assert_eq!(fixture.tokens.purge(HOUR).await.unwrap(), [id]);
     let lasting = token_with_idempotency_key().with_expiry("30d".parse().unwrap());
@@ -1011,7 +1012,7 @@ pub async fn idempotency_key_identifies_one_token_per_actor(store: Store) {
         .create(token_with_idempotency_key().with_idempotency_key("8e03978f"));
     assert_ne!(others.await.unwrap().record().id(), first.record().id());
 
-    // Another actor's key of the same text is another key, and tells nothing of this one.
+    // Another actor's key with the same text is another key, and reveals nothing about this one.
     let deputy = fixture.tokens.clone().acting_as("deputy");
     let theirs = deputy.create(token_with_idempotency_key()).await.unwrap();
     assert_ne!(theirs.record().id(), first.record().id());
@@ -1019,7 +1020,7 @@ pub async fn idempotency_key_identifies_one_token_per_actor(store: Store) {
         expect_already_created(deputy.create(token_with_idempotency_key()).await).created_by(),
         Some("operator:deputy")
     );
-    // Nor does one that meets the token of somebody else, however it came to be there.
+    // A key that meets another actor's token reveals nothing either.
     let meant = token_with_idempotency_key().with_idempotency_key("taken");
     let id = deputy.create(meant.clone()).await.unwrap().record().id();
     let record = fixture.store.get(id).await.unwrap().unwrap();
@@ -1044,7 +1045,7 @@ pub async fn idempotency_key_identifies_one_token_per_actor(store: Store) {
             "{bad}"
         );
     }
-    // A creation that was refused leaves the key free.
+    // A refused creation leaves the key free.
     let key = "after a mistake".replace(' ', "-");
     let refused = NewToken::new("").with_idempotency_key(key.as_str());
     assert_eq!(
@@ -1062,8 +1063,7 @@ pub async fn idempotency_key_identifies_one_token_per_actor(store: Store) {
 
 const CONCURRENCY: usize = 8;
 
-/// A clock that lets those who look at it go on together: so all have found that there is no such
-/// token before one creates it.
+/// A clock whose readers wait for each other, so that all find no such token before one creates it.
 struct SynchronizedClock {
     clock: ManualClock,
     reads: AtomicUsize,
@@ -1079,7 +1079,7 @@ impl SynchronizedClock {
 
 impl Clock for SynchronizedClock {
     fn now(&self) -> SystemTime {
-        // At the first look nothing was asked of the store, at the second all have asked.
+        // At the first read nothing has queried the store, at the second all have.
         if self.reads.fetch_add(1, Ordering::SeqCst) < 2 * CONCURRENCY {
             self.all.wait();
         }
@@ -1123,7 +1123,7 @@ pub async fn concurrent_creations_with_one_key_create_one_token(store: Store) {
     }
 }
 
-/// Hands the name of each test here to a macro.
+/// Passes the name of each test to a macro.
 #[macro_export]
 macro_rules! every_test {
     ($then:ident) => {

@@ -1,4 +1,4 @@
-//! Where lookups are held up, so that a test decides what happens first.
+//! Pauses lookups, so that a test decides the order of events.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 const LONG: Duration = Duration::from_secs(60);
 
-/// A place where lookups stop until they are let go.
+/// A point at which lookups wait until they are released.
 pub struct PausePoint {
     closed: AtomicBool,
     reached: Semaphore,
@@ -28,22 +28,22 @@ impl PausePoint {
         self.closed.store(true, Ordering::SeqCst);
     }
 
-    /// Lets through who comes from now on.
+    /// Releases all lookups from now on.
     pub fn reopen(&self) {
         self.closed.store(false, Ordering::SeqCst);
     }
 
-    /// Waits until one more lookup has come here.
+    /// Waits until one more lookup has arrived.
     ///
     /// # Panics
     ///
-    /// None comes.
+    /// Panics if none arrives.
     pub async fn wait_until_reached(&self) {
         let reached = timeout(LONG, self.reached.acquire()).await;
         reached.expect("a lookup comes here").unwrap().forget();
     }
 
-    /// Lets go one lookup that came here.
+    /// Releases one lookup that has arrived.
     pub fn resume_one(&self) {
         self.passed.add_permits(1);
     }

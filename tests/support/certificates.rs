@@ -1,4 +1,4 @@
-//! A private certificate authority, made at run time.
+//! A private certificate authority, created at run time.
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,

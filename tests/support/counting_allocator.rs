@@ -1,7 +1,5 @@
-//! A global allocator that counts what each thread asks it for.
-//!
-//! For each thread apart, so that tests that run at the same time do not disturb one another. A suite
-//! that counts makes [`CountingAllocator`] its `#[global_allocator]`.
+//! A global allocator that counts per thread, so that concurrent tests do not disturb each other. A
+//! suite that counts makes [`CountingAllocator`] its `#[global_allocator]`.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -11,13 +9,12 @@ thread_local! {
     static COUNTS: Cell<Counts> = const { Cell::new(Counts { allocations: 0, live_bytes: 0 }) };
 }
 
-/// What a thread has asked for so far.
+/// The allocations of a thread so far.
 #[derive(Clone, Copy, Debug)]
 pub struct Counts {
-    /// Blocks, those that were grown or shrunk included.
+    /// Allocated blocks, including grown and shrunk ones.
     pub allocations: u64,
-    /// Bytes asked for and not given back; less than nothing on a thread that frees what others
-    /// allocated.
+    /// Allocated bytes minus freed ones. Negative on a thread that frees the allocations of others.
     pub live_bytes: isize,
 }
 
@@ -27,11 +24,11 @@ impl Counts {
     }
 }
 
-/// The allocator of the system, counted.
+/// The system allocator with counters.
 pub struct CountingAllocator;
 
 #[expect(unsafe_code, reason = "a global allocator cannot be had without")]
-// SAFETY: every call goes to `System` as it came; counting neither allocates nor unwinds.
+// SAFETY: every call is passed to `System` unchanged; counting neither allocates nor unwinds.
 unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(1, layout.size(), 0);

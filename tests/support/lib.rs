@@ -1,6 +1,6 @@
-//! What the suites of several packages share: processes, servers, trials, counters.
+//! Support that suites of several packages share: processes, servers, trials, counters.
 //!
-//! Each feature brings what only some suites need, so that the others do not compile its dependencies.
+//! Each feature adds what only some suites need, so that others do not compile its dependencies.
 
 #![expect(
     missing_docs,

@@ -1,10 +1,10 @@
-//! Tests that need something which may not be there.
+//! Tests that need a program which may be missing.
 
 use std::env;
 
 use libtest_mimic::{Failed, Trial};
 
-/// A trial that is ignored for this reason, if there is one, unless services are required.
+/// Returns a trial that is ignored with this reason, if there is one, unless services are required.
 pub fn optional_trial(
     reason: Option<&String>,
     name: String,

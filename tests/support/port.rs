@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use tokio::net::TcpSocket;
 
-/// A port that the system assigns to nothing else while this value lives.
+/// A port that the system assigns to no other socket while this value lives.
 ///
 /// A connection to it is refused until a server binds it by its number. Both sockets set
 /// `SO_REUSEADDR` and this one does not listen, so the server may come and go.

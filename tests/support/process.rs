@@ -12,10 +12,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Longer than anything takes that works, on a busy machine too.
+/// Longer than a working example takes on a busy machine.
 pub const PROCESS_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// A child process whose output is read line by line, and which does not outlive its test.
+/// A child process whose output is read line by line, and which ends with its test.
 pub struct Process {
     child: Child,
     stdout: Receiver<String>,
@@ -47,7 +47,7 @@ impl Process {
         })
     }
 
-    /// Waits for the end; what is left of stdout, and stderr.
+    /// Waits for the end and returns the rest of stdout, and stderr.
     pub fn finish(mut self) -> Finished {
         let stdout = rest(&self.stdout, self.deadline);
         let stderr = rest(&self.stderr, self.deadline);
@@ -75,14 +75,13 @@ impl Process {
         }
     }
 
-    /// One thread takes the signal, and the others run until it does. Where there is no `/proc`,
-    /// nothing says when that is.
+    /// One thread handles the signal while the others run. Without `/proc` the moment is unknown.
     #[cfg(unix)]
     fn wait_until_stopped(&self) {
         let threads = format!("/proc/{}/task", self.child.id());
         let runs = |thread: &Path| {
             let stat = fs::read_to_string(thread.join("stat")).unwrap_or_default();
-            // After the name in parentheses.
+            // The state follows the name in parentheses.
             !stat
                 .rsplit(") ")
                 .next()

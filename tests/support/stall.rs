@@ -1,5 +1,5 @@
-//! Measures how long the machine does not run what is due, so that a bound on a time holds on a
-//! busy machine too.
+//! Measures how long the machine does not run threads that are ready, so that tests can bound a
+//! duration on a busy machine.
 
 use std::sync::{Mutex, Once};
 use std::thread;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 const TICK: Duration = Duration::from_millis(5);
 
-/// A delay up to this long is usual on a machine with more threads than cores.
+/// A usual delay on a machine with more threads than cores.
 const TOLERATED_DELAY: Duration = Duration::from_millis(20);
 
 const MAX_ROUNDS: usize = 20;
@@ -39,9 +39,8 @@ impl Stopwatch {
     }
 }
 
-/// Repeats `round` while the machine stalls for longer than `tolerated` in it.
-///
-/// Returns the outcome of the last round.
+/// Repeats `round` while the machine stalls for longer than `tolerated` in it, and returns the
+/// outcome of the last round.
 pub async fn retry_while_stalled<T>(tolerated: Duration, mut round: impl AsyncFnMut() -> T) -> T {
     for _ in 1..MAX_ROUNDS {
         let watch = Stopwatch::start();
@@ -56,12 +55,12 @@ pub async fn retry_while_stalled<T>(tolerated: Duration, mut round: impl AsyncFn
 /// The stalls of this process so far.
 struct Meter {
     total: Duration,
-    /// When the thread that measures should run next.
+    /// When the measuring thread is due next.
     due: Option<Instant>,
 }
 
 impl Meter {
-    /// Returns the length of the stall that is not over at `now`.
+    /// Returns the length of the stall that lasts at `now`.
     fn current(&self, now: Instant) -> Duration {
         let late = self.due.map(|due| now.saturating_duration_since(due));
         late.filter(|late| *late > TOLERATED_DELAY)

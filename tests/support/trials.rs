@@ -1,4 +1,4 @@
-//! Tests over a place of their own.
+//! Tests with a resource of their own.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ macro_rules! tests {
 
 pub use crate::tests;
 
-/// Runs a test over a place, which is removed afterwards in any case.
+/// Runs a test with a resource and removes the resource in any case.
 pub fn run<P: Clone>(
     test: fn(P) -> BoxFuture<'static, ()>,
     place: impl Future<Output = P>,
@@ -31,7 +31,7 @@ pub fn run<P: Clone>(
     let outcome = runtime().block_on(async {
         let place = place.await;
         let end = place.clone();
-        // A task of its own, so that a panic does not skip what comes after.
+        // A separate task, so that a panic does not skip the removal.
         let test = tokio::spawn(test(place));
         let outcome = tokio::time::timeout(TRIAL_TIMEOUT, test).await;
         remove(end).await;
@@ -44,7 +44,7 @@ pub fn run<P: Clone>(
     }
 }
 
-/// For what is not a trial as well.
+/// For code that is not a trial, too.
 pub fn runtime() -> Runtime {
     let mut runtime = Builder::new_multi_thread();
     runtime.worker_threads(2).enable_all().build().unwrap()

@@ -1,4 +1,4 @@
-//! The two commands that the quickstart prints, run to the letter by a shell and the real `curl`.
+//! Runs the two commands that the quickstart prints, unchanged, with a shell and the real `curl`.
 
 use std::process::{Command, Stdio};
 

@@ -1,4 +1,4 @@
-//! The example `introspection`, run as a process and configured by its environment.
+//! Runs the example `introspection` as a process, configured by its environment.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -51,7 +51,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials
 }
 
-/// What is true of every authorization server.
+/// Tests that hold with every authorization server.
 fn on_each() -> Vec<(&'static str, Run)> {
     tests![
         every_client_authentication_method_works,
@@ -213,7 +213,7 @@ async fn recovers_from_a_server_restart(deployment: Arc<Deployment>) {
     wait_until(async || status(&token).await == 200).await;
 }
 
-/// The example, running.
+/// The running example.
 struct Service {
     process: Process,
     url: String,

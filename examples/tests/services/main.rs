@@ -1,7 +1,7 @@
-//! The examples that need something which may not be installed: `curl`, PostgreSQL, an authorization
-//! server, nginx, Apache.
+//! The examples that need a program which may not be installed: `curl`, PostgreSQL, an
+//! authorization server, nginx, Apache.
 //!
-//! Where one is missing its tests are reported as ignored; with `SERVICE_TOKEN_REQUIRE_SERVICES=1`
+//! Tests whose program is missing are reported as ignored. With `SERVICE_TOKEN_REQUIRE_SERVICES=1`
 //! in the environment they fail instead.
 
 mod curl;

@@ -1,11 +1,11 @@
-//! The clients of the authorization server that may ask about tokens; see `server.mjs`.
+//! The clients of the authorization server that may introspect tokens; see `server.mjs`.
 
 use tower_service_token::store::{ClientAuth, PrivateKeyJwt};
 
 use super::deployment::Deployment;
 
 pub const API: [&str; 2] = ["api", "api-secret"];
-/// Each character means something in a header, a form or a URL.
+/// Each character is special in a header, a form or a URL.
 pub const SPECIAL: [&str; 2] = ["a b+c:%2B&=/~", r#"d e+f:%25&=?"<\>"#];
 pub const POSTER: [&str; 2] = ["poster", "p +:%26&=?~"];
 

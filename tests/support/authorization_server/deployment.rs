@@ -1,4 +1,5 @@
-//! Where an authorization server runs: plain, or behind TLS with a private certificate authority.
+//! Deployments of an authorization server: plain, or behind TLS with a private certificate
+//! authority.
 
 use std::collections::HashMap;
 use std::env;
@@ -14,10 +15,10 @@ use super::server::{AuthorizationServer, TrackedServer};
 use crate::certificates::{Authority, Certificate};
 use crate::port::ReservedPort;
 
-/// The names that the certificates of servers are for.
+/// The names in the certificates of the servers.
 const HOSTS: [&str; 2] = ["127.0.0.1", "localhost"];
 
-/// What is needed to start authorization servers of a kind.
+/// Everything needed to start one kind of authorization server.
 pub struct Deployment {
     pub peer: &'static Peer,
     folder: Arc<Folder>,
@@ -27,11 +28,11 @@ pub struct Deployment {
 }
 
 impl Deployment {
-    /// A plain one, and one with TLS.
+    /// Starts a plain server, and one with TLS.
     ///
     /// # Errors
     ///
-    /// Why there is no authorization server to start.
+    /// Returns the reason why there is no authorization server to start.
     pub fn plain_and_tls(peer: &'static Peer) -> Result<[Arc<Self>; 2], String> {
         if let Some(reason) = peer.missing_dependency() {
             return Err(reason);
@@ -53,7 +54,7 @@ impl Deployment {
         }))
     }
 
-    /// A server that tests share, and so must leave as it is.
+    /// A server that tests share. They must not change it.
     pub fn shared(&self) -> TrackedServer<'_> {
         self.shared.get_or_init(|| self.start()).tracked()
     }
@@ -62,19 +63,19 @@ impl Deployment {
         self.start_with(&[])
     }
 
-    /// One that listens on this port.
+    /// Starts one that listens on this port.
     pub fn start_on(&self, port: &ReservedPort) -> AuthorizationServer {
         self.start_with(&[("PORT", &port.address().port().to_string())])
     }
 
-    /// One with these variables in its environment; see `server.mjs`.
+    /// Starts one with these environment variables; see `server.mjs`.
     pub fn start_with(&self, variables: &[(&str, &str)]) -> AuthorizationServer {
         let authority = self.authority.as_ref();
         let certificate = authority.map(|authority| authority.certificate(&HOSTS));
         self.start_as(certificate.as_ref(), variables)
     }
 
-    /// One that shows this certificate.
+    /// Starts one with this certificate.
     pub fn start_with_certificate(&self, certificate: &Certificate) -> AuthorizationServer {
         self.start_as(Some(certificate), &[])
     }
@@ -89,7 +90,7 @@ impl Deployment {
         &keys.expect("a server that takes assertions").pem[name]
     }
 
-    /// Where the certificate of the authority is, as PEM.
+    /// The path of the authority's certificate, as PEM.
     pub fn root_file(&self) -> Option<PathBuf> {
         let authority = self.authority.as_ref()?;
         Some(self.folder.file(authority.pem()))
@@ -101,7 +102,7 @@ impl Deployment {
         variables: &[(&str, &str)],
     ) -> AuthorizationServer {
         let mut command = self.peer.server();
-        // For those that keep their tokens in a file.
+        // For servers that keep their tokens in a file.
         command.env("DATABASE", self.folder.path());
         if let Some(keys) = &self.keys {
             command.env("CLIENT_JWKS", &keys.public);
@@ -141,7 +142,7 @@ impl ClientKeys {
     }
 }
 
-/// A folder for keys and tokens, which goes with its owner.
+/// A folder for keys and tokens, removed on drop.
 struct Folder {
     path: PathBuf,
     files: AtomicU32,
@@ -164,7 +165,7 @@ impl Folder {
         path
     }
 
-    /// Where no file is yet.
+    /// A path without a file yet.
     fn path(&self) -> PathBuf {
         let number = self.files.fetch_add(1, Ordering::Relaxed);
         self.path.join(number.to_string())

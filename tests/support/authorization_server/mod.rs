@@ -1,4 +1,4 @@
-//! The authorization servers in `tests/peers`, started for a test.
+//! Starts the authorization servers in `tests/peers` for a test.
 
 pub mod clients;
 pub mod peer;
@@ -28,7 +28,7 @@ pub fn run_on(
     ended.map_err(|_| Failed::from("the test does not end"))
 }
 
-/// Asks until it is so: for what another process does in its own time.
+/// Repeats a check until it succeeds, for effects in another process.
 pub async fn wait_until(mut is_so: impl AsyncFnMut() -> bool) {
     let end = tokio::time::Instant::now() + Duration::from_secs(60);
     while !is_so().await {

@@ -14,7 +14,7 @@ pub struct Peer {
     installed_by: &'static str,
 }
 
-/// Where a server has its endpoints.
+/// The paths of a server's endpoints.
 #[derive(Clone, Copy)]
 pub struct Paths {
     pub token: &'static str,
@@ -79,7 +79,7 @@ impl Peer {
     }
 
     fn interpreter(&self) -> PathBuf {
-        // One of its own, or the one on the path.
+        // Uses its own interpreter, or the one on the path.
         let own = self.folder().join(self.interpreter);
         if own.exists() {
             own

@@ -1,4 +1,4 @@
-//! A running authorization server, and what its clients do there.
+//! A running authorization server, and its clients' calls.
 
 use std::ops::Deref;
 use std::process::Command;
@@ -34,17 +34,17 @@ pub struct AuthorizationServer {
     root: Option<String>,
 }
 
-/// A request that the server was sent.
+/// A request that the server received.
 #[derive(Debug, Deserialize, PartialEq)]
 pub struct LoggedRequest {
     pub method: String,
     pub path: String,
-    /// Of the `Authorization` header.
+    /// The value of the `Authorization` header.
     pub scheme: Option<String>,
     pub status: u16,
 }
 
-/// A server that tests share, by an introspection endpoint with a query that no other test uses.
+/// A shared server, by an introspection endpoint with a query string of this test's own.
 pub struct TrackedServer<'a> {
     server: &'a AuthorizationServer,
     query: String,
@@ -63,12 +63,12 @@ impl TrackedServer<'_> {
         format!("{}{}", self.server.endpoint(), self.query)
     }
 
-    /// What was asked there since the last time.
+    /// The requests since the last call.
     pub async fn logged_requests(&self) -> Vec<LoggedRequest> {
         self.server.logged_requests_with(&self.query).await
     }
 
-    /// How often it was asked about a token since the last time.
+    /// The number of introspections of a token since the last call.
     pub async fn calls(&self) -> usize {
         self.logged_requests().await.len()
     }
@@ -105,7 +105,7 @@ impl AuthorizationServer {
         format!("{}{}", self.issuer, self.paths.token)
     }
 
-    /// Itself, with what one test asks told from what others ask.
+    /// Returns a handle whose requests are counted apart from those of other tests.
     pub fn tracked(&self) -> TrackedServer<'_> {
         static TESTS: AtomicU32 = AtomicU32::new(0);
 
@@ -116,7 +116,7 @@ impl AuthorizationServer {
         }
     }
 
-    /// The certificate that must be trusted, as PEM.
+    /// The certificate to trust, as PEM.
     pub fn root(&self) -> Option<&str> {
         self.root.as_deref()
     }
@@ -148,12 +148,12 @@ impl AuthorizationServer {
         self.post(self.paths.revocation, &[("token", token)]).await;
     }
 
-    /// What was asked since the last time.
+    /// The requests since the last call.
     pub async fn logged_requests(&self) -> Vec<LoggedRequest> {
         self.logged_requests_with("").await
     }
 
-    /// It keeps its connections and takes new ones, and answers nothing.
+    /// Suspends the server: it keeps its connections, accepts new ones and does not respond.
     pub fn suspend(&self) {
         self.process.lock().unwrap().signal("STOP");
     }
@@ -187,7 +187,7 @@ impl AuthorizationServer {
         self.send(request).await
     }
 
-    // A client for each request: the server is shared by tests with a runtime each.
+    // A client per request, because tests with different runtimes share the server.
     async fn send(&self, request: Request<Full<Bytes>>) -> Bytes {
         let mut roots = RootCertStore::empty();
         if let Some(root) = &self.root {

@@ -1,4 +1,4 @@
-//! A private cluster of PostgreSQL, made with the installed binaries.
+//! A private PostgreSQL cluster, made with the installed binaries.
 
 use std::env;
 use std::fs::{self, File};
@@ -17,10 +17,10 @@ pub(super) const CLUSTER_TIMEOUT: Duration = Duration::from_secs(60);
 pub(super) struct Cluster {
     binaries: PathBuf,
     folder: PathBuf,
-    /// Held while the server is stopped too, so that it can start again.
+    /// Kept while the server is stopped, so that it can start again on it.
     pub(super) port: ReservedPort,
     owner: Option<Owner>,
-    /// A shell whose child the server is; it ends the server when this process is gone.
+    /// A shell whose child is the server. It stops the server when this process ends.
     keeper: Mutex<Option<Child>>,
 }
 
@@ -31,7 +31,7 @@ struct Owner {
 }
 
 impl Cluster {
-    /// A folder for a server, with no data in it yet.
+    /// A folder for a server, still empty.
     pub(super) fn new() -> Result<Self, String> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let binaries = binaries().ok_or("there is no PostgreSQL")?;
@@ -71,7 +71,7 @@ impl Cluster {
             .append(true)
             .open(self.folder.join("log"))
             .map_err(|error| error.to_string())?;
-        // The shell reads until this process has gone, however it went.
+        // The shell reads until this process ends, for whatever reason.
         let script = r#"exec 3<&0; "$@" </dev/null & server=$!
             cat <&3 >/dev/null; kill -QUIT $server 2>/dev/null; wait $server"#;
         let mut shell = self.as_owner("sh");
@@ -150,7 +150,7 @@ impl Cluster {
             let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else {
                 continue;
             };
-            // After the name in parentheses: the state and the parent.
+            // The state and the parent follow the name in parentheses.
             let parent = stat.rsplit(')').next().unwrap().split_whitespace().nth(1);
             if parent == Some(&postmaster.to_string()) {
                 pids.push(entry.file_name().into_string().unwrap());
@@ -183,7 +183,7 @@ impl Cluster {
                 command
             }
         };
-        // The folder that tests run in may not be the owner's to enter.
+        // The user that runs the server may have no access to the tests' folder.
         command.current_dir("/").env("LC_ALL", "C");
         command
     }
@@ -196,11 +196,11 @@ impl Drop for Cluster {
     }
 }
 
-/// Waits until a process that was sent `SIGSTOP` runs no more, unless it has ended.
+/// Waits until a process that received `SIGSTOP` has stopped or ended.
 fn wait_until_stopped(pid: &str) {
     let begun = Instant::now();
     while let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) {
-        // After the name in parentheses.
+        // The state follows the name in parentheses.
         if stat.rsplit(") ").next().unwrap().starts_with(['T', 'Z']) {
             return;
         }
@@ -209,7 +209,7 @@ fn wait_until_stopped(pid: &str) {
     }
 }
 
-/// The folder of the newest server binaries: on the path, or where Debian puts them.
+/// The folder of the newest server binaries: on the path, or where Debian installs them.
 fn binaries() -> Option<PathBuf> {
     let has_all = |folder: &PathBuf| {
         ["initdb", "postgres", "pg_ctl", "pg_isready"]
@@ -232,7 +232,7 @@ fn binaries() -> Option<PathBuf> {
     versions.pop().map(|(_, folder)| folder)
 }
 
-/// Who runs the server: nobody else unless this is root.
+/// The user that runs the server, if this process is root.
 fn owner() -> Result<Option<Owner>, String> {
     use std::os::unix::fs::MetadataExt;
     let own = fs::metadata("/proc/self").map_err(|error| error.to_string())?;

@@ -1,10 +1,10 @@
 //! A real PostgreSQL for tests: the one that `DATABASE_URL` names, or a private cluster made with
-//! the installed binaries, which does not outlive its test process.
+//! the installed binaries, which ends with its test process.
 //!
-//! 1. [`Postgres::shared`] is `DATABASE_URL` if set (its user must be allowed to create
-//!    databases), else a private cluster.
-//! 2. [`Postgres::private`] can be stopped, frozen and started again, and syncs what it commits.
-//! 3. The server refuses to run as root; then an unprivileged user runs it, by `setpriv`.
+//! 1. [`Postgres::shared`] is `DATABASE_URL` if set (its user must be allowed to create databases),
+//!    otherwise a private cluster.
+//! 2. [`Postgres::private`] can be stopped, suspended and started again, and syncs its commits.
+//! 3. The server refuses to run as root. Then an unprivileged user runs it, by `setpriv`.
 
 use std::env;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -18,7 +18,7 @@ mod replication;
 use self::cluster::Cluster;
 
 pub struct Postgres {
-    /// With `/<database>` at the end it is that database's URL.
+    /// Append `/<database>` for the URL of a database.
     server: String,
     query: String,
     admin: String,
@@ -28,9 +28,9 @@ pub struct Postgres {
 /// How a server is stopped.
 #[derive(Clone, Copy, Debug)]
 pub enum Stop {
-    /// Connections are ended, what is committed is written out.
+    /// Closes connections and writes all commits.
     Fast,
-    /// As by a crash: recovery from the log when it starts again.
+    /// Like a crash: the next start recovers from the log.
     Immediate,
 }
 
@@ -39,7 +39,7 @@ impl Postgres {
     ///
     /// # Errors
     ///
-    /// There is none, and this is why.
+    /// Returns the reason why there is none.
     pub fn shared() -> Result<Self, String> {
         match env::var("DATABASE_URL") {
             Ok(url) if url.starts_with("postgres") => Ok(Self::at(&url)),
@@ -51,7 +51,7 @@ impl Postgres {
     ///
     /// # Errors
     ///
-    /// The binaries are not installed, or do not work here.
+    /// Returns an error if the binaries are not installed or do not work here.
     pub fn private() -> Result<Self, String> {
         let cluster = Cluster::new()?;
         cluster.initialize()?;
@@ -87,7 +87,7 @@ impl Postgres {
         }
     }
 
-    /// The URL of a new, empty database.
+    /// Creates an empty database and returns its URL.
     pub async fn create_database(&self) -> String {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -96,14 +96,14 @@ impl Postgres {
         format!("{}/{name}{}", self.server, self.query)
     }
 
-    /// Removes a database, whoever is connected to it.
+    /// Removes a database even if clients are connected to it.
     pub async fn drop_database(&self, url: &str) {
         let name = database_of(url);
         self.run(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
             .await;
     }
 
-    /// Ends every connection to a database, as an operator or a failover does.
+    /// Closes every connection to a database, as an operator or a failover does.
     pub async fn kill_connections(&self, url: &str) {
         let name = database_of(url);
         self.run(&format!(
@@ -124,13 +124,13 @@ impl Postgres {
         self.cluster().stop(how);
     }
 
-    /// Starts it where it was stopped, at the same port.
+    /// Starts the server again on the same port.
     pub fn start(&self) {
         self.cluster().start().unwrap();
     }
 
-    /// No process of the server runs on until it is [thawed](Self::thaw): connections stay open
-    /// and nothing answers.
+    /// Suspends all processes of the server until it is [thawed](Self::thaw): connections stay open
+    /// and nothing responds.
     pub fn freeze(&self) {
         self.cluster().signal("STOP");
     }

@@ -1,4 +1,4 @@
-//! Hot standbys of a private server, and how servers fail.
+//! Hot standbys of a private server, and failures of servers.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -9,11 +9,11 @@ use super::Postgres;
 use super::cluster::{CLUSTER_TIMEOUT, Cluster};
 
 impl Postgres {
-    /// Makes a hot standby of this private server, which follows it.
+    /// Creates a hot standby that follows this private server.
     ///
     /// # Errors
     ///
-    /// The binaries are not installed, or do not work here.
+    /// Returns an error if the binaries are not installed or do not work here.
     pub fn standby(&self) -> Result<Self, String> {
         let standby = Cluster::new()?;
         let address = self.address();
@@ -30,7 +30,7 @@ impl Postgres {
         Self::run_by(standby)
     }
 
-    /// Where the private server listens.
+    /// The address of the private server.
     pub fn address(&self) -> SocketAddr {
         self.cluster().port.address()
     }
@@ -40,7 +40,7 @@ impl Postgres {
         format!("{}/{}", self.server, super::database_of(url))
     }
 
-    /// Makes a primary of a standby.
+    /// Promotes a standby.
     pub fn promote(&self) {
         let cluster = self.cluster();
         let mut promote = cluster.command("pg_ctl");
@@ -53,12 +53,12 @@ impl Postgres {
     /// Kills all processes of the server by SIGKILL.
     pub fn crash(&self) {
         let cluster = self.cluster();
-        // A postmaster that is stopped makes no more children.
+        // A stopped postmaster forks no more children.
         cluster.signal("STOP");
         let pids = cluster.processes();
         cluster.signal("KILL");
         cluster.release();
-        // It does not start again while one of them has its memory.
+        // The server cannot start while one of them holds the shared memory.
         let begun = Instant::now();
         while pids.iter().any(|pid| is_running(pid)) {
             assert!(begun.elapsed() < CLUSTER_TIMEOUT, "{pids:?} do not end");
@@ -68,7 +68,7 @@ impl Postgres {
 }
 
 fn is_running(pid: &str) -> bool {
-    // The state is after the name in parentheses.
+    // The state follows the name in parentheses.
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
     stat.is_ok_and(|stat| !stat.rsplit(") ").next().unwrap().starts_with(['X', 'Z']))
 }

@@ -1,4 +1,4 @@
-//! Apache with `mod_oauth2`, which asks our server about each token.
+//! Apache with `mod_oauth2`, which introspects each token at our server.
 
 use test_support::port::ReservedPort;
 
@@ -12,7 +12,7 @@ struct ApacheServer {
     tokens: TokenServer,
 }
 
-/// `{…}` is filled in. Nothing is kept: each request is asked about.
+/// The placeholders `{…}` are filled in. The cache is off, so each request is introspected.
 const CONFIGURATION: &str = r#"
 ServerName localhost
 ServerRoot {folder}
@@ -129,7 +129,7 @@ pub(crate) fn revoked_token_is_rejected_at_once() {
     assert_eq!(place.with("/any", user).status, 401);
 }
 
-/// `mod_oauth2` has one answer to whatever it could not verify.
+/// `mod_oauth2` has one response for every token that it cannot verify.
 pub(crate) fn apache_rejects_requests_while_the_token_server_is_down() {
     let mut place = ApacheServer::new();
     let user = place.tokens.user.clone();

@@ -1,4 +1,4 @@
-//! What is protected: an app that tells what reaches it.
+//! The protected app. It returns the request that reaches it.
 
 use std::net::SocketAddr;
 
@@ -30,7 +30,7 @@ impl App {
     }
 }
 
-/// The headers and the body, or a failure on request.
+/// Returns the headers and the body, or fails on request.
 async fn echo(request: Request) -> Response {
     if request.uri().path() == "/broken" {
         return (StatusCode::INTERNAL_SERVER_ERROR, "broken").into_response();

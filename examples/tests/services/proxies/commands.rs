@@ -1,4 +1,4 @@
-//! What the example prints: tokens, and commands to be run by a shell.
+//! The output of the example: tokens, and commands for a shell.
 
 use std::process::Command;
 

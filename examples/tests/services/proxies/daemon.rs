@@ -1,4 +1,4 @@
-//! A server of another make, run without privileges in a folder of its own.
+//! A third-party server that runs without privileges in its own folder.
 
 use std::fs::{self, File, Permissions};
 use std::net::TcpStream;
@@ -18,7 +18,7 @@ pub(crate) fn installed(files: &[&str]) -> bool {
     files.iter().all(|file| Path::new(file).exists())
 }
 
-/// A folder that any user may write to, and that does not outlive its test.
+/// A folder that any user may write to, removed after the test.
 pub(crate) struct Folder(PathBuf);
 
 impl Folder {
@@ -47,16 +47,16 @@ impl Drop for Folder {
     }
 }
 
-/// A process that is ended by its id.
+/// A process that is stopped by its id.
 pub(crate) struct Daemon {
     child: Child,
     port: ReservedPort,
-    // Removed when the process is gone.
+    // The server removes the file when it ends.
     folder: Folder,
 }
 
 impl Daemon {
-    /// Starts what `command` is, which stays in the foreground, and waits until it listens.
+    /// Starts `command`, which stays in the foreground, and waits until it listens.
     pub(crate) fn start(folder: Folder, port: ReservedPort, command: &[&str]) -> Self {
         let log = File::create(folder.path().join("stderr")).expect("a new file");
         let child = unprivileged(command)
@@ -96,7 +96,7 @@ impl Daemon {
 }
 
 impl Drop for Daemon {
-    /// Asks it to end, so that it leaves nothing behind, and makes it if it does not.
+    /// Stops it by SIGTERM, so that it cleans up, and kills it after a timeout.
     fn drop(&mut self) {
         let id = self.child.id().to_string();
         let _ = Command::new("kill").arg(id).status();
@@ -109,7 +109,7 @@ impl Drop for Daemon {
     }
 }
 
-/// The command, as nobody if we are root.
+/// Runs the command as the user `nobody` if this process is root.
 fn unprivileged(command: &[&str]) -> Command {
     let id = Command::new("id").arg("-u").output().expect("POSIX has id");
     let nobody = [

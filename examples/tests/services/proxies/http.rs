@@ -1,4 +1,4 @@
-//! Just enough of HTTP to see what a proxy sends.
+//! The minimum of HTTP that shows what a proxy sends.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
@@ -12,7 +12,7 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
-    /// The first value of a header; empty if it is not there.
+    /// The first value of a header, or the empty string.
     pub(crate) fn header(&self, name: &str) -> &str {
         let mut fields = self.head.lines().filter_map(|line| line.split_once(": "));
         let field = fields.find(|(field, _)| field.eq_ignore_ascii_case(name));
@@ -24,7 +24,7 @@ pub(crate) fn get(port: u16, path: &str, headers: &[(&str, &str)]) -> Reply {
     send(port, "GET", path, headers, "")
 }
 
-/// A request from an address of this machine's own.
+/// A request from one of this machine's own addresses.
 pub(crate) fn get_from(client: Ipv4Addr, port: u16, path: &str, headers: &[(&str, &str)]) -> Reply {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_io().build().expect("a runtime");
@@ -62,7 +62,7 @@ fn exchange(
     stream
         .set_read_timeout(Some(PROCESS_TIMEOUT))
         .expect("a socket");
-    // HTTP/1.0: the reply is neither chunked nor followed by another one.
+    // HTTP/1.0: the reply is not chunked, and the connection closes after it.
     let mut request = format!("{method} {path} HTTP/1.0\r\nHost: localhost\r\n").into_bytes();
     for (name, value) in headers.iter().chain(&length) {
         write!(request, "{name}: {value}\r\n").expect("into memory");

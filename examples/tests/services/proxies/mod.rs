@@ -1,5 +1,5 @@
-//! Real servers that go by ours: nginx by `auth_request`, with the configuration of the example,
-//! and Apache with `mod_oauth2`, by introspection.
+//! Real servers that use ours: nginx by `auth_request`, with the configuration of the example, and
+//! Apache with `mod_oauth2`, by introspection.
 
 mod apache;
 mod app;
@@ -14,7 +14,7 @@ use test_support::optional_trial::optional_trial;
 
 use self::daemon::installed;
 
-/// What must be installed for some tests, and these.
+/// The programs that some tests need, and those tests.
 type TestGroup = (&'static str, &'static [&'static str], &'static [Test]);
 
 type Test = (&'static str, fn());

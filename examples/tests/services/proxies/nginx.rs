@@ -10,10 +10,10 @@ use crate::proxies::tokens::TokenServer;
 
 const CONFIGURATION: &str = include_str!("../../../nginx/nginx.conf");
 const INCLUDED: &str = include_str!("../../../nginx/verify.conf");
-/// A well-formed token that nobody knows.
+/// A well-formed token that is in no store.
 const UNKNOWN: &str = "svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n";
 
-/// Our server, an app, and nginx between a client and both.
+/// Our server, an app, and nginx in front of both.
 struct NginxServer {
     nginx: Daemon,
     tokens: TokenServer,
@@ -29,7 +29,7 @@ impl NginxServer {
         Self::with_included(INCLUDED, tokens)
     }
 
-    /// With this as the part of the configuration that says how `/verify` is asked.
+    /// Replaces the part of the configuration that calls `/verify`.
     fn with_included(included: &str, tokens: TokenServer) -> Self {
         let app = App::start();
         let port = ReservedPort::new();
@@ -67,15 +67,15 @@ impl NginxServer {
         get(self.nginx.port(), path, headers)
     }
 
-    /// The status of an unknown token from this address, with these lines of a header.
+    /// The status of an unknown token from this address, with these header lines.
     fn unknown_from(&self, client: [u8; 4], header: &str, lines: &[&str]) -> u16 {
         let mut headers = vec![("X-API-Key", UNKNOWN)];
         headers.extend(lines.iter().map(|line| (header, *line)));
         get_from(client.into(), self.nginx.port(), "/", &headers).status
     }
 
-    /// Spends the budget of a client that sends forged lines of a header, and returns how many
-    /// unknown tokens that took.
+    /// Uses up the budget of a client that sends forged header lines, and returns the number of
+    /// unknown tokens it took.
     fn spend(&self, client: [u8; 4], header: &str, forged: impl Fn(usize) -> String) -> usize {
         let mut sent = 0;
         while self.unknown_from(client, header, &[&forged(sent)]) == 401 {
@@ -90,7 +90,7 @@ impl NginxServer {
     }
 }
 
-/// What the app says reached it.
+/// The request as the app received it.
 fn echoed(reply: &Reply) -> Value {
     assert_eq!(reply.status, 200, "{}", reply.body);
     serde_json::from_str(&reply.body).expect(&reply.body)
@@ -118,7 +118,7 @@ pub(crate) fn valid_token_is_forwarded_as_identity_without_its_secret() {
 pub(crate) fn request_body_reaches_only_the_app() {
     let place = NginxServer::new();
     let key = [("X-API-Key", &*place.tokens.user)];
-    // More than our endpoints would read.
+    // More than our endpoints read.
     let body = "x".repeat(200_000);
     let reply = send(place.nginx.port(), "POST", "/", &key, &body);
     assert_eq!(echoed(&reply)["body"], body);
@@ -235,7 +235,7 @@ pub(crate) fn forged_addresses_do_not_escape_the_failure_limit() {
         let forged = |number| format!("{prefix}198.51.{}.{}", number / 250, number % 250);
         assert!(place.spend(client, header, forged) >= 100, "{header}");
     }
-    // Nor can it spend the budget of another one.
+    // It cannot use up the budget of another client either.
     let forged = |_| "127.0.0.3".to_owned();
     place.spend([127, 0, 0, 6], "X-Forwarded-For", forged);
     for lines in [&[][..], &["x"], &["198.51.100.1", "127.0.0.2"]] {
@@ -259,16 +259,16 @@ pub(crate) fn reads_the_forwarded_header_that_nginx_writes() {
     for lines in [&[][..], &["for=127.0.0.2"], &["for=_hidden"]] {
         assert_eq!(place.unknown_from([127, 0, 0, 3], "Forwarded", lines), 401);
     }
-    // What cannot be read counts against nginx, and no other client.
+    // An unreadable address counts against nginx and against no other client.
     place.spend([127, 0, 0, 4], "Forwarded", |_| "for=\"".to_owned());
     assert_eq!(place.unknown_from([127, 0, 0, 3], "Forwarded", &[]), 401);
-    // X-Forwarded-For, which is not configured, is not read.
+    // `X-Forwarded-For` is not configured, so it is not read.
     let other = |number| format!("198.51.{}.{}", number / 250, number % 250);
     assert!(place.spend([127, 0, 0, 5], "X-Forwarded-For", other) >= 100);
 }
 
 pub(crate) fn unavailable_token_server_is_503_until_it_recovers() {
-    // Reserved while the server is down, so that it can come back.
+    // The port stays reserved while the server is down, so that the server can return to it.
     let port = ReservedPort::new();
     let mut place = NginxServer::in_front_of(TokenServer::start_on(port.address().port()));
     let user = place.tokens.user.clone();
@@ -289,7 +289,7 @@ pub(crate) fn unavailable_token_server_is_503_until_it_recovers() {
         assert_eq!(reply.header("WWW-Authenticate"), "");
     }
     place.tokens = TokenServer::start_on(port.address().port());
-    // nginx leaves a server alone for a while that it could not reach, unless it is the only one.
+    // nginx avoids an unreachable server for a while unless it is the only one.
     assert_eq!(place.with("/", &place.tokens.user).status, 200);
     assert_eq!(place.with("/", &user).status, 401);
 }

@@ -7,7 +7,7 @@ use crate::proxies::http::{Reply, send};
 pub(crate) struct TokenServer {
     process: Process,
     pub(crate) port: u16,
-    /// May introspect, and has no role.
+    /// May introspect. Has no role.
     pub(crate) service: String,
     /// Has the role `deployer` and the scope `projects:write`.
     pub(crate) user: String,
@@ -19,12 +19,12 @@ impl TokenServer {
         Self::start_on(0)
     }
 
-    /// On a port that is reserved, or on any for 0.
+    /// Listens on a reserved port, or on a free one for 0.
     pub(crate) fn start_on(port: u16) -> Self {
         Self::start_with(&[("PORT", &port.to_string())])
     }
 
-    /// With these variables in the environment.
+    /// Starts it with these variables in the environment.
     pub(crate) fn start_with(environment: &[(&str, &str)]) -> Self {
         let mut command = example("introspection_server");
         let command = command.env("PORT", "0").envs(environment.iter().copied());
@@ -61,7 +61,7 @@ impl TokenServer {
         )
     }
 
-    /// Lets it hang: its port takes connections, and nobody answers.
+    /// Suspends it: its port accepts connections and nothing answers.
     pub(crate) fn hang(&self) {
         self.process.signal("STOP");
     }
