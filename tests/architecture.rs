@@ -1,6 +1,5 @@
 //! Checks the structure of `src`: the order of the modules, cycles between files, names and lengths.
 //!
-//! Paths are read from the text, without comments, strings and `#[cfg(test)]` items. A path is
 //! Paths are read from the text, without comments, strings and `#[cfg(test)]` items. A path leads
 //! through re-exports to the file that defines the item. A re-export itself is not a use, so a
 //! `mod.rs` can name what its files define.
@@ -345,6 +344,32 @@ fn assert_no_cycles(source: &Crate, accepted: &[&str]) {
         .filter(|cycle| !cycle.iter().all(is_accepted))
         .collect();
     assert!(new.is_empty(), "{new:#?}");
+}
+
+/// The names of the features that a manifest declares.
+fn features(manifest: &str) -> BTreeSet<String> {
+    let text = fs::read_to_string(manifest).unwrap();
+    let (_, text) = text.split_once("\n[features]\n").unwrap();
+    let end = text.find("\n[").unwrap_or(text.len());
+    let name = Regex::new(r"(?m)^([a-z][a-z-]*) = ").unwrap();
+    let names = name.captures_iter(&text[..end]);
+    names.map(|captures| captures[1].to_owned()).collect()
+}
+
+/// Otherwise a feature selects fewer suites, cases or benches from the root than it should.
+#[test]
+fn packages_declare_the_features_of_the_library() {
+    let library = features("../Cargo.toml");
+    assert!(library.contains("sqlite"), "{library:?}");
+    for package in [".", "../examples", "../benches"] {
+        let manifest = format!("{package}/Cargo.toml");
+        assert_eq!(features(&manifest), library, "{manifest}");
+        let text = fs::read_to_string(&manifest).unwrap();
+        for feature in library.iter().filter(|feature| *feature != "default") {
+            let enabled = format!("\"tower-service-token/{feature}\"");
+            assert!(text.contains(&enabled), "{manifest} lacks {enabled}");
+        }
+    }
 }
 
 #[test]
