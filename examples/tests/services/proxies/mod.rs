@@ -40,6 +40,7 @@ const GROUPS: [TestGroup; 4] = [
             request_body_reaches_only_the_app,
             invalid_tokens_are_rejected,
             missing_role_is_403,
+            path_that_servers_read_differently_is_400,
             client_supplied_identity_headers_are_removed,
             repeated_credential_is_400,
             too_many_unknown_tokens_are_429_but_known_ones_pass,

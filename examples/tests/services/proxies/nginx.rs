@@ -155,12 +155,66 @@ pub(crate) fn missing_role_is_403() {
     let place = NginxServer::new();
     assert_eq!(place.with("/deploy/x", &place.tokens.user).status, 200);
     assert_eq!(place.with("/", &place.tokens.service).status, 200);
-    for path in ["/deploy/x", "/deploy/x?role=introspect", "/x/../deploy/"] {
+    let protected = [
+        "/deploy",
+        "/deploy/x",
+        "/deploy?x",
+        "/deploy/x?role=introspect",
+        "/deploy/x?y=/../z",
+        "/Deploy/x",
+        "/DEPLOY",
+        "/%64eploy/x",
+    ];
+    for path in protected {
         assert_eq!(
             place.with(path, &place.tokens.service).status,
             403,
             "{path}"
         );
+    }
+    assert_eq!(
+        place.with("/deployments", &place.tokens.service).status,
+        200
+    );
+}
+
+pub(crate) fn path_that_servers_read_differently_is_400() {
+    let place = NginxServer::new();
+    let ambiguous = [
+        "//deploy/x",
+        "/x//deploy",
+        "/x/../deploy/",
+        "/./deploy/",
+        "/x/..",
+        "/x/.",
+        "/x/%2e%2e/deploy/",
+        "/x/.%2E/deploy/",
+        "/x/..%2fdeploy/",
+        "/%2Fdeploy/",
+        "/deploy;/x",
+        "/deploy;a=b/x",
+        "/deploy%3b/x",
+        r"/x\..\deploy",
+        "/deploy%5cx",
+        "/%2564eploy/x",
+        "/deploy%00/x",
+    ];
+    for path in ambiguous {
+        for token in [&place.tokens.service, &place.tokens.user] {
+            let reply = place.with(path, token);
+            assert_eq!(reply.status, 400, "{path}");
+            assert!(!reply.body.contains("x-service-token-id"), "{path}");
+        }
+    }
+    for path in [
+        "/a%20b",
+        "/a..b",
+        "/...",
+        "/x?a;b=//..%2f",
+        "/.well-known/x",
+    ] {
+        let reply = place.with(path, &place.tokens.service);
+        assert_eq!(reply.status, 200, "{path}");
     }
 }
 
