@@ -1,4 +1,5 @@
 //! Stores over SQL. One generic store holds the logic; each database has a backend and a dialect.
+#![expect(private_bounds, reason = "other crates do not implement `Backend`")]
 
 mod audit_trail;
 mod backend;
@@ -9,7 +10,6 @@ mod columns;
 mod dialect;
 mod failure;
 mod feed_tracker;
-mod interface;
 mod list_query;
 mod notification;
 mod open_error;
@@ -32,3 +32,4 @@ pub use self::postgres::PostgresStore;
 #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
 pub use self::sqlite::SqliteStore;
 pub use self::state::StoreState;
+pub use self::store::SqlStore;

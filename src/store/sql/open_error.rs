@@ -1,5 +1,7 @@
 use std::error::Error;
 
+use sqlx::error::DatabaseError;
+
 /// The error of opening a SQL store.
 ///
 /// The source is for logs. It contains no password and no digest.
@@ -8,6 +10,8 @@ use std::error::Error;
 pub struct OpenStoreError {
     kind: OpenStoreErrorKind,
     source: Box<dyn Error + Send + Sync>,
+    /// Whether a statement waited for a lock for too long.
+    is_lock_timeout: bool,
 }
 
 /// Why a SQL store could not be opened.
@@ -37,8 +41,11 @@ impl OpenStoreErrorKind {
 
 impl OpenStoreError {
     pub(super) fn new(kind: OpenStoreErrorKind, source: impl Into<String>) -> Self {
-        let source = source.into().into();
-        Self { kind, source }
+        Self {
+            kind,
+            source: source.into().into(),
+            is_lock_timeout: false,
+        }
     }
 
     pub(super) fn newer_schema(found: i64, known: usize) -> Self {
@@ -48,6 +55,12 @@ impl OpenStoreError {
 
     pub(super) fn timed_out() -> Self {
         Self::new(OpenStoreErrorKind::Unavailable, "no answer in time")
+    }
+
+    /// Returns whether another transaction holds a lock on a table, so that a later attempt may
+    /// succeed.
+    pub(super) fn is_lock_timeout(&self) -> bool {
+        self.is_lock_timeout
     }
 
     /// Returns why the store could not be opened.
@@ -84,6 +97,10 @@ impl From<sqlx::Error> for OpenStoreError {
             | sqlx::Error::WorkerCrashed => OpenStoreErrorKind::Unavailable,
             _ => OpenStoreErrorKind::Refused,
         };
-        Self::new(kind, error.to_string())
+        let code = error.as_database_error().and_then(DatabaseError::code);
+        Self {
+            is_lock_timeout: code.is_some_and(|code| code == "55P03"),
+            ..Self::new(kind, error.to_string())
+        }
     }
 }

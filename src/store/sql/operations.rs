@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use async_trait::async_trait;
 use tokio::time::{Instant, sleep};
 
 use super::audit_trail;
@@ -16,7 +17,7 @@ use super::state::{self, StoreState};
 use super::store::{RowOf, SqlStore};
 use crate::audit::AuditEvent;
 use crate::digest::TokenDigest;
-use crate::registry::{ListRequest, RegistryError, TokenFilter, TokenPage, Write};
+use crate::registry::{ListRequest, RegistryError, TokenFilter, TokenPage, TokenRegistry, Write};
 use crate::store::{StoreError, TokenRecord};
 use crate::token::TokenId;
 
@@ -51,8 +52,19 @@ const PRUNE_PAUSE: Duration = Duration::from_millis(100);
 
 const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
 
-impl<B: Backend> SqlStore<B> {
-    pub(super) async fn find(
+#[async_trait]
+impl<B: Backend> TokenRegistry for SqlStore<B> {
+    async fn insert(&self, write: &Write) -> Result<(), RegistryError> {
+        self.change(Change::Insert(write)).await?;
+        Ok(())
+    }
+
+    async fn get(&self, id: TokenId) -> Result<Option<TokenRecord>, StoreError> {
+        self.record(GET, &[id.as_i64().into()], self.deadline())
+            .await
+    }
+
+    async fn find_by_digest(
         &self,
         digest: &TokenDigest,
     ) -> Result<Option<TokenRecord>, StoreError> {
@@ -65,83 +77,20 @@ impl<B: Backend> SqlStore<B> {
         }
     }
 
-    pub(super) async fn get(&self, id: TokenId) -> Result<Option<TokenRecord>, StoreError> {
-        self.record(GET, &[id.as_i64().into()], self.deadline())
-            .await
-    }
-
-    async fn record(
-        &self,
-        statement: &'static str,
-        values: &[Value<'_>],
-        deadline: Instant,
-    ) -> Result<Option<TokenRecord>, StoreError> {
-        let row = self.row(statement, values, deadline).await?;
-        let record = row.as_ref().map(columns::decode).transpose();
-        Ok(record.map_err(Failure::from)?)
-    }
-
-    pub(super) async fn list(&self, request: &ListRequest) -> Result<TokenPage, StoreError> {
+    async fn list(&self, request: &ListRequest) -> Result<TokenPage, StoreError> {
         let query = ListQuery::page(request, Self::DIALECT.has_statistics);
         let rows = self.select(query).await?;
         let records = rows.iter().map(columns::decode).collect::<Result<_, _>>();
         Ok(request.page(records.map_err(Failure::from)?))
     }
 
-    pub(super) async fn count(
-        &self,
-        filter: &TokenFilter,
-        now: SystemTime,
-    ) -> Result<u64, StoreError> {
-        let request = ListRequest::new(filter.clone(), now);
-        let query = ListQuery::count(&request, Self::DIALECT.has_statistics);
-        let rows = self.select(query).await?;
-        let count = rows.first().map_or(Ok(None), |row| row.int("count"));
-        let count = count.map_err(Failure::from)?.unwrap_or_default();
-        Ok(count.cast_unsigned())
-    }
-
-    async fn select(&self, query: ListQuery<'_>) -> Result<Vec<RowOf<B>>, Failure> {
-        if !query.is_satisfiable(Self::DIALECT.allows_nul) {
-            return Ok(Vec::new());
-        }
-        let (sql, values) = query.into_parts();
-        self.rows(Statement::unprepared(sql), &values).await
-    }
-
-    pub(super) async fn explain(
-        &self,
-        request: Option<&ListRequest>,
-    ) -> Result<String, StoreError> {
-        let (sql, values) = match request {
-            Some(request) => ListQuery::page(request, Self::DIALECT.has_statistics).into_parts(),
-            None => (FIND.to_owned(), vec![Value::Bytes(Some(&[0; 32]))]),
-        };
-        let (prefix, column) = Self::DIALECT.explain;
-        let statement = Statement::unprepared(format!("{prefix}{sql}"));
-        let rows = self.rows(statement, &values).await?;
-        let lines = rows
-            .iter()
-            .map(|row| row.text(column).map(Option::unwrap_or_default));
-        let lines = lines.collect::<Result<Vec<_>, _>>();
-        Ok(lines.map_err(Failure::from)?.join("\n"))
-    }
-
-    pub(super) async fn insert(&self, write: &Write) -> Result<(), RegistryError> {
-        self.change(Change::Insert(write)).await?;
-        Ok(())
-    }
-
-    pub(super) async fn update(&self, write: &Write) -> Result<TokenRecord, RegistryError> {
+    async fn update(&self, write: &Write) -> Result<TokenRecord, RegistryError> {
         let mut outcomes = self.change(Change::Update(write)).await?.outcomes;
         after(outcomes.pop().expect("one outcome for one write"))
     }
 
     /// Makes the updates in one transaction, so a failure of the database fails all of them.
-    pub(super) async fn update_many(
-        &self,
-        writes: &[Write],
-    ) -> Vec<Result<TokenRecord, RegistryError>> {
+    async fn update_many(&self, writes: &[Write]) -> Vec<Result<TokenRecord, RegistryError>> {
         if writes.is_empty() {
             return Vec::new();
         }
@@ -155,12 +104,21 @@ impl<B: Backend> SqlStore<B> {
         }
     }
 
-    pub(super) async fn delete(&self, write: &Write) -> Result<(), RegistryError> {
+    async fn count(&self, filter: &TokenFilter, now: SystemTime) -> Result<u64, StoreError> {
+        let request = ListRequest::new(filter.clone(), now);
+        let query = ListQuery::count(&request, Self::DIALECT.has_statistics);
+        let rows = self.select(query).await?;
+        let count = rows.first().map_or(Ok(None), |row| row.int("count"));
+        let count = count.map_err(Failure::from)?.unwrap_or_default();
+        Ok(count.cast_unsigned())
+    }
+
+    async fn delete(&self, write: &Write) -> Result<(), RegistryError> {
         self.change(Change::Delete(write)).await?;
         Ok(())
     }
 
-    pub(super) async fn touch(&self, uses: &[(TokenId, SystemTime)]) -> Result<(), StoreError> {
+    async fn touch(&self, uses: &[(TokenId, SystemTime)]) -> Result<(), StoreError> {
         for uses in uses.chunks(MAX_USES) {
             let uses = uses.iter().map(|(id, at)| (id.as_i64(), millis(*at)));
             let uses = [json(&uses.collect::<Vec<_>>()).into()];
@@ -170,7 +128,50 @@ impl<B: Backend> SqlStore<B> {
         Ok(())
     }
 
-    pub(super) async fn audit_trail(
+    async fn check_writable(&self) -> Result<(), StoreError> {
+        match self
+            .change(Change::Execute(state::CHECK_WRITABLE, &[]))
+            .await
+        {
+            Ok(changed) if changed.rows == 0 => Err(state::missing_row()),
+            Ok(_) => Ok(()),
+            Err(failure) if failure.is_permission_denied() => self.check_privilege().await,
+            Err(failure) => Err(failure.into()),
+        }
+    }
+
+    fn effective_within(&self) -> Duration {
+        self.effective_within
+    }
+}
+
+impl<B: Backend> SqlStore<B> {
+    /// Deletes events of the audit trail that are older than this, once a minute, in a task that ends
+    /// with the store. The default is to keep them forever.
+    ///
+    /// One transaction deletes up to 1,000 events, with a pause for other changes between two. Other
+    /// processes on the same database have settings of their own: the shortest retention decides.
+    ///
+    /// # Panics
+    ///
+    /// Panics outside of a Tokio runtime.
+    pub fn with_audit_retention(mut self, retention: Duration) -> Self {
+        let task = BackgroundTask::new();
+        // The task must not keep itself alive.
+        self.retention = None;
+        let store = self.clone();
+        task.start(|| prune_at_interval(store, retention));
+        self.retention = Some(Arc::new(task));
+        self
+    }
+
+    /// Returns the latest events of the audit trail, or those of one token, newest first. At most
+    /// 1,000.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the store is unavailable.
+    pub async fn audit_trail(
         &self,
         id: Option<TokenId>,
         limit: usize,
@@ -191,8 +192,14 @@ impl<B: Backend> SqlStore<B> {
         Ok(events.map_err(Failure::from)?)
     }
 
-    /// Deletes the events before a time, in batches, and returns how many there were.
-    pub(super) async fn prune_audit_trail(&self, before: SystemTime) -> Result<u64, StoreError> {
+    /// Deletes the events of the audit trail before a time and returns how many there were.
+    ///
+    /// One transaction deletes up to 1,000 events, with a pause for other changes between two.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the store is unavailable. Some of the events may be deleted.
+    pub async fn prune_audit_trail(&self, before: SystemTime) -> Result<u64, StoreError> {
         let values = [millis(before).into(), i64::from(PRUNE_BATCH).into()];
         let prune = Change::Execute(Self::DIALECT.prune_events, &values);
         let mut deleted = 0;
@@ -206,16 +213,34 @@ impl<B: Backend> SqlStore<B> {
         }
     }
 
-    pub(super) fn set_audit_retention(&mut self, retention: Duration) {
-        let operation = BackgroundTask::new();
-        // The task must not keep itself alive.
-        self.retention = None;
-        let store = self.clone();
-        operation.start(|| prune_at_interval(store, retention));
-        self.retention = Some(Arc::new(operation));
+    /// Returns the database's query plan for a listing, or for a lookup if `request` is `None`. Shows
+    /// which index is used.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the store is unavailable.
+    pub async fn explain(&self, request: Option<&ListRequest>) -> Result<String, StoreError> {
+        let (sql, values) = match request {
+            Some(request) => ListQuery::page(request, Self::DIALECT.has_statistics).into_parts(),
+            None => (FIND.to_owned(), vec![Value::Bytes(Some(&[0; 32]))]),
+        };
+        let (prefix, column) = Self::DIALECT.explain;
+        let statement = Statement::unprepared(format!("{prefix}{sql}"));
+        let rows = self.rows(statement, &values).await?;
+        let lines = rows
+            .iter()
+            .map(|row| row.text(column).map(Option::unwrap_or_default));
+        let lines = lines.collect::<Result<Vec<_>, _>>();
+        Ok(lines.map_err(Failure::from)?.join("\n"))
     }
 
-    pub(super) async fn state(&self) -> Result<Option<StoreState>, StoreError> {
+    /// Returns what the store records about itself: its ID, and when it was initialized. Returns
+    /// `None` if the database role may not read the table `service_token_store`.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the store is unavailable.
+    pub async fn state(&self) -> Result<Option<StoreState>, StoreError> {
         let row = match self.row(state::READ, &[], self.deadline()).await {
             Ok(row) => row,
             Err(failure) if failure.is_permission_denied() => return Ok(None),
@@ -226,22 +251,36 @@ impl<B: Backend> SqlStore<B> {
         state.map(Some).ok_or_else(state::missing_row)
     }
 
-    pub(super) async fn mark_initialized(&self, at: SystemTime) -> Result<(), StoreError> {
+    /// Records that the store has had an administrator, unless that is already recorded. An
+    /// application that creates the first administrator uses it to distinguish a new store from one
+    /// that lost its tokens.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the store is unavailable.
+    pub async fn mark_initialized(&self, at: SystemTime) -> Result<(), StoreError> {
         let at = [millis(at).into()];
         self.change(Change::Execute(state::INITIALIZE, &at)).await?;
         Ok(())
     }
 
-    pub(super) async fn check_writable(&self) -> Result<(), StoreError> {
-        match self
-            .change(Change::Execute(state::CHECK_WRITABLE, &[]))
-            .await
-        {
-            Ok(changed) if changed.rows == 0 => Err(state::missing_row()),
-            Ok(_) => Ok(()),
-            Err(failure) if failure.is_permission_denied() => self.check_privilege().await,
-            Err(failure) => Err(failure.into()),
+    async fn record(
+        &self,
+        statement: &'static str,
+        values: &[Value<'_>],
+        deadline: Instant,
+    ) -> Result<Option<TokenRecord>, StoreError> {
+        let row = self.row(statement, values, deadline).await?;
+        let record = row.as_ref().map(columns::decode).transpose();
+        Ok(record.map_err(Failure::from)?)
+    }
+
+    async fn select(&self, query: ListQuery<'_>) -> Result<Vec<RowOf<B>>, Failure> {
+        if !query.is_satisfiable(Self::DIALECT.allows_nul) {
+            return Ok(Vec::new());
         }
+        let (sql, values) = query.into_parts();
+        self.rows(Statement::unprepared(sql), &values).await
     }
 
     /// Checks the privileges of a role that may not write the table of the state. PostgreSQL has

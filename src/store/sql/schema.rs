@@ -5,7 +5,6 @@
 
 use std::time::Duration;
 
-use sqlx::error::DatabaseError;
 use tokio::time::{sleep, timeout};
 
 use super::backend::{Access, Backend, ConnectionOf};
@@ -35,15 +34,14 @@ pub(super) async fn migrate<B: Backend>(backend: &B) -> Result<(), OpenStoreErro
     let mut lease = lease.await.map_err(timed_out)??;
     let migrated = timeout(MIGRATION_TIMEOUT, async {
         // A role without the right to create tables can use those that exist.
-        let missing = missing_scripts(&mut *lease).await;
-        let missing = missing.map_err(MigrationError::into_inner)?;
+        let missing = missing_scripts(&mut *lease).await?;
         if missing.is_empty() {
             return Ok(());
         }
         loop {
             match try_migrate::<B>(&mut lease).await {
-                Err(MigrationError::Locked(_)) => sleep(LOCK_PAUSE).await,
-                Err(MigrationError::Failed(error)) => return Err(error),
+                Err(error) if error.is_lock_timeout() => sleep(LOCK_PAUSE).await,
+                Err(error) => return Err(error),
                 Ok(to) => {
                     log_migrated(to - missing.len(), to);
                     return Ok(());
@@ -68,7 +66,7 @@ fn log_migrated(from: usize, to: usize) {
 }
 
 /// Migrates the tables and returns their version.
-async fn try_migrate<B: Backend>(lease: &mut B::Lease) -> Result<usize, MigrationError> {
+async fn try_migrate<B: Backend>(lease: &mut B::Lease) -> Result<usize, OpenStoreError> {
     let mut transaction = B::begin(lease, MIGRATION_TIMEOUT, LOCK_TIMEOUT).await?;
     let session = &mut *transaction;
     session::lock(session, LOCK).await?;
@@ -83,7 +81,7 @@ async fn try_migrate<B: Backend>(lease: &mut B::Lease) -> Result<usize, Migratio
 /// Returns the scripts of the versions after the current one.
 async fn missing_scripts<S: Session>(
     session: &mut S,
-) -> Result<&'static [&'static str], MigrationError> {
+) -> Result<&'static [&'static str], OpenStoreError> {
     let scripts = S::DIALECT.migrations;
     let exists = session.row(S::DIALECT.has_schema.into(), &[]);
     if exists.await?.is_none() {
@@ -94,32 +92,5 @@ async fn missing_scripts<S: Session>(
     let version = version.unwrap_or(0);
     let done = usize::try_from(version).ok();
     let missing = done.and_then(|done| scripts.get(done..));
-    missing
-        .ok_or_else(|| MigrationError::Failed(OpenStoreError::newer_schema(version, scripts.len())))
-}
-
-/// Why an attempt to migrate failed.
-enum MigrationError {
-    /// Another transaction holds a lock on a table.
-    Locked(OpenStoreError),
-    Failed(OpenStoreError),
-}
-
-impl MigrationError {
-    fn into_inner(self) -> OpenStoreError {
-        match self {
-            Self::Locked(error) | Self::Failed(error) => error,
-        }
-    }
-}
-
-impl From<sqlx::Error> for MigrationError {
-    fn from(error: sqlx::Error) -> Self {
-        let code = error.as_database_error().and_then(DatabaseError::code);
-        if code.is_some_and(|code| code == "55P03") {
-            Self::Locked(error.into())
-        } else {
-            Self::Failed(error.into())
-        }
-    }
+    missing.ok_or_else(|| OpenStoreError::newer_schema(version, scripts.len()))
 }

@@ -1,6 +1,8 @@
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use futures::future::BoxFuture;
 use sqlx::Transaction;
 use tokio::time::Instant;
@@ -14,7 +16,11 @@ use super::feed_tracker::FeedTracker;
 use super::open_error::OpenStoreError;
 use super::schema;
 use super::session::{Driver, Session, Statement, Value};
-use crate::store::{ChangeFeed, ChangeListener, FeedStatus, StoreError, TokenChange};
+use crate::registry::TokenRegistry;
+use crate::store::{
+    ChangeFeed, ChangeListener, Credential, FeedStatus, StoreError, TokenChange, TokenRecord,
+    TokenStore,
+};
 
 /// How long operations in progress may take when a store is closed. SQLite waits for a lock for up
 /// to 5 s.
@@ -22,22 +28,31 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) type RowOf<B> = <ConnectionOf<B> as Driver>::Row;
 
-/// A store over either database. Operations have a deadline; changes are published.
+/// Stores tokens in a SQL database.
+///
+/// Use it as [`SqliteStore`](super::SqliteStore) or [`PostgresStore`](super::PostgresStore), whose
+/// pages describe their databases.
 #[derive(Clone)]
-pub(super) struct SqlStore<B> {
+pub struct SqlStore<B> {
     pub(super) backend: B,
     feed: ChangeFeed,
     watch: Arc<Watch>,
     pub(super) retention: Option<Arc<BackgroundTask>>,
     deadline: Duration,
-    pub(super) keeps_audit_trail: bool,
+    keeps_audit_trail: bool,
     pub(super) effective_within: Duration,
 }
 
 /// Receives the changes of other processes.
 struct Watch {
-    operation: BackgroundTask,
+    task: BackgroundTask,
     status: Arc<FeedTracker>,
+}
+
+impl<B> fmt::Debug for SqlStore<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqlStore").finish_non_exhaustive()
+    }
 }
 
 impl<B: Backend> SqlStore<B> {
@@ -46,13 +61,13 @@ impl<B: Backend> SqlStore<B> {
     pub(super) const DIALECT: Dialect = <ConnectionOf<B> as Session>::DIALECT;
 
     /// Creates the tables, or migrates them to this release's version.
-    pub(super) async fn open(backend: B) -> Result<Self, OpenStoreError> {
+    pub(super) async fn with_backend(backend: B) -> Result<Self, OpenStoreError> {
         schema::migrate(&backend).await?;
         Ok(Self {
             backend,
             feed: ChangeFeed::default(),
             watch: Arc::new(Watch {
-                operation: BackgroundTask::new(),
+                task: BackgroundTask::new(),
                 status: Arc::new(FeedTracker::new()),
             }),
             retention: None,
@@ -62,29 +77,39 @@ impl<B: Backend> SqlStore<B> {
         })
     }
 
-    pub(super) fn set_deadline(&mut self, deadline: Duration) {
+    /// Sets how long an operation may take, including the wait for a connection. The default is 3 s.
+    pub fn with_deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self.backend.set_deadline(deadline);
+        self
     }
 
-    pub(super) fn subscribe(&self, listener: &Arc<dyn ChangeListener>) {
-        self.feed.subscribe(listener);
-        let Watch { operation, status } = &*self.watch;
-        if let Some(watch) = self.backend.watch(self.feed.clone(), Arc::clone(status)) {
-            operation.start(|| {
-                status.set_connecting();
-                watch
-            });
-        }
+    /// Keeps an audit trail. Each event is part of the transaction of its change. Off by default.
+    pub fn with_audit_trail(mut self) -> Self {
+        self.keeps_audit_trail = true;
+        self
     }
 
-    pub(super) fn feed_status(&self) -> FeedStatus {
-        self.watch.status.state()
+    /// Sets the value of [`effective_within`](crate::registry::TokenRegistry::effective_within): for
+    /// how long caches in other processes may serve an old record. The default is 10 s, which is the
+    /// default TTL of [`CachedStore`](crate::store::CachedStore).
+    pub fn with_effective_within(mut self, bound: Duration) -> Self {
+        self.effective_within = bound;
+        self
     }
 
-    /// Ends the tasks of the store and closes all connections.
-    pub(super) async fn close(&self) -> Result<(), StoreError> {
-        self.watch.operation.stop().await;
+    /// Closes the store and all its clones: ends its tasks, waits for operations in progress, and
+    /// closes every connection, including those of your own pool. Every later call fails as
+    /// unavailable.
+    ///
+    /// [Stop](crate::registry::FlushTask::stop) the flushing of last uses first, or the latest are
+    /// lost.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the operations in progress take longer than 10 s.
+    pub async fn close(&self) -> Result<(), StoreError> {
+        self.watch.task.stop().await;
         self.watch.status.set_not_used();
         if let Some(retention) = &self.retention {
             retention.stop().await;
@@ -224,6 +249,28 @@ impl<B: Backend> SqlStore<B> {
         let recorded = change.record(&mut *transaction, &done.outcomes, self.keeps_audit_trail);
         let changes = recorded.await?;
         Ok((transaction, done, changes))
+    }
+}
+
+#[async_trait]
+impl<B: Backend> TokenStore for SqlStore<B> {
+    async fn find(&self, credential: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
+        self.find_by_digest(credential.digest()).await
+    }
+
+    fn subscribe(&self, listener: &Arc<dyn ChangeListener>) {
+        self.feed.subscribe(listener);
+        let Watch { task, status } = &*self.watch;
+        if let Some(watch) = self.backend.watch(self.feed.clone(), Arc::clone(status)) {
+            task.start(|| {
+                status.set_connecting();
+                watch
+            });
+        }
+    }
+
+    fn feed_status(&self) -> FeedStatus {
+        self.watch.status.state()
     }
 }
 

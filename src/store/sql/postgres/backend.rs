@@ -17,7 +17,7 @@ use crate::store::sql::feed_tracker::FeedTracker;
 
 /// The connections to a PostgreSQL server.
 #[derive(Clone)]
-pub(super) struct Postgres {
+pub struct Postgres {
     pub(super) pool: PgPool,
     pub(super) server_health: Arc<ServerHealth>,
     pub(super) connector: Arc<Connector>,

@@ -24,7 +24,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 ///
 /// sqlx waits without a limit for an answer of the server before it reuses a connection. On a server
 /// that hangs, every connection that is being returned would occupy its place in the pool.
-pub(super) struct Lease {
+#[expect(unreachable_pub, reason = "part of the bound of a public type")]
+pub struct Lease {
     connection: PoolConnection<Postgres>,
     pool: PgPool,
     server_health: Arc<ServerHealth>,

@@ -15,7 +15,6 @@ use self::backend::Postgres;
 use self::listen::Connector;
 use self::server_health::ServerHealth;
 use self::target_session::TargetSessionAttrs;
-use super::interface::sql_store;
 use super::open_error::OpenStoreError;
 use super::store::SqlStore;
 
@@ -26,7 +25,7 @@ use super::store::SqlStore;
 ///   connection is down, caches serve entries until they expire. When it is back,
 ///   [subscribers](crate::TokenStore::subscribe) are notified that anything may have changed.
 /// - **No secrets.** The tables contain digests and records, never a token.
-/// - **Deadlines.** Every operation ends by a [deadline](Self::with_deadline). If the database does
+/// - **Deadlines.** Every operation ends by a [deadline](SqlStore::with_deadline). If the database does
 ///   not answer, the store is unavailable, and recovers with the server. The server ends an operation
 ///   by itself if this process is gone: one that waits for a lock after 0.9 times the deadline, any
 ///   other statement 500 ms after it.
@@ -83,8 +82,7 @@ use super::store::SqlStore;
 /// -- For `with_audit_retention` and `prune_audit_trail`:
 /// GRANT UPDATE, DELETE ON service_token_events TO service;
 /// ```
-#[derive(Clone)]
-pub struct PostgresStore(SqlStore<Postgres>);
+pub type PostgresStore = SqlStore<Postgres>;
 
 const MAX_CONNECTIONS: u32 = 10;
 
@@ -111,7 +109,7 @@ impl PostgresStore {
     pub async fn connect(url: &str) -> Result<Self, OpenStoreError> {
         let default = std::env::var("PGTARGETSESSIONATTRS").ok();
         let (options, target) = target_session::parse(url, default.as_deref())?;
-        let server_health = Arc::new(ServerHealth::new(SqlStore::<Postgres>::DEFAULT_DEADLINE));
+        let server_health = Arc::new(ServerHealth::new(Self::DEFAULT_DEADLINE));
         let (replacing, preparing) = (Arc::clone(&server_health), Arc::clone(&server_health));
         let pool = PgPoolOptions::new()
             .max_connections(MAX_CONNECTIONS)
@@ -157,7 +155,7 @@ impl PostgresStore {
     ///
     /// Panics outside of a Tokio runtime.
     pub async fn with_pool(pool: PgPool) -> Result<Self, OpenStoreError> {
-        let server_health = Arc::new(ServerHealth::new(SqlStore::<Postgres>::DEFAULT_DEADLINE));
+        let server_health = Arc::new(ServerHealth::new(Self::DEFAULT_DEADLINE));
         Self::open(pool, server_health, TargetSessionAttrs::Any, false).await
     }
 
@@ -175,8 +173,6 @@ impl PostgresStore {
             connector: Arc::new(connector),
             replaces_suspects,
         };
-        Ok(Self(SqlStore::open(backend).await?))
+        Self::with_backend(backend).await
     }
 }
-
-sql_store!(PostgresStore);

@@ -25,7 +25,7 @@ const REMOVAL_RETRY_DELAY: Duration = Duration::from_millis(50);
 
 /// The connections to a SQLite database.
 #[derive(Clone)]
-pub(super) struct Sqlite {
+pub struct Sqlite {
     pub(super) readers: SqlitePool,
     /// SQLite has one writer at a time. Writers that queue for a connection wait less than writers
     /// that poll the lock.

@@ -15,7 +15,6 @@ use sqlx::sqlite::{
 
 use self::backend::Sqlite;
 use self::file::DatabaseFile;
-use super::interface::sql_store;
 use super::open_error::{OpenStoreError, OpenStoreErrorKind};
 use super::session::{Driver, NamedColumns};
 use super::store::SqlStore;
@@ -26,16 +25,16 @@ use super::store::SqlStore;
 ///   store uses the write-ahead log and syncs it on every change. Readers and the writer do not block
 ///   each other.
 /// - **Several processes** can use one file. Each learns of the others' changes within the
-///   [watch interval](Self::with_watch_interval).
+///   [watch interval](SqliteStore::with_watch_interval).
 /// - **No secrets.** The file contains digests and records, never a token. It is created with mode
 ///   0600, as are the files that SQLite puts beside it.
-/// - **Deadlines.** Every operation ends by a [deadline](Self::with_deadline). If the database does
+/// - **Deadlines.** Every operation ends by a [deadline](SqlStore::with_deadline). If the database does
 ///   not answer, the store is unavailable.
 /// - **Lost files.** If the file, or the write-ahead log beside it, is removed or replaced while it is
 ///   open, changes fail at once and lookups fail within 250 ms, until the same file is back or the
 ///   store is opened again. Restore a backup only while no process has the file open: the store does
 ///   not notice contents that are written over the same file.
-/// - **Backups.** [`close`](Self::close) leaves one complete file if no other process has it open.
+/// - **Backups.** [`close`](SqlStore::close) leaves one complete file if no other process has it open.
 /// - **Schema.** The tables are named `service_token…`. Opening a store creates them or migrates them
 ///   to this release's version. Processes of an earlier release that have the file open continue to
 ///   work, but cannot open it again. Tables of a newer release are rejected.
@@ -66,8 +65,7 @@ use super::store::SqlStore;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone)]
-pub struct SqliteStore(SqlStore<Sqlite>);
+pub type SqliteStore = SqlStore<Sqlite>;
 
 const MAX_READERS: u32 = 4;
 
@@ -105,11 +103,11 @@ impl SqliteStore {
             file: Some(Arc::clone(&file)),
             watch_interval: Sqlite::DEFAULT_WATCH_INTERVAL,
         };
-        let store = SqlStore::open(backend).await?;
+        let store = Self::with_backend(backend).await?;
         // A reader that stays open keeps a closing writer from removing the log.
         path_of(&store.backend.readers).await?;
         file.track_wal();
-        Ok(Self(store))
+        Ok(store)
     }
 
     /// Creates a store in memory, for tests. It has one connection and ends with its last clone.
@@ -124,8 +122,8 @@ impl SqliteStore {
     pub async fn in_memory() -> Result<Self, OpenStoreError> {
         let options = SqliteConnectOptions::new().filename(":memory:");
         let pool = pool_options(1, None).connect_with(options).await?;
-        let store = SqlStore::open(Sqlite::over(pool, None, None)).await?;
-        Ok(Self(store).with_effective_within(Duration::ZERO))
+        let store = Self::with_backend(Sqlite::over(pool, None, None)).await?;
+        Ok(store.with_effective_within(Duration::ZERO))
     }
 
     /// Uses your own pool, and creates the tables in its database.
@@ -151,20 +149,18 @@ impl SqliteStore {
         let _ = file.as_ref().map(|file| file.check());
         let watcher =
             (!is_in_memory).then(|| pool_options(1, file.as_ref()).connect_lazy_with(options));
-        let store = SqlStore::open(Sqlite::over(pool, file, watcher)).await?;
-        Ok(Self(store))
+        let store = Self::with_backend(Sqlite::over(pool, file, watcher)).await?;
+        Ok(store)
     }
 
     /// Sets how often this process checks whether another one changed tokens. The default is 250 ms.
     ///
     /// The checks start with the first [subscriber](crate::TokenStore::subscribe).
     pub fn with_watch_interval(mut self, interval: Duration) -> Self {
-        self.0.backend.watch_interval = interval;
+        self.backend.watch_interval = interval;
         self
     }
 }
-
-sql_store!(SqliteStore);
 
 /// Returns options for a pool that keeps its connections open. It opens none if the path no longer
 /// leads to the opened file.
