@@ -1,4 +1,3 @@
-use std::fmt;
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
@@ -14,7 +13,7 @@ use serde::de::DeserializeOwned;
 
 use crate::lifecycle::FieldProblem;
 use crate::media_type;
-use crate::wire::{self, JsonError};
+use crate::wire::{self, JsonError, Problem};
 
 /// The maximum size of a request body, in bytes.
 pub(super) const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -64,7 +63,7 @@ pub(super) async fn read(request: Request) -> Result<Bytes, BodyError> {
 
 /// Decodes a JSON object strictly.
 pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, BodyError> {
-    wire::from_slice(body).map_err(BodyError::Json)
+    Ok(wire::from_slice(body)?)
 }
 
 /// Adds JSON to a response. No cache may store it.
@@ -75,10 +74,23 @@ pub(super) fn write(mut response: Response, json: impl Into<Body>) -> Response {
     response.map(|_| json.into())
 }
 
+/// Adds a body to a response as [`write`] does.
+pub(super) fn write_json(response: Response, body: &impl Serialize) -> Response {
+    let json = serde_json::to_string(body).expect("the body is plain data");
+    write(response, json)
+}
+
 /// Creates a JSON response that no cache may store.
 pub(super) fn response(status: StatusCode, body: &impl Serialize) -> Response {
-    let json = serde_json::to_string(body).expect("the body is plain data");
-    write(status.into_response(), json)
+    write_json(status.into_response(), body)
+}
+
+/// Adds a problem to a response. No cache may store it.
+pub(super) fn write_problem(response: Response, problem: &Problem) -> Response {
+    let mut response = write(response, problem.to_json());
+    let media_type = HeaderValue::from_static(Problem::MEDIA_TYPE);
+    response.headers_mut().insert(CONTENT_TYPE, media_type);
+    response
 }
 
 pub(super) fn forbid_storing(headers: &mut HeaderMap) {
@@ -108,14 +120,16 @@ pub(super) async fn drain_unread(request: Request, next: Next) -> Response {
 }
 
 /// A body is not what a call takes.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(super) enum BodyError {
-    /// The body must have this media type.
+    #[error("the body must be {0}")]
     MediaType(&'static str),
+    #[error("the body is larger than {} KiB", MAX_BODY_BYTES / 1024)]
     TooLarge,
-    /// The body ended early.
+    #[error("the body could not be read")]
     Unreadable,
-    Json(JsonError),
+    #[error(transparent)]
+    Json(#[from] JsonError),
 }
 
 impl BodyError {
@@ -135,23 +149,6 @@ impl BodyError {
                 Some(problem)
             }
             _ => None,
-        }
-    }
-}
-
-impl fmt::Display for BodyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::MediaType(wanted) => write!(f, "the body must be {wanted}"),
-            Self::TooLarge => write!(f, "the body is larger than {} KiB", MAX_BODY_BYTES / 1024),
-            Self::Unreadable => f.write_str("the body could not be read"),
-            Self::Json(JsonError::Syntax { line, column }) => write!(
-                f,
-                "the body is not a JSON object (line {line}, column {column})"
-            ),
-            Self::Json(JsonError::Duplicate(problem) | JsonError::Invalid(problem)) => {
-                write!(f, "{}: {}", problem.pointer, problem.detail)
-            }
         }
     }
 }

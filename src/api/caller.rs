@@ -10,7 +10,7 @@ use crate::middleware::Checker;
 use crate::observe::Stopwatch;
 use crate::principal::{Principal, Requirement};
 use crate::reject::{Rejection, RejectionReason};
-use crate::store::{ADMIN_SCOPE, Credential};
+use crate::store::Credential;
 
 /// The caller of a request that the layer accepted, with its credential. A handler checks the
 /// credential again after it read the body, which may take long enough for a token to be revoked.
@@ -74,15 +74,4 @@ impl Caller {
         }
         Ok(principal)
     }
-}
-
-/// The scopes that read tokens. A call needs one of them.
-pub(super) const READ_SCOPES: [&str; 2] = ["service-tokens:read", ADMIN_SCOPE];
-
-/// The scopes that change tokens. A call needs one of them.
-pub(super) const WRITE_SCOPES: [&str; 2] = ["service-tokens:write", ADMIN_SCOPE];
-
-/// Returns what a call that changes tokens needs.
-pub(super) fn write_requirement() -> Requirement {
-    Requirement::any_scope(WRITE_SCOPES)
 }

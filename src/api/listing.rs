@@ -7,7 +7,7 @@ use futures::stream::{self, StreamExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use super::lifecycle_response::unavailable_rejection;
+use super::error::unavailable_rejection;
 use crate::lifecycle::{LifecycleError, Page, ServiceTokens};
 use crate::middleware::Checker;
 use crate::observe::{self, RequestInfo};

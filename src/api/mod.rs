@@ -36,7 +36,9 @@
 
 mod body;
 mod caller;
+mod error;
 pub mod forward_auth;
+mod guard;
 mod inspector;
 mod listing;
 pub mod management;

@@ -20,13 +20,15 @@ use super::field::escaped;
 use crate::lifecycle::FieldProblem;
 
 /// A body is not the JSON that a request takes.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum JsonError {
-    /// The body is not a JSON object.
+    #[error("the body is not a JSON object (line {line}, column {column})")]
     Syntax { line: usize, column: usize },
     /// An object has two members of the same name.
+    #[error("{}: {}", .0.pointer, .0.detail)]
     Duplicate(FieldProblem),
     /// A member is unknown or has the wrong type.
+    #[error("{}: {}", .0.pointer, .0.detail)]
     Invalid(FieldProblem),
 }
 
@@ -199,7 +201,8 @@ impl IntoDeserializer<'_, Violation> for Node {
 }
 
 /// What is wrong with a member, without its value.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
 struct Violation(String);
 
 impl Error for Violation {
@@ -230,14 +233,6 @@ impl Error for Violation {
         Self("unknown value".to_owned())
     }
 }
-
-impl Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Violation {}
 
 #[cfg(test)]
 mod tests {

@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
+use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::StatusCode;
@@ -9,7 +10,7 @@ use http::header::CACHE_CONTROL;
 use http::request::Parts;
 
 use super::super::inspector::Inspector;
-use super::super::request_log::LogFailuresLayer;
+use super::super::request_log::log_failures;
 use super::identity;
 use super::query::QueryRequirements;
 use crate::limits::FailureLimit;
@@ -46,7 +47,7 @@ impl ForwardAuth {
         };
         Router::new()
             .route("/verify", get(handle).post(handle))
-            .route_layer(LogFailuresLayer)
+            .route_layer(from_fn(log_failures))
             .with_state(Arc::new(inspector))
     }
 }

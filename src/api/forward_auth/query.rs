@@ -1,7 +1,7 @@
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 
-use super::super::lifecycle_response::problem_response;
+use super::super::body;
 use crate::observe;
 use crate::principal::Requirement;
 use crate::wire::Problem;
@@ -54,7 +54,8 @@ impl IntoResponse for InvalidQuery {
         observe::unknown_query_parameter();
         let status = StatusCode::BAD_REQUEST;
         let detail = "the query accepts role and scope, each with a value, at most 100 in all";
-        problem_response(status, &Problem::new(status, "invalid_request", detail))
+        let problem = Problem::new(status, "invalid_request", detail);
+        body::write_problem(status.into_response(), &problem)
     }
 }
 

@@ -4,7 +4,8 @@ use http::StatusCode;
 use serde::Serialize;
 
 use super::super::body;
-use super::super::caller::{Caller, write_requirement};
+use super::super::caller::Caller;
+use super::super::guard::write_requirement;
 use super::super::lifecycle_response::with_effective_within;
 use super::problem::Problem;
 use super::state::SharedState;

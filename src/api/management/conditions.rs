@@ -3,7 +3,8 @@ use std::sync::Arc;
 use axum::extract::FromRequestParts;
 use http::request::Parts;
 
-use super::super::caller::{Caller, write_requirement};
+use super::super::caller::Caller;
+use super::super::guard::write_requirement;
 use super::if_match;
 use super::problem::Problem;
 use super::state::HandlerState;

@@ -4,7 +4,8 @@ use http::header::LOCATION;
 use http::{HeaderName, HeaderValue, StatusCode, Uri};
 
 use super::super::body;
-use super::super::caller::{Caller, write_requirement};
+use super::super::caller::Caller;
+use super::super::guard::write_requirement;
 use super::super::lifecycle_response::with_effective_within;
 use super::idempotency_key::{self, IdempotencyKey};
 use super::problem::Problem;

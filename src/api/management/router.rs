@@ -1,21 +1,18 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
 use axum::routing::{delete, get, post};
 use utoipa::openapi::OpenApi;
 
-use super::super::body;
-use super::super::caller::{READ_SCOPES, WRITE_SCOPES};
-use super::super::request_log::LogFailuresLayer;
+use super::super::guard::{Routes, guarded};
 use super::super::security_schemes::SecuritySchemes;
 use super::document::Document;
 use super::problem::Problem;
 use super::state::HandlerState;
 use super::{bulk, create, document, list, openapi, token};
-use crate::authorize::RequireScopesLayer;
 use crate::lifecycle::ServiceTokens;
 use crate::middleware::ServiceTokenLayer;
+use crate::wire;
 
 /// Builds the router of the management API.
 ///
@@ -60,12 +57,9 @@ impl ManagementApi {
             extra: (),
         });
         let document = Document::new(layer.sources().clone(), openapi::document);
-        let reader = || RequireScopesLayer::any_of(READ_SCOPES);
-        let writer = || RequireScopesLayer::any_of(WRITE_SCOPES);
         let readers = Router::new()
             .route("/service-tokens", get(list::handle))
-            .route("/service-tokens/{id}", get(token::get))
-            .route_layer(reader());
+            .route("/service-tokens/{id}", get(token::get));
         let writers = Router::new()
             .route("/service-tokens", post(create::handle))
             .route(
@@ -75,19 +69,19 @@ impl ManagementApi {
             .route("/service-tokens/{id}/rotate", post(token::rotate))
             .route("/service-tokens/{id}/disable", post(token::disable))
             .route("/service-tokens/{id}/enable", post(token::enable))
-            .route("/service-tokens/revoke", post(bulk::handle))
-            .route_layer(writer());
-        let own = Router::new()
+            .route("/service-tokens/revoke", post(bulk::handle));
+        let others = Router::new()
             .route(
                 "/service-tokens/self",
                 get(token::get_own).delete(token::revoke_own),
             )
             .route("/service-tokens/self/rotate", post(token::rotate_own));
-        readers
-            .merge(writers)
-            .merge(own)
-            .route_layer(LogFailuresLayer)
-            .route_layer(layer)
+        let routes = Routes {
+            readers,
+            writers,
+            others,
+        };
+        guarded::<Box<wire::Problem>, _>(layer, routes)
             .with_state(state)
             .merge(
                 Router::new()
@@ -95,6 +89,5 @@ impl ManagementApi {
                     .with_state(Arc::new(document)),
             )
             .method_not_allowed_fallback(async || Problem::method_not_allowed())
-            .layer(DefaultBodyLimit::max(body::MAX_BODY_BYTES))
     }
 }

@@ -5,7 +5,8 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 
-use super::super::lifecycle_response::{unavailable_rejection, with_effective_within};
+use super::super::error::unavailable_rejection;
+use super::super::lifecycle_response::with_effective_within;
 use super::super::request_log::CallerId;
 use super::form::{self, FormError};
 use super::state::ApiState;

@@ -2,11 +2,12 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn;
 use axum::routing::post;
 
 use super::super::body;
 use super::super::inspector::Inspector;
-use super::super::request_log::LogFailuresLayer;
+use super::super::request_log::log_failures;
 use super::state::ApiState;
 use super::{introspect, revoke};
 use crate::lifecycle::ServiceTokens;
@@ -95,7 +96,7 @@ impl OAuthEndpoints {
         Router::new()
             .route("/introspect", post(introspect::handle))
             .route("/revoke", post(revoke::handle))
-            .route_layer(LogFailuresLayer)
+            .route_layer(from_fn(log_failures))
             .layer(DefaultBodyLimit::max(body::MAX_BODY_BYTES))
             .with_state(state)
     }

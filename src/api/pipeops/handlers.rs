@@ -7,7 +7,8 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::super::body;
-use super::super::caller::{Caller, write_requirement};
+use super::super::caller::Caller;
+use super::super::guard::write_requirement;
 use super::super::lifecycle_response::PathSegment;
 use super::super::listing::ListFormat;
 use super::response::{ErrorResponse, success};

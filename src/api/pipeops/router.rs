@@ -1,19 +1,15 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn;
 use axum::routing::{get, patch, post};
-use http::StatusCode;
 
 use super::super::body;
-use super::super::caller::{READ_SCOPES, WRITE_SCOPES};
+use super::super::guard::{Routes, guarded};
 use super::super::listing::ListWriter;
-use super::super::request_log::LogFailuresLayer;
 use super::handlers;
-use super::response::{ErrorResponse, Rejections};
+use super::response::ErrorMessage;
 use super::state::{HandlerState, PipeOps};
-use crate::authorize::RequireScopesLayer;
 use crate::lifecycle::ServiceTokens;
 use crate::middleware::ServiceTokenLayer;
 
@@ -64,18 +60,15 @@ impl PipeOpsApi {
 
     /// Builds the router, for an app with any state. Merge it at the root.
     pub fn into_router<S: Clone + Send + Sync + 'static>(self) -> Router<S> {
-        let guard = |scopes: [&'static str; 2]| {
-            let guard = RequireScopesLayer::any_of(scopes);
-            guard.with_rejection_response(Rejections)
+        let routes = Routes {
+            readers: Router::new()
+                .route(TOKENS, get(handlers::list))
+                .route(TOKEN, get(handlers::get)),
+            writers: Router::new()
+                .route(TOKENS, post(handlers::create))
+                .route(TOKEN, patch(handlers::update).delete(handlers::revoke)),
+            others: Router::new().route("/workspace", get(handlers::workspaces)),
         };
-        let readers = Router::new()
-            .route(TOKENS, get(handlers::list))
-            .route(TOKEN, get(handlers::get))
-            .route_layer(guard(READ_SCOPES));
-        let writers = Router::new()
-            .route(TOKENS, post(handlers::create))
-            .route(TOKEN, patch(handlers::update).delete(handlers::revoke))
-            .route_layer(guard(WRITE_SCOPES));
         let layer = self.layer.accept_bearer().for_api();
         let state = HandlerState {
             tokens: self.tokens,
@@ -85,18 +78,8 @@ impl PipeOpsApi {
                 lists: ListWriter::default(),
             },
         };
-        Router::new()
-            .route("/workspace", get(handlers::workspaces))
-            .merge(readers)
-            .merge(writers)
-            .route_layer(LogFailuresLayer)
-            .route_layer(layer.with_rejection_response(Rejections))
+        guarded::<ErrorMessage, _>(layer, routes)
             .route_layer(from_fn(body::drain_unread))
-            .method_not_allowed_fallback(async || {
-                let status = StatusCode::METHOD_NOT_ALLOWED;
-                ErrorResponse::new(status, "the path does not support this method")
-            })
-            .layer(DefaultBodyLimit::max(body::MAX_BODY_BYTES))
             .with_state(Arc::new(state))
     }
 }

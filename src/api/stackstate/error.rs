@@ -3,30 +3,28 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 
-use super::super::body::{self, BodyError};
-use super::super::lifecycle_response::{actor_rejection, status_code, unavailable_rejection};
-use super::super::request_log::EscalationDenial;
+use super::super::body;
+use super::super::error::{ApiError, ErrorFormat};
 use super::expiry::millis;
 use crate::clock::Clock;
 use crate::lifecycle::LifecycleError;
-use crate::middleware::Checker;
 use crate::observe::{REQUEST_ID, request_id};
-use crate::reject::{Rejection, ResponseForRejection};
 
 const INVALID_EXPIRY: &str = "ServiceTokenInvalidExpiryError";
 
 /// An error response in the format of the tool.
-pub(super) struct ErrorResponse {
-    response: Response,
-    errors: Vec<ErrorEntry>,
-}
+pub(super) type ErrorResponse = ApiError<Errors>;
+
+/// The errors of a response whose body is not written yet, in its extensions.
+#[derive(Clone)]
+pub(super) struct Errors(Vec<ErrorEntry>);
 
 #[derive(Clone, Serialize)]
-struct ErrorEntry {
+pub(super) struct ErrorEntry {
     #[serde(rename = "_type")]
     kind: &'static str,
     message: String,
@@ -43,80 +41,35 @@ struct ErrorBody<'a> {
     errors: &'a [ErrorEntry],
 }
 
-impl ErrorResponse {
-    pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self::of_kind(status, kind(status), message)
+impl ErrorFormat for Errors {
+    fn new(status: StatusCode, message: String) -> Self {
+        let kind = kind(status);
+        Self(vec![ErrorEntry { kind, message }])
     }
 
-    /// Creates the error of an invalid expiry, which the tool expects to be 400.
-    pub(super) fn expiry(message: &str) -> Self {
-        Self::of_kind(StatusCode::BAD_REQUEST, INVALID_EXPIRY, message)
-    }
-
-    fn of_kind(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
-        let message = message.into();
-        Self {
-            response: status.into_response(),
-            errors: vec![ErrorEntry { kind, message }],
+    /// An invalid expiry has a type of its own, and the tool expects it to be 400.
+    fn from_change(status: &mut StatusCode, _: &'static str, error: LifecycleError) -> Self {
+        let LifecycleError::Invalid(problems) = error else {
+            return Self::new(*status, error.to_string());
+        };
+        let entries = problems.iter().map(|it| match &*it.pointer {
+            "/expires_at" => (INVALID_EXPIRY, it.detail.to_string()),
+            pointer => (kind(*status), format!("{}: {}", &pointer[1..], it.detail)),
+        });
+        let entries = entries.map(|(kind, message)| ErrorEntry { kind, message });
+        let errors: Vec<_> = entries.collect();
+        if errors.iter().any(|it| it.kind == INVALID_EXPIRY) {
+            *status = StatusCode::BAD_REQUEST;
         }
+        Self(errors)
     }
 
-    /// Creates the error of a failed change.
-    pub(super) fn from_error(error: LifecycleError, checker: &Checker) -> Self {
-        if let Some(rejection) = actor_rejection(&error, checker) {
-            return rejection.into();
-        }
-        let status = status_code(&error);
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            return unavailable_rejection(error, checker).into();
-        }
-        let mut failure = Self::new(status, error.to_string());
-        if let LifecycleError::Invalid(problems) = &error {
-            let entries = problems.iter().map(|it| match &*it.pointer {
-                "/expires_at" => (INVALID_EXPIRY, it.detail.to_string()),
-                pointer => (kind(status), format!("{}: {}", &pointer[1..], it.detail)),
-            });
-            let entries = entries.map(|(kind, message)| ErrorEntry { kind, message });
-            failure.errors = entries.collect();
-            if failure.errors.iter().any(|it| it.kind == INVALID_EXPIRY) {
-                *failure.response.status_mut() = StatusCode::BAD_REQUEST;
-            }
-        }
-        if let Some(escalation) = EscalationDenial::from_error(&error) {
-            failure.response.extensions_mut().insert(escalation);
-        }
-        failure
-    }
-}
-
-impl From<Rejection> for ErrorResponse {
-    fn from(rejection: Rejection) -> Self {
-        let kind = kind(rejection.status());
-        let message = rejection.to_string();
-        let mut response = rejection.to_response(Body::empty());
-        rejection.attach(response.extensions_mut());
-        let errors = vec![ErrorEntry { kind, message }];
-        Self { response, errors }
-    }
-}
-
-impl From<BodyError> for ErrorResponse {
-    fn from(error: BodyError) -> Self {
-        Self::new(error.status(), error.to_string())
-    }
-}
-
-impl IntoResponse for ErrorResponse {
-    fn into_response(self) -> Response {
-        let mut response = body::write(self.response, Body::empty());
-        response.extensions_mut().insert(Errors(self.errors));
+    fn write(self, response: Response) -> Response {
+        let mut response = body::write(response, Body::empty());
+        response.extensions_mut().insert(self);
         response
     }
 }
-
-/// The errors of a response whose body is not written yet, in its extensions.
-#[derive(Clone)]
-struct Errors(Vec<ErrorEntry>);
 
 /// Writes the bodies of errors. The tracking key is the request id; a request without one gets a
 /// random one, so that the log has the same.
@@ -143,16 +96,6 @@ pub(super) async fn write_error_bodies(
     };
     let body = serde_json::to_string(&body).expect("an error is plain data");
     response.map(|_| Body::from(body))
-}
-
-/// Creates the responses of the layer and the guards in the same format.
-#[derive(Clone, Copy)]
-pub(super) struct Rejections;
-
-impl ResponseForRejection<Body> for Rejections {
-    fn response_for_rejection(&mut self, rejection: &Rejection) -> Response {
-        ErrorResponse::from(rejection.clone()).into_response()
-    }
 }
 
 fn kind(status: StatusCode) -> &'static str {

@@ -1,19 +1,14 @@
 use std::sync::Arc;
 
-use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
-use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::super::body;
-use super::super::caller::{READ_SCOPES, WRITE_SCOPES};
+use super::super::guard::{Routes, guarded};
 use super::super::listing::ListWriter;
-use super::super::request_log::LogFailuresLayer;
-use super::error::{ErrorResponse, Rejections, write_error_bodies};
+use super::error::{Errors, write_error_bodies};
 use super::token::{self, HandlerState};
-use crate::authorize::RequireScopesLayer;
 use crate::lifecycle::ServiceTokens;
 use crate::middleware::ServiceTokenLayer;
 
@@ -43,34 +38,21 @@ impl StackStateApi {
         let layer = self.layer.for_api();
         let checker = layer.checker();
         let clock = Arc::clone(&checker.clock);
-        let guard = |scopes: [&'static str; 2]| {
-            let guard = RequireScopesLayer::any_of(scopes);
-            guard.with_rejection_response(Rejections)
+        let routes = Routes {
+            readers: Router::new().route("/security/tokens", get(token::list)),
+            writers: Router::new()
+                .route("/security/tokens", post(token::create))
+                .route("/security/tokens/{id}", delete(token::revoke)),
+            others: Router::new()
+                .route("/server/info", get(info))
+                .route("/server/status", get(status)),
         };
-        let readers = Router::new()
-            .route("/security/tokens", get(token::list))
-            .route_layer(guard(READ_SCOPES));
-        let writers = Router::new()
-            .route("/security/tokens", post(token::create))
-            .route("/security/tokens/{id}", delete(token::revoke))
-            .route_layer(guard(WRITE_SCOPES));
         let state = HandlerState {
             tokens: self.tokens,
             checker,
             extra: ListWriter::default(),
         };
-        Router::new()
-            .route("/server/info", get(info))
-            .route("/server/status", get(status))
-            .merge(readers)
-            .merge(writers)
-            .route_layer(LogFailuresLayer)
-            .route_layer(layer.with_rejection_response(Rejections))
-            .method_not_allowed_fallback(async || {
-                let status = StatusCode::METHOD_NOT_ALLOWED;
-                ErrorResponse::new(status, "the path does not support this method")
-            })
-            .layer(DefaultBodyLimit::max(body::MAX_BODY_BYTES))
+        guarded::<Errors, _>(layer, routes)
             .layer(from_fn_with_state(clock, write_error_bodies))
             .with_state(Arc::new(state))
     }

@@ -6,13 +6,14 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use super::super::body;
-use super::super::caller::{Caller, write_requirement};
+use super::super::caller::Caller;
+use super::super::guard::write_requirement;
 use super::super::lifecycle_response::PathSegment;
 use super::super::listing::{ListFormat, ListWriter};
 use super::super::state::ApiState;
 use super::error::ErrorResponse;
 use super::expiry::{displayed, from_millis, millis};
-use crate::lifecycle::{Expiry, LifecycleError, NewToken};
+use crate::lifecycle::{Expiry, FieldProblem, LifecycleError, NewToken};
 use crate::observe::RequestInfo;
 use crate::registry::TokenFilter;
 use crate::store::{TokenRecord, TokenState};
@@ -66,8 +67,12 @@ pub(super) async fn create(
         new = new.with_subject(subject);
     }
     if let Some(typed) = request.expiry_date {
-        let end = from_millis(typed)
-            .ok_or_else(|| ErrorResponse::expiry("not a date from 1970 to 9999"))?;
+        let end = from_millis(typed).ok_or_else(|| {
+            vec![FieldProblem::new(
+                "/expires_at",
+                "not a date from 1970 to 9999",
+            )]
+        })?;
         new = new.with_expiry(Expiry::at(end));
     }
     let tokens = caller.tokens(&state, Some(write_requirement())).await?;

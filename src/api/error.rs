@@ -1,0 +1,187 @@
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+
+use super::body::BodyError;
+use super::request_log::EscalationDenial;
+use crate::lifecycle::{FieldProblem, LifecycleError};
+use crate::middleware::Checker;
+use crate::observe::Stopwatch;
+use crate::reject::Rejection;
+use crate::store::StoreError;
+
+/// The body of an error in the format of one API.
+pub(super) trait ErrorFormat: Sized + 'static {
+    /// Describes an error by its status and a message for people.
+    fn new(status: StatusCode, message: String) -> Self;
+
+    /// Describes a body that cannot be used.
+    fn from_body_error(error: &BodyError) -> Self {
+        Self::new(error.status(), error.to_string())
+    }
+
+    /// Describes a failed change. Replaces the status where the clients expect another one.
+    fn from_change(status: &mut StatusCode, _code: &'static str, error: LifecycleError) -> Self {
+        Self::new(*status, error.to_string())
+    }
+
+    /// Adds the body to a response.
+    fn write(self, response: Response) -> Response;
+
+    /// Builds the response to a rejection by the layer, a guard or a handler.
+    fn reject(rejection: &Rejection) -> Response {
+        let body = Self::new(rejection.status(), rejection.to_string());
+        body.write(rejection.to_response(Body::empty()))
+    }
+}
+
+/// An error response in the format `F`.
+#[derive(Debug)]
+pub(super) enum ApiError<F> {
+    Failed {
+        status: StatusCode,
+        body: F,
+        escalation: Option<EscalationDenial>,
+    },
+    /// The layer would reject the caller, or the store is unavailable.
+    Rejected(Rejection),
+}
+
+impl<F: ErrorFormat> ApiError<F> {
+    pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self::failed(status, F::new(status, message.into()))
+    }
+
+    fn failed(status: StatusCode, body: F) -> Self {
+        Self::Failed {
+            status,
+            body,
+            escalation: None,
+        }
+    }
+
+    /// Creates the error of a request that cannot be read.
+    pub(super) fn malformed(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, detail)
+    }
+
+    pub(super) fn not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, LifecycleError::NotFound.to_string())
+    }
+
+    pub(super) fn method_not_allowed() -> Self {
+        let message = "the path does not support this method";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, message)
+    }
+
+    /// Creates the error of a failed change.
+    pub(super) fn from_error(error: LifecycleError, checker: &Checker) -> Self {
+        if let Some(rejection) = actor_rejection(&error, checker) {
+            return Self::Rejected(rejection);
+        }
+        match status_and_code(&error) {
+            Some((status, code)) => Self::from_change(status, code, error),
+            None => Self::Rejected(unavailable_rejection(error, checker)),
+        }
+    }
+
+    fn from_change(mut status: StatusCode, code: &'static str, error: LifecycleError) -> Self {
+        let escalation = EscalationDenial::from_error(&error);
+        let body = F::from_change(&mut status, code, error);
+        Self::Failed {
+            status,
+            body,
+            escalation,
+        }
+    }
+}
+
+impl<F> From<Rejection> for ApiError<F> {
+    fn from(rejection: Rejection) -> Self {
+        Self::Rejected(rejection)
+    }
+}
+
+impl<F: ErrorFormat> From<BodyError> for ApiError<F> {
+    fn from(error: BodyError) -> Self {
+        Self::failed(error.status(), F::from_body_error(&error))
+    }
+}
+
+impl<F: ErrorFormat> From<Vec<FieldProblem>> for ApiError<F> {
+    fn from(problems: Vec<FieldProblem>) -> Self {
+        let status = StatusCode::UNPROCESSABLE_ENTITY;
+        Self::from_change(status, INVALID_FIELDS, LifecycleError::Invalid(problems))
+    }
+}
+
+impl<F: ErrorFormat> IntoResponse for ApiError<F> {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Failed {
+                status,
+                body,
+                escalation,
+            } => {
+                let mut response = body.write(status.into_response());
+                if let Some(escalation) = escalation {
+                    response.extensions_mut().insert(escalation);
+                }
+                response
+            }
+            Self::Rejected(rejection) => {
+                let mut response = F::reject(&rejection);
+                rejection.attach(response.extensions_mut());
+                response
+            }
+        }
+    }
+}
+
+pub(super) const INVALID_FIELDS: &str = "invalid_fields";
+
+/// Returns the status and the `code` of a failed change, or `None` if the caller is not at fault.
+fn status_and_code(error: &LifecycleError) -> Option<(StatusCode, &'static str)> {
+    let (status, code) = match error {
+        LifecycleError::Invalid(_) => (422, INVALID_FIELDS),
+        LifecycleError::IdempotencyKeyReused => (422, "idempotency_key_reused"),
+        LifecycleError::PreviousSecret => (428, "precondition_required"),
+        LifecycleError::RevisionMismatch => (412, "precondition_failed"),
+        LifecycleError::UnknownActor => (403, "unknown_actor"),
+        LifecycleError::NotFound => (404, "not_found"),
+        LifecycleError::LastAdmin => (409, "last_admin"),
+        LifecycleError::ConcurrentRotation => (409, "rotated_meanwhile"),
+        LifecycleError::NameTaken => (409, "name_taken"),
+        LifecycleError::TooManyTokens => (409, "too_many_tokens"),
+        LifecycleError::Revoked => (409, "token_revoked"),
+        LifecycleError::Expired => (409, "token_expired"),
+        LifecycleError::UnexpectedCount { .. } => (409, "unexpected_count"),
+        error if EscalationDenial::from_error(error).is_some() => (403, "escalation_denied"),
+        _ => return None,
+    };
+    let status = StatusCode::from_u16(status).expect("the table has valid statuses");
+    Some((status, code))
+}
+
+/// Returns the rejection of a caller that was authenticated and lost its authority since. It equals
+/// the rejection of the layer and the guards.
+fn actor_rejection(error: &LifecycleError, checker: &Checker) -> Option<Rejection> {
+    let rejection = match error {
+        LifecycleError::ActorTokenRejected(kind) => checker.reject_actor(*kind),
+        LifecycleError::RequirementNotMet(requirement) => {
+            let rejection = Rejection::missing_requirement(requirement.clone());
+            rejection.with_challenges(&checker.challenges)
+        }
+        _ => return None,
+    };
+    Stopwatch::start().rejected(&rejection);
+    Some(rejection)
+}
+
+/// Returns the rejection for a change that failed without a fault of the caller.
+pub(super) fn unavailable_rejection(error: LifecycleError, checker: &Checker) -> Rejection {
+    checker.reject_store_error(match error {
+        LifecycleError::Store(error) => error,
+        error => StoreError::unavailable(error),
+    })
+}
