@@ -10,6 +10,7 @@ use std::str::FromStr;
 use std::time::SystemTime;
 
 use auto_impl::auto_impl;
+use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::store::DenialKind;
@@ -54,13 +55,15 @@ pub enum AuditAction {
 }
 
 /// A changed field.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FieldChange {
     /// The field's name, as in `roles`.
     pub field: Cow<'static, str>,
     /// The previous value, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
     /// The new value, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
 }
 

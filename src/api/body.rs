@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, Request};
@@ -7,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use futures::lock::Mutex;
 use futures::stream::{self, StreamExt};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -17,6 +18,8 @@ use crate::wire::{self, JsonError, Problem};
 
 /// The maximum size of a request body, in bytes.
 pub(super) const MAX_BODY_BYTES: usize = 64 * 1024;
+
+const EFFECTIVE_WITHIN: HeaderName = HeaderName::from_static("service-token-effective-within");
 
 /// Reads a JSON object.
 pub(super) async fn json<T: DeserializeOwned>(request: Request) -> Result<T, BodyError> {
@@ -67,34 +70,39 @@ pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, BodyError> {
 }
 
 /// Adds JSON to a response. No cache may store it.
-pub(super) fn write(mut response: Response, json: impl Into<Body>) -> Response {
+pub fn with_json(mut response: Response, json: impl Into<Body>) -> Response {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type::JSON));
-    forbid_storing(headers);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response.map(|_| json.into())
-}
-
-/// Adds a body to a response as [`write`] does.
-pub(super) fn write_json(response: Response, body: &impl Serialize) -> Response {
-    let json = serde_json::to_string(body).expect("the body is plain data");
-    write(response, json)
 }
 
 /// Creates a JSON response that no cache may store.
 pub(super) fn response(status: StatusCode, body: &impl Serialize) -> Response {
-    write_json(status.into_response(), body)
+    let json = serde_json::to_string(body).expect("the body is plain data");
+    with_json(status.into_response(), json)
+}
+
+/// Creates a problem response that no cache may store.
+pub fn problem_response(status: StatusCode, code: &'static str, detail: &'static str) -> Response {
+    with_problem(status.into_response(), &Problem::new(status, code, detail))
 }
 
 /// Adds a problem to a response. No cache may store it.
-pub(super) fn write_problem(response: Response, problem: &Problem) -> Response {
-    let mut response = write(response, problem.to_json());
+pub(super) fn with_problem(response: Response, problem: &Problem) -> Response {
+    let mut response = with_json(response, problem.to_json());
     let media_type = HeaderValue::from_static(Problem::MEDIA_TYPE);
     response.headers_mut().insert(CONTENT_TYPE, media_type);
     response
 }
 
-pub(super) fn forbid_storing(headers: &mut HeaderMap) {
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+/// Adds the header with the seconds, rounded up, after which every node sees a change.
+pub(super) fn with_effective_within(within: Duration, mut response: Response) -> Response {
+    let part = u64::from(within.subsec_nanos() > 0);
+    let seconds = within.as_secs().saturating_add(part);
+    let headers = response.headers_mut();
+    headers.insert(EFFECTIVE_WITHIN, HeaderValue::from(seconds));
+    response
 }
 
 /// Reads and drops up to [`MAX_BODY_BYTES`] bytes that a handler left unread. Otherwise the server closes the

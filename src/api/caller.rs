@@ -1,6 +1,7 @@
+use std::convert::Infallible;
 use std::sync::Arc;
 
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequestParts, Path};
 use http::request::Parts;
 
 use super::state::ApiState;
@@ -11,6 +12,18 @@ use crate::observe::Stopwatch;
 use crate::principal::{Principal, Requirement};
 use crate::reject::{Rejection, RejectionReason};
 use crate::store::Credential;
+
+/// The parameter of a path. It is empty if the path is not UTF-8, and no token has that id.
+pub(super) struct PathSegment(pub(super) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for PathSegment {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Infallible> {
+        let path = Path::<String>::from_request_parts(parts, state).await;
+        Ok(Self(path.map(|Path(text)| text).unwrap_or_default()))
+    }
+}
 
 /// The caller of a request that the layer accepted, with its credential. A handler checks the
 /// credential again after it read the body, which may take long enough for a token to be revoked.
@@ -46,10 +59,9 @@ impl Caller {
         requirement: Option<Requirement>,
     ) -> Result<ServiceTokens, Rejection> {
         let requirement = requirement.map(Arc::new);
-        let principal = self
-            .authenticate_again(&state.checker, requirement.clone())
-            .await
-            .inspect_err(|rejection| Stopwatch::start().rejected(rejection))?;
+        let checker = &state.checker;
+        let principal = reauthenticate(checker, &self.credential, self.origin, requirement.clone());
+        let principal = principal.await?;
         let actor = Actor::holder(principal)
             .with_credential(self.credential)
             .with_client_address(self.origin.address.map(ClientAddress::ip));
@@ -59,19 +71,20 @@ impl Caller {
         };
         Ok(state.tokens.clone().acting_for(actor))
     }
+}
 
-    async fn authenticate_again(
-        &self,
-        checker: &Checker,
-        requirement: Option<Arc<Requirement>>,
-    ) -> Result<Principal, Rejection> {
-        let principal = checker
-            .reauthenticate(&self.credential, self.origin)
-            .await?;
-        if let Some(requirement) = requirement {
-            let allowed = principal.require(requirement);
-            allowed.map_err(|rejection| rejection.with_challenges(&checker.challenges))?;
-        }
-        Ok(principal)
-    }
+/// Authenticates a caller again that was accepted before its body was read.
+pub(super) async fn reauthenticate(
+    checker: &Checker,
+    credential: &Credential<'_>,
+    origin: RequestOrigin,
+    requirement: Option<Arc<Requirement>>,
+) -> Result<Principal, Rejection> {
+    let principal = checker.reauthenticate(credential, origin).await;
+    let principal = principal.and_then(|principal| {
+        let allowed = requirement.map_or(Ok(()), |requirement| principal.require(requirement));
+        let allowed = allowed.map_err(|rejection| rejection.with_challenges(&checker.challenges));
+        allowed.map(|()| principal)
+    });
+    principal.inspect_err(|rejection| Stopwatch::start().rejected(rejection))
 }

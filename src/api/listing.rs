@@ -7,10 +7,7 @@ use futures::stream::{self, StreamExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use super::error::unavailable_rejection;
 use crate::lifecycle::{LifecycleError, Page, ServiceTokens};
-use crate::middleware::Checker;
-use crate::observe::{self, RequestInfo};
 use crate::registry::{Cursor, TokenFilter};
 use crate::store::{StoreError, TokenRecord};
 
@@ -60,7 +57,7 @@ impl ListWriter {
         tokens: ServiceTokens,
         filter: TokenFilter,
         format: impl ListFormat,
-        report: FailureReport,
+        report: impl Fn(LifecycleError) + Clone + Send + Sync + 'static,
     ) -> Result<Body, LifecycleError> {
         let permit = self.permit().await?;
         let mut list = List {
@@ -97,13 +94,6 @@ impl ListWriter {
     }
 }
 
-/// What the log needs to know about a failure after the status was sent.
-#[derive(Clone)]
-pub(super) struct FailureReport {
-    pub(super) checker: Arc<Checker>,
-    pub(super) request: RequestInfo,
-}
-
 /// A list in progress.
 struct List<F> {
     tokens: ServiceTokens,
@@ -121,7 +111,7 @@ type Chunk = Result<Bytes, io::Error>;
 /// Returns the next page, and the list if another page follows.
 async fn next_chunk<F: ListFormat>(
     mut list: List<F>,
-    report: &FailureReport,
+    report: &impl Fn(LifecycleError),
 ) -> Option<(Chunk, Option<List<F>>)> {
     let mut text = String::new();
     match list.write_page(&mut text).await {
@@ -130,10 +120,7 @@ async fn next_chunk<F: ListFormat>(
             Some((Ok(Bytes::from(text)), rest))
         }
         Err(error) => {
-            observe::response_aborted(
-                &unavailable_rejection(error, &report.checker),
-                &report.request,
-            );
+            report(error);
             let aborted = io::Error::other("the list of tokens is incomplete");
             Some((Err(aborted), None))
         }

@@ -34,7 +34,11 @@
 //! timeout and no concurrency limit; add those to the whole app. Put TLS in front of it, because
 //! tokens are sent in clear text otherwise.
 
-mod body;
+#[cfg_attr(
+    not(feature = "cli"),
+    expect(unreachable_pub, reason = "`internal` exports it for `svctok`")
+)]
+pub(crate) mod body;
 mod caller;
 mod error;
 pub mod forward_auth;
@@ -43,7 +47,6 @@ mod inspector;
 mod listing;
 pub mod management;
 pub mod oauth;
-mod lifecycle_response;
 pub mod pipeops;
 mod request_log;
 mod security_schemes;

@@ -1,9 +1,9 @@
 use std::sync::Arc;
 
-use super::listing::FailureReport;
-use crate::lifecycle::ServiceTokens;
+use super::error::{ApiError, ErrorFormat, unavailable_rejection};
+use crate::lifecycle::{LifecycleError, ServiceTokens};
 use crate::middleware::Checker;
-use crate::observe::RequestInfo;
+use crate::observe::{self, RequestInfo};
 
 /// What the handlers of an API share: the tokens that it manages, the checks of its callers, and
 /// what only that API needs.
@@ -14,11 +14,19 @@ pub(super) struct ApiState<X> {
 }
 
 impl<X> ApiState<X> {
-    /// Creates the log entry for a failure after the response began.
-    pub(super) fn failure_report(&self, request: RequestInfo) -> FailureReport {
-        FailureReport {
-            checker: Arc::clone(&self.checker),
-            request,
+    /// Creates the error of a failed change.
+    pub(super) fn error<F: ErrorFormat>(&self, error: LifecycleError) -> ApiError<F> {
+        ApiError::from_error(error, &self.checker)
+    }
+
+    /// Returns a function that logs a failure after the response began.
+    pub(super) fn failure_report(
+        &self,
+        request: RequestInfo,
+    ) -> impl Fn(LifecycleError) + Clone + use<X> {
+        let checker = Arc::clone(&self.checker);
+        move |error| {
+            observe::response_aborted(&unavailable_rejection(error, &checker), &request);
         }
     }
 }

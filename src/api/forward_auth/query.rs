@@ -4,7 +4,6 @@ use http::StatusCode;
 use super::super::body;
 use crate::observe;
 use crate::principal::Requirement;
-use crate::wire::Problem;
 
 /// The maximum number of roles and scopes in a query: as many as a token may have of each.
 const MAX_REQUIREMENTS: usize = 100;
@@ -54,8 +53,7 @@ impl IntoResponse for InvalidQuery {
         observe::unknown_query_parameter();
         let status = StatusCode::BAD_REQUEST;
         let detail = "the query accepts role and scope, each with a value, at most 100 in all";
-        let problem = Problem::new(status, "invalid_request", detail);
-        body::write_problem(status.into_response(), &problem)
+        body::problem_response(status, "invalid_request", detail)
     }
 }
 

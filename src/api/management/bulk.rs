@@ -6,7 +6,6 @@ use serde::Serialize;
 use super::super::body;
 use super::super::caller::Caller;
 use super::super::guard::write_requirement;
-use super::super::lifecycle_response::with_effective_within;
 use super::problem::Problem;
 use super::state::SharedState;
 use crate::lifecycle::LifecycleError;
@@ -44,17 +43,17 @@ pub(super) async fn handle(
     let tokens = caller.tokens(&state, Some(write_requirement())).await?;
     if dry_run == Some(true) {
         let preview = tokens.preview_revocation(filter).await;
-        let preview = preview.map_err(|error| state.problem(error))?;
+        let preview = preview.map_err(|error| state.error(error))?;
         if expect.is_some_and(|expected| expected != preview.count) {
             let (expected, found) = (expect, preview.count);
-            return Err(state.problem(LifecycleError::UnexpectedCount { expected, found }));
+            return Err(state.error(LifecycleError::UnexpectedCount { expected, found }));
         }
         let preview = BulkResponse::Preview(BulkPreviewResponse::from(&preview));
         return Ok(body::response(StatusCode::OK, &preview));
     }
     let bulk = tokens.revoke_where(filter, expect).await;
-    let bulk = bulk.map_err(|error| state.problem(error))?;
+    let bulk = bulk.map_err(|error| state.error(error))?;
     let revoked = BulkRevocationResponse::new(&bulk.ids, bulk.remaining);
     let response = body::response(StatusCode::OK, &BulkResponse::Revocation(revoked));
-    Ok(with_effective_within(bulk.effective_within, response))
+    Ok(body::with_effective_within(bulk.effective_within, response))
 }

@@ -68,7 +68,7 @@ impl Conditions {
     ) -> Result<ServiceTokens, Problem> {
         let tokens = self.caller.tokens(state, Some(write_requirement())).await?;
         let conditional = conditional(tokens, id, self.revisions, self.allows_last_admin_removal);
-        conditional.await.map_err(|error| state.problem(error))
+        conditional.await.map_err(|error| state.error(error))
     }
 
     /// Does the same as [`for_token`](Self::for_token) for the caller's own token, and returns its
@@ -79,9 +79,9 @@ impl Conditions {
     ) -> Result<(ServiceTokens, TokenId), Problem> {
         let tokens = self.caller.tokens(state, None).await?;
         let own = tokens.own_record().await;
-        let id = own.map_err(|error| state.problem(error))?.id();
+        let id = own.map_err(|error| state.error(error))?.id();
         let conditional = conditional(tokens, id, self.revisions, self.allows_last_admin_removal);
-        let tokens = conditional.await.map_err(|error| state.problem(error))?;
+        let tokens = conditional.await.map_err(|error| state.error(error))?;
         Ok((tokens, id))
     }
 }

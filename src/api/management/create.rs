@@ -6,7 +6,6 @@ use http::{HeaderName, HeaderValue, StatusCode, Uri};
 use super::super::body;
 use super::super::caller::Caller;
 use super::super::guard::write_requirement;
-use super::super::lifecycle_response::with_effective_within;
 use super::idempotency_key::{self, IdempotencyKey};
 use super::problem::Problem;
 use super::state::SharedState;
@@ -51,7 +50,10 @@ pub(super) async fn handle(
             };
             let response = body::response(StatusCode::CREATED, &issued_response);
             let response = with_location(&target, issued.record(), response);
-            Ok(with_effective_within(issued.effective_within(), response))
+            Ok(body::with_effective_within(
+                issued.effective_within(),
+                response,
+            ))
         }
         Err(LifecycleError::AlreadyCreated(record)) => {
             let replayed = ReplayedResponse {
@@ -64,7 +66,7 @@ pub(super) async fn handle(
             headers.insert(REPLAYED, HeaderValue::from_static("true"));
             Ok(response)
         }
-        Err(error) => Err(state.problem(error)),
+        Err(error) => Err(state.error(error)),
     }
 }
 

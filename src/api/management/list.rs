@@ -39,7 +39,7 @@ pub(super) async fn handle(
     let filter = problems.finish(filter)?;
     let page = Page::with_limit(limit.unwrap_or(DEFAULT_LIMIT)).after(cursor);
     let page = state.tokens.list(filter, page).await;
-    let page = page.map_err(|error| state.problem(error))?;
+    let page = page.map_err(|error| state.error(error))?;
     let list = ListResponse {
         next_cursor: page.next.map(|cursor| cursor.to_string()),
         service_tokens: page.records.iter().map(|it| state.info(it)).collect(),

@@ -54,7 +54,7 @@ impl ErrorFormat for Box<wire::Problem> {
     }
 
     fn write(self, response: Response) -> Response {
-        body::write_problem(response, &self)
+        body::with_problem(response, &self)
     }
 
     fn reject(rejection: &Rejection) -> Response {

@@ -7,7 +7,6 @@ use http::{HeaderValue, StatusCode};
 use super::super::body;
 use super::super::state::ApiState;
 use super::problem::Problem;
-use crate::lifecycle::LifecycleError;
 use crate::store::TokenRecord;
 use crate::token::TokenId;
 use crate::wire::TokenInfo;
@@ -16,10 +15,6 @@ pub(super) type HandlerState = ApiState<()>;
 pub(super) type SharedState = axum::extract::State<Arc<HandlerState>>;
 
 impl HandlerState {
-    pub(super) fn problem(&self, error: LifecycleError) -> Problem {
-        Problem::from_error(error, &self.checker)
-    }
-
     pub(super) fn info(&self, record: &TokenRecord) -> TokenInfo {
         TokenInfo::new(record, self.checker.clock.now())
     }

@@ -5,8 +5,7 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 
 use super::super::body;
-use super::super::caller::Caller;
-use super::super::lifecycle_response::{PathSegment, with_effective_within};
+use super::super::caller::{Caller, PathSegment};
 use super::conditions::{Conditions, IfMatch, LastAdmin};
 use super::problem::Problem;
 use super::state::{HandlerState, SharedState, id};
@@ -41,7 +40,7 @@ struct TokenResponse(TokenInfo);
 )]
 pub(super) async fn get(State(state): SharedState, PathSegment(path): PathSegment) -> Outcome {
     let record = state.tokens.get(id(&path)?).await;
-    let record = record.map_err(|error| state.problem(error))?;
+    let record = record.map_err(|error| state.error(error))?;
     Ok(state.token_response(&record))
 }
 
@@ -55,7 +54,7 @@ pub(super) async fn get_own(State(state): SharedState, caller: Caller) -> Outcom
     match tokens.own_record().await {
         Ok(record) => Ok(state.token_response(&record)),
         Err(LifecycleError::UnknownActor) => Err(Problem::not_found()),
-        Err(error) => Err(state.problem(error)),
+        Err(error) => Err(state.error(error)),
     }
 }
 
@@ -175,7 +174,7 @@ pub(super) async fn revoke_own(State(state): SharedState, conditions: Conditions
 }
 
 fn rotated(state: &HandlerState, issued: Result<IssuedToken, LifecycleError>) -> Outcome {
-    let issued = issued.map_err(|error| state.problem(error))?;
+    let issued = issued.map_err(|error| state.error(error))?;
     let token = PresentedToken::new(issued.expose_secret());
     let rotated = RotatedResponse {
         grace_ends_at: issued.record().grace_ends_at(),
@@ -183,17 +182,26 @@ fn rotated(state: &HandlerState, issued: Result<IssuedToken, LifecycleError>) ->
         token: token.map(PresentedToken::into_owned),
     };
     let response = body::response(StatusCode::OK, &rotated);
-    Ok(with_effective_within(issued.effective_within(), response))
+    Ok(body::with_effective_within(
+        issued.effective_within(),
+        response,
+    ))
 }
 
 fn revoked(state: &HandlerState, changed: Result<ChangedToken, LifecycleError>) -> Outcome {
-    let changed = changed.map_err(|error| state.problem(error))?;
+    let changed = changed.map_err(|error| state.error(error))?;
     let response = StatusCode::NO_CONTENT.into_response();
-    Ok(with_effective_within(changed.effective_within, response))
+    Ok(body::with_effective_within(
+        changed.effective_within,
+        response,
+    ))
 }
 
 fn changed(state: &HandlerState, changed: Result<ChangedToken, LifecycleError>) -> Outcome {
-    let changed = changed.map_err(|error| state.problem(error))?;
+    let changed = changed.map_err(|error| state.error(error))?;
     let response = state.token_response(&changed.record);
-    Ok(with_effective_within(changed.effective_within, response))
+    Ok(body::with_effective_within(
+        changed.effective_within,
+        response,
+    ))
 }

@@ -1,10 +1,9 @@
 use std::borrow::Cow;
 
-use axum::body::Bytes;
-use axum::extract::{FromRequest, Request};
+use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
-use http::header::PRAGMA;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::header::{CACHE_CONTROL, PRAGMA};
+use http::{HeaderValue, StatusCode};
 use zeroize::Zeroizing;
 
 use super::super::body;
@@ -17,9 +16,8 @@ pub(super) async fn token(request: Request) -> Result<Zeroizing<String>, FormErr
     if !media_type::is(request.headers(), media_type::FORM) {
         return Err(FormError::INVALID);
     }
-    let body = Bytes::from_request(request, &()).await;
-    let body = body.map_err(|rejection| FormError {
-        status: rejection.status(),
+    let body = body::read(request).await.map_err(|error| FormError {
+        status: error.status(),
         ..FormError::INVALID
     })?;
     let parameters = form_urlencoded::parse(&body);
@@ -58,12 +56,14 @@ impl FormError {
 impl IntoResponse for FormError {
     fn into_response(self) -> Response {
         let json = format!(r#"{{"error":"{}"}}"#, self.error);
-        body::write(self.status.into_response(), json)
+        body::with_json(self.status.into_response(), json)
     }
 }
 
 /// Forbids caches to store a response. `Pragma` is for HTTP/1.0 caches (RFC 6749 §5.1).
-pub(super) fn forbid_storing(headers: &mut HeaderMap) {
-    body::forbid_storing(headers);
+pub(super) async fn forbid_storing(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
+    response
 }

@@ -8,6 +8,7 @@ use http::StatusCode;
 use http::request::Parts;
 
 use super::super::body;
+use super::super::caller::reauthenticate;
 use super::super::request_log::CallerId;
 use super::basic::{self, BasicError};
 use super::form;
@@ -15,7 +16,7 @@ use super::response::{INACTIVE, Introspection};
 use super::state::ApiState;
 use crate::limits::RequestOrigin;
 use crate::observe::{self, Stopwatch};
-use crate::principal::{Principal, Requirement};
+use crate::principal::Requirement;
 use crate::reject::{Rejection, RejectionReason};
 use crate::store::Credential;
 use crate::token::TokenId;
@@ -23,14 +24,16 @@ use crate::token::TokenId;
 /// The scope that a caller needs.
 const SCOPE: &str = "introspect";
 
-pub(super) async fn handle(State(state): State<Arc<ApiState>>, request: Request) -> Response {
+fn requirement() -> Requirement {
+    Requirement::all_scopes([SCOPE])
+}
+
+pub(super) async fn handle(
+    State(state): State<Arc<ApiState>>,
+    request: Request,
+) -> Result<Response, Rejection> {
     let (parts, body) = request.into_parts();
-    let mut response = match state.respond(parts, body).await {
-        Ok(response) => response,
-        Err(rejection) => rejection.into_response(),
-    };
-    form::forbid_storing(response.headers_mut());
-    response
+    state.respond(parts, body).await
 }
 
 impl ApiState {
@@ -43,11 +46,8 @@ impl ApiState {
             Err(error) => return Ok(error.into_response()),
         };
         let checker = &self.inspector.checker;
-        let caller = checker.reauthenticate(&credential, origin).await;
-        let caller = caller.and_then(|caller| self.require_scope(&caller).map(|()| caller));
-        let caller = caller.inspect_err(|rejection| {
-            Stopwatch::start().rejected(rejection);
-        })?;
+        let requirement = Some(Arc::new(requirement()));
+        let caller = reauthenticate(checker, &credential, origin, requirement).await?;
         Ok(self.introspect(&token, caller.id(), origin).await)
     }
 
@@ -69,16 +69,11 @@ impl ApiState {
             rejection
         })?;
         let caller = self.inspector.authenticate(parts, id).await?;
-        self.require_scope(&caller)?;
+        let allowed = caller.require(requirement());
+        allowed.map_err(|rejection| rejection.with_challenges(&checker.challenges))?;
         let credential = checker.read(&mut parts.headers)?;
         let missing = || checker.reject(RejectionReason::MissingToken);
         Ok(credential.ok_or_else(missing)?.into_owned())
-    }
-
-    fn require_scope(&self, caller: &Principal) -> Result<(), Rejection> {
-        let challenges = &self.inspector.checker.challenges;
-        let allowed = caller.require(Requirement::all_scopes([SCOPE]));
-        allowed.map_err(|rejection| rejection.with_challenges(challenges))
     }
 
     async fn introspect(&self, token: &str, caller: TokenId, origin: RequestOrigin) -> Response {
@@ -102,7 +97,7 @@ impl ApiState {
             }
             Err(rejection) if rejection.is_invalid_token() => {
                 observe::introspected(Ok("inactive"));
-                body::write(StatusCode::OK.into_response(), INACTIVE)
+                body::with_json(StatusCode::OK.into_response(), INACTIVE)
             }
             Err(rejection) => {
                 observe::introspected(Err(&rejection));

@@ -1,8 +1,9 @@
 use std::collections::BTreeMap;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use serde::Serialize;
 
+use crate::clock::Timestamp;
 use crate::principal::Principal;
 use crate::store::TokenRecord;
 
@@ -64,19 +65,12 @@ impl<'a> Introspection<'a> {
 
 /// Returns the seconds since 1970, rounded down, so that no reader accepts a token for too long.
 fn seconds(time: SystemTime) -> i64 {
-    match time.duration_since(UNIX_EPOCH) {
-        Ok(after) => i64::try_from(after.as_secs()).unwrap_or(i64::MAX),
-        Err(before) => {
-            let before = before.duration();
-            let part = i64::from(before.subsec_nanos() > 0);
-            i64::try_from(before.as_secs()).map_or(i64::MIN, |seconds| -seconds - part)
-        }
-    }
+    Timestamp::from(time).as_millis().div_euclid(1000)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::{Duration, UNIX_EPOCH};
 
     use super::*;
 

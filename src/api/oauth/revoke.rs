@@ -5,8 +5,8 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 
+use super::super::body;
 use super::super::error::unavailable_rejection;
-use super::super::lifecycle_response::with_effective_within;
 use super::super::request_log::CallerId;
 use super::form::{self, FormError};
 use super::state::ApiState;
@@ -18,21 +18,18 @@ use crate::store::Credential;
 use crate::token::TokenId;
 
 pub(super) async fn handle(State(state): State<Arc<ApiState>>, request: Request) -> Response {
-    let (parts, body) = request.into_parts();
-    let origin = RequestOrigin::from_extensions(&parts.extensions);
-    let mut response = match form::token(Request::from_parts(parts, body)).await {
+    let origin = RequestOrigin::from_extensions(request.extensions());
+    match form::token(request).await {
         Ok(token) => respond(state.revoke(&token, origin).await),
         Err(error) => error.into_response(),
-    };
-    form::forbid_storing(response.headers_mut());
-    response
+    }
 }
 
 fn respond(revoked: Result<RevocationOutcome, RevocationError>) -> Response {
     match revoked {
         Ok(RevocationOutcome::Revoked(within)) => {
             observe::revoked(Ok("revoked"));
-            with_effective_within(within, StatusCode::OK.into_response())
+            body::with_effective_within(within, StatusCode::OK.into_response())
         }
         Ok(RevocationOutcome::Unknown) => {
             observe::revoked(Ok("unknown"));

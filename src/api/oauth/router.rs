@@ -2,14 +2,14 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::middleware::from_fn;
+use axum::middleware::{from_fn, map_response};
 use axum::routing::post;
 
 use super::super::body;
 use super::super::inspector::Inspector;
 use super::super::request_log::log_failures;
 use super::state::ApiState;
-use super::{introspect, revoke};
+use super::{form, introspect, revoke};
 use crate::lifecycle::ServiceTokens;
 use crate::limits::{FailureLimit, OptionalFailureLimit};
 use crate::middleware::{Checker, ServiceTokenLayer};
@@ -96,6 +96,7 @@ impl OAuthEndpoints {
         Router::new()
             .route("/introspect", post(introspect::handle))
             .route("/revoke", post(revoke::handle))
+            .route_layer(map_response(form::forbid_storing))
             .route_layer(from_fn(log_failures))
             .layer(DefaultBodyLimit::max(body::MAX_BODY_BYTES))
             .with_state(state)

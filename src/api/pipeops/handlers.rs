@@ -7,12 +7,11 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::super::body;
-use super::super::caller::Caller;
+use super::super::caller::{Caller, PathSegment};
 use super::super::guard::write_requirement;
-use super::super::lifecycle_response::PathSegment;
-use super::super::listing::ListFormat;
+use super::super::listing::{ListFormat, ListWriter};
+use super::super::state::ApiState;
 use super::response::{ErrorResponse, success};
-use super::state::HandlerState;
 use super::token::{CreateRequest, Token, UpdateRequest};
 use super::workspace;
 use crate::lifecycle::FieldProblem;
@@ -22,6 +21,20 @@ use crate::store::{TokenRecord, TokenState};
 use crate::token::TokenId;
 
 type Outcome = Result<Response, ErrorResponse>;
+
+pub(super) type HandlerState = ApiState<PipeOps>;
+
+/// What only this API shares.
+pub(super) struct PipeOps {
+    pub(super) default_workspace: Box<str>,
+    pub(super) lists: ListWriter,
+}
+
+impl HandlerState {
+    fn token<'a>(&'a self, record: &'a TokenRecord) -> Token<'a> {
+        Token::new(record, &self.extra.default_workspace)
+    }
+}
 
 /// The data of a response with one token.
 #[derive(Serialize)]
@@ -40,15 +53,11 @@ pub(super) async fn create(
     let new = request.into_new_token(workspaces, &state.extra.default_workspace)?;
     let tokens = caller.tokens(&state, Some(write_requirement())).await?;
     let issued = tokens.create(new).await;
-    let issued = issued.map_err(|error| ErrorResponse::from_error(error, &state.checker))?;
+    let issued = issued.map_err(|error| state.error(error))?;
     let token = state.token(issued.record());
     let token = token.with_secret(issued.expose_secret());
     let message = "service account token created";
-    Ok(success(
-        StatusCode::CREATED,
-        message,
-        Some(OneToken { token }),
-    ))
+    Ok(one_token(StatusCode::CREATED, message, token))
 }
 
 pub(super) async fn list(
@@ -74,8 +83,8 @@ pub(super) async fn list(
     let lists = &state.extra.lists;
     let list = lists.write(state.tokens.clone(), filter, format, report);
     let list = list.await;
-    let list = list.map_err(|error| ErrorResponse::from_error(error, &state.checker))?;
-    Ok(body::write(StatusCode::OK.into_response(), list))
+    let list = list.map_err(|error| state.error(error))?;
+    Ok(body::with_json(StatusCode::OK.into_response(), list))
 }
 
 /// The success response with a list of tokens.
@@ -101,17 +110,14 @@ pub(super) async fn get(
     State(state): State<Arc<HandlerState>>,
     PathSegment(path): PathSegment,
 ) -> Outcome {
-    let record = state
-        .tokens
-        .get(id(&path).ok_or_else(ErrorResponse::not_found)?)
-        .await;
-    let record = record.map_err(|error| ErrorResponse::from_error(error, &state.checker))?;
+    let record = state.tokens.get(id(&path)?).await;
+    let record = record.map_err(|error| state.error(error))?;
     if record.state() == TokenState::Revoked {
         return Err(ErrorResponse::not_found());
     }
     let token = state.token(&record);
     let message = "service account token";
-    Ok(success(StatusCode::OK, message, Some(OneToken { token })))
+    Ok(one_token(StatusCode::OK, message, token))
 }
 
 pub(super) async fn update(
@@ -120,7 +126,7 @@ pub(super) async fn update(
     caller: Caller,
     request: Request,
 ) -> Outcome {
-    let id = id(&path).ok_or_else(ErrorResponse::not_found)?;
+    let id = id(&path)?;
     let request: UpdateRequest = body::json(request).await?;
     let only_state = request.only_state();
     let update = request.into_update()?;
@@ -130,10 +136,10 @@ pub(super) async fn update(
         Some(_) => tokens.disable(id).await,
         None => tokens.update(id, update).await,
     };
-    let changed = changed.map_err(|error| ErrorResponse::from_error(error, &state.checker))?;
+    let changed = changed.map_err(|error| state.error(error))?;
     let token = state.token(&changed.record);
     let message = "service account token updated";
-    Ok(success(StatusCode::OK, message, Some(OneToken { token })))
+    Ok(one_token(StatusCode::OK, message, token))
 }
 
 pub(super) async fn revoke(
@@ -141,10 +147,10 @@ pub(super) async fn revoke(
     PathSegment(path): PathSegment,
     caller: Caller,
 ) -> Outcome {
-    let id = id(&path).ok_or_else(ErrorResponse::not_found)?;
+    let id = id(&path)?;
     let tokens = caller.tokens(&state, Some(write_requirement())).await?;
     let revoked = tokens.revoke(id).await;
-    revoked.map_err(|error| ErrorResponse::from_error(error, &state.checker))?;
+    revoked.map_err(|error| state.error(error))?;
     let message = "service account token revoked";
     Ok(success(StatusCode::OK, message, None::<()>))
 }
@@ -155,7 +161,11 @@ pub(super) async fn workspaces(State(state): State<Arc<HandlerState>>) -> Respon
     success(StatusCode::OK, "there is one workspace", Some(data))
 }
 
+fn one_token(status: StatusCode, message: &str, token: Token<'_>) -> Response {
+    success(status, message, Some(OneToken { token }))
+}
+
 /// Parses the id in a path. A malformed id names no token.
-fn id(path: &str) -> Option<TokenId> {
-    path.parse().ok()
+fn id(path: &str) -> Result<TokenId, ErrorResponse> {
+    path.parse().map_err(|_| ErrorResponse::not_found())
 }

@@ -67,7 +67,6 @@
 mod handlers;
 mod response;
 mod router;
-mod state;
 mod token;
 mod workspace;
 

@@ -54,6 +54,7 @@ impl ErrorFormat for ErrorMessage {
             status: "error",
             success: false,
         };
-        body::write_json(response, &envelope)
+        let json = serde_json::to_string(&envelope).expect("an error is plain data");
+        body::with_json(response, json)
     }
 }

@@ -7,9 +7,8 @@ use axum::routing::{get, patch, post};
 use super::super::body;
 use super::super::guard::{Routes, guarded};
 use super::super::listing::ListWriter;
-use super::handlers;
+use super::handlers::{self, HandlerState, PipeOps};
 use super::response::ErrorMessage;
-use super::state::{HandlerState, PipeOps};
 use crate::lifecycle::ServiceTokens;
 use crate::middleware::ServiceTokenLayer;
 

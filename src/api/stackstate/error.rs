@@ -65,7 +65,7 @@ impl ErrorFormat for Errors {
     }
 
     fn write(self, response: Response) -> Response {
-        let mut response = body::write(response, Body::empty());
+        let mut response = body::with_json(response, Body::empty());
         response.extensions_mut().insert(self);
         response
     }

@@ -6,9 +6,8 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use super::super::body;
-use super::super::caller::Caller;
+use super::super::caller::{Caller, PathSegment};
 use super::super::guard::write_requirement;
-use super::super::lifecycle_response::PathSegment;
 use super::super::listing::{ListFormat, ListWriter};
 use super::super::state::ApiState;
 use super::error::ErrorResponse;
@@ -77,7 +76,7 @@ pub(super) async fn create(
     }
     let tokens = caller.tokens(&state, Some(write_requirement())).await?;
     let issued = tokens.create(new).await;
-    let issued = issued.map_err(|error| ErrorResponse::from_error(error, &state.checker))?;
+    let issued = issued.map_err(|error| state.error(error))?;
     let response = CreateResponse {
         name: issued.record().name(),
         token: issued.expose_secret(),
@@ -95,8 +94,8 @@ pub(super) async fn list(
     let lists = &state.extra;
     let list = lists.write(state.tokens.clone(), filter, TokenList, report);
     let list = list.await;
-    let list = list.map_err(|error| ErrorResponse::from_error(error, &state.checker))?;
-    Ok(body::write(StatusCode::OK.into_response(), list))
+    let list = list.map_err(|error| state.error(error))?;
+    Ok(body::with_json(StatusCode::OK.into_response(), list))
 }
 
 /// An array of tokens.
@@ -130,7 +129,7 @@ pub(super) async fn revoke(
     PathSegment(id): PathSegment,
     caller: Caller,
 ) -> Result<Response, ErrorResponse> {
-    let failed = |error| ErrorResponse::from_error(error, &state.checker);
+    let failed = |error| state.error(error);
     let id = id.parse().ok().and_then(TokenId::from_i64);
     let id = id.ok_or_else(|| failed(LifecycleError::NotFound))?;
     let record = state.tokens.get(id).await.map_err(failed)?;

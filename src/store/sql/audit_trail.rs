@@ -1,7 +1,4 @@
-use std::borrow::Cow;
 use std::net::IpAddr;
-
-use serde::{Deserialize, Serialize};
 
 use super::columns::{DecodeError, json, millis, time};
 use super::session::{NamedColumns, Session};
@@ -14,15 +11,6 @@ pub(super) const LATEST: &str = "SELECT at, actor, action, token_id, changes, cl
 pub(super) const LATEST_OF_TOKEN: &str = "SELECT at, actor, action, token_id, changes, client_address \
      FROM service_token_events WHERE token_id = $2 ORDER BY seq DESC LIMIT $1";
 
-#[derive(Serialize, Deserialize)]
-struct Change<'a> {
-    field: Cow<'a, str>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    before: Option<Cow<'a, str>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    after: Option<Cow<'a, str>>,
-}
-
 /// Appends events.
 pub(super) async fn append<'e>(
     session: &mut impl Session,
@@ -32,22 +20,13 @@ pub(super) async fn append<'e>(
         .map(|event| {
             let (actor, action) = (event.actor(), event.action().as_str());
             let id = event.token_id().as_i64();
-            let (changes, address) = (changes(event), event.client_address());
+            let (changes, address) = (json(&event.changes()), event.client_address());
             (millis(event.at()), actor, action, id, changes, address)
         })
         .collect();
     let statement = session.dialect().append_events;
     session.execute(statement, &[json(&rows).into()]).await?;
     Ok(())
-}
-
-fn changes(event: &AuditEvent) -> String {
-    let changes = event.changes().iter().map(|change| Change {
-        field: change.field.as_ref().into(),
-        before: change.before.as_deref().map(Cow::Borrowed),
-        after: change.after.as_deref().map(Cow::Borrowed),
-    });
-    json(&changes.collect::<Vec<_>>())
 }
 
 /// Reads an event.
@@ -61,16 +40,10 @@ pub(super) fn read(row: &impl NamedColumns) -> Result<AuditEvent, DecodeError> {
     let action = action.ok_or(invalid("action"))?;
     let address = row.text("client_address")?.map(str::parse::<IpAddr>);
     let address = address.transpose().map_err(|_| invalid("client_address"))?;
-    let changes: Option<Vec<Change<'_>>> = row
+    let changes: Option<Vec<FieldChange>> = row
         .text("changes")?
         .and_then(|changes| serde_json::from_str(changes).ok());
     let event = AuditEvent::new(time(at), actor, action, id).with_client_address(address);
-    let changes = changes.ok_or(invalid("changes"))?.into_iter();
-    Ok(changes.fold(event, |event, change| {
-        event.with_change(FieldChange {
-            field: Cow::Owned(change.field.into_owned()),
-            before: change.before.map(Cow::into_owned),
-            after: change.after.map(Cow::into_owned),
-        })
-    }))
+    let changes = changes.ok_or(invalid("changes"))?;
+    Ok(changes.into_iter().fold(event, AuditEvent::with_change))
 }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::failure::{Failure, Fault};
 use super::feed_tracker::FeedTracker;
 use super::session::Session;
-use crate::store::{ChangeFeed, StoreError};
+use crate::store::StoreError;
 
 /// What a connection is acquired for.
 #[derive(Clone, Copy)]
@@ -65,7 +65,7 @@ pub(super) trait Backend: Clone + Send + Sync + 'static {
 
     /// Publishes the changes of other processes until dropped. Returns `None` if no other process
     /// can change anything.
-    fn watch(&self, feed: ChangeFeed, status: Arc<FeedTracker>) -> Option<BoxFuture<'static, ()>>;
+    fn watch(&self, feed: Arc<FeedTracker>) -> Option<BoxFuture<'static, ()>>;
 
     fn is_closed(&self) -> bool;
 

@@ -172,17 +172,19 @@ fn is_corrupt(error: &sqlx::Error) -> bool {
         | sqlx::Error::ColumnNotFound(_) => true,
         sqlx::Error::Database(error) => error.code().is_some_and(|code| {
             // PostgreSQL: an invalid value, a value too long for an index, a damaged page or index.
-            // SQLite, in the low byte: a damaged file, not a database.
+            // SQLite: a damaged file, not a database.
             let is_postgres = code.len() == 5
                 && (code.starts_with("22") || ["54000", "XX001", "XX002"].contains(&code.as_ref()));
-            let is_sqlite = code.len() < 5
-                && code
-                    .parse()
-                    .is_ok_and(|code: u32| [11, 26].contains(&(code & 0xff)));
-            is_postgres || is_sqlite
+            is_postgres || is_sqlite_code(&code, &[11, 26])
         }),
         _ => false,
     }
+}
+
+/// Returns whether a code is one of these primary result codes of SQLite or an extension of one.
+pub(super) fn is_sqlite_code(code: &str, primary: &[u32]) -> bool {
+    let is_primary = |code: u32| primary.contains(&(code & 0xff));
+    code.len() < 5 && code.parse().is_ok_and(is_primary)
 }
 
 pub(super) fn fault(error: &sqlx::Error) -> Fault {

@@ -1,63 +1,73 @@
 use std::fmt::Display;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::store::FeedStatus;
+use crate::store::{ChangeFeed, ChangeListener, FeedStatus, TokenChange};
 
-/// Whether a store receives the changes of other processes. Logs each loss once, and the recovery.
-#[derive(Debug)]
-pub(super) struct FeedTracker(Mutex<Inner>);
+/// The change feed of a store, and whether it has the changes of other processes. Logs each loss
+/// once, and the recovery.
+pub(super) struct FeedTracker {
+    feed: ChangeFeed,
+    inner: Mutex<Inner>,
+}
 
-#[derive(Debug)]
 struct Inner {
-    state: FeedStatus,
+    status: FeedStatus,
     is_loss_logged: bool,
 }
 
 impl FeedTracker {
     pub(super) fn new() -> Self {
-        Self(Mutex::new(Inner {
-            state: FeedStatus::NotUsed,
-            is_loss_logged: false,
-        }))
-    }
-
-    pub(super) fn state(&self) -> FeedStatus {
-        self.lock().state
-    }
-
-    /// Marks the feed as lost until its first connection, without a log line.
-    pub(super) fn set_connecting(&self) {
-        self.lock().state = FeedStatus::Lost;
-    }
-
-    pub(super) fn set_connected(&self) {
-        let mut inner = self.lock();
-        inner.state = FeedStatus::Connected;
-        if std::mem::take(&mut inner.is_loss_logged) {
-            log_restored();
+        Self {
+            feed: ChangeFeed::default(),
+            inner: Mutex::new(Inner {
+                status: FeedStatus::NotUsed,
+                is_loss_logged: false,
+            }),
         }
+    }
+
+    pub(super) fn subscribe(&self, listener: &Arc<dyn ChangeListener>) {
+        self.feed.subscribe(listener);
+    }
+
+    pub(super) fn publish(&self, change: &TokenChange) {
+        self.feed.publish(change);
+    }
+
+    pub(super) fn status(&self) -> FeedStatus {
+        self.lock().status
+    }
+
+    /// Sets the status without a log line.
+    pub(super) fn set_status(&self, status: FeedStatus) {
+        self.lock().status = status;
+    }
+
+    /// Marks the feed as connected. Anything may have changed before.
+    pub(super) fn set_connected(&self) {
+        let was_logged = {
+            let mut inner = self.lock();
+            inner.status = FeedStatus::Connected;
+            std::mem::take(&mut inner.is_loss_logged)
+        };
+        if was_logged {
+            #[cfg(feature = "tracing")]
+            tracing::info!(target: "tower_service_token", "change feed restored");
+        }
+        self.publish(&TokenChange::Everything);
     }
 
     pub(super) fn set_lost(&self, cause: &dyn Display) {
         let mut inner = self.lock();
-        inner.state = FeedStatus::Lost;
+        inner.status = FeedStatus::Lost;
         if !std::mem::replace(&mut inner.is_loss_logged, true) {
             log_lost(cause);
         }
     }
 
-    pub(super) fn set_not_used(&self) {
-        self.lock().state = FeedStatus::NotUsed;
-    }
-
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn log_restored() {
-    #[cfg(feature = "tracing")]
-    tracing::info!(target: "tower_service_token", "change feed restored");
 }
 
 fn log_lost(cause: &dyn Display) {

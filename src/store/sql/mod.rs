@@ -7,7 +7,6 @@ mod background_task;
 mod batch;
 mod change;
 mod columns;
-mod dialect;
 mod failure;
 mod feed_tracker;
 mod list_query;

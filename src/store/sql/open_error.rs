@@ -2,6 +2,8 @@ use std::error::Error;
 
 use sqlx::error::DatabaseError;
 
+use super::failure::is_sqlite_code;
+
 /// The error of opening a SQL store.
 ///
 /// The source is for logs. It contains no password and no digest.
@@ -81,9 +83,7 @@ impl From<sqlx::Error> for OpenStoreError {
                 let is_postgres = ["08", "28", "3D", "53", "57"];
                 let is_postgres =
                     code.len() == 5 && is_postgres.iter().any(|class| code.starts_with(class));
-                let sqlite: Option<u32> = code.parse().ok().filter(|_| code.len() < 5);
-                let is_sqlite = sqlite.is_some_and(|code| [5, 6, 14].contains(&(code & 0xff)));
-                if is_postgres || is_sqlite {
+                if is_postgres || is_sqlite_code(&code, &[5, 6, 14]) {
                     OpenStoreErrorKind::Unavailable
                 } else {
                     OpenStoreErrorKind::Refused

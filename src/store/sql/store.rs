@@ -10,16 +10,14 @@ use tokio::time::Instant;
 use super::backend::{Access, Backend, ConnectionOf};
 use super::background_task::BackgroundTask;
 use super::change::{Change, OperationResult};
-use super::dialect::Dialect;
 use super::failure::{Failure, before_deadline};
 use super::feed_tracker::FeedTracker;
 use super::open_error::OpenStoreError;
 use super::schema;
-use super::session::{Driver, Session, Statement, Value};
+use super::session::{Dialect, Driver, Session, Statement, Value};
 use crate::registry::TokenRegistry;
 use crate::store::{
-    ChangeFeed, ChangeListener, Credential, FeedStatus, StoreError, TokenChange, TokenRecord,
-    TokenStore,
+    ChangeListener, Credential, FeedStatus, StoreError, TokenChange, TokenRecord, TokenStore,
 };
 
 /// How long operations in progress may take when a store is closed. SQLite waits for a lock for up
@@ -35,18 +33,13 @@ pub(super) type RowOf<B> = <ConnectionOf<B> as Driver>::Row;
 #[derive(Clone)]
 pub struct SqlStore<B> {
     pub(super) backend: B,
-    feed: ChangeFeed,
-    watch: Arc<Watch>,
+    feed: Arc<FeedTracker>,
+    /// Receives the changes of other processes.
+    watch: Arc<BackgroundTask>,
     pub(super) retention: Option<Arc<BackgroundTask>>,
     deadline: Duration,
     keeps_audit_trail: bool,
     pub(super) effective_within: Duration,
-}
-
-/// Receives the changes of other processes.
-struct Watch {
-    task: BackgroundTask,
-    status: Arc<FeedTracker>,
 }
 
 impl<B> fmt::Debug for SqlStore<B> {
@@ -65,11 +58,8 @@ impl<B: Backend> SqlStore<B> {
         schema::migrate(&backend).await?;
         Ok(Self {
             backend,
-            feed: ChangeFeed::default(),
-            watch: Arc::new(Watch {
-                task: BackgroundTask::new(),
-                status: Arc::new(FeedTracker::new()),
-            }),
+            feed: Arc::new(FeedTracker::new()),
+            watch: Arc::new(BackgroundTask::new()),
             retention: None,
             deadline: Self::DEFAULT_DEADLINE,
             keeps_audit_trail: false,
@@ -109,8 +99,8 @@ impl<B: Backend> SqlStore<B> {
     ///
     /// Returns an error if the operations in progress take longer than 10 s.
     pub async fn close(&self) -> Result<(), StoreError> {
-        self.watch.task.stop().await;
-        self.watch.status.set_not_used();
+        self.watch.stop().await;
+        self.feed.set_status(FeedStatus::NotUsed);
         if let Some(retention) = &self.retention {
             retention.stop().await;
         }
@@ -260,23 +250,23 @@ impl<B: Backend> TokenStore for SqlStore<B> {
 
     fn subscribe(&self, listener: &Arc<dyn ChangeListener>) {
         self.feed.subscribe(listener);
-        let Watch { task, status } = &*self.watch;
-        if let Some(watch) = self.backend.watch(self.feed.clone(), Arc::clone(status)) {
-            task.start(|| {
-                status.set_connecting();
+        if let Some(watch) = self.backend.watch(Arc::clone(&self.feed)) {
+            self.watch.start(|| {
+                // Until the first connection, and without a log line.
+                self.feed.set_status(FeedStatus::Lost);
                 watch
             });
         }
     }
 
     fn feed_status(&self) -> FeedStatus {
-        self.watch.status.state()
+        self.feed.status()
     }
 }
 
 /// Publishes changes when dropped, even if the caller stopped waiting for the commit.
 struct Publication<'a> {
-    feed: &'a ChangeFeed,
+    feed: &'a FeedTracker,
     changes: Vec<TokenChange>,
 }
 

@@ -46,27 +46,22 @@ const STDOUT_TIMEOUT: Duration = Duration::from_secs(10);
 
 const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
-/// The settings of a first start.
-pub(super) struct BootstrapOptions<'a> {
-    /// Where the token is written, if not to stdout.
-    pub(super) file: Option<&'a Path>,
-    /// Of a SQLite database.
-    pub(super) marker: Option<&'a Marker>,
-    /// Whether `--bootstrap` confirms a store that lost its tokens.
-    pub(super) is_confirmed: bool,
-}
-
 /// Mints the administrator's token if the store is new, and writes it to stdout or the file.
+///
+/// `marker` is that of a SQLite database. `is_confirmed` is whether `--bootstrap` confirms a store
+/// that lost its tokens.
 pub(super) async fn bootstrap(
     store: &Arc<dyn StoreHandle>,
-    bootstrap: &BootstrapOptions<'_>,
+    file: Option<&Path>,
+    marker: Option<&Marker>,
+    is_confirmed: bool,
 ) -> Result<(), Failure> {
-    let found = StartupState::read(&**store, bootstrap.marker).await?;
-    found.check(bootstrap.is_confirmed)?;
+    let found = StartupState::read(&**store, marker).await?;
+    found.check(is_confirmed)?;
     if found.is_empty() {
-        mint(store, bootstrap.file).await?;
+        mint(store, file).await?;
     }
-    found.record(&**store, bootstrap.marker).await;
+    found.record(&**store, marker).await;
     Ok(())
 }
 
@@ -169,18 +164,14 @@ async fn insert(
     registry: &Arc<dyn StoreHandle>,
     secret: &MintedToken,
 ) -> Result<bool, RegistryError> {
-    let event = [("name", NAME.to_owned()), ("scopes", SCOPES.join(" "))]
-        .into_iter()
-        .fold(
-            event(AuditAction::Created, secret),
-            |event, (field, value)| {
-                event.with_change(FieldChange {
-                    field: field.into(),
-                    before: None,
-                    after: Some(value),
-                })
-            },
-        );
+    let added = |field: &'static str, value: String| FieldChange {
+        field: field.into(),
+        before: None,
+        after: Some(value),
+    };
+    let event = event(AuditAction::Created, secret)
+        .with_change(added("name", NAME.to_owned()))
+        .with_change(added("scopes", SCOPES.join(" ")));
     let write = Write::new(record(secret), event).with_max_tokens(1);
     match registry.insert(&write).await {
         Ok(()) => {

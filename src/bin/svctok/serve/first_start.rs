@@ -47,10 +47,10 @@ impl StartupState {
             None => None,
         };
         let state = store.state().await.map_err(|error| unavailable(&error))?;
-        let can_read_state = !matches!(state, RecordedState::NotPermitted);
-        let state = match state {
-            RecordedState::Known(state) => Some(state),
-            RecordedState::None | RecordedState::NotPermitted => None,
+        let (state, can_read_state) = match state {
+            RecordedState::Known(state) => (Some(state), true),
+            RecordedState::None => (None, true),
+            RecordedState::NotPermitted => (None, false),
         };
         let was_initialized = state
             .as_ref()
@@ -71,35 +71,13 @@ impl StartupState {
     /// Returns an error for a store that lost its tokens, or is another one than the last time,
     /// unless that is confirmed by `--bootstrap`.
     pub(super) fn check(&self, is_confirmed: bool) -> Result<(), Failure> {
-        if is_confirmed {
-            self.log_confirmed();
-            return Ok(());
-        }
-        if let (Some((marked, name)), Some(id)) = (&self.marker, &self.store_id)
-            && marked != id
+        if let (Some((expected, marker)), Some(id)) = (&self.marker, &self.store_id)
+            && expected != id
         {
-            return Err(Failure::refused(format!(
-                "database ID is {id}, but {name} expects {marked}"
-            ))
-            .with_hint(OTHER_DATABASE_HINT));
-        }
-        if self.is_empty && (self.was_initialized || self.marker.is_some()) {
-            let message = "the store is empty but was initialized before";
-            return Err(Failure::refused(message).with_hint(RESTORE_HINT));
-        }
-        if self.is_empty && !self.can_read_state {
-            let message = "the store is empty, and the database role may not read whether it was \
-                           initialized before";
-            return Err(Failure::refused(message).with_hint(GRANT_HINT));
-        }
-        Ok(())
-    }
-
-    fn log_confirmed(&self) {
-        let (Some((expected, marker)), Some(id)) = (&self.marker, &self.store_id) else {
-            return;
-        };
-        if expected != id {
+            if !is_confirmed {
+                let message = format!("database ID is {id}, but {marker} expects {expected}");
+                return Err(Failure::refused(message).with_hint(OTHER_DATABASE_HINT));
+            }
             tracing::warn!(
                 marker,
                 expected,
@@ -107,30 +85,40 @@ impl StartupState {
                 "using another database, as --bootstrap confirms"
             );
         }
+        if !self.is_empty || is_confirmed {
+            return Ok(());
+        }
+        if self.was_initialized || self.marker.is_some() {
+            let message = "the store is empty but was initialized before";
+            return Err(Failure::refused(message).with_hint(RESTORE_HINT));
+        }
+        if !self.can_read_state {
+            let message = "the store is empty, and the database role may not read whether it was \
+                           initialized before";
+            return Err(Failure::refused(message).with_hint(GRANT_HINT));
+        }
+        Ok(())
     }
 
     /// Records that the store has had an administrator. The service works without these records, so a
     /// failure is logged.
     pub(super) async fn record(&self, store: &dyn StoreHandle, marker: Option<&Marker>) {
+        let log = |failure: &Failure| {
+            let error = failure.message();
+            tracing::warn!(error, "cannot mark the store as initialized");
+        };
         if self.can_read_state
             && !self.was_initialized
             && let Err(error) = store.mark_initialized(SystemTime::now()).await
         {
-            let failure = unavailable(&error);
-            tracing::warn!(
-                error = failure.message(),
-                "cannot mark the store as initialized"
-            );
+            log(&unavailable(&error));
         }
         let known = self.marker.as_ref().map(|(id, _)| id);
         if let (Some(marker), Some(id)) = (marker, &self.store_id)
             && known != Some(id)
             && let Err(failure) = marker.write(id)
         {
-            tracing::warn!(
-                error = failure.message(),
-                "cannot mark the store as initialized"
-            );
+            log(&failure);
         }
     }
 }

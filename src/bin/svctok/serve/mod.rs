@@ -28,7 +28,6 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use self::app::ServiceParts;
-use self::bootstrap::BootstrapOptions;
 use self::health::Health;
 use self::metrics_endpoint::MetricsEndpoint;
 use self::server::{InFlight, Server};
@@ -105,11 +104,10 @@ async fn run(
     tracing::info!("listening on {scheme}://{address}");
     let app = server::with_budget(request_log::with_failures_handled(app));
     let app = request_log::with_request_log(app).layer(args.client_address_layer());
-    let proxies = args.trusted_proxies();
     let server = Server::new("service", frontend.listener, app, in_flight)
         .with_tls(frontend.tls)
         .with_max_connections(frontend.max_connections)
-        .with_proxies(move |address| proxies.contains(address));
+        .with_proxies(args.trusted_proxies());
     let serving = tokio::spawn(server.run(stopped));
 
     signals.next().await;
@@ -133,12 +131,7 @@ async fn first_token(backend: &Backend, args: &ServeArgs) -> Result<(), Failure>
     if let Some(file) = file {
         permissions::warn_about_secret(file, "administrator token");
     }
-    let bootstrap = BootstrapOptions {
-        file,
-        marker: backend.marker.as_ref(),
-        is_confirmed: args.bootstrap,
-    };
-    bootstrap::bootstrap(store, &bootstrap).await
+    bootstrap::bootstrap(store, file, backend.marker.as_ref(), args.bootstrap).await
 }
 
 async fn open(args: &ServeArgs) -> Result<Backend, Failure> {

@@ -16,8 +16,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
-use axum::response::{IntoResponse, Response};
-use http::header::CONTENT_TYPE;
+use axum::response::Response;
 use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, request};
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -27,6 +26,7 @@ use tower_http::request_id::{
 use tower_http::timeout::TimeoutLayer;
 use tower_http::trace::TraceLayer;
 use tower_service_token::api::request_id;
+use tower_service_token::internal;
 use tower_service_token::limits::ClientAddress;
 use tower_service_token::reject::FailureLogged;
 use tracing::Span;
@@ -43,8 +43,6 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The paths that need no token.
 const PUBLIC_PATHS: [&str; 4] = ["/healthz", "/readyz", "/metrics", "/openapi.json"];
-
-const INTERNAL_ERROR: &str = r#"{"type":"about:blank","title":"Internal Server Error","status":500,"detail":"the request could not be processed","code":"internal"}"#;
 
 /// Responds with 408 to a request that takes 30 s, and with 500 to one whose handler panics.
 pub(super) fn with_failures_handled(app: Router) -> Router {
@@ -105,9 +103,9 @@ fn request_span(request: &Request) -> Span {
 
 /// Does not log the panic, because the panic hook does.
 fn panic_response(_: Box<dyn Any + Send>) -> http::Response<Body> {
-    let content_type = [(CONTENT_TYPE, "application/problem+json")];
     let status = StatusCode::INTERNAL_SERVER_ERROR;
-    let mut response = (status, content_type, INTERNAL_ERROR).into_response();
+    let detail = "the request could not be processed";
+    let mut response = internal::problem_response(status, "internal", detail);
     response.extensions_mut().insert(FailureLogged);
     response
 }
@@ -221,7 +219,9 @@ fn redact_path(path: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use axum::response::IntoResponse;
     use axum::routing::get;
+    use http::header::CONTENT_TYPE;
     use tower::Service;
 
     use super::super::logs::tests::Log;

@@ -44,11 +44,7 @@ pub(super) struct StopSignals {
 impl StopSignals {
     pub(super) fn register() -> Result<Self, Failure> {
         Self::try_register().map_err(|error| {
-            Failure::context(
-                FailureKind::Refused,
-                "cannot register signal handlers",
-                &error,
-            )
+            Failure::context(FailureKind::Refused, "cannot handle signals", &error)
         })
     }
 

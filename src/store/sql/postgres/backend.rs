@@ -10,7 +10,6 @@ use tokio::time::Instant;
 use super::connection::{self, Lease};
 use super::listen::{Connector, listen};
 use super::server_health::{self, ServerHealth};
-use crate::store::ChangeFeed;
 use crate::store::sql::backend::{Access, Backend};
 use crate::store::sql::failure::{Failure, Fault, before_deadline};
 use crate::store::sql::feed_tracker::FeedTracker;
@@ -110,8 +109,8 @@ impl Backend for Postgres {
         self.server_health.extend_deadline(deadline);
     }
 
-    fn watch(&self, feed: ChangeFeed, status: Arc<FeedTracker>) -> Option<BoxFuture<'static, ()>> {
-        Some(Box::pin(listen(Arc::clone(&self.connector), feed, status)))
+    fn watch(&self, feed: Arc<FeedTracker>) -> Option<BoxFuture<'static, ()>> {
+        Some(Box::pin(listen(Arc::clone(&self.connector), feed)))
     }
 
     fn is_closed(&self) -> bool {

@@ -1,8 +1,7 @@
 use sqlx::postgres::PgConnection;
 
 use crate::store::sql::columns::columns;
-use crate::store::sql::dialect::Dialect;
-use crate::store::sql::session::Session;
+use crate::store::sql::session::{Dialect, Session};
 
 impl Session for PgConnection {
     const DIALECT: Dialect = Dialect {

@@ -13,7 +13,6 @@ use crate::clock::jittered;
 use crate::store::sql::failure;
 use crate::store::sql::feed_tracker::FeedTracker;
 use crate::store::sql::notification;
-use crate::store::{ChangeFeed, TokenChange};
 
 /// The channel of notifications. Each database has its own.
 const CHANNEL: &str = "service_token_changes";
@@ -38,24 +37,23 @@ pub(super) struct Connector {
 /// Publishes the changes that any connection makes.
 ///
 /// - When it starts to listen, anything may have changed, so it publishes
-///   [`TokenChange::Everything`]. It publishes nothing when the connection is lost: cached entries are
+///   [`Everything`](crate::store::TokenChange::Everything). It publishes nothing when the connection is lost: cached entries are
 ///   within their TTL, and callers may need them while the server is unreachable.
 /// - It reconnects with exponential backoff and jitter.
 /// - It publishes the changes of this process a second time.
 /// - It logs a loss once, and the recovery.
-pub(super) async fn listen(connector: Arc<Connector>, feed: ChangeFeed, status: Arc<FeedTracker>) {
+pub(super) async fn listen(connector: Arc<Connector>, feed: Arc<FeedTracker>) {
     let mut backoff = MIN_BACKOFF;
     loop {
         let cause = match connector.connect().await {
             Ok(listener) => {
                 backoff = MIN_BACKOFF;
-                status.set_connected();
-                feed.publish(&TokenChange::Everything);
+                feed.set_connected();
                 connector.receive(listener, &feed).await
             }
             Err(error) => failure::message(&error),
         };
-        status.set_lost(&cause);
+        feed.set_lost(&cause);
         sleep(jittered(backoff)).await;
         backoff = MAX_BACKOFF.min(backoff * 2);
     }
@@ -100,7 +98,7 @@ impl Connector {
 
     /// Publishes changes until the connection is lost, does not answer, or leads to a server that does
     /// not notify, and returns which.
-    async fn receive(&self, mut listener: PgListener, feed: &ChangeFeed) -> String {
+    async fn receive(&self, mut listener: PgListener, feed: &FeedTracker) -> String {
         let mut failures = self.server_health.failures();
         loop {
             let received = {

@@ -10,11 +10,11 @@ use tokio::time::{Instant, sleep};
 
 use super::change_watcher::ChangeWatcher;
 use super::file::DatabaseFile;
+use crate::store::StoreError;
 use crate::store::sql::backend::{Access, Backend};
 use crate::store::sql::failure::{Failure, Fault, before_deadline};
 use crate::store::sql::feed_tracker::FeedTracker;
 use crate::store::sql::session::Driver;
-use crate::store::{ChangeFeed, StoreError};
 
 const CHECKPOINT: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
 
@@ -147,12 +147,11 @@ impl Backend for Sqlite {
         }
     }
 
-    fn watch(&self, feed: ChangeFeed, status: Arc<FeedTracker>) -> Option<BoxFuture<'static, ()>> {
+    fn watch(&self, feed: Arc<FeedTracker>) -> Option<BoxFuture<'static, ()>> {
         let watch = ChangeWatcher {
             pool: self.watcher.clone()?,
             file: self.file.clone(),
             feed,
-            status,
             interval: self.watch_interval,
         };
         Some(Box::pin(watch.run()))

@@ -10,7 +10,7 @@ use super::file::DatabaseFile;
 use crate::store::sql::feed_tracker::FeedTracker;
 use crate::store::sql::notification;
 use crate::store::sql::session::{Driver, NamedColumns};
-use crate::store::{ChangeFeed, StoreError, TokenChange};
+use crate::store::{StoreError, TokenChange};
 
 const DATA_VERSION: &str = "PRAGMA data_version";
 
@@ -36,8 +36,7 @@ pub(super) struct ChangeWatcher {
     /// Has one connection.
     pub(super) pool: SqlitePool,
     pub(super) file: Option<Arc<DatabaseFile>>,
-    pub(super) feed: ChangeFeed,
-    pub(super) status: Arc<FeedTracker>,
+    pub(super) feed: Arc<FeedTracker>,
     pub(super) interval: Duration,
 }
 
@@ -45,7 +44,7 @@ impl ChangeWatcher {
     pub(super) async fn run(self) {
         loop {
             let Err(error) = self.poll().await;
-            self.status.set_lost(&error);
+            self.feed.set_lost(&error);
             sleep(self.interval).await;
         }
     }
@@ -61,8 +60,7 @@ impl ChangeWatcher {
     async fn follow_on(&self, connection: &mut SqliteConnection) -> Result<Infallible, WatchError> {
         let mut version = query(number(connection, DATA_VERSION, "data_version")).await?;
         let mut seen = query(number(connection, LAST_SEQ, "seq")).await?;
-        self.feed.publish(&TokenChange::Everything);
-        self.status.set_connected();
+        self.feed.set_connected();
         loop {
             sleep(self.interval).await;
             self.check_file()?;
@@ -98,7 +96,7 @@ async fn query<T>(work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<
 /// Publishes the changes after `seen` and returns the last one.
 async fn publish_changes(
     connection: &mut SqliteConnection,
-    feed: &ChangeFeed,
+    feed: &FeedTracker,
     seen: i64,
 ) -> Result<i64, sqlx::Error> {
     let values = [seen.into(), i64::from(MAX_CHANGES).into()];

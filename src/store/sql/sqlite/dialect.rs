@@ -1,8 +1,7 @@
 use sqlx::sqlite::SqliteConnection;
 
 use crate::store::sql::columns::columns;
-use crate::store::sql::dialect::Dialect;
-use crate::store::sql::session::Session;
+use crate::store::sql::session::{Dialect, Session};
 
 impl Session for SqliteConnection {
     const DIALECT: Dialect = Dialect {

@@ -22,19 +22,19 @@ use axum::Router;
 use axum::extract::RawQuery;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::header::CACHE_CONTROL;
 use tokio::sync::watch;
 use tokio::time::sleep;
-use tower_service_token::TokenStore;
-use tower_service_token::registry::TokenRegistry;
+use tower_service_token::reject::FailureLogged;
 use tower_service_token::store::FeedStatus;
 use tower_service_token::token::TokenId;
+use tower_service_token::{TokenStore, internal};
 
 use self::observer::{observer, set_feed_gauge};
 use self::periodic_check::{PeriodicCheck, Timing};
 use self::status::{Condition, Operation, Status};
+use crate::store_handle::StoreHandle;
 use crate::store_url::OpenedStore;
-use tower_service_token::reject::FailureLogged;
 
 const READS: Timing = Timing {
     fresh: Duration::from_millis(500),
@@ -67,22 +67,17 @@ struct Checks {
 impl Health {
     /// Checks the store until the service stops.
     pub(super) fn new(store: OpenedStore, stopping: watch::Receiver<bool>) -> Self {
-        match store {
-            OpenedStore::Registry(registry) => Self::for_registry(registry, stopping),
-            OpenedStore::ReadOnly(store) => Self {
-                feed: follow_feed(store, &stopping),
-                stopping,
-                checks: None,
-            },
-        }
-    }
-
-    fn for_registry(registry: Arc<dyn TokenRegistry>, stopping: watch::Receiver<bool>) -> Self {
-        let checks = Checks::start(&registry, &stopping);
+        let (feed, checks) = match store {
+            OpenedStore::Registry(registry) => {
+                let checks = Checks::start(&registry, &stopping);
+                (follow_feed(registry, &stopping), Some(checks))
+            }
+            OpenedStore::ReadOnly(store) => (follow_feed(store, &stopping), None),
+        };
         Self {
-            feed: follow_feed(registry, &stopping),
             stopping,
-            checks: Some(checks),
+            feed,
+            checks,
         }
     }
 
@@ -106,7 +101,7 @@ impl Health {
 }
 
 impl Checks {
-    fn start(registry: &Arc<dyn TokenRegistry>, stopping: &watch::Receiver<bool>) -> Self {
+    fn start(registry: &Arc<dyn StoreHandle>, stopping: &watch::Receiver<bool>) -> Self {
         let (store, writable) = (Arc::clone(registry), Arc::clone(registry));
         let id = TokenId::from_i64(1).expect("ids begin at zero");
         let read = async move || store.get(id).await.map(drop);
@@ -164,11 +159,8 @@ pub(super) fn routes(health: &Arc<Health>) -> Router {
 
 async fn readiness(health: &Health, needed: Operation) -> Response {
     let status = health.status(needed).await;
-    let headers = [
-        (CACHE_CONTROL, "no-store"),
-        (CONTENT_TYPE, "application/json"),
-    ];
-    let mut response = (status.code(needed), headers, status.body(needed)).into_response();
+    let response = status.code(needed).into_response();
+    let mut response = internal::with_json(response, status.body(needed));
     // The observer logs changes; a line per probe would let clients fill the log.
     response.extensions_mut().insert(FailureLogged);
     response
@@ -189,7 +181,8 @@ mod tests {
     #[tokio::test]
     async fn stopping_service_is_not_ready() {
         let (stopping, stopped) = watch::channel(false);
-        let health = Health::for_registry(Arc::new(MemoryStore::new()), stopped);
+        let store = OpenedStore::Registry(Arc::new(MemoryStore::new()));
+        let health = Health::new(store, stopped);
         assert_eq!(code(health.status(Operation::Reads).await), StatusCode::OK);
         stopping.send(true).unwrap();
         let status = health.status(Operation::Reads).await;
@@ -199,8 +192,8 @@ mod tests {
     #[tokio::test]
     async fn checks_drop_the_store_when_the_service_stops() {
         let (stopping, stopped) = watch::channel(false);
-        let registry: Arc<dyn TokenRegistry> = Arc::new(MemoryStore::new());
-        let health = Health::for_registry(Arc::clone(&registry), stopped);
+        let registry: Arc<dyn StoreHandle> = Arc::new(MemoryStore::new());
+        let health = Health::new(OpenedStore::Registry(Arc::clone(&registry)), stopped);
         health.status(Operation::Writes).await;
         assert!(Arc::strong_count(&registry) > 1);
         stopping.send(true).unwrap();

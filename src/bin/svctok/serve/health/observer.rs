@@ -1,5 +1,3 @@
-use std::error::Error;
-
 use tower_service_token::store::{FeedStatus, StoreError};
 
 use super::status::{Condition, Operation};
@@ -10,39 +8,30 @@ use crate::failure::{Failure, FailureKind};
 pub(super) fn observer(
     operation: Operation,
 ) -> impl FnMut(Condition, Condition, Result<(), Option<StoreError>>) + Send {
+    let (gauge, failing, recovered) = match operation {
+        Operation::Reads => (
+            "svctok_store_readable",
+            "the store is unreachable",
+            "the store is reachable again",
+        ),
+        Operation::Writes => (
+            "svctok_store_writable",
+            "the store does not accept changes",
+            "the store accepts changes again",
+        ),
+    };
     move |before, now, outcome| {
-        set_gauge(operation, now);
+        metrics::gauge!(gauge).set(f64::from(u8::from(now == Condition::Ok)));
         match outcome {
-            Err(error) if before != now => log_failing(operation, error.as_ref()),
-            Ok(()) if before == Condition::Failing => log_recovered(operation),
+            Err(error) if before != now => {
+                let error =
+                    error.map(|error| Failure::from_error(FailureKind::Unreachable, &error));
+                let error = error.as_ref().map_or("timed out", Failure::message);
+                tracing::error!(error, "{failing}");
+            }
+            Ok(()) if before == Condition::Failing => tracing::info!("{recovered}"),
             _ => {}
         }
-    }
-}
-
-fn set_gauge(operation: Operation, condition: Condition) {
-    let value = f64::from(u8::from(condition == Condition::Ok));
-    match operation {
-        Operation::Reads => metrics::gauge!("svctok_store_readable").set(value),
-        Operation::Writes => metrics::gauge!("svctok_store_writable").set(value),
-    }
-}
-
-fn log_failing(operation: Operation, error: Option<&StoreError>) {
-    let error = match error {
-        Some(error) => error_chain(error),
-        None => "timed out".to_owned(),
-    };
-    match operation {
-        Operation::Reads => tracing::error!(error, "the store is unreachable"),
-        Operation::Writes => tracing::error!(error, "the store does not accept changes"),
-    }
-}
-
-fn log_recovered(operation: Operation) {
-    match operation {
-        Operation::Reads => tracing::info!("the store is reachable again"),
-        Operation::Writes => tracing::info!("the store accepts changes again"),
     }
 }
 
@@ -54,12 +43,6 @@ pub(super) fn set_feed_gauge(state: FeedStatus) {
         _ => return,
     };
     metrics::gauge!("svctok_change_feed_connected").set(is_connected);
-}
-
-/// Returns the messages of an error and its sources.
-fn error_chain(error: &dyn Error) -> String {
-    let chain = Failure::from_error(FailureKind::Unreachable, error);
-    chain.message().to_owned()
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
 use http::StatusCode;
+use serde::Serialize;
 use serde_json::json;
 use tower_service_token::store::FeedStatus;
 
@@ -12,7 +13,8 @@ pub(super) struct Status {
 }
 
 /// The outcome of the last check of one kind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub(super) enum Condition {
     /// No check has ended yet.
     Unknown,
@@ -33,15 +35,6 @@ pub(super) enum Operation {
 impl Condition {
     pub(super) fn from_success(is_ok: bool) -> Self {
         if is_ok { Self::Ok } else { Self::Failing }
-    }
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Unknown => "unknown",
-            Self::Ok => "ok",
-            Self::Failing => "failing",
-            Self::ReadOnly => "read_only",
-        }
     }
 }
 
@@ -77,8 +70,8 @@ impl Status {
         };
         let body = json!({
             "status": status,
-            "reads": self.reads.as_str(),
-            "writes": self.writes.as_str(),
+            "reads": self.reads,
+            "writes": self.writes,
             "feed": feed(self.feed),
         });
         format!("{body}\n")

@@ -37,8 +37,9 @@ pub(super) struct Queue {
 
 #[derive(Default)]
 struct State {
-    waiting: [Lines; 4],
-    next_number: u64,
+    lines: VecDeque<(LineClass, Box<[u8]>)>,
+    /// How many lines of each class wait, and the bytes that they occupy.
+    waiting: [Waiting; 4],
     is_writing: bool,
     /// How many lines of each class were dropped since the last report.
     dropped: [u64; 4],
@@ -47,14 +48,19 @@ struct State {
 }
 
 #[derive(Default)]
-struct Lines {
-    lines: VecDeque<(u64, Box<[u8]>)>,
+struct Waiting {
+    lines: usize,
+    bytes: usize,
+}
+
+/// What the queue holds of one class.
+struct Limits {
+    line: usize,
+    lines: usize,
     bytes: usize,
 }
 
 impl LineClass {
-    const ALL: [Self; 4] = [Self::Ordinary, Self::Problem, Self::Audit, Self::Report];
-
     /// The classes whose lines can be dropped.
     pub(super) const DROPPABLE: [Self; 3] = [Self::Ordinary, Self::Problem, Self::Audit];
 
@@ -67,25 +73,18 @@ impl LineClass {
         }
     }
 
-    /// Returns the maximum bytes of a line. An audit event with every field at its limit fits.
+    /// Returns the maximum bytes of a line.
     pub(super) fn max_line(self) -> usize {
-        self.limits().0
+        self.limits().line
     }
 
-    fn max_lines(self) -> usize {
-        self.limits().1
-    }
-
-    fn max_bytes(self) -> usize {
-        self.limits().2
-    }
-
-    /// Returns the maximum bytes of a line, of lines in the queue, and of their bytes.
-    fn limits(self) -> (usize, usize, usize) {
-        match self {
+    /// An audit event with every field at its limit fits.
+    fn limits(self) -> Limits {
+        let (line, lines, bytes) = match self {
             Self::Audit => (256 * 1024, 16 * 1024, 8 * 1024 * 1024),
             Self::Ordinary | Self::Problem | Self::Report => (16 * 1024, 4096, 1024 * 1024),
-        }
+        };
+        Limits { line, lines, bytes }
     }
 }
 
@@ -93,17 +92,16 @@ impl Queue {
     /// Adds a line, or drops it if the queue of its class is full. Returns whether it was added.
     pub(super) fn push(&self, class: LineClass, line: Box<[u8]>) -> bool {
         let mut state = self.lock();
-        let number = state.next_number;
-        let waiting = &mut state.waiting[class as usize];
+        let (waiting, limits) = (&mut state.waiting[class as usize], class.limits());
         let bytes = waiting.bytes + line.len() + LINE_OVERHEAD;
-        if waiting.lines.len() >= class.max_lines() || bytes > class.max_bytes() {
+        if waiting.lines >= limits.lines || bytes > limits.bytes {
             state.dropped[class as usize] += 1;
             state.first_dropped.get_or_insert_with(Instant::now);
             return false;
         }
         waiting.bytes = bytes;
-        waiting.lines.push_back((number, line));
-        state.next_number += 1;
+        waiting.lines += 1;
+        state.lines.push_back((class, line));
         drop(state);
         self.arrived.notify_one();
         true
@@ -113,20 +111,19 @@ impl Queue {
     /// [`mark_written`](Self::mark_written) is called.
     pub(super) fn take(&self) -> Vec<u8> {
         let state = self.lock();
-        let state = self.arrived.wait_while(state, |it| it.oldest().is_none());
+        let state = self.arrived.wait_while(state, |it| it.lines.is_empty());
         let mut state = state.unwrap_or_else(PoisonError::into_inner);
         state.is_writing = true;
         let mut batch = Vec::new();
-        while let Some(class) = state.oldest() {
-            let waiting = &mut state.waiting[class as usize];
-            let length = waiting.lines.front().map_or(0, |(_, line)| line.len());
-            if !batch.is_empty() && batch.len() + length > BATCH_BYTES {
+        while let Some((class, line)) = state.lines.pop_front() {
+            if !batch.is_empty() && batch.len() + line.len() > BATCH_BYTES {
+                state.lines.push_front((class, line));
                 break;
             }
-            if let Some((_, line)) = waiting.lines.pop_front() {
-                waiting.bytes -= line.len() + LINE_OVERHEAD;
-                batch.extend_from_slice(&line);
-            }
+            let waiting = &mut state.waiting[class as usize];
+            waiting.lines -= 1;
+            waiting.bytes -= line.len() + LINE_OVERHEAD;
+            batch.extend_from_slice(&line);
         }
         batch
     }
@@ -139,8 +136,8 @@ impl Queue {
             return Vec::new();
         };
         let is_recent = now.saturating_duration_since(first) < REPORT_INTERVAL;
-        let reports = &state.waiting[LineClass::Report as usize];
-        if !reports.lines.is_empty() || state.oldest().is_some() && is_recent {
+        let reports = state.waiting[LineClass::Report as usize].lines;
+        if reports > 0 || !state.lines.is_empty() && is_recent {
             return Vec::new();
         }
         state.first_dropped = None;
@@ -157,7 +154,7 @@ impl Queue {
 
     /// Waits until every line is written, for at most `limit`. Returns whether that is so.
     pub(super) fn flush(&self, limit: Duration) -> bool {
-        let is_pending = |state: &mut State| state.is_writing || state.oldest().is_some();
+        let is_pending = |state: &mut State| state.is_writing || !state.lines.is_empty();
         let state = self.lock();
         let waited = self.written.wait_timeout_while(state, limit, is_pending);
         let (_state, waited) = waited.unwrap_or_else(PoisonError::into_inner);
@@ -166,15 +163,6 @@ impl Queue {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    /// Returns the class of the oldest line.
-    fn oldest(&self) -> Option<LineClass> {
-        let number = |class: &LineClass| Some(self.waiting[*class as usize].lines.front()?.0);
-        let waiting = LineClass::ALL.into_iter().filter(|it| number(it).is_some());
-        waiting.min_by_key(number)
     }
 }
 
@@ -192,12 +180,12 @@ mod tests {
 
     #[test]
     fn each_class_is_bounded_in_lines_and_bytes() {
-        for class in LineClass::ALL {
+        for class in [LineClass::DROPPABLE.as_slice(), &[LineClass::Report]].concat() {
             let queue = Queue::default();
-            assert_eq!(fill(&queue, class, b"x\n"), class.max_lines());
+            assert_eq!(fill(&queue, class, b"x\n"), class.limits().lines);
             let queue = Queue::default();
             let line = vec![b'x'; class.max_line()];
-            let fit = class.max_bytes() / (line.len() + LINE_OVERHEAD);
+            let fit = class.limits().bytes / (line.len() + LINE_OVERHEAD);
             assert_eq!(fill(&queue, class, &line), fit);
         }
     }
@@ -221,7 +209,7 @@ mod tests {
         fill(&queue, LineClass::Audit, b"x");
         let now = Instant::now();
         assert_eq!(queue.take_dropped(now), []);
-        while queue.lock().oldest().is_some() {
+        while !queue.lock().lines.is_empty() {
             queue.take();
         }
         let dropped = [(LineClass::Ordinary, 2), (LineClass::Audit, 1)];
@@ -247,7 +235,7 @@ mod tests {
         assert!(!queue.push(LineClass::Problem, (*b"x").into()));
         let later = later + REPORT_INTERVAL;
         assert_eq!(queue.take_dropped(later), []);
-        while queue.lock().oldest().is_some() {
+        while !queue.lock().lines.is_empty() {
             queue.take();
         }
         assert_eq!(queue.take_dropped(later), [(LineClass::Problem, 1)]);

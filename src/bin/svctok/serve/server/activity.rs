@@ -2,7 +2,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::Notify;
+use tokio::sync::SetOnce;
 use tokio::time::Instant;
 
 use super::budget::Owner;
@@ -14,7 +14,7 @@ pub(super) const MAX_REJECTED: usize = 16;
 pub(super) struct Activity {
     owner: Owner,
     state: Mutex<State>,
-    closing: Notify,
+    closed: SetOnce<CloseReason>,
 }
 
 struct State {
@@ -26,7 +26,6 @@ struct State {
     /// The number of requests that were rejected or aborted since one was answered.
     rejected: usize,
     progress: Instant,
-    closed: Option<CloseReason>,
 }
 
 /// Why the service closes a connection.
@@ -69,9 +68,8 @@ impl Activity {
                 has_had_request: false,
                 rejected: 0,
                 progress: Instant::now(),
-                closed: None,
             }),
-            closing: Notify::new(),
+            closed: SetOnce::new(),
         }
     }
 
@@ -82,35 +80,31 @@ impl Activity {
 
     /// Records that the service begins to work on a request.
     pub(super) fn begin_request(&self) {
-        let mut state = self.state();
-        state.requests += 1;
-        state.working += 1;
-        state.has_had_request = true;
-        state.progress = Instant::now();
+        self.update(|state| {
+            state.requests += 1;
+            state.working += 1;
+            state.has_had_request = true;
+        });
     }
 
     /// Records that a request on which the service worked waits for its client.
     pub(super) fn wait_for_client(&self) {
-        let mut state = self.state();
-        state.working -= 1;
-        state.progress = Instant::now();
+        self.update(|state| state.working -= 1);
     }
 
     /// Records that the service works on a request that has waited for its client.
     pub(super) fn resume_work(&self) {
-        let mut state = self.state();
-        state.working += 1;
-        state.progress = Instant::now();
+        self.update(|state| state.working += 1);
     }
 
     pub(super) fn end_request(&self, was_working: bool, is_answered: bool) {
-        let mut state = self.state();
-        if is_answered {
-            state.rejected = 0;
-        }
-        state.requests -= 1;
-        state.working -= usize::from(was_working);
-        state.progress = Instant::now();
+        self.update(|state| {
+            if is_answered {
+                state.rejected = 0;
+            }
+            state.requests -= 1;
+            state.working -= usize::from(was_working);
+        });
     }
 
     /// Counts a request that is rejected or aborted because of a limit. Closes the connection after
@@ -128,7 +122,7 @@ impl Activity {
 
     /// Records that the client has sent or taken a part of a body.
     pub(super) fn progress(&self) {
-        self.state().progress = Instant::now();
+        self.update(|_| {});
     }
 
     pub(super) fn has_had_request(&self) -> bool {
@@ -147,26 +141,26 @@ impl Activity {
         (state.requests == 0).then_some(state.progress)
     }
 
-    /// Tells the task of the connection to close it. The first reason counts.
+    /// Makes the task of the connection close it. The first reason counts.
     pub(super) fn close(&self, reason: CloseReason) {
-        self.state().closed.get_or_insert(reason);
-        self.closing.notify_one();
+        let _ = self.closed.set(reason);
     }
 
     #[cfg(test)]
     pub(super) fn is_closed(&self) -> bool {
-        self.state().closed.is_some()
+        self.closed.get().is_some()
     }
 
-    /// Waits until the connection is to be closed. At most one task may wait at a time.
+    /// Waits until the connection is to be closed.
     pub(super) async fn closed(&self) -> CloseReason {
-        loop {
-            let reason = self.state().closed;
-            if let Some(reason) = reason {
-                return reason;
-            }
-            self.closing.notified().await;
-        }
+        *self.closed.wait().await
+    }
+
+    /// Changes the state and records progress.
+    fn update(&self, change: impl FnOnce(&mut State)) {
+        let mut state = self.state();
+        change(&mut state);
+        state.progress = Instant::now();
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -45,6 +45,8 @@ pub(super) struct Budget<H> {
     next_id: u64,
     /// By id, so that the oldest comes first.
     exchanges: BTreeMap<u64, ExchangeEntry<H>>,
+    /// The handles of removed exchanges, which are to be ended.
+    evicted: Vec<H>,
 }
 
 struct ExchangeEntry<H> {
@@ -52,22 +54,6 @@ struct ExchangeEntry<H> {
     owner: Owner,
     bytes: usize,
     is_waiting: bool,
-}
-
-/// The result of a request for bytes.
-pub(super) struct Allocation<H> {
-    pub(super) is_granted: bool,
-    /// The handles of removed exchanges, which are to be ended.
-    pub(super) evicted: Vec<H>,
-}
-
-impl<H> Allocation<H> {
-    fn denied() -> Self {
-        Self {
-            is_granted: false,
-            evicted: Vec::new(),
-        }
-    }
 }
 
 impl<H> Budget<H> {
@@ -78,6 +64,7 @@ impl<H> Budget<H> {
             bytes: 0,
             next_id: 0,
             exchanges: BTreeMap::new(),
+            evicted: Vec::new(),
         }
     }
 
@@ -90,60 +77,57 @@ impl<H> Budget<H> {
         self.exchanges.len()
     }
 
-    /// Adds an exchange that the service works on. Calls `handle` with its id if there is room.
+    /// Returns the handles of exchanges that were evicted since the last call, which are to be ended.
+    pub(super) fn take_evicted(&mut self) -> Vec<H> {
+        std::mem::take(&mut self.evicted)
+    }
+
+    /// Adds an exchange that the service works on. Calls `handle` with its id if there is room, and
+    /// returns whether there is.
     pub(super) fn insert(
         &mut self,
         owner: Owner,
         bytes: usize,
         handle: impl FnOnce(u64) -> H,
-    ) -> Allocation<H> {
-        if !self.is_within_share(owner, bytes) {
-            return Allocation::denied();
+    ) -> bool {
+        if !self.is_within_share(owner, bytes) || !self.make_room(owner, bytes) {
+            return false;
         }
-        let allocation = self.make_room(owner, bytes);
-        if allocation.is_granted {
-            let id = self.next_id;
-            self.next_id += 1;
-            self.bytes += bytes;
-            let entry = ExchangeEntry {
-                handle: handle(id),
-                owner,
-                bytes,
-                is_waiting: false,
-            };
-            self.exchanges.insert(id, entry);
-        }
-        allocation
-    }
-
-    /// Adds bytes of a request's body.
-    pub(super) fn receive(&mut self, id: u64, bytes: usize) -> Allocation<H> {
-        match self.exchanges.get(&id) {
-            Some(entry) if entry.is_waiting || self.is_within_share(entry.owner, bytes) => {
-                self.reserve(id, bytes)
-            }
-            _ => Allocation::denied(),
-        }
-    }
-
-    /// Adds bytes of a response, regardless of the client's share.
-    pub(super) fn reserve(&mut self, id: u64, bytes: usize) -> Allocation<H> {
-        let Some(owner) = self.exchanges.get(&id).map(|entry| entry.owner) else {
-            return Allocation::denied();
+        let id = self.next_id;
+        self.next_id += 1;
+        self.bytes += bytes;
+        let entry = ExchangeEntry {
+            handle: handle(id),
+            owner,
+            bytes,
+            is_waiting: false,
         };
-        let mut allocation = self.make_room(owner, bytes);
-        if allocation.is_granted {
-            // The exchange itself may have been evicted.
-            allocation.is_granted = match self.exchanges.get_mut(&id) {
-                Some(entry) => {
-                    entry.bytes += bytes;
-                    self.bytes += bytes;
-                    true
-                }
-                None => false,
-            };
+        self.exchanges.insert(id, entry);
+        true
+    }
+
+    /// Adds bytes of a request's body, and returns whether there is room.
+    pub(super) fn receive(&mut self, id: u64, bytes: usize) -> bool {
+        let is_allowed = self
+            .exchanges
+            .get(&id)
+            .is_some_and(|entry| entry.is_waiting || self.is_within_share(entry.owner, bytes));
+        is_allowed && self.reserve(id, bytes)
+    }
+
+    /// Adds bytes of a response, regardless of the client's share, and returns whether there is room.
+    pub(super) fn reserve(&mut self, id: u64, bytes: usize) -> bool {
+        let owner = self.exchanges.get(&id).map(|entry| entry.owner);
+        if !owner.is_some_and(|owner| self.make_room(owner, bytes)) {
+            return false;
         }
-        allocation
+        // The exchange itself may have been evicted.
+        let Some(entry) = self.exchanges.get_mut(&id) else {
+            return false;
+        };
+        entry.bytes += bytes;
+        self.bytes += bytes;
+        true
     }
 
     /// Releases bytes. Has no effect if the exchange was evicted.
@@ -199,25 +183,16 @@ impl<H> Budget<H> {
         own <= self.limit.saturating_sub(all) / FREE_PER_SHARE
     }
 
-    /// Removes exchanges until the bytes fit, or none can be removed.
-    fn make_room(&mut self, owner: Owner, bytes: usize) -> Allocation<H> {
-        let mut evicted = Vec::new();
+    /// Evicts exchanges until the bytes fit. Returns `false` if they do not, and none can be evicted.
+    fn make_room(&mut self, owner: Owner, bytes: usize) -> bool {
         while self.bytes + bytes > self.limit {
             let victim = self.victim(owner, bytes);
             let Some(handle) = victim.and_then(|id| self.remove(id)) else {
-                let is_granted = false;
-                return Allocation {
-                    is_granted,
-                    evicted,
-                };
+                return false;
             };
-            evicted.push(handle);
+            self.evicted.push(handle);
         }
-        let is_granted = true;
-        Allocation {
-            is_granted,
-            evicted,
-        }
+        true
     }
 
     fn victim(&self, owner: Owner, bytes: usize) -> Option<u64> {

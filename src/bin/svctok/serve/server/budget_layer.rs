@@ -15,7 +15,7 @@ use crate::serve::request_log;
 
 /// Ends each request whose exchange ends, and reserves the bytes of its response. Layers that log or
 /// count responses belong outside, so that they see the response that is sent.
-pub(in crate::serve) fn with_budget(app: Router) -> Router {
+pub(crate) fn with_budget(app: Router) -> Router {
     app.layer(from_fn(enforce_budget))
 }
 

@@ -12,7 +12,7 @@ const RESERVED_DESCRIPTORS: u64 = 128;
 ///
 /// The default is 1,024 or what fits, if that is less. Returns an error if an explicit number does
 /// not fit.
-pub(in crate::serve) fn max_connections(explicit: Option<u32>) -> Result<usize, Failure> {
+pub(crate) fn max_connections(explicit: Option<u32>) -> Result<usize, Failure> {
     let connections = choose(explicit.map(u64::from), raise_limit())?;
     Ok(usize::try_from(connections).unwrap_or(usize::MAX))
 }

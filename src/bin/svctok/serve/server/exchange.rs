@@ -2,7 +2,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::request;
-use tokio::sync::Notify;
+use tokio::sync::SetOnce;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
@@ -41,7 +41,8 @@ pub(super) struct Exchange {
     /// Whether other exchanges share its connection, as in HTTP/2.
     is_multiplexed: bool,
     state: Mutex<State>,
-    ending: Notify,
+    /// Set under the lock of the state.
+    ended: SetOnce<EndReason>,
 }
 
 struct State {
@@ -50,7 +51,6 @@ struct State {
     received: usize,
     /// Whether the response has begun, after which the request's body no longer matters.
     is_answered: bool,
-    ended: Option<EndReason>,
     /// The task that sends the response, if others share the connection.
     task: Option<AbortHandle>,
 }
@@ -95,10 +95,9 @@ impl Exchange {
                     phase: Phase::Working,
                     received: 0,
                     is_answered: false,
-                    ended: None,
                     task: None,
                 }),
-                ending: Notify::new(),
+                ended: SetOnce::new(),
             }
         })
     }
@@ -110,7 +109,7 @@ impl Exchange {
     /// Sets the task that sends the response, which is aborted if the exchange ends meanwhile.
     pub(super) fn set_task(&self, task: AbortHandle) {
         let mut state = self.state();
-        if state.ended.is_some() && state.is_answered {
+        if self.ended.get().is_some() && state.is_answered {
             task.abort();
         }
         state.task = Some(task);
@@ -119,26 +118,27 @@ impl Exchange {
     /// Marks an exchange that waits for the request's body, unless the response has begun.
     pub(super) fn wait_for_body(&self) {
         let progress = Instant::now();
-        self.wait(Phase::Receiving { progress }, |state| !state.is_answered);
+        self.wait(Phase::Receiving { progress });
     }
 
     /// Marks an exchange whose response is on its way to the client.
     pub(super) fn start_sending(&self) {
         let since = Instant::now();
         let progress = since;
-        self.wait(Phase::Sending { since, progress }, |_| true);
+        self.wait(Phase::Sending { since, progress });
     }
 
-    fn wait(&self, phase: Phase, is_allowed: impl FnOnce(&State) -> bool) {
+    fn wait(&self, phase: Phase) {
         {
             let mut state = self.state();
-            if !matches!(state.phase, Phase::Working) || !is_allowed(&state) {
+            let is_late = state.is_answered && matches!(phase, Phase::Receiving { .. });
+            if !matches!(state.phase, Phase::Working) || is_late {
                 return;
             }
             state.phase = phase;
         }
         self.activity.wait_for_client();
-        self.in_flight.mark_waiting(self.id);
+        self.in_flight.update(|budget| budget.mark_waiting(self.id));
     }
 
     /// Marks an exchange that has received its body. Returns an error if it has ended, or ends
@@ -146,12 +146,17 @@ impl Exchange {
     pub(super) fn resume_work(&self) -> Result<(), EndReason> {
         let is_waiting = matches!(self.state().phase, Phase::Receiving { .. });
         // First of all, so that it is no longer evicted.
-        if is_waiting && self.in_flight.resume(self.id).is_err() {
+        if is_waiting
+            && self
+                .in_flight
+                .allocate(|budget| budget.resume(self.id))
+                .is_err()
+        {
             self.abort(EndReason::Overload);
         }
         {
             let mut state = self.state();
-            if let Some(reason) = state.ended {
+            if let Some(reason) = self.end_reason() {
                 return Err(reason);
             }
             if !matches!(state.phase, Phase::Receiving { .. }) {
@@ -172,14 +177,15 @@ impl Exchange {
         self.resume_work()?;
         let received = {
             let mut state = self.state();
-            if let Some(reason) = state.ended {
+            if let Some(reason) = self.end_reason() {
                 return Err(reason);
             }
             state.is_answered = true;
             std::mem::take(&mut state.received)
         };
         // The request's body is no longer held.
-        self.in_flight.release(self.id, received);
+        self.in_flight
+            .update(|budget| budget.release(self.id, received));
         let Some(length @ 1..) = length else {
             return Ok(None);
         };
@@ -192,13 +198,15 @@ impl Exchange {
     /// Adds the bytes of a part of the request's body.
     pub(super) fn receive(&self, bytes: usize) -> Result<(), Overloaded> {
         let bytes = bytes + FRAME_COST;
-        self.in_flight.receive(self.id, bytes)?;
+        self.in_flight
+            .allocate(|budget| budget.receive(self.id, bytes))?;
         self.state().received += bytes;
         Ok(())
     }
 
     pub(super) fn reserve(self: &Arc<Self>, bytes: usize) -> Result<Reservation, Overloaded> {
-        self.in_flight.reserve(self.id, bytes)?;
+        self.in_flight
+            .allocate(|budget| budget.reserve(self.id, bytes))?;
         Ok(Reservation {
             exchange: Arc::clone(self),
             bytes,
@@ -220,11 +228,10 @@ impl Exchange {
 
     /// Ends the exchange under the lock under which its phase was read, so that the service cannot
     /// resume it meanwhile.
-    fn end(&self, mut state: MutexGuard<'_, State>, reason: EndReason) {
-        if state.ended.is_some() {
+    fn end(&self, state: MutexGuard<'_, State>, reason: EndReason) {
+        if self.ended.set(reason).is_err() {
             return;
         }
-        state.ended = Some(reason);
         metrics::counter!("svctok_requests_cut_off_total", "reason" => reason.label()).increment(1);
         if state.is_answered {
             match (&state.task, self.is_multiplexed) {
@@ -234,24 +241,18 @@ impl Exchange {
                 (None, false) => self.activity.close(reason.into()),
             }
         }
-        self.ending.notify_one();
         drop(state);
         self.activity.reject_request();
     }
 
     /// Waits until the service ends the exchange.
     pub(super) async fn ended(&self) -> EndReason {
-        loop {
-            if let Some(reason) = self.end_reason() {
-                return reason;
-            }
-            self.ending.notified().await;
-        }
+        *self.ended.wait().await
     }
 
     /// Returns why the exchange has ended, if it has.
     pub(super) fn end_reason(&self) -> Option<EndReason> {
-        self.state().ended
+        self.ended.get().copied()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -303,10 +304,13 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         let (was_working, is_answered) = {
             let state = self.state();
-            (matches!(state.phase, Phase::Working), state.ended.is_none())
+            (
+                matches!(state.phase, Phase::Working),
+                self.ended.get().is_none(),
+            )
         };
         self.activity.end_request(was_working, is_answered);
-        self.in_flight.remove(self.id);
+        self.in_flight.update(|budget| budget.remove(self.id));
     }
 }
 
@@ -339,8 +343,7 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.exchange
-            .in_flight
-            .release(self.exchange.id, self.bytes);
+        let Exchange { id, in_flight, .. } = &*self.exchange;
+        in_flight.update(|budget| budget.release(*id, self.bytes));
     }
 }

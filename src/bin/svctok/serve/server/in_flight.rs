@@ -1,7 +1,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use super::budget::{Allocation, Budget, Owner};
+use super::budget::{Budget, Owner};
 use super::rejection_log::RejectionLog;
 
 /// The bytes that all requests and responses in flight may occupy.
@@ -14,13 +14,13 @@ const HEALTH_LIMIT: usize = 1024 * 1024;
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The requests and responses in flight of many connections, which share a [`Budget`].
-pub(in crate::serve) struct InFlight {
+pub(crate) struct InFlight {
     budget: Mutex<Budget<Handle>>,
     rejections: RejectionLog,
     gauge: metrics::Gauge,
 }
 
-type Handle = Weak<dyn Evict>;
+pub(super) type Handle = Weak<dyn Evict>;
 
 /// An exchange that can be evicted from a budget while it waits for its client.
 pub(super) trait Evict: Send + Sync {
@@ -37,7 +37,7 @@ pub(super) struct Overloaded;
 
 impl InFlight {
     /// Creates a budget of 8 MiB, whose use `svctok_bytes_in_flight` shows.
-    pub(in crate::serve) fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         Self::with_limit(LIMIT, metrics::gauge!("svctok_bytes_in_flight"))
     }
 
@@ -78,42 +78,8 @@ impl InFlight {
         granted.and(inserted.ok_or(Overloaded))
     }
 
-    /// Adds bytes of a request's body, until they are released or the exchange ends.
-    pub(super) fn receive(&self, id: u64, bytes: usize) -> Result<(), Overloaded> {
-        self.allocate(|budget| budget.receive(id, bytes))
-    }
-
-    /// Adds bytes of a response, until they are released or the exchange ends.
-    pub(super) fn reserve(&self, id: u64, bytes: usize) -> Result<(), Overloaded> {
-        self.allocate(|budget| budget.reserve(id, bytes))
-    }
-
-    pub(super) fn release(&self, id: u64, bytes: usize) {
-        let mut budget = self.budget();
-        budget.release(id, bytes);
-        self.update_gauge(&budget);
-    }
-
-    /// Marks an exchange that waits for its client, so that it can be evicted.
-    pub(super) fn mark_waiting(&self, id: u64) {
-        self.budget().mark_waiting(id);
-    }
-
-    /// Marks an exchange that the service works on again. Returns an error if it was evicted or does
-    /// not fit into its client's share.
-    pub(super) fn resume(&self, id: u64) -> Result<(), Overloaded> {
-        let is_resumed = self.budget().resume(id);
-        is_resumed.then_some(()).ok_or(Overloaded)
-    }
-
-    pub(super) fn remove(&self, id: u64) {
-        let mut budget = self.budget();
-        budget.remove(id);
-        self.update_gauge(&budget);
-    }
-
     /// Ends stalled exchanges, for as long as the process runs.
-    pub(in crate::serve) async fn sweep(self: Arc<Self>) {
+    pub(crate) async fn sweep(self: Arc<Self>) {
         loop {
             tokio::time::sleep(SWEEP_INTERVAL).await;
             let waiting: Vec<_> = self.budget().waiting().filter_map(Weak::upgrade).collect();
@@ -134,25 +100,31 @@ impl InFlight {
         self.budget().bytes()
     }
 
-    /// Allocates bytes, and ends the exchanges that are evicted for them.
-    fn allocate(
+    /// Allocates bytes, and ends the exchanges that are evicted for them. Returns an error if the
+    /// budget does not grant them.
+    pub(super) fn allocate(
         &self,
-        allocate: impl FnOnce(&mut Budget<Handle>) -> Allocation<Handle>,
+        allocate: impl FnOnce(&mut Budget<Handle>) -> bool,
     ) -> Result<(), Overloaded> {
-        let mut budget = self.budget();
-        let allocation = allocate(&mut budget);
-        self.update_gauge(&budget);
-        // An exchange locks the budget again when it is dropped.
-        drop(budget);
-        for exchange in allocation.evicted.iter().filter_map(Weak::upgrade) {
+        let mut is_granted = false;
+        let evicted = self.update(|budget| {
+            is_granted = allocate(budget);
+            budget.take_evicted()
+        });
+        // Not under the lock: an exchange locks the budget again when it is dropped.
+        for exchange in evicted.iter().filter_map(Weak::upgrade) {
             exchange.evict();
         }
-        allocation.is_granted.then_some(()).ok_or(Overloaded)
+        is_granted.then_some(()).ok_or(Overloaded)
     }
 
+    /// Changes the budget and the gauge.
     #[expect(clippy::cast_precision_loss, reason = "the limit is far below 2^52")]
-    fn update_gauge(&self, budget: &Budget<Handle>) {
+    pub(super) fn update<T>(&self, update: impl FnOnce(&mut Budget<Handle>) -> T) -> T {
+        let mut budget = self.budget();
+        let updated = update(&mut budget);
         self.gauge.set(budget.bytes() as f64);
+        updated
     }
 
     fn budget(&self) -> MutexGuard<'_, Budget<Handle>> {

@@ -26,7 +26,7 @@ mod tests;
 mod write_timeout;
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
-use tower_service_token::limits::ClientAddress;
+use tower_service_token::limits::{ClientAddress, TrustedProxies};
 
 use self::activity::Activity;
 pub(super) use self::budget_layer::with_budget;
@@ -77,7 +77,7 @@ pub(super) fn address(listener: &TcpListener) -> Result<SocketAddr, Failure> {
 pub(super) struct Server {
     socket: TcpListener,
     listener: Listener,
-    is_proxy: Box<dyn Fn(IpAddr) -> bool + Send + Sync>,
+    proxies: TrustedProxies,
     table: Arc<ConnectionTable>,
     reserved: Arc<ConnectionTable>,
     errors: LogLimiter,
@@ -101,7 +101,7 @@ impl Server {
                 in_flight,
                 health_in_flight: InFlight::for_health(),
             },
-            is_proxy: Box::new(|_| false),
+            proxies: TrustedProxies::default(),
             table: ConnectionTable::new(16, gauge.clone()),
             reserved: ConnectionTable::new(RESERVED_CONNECTIONS, gauge),
             errors: LogLimiter::new(1, ERROR_INTERVAL),
@@ -122,11 +122,8 @@ impl Server {
 
     /// Declares the addresses of proxies, which may have more than a client's share of the
     /// connections. The default is none.
-    pub(super) fn with_proxies(
-        mut self,
-        is_proxy: impl Fn(IpAddr) -> bool + Send + Sync + 'static,
-    ) -> Self {
-        self.is_proxy = Box::new(is_proxy);
+    pub(super) fn with_proxies(mut self, proxies: TrustedProxies) -> Self {
+        self.proxies = proxies;
         self
     }
 
@@ -161,7 +158,7 @@ impl Server {
     /// Adds a connection to a table, and closes another one if it is full. Returns `None` if there is
     /// no room.
     fn admit(&self, listener: &Arc<Listener>, peer: SocketAddr) -> Option<Connection> {
-        let is_proxy = (self.is_proxy)(peer.ip().to_canonical());
+        let is_proxy = self.proxies.contains(peer.ip().to_canonical());
         let client = (!is_proxy).then(|| ClientAddress::new(peer.ip()).network());
         let activity = Arc::new(Activity::new(client));
         let (guard, is_reserved) = if let Some(guard) = self.table.insert(&activity) {
