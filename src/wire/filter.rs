@@ -27,13 +27,17 @@ pub(crate) struct Filter {
     #[cfg_attr(feature = "api", schema(schema_with = schema::state_or_null), param(schema_with = schema::state))]
     state: Option<String>,
     /// A label, as `key=value`.
-    #[cfg_attr(feature = "api", schema(schema_with = schema::label_or_null), param(schema_with = schema::label))]
+    #[cfg_attr(
+        feature = "api",
+        schema(pattern = "="),
+        param(pattern = "=", nullable = false)
+    )]
     label: Option<String>,
     /// Expires before this time.
-    #[cfg_attr(feature = "api", schema(schema_with = schema::time_or_null), param(schema_with = schema::time))]
+    #[cfg_attr(feature = "api", schema(format = DateTime), param(format = DateTime, nullable = false))]
     expires_before: Option<String>,
     /// Last used, or created, before this time.
-    #[cfg_attr(feature = "api", schema(schema_with = schema::time_or_null), param(schema_with = schema::time))]
+    #[cfg_attr(feature = "api", schema(format = DateTime), param(format = DateTime, nullable = false))]
     last_used_before: Option<String>,
 }
 

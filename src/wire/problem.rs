@@ -6,19 +6,23 @@ use crate::lifecycle::{FieldProblem, Patch};
 
 /// The body of an error, `application/problem+json` (RFC 9457).
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
 #[cfg_attr(feature = "api", derive(utoipa::ToSchema), schema(as = ServiceTokenProblem))]
 pub(crate) struct Problem {
+    #[serde(default)]
     #[cfg_attr(feature = "api", schema(required))]
     pub(crate) r#type: Cow<'static, str>,
+    #[serde(default)]
     #[cfg_attr(feature = "api", schema(required))]
     pub(crate) title: Cow<'static, str>,
+    #[serde(default)]
     #[cfg_attr(feature = "api", schema(required))]
     pub(crate) status: u16,
     /// What is wrong, for people.
+    #[serde(default)]
     #[cfg_attr(feature = "api", schema(required))]
     pub(crate) detail: Cow<'static, str>,
     /// What is wrong, for programs.
+    #[serde(default)]
     #[cfg_attr(feature = "api", schema(required))]
     pub(crate) code: Cow<'static, str>,
     /// The id of the token that the caller presented.
@@ -42,7 +46,7 @@ pub(crate) struct Problem {
     #[cfg_attr(feature = "api", schema(nullable = false))]
     pub(crate) forbidden: Option<usize>,
     /// The `expect` of the call. `null` if the call needs one and had none.
-    #[serde(skip_serializing_if = "Patch::is_keep")]
+    #[serde(default, skip_serializing_if = "Patch::is_keep")]
     #[cfg_attr(feature = "api", schema(value_type = Option<usize>))]
     pub(crate) expected: Patch<usize>,
     /// The number of tokens that the filter matches.

@@ -13,7 +13,6 @@ const LINE: &str = r"^[^\s\u0000-\u001f\u007f-\u009f]([^\u0000-\u001f\u007f-\u00
 const NO_CONTROL: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
 const SCOPE: &str = r"^[!#-\[\]-~]+$";
 const DURATION: &str = "^(P[1-9][0-9]{0,2}[YMWD]|PT[1-9][0-9]{0,3}[HMS]|[1-9][0-9]{0,2}[ywdhms])$";
-const GRACE: &str = "^(P[0-9]{1,3}[WD]|PT[0-9]{1,4}[HMS]|[0-9]{1,3}[wdhms])$";
 const DEFAULT_EXPIRY: &str = " If the caller's token expires and lacks the scope \
                               `service-tokens:admin`, the default is its expiry; `null` and later \
                               expiries are refused with 403 `escalation_denied`.";
@@ -48,10 +47,6 @@ pub(super) fn line() -> Object {
 
 pub(super) fn line_or_null() -> Object {
     nullable(line_text()).build()
-}
-
-pub(super) fn description() -> Object {
-    nullable(string().max_length(Some(2000))).build()
 }
 
 pub(super) fn roles() -> Array {
@@ -93,21 +88,8 @@ fn labels_of(value: ObjectBuilder) -> Object {
         .build()
 }
 
-pub(super) fn time() -> Object {
-    date_time().build()
-}
-
 fn date_time() -> ObjectBuilder {
     string().format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
-}
-
-pub(super) fn time_or_null() -> Object {
-    nullable(date_time()).build()
-}
-
-pub(super) fn not_before() -> Object {
-    let description = "When the token starts working: before the expiry.";
-    nullable(date_time()).description(Some(description)).build()
 }
 
 pub(super) fn expires_at() -> Schema {
@@ -144,15 +126,6 @@ fn expires_in_with_default(default: &str) -> Object {
     duration.description(Some(description)).build()
 }
 
-pub(super) fn grace() -> Object {
-    let description = "How long the current secret stays valid: a duration in weeks, days or \
-         shorter units. The default is zero. A rotation with the token's previous secret ends the \
-         current one, which was lost, and keeps the previous one for at most the rest of its \
-         grace.";
-    let grace = nullable(string().pattern(Some(GRACE)));
-    grace.description(Some(description)).build()
-}
-
 fn states() -> [String; 4] {
     use TokenStatus::{Active, Disabled, Expired, Revoked};
     [Active, Disabled, Revoked, Expired].map(|state| state.to_string())
@@ -165,14 +138,6 @@ pub(super) fn state() -> Object {
 pub(super) fn state_or_null() -> Object {
     let states = states().map(Value::from).into_iter().chain([Value::Null]);
     nullable(string()).enum_values(Some(states)).build()
-}
-
-pub(super) fn label() -> Object {
-    string().pattern(Some("=")).build()
-}
-
-pub(super) fn label_or_null() -> Object {
-    nullable(string().pattern(Some("="))).build()
 }
 
 pub(super) fn always_true() -> Object {

@@ -9,8 +9,6 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use zeroize::Zeroizing;
 
 use super::field::FieldProblems;
-#[cfg(feature = "api")]
-use super::schema;
 use super::token_info::TokenInfo;
 use crate::lifecycle::FieldProblem;
 use crate::token::PresentedToken;
@@ -24,7 +22,13 @@ const MAX_GRACE: u64 = 300_000_000_000;
 #[serde(deny_unknown_fields, expecting = "an object")]
 #[cfg_attr(feature = "api", derive(utoipa::ToSchema), schema(as = ServiceTokenRotateRequest))]
 pub(crate) struct RotateRequest {
-    #[cfg_attr(feature = "api", schema(schema_with = schema::grace))]
+    /// How long the current secret stays valid: a duration in weeks, days or shorter units. The
+    /// default is zero. A rotation with the token's previous secret ends the current one, which was
+    /// lost, and keeps the previous one for at most the rest of its grace.
+    #[cfg_attr(
+        feature = "api",
+        schema(pattern = "^(P[0-9]{1,3}[WD]|PT[0-9]{1,4}[HMS]|[0-9]{1,3}[wdhms])$")
+    )]
     grace: Option<String>,
 }
 

@@ -14,7 +14,7 @@ use crate::lifecycle::{FieldProblem, NewToken, Patch, TokenUpdate};
 pub(crate) struct CreateRequest {
     #[cfg_attr(feature = "api", schema(required, schema_with = schema::line))]
     name: Option<String>,
-    #[cfg_attr(feature = "api", schema(schema_with = schema::description))]
+    #[cfg_attr(feature = "api", schema(max_length = 2000))]
     description: Option<String>,
     #[cfg_attr(feature = "api", schema(schema_with = schema::line_or_null))]
     subject: Option<String>,
@@ -24,7 +24,8 @@ pub(crate) struct CreateRequest {
     scopes: Option<Vec<String>>,
     #[cfg_attr(feature = "api", schema(schema_with = schema::labels))]
     labels: Option<BTreeMap<String, String>>,
-    #[cfg_attr(feature = "api", schema(schema_with = schema::not_before))]
+    /// When the token starts working: before the expiry.
+    #[cfg_attr(feature = "api", schema(format = DateTime))]
     not_before: Option<String>,
     #[serde(default, skip_serializing_if = "Patch::is_keep")]
     #[cfg_attr(feature = "api", schema(schema_with = schema::new_expires_at))]
@@ -36,34 +37,35 @@ pub(crate) struct CreateRequest {
 
 /// The body of an update: a merge patch (RFC 7396). Absent members stay as they are, `null` clears.
 #[derive(Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, expecting = "an object")]
+#[serde(deny_unknown_fields, expecting = "an object")]
 #[cfg_attr(feature = "api", derive(utoipa::ToSchema), schema(as = ServiceTokenUpdateRequest))]
 pub(crate) struct UpdateRequest {
-    #[serde(skip_serializing_if = "Patch::is_keep")]
+    #[serde(default, skip_serializing_if = "Patch::is_keep")]
     #[cfg_attr(feature = "api", schema(schema_with = schema::line))]
     name: Patch<String>,
-    #[serde(skip_serializing_if = "Patch::is_keep")]
-    #[cfg_attr(feature = "api", schema(schema_with = schema::description))]
+    #[serde(default, skip_serializing_if = "Patch::is_keep")]
+    #[cfg_attr(feature = "api", schema(value_type = Option<String>, max_length = 2000))]
     description: Patch<String>,
-    #[serde(skip_serializing_if = "Patch::is_keep")]
+    #[serde(default, skip_serializing_if = "Patch::is_keep")]
     #[cfg_attr(feature = "api", schema(schema_with = schema::line_or_null))]
     subject: Patch<String>,
-    #[serde(skip_serializing_if = "Patch::is_keep")]
+    #[serde(default, skip_serializing_if = "Patch::is_keep")]
     #[cfg_attr(feature = "api", schema(schema_with = schema::roles))]
     roles: Patch<Vec<String>>,
-    #[serde(skip_serializing_if = "Patch::is_keep")]
+    #[serde(default, skip_serializing_if = "Patch::is_keep")]
     #[cfg_attr(feature = "api", schema(schema_with = schema::scopes))]
     scopes: Patch<Vec<String>>,
-    #[serde(skip_serializing_if = "Patch::is_keep")]
+    #[serde(default, skip_serializing_if = "Patch::is_keep")]
     #[cfg_attr(feature = "api", schema(schema_with = schema::label_patch))]
     labels: Patch<BTreeMap<String, Option<String>>>,
-    #[serde(skip_serializing_if = "Patch::is_keep")]
-    #[cfg_attr(feature = "api", schema(schema_with = schema::not_before))]
+    /// When the token starts working: before the expiry.
+    #[serde(default, skip_serializing_if = "Patch::is_keep")]
+    #[cfg_attr(feature = "api", schema(value_type = Option<String>, format = DateTime))]
     not_before: Patch<String>,
-    #[serde(skip_serializing_if = "Patch::is_keep")]
+    #[serde(default, skip_serializing_if = "Patch::is_keep")]
     #[cfg_attr(feature = "api", schema(schema_with = schema::expires_at))]
     expires_at: Patch<String>,
-    #[serde(skip_serializing_if = "Patch::is_keep")]
+    #[serde(default, skip_serializing_if = "Patch::is_keep")]
     #[cfg_attr(feature = "api", schema(schema_with = schema::expires_in))]
     expires_in: Patch<String>,
 }

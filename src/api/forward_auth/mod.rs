@@ -60,7 +60,6 @@
 //! ```
 
 mod endpoint;
-mod identity;
 mod query;
 
 pub use self::endpoint::ForwardAuth;

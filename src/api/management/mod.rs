@@ -103,7 +103,6 @@ mod conditions;
 mod create;
 mod document;
 mod idempotency_key;
-mod if_match;
 mod list;
 mod openapi;
 mod problem;

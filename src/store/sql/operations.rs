@@ -177,17 +177,13 @@ impl<B: Backend> SqlStore<B> {
         limit: usize,
     ) -> Result<Vec<AuditEvent>, StoreError> {
         let limit = i64::try_from(limit.min(MAX_EVENTS)).unwrap_or(i64::MAX);
-        let rows = match id {
-            Some(id) => {
-                let values = [limit.into(), id.as_i64().into()];
-                self.rows(audit_trail::LATEST_OF_TOKEN.into(), &values)
-                    .await?
-            }
-            None => {
-                self.rows(audit_trail::LATEST.into(), &[limit.into()])
-                    .await?
-            }
+        let statement = match id {
+            Some(_) => audit_trail::LATEST_OF_TOKEN,
+            None => audit_trail::LATEST,
         };
+        let id = id.map(|id| id.as_i64().into());
+        let values: Vec<_> = [limit.into()].into_iter().chain(id).collect();
+        let rows = self.rows(statement.into(), &values).await?;
         let events = rows.iter().map(audit_trail::read).collect::<Result<_, _>>();
         Ok(events.map_err(Failure::from)?)
     }

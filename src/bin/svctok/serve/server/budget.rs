@@ -14,19 +14,10 @@ pub(super) struct Owner {
     pub(super) client: Option<IpAddr>,
 }
 
-/// The unit that competes for bytes: each connection of a proxy counts as a client.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum ClientKey {
-    Address(IpAddr),
-    Proxied(u64),
-}
-
 impl Owner {
-    fn key(self) -> ClientKey {
-        match self.client {
-            Some(address) => ClientKey::Address(address),
-            None => ClientKey::Proxied(self.connection),
-        }
+    /// Returns the unit that competes for bytes: each connection of a proxy counts as a client.
+    fn key(self) -> Result<IpAddr, u64> {
+        self.client.ok_or(self.connection)
     }
 }
 

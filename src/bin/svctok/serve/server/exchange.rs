@@ -232,13 +232,14 @@ impl Exchange {
         if self.ended.set(reason).is_err() {
             return;
         }
+        let reason = reason.for_connection();
         metrics::counter!("svctok_requests_cut_off_total", "reason" => reason.label()).increment(1);
         if state.is_answered {
             match (&state.task, self.is_multiplexed) {
                 (Some(task), _) => task.abort(),
                 // `set_task` aborts it.
                 (None, true) => {}
-                (None, false) => self.activity.close(reason.into()),
+                (None, false) => self.activity.close(reason),
             }
         }
         drop(state);
@@ -315,16 +316,11 @@ impl Drop for Exchange {
 }
 
 impl EndReason {
-    fn label(self) -> &'static str {
-        CloseReason::from(self).label()
-    }
-}
-
-impl From<EndReason> for CloseReason {
-    fn from(reason: EndReason) -> Self {
-        match reason {
-            EndReason::Overload => Self::Overload,
-            EndReason::Stalled => Self::Stalled,
+    /// Returns the same reason for a connection.
+    fn for_connection(self) -> CloseReason {
+        match self {
+            Self::Overload => CloseReason::Overload,
+            Self::Stalled => CloseReason::Stalled,
         }
     }
 }
