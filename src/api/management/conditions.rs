@@ -60,50 +60,35 @@ impl FromRequestParts<Arc<HandlerState>> for Conditions {
 }
 
 impl Conditions {
-    /// Authenticates the caller again and returns the tokens, with the conditions for this one. Call
+    /// Authenticates the caller again, and returns the tokens with the conditions for this one. Call
     /// it after reading the body.
-    pub(super) async fn for_token(
+    ///
+    /// Without an id, the token is the caller's own, which needs no scope.
+    pub(super) async fn tokens(
         self,
         state: &HandlerState,
-        id: TokenId,
-    ) -> Result<ServiceTokens, Problem> {
-        let tokens = self.caller.tokens(state, Some(write_requirement())).await?;
-        let conditional = conditional(tokens, id, self.revisions, self.allows_last_admin_removal);
-        conditional.await.map_err(|error| state.error(error))
-    }
-
-    /// Does the same as [`for_token`](Self::for_token) for the caller's own token, and returns its
-    /// id.
-    pub(super) async fn for_own(
-        self,
-        state: &HandlerState,
+        id: Option<TokenId>,
     ) -> Result<(ServiceTokens, TokenId), Problem> {
-        let tokens = self.caller.tokens(state, None).await?;
-        let own = tokens.own_record().await;
-        let id = own.map_err(|error| state.error(error))?.id();
-        let conditional = conditional(tokens, id, self.revisions, self.allows_last_admin_removal);
-        let tokens = conditional.await.map_err(|error| state.error(error))?;
+        let failed = |error| state.error(error);
+        let requirement = id.map(|_| write_requirement());
+        let mut tokens = self.caller.tokens(state, requirement).await?;
+        let id = match id {
+            Some(id) => id,
+            None => tokens.own_record().await.map_err(failed)?.id(),
+        };
+        if self.allows_last_admin_removal {
+            tokens = tokens.allow_last_admin_removal();
+        }
+        let Some(revisions) = self.revisions else {
+            return Ok((tokens, id));
+        };
+        let revision = tokens.get(id).await.map_err(failed)?.revision();
+        let tokens = match &revisions[..] {
+            [one] if *one == revision => tokens.if_revision(revision),
+            several if several.contains(&revision) => tokens.if_one_of_several_revisions(revision),
+            _ => return Err(failed(LifecycleError::RevisionMismatch)),
+        };
         Ok((tokens, id))
-    }
-}
-
-async fn conditional(
-    mut tokens: ServiceTokens,
-    id: TokenId,
-    revisions: Option<Vec<u64>>,
-    allows_last_admin_removal: bool,
-) -> Result<ServiceTokens, LifecycleError> {
-    if allows_last_admin_removal {
-        tokens = tokens.allow_last_admin_removal();
-    }
-    let Some(revisions) = revisions else {
-        return Ok(tokens);
-    };
-    let revision = tokens.get(id).await?.revision();
-    match &revisions[..] {
-        [one] if *one == revision => Ok(tokens.if_revision(revision)),
-        several if several.contains(&revision) => Ok(tokens.if_one_of_several_revisions(revision)),
-        _ => Err(LifecycleError::RevisionMismatch),
     }
 }
 

@@ -76,7 +76,7 @@ pub(super) async fn update(
     let id = id(&path)?;
     let update = body::merge_patch::<UpdateRequest>(request).await?;
     let update = TokenUpdate::try_from(update)?;
-    let tokens = conditions.for_token(&state, id).await?;
+    let (tokens, id) = conditions.tokens(&state, Some(id)).await?;
     changed(&state, tokens.update(id, update).await)
 }
 
@@ -94,7 +94,7 @@ pub(super) async fn rotate(
 ) -> Outcome {
     let id = id(&path)?;
     let grace = Duration::try_from(body::optional::<RotateRequest>(request).await?)?;
-    let tokens = conditions.for_token(&state, id).await?;
+    let (tokens, id) = conditions.tokens(&state, Some(id)).await?;
     rotated(&state, tokens.rotate(id, grace).await)
 }
 
@@ -110,7 +110,7 @@ pub(super) async fn rotate_own(
     request: Request,
 ) -> Outcome {
     let grace = Duration::try_from(body::optional::<RotateRequest>(request).await?)?;
-    let (tokens, id) = conditions.for_own(&state).await?;
+    let (tokens, id) = conditions.tokens(&state, None).await?;
     rotated(&state, tokens.rotate(id, grace).await)
 }
 
@@ -125,8 +125,7 @@ pub(super) async fn disable(
     PathSegment(path): PathSegment,
     conditions: Conditions,
 ) -> Outcome {
-    let id = id(&path)?;
-    let tokens = conditions.for_token(&state, id).await?;
+    let (tokens, id) = conditions.tokens(&state, Some(id(&path)?)).await?;
     changed(&state, tokens.disable(id).await)
 }
 
@@ -141,8 +140,7 @@ pub(super) async fn enable(
     PathSegment(path): PathSegment,
     conditions: Conditions,
 ) -> Outcome {
-    let id = id(&path)?;
-    let tokens = conditions.for_token(&state, id).await?;
+    let (tokens, id) = conditions.tokens(&state, Some(id(&path)?)).await?;
     changed(&state, tokens.enable(id).await)
 }
 
@@ -157,8 +155,7 @@ pub(super) async fn revoke(
     PathSegment(path): PathSegment,
     conditions: Conditions,
 ) -> Outcome {
-    let id = id(&path)?;
-    let tokens = conditions.for_token(&state, id).await?;
+    let (tokens, id) = conditions.tokens(&state, Some(id(&path)?)).await?;
     revoked(&state, tokens.revoke(id).await)
 }
 
@@ -169,7 +166,7 @@ pub(super) async fn revoke(
     responses((status = 204, description = "The token is revoked.")),
 )]
 pub(super) async fn revoke_own(State(state): SharedState, conditions: Conditions) -> Outcome {
-    let (tokens, id) = conditions.for_own(&state).await?;
+    let (tokens, id) = conditions.tokens(&state, None).await?;
     revoked(&state, tokens.revoke(id).await)
 }
 

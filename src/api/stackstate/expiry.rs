@@ -11,11 +11,8 @@ pub(super) fn from_millis(millis: i64) -> Option<SystemTime> {
     if !(0..=MAX_MILLIS - DAY_MILLIS).contains(&millis) {
         return None;
     }
-    let end = if millis % DAY_MILLIS == 0 {
-        millis + DAY_MILLIS
-    } else {
-        millis
-    };
+    let is_date = millis % DAY_MILLIS == 0;
+    let end = millis + i64::from(is_date) * DAY_MILLIS;
     let since_epoch = Duration::from_millis(end.unsigned_abs());
     Some(SystemTime::UNIX_EPOCH + since_epoch)
 }
@@ -24,11 +21,7 @@ pub(super) fn from_millis(millis: i64) -> Option<SystemTime> {
 pub(super) fn displayed(end: SystemTime) -> Option<i64> {
     let millis = millis(end)?;
     let is_end_of_day = millis % DAY_MILLIS == 0;
-    Some(if is_end_of_day {
-        millis - DAY_MILLIS / 2
-    } else {
-        millis
-    })
+    Some(millis - i64::from(is_end_of_day) * DAY_MILLIS / 2)
 }
 
 pub(super) fn millis(time: SystemTime) -> Option<i64> {

@@ -28,23 +28,17 @@ pub(super) struct OperationResult {
 
 impl<'a> Change<'a> {
     pub(super) async fn run(self, session: &mut impl Session) -> Result<OperationResult, Failure> {
-        let written = match self {
-            Self::Insert(write) => write::insert(session, write).await?,
-            Self::Update(write) => write::update(session, write).await?,
-            Self::Delete(write) => write::delete(session, write).await?,
-            Self::UpdateMany(writes) => {
-                let outcomes = batch::update_many(session, writes).await?;
-                return Ok(OperationResult { outcomes, rows: 0 });
-            }
+        let outcomes = match self {
+            Self::Insert(write) => vec![Ok(write::insert(session, write).await?)],
+            Self::Update(write) => vec![Ok(write::update(session, write).await?)],
+            Self::Delete(write) => vec![Ok(write::delete(session, write).await?)],
+            Self::UpdateMany(writes) => batch::update_many(session, writes).await?,
             Self::Execute(statement, values) => {
                 let rows = session.rows(statement.into(), values).await?.len();
-                return Ok(OperationResult {
-                    outcomes: Vec::new(),
-                    rows,
-                });
+                let outcomes = Vec::new();
+                return Ok(OperationResult { outcomes, rows });
             }
         };
-        let outcomes = vec![Ok(written)];
         Ok(OperationResult { outcomes, rows: 0 })
     }
 

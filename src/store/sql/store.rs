@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
-use sqlx::Transaction;
 use tokio::time::Instant;
 
 use super::backend::{Access, Backend, ConnectionOf};
@@ -200,7 +199,16 @@ impl<B: Backend> SqlStore<B> {
         deadline: Instant,
         change: Change<'_>,
     ) -> Result<OperationResult, Failure> {
-        let written = before_deadline(deadline, self.write(lease, deadline, change));
+        let written = before_deadline(deadline, async {
+            self.backend.check(Access::Write)?;
+            let limit = deadline.saturating_duration_since(Instant::now());
+            // A statement that waits for a lock ends before the deadline.
+            let mut transaction = B::begin(lease, limit, (limit / 10).saturating_mul(9)).await?;
+            let done = change.run(&mut *transaction).await?;
+            let recorded = change.record(&mut *transaction, &done.outcomes, self.keeps_audit_trail);
+            let changes = recorded.await?;
+            Ok((transaction, done, changes))
+        });
         let written = written.await?.map_err(Failure::before_commit);
         let (transaction, done, changes) = written?;
         // Until the commit is answered its outcome is unknown, so the changes are published in any
@@ -215,30 +223,6 @@ impl<B: Backend> SqlStore<B> {
         // A commit to a file that was unlinked meanwhile is lost.
         self.backend.check(Access::Write)?;
         Ok(done)
-    }
-
-    /// Makes a change in a transaction that remains to be committed.
-    async fn write<'l>(
-        &self,
-        lease: &'l mut B::Lease,
-        deadline: Instant,
-        change: Change<'_>,
-    ) -> Result<
-        (
-            Transaction<'l, B::Database>,
-            OperationResult,
-            Vec<TokenChange>,
-        ),
-        Failure,
-    > {
-        self.backend.check(Access::Write)?;
-        let limit = deadline.saturating_duration_since(Instant::now());
-        // A statement that waits for a lock ends before the deadline.
-        let mut transaction = B::begin(lease, limit, (limit / 10).saturating_mul(9)).await?;
-        let done = change.run(&mut *transaction).await?;
-        let recorded = change.record(&mut *transaction, &done.outcomes, self.keeps_audit_trail);
-        let changes = recorded.await?;
-        Ok((transaction, done, changes))
     }
 }
 

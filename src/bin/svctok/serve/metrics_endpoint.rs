@@ -3,6 +3,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Bytes;
+use axum::extract::State;
 use axum::routing::get;
 use http::header::CONTENT_TYPE;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -87,15 +88,15 @@ fn install_recorder() -> Result<PrometheusHandle, Failure> {
 }
 
 fn metrics_route(handle: PrometheusHandle) -> Router {
-    let rendering = Arc::new(SharedRender::new(handle));
-    let render = move || {
-        let rendering = Arc::clone(&rendering);
-        async move {
-            let text = rendering.get().await;
-            ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text)
-        }
+    let last = Mutex::new(None);
+    let rendering = Arc::new(SharedRender { handle, last });
+    let render = async |State(rendering): State<Arc<SharedRender>>| {
+        let content_type = [(CONTENT_TYPE, "text/plain; version=0.0.4")];
+        (content_type, rendering.get().await)
     };
-    Router::new().route("/metrics", get(render))
+    Router::new()
+        .route("/metrics", get(render))
+        .with_state(rendering)
 }
 
 /// The text of all metrics, rendered once for all requests that wait for it.
@@ -106,11 +107,6 @@ struct SharedRender {
 }
 
 impl SharedRender {
-    fn new(handle: PrometheusHandle) -> Self {
-        let last = Mutex::new(None);
-        Self { handle, last }
-    }
-
     /// Returns a text whose rendering began after the call.
     async fn get(&self) -> Bytes {
         let called = Instant::now();

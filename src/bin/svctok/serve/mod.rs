@@ -34,7 +34,7 @@ use self::server::{InFlight, Server};
 use self::stop::StopSignals;
 use crate::args::ServeArgs;
 use crate::environment::Environment;
-use crate::failure::Failure;
+use crate::failure::{Failure, FailureKind};
 use crate::marker::Marker;
 use crate::store_url::{OpenedStore, StoreUrl};
 
@@ -55,7 +55,8 @@ struct Backend {
 
 pub(crate) async fn serve(args: ServeArgs) -> Result<(), Failure> {
     let _logs = logs::start(&args)?;
-    let mut signals = StopSignals::register()?;
+    let mut signals = StopSignals::register()
+        .map_err(|error| Failure::context(FailureKind::Refused, "cannot handle signals", &error))?;
     let frontend = Frontend {
         tls: tls::acceptor(&args)?,
         max_connections: server::max_connections(args.max_connections)?,
@@ -95,11 +96,7 @@ async fn run(
         .merge(health::routes(&health))
         .merge(frontend.metrics_endpoint.routes(&health, &in_flight)?);
 
-    let scheme = if frontend.tls.is_some() {
-        "https"
-    } else {
-        "http"
-    };
+    let scheme = frontend.tls.as_ref().map_or("http", |_| "https");
     let address = server::address(&frontend.listener)?;
     tracing::info!("listening on {scheme}://{address}");
     let app = server::with_budget(request_log::with_failures_handled(app));

@@ -42,14 +42,8 @@ pub(super) struct StopSignals {
 }
 
 impl StopSignals {
-    pub(super) fn register() -> Result<Self, Failure> {
-        Self::try_register().map_err(|error| {
-            Failure::context(FailureKind::Refused, "cannot handle signals", &error)
-        })
-    }
-
     #[cfg(unix)]
-    fn try_register() -> io::Result<Self> {
+    pub(super) fn register() -> io::Result<Self> {
         let mut hangup = signal(SignalKind::hangup())?;
         tokio::spawn(async move {
             while hangup.recv().await.is_some() {
@@ -63,7 +57,7 @@ impl StopSignals {
     }
 
     #[cfg(windows)]
-    fn try_register() -> io::Result<Self> {
+    pub(super) fn register() -> io::Result<Self> {
         Ok(Self {
             terminate: ctrl_shutdown()?,
             interrupt: ctrl_c()?,

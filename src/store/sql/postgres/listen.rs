@@ -29,9 +29,9 @@ const IS_IN_RECOVERY: &str = "SELECT pg_is_in_recovery()";
 
 /// Opens the connections that listen.
 pub(super) struct Connector {
-    options: PgConnectOptions,
-    server_health: Arc<ServerHealth>,
-    target: TargetSessionAttrs,
+    pub(super) options: PgConnectOptions,
+    pub(super) server_health: Arc<ServerHealth>,
+    pub(super) target: TargetSessionAttrs,
 }
 
 /// Publishes the changes that any connection makes.
@@ -60,18 +60,6 @@ pub(super) async fn listen(connector: Arc<Connector>, feed: Arc<FeedTracker>) {
 }
 
 impl Connector {
-    pub(super) fn new(
-        options: PgConnectOptions,
-        server_health: Arc<ServerHealth>,
-        target: TargetSessionAttrs,
-    ) -> Self {
-        Self {
-            options,
-            server_health,
-            target,
-        }
-    }
-
     async fn connect(&self) -> Result<PgListener, sqlx::Error> {
         let (server_health, target) = (Arc::clone(&self.server_health), self.target);
         // A new pool each time, because a connection that hangs would block its only place.

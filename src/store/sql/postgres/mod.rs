@@ -165,8 +165,11 @@ impl PostgresStore {
         target: TargetSessionAttrs,
         replaces_suspects: bool,
     ) -> Result<Self, OpenStoreError> {
-        let options = (*pool.connect_options()).clone();
-        let connector = Connector::new(options, Arc::clone(&server_health), target);
+        let connector = Connector {
+            options: (*pool.connect_options()).clone(),
+            server_health: Arc::clone(&server_health),
+            target,
+        };
         let backend = Postgres {
             pool,
             server_health,

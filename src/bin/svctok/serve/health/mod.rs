@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::RawQuery;
+use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::header::CACHE_CONTROL;
@@ -146,18 +146,15 @@ fn spawn_until_stopped(
 }
 
 pub(super) fn routes(health: &Arc<Health>) -> Router {
-    let health = Arc::clone(health);
-    let ready = move |RawQuery(query): RawQuery| {
-        let health = Arc::clone(&health);
-        async move { readiness(&health, Operation::from_query(query.as_deref())).await }
-    };
     let alive = async || ([(CACHE_CONTROL, "no-store")], "ok\n");
     Router::new()
         .route("/healthz", get(alive))
-        .route("/readyz", get(ready))
+        .route("/readyz", get(readiness))
+        .with_state(Arc::clone(health))
 }
 
-async fn readiness(health: &Health, needed: Operation) -> Response {
+async fn readiness(State(health): State<Arc<Health>>, RawQuery(query): RawQuery) -> Response {
+    let needed = Operation::from_query(query.as_deref());
     let status = health.status(needed).await;
     let response = status.code(needed).into_response();
     let mut response = internal::with_json(response, status.body(needed));

@@ -41,9 +41,8 @@ impl Condition {
 impl Operation {
     /// Parses a query: `write`, with or without a value, needs writes. Other parameters are ignored.
     pub(super) fn from_query(query: Option<&str>) -> Self {
-        let mut names = query.unwrap_or_default().split('&');
-        let is_write = |name: &str| name.split('=').next() == Some("write");
-        if names.any(is_write) {
+        let mut parameters = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
+        if parameters.any(|(name, _)| name == "write") {
             Self::Writes
         } else {
             Self::Reads

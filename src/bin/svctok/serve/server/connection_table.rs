@@ -90,18 +90,13 @@ impl Entries {
     fn victim(&self, client: Option<IpAddr>, max: usize) -> Option<u64> {
         let share = (max / SHARE_DIVISOR).max(1);
         let mut counts: HashMap<IpAddr, usize> = HashMap::new();
-        for client in self
-            .0
-            .values()
-            .filter_map(|activity| activity.owner().client)
-        {
+        let clients = self.0.values().filter_map(|it| it.owner().client);
+        for client in clients {
             *counts.entry(client).or_default() += 1;
         }
-        if let Some(client) = client {
-            let count = counts.get(&client).copied().unwrap_or_default();
-            if count >= share {
-                return self.longest_idle(Some(client));
-            }
+        let has_its_share = |client| counts.get(&client).is_some_and(|count| *count >= share);
+        if client.is_some_and(has_its_share) {
+            return self.longest_idle(client);
         }
         let greediest = counts.iter().max_by_key(|(_, count)| **count);
         greediest

@@ -1,6 +1,6 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use axum::Router;
 use axum::body::Body;
@@ -144,11 +144,12 @@ pub(super) struct StreamExecutor {
 impl StreamExecutor {
     /// Sets the exchange of the next task.
     fn set_next_exchange(&self, exchange: &Arc<Exchange>) {
-        let mut next = self
-            .next_exchange
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        *next = Arc::downgrade(exchange);
+        *self.next_exchange() = Arc::downgrade(exchange);
+    }
+
+    fn next_exchange(&self) -> MutexGuard<'_, Weak<Exchange>> {
+        let next = self.next_exchange.lock();
+        next.unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -159,11 +160,8 @@ where
 {
     fn execute(&self, future: F) {
         let task = tokio::spawn(future).abort_handle();
-        let mut next = self
-            .next_exchange
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(exchange) = std::mem::take(&mut *next).upgrade() {
+        let next = std::mem::take(&mut *self.next_exchange());
+        if let Some(exchange) = next.upgrade() {
             exchange.set_task(task);
         }
     }
