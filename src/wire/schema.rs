@@ -1,4 +1,4 @@
-//! Schemas of members whose Rust type says less than the rule.
+//! Schemas of members with stricter rules than their Rust types.
 
 use serde_json::Value;
 use utoipa::openapi::schema::{AnyOfBuilder, SchemaType};

@@ -492,7 +492,7 @@ async fn returns_the_default_workspace() {
     assert_eq!(names(&list.data(200)), ["admin", "holder", "x"]);
 }
 
-/// Each call with a good body, whom it is open to, and what it is answered with.
+/// Each call with a valid body, the scopes that it needs, and its status.
 const CALLS: [(&str, &str, &[&str], u16); 6] = [
     ("GET /workspace", "", &["", "read", "write", "admin"], 200),
     ("GET ", "", &["read", "admin"], 200),

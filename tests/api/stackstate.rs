@@ -255,7 +255,7 @@ async fn dates_last_through_the_day_and_display_as_noon() {
 #[tokio::test]
 async fn rejects_past_and_out_of_range_expiries() {
     let server = Server::new().await;
-    // The last is 9999-12-30, which ends when no time can be told any more.
+    // The last is 9999-12-30, whose end is the last representable time.
     for typed in [
         TODAY - DAY,
         NOW,
@@ -292,7 +292,7 @@ async fn rejects_invalid_creations_with_a_reason() {
         (r#"{"name":"x","roles":["a",7]}"#, "/roles/1"),
         (r#"{"name":"x","expiryDate":"hush"}"#, "/expiryDate"),
         (r#"{"name":"x","expiryDate":1.5}"#, "/expiryDate"),
-        // The names of the response: a token that never expires would be a surprise.
+        // The member names of the response, which would create a token that never expires.
         (r#"{"name":"x","expiration":"hush"}"#, "/expiration"),
         (r#"{"name":"x","description":"hush"}"#, "/description"),
         ("{}", "name"),

@@ -17,7 +17,7 @@ pub(crate) const LABELS: usize = 8;
 /// How many names all try to take, each name once in each process.
 pub(crate) const NAMES: usize = 20;
 
-/// What was acknowledged.
+/// The acknowledged changes.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct ContenderReport {
     /// Tokens that were created, and whether they were revoked.
@@ -28,7 +28,7 @@ pub(crate) struct ContenderReport {
     pub(crate) names: Vec<String>,
 }
 
-/// Says that it is ready, and that it is done, and is told to go on by anything it hears.
+/// Reports that it is ready and that it is done. Any line on stdin makes it continue.
 pub(crate) async fn run(process_config: &ProcessConfig) {
     let Role::Contender { name, shared } = &process_config.role else {
         unreachable!("this configuration has another role");
@@ -52,7 +52,7 @@ pub(crate) async fn run(process_config: &ProcessConfig) {
     }
     report.names = take_names(&tokens).await.unwrap();
 
-    // A revocation is final, so it comes when nobody has anything else to do.
+    // A revocation is final, so it comes last.
     print_line("done");
     lines.recv().await.expect("the test is there");
     for id in shared.iter() {

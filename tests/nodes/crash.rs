@@ -34,7 +34,7 @@ async fn read_some_changes(mutator: &mut Process, expected_tokens: &mut Expected
     tokio::time::sleep(moment).await;
 }
 
-/// What was said before the end.
+/// The output before the end.
 async fn read_remaining(mutator: &mut Process, expected_tokens: &mut ExpectedTokens) {
     while let Some(line) = mutator.read_line().await {
         expected_tokens.record(&line);
@@ -45,7 +45,7 @@ pub(crate) async fn acknowledged_writes_survive_sigkill_and_none_are_partial(
     database: TestDatabase,
 ) {
     let mut expected_tokens = ExpectedTokens::default();
-    // Makes the tables, so that no round ends in the midst of that.
+    // Creates the tables, so that no round interrupts that.
     drop(database.open().await);
     let tables = database.tables().await;
     for _ in 0..KILLS {

@@ -1,4 +1,4 @@
-//! Where the nodes of a test keep their tokens, and what is there.
+//! The databases of the nodes of a test, and their contents.
 
 use std::fs;
 use std::path::PathBuf;
@@ -48,7 +48,7 @@ impl TestDatabase {
         matches!(self, Self::Postgres { .. })
     }
 
-    /// Shows what was measured, for whoever reads the results.
+    /// Prints a measurement.
     pub(crate) fn report(&self, figures: &str) {
         let database = if self.is_postgres() {
             "postgres"
@@ -69,7 +69,7 @@ impl TestDatabase {
         }
     }
 
-    /// The tokens as a process sees them that was not there before.
+    /// The tokens as a new process sees them.
     pub(crate) async fn open(&self) -> Arc<dyn TokenRegistry> {
         process_config::open(&self.store("test"), Duration::from_secs(30)).await
     }
@@ -184,7 +184,7 @@ fn connections(name: &str) -> String {
     )
 }
 
-/// What a node listens by has said nothing since but that it is still there.
+/// The listening connection has had no traffic since, except keepalives.
 fn listener(name: &str) -> String {
     format!(
         "FROM pg_stat_activity WHERE datname = current_database() \

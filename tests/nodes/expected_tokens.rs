@@ -1,4 +1,4 @@
-//! What mutators were told, held against what a database has.
+//! The acknowledgements of mutators, compared with the contents of a database.
 
 use std::collections::BTreeMap;
 use std::mem;
@@ -15,7 +15,7 @@ pub(crate) struct ExpectedTokens {
     /// What each worker of the running mutator has begun.
     begun: BTreeMap<u32, Step>,
     pub(crate) acknowledged: usize,
-    /// Steps that were done although nobody was told so.
+    /// Steps that were made without an acknowledgement.
     pub(crate) unacknowledged: usize,
     /// Steps that were begun and not done at all.
     pub(crate) undone: usize,

@@ -1,7 +1,7 @@
 //! Several processes that share their tokens, by SQLite and PostgreSQL: what one changes the others
 //! go by, and what was acknowledged outlives whoever is killed.
 //!
-//! A node is a process: this binary, started anew with its [configuration](process_config) in the environment.
+//! A node is a process: this binary, started again with its [configuration](process_config) in the environment.
 //!
 //! Where there is no PostgreSQL its tests are reported as ignored; with
 //! `SERVICE_TOKEN_REQUIRE_SERVICES=1` in the environment they fail instead.
@@ -46,7 +46,7 @@ fn main() -> ExitCode {
 
     let arguments = Arguments::from_args();
     let shared = Postgres::shared().map(Arc::new);
-    // The server of `DATABASE_URL` is not for us to stop.
+    // Tests must not stop the server of `DATABASE_URL`.
     let can_stop = match std::env::var_os("DATABASE_URL") {
         None => shared.as_ref().map(drop).map_err(Clone::clone),
         Some(_) => Postgres::private().map(drop),

@@ -16,14 +16,14 @@ use crate::process_config::{ProcessConfig, print_line};
 /// How many change tokens at the same time, each its own.
 const WORKERS: u32 = 3;
 
-/// What a mutator says.
+/// The output of a mutator.
 #[derive(Serialize, Deserialize)]
 pub(crate) enum MutatorMessage {
-    /// A worker begins a step. Whether it was done is not known until it says so.
+    /// A worker begins a step. Whether it was made is unknown until it is acknowledged.
     Begun { worker: u32, step: Step },
     /// The worker's step is acknowledged. This is the token then, or none if it was deleted.
     Done { worker: u32, token: Option<Token> },
-    /// What came of a worker's last step is not known.
+    /// The outcome of a worker's last step is unknown.
     GaveUp { error: String },
 }
 
@@ -36,7 +36,7 @@ pub(crate) enum Step {
     Delete { id: i64 },
 }
 
-/// What is known about a token, as far as it matters here.
+/// The fields of a token that matter here.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Token {
     pub(crate) id: i64,

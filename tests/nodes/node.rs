@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use crate::database::TestDatabase;
 use crate::process_config::{CONFIG_VARIABLE, ProcessConfig, Role};
 
-/// Longer than anything takes that works.
+/// Longer than any successful step takes.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A process that does not outlive its test.
@@ -67,7 +67,7 @@ impl Process {
     }
 }
 
-/// A server, and whom it is asked by.
+/// A server and its client.
 pub(crate) struct Node {
     process: Process,
     pub(crate) caller: HttpClient,
@@ -107,7 +107,7 @@ impl Node {
         Self { process, caller }
     }
 
-    /// What it answers to a command, once it has done so.
+    /// The response to a command.
     pub(crate) async fn try_run(&mut self, command: &str) -> Result<String, String> {
         self.process.send_line(command).await;
         let answer = self.process.read_line().await.expect("a node has ended");
@@ -136,7 +136,7 @@ impl Node {
         })
     }
 
-    /// Creates a token that is good here and is remembered by `other`.
+    /// Creates a token that is valid here and cached by `other`.
     pub(crate) async fn create_and_cache(&mut self, other: &mut Self, name: &str) -> Token {
         let token = self.create(name).await;
         self.caller.assert(&token.secret, 200).await;
@@ -144,7 +144,7 @@ impl Node {
         token
     }
 
-    /// The token is good here, and so is what is remembered of it.
+    /// The token is valid here, and so is its cached entry.
     pub(crate) async fn wait_until_cached(&mut self, token: &Token) {
         let begun = Instant::now();
         loop {
@@ -208,7 +208,7 @@ impl HttpClient {
         assert_eq!(answer.status, status, "{}", answer.body);
     }
 
-    /// How long after `since` it is until the token is refused for good; it is let in before.
+    /// How long after `since` the token is rejected for the first time; it is accepted before.
     pub(crate) async fn refused(&self, secret: &str, since: Stopwatch) -> Duration {
         loop {
             let answer = self.get(secret).await;
@@ -243,12 +243,12 @@ impl HttpClient {
     }
 }
 
-/// Between two looks.
+/// The interval between two checks.
 pub(crate) async fn pause() {
     tokio::time::sleep(Duration::from_millis(2)).await;
 }
 
-/// Measured times, to be shown and judged.
+/// Measured times, to print and compare.
 #[derive(Default)]
 pub(crate) struct Measurements(Vec<Duration>);
 

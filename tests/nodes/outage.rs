@@ -1,4 +1,4 @@
-//! PostgreSQL stopped, crashed and frozen under nodes that go on serving.
+//! PostgreSQL is stopped, crashed and frozen while nodes continue to serve.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -21,7 +21,7 @@ async fn on_a_thread(database: &TestDatabase, work: impl FnOnce(&Postgres) + Sen
     spawn_blocking(move || work(&server)).await.unwrap();
 }
 
-/// Thaws the server when dropped, or else nobody could end it.
+/// Thaws the server when dropped, so that it can be stopped.
 struct PausedServer(Arc<Postgres>);
 
 impl Drop for PausedServer {
@@ -86,23 +86,23 @@ pub(crate) async fn nodes_and_feeds_recover_after_server_restart(database: TestD
             early.show(),
             late.show()
         ));
-        // Both far below the 30 s that tokens are remembered for.
+        // Both are far below the TTL of 30 s.
         assert!(early.max() < Duration::from_secs(10));
         assert!(late.max() < Duration::from_secs(5));
     }
 }
 
-/// What clients of one sort were answered.
+/// The responses to clients of one kind.
 #[derive(Default)]
 struct ResponseCounts {
     usual: AtomicU64,
     unavailable: AtomicU64,
 }
 
-/// Which of them to look at.
+/// The responses to count.
 type Count = fn(&ResponseCounts) -> &AtomicU64;
 
-/// Clients that never stop asking.
+/// Clients that send requests continuously.
 struct LoadGenerator {
     clients: Vec<(&'static str, u16, Arc<ResponseCounts>)>,
     done: Arc<AtomicBool>,
@@ -212,7 +212,7 @@ pub(crate) async fn outage_under_load_returns_503_and_never_401(database: TestDa
         move || hot[turn.fetch_add(1, Ordering::SeqCst) % hot.len()].clone()
     };
     load.ask("remembered", 200, &b.caller, next);
-    // So many that each is forgotten before it is its turn again, or was never asked for.
+    // So many that each is evicted before its next use, or was never used.
     let next = move || {
         let turn = turn.fetch_add(1, Ordering::SeqCst);
         tokens[turn % tokens.len()].clone()
@@ -282,13 +282,13 @@ pub(crate) async fn cached_tokens_are_accepted_for_ttl_during_outage(database: T
             ended - remembered
         ));
         assert!(asked + TTL <= ended, "forgotten before its time");
-        // Nobody asks before the server is stopped, which may take longer than the time to live.
+        // There are no requests before the server is stopped, which may take longer than the TTL.
         let latest = stopped.max(remembered + TTL) + DEADLINE + SLACK;
         assert!(ended <= latest + stalled, "{:?}", ended - remembered);
         on_a_thread(&database, Postgres::start).await;
         let started = Stopwatch::start();
         b.caller.becomes(&token.secret, (200, ""), started).await;
-        // So that the next one is not forgotten as the feed comes back.
+        // So that the next one is not evicted when the feed recovers.
         let tables = database.tables().await;
         tables.wait_for_listener("b").await;
         drop(tables);

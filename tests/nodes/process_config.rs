@@ -1,4 +1,4 @@
-//! What a process of its own is told to be, and how it speaks.
+//! The configuration and the output of a child process.
 
 use std::env;
 use std::io::{Write, stdin, stdout};
@@ -12,7 +12,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tower_service_token::registry::TokenRegistry;
 use tower_service_token::store::sql::{PostgresStore, SqliteStore};
 
-/// The variable that makes a node of this binary.
+/// The environment variable that makes this binary a node.
 pub(crate) const CONFIG_VARIABLE: &str = "SERVICE_TOKEN_TEST_NODE";
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -27,11 +27,11 @@ pub(crate) struct ProcessConfig {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Role {
-    /// A guarded server that manages tokens as it is told on stdin.
+    /// A guarded server that manages tokens by commands on stdin.
     Server,
-    /// Changes tokens of its own until it is killed, and tells of each change.
+    /// Changes tokens of its own until it is killed, and reports each change.
     Mutator,
-    /// Changes tokens that other contenders change too, and tells of all at the end.
+    /// Changes tokens that other contenders change too, and reports all changes at the end.
     Contender { name: String, shared: Vec<i64> },
 }
 
@@ -66,7 +66,7 @@ impl ProcessConfig {
     }
 }
 
-/// Opens a store anew.
+/// Opens a store.
 pub(crate) async fn open(store: &str, deadline: Duration) -> Arc<dyn TokenRegistry> {
     if store.starts_with("postgres") {
         let store = PostgresStore::connect(store).await.unwrap();
@@ -77,7 +77,7 @@ pub(crate) async fn open(store: &str, deadline: Duration) -> Arc<dyn TokenRegist
     }
 }
 
-/// The lines that this process is told. They end when the test does.
+/// The lines on stdin. They end when the test does.
 pub(crate) fn stdin_lines() -> UnboundedReceiver<String> {
     let (sender, receiver) = unbounded_channel();
     thread::spawn(move || {
@@ -90,12 +90,12 @@ pub(crate) fn stdin_lines() -> UnboundedReceiver<String> {
     receiver
 }
 
-/// Tells the test a line, before anything else is done.
+/// Sends the test a line, before anything else is done.
 pub(crate) fn print_line(line: &str) {
     let mut out = stdout().lock();
     let written = out.write_all(format!("{line}\n").as_bytes());
     if written.and_then(|()| out.flush()).is_err() {
-        // Nobody listens: the test is gone.
+        // The test has ended.
         process::exit(1);
     }
 }

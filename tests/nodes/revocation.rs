@@ -13,9 +13,9 @@ use crate::process_config::{ProcessConfig, Role};
 
 const TOKENS: usize = 25;
 
-/// Far below the 30 s that nodes remember tokens for.
+/// Far below the TTL of 30 s.
 fn bound(database: &TestDatabase) -> Duration {
-    // SQLite is looked at every 250 ms.
+    // SQLite is checked every 250 ms.
     Duration::from_secs(if database.is_postgres() { 5 } else { 2 })
 }
 
@@ -99,7 +99,7 @@ pub(crate) async fn import_replaces_negative_entries_on_other_nodes(database: Te
         } else {
             format!("elsewhere-{number}-{}", junk())
         };
-        // Both remember now, for 10 s, that there is no such token.
+        // Both have cached for 10 s that there is no such token.
         for node in [&a, &b] {
             node.caller.assert(&foreign, 401).await;
         }
@@ -124,7 +124,7 @@ pub(crate) async fn without_feed_revocation_applies_within_ttl(database: TestDat
     let mut hasty = Node::with(hasty).await;
     let tables = database.tables().await;
     tables.wait_for_listener("hasty").await;
-    // All the connections they may have, so that nobody asks for another one.
+    // All the connections they may have, so that none opens another one.
     for (node, name) in [(&a, "a"), (&patient, "b"), (&hasty, "hasty")] {
         while tables.connections(name).await < CONNECTIONS {
             let junk = (0..20).map(|_| async { node.caller.get(&junk()).await });
@@ -171,7 +171,7 @@ pub(crate) async fn without_feed_revocation_applies_within_ttl(database: TestDat
     ));
     assert!(times.max() <= TTL + SLACK);
     assert!(times.max() > TTL / 4, "the feed was not down");
-    // Nor has the other one heard of it, which may remember for 30 s.
+    // The other one has no notification either, and may cache for 30 s.
     patient.caller.assert(&last.secret, 200).await;
 
     allow_connections(&database, true).await;
@@ -241,7 +241,7 @@ pub(crate) async fn revocation_reaches_node_whose_feed_keeps_disconnecting(datab
     assert!(times.max() < Duration::from_secs(10));
 }
 
-/// A token that nobody created.
+/// A token that was never created.
 fn junk() -> String {
     let minted = TokenFormat::default().mint().unwrap();
     minted.expose_secret().to_owned()

@@ -17,7 +17,7 @@ use crate::process_config::{ProcessConfig, print_line, stdin_lines};
 
 type Outcome = Result<String, Box<dyn Error>>;
 
-/// Says where it listens, then answers each command by a line that begins with `ok` or `error`.
+/// Prints its address, then responds to each command with a line that begins with `ok` or `error`.
 pub(crate) async fn serve(process_config: ProcessConfig) {
     let store = CachedStore::new(process_config.open().await)
         .with_ttl(process_config.ttl)
@@ -73,7 +73,7 @@ where
             let issued = tokens.rotate(self::id(id)?, grace).await?;
             return Ok(issued.expose_secret().to_owned());
         }
-        // Whether it is remembered that this token is good.
+        // Whether a cached entry accepts this token.
         ["knows", secret] => {
             let credential = Credential::new(PresentedToken::new(secret).ok_or("no token")?);
             let knows = matches!(store.find_cached(&credential), Cached::Found(_));

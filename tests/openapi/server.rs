@@ -31,12 +31,12 @@ impl Server {
         Self::with(|app, _| app)
     }
 
-    /// Tells of tokens without their roles.
+    /// Omits the roles of tokens.
     pub(crate) fn start_without_roles() -> Self {
         Self::with(|app, _| app.layer(map_response(without_roles)))
     }
 
-    /// Takes everybody for the administrator.
+    /// Accepts every caller as the administrator.
     pub(crate) fn start_without_guard() -> Self {
         Self::with(|app, admin| {
             let token = HeaderValue::try_from(admin.expose_secret()).unwrap();

@@ -82,7 +82,7 @@ pub(crate) async fn rejected_changes_leave_no_event(database: TestDatabase) {
     store.update(&write(&stale)).await.unwrap_err();
     store.delete(&write(&stale)).await.unwrap_err();
     assert_eq!(store.audit_trail(None, 10).await.unwrap().len(), 1);
-    // And where the event cannot be kept, the change is not made.
+    // If the event cannot be stored, the change is not made.
     database
         .run("ALTER TABLE service_token_events RENAME TO gone")
         .await;
@@ -155,7 +155,7 @@ async fn times(store: &Store) -> Vec<SystemTime> {
 
 pub(crate) async fn deletes_only_events_before_a_time(database: TestDatabase) {
     let store = database.open().await.with_audit_trail();
-    // Not in the order in which they are kept.
+    // Not in the order in which they are stored.
     keep(&store, [3000, 1000, 2000, 4000].map(at)).await;
     assert_eq!(store.prune_audit_trail(at(1000)).await, 0);
     assert_eq!(store.prune_audit_trail(at(3000)).await, 2);

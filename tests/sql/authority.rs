@@ -243,7 +243,7 @@ pub(crate) async fn rejects_waiting_writes_whose_actor_was_revoked(database: Tes
             let filter = TokenFilter::new().with_subject(subject);
             bulk.revoke_where(filter, 3).await.map(drop)
         });
-        // Whoever has no rights of its own may still rotate its own token, which has none either.
+        // A caller without rights may rotate its own token, which has none either.
         if end != stripped {
             let own = actor.record().id();
             writes.spawn(async move { by_actor.rotate(own, Duration::ZERO).await.map(drop) });
@@ -344,7 +344,7 @@ pub(crate) async fn concurrent_revocations_keep_one_admin(database: TestDatabase
         let outcomes = ends.join_all().await;
         let (done, refused): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(Result::is_ok);
         assert_eq!(done.len(), 1, "round {round}: {refused:?}");
-        // Whoever came second was ended by the first before it could end that one.
+        // The second one was revoked by the first before it could revoke that one.
         for outcome in refused {
             let is_expected = matches!(
                 outcome,
@@ -356,7 +356,7 @@ pub(crate) async fn concurrent_revocations_keep_one_admin(database: TestDatabase
         }
         clear_admins(&nodes[0], round).await;
     }
-    // And by an operator, whose own authority does not end.
+    // Also by an operator, whose authority does not end.
     for round in 0..20 {
         let mut ends = JoinSet::new();
         let start = Arc::new(Barrier::new(2));
@@ -451,7 +451,7 @@ pub(crate) async fn writes_by_each_others_actors_do_not_deadlock(database: TestD
     }
 }
 
-/// A leaked token is revoked within the default deadline, however much is written with it.
+/// A leaked token is revoked within the default deadline while its holder keeps writing.
 pub(crate) async fn revokes_an_actor_that_writes_continuously(database: TestDatabase) {
     const WRITERS: usize = 16;
     let nodes = [

@@ -1,4 +1,4 @@
-//! Bulk revocation: what it leaves in the tables, in the audit trail and in the feed.
+//! The effects of a bulk revocation on the tables, the audit trail and the feed.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,4 +1,4 @@
-//! Which connections of a store are replaced after a failure, and which are kept.
+//! Which connections of a store are replaced after a failure, and which are not.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -249,7 +249,7 @@ impl Store {
         }
     }
 
-    /// As fast as a test likes to be.
+    /// Short, to keep the tests fast.
     pub(crate) fn watching(self) -> Self {
         match self {
             Self::Sqlite(store) => {

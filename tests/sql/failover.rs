@@ -212,7 +212,7 @@ async fn lose_the_feed() {
         );
         pause().await;
     }
-    // Several attempts fail meanwhile: a standby does not let anybody listen.
+    // Several attempts fail meanwhile: a standby refuses `LISTEN`.
     while moved.elapsed_without_stalls() < Duration::from_secs(2) {
         assert_eq!(state(), FeedStatus::Lost);
         replicas.find().await;

@@ -29,7 +29,7 @@ struct Target {
     holds_commits: bool,
 }
 
-/// What sqlx sends alone when a connection goes back to its pool: PostgreSQL's message `Sync`.
+/// The only message that sqlx sends when a connection returns to its pool: `Sync`.
 const SYNC: [u8; 5] = [b'S', 0, 0, 0, 4];
 
 impl FailoverProxy {
@@ -77,7 +77,7 @@ impl FailoverProxy {
         self.target.send_modify(|target| target.cuts += 1);
     }
 
-    /// Connections hang from now on as they go back to their pool, as if the server hung just then.
+    /// From now on, connections hang when they return to their pool.
     pub(crate) fn hold_syncs(&self, holds: bool) {
         self.target.send_modify(|target| target.holds_syncs = holds);
     }
@@ -105,7 +105,7 @@ impl Drop for FailoverProxy {
 async fn accept(listener: TcpListener, target: Arc<watch::Sender<Target>>) {
     loop {
         let Ok((mut client, _)) = listener.accept().await else {
-            // Out of descriptors, say.
+            // Such as a lack of descriptors.
             tokio::time::sleep(Duration::from_millis(10)).await;
             continue;
         };

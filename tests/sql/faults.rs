@@ -16,13 +16,13 @@ use crate::database::{Changes, Server, Store, TestDatabase, TestPool, at, minted
 
 const DEADLINE: Duration = Duration::from_millis(300);
 
-/// What a busy machine may add to it.
+/// The margin for a busy machine.
 const SLACK: Duration = Duration::from_secs(2);
 
-/// Longer than anything takes that works.
+/// Longer than any successful step takes.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Every operation says that the store is unavailable, in time.
+/// Every operation fails as unavailable, in time.
 async fn assert_unavailable(store: &Store, record: &TokenRecord) {
     let uses = [(record.id(), at(1))];
     let request = ListRequest::new(TokenFilter::new(), at(1));
@@ -89,7 +89,7 @@ pub(crate) async fn locked_files_are_unavailable_within_the_deadline(database: T
     assert_eq!(error.kind(), StoreErrorKind::Unavailable);
     let took = begun.elapsed_without_stalls();
     assert!(took < DEADLINE + SLACK, "{took:?}");
-    // Readers do not mind.
+    // Readers are not affected.
     assert!(store.get(record.id()).await.unwrap().is_some());
     held.rollback().await.unwrap();
     store.update(&write(&record)).await.unwrap();
@@ -107,7 +107,7 @@ pub(crate) async fn recovers_from_a_full_disk(database: TestDatabase) {
     let record = minted();
     store.insert(&write(&record)).await.unwrap();
     for _ in 0..2 {
-        // No more than there are.
+        // The file may not grow.
         sqlx::query("PRAGMA max_page_count = 1")
             .execute(&pool)
             .await
@@ -129,14 +129,14 @@ pub(crate) async fn recovers_from_a_full_disk(database: TestDatabase) {
     assert_eq!(pool.number("SELECT COUNT(*) FROM service_tokens").await, 3);
 }
 
-/// All connections of the store's own pool have gone; the store connects again and says nothing.
+/// All connections of the store's own pool are closed; the store reconnects without an error.
 pub(crate) async fn operations_survive_killed_connections(database: TestDatabase) {
     let store = database.open().await;
     let record = minted();
     store.insert(&write(&record)).await.unwrap();
     let (server, url) = database.url();
     for _ in 0..3 {
-        // So that there are several to be lost.
+        // Opens several connections.
         let lookups = (0..8).map(|_| store.get(record.id()));
         futures::future::join_all(lookups).await;
         server.kill_connections(url).await;
@@ -234,7 +234,7 @@ pub(crate) async fn frozen_servers_are_unavailable_within_the_deadline(_: TestDa
 }
 
 pub(crate) async fn acknowledged_changes_survive_a_server_crash(_: TestDatabase) {
-    /// What is acknowledged before each crash, at least.
+    /// The minimum of changes that are acknowledged before each crash.
     const EACH: usize = 10;
 
     let (server, store, _) = private().await;

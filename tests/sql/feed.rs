@@ -79,7 +79,7 @@ pub(crate) async fn dropped_stores_stop_listening(database: TestDatabase) {
     changes.wait_for_everything().await;
     let (weak, clone) = (Arc::downgrade(&changes), here.clone());
     drop(here);
-    // A clone keeps it going.
+    // A clone keeps it running.
     let record = minted();
     there.insert(&write(&record)).await.unwrap();
     changes.until(is_of(&record)).await;
@@ -109,7 +109,7 @@ pub(crate) async fn pruned_changes_notify_everything(database: TestDatabase) {
     let record = minted();
     there.insert(&write(&record)).await.unwrap();
     changes.until(is_of(&record)).await;
-    // As if more had been changed meanwhile than are kept.
+    // As if more had changed meanwhile than the log holds.
     database
         .run(
             "BEGIN IMMEDIATE; DELETE FROM service_token_changes; \
@@ -132,7 +132,7 @@ pub(crate) async fn pruned_changes_notify_everything(database: TestDatabase) {
     let kept = "SELECT COUNT(*) FROM service_token_changes";
     assert_eq!(pool.number(kept).await, 10_000);
     changes.wait_for_everything().await;
-    // And it goes on from there.
+    // It continues from there.
     let record = minted();
     there.insert(&write(&record)).await.unwrap();
     changes.until(is_of(&record)).await;

@@ -28,7 +28,7 @@ const APPEND_1: &str = "INSERT INTO service_token_events (at, actor, action, tok
 async fn restore(database: &TestDatabase) -> &'static str {
     if database.is_postgres() {
         database.run(include_str!("fixtures/4590bfc.sql")).await;
-        // The dump leaves no search path to those who come after on its connection.
+        // The dump resets the search path of its connection.
         return POSTGRES_ADMIN;
     }
     fs::write(database.file(), include_bytes!("fixtures/4590bfc.db")).unwrap();

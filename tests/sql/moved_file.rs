@@ -12,7 +12,7 @@ use crate::database::{Changes, Store, TestDatabase, TestPool, at, minted, write}
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How old the answer may be that lookups go by.
+/// How old the check behind a lookup may be.
 const BOUND: Duration = Duration::from_millis(250);
 
 fn assert_says_so(error: &StoreError) {

@@ -83,7 +83,7 @@ pub(crate) async fn uses_the_pool_of_the_application(database: TestDatabase) {
     let found = store.find_by_digest(record.digest()).await.unwrap();
     assert_eq!(found.unwrap().name(), "yours");
     assert_eq!(pool.number("SELECT COUNT(*) FROM service_tokens").await, 1);
-    // And without connections in it, there is no store.
+    // A pool without connections is an error.
     pool.close().await;
     assert!(store.get(record.id()).await.is_err());
 }

@@ -1,4 +1,4 @@
-//! How the databases answer: with enough rows, each filter is served by an index. With
+//! Query plans: with enough rows, each filter uses an index. With
 //! `SHOW_PLANS` in the environment the plans are printed.
 
 use std::time::SystemTime;

@@ -27,7 +27,7 @@ async fn stores(database: &TestDatabase) -> Vec<Store> {
     stores
 }
 
-/// Inserts all at the same moment; how many were, and what the others were told.
+/// Inserts all at the same moment. Returns how many succeeded, and the errors of the others.
 async fn insert_at_once(
     database: &TestDatabase,
     writes: Vec<Write>,

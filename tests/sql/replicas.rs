@@ -20,7 +20,7 @@ pub(crate) const BOUND: Duration = Duration::from_secs(5);
 
 const DEADLINE: Duration = Duration::from_secs(2);
 
-/// Longer than anything takes that works.
+/// Longer than any successful step takes.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A primary with a standby, and a store that connects to them by a name.
@@ -138,7 +138,7 @@ pub(crate) async fn on_a_thread<T: Send + 'static>(
         .unwrap()
 }
 
-/// Thaws the server when dropped, or else nobody could end it.
+/// Thaws the server when dropped, so that it can be stopped.
 pub(crate) struct Frozen(pub(crate) Arc<Postgres>);
 
 impl Drop for Frozen {

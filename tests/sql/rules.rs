@@ -54,7 +54,7 @@ pub(crate) async fn reads_back_stored_records(database: TestDatabase) {
         let found = store.find_by_digest(record.digest()).await.unwrap();
         assert_eq!(fields(&found.unwrap()), fields(record));
     }
-    // What an update leaves is what another full record says, to the last column.
+    // An update stores every column of another full record.
     let changed = full()
         .with_name("renamed")
         .with_state(TokenState::Active)
@@ -79,7 +79,7 @@ pub(crate) async fn reads_back_stored_records(database: TestDatabase) {
     assert_eq!(fields(&updated), fields(&changed.with_revision(1)));
     let stored = store.get(records[1].id()).await.unwrap().unwrap();
     assert_eq!(fields(&stored), fields(&updated));
-    // And back to one that says nothing.
+    // And of an empty record.
     let bare = records[1].clone().with_revision(1);
     let updated = store.update(&write(&bare)).await.unwrap();
     assert_eq!(fields(&updated), fields(&bare.with_revision(2)));
@@ -161,7 +161,7 @@ pub(crate) async fn deletions_require_the_revision(database: TestDatabase) {
     assert!(store.get(record.id()).await.unwrap().is_none());
     let refused = store.delete(&write(&record)).await;
     assert!(matches!(refused, Err(RegistryError::UnknownId)));
-    // Nothing of it is left in the way.
+    // Nothing of it remains.
     store.insert(&write(&record)).await.unwrap();
 }
 
@@ -177,17 +177,17 @@ pub(crate) async fn reserved_names_are_unique_until_released(database: TestDatab
     store.insert(&unique(&other)).await.unwrap();
     let refused = store.update(&unique(&other.clone().with_name("ci"))).await;
     assert!(matches!(refused, Err(RegistryError::NameTaken)));
-    // Whoever does not ask for a unique name may have any, and stands in nobody's way.
+    // Tokens without a reserved name may share names.
     store.insert(&write(&named("ci"))).await.unwrap();
     store.insert(&write(&named("free"))).await.unwrap();
     store.insert(&unique(&named("free"))).await.unwrap();
 
-    // A change that does not ask for it keeps the name reserved.
+    // A change without a reserved name keeps the reservation.
     let described = holder.with_description("described");
     let holder = store.update(&write(&described)).await.unwrap();
     let refused = store.insert(&unique(&named("ci"))).await;
     assert!(matches!(refused, Err(RegistryError::NameTaken)));
-    // Another name, revocation and deletion give it up.
+    // A rename, a revocation and a deletion release it.
     let renamed = store.update(&unique(&holder.with_name("renamed"))).await;
     let holder = named("ci");
     store.insert(&unique(&holder)).await.unwrap();

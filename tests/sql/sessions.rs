@@ -16,7 +16,7 @@ use crate::replicas::{Replicas, TIMEOUT, cause, pause, server_of};
 
 const DEADLINE: Duration = Duration::from_secs(1);
 
-/// What a busy machine may add to it.
+/// The margin for a busy machine.
 const SLACK: Duration = Duration::from_secs(2);
 
 fn source(error: &dyn Error) -> String {
@@ -150,7 +150,7 @@ pub(crate) async fn lock_waits_end_before_the_deadline(database: TestDatabase) {
     store.update(&write(&record)).await.unwrap();
 }
 
-/// The caller goes away in the midst of an operation, as a client does that hangs up.
+/// The caller is dropped during an operation, as when a client disconnects.
 pub(crate) async fn abandoned_operations_end_on_the_server(database: TestDatabase) {
     /// Of a connection: the longest deadline that the store had, and 500 ms.
     const BOUND: Duration = Duration::from_millis(3500);
@@ -251,7 +251,7 @@ pub(crate) async fn unanswered_commits_are_not_retried(database: TestDatabase) {
     assert_eq!(events(&store, &record).await, 1);
 }
 
-/// The server never learns of the commit, and neither does the store know that.
+/// The commit does not reach the server, and the store does not know that.
 pub(crate) async fn deadline_during_commit_reports_unknown_outcome(database: TestDatabase) {
     let (_, url) = database.url();
     let name = FailoverProxy::start(server_of(url)).await;

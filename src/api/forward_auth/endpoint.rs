@@ -107,7 +107,7 @@ fn encoded<'a>(texts: impl IntoIterator<Item = &'a str>, separator: &str) -> Hea
     let texts: Vec<String> = texts
         .map(|text| percent_encode(text.as_bytes(), ENCODED).to_string())
         .collect();
-    HeaderValue::try_from(texts.join(separator)).expect("what is not visible ASCII is encoded")
+    HeaderValue::try_from(texts.join(separator)).expect("all other characters are encoded")
 }
 
 #[cfg(test)]

@@ -47,14 +47,14 @@
 //! store.insert(TokenRecord::from(&token).with_name("nightly build").with_roles(["deployer"]))?;
 //! let app: Router = ForwardAuth::new(ServiceTokenLayer::new(store)).into_router();
 //!
-//! let ask = |uri: &str| {
+//! let verify = |uri: &str| {
 //!     let request = Request::get(uri).header("x-api-key", token.expose_secret());
 //!     app.clone().oneshot(request.body(Body::empty()).expect("a request"))
 //! };
-//! let response = ask("/verify?role=deployer").await?;
+//! let response = verify("/verify?role=deployer").await?;
 //! assert_eq!(response.status(), StatusCode::NO_CONTENT);
 //! assert_eq!(response.headers()["x-service-token-name"], "nightly%20build");
-//! assert_eq!(ask("/verify?role=admin").await?.status(), StatusCode::FORBIDDEN);
+//! assert_eq!(verify("/verify?role=admin").await?.status(), StatusCode::FORBIDDEN);
 //! # Ok::<_, Box<dyn std::error::Error>>(())
 //! # }).expect("no step fails");
 //! ```

@@ -42,7 +42,7 @@ impl<'a> Change<'a> {
         Ok(OperationResult { outcomes, rows: 0 })
     }
 
-    /// Appends the writes that succeeded to the audit trail, if one is kept, and notifies other
+    /// Appends the writes that succeeded to the audit trail, if it is on, and notifies other
     /// processes of the changes, which it returns.
     pub(super) async fn record(
         self,

@@ -72,7 +72,7 @@ pub(super) fn decode(row: &impl NamedColumns) -> Result<TokenRecord, DecodeError
 }
 
 /// Returns the columns of a record with their values. The last one is the last use, which an
-/// update leaves as it is.
+/// update does not change.
 pub(super) fn values(record: &TokenRecord) -> [(&'static str, Value<'_>); 20] {
     let at = |time: Option<SystemTime>| time.map(millis).into();
     let labels: BTreeMap<&str, &str> = record.labels().collect();

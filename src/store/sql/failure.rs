@@ -22,7 +22,7 @@ pub(super) enum Failure {
     Refused(RegistryError),
 }
 
-/// What a failure says about the connection it happened on.
+/// The effect of a failure on its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     /// The connection works.

@@ -15,8 +15,8 @@ const INSERT: &str = concat!(
      $16, $17, $18, $19, $20, $21)"
 );
 
-/// Keeps a reserved name while the token has that name and is not revoked. Leaves the last use as
-/// it is.
+/// Keeps a reserved name while the token has that name and is not revoked. Does not change
+/// the last use.
 const UPDATE: &str = "UPDATE service_tokens SET \
      digest = $2, previous_digest = $3, grace_ends_at = $4, state = $5, name = $6, \
      description = $7, subject = $8, roles = $9, scopes = $10, labels = $11, created_at = $12, \

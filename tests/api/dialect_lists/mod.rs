@@ -152,7 +152,7 @@ async fn at_most_four_lists_are_written_concurrently() {
         assert_eq!(begun.elapsed(), Duration::from_secs(2));
         assert_eq!(refused.status(), 503);
         assert_eq!(refused.headers()["retry-after"], "5");
-        // One that waits gets the place of a client that is gone, or of a list that is whole.
+        // One that waits gets the place of a client that disconnected, or of a complete list.
         let waiting = server.list(target);
         let leaving = async {
             tokio::time::sleep(Duration::from_secs(1)).await;

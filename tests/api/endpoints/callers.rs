@@ -1,4 +1,4 @@
-//! Who may introspect, and how a caller says who it is.
+//! Who may introspect, and how a caller authenticates.
 
 use axum::body::Body;
 use base64::Engine;
@@ -11,7 +11,7 @@ use tower_service_token::testing::Fault;
 
 use crate::endpoints::server::{DAMAGED, FORM, Server, TestResponse, UNKNOWN, form};
 
-/// Asks about the caller's own token with these headers.
+/// Introspects the caller's own token with these headers.
 async fn introspect_own(server: &Server, headers: &[(&str, &str)]) -> TestResponse {
     let mut all = HeaderMap::new();
     all.insert("content-type", HeaderValue::from_static(FORM));

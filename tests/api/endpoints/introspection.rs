@@ -1,4 +1,4 @@
-//! What is answered about a token (RFC 7662), and to which form.
+//! The responses of introspection (RFC 7662) to forms.
 
 use std::io;
 
@@ -153,7 +153,7 @@ async fn store_failures_are_never_inactive_tokens() {
     assert_eq!(answer.header("retry-after"), "1");
     assert_eq!(answer.challenges(), [""; 0]);
 
-    // A caller that is known from memory, asking about a token that is not.
+    // A cached caller that introspects a token that is not cached.
     let memory = MemoryStore::new();
     let record = TokenRecord::from(caller.secret()).with_scopes(["introspect"]);
     memory.insert(record).unwrap();

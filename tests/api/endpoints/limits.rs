@@ -1,4 +1,4 @@
-//! Tokens that nobody knows cost their sender, and nobody else.
+//! Unknown tokens count against their sender only.
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
@@ -23,7 +23,7 @@ fn burst_of_three(limit: FailureLimit) -> FailureLimit {
         .with_interval(SECOND)
 }
 
-/// Asks `/verify` about a token as a peer of this address.
+/// Verifies a token as a peer of this address.
 async fn verify_from(server: &Server, peer: &str, token: &str) -> TestResponse {
     let address: IpAddr = peer.parse().unwrap();
     let mut request = Request::get("/verify").header("x-api-key", token);
@@ -271,9 +271,9 @@ async fn addresses_beyond_the_maximum_share_one_budget() {
         refused += u32::from(answer.status == 429);
     }
     assert_eq!(refused, 998 - 3);
-    // Who has a place keeps it, and its budget.
+    // A client with an entry keeps it, and its budget.
     assert_eq!(verify_from(&server, &address(0), UNKNOWN).await.status, 401);
-    // Places become free as budgets become whole.
+    // Entries are removed when their budgets are full again.
     server.clock.advance(SECOND * 5);
     for number in 2000..2002 {
         for status in [401, 401, 401, 429] {

@@ -1,4 +1,4 @@
-//! Revocation by who has the token (RFC 7009).
+//! Revocation by the holder of the token (RFC 7009).
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What a token is stands in no log and no metric, whatever is asked about it.
+//! No log and no metric contains a token, whatever the request.
 #![cfg(all(feature = "tracing", feature = "metrics"))]
 
 use std::fmt::Write as _;

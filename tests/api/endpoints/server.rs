@@ -1,4 +1,4 @@
-//! A server of all the endpoints over one store, on a clock turned by hand.
+//! A server of all endpoints over one store, with a manual clock.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -27,7 +27,7 @@ pub(crate) const INACTIVE: &str = r#"{"active":false}"#;
 pub(crate) const INVALID_REQUEST: &str = r#"{"error":"invalid_request"}"#;
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
-/// A well-formed token that nobody knows.
+/// A well-formed unknown token.
 pub(crate) const UNKNOWN: &str = "svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n";
 /// The same with a wrong checksum.
 pub(crate) const DAMAGED: &str = "svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0m";
@@ -36,7 +36,7 @@ pub(crate) fn start() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)
 }
 
-/// The events that were told, by actor and action.
+/// The audit events, by actor and action.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RecordedEvents(Arc<Mutex<Vec<AuditEvent>>>);
 
@@ -70,7 +70,7 @@ impl Server {
         Self::with_store(MemoryStore::new()).await
     }
 
-    /// Over a store that must be asked, and can fail.
+    /// Over a store without a cache that can fail.
     pub(crate) async fn with_faulty_store() -> (Self, FaultyStore<MemoryStore>) {
         let store = FaultyStore::new(MemoryStore::new());
         (Self::with_store(store.clone()).await, store)
@@ -133,7 +133,7 @@ impl Server {
         TestResponse::of(response).await
     }
 
-    /// Asks about a token, as a caller that may.
+    /// Introspects a token, as a caller with the scope.
     pub(crate) async fn introspect(&self, token: &str) -> TestResponse {
         let body = form(&[("token", token)]);
         self.send(self.introspection().body(body).unwrap()).await
@@ -152,13 +152,13 @@ impl Server {
         self.send(request).await
     }
 
-    /// Asks `/verify`, with this behind it, about a token.
+    /// Verifies a token with this query.
     pub(crate) async fn verify(&self, query: &str, token: &str) -> TestResponse {
         let request = Request::get(format!("/verify{query}")).header("x-api-key", token);
         self.send(request.body(Body::empty()).unwrap()).await
     }
 
-    /// Tokens that are not good, each for another reason, by name.
+    /// Invalid tokens, each for another reason, by name.
     pub(crate) async fn bad_tokens(&self) -> Vec<(&'static str, String)> {
         let new = |name| NewToken::new(name);
         let expired = self

@@ -1,4 +1,4 @@
-//! What a proxy is told about a request.
+//! The response of forward authentication to a proxy.
 
 use axum::body::Body;
 use http::{HeaderValue, Method, Request};
@@ -180,7 +180,7 @@ async fn invalid_tokens_are_rejected_as_by_the_layer() {
             "revoked" => (401, "token_revoked"),
             "disabled" => (401, "token_disabled"),
             "not yet valid" => (401, "token_not_yet_valid"),
-            // A secret whose rotation left no grace is known no more.
+            // A secret that was rotated without a grace period is unknown.
             "superseded" | "unknown" | "damaged" | "foreign" => (401, "invalid_token"),
             _ => (400, "invalid_request"),
         };

@@ -1,4 +1,4 @@
-//! What the holder of a root comes by, by whatever steps.
+//! The rights that the holder of one token can obtain by any steps.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -74,7 +74,7 @@ struct Model {
     root: Permissions,
     others: Vec<Known>,
     ids: Vec<TokenId>,
-    /// What the holder of the root has got hold of.
+    /// The tokens that the holder of the root has obtained.
     secrets: Vec<String>,
 }
 
@@ -126,7 +126,7 @@ impl Model {
         verdict(Some(record), &credential, &self.managed.clock).ok()
     }
 
-    /// Makes a step as the holder of one of the secrets; whether it was let.
+    /// Makes a step as the holder of one of the secrets, and returns whether it was allowed.
     async fn make(&mut self, actor: &Index, step: &Step) -> bool {
         let secret = actor.get(&self.secrets).clone();
         let made = match self.interface {
@@ -290,7 +290,7 @@ impl Model {
         Some((format!("PATCH {tokens}/{}", target.get(&self.ids)), body))
     }
 
-    /// Nothing is good for more than the root was, but for what was there before and stayed.
+    /// No token allows more than the root did, except those that existed before and did not change.
     async fn check(&self, step: &Step) {
         for secret in &self.secrets {
             let permissions = self.caller(secret).map(|it| Permissions::of_caller(&it));
@@ -350,7 +350,7 @@ pub(crate) fn try_to_escalate(interface: Interface, cases: u32) {
     if let Err(error) = outcome {
         panic!("{interface:?}: {error}");
     }
-    // Neither is everything refused, nor nothing.
+    // Some steps are allowed, and some are denied.
     let (made, refused) = (made.get(), refused.get());
     assert!(made > cases && refused > cases, "{made} and {refused}");
 }

@@ -1,4 +1,4 @@
-//! Nobody comes by a role or a scope that was not given to them, by whatever steps.
+//! No sequence of steps gives a holder a role or a scope that was not granted.
 //!
 //! [`grants`]: someone holds one token, the root. With it, and with all tokens that are made on the
 //! way, they create, update, rotate, disable and enable tokens, their own and those of others, who
@@ -7,7 +7,7 @@
 //! [`histories`]: several hold tokens with and without an expiry, and their rights end between the
 //! check of a request and its change.
 //!
-//! What a token is good for is asked of it: whether it allows each of many concrete scopes.
+//! A token's rights are tested by whether it allows each of many concrete scopes.
 
 mod recording_registry;
 mod grants;

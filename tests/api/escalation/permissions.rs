@@ -1,4 +1,4 @@
-//! What a token is good for, and what may be asked for.
+//! The rights of a token, and the scopes that may be requested.
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
@@ -35,7 +35,7 @@ pub(crate) const SCOPES: [&str; 21] = [
     "service-tokens:**",
 ];
 
-/// Scopes to ask for.
+/// Scopes to request.
 #[derive(Clone, Debug)]
 pub(crate) enum Wanted {
     These(Vec<&'static str>),
@@ -99,7 +99,7 @@ pub(crate) fn harmless_scopes() -> impl Strategy<Value = Vec<&'static str>> {
     })
 }
 
-/// What a token is good for.
+/// The rights of a token.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Permissions {
     pub(crate) roles: BTreeSet<String>,

@@ -1,4 +1,4 @@
-//! A registry that keeps what each of its writes changed.
+//! A registry that records the changes of each write.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -49,7 +49,7 @@ impl RecordingRegistry {
         self.state.lock().unwrap().interference = Some(change);
     }
 
-    /// The writes since the last call. A change that did not come about is forgotten.
+    /// The writes since the last call. A change that was not made is dropped.
     pub(crate) fn take(&self) -> Vec<Commit> {
         let mut state = self.state.lock().unwrap();
         state.interference = None;

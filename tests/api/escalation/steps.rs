@@ -1,4 +1,4 @@
-//! What holders of tokens do, and what is done to them meanwhile.
+//! The steps of holders of tokens, and of an operator meanwhile.
 
 use std::time::{Duration, SystemTime};
 

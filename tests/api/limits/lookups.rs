@@ -90,7 +90,7 @@ async fn accepted_tokens_skip_the_queue_for_24_hours() {
     advance(SECOND * (24 * 3600 - 1)).await;
     assert_eq!(guarded.timed(ADDRESS, &good).await, (200, Duration::ZERO));
     advance(24 * 3600 * SECOND).await;
-    // Forgotten, it has to wait for its turn.
+    // Evicted, it has to wait for its turn.
     guarded.timed(ADDRESS, &unknown()).await;
     let (status, waited) = guarded.timed(ADDRESS, &good).await;
     assert!(
@@ -180,7 +180,7 @@ async fn client_with_a_full_queue_gets_429_and_others_wait() {
         (429, "1")
     );
     assert!(refused.headers().get("www-authenticate").is_none());
-    // Two turns come before the patience of all ends.
+    // Two turns come before all of them time out.
     let (status, waited) = guarded.timed(OTHER, &guarded.token()).await;
     assert_eq!(status, 200);
     assert!(waited <= 2 * SECOND, "{waited:?}");

@@ -25,7 +25,7 @@ use tower_service_token::{MemoryStore, ServiceTokenLayer};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A well-formed token that nobody knows, with a wrong checksum.
+/// A well-formed unknown token, with a wrong checksum.
 const DAMAGED: &str = "svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0m";
 
 /// The time of the test's runtime, which is paused.
@@ -61,7 +61,7 @@ fn unknown() -> String {
     mint().expose_secret().to_owned()
 }
 
-/// A store that must be asked, behind a layer with a limit.
+/// A store without a cache, behind a layer with a limit.
 #[derive(Clone)]
 struct Guarded {
     memory: MemoryStore,

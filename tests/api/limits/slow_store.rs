@@ -52,7 +52,7 @@ impl Fixture {
             tokens: tokens.clone(),
             connections: Semaphore::new(10),
         };
-        // Remembered tokens are looked up again and again.
+        // Tokens that were accepted before are looked up repeatedly.
         let store = CachedStore::new(database)
             .with_clock(TokioClock(Instant::now()))
             .with_ttl(10 * MILLISECOND);

@@ -1,4 +1,4 @@
-//! Who may call what, and grant what.
+//! The rights that each call needs, and those that a caller may grant.
 
 use serde_json::{Value, json};
 use tower_service_token::lifecycle::NewToken;
@@ -13,15 +13,15 @@ pub(crate) enum Need {
     Write,
 }
 
-/// A call that is made well and badly, by and for whomever.
+/// A call with valid and invalid bodies, for each caller.
 pub(crate) struct Row {
     pub(crate) call: &'static str,
     need: Need,
     /// A body, and the status of the answer.
     good: (&'static str, u16),
-    /// What is asked for instead, with its body, and how it is refused.
+    /// An invalid request, with its body and its error.
     bad: &'static [(&'static str, &'static str, u16, &'static str)],
-    /// A body that asks for what the caller does not hold. The token of the path holds it, too.
+    /// A body that grants more than the caller holds. The token of the path holds it, too.
     foreign: &'static str,
     /// Whether only a caller that covers the token may make the call.
     grants: bool,
@@ -360,7 +360,7 @@ async fn rejects_escalation_on_every_path() {
         assert_eq!(problem["missing"], json!(missing), "{call} {body}");
         assert!(!answer.body.contains("svctok-"), "{answer:?}");
     }
-    // What it holds it grants, and the administrator grants anything.
+    // A caller grants what it holds, and the administrator grants anything.
     let body = json!({ "name": "new", "scopes": ["db:read", "service-tokens:write"] });
     assert_eq!(
         server.call_as(token, "POST ", Some(&body)).await.status,

@@ -1,4 +1,4 @@
-//! The OpenAPI document: what it is, and that it tells the truth about every answer.
+//! The OpenAPI document, compared with every response.
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
@@ -21,7 +21,7 @@ static DOCUMENT: LazyLock<Value> =
 
 const METHODS: [&str; 5] = ["get", "put", "post", "delete", "patch"];
 
-/// The document says that this call may be answered so.
+/// Asserts that the document describes this response.
 #[track_caller]
 pub(crate) fn assert_documented((method, path): &(Method, String), answer: &ApiResponse) {
     let path = path.strip_prefix("/api").expect("below the prefix");
@@ -34,7 +34,7 @@ pub(crate) fn assert_documented((method, path): &(Method, String), answer: &ApiR
     );
 }
 
-/// What is said of a call; a path without parameters comes first.
+/// The description of a call; a path without parameters comes first.
 fn operation(method: &str, path: &str) -> Option<&'static Value> {
     let paths = DOCUMENT["paths"].as_object().unwrap();
     let is_template_of = |template: &str| {
@@ -60,7 +60,7 @@ fn resolved(value: &'static Value) -> &'static Value {
     }
 }
 
-/// In what an answer differs from what is said.
+/// The differences between a response and its description.
 fn problems(told: &'static Value, answer: &ApiResponse) -> Vec<String> {
     let Some(told) = told["responses"].get(answer.status.to_string()) else {
         return vec![format!("no status {}", answer.status)];
@@ -355,7 +355,7 @@ async fn serves_the_document_with_its_prefix_and_security_schemes() {
             assert!(schemes.keys().eq(ways), "{schemes:?}");
             let asked = &served["paths"]["/service-tokens"]["get"]["security"];
             assert_eq!(asked.as_array().unwrap().len(), ways.len());
-            // The rest is the same as told without a router.
+            // The rest equals the document without a router.
             let served = served.as_object_mut().unwrap();
             assert_eq!(
                 served["components"]["schemas"],

@@ -1,4 +1,4 @@
-//! What an operator reads of failures: one event for each, with its cause and its request.
+//! The log of failures: one event for each, with its cause and its request.
 
 use async_trait::async_trait;
 use axum::body::Body;

@@ -50,7 +50,7 @@ async fn repeated_creations_return_the_record() {
     let list = server.call("GET ?name=ci", None).await.json();
     assert_eq!(list["service_tokens"], json!([created["service_token"]]));
 
-    // What a caller does who lost the secret.
+    // The steps of a caller that lost the secret.
     let id = created["service_token"]["id"].as_str().unwrap();
     let rotated = server
         .call(&format!("POST /{id}/rotate"), None)
@@ -107,7 +107,7 @@ async fn keys_of_other_callers_are_independent() {
     assert!(!theirs.body.contains("administrator"));
     let again = create_as(&writer, &server, &[KEY], &json!({ "name": "ci" })).await;
     assert_eq!((again.status, again.json()["token"].is_null()), (200, true));
-    // Nothing is told to a caller who may not create.
+    // A caller that may not create learns nothing.
     let reader = server.holder(&["service-tokens:read"]).await;
     let refused = create_as(&reader, &server, &[KEY], &body).await;
     refused.assert_refused(403, "insufficient_scope");

@@ -1,4 +1,4 @@
-//! The management API, call by call, as docs and contract have it.
+//! The management API, call by call.
 
 mod access;
 mod operations;
@@ -34,7 +34,7 @@ struct Server {
 trait ManagementAnswer {
     fn header(&self, name: &str) -> Option<&str>;
 
-    /// The answer is a refusal of this kind, in the one form all of them have.
+    /// Asserts an error response with this status and code.
     #[track_caller]
     fn assert_refused(&self, status: u16, code: &str) -> Value;
 

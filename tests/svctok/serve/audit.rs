@@ -1,4 +1,4 @@
-//! What the store remembers of changes, and the log tells of them.
+//! The audit trail of changes, in the store and in the log.
 
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! A log and a stdout that nobody takes.
+//! A log and a stdout without a reader.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, PipeReader, Write};
@@ -18,29 +18,29 @@ use crate::http1::{self, HttpRequest};
 use crate::node::{NODE_TIMEOUT, NodeProcess, poll_interval};
 use crate::store_fixture::StoreFixture;
 
-/// The end may wait this long for a log that nobody reads, and then some on a busy machine.
+/// How long a stop may wait for a log without a reader, with a margin for a busy machine.
 const END_BOUND: Duration = Duration::from_secs(15);
 
-/// What a report of dropped lines says.
+/// The text of a report of dropped lines.
 const REPORT: &str = "dropped log lines";
 
 /// More than a pipe and the queue hold.
 const REQUESTS: usize = 6000;
 
-/// A process whose stderr is somebody else's business.
+/// A process whose stderr the test handles itself.
 struct Service {
     child: Child,
     address: SocketAddr,
 }
 
 impl Service {
-    /// Its log is read up to the line that says where it listens, and no further.
+    /// Reads its log up to the line with its address, and no further.
     fn stalled(fixture: &StoreFixture, more: &[&str]) -> (Self, BufReader<PipeReader>) {
         let (reader, writer) = io::pipe().unwrap();
         let mut command = command(fixture, "127.0.0.1:0");
         command.args(more).stderr(writer);
         let child = command.spawn().unwrap();
-        // Its end of the pipe would stay open here.
+        // Otherwise its end of the pipe would stay open.
         drop(command);
         let mut reader = BufReader::new(reader);
         let address = loop {
@@ -145,7 +145,7 @@ fn full_pipe() -> (PipeReader, io::PipeWriter) {
     let (reader, mut writer) = io::pipe().unwrap();
     let mut filler = writer.try_clone().unwrap();
     writer.write_all(&vec![b'\n'; 64 * 1024]).unwrap();
-    // Should it be larger than usual. Ends when the reader has gone.
+    // In case it is larger than usual. Ends when the reader is dropped.
     thread::spawn(move || while filler.write_all(&[b'\n'; 4096]).is_ok() {});
     (reader, writer)
 }
@@ -183,7 +183,7 @@ pub(crate) async fn blocked_log_drops_lines_and_no_requests(fixture: StoreFixtur
         let is_audit = |it: &&String| it.contains("tower_service_token::audit") && it.contains(id);
         assert_eq!(read.iter().filter(is_audit).count(), 1, "{id}");
     }
-    // It goes on as before.
+    // It continues as before.
     let call = HttpRequest::get("/healthz").with("x-request-id", "after");
     service.ask(1, &call).await;
     loop {

@@ -11,7 +11,7 @@ use crate::http1::HttpRequest;
 use crate::node::{Node, NodeOutput, NodeProcess, svctok};
 use crate::store_fixture::StoreFixture;
 
-/// What may be in no log.
+/// Texts that no log may contain.
 pub(crate) fn secret_of(token: &str) -> &str {
     &token.split_once('_').unwrap().1[..24]
 }
@@ -75,7 +75,7 @@ pub(crate) async fn bootstrap_file_is_private(fixture: StoreFixture) {
     assert_eq!(ended.stdout, "");
     assert!(!ended.stderr.contains(secret_of(&token_in(&file))));
 
-    // The file is there, and need not be written again.
+    // The file exists, and is not written again.
     let again = Node::start(&fixture, &more).await;
     assert_eq!(tokens(&again, token_in(&file).trim()).await, 1);
     again.stop().await;
@@ -100,7 +100,7 @@ pub(crate) async fn concurrent_first_starts_with_one_file_mint_one_token(fixture
     }
 }
 
-/// The start fails, and leaves the store as it was: the next one mints.
+/// The start fails and does not change the store: the next one mints.
 async fn fails_and_mints_later(fixture: &StoreFixture, running: NodeProcess, said: &str) {
     let ended = running.wait().await;
     assert_eq!(ended.code, Some(1), "{ended:?}");
@@ -145,7 +145,7 @@ pub(crate) async fn file_store_mints_no_token(fixture: StoreFixture) {
     assert!(fs::metadata(&file).is_err());
 }
 
-/// Runs another command of this tool, which must succeed; what it says.
+/// Runs another command of this tool, which must succeed, and returns its output.
 pub(crate) fn says(args: &[&str]) -> String {
     Process::spawn(svctok().args(args)).finish().succeeded()
 }

@@ -1,4 +1,4 @@
-//! Whose failures a request counts against, behind a proxy and without one.
+//! The client to which a failure is attributed, behind a proxy and without one.
 
 use tower_service_token::token::TokenFormat;
 

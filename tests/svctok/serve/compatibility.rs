@@ -1,4 +1,4 @@
-//! What two existing clients send, byte for byte as they do, through the whole service.
+//! The requests of two existing clients, byte for byte, against the whole service.
 
 use std::fmt::Write as _;
 
@@ -22,7 +22,7 @@ impl ClientConnection {
         }
     }
 
-    /// `lines` are what stands after the `Host` line; a body has its length added.
+    /// `lines` follow the `Host` line; the length of a body is added.
     async fn send(&mut self, first: &str, lines: &[&str], body: Option<&str>) -> HttpResponse {
         let mut text = format!("{first} HTTP/1.1\r\nHost: {}\r\n", self.host);
         for line in lines {
@@ -82,7 +82,7 @@ pub(crate) async fn serves_the_sts_tool(fixture: StoreFixture) {
         .json();
     let listed = listed.as_array().unwrap();
     let ci = listed.iter().find(|it| it["name"] == "ci").unwrap();
-    // Noon of that day, which is that day wherever it is shown.
+    // Noon of that day, which displays as that day in every time zone.
     assert_eq!(ci["expiration"], 7_258_075_200_000_i64);
     let id = ci["id"].as_i64().unwrap();
 
@@ -98,7 +98,7 @@ pub(crate) async fn serves_the_sts_tool(fixture: StoreFixture) {
         refused.body
     );
 
-    // The token that was made has no rights here, and is told so after it was let in.
+    // The created token is valid and has no rights here.
     let its_key = format!("X-Api-Key: {minted}");
     let its = [agent, "Accept: application/json", &its_key];
     sts.send("GET /api/server/info", &its, None)
@@ -188,7 +188,7 @@ pub(crate) async fn serves_the_go_sdk(fixture: StoreFixture) {
     let refused = sdk.send(&target, &its, None).await.assert(401);
     assert_eq!(refused.json()["success"], false);
     assert!(refused.json()["message"].is_string());
-    // The connection was kept through all of it.
+    // The connection stayed open all the time.
     sdk.send(&target, &read, None).await.assert(200);
     node.stop().await;
 }

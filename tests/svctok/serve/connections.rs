@@ -1,4 +1,4 @@
-//! Who gives way when there are more connections than places.
+//! Which connection is closed when the limit is reached.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -92,7 +92,7 @@ pub(crate) async fn idle_http2_connections_make_room(fixture: StoreFixture) {
 pub(crate) async fn address_keeps_at_most_its_share(fixture: StoreFixture) {
     let (node, _) = limited(&fixture).await;
     let from = |last: u8| idle_from([127, 0, 0, last].into(), node.address, "/healthz");
-    // Idle for longer than those of the address that has most.
+    // Idle for longer than those of the address with the most connections.
     let mut modest = [from(3).await, from(4).await];
     let mut greedy = Vec::new();
     for _ in 0..LIMIT - modest.len() {
@@ -103,7 +103,7 @@ pub(crate) async fn address_keeps_at_most_its_share(fixture: StoreFixture) {
     for other in 5..9 {
         others.push(from(other).await);
     }
-    // From now on it replaces its own.
+    // From now on its connections replace its own.
     greedy.push(from(2).await);
     let open = join_all(greedy.iter_mut().map(is_open)).await;
     assert_eq!(open, [false, false, false, false, false, true, true]);

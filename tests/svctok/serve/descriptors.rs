@@ -39,7 +39,7 @@ pub(crate) async fn oversized_connection_limit_is_a_usage_error(fixture: StoreFi
     let more = ["--max-connections", "129"];
     let ended = start(&fixture, "-n 256", &more).wait().await;
     assert_eq!(ended.code, Some(2), "{ended:?}");
-    let said = "129 connections do not fit into 256 open files, of which 128 are kept";
+    let said = "129 connections do not fit into 256 open files, of which 128 are reserved";
     assert!(ended.stderr.contains(said), "{ended:?}");
     let more = ["--max-connections", "128"];
     let node = start(&fixture, "-n 256", &more)
@@ -85,7 +85,7 @@ pub(crate) async fn recovers_from_too_many_open_files(fixture: StoreFixture) {
     node.wait_for_log("cannot accept a connection").await;
     // They are still connected, and idle.
     node.send(&HttpRequest::get("/healthz")).await.assert(200);
-    // No busy loop: it would take the whole of a core, and this takes next to nothing.
+    // No busy loop, which would occupy a whole core.
     #[cfg(target_os = "linux")]
     {
         let before = node.cpu_time();

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use crate::store_fixture::StoreFixture;
 
-/// Where nothing may be mounted, this is why.
+/// The reason why nothing can be mounted, if so.
 pub(crate) fn can_be_mounted() -> Result<(), String> {
     let fixture = StoreFixture::sqlite();
     let mounted = Disk::mount(&fixture.folder.join("disk"), "64k").map(drop);
@@ -36,7 +36,7 @@ impl Disk {
         &self.0
     }
 
-    /// Leaves no room.
+    /// Fills the file system.
     pub(crate) fn fill(&self) {
         let mut file = File::create(self.0.join("filler")).unwrap();
         while file.write_all(&[0; 512]).is_ok() {}

@@ -35,7 +35,7 @@ const MIN_ANSWERED: usize = 95;
 
 const WITHIN: Duration = Duration::from_millis(100);
 
-/// A client's end of a stream, kept as it is.
+/// A client's end of a stream, which stays open.
 enum Stream {
     Unread(#[expect(dead_code, reason = "kept open")] RecvStream),
     Unfinished {
@@ -85,7 +85,7 @@ async fn flood(
             if begun.elapsed() > OPENING {
                 break;
             }
-            // Waits for ever beyond the server's limit.
+            // Never completes beyond the server's limit.
             let Ok(Ok(mut ready)) = timeout(WITHIN, client.clone().ready()).await else {
                 break;
             };
@@ -96,7 +96,7 @@ async fn flood(
     join_all(connections).await
 }
 
-/// Sends good requests, and asserts what the flood has cost.
+/// Sends valid requests, and asserts the cost of the flood.
 async fn assert_unharmed(node: &Node, token: &str, before: u64) {
     let own = HttpRequest::get("/service-tokens/self").with_key(token);
     let mut highest = node.resident_memory();
@@ -177,7 +177,7 @@ async fn ask_for_unknown_tokens(address: SocketAddr) {
             let client = client.clone();
             tasks.spawn(async move { while ask_for_unknown_token(&client).await.is_ok() {} });
         }
-        // The server ends the connection after some rejections, which say `retry-after: 1`.
+        // The server closes the connection after some rejections, which have `retry-after: 1`.
         tasks.join_all().await;
         sleep(Duration::from_secs(1)).await;
     }
@@ -213,7 +213,7 @@ pub(crate) async fn one_address_does_not_starve_others(fixture: StoreFixture) {
     for _ in 0..WORKING_CONNECTIONS {
         flood.spawn(ask_for_unknown_tokens(node.address));
     }
-    // Until the flood is rejected, so that it occupies what it may.
+    // Until the flood is rejected, so that it occupies its whole share.
     let rejected = node
         .wait_for_log("cause=\"in-flight budget exhausted\"")
         .await;

@@ -1,4 +1,4 @@
-//! Requests as bytes, and what comes back.
+//! Requests as bytes, and their responses.
 
 use std::fmt::Write as _;
 use std::io;
@@ -99,7 +99,7 @@ where
     read_response(stream).await
 }
 
-/// Reads one answer, and leaves what comes after it.
+/// Reads one response and nothing after it.
 pub(crate) async fn read_response(
     stream: &mut (impl AsyncRead + Unpin),
 ) -> io::Result<HttpResponse> {

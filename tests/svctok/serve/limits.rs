@@ -19,7 +19,7 @@ pub(crate) async fn malformed_input_closes_only_its_connection(fixture: StoreFix
         stream.write_all(nonsense).await.unwrap();
         stream.shutdown().await.unwrap();
         let mut rest = Vec::new();
-        // Closed, by whatever means.
+        // Closed or reset.
         let _ = timeout(NODE_TIMEOUT, stream.read_to_end(&mut rest))
             .await
             .unwrap();

@@ -1,4 +1,4 @@
-//! What is told of requests, and what is not.
+//! What the log contains about requests, and what it must not contain.
 
 use serde_json::Value;
 
@@ -23,7 +23,7 @@ pub(crate) async fn each_request_logs_one_json_line_without_secrets(fixture: Sto
         .assert(200);
     let rotated = rotated.text("/token");
 
-    // A secret where none belongs: in the path, the query, and the request's id.
+    // A secret in the path, the query, and the request id.
     let astray = HttpRequest::get(&format!("/service-tokens/{rotated}?token={rotated}"));
     let astray = astray
         .with_key(&administrator)
@@ -109,7 +109,7 @@ pub(crate) async fn invalid_log_filter_is_a_usage_error(fixture: StoreFixture) {
 pub(crate) async fn unread_log_does_not_block_requests(fixture: StoreFixture) {
     let mut node = Node::start(&fixture, &[]).await;
     node.close_stderr();
-    // What reads for us finds out by the next line that it is not needed.
+    // The reader ends with the next line.
     for _ in 0..5 {
         node.send(&HttpRequest::get("/healthz")).await.assert(200);
     }

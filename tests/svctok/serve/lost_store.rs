@@ -14,7 +14,7 @@ use crate::node::{NODE_TIMEOUT, Node, NodeProcess, poll_interval, svctok};
 use crate::readiness::becomes_at;
 use crate::store_fixture::StoreFixture;
 
-/// How old the answer may be that lookups go by, and what a cache adds to it.
+/// How old the check behind a lookup may be, and the time that a cache adds.
 const BOUND: Duration = Duration::from_millis(250);
 
 pub(crate) fn database(fixture: &StoreFixture) -> PathBuf {
@@ -39,7 +39,7 @@ async fn is_known(node: &Node, token: &str) -> bool {
     answer.status == 204
 }
 
-/// The start fails, says why and what to do, and mints nothing.
+/// The start fails with a reason and a hint, and mints nothing.
 async fn refuses_to_start(fixture: &StoreFixture, why: &str) {
     let ended = NodeProcess::start(fixture, &[]).wait().await;
     assert_eq!(ended.code, Some(1), "{ended:?}");
@@ -76,7 +76,7 @@ pub(crate) async fn purged_store_requires_bootstrap(fixture: StoreFixture) {
     assert!(is_known(&node, &second).await);
     assert!(!is_known(&node, &first).await);
     node.stop().await;
-    // It is no mistake to confirm what need not be.
+    // An unnecessary confirmation is not an error.
     let node = Node::start(&fixture, &["--bootstrap"]).await;
     assert!(is_known(&node, &second).await);
     assert_eq!(node.stop().await.stdout, "");
@@ -105,7 +105,7 @@ pub(crate) async fn missing_database_is_not_recreated(fixture: StoreFixture) {
         created.stderr
     );
     assert!(!database(&fixture).exists());
-    // Nor where another tool has made an empty one meanwhile.
+    // The same if another tool has created an empty database meanwhile.
     let url = format!("{}2", fixture.store);
     says(&["--store", &url, "create", "--name", "other", "-o", "token"]);
     let other = fixture.folder.join("tokens.db2");
@@ -181,7 +181,7 @@ pub(crate) async fn empty_version_1_database_is_new(fixture: StoreFixture) {
     node.stop().await;
 }
 
-/// Changes are refused, and so are lookups; the log says so once.
+/// Changes and lookups are rejected; the log has one line about it.
 async fn fails(mut node: Node, administrator: &str) {
     let create = HttpRequest::post("/service-tokens", r#"{"name":"lost"}"#);
     let create = create.with_key(administrator);

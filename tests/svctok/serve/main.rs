@@ -47,7 +47,7 @@ type Test = fn(StoreFixture) -> BoxFuture<'static, ()>;
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let shared = Postgres::shared().map(Arc::new);
-    // The server of `DATABASE_URL` is not for us to stop.
+    // Tests must not stop the server of `DATABASE_URL`.
     let can_stop = match std::env::var_os("DATABASE_URL") {
         None => shared.as_ref().map(drop).map_err(Clone::clone),
         Some(_) => Postgres::private().map(drop),
@@ -195,7 +195,7 @@ fn on_sqlite() -> Vec<(&'static str, Test)> {
     ])
 }
 
-/// What reads `/proc`.
+/// Tests that read `/proc`.
 #[cfg(target_os = "linux")]
 fn on_linux() -> Vec<(&'static str, Test)> {
     Vec::from(tests![

@@ -13,10 +13,10 @@ use tokio::net::TcpStream;
 use crate::http1::{HttpRequest, HttpResponse};
 use crate::store_fixture::StoreFixture;
 
-/// Longer than anything takes that works.
+/// Longer than any successful step takes.
 pub(crate) const NODE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What the line on stdout begins with.
+/// The prefix of the line on stdout.
 const BOOTSTRAP: &str = "bootstrap token: ";
 
 /// A process that listens, and does not outlive its test.
@@ -32,7 +32,7 @@ pub(crate) struct NodeProcess {
     stderr: LineReader,
 }
 
-/// How a process ended, and all it said.
+/// The exit status and the whole output of a process.
 #[derive(Debug)]
 pub(crate) struct NodeOutput {
     pub(crate) code: Option<i32>,
@@ -41,7 +41,7 @@ pub(crate) struct NodeOutput {
 }
 
 struct LineReader {
-    /// A lock that nobody waits for, so that nodes can be shared.
+    /// A lock without contention, so that nodes can be shared.
     pipe: Mutex<Receiver<String>>,
     lines_read: Vec<String>,
 }
@@ -54,7 +54,7 @@ impl Node {
             .await
     }
 
-    /// Listens on this address, whatever its log says.
+    /// Listens on this address; does not read it from the log.
     pub(crate) async fn start_at(
         fixture: &StoreFixture,
         address: SocketAddr,
@@ -83,7 +83,7 @@ impl Node {
         line.strip_prefix(BOOTSTRAP).unwrap().to_owned()
     }
 
-    /// The first line of the log that has this in it.
+    /// The first line of the log that contains this text.
     pub(crate) async fn wait_for_log(&mut self, part: &str) -> String {
         self.process.stderr.find(part).await
     }
@@ -130,7 +130,7 @@ impl Node {
         self.process.signal(name);
     }
 
-    /// Sends SIGTERM, and waits for the end, which is a good one.
+    /// Sends SIGTERM, and waits for a successful exit.
     pub(crate) async fn stop(self) -> NodeOutput {
         self.signal("TERM");
         let ended = self.wait().await;
@@ -180,7 +180,7 @@ impl NodeProcess {
         }
     }
 
-    /// Waits until it says where it listens.
+    /// Waits for the log line with its address.
     pub(crate) async fn wait_until_listening(mut self) -> Node {
         let line = self.stderr.find("listening on http").await;
         let (_, address) = line.split_once("://").unwrap();
@@ -192,7 +192,7 @@ impl NodeProcess {
         }
     }
 
-    /// The first line of the log that has this in it.
+    /// The first line of the log that contains this text.
     pub(crate) async fn wait_for_log(&mut self, part: &str) -> String {
         self.stderr.find(part).await
     }
@@ -222,7 +222,7 @@ impl NodeProcess {
     }
 }
 
-/// The tool, and nothing of the environment that it may listen to.
+/// The tool, without the environment variables that it reads.
 pub(crate) fn svctok() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_svctok"));
     command.env_remove("RUST_LOG");
@@ -249,7 +249,7 @@ impl LineReader {
         }
     }
 
-    /// The first line that has this in it, whether it was said before or is still to come.
+    /// The first line that contains this text, among those read and those still to come.
     async fn find(&mut self, part: &str) -> String {
         let begun = Instant::now();
         let mut at = 0;
@@ -270,7 +270,7 @@ impl LineReader {
         }
     }
 
-    /// All that was said, to the end.
+    /// The whole output.
     async fn rest(&mut self) -> String {
         loop {
             match self.pipe.get_mut().unwrap().try_recv() {
@@ -284,7 +284,7 @@ impl LineReader {
     }
 }
 
-/// Between two looks.
+/// The interval between two checks.
 pub(crate) async fn poll_interval() {
     tokio::time::sleep(Duration::from_millis(2)).await;
 }

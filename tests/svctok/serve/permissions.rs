@@ -21,7 +21,7 @@ fn set_mode(path: impl AsRef<Path>, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// What a node says that has all the files, which are there before it starts.
+/// The log of a node whose files exist before it starts.
 async fn stderr(fixture: &StoreFixture, others: u32) -> String {
     let certificate = Authority::new("test").certificate(&["localhost"]);
     let cert = fixture.file("cert.pem", Some(&certificate.chain));

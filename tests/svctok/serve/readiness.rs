@@ -1,4 +1,4 @@
-//! Whether a node says that it can be asked.
+//! Whether a node reports that it is ready.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::http1::HttpRequest;
 use crate::node::{NODE_TIMEOUT, Node, poll_interval};
 use crate::store_fixture::StoreFixture;
 
-/// What `/readyz` may take at most, on a busy machine.
+/// The maximum duration of `/readyz` on a busy machine.
 const BOUND: Duration = Duration::from_secs(5);
 
 async fn becomes(node: &Node, status: u16) {
@@ -53,7 +53,7 @@ pub(crate) async fn readiness_follows_the_store(fixture: StoreFixture) {
     node.stop().await;
 }
 
-/// What the log says of the store and its feed, in order.
+/// The log lines about the store and its feed, in order.
 fn said(log: &str) -> Vec<&str> {
     let lines = [
         "the store is unreachable",

@@ -1,4 +1,4 @@
-//! What is served, and to whom.
+//! The routes, and who may call them.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -11,7 +11,7 @@ use crate::http1::HttpRequest;
 use crate::node::{Node, NodeProcess};
 use crate::store_fixture::StoreFixture;
 
-/// A call of each group of routes, and its answer to who may.
+/// A call of each group of routes, and its response to an authorized caller.
 fn guarded(token: &str) -> Vec<(HttpRequest, u16)> {
     vec![
         (HttpRequest::get("/service-tokens"), 200),
@@ -140,7 +140,7 @@ pub(crate) async fn default_store_is_created_in_the_data_directory(fixture: Stor
     let start = || {
         let mut command = NodeProcess::command();
         command.args(["--listen", "127.0.0.1:0"]);
-        // As good as none.
+        // Equivalent to none.
         command.env("SVCTOK_STORE", "");
         command.env("XDG_DATA_HOME", fixture.folder.join("data"));
         NodeProcess::spawn(&mut command, Stdio::piped()).wait_until_listening()

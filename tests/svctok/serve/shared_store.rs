@@ -53,8 +53,8 @@ pub(crate) async fn changes_reach_the_other_node(fixture: StoreFixture) {
     b.stop().await;
 }
 
-/// Creates until the node is gone; the tokens that it acknowledged, by name, and how many were
-/// asked for.
+/// Creates tokens until the node is killed. Returns the acknowledged ones by name, and how many were
+/// requested.
 async fn creates(
     mut stream: TcpStream,
     administrator: String,
@@ -75,7 +75,7 @@ async fn creates(
     unreachable!("the numbers do not end")
 }
 
-/// What is kept in several tables.
+/// Values that are stored in several tables.
 fn body(name: &str) -> Value {
     json!({
         "name": name,

@@ -28,7 +28,7 @@ async fn in_flight(node: &Node, administrator: &str) -> (TcpStream, Vec<u8>) {
     let mut bytes = create.with("expect", "100-continue").bytes();
     let last = bytes.split_off(bytes.len() - 1);
     let mut stream = TcpStream::connect(node.address).await.unwrap();
-    // It says so when it wants the body, so the request is in its hands.
+    // It requests the body, so the request is in progress.
     let answer = http1::exchange(&mut stream, &bytes).await.unwrap();
     answer.assert(100);
     (stream, last)

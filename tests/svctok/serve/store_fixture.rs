@@ -1,4 +1,4 @@
-//! Where the nodes of a test keep their tokens.
+//! The stores of the nodes of a test.
 
 use std::fs;
 use std::path::PathBuf;
@@ -56,7 +56,7 @@ impl StoreFixture {
         path.to_str().unwrap().to_owned()
     }
 
-    /// Shows what was measured, for whoever reads the results.
+    /// Prints a measurement.
     pub(crate) fn report(&self, figures: &str) {
         let kind = self.store.split(':').next().unwrap();
         eprintln!("  {kind}: {figures}");

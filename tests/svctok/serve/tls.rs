@@ -39,7 +39,7 @@ pub(crate) async fn connect(
     connector.connect(name, stream).await.unwrap()
 }
 
-/// A node, its administrator, and who vouches for it.
+/// A node, its administrator, and its certificate authority.
 pub(crate) async fn with_tls(fixture: &StoreFixture) -> (Node, String, Authority) {
     let authority = Authority::new("test");
     let certificate = authority.certificate(&["localhost"]);
@@ -63,7 +63,7 @@ pub(crate) async fn tls_serves_http1_and_http2(fixture: StoreFixture) {
     }
     let stream = connect(&authority, &node, &["h2", "http/1.1"]).await;
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
-    // Without TLS nothing is answered, and the next client is none the worse for it.
+    // A client without TLS gets no response and does not affect the next one.
     assert!(
         HttpRequest::get("/healthz")
             .try_send(node.address)
@@ -120,7 +120,7 @@ pub(crate) async fn plain_http_is_limited_to_loopback(fixture: StoreFixture) {
     let verify = HttpRequest::get("/verify").with_key(&token);
     node.send(&verify).await.assert(204);
 
-    // HTTP/2 without TLS, by a client that knows.
+    // HTTP/2 without TLS, with prior knowledge.
     let client = Client::builder(TokioExecutor::new())
         .http2_only(true)
         .build_http();

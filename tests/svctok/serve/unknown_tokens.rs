@@ -22,13 +22,13 @@ const CONNECTIONS: u32 = 60;
 
 const GOOD_TOKENS: usize = 100;
 
-/// Between two first uses of good tokens.
+/// The interval between two first uses of valid tokens.
 const PAUSE: Duration = Duration::from_millis(25);
 
 /// A lookup waits for 2 s: with a stall as long as that, a first use may be refused.
 const TOLERATED_STALL: Duration = Duration::from_secs(1);
 
-/// What the store may be asked per second, and at once after a pause.
+/// The lookups that are allowed per second, and at once after a pause.
 const LOOKUPS_PER_SECOND: f64 = 4_000.0;
 const LOOKUPS_AT_ONCE: f64 = 400.0;
 
@@ -123,7 +123,7 @@ pub(crate) async fn slow_database_still_serves_known_tokens_and_other_addresses(
         node.send(&HttpRequest::get("/verify").with_key(token))
             .await
             .assert(204);
-        // Each change makes the cache forget it.
+        // Each change evicts it from the cache.
         for change in ["disable", "enable"] {
             let path = format!("/service-tokens/{id}/{change}");
             post(&path, "").await.assert(200);
@@ -179,7 +179,7 @@ async fn forward(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unp
     }
 }
 
-/// A client that sends well-formed tokens that nobody knows.
+/// A client that sends well-formed unknown tokens.
 struct Flood {
     workers: JoinSet<()>,
     stopped: Arc<AtomicBool>,

@@ -65,7 +65,7 @@ fn build_for_file(store: Arc<dyn TokenStore>) -> ServiceParts {
     let layer = ServiceTokenLayer::new(store)
         .accept_bearer()
         .with_failure_limit(FailureLimit::new());
-    // The endpoint requires one and never reads it.
+    // The constructor requires a registry; introspection does not read it.
     let none = ServiceTokens::new(MemoryStore::new());
     let oauth: Router = OAuthEndpoints::new(none, layer.clone()).into_router();
     let introspect = post(move |request: Request| {

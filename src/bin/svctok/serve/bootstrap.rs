@@ -159,7 +159,7 @@ async fn mint_to_stdout(
     }
 }
 
-/// Returns `false` if another process was faster.
+/// Returns `false` if another process inserted its token first.
 async fn insert(
     registry: &Arc<dyn StoreHandle>,
     secret: &MintedToken,

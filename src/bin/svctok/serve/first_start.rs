@@ -23,9 +23,9 @@ const GRANT_HINT: &str = "grant the role SELECT and UPDATE on the table service_
 #[derive(Debug)]
 pub(super) struct StartupState {
     is_empty: bool,
-    /// What the store says.
+    /// Whether the store records that it was initialized.
     was_initialized: bool,
-    /// Whether the store may say so.
+    /// Whether the role may read that record.
     can_read_state: bool,
     store_id: Option<String>,
     /// The store that the marker is of, and the marker's name.
@@ -33,8 +33,8 @@ pub(super) struct StartupState {
 }
 
 impl StartupState {
-    /// What another process does first is read last: it mints, records that in the store, and writes
-    /// the marker.
+    /// Reads in the reverse of the order in which another process writes: it mints, marks the store as
+    /// initialized, and writes the marker.
     pub(super) async fn read(
         store: &dyn StoreHandle,
         marker: Option<&Marker>,

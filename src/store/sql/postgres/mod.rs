@@ -33,10 +33,10 @@ use super::store::SqlStore;
 ///   before are closed when they are next acquired, once one of them fails, is silent for 500 ms after
 ///   another missed its deadline, or leads to a read-only server while a new one does not. An operation
 ///   whose connection failed before its commit was sent is retried once. A change whose commit was not
-///   answered is not retried, and its error says so.
+///   answered is not retried, and its error reports that.
 /// - **Limits.** An index entry has a maximum size: names, subjects, roles, scopes and labels of more
 ///   than about 2,000 bytes are refused.
-/// - **Encryption.** Connections use TLS with the feature `rustls`, as the URL's `sslmode` says.
+/// - **Encryption.** Connections use TLS with the feature `rustls`, according to the URL's `sslmode`.
 ///
 /// Notifications contain digests, and every role that may connect to the database may listen to them.
 /// The digest of a token of this crate's [format](crate::token::TokenFormat) reveals nothing. That of

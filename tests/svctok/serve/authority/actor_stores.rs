@@ -31,7 +31,7 @@ const SECRET: &str = "break-glass-8e03978e40d543ddbc936894a57f9324";
 
 const CREATE: &str = "POST /service-tokens";
 
-/// A file of one token, removed at the end.
+/// A token file with one token, removed on drop.
 struct TokenFile(PathBuf);
 
 impl TokenFile {
@@ -187,7 +187,7 @@ pub(crate) async fn distinguishes_tokens_with_same_id_in_different_stores(
     assert_eq!(service.status_of(&namesake.secret).await, 200);
 }
 
-/// A store that never hears of changes.
+/// A store without change notifications.
 #[derive(Clone)]
 struct Outdated(TokenRecord);
 
@@ -203,7 +203,7 @@ pub(crate) async fn ignores_declared_store_for_registry_tokens(_: Arc<TestServic
     let tokens = ServiceTokens::new(store.clone());
     let writer = NewToken::new("writer").with_scopes(["service-tokens:write"]);
     let writer = tokens.create(writer).await.unwrap();
-    // As a chain that has the registry in it, behind a cache.
+    // Like a chain that contains the registry, behind a cache.
     let outdated = Outdated(writer.record().clone());
     let layer = ServiceTokenLayer::new(outdated.clone());
     let id = writer.record().id();
@@ -218,7 +218,7 @@ pub(crate) async fn ignores_declared_store_for_registry_tokens(_: Arc<TestServic
     assert_eq!(store.len(), 2);
 }
 
-/// A store that asks an authorization server, which says `active` of [`SECRET`] so many times.
+/// A store over an authorization server that reports [`SECRET`] as active this many times.
 async fn introspected(active: usize, calls: Arc<AtomicUsize>, ttl: Duration) -> IntrospectionStore {
     let answer = async move |form: String| {
         let is_ours = form.contains(SECRET);
@@ -231,7 +231,7 @@ async fn introspected(active: usize, calls: Arc<AtomicUsize>, ttl: Duration) -> 
     .await
 }
 
-/// A store that asks an authorization server in this process.
+/// A store over an authorization server in this process.
 async fn serving(
     introspect: MethodRouter,
     set: impl FnOnce(IntrospectionBuilder) -> IntrospectionBuilder,
@@ -246,7 +246,7 @@ async fn serving(
 }
 
 pub(crate) async fn rejects_changes_after_introspected_token_becomes_inactive(_: Arc<TestService>) {
-    // The layer asks, the handler asks again once the body is read, and the change asks.
+    // Lookups: the layer, the handler after it read the body, and the change.
     for active in 1..=3 {
         let calls = Arc::new(AtomicUsize::new(0));
         let store = introspected(active, Arc::clone(&calls), Duration::ZERO).await;
@@ -296,7 +296,7 @@ pub(crate) async fn rejects_changes_based_on_stale_introspection(_: Arc<TestServ
 }
 
 pub(crate) async fn changes_require_fresh_introspection(_: Arc<TestService>) {
-    // Active once: what the store remembers of it is older than the change.
+    // Active once: the cached entry is older than the change.
     let calls = Arc::new(AtomicUsize::new(0));
     let store = introspected(1, calls, Duration::from_secs(10)).await;
     let service = chained(store, true).await;

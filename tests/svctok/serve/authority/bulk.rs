@@ -1,4 +1,4 @@
-//! Bulk revocation asks for the expected number before it revokes much.
+//! Bulk revocation of many tokens requires the expected number.
 
 use std::sync::Arc;
 
@@ -56,7 +56,7 @@ pub(crate) async fn filter_matching_all_tokens_needs_expect(service: Arc<TestSer
         assert_eq!(preview["count"], 3, "{filter}");
         assert_eq!(preview["needs_expect"], true, "{filter}");
     }
-    // No filter at all is one that matches everything.
+    // An absent filter matches every token.
     let answer = service.admin(REVOKE, Some(json!({}))).await;
     Api::Management.assert_refused(&answer, 409, "unexpected_count", "no filter");
 }
@@ -64,7 +64,7 @@ pub(crate) async fn filter_matching_all_tokens_needs_expect(service: Arc<TestSer
 pub(crate) async fn filter_matching_over_half_of_tokens_needs_expect(service: Arc<TestService>) {
     service.create_many("a", 4).await;
     service.create_many("b", 3).await;
-    // Neither is live.
+    // Neither is valid.
     let revoked = service.holder(&[]).await;
     let call = format!("DELETE /service-tokens/{}", revoked.id);
     service.admin(&call, None).await.assert(204);
@@ -148,7 +148,7 @@ pub(crate) async fn the_callers_own_token_is_revoked_last(service: Arc<TestServi
 }
 
 pub(crate) async fn filter_matching_100_of_1000_tokens_needs_no_expect(service: Arc<TestService>) {
-    // The administrator is one as well.
+    // The administrator counts as well.
     for number in 0..999 {
         let new = NewToken::new(format!("{number}"));
         let new = new.with_label("of", if number < 100 { "few" } else { "rest" });

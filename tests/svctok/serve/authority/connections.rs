@@ -1,4 +1,4 @@
-//! A connection has no authority: each request on it is judged by itself.
+//! Each request on a connection is authenticated by itself.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -83,7 +83,7 @@ pub(crate) async fn a_revocation_reaches_streams_of_an_open_http2_connection(
         senders.push(sender);
         responses.push(tokio::spawn(client.request(request)));
     }
-    // One more that is whole shows that the connection works.
+    // A complete request shows that the connection still works.
     let (sender, request) = creation(&service, &caller);
     sender.unbounded_send(part("{\"name\":\"whole\"}")).unwrap();
     drop(sender);
@@ -94,7 +94,7 @@ pub(crate) async fn a_revocation_reaches_streams_of_an_open_http2_connection(
     service.admin(&call, None).await.assert(204);
     let before = service.listed().await;
     for sender in senders {
-        // A stream that was refused by its head takes no body.
+        // A stream that was rejected by its head receives no body.
         let _ = sender.unbounded_send(part("\"made\"}"));
     }
     for response in join_all(responses).await {

@@ -1,4 +1,4 @@
-//! How each API refuses, in its own form.
+//! The error responses of each API.
 
 use serde_json::Value;
 

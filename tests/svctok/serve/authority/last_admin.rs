@@ -1,4 +1,4 @@
-//! The last token that may administer is ended on purpose or not at all.
+//! The last administrator token is removed only with confirmation.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -47,7 +47,7 @@ pub(crate) async fn last_administrator_removal_requires_confirmation(service: Ar
         }
     }
     assert_eq!(service.listed().await, before);
-    // What leaves it an administrator is no ending.
+    // Changes that keep it an administrator need no confirmation.
     let renamed = json!({ "name": "root", "scopes": ["service-tokens:*"], "roles": ["boss"] });
     service.patch(&service.admin.id, renamed).await;
     service
@@ -211,12 +211,12 @@ pub(crate) async fn concurrent_removals_of_last_two_administrators_allow_one(
             .call(&admin.secret, "POST /service-tokens", Some(heir))
             .await;
         let heir = Token::of(&heir.assert(201));
-        // In every other round each ends the other instead of itself.
+        // In every other round each revokes the other instead of itself.
         let (first, second) = match round % 2 {
             0 => (&admin, &heir),
             _ => (&heir, &admin),
         };
-        // An update that limits the time ends no token, and another could be made by it.
+        // An update that sets an expiry revokes no token, and the token could create another.
         let kinds = [0, 5, 6, 1];
         let [of_first, of_second] = [first, second].map(|target| {
             let (call, body) = removals(&service, &target.id).swap_remove(kinds[round % 4]);

@@ -1,4 +1,4 @@
-//! Nothing that a caller without `service-tokens:admin` makes or extends outlives it.
+//! Without `service-tokens:admin`, a caller creates and extends no token beyond its own expiry.
 
 use std::sync::Arc;
 
@@ -110,7 +110,7 @@ pub(crate) async fn an_update_never_extends_beyond_the_caller(service: Arc<TestS
 
     for (token, body, expiry) in [
         (&earlier, json!({ "expires_at": latest }), json!(latest)),
-        // More rights bound the time.
+        // With added rights, the expiry is bounded.
         (&later, json!({ "roles": ["deployer"] }), json!(latest)),
         (
             &never,

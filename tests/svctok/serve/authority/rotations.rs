@@ -81,7 +81,7 @@ pub(crate) async fn concurrent_self_rotations_with_grace_allow_one(service: Arc<
         assert_eq!(service.status_of(&token.secret).await, 200);
         assert_eq!(service.status_of(&old).await, 200);
 
-        // With the revision that all of them read, too.
+        // The same with the revision that all of them read.
         let own = service.call(&token.secret, "GET /service-tokens/self", None);
         let own = own.await.assert(200);
         let etag = own.header("etag").unwrap();
@@ -149,7 +149,7 @@ pub(crate) async fn previous_secret_rotates_only_at_current_revision(service: Ar
     let recovered = call.with("if-match", etag).send(service.address).await;
     let recovered = Token::of(&recovered.assert(200));
     assert_eq!(service.status_of(&recovered.secret).await, 200);
-    // Without a grace, neither the presented secret nor the lost one is left.
+    // Without a grace period, neither the presented secret nor the lost one works.
     assert_eq!(service.status_of(&created.secret).await, 401);
     assert_eq!(service.status_of(&rotated.secret).await, 401);
 }
@@ -168,7 +168,7 @@ pub(crate) async fn recovery_rotation_ends_lost_secret_and_keeps_presented_one(
     };
     let first = rotate("1h", None).await;
     let (mut lost, grace_end) = (Token::of(&first), first.json()["grace_ends_at"].clone());
-    // Each time the response is lost again. A longer grace does not prolong the one there is.
+    // Each time the response is lost. A longer grace does not extend the current one.
     for _ in 0..3 {
         let shown = service.call(&created.secret, "GET /service-tokens/self", None);
         let shown = shown.await.assert(200);

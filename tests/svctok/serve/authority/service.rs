@@ -1,4 +1,4 @@
-//! A service under test, over whichever store, and who calls it.
+//! A service under test over any store, and its callers.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! A caller's rights end after its request's head is judged and before its body is complete.
+//! A caller loses its rights after the head of its request was checked and before the body is complete.
 
 use std::sync::Arc;
 
@@ -15,14 +15,14 @@ use crate::http1::{self, HttpRequest, HttpResponse};
 const JSON: &str = "application/json";
 const FORM: &str = "application/x-www-form-urlencoded";
 
-/// A request whose head the service has judged and whose body it waits for.
+/// A request whose head was checked and whose body the service waits for.
 pub(crate) struct Pending {
     stream: TcpStream,
     body: String,
 }
 
 impl Pending {
-    /// Sends the head, and returns once the service asks for the body, as it does only after it
+    /// Sends the head, and returns once the service requests the body, which it does only after it
     /// has authenticated the caller.
     pub(crate) async fn send(
         service: &TestService,

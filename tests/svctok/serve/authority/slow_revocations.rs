@@ -1,4 +1,4 @@
-//! `/revoke` takes the secret itself as authority, as it is when the body has arrived.
+//! `/revoke` checks the presented secret when the body is complete.
 
 use std::sync::Arc;
 

@@ -15,7 +15,7 @@ async fn writer(service: &TestService) -> Token {
         .await
 }
 
-/// Tokens that are each stronger by one right.
+/// Tokens with one more right each.
 async fn uncovered_tokens(service: &TestService) -> Vec<Token> {
     let mut uncovered_tokens = Vec::new();
     for (roles, scopes) in [

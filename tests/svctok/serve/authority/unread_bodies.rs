@@ -78,7 +78,7 @@ pub(crate) async fn pipeops_api_drains_at_most_64_kib_to_keep_connection(
             .unwrap();
         refused.assert(401);
         let mut rest = Vec::new();
-        // Closed, or reset because of what is unread.
+        // Closed, or reset because of unread bytes.
         let _ = stream.read_to_end(&mut rest).await;
         assert_eq!(rest, b"");
     }

@@ -42,7 +42,7 @@ const READS: Timing = Timing {
     deadline: Duration::from_secs(2),
 };
 
-/// Stores have a shorter timeout, whose error says more.
+/// Stores time out earlier, with a more specific error.
 const WRITES: Timing = Timing {
     fresh: Duration::from_secs(1),
     interval: Duration::from_secs(5),

@@ -63,7 +63,7 @@ pub(super) fn start(args: &ServeArgs) -> Result<Logs, Failure> {
     Ok(Logs { queue })
 }
 
-/// Registers the counters of this module, so that they are shown before the first drop.
+/// Registers the counters of this module, so that they exist before the first drop.
 pub(super) fn register_metrics() {
     for class in LineClass::DROPPABLE {
         count_dropped(class, 0);

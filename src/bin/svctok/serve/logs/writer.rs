@@ -45,7 +45,7 @@ pub(super) struct LineWriter<'a> {
 }
 
 impl LogWriter {
-    /// Starts the thread that writes what is queued to `output`.
+    /// Starts the thread that writes the queued lines to `output`.
     pub(super) fn start(
         queue: Arc<Queue>,
         format: LogFormat,

@@ -37,7 +37,7 @@ pub(super) enum CloseReason {
     Idle,
     /// It has reached its maximum age.
     Age,
-    /// Its client does not take a response.
+    /// Its client does not read a response.
     Stalled,
     /// Its client's requests occupy more memory than those of others.
     Overload,
@@ -120,7 +120,7 @@ impl Activity {
         }
     }
 
-    /// Records that the client has sent or taken a part of a body.
+    /// Records that the client has sent or received a part of a body.
     pub(super) fn progress(&self) {
         self.update(|_| {});
     }

@@ -86,10 +86,10 @@ impl Connection {
         tokio::select! {
             () = stopped(&mut stopping) => {}
             reason = self.activity.closed() => count_closed(self.listener.name, reason.label()),
-            shaken = handshake => match shaken {
+            result = handshake => match result {
                 Ok(Ok(stream)) => self.serve_http(stream, stopping).await,
-                Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS"),
-                Err(_) => tracing::debug!(%peer, "no TLS in time"),
+                Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
+                Err(_) => tracing::debug!(%peer, "TLS handshake timed out"),
             }
         }
     }

@@ -36,11 +36,11 @@ fn choose(explicit: Option<u64>, limit: Option<u64>) -> Result<u64, Failure> {
     });
     match (explicit, limit) {
         (Some(connections), Some(limit)) if connections > fit => Err(Failure::usage(format!(
-            "{connections} connections do not fit into {limit} open files, of which {} are kept",
+            "{connections} connections do not fit into {limit} open files, of which {} are reserved",
             limit - fit
         ))
         .with_hint(format!(
-            "give --max-connections {fit} or less, or raise the hard limit of open files"
+            "specify --max-connections {fit} or less, or raise the hard limit of open files"
         ))),
         (Some(connections), _) => Ok(connections),
         (None, Some(limit)) if fit < DEFAULT_CONNECTIONS => {
@@ -83,7 +83,7 @@ mod tests {
         let message = error.message();
         assert_eq!(
             message,
-            "897 connections do not fit into 1024 open files, of which 128 are kept"
+            "897 connections do not fit into 1024 open files, of which 128 are reserved"
         );
     }
 }

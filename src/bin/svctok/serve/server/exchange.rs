@@ -27,10 +27,10 @@ const FRAME_COST: usize = 96;
 /// The bytes that a header occupies beyond its name and value.
 pub(super) const HEADER_COST: usize = 112;
 
-/// The time in which a client must send a part of a request's body or take one of a response's.
+/// The time in which a client must send a part of a request's body or receive one of a response's.
 pub(super) const STALL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The time in which a client must take the whole body of a response.
+/// The time in which a client must receive the whole body of a response.
 pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A request and its response, from the request's head to the last byte of the response.
@@ -61,7 +61,7 @@ enum Phase {
     Working,
     /// It waits for the request's body.
     Receiving { progress: Instant },
-    /// It waits for the client to take the response.
+    /// It waits for the client to receive the response.
     Sending { since: Instant, progress: Instant },
 }
 
@@ -70,7 +70,7 @@ enum Phase {
 pub(super) enum EndReason {
     /// Other requests need the memory.
     Overload,
-    /// Its client sends no part of the request, or takes none of the response.
+    /// Its client sends no part of the request, or receives none of the response.
     Stalled,
 }
 
@@ -213,7 +213,7 @@ impl Exchange {
         })
     }
 
-    /// Records that the client has taken a part of the response.
+    /// Records that the client has received a part of the response.
     pub(super) fn progress(&self) {
         if let Phase::Sending { progress, .. } = &mut self.state().phase {
             *progress = Instant::now();

@@ -7,14 +7,14 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-/// How long a client may take no bytes of a response.
+/// How long a client may accept no bytes of a response.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The bytes that are read in a row before other tasks run. Otherwise a client that sends only
 /// control frames could occupy a worker thread.
 const MAX_CONSECUTIVE_READ: usize = 64 * 1024;
 
-/// A stream that fails if the client takes no bytes for a time. Otherwise the client could keep the
+/// A stream that fails if the client accepts no bytes for a time. Otherwise the client could keep the
 /// connection open at no cost.
 pub(super) struct WriteTimeout<S> {
     stream: S,
