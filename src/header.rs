@@ -359,8 +359,8 @@ fn trim(mut value: &[u8]) -> &[u8] {
     value
 }
 
-/// RFC 9110 §5.6.2 `tchar`.
-fn is_token_char(byte: u8) -> bool {
+/// Returns whether this is a `tchar` of RFC 9110 §5.6.2.
+pub(crate) fn is_token_char(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 

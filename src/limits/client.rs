@@ -1,39 +1,26 @@
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use http::Extensions;
 
 use super::ClientAddress;
 use crate::token::TokenId;
 
-/// The client that failures count against.
+/// The client that a failure counts against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Client {
-    /// The holder of a token, who introspects others.
+    /// The holder of a token, who introspects other tokens.
     #[cfg_attr(
         not(feature = "api"),
         expect(dead_code, reason = "only endpoints have it")
     )]
     Holder(TokenId),
-    Address(Ipv4Addr),
-    /// An IPv6 /64 network.
-    Network([u16; 4]),
-    /// Every client whose address is not known.
+    /// An IPv4 address, or an IPv6 /64 network by its first address.
+    Network(IpAddr),
+    /// All clients whose address is unknown.
     Unknown,
 }
 
-impl Client {
-    fn at(address: ClientAddress) -> Self {
-        match address.network() {
-            IpAddr::V4(address) => Self::Address(address),
-            IpAddr::V6(address) => {
-                let [a, b, c, d, ..] = address.segments();
-                Self::Network([a, b, c, d])
-            }
-        }
-    }
-}
-
-/// Where a request comes from: the address, for logs and audit, and the client that its failures
+/// The origin of a request: the address, for logs and audit events, and the client that failures
 /// count against.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RequestOrigin {
@@ -44,7 +31,8 @@ pub(crate) struct RequestOrigin {
 impl RequestOrigin {
     pub(crate) fn from_extensions(extensions: &Extensions) -> Self {
         let address = ClientAddress::from_extensions(extensions);
-        let client = address.map_or(Client::Unknown, Client::at);
+        let network = address.map(ClientAddress::network);
+        let client = network.map_or(Client::Unknown, Client::Network);
         Self { address, client }
     }
 
@@ -62,7 +50,11 @@ mod tests {
 
     #[test]
     fn ipv6_clients_are_64_networks_and_mapped_addresses_are_ipv4() {
-        let client = |text: &str| Client::at(ClientAddress::new(text.parse().expect(text)));
+        let client = |text: &str| {
+            let mut extensions = Extensions::new();
+            extensions.insert(ClientAddress::new(text.parse().expect(text)));
+            RequestOrigin::from_extensions(&extensions).client
+        };
         assert_eq!(client("2001:db8:1:2::3"), client("2001:db8:1:2:ffff::9"));
         assert_ne!(client("2001:db8:1:2::3"), client("2001:db8:1:3::3"));
         assert_eq!(client("::ffff:192.0.2.1"), client("192.0.2.1"));

@@ -1,7 +1,6 @@
-use std::time::Duration;
-
 #[cfg(not(feature = "tokio"))]
-use futures::future::BoxFuture;
+use std::convert::Infallible as LookupPermit;
+use std::time::Duration;
 
 use super::client::Client;
 #[cfg(feature = "tokio")]
@@ -14,13 +13,13 @@ use crate::digest::TokenDigest;
 pub(crate) struct OptionalFailureLimit {
     #[cfg(feature = "tokio")]
     limit: Option<FailureLimit>,
-    /// Whether the user chose `limit`.
+    /// Whether the user set `limit`.
     #[cfg(feature = "api")]
     is_set: bool,
 }
 
+#[cfg(feature = "tokio")]
 impl OptionalFailureLimit {
-    #[cfg(feature = "tokio")]
     pub(crate) fn new(limit: Option<FailureLimit>) -> Self {
         Self {
             limit,
@@ -29,7 +28,7 @@ impl OptionalFailureLimit {
         }
     }
 
-    /// The user's choice, or else this limit.
+    /// Returns the limit that the user set, or else this one.
     #[cfg(feature = "api")]
     pub(crate) fn or_else(self, limit: impl FnOnce() -> Option<FailureLimit>) -> Self {
         if self.is_set {
@@ -45,75 +44,56 @@ impl OptionalFailureLimit {
     }
 }
 
-#[cfg(feature = "tokio")]
+#[cfg_attr(
+    not(feature = "tokio"),
+    expect(
+        clippy::unnecessary_wraps,
+        clippy::unused_async,
+        clippy::unused_self,
+        reason = "there is no limit"
+    )
+)]
 impl OptionalFailureLimit {
     /// Waits until a lookup of this token may run. Returns its permit, `None` if it needs none, or
-    /// when to try again.
+    /// when to retry.
     pub(crate) async fn admit(
         &self,
         digest: &TokenDigest,
         client: Client,
     ) -> Result<Option<LookupPermit>, Duration> {
-        match &self.limit {
-            Some(limit) => limit.admit(digest, client).await,
-            None => Ok(None),
-        }
-    }
-
-    /// Notes that a lookup accepted this token.
-    pub(crate) fn accepted(&self, digest: &TokenDigest) {
+        #[cfg(feature = "tokio")]
         if let Some(limit) = &self.limit {
-            limit.remember(digest);
+            return limit.admit(digest, client).await;
         }
-    }
-
-    /// Notes that a lookup did not accept this token.
-    pub(crate) fn rejected(&self, digest: &TokenDigest) {
-        if let Some(limit) = &self.limit {
-            limit.forget(digest);
-        }
-    }
-
-    /// Counts a failure. Returns when to try again if the client's budget was spent before.
-    pub(crate) fn count_failure(&self, client: Client) -> Result<(), Duration> {
-        self.limit
-            .as_ref()
-            .map_or(Ok(()), |limit| limit.count(client))
-    }
-}
-
-/// Without the feature `tokio` no lookup has a permit.
-#[cfg(not(feature = "tokio"))]
-pub(crate) enum LookupPermit {}
-
-#[cfg(not(feature = "tokio"))]
-impl LookupPermit {
-    pub(crate) fn run<T>(self, _: BoxFuture<'static, T>) -> BoxFuture<'static, T> {
-        match self {}
-    }
-}
-
-#[cfg(not(feature = "tokio"))]
-#[expect(
-    clippy::unnecessary_wraps,
-    clippy::unused_self,
-    reason = "there is no limit"
-)]
-impl OptionalFailureLimit {
-    #[expect(clippy::unused_async, reason = "there is nothing to wait for")]
-    pub(crate) async fn admit(
-        &self,
-        _: &TokenDigest,
-        _: Client,
-    ) -> Result<Option<LookupPermit>, Duration> {
+        let _ = (digest, client);
         Ok(None)
     }
 
-    pub(crate) fn accepted(&self, _: &TokenDigest) {}
+    /// Records that a lookup accepted this token.
+    pub(crate) fn accepted(&self, digest: &TokenDigest) {
+        #[cfg(feature = "tokio")]
+        if let Some(limit) = &self.limit {
+            limit.remember(digest);
+        }
+        let _ = digest;
+    }
 
-    pub(crate) fn rejected(&self, _: &TokenDigest) {}
+    /// Records that a lookup did not accept this token.
+    pub(crate) fn rejected(&self, digest: &TokenDigest) {
+        #[cfg(feature = "tokio")]
+        if let Some(limit) = &self.limit {
+            limit.forget(digest);
+        }
+        let _ = digest;
+    }
 
-    pub(crate) fn count_failure(&self, _: Client) -> Result<(), Duration> {
+    /// Counts a failure. Returns when to retry if the budget of the client is exhausted.
+    pub(crate) fn count_failure(&self, client: Client) -> Result<(), Duration> {
+        #[cfg(feature = "tokio")]
+        if let Some(limit) = &self.limit {
+            return limit.count(client);
+        }
+        let _ = client;
         Ok(())
     }
 }

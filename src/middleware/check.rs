@@ -136,6 +136,9 @@ impl Checker {
         let permit = admitted.await.map_err(Rejection::rate_limited)?;
         let found = match permit {
             None => self.store.find(credential).await,
+            #[cfg(not(feature = "tokio"))]
+            Some(permit) => match permit {},
+            #[cfg(feature = "tokio")]
             Some(permit) => {
                 let (store, credential) = (Arc::clone(&self.store), credential.to_owned());
                 let lookup = async move { store.find(&credential).await };

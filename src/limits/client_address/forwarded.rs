@@ -1,6 +1,6 @@
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::node;
+use crate::header::is_token_char;
 
 /// Parses one value of the `Forwarded` header (RFC 7239) and returns the address of each element
 /// in its `for` parameter, left to right.
@@ -10,60 +10,47 @@ use super::node;
 pub(super) fn parse(value: &[u8]) -> Option<Vec<Option<IpAddr>>> {
     let mut rest = std::str::from_utf8(value).ok()?;
     let mut addresses = Vec::new();
-    loop {
-        let element;
-        (element, rest) = parse_element(rest)?;
-        match element {
-            Element::Empty => {}
-            Element::WithoutFor => addresses.push(None),
-            Element::For(text) => addresses.push(node::parse(&text)),
+    while !rest.is_empty() {
+        let (parameters, after) = parse_element(rest)?;
+        let is_for = |(name, _): &&(&str, String)| name.eq_ignore_ascii_case("for");
+        let mut nodes = parameters.iter().filter(is_for);
+        match (nodes.next(), nodes.next()) {
+            _ if parameters.is_empty() => {}
+            (node, None) => addresses.push(node.and_then(|(_, node)| parse_node(node))),
+            _ => return None,
         }
-        if rest.is_empty() {
-            return Some(addresses);
-        }
-        rest = &rest[1..];
+        rest = after.strip_prefix(',').unwrap_or(after);
     }
+    Some(addresses)
 }
 
-enum Element {
-    Empty,
-    WithoutFor,
-    For(String),
-}
-
-/// Parses up to the next comma outside quotes, or to the end; the rest begins with that comma.
-fn parse_element(mut rest: &str) -> Option<(Element, &str)> {
-    let mut element = Element::Empty;
+/// Parses the parameters of one element. The rest is empty or begins with the comma after it.
+fn parse_element(mut rest: &str) -> Option<(Vec<(&str, String)>, &str)> {
+    let mut parameters = Vec::new();
     loop {
         rest = trim_start(rest);
-        match rest.as_bytes().first() {
-            None | Some(b',') => return Some((element, rest)),
-            Some(b';') => {
-                rest = &rest[1..];
-                continue;
-            }
-            Some(_) => {}
+        if rest.is_empty() || rest.starts_with(',') {
+            return Some((parameters, rest));
+        }
+        if let Some(after) = rest.strip_prefix(';') {
+            rest = after;
+            continue;
         }
         let (name, after) = rest.split_once('=')?;
-        if name.is_empty() || !name.bytes().all(is_token_byte) {
+        if name.is_empty() || !name.bytes().all(is_token_char) {
             return None;
         }
         let (value, after) = parse_value(after)?;
-        element = match (element, name.eq_ignore_ascii_case("for")) {
-            (Element::For(_), true) => return None,
-            (_, true) => Element::For(value),
-            (Element::Empty, false) => Element::WithoutFor,
-            (element, false) => element,
-        };
+        parameters.push((name, value));
         rest = trim_start(after);
-        if !matches!(rest.as_bytes().first(), None | Some(b',' | b';')) {
+        if !rest.is_empty() && !rest.starts_with([',', ';']) {
             return None;
         }
     }
 }
 
-/// Parses a quoted string, or characters up to a delimiter: addresses with a port occur without
-/// the quotes that they need.
+/// Parses a quoted string, or characters up to a delimiter, because some proxies omit the quotes that
+/// an address with a port needs.
 fn parse_value(text: &str) -> Option<(String, &str)> {
     let Some(quoted) = text.strip_prefix('"') else {
         let is_delimiter = |c: char| matches!(c, ',' | ';' | '"' | ' ' | '\t');
@@ -87,8 +74,33 @@ fn trim_start(text: &str) -> &str {
     text.trim_start_matches([' ', '\t'])
 }
 
-fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+/// Parses an address as proxies write it: an IPv4 address with or without a port, an IPv6 address
+/// with or without brackets, a port only after brackets.
+///
+/// A port may be obfuscated, as RFC 7239 §6.3 allows. Returns `None` for anything else, obfuscated
+/// addresses and `unknown` included.
+pub(super) fn parse_node(text: &str) -> Option<IpAddr> {
+    if let Some(rest) = text.strip_prefix('[') {
+        let (host, rest) = rest.split_once(']')?;
+        let address = host.parse::<Ipv6Addr>().ok()?;
+        let has_port = rest.strip_prefix(':').is_some_and(is_port);
+        return (rest.is_empty() || has_port).then(|| IpAddr::from(address).to_canonical());
+    }
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Some(address.to_canonical());
+    }
+    let (host, port) = text.split_once(':')?;
+    let address = host.parse::<Ipv4Addr>().ok()?;
+    is_port(port).then_some(address.into())
+}
+
+fn is_port(text: &str) -> bool {
+    let rest = text.strip_prefix('_');
+    let obfuscated = rest.is_some_and(|rest| {
+        let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        !rest.is_empty() && rest.bytes().all(is_allowed)
+    });
+    obfuscated || (text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok())
 }
 
 #[cfg(test)]
@@ -150,5 +162,46 @@ mod tests {
             assert_eq!(addresses(value), None, "{value}");
         }
         assert_eq!(parse(b"for=\xff"), None);
+    }
+
+    #[test]
+    fn reads_addresses_with_and_without_ports() {
+        for (text, address) in [
+            ("192.0.2.1", "192.0.2.1"),
+            ("192.0.2.1:80", "192.0.2.1"),
+            ("192.0.2.1:_x-1", "192.0.2.1"),
+            ("2001:db8::1", "2001:db8::1"),
+            ("[2001:db8::1]", "2001:db8::1"),
+            ("[2001:db8::1]:65535", "2001:db8::1"),
+            ("[2001:db8::1]:_p", "2001:db8::1"),
+            ("::ffff:192.0.2.1", "192.0.2.1"),
+            ("[::ffff:192.0.2.1]:80", "192.0.2.1"),
+        ] {
+            let address = address.parse().expect("an address");
+            assert_eq!(parse_node(text), Some(address), "{text}");
+        }
+    }
+
+    #[test]
+    fn rejects_everything_else() {
+        for text in [
+            "",
+            "unknown",
+            "_hidden",
+            "localhost",
+            "192.0.2.1:",
+            "192.0.2.1:65536",
+            "192.0.2.1:+80",
+            "192.0.2.1:_",
+            "192.0.2",
+            "192.0.2.1 ",
+            "[192.0.2.1]",
+            "[2001:db8::1",
+            "[2001:db8::1]80",
+            "[2001:db8::1]:",
+            "2001:db8::1%eth0",
+        ] {
+            assert_eq!(parse_node(text), None, "{text:?}");
+        }
     }
 }

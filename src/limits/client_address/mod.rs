@@ -1,6 +1,5 @@
 mod forwarded;
 mod layer;
-mod node;
 mod resolver;
 mod trusted_proxies;
 

@@ -1,11 +1,12 @@
-use std::ops::ControlFlow;
+use std::net::IpAddr;
 
 use http::header::FORWARDED;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::{ClientAddress, TrustedProxies, forwarded, node};
+use super::forwarded::{self, parse_node};
+use super::{ClientAddress, TrustedProxies};
 
-/// How the address of a client is found behind proxies.
+/// Finds the address of a client behind proxies.
 #[derive(Clone, Debug)]
 pub(super) struct Resolver {
     pub(super) proxies: TrustedProxies,
@@ -13,51 +14,44 @@ pub(super) struct Resolver {
 }
 
 impl Resolver {
-    /// Returns the right-most address that is no trusted proxy's: the peer, or one that a trusted
-    /// proxy appended.
+    /// Returns the right-most address that is not a trusted proxy: the peer, or an address that a
+    /// trusted proxy appended.
     ///
-    /// What stands to the left of it may be forged, and is not read. If an entry to be read is not
-    /// an address, the peer is the client.
+    /// Entries to the left of it may be forged and are not read. If an entry that must be read is
+    /// not an address, the peer is the client.
     pub(super) fn resolve(&self, peer: ClientAddress, headers: &HeaderMap) -> ClientAddress {
         if !self.proxies.contains(peer.ip()) {
             return peer;
         }
         let mut leftmost = peer;
-        let mut step = |entry: Option<std::net::IpAddr>| match entry.map(ClientAddress::new) {
-            None => ControlFlow::Break(peer),
-            Some(address) if self.proxies.contains(address.ip()) => {
-                leftmost = address;
-                ControlFlow::Continue(())
-            }
-            Some(client) => ControlFlow::Break(client),
-        };
         let values = headers.get_all(&self.header).iter().rev();
-        let walked = values
-            .map(|value| self.entries(value, &mut step))
-            .find(ControlFlow::is_break);
-        match walked {
-            Some(ControlFlow::Break(client)) => client,
-            _ => leftmost,
+        for entry in values.flat_map(|value| self.entries(value)) {
+            match entry.map(ClientAddress::new) {
+                Some(address) if self.proxies.contains(address.ip()) => leftmost = address,
+                Some(client) => return client,
+                None => return peer,
+            }
         }
+        leftmost
     }
 
-    /// Calls `step` with the entries of one header line, right to left.
-    fn entries(
-        &self,
-        value: &HeaderValue,
-        mut step: impl FnMut(Option<std::net::IpAddr>) -> ControlFlow<ClientAddress>,
-    ) -> ControlFlow<ClientAddress> {
-        if self.header == FORWARDED {
+    /// Returns the entries of one header line, right to left. An entry that is not an address is
+    /// `None`.
+    fn entries(&self, value: &HeaderValue) -> impl Iterator<Item = Option<IpAddr>> {
+        let forwarded = (self.header == FORWARDED).then(|| {
             let entries = forwarded::parse(value.as_bytes());
-            let entries = entries.unwrap_or_else(|| vec![None]);
-            return entries.into_iter().rev().try_for_each(step);
-        }
-        let entries = value.as_bytes().rsplit(|byte| *byte == b',');
-        let mut entries = entries.map(<[u8]>::trim_ascii);
-        entries.try_for_each(|entry| match entry {
-            b"" => ControlFlow::Continue(()),
-            entry => step(std::str::from_utf8(entry).ok().and_then(node::parse)),
-        })
+            entries.unwrap_or_else(|| vec![None]).into_iter().rev()
+        });
+        let list = forwarded.is_none().then(|| {
+            let entries = value.as_bytes().rsplit(|byte| *byte == b',');
+            let entries = entries.map(<[u8]>::trim_ascii);
+            let entries = entries.filter(|entry| !entry.is_empty());
+            entries.map(|entry| std::str::from_utf8(entry).ok().and_then(parse_node))
+        });
+        forwarded
+            .into_iter()
+            .flatten()
+            .chain(list.into_iter().flatten())
     }
 }
 
@@ -87,7 +81,7 @@ mod tests {
     #[test]
     fn returns_the_right_most_untrusted_address() {
         for (peer, lines, expected) in [
-            // The peer is no proxy: its headers count for nothing.
+            // The peer is not a proxy, so its headers are ignored.
             ("192.0.2.1", &["198.51.100.1"][..], "192.0.2.1"),
             ("10.0.0.1", &[], "10.0.0.1"),
             ("10.0.0.1", &["192.0.2.1"], "192.0.2.1"),
@@ -126,7 +120,7 @@ mod tests {
             (&["192.0.2.1, x, 10.0.0.2"], "10.0.0.1"),
             (&["192.0.2.1 10.0.0.2"], "10.0.0.1"),
             (&["caf\u{e9}"], "10.0.0.1"),
-            // A client cannot choose its address by what it sends itself.
+            // Entries that the client sent do not change its address.
             (&["unknown, 192.0.2.1"], "192.0.2.1"),
             (&["\"", "192.0.2.1"], "192.0.2.1"),
         ] {
@@ -153,7 +147,7 @@ mod tests {
             (&["for=_hidden, for=10.0.0.2"], "10.0.0.1"),
             (&["for=192.0.2.1, proto=https"], "10.0.0.1"),
             (&["for=\"192.0.2.1, for=192.0.2.2"], "10.0.0.1"),
-            // An open quote reaches no further than its line.
+            // An open quote ends with its line.
             (&["for=\"192.0.2.1", "for=192.0.2.2"], "192.0.2.2"),
             (&["192.0.2.1"], "10.0.0.1"),
         ] {

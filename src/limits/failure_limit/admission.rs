@@ -1,43 +1,43 @@
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
-use super::fair_queue::FairQueue;
+use super::fair_queue::{FairQueue, path};
 use super::rate::Rate;
 use crate::limits::client::Client;
 
-/// Clients beyond their budget have one lookup of so many, and one place in the queue of so many,
-/// if others want the rest.
+/// Clients over their budget get one lookup in this number, and one place in the queue in this
+/// number, while others use the rest.
 const OVER_BUDGET_SHARE: u32 = 4;
 
-/// Decides when a lookup may run, so that all together stay below a rate and few run at a time.
+/// Decides when a lookup may run, within a rate and a number of concurrent lookups.
 ///
-/// `T` is what wakes a lookup that waits. Lookups of clients within their failure budget go first,
-/// but for a share. Within each of the two classes clients take turns.
+/// `T` wakes a queued lookup. Lookups of clients within their failure budget go first, except for a
+/// share. Clients of the same class take turns.
 pub(super) struct Admission<T> {
     rate: Rate,
     full_at: Duration,
     in_budget: FairQueue<T>,
     over_budget: FairQueue<T>,
-    /// How many lookups of the first class ran since the last one of the second.
+    /// The number of lookups within budget since the last one over budget.
     in_budget_streak: u32,
     next_number: u64,
-    /// How many lookups were admitted and have not been [released](Self::release).
+    /// The number of lookups that were admitted and not [released](Self::release) yet.
     running: usize,
     max_running: NonZeroUsize,
     limits: QueueLimits,
 }
 
-/// How many lookups may wait.
+/// The maximum numbers of queued lookups.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct QueueLimits {
     pub(super) total: usize,
     pub(super) per_client: usize,
 }
 
-/// What the next lookup waits for.
+/// Until when the next lookup waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wait {
-    /// For this time: the rate does not allow it yet.
+    /// For this time, because of the rate.
     For(Duration),
     /// Until a running lookup ends.
     UntilRelease,
@@ -49,11 +49,11 @@ pub(super) enum Class {
     OverBudget,
 }
 
-/// Where a lookup waits.
+/// The place of a lookup in the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct QueuePosition {
     class: Class,
-    client: Client,
+    path: [u64; 3],
     number: u64,
 }
 
@@ -62,7 +62,7 @@ pub(super) enum Decision<T> {
     Admitted,
     Queued {
         position: QueuePosition,
-        /// A lookup that lost its place.
+        /// A lookup that was removed from the queue to make room.
         evicted: Option<T>,
     },
     Full,
@@ -90,18 +90,18 @@ impl<T> Admission<T> {
         }
     }
 
-    /// Returns how many lookups wait.
+    /// Returns the number of queued lookups.
     pub(super) fn waiting(&self) -> usize {
         self.in_budget.len() + self.over_budget.len()
     }
 
-    /// Returns how many lookups run.
+    /// Returns the number of running lookups.
     #[cfg(test)]
     pub(super) fn running(&self) -> usize {
         self.running
     }
 
-    /// Admits a lookup, or gives it a place in the queue of its class. `waker` makes what wakes it.
+    /// Admits a lookup, or queues it with the result of `waker`.
     pub(super) fn admit_or_enqueue(
         &mut self,
         client: Client,
@@ -113,12 +113,13 @@ impl<T> Admission<T> {
             self.record_admission(class);
             return Decision::Admitted;
         }
-        if self.queue(class).len_of(client) >= self.limits.per_client {
+        let path = path(client);
+        if self.queue(class).len_at(&path) >= self.limits.per_client {
             return Decision::Full;
         }
         let number = self.next_number;
         self.next_number += 1;
-        self.queue(class).push(client, number, waker());
+        self.queue(class).push(&path, number, waker());
         let mut evicted = None;
         if self.waiting() > self.limits.total {
             evicted = self.evict();
@@ -128,7 +129,7 @@ impl<T> Admission<T> {
             evicted => Decision::Queued {
                 position: QueuePosition {
                     class,
-                    client,
+                    path,
                     number,
                 },
                 evicted: evicted.map(|(_, waker)| waker),
@@ -136,28 +137,28 @@ impl<T> Admission<T> {
         }
     }
 
-    /// Returns the next lookup that may run, `None` if none waits, or what it waits for.
+    /// Admits the next queued lookup. Returns `None` if none is queued, or until when it waits.
     pub(super) fn grant(&mut self, now: Duration) -> Result<Option<T>, Wait> {
         let Some(class) = self.next_class() else {
             return Ok(None);
         };
         self.acquire(now)?;
         self.record_admission(class);
-        Ok(self.queue(class).pop())
+        Ok(self.queue(class).pop().map(|(_, waker)| waker))
     }
 
-    /// Notes that an admitted lookup ended.
+    /// Records that an admitted lookup ended.
     pub(super) fn release(&mut self) {
         self.running -= 1;
     }
 
-    /// Gives up a place.
+    /// Removes a lookup from the queue.
     pub(super) fn cancel(&mut self, position: QueuePosition) {
         self.queue(position.class)
-            .remove(position.client, position.number);
+            .remove(&position.path, position.number);
     }
 
-    /// Takes a place from the class that has more than its share.
+    /// Removes a lookup of the class that exceeds its share.
     fn evict(&mut self) -> Option<(u64, T)> {
         let share = self.limits.total / OVER_BUDGET_SHARE as usize;
         if self.over_budget.len() > share {
@@ -167,7 +168,7 @@ impl<T> Admission<T> {
         }
     }
 
-    /// Returns whether a lookup that arrives need not wait for any other.
+    /// Returns whether a new lookup of this class goes before all queued ones.
     fn is_next(&self, class: Class) -> bool {
         let next = self.next_class();
         next.is_none()
@@ -183,7 +184,7 @@ impl<T> Admission<T> {
         }
     }
 
-    /// Returns whether it is the turn of the second class.
+    /// Returns whether the next lookup must be one over budget.
     fn over_budget_is_due(&self) -> bool {
         self.in_budget_streak >= OVER_BUDGET_SHARE - 1 && !self.over_budget.is_empty()
     }

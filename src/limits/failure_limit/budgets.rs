@@ -4,14 +4,14 @@ use std::time::Duration;
 use super::rate::Rate;
 use crate::limits::client::Client;
 
-/// The least time between two sweeps, so that a flood of clients does not pay for them.
+/// The minimum time between two sweeps, which limits their cost during a flood of clients.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The failures that each client may still have; a bounded number of clients has its own budget.
+/// The failure budgets of clients. A bounded number of clients has a budget of its own.
 pub(super) struct Budgets {
     rate: Rate,
     max_clients: usize,
-    /// When each budget is whole again. `None` is shared by all clients without a place.
+    /// When each budget is full again. All clients without a budget of their own share `None`.
     full_at: HashMap<Option<Client>, Duration>,
     swept_at: Duration,
 }
@@ -26,31 +26,29 @@ impl Budgets {
         }
     }
 
-    /// Returns whether the client may have another failure.
+    /// Returns whether the budget of the client is not exhausted.
     pub(super) fn has_remaining(&self, client: Client, now: Duration) -> bool {
         let full_at = self.full_at.get(&self.key(client)).copied();
         self.rate.check(full_at.unwrap_or_default(), now).is_ok()
     }
 
-    /// Counts a failure.
-    ///
-    /// Returns how long the client should have waited if its budget was spent before.
+    /// Counts a failure. Returns when to retry if the budget is exhausted.
     pub(super) fn count(&mut self, client: Client, now: Duration) -> Result<(), Duration> {
         self.sweep(now);
-        let place = self.key(client);
-        let full_at = self.full_at.get(&place).copied();
+        let key = self.key(client);
+        let full_at = self.full_at.get(&key).copied();
         let next = self.rate.check(full_at.unwrap_or_default(), now)?;
-        self.full_at.insert(place, next);
+        self.full_at.insert(key, next);
         Ok(())
     }
 
     fn key(&self, client: Client) -> Option<Client> {
         let own = Some(client);
-        let has_place = self.full_at.contains_key(&own) || self.full_at.len() < self.max_clients;
-        own.filter(|_| has_place)
+        let has_room = self.full_at.contains_key(&own) || self.full_at.len() < self.max_clients;
+        own.filter(|_| has_room)
     }
 
-    /// Removes the budgets that are whole again if their places are needed.
+    /// Removes the budgets that are full again if all places are taken.
     fn sweep(&mut self, now: Duration) {
         let is_due = now.saturating_sub(self.swept_at) >= SWEEP_INTERVAL;
         if self.full_at.len() >= self.max_clients && is_due {

@@ -12,30 +12,29 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use super::admission::{Admission, Class, Decision, QueueLimits, QueuePosition, Wait};
-use super::metrics::{self, Counted};
 use crate::clock::Clock;
 use crate::digest::TokenDigest;
 use crate::limits::client::Client;
 
-/// A place takes up to 2.3 kB, where each client is alone in its network.
+/// A queued lookup takes up to 2.3 kB, if its client is the only one in its network.
 const QUEUE_LIMITS: QueueLimits = QueueLimits {
     total: 4_000,
     per_client: 2_000,
 };
 
-/// The longest that a lookup waits for its turn.
+/// The longest time that a lookup is queued.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What a client that is refused for a full queue should wait.
+/// The `Retry-After` of a request whose lookup is not admitted.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// The least time between two rounds of grants: timers are no finer.
+/// The minimum time between two rounds of grants, which is the resolution of timers.
 const MIN_GRANT_INTERVAL: Duration = Duration::from_millis(1);
 
-/// How long a lookup keeps its permit after its request was dropped.
+/// The longest time that a lookup holds its permit after its request was dropped.
 const ABANDONED_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long an accepted token is remembered since its last lookup.
+/// The time for which an accepted token is remembered after its last lookup.
 const REMEMBER_DURATION: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Admits lookups, immediately or from the queue.
@@ -59,7 +58,7 @@ enum Admitted {
     Queued(QueuedLookup, oneshot::Receiver<LookupPermit>),
 }
 
-/// A place in the queue, which is given up when dropped.
+/// A place in the queue, which is canceled on drop.
 struct QueuedLookup {
     lookups: Arc<Lookups>,
     position: QueuePosition,
@@ -91,7 +90,7 @@ impl Lookups {
     }
 
     /// Waits until this lookup may run. Returns its permit, `None` if the token is remembered, or
-    /// when to try again if the queue is full.
+    /// when to retry if the queue is full.
     pub(super) async fn admit(
         self: &Arc<Self>,
         digest: &TokenDigest,
@@ -99,12 +98,12 @@ impl Lookups {
         class: Class,
     ) -> Result<Option<LookupPermit>, Duration> {
         if self.remembers(digest) {
-            metrics::admitted("remembered");
+            count_admission("remembered");
             return Ok(None);
         }
         let (waiting, turn) = match self.admit_or_enqueue(client, class)? {
             Admitted::Immediately(permit) => {
-                metrics::admitted("at_once");
+                count_admission("at_once");
                 return Ok(Some(permit));
             }
             Admitted::Queued(waiting, turn) => (waiting, turn),
@@ -113,14 +112,14 @@ impl Lookups {
         drop(waiting);
         match granted {
             Ok(Ok(permit)) => {
-                metrics::admitted("waited");
+                count_admission("waited");
                 Ok(Some(permit))
             }
             _ => Err(reject()),
         }
     }
 
-    /// Remembers that a lookup accepted this token.
+    /// Remembers a token that a lookup accepted.
     pub(super) fn remember(&self, digest: &TokenDigest) {
         self.accepted
             .insert(*digest.as_bytes(), self.clock.monotonic());
@@ -155,7 +154,7 @@ impl Lookups {
                 return Ok(Admitted::Immediately(LookupPermit::new(Arc::clone(self))));
             }
             Decision::Full => return Err(reject()),
-            // The sender of one that lost its place is dropped, which wakes it.
+            // Dropping the sender of an evicted lookup wakes it.
             Decision::Queued { position, .. } => position,
         };
         let starts_driver = !state.is_driven;
@@ -164,7 +163,7 @@ impl Lookups {
         let waiting = QueuedLookup {
             lookups: Arc::clone(self),
             position,
-            _counted: Counted::waiting(),
+            _counted: Counted::new("service_token_lookups_waiting"),
         };
         if starts_driver {
             self.start_driver()?;
@@ -173,7 +172,7 @@ impl Lookups {
         Ok(Admitted::Queued(waiting, turn))
     }
 
-    /// Queueing needs a Tokio runtime.
+    /// Starts the task that admits queued lookups. Fails without a Tokio runtime.
     fn start_driver(self: &Arc<Self>) -> Result<(), Duration> {
         let driver = Driver {
             lookups: Arc::clone(self),
@@ -184,8 +183,8 @@ impl Lookups {
         Ok(())
     }
 
-    /// Admits all lookups that may run. Returns what the next one waits for, `None` if the queue is
-    /// empty.
+    /// Admits all lookups that may run. Returns until when the next one waits, or `None` if the queue
+    /// is empty.
     fn grant_turns(self: &Arc<Self>) -> Option<Wait> {
         let mut turns = Vec::new();
         let mut state = self.state();
@@ -199,14 +198,14 @@ impl Lookups {
         state.is_driven = wait.is_some();
         drop(state);
         for turn in turns {
-            // If the lookup was given up meanwhile, its permit is dropped, which takes the lock.
+            // If the lookup was canceled meanwhile, this drops its permit, which takes the lock.
             drop(turn.send(LookupPermit::new(Arc::clone(self))));
         }
         wait
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing that is done under the lock panics half-way.
+        // A panic cannot leave the state inconsistent.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -224,7 +223,7 @@ impl Driver {
 }
 
 impl Drop for Driver {
-    /// The runtime was shut down: the next lookup that must wait starts another task.
+    /// If the runtime was shut down, the next lookup that is queued starts another task.
     fn drop(&mut self) {
         if !self.is_done {
             self.lookups.state().is_driven = false;
@@ -238,7 +237,7 @@ impl Drop for QueuedLookup {
     }
 }
 
-/// Permission to run one lookup, which ends when it is dropped.
+/// Permission to run one lookup, released on drop.
 pub(crate) struct LookupPermit {
     lookups: Arc<Lookups>,
     _counted: Counted,
@@ -248,15 +247,15 @@ impl LookupPermit {
     fn new(lookups: Arc<Lookups>) -> Self {
         Self {
             lookups,
-            _counted: Counted::running(),
+            _counted: Counted::new("service_token_lookups_running"),
         }
     }
 
     /// Runs a lookup, and holds the permit until it ends.
     ///
-    /// If the returned future is dropped, the lookup continues in a task for at most 5 s: dropping
-    /// it does not relieve a store that is working on it, and a client that resets its requests
-    /// must not have more lookups at a time than one that waits.
+    /// If the returned future is dropped, the lookup continues in a task for at most 5 s. Otherwise a
+    /// client that resets its requests could load the store with more concurrent lookups than a
+    /// client that waits.
     pub(crate) fn run<T: Send + 'static>(self, lookup: BoxFuture<'static, T>) -> RunningLookup<T> {
         RunningLookup {
             running: Some((lookup, self)),
@@ -283,7 +282,7 @@ impl<T: Send + 'static> Future for RunningLookup<T> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
-        // Taken out, so that one that panics is not continued.
+        // Taken, so that a lookup that panicked is not polled again.
         let (mut lookup, permit) = self.running.take().expect("polled after completion");
         let found = lookup.as_mut().poll(cx);
         if found.is_pending() {
@@ -308,6 +307,32 @@ impl<T: Send + 'static> Drop for RunningLookup<T> {
 }
 
 fn reject() -> Duration {
-    metrics::admitted("refused");
+    count_admission("refused");
     RETRY_AFTER
+}
+
+/// Counts the outcome of a lookup's admission.
+fn count_admission(outcome: &'static str) {
+    #[cfg(feature = "metrics")]
+    metrics::counter!("service_token_lookup_admissions_total", "outcome" => outcome).increment(1);
+    let _ = outcome;
+}
+
+/// Increments a gauge, and decrements it when dropped.
+struct Counted(&'static str);
+
+impl Counted {
+    fn new(gauge: &'static str) -> Self {
+        #[cfg(feature = "metrics")]
+        metrics::gauge!(gauge).increment(1.0);
+        Self(gauge)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        #[cfg(feature = "metrics")]
+        metrics::gauge!(self.0).decrement(1.0);
+        let _ = self.0;
+    }
 }

@@ -2,7 +2,6 @@ mod admission;
 mod budgets;
 mod fair_queue;
 mod lookups;
-mod metrics;
 mod rate;
 
 use std::fmt;
@@ -19,51 +18,41 @@ use super::client::Client;
 use crate::clock::{Clock, SystemClock};
 use crate::digest::TokenDigest;
 
-const BURST: NonZeroU32 = NonZeroU32::new(100).expect("more than none");
-const INTERVAL: Duration = Duration::from_millis(100);
-const MAX_CLIENTS: usize = 10_000;
-const MAX_LOOKUPS_PER_SECOND: NonZeroU32 = NonZeroU32::new(4_000).expect("more than none");
-const MAX_CONCURRENT_LOOKUPS: NonZeroUsize = NonZeroUsize::new(32).expect("more than none");
-const MAX_REMEMBERED_TOKENS: usize = 100_000;
-
 /// Limits the load of unknown tokens on the store and on clients that share an address.
 ///
 /// Tokens that the store [has in memory](crate::store::TokenStore::find_cached) are never limited.
 /// Of the others:
 ///
-/// 1. A token that a lookup accepted within the last 24 hours is looked up at once, whatever else
-///    its address sends. The digests of the last 100,000 such tokens are remembered, which takes
-///    about 13 MB. Unknown tokens are not among them; a token that is refused is forgotten.
-/// 2. All other lookups together stay below 4,000 per second, with bursts of a tenth of that, and at
-///    most 32 run at a time. A lookup counts until the store answers it, even if its request is
-///    dropped (then for at most 5 s), so a slow store always has room for remembered tokens.
-/// 3. Each client has a budget of failures: 100 at once, and one more each 100 ms. A failure is a
-///    token that is unknown, damaged or not a token. One that is expired, revoked or disabled is
-///    known, and its holder is guessing nothing. Accepted tokens do not refill the budget.
-/// 4. Lookups of clients within their budget go first. A client beyond it loses nothing but that
-///    place: its lookups wait for their turn. At least one lookup in four is of such clients, if
-///    any wait.
-/// 5. Clients take turns, by network first (IPv4 /16, /24; IPv6 /32, /48), so that an owner of many
+/// 1. A token that a lookup accepted within the last 24 hours is looked up immediately. The digests
+///    of the last 100,000 such tokens are remembered, in about 13 MB. A rejected token is forgotten.
+/// 2. All other lookups are limited to 4,000 per second, with bursts of a tenth of that, and to 32 at
+///    a time. A lookup counts until the store responds, even if its request is dropped (then for at
+///    most 5 s), so a slow store always has capacity for remembered tokens.
+/// 3. Each client has a budget of 100 failures, refilled by one per 100 ms. A failure is a token that
+///    is unknown, damaged or malformed. An expired, revoked or disabled token is known, so it is not
+///    a failure. Accepted tokens do not refill the budget.
+/// 4. Lookups of clients within their budget go first. Lookups of clients over their budget are
+///    queued behind them, but get at least one lookup in four.
+/// 5. Clients take turns, by network first (IPv4 /16, /24; IPv6 /32, /48), so that the owner of many
 ///    addresses gets the share of one network.
-/// 6. A lookup waits for at most 2 s. At most 2,000 of a client and 4,000 in all wait; beyond, the
-///    newest of the client with the most gives way. Requests that cannot wait get 429 with
-///    `Retry-After`.
-/// 7. If a store answers fewer lookups per second than one address sends unknown tokens, first uses
-///    of valid tokens from the *same* address wait for up to 2 s and may get 429. Other addresses
-///    and remembered tokens do not.
-/// 8. A token that needs no lookup, because its checksum is wrong or the store has in memory that
-///    it is unknown, gets 429 with `Retry-After` instead of 401 if its client is beyond its budget.
+/// 6. A lookup is queued for at most 2 s. At most 2,000 lookups of a client and 4,000 in all are
+///    queued; if there are more, the newest one of the client with the most is removed. Requests
+///    whose lookup is not queued get 429 with `Retry-After`.
+/// 7. If one address sends more unknown tokens than the store can look up, the first use of a valid
+///    token from the *same* address is queued for up to 2 s and may get 429. Other addresses and
+///    remembered tokens are not affected.
+/// 8. A token that needs no lookup, because its checksum is wrong or the store has cached that it is
+///    unknown, gets 429 with `Retry-After` instead of 401 if its client is over its budget.
 ///
-/// The client is the [`ClientAddress`](super::ClientAddress) of the request; IPv6 addresses count
-/// by their /64. Requests without one are one client. At `/introspect` it is the token of the
-/// service that asks, with a [budget of its own](crate::limits). At most 10,000 clients have a
-/// budget of their own at a time; others share one.
+/// The client is the [`ClientAddress`](super::ClientAddress) of the request, with an IPv6 address
+/// reduced to its /64 network. All requests without an address are one client. At `/introspect` the
+/// client is the token of the calling service, with a [budget of its own](crate::limits). At most
+/// 10,000 clients have their own budget at a time; the others share one.
 ///
-/// Waiting needs a Tokio runtime with timers. Without one a lookup that would have to wait is
-/// refused.
+/// Queueing needs a Tokio runtime with timers. Without one, a lookup that would be queued is
+/// rejected.
 ///
-/// Clones share everything, and so do layers and endpoints that are given clones; each setter
-/// resets budgets and remembered tokens.
+/// Clones share budgets and remembered tokens. Each setter resets both.
 ///
 /// # Metrics
 ///
@@ -72,8 +61,8 @@ const MAX_REMEMBERED_TOKENS: usize = 100_000;
 /// | name | label | values |
 /// |---|---|---|
 /// | `service_token_lookup_admissions_total` | `outcome` | `remembered`, `at_once`, `waited`, `refused` |
-/// | `service_token_lookups_waiting` | – | a gauge |
-/// | `service_token_lookups_running` | – | a gauge: lookups of tokens that are not remembered |
+/// | `service_token_lookups_waiting` | – | a gauge of queued lookups |
+/// | `service_token_lookups_running` | – | a gauge of running lookups of tokens that are not remembered |
 ///
 /// # Example
 ///
@@ -88,15 +77,40 @@ const MAX_REMEMBERED_TOKENS: usize = 100_000;
 #[derive(Clone)]
 #[must_use]
 pub struct FailureLimit {
-    burst: NonZeroU32,
-    interval: Duration,
-    max_clients: usize,
-    max_lookups: NonZeroU32,
-    max_concurrent: NonZeroUsize,
-    max_remembered: usize,
+    settings: Settings,
     clock: Arc<dyn Clock>,
     budgets: Arc<Mutex<Budgets>>,
     lookups: Arc<Lookups>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Settings {
+    burst: NonZeroU32,
+    interval: Duration,
+    max_clients: usize,
+    max_lookups_per_second: NonZeroU32,
+    max_concurrent_lookups: NonZeroUsize,
+    max_remembered_tokens: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            burst: const { NonZeroU32::new(100).expect("not zero") },
+            interval: Duration::from_millis(100),
+            max_clients: 10_000,
+            max_lookups_per_second: const { NonZeroU32::new(4_000).expect("not zero") },
+            max_concurrent_lookups: const { NonZeroUsize::new(32).expect("not zero") },
+            max_remembered_tokens: 100_000,
+        }
+    }
+}
+
+impl Settings {
+    fn budgets(&self) -> Arc<Mutex<Budgets>> {
+        let rate = Rate::new(self.burst, self.interval);
+        Arc::new(Mutex::new(Budgets::new(rate, self.max_clients)))
+    }
 }
 
 impl Default for FailureLimit {
@@ -108,86 +122,76 @@ impl Default for FailureLimit {
 impl FailureLimit {
     /// Creates a limit with the defaults above.
     pub fn new() -> Self {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let (max_lookups, max_remembered) = (MAX_LOOKUPS_PER_SECOND, MAX_REMEMBERED_TOKENS);
-        Self {
-            burst: BURST,
-            interval: INTERVAL,
-            max_clients: MAX_CLIENTS,
-            max_lookups,
-            max_concurrent: MAX_CONCURRENT_LOOKUPS,
-            max_remembered,
-            budgets: budgets(BURST, INTERVAL, MAX_CLIENTS),
-            lookups: lookups(&clock, max_lookups, MAX_CONCURRENT_LOOKUPS, max_remembered),
-            clock,
-        }
+        Self::build(Settings::default(), Arc::new(SystemClock))
     }
 
-    /// Sets how many failures a client may have at once. The default is 100.
+    /// Sets the number of failures in the budget of a client. The default is 100.
     pub fn with_burst(mut self, failures: NonZeroU32) -> Self {
-        self.burst = failures;
+        self.settings.burst = failures;
         self.rebuild()
     }
 
-    /// Sets the time after which a client may have one more failure. The default is 100 ms.
+    /// Sets the time after which the budget of a client is refilled by one failure. The default is
+    /// 100 ms.
     ///
-    /// It is cut where a whole budget would need more than a hundred years to come back.
+    /// The interval is shortened if refilling the whole budget would take more than a hundred years.
     pub fn with_interval(mut self, interval: Duration) -> Self {
-        self.interval = interval;
+        self.settings.interval = interval;
         self.rebuild()
     }
 
-    /// Sets how many clients have a budget of their own at a time, at about 100 bytes each. The
-    /// default is 10,000.
+    /// Sets the maximum number of clients with their own budget, at about 100 bytes each. The default
+    /// is 10,000.
     pub fn with_max_clients(mut self, clients: usize) -> Self {
-        self.max_clients = clients;
+        self.settings.max_clients = clients;
         self.rebuild()
     }
 
-    /// Sets how many lookups of tokens that are not remembered may run per second. The default is
-    /// 4,000.
+    /// Sets the maximum number of lookups per second of tokens that are not remembered. The default
+    /// is 4,000.
     pub fn with_max_lookups_per_second(mut self, lookups: NonZeroU32) -> Self {
-        self.max_lookups = lookups;
+        self.settings.max_lookups_per_second = lookups;
         self.rebuild()
     }
 
-    /// Sets how many lookups of tokens that are not remembered may run at a time. The default is 32.
+    /// Sets the maximum number of concurrent lookups of tokens that are not remembered. The default
+    /// is 32.
     ///
-    /// Choose fewer than the store can run at a time, such as
-    /// [`CachedStore::with_max_in_flight`](crate::store::CachedStore::with_max_in_flight), whose
-    /// default is 64: the rest is left to remembered tokens. Limits that share a store add up.
+    /// Choose less than the capacity of the store, such as
+    /// [`CachedStore::with_max_in_flight`](crate::store::CachedStore::with_max_in_flight) with its
+    /// default of 64: the difference is reserved for remembered tokens. Limits that share a store add
+    /// up.
     pub fn with_max_concurrent_lookups(mut self, lookups: NonZeroUsize) -> Self {
-        self.max_concurrent = lookups;
+        self.settings.max_concurrent_lookups = lookups;
         self.rebuild()
     }
 
-    /// Sets how many accepted tokens are remembered, at about 130 bytes each. The default is
-    /// 100,000.
+    /// Sets the maximum number of remembered tokens, at about 130 bytes each. The default is 100,000.
     pub fn with_max_remembered_tokens(mut self, tokens: usize) -> Self {
-        self.max_remembered = tokens;
+        self.settings.max_remembered_tokens = tokens;
         self.rebuild()
     }
 
-    /// Sets the clock whose [monotonic](Clock::monotonic) time is measured by. The default is
+    /// Sets the clock, of which only [monotonic](Clock::monotonic) time is used. The default is
     /// [`SystemClock`].
     pub fn with_clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self.rebuild()
     }
 
-    /// The same limit on lookups with other budgets: 1,000 failures at once, and one more each
-    /// millisecond.
+    /// Returns a limit that shares its lookups with this one and has budgets of its own: 1,000
+    /// failures, refilled by one per millisecond.
     #[cfg(feature = "api")]
     pub(crate) fn for_services(&self) -> Self {
         let mut limit = self.clone();
-        limit.burst = const { NonZeroU32::new(1_000).expect("more than none") };
-        limit.interval = Duration::from_millis(1);
-        limit.budgets = budgets(limit.burst, limit.interval, limit.max_clients);
+        limit.settings.burst = const { NonZeroU32::new(1_000).expect("not zero") };
+        limit.settings.interval = Duration::from_millis(1);
+        limit.budgets = limit.settings.budgets();
         limit
     }
 
-    /// Waits until a lookup of this token may run. Returns its permit, `None` if it needs none, or
-    /// when to try again.
+    /// Waits until a lookup of this token may run. Returns its permit, `None` if the token is
+    /// remembered, or when to retry.
     pub(super) async fn admit(
         &self,
         digest: &TokenDigest,
@@ -212,54 +216,41 @@ impl FailureLimit {
         self.lookups.forget(digest);
     }
 
-    /// Counts a failure. Returns when to try again if the budget was spent before.
+    /// Counts a failure. Returns when to retry if the budget is exhausted.
     pub(super) fn count(&self, client: Client) -> Result<(), Duration> {
         let now = self.clock.monotonic();
         self.budgets().count(client, now)
     }
 
     fn budgets(&self) -> MutexGuard<'_, Budgets> {
-        // Each write is one step, so a panic leaves nothing half-done.
+        // A panic cannot leave the budgets inconsistent.
         self.budgets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn rebuild(mut self) -> Self {
-        self.budgets = budgets(self.burst, self.interval, self.max_clients);
-        let (max_lookups, max_remembered) = (self.max_lookups, self.max_remembered);
-        self.lookups = lookups(
-            &self.clock,
-            max_lookups,
-            self.max_concurrent,
-            max_remembered,
-        );
-        self
+    fn rebuild(self) -> Self {
+        Self::build(self.settings, self.clock)
     }
-}
 
-fn lookups(
-    clock: &Arc<dyn Clock>,
-    per_second: NonZeroU32,
-    max_running: NonZeroUsize,
-    remembered: usize,
-) -> Arc<Lookups> {
-    let clock = Arc::clone(clock);
-    Arc::new(Lookups::new(clock, per_second, max_running, remembered))
-}
-
-fn budgets(burst: NonZeroU32, interval: Duration, max_clients: usize) -> Arc<Mutex<Budgets>> {
-    let budgets = Budgets::new(Rate::new(burst, interval), max_clients);
-    Arc::new(Mutex::new(budgets))
+    fn build(settings: Settings, clock: Arc<dyn Clock>) -> Self {
+        let lookups = Lookups::new(
+            Arc::clone(&clock),
+            settings.max_lookups_per_second,
+            settings.max_concurrent_lookups,
+            settings.max_remembered_tokens,
+        );
+        Self {
+            settings,
+            clock,
+            budgets: settings.budgets(),
+            lookups: Arc::new(lookups),
+        }
+    }
 }
 
 impl fmt::Debug for FailureLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FailureLimit")
-            .field("burst", &self.burst)
-            .field("interval", &self.interval)
-            .field("max_clients", &self.max_clients)
-            .field("max_lookups_per_second", &self.max_lookups)
-            .field("max_concurrent_lookups", &self.max_concurrent)
-            .field("max_remembered_tokens", &self.max_remembered)
+            .field("settings", &self.settings)
             .finish_non_exhaustive()
     }
 }

@@ -1,8 +1,8 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-/// A rate with a burst, by the generic cell rate algorithm (GCRA): all that is kept of each user is
-/// the time at which its burst is whole again.
+/// A rate with a burst, by the generic cell rate algorithm (GCRA). The only state of a user is the
+/// time at which its burst is full again.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rate {
     interval: Duration,
@@ -10,15 +10,15 @@ pub(super) struct Rate {
 }
 
 impl Rate {
-    /// `burst` at once, and one more per `interval`, which is cut where a whole burst would take
-    /// more than a hundred years to come back.
+    /// Creates a rate of `burst` events at once and one more per `interval`. The interval is shortened
+    /// if refilling the burst would take more than a hundred years.
     pub(super) fn new(burst: NonZeroU32, interval: Duration) -> Self {
         let longest = Duration::from_nanos(u64::MAX / 4 / u64::from(burst.get()));
         let interval = interval.clamp(Duration::from_nanos(1), longest);
         Self { interval, burst }
     }
 
-    /// Returns when the burst is whole again if one is taken `now`, or how long to wait for one.
+    /// Returns when the burst is full again after an event `now`, or how long to wait for one.
     pub(super) fn check(&self, full_at: Duration, now: Duration) -> Result<Duration, Duration> {
         let next = full_at.max(now).saturating_add(self.interval);
         let latest = now.saturating_add(self.interval * self.burst.get());

@@ -1,4 +1,5 @@
 use std::collections::{HashMap, VecDeque};
+use std::net::Ipv4Addr;
 
 use super::*;
 
@@ -11,26 +12,26 @@ const LIMITS: QueueLimits = QueueLimits {
 };
 
 fn v4(number: u32) -> Client {
-    Client::Address(number.into())
+    Client::Network(Ipv4Addr::from(number).into())
 }
 
-/// Lookups by their names, on a clock that a test turns.
+/// Lookups by number, with a manual clock.
 struct Simulation {
     admission: Admission<u64>,
     now: Duration,
     names: u64,
     arrived: HashMap<u64, Duration>,
-    /// How long each admitted one waited.
+    /// The time that each admitted lookup waited.
     waited: HashMap<u64, Duration>,
     refused: Vec<u64>,
     granted: u64,
-    /// How long each lookup runs, and when those that run end.
+    /// The duration of each lookup, and the ends of the running ones.
     latency: Duration,
     ends: VecDeque<Duration>,
 }
 
 impl Simulation {
-    /// With lookups that end at once.
+    /// Creates a simulation whose lookups end immediately.
     fn new() -> Self {
         Self::with_latency(Duration::ZERO)
     }
@@ -90,7 +91,7 @@ impl Simulation {
         }
     }
 
-    /// The longest wait of these, all of which were admitted.
+    /// Returns the longest wait of these lookups, all of which must have been admitted.
     fn longest_wait(&self, names: &[u64]) -> Duration {
         let waits = names.iter().map(|name| self.waited.get(name));
         let waits = waits.map(|wait| *wait.expect("a lookup that was admitted"));
@@ -167,7 +168,7 @@ fn flood_from_many_subnets_does_not_delay_other_networks() {
         let newcomers = newcomers_during(&mut simulation, class, |simulation, millisecond| {
             for number in 0..20_u16 {
                 let site = u16::try_from(millisecond).unwrap();
-                let client = Client::Network([0x2001, 0xdb8, site, number]);
+                let client = Client::Network([0x2001, 0xdb8, site, number, 0, 0, 0, 0].into());
                 simulation.arrive(client, class);
             }
         });
