@@ -7,6 +7,7 @@ use super::request_log::EscalationDenial;
 use crate::lifecycle::{FieldProblem, LifecycleError};
 use crate::middleware::Checker;
 use crate::observe::Stopwatch;
+use crate::registry::AuthorityError;
 use crate::reject::Rejection;
 use crate::store::StoreError;
 
@@ -145,7 +146,9 @@ fn status_and_code(error: &LifecycleError) -> Option<(StatusCode, &'static str)>
     let (status, code) = match error {
         LifecycleError::Invalid(_) => (422, INVALID_FIELDS),
         LifecycleError::IdempotencyKeyReused => (422, "idempotency_key_reused"),
-        LifecycleError::PreviousSecret => (428, "precondition_required"),
+        LifecycleError::Unauthorized(AuthorityError::PreviousSecret) => {
+            (428, "precondition_required")
+        }
         LifecycleError::RevisionMismatch => (412, "precondition_failed"),
         LifecycleError::UnknownActor => (403, "unknown_actor"),
         LifecycleError::NotFound => (404, "not_found"),
@@ -166,9 +169,12 @@ fn status_and_code(error: &LifecycleError) -> Option<(StatusCode, &'static str)>
 /// Returns the rejection of a caller that was authenticated and lost its authority since. It equals
 /// the rejection of the layer and the guards.
 fn actor_rejection(error: &LifecycleError, checker: &Checker) -> Option<Rejection> {
+    let LifecycleError::Unauthorized(error) = error else {
+        return None;
+    };
     let rejection = match error {
-        LifecycleError::ActorTokenRejected(kind) => checker.reject_actor(*kind),
-        LifecycleError::RequirementNotMet(requirement) => {
+        AuthorityError::ActorTokenRejected(kind) => checker.reject_actor(*kind),
+        AuthorityError::RequirementNotMet(requirement) => {
             let rejection = Rejection::missing_requirement(requirement.clone());
             rejection.with_challenges(&checker.challenges)
         }

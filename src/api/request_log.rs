@@ -9,6 +9,7 @@ use http::{Extensions, HeaderMap, Method};
 use crate::lifecycle::LifecycleError;
 use crate::observe::{self, RequestInfo};
 use crate::principal::Principal;
+use crate::registry::AuthorityError;
 use crate::reject::Rejection;
 use crate::token::TokenId;
 
@@ -29,11 +30,13 @@ impl EscalationDenial {
     /// Returns the reason if the error is `escalation_denied`.
     pub(super) fn from_error(error: &LifecycleError) -> Option<Self> {
         let (reason, missing) = match error {
-            LifecycleError::EscalationDenied { missing } => {
+            LifecycleError::Unauthorized(AuthorityError::EscalationDenied { missing }) => {
                 ("missing_roles_or_scopes", Some(missing.len()))
             }
             LifecycleError::TokensNotCovered { .. } => ("tokens_not_covered", None),
-            LifecycleError::OutlivesActor { .. } => ("outlives_caller", None),
+            LifecycleError::Unauthorized(AuthorityError::OutlivesActor { .. }) => {
+                ("outlives_caller", None)
+            }
             _ => return None,
         };
         Some(Self { reason, missing })

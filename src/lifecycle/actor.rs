@@ -1,4 +1,3 @@
-use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -7,7 +6,7 @@ use crate::principal::{Principal, Requirement};
 use crate::store::{Credential, TokenRecord};
 use crate::token::TokenId;
 
-/// Identifies who creates and changes tokens, and bounds what may be changed.
+/// Who creates and changes tokens, and with which rights.
 ///
 /// Pass one to [`ServiceTokens::acting_for`](super::ServiceTokens::acting_for). A [`Principal`]
 /// converts into the actor that holds its token.
@@ -21,9 +20,9 @@ pub struct Actor {
     client_address: Option<IpAddr>,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) enum Kind {
-    /// Has access to the store itself and may change everything.
+    /// May change everything.
     Operator(Box<str>),
     Holder(Box<Holder>),
     /// Presents the secret of the token that it revokes.
@@ -31,7 +30,7 @@ pub(super) enum Kind {
 }
 
 /// The holder of a token, whose rights bound what it may change.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) struct Holder {
     pub(super) principal: Principal,
     pub(super) credential: Option<Arc<Credential<'static>>>,
@@ -39,7 +38,7 @@ pub(super) struct Holder {
 }
 
 impl Holder {
-    /// Returns whether the secret that was presented is one of this token's.
+    /// Returns whether the presented secret belongs to this token.
     pub(super) fn holds(&self, record: &TokenRecord) -> bool {
         let presented = self.principal.presented_digest();
         record.digests().any(|known| *known == presented)
@@ -47,12 +46,13 @@ impl Holder {
 }
 
 impl Actor {
-    /// Creates an operator, who has access to the store itself and may grant and change everything.
+    /// Creates an operator, who may grant and change everything, such as an administrator with access
+    /// to the database.
     pub fn operator(name: impl Into<Box<str>>) -> Self {
         Self::of(Kind::Operator(name.into()))
     }
 
-    /// Creates the holder of a token, who grants and changes no more than the token covers.
+    /// Creates the holder of a token, who may grant and change only what the token covers.
     ///
     /// The token is read again in the transaction of each change. If it lives in another store than
     /// the tokens it changes, declare that store with
@@ -68,8 +68,8 @@ impl Actor {
 
     /// Creates an actor that may revoke the token whose secret it presents, and nothing else.
     ///
-    /// The token may be disabled, expired, or the last one that may administer. The previous secret
-    /// suffices until its grace ends.
+    /// The token may be disabled, expired, or the last administrator. The previous secret is accepted
+    /// until its grace period ends.
     pub fn possession(id: TokenId, credential: &Credential<'_>) -> Self {
         Self::of(Kind::Possession(id, *credential.digest()))
     }
@@ -122,23 +122,24 @@ impl Actor {
         }
     }
 
-    /// Returns the id of the token that a holder acts with.
+    /// Returns the id of the holder's token.
     pub(super) fn token_id(&self) -> Option<TokenId> {
-        match &self.kind {
-            Kind::Holder(holder) => Some(holder.principal.id()),
-            Kind::Operator(_) | Kind::Possession(..) => None,
-        }
+        self.principal().map(Principal::id)
     }
 
-    /// Returns the digest of the secret that a holder presented.
+    /// Returns the digest of the secret that the holder presented.
     pub(super) fn presented_digest(&self) -> Option<TokenDigest> {
+        self.principal().map(Principal::presented_digest)
+    }
+
+    fn principal(&self) -> Option<&Principal> {
         match &self.kind {
-            Kind::Holder(holder) => Some(holder.principal.presented_digest()),
+            Kind::Holder(holder) => Some(&holder.principal),
             Kind::Operator(_) | Kind::Possession(..) => None,
         }
     }
 
-    /// Returns whether the actor may end the last token that may administer, without saying so.
+    /// Returns whether the actor may revoke the last administrator without a confirmation.
     pub(super) fn is_possession(&self) -> bool {
         matches!(self.kind, Kind::Possession(..))
     }
@@ -147,19 +148,5 @@ impl Actor {
 impl From<Principal> for Actor {
     fn from(principal: Principal) -> Self {
         Self::holder(principal)
-    }
-}
-
-impl fmt::Debug for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Operator(name) => f.debug_tuple("Operator").field(name).finish(),
-            Self::Holder(holder) => f
-                .debug_struct("Holder")
-                .field("id", &holder.principal.id())
-                .field("requirement", &holder.requirement)
-                .finish_non_exhaustive(),
-            Self::Possession(id, _) => f.debug_tuple("Possession").field(id).finish(),
-        }
     }
 }

@@ -10,17 +10,17 @@ use crate::registry::{AuthorityError, RegistryError, TokenFilter, Write};
 use crate::store::{ADMIN_SCOPES, TokenRecord, TokenState, TokenStatus};
 use crate::token::TokenId;
 
-/// How many tokens are revoked in one transaction.
+/// The number of tokens that are revoked in one transaction.
 const BATCH_SIZE: usize = 500;
 
-/// No further batch begins after this time, so that a call takes at most 20 s: a store may need
-/// some seconds for the last one.
+/// No batch starts after this time, so that a call takes at most 20 s: the last batch may take some
+/// seconds.
 const TIME_LIMIT: Duration = Duration::from_secs(15);
 
-/// How many ids a preview names.
+/// The number of ids in a preview.
 const SAMPLE_SIZE: usize = 100;
 
-/// A filter that matches more tokens needs an expected number.
+/// A revocation of more tokens needs an expected number.
 const MAX_UNCONFIRMED: usize = 100;
 
 /// The result of a bulk revocation.
@@ -29,57 +29,59 @@ const MAX_UNCONFIRMED: usize = 100;
 pub struct BulkRevocation {
     /// The tokens that this call revoked.
     pub ids: Vec<TokenId>,
-    /// How many of the matching tokens are still to be revoked: the call ended after 20 s, or the
-    /// store failed. Repeat it with this number as `expect`.
+    /// The number of matching tokens that are not revoked yet, because the call ended after 20 s or
+    /// the store failed. Call again with this number as `expect`.
     pub remaining: usize,
-    /// After how long, at the latest, every request on every node sees it.
+    /// The longest time until every request on every node sees the revocations.
     pub effective_within: Duration,
 }
 
-/// The result of a bulk revocation that is only tried out.
+/// The result that a bulk revocation would have.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct BulkPreview {
-    /// How many tokens match and are not revoked yet.
+    /// The number of tokens that match and are not revoked yet.
     pub count: usize,
     /// Up to 100 of them, the oldest first.
     pub sample: Vec<TokenId>,
-    /// How many of them the actor may not revoke. If there are any, a revocation is refused.
+    /// The number of matching tokens that the actor may not revoke. If there are any, a revocation is
+    /// rejected.
     pub forbidden: usize,
-    /// Whether a revocation needs `expect`.
+    /// Whether the revocation needs `expect`.
     pub needs_expect: bool,
-    /// Whether no other valid token could administer tokens afterwards. If so, a revocation is
-    /// refused.
+    /// Whether no other valid token could administer tokens afterwards. Such a revocation is
+    /// rejected.
     pub ends_administration: bool,
 }
 
 /// The tokens that a filter matches.
+#[derive(Default)]
 struct Matches {
     ids: BTreeSet<TokenId>,
     sample: Vec<TokenId>,
     forbidden: usize,
-    /// Those that may administer now.
+    /// The tokens that may administer tokens now.
     admins: BTreeSet<TokenId>,
 }
 
 impl ServiceTokens {
     /// Revokes the tokens that the filter matches, in batches, for at most 20 s.
     ///
-    /// 1. With `expect`, nothing is revoked unless the filter matches exactly so many tokens that are
-    ///    not revoked yet; [`preview_revocation`](Self::preview_revocation) returns the number.
-    /// 2. `expect` is needed if more than 100 tokens match, more than half of all tokens that are
-    ///    neither revoked nor expired, or the actor's own.
+    /// 1. With `expect`, tokens are revoked only if the filter matches this number of tokens that are
+    ///    not revoked yet. [`preview_revocation`](Self::preview_revocation) returns the number.
+    /// 2. `expect` is required if more than 100 tokens match, if more than half of all tokens that are
+    ///    neither revoked nor expired match, or if the actor's own token matches.
     /// 3. If the actor may not revoke one of the tokens, or if no other token could administer
     ///    tokens afterwards, nothing is revoked.
-    /// 4. If [`remaining`](BulkRevocation::remaining) is not zero, call again with that number. A
-    ///    call does not revoke tokens that are created while it runs. The next one counts them, and
-    ///    fails if the number differs.
-    /// 5. Each call reads all matching tokens first, which counts towards the 20 s. At least one batch
-    ///    is revoked after that, so that a call over millions of tokens takes longer.
+    /// 4. If [`remaining`](BulkRevocation::remaining) is not zero, call again with that number. Tokens
+    ///    that are created during a call are not revoked by it. The next call counts them, and fails
+    ///    if the number differs.
+    /// 5. Each call first reads all matching tokens, which counts towards the 20 s. It then revokes at
+    ///    least one batch, so a call over millions of tokens may take longer.
     ///
     /// # Errors
     ///
-    /// Returns an error, and has revoked nothing, if rule 1, 2 or 3 is broken, if the actor's token
+    /// Returns an error, without revoking tokens, if rule 1, 2 or 3 is broken, if the actor's token
     /// is no longer accepted, or if the store is unavailable.
     pub async fn revoke_where(
         &self,
@@ -126,7 +128,7 @@ impl ServiceTokens {
         })
     }
 
-    /// Returns what [`revoke_where`](Self::revoke_where) would do.
+    /// Returns what [`revoke_where`](Self::revoke_where) would do, without revoking tokens.
     ///
     /// # Errors
     ///
@@ -149,12 +151,7 @@ impl ServiceTokens {
         let rights = self.rights(false).await?;
         rights.check_accepted()?;
         let now = self.clock.now();
-        let mut matches = Matches {
-            ids: BTreeSet::new(),
-            sample: Vec::new(),
-            forbidden: 0,
-            admins: BTreeSet::new(),
-        };
+        let mut matches = Matches::default();
         let mut pages = Pages::new(filter.clone().without_revoked());
         while let Some(records) = pages.next(self).await? {
             for record in records {
@@ -181,7 +178,7 @@ impl ServiceTokens {
         Ok(ids.len() as u64 * 2 > live)
     }
 
-    /// Returns whether these are all tokens that may administer, and there are any.
+    /// Returns whether these are all tokens that may administer tokens, and there is at least one.
     async fn removes_last_admin(&self, admins: &BTreeSet<TokenId>) -> Result<bool, LifecycleError> {
         if admins.is_empty() {
             return Ok(false);
@@ -208,7 +205,7 @@ impl Matches {
         rights: &Rights,
         now: SystemTime,
     ) -> Result<(), LifecycleError> {
-        // A token that is used meanwhile may be on a later page again.
+        // The listing may be by last use: a token that is used meanwhile is listed again.
         if !self.ids.insert(record.id()) {
             return Ok(());
         }
@@ -229,7 +226,7 @@ impl Matches {
 
 /// A bulk revocation in progress.
 struct RevocationRun {
-    /// Without a revision and without the permission to end the last administrator.
+    /// Has no revision, and may not revoke the last administrator.
     tokens: ServiceTokens,
     filter: TokenFilter,
     started: Duration,
@@ -253,8 +250,8 @@ impl RevocationRun {
                 }
             }
         }
-        // One after the other: those that were changed meanwhile, and the actor's own last, since
-        // nothing can be revoked with it afterwards.
+        // The remaining tokens were changed meanwhile. The actor's own token is last, because the
+        // actor cannot revoke others with it afterwards.
         let mut rest: Vec<_> = self.pending.iter().copied().collect();
         rest.sort_by_key(|id| own == Some(*id));
         for id in rest {
@@ -287,7 +284,7 @@ impl RevocationRun {
                     self.tokens.sink.record(write.event());
                     self.mark_revoked(write.record().id());
                 }
-                // Revoked one by one afterwards.
+                // `revoke_one` handles it afterwards.
                 Err(RegistryError::RevisionMismatch | RegistryError::UnknownId) => {}
                 Err(error) => failure = Some(error),
             }
@@ -319,8 +316,8 @@ impl RevocationRun {
         self.revoked.push(id);
     }
 
-    /// Returns whether the call should end. It gets further by at least one token, so that
-    /// repeating it comes to an end.
+    /// Returns whether the call should end. Each call revokes at least one token, so that repeated
+    /// calls finish.
     fn is_over_time_limit(&self) -> bool {
         let elapsed = self.tokens.clock.monotonic().saturating_sub(self.started);
         self.pending.len() < self.found && elapsed >= TIME_LIMIT

@@ -9,21 +9,13 @@ use crate::registry::{RegistryError, Write, adds_rights, expires_later};
 use crate::store::{StoreError, TokenRecord, TokenState, TokenStatus};
 use crate::token::{MintedToken, TokenId};
 
-/// The longest grace, a thousand years: the end of a longer one is beyond what clocks and calendars
-/// can tell.
+/// The longest grace period, 1,000 years. The end of a longer one may be out of range for clocks.
 const MAX_GRACE: Duration = Duration::from_secs(1_000 * 31_556_952);
 
-/// How often a change is tried again because another one came before it.
+/// The number of attempts to write a change while other changes to the token come first.
 const MAX_ATTEMPTS: usize = 100;
 
-/// What a change begins with.
-struct Change<'a> {
-    before: &'a TokenRecord,
-    now: SystemTime,
-    rights: &'a Rights,
-}
-
-/// Returns whether a token that may administer would do so no more, or for a shorter time.
+/// Returns whether the change ends or shortens the time for which a token may administer tokens.
 pub(super) fn reduces_administration(
     before: &TokenRecord,
     after: &TokenRecord,
@@ -34,71 +26,63 @@ pub(super) fn reduces_administration(
 }
 
 impl ServiceTokens {
-    /// Changes what is known about a token. The secret stays.
+    /// Changes the fields of a token. The secret stays valid.
     ///
-    /// If a holder with an expiry adds roles or scopes to a token that would outlive its own, the
-    /// token gets the holder's expiry.
+    /// If a holder whose token expires adds roles or scopes to a token that expires later or never,
+    /// that token gets the expiry of the holder's, unless the update sets another one.
     ///
     /// # Errors
     ///
-    /// Returns an error if there is no such token, it was revoked, it is not at the revision asked
-    /// for, a rule or the policy is broken, the actor may not make the change, no other token could
+    /// Returns an error if there is no such token, it was revoked, it is not at the requested
+    /// revision, a rule or the policy is broken, the actor may not make the change, no other token could
     /// administer tokens afterwards, or the store is unavailable.
     pub async fn update(
         &self,
         id: TokenId,
         update: TokenUpdate,
     ) -> Result<ChangedToken, LifecycleError> {
-        let (revision, state) = (update.revision.or(self.revision), update.state);
-        self.change(id, AuditAction::Updated, revision, |change| {
-            let record = change.before;
-            let mut problems = Vec::new();
-            let (update, has_expiry) = (update.clone(), update.expiry.is_some());
-            let fields =
-                Fields::from_update(update, record, &self.policy, change.now, &mut problems);
+        let revision = update.revision.or(self.revision);
+        self.change(id, AuditAction::Updated, revision, |record, rights, now| {
+            let mut fields = Fields::from_update(update.clone(), record, &self.policy, now);
             fields.check_counts()?;
-            let (roles, scopes) = (fields.roles(), fields.scopes());
-            let adds_rights = adds_rights(record.roles(), record.scopes(), &roles, &scopes);
-            let fields = match change.rights.latest_expiry() {
-                Some(latest) if adds_rights && !has_expiry => fields.with_max_expiry(Some(latest)),
-                _ => fields,
-            };
-            self.validate(&fields, problems)?;
-            let state = state.unwrap_or(record.state());
+            if update.expiry.is_none() && adds_rights(record, &fields.apply_to(record.clone())) {
+                fields.limit_expiry(rights.latest_expiry());
+            }
+            fields.check(&self.policy)?;
+            let state = update.state.unwrap_or(record.state());
             Ok(fields.apply_to(record.clone()).with_state(state))
         })
         .await
     }
 
-    /// Issues a new secret for a token. The current one stays valid for `grace`, and never longer
-    /// than the token itself; with [`Duration::ZERO`] it is refused at once.
+    /// Issues a new secret for a token. The current secret stays valid for the grace period, or until
+    /// the token expires. With [`Duration::ZERO`] it is rejected immediately.
     ///
-    /// At most two secrets work at a time: a rotation within the grace of another ends that grace,
-    /// so the secret from before both is refused at once. The expiry stays, unless the policy's
-    /// maximum cuts it.
-    ///
-    /// Of several rotations at the same time, one is made. A holder that lost the response may rotate
-    /// its own token with the previous secret, only [at a revision](Self::if_revision): the lost
-    /// secret ends at once, and the presented one stays valid for `grace`, and never longer than its
-    /// own grace.
+    /// 1. At most two secrets are valid at a time: a rotation within the grace period of another ends
+    ///    that grace period.
+    /// 2. The expiry stays, unless the maximum lifetime of the [policy](super::TokenPolicy) shortens
+    ///    it.
+    /// 3. Of several concurrent rotations, one succeeds.
+    /// 4. A holder that lost the response may rotate its own token with the previous secret, only [at
+    ///    a revision](Self::if_revision). The lost secret is rejected immediately. The presented one
+    ///    stays valid for `grace`, or until its own grace period ends.
     ///
     /// # Errors
     ///
     /// Returns an error if there is no such token, it was revoked or has expired, it was rotated at
     /// the same time, the actor may not rotate it, there are no random bytes, or the store is
-    /// unavailable. In the last case it is unknown which secret is valid; another rotation settles
-    /// it.
+    /// unavailable. In the last case it is unknown which secret is valid; rotate again.
     pub async fn rotate(
         &self,
         id: TokenId,
         grace: Duration,
     ) -> Result<IssuedToken, LifecycleError> {
         let secret = self.format.mint_with_id(id)?;
-        let rotated = self.change(id, AuditAction::Rotated, self.revision, |change| {
-            if change.before.status(change.now) == TokenStatus::Expired {
+        let rotated = self.change(id, AuditAction::Rotated, self.revision, |record, _, now| {
+            if record.status(now) == TokenStatus::Expired {
                 return Err(LifecycleError::Expired);
             }
-            Ok(self.rotated(change.before, &secret, change.now, grace))
+            Ok(self.rotated(record, &secret, now, grace))
         });
         let changed = rotated.await?;
         Ok(IssuedToken {
@@ -108,7 +92,7 @@ impl ServiceTokens {
         })
     }
 
-    /// Disables a token: it is refused until it is [enabled](Self::enable).
+    /// Disables a token: it is rejected until it is [enabled](Self::enable).
     ///
     /// # Errors
     ///
@@ -119,7 +103,7 @@ impl ServiceTokens {
             .await
     }
 
-    /// Enables a token that was disabled.
+    /// Enables a disabled token.
     ///
     /// # Errors
     ///
@@ -130,9 +114,8 @@ impl ServiceTokens {
             .await
     }
 
-    /// Revokes a token for good. Its record stays until it is [purged](Self::purge), so that its
-    /// holder gets to know why it is refused. A token that was revoked before stays so, without an
-    /// error.
+    /// Revokes a token for good. Its record stays until it is [purged](Self::purge), so that
+    /// rejections of the token give the reason. Does nothing if the token is revoked already.
     ///
     /// # Errors
     ///
@@ -145,7 +128,7 @@ impl ServiceTokens {
         }
     }
 
-    /// As [`revoke`](Self::revoke), but a token that was revoked before is an error.
+    /// Revokes a token, or returns an error if it is revoked already.
     pub(super) async fn revoke_once(&self, id: TokenId) -> Result<ChangedToken, LifecycleError> {
         self.set_state(id, AuditAction::Revoked, TokenState::Revoked)
             .await
@@ -157,18 +140,20 @@ impl ServiceTokens {
         action: AuditAction,
         state: TokenState,
     ) -> Result<ChangedToken, LifecycleError> {
-        let next = |change: Change<'_>| Ok(change.before.clone().with_state(state));
-        self.change(id, action, self.revision, next).await
+        self.change(id, action, self.revision, |record, _, _| {
+            Ok(record.clone().with_state(state))
+        })
+        .await
     }
 
-    /// Reads, changes and writes a record, again if it was changed in between. A change of nothing
-    /// is not written.
+    /// Reads, changes and writes a record, and retries if another change came in between. A change
+    /// without an effect is not written.
     async fn change(
         &self,
         id: TokenId,
         action: AuditAction,
         revision: Option<u64>,
-        next: impl Fn(Change<'_>) -> Result<TokenRecord, LifecycleError>,
+        next: impl Fn(&TokenRecord, &Rights, SystemTime) -> Result<TokenRecord, LifecycleError>,
     ) -> Result<ChangedToken, LifecycleError> {
         let mut first_digest = None;
         for _ in 0..MAX_ATTEMPTS {
@@ -207,17 +192,12 @@ impl ServiceTokens {
         action: AuditAction,
         before: &TokenRecord,
         rights: &Rights,
-        next: impl Fn(Change<'_>) -> Result<TokenRecord, LifecycleError>,
+        next: impl Fn(&TokenRecord, &Rights, SystemTime) -> Result<TokenRecord, LifecycleError>,
     ) -> Result<Write, LifecycleError> {
         let now = self.clock.now();
-        let change = Change {
-            before,
-            now,
-            rights,
-        };
-        let after = next(change)?.with_updated_at(now);
+        let after = next(before, rights, now)?.with_updated_at(now);
         rights.check(Some(before), &after)?;
-        // A rotation ends no token: its holder continues with the new secret.
+        // A rotation does not end a token: its holder continues with the new secret.
         let needs_admin_check = action != AuditAction::Rotated
             && !self.allows_last_admin_removal
             && !self.actor.is_possession()
@@ -243,16 +223,18 @@ impl ServiceTokens {
         let earliest = |a: Option<SystemTime>, b: Option<SystemTime>| a.into_iter().chain(b).min();
         let expires_at = earliest(record.expires_at(), self.policy.latest_expiry(now));
         let grace_end = earliest(now.checked_add(grace.min(MAX_GRACE)), record.expires_at());
-        // A holder that presents the previous secret lost the current one: that ends, and the
-        // presented one keeps the rest of its grace.
+        // A holder that presents the previous secret has lost the current one. The current secret
+        // ends, and the presented one keeps the rest of its grace period.
         let presented = self.actor.presented_digest();
-        let (kept, grace_end) = match record.previous_digest() {
+        let (previous, grace_end) = match record.previous_digest() {
             Some(previous) if presented == Some(*previous) => {
                 (*previous, earliest(grace_end, record.grace_ends_at()))
             }
             _ => (*record.digest(), grace_end),
         };
-        let previous = grace_end.filter(|end| *end > now).map(|end| (kept, end));
+        let previous = grace_end
+            .filter(|end| *end > now)
+            .map(|end| (previous, end));
         record
             .clone()
             .with_digest(TokenDigest::of(secret.expose_secret()))

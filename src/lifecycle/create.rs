@@ -10,12 +10,12 @@ use crate::token::{MintedToken, TokenId};
 const DOMAIN: &str = "tower-service-token/idempotency-key/2";
 const MAX_KEY: usize = 255;
 
-/// How often a creation is retried because the existing token was purged at the same time.
+/// The number of attempts to create a token whose existing record is purged at the same time.
 const MAX_ATTEMPTS: usize = 100;
 
 /// Returns the id of the token that this actor creates under this key, on every node.
 ///
-/// The last zero byte ends the actor's name, as no key has one.
+/// The hash is unambiguous, because a key contains no zero byte.
 fn token_id(actor: &Actor, key: &str) -> Result<TokenId, FieldProblem> {
     let is_visible = key.bytes().all(|byte| byte.is_ascii_graphic());
     if !(1..=MAX_KEY).contains(&key.len()) || !is_visible {
@@ -56,10 +56,11 @@ impl ServiceTokens {
             let id = token_id(&self.actor, key)?;
             return self.create_once(new, id, &rights).await;
         }
-        let fields = self.validated_fields(new, &rights)?;
+        let fields = self.new_fields(new, &rights);
+        fields.check(&self.policy)?;
         loop {
             match self.issue(&fields, self.format.mint()?, &rights).await {
-                // The id was drawn before: about one in a hundred thousand million creations.
+                // The random id is in use. With a million tokens, about one creation in 10¹² gets one.
                 Err(RegistryError::DuplicateId) => {}
                 issued => return Ok(issued?),
             }
@@ -71,16 +72,17 @@ impl ServiceTokens {
     ///
     /// # Errors
     ///
-    /// As [`create`](Self::create), or a token with this digest is there already.
+    /// Returns the errors of [`create`](Self::create), and one if a token with this digest exists.
     pub async fn import(
         &self,
         new: NewToken,
         digest: TokenDigest,
     ) -> Result<TokenRecord, LifecycleError> {
         let rights = self.rights(false).await?;
-        let fields = self.validated_fields(new, &rights)?;
+        let fields = self.new_fields(new, &rights);
+        fields.check(&self.policy)?;
         loop {
-            // The id alone is used: its secret is dropped at once.
+            // Only the id is used; the secret is dropped.
             let record = TokenRecord::new(self.format.mint()?.id(), digest);
             let action = AuditAction::Imported;
             match self.insert(&fields, record, action, &rights).await {
@@ -90,21 +92,21 @@ impl ServiceTokens {
         }
     }
 
-    /// Creates the token with this id, or tells that it was created before.
+    /// Creates the token with this id, or returns an error if it was created before.
     async fn create_once(
         &self,
         new: NewToken,
         id: TokenId,
         rights: &Rights,
     ) -> Result<IssuedToken, LifecycleError> {
-        let mut problems = Vec::new();
-        let fields = self.fields_for(new, rights, &mut problems);
+        let fields = self.new_fields(new, rights);
         // A replay changes nothing, but returns the record.
         rights.check_accepted()?;
         fields.check_counts()?;
-        // First of all: what was good then may break a rule by now, be it an expiry that passed.
+        // Before the other rules: fields that were valid at the first call may be invalid now, such
+        // as an expiry that has passed.
         self.reject_replay(id, &fields).await?;
-        self.validate(&fields, problems)?;
+        fields.check(&self.policy)?;
         for _ in 0..MAX_ATTEMPTS {
             let secret = self.format.mint_with_id(id)?;
             let error = match self.issue(&fields, secret, rights).await {
@@ -113,7 +115,7 @@ impl ServiceTokens {
             };
             match error {
                 RegistryError::DuplicateId => self.reject_replay(id, &fields).await?,
-                // By this very token, if another call with the key was quicker.
+                // Perhaps by this token, which another call with the same key created first.
                 RegistryError::NameTaken | RegistryError::TooManyTokens => {
                     self.reject_replay(id, &fields).await?;
                     return Err(error.into());
@@ -127,7 +129,7 @@ impl ServiceTokens {
         )
     }
 
-    /// Refuses to create a token that is there already.
+    /// Returns an error if a token with this id exists.
     async fn reject_replay(&self, id: TokenId, fields: &Fields) -> Result<(), LifecycleError> {
         match self.registry.get(id).await? {
             None => Ok(()),
@@ -138,52 +140,24 @@ impl ServiceTokens {
         }
     }
 
-    /// Returns whether this actor created the record by asking for the same. What a changed one was
-    /// created as is not known.
+    /// Returns whether this actor created the record with the same fields. Fields are not compared
+    /// once the record was changed, because the original ones are unknown then.
     fn is_replay(&self, record: &TokenRecord, fields: &Fields) -> bool {
         record.created_by() == Some(&*self.actor.name())
             && (record.revision() > 1 || fields.match_record(record))
     }
 
-    fn validated_fields(&self, new: NewToken, rights: &Rights) -> Result<Fields, LifecycleError> {
-        let mut problems = Vec::new();
-        let fields = self.fields_for(new, rights, &mut problems);
-        fields.check_counts()?;
-        self.validate(&fields, problems)?;
-        Ok(fields)
-    }
-
     /// Returns the fields of a new token. One without an expiry expires with the actor's token.
-    fn fields_for(
-        &self,
-        new: NewToken,
-        rights: &Rights,
-        problems: &mut Vec<FieldProblem>,
-    ) -> Fields {
+    fn new_fields(&self, new: NewToken, rights: &Rights) -> Fields {
         let has_expiry = new.expiry.is_some();
-        let fields = Fields::from_new_token(new, &self.policy, self.clock.now(), problems);
-        if has_expiry {
-            fields
-        } else {
-            fields.with_max_expiry(rights.latest_expiry())
+        let mut fields = Fields::from_new_token(new, &self.policy, self.clock.now());
+        if !has_expiry {
+            fields.limit_expiry(rights.latest_expiry());
         }
+        fields
     }
 
-    /// Returns whether a token may have these fields.
-    pub(super) fn validate(
-        &self,
-        fields: &Fields,
-        mut problems: Vec<FieldProblem>,
-    ) -> Result<(), LifecycleError> {
-        fields.check(&self.policy, &mut problems);
-        if problems.is_empty() {
-            Ok(())
-        } else {
-            Err(LifecycleError::Invalid(problems))
-        }
-    }
-
-    /// Keeps a token with this secret.
+    /// Inserts a token with this secret.
     async fn issue(
         &self,
         fields: &Fields,
@@ -218,7 +192,7 @@ impl ServiceTokens {
         rights.check(None, &record)?;
         let write = self
             .write(action, &bare, record.clone(), rights)
-            .with_max_tokens(self.policy.max_tokens());
+            .with_max_tokens(self.policy.max_tokens);
         self.registry.insert(&write).await?;
         self.sink.record(write.event());
         Ok(record)

@@ -1,13 +1,9 @@
 use std::borrow::Cow;
-use std::fmt;
-use std::sync::Arc;
-use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use crate::principal::Requirement;
 use crate::registry::{AuthorityError, RegistryError};
-use crate::store::{DenialKind, StoreError, TokenRecord};
+use crate::store::{StoreError, TokenRecord};
 use crate::token::MintError;
 
 /// The error of [`ServiceTokens`](super::ServiceTokens). Unless a variant says otherwise, nothing
@@ -16,7 +12,7 @@ use crate::token::MintError;
 #[non_exhaustive]
 pub enum LifecycleError {
     /// The request breaks rules; each problem names its field.
-    #[error("{}", DisplayProblems(.0))]
+    #[error("{}", join_problems(.0))]
     Invalid(Vec<FieldProblem>),
     /// There is no such token.
     #[error("there is no such token")]
@@ -42,32 +38,13 @@ pub enum LifecycleError {
     /// The token was rotated by another call at the same time.
     #[error("the token was rotated by another call at the same time")]
     ConcurrentRotation,
-    /// The actor lacks roles or scopes that the token has, or would have.
-    #[error("caller is missing roles or scopes of the token: {}", .missing.join(", "))]
-    EscalationDenied {
-        /// The roles and scopes that the actor lacks.
-        missing: Vec<String>,
-    },
-    /// The token would be valid for longer than the actor's own.
-    #[error("{}", AuthorityError::OutlivesActor { latest: *.latest })]
-    OutlivesActor {
-        /// When the actor's token expires.
-        latest: SystemTime,
-    },
-    /// The actor's token is no longer accepted.
-    #[error("{}", AuthorityError::ActorTokenRejected(*.0))]
-    ActorTokenRejected(DenialKind),
-    /// The actor's token no longer holds the roles or scopes that the call needs.
-    #[error("{}", AuthorityError::RequirementNotMet(.0.clone()))]
-    RequirementNotMet(Arc<Requirement>),
+    /// The actor lacks the authority for the change.
+    #[error(transparent)]
+    Unauthorized(#[from] AuthorityError),
     /// The actor's token is not in the registry, and no
     /// [declared store](super::ServiceTokens::with_actor_store) can be queried for it.
     #[error("caller's token is not in this registry; declare its store with with_actor_store")]
     UnknownActor,
-    /// The actor presented the secret from before the last rotation. It rotates only with
-    /// [`if_revision`](super::ServiceTokens::if_revision).
-    #[error("{}", AuthorityError::PreviousSecret)]
-    PreviousSecret,
     /// No other token may administer tokens. Changed only after
     /// [`allow_last_admin_removal`](super::ServiceTokens::allow_last_admin_removal).
     #[error("no other valid token may administer tokens")]
@@ -76,7 +53,7 @@ pub enum LifecycleError {
     /// key](super::NewToken::with_idempotency_key). Its secret is not returned again: rotate the
     /// token for another.
     #[error(
-        "this token was created before, and its secret is not told again; rotate it for another"
+        "this token was created before, and its secret is not returned again; rotate the token"
     )]
     AlreadyCreated(Box<TokenRecord>),
     /// Another token was created with this idempotency key.
@@ -84,7 +61,7 @@ pub enum LifecycleError {
     IdempotencyKeyReused,
     /// The filter matches another number of tokens than expected, or so many that an expected
     /// number is needed.
-    #[error("{}", CountMismatch { expected: *.expected, found: *.found })]
+    #[error("{}", describe_count(*.expected, *.found))]
     UnexpectedCount {
         /// How many were expected, if a number was given.
         expected: Option<usize>,
@@ -130,6 +107,17 @@ impl FieldProblem {
     }
 }
 
+impl LifecycleError {
+    /// Returns [`Invalid`](Self::Invalid) if there are problems.
+    pub(super) fn check(problems: Vec<FieldProblem>) -> Result<(), Self> {
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(Self::Invalid(problems))
+        }
+    }
+}
+
 impl From<FieldProblem> for LifecycleError {
     fn from(problem: FieldProblem) -> Self {
         Self::Invalid(vec![problem])
@@ -145,49 +133,26 @@ impl From<RegistryError> for LifecycleError {
             RegistryError::UnknownId => Self::NotFound,
             RegistryError::RevisionMismatch => Self::RevisionMismatch,
             RegistryError::Store(error) => Self::Store(error),
-            RegistryError::Unauthorized(error) => error.into(),
+            RegistryError::Unauthorized(error) => Self::Unauthorized(error),
             RegistryError::LastAdmin => Self::LastAdmin,
             error @ RegistryError::DuplicateId => Self::Store(StoreError::corrupt(error)),
         }
     }
 }
 
-impl From<AuthorityError> for LifecycleError {
-    fn from(error: AuthorityError) -> Self {
-        match error {
-            AuthorityError::ActorTokenRejected(kind) => Self::ActorTokenRejected(kind),
-            AuthorityError::RequirementNotMet(requirement) => Self::RequirementNotMet(requirement),
-            AuthorityError::EscalationDenied { missing } => Self::EscalationDenied { missing },
-            AuthorityError::OutlivesActor { latest } => Self::OutlivesActor { latest },
-            AuthorityError::PreviousSecret => Self::PreviousSecret,
-        }
-    }
+fn describe_count(expected: Option<usize>, found: usize) -> String {
+    let tokens = if found == 1 { "token" } else { "tokens" };
+    let expected = expected.map_or_else(
+        || "repeat with the expected number to confirm".to_owned(),
+        |expected| format!("expected {expected}"),
+    );
+    format!("filter matches {found} {tokens}, {expected}")
 }
 
-struct CountMismatch {
-    expected: Option<usize>,
-    found: usize,
-}
-
-impl fmt::Display for CountMismatch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let tokens = if self.found == 1 { "token" } else { "tokens" };
-        write!(f, "filter matches {} {tokens}, ", self.found)?;
-        match self.expected {
-            Some(expected) => write!(f, "expected {expected}"),
-            None => f.write_str("repeat with the expected number to confirm"),
-        }
-    }
-}
-
-struct DisplayProblems<'a>(&'a [FieldProblem]);
-
-impl fmt::Display for DisplayProblems<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, problem) in self.0.iter().enumerate() {
-            let separator = if index == 0 { "" } else { "; " };
-            write!(f, "{separator}{}: {}", problem.pointer, problem.detail)?;
-        }
-        Ok(())
-    }
+fn join_problems(problems: &[FieldProblem]) -> String {
+    let problems = problems.iter();
+    let problems: Vec<_> = problems
+        .map(|problem| format!("{}: {}", problem.pointer, problem.detail))
+        .collect();
+    problems.join("; ")
 }

@@ -1,4 +1,3 @@
-use std::fmt;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
@@ -9,12 +8,12 @@ use crate::clock::date_time::{self, ParseDateTimeError};
 
 /// When a token expires: never, at a time, or after a duration.
 ///
-/// As text it is one of
+/// [`FromStr`] parses
 ///
 /// 1. a date, `2027-01-31`: through the end of that day, UTC;
-/// 2. a moment of RFC 3339, `2027-01-31T12:00:00Z`, with an offset;
-/// 3. a duration of ISO 8601, `P30D` or `PT12H`, or as people write it: `30d`, `12h`, `1y 6mo`.
-///    Days, months and years are those of the calendar, UTC.
+/// 2. an RFC 3339 time with an offset, `2027-01-31T12:00:00Z`;
+/// 3. an ISO 8601 duration, `P30D` or `PT12H`, or jiff's friendly format: `30d`, `12h`, `1y 6mo`.
+///    Days, months and years are calendar units, UTC.
 ///
 /// ```
 /// use std::time::{Duration, SystemTime};
@@ -62,12 +61,12 @@ impl Expiry {
     ///
     /// # Errors
     ///
-    /// Returns an error if the moment is not in the future, or too far in it.
+    /// Returns an error if the time is not in the future, or after the year 9999.
     pub fn resolve(&self, now: SystemTime) -> Result<Option<SystemTime>, ExpiryError> {
         match &self.0 {
             ExpiryKind::Never => Ok(None),
             ExpiryKind::At(time) if *time <= now => Err(ExpiryError::Past),
-            // Such a time could not be displayed and would look like no expiry.
+            // Such a time cannot be displayed, so the token would appear to have no expiry.
             ExpiryKind::At(time) if Timestamp::try_from(*time).is_err() => Err(ExpiryError::TooFar),
             ExpiryKind::At(time) => Ok(Some(*time)),
             ExpiryKind::After(span) if span.is_zero() => Err(ExpiryError::Zero),
@@ -103,55 +102,46 @@ impl FromStr for Expiry {
     }
 }
 
-/// Returns the last day, UTC, on which a token that expires at this moment works, as `yyyy-MM-dd`:
-/// of an expiry given as a date, that date. `None` if the year has more than four digits.
+/// Returns the last day, UTC, on which a token with this expiry is valid, as `yyyy-MM-dd`. For an
+/// expiry that was given as a date, that is the date. Returns `None` after the year 9999.
 pub fn last_day(expires_at: SystemTime) -> Option<String> {
     let last = expires_at.checked_sub(Duration::from_millis(1))?;
     let last: Zoned = Timestamp::try_from(last).ok()?.to_zoned(TimeZone::UTC);
     Some(last.date().to_string())
 }
 
-/// Returns the date of an expiry that was given as a date: [`last_day`], if the token works through
-/// the end of it.
+/// Returns the date of an expiry that was given as a date: the [`last_day`], if the token is valid
+/// through its end.
 pub fn expiry_date(expires_at: SystemTime) -> Option<String> {
     last_day(expires_at).filter(|_| date_time::is_midnight(expires_at))
 }
 
-/// A text is no expiry, or one that no token can have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A text is not an expiry, or the expiry is not possible for a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExpiryError {
-    /// The text is of none of the forms.
+    /// The text has none of the forms.
+    #[error(
+        "an expiry is a date such as 2027-01-31, a time such as 2027-01-31T12:00:00Z, or a \
+         duration such as 30d or P30D"
+    )]
     Malformed,
-    /// The text has the form of a date or a time that no calendar or clock has.
+    /// The text has the form of a date or a time that does not exist.
+    #[error("there is no such date or time")]
     NoSuchDate,
-    /// The moment is not in the future.
+    /// The time is not in the future.
+    #[error("the expiry must be in the future")]
     Past,
     /// The duration is zero.
+    #[error("the time until expiry must not be zero")]
     Zero,
     /// The duration is negative.
+    #[error("the time until expiry must not be negative")]
     Negative,
-    /// The moment is beyond the year 9999.
+    /// The time is after the year 9999.
+    #[error("the expiry is beyond the year 9999")]
     TooFar,
 }
-
-impl fmt::Display for ExpiryError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Malformed => {
-                "an expiry is a date such as 2027-01-31, a time such as 2027-01-31T12:00:00Z, \
-                 or a duration such as 30d or P30D"
-            }
-            Self::NoSuchDate => "there is no such date or time",
-            Self::Past => "the expiry must be in the future",
-            Self::Zero => "the time until expiry must not be zero",
-            Self::Negative => "the time until expiry must not be negative",
-            Self::TooFar => "the expiry is beyond the year 9999",
-        })
-    }
-}
-
-impl std::error::Error for ExpiryError {}
 
 #[cfg(test)]
 mod tests {

@@ -1,7 +1,7 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use super::{FieldProblem, LifecycleError, NewToken, TokenPolicy, TokenUpdate};
+use super::{Expiry, FieldProblem, LifecycleError, NewToken, TokenPolicy, TokenUpdate};
 use crate::principal::{Roles, Scopes};
 use crate::store::TokenRecord;
 
@@ -11,11 +11,11 @@ const MAX_NAMES: usize = 100;
 const MAX_LABELS: usize = 50;
 const MAX_LABEL_KEY: usize = 100;
 
-/// How many problems an error names at most.
+/// The maximum number of problems that an error names.
 const MAX_PROBLEMS: usize = 100;
 
 /// The fields of a token that callers choose, before they are validated.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Fields {
     name: String,
     description: Option<String>,
@@ -25,37 +25,28 @@ pub(super) struct Fields {
     labels: BTreeMap<String, String>,
     expires_at: Option<SystemTime>,
     not_before: Option<SystemTime>,
+    /// Why the requested expiry is invalid. [`check`](Self::check) reports it with the others.
+    expiry_problem: Option<FieldProblem>,
 }
 
 impl Fields {
     /// Creates the fields of a new token.
-    pub(super) fn from_new_token(
-        new: NewToken,
-        policy: &TokenPolicy,
-        now: SystemTime,
-        problems: &mut Vec<FieldProblem>,
-    ) -> Self {
-        let expires_at = match &new.expiry {
-            None => policy.default_expiry(now),
-            Some(expiry) => expiry.resolve(now).unwrap_or_else(|error| {
-                problems.push(FieldProblem::new("/expires_at", error.to_string()));
-                None
-            }),
-        };
-        // An invalid expiry is reported once.
-        if problems.is_empty() {
-            problems.extend(policy.check_expiry(expires_at, now).err());
-        }
-        Self {
+    pub(super) fn from_new_token(new: NewToken, policy: &TokenPolicy, now: SystemTime) -> Self {
+        let mut fields = Self {
             name: new.name,
             description: new.description,
             subject: new.subject,
             roles: new.roles,
             scopes: new.scopes,
             labels: new.labels,
-            expires_at,
+            expires_at: policy.default_expiry(now),
             not_before: new.not_before,
+            expiry_problem: None,
+        };
+        if let Some(expiry) = &new.expiry {
+            fields.set_expiry(expiry, policy, now, now);
         }
+        fields
     }
 
     /// Creates the fields of a token after an update.
@@ -64,48 +55,72 @@ impl Fields {
         record: &TokenRecord,
         policy: &TokenPolicy,
         now: SystemTime,
-        problems: &mut Vec<FieldProblem>,
     ) -> Self {
-        let issued_at = record.rotated_at().or(record.created_at()).unwrap_or(now);
-        let expires_at = match update.expiry.as_ref().map(|expiry| expiry.resolve(now)) {
-            None => record.expires_at(),
-            Some(Ok(expires_at)) => {
-                problems.extend(policy.check_expiry(expires_at, issued_at).err());
-                expires_at
-            }
-            Some(Err(error)) => {
-                problems.push(FieldProblem::new("/expires_at", error.to_string()));
-                None
-            }
-        };
-        let owned = |text: Option<&str>| text.map(str::to_owned);
-        let all = |names: &mut dyn Iterator<Item = &str>| names.map(str::to_owned).collect();
+        let mut fields = Self::from_record(record);
+        fields.name = update.name.unwrap_or(fields.name);
+        fields.description = update.description.apply(fields.description);
+        fields.subject = update.subject.apply(fields.subject);
+        fields.roles = update.roles.unwrap_or(fields.roles);
+        fields.scopes = update.scopes.unwrap_or(fields.scopes);
+        fields.not_before = update.not_before.apply(fields.not_before);
+        fields.labels.retain(|_, _| !update.clears_labels);
+        for (key, value) in update.labels {
+            match value {
+                Some(value) => fields.labels.insert(key, value),
+                None => fields.labels.remove(&key),
+            };
+        }
+        if let Some(expiry) = &update.expiry {
+            let issued_at = record.rotated_at().or(record.created_at());
+            fields.set_expiry(expiry, policy, now, issued_at.unwrap_or(now));
+        }
+        fields
+    }
+
+    fn from_record(record: &TokenRecord) -> Self {
+        let labels = record.labels();
         Self {
-            labels: update.apply_to_labels(record),
-            name: update.name.unwrap_or_else(|| record.name().to_owned()),
-            description: update.description.apply(owned(record.description())),
-            subject: update.subject.apply(owned(record.subject())),
-            roles: update
-                .roles
-                .unwrap_or_else(|| all(&mut record.roles().iter())),
-            scopes: update
-                .scopes
-                .unwrap_or_else(|| all(&mut record.scopes().iter())),
-            expires_at,
-            not_before: update.not_before.apply(record.not_before()),
+            name: record.name().to_owned(),
+            description: record.description().map(str::to_owned),
+            subject: record.subject().map(str::to_owned),
+            roles: record.roles().iter().map(str::to_owned).collect(),
+            scopes: record.scopes().iter().map(str::to_owned).collect(),
+            labels: labels
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .collect(),
+            expires_at: record.expires_at(),
+            not_before: record.not_before(),
+            expiry_problem: None,
         }
     }
 
-    /// Limits the expiry, if there is a limit.
-    pub(super) fn with_max_expiry(mut self, latest: Option<SystemTime>) -> Self {
-        if let Some(latest) = latest {
-            self.expires_at = Some(self.expires_at.map_or(latest, |time| time.min(latest)));
+    /// Sets the expiry of a token whose secret was issued at `issued_at`.
+    fn set_expiry(
+        &mut self,
+        expiry: &Expiry,
+        policy: &TokenPolicy,
+        now: SystemTime,
+        issued_at: SystemTime,
+    ) {
+        match expiry.resolve(now) {
+            Ok(expires_at) => {
+                self.expires_at = expires_at;
+                self.expiry_problem = policy.check_expiry(expires_at, issued_at).err();
+            }
+            Err(error) => {
+                self.expires_at = None;
+                self.expiry_problem = Some(FieldProblem::new("/expires_at", error.to_string()));
+            }
         }
-        self
     }
 
-    /// Finds lists that are too long. Call it before any other work on them: their length is then
-    /// bounded by that of a request's body alone.
+    /// Moves the expiry forward to `latest` if it is later. `None` is no limit.
+    pub(super) fn limit_expiry(&mut self, latest: Option<SystemTime>) {
+        self.expires_at = self.expires_at.into_iter().chain(latest).min();
+    }
+
+    /// Checks the length of the lists. Call it before any other work on them, which is then bounded
+    /// by these limits instead of the size of the request.
     pub(super) fn check_counts(&self) -> Result<(), LifecycleError> {
         let counts = [
             ("/roles", self.roles.len(), MAX_NAMES, ""),
@@ -113,45 +128,34 @@ impl Fields {
             ("/labels", self.labels.len(), MAX_LABELS, " labels"),
         ];
         let too_long = counts.into_iter().filter(|(_, count, max, _)| count > max);
-        let problems: Vec<_> = too_long
-            .map(|(pointer, _, max, what)| {
-                FieldProblem::new(pointer, format!("at most {max}{what}"))
-            })
-            .collect();
-        if problems.is_empty() {
-            Ok(())
-        } else {
-            Err(LifecycleError::Invalid(problems))
-        }
+        let problems = too_long.map(|(pointer, _, max, unit)| {
+            FieldProblem::new(pointer, format!("at most {max}{unit}"))
+        });
+        LifecycleError::check(problems.collect())
     }
 
-    /// Checks the rules for every token.
-    pub(super) fn check(&self, policy: &TokenPolicy, problems: &mut Vec<FieldProblem>) {
-        self.check_name(policy, problems);
+    /// Checks the rules for all tokens and those of the policy.
+    pub(super) fn check(&self, policy: &TokenPolicy) -> Result<(), LifecycleError> {
+        self.check_counts()?;
+        let mut problems = Vec::from_iter(self.expiry_problem.clone());
+        self.check_name(policy, &mut problems);
         if let Some(description) = &self.description {
-            check_length("/description", description, MAX_DESCRIPTION, problems);
+            check_length("/description", description, MAX_DESCRIPTION, &mut problems);
         }
         if let Some(subject) = &self.subject {
-            check_line("/subject", subject, problems);
+            check_line("/subject", subject, &mut problems);
         }
-        check_names("/roles", &self.roles, Roles::is_name, problems);
-        check_names("/scopes", &self.scopes, Scopes::is_scope, problems);
-        self.check_labels(problems);
+        check_names("/roles", &self.roles, Roles::is_name, &mut problems);
+        check_names("/scopes", &self.scopes, Scopes::is_scope, &mut problems);
+        self.check_labels(&mut problems);
         if let (Some(start), Some(end)) = (self.not_before, self.expires_at)
             && start >= end
         {
-            let detail = "the start must lie before the expiry";
+            let detail = "the start must be before the expiry";
             problems.push(FieldProblem::new("/not_before", detail));
         }
         problems.truncate(MAX_PROBLEMS);
-    }
-
-    pub(super) fn roles(&self) -> Roles {
-        self.roles.iter().collect()
-    }
-
-    pub(super) fn scopes(&self) -> Scopes {
-        self.scopes.iter().collect()
+        LifecycleError::check(problems)
     }
 
     /// Returns the record with these fields.
@@ -170,23 +174,17 @@ impl Fields {
         })
     }
 
-    /// Returns whether the record has these fields, but for the expiry, which may be counted from
-    /// now.
+    /// Returns whether the record has these fields. Ignores the order of roles and scopes, and the
+    /// expiry, which may be relative to the time of the call.
     pub(super) fn match_record(&self, record: &TokenRecord) -> bool {
-        let asked = self.apply_to(record.clone());
-        let names = |names: &mut dyn Iterator<Item = &str>| -> BTreeSet<String> {
-            names.map(str::to_owned).collect()
+        let comparable = |record: &TokenRecord| {
+            let mut fields = Self::from_record(record);
+            fields.roles.sort_unstable();
+            fields.scopes.sort_unstable();
+            fields.expires_at = None;
+            fields
         };
-        let fields = |record: &TokenRecord| {
-            (
-                [Some(record.name()), record.description(), record.subject()]
-                    .map(|text| text.map(str::to_owned)),
-                names(&mut record.roles().iter()),
-                names(&mut record.scopes().iter()),
-                record.not_before(),
-            )
-        };
-        fields(&asked) == fields(record) && asked.labels().eq(record.labels())
+        comparable(&self.apply_to(record.clone())) == comparable(record)
     }
 
     fn check_name(&self, policy: &TokenPolicy, problems: &mut Vec<FieldProblem>) {
@@ -233,7 +231,7 @@ fn check_names(
     }
 }
 
-/// One line of text that is not empty and does not begin or end with a space.
+/// Checks a line of text: not empty, and without white space at either end.
 fn check_line(pointer: &'static str, text: &str, problems: &mut Vec<FieldProblem>) {
     if text.is_empty() {
         problems.push(FieldProblem::new(pointer, "must not be empty"));

@@ -1,5 +1,3 @@
-use std::time::SystemTime;
-
 use super::{FieldProblem, LifecycleError, ServiceTokens};
 use crate::registry::{Cursor, ListRequest, TokenFilter, TokenPage};
 use crate::store::TokenRecord;
@@ -37,35 +35,27 @@ impl Page {
         self.after = cursor.into();
         self
     }
-
-    pub(super) fn request(
-        self,
-        filter: TokenFilter,
-        now: SystemTime,
-    ) -> Result<ListRequest, LifecycleError> {
-        if !(1..=ListRequest::MAX_LIMIT).contains(&self.limit) {
-            let detail = format!("from 1 to {}", ListRequest::MAX_LIMIT);
-            return Err(FieldProblem::new("/limit", detail).into());
-        }
-        let request = ListRequest::new(filter, now).with_limit(self.limit);
-        match self.after {
-            None => Ok(request),
-            Some(cursor) => request
-                .with_cursor(cursor)
-                .map_err(|error| FieldProblem::new("/cursor", error.to_string()).into()),
-        }
-    }
 }
 
 impl ServiceTokens {
-    /// Lists one page of the tokens that match the filter: oldest first, or by the time that the
-    /// filter compares.
+    /// Lists one page of the tokens that match the filter, in the
+    /// [order](ListRequest::order) of the filter: by default the oldest first.
     ///
     /// # Errors
     ///
-    /// Returns an error if the page's cursor is of another listing, or the store is unavailable.
+    /// Returns an error if the limit is out of range, the cursor is from another listing, or the
+    /// store is unavailable.
     pub async fn list(&self, filter: TokenFilter, page: Page) -> Result<TokenPage, LifecycleError> {
-        let request = page.request(filter, self.clock.now())?;
+        if !(1..=ListRequest::MAX_LIMIT).contains(&page.limit) {
+            let detail = format!("from 1 to {}", ListRequest::MAX_LIMIT);
+            return Err(FieldProblem::new("/limit", detail).into());
+        }
+        let mut request = ListRequest::new(filter, self.clock.now()).with_limit(page.limit);
+        if let Some(cursor) = page.after {
+            request = request
+                .with_cursor(cursor)
+                .map_err(|error| FieldProblem::new("/cursor", error.to_string()))?;
+        }
         Ok(self.registry.list(&request).await?)
     }
 
@@ -80,7 +70,7 @@ impl ServiceTokens {
     }
 }
 
-/// The pages of a listing, each of as many tokens as a store returns at once.
+/// The pages of a listing, each of the maximum size.
 pub(super) struct Pages {
     filter: TokenFilter,
     next: Option<Page>,

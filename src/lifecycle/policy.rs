@@ -6,7 +6,7 @@ use super::FieldProblem;
 
 type NameRule = dyn Fn(&str) -> Result<(), String> + Send + Sync;
 
-/// Rules for every token, whichever way it is created or changed.
+/// Rules for every token, checked by every operation that creates or changes one.
 ///
 /// ```
 /// use std::time::Duration;
@@ -24,13 +24,13 @@ type NameRule = dyn Fn(&str) -> Result<(), String> + Send + Sync;
 pub struct TokenPolicy {
     default_lifetime: Option<Duration>,
     max_lifetime: Option<Duration>,
-    unique_names: bool,
-    max_tokens: Option<u64>,
+    pub(super) unique_names: bool,
+    pub(super) max_tokens: Option<u64>,
     name_rule: Option<Arc<NameRule>>,
 }
 
 impl TokenPolicy {
-    /// Creates a policy without limits: tokens need only a name.
+    /// Creates a policy without limits. A token needs only a name.
     pub fn new() -> Self {
         Self::default()
     }
@@ -64,8 +64,9 @@ impl TokenPolicy {
         self
     }
 
-    /// A rule for names, besides the general one: 1 to 200 characters, none a control character, no
-    /// space at either end. It returns what is wrong, without repeating the name.
+    /// Sets a rule for names, in addition to the general one: 1 to 200 characters, no control
+    /// character, no space at either end. The rule returns the reason for a rejection; it must not
+    /// repeat the name. The default is no rule.
     ///
     /// ```
     /// use tower_service_token::lifecycle::TokenPolicy;
@@ -83,20 +84,12 @@ impl TokenPolicy {
         self
     }
 
-    pub(super) fn unique_names(&self) -> bool {
-        self.unique_names
-    }
-
-    pub(super) fn max_tokens(&self) -> Option<u64> {
-        self.max_tokens
-    }
-
     pub(super) fn check_name(&self, name: &str) -> Result<(), String> {
         let rule = self.name_rule.as_ref();
         rule.map_or(Ok(()), |rule| rule(name))
     }
 
-    /// Returns the expiry of a token that is created without one.
+    /// Returns the expiry of a token that is created at `now` without one.
     pub(super) fn default_expiry(&self, now: SystemTime) -> Option<SystemTime> {
         let lifetime = match (self.default_lifetime, self.max_lifetime) {
             (Some(lifetime), Some(max)) => lifetime.min(max),
@@ -105,12 +98,12 @@ impl TokenPolicy {
         now.checked_add(lifetime)
     }
 
-    /// Returns the latest expiry of a secret from this moment.
+    /// Returns the latest permitted expiry of a secret that was issued at this time.
     pub(super) fn latest_expiry(&self, issued_at: SystemTime) -> Option<SystemTime> {
         issued_at.checked_add(self.max_lifetime?)
     }
 
-    /// Returns whether a secret from this moment may expire then.
+    /// Checks the expiry of a secret that was issued at this time.
     pub(super) fn check_expiry(
         &self,
         expires_at: Option<SystemTime>,

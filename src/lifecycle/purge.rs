@@ -8,8 +8,8 @@ use crate::store::{TokenRecord, TokenStatus};
 use crate::token::TokenId;
 
 impl ServiceTokens {
-    /// Deletes the records of tokens that were revoked, or expired, at least this long ago. The
-    /// holder of such a token no longer gets to know why it is refused.
+    /// Deletes the records of tokens that were revoked, or expired, at least this long ago.
+    /// Rejections of such a token no longer give the reason.
     ///
     /// # Errors
     ///
@@ -22,7 +22,7 @@ impl ServiceTokens {
         let rights = self.rights(false).await?;
         rights.check_accepted()?;
         let revoked = TokenFilter::new().with_status(TokenStatus::Revoked);
-        // Nothing changes a revoked record, so it was revoked when it was last changed.
+        // A revoked record never changes, so its last change was the revocation.
         let is_old = |record: &TokenRecord| record.updated_at().is_none_or(|time| time <= before);
         let expired = TokenFilter::new().with_expires_before(before + Duration::from_millis(1));
 
@@ -40,8 +40,8 @@ impl ServiceTokens {
         Ok(purged)
     }
 
-    /// Returns whether the record was deleted. One that was changed since may be valid again and
-    /// stays.
+    /// Deletes the record unless it was changed since it was listed, because the token may be valid
+    /// again. Returns whether it was deleted.
     async fn purge_one(&self, record: &TokenRecord) -> Result<bool, LifecycleError> {
         let rights = self.rights(false).await?;
         rights.check_change(record)?;

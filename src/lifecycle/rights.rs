@@ -8,11 +8,13 @@ use crate::registry::{Authority, AuthorityError, Write};
 use crate::store::{ADMIN_SCOPE, DenialKind, StoreError, TokenRecord, TokenState, verdict};
 use crate::token::TokenId;
 
-/// What an actor may do, as it stood just before a change. The registry checks it again in the
-/// transaction that writes.
+/// The rights of an actor just before a change. The registry checks them again in the transaction
+/// that writes.
+#[derive(Default)]
 pub(super) struct Rights {
+    /// `None` for an operator, who may change everything.
     pub(super) authority: Option<Authority>,
-    /// The record of the actor's token.
+    /// The record of the actor's token, if the actor is the holder of one.
     record: Option<TokenRecord>,
 }
 
@@ -28,7 +30,7 @@ impl Rights {
         authority.check(self.record.as_ref(), before, after)
     }
 
-    /// Returns whether the actor's token is still accepted and may make the call at all.
+    /// Checks that the actor's token is still accepted and meets the requirement of the call.
     pub(super) fn check_accepted(&self) -> Result<(), AuthorityError> {
         match &self.record {
             Some(record) => self.check(Some(record), record),
@@ -36,7 +38,7 @@ impl Rights {
         }
     }
 
-    /// Returns whether the actor may change this token in any way.
+    /// Checks that the actor may change this token.
     pub(super) fn check_change(&self, record: &TokenRecord) -> Result<(), AuthorityError> {
         match &self.authority {
             Some(authority) if authority.is_possession() => {
@@ -47,7 +49,7 @@ impl Rights {
         }
     }
 
-    /// Returns the latest expiry that the actor may give; `None` for any.
+    /// Returns the latest expiry that the actor may grant, or `None` if there is no limit.
     pub(super) fn latest_expiry(&self) -> Option<SystemTime> {
         let record = self.record.as_ref()?;
         record
@@ -57,28 +59,25 @@ impl Rights {
 }
 
 impl ServiceTokens {
-    /// Finds out what the actor may do now. `is_conditional` says whether the change names the
-    /// revision that it is made to.
+    /// Returns the current rights of the actor. `is_conditional` is whether the caller named the
+    /// revision of the token to change.
     pub(super) async fn rights(&self, is_conditional: bool) -> Result<Rights, LifecycleError> {
-        match &self.actor.kind {
-            Kind::Operator(_) => Ok(Rights {
-                authority: None,
-                record: None,
-            }),
-            Kind::Possession(_, digest) => Ok(Rights {
-                authority: Some(Authority::for_possession(*digest, self.clock.clone())),
-                record: None,
-            }),
+        let (authority, record) = match &self.actor.kind {
+            Kind::Operator(_) => return Ok(Rights::default()),
+            Kind::Possession(_, digest) => {
+                let authority = Authority::for_possession(*digest, self.clock.clone());
+                (authority, None)
+            }
             Kind::Holder(holder) => {
                 let (authority, record) = self.find_actor(holder).await?;
-                let requirement = holder.requirement.clone();
-                let authority = authority.with_requirement(requirement);
-                Ok(Rights {
-                    authority: Some(authority.with_condition(is_conditional)),
-                    record: Some(record),
-                })
+                let authority = authority.with_requirement(holder.requirement.clone());
+                (authority.with_condition(is_conditional), Some(record))
             }
-        }
+        };
+        Ok(Rights {
+            authority: Some(authority),
+            record,
+        })
     }
 
     async fn find_actor(
@@ -87,9 +86,9 @@ impl ServiceTokens {
     ) -> Result<(Authority, TokenRecord), LifecycleError> {
         let (id, digest) = (holder.principal.id(), holder.principal.presented_digest());
         if let Some(record) = self.registry.get(id).await? {
-            // What another store says of a token of the registry is older than the registry.
+            // The record of the registry is newer than that of any other store.
             if !holder.holds(&record) {
-                return Err(LifecycleError::ActorTokenRejected(DenialKind::Unknown));
+                return Err(reject_actor(DenialKind::Unknown));
             }
             let authority = Authority::for_registered_token(id, digest, self.clock.clone());
             return Ok((authority, record));
@@ -99,19 +98,19 @@ impl ServiceTokens {
             return Err(LifecycleError::UnknownActor);
         };
         let found = store.find_uncached(credential).await?;
-        let judged = verdict(found.clone(), credential, &*self.clock);
-        let judged = judged.map_err(|denial| LifecycleError::ActorTokenRejected(denial.kind()))?;
-        if judged.is_stale() {
-            let why = "the store of the caller's token does not answer";
-            return Err(StoreError::unavailable(why).into());
+        let principal = verdict(found.clone(), credential, &*self.clock);
+        let principal = principal.map_err(|denial| reject_actor(denial.kind()))?;
+        if principal.is_stale() {
+            let error = "the store of the caller's token does not respond";
+            return Err(StoreError::unavailable(error).into());
         }
         let record = found.filter(|record| record.id() == id && holder.holds(record));
-        let record = record.ok_or(LifecycleError::ActorTokenRejected(DenialKind::Unknown))?;
+        let record = record.ok_or_else(|| reject_actor(DenialKind::Unknown))?;
         let authority = Authority::for_external_token(record.clone(), digest, self.clock.clone());
         Ok((authority, record))
     }
 
-    /// Returns the record of the token that the actor holds, if it is one of the registry.
+    /// Returns the record of the actor's token if it is in the registry.
     #[cfg(feature = "api")]
     pub(crate) async fn own_record(&self) -> Result<TokenRecord, LifecycleError> {
         let Kind::Holder(holder) = &self.actor.kind else {
@@ -124,7 +123,7 @@ impl ServiceTokens {
         }
     }
 
-    /// Returns the change from one record to another, with its audit event and its authority.
+    /// Creates the write that replaces `before` by `after`, with its audit event and authority.
     pub(super) fn write(
         &self,
         action: AuditAction,
@@ -138,12 +137,16 @@ impl ServiceTokens {
             .into_iter()
             .fold(event, AuditEvent::with_change);
         Write::new(after, event)
-            .with_unique_name(self.policy.unique_names())
+            .with_unique_name(self.policy.unique_names)
             .with_authority(rights.authority.clone())
     }
 }
 
-/// The caller can do nothing about it, but the application can.
+fn reject_actor(kind: DenialKind) -> LifecycleError {
+    AuthorityError::ActorTokenRejected(kind).into()
+}
+
+/// Logged in addition to the error, because only the application can correct its setup.
 fn log_unknown_actor(id: TokenId) {
     #[cfg(feature = "tracing")]
     tracing::warn!(

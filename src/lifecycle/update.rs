@@ -165,19 +165,6 @@ impl TokenUpdate {
         self.revision = Some(revision);
         self
     }
-
-    pub(super) fn apply_to_labels(&self, record: &TokenRecord) -> BTreeMap<String, String> {
-        let kept = record.labels().filter(|_| !self.clears_labels);
-        let kept = kept.map(|(key, value)| (key.to_owned(), value.to_owned()));
-        let mut labels: BTreeMap<String, String> = kept.collect();
-        for (key, value) in &self.labels {
-            match value {
-                Some(value) => labels.insert(key.clone(), value.clone()),
-                None => labels.remove(key),
-            };
-        }
-        labels
-    }
 }
 
 /// A changed token.

@@ -1,10 +1,11 @@
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
 use super::AuthorityError;
 use crate::clock::Clock;
 use crate::digest::TokenDigest;
-use crate::principal::{Requirement, Roles, Scopes};
+use crate::principal::Requirement;
 use crate::store::{ADMIN_SCOPE, DenialKind, TokenRecord, TokenState, verdict_of_digest};
 use crate::token::TokenId;
 
@@ -33,7 +34,7 @@ enum ActorToken {
 }
 
 impl Authority {
-    /// Creates the holder of a token of the registry.
+    /// Creates the authority of the holder of a token in the registry.
     pub(crate) fn for_registered_token(
         id: TokenId,
         digest: TokenDigest,
@@ -42,7 +43,8 @@ impl Authority {
         Self::new(ActorToken::Registered(id, digest), clock)
     }
 
-    /// Creates the holder of a token of another store, as that store returned it just now.
+    /// Creates the authority of the holder of a token in another store, which returned this record
+    /// just before the write.
     pub(crate) fn for_external_token(
         record: TokenRecord,
         digest: TokenDigest,
@@ -51,7 +53,7 @@ impl Authority {
         Self::new(ActorToken::External(record, digest), clock)
     }
 
-    /// Possession of the secret of the token that is to be revoked, whatever its state.
+    /// Creates the authority to revoke the token whose secret was presented, in any state.
     pub(crate) fn for_possession(digest: TokenDigest, clock: Arc<dyn Clock>) -> Self {
         Self::new(ActorToken::Target(digest), clock)
     }
@@ -65,7 +67,7 @@ impl Authority {
         }
     }
 
-    /// Roles or scopes that the actor must hold at the moment of the change.
+    /// Requires that the actor has these roles or scopes at the time of the write.
     pub(crate) fn with_requirement(mut self, requirement: Option<Arc<Requirement>>) -> Self {
         self.requirement = requirement;
         self
@@ -78,8 +80,8 @@ impl Authority {
         self
     }
 
-    /// Returns whether the authority is the secret of the token itself, which suffices to revoke
-    /// it.
+    /// Returns whether the authority is the secret of the changed token, which permits only its
+    /// revocation.
     pub(crate) fn is_possession(&self) -> bool {
         matches!(self.actor, ActorToken::Target(_))
     }
@@ -92,9 +94,8 @@ impl Authority {
         }
     }
 
-    /// Returns whether the change from `before` to `after` may be made. `registered` is the record
-    /// of [`registered_id`](Self::registered_id) as it is stored now. A deletion has its last
-    /// record as `after`.
+    /// Checks whether the change from `before` to `after` is permitted. `registered` is the stored
+    /// record of [`registered_id`](Self::registered_id). For a deletion, `after` is the last record.
     pub(crate) fn check(
         &self,
         registered: Option<&TokenRecord>,
@@ -124,13 +125,15 @@ impl Authority {
         if actor.scopes().allow(ADMIN_SCOPE) {
             return Ok(());
         }
-        let missing: Vec<String> = before
-            .into_iter()
-            .chain([after])
-            .flat_map(|target| missing(actor, target))
+        let mut seen = HashSet::new();
+        let targets = before.into_iter().chain([after]);
+        let missing: Vec<String> = targets
+            .flat_map(|target| missing_rights(actor, target))
+            .filter(|name| seen.insert(*name))
+            .map(str::to_owned)
             .collect();
         if !missing.is_empty() {
-            return Err(AuthorityError::escalation(missing));
+            return Err(AuthorityError::EscalationDenied { missing });
         }
         check_lifetime(actor, before, after)
     }
@@ -144,8 +147,7 @@ impl Authority {
         if after.state() != TokenState::Revoked || after.id() != before.id() {
             return Err(AuthorityError::ActorTokenRejected(DenialKind::Unknown));
         }
-        // The secret is the token's own even if the token is disabled or expired. A superseded
-        // secret is not.
+        // A secret also revokes a disabled or expired token. A superseded secret does not.
         let unrestricted = before
             .clone()
             .with_state(TokenState::Active)
@@ -158,16 +160,19 @@ impl Authority {
 }
 
 /// Returns the roles and scopes of `target` that `actor` does not cover.
-fn missing(actor: &TokenRecord, target: &TokenRecord) -> Vec<String> {
+fn missing_rights<'r>(
+    actor: &'r TokenRecord,
+    target: &'r TokenRecord,
+) -> impl Iterator<Item = &'r str> {
     let roles = target.roles().iter();
     let roles = roles.filter(|role| !actor.roles().contains(role));
     let scopes = target.scopes().iter();
     let scopes = scopes.filter(|scope| !actor.scopes().allow(scope));
-    roles.chain(scopes).map(str::to_owned).collect()
+    roles.chain(scopes)
 }
 
-/// Refuses to hand out what outlives the actor: a new token, a later expiry, more rights, an enabled
-/// token, an earlier start, or the secret of another token.
+/// Returns an error if the change grants something that outlives the actor: a new token, a later
+/// expiry, more rights, an enabled token, an earlier start, or the secret of another token.
 fn check_lifetime(
     actor: &TokenRecord,
     before: Option<&TokenRecord>,
@@ -179,58 +184,44 @@ fn check_lifetime(
     if after.expiry().is_some_and(|expiry| expiry <= latest) {
         return Ok(());
     }
-    let hands_out = before.is_none_or(|before| {
+    let grants = before.is_none_or(|before| {
         expires_later(after.expiry(), before.expiry())
-            || record_adds_rights(before, after)
+            || adds_rights(before, after)
             || becomes_valid(before, after)
             || (before.digest() != after.digest() && before.id() != actor.id())
     });
-    if hands_out {
+    if grants {
         let latest = latest.into();
         return Err(AuthorityError::OutlivesActor { latest });
     }
     Ok(())
 }
 
-/// Returns whether the token is enabled, or starts earlier.
+/// Returns whether the change enables the token or makes it valid earlier.
 fn becomes_valid(before: &TokenRecord, after: &TokenRecord) -> bool {
     let is_active = |record: &TokenRecord| record.state() == TokenState::Active;
     (is_active(after) && !is_active(before)) || after.start() < before.start()
 }
 
-/// Whether the first expiry is later than the second. `None` never expires.
+/// Returns whether `expiry` is later than `than`. `None` is the latest.
 pub(crate) fn expires_later<T: Ord>(expiry: Option<T>, than: Option<T>) -> bool {
     (expiry.is_none(), expiry) > (than.is_none(), than)
 }
 
 /// Returns whether `after` has a role or a scope that `before` does not cover.
-pub(crate) fn record_adds_rights(before: &TokenRecord, after: &TokenRecord) -> bool {
-    adds_rights(
-        before.roles(),
-        before.scopes(),
-        after.roles(),
-        after.scopes(),
-    )
-}
-
-pub(crate) fn adds_rights(
-    roles: &Roles,
-    scopes: &Scopes,
-    new_roles: &Roles,
-    new_scopes: &Scopes,
-) -> bool {
-    new_roles.iter().any(|role| !roles.contains(role)) || !scopes.covers(new_scopes)
+pub(crate) fn adds_rights(before: &TokenRecord, after: &TokenRecord) -> bool {
+    !before.roles().covers(after.roles()) || !before.scopes().covers(after.scopes())
 }
 
 impl fmt::Debug for Authority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (place, id) = match &self.actor {
+        let (kind, id) = match &self.actor {
             ActorToken::Registered(id, _) => ("registered", Some(*id)),
-            ActorToken::External(record, _) => ("elsewhere", Some(record.id())),
+            ActorToken::External(record, _) => ("external", Some(record.id())),
             ActorToken::Target(_) => ("target", None),
         };
         f.debug_struct("Authority")
-            .field("actor", &place)
+            .field("actor", &kind)
             .field("id", &id)
             .field("requirement", &self.requirement)
             .field("is_conditional", &self.is_conditional)

@@ -1,7 +1,7 @@
-use std::collections::HashSet;
-use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
+
+use jiff::Timestamp;
 
 use crate::principal::Requirement;
 use crate::store::{DenialKind, StoreError};
@@ -40,74 +40,41 @@ pub enum RegistryError {
 }
 
 /// The actor of a write lacks the authority for it. Nothing was changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AuthorityError {
     /// The actor's token is no longer accepted.
+    #[error("caller's token is no longer accepted: {0}")]
     ActorTokenRejected(DenialKind),
-    /// The actor's token no longer meets a requirement of the call.
+    /// The actor's token no longer has the roles or scopes that the call requires.
+    #[error("caller's token lacks {}", join_names(.0))]
     RequirementNotMet(Arc<Requirement>),
     /// The actor lacks roles or scopes that the token has, or would have.
+    #[error("caller is missing roles or scopes of the token: {}", .missing.join(", "))]
     EscalationDenied {
         /// The roles and scopes, each once.
         missing: Vec<String>,
     },
     /// The token would be valid for longer than the actor's own.
+    #[error(
+        "token would outlive the caller's own, which expires at {}",
+        Timestamp::try_from(*.latest).unwrap_or(Timestamp::MAX)
+    )]
     OutlivesActor {
         /// When the actor's token expires.
         latest: SystemTime,
     },
-    /// The actor presented the secret from before the last rotation and named no revision.
+    /// The actor presented the secret from before the last rotation. It may rotate its own token
+    /// only [at a revision](crate::ServiceTokens::if_revision).
+    #[error("the previous secret rotates its token only at a given revision")]
     PreviousSecret,
 }
 
-impl AuthorityError {
-    pub(super) fn escalation(names: Vec<String>) -> Self {
-        let mut seen = HashSet::with_capacity(names.len());
-        let is_new: Vec<bool> = names
-            .iter()
-            .map(|name| seen.insert(name.as_str()))
-            .collect();
-        let names = names.into_iter().zip(is_new);
-        let missing = names.filter_map(|(name, is_new)| is_new.then_some(name));
-        Self::EscalationDenied {
-            missing: missing.collect(),
-        }
-    }
+fn join_names(requirement: &Requirement) -> String {
+    let names: Vec<&str> = requirement.names().collect();
+    names.join(if requirement.requires_all() {
+        " and "
+    } else {
+        " or "
+    })
 }
-
-impl fmt::Display for AuthorityError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::ActorTokenRejected(kind) => {
-                write!(f, "caller's token is no longer accepted: {kind}")
-            }
-            Self::RequirementNotMet(requirement) => {
-                let names: Vec<_> = requirement.names().collect();
-                let joint = if requirement.requires_all() {
-                    " and "
-                } else {
-                    " or "
-                };
-                write!(f, "caller's token lacks {}", names.join(joint))
-            }
-            Self::EscalationDenied { missing } => {
-                write!(
-                    f,
-                    "caller is missing roles or scopes of the token: {}",
-                    missing.join(", ")
-                )
-            }
-            Self::OutlivesActor { latest } => write!(
-                f,
-                "token would outlive the caller's own, which expires at {}",
-                jiff::Timestamp::try_from(*latest).unwrap_or(jiff::Timestamp::MAX)
-            ),
-            Self::PreviousSecret => {
-                f.write_str("the previous secret rotates its token only at a given revision")
-            }
-        }
-    }
-}
-
-impl std::error::Error for AuthorityError {}

@@ -17,7 +17,7 @@ use tower_service_token::lifecycle::{
     Expiry, FieldProblem, IssuedToken, LifecycleError, NewToken, Page, TokenPolicy, TokenUpdate,
     last_day,
 };
-use tower_service_token::registry::{TokenFilter, TokenRegistry, Write};
+use tower_service_token::registry::{AuthorityError, TokenFilter, TokenRegistry, Write};
 use tower_service_token::reject::Rejection;
 use tower_service_token::store::{TokenRecord, TokenState, TokenStatus};
 use tower_service_token::token::{TokenFormat, TokenId, TokenShape};
@@ -759,7 +759,7 @@ pub async fn rejects_escalation_by_every_operation(store: Store) {
     let minter = holder(&fixture, &["a"], &["projects:*"]).await;
     let new = |role: &str, scope: &str| NewToken::new("x").with_roles([role]).with_scopes([scope]);
     let denied = |error: LifecycleError| match error {
-        LifecycleError::EscalationDenied { missing } => missing,
+        LifecycleError::Unauthorized(AuthorityError::EscalationDenied { missing }) => missing,
         error => panic!("{error}"),
     };
     let own = minter.create(new("a", "projects:read")).await.unwrap();

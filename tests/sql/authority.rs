@@ -13,7 +13,7 @@ use tower_service_token::clock::SystemClock;
 use tower_service_token::digest::TokenDigest;
 use tower_service_token::lifecycle::{IssuedToken, LifecycleError, NewToken, TokenUpdate};
 use tower_service_token::registry::{
-    ListRequest, RegistryError, TokenFilter, TokenPage, TokenRegistry, Write,
+    AuthorityError, ListRequest, RegistryError, TokenFilter, TokenPage, TokenRegistry, Write,
 };
 use tower_service_token::store::sql::SqliteStore;
 use tower_service_token::store::{
@@ -259,8 +259,12 @@ pub(crate) async fn rejects_waiting_writes_whose_actor_was_revoked(database: Tes
         held.commit().await;
         for outcome in writes.join_all().await {
             let is_expected = match &outcome {
-                Err(LifecycleError::ActorTokenRejected(_)) => end != stripped,
-                Err(LifecycleError::EscalationDenied { .. }) => end == stripped,
+                Err(LifecycleError::Unauthorized(AuthorityError::ActorTokenRejected(_))) => {
+                    end != stripped
+                }
+                Err(LifecycleError::Unauthorized(AuthorityError::EscalationDenied { .. })) => {
+                    end == stripped
+                }
                 _ => false,
             };
             assert!(is_expected, "{end}: {outcome:?}");
@@ -297,8 +301,10 @@ pub(crate) async fn allows_one_of_ten_concurrent_rotations(database: TestDatabas
         for outcome in rotations.join_all().await {
             match outcome {
                 Ok(rotated) => issued.push(rotated),
-                Err(LifecycleError::ActorTokenRejected(_) | LifecycleError::ConcurrentRotation) => {
-                }
+                Err(
+                    LifecycleError::Unauthorized(AuthorityError::ActorTokenRejected(_))
+                    | LifecycleError::ConcurrentRotation,
+                ) => {}
                 Err(error) => panic!("round {round}: {error:?}"),
             }
         }
@@ -348,9 +354,9 @@ pub(crate) async fn concurrent_revocations_keep_one_admin(database: TestDatabase
         for outcome in refused {
             let is_expected = matches!(
                 outcome,
-                Err(LifecycleError::ActorTokenRejected(_)
-                    | LifecycleError::EscalationDenied { .. }
-                    | LifecycleError::LastAdmin)
+                Err(LifecycleError::Unauthorized(
+                    AuthorityError::ActorTokenRejected(_) | AuthorityError::EscalationDenied { .. }
+                ) | LifecycleError::LastAdmin)
             );
             assert!(is_expected, "round {round}: {outcome:?}");
         }
@@ -482,7 +488,9 @@ pub(crate) async fn revokes_an_actor_that_writes_continuously(database: TestData
         for error in writes.join_all().await {
             let is_expected = matches!(
                 error,
-                LifecycleError::ActorTokenRejected(DenialKind::Revoked)
+                LifecycleError::Unauthorized(AuthorityError::ActorTokenRejected(
+                    DenialKind::Revoked
+                ))
             );
             assert!(is_expected, "round {round}: {error:?}");
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tower_service_token::ServiceTokens;
 use tower_service_token::lifecycle::{LifecycleError, NewToken, TokenUpdate};
-use tower_service_token::registry::{ListRequest, TokenFilter};
+use tower_service_token::registry::{AuthorityError, ListRequest, TokenFilter};
 use tower_service_token::store::{DenialKind, TokenRecord};
 
 use crate::authority::find;
@@ -117,7 +117,10 @@ pub(crate) async fn changes_databases_of_an_earlier_release(database: TestDataba
     let previous = find(&store, secrets.before_rotation).await.unwrap();
     let (id, by_previous) = (previous.id(), tokens(&store).acting_for(previous));
     let refused = by_previous.rotate(id, Duration::ZERO).await;
-    assert!(matches!(refused, Err(LifecycleError::PreviousSecret)));
+    assert!(matches!(
+        refused,
+        Err(LifecycleError::Unauthorized(AuthorityError::PreviousSecret))
+    ));
     let revision = store.get(id).await.unwrap().unwrap().revision();
     let recovered = by_previous.if_revision(revision);
     let recovered = recovered.rotate(id, Duration::ZERO).await.unwrap();
@@ -135,7 +138,9 @@ pub(crate) async fn changes_databases_of_an_earlier_release(database: TestDataba
     let refused = by_deployer.revoke(admin_id).await;
     assert!(matches!(
         refused,
-        Err(LifecycleError::EscalationDenied { .. })
+        Err(LifecycleError::Unauthorized(
+            AuthorityError::EscalationDenied { .. }
+        ))
     ));
     let refused = by_admin.revoke(admin_id).await;
     assert!(matches!(refused, Err(LifecycleError::LastAdmin)));

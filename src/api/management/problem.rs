@@ -4,6 +4,7 @@ use http::StatusCode;
 use super::super::body::{self, BodyError};
 use super::super::error::{ApiError, ErrorFormat};
 use crate::lifecycle::{LifecycleError, Patch};
+use crate::registry::AuthorityError;
 use crate::reject::{ProblemJson, Rejection, ResponseForRejection};
 use crate::wire;
 
@@ -37,14 +38,16 @@ impl ErrorFormat for Box<wire::Problem> {
                 problem.detail = "fields break rules".into();
                 problem.errors = Some(problems);
             }
-            LifecycleError::PreviousSecret => {
+            LifecycleError::Unauthorized(AuthorityError::PreviousSecret) => {
                 problem.detail = format!("{error}; send its ETag as If-Match").into();
             }
             LifecycleError::UnexpectedCount { expected, found } => {
                 problem.expected = expected.map_or(Patch::Clear, Patch::Set);
                 problem.found = Some(found);
             }
-            LifecycleError::EscalationDenied { missing } => problem.missing = Some(missing),
+            LifecycleError::Unauthorized(AuthorityError::EscalationDenied { missing }) => {
+                problem.missing = Some(missing);
+            }
             LifecycleError::TokensNotCovered { forbidden, .. } => {
                 problem.forbidden = Some(forbidden);
             }

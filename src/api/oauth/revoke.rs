@@ -13,6 +13,7 @@ use super::state::ApiState;
 use crate::lifecycle::{Actor, LifecycleError};
 use crate::limits::{ClientAddress, RequestOrigin};
 use crate::observe;
+use crate::registry::AuthorityError;
 use crate::reject::{Rejection, RejectionReason};
 use crate::store::Credential;
 use crate::token::TokenId;
@@ -92,9 +93,10 @@ impl ApiState {
         match self.tokens.clone().acting_for(actor).revoke(id).await {
             Ok(revoked) => Ok(RevocationOutcome::Revoked(revoked.effective_within)),
             Err(LifecycleError::NotFound) if is_valid => Ok(RevocationOutcome::OtherStore),
-            Err(LifecycleError::NotFound | LifecycleError::ActorTokenRejected(_)) => {
-                Ok(RevocationOutcome::Unknown)
-            }
+            Err(
+                LifecycleError::NotFound
+                | LifecycleError::Unauthorized(AuthorityError::ActorTokenRejected(_)),
+            ) => Ok(RevocationOutcome::Unknown),
             // The token may still be valid, so this must not be a 200.
             Err(error) => Err(RevocationError {
                 rejection: unavailable_rejection(error, &inspector.checker),

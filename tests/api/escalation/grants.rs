@@ -16,7 +16,7 @@ use tower_service_token::api::management::ManagementApi;
 use tower_service_token::api::pipeops::PipeOpsApi;
 use tower_service_token::lifecycle::{LifecycleError, NewToken, Page, TokenUpdate};
 use tower_service_token::principal::Scopes;
-use tower_service_token::registry::TokenFilter;
+use tower_service_token::registry::{AuthorityError, TokenFilter};
 use tower_service_token::store::{Cached, Credential, TokenRecord, TokenState, verdict};
 use tower_service_token::token::{PresentedToken, TokenId};
 use tower_service_token::{MemoryStore, Principal, TokenStore};
@@ -187,12 +187,15 @@ impl Model {
                 let id = issued.record().id();
                 (id, issued.expose_secret().to_owned())
             })),
-            Err(LifecycleError::EscalationDenied { missing }) => {
+            Err(LifecycleError::Unauthorized(AuthorityError::EscalationDenied { missing })) => {
                 assert!(!missing.is_empty());
                 None
             }
             // A previous secret, or the last token that may administer.
-            Err(LifecycleError::PreviousSecret | LifecycleError::LastAdmin) => None,
+            Err(
+                LifecycleError::Unauthorized(AuthorityError::PreviousSecret)
+                | LifecycleError::LastAdmin,
+            ) => None,
             Err(error) => panic!("{step:?}: {error}"),
         }
     }

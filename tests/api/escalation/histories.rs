@@ -13,6 +13,7 @@ use tower_service_token::clock::{Clock, ManualClock};
 use tower_service_token::digest::TokenDigest;
 use tower_service_token::lifecycle::{Actor, Expiry, LifecycleError, NewToken, TokenUpdate};
 use tower_service_token::principal::Requirement;
+use tower_service_token::registry::AuthorityError;
 use tower_service_token::store::{Cached, Credential, verdict};
 use tower_service_token::token::{PresentedToken, TokenId};
 use tower_service_token::{Principal, ServiceTokens, TokenStore};
@@ -281,7 +282,9 @@ impl Model {
             Err(error) => {
                 count(&counts.refused);
                 match error {
-                    LifecycleError::ActorTokenRejected(_) => count(&counts.overtaken),
+                    LifecycleError::Unauthorized(AuthorityError::ActorTokenRejected(_)) => {
+                        count(&counts.overtaken);
+                    }
                     LifecycleError::LastAdmin => count(&counts.last_admin),
                     LifecycleError::Store(error) => panic!("{error}"),
                     _ => {}

@@ -6,7 +6,7 @@ use tower_service_token::client::{ClientError, ClientErrorKind, ServiceTokensCli
 use tower_service_token::lifecycle::{
     Expiry, FieldProblem, LifecycleError, NewToken, TokenPolicy, TokenUpdate,
 };
-use tower_service_token::registry::TokenFilter;
+use tower_service_token::registry::{AuthorityError, TokenFilter};
 use tower_service_token::token::TokenId;
 use tower_service_token::wire::TokenInfo;
 
@@ -162,7 +162,9 @@ fn direct_result(direct: Result<Option<TokenInfo>, LifecycleError>) -> CallResul
             LifecycleError::NotFound => ClientErrorKind::NotFound,
             LifecycleError::RevisionMismatch => ClientErrorKind::RevisionMismatch,
             LifecycleError::LastAdmin => ClientErrorKind::LastAdmin,
-            LifecycleError::EscalationDenied { .. } => ClientErrorKind::EscalationDenied,
+            LifecycleError::Unauthorized(AuthorityError::EscalationDenied { .. }) => {
+                ClientErrorKind::EscalationDenied
+            }
             LifecycleError::NameTaken
             | LifecycleError::TooManyTokens
             | LifecycleError::Revoked

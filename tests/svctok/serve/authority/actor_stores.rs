@@ -15,6 +15,7 @@ use tokio::net::TcpListener;
 use tower_service_token::clock::{ManualClock, SystemClock};
 use tower_service_token::digest::TokenDigest;
 use tower_service_token::lifecycle::{Actor, LifecycleError, NewToken};
+use tower_service_token::registry::AuthorityError;
 use tower_service_token::store::file::FileStore;
 use tower_service_token::store::{
     ChainStore, ClientAuth, Credential, DenialKind, IntrospectionBuilder, IntrospectionStore,
@@ -158,7 +159,7 @@ pub(crate) async fn rejects_changes_after_token_is_removed_from_file(_: Arc<Test
     Api::Management.assert_refused(&answer, 401, "invalid_token", CREATE);
     let error = tokens.create(NewToken::new("a")).await.unwrap_err();
     let kind = match error {
-        LifecycleError::ActorTokenRejected(kind) => kind,
+        LifecycleError::Unauthorized(AuthorityError::ActorTokenRejected(kind)) => kind,
         error => panic!("{error}"),
     };
     assert_eq!(kind, DenialKind::Unknown);
