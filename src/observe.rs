@@ -91,18 +91,6 @@ pub(crate) fn guard_rejected(mut rejection: Rejection, request: &RequestInfo) ->
     rejection
 }
 
-/// Counts an introspection and its outcome.
-#[cfg(feature = "api")]
-pub(crate) fn introspected(outcome: Result<&'static str, &Rejection>) {
-    count_answer("introspect", outcome);
-}
-
-/// Counts a revocation by the token's holder and its outcome.
-#[cfg(feature = "api")]
-pub(crate) fn revoked(outcome: Result<&'static str, &Rejection>) {
-    count_answer("revoke", outcome);
-}
-
 /// Records a query of a proxy with an invalid parameter, which is an error of its configuration.
 #[cfg(feature = "api")]
 pub(crate) fn unknown_query_parameter() {
@@ -113,8 +101,9 @@ pub(crate) fn unknown_query_parameter() {
     tracing::warn!(target: "tower_service_token", "a proxy's query has something besides role and scope with a value");
 }
 
+/// Counts a response of an endpoint by its outcome.
 #[cfg(feature = "api")]
-fn count_answer(endpoint: &'static str, outcome: Result<&'static str, &Rejection>) {
+pub(crate) fn count_response(endpoint: &'static str, outcome: Result<&'static str, &Rejection>) {
     let name = outcome.unwrap_or_else(|rejection| rejection.reason().as_str());
     #[cfg(feature = "metrics")]
     metrics::counter!("service_token_answers_total", "endpoint" => endpoint, "outcome" => name)

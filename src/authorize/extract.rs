@@ -4,24 +4,22 @@ use std::ops::Deref;
 use axum_core::extract::{FromRequestParts, OptionalFromRequestParts};
 use http::request::Parts;
 
-use super::guard::{check_requirement, report_rejection, require_principal};
+use super::guard::authorize;
 use crate::principal::{Principal, Requirement};
 use crate::reject::{Anonymous, Rejection};
 
-/// Refused with 401 if the request has no credential (behind an optional layer), with 500 if there
-/// is no [`ServiceTokenLayer`](crate::ServiceTokenLayer).
+/// Extracts the caller. The rejection is 401 if the request has no credential (behind an optional
+/// layer), and 500 if there is no [`ServiceTokenLayer`](crate::ServiceTokenLayer) in front.
 impl<S: Sync> FromRequestParts<S> for Principal {
     type Rejection = Rejection;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        require_principal(&parts.extensions)
-            .cloned()
-            .map_err(|rejection| report_rejection(rejection, &parts.headers, &parts.extensions))
+        authorize(None, &parts.headers, &parts.extensions).cloned()
     }
 }
 
-/// `None` if the request has no credential, behind an optional layer. Refused with 500 if there is
-/// no [`ServiceTokenLayer`](crate::ServiceTokenLayer).
+/// Extracts the caller, or `None` if the request has no credential (behind an optional layer). The
+/// rejection is 500 if there is no [`ServiceTokenLayer`](crate::ServiceTokenLayer) in front.
 impl<S: Sync> OptionalFromRequestParts<S> for Principal {
     type Rejection = Rejection;
 
@@ -39,13 +37,13 @@ impl<S: Sync> OptionalFromRequestParts<S> for Principal {
     }
 }
 
-/// What an [`Authorized`] handler demands of its caller.
+/// The requirement of an [`Authorized`] extractor.
 pub trait AccessPolicy: 'static {
-    /// Returns the roles or scopes to hold. Asked once for each request.
+    /// Returns the required roles or scopes. Called once per request.
     fn requirement() -> Requirement;
 }
 
-/// Extractor: a [`Principal`] that meets an [`AccessPolicy`].
+/// Extractor of a [`Principal`] that meets an [`AccessPolicy`].
 ///
 /// ```
 /// use tower_service_token::authorize::{Authorized, AccessPolicy};
@@ -89,14 +87,11 @@ impl<P: AccessPolicy, S: Sync> FromRequestParts<S> for Authorized<P> {
     type Rejection = Rejection;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        require_principal(&parts.extensions)
-            .and_then(|principal| {
-                check_requirement(principal, &P::requirement().into()).map(|()| principal)
-            })
-            .map(|principal| Self {
-                principal: principal.clone(),
-                policy: PhantomData,
-            })
-            .map_err(|rejection| report_rejection(rejection, &parts.headers, &parts.extensions))
+        let requirement = Some(&P::requirement().into());
+        let principal = authorize(requirement, &parts.headers, &parts.extensions)?;
+        Ok(Self {
+            principal: principal.clone(),
+            policy: PhantomData,
+        })
     }
 }

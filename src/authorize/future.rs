@@ -11,27 +11,16 @@ pin_project! {
     /// [`RequireScopes`](super::RequireScopes).
     pub struct GuardFuture<F, B> {
         #[pin]
-        state: State<F, B>,
-    }
-}
-
-pin_project! {
-    #[project = StateProj]
-    enum State<F, B> {
-        Accepted {
-            #[pin]
-            future: F,
-        },
-        Rejected {
-            response: Option<Response<B>>,
-        },
+        accepted: Option<F>,
+        rejected: Option<Response<B>>,
     }
 }
 
 impl<F, B> GuardFuture<F, B> {
     pub(super) fn accepted(future: F) -> Self {
         Self {
-            state: State::Accepted { future },
+            accepted: Some(future),
+            rejected: None,
         }
     }
 
@@ -42,9 +31,8 @@ impl<F, B> GuardFuture<F, B> {
         let mut response = rejection_response.response_for_rejection(&rejection);
         rejection.attach(response.extensions_mut());
         Self {
-            state: State::Rejected {
-                response: Some(response),
-            },
+            accepted: None,
+            rejected: Some(response),
         }
     }
 }
@@ -56,11 +44,10 @@ where
     type Output = Result<Response<B>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().state.project() {
-            StateProj::Accepted { future } => future.poll(cx),
-            StateProj::Rejected { response } => {
-                Poll::Ready(Ok(response.take().expect("polled after completion")))
-            }
+        let this = self.project();
+        match this.accepted.as_pin_mut() {
+            Some(future) => future.poll(cx),
+            None => Poll::Ready(Ok(this.rejected.take().expect("polled after completion"))),
         }
     }
 }

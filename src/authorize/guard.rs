@@ -6,35 +6,26 @@ use crate::observe::{self, RequestInfo};
 use crate::principal::{Principal, Requirement};
 use crate::reject::{Anonymous, Rejection, RejectionReason};
 
-/// What a guard demands.
-#[derive(Clone, Debug)]
-pub(super) struct Guard {
-    requirement: Arc<Requirement>,
-}
-
-impl Guard {
-    pub(super) fn new(requirement: Requirement) -> Self {
-        Self {
-            requirement: Arc::new(requirement),
-        }
-    }
-
-    /// Rejects and records a request unless its caller meets the requirement.
-    pub(super) fn check(
-        &self,
-        extensions: &Extensions,
-        headers: &HeaderMap,
-    ) -> Result<(), Rejection> {
-        require_principal(extensions)
-            .and_then(|principal| check_requirement(principal, &self.requirement))
-            .map_err(|rejection| report_rejection(rejection, headers, extensions))
-    }
+/// Returns the caller of a request if it meets the requirement. Logs and counts a rejection.
+pub(super) fn authorize<'e>(
+    requirement: Option<&Arc<Requirement>>,
+    headers: &HeaderMap,
+    extensions: &'e Extensions,
+) -> Result<&'e Principal, Rejection> {
+    let checked = require_principal(extensions).and_then(|principal| {
+        requirement.map_or(Ok(()), |it| check_requirement(principal, it))?;
+        Ok(principal)
+    });
+    checked.map_err(|rejection| {
+        let request = RequestInfo::from_parts(headers, extensions);
+        observe::guard_rejected(rejection.for_request(headers), &request)
+    })
 }
 
 impl Principal {
-    /// Refuses unless the requirement is met, from within a handler.
+    /// Returns an error unless the principal meets the requirement.
     ///
-    /// With the feature `axum` the [`Rejection`] is a response, so `?` does in a handler:
+    /// With the feature `axum`, the [`Rejection`] is a response, so a handler can return it with `?`:
     ///
     /// ```
     /// use tower_service_token::Principal;
@@ -49,28 +40,26 @@ impl Principal {
     ///
     /// # Errors
     ///
-    /// Returns the 403 rejection, already logged and counted.
+    /// Returns a rejection with status 403, which is already logged and counted.
     pub fn require(&self, requirement: impl Into<Arc<Requirement>>) -> Result<(), Rejection> {
         check_requirement(self, &requirement.into())
             .map_err(|rejection| observe::guard_rejected(rejection, &RequestInfo::default()))
     }
 }
 
-pub(super) fn check_requirement(
+fn check_requirement(
     principal: &Principal,
     requirement: &Arc<Requirement>,
 ) -> Result<(), Rejection> {
     if requirement.is_met_by(principal) {
         return Ok(());
     }
-    Err(Rejection::insufficient_scope(
-        principal,
-        Arc::clone(requirement),
-    ))
+    let requirement = Arc::clone(requirement);
+    Err(Rejection::insufficient_scope(principal, requirement))
 }
 
-/// Returns the caller, or the rejection if there is none.
-pub(super) fn require_principal(extensions: &Extensions) -> Result<&Principal, Rejection> {
+/// Returns the caller, or a rejection if there is none.
+fn require_principal(extensions: &Extensions) -> Result<&Principal, Rejection> {
     if let Some(principal) = extensions.get::<Principal>() {
         return Ok(principal);
     }
@@ -82,15 +71,6 @@ pub(super) fn require_principal(extensions: &Extensions) -> Result<&Principal, R
     })
 }
 
-pub(super) fn report_rejection(
-    rejection: Rejection,
-    headers: &HeaderMap,
-    extensions: &Extensions,
-) -> Rejection {
-    let rejection = rejection.for_request(headers);
-    observe::guard_rejected(rejection, &RequestInfo::from_parts(headers, extensions))
-}
-
 #[derive(Debug, thiserror::Error)]
-#[error("a guard or extractor needs a ServiceTokenLayer around it, and there is none")]
+#[error("no ServiceTokenLayer in front of the guard or extractor")]
 struct MissingLayer;

@@ -1,6 +1,7 @@
+use std::sync::Arc;
+
 use tower_layer::Layer;
 
-use super::guard::Guard;
 use super::service::{RequireRoles, RequireScopes};
 use crate::principal::Requirement;
 use crate::reject::ProblemJson;
@@ -14,34 +15,34 @@ macro_rules! require_layer {
         #[derive(Clone, Debug)]
         #[must_use]
         pub struct $layer<R = ProblemJson> {
-            guard: Guard,
+            requirement: Arc<Requirement>,
             rejection_response: R,
         }
 
         impl $layer {
-            #[doc = concat!("Demands at least one of these ", $what, "; of an empty list, nobody passes.")]
+            #[doc = concat!("Requires at least one of these ", $what, ". An empty list rejects every request.")]
             pub fn any_of<N: Into<Box<str>>>(names: impl IntoIterator<Item = N>) -> Self {
                 Self::new(Requirement::$any(names))
             }
 
-            #[doc = concat!("Demands each of these ", $what, "; of an empty list, nobody passes.")]
+            #[doc = concat!("Requires all of these ", $what, ". An empty list rejects every request.")]
             pub fn all_of<N: Into<Box<str>>>(names: impl IntoIterator<Item = N>) -> Self {
                 Self::new(Requirement::$all(names))
             }
 
             fn new(requirement: Requirement) -> Self {
                 Self {
-                    guard: Guard::new(requirement),
+                    requirement: requirement.into(),
                     rejection_response: ProblemJson,
                 }
             }
         }
 
         impl<R> $layer<R> {
-            /// Replaces the builder of refusals. The default is [`ProblemJson`].
+            /// Sets the builder of the responses to rejected requests. The default is [`ProblemJson`].
             pub fn with_rejection_response<T: Clone>(self, rejection_response: T) -> $layer<T> {
                 $layer {
-                    guard: self.guard,
+                    requirement: self.requirement,
                     rejection_response,
                 }
             }
@@ -51,21 +52,21 @@ macro_rules! require_layer {
             type Service = $service<S, R>;
 
             fn layer(&self, inner: S) -> Self::Service {
-                $service::new(inner, self.guard.clone(), self.rejection_response.clone())
+                $service::new(inner, Arc::clone(&self.requirement), self.rejection_response.clone())
             }
         }
     };
 }
 
 require_layer! {
-    /// Layer that applies [`RequireRoles`]: callers must hold roles.
+    /// Layer that applies the [`RequireRoles`] middleware.
     ///
     /// See the [module](crate::authorize) for an example.
     RequireRolesLayer => RequireRoles, any_role, all_roles, "roles"
 }
 
 require_layer! {
-    /// Layer that applies [`RequireScopes`]: callers must hold scopes, by name or by wildcard.
+    /// Layer that applies the [`RequireScopes`] middleware. Scopes match literally or by wildcard.
     ///
     /// See the [module](crate::authorize) for an example.
     RequireScopesLayer => RequireScopes, any_scope, all_scopes, "scopes"

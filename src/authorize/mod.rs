@@ -1,15 +1,15 @@
-//! Guards: who may call what, once it is known who calls.
+//! Guards that require roles or scopes of the caller.
 //!
-//! 1. As layers, around a router, a route or a handler: [`RequireRolesLayer`] and
+//! 1. Layers around a router, a route or a handler: [`RequireRolesLayer`] and
 //!    [`RequireScopesLayer`], each any-of or all-of.
 //! 2. In a handler: [`Principal::require`](crate::Principal::require).
-//! 3. As axum extractors (feature `axum`): `Principal`, `Option<Principal>` and
-//!    [`Authorized`], which names the requirement in the handler's signature.
+//! 3. axum extractors (feature `axum`): `Principal`, `Option<Principal>` and [`Authorized`], which
+//!    has the requirement in the handler's signature.
 //!
-//! A guard needs [`ServiceTokenLayer`](crate::ServiceTokenLayer) in front. Where that is missing
-//! it answers 500 and says so in the log; where that is
-//! [optional](crate::ServiceTokenLayer::optional) and the request has no credential, 401. A token
-//! that lacks what is required gets 403.
+//! A guard needs a [`ServiceTokenLayer`](crate::ServiceTokenLayer) in front. Without one, the
+//! response is 500 and an error is logged. If the layer is
+//! [optional](crate::ServiceTokenLayer::optional) and the request has no credential, the response is
+//! 401. If the token does not meet the requirement, it is 403.
 //!
 //! ```
 //! use http::{Request, Response};

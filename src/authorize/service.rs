@@ -1,10 +1,12 @@
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::{Request, Response};
 use tower::Service;
 
 use super::future::GuardFuture;
-use super::guard::Guard;
+use super::guard::authorize;
+use crate::principal::Requirement;
 use crate::reject::{ProblemJson, ResponseForRejection};
 
 macro_rules! require_service {
@@ -13,15 +15,19 @@ macro_rules! require_service {
         #[derive(Clone, Debug)]
         pub struct $service<S, R = ProblemJson> {
             inner: S,
-            guard: Guard,
+            requirement: Arc<Requirement>,
             rejection_response: R,
         }
 
         impl<S, R> $service<S, R> {
-            pub(super) fn new(inner: S, guard: Guard, rejection_response: R) -> Self {
+            pub(super) fn new(
+                inner: S,
+                requirement: Arc<Requirement>,
+                rejection_response: R,
+            ) -> Self {
                 Self {
                     inner,
-                    guard,
+                    requirement,
                     rejection_response,
                 }
             }
@@ -41,8 +47,9 @@ macro_rules! require_service {
             }
 
             fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
-                match self.guard.check(request.extensions(), request.headers()) {
-                    Ok(()) => GuardFuture::accepted(self.inner.call(request)),
+                let requirement = Some(&self.requirement);
+                match authorize(requirement, request.headers(), request.extensions()) {
+                    Ok(_) => GuardFuture::accepted(self.inner.call(request)),
                     Err(rejection) => {
                         GuardFuture::rejected(rejection, &mut self.rejection_response)
                     }
@@ -53,11 +60,12 @@ macro_rules! require_service {
 }
 
 require_service! {
-    /// Middleware that demands roles. Made by [`RequireRolesLayer`](super::RequireRolesLayer).
+    /// Middleware that requires roles. Created by [`RequireRolesLayer`](super::RequireRolesLayer).
     RequireRoles
 }
 
 require_service! {
-    /// Middleware that demands scopes. Made by [`RequireScopesLayer`](super::RequireScopesLayer).
+    /// Middleware that requires scopes. Created by
+    /// [`RequireScopesLayer`](super::RequireScopesLayer).
     RequireScopes
 }

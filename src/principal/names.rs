@@ -3,7 +3,7 @@ use std::fmt;
 
 const SEPARATOR: char = '\n';
 
-/// Up to this number of names a scan is cheaper than a set.
+/// The maximum number of names for which a scan is cheaper than a set.
 const MAX_LINEAR_SCAN: usize = 16;
 
 /// An ordered set of names in one allocation: a record has few of them and there are many records.
@@ -11,29 +11,30 @@ const MAX_LINEAR_SCAN: usize = 16;
 pub(super) struct Names(Box<str>);
 
 impl Names {
-    /// Leaves out what `is_name` refuses; it must refuse the separator.
+    /// Collects the names that `is_name` accepts, without duplicates. It must reject the separator.
     pub(super) fn collect<S: AsRef<str>>(
         names: impl IntoIterator<Item = S>,
         is_name: fn(&str) -> bool,
     ) -> Self {
         let names: Vec<S> = names.into_iter().collect();
-        let mut seen = SeenNames::of(names.len());
+        let mut seen = (names.len() > MAX_LINEAR_SCAN).then(HashSet::new);
         let mut joined = String::new();
-        for name in &names {
-            let name = name.as_ref();
-            if !is_name(name) || !seen.insert(name, &joined) {
-                continue;
+        for name in names.iter().map(AsRef::as_ref).filter(|name| is_name(name)) {
+            let is_new = match &mut seen {
+                Some(seen) => seen.insert(name),
+                None => joined.split(SEPARATOR).all(|known| known != name),
+            };
+            if is_new {
+                if !joined.is_empty() {
+                    joined.push(SEPARATOR);
+                }
+                joined.push_str(name);
             }
-            if !joined.is_empty() {
-                joined.push(SEPARATOR);
-            }
-            joined.push_str(name);
         }
         Self(joined.into())
     }
 
-    /// Returns a set of the names if so many queries are worth one: a scan for each of many would be
-    /// quadratic.
+    /// Returns a set of the names if a scan for each of this number of queries would cost more.
     pub(super) fn set_for(&self, queries: usize) -> Option<HashSet<&str>> {
         (queries > MAX_LINEAR_SCAN).then(|| self.iter().collect())
     }
@@ -44,31 +45,6 @@ impl Names {
 
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
-    }
-}
-
-/// The names collected so far.
-enum SeenNames<'a> {
-    /// Scans the joined names.
-    Few,
-    Many(HashSet<&'a str>),
-}
-
-impl<'a> SeenNames<'a> {
-    fn of(len: usize) -> Self {
-        if len <= MAX_LINEAR_SCAN {
-            Self::Few
-        } else {
-            Self::Many(HashSet::with_capacity(len))
-        }
-    }
-
-    /// Returns whether `name` is new.
-    fn insert(&mut self, name: &'a str, joined: &str) -> bool {
-        match self {
-            Self::Few => joined.split(SEPARATOR).all(|known| known != name),
-            Self::Many(seen) => seen.insert(name),
-        }
     }
 }
 

@@ -1,8 +1,8 @@
 use super::{Principal, Roles, Scopes};
 
-/// Roles or scopes of which a principal must hold any, or all.
+/// Roles or scopes, of which a principal must have any or all.
 ///
-/// No principal meets a requirement without names: an empty list is a mistake.
+/// A requirement without names is never met.
 ///
 /// ```
 /// use tower_service_token::principal::Requirement;
@@ -12,65 +12,45 @@ use super::{Principal, Roles, Scopes};
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Requirement {
-    kind: Kind,
-    quantifier: Quantifier,
+    requires_scopes: bool,
+    requires_all: bool,
     names: Box<[Box<str>]>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Roles,
-    Scopes,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Quantifier {
-    Any,
-    All,
 }
 
 impl Requirement {
     /// Creates a requirement of at least one of these roles.
     pub fn any_role<S: Into<Box<str>>>(roles: impl IntoIterator<Item = S>) -> Self {
-        Self::new(Kind::Roles, Quantifier::Any, roles)
+        Self::new(false, false, roles)
     }
 
     /// Creates a requirement of each of these roles.
     pub fn all_roles<S: Into<Box<str>>>(roles: impl IntoIterator<Item = S>) -> Self {
-        Self::new(Kind::Roles, Quantifier::All, roles)
+        Self::new(false, true, roles)
     }
 
-    /// Creates a requirement of at least one of these scopes, held literally or by a wildcard.
+    /// Creates a requirement of at least one of these scopes, literally or by a wildcard.
     pub fn any_scope<S: Into<Box<str>>>(scopes: impl IntoIterator<Item = S>) -> Self {
-        Self::new(Kind::Scopes, Quantifier::Any, scopes)
+        Self::new(true, false, scopes)
     }
 
-    /// Creates a requirement of each of these scopes, held literally or by a wildcard.
+    /// Creates a requirement of each of these scopes, literally or by a wildcard.
     pub fn all_scopes<S: Into<Box<str>>>(scopes: impl IntoIterator<Item = S>) -> Self {
-        Self::new(Kind::Scopes, Quantifier::All, scopes)
+        Self::new(true, true, scopes)
     }
 
-    /// Returns whether `principal` holds what is required.
+    /// Returns whether `principal` meets the requirement.
     pub fn is_met_by(&self, principal: &Principal) -> bool {
         self.is_met_by_rights(principal.roles(), principal.scopes())
     }
 
     pub(crate) fn is_met_by_rights(&self, roles: &Roles, scopes: &Scopes) -> bool {
-        let holds = |name: &str| match self.kind {
-            Kind::Roles => roles.contains(name),
-            Kind::Scopes => scopes.allow(name),
-        };
-        match self.quantifier {
-            Quantifier::Any => self.names().any(holds),
-            Quantifier::All => !self.names.is_empty() && self.all_are_held(roles, scopes),
-        }
-    }
-
-    fn all_are_held(&self, roles: &Roles, scopes: &Scopes) -> bool {
         let count = self.names.len();
-        match self.kind {
-            Kind::Roles => roles.contain_all(self.names(), count),
-            Kind::Scopes => scopes.allow_all(self.names(), count),
+        match (self.requires_scopes, self.requires_all) {
+            _ if count == 0 => false,
+            (false, false) => self.names().any(|role| roles.contains(role)),
+            (false, true) => roles.contain_all(self.names(), count),
+            (true, false) => self.names().any(|scope| scopes.allow(scope)),
+            (true, true) => scopes.allow_all(self.names(), count),
         }
     }
 
@@ -79,24 +59,24 @@ impl Requirement {
         self.names.iter().map(|name| &**name)
     }
 
-    /// Returns whether the names are scopes; otherwise they are roles.
+    /// Returns whether the names are scopes. If not, they are roles.
     pub fn requires_scopes(&self) -> bool {
-        self.kind == Kind::Scopes
+        self.requires_scopes
     }
 
-    /// Returns whether all of the names are required; otherwise any one of them.
+    /// Returns whether all of the names are required. If not, one of them is.
     pub fn requires_all(&self) -> bool {
-        self.quantifier == Quantifier::All
+        self.requires_all
     }
 
     fn new<S: Into<Box<str>>>(
-        kind: Kind,
-        quantifier: Quantifier,
+        requires_scopes: bool,
+        requires_all: bool,
         names: impl IntoIterator<Item = S>,
     ) -> Self {
         Self {
-            kind,
-            quantifier,
+            requires_scopes,
+            requires_all,
             names: names.into_iter().map(Into::into).collect(),
         }
     }

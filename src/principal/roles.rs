@@ -2,10 +2,10 @@ use std::fmt;
 
 use super::names::Names;
 
-/// The roles of a token: plain names in the given order, without duplicates.
+/// The roles of a token: names in the given order, without duplicates.
 ///
-/// A name is any text without control characters and not empty; anything else is left out when
-/// roles are collected, so that one name cannot be read as two.
+/// A name is not empty and has no control characters. Collecting roles skips anything else, so that
+/// a list of roles is unambiguous.
 ///
 /// ```
 /// use tower_service_token::principal::Roles;
@@ -19,23 +19,22 @@ use super::names::Names;
 pub struct Roles(Names);
 
 impl Roles {
-    /// Returns whether this can be the name of a role: not empty, and without control characters.
+    /// Returns whether the text is a valid role: not empty, and without control characters.
     pub fn is_name(text: &str) -> bool {
         !text.is_empty() && !text.contains(char::is_control)
     }
 
-    /// Returns whether `role` is one of them, literally.
+    /// Returns whether `role` is one of these roles.
     pub fn contains(&self, role: &str) -> bool {
         self.iter().any(|held| held == role)
     }
 
-    /// Returns whether every role of `others` is one of them, so that a holder of these may grant
-    /// those.
+    /// Returns whether these roles include all of `others`. Only then may their holder grant `others`.
     pub fn covers(&self, others: &Self) -> bool {
         self.contain_all(others.iter(), others.iter().count())
     }
 
-    /// Returns whether each of `count` roles is one of them.
+    /// Returns whether these roles include all of `roles`, of which there are `count`.
     pub(super) fn contain_all<'r>(
         &self,
         mut roles: impl Iterator<Item = &'r str>,
@@ -47,12 +46,12 @@ impl Roles {
         }
     }
 
-    /// Returns the names, in order.
+    /// Returns the names in order.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         self.0.iter()
     }
 
-    /// Returns whether there are none.
+    /// Returns whether there are no roles.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

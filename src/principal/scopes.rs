@@ -4,14 +4,15 @@ use super::names::Names;
 
 /// The scopes of a token, such as `projects:write`.
 ///
-/// 1. A scope is text of the characters RFC 6749 §3.3 allows: visible ASCII without `"` and `\`.
-///    Anything else is left out when scopes are collected.
-/// 2. It has segments, separated by `:`. A segment `*` matches any one segment, a last segment `**`
-///    one or more. A lone `*` covers everything. Within a longer segment `*` is a plain character.
-/// 3. Scopes that begin with `service-tokens` or `introspect` administer tokens and are reserved:
-///    of the wildcards, only `*`, `**` and those below the reserved name itself, such as
-///    `service-tokens:*`, cover them. A leading `*` as in `*:read` or `*:*` does not.
-/// 4. No scopes allow nothing.
+/// 1. A scope consists of the characters that RFC 6749 §3.3 allows: visible ASCII without `"` and `\`.
+///    Collecting scopes skips anything else.
+/// 2. Segments are separated by `:`. The segment `*` matches any one segment, the last segment `**`
+///    matches one or more. The scope `*` covers everything. Within a longer segment, `*` is a plain
+///    character.
+/// 3. Scopes that begin with `service-tokens` or `introspect` are reserved for the administration of
+///    tokens. Only the wildcards `*`, `**` and those after the reserved name, such as
+///    `service-tokens:*`, cover them. Wildcards such as `*:read` and `*:*` do not.
+/// 4. An empty set allows nothing.
 ///
 /// ```
 /// use tower_service_token::principal::Scopes;
@@ -31,28 +32,27 @@ use super::names::Names;
 pub struct Scopes(Names);
 
 impl Scopes {
-    /// Returns whether this can be a scope: one or more of the characters that RFC 6749 §3.3
+    /// Returns whether the text is a valid scope: one or more of the characters that RFC 6749 §3.3
     /// allows.
     pub fn is_scope(text: &str) -> bool {
         let is_allowed = |byte: u8| byte.is_ascii_graphic() && !b"\"\\".contains(&byte);
         !text.is_empty() && text.bytes().all(is_allowed)
     }
 
-    /// Returns whether one of them covers `scope`.
+    /// Returns whether one of these scopes covers `scope`.
     ///
-    /// `scope` may itself have wildcards; then one of these must cover all that it matches.
+    /// If `scope` has wildcards itself, it must be covered completely.
     pub fn allow(&self, scope: &str) -> bool {
         self.iter().any(|held| covers(held, scope))
     }
 
-    /// Returns whether each scope of `others` is covered, so that a holder of these may grant
-    /// those.
+    /// Returns whether these scopes cover all of `others`. Only then may their holder grant `others`.
     pub fn covers(&self, others: &Self) -> bool {
         self.allow_all(others.iter(), others.iter().count())
     }
 
-    /// Returns whether each of `count` scopes is covered. Literally held scopes cost a lookup each;
-    /// only wildcards are scanned for the others.
+    /// Returns whether these scopes cover all of `scopes`, of which there are `count`. Looks up literal
+    /// scopes in a set, and scans only the wildcards.
     pub(super) fn allow_all<'s>(
         &self,
         mut scopes: impl Iterator<Item = &'s str>,
@@ -65,12 +65,12 @@ impl Scopes {
         scopes.all(|scope| held.contains(scope) || wildcards.iter().any(|held| covers(held, scope)))
     }
 
-    /// Returns the scopes, in order, as they were given.
+    /// Returns the scopes in order.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         self.0.iter()
     }
 
-    /// Returns whether there are none.
+    /// Returns whether there are no scopes.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -88,7 +88,7 @@ impl fmt::Debug for Scopes {
     }
 }
 
-/// First segments that are covered only by their own name, `*` and `**`.
+/// Reserved first segments. Only the same segment, `*` and `**` cover them.
 const RESERVED: [&str; 2] = ["service-tokens", "introspect"];
 
 fn covers(held: &str, wanted: &str) -> bool {

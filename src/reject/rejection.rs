@@ -54,9 +54,13 @@ impl Rejection {
         principal: &Principal,
         requirement: impl Into<Arc<Requirement>>,
     ) -> Self {
-        let rejection = Self::new(RejectionReason::InsufficientScope);
-        let mut rejection = rejection.with_token_id(Some(principal.id()));
-        rejection.cold_mut().required = Some(requirement.into());
+        Self::missing_requirement(requirement.into()).with_token_id(Some(principal.id()))
+    }
+
+    /// Creates a rejection (403) of a change, because the actor does not meet the requirement.
+    pub(crate) fn missing_requirement(requirement: Arc<Requirement>) -> Self {
+        let mut rejection = Self::new(RejectionReason::InsufficientScope);
+        rejection.cold_mut().required = Some(requirement);
         rejection
     }
 
@@ -76,14 +80,6 @@ impl Rejection {
     pub fn with_source(mut self, source: impl Error + Send + Sync + 'static) -> Self {
         self.cold_mut().source = Some(Arc::new(source));
         self
-    }
-
-    /// Creates the refusal of a change whose actor lacks what the call needs.
-    #[cfg(feature = "api")]
-    pub(crate) fn missing_requirement(requirement: Arc<Requirement>) -> Self {
-        let mut rejection = Self::new(RejectionReason::InsufficientScope);
-        rejection.cold_mut().required = Some(requirement);
-        rejection
     }
 
     pub(crate) fn with_token_id(mut self, token_id: Option<TokenId>) -> Self {

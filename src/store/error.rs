@@ -1,18 +1,19 @@
 use std::error::Error;
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 type Source = Box<dyn Error + Send + Sync>;
 
-/// A lookup failed. This says nothing about the token.
+/// The error of a failed lookup. It says nothing about the token.
 ///
 /// The source is for logs and is never in a response. It must contain no secret. Clones share it,
-/// because several requests may wait for one lookup.
-#[derive(Clone, Debug)]
+/// because several requests may share one lookup.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{}", .kind.describe())]
 pub struct StoreError {
     kind: StoreErrorKind,
     retry_after: Option<Duration>,
+    #[source]
     source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
@@ -26,6 +27,16 @@ pub enum StoreErrorKind {
     RateLimited,
     /// The store has a corrupt record. The response is 500.
     Corrupt,
+}
+
+impl StoreErrorKind {
+    fn describe(self) -> &'static str {
+        match self {
+            Self::Unavailable => "the token store is unavailable",
+            Self::RateLimited => "the token store rejects further requests",
+            Self::Corrupt => "the token store has a corrupt record",
+        }
+    }
 }
 
 impl StoreError {
@@ -66,22 +77,5 @@ impl StoreError {
             retry_after: None,
             source: source.map(Arc::from),
         }
-    }
-}
-
-impl fmt::Display for StoreError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.kind {
-            StoreErrorKind::Unavailable => "the token store is unavailable",
-            StoreErrorKind::RateLimited => "the token store refuses more requests",
-            StoreErrorKind::Corrupt => "the token store holds a corrupt record",
-        })
-    }
-}
-
-impl Error for StoreError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        let source: &(dyn Error + 'static) = self.source.as_deref()?;
-        Some(source)
     }
 }

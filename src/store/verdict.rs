@@ -10,8 +10,8 @@ use crate::token::TokenId;
 /// Decides whether a credential is accepted, given what a store found. Every store uses this
 /// function.
 ///
-/// 1. Digests are compared in constant time. If nothing was found, a digest that no token has is
-///    compared, so that timing reveals nothing. The previous digest counts too.
+/// 1. Digests are compared in constant time, the previous one included. If nothing was found, the
+///    credential is compared with a digest that no token has, so that timing reveals nothing.
 /// 2. Then, in this order: revoked, disabled, expired, superseded, not yet valid. A token expires
 ///    *at* its expiry and is valid *from* its start; its previous secret stops working *at* the end
 ///    of the grace period.
@@ -48,17 +48,10 @@ pub fn verdict(
     let Some(record) = found else {
         return Err(Denial::anonymous(DenialKind::Unknown));
     };
-    let grace_end = if is_current {
-        None
-    } else {
-        let Some(grace_end) = grace_end(&record, credential.digest()) else {
-            return Err(Denial::anonymous(DenialKind::WrongDigest));
-        };
-        Some(grace_end)
-    };
-    match find_denial(&record, grace_end, clock) {
-        None => Ok(record.into_principal(!is_current)),
-        Some(kind) => Err(Denial {
+    match check(&record, credential.digest(), is_current, clock) {
+        Ok(()) => Ok(record.into_principal(!is_current)),
+        Err(DenialKind::WrongDigest) => Err(Denial::anonymous(DenialKind::WrongDigest)),
+        Err(kind) => Err(Denial {
             kind,
             token_id: Some(record.id()),
         }),
@@ -66,59 +59,59 @@ pub fn verdict(
 }
 
 /// Decides as [`verdict`] does, for a digest that was presented before. Returns whether it is the
-/// digest from before the last rotation.
+/// previous digest.
 pub(crate) fn verdict_of_digest(
     record: &TokenRecord,
     presented: &TokenDigest,
     clock: &(impl Clock + ?Sized),
 ) -> Result<bool, DenialKind> {
     let is_current = record.digest() == presented;
+    check(record, presented, is_current, clock)?;
+    Ok(!is_current)
+}
+
+#[inline]
+fn check(
+    record: &TokenRecord,
+    presented: &TokenDigest,
+    is_current: bool,
+    clock: &(impl Clock + ?Sized),
+) -> Result<(), DenialKind> {
     let grace_end = if is_current {
         None
     } else {
         Some(grace_end(record, presented).ok_or(DenialKind::WrongDigest)?)
     };
-    match find_denial(record, grace_end, clock) {
-        None => Ok(!is_current),
-        Some(kind) => Err(kind),
+    match record.state() {
+        TokenState::Revoked => return Err(DenialKind::Revoked),
+        TokenState::Disabled => return Err(DenialKind::Disabled),
+        TokenState::Active => {}
+    }
+    let (start, expiry) = (record.start(), record.expiry());
+    if start.is_none() && expiry.is_none() && grace_end.is_none() {
+        return Ok(());
+    }
+    let now = Timestamp::from(clock.now());
+    if expiry.is_some_and(|expiry| now >= expiry) {
+        Err(DenialKind::Expired)
+    } else if grace_end.is_some_and(|end| now >= end) {
+        Err(DenialKind::Superseded)
+    } else if start.is_some_and(|start| now < start) {
+        Err(DenialKind::NotYetValid)
+    } else {
+        Ok(())
     }
 }
 
-/// Until when the previous secret works, if that is the one presented.
+/// Returns the end of the grace period if the previous secret is presented.
 fn grace_end(record: &TokenRecord, presented: &TokenDigest) -> Option<Timestamp> {
     let previous = record.previous()?;
     (previous.digest == *presented).then_some(previous.until)
 }
 
-#[inline]
-fn find_denial(
-    record: &TokenRecord,
-    grace_end: Option<Timestamp>,
-    clock: &(impl Clock + ?Sized),
-) -> Option<DenialKind> {
-    match record.state() {
-        TokenState::Revoked => return Some(DenialKind::Revoked),
-        TokenState::Disabled => return Some(DenialKind::Disabled),
-        TokenState::Active => {}
-    }
-    let (start, expiry) = (record.start(), record.expiry());
-    if start.is_none() && expiry.is_none() && grace_end.is_none() {
-        return None;
-    }
-    let now = Timestamp::from(clock.now());
-    if expiry.is_some_and(|expiry| now >= expiry) {
-        Some(DenialKind::Expired)
-    } else if grace_end.is_some_and(|end| now >= end) {
-        Some(DenialKind::Superseded)
-    } else if start.is_some_and(|start| now < start) {
-        Some(DenialKind::NotYetValid)
-    } else {
-        None
-    }
-}
-
 /// The reason why a credential is rejected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{kind}")]
 pub struct Denial {
     kind: DenialKind,
     token_id: Option<TokenId>,
@@ -157,7 +150,7 @@ impl Denial {
         self.kind
     }
 
-    /// Returns the token, only if the presented secret is its own.
+    /// Returns the id of the token, only if its secret was presented.
     pub fn token_id(&self) -> Option<TokenId> {
         self.token_id
     }
@@ -175,14 +168,6 @@ impl fmt::Display for DenialKind {
         })
     }
 }
-
-impl fmt::Display for Denial {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.kind.fmt(f)
-    }
-}
-
-impl std::error::Error for Denial {}
 
 #[cfg(test)]
 mod tests {

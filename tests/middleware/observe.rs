@@ -210,7 +210,7 @@ fn logs_each_rejection_once_and_counts_each_outcome() {
                 ("status", "500"),
                 (
                     "error",
-                    "a guard or extractor needs a ServiceTokenLayer around it, and there is none"
+                    "no ServiceTokenLayer in front of the guard or extractor"
                 )
             ]),
         ]

@@ -89,18 +89,18 @@ impl ApiState {
         };
         match inspected {
             Ok((record, principal)) => {
-                observe::introspected(Ok("active"));
+                observe::count_response("introspect", Ok("active"));
                 let mut introspection = Introspection::new(&record, &principal);
                 introspection.iss = self.issuer.as_deref();
                 introspection.aud = self.audience.as_deref();
                 body::response(StatusCode::OK, &introspection)
             }
             Err(rejection) if rejection.is_invalid_token() => {
-                observe::introspected(Ok("inactive"));
+                observe::count_response("introspect", Ok("inactive"));
                 body::with_json(StatusCode::OK.into_response(), INACTIVE)
             }
             Err(rejection) => {
-                observe::introspected(Err(&rejection));
+                observe::count_response("introspect", Err(&rejection));
                 (Extension(CallerId(caller)), rejection).into_response()
             }
         }

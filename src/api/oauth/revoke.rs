@@ -29,19 +29,19 @@ pub(super) async fn handle(State(state): State<Arc<ApiState>>, request: Request)
 fn respond(revoked: Result<RevocationOutcome, RevocationError>) -> Response {
     match revoked {
         Ok(RevocationOutcome::Revoked(within)) => {
-            observe::revoked(Ok("revoked"));
+            observe::count_response("revoke", Ok("revoked"));
             body::with_effective_within(within, StatusCode::OK.into_response())
         }
         Ok(RevocationOutcome::Unknown) => {
-            observe::revoked(Ok("unknown"));
+            observe::count_response("revoke", Ok("unknown"));
             StatusCode::OK.into_response()
         }
         Ok(RevocationOutcome::OtherStore) => {
-            observe::revoked(Ok("unsupported"));
+            observe::count_response("revoke", Ok("unsupported"));
             FormError::UNSUPPORTED.into_response()
         }
         Err(RevocationError { rejection, id }) => {
-            observe::revoked(Err(&rejection));
+            observe::count_response("revoke", Err(&rejection));
             let mut response = rejection.into_response();
             if let Some(id) = id {
                 response.extensions_mut().insert(CallerId(id));
