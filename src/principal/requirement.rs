@@ -1,4 +1,4 @@
-use super::{Principal, Roles, Scopes};
+use super::{Roles, Scopes};
 
 /// Roles or scopes, of which a principal must have any or all.
 ///
@@ -36,11 +36,6 @@ impl Requirement {
     /// Creates a requirement of each of these scopes, literally or by a wildcard.
     pub fn all_scopes<S: Into<Box<str>>>(scopes: impl IntoIterator<Item = S>) -> Self {
         Self::new(true, true, scopes)
-    }
-
-    /// Returns whether `principal` meets the requirement.
-    pub fn is_met_by(&self, principal: &Principal) -> bool {
-        self.is_met_by_rights(principal.roles(), principal.scopes())
     }
 
     pub(crate) fn is_met_by_rights(&self, roles: &Roles, scopes: &Scopes) -> bool {

@@ -88,6 +88,18 @@ impl fmt::Debug for Scopes {
     }
 }
 
+/// The scope that permits to grant and change everything.
+pub(crate) const ADMIN_SCOPE: &str = "service-tokens:admin";
+
+/// The scopes that cover [`ADMIN_SCOPE`]. A token that may administer tokens has one of them.
+pub(crate) const ADMIN_SCOPES: [&str; 5] = [
+    ADMIN_SCOPE,
+    "service-tokens:*",
+    "service-tokens:**",
+    "*",
+    "**",
+];
+
 /// Reserved first segments. Only the same segment, `*` and `**` cover them.
 const RESERVED: [&str; 2] = ["service-tokens", "introspect"];
 

@@ -41,7 +41,7 @@ mod introspection;
 #[cfg(feature = "tokio")]
 mod key;
 mod memory;
-mod record;
+pub(crate) mod record;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 #[cfg_attr(docsrs, doc(cfg(any(feature = "postgres", feature = "sqlite"))))]
 pub mod sql;
@@ -62,8 +62,8 @@ pub use self::introspection::{
     IntrospectionStore, PrivateKeyJwt,
 };
 pub use self::memory::{MemoryStore, MemoryStoreError};
-pub(crate) use self::record::{ADMIN_SCOPE, ADMIN_SCOPES};
 pub use self::record::{ParseTokenStatusError, TokenRecord, TokenState, TokenStatus};
 pub use self::token_store::{Cached, TokenStore};
 pub(crate) use self::verdict::verdict_of_digest;
 pub use self::verdict::{Denial, DenialKind, verdict};
+pub(crate) use crate::principal::{ADMIN_SCOPE, ADMIN_SCOPES};

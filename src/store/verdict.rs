@@ -49,7 +49,7 @@ pub fn verdict(
         return Err(Denial::anonymous(DenialKind::Unknown));
     };
     match check(&record, credential.digest(), is_current, clock) {
-        Ok(()) => Ok(record.into_principal(!is_current)),
+        Ok(()) => Ok(Principal::new(record, !is_current)),
         Err(DenialKind::WrongDigest) => Err(Denial::anonymous(DenialKind::WrongDigest)),
         Err(kind) => Err(Denial {
             kind,

@@ -1,27 +1,18 @@
+mod principal;
 mod status;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::clock::Timestamp;
 use crate::digest::TokenDigest;
-use crate::principal::{HasIdentity, Identity, Principal, Roles, Scopes};
+use crate::principal::{ADMIN_SCOPE, Roles, Scopes};
 use crate::token::{MintedToken, TokenId};
 
+pub use self::principal::Principal;
 pub use self::status::{ParseTokenStatusError, TokenState, TokenStatus};
-
-/// The scope whose holder may grant and change everything.
-pub(crate) const ADMIN_SCOPE: &str = "service-tokens:admin";
-
-/// The scopes that cover [`ADMIN_SCOPE`]: a token that may administer has one of them.
-pub(crate) const ADMIN_SCOPES: [&str; 5] = [
-    ADMIN_SCOPE,
-    "service-tokens:*",
-    "service-tokens:**",
-    "*",
-    "**",
-];
 
 /// The record of a token. It never contains the secret.
 ///
@@ -54,8 +45,20 @@ struct Inner {
     /// Whether `cold` has a `not_before`, so that the verdict need not read it.
     has_start: bool,
     is_stale: bool,
-    identity: Identity,
+    expires_at: Option<Timestamp>,
+    id: TokenId,
+    name: Box<str>,
+    roles: Roles,
+    scopes: Scopes,
+    attributes: Option<Box<Attributes>>,
     cold: Option<Box<Cold>>,
+}
+
+/// Fields of the caller that most tokens lack, boxed so that records without them stay small.
+#[derive(Clone, Default)]
+struct Attributes {
+    subject: Option<Box<str>>,
+    labels: BTreeMap<Box<str>, Box<str>>,
 }
 
 /// Fields that a verdict seldom needs, boxed so that records without them stay small.
@@ -80,20 +83,6 @@ pub(super) struct Previous {
     pub(super) until: Timestamp,
 }
 
-impl HasIdentity for Inner {
-    fn identity(&self) -> &Identity {
-        &self.identity
-    }
-
-    fn presented_digest(&self, is_previous: bool) -> TokenDigest {
-        let previous = self.cold.as_ref().and_then(|cold| cold.previous);
-        match previous.filter(|_| is_previous) {
-            Some(previous) => previous.digest,
-            None => self.digest,
-        }
-    }
-}
-
 impl TokenRecord {
     /// Creates an active record without name, roles, scopes and expiry.
     ///
@@ -104,14 +93,19 @@ impl TokenRecord {
             state: TokenState::Active,
             has_start: false,
             is_stale: false,
-            identity: Identity::new(id),
+            expires_at: None,
+            id,
+            name: Box::default(),
+            roles: Roles::default(),
+            scopes: Scopes::default(),
+            attributes: None,
             cold: None,
         }))
     }
 
     /// Sets the name, for people and logs.
     pub fn with_name(mut self, name: impl Into<Box<str>>) -> Self {
-        self.inner_mut().identity.name = name.into();
+        self.inner_mut().name = name.into();
         self
     }
 
@@ -123,40 +117,39 @@ impl TokenRecord {
 
     /// Sets whom the token acts for. The default is no subject.
     pub fn with_subject<'a>(mut self, subject: impl Into<Option<&'a str>>) -> Self {
-        let subject = subject.into().map(Box::from);
-        self.inner_mut().identity.cold_mut().subject = subject;
+        self.attributes_mut().subject = subject.into().map(Box::from);
         self
     }
 
     /// Replaces the roles. See [`Roles`] for what a name is.
     pub fn with_roles<S: AsRef<str>>(mut self, roles: impl IntoIterator<Item = S>) -> Self {
-        self.inner_mut().identity.roles = roles.into_iter().collect();
+        self.inner_mut().roles = roles.into_iter().collect();
         self
     }
 
     /// Replaces the scopes. See [`Scopes`] for what a scope is.
     pub fn with_scopes<S: AsRef<str>>(mut self, scopes: impl IntoIterator<Item = S>) -> Self {
-        self.inner_mut().identity.scopes = scopes.into_iter().collect();
+        self.inner_mut().scopes = scopes.into_iter().collect();
         self
     }
 
     /// Adds a label, or replaces the one with this key.
     pub fn with_label(mut self, key: impl Into<Box<str>>, value: impl Into<Box<str>>) -> Self {
-        let cold = self.inner_mut().identity.cold_mut();
-        cold.labels.insert(key.into(), value.into());
+        let labels = &mut self.attributes_mut().labels;
+        labels.insert(key.into(), value.into());
         self
     }
 
     /// Removes all labels.
     pub fn without_labels(mut self) -> Self {
-        self.inner_mut().identity.cold_mut().labels.clear();
+        self.attributes_mut().labels.clear();
         self
     }
 
     /// Sets the time, to the millisecond, from which the token is expired. The default is no
     /// expiry.
     pub fn with_expires_at(mut self, time: impl Into<Option<SystemTime>>) -> Self {
-        self.inner_mut().identity.expires_at = time.into().map(Timestamp::from);
+        self.inner_mut().expires_at = time.into().map(Timestamp::from);
         self
     }
 
@@ -245,7 +238,7 @@ impl TokenRecord {
 
     /// Returns the public id.
     pub fn id(&self) -> TokenId {
-        self.0.identity.id
+        self.0.id
     }
 
     /// Returns the digest of the secret.
@@ -255,27 +248,28 @@ impl TokenRecord {
 
     /// Returns the name, which may be empty.
     pub fn name(&self) -> &str {
-        &self.0.identity.name
+        &self.0.name
     }
 
     /// Returns whom the token acts for.
     pub fn subject(&self) -> Option<&str> {
-        self.0.identity.subject()
+        self.0.attributes.as_ref()?.subject.as_deref()
     }
 
     /// Returns the roles.
     pub fn roles(&self) -> &Roles {
-        &self.0.identity.roles
+        &self.0.roles
     }
 
     /// Returns the scopes.
     pub fn scopes(&self) -> &Scopes {
-        &self.0.identity.scopes
+        &self.0.scopes
     }
 
     /// Returns the labels, by key.
     pub fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.identity.labels()
+        let labels = self.0.attributes.iter().flat_map(|it| &it.labels);
+        labels.map(|(key, value)| (&**key, &**value))
     }
 
     /// Returns when the token expires, if it does.
@@ -372,7 +366,7 @@ impl TokenRecord {
 
     #[inline]
     pub(crate) fn expiry(&self) -> Option<Timestamp> {
-        self.0.identity.expires_at
+        self.0.expires_at
     }
 
     #[inline]
@@ -389,14 +383,33 @@ impl TokenRecord {
         self.cold()?.previous
     }
 
-    #[inline]
-    pub(super) fn into_principal(self, uses_previous_secret: bool) -> Principal {
-        let is_stale = self.0.is_stale;
-        Principal::new(self.0, uses_previous_secret, is_stale)
+    fn label(&self, key: &str) -> Option<&str> {
+        let labels = &self.0.attributes.as_ref()?.labels;
+        labels.get(key).map(|value| &**value)
+    }
+
+    fn is_stale(&self) -> bool {
+        self.0.is_stale
+    }
+
+    fn fmt_as(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct(name)
+            .field("id", &self.id())
+            .field("name", &self.name())
+            .field("subject", &self.subject())
+            .field("roles", self.roles())
+            .field("scopes", self.scopes())
+            .field("expires_at", &self.expires_at())
+            .field("labels", &self.labels().collect::<BTreeMap<_, _>>())
+            .finish()
     }
 
     fn cold(&self) -> Option<&Cold> {
         self.0.cold.as_deref()
+    }
+
+    fn attributes_mut(&mut self) -> &mut Attributes {
+        self.inner_mut().attributes.get_or_insert_default()
     }
 
     fn cold_mut(&mut self) -> &mut Cold {
@@ -416,6 +429,6 @@ impl From<&MintedToken> for TokenRecord {
 
 impl fmt::Debug for TokenRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.identity.fmt(f, "TokenRecord")
+        self.fmt_as("TokenRecord", f)
     }
 }

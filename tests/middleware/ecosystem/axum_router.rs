@@ -339,7 +339,10 @@ async fn missing_layer_is_500_and_logged() {
                 "{log}"
             );
             assert!(log.contains(r#"reason="missing_layer""#), "{log}");
-            assert!(log.contains("no ServiceTokenLayer in front of the guard"), "{log}");
+            assert!(
+                log.contains("no ServiceTokenLayer in front of the guard"),
+                "{log}"
+            );
         }
     }
 }

@@ -1,0 +1,101 @@
+use std::fmt;
+use std::time::SystemTime;
+
+use super::TokenRecord;
+use crate::digest::TokenDigest;
+use crate::principal::{Requirement, Roles, Scopes};
+use crate::token::TokenId;
+
+/// The caller of a request, described by the record of its token.
+///
+/// Cheap to clone: one [`Arc`](std::sync::Arc), shared with the record. There is no public
+/// constructor: only a [verdict](crate::store::verdict) creates a `Principal`.
+#[derive(Clone)]
+pub struct Principal {
+    record: TokenRecord,
+    uses_previous_secret: bool,
+}
+
+impl Principal {
+    #[inline]
+    pub(in crate::store) fn new(record: TokenRecord, uses_previous_secret: bool) -> Self {
+        Self {
+            record,
+            uses_previous_secret,
+        }
+    }
+
+    /// Returns whether the record is older than its store normally returns, because the source of the
+    /// store did not respond. A store returns such records only if configured to, such as by
+    /// `IntrospectionBuilder::with_stale_if_error`.
+    pub fn is_stale(&self) -> bool {
+        self.record.is_stale()
+    }
+
+    /// Returns whether the request presented the previous secret, which is valid until its grace
+    /// period ends.
+    pub fn uses_previous_secret(&self) -> bool {
+        self.uses_previous_secret
+    }
+
+    /// Returns the digest of the secret that the request presented.
+    pub(crate) fn presented_digest(&self) -> TokenDigest {
+        match self.record.previous_digest() {
+            Some(previous) if self.uses_previous_secret => *previous,
+            _ => *self.record.digest(),
+        }
+    }
+
+    /// Returns the public id of the token.
+    pub fn id(&self) -> TokenId {
+        self.record.id()
+    }
+
+    /// Returns the name of the token, which may be empty.
+    pub fn name(&self) -> &str {
+        self.record.name()
+    }
+
+    /// Returns whom the token acts for, if it does not act for itself.
+    pub fn subject(&self) -> Option<&str> {
+        self.record.subject()
+    }
+
+    /// Returns the roles of the token.
+    pub fn roles(&self) -> &Roles {
+        self.record.roles()
+    }
+
+    /// Returns the scopes of the token.
+    pub fn scopes(&self) -> &Scopes {
+        self.record.scopes()
+    }
+
+    /// Returns when the token expires, if it does.
+    pub fn expires_at(&self) -> Option<SystemTime> {
+        self.record.expires_at()
+    }
+
+    /// Returns the value of a label, such as `workspace` or `team`.
+    pub fn label(&self, key: &str) -> Option<&str> {
+        self.record.label(key)
+    }
+
+    /// Returns all labels, by key.
+    pub fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.record.labels()
+    }
+}
+
+impl Requirement {
+    /// Returns whether `principal` meets the requirement.
+    pub fn is_met_by(&self, principal: &Principal) -> bool {
+        self.is_met_by_rights(principal.roles(), principal.scopes())
+    }
+}
+
+impl fmt::Debug for Principal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.record.fmt_as("Principal", f)
+    }
+}
