@@ -1,4 +1,4 @@
-//! Audit events: who changed which token, and which request was refused.
+//! Audit events: who changed which token, and which requests were rejected.
 //!
 //! [`ServiceTokens`](crate::ServiceTokens) and [`ServiceTokenLayer`](crate::ServiceTokenLayer) send
 //! an [`AuditEvent`] to an [`AuditSink`]. The default sink is [`TracingAuditSink`].
@@ -130,40 +130,32 @@ impl AuditEvent {
 }
 
 impl AuditAction {
-    const ALL: [Self; 13] = [
-        Self::Created,
-        Self::Imported,
-        Self::Updated,
-        Self::Rotated,
-        Self::Disabled,
-        Self::Enabled,
-        Self::Revoked,
-        Self::Purged,
-        Self::Refused(DenialKind::Revoked),
-        Self::Refused(DenialKind::Disabled),
-        Self::Refused(DenialKind::Expired),
-        Self::Refused(DenialKind::Superseded),
-        Self::Refused(DenialKind::NotYetValid),
+    /// All actions with their names, except the rejection of unknown tokens, which has no event.
+    const NAMES: [(Self, &'static str); 13] = [
+        (Self::Created, "created"),
+        (Self::Imported, "imported"),
+        (Self::Updated, "updated"),
+        (Self::Rotated, "rotated"),
+        (Self::Disabled, "disabled"),
+        (Self::Enabled, "enabled"),
+        (Self::Revoked, "revoked"),
+        (Self::Purged, "purged"),
+        (Self::Refused(DenialKind::Revoked), "refused_revoked"),
+        (Self::Refused(DenialKind::Disabled), "refused_disabled"),
+        (Self::Refused(DenialKind::Expired), "refused_expired"),
+        (Self::Refused(DenialKind::Superseded), "refused_superseded"),
+        (
+            Self::Refused(DenialKind::NotYetValid),
+            "refused_not_yet_valid",
+        ),
     ];
 
     /// Returns the name of the action.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Created => "created",
-            Self::Imported => "imported",
-            Self::Updated => "updated",
-            Self::Rotated => "rotated",
-            Self::Disabled => "disabled",
-            Self::Enabled => "enabled",
-            Self::Revoked => "revoked",
-            Self::Purged => "purged",
-            Self::Refused(DenialKind::Revoked) => "refused_revoked",
-            Self::Refused(DenialKind::Disabled) => "refused_disabled",
-            Self::Refused(DenialKind::Expired) => "refused_expired",
-            Self::Refused(DenialKind::Superseded) => "refused_superseded",
-            Self::Refused(DenialKind::NotYetValid) => "refused_not_yet_valid",
-            Self::Refused(DenialKind::Unknown | DenialKind::WrongDigest) => "refused",
-        }
+        let mut names = Self::NAMES.into_iter();
+        names
+            .find(|(action, _)| *action == self)
+            .map_or("refused", |(_, name)| name)
     }
 }
 
@@ -177,16 +169,17 @@ impl FromStr for AuditAction {
     type Err = ParseAuditActionError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL
-            .into_iter()
-            .find(|action| action.as_str() == text)
+        let mut names = Self::NAMES.into_iter();
+        names
+            .find(|(_, name)| *name == text)
+            .map(|(action, _)| action)
             .ok_or(ParseAuditActionError(()))
     }
 }
 
 /// A text is not an [`AuditAction`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not an action that is audited")]
+#[error("unknown audit action")]
 pub struct ParseAuditActionError(());
 
 /// Receives audit events.
@@ -249,11 +242,10 @@ impl fmt::Display for DisplayChanges<'_> {
                 format!("\"{}\"", crate::text::escape_invisible(&value))
             }
         };
-        for (index, change) in self.0.iter().enumerate() {
-            let comma = if index == 0 { "" } else { ", " };
+        let changes = self.0.iter().map(|change| {
             let (before, after) = (quoted(&change.before), quoted(&change.after));
-            write!(f, "{comma}{}: {before} to {after}", change.field)?;
-        }
-        Ok(())
+            format!("{}: {before} to {after}", change.field)
+        });
+        f.write_str(&changes.collect::<Vec<_>>().join(", "))
     }
 }

@@ -91,7 +91,8 @@ pub(crate) fn guard_rejected(mut rejection: Rejection, request: &RequestInfo) ->
     rejection
 }
 
-/// Records a query of a proxy with an invalid parameter, which is an error of its configuration.
+/// Records a forward authentication request with an invalid query, which is a configuration error of
+/// the proxy.
 #[cfg(feature = "api")]
 pub(crate) fn unknown_query_parameter() {
     #[cfg(feature = "metrics")]
@@ -123,19 +124,14 @@ pub(crate) fn log(rejection: &mut Rejection, request: &RequestInfo) {
 
 #[cfg(feature = "tracing")]
 fn log_rejection(rejection: &Rejection, request: &RequestInfo) {
-    use std::error::Error;
-
     let reason = rejection.reason().as_str();
     let code = rejection.code();
     let status = rejection.status().as_u16();
     let token_id = rejection.token_id().or(request.caller());
     let token_id = token_id.map(tracing::field::display);
     let client = request.client().map(tracing::field::display);
-    let error = rejection
-        .source()
-        .map(|source| tracing::field::display(ErrorChain(source)));
-    let request_id = request.request_id();
-    let endpoint = request.endpoint();
+    let error = source(rejection);
+    let (request_id, endpoint) = (request.request_id(), request.endpoint());
     let endpoint = endpoint.as_deref();
     if rejection.status().is_server_error() {
         tracing::error!(target: "tower_service_token", reason, code, status, token_id, client, error, request_id, endpoint, "request refused");
@@ -144,21 +140,22 @@ fn log_rejection(rejection: &Rejection, request: &RequestInfo) {
     }
 }
 
+#[cfg(feature = "tracing")]
+fn source(rejection: &Rejection) -> Option<impl tracing::Value> {
+    let source = std::error::Error::source(rejection)?;
+    Some(tracing::field::display(ErrorChain(source)))
+}
+
 /// Logs a response that was aborted after its status was sent.
 #[cfg(feature = "api")]
 pub(crate) fn response_aborted(rejection: &Rejection, request: &RequestInfo) {
     #[cfg(feature = "tracing")]
     {
-        use std::error::Error;
-
         let code = rejection.code();
         let status = rejection.status().as_u16();
         let token_id = request.caller().map(tracing::field::display);
-        let error = rejection
-            .source()
-            .map(|source| tracing::field::display(ErrorChain(source)));
-        let request_id = request.request_id();
-        let endpoint = request.endpoint();
+        let error = source(rejection);
+        let (request_id, endpoint) = (request.request_id(), request.endpoint());
         let endpoint = endpoint.as_deref();
         tracing::error!(target: "tower_service_token", code, status, token_id, error, request_id, endpoint, "response aborted");
     }
@@ -166,7 +163,7 @@ pub(crate) fn response_aborted(rejection: &Rejection, request: &RequestInfo) {
 }
 
 /// Logs a change that exceeds the caller's rights. Only the number of roles and scopes is logged,
-/// because the caller may have sent a secret as one by mistake.
+/// because a caller may have sent a secret as one by mistake.
 #[cfg(feature = "api")]
 pub(crate) fn escalation_denied(
     reason: &'static str,
@@ -177,8 +174,7 @@ pub(crate) fn escalation_denied(
     {
         let (code, status) = ("escalation_denied", 403);
         let token_id = request.caller().map(tracing::field::display);
-        let request_id = request.request_id();
-        let endpoint = request.endpoint();
+        let (request_id, endpoint) = (request.request_id(), request.endpoint());
         let endpoint = endpoint.as_deref();
         tracing::info!(target: "tower_service_token", reason, code, status, token_id, missing, request_id, endpoint, "change refused");
     }

@@ -1,6 +1,6 @@
 //! The clock that expiry is evaluated with, and a manual clock for tests.
 //!
-//! 1. The request path reads the clock only if a record has a time.
+//! 1. A request reads the clock only if the record of its token has a time.
 //! 2. Times are rounded down to the millisecond.
 //!
 //! ```
@@ -14,14 +14,14 @@
 
 #[cfg_attr(
     not(any(feature = "file", test)),
-    expect(dead_code, reason = "dates that begin a day stand in files")
+    expect(dead_code, reason = "only token files have start dates")
 )]
 pub(crate) mod date_time;
 #[cfg(any(feature = "client", feature = "introspection", feature = "postgres"))]
 mod jitter;
 
 use std::fmt;
-use std::num::NonZeroI64;
+use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant, SystemTime};
@@ -41,10 +41,10 @@ pub trait Clock: Send + Sync + 'static {
     /// Returns the current time.
     fn now(&self) -> SystemTime;
 
-    /// Returns the time since a fixed moment. It never decreases: caches measure by it, so that
-    /// setting the wall clock back extends no lifetime.
+    /// Returns the time since a fixed point in time. It never decreases. Caches use it, so that setting
+    /// the wall clock back does not extend their TTL.
     ///
-    /// The default measures by [`Instant`].
+    /// The default uses [`Instant`].
     fn monotonic(&self) -> Duration {
         static START: LazyLock<Instant> = LazyLock::new(Instant::now);
         START.elapsed()
@@ -74,7 +74,7 @@ struct ManualTime {
 }
 
 impl ManualClock {
-    /// Creates a clock that shows `now`, to the millisecond.
+    /// Creates a clock that is set to `now`, to the millisecond.
     pub fn new(now: SystemTime) -> Self {
         Self(Arc::new(ManualTime {
             wall_millis: AtomicI64::new(Timestamp::from(now).as_millis()),
@@ -82,7 +82,7 @@ impl ManualClock {
         }))
     }
 
-    /// Lets time pass, to the millisecond.
+    /// Advances both times, to the millisecond.
     pub fn advance(&self, by: Duration) {
         let millis = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
         self.0.wall_millis.fetch_add(millis, Ordering::SeqCst);
@@ -90,7 +90,7 @@ impl ManualClock {
         self.0.monotonic_millis.fetch_add(passed, Ordering::SeqCst);
     }
 
-    /// Sets the wall clock, forward or back, without any time passing.
+    /// Sets the wall clock forward or back, without a change of the monotonic time.
     pub fn set(&self, now: SystemTime) {
         let millis = Timestamp::from(now).as_millis();
         self.0.wall_millis.store(millis, Ordering::SeqCst);
@@ -109,31 +109,21 @@ impl Clock for ManualClock {
 
 /// Milliseconds since the Unix epoch, in eight bytes even when optional.
 ///
-/// The value is stored xor `i64::MIN`, so that the only number without a representation is the most
-/// distant past rather than zero.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Timestamp(NonZeroI64);
+/// The sign bit is inverted, so that the order of the stored numbers is that of the times, and the
+/// only number without a representation is the most distant past rather than the epoch.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Timestamp(NonZeroU64);
 
 impl Timestamp {
+    const SIGN: u64 = 1 << 63;
+
     pub(crate) fn from_millis(millis: i64) -> Self {
-        let encoded = millis.max(i64::MIN + 1) ^ i64::MIN;
-        Self(NonZeroI64::new(encoded).unwrap_or(NonZeroI64::MIN))
+        let encoded = millis.cast_unsigned() ^ Self::SIGN;
+        Self(NonZeroU64::new(encoded).unwrap_or(NonZeroU64::MIN))
     }
 
     pub(crate) fn as_millis(self) -> i64 {
-        self.0.get() ^ i64::MIN
-    }
-}
-
-impl PartialOrd for Timestamp {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Timestamp {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.as_millis().cmp(&other.as_millis())
+        (self.0.get() ^ Self::SIGN).cast_signed()
     }
 }
 

@@ -109,18 +109,14 @@ impl ServiceTokens {
         fields.check(&self.policy)?;
         for _ in 0..MAX_ATTEMPTS {
             let secret = self.format.mint_with_id(id)?;
-            let error = match self.issue(&fields, secret, rights).await {
-                Ok(issued) => return Ok(issued),
-                Err(error) => error,
-            };
-            match error {
-                RegistryError::DuplicateId => self.reject_replay(id, &fields).await?,
+            match self.issue(&fields, secret, rights).await {
+                Err(RegistryError::DuplicateId) => self.reject_replay(id, &fields).await?,
                 // Perhaps by this token, which another call with the same key created first.
-                RegistryError::NameTaken | RegistryError::TooManyTokens => {
+                Err(error @ (RegistryError::NameTaken | RegistryError::TooManyTokens)) => {
                     self.reject_replay(id, &fields).await?;
                     return Err(error.into());
                 }
-                error => return Err(error.into()),
+                issued => return Ok(issued?),
             }
         }
         Err(

@@ -1,5 +1,4 @@
 use std::collections::BTreeMap;
-use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use super::Expiry;
@@ -40,13 +39,14 @@ impl NewToken {
         }
     }
 
-    /// Sets what the token is for, at most 2,000 characters. The default is no description.
+    /// Sets the description, at most 2,000 characters. The default is no description.
     pub fn with_description(mut self, description: impl Into<String>) -> Self {
         self.description = Some(description.into());
         self
     }
 
-    /// Sets whom the token acts for, at most 200 characters. The default is no subject.
+    /// Sets the subject, on whose behalf the token acts, at most 200 characters. The default is no
+    /// subject.
     pub fn with_subject(mut self, subject: impl Into<String>) -> Self {
         self.subject = Some(subject.into());
         self
@@ -64,40 +64,38 @@ impl NewToken {
         self
     }
 
-    /// Adds a label, of at most 50; the key has 1 to 100 characters, the value at most 200.
+    /// Adds a label, at most 50. The key has 1 to 100 characters, the value at most 200.
     pub fn with_label(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.labels.insert(key.into(), value.into());
         self
     }
 
-    /// Sets when the token expires. The default is that of the [policy](super::TokenPolicy).
+    /// Sets the expiry. The default is that of the [policy](super::TokenPolicy).
     pub fn with_expiry(mut self, expiry: Expiry) -> Self {
         self.expiry = Some(expiry);
         self
     }
 
-    /// Sets when the token becomes valid, which is before its expiry. The default is immediately.
+    /// Sets when the token becomes valid, before its expiry. The default is immediately.
     pub fn with_not_before(mut self, time: SystemTime) -> Self {
         self.not_before = Some(time);
         self
     }
 
-    /// Sets a key that identifies this creation when it is repeated: 1 to 255 visible ASCII
-    /// characters, such as a random UUID made once for each token wanted. The default is none; each
-    /// call makes a token.
+    /// Sets a key that makes retries of this creation safe: 1 to 255 visible ASCII characters, such as
+    /// a random UUID for each token to create. The default is no key: each call creates a token.
     ///
-    /// 1. One actor creates one token with one key, also from several processes at once. Every
-    ///    further call returns [`AlreadyCreated`] with the record. Keys of different actors are
-    ///    independent.
-    /// 2. The secret is not returned again. If the response with it was lost,
-    ///    [rotate](crate::ServiceTokens::rotate) the token without a grace.
-    /// 3. A call with the key and other fields fails with [`IdempotencyKeyReused`]. The expiry is
-    ///    not compared, because it may be relative to the call. Once the token was changed or
-    ///    rotated, nothing is compared.
-    /// 4. A key stays in use until the token's record is [purged](crate::ServiceTokens::purge).
+    /// 1. An actor creates at most one token per key, also from concurrent processes. Every further
+    ///    call returns [`AlreadyCreated`] with the record. Keys of different actors are independent.
+    /// 2. The secret is not returned again. If the response was lost,
+    ///    [rotate](crate::ServiceTokens::rotate) the token without a grace period.
+    /// 3. A call with the same key and other fields fails with [`IdempotencyKeyReused`]. The expiry is
+    ///    not compared, because it may be relative to the time of the call. Once the token was changed
+    ///    or rotated, no field is compared.
+    /// 4. A key stays in use until the record of the token is [purged](crate::ServiceTokens::purge).
     ///
-    /// The key is not stored: the token's id is derived from the key and the actor's name, and does
-    /// not reveal a key that cannot be guessed.
+    /// The key is not stored. The id of the token is derived from a hash of the key and the name of
+    /// the actor.
     ///
     /// ```
     /// use std::time::Duration;
@@ -132,9 +130,8 @@ impl NewToken {
     }
 }
 
-/// A created or rotated token with its secret, which is shown only once.
-///
-/// `Debug` does not show the secret.
+/// A created or rotated token with its secret. `Debug` does not show the secret.
+#[derive(Debug)]
 #[must_use = "the secret is shown once"]
 pub struct IssuedToken {
     pub(super) secret: MintedToken,
@@ -143,7 +140,7 @@ pub struct IssuedToken {
 }
 
 impl IssuedToken {
-    /// Returns the secret, to be shown once.
+    /// Returns the secret. Show it once and do not store it.
     pub fn expose_secret(&self) -> &str {
         self.secret.expose_secret()
     }
@@ -158,17 +155,8 @@ impl IssuedToken {
         &self.record
     }
 
-    /// Returns the longest time until every node knows the token.
+    /// Returns the longest time until every node accepts the secret.
     pub fn effective_within(&self) -> Duration {
         self.effective_within
-    }
-}
-
-impl fmt::Debug for IssuedToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("IssuedToken")
-            .field("record", &self.record)
-            .field("effective_within", &self.effective_within)
-            .finish_non_exhaustive()
     }
 }

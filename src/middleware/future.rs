@@ -78,13 +78,8 @@ where
         }
     }
 
-    pub(super) fn rejected(
-        rejection: Rejection,
-        request: &Request<ReqBody>,
-        rejection_response: &mut R,
-        stopwatch: Stopwatch,
-    ) -> Self {
-        let response = Some(reject(rejection, request, rejection_response, stopwatch));
+    pub(super) fn rejected(response: Response<ResBody>) -> Self {
+        let response = Some(response);
         Self {
             state: State::Rejected { response },
         }
@@ -153,7 +148,8 @@ where
     }
 }
 
-fn reject<R, ReqBody, ResBody>(
+/// Records a rejection and builds its response.
+pub(super) fn reject<R, ReqBody, ResBody>(
     rejection: Rejection,
     request: &Request<ReqBody>,
     rejection_response: &mut R,

@@ -6,7 +6,7 @@ use http::{Request, Response};
 use tower::Service;
 
 use super::check::{Checked, Checker};
-use super::future::{PendingRequest, ServiceTokenFuture};
+use super::future::{PendingRequest, ServiceTokenFuture, reject};
 use crate::limits::RequestOrigin;
 use crate::observe::Stopwatch;
 use crate::principal::Principal;
@@ -65,7 +65,8 @@ where
                 let origin = RequestOrigin::from_extensions(request.extensions());
                 let rejection = checker.reject_without_lookup(rejection, origin);
                 let builder = &mut self.rejection_response;
-                return ServiceTokenFuture::rejected(rejection, &request, builder, stopwatch);
+                let response = reject(rejection, &request, builder, stopwatch);
+                return ServiceTokenFuture::rejected(response);
             }
             Checked::NeedsLookup(credential) => {
                 // The service that was polled ready must be the one that is called.

@@ -22,8 +22,8 @@ pub(crate) struct Authority {
     is_conditional: bool,
 }
 
-/// Where the token of the actor is stored.
-#[derive(Clone)]
+/// Where the token of the actor is stored, and the digest that the actor presented.
+#[derive(Clone, Debug)]
 enum ActorToken {
     /// In the registry that is changed, which reads it again in the same transaction.
     Registered(TokenId, TokenDigest),
@@ -215,14 +215,8 @@ pub(crate) fn adds_rights(before: &TokenRecord, after: &TokenRecord) -> bool {
 
 impl fmt::Debug for Authority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (kind, id) = match &self.actor {
-            ActorToken::Registered(id, _) => ("registered", Some(*id)),
-            ActorToken::External(record, _) => ("external", Some(record.id())),
-            ActorToken::Target(_) => ("target", None),
-        };
         f.debug_struct("Authority")
-            .field("actor", &kind)
-            .field("id", &id)
+            .field("actor", &self.actor)
             .field("requirement", &self.requirement)
             .field("is_conditional", &self.is_conditional)
             .finish_non_exhaustive()

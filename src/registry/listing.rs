@@ -22,7 +22,7 @@ pub struct TokenFilter {
     pub name: Option<String>,
     /// The token has this role.
     pub role: Option<String>,
-    /// The token has this scope literally; what its wildcards cover does not count.
+    /// The token has this scope literally. Wildcards are not expanded.
     pub scope: Option<String>,
     /// The token acts for this subject.
     pub subject: Option<String>,
@@ -88,7 +88,7 @@ impl TokenFilter {
         self
     }
 
-    /// Keeps tokens with this label or without its key. The default is no label filter.
+    /// Matches only tokens with this label, or without a label of this key.
     pub fn with_label_or_none(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.label_or_none = Some((key.into(), value.into()));
         self
@@ -117,16 +117,9 @@ impl TokenFilter {
         let is = |wanted: &Option<String>, holds: &dyn Fn(&str) -> bool| {
             wanted.as_deref().is_none_or(holds)
         };
-        let has_label = |(key, value): &(String, String)| {
-            record
-                .labels()
-                .any(|label| label == (key.as_str(), value.as_str()))
-        };
-        let has_label_or_none = |(key, value): &(String, String)| {
-            let mut labels = record.labels();
-            let label = labels.find(|(known, _)| *known == key.as_str());
-            label.is_none_or(|(_, known)| known == value.as_str())
-        };
+        let has_label = |(key, value): &(String, String)| record.label(key) == Some(value);
+        let has_label_or_none =
+            |(key, value): &(String, String)| record.label(key).is_none_or(|label| label == value);
         is(&self.name, &|name| record.name() == name)
             && is(&self.role, &|role| record.roles().contains(role))
             && is(&self.scope, &|scope| {
@@ -228,7 +221,8 @@ impl ListRequest {
         }
     }
 
-    /// Creates a page from matching records in order, one more than the limit if there are more.
+    /// Creates a page from matching records in order. Pass one record more than the limit if there are
+    /// more.
     pub fn page(&self, mut records: Vec<TokenRecord>) -> TokenPage {
         let has_more = records.len() > self.limit;
         records.truncate(self.limit);
@@ -237,22 +231,22 @@ impl ListRequest {
         TokenPage { records, next }
     }
 
-    /// Selects the page from all records, for a registry that keeps them in memory.
+    /// Selects the page from all records, for a registry in memory.
     pub fn select<'a>(&self, records: impl IntoIterator<Item = &'a TokenRecord>) -> TokenPage {
         let order = self.order();
-        let mut meant: Vec<(Cursor, &TokenRecord)> = records
+        let mut selected: Vec<(Cursor, &TokenRecord)> = records
             .into_iter()
             .map(|record| (Cursor::at(order, record), record))
             .filter(|(cursor, _)| self.after.as_ref().is_none_or(|after| cursor > after))
             .filter(|(_, record)| self.filter.matches(record, self.now))
             .collect();
-        // Sorts only what the page needs, so that a page takes linear time.
-        if self.limit + 1 < meant.len() {
-            meant.select_nth_unstable_by_key(self.limit, |(cursor, _)| *cursor);
-            meant.truncate(self.limit + 1);
+        // Sorts only the records of the page, so that a page takes linear time.
+        if self.limit + 1 < selected.len() {
+            selected.select_nth_unstable_by_key(self.limit, |(cursor, _)| *cursor);
+            selected.truncate(self.limit + 1);
         }
-        meant.sort_unstable_by_key(|(cursor, _)| *cursor);
-        let records = meant.into_iter().take(self.limit + 1);
+        selected.sort_unstable_by_key(|(cursor, _)| *cursor);
+        let records = selected.into_iter().take(self.limit + 1);
         self.page(records.map(|(_, record)| record.clone()).collect())
     }
 }
@@ -290,7 +284,7 @@ pub struct TokenPage {
     pub next: Option<Cursor>,
 }
 
-/// The end of a page. Its text is opaque and safe in a URL.
+/// The end of a page. Its text form is opaque and safe in a URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cursor {
     order: ListOrder,
@@ -353,7 +347,7 @@ impl FromStr for Cursor {
     }
 }
 
-/// A text is not a cursor, or the cursor is from another listing.
+/// A text is not a cursor, or the cursor belongs to another listing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a cursor of this listing; begin again without one")]
 pub struct CursorError(());

@@ -1,8 +1,8 @@
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
+use super::budgets::Rate;
 use super::fair_queue::{FairQueue, path};
-use super::rate::Rate;
 use crate::limits::client::Client;
 
 /// Clients over their budget get one lookup in this number, and one place in the queue in this

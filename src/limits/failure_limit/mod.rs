@@ -2,7 +2,6 @@ mod admission;
 mod budgets;
 mod fair_queue;
 mod lookups;
-mod rate;
 
 use std::fmt;
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -10,10 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use self::admission::Class;
-use self::budgets::Budgets;
+use self::budgets::{Budgets, Rate};
 pub(crate) use self::lookups::LookupPermit;
 use self::lookups::Lookups;
-use self::rate::Rate;
 use super::client::Client;
 use crate::clock::{Clock, SystemClock};
 use crate::digest::TokenDigest;

@@ -1,4 +1,3 @@
-use std::fmt;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -10,6 +9,7 @@ use crate::store::StoreError;
 
 /// A task that [flushes](LastUsed::flush) at an interval. It ends when this handle is dropped,
 /// without a last flush; [`stop`](Self::stop) flushes.
+#[derive(Debug)]
 #[must_use = "the task ends when this is dropped"]
 pub struct FlushTask {
     last_used: LastUsed,
@@ -18,8 +18,8 @@ pub struct FlushTask {
 }
 
 impl LastUsed {
-    /// Spawns a task that flushes at this interval until the handle is dropped or stopped. A minute
-    /// is a good interval: a token in constant use is written once a minute.
+    /// Spawns a task that flushes at this interval until the handle is dropped or stopped. A token in
+    /// constant use is written once per interval; a minute is a good value.
     ///
     /// A failed flush is logged (feature `tracing`) and retried at the next interval.
     ///
@@ -43,11 +43,11 @@ impl LastUsed {
     /// Panics if the interval is zero, or there is no tokio runtime with a timer.
     pub fn flush_every(&self, period: Duration) -> FlushTask {
         let (stop, mut stopped) = oneshot::channel();
-        assert!(!period.is_zero(), "an interval of zero would never rest");
+        assert!(!period.is_zero(), "the flush interval is zero");
         let last_used = self.clone();
         let task = tokio::spawn(async move {
             while timeout(period, &mut stopped).await.is_err() {
-                // A flush that has begun is completed.
+                // A flush in progress completes before the task ends.
                 if let Err(error) = last_used.flush().await {
                     log_flush_error(&error);
                 }
@@ -75,19 +75,11 @@ impl FlushTask {
     }
 }
 
-impl fmt::Debug for FlushTask {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FlushTask")
-            .field("last_used", &self.last_used)
-            .finish_non_exhaustive()
-    }
-}
-
-#[cfg(not(feature = "tracing"))]
-fn log_flush_error(_: &StoreError) {}
-
-#[cfg(feature = "tracing")]
 fn log_flush_error(error: &StoreError) {
-    let source = std::error::Error::source(error).map(tracing::field::display);
-    tracing::warn!(target: "tower_service_token", %error, source, "last uses were not written");
+    #[cfg(feature = "tracing")]
+    {
+        let source = std::error::Error::source(error).map(tracing::field::display);
+        tracing::warn!(target: "tower_service_token", %error, source, "last uses were not written");
+    }
+    let _ = error;
 }

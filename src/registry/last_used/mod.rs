@@ -16,13 +16,13 @@ mod flush_task;
 #[cfg(feature = "tokio")]
 pub use self::flush_task::FlushTask;
 
-/// A use within this time of the last recorded one is skipped, so that a hot token's cache line is
-/// not written.
+/// A use within this time of the last recorded one is skipped, so that requests with the same token
+/// do not contend for a cache line.
 const RESOLUTION_MILLIS: i64 = 1000;
 const DEFAULT_CAPACITY: usize = 100_000;
 const BATCH_SIZE: usize = 500;
 
-/// Collects when tokens were last used, and writes it to a registry in batches, never on the
+/// Records when tokens were last used, and writes the times to a registry in batches, never on the
 /// request path.
 ///
 /// 1. [`record`](Self::record) records a use in memory, to the second, without a lock. A layer
@@ -98,11 +98,11 @@ impl LastUsed {
         }
     }
 
-    /// Writes the recorded uses. Returns of how many tokens.
+    /// Writes the recorded uses. Returns the number of tokens.
     ///
     /// # Errors
     ///
-    /// Returns an error if the registry is unavailable. Uses that were not written are kept.
+    /// Returns an error if the registry is unavailable. Uses that were not written stay recorded.
     pub async fn flush(&self) -> Result<usize, StoreError> {
         let mut batch = Batch {
             owner: self,
@@ -117,7 +117,7 @@ impl LastUsed {
         Ok(count)
     }
 
-    /// Returns how many uses were dropped because too many tokens were in use.
+    /// Returns the number of uses that were dropped because too many tokens were in use.
     pub fn dropped(&self) -> u64 {
         self.0.dropped.load(Ordering::Relaxed)
     }
@@ -133,8 +133,7 @@ impl LastUsed {
     }
 }
 
-/// What is being written. What is left of it when it is dropped goes back: the writer may have
-/// failed, or been dropped itself.
+/// The uses to write. The rest is recorded again on drop, because a write may fail or be canceled.
 struct Batch<'a> {
     owner: &'a LastUsed,
     uses: Vec<(TokenId, SystemTime)>,

@@ -383,7 +383,8 @@ impl TokenRecord {
         self.cold()?.previous
     }
 
-    fn label(&self, key: &str) -> Option<&str> {
+    /// Returns the value of a label.
+    pub(crate) fn label(&self, key: &str) -> Option<&str> {
         let labels = &self.0.attributes.as_ref()?.labels;
         labels.get(key).map(|value| &**value)
     }
