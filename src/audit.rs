@@ -211,11 +211,8 @@ pub trait AuditSink: Send + Sync + 'static {
 pub struct TracingAuditSink;
 
 impl AuditSink for TracingAuditSink {
-    #[cfg(not(feature = "tracing"))]
-    fn record(&self, _: &AuditEvent) {}
-
-    #[cfg(feature = "tracing")]
     fn record(&self, event: &AuditEvent) {
+        #[cfg(feature = "tracing")]
         tracing::info!(
             target: "tower_service_token::audit",
             action = event.action.as_str(),
@@ -225,6 +222,7 @@ impl AuditSink for TracingAuditSink {
             changes = (!event.changes.is_empty()).then(|| tracing::field::display(DisplayChanges(&event.changes))),
             "service token",
         );
+        let _ = event;
     }
 }
 

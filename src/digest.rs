@@ -57,13 +57,12 @@ impl DigestKey {
 
 /// The SHA-256 digest of a token.
 ///
-/// Written `sha256:<64 hexadecimal digits>`, by [`Display`](fmt::Display) only when asked for;
-/// `Debug` does not show the secret.
+/// [`Display`](fmt::Display) writes `sha256:<64 hexadecimal digits>`; `Debug` writes no digits.
 #[derive(Clone, Copy)]
 pub struct TokenDigest([u8; 32]);
 
 impl TokenDigest {
-    /// A digest that no token has, to compare with if a store found nothing.
+    /// A digest that no token has, compared if a store found nothing.
     pub(crate) const NONE: Self = Self([0; 32]);
 
     /// Hashes the text of a token.
@@ -79,12 +78,12 @@ impl TokenDigest {
         }
     }
 
-    /// Creates a digest from its bytes, as a store returns them.
+    /// Creates a digest from its bytes, for stores.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// Returns the bytes, for a store to look up or to save.
+    /// Returns the bytes, for stores.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
@@ -105,7 +104,7 @@ impl TokenDigest {
     }
 }
 
-/// The first state of SHA-256 (FIPS 180-4 §5.3.3).
+/// The initial state of SHA-256 (FIPS 180-4 §5.3.3).
 const INITIAL_HASH: [u32; 8] = [
     0x6a09_e667,
     0xbb67_ae85,
@@ -117,8 +116,7 @@ const INITIAL_HASH: [u32; 8] = [
     0x5be0_cd19,
 ];
 
-/// Returns the text with its end mark and its length in bits (FIPS 180-4 §5.1.1), if that is one
-/// block: minted tokens are, and need no state between blocks.
+/// Returns the text with its padding (FIPS 180-4 §5.1.1) if that is one block, as for minted tokens.
 #[inline]
 fn padded_block(text: &[u8]) -> Option<[u8; 64]> {
     let length = u16::try_from(text.len())
@@ -189,7 +187,8 @@ impl FromStr for TokenDigest {
     }
 }
 
-/// A text is not the digest of a token. The error does not contain the text, which may be a token.
+/// A text is not the digest of a token. The error does not contain the text, because it may be a
+/// token.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a token digest is 'sha256:' and 64 hexadecimal digits")]
 pub struct ParseTokenDigestError(());

@@ -1,15 +1,15 @@
 //! Reads the token from the headers of a request.
 //!
 //! 1. Sources, unless [configured](CredentialSources) otherwise: `Authorization: ApiKey <token>`
-//!    and `X-API-Key: <token>`. `Authorization: Bearer <token>` (RFC 6750 §2.1) on request. The
+//!    and `X-API-Key: <token>`. `Authorization: Bearer <token>` (RFC 6750 §2.1) can be enabled. The
 //!    query, cookies and the body are never read.
 //! 2. Scheme names match in any case (RFC 9110 §11.1). One or more spaces separate scheme and
 //!    token. White space around the value is trimmed. Anything after the token is an error.
-//! 3. A token is 1 to 512 visible ASCII bytes. A value that cannot be read as such is
-//!    [malformed](CredentialError::Malformed), never absent.
-//! 4. A repeated header, or two sources with different tokens, is an error: the first one does not
-//!    win. Two sources with the same token count as one.
-//! 5. `Authorization` with another scheme counts as absent: it belongs to another middleware.
+//! 3. A token is 1 to 512 visible ASCII bytes. Any other value is
+//!    [malformed](CredentialError::Malformed), not absent.
+//! 4. A repeated header, or two sources with different tokens, is an error. Two sources with the same
+//!    token count as one.
+//! 5. `Authorization` with another scheme counts as absent, because it is for another middleware.
 //!
 //! ```
 //! use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
@@ -115,7 +115,7 @@ impl CredentialSources {
         self
     }
 
-    /// Returns the token these headers present, or `None` if they present none.
+    /// Returns the token in these headers, or `None` if there is none.
     ///
     /// # Errors
     ///
@@ -205,7 +205,7 @@ impl CredentialSources {
         self.api_key || self.bearer
     }
 
-    /// Returns the number of the source that this header is, if it is one.
+    /// Returns the number of the source of this header, if it is one.
     #[inline]
     fn source(&self, name: &HeaderName) -> Option<usize> {
         if *name == header::AUTHORIZATION {
@@ -225,7 +225,7 @@ impl CredentialSources {
         let Some((place, source)) = presented.next() else {
             return Located::None;
         };
-        // Only while no header at all is repeated does the place of a name tell that of its value.
+        // The index of a name is that of its value only if no header is repeated.
         if presented.next().is_none() && headers.len() == headers.keys_len() {
             Located::Single { source, place }
         } else {
@@ -257,7 +257,7 @@ impl CredentialSources {
         let mut found: Option<&'h [u8]> = None;
         let mut error = None;
         for (source, value) in values {
-            // From the 64th source on they share a bit: two of them count as a repetition.
+            // All sources from the 64th on share a bit, so two of them count as a repetition.
             let bit = 1 << source.min(63);
             let read = if seen & bit != 0 {
                 Err(CredentialError::Repeated)
@@ -268,7 +268,7 @@ impl CredentialSources {
             match (read, found) {
                 (Ok(None), _) => {}
                 (Ok(token), None) => found = token,
-                // Nothing secret is compared: the client sent both.
+                // Need not be constant-time: the client sent both values.
                 (Ok(token), first) if token == first => {}
                 (Ok(_), _) => error = error.max(Some(CredentialError::Conflicting)),
                 (Err(worse), _) => error = error.max(Some(worse)),
@@ -328,10 +328,10 @@ impl CredentialSources {
     }
 }
 
-/// How much of what sources are for a request has.
+/// The number of sources that a request has.
 enum Located {
     None,
-    /// The number of the source, and the place of its header among all headers.
+    /// The number of the source, and the index of its header among all headers.
     Single {
         source: usize,
         place: usize,
@@ -339,12 +339,12 @@ enum Located {
     Multiple,
 }
 
-/// Returns what follows the scheme, if `value` is of that scheme, given in small letters.
+/// Returns the rest of the value after the scheme, which is given in lower case.
 #[inline]
 fn after_scheme<'h, const N: usize>(value: &'h [u8], scheme: &[u8; N]) -> Option<&'h [u8]> {
     let (first, rest) = value.split_first_chunk::<N>()?;
     let ends = matches!(rest.first(), None | Some(b' '));
-    // Only a letter becomes a small letter by this bit.
+    // This bit turns only a letter into a lower-case letter.
     let difference = |sum, (byte, small): (&u8, &u8)| sum | ((byte | 0x20) ^ small);
     (ends && first.iter().zip(scheme).fold(0, difference) == 0).then_some(rest)
 }
@@ -364,7 +364,7 @@ pub(crate) fn is_token_char(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// Why headers that present a credential could not be read. A client's error: 400.
+/// Why a credential could not be read from headers. The response is 400.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 #[non_exhaustive]
 pub enum CredentialError {
@@ -374,7 +374,7 @@ pub enum CredentialError {
     /// The token is longer than the service accepts.
     #[error("the token is too long")]
     TooLong,
-    /// A credential header holds no token, something besides it, or bytes no token has.
+    /// A credential header has no token, more than a token, or invalid bytes.
     #[error("the credential header cannot be read")]
     Malformed,
     /// A credential header occurs more than once.

@@ -20,7 +20,7 @@
 //! let store = MemoryStore::new();
 //! let token = TokenFormat::default().mint()?;
 //! store.insert(TokenRecord::from(&token).with_name("ci").with_roles(["deployer"]))?;
-//! println!("shown once: {}", token.expose_secret());
+//! println!("new token: {}", token.expose_secret());
 //!
 //! let app: Router = Router::new()
 //!     .route("/whoami", get(|caller: Principal| async move { caller.name().to_owned() }))

@@ -269,7 +269,7 @@ fn tonic_requires_the_token() {
         "server: called by monitor",
         "with the token: HealthCheckResponse { status: Serving }",
         "with another: Unauthenticated, the service token is not valid",
-        "without: Unauthenticated, the request presents no service token",
+        "without: Unauthenticated, no service token provided",
     ] {
         assert_line(&output, line);
     }

@@ -1,9 +1,8 @@
 use std::collections::BTreeSet;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use super::change::reduces_administration;
 use super::page::Pages;
-use super::rights::Rights;
 use super::{LifecycleError, ServiceTokens};
 use crate::audit::AuditAction;
 use crate::registry::{AuthorityError, RegistryError, TokenFilter, Write};
@@ -155,7 +154,21 @@ impl ServiceTokens {
         let mut pages = Pages::new(filter.clone().without_revoked());
         while let Some(records) = pages.next(self).await? {
             for record in records {
-                matches.add(&record, &rights, now)?;
+                // The listing may be by last use: a token that is used meanwhile is listed again.
+                if !matches.ids.insert(record.id()) {
+                    continue;
+                }
+                if matches.sample.len() < SAMPLE_SIZE {
+                    matches.sample.push(record.id());
+                }
+                if record.may_administer(now) {
+                    matches.admins.insert(record.id());
+                }
+                match rights.check_change(&record) {
+                    Ok(()) => {}
+                    Err(AuthorityError::EscalationDenied { .. }) => matches.forbidden += 1,
+                    Err(error) => return Err(error.into()),
+                }
             }
         }
         Ok(matches)
@@ -195,32 +208,6 @@ impl ServiceTokens {
             }
         }
         Ok(true)
-    }
-}
-
-impl Matches {
-    fn add(
-        &mut self,
-        record: &TokenRecord,
-        rights: &Rights,
-        now: SystemTime,
-    ) -> Result<(), LifecycleError> {
-        // The listing may be by last use: a token that is used meanwhile is listed again.
-        if !self.ids.insert(record.id()) {
-            return Ok(());
-        }
-        if self.sample.len() < SAMPLE_SIZE {
-            self.sample.push(record.id());
-        }
-        if record.may_administer(now) {
-            self.admins.insert(record.id());
-        }
-        match rights.check_change(record) {
-            Ok(()) => {}
-            Err(AuthorityError::EscalationDenied { .. }) => self.forbidden += 1,
-            Err(error) => return Err(error.into()),
-        }
-        Ok(())
     }
 }
 

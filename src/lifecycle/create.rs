@@ -29,7 +29,7 @@ fn token_id(actor: &Actor, key: &str) -> Result<TokenId, FieldProblem> {
 }
 
 impl ServiceTokens {
-    /// Creates a token. The secret is only in the returned value.
+    /// Creates a token. Only the returned value contains the secret.
     ///
     /// ```
     /// use tower_service_token::lifecycle::NewToken;
@@ -40,7 +40,7 @@ impl ServiceTokens {
     /// let issued = tokens
     ///     .create(NewToken::new("ci").with_roles(["deployer"]).with_expiry("30d".parse()?))
     ///     .await?;
-    /// println!("shown once: {}", issued.expose_secret());
+    /// println!("new token: {}", issued.expose_secret());
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// # }).expect("no step fails");
     /// ```
@@ -67,8 +67,8 @@ impl ServiceTokens {
         }
     }
 
-    /// Imports a token that was minted elsewhere, by the digest of its whole text. Its holder keeps
-    /// using it.
+    /// Imports a token that was minted elsewhere, by the digest of its whole text. The token stays
+    /// valid for its holder.
     ///
     /// # Errors
     ///

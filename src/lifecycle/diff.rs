@@ -8,8 +8,8 @@ use crate::store::TokenRecord;
 
 type Field = (&'static str, fn(&TokenRecord) -> Option<String>);
 
-/// Returns the fields in which two records of a token differ, for the audit trail: no digest, and
-/// nothing that every change brings along.
+/// Returns the fields in which two records of a token differ, for audit events. Digests, and fields
+/// that every change updates, are left out.
 pub(super) fn changed_fields(before: &TokenRecord, after: &TokenRecord) -> Vec<FieldChange> {
     let fields: [Field; 10] = [
         ("name", |record| text(Some(record.name()))),
@@ -48,8 +48,8 @@ fn joined(parts: impl Iterator<Item = String>) -> Option<String> {
     text(Some(&parts.collect::<Vec<_>>().join(", ")))
 }
 
-/// Returns the name, in quotes if it could be read as several names. Lists that differ must have
-/// different texts, because a change of nothing is not written.
+/// Returns the name, quoted if it is ambiguous in a list. Different lists must have different texts,
+/// because a change without a difference is not written.
 fn quoted(name: &str) -> Cow<'_, str> {
     if name.contains([',', '=', '"']) {
         let escaped = name.replace('\\', r"\\").replace('"', "\\\"");

@@ -11,7 +11,7 @@ use crate::token::MintError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LifecycleError {
-    /// The request breaks rules; each problem names its field.
+    /// Fields violate rules. Each problem names its field.
     #[error("{}", join_problems(.0))]
     Invalid(Vec<FieldProblem>),
     /// There is no such token.
@@ -20,7 +20,7 @@ pub enum LifecycleError {
     /// Another token has this name.
     #[error("another token has this name")]
     NameTaken,
-    /// Another token has this digest, as its present or its previous one.
+    /// Another token has this digest as its current or previous one.
     #[error("another token has this digest")]
     DigestTaken,
     /// The policy's maximum number of tokens is reached.
@@ -29,10 +29,10 @@ pub enum LifecycleError {
     /// The token was revoked, which is final.
     #[error("the token was revoked, which is final; create another")]
     Revoked,
-    /// The token has expired: its expiry must be changed first.
+    /// The token has expired. Change its expiry first.
     #[error("the token has expired; change its expiry first")]
     Expired,
-    /// The token is no longer at the [revision](crate::store::TokenRecord::revision) asked for.
+    /// The token is not at the required [revision](crate::store::TokenRecord::revision).
     #[error("the token was changed since it was read")]
     RevisionMismatch,
     /// The token was rotated by another call at the same time.
@@ -41,17 +41,16 @@ pub enum LifecycleError {
     /// The actor lacks the authority for the change.
     #[error(transparent)]
     Unauthorized(#[from] AuthorityError),
-    /// The actor's token is not in the registry, and no
-    /// [declared store](super::ServiceTokens::with_actor_store) can be queried for it.
+    /// The actor's token is not in the registry, and there is no
+    /// [declared store](super::ServiceTokens::with_actor_store) to look it up in.
     #[error("caller's token is not in this registry; declare its store with with_actor_store")]
     UnknownActor,
-    /// No other token may administer tokens. Changed only after
+    /// No other valid token may administer tokens. Confirm the change with
     /// [`allow_last_admin_removal`](super::ServiceTokens::allow_last_admin_removal).
     #[error("no other valid token may administer tokens")]
     LastAdmin,
     /// This actor created the token before, with the same [idempotency
-    /// key](super::NewToken::with_idempotency_key). Its secret is not returned again: rotate the
-    /// token for another.
+    /// key](super::NewToken::with_idempotency_key). To get a secret, rotate the token.
     #[error(
         "this token was created before, and its secret is not returned again; rotate the token"
     )]
@@ -59,8 +58,8 @@ pub enum LifecycleError {
     /// Another token was created with this idempotency key.
     #[error("another token was created with this idempotency key; use a key of its own for each")]
     IdempotencyKeyReused,
-    /// The filter matches another number of tokens than expected, or so many that an expected
-    /// number is needed.
+    /// The filter does not match the expected number of tokens, or matches so many that an expected
+    /// number is required.
     #[error("{}", describe_count(*.expected, *.found))]
     UnexpectedCount {
         /// How many were expected, if a number was given.
@@ -84,13 +83,13 @@ pub enum LifecycleError {
     Store(#[from] StoreError),
 }
 
-/// A field that breaks a rule.
+/// A field that violates a rule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "api", derive(utoipa::ToSchema), schema(as = ServiceTokenFieldProblem))]
 pub struct FieldProblem {
     /// A JSON pointer (RFC 6901) to the field in the request: `/name`, `/roles/0`.
     pub pointer: Cow<'static, str>,
-    /// What is wrong, for people. It does not repeat the value.
+    /// A description for people. It does not contain the value.
     pub detail: Cow<'static, str>,
 }
 

@@ -1,24 +1,24 @@
 //! The lifecycle of tokens: create, list, update, rotate, disable, enable, revoke and purge.
 //!
-//! [`ServiceTokens`] does all of it over any [registry](crate::registry::TokenRegistry):
+//! [`ServiceTokens`] implements it on any [registry](crate::registry::TokenRegistry):
 //!
-//! 1. A secret is shown once, in the answer to [`create`](ServiceTokens::create) or
-//!    [`rotate`](ServiceTokens::rotate). Only its digest is kept.
-//! 2. A [rotation](ServiceTokens::rotate) keeps the id and everything known; the old secret works
-//!    until its grace ends, and never longer than the token.
-//! 3. A revocation is final. A token that is switched off can be switched on again.
-//! 4. The [policy](TokenPolicy) and the rules for fields hold on every path, and so does the
-//!    [authority](ServiceTokens::acting_for) of the actor: the registry checks it in
-//!    the transaction that writes.
-//! 5. A change begins from what is stored, and is written only if that is still so: of two changes
-//!    at the same time none is lost, from whatever process they come.
+//! 1. [`create`](ServiceTokens::create) and [`rotate`](ServiceTokens::rotate) return the secret once.
+//!    Only its digest is stored.
+//! 2. A [rotation](ServiceTokens::rotate) replaces the secret and nothing else. The previous secret is
+//!    valid until its grace period or the token ends.
+//! 3. A revoked token stays revoked. A disabled token can be enabled again.
+//! 4. Every operation enforces the rules for fields, the [policy](TokenPolicy) and the
+//!    [authority](ServiceTokens::acting_for) of the actor. The registry checks the authority in the
+//!    transaction that writes.
+//! 5. A change is written only if the record was not changed since it was read, and is otherwise
+//!    repeated. Concurrent changes are not lost, even from several processes.
 //! 6. Every change sends an audit event to the [sink](ServiceTokens::with_audit_sink).
-//! 7. A creation that is sent again with the same
-//!    [idempotency key](NewToken::with_idempotency_key) makes no second token.
+//! 7. A retry with the same [idempotency key](NewToken::with_idempotency_key) creates no second
+//!    token.
 //! 8. A change after which no valid token [may administer](crate::store::TokenRecord::may_administer)
-//!    tokens needs to be [confirmed](ServiceTokens::allow_last_admin_removal).
-//! 9. [`effective_within`](ChangedToken::effective_within) says how long a cache on another node may
-//!    go on accepting what was before.
+//!    tokens needs a [confirmation](ServiceTokens::allow_last_admin_removal).
+//! 9. [`effective_within`](ChangedToken::effective_within) is the longest time for which caches on
+//!    other nodes may use the previous record.
 //!
 //! ```
 //! use std::time::Duration;
@@ -33,7 +33,7 @@
 //!
 //! let new = NewToken::new("ci").with_roles(["deployer"]).with_expiry("2199-12-31".parse()?);
 //! let issued = tokens.create(new).await?;
-//! println!("token_info once: {}", issued.expose_secret());
+//! println!("new token: {}", issued.expose_secret());
 //! let id = issued.record().id();
 //!
 //! for record in tokens.list(TokenFilter::new(), Page::default()).await?.records {
@@ -41,7 +41,7 @@
 //! }
 //! tokens.update(id, TokenUpdate::new().with_roles(["deployer", "auditor"])).await?;
 //! let rotated = tokens.rotate(id, Duration::from_secs(3600)).await?;
-//! println!("token_info once: {}", rotated.expose_secret());
+//! println!("new secret: {}", rotated.expose_secret());
 //! tokens.revoke(id).await?;
 //! # Ok::<_, Box<dyn std::error::Error>>(())
 //! # }).expect("no step fails");

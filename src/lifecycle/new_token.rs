@@ -113,7 +113,7 @@ impl NewToken {
     ///     }
     ///     created => created?,
     /// };
-    /// println!("shown once: {}", issued.expose_secret());
+    /// println!("new token: {}", issued.expose_secret());
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// # }).expect("no step fails");
     /// ```
@@ -132,7 +132,7 @@ impl NewToken {
 
 /// A created or rotated token with its secret. `Debug` does not show the secret.
 #[derive(Debug)]
-#[must_use = "the secret is shown once"]
+#[must_use = "the secret is returned only once"]
 pub struct IssuedToken {
     pub(super) secret: MintedToken,
     pub(super) record: TokenRecord,

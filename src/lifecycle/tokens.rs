@@ -27,10 +27,10 @@ pub struct ServiceTokens {
 }
 
 impl ServiceTokens {
-    /// Manages the tokens of this registry as an operator, who may grant anything.
+    /// Manages the tokens of this registry as an operator, who may grant and change everything.
     ///
-    /// Every registry of this crate shares its tokens with its clones: pass one here and another
-    /// to the layer.
+    /// Every registry of this crate shares its tokens with its clones. Pass one clone here and another
+    /// one to the layer.
     pub fn new(registry: impl TokenRegistry) -> Self {
         Self {
             registry: Arc::new(registry),
@@ -58,7 +58,7 @@ impl ServiceTokens {
         self
     }
 
-    /// Sets the clock that lifetimes are counted by. The default is [`SystemClock`].
+    /// Sets the clock. The default is [`SystemClock`].
     pub fn with_clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
@@ -70,40 +70,37 @@ impl ServiceTokens {
         self
     }
 
-    /// Returns the same tokens, changed by an [operator](Actor::operator) of this name. The default
-    /// is `operator`.
+    /// Acts as an [operator](Actor::operator) with this name. The default is `operator`.
     pub fn acting_as(self, operator: impl Into<Box<str>>) -> Self {
         self.acting_for(Actor::operator(operator))
     }
 
-    /// Returns the same tokens, changed on the authority of this actor. A
-    /// [`Principal`](crate::Principal) acts as the holder of its token.
+    /// Acts with the authority of this actor. A [`Principal`](crate::Principal) acts as the holder of
+    /// its token.
     ///
-    /// The holder of a token:
+    /// The holder of a token
     ///
-    /// 1. grants no role and no scope that its token does not cover,
-    /// 2. changes no token that its own does not cover: revoking, disabling, renaming and rotating
-    ///    included,
-    /// 3. creates and extends no token beyond its own expiry; a new token without an expiry gets
-    ///    the holder's.
+    /// 1. cannot grant roles or scopes that its own token does not cover,
+    /// 2. cannot change, rotate or revoke tokens that its own token does not cover,
+    /// 3. cannot create or extend tokens beyond its own expiry. A new token without an expiry gets the
+    ///    expiry of the holder's token.
     ///
-    /// The scope `service-tokens:admin` lifts all three. The registry checks them in the transaction
-    /// that writes, together with the holder's token itself: one that was revoked, disabled or
-    /// rotated meanwhile changes nothing.
+    /// The scope `service-tokens:admin` lifts all three limits. The registry checks them in the
+    /// transaction that writes, and also checks there that the holder's token is still accepted.
     pub fn acting_for(mut self, actor: impl Into<Actor>) -> Self {
         self.actor = actor.into();
         self
     }
 
-    /// Returns the same tokens, where each change is made only if the token is still at this
-    /// [revision](crate::store::TokenRecord::revision). By default any revision is changed.
+    /// Requires that the token to change is at this
+    /// [revision](crate::store::TokenRecord::revision). By default, any revision is changed.
     pub fn if_revision(mut self, revision: u64) -> Self {
         self.revision = Some(revision);
         self
     }
 
-    /// As [`if_revision`](Self::if_revision), for a caller that named several revisions: these do
-    /// not show that it knows the one.
+    /// Requires a [revision](Self::if_revision) for a caller that named several. Such a list does not
+    /// prove that the caller knows the current one.
     #[cfg(feature = "api")]
     pub(crate) fn if_one_of_several_revisions(mut self, revision: u64) -> Self {
         self.is_revision_ambiguous = true;
@@ -111,20 +108,20 @@ impl ServiceTokens {
     }
 
     /// Allows changes that leave no valid token that
-    /// [may administer](crate::store::TokenRecord::may_administer). By default they are refused with
-    /// [`LastAdmin`](super::LifecycleError::LastAdmin). Bulk revocation always refuses them.
+    /// [may administer](crate::store::TokenRecord::may_administer) tokens. By default, they fail with
+    /// [`LastAdmin`](super::LifecycleError::LastAdmin). Bulk revocation never allows them.
     pub fn allow_last_admin_removal(mut self) -> Self {
         self.allows_last_admin_removal = true;
         self
     }
 
-    /// Declares a store of actors whose tokens are not in the registry itself, such as a file of
-    /// break-glass tokens or an introspected authorization server. By default there is none, and
-    /// [holders](super::Actor::holder) of such tokens change nothing.
+    /// Declares a store of actors whose tokens are not in the registry, such as a file of emergency
+    /// tokens or an authorization server. By default there is none, and
+    /// [holders](super::Actor::holder) of such tokens cannot change tokens.
     ///
-    /// The store is queried immediately before each change, past its caches
+    /// The store is queried immediately before each change, bypassing its caches
     /// ([`find_uncached`](TokenStore::find_uncached)), with the
-    /// [credential](super::Actor::with_credential) that the actor presented. It must not contain the
+    /// [credential](super::Actor::with_credential) that the actor presented. It must not include the
     /// registry.
     ///
     /// ```

@@ -34,7 +34,8 @@ pub struct TokenUpdate {
 
 /// The change of an optional field.
 ///
-/// In JSON this is a member of a merge patch (RFC 7396): absent keeps the value, `null` clears it.
+/// In JSON, it is a member of a merge patch (RFC 7396): an absent member keeps the value, `null`
+/// clears it.
 /// Such a member needs `#[serde(default, skip_serializing_if = "Patch::is_keep")]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Patch<T> {
@@ -153,14 +154,14 @@ impl TokenUpdate {
         self
     }
 
-    /// Makes the token valid from now on.
+    /// Removes the start, so that the token is valid immediately.
     pub fn without_not_before(mut self) -> Self {
         self.not_before = Patch::Clear;
         self
     }
 
-    /// Makes the change only if the token is still at this [revision](TokenRecord::revision). By
-    /// default any revision is changed.
+    /// Requires that the token is at this [revision](TokenRecord::revision). By default, any revision
+    /// is updated.
     pub fn if_revision(mut self, revision: u64) -> Self {
         self.revision = Some(revision);
         self
@@ -173,7 +174,7 @@ impl TokenUpdate {
 pub struct ChangedToken {
     /// The record after the change.
     pub record: TokenRecord,
-    /// The longest time until every request on every node sees the change: that for which a cache
-    /// may serve the previous record.
+    /// The longest time until every request on every node sees the change, because a cache may serve
+    /// the previous record.
     pub effective_within: Duration,
 }

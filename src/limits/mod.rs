@@ -1,19 +1,18 @@
-//! Where requests come from, and what unknown tokens may cost.
+//! Client addresses, and limits for unknown tokens.
 //!
-//! 1. [`ClientAddressLayer`] works out the address of each request's client once. Everything else
-//!    reads it from the request's extensions: the failure budgets, the audit events and the log
-//!    events of refusals.
-//! 2. `FailureLimit` (feature `tokio`) keeps unknown tokens from costing others: valid tokens are
-//!    not refused for the failures of clients that share their address.
+//! 1. [`ClientAddressLayer`] determines the address of the client of each request. Failure budgets,
+//!    audit events and log events read it from the request's extensions.
+//! 2. `FailureLimit` (feature `tokio`) limits the load of unknown tokens on the store. Valid tokens
+//!    are not rejected because of failures of other clients at their address.
 //!
-//! A [`ServiceTokenLayer`](crate::ServiceTokenLayer) has no failure limit unless it is given one.
-//! Every endpoint of `api` (feature `api`) has one: that of its layer, or else one of its own. Give
-//! the layer one, so that all endpoints share its bound on lookups.
+//! By default, a [`ServiceTokenLayer`](crate::ServiceTokenLayer) has no failure limit. Every endpoint
+//! of `api` (feature `api`) has one: that of its layer, or else one of its own. Set one on the layer
+//! to share it among all endpoints.
 //!
 //! # axum
 //!
-//! Serve the router by `into_make_service_with_connect_info::<SocketAddr>()`, without which requests
-//! carry no peer address. With the feature `api`, the layer reads axum's `ConnectInfo`; without it,
+//! Serve the router by `into_make_service_with_connect_info::<SocketAddr>()`, so that requests have a
+//! peer address. With the feature `api`, the layer reads axum's `ConnectInfo`. Without the feature,
 //! insert a [`PeerAddress`] as below.
 //!
 //! ```
@@ -37,8 +36,8 @@
 //!
 //! # Servers without axum
 //!
-//! The peer's address is a [`PeerAddress`] extension, which hyper and tonic users insert. In tonic,
-//! it is in the `TcpConnectInfo` extension:
+//! With hyper and tonic, insert the address of the peer as a [`PeerAddress`] extension. tonic provides
+//! it in the `TcpConnectInfo` extension:
 //!
 //! ```
 //! use std::net::SocketAddr;

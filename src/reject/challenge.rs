@@ -37,7 +37,7 @@ impl Realm {
 /// reference count that all requests share.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Challenges {
-    /// If it is not the default.
+    /// `None` for the default realm.
     realm: Option<Arc<str>>,
     api_key: bool,
     bearer: bool,
@@ -57,21 +57,20 @@ impl Challenges {
         self.realm = (&*realm.0 != DEFAULT_REALM).then_some(realm.0);
     }
 
-    /// A service that reads no scheme still names one, because a 401 must have a challenge.
+    /// Sets the schemes. A service that reads none still has a challenge, which a 401 requires.
     pub(crate) fn set_schemes(&mut self, api_key: bool, bearer: bool) {
         self.api_key = api_key || !bearer;
         self.bearer = bearer;
     }
 
-    /// Whether `Basic` (RFC 7617) is accepted as well.
+    /// Sets whether there is a challenge for `Basic` (RFC 7617).
     #[cfg(feature = "api")]
     pub(crate) fn set_basic(&mut self, basic: bool) {
         self.basic = basic;
     }
 
-    /// One challenge for each scheme, with `params` behind the realm.
-    ///
-    /// `params` must consist of visible ASCII and spaces.
+    /// Returns one challenge per scheme, with `params` after the realm. `params` must consist of
+    /// visible ASCII and spaces.
     pub(super) fn values(&self, params: &str) -> impl Iterator<Item = HeaderValue> {
         let realm = self.realm.as_deref().unwrap_or(DEFAULT_REALM);
         let schemes = [

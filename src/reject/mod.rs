@@ -1,14 +1,14 @@
 //! Rejections: why a request is not accepted, and the response to it.
 //!
-//! 1. Every rejection is a [`Rejection`]. Its [reason](RejectionReason) fixes the status, the
-//!    `code` and the headers; a response builder decides on the form.
-//! 2. By default ([`ProblemJson`]) that is `application/problem+json` (RFC 9457), or for a request
-//!    with content type `application/grpc` a trailers-only gRPC answer.
+//! 1. Every rejection is a [`Rejection`]. Its [reason](RejectionReason) determines the status, the
+//!    `code` and the headers. A response builder determines the body.
+//! 2. The default builder, [`ProblemJson`], creates `application/problem+json` (RFC 9457), or a
+//!    trailers-only gRPC response to a request with content type `application/grpc`.
 //! 3. A client error has `WWW-Authenticate` (RFC 9110 §11.6.1, RFC 6750 §3), one challenge for each
 //!    scheme the service reads; 429 and 503 have `Retry-After`; all have `Cache-Control: no-store`.
 //! 4. A bad checksum, an unknown token and a wrong digest get the same response, byte for byte.
 //!    Only a client that presented the secret gets the token's id.
-//! 5. The `Rejection` is in the response's extensions, whichever builder was used.
+//! 5. The extensions of the response contain the `Rejection`, with any builder.
 //!
 //! | `code` | status | challenge | gRPC |
 //! |---|---|---|---|
@@ -30,7 +30,7 @@
 //! }
 //! ```
 //!
-//! # Another form
+//! # Custom responses
 //!
 //! Any `Fn(&Rejection) -> Response<B>` that is `Clone` is a response builder.
 //! [`Rejection::to_response`] gives it the status and headers to start from.
@@ -47,8 +47,8 @@
 //! ```
 //!
 //! A builder applies to the layer or guard that it is set on. Extractors and
-//! [`Principal::require`](crate::Principal::require) respond with [`ProblemJson`]; to change that,
-//! map their `Rejection` in the handler.
+//! [`Principal::require`](crate::Principal::require) always use [`ProblemJson`]. To change that, map
+//! their `Rejection` in the handler.
 
 mod challenge;
 mod reason;

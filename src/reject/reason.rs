@@ -16,7 +16,7 @@ pub enum RejectionReason {
     TokenTooLong,
     /// A token of the service's format with a wrong checksum.
     DamagedToken,
-    /// No store knows the token.
+    /// The token is unknown to the store.
     UnknownToken,
     /// The record has another digest.
     WrongDigest,
@@ -69,21 +69,21 @@ impl RejectionReason {
 
     /// Returns the `code` in the response.
     pub fn code(self) -> &'static str {
-        self.answer().0
+        self.response().0
     }
 
     /// Returns the status of the response.
     pub fn status(self) -> StatusCode {
-        self.answer().1
+        self.response().1
     }
 
-    /// Returns a sentence for people, the same for all reasons that share a code.
+    /// Returns a description for people, the same for all reasons with the same code.
     pub(super) fn detail(self) -> &'static str {
-        self.answer().2
+        self.response().2
     }
 
-    /// What the client gets to know: the code, the status and the detail.
-    fn answer(self) -> &'static (&'static str, StatusCode, &'static str) {
+    /// Returns the code, the status and the detail of the response.
+    fn response(self) -> &'static (&'static str, StatusCode, &'static str) {
         match self {
             Self::MissingToken => &MISSING_TOKEN,
             Self::RepeatedHeader
@@ -124,14 +124,14 @@ impl RejectionReason {
     }
 }
 
-macro_rules! answers {
+macro_rules! responses {
     ($($name:ident: $code:literal, $status:ident, $detail:literal;)+) => {
         $(const $name: (&str, StatusCode, &str) = ($code, StatusCode::$status, $detail);)+
     };
 }
 
-answers! {
-    MISSING_TOKEN: "missing_token", UNAUTHORIZED, "the request presents no service token";
+responses! {
+    MISSING_TOKEN: "missing_token", UNAUTHORIZED, "no service token provided";
     INVALID_REQUEST: "invalid_request", BAD_REQUEST,
         "the request must present one service token, once, in one of the accepted headers";
     INVALID_TOKEN: "invalid_token", UNAUTHORIZED, "the service token is not valid";

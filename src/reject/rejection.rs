@@ -12,19 +12,19 @@ use super::reason::RejectionReason;
 use crate::principal::{Principal, Requirement, Scopes};
 use crate::token::TokenId;
 
-/// A rejected request, as outer layers find it in the response's extensions.
+/// A rejected request. The extensions of its response contain it, for outer layers.
 #[derive(Clone)]
 pub struct Rejection {
     reason: RejectionReason,
     grpc: bool,
     is_logged: bool,
     token_id: Option<TokenId>,
-    /// Open until the layer in front says what it challenges for.
+    /// `None` until the layer in front sets its challenges.
     challenges: Option<Challenges>,
     cold: Option<Arc<Cold>>,
 }
 
-/// What the most frequent refusals do not have, kept apart so that they are cheap to move.
+/// Fields that the most frequent rejections lack, so that those are cheap to move.
 #[derive(Clone, Default)]
 struct Cold {
     retry_after: Option<Duration>,
@@ -35,9 +35,8 @@ struct Cold {
 impl Rejection {
     /// Creates a rejection for `reason`.
     ///
-    /// Its challenge is `ApiKey realm="api"`, unless a
-    /// [`ServiceTokenLayer`](crate::ServiceTokenLayer) in front is set up for another one: that
-    /// replaces it on the way out.
+    /// Its challenge is `ApiKey realm="api"`. A [`ServiceTokenLayer`](crate::ServiceTokenLayer) in front
+    /// replaces it with its own.
     pub fn new(reason: RejectionReason) -> Self {
         Self {
             reason,
@@ -92,7 +91,7 @@ impl Rejection {
         self
     }
 
-    /// Gives the response to a guard's refusal the challenge of the layer in front of the guard.
+    /// Sets the challenges of a guard's response to those of the layer in front.
     pub(crate) fn fill_in_challenges<B>(response: &mut Response<B>, challenges: &Challenges) {
         let lacks_challenges = |rejection: &&Self| rejection.challenges.is_none();
         let Some(rejection) = response
@@ -110,9 +109,9 @@ impl Rejection {
         response.extensions_mut().insert(rejection);
     }
 
-    /// Chooses a gRPC response if the request's headers ask for one.
+    /// Selects a gRPC response if the content type of the request is gRPC.
     pub(crate) fn for_request(mut self, headers: &HeaderMap) -> Self {
-        // Most rejected requests have none: scanning the names costs less than a hash.
+        // Most rejected requests have none, and scanning the names costs less than a hash.
         let is_typed = headers.keys().any(|name| *name == CONTENT_TYPE);
         self.grpc = is_typed
             && headers
@@ -131,7 +130,7 @@ impl Rejection {
         self.reason.code()
     }
 
-    /// Returns the `detail` of the response, a sentence for people.
+    /// Returns the `detail` of the response, a description for people.
     pub fn detail(&self) -> &'static str {
         self.reason.detail()
     }
@@ -141,7 +140,7 @@ impl Rejection {
         self.reason.status()
     }
 
-    /// Returns the token, only if the presented secret is its own.
+    /// Returns the id of the token, only if its secret was presented.
     pub fn token_id(&self) -> Option<TokenId> {
         self.token_id
     }
@@ -161,7 +160,7 @@ impl Rejection {
         self.grpc
     }
 
-    /// Returns a response with the status and the headers of this refusal, without a content type.
+    /// Returns a response with the status and the headers of this rejection, without a content type.
     pub fn to_response<B>(&self, body: B) -> Response<B> {
         let mut response = Response::new(body);
         *response.status_mut() = self.status();
@@ -179,7 +178,7 @@ impl Rejection {
         self.reason.grpc_status()
     }
 
-    /// Returns whether the token is invalid, rather than the lookup impossible.
+    /// Returns whether the token is invalid. If not, the lookup failed.
     #[cfg(feature = "api")]
     pub(crate) fn is_invalid_token(&self) -> bool {
         self.status() == StatusCode::UNAUTHORIZED
@@ -196,8 +195,8 @@ impl Rejection {
         self.is_logged = true;
     }
 
-    /// Inserts it into the extensions of the response that was built for it, with
-    /// [`FailureLogged`] if it is a failure that was logged.
+    /// Inserts the rejection into the extensions of its response, with [`FailureLogged`] if it is a
+    /// failure that was logged.
     pub(crate) fn attach(self, extensions: &mut Extensions) {
         if self.is_logged && self.status().is_server_error() {
             extensions.insert(FailureLogged);
@@ -246,7 +245,7 @@ impl Rejection {
             .required()
             .filter(|required| required.requires_scopes())
         {
-            // Collected as scopes: that leaves out what cannot be quoted.
+            // `Scopes` skips names that cannot be quoted.
             let scopes: Scopes = scopes.names().collect();
             let scopes: Vec<_> = scopes.iter().collect();
             params.push(format!("scope=\"{}\"", scopes.join(" ")));

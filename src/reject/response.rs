@@ -4,13 +4,13 @@ use http::{HeaderValue, Response, StatusCode};
 use super::Rejection;
 use crate::wire::{Problem, RequiredNames};
 
-/// Builds the response to a refused request.
+/// Builds the response to a rejected request.
 ///
 /// Implemented for any `FnMut(&Rejection) -> Response<B> + Clone`, so a closure can be passed to
 /// [`ServiceTokenLayer::with_rejection_response`](crate::ServiceTokenLayer::with_rejection_response).
-/// Whatever is built, the request does not reach the inner service.
+/// The request does not reach the inner service in any case.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot build a refusal with the body `{B}`",
+    message = "`{Self}` cannot build a response with the body `{B}`",
     note = "the default, `ProblemJson`, needs a body that is `From<String>`; for one with a \
             `Default` there is `GrpcStatus`, for any other a closure, by `with_rejection_response`",
     note = "a layer inside that wraps the response body can be undone by mapping the body back"
@@ -29,9 +29,9 @@ where
     }
 }
 
-/// The default: `application/problem+json` (RFC 9457), and the gRPC form for gRPC requests.
+/// Responds with `application/problem+json` (RFC 9457), and to gRPC requests in gRPC. The default.
 ///
-/// For any body that can be made from a [`String`], such as axum's `Body` and
+/// Supports any body that is `From<String>`, such as axum's `Body` and
 /// `http_body_util::Full<Bytes>`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ProblemJson;
@@ -48,9 +48,9 @@ impl<B: From<String>> ResponseForRejection<B> for ProblemJson {
     }
 }
 
-/// The gRPC form for gRPC requests; for others the status and headers without a body.
+/// Responds to gRPC requests in gRPC, and to others with the status and headers without a body.
 ///
-/// For bodies that have no more than a [`Default`], such as tonic's.
+/// Supports any body that is [`Default`], such as tonic's.
 ///
 /// ```
 /// use tower_service_token::reject::GrpcStatus;
@@ -78,7 +78,7 @@ fn grpc_response<B>(rejection: &Rejection, body: B) -> Response<B> {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     headers.insert("grpc-status", rejection.grpc_status().into());
-    // `detail` has nothing that gRPC wants percent-encoded.
+    // No `detail` needs the percent-encoding of gRPC.
     headers.insert("grpc-message", HeaderValue::from_static(rejection.detail()));
     response
 }

@@ -3,8 +3,8 @@ use crate::token::PresentedToken;
 
 /// A presented token and its digest: the argument of a lookup.
 ///
-/// Stores of digests use [`digest`](Self::digest). Only a store that forwards the token, as
-/// introspection does, reads [`token`](Self::token). `Debug` shows neither.
+/// Most stores look up the [`digest`](Self::digest). Only a store that forwards the token, such as
+/// introspection, reads the [`token`](Self::token). `Debug` contains neither.
 #[derive(Debug)]
 pub struct Credential<'a> {
     token: PresentedToken<'a>,
@@ -12,7 +12,7 @@ pub struct Credential<'a> {
 }
 
 impl<'a> Credential<'a> {
-    /// Hashes the token.
+    /// Creates a credential from a token by hashing it.
     #[inline]
     pub fn new(token: PresentedToken<'a>) -> Self {
         let digest = TokenDigest::of_bytes(token.as_bytes());
@@ -38,7 +38,7 @@ impl<'a> Credential<'a> {
         }
     }
 
-    /// As [`to_owned`](Self::to_owned), without copying a token that is a copy already.
+    /// Returns an owned copy, without copying a token that is already owned.
     pub fn into_owned(self) -> Credential<'static> {
         Credential {
             token: self.token.into_owned(),

@@ -1,4 +1,5 @@
 use std::error::Error;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,12 +9,10 @@ type Source = Box<dyn Error + Send + Sync>;
 ///
 /// The source is for logs and is never in a response. It must contain no secret. Clones share it,
 /// because several requests may share one lookup.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("{}", .kind.describe())]
+#[derive(Clone, Debug)]
 pub struct StoreError {
     kind: StoreErrorKind,
     retry_after: Option<Duration>,
-    #[source]
     source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
@@ -27,16 +26,6 @@ pub enum StoreErrorKind {
     RateLimited,
     /// The store has a corrupt record. The response is 500.
     Corrupt,
-}
-
-impl StoreErrorKind {
-    fn describe(self) -> &'static str {
-        match self {
-            Self::Unavailable => "the token store is unavailable",
-            Self::RateLimited => "the token store rejects further requests",
-            Self::Corrupt => "the token store has a corrupt record",
-        }
-    }
 }
 
 impl StoreError {
@@ -77,5 +66,23 @@ impl StoreError {
             retry_after: None,
             source: source.map(Arc::from),
         }
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.kind {
+            StoreErrorKind::Unavailable => "the token store is unavailable",
+            StoreErrorKind::RateLimited => "the token store rejects further requests",
+            StoreErrorKind::Corrupt => "the token store has a corrupt record",
+        })
+    }
+}
+
+// Not derived: the source is the error in the `Arc`, which callers downcast, and not the `Arc`.
+impl Error for StoreError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        let source: &(dyn Error + 'static) = self.source.as_deref()?;
+        Some(source)
     }
 }

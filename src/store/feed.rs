@@ -16,8 +16,8 @@ pub enum TokenChange {
         /// Every digest that the token had before or has now.
         digests: Vec<TokenDigest>,
     },
-    /// Any token may have changed: for a store that lost its connection, or that changes many
-    /// tokens at once.
+    /// Any token may have changed. Used by a store that lost its connection, or that changes many
+    /// tokens in one step.
     Everything,
 }
 
@@ -44,8 +44,8 @@ impl TokenChange {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FeedStatus {
-    /// The store has no connection or task that could fail: it is in memory, reads the source each
-    /// time, or has no feed.
+    /// The store has no connection or task that could fail: it is in memory, reads its source on each
+    /// lookup, or has no feed.
     NotUsed,
     /// The store receives changes.
     Connected,
@@ -53,10 +53,10 @@ pub enum FeedStatus {
     Lost,
 }
 
-/// Receives change notifications.
+/// Receives change notifications from a store.
 pub trait ChangeListener: Send + Sync + 'static {
-    /// Called before the method that makes the change returns, or as soon as a store learns of
-    /// another process's change. It must not block.
+    /// Called before the method that makes the change returns, or when the store is notified of a
+    /// change by another process. It must not block.
     fn changed(&self, change: &TokenChange);
 }
 
@@ -89,7 +89,7 @@ pub trait ChangeListener: Send + Sync + 'static {
 pub struct ChangeFeed(Arc<RwLock<Vec<Weak<dyn ChangeListener>>>>);
 
 impl ChangeFeed {
-    /// Sends every change from now on to `listener`.
+    /// Registers a listener for all further changes.
     pub fn subscribe(&self, listener: &Arc<dyn ChangeListener>) {
         let mut listeners = self.0.write().unwrap_or_else(PoisonError::into_inner);
         listeners.retain(|known| known.strong_count() > 0);

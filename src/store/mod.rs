@@ -2,11 +2,12 @@
 //!
 //! Stores that own their tokens also implement [`TokenRegistry`](crate::registry::TokenRegistry).
 //!
-//! A store *finds*; this crate [decides](verdict), the same way for every store. A store cannot
-//! forget expiry or compare unsafely. Its three results keep an outage apart from an invalid token:
+//! A store *finds* a record, and the [verdict](verdict()) *decides* for every store whether the token
+//! is accepted. A store cannot forget expiry or compare unsafely. A lookup has three results, so that
+//! a failure of the store is not mistaken for an invalid token:
 //!
 //! 1. `Ok(Some(record))`: the token is known.
-//! 2. `Ok(None)`: there is no such token. The response is 401.
+//! 2. `Ok(None)`: the token does not exist. The response is 401.
 //! 3. `Err(`[`StoreError`]`)`: the lookup failed. The response is 503, never 401.
 //!
 //! ```

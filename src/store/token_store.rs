@@ -6,17 +6,26 @@ use auto_impl::auto_impl;
 
 use super::{ChangeListener, Credential, FeedStatus, StoreError, TokenRecord};
 
-/// Looks up presented tokens.
+/// Looks up service tokens on the request path.
 ///
-/// Object-safe: a layer holds an `Arc<dyn TokenStore>`, so that other types need no type parameter
-/// for the store. See the [module](super) for an example.
+/// Implement this trait to authenticate against your own table or service. A store only finds
+/// records. The [verdict](super::verdict) decides for every store whether a token is revoked, expired
+/// or rotated away, so an implementation cannot get that wrong.
+///
+/// Return `Ok(None)` only if the token does not exist. If the lookup itself fails, return an error:
+/// the layer then responds with 503 and `Retry-After` instead of rejecting a client whose token may be
+/// valid.
+///
+/// The trait is object-safe. The layer holds an `Arc<dyn TokenStore>`, so the types of your
+/// application do not become generic over the store. See the [module](super) for an example.
 #[async_trait]
 #[auto_impl(Arc)]
 pub trait TokenStore: Send + Sync + 'static {
-    /// Answers from memory, or returns that the store must be queried.
+    /// Looks the token up without waiting.
     ///
-    /// This is the hot path: it must not block and should not allocate. The default returns
-    /// [`Cached::Miss`].
+    /// This is the hot path: it runs inside `Service::call`, so it must not block and should not
+    /// allocate. Return [`Cached::Miss`] if only [`find`](Self::find) can tell. That is also the
+    /// default.
     fn find_cached(&self, credential: &Credential<'_>) -> Cached {
         let _ = credential;
         Cached::Miss
@@ -24,17 +33,18 @@ pub trait TokenStore: Send + Sync + 'static {
 
     /// Looks up the token, usually by [`Credential::digest`].
     ///
-    /// The layer awaits it within the request and sets no timeout: a store that can hang should
-    /// have one. The future may be dropped at any await.
+    /// The layer awaits it within the request and sets no timeout. A store that can hang should have
+    /// one. The future may be dropped at any await point.
     ///
     /// # Errors
     ///
     /// Returns an error if the store is unavailable. An unknown or invalid token is not an error.
     async fn find(&self, credential: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError>;
 
-    /// Looks up the token at its source, past any cache. It is called before a change by the holder
-    /// of a token from a [declared store](crate::ServiceTokens::with_actor_store), not for
-    /// requests. The default calls [`find`](Self::find).
+    /// Looks up the token at its source, bypassing any cache. It is not called for requests, but before
+    /// a change by the holder of a token in a
+    /// [declared store](crate::ServiceTokens::with_actor_store). The default calls
+    /// [`find`](Self::find).
     ///
     /// # Errors
     ///
@@ -46,21 +56,20 @@ pub trait TokenStore: Send + Sync + 'static {
         self.find(credential).await
     }
 
-    /// Sends every change to this store's tokens from now on to `listener`, as soon as the store
-    /// learns of it. The default sends none; a cache in front then serves entries until they
-    /// expire.
+    /// Registers a listener for changes of this store's tokens. The default registers none, so a cache
+    /// in front serves entries until they expire.
     ///
-    /// The store must not keep the listener alive; a [`ChangeFeed`](super::ChangeFeed) does not.
+    /// Hold the listener weakly, as a [`ChangeFeed`](super::ChangeFeed) does.
     fn subscribe(&self, listener: &Arc<dyn ChangeListener>) {
         let _ = listener;
     }
 
-    /// Returns the longest time until a [subscriber](Self::subscribe) receives a change, whichever
-    /// process made it. The default is `None`: a notification may get lost, as with a connection
-    /// that can be down.
+    /// Returns the longest time until a [listener](Self::subscribe) is notified of a change by any
+    /// process. The default is `None`: a notification may be lost, for example with a connection that
+    /// can fail.
     ///
-    /// A cache in front guarantees this time instead of its own, so only a store that cannot miss a
-    /// change may return one.
+    /// A cache in front guarantees this time instead of its own TTL, so only a store that cannot miss
+    /// a change may return one.
     fn feed_delay(&self) -> Option<Duration> {
         None
     }
@@ -77,7 +86,7 @@ pub trait TokenStore: Send + Sync + 'static {
 pub enum Cached {
     /// The token is known.
     Found(TokenRecord),
-    /// There is no such token; a lookup would not find it.
+    /// The token does not exist. A lookup would not find it.
     NotFound,
     /// The token is not in memory: call [`TokenStore::find`].
     Miss,

@@ -5,7 +5,7 @@ pub(super) const DIGITS: &[u8; 62] =
 
 const NO_DIGIT: u8 = 0xff;
 
-/// Looked up rather than compared: the digits of tokens are random, and so would the branches be.
+/// A table instead of comparisons, because branches on random digits are mispredicted.
 const VALUES: [u8; 256] = {
     let mut values = [NO_DIGIT; 256];
     let mut value = 0;
@@ -22,11 +22,11 @@ fn value(digit: u8) -> u8 {
 
 /// Returns whether all bytes are digits.
 pub(super) fn all_digits(bytes: &[u8]) -> bool {
-    // No value has this bit but that of a byte that is no digit.
+    // Only the value of a byte that is not a digit has this bit.
     bytes.iter().fold(0, |sum, &byte| sum | value(byte)) & 0x80 == 0
 }
 
-/// Returns the value of up to ten digits; `None` if there is another byte among them.
+/// Returns the value of up to ten digits, or `None` if one of the bytes is not a digit.
 pub(super) fn decode(digits: &[u8]) -> Option<u64> {
     let number = digits
         .iter()
@@ -34,7 +34,7 @@ pub(super) fn decode(digits: &[u8]) -> Option<u64> {
     all_digits(digits).then_some(number)
 }
 
-/// `N` digits of `number`, padded with zeros; higher digits are cut off.
+/// Returns the lowest `N` digits of `number`, padded with zeros.
 pub(super) fn encode<const N: usize>(mut number: u64) -> [u8; N] {
     let mut digits = [b'0'; N];
     for digit in digits.iter_mut().rev() {

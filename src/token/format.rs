@@ -23,15 +23,15 @@ pub struct TokenFormat {
     prefixes: Arc<[Box<str>]>,
 }
 
-/// What the text of a token shows without a lookup.
+/// The result of [`TokenFormat::inspect`], without a lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenShape {
     /// The text has the format and a correct checksum, and contains this id. The token is not
     /// verified.
     WellFormed(TokenId),
-    /// The text has the prefix and the length of the format, but is mistyped or invented.
+    /// The text has the prefix and the length of the format, but not its checksum or alphabet.
     Damaged,
-    /// The text is not of the format: minted elsewhere, or garbage. Only a store knows it.
+    /// The text does not have the format. It may be a token that was minted elsewhere.
     Unrecognized,
 }
 
@@ -102,8 +102,8 @@ impl TokenFormat {
 
     /// Classifies a text as a token of this format, a damaged one, or another text.
     ///
-    /// By fixed offsets: length first, then checksum, then alphabet. Text that has our prefix and
-    /// another length is foreign, so that tokens of a system with the same prefix can be imported.
+    /// Checks the length first, then the checksum, then the alphabet. Text with the prefix and another
+    /// length is unrecognized, so that tokens of a system with the same prefix can be imported.
     pub fn inspect(&self, token: &str) -> TokenShape {
         self.inspect_bytes(token.as_bytes())
     }
@@ -144,7 +144,8 @@ impl TokenFormat {
     }
 }
 
-/// Returns the checksum first: what fails it is scanner noise, and should cost little.
+/// Classifies a token without its prefix. Verifies the checksum first, so that noise from scanners
+/// costs little.
 fn inspect_body(token: &[u8], body: &[u8]) -> TokenShape {
     if body.len() != TokenId::DIGITS + 1 + SECRET_DIGITS + CHECKSUM_DIGITS {
         return TokenShape::Unrecognized;

@@ -28,7 +28,7 @@ impl MintedToken {
         Ok(Self::assemble(prefix, id, secret))
     }
 
-    /// Another secret for the same id.
+    /// Generates a new secret for this id.
     pub(super) fn generate_with_id(prefix: &str, id: TokenId) -> Result<Self, MintError> {
         let secret = random_digits::<SECRET_DIGITS>()?;
         Ok(Self::assemble(prefix, &id.digits(), &*secret))
@@ -36,7 +36,7 @@ impl MintedToken {
 
     fn assemble(prefix: &str, id: &[u8], secret: &[u8]) -> Self {
         let length = prefix.len() + RANDOM_DIGITS + 1 + CHECKSUM_DIGITS;
-        // Allocated at once: growing would leave a copy in memory.
+        // Allocated with its final capacity, because growing would leave a copy in memory.
         let mut text = Zeroizing::new(String::with_capacity(length));
         text.push_str(prefix);
         push_ascii(&mut text, id);
@@ -53,12 +53,12 @@ impl MintedToken {
         self.id
     }
 
-    /// Returns the token as a client presents it, to check it without a request.
+    /// Returns the token as a client presents it, to verify it without a request.
     pub fn presented(&self) -> PresentedToken<'_> {
         PresentedToken::from_bytes_unchecked(self.text.as_bytes())
     }
 
-    /// Returns the secret itself, to be shown once.
+    /// Returns the secret. Show it once and do not store it.
     pub fn expose_secret(&self) -> &str {
         &self.text
     }
@@ -76,7 +76,8 @@ fn push_ascii(text: &mut String, digits: &[u8]) {
     text.push_str(std::str::from_utf8(digits).expect("base62 digits are ASCII"));
 }
 
-/// Each digit by rejection sampling: bytes from 248 up would favour the first eight digits.
+/// Generates digits by rejection sampling, because bytes from 248 on would favour the first eight
+/// digits.
 fn random_digits<const N: usize>() -> Result<Zeroizing<[u8; N]>, MintError> {
     let mut digits = Zeroizing::new([0_u8; N]);
     let mut filled = 0;

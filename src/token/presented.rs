@@ -26,12 +26,13 @@ enum Text<'a> {
 }
 
 impl<'a> PresentedToken<'a> {
-    /// `text` as a token, or `None` if it is empty or has a byte that is not visible ASCII.
+    /// Creates a token from text. Returns `None` if it is empty or not visible ASCII.
     pub fn new(text: &'a str) -> Option<Self> {
         Self::from_bytes(text.as_bytes())
     }
 
-    /// As [`new`](Self::new), from bytes such as a header value's.
+    /// Creates a token from bytes, such as those of a header value. Returns `None` if they are empty or
+    /// not visible ASCII.
     pub fn from_bytes(bytes: &'a [u8]) -> Option<Self> {
         Self::is_visible(bytes).then_some(Self::from_bytes_unchecked(bytes))
     }
@@ -87,11 +88,11 @@ fn is_visible_ascii(bytes: &[u8]) -> bool {
     bad == 0 && rest.iter().all(u8::is_ascii_graphic)
 }
 
-/// Not 0 if one of the bytes is not from 0x21 to 0x7e.
+/// Returns zero only if all bytes are from 0x21 to 0x7e.
 ///
-/// A byte from 0x80 on has the highest bit; of the others, 0x7f gets it when 1 is added, and those
-/// from 0x21 on get it when 0x5f is. No sum reaches into the next byte, unless that byte's own
-/// highest bit has told already.
+/// A byte from 0x80 on has the highest bit set. Of the others, 0x7f has it after adding 1, and those
+/// from 0x21 on have it after adding 0x5f. A carry into the next byte occurs only if the highest bit
+/// of the byte is set, so the result is not zero in any case.
 #[inline]
 fn invisible(word: [u8; 8]) -> u64 {
     const EACH: u64 = u64::from_ne_bytes([1; 8]);

@@ -265,7 +265,7 @@ fn response_rows(fixture: &Fixture) -> Vec<Row> {
     }));
     let corrupt = asks(FixedStore::with(|| Err(StoreError::corrupt("no digest"))));
 
-    let no_token = "the request presents no service token";
+    let no_token = "no service token provided";
     let one_token =
         "the request must present one service token, once, in one of the accepted headers";
     let not_valid = "the service token is not valid";

@@ -10,21 +10,21 @@ use super::{ClientAddress, TrustedProxies, peer};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// Layer that works out the address of each request's client and inserts it as a
-/// [`ClientAddress`] extension.
+/// Layer that determines the client address of each request and inserts it as a [`ClientAddress`]
+/// extension.
 ///
 /// 1. The address is that of the connection's peer, from a [`PeerAddress`](super::PeerAddress) or,
 ///    with the feature `api`, axum's `ConnectInfo<SocketAddr>`. If there is neither, no extension
 ///    is inserted, and an existing one is removed.
 /// 2. If the peer is a [trusted proxy](Self::with_trusted_proxies), the address is the right-most
-///    one in [one header](Self::with_header) that is no trusted proxy's. If all are trusted, it is
-///    the left-most one.
+///    entry of the [header](Self::with_header) that is not a trusted proxy. If all entries are
+///    trusted, it is the left-most one.
 /// 3. Several lines of the header are joined in order. If an entry that must be read is not an
-///    address, the address is the peer's. Entries to the left of the client's may be forged, and
-///    are not read.
+///    address, the peer is the client. Entries to the left of the client may be forged and are not
+///    read.
 ///
-/// Put it outside of every layer and endpoint that uses the address. Without this layer, they use
-/// the peer's address.
+/// Put the layer outside of every layer and endpoint that uses the address. Without it, they use the
+/// address of the peer.
 ///
 /// ```
 /// use tower_service_token::limits::{ClientAddressLayer, TrustedProxies};
@@ -38,7 +38,7 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub struct ClientAddressLayer(Arc<Resolver>);
 
 impl ClientAddressLayer {
-    /// Creates a layer that trusts no proxy: the client is the connection's peer.
+    /// Creates a layer without trusted proxies: the client is the peer of the connection.
     pub fn new() -> Self {
         Self(Arc::new(Resolver {
             proxies: TrustedProxies::default(),
@@ -48,8 +48,8 @@ impl ClientAddressLayer {
 
     /// Sets the proxies whose header is read. The default is none.
     ///
-    /// Each of them must append the address of its own peer to the header, or replace the header
-    /// by that address. A client inside one of these networks can choose its own address.
+    /// Each proxy must append the address of its own peer to the header, or replace the header with it.
+    /// A client within one of these networks can forge its address.
     pub fn with_trusted_proxies(mut self, proxies: TrustedProxies) -> Self {
         Arc::make_mut(&mut self.0).proxies = proxies;
         self
@@ -57,9 +57,8 @@ impl ClientAddressLayer {
 
     /// Sets the header that the proxies write. The default is `X-Forwarded-For`.
     ///
-    /// `Forwarded` is read by the syntax of RFC 7239; every other header is a list of addresses
-    /// that is separated by commas. Only one header is read: a proxy passes on the others as the
-    /// client sent them.
+    /// `Forwarded` is parsed as in RFC 7239, every other header as a comma-separated list of addresses.
+    /// Only one header is read, because a proxy forwards the others as the client sent them.
     pub fn with_header(mut self, header: HeaderName) -> Self {
         Arc::make_mut(&mut self.0).header = header;
         self
@@ -83,7 +82,7 @@ impl<S> Layer<S> for ClientAddressLayer {
     }
 }
 
-/// Middleware that works out the address of each request's client.
+/// Middleware that determines the client address of each request.
 ///
 /// Created by [`ClientAddressLayer`].
 #[derive(Clone, Debug)]

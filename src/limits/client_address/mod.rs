@@ -31,8 +31,8 @@ impl ClientAddress {
         self.0
     }
 
-    /// Returns the address that identifies a client: an IPv4 address itself, or the /64
-    /// network of an IPv6 address, whose user chooses the other 64 bits.
+    /// Returns the address that identifies a client: an IPv4 address, or the /64 network of an IPv6
+    /// address, because a client can choose the other 64 bits.
     ///
     /// ```
     /// use std::net::IpAddr;
@@ -53,8 +53,8 @@ impl ClientAddress {
         }
     }
 
-    /// Returns the address that a [`ClientAddressLayer`] found, or else the address of the
-    /// connection's peer. Returns `None` if neither is known.
+    /// Returns the address that a [`ClientAddressLayer`] inserted, or else the address of the peer of
+    /// the connection. Returns `None` if neither is known.
     pub fn from_extensions(extensions: &Extensions) -> Option<Self> {
         let found = extensions.get::<Self>().copied();
         found.or_else(|| peer(extensions))
@@ -69,9 +69,8 @@ impl fmt::Display for ClientAddress {
 
 /// The address of the connection's peer, as a request extension.
 ///
-/// Servers on hyper or tonic insert it themselves. axum inserts an extension of its own,
-/// `ConnectInfo<SocketAddr>`, which is used as well with the feature `api`; a `PeerAddress` takes
-/// precedence.
+/// With hyper and tonic, the application inserts it. axum inserts `ConnectInfo<SocketAddr>`, which is
+/// used as well with the feature `api`. A `PeerAddress` takes precedence.
 ///
 /// ```
 /// use std::net::SocketAddr;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net};
 
-/// Networks of proxies whose client address header is trusted.
+/// The networks of proxies whose header with client addresses is trusted.
 ///
 /// Clones share the list.
 ///
@@ -38,7 +38,7 @@ impl TrustedProxies {
         networks.collect::<Result<_, _>>().map(Self)
     }
 
-    /// Returns whether one of the networks has this address. IPv4-mapped addresses are IPv4.
+    /// Returns whether one of the networks contains this address. IPv4-mapped addresses count as IPv4.
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.0.iter().any(|network| network.contains(&address))
@@ -73,7 +73,7 @@ fn parse(text: &str) -> Option<IpNet> {
     network.map(canonical)
 }
 
-/// Returns an IPv4-mapped network as IPv4, since the addresses that are compared with it are.
+/// Converts an IPv4-mapped network to IPv4, because addresses are compared as IPv4.
 fn canonical(network: IpNet) -> IpNet {
     if let IpNet::V6(mapped) = network
         && let Some(address) = mapped.addr().to_ipv4_mapped()

@@ -137,7 +137,7 @@ async fn invalid_tokens_are_unauthenticated_and_the_channel_stays_usable() {
 
     let status = rejected_status(&mut client, &[]).await;
     assert_eq!(status.code(), Code::Unauthenticated);
-    assert_eq!(status.message(), "the request presents no service token");
+    assert_eq!(status.message(), "no service token provided");
     assert_eq!(
         status.metadata().get("www-authenticate").unwrap(),
         r#"ApiKey realm="api""#
@@ -234,7 +234,7 @@ async fn rejection_format_follows_the_request_protocol() {
         assert_eq!(response.headers()["grpc-status"], "16");
         assert_eq!(
             response.headers()["grpc-message"],
-            "the request presents no service token"
+            "no service token provided"
         );
         assert_eq!(response.headers()[CONTENT_TYPE], "application/grpc");
         assert_eq!(response.headers()[CACHE_CONTROL], "no-store");
