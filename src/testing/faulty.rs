@@ -1,7 +1,7 @@
 use std::fmt;
 use std::future::pending;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -13,10 +13,10 @@ use crate::store::{
 };
 use crate::token::TokenId;
 
-/// A store that does to another what the world does to stores.
+/// Wraps a store and injects faults into its calls.
 ///
-/// Every call suffers the [fault](Self::inject) of the moment. `find_cached` always says
-/// [`Cached::Miss`], so that every lookup is a call. Clones share everything.
+/// The current [fault](Self::inject) applies to every call. `find_cached` always returns
+/// [`Cached::Miss`], so that every lookup is a call. Clones share the store and the fault.
 ///
 /// ```
 /// use tower_service_token::lifecycle::{LifecycleError, NewToken};
@@ -33,43 +33,37 @@ use crate::token::TokenId;
 /// assert!(tokens.create(NewToken::new("ci")).await.is_ok());
 /// # });
 /// ```
-pub struct FaultyStore<S>(Arc<Faulty<S>>);
+pub struct FaultyStore<S>(Arc<Inner<S>>);
 
-struct Faulty<S> {
+struct Inner<S> {
     store: S,
-    fault: Mutex<Option<ScheduledFault>>,
+    /// The fault, and how many calls precede it.
+    fault: Mutex<Option<(usize, Fault)>>,
     calls: AtomicUsize,
-}
-
-/// A fault, and how many calls pass before it.
-#[derive(Clone, Copy, Debug)]
-struct ScheduledFault {
-    fault: Fault,
-    calls_before: usize,
 }
 
 /// What happens to a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
-    /// It fails, and nothing is done.
+    /// The call fails and has no effect.
     Error,
-    /// It is done, and then fails: the answer was lost.
+    /// The call takes effect and then fails, as if the response were lost.
     LostResponse,
-    /// It never returns, and nothing is done.
+    /// The call never returns and has no effect.
     Hang,
-    /// It is done after this time. Needs a tokio runtime with a timer.
+    /// The call is delayed by this duration. Requires a tokio runtime with a timer.
     Delay(Duration),
-    /// It is done twice, as by a network that repeats; the second answer counts.
+    /// The call is made twice, as if the network repeated it, and returns the second result.
     Duplicate,
 }
 
 impl<S> FaultyStore<S> {
     /// Wraps a store. No fault is injected at first.
     pub fn new(store: S) -> Self {
-        Self(Arc::new(Faulty {
+        Self(Arc::new(Inner {
             store,
-            fault: Mutex::new(None),
+            fault: Mutex::default(),
             calls: AtomicUsize::new(0),
         }))
     }
@@ -81,14 +75,10 @@ impl<S> FaultyStore<S> {
 
     /// Injects the fault into every call after the next `calls`.
     pub fn inject_after(&self, calls: usize, fault: Fault) {
-        let calls_before = calls;
-        *self.fault() = Some(ScheduledFault {
-            fault,
-            calls_before,
-        });
+        *self.fault() = Some((calls, fault));
     }
 
-    /// Removes the fault. Calls that hang already keep hanging.
+    /// Removes the fault. Calls that already hang never return.
     pub fn clear_fault(&self) {
         *self.fault() = None;
     }
@@ -98,84 +88,47 @@ impl<S> FaultyStore<S> {
         self.0.calls.load(Ordering::SeqCst)
     }
 
-    /// Returns the fault of the next call.
-    fn next_fault(&self) -> Option<Fault> {
-        let mut fault = self.fault();
-        let pending = fault.as_mut()?;
-        if pending.calls_before > 0 {
-            pending.calls_before -= 1;
-            return None;
-        }
-        Some(pending.fault)
-    }
-
-    fn fault(&self) -> std::sync::MutexGuard<'_, Option<ScheduledFault>> {
+    fn fault(&self) -> MutexGuard<'_, Option<(usize, Fault)>> {
         self.0.fault.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Applies the part of the fault before a call, and returns how to make the call.
-    async fn before_call(&self) -> Result<CallMode, StoreError> {
+    /// Returns the fault of the next call.
+    fn next_fault(&self) -> Option<Fault> {
+        let mut scheduled = self.fault();
+        let (calls_before, fault) = scheduled.as_mut()?;
+        if *calls_before == 0 {
+            return Some(*fault);
+        }
+        *calls_before -= 1;
+        None
+    }
+
+    /// Calls the wrapped store with the current fault.
+    async fn call<'s, T, E, F>(&'s self, call: impl Fn(&'s S) -> F) -> Result<T, E>
+    where
+        E: From<StoreError>,
+        F: Future<Output = Result<T, E>>,
+    {
         self.0.calls.fetch_add(1, Ordering::SeqCst);
-        match self.next_fault() {
-            None => Ok(CallMode::Once),
-            Some(Fault::Error) => Err(injected_error()),
-            Some(Fault::LostResponse) => Ok(CallMode::LoseResponse),
+        let fault = self.next_fault();
+        match fault {
+            Some(Fault::Error) => return Err(injected_error().into()),
             Some(Fault::Hang) => pending().await,
-            Some(Fault::Delay(time)) => {
-                tokio::time::sleep(time).await;
-                Ok(CallMode::Once)
-            }
-            Some(Fault::Duplicate) => Ok(CallMode::Twice),
+            Some(Fault::Delay(duration)) => tokio::time::sleep(duration).await,
+            // The second call returns the same error, if any.
+            Some(Fault::Duplicate) => drop(call(&self.0.store).await),
+            Some(Fault::LostResponse) | None => {}
+        }
+        let response = call(&self.0.store).await?;
+        match fault {
+            Some(Fault::LostResponse) => Err(injected_error().into()),
+            _ => Ok(response),
         }
     }
-}
-
-impl<S: TokenRegistry> FaultyStore<S> {
-    /// Makes several updates as one call. An error means that their outcome is lost.
-    async fn update_all(
-        &self,
-        writes: &[Write],
-    ) -> Result<Vec<Result<TokenRecord, RegistryError>>, ()> {
-        let mode = self.before_call().await.map_err(drop)?;
-        let store = &self.0.store;
-        if mode == CallMode::Twice {
-            let _ = store.update_many(writes).await;
-        }
-        let updated = store.update_many(writes).await;
-        if mode == CallMode::LoseResponse {
-            return Err(());
-        }
-        Ok(updated)
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum CallMode {
-    Once,
-    Twice,
-    LoseResponse,
 }
 
 fn injected_error() -> StoreError {
     StoreError::unavailable("a fault was injected")
-}
-
-/// Calls the wrapped store with the current fault.
-macro_rules! call_with_fault {
-    ($self:ident, $store:ident => $call:expr) => {{
-        let mode = $self.before_call().await?;
-        let $store = &$self.0.store;
-        if mode == CallMode::Twice {
-            // An error here is met by the second call as well.
-            let _ = $call;
-        }
-        let answer = $call;
-        if mode == CallMode::LoseResponse {
-            answer?;
-            return Err(injected_error().into());
-        }
-        answer
-    }};
 }
 
 #[async_trait]
@@ -185,14 +138,14 @@ impl<S: TokenStore> TokenStore for FaultyStore<S> {
     }
 
     async fn find(&self, credential: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
-        call_with_fault!(self, store => store.find(credential).await)
+        self.call(|store| store.find(credential)).await
     }
 
     async fn find_uncached(
         &self,
         credential: &Credential<'_>,
     ) -> Result<Option<TokenRecord>, StoreError> {
-        call_with_fault!(self, store => store.find_uncached(credential).await)
+        self.call(|store| store.find_uncached(credential)).await
     }
 
     fn subscribe(&self, listener: &Arc<dyn ChangeListener>) {
@@ -207,52 +160,50 @@ impl<S: TokenStore> TokenStore for FaultyStore<S> {
 #[async_trait]
 impl<S: TokenRegistry> TokenRegistry for FaultyStore<S> {
     async fn insert(&self, write: &Write) -> Result<(), RegistryError> {
-        call_with_fault!(self, store => store.insert(write).await)
+        self.call(|store| store.insert(write)).await
     }
 
     async fn get(&self, id: TokenId) -> Result<Option<TokenRecord>, StoreError> {
-        call_with_fault!(self, store => store.get(id).await)
+        self.call(|store| store.get(id)).await
     }
 
     async fn find_by_digest(
         &self,
         digest: &TokenDigest,
     ) -> Result<Option<TokenRecord>, StoreError> {
-        call_with_fault!(self, store => store.find_by_digest(digest).await)
+        self.call(|store| store.find_by_digest(digest)).await
     }
 
     async fn list(&self, request: &ListRequest) -> Result<TokenPage, StoreError> {
-        call_with_fault!(self, store => store.list(request).await)
+        self.call(|store| store.list(request)).await
     }
 
     async fn update(&self, write: &Write) -> Result<TokenRecord, RegistryError> {
-        call_with_fault!(self, store => store.update(write).await)
+        self.call(|store| store.update(write)).await
     }
 
     async fn update_many(&self, writes: &[Write]) -> Vec<Result<TokenRecord, RegistryError>> {
-        match self.update_all(writes).await {
-            Ok(updated) => updated,
-            Err(()) => writes
-                .iter()
-                .map(|_| Err(injected_error().into()))
-                .collect(),
-        }
+        let update =
+            |store| async move { Ok::<_, StoreError>(S::update_many(store, writes).await) };
+        let updated = self.call(update).await;
+        let failed = || writes.iter().map(|_| Err(injected_error().into()));
+        updated.unwrap_or_else(|_| failed().collect())
     }
 
     async fn count(&self, filter: &TokenFilter, now: SystemTime) -> Result<u64, StoreError> {
-        call_with_fault!(self, store => store.count(filter, now).await)
+        self.call(|store| store.count(filter, now)).await
     }
 
     async fn delete(&self, write: &Write) -> Result<(), RegistryError> {
-        call_with_fault!(self, store => store.delete(write).await)
+        self.call(|store| store.delete(write)).await
     }
 
     async fn touch(&self, uses: &[(TokenId, SystemTime)]) -> Result<(), StoreError> {
-        call_with_fault!(self, store => store.touch(uses).await)
+        self.call(|store| store.touch(uses)).await
     }
 
     async fn check_writable(&self) -> Result<(), StoreError> {
-        call_with_fault!(self, store => store.check_writable().await)
+        self.call(S::check_writable).await
     }
 
     fn effective_within(&self) -> Duration {

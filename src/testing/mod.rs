@@ -1,8 +1,9 @@
-//! For tests: rules that every store must obey, and a store that fails on demand.
+//! For tests: a conformance suite for stores, and a store that fails on demand.
 //!
 //! [`conformance`] is for authors of a [`TokenStore`](crate::TokenStore) or a
-//! [`TokenRegistry`](crate::registry::TokenRegistry); [`FaultyStore`] to test what happens when
-//! theirs fails. A clock to turn by hand is [`ManualClock`](crate::clock::ManualClock).
+//! [`TokenRegistry`](crate::registry::TokenRegistry). [`FaultyStore`] tests how an application
+//! behaves when its store fails. [`ManualClock`](crate::clock::ManualClock) is a clock that a test
+//! advances.
 
 pub mod conformance;
 mod faulty;

@@ -451,15 +451,18 @@ fn conformance_detects_each_defect() {
             Defect::AuthorizesBeforeTheTransaction,
             "after its actor's token was revoked",
         ),
-        (Defect::IgnoresAdmins, "ended by a revocation"),
-        (Defect::IgnoresAdminsOnDelete, "ended by a deletion"),
+        (Defect::IgnoresAdmins, "removed by a revocation"),
+        (Defect::IgnoresAdminsOnDelete, "removed by a deletion"),
         (Defect::StopsBatchesAtAnError, "one of several updates"),
         (
             Defect::AuthorizesBatchesAtTheirStart,
             "a write after its actor was revoked by an earlier one",
         ),
-        (Defect::ReversesBatches, "came back as"),
-        (Defect::PublishesNoBatches, "several updates was not told"),
+        (Defect::ReversesBatches, "instead of"),
+        (
+            Defect::PublishesNoBatches,
+            "several updates was not published",
+        ),
     ] {
         let broken = conforms(defect).expect_err("the defect is caught");
         assert!(broken.contains(rule), "{defect:?} was caught by: {broken}");

@@ -2,20 +2,22 @@
 
 use std::sync::Arc;
 
-use super::calls::{change, insert, stored};
-use super::records::{assert_same, at, digest, id, plain_record, write};
+use super::fixture::{Fixture, assert_rejected};
+use super::records::{at, digest, id, plain_record, write};
 use crate::clock::ManualClock;
 use crate::digest::TokenDigest;
 use crate::principal::Requirement;
 use crate::registry::{Authority, AuthorityError, RegistryError, TokenRegistry, Write};
 use crate::store::{DenialKind, TokenRecord, TokenState};
 
-/// The time at which every write of this kit is made.
+/// The time of every write.
 const NOW: i64 = 100;
 
-pub(super) async fn check<R: TokenRegistry>(empty: impl AsyncFn() -> R) {
-    rejects_writes_of_inactive_actors(&empty().await).await;
-    rejects_writes_beyond_the_rights_of_the_actor(&empty().await).await;
+const NONE: [&str; 0] = [];
+
+pub(super) async fn check<R: TokenRegistry>(empty: impl AsyncFn() -> Fixture<R>) {
+    rejects_writes_without_authority(&empty().await).await;
+    rejects_updates_that_grant_more(&empty().await).await;
     accepts_the_previous_secret_within_its_grace_period(&empty().await).await;
 }
 
@@ -46,214 +48,159 @@ pub(super) fn write_by(record: TokenRecord, authority: &Authority) -> Write {
     write(record).with_authority(Some(authority.clone()))
 }
 
-/// Makes one write of each kind to the tokens `base + 1` to `base + 4`, of which all but the first
-/// exist, and returns what became of each.
-async fn attempt_each_kind(
-    registry: &impl TokenRegistry,
-    base: i64,
-    authority: &Authority,
-) -> [(&'static str, Result<(), RegistryError>); 4] {
-    // Without rights of their own: what the actor may not touch is what they had.
-    let stripped = |record: TokenRecord| {
-        let none: [&str; 0] = [];
-        write_by(record.with_roles(none).with_scopes(none), authority)
-    };
-    let inserted = write_by(target(base + 1), authority);
-    let inserted = registry.insert(&inserted).await;
-    let updated = stripped(stored(registry, base + 2).await);
-    let updated = registry.update(&updated).await.map(drop);
-    let deleted = write_by(stored(registry, base + 3).await, authority);
-    let deleted = registry.delete(&deleted).await;
-    let revoked = stored(registry, base + 4).await;
-    let revoked = write_by(revoked.with_state(TokenState::Revoked), authority);
-    let mut many = registry.update_many(&[revoked]).await;
-    let many = many.pop().expect("a result for each write").map(drop);
+/// The error of a write that needs rights which its actor lacks.
+pub(super) fn escalation_denied() -> RegistryError {
+    let missing = Vec::new();
+    AuthorityError::EscalationDenied { missing }.into()
+}
+
+/// The error of a write whose actor is no longer accepted.
+pub(super) fn actor_rejected(kind: DenialKind) -> RegistryError {
+    AuthorityError::ActorTokenRejected(kind).into()
+}
+
+fn manager() -> Arc<Requirement> {
+    Arc::new(Requirement::any_role(["manager"]))
+}
+
+/// How an actor loses its authority: what it is then, its record (or none, if it is deleted), and the
+/// error of its writes.
+type LostAuthority = (&'static str, Option<TokenRecord>, RegistryError);
+
+fn rejected_actors(number: i64) -> [LostAuthority; 7] {
+    use DenialKind::{Disabled, Expired, NotYetValid, Revoked, Superseded, Unknown, WrongDigest};
+
+    let revoked = actor(number).with_state(TokenState::Revoked);
+    let disabled = actor(number).with_state(TokenState::Disabled);
+    let expired = actor(number).with_expires_at(at(NOW));
+    let early = actor(number).with_not_before(at(NOW + 1));
+    let rotated = actor(number).with_digest(digest(number + 500));
+    let superseded = rotated
+        .clone()
+        .with_previous_digest((digest(number), at(NOW)));
     [
-        ("insert", inserted),
-        ("update", updated),
-        ("delete", deleted),
-        ("update_many", many),
+        ("a revoked token", Some(revoked), Revoked),
+        ("a disabled token", Some(disabled), Disabled),
+        ("an expired token", Some(expired), Expired),
+        ("a token that is not valid yet", Some(early), NotYetValid),
+        ("a rotated secret", Some(rotated), WrongDigest),
+        ("a superseded secret", Some(superseded), Superseded),
+        ("a deleted token", None, Unknown),
+    ]
+    .map(|(what, record, kind)| (what, record, actor_rejected(kind)))
+}
+
+fn actors_without_rights(number: i64) -> [LostAuthority; 3] {
+    [
+        (
+            "a token that lost a role the call requires",
+            Some(actor(number).with_roles(["deployer"])),
+            AuthorityError::RequirementNotMet(manager()).into(),
+        ),
+        (
+            "a token that lost a role of its targets",
+            Some(actor(number).with_roles(["manager"])),
+            escalation_denied(),
+        ),
+        (
+            "a token that lost a scope of its targets",
+            Some(actor(number).with_scopes(["audit:*"])),
+            escalation_denied(),
+        ),
     ]
 }
 
-/// Inserts an actor and targets, checks that the actor may write, makes it `end`, and expects that
-/// nothing can be written with it afterwards.
-async fn assert_refused(
-    registry: &impl TokenRegistry,
-    what: &str,
-    base: i64,
-    authority: impl Fn(i64) -> Authority,
-    end: Option<TokenRecord>,
-    is_expected: impl Fn(&AuthorityError) -> bool,
+async fn rejects_writes_without_authority(store: &Fixture<impl TokenRegistry>) {
+    let cases = |number| {
+        rejected_actors(number)
+            .into_iter()
+            .chain(actors_without_rights(number))
+    };
+    for index in 0..cases(0).count() {
+        let number = 1000 + 10 * i64::try_from(index).expect("a small number");
+        let case = cases(number).nth(index).expect("a case");
+        assert_loses_authority(store, number, case).await;
+    }
+}
+
+/// Inserts an actor and targets, checks that the actor may write, takes its authority away, and
+/// expects that it can no longer write.
+async fn assert_loses_authority(
+    store: &Fixture<impl TokenRegistry>,
+    number: i64,
+    (what, record, reason): LostAuthority,
 ) {
-    let presented = authority(base);
-    insert(registry, actor(base)).await;
-    for number in [base + 2, base + 3, base + 4, base + 9] {
-        insert(registry, target(number)).await;
+    let authority = authority(number).with_requirement(Some(manager()));
+    let by_actor = |record| write_by(record, &authority);
+    let targets = [2, 3, 4, 9].map(|index| target(number + index));
+    store.insert([actor(number)]).await;
+    store.insert(targets.clone()).await;
+    let [updated, deleted, revoked, renamed] = targets;
+    let permitted = by_actor(renamed.with_name("renamed"));
+    store.update_write(permitted, "sufficient rights").await;
+    match record {
+        Some(record) => drop(store.update(record).await),
+        None => store.delete(actor(number)).await,
     }
-    let permitted = write_by(target(base + 9).with_name("renamed"), &presented);
-    let permitted = registry.update(&permitted).await;
-    permitted.expect("a write whose actor holds what it needs");
-    if let Some(ended) = end {
-        change(registry, ended).await;
-    } else {
-        let deleted = registry.delete(&write(actor(base))).await;
-        deleted.expect("a deletion");
-    }
-    for (kind, outcome) in attempt_each_kind(registry, base, &presented).await {
-        assert!(
-            matches!(&outcome, Err(RegistryError::Unauthorized(error)) if is_expected(error)),
-            "{kind} with the authority of {what}: {outcome:?}"
-        );
-    }
-    for number in [base + 2, base + 3, base + 4] {
-        assert_same(&stored(registry, number).await, &target(number));
-    }
-    let inserted = registry.get(id(base + 1)).await;
-    let inserted = inserted.expect("a store that works");
-    assert!(
-        inserted.is_none(),
-        "{what} inserted a token though it was refused"
-    );
-}
 
-/// Actors that are no longer accepted, by the number of their token, and why.
-fn inactive_actors() -> [(i64, &'static str, TokenRecord, DenialKind); 6] {
-    let rotated = |base| actor(base).with_digest(digest(base + 500));
-    [
+    let registry = &store.0;
+    // Without rights of its own: the rights that the target had count.
+    let update = by_actor(updated.clone().with_roles(NONE).with_scopes(NONE));
+    let batch = [by_actor(revoked.clone().with_state(TokenState::Revoked))];
+    let mut batch = registry.update_many(&batch).await;
+    for (method, outcome) in [
         (
-            1000,
-            "a revoked token",
-            actor(1000).with_state(TokenState::Revoked),
-            DenialKind::Revoked,
+            "insert",
+            registry.insert(&by_actor(target(number + 1))).await,
         ),
-        (
-            1010,
-            "a disabled token",
-            actor(1010).with_state(TokenState::Disabled),
-            DenialKind::Disabled,
-        ),
-        (
-            1020,
-            "an expired token",
-            actor(1020).with_expires_at(at(NOW)),
-            DenialKind::Expired,
-        ),
-        (
-            1030,
-            "a token that is not valid yet",
-            actor(1030).with_not_before(at(NOW + 1)),
-            DenialKind::NotYetValid,
-        ),
-        (
-            1040,
-            "a secret that was rotated away",
-            rotated(1040),
-            DenialKind::WrongDigest,
-        ),
-        (
-            1050,
-            "a secret whose grace is over",
-            rotated(1050).with_previous_digest((digest(1050), at(NOW))),
-            DenialKind::Superseded,
-        ),
-    ]
-}
-
-async fn rejects_writes_of_inactive_actors(registry: &impl TokenRegistry) {
-    for (base, what, ended, denial) in inactive_actors() {
-        let is_expected =
-            |error: &AuthorityError| *error == AuthorityError::ActorTokenRejected(denial);
-        assert_refused(registry, what, base, authority, Some(ended), is_expected).await;
-    }
-    let is_unknown =
-        |error: &AuthorityError| *error == AuthorityError::ActorTokenRejected(DenialKind::Unknown);
-    assert_refused(
-        registry,
-        "a deleted token",
-        2000,
-        authority,
-        None,
-        is_unknown,
-    )
-    .await;
-}
-
-async fn rejects_writes_beyond_the_rights_of_the_actor(registry: &impl TokenRegistry) {
-    let managing = |base| {
-        let requirement = Requirement::any_role(["manager"]);
-        authority(base).with_requirement(Some(Arc::new(requirement)))
-    };
-    let without = |base, roles: &[&str], scopes: &[&str]| {
-        Some(actor(base).with_roles(roles).with_scopes(scopes))
-    };
-    let (what, ended) = (
-        "a token that lost a role the call requires",
-        without(1000, &["deployer"], &["projects:*"]),
-    );
-    let is_unmet = |error: &AuthorityError| matches!(error, AuthorityError::RequirementNotMet(_));
-    assert_refused(registry, what, 1000, managing, ended, is_unmet).await;
-    let (what, ended) = (
-        "a token that lost a role of its targets",
-        without(1010, &["manager"], &["projects:*"]),
-    );
-    let is_lacking =
-        |error: &AuthorityError| matches!(error, AuthorityError::EscalationDenied { .. });
-    assert_refused(registry, what, 1010, managing, ended, is_lacking).await;
-    let (what, ended) = (
-        "a token that lost a scope of its targets",
-        without(1020, &["manager", "deployer"], &["audit:*"]),
-    );
-    assert_refused(registry, what, 1020, managing, ended, is_lacking).await;
-
-    // What the target would have afterwards counts as well as what it had.
-    let holder = authority(1000);
-    for (number, granted) in [
-        (3001, plain_record(3001).with_roles(["owner"])),
-        (3002, plain_record(3002).with_scopes(["**"])),
+        ("update", registry.update(&update).await.map(drop)),
+        ("delete", registry.delete(&by_actor(deleted.clone())).await),
+        ("update_many", batch.pop().expect("an outcome").map(drop)),
     ] {
-        insert(registry, plain_record(number)).await;
-        let granted = write_by(granted, &holder);
-        let mut outcomes = registry.update_many(std::slice::from_ref(&granted)).await;
-        outcomes.push(registry.update(&granted).await);
-        for outcome in outcomes {
-            assert!(
-                matches!(&outcome, Err(RegistryError::Unauthorized(error)) if is_lacking(error)),
-                "an update that grants more than the actor has: {outcome:?}"
-            );
-        }
-        assert_same(&stored(registry, number).await, &plain_record(number));
+        let what = format!("{method} with the authority of {what}");
+        assert_rejected(&outcome, &reason, what);
+    }
+    for unchanged in [updated, deleted, revoked] {
+        store.assert_stored(&unchanged).await;
+    }
+    store.assert_absent(number + 1).await;
+}
+
+async fn rejects_updates_that_grant_more(store: &Fixture<impl TokenRegistry>) {
+    store.insert([actor(1)]).await;
+    for granted in [
+        plain_record(2).with_roles(["owner"]),
+        plain_record(3).with_scopes(["**"]),
+    ] {
+        let before = granted.clone().with_roles(NONE).with_scopes(NONE);
+        store.insert([before.clone()]).await;
+        let (granted, reason) = (write_by(granted, &authority(1)), escalation_denied());
+        let what = "an update that grants more than the actor has";
+        store.assert_update_rejected(&granted, &reason, what).await;
+        store.assert_stored(&before).await;
     }
 }
 
-async fn accepts_the_previous_secret_within_its_grace_period(registry: &impl TokenRegistry) {
-    let rotated = |number: i64, to: i64| {
-        let record = actor(number).with_digest(digest(to));
-        record.with_previous_digest((digest(number), at(NOW + 1)))
+async fn accepts_the_previous_secret_within_its_grace_period(store: &Fixture<impl TokenRegistry>) {
+    let rotated = |record: TokenRecord, from, to| {
+        let record = record.with_digest(digest(to));
+        record.with_previous_digest((digest(from), at(NOW + 1)))
     };
-    insert(registry, actor(1)).await;
-    insert(registry, target(2)).await;
-    let own = change(registry, rotated(1, 11)).await;
+    store.insert([actor(1), target(2)]).await;
+    let own = store.update(rotated(actor(1), 1, 11)).await;
     let previous = authority(1);
     let updated = write_by(target(2).with_name("renamed"), &previous);
-    let updated = registry.update(&updated).await;
-    updated.expect("a previous secret is accepted until its grace ends");
+    store.update_write(updated, "a previous secret").await;
 
-    let again = own.with_digest(digest(12));
-    let again = again.with_previous_digest((digest(11), at(NOW + 1)));
-    let refused = registry.update(&write_by(again.clone(), &previous)).await;
-    let expected = AuthorityError::PreviousSecret;
-    assert!(
-        matches!(&refused, Err(RegistryError::Unauthorized(error)) if *error == expected),
-        "a rotation by the previous secret without a condition: {refused:?}"
-    );
+    let again = rotated(own, 11, 12);
+    let unconditional = store.0.update(&write_by(again.clone(), &previous)).await;
+    let what = "a rotation by the previous secret without a condition";
+    assert_rejected(&unconditional, &AuthorityError::PreviousSecret.into(), what);
     let conditional = previous.with_condition(true);
-    let recovered = registry.update(&write_by(again, &conditional)).await;
-    recovered.expect("a rotation by the previous secret at a named revision");
-    let ended = write_by(stored(registry, 2).await, &conditional);
-    let ended = registry.update(&ended).await;
-    assert!(
-        matches!(ended, Err(RegistryError::Unauthorized(_))),
-        "a secret from before the last rotation but one: {ended:?}"
-    );
+    let again = write_by(again, &conditional);
+    store.update_write(again, "a conditional rotation").await;
+    let stale = write_by(store.stored(2).await, &conditional);
+    let stale = store.0.update(&stale).await;
+    let reason = actor_rejected(DenialKind::WrongDigest);
+    assert_rejected(&stale, &reason, "the secret before the previous one");
 }

@@ -1,12 +1,11 @@
 use std::time::{Duration, SystemTime};
 
-use super::calls::{assert_absent, insert, stored};
-use super::find_token;
+use super::fixture::{Fixture, assert_rejected};
 use super::records::{assert_same, at, digest, full_record, id, plain_record, write};
 use crate::registry::{RegistryError, TokenRegistry};
 use crate::store::{TokenRecord, TokenState};
 
-pub(super) async fn check<R: TokenRegistry>(empty: impl AsyncFn() -> R) {
+pub(super) async fn check<R: TokenRegistry>(empty: impl AsyncFn() -> Fixture<R>) {
     returns_inserted_records_unchanged(&empty().await).await;
     rejects_duplicate_ids_and_digests(&empty().await).await;
     update_requires_the_stored_revision(&empty().await).await;
@@ -15,209 +14,137 @@ pub(super) async fn check<R: TokenRegistry>(empty: impl AsyncFn() -> R) {
     touch_changes_only_the_last_use(&empty().await).await;
 }
 
-async fn returns_inserted_records_unchanged(registry: &impl TokenRegistry) {
-    let bare = TokenRecord::new(id(3), digest(3));
-    let ancient = plain_record(4).with_created_at(SystemTime::UNIX_EPOCH - Duration::from_secs(1));
-    let far = plain_record(5).with_expires_at(at(200_000_000_000));
+async fn returns_inserted_records_unchanged(store: &Fixture<impl TokenRegistry>) {
+    let find_by_digest = async |number| {
+        let found = store.0.find_by_digest(&digest(number)).await;
+        found.expect("a lookup by digest")
+    };
+    let before_epoch = SystemTime::UNIX_EPOCH - Duration::from_secs(1);
     for (number, record) in [
         (1, plain_record(1)),
         (2, full_record(2)),
-        (3, bare),
-        (4, ancient),
-        (5, far),
+        (3, TokenRecord::new(id(3), digest(3))),
+        (4, plain_record(4).with_created_at(before_epoch)),
+        (5, plain_record(5).with_expires_at(at(200_000_000_000))),
     ] {
-        insert(registry, record.clone()).await;
-        assert_same(&stored(registry, number).await, &record);
-        let by_digest = registry.find_by_digest(&digest(number)).await;
-        let by_digest = by_digest.expect("a store that works");
-        assert_same(&by_digest.expect("a known digest"), &record);
-        assert_same(
-            &find_token(registry, number).await.expect("a known token"),
-            &record,
-        );
+        store.insert([record.clone()]).await;
+        store.assert_stored(&record).await;
+        let found = find_by_digest(number).await;
+        assert_same(&found.expect("a current digest"), &record);
+        store.assert_found(number, &record).await;
     }
-    let by_previous = registry.find_by_digest(&digest(1002)).await;
-    let by_previous = by_previous.expect("a store that works");
-    assert_same(&by_previous.expect("a previous digest"), &full_record(2));
-    assert!(
-        find_token(registry, 1002).await.is_some(),
-        "a previous secret finds its token"
-    );
-    let nobody = registry.find_by_digest(&digest(99)).await;
-    assert!(nobody.expect("a store that works").is_none());
-    assert_absent(registry, 99).await;
+    let found = find_by_digest(1002).await;
+    assert_same(&found.expect("a previous digest"), &full_record(2));
+    store.assert_found(1002, &full_record(2)).await;
+    assert!(find_by_digest(99).await.is_none());
+    store.assert_absent(99).await;
 }
 
-async fn rejects_duplicate_ids_and_digests(registry: &impl TokenRegistry) {
-    insert(registry, full_record(1)).await;
-    insert(registry, plain_record(2)).await;
-    let taken = registry
-        .insert(&write(plain_record(1).with_digest(digest(50))))
-        .await;
-    assert!(
-        matches!(taken, Err(RegistryError::DuplicateId)),
-        "a taken id: {taken:?}"
-    );
-    for (what, record) in [
-        ("a digest", plain_record(9).with_digest(digest(2))),
-        (
-            "a previous digest",
-            plain_record(9).with_digest(digest(1001)),
-        ),
-        (
-            "as previous, a digest",
-            plain_record(9).with_previous_digest((digest(2), at(0))),
-        ),
-        (
-            "as previous, a previous digest",
-            plain_record(9).with_previous_digest((digest(1001), at(0))),
-        ),
-    ] {
-        let taken = registry.insert(&write(record)).await;
-        assert!(
-            matches!(taken, Err(RegistryError::DuplicateDigest)),
-            "{what} of another token: {taken:?}"
-        );
+async fn rejects_duplicate_ids_and_digests(store: &Fixture<impl TokenRegistry>) {
+    store.insert([full_record(1), plain_record(2)]).await;
+    let same_id = write(plain_record(1).with_digest(digest(50)));
+    let same_id = store.0.insert(&same_id).await;
+    assert_rejected(&same_id, &RegistryError::DuplicateId, "a known id");
+    let reason = RegistryError::DuplicateDigest;
+    for known in [2, 1001] {
+        let current = plain_record(9).with_digest(digest(known));
+        let previous = plain_record(9).with_previous_digest((digest(known), at(0)));
+        for record in [current, previous] {
+            let outcome = store.0.insert(&write(record)).await;
+            assert_rejected(&outcome, &reason, "an insertion with a known digest");
+        }
     }
-    for known in [digest(1), digest(1001)] {
-        let taken = registry
-            .update(&write(plain_record(2).with_digest(known)))
-            .await;
-        assert!(
-            matches!(taken, Err(RegistryError::DuplicateDigest)),
-            "an update to a taken digest: {taken:?}"
-        );
+    for known in [1, 1001] {
+        let record = plain_record(2).with_digest(digest(known));
+        let outcome = store.0.update(&write(record)).await;
+        assert_rejected(&outcome, &reason, "an update to a known digest");
     }
-    assert_same(&stored(registry, 1).await, &full_record(1));
-    assert_same(&stored(registry, 2).await, &plain_record(2));
-    assert_absent(registry, 9).await;
+    store.assert_stored(&full_record(1)).await;
+    store.assert_stored(&plain_record(2)).await;
+    store.assert_absent(9).await;
 }
 
-async fn update_requires_the_stored_revision(registry: &impl TokenRegistry) {
-    insert(registry, full_record(1)).await;
-    let unknown = registry.update(&write(plain_record(2))).await;
-    assert!(
-        matches!(unknown, Err(RegistryError::UnknownId)),
-        "an update of nothing: {unknown:?}"
-    );
+async fn update_requires_the_stored_revision(store: &Fixture<impl TokenRegistry>) {
+    store.insert([full_record(1)]).await;
+    let unknown = store.0.update(&write(plain_record(2))).await;
+    assert_rejected(&unknown, &RegistryError::UnknownId, "an unknown id");
     let next = plain_record(1).with_state(TokenState::Disabled);
     for revision in [6, 8] {
-        let changed = registry
-            .update(&write(next.clone().with_revision(revision)))
-            .await;
-        assert!(
-            matches!(changed, Err(RegistryError::RevisionMismatch)),
-            "another revision: {changed:?}"
+        let outcome = write(next.clone().with_revision(revision));
+        let outcome = store.0.update(&outcome).await;
+        assert_rejected(
+            &outcome,
+            &RegistryError::RevisionMismatch,
+            "another revision",
         );
     }
-    assert_same(&stored(registry, 1).await, &full_record(1));
-    let updated = registry.update(&write(next.clone().with_revision(7))).await;
-    let updated = updated.expect("the stored revision can be updated");
-    let expected = next
-        .with_revision(8)
-        .with_last_used_at(full_record(1).last_used_at());
+    store.assert_stored(&full_record(1)).await;
+    let updated = store.update(next.clone().with_revision(7)).await;
+    let last_used_at = full_record(1).last_used_at();
+    let expected = next.with_revision(8).with_last_used_at(last_used_at);
     assert_same(&updated, &expected);
-    assert_same(&stored(registry, 1).await, &expected);
-    assert_same(
-        &find_token(registry, 1).await.expect("a known token"),
-        &expected,
-    );
-    assert!(
-        find_token(registry, 1001).await.is_none(),
-        "a previous digest that was dropped"
-    );
+    store.assert_stored(&expected).await;
+    store.assert_found(1, &expected).await;
+    store.assert_not_found(1001, "a removed secret").await;
 }
 
-async fn rotation_replaces_the_digest(registry: &impl TokenRegistry) {
-    insert(registry, plain_record(1)).await;
-    let rotated = plain_record(1)
-        .with_digest(digest(11))
-        .with_previous_digest((digest(1), at(60)));
-    let rotated = registry.update(&write(rotated)).await.expect("a rotation");
-    for number in [1, 11] {
-        let found = find_token(registry, number)
-            .await
-            .expect("both secrets find the token");
-        assert_same(&found, &rotated);
-    }
-    let again = rotated
-        .with_digest(digest(12))
-        .with_previous_digest((digest(11), at(60)));
-    let again = registry
-        .update(&write(again))
-        .await
-        .expect("another rotation");
-    assert!(
-        find_token(registry, 1).await.is_none(),
-        "the secret from before the last one"
-    );
-    assert!(find_token(registry, 11).await.is_some() && find_token(registry, 12).await.is_some());
-    // What was given up can be taken by another.
-    insert(registry, plain_record(2).with_digest(digest(1))).await;
-    let without = again.with_previous_digest(None);
-    registry.update(&write(without)).await.expect("an update");
-    assert!(
-        find_token(registry, 11).await.is_none(),
-        "a secret that was dropped"
-    );
-}
-
-async fn deleted_tokens_are_not_found(registry: &impl TokenRegistry) {
-    insert(registry, full_record(1)).await;
-    insert(registry, plain_record(2)).await;
-    let changed = registry
-        .delete(&write(full_record(1).with_revision(6)))
-        .await;
-    assert!(
-        matches!(changed, Err(RegistryError::RevisionMismatch)),
-        "another revision: {changed:?}"
-    );
-    assert!(find_token(registry, 1).await.is_some());
-    registry
-        .delete(&write(full_record(1)))
-        .await
-        .expect("a deletion");
-    for number in [1, 1001] {
-        assert!(
-            find_token(registry, number).await.is_none(),
-            "a deleted token was found"
-        );
-    }
-    assert_absent(registry, 1).await;
-    let gone = registry.delete(&write(full_record(1))).await;
-    assert!(
-        matches!(gone, Err(RegistryError::UnknownId)),
-        "a deletion of nothing: {gone:?}"
-    );
-    insert(registry, full_record(1)).await;
-    assert_same(&stored(registry, 1).await, &full_record(1));
-    assert_same(&stored(registry, 2).await, &plain_record(2));
-}
-
-async fn touch_changes_only_the_last_use(registry: &impl TokenRegistry) {
-    insert(registry, plain_record(1)).await;
-    insert(registry, plain_record(2)).await;
-    let touch = async |uses: &[(i64, i64)]| {
-        let uses: Vec<_> = uses
-            .iter()
-            .map(|(number, time)| (id(*number), at(*time)))
-            .collect();
-        registry.touch(&uses).await.expect("uses are noted");
+async fn rotation_replaces_the_digest(store: &Fixture<impl TokenRegistry>) {
+    let rotate = async |record: TokenRecord, from, to| {
+        let rotated = record.with_digest(digest(to));
+        let rotated = rotated.with_previous_digest((digest(from), at(60)));
+        store.update(rotated).await
     };
+    store.insert([plain_record(1)]).await;
+    let rotated = rotate(plain_record(1), 1, 11).await;
+    store.assert_found(1, &rotated).await;
+    store.assert_found(11, &rotated).await;
+    let rotated = rotate(rotated, 11, 12).await;
+    store.assert_not_found(1, "a superseded secret").await;
+    store.assert_found(11, &rotated).await;
+    store.assert_found(12, &rotated).await;
+    // Another token may have a digest that is no longer in use.
+    store.insert([plain_record(2).with_digest(digest(1))]).await;
+    store.update(rotated.with_previous_digest(None)).await;
+    store.assert_not_found(11, "a removed secret").await;
+}
+
+async fn deleted_tokens_are_not_found(store: &Fixture<impl TokenRegistry>) {
+    let delete = async |record| store.0.delete(&write(record)).await;
+    store.insert([full_record(1), plain_record(2)]).await;
+    let outdated = delete(full_record(1).with_revision(6)).await;
+    assert_rejected(
+        &outdated,
+        &RegistryError::RevisionMismatch,
+        "another revision",
+    );
+    store.assert_found(1, &full_record(1)).await;
+    store.delete(full_record(1)).await;
+    for number in [1, 1001] {
+        store
+            .assert_not_found(number, "a secret of a deleted token")
+            .await;
+    }
+    store.assert_absent(1).await;
+    let unknown = delete(full_record(1)).await;
+    assert_rejected(&unknown, &RegistryError::UnknownId, "an unknown id");
+    store.insert([full_record(1)]).await;
+    store.assert_stored(&full_record(1)).await;
+    store.assert_stored(&plain_record(2)).await;
+}
+
+async fn touch_changes_only_the_last_use(store: &Fixture<impl TokenRegistry>) {
+    store.insert([1, 2].map(plain_record)).await;
+    let touch = async |uses: &[(i64, i64)]| {
+        let uses = uses.iter().map(|(number, time)| (id(*number), at(*time)));
+        let touched = store.0.touch(&uses.collect::<Vec<_>>()).await;
+        touched.expect("last uses");
+    };
+    let used = |number, time| plain_record(number).with_last_used_at(at(time));
     touch(&[]).await;
     touch(&[(1, 100), (99, 100), (2, 50)]).await;
-    assert_same(
-        &stored(registry, 1).await,
-        &plain_record(1).with_last_used_at(at(100)),
-    );
+    store.assert_stored(&used(1, 100)).await;
     touch(&[(1, 90), (2, 60)]).await;
-    assert_same(
-        &stored(registry, 1).await,
-        &plain_record(1).with_last_used_at(at(100)),
-    );
-    assert_same(
-        &stored(registry, 2).await,
-        &plain_record(2).with_last_used_at(at(60)),
-    );
-    assert_absent(registry, 99).await;
+    store.assert_stored(&used(1, 100)).await;
+    store.assert_stored(&used(2, 60)).await;
+    store.assert_absent(99).await;
 }

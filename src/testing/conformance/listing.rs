@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use super::calls::insert;
+use super::fixture::Fixture;
 use super::records::{at, plain_record};
 use crate::registry::{Cursor, ListRequest, TokenFilter, TokenRegistry};
 use crate::store::{TokenRecord, TokenState, TokenStatus};
@@ -8,21 +8,29 @@ use crate::token::TokenId;
 
 const TOKENS: i64 = 60;
 
-pub(super) async fn check<R: TokenRegistry>(empty: impl AsyncFn() -> R) {
-    let registry = empty().await;
+/// The time of every listing.
+const NOW: i64 = 30;
+
+pub(super) async fn check<R: TokenRegistry>(empty: impl AsyncFn() -> Fixture<R>) {
+    let store = empty().await;
     let records: Vec<TokenRecord> = (0..TOKENS).map(record).collect();
-    for record in &records {
-        insert(&registry, record.clone()).await;
-    }
+    store.insert(records.clone()).await;
     for filter in filters() {
-        count_equals_the_matching_tokens(&registry, &records, &filter).await;
+        let matching = records.iter().filter(|it| filter.matches(it, at(NOW)));
+        let matching: BTreeSet<TokenId> = matching.map(TokenRecord::id).collect();
+        let count = store.0.count(&filter, at(NOW)).await.expect("a count");
+        assert_eq!(
+            count,
+            matching.len() as u64,
+            "the count of {filter:?} is not the number of matching tokens"
+        );
         for limit in [1, 7, 1000] {
-            pages_contain_exactly_the_matching_tokens(&registry, &records, &filter, limit).await;
+            pages_contain_exactly_the_matching_tokens(&store.0, &filter, limit, &matching).await;
         }
     }
 }
 
-/// Creates records of which each filter matches some, and of which several share each time.
+/// Returns a record. Each filter matches some of the records, and several have the same times.
 fn record(number: i64) -> TokenRecord {
     let record = plain_record(number)
         .with_created_at(at(number / 4))
@@ -30,14 +38,11 @@ fn record(number: i64) -> TokenRecord {
         .with_roles(&["deployer", "auditor", "100%"][..index(number, 4)])
         .with_scopes(&["a:b", "a:*"][..index(number, 3)])
         .with_label("team", ["x", "y"][index(number, 2)])
-        .with_state(
-            [
-                TokenState::Active,
-                TokenState::Disabled,
-                TokenState::Active,
-                TokenState::Revoked,
-            ][index(number, 4)],
-        );
+        .with_state(match index(number, 4) {
+            1 => TokenState::Disabled,
+            3 => TokenState::Revoked,
+            _ => TokenState::Active,
+        });
     let record = match index(number, 5) {
         0 => record.with_subject("team-a"),
         1 => record.with_subject("team-b"),
@@ -68,7 +73,7 @@ fn filters() -> Vec<TokenFilter> {
         all(),
         all().with_name("ci"),
         all().with_name("it's"),
-        all().with_name("nobody"),
+        all().with_name("unknown"),
         all().with_role("deployer"),
         all().with_role("auditor"),
         all().with_role("100%"),
@@ -134,59 +139,31 @@ fn filters_without_revoked() -> [TokenFilter; 7] {
     ]
 }
 
-async fn count_equals_the_matching_tokens(
-    registry: &impl TokenRegistry,
-    records: &[TokenRecord],
-    filter: &TokenFilter,
-) {
-    let now = at(30);
-    let matching = records.iter().filter(|it| filter.matches(it, now)).count();
-    let counted = registry.count(filter, now).await;
-    assert_eq!(
-        counted.expect("a store that works"),
-        matching as u64,
-        "{filter:?} counts other tokens than it matches"
-    );
-}
-
 async fn pages_contain_exactly_the_matching_tokens(
     registry: &impl TokenRegistry,
-    records: &[TokenRecord],
     filter: &TokenFilter,
     limit: usize,
+    matching: &BTreeSet<TokenId>,
 ) {
-    let now = at(30);
-    let first = ListRequest::new(filter.clone(), now).with_limit(limit);
-    let (mut listed, mut after): (Vec<TokenRecord>, Option<Cursor>) = (Vec::new(), None);
+    let mut request = ListRequest::new(filter.clone(), at(NOW)).with_limit(limit);
+    let mut listed: Vec<TokenRecord> = Vec::new();
     loop {
-        let request = match after {
-            None => first.clone(),
-            Some(cursor) => {
-                let request = first.clone().with_cursor(cursor);
-                request.expect("a cursor of this listing")
-            }
-        };
-        let page = registry.list(&request).await.expect("a store that works");
-        assert!(
-            page.records.len() <= limit,
-            "a page is longer than its limit"
-        );
+        let page = registry.list(&request).await.expect("a page");
+        assert!(page.records.len() <= limit, "a page exceeds its limit");
         listed.extend(page.records);
-        after = page.next;
-        if after.is_none() {
-            break;
-        }
+        let Some(next) = page.next else { break };
         assert!(
-            listed.len() <= records.len(),
+            listed.len() <= matching.len(),
             "a listing of {filter:?} does not end"
         );
+        request = request.with_cursor(next).expect("a cursor of this listing");
     }
-    let meant = records.iter().filter(|it| filter.matches(it, now));
-    let meant: BTreeSet<TokenId> = meant.map(TokenRecord::id).collect();
     let ids: BTreeSet<TokenId> = listed.iter().map(TokenRecord::id).collect();
-    assert_eq!(ids, meant, "{filter:?} lists other tokens than it means");
+    assert_eq!(
+        ids, *matching,
+        "{filter:?} lists other tokens than it matches"
+    );
     assert_eq!(listed.len(), ids.len(), "{filter:?} lists a token twice");
-    let order = first.order();
-    let places: Vec<Cursor> = listed.iter().map(|it| Cursor::at(order, it)).collect();
-    assert!(places.is_sorted(), "{filter:?} lists out of order");
+    let positions = listed.iter().map(|it| Cursor::at(request.order(), it));
+    assert!(positions.is_sorted(), "{filter:?} lists out of order");
 }

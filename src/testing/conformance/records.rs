@@ -35,7 +35,7 @@ pub(super) fn at(seconds: i64) -> SystemTime {
     }
 }
 
-/// Returns a token with nothing but a name and the time of its creation.
+/// Returns a record with a name, a creation time and a revision, and the default of all other fields.
 pub(super) fn plain_record(number: i64) -> TokenRecord {
     TokenRecord::new(id(number), digest(number))
         .with_name(format!("token {number}"))
@@ -43,7 +43,7 @@ pub(super) fn plain_record(number: i64) -> TokenRecord {
         .with_revision(1)
 }
 
-/// Returns a token with everything, and with characters that need care.
+/// Returns a record with a value in each field, including characters that need escaping.
 pub(super) fn full_record(number: i64) -> TokenRecord {
     plain_record(number)
         .with_name("näme 'with' \"quotes\" % _ \\ ; --")
@@ -64,7 +64,7 @@ pub(super) fn full_record(number: i64) -> TokenRecord {
         .with_revision(7)
 }
 
-/// Returns a write without limits, with something to tell.
+/// Returns a write without limits, whose audit event has a change.
 pub(super) fn write(record: TokenRecord) -> Write {
     let event = AuditEvent::new(at(0), "conformance", AuditAction::Updated, record.id());
     let change = FieldChange {
@@ -75,7 +75,7 @@ pub(super) fn write(record: TokenRecord) -> Write {
     Write::new(record, event.with_change(change))
 }
 
-/// Returns whether two records are alike in everything.
+/// Returns whether all fields of two records are equal.
 pub(super) fn records_are_equal(a: &TokenRecord, b: &TokenRecord) -> bool {
     let times = |it: &TokenRecord| {
         [
@@ -97,14 +97,15 @@ pub(super) fn records_are_equal(a: &TokenRecord, b: &TokenRecord) -> bool {
 pub(super) fn assert_same(found: &TokenRecord, expected: &TokenRecord) {
     assert!(
         records_are_equal(found, expected),
-        "a record came back as {found:?}, not as {expected:?} (or differs in what that hides)"
+        "returned {found:?} instead of {expected:?} (`Debug` omits some fields)"
     );
 }
 
+/// Checks the fields that a verdict and a principal use.
 pub(super) fn assert_principal(found: &TokenRecord, expected: &TokenRecord) {
     assert!(
         principals_are_equal(found, expected),
-        "a record came back as {found:?}, not as {expected:?} (or differs in what that hides)"
+        "returned {found:?} instead of {expected:?} (`Debug` omits some fields)"
     );
 }
 
