@@ -109,6 +109,35 @@ impl Write {
         }
     }
 
+    /// Checks the authority and the id of an insertion. `find` returns the stored record of an id.
+    pub(crate) fn check_insert<'r>(
+        &self,
+        find: impl Fn(TokenId) -> Option<&'r TokenRecord>,
+    ) -> Result<(), RegistryError> {
+        self.authorize(self.actor_id().and_then(&find), None)?;
+        match find(self.record.id()) {
+            Some(_) => Err(RegistryError::DuplicateId),
+            None => Ok(()),
+        }
+    }
+
+    /// Checks the revision, the authority and the last administrator of an update or deletion, and
+    /// returns the stored record. `find` returns the stored record of an id, and `records` are all
+    /// tokens.
+    pub(crate) fn check_change<'r>(
+        &self,
+        find: impl Fn(TokenId) -> Option<&'r TokenRecord>,
+        records: impl IntoIterator<Item = &'r TokenRecord>,
+    ) -> Result<&'r TokenRecord, RegistryError> {
+        let stored = find(self.record.id()).ok_or(RegistryError::UnknownId)?;
+        if stored.revision() != self.record.revision() {
+            return Err(RegistryError::RevisionMismatch);
+        }
+        self.authorize(self.actor_id().and_then(&find), Some(stored))?;
+        self.check_last_admin(records)?;
+        Ok(stored)
+    }
+
     /// Returns the record.
     pub fn record(&self) -> &TokenRecord {
         &self.record

@@ -9,11 +9,15 @@ mod file_store;
 mod shared;
 mod source;
 mod status;
+#[cfg(feature = "cli")]
+mod token_file_error;
 mod token_scan;
 mod watch;
 
 #[cfg(feature = "cli")]
-pub use self::edit::{TokenFile, TokenFileError};
+pub use self::edit::TokenFile;
 pub use self::error::{FileStoreError, FileStoreErrorKind};
 pub use self::file_store::{FileStore, FileStoreOptions};
 pub use self::status::FileStatus;
+#[cfg(feature = "cli")]
+pub use self::token_file_error::TokenFileError;

@@ -69,7 +69,7 @@ impl Source {
             let location = Location::line(line);
             return Err(Cause::Token { location });
         }
-        codec::records(self.format.parse(text)?)
+        codec::records(self.format, text)
     }
 }
 

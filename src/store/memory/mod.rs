@@ -2,27 +2,27 @@ mod registry;
 mod table;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 
 pub use self::table::MemoryStoreError;
-use self::table::{ByDigest, Table};
+use self::table::{ByDigest, Table, Writer};
 use super::{
     Cached, ChangeFeed, ChangeListener, Credential, StoreError, TokenChange, TokenRecord,
     TokenState, TokenStore,
 };
 use crate::token::TokenId;
 
-/// Tokens in the memory of the process: for tests, and for tokens that are known at start.
+/// A store in the memory of the process, for tests and for tokens that are known at start.
 ///
 /// 1. A lookup takes no lock and does not allocate. Its cost does not depend on the number of
-///    tokens. Writers exclude each other; readers do not wait for them.
-/// 2. Every request that begins after the method returned sees the change.
+///    tokens. Writers take turns; lookups do not wait for them.
+/// 2. Every request that begins after a method returns sees its change.
 /// 3. Clones share the tokens. Nothing is persisted.
-/// 4. It is also a [registry](crate::registry::TokenRegistry), for use with
-///    [`ServiceTokens`](crate::ServiceTokens). The methods here change records without a policy and
+/// 4. The store is also a [registry](crate::registry::TokenRegistry), for use with
+///    [`ServiceTokens`](crate::ServiceTokens). Its own methods change records without a policy and
 ///    an audit event.
 ///
 /// ```
@@ -58,45 +58,41 @@ impl MemoryStore {
     ///
     /// Returns an error if the id or the digest exists; nothing is changed.
     pub fn insert(&self, record: TokenRecord) -> Result<(), MemoryStoreError> {
-        let change = TokenChange::between(None, Some(&record));
-        self.lock().insert(&self.0.by_digest, record)?;
-        self.0.feed.publish(&change);
-        Ok(())
+        self.commit(|tokens| {
+            tokens.insert(&record)?;
+            Ok(((), None, Some(record)))
+        })
     }
 
     /// Replaces the record with the same id, and increments its revision. Another digest rotates
-    /// the secret: the new one works before the old one stops, and the old one is rejected once
-    /// this returns.
+    /// the secret: the new secret is accepted before the old one is rejected, and the old one is
+    /// rejected once this returns.
     ///
     /// # Errors
     ///
     /// Returns an error if no token has this id, or another token has this digest; nothing is
     /// changed.
     pub fn replace(&self, record: TokenRecord) -> Result<(), MemoryStoreError> {
-        self.change(record.id(), |known| {
-            record.with_revision(known.revision() + 1)
-        })
+        self.change(record.id(), |_| record)
     }
 
-    /// Revokes the token for good. Its record stays, so that the response can say that it was
-    /// revoked.
+    /// Revokes the token permanently. Its record stays, so that a response can say that the token
+    /// was revoked.
     ///
     /// # Errors
     ///
     /// Returns an error if no token has this id.
     pub fn revoke(&self, id: TokenId) -> Result<(), MemoryStoreError> {
-        self.change(id, |known| {
-            let revision = known.revision() + 1;
-            let revoked = known.clone().with_state(TokenState::Revoked);
-            revoked.with_revision(revision)
-        })
+        self.change(id, |known| known.with_state(TokenState::Revoked))
     }
 
     /// Removes the token and returns its record.
     pub fn remove(&self, id: TokenId) -> Option<TokenRecord> {
-        let record = self.lock().remove(&self.0.by_digest, id)?;
-        self.publish(Some(&record), None);
-        Some(record)
+        let removed = self.commit(|tokens| {
+            let record = tokens.remove(id).ok_or(())?;
+            Ok::<_, ()>((record.clone(), Some(record), None))
+        });
+        removed.ok()
     }
 
     /// Returns the record of the token with this id.
@@ -117,25 +113,31 @@ impl MemoryStore {
     fn change(
         &self,
         id: TokenId,
-        next: impl FnOnce(&TokenRecord) -> TokenRecord,
+        next: impl FnOnce(TokenRecord) -> TokenRecord,
     ) -> Result<(), MemoryStoreError> {
-        let mut table = self.lock();
-        let known = table.get(id).cloned().ok_or(MemoryStoreError::UnknownId)?;
-        let record = next(&known);
-        table.replace(&self.0.by_digest, &record)?;
-        drop(table);
-        self.publish(Some(&known), Some(&record));
-        Ok(())
+        self.commit(|tokens| {
+            let known = tokens.get(id).ok_or(MemoryStoreError::UnknownId)?;
+            let record = next(known.clone()).with_revision(known.revision() + 1);
+            let known = tokens.replace(&record)?;
+            Ok(((), Some(known), Some(record)))
+        })
     }
 
-    fn publish(&self, before: Option<&TokenRecord>, after: Option<&TokenRecord>) {
-        self.0.feed.publish(&TokenChange::between(before, after));
+    /// Makes a change under the lock, then publishes the records before and after it.
+    fn commit<T, E>(
+        &self,
+        change: impl FnOnce(&mut Writer<'_>) -> Result<(T, Option<TokenRecord>, Option<TokenRecord>), E>,
+    ) -> Result<T, E> {
+        let (value, before, after) = change(&mut self.lock())?;
+        let change = TokenChange::between(before.as_ref(), after.as_ref());
+        self.0.feed.publish(&change);
+        Ok(value)
     }
 
-    /// A panic under the lock cannot leave the maps in a state that accepts a wrong token, so
-    /// poison is ignored.
-    fn lock(&self) -> MutexGuard<'_, Table> {
-        self.0.table.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Ignores poison: a panic under the lock cannot leave maps that accept a wrong token.
+    fn lock(&self) -> Writer<'_> {
+        let table = self.0.table.lock().unwrap_or_else(PoisonError::into_inner);
+        Writer::new(&self.0.by_digest, table)
     }
 }
 

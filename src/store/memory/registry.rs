@@ -3,41 +3,27 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 
 use super::MemoryStore;
-use super::table::{MemoryStoreError, Table};
+use super::table::MemoryStoreError;
 use crate::digest::TokenDigest;
 use crate::registry::{ListRequest, RegistryError, TokenPage, TokenRegistry, Write};
 use crate::store::{StoreError, TokenRecord};
 use crate::token::TokenId;
 
-/// Listing scans every token. Writers wait meanwhile, requests do not.
+/// A listing scans every token. Writers wait meanwhile, requests do not.
 #[async_trait]
 impl TokenRegistry for MemoryStore {
     async fn insert(&self, write: &Write) -> Result<(), RegistryError> {
-        let record = write.record();
-        {
-            let mut table = self.lock();
-            write.authorize(actor(&table, write), None)?;
-            if table.get(record.id()).is_some() {
-                return Err(RegistryError::DuplicateId);
-            }
-            if let Some(name) = write.reserved_name()
-                && table.is_reserved(name, record.id())
-            {
-                return Err(RegistryError::NameTaken);
-            }
-            if write
-                .max_tokens()
-                .is_some_and(|max| table.has_at_least(max))
-            {
+        self.commit(|tokens| {
+            write.check_insert(|id| tokens.get(id))?;
+            tokens.check_name(write)?;
+            let is_full = |max| tokens.has_at_least(max);
+            if write.max_tokens().is_some_and(is_full) {
                 return Err(RegistryError::TooManyTokens);
             }
-            table.insert(&self.0.by_digest, record.clone())?;
-            if let Some(name) = write.reserved_name() {
-                table.reserve(name, record.id());
-            }
-        }
-        self.publish(None, Some(record));
-        Ok(())
+            tokens.insert(write.record())?;
+            tokens.reserve_name(write);
+            Ok(((), None, Some(write.record().clone())))
+        })
     }
 
     async fn get(&self, id: TokenId) -> Result<Option<TokenRecord>, StoreError> {
@@ -59,65 +45,33 @@ impl TokenRegistry for MemoryStore {
     }
 
     async fn update(&self, write: &Write) -> Result<TokenRecord, RegistryError> {
-        let id = write.record().id();
-        let (known, record) = {
-            let mut table = self.lock();
-            let known = table.get(id).cloned().ok_or(RegistryError::UnknownId)?;
-            if known.revision() != write.record().revision() {
-                return Err(RegistryError::RevisionMismatch);
-            }
-            check_write(&table, write, &known)?;
-            if let Some(name) = write.reserved_name()
-                && table.is_reserved(name, id)
-            {
-                return Err(RegistryError::NameTaken);
-            }
+        self.commit(|tokens| {
+            let known = write.check_change(|id| tokens.get(id), tokens.records())?;
+            tokens.check_name(write)?;
             let record = write.record().clone();
             let record = record
                 .with_revision(known.revision() + 1)
                 .with_last_used_at(known.last_used_at());
-            table.replace(&self.0.by_digest, &record)?;
-            if let Some(name) = write.reserved_name() {
-                table.reserve(name, id);
-            }
-            (known, record)
-        };
-        self.publish(Some(&known), Some(&record));
-        Ok(record)
+            let known = tokens.replace(&record)?;
+            tokens.reserve_name(write);
+            Ok((record.clone(), Some(known), Some(record)))
+        })
     }
 
     async fn delete(&self, write: &Write) -> Result<(), RegistryError> {
-        let id = write.record().id();
-        let known = {
-            let mut table = self.lock();
-            let known = table.get(id).cloned().ok_or(RegistryError::UnknownId)?;
-            if known.revision() != write.record().revision() {
-                return Err(RegistryError::RevisionMismatch);
-            }
-            check_write(&table, write, &known)?;
-            table.remove(&self.0.by_digest, id);
-            known
-        };
-        self.publish(Some(&known), None);
-        Ok(())
+        self.commit(|tokens| {
+            write.check_change(|id| tokens.get(id), tokens.records())?;
+            Ok(((), tokens.remove(write.record().id()), None))
+        })
     }
 
     async fn touch(&self, uses: &[(TokenId, SystemTime)]) -> Result<(), StoreError> {
-        let mut table = self.lock();
+        let mut tokens = self.lock();
         for (id, at) in uses {
-            table.touch(&self.0.by_digest, *id, *at);
+            tokens.touch(*id, *at);
         }
         Ok(())
     }
-}
-
-fn actor<'t>(table: &'t Table, write: &Write) -> Option<&'t TokenRecord> {
-    table.get(write.actor_id()?)
-}
-
-fn check_write(table: &Table, write: &Write, known: &TokenRecord) -> Result<(), RegistryError> {
-    write.authorize(actor(table, write), Some(known))?;
-    write.check_last_admin(table.records())
 }
 
 impl From<MemoryStoreError> for RegistryError {

@@ -1,153 +1,161 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::MutexGuard;
 use std::time::SystemTime;
 
 use papaya::Guard;
 
 use crate::digest::TokenDigest;
+use crate::registry::{RegistryError, Write};
 use crate::store::{TokenRecord, TokenState};
 use crate::token::TokenId;
 
 pub(super) type ByDigest = papaya::HashMap<u64, TokenRecord, BuildHasherDefault<DigestIndex>>;
 
-/// The map frees its outgrown tables in batches of other garbage, of which inserting makes none. A
-/// flush frees them at once, and interrupts all readers for a moment: so, now and then.
+/// The map frees outgrown tables together with other garbage, which insertions do not create. A
+/// flush frees them at once but interrupts all readers briefly, so it is done at this interval.
 const FLUSH_INTERVAL: usize = 1024;
 
-/// What writers change, one at a time. Each change takes the index that requests read along.
+/// The tokens by id, and the reserved names.
 #[derive(Default)]
 pub(super) struct Table {
     records: BTreeMap<TokenId, TokenRecord>,
-    /// Names that no other token may take.
+    /// Names that no other token may have.
     reserved: HashMap<Box<str>, TokenId>,
 }
 
-impl Table {
+/// Changes the table and the index that requests read. There is one writer at a time.
+pub(super) struct Writer<'s> {
+    by_digest: &'s ByDigest,
+    table: MutexGuard<'s, Table>,
+}
+
+impl<'s> Writer<'s> {
+    pub(super) fn new(by_digest: &'s ByDigest, table: MutexGuard<'s, Table>) -> Self {
+        Self { by_digest, table }
+    }
+
     pub(super) fn get(&self, id: TokenId) -> Option<&TokenRecord> {
-        self.records.get(&id)
+        self.table.records.get(&id)
     }
 
     pub(super) fn len(&self) -> usize {
-        self.records.len()
+        self.table.records.len()
     }
 
     pub(super) fn records(&self) -> impl Iterator<Item = &TokenRecord> {
-        self.records.values()
+        self.table.records.values()
     }
 
-    /// Returns whether there are at least this many tokens which are not revoked.
+    /// Returns whether there are at least this many unrevoked tokens.
     pub(super) fn has_at_least(&self, count: u64) -> bool {
-        let mut live = self
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        let unrevoked = self
             .records()
-            .filter(|record| record.state() != TokenState::Revoked);
-        match usize::try_from(count) {
-            Ok(0) => true,
-            Ok(count) => live.nth(count - 1).is_some(),
-            Err(_) => false,
+            .filter(|it| it.state() != TokenState::Revoked);
+        unrevoked.take(count).count() == count
+    }
+
+    /// Checks that no other token holds the name that the write reserves.
+    pub(super) fn check_name(&self, write: &Write) -> Result<(), RegistryError> {
+        let holder = write
+            .reserved_name()
+            .and_then(|name| self.table.reserved.get(name));
+        match holder {
+            Some(holder) if *holder != write.record().id() => Err(RegistryError::NameTaken),
+            _ => Ok(()),
         }
     }
 
-    /// Returns whether a token other than this one holds the name.
-    pub(super) fn is_reserved(&self, name: &str, id: TokenId) -> bool {
-        self.reserved.get(name).is_some_and(|holder| *holder != id)
+    /// Reserves the name of the write, if it is unique.
+    pub(super) fn reserve_name(&mut self, write: &Write) {
+        if let Some(name) = write.reserved_name() {
+            self.table.reserved.insert(name.into(), write.record().id());
+        }
     }
 
-    /// Keeps the name for the token.
-    pub(super) fn reserve(&mut self, name: &str, id: TokenId) {
-        self.reserved.insert(name.into(), id);
-    }
-
-    pub(super) fn insert(
-        &mut self,
-        by_digest: &ByDigest,
-        record: TokenRecord,
-    ) -> Result<(), MemoryStoreError> {
-        let guard = by_digest.guard();
-        let Entry::Vacant(vacant) = self.records.entry(record.id()) else {
+    pub(super) fn insert(&mut self, record: &TokenRecord) -> Result<(), MemoryStoreError> {
+        let table = &mut *self.table;
+        let Entry::Vacant(vacant) = table.records.entry(record.id()) else {
             return Err(MemoryStoreError::DuplicateId);
         };
-        let is_taken = |digest: &TokenDigest| by_digest.contains_key(&digest.index(), &guard);
-        if record.digests().any(is_taken) {
-            return Err(MemoryStoreError::DuplicateDigest);
-        }
-        for index in record.digests().map(TokenDigest::index) {
-            by_digest.insert(index, record.clone(), &guard);
-        }
-        vacant.insert(record);
-        if self.records.len().is_multiple_of(FLUSH_INTERVAL) {
-            guard.flush();
+        index(self.by_digest, record)?;
+        vacant.insert(record.clone());
+        if table.records.len().is_multiple_of(FLUSH_INTERVAL) {
+            self.by_digest.guard().flush();
         }
         Ok(())
     }
 
-    /// Puts the record where the one with its id is, in all maps.
+    /// Replaces the record with the same id, and returns the old one.
     pub(super) fn replace(
         &mut self,
-        by_digest: &ByDigest,
         record: &TokenRecord,
-    ) -> Result<(), MemoryStoreError> {
-        let id = record.id();
-        let known = self
-            .records
-            .get_mut(&id)
-            .ok_or(MemoryStoreError::UnknownId)?;
-        let guard = by_digest.guard();
-        let is_taken = |digest: &TokenDigest| {
-            let holder = by_digest.get(&digest.index(), &guard);
-            holder.is_some_and(|holder| holder.id() != id)
-        };
-        if record.digests().any(is_taken) {
-            return Err(MemoryStoreError::DuplicateDigest);
-        }
+    ) -> Result<TokenRecord, MemoryStoreError> {
+        let known = self.table.records.get_mut(&record.id());
+        let known = known.ok_or(MemoryStoreError::UnknownId)?;
+        index(self.by_digest, record)?;
         let old = std::mem::replace(known, record.clone());
-        for index in record.digests().map(TokenDigest::index) {
-            by_digest.insert(index, record.clone(), &guard);
-        }
+        let by_digest = self.by_digest.pin();
         for index in old.digests().map(TokenDigest::index) {
             if !record.digests().any(|digest| digest.index() == index) {
-                by_digest.remove(&index, &guard);
+                by_digest.remove(&index);
             }
         }
         if record.state() == TokenState::Revoked || record.name() != old.name() {
-            self.release(&old);
+            self.release_name(&old);
         }
-        Ok(())
+        Ok(old)
     }
 
-    pub(super) fn remove(&mut self, by_digest: &ByDigest, id: TokenId) -> Option<TokenRecord> {
-        let record = self.records.remove(&id)?;
-        let guard = by_digest.guard();
+    pub(super) fn remove(&mut self, id: TokenId) -> Option<TokenRecord> {
+        let record = self.table.records.remove(&id)?;
+        let by_digest = self.by_digest.pin();
         for index in record.digests().map(TokenDigest::index) {
-            by_digest.remove(&index, &guard);
+            by_digest.remove(&index);
         }
-        self.release(&record);
+        self.release_name(&record);
         Some(record)
     }
 
-    /// Notes a use. Moves forward only.
-    pub(super) fn touch(&mut self, by_digest: &ByDigest, id: TokenId, at: SystemTime) {
-        let Some(known) = self.records.get_mut(&id) else {
-            return;
-        };
-        if known.last_used_at() < Some(at) {
-            let touched = known.clone().with_last_used_at(at);
-            *known = touched.clone();
-            let guard = by_digest.guard();
-            for index in touched.digests().map(TokenDigest::index) {
-                by_digest.insert(index, touched.clone(), &guard);
+    /// Moves the time of the last use forward.
+    pub(super) fn touch(&mut self, id: TokenId, at: SystemTime) {
+        if let Some(known) = self.table.records.get_mut(&id)
+            && known.last_used_at() < Some(at)
+        {
+            *known = known.clone().with_last_used_at(at);
+            let by_digest = self.by_digest.pin();
+            for index in known.digests().map(TokenDigest::index) {
+                by_digest.insert(index, known.clone());
             }
         }
     }
 
-    fn release(&mut self, record: &TokenRecord) {
-        if self.reserved.get(record.name()) == Some(&record.id()) {
-            self.reserved.remove(record.name());
+    fn release_name(&mut self, record: &TokenRecord) {
+        if self.table.reserved.get(record.name()) == Some(&record.id()) {
+            self.table.reserved.remove(record.name());
         }
     }
 }
 
-/// Eight bytes of a SHA-256 digest are as uniform as any hash of them would be.
+/// Makes a record available to requests, unless another token has one of its digests.
+fn index(by_digest: &ByDigest, record: &TokenRecord) -> Result<(), MemoryStoreError> {
+    let by_digest = by_digest.pin();
+    let is_taken = |digest: &TokenDigest| {
+        let holder = by_digest.get(&digest.index());
+        holder.is_some_and(|holder| holder.id() != record.id())
+    };
+    if record.digests().any(is_taken) {
+        return Err(MemoryStoreError::DuplicateDigest);
+    }
+    for index in record.digests().map(TokenDigest::index) {
+        by_digest.insert(index, record.clone());
+    }
+    Ok(())
+}
+
+/// Uses eight bytes of a SHA-256 digest as the hash, because they are uniformly distributed.
 #[derive(Default)]
 pub(super) struct DigestIndex(u64);
 

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::ops::Range;
 use std::path::Path;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -14,31 +15,28 @@ pub(in crate::store::file) enum Format {
     Json,
 }
 
-/// A value from a file of either format. It may be a secret, so errors never quote it.
+/// A value of a file in either format. It may be a secret, so errors never quote it.
 pub(in crate::store::file) struct Value {
-    /// Counted from 1; unknown in JSON.
-    pub(super) line: Option<usize>,
-    pub(super) data: Data,
+    /// The bytes in a TOML text. Unknown in JSON, and then empty.
+    pub(in crate::store::file) span: Range<usize>,
+    pub(in crate::store::file) data: Data,
 }
 
-pub(super) enum Data {
+pub(in crate::store::file) enum Data {
     Text(String),
     /// A TOML date or time without quotes.
     Time(String),
     List(Vec<Value>),
-    /// In JSON, a name may occur twice.
-    Map(Vec<(String, Value)>),
+    /// In the order of the file. In JSON, a name may occur twice.
+    Map(Vec<Field>),
     /// A value of a type that no field has.
     Other,
 }
 
-impl Data {
-    pub(super) fn as_text(&self) -> Option<&str> {
-        match self {
-            Self::Text(text) => Some(text),
-            _ => None,
-        }
-    }
+pub(in crate::store::file) struct Field {
+    pub(in crate::store::file) name: String,
+    pub(in crate::store::file) key: Range<usize>,
+    pub(in crate::store::file) value: Value,
 }
 
 impl Format {
@@ -54,12 +52,11 @@ impl Format {
     pub(in crate::store::file) fn parse(self, text: &str) -> Result<Value, Cause> {
         match self {
             Self::Toml => {
-                let lines = LineIndex::new(text);
                 let table = DeTable::parse(text).map_err(|error| Cause::Syntax {
                     format: "TOML",
-                    location: Location::line(error.span().map(|span| lines.line(span.start))),
+                    location: Location::line(error.span().map(|span| line(text, span.start))),
                 })?;
-                Ok(lines.map(table.get_ref()))
+                Ok(Value::new(table.span(), map(table.get_ref())))
             }
             Self::Json => serde_json::from_str(text).map_err(|error| Cause::Syntax {
                 format: "JSON",
@@ -72,47 +69,103 @@ impl Format {
     }
 }
 
-/// The offsets of the line ends of a TOML text.
-struct LineIndex(Vec<usize>);
+/// Returns the line of the byte at this offset, counted from 1.
+pub(super) fn line(text: &str, offset: usize) -> usize {
+    text[..offset].matches('\n').count() + 1
+}
 
-impl LineIndex {
-    fn new(text: &str) -> Self {
-        let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
-        Self(ends.map(|(offset, _)| offset).collect())
+impl Value {
+    fn new(span: Range<usize>, data: Data) -> Self {
+        Self { span, data }
     }
 
-    /// Returns the line of the byte at this offset, counted from 1.
-    fn line(&self, offset: usize) -> usize {
-        self.0.partition_point(|end| *end < offset) + 1
-    }
-
-    fn map(&self, table: &DeTable<'_>) -> Value {
-        let fields = table.iter().map(|(name, value)| {
-            let line = Some(self.line(name.span().start));
-            let data = self.value(value).data;
-            (name.get_ref().to_string(), Value { line, data })
-        });
-        let data = Data::Map(fields.collect());
-        Value { line: None, data }
-    }
-
-    fn value(&self, value: &Spanned<DeValue<'_>>) -> Value {
-        let line = Some(self.line(value.span().start));
+    fn from_toml(value: &Spanned<DeValue<'_>>) -> Self {
         let data = match value.get_ref() {
             DeValue::String(text) => Data::Text(text.to_string()),
             DeValue::Datetime(time) => Data::Time(time.to_string()),
-            DeValue::Array(values) => Data::List(values.iter().map(|it| self.value(it)).collect()),
-            DeValue::Table(table) => self.map(table).data,
+            DeValue::Array(values) => Data::List(values.iter().map(Self::from_toml).collect()),
+            DeValue::Table(table) => map(table),
             DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) => Data::Other,
         };
-        Value { line, data }
+        Self::new(value.span(), data)
     }
+
+    pub(in crate::store::file) fn as_text(&self) -> Option<&str> {
+        match &self.data {
+            Data::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+}
+
+impl Field {
+    /// Returns the name and the value if that is a string.
+    pub(super) fn as_text(&self) -> Option<(&str, &str)> {
+        Some((&self.name, self.value.as_text()?))
+    }
+}
+
+#[cfg(feature = "cli")]
+impl Value {
+    /// Returns the elements of an array, or none.
+    pub(in crate::store::file) fn elements(&self) -> &[Self] {
+        match &self.data {
+            Data::List(values) => values,
+            _ => &[],
+        }
+    }
+
+    /// Returns the fields of a table, or none.
+    pub(in crate::store::file) fn fields(&self) -> &[Field] {
+        match &self.data {
+            Data::Map(fields) => fields,
+            _ => &[],
+        }
+    }
+
+    pub(in crate::store::file) fn field(&self, name: &str) -> Option<&Field> {
+        self.fields().iter().find(|field| field.name == name)
+    }
+
+    /// Returns the end of the value, including nested fields.
+    pub(in crate::store::file) fn end(&self) -> usize {
+        let ends = self.fields().iter().map(|field| field.value.end());
+        ends.fold(self.span.end, usize::max)
+    }
+}
+
+#[cfg(feature = "cli")]
+impl Field {
+    /// Returns the range from the key to the end of the value, including nested fields.
+    pub(in crate::store::file) fn extent(&self) -> Range<usize> {
+        self.key.start..self.value.end()
+    }
+
+    /// Returns the ranges of the lines of the field. Other fields may stand between dotted keys.
+    pub(in crate::store::file) fn lines(&self) -> Vec<Range<usize>> {
+        if self.value.span == self.key {
+            self.value.fields().iter().map(Self::extent).collect()
+        } else {
+            vec![self.extent()]
+        }
+    }
+}
+
+fn map(table: &DeTable<'_>) -> Data {
+    let fields = table.iter().map(|(key, value)| Field {
+        name: key.get_ref().to_string(),
+        key: key.span(),
+        value: Value::from_toml(value),
+    });
+    let mut fields: Vec<Field> = fields.collect();
+    fields.sort_by_key(|field| field.key.start);
+    Data::Map(fields)
 }
 
 impl<'de> Deserialize<'de> for Value {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let data = deserializer.deserialize_any(DataVisitor)?;
-        Ok(Self { line: None, data })
+        Ok(Self::new(0..0, data))
     }
 }
 
@@ -159,8 +212,9 @@ impl<'de> Visitor<'de> for DataVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Data, A::Error> {
         let mut map = Vec::new();
-        while let Some(field) = fields.next_entry()? {
-            map.push(field);
+        while let Some((name, value)) = fields.next_entry()? {
+            let key = 0..0;
+            map.push(Field { name, key, value });
         }
         Ok(Data::Map(map))
     }

@@ -6,6 +6,8 @@ mod read;
 mod write;
 
 pub(super) use self::document::Format;
+#[cfg(feature = "cli")]
+pub(super) use self::document::{Data, Field, Value};
 pub(super) use self::read::records;
 #[cfg(feature = "cli")]
-pub(super) use self::write::{Fields, Unsupported, pair, string};
+pub(super) use self::write::{Fields, pair, string};

@@ -1,7 +1,8 @@
 use std::collections::HashSet;
+use std::ops::Range;
 use std::time::SystemTime;
 
-use super::document::{Data, Value};
+use super::document::{Data, Field, Format, Value, line};
 use crate::clock::date_time::{self, ParseDateTimeError};
 use crate::digest::TokenDigest;
 use crate::principal::{Roles, Scopes};
@@ -10,15 +11,19 @@ use crate::store::file::fields::{FIELDS, state_name};
 use crate::store::{TokenRecord, TokenState};
 use crate::token::TokenId;
 
-/// Field names that suggest that the value is a token.
+/// Names of fields whose value is probably a token.
 const SECRET_FIELDS: [&str; 3] = ["token", "secret", "api_key"];
 
 /// Reads all tokens of a file. Returns an error if any of them is invalid.
-pub(in crate::store::file) fn records(document: Value) -> Result<Vec<TokenRecord>, Cause> {
+pub(in crate::store::file) fn records(
+    format: Format,
+    text: &str,
+) -> Result<Vec<TokenRecord>, Cause> {
+    let lines = Lines((format == Format::Toml).then_some(text));
     let (mut ids, mut digests) = (HashSet::new(), HashSet::new());
-    let entries = entries(document)?.into_iter().enumerate();
-    let records = entries.map(|(index, value)| {
-        let entry = Entry::read(index + 1, value)?;
+    let tokens = tokens(format.parse(text)?, lines)?.into_iter();
+    let records = tokens.enumerate().map(|(index, value)| {
+        let entry = Entry::read(index + 1, value, lines)?;
         let record = entry.record()?;
         if !digests.insert(*record.digest().as_bytes()) {
             return Err(entry.invalid("digest", Problem::Duplicate));
@@ -31,15 +36,26 @@ pub(in crate::store::file) fn records(document: Value) -> Result<Vec<TokenRecord
     records.collect()
 }
 
-fn entries(document: Value) -> Result<Vec<Value>, Cause> {
+/// The TOML text whose lines errors name. The places of JSON values are unknown.
+#[derive(Clone, Copy)]
+struct Lines<'t>(Option<&'t str>);
+
+impl Lines<'_> {
+    fn locate(self, span: &Range<usize>) -> Location {
+        Location::line(self.0.map(|text| line(text, span.start)))
+    }
+}
+
+/// Returns the elements of `tokens`, which must be the only field of the document.
+fn tokens(document: Value, lines: Lines<'_>) -> Result<Vec<Value>, Cause> {
     let Data::Map(fields) = document.data else {
         let problem = Problem::WrongType("an object with the field `tokens`");
         return Err(Cause::invalid(Location::default(), problem));
     };
     let field = Some("tokens");
     let mut tokens = None;
-    for (name, value) in fields {
-        let location = Location::line(value.line);
+    for Field { name, key, value } in fields {
+        let location = lines.locate(&key);
         if name != "tokens" {
             return Err(Cause::invalid(location, Problem::UnknownTopLevelField));
         }
@@ -52,49 +68,47 @@ fn entries(document: Value) -> Result<Vec<Value>, Cause> {
             return Err(Cause::invalid(location, Problem::Repeated));
         }
     }
-    tokens.ok_or_else(|| {
-        let location = Location {
-            field,
-            ..Location::default()
-        };
-        Cause::invalid(location, Problem::Missing)
-    })
+    let location = Location {
+        field,
+        ..Location::default()
+    };
+    tokens.ok_or(Cause::invalid(location, Problem::Missing))
 }
 
-/// One token of a file: each field is known and occurs once.
-struct Entry {
+/// A token of a file. Each field is known and occurs once.
+struct Entry<'t> {
     number: usize,
-    line: Option<usize>,
-    fields: Vec<(&'static str, Value)>,
+    span: Range<usize>,
+    fields: Vec<Field>,
+    lines: Lines<'t>,
 }
 
-impl Entry {
-    fn read(number: usize, value: Value) -> Result<Self, Cause> {
+impl<'t> Entry<'t> {
+    fn read(number: usize, value: Value, lines: Lines<'t>) -> Result<Self, Cause> {
+        let (span, fields) = (value.span, Vec::new());
         let mut entry = Self {
             number,
-            line: value.line,
-            fields: Vec::new(),
+            span,
+            fields,
+            lines,
         };
         let Data::Map(fields) = value.data else {
             let problem = Problem::WrongType("a table");
-            return Err(Cause::invalid(entry.location(None), problem));
+            return Err(Cause::invalid(entry.location(&entry.span), problem));
         };
-        for (name, value) in fields {
-            let Some(field) = FIELDS.into_iter().find(|field| *field == name) else {
-                let location = Location {
-                    line: value.line.or(entry.line),
-                    ..entry.location(None)
-                };
-                return Err(if SECRET_FIELDS.contains(&&*name) {
+        for field in fields {
+            let Some(name) = FIELDS.into_iter().find(|name| *name == field.name) else {
+                let location = entry.location(&field.key);
+                return Err(if SECRET_FIELDS.contains(&&*field.name) {
                     Cause::Token { location }
                 } else {
                     Cause::invalid(location, Problem::UnknownField)
                 });
             };
-            if entry.get(field).is_some() {
-                return Err(entry.invalid(field, Problem::Repeated));
+            if entry.get(name).is_some() {
+                return Err(entry.invalid(name, Problem::Repeated));
             }
-            entry.fields.push((field, value));
+            entry.fields.push(field);
         }
         Ok(entry)
     }
@@ -109,7 +123,7 @@ impl Entry {
             .with_scopes(self.list("scopes", is_scope, Problem::Scope)?)
             .with_expires_at(self.time("expires_at", date_time::parse_end)?)
             .with_state(self.text("state", state)?.unwrap_or_default());
-        // Only what is there, because each of these allocates the cold part of a record.
+        // Set only if present, because each of these allocates the cold part of a record.
         if let Some(subject) = self.text("subject", check_text)? {
             record = record.with_subject(subject);
         }
@@ -125,19 +139,16 @@ impl Entry {
         Ok(record)
     }
 
-    /// Returns what `get` makes of the value of a field, or an error if it returns nothing.
+    /// Converts the value of a field. Returns an error if `convert` does not accept its type.
     fn value<'a, T>(
         &'a self,
-        field: &'static str,
+        name: &'static str,
         expected: &'static str,
-        get: impl FnOnce(&'a Data) -> Option<T>,
+        convert: impl FnOnce(&'a Value) -> Option<T>,
     ) -> Result<Option<T>, Cause> {
-        let Some(value) = self.get(field) else {
-            return Ok(None);
-        };
-        let found = get(&value.data);
-        let found = found.ok_or_else(|| self.invalid(field, Problem::WrongType(expected)));
-        found.map(Some)
+        let converted = self.get(name).map(|field| convert(&field.value));
+        let wrong_type = || self.invalid(name, Problem::WrongType(expected));
+        converted.map(|it| it.ok_or_else(wrong_type)).transpose()
     }
 
     fn text<'a, T>(
@@ -145,7 +156,7 @@ impl Entry {
         field: &'static str,
         parse: impl FnOnce(&'a str) -> Result<T, Problem>,
     ) -> Result<Option<T>, Cause> {
-        let text = self.value(field, "a string", Data::as_text)?;
+        let text = self.value(field, "a string", Value::as_text)?;
         let parsed = text.map(parse).transpose();
         parsed.map_err(|problem| self.invalid(field, problem))
     }
@@ -156,7 +167,7 @@ impl Entry {
         field: &'static str,
         parse: fn(&str) -> Result<SystemTime, ParseDateTimeError>,
     ) -> Result<Option<SystemTime>, Cause> {
-        let text = self.value(field, "a date or a time", |data| match data {
+        let text = self.value(field, "a date or a time", |value| match &value.data {
             Data::Text(text) | Data::Time(text) => Some(text),
             _ => None,
         })?;
@@ -170,15 +181,15 @@ impl Entry {
         })
     }
 
-    /// Returns an array of strings. Refuses invalid and repeated ones, which a record would drop.
+    /// Returns an array of strings. Rejects invalid and repeated strings, which a record would drop.
     fn list(
         &self,
         field: &'static str,
         is_valid: fn(&str) -> bool,
         problem: Problem,
     ) -> Result<Vec<&str>, Cause> {
-        let texts = self.value(field, "an array of strings", |data| match data {
-            Data::List(values) => values.iter().map(|value| value.data.as_text()).collect(),
+        let texts = self.value(field, "an array of strings", |value| match &value.data {
+            Data::List(values) => values.iter().map(Value::as_text).collect(),
             _ => None,
         })?;
         let texts: Vec<&str> = texts.unwrap_or_default();
@@ -193,12 +204,8 @@ impl Entry {
     }
 
     fn labels(&self) -> Result<Vec<(&str, &str)>, Cause> {
-        let labels = self.value("labels", "a table of strings", |data| match data {
-            Data::Map(fields) => {
-                let fields = fields.iter();
-                let labels = fields.map(|(key, value)| Some((&**key, value.data.as_text()?)));
-                labels.collect()
-            }
+        let labels = self.value("labels", "a table of strings", |value| match &value.data {
+            Data::Map(fields) => fields.iter().map(Field::as_text).collect(),
             _ => None,
         })?;
         let labels: Vec<(&str, &str)> = labels.unwrap_or_default();
@@ -212,23 +219,27 @@ impl Entry {
         Ok(labels)
     }
 
-    fn get(&self, field: &str) -> Option<&Value> {
-        let mut fields = self.fields.iter();
-        let (_, value) = fields.find(|(name, _)| *name == field)?;
-        Some(value)
+    fn get(&self, name: &str) -> Option<&Field> {
+        self.fields.iter().find(|field| field.name == name)
     }
 
-    fn location(&self, field: Option<&'static str>) -> Location {
-        let line = field.and_then(|field| self.get(field)?.line);
+    fn location(&self, span: &Range<usize>) -> Location {
+        let token = Some(self.number);
         Location {
-            token: Some(self.number),
-            field,
-            ..Location::line(line.or(self.line))
+            token,
+            ..self.lines.locate(span)
         }
     }
 
-    fn invalid(&self, field: &'static str, problem: Problem) -> Cause {
-        Cause::invalid(self.location(Some(field)), problem)
+    /// Returns the error of a field. A missing field is located by its token.
+    fn invalid(&self, name: &'static str, problem: Problem) -> Cause {
+        let span = self.get(name).map_or(&self.span, |field| &field.key);
+        let field = Some(name);
+        let location = Location {
+            field,
+            ..self.location(span)
+        };
+        Cause::invalid(location, problem)
     }
 }
 

@@ -5,6 +5,7 @@ use jiff::tz::TimeZone;
 
 use crate::digest::TokenDigest;
 use crate::store::file::fields::{FIELDS, state_name};
+use crate::store::file::token_file_error::TokenFileError;
 use crate::store::{TokenRecord, TokenState};
 
 const DAY_MILLIS: i64 = 24 * 60 * 60 * 1000;
@@ -13,22 +14,14 @@ const DAY_MILLIS: i64 = 24 * 60 * 60 * 1000;
 /// value is left out.
 pub(in crate::store::file) struct Fields(Vec<(&'static str, String)>);
 
-/// What the format has no place for.
-#[derive(Debug)]
-pub(in crate::store::file) enum Unsupported {
-    PreviousDigest,
-    /// The rule that a value breaks.
-    Value(&'static str),
-}
-
 impl Fields {
-    pub(in crate::store::file) fn of(record: &TokenRecord) -> Result<Self, Unsupported> {
+    pub(in crate::store::file) fn of(record: &TokenRecord) -> Result<Self, TokenFileError> {
         if record.previous_digest().is_some() {
-            return Err(Unsupported::PreviousDigest);
+            return Err(TokenFileError::GracePeriod);
         }
         let mut labels = record.labels();
         if labels.any(|(key, value)| key.is_empty() || value.is_empty()) {
-            return Err(Unsupported::Value("a label must not be empty"));
+            return Err(unsupported("a label must not be empty"));
         }
         let name = Some(record.name()).filter(|name| !name.is_empty());
         let state = Some(record.state()).filter(|state| *state != TokenState::Active);
@@ -57,10 +50,8 @@ impl Fields {
 
     /// Returns the fields as lines of a table, or as the content of an inline table.
     pub(in crate::store::file) fn join(&self, separator: &str) -> String {
-        let fields = self
-            .0
-            .iter()
-            .map(|(name, literal)| format!("{name} = {literal}"));
+        let fields = self.0.iter();
+        let fields = fields.map(|(name, literal)| format!("{name} = {literal}"));
         fields.collect::<Vec<_>>().join(separator)
     }
 
@@ -95,15 +86,13 @@ fn table<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Option<String> 
 /// Returns a key, without quotes if possible, and a string.
 pub(in crate::store::file) fn pair(name: &str, value: &str) -> String {
     let is_bare = |char: char| char.is_ascii_alphanumeric() || char == '_' || char == '-';
-    if name.chars().all(is_bare) {
-        format!("{name} = {}", string(value))
-    } else {
-        format!("{} = {}", string(name), string(value))
-    }
+    let is_bare = name.chars().all(is_bare);
+    let name = if is_bare { name } else { &string(name) };
+    format!("{name} = {}", string(value))
 }
 
 /// Returns the last day of a token that expires at midnight, else the time.
-fn expiry(time: SystemTime) -> Result<String, Unsupported> {
+fn expiry(time: SystemTime) -> Result<String, TokenFileError> {
     let end = Timestamp::try_from(time).ok();
     let end = end.filter(|end| end.as_millisecond().rem_euclid(DAY_MILLIS) == 0);
     match end.and_then(|end| Timestamp::from_millisecond(end.as_millisecond() - 1).ok()) {
@@ -112,8 +101,12 @@ fn expiry(time: SystemTime) -> Result<String, Unsupported> {
     }
 }
 
-fn timestamp(time: SystemTime) -> Result<String, Unsupported> {
-    let time = Timestamp::try_from(time)
-        .map_err(|_| Unsupported::Value("a time must lie before the year 10000"))?;
+fn timestamp(time: SystemTime) -> Result<String, TokenFileError> {
+    let time = Timestamp::try_from(time);
+    let time = time.map_err(|_| unsupported("a time must be before the year 10000"))?;
     Ok(string(&time.to_string()))
+}
+
+fn unsupported(rule: &str) -> TokenFileError {
+    TokenFileError::UnsupportedValue(rule.to_owned())
 }

@@ -3,7 +3,8 @@ use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use super::error::TokenFileError;
+use crate::private_file::{create_private_file, open_private_file};
+use crate::store::file::token_file_error::TokenFileError;
 
 /// Replaces a file atomically. Holds a lock that admits one writer at a time.
 pub(super) struct AtomicWriter {
@@ -20,7 +21,7 @@ impl AtomicWriter {
         let lock_path = sibling(&target, ".lock");
         let failed = |error| TokenFileError::unwritable(&lock_path, error);
         loop {
-            let lock = open_private(OpenOptions::new().create(true), &lock_path);
+            let lock = open_private_file(OpenOptions::new().create(true), &lock_path);
             let lock = lock.and_then(wait_for_lock).map_err(failed)?;
             // The previous holder removes the file: then another writer may lock a new one.
             if is_same_file(&lock, &lock_path) {
@@ -94,19 +95,12 @@ fn write_temporary(path: &Path, text: &str, original: Option<&Metadata>) -> io::
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let mut file = open_private(OpenOptions::new().create_new(true), path)?;
+    let mut file = create_private_file(path)?;
     file.write_all(text.as_bytes())?;
     if let Some(original) = original {
         copy_owner_and_mode(&file, original)?;
     }
     file.sync_all()
-}
-
-/// Opens a file to write. A new one has mode 0600, whatever the umask.
-fn open_private(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
-    options.write(true).open(path)
 }
 
 #[expect(

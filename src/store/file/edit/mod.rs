@@ -1,8 +1,7 @@
-//! A token file that is changed by this crate and by people.
+//! A token file that both this crate and people edit.
 
 mod atomic_writer;
 mod document;
-mod error;
 mod text_edits;
 
 use std::fs::{self, Metadata};
@@ -16,10 +15,10 @@ use zeroize::Zeroizing;
 
 use self::atomic_writer::AtomicWriter;
 use self::document::Document;
-pub use self::error::TokenFileError;
-use super::codec::{Fields, Format, Unsupported};
+use super::codec::{Fields, Format};
 use super::error::{Cause, FileStoreError, MAX_BYTES};
 use super::source::Source;
+use super::token_file_error::TokenFileError;
 use crate::digest::TokenDigest;
 use crate::registry::{ListRequest, RegistryError, TokenPage, TokenRegistry, Write};
 use crate::store::{
@@ -32,34 +31,34 @@ const MAX_ATTEMPTS: usize = 100;
 
 /// A registry of the tokens in a TOML file that a [`FileStore`](super::FileStore) reads.
 ///
-/// 1. A change keeps all bytes that it is not about: comments, order and layout.
-/// 2. There is one writer at a time. It replaces the file by another with the same mode and owner,
-///    once the reader of the store accepts that, so that a crash leaves the old text or the new.
+/// 1. A change preserves all other bytes: comments, order and layout.
+/// 2. Writers take turns. A writer parses the new text as the store would, and then renames a new
+///    file with the same mode and owner over the old one, so that a crash leaves the old or the new
+///    text.
 /// 3. An invalid file is never changed.
-/// 4. The format has no place for the times of creation, change, rotation and use, for the creator,
-///    the hint and the previous secret. A rotation with a grace period is an error.
-/// 5. A revision follows from the content of the token, so that the same content has the same
-///    revision.
-/// 6. A unique name is compared with those of all tokens that are not revoked: the file does not
-///    record which names are to be unique.
+/// 4. The format cannot store the times of creation, change, rotation and use, the creator, the
+///    hint and the previous secret. A rotation with a grace period is an error.
+/// 5. The revision is derived from the fields of the token: equal fields have equal revisions.
+/// 6. A unique name is compared with the names of all unrevoked tokens, because the file does not
+///    store which names are unique.
 ///
-/// Each method reads the file and blocks meanwhile. For `svctok`, which works on a file directly.
+/// Each method reads the file and blocks meanwhile. `svctok` uses it to edit a file directly.
 #[derive(Clone, Debug)]
 pub struct TokenFile {
     source: Source,
     feed: ChangeFeed,
 }
 
-/// The content of a file that was read.
+/// The content of a file.
 #[derive(Default)]
 struct Content {
     text: Zeroizing<String>,
     records: Vec<TokenRecord>,
-    /// Of the file, if it exists.
+    /// `None` if the file does not exist.
     metadata: Option<Metadata>,
 }
 
-/// What to do with a record.
+/// How a write changes the file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Operation {
     Insert,
@@ -135,7 +134,7 @@ impl TokenFile {
             let before = content.check(operation, write)?;
             let text = edit(path, &content.text, before, after)?;
             self.check_edited(&text, &content, write.record().id(), after)?;
-            // Other programs that change the file do not lock it.
+            // Programs other than this crate change the file without the lock.
             let is_unchanged = || self.is_unchanged(&content);
             if writer.replace(&text, content.metadata.as_ref(), is_unchanged)? {
                 self.feed.publish(&TokenChange::between(before, after));
@@ -145,8 +144,7 @@ impl TokenFile {
         Err(TokenFileError::Busy(path.clone()).into())
     }
 
-    /// Returns the record as the file will have it. Returns an error if the format has no place for
-    /// it.
+    /// Returns the record as the file will store it, or an error if the format cannot store it.
     fn stored(&self, record: &TokenRecord) -> Result<TokenRecord, TokenFileError> {
         let fields = Fields::of(record)?;
         let text = format!("[[tokens]]\n{}\n", fields.join("\n"));
@@ -155,7 +153,7 @@ impl TokenFile {
         Ok(stored.with_revision(fields.revision()))
     }
 
-    /// Checks that an edited text is valid and differs from the content by one token alone.
+    /// Checks that an edited text is valid and differs from the content in one token only.
     fn check_edited(
         &self,
         text: &str,
@@ -176,7 +174,7 @@ impl TokenFile {
         }
     }
 
-    /// Parses a text that is to be written.
+    /// Parses a text before it is written.
     fn parse(&self, text: &str) -> Result<Vec<TokenRecord>, TokenFileError> {
         let parsed = match u64::try_from(text.len()) {
             Ok(..=MAX_BYTES) => self.source.parse(text),
@@ -202,32 +200,19 @@ impl Content {
     ) -> Result<Option<&TokenRecord>, RegistryError> {
         let record = write.record();
         let find = |id| self.records.iter().find(|it| it.id() == id);
-        let known = find(record.id());
-        let before = match (operation, known) {
-            (Operation::Insert, _) => None,
-            (_, None) => return Err(RegistryError::UnknownId),
-            (_, Some(known)) if known.revision() != record.revision() => {
-                return Err(RegistryError::RevisionMismatch);
-            }
-            (_, Some(known)) => Some(known),
-        };
-        write.authorize(write.actor_id().and_then(find), before)?;
-        if operation == Operation::Insert {
-            if known.is_some() {
-                return Err(RegistryError::DuplicateId);
-            }
+        let before = if operation == Operation::Insert {
+            write.check_insert(find)?;
+            None
         } else {
-            write.check_last_admin(&self.records)?;
-        }
+            Some(write.check_change(find, &self.records)?)
+        };
         if operation == Operation::Delete {
             return Ok(before);
         }
         let others = || self.records.iter().filter(|it| it.id() != record.id());
         let valid = || others().filter(|it| it.state() != TokenState::Revoked);
-        if write
-            .reserved_name()
-            .is_some_and(|name| valid().any(|it| it.name() == name))
-        {
+        let is_taken = |name| valid().any(|it| it.name() == name);
+        if write.reserved_name().is_some_and(is_taken) {
             return Err(RegistryError::NameTaken);
         }
         if others().any(|it| it.digest() == record.digest()) {
@@ -264,15 +249,6 @@ fn contents<'r>(
     records: impl Iterator<Item = &'r TokenRecord>,
 ) -> Result<Vec<String>, TokenFileError> {
     records.map(|it| Ok(Fields::of(it)?.join("\n"))).collect()
-}
-
-impl From<Unsupported> for TokenFileError {
-    fn from(unsupported: Unsupported) -> Self {
-        match unsupported {
-            Unsupported::PreviousDigest => Self::GracePeriod,
-            Unsupported::Value(rule) => Self::UnsupportedValue(rule.to_owned()),
-        }
-    }
 }
 
 #[async_trait]
@@ -316,7 +292,7 @@ impl TokenRegistry for TokenFile {
         self.change(Operation::Delete, write).map(drop)
     }
 
-    /// Does nothing: the format has no place for the time of the last use.
+    /// Does nothing: the format cannot store the time of the last use.
     async fn touch(&self, _: &[(TokenId, SystemTime)]) -> Result<(), StoreError> {
         Ok(())
     }

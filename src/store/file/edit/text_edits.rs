@@ -1,7 +1,9 @@
 use std::ops::Range;
 use std::slice::SliceIndex;
 
-/// Replacements in a text. Everything else stays as it is, byte for byte.
+use crate::store::file::codec::Value;
+
+/// Replacements in a text. All other bytes stay the same.
 pub(super) struct TextEdits<'t> {
     text: &'t str,
     line_ending: &'static str,
@@ -42,11 +44,8 @@ impl<'t> TextEdits<'t> {
 
     /// Inserts a line after the one of a range, with the indentation of the range.
     pub(super) fn insert_line(&mut self, after: &Range<usize>, line: &str) {
-        let indentation = &self.text[self.line_start(after.start)..after.start];
-        let indentation: String = indentation
-            .chars()
-            .take_while(|it| it.is_whitespace())
-            .collect();
+        let before = &self.text[self.line_start(after.start)..after.start];
+        let indentation = &before[..before.len() - before.trim_start().len()];
         let end = self.line_end(after.end);
         self.replace(end..end, format!("{}{indentation}{line}", self.line_ending));
     }
@@ -71,10 +70,8 @@ impl<'t> TextEdits<'t> {
         }
         let separator = if first_kept.is_some() { ", " } else { "" };
         if !added.is_empty() {
-            self.replace(
-                last.end..last.end,
-                format!("{separator}{}", added.join(", ")),
-            );
+            let added = format!("{separator}{}", added.join(", "));
+            self.replace(last.end..last.end, added);
         }
     }
 
@@ -82,38 +79,37 @@ impl<'t> TextEdits<'t> {
     /// comments on the lines of other elements.
     pub(super) fn edit_array(
         &mut self,
-        array: Range<usize>,
-        elements: &[Range<usize>],
-        is_kept: impl Fn(usize) -> bool,
+        array: &Value,
+        is_kept: impl Fn(&Value) -> bool,
         added: &[String],
     ) {
+        let elements = array.elements();
         let Some(last) = elements.last() else {
-            let end = array.end - 1;
-            if self.text[array.start + 1..end].trim().is_empty() {
-                self.replace(array, format!("[{}]", added.join(", ")));
+            let content = self.text(array.span.start + 1..array.span.end - 1);
+            let added = added.join(", ");
+            return if content.trim().is_empty() {
+                self.replace(array.span.clone(), format!("[{added}]"));
             } else {
-                self.replace(
-                    end..end,
-                    format!("{}{}", added.join(", "), self.line_ending),
-                );
-            }
-            return;
+                let end = array.span.end - 1;
+                self.replace(end..end, format!("{added}{}", self.line_ending));
+            };
         };
-        if !elements.iter().all(|element| self.is_alone(element)) {
-            return self.edit_items(elements, is_kept, added);
+        if !elements.iter().all(|element| self.is_alone(&element.span)) {
+            let items: Vec<_> = elements.iter().map(|it| it.span.clone()).collect();
+            return self.edit_items(&items, |index| is_kept(&elements[index]), added);
         }
-        let has_comma = self.text[last.end..].trim_start().starts_with(',');
-        let is_last_kept = is_kept(elements.len() - 1);
-        if !has_comma && is_last_kept && !added.is_empty() {
-            self.replace(last.end..last.end, ",");
+        let end = last.span.end;
+        let has_comma = self.text[end..].trim_start().starts_with(',');
+        if !has_comma && is_kept(last) && !added.is_empty() {
+            self.replace(end..end, ",");
         }
-        for index in (0..elements.len()).filter(|index| !is_kept(*index)) {
-            self.remove_lines(&elements[index]);
+        for element in elements.iter().filter(|element| !is_kept(element)) {
+            self.remove_lines(&element.span);
         }
         for (index, element) in added.iter().enumerate() {
             let is_end = index + 1 == added.len() && !has_comma;
             let comma = if is_end { "" } else { "," };
-            self.insert_line(last, &format!("{element}{comma}"));
+            self.insert_line(&last.span, &format!("{element}{comma}"));
         }
     }
 

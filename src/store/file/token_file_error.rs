@@ -1,9 +1,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::error::{FileStoreError, FileStoreErrorKind};
 use crate::registry::RegistryError;
 use crate::store::StoreError;
-use crate::store::file::error::{FileStoreError, FileStoreErrorKind};
 
 /// A token file was not changed or could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +26,7 @@ pub enum TokenFileError {
     /// The text cannot be edited without changing other tokens.
     #[error("cannot change {} without changing other lines", .0.display())]
     UnsupportedLayout(PathBuf),
-    /// Others change the file again and again.
+    /// Other processes keep changing the file.
     #[error("too many concurrent changes to {}", .0.display())]
     Busy(PathBuf),
     /// The format has no place for a value. Names the rule, not the value.
