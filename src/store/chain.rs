@@ -3,7 +3,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{Cached, ChangeListener, Credential, FeedStatus, StoreError, TokenRecord, TokenStore};
+use super::{
+    Cached, ChangeListener, Credential, FeedStatus, StoreError, StoreErrorKind, TokenRecord,
+    TokenStore,
+};
 
 /// Several stores, queried in order, such as a file of break-glass tokens before a database.
 ///
@@ -41,7 +44,7 @@ use super::{Cached, ChangeListener, Credential, FeedStatus, StoreError, TokenRec
 /// - Stores are queried one after the other, and their times add up. A store that can hang should
 ///   have a timeout, or the later ones are never queried.
 ///
-/// A failure that a later store makes up for reaches no client. With the feature `tracing` every
+/// A failure after which a later store knows the token reaches no client. With the feature `tracing` every
 /// failure is an event at level `WARN`, target `tower_service_token`, with the fields `index` (0
 /// is the first store), `error` and `kind`; with `metrics` it counts in
 /// `service_token_chain_failures_total`, by `kind` (`unavailable`, `rate_limited`, `corrupt`).
@@ -54,38 +57,25 @@ impl ChainStore {
         Self(vec![Arc::new(first)])
     }
 
-    /// Asks this store too, after all those before it.
+    /// Adds a store, which is queried after those before it.
     pub fn then(mut self, next: impl TokenStore) -> Self {
         self.0.push(Arc::new(next));
         self
     }
 }
 
-/// Where a store may take its answer from.
-#[derive(Clone, Copy)]
-enum LookupMode {
-    Cached,
-    Uncached,
-}
-
 impl ChainStore {
-    /// Returns the first answer that is a record, else the first error.
-    async fn find_in_order(
-        &self,
-        credential: &Credential<'_>,
-        mode: LookupMode,
-    ) -> Result<Option<TokenRecord>, StoreError> {
+    /// Returns the first record that `find` returns for a store, or else the first error.
+    async fn find_in_order<'s, F>(
+        &'s self,
+        find: impl Fn(&'s dyn TokenStore) -> F,
+    ) -> Result<Option<TokenRecord>, StoreError>
+    where
+        F: Future<Output = Result<Option<TokenRecord>, StoreError>>,
+    {
         let mut first_error = None;
         for (index, store) in self.0.iter().enumerate() {
-            let answer = match mode {
-                LookupMode::Uncached => store.find_uncached(credential).await,
-                LookupMode::Cached => match store.find_cached(credential) {
-                    Cached::Found(record) => Ok(Some(record)),
-                    Cached::NotFound => Ok(None),
-                    Cached::Miss => store.find(credential).await,
-                },
-            };
-            match answer {
+            match find(&**store).await {
                 Ok(Some(record)) => return Ok(Some(record)),
                 Ok(None) => {}
                 Err(error) => {
@@ -101,20 +91,28 @@ impl ChainStore {
 #[async_trait]
 impl TokenStore for ChainStore {
     fn find_cached(&self, credential: &Credential<'_>) -> Cached {
-        let answers = self.0.iter().map(|store| store.find_cached(credential));
-        let mut definite = answers.filter(|answer| !matches!(answer, Cached::NotFound));
+        let found = self.0.iter().map(|store| store.find_cached(credential));
+        let mut definite = found.filter(|found| !matches!(found, Cached::NotFound));
         definite.next().unwrap_or(Cached::NotFound)
     }
 
     async fn find(&self, credential: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
-        self.find_in_order(credential, LookupMode::Cached).await
+        self.find_in_order(|store| async move {
+            match store.find_cached(credential) {
+                Cached::Found(record) => Ok(Some(record)),
+                Cached::NotFound => Ok(None),
+                Cached::Miss => store.find(credential).await,
+            }
+        })
+        .await
     }
 
     async fn find_uncached(
         &self,
         credential: &Credential<'_>,
     ) -> Result<Option<TokenRecord>, StoreError> {
-        self.find_in_order(credential, LookupMode::Uncached).await
+        self.find_in_order(|store| store.find_uncached(credential))
+            .await
     }
 
     fn subscribe(&self, listener: &Arc<dyn ChangeListener>) {
@@ -123,16 +121,14 @@ impl TokenStore for ChainStore {
         }
     }
 
-    /// Returns the worst state of the stores.
+    /// Returns the worst status of the stores.
     fn feed_status(&self) -> FeedStatus {
-        let states = || self.0.iter().map(TokenStore::feed_status);
-        if states().any(|state| state == FeedStatus::Lost) {
-            FeedStatus::Lost
-        } else if states().any(|state| state == FeedStatus::Connected) {
-            FeedStatus::Connected
-        } else {
-            FeedStatus::NotUsed
-        }
+        let worst_first = [FeedStatus::Lost, FeedStatus::Connected];
+        let has = |status: &FeedStatus| self.0.iter().any(|it| it.feed_status() == *status);
+        worst_first
+            .into_iter()
+            .find(has)
+            .unwrap_or(FeedStatus::NotUsed)
     }
 }
 
@@ -144,13 +140,8 @@ impl fmt::Debug for ChainStore {
     }
 }
 
-#[cfg(not(any(feature = "metrics", feature = "tracing")))]
-fn log_failure(_: usize, _: &StoreError) {}
-
-#[cfg(any(feature = "metrics", feature = "tracing"))]
+/// Logs and counts the failure of the store with this index.
 fn log_failure(index: usize, error: &StoreError) {
-    use super::StoreErrorKind;
-
     let kind = match error.kind() {
         StoreErrorKind::Unavailable => "unavailable",
         StoreErrorKind::RateLimited => "rate_limited",
@@ -164,6 +155,5 @@ fn log_failure(index: usize, error: &StoreError) {
         let error = tracing::field::display(error);
         tracing::warn!(target: "tower_service_token", index, kind, error, "a store of the chain failed");
     }
-    #[cfg(not(feature = "tracing"))]
-    let _ = index;
+    let _ = (index, kind);
 }

@@ -1,16 +1,16 @@
+use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::fields::FIELDS;
-
 pub(super) const MAX_BYTES: u64 = 256 << 20;
 
 /// A token file cannot be used.
 ///
-/// Names the file, the location and the field. Never quotes the file, which may contain a secret.
+/// The message names the file, the place and the field. It never quotes the file, which may contain
+/// a secret.
 #[derive(Clone, Debug)]
 pub struct FileStoreError {
     path: PathBuf,
@@ -29,7 +29,7 @@ pub enum FileStoreErrorKind {
     Malformed,
     /// The file has an unknown field or an invalid value.
     Invalid,
-    /// The file contains a token. Revoke that token: it was written down.
+    /// The file contains a token. Revoke that token, because it was stored in clear text.
     ContainsToken,
 }
 
@@ -59,46 +59,13 @@ pub(super) enum Cause {
     #[error("{problem}")]
     Content {
         location: Location,
-        problem: Problem,
+        problem: Cow<'static, str>,
     },
     #[error("this looks like a token; the file must hold digests, never tokens")]
     Token { location: Location },
 }
 
-/// What is wrong with one value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Problem {
-    #[error("is missing")]
-    Missing,
-    #[error("unknown field, expected one of {}", FIELDS.join(", "))]
-    UnknownField,
-    #[error("unknown field, expected `tokens`")]
-    UnknownTopLevelField,
-    #[error("is given twice")]
-    Repeated,
-    #[error("contains a duplicate")]
-    RepeatedElement,
-    #[error("must be {0}")]
-    WrongType(&'static str),
-    #[error("must be 'sha256:' and 64 hexadecimal digits; the file holds digests, never tokens")]
-    Digest,
-    #[error("must be ten characters of 0-9, A-Z and a-z")]
-    Id,
-    #[error("is already used by an earlier token")]
-    Duplicate,
-    #[error("must not be empty or contain control characters")]
-    Text,
-    #[error("must consist of visible ASCII characters without '\"' and '\\'")]
-    Scope,
-    #[error("must be active, disabled or revoked")]
-    State,
-    #[error("must be a valid date, yyyy-MM-dd, or an RFC 3339 time with an offset")]
-    Time,
-    #[error("must be a time before the year 10000")]
-    TimeOverflow,
-}
-
-/// Where a problem is, as far as known. Lines, columns and tokens count from 1.
+/// The place of a problem, as far as known. Lines, columns and tokens count from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Location {
     pub(super) line: Option<usize>,
@@ -164,7 +131,8 @@ impl Error for FileStoreError {
 }
 
 impl Cause {
-    pub(super) fn invalid(location: Location, problem: Problem) -> Self {
+    pub(super) fn invalid(location: Location, problem: impl Into<Cow<'static, str>>) -> Self {
+        let problem = problem.into();
         Self::Content { location, problem }
     }
 

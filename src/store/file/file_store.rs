@@ -148,7 +148,7 @@ impl FileStore {
 
     /// Returns the path of the file, as it was given.
     pub fn path(&self) -> &Path {
-        self.0.path()
+        &self.0.source.path
     }
 
     /// Returns the tokens in use, in no particular order.
@@ -170,14 +170,14 @@ impl TokenStore for FileStore {
     }
 
     fn subscribe(&self, listener: &Arc<dyn ChangeListener>) {
-        self.0.subscribe(listener);
+        self.0.feed.subscribe(listener);
     }
 }
 
 impl fmt::Debug for FileStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FileStore")
-            .field("path", &self.0.path())
+            .field("path", &self.0.source.path)
             .field("status", &self.status())
             .finish()
     }

@@ -37,8 +37,9 @@ impl Source {
         Ok(Self { path, format })
     }
 
-    pub(super) fn fingerprint(&self) -> Result<Fingerprint, Cause> {
-        Ok(Fingerprint::of(&fs::metadata(&self.path)?))
+    /// Returns `None` if the file is missing or inaccessible.
+    pub(super) fn fingerprint(&self) -> Option<Fingerprint> {
+        fs::metadata(&self.path).ok().as_ref().map(Fingerprint::of)
     }
 
     /// Reads the file. Returns an error if it changes meanwhile.
@@ -98,28 +99,17 @@ fn check(file: &Metadata) -> Result<(), Cause> {
     if !file.is_file() {
         return Err(Cause::NotAFile);
     }
-    check_writers(file)?;
+    #[cfg(unix)]
+    {
+        const OTHERS_WRITE: u32 = 0o022;
+        let permissions = file.permissions();
+        let mode = std::os::unix::fs::PermissionsExt::mode(&permissions) & 0o7777;
+        if mode & OTHERS_WRITE != 0 {
+            return Err(Cause::Insecure { mode });
+        }
+    }
     if file.len() > MAX_BYTES {
         return Err(Cause::TooLarge);
     }
-    Ok(())
-}
-
-#[cfg(unix)]
-fn check_writers(file: &Metadata) -> Result<(), Cause> {
-    use std::os::unix::fs::PermissionsExt;
-
-    const OTHERS_WRITE: u32 = 0o022;
-    let mode = file.permissions().mode() & 0o7777;
-    if mode & OTHERS_WRITE == 0 {
-        Ok(())
-    } else {
-        Err(Cause::Insecure { mode })
-    }
-}
-
-#[cfg(not(unix))]
-#[expect(clippy::unnecessary_wraps, reason = "as on Unix")]
-fn check_writers(_: &Metadata) -> Result<(), Cause> {
     Ok(())
 }

@@ -25,23 +25,6 @@ impl FileStatus {
     pub fn error(&self) -> Option<&FileStoreError> {
         self.error.as_ref()
     }
-
-    /// Records that the file is in use. Returns whether that is to be reported.
-    pub(super) fn loaded(&mut self, tokens: usize, at: Option<SystemTime>) -> bool {
-        let should_report = at.is_some() || self.error.is_some();
-        self.tokens = tokens;
-        self.loaded_at = at.unwrap_or(self.loaded_at);
-        self.error = None;
-        should_report
-    }
-
-    /// Records that the file cannot be used. Returns whether that is to be reported.
-    pub(super) fn failed(&mut self, error: &FileStoreError) -> bool {
-        let known = self.error.as_ref();
-        let should_report = !known.is_some_and(|known| known.has_same_message(error));
-        self.error = Some(error.clone());
-        should_report
-    }
 }
 
 pub(super) fn report_loaded(tokens: usize) {

@@ -46,7 +46,7 @@ pub(super) fn start(
 
 impl Watcher {
     fn poll(&mut self, shared: &Arc<Shared>) {
-        let now = shared.fingerprint();
+        let now = shared.source.fingerprint();
         if now.is_some() && now == self.processed {
             self.unsettled = 0;
             return;
