@@ -4,7 +4,6 @@ mod codec;
 #[cfg(feature = "cli")]
 mod edit;
 mod error;
-mod fields;
 mod file_store;
 mod shared;
 mod source;

@@ -8,6 +8,21 @@ use toml::de::{DeTable, DeValue};
 
 use crate::store::file::error::{Cause, Location};
 
+/// The fields of a token, in the order in which they are written.
+pub(in crate::store::file) const FIELDS: [&str; 11] = [
+    "name",
+    "digest",
+    "id",
+    "roles",
+    "scopes",
+    "subject",
+    "description",
+    "labels",
+    "expires_at",
+    "not_before",
+    "state",
+];
+
 /// The format of a file, by the extension of its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::store::file) enum Format {
@@ -96,12 +111,38 @@ impl Value {
             _ => None,
         }
     }
-}
 
-impl Field {
-    /// Returns the name and the value if that is a string.
-    pub(super) fn as_text(&self) -> Option<(&str, &str)> {
-        Some((&self.name, self.value.as_text()?))
+    /// Returns the text of a time, with or without quotes.
+    pub(super) fn as_time(&self) -> Option<&str> {
+        match &self.data {
+            Data::Text(text) | Data::Time(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    pub(super) fn as_list(&self) -> Option<&[Self]> {
+        match &self.data {
+            Data::List(values) => Some(values),
+            _ => None,
+        }
+    }
+
+    pub(super) fn as_map(&self) -> Option<&[Field]> {
+        match &self.data {
+            Data::Map(fields) => Some(fields),
+            _ => None,
+        }
+    }
+
+    pub(super) fn as_texts(&self) -> Option<Vec<&str>> {
+        self.as_list()?.iter().map(Self::as_text).collect()
+    }
+
+    pub(super) fn as_pairs(&self) -> Option<Vec<(&str, &str)>> {
+        let fields = self.as_map()?.iter();
+        fields
+            .map(|field| Some((&*field.name, field.value.as_text()?)))
+            .collect()
     }
 }
 
@@ -109,18 +150,12 @@ impl Field {
 impl Value {
     /// Returns the elements of an array, or none.
     pub(in crate::store::file) fn elements(&self) -> &[Self] {
-        match &self.data {
-            Data::List(values) => values,
-            _ => &[],
-        }
+        self.as_list().unwrap_or_default()
     }
 
     /// Returns the fields of a table, or none.
     pub(in crate::store::file) fn fields(&self) -> &[Field] {
-        match &self.data {
-            Data::Map(fields) => fields,
-            _ => &[],
-        }
+        self.as_map().unwrap_or_default()
     }
 
     pub(in crate::store::file) fn field(&self, name: &str) -> Option<&Field> {

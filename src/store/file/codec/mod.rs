@@ -7,7 +7,7 @@ mod write;
 
 pub(super) use self::document::Format;
 #[cfg(feature = "cli")]
-pub(super) use self::document::{Data, Field, Value};
+pub(super) use self::document::{Data, FIELDS, Field, Value};
 pub(super) use self::read::records;
 #[cfg(feature = "cli")]
 pub(super) use self::write::{Fields, pair, string};

@@ -2,12 +2,11 @@ use std::collections::HashSet;
 use std::ops::Range;
 use std::time::SystemTime;
 
-use super::document::{Data, Field, Format, Value, line};
+use super::document::{FIELDS, Field, Format, Value, line};
 use crate::clock::date_time::{self, ParseDateTimeError};
 use crate::digest::TokenDigest;
 use crate::principal::{Roles, Scopes};
 use crate::store::file::error::{Cause, Location};
-use crate::store::file::fields::{FIELDS, state_name};
 use crate::store::{TokenRecord, TokenState};
 use crate::token::TokenId;
 
@@ -22,6 +21,8 @@ const SCOPE: &str = "must consist of visible ASCII characters without '\"' and '
 const DIGEST: &str =
     "must be 'sha256:' and 64 hexadecimal digits; the file holds digests, never tokens";
 
+const ID: &str = "must be ten characters of 0-9, A-Z and a-z";
+
 const TIME: &str = "must be a valid date, yyyy-MM-dd, or an RFC 3339 time with an offset";
 
 /// Reads all tokens of a file. Returns an error if any of them is invalid.
@@ -29,111 +30,73 @@ pub(in crate::store::file) fn records(
     format: Format,
     text: &str,
 ) -> Result<Vec<TokenRecord>, Cause> {
-    let lines = Lines((format == Format::Toml).then_some(text));
+    let document = format.parse(text)?;
+    // The places of JSON values are unknown.
+    let text = (format == Format::Toml).then_some(text);
+    let root = Table::new(&document, None, text)?;
+    let tokens = root.value("tokens", "must be an array of tokens", Value::as_list)?;
+    let tokens = tokens.ok_or_else(|| root.invalid("tokens", "is missing"))?;
     let (mut ids, mut digests) = (HashSet::new(), HashSet::new());
-    let tokens = tokens(format.parse(text)?, lines)?.into_iter();
-    let records = tokens.enumerate().map(|(index, value)| {
-        let entry = Entry::read(index + 1, value, lines)?;
-        let record = entry.record()?;
+    let records = (1..).zip(tokens).map(|(number, value)| {
+        let table = Table::new(value, Some(number), text)?;
+        let record = table.record()?;
         if !digests.insert(*record.digest().as_bytes()) {
-            return Err(entry.invalid("digest", "is already used by an earlier token"));
+            return Err(table.invalid("digest", "is already used by an earlier token"));
         }
         if !ids.insert(record.id()) {
-            return Err(entry.invalid("id", "is already used by an earlier token"));
+            return Err(table.invalid("id", "is already used by an earlier token"));
         }
         Ok(record)
     });
     records.collect()
 }
 
-/// The TOML text whose lines errors name. The places of JSON values are unknown.
-#[derive(Clone, Copy)]
-struct Lines<'t>(Option<&'t str>);
-
-impl Lines<'_> {
-    fn locate(self, span: &Range<usize>) -> Location {
-        Location::line(self.0.map(|text| line(text, span.start)))
-    }
+/// A table whose fields are known and occur once: the whole file, or a token.
+struct Table<'v> {
+    fields: &'v [Field],
+    span: &'v Range<usize>,
+    /// The number of the token, counted from 1.
+    token: Option<usize>,
+    /// The text of a TOML file.
+    text: Option<&'v str>,
 }
 
-/// Returns the elements of `tokens`, which must be the only field of the document.
-fn tokens(document: Value, lines: Lines<'_>) -> Result<Vec<Value>, Cause> {
-    let Data::Map(fields) = document.data else {
-        let problem = "must be an object with the field `tokens`";
-        return Err(Cause::invalid(Location::default(), problem));
-    };
-    let field = Some("tokens");
-    let mut tokens = None;
-    for Field { name, key, value } in fields {
-        let location = lines.locate(&key);
-        if name != "tokens" {
-            return Err(Cause::invalid(location, "unknown field, expected `tokens`"));
-        }
-        let location = Location { field, ..location };
-        let Data::List(values) = value.data else {
-            let problem = "must be an array of tokens";
-            return Err(Cause::invalid(location, problem));
+impl<'v> Table<'v> {
+    fn new(value: &'v Value, token: Option<usize>, text: Option<&'v str>) -> Result<Self, Cause> {
+        let (known, expected): (&[&'static str], _) = match token {
+            Some(_) => (&FIELDS, "must be a table"),
+            None => (&["tokens"], "must be an object with the field `tokens`"),
         };
-        if tokens.replace(values).is_some() {
-            return Err(Cause::invalid(location, "is given twice"));
-        }
-    }
-    let location = Location {
-        field,
-        ..Location::default()
-    };
-    tokens.ok_or(Cause::invalid(location, "is missing"))
-}
-
-/// A token of a file. Each field is known and occurs once.
-struct Entry<'t> {
-    number: usize,
-    span: Range<usize>,
-    fields: Vec<Field>,
-    lines: Lines<'t>,
-}
-
-impl<'t> Entry<'t> {
-    fn read(number: usize, value: Value, lines: Lines<'t>) -> Result<Self, Cause> {
-        let (span, fields) = (value.span, Vec::new());
-        let mut entry = Self {
-            number,
-            span,
+        let (span, fields) = (&value.span, value.as_map().unwrap_or_default());
+        let table = Self {
             fields,
-            lines,
+            span,
+            token,
+            text,
         };
-        let Data::Map(fields) = value.data else {
-            let problem = "must be a table";
-            return Err(Cause::invalid(entry.location(&entry.span), problem));
-        };
-        for field in fields {
-            let Some(name) = FIELDS.into_iter().find(|name| *name == field.name) else {
-                let location = entry.location(&field.key);
-                return Err(if SECRET_FIELDS.contains(&&*field.name) {
-                    Cause::Token { location }
-                } else {
-                    let expected = FIELDS.join(", ");
-                    Cause::invalid(
-                        location,
-                        format!("unknown field, expected one of {expected}"),
-                    )
+        if value.as_map().is_none() {
+            return Err(Cause::invalid(table.location(Some(span)), expected));
+        }
+        for (index, field) in fields.iter().enumerate() {
+            let Some(name) = known.iter().find(|name| **name == field.name) else {
+                let location = table.location(Some(&field.key));
+                return Err(match token {
+                    Some(_) if SECRET_FIELDS.contains(&&*field.name) => Cause::Token { location },
+                    Some(_) => Cause::invalid(location, unknown_field()),
+                    None => Cause::invalid(location, "unknown field, expected `tokens`"),
                 });
             };
-            if entry.get(name).is_some() {
-                return Err(entry.invalid(name, "is given twice"));
+            if fields[..index].iter().any(|it| it.name == *name) {
+                return Err(table.invalid(name, "is given twice"));
             }
-            entry.fields.push(field);
         }
-        Ok(entry)
+        Ok(table)
     }
 
     fn record(&self) -> Result<TokenRecord, Cause> {
         let digest = self.text("digest", |text| text.parse().map_err(|_| DIGEST));
         let digest = digest?.ok_or_else(|| self.invalid("digest", "is missing"))?;
-        let id = self.text("id", |text| {
-            text.parse()
-                .map_err(|_| "must be ten characters of 0-9, A-Z and a-z")
-        })?;
+        let id = self.text("id", |text| text.parse().map_err(|_| ID))?;
         let mut record = TokenRecord::new(id.unwrap_or_else(|| derived_id(&digest)), digest)
             .with_name(self.text("name", check_text)?.unwrap_or_default())
             .with_roles(self.list("roles", is_role, TEXT)?)
@@ -184,13 +147,8 @@ impl<'t> Entry<'t> {
         field: &'static str,
         parse: fn(&str) -> Result<SystemTime, ParseDateTimeError>,
     ) -> Result<Option<SystemTime>, Cause> {
-        let text = self.value(field, "must be a date or a time", |value| {
-            match &value.data {
-                Data::Text(text) | Data::Time(text) => Some(text),
-                _ => None,
-            }
-        })?;
-        let parsed = text.map(|text| parse(text)).transpose();
+        let text = self.value(field, "must be a date or a time", Value::as_time)?;
+        let parsed = text.map(parse).transpose();
         parsed.map_err(|error| {
             let problem = match error {
                 ParseDateTimeError::Malformed | ParseDateTimeError::Nonexistent => TIME,
@@ -207,38 +165,24 @@ impl<'t> Entry<'t> {
         is_valid: fn(&str) -> bool,
         problem: &'static str,
     ) -> Result<Vec<&str>, Cause> {
-        let texts = self.value(field, "must be an array of strings", |value| {
-            match &value.data {
-                Data::List(values) => values.iter().map(Value::as_text).collect(),
-                _ => None,
-            }
-        })?;
-        let texts: Vec<&str> = texts.unwrap_or_default();
+        let texts = self.value(field, "must be an array of strings", Value::as_texts)?;
+        let texts = texts.unwrap_or_default();
         if !texts.iter().all(|text| is_valid(text)) {
             return Err(self.invalid(field, problem));
         }
-        let mut seen = HashSet::with_capacity(texts.len());
-        if !texts.iter().all(|text| seen.insert(*text)) {
+        if has_duplicate(texts.iter()) {
             return Err(self.invalid(field, "contains a duplicate"));
         }
         Ok(texts)
     }
 
     fn labels(&self) -> Result<Vec<(&str, &str)>, Cause> {
-        let labels = self.value(
-            "labels",
-            "must be a table of strings",
-            |value| match &value.data {
-                Data::Map(fields) => fields.iter().map(Field::as_text).collect(),
-                _ => None,
-            },
-        )?;
-        let labels: Vec<(&str, &str)> = labels.unwrap_or_default();
+        let labels = self.value("labels", "must be a table of strings", Value::as_pairs)?;
+        let labels = labels.unwrap_or_default();
         for text in labels.iter().flat_map(|(key, value)| [key, value]) {
             check_text(text).map_err(|problem| self.invalid("labels", problem))?;
         }
-        let mut keys = HashSet::with_capacity(labels.len());
-        if !labels.iter().all(|(key, _)| keys.insert(*key)) {
+        if has_duplicate(labels.iter().map(|(key, _)| key)) {
             return Err(self.invalid("labels", "contains a duplicate"));
         }
         Ok(labels)
@@ -248,17 +192,19 @@ impl<'t> Entry<'t> {
         self.fields.iter().find(|field| field.name == name)
     }
 
-    fn location(&self, span: &Range<usize>) -> Location {
-        let token = Some(self.number);
+    fn location(&self, span: Option<&Range<usize>>) -> Location {
+        let line = |(text, span): (&str, &Range<usize>)| line(text, span.start);
         Location {
-            token,
-            ..self.lines.locate(span)
+            line: self.text.zip(span).map(line),
+            token: self.token,
+            ..Location::default()
         }
     }
 
-    /// Returns the error of a field. A missing field is located by its token.
+    /// Returns the error of a field. A missing field of a token is located by the token.
     fn invalid(&self, name: &'static str, problem: &'static str) -> Cause {
-        let span = self.get(name).map_or(&self.span, |field| &field.key);
+        let missing = self.token.map(|_| self.span);
+        let span = self.get(name).map(|field| &field.key).or(missing);
         let field = Some(name);
         let location = Location {
             field,
@@ -266,6 +212,15 @@ impl<'t> Entry<'t> {
         };
         Cause::invalid(location, problem)
     }
+}
+
+fn unknown_field() -> String {
+    format!("unknown field, expected one of {}", FIELDS.join(", "))
+}
+
+fn has_duplicate<'a>(texts: impl Iterator<Item = &'a &'a str>) -> bool {
+    let mut seen = HashSet::new();
+    !texts.into_iter().all(|text| seen.insert(text))
 }
 
 /// Returns an id from the digest of the digest: an id is public and must not reveal its source.
@@ -300,6 +255,6 @@ fn state(text: &str) -> Result<TokenState, &'static str> {
         TokenState::Disabled,
         TokenState::Revoked,
     ];
-    let known = states.into_iter().find(|state| state_name(*state) == text);
+    let known = states.into_iter().find(|state| state.as_str() == text);
     known.ok_or("must be active, disabled or revoked")
 }

@@ -3,8 +3,8 @@ use std::time::SystemTime;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use super::document::FIELDS;
 use crate::digest::TokenDigest;
-use crate::store::file::fields::{FIELDS, state_name};
 use crate::store::file::token_file_error::TokenFileError;
 use crate::store::{TokenRecord, TokenState};
 
@@ -36,7 +36,7 @@ impl Fields {
             table(record.labels()),
             record.expires_at().map(expiry).transpose()?,
             record.not_before().map(timestamp).transpose()?,
-            state.map(|state| string(state_name(state))),
+            state.map(|state| string(state.as_str())),
         ];
         let fields = FIELDS.into_iter().zip(literals);
         let fields = fields.filter_map(|(name, literal)| Some((name, literal?)));

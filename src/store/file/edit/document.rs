@@ -4,8 +4,7 @@ use std::path::Path;
 use super::text_edits::TextEdits;
 use crate::digest::TokenDigest;
 use crate::store::TokenRecord;
-use crate::store::file::codec::{Data, Field, Fields, Format, Value, pair, string};
-use crate::store::file::fields::FIELDS;
+use crate::store::file::codec::{Data, FIELDS, Field, Fields, Format, Value, pair, string};
 use crate::store::file::token_file_error::TokenFileError;
 
 const BYTE_ORDER_MARK: char = '\u{feff}';
