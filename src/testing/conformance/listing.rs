@@ -71,33 +71,22 @@ fn filters() -> Vec<TokenFilter> {
     let all = TokenFilter::new;
     let mut filters = vec![
         all(),
-        all().with_name("ci"),
-        all().with_name("it's"),
-        all().with_name("unknown"),
-        all().with_role("deployer"),
-        all().with_role("auditor"),
-        all().with_role("100%"),
-        all().with_scope("a:b"),
-        all().with_scope("a:*"),
-        all().with_scope("a:c"),
         all().with_subject("team-a"),
-        all().with_label("team", "y"),
-        all().with_label("team", "z"),
-        all().with_label("te", "am=y"),
         all().with_expires_before(at(30)),
         all().with_expires_before(at(31)),
         all().with_last_used_before(at(10)),
         all().with_last_used_before(at(195)),
-        all()
-            .with_name("ci")
-            .with_role("deployer")
-            .with_label("team", "x"),
         all().with_role("auditor").with_expires_before(at(1000)),
-        all()
-            .with_scope("a:b")
-            .with_last_used_before(at(1000))
-            .with_expires_before(at(1000)),
     ];
+    let ci = all().with_name("ci").with_role("deployer");
+    filters.push(ci.with_label("team", "x"));
+    let used = all().with_scope("a:b").with_last_used_before(at(1000));
+    filters.push(used.with_expires_before(at(1000)));
+    filters.extend(["ci", "it's", "unknown"].map(|it| all().with_name(it)));
+    filters.extend(["deployer", "auditor", "100%"].map(|it| all().with_role(it)));
+    filters.extend(["a:b", "a:*", "a:c"].map(|it| all().with_scope(it)));
+    let labels = [("team", "y"), ("team", "z"), ("te", "am=y")];
+    filters.extend(labels.map(|(key, value)| all().with_label(key, value)));
     filters.extend(filters_by_label_or_none());
     filters.extend(filters_without_revoked());
     for status in [
@@ -106,10 +95,13 @@ fn filters() -> Vec<TokenFilter> {
         TokenStatus::Revoked,
         TokenStatus::Expired,
     ] {
-        filters.push(all().with_status(status));
-        filters.push(all().with_status(status).with_role("deployer"));
-        filters.push(all().with_status(status).with_last_used_before(at(195)));
-        filters.push(all().with_status(status).without_revoked());
+        let all = || TokenFilter::new().with_status(status);
+        filters.extend([
+            all(),
+            all().with_role("deployer"),
+            all().with_last_used_before(at(195)),
+            all().without_revoked(),
+        ]);
     }
     filters
 }

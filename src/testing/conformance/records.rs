@@ -26,13 +26,8 @@ pub(super) fn credential(number: i64) -> Credential<'static> {
 
 /// Returns a time this many seconds from a fixed time in 2026.
 pub(super) fn at(seconds: i64) -> SystemTime {
-    let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_780_000_000);
-    let distance = Duration::from_secs(seconds.unsigned_abs());
-    if seconds < 0 {
-        start - distance
-    } else {
-        start + distance
-    }
+    let seconds = u64::try_from(1_780_000_000 + seconds).expect("a time after 1970");
+    SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
 }
 
 /// Returns a record with a name, a creation time and a revision, and the default of all other fields.
@@ -54,7 +49,7 @@ pub(super) fn full_record(number: i64) -> TokenRecord {
         .with_label("workspace", "w1")
         .with_label("a=b", "c=d")
         .with_expires_at(at(1_000_000_000) + Duration::from_millis(1))
-        .with_not_before(at(-1_999_000_000))
+        .with_not_before(SystemTime::UNIX_EPOCH - Duration::from_secs(219_000_000))
         .with_previous_digest((digest(number + 1000), at(60)))
         .with_created_by("operator")
         .with_updated_at(at(number + 1))
@@ -77,27 +72,23 @@ pub(super) fn write(record: TokenRecord) -> Write {
 
 /// Returns whether all fields of two records are equal.
 pub(super) fn records_are_equal(a: &TokenRecord, b: &TokenRecord) -> bool {
-    let times = |it: &TokenRecord| {
-        [
-            it.created_at(),
-            it.updated_at(),
-            it.rotated_at(),
-            it.last_used_at(),
-        ]
-    };
-    let texts = |it: &TokenRecord| {
-        [it.description(), it.created_by(), it.hint()].map(|text| text.map(str::to_owned))
-    };
     principals_are_equal(a, b)
-        && times(a) == times(b)
-        && texts(a) == texts(b)
+        && a.description() == b.description()
+        && a.created_by() == b.created_by()
+        && a.hint() == b.hint()
+        && a.created_at() == b.created_at()
+        && a.updated_at() == b.updated_at()
+        && a.rotated_at() == b.rotated_at()
+        && a.last_used_at() == b.last_used_at()
         && a.revision() == b.revision()
 }
 
+/// Checks all fields of a record.
 pub(super) fn assert_same(found: &TokenRecord, expected: &TokenRecord) {
+    assert_principal(found, expected);
     assert!(
         records_are_equal(found, expected),
-        "returned {found:?} instead of {expected:?} (`Debug` omits some fields)"
+        "returned {found:?} instead of {expected:?}: they differ in fields that `Debug` omits"
     );
 }
 
@@ -105,7 +96,7 @@ pub(super) fn assert_same(found: &TokenRecord, expected: &TokenRecord) {
 pub(super) fn assert_principal(found: &TokenRecord, expected: &TokenRecord) {
     assert!(
         principals_are_equal(found, expected),
-        "returned {found:?} instead of {expected:?} (`Debug` omits some fields)"
+        "returned {found:?} instead of {expected:?}"
     );
 }
 

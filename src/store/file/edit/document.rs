@@ -61,9 +61,10 @@ impl<'t> Document<'t> {
     /// Changes the fields of a token that differ.
     pub(super) fn update(
         mut self,
-        (before, known): (&TokenRecord, &Fields),
-        (after, wanted): (&TokenRecord, &Fields),
+        before: &TokenRecord,
+        after: &TokenRecord,
     ) -> Result<String, TokenFileError> {
+        let (known, wanted) = (Fields::of(before)?, Fields::of(after)?);
         let mut entries = self.tokens.iter().flat_map(|it| it.value.elements());
         let entry = entries.find(|entry| has_digest(entry, before.digest()));
         let entry = entry.ok_or(TokenFileError::UnexpectedContent)?;

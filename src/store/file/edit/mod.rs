@@ -167,11 +167,10 @@ impl TokenFile {
         let mut edited = contents(edited.iter())?;
         expected.sort_unstable();
         edited.sort_unstable();
-        if edited == expected {
-            Ok(())
-        } else {
-            Err(TokenFileError::UnexpectedContent)
-        }
+        let is_expected = edited == expected;
+        is_expected
+            .then_some(())
+            .ok_or(TokenFileError::UnexpectedContent)
     }
 
     /// Parses a text before it is written.
@@ -235,10 +234,7 @@ fn edit(
 ) -> Result<String, TokenFileError> {
     let document = Document::parse(path, text)?;
     match (before, after) {
-        (Some(before), Some(after)) => {
-            let (known, wanted) = (Fields::of(before)?, Fields::of(after)?);
-            document.update((before, &known), (after, &wanted))
-        }
+        (Some(before), Some(after)) => document.update(before, after),
         (Some(before), None) => Ok(document.remove(before)),
         (None, Some(after)) => Ok(document.insert(&Fields::of(after)?)),
         (None, None) => Ok(text.to_owned()),
