@@ -15,8 +15,8 @@ use super::{
 /// 2. If no store knows the token, the response is 401.
 /// 3. If a store fails, the response is 503, 429 or 500, by the [kind](super::StoreErrorKind) of
 ///    the *first* error, unless a later store knows the token.
-/// 4. Answers from memory keep the order: once a store must be queried, no later one answers from
-///    memory.
+/// 4. [`find_cached`](TokenStore::find_cached) keeps the order: once a store misses, no later store
+///    is used.
 ///
 /// ```
 /// use tower_service_token::store::{ChainStore, TokenRecord};
@@ -36,18 +36,19 @@ use super::{
 ///
 /// # What the order means
 ///
-/// - Rule 3 prefers to serve. While an earlier store is unavailable, a later one decides alone: a
-///   token that is **revoked in the first and active in the second passes** until the first is
-///   back, and a [cache](super) in front keeps that answer for its time to live. Revoke a token
-///   wherever it is kept, or keep each token in one store only.
+/// - Rule 3 prefers availability. While an earlier store is unavailable, a later store decides alone:
+///   a token that is **revoked in the first and active in the second is accepted** until the first
+///   is available again, and a [cache](super) in front keeps the record for its time to live. Revoke
+///   a token in every store that has it, or store each token only once.
 /// - All stores are equally trusted: anyone who can write to one of them can add valid tokens.
-/// - Stores are queried one after the other, and their times add up. A store that can hang should
-///   have a timeout, or the later ones are never queried.
+/// - Stores are queried in sequence, so their latencies add up. Give a store that can hang a timeout;
+///   otherwise the later stores are never queried.
 ///
-/// A failure after which a later store knows the token reaches no client. With the feature `tracing` every
-/// failure is an event at level `WARN`, target `tower_service_token`, with the fields `index` (0
-/// is the first store), `error` and `kind`; with `metrics` it counts in
-/// `service_token_chain_failures_total`, by `kind` (`unavailable`, `rate_limited`, `corrupt`).
+/// A client does not see a failure if a later store knows the token. With the feature `tracing`,
+/// every failure is logged at level `WARN` with the target `tower_service_token` and the fields
+/// `index` (0 is the first store), `error` and `kind`. With `metrics`,
+/// `service_token_chain_failures_total` counts failures by `kind` (`unavailable`, `rate_limited`,
+/// `corrupt`).
 #[derive(Clone)]
 pub struct ChainStore(Vec<Arc<dyn TokenStore>>);
 

@@ -1,4 +1,4 @@
-//! `ChainStore`: which store has the say, and what becomes of one that cannot look.
+//! `ChainStore`: which store decides, and what happens if a store fails.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use tower_service_token::{MemoryStore, Principal, ServiceTokenLayer, TokenStore}
 
 const TOKEN: &str = "svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n";
 
-/// What a store says about the token, named after where it must look for that.
+/// The result of a store, from memory or from a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Behavior {
     CachedFound,
@@ -38,21 +38,21 @@ use Behavior::{
     LookupRateLimited, LookupRevoked, LookupUnavailable,
 };
 
-/// A store that says one thing, and counts how often it was asked.
+/// A store with one result, which counts its queries.
 #[derive(Clone)]
 struct Scripted {
     behavior: Behavior,
     name: &'static str,
-    asked: Arc<AtomicUsize>,
+    queries: Arc<AtomicUsize>,
 }
 
 impl Scripted {
     fn new(behavior: Behavior, name: &'static str) -> Self {
-        let asked = Arc::default();
+        let queries = Arc::default();
         Self {
             behavior,
             name,
-            asked,
+            queries,
         }
     }
 
@@ -73,7 +73,7 @@ impl TokenStore for Scripted {
     }
 
     async fn find(&self, _: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
-        self.asked.fetch_add(1, Ordering::SeqCst);
+        self.queries.fetch_add(1, Ordering::SeqCst);
         match self.behavior {
             LookupFound => Ok(Some(self.record())),
             LookupRevoked => Ok(Some(self.record().with_state(TokenState::Revoked))),
@@ -99,7 +99,7 @@ fn chain(answers: [Behavior; 2]) -> ChainStore {
     ChainStore::new(Scripted::new(first, "first")).then(Scripted::new(second, "second"))
 }
 
-/// The status and the body; the body of an accepted request is the name of its token.
+/// Returns the status and the body, which is the name of the token if the request is accepted.
 async fn answer(store: ChainStore) -> (StatusCode, String) {
     let inner = service_fn(async |request: Request<()>| {
         let principal = request.extensions().get::<Principal>();
@@ -121,7 +121,7 @@ async fn first_match_wins_and_failures_are_not_denials() {
     let limited = (StatusCode::TOO_MANY_REQUESTS, None);
     let corrupt = (StatusCode::INTERNAL_SERVER_ERROR, None);
     for (answers, expected) in [
-        // Memory alone.
+        // From memory only.
         ([CachedFound, CachedFound], first),
         ([CachedFound, CachedNotFound], first),
         ([CachedNotFound, CachedFound], second),
@@ -129,7 +129,7 @@ async fn first_match_wins_and_failures_are_not_denials() {
         ([CachedRevoked, CachedFound], denied),
         ([CachedFound, CachedRevoked], first),
         ([CachedNotFound, CachedRevoked], denied),
-        // The second must be asked.
+        // The second store must be queried.
         ([CachedFound, LookupUnavailable], first),
         ([CachedRevoked, LookupFound], denied),
         ([CachedNotFound, LookupFound], second),
@@ -138,7 +138,7 @@ async fn first_match_wins_and_failures_are_not_denials() {
         ([CachedNotFound, LookupUnavailable], down),
         ([CachedNotFound, LookupRateLimited], limited),
         ([CachedNotFound, LookupCorrupt], corrupt),
-        // The first must be asked.
+        // The first store must be queried.
         ([LookupFound, CachedFound], first),
         ([LookupFound, LookupUnavailable], first),
         ([LookupRevoked, CachedFound], denied),
@@ -149,7 +149,7 @@ async fn first_match_wins_and_failures_are_not_denials() {
         ([LookupNotFound, LookupFound], second),
         ([LookupNotFound, LookupNotFound], denied),
         ([LookupNotFound, LookupUnavailable], down),
-        // The first cannot look.
+        // The first store fails.
         ([LookupUnavailable, CachedFound], second),
         ([LookupUnavailable, CachedRevoked], denied),
         ([LookupUnavailable, CachedNotFound], down),
@@ -160,7 +160,7 @@ async fn first_match_wins_and_failures_are_not_denials() {
         ([LookupCorrupt, CachedNotFound], corrupt),
         ([LookupRateLimited, LookupFound], second),
         ([LookupRateLimited, CachedNotFound], limited),
-        // None can look: the first error.
+        // All stores fail: the first error.
         ([LookupUnavailable, LookupUnavailable], down),
         ([LookupUnavailable, LookupRateLimited], down),
         ([LookupUnavailable, LookupCorrupt], down),
@@ -182,16 +182,16 @@ fn find_cached_stops_at_first_miss() {
         ([CachedNotFound, CachedFound], "found second"),
         ([CachedNotFound, CachedNotFound], "not found"),
         ([CachedNotFound, LookupFound], "ask"),
-        // The second knows already, and the first has the say nevertheless.
+        // The second store has the token in memory, but the first decides.
         ([LookupNotFound, CachedFound], "ask"),
         ([LookupUnavailable, CachedNotFound], "ask"),
     ] {
-        let told = match chain(answers).find_cached(&credential()) {
+        let found = match chain(answers).find_cached(&credential()) {
             Cached::Found(record) => format!("found {}", record.name()),
             Cached::NotFound => "not found".to_owned(),
             Cached::Miss => "ask".to_owned(),
         };
-        assert_eq!(told, expected, "{answers:?}");
+        assert_eq!(found, expected, "{answers:?}");
     }
 }
 
@@ -205,7 +205,7 @@ fn find_returns_the_same_as_find_cached() {
 
 #[test]
 fn stops_after_match_and_continues_after_failure() {
-    for (behavior, asked) in [
+    for (behavior, queries) in [
         (LookupFound, 0),
         (LookupRevoked, 0),
         (LookupNotFound, 1),
@@ -216,7 +216,11 @@ fn stops_after_match_and_continues_after_failure() {
         let second = Scripted::new(LookupNotFound, "second");
         let chain = ChainStore::new(Scripted::new(behavior, "first")).then(second.clone());
         let _ = block_on(chain.find(&credential()));
-        assert_eq!(second.asked.load(Ordering::SeqCst), asked, "{behavior:?}");
+        assert_eq!(
+            second.queries.load(Ordering::SeqCst),
+            queries,
+            "{behavior:?}"
+        );
     }
 }
 
@@ -271,13 +275,12 @@ async fn later_store_decides_while_first_is_unavailable() {
         let chain = ChainStore::new(Scripted::new(first, "first")).then(later.clone());
         assert_eq!(answer(chain).await.0, expected);
     }
-    // Revoked wherever it is kept, it is refused in either case.
+    // A token that is revoked in both stores is rejected in either case.
     later.revoke(id()).unwrap();
     let chain = ChainStore::new(Scripted::new(LookupUnavailable, "first")).then(later);
     assert_eq!(answer(chain).await.0, StatusCode::UNAUTHORIZED);
 }
 
-/// Nobody else sees it: the client gets 200.
 #[cfg(feature = "metrics")]
 #[test]
 fn counts_failures_covered_by_later_store() {

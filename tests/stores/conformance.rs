@@ -1,4 +1,4 @@
-//! The rules of the feature `testing`, on the stores of this crate.
+//! The conformance suite of the feature `testing`, on the stores of this crate.
 
 use std::panic::catch_unwind;
 use std::sync::Arc;
@@ -36,14 +36,12 @@ fn registry_wrappers_pass_registry_conformance() {
     block_on(conformance::token_registry(shared));
 }
 
-/// It remembers, and is told of every change.
 #[tokio::test]
 async fn cached_store_passes_registry_conformance() {
     let cached = async || CachedStore::new(FaultyStore::new(MemoryStore::new()));
     conformance::token_registry(cached).await;
 }
 
-/// Stores that only find; a chain finds in its second store what the first does not know.
 #[tokio::test]
 async fn lookup_only_stores_pass_store_conformance() {
     let filled = |records: Vec<TokenRecord>| {
@@ -80,7 +78,7 @@ async fn file_store_passes_store_conformance() {
     std::fs::remove_dir_all(&folder).unwrap();
 }
 
-/// The file that holds these tokens.
+/// Returns the text of a token file.
 #[cfg(feature = "file")]
 fn json(records: &[TokenRecord]) -> String {
     let time = |time: Option<SystemTime>| {
@@ -108,7 +106,7 @@ fn json(records: &[TokenRecord]) -> String {
     serde_json::json!({ "tokens": entries.collect::<Vec<_>>() }).to_string()
 }
 
-/// What a registry of somebody else might get wrong.
+/// A defect that a registry might have.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Defect {
     None,
@@ -152,7 +150,7 @@ struct Defective {
     defect: Defect,
 }
 
-/// Passes the changes of the store on, unless it is muted.
+/// Forwards the changes of the store, unless it is muted.
 #[derive(Default)]
 struct Relay {
     feed: ChangeFeed,
@@ -184,30 +182,30 @@ impl Defective {
         self.defect == defect
     }
 
-    /// Returns the write with the defect applied. A record that is bent loses its authority.
+    /// Returns the write with the defect applied. A changed record loses its authority.
     async fn with_defect(&self, write: &Write, ignores_revisions: bool) -> Write {
-        let mut bent = write.clone();
+        let mut defective = write.clone();
         if self.has(Defect::ForgetsDescriptions) {
-            bent = unauthorized(write, write.record().clone().with_description(None));
+            defective = unauthorized(write, write.record().clone().with_description(None));
         }
         let id = write.record().id();
         if ignores_revisions && let Ok(Some(known)) = TokenRegistry::get(&self.store, id).await {
             let record = write.record().clone().with_revision(known.revision());
-            bent = unauthorized(write, record);
+            defective = unauthorized(write, record);
         }
         if self.has(Defect::IgnoresUniqueNames) {
-            bent = bent.with_unique_name(false);
+            defective = defective.with_unique_name(false);
         }
         if self.has(Defect::IgnoresLimits) {
-            bent = bent.with_max_tokens(None);
+            defective = defective.with_max_tokens(None);
         }
         if self.has(Defect::IgnoresAdmins) {
-            bent = bent.with_last_admin_check(None);
+            defective = defective.with_last_admin_check(None);
         }
-        bent
+        defective
     }
 
-    /// Authorizes the write with what is stored now, and returns it without its authority.
+    /// Authorizes the write by the stored records, and returns it without its authority.
     async fn authorized(&self, write: &Write) -> Result<Write, RegistryError> {
         let actor = match write.actor_id() {
             Some(id) => TokenRegistry::get(&self.store, id).await?,
@@ -221,7 +219,7 @@ impl Defective {
     }
 }
 
-/// The write of this record, with the same limits and without an authority.
+/// Returns a write of this record with the same limits and without an authority.
 fn unauthorized(write: &Write, record: TokenRecord) -> Write {
     Write::new(record, write.event().clone())
         .with_unique_name(write.reserved_name().is_some())
@@ -277,14 +275,15 @@ impl TokenRegistry for Defective {
     }
 
     async fn list(&self, request: &ListRequest) -> Result<TokenPage, StoreError> {
-        let mut bent = request.clone();
+        let mut defective = request.clone();
         if self.has(Defect::IgnoresFilters) {
-            bent = ListRequest::new(TokenFilter::new(), request.now()).with_limit(request.limit());
+            defective =
+                ListRequest::new(TokenFilter::new(), request.now()).with_limit(request.limit());
         } else if self.has(Defect::IgnoresCursors) {
-            bent = ListRequest::new(request.filter().clone(), request.now())
+            defective = ListRequest::new(request.filter().clone(), request.now())
                 .with_limit(request.limit());
         }
-        let mut page = self.store.list(&bent).await?;
+        let mut page = self.store.list(&defective).await?;
         if self.has(Defect::ListsTwice) && page.next.is_none() {
             let again = page.records.first().cloned();
             page.records.splice(..0, again);
@@ -423,9 +422,9 @@ fn conformance_detects_each_defect() {
         Defect::CountsRevoked,
         Defect::CountsOnePage,
     ] {
-        assert!(conforms(defect).is_err(), "{defect:?} was not caught");
+        assert!(conforms(defect).is_err(), "{defect:?} was not detected");
     }
-    // These are caught by the rule that they break, and not by another one.
+    // The rule that each of these breaks detects it, and no other rule.
     for (defect, rule) in [
         (
             Defect::ForgetsAuthorityOnInsert,
@@ -464,7 +463,10 @@ fn conformance_detects_each_defect() {
             "several updates was not published",
         ),
     ] {
-        let broken = conforms(defect).expect_err("the defect is caught");
-        assert!(broken.contains(rule), "{defect:?} was caught by: {broken}");
+        let broken = conforms(defect).expect_err("a detected defect");
+        assert!(
+            broken.contains(rule),
+            "{defect:?} was detected by: {broken}"
+        );
     }
 }

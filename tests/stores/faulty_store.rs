@@ -1,4 +1,4 @@
-//! A faulty store forwards each call once, under the fault of the moment.
+//! `FaultyStore` forwards each call once, with the current fault.
 
 use futures::executor::block_on;
 use tower_service_token::audit::{AuditAction, AuditEvent};
@@ -9,7 +9,7 @@ use tower_service_token::testing::{Fault, FaultyStore};
 use tower_service_token::token::PresentedToken;
 use tower_service_token::{MemoryStore, ServiceTokens, TokenStore};
 
-/// The revocation of this record.
+/// Returns the revocation of this record.
 fn revocation(record: &TokenRecord) -> Write {
     let now = std::time::SystemTime::now();
     let event = AuditEvent::new(now, "operator:a", AuditAction::Revoked, record.id());

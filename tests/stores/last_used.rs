@@ -1,4 +1,4 @@
-//! When tokens were last used: gathered beside the requests, written in batches.
+//! The times of last use: kept in memory and written in batches.
 
 use std::convert::Infallible;
 use std::time::{Duration, SystemTime};
@@ -74,9 +74,9 @@ async fn writes_each_token_once_per_flush_interval() {
         let known = tokens.get(issued.record().id()).await.unwrap();
         let behind = clock.now().duration_since(known.last_used_at().unwrap());
         assert!(behind.unwrap() <= Duration::from_secs(1));
-        assert_eq!(known.revision(), 1, "a use is no change");
+        assert_eq!(known.revision(), 1, "a last use changes no revision");
     }
-    // Nobody used it: nothing to write.
+    // No uses, so nothing to write.
     tokio::time::sleep(JUST_OVER_A_MINUTE).await;
     assert_eq!(store.calls(), 3);
     flush_task.stop().await.unwrap();
@@ -120,7 +120,7 @@ async fn retries_uses_after_failed_flush() {
     }
     store.inject(Fault::Error);
     last_used.flush().await.unwrap_err();
-    // Newer than what failed to be written, and so kept.
+    // Newer than the times that failed to be written.
     last_used.record(id(7), start() + MINUTE);
     store.clear_fault();
     assert_eq!(last_used.flush().await.unwrap(), 1200);

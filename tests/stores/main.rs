@@ -1,4 +1,4 @@
-//! The stores without a server: in memory, in a file, chained; the conformance rules; last uses.
+//! Stores without a server: in memory, in a file and chained; conformance; last uses.
 //!
 //! `tests/cached`, `tests/introspection` and `tests/sql` have suites of their own.
 

@@ -1,4 +1,4 @@
-//! `MemoryStore` while it changes: what readers see, and that no change is half-made.
+//! `MemoryStore`: what readers see while it changes.
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -95,8 +95,11 @@ fn rejects_duplicate_id_or_digest_without_changes() {
         Err(MemoryStoreError::DuplicateDigest)
     );
     let unknown = TokenId::from_i64(1).unwrap();
-    let nobody = TokenRecord::new(unknown, TokenDigest::of("x"));
-    assert_eq!(store.replace(nobody), Err(MemoryStoreError::UnknownId));
+    let unknown_record = TokenRecord::new(unknown, TokenDigest::of("x"));
+    assert_eq!(
+        store.replace(unknown_record),
+        Err(MemoryStoreError::UnknownId)
+    );
     assert_eq!(store.revoke(unknown), Err(MemoryStoreError::UnknownId));
 
     assert_eq!(store.len(), 2);
@@ -112,19 +115,22 @@ fn replace_with_same_digest_updates_record_and_keeps_secret() {
     store.replace(before.clone().with_name("renamed")).unwrap();
     assert_eq!(verdict_for(&store, &token), Ok(()));
     assert_eq!(store.get(token.id()).unwrap().name(), "renamed");
-    assert_eq!(before.name(), "", "a record handed out does not change");
+    assert_eq!(before.name(), "", "a returned record does not change");
 }
 
-/// Waits until `is_so`; the limit only decides how long a failure takes.
+/// Waits until `is_so`. The limit only bounds the time of a failing test.
 fn until(what: &str, is_so: impl Fn() -> bool) {
     let start = Instant::now();
     while !is_so() {
-        assert!(start.elapsed() < Duration::from_secs(60), "never: {what}");
+        assert!(
+            start.elapsed() < Duration::from_secs(60),
+            "timed out: {what}"
+        );
         thread::yield_now();
     }
 }
 
-/// Sets its flag when dropped, so that a test that fails ends its threads too.
+/// Sets its flag when dropped, so that a failing test ends its threads too.
 struct SetOnDrop<'a>(&'a AtomicBool);
 
 impl Drop for SetOnDrop<'_> {
@@ -133,7 +139,7 @@ impl Drop for SetOnDrop<'_> {
     }
 }
 
-/// At every moment the old or the new secret works, and the old one does not once it is over.
+/// The old or the new secret is accepted at any time, and the old one is rejected afterwards.
 #[test]
 fn concurrent_readers_see_no_gap_during_rotation() {
     let store = MemoryStore::new();
@@ -158,7 +164,8 @@ fn concurrent_readers_see_no_gap_during_rotation() {
                         let retired = verdict_for(store, &secrets[before - 1]);
                         assert_eq!(retired, Err(DenialKind::Unknown));
                     }
-                    // The writer may move on at any time; it says so before it moves on again.
+                    // The writer may rotate at any time, and publishes the number before the next
+                    // rotation.
                     let gapless = verdict_for(store, &secrets[before]).is_ok()
                         || verdict_for(store, &secrets[before + 1]).is_ok()
                         || current.load(Ordering::SeqCst) != before;
@@ -174,7 +181,7 @@ fn concurrent_readers_see_no_gap_during_rotation() {
             let record = store.get(id).unwrap().with_digest(digest);
             store.replace(record).unwrap();
             current.store(next, Ordering::SeqCst);
-            // The readers check between rotations, not only after the last one.
+            // Readers check between rotations, not only after the last one.
             if next % 50 == 0 {
                 for checks in &checks {
                     let before = checks.load(Ordering::SeqCst);

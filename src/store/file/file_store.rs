@@ -20,15 +20,14 @@ const MIN_POLL_INTERVAL: Duration = Duration::from_millis(1);
 ///
 /// 1. The file is TOML (`*.toml`) or JSON (`*.json`). Its array `tokens` has an entry per token,
 ///    with a `digest` and other [fields](#the-file). It holds digests, never tokens: a file that
-///    contains a token, even in a comment, is refused.
-/// 2. A file with an error is not used at all. Requests see all of the old tokens or all of the new
-///    ones.
+///    contains a token, even in a comment, is rejected.
+/// 2. A file with an error is not used at all. A request sees either the old or the new tokens.
 /// 3. Opening a file that cannot be used is an error. If a file that is in use becomes invalid,
 ///    missing or insecure, its last valid tokens stay in use, [`FileStatus::error`] reports the
 ///    cause, and the file is used again once it is valid.
 /// 4. A lookup reads memory. It takes no lock, allocates nothing, does not access the file, and
 ///    takes the same time for one token and for many.
-/// 5. Clones share the tokens. The thread that watches the file ends with the last clone.
+/// 5. Clones share the tokens. The thread that watches the file ends when the last clone is dropped.
 ///
 /// ```
 /// use tower_service_token::ServiceTokenLayer;
@@ -101,17 +100,17 @@ const MIN_POLL_INTERVAL: Duration = Duration::from_millis(1);
 ///
 /// # Permissions
 ///
-/// Whoever can write the file can grant access. On Unix, the store refuses a file that its group or
-/// others can write; if `umask` causes that, run `chmod go-w`. Others may read the file, because a
-/// digest grants nothing and Kubernetes mounts with mode 0644. The owner and the directory are not
-/// checked: let no other users write there.
+/// Anyone who can write to the file can grant access. On Unix, the store rejects a file that its group or
+/// others can write to; if `umask` causes that, run `chmod go-w`. Others may read the file, because a
+/// digest grants nothing and Kubernetes mounts files with mode 0644. The owner and the directory are
+/// not checked: make sure that no other user can write to the directory.
 ///
 /// # Logs and metrics
 ///
 /// With the feature `tracing`, each new failure is logged at level `ERROR` with the fields `error`,
 /// `source` and `tokens`, and each new set of tokens and each recovery at level `INFO`. The target
 /// is `tower_service_token`. With `metrics`, `service_token_file_reloads_total` counts both by
-/// `outcome` (`loaded` or `failed`). A failure that lasts is reported once.
+/// `outcome` (`loaded` or `failed`). A lasting failure is reported once.
 #[derive(Clone)]
 pub struct FileStore(pub(super) Arc<Shared>);
 
@@ -265,8 +264,8 @@ mod tests {
         let options = FileStoreOptions::new().with_poll_interval(Duration::from_secs(86_400));
         let opened = options.open_with_thread(&path);
         fs::remove_file(&path).expect("the file");
-        let (store, thread) = opened.expect("a good file");
-        let thread = thread.expect("it is followed");
+        let (store, thread) = opened.expect("a valid file");
+        let thread = thread.expect("a polling thread");
         let clone = store.clone();
         drop(store);
         thread::sleep(Duration::from_millis(20));

@@ -12,14 +12,14 @@ use crate::store::TokenRecord;
 
 const MAX_READ_ATTEMPTS: usize = 3;
 
-/// A path and its format. Each access follows the symbolic links again.
+/// A path and its format. Each access resolves symbolic links again.
 #[derive(Clone, Debug)]
 pub(super) struct Source {
     pub(super) path: PathBuf,
     pub(super) format: Format,
 }
 
-/// Metadata that changes with the file.
+/// Metadata by which a change of the file is detected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Fingerprint {
     length: u64,
@@ -90,7 +90,7 @@ impl Fingerprint {
     }
 }
 
-/// Metadata that only writing changes. Renaming another file over this one does not.
+/// Metadata that changes only if the file is written, not if another file is renamed over it.
 fn content_fingerprint(file: &Metadata) -> (u64, Option<SystemTime>) {
     (file.len(), file.modified().ok())
 }

@@ -2,7 +2,7 @@ use std::time::SystemTime;
 
 use super::error::FileStoreError;
 
-/// The state of a [`FileStore`](super::FileStore), for a health check.
+/// The status of a [`FileStore`](super::FileStore), for a health check.
 #[derive(Clone, Debug)]
 pub struct FileStatus {
     pub(super) tokens: usize,

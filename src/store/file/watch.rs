@@ -9,12 +9,12 @@ use super::error::FileStoreErrorKind;
 use super::shared::Shared;
 use super::source::Fingerprint;
 
-/// Polls in a row that see another file, after which it is read all the same: continual writes must
-/// not prevent a revocation.
+/// The number of consecutive polls that see a change, after which the file is read although it may
+/// still change: continual writes must not prevent a revocation.
 const MAX_UNSETTLED_POLLS: u32 = 3;
 
-/// Decides when the file is read: when two polls in a row see the same fingerprint, so that no file
-/// is read while it is written.
+/// Reads the file once two consecutive polls see the same fingerprint, so that no file is read while
+/// it is written.
 #[derive(Default)]
 struct Watcher {
     /// The file whose content is in use or is known to be invalid.
@@ -78,7 +78,7 @@ mod tests {
     use crate::digest::TokenDigest;
     use crate::store::file::{FileStore, FileStoreOptions};
 
-    /// A store whose file is polled by the test.
+    /// A store whose file the test polls.
     struct ManuallyPolled {
         path: PathBuf,
         store: FileStore,
@@ -94,7 +94,7 @@ mod tests {
             fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))
                 .expect("a mode");
             let options = FileStoreOptions::new().with_poll_interval(None);
-            let store = options.open(&path).expect("a good file");
+            let store = options.open(&path).expect("a valid file");
             let watch = Watcher::default();
             Self { path, store, watch }
         }
@@ -126,16 +126,16 @@ mod tests {
 
     #[test]
     fn waits_until_file_stops_changing() {
-        let mut file = ManuallyPolled::new("still", &["a", "b"]);
+        let mut file = ManuallyPolled::new("settled", &["a", "b"]);
         for _ in 0..3 {
             assert_eq!(file.poll(), 2);
         }
-        // One token after the other: each part is a valid file.
+        // Each part of the file is valid.
         file.write(&["a"]);
-        assert_eq!(file.poll(), 2, "half of it");
+        assert_eq!(file.poll(), 2, "half of the file");
         file.write(&["a", "b", "c"]);
-        assert_eq!(file.poll(), 2, "written again since the last look");
-        assert_eq!(file.poll(), 3, "still");
+        assert_eq!(file.poll(), 2, "written again since the last poll");
+        assert_eq!(file.poll(), 3, "settled");
         assert_eq!(file.poll(), 3);
     }
 
@@ -151,14 +151,14 @@ mod tests {
             })
             .collect();
         assert_eq!(seen, [1, 1, 4, 4, 4, 7, 7]);
-        assert_eq!(file.poll(), 8, "still at last");
+        assert_eq!(file.poll(), 8, "settled");
     }
 
     #[test]
     fn tolerates_file_missing_at_one_poll() {
         let mut file = ManuallyPolled::new("missing", &["a"]);
         assert_eq!((file.poll(), file.poll()), (1, 1));
-        // As between the two steps of an editor that keeps the old file under another name.
+        // An editor may rename the old file before it writes the new one.
         let kept = file.path.with_extension("old");
         fs::rename(&file.path, &kept).expect("the file");
         file.poll();

@@ -10,7 +10,7 @@ use crate::principal::Requirement;
 use crate::registry::{Authority, AuthorityError, RegistryError, TokenRegistry, Write};
 use crate::store::{DenialKind, TokenRecord, TokenState};
 
-/// The time of every write.
+/// The time at which every write is authorized.
 const NOW: i64 = 100;
 
 const NONE: [&str; 0] = [];
@@ -48,7 +48,7 @@ pub(super) fn write_by(record: TokenRecord, authority: &Authority) -> Write {
     write(record).with_authority(Some(authority.clone()))
 }
 
-/// The error of a write that needs rights which its actor lacks.
+/// The error of a write whose actor lacks a role or scope of the target.
 pub(super) fn escalation_denied() -> RegistryError {
     let missing = Vec::new();
     AuthorityError::EscalationDenied { missing }.into()
@@ -63,8 +63,8 @@ fn manager() -> Arc<Requirement> {
     Arc::new(Requirement::any_role(["manager"]))
 }
 
-/// How an actor loses its authority: what it is then, its record (or none, if it is deleted), and the
-/// error of its writes.
+/// How an actor loses its authority: a description, the new record of its token (`None` if it is
+/// deleted), and the error of its writes.
 type LostAuthority = (&'static str, Option<TokenRecord>, RegistryError);
 
 fn rejected_actors(number: i64) -> [LostAuthority; 7] {
@@ -144,7 +144,7 @@ async fn assert_loses_authority(
     }
 
     let registry = &store.0;
-    // Without rights of its own: the rights that the target had count.
+    // The new record has no rights, so that the rights of the stored record decide.
     let update = by_actor(updated.clone().with_roles(NONE).with_scopes(NONE));
     let batch = [by_actor(revoked.clone().with_state(TokenState::Revoked))];
     let mut batch = registry.update_many(&batch).await;

@@ -10,7 +10,7 @@ use crate::store::{DenialKind, TokenRecord, TokenState};
 
 const WRITERS: i64 = 16;
 
-/// The number of writers whose actor changes meanwhile.
+/// The number of writers whose actor is changed concurrently.
 const ACTING_WRITERS: i64 = 8;
 
 const ROUNDS: i64 = 10;
@@ -148,7 +148,7 @@ async fn rejects_writes_that_begin_after_a_revocation(
         tokio::task::yield_now().await;
         let record = store.stored(base).await;
         store.update(record.with_state(TokenState::Revoked)).await;
-        // Writes may have come first until here. The stored records are final now.
+        // A write may precede the revocation. From here on, the stored records are final.
         is_revoked.store(true, Ordering::SeqCst);
         revisions().await
     };

@@ -113,8 +113,7 @@ impl<R: TokenRegistry> Fixture<R> {
     }
 }
 
-/// Checks that a write was rejected for this reason. Of an error with names or times, only the
-/// variant counts.
+/// Checks that a write was rejected for this reason. Ignores the names and times in an error.
 pub(super) fn assert_rejected<T: Debug>(
     outcome: &Result<T, RegistryError>,
     reason: &RegistryError,

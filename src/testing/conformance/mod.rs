@@ -1,4 +1,4 @@
-//! Functions that check the rules for stores, to call in a test.
+//! A conformance suite for stores, to call in a test.
 //!
 //! [`token_store`] checks a store that only looks tokens up. [`token_registry`] checks a registry,
 //! including the rules of a store. Each rule gets a new store.

@@ -18,7 +18,7 @@ pub(super) async fn check<R: TokenRegistry>(empty: impl AsyncFn() -> Fixture<R>)
     let rotated = rotated.with_previous_digest((digest(1), at(60)));
     let rotated = store.update(rotated).await;
     changes.assert_published("a rotation", 1, &[1, 11, 1001]);
-    // Of another token: a change may be published twice, the second time later.
+    // Touches another token, because a store may publish a change a second time later.
     let touched = store.0.touch(&[(id(4), at(900_000))]).await;
     touched.expect("a last use");
     let is_of_touched =

@@ -1,4 +1,4 @@
-//! What a file may say of a token.
+//! The fields of a token in a file.
 
 use std::convert::Infallible;
 
@@ -36,11 +36,11 @@ fn lists_loaded_records() {
     let folder = Folder::new();
     let path = folder.write("tokens.toml", &toml_of("a", ""));
     let store = opened(&path);
-    let shown = || -> Vec<_> { store.records().iter().map(|it| *it.digest()).collect() };
-    assert_eq!(shown(), [TokenDigest::of("a")]);
+    let digests = || -> Vec<_> { store.records().iter().map(|it| *it.digest()).collect() };
+    assert_eq!(digests(), [TokenDigest::of("a")]);
     write(&path, &toml_of("b", ""));
     store.reload().unwrap();
-    assert_eq!(shown(), [TokenDigest::of("b")]);
+    assert_eq!(digests(), [TokenDigest::of("b")]);
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn derived_id_is_stable_and_reveals_no_digest_bytes() {
     let other = found(&store_of(&toml_of("other", "")), "other").unwrap();
     assert_ne!(other.id(), id());
 
-    // As it is written down for those who compute it elsewhere.
+    // The documented computation.
     let digest = TokenDigest::of(TOKEN);
     let of_digest = TokenDigest::of(&digest.to_string());
     let number = |digest: TokenDigest| {
@@ -163,7 +163,7 @@ fn find_cached_does_not_allocate() {
     let store = store_of(&toml_of(TOKEN, "name = \"ci\""));
     let credential = Credential::new(PresentedToken::new(TOKEN).unwrap());
     let unknown = Credential::new(PresentedToken::new("other").unwrap());
-    // Each thread registers itself as a reader the first time.
+    // The first lookup of a thread registers a reader.
     assert!(matches!(store.find_cached(&credential), Cached::Found(_)));
     let before = Counts::of_this_thread().allocations;
     for _ in 0..100 {

@@ -1,4 +1,4 @@
-//! Files that are refused, and what is said of them.
+//! Files that are rejected, and their errors.
 
 use std::error::Error;
 
@@ -6,7 +6,7 @@ use tower_service_token::store::file::{FileStoreError, FileStoreErrorKind};
 
 use super::*;
 
-/// Stands where a secret could by mistake.
+/// A value in a place where a secret could be by mistake.
 const UNRELATED_SECRET: &str = "hunter2-swordfish";
 /// Has the shape of a token.
 const SECRET: &str = "svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n";
@@ -20,20 +20,20 @@ fn refused(name: &str, text: &str) -> FileStoreError {
     error
 }
 
-/// No part of what stands in the file, but for its field names.
+/// Checks that no part of the file is in the error, except for its field names.
 fn assert_hides_content(error: &FileStoreError, text: &str) {
     let source = error.source();
-    let told = format!("{error} {error:?} {error:#?} {source:?}");
+    let text_of_error = format!("{error} {error:?} {error:#?} {source:?}");
     for secret in [UNRELATED_SECRET, SECRET, "7Hq2mX9bTe", "Zk3vN8pR"] {
-        assert!(!told.contains(secret), "{told}");
+        assert!(!text_of_error.contains(secret), "{text_of_error}");
     }
     let hex = text.split(|char: char| !char.is_ascii_hexdigit());
     for digits in hex.filter(|digits| digits.len() >= 16) {
-        assert!(!told.contains(digits), "{told}");
+        assert!(!text_of_error.contains(digits), "{text_of_error}");
     }
 }
 
-/// The message without the path.
+/// Returns the message without the path.
 fn message(error: &FileStoreError) -> String {
     let start = format!("the token file {}: ", error.path().display());
     let text = error.to_string();
@@ -46,7 +46,7 @@ fn assert_refused(name: &str, text: &str, kind: FileStoreErrorKind, expected: &s
     assert_eq!(error.kind(), kind, "{text}");
 }
 
-/// As the second token of the file, its digest on line 4 and `field` on line 5.
+/// Returns a file whose second token has its digest on line 4 and `field` on line 5.
 fn second(field: &str) -> String {
     toml_of("first", "") + &toml_of("second", field)
 }
@@ -55,7 +55,7 @@ const EMPTY: &str = "must not be empty or contain control characters";
 const NO_SCOPE: &str = "must consist of visible ASCII characters without '\"' and '\\'";
 const NO_STATE: &str = "must be active, disabled or revoked";
 
-/// A field, a bad value for it, and what is said; `UNRELATED_SECRET` stands for what could be a secret.
+/// A field, an invalid value and the error. `UNRELATED_SECRET` is a value that could be a secret.
 const BAD_VALUES: &[(&str, &str, &str)] = &[
     (
         "id",
@@ -272,7 +272,7 @@ fn rejects_file_without_tokens_list() {
     }
 }
 
-/// The later of two would win in silence, and which that is differs between readers of JSON.
+/// Readers of JSON differ in which of two values they use.
 #[test]
 fn rejects_repeated_fields_in_file() {
     let digest = TokenDigest::of("a");
@@ -364,7 +364,7 @@ fn rejects_token_anywhere_in_file_without_quoting_it() {
             assert_refused("t.toml", &text, FileStoreErrorKind::ContainsToken, expected);
         }
     }
-    // Named as one, whatever it looks like.
+    // The name of the field suggests a token.
     for field in ["token", "secret", "api_key"] {
         let expected = "line 5: token 2: this looks like a token; \
                         the file must hold digests, never tokens";
@@ -425,10 +425,10 @@ mod on_unix {
     fn rejects_writable_by_others_and_accepts_readable_by_others() {
         let folder = Folder::new();
         let path = folder.write("t.toml", "tokens = []");
-        // As of a Kubernetes volume: read through a link whose own mode says nothing.
+        // As in a Kubernetes volume, which is read through a link whose mode is irrelevant.
         let link = folder.path("link.toml");
         symlink(&path, &link).unwrap();
-        for (mode, is_good) in [
+        for (mode, is_accepted) in [
             (0o600, true),
             (0o640, true),
             (0o644, true),
@@ -444,7 +444,7 @@ mod on_unix {
             chmod(&path, mode);
             for path in [&path, &link] {
                 let outcome = FileStore::open(path);
-                assert_eq!(outcome.is_ok(), is_good, "{mode:o}");
+                assert_eq!(outcome.is_ok(), is_accepted, "{mode:o}");
                 let Err(error) = outcome else { continue };
                 assert_eq!(error.kind(), FileStoreErrorKind::Insecure, "{mode:o}");
                 let expected = format!(

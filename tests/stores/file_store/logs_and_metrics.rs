@@ -1,11 +1,11 @@
-//! What an operator is told.
+//! Logs and metrics of `FileStore`.
 
 #[cfg(feature = "tracing")]
 mod log {
     use super::super::*;
     use tests::log::Log;
 
-    /// The lines that `body` logs.
+    /// Returns the lines that `body` logs.
     fn logged(body: impl FnOnce()) -> Vec<String> {
         let log = Log::default();
         let guard = log.start();
@@ -20,10 +20,10 @@ mod log {
     #[test]
     fn logs_each_failure_and_recovery_once() {
         let folder = Folder::new();
-        let good = toml_of("a", "");
-        let path = folder.write("t.toml", &good);
+        let valid = toml_of("a", "");
+        let path = folder.write("t.toml", &valid);
         let store = opened(&path);
-        let told = |text: Option<&str>| {
+        let log_after = |text: Option<&str>| {
             match text {
                 Some(text) => write(&path, text),
                 None => fs::remove_file(&path).unwrap(),
@@ -35,29 +35,29 @@ mod log {
         let name = path.display();
         let kept = "the token file cannot be used; the tokens read before stay in use";
 
-        assert_eq!(told(Some(&good)), "", "nothing new");
-        let line = told(Some("broken = hunter2"));
+        assert_eq!(log_after(Some(&valid)), "", "an unchanged file");
+        let line = log_after(Some("broken = hunter2"));
         let expected = format!(
             "ERROR tower_service_token: {kept} error=the token file {name}: line 1: is not TOML tokens=1"
         );
         assert_eq!(line, expected);
-        assert_eq!(told(Some("broken = hunter3")), "", "the same failure");
-        let line = told(Some("\nbroken = hunter2"));
+        assert_eq!(log_after(Some("broken = hunter3")), "", "the same failure");
+        let line = log_after(Some("\nbroken = hunter2"));
         assert!(line.contains("line 2: is not TOML"), "{line}");
-        let line = told(None);
+        let line = log_after(None);
         assert!(
             line.starts_with("ERROR ") && line.contains("cannot be read source="),
             "{line}"
         );
         assert_eq!(
-            told(Some(&good)),
+            log_after(Some(&valid)),
             "INFO tower_service_token: the token file is in use tokens=1"
         );
         assert_eq!(
-            told(Some("tokens = []")),
+            log_after(Some("tokens = []")),
             "INFO tower_service_token: the token file is in use tokens=0"
         );
-        let line = told(Some("broken = hunter2"));
+        let line = log_after(Some("broken = hunter2"));
         assert!(line.contains("line 1: is not TOML tokens=0"), "{line}");
     }
 }

@@ -1,10 +1,10 @@
-//! `FileStore`: what a file may say, what is refused, and how a change becomes effective.
+//! `FileStore` and `TokenFile`: the format, invalid files, and changes of the file.
 //!
 //! 1. [Fields](fields) and their defaults, in both formats.
-//! 2. [Mistakes](invalid_files): each is an error that names its place and repeats nothing.
-//! 3. [Following](reloading) the file, whichever way it is replaced.
-//! 4. What is [reported](logs_and_metrics).
-//! 5. `TokenFile`, which changes the file.
+//! 2. [Invalid files](invalid_files): each error names the place and quotes nothing.
+//! 3. [Reloading](reloading) the file, however it is replaced.
+//! 4. [Logs and metrics](logs_and_metrics).
+//! 5. `TokenFile`, which edits the file.
 
 mod fields;
 mod reloading;
@@ -26,7 +26,7 @@ use tower_service_token::store::file::{FileStore, FileStoreOptions};
 use tower_service_token::store::{Cached, Credential, DenialKind, TokenRecord, verdict};
 use tower_service_token::token::PresentedToken;
 
-/// A directory of one test, gone with it.
+/// A directory of one test, removed when dropped.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -43,7 +43,7 @@ impl Folder {
         self.0.join(name)
     }
 
-    /// A new file that only its owner writes to, whatever the umask.
+    /// Creates a file that only its owner can write to, whatever the umask.
     fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.path(name);
         write(&path, text);
@@ -57,7 +57,7 @@ impl Drop for Folder {
     }
 }
 
-/// In place, if the file is there.
+/// Writes a file, in place if it exists.
 fn write(path: &Path, text: &str) {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true);
@@ -67,21 +67,21 @@ fn write(path: &Path, text: &str) {
     file.write_all(text.as_bytes()).unwrap();
 }
 
-/// As an editor does: beside the file, and then renamed over it.
+/// Writes another file and renames it over this one, as an editor does.
 fn replace(path: &Path, text: &str) {
     let beside = path.with_extension("new");
     write(&beside, text);
     fs::rename(beside, path).unwrap();
 }
 
-/// A file with one token: its digest on the second line, `fields` from the third on.
+/// Returns a file with one token: its digest on the second line, `fields` from the third on.
 fn toml_of(token: &str, fields: &str) -> String {
     let digest = TokenDigest::of(token);
     let end = if fields.is_empty() { "" } else { "\n" };
     format!("[[tokens]]\ndigest = \"{digest}\"\n{fields}{end}")
 }
 
-/// A store that never looks at its file by itself.
+/// Opens a store that does not poll its file.
 fn opened(path: &Path) -> FileStore {
     let options = FileStoreOptions::new().with_poll_interval(None);
     options.open(path).unwrap()
@@ -97,7 +97,7 @@ fn found(store: &FileStore, token: &str) -> Option<TokenRecord> {
     match store.find_cached(&credential) {
         Cached::Found(record) => Some(record),
         Cached::NotFound => None,
-        Cached::Miss => panic!("memory is never asked"),
+        Cached::Miss => panic!("a file store never misses"),
     }
 }
 

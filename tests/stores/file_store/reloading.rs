@@ -1,4 +1,4 @@
-//! How a change of the file becomes effective, and what does not.
+//! Changes of the file: when they take effect, and which do not.
 
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
@@ -12,17 +12,17 @@ use super::*;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Looks at its file a hundred times a second.
+/// Polls the file every 10 ms.
 fn followed(path: &Path) -> FileStore {
     let options = FileStoreOptions::new().with_poll_interval(Duration::from_millis(10));
     options.open(path).unwrap()
 }
 
-/// Waits for the store to notice what happens to its file in the real file system.
+/// Waits for the store to detect a change of its file.
 fn until(what: &str, is_so: impl Fn() -> bool) {
     let start = Instant::now();
     while !is_so() {
-        assert!(start.elapsed() < DEADLINE, "never so: {what}");
+        assert!(start.elapsed() < DEADLINE, "timed out: {what}");
         thread::sleep(Duration::from_millis(1));
     }
 }
@@ -131,8 +131,8 @@ fn reload_applies_revocation_and_removal() {
 #[test]
 fn unusable_file_keeps_last_good_tokens_and_reports_error() {
     let folder = Folder::new();
-    let good = toml_of("a", "");
-    let path = folder.write("t.toml", &good);
+    let valid = toml_of("a", "");
+    let path = folder.write("t.toml", &valid);
     let store = followed(&path);
     let broken: [(&str, FileStoreErrorKind); 4] = [
         ("[[tokens]]\ndigest = \"sha2", FileStoreErrorKind::Malformed),
@@ -155,19 +155,19 @@ fn unusable_file_keeps_last_good_tokens_and_reports_error() {
             assert_eq!(store.status().tokens(), 1);
             assert_eq!(store.status().error().map(FileStoreError::kind), Some(kind));
 
-            // The same content as before, and then another.
-            replace(&path, &good);
+            // First the same content as before, then another.
+            replace(&path, &valid);
             until("it recovers", || store.last_error().is_none());
             replace(&path, text);
             until(text, || kind_of_error(&store) == Some(kind));
-            replace(&path, &(toml_of("b", "") + &good));
-            // The status follows the tokens.
+            replace(&path, &(toml_of("b", "") + &valid));
+            // The status matches the tokens in use.
             until("the new token is known", || {
                 knows(&store, "b") && store.last_error().is_none()
             });
             assert!(knows(&store, "a"));
             assert_eq!(store.status().tokens(), 2);
-            replace(&path, &good);
+            replace(&path, &valid);
             until("the new token is forgotten", || !knows(&store, "b"));
         }
     }
@@ -180,7 +180,7 @@ fn reports_missing_file_and_recovers() {
     let store = followed(&path);
     fs::remove_file(&path).unwrap();
     let unreadable = Some(FileStoreErrorKind::Unreadable);
-    until("it is told", || kind_of_error(&store) == unreadable);
+    until("the status changes", || kind_of_error(&store) == unreadable);
     assert!(knows(&store, "old"));
     replace(&path, &toml_of("new", ""));
     until("the new token is known", || knows(&store, "new"));
@@ -198,7 +198,7 @@ fn ignores_insecure_file_until_permissions_are_fixed() {
     let store = followed(&path);
     chmod(0o666);
     let insecure = Some(FileStoreErrorKind::Insecure);
-    until("it is told", || kind_of_error(&store) == insecure);
+    until("the status changes", || kind_of_error(&store) == insecure);
     write(&path, &toml_of("new", ""));
     assert_eq!(
         store.reload().unwrap_err().kind(),
@@ -217,7 +217,7 @@ fn notifies_listeners_once_per_reload() {
     let store = opened(&path);
     let changes = Changes::of(&store);
     store.reload().unwrap();
-    assert_eq!(changes.count(), 0, "it is what is in use");
+    assert_eq!(changes.count(), 0, "the content is already in use");
     replace(&path, &toml_of("b", ""));
     store.reload().unwrap();
     assert_eq!(changes.count(), 1);
@@ -230,7 +230,7 @@ fn notifies_listeners_once_per_reload() {
     assert_eq!(changes.count(), 1, "the tokens are the same");
     replace(&path, &toml_of("b", ""));
     store.reload().unwrap();
-    assert_eq!(changes.count(), 1, "and still are");
+    assert_eq!(changes.count(), 1, "the tokens are still the same");
     replace(&path, &toml_of("a", ""));
     store.reload().unwrap();
     assert_eq!(changes.count(), 2);
@@ -254,7 +254,9 @@ fn notifies_listeners_after_new_tokens_are_active() {
     let listener = Arc::new(Asks(store.clone(), AtomicBool::new(false)));
     store.subscribe(&(listener.clone() as Arc<dyn ChangeListener>));
     replace(&path, &toml_of("new", ""));
-    until("it is told", || listener.1.load(Ordering::SeqCst));
+    until("the listener is notified", || {
+        listener.1.load(Ordering::SeqCst)
+    });
 }
 
 #[test]
@@ -278,7 +280,7 @@ fn panicking_listener_does_not_stop_polling() {
     }
 }
 
-/// A set of two tokens that both bear the number of the set.
+/// Returns two tokens that both have the number of the set.
 fn numbered(number: u64) -> String {
     let entry = |token| {
         let digest = TokenDigest::of(token);
@@ -288,11 +290,11 @@ fn numbered(number: u64) -> String {
 }
 
 fn number(store: &FileStore, token: &str) -> u64 {
-    let record = found(store, token).expect("each set has both");
+    let record = found(store, token).expect("each set has both tokens");
     record.name().parse().unwrap()
 }
 
-/// Sets its flag when dropped, so that a test that fails ends its threads too.
+/// Sets its flag when dropped, so that a failing test ends its threads too.
 struct SetOnDrop<'a>(&'a AtomicBool);
 
 impl Drop for SetOnDrop<'_> {
@@ -302,7 +304,7 @@ impl Drop for SetOnDrop<'_> {
 }
 
 /// Fails if a reader sees a set without one of its tokens, or one token of a set before the other.
-/// Keeps the number of the last set in `seen`.
+/// Stores the number of the last set in `seen`.
 fn read_sets(store: &FileStore, is_done: &AtomicBool, seen: &AtomicU64) {
     let mut last = 0;
     while !is_done.load(Ordering::SeqCst) {
@@ -333,7 +335,7 @@ fn readers_see_complete_sets_during_replacement() {
             replace(&path, &numbered(set));
             store.reload().unwrap();
             assert_eq!(number(&store, "y"), set);
-            // The readers read between the changes, not only after the last one.
+            // Readers read between the changes, not only after the last one.
             if set % 50 == 0 {
                 until("the readers see the set", || {
                     seen.iter().all(|seen| seen.load(Ordering::SeqCst) == set)
@@ -356,9 +358,9 @@ fn readers_see_complete_sets_during_rewrite_in_place() {
         let _end = SetOnDrop(&is_done);
         let start = Instant::now();
         let mut set = 0;
-        // Until some sets were noticed, torn as most of them are when they are looked at.
+        // Until some sets were read, although most polls see an incomplete set.
         while number(&store, "x") < 200 {
-            assert!(start.elapsed() < DEADLINE, "nothing is noticed");
+            assert!(start.elapsed() < DEADLINE, "no set is read");
             set += 1;
             let text = numbered(set);
             let (first, second) = text.split_at(text.len() / 2);
@@ -372,7 +374,7 @@ fn readers_see_complete_sets_during_rewrite_in_place() {
         reader.join().unwrap();
         until("the last set is in use", || number(&store, "y") == set);
     });
-    until("it is not told as broken", || store.last_error().is_none());
+    until("the error is cleared", || store.last_error().is_none());
 }
 
 #[test]
@@ -420,11 +422,11 @@ fn debug_shows_status_and_no_digest() {
     let store = opened(&path);
     write(&path, "broken");
     store.reload().unwrap_err();
-    let shown = format!("{store:?}");
+    let debug = format!("{store:?}");
     assert!(
-        shown.contains("tokens: 1") && shown.contains("Syntax"),
-        "{shown}"
+        debug.contains("tokens: 1") && debug.contains("Syntax"),
+        "{debug}"
     );
     let digest = TokenDigest::of("a").to_string();
-    assert!(!shown.contains(&digest[7..23]), "{shown}");
+    assert!(!debug.contains(&digest[7..23]), "{debug}");
 }

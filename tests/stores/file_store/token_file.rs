@@ -1,4 +1,4 @@
-//! `TokenFile` keeps the rules of registries.
+//! `TokenFile` follows the rules of registries.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -95,7 +95,7 @@ fn rejects_changes_at_an_outdated_revision() {
                 .is_none()
         );
     }
-    block_on(file.insert(&write(record(1)))).expect("an empty file is a good one");
+    block_on(file.insert(&write(record(1)))).expect("an insertion into an empty file");
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn insert_checks_ids_digests_names_and_the_limit() {
     assert!(matches!(full, Err(RegistryError::TooManyTokens)));
     let revoked = stored(&file, 1).with_state(TokenState::Revoked);
     block_on(file.update(&write(revoked))).expect("a revocation");
-    insert(other().with_unique_name(true).with_max_tokens(1)).expect("all of it is free");
+    insert(other().with_unique_name(true).with_max_tokens(1)).expect("a free name below the limit");
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn keeps_the_last_admin() {
     }
     let id = |number| record(number).id();
     block_on(tokens.disable(id(1))).expect("another token may administer");
-    block_on(tokens.revoke(id(3))).expect("it may not administer");
+    block_on(tokens.revoke(id(3))).expect("a token that may not administer");
     let text = folder.text("t");
     let narrowed = TokenUpdate::new().with_scopes(["projects:read"]);
     for refused in [
@@ -144,7 +144,7 @@ fn keeps_the_last_admin() {
     }
     assert_eq!(folder.text("t"), text);
     let confirmed = tokens.allow_last_admin_removal();
-    block_on(confirmed.revoke(id(2))).expect("it is confirmed");
+    block_on(confirmed.revoke(id(2))).expect("a confirmed removal");
 }
 
 #[test]

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use crate::private_file::{create_private_file, open_private_file};
 use crate::store::file::token_file_error::TokenFileError;
 
-/// Replaces a file atomically. Holds a lock that admits one writer at a time.
+/// Replaces a file atomically, and holds a lock against other writers.
 pub(super) struct AtomicWriter {
-    /// The file, with all links followed.
+    /// The file, with all links resolved.
     target: PathBuf,
     lock_path: PathBuf,
     lock: File,
@@ -23,7 +23,7 @@ impl AtomicWriter {
         loop {
             let lock = open_private_file(OpenOptions::new().create(true), &lock_path);
             let lock = lock.and_then(wait_for_lock).map_err(failed)?;
-            // The previous holder removes the file: then another writer may lock a new one.
+            // The previous holder removes the lock file. Another writer may then lock a new one.
             if is_same_file(&lock, &lock_path) {
                 return Ok(Self {
                     target,
@@ -37,9 +37,9 @@ impl AtomicWriter {
         }
     }
 
-    /// Replaces the file by another with this text, and with the owner and mode of the original.
-    /// The change is durable when this returns. Leaves the file alone and returns `false` if
-    /// `is_unchanged` does.
+    /// Replaces the file with a new one that has this text and the owner and mode of the original.
+    /// The change is durable when this returns. Does nothing and returns `false` if `is_unchanged`
+    /// returns `false`.
     pub(super) fn replace(
         &self,
         text: &str,
@@ -55,7 +55,7 @@ impl AtomicWriter {
             sync_directory(&self.target)?;
             Ok(true)
         });
-        // Fails after a rename.
+        // Fails if the file was renamed.
         let _ = fs::remove_file(&temporary);
         replaced.map_err(|error| TokenFileError::unwritable(&self.target, error))
     }
@@ -63,7 +63,7 @@ impl AtomicWriter {
 
 impl Drop for AtomicWriter {
     fn drop(&mut self) {
-        // Still locked here: afterwards the path may name the lock of another writer.
+        // Removed while locked: later, the path may be the lock of another writer.
         if is_same_file(&self.lock, &self.lock_path) {
             let _ = fs::remove_file(&self.lock_path);
         }
@@ -90,7 +90,7 @@ fn sibling(target: &Path, suffix: &str) -> PathBuf {
 }
 
 fn write_temporary(path: &Path, text: &str, original: Option<&Metadata>) -> io::Result<()> {
-    // A writer that was killed may have left one.
+    // Left by a writer that was killed.
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -127,38 +127,28 @@ fn is_same_file(_: &File, path: &Path) -> bool {
     path.exists()
 }
 
-#[cfg(unix)]
 fn copy_owner_and_mode(file: &File, original: &Metadata) -> io::Result<()> {
-    use std::os::unix::fs::{MetadataExt, fchown};
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{MetadataExt, fchown};
 
-    let own = file.metadata()?;
-    let user = Some(original.uid()).filter(|user| *user != own.uid());
-    let group = Some(original.gid()).filter(|group| *group != own.gid());
-    if user.is_some() || group.is_some() {
-        fchown(file, user, group)?;
+        let own = file.metadata()?;
+        let user = Some(original.uid()).filter(|user| *user != own.uid());
+        let group = Some(original.gid()).filter(|group| *group != own.gid());
+        if user.is_some() || group.is_some() {
+            fchown(file, user, group)?;
+        }
     }
     // Last, because a change of the owner may clear bits of the mode.
     file.set_permissions(original.permissions())
 }
 
-#[cfg(not(unix))]
-fn copy_owner_and_mode(file: &File, original: &Metadata) -> io::Result<()> {
-    file.set_permissions(original.permissions())
-}
-
-#[cfg(unix)]
+/// Makes the rename of a file durable. Only Unix can open a directory.
 fn sync_directory(file: &Path) -> io::Result<()> {
-    match file
-        .parent()
-        .map(|directory| File::open(directory)?.sync_all())
-    {
+    let directory = file.parent().filter(|_| cfg!(unix));
+    match directory.map(|directory| File::open(directory)?.sync_all()) {
         // Not every file system supports it.
         Some(Err(error)) if error.kind() != ErrorKind::InvalidInput => Err(error),
         _ => Ok(()),
     }
-}
-
-#[cfg(not(unix))]
-fn sync_directory(_: &Path) -> io::Result<()> {
-    Ok(())
 }

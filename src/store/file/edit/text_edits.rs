@@ -42,7 +42,7 @@ impl<'t> TextEdits<'t> {
         self.replace(start..self.line_end(range.end), "");
     }
 
-    /// Inserts a line after the one of a range, with the indentation of the range.
+    /// Inserts a line after the line of a range, with the same indentation.
     pub(super) fn insert_line(&mut self, after: &Range<usize>, line: &str) {
         let before = &self.text[self.line_start(after.start)..after.start];
         let indentation = &before[..before.len() - before.trim_start().len()];
@@ -145,7 +145,7 @@ impl<'t> TextEdits<'t> {
         end.map_or(self.text.len(), |end| offset + end)
     }
 
-    /// Returns the offset of the line after the one of an offset.
+    /// Returns the offset of the next line.
     pub(super) fn next_line(&self, offset: usize) -> usize {
         let next = self.line_end(offset) + self.line_ending.len();
         next.min(self.text.len())
