@@ -1,36 +1,39 @@
-//! What the environment says. A variable that is empty says nothing.
+//! Environment variables. An empty variable counts as absent.
 
 use std::env;
 use std::ffi::OsString;
 
+use crate::args::TargetArgs;
 use crate::failure::Failure;
 use crate::secret::SecretText;
 use crate::store_url::StoreUrl;
 
-/// Where the tokens are, and with what token they are asked for.
+/// The server or store, and the token to authenticate with.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Environment {
-    pub(crate) url: Option<String>,
-    pub(crate) store: Option<StoreUrl>,
-    pub(crate) context: Option<String>,
+    pub(crate) target: TargetArgs,
     pub(crate) token: Option<SecretText>,
 }
 
 impl Environment {
     pub(crate) fn read() -> Result<Self, Failure> {
         let store = variable("SVCTOK_STORE")?.map(|text| text.parse::<StoreUrl>());
-        let store = store.transpose();
+        // Errors do not quote the value, which may contain a password.
+        let store = store
+            .transpose()
+            .map_err(|error| Failure::usage(format!("SVCTOK_STORE: {error}")))?;
         Ok(Self {
-            url: variable("SVCTOK_URL")?,
-            // The value may hold a password.
-            store: store.map_err(|error| Failure::usage(format!("SVCTOK_STORE: {error}")))?,
-            context: variable("SVCTOK_CONTEXT")?,
+            target: TargetArgs {
+                url: variable("SVCTOK_URL")?,
+                store,
+                context: variable("SVCTOK_CONTEXT")?,
+            },
             token: variable("SVCTOK_TOKEN")?.map(SecretText::new),
         })
     }
 }
 
-/// The variable as the system has it.
+/// Returns a variable that may not be UTF-8.
 pub(crate) fn variable_os(name: &str) -> Option<OsString> {
     env::var_os(name).filter(|value| !value.is_empty())
 }
@@ -40,7 +43,7 @@ fn variable(name: &str) -> Result<Option<String>, Failure> {
     value.map_err(|_| Failure::usage(format!("{name} is not UTF-8")))
 }
 
-/// Who is at work, for the audit trail.
+/// Returns the name of the user, for audit events.
 pub(crate) fn user() -> String {
     let user = ["USER", "LOGNAME"].into_iter().find_map(variable_os);
     let user = user.and_then(|user| user.into_string().ok());

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use tower_service_token::internal::ErrorChain;
 
-/// Why a command did not do what it was asked for, and what to do about it.
+/// The failure of a command, and what to do about it.
 #[derive(Debug)]
 pub(crate) struct Failure {
     kind: FailureKind,
@@ -12,19 +12,19 @@ pub(crate) struct Failure {
     hint: Option<String>,
 }
 
-/// What the exit code tells.
+/// The cause of a failure, which determines the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FailureKind {
-    /// 1: what was asked for is refused, or breaks a rule.
-    Refused,
-    /// 2: the command line makes no sense.
-    Usage,
-    /// 3: a server answered with an error of its own.
-    Server,
-    /// 4: no connection to a server or store, or no credential that it accepts.
-    Unreachable,
-    /// 0: whoever read the output has read enough.
-    BrokenPipe,
+    /// 0: the reader of the output has closed the pipe.
+    BrokenPipe = 0,
+    /// 1: the request was rejected, or broke a rule.
+    Refused = 1,
+    /// 2: the command line is invalid.
+    Usage = 2,
+    /// 3: the server failed.
+    Server = 3,
+    /// 4: there is no connection to a server or store, or it does not accept the credential.
+    Unreachable = 4,
 }
 
 impl Failure {
@@ -44,22 +44,21 @@ impl Failure {
         Self::new(FailureKind::Usage, message)
     }
 
-    /// The message is what was tried, then what each error in the chain says.
+    /// Creates a failure from an error and its sources, preceded by what was attempted.
     pub(crate) fn context(
         kind: FailureKind,
         context: impl fmt::Display,
         error: &dyn Error,
     ) -> Self {
-        let Self { message, .. } = Self::from_error(kind, error);
-        Self::new(kind, format!("{context}: {message}"))
+        Self::new(kind, format!("{context}: {}", ErrorChain(error)))
     }
 
-    /// The message is what each error in the chain says.
+    /// Creates a failure from an error and its sources.
     pub(crate) fn from_error(kind: FailureKind, error: &dyn Error) -> Self {
         Self::new(kind, ErrorChain(error).to_string())
     }
 
-    /// What to do about it.
+    /// Adds what to do about the failure.
     pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
@@ -74,13 +73,7 @@ impl Failure {
     }
 
     pub(crate) fn exit_code(&self) -> ExitCode {
-        ExitCode::from(match self.kind {
-            FailureKind::BrokenPipe => 0,
-            FailureKind::Refused => 1,
-            FailureKind::Usage => 2,
-            FailureKind::Server => 3,
-            FailureKind::Unreachable => 4,
-        })
+        ExitCode::from(self.kind as u8)
     }
 }
 
@@ -91,5 +84,17 @@ impl fmt::Display for Failure {
             Some(hint) => write!(f, "\nhint: {hint}"),
             None => Ok(()),
         }
+    }
+}
+
+/// Turns the errors of an operation into failures.
+pub(crate) trait OrFail<T> {
+    /// Adds what was attempted, such as "cannot read FILE".
+    fn or_fail(self, kind: FailureKind, attempted: impl fmt::Display) -> Result<T, Failure>;
+}
+
+impl<T, E: Error> OrFail<T> for Result<T, E> {
+    fn or_fail(self, kind: FailureKind, attempted: impl fmt::Display) -> Result<T, Failure> {
+        self.map_err(|error| Failure::context(kind, attempted, &error))
     }
 }

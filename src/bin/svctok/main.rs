@@ -1,4 +1,4 @@
-//! `svctok`: service tokens from the command line.
+//! `svctok`: manages service tokens from the command line.
 
 #![warn(clippy::unwrap_used)]
 
@@ -25,7 +25,7 @@ use clap::FromArgMatches;
 use self::args::{Cli, Command};
 use self::failure::FailureKind;
 
-/// How long the end of a service waits for somebody to read why it ended.
+/// How long a failed service waits for stderr to accept its error.
 const STDERR_TIMEOUT: Duration = Duration::from_secs(3);
 
 fn main() -> ExitCode {
@@ -52,14 +52,13 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints the help that was asked for, or what is wrong with the command line: that without the
-/// secrets that stand in it.
+/// Prints the help, or the error in the command line without the secrets in it.
 fn print_clap_error(error: &clap::Error) -> ExitCode {
     if error.use_stderr() {
         let text = secret::redact_secrets(&error.render().to_string());
         output::note(text.trim_end());
     } else {
-        // A reader that has read enough is no error.
+        // The reader may have closed the pipe.
         let _ = error.print();
     }
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))

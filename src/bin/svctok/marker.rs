@@ -1,13 +1,13 @@
-//! The file beside a SQLite database that says that the database had an administrator.
+//! The file beside a SQLite database that records that the database had an administrator.
 //!
-//! It outlives a database that is deleted or not mounted, so that the next start can tell it from a
-//! new one. It holds the store's ID, for its owner alone (mode 0600).
+//! It survives if the database is deleted or not mounted, so that the next start can distinguish a
+//! lost database from a new one. It contains the store's ID and has mode 0600.
 
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use crate::failure::{Failure, FailureKind};
+use crate::failure::{Failure, FailureKind, OrFail};
 use crate::output::SecretFile;
 
 const SUFFIX: &str = ".initialized";
@@ -31,7 +31,7 @@ impl Marker {
         &self.path
     }
 
-    /// Returns an error if the marker is there and the database is not.
+    /// Returns an error if the marker exists and the database does not.
     pub(crate) fn check_not_lost(&self) -> Result<(), Failure> {
         if self.store_id()?.is_none() || self.database.exists() {
             return Ok(());
@@ -44,22 +44,20 @@ impl Marker {
     /// Returns the ID of the store that was initialized here, if one was.
     pub(crate) fn store_id(&self) -> Result<Option<String>, Failure> {
         match fs::read_to_string(&self.path) {
-            Ok(text) => Ok(Some(text.trim().to_owned())),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => {
-                let tried = format_args!("cannot read {}", self.path.display());
-                Err(Failure::context(FailureKind::Refused, tried, &error))
+            text => {
+                let attempted = format_args!("cannot read {}", self.path.display());
+                let text = text.or_fail(FailureKind::Refused, attempted)?;
+                Ok(Some(text.trim().to_owned()))
             }
         }
     }
 
-    /// Writes the marker, for good when this returns.
+    /// Writes the marker durably.
     pub(crate) fn write(&self, store_id: &str) -> Result<(), Failure> {
         SecretFile::open(&self.path, true)?.persist(&format!("{store_id}\n"))?;
-        sync_folder(&self.path).map_err(|error| {
-            let tried = format_args!("cannot sync the folder of {}", self.path.display());
-            Failure::context(FailureKind::Refused, tried, &error)
-        })
+        let attempted = format_args!("cannot sync the folder of {}", self.path.display());
+        sync_folder(&self.path).or_fail(FailureKind::Refused, attempted)
     }
 }
 
@@ -69,7 +67,7 @@ fn sync_folder(path: &Path) -> io::Result<()> {
 
     let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
     match File::open(folder.unwrap_or(Path::new(".")))?.sync_all() {
-        // Not every file system can.
+        // Not every file system supports it.
         Err(error) if error.kind() == ErrorKind::InvalidInput => Ok(()),
         synced => synced,
     }

@@ -8,9 +8,9 @@ use zeroize::Zeroizing;
 
 use crate::failure::Failure;
 
-/// A text that is secret, or may be: zeroed when dropped, and not shown by `Debug`.
+/// A text that is or may be secret. It is zeroed when dropped, and `Debug` redacts it.
 ///
-/// Any text can be read as one: an error would quote it.
+/// Parsing accepts any text, because a parse error of clap would quote it.
 #[derive(Clone)]
 pub(crate) struct SecretText(Zeroizing<String>);
 
@@ -23,17 +23,15 @@ impl SecretText {
         &self.0
     }
 
-    /// As a token, which it is if it is visible ASCII.
+    /// Returns the text as a token.
     pub(crate) fn as_presented_token(&self) -> Result<PresentedToken<'_>, Failure> {
         PresentedToken::new(&self.0).ok_or_else(|| {
-            Failure::refused(
-                "this is no token: a token is one line of visible ASCII, without spaces",
-            )
-            .with_hint("look for spaces, quotes and line breaks around it")
+            let message = "invalid token: a token is one line of visible ASCII without spaces";
+            Failure::refused(message).with_hint("check it for spaces, quotes and line breaks")
         })
     }
 
-    /// What may be shown of the token.
+    /// Returns the part of the token that may be shown.
     pub(crate) fn hint(&self) -> String {
         TokenFormat::default().redact(&self.0)
     }
@@ -59,8 +57,7 @@ impl fmt::Debug for SecretText {
     }
 }
 
-/// `text` without what looks like a token, or like a password in a URL: for messages that quote
-/// the command line.
+/// Replaces tokens, and user names and passwords in URLs, for messages that quote the command line.
 pub(crate) fn redact_secrets(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     let mut rest = text;
@@ -73,7 +70,7 @@ pub(crate) fn redact_secrets(text: &str) -> String {
         let is_url = rest[at..].starts_with("://");
         let (before, after) = rest.split_at(at + if is_url { 3 } else { "svctok-".len() });
         let length = if is_url {
-            // A password may hold quotes and spaces, however wrong that is in a URL.
+            // A malformed URL may have a password with quotes and spaces.
             let line = after.lines().next().unwrap_or_default();
             line.rfind('@').unwrap_or(0)
         } else {

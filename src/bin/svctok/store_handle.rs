@@ -65,7 +65,7 @@ macro_rules! forward_to_store {
 forward_to_store!(SqliteStore);
 forward_to_store!(PostgresStore);
 
-/// Returns the failure of a token file, if that is what an error of a store is about.
+/// Returns the failure of a token file, if it caused an error of a store.
 pub(crate) fn token_file_failure(error: &StoreError) -> Option<Failure> {
     let error = TokenFileError::cause_of(error)?;
     let kind = match error {
@@ -90,7 +90,7 @@ fn hint(error: &TokenFileError) -> Option<&'static str> {
              a token",
         ),
         TokenFileError::UnsupportedLayout(_) => Some("use the same line ending on every line"),
-        TokenFileError::Busy(_) => Some("nothing was changed: try again"),
+        TokenFileError::Busy(_) => Some("nothing was changed: retry"),
         TokenFileError::GracePeriod => Some(
             "rotate without --grace, which invalidates the previous secret at once; or create a \
              second token and delete this one when it is no longer used",

@@ -1,6 +1,5 @@
 use std::error::Error;
 use std::fmt;
-use std::fs::DirBuilder;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -13,7 +12,8 @@ use tower_service_token::store::file::FileStore;
 use tower_service_token::store::file::TokenFile;
 use tower_service_token::store::sql::{PostgresStore, SqliteStore};
 
-use crate::failure::{Failure, FailureKind};
+use crate::failure::{Failure, FailureKind, OrFail};
+use crate::output::create_private_directory;
 use crate::store_handle::StoreHandle;
 
 /// The URL of a token store: `sqlite:PATH`, `postgres://…` or `file:PATH`.
@@ -83,7 +83,7 @@ impl StoreUrl {
     ) -> Result<OpenedStore, Failure> {
         match self {
             Self::File(path) => {
-                let store = FileStore::open(path).map_err(|it| self.open_failure(&it))?;
+                let store = self.opened(FileStore::open(path))?;
                 Ok(OpenedStore::ReadOnly(Arc::new(store)))
             }
             store => {
@@ -105,54 +105,40 @@ impl StoreUrl {
     ) -> Result<Arc<dyn StoreHandle>, Failure> {
         Ok(match self {
             Self::Sqlite(path) => {
-                let store = SqliteStore::open(path).await;
-                let store = store.map_err(|it| self.open_failure(&it))?;
+                let store = self.opened(SqliteStore::open(path).await)?;
                 Arc::new(with_audit_trail!(store, audit_retention))
             }
             Self::Postgres(url) => {
-                let store = PostgresStore::connect(url).await;
-                let store = store.map_err(|it| self.open_failure(&it))?;
+                let store = self.opened(PostgresStore::connect(url).await)?;
                 Arc::new(with_audit_trail!(store, audit_retention))
             }
-            Self::File(path) => {
-                let store = TokenFile::open(path);
-                Arc::new(store.map_err(|it| self.open_failure(&it))?)
-            }
+            Self::File(path) => Arc::new(self.opened(TokenFile::open(path))?),
         })
     }
 
-    fn open_failure(&self, error: &dyn Error) -> Failure {
-        let tried = format_args!("cannot open {self}");
-        Failure::context(FailureKind::Unreachable, tried, error)
+    fn opened<T, E: Error>(&self, opened: Result<T, E>) -> Result<T, Failure> {
+        opened.or_fail(FailureKind::Unreachable, format_args!("cannot open {self}"))
     }
-}
 
-impl StoreUrl {
     /// Returns the SQLite file in the user's data directory. Creates its folder with mode 0700.
     pub(crate) fn create_default() -> Result<Self, Failure> {
-        let strategy = etcetera::choose_base_strategy().map_err(|error| {
-            Failure::context(FailureKind::Usage, "cannot find the data directory", &error)
-                .with_hint("specify a store by --store or SVCTOK_STORE")
-        })?;
-        let folder = strategy.data_dir().join("svctok");
-        let mut builder = DirBuilder::new();
-        builder.recursive(true);
-        #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.create(&folder).map_err(|error| {
-            let tried = format!("cannot create {}", folder.display());
-            Failure::context(FailureKind::Unreachable, tried, &error)
-                .with_hint("specify a store by --store or SVCTOK_STORE")
-        })?;
+        let hint =
+            |failure: Failure| failure.with_hint("specify a store by --store or SVCTOK_STORE");
+        let strategy = etcetera::choose_base_strategy();
+        let strategy = strategy.or_fail(FailureKind::Usage, "cannot find the data directory");
+        let folder = strategy.map_err(hint)?.data_dir().join("svctok");
+        let attempted = format_args!("cannot create {}", folder.display());
+        let created = create_private_directory(&folder);
+        created
+            .or_fail(FailureKind::Unreachable, attempted)
+            .map_err(hint)?;
         Ok(Self::Sqlite(folder.join("tokens.db")))
     }
 
     /// Returns the URL with an absolute path.
     pub(crate) fn absolute(self) -> Result<Self, Failure> {
         let absolute = |path: PathBuf| {
-            std::path::absolute(path).map_err(|error| {
-                Failure::context(FailureKind::Usage, "cannot name the file", &error)
-            })
+            std::path::absolute(path).or_fail(FailureKind::Usage, "cannot resolve the path")
         };
         Ok(match self {
             Self::Sqlite(path) => Self::Sqlite(absolute(path)?),

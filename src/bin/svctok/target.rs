@@ -1,78 +1,61 @@
-use crate::args::AccessArgs;
+use crate::args::{AccessArgs, TargetArgs};
 use crate::context::{Context, ContextFile, Contexts};
 use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::secret::SecretText;
 use crate::store_url::StoreUrl;
 
-/// Where the tokens are.
+/// The server or store that a command works on.
 #[derive(Clone, Debug)]
 pub(crate) enum Target {
     Store(StoreUrl),
     Server {
         url: String,
-        /// The token that was saved for this server, or stands in the environment.
+        /// The token from the environment or the context.
         token: Option<SecretText>,
     },
 }
 
-/// What names a target: flags, or the environment.
-#[derive(Clone, Copy)]
-struct TargetOptions<'a> {
-    url: &'a Option<String>,
-    store: &'a Option<StoreUrl>,
-    context: &'a Option<String>,
-    /// What they are, to people.
-    description: &'static str,
-}
-
 impl Target {
-    /// What the flags name, else the environment, else the context in use.
+    /// Returns the target that the flags specify, else the environment, else the current context.
     pub(crate) fn resolve(args: &AccessArgs) -> Result<Self, Failure> {
-        Self::resolve_from(args, Environment::read()?, || ContextFile::locate().read())
+        Self::resolve_from(&args.target, Environment::read()?, || {
+            ContextFile::locate().read()
+        })
     }
 
     fn resolve_from(
-        args: &AccessArgs,
+        flags: &TargetArgs,
         environment: Environment,
         contexts: impl FnOnce() -> Result<Contexts, Failure>,
     ) -> Result<Self, Failure> {
-        let flags = TargetOptions {
-            url: &args.url,
-            store: &args.store,
-            context: &args.context,
-            description: "--url, --store and --context",
+        let Environment { target, token } = environment;
+        let (specified, names) = if flags.is_empty() {
+            (&target, "SVCTOK_URL, SVCTOK_STORE and SVCTOK_CONTEXT")
+        } else {
+            (flags, "--url, --store and --context")
         };
-        let variables = TargetOptions {
-            url: &environment.url,
-            store: &environment.store,
-            context: &environment.context,
-            description: "SVCTOK_URL, SVCTOK_STORE and SVCTOK_CONTEXT",
-        };
-        let names = if flags.count() > 0 { flags } else { variables };
-        if names.count() > 1 {
-            let message = format!("of {}, only one can be meant", names.description);
-            return Err(Failure::usage(message));
-        }
-        if let Some(store) = names.store {
-            return Ok(Self::Store(store.clone()));
-        }
-        if let Some(url) = names.url {
-            return Ok(Self::Server {
+        match (&specified.url, &specified.store, &specified.context) {
+            (None, Some(store), None) => Ok(Self::Store(store.clone())),
+            (Some(url), None, None) => Ok(Self::Server {
                 url: url.clone(),
-                token: environment.token,
-            });
+                token,
+            }),
+            (None, None, name) => {
+                let contexts = contexts()?;
+                if name.is_none() && contexts.current.is_none() {
+                    return Err(Failure::usage("no server or store specified").with_hint(
+                        "specify --url or --store, or save a context: `svctok context save --help`",
+                    ));
+                }
+                let (name, context) = contexts.named_or_current(name.clone())?;
+                Self::from_context(&name, context, token)
+            }
+            _ => Err(Failure::usage(format!("specify only one of {names}"))),
         }
-        let contexts = contexts()?;
-        if names.context.is_none() && contexts.current.is_none() {
-            return Err(Failure::usage("it is not said where the tokens are")
-                .with_hint("name a server by --url or a store by --store, or save a context: `svctok context save --help`"));
-        }
-        let (name, context) = contexts.named_or_current(names.context.clone())?;
-        Self::from_context(&name, context, environment.token)
     }
 
-    /// What a context names. A token saved in it is sent to its own server and to no other.
+    /// Returns the target of a context. The token in a context is sent only to its own server.
     pub(crate) fn from_context(
         name: &str,
         context: &Context,
@@ -85,20 +68,15 @@ impl Target {
             }),
             (None, Some(store)) => Ok(Self::Store(store.clone())),
             _ => Err(Failure::usage(format!(
-                "the context {name} must name a url or a store"
+                "the context {name} must have a url or a store"
             ))),
         }
     }
 }
 
-impl TargetOptions<'_> {
-    fn count(&self) -> usize {
-        let named = [
-            self.url.is_some(),
-            self.store.is_some(),
-            self.context.is_some(),
-        ];
-        named.into_iter().filter(|is_named| *is_named).count()
+impl TargetArgs {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.url.is_none() && self.store.is_none() && self.context.is_none()
     }
 }
 
@@ -114,25 +92,22 @@ mod tests {
         contexts.c = { url = "http://c", store = "sqlite:c" }
     "#;
 
-    fn args(url: Option<&str>, store: Option<&str>, context: Option<&str>) -> AccessArgs {
-        AccessArgs {
+    fn args(url: Option<&str>, store: Option<&str>, context: Option<&str>) -> TargetArgs {
+        TargetArgs {
             url: url.map(str::to_owned),
             store: store.map(|text| text.parse().expect("a store")),
             context: context.map(str::to_owned),
-            ..AccessArgs::default()
         }
     }
 
-    /// The target and the token for it.
+    /// Returns the target with its token as a text.
     fn resolve(
-        flags: &AccessArgs,
-        variables: AccessArgs,
+        flags: &TargetArgs,
+        target: TargetArgs,
         token: Option<&str>,
     ) -> Result<String, FailureKind> {
         let environment = Environment {
-            url: variables.url,
-            store: variables.store,
-            context: variables.context,
+            target,
             token: token.map(SecretText::new),
         };
         let contexts = || Ok(toml::from_str(FILE).expect("TOML"));

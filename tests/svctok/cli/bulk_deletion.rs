@@ -93,7 +93,7 @@ fn reports_progress_if_a_later_call_fails() {
         assert!(ran.stderr.contains(error), "{ran:?}");
         assert!(
             ran.stderr
-                .contains("\nhint: count what remains with --dry-run")
+                .contains("\nhint: count the remaining tokens with --dry-run")
         );
         let deleted: Value = serde_json::from_str(&ran.stdout).unwrap();
         assert_eq!(deleted["ids"], json!(["7Hq2mX9bTe", "00UWJyBksH"]));

@@ -28,14 +28,14 @@ fn context_is_validated_saved_and_used() {
     let (sandbox, token) = sandbox_with_context(&test_server);
     assert!(sandbox.run("list").succeeded().contains(&id_of(&token)));
     let stdout = sandbox.run("context validate").succeeded();
-    assert_eq!(stdout, "[SUCCESS] Context is good: prod\n");
+    assert_eq!(stdout, "[SUCCESS] Context is valid: prod\n");
 
     let save = format!(
         "context save --name other --url {} --service-token {TOKEN}",
         test_server.url()
     );
     let stderr = sandbox.run(&save).failed(4);
-    assert!(stderr.contains("refuses the token"), "{stderr}");
+    assert!(stderr.contains("rejected the token"), "{stderr}");
     sandbox.run("context show other").failed(2);
     sandbox.run(&format!("{save} --skip-validate")).succeeded();
     sandbox.run("context validate").failed(4);
@@ -136,7 +136,7 @@ fn flags_take_precedence_over_environment_over_file() {
     let stderr = sandbox
         .run("--context prod --store sqlite:x list")
         .failed(2);
-    assert!(stderr.contains("only one can be meant"), "{stderr}");
+    assert!(stderr.contains("specify only one of"), "{stderr}");
 }
 
 #[test]

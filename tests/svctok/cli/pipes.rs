@@ -76,11 +76,11 @@ fn generates_completions_and_man_pages() {
     sandbox.run("completions tcsh").failed(2);
     let page = sandbox.run("man").succeeded();
     assert!(page.contains(".TH svctok 1"), "{page}");
-    for told in ["SVCTOK_CONFIG", "no credential that is accepted"] {
-        assert!(page.contains(told), "{page}");
+    for text in ["SVCTOK_CONFIG", "the credential was not accepted"] {
+        assert!(page.contains(text), "{page}");
     }
     sandbox.run("man --dir .").succeeded();
-    let page = fs::read_to_string(sandbox.file("svctok-service-token-create.1")).unwrap();
+    let page = fs::read_to_string(sandbox.file("svctok-create.1")).unwrap();
     assert!(page.contains("\\-\\-expires\\-in"), "{page}");
     sandbox.run("man --dir nowhere").failed(1);
 }

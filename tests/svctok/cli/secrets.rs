@@ -231,7 +231,10 @@ fn rejects_an_unusable_output_file_before_creating_a_token() {
         let stderr = sandbox
             .run(&format!("create --name b --output-file {words}"))
             .failed(1);
-        assert!(stderr.contains("is no file"), "{words}: {stderr}");
+        assert!(
+            stderr.contains("is not a regular file"),
+            "{words}: {stderr}"
+        );
     }
     let socket = fs::metadata(sandbox.file("socket")).unwrap();
     assert!(socket.file_type().is_socket());

@@ -129,12 +129,12 @@ fn verify_reports_the_denial_and_missing_rights() {
     let good = verify("--role deployer --scope projects:write", &token).succeeded();
     assert_eq!(
         good,
-        format!("[SUCCESS] Service token is good: {}\n", id_of(&token))
+        format!("[SUCCESS] Service token is valid: {}\n", id_of(&token))
     );
     let lacking = verify("--role admin --scope users:read", &token).failed(1);
     assert!(lacking.contains("lacks admin, users:read"), "{lacking}");
     let unknown = verify("", TOKEN).failed(1);
-    assert!(unknown.contains("the token is refused"), "{unknown}");
+    assert!(unknown.contains("token rejected"), "{unknown}");
     let mistyped = TOKEN.replace('Z', "z");
     assert!(verify("", &mistyped).failed(1).contains("mistyped"));
 }

@@ -133,7 +133,10 @@ fn created_token_is_valid_until_deleted() {
     );
 
     let deleted = sandbox.run(&format!("delete {id}"));
-    assert_eq!(deleted.stderr, "Every node knows within 3 s.\n");
+    assert_eq!(
+        deleted.stderr,
+        "The change reaches every node within 3 s.\n"
+    );
     deleted.succeeded();
     assert_eq!(
         verdict_for(&sandbox.store(), next).err(),

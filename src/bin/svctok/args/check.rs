@@ -11,10 +11,10 @@ pub(crate) struct VerifyArgs {
     /// `-` for stdin, which is the default
     #[arg(value_name = "-", hide = true)]
     pub(crate) positional: Option<SecretText>,
-    /// A role that it must have; may be given several times
+    /// A role that the token must have; can be repeated
     #[arg(long = "role", value_name = "ROLE")]
     pub(crate) roles: Vec<String>,
-    /// A scope that it must have, by itself or by a wildcard; may be given several times
+    /// A scope that the token must have, directly or through a wildcard; can be repeated
     #[arg(long = "scope", value_name = "SCOPE")]
     pub(crate) scopes: Vec<String>,
     #[command(flatten)]
@@ -25,20 +25,14 @@ pub(crate) struct VerifyArgs {
 pub(crate) struct InspectArgs {
     #[command(flatten)]
     pub(crate) input: TokenInputArgs,
-    /// Another prefix than svctok- to know tokens by; may be given several times
+    /// Another token prefix to recognize besides svctok-; can be repeated
     #[arg(long = "prefix", value_name = "PREFIX")]
     pub(crate) prefixes: Vec<String>,
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct HashArgs {
-    #[command(flatten)]
-    pub(crate) input: TokenInputArgs,
-}
-
-#[derive(Debug, Args)]
 pub(crate) struct ScannerRulesArgs {
-    /// Whose rules
+    /// The scanner
     #[arg(long, value_enum)]
     pub(crate) format: Scanner,
     /// The prefix of the tokens
@@ -48,22 +42,23 @@ pub(crate) struct ScannerRulesArgs {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Scanner {
-    /// A configuration file of gitleaks, TOML
+    /// A gitleaks configuration file, TOML
     Gitleaks,
-    /// A configuration file of TruffleHog, YAML
+    /// A TruffleHog configuration file, YAML
     Trufflehog,
-    /// The fields of a custom pattern of GitHub secret scanning
+    /// The fields of a custom pattern for GitHub secret scanning
     Github,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct CompletionsArgs {
+    /// The shell
     pub(crate) shell: Shell,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ManArgs {
-    /// Writes a page for each command into this directory [default: the first page, to stdout]
+    /// Write a page for each command into this directory [default: the first page, to stdout]
     #[arg(long, value_name = "DIRECTORY")]
     pub(crate) dir: Option<PathBuf>,
 }

@@ -2,7 +2,7 @@ use clap::{Args, Subcommand};
 
 use super::AccessArgs;
 
-/// With flags alone it saves.
+/// Flags without a command save a context.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 #[command(arg_required_else_help = true)]
@@ -17,13 +17,13 @@ pub(crate) struct ContextArgs {
 pub(crate) enum ContextCommand {
     /// Delete a context
     Delete(NameArgs),
-    /// List the contexts
+    /// List all contexts
     List,
-    /// Check a context, save it and use it from now on
+    /// Validate and save a context, and make it the current one
     Save(SaveArgs),
-    /// Use another context from now on
+    /// Make a context the current one
     Set(NameArgs),
-    /// Show a context, without its token
+    /// Show a context without its token
     Show(OptionalNameArgs),
     /// Check that a context works
     Validate(OptionalNameArgs),
@@ -34,7 +34,7 @@ pub(crate) struct SaveArgs {
     /// The name of the context: letters, digits, `.`, `_` and `-`
     #[arg(long, required = true)]
     pub(crate) name: Option<String>,
-    /// Saves without asking the server or the store
+    /// Save without connecting to the server or store
     #[arg(long)]
     pub(crate) skip_validate: bool,
     #[command(flatten)]
@@ -50,17 +50,17 @@ pub(crate) struct NameArgs {
         conflicts_with = "name_flag"
     )]
     pub(crate) name: Option<String>,
-    /// The name, as a flag
-    #[arg(id = "name_flag", long = "name", value_name = "NAME")]
+    /// The same as the argument
+    #[arg(id = "name_flag", long = "name", value_name = "NAME", hide = true)]
     pub(crate) name_flag: Option<String>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct OptionalNameArgs {
-    /// The name of the context [default: the one in use]
+    /// The name of the context [default: the current context]
     #[arg(value_name = "NAME", conflicts_with = "name_flag")]
     pub(crate) name: Option<String>,
-    /// The name, as a flag
-    #[arg(id = "name_flag", long = "name", value_name = "NAME")]
+    /// The same as the argument
+    #[arg(id = "name_flag", long = "name", value_name = "NAME", hide = true)]
     pub(crate) name_flag: Option<String>,
 }

@@ -6,32 +6,32 @@ use tower_service_token::store::TokenStatus;
 
 use super::value;
 
-/// Which tokens are meant.
+/// Conditions that tokens must meet.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Filter")]
 pub(crate) struct FilterArgs {
-    /// Only with this name
+    /// Only tokens with this name
     #[arg(long)]
     name: Option<String>,
-    /// Only with this role
+    /// Only tokens with this role
     #[arg(long)]
     role: Option<String>,
-    /// Only with this scope, to the letter
+    /// Only tokens with exactly this scope
     #[arg(long)]
     scope: Option<String>,
-    /// Only for this subject
+    /// Only tokens with this subject
     #[arg(long)]
     subject: Option<String>,
-    /// Only in this state: active, disabled, revoked or expired
+    /// Only tokens in this state: active, disabled, revoked or expired
     #[arg(long)]
     state: Option<TokenStatus>,
-    /// Only with this label
+    /// Only tokens with this label
     #[arg(long, value_name = "KEY=VALUE", value_parser = value::label)]
     label: Option<(String, String)>,
-    /// Only what expires before: a date, a time, or 30d from now
+    /// Only tokens that expire before a date, a time, or 30d from now
     #[arg(long, value_name = "TIME", value_parser = value::from_now)]
     expires_before: Option<SystemTime>,
-    /// Only what was not used since: a date, a time, or 90d ago
+    /// Only tokens not used since a date, a time, or 90d ago
     #[arg(long, value_name = "TIME", value_parser = value::ago)]
     last_used_before: Option<SystemTime>,
 }

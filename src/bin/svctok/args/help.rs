@@ -6,23 +6,23 @@ use super::Cli;
 
 const ENVIRONMENT: &str = "\
 Environment:
-  SVCTOK_TOKEN    the token to work with, when no flag names one
-  SVCTOK_URL      the server, when no flag names one
-  SVCTOK_STORE    the store, when no flag names one
-  SVCTOK_CONTEXT  the context, when nothing else names a server or a store
-  SVCTOK_CONFIG   the file of the contexts, when not svctok/config.toml below $XDG_CONFIG_HOME
-  SSL_CERT_FILE   the certificates to trust, PEM, in place of the system's
+  SVCTOK_TOKEN    the token to authenticate with, unless a flag specifies one
+  SVCTOK_URL      the server, unless a flag specifies one
+  SVCTOK_STORE    the store, unless a flag specifies one
+  SVCTOK_CONTEXT  the context, unless a server or a store is specified
+  SVCTOK_CONFIG   the contexts file [default: $XDG_CONFIG_HOME/svctok/config.toml]
+  SSL_CERT_FILE   a PEM file of root certificates that replaces those of the system
 
 Exit codes:
-  0  done
-  1  refused, or not valid
-  2  the command line makes no sense
-  3  the server answered with an error of its own
-  4  no connection, or no credential that is accepted
+  0  success
+  1  the request was rejected, or the token is not valid
+  2  invalid command line
+  3  the server failed
+  4  no connection, or the credential was not accepted
 
 ";
 
-/// The names of the flags that may stand before the command.
+/// The flags that may precede the command.
 const ACCESS_FLAGS: [&str; 6] = [
     "url",
     "store",
@@ -32,7 +32,7 @@ const ACCESS_FLAGS: [&str; 6] = [
     "service_token_stdin",
 ];
 
-/// The command line, with its help.
+/// Returns the command line with its help.
 pub(crate) fn command() -> Command {
     let command = Cli::command().mut_args(|arg| {
         if ACCESS_FLAGS.contains(&arg.get_id().as_str()) {
@@ -41,17 +41,25 @@ pub(crate) fn command() -> Command {
             arg
         }
     });
-    // The template tells it to readers of the help, and the rest to those of the manual.
+    // The template is for `--help`, the text after the help for the manual.
     with_help(command, "svctok", ENVIRONMENT).after_help(ENVIRONMENT)
 }
 
-/// Gives a command that has commands, and those below it, the help that tells of them.
+/// Sets the help of a command with subcommands, and of those.
 fn with_help(command: Command, path: &str, more: &str) -> Command {
     let names = command.get_subcommands().map(Command::get_name);
     let names: Vec<String> = names.map(str::to_owned).collect();
     let command = names.iter().fold(command, |command, name| {
         let path = format!("{path} {name}");
-        command.mut_subcommand(name, |it| with_help(it, &path, ""))
+        command.mut_subcommand(name, |it| {
+            // `svctok context` with flags is another spelling of `svctok context save`.
+            let is_hidden = it.has_subcommands();
+            let it = it.mut_args(|arg| {
+                let hide = is_hidden || arg.is_hide_set();
+                arg.hide(hide)
+            });
+            with_help(it, &path, "")
+        })
     });
     let Some(longest) = names.iter().map(String::len).max() else {
         return command;
@@ -59,11 +67,10 @@ fn with_help(command: Command, path: &str, more: &str) -> Command {
     let mut template =
         format!("{{about-with-newline}}\nUsage:\n  {path} [command]\n\nAvailable Commands:\n");
     let width = longest.max(11);
-    for command in command.get_subcommands() {
+    for command in command.get_subcommands().filter(|it| !it.is_hide_set()) {
         let about = command.get_about().map(ToString::to_string);
         let about = about.unwrap_or_default();
-        let (name, about) = (command.get_name(), about.trim_end_matches('.'));
-        let _ = writeln!(template, "  {name:<width$} {about}");
+        let _ = writeln!(template, "  {:<width$} {about}", command.get_name());
     }
     if command.get_arguments().any(|it| !it.is_hide_set()) {
         template.push_str("\nFlags:\n{options}\n");

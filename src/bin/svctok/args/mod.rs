@@ -1,7 +1,7 @@
-//! What may be written on the command line.
+//! The command line.
 #![expect(
     clippy::doc_markdown,
-    reason = "these texts are shown to people, who do not want backticks"
+    reason = "these texts are the help, which has no backticks"
 )]
 
 mod access;
@@ -11,31 +11,30 @@ mod filter;
 mod help;
 mod serve;
 mod service_token;
-mod token;
 mod value;
 
 use clap::{Parser, Subcommand};
 
-pub(crate) use self::access::AccessArgs;
+pub(crate) use self::access::{AccessArgs, TargetArgs, TokenArgs, TokenInputArgs};
 pub(crate) use self::check::{
-    CompletionsArgs, HashArgs, InspectArgs, ManArgs, Scanner, ScannerRulesArgs, VerifyArgs,
+    CompletionsArgs, InspectArgs, ManArgs, Scanner, ScannerRulesArgs, VerifyArgs,
 };
 pub(crate) use self::context::{ContextArgs, ContextCommand, NameArgs, OptionalNameArgs, SaveArgs};
 pub(crate) use self::filter::FilterArgs;
 pub(crate) use self::help::command;
 pub(crate) use self::serve::{LogFormat, MetricsListen, ServeArgs};
 pub(crate) use self::service_token::{
-    CreateArgs, DeleteArgs, DisableArgs, EnableArgs, FieldArgs, GetArgs, IdArgs, LastAdminArgs,
-    ListArgs, RevisionArgs, RotateArgs, SecretFileArgs, ServiceTokenArgs, TokenCommand, UpdateArgs,
+    ChangeArgs, CreateArgs, DeleteArgs, DisableArgs, ExpiryArgs, FieldArgs, GetArgs, IdArgs,
+    ListArgs, RotateArgs, SecretFileArgs, ServiceTokenArgs, TokenCommand, UpdateArgs,
+    UpdateFieldArgs,
 };
-pub(crate) use self::token::{TokenArgs, TokenInputArgs};
 use crate::output::Format;
 
-/// Manage service tokens, and run the service that keeps them.
+/// Manage service tokens, and run a token service
 #[derive(Debug, Parser)]
 #[command(name = "svctok", version, disable_help_subcommand = true)]
 pub(crate) struct Cli {
-    /// What the result is written as; token is the secret alone
+    /// The output format; token prints only the new secret
     #[arg(
         short,
         long,
@@ -45,7 +44,7 @@ pub(crate) struct Cli {
         default_value_t
     )]
     pub(crate) output: Format,
-    /// Here as well, so that these flags may stand before the command.
+    /// Here as well, so that these flags may precede the command.
     #[command(flatten)]
     pub(crate) access: AccessArgs,
     #[command(subcommand)]
@@ -54,32 +53,32 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Print what completes commands in a shell
+    /// Print a shell completion script
     Completions(CompletionsArgs),
-    /// Manage the servers that this tool knows
+    /// Manage saved servers and stores
     ///
-    /// With flags alone it does what `svctok context save` does.
+    /// With flags instead of a command it is the same as `svctok context save`.
     Context(ContextArgs),
-    /// Print the digest of a token, for a file of tokens
+    /// Print the digest of a token for use in a token file
     ///
     /// The token is read from stdin.
-    Hash(HashArgs),
-    /// Tell what the text of a token says, without asking anyone
+    Hash(TokenInputArgs),
+    /// Decode a token offline: prefix, id and checksum
     ///
     /// The token is read from stdin.
     Inspect(InspectArgs),
     /// Print the manual
     Man(ManArgs),
-    /// Print rules by which secret scanners find tokens
+    /// Print rules that make secret scanners detect tokens
     ScannerRules(ScannerRulesArgs),
     Serve(ServeArgs),
-    /// Manage service tokens
-    #[command(about = "Manage service tokens.")]
+    /// The same commands, spelled as by the sts tool
+    #[command(about = "Manage service tokens.", hide = true)]
     ServiceToken(ServiceTokenArgs),
-    /// Ask whether a token is good
+    /// Check whether a token is accepted
     ///
-    /// The token is read from stdin. The exit code is 0 if it is good, 1 if it is refused, and 4 if
-    /// nobody could be asked.
+    /// The token is read from stdin. The exit code is 0 if the token is accepted, 1 if it is
+    /// rejected, and 4 if the server or store is unreachable.
     Verify(VerifyArgs),
     #[command(flatten)]
     Short(TokenCommand),

@@ -151,7 +151,7 @@ pub(crate) struct ServeArgs {
     pub(crate) max_connections: Option<u32>,
 
     /// A proxy in front of this server whose client address header is trusted: an address, or a
-    /// network such as 10.0.0.0/8. Repeat the option or separate values by commas [default: none,
+    /// network such as 10.0.0.0/8. Can be repeated; values can be separated by commas [default: none,
     /// the client is the connection's peer]
     #[arg(
         long = "trusted-proxy",

@@ -1,4 +1,4 @@
-//! How the values of flags are read.
+//! Parsers of flag values.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,56 +7,56 @@ use jiff::tz::TimeZone;
 use jiff::{Span, SpanRelativeTo, Timestamp};
 use tower_service_token::lifecycle::Expiry;
 
-/// A date or a time.
+/// Parses a date or a time.
 pub(super) fn expiration(text: &str) -> Result<Expiry, String> {
     if !begins_with_year(text) {
-        return Err("not a date such as 2027-01-31; a duration belongs to --expires-in".to_owned());
+        return Err("not a date such as 2027-01-31; use --expires-in for a duration".to_owned());
     }
     text.parse::<Expiry>().map_err(|error| error.to_string())
 }
 
-/// A duration.
+/// Parses a duration.
 pub(super) fn expires_in(text: &str) -> Result<Expiry, String> {
     if begins_with_year(text) {
-        return Err("not a duration such as 30d; a date belongs to --expiration".to_owned());
+        return Err("not a duration such as 30d; use --expiration for a date".to_owned());
     }
     text.parse::<Expiry>().map_err(|error| error.to_string())
 }
 
-/// A date, from its start, UTC, or a time.
+/// Parses a time, or a date as the start of that day in UTC.
 pub(super) fn date_or_timestamp(text: &str) -> Result<SystemTime, String> {
     let time = match text.parse::<Date>() {
         Ok(date) if text.len() == "yyyy-MM-dd".len() => {
             let midnight = date.to_zoned(TimeZone::UTC);
-            midnight.map(|it| it.timestamp()).map_err(drop)
+            midnight.map(|it| it.timestamp()).ok()
         }
-        _ => text.parse::<Timestamp>().map_err(drop),
+        _ => text.parse::<Timestamp>().ok(),
     };
-    let unreadable = || "not a date such as 2027-01-31 or a time such as 2027-01-31T12:00:00Z";
-    Ok(time.map_err(|()| unreadable())?.into())
+    let malformed = "not a date such as 2027-01-31 or a time such as 2027-01-31T12:00:00Z";
+    time.map(Into::into).ok_or_else(|| malformed.to_owned())
 }
 
-/// A [`date_or_timestamp`], or a duration from now.
+/// Parses a [`date_or_timestamp`], or a duration from now.
 pub(super) fn from_now(text: &str) -> Result<SystemTime, String> {
-    date_or_timestamp(text).or_else(|error| {
-        let duration =
-            duration(text).map_err(|_| format!("{error}, nor a duration such as 30d"))?;
-        let time = SystemTime::now().checked_add(duration);
-        time.ok_or_else(|| "too far in the future".to_owned())
-    })
+    relative(text, SystemTime::checked_add)
 }
 
-/// A [`date_or_timestamp`], or a duration back from now.
+/// Parses a [`date_or_timestamp`], or a duration before now.
 pub(super) fn ago(text: &str) -> Result<SystemTime, String> {
+    relative(text, SystemTime::checked_sub)
+}
+
+fn relative(
+    text: &str,
+    shift: fn(&SystemTime, Duration) -> Option<SystemTime>,
+) -> Result<SystemTime, String> {
     date_or_timestamp(text).or_else(|error| {
-        let duration =
-            duration(text).map_err(|_| format!("{error}, nor a duration such as 90d"))?;
-        let time = SystemTime::now().checked_sub(duration);
-        time.ok_or_else(|| "too far in the past".to_owned())
+        let duration = duration(text).map_err(|_| format!("{error}, or a duration such as 30d"))?;
+        shift(&SystemTime::now(), duration).ok_or_else(|| "the duration is too long".to_owned())
     })
 }
 
-/// Days have 24 hours.
+/// Parses a duration whose days have 24 hours.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let duration = text.parse::<Span>().ok().and_then(|span| {
         let duration = span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()?;

@@ -1,4 +1,4 @@
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -7,10 +7,10 @@ use tower_service_token::internal::create_private_file;
 
 use crate::failure::{Failure, FailureKind};
 
-/// A file that only its owner can read, and that is there wholly or not at all.
+/// A file that only its owner can read, written atomically.
 ///
-/// It is opened before there is a secret, so that none is made that cannot be kept; what is
-/// written stands under another name until it is [finished](Self::persist).
+/// Open it before the secret is issued, so that the secret cannot get lost. It has a temporary name
+/// until it is [persisted](Self::persist).
 pub(crate) struct SecretFile {
     path: PathBuf,
     temporary: PathBuf,
@@ -19,25 +19,21 @@ pub(crate) struct SecretFile {
 }
 
 impl SecretFile {
-    /// With `replace`, a file that is there is replaced; else it is an error.
+    /// Creates the temporary file. Without `replace`, it is an error if the file exists.
     pub(crate) fn open(path: &Path, replace: bool) -> Result<Self, Failure> {
-        let failed = |error: &io::Error| failure(path, error);
         if !replace && path.symlink_metadata().is_ok() {
-            return Err(failed(&ErrorKind::AlreadyExists.into()));
+            return Err(failure(path, &ErrorKind::AlreadyExists.into()));
         }
         check_replaceable(path)?;
-        // A link stays one: what it points to is replaced.
-        let path = if replace {
-            path.canonicalize().unwrap_or_else(|_| path.to_owned())
-        } else {
-            path.to_owned()
-        };
+        // A symlink stays: its target is replaced.
+        let target = path.canonicalize().ok().filter(|_| replace);
+        let path = target.unwrap_or_else(|| path.to_owned());
         let mut name = path.file_name().unwrap_or_default().to_owned();
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let nanos = now.unwrap_or_default().as_nanos();
         name.push(format!(".{}-{nanos}.new", std::process::id()));
         let temporary = path.with_file_name(name);
-        let file = create_private_file(&temporary).map_err(|it| failed(&it))?;
+        let file = create_private_file(&temporary).map_err(|it| failure(&path, &it))?;
         Ok(Self {
             path,
             temporary,
@@ -46,47 +42,54 @@ impl SecretFile {
         })
     }
 
-    /// Writes the text and gives the file its name.
+    /// Writes the text and renames the file.
     pub(crate) fn persist(mut self, text: &str) -> Result<(), Failure> {
-        let written = self
-            .file
-            .write_all(text.as_bytes())
-            .and_then(|()| self.file.sync_all())
-            .and_then(|()| {
-                if self.replace {
-                    return fs::rename(&self.temporary, &self.path);
-                }
-                // Unlike a renaming, this fails if somebody made the file meanwhile.
-                match fs::hard_link(&self.temporary, &self.path) {
-                    // Not every file system has links.
-                    Err(error)
-                        if error.kind() != ErrorKind::AlreadyExists && !self.path.exists() =>
-                    {
-                        fs::rename(&self.temporary, &self.path)
-                    }
-                    linked => linked,
-                }
-            });
+        let written = self.write(text);
         written.map_err(|error| failure(&self.path, &error))
+    }
+
+    fn write(&mut self, text: &str) -> io::Result<()> {
+        self.file.write_all(text.as_bytes())?;
+        self.file.sync_all()?;
+        if self.replace {
+            return fs::rename(&self.temporary, &self.path);
+        }
+        // Unlike a rename, this fails if another process created the file meanwhile.
+        match fs::hard_link(&self.temporary, &self.path) {
+            // Not every file system has hard links.
+            Err(error) if error.kind() != ErrorKind::AlreadyExists && !self.path.exists() => {
+                fs::rename(&self.temporary, &self.path)
+            }
+            linked => linked,
+        }
     }
 }
 
 impl Drop for SecretFile {
     fn drop(&mut self) {
-        // It is gone if it was renamed.
+        // After a rename there is nothing to remove.
         let _ = fs::remove_file(&self.temporary);
     }
 }
 
-/// Refuses what a file cannot be put in the place of: a device or a pipe would be gone for everyone,
-/// and that a directory stays one would show after the secret was made.
+/// Creates a directory and its parents, with mode 0700.
+pub(crate) fn create_private_directory(path: &Path) -> io::Result<()> {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}
+
+/// Returns an error for a device, a pipe or a directory: replacing a device would break it for other
+/// programs, and a directory would fail only after the secret was issued.
 fn check_replaceable(path: &Path) -> Result<(), Failure> {
     let is_other = path.metadata().is_ok_and(|it| !it.is_file());
     let name = path.file_name().unwrap_or_default().as_encoded_bytes();
-    // `new/` and `new/.` are directories, which need not be there.
+    // `new/` and `new/.` are directories even if they do not exist.
     if is_other || !path.as_os_str().as_encoded_bytes().ends_with(name) || name.is_empty() {
-        let path = path.display();
-        return Err(Failure::refused(format!("{path} is no file")).with_hint("name a file"));
+        let message = format!("{} is not a regular file", path.display());
+        return Err(Failure::refused(message).with_hint("specify a regular file"));
     }
     Ok(())
 }
@@ -94,12 +97,9 @@ fn check_replaceable(path: &Path) -> Result<(), Failure> {
 fn failure(path: &Path, error: &io::Error) -> Failure {
     let path = path.display();
     if error.kind() == ErrorKind::AlreadyExists {
-        return Failure::refused(format!("{path} is there already"))
-            .with_hint("name another file, or replace it with --force");
+        return Failure::refused(format!("{path} already exists"))
+            .with_hint("specify another file, or replace it with --force");
     }
-    Failure::context(
-        FailureKind::Refused,
-        format_args!("cannot write {path}"),
-        error,
-    )
+    let attempted = format_args!("cannot write {path}");
+    Failure::context(FailureKind::Refused, attempted, error)
 }

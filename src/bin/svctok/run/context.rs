@@ -9,7 +9,7 @@ use crate::secret::{SecretText, redact_secrets};
 use crate::store_url::StoreUrl;
 use crate::target::Target;
 use crate::token_input;
-use crate::tokens::{IfMissing, ServerTokens, Tokens};
+use crate::tokens::{Conditions, ServerTokens, Tokens};
 
 pub(super) async fn run(args: ContextArgs, output: Format) -> Result<(), Failure> {
     let output = output.without_secret()?;
@@ -28,9 +28,8 @@ pub(super) async fn run(args: ContextArgs, output: Format) -> Result<(), Failure
 async fn save(file: &ContextFile, args: SaveArgs) -> Result<(), Failure> {
     let name = args.name.unwrap_or_default();
     if !is_valid_name(&name) {
-        return Err(Failure::usage(
-            "a name has 1 to 100 letters, digits, `.`, `_` and `-`",
-        ));
+        let message = "a context name is 1 to 100 letters, digits, `.`, `_` and `-`";
+        return Err(Failure::usage(message));
     }
     let mut contexts = file.read()?;
     let context = context_from_args(&args.access)?;
@@ -43,19 +42,20 @@ async fn save(file: &ContextFile, args: SaveArgs) -> Result<(), Failure> {
     print(&success(format_args!("Context saved: {name}")))
 }
 
-/// What the flags, or else the environment, say.
+/// Returns the context that the flags specify, or else the environment.
 fn context_from_args(args: &AccessArgs) -> Result<Context, Failure> {
-    let environment = Environment::read()?;
-    let is_given = args.url.is_some() || args.store.is_some();
-    let (url, store) = if is_given {
-        (args.url.clone(), args.store.clone())
-    } else {
-        (environment.url, environment.store)
-    };
+    let Environment { target, token } = Environment::read()?;
+    let is_given = args.target.url.is_some() || args.target.store.is_some();
+    let target = if is_given { &args.target } else { &target };
     let named = token_input::from_flags(&args.token)?;
-    match (url, store) {
+    match (target.url.clone(), target.store.clone()) {
+        (None, Some(_)) if named.is_some() => Err(Failure::usage("a store needs no token")),
+        (None, Some(store)) => Ok(Context {
+            store: Some(store.absolute()?),
+            ..Context::default()
+        }),
         (Some(url), None) => {
-            let service_token = named.or(environment.token);
+            let service_token = named.or(token);
             if let Some(token) = &service_token {
                 token.as_presented_token()?;
             }
@@ -65,14 +65,8 @@ fn context_from_args(args: &AccessArgs) -> Result<Context, Failure> {
                 store: None,
             })
         }
-        (None, Some(_)) if named.is_some() => Err(Failure::usage("a store needs no token")),
-        (None, Some(store)) => Ok(Context {
-            url: None,
-            service_token: None,
-            store: Some(store.absolute()?),
-        }),
         _ => Err(Failure::usage(
-            "a context is a server by --url or a store by --store, one of them",
+            "specify either a server with --url or a store with --store",
         )),
     }
 }
@@ -115,7 +109,7 @@ fn set(file: &ContextFile, args: NameArgs) -> Result<(), Failure> {
     contexts.get(&name)?;
     contexts.current = Some(name.clone());
     file.write(&contexts)?;
-    print(&success(format_args!("Context in use: {name}")))
+    print(&success(format_args!("Current context: {name}")))
 }
 
 fn delete(file: &ContextFile, args: NameArgs) -> Result<(), Failure> {
@@ -125,7 +119,7 @@ fn delete(file: &ContextFile, args: NameArgs) -> Result<(), Failure> {
     contexts.contexts.remove(&name);
     if contexts.current.as_ref() == Some(&name) {
         contexts.current = None;
-        note("It was in use; `svctok context set` chooses another.");
+        note("No context is current; `svctok context set` sets one.");
     }
     file.write(&contexts)?;
     print(&success(format_args!("Context deleted: {name}")))
@@ -135,32 +129,25 @@ async fn validate(file: &ContextFile, args: OptionalNameArgs) -> Result<(), Fail
     let contexts = file.read()?;
     let (name, context) = contexts.named_or_current(args.name.or(args.name_flag))?;
     check_access(&name, context).await?;
-    print(&success(format_args!("Context is good: {name}")))
+    print(&success(format_args!("Context is valid: {name}")))
 }
 
-/// Asks the server who we are, or opens the store.
+/// Authenticates at the server, or opens the store.
 async fn check_access(name: &str, context: &Context) -> Result<(), Failure> {
+    let conditions = Conditions::default();
     match Target::from_context(name, context, None)? {
         Target::Store(store) => {
-            let tokens = Tokens::open_store(&store, IfMissing::Fail).await?;
+            let tokens = Tokens::open_store(&store, conditions).await?;
             tokens.close().await;
             Ok(())
         }
         Target::Server { url, token } => {
-            let token = token.ok_or_else(|| {
-                Failure::new(
-                    FailureKind::Unreachable,
-                    format!("there is no token for {url}"),
-                )
-                .with_hint(
-                    "name one by --service-token-file, --service-token-stdin or SVCTOK_TOKEN",
-                )
-            })?;
-            let own = ServerTokens::new(&url, &token)?.own().await?;
+            let server = ServerTokens::open(&url, token.as_ref(), conditions)?;
+            let own = server.own().await?;
             own.map(drop).map_err(|reason| {
-                let message = format!("{} refuses the token: {reason}", redact_secrets(&url));
+                let message = format!("{} rejected the token: {reason}", redact_secrets(&url));
                 Failure::new(FailureKind::Unreachable, message)
-                    .with_hint("create another, or rotate it, and save the context again")
+                    .with_hint("create or rotate a token, and save the context again")
             })
         }
     }
@@ -172,7 +159,7 @@ fn location(context: &Context) -> String {
     url.or(store).unwrap_or_default()
 }
 
-/// A context without its token.
+/// Returns a context as JSON, without its token.
 fn to_json(name: &str, context: &Context, is_current: bool) -> Value {
     json!({
         "name": name,

@@ -1,13 +1,23 @@
+use std::io::{self, IsTerminal};
+use std::time::Duration;
+
 use serde_json::json;
+use tower_service_token::registry::TokenFilter;
+use tower_service_token::token::TokenId;
+use tower_service_token::wire::{BulkPreviewResponse, BulkRevocationResponse};
 
-use super::bulk_deletion;
-use super::update::note_propagation;
+use super::report::note_propagation;
 use crate::args::{DeleteArgs, IdArgs};
-use crate::failure::Failure;
-use crate::output::{Format, success};
-use crate::tokens::{IfMissing, TokenRef, Tokens};
+use crate::failure::{Failure, FailureKind};
+use crate::output::{Format, Progress, note, success};
+use crate::tokens::{Conditions, TokenRef, Tokens};
 
-const ID_OR_FILTER: &str = "name one token by its ID, or several by a filter";
+/// If more tokens are deleted, a terminal shows only their number.
+const MAX_LINES: usize = 20;
+
+const ID_OR_FILTER: &str = "specify either the ID of one token, or a filter";
+const RESUME_HINT: &str =
+    "count the remaining tokens with --dry-run, then repeat with that number as --expect";
 
 pub(super) async fn run(args: DeleteArgs, output: Format) -> Result<(), Failure> {
     let output = output.without_secret()?;
@@ -19,65 +29,184 @@ pub(super) async fn run(args: DeleteArgs, output: Format) -> Result<(), Failure>
 }
 
 async fn delete_one(args: DeleteArgs, output: Format) -> Result<(), Failure> {
-    let is_of_many = args.dry_run || args.expect.is_some() || args.all_tokens;
-    if is_of_many || !args.filter.into_filter().is_empty() {
+    let is_bulk = args.dry_run || args.expect.is_some() || args.all_tokens;
+    if is_bulk || !args.filter.into_filter().is_empty() {
         return Err(Failure::usage(ID_OR_FILTER));
     }
     let (id, id_flag) = (args.id, args.id_flag);
     let id = IdArgs { id, id_flag };
     let token = id.read_or_self()?;
-    let tokens = Tokens::open(&args.access, IfMissing::Fail).await?;
-    let tokens = tokens
-        .if_revision(args.revision)
-        .allow_last_admin_removal(args.last_admin);
-    let revoked = tokens.revoke(token).await;
-    tokens.close().await;
-    let revoked = revoked?;
-    let revoked_id = revoked.id.to_string();
-    let data = json!({ "id": revoked_id, "state": "revoked" });
-    output.show(&data, || {
+    let conditions = Conditions {
+        if_revision: args.revision.if_revision,
+        allow_last_admin_removal: args.last_admin,
+        ..Conditions::default()
+    };
+    let work = async |tokens: &Tokens| tokens.revoke(token).await;
+    let (revoked, effective_within) = Tokens::with(&args.access, conditions, work).await?;
+    let revoked = revoked.to_string();
+    output.show(&json!({ "id": revoked, "state": "revoked" }), || {
         let shown = match token {
             TokenRef::Id(_) => id.text(),
-            TokenRef::Own => &revoked_id,
+            TokenRef::Own => &revoked,
         };
         success(format_args!("Service token deleted: {shown}"))
     })?;
-    note_propagation(revoked.effective_within);
+    note_propagation(effective_within);
     Ok(())
 }
 
 async fn delete_many(args: DeleteArgs, output: Format) -> Result<(), Failure> {
     let is_counted = args.dry_run || args.expect.is_some();
     let filter = args.filter.into_filter();
+    let usage = |message, hint| Err(Failure::usage(message).with_hint(hint));
     match (filter.is_empty(), args.all_tokens) {
-        (true, false) if is_counted => {
-            return Err(Failure::usage("no filter specified")
-                .with_hint("specify a filter, or --all-tokens for every token"));
+        (true, false) if !is_counted => return Err(Failure::usage(ID_OR_FILTER)),
+        (true, false) => {
+            let hint = "specify a filter, or --all-tokens for every token";
+            return usage("no filter specified", hint);
         }
-        (true, false) => return Err(Failure::usage(ID_OR_FILTER)),
         (false, true) => {
-            return Err(Failure::usage("--all-tokens takes no filter")
-                .with_hint("leave out --all-tokens to delete only the tokens that match"));
+            let hint = "omit --all-tokens to delete only the tokens that match";
+            return usage("--all-tokens cannot be combined with a filter", hint);
         }
         (true, true) | (false, false) => {}
     }
-    if args.revision.if_revision.is_some() || args.last_admin.is_confirmed {
-        return Err(Failure::usage(
-            "--if-revision and --last-admin apply to one token: specify its ID",
-        ));
+    if args.revision.if_revision.is_some() || args.last_admin {
+        let message = "--if-revision and --last-admin apply to one token: specify its ID";
+        return Err(Failure::usage(message));
     }
     if !is_counted {
-        return Err(
-            Failure::usage("no expected number of tokens specified").with_hint(
-                "preview the matching tokens with --dry-run, then confirm their number with --expect",
-            ),
-        );
+        let hint =
+            "preview the matching tokens with --dry-run, then confirm their number with --expect";
+        return usage("no expected number of tokens specified", hint);
     }
-    let tokens = Tokens::open(&args.access, IfMissing::Fail).await?;
-    let deleted = match args.expect {
-        None => bulk_deletion::preview(filter, &tokens, output).await,
-        Some(expect) => bulk_deletion::run(filter, expect, &tokens, output).await,
+    Tokens::with(
+        &args.access,
+        Conditions::default(),
+        async |tokens| match args.expect {
+            None => preview(filter, tokens, output).await,
+            Some(expect) => delete_matching(filter, expect, tokens, output).await,
+        },
+    )
+    .await
+}
+
+/// Shows which tokens a deletion would delete.
+async fn preview(filter: TokenFilter, tokens: &Tokens, output: Format) -> Result<(), Failure> {
+    let preview = tokens.preview_revocation(filter).await?;
+    output.show(&BulkPreviewResponse::from(&preview), || {
+        let lines = preview.sample.iter().map(|id| format!("{id}\n"));
+        lines.collect()
+    })?;
+    let (count, shown) = (preview.count, preview.sample.len());
+    note(format_args!("{} would be deleted.", count_tokens(count)));
+    if shown < count {
+        note(format_args!("The first {shown} of them are shown."));
+    }
+    if preview.forbidden > 0 {
+        note(format_args!(
+            "The deletion would be refused: the caller may not delete {} of them.",
+            preview.forbidden
+        ));
+    }
+    if preview.ends_administration {
+        note("The deletion would be refused: no other valid token may administer tokens.");
+    }
+    Ok(())
+}
+
+/// Deletes the tokens that match, in as many calls as needed, and shows which were deleted.
+async fn delete_matching(
+    filter: TokenFilter,
+    expect: usize,
+    tokens: &Tokens,
+    output: Format,
+) -> Result<(), Failure> {
+    let mut deletion = Deletion {
+        ids: Vec::new(),
+        remaining: expect,
+        effective_within: Duration::ZERO,
     };
-    tokens.close().await;
-    deleted
+    let progress = Progress::new(expect, output == Format::Table);
+    let done = deletion.run(filter, tokens, &progress).await;
+    drop(progress);
+    // After a failure, the tokens that were deleted before are shown too.
+    if done.is_ok() || !deletion.ids.is_empty() {
+        deletion.show(output)?;
+    }
+    done
+}
+
+struct Deletion {
+    ids: Vec<TokenId>,
+    remaining: usize,
+    effective_within: Duration,
+}
+
+impl Deletion {
+    async fn run(
+        &mut self,
+        filter: TokenFilter,
+        tokens: &Tokens,
+        progress: &Progress,
+    ) -> Result<(), Failure> {
+        loop {
+            let revoked = tokens.revoke_where(filter.clone(), self.remaining).await;
+            let revoked = revoked.map_err(|failure| self.interrupted_by(failure))?;
+            let is_stuck = revoked.ids.is_empty();
+            self.ids.extend(revoked.ids);
+            self.remaining = revoked.remaining;
+            self.effective_within = self.effective_within.max(revoked.effective_within);
+            progress.set(self.ids.len());
+            if self.remaining == 0 {
+                return Ok(());
+            }
+            if is_stuck {
+                let why = "the last call deleted none";
+                return Err(self.stopped(FailureKind::Server, "", why));
+            }
+        }
+    }
+
+    /// Returns the failure of the first call unchanged, and adds the progress to that of a later one.
+    fn interrupted_by(&self, failure: Failure) -> Failure {
+        if self.ids.is_empty() {
+            return failure;
+        }
+        // An interrupted call may have deleted some.
+        let is_known = failure.kind() == FailureKind::Refused;
+        let up_to = if is_known { "" } else { "up to " };
+        self.stopped(failure.kind(), up_to, failure.message())
+    }
+
+    fn stopped(&self, kind: FailureKind, up_to: &str, why: &str) -> Failure {
+        let (deleted, remaining) = (count_tokens(self.ids.len()), self.remaining);
+        let message =
+            format!("deletion stopped: {deleted} deleted, {up_to}{remaining} remaining: {why}");
+        Failure::new(kind, message).with_hint(RESUME_HINT)
+    }
+
+    fn show(&self, output: Format) -> Result<(), Failure> {
+        let ids = &self.ids;
+        let data = BulkRevocationResponse::new(ids, self.remaining);
+        let is_brief =
+            output == Format::Table && ids.len() > MAX_LINES && io::stdout().is_terminal();
+        output.show(&data, || {
+            if is_brief {
+                return success(format_args!("Service tokens deleted: {}", ids.len()));
+            }
+            let lines = ids.iter();
+            let lines = lines.map(|id| success(format_args!("Service token deleted: {id}")));
+            lines.collect()
+        })?;
+        if !is_brief {
+            note(format_args!("Deleted {}.", count_tokens(ids.len())));
+        }
+        note_propagation(self.effective_within);
+        Ok(())
+    }
+}
+
+fn count_tokens(count: usize) -> String {
+    format!("{count} token{}", if count == 1 { "" } else { "s" })
 }

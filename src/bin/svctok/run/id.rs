@@ -4,19 +4,13 @@ use crate::args::IdArgs;
 use crate::failure::Failure;
 use crate::tokens::TokenRef;
 
-/// In place of an ID: the token that the server is called with.
+/// Stands for the ID of the token that authenticates the request.
 const SELF: &str = "self";
 
-/// The id of a token, as the user wrote it and as it is.
-pub(super) struct Id {
-    pub(super) text: String,
-    pub(super) id: TokenId,
-}
-
 impl IdArgs {
-    /// Ten characters are an id; any other number of digits is one in decimal, as tools show it
-    /// that have ids of 64 bits.
-    pub(super) fn read(&self) -> Result<Id, Failure> {
+    /// Parses the ID. Ten characters are an ID; any other number of digits is the same ID in
+    /// decimal, for tools with 64-bit IDs.
+    pub(super) fn read(&self) -> Result<TokenId, Failure> {
         let text = self.text();
         if text == SELF {
             let message = "only get, rotate and delete accept `self` as the ID";
@@ -27,17 +21,10 @@ impl IdArgs {
             let number = is_number.then(|| text.parse().ok())??;
             TokenId::from_i64(number)
         });
-        match id {
-            Some(id) => Ok(Id {
-                text: text.to_owned(),
-                id,
-            }),
-            // Not repeated: it may be a token, pasted by mistake.
-            None => Err(Failure::usage(
-                "this is no ID: an ID is ten characters of 0-9, A-Z and a-z, or a decimal number",
-            )
-            .with_hint("`svctok list` shows the IDs")),
-        }
+        // The error does not quote the ID: it may be a token, pasted by mistake.
+        let message =
+            "invalid ID: an ID is ten characters of 0-9, A-Z and a-z, or a decimal number";
+        id.ok_or_else(|| Failure::usage(message).with_hint("`svctok list` shows the IDs"))
     }
 
     /// Returns the token of an ID or of `self`.
@@ -45,10 +32,10 @@ impl IdArgs {
         if self.text() == SELF {
             return Ok(TokenRef::Own);
         }
-        self.read().map(|id| TokenRef::Id(id.id))
+        self.read().map(TokenRef::Id)
     }
 
-    /// The ID as the user wrote it.
+    /// Returns the ID as the user wrote it.
     pub(super) fn text(&self) -> &str {
         let text = self.id.as_ref().or(self.id_flag.as_ref());
         text.map(String::as_str).unwrap_or_default()

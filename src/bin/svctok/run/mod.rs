@@ -1,82 +1,57 @@
-//! What each command does.
+//! The commands.
 
-mod bulk_deletion;
-mod completions;
 mod context;
-mod create;
 mod delete;
-mod disable;
-mod enable;
-mod get;
-mod hash;
+mod fields;
 mod id;
-mod inspect;
-mod list;
-mod man;
-mod rotate;
-mod scanner_rules;
-mod update;
+mod offline;
+mod report;
+mod service_token;
 mod verify;
 
-use crate::args::{AccessArgs, Cli, Command, TokenCommand};
+use crate::args::{AccessArgs, Cli, Command};
 use crate::failure::Failure;
-use crate::output::Format;
 use crate::serve;
 
 #[tokio::main]
 pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
-    let Cli {
-        output,
-        access,
-        command,
-    } = cli;
-    match command {
-        Command::Completions(args) => reject_target(&access).and_then(|()| completions::run(&args)),
+    let (access, output) = (cli.access, cli.output);
+    match &cli.command {
+        Command::Completions(_)
+        | Command::Hash(_)
+        | Command::Inspect(_)
+        | Command::Man(_)
+        | Command::ScannerRules(_) => reject_target(&access)?,
+        Command::Serve(_) => reject_server(&access)?,
+        _ => {}
+    }
+    match cli.command {
+        Command::Completions(args) => offline::completions(&args),
         Command::Context(args) => context::run(args, output).await,
-        Command::Hash(args) => reject_target(&access).and_then(|()| hash::run(&args, output)),
-        Command::Inspect(args) => reject_target(&access).and_then(|()| inspect::run(&args, output)),
-        Command::Man(args) => reject_target(&access).and_then(|()| man::run(&args)),
-        Command::ScannerRules(args) => {
-            reject_target(&access).and_then(|()| scanner_rules::run(&args))
-        }
-        Command::Serve(args) => {
-            reject_server(&access)?;
-            serve::serve(args).await
-        }
-        Command::ServiceToken(args) => manage(args.command, output).await,
-        Command::Short(command) => manage(command, output).await,
+        Command::Hash(args) => offline::hash(&args, output),
+        Command::Inspect(args) => offline::inspect(&args, output),
+        Command::Man(args) => offline::man(&args),
+        Command::ScannerRules(args) => offline::scanner_rules(&args),
+        Command::Serve(args) => serve::serve(args).await,
+        Command::ServiceToken(args) => service_token::run(args.command, output).await,
+        Command::Short(command) => service_token::run(command, output).await,
         Command::Verify(args) => verify::run(args, output).await,
     }
 }
 
-async fn manage(command: TokenCommand, output: Format) -> Result<(), Failure> {
-    match command {
-        TokenCommand::Create(args) => create::run(args, output).await,
-        TokenCommand::Delete(args) => delete::run(args, output).await,
-        TokenCommand::Disable(args) => disable::run(&args, output).await,
-        TokenCommand::Enable(args) => enable::run(&args, output).await,
-        TokenCommand::Get(args) => get::run(&args, output).await,
-        TokenCommand::List(args) => list::run(args, output).await,
-        TokenCommand::Rotate(args) => rotate::run(&args, output).await,
-        TokenCommand::Update(args) => update::run(args, output).await,
-    }
-}
-
-/// For a command that asks no server and no store: to name one before it is a mistake.
+/// Returns an error if the flags before the command specify a server or store that it does not use.
 fn reject_target(access: &AccessArgs) -> Result<(), Failure> {
-    if access.store.is_some() {
-        return Err(Failure::usage(
-            "this command asks no store: leave out --store",
-        ));
+    if access.target.store.is_some() {
+        let message = "this command uses no store: omit --store";
+        return Err(Failure::usage(message));
     }
     reject_server(access)
 }
 
 fn reject_server(access: &AccessArgs) -> Result<(), Failure> {
-    if access.url.is_some() || access.context.is_some() {
-        return Err(Failure::usage(
-            "this command asks no server: leave out --url and --context",
-        ));
+    if access.target.url.is_some() || access.target.context.is_some() {
+        let message = "this command uses no server: omit --url and --context";
+        return Err(Failure::usage(message));
     }
     Ok(())
 }

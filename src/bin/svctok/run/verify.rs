@@ -8,13 +8,13 @@ use tower_service_token::token::{TokenFormat, TokenShape};
 use tower_service_token::wire::TokenInfo;
 
 use crate::args::VerifyArgs;
-use crate::failure::{Failure, FailureKind};
+use crate::failure::{Failure, FailureKind, OrFail};
 use crate::output::{Format, note, success};
 use crate::secret::SecretText;
 use crate::store_url::{OpenedStore, StoreUrl};
 use crate::target::Target;
 use crate::token_input;
-use crate::tokens::{ServerTokens, require_file};
+use crate::tokens::{Conditions, ServerTokens, require_file};
 
 pub(super) async fn run(args: VerifyArgs, output: Format) -> Result<(), Failure> {
     let output = output.without_secret()?;
@@ -22,18 +22,18 @@ pub(super) async fn run(args: VerifyArgs, output: Format) -> Result<(), Failure>
     let token = token_input::from_flags_or_stdin(args.positional.as_ref(), &args.access.token)?;
     let text = token.as_presented_token()?;
     if TokenFormat::default().inspect(text.expose_secret()) == TokenShape::Damaged {
-        return Err(denial("its checksum is wrong: a character is mistyped"));
+        return Err(denial("wrong checksum: a character is mistyped"));
     }
     let shown = match target {
         Target::Store(store) => verify_in_store(&store, &token).await?,
         Target::Server { url, .. } => {
-            let server = ServerTokens::new(&url, &token)?;
+            let server = ServerTokens::open(&url, Some(&token), Conditions::default())?;
             server.own().await?.map_err(|reason| denial(&reason))?
         }
     };
     check_requirements(&args, &shown)?;
     output.show(&shown, || {
-        success(format_args!("Service token is good: {}", shown.id))
+        success(format_args!("Service token is valid: {}", shown.id))
     })
 }
 
@@ -46,29 +46,22 @@ async fn verify_in_store(url: &StoreUrl, token: &SecretText) -> Result<TokenInfo
         OpenedStore::ReadOnly(store) => store.find(&credential).await,
     };
     if let Err(error) = opened.close().await {
-        note(format_args!("The store was not closed: {error}"));
+        note(format_args!("cannot close the store: {error}"));
     }
-    let found: Option<TokenRecord> = found.map_err(|error| {
-        Failure::context(
-            FailureKind::Unreachable,
-            format_args!("cannot ask {url}"),
-            &error,
-        )
-    })?;
+    let attempted = format_args!("cannot look up the token in {url}");
+    let found: Option<TokenRecord> = found.or_fail(FailureKind::Unreachable, attempted)?;
     let shown = found
         .as_ref()
         .map(|record| TokenInfo::new(record, SystemTime::now()));
     let principal = verdict(found, &credential, &SystemClock);
     let principal = principal.map_err(|error| denial(&error.to_string()))?;
     if principal.uses_previous_secret() {
-        note(
-            "This is the secret from before the last rotation: it stops working when its grace ends.",
-        );
+        note("This is the previous secret: it is valid until its grace period ends.");
     }
-    Ok(shown.expect("there is a record, or it was denied"))
+    Ok(shown.expect("a missing record is denied"))
 }
 
-/// Whether the token has all the roles and scopes asked for.
+/// Returns an error unless the token has all required roles and scopes.
 fn check_requirements(args: &VerifyArgs, token: &TokenInfo) -> Result<(), Failure> {
     let scopes: Scopes = token.scopes.iter().collect();
     let roles = args.roles.iter().filter(|role| !token.roles.contains(role));
@@ -80,12 +73,12 @@ fn check_requirements(args: &VerifyArgs, token: &TokenInfo) -> Result<(), Failur
         return Ok(());
     }
     Err(Failure::refused(format!(
-        "the token {} is good, but lacks {}",
+        "the token {} is valid, but lacks {}",
         token.id,
         missing.join(", ")
     )))
 }
 
 fn denial(reason: &str) -> Failure {
-    Failure::refused(format!("the token is refused: {reason}"))
+    Failure::refused(format!("token rejected: {reason}"))
 }

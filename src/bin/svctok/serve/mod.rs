@@ -134,7 +134,7 @@ async fn first_token(backend: &Backend, args: &ServeArgs) -> Result<(), Failure>
 async fn open(args: &ServeArgs) -> Result<Backend, Failure> {
     let url = match &args.store {
         Some(url) => Some(url.clone()),
-        None => Environment::read()?.store,
+        None => Environment::read()?.target.store,
     };
     let url = url.map_or_else(StoreUrl::create_default, Ok)?;
     if matches!(url, StoreUrl::File(_)) && args.has_bootstrap_flag() {

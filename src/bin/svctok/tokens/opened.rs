@@ -1,0 +1,292 @@
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tower_service_token::ServiceTokens;
+use tower_service_token::client::{ClientErrorKind, Revocation, TokenInfoPage};
+use tower_service_token::internal::ErrorChain;
+use tower_service_token::lifecycle::{
+    BulkPreview, BulkRevocation, LifecycleError, NewToken, Page, TokenUpdate,
+};
+use tower_service_token::registry::{Cursor, ListRequest, TokenFilter, TokenRegistry};
+use tower_service_token::store::TokenStatus;
+use tower_service_token::token::TokenId;
+use tower_service_token::wire::TokenInfo;
+
+use super::conditions::{Conditions, IfMissing};
+use super::failure::{bulk_last_admin_failure, store_failure};
+use super::outcome::{Changed, Issued, info};
+use super::server::ServerTokens;
+use crate::args::AccessArgs;
+use crate::environment::user;
+use crate::failure::{Failure, FailureKind};
+use crate::marker::Marker;
+use crate::output::note;
+use crate::store_handle::StoreHandle;
+use crate::store_url::StoreUrl;
+use crate::target::Target;
+use crate::token_input;
+
+/// The tokens of a server or a store.
+pub(crate) enum Tokens {
+    Server(ServerTokens),
+    /// A store is used without a token, as its operator.
+    Store {
+        tokens: Box<ServiceTokens>,
+        store: Arc<dyn StoreHandle>,
+    },
+}
+
+/// The token that a command acts on.
+#[derive(Clone, Copy)]
+pub(crate) enum TokenRef {
+    Id(TokenId),
+    /// The token that the client authenticates with.
+    Own,
+}
+
+/// The tokens to list.
+pub(crate) struct Listing {
+    pub(crate) filter: TokenFilter,
+    pub(crate) include_revoked: bool,
+    pub(crate) limit: Option<usize>,
+}
+
+/// Returns an error if the file of a store does not exist. Opening a SQLite file would create it.
+pub(crate) fn require_file(store: &StoreUrl) -> Result<(), Failure> {
+    let path = match store {
+        StoreUrl::Sqlite(path) => path,
+        StoreUrl::File(path) if path.extension().is_some_and(|it| it == "toml") => path,
+        _ => return Ok(()),
+    };
+    if path.exists() {
+        return Ok(());
+    }
+    let message = format!("cannot open {store}: no such file");
+    Err(Failure::new(FailureKind::Unreachable, message)
+        .with_hint("`svctok create` creates it with the first token"))
+}
+
+impl Tokens {
+    /// Opens the tokens that the flags, the environment or the context specify.
+    async fn open(args: &AccessArgs, conditions: Conditions) -> Result<Self, Failure> {
+        let named = token_input::from_flags(&args.token)?;
+        match Target::resolve(args)? {
+            Target::Store(_) if named.is_some() => Err(Failure::usage("a store needs no token")
+                .with_hint("omit the token, or specify a server with --url")),
+            Target::Store(store) => Self::open_store(&store, conditions).await,
+            Target::Server { url, token } => {
+                let token = named.or(token);
+                ServerTokens::open(&url, token.as_ref(), conditions).map(Self::Server)
+            }
+        }
+    }
+
+    pub(crate) async fn open_store(
+        url: &StoreUrl,
+        conditions: Conditions,
+    ) -> Result<Self, Failure> {
+        if let StoreUrl::Sqlite(path) = url {
+            Marker::new(path).check_not_lost()?;
+        }
+        if conditions.if_missing == IfMissing::Fail {
+            require_file(url)?;
+        }
+        let store = url.open_to_change().await?;
+        let registry: Arc<dyn TokenRegistry> = store.clone();
+        let mut tokens = ServiceTokens::new(registry).acting_as(user());
+        if let Some(revision) = conditions.if_revision {
+            tokens = tokens.if_revision(revision);
+        }
+        if conditions.allow_last_admin_removal {
+            tokens = tokens.allow_last_admin_removal();
+        }
+        let tokens = Box::new(tokens);
+        Ok(Self::Store { tokens, store })
+    }
+
+    /// Opens the tokens, runs `work` under these conditions and closes them.
+    pub(crate) async fn with<T>(
+        args: &AccessArgs,
+        conditions: Conditions,
+        work: impl AsyncFnOnce(&Self) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let opened = Self::open(args, conditions).await?;
+        let done = work(&opened).await;
+        opened.close().await;
+        done
+    }
+
+    /// Closes a store, so that a SQLite database is one complete file. Changes are committed before.
+    pub(crate) async fn close(&self) {
+        if let Self::Store { store, .. } = self
+            && let Err(error) = store.close().await
+        {
+            note(format_args!(
+                "cannot close the store: {}",
+                ErrorChain(&error)
+            ));
+        }
+    }
+
+    pub(crate) async fn create(&self, new: NewToken) -> Result<Issued, Failure> {
+        match self {
+            Self::Server(it) => it.done(it.client.create(new).await),
+            Self::Store { tokens, .. } => done(tokens.create(new).await),
+        }
+    }
+
+    pub(crate) async fn get(&self, token: TokenRef) -> Result<TokenInfo, Failure> {
+        match (self, token) {
+            (Self::Server(it), TokenRef::Id(id)) => it.done(it.client.get(id).await),
+            (Self::Server(it), TokenRef::Own) => it.done(it.client.get_own().await),
+            (Self::Store { tokens, .. }, token) => {
+                let found = tokens.get(token.in_store()?).await;
+                found.map(|it| info(&it)).map_err(store_failure)
+            }
+        }
+    }
+
+    pub(crate) async fn update(
+        &self,
+        id: TokenId,
+        update: TokenUpdate,
+    ) -> Result<Changed, Failure> {
+        match self {
+            Self::Server(it) => it.done(it.client.update(id, update).await),
+            Self::Store { tokens, .. } => done(tokens.update(id, update).await),
+        }
+    }
+
+    pub(crate) async fn rotate(&self, token: TokenRef, grace: Duration) -> Result<Issued, Failure> {
+        match (self, token) {
+            (Self::Server(it), TokenRef::Id(id)) => it.done(it.client.rotate(id, grace).await),
+            (Self::Server(it), TokenRef::Own) => it.done(it.client.rotate_own(grace).await),
+            (Self::Store { tokens, .. }, token) => {
+                done(tokens.rotate(token.in_store()?, grace).await)
+            }
+        }
+    }
+
+    pub(crate) async fn disable(&self, id: TokenId) -> Result<Changed, Failure> {
+        match self {
+            Self::Server(it) => it.done(it.client.disable(id).await),
+            Self::Store { tokens, .. } => done(tokens.disable(id).await),
+        }
+    }
+
+    pub(crate) async fn enable(&self, id: TokenId) -> Result<Changed, Failure> {
+        match self {
+            Self::Server(it) => it.done(it.client.enable(id).await),
+            Self::Store { tokens, .. } => done(tokens.enable(id).await),
+        }
+    }
+
+    /// Revokes a token. Returns its id and the time after which every node sees that, at the latest.
+    pub(crate) async fn revoke(&self, token: TokenRef) -> Result<(TokenId, Duration), Failure> {
+        match (self, token) {
+            (Self::Server(it), TokenRef::Id(id)) => {
+                let revoked: Revocation = it.done(it.client.revoke(id).await)?;
+                Ok((id, revoked.effective_within))
+            }
+            (Self::Server(it), TokenRef::Own) => {
+                // The server rejects the token afterwards.
+                let own: TokenInfo = it.done(it.client.get_own().await)?;
+                let revoked: Revocation = it.done(it.client.revoke_own().await)?;
+                Ok((own.id, revoked.effective_within))
+            }
+            (Self::Store { tokens, .. }, token) => {
+                let id = token.in_store()?;
+                let revoked = tokens.revoke(id).await.map_err(store_failure)?;
+                Ok((id, revoked.effective_within))
+            }
+        }
+    }
+
+    /// Returns the tokens that [`revoke_where`](Self::revoke_where) would revoke.
+    pub(crate) async fn preview_revocation(
+        &self,
+        filter: TokenFilter,
+    ) -> Result<BulkPreview, Failure> {
+        match self {
+            Self::Server(it) => it.done(it.client.preview_revocation(filter).await),
+            Self::Store { tokens, .. } => done(tokens.preview_revocation(filter).await),
+        }
+    }
+
+    /// Revokes the tokens that match the filter, if their number is the expected one.
+    pub(crate) async fn revoke_where(
+        &self,
+        filter: TokenFilter,
+        expect: usize,
+    ) -> Result<BulkRevocation, Failure> {
+        match self {
+            Self::Server(it) => match it.client.revoke_where(filter, expect).await {
+                Err(error) if error.kind() == ClientErrorKind::LastAdmin => {
+                    Err(bulk_last_admin_failure())
+                }
+                revoked => it.done(revoked),
+            },
+            Self::Store { tokens, .. } => match tokens.revoke_where(filter, expect).await {
+                Err(LifecycleError::LastAdmin) => Err(bulk_last_admin_failure()),
+                revoked => done(revoked),
+            },
+        }
+    }
+
+    /// Returns the tokens of all pages, up to the limit.
+    pub(crate) async fn list(&self, listing: Listing) -> Result<Vec<TokenInfo>, Failure> {
+        let limit = listing.limit.unwrap_or(usize::MAX);
+        let mut page = Page::with_limit(limit.clamp(1, ListRequest::MAX_LIMIT));
+        let mut all = Vec::new();
+        // If a token is used meanwhile, it may move to a later page.
+        let mut seen = BTreeSet::new();
+        loop {
+            let (found, next) = self.page(listing.filter.clone(), page).await?;
+            let is_included =
+                |it: &TokenInfo| listing.include_revoked || it.state != TokenStatus::Revoked;
+            let found = found.into_iter().filter(is_included);
+            all.extend(found.filter(|token| seen.insert(token.id)));
+            match next {
+                Some(next) if all.len() < limit => page = page.after(next),
+                _ => break,
+            }
+        }
+        all.truncate(limit);
+        Ok(all)
+    }
+
+    async fn page(
+        &self,
+        filter: TokenFilter,
+        page: Page,
+    ) -> Result<(Vec<TokenInfo>, Option<Cursor>), Failure> {
+        match self {
+            Self::Server(it) => {
+                let page: TokenInfoPage = it.done(it.client.list(filter, page).await)?;
+                Ok((page.tokens, page.next))
+            }
+            Self::Store { tokens, .. } => {
+                let page = tokens.list(filter, page).await.map_err(store_failure)?;
+                Ok((page.records.iter().map(info).collect(), page.next))
+            }
+        }
+    }
+}
+
+fn done<T>(done: Result<impl Into<T>, LifecycleError>) -> Result<T, Failure> {
+    done.map(Into::into).map_err(store_failure)
+}
+
+impl TokenRef {
+    /// Returns the id of a token in a store.
+    fn in_store(self) -> Result<TokenId, Failure> {
+        match self {
+            Self::Id(id) => Ok(id),
+            Self::Own => Err(Failure::usage(
+                "`self` needs a server: a store is used without a token",
+            )
+            .with_hint("specify the ID of the token: `svctok list` shows the IDs")),
+        }
+    }
+}
