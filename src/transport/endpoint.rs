@@ -2,34 +2,56 @@ use std::fmt;
 use std::net::IpAddr;
 
 use http::Uri;
-use http::uri::Scheme;
+use http::uri::{Authority, Scheme};
 use rustls_pki_types::ServerName;
 
-use super::TransportConfigError;
-
-/// A URL that may be sent credentials.
+/// A URL that credentials may be sent to.
 ///
-/// 1. `https`; or `http`, as far as [that is allowed](PlainHttp).
-/// 2. No user name or password, no fragment. A query is kept.
-/// 3. `Debug` and `Display` show no query: it may hold a key.
+/// 1. It is `https`, or `http` to a host for which [that is allowed](PlainHttp).
+/// 2. It has no user name, password or fragment. It may have a query.
+/// 3. `Debug` and `Display` redact the query, which may contain a key.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Endpoint(Uri);
 
-/// Where `http` may go, which anyone on the way can read.
+/// The hosts that may be called by `http`, which everyone on the network can read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PlainHttp {
     #[cfg_attr(
         not(any(feature = "introspection", test)),
-        expect(dead_code, reason = "the store's default")
+        expect(dead_code, reason = "the default of the store")
     )]
     Deny,
-    /// To a loopback address, or `localhost`.
+    /// Loopback addresses and `localhost`.
     LoopbackOnly,
     #[cfg_attr(
         not(any(feature = "client", test)),
-        expect(dead_code, reason = "what a client may ask for")
+        expect(dead_code, reason = "only the client allows it")
     )]
     Allow,
+}
+
+/// A URL is not allowed, or the standard client cannot be created.
+///
+/// It quotes nothing, because a URL may contain a password. Users of a transport convert it to an
+/// error of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TransportConfigError {
+    /// The URL is not an absolute `http` or `https` URL with a host.
+    InvalidUrl,
+    /// The URL is `http`, which is not allowed for its host.
+    Insecure,
+    /// The URL has a user name or password.
+    UserInfo,
+    /// The URL has a fragment, which is never sent.
+    Fragment,
+    /// The additional root certificates are not PEM, or one of them is not a certificate.
+    #[cfg(feature = "rustls")]
+    InvalidRootCertificates,
+    /// The system has no root certificates and none were added.
+    #[cfg(feature = "rustls")]
+    NoRootCertificates,
+    /// The URL is `https`, which the transport does not support.
+    NoTls,
 }
 
 impl PlainHttp {
@@ -44,7 +66,7 @@ impl PlainHttp {
 
 impl Endpoint {
     pub(crate) fn parse(url: &str, http: PlainHttp) -> Result<Self, TransportConfigError> {
-        // `Uri` drops a fragment and keeps a password.
+        // `Uri` drops a fragment, and accepts a password.
         if url.contains('#') {
             return Err(TransportConfigError::Fragment);
         }
@@ -53,18 +75,14 @@ impl Endpoint {
         if authority.as_str().contains('@') {
             return Err(TransportConfigError::UserInfo);
         }
-        if !is_valid_authority(authority.as_str(), authority.host()) {
+        if !is_valid(authority) {
             return Err(TransportConfigError::InvalidUrl);
         }
-        let scheme = uri.scheme().ok_or(TransportConfigError::InvalidUrl)?;
-        if *scheme == Scheme::HTTPS {
-            Ok(Self(uri))
-        } else if *scheme != Scheme::HTTP {
-            Err(TransportConfigError::InvalidUrl)
-        } else if http.allows_host(authority.host()) {
-            Ok(Self(uri))
-        } else {
-            Err(TransportConfigError::Insecure)
+        match uri.scheme_str() {
+            Some("https") => Ok(Self(uri)),
+            Some("http") if http.allows_host(authority.host()) => Ok(Self(uri)),
+            Some("http") => Err(TransportConfigError::Insecure),
+            _ => Err(TransportConfigError::InvalidUrl),
         }
     }
 
@@ -77,15 +95,13 @@ impl Endpoint {
     }
 }
 
-/// Whether `authority` is a host that can be looked up or named in TLS, with a port or without.
-fn is_valid_authority(authority: &str, host: &str) -> bool {
-    let port = authority.strip_prefix(host);
-    let is_port = |digits: &str| {
-        digits.bytes().all(|byte| byte.is_ascii_digit())
-            && digits.parse().is_ok_and(|port: u16| port > 0)
+/// Returns whether `authority` is a valid host name or address with an optional port.
+fn is_valid(authority: &Authority) -> bool {
+    let is_valid_port = match authority.port() {
+        Some(port) => port.as_u16() > 0 && port.as_str().bytes().all(|it| it.is_ascii_digit()),
+        None => authority.as_str() == authority.host(),
     };
-    ServerName::try_from(without_brackets(host)).is_ok()
-        && port.is_some_and(|port| port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
+    is_valid_port && ServerName::try_from(without_brackets(authority.host())).is_ok()
 }
 
 fn is_loopback(host: &str) -> bool {
@@ -102,12 +118,11 @@ fn without_brackets(host: &str) -> &str {
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (scheme, authority) = (self.0.scheme_str(), self.0.authority());
-        let (Some(scheme), Some(authority)) = (scheme, authority) else {
-            return Err(fmt::Error);
-        };
-        write!(f, "{scheme}://{authority}{}", self.0.path())?;
-        f.write_str(if self.0.query().is_some() { "?***" } else { "" })
+        let text = self.0.to_string();
+        match text.split_once('?') {
+            Some((text, _)) => write!(f, "{text}?***"),
+            None => f.write_str(&text),
+        }
     }
 }
 

@@ -1,14 +1,15 @@
 use std::error::Error;
 use std::io::{self, ErrorKind};
+use std::sync::atomic::Ordering;
 
 use http::Extensions;
 use hyper_util::client::legacy;
 
-use super::BoxError;
+use super::body::BoxError;
 use super::tracked_io::ResponseBegun;
 use crate::text::ErrorChain;
 
-/// A request got no answer.
+/// A request got no response.
 #[derive(Debug, thiserror::Error)]
 #[error("{kind}")]
 pub(crate) struct SendError {
@@ -16,25 +17,28 @@ pub(crate) struct SendError {
     pub(crate) source: BoxError,
 }
 
-/// How far a request came that got no answer.
+/// How far a request got before it failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SendErrorKind {
-    /// There was no connection, by DNS, TCP or TLS, or not in time. Nothing was sent.
+    /// DNS, TCP or TLS failed or timed out. Nothing was sent.
     #[error("no connection could be made")]
     Connect,
-    /// The connection was closed or reset before one byte of an answer came. The request may have
+    /// The connection was closed or reset before the first byte of a response. The request may have
     /// been sent.
-    #[error("the connection was closed before an answer began")]
+    #[error("the connection was closed before the response began")]
     ClosedBeforeResponse,
-    /// Anything else, as an answer that broke off or that is no HTTP.
-    #[error("the request got no answer that can be read")]
+    /// Anything else, such as a truncated response, or one that is not HTTP.
+    #[error("the request got no valid response")]
     Other,
 }
 
 impl SendError {
-    /// `query` is that of the request's URL, which some services put into their errors.
+    /// Creates an error from the texts of `error` and its sources. The errors themselves are dropped,
+    /// because one of a custom transport may contain the request, which its `Debug` would show.
+    ///
+    /// `query` is the query of the URL, which some services include in their errors. It is redacted.
     pub(crate) fn new(error: &(dyn Error + 'static), query: Option<&str>) -> Self {
-        let mut text = error_chain(error);
+        let mut text = ErrorChain(error).to_string();
         if let Some(query) = query {
             text = text.replace(&format!("?{query}"), "?***");
         }
@@ -45,30 +49,18 @@ impl SendError {
     }
 }
 
-/// The texts of `error` and its sources. The errors themselves are dropped: an error of a transport
-/// may hold the request, which its `Debug` would show.
-pub(super) fn error_chain(error: &(dyn Error + 'static)) -> String {
-    ErrorChain(error).to_string()
-}
-
 fn classify(error: &(dyn Error + 'static)) -> SendErrorKind {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(kind) = classify_one(error) {
-            return kind;
-        }
-        next = error.source();
-    }
-    SendErrorKind::Other
+    let mut chain = std::iter::successors(Some(error), |&error| error.source());
+    chain.find_map(classify_one).unwrap_or(SendErrorKind::Other)
 }
 
-/// What one error of a chain tells, outer ones first.
+/// Classifies one error of a chain; the outermost that is known decides.
 fn classify_one(error: &(dyn Error + 'static)) -> Option<SendErrorKind> {
     if let Some(error) = error.downcast_ref::<legacy::Error>() {
         if error.is_connect() {
             return Some(SendErrorKind::Connect);
         }
-        // A request that hyper gave back untouched was not begun, whatever was read before it.
+        // A request that hyper returns as canceled was never sent, whatever was read before it.
         let was_begun = !is_canceled(error.source());
         return (was_begun && response_has_begun(error)).then_some(SendErrorKind::Other);
     }
@@ -94,14 +86,13 @@ fn is_canceled(error: Option<&(dyn Error + 'static)>) -> bool {
     error.is_some_and(hyper::Error::is_canceled)
 }
 
-/// hyper says "incomplete" of no answer and of half an answer alike; the standard client's
-/// connections know.
+/// Returns whether the standard client received a part of a response. hyper's own error does not
+/// distinguish a truncated response from none.
 fn response_has_begun(error: &legacy::Error) -> bool {
     let mut extras = Extensions::new();
     if let Some(connection) = error.connect_info() {
         connection.get_extras(&mut extras);
     }
-    extras
-        .get::<ResponseBegun>()
-        .is_some_and(ResponseBegun::get)
+    let begun = extras.get::<ResponseBegun>();
+    begun.is_some_and(|begun| begun.0.load(Ordering::Acquire))
 }

@@ -1,24 +1,27 @@
-//! The standard client against sockets on loopback, and services of others.
+//! The standard client with sockets on loopback, and custom services.
 
 use std::io;
 use std::net::SocketAddr;
 use std::task::Poll;
+use std::time::Duration;
 
-use http::StatusCode;
-use http_body_util::Empty;
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::{Empty, Full};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tower::service_fn;
+use tower::{Service, service_fn};
 
+use super::body::boxed;
 use super::*;
 
-/// What a server does with one connection, in turn; then it closes.
+/// A step of a server with one connection. After the last step it closes the connection.
 #[derive(Clone, Copy)]
 enum Step {
-    /// Reads a whole request.
+    /// Reads one request.
     Read,
     Write(&'static str),
-    /// Closes at once, and tells the peer to forget what is under way.
+    /// Resets the connection.
     Reset,
 }
 
@@ -28,7 +31,7 @@ pub(super) const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
 const BODY: &str = "token=x";
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 
-/// A server with one script for each connection it takes, after which it is gone.
+/// Starts a server with one script per connection. It closes its socket after the last.
 async fn server(scripts: &'static [&'static [Step]]) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -62,7 +65,7 @@ pub(super) fn blocking_listener() -> std::net::TcpListener {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap()
 }
 
-/// Reads a whole request, or what comes of it.
+/// Reads one request, or the part that arrives.
 pub(super) fn read_request(stream: &mut impl io::Read) {
     let (mut request, mut byte) = (Vec::new(), [0]);
     while !request.ends_with(BODY.as_bytes()) && stream.read(&mut byte).is_ok_and(|n| n == 1) {
@@ -79,7 +82,7 @@ pub(super) fn request(url: &str) -> Request<Full<Bytes>> {
     request.body(Full::from(BODY)).unwrap()
 }
 
-/// One exchange, and time for the connection to come back.
+/// Sends one request, then lets the connection return to the pool.
 async fn send(transport: &Transport, address: SocketAddr) -> Result<StatusCode, SendErrorKind> {
     let sent = transport.send(request(&format!("http://{address}/"))).await;
     let (head, body) = sent.map_err(|error| error.kind)?.into_parts();
@@ -90,7 +93,7 @@ async fn send(transport: &Transport, address: SocketAddr) -> Result<StatusCode, 
     Ok(head.status)
 }
 
-/// How the second exchange of a kept connection ends, after the first went well.
+/// Sends two requests on the same connection and returns the result of the second.
 async fn second(scripts: &'static [&'static [Step]]) -> Result<StatusCode, SendErrorKind> {
     let (transport, address) = (standard(), server(scripts).await);
     assert_eq!(send(&transport, address).await, Ok(StatusCode::OK));
@@ -127,9 +130,9 @@ async fn reports_connections_closed_before_the_response() {
     assert_eq!(second(&[&[Read, Write(OK), Read, Reset]]).await, closed);
 }
 
-/// How an exchange ends when the kept connection is closed, and the client's task for it learns of
-/// that either after it has written the request, or before.
-async fn race(learns_before: bool) -> Result<StatusCode, SendErrorKind> {
+/// Sends a request on a pooled connection that the server has closed. The client's task notices that
+/// either before it writes the request, or after.
+async fn race(notices_before: bool) -> Result<StatusCode, SendErrorKind> {
     let (listener, close) = (blocking_listener(), std::sync::mpsc::sync_channel(0));
     let address = listener.local_addr().unwrap();
     let server = std::thread::spawn(move || {
@@ -140,11 +143,11 @@ async fn race(learns_before: bool) -> Result<StatusCode, SendErrorKind> {
     });
     let transport = standard();
     assert_eq!(send(&transport, address).await, Ok(StatusCode::OK));
-    // No await until it is closed, so that nothing of the client runs.
+    // There is no await until the connection is closed, so that no task of the client runs.
     close.0.send(()).unwrap();
     server.join().unwrap();
-    if learns_before {
-        // The runtime looks at its sockets, then goes on here before it runs the task it woke.
+    if notices_before {
+        // The runtime polls its sockets, then continues here before it runs the task that it woke.
         tokio::task::yield_now().await;
     }
     send(&transport, address).await
@@ -193,7 +196,7 @@ async fn reports_refused_connections() {
         send(&standard(), address).await,
         Err(SendErrorKind::Connect)
     );
-    // A label of a name has 63 bytes at most, so that no server is asked for this one.
+    // A label of a name has at most 63 bytes, so that the name is invalid and not looked up.
     let unknown = format!("http://{}/", "a".repeat(64));
     let unknown = standard().send(request(&unknown)).await;
     assert_eq!(unknown.unwrap_err().kind, SendErrorKind::Connect);
@@ -202,7 +205,7 @@ async fn reports_refused_connections() {
 #[tokio::test(start_paused = true)]
 #[cfg(feature = "rustls")]
 async fn connect_timeout_covers_the_tls_handshake() {
-    // What it waits for never comes: it says nothing until the client closes.
+    // The server waits for a request that never arrives, and sends nothing.
     let address = server(&[&[Read]]).await;
     let started = tokio::time::Instant::now();
     let sent = standard()
@@ -236,7 +239,7 @@ async fn empty_response(_: Request<Full<Bytes>>) -> io::Result<Response<Empty<&'
     Ok(Response::new(Empty::new()))
 }
 
-/// How an error of another's service is told.
+/// Returns the kind of an error of a custom service.
 async fn kind_of(kind: io::ErrorKind) -> SendErrorKind {
     let failing = service_fn(move |_| async move {
         let inner: BoxError = io::Error::from(kind).into();
@@ -266,7 +269,7 @@ async fn classifies_custom_service_errors_by_their_sources() {
     }
 }
 
-/// Holds what it was called with, and tells the URL.
+/// Contains the request, and shows its URL.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot reach {}", .0.uri())]
 struct RequestLeakingError(Request<Full<Bytes>>, #[source] io::Error);

@@ -8,9 +8,9 @@ use rustls_native_certs::load_native_certs;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
-use super::{PlainHttp, TransportConfigError};
+use super::endpoint::{PlainHttp, TransportConfigError};
 
-/// TLS over `tcp`, trusting the system's roots and the certificates in the PEM `added`.
+/// Adds TLS to `tcp`, with the system's root certificates and those of the PEM `added`.
 pub(super) fn connector(
     mut tcp: HttpConnector,
     added: Option<Vec<u8>>,
@@ -22,10 +22,10 @@ pub(super) fn connector(
     if roots.is_empty() && !allows_http {
         return Err(TransportConfigError::NoRootCertificates);
     }
-    // Named, as which one is the process's default depends on what else is linked.
+    // Explicit, because the default provider of a process depends on its other dependencies.
     let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
         .with_safe_default_protocol_versions()
-        .expect("the provider knows TLS 1.2 and 1.3")
+        .expect("ring supports TLS 1.2 and 1.3")
         .with_root_certificates(roots)
         .with_no_client_auth();
     let builder = HttpsConnectorBuilder::new().with_tls_config(config);
@@ -39,18 +39,14 @@ pub(super) fn connector(
 
 fn roots(added: Option<Vec<u8>>) -> Result<RootCertStore, TransportConfigError> {
     let mut roots = RootCertStore::empty();
-    // Some systems have a few that are too old to be understood.
+    // Some systems have certificates that are too old to parse.
     roots.add_parsable_certificates(load_native_certs().certs);
     if let Some(pem) = added {
-        let before = roots.len();
-        for certificate in CertificateDer::pem_slice_iter(&pem) {
-            let certificate = certificate.ok().map(|certificate| roots.add(certificate));
-            let Some(Ok(())) = certificate else {
-                return Err(TransportConfigError::InvalidRootCertificates);
-            };
-        }
-        if roots.len() == before {
-            return Err(TransportConfigError::InvalidRootCertificates);
+        let invalid = TransportConfigError::InvalidRootCertificates;
+        let added: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+        let (added, ignored) = roots.add_parsable_certificates(added.map_err(|_| invalid)?);
+        if added == 0 || ignored > 0 {
+            return Err(invalid);
         }
     }
     Ok(roots)
@@ -69,7 +65,7 @@ mod tests {
     use super::super::{SendErrorKind, Transport};
     use super::*;
 
-    /// A certificate for `name` that is its own root, and its key, in one PEM.
+    /// Returns a self-signed certificate for `name` with its key, in one PEM.
     fn certificate(name: &str) -> String {
         let key = KeyPair::generate().unwrap();
         let certificate = CertificateParams::new([name.to_owned()]).unwrap();
@@ -77,7 +73,7 @@ mod tests {
         format!("{}{}", certificate.pem(), key.serialize_pem())
     }
 
-    /// A server that answers one request over TLS.
+    /// Starts a server that responds to one request over TLS.
     fn server(pem: &str) -> SocketAddr {
         let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
         let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).unwrap();
@@ -94,35 +90,35 @@ mod tests {
             let session = ServerConnection::new(Arc::new(config)).unwrap();
             let mut stream = StreamOwned::new(session, stream);
             read_request(&mut stream);
-            // In vain if the client does not trust this server.
+            // Fails if the client does not trust this server.
             let _ = stream.write_all(OK.as_bytes());
         });
         address
     }
 
-    /// How a request to a server with the certificate `served` ends.
-    async fn ask(served: &str, trusted: Option<&str>) -> Result<(), SendErrorKind> {
+    /// Sends a request to a server with the certificate `served`.
+    async fn send(served: &str, trusted: Option<&str>) -> Result<(), SendErrorKind> {
         let trusted = trusted.map(|pem| pem.as_bytes().to_vec());
         let transport = Transport::standard(10 * SECOND, trusted, PlainHttp::LoopbackOnly).unwrap();
         let url = format!("https://{}/", server(served));
         let sent = transport.send(request(&url)).await;
-        sent.map(|answer| assert_eq!(answer.status(), 200))
+        sent.map(|response| assert_eq!(response.status(), 200))
             .map_err(|error| error.kind)
     }
 
     #[tokio::test]
     async fn server_is_trusted_by_added_root_and_name() {
         let (served, other) = (certificate("127.0.0.1"), certificate("127.0.0.1"));
-        let refused = Err(SendErrorKind::Connect);
-        assert_eq!(ask(&served, Some(&served)).await, Ok(()));
+        let untrusted = Err(SendErrorKind::Connect);
+        assert_eq!(send(&served, Some(&served)).await, Ok(()));
         assert_eq!(
-            ask(&served, Some(&format!("{other}{served}"))).await,
+            send(&served, Some(&format!("{other}{served}"))).await,
             Ok(())
         );
-        assert_eq!(ask(&served, Some(&other)).await, refused);
-        assert_eq!(ask(&served, None).await, refused);
+        assert_eq!(send(&served, Some(&other)).await, untrusted);
+        assert_eq!(send(&served, None).await, untrusted);
         let misnamed = certificate("127.0.0.2");
-        assert_eq!(ask(&misnamed, Some(&misnamed)).await, refused);
+        assert_eq!(send(&misnamed, Some(&misnamed)).await, untrusted);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,25 +7,14 @@ use std::task::{Context, Poll, ready};
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Whether a byte came since the last request began to be written.
+/// Whether a byte was received since the last request began to be written.
 #[derive(Clone, Debug, Default)]
-pub(super) struct ResponseBegun(Arc<AtomicBool>);
+pub(super) struct ResponseBegun(pub(super) Arc<AtomicBool>);
 
-impl ResponseBegun {
-    pub(super) fn get(&self) -> bool {
-        self.0.load(Ordering::Acquire)
-    }
-
-    fn set(&self, has_begun: bool) {
-        self.0.store(has_begun, Ordering::Release);
-    }
-}
-
-/// A connection of HTTP/1.1 that notes whether an answer has begun.
+/// An HTTP/1.1 connection that records whether the response has begun.
 ///
-/// A request begins with the first write after all before it was flushed: hyper fills its buffer
-/// with a short request before it flushes. So an answer that begins while a request is still
-/// being written counts.
+/// A request begins with the first write after a flush, because hyper flushes only complete requests
+/// or full buffers. A response that begins while the request is still being written counts.
 #[derive(Debug)]
 pub(super) struct TrackedIo<T> {
     io: T,
@@ -39,12 +28,6 @@ impl<T> TrackedIo<T> {
             io,
             response: ResponseBegun::default(),
             is_flushed: true,
-        }
-    }
-
-    fn note_write(&mut self) {
-        if std::mem::take(&mut self.is_flushed) {
-            self.response.set(false);
         }
     }
 }
@@ -64,7 +47,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for TrackedIo<T> {
         let before = buf.filled().len();
         let read = ready!(Pin::new(&mut self.io).poll_read(cx, buf));
         if buf.filled().len() > before {
-            self.response.set(true);
+            self.response.0.store(true, Ordering::Release);
         }
         Poll::Ready(read)
     }
@@ -76,21 +59,10 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for TrackedIo<T> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.note_write();
+        if std::mem::take(&mut self.is_flushed) {
+            self.response.0.store(false, Ordering::Release);
+        }
         Pin::new(&mut self.io).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.note_write();
-        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
