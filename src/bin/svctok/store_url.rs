@@ -70,14 +70,9 @@ impl OpenedStore {
 }
 
 impl StoreUrl {
-    /// Opens the store to read it. A token file is reloaded when it changes. A missing SQLite file is
-    /// created.
-    pub(crate) async fn open(&self) -> Result<OpenedStore, Failure> {
-        self.open_to_serve(AuditRetention::Forever).await
-    }
-
-    /// Opens the store like [`open`](Self::open), with the audit trail of a service.
-    pub(crate) async fn open_to_serve(
+    /// Opens the store to read it, or to serve it. A token file is reloaded when it changes. A missing
+    /// SQLite file is created.
+    pub(crate) async fn open(
         &self,
         audit_retention: AuditRetention,
     ) -> Result<OpenedStore, Failure> {
@@ -95,11 +90,7 @@ impl StoreUrl {
 
     /// Opens the store to change its tokens. A missing SQLite file is created; a missing token file
     /// is created with the first token. Changes record audit events, which only a service deletes.
-    pub(crate) async fn open_to_change(&self) -> Result<Arc<dyn StoreHandle>, Failure> {
-        self.open_registry(AuditRetention::Forever).await
-    }
-
-    async fn open_registry(
+    pub(crate) async fn open_registry(
         &self,
         audit_retention: AuditRetention,
     ) -> Result<Arc<dyn StoreHandle>, Failure> {

@@ -1,11 +1,10 @@
-use std::error::Error;
-use std::fmt;
 use std::io;
 
 /// The token to send cannot be read.
 ///
 /// `Display` names the variable or the file, and does not repeat its content.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{location} {}", kind.description())]
 pub struct TokenSourceError {
     kind: TokenSourceErrorKind,
     location: String,
@@ -48,21 +47,13 @@ impl TokenSourceError {
     }
 }
 
-impl fmt::Display for TokenSourceError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = match self.kind {
-            TokenSourceErrorKind::NotSet => "is not set",
-            TokenSourceErrorKind::Unreadable => "cannot be read",
-            TokenSourceErrorKind::InvalidToken => "does not contain a token",
-            TokenSourceErrorKind::InvalidOrigin => "is not a scheme and a host",
-        };
-        write!(f, "{} {what}", self.location)
-    }
-}
-
-impl Error for TokenSourceError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        let source: &(dyn Error + 'static) = self.source.as_ref()?;
-        Some(source)
+impl TokenSourceErrorKind {
+    fn description(self) -> &'static str {
+        match self {
+            Self::NotSet => "is not set",
+            Self::Unreadable => "cannot be read",
+            Self::InvalidToken => "does not contain a token",
+            Self::InvalidOrigin => "is not a scheme and a host",
+        }
     }
 }

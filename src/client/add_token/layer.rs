@@ -1,5 +1,5 @@
-use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::AUTHORIZATION;
@@ -45,10 +45,10 @@ use super::source::TokenSource;
 ///   follows redirects as well, and set `with_origin`: otherwise the token follows the redirect to
 ///   another origin.
 /// - Over plain `http`, everyone on the network can read the token.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 #[must_use]
 pub struct AddServiceTokenLayer {
-    source: TokenSource,
+    source: Arc<TokenSource>,
     header: HeaderName,
     scheme: &'static str,
     origin: Option<Origin>,
@@ -116,7 +116,7 @@ impl AddServiceTokenLayer {
         Ok(self)
     }
 
-    fn from_source(source: TokenSource) -> Self {
+    fn from_source(source: Arc<TokenSource>) -> Self {
         Self {
             source,
             header: AUTHORIZATION,
@@ -142,15 +142,5 @@ impl AddServiceTokenLayer {
         let mut value = value.expect("a token is visible ASCII");
         value.set_sensitive(true);
         value
-    }
-}
-
-impl fmt::Debug for AddServiceTokenLayer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AddServiceTokenLayer")
-            .field("header", &self.header)
-            .field("scheme", &self.scheme.trim_end())
-            .field("origin", &self.origin)
-            .finish_non_exhaustive()
     }
 }

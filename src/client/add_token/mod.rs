@@ -1,5 +1,4 @@
 mod error;
-mod file;
 mod layer;
 mod origin;
 mod service;

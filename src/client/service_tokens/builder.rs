@@ -1,6 +1,5 @@
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,7 +11,6 @@ use super::super::add_token::{AddServiceTokenLayer, TokenSourceError};
 use super::client::ServiceTokensClient;
 use super::config_error::ClientConfigError;
 use super::sender::Sender;
-use crate::clock::SystemClock;
 use crate::transport::{BoxError, Endpoint, PlainHttp, Transport};
 
 /// Configures a [`ServiceTokensClient`].
@@ -166,7 +164,6 @@ impl ServiceTokensClientBuilder {
             transport,
             timeout: self.timeout,
             max_retries: self.max_retries,
-            clock: Arc::new(SystemClock),
         }))
     }
 }

@@ -1,17 +1,14 @@
-use std::fmt;
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::IF_MATCH;
 use http::{HeaderName, HeaderValue, Method};
 use tokio::time::Instant;
 
 use super::error::{ClientError, ClientErrorKind};
 use super::outcome::{ChangedTokenInfo, IssuedTokenInfo, Revocation, TokenInfoPage};
 use super::request::ApiRequest;
-use super::response::CreateOutcome;
-use super::sender::{SendOutcome, Sender};
+use super::response::{CreateOutcome, Response};
+use super::sender::Sender;
 use crate::lifecycle::{BulkPreview, BulkRevocation, FieldProblem, NewToken, Page, TokenUpdate};
 use crate::registry::{ListRequest, TokenFilter};
 use crate::token::TokenId;
@@ -24,15 +21,9 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// The maximum number of attempts of an update that conflicts with other changes.
 const MAX_ATTEMPTS: usize = 10;
 
-/// The query parameter that allows a change after which no token may administer tokens.
-const LAST_ADMIN: &str = "last_admin";
-
 /// The minimum timeout of a bulk revocation. A server works on one for 20 s, and may end a request
 /// after 30 s.
 const BULK_TIMEOUT: Duration = Duration::from_secs(40);
-
-/// The path of the caller's own token.
-const SELF_PATH: &str = "/self";
 
 /// Manages the tokens of a server over its [management API](crate::client#the-server), as
 /// [`ServiceTokens`](crate::ServiceTokens) manages those of a store.
@@ -41,7 +32,7 @@ const SELF_PATH: &str = "/self";
 ///
 /// Calls need a Tokio runtime with I/O and timers enabled, and fail as unreachable without one. If a
 /// call is dropped, the server may have made the change.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ServiceTokensClient {
     sender: Arc<Sender>,
     revision: Option<u64>,
@@ -100,30 +91,26 @@ impl ServiceTokensClient {
         let request = CreateRequest::try_from(&new).map_err(ClientError::invalid)?;
         let own_key = new.idempotency_key();
         let call = ApiRequest::post("").with_json(&request);
-        let call = match own_key
-            .map(idempotency_key)
-            .transpose()?
-            .or_else(random_key)
-        {
+        let key = own_key.map(idempotency_key).transpose()?;
+        let call = match key.or_else(random_key) {
             Some(key) => call.with_header(IDEMPOTENCY_KEY, key),
             None => call.not_idempotent(),
         };
-        self.with_deadline(|deadline| async move {
-            let sent = self.sender.send(&call, deadline).await?;
-            match sent.response.created()? {
+        let work = async |deadline| {
+            match self.sender.send(&call, deadline).await?.created()? {
                 CreateOutcome::Issued(issued) => Ok(issued),
                 CreateOutcome::Earlier(token) if own_key.is_some() => {
                     Err(ClientError::already_created(token))
                 }
                 // Safe to retry: no secret of this token is in use.
                 CreateOutcome::Earlier(token) => {
-                    let rotation = rotation(&path(token.id), Duration::ZERO);
+                    let rotation = rotation(Some(token.id), Duration::ZERO);
                     let sent = self.sender.send(&rotation, deadline).await?;
-                    sent.response.rotated(Some(token.id))
+                    sent.rotated(Some(token.id))
                 }
             }
-        })
-        .await
+        };
+        self.sender.with_deadline(Duration::ZERO, work).await
     }
 
     /// Returns one page of the tokens that match the filter, the oldest first, or in the order of
@@ -144,7 +131,7 @@ impl ServiceTokensClient {
         query.extend(page.after.map(|cursor| ("cursor", cursor.to_string())));
         let limit = page.limit.min(ListRequest::MAX_LIMIT);
         let call = ApiRequest::get("").with_query(query).expect_tokens(limit);
-        self.send(call).await?.response.page()
+        self.send(call).await?.page()
     }
 
     /// Returns a token.
@@ -153,8 +140,7 @@ impl ServiceTokensClient {
     ///
     /// Returns an error if there is no such token, or the call [failed](ClientErrorKind).
     pub async fn get(&self, id: TokenId) -> Result<TokenInfo, ClientError> {
-        let sent = self.send(ApiRequest::get(&path(id))).await?;
-        sent.response.token(Some(id))
+        self.get_at(Some(id)).await
     }
 
     /// Updates a token. Its secret stays the same.
@@ -174,7 +160,7 @@ impl ServiceTokensClient {
         update: TokenUpdate,
     ) -> Result<ChangedTokenInfo, ClientError> {
         let revision = update.revision.or(self.revision);
-        self.with_deadline(|deadline| async move {
+        let work = async |deadline| {
             if !replaces_labels(&update) {
                 let request = UpdateRequest::new(&update, []).map_err(ClientError::invalid)?;
                 return self.patch(id, &request, revision, deadline).await;
@@ -188,8 +174,8 @@ impl ServiceTokensClient {
                     return changed;
                 }
             }
-        })
-        .await
+        };
+        self.sender.with_deadline(Duration::ZERO, work).await
     }
 
     /// Issues a new secret for a token. The current one stays valid for `grace`, and never longer
@@ -211,10 +197,7 @@ impl ServiceTokensClient {
         id: TokenId,
         grace: Duration,
     ) -> Result<IssuedTokenInfo, ClientError> {
-        let call = self
-            .at_revision(rotation(&path(id), grace))
-            .not_idempotent();
-        self.send(call).await?.response.rotated(Some(id))
+        self.rotate_at(Some(id), grace).await
     }
 
     /// Disables a token: it is refused until it is [enabled](Self::enable).
@@ -224,9 +207,10 @@ impl ServiceTokensClient {
     /// Returns an error if there is no such token, it was revoked, the caller may not change it, no
     /// other token could administer tokens afterwards, or the call [failed](ClientErrorKind).
     pub async fn disable(&self, id: TokenId) -> Result<ChangedTokenInfo, ClientError> {
-        let call = ApiRequest::post(&format!("{}/disable", path(id)));
-        let call = self.at_revision(self.with_last_admin_confirmation(call));
-        self.send(call).await?.response.changed(id)
+        let call = ApiRequest::post(&format!("/{id}/disable"))
+            .with_last_admin_confirmation(self.allows_last_admin_removal)
+            .at_revision(self.revision);
+        self.send(call).await?.changed(id)
     }
 
     /// Enables a token that was disabled.
@@ -236,10 +220,9 @@ impl ServiceTokensClient {
     /// Returns an error if there is no such token, it was revoked, the caller may not change it, or
     /// the call [failed](ClientErrorKind).
     pub async fn enable(&self, id: TokenId) -> Result<ChangedTokenInfo, ClientError> {
-        let call = ApiRequest::post(&format!("{}/enable", path(id)));
-        self.send(self.at_revision(call))
+        let call = ApiRequest::post(&format!("/{id}/enable"));
+        self.send(call.at_revision(self.revision))
             .await?
-            .response
             .changed(id)
     }
 
@@ -250,9 +233,7 @@ impl ServiceTokensClient {
     /// Returns an error if there is no such token, the caller may not revoke it, no other token
     /// could administer tokens afterwards, or the call [failed](ClientErrorKind).
     pub async fn revoke(&self, id: TokenId) -> Result<Revocation, ClientError> {
-        let call = self.with_last_admin_confirmation(ApiRequest::new(Method::DELETE, &path(id)));
-        let sent = self.send(self.at_revision(call)).await?;
-        sent.response.revoked()
+        self.revoke_at(Some(id)).await?.revoked()
     }
 
     /// Revokes the tokens that the filter matches, for at most 20 s.
@@ -287,12 +268,9 @@ impl ServiceTokensClient {
             .with_json(&request)
             .expect_id_list()
             .not_idempotent();
-        let sent = self
-            .sender
-            .with_min_timeout(BULK_TIMEOUT, |deadline| async move {
-                self.sender.send(&call, deadline).await
-            });
-        sent.await?.response.bulk_revocation()
+        let work = async |deadline| self.sender.send(&call, deadline).await;
+        let sent = self.sender.with_deadline(BULK_TIMEOUT, work).await?;
+        sent.bulk_revocation()
     }
 
     /// Returns what [`revoke_where`](Self::revoke_where) would do.
@@ -309,7 +287,7 @@ impl ServiceTokensClient {
             ..bulk_request(filter)?
         };
         let call = ApiRequest::post("/revoke").with_json(&request);
-        self.send(call).await?.response.bulk_preview()
+        self.send(call).await?.bulk_preview()
     }
 
     /// Returns the token that this client authenticates with. Needs no scope, nor do the next two
@@ -319,10 +297,7 @@ impl ServiceTokensClient {
     ///
     /// Returns an error if the call [failed](ClientErrorKind).
     pub async fn get_own(&self) -> Result<TokenInfo, ClientError> {
-        self.send(ApiRequest::get(SELF_PATH))
-            .await?
-            .response
-            .token(None)
+        self.get_at(None).await
     }
 
     /// Issues a new secret for the token that this client authenticates with, as
@@ -336,10 +311,7 @@ impl ServiceTokensClient {
     ///
     /// Returns an error if the token has expired, or the call [failed](ClientErrorKind).
     pub async fn rotate_own(&self, grace: Duration) -> Result<IssuedTokenInfo, ClientError> {
-        let call = self
-            .at_revision(rotation(SELF_PATH, grace))
-            .not_idempotent();
-        self.send(call).await?.response.rotated(None)
+        self.rotate_at(None, grace).await
     }
 
     /// Revokes the token that this client authenticates with, for good.
@@ -349,17 +321,37 @@ impl ServiceTokensClient {
     /// Returns an error if no other token could administer tokens afterwards, or if the call
     /// [failed](ClientErrorKind).
     pub async fn revoke_own(&self) -> Result<Revocation, ClientError> {
-        let call = self.with_last_admin_confirmation(ApiRequest::new(Method::DELETE, SELF_PATH));
-        let sent = self.send(self.at_revision(call)).await?;
-        sent.response.revoked().or_else(|error| {
+        let sent = self.revoke_at(None).await?;
+        sent.revoked().or_else(|error| {
             // An earlier attempt revoked it, and its response was lost.
-            if sent.is_retry && error.code() == Some("token_revoked") {
+            if sent.is_repeated && error.code() == Some("token_revoked") {
                 return Ok(Revocation {
                     effective_within: Duration::MAX,
                 });
             }
             Err(error)
         })
+    }
+
+    async fn get_at(&self, id: Option<TokenId>) -> Result<TokenInfo, ClientError> {
+        self.send(ApiRequest::get(&path(id))).await?.token(id)
+    }
+
+    async fn rotate_at(
+        &self,
+        id: Option<TokenId>,
+        grace: Duration,
+    ) -> Result<IssuedTokenInfo, ClientError> {
+        let call = rotation(id, grace).at_revision(self.revision);
+        let call = call.not_idempotent();
+        self.send(call).await?.rotated(id)
+    }
+
+    async fn revoke_at(&self, id: Option<TokenId>) -> Result<Response, ClientError> {
+        let call = ApiRequest::new(Method::DELETE, &path(id))
+            .with_last_admin_confirmation(self.allows_last_admin_removal)
+            .at_revision(self.revision);
+        self.send(call).await
     }
 
     /// Updates a token, replacing all its labels.
@@ -370,11 +362,8 @@ impl ServiceTokensClient {
         revision: Option<u64>,
         deadline: Instant,
     ) -> Result<ChangedTokenInfo, ClientError> {
-        let sent = self
-            .sender
-            .send(&ApiRequest::get(&path(id)), deadline)
-            .await?;
-        let current = sent.response.token(Some(id))?;
+        let call = ApiRequest::get(&path(Some(id)));
+        let current = self.sender.send(&call, deadline).await?.token(Some(id))?;
         let unnamed = || ClientError::unexpected("the response has no ETag");
         let current_revision = current.revision.ok_or_else(unnamed)?;
         let keys = current.labels.keys().map(String::as_str);
@@ -390,55 +379,26 @@ impl ServiceTokensClient {
         revision: Option<u64>,
         deadline: Instant,
     ) -> Result<ChangedTokenInfo, ClientError> {
-        let call = ApiRequest::new(Method::PATCH, &path(id)).with_merge_patch(request);
-        let call = with_if_match(self.with_last_admin_confirmation(call), revision);
-        let sent = self.sender.send(&call, deadline).await?;
-        sent.response.changed(id)
+        let call = ApiRequest::new(Method::PATCH, &path(Some(id)))
+            .with_merge_patch(request)
+            .with_last_admin_confirmation(self.allows_last_admin_removal)
+            .at_revision(revision);
+        self.sender.send(&call, deadline).await?.changed(id)
     }
 
-    /// Adds the permission for a change after which no token may administer tokens, if it was given.
-    fn with_last_admin_confirmation(&self, call: ApiRequest) -> ApiRequest {
-        if self.allows_last_admin_removal {
-            call.with_query([(LAST_ADMIN, "true".to_owned())])
-        } else {
-            call
-        }
-    }
-
-    fn at_revision(&self, call: ApiRequest) -> ApiRequest {
-        with_if_match(call, self.revision)
-    }
-
-    async fn send(&self, call: ApiRequest) -> Result<SendOutcome, ClientError> {
-        self.with_deadline(|deadline| async move { self.sender.send(&call, deadline).await })
-            .await
-    }
-
-    async fn with_deadline<T, F>(&self, work: impl FnOnce(Instant) -> F) -> Result<T, ClientError>
-    where
-        F: Future<Output = Result<T, ClientError>>,
-    {
-        self.sender.with_deadline(work).await
+    async fn send(&self, call: ApiRequest) -> Result<Response, ClientError> {
+        let work = async |deadline| self.sender.send(&call, deadline).await;
+        self.sender.with_deadline(Duration::ZERO, work).await
     }
 }
 
-fn path(id: TokenId) -> String {
-    format!("/{id}")
+/// Returns the path of a token, or of the caller's own.
+fn path(id: Option<TokenId>) -> String {
+    id.map_or_else(|| "/self".to_owned(), |id| format!("/{id}"))
 }
 
-/// Makes a call fail unless the token is at this revision. It is not idempotent: if the server made
-/// the change, a retry fails.
-fn with_if_match(call: ApiRequest, revision: Option<u64>) -> ApiRequest {
-    let Some(revision) = revision else {
-        return call;
-    };
-    let tag = HeaderValue::try_from(format!("\"{revision}\""));
-    let tag = tag.expect("digits are visible ASCII");
-    call.with_header(IF_MATCH, tag).not_idempotent()
-}
-
-fn rotation(path: &str, grace: Duration) -> ApiRequest {
-    ApiRequest::post(&format!("{path}/rotate")).with_json(&RotateRequest::from(grace))
+fn rotation(id: Option<TokenId>, grace: Duration) -> ApiRequest {
+    ApiRequest::post(&format!("{}/rotate", path(id))).with_json(&RotateRequest::from(grace))
 }
 
 fn bulk_request(mut filter: TokenFilter) -> Result<BulkRequest, ClientError> {
@@ -468,16 +428,4 @@ fn random_key() -> Option<HeaderValue> {
     getrandom::fill(&mut random).ok()?;
     let key = HeaderValue::try_from(hex::encode(random));
     Some(key.expect("digits are visible ASCII"))
-}
-
-impl fmt::Debug for ServiceTokensClient {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServiceTokensClient")
-            .field("endpoint", &self.sender.endpoint)
-            .field("timeout", &self.sender.timeout)
-            .field("max_retries", &self.sender.max_retries)
-            .field("revision", &self.revision)
-            .field("allows_last_admin_removal", &self.allows_last_admin_removal)
-            .finish_non_exhaustive()
-    }
 }

@@ -1,19 +1,19 @@
-use std::error::Error;
-use std::fmt;
-
 use http::StatusCode;
 
 use crate::lifecycle::FieldProblem;
+use crate::transport::BoxError;
 use crate::wire::TokenInfo;
-
-type BoxError = Box<dyn Error + Send + Sync>;
 
 /// A call of [`ServiceTokensClient`](super::ServiceTokensClient) failed.
 ///
 /// `Display` is for people. It repeats at most 500 characters of the server's message, without
 /// control characters and without the token of the request.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
 pub struct ClientError(pub(super) Box<Inner>);
 
+#[derive(Debug, thiserror::Error)]
+#[error("{message}{}", Self::list(problems))]
 pub(super) struct Inner {
     pub(super) kind: ClientErrorKind,
     pub(super) message: String,
@@ -47,7 +47,7 @@ pub enum ClientErrorKind {
     NotFound,
     /// The state of the tokens does not allow the change (409): the name is taken, the token is
     /// revoked or expired, another call rotated it, there are too many tokens, or the number of
-    /// tokens is unexpected. [`code`](ClientError::code) tells which.
+    /// tokens is unexpected. [`code`](ClientError::code) names the cause.
     Conflict,
     /// No other token may administer tokens (409). Changed only after
     /// [`allow_last_admin_removal`](super::ServiceTokensClient::allow_last_admin_removal).
@@ -156,37 +156,13 @@ impl ClientError {
     }
 }
 
-impl fmt::Display for ClientError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.message)?;
-        for (place, problem) in self.0.problems.iter().enumerate() {
-            let separator = if place == 0 { ": " } else { "; " };
-            write!(f, "{separator}{}: {}", problem.pointer, problem.detail)?;
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Debug for ClientError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let inner = &self.0;
-        f.debug_struct("ClientError")
-            .field("kind", &inner.kind)
-            .field("message", &inner.message)
-            .field("status", &inner.status)
-            .field("code", &inner.code)
-            .field("problems", &inner.problems)
-            .field("missing", &inner.missing)
-            .field("forbidden", &inner.forbidden)
-            .field("token", &inner.token.as_ref().map(|token| token.id))
-            .field("source", &inner.source)
-            .finish()
-    }
-}
-
-impl Error for ClientError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        let source: &(dyn Error + 'static) = self.0.source.as_deref()?;
-        Some(source)
+impl Inner {
+    fn list(problems: &[FieldProblem]) -> String {
+        let mut separator = ": ";
+        let text = |problem: &FieldProblem| {
+            let separator = std::mem::replace(&mut separator, "; ");
+            format!("{separator}{}: {}", problem.pointer, problem.detail)
+        };
+        problems.iter().map(text).collect()
     }
 }

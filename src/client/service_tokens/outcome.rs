@@ -1,5 +1,6 @@
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use crate::lifecycle::{ChangedToken, IssuedToken};
 use crate::registry::Cursor;
 use crate::token::PresentedToken;
 use crate::wire::TokenInfo;
@@ -34,6 +35,18 @@ impl IssuedTokenInfo {
     }
 }
 
+/// The result of [`ServiceTokens`](crate::ServiceTokens), as of now.
+impl From<IssuedToken> for IssuedTokenInfo {
+    fn from(issued: IssuedToken) -> Self {
+        let secret = PresentedToken::new(issued.expose_secret());
+        Self {
+            secret: secret.expect("a token is visible ASCII").into_owned(),
+            token: TokenInfo::new(issued.record(), SystemTime::now()),
+            effective_within: issued.effective_within(),
+        }
+    }
+}
+
 /// A token after a change.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -43,6 +56,16 @@ pub struct ChangedTokenInfo {
     /// The time after which every request on every node sees the change, at the latest, in whole
     /// seconds. [`Duration::MAX`] if the server does not send it.
     pub effective_within: Duration,
+}
+
+/// The result of [`ServiceTokens`](crate::ServiceTokens), as of now.
+impl From<ChangedToken> for ChangedTokenInfo {
+    fn from(changed: ChangedToken) -> Self {
+        Self {
+            token: TokenInfo::new(&changed.record, SystemTime::now()),
+            effective_within: changed.effective_within,
+        }
+    }
 }
 
 /// A token was revoked. The server returns no more about it.

@@ -1,5 +1,6 @@
 use bytes::Bytes;
 use form_urlencoded::Serializer;
+use http::header::IF_MATCH;
 use http::{HeaderName, HeaderValue, Method};
 use serde::Serialize;
 
@@ -67,6 +68,25 @@ impl ApiRequest {
 
     pub(super) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.header = Some((name, value));
+        self
+    }
+
+    /// Makes the call fail unless the token is at this revision. It is not idempotent: if the server
+    /// made the change, a retry fails.
+    pub(super) fn at_revision(self, revision: Option<u64>) -> Self {
+        let Some(revision) = revision else {
+            return self;
+        };
+        let tag = HeaderValue::try_from(format!("\"{revision}\""));
+        let tag = tag.expect("digits are visible ASCII");
+        self.with_header(IF_MATCH, tag).not_idempotent()
+    }
+
+    /// Confirms that no token may be left that can administer tokens.
+    pub(super) fn with_last_admin_confirmation(self, is_confirmed: bool) -> Self {
+        if is_confirmed {
+            return self.with_query([("last_admin", "true".to_owned())]);
+        }
         self
     }
 

@@ -27,6 +27,8 @@ pub(super) struct Response {
     pub(super) body: Bytes,
     /// The token of the request. Errors redact it.
     pub(super) secret: Zeroizing<String>,
+    /// Whether the server may have processed an earlier attempt of the same call.
+    pub(super) is_repeated: bool,
 }
 
 /// The outcome of a creation.

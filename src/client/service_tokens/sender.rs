@@ -1,5 +1,3 @@
-use std::future::Future;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,7 +13,7 @@ use super::backoff::{backoff, retry_after};
 use super::error::{ClientError, ClientErrorKind};
 use super::request::ApiRequest;
 use super::response::Response;
-use crate::clock::Clock;
+use crate::clock::{Clock, SystemClock};
 use crate::lifecycle::FieldProblem;
 use crate::transport::{
     BoxBody, Endpoint, ReadBodyError, SendError, SendErrorKind, Transport, read_body,
@@ -30,60 +28,44 @@ const AGENT: HeaderValue =
 const MAX_TIMEOUT: Duration = Duration::from_secs(30 * 365 * 86_400);
 
 /// Sends calls to the server, and retries them where that is safe.
+#[derive(Debug)]
 pub(super) struct Sender {
     pub(super) endpoint: Endpoint,
     pub(super) token: AddServiceTokenLayer,
     pub(super) transport: Transport,
     pub(super) timeout: Duration,
     pub(super) max_retries: u32,
-    pub(super) clock: Arc<dyn Clock>,
-}
-
-/// A response with the history of its call.
-pub(super) struct SendOutcome {
-    pub(super) response: Response,
-    /// Whether the server may have processed an earlier attempt.
-    pub(super) is_retry: bool,
 }
 
 /// A failed attempt.
 struct FailedAttempt {
     error: ClientError,
-    retry: Retry,
-    /// Whether the server may have processed it.
-    may_be_processed: bool,
+    progress: Progress,
     /// The `Retry-After` of the response.
     wait: Option<Duration>,
 }
 
+/// How far a failed attempt got, which decides whether a retry is safe.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Retry {
-    Always,
-    IfIdempotent,
-    Never,
+enum Progress {
+    /// The server did not receive the request.
+    NotSent,
+    /// The server rejected the request and may accept it later.
+    Rejected,
+    /// The server may have processed the request.
+    MaybeProcessed,
+    /// No retry can succeed.
+    Final,
 }
 
 impl Sender {
-    /// Runs `work` within the time limit, and passes it the deadline.
-    pub(super) async fn with_deadline<T, F>(
-        &self,
-        work: impl FnOnce(Instant) -> F,
-    ) -> Result<T, ClientError>
-    where
-        F: Future<Output = Result<T, ClientError>>,
-    {
-        self.with_min_timeout(Duration::ZERO, work).await
-    }
-
-    /// Runs `work` within the time limit, or within `min_timeout` if that is longer.
-    pub(super) async fn with_min_timeout<T, F>(
+    /// Runs `work` within the timeout, or within `min_timeout` if that is longer, and passes it the
+    /// deadline.
+    pub(super) async fn with_deadline<T>(
         &self,
         min_timeout: Duration,
-        work: impl FnOnce(Instant) -> F,
-    ) -> Result<T, ClientError>
-    where
-        F: Future<Output = Result<T, ClientError>>,
-    {
+        work: impl AsyncFnOnce(Instant) -> Result<T, ClientError>,
+    ) -> Result<T, ClientError> {
         Handle::try_current().map_err(|error| {
             let message = "no Tokio runtime is running";
             ClientError::new(ClientErrorKind::Unreachable, message).with_source(error)
@@ -102,18 +84,21 @@ impl Sender {
         &self,
         call: &ApiRequest,
         deadline: Instant,
-    ) -> Result<SendOutcome, ClientError> {
-        let (mut retries, mut is_retry) = (0_u32, false);
+    ) -> Result<Response, ClientError> {
+        let (mut retries, mut is_repeated) = (0_u32, false);
         loop {
             let failed = match self.send_once(call, retries > 0).await {
-                Ok(response) => return Ok(SendOutcome { response, is_retry }),
+                Ok(mut response) => {
+                    response.is_repeated = is_repeated;
+                    return Ok(response);
+                }
                 Err(failed) => failed,
             };
-            is_retry |= failed.may_be_processed;
-            let may_retry = match failed.retry {
-                Retry::Always => true,
-                Retry::IfIdempotent => call.is_idempotent,
-                Retry::Never => false,
+            is_repeated |= failed.progress == Progress::MaybeProcessed;
+            let may_retry = match failed.progress {
+                Progress::NotSent => true,
+                Progress::Rejected | Progress::MaybeProcessed => call.is_idempotent,
+                Progress::Final => false,
             };
             if !may_retry || retries >= self.max_retries {
                 return Err(failed.error);
@@ -148,19 +133,19 @@ impl Sender {
             headers: head.headers,
             body,
             secret,
+            is_repeated: false,
         };
-        let may_be_processed = match response.status {
-            StatusCode::TOO_MANY_REQUESTS => false,
+        let progress = match response.status {
+            StatusCode::TOO_MANY_REQUESTS => Progress::Rejected,
             StatusCode::BAD_GATEWAY
             | StatusCode::SERVICE_UNAVAILABLE
-            | StatusCode::GATEWAY_TIMEOUT => true,
+            | StatusCode::GATEWAY_TIMEOUT => Progress::MaybeProcessed,
             _ => return Ok(response),
         };
         Err(FailedAttempt {
             error: response.error(),
-            retry: Retry::IfIdempotent,
-            may_be_processed,
-            wait: retry_after(&response.headers, self.clock.now()),
+            progress,
+            wait: retry_after(&response.headers, SystemClock.now()),
         })
     }
 
@@ -192,8 +177,7 @@ impl FailedAttempt {
     fn permanent(error: ClientError) -> Self {
         Self {
             error,
-            retry: Retry::Never,
-            may_be_processed: false,
+            progress: Progress::Final,
             wait: None,
         }
     }
@@ -208,18 +192,17 @@ fn sent_token(request: &Request<Full<Bytes>>) -> Zeroizing<String> {
 }
 
 fn not_received(error: SendError) -> FailedAttempt {
-    let (message, retry) = match error.kind {
-        SendErrorKind::Connect => ("cannot connect to the server", Retry::Always),
+    let (message, progress) = match error.kind {
+        SendErrorKind::Connect => ("cannot connect to the server", Progress::NotSent),
         SendErrorKind::ClosedBeforeResponse => {
-            ("the server closed the connection", Retry::IfIdempotent)
+            ("the server closed the connection", Progress::MaybeProcessed)
         }
-        SendErrorKind::Other => ("the connection failed", Retry::IfIdempotent),
+        SendErrorKind::Other => ("the connection failed", Progress::MaybeProcessed),
     };
     let unreachable = ClientError::new(ClientErrorKind::Unreachable, message);
     FailedAttempt {
         error: unreachable.with_source(error.source),
-        retry,
-        may_be_processed: error.kind != SendErrorKind::Connect,
+        progress,
         wait: None,
     }
 }

@@ -39,11 +39,8 @@ pub(crate) struct TokenArgs {
     #[arg(id = "service_token", long = "service-token", value_name = "TOKEN")]
     pub(crate) text: Option<SecretText>,
     /// A file that contains only the token, or `-` for stdin
-    #[arg(
-        id = "service_token_file",
-        long = "service-token-file",
-        value_name = "FILE"
-    )]
+    #[arg(id = "service_token_file", long = "service-token-file")]
+    #[arg(value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
     /// Read the token from stdin
     #[arg(id = "service_token_stdin", long = "service-token-stdin")]

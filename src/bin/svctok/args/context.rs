@@ -1,4 +1,4 @@
-use clap::{Args, Subcommand};
+use clap::{Arg, Args, Subcommand};
 
 use super::AccessArgs;
 
@@ -16,17 +16,19 @@ pub(crate) struct ContextArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum ContextCommand {
     /// Delete a context
+    #[command(mut_arg("name", required))]
     Delete(NameArgs),
     /// List all contexts
     List,
     /// Validate and save a context, and make it the current one
     Save(SaveArgs),
     /// Make a context the current one
+    #[command(mut_arg("name", required))]
     Set(NameArgs),
     /// Show a context without its token
-    Show(OptionalNameArgs),
+    Show(NameArgs),
     /// Check that a context works
-    Validate(OptionalNameArgs),
+    Validate(NameArgs),
 }
 
 #[derive(Debug, Args)]
@@ -41,26 +43,23 @@ pub(crate) struct SaveArgs {
     pub(crate) access: AccessArgs,
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct NameArgs {
-    /// The name of the context
-    #[arg(
-        value_name = "NAME",
-        required_unless_present = "name_flag",
-        conflicts_with = "name_flag"
-    )]
-    pub(crate) name: Option<String>,
-    /// The same as the argument
-    #[arg(id = "name_flag", long = "name", value_name = "NAME", hide = true)]
-    pub(crate) name_flag: Option<String>,
+fn required(name: Arg) -> Arg {
+    name.required_unless_present("name_flag")
+        .help("The name of the context")
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct OptionalNameArgs {
+pub(crate) struct NameArgs {
     /// The name of the context [default: the current context]
     #[arg(value_name = "NAME", conflicts_with = "name_flag")]
-    pub(crate) name: Option<String>,
+    name: Option<String>,
     /// The same as the argument
     #[arg(id = "name_flag", long = "name", value_name = "NAME", hide = true)]
-    pub(crate) name_flag: Option<String>,
+    name_flag: Option<String>,
+}
+
+impl NameArgs {
+    pub(crate) fn into_name(self) -> Option<String> {
+        self.name.or(self.name_flag)
+    }
 }

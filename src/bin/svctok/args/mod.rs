@@ -19,14 +19,13 @@ pub(crate) use self::access::{AccessArgs, TargetArgs, TokenArgs, TokenInputArgs}
 pub(crate) use self::check::{
     CompletionsArgs, InspectArgs, ManArgs, Scanner, ScannerRulesArgs, VerifyArgs,
 };
-pub(crate) use self::context::{ContextArgs, ContextCommand, NameArgs, OptionalNameArgs, SaveArgs};
+pub(crate) use self::context::{ContextArgs, ContextCommand, NameArgs, SaveArgs};
 pub(crate) use self::filter::FilterArgs;
 pub(crate) use self::help::command;
 pub(crate) use self::serve::{LogFormat, MetricsListen, ServeArgs};
 pub(crate) use self::service_token::{
-    ChangeArgs, CreateArgs, DeleteArgs, DisableArgs, ExpiryArgs, FieldArgs, GetArgs, IdArgs,
-    ListArgs, RotateArgs, SecretFileArgs, ServiceTokenArgs, TokenCommand, UpdateArgs,
-    UpdateFieldArgs,
+    ChangeArgs, CreateArgs, DeleteArgs, ExpiryArgs, FieldArgs, GetArgs, IdArgs, ListArgs,
+    RotateArgs, SecretFileArgs, ServiceTokenArgs, TokenCommand, UpdateArgs, UpdateFieldArgs,
 };
 use crate::output::Format;
 
@@ -35,14 +34,8 @@ use crate::output::Format;
 #[command(name = "svctok", version, disable_help_subcommand = true)]
 pub(crate) struct Cli {
     /// The output format; token prints only the new secret
-    #[arg(
-        short,
-        long,
-        global = true,
-        value_enum,
-        value_name = "FORMAT",
-        default_value_t
-    )]
+    #[arg(short, long, global = true, value_enum, value_name = "FORMAT")]
+    #[arg(default_value_t)]
     pub(crate) output: Format,
     /// Here as well, so that these flags may precede the command.
     #[command(flatten)]

@@ -58,39 +58,24 @@ pub(crate) struct ServeArgs {
     pub(crate) store: Option<StoreUrl>,
 
     /// The address to listen on. Port 0 selects a free port, which the log names
-    #[arg(
-        long,
-        env = "SVCTOK_LISTEN",
-        value_name = "ADDRESS",
-        default_value = "127.0.0.1:8080"
-    )]
+    #[arg(long, env = "SVCTOK_LISTEN", value_name = "ADDRESS")]
+    #[arg(default_value = "127.0.0.1:8080")]
     pub(crate) listen: SocketAddr,
 
     /// The certificate chain for HTTPS, a PEM file that begins with the server's certificate
-    #[arg(
-        long,
-        env = "SVCTOK_TLS_CERT",
-        value_name = "FILE",
-        requires = "tls_key"
-    )]
+    #[arg(long, env = "SVCTOK_TLS_CERT", value_name = "FILE")]
+    #[arg(requires = "tls_key")]
     pub(crate) tls_cert: Option<PathBuf>,
 
     /// The private key of the certificate, a PEM file
-    #[arg(
-        long,
-        env = "SVCTOK_TLS_KEY",
-        value_name = "FILE",
-        requires = "tls_cert"
-    )]
+    #[arg(long, env = "SVCTOK_TLS_KEY", value_name = "FILE")]
+    #[arg(requires = "tls_cert")]
     pub(crate) tls_key: Option<PathBuf>,
 
     /// Allows plain HTTP on an address that other hosts can reach. Use it only behind a proxy that
     /// terminates TLS
-    #[arg(
-        long,
-        env = "SVCTOK_INSECURE_PLAIN_HTTP",
-        value_parser = BoolishValueParser::new()
-    )]
+    #[arg(long, env = "SVCTOK_INSECURE_PLAIN_HTTP")]
+    #[arg(value_parser = BoolishValueParser::new())]
     pub(crate) insecure_plain_http: bool,
 
     /// Confirms that the store has lost its tokens or is not the one of the last start, and mints an
@@ -120,56 +105,34 @@ pub(crate) struct ServeArgs {
 
     /// How long the store keeps audit events (who changed which token, and how). off records none. A
     /// file: store never has any
-    #[arg(
-        long,
-        env = "SVCTOK_AUDIT_RETENTION",
-        value_name = "DURATION|forever|off",
-        default_value = "400d",
-        value_parser = audit_retention
-    )]
+    #[arg(long, env = "SVCTOK_AUDIT_RETENTION")]
+    #[arg(value_name = "DURATION|forever|off", default_value = "400d")]
+    #[arg(value_parser = audit_retention)]
     pub(crate) audit_retention: AuditRetention,
 
     /// How long requests may take to finish after SIGTERM or SIGINT. A stop takes up to 9 s more
-    #[arg(
-        long,
-        env = "SVCTOK_SHUTDOWN_TIMEOUT",
-        value_name = "DURATION",
-        default_value = "20s",
-        value_parser = duration
-    )]
+    #[arg(long, env = "SVCTOK_SHUTDOWN_TIMEOUT", value_name = "DURATION")]
+    #[arg(default_value = "20s", value_parser = duration)]
     pub(crate) shutdown_timeout: Duration,
 
     /// The maximum number of connections. At the limit, a new connection replaces the one that has
     /// been idle longest; health and metrics have reserved connections [default: 1024, or less if
     /// the limit of open files is lower]
-    #[arg(
-        long,
-        env = "SVCTOK_MAX_CONNECTIONS",
-        value_name = "NUMBER",
-        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
-    )]
+    #[arg(long, env = "SVCTOK_MAX_CONNECTIONS", value_name = "NUMBER")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) max_connections: Option<u32>,
 
     /// A proxy in front of this server whose client address header is trusted: an address, or a
     /// network such as 10.0.0.0/8. Can be repeated; values can be separated by commas [default: none,
     /// the client is the connection's peer]
-    #[arg(
-        long = "trusted-proxy",
-        env = "SVCTOK_TRUSTED_PROXY",
-        value_name = "CIDR",
-        value_delimiter = ','
-    )]
+    #[arg(long = "trusted-proxy", env = "SVCTOK_TRUSTED_PROXY")]
+    #[arg(value_name = "CIDR", value_delimiter = ',')]
     pub(crate) trusted_proxies: Vec<TrustedProxies>,
 
     /// The header in which trusted proxies send the client's address: Forwarded (RFC 7239), or a
     /// header with a list of addresses, such as X-Real-IP. The server reads no other header
-    #[arg(
-        long,
-        env = "SVCTOK_CLIENT_ADDRESS_HEADER",
-        value_name = "NAME",
-        default_value = "X-Forwarded-For",
-        requires = "trusted_proxies"
-    )]
+    #[arg(long, env = "SVCTOK_CLIENT_ADDRESS_HEADER", value_name = "NAME")]
+    #[arg(default_value = "X-Forwarded-For", requires = "trusted_proxies")]
     pub(crate) client_address_header: HeaderName,
 }
 

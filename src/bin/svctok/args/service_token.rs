@@ -25,15 +25,19 @@ pub(crate) enum TokenCommand {
     /// Preview them with --dry-run, then confirm their number with --expect.
     ///
     /// If more than 20 tokens are deleted, a terminal shows only their number; -o json shows the IDs.
+    #[command(mut_arg("id", |id| or_self(id).conflicts_with_all(BULK_FLAGS)))]
+    #[command(mut_arg("id_flag", |id| id.conflicts_with_all(BULK_FLAGS)))]
     Delete(DeleteArgs),
     /// Disable a service token
     ///
     /// The token is rejected until it is enabled again.
+    #[command(mut_arg("id", required))]
     Disable(DisableArgs),
     /// Enable a service token that was disabled
+    #[command(mut_arg("id", required))]
     Enable(ChangeArgs),
     /// Show a service token
-    #[command(mut_arg("id", or_self))]
+    #[command(mut_arg("id", |id| or_self(required(id))))]
     Get(GetArgs),
     /// List service tokens
     List(ListArgs),
@@ -46,17 +50,22 @@ pub(crate) enum TokenCommand {
     ///
     /// A rotation of `self` changes no file or context that contains the token: write the new secret
     /// there with --output-file or `svctok context save`.
-    #[command(mut_arg("id", or_self))]
+    #[command(mut_arg("id", |id| or_self(required(id))))]
     Rotate(RotateArgs),
     /// Update a service token
     ///
     /// Fields without a flag stay as they are.
+    #[command(mut_arg("id", required))]
     Update(UpdateArgs),
 }
 
 /// The help of an ID that may be `self`.
 const ID_OR_SELF: &str = "The ID of the service token: ten letters and digits, its decimal number, \
                           or `self` for the token that authenticates the request";
+
+fn required(id: Arg) -> Arg {
+    id.required_unless_present("id_flag")
+}
 
 fn or_self(id: Arg) -> Arg {
     id.help(ID_OR_SELF)
@@ -179,17 +188,17 @@ pub(crate) struct ListArgs {
     pub(crate) access: AccessArgs,
 }
 
+/// The flags of a bulk deletion.
+const BULK_FLAGS: [&str; 4] = ["FilterArgs", "all_tokens", "dry_run", "expect"];
+
 #[derive(Debug, Args)]
 pub(crate) struct DeleteArgs {
-    #[arg(value_name = "ID", conflicts_with = "id_flag", help = ID_OR_SELF)]
-    pub(crate) id: Option<String>,
-    /// The same as the argument
-    #[arg(id = "id_flag", long = "id", value_name = "ID", hide = true)]
-    pub(crate) id_flag: Option<String>,
+    #[command(flatten)]
+    pub(crate) id: IdArgs,
     #[command(flatten)]
     pub(crate) filter: FilterArgs,
     /// Delete every token; cannot be combined with a filter
-    #[arg(long)]
+    #[arg(long, conflicts_with = "FilterArgs")]
     pub(crate) all_tokens: bool,
     /// Show how many tokens match and up to 100 of them, without deleting any
     #[arg(long)]
@@ -245,11 +254,7 @@ pub(crate) struct GetArgs {
 #[derive(Debug, Args)]
 pub(crate) struct IdArgs {
     /// The ID of the service token: ten letters and digits, or its decimal number
-    #[arg(
-        value_name = "ID",
-        required_unless_present = "id_flag",
-        conflicts_with = "id_flag"
-    )]
+    #[arg(value_name = "ID", conflicts_with = "id_flag")]
     pub(crate) id: Option<String>,
     /// The same as the argument
     #[arg(id = "id_flag", long = "id", value_name = "ID", hide = true)]

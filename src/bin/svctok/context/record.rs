@@ -9,7 +9,7 @@ use crate::secret::SecretText;
 use crate::store_url::StoreUrl;
 
 /// A server and the token for it, or a store.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Context {
     pub(crate) url: Option<String>,

@@ -19,7 +19,7 @@ pub(crate) use self::progress::Progress;
 pub(crate) use self::secret_file::{SecretFile, create_private_directory};
 pub(crate) use self::table::{columns, details};
 pub(crate) use self::token::{TokenData, token_details, token_table};
-use crate::failure::{Failure, FailureKind};
+use crate::failure::{Failure, FailureKind, OrFail};
 
 /// The format of a result: a table for people, the JSON of the management API, the same as YAML, or
 /// only the new secret.
@@ -42,30 +42,24 @@ impl Format {
         }
     }
 
-    /// Prints `data` as JSON or YAML, or `text` as a table.
+    /// Prints `data` as JSON or YAML, or else `text`.
     pub(crate) fn show(
         self,
         data: &impl Serialize,
         text: impl FnOnce() -> String,
     ) -> Result<(), Failure> {
-        print(&match self.without_secret()? {
-            Self::Json => json(data),
-            Self::Yaml => yaml(data)?,
+        print(&match self {
+            Self::Json => {
+                let json = serde_json::to_string_pretty(data);
+                json.expect("a result is plain data") + "\n"
+            }
+            Self::Yaml => {
+                let yaml = serde_saphyr::to_string(data);
+                yaml.or_fail(FailureKind::Refused, "cannot write YAML")?
+            }
             Self::Table | Self::Token => text(),
         })
     }
-}
-
-/// Formats a result as JSON, with a line end.
-pub(crate) fn json(data: &impl Serialize) -> String {
-    let text = serde_json::to_string_pretty(data);
-    text.expect("a result is plain data") + "\n"
-}
-
-/// Formats a result as YAML.
-pub(crate) fn yaml(data: &impl Serialize) -> Result<String, Failure> {
-    serde_saphyr::to_string(data)
-        .map_err(|error| Failure::context(FailureKind::Refused, "cannot write YAML", &error))
 }
 
 /// Formats the line for a successful change.

@@ -15,14 +15,14 @@ impl Progress {
             return Self(ProgressBar::hidden());
         }
         let style = ProgressStyle::with_template(TEMPLATE).expect("the template is well-formed");
-        let bar = ProgressBar::new(count(total)).with_style(style);
+        let bar = ProgressBar::new(total as u64).with_style(style);
         bar.tick();
         bar.enable_steady_tick(Duration::from_millis(500));
         Self(bar)
     }
 
     pub(crate) fn set(&self, done: usize) {
-        self.0.set_position(count(done));
+        self.0.set_position(done as u64);
     }
 }
 
@@ -30,8 +30,4 @@ impl Drop for Progress {
     fn drop(&mut self) {
         self.0.finish_and_clear();
     }
-}
-
-fn count(tokens: usize) -> u64 {
-    u64::try_from(tokens).unwrap_or(u64::MAX)
 }

@@ -15,12 +15,10 @@ pub(crate) struct TokenData<'a> {
     revision: Option<u64>,
 }
 
-impl<'a> From<&'a TokenInfo> for TokenData<'a> {
-    fn from(token: &'a TokenInfo) -> Self {
-        Self {
-            token,
-            revision: token.revision,
-        }
+impl<'a> TokenData<'a> {
+    pub(crate) fn new(token: &'a TokenInfo) -> Self {
+        let revision = token.revision;
+        Self { token, revision }
     }
 }
 

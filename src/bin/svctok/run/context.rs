@@ -1,6 +1,6 @@
 use serde_json::{Value, json};
 
-use crate::args::{AccessArgs, ContextArgs, ContextCommand, NameArgs, OptionalNameArgs, SaveArgs};
+use crate::args::{AccessArgs, ContextArgs, ContextCommand, NameArgs, SaveArgs};
 use crate::context::{Context, ContextFile, is_valid_name};
 use crate::environment::Environment;
 use crate::failure::{Failure, FailureKind};
@@ -12,7 +12,6 @@ use crate::token_input;
 use crate::tokens::{Conditions, ServerTokens, Tokens};
 
 pub(super) async fn run(args: ContextArgs, output: Format) -> Result<(), Failure> {
-    let output = output.without_secret()?;
     let file = ContextFile::locate();
     match args.command {
         None => save(&file, args.save).await,
@@ -48,27 +47,23 @@ fn context_from_args(args: &AccessArgs) -> Result<Context, Failure> {
     let is_given = args.target.url.is_some() || args.target.store.is_some();
     let target = if is_given { &args.target } else { &target };
     let named = token_input::from_flags(&args.token)?;
-    match (target.url.clone(), target.store.clone()) {
-        (None, Some(_)) if named.is_some() => Err(Failure::usage("a store needs no token")),
-        (None, Some(store)) => Ok(Context {
-            store: Some(store.absolute()?),
-            ..Context::default()
-        }),
-        (Some(url), None) => {
-            let service_token = named.or(token);
-            if let Some(token) = &service_token {
-                token.as_presented_token()?;
-            }
-            Ok(Context {
-                url: Some(url),
-                service_token,
-                store: None,
-            })
-        }
-        _ => Err(Failure::usage(
-            "specify either a server with --url or a store with --store",
-        )),
+    let (url, store) = (target.url.clone(), target.store.clone());
+    if url.is_some() == store.is_some() {
+        let message = "specify either a server with --url or a store with --store";
+        return Err(Failure::usage(message));
     }
+    if store.is_some() && named.is_some() {
+        return Err(Failure::usage("a store needs no token"));
+    }
+    let service_token = named.or(token).filter(|_| url.is_some());
+    if let Some(token) = &service_token {
+        token.as_presented_token()?;
+    }
+    Ok(Context {
+        url,
+        service_token,
+        store: store.map(StoreUrl::absolute).transpose()?,
+    })
 }
 
 fn list(file: &ContextFile, output: Format) -> Result<(), Failure> {
@@ -88,9 +83,9 @@ fn list(file: &ContextFile, output: Format) -> Result<(), Failure> {
     })
 }
 
-fn show(file: &ContextFile, args: OptionalNameArgs, output: Format) -> Result<(), Failure> {
+fn show(file: &ContextFile, args: NameArgs, output: Format) -> Result<(), Failure> {
     let contexts = file.read()?;
-    let (name, context) = contexts.named_or_current(args.name.or(args.name_flag))?;
+    let (name, context) = contexts.named_or_current(args.into_name())?;
     let is_current = contexts.current.as_ref() == Some(&name);
     output.show(&to_json(&name, context, is_current), || {
         let token = context.service_token.as_ref();
@@ -104,7 +99,7 @@ fn show(file: &ContextFile, args: OptionalNameArgs, output: Format) -> Result<()
 }
 
 fn set(file: &ContextFile, args: NameArgs) -> Result<(), Failure> {
-    let name = args.name.or(args.name_flag).unwrap_or_default();
+    let name = args.into_name().unwrap_or_default();
     let mut contexts = file.read()?;
     contexts.get(&name)?;
     contexts.current = Some(name.clone());
@@ -113,7 +108,7 @@ fn set(file: &ContextFile, args: NameArgs) -> Result<(), Failure> {
 }
 
 fn delete(file: &ContextFile, args: NameArgs) -> Result<(), Failure> {
-    let name = args.name.or(args.name_flag).unwrap_or_default();
+    let name = args.into_name().unwrap_or_default();
     let mut contexts = file.read()?;
     contexts.get(&name)?;
     contexts.contexts.remove(&name);
@@ -125,9 +120,9 @@ fn delete(file: &ContextFile, args: NameArgs) -> Result<(), Failure> {
     print(&success(format_args!("Context deleted: {name}")))
 }
 
-async fn validate(file: &ContextFile, args: OptionalNameArgs) -> Result<(), Failure> {
+async fn validate(file: &ContextFile, args: NameArgs) -> Result<(), Failure> {
     let contexts = file.read()?;
-    let (name, context) = contexts.named_or_current(args.name.or(args.name_flag))?;
+    let (name, context) = contexts.named_or_current(args.into_name())?;
     check_access(&name, context).await?;
     print(&success(format_args!("Context is valid: {name}")))
 }

@@ -7,7 +7,7 @@ use tower_service_token::token::TokenId;
 use tower_service_token::wire::{BulkPreviewResponse, BulkRevocationResponse};
 
 use super::report::note_propagation;
-use crate::args::{DeleteArgs, IdArgs};
+use crate::args::DeleteArgs;
 use crate::failure::{Failure, FailureKind};
 use crate::output::{Format, Progress, note, success};
 use crate::tokens::{Conditions, TokenRef, Tokens};
@@ -15,27 +15,19 @@ use crate::tokens::{Conditions, TokenRef, Tokens};
 /// If more tokens are deleted, a terminal shows only their number.
 const MAX_LINES: usize = 20;
 
-const ID_OR_FILTER: &str = "specify either the ID of one token, or a filter";
 const RESUME_HINT: &str =
     "count the remaining tokens with --dry-run, then repeat with that number as --expect";
 
 pub(super) async fn run(args: DeleteArgs, output: Format) -> Result<(), Failure> {
-    let output = output.without_secret()?;
-    if args.id.is_some() || args.id_flag.is_some() {
-        delete_one(args, output).await
-    } else {
+    if args.id.text().is_empty() {
         delete_many(args, output).await
+    } else {
+        delete_one(args, output).await
     }
 }
 
 async fn delete_one(args: DeleteArgs, output: Format) -> Result<(), Failure> {
-    let is_bulk = args.dry_run || args.expect.is_some() || args.all_tokens;
-    if is_bulk || !args.filter.into_filter().is_empty() {
-        return Err(Failure::usage(ID_OR_FILTER));
-    }
-    let (id, id_flag) = (args.id, args.id_flag);
-    let id = IdArgs { id, id_flag };
-    let token = id.read_or_self()?;
+    let token = args.id.read_or_self()?;
     let conditions = Conditions {
         if_revision: args.revision.if_revision,
         allow_last_admin_removal: args.last_admin,
@@ -46,7 +38,7 @@ async fn delete_one(args: DeleteArgs, output: Format) -> Result<(), Failure> {
     let revoked = revoked.to_string();
     output.show(&json!({ "id": revoked, "state": "revoked" }), || {
         let shown = match token {
-            TokenRef::Id(_) => id.text(),
+            TokenRef::Id(_) => args.id.text(),
             TokenRef::Own => &revoked,
         };
         success(format_args!("Service token deleted: {shown}"))
@@ -59,17 +51,14 @@ async fn delete_many(args: DeleteArgs, output: Format) -> Result<(), Failure> {
     let is_counted = args.dry_run || args.expect.is_some();
     let filter = args.filter.into_filter();
     let usage = |message, hint| Err(Failure::usage(message).with_hint(hint));
-    match (filter.is_empty(), args.all_tokens) {
-        (true, false) if !is_counted => return Err(Failure::usage(ID_OR_FILTER)),
-        (true, false) => {
-            let hint = "specify a filter, or --all-tokens for every token";
-            return usage("no filter specified", hint);
+    if filter.is_empty() && !args.all_tokens {
+        if !is_counted {
+            return Err(Failure::usage(
+                "specify either the ID of one token, or a filter",
+            ));
         }
-        (false, true) => {
-            let hint = "omit --all-tokens to delete only the tokens that match";
-            return usage("--all-tokens cannot be combined with a filter", hint);
-        }
-        (true, true) | (false, false) => {}
+        let hint = "specify a filter, or --all-tokens for every token";
+        return usage("no filter specified", hint);
     }
     if args.revision.if_revision.is_some() || args.last_admin {
         let message = "--if-revision and --last-admin apply to one token: specify its ID";

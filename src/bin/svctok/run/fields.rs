@@ -14,7 +14,7 @@ pub(super) fn new_token(name: String, fields: FieldArgs, expiry: ExpiryArgs) -> 
     labels.fold(new, |new, (key, value)| new.with_label(key, value))
 }
 
-pub(super) fn update(args: UpdateFieldArgs, expiry: ExpiryArgs) -> TokenUpdate {
+pub(super) fn token_update(args: UpdateFieldArgs, expiry: ExpiryArgs) -> TokenUpdate {
     let removed = |is_removed: bool| is_removed.then_some(());
     let fields = args.fields;
     let never = args.no_expiration.then_some(Expiry::NEVER);

@@ -9,13 +9,21 @@ mod report;
 mod service_token;
 mod verify;
 
-use crate::args::{AccessArgs, Cli, Command};
+use crate::args::{AccessArgs, Cli, Command, ServiceTokenArgs};
 use crate::failure::Failure;
 use crate::serve;
 
 #[tokio::main]
 pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
-    let (access, output) = (cli.access, cli.output);
+    let access = cli.access;
+    let output = match &cli.command {
+        Command::Short(command) | Command::ServiceToken(ServiceTokenArgs { command })
+            if command.issues_secret() =>
+        {
+            cli.output
+        }
+        _ => cli.output.without_secret()?,
+    };
     match &cli.command {
         Command::Completions(_)
         | Command::Hash(_)

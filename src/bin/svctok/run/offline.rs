@@ -19,14 +19,12 @@ pub(super) fn completions(args: &CompletionsArgs) -> Result<(), Failure> {
 }
 
 pub(super) fn hash(args: &TokenInputArgs, output: Format) -> Result<(), Failure> {
-    let output = output.without_secret()?;
     let token = args.read()?;
     let digest = TokenDigest::of(token.as_presented_token()?.expose_secret()).to_string();
     output.show(&json!({ "digest": digest }), || format!("{digest}\n"))
 }
 
 pub(super) fn inspect(args: &InspectArgs, output: Format) -> Result<(), Failure> {
-    let output = output.without_secret()?;
     let mut format = TokenFormat::default();
     for prefix in &args.prefixes {
         format = format.with_accepted_format(&format_of(prefix)?);

@@ -2,20 +2,20 @@
 
 use std::time::Duration;
 
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use tower_service_token::client::{ChangedTokenInfo, IssuedTokenInfo};
 
 use crate::failure::Failure;
-use crate::output::{Format, SecretFile, TokenData, json as as_json, note, print, success, yaml};
-use crate::tokens::{Changed, Issued};
+use crate::output::{Format, SecretFile, TokenData, note, success};
 
 /// Shows a changed token, and when every node sees the change.
 pub(super) fn show_change(
-    changed: &Changed,
+    changed: &ChangedTokenInfo,
     action: &str,
     id: &str,
     output: Format,
 ) -> Result<(), Failure> {
-    output.show(&TokenData::from(&changed.token), || {
+    output.show(&TokenData::new(&changed.token), || {
         success(format_args!("Service token {action}: {id}"))
     })?;
     note_propagation(changed.effective_within);
@@ -40,51 +40,50 @@ pub(super) fn note_propagation(effective_within: Duration) {
 ///
 /// If the secret cannot be written, the failure says how to get another.
 pub(super) fn show_secret(
-    issued: &Issued,
+    issued: &IssuedTokenInfo,
     action: &str,
     file: Option<SecretFile>,
     output: Format,
 ) -> Result<(), Failure> {
-    let secret = issued.secret.expose_secret();
-    let id = issued.token.id;
+    let id = issued.token().id.to_string();
     let lost = |failure: Failure| {
         let why = failure.message();
         let message = format!("the token {id} was {action}, but its secret is lost: {why}");
         Failure::refused(message).with_hint(format!("`svctok rotate {id}` issues another secret"))
     };
-    let Some(file) = file else {
-        let text = render(issued, action, Some(secret), output);
-        text.and_then(|text| print(&text)).map_err(lost)?;
-        note("The secret is only displayed once. It is not possible to see it again.");
-        return Ok(());
+    let secret = issued.expose_secret();
+    let is_in_file = file.is_some();
+    if let Some(file) = file {
+        file.persist(&format!("{secret}\n")).map_err(lost)?;
+    }
+    let secret = (!is_in_file).then_some(secret);
+    let data = IssuedData {
+        service_token: TokenData::new(issued.token()),
+        token: secret,
     };
-    file.persist(&format!("{secret}\n")).map_err(lost)?;
-    let printed = render(issued, action, None, output).and_then(|text| print(&text));
-    note("The secret is in the file. It is not possible to see it again.");
-    printed
+    let shown = output.show(&data, || {
+        if output == Format::Token {
+            return secret.map(|it| format!("{it}\n")).unwrap_or_default();
+        }
+        success(format_args!(
+            "Service token {action}: {}",
+            secret.unwrap_or(&id)
+        ))
+    });
+    if is_in_file {
+        note("The secret is in the file. It is not possible to see it again.");
+        return shown;
+    }
+    shown.map_err(lost)?;
+    note("The secret is only displayed once. It is not possible to see it again.");
+    Ok(())
 }
 
-fn render(
-    issued: &Issued,
-    action: &str,
-    secret: Option<&str>,
-    output: Format,
-) -> Result<String, Failure> {
-    let token = &issued.token;
-    let mut data = Map::new();
-    if let Some(secret) = secret {
-        data.insert("token".to_owned(), json!(secret));
-    }
-    data.insert("service_token".to_owned(), json!(TokenData::from(token)));
-    let data = Value::Object(data);
-    Ok(match output {
-        Format::Json => as_json(&data),
-        Format::Yaml => yaml(&data)?,
-        Format::Token => secret.map(|it| format!("{it}\n")).unwrap_or_default(),
-        Format::Table => {
-            let id = token.id.to_string();
-            let shown = secret.unwrap_or(&id);
-            success(format_args!("Service token {action}: {shown}"))
-        }
-    })
+/// A token with a new secret in JSON and YAML output.
+#[derive(Serialize)]
+struct IssuedData<'a> {
+    service_token: TokenData<'a>,
+    /// The secret, unless it is in a file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<&'a str>,
 }

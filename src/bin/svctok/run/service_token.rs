@@ -1,26 +1,34 @@
 use serde_json::json;
+use tower_service_token::client::ChangedTokenInfo;
+use tower_service_token::token::TokenId;
 
 use super::delete;
-use super::fields::{new_token, update};
+use super::fields::{new_token, token_update};
 use super::report::{note_propagation, show_change, show_secret};
 use crate::args::{
-    ChangeArgs, CreateArgs, DisableArgs, GetArgs, ListArgs, RotateArgs, SecretFileArgs,
-    TokenCommand, UpdateArgs, UpdateFieldArgs,
+    ChangeArgs, CreateArgs, GetArgs, ListArgs, RotateArgs, SecretFileArgs, TokenCommand,
+    UpdateArgs, UpdateFieldArgs,
 };
 use crate::failure::Failure;
 use crate::output::{Format, SecretFile, TokenData, token_details, token_table};
-use crate::tokens::{Conditions, IfMissing, Listing, Tokens};
+use crate::tokens::{Conditions, IfMissing, Tokens};
 
 pub(super) async fn run(command: TokenCommand, output: Format) -> Result<(), Failure> {
     match command {
         TokenCommand::Create(args) => create(args, output).await,
         TokenCommand::Delete(args) => delete::run(args, output).await,
-        TokenCommand::Disable(args) => disable(&args, output).await,
-        TokenCommand::Enable(args) => enable(&args, output).await,
+        TokenCommand::Disable(args) => {
+            let work = async |tokens: &Tokens, id| tokens.disable(id).await;
+            change(&args.change, args.last_admin, "disabled", output, work).await
+        }
+        TokenCommand::Enable(args) => {
+            let work = async |tokens: &Tokens, id| tokens.enable(id).await;
+            change(&args, false, "enabled", output, work).await
+        }
         TokenCommand::Get(args) => get(&args, output).await,
         TokenCommand::List(args) => list(args, output).await,
         TokenCommand::Rotate(args) => rotate(&args, output).await,
-        TokenCommand::Update(args) => run_update(args, output).await,
+        TokenCommand::Update(args) => update(args, output).await,
     }
 }
 
@@ -39,22 +47,16 @@ async fn create(args: CreateArgs, output: Format) -> Result<(), Failure> {
 }
 
 async fn get(args: &GetArgs, output: Format) -> Result<(), Failure> {
-    let output = output.without_secret()?;
     let token = args.id.read_or_self()?;
     let work = async |tokens: &Tokens| tokens.get(token).await;
     let token = Tokens::with(&args.access, Conditions::default(), work).await?;
-    output.show(&TokenData::from(&token), || token_details(&token))
+    output.show(&TokenData::new(&token), || token_details(&token))
 }
 
 async fn list(args: ListArgs, output: Format) -> Result<(), Failure> {
-    let output = output.without_secret()?;
     let filter = args.filter.into_filter();
-    let listing = Listing {
-        include_revoked: args.all || filter.status.is_some(),
-        filter,
-        limit: args.limit,
-    };
-    let work = async |tokens: &Tokens| tokens.list(listing).await;
+    let include_revoked = args.all || filter.status.is_some();
+    let work = async |tokens: &Tokens| tokens.list(filter, include_revoked, args.limit).await;
     let tokens = Tokens::with(&args.access, Conditions::default(), work).await?;
     output.show(&json!({ "service_tokens": tokens }), || {
         token_table(&tokens)
@@ -68,42 +70,42 @@ async fn rotate(args: &RotateArgs, output: Format) -> Result<(), Failure> {
     Tokens::with(&args.change.access, conditions, async |tokens| {
         let issued = tokens.rotate(token, args.grace).await?;
         show_secret(&issued, "rotated", file, output)?;
-        note_propagation(issued.effective_within);
+        note_propagation(issued.effective_within());
         Ok(())
     })
     .await
 }
 
-async fn run_update(args: UpdateArgs, output: Format) -> Result<(), Failure> {
-    let output = output.without_secret()?;
-    let change = args.change;
-    let id = change.id.read()?;
+async fn update(args: UpdateArgs, output: Format) -> Result<(), Failure> {
     let has_expiry = args.expiry.expiration.is_some() || args.expiry.expires_in.is_some();
     if args.fields == UpdateFieldArgs::default() && !has_expiry {
         return Err(Failure::usage("no changes specified")
             .with_hint("`svctok update --help` shows the flags for changes"));
     }
-    let update = update(args.fields, args.expiry);
-    let work = async |tokens: &Tokens| tokens.update(id, update).await;
-    let changed = Tokens::with(&change.access, change.conditions(args.last_admin), work).await?;
-    show_change(&changed, "updated", change.id.text(), output)
+    let update = token_update(args.fields, args.expiry);
+    let work = async |tokens: &Tokens, id| tokens.update(id, update).await;
+    change(&args.change, args.last_admin, "updated", output, work).await
 }
 
-async fn disable(args: &DisableArgs, output: Format) -> Result<(), Failure> {
-    let output = output.without_secret()?;
-    let change = &args.change;
-    let id = change.id.read()?;
-    let work = async |tokens: &Tokens| tokens.disable(id).await;
-    let changed = Tokens::with(&change.access, change.conditions(args.last_admin), work).await?;
-    show_change(&changed, "disabled", change.id.text(), output)
+/// Changes a token and shows the result.
+async fn change(
+    args: &ChangeArgs,
+    allow_last_admin_removal: bool,
+    action: &str,
+    output: Format,
+    work: impl AsyncFnOnce(&Tokens, TokenId) -> Result<ChangedTokenInfo, Failure>,
+) -> Result<(), Failure> {
+    let id = args.id.read()?;
+    let conditions = args.conditions(allow_last_admin_removal);
+    let work = async |tokens: &Tokens| work(tokens, id).await;
+    let changed = Tokens::with(&args.access, conditions, work).await?;
+    show_change(&changed, action, args.id.text(), output)
 }
 
-async fn enable(change: &ChangeArgs, output: Format) -> Result<(), Failure> {
-    let output = output.without_secret()?;
-    let id = change.id.read()?;
-    let work = async |tokens: &Tokens| tokens.enable(id).await;
-    let changed = Tokens::with(&change.access, change.conditions(false), work).await?;
-    show_change(&changed, "enabled", change.id.text(), output)
+impl TokenCommand {
+    pub(super) fn issues_secret(&self) -> bool {
+        matches!(self, Self::Create(_) | Self::Rotate(_))
+    }
 }
 
 impl ChangeArgs {

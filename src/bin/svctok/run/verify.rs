@@ -11,13 +11,12 @@ use crate::args::VerifyArgs;
 use crate::failure::{Failure, FailureKind, OrFail};
 use crate::output::{Format, note, success};
 use crate::secret::SecretText;
-use crate::store_url::{OpenedStore, StoreUrl};
+use crate::store_url::{AuditRetention, StoreUrl};
 use crate::target::Target;
 use crate::token_input;
 use crate::tokens::{Conditions, ServerTokens, require_file};
 
 pub(super) async fn run(args: VerifyArgs, output: Format) -> Result<(), Failure> {
-    let output = output.without_secret()?;
     let target = Target::resolve(&args.access)?;
     let token = token_input::from_flags_or_stdin(args.positional.as_ref(), &args.access.token)?;
     let text = token.as_presented_token()?;
@@ -40,12 +39,9 @@ pub(super) async fn run(args: VerifyArgs, output: Format) -> Result<(), Failure>
 async fn verify_in_store(url: &StoreUrl, token: &SecretText) -> Result<TokenInfo, Failure> {
     require_file(url)?;
     let credential = Credential::new(token.as_presented_token()?);
-    let opened = url.open().await?;
-    let found = match &opened {
-        OpenedStore::Registry(store) => store.find(&credential).await,
-        OpenedStore::ReadOnly(store) => store.find(&credential).await,
-    };
-    if let Err(error) = opened.close().await {
+    let store = url.open_registry(AuditRetention::Forever).await?;
+    let found = store.find(&credential).await;
+    if let Err(error) = store.close().await {
         note(format_args!("cannot close the store: {error}"));
     }
     let attempted = format_args!("cannot look up the token in {url}");

@@ -146,7 +146,7 @@ async fn open(args: &ServeArgs) -> Result<Backend, Failure> {
         StoreUrl::Sqlite(path) => Some(first_start::check_not_lost(path, args.bootstrap)?),
         _ => None,
     };
-    let store = url.open_to_serve(args.audit_retention).await?;
+    let store = url.open(args.audit_retention).await?;
     if let StoreUrl::Sqlite(path) = &url {
         permissions::warn_about_database(path);
     }

@@ -3,10 +3,8 @@
 mod conditions;
 mod failure;
 mod opened;
-mod outcome;
 mod server;
 
 pub(crate) use self::conditions::{Conditions, IfMissing};
-pub(crate) use self::opened::{Listing, TokenRef, Tokens, require_file};
-pub(crate) use self::outcome::{Changed, Issued};
+pub(crate) use self::opened::{TokenRef, Tokens, require_file};
 pub(crate) use self::server::ServerTokens;

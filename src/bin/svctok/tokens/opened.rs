@@ -1,21 +1,20 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tower_service_token::ServiceTokens;
-use tower_service_token::client::{ClientErrorKind, Revocation, TokenInfoPage};
+use tower_service_token::client::{ChangedTokenInfo, ClientErrorKind, IssuedTokenInfo};
 use tower_service_token::internal::ErrorChain;
 use tower_service_token::lifecycle::{
     BulkPreview, BulkRevocation, LifecycleError, NewToken, Page, TokenUpdate,
 };
 use tower_service_token::registry::{Cursor, ListRequest, TokenFilter, TokenRegistry};
-use tower_service_token::store::TokenStatus;
+use tower_service_token::store::{TokenRecord, TokenStatus};
 use tower_service_token::token::TokenId;
 use tower_service_token::wire::TokenInfo;
 
 use super::conditions::{Conditions, IfMissing};
 use super::failure::{bulk_last_admin_failure, store_failure};
-use super::outcome::{Changed, Issued, info};
 use super::server::ServerTokens;
 use crate::args::AccessArgs;
 use crate::environment::user;
@@ -23,7 +22,7 @@ use crate::failure::{Failure, FailureKind};
 use crate::marker::Marker;
 use crate::output::note;
 use crate::store_handle::StoreHandle;
-use crate::store_url::StoreUrl;
+use crate::store_url::{AuditRetention, StoreUrl};
 use crate::target::Target;
 use crate::token_input;
 
@@ -43,13 +42,6 @@ pub(crate) enum TokenRef {
     Id(TokenId),
     /// The token that the client authenticates with.
     Own,
-}
-
-/// The tokens to list.
-pub(crate) struct Listing {
-    pub(crate) filter: TokenFilter,
-    pub(crate) include_revoked: bool,
-    pub(crate) limit: Option<usize>,
 }
 
 /// Returns an error if the file of a store does not exist. Opening a SQLite file would create it.
@@ -92,7 +84,7 @@ impl Tokens {
         if conditions.if_missing == IfMissing::Fail {
             require_file(url)?;
         }
-        let store = url.open_to_change().await?;
+        let store = url.open_registry(AuditRetention::Forever).await?;
         let registry: Arc<dyn TokenRegistry> = store.clone();
         let mut tokens = ServiceTokens::new(registry).acting_as(user());
         if let Some(revision) = conditions.if_revision {
@@ -129,7 +121,7 @@ impl Tokens {
         }
     }
 
-    pub(crate) async fn create(&self, new: NewToken) -> Result<Issued, Failure> {
+    pub(crate) async fn create(&self, new: NewToken) -> Result<IssuedTokenInfo, Failure> {
         match self {
             Self::Server(it) => it.done(it.client.create(new).await),
             Self::Store { tokens, .. } => done(tokens.create(new).await),
@@ -151,14 +143,18 @@ impl Tokens {
         &self,
         id: TokenId,
         update: TokenUpdate,
-    ) -> Result<Changed, Failure> {
+    ) -> Result<ChangedTokenInfo, Failure> {
         match self {
             Self::Server(it) => it.done(it.client.update(id, update).await),
             Self::Store { tokens, .. } => done(tokens.update(id, update).await),
         }
     }
 
-    pub(crate) async fn rotate(&self, token: TokenRef, grace: Duration) -> Result<Issued, Failure> {
+    pub(crate) async fn rotate(
+        &self,
+        token: TokenRef,
+        grace: Duration,
+    ) -> Result<IssuedTokenInfo, Failure> {
         match (self, token) {
             (Self::Server(it), TokenRef::Id(id)) => it.done(it.client.rotate(id, grace).await),
             (Self::Server(it), TokenRef::Own) => it.done(it.client.rotate_own(grace).await),
@@ -168,14 +164,14 @@ impl Tokens {
         }
     }
 
-    pub(crate) async fn disable(&self, id: TokenId) -> Result<Changed, Failure> {
+    pub(crate) async fn disable(&self, id: TokenId) -> Result<ChangedTokenInfo, Failure> {
         match self {
             Self::Server(it) => it.done(it.client.disable(id).await),
             Self::Store { tokens, .. } => done(tokens.disable(id).await),
         }
     }
 
-    pub(crate) async fn enable(&self, id: TokenId) -> Result<Changed, Failure> {
+    pub(crate) async fn enable(&self, id: TokenId) -> Result<ChangedTokenInfo, Failure> {
         match self {
             Self::Server(it) => it.done(it.client.enable(id).await),
             Self::Store { tokens, .. } => done(tokens.enable(id).await),
@@ -186,13 +182,13 @@ impl Tokens {
     pub(crate) async fn revoke(&self, token: TokenRef) -> Result<(TokenId, Duration), Failure> {
         match (self, token) {
             (Self::Server(it), TokenRef::Id(id)) => {
-                let revoked: Revocation = it.done(it.client.revoke(id).await)?;
+                let revoked = it.done(it.client.revoke(id).await)?;
                 Ok((id, revoked.effective_within))
             }
             (Self::Server(it), TokenRef::Own) => {
                 // The server rejects the token afterwards.
-                let own: TokenInfo = it.done(it.client.get_own().await)?;
-                let revoked: Revocation = it.done(it.client.revoke_own().await)?;
+                let own = it.done(it.client.get_own().await)?;
+                let revoked = it.done(it.client.revoke_own().await)?;
                 Ok((own.id, revoked.effective_within))
             }
             (Self::Store { tokens, .. }, token) => {
@@ -235,16 +231,20 @@ impl Tokens {
     }
 
     /// Returns the tokens of all pages, up to the limit.
-    pub(crate) async fn list(&self, listing: Listing) -> Result<Vec<TokenInfo>, Failure> {
-        let limit = listing.limit.unwrap_or(usize::MAX);
+    pub(crate) async fn list(
+        &self,
+        filter: TokenFilter,
+        include_revoked: bool,
+        limit: Option<usize>,
+    ) -> Result<Vec<TokenInfo>, Failure> {
+        let limit = limit.unwrap_or(usize::MAX);
         let mut page = Page::with_limit(limit.clamp(1, ListRequest::MAX_LIMIT));
         let mut all = Vec::new();
         // If a token is used meanwhile, it may move to a later page.
         let mut seen = BTreeSet::new();
         loop {
-            let (found, next) = self.page(listing.filter.clone(), page).await?;
-            let is_included =
-                |it: &TokenInfo| listing.include_revoked || it.state != TokenStatus::Revoked;
+            let (found, next) = self.page(filter.clone(), page).await?;
+            let is_included = |it: &TokenInfo| include_revoked || it.state != TokenStatus::Revoked;
             let found = found.into_iter().filter(is_included);
             all.extend(found.filter(|token| seen.insert(token.id)));
             match next {
@@ -263,7 +263,7 @@ impl Tokens {
     ) -> Result<(Vec<TokenInfo>, Option<Cursor>), Failure> {
         match self {
             Self::Server(it) => {
-                let page: TokenInfoPage = it.done(it.client.list(filter, page).await)?;
+                let page = it.done(it.client.list(filter, page).await)?;
                 Ok((page.tokens, page.next))
             }
             Self::Store { tokens, .. } => {
@@ -272,6 +272,10 @@ impl Tokens {
             }
         }
     }
+}
+
+fn info(record: &TokenRecord) -> TokenInfo {
+    TokenInfo::new(record, SystemTime::now())
 }
 
 fn done<T>(done: Result<impl Into<T>, LifecycleError>) -> Result<T, Failure> {

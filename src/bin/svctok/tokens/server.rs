@@ -57,9 +57,7 @@ impl ServerTokens {
         }
     }
 
-    /// Converts the result of a call.
-    pub(super) fn done<T>(&self, done: Result<impl Into<T>, ClientError>) -> Result<T, Failure> {
-        done.map(Into::into)
-            .map_err(|error| server_failure(&self.url, &error))
+    pub(super) fn done<T>(&self, done: Result<T, ClientError>) -> Result<T, Failure> {
+        done.map_err(|error| server_failure(&self.url, &error))
     }
 }
