@@ -1,4 +1,4 @@
-//! Requests that go out bear the token: from a value, a variable or a file that is rotated.
+//! Outgoing requests have the token from a value, a variable or a rotated file.
 
 use std::convert::Infallible;
 use std::fs;
@@ -28,7 +28,7 @@ const TOKEN: &str = "svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n";
 const OTHER: &str = "svctok-0000000000_0000000000000000000000003Y6kBA";
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
-/// Answers with the headers that it was sent; must be asked whether it is ready first.
+/// Responds with the headers of the request. Panics if it is called before it is ready.
 #[derive(Clone, Default)]
 struct Echo(Arc<AtomicUsize>);
 
@@ -52,7 +52,7 @@ impl Service<Request<()>> for Echo {
     }
 }
 
-/// The headers of a request to `uri` that goes out through `layer`.
+/// Returns the headers that the layer sends to `uri`.
 fn sent_to(layer: &AddServiceTokenLayer, uri: &str, headers: &[(HeaderName, &str)]) -> HeaderMap {
     let mut request = Request::builder().uri(uri);
     for (name, value) in headers {
@@ -75,7 +75,7 @@ fn kind(made: Result<AddServiceTokenLayer, TokenSourceError>) -> TokenSourceErro
     made.expect_err("no token").kind()
 }
 
-/// A file of this test alone, removed at its end.
+/// A temporary file, removed at the end of the test.
 struct TempFile(PathBuf);
 
 impl TempFile {
@@ -150,7 +150,7 @@ fn sends_the_token_only_to_its_origin() {
     ] {
         assert!(sent_to(&layer, other, &[]).is_empty(), "{other}");
     }
-    // What is the caller's own stays the caller's.
+    // The caller's own header stays.
     let own = sent_to(
         &layer,
         "https://other.example/",
@@ -183,7 +183,7 @@ fn rejects_malformed_tokens_without_repeating_them() {
 
 #[test]
 fn reads_environment_variables() {
-    // `PATH` is set wherever tests run, and as good a token as any.
+    // `PATH` is always set, and its value has the syntax of a token.
     let path = std::env::var("PATH").unwrap();
     let layer = AddServiceTokenLayer::from_env("PATH").unwrap();
     assert_eq!(sent(&layer)[AUTHORIZATION], format!("ApiKey {path}"));

@@ -1,8 +1,8 @@
-//! Holds README.md and the guide to what they say.
+//! Checks README.md and the guide.
 //!
 //! 1. A session is a block of `console`: a command after `$ `, and its output below it. The sessions of
 //!    a page run in one shell and one directory, in their order. Only the port differs.
-//! 2. Tokens, ids, times, dates and versions are compared by their form, all else literally.
+//! 2. Tokens, ids, times, dates and versions are compared by their form, everything else literally.
 //! 3. The metrics and the options of `svctok serve` on the guide's page are those of the source.
 //! 4. Links between documents, their anchors, and the paths that they name lead somewhere.
 

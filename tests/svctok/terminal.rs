@@ -1,6 +1,6 @@
-//! What `svctok` shows on a terminal, which `script` of util-linux stands in for.
+//! The output of `svctok` on a terminal, which `script` of util-linux emulates.
 //!
-//! Where there is no such `script` the tests are reported as ignored; with
+//! Without `script` the tests are reported as ignored; with
 //! `SERVICE_TOKEN_REQUIRE_SERVICES=1` in the environment they fail instead.
 
 use std::process::{Command, ExitCode, Stdio};
@@ -15,7 +15,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let version = Command::new("script").arg("--version").output();
     let has_script = version.is_ok_and(|it| it.stdout.windows(10).any(|it| it == b"util-linux"));
-    let missing = (!has_script).then(|| "there is no script of util-linux".to_owned());
+    let missing = (!has_script).then(|| "script of util-linux is not installed".to_owned());
     let trial = |name: &str, test: fn() -> Result<(), Failed>| {
         optional_trial(missing.as_ref(), name.to_owned(), test)
     };
@@ -31,7 +31,7 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-/// What a terminal shows when this is typed into it.
+/// Returns the output on a terminal after this input.
 fn run_in_terminal(words: &str, variables: &[(&str, &str)], typed: &str) -> Result<String, Failed> {
     static NUMBER: AtomicUsize = AtomicUsize::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);

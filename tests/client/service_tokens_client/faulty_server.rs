@@ -1,4 +1,4 @@
-//! A server of real sockets before the API, which fails as it is told.
+//! A server with real sockets in front of the API, with scripted failures.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -13,27 +13,27 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tower::ServiceExt;
 
-/// What becomes of a request.
+/// What the server does with a request.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
-    /// It is answered.
+    /// Processes it and responds.
     Pass,
-    /// It is carried out, and the connection closed before any byte of the answer.
+    /// Processes it and closes the connection before the response.
     DropResponse,
-    /// It is carried out, and the connection closed in the middle of the answer.
+    /// Processes it and closes the connection in the middle of the response.
     TruncateResponse,
-    /// It is not carried out, and answered with these bytes.
+    /// Does not process it, and responds with these bytes.
     Respond(Vec<u8>),
 }
 
-/// Until it is dropped. Each connection takes one request.
+/// Runs until it is dropped. Each connection accepts one request.
 pub(crate) struct FaultyServer {
     pub(crate) address: SocketAddr,
     seen: Arc<Mutex<Vec<RecordedRequest>>>,
     task: JoinHandle<()>,
 }
 
-/// A request that came.
+/// A received request.
 #[derive(Clone, Debug)]
 pub(crate) struct RecordedRequest {
     pub(crate) line: String,
@@ -41,7 +41,7 @@ pub(crate) struct RecordedRequest {
 }
 
 impl FaultyServer {
-    /// One step for each request; what comes after the last one passes.
+    /// Starts a server with one step per request. Requests after the last step are processed.
     pub(crate) async fn start(app: Router, steps: impl IntoIterator<Item = Step>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -60,7 +60,7 @@ impl FaultyServer {
                 });
                 let step = steps.pop_front().unwrap_or(Step::Pass);
                 let bytes = play(&app, request, step).await;
-                // In vain if the client has heard enough.
+                // Fails if the client has closed the connection.
                 let _ = stream.write_all(&bytes).await;
                 let _ = stream.shutdown().await;
             }
@@ -72,7 +72,7 @@ impl FaultyServer {
         }
     }
 
-    /// Answers every request with these bytes.
+    /// Starts a server that responds to every request with these bytes.
     pub(crate) async fn responding(bytes: Vec<u8>) -> Self {
         Self::start(Router::new(), vec![Step::Respond(bytes); 10]).await
     }
@@ -81,7 +81,7 @@ impl FaultyServer {
         self.seen.lock().unwrap().clone()
     }
 
-    /// The methods and paths of the requests that came.
+    /// Returns the methods and paths of the received requests.
     pub(crate) fn lines(&self) -> Vec<String> {
         self.requests().into_iter().map(|seen| seen.line).collect()
     }
@@ -93,7 +93,7 @@ impl Drop for FaultyServer {
     }
 }
 
-/// An answer as it stands on the wire.
+/// Returns the bytes of a response.
 pub(crate) fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> Vec<u8> {
     let mut head = format!(
         "HTTP/1.1 {status} Told\r\ncontent-length: {}\r\n",
@@ -105,7 +105,7 @@ pub(crate) fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> Vec<u
     format!("{head}connection: close\r\n\r\n{body}").into_bytes()
 }
 
-/// A refusal as the API makes it.
+/// Returns the bytes of a response with problem JSON.
 pub(crate) fn problem(status: u16, body: &str) -> Vec<u8> {
     answer(
         status,
@@ -136,7 +136,7 @@ async fn play(app: &Router, request: Request<Body>, step: Step) -> Vec<u8> {
     bytes
 }
 
-/// The request that a connection begins with, unless it is closed before.
+/// Reads a request, unless the connection is closed first.
 async fn read(stream: &mut TcpStream) -> Option<Request<Body>> {
     let mut bytes = Vec::new();
     let head = loop {

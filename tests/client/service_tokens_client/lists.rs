@@ -1,4 +1,4 @@
-//! Pages and bulk revocations: the same filters mean the same tokens.
+//! Pages and bulk revocations match those of the store for the same filters.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
@@ -15,7 +15,7 @@ use tower_service_token::{ServiceTokenLayer, ServiceTokens};
 use super::faulty_server::FaultyServer;
 use super::{HOUR, SECOND, TestServer, start};
 
-/// A world with tokens of many kinds, each created a second after the one before.
+/// Starts a server with tokens of many kinds, created one second apart.
 async fn with_many_tokens() -> (TestServer, ServiceTokensClient) {
     let world = TestServer::new().await;
     let named = |name: &str| NewToken::new(name);
@@ -174,7 +174,7 @@ async fn bulk_revocation_returns_the_revoked_ids() {
     assert_eq!(refused.unwrap_err().code(), Some("unexpected_count"));
 }
 
-/// A clock on which 16 s pass between two reads.
+/// A clock that advances by 16 s with each read.
 struct RacingClock(AtomicU32);
 
 impl Clock for RacingClock {

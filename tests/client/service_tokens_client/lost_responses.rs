@@ -1,4 +1,4 @@
-//! Answers that are lost after the call was carried out.
+//! Responses that are lost after the server has processed the call.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,7 +16,7 @@ use super::{HOUR, TestServer};
 
 use Step::{DropResponse, Pass, TruncateResponse};
 
-/// A world behind a faulty server with these steps.
+/// Starts a faulty server with these steps in front of the API.
 async fn with_faults(
     steps: impl IntoIterator<Item = Step>,
 ) -> (TestServer, FaultyServer, ServiceTokensClient) {
@@ -183,7 +183,7 @@ async fn other_calls_use_new_connections() {
     let client = world.builder(address).build().unwrap();
     for _ in 0..3 {
         client.get(id).await.unwrap();
-        // Time for the connection to come back.
+        // Time for the connection to return to the pool.
         for _ in 0..100 {
             tokio::task::yield_now().await;
         }
@@ -213,7 +213,7 @@ async fn replaces_labels_despite_concurrent_changes() {
     let new = NewToken::new("ci").with_label("a", "1");
     let token = world.tokens.create(new).await.unwrap();
     let id = token.record().id();
-    // The first look is at a token as it was before.
+    // The first read returns the token before the concurrent change.
     let before = serde_json::to_string(&world.shown(id).await).unwrap();
     let headers = [("content-type", "application/json"), ("etag", "\"1\"")];
     let before = Step::Respond(super::faulty_server::answer(200, &headers, &before));

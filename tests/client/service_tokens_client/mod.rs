@@ -1,12 +1,12 @@
-//! `ServiceTokensClient` against the real management API, and against servers that misbehave.
+//! `ServiceTokensClient` with the real management API, and with faulty servers.
 //!
-//! 1. [Verbs](verbs): each gives what `ServiceTokens` gives, step by step, errors too.
-//! 2. [Lists](lists) and bulk revocations mean the same tokens on both sides.
-//! 3. [Lost](lost) answers: a creation makes one token, and its secret works.
-//! 4. [Hostile](hostile) servers: what is refused to be read, and what no error shows.
-//! 5. [Pauses](pauses): what is sent again, when, and how long a call takes at most.
-//! 6. [Settings](settings): which URLs and tokens are taken.
-//! 7. [Trust](trust): certificates.
+//! 1. [Operations](operations) have the results and errors of `ServiceTokens`.
+//! 2. [Lists](lists) and bulk revocations select the same tokens as the store.
+//! 3. [Lost responses](lost_responses): a creation makes one token, and its secret is valid.
+//! 4. [Untrusted responses](untrusted_responses) are rejected, and errors do not show them.
+//! 5. [Retries](retries): which calls are retried, when, and the timeout of a call.
+//! 6. [Settings](settings): which URLs and tokens are accepted.
+//! 7. [TLS](tls): certificates.
 
 mod faulty_server;
 mod untrusted_responses;
@@ -36,14 +36,14 @@ use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens, TokenSt
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// The token of clients whose server does not look.
+/// The token of clients whose server does not authenticate.
 const TOKEN: &str = "svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n";
 
-/// A token as it is shown, with the least that there is.
+/// A token in JSON with the required members only.
 const TOKEN_JSON: &str =
     r#"{"id":"7Hq2mX9bTe","name":"ci","roles":[],"scopes":[],"state":"active"}"#;
 
-/// Of [`TOKEN_JSON`].
+/// Returns the id in [`TOKEN_JSON`].
 fn id() -> TokenId {
     "7Hq2mX9bTe".parse().unwrap()
 }
@@ -53,11 +53,11 @@ fn start() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)
 }
 
-/// A store with an administrator's token, and the API over it below `/tokens`.
+/// A store with an administrator token, and its management API below `/tokens`.
 struct TestServer {
     clock: ManualClock,
     store: MemoryStore,
-    /// As the administrator.
+    /// The store, used as the administrator.
     tokens: ServiceTokens,
     admin: IssuedToken,
     app: Router,
@@ -87,7 +87,7 @@ impl TestServer {
         }
     }
 
-    /// A client of a real server, as the administrator.
+    /// Returns a client of a real server, authenticated as the administrator.
     async fn client(&self) -> ServiceTokensClient {
         self.client_as(self.admin.expose_secret()).await
     }
@@ -100,30 +100,30 @@ impl TestServer {
         self.builder(address).with_token(token).build().unwrap()
     }
 
-    /// For a client of the server at `address`, as the administrator.
+    /// Returns a builder for the server at `address`, authenticated as the administrator.
     fn builder(&self, address: SocketAddr) -> ServiceTokensClientBuilder {
         ServiceTokensClient::builder(format!("http://{address}/tokens/"))
             .with_token(self.admin.expose_secret())
     }
 
-    /// A token of the store, as it is shown.
+    /// Returns the info of a token in the store.
     async fn shown(&self, id: TokenId) -> TokenInfo {
         self.as_shown(&self.tokens.get(id).await.unwrap())
     }
 
-    /// What is shown of a record now.
+    /// Returns the info of a record.
     fn as_shown(&self, record: &TokenRecord) -> TokenInfo {
         TokenInfo::new(record, self.clock.now())
     }
 
-    /// Whether a request with this secret would be let through.
+    /// Returns whether this secret is accepted.
     async fn accepts(&self, secret: &str) -> bool {
         let credential = credential(secret);
         let record = self.store.find(&credential).await.unwrap();
         verdict(record, &credential, &self.clock).is_ok()
     }
 
-    /// The tokens of this name.
+    /// Returns the tokens with this name.
     async fn named(&self, name: &str) -> Vec<TokenRecord> {
         let filter = TokenFilter::new().with_name(name);
         let page = self.tokens.list(filter, Page::with_limit(1_000)).await;

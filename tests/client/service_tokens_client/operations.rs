@@ -1,4 +1,4 @@
-//! The same calls over a store and over HTTP, step by step.
+//! The same calls on a store and over HTTP, compared step by step.
 
 use std::time::Duration;
 
@@ -21,16 +21,16 @@ enum Call {
     Disable,
     Enable,
     Revoke,
-    /// No call: time passes.
+    /// Advances the clock instead.
     Wait(Duration),
 }
 
 use Call::{Disable, Enable, Get, Revoke, Rotate, Wait};
 
-/// What a call comes to: the token, or what was wrong and how it is told.
+/// The result of a call: the token, or the kind and the text of the error.
 type CallResult = Result<Option<TokenInfo>, (ClientErrorKind, String, Vec<FieldProblem>)>;
 
-/// The same world twice: one is called directly, the other by its server.
+/// Two equal stores: one is called directly, the other through its server.
 struct Pair {
     direct: TestServer,
     remote: TestServer,
@@ -49,7 +49,7 @@ impl Pair {
         }
     }
 
-    /// Creates a token on both sides and goes through `calls`, comparing at each step.
+    /// Creates a token on both sides and compares the result of each call.
     async fn compare(&self, new: &NewToken, calls: &[Call]) {
         let direct = self.direct.tokens.create(new.clone()).await;
         let remote = self.client.create(new.clone()).await;
@@ -135,8 +135,8 @@ impl Pair {
     }
 }
 
-/// Ids are drawn, and so is what is told of the secret and of who made it; a revision is not told
-/// with a secret.
+/// Ignores ids and what depends on them, and the revision of responses with a secret, which have
+/// none.
 #[track_caller]
 fn assert_same(expected: CallResult, found: &CallResult, what: &str) {
     let without_drawn = |result: CallResult| {
@@ -205,7 +205,7 @@ fn update() -> TokenUpdate {
     TokenUpdate::new()
 }
 
-/// A call that makes this update.
+/// Returns the call for this update.
 fn to(update: TokenUpdate) -> Call {
     Call::Update(Box::new(update))
 }
@@ -534,7 +534,7 @@ async fn recovers_from_lost_rotations_by_the_revision() {
     let world = TestServer::new().await;
     let holder = world.tokens.create(NewToken::new("ci")).await.unwrap();
     let client = world.client_as(holder.expose_secret()).await;
-    // Its response is lost.
+    // The response is lost.
     let _ = client.rotate_own(HOUR).await.unwrap();
     let refused = client.rotate_own(HOUR).await.unwrap_err();
     assert_eq!(refused.kind(), ClientErrorKind::RevisionRequired);

@@ -1,4 +1,4 @@
-//! What is sent again, and when: by a clock that stands still until nothing else is to be done.
+//! Which calls are retried, and when, with paused time.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -16,7 +16,7 @@ use tower_service_token::registry::TokenFilter;
 
 use super::{SECOND, TOKEN, TOKEN_JSON, id};
 
-/// An answer, or the end of the connection.
+/// A response, or the end of the connection.
 #[derive(Clone, Debug)]
 enum Step {
     Status(u16, Option<&'static str>),
@@ -25,7 +25,8 @@ enum Step {
 
 use Step::{Fail, Status};
 
-/// How a call ends, after how long, and how often it was sent. What comes after the steps is good.
+/// Returns the result of a call, its duration, and how often it was sent. Attempts after the steps
+/// succeed.
 async fn get(steps: &[Step]) -> (Result<(), ClientError>, Duration, usize) {
     call(steps, 30 * SECOND, async |client| {
         client.get(id()).await.map(drop)
@@ -93,7 +94,7 @@ async fn waits_for_retry_after() {
             assert_eq!((took.as_secs(), sent), (7, 2), "{status} {text}");
         }
     }
-    // Longer than the pause would be, but never shorter.
+    // It can lengthen the pause, but not shorten it.
     let (_, took, _) = get(&[Status(503, Some("0"))]).await;
     assert!(took >= Duration::from_millis(100), "{took:?}");
 }
@@ -138,7 +139,7 @@ async fn retries_rotations_only_without_a_connection() {
         (Status(503, None), 1),
         (Status(429, Some("1")), 1),
     ] {
-        // What comes last is no rotation.
+        // The last response is not one of a rotation.
         let steps = [step.clone(), Status(200, None)];
         let (done, _, sent) = call(&steps, 30 * SECOND, rotate).await;
         assert!(done.is_err());

@@ -1,4 +1,4 @@
-//! URLs and tokens that are taken, and those that are not.
+//! URLs and tokens that are accepted or rejected.
 
 use std::fs;
 use std::time::Duration;
@@ -64,7 +64,7 @@ fn rejects_missing_and_malformed_tokens() {
         let error = builder.build().unwrap_err();
         assert!(matches!(error, ClientConfigError::Token(_)), "{error}");
     }
-    // The last one counts.
+    // The last token wins.
     assert!(builder().with_token("").with_token(TOKEN).build().is_ok());
     let line = format!("{TOKEN}\n");
     assert!(builder().with_token(&line).build().is_ok());
@@ -93,7 +93,7 @@ async fn sends_calls_below_the_path_of_the_url() {
         "GET /tokens/service-tokens?limit=50".to_owned(),
     ];
     assert_eq!(faulty_server.lines(), [once.clone(), once].concat());
-    // A wrong path is no missing token.
+    // A wrong path is not reported as a missing token.
     let client = ServiceTokensClient::builder(format!("http://{}", faulty_server.address));
     let client = client.with_token(world.admin.expose_secret());
     let error = client.build().unwrap().get(id).await.unwrap_err();

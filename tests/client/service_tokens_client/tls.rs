@@ -1,4 +1,4 @@
-//! Certificates of an authority made for the test.
+//! Certificates of a test authority.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -14,7 +14,7 @@ use tower_service_token::client::{ClientConfigError, ClientErrorKind, ServiceTok
 use super::faulty_server::answer;
 use super::{TOKEN, TOKEN_JSON};
 
-/// A server that answers one request over TLS, and tells whether it read one.
+/// Starts a server that responds to one request over TLS. Its thread returns whether it read one.
 fn server(certificate: &Certificate) -> (SocketAddr, std::thread::JoinHandle<bool>) {
     let chain = CertificateDer::from_pem_slice(certificate.chain.as_bytes()).unwrap();
     let key = PrivateKeyDer::from_pem_slice(certificate.key.as_bytes()).unwrap();
@@ -39,7 +39,7 @@ fn server(certificate: &Certificate) -> (SocketAddr, std::thread::JoinHandle<boo
     (address, served)
 }
 
-/// How a call to a server with this certificate ends, and whether the server was told anything.
+/// Calls a server with this certificate. Returns the result, and whether the server read a request.
 async fn call_over_tls(
     served: &Certificate,
     trusted: Option<&Authority>,

@@ -1,4 +1,4 @@
-//! What is not read, and what no error shows.
+//! Responses that are rejected, and texts that no error shows.
 
 use http::StatusCode;
 use tower_service_token::client::{ClientError, ClientErrorKind, ServiceTokensClient};
@@ -13,7 +13,7 @@ use ClientErrorKind::UnexpectedResponse;
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 
-/// A client of a server that always answers with these bytes.
+/// Returns a client of a server that always responds with these bytes.
 async fn client_of(bytes: Vec<u8>) -> (FaultyServer, ServiceTokensClient) {
     let faulty_server = FaultyServer::responding(bytes).await;
     let client = ServiceTokensClient::builder(format!("http://{}", faulty_server.address));

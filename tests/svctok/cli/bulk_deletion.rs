@@ -1,4 +1,4 @@
-//! Tokens are deleted by a filter, in as many calls as it takes.
+//! Deletion by filter, in as many calls as needed.
 
 use serde_json::{Value, json};
 use tower_service_token::registry::TokenFilter;

@@ -1,4 +1,4 @@
-//! Contexts, and what outranks what.
+//! Contexts, and the precedence of flags, environment and file.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ use crate::test_server::TestServer;
 
 const CONFIG: &str = ".config/svctok/config.toml";
 
-/// A desk with a context for the server, and the token in it.
+/// Returns a sandbox with a context for the server, and the token in the context.
 fn sandbox_with_context(test_server: &TestServer) -> (Sandbox, String) {
     let token = test_server.create(&["service-tokens:admin"], &[]);
     let sandbox = Sandbox::without_store();
@@ -17,8 +17,8 @@ fn sandbox_with_context(test_server: &TestServer) -> (Sandbox, String) {
         "context --name prod --url {} --service-token-stdin",
         test_server.url()
     );
-    let said = sandbox.run_with(&save, &token).succeeded();
-    assert_eq!(said, "[SUCCESS] Context saved: prod\n");
+    let stdout = sandbox.run_with(&save, &token).succeeded();
+    assert_eq!(stdout, "[SUCCESS] Context saved: prod\n");
     (sandbox, token)
 }
 
@@ -105,7 +105,7 @@ fn contexts_file_is_private() {
     set_mode(&file, 0o600);
     sandbox.run("list").succeeded();
     let names = fs::read_dir(file.parent().unwrap()).unwrap();
-    assert_eq!(names.count(), 1, "a draft is left");
+    assert_eq!(names.count(), 1, "a temporary file is left");
 }
 
 #[test]
@@ -114,25 +114,25 @@ fn flags_take_precedence_over_environment_over_file() {
     let other = TestServer::start();
     let others = other.create(&["service-tokens:admin"], &[]);
     let (sandbox, token) = sandbox_with_context(&test_server);
-    let asks = |sandbox: &Sandbox, words: &str| {
+    let target = |sandbox: &Sandbox, words: &str| {
         let listed = sandbox.run(&format!("{words} list")).succeeded();
         let is_here = listed.contains(&id_of(&token));
         assert_ne!(is_here, listed.contains(&id_of(&others)), "{listed}");
-        if is_here { "site" } else { "other" }
+        if is_here { "ours" } else { "other" }
     };
-    assert_eq!(asks(&sandbox, ""), "site");
+    assert_eq!(target(&sandbox, ""), "ours");
     let sandbox = sandbox
         .with("SVCTOK_URL", other.url())
         .with("SVCTOK_TOKEN", &others);
-    assert_eq!(asks(&sandbox, ""), "other");
+    assert_eq!(target(&sandbox, ""), "other");
     let flags = format!("--url {} --service-token {token}", test_server.url());
-    assert_eq!(asks(&sandbox, &flags), "site");
+    assert_eq!(target(&sandbox, &flags), "ours");
     let sandbox = sandbox.with("SVCTOK_TOKEN", TOKEN);
-    assert_eq!(asks(&sandbox, &flags), "site");
-    // The token of the environment outranks the one of the file.
+    assert_eq!(target(&sandbox, &flags), "ours");
+    // The token of the environment takes precedence over that of the file.
     sandbox.run("--context prod list").failed(4);
     let sandbox = sandbox.without("SVCTOK_TOKEN");
-    assert_eq!(asks(&sandbox, "--context prod"), "site");
+    assert_eq!(target(&sandbox, "--context prod"), "ours");
     let stderr = sandbox
         .run("--context prod --store sqlite:x list")
         .failed(2);
@@ -164,12 +164,12 @@ fn environment_selects_the_contexts_file() {
     );
     for (variable, value, file) in [
         ("SVCTOK_CONFIG", "mine.toml", "mine.toml"),
-        ("XDG_CONFIG_HOME", "DESK/xdg", "xdg/svctok/config.toml"),
+        ("XDG_CONFIG_HOME", "SANDBOX/xdg", "xdg/svctok/config.toml"),
         ("XDG_CONFIG_HOME", "", CONFIG),
         ("XDG_CONFIG_HOME", "not/absolute", CONFIG),
     ] {
         let sandbox = Sandbox::without_store();
-        let value = value.replace("DESK", sandbox.path.to_str().unwrap());
+        let value = value.replace("SANDBOX", sandbox.path.to_str().unwrap());
         let sandbox = sandbox.with(variable, &value);
         sandbox.run_with(&save, &token).succeeded();
         assert!(sandbox.file(file).exists(), "{variable}={value}");

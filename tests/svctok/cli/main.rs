@@ -1,16 +1,16 @@
-//! `svctok` as people and scripts use it.
+//! `svctok` on the command line.
 //!
-//! 1. [Transcripts](transcripts): what is typed and what is answered, word by word.
-//! 2. [Secrets](secrets): where they come from, where they go, and where they never stand.
-//! 3. [Contexts](contexts), and what outranks what.
+//! 1. [Transcripts](transcripts): commands and their exact output.
+//! 2. [Secrets](secrets): their sources and destinations, and where they must not appear.
+//! 3. [Contexts](contexts), and the precedence of flags, environment and file.
 //! 4. [Pipes](pipes) and exit codes.
-//! 5. A [server](server) in place of a store.
-//! 6. A [token file](token_file) that is changed.
-//! 7. [Bulk deletion](bulk_deletion), in as many calls as it takes.
+//! 5. A [server](server) instead of a store.
+//! 6. Changes of a [token file](token_file).
+//! 7. [Bulk deletion](bulk_deletion), in as many calls as needed.
 //! 8. [Conditions](conditions) of changes: revisions, and the last administrator.
 //! 9. A file of an [earlier release](earlier_release).
 //!
-//! Each test has a directory of its own, and nothing of the environment that the tests run in.
+//! Each test has its own directory and a clean environment.
 
 mod bulk_deletion;
 mod conditions;

@@ -1,4 +1,4 @@
-//! Pipes, colours, and what is made for shells and manuals.
+//! Pipes, colours, shell completions and manual pages.
 
 use std::fs;
 use std::io::Read;
@@ -10,7 +10,7 @@ use tower_service_token::token::TokenFormat;
 
 use crate::sandbox::{SVCTOK, Sandbox, TOKEN};
 
-/// What a command says whose reader goes away after the first byte, and its exit code.
+/// Runs a command whose reader closes the pipe after the first byte. Returns its stderr and exit code.
 fn run_with_closed_stdout(sandbox: &Sandbox, words: &str) -> (Option<i32>, String) {
     let mut child = Command::new(SVCTOK)
         .args(words.split_whitespace())
@@ -37,7 +37,7 @@ fn closed_pipe_is_not_an_error() {
     for number in 0..40 {
         sandbox.create(&format!("--name {number} --description {description}"));
     }
-    // More than a pipe holds, so that the writer comes to know.
+    // More than the capacity of a pipe, so that the writer notices.
     let listed = sandbox.run("list -o json").succeeded();
     assert!(listed.len() > 66_000, "{}", listed.len());
     for words in ["list -o json", "list -o yaml", "completions bash", "--help"] {

@@ -1,4 +1,4 @@
-//! Where `svctok` is run.
+//! A directory and an environment to run `svctok` in.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,17 +18,17 @@ use tower_service_token::token::TokenId;
 
 pub(crate) const SVCTOK: &str = env!("CARGO_BIN_EXE_svctok");
 
-/// A token with a good checksum that is in no store.
+/// A token with a valid checksum that is in no store.
 pub(crate) const TOKEN: &str = "svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n";
 
-/// An empty directory that is also the home, gone with its test.
+/// An empty directory, which is also the home directory. It is removed after the test.
 pub(crate) struct Sandbox {
     pub(crate) path: PathBuf,
     variables: BTreeMap<String, String>,
 }
 
 impl Sandbox {
-    /// Nothing is named: no server, no store.
+    /// Creates a sandbox that specifies neither a server nor a store.
     pub(crate) fn without_store() -> Self {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -43,7 +43,7 @@ impl Sandbox {
         sandbox.with("HOME", &home).with("USER", "tester")
     }
 
-    /// A store is named that is made by the first creation.
+    /// Creates a sandbox with a store, which the first `create` creates.
     pub(crate) fn new() -> Self {
         Sandbox::without_store().with("SVCTOK_STORE", "sqlite:tokens.db")
     }
@@ -62,7 +62,7 @@ impl Sandbox {
         self.path.join(name)
     }
 
-    /// A file that only its owner may write to, whatever the umask.
+    /// Writes a file that only its owner can write, regardless of the umask.
     pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.file(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -71,7 +71,7 @@ impl Sandbox {
         path
     }
 
-    /// The command of these words; none of them has a space in it.
+    /// Returns the command of these words, which are separated by spaces.
     pub(crate) fn command(&self, words: &str) -> Command {
         Command::new(SVCTOK)
             .args(words.split_whitespace())
@@ -89,13 +89,13 @@ impl Sandbox {
         CommandOutput::of_command(self.command(words).stdin(stdin))
     }
 
-    /// The secret of a new token.
+    /// Creates a token and returns its secret.
     pub(crate) fn create(&self, words: &str) -> String {
         let ran = self.run(&format!("create -o token {words}"));
         ran.succeeded().trim_end().to_owned()
     }
 
-    /// The result of a command as JSON.
+    /// Returns the output of a command as JSON.
     pub(crate) fn json(&self, words: &str) -> Value {
         let stdout = self.run(&format!("{words} -o json")).succeeded();
         serde_json::from_str(&stdout).unwrap_or_else(|_| panic!("{stdout}"))
@@ -129,14 +129,14 @@ impl CommandOutput {
         }
     }
 
-    /// What it printed, if all went well.
+    /// Returns stdout. Panics if the command failed.
     #[track_caller]
     pub(crate) fn succeeded(self) -> String {
         assert_eq!(self.code, Some(0), "{self:?}");
         self.stdout
     }
 
-    /// What it said when it failed, with this exit code and no result.
+    /// Returns stderr. Panics unless the command failed with this exit code and no output.
     #[track_caller]
     pub(crate) fn failed(self, code: i32) -> String {
         assert_eq!(self.code, Some(code), "{self:?}");
@@ -146,7 +146,7 @@ impl CommandOutput {
     }
 }
 
-/// The id that stands in a token.
+/// Returns the id in a token.
 pub(crate) fn id_of(token: &str) -> String {
     token["svctok-".len()..][..10].to_owned()
 }
@@ -166,12 +166,12 @@ pub(crate) fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o777
 }
 
-/// A store with one token in it, whose id is known and which has no times.
+/// Creates a store with one token that has a known id and no times.
 pub(crate) fn make_store(path: &Path, name: &str, roles: &[&str]) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let store = SqliteStore::open(path).await.unwrap();
-        // What the documents of the existing tool show.
+        // The ID in the documentation of the sts tool.
         let id = TokenId::from_i64(107_484_341_630_693).unwrap();
         let record = TokenRecord::new(id, TokenDigest::of(TOKEN))
             .with_name(name)

@@ -1,4 +1,4 @@
-//! Where secrets come from, where they go, and where they never stand.
+//! The sources and destinations of secrets, and where they must not appear.
 
 use std::fs;
 
@@ -172,7 +172,7 @@ fn output_file_is_private() {
         .run("verify --service-token-file secret")
         .succeeded();
 
-    // What is there stays, and no token is made for nothing.
+    // The existing file stays, and no token is created.
     let stderr = sandbox
         .run("create --name b --output-file secret")
         .failed(1);
@@ -199,14 +199,14 @@ fn output_file_is_private() {
     assert_eq!(
         fs::read_dir(&sandbox.path)
             .unwrap()
-            .filter(is_draft)
+            .filter(is_temporary)
             .count(),
         0
     );
 }
 
 #[cfg(unix)]
-fn is_draft(entry: &std::io::Result<fs::DirEntry>) -> bool {
+fn is_temporary(entry: &std::io::Result<fs::DirEntry>) -> bool {
     let name = entry.as_ref().unwrap().file_name();
     name.to_string_lossy().ends_with(".new")
 }
@@ -242,7 +242,7 @@ fn rejects_an_unusable_output_file_before_creating_a_token() {
     assert_eq!(
         fs::read_dir(&sandbox.path)
             .unwrap()
-            .filter(is_draft)
+            .filter(is_temporary)
             .count(),
         0
     );

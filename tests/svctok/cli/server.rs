@@ -1,4 +1,4 @@
-//! Tokens are managed at a server.
+//! Management of tokens at a server.
 
 use axum::http::StatusCode;
 use test_support::certificates::Authority;
@@ -9,7 +9,7 @@ use tower_service_token::testing::{Fault, FaultyStore};
 use crate::sandbox::{Sandbox, TOKEN, id_of};
 use crate::test_server::TestServer;
 
-/// A desk whose commands go to the server, with a token that has these scopes and roles.
+/// Returns a sandbox that uses the server, with a token that has these scopes and roles.
 fn sandbox_for(test_server: &TestServer, scopes: &[&str], roles: &[&str]) -> Sandbox {
     let token = test_server.create(scopes, roles);
     Sandbox::without_store()
@@ -101,8 +101,8 @@ fn bulk_deletion_requires_the_expected_count() {
         let hint = "\nhint: count the matching tokens again with --dry-run\n";
         assert!(stderr.ends_with(hint), "{stderr}");
         assert_eq!(active(), 4);
-        let said = sandbox.run("delete --label run=7 --expect 3").succeeded();
-        assert!(is_shown(&said) && said.starts_with("[SUCCESS] Service token deleted: "));
+        let deleted = sandbox.run("delete --label run=7 --expect 3").succeeded();
+        assert!(is_shown(&deleted) && deleted.starts_with("[SUCCESS] Service token deleted: "));
         assert_eq!(active(), 1);
     }
 }
@@ -144,14 +144,14 @@ fn failures_have_exit_codes_and_hints() {
     let test_server = TestServer::start();
     let admin = sandbox_for(&test_server, &["service-tokens:admin"], &[]);
     let minter = sandbox_for(&test_server, &["service-tokens:write"], &["a"]);
-    let stranger = Sandbox::without_store()
+    let unknown = Sandbox::without_store()
         .with("SVCTOK_URL", test_server.url())
         .with("SVCTOK_TOKEN", TOKEN);
-    let nobody = Sandbox::without_store().with("SVCTOK_URL", test_server.url());
-    let nowhere = Sandbox::without_store()
+    let without_token = Sandbox::without_store().with("SVCTOK_URL", test_server.url());
+    let unreachable = Sandbox::without_store()
         .with("SVCTOK_URL", "http://127.0.0.1:1")
         .with("SVCTOK_TOKEN", TOKEN);
-    for (sandbox, words, code, said) in [
+    for (sandbox, words, code, error) in [
         (&admin, "get 0000000000", 1, "there is no such token"),
         (&admin, "create --name x --label =", 2, "KEY=VALUE"),
         (&admin, "create --name x --scopes a\"", 1, "scopes/0: "),
@@ -168,17 +168,17 @@ fn failures_have_exit_codes_and_hints() {
             1,
             "missing roles or scopes of the token: b",
         ),
-        (&stranger, "list", 4, "SVCTOK_TOKEN"),
+        (&unknown, "list", 4, "SVCTOK_TOKEN"),
         (
-            &nobody,
+            &without_token,
             "list",
             4,
             "no token specified for http://127.0.0.1",
         ),
-        (&nowhere, "list", 4, "check that the server is running"),
+        (&unreachable, "list", 4, "check that the server is running"),
     ] {
         let stderr = sandbox.run(words).failed(code);
-        assert!(stderr.contains(said), "{words}: {stderr}");
+        assert!(stderr.contains(error), "{words}: {stderr}");
         assert!(stderr.starts_with("error: "), "{words}: {stderr}");
         assert!(
             !stderr.contains("svctok-7Hq2mX9bTe_Zk3"),

@@ -38,14 +38,14 @@ impl TestServer {
         Self::with_stores(store.clone(), store)
     }
 
-    /// With this certificate, for TLS.
+    /// Starts a server with TLS and this certificate.
     pub(crate) fn start_with(certificate: &Certificate) -> Self {
         let store = MemoryStore::new();
         let tls = acceptor(certificate);
         Self::with_api(store.clone(), store, Some(tls))
     }
 
-    /// Callers are found in `callers`, tokens are managed in `store`.
+    /// Starts a server that authenticates callers in `callers` and manages the tokens in `store`.
     pub(crate) fn with_stores(callers: impl TokenStore + Clone, store: impl TokenRegistry) -> Self {
         Self::with_api(callers, store, None)
     }
@@ -58,7 +58,7 @@ impl TestServer {
         Self::with_tokens(ServiceTokens::new(store), callers, tls)
     }
 
-    /// A server on which each call exceeds the time that a bulk revocation may take.
+    /// Starts a server on which each call exceeds the time limit of a bulk revocation.
     pub(crate) fn slow() -> Self {
         let store = MemoryStore::new();
         let tokens = ServiceTokens::new(store.clone()).with_clock(SkippingClock::default());
@@ -76,7 +76,7 @@ impl TestServer {
         test_server
     }
 
-    /// Whatever is asked for is answered with this status.
+    /// Starts a server that responds to every request with this status.
     pub(crate) fn with_status(status: StatusCode) -> Self {
         let app = Router::new().fallback(move || async move { status });
         Self::serve(app, None)
@@ -126,7 +126,7 @@ impl TestServer {
         &self.url
     }
 
-    /// The secret of a new token.
+    /// Creates a token and returns its secret.
     pub(crate) fn create(&self, scopes: &[&str], roles: &[&str]) -> String {
         let new = NewToken::new("caller")
             .with_scopes(scopes.iter().copied())
@@ -136,7 +136,7 @@ impl TestServer {
     }
 }
 
-/// A clock on which 16 s pass between two reads.
+/// A clock that advances by 16 s with each read.
 #[derive(Default)]
 struct SkippingClock(AtomicU32);
 
@@ -162,7 +162,7 @@ impl Listener for TlsListener {
     async fn accept(&mut self) -> (Self::Io, SocketAddr) {
         loop {
             let (stream, address) = self.listener.accept().await.unwrap();
-            // A client that does not trust us goes away.
+            // A client that does not trust the certificate closes the connection.
             if let Ok(stream) = self.acceptor.accept(stream).await {
                 return (stream, address);
             }

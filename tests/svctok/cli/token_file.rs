@@ -1,4 +1,4 @@
-//! A token file, as this tool and people write it.
+//! Changes of a token file that may be written by hand.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,7 +16,7 @@ use crate::sandbox::{CommandOutput, SVCTOK, Sandbox, TOKEN, id_of};
 
 const FILE: &str = "tokens.toml";
 
-/// As people write it.
+/// A file written by hand, with comments and mixed formatting.
 const HANDWRITTEN: &str = r#"# The tokens of our build machines.
 
 [[tokens]] # the first
@@ -69,7 +69,7 @@ impl Sandbox {
         records.iter().map(|it| it.name().to_owned()).collect()
     }
 
-    /// Everything in the directory but the home of the test.
+    /// Returns the files in the sandbox.
     fn files(&self) -> Vec<PathBuf> {
         let entries = fs::read_dir(&self.path).unwrap();
         entries.map(|it| it.unwrap().path()).collect()
@@ -87,7 +87,7 @@ impl Sandbox {
     }
 }
 
-/// What the layer decides of a token by this file.
+/// Returns the verdict on a token of this store.
 fn verdict_for(store: &FileStore, token: &str) -> Result<Principal, DenialKind> {
     let credential = Credential::new(PresentedToken::new(token).unwrap());
     let record: Option<TokenRecord> = match store.find_cached(&credential) {
@@ -299,7 +299,7 @@ fn new_token_is_appended() {
     }
 }
 
-/// The mark that some editors write, and tables within a line.
+/// With a byte order mark and inline tables.
 #[test]
 fn edits_inline_tokens_in_place() {
     let entry = "{ name = \"a\", id = \"7Hq2mX9bTe\", labels = { a = \"b\" }, digest = \"sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\" }";
@@ -322,7 +322,7 @@ fn edits_inline_tokens_in_place() {
     }
 }
 
-/// An id that is made from the digest would be another one after a rotation.
+/// Without an explicit id, a rotation would change the id, which is derived from the digest.
 #[test]
 fn rotation_keeps_a_derived_id() {
     let sandbox = sandbox_with(&HANDWRITTEN[..HANDWRITTEN.find("# the second").unwrap()]);
@@ -336,7 +336,7 @@ fn rotation_keeps_a_derived_id() {
 #[test]
 fn rejects_values_that_a_file_cannot_store() {
     let sandbox = sandbox_with(HANDWRITTEN);
-    for (words, said) in [
+    for (words, error) in [
         ("rotate 7Hq2mX9bTe --grace 1h", "as a grace period needs"),
         ("update 7Hq2mX9bTe --label x=", "a label must not be empty"),
         ("create --name x --label x=", "a label must not be empty"),
@@ -347,7 +347,7 @@ fn rejects_values_that_a_file_cannot_store() {
         ("delete 0000000000", "there is no such token"),
     ] {
         let stderr = sandbox.run(words).failed(1);
-        assert!(stderr.contains(said), "{words}: {stderr}");
+        assert!(stderr.contains(error), "{words}: {stderr}");
         assert!(!stderr.contains("a change may have been made"), "{stderr}");
         assert!(!stderr.contains(&TOKEN[18..]), "{stderr}");
         assert_eq!(sandbox.text(), HANDWRITTEN, "{words}");
@@ -358,7 +358,7 @@ fn rejects_values_that_a_file_cannot_store() {
 
 #[test]
 fn unreadable_file_is_reported_and_never_written() {
-    for (text, said) in [
+    for (text, error) in [
         (
             "[[tokens]]\nname = \"a\"\n",
             "line 1: token 1: `digest` is missing",
@@ -373,7 +373,7 @@ fn unreadable_file_is_reported_and_never_written() {
         let sandbox = sandbox_with(text);
         for words in ["create --name x", "delete 7Hq2mX9bTe", "list"] {
             let stderr = sandbox.run(words).failed(4);
-            assert!(stderr.contains(said), "{words}: {stderr}");
+            assert!(stderr.contains(error), "{words}: {stderr}");
             assert!(!stderr.contains(&TOKEN[18..]), "{stderr}");
             assert_eq!(sandbox.text(), text);
         }
@@ -442,13 +442,13 @@ fn killed_writer_leaves_a_complete_unlocked_file() {
     let mut known = sandbox.names();
     let (mut killed, mut done) = (0, 0);
     for round in 0..600_u32 {
-        // More rounds only if each writer so far was done before it could be killed.
+        // Further rounds are needed only if no writer was killed in time.
         if round >= 60 && killed > 0 {
             break;
         }
         let name = format!("n{round}");
         let mut child = sandbox.start(&format!("create --name {name}"));
-        // Somewhere within the time that a creation takes, later in each round.
+        // A moment during the creation, later in each round.
         std::thread::sleep(std::time::Duration::from_micros(
             u64::from(round % 60) * 500,
         ));
@@ -459,7 +459,7 @@ fn killed_writer_leaves_a_complete_unlocked_file() {
         assert!(new.is_empty() || new == [&name], "{new:?}");
         assert!(known.is_subset(&now));
         if output.status.success() {
-            assert_eq!(new, [&name], "what was acknowledged is lost");
+            assert_eq!(new, [&name], "an acknowledged creation is lost");
             done += 1;
         } else {
             killed += 1;
@@ -472,7 +472,7 @@ fn killed_writer_leaves_a_complete_unlocked_file() {
     assert_eq!(
         sandbox.files(),
         [sandbox.file(FILE)],
-        "what the killed ones left"
+        "killed processes left files"
     );
 }
 
@@ -493,7 +493,7 @@ fn write_keeps_mode_and_symlink() {
         assert_eq!(mode(&target), kept);
     }
     assert!(sandbox.file(FILE).symlink_metadata().unwrap().is_symlink());
-    // Only root can give a file away; whoever runs a service has to read it afterwards as before.
+    // Only root can change the owner of a file. A service under another user must still be able to read it.
     if chown(&target, Some(1), Some(1)).is_ok() {
         sandbox.create("--name owned");
         let owner = fs::metadata(&target).unwrap();
@@ -517,7 +517,7 @@ fn write_keeps_mode_and_symlink() {
 #[test]
 fn reports_an_unwritable_directory() {
     let sandbox = sandbox_with(HANDWRITTEN);
-    // In the way of the lock.
+    // Prevents the creation of the lock file.
     fs::create_dir(sandbox.file(".tokens.toml.lock")).unwrap();
     let stderr = sandbox.run("create --name x").failed(1);
     assert!(stderr.contains("cannot write"), "{stderr}");
@@ -539,7 +539,7 @@ fn reports_an_unwritable_directory() {
 #[test]
 fn empty_update_writes_nothing() {
     let sandbox = sandbox_with(HANDWRITTEN);
-    // In the way of anyone who would write.
+    // Prevents every write.
     fs::create_dir(sandbox.file(".tokens.toml.lock")).unwrap();
     sandbox.run("disable 7Hq2mX9bTe").succeeded();
     sandbox

@@ -1,6 +1,6 @@
-//! The documents in `transcripts/`, run command by command, each in a directory of its own.
+//! Runs the commands of the documents in `transcripts/`, each document in its own directory.
 //!
-//! `TRYCMD=dump` writes what is answered into `dump/`.
+//! `TRYCMD=dump` writes the actual output into `dump/`.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ use trycmd::schema::Bin;
 use crate::sandbox::{SVCTOK, Sandbox, TOKEN, make_store};
 use crate::test_server::TestServer;
 
-/// Runs a document whose store has a token of this name and these roles.
+/// Runs a document. Its store has one token.
 fn run_transcript(name: &str, document: &str, is_terminal: bool) {
     let sandbox = Sandbox::without_store();
     let test_server = TestServer::start();
