@@ -151,8 +151,8 @@ impl ServiceTokensClient {
     ///
     /// # Errors
     ///
-    /// Returns an error if there is no such token, it was revoked, it is not at the revision asked
-    /// for, a rule or the server's policy is broken, the caller may not make the change, no other
+    /// Returns an error if there is no such token, it was revoked, it is not at the required
+    /// revision, a rule or the server's policy is broken, the caller may not make the change, no other
     /// token could administer tokens afterwards, or the call [failed](ClientErrorKind).
     pub async fn update(
         &self,

@@ -22,24 +22,12 @@ Exit codes:
 
 ";
 
-/// The flags that may precede the command.
-const ACCESS_FLAGS: [&str; 6] = [
-    "url",
-    "store",
-    "context",
-    "service_token",
-    "service_token_file",
-    "service_token_stdin",
-];
-
 /// Returns the command line with its help.
 pub(crate) fn command() -> Command {
-    let command = Cli::command().mut_args(|arg| {
-        if ACCESS_FLAGS.contains(&arg.get_id().as_str()) {
-            arg.global(true).hide(true)
-        } else {
-            arg
-        }
+    // The flags of `AccessArgs` may precede the command; the help of each command has them.
+    let command = Cli::command().mut_args(|arg| match arg.get_help_heading() {
+        Some("Access" | "Token") => arg.global(true).hide(true),
+        _ => arg,
     });
     // The template is for `--help`, the text after the help for the manual.
     with_help(command, "svctok", ENVIRONMENT).after_help(ENVIRONMENT)

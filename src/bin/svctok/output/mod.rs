@@ -71,9 +71,7 @@ pub(crate) fn success(done: impl Display) -> String {
 
 /// Writes to stdout.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
-    let mut stdout = io::stdout().lock();
-    let written = stdout.write_all(text.as_bytes());
-    written.and_then(|()| stdout.flush()).map_err(|error| {
+    write_stdout(text).map_err(|error| {
         let kind = match error.kind() {
             ErrorKind::BrokenPipe => FailureKind::BrokenPipe,
             _ => FailureKind::Refused,
@@ -100,11 +98,13 @@ pub(crate) fn note_within(limit: Duration, text: impl Display) {
 /// Returns an error if the line cannot be written within `limit`.
 pub(crate) fn print_within(limit: Duration, line: &str) -> io::Result<()> {
     let line = format!("{line}\n");
-    within(limit, move || {
-        let mut stdout = io::stdout().lock();
-        stdout.write_all(line.as_bytes())?;
-        stdout.flush()
-    })
+    within(limit, move || write_stdout(&line))
+}
+
+fn write_stdout(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
 }
 
 /// A write to a full pipe without a reader blocks, so a separate thread makes it.

@@ -112,9 +112,8 @@ async fn delete_matching(
     output: Format,
 ) -> Result<(), Failure> {
     let mut deletion = Deletion {
-        ids: Vec::new(),
         remaining: expect,
-        effective_within: Duration::ZERO,
+        ..Deletion::default()
     };
     let progress = Progress::new(expect, output == Format::Table);
     let done = deletion.run(filter, tokens, &progress).await;
@@ -126,6 +125,7 @@ async fn delete_matching(
     done
 }
 
+#[derive(Default)]
 struct Deletion {
     ids: Vec<TokenId>,
     remaining: usize,

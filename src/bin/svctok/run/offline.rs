@@ -97,7 +97,7 @@ useDefault = true
 
 [[rules]]
 id = "{name}-service-token"
-description = "Service token ({prefix}…), which grants access to whoever has it"
+description = "Service token ({prefix}…), which grants access to anyone who has it"
 regex = '''\b{body}\b'''
 keywords = ["{}"]
 "#,
