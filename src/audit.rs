@@ -219,31 +219,26 @@ impl AuditSink for TracingAuditSink {
             actor = &*event.actor,
             token_id = %event.token_id,
             client = event.client_address.map(tracing::field::display),
-            changes = (!event.changes.is_empty()).then(|| tracing::field::display(DisplayChanges(&event.changes))),
+            changes = (!event.changes.is_empty()).then(|| tracing::field::display(describe_changes(&event.changes))),
             "service token",
         );
         let _ = event;
     }
 }
 
-/// Displays changes as `name: "old" to "new", description: none to "nightly"`.
+/// Formats changes as `name: "old" to "new", description: none to "nightly"`.
 #[cfg(feature = "tracing")]
-struct DisplayChanges<'a>(&'a [FieldChange]);
-
-#[cfg(feature = "tracing")]
-impl fmt::Display for DisplayChanges<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let quoted = |value: &Option<String>| match value {
-            None => "none".to_owned(),
-            Some(value) => {
-                let value = value.replace('\\', r"\\").replace('"', "\\\"");
-                format!("\"{}\"", crate::text::escape_invisible(&value))
-            }
-        };
-        let changes = self.0.iter().map(|change| {
-            let (before, after) = (quoted(&change.before), quoted(&change.after));
-            format!("{}: {before} to {after}", change.field)
-        });
-        f.write_str(&changes.collect::<Vec<_>>().join(", "))
-    }
+fn describe_changes(changes: &[FieldChange]) -> String {
+    let quoted = |value: &Option<String>| match value {
+        None => "none".to_owned(),
+        Some(value) => {
+            let value = value.replace('\\', r"\\").replace('"', "\\\"");
+            format!("\"{}\"", crate::text::escape_invisible(&value))
+        }
+    };
+    let changes = changes.iter().map(|change| {
+        let (before, after) = (quoted(&change.before), quoted(&change.after));
+        format!("{}: {before} to {after}", change.field)
+    });
+    changes.collect::<Vec<_>>().join(", ")
 }

@@ -31,10 +31,8 @@ mod extract;
 mod future;
 mod guard;
 mod layer;
-mod service;
 
 #[cfg(feature = "axum")]
 pub use self::extract::{AccessPolicy, Authorized};
 pub use self::future::GuardFuture;
-pub use self::layer::{RequireRolesLayer, RequireScopesLayer};
-pub use self::service::{RequireRoles, RequireScopes};
+pub use self::layer::{RequireRoles, RequireRolesLayer, RequireScopes, RequireScopesLayer};

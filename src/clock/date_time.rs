@@ -15,18 +15,18 @@ pub(crate) enum ParseDateTimeError {
     OutOfRange,
 }
 
-/// Parses a text as the start of its time: of a date, midnight UTC.
+/// Parses a date or time as a start. A date starts at midnight UTC.
+#[cfg(any(feature = "file", test))]
 pub(crate) fn parse_start(text: &str) -> Result<SystemTime, ParseDateTimeError> {
     parse(text, 0)
 }
 
-/// Parses a text as the end of its time: of a date, the next midnight UTC.
+/// Parses a date or time as an end. A date ends at the next midnight UTC.
 pub(crate) fn parse_end(text: &str) -> Result<SystemTime, ParseDateTimeError> {
     parse(text, 1)
 }
 
-/// Returns whether this is midnight UTC, which is where the expiry of a date is: at the end of its
-/// day.
+/// Returns whether the time is midnight UTC, as the expiry at the end of a day is.
 pub(crate) fn is_midnight(time: SystemTime) -> bool {
     let day = Duration::from_secs(24 * 60 * 60).as_nanos();
     match time.duration_since(SystemTime::UNIX_EPOCH) {
@@ -36,8 +36,9 @@ pub(crate) fn is_midnight(time: SystemTime) -> bool {
 }
 
 fn parse(text: &str, days_after_date: i64) -> Result<SystemTime, ParseDateTimeError> {
-    // jiff reads more than is promised here, such as `2026-1-2` and times without a zone.
-    let time: Timestamp = if has_shape(text, b"0000-00-00") {
+    // jiff parses more than is documented here, such as `2026-1-2` and times without an offset.
+    let shape = shape(text);
+    let time: Timestamp = if shape == "0000-00-00" {
         let date: Date = text.parse().map_err(|_| ParseDateTimeError::Nonexistent)?;
         let date = date
             .checked_add(days_after_date.days())
@@ -46,7 +47,7 @@ fn parse(text: &str, days_after_date: i64) -> Result<SystemTime, ParseDateTimeEr
         midnight
             .map_err(|_| ParseDateTimeError::OutOfRange)?
             .timestamp()
-    } else if is_rfc_3339(text) {
+    } else if is_rfc_3339(&shape) {
         text.parse().map_err(|_| ParseDateTimeError::Nonexistent)?
     } else {
         return Err(ParseDateTimeError::Malformed);
@@ -54,33 +55,21 @@ fn parse(text: &str, days_after_date: i64) -> Result<SystemTime, ParseDateTimeEr
     Ok(time.into())
 }
 
-/// Matches a text against a shape. `0` matches any digit; letters match in either case.
-fn has_shape(text: &str, shape: &[u8]) -> bool {
-    text.len() == shape.len()
-        && text.bytes().zip(shape).all(|(byte, &shape)| match shape {
-            b'0' => byte.is_ascii_digit(),
-            _ => byte.eq_ignore_ascii_case(&shape),
-        })
+/// Returns the text in upper case with every digit replaced by `0`.
+fn shape(text: &str) -> String {
+    text.to_ascii_uppercase()
+        .replace(|char: char| char.is_ascii_digit(), "0")
 }
 
-fn is_rfc_3339(text: &str) -> bool {
-    const SECONDS: &[u8] = b"0000-00-00T00:00:00";
-    let Some((seconds, rest)) = text.split_at_checked(SECONDS.len()) else {
+fn is_rfc_3339(shape: &str) -> bool {
+    let Some(rest) = shape.strip_prefix("0000-00-00T00:00:00") else {
         return false;
     };
-    let offset = match rest.strip_prefix('.') {
-        Some(fraction) => {
-            let offset = fraction.trim_start_matches(|char: char| char.is_ascii_digit());
-            if offset.len() == fraction.len() {
-                return false;
-            }
-            offset
-        }
+    let offset = match rest.strip_prefix(".0") {
+        Some(fraction) => fraction.trim_start_matches('0'),
         None => rest,
     };
-    let is_offset = has_shape(offset, b"Z")
-        || (offset.starts_with(['+', '-']) && has_shape(&offset[1..], b"00:00"));
-    has_shape(seconds, SECONDS) && is_offset
+    matches!(offset, "Z" | "+00:00" | "-00:00")
 }
 
 #[cfg(test)]

@@ -12,10 +12,6 @@
 //! assert_eq!(clock.now(), SystemTime::UNIX_EPOCH + Duration::from_secs(60));
 //! ```
 
-#[cfg_attr(
-    not(any(feature = "file", test)),
-    expect(dead_code, reason = "only token files have start dates")
-)]
 pub(crate) mod date_time;
 #[cfg(any(feature = "client", feature = "introspection", feature = "postgres"))]
 mod jitter;

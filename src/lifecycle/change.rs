@@ -156,8 +156,8 @@ impl ServiceTokens {
         next: impl Fn(&TokenRecord, &Rights, SystemTime) -> Result<TokenRecord, LifecycleError>,
     ) -> Result<ChangedToken, LifecycleError> {
         let mut first_digest = None;
+        let is_conditional = revision.is_some() && !self.is_revision_ambiguous;
         for _ in 0..MAX_ATTEMPTS {
-            let is_conditional = revision.is_some() && !self.is_revision_ambiguous;
             let rights = self.rights(is_conditional).await?;
             let before = self.get(id).await?;
             rights.check_change(&before)?;
@@ -171,7 +171,10 @@ impl ServiceTokens {
             if action == AuditAction::Rotated && digest != *before.digest() {
                 return Err(LifecycleError::ConcurrentRotation);
             }
-            let write = self.build_write(action, &before, &rights, &next)?;
+            let now = self.clock.now();
+            let after = next(&before, &rights, now)?.with_updated_at(now);
+            rights.check(Some(&before), &after)?;
+            let write = self.change_write(action, &before, after, &rights, now);
             if write.event().changes().is_empty() && action != AuditAction::Rotated {
                 return Ok(self.changed(before));
             }
@@ -187,23 +190,21 @@ impl ServiceTokens {
         Err(StoreError::unavailable("too many concurrent updates to this token").into())
     }
 
-    fn build_write(
+    fn change_write(
         &self,
         action: AuditAction,
         before: &TokenRecord,
+        after: TokenRecord,
         rights: &Rights,
-        next: impl Fn(&TokenRecord, &Rights, SystemTime) -> Result<TokenRecord, LifecycleError>,
-    ) -> Result<Write, LifecycleError> {
-        let now = self.clock.now();
-        let after = next(before, rights, now)?.with_updated_at(now);
-        rights.check(Some(before), &after)?;
+        now: SystemTime,
+    ) -> Write {
         // A rotation does not end a token: its holder continues with the new secret.
         let needs_admin_check = action != AuditAction::Rotated
             && !self.allows_last_admin_removal
             && !self.actor.is_possession()
             && reduces_administration(before, &after, now);
         let write = self.write(action, before, after, rights);
-        Ok(write.with_last_admin_check(needs_admin_check.then_some(now)))
+        write.with_last_admin_check(needs_admin_check.then_some(now))
     }
 
     fn changed(&self, record: TokenRecord) -> ChangedToken {

@@ -69,9 +69,8 @@ impl Expiry {
             // Such a time cannot be displayed, so the token would appear to have no expiry.
             ExpiryKind::At(time) if Timestamp::try_from(*time).is_err() => Err(ExpiryError::TooFar),
             ExpiryKind::At(time) => Ok(Some(*time)),
-            ExpiryKind::After(span) if span.is_zero() => Err(ExpiryError::Zero),
-            ExpiryKind::After(span) if span.is_negative() => Err(ExpiryError::Negative),
             ExpiryKind::After(span) => {
+                check_span(span)?;
                 let now = Timestamp::try_from(now).map_err(|_| ExpiryError::TooFar)?;
                 let end = now.to_zoned(TimeZone::UTC).checked_add(*span);
                 let end = end.map_err(|_| ExpiryError::TooFar)?;
@@ -92,13 +91,16 @@ impl FromStr for Expiry {
             Err(ParseDateTimeError::Malformed) => {}
         }
         let span: Span = text.parse().map_err(|_| ExpiryError::Malformed)?;
-        if span.is_zero() {
-            return Err(ExpiryError::Zero);
-        }
-        if span.is_negative() {
-            return Err(ExpiryError::Negative);
-        }
+        check_span(&span)?;
         Ok(Self(ExpiryKind::After(span)))
+    }
+}
+
+fn check_span(span: &Span) -> Result<(), ExpiryError> {
+    match span.signum() {
+        0 => Err(ExpiryError::Zero),
+        -1 => Err(ExpiryError::Negative),
+        _ => Ok(()),
     }
 }
 

@@ -4,7 +4,7 @@ use super::actor::{Holder, Kind};
 use super::diff::changed_fields;
 use super::{LifecycleError, ServiceTokens};
 use crate::audit::{AuditAction, AuditEvent};
-use crate::registry::{Authority, AuthorityError, Write};
+use crate::registry::{ActorToken, Authority, AuthorityError, Write};
 use crate::store::{ADMIN_SCOPE, DenialKind, StoreError, TokenRecord, TokenState, verdict};
 use crate::token::TokenId;
 
@@ -65,7 +65,7 @@ impl ServiceTokens {
         let (authority, record) = match &self.actor.kind {
             Kind::Operator(_) => return Ok(Rights::default()),
             Kind::Possession(_, digest) => {
-                let authority = Authority::for_possession(*digest, self.clock.clone());
+                let authority = Authority::new(ActorToken::Target(*digest), self.clock.clone());
                 (authority, None)
             }
             Kind::Holder(holder) => {
@@ -90,7 +90,8 @@ impl ServiceTokens {
             if !holder.holds(&record) {
                 return Err(reject_actor(DenialKind::Unknown));
             }
-            let authority = Authority::for_registered_token(id, digest, self.clock.clone());
+            let actor = ActorToken::Registered(id, digest);
+            let authority = Authority::new(actor, self.clock.clone());
             return Ok((authority, record));
         }
         let (Some(store), Some(credential)) = (&self.actor_store, &holder.credential) else {
@@ -106,7 +107,8 @@ impl ServiceTokens {
         }
         let record = found.filter(|record| record.id() == id && holder.holds(record));
         let record = record.ok_or_else(|| reject_actor(DenialKind::Unknown))?;
-        let authority = Authority::for_external_token(record.clone(), digest, self.clock.clone());
+        let actor = ActorToken::External(record.clone(), digest);
+        let authority = Authority::new(actor, self.clock.clone());
         Ok((authority, record))
     }
 

@@ -73,7 +73,7 @@ impl OptionalFailureLimit {
     pub(crate) fn accepted(&self, digest: &TokenDigest) {
         #[cfg(feature = "tokio")]
         if let Some(limit) = &self.limit {
-            limit.remember(digest);
+            limit.lookups.remember(digest);
         }
         let _ = digest;
     }
@@ -82,7 +82,7 @@ impl OptionalFailureLimit {
     pub(crate) fn rejected(&self, digest: &TokenDigest) {
         #[cfg(feature = "tokio")]
         if let Some(limit) = &self.limit {
-            limit.forget(digest);
+            limit.lookups.forget(digest);
         }
         let _ = digest;
     }

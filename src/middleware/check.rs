@@ -73,7 +73,7 @@ impl ResponseHeaders {
 }
 
 impl Checker {
-    /// Marks the credential sensitive, and decides if the store answers from memory.
+    /// Marks the credential sensitive, and checks it if the store has it in memory.
     pub(super) fn check(&self, headers: &mut HeaderMap) -> Checked {
         let credential = match self.read(headers) {
             Ok(Some(credential)) => credential,
@@ -223,7 +223,7 @@ impl Checker {
             .inspect_err(|rejection| self.audit_rejection(rejection, origin))
     }
 
-    /// Returns the refusal of a change whose actor's token is no longer accepted.
+    /// Creates the rejection of a change whose actor's token is no longer accepted.
     #[cfg(feature = "api")]
     pub(crate) fn reject_actor(&self, kind: DenialKind) -> Rejection {
         self.reject(reason(kind))
@@ -283,7 +283,7 @@ fn reason(kind: DenialKind) -> RejectionReason {
     }
 }
 
-/// Returns the denial of a known token for this reason.
+/// Returns the kind of denial for this reason, if it is one of a known token.
 fn denial_kind(of: RejectionReason) -> Option<DenialKind> {
     [
         DenialKind::Revoked,
@@ -296,7 +296,7 @@ fn denial_kind(of: RejectionReason) -> Option<DenialKind> {
     .find(|kind| reason(*kind) == of)
 }
 
-/// Returns whether a refusal for this reason counts against its client.
+/// Returns whether a rejection for this reason counts as a failure of its client.
 fn is_failure(reason: RejectionReason) -> bool {
     matches!(
         reason,

@@ -43,7 +43,8 @@ impl ServiceTokenLayer {
                 optional: false,
                 strip_credential: false,
                 last_used: None,
-                audit: default_audit(),
+                // Without the feature, nothing receives the events, so none are created.
+                audit: cfg!(feature = "tracing").then(|| Arc::new(TracingAuditSink) as _),
                 failures: OptionalFailureLimit::default(),
                 response_headers: None,
             }),
@@ -251,11 +252,11 @@ impl<S, R: Clone> Layer<S> for ServiceTokenLayer<R> {
     type Service = ServiceToken<S, R>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        ServiceToken::new(
+        ServiceToken {
             inner,
-            Arc::clone(&self.checker),
-            self.rejection_response.clone(),
-        )
+            checker: Arc::clone(&self.checker),
+            rejection_response: self.rejection_response.clone(),
+        }
     }
 }
 
@@ -268,12 +269,6 @@ impl<R> fmt::Debug for ServiceTokenLayer<R> {
     }
 }
 
-/// Without the feature nothing receives events, so none is made.
-fn default_audit() -> Option<Arc<dyn AuditSink>> {
-    let sink: Arc<dyn AuditSink> = Arc::new(TracingAuditSink);
-    cfg!(feature = "tracing").then_some(sink)
-}
-
 fn vary(sources: &CredentialSources) -> HeaderValue {
     let names: Vec<&str> = sources.names().map(canonical_name).collect();
     if names == ["Authorization", "X-API-Key"] {
@@ -283,7 +278,7 @@ fn vary(sources: &CredentialSources) -> HeaderValue {
     HeaderValue::try_from(names.join(", ")).expect("header names are visible ASCII")
 }
 
-/// Spelled as in the documents of the field. Header names are case-insensitive.
+/// Returns the usual spelling of a header name.
 fn canonical_name(name: &HeaderName) -> &str {
     match name.as_str() {
         "authorization" => "Authorization",

@@ -17,19 +17,9 @@ use crate::reject::{Anonymous, ProblemJson, ResponseForRejection};
 /// Created by [`ServiceTokenLayer`](super::ServiceTokenLayer). See the [module](super).
 #[derive(Clone)]
 pub struct ServiceToken<S, R = ProblemJson> {
-    inner: S,
-    checker: Arc<Checker>,
-    rejection_response: R,
-}
-
-impl<S, R> ServiceToken<S, R> {
-    pub(super) fn new(inner: S, checker: Arc<Checker>, rejection_response: R) -> Self {
-        Self {
-            inner,
-            checker,
-            rejection_response,
-        }
-    }
+    pub(super) inner: S,
+    pub(super) checker: Arc<Checker>,
+    pub(super) rejection_response: R,
 }
 
 impl<S, R, ReqBody, ResBody> Service<Request<ReqBody>> for ServiceToken<S, R>

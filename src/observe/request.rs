@@ -13,8 +13,8 @@ use crate::limits::ClientAddress;
 #[cfg(any(feature = "api", feature = "tracing"))]
 use crate::token::TokenId;
 
-/// The request that an event is about. Creating one copies references only; without the feature
-/// `tracing` it is empty.
+/// The request of a log event. Creating one copies only references. Without the feature `tracing` it
+/// is empty.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RequestInfo {
     #[cfg(feature = "tracing")]
@@ -24,7 +24,7 @@ pub(crate) struct RequestInfo {
 #[cfg(feature = "tracing")]
 #[derive(Clone, Debug, Default)]
 struct Fields {
-    /// Not yet known to be valid.
+    /// May be invalid.
     request_id: Option<HeaderValue>,
     caller: Option<TokenId>,
     client: Option<ClientAddress>,
@@ -51,7 +51,7 @@ impl RequestInfo {
         self
     }
 
-    /// Adds the token that the request is made with. One that is known already stays.
+    /// Adds the token of the request, unless there is one already.
     #[cfg(feature = "api")]
     pub(crate) fn with_caller(mut self, caller: Option<TokenId>) -> Self {
         self.fields.caller = self.fields.caller.or(caller);
@@ -67,15 +67,12 @@ impl RequestInfo {
         id.filter(|id| is_valid(id))?.to_str().ok()
     }
 
-    #[cfg_attr(
-        not(feature = "api"),
-        expect(clippy::unused_self, reason = "only APIs have endpoints")
-    )]
     pub(super) fn endpoint(&self) -> Option<String> {
         #[cfg(feature = "api")]
         if let Some((method, path)) = &self.fields.endpoint {
             return Some(format!("{method} {}", path.as_str()));
         }
+        let _ = self;
         None
     }
 

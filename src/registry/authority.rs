@@ -24,7 +24,7 @@ pub(crate) struct Authority {
 
 /// Where the token of the actor is stored, and the digest that the actor presented.
 #[derive(Clone, Debug)]
-enum ActorToken {
+pub(crate) enum ActorToken {
     /// In the registry that is changed, which reads it again in the same transaction.
     Registered(TokenId, TokenDigest),
     /// In another store, which returned this record just before the write.
@@ -34,31 +34,7 @@ enum ActorToken {
 }
 
 impl Authority {
-    /// Creates the authority of the holder of a token in the registry.
-    pub(crate) fn for_registered_token(
-        id: TokenId,
-        digest: TokenDigest,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
-        Self::new(ActorToken::Registered(id, digest), clock)
-    }
-
-    /// Creates the authority of the holder of a token in another store, which returned this record
-    /// just before the write.
-    pub(crate) fn for_external_token(
-        record: TokenRecord,
-        digest: TokenDigest,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
-        Self::new(ActorToken::External(record, digest), clock)
-    }
-
-    /// Creates the authority to revoke the token whose secret was presented, in any state.
-    pub(crate) fn for_possession(digest: TokenDigest, clock: Arc<dyn Clock>) -> Self {
-        Self::new(ActorToken::Target(digest), clock)
-    }
-
-    fn new(actor: ActorToken, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(actor: ActorToken, clock: Arc<dyn Clock>) -> Self {
         Self {
             actor,
             clock,

@@ -9,7 +9,7 @@ use super::{ChangeListener, Credential, FeedStatus, StoreError, TokenRecord};
 /// Looks up service tokens on the request path.
 ///
 /// Implement this trait to authenticate against your own table or service. A store only finds
-/// records. The [verdict](super::verdict) decides for every store whether a token is revoked, expired
+/// records. The [verdict](super::verdict()) decides for every store whether a token is revoked, expired
 /// or rotated away, so an implementation cannot get that wrong.
 ///
 /// Return `Ok(None)` only if the token does not exist. If the lookup itself fails, return an error:

@@ -46,14 +46,16 @@ pub fn verdict(
         .map_or(&TokenDigest::NONE, TokenRecord::digest);
     let is_current = known == credential.digest();
     let Some(record) = found else {
-        return Err(Denial::anonymous(DenialKind::Unknown));
+        return Err(Denial {
+            kind: DenialKind::Unknown,
+            token_id: None,
+        });
     };
     match check(&record, credential.digest(), is_current, clock) {
         Ok(()) => Ok(Principal::new(record, !is_current)),
-        Err(DenialKind::WrongDigest) => Err(Denial::anonymous(DenialKind::WrongDigest)),
         Err(kind) => Err(Denial {
             kind,
-            token_id: Some(record.id()),
+            token_id: (kind != DenialKind::WrongDigest).then(|| record.id()),
         }),
     }
 }
@@ -138,13 +140,6 @@ pub enum DenialKind {
 }
 
 impl Denial {
-    fn anonymous(kind: DenialKind) -> Self {
-        Self {
-            kind,
-            token_id: None,
-        }
-    }
-
     /// Returns the kind of the denial.
     pub fn kind(&self) -> DenialKind {
         self.kind

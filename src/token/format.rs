@@ -75,7 +75,7 @@ impl TokenFormat {
     ///
     /// Returns an error if the generator fails; there is no weaker fallback.
     pub fn mint(&self) -> Result<MintedToken, MintError> {
-        MintedToken::generate(self.prefix())
+        MintedToken::generate(self.prefix(), None)
     }
 
     /// Mints a new secret for an existing id, as a rotation does.
@@ -84,7 +84,7 @@ impl TokenFormat {
     ///
     /// As [`mint`](Self::mint).
     pub fn mint_with_id(&self, id: TokenId) -> Result<MintedToken, MintError> {
-        MintedToken::generate_with_id(self.prefix(), id)
+        MintedToken::generate(self.prefix(), Some(id))
     }
 
     /// Returns the redacted text of a token with this id.

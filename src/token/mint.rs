@@ -9,9 +9,6 @@ use super::presented::PresentedToken;
 pub(super) const SECRET_DIGITS: usize = 24;
 pub(super) const CHECKSUM_DIGITS: usize = 6;
 
-/// The digits of the id and of the secret.
-const RANDOM_DIGITS: usize = TokenId::DIGITS + SECRET_DIGITS;
-
 /// A newly minted token with its secret.
 ///
 /// Show [`expose_secret`](Self::expose_secret) once and store only the digest. The text is zeroed
@@ -22,30 +19,24 @@ pub struct MintedToken {
 }
 
 impl MintedToken {
-    pub(super) fn generate(prefix: &str) -> Result<Self, MintError> {
-        let digits = random_digits::<RANDOM_DIGITS>()?;
-        let (id, secret) = digits.split_at(TokenId::DIGITS);
-        Ok(Self::assemble(prefix, id, secret))
-    }
-
-    /// Generates a new secret for this id.
-    pub(super) fn generate_with_id(prefix: &str, id: TokenId) -> Result<Self, MintError> {
+    /// Generates a token with this id, or with a random one.
+    pub(super) fn generate(prefix: &str, id: Option<TokenId>) -> Result<Self, MintError> {
+        let id = match id {
+            Some(id) => id.digits(),
+            None => *random_digits()?,
+        };
         let secret = random_digits::<SECRET_DIGITS>()?;
-        Ok(Self::assemble(prefix, &id.digits(), &*secret))
-    }
-
-    fn assemble(prefix: &str, id: &[u8], secret: &[u8]) -> Self {
-        let length = prefix.len() + RANDOM_DIGITS + 1 + CHECKSUM_DIGITS;
+        let length = prefix.len() + TokenId::DIGITS + 1 + SECRET_DIGITS + CHECKSUM_DIGITS;
         // Allocated with its final capacity, because growing would leave a copy in memory.
         let mut text = Zeroizing::new(String::with_capacity(length));
         text.push_str(prefix);
-        push_ascii(&mut text, id);
+        push_ascii(&mut text, &id);
         text.push('_');
-        push_ascii(&mut text, secret);
+        push_ascii(&mut text, &*secret);
         let sum = crc32fast::hash(text.as_bytes());
         push_ascii(&mut text, &base62::encode::<CHECKSUM_DIGITS>(sum.into()));
-        let id = TokenId::from_digits(id).expect("ten base62 digits");
-        Self { text, id }
+        let id = TokenId::from_digits(&id).expect("ten base62 digits");
+        Ok(Self { text, id })
     }
 
     /// Returns the token's public id.

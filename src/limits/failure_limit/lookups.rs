@@ -38,7 +38,7 @@ const ABANDONED_TIMEOUT: Duration = Duration::from_secs(5);
 const REMEMBER_DURATION: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Admits lookups, immediately or from the queue.
-pub(super) struct Lookups {
+pub(in crate::limits) struct Lookups {
     clock: Arc<dyn Clock>,
     /// When the tokens with these digests were last accepted by a lookup.
     accepted: Cache<[u8; 32], Duration>,
@@ -120,13 +120,13 @@ impl Lookups {
     }
 
     /// Remembers a token that a lookup accepted.
-    pub(super) fn remember(&self, digest: &TokenDigest) {
+    pub(in crate::limits) fn remember(&self, digest: &TokenDigest) {
         self.accepted
             .insert(*digest.as_bytes(), self.clock.monotonic());
     }
 
     /// Forgets a token that a lookup did not accept.
-    pub(super) fn forget(&self, digest: &TokenDigest) {
+    pub(in crate::limits) fn forget(&self, digest: &TokenDigest) {
         self.accepted.remove(digest.as_bytes());
     }
 

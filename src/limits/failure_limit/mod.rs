@@ -78,7 +78,7 @@ pub struct FailureLimit {
     settings: Settings,
     clock: Arc<dyn Clock>,
     budgets: Arc<Mutex<Budgets>>,
-    lookups: Arc<Lookups>,
+    pub(super) lookups: Arc<Lookups>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -202,16 +202,6 @@ impl FailureLimit {
             Class::OverBudget
         };
         self.lookups.admit(digest, client, class).await
-    }
-
-    /// Remembers that a lookup accepted this token.
-    pub(super) fn remember(&self, digest: &TokenDigest) {
-        self.lookups.remember(digest);
-    }
-
-    /// Forgets a token that a lookup did not accept.
-    pub(super) fn forget(&self, digest: &TokenDigest) {
-        self.lookups.forget(digest);
     }
 
     /// Counts a failure. Returns when to retry if the budget is exhausted.

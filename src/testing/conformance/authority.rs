@@ -7,7 +7,7 @@ use super::records::{at, digest, id, plain_record, write};
 use crate::clock::ManualClock;
 use crate::digest::TokenDigest;
 use crate::principal::Requirement;
-use crate::registry::{Authority, AuthorityError, RegistryError, TokenRegistry, Write};
+use crate::registry::{ActorToken, Authority, AuthorityError, RegistryError, TokenRegistry, Write};
 use crate::store::{DenialKind, TokenRecord, TokenState};
 
 /// The time at which every write is authorized.
@@ -36,7 +36,8 @@ pub(super) fn target(number: i64) -> TokenRecord {
 
 /// Returns the authority of a caller that presented the secret with this digest.
 pub(super) fn authority_of(number: i64, presented: TokenDigest) -> Authority {
-    Authority::for_registered_token(id(number), presented, Arc::new(ManualClock::new(at(NOW))))
+    let actor = ActorToken::Registered(id(number), presented);
+    Authority::new(actor, Arc::new(ManualClock::new(at(NOW))))
 }
 
 /// Returns the authority of the holder of the token that [`actor`] returns.
