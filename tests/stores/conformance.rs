@@ -444,7 +444,7 @@ fn conformance_detects_each_defect() {
         ),
         (
             Defect::IgnoresThePreviousRecord,
-            "update with the authority of a token that lost a role of its targets",
+            "update with the authority of a token without a role of its targets",
         ),
         (
             Defect::AuthorizesBeforeTheTransaction,

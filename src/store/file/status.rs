@@ -32,7 +32,6 @@ pub(super) fn report_loaded(tokens: usize) {
     metrics::counter!("service_token_file_reloads_total", "outcome" => "loaded").increment(1);
     #[cfg(feature = "tracing")]
     tracing::info!(target: "tower_service_token", tokens, "the token file is in use");
-    #[cfg(not(feature = "tracing"))]
     let _ = tokens;
 }
 
@@ -51,6 +50,5 @@ pub(super) fn report_failed(error: &FileStoreError, tokens: usize) {
             "the token file cannot be used; the tokens read before stay in use",
         );
     }
-    #[cfg(not(feature = "tracing"))]
     let _ = (error, tokens);
 }

@@ -5,10 +5,8 @@ const SECRET_AND_CHECKSUM: usize = 30;
 /// Returns the line, counted from 1, of the first text that has the form of a
 /// [token](crate::token), with any prefix and checksum. Comments are searched too.
 pub(super) fn find_token_line(text: &str) -> Option<usize> {
-    let found = text
-        .lines()
-        .position(|line| words(line).any(contains_token))?;
-    Some(found + 1)
+    let mut lines = text.lines();
+    Some(lines.position(|line| words(line).any(contains_token))? + 1)
 }
 
 fn words(line: &str) -> impl Iterator<Item = &str> {
@@ -19,9 +17,8 @@ fn words(line: &str) -> impl Iterator<Item = &str> {
 fn contains_token(word: &str) -> bool {
     word.match_indices('_').any(|(index, _)| {
         let (before, behind) = (&word[..index], &word[index + 1..]);
-        let digits = behind.bytes().take(SECRET_AND_CHECKSUM);
-        let is_secret = behind.len() >= SECRET_AND_CHECKSUM
-            && digits.into_iter().all(|byte| byte.is_ascii_alphanumeric());
+        let secret = behind.as_bytes().first_chunk::<SECRET_AND_CHECKSUM>();
+        let is_secret = secret.is_some_and(|secret| secret.iter().all(u8::is_ascii_alphanumeric));
         is_secret && ends_in_prefix_and_id(before)
     })
 }

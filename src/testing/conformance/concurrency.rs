@@ -115,11 +115,8 @@ async fn rejects_writes_that_begin_after_a_revocation(
     let writes = targets.clone().map(async |number| {
         for attempt in 0.. {
             let begins_late = is_revoked.load(Ordering::SeqCst);
-            let next = store
-                .stored(number)
-                .await
-                .with_name(format!("write {attempt}"));
-            let next = write_by(next, &presented);
+            let next = store.stored(number).await;
+            let next = write_by(next.with_name(format!("write {attempt}")), &presented);
             // A different number for each writer, so that the revocation meets each stage of a
             // write.
             for _ in 0..=number % 4 {
@@ -136,26 +133,26 @@ async fn rejects_writes_that_begin_after_a_revocation(
             );
         }
     });
-    let revisions = async || {
-        let records = targets.clone().map(|number| store.stored(number));
-        let records = join_all(records).await;
-        records
-            .iter()
-            .map(TokenRecord::revision)
-            .collect::<Vec<_>>()
-    };
     let revocation = async {
         tokio::task::yield_now().await;
         let record = store.stored(base).await;
         store.update(record.with_state(TokenState::Revoked)).await;
         // A write may precede the revocation. From here on, the stored records are final.
         is_revoked.store(true, Ordering::SeqCst);
-        revisions().await
+        revisions(store, targets.clone()).await
     };
     let (_, final_revisions) = join(join_all(writes), revocation).await;
     assert_eq!(
-        revisions().await,
+        revisions(store, targets.clone()).await,
         final_revisions,
         "a write was made after its actor's token was revoked"
     );
+}
+
+async fn revisions(
+    store: &Fixture<impl TokenRegistry>,
+    numbers: impl Iterator<Item = i64>,
+) -> Vec<u64> {
+    let records = join_all(numbers.map(|number| store.stored(number))).await;
+    records.iter().map(TokenRecord::revision).collect()
 }

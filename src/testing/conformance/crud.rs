@@ -69,14 +69,11 @@ async fn update_requires_the_stored_revision(store: &Fixture<impl TokenRegistry>
     let unknown = store.0.update(&write(plain_record(2))).await;
     assert_rejected(&unknown, &RegistryError::UnknownId, "an unknown id");
     let next = plain_record(1).with_state(TokenState::Disabled);
+    let reason = RegistryError::RevisionMismatch;
     for revision in [6, 8] {
         let outcome = write(next.clone().with_revision(revision));
         let outcome = store.0.update(&outcome).await;
-        assert_rejected(
-            &outcome,
-            &RegistryError::RevisionMismatch,
-            "another revision",
-        );
+        assert_rejected(&outcome, &reason, "another revision");
     }
     store.assert_stored(&full_record(1)).await;
     let updated = store.update(next.clone().with_revision(7)).await;
@@ -112,17 +109,12 @@ async fn deleted_tokens_are_not_found(store: &Fixture<impl TokenRegistry>) {
     let delete = async |record| store.0.delete(&write(record)).await;
     store.insert([full_record(1), plain_record(2)]).await;
     let outdated = delete(full_record(1).with_revision(6)).await;
-    assert_rejected(
-        &outdated,
-        &RegistryError::RevisionMismatch,
-        "another revision",
-    );
+    let reason = RegistryError::RevisionMismatch;
+    assert_rejected(&outdated, &reason, "another revision");
     store.assert_found(1, &full_record(1)).await;
     store.delete(full_record(1)).await;
     for number in [1, 1001] {
-        store
-            .assert_not_found(number, "a secret of a deleted token")
-            .await;
+        store.assert_not_found(number, "a deleted token").await;
     }
     store.assert_absent(1).await;
     let unknown = delete(full_record(1)).await;

@@ -34,7 +34,7 @@ fn checked_write(record: TokenRecord) -> Write {
 
 async fn assert_is_last(store: &Fixture<impl TokenRegistry>, number: i64, beside: &str) {
     let record = store.stored(number).await;
-    let none: [&str; 0] = [];
+    let (none, reason): ([&str; 0], _) = ([], RegistryError::LastAdmin);
     let what = |change| format!("the last administrator, beside {beside}, removed by {change}");
     for (change, next) in [
         (
@@ -45,13 +45,11 @@ async fn assert_is_last(store: &Fixture<impl TokenRegistry>, number: i64, beside
         ("fewer scopes", record.clone().with_scopes(none)),
         ("an expiry", record.clone().with_expires_at(at(NOW + 5))),
     ] {
-        let (next, reason) = (checked_write(next), RegistryError::LastAdmin);
-        store
-            .assert_update_rejected(&next, &reason, &what(change))
-            .await;
+        let (next, what) = (checked_write(next), what(change));
+        store.assert_update_rejected(&next, &reason, &what).await;
     }
     let deleted = store.0.delete(&checked_write(record.clone())).await;
-    assert_rejected(&deleted, &RegistryError::LastAdmin, what("a deletion"));
+    assert_rejected(&deleted, &reason, what("a deletion"));
     store.assert_stored(&record).await;
 }
 

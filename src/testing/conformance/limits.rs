@@ -23,9 +23,7 @@ async fn unique_names_are_exclusive(store: &Fixture<impl TokenRegistry>) {
     store.insert_write(unique(2, "b"), "a free name").await;
     let taken = store.0.update(&unique(2, "a")).await;
     assert_rejected(&taken, &reason, "an update");
-    store
-        .update_write(unique(1, "a"), "an unchanged name")
-        .await;
+    store.update_write(unique(1, "a"), "its own name").await;
     store.insert_write(unique(3, "A"), "another case").await;
     store.insert([plain_record(4).with_name("a")]).await;
 }
@@ -37,13 +35,9 @@ async fn released_names_can_be_reused(store: &Fixture<impl TokenRegistry>) {
     let second = store.update_write(unique(2, "a"), "a released name").await;
     let revoked = write(second.with_state(TokenState::Revoked)).with_unique_name(true);
     store.update_write(revoked, "a revocation").await;
-    store
-        .insert_write(unique(5, "a"), "a revoked token's name")
-        .await;
+    store.insert_write(unique(5, "a"), "a revoked name").await;
     store.delete(renamed).await;
-    store
-        .insert_write(unique(6, "c"), "a deleted token's name")
-        .await;
+    store.insert_write(unique(6, "c"), "a deleted name").await;
 }
 
 async fn insert_enforces_the_token_limit(store: &Fixture<impl TokenRegistry>) {
@@ -61,9 +55,7 @@ async fn insert_enforces_the_token_limit(store: &Fixture<impl TokenRegistry>) {
     let disabled = store.update_write(disabled, "an update").await;
     assert_full(limited(3)).await;
     store.update(disabled.with_state(TokenState::Revoked)).await;
-    store
-        .insert_write(limited(3), "beside a revoked token")
-        .await;
+    store.insert_write(limited(3), "below the limit").await;
     assert_full(limited(4)).await;
     store.insert([plain_record(4)]).await;
 }

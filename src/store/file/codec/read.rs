@@ -227,11 +227,7 @@ fn has_duplicate<'a>(texts: impl Iterator<Item = &'a &'a str>) -> bool {
 fn derived_id(digest: &TokenDigest) -> TokenId {
     const IDS: u64 = 62_u64.pow(10);
     let digest = TokenDigest::of(&digest.to_string());
-    let (first, _) = digest
-        .as_bytes()
-        .split_first_chunk::<8>()
-        .expect("a digest has 32 bytes");
-    let number = u64::from_be_bytes(*first) % IDS;
+    let number = u64::from_be(digest.index()) % IDS;
     let id = i64::try_from(number).ok().and_then(TokenId::from_i64);
     id.expect("62^10 is the number of ids")
 }
