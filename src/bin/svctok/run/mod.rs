@@ -9,21 +9,14 @@ mod report;
 mod service_token;
 mod verify;
 
-use crate::args::{AccessArgs, Cli, Command, ServiceTokenArgs};
+use crate::args::{AccessArgs, Cli, Command};
 use crate::failure::Failure;
 use crate::serve;
 
 #[tokio::main]
 pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
     let access = cli.access;
-    let output = match &cli.command {
-        Command::Short(command) | Command::ServiceToken(ServiceTokenArgs { command })
-            if command.issues_secret() =>
-        {
-            cli.output
-        }
-        _ => cli.output.without_secret()?,
-    };
+    let output = cli.output.without_secret();
     match &cli.command {
         Command::Completions(_)
         | Command::Hash(_)
@@ -35,15 +28,15 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
     }
     match cli.command {
         Command::Completions(args) => offline::completions(&args),
-        Command::Context(args) => context::run(args, output).await,
-        Command::Hash(args) => offline::hash(&args, output),
-        Command::Inspect(args) => offline::inspect(&args, output),
+        Command::Context(args) => context::run(args, output?).await,
+        Command::Hash(args) => offline::hash(&args, output?),
+        Command::Inspect(args) => offline::inspect(&args, output?),
         Command::Man(args) => offline::man(&args),
         Command::ScannerRules(args) => offline::scanner_rules(&args),
         Command::Serve(args) => serve::serve(args).await,
-        Command::ServiceToken(args) => service_token::run(args.command, output).await,
-        Command::Short(command) => service_token::run(command, output).await,
-        Command::Verify(args) => verify::run(args, output).await,
+        Command::ServiceToken(args) => service_token::run(args.command, cli.output).await,
+        Command::Short(command) => service_token::run(command, cli.output).await,
+        Command::Verify(args) => verify::run(args, output?).await,
     }
 }
 

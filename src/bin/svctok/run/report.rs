@@ -22,6 +22,7 @@ pub(super) fn show_change(
     Ok(())
 }
 
+/// Notes when every node sees a change.
 pub(super) fn note_propagation(effective_within: Duration) {
     match effective_within {
         Duration::ZERO => {}

@@ -14,6 +14,12 @@ use crate::output::{Format, SecretFile, TokenData, token_details, token_table};
 use crate::tokens::{Conditions, IfMissing, Tokens};
 
 pub(super) async fn run(command: TokenCommand, output: Format) -> Result<(), Failure> {
+    let issues_secret = matches!(command, TokenCommand::Create(_) | TokenCommand::Rotate(_));
+    let output = if issues_secret {
+        output
+    } else {
+        output.without_secret()?
+    };
     match command {
         TokenCommand::Create(args) => create(args, output).await,
         TokenCommand::Delete(args) => delete::run(args, output).await,
@@ -100,12 +106,6 @@ async fn change(
     let work = async |tokens: &Tokens| work(tokens, id).await;
     let changed = Tokens::with(&args.access, conditions, work).await?;
     show_change(&changed, action, args.id.text(), output)
-}
-
-impl TokenCommand {
-    pub(super) fn issues_secret(&self) -> bool {
-        matches!(self, Self::Create(_) | Self::Rotate(_))
-    }
 }
 
 impl ChangeArgs {
