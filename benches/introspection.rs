@@ -40,7 +40,8 @@ use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use tokio::runtime::{Builder, Runtime};
 use tower::{Layer, ServiceExt, service_fn};
-use tower_service_token::store::{ClientAuth, Credential, IntrospectionStore};
+use tower_service_token::introspection::{ClientAuth, IntrospectionStore};
+use tower_service_token::store::Credential;
 use tower_service_token::token::{MintedToken, PresentedToken};
 use tower_service_token::{MemoryStore, ServiceTokenLayer, TokenStore};
 

@@ -44,8 +44,8 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tower_service_token::authorize::RequireScopesLayer;
+use tower_service_token::introspection::{ClientAuth, IntrospectionBuilder, IntrospectionStore};
 use tower_service_token::reject::Rejection;
-use tower_service_token::store::{ClientAuth, IntrospectionBuilder, IntrospectionStore};
 use tower_service_token::{Principal, ServiceTokenLayer};
 
 /// The maximum length of a token in bytes; JWTs are long.

@@ -38,6 +38,7 @@
 //! | headers that are read, and their syntax | [`header`] |
 //! | creating, rotating and revoking tokens | [`lifecycle`] |
 //! | stores, and how to write one | [`store`], [`registry`] |
+//! | checking tokens at an authorization server | [`introspection`] |
 //! | audit events | [`audit`] |
 //! | requiring roles and scopes | [`authorize`] |
 //! | responses to rejected requests | [`reject`] |
@@ -131,6 +132,8 @@ mod media_type;
 #[cfg(any(feature = "introspection", feature = "client"))]
 mod transport;
 pub mod store;
+#[cfg(feature = "introspection")]
+pub mod introspection;
 pub mod audit;
 pub mod registry;
 pub mod lifecycle;

@@ -80,12 +80,16 @@ fn cached_introspection_allocates_only_for_the_principal() {
 
 /// A store that has cached this token, with `more` in the response.
 #[cfg(feature = "introspection")]
-fn remembering(token: &MintedToken, more: &str) -> tower_service_token::store::IntrospectionStore {
+fn remembering(
+    token: &MintedToken,
+    more: &str,
+) -> tower_service_token::introspection::IntrospectionStore {
     use bytes::Bytes;
     use http::header::CONTENT_TYPE;
     use http_body_util::Full;
     use tower_service_token::TokenStore;
-    use tower_service_token::store::{ClientAuth, Credential, IntrospectionStore};
+    use tower_service_token::introspection::{ClientAuth, IntrospectionStore};
+    use tower_service_token::store::Credential;
     use tower_service_token::token::PresentedToken;
 
     let body = format!("{{\"active\":true,\"sub\":\"ci\",\"scope\":\"a:b\"{more}}}");

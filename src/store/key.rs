@@ -5,7 +5,7 @@ use crate::digest::TokenDigest;
 /// A whole digest as the key of a map. The maps' hash of it is keyed at random: a client picks its
 /// tokens and so could pick digests that share a bucket.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Key(TokenDigest);
+pub(crate) struct Key(TokenDigest);
 
 impl From<&TokenDigest> for Key {
     fn from(digest: &TokenDigest) -> Self {

@@ -37,10 +37,8 @@ mod feed;
 #[cfg(feature = "file")]
 #[cfg_attr(docsrs, doc(cfg(feature = "file")))]
 pub mod file;
-#[cfg(feature = "introspection")]
-mod introspection;
 #[cfg(feature = "tokio")]
-mod key;
+pub(crate) mod key;
 mod memory;
 pub(crate) mod record;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
@@ -55,13 +53,6 @@ pub use self::chain::ChainStore;
 pub use self::credential::Credential;
 pub use self::error::{StoreError, StoreErrorKind};
 pub use self::feed::{ChangeFeed, ChangeListener, FeedStatus, TokenChange};
-#[cfg(feature = "introspection")]
-#[cfg_attr(docsrs, doc(cfg(feature = "introspection")))]
-pub use self::introspection::{
-    BreakerState, ClientAuth, DiscoveryError, DiscoveryErrorKind, IntrospectionBuilder,
-    IntrospectionConfigError, IntrospectionError, IntrospectionErrorKind, IntrospectionStatus,
-    IntrospectionStore, PrivateKeyJwt,
-};
 pub use self::memory::{MemoryStore, MemoryStoreError};
 pub use self::record::{ParseTokenStatusError, TokenRecord, TokenState, TokenStatus};
 pub use self::token_store::{Cached, TokenStore};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tower_service_token::clock::ManualClock;
-use tower_service_token::store::BreakerState;
+use tower_service_token::introspection::BreakerState;
 
 use crate::protected_service::{
     Accepted, Kind, Outcome, ProtectedService, Refused, SECOND, TRANSIENT, Unavailable, clock,

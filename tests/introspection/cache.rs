@@ -7,7 +7,8 @@ use futures::stream::{self, StreamExt};
 use serde_json::json;
 use test_support::counting_allocator::Counts;
 use tower_service_token::TokenStore;
-use tower_service_token::store::{Cached, IntrospectionBuilder};
+use tower_service_token::introspection::IntrospectionBuilder;
+use tower_service_token::store::Cached;
 
 use crate::protected_service::{
     Accepted, MILLISECOND, ProtectedService, Refused, SECOND, clock, credential, just_before,

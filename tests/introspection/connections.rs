@@ -10,7 +10,7 @@ use test_support::stall::{Stopwatch, retry_while_stalled};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
-use tower_service_token::store::{BreakerState, IntrospectionBuilder};
+use tower_service_token::introspection::{BreakerState, IntrospectionBuilder};
 
 use crate::protected_service::{
     Accepted, Kind, ProtectedService, Refused, SECOND, TRANSIENT, Unavailable,

@@ -9,9 +9,9 @@ use tokio::task::JoinHandle;
 use tower_service_token::api::oauth::OAuthEndpoints;
 use tower_service_token::clock::ManualClock;
 use tower_service_token::digest::TokenDigest;
+use tower_service_token::introspection::{ClientAuth, IntrospectionStore};
 use tower_service_token::lifecycle::{Expiry, IssuedToken, NewToken};
 use tower_service_token::store::sql::SqliteStore;
-use tower_service_token::store::{ClientAuth, IntrospectionStore};
 use tower_service_token::token::{TokenFormat, TokenId};
 use tower_service_token::{Principal, ServiceTokenLayer, ServiceTokens};
 

@@ -9,12 +9,12 @@ use http::{Request, Response, StatusCode};
 use tokio::task::JoinHandle;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_service_token::clock::{Clock, ManualClock, SystemClock};
-use tower_service_token::reject::Rejection;
-pub(crate) use tower_service_token::store::IntrospectionErrorKind as Kind;
-use tower_service_token::store::{
-    BreakerState, Cached, ClientAuth, Credential, IntrospectionBuilder, IntrospectionError,
-    IntrospectionStore, StoreError, TokenRecord,
+pub(crate) use tower_service_token::introspection::IntrospectionErrorKind as Kind;
+use tower_service_token::introspection::{
+    BreakerState, ClientAuth, IntrospectionBuilder, IntrospectionError, IntrospectionStore,
 };
+use tower_service_token::reject::Rejection;
+use tower_service_token::store::{Cached, Credential, StoreError, TokenRecord};
 use tower_service_token::token::PresentedToken;
 use tower_service_token::{Principal, ServiceTokenLayer, TokenStore};
 

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use serde_json::Value;
-use tower_service_token::store::{
+use tower_service_token::introspection::{
     ClientAuth, IntrospectionBuilder, IntrospectionStore, PrivateKeyJwt,
 };
 use tower_service_token::token::TokenFormat;

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use serde_json::{Value, json};
-use tower_service_token::store::IntrospectionBuilder;
+use tower_service_token::introspection::IntrospectionBuilder;
 
 use crate::protected_service::{
     Accepted, CLIENT_ID, Outcome, PROTOCOL, ProtectedService, Refused, START, at, clock,

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 use tower_service_token::clock::ManualClock;
-use tower_service_token::store::{Cached, IntrospectionBuilder};
+use tower_service_token::introspection::IntrospectionBuilder;
+use tower_service_token::store::Cached;
 
 use crate::protected_service::{
     Accepted, MILLISECOND, Outcome, ProtectedService, Refused, SECOND, START, at, clock,

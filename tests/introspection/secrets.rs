@@ -6,7 +6,8 @@ use std::error::Error;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use tests::log::Log;
-use tower_service_token::store::{Cached, ClientAuth, IntrospectionStore, StoreError};
+use tower_service_token::introspection::{ClientAuth, IntrospectionStore};
+use tower_service_token::store::{Cached, StoreError};
 
 use crate::protected_service::{
     CLIENT_ID, CLIENT_SECRET, ENDPOINT, ProtectedService, SECOND, clock,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use test_support::stall::{Stopwatch, retry_while_stalled};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, sleep, timeout};
-use tower_service_token::store::IntrospectionBuilder;
+use tower_service_token::introspection::IntrospectionBuilder;
 
 use crate::protected_service::{
     Accepted, MILLISECOND, Outcome, PROTOCOL, ProtectedService, SECOND, TRANSIENT,

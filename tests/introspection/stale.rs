@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tower_service_token::clock::ManualClock;
-use tower_service_token::store::BreakerState;
+use tower_service_token::introspection::BreakerState;
 
 use crate::protected_service::{
     Accepted, Kind, MILLISECOND, ProtectedService, Refused, SECOND, START, TRANSIENT, Unavailable,

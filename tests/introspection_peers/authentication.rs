@@ -7,7 +7,9 @@ use std::time::Duration;
 use test_support::authorization_server::clients::{API, POSTER, SPECIAL, basic, es256, rs256};
 use test_support::authorization_server::deployment::Deployment;
 use test_support::authorization_server::server::{AuthorizationServer, TrackedServer};
-use tower_service_token::store::{BreakerState, ClientAuth, IntrospectionErrorKind, PrivateKeyJwt};
+use tower_service_token::introspection::{
+    BreakerState, ClientAuth, IntrospectionErrorKind, PrivateKeyJwt,
+};
 
 use crate::protected_service::{ProtectedService, ServiceResponse};
 

@@ -7,7 +7,7 @@ use test_support::authorization_server::clients::{API, basic, es256, rs256};
 use test_support::authorization_server::deployment::Deployment;
 use test_support::authorization_server::server::AuthorizationServer;
 use test_support::stall::Stopwatch;
-use tower_service_token::store::{ClientAuth, DiscoveryErrorKind, IntrospectionStore};
+use tower_service_token::introspection::{ClientAuth, DiscoveryErrorKind, IntrospectionStore};
 
 use crate::SLACK;
 use crate::protected_service::ProtectedService;

@@ -1,4 +1,4 @@
-//! [`IntrospectionStore`](tower_service_token::store::IntrospectionStore) against real authorization
+//! [`IntrospectionStore`](tower_service_token::introspection::IntrospectionStore) against real authorization
 //! servers, plain and over TLS with a private certificate authority; see `tests/peers`.
 //!
 //! Where one is not installed, as `.ci/run` does it, its tests are reported as ignored; with

@@ -9,7 +9,7 @@ use test_support::authorization_server::server::AuthorizationServer;
 use test_support::authorization_server::wait_until;
 use test_support::port::ReservedPort;
 use tower_service_token::clock::ManualClock;
-use tower_service_token::store::{
+use tower_service_token::introspection::{
     BreakerState, IntrospectionBuilder, IntrospectionErrorKind, IntrospectionStore,
 };
 

@@ -9,8 +9,10 @@ use test_support::stall::Stopwatch;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_service_token::authorize::RequireScopesLayer;
 use tower_service_token::clock::ManualClock;
+use tower_service_token::introspection::{
+    IntrospectionError, IntrospectionErrorKind, IntrospectionStore,
+};
 use tower_service_token::reject::Rejection;
-use tower_service_token::store::{IntrospectionError, IntrospectionErrorKind, IntrospectionStore};
 use tower_service_token::{Principal, ServiceTokenLayer};
 
 pub(crate) struct ProtectedService {

@@ -9,7 +9,7 @@ use test_support::authorization_server::deployment::Deployment;
 use test_support::authorization_server::server::{JWT_API, OPAQUE_API, TrackedServer};
 use test_support::authorization_server::wait_until;
 use tower_service_token::clock::{Clock, ManualClock};
-use tower_service_token::store::{
+use tower_service_token::introspection::{
     BreakerState, IntrospectionBuilder, IntrospectionErrorKind, IntrospectionStore,
 };
 

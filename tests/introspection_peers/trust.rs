@@ -6,7 +6,7 @@ use test_support::authorization_server::clients::{API, basic};
 use test_support::authorization_server::deployment::Deployment;
 use test_support::authorization_server::server::AuthorizationServer;
 use test_support::certificates::Authority;
-use tower_service_token::store::{
+use tower_service_token::introspection::{
     IntrospectionBuilder, IntrospectionErrorKind, IntrospectionStore,
 };
 

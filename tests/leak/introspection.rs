@@ -35,10 +35,11 @@ mod with_feature {
     use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
     use tower::service_fn;
     use tower_service_token::TokenStore;
-    use tower_service_token::store::{
-        ClientAuth, Credential, DiscoveryErrorKind, IntrospectionBuilder, IntrospectionConfigError,
+    use tower_service_token::introspection::{
+        ClientAuth, DiscoveryErrorKind, IntrospectionBuilder, IntrospectionConfigError,
         IntrospectionStore, PrivateKeyJwt,
     };
+    use tower_service_token::store::Credential;
     use tower_service_token::token::PresentedToken;
 
     use super::super::SECRET;
@@ -113,7 +114,7 @@ mod with_feature {
         for shown in &texts {
             assert!(!shown.contains(&text[60..90]), "{shown}");
         }
-        let kind = tower_service_token::store::IntrospectionErrorKind::Protocol;
+        let kind = tower_service_token::introspection::IntrospectionErrorKind::Protocol;
         vec![
             (name, texts),
             debug_text("ClientAuth", &ClientAuth::private_key_jwt(key)),

@@ -231,7 +231,7 @@ impl TokenRecord {
 
     /// Marks the record as older than its store normally returns.
     #[cfg(feature = "introspection")]
-    pub(super) fn into_stale(mut self) -> Self {
+    pub(crate) fn into_stale(mut self) -> Self {
         self.inner_mut().is_stale = true;
         self
     }

@@ -1,6 +1,6 @@
 //! The clients of the authorization server that may introspect tokens; see `server.mjs`.
 
-use tower_service_token::store::{ClientAuth, PrivateKeyJwt};
+use tower_service_token::introspection::{ClientAuth, PrivateKeyJwt};
 
 use super::deployment::Deployment;
 

@@ -16,7 +16,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use serde::Deserialize;
 use serde_json::Value;
-use tower_service_token::store::{ClientAuth, IntrospectionBuilder, IntrospectionStore};
+use tower_service_token::introspection::{ClientAuth, IntrospectionBuilder, IntrospectionStore};
 
 use super::peer::Paths;
 use crate::process::Process;

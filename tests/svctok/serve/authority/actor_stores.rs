@@ -14,12 +14,12 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tower_service_token::clock::{ManualClock, SystemClock};
 use tower_service_token::digest::TokenDigest;
+use tower_service_token::introspection::{ClientAuth, IntrospectionBuilder, IntrospectionStore};
 use tower_service_token::lifecycle::{Actor, LifecycleError, NewToken};
 use tower_service_token::registry::AuthorityError;
 use tower_service_token::store::file::FileStore;
 use tower_service_token::store::{
-    ChainStore, ClientAuth, Credential, DenialKind, IntrospectionBuilder, IntrospectionStore,
-    StoreError, TokenRecord, verdict,
+    ChainStore, Credential, DenialKind, StoreError, TokenRecord, verdict,
 };
 use tower_service_token::token::PresentedToken;
 use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens, TokenStore};

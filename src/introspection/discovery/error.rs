@@ -1,7 +1,7 @@
 use std::error::Error;
 use std::fmt;
 
-use crate::store::introspection::config_error::IntrospectionConfigError;
+use crate::introspection::config_error::IntrospectionConfigError;
 
 type Source = Box<dyn Error + Send + Sync>;
 

@@ -6,8 +6,8 @@ use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject;
 use zeroize::Zeroize;
 
-use crate::store::introspection::config_error::IntrospectionConfigError;
-use crate::store::introspection::request::RequestError;
+use crate::introspection::config_error::IntrospectionConfigError;
+use crate::introspection::request::RequestError;
 
 /// A private key with its algorithm.
 pub(super) enum SigningKey {
@@ -79,7 +79,7 @@ fn with_key<T>(
 }
 
 #[cfg(test)]
-pub(in crate::store::introspection) mod tests {
+pub(in crate::introspection) mod tests {
     use base64::Engine;
     use base64::engine::general_purpose::STANDARD;
     use ring::signature::{ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaSigningAlgorithm};
@@ -99,11 +99,11 @@ pub(in crate::store::introspection) mod tests {
         pem("PRIVATE KEY", der.as_ref())
     }
 
-    pub(in crate::store::introspection) fn p256_pem() -> String {
+    pub(in crate::introspection) fn p256_pem() -> String {
         ec_pem(&ECDSA_P256_SHA256_FIXED_SIGNING)
     }
 
-    pub(in crate::store::introspection) fn rsa_key(bits: usize) -> RsaPrivateKey {
+    pub(in crate::introspection) fn rsa_key(bits: usize) -> RsaPrivateKey {
         RsaPrivateKey::new(&mut OsRng, bits).unwrap()
     }
 

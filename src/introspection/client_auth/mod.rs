@@ -22,7 +22,7 @@ use crate::token::PresentedToken;
 /// 4. `Debug` shows the way and the client id, and no secret. Secrets are wiped when dropped.
 ///
 /// ```
-/// use tower_service_token::store::ClientAuth;
+/// use tower_service_token::introspection::ClientAuth;
 ///
 /// let auth = ClientAuth::basic("orders", "s3cret");
 /// assert_eq!(format!("{auth:?}"), r#"ClientAuth { method: "basic", client_id: "orders" }"#);

@@ -5,8 +5,8 @@ use http::HeaderValue;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use zeroize::Zeroizing;
 
-use crate::store::introspection::config_error::IntrospectionConfigError;
-use crate::store::introspection::request::RequestError;
+use crate::introspection::config_error::IntrospectionConfigError;
+use crate::introspection::request::RequestError;
 
 /// A client of the authorization server, and the secret the two share.
 pub(super) struct ClientCredentials {

@@ -1,3 +1,5 @@
+//! Tokens of an OAuth 2.0 authorization server, checked by token introspection (RFC 7662).
+
 mod assertion;
 mod breaker;
 mod builder;
@@ -38,8 +40,8 @@ use self::core::Core;
 pub use self::discovery::{DiscoveryError, DiscoveryErrorKind};
 pub use self::error::{IntrospectionError, IntrospectionErrorKind};
 use self::lookups::{Admission, LookupResponse, SharedResult, SharedRetry};
-use super::key::Key;
-use super::{Cached, Credential, StoreError, TokenRecord, TokenStore};
+use crate::store::key::Key;
+use crate::store::{Cached, Credential, StoreError, TokenRecord, TokenStore};
 
 /// How long a request waits until it may begin a call.
 const PERMIT_TIMEOUT: Duration = Duration::from_millis(500);
@@ -81,7 +83,7 @@ type LookupResult = Result<Option<TokenRecord>, IntrospectionError>;
 /// ```no_run
 /// // No server to ask when this is tested; `examples/introspection.rs` is, with a real one.
 /// use tower_service_token::ServiceTokenLayer;
-/// use tower_service_token::store::{ClientAuth, IntrospectionStore};
+/// use tower_service_token::introspection::{ClientAuth, IntrospectionStore};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let secret = String::new();
@@ -119,7 +121,7 @@ type LookupResult = Result<Option<TokenRecord>, IntrospectionError>;
 /// # Caveats
 ///
 /// - Calls need a Tokio runtime, with timers: without one they fail as unavailable.
-/// - Put no [`CachedStore`](super::CachedStore) before it: the times would add up.
+/// - Put no [`CachedStore`](crate::store::CachedStore) before it: the times would add up.
 /// - The layer takes tokens of up to 512 bytes. For larger ones, as JWTs are, raise
 ///   [its limit](crate::ServiceTokenLayer::with_max_token_length) too.
 ///

@@ -152,7 +152,7 @@ impl IntrospectionBuilder {
     /// Default: they stay as they are.
     ///
     /// ```
-    /// use tower_service_token::store::{ClientAuth, IntrospectionStore};
+    /// use tower_service_token::introspection::{ClientAuth, IntrospectionStore};
     ///
     /// let builder = IntrospectionStore::builder(ClientAuth::basic("orders", "secret"))
     ///     .with_scope_mapping(|scope| scope.strip_prefix("orders/").map(Into::into));
@@ -182,7 +182,7 @@ impl IntrospectionBuilder {
     /// Asks only about tokens that pass this filter; all others are refused. Default: all pass.
     ///
     /// ```
-    /// use tower_service_token::store::{ClientAuth, IntrospectionStore};
+    /// use tower_service_token::introspection::{ClientAuth, IntrospectionStore};
     ///
     /// let builder = IntrospectionStore::builder(ClientAuth::basic("orders", "secret"))
     ///     .with_token_filter(|token| token.expose_secret().starts_with("at_"));

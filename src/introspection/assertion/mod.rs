@@ -29,7 +29,7 @@ use super::request::RequestError;
 /// # let der = ring::signature::EcdsaKeyPair::generate_pkcs8(algorithm, &random).expect("a key");
 /// # let der = base64::engine::general_purpose::STANDARD.encode(der);
 /// # let pem = format!("-----BEGIN PRIVATE KEY-----\n{der}\n-----END PRIVATE KEY-----\n");
-/// use tower_service_token::store::{ClientAuth, PrivateKeyJwt};
+/// use tower_service_token::introspection::{ClientAuth, PrivateKeyJwt};
 ///
 /// // openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out key.pem
 /// let key = PrivateKeyJwt::es256("orders", &pem)?.with_key_id("2026-11");
