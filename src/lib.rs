@@ -132,6 +132,8 @@ mod media_type;
 #[cfg(any(feature = "introspection", feature = "client"))]
 mod transport;
 pub mod store;
+#[cfg(feature = "tokio")]
+mod single_flight;
 #[cfg(feature = "introspection")]
 pub mod introspection;
 pub mod audit;

@@ -8,23 +8,23 @@ const MIN_OPEN: Duration = Duration::from_secs(1);
 #[cfg(test)]
 const MAX_OPEN: Duration = Duration::from_secs(5);
 
-/// Whether the authorization server is asked at all just now.
+/// The state of the circuit breaker of an [`IntrospectionStore`](super::IntrospectionStore).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BreakerState {
-    /// It is asked.
+    /// Calls are made.
     Closed,
-    /// It failed too often; nobody asks it for a while.
+    /// Too many calls failed. No calls are made for a while.
     Open,
-    /// One call is finding out whether it is back.
+    /// One probe call tests whether the server is available again.
     HalfOpen,
 }
 
-/// Stops asking a server that does not answer.
+/// A circuit breaker: stops calls to a server that is unavailable.
 ///
-/// 1. It opens after so many failures in a row that no token can cause.
-/// 2. Open, it lets nobody pass for 1 to 1.5 s at random, then for 2 to 3 s, then for 3.5 to 5 s.
-/// 3. Then one call is let through. If the server answers it, whatever it says, all may pass.
+/// 1. It opens after `threshold` consecutive failures that no token can cause.
+/// 2. It stays open for a random time of 1 to 1.43 s, then 2 to 2.86 s, then 3.5 to 5 s.
+/// 3. Then it allows one probe call. Any response of the server closes it.
 pub(super) struct Breaker {
     threshold: u32,
     state: Mutex<State>,
@@ -32,9 +32,9 @@ pub(super) struct Breaker {
 
 struct State {
     phase: Phase,
-    /// How often it opened since it was last closed.
+    /// How often the breaker opened since it was last closed.
     openings: u32,
-    /// Which phase this is: what began in an earlier one says nothing about this one.
+    /// The number of the phase. Calls that started in an earlier phase are ignored.
     generation: u64,
 }
 
@@ -45,7 +45,7 @@ enum Phase {
     Probing,
 }
 
-/// The leave to ask once. Dropped without a word, it counts as a failure of the probe.
+/// Permission to make one call. If it is dropped without a result, a probe counts as failed.
 pub(super) struct CallPermit {
     breaker: Arc<Breaker>,
     generation: u64,
@@ -53,22 +53,21 @@ pub(super) struct CallPermit {
     is_recorded: bool,
 }
 
-/// What a call says about the server.
+/// What the result of a call says about the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Health {
-    /// It did what it should.
+    /// The server works.
     Good,
-    /// It answered, but a caller may have caused that answer.
+    /// The call failed, but a token may have caused that.
     Unclear,
-    /// It failed in a way that no token can cause.
+    /// The call failed in a way that no token can cause.
     Bad,
 }
 
 impl Breaker {
     pub(super) fn new(threshold: u32) -> Arc<Self> {
-        let phase = Phase::Closed { failures: 0 };
         let state = State {
-            phase,
+            phase: Phase::Closed { failures: 0 },
             openings: 0,
             generation: 0,
         };
@@ -78,7 +77,7 @@ impl Breaker {
         })
     }
 
-    /// The leave to ask now, or how long to wait for it.
+    /// Returns permission to make a call now, or how long to wait.
     pub(super) fn admit(self: &Arc<Self>, now: Duration) -> Result<CallPermit, Duration> {
         let mut state = self.state();
         match state.phase {
@@ -95,7 +94,7 @@ impl Breaker {
         })
     }
 
-    /// Whether a call would be let through.
+    /// Returns the state at `now`.
     pub(super) fn state_at(&self, now: Duration) -> BreakerState {
         match self.state().phase {
             Phase::Closed { .. } => BreakerState::Closed,
@@ -104,7 +103,7 @@ impl Breaker {
         }
     }
 
-    /// Nothing that is done under the lock leaves it half-done by a panic.
+    /// No panic under the lock leaves a change half made.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -145,7 +144,7 @@ impl State {
 }
 
 impl CallPermit {
-    /// Says how the call went, at this time.
+    /// Records the result of the call.
     pub(super) fn record(mut self, health: Health, now: Duration) {
         self.is_recorded = true;
         self.breaker.record(self.generation, health, now);
@@ -166,7 +165,7 @@ impl Drop for CallPermit {
     }
 }
 
-/// How long to stay open, when it opened this often before.
+/// Returns how long to stay open after this many previous openings.
 fn open_duration(openings: u32) -> Duration {
     let base = match openings {
         0 => MIN_OPEN,
@@ -184,7 +183,7 @@ mod tests {
 
     fn call_permit(breaker: &Arc<Breaker>, now: Duration) -> CallPermit {
         let Ok(call_permit) = breaker.admit(now) else {
-            panic!("nobody may pass at {now:?}");
+            panic!("the breaker is open at {now:?}");
         };
         call_permit
     }
@@ -258,9 +257,9 @@ mod tests {
     fn open_duration_grows_to_five_seconds() {
         for openings in 0..40 {
             for _ in 0..50 {
-                let pause = open_duration(openings);
-                assert!((MIN_OPEN..=MAX_OPEN).contains(&pause));
-                assert!(openings < 2 || pause >= MIN_OPEN * 3, "{pause:?}");
+                let open = open_duration(openings);
+                assert!((MIN_OPEN..=MAX_OPEN).contains(&open));
+                assert!(openings < 2 || open >= MIN_OPEN * 3, "{open:?}");
             }
         }
     }

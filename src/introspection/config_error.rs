@@ -1,27 +1,25 @@
 use crate::transport::TransportConfigError;
 
-/// An [`IntrospectionStore`](super::IntrospectionStore) cannot be built as configured.
+/// The settings of an [`IntrospectionStore`](super::IntrospectionStore) are invalid.
 ///
-/// It repeats no URL, client id, secret or key: a URL may hold a password, and so may what was put
-/// in the wrong place.
+/// The message contains no URL, client id, secret or key, because a URL may hold a password, and so may
+/// a value that was set in the wrong place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum IntrospectionConfigError {
-    /// The URL of the endpoint or the issuer is no absolute `http` or `https` URL with a host.
+    /// The URL of the endpoint or the issuer is not an absolute `http` or `https` URL with a host.
     #[error("the url is not an absolute http or https url")]
     InvalidUrl,
-    /// The URL is `http`, which is only for a loopback address, and only when it was allowed.
-    #[error(
-        "the url is not https; http is for 127.0.0.0/8, [::1] and localhost alone, when allowed"
-    )]
+    /// The URL is `http`, which is allowed only for a loopback address, and only if enabled.
+    #[error("the url is not https; http is only for 127.0.0.0/8, [::1] and localhost, if enabled")]
     Insecure,
-    /// The URL has a user name or password in it.
-    #[error("the url holds a user name or password")]
+    /// The URL has a user name or password.
+    #[error("the url has a user name or password")]
     UserInfo,
     /// The URL has a fragment, which is never sent.
     #[error("the url has a fragment")]
     Fragment,
-    /// An issuer has a query, which RFC 8414, section 2, forbids.
+    /// The issuer has a query, which RFC 8414, section 2, forbids.
     #[error("the issuer has a query")]
     IssuerQuery,
     /// The client id is empty.
@@ -30,40 +28,38 @@ pub enum IntrospectionConfigError {
     /// The client secret is empty.
     #[error("the client secret is empty")]
     EmptyClientSecret,
-    /// The client id has a colon, which raw Basic authentication cannot tell from the end of it.
+    /// The client id has a colon, which separates it from the secret in raw Basic authentication.
     #[error("the client id has a colon, which basic authentication cannot send unencoded")]
     ColonInClientId,
     /// The bearer token is empty, or has a byte that is not visible ASCII.
     #[error("the bearer token is not visible ascii")]
     InvalidBearerToken,
-    /// The private key is no PEM that can be read.
+    /// The private key is not a valid PEM.
     #[error(
-        "the private key is no unencrypted pkcs#8 pem; \
-         `openssl pkcs8 -topk8 -nocrypt -in key.pem -out pkcs8.pem` makes one"
+        "the private key is not an unencrypted pkcs#8 pem; \
+         convert it with `openssl pkcs8 -topk8 -nocrypt -in key.pem -out pkcs8.pem`"
     )]
     InvalidKey,
-    /// The private key was read, but is not one of its algorithm.
-    #[error(
-        "the private key does not fit: es256 takes a p-256 key, rs256 rsa of 2048 to 4096 bits"
-    )]
+    /// The private key is valid, but not for its algorithm.
+    #[error("the private key is unsuitable: es256 needs p-256, rs256 rsa of 2048 to 4096 bits")]
     UnsuitableKey,
     /// A client assertion needs an audience, and neither it nor an issuer is configured.
-    #[error("the client assertion has no audience: configure one, or the issuer")]
+    #[error("the client assertion has no audience: set one, or the issuer")]
     MissingAssertionAudience,
-    /// A client assertion would be good for less than a second, or for more than an hour.
-    #[error("the client assertion's lifetime is not between a second and an hour")]
+    /// The lifetime of the client assertion is less than 1 s or more than 1 h.
+    #[error("the client assertion's lifetime is not between 1 s and 1 h")]
     InvalidAssertionLifetime,
-    /// The added root certificates are no PEM, or one of them is no certificate.
-    #[error("the root certificates are no pem of certificates")]
+    /// The added root certificates are not PEM, or one of them is not a certificate.
+    #[error("the root certificates are not a pem of certificates")]
     InvalidRootCertificates,
     /// The system has no root certificates and none were added, so no server could be trusted.
     #[error("the system has no root certificates, and none were added")]
     NoRootCertificates,
-    /// The URL is `https`, the feature `rustls` is off, and no transport of your own was given.
-    #[error("https needs the feature `rustls` or a transport of your own")]
+    /// The URL is `https`, the feature `rustls` is off, and no custom transport was set.
+    #[error("https needs the feature `rustls` or a custom transport")]
     NoTls,
-    /// The operating system gave no random bytes.
-    #[error("the operating system gave no random bytes")]
+    /// The operating system returned no random bytes.
+    #[error("the operating system returned no random bytes")]
     NoRandomness,
 }
 

@@ -7,100 +7,103 @@ use http::StatusCode;
 
 use crate::store::StoreError;
 
-type Source = Box<dyn Error + Send + Sync>;
-
 /// Why an [`IntrospectionStore`](super::IntrospectionStore) could not look a token up: the
 /// [source](Error::source) of its [`StoreError`].
 ///
-/// `Display` is for logs. It may hold up to 200 bytes of what the server answered, escaped, with
-/// the token, the client's secrets and all else that looks like one left out.
+/// `Display` is for logs. It may contain up to 200 bytes of the server's response, escaped, without
+/// the token, the client's secrets and any text that looks like a secret.
 #[derive(Clone, Debug)]
-pub struct IntrospectionError(Arc<Inner>);
-
-#[derive(Debug)]
-struct Inner {
+pub struct IntrospectionError {
     kind: IntrospectionErrorKind,
     message: String,
     status: Option<StatusCode>,
     retry_after: Option<Duration>,
-    source: Option<Source>,
+    source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
-/// The causes of an [`IntrospectionError`].
+/// The kind of an [`IntrospectionError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum IntrospectionErrorKind {
-    /// The server did not answer in time or could not be reached, or it said 429 or 5xx.
+    /// The server is unreachable or timed out, or the status was 429 or 5xx.
     Transient,
-    /// The server refuses *this client*: 401 or 403. Look at the client's id, secret and rights.
+    /// The server rejected *this client*: 401 or 403. Check the client's id, secret and permissions.
     Credentials,
-    /// The server's answer is none that RFC 7662 knows.
+    /// The response does not conform to RFC 7662.
     Protocol,
-    /// The server failed too often just now and is not asked for a while.
+    /// The circuit breaker is open because too many calls failed.
     BreakerOpen,
-    /// As many lookups are running as may run at a time.
+    /// Too many lookups are in progress.
     Overloaded,
+}
+
+/// The request could not be created. Nothing was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum RequestError {
+    #[error("cannot sign the client assertion")]
+    Signing,
+    #[error("the client credentials are not a valid header value")]
+    Credentials,
 }
 
 impl IntrospectionError {
     pub(super) fn new(kind: IntrospectionErrorKind, message: impl Into<String>) -> Self {
-        Self(Arc::new(Inner {
+        Self {
             kind,
             message: message.into(),
             status: None,
             retry_after: None,
             source: None,
-        }))
+        }
     }
 
     pub(super) fn transient(message: impl Into<String>) -> Self {
         Self::new(IntrospectionErrorKind::Transient, message)
     }
 
+    pub(super) fn timed_out() -> Self {
+        Self::transient("the server timed out")
+    }
+
     pub(super) fn protocol(message: impl Into<String>) -> Self {
         Self::new(IntrospectionErrorKind::Protocol, message)
     }
 
-    pub(super) fn with_status(self, status: StatusCode) -> Self {
-        self.modify(|inner| inner.status = Some(status))
-    }
-
-    pub(super) fn with_retry_after(self, time: impl Into<Option<Duration>>) -> Self {
-        self.modify(|inner| inner.retry_after = time.into())
-    }
-
-    pub(super) fn with_source(self, source: impl Into<Source>) -> Self {
-        self.modify(|inner| inner.source = Some(source.into()))
-    }
-
-    /// What kept the store from looking.
-    pub fn kind(&self) -> IntrospectionErrorKind {
-        self.0.kind
-    }
-
-    /// The status of the server's answer, if there was one.
-    pub fn status(&self) -> Option<StatusCode> {
-        self.0.status
-    }
-
-    /// Whether asking again may help.
-    pub(super) fn is_transient(&self) -> bool {
-        self.0.kind == IntrospectionErrorKind::Transient
-    }
-
-    /// Only called while it is built and so has one owner.
-    fn modify(mut self, change: impl FnOnce(&mut Inner)) -> Self {
-        if let Some(inner) = Arc::get_mut(&mut self.0) {
-            change(inner);
-        }
+    pub(super) fn with_status(mut self, status: StatusCode) -> Self {
+        self.status = Some(status);
         self
+    }
+
+    pub(super) fn with_retry_after(mut self, time: impl Into<Option<Duration>>) -> Self {
+        self.retry_after = time.into();
+        self
+    }
+
+    pub(super) fn with_source(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        self.source = Some(Arc::from(source.into()));
+        self
+    }
+
+    /// Returns the kind of the error.
+    pub fn kind(&self) -> IntrospectionErrorKind {
+        self.kind
+    }
+
+    /// Returns the status of the server's response, if there was one.
+    pub fn status(&self) -> Option<StatusCode> {
+        self.status
+    }
+
+    /// Returns whether a retry may succeed.
+    pub(super) fn is_transient(&self) -> bool {
+        self.kind == IntrospectionErrorKind::Transient
     }
 }
 
 impl fmt::Display for IntrospectionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.message)?;
-        match self.0.status {
+        f.write_str(&self.message)?;
+        match self.status {
             Some(status) => write!(f, " (status {})", status.as_u16()),
             None => Ok(()),
         }
@@ -109,14 +112,14 @@ impl fmt::Display for IntrospectionError {
 
 impl Error for IntrospectionError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        let source: &(dyn Error + 'static) = self.0.source.as_deref()?;
+        let source: &(dyn Error + 'static) = self.source.as_deref()?;
         Some(source)
     }
 }
 
 impl From<IntrospectionError> for StoreError {
     fn from(error: IntrospectionError) -> Self {
-        let retry_after = error.0.retry_after;
+        let retry_after = error.retry_after;
         let unavailable = Self::unavailable(error);
         match retry_after {
             Some(time) => unavailable.with_retry_after(time),

@@ -1,24 +1,19 @@
 use std::fmt;
 
-use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-/// The members of a JSON object.
+/// Parses a JSON object.
 ///
-/// A name that occurs twice, at any depth, is an error: of two values, which one counts would be
-/// for whoever wrote the text to choose (RFC 8259 §4).
+/// A name that occurs twice, at any depth, is an error: otherwise the sender could choose which of two
+/// values a reader uses (RFC 8259 §4).
 pub(super) fn object(text: &[u8]) -> Result<Map<String, Value>, serde_json::Error> {
-    match serde_json::from_slice(text)? {
-        Unique(Value::Object(members)) => Ok(members),
-        _ => Err(serde_json::Error::custom("not an object")),
-    }
-}
-
-struct Unique(Value);
-
-impl<'de> Deserialize<'de> for Unique {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        UniqueValue.deserialize(deserializer).map(Self)
+    let mut deserializer = serde_json::Deserializer::from_slice(text);
+    let value = UniqueValue.deserialize(&mut deserializer)?;
+    deserializer.end()?;
+    match value {
+        Value::Object(members) => Ok(members),
+        _ => Err(Error::custom("not an object")),
     }
 }
 
@@ -36,7 +31,7 @@ impl<'de> Visitor<'de> for UniqueValue {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON whose objects name each member once")
+        f.write_str("JSON without duplicate members")
     }
 
     fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
@@ -59,10 +54,6 @@ impl<'de> Visitor<'de> for UniqueValue {
         Ok(Value::from(value))
     }
 
-    fn visit_string<E>(self, value: String) -> Result<Value, E> {
-        Ok(Value::String(value))
-    }
-
     fn visit_unit<E>(self) -> Result<Value, E> {
         Ok(Value::Null)
     }
@@ -80,7 +71,7 @@ impl<'de> Visitor<'de> for UniqueValue {
         while let Some(name) = entries.next_key::<String>()? {
             let value = entries.next_value_seed(Self)?;
             if members.insert(name, value).is_some() {
-                return Err(A::Error::custom("a member is named twice"));
+                return Err(A::Error::custom("duplicate member"));
             }
         }
         Ok(Value::Object(members))

@@ -1,162 +1,120 @@
 use std::sync::Arc;
+use std::time::Duration;
 
-use futures::channel::oneshot;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
 use super::breaker::{CallPermit, Health};
-use super::cache::ActiveEntry;
-use super::claims::Claims;
-use super::core::Core;
-use super::error::{IntrospectionError, IntrospectionErrorKind};
-use super::lookups::{LookupId, LookupResponse, Outcome};
-use super::metrics::{self, CallOutcome};
+use super::client::Client;
+use super::config::Config;
+use super::error::IntrospectionError;
+use super::metrics::{self, CallMetrics};
 use super::response::{Failure, Reply};
+use super::rules::{ActiveToken, Answer};
 use crate::digest::TokenDigest;
+use crate::single_flight::{Entry, EntryKind, Lookup, SharedResult, SingleFlight};
 use crate::store::Credential;
-use crate::store::key::Key;
 
-/// One call, which outlives the request that began it and knows nothing of it but the token.
-///
-/// Dropped before it landed, as when the transport panics, it fails all who wait for it.
-pub(super) struct Lookup {
-    core: Arc<Core>,
-    id: LookupId,
-    sender: Option<oneshot::Sender<LookupResponse>>,
-    is_complete: bool,
-    call_permit: Option<CallPermit>,
-    call_outcome: CallOutcome,
-    _permit: OwnedSemaphorePermit,
+pub(super) type Lookups = SingleFlight<Answer, LookupResponse>;
+
+/// The result of a call, for all requests that wait for it.
+#[derive(Clone)]
+pub(super) enum LookupResponse {
+    Found(Answer),
+    Failed(IntrospectionError, SharedRetry),
+    /// The token was invalidated during the call. The requests look it up again.
+    Invalidated,
 }
 
-impl Lookup {
-    pub(super) fn new(
-        core: Arc<Core>,
-        id: LookupId,
-        sender: oneshot::Sender<LookupResponse>,
-        call_permit: CallPermit,
-        permit: OwnedSemaphorePermit,
-    ) -> Self {
-        metrics::call_started();
-        Self {
-            core,
-            id,
-            sender: Some(sender),
-            is_complete: false,
-            call_permit: Some(call_permit),
-            call_outcome: CallOutcome::Lost,
-            _permit: permit,
-        }
-    }
+/// The one retry that all requests share that waited for a failed call.
+pub(super) type SharedRetry = Arc<OnceCell<LookupSource>>;
 
-    /// Asks, remembers, and tells all who wait.
-    pub(super) async fn run(mut self, credential: Credential<'static>) {
-        let core = Arc::clone(&self.core);
-        let result = core.client.introspect(credential.token());
-        let result = timeout(core.settings.timeout, result).await;
-        let digest = *credential.digest();
-        // A waiter that is notified expects that no copy of the secret is left.
-        drop(credential);
-        let reply = result.unwrap_or_else(|_| {
-            self.call_outcome = CallOutcome::TimedOut;
-            let error = IntrospectionError::transient("the server took too long");
-            Err(Failure::new(error, Health::Bad))
-        });
-        self.record_health(&reply);
-        let response = match reply {
-            Ok(Reply::Active(claims)) => self.found_active(*claims, digest),
-            Ok(Reply::Inactive) => {
-                self.call_outcome = CallOutcome::Inactive;
-                self.found_inactive(true)
-            }
-            Ok(Reply::Unsupported) => {
-                self.call_outcome = CallOutcome::UnsupportedToken;
-                self.found_inactive(false)
-            }
-            Err(failure) => self.failed(failure.error),
-        };
-        if let Some(sender) = self.sender.take() {
-            // Nobody may be left to be told.
-            let _ = sender.send(response);
-        }
-    }
+/// How a request gets its answer.
+#[derive(Clone)]
+pub(super) enum LookupSource {
+    Cached(Answer),
+    Joined(SharedResult<LookupResponse>),
+    Started(SharedResult<LookupResponse>),
+}
 
-    fn record_health(&mut self, reply: &Result<Reply, Failure>) {
-        let health = reply
-            .as_ref()
-            .map_or_else(|failure| failure.health, |_| Health::Good);
-        if let Some(call_permit) = self.call_permit.take() {
-            call_permit.record(health, self.core.clock.monotonic());
-        }
-    }
-
-    fn found_active(&mut self, claims: Claims, digest: TokenDigest) -> LookupResponse {
-        self.call_outcome = CallOutcome::Active;
-        let core = Arc::clone(&self.core);
-        let entry = Arc::new(ActiveEntry {
-            record: core.rules.record(&claims, digest),
-            claims,
-            until: self.id.started.saturating_add(core.settings.ttl),
-        });
-        let is_cacheable =
-            !core.settings.is_cache_disabled() && !entry.is_expired(|| core.clock.now());
-        let outcome = self.complete(|key| {
-            if is_cacheable {
-                core.cache.insert_active(key, Arc::clone(&entry));
-            } else {
-                // No older answer may be fallen back on.
-                core.cache.remove(&key);
-            }
-        });
-        match outcome {
-            Outcome::Invalidated => LookupResponse::Invalidated,
-            Outcome::Latest | Outcome::Older => LookupResponse::Active(entry),
-        }
-    }
-
-    /// Only `active: false` is remembered. Of a token of a sort that the server does not know, no
-    /// earlier answer counts any more either.
-    fn found_inactive(&mut self, is_answer: bool) -> LookupResponse {
-        let core = Arc::clone(&self.core);
-        let until = self.id.started.saturating_add(core.settings.negative_ttl);
-        let outcome = self.complete(|key| {
-            core.cache.remove(&key);
-            if is_answer && !core.settings.is_cache_disabled() {
-                core.cache.insert_inactive(key, until);
-            }
-        });
-        match outcome {
-            Outcome::Invalidated => LookupResponse::Invalidated,
-            Outcome::Latest | Outcome::Older => LookupResponse::Inactive,
-        }
-    }
-
-    fn failed(&mut self, error: IntrospectionError) -> LookupResponse {
-        metrics::call_failed(&error);
-        if self.call_outcome != CallOutcome::TimedOut {
-            self.call_outcome = match error.kind() {
-                IntrospectionErrorKind::Credentials => CallOutcome::Credentials,
-                IntrospectionErrorKind::Protocol => CallOutcome::Protocol,
-                _ => CallOutcome::Transient,
+/// Calls the server, caches its answer and sends it to the requests that wait for it.
+pub(super) async fn run(
+    client: Arc<Client>,
+    credential: Credential<'static>,
+    mut lookup: Lookup<Answer, LookupResponse>,
+    permit: CallPermit,
+    mut metrics: CallMetrics,
+) {
+    let reply = timeout(
+        client.config.policy.timeout,
+        client.introspect(credential.token()),
+    )
+    .await;
+    let digest = *credential.digest();
+    // Before requests are woken: they expect that no copy of the secret is left.
+    drop(credential);
+    let has_timed_out = reply.is_err();
+    let reply = reply.unwrap_or_else(|_| {
+        let error = IntrospectionError::timed_out();
+        Err(Failure::new(error, Health::Bad))
+    });
+    let health = reply.as_ref().map_or_else(|it| it.health, |_| Health::Good);
+    permit.record(health, client.config.policy.clock.monotonic());
+    let response = match reply {
+        Ok(reply) => {
+            metrics.outcome = match reply {
+                Reply::Active(_) => "active",
+                Reply::Inactive => "inactive",
+                Reply::Unsupported => "unsupported_token",
             };
+            complete(&client, &mut lookup, reply, digest)
         }
-        // So that the next request starts a new lookup.
-        self.complete(|_| {});
-        LookupResponse::Failed(error, Arc::default())
-    }
-
-    fn complete(&mut self, store: impl FnOnce(Key)) -> Outcome {
-        self.is_complete = true;
-        let key = self.id.key;
-        self.core.lookups.complete(&self.id, || store(key))
-    }
+        Err(Failure { error, .. }) => {
+            let outcome = metrics::call_failed(&error);
+            metrics.outcome = if has_timed_out { "timed_out" } else { outcome };
+            LookupResponse::Failed(error, SharedRetry::default())
+        }
+    };
+    lookup.finish(response);
 }
 
-impl Drop for Lookup {
-    fn drop(&mut self) {
-        if !self.is_complete {
-            self.complete(|_| {});
+/// Caches active and inactive tokens. Any other answer evicts the token, so that no earlier answer is
+/// used as a stale one.
+fn complete(
+    client: &Client,
+    lookup: &mut Lookup<Answer, LookupResponse>,
+    reply: Reply,
+    digest: TokenDigest,
+) -> LookupResponse {
+    let Config { policy, rules, .. } = &client.config;
+    let (kind, ttl, answer) = match reply {
+        Reply::Active(claims) => {
+            let record = rules.record(&claims, digest);
+            let answer = ActiveToken {
+                claims: *claims,
+                record,
+            };
+            (EntryKind::Positive, policy.ttl, Some(Arc::new(answer)))
         }
-        metrics::call_ended(self.call_outcome);
+        Reply::Inactive => (EntryKind::Negative, policy.negative_ttl, None),
+        Reply::Unsupported => (EntryKind::Negative, Duration::ZERO, None),
+    };
+    let is_current = answer
+        .as_ref()
+        .is_none_or(|it| it.is_current(&*policy.clock));
+    let is_cacheable = is_current && !ttl.is_zero() && !policy.ttl.is_zero();
+    let entry = is_cacheable.then(|| Entry {
+        kind,
+        value: answer.clone(),
+        expires_at: lookup.started().saturating_add(ttl),
+    });
+    let is_complete = lookup.complete(|entries, key| match entry {
+        Some(entry) => entries.insert(key, entry),
+        None => entries.remove(&key),
+    });
+    if is_complete {
+        LookupResponse::Found(answer)
+    } else {
+        LookupResponse::Invalidated
     }
 }

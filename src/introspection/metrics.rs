@@ -1,147 +1,114 @@
-//! What an operator sees of introspection. The names are told in the documentation of
-//! [`IntrospectionStore`](super::IntrospectionStore).
+//! The metrics and log events of introspection, as the documentation of
+//! [`IntrospectionStore`](super::IntrospectionStore) lists them.
 
-use super::error::IntrospectionError;
-use super::rules::ClaimViolation;
+use super::error::{IntrospectionError, IntrospectionErrorKind};
+use crate::single_flight::{EntryKind, count};
 
-// Literals all through: only then does the key cost no allocation.
-#[cfg(feature = "metrics")]
-macro_rules! count {
-    ($name:literal, $label:literal => $value:expr) => {
-        metrics::counter!($name, $label => $value).increment(1)
-    };
+/// A request was served from the cache.
+pub(super) fn hit(kind: EntryKind) {
+    match kind {
+        EntryKind::Positive => {
+            count!("service_token_introspection_requests_total", "outcome" => "hit");
+        }
+        EntryKind::Negative => {
+            count!("service_token_introspection_requests_total", "outcome" => "negative_hit");
+        }
+    }
 }
 
-#[cfg(not(feature = "metrics"))]
-macro_rules! count {
-    ($name:literal, $label:literal => $value:expr) => {
-        let _ = ($name, $label, $value);
-    };
+/// Counts a request that was not served from the cache.
+pub(super) fn request(outcome: &'static str) {
+    count!("service_token_introspection_requests_total", "outcome" => outcome);
 }
 
-pub(super) fn hit() {
-    count!("service_token_introspection_requests_total", "outcome" => "hit");
-}
-
-pub(super) fn negative_hit() {
-    count!("service_token_introspection_requests_total", "outcome" => "negative_hit");
-}
-
-/// The token is not one to ask about.
-pub(super) fn refused_locally() {
-    count!("service_token_introspection_requests_total", "outcome" => "refused_locally");
-}
-
-/// A request waits for a call that was running.
-pub(super) fn coalesced() {
-    count!("service_token_introspection_requests_total", "outcome" => "coalesced");
-}
-
-/// A request was refused because too many calls were running.
-pub(super) fn overloaded() {
-    count!("service_token_introspection_requests_total", "outcome" => "overloaded");
-}
-
-/// A request was refused because the breaker is open.
-pub(super) fn breaker_open() {
-    count!("service_token_introspection_requests_total", "outcome" => "breaker_open");
-}
-
-/// A request was answered from an answer past its time, because of this error.
+/// A request was served from an expired entry because of this error.
 pub(super) fn stale(error: &IntrospectionError) {
-    count!("service_token_introspection_requests_total", "outcome" => "stale");
+    request("stale");
     #[cfg(feature = "tracing")]
-    tracing::warn!(target: "tower_service_token::introspection", %error, "stale answer used");
+    tracing::warn!(target: "tower_service_token::introspection", %error, "stale response used");
     let _ = error;
 }
 
-/// An active token does not meet a rule.
-pub(super) fn claim_violation(rule: ClaimViolation) {
-    count!("service_token_introspection_refusals_total", "rule" => rule.as_str());
+/// An active token violates a rule.
+pub(super) fn claim_violation(rule: &'static str) {
+    count!("service_token_introspection_refusals_total", "rule" => rule);
     #[cfg(feature = "tracing")]
-    tracing::debug!(
+    tracing::debug!(target: "tower_service_token::introspection", rule, "active token rejected");
+}
+
+/// Counts a call, from its creation until it is dropped.
+pub(super) struct CallMetrics {
+    pub(super) outcome: &'static str,
+}
+
+impl CallMetrics {
+    pub(super) fn start() -> Self {
+        #[cfg(feature = "metrics")]
+        metrics::gauge!("service_token_introspection_calls_in_flight").increment(1.0);
+        request("miss");
+        Self { outcome: "lost" }
+    }
+}
+
+impl Drop for CallMetrics {
+    fn drop(&mut self) {
+        #[cfg(feature = "metrics")]
+        metrics::gauge!("service_token_introspection_calls_in_flight").decrement(1.0);
+        count!("service_token_introspection_calls_total", "outcome" => self.outcome);
+    }
+}
+
+/// Logs a failed call and returns its outcome. Rejected credentials are an error: no call succeeds
+/// until an operator fixes them.
+pub(super) fn call_failed(error: &IntrospectionError) -> &'static str {
+    #[cfg(feature = "tracing")]
+    let cause = std::error::Error::source(error).map(tracing::field::display);
+    if error.kind() == IntrospectionErrorKind::Credentials {
+        #[cfg(feature = "tracing")]
+        tracing::error!(
+            target: "tower_service_token::introspection",
+            %error,
+            cause,
+            "the authorization server rejects this service's own credentials"
+        );
+        return "credentials";
+    }
+    #[cfg(feature = "tracing")]
+    tracing::warn!(
         target: "tower_service_token::introspection",
-        rule = rule.as_str(),
-        "active token refused"
+        %error,
+        cause,
+        "introspection failed"
     );
-}
-
-/// A request begins a call.
-pub(super) fn call_started() {
-    #[cfg(feature = "metrics")]
-    metrics::gauge!("service_token_introspection_calls_in_flight").increment(1.0);
-    count!("service_token_introspection_requests_total", "outcome" => "miss");
-}
-
-/// How a call ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum CallOutcome {
-    Active,
-    Inactive,
-    UnsupportedToken,
-    Credentials,
-    Protocol,
-    Transient,
-    TimedOut,
-    /// It panicked, or its runtime was shut down.
-    Lost,
-}
-
-impl CallOutcome {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Active => "active",
-            Self::Inactive => "inactive",
-            Self::UnsupportedToken => "unsupported_token",
-            Self::Credentials => "credentials",
-            Self::Protocol => "protocol",
-            Self::Transient => "transient",
-            Self::TimedOut => "timed_out",
-            Self::Lost => "lost",
-        }
+    match error.kind() {
+        IntrospectionErrorKind::Protocol => "protocol",
+        _ => "transient",
     }
-}
-
-pub(super) fn call_ended(call_outcome: CallOutcome) {
-    #[cfg(feature = "metrics")]
-    metrics::gauge!("service_token_introspection_calls_in_flight").decrement(1.0);
-    count!("service_token_introspection_calls_total", "outcome" => call_outcome.as_str());
-}
-
-/// A call failed. Rejected credentials are this service's own fault, and nothing works until
-/// somebody mends them.
-pub(super) fn call_failed(error: &IntrospectionError) {
-    #[cfg(feature = "tracing")]
-    {
-        use std::error::Error;
-
-        let cause = error.source().map(tracing::field::display);
-        if error.kind() == super::error::IntrospectionErrorKind::Credentials {
-            tracing::error!(target: "tower_service_token::introspection", %error, cause, "the authorization server rejects this service's own credentials");
-        } else {
-            tracing::warn!(target: "tower_service_token::introspection", %error, cause, "introspection failed");
-        }
-    }
-    let _ = error;
 }
 
 pub(super) fn breaker_opened() {
     #[cfg(feature = "metrics")]
     metrics::gauge!("service_token_introspection_breaker_open").set(1.0);
     #[cfg(feature = "tracing")]
-    tracing::warn!(target: "tower_service_token::introspection", "the authorization server is not asked for a while");
+    tracing::warn!(
+        target: "tower_service_token::introspection",
+        "circuit breaker opened: calls to the authorization server are paused"
+    );
 }
 
 pub(super) fn breaker_closed() {
     #[cfg(feature = "metrics")]
     metrics::gauge!("service_token_introspection_breaker_open").set(0.0);
     #[cfg(feature = "tracing")]
-    tracing::info!(target: "tower_service_token::introspection", "the authorization server is asked again");
+    tracing::info!(
+        target: "tower_service_token::introspection",
+        "circuit breaker closed: calls to the authorization server are resumed"
+    );
 }
 
-/// A claim is of no type it can be; it counts as empty.
+/// A claim has an unexpected type and counts as empty.
 pub(super) fn malformed_claim(claim: &'static str) {
     #[cfg(feature = "tracing")]
-    tracing::warn!(target: "tower_service_token::introspection", claim, "claim of a wrong type left out");
+    tracing::warn!(target: "tower_service_token::introspection", claim, "malformed claim ignored");
     let _ = claim;
 }

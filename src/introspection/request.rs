@@ -8,19 +8,11 @@ use http_body_util::Full;
 use zeroize::Zeroizing;
 
 use super::client_auth::ClientAuth;
+use super::error::RequestError;
 use crate::token::PresentedToken;
 use crate::transport::Endpoint;
 
-/// A request could not be made. Nothing was sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum RequestError {
-    #[error("the client assertion could not be signed")]
-    Signing,
-    #[error("the client credentials cannot be sent in a header")]
-    Credentials,
-}
-
-/// The question of RFC 7662, section 2.1, about one token. The body is wiped when dropped.
+/// Creates the request of RFC 7662, section 2.1, for one token. The body is zeroed when dropped.
 pub(super) fn introspection_request(
     endpoint: &Endpoint,
     auth: &ClientAuth,
@@ -29,15 +21,11 @@ pub(super) fn introspection_request(
     hint: Option<&str>,
     now: SystemTime,
 ) -> Result<Request<Full<Bytes>>, RequestError> {
-    let request_credentials = auth.request_credentials(default_audience, now)?;
+    let credentials = auth.request_credentials(default_audience, now)?;
     let mut fields = vec![("token", token.expose_secret())];
     fields.extend(hint.map(|hint| ("token_type_hint", hint)));
-    fields.extend(
-        request_credentials
-            .fields
-            .iter()
-            .map(|(name, text)| (*name, text.as_str())),
-    );
+    let in_form = credentials.fields.iter();
+    fields.extend(in_form.map(|(name, text)| (*name, text.as_str())));
 
     let mut request = Request::new(Full::new(form(&fields)));
     *request.method_mut() = Method::POST;
@@ -46,13 +34,13 @@ pub(super) fn introspection_request(
     headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
     let form_type = HeaderValue::from_static("application/x-www-form-urlencoded");
     headers.insert(CONTENT_TYPE, form_type);
-    if let Some(header) = request_credentials.header {
+    if let Some(header) = credentials.header {
         headers.insert(AUTHORIZATION, header);
     }
     Ok(request)
 }
 
-/// In memory that never grows, so that no copy of a part is left behind.
+/// Encodes a form into a buffer that is never reallocated, so that no copy of a secret remains.
 fn form(fields: &[(&str, &str)]) -> Bytes {
     let longest = fields
         .iter()

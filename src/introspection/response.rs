@@ -5,31 +5,30 @@ use http::{HeaderMap, StatusCode};
 use zeroize::Zeroizing;
 
 use super::breaker::Health;
-use super::claims::Claims;
-use super::claims_parser::ClaimsParser;
+use super::claims::{Claims, ClaimsParser};
 use super::error::{IntrospectionError, IntrospectionErrorKind};
 use super::excerpt::with_excerpt;
 use super::json;
 use crate::media_type;
 
-/// The longest time a server can make us name as `Retry-After`.
+/// The longest `Retry-After` that is passed on.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 
-/// What a server said about a token.
+/// The server's answer about a token.
 #[derive(Debug)]
 pub(super) enum Reply {
     Active(Box<Claims>),
     Inactive,
-    /// The server does not know this sort of token at all (RFC 7009 §2.2.1).
+    /// The server does not support this type of token (RFC 7009 §2.2.1).
     Unsupported,
 }
 
-/// A call that led to no [`Reply`].
+/// A call without a [`Reply`].
 #[derive(Debug)]
 pub(super) struct Failure {
     pub(super) error: IntrospectionError,
     pub(super) health: Health,
-    /// Whether it may be tried once more at once.
+    /// Whether the call may be repeated at once.
     pub(super) may_retry: bool,
 }
 
@@ -41,16 +40,10 @@ impl Failure {
             may_retry: false,
         }
     }
-
-    pub(super) fn retryable(self) -> Self {
-        Self {
-            may_retry: true,
-            ..self
-        }
-    }
 }
 
-/// What an answer means, as the table of outcomes in DESIGN.md has it.
+/// Interprets a response, as the table in the documentation of
+/// [`IntrospectionStore`](super::IntrospectionStore) lists it.
 pub(super) fn interpret_response(
     status: StatusCode,
     headers: &HeaderMap,
@@ -58,73 +51,45 @@ pub(super) fn interpret_response(
     claims_parser: &ClaimsParser,
     secrets: &[Zeroizing<String>],
 ) -> Result<Reply, Failure> {
-    let with_excerpt = |what: &str| with_excerpt(what, body, secrets);
-    match status.as_u16() {
-        200 => read(headers, body, claims_parser, secrets),
-        400 if is_unsupported_token(body) => Ok(Reply::Unsupported),
+    use IntrospectionErrorKind::{Credentials, Protocol, Transient};
+
+    let malformed = |why: &str| (Protocol, with_excerpt(why, body, secrets), Health::Unclear);
+    let (kind, message, health) = match status.as_u16() {
+        200 if !media_type::is(headers, media_type::JSON) => malformed("the response is not JSON"),
+        200 => match claims_parser.parse(body) {
+            Ok(Some(claims)) => return Ok(Reply::Active(Box::new(claims))),
+            Ok(None) => return Ok(Reply::Inactive),
+            Err(why) => malformed(&why),
+        },
+        400 if is_unsupported_token(body) => return Ok(Reply::Unsupported),
         401 | 403 => {
-            let message = with_excerpt("the server rejects our credentials");
-            let error = IntrospectionError::new(IntrospectionErrorKind::Credentials, message);
-            Err(Failure::new(error.with_status(status), Health::Unclear))
+            let why = "the server rejects the client credentials";
+            (
+                Credentials,
+                with_excerpt(why, body, secrets),
+                Health::Unclear,
+            )
         }
         429 | 502..=504 => {
-            let message = with_excerpt("the server cannot answer now");
-            let error = transient(message, status, headers);
-            let failure = Failure::new(error, Health::Bad);
-            let is_too_busy = status == StatusCode::TOO_MANY_REQUESTS;
-            Err(if is_too_busy {
-                failure
-            } else {
-                failure.retryable()
-            })
+            let why = "the server is temporarily unavailable";
+            (Transient, with_excerpt(why, body, secrets), Health::Bad)
         }
-        // Some servers answer 500 to a token they do not know: that says nothing about their health.
+        // Some servers respond 500 to an unknown token, so this says nothing about their health.
         500..=599 => {
-            let error = transient(with_excerpt("the server failed"), status, headers);
-            Err(Failure::new(error, Health::Unclear))
+            let why = "the server failed";
+            (Transient, with_excerpt(why, body, secrets), Health::Unclear)
         }
-        _ => Err(protocol_failure(
-            with_excerpt("no answer to an introspection"),
-            status,
-        )),
+        _ => malformed("unexpected status"),
+    };
+    let mut error = IntrospectionError::new(kind, message).with_status(status);
+    if kind == Transient {
+        error = error.with_retry_after(retry_after(headers));
     }
-}
-
-fn read(
-    headers: &HeaderMap,
-    body: &[u8],
-    claims_parser: &ClaimsParser,
-    secrets: &[Zeroizing<String>],
-) -> Result<Reply, Failure> {
-    if !is_json(headers) {
-        let message = with_excerpt("the answer is not JSON", body, secrets);
-        return Err(protocol_failure(message, StatusCode::OK));
-    }
-    match claims_parser.parse(body) {
-        Ok(Some(claims)) => Ok(Reply::Active(Box::new(claims))),
-        Ok(None) => Ok(Reply::Inactive),
-        Err(why) => {
-            let message = with_excerpt(&why, body, secrets);
-            Err(protocol_failure(message, StatusCode::OK))
-        }
-    }
-}
-
-fn protocol_failure(message: String, status: StatusCode) -> Failure {
-    let error = IntrospectionError::protocol(message).with_status(status);
-    Failure::new(error, Health::Unclear)
-}
-
-fn transient(message: String, status: StatusCode, headers: &HeaderMap) -> IntrospectionError {
-    let error = IntrospectionError::transient(message);
-    error
-        .with_status(status)
-        .with_retry_after(retry_after(headers))
-}
-
-/// `application/json`, once, with whatever parameters.
-pub(super) fn is_json(headers: &HeaderMap) -> bool {
-    media_type::is(headers, media_type::JSON)
+    Err(Failure {
+        error,
+        health,
+        may_retry: matches!(status.as_u16(), 502..=504),
+    })
 }
 
 fn is_unsupported_token(body: &[u8]) -> bool {
@@ -133,15 +98,10 @@ fn is_unsupported_token(body: &[u8]) -> bool {
     error == Some("unsupported_token_type")
 }
 
-/// Only in seconds; a date is left out (RFC 9110 §10.2.3).
+/// Reads `Retry-After` in seconds. A date is ignored (RFC 9110 §10.2.3).
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers
-        .get(RETRY_AFTER)?
-        .to_str()
-        .ok()?
-        .trim()
-        .parse()
-        .ok()?;
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?;
+    let seconds = seconds.trim().parse().ok()?;
     Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER))
 }
 
@@ -157,7 +117,7 @@ mod tests {
         HeaderMap::from_iter([(CONTENT_TYPE, value)])
     }
 
-    fn interpreted(status: u16, content_type: &'static str, body: &str) -> Result<Reply, Failure> {
+    fn interpret(status: u16, content_type: &'static str, body: &str) -> Result<Reply, Failure> {
         let status = StatusCode::from_u16(status).unwrap();
         let headers = headers(content_type);
         interpret_response(
@@ -172,23 +132,23 @@ mod tests {
     #[test]
     fn requires_a_json_content_type() {
         let body = r#"{"active":true}"#;
-        for good in [
+        for valid in [
             "application/json",
             "Application/JSON;charset=utf-8",
             "application/json ; x",
         ] {
             assert!(
-                matches!(interpreted(200, good, body), Ok(Reply::Active(_))),
-                "{good}"
+                matches!(interpret(200, valid, body), Ok(Reply::Active(_))),
+                "{valid}"
             );
         }
-        for bad in [
+        for invalid in [
             "text/html",
             "application/jsonp",
             "application/token-introspection+jwt",
             "",
         ] {
-            assert!(interpreted(200, bad, body).is_err(), "{bad}");
+            assert!(interpret(200, invalid, body).is_err(), "{invalid}");
         }
         let mut twice = headers("application/json");
         twice.append(CONTENT_TYPE, HeaderValue::from_static("text/html"));
@@ -223,7 +183,7 @@ mod tests {
         ] {
             for status in statuses {
                 let failure =
-                    interpreted(*status, "application/json", r#"{"active":true}"#).unwrap_err();
+                    interpret(*status, "application/json", r#"{"active":true}"#).unwrap_err();
                 assert_eq!(failure.error.kind(), kind, "{status}");
                 assert_eq!(failure.error.status().unwrap().as_u16(), *status);
                 assert_eq!(
@@ -239,10 +199,10 @@ mod tests {
     fn unsupported_token_type_means_not_found() {
         let body = r#"{"error":"unsupported_token_type"}"#;
         assert!(matches!(
-            interpreted(400, "text/plain", body),
+            interpret(400, "text/plain", body),
             Ok(Reply::Unsupported)
         ));
-        assert!(interpreted(401, "application/json", body).is_err());
-        assert!(interpreted(400, "application/json", r#"{"error":"invalid_request"}"#).is_err());
+        assert!(interpret(401, "application/json", body).is_err());
+        assert!(interpret(400, "application/json", r#"{"error":"invalid_request"}"#).is_err());
     }
 }

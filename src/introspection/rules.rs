@@ -1,16 +1,31 @@
-use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::claims::Claims;
-use super::claims_parser::ClaimsParser;
+use super::claims::{Claims, ClaimsParser};
+use crate::clock::Clock;
 use crate::digest::TokenDigest;
 use crate::store::TokenRecord;
 use crate::token::TokenId;
 
+/// The server's answer about a token: `None` if the token is not active.
+pub(super) type Answer = Option<Arc<ActiveToken>>;
+
+pub(super) struct ActiveToken {
+    pub(super) claims: Claims,
+    pub(super) record: TokenRecord,
+}
+
+impl ActiveToken {
+    /// Returns whether the token has not expired. The server is called again for one that has.
+    pub(super) fn is_current(&self, clock: &dyn Clock) -> bool {
+        let end = self.claims.expires_at;
+        end.is_none_or(|end| clock.now() < end)
+    }
+}
+
 type ScopeMapping = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
-/// What an active token must be like, and what is made of it.
+/// The rules that an active token must meet, and how to convert it to a record.
 #[derive(Clone, Default)]
 pub(super) struct Rules {
     pub(super) claims_parser: ClaimsParser,
@@ -21,7 +36,7 @@ pub(super) struct Rules {
     pub(super) scope_mapping: Option<ScopeMapping>,
 }
 
-/// The rule that an active token does not meet.
+/// The rule that an active token violates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ClaimViolation {
     Expired,
@@ -34,37 +49,38 @@ pub(super) enum ClaimViolation {
 }
 
 impl Rules {
-    /// Whether a token is good here and now. Asked at every use, also of a remembered answer.
+    /// Checks an active token. Called for every request, including cache hits.
     pub(super) fn check(
         &self,
         claims: &Claims,
         now: impl FnOnce() -> SystemTime,
     ) -> Result<(), ClaimViolation> {
-        if claims.expires_at.is_some() || claims.not_before.is_some() {
-            let now = now();
-            if claims.expires_at.is_some_and(|expiry| now >= expiry) {
-                return Err(ClaimViolation::Expired);
-            }
-            if claims.not_before.is_some_and(|start| now < start) {
-                return Err(ClaimViolation::NotYetValid);
-            }
+        let has_times = claims.expires_at.is_some() || claims.not_before.is_some();
+        let now = has_times.then(now);
+        let is_past = |time: Option<SystemTime>| time.is_some() && now >= time;
+        let has_subject = claims.subject.is_some() || claims.client_id.is_some();
+        let rules = [
+            (!is_past(claims.expires_at), ClaimViolation::Expired),
+            (
+                claims.not_before.is_none() || is_past(claims.not_before),
+                ClaimViolation::NotYetValid,
+            ),
+            (!claims.is_bound, ClaimViolation::KeyBound),
+            (
+                claims.token_type.as_deref().is_none_or(is_bearer),
+                ClaimViolation::TokenType,
+            ),
+            (self.matches_audience(claims), ClaimViolation::Audience),
+            (self.matches_issuer(claims), ClaimViolation::Issuer),
+            (
+                has_subject || self.allows_missing_subject,
+                ClaimViolation::MissingSubject,
+            ),
+        ];
+        match rules.into_iter().find(|(is_met, _)| !is_met) {
+            Some((_, violation)) => Err(violation),
+            None => Ok(()),
         }
-        if claims.is_bound {
-            return Err(ClaimViolation::KeyBound);
-        }
-        if !claims.token_type.as_deref().is_none_or(is_bearer) {
-            return Err(ClaimViolation::TokenType);
-        }
-        if !self.matches_audience(claims) {
-            return Err(ClaimViolation::Audience);
-        }
-        if !self.matches_issuer(claims) {
-            return Err(ClaimViolation::Issuer);
-        }
-        if claims.subject.is_none() && claims.client_id.is_none() && !self.allows_missing_subject {
-            return Err(ClaimViolation::MissingSubject);
-        }
-        Ok(())
     }
 
     fn matches_audience(&self, claims: &Claims) -> bool {
@@ -80,7 +96,7 @@ impl Rules {
         }
     }
 
-    /// What the claims say, as a record.
+    /// Converts the claims to a record.
     pub(super) fn record(&self, claims: &Claims, digest: TokenDigest) -> TokenRecord {
         let id = id(claims, &digest);
         let subject = claims.subject.as_deref().or(claims.client_id.as_deref());
@@ -96,7 +112,7 @@ impl Rules {
             .with_roles(&claims.roles)
             .with_scopes(self.scopes(claims))
             .with_expires_at(claims.expires_at);
-        // Whom the token acts for, where that is not the token itself.
+        // Some servers repeat `jti` as the subject of a token that acts for itself.
         if subject.is_some() && subject != claims.jti.as_deref() {
             record = record.with_subject(subject);
         }
@@ -137,39 +153,23 @@ impl ClaimViolation {
     }
 }
 
-impl fmt::Debug for Rules {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Rules")
-            .field("claims_parser", &self.claims_parser)
-            .field("audience", &self.audience)
-            .field("issuer", &self.issuer)
-            .field("requires_issuer", &self.requires_issuer)
-            .field("allows_missing_subject", &self.allows_missing_subject)
-            .finish_non_exhaustive()
-    }
-}
-
 fn is_bearer(token_type: &str) -> bool {
     ["bearer", "access_token"]
         .iter()
-        .any(|good| token_type.eq_ignore_ascii_case(good))
+        .any(|bearer| token_type.eq_ignore_ascii_case(bearer))
 }
 
-/// Our own id where the server's name of the token is one; else one that stands for that name, or
-/// for the token where it has none.
+/// Returns `jti` if it is a token id. Otherwise derives an id from `iss` and `jti`, or without `jti` from
+/// the digest.
 fn id(claims: &Claims, digest: &TokenDigest) -> TokenId {
     let own = claims.jti.as_deref().and_then(|jti| jti.parse().ok());
     own.unwrap_or_else(|| {
-        let named = match &claims.jti {
-            Some(jti) => format!("{}\0{jti}", claims.issuer.as_deref().unwrap_or_default()),
-            None => String::new(),
-        };
-        let text = if named.is_empty() {
-            digest.as_bytes().as_slice()
-        } else {
-            named.as_bytes()
-        };
-        let parts = [b"tower-service-token id\0".as_slice(), text].concat();
+        let issuer = claims.issuer.as_deref().unwrap_or_default();
+        let named = claims.jti.as_ref().map(|jti| format!("{issuer}\0{jti}"));
+        let unique = named
+            .as_ref()
+            .map_or(&digest.as_bytes()[..], |it| it.as_bytes());
+        let parts = [b"tower-service-token id\0".as_slice(), unique].concat();
         TokenId::from_hash(TokenDigest::of_bytes(&parts).index())
     })
 }
@@ -212,13 +212,13 @@ mod tests {
     #[test]
     fn accepts_only_bearer_tokens() {
         let rules = Rules::default();
-        for good in ["Bearer", "bearer", "BEARER", "access_token", "Access_Token"] {
-            let members = format!(r#""sub":"s","token_type":"{good}""#);
-            assert_eq!(verify(&rules, &members), Ok(()), "{good}");
+        for valid in ["Bearer", "bearer", "BEARER", "access_token", "Access_Token"] {
+            let members = format!(r#""sub":"s","token_type":"{valid}""#);
+            assert_eq!(verify(&rules, &members), Ok(()), "{valid}");
         }
-        for bad in ["", "DPoP", "refresh_token", "id_token", "mac", "bearer "] {
-            let members = format!(r#""sub":"s","token_type":"{bad}""#);
-            assert_eq!(verify(&rules, &members), Err(TokenType), "{bad}");
+        for invalid in ["", "DPoP", "refresh_token", "id_token", "mac", "bearer "] {
+            let members = format!(r#""sub":"s","token_type":"{invalid}""#);
+            assert_eq!(verify(&rules, &members), Err(TokenType), "{invalid}");
         }
         let bound = r#""sub":"s","token_type":"Bearer","cnf":{"x5t#S256":"x"}"#;
         assert_eq!(verify(&rules, bound), Err(KeyBound));
@@ -230,15 +230,15 @@ mod tests {
             audience: Some("api".into()),
             ..Rules::default()
         };
-        for good in [r#""api""#, r#"["other","api"]"#] {
+        for valid in [r#""api""#, r#"["other","api"]"#] {
             assert_eq!(
-                verify(&rules, &format!(r#""sub":"s","aud":{good}"#)),
+                verify(&rules, &format!(r#""sub":"s","aud":{valid}"#)),
                 Ok(())
             );
         }
-        for bad in [r#""apis""#, r#"["API"]"#, "[]", "null", r#""other api""#] {
-            let members = format!(r#""sub":"s","aud":{bad}"#);
-            assert_eq!(verify(&rules, &members), Err(Audience), "{bad}");
+        for invalid in [r#""apis""#, r#"["API"]"#, "[]", "null", r#""other api""#] {
+            let members = format!(r#""sub":"s","aud":{invalid}"#);
+            assert_eq!(verify(&rules, &members), Err(Audience), "{invalid}");
         }
         assert_eq!(verify(&rules, r#""sub":"s""#), Err(Audience));
         assert_eq!(
@@ -255,16 +255,16 @@ mod tests {
         };
         assert_eq!(verify(&rules, r#""sub":"s","iss":"https://as""#), Ok(()));
         assert_eq!(verify(&rules, r#""sub":"s""#), Ok(()));
-        for bad in ["https://as/", "https://AS", "x", ""] {
-            let members = format!(r#""sub":"s","iss":"{bad}""#);
-            assert_eq!(verify(&rules, &members), Err(Issuer), "{bad}");
+        for invalid in ["https://as/", "https://AS", "x", ""] {
+            let members = format!(r#""sub":"s","iss":"{invalid}""#);
+            assert_eq!(verify(&rules, &members), Err(Issuer), "{invalid}");
         }
         rules.requires_issuer = true;
         assert_eq!(verify(&rules, r#""sub":"s""#), Err(Issuer));
         rules.issuer = None;
         assert_eq!(verify(&rules, r#""sub":"s","iss":"any""#), Ok(()));
-        for bad in [r#""sub":"s""#, r#""sub":"s","iss":"""#] {
-            assert_eq!(verify(&rules, bad), Err(Issuer), "{bad}");
+        for invalid in [r#""sub":"s""#, r#""sub":"s","iss":"""#] {
+            assert_eq!(verify(&rules, invalid), Err(Issuer), "{invalid}");
         }
     }
 

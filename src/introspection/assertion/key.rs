@@ -7,7 +7,7 @@ use rustls_pki_types::pem::PemObject;
 use zeroize::Zeroize;
 
 use crate::introspection::config_error::IntrospectionConfigError;
-use crate::introspection::request::RequestError;
+use crate::introspection::error::RequestError;
 
 /// A private key with its algorithm.
 pub(super) enum SigningKey {
@@ -17,30 +17,33 @@ pub(super) enum SigningKey {
 
 impl SigningKey {
     pub(super) fn es256(pem: &str) -> Result<Self, IntrospectionConfigError> {
-        let key = with_key(pem, |key| match key {
-            PrivateKeyDer::Pkcs8(der) => {
-                let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
-                let der = der.secret_pkcs8_der();
-                EcdsaKeyPair::from_pkcs8(algorithm, der, &SystemRandom::new())
-                    .map_err(|_| IntrospectionConfigError::UnsuitableKey)
-            }
-            PrivateKeyDer::Pkcs1(_) => Err(IntrospectionConfigError::UnsuitableKey),
-            _ => Err(IntrospectionConfigError::InvalidKey),
-        })?;
-        Ok(Self::Es256(Box::new(key)))
+        with_key(pem, |key| {
+            let key = match key {
+                PrivateKeyDer::Pkcs8(der) => EcdsaKeyPair::from_pkcs8(
+                    &ECDSA_P256_SHA256_FIXED_SIGNING,
+                    der.secret_pkcs8_der(),
+                    &SystemRandom::new(),
+                )
+                .ok(),
+                PrivateKeyDer::Pkcs1(_) => None,
+                _ => return Err(IntrospectionConfigError::InvalidKey),
+            };
+            let key = key.ok_or(IntrospectionConfigError::UnsuitableKey)?;
+            Ok(Self::Es256(Box::new(key)))
+        })
     }
 
     pub(super) fn rs256(pem: &str) -> Result<Self, IntrospectionConfigError> {
-        let key = with_key(pem, |key| {
-            let read = match key {
-                PrivateKeyDer::Pkcs8(der) => RsaKeyPair::from_pkcs8(der.secret_pkcs8_der()),
-                PrivateKeyDer::Pkcs1(der) => RsaKeyPair::from_der(der.secret_pkcs1_der()),
-                PrivateKeyDer::Sec1(_) => return Err(IntrospectionConfigError::UnsuitableKey),
+        with_key(pem, |key| {
+            let key = match key {
+                PrivateKeyDer::Pkcs8(der) => RsaKeyPair::from_pkcs8(der.secret_pkcs8_der()).ok(),
+                PrivateKeyDer::Pkcs1(der) => RsaKeyPair::from_der(der.secret_pkcs1_der()).ok(),
+                PrivateKeyDer::Sec1(_) => None,
                 _ => return Err(IntrospectionConfigError::InvalidKey),
             };
-            read.map_err(|_| IntrospectionConfigError::UnsuitableKey)
-        })?;
-        Ok(Self::Rs256(Box::new(key)))
+            let key = key.ok_or(IntrospectionConfigError::UnsuitableKey)?;
+            Ok(Self::Rs256(Box::new(key)))
+        })
     }
 
     pub(super) fn algorithm(&self) -> &'static str {
@@ -66,16 +69,16 @@ impl SigningKey {
     }
 }
 
-/// Lends `read` the first private key of `pem`, which is wiped afterwards.
-fn with_key<T>(
+/// Calls `read` with the first private key of `pem`, and zeroes the key afterwards.
+fn with_key(
     pem: &str,
-    read: impl FnOnce(&PrivateKeyDer<'static>) -> Result<T, IntrospectionConfigError>,
-) -> Result<T, IntrospectionConfigError> {
+    read: impl FnOnce(&PrivateKeyDer<'static>) -> Result<SigningKey, IntrospectionConfigError>,
+) -> Result<SigningKey, IntrospectionConfigError> {
     let mut key = PrivateKeyDer::from_pem_slice(pem.as_bytes())
         .map_err(|_| IntrospectionConfigError::InvalidKey)?;
-    let made = read(&key);
+    let result = read(&key);
     key.zeroize();
-    made
+    result
 }
 
 #[cfg(test)]

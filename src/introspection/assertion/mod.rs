@@ -5,20 +5,21 @@ use std::time::{Duration, SystemTime};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::Serialize;
+use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use self::key::SigningKey;
 use super::config_error::IntrospectionConfigError;
-use super::request::RequestError;
+use super::error::RequestError;
 
-/// A private key that signs who the client is: `private_key_jwt` of RFC 7523, section 3.
+/// A private key that signs client assertions: `private_key_jwt` of RFC 7523, section 3.
 ///
-/// 1. Every attempt has a JWT of its own, with a new `jti`: servers refuse one they have seen.
-/// 2. `iss` and `sub` are the client id; `aud` is the [audience](Self::with_audience), else the
-///    issuer; `exp` is `iat` plus the [lifetime](Self::with_lifetime).
-/// 3. The key is read from a PEM of unencrypted PKCS#8 (`BEGIN PRIVATE KEY`); RSA also from
-///    PKCS#1 (`BEGIN RSA PRIVATE KEY`).
+/// 1. Every request has a JWT of its own with a new `jti`, because servers reject one that they have
+///    seen.
+/// 2. `iss` and `sub` are the client id. `aud` is the [audience](Self::with_audience), by default the
+///    issuer. `exp` is `iat` plus the [lifetime](Self::with_lifetime).
+/// 3. The key is an unencrypted PKCS#8 PEM (`BEGIN PRIVATE KEY`). RSA keys may also be PKCS#1
+///    (`BEGIN RSA PRIVATE KEY`).
 /// 4. `Debug` shows the client id, the algorithm and the key id.
 ///
 /// ```
@@ -45,34 +46,16 @@ pub struct PrivateKeyJwt {
     lifetime: Duration,
 }
 
-#[derive(Serialize)]
-struct JwtHeader<'a> {
-    alg: &'static str,
-    typ: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    kid: Option<&'a str>,
-}
-
-#[derive(Serialize)]
-struct AssertionClaims<'a> {
-    iss: &'a str,
-    sub: &'a str,
-    aud: &'a str,
-    jti: String,
-    iat: u64,
-    exp: u64,
-}
-
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(60);
 const MIN_LIFETIME: Duration = Duration::from_secs(1);
 const MAX_LIFETIME: Duration = Duration::from_secs(60 * 60);
 
 impl PrivateKeyJwt {
-    /// Signs by ES256: ECDSA with P-256 and SHA-256.
+    /// Creates a key that signs with ES256: ECDSA with P-256 and SHA-256.
     ///
     /// # Errors
     ///
-    /// The PEM holds no such key that can be read.
+    /// Returns an error if the PEM is malformed or its key does not fit the algorithm.
     pub fn es256(
         client_id: impl Into<String>,
         pkcs8_pem: &str,
@@ -81,11 +64,11 @@ impl PrivateKeyJwt {
         Ok(Self::new(client_id.into(), key))
     }
 
-    /// Signs by RS256: RSA of 2048 bits or more, PKCS#1 v1.5, with SHA-256.
+    /// Creates a key that signs with RS256: RSA of 2048 to 4096 bits, PKCS#1 v1.5, with SHA-256.
     ///
     /// # Errors
     ///
-    /// The PEM holds no such key that can be read.
+    /// Returns an error if the PEM is malformed or its key does not fit the algorithm.
     pub fn rs256(
         client_id: impl Into<String>,
         pkcs8_pem: &str,
@@ -94,24 +77,25 @@ impl PrivateKeyJwt {
         Ok(Self::new(client_id.into(), key))
     }
 
-    /// Names the key to a server that knows several of this client's. Default: no `kid`.
+    /// Sets the `kid` of the assertions, for a server that has several keys of this client. Unset by
+    /// default.
     pub fn with_key_id(mut self, key_id: impl Into<String>) -> Self {
         self.key_id = Some(key_id.into());
         self
     }
 
-    /// Whom the assertion is for. Default: the issuer, configured or discovered.
+    /// Sets the audience of the assertions. The default is the issuer, configured or discovered.
     ///
-    /// Some servers want the URL of their token or introspection endpoint here instead.
+    /// Some servers require the URL of their token or introspection endpoint instead.
     pub fn with_audience(mut self, audience: impl Into<String>) -> Self {
         self.audience = Some(audience.into());
         self
     }
 
-    /// How long an assertion is good for, in whole seconds, rounded down. Default: 60 s; at least
-    /// 1 s, at most an hour.
+    /// Sets how long an assertion is valid, rounded down to seconds. The default is 60 s, the minimum
+    /// 1 s, the maximum 1 h.
     ///
-    /// Clocks apart by more than this make the server refuse it.
+    /// The server rejects assertions if its clock differs by more than this.
     pub fn with_lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = lifetime;
         self
@@ -134,7 +118,7 @@ impl PrivateKeyJwt {
         }
     }
 
-    /// A new assertion.
+    /// Creates an assertion.
     pub(super) fn sign(
         &self,
         default_audience: Option<&str>,
@@ -145,23 +129,23 @@ impl PrivateKeyJwt {
         let now = now.map_or(0, |now| now.as_secs());
         let mut random = [0; 16];
         getrandom::fill(&mut random).map_err(|_| RequestError::Signing)?;
-        let header = JwtHeader {
-            alg: self.key.algorithm(),
-            typ: "JWT",
-            kid: self.key_id.as_deref(),
-        };
-        let claims = AssertionClaims {
-            iss: &self.client_id,
-            sub: &self.client_id,
-            aud: audience.ok_or(RequestError::Signing)?,
-            jti: hex::encode(random),
-            iat: now,
-            exp: now.saturating_add(self.lifetime.as_secs()),
-        };
-        let signed = format!("{}.{}", part(&header)?, part(&claims)?);
+        let mut header = json!({ "alg": self.key.algorithm(), "typ": "JWT" });
+        if let Some(key_id) = &self.key_id {
+            header["kid"] = key_id.as_str().into();
+        }
+        let claims = json!({
+            "iss": self.client_id,
+            "sub": self.client_id,
+            "aud": audience.ok_or(RequestError::Signing)?,
+            "jti": hex::encode(random),
+            "iat": now,
+            "exp": now.saturating_add(self.lifetime.as_secs()),
+        });
+        let part = |json: &Value| URL_SAFE_NO_PAD.encode(json.to_string());
+        let signed = format!("{}.{}", part(&header), part(&claims));
         let signature = self.key.sign(signed.as_bytes())?;
         let mut assertion = Zeroizing::new(signed);
-        // Wiped as a whole: growing would leave a copy, yet one without a signature.
+        // Growing may leave a copy, but one without a signature.
         assertion.push('.');
         assertion.push_str(&Zeroizing::new(URL_SAFE_NO_PAD.encode(signature)));
         Ok(assertion)
@@ -176,11 +160,6 @@ impl PrivateKeyJwt {
             lifetime: DEFAULT_LIFETIME,
         }
     }
-}
-
-fn part(part: &impl Serialize) -> Result<String, RequestError> {
-    let json = serde_json::to_vec(part).map_err(|_| RequestError::Signing)?;
-    Ok(URL_SAFE_NO_PAD.encode(json))
 }
 
 impl fmt::Debug for PrivateKeyJwt {
@@ -203,7 +182,6 @@ mod tests {
     };
     use rsa::pkcs1::EncodeRsaPrivateKey;
     use rsa::pkcs8::{EncodePrivateKey, LineEnding};
-    use serde_json::{Value, json};
 
     use super::key::tests::{p256_pem, rsa_key};
     use super::*;
@@ -223,7 +201,7 @@ mod tests {
         serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
     }
 
-    /// Header and claims of an assertion that `key` signed.
+    /// Returns the header and the claims of an assertion that `key` signed.
     fn verified(key: &PrivateKeyJwt, assertion: &str) -> (Value, Value) {
         let (signed, signature) = assertion.rsplit_once('.').unwrap();
         let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
@@ -233,7 +211,7 @@ mod tests {
         };
         UnparsedPublicKey::new(algorithm, public)
             .verify(signed.as_bytes(), &signature)
-            .expect("a good signature");
+            .expect("a valid signature");
         let (header, claims) = signed.split_once('.').unwrap();
         (decoded(header), decoded(claims))
     }

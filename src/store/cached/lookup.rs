@@ -1,107 +1,107 @@
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
-use futures::channel::oneshot;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
-use super::entries::Entry;
-use super::lookups::{LookupId, LookupResult, Lookups};
-use super::metrics::{self, LookupOutcome};
-use crate::store::{Credential, StoreError, TokenStore};
+use super::metrics::{self, LookupMetrics};
+use crate::digest::TokenDigest;
+use crate::single_flight::{Entries, Entry, EntryKind, Lookup, Policy, SingleFlight};
+use crate::store::{Credential, StoreError, TokenRecord, TokenStore, verdict};
 
-/// How often a flight looks when its token is changed meanwhile, each time anew.
+/// How often a lookup reads its token again because the token was changed meanwhile.
 const MAX_ATTEMPTS: usize = 8;
 
-/// One lookup, which outlives the request that began it.
-///
-/// Dropped before it landed, as when its store panics, it fails all who wait for it.
-pub(super) struct Lookup {
-    lookups: Arc<Lookups>,
-    id: LookupId,
-    sender: Option<oneshot::Sender<LookupResult>>,
-    is_deregistered: bool,
-    outcome: LookupOutcome,
-    _permit: OwnedSemaphorePermit,
+pub(super) type LookupResult = Result<Option<TokenRecord>, StoreError>;
+
+pub(super) type Lookups = SingleFlight<Option<TokenRecord>, LookupResult>;
+
+/// Looks the credential up, caches the result and sends it to the callers that wait for it.
+pub(super) async fn run<S: TokenStore>(
+    store: Arc<S>,
+    credential: Credential<'static>,
+    mut lookup: Lookup<Option<TokenRecord>, LookupResult>,
+    mut metrics: LookupMetrics,
+) {
+    let limit = lookup.policy().timeout;
+    let found = timeout(limit, find_current(&*store, &credential, &mut lookup)).await;
+    // Before callers are woken: they expect that no copy of the secret is left.
+    drop(credential);
+    let (outcome, result) = match found {
+        Ok(Ok(found)) => ("answered", Ok(found)),
+        Ok(Err(error)) => ("failed", Err(error)),
+        Err(_) => {
+            let error = StoreError::unavailable("the lookup timed out");
+            ("timed_out", Err(error))
+        }
+    };
+    metrics.outcome = outcome;
+    lookup.finish(result);
 }
 
-impl Lookup {
-    pub(super) fn new(
-        lookups: Arc<Lookups>,
-        id: LookupId,
-        sender: oneshot::Sender<LookupResult>,
-        permit: OwnedSemaphorePermit,
-    ) -> Self {
-        Self {
-            lookups,
-            id,
-            sender: Some(sender),
-            is_deregistered: false,
-            outcome: LookupOutcome::Lost,
-            _permit: permit,
-        }
-    }
-
-    /// Looks, remembers, and tells all who wait.
-    pub(super) async fn run<S: TokenStore>(
-        mut self,
-        store: Arc<S>,
-        credential: Credential<'static>,
-    ) {
-        let time = self.lookups.settings.lookup_timeout;
-        let found = timeout(time, self.find_current(&*store, &credential)).await;
-        // A waiter that is notified expects that no copy of the secret is left.
-        drop(credential);
-        let (outcome, answer) = match found {
-            Ok(Ok(found)) => (LookupOutcome::Answered, Ok(found)),
-            Ok(Err(error)) => (LookupOutcome::Failed, Err(error)),
-            Err(_) => (
-                LookupOutcome::TimedOut,
-                Err(StoreError::unavailable("the lookup took too long")),
-            ),
-        };
-        self.finish(outcome, answer);
-    }
-
-    async fn find_current(
-        &mut self,
-        store: &impl TokenStore,
-        credential: &Credential<'static>,
-    ) -> LookupResult {
-        for _ in 0..MAX_ATTEMPTS {
-            let found = store.find(credential).await?;
-            let settings = &self.lookups.settings;
-            let kept = Entry::of(found.as_ref(), credential, self.id.started, settings);
-            if self.lookups.try_complete(&mut self.id, kept) {
-                self.is_deregistered = true;
-                return Ok(found);
+async fn find_current(
+    store: &impl TokenStore,
+    credential: &Credential<'static>,
+    lookup: &mut Lookup<Option<TokenRecord>, LookupResult>,
+) -> LookupResult {
+    for _ in 0..MAX_ATTEMPTS {
+        let found = store.find(credential).await?;
+        let entry = entry(
+            lookup.policy(),
+            found.as_ref(),
+            credential,
+            lookup.started(),
+        );
+        let insert = |entries: &Entries<_>, key| {
+            if let Some(entry) = entry {
+                entries.insert(key, entry);
             }
-            metrics::lookup_overtaken();
+        };
+        if lookup.complete(insert) {
+            return Ok(found);
         }
-        let why = "the token was changed during each of several lookups";
-        Err(StoreError::unavailable(why))
+        metrics::lookup_overtaken();
+        lookup.restart();
     }
-
-    fn finish(mut self, outcome: LookupOutcome, answer: LookupResult) {
-        // First, so that who asks again after a failure begins anew.
-        self.deregister();
-        self.outcome = outcome;
-        if let Some(sender) = self.sender.take() {
-            // Nobody may be left to be told.
-            let _ = sender.send(answer);
-        }
-    }
-
-    fn deregister(&mut self) {
-        if !self.is_deregistered {
-            self.is_deregistered = true;
-            self.lookups.deregister(&self.id);
-        }
-    }
+    let why = "the token was changed during each of several lookups";
+    Err(StoreError::unavailable(why))
 }
 
-impl Drop for Lookup {
-    fn drop(&mut self) {
-        self.deregister();
-        metrics::lookup_ended(self.outcome);
+/// Creates the entry for the result of a lookup, unless the result is already out of date.
+///
+/// The [verdict] determines the kind of the entry. The layer judges each hit again.
+fn entry(
+    policy: &Policy<Option<TokenRecord>>,
+    found: Option<&TokenRecord>,
+    credential: &Credential<'_>,
+    started: Duration,
+) -> Option<Entry<Option<TokenRecord>>> {
+    let is_valid = verdict(found.cloned(), credential, &policy.clock).is_ok();
+    let (kind, ttl) = match found {
+        Some(_) if is_valid => (EntryKind::Positive, policy.ttl),
+        // The token may become valid, and is then stale for no longer than any other.
+        Some(_) => (EntryKind::Negative, policy.negative_ttl.min(policy.ttl)),
+        None => (EntryKind::Negative, policy.negative_ttl),
+    };
+    let mut expires_at = started.saturating_add(ttl);
+    // In this order: a pause between the two shortens the life of the entry.
+    let (now, wall) = (policy.clock.monotonic(), policy.clock.now());
+    let valid = found.filter(|_| is_valid);
+    if let Some(end) = valid.and_then(|record| secret_expiry(record, credential.digest())) {
+        let remaining = end.duration_since(wall).unwrap_or_default();
+        expires_at = expires_at.min(now.saturating_add(remaining));
     }
+    let value = found.cloned();
+    (now < expires_at).then_some(Entry {
+        value,
+        kind,
+        expires_at,
+    })
+}
+
+/// Returns when the presented secret stops working: at the token's expiry or at the end of the grace
+/// period.
+fn secret_expiry(record: &TokenRecord, presented: &TokenDigest) -> Option<SystemTime> {
+    let is_current = record.digest() == presented;
+    let grace = record.grace_ends_at().filter(|_| !is_current);
+    record.expires_at().into_iter().chain(grace).min()
 }

@@ -1,46 +1,44 @@
-mod entries;
 mod lookup;
-mod lookups;
 mod metrics;
 mod registry;
-mod settings;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::runtime::Handle;
-use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::timeout;
 
-use self::lookups::{Admission, LookupResult, Lookups, SharedResult};
-use self::settings::Settings;
+use self::lookup::{LookupResult, Lookups};
+use self::metrics::LookupMetrics;
 use super::key::Key;
-use super::{Cached, ChangeListener, Credential, FeedStatus, StoreError, TokenRecord, TokenStore};
+use super::{
+    Cached, ChangeListener, Credential, FeedStatus, StoreError, TokenChange, TokenRecord,
+    TokenStore,
+};
+use crate::clock::Clock;
 use crate::digest::TokenDigest;
+use crate::single_flight::{Admission, MAX_NEGATIVE_TTL, Policy, SingleFlight};
 
-/// How long a request waits until it may begin a lookup.
-const PERMIT_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// Remembers what a slower store says.
+/// Caches the results of a slower store.
 ///
-/// 1. A good token is remembered for [10 s](Self::with_ttl), counted from before the lookup, and
-///    never past its expiry. That is the revocation window where no change feed reaches this
-///    process. Nothing of this depends on the wall clock being set.
-/// 2. The layer judges every hit, so expiry, start and grace hold to the millisecond.
-/// 3. Every other answer is remembered for [2 s](Self::with_negative_ttl), and elsewhere, so that
-///    junk cannot drive out good tokens. An error is never remembered.
-/// 4. Requests that miss the same token share one lookup. It runs in a task of its own: a request
-///    that is dropped neither cancels it nor fails the others, and its answer is remembered. One
-///    that fails or panics fails those who wait for it; the next request looks anew.
-/// 5. The store's [feed](TokenStore::subscribe) makes the cache forget what was changed. A change
-///    during a lookup makes it look again, up to 8 times, so the requests that wait for it get
-///    what holds after the change.
-/// 6. What is kept are digests and records, never tokens, except by a running lookup, whose copy
-///    is zeroed when it ends.
+/// 1. A valid token is cached for [10 s](Self::with_ttl), counted from before the lookup, and never
+///    past its expiry. Where no change feed reaches this process, that is the revocation window.
+///    Ages are measured by the monotonic clock.
+/// 2. The layer judges every hit, so expiry, start and grace period are exact to the millisecond.
+/// 3. Any other result is cached for [2 s](Self::with_negative_ttl), in a map of its own, so that junk
+///    cannot evict valid tokens. An error is never cached.
+/// 4. Concurrent requests that miss the same token share one lookup. It runs in a task of its own: a
+///    request that is dropped neither cancels it nor fails the others, and its result is cached. A
+///    lookup that fails or panics fails the requests that wait for it. The next request starts
+///    another one.
+/// 5. The store's [feed](TokenStore::subscribe) evicts what was changed. A change during a lookup
+///    restarts it, up to 8 times, so that the requests that wait for it get a result read after the
+///    change.
+/// 6. The cache holds digests and records, never tokens. A running lookup has a copy of the token,
+///    which is zeroed when it ends.
 ///
-/// Clones share all of it.
+/// Clones share the cache.
 ///
 /// ```
 /// use tower_service_token::ServiceTokenLayer;
@@ -51,20 +49,20 @@ const PERMIT_TIMEOUT: Duration = Duration::from_secs(1);
 /// let layer = ServiceTokenLayer::new(tokens.clone());
 /// ```
 ///
-/// It is a [registry](crate::registry::TokenRegistry) if the store behind is one. Managing tokens through it,
-/// rather than through the store behind, makes `effective_within` tell the whole truth: at once if
-/// the store's feed [cannot miss a change](TokenStore::feed_delay), else the longer of the two
-/// times to live, and never less than the store behind says of other nodes. Give all nodes the
-/// same times.
+/// It is a [registry](crate::registry::TokenRegistry) if the inner store is one. Manage tokens through
+/// it rather than through the inner store: its `effective_within` includes the cache. A change applies
+/// at once if the store's feed [cannot miss a change](TokenStore::feed_delay), otherwise within the
+/// longer TTL, and never sooner than the inner store says for other nodes. Give all nodes the same
+/// TTLs.
 ///
 /// # Caveats
 ///
-/// - Only lookups need a Tokio runtime, with timers: without one they fail as unavailable.
-/// - A store that answers by itself in [`find_cached`](TokenStore::find_cached), as
-///   [`MemoryStore`](super::MemoryStore), gains nothing from this.
-/// - Of two caches, one behind the other, the times add up, and neither says so. One is enough.
-/// - If the store cannot be asked, tokens that are not remembered get 503: an entry is never used
-///   past its time.
+/// - Lookups need a Tokio runtime with timers. Without one they fail as unavailable. Hits do not.
+/// - A store that returns all records from [`find_cached`](TokenStore::find_cached), such as
+///   [`MemoryStore`](super::MemoryStore), gains nothing from a cache.
+/// - The TTLs of two nested caches add up, and neither reports the sum. Use one.
+/// - If the inner store is unavailable, tokens that are not cached get 503: an entry is never used
+///   past its TTL.
 ///
 /// # Metrics
 ///
@@ -81,30 +79,39 @@ const PERMIT_TIMEOUT: Duration = Duration::from_secs(1);
 pub struct CachedStore<S> {
     store: Arc<S>,
     lookups: Arc<Lookups>,
+    listener: Arc<Listener>,
 }
 
+/// Receives the changes of a store, and evicts the entries of the cache.
+struct Listener(Mutex<Arc<Lookups>>);
+
 impl<S: TokenStore> CachedStore<S> {
-    /// Puts an empty cache in front of `store`, and subscribes to its changes.
+    /// Creates an empty cache in front of `store` and subscribes to its changes.
     pub fn new(store: S) -> Self {
-        Self::with_settings(Arc::new(store), Settings::default())
+        let lookups = SingleFlight::new(Policy::default());
+        Self {
+            listener: Listener::subscribe(&store, &lookups),
+            store: Arc::new(store),
+            lookups,
+        }
     }
 
-    /// The store behind.
+    /// Returns a reference to the inner store.
     pub fn get_ref(&self) -> &S {
         &self.store
     }
 
-    /// Forgets what is known of the token with this digest, as if its store had told of a change.
+    /// Evicts the token with this digest, as a change notification does.
     pub fn invalidate(&self, digest: &TokenDigest) {
         self.lookups.invalidate([Key::from(digest)]);
     }
 
-    /// Forgets everything, as if the store had told that all was changed.
+    /// Evicts everything, as a change notification for all tokens does.
     pub fn clear(&self) {
         self.lookups.clear();
     }
 
-    /// How much is in the cache now.
+    /// Returns the current size of the cache.
     pub fn occupancy(&self) -> CacheOccupancy {
         let (positive, negative) = self.lookups.entries.len();
         CacheOccupancy {
@@ -114,75 +121,119 @@ impl<S: TokenStore> CachedStore<S> {
         }
     }
 
-    fn with_settings(store: Arc<S>, settings: Settings) -> Self {
-        let lookups = Arc::new(Lookups::new(settings));
-        let listener: Arc<dyn ChangeListener> = lookups.clone();
-        store.subscribe(&listener);
-        Self { store, lookups }
-    }
-
-    fn set(self, change: impl FnOnce(&mut Settings)) -> Self {
-        let mut settings = self.lookups.settings.clone();
-        change(&mut settings);
-        Self::with_settings(self.store, settings)
-    }
-
-    /// How old an answer can be.
-    fn max_entry_age(&self) -> Duration {
-        let settings = &self.lookups.settings;
-        if self.is_disabled() {
-            return Duration::ZERO;
-        }
-        settings.ttl.max(settings.negative_ttl)
-    }
-
     fn is_disabled(&self) -> bool {
-        self.lookups.settings.ttl.is_zero()
+        self.lookups.policy.ttl.is_zero()
     }
 
-    /// Joins or begins the lookup for this credential.
+    /// Waits for the lookup of this credential, after joining or starting it.
     async fn look_up(&self, credential: &Credential<'_>) -> LookupResult {
         let runtime = Handle::try_current().map_err(StoreError::unavailable)?;
         let key = Key::from(credential.digest());
-        let admission = match self.lookups.join_or_start(key, None) {
-            Admission::AtCapacity => self.lookups.join_or_start(key, Some(self.permit().await?)),
-            admission => admission,
+        let result = match self.lookups.join_or_start(key).await {
+            Admission::Cached(entry) => {
+                metrics::hit(entry.kind);
+                return Ok(entry.value);
+            }
+            Admission::Joined(result) => {
+                metrics::request("coalesced");
+                result
+            }
+            Admission::Started(lookup, result) => {
+                let (store, credential) = (Arc::clone(&self.store), credential.to_owned());
+                runtime.spawn(lookup::run(
+                    store,
+                    credential,
+                    lookup,
+                    LookupMetrics::start(),
+                ));
+                result
+            }
+            Admission::AtCapacity => {
+                metrics::request("overloaded");
+                let error = StoreError::unavailable("too many lookups are in progress");
+                return Err(error.with_retry_after(self.lookups.policy.permit_timeout));
+            }
         };
-        match admission {
-            Admission::Cached(kind, answer) => {
-                metrics::hit(kind);
-                Ok(answer)
-            }
-            Admission::Joined(shared_result) => {
-                metrics::coalesced();
-                wait_for_result(shared_result).await
-            }
-            Admission::Started(lookup, shared_result) => {
-                metrics::miss();
-                let store = Arc::clone(&self.store);
-                runtime.spawn(lookup.run(store, credential.to_owned()));
-                wait_for_result(shared_result).await
-            }
-            Admission::AtCapacity => Err(overloaded()),
+        let lost = |_| {
+            Err(StoreError::unavailable(
+                "the lookup panicked or was aborted",
+            ))
+        };
+        result.await.unwrap_or_else(lost)
+    }
+}
+
+/// Settings. Each starts with an empty cache, so set them before you clone the store.
+impl<S: TokenStore> CachedStore<S> {
+    /// Sets how long a valid token is cached. The default is 10 s.
+    ///
+    /// Where no change feed reaches this process, a token that was revoked elsewhere is accepted for
+    /// this long. It counts from before the lookup, so a slow store does not extend it. 0 disables
+    /// the cache and the sharing of lookups: each request calls the inner store.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_service_token::store::{CachedStore, MemoryStore};
+    ///
+    /// let store = CachedStore::new(MemoryStore::new()).with_ttl(Duration::from_secs(1));
+    /// ```
+    pub fn with_ttl(self, ttl: Duration) -> Self {
+        self.with(|policy| policy.ttl = ttl)
+    }
+
+    /// Sets how long an unknown or invalid token is cached. The default is 2 s, the maximum 10 s; 0
+    /// disables it.
+    ///
+    /// Where no change feed reaches this process, a token that was created elsewhere may be rejected
+    /// for this long if it was presented before.
+    pub fn with_negative_ttl(self, ttl: Duration) -> Self {
+        self.with(|policy| policy.negative_ttl = ttl.min(MAX_NEGATIVE_TTL))
+    }
+
+    /// Sets about how many valid tokens are cached. The default is 10,000.
+    pub fn with_capacity(self, entries: usize) -> Self {
+        self.with(|policy| policy.capacity = entries)
+    }
+
+    /// Sets about how many other results are cached. The default is 10,000.
+    pub fn with_negative_capacity(self, entries: usize) -> Self {
+        self.with(|policy| policy.negative_capacity = entries)
+    }
+
+    /// Sets the clock. The default is [`SystemClock`](crate::clock::SystemClock).
+    ///
+    /// Ages are measured by [monotonic](Clock::monotonic) time. The wall clock only ends an entry
+    /// early, at the expiry of its token.
+    pub fn with_clock(self, clock: impl Clock) -> Self {
+        self.with(|policy| policy.clock = Arc::new(clock))
+    }
+
+    /// Sets how many lookups may be in progress. The default is 64, the minimum 1.
+    ///
+    /// A request beyond that waits for up to 1 s, then gets 503. Requests that wait for a lookup in
+    /// progress do not count.
+    pub fn with_max_in_flight(self, lookups: usize) -> Self {
+        self.with(|policy| policy.max_in_flight = lookups)
+    }
+
+    /// Sets how long a lookup may take before the requests that wait for it get 503. The default is
+    /// 5 s.
+    pub fn with_lookup_timeout(self, timeout: Duration) -> Self {
+        self.with(|policy| policy.timeout = timeout)
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Policy<Option<TokenRecord>>)) -> Self {
+        let mut policy = self.lookups.policy.clone();
+        change(&mut policy);
+        self.lookups = SingleFlight::new(policy);
+        if Arc::strong_count(&self.listener) == 1 {
+            *self.listener.lookups() = Arc::clone(&self.lookups);
+        } else {
+            // A clone continues to use the previous cache.
+            self.listener = Listener::subscribe(&*self.store, &self.lookups);
         }
+        self
     }
-
-    async fn permit(&self) -> Result<OwnedSemaphorePermit, StoreError> {
-        let permit = self.lookups.permits().acquire_owned();
-        let waited = timeout(PERMIT_TIMEOUT, permit).await;
-        waited.ok().and_then(Result::ok).ok_or_else(overloaded)
-    }
-}
-
-async fn wait_for_result(shared_result: SharedResult) -> LookupResult {
-    let lost = |_| Err(StoreError::unavailable("the lookup did not end"));
-    shared_result.await.unwrap_or_else(lost)
-}
-
-fn overloaded() -> StoreError {
-    metrics::overloaded();
-    let error = StoreError::unavailable("too many lookups are running");
-    error.with_retry_after(PERMIT_TIMEOUT)
 }
 
 #[async_trait]
@@ -191,12 +242,11 @@ impl<S: TokenStore> TokenStore for CachedStore<S> {
         if self.is_disabled() {
             return self.store.find_cached(credential);
         }
-        let key = Key::from(credential.digest());
-        let Some((kind, answer)) = self.lookups.entries.get(&key, self.lookups.now()) else {
+        let Some(entry) = self.lookups.get(&Key::from(credential.digest())) else {
             return self.store.find_cached(credential);
         };
-        metrics::hit(kind);
-        answer.map_or(Cached::NotFound, Cached::Found)
+        metrics::hit(entry.kind);
+        entry.value.map_or(Cached::NotFound, Cached::Found)
     }
 
     async fn find(&self, credential: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
@@ -226,33 +276,61 @@ impl<S: TokenStore> TokenStore for CachedStore<S> {
     }
 }
 
+impl Listener {
+    fn subscribe(store: &impl TokenStore, lookups: &Arc<Lookups>) -> Arc<Self> {
+        let listener = Arc::new(Self(Mutex::new(Arc::clone(lookups))));
+        store.subscribe(&(Arc::clone(&listener) as Arc<dyn ChangeListener>));
+        listener
+    }
+
+    fn lookups(&self) -> MutexGuard<'_, Arc<Lookups>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ChangeListener for Listener {
+    fn changed(&self, change: &TokenChange) {
+        let lookups = Arc::clone(&self.lookups());
+        match change {
+            TokenChange::Token { digests, .. } => {
+                metrics::changed("token");
+                lookups.invalidate(digests.iter().map(Key::from));
+            }
+            TokenChange::Everything => {
+                metrics::changed("everything");
+                lookups.clear();
+            }
+        }
+    }
+}
+
 impl<S> Clone for CachedStore<S> {
     fn clone(&self) -> Self {
         Self {
             store: Arc::clone(&self.store),
             lookups: Arc::clone(&self.lookups),
+            listener: Arc::clone(&self.listener),
         }
     }
 }
 
 impl<S> fmt::Debug for CachedStore<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let settings = &self.lookups.settings;
         f.debug_struct("CachedStore")
-            .field("ttl", &settings.ttl)
-            .field("negative_ttl", &settings.negative_ttl)
+            .field("ttl", &self.lookups.policy.ttl)
+            .field("negative_ttl", &self.lookups.policy.negative_ttl)
             .finish_non_exhaustive()
     }
 }
 
-/// How much is in a [`CachedStore`].
+/// The size of a [`CachedStore`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CacheOccupancy {
-    /// Answers that let requests pass, outdated ones included.
+    /// Cached valid tokens, including expired entries.
     pub positive: usize,
-    /// All other answers, outdated ones included.
+    /// Other cached results, including expired entries.
     pub negative: usize,
-    /// Lookups that are running.
+    /// Lookups in progress.
     pub in_flight: usize,
 }

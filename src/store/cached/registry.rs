@@ -3,16 +3,15 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 
 use super::CachedStore;
-use super::lookups::Lookups;
+use super::lookup::Lookups;
 use crate::digest::TokenDigest;
 use crate::registry::{ListRequest, RegistryError, TokenFilter, TokenPage, TokenRegistry, Write};
 use crate::store::key::Key;
 use crate::store::{StoreError, TokenRecord};
 use crate::token::TokenId;
 
-/// Passes all on: whoever manages tokens sees what is stored. Behind every change, whatever came
-/// of it, the cache forgets the token, as the store's feed may not tell of a change whose outcome
-/// is not known.
+/// Forwards to the inner store, past the cache. Each write evicts the token afterwards, whatever its
+/// result: the store's feed may not report a change whose outcome is unknown.
 #[async_trait]
 impl<S: TokenRegistry> TokenRegistry for CachedStore<S> {
     async fn insert(&self, write: &Write) -> Result<(), RegistryError> {
@@ -65,19 +64,23 @@ impl<S: TokenRegistry> TokenRegistry for CachedStore<S> {
         self.store.check_writable().await
     }
 
-    /// The longer of what the store behind says of every node, and of what this cache may
-    /// remember: its longest life, or less where the store's feed is sure to tell it sooner.
+    /// The longer of what the inner store guarantees and of how stale this cache may be: its longer
+    /// TTL, or the delay of the store's feed if that is shorter.
     fn effective_within(&self) -> Duration {
-        let life = self.max_entry_age();
-        let own = self
-            .store
-            .feed_delay()
-            .map_or(life, |delay| delay.min(life));
+        let ttl = if self.is_disabled() {
+            Duration::ZERO
+        } else {
+            self.lookups
+                .policy
+                .ttl
+                .max(self.lookups.policy.negative_ttl)
+        };
+        let own = self.store.feed_delay().map_or(ttl, |delay| delay.min(ttl));
         own.max(self.store.effective_within())
     }
 }
 
-/// Forgets a token when dropped: after the change was made, failed, panicked or was abandoned.
+/// Evicts a token when dropped: after the change succeeded, failed, panicked or was canceled.
 struct InvalidateOnDrop<'a> {
     lookups: &'a Lookups,
     record: &'a TokenRecord,

@@ -1,26 +1,51 @@
-mod error;
-
+use std::error::Error;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::ACCEPT;
 use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use http_body_util::Full;
 use serde::Deserialize;
 
-pub use self::error::{DiscoveryError, DiscoveryErrorKind};
 use super::config_error::IntrospectionConfigError;
-use super::response::is_json;
+use crate::media_type;
 use crate::transport::{BoxBody, Endpoint, PlainHttp, ReadBodyError, Transport, read_body};
 
-/// What a server says of itself.
+type Source = Box<dyn Error + Send + Sync>;
+
+/// The introspection endpoint could not be discovered.
+///
+/// The [source](Error::source) is for logs.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .kind.message())]
+pub struct DiscoveryError {
+    kind: DiscoveryErrorKind,
+    source: Source,
+}
+
+/// The kind of a [`DiscoveryError`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DiscoveryErrorKind {
+    /// The store is misconfigured. The source is an [`IntrospectionConfigError`].
+    Config,
+    /// The server is unreachable or timed out, or responded with 408, 429 or 5xx. A retry may succeed.
+    Unavailable,
+    /// The metadata is malformed, or names an endpoint that must not receive credentials.
+    Protocol,
+    /// The metadata belongs to another issuer (RFC 8414, section 3.3).
+    IssuerMismatch,
+    /// The server publishes no introspection endpoint.
+    NoEndpoint,
+}
+
+/// An introspection endpoint and its issuer.
 #[derive(Debug)]
 pub(super) struct Discovered {
     pub(super) endpoint: Endpoint,
     pub(super) issuer: String,
 }
 
-/// The part of the metadata that is read (RFC 8414, section 2).
+/// The part of the metadata that is used (RFC 8414, section 2).
 #[derive(Deserialize)]
 struct Metadata {
     issuer: String,
@@ -30,28 +55,68 @@ struct Metadata {
 const MAX_METADATA_LEN: usize = 64 * 1024;
 const MAX_ISSUER_EXCERPT: usize = 200;
 
-/// Asks `issuer` for its introspection endpoint, within `timeout`.
+impl DiscoveryError {
+    fn new(kind: DiscoveryErrorKind, source: impl Into<Source>) -> Self {
+        let source = source.into();
+        Self { kind, source }
+    }
+
+    fn unavailable(source: impl Into<Source>) -> Self {
+        Self::new(DiscoveryErrorKind::Unavailable, source)
+    }
+
+    fn protocol(source: impl Into<Source>) -> Self {
+        Self::new(DiscoveryErrorKind::Protocol, source)
+    }
+
+    /// Returns the kind of the error.
+    pub fn kind(&self) -> DiscoveryErrorKind {
+        self.kind
+    }
+}
+
+impl DiscoveryErrorKind {
+    fn message(self) -> &'static str {
+        match self {
+            Self::Config => "invalid introspection settings",
+            Self::Unavailable => "the authorization server's metadata is unavailable",
+            Self::Protocol => "the authorization server's metadata is malformed",
+            Self::IssuerMismatch => "the metadata belongs to another issuer",
+            Self::NoEndpoint => "the authorization server publishes no introspection endpoint",
+        }
+    }
+}
+
+impl From<IntrospectionConfigError> for DiscoveryError {
+    fn from(error: IntrospectionConfigError) -> Self {
+        Self::new(DiscoveryErrorKind::Config, error)
+    }
+}
+
+/// Requests the metadata of `issuer` and returns its introspection endpoint, within `timeout`.
 ///
-/// 1. First `/.well-known/oauth-authorization-server` between host and path (RFC 8414, section 3),
-///    then `/.well-known/openid-configuration` behind the path (`OpenID` Connect Discovery 1.0,
-///    section 4); the second only if there is nothing at the first.
-/// 2. The metadata must name exactly the issuer asked for (RFC 8414, section 3.3).
-/// 3. The endpoint must be one that may be sent credentials.
+/// 1. The URLs are `/.well-known/oauth-authorization-server` between host and path (RFC 8414,
+///    section 3), then `/.well-known/openid-configuration` after the path (`OpenID` Connect Discovery
+///    1.0, section 4). The second is tried only if the first responds with a client error.
+/// 2. The metadata must name exactly the requested issuer (RFC 8414, section 3.3).
+/// 3. The endpoint must be one that may receive credentials.
 pub(super) async fn discover(
     transport: &Transport,
     issuer: &str,
     http: PlainHttp,
     timeout: Duration,
 ) -> Result<Discovered, DiscoveryError> {
-    let issuer_endpoint = Endpoint::parse(issuer, http).map_err(IntrospectionConfigError::from)?;
-    if issuer_endpoint.uri().query().is_some() {
+    let usable = |url: &str| {
+        let endpoint = Endpoint::parse(url, http)?;
+        transport.check(&endpoint)?;
+        Ok::<_, IntrospectionConfigError>(endpoint)
+    };
+    let issuer_url = usable(issuer)?;
+    if issuer_url.uri().query().is_some() {
         return Err(IntrospectionConfigError::IssuerQuery.into());
     }
-    transport
-        .check(&issuer_endpoint)
-        .map_err(IntrospectionConfigError::from)?;
-    let metadata = tokio::time::timeout(timeout, metadata(transport, issuer_endpoint.uri())).await;
-    let metadata = metadata.map_err(|_| DiscoveryError::unavailable("no answer in time"))??;
+    let metadata = tokio::time::timeout(timeout, metadata(transport, issuer_url.uri())).await;
+    let metadata = metadata.map_err(|_| DiscoveryError::unavailable("the server timed out"))??;
     if metadata.issuer != issuer {
         let named: String = metadata.issuer.chars().take(MAX_ISSUER_EXCERPT).collect();
         let source = format!("the metadata names the issuer {named:?}");
@@ -64,29 +129,28 @@ pub(super) async fn discover(
         let source = "the metadata has no introspection_endpoint";
         DiscoveryError::new(DiscoveryErrorKind::NoEndpoint, source)
     })?;
-    let endpoint = Endpoint::parse(&endpoint, http).map_err(IntrospectionConfigError::from);
-    let endpoint = endpoint.map_err(DiscoveryError::protocol)?;
-    transport
-        .check(&endpoint)
-        .map_err(IntrospectionConfigError::from)?;
+    let endpoint = usable(&endpoint).map_err(|error| match error {
+        IntrospectionConfigError::NoTls => DiscoveryError::from(error),
+        _ => DiscoveryError::protocol(error),
+    })?;
     Ok(Discovered {
         endpoint,
         issuer: metadata.issuer,
     })
 }
 
-/// The metadata at the first place that has some.
+/// Requests the metadata from the first URL that has some.
 async fn metadata(transport: &Transport, issuer: &Uri) -> Result<Metadata, DiscoveryError> {
     for url in metadata_urls(issuer)? {
         let mut request = Request::new(Full::default());
         *request.uri_mut() = url;
-        let json = HeaderValue::from_static("application/json");
+        let json = HeaderValue::from_static(media_type::JSON);
         request.headers_mut().insert(ACCEPT, json);
-        let answer = transport.send(request).await;
-        let answer = answer.map_err(DiscoveryError::unavailable)?;
-        let status = answer.status();
+        let response = transport.send(request).await;
+        let response = response.map_err(DiscoveryError::unavailable)?;
+        let status = response.status();
         if status == StatusCode::OK {
-            return read(answer).await;
+            return read(response).await;
         }
         let is_temporary = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS];
         if status.is_server_error() || is_temporary.contains(&status) {
@@ -96,20 +160,18 @@ async fn metadata(transport: &Transport, issuer: &Uri) -> Result<Metadata, Disco
             return Err(DiscoveryError::protocol(format!("status {status}")));
         }
     }
-    let source = "there is no metadata at either place";
+    let source = "neither metadata url exists";
     Err(DiscoveryError::new(DiscoveryErrorKind::NoEndpoint, source))
 }
 
-fn metadata_urls(issuer: &Uri) -> Result<[Uri; 2], DiscoveryError> {
-    let (Some(scheme), Some(authority)) = (issuer.scheme(), issuer.authority()) else {
-        return Err(IntrospectionConfigError::InvalidUrl.into());
-    };
+fn metadata_urls(issuer: &Uri) -> Result<[Uri; 2], IntrospectionConfigError> {
     let path = issuer.path().strip_suffix('/').unwrap_or(issuer.path());
     let url = |path: String| {
-        let uri = Uri::builder().scheme(scheme.clone());
-        let uri = uri.authority(authority.clone()).path_and_query(path);
-        uri.build()
-            .map_err(|_| IntrospectionConfigError::InvalidUrl)
+        let url = Uri::builder()
+            .scheme(issuer.scheme_str().unwrap_or_default())
+            .authority(issuer.authority().map_or("", |it| it.as_str()));
+        let url = url.path_and_query(path).build();
+        url.map_err(|_| IntrospectionConfigError::InvalidUrl)
     };
     Ok([
         url(format!("/.well-known/oauth-authorization-server{path}"))?,
@@ -117,21 +179,19 @@ fn metadata_urls(issuer: &Uri) -> Result<[Uri; 2], DiscoveryError> {
     ])
 }
 
-async fn read(answer: Response<BoxBody>) -> Result<Metadata, DiscoveryError> {
-    if !is_json(answer.headers()) {
-        return Err(DiscoveryError::protocol(
-            "the metadata is not application/json",
-        ));
+async fn read(response: Response<BoxBody>) -> Result<Metadata, DiscoveryError> {
+    if !media_type::is(response.headers(), media_type::JSON) {
+        let source = "the metadata is not application/json";
+        return Err(DiscoveryError::protocol(source));
     }
-    let body: Bytes = read_body(answer.into_body(), MAX_METADATA_LEN)
-        .await
-        .map_err(|error| match error {
-            ReadBodyError::TooLarge => DiscoveryError::protocol(error),
-            ReadBodyError::Failed(_) => DiscoveryError::unavailable(error),
-        })?;
+    let body = read_body(response.into_body(), MAX_METADATA_LEN).await;
+    let body = body.map_err(|error| match error {
+        ReadBodyError::TooLarge => DiscoveryError::protocol(error),
+        ReadBodyError::Failed(_) => DiscoveryError::unavailable(error),
+    })?;
     serde_json::from_slice(&body).map_err(|error| {
         let (line, column) = (error.line(), error.column());
-        let source = format!("the metadata is unreadable at line {line}, column {column}");
+        let source = format!("invalid metadata at line {line}, column {column}");
         DiscoveryError::protocol(source)
     })
 }
@@ -139,9 +199,9 @@ async fn read(answer: Response<BoxBody>) -> Result<Metadata, DiscoveryError> {
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
-    use std::error::Error;
     use std::sync::{Arc, Mutex};
 
+    use bytes::Bytes;
     use http::header::CONTENT_TYPE;
     use tower::service_fn;
 
@@ -154,22 +214,26 @@ mod tests {
         "introspection_endpoint": "https://as.example/introspect?x=1"}"#;
 
     fn json(status: u16, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
-        let answer = Response::builder().status(status);
-        let answer = answer.header(CONTENT_TYPE, "application/json; charset=utf-8");
-        answer.body(Full::new(body.into())).unwrap()
+        let response = Response::builder().status(status);
+        let response = response.header(CONTENT_TYPE, "application/json; charset=utf-8");
+        response.body(Full::new(body.into())).unwrap()
     }
 
-    /// A server that gives these answers in turn, and what it was asked for.
-    fn server(answers: Vec<Response<Full<Bytes>>>) -> (Transport, Arc<Mutex<Vec<String>>>) {
+    /// Returns a server that sends these responses in turn, and the URLs of its requests.
+    fn server(responses: Vec<Response<Full<Bytes>>>) -> (Transport, Arc<Mutex<Vec<String>>>) {
         let requests = Arc::new(Mutex::new(Vec::new()));
-        let answers = Arc::new(Mutex::new(answers.into_iter()));
+        let responses = Arc::new(Mutex::new(responses.into_iter()));
         let log = Arc::clone(&requests);
         let service = service_fn(move |request: Request<Full<Bytes>>| {
             assert_eq!(request.method(), "GET");
             assert_eq!(request.headers()[ACCEPT], "application/json");
             log.lock().unwrap().push(request.uri().to_string());
-            let answer = answers.lock().unwrap().next().expect("not asked again");
-            async move { Ok::<_, Infallible>(answer) }
+            let response = responses
+                .lock()
+                .unwrap()
+                .next()
+                .expect("no further request");
+            async move { Ok::<_, Infallible>(response) }
         });
         (Transport::from_service(service), requests)
     }
@@ -181,9 +245,9 @@ mod tests {
         discover(transport, issuer, PlainHttp::Deny, Duration::from_secs(3)).await
     }
 
-    /// What becomes of one answer at the first place.
-    async fn kind_for(answer: Response<Full<Bytes>>) -> DiscoveryErrorKind {
-        let (transport, requests) = server(vec![answer]);
+    /// Returns the error for one response at the first URL.
+    async fn kind_for(response: Response<Full<Bytes>>) -> DiscoveryErrorKind {
+        let (transport, requests) = server(vec![response]);
         let failed = discover_at(&transport, ISSUER).await;
         assert_eq!(*requests.lock().unwrap(), [FIRST]);
         failed.expect_err("no endpoint").kind()
@@ -260,7 +324,7 @@ mod tests {
             .replace(r#""jwks_uri""#, r#""issuer""#)
             .replace('7', "\"x\"");
         let unnamed = GOOD.replace("issuer", "issue");
-        for answer in [
+        for response in [
             plain.body(GOOD.into()).unwrap(),
             twice.body(GOOD.into()).unwrap(),
             moved.body(GOOD.into()).unwrap(),
@@ -274,9 +338,9 @@ mod tests {
             json(200, repeated),
             json(200, unnamed),
         ] {
-            let shown = format!("{answer:?}");
-            let kind = kind_for(answer).await;
-            assert_eq!(kind, DiscoveryErrorKind::Protocol, "{shown}");
+            let text = format!("{response:?}");
+            let kind = kind_for(response).await;
+            assert_eq!(kind, DiscoveryErrorKind::Protocol, "{text}");
         }
         let without = r#"{"issuer": "https://as.example/tenant"}"#;
         let kind = kind_for(json(200, without)).await;

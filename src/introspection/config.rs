@@ -1,0 +1,114 @@
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::client_auth::ClientAuth;
+use super::rules::{Answer, Rules};
+use crate::single_flight::{OnInvalidation, Policy};
+use crate::token::{PresentedToken, TokenFormat};
+use crate::transport::{PlainHttp, Transport};
+
+/// The settings of a store.
+pub(super) struct Config {
+    pub(super) auth: ClientAuth,
+    pub(super) rules: Rules,
+    pub(super) precheck: TokenPrecheck,
+    pub(super) hint: Option<String>,
+    /// Its timeout is for a call with its retry, and for each request.
+    pub(super) policy: Policy<Answer>,
+    pub(super) stale_if_error: Duration,
+    pub(super) breaker_threshold: u32,
+    pub(super) connect_timeout: Duration,
+    pub(super) http: PlainHttp,
+    pub(super) roots: Option<Vec<u8>>,
+    pub(super) transport: Option<Transport>,
+}
+
+type TokenPredicate = Arc<dyn Fn(&PresentedToken<'_>) -> bool + Send + Sync>;
+
+/// Determines for which tokens the server is called.
+pub(super) struct TokenPrecheck {
+    pub(super) format: TokenFormat,
+    pub(super) max_length: usize,
+    pub(super) allows_any_visible_ascii: bool,
+    pub(super) filter: Option<TokenPredicate>,
+}
+
+impl Config {
+    pub(super) fn new(auth: ClientAuth) -> Self {
+        Self {
+            auth,
+            rules: Rules::default(),
+            precheck: TokenPrecheck {
+                format: TokenFormat::default(),
+                max_length: 4_096,
+                allows_any_visible_ascii: false,
+                filter: None,
+            },
+            hint: None,
+            policy: Policy {
+                max_weight: Some(16 << 20),
+                weigh: |answer: &Answer| answer.as_ref().map_or(1, |it| it.claims.weight()),
+                is_current: |answer, clock| answer.as_ref().is_none_or(|it| it.is_current(clock)),
+                permit_timeout: Duration::from_millis(500),
+                timeout: Duration::from_secs(3),
+                on_invalidation: OnInvalidation::Detach,
+                ..Policy::default()
+            },
+            stale_if_error: Duration::ZERO,
+            breaker_threshold: 5,
+            connect_timeout: Duration::from_secs(1),
+            http: PlainHttp::Deny,
+            roots: None,
+            transport: None,
+        }
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("auth", &self.auth)
+            .field("audience", &self.rules.audience)
+            .field("issuer", &self.rules.issuer)
+            .field("ttl", &self.policy.ttl)
+            .field("negative_ttl", &self.policy.negative_ttl)
+            .field("stale_if_error", &self.stale_if_error)
+            .finish_non_exhaustive()
+    }
+}
+
+impl TokenPrecheck {
+    pub(super) fn admits(&self, token: &PresentedToken<'_>) -> bool {
+        let text = token.expose_secret();
+        text.len() <= self.max_length
+            && (self.allows_any_visible_ascii || is_b64token(text))
+            && !self.format.is_damaged(token)
+            && self.filter.as_ref().is_none_or(|admits| admits(token))
+    }
+}
+
+/// Returns whether `text` has the syntax of a bearer token (RFC 6750 §2.1): its characters, then any
+/// number of `=`.
+fn is_b64token(text: &str) -> bool {
+    let token = text.trim_end_matches('=').as_bytes();
+    let is_allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~+/".contains(byte);
+    !token.is_empty() && token.iter().all(is_allowed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn b64token_matches_rfc_6750() {
+        for valid in ["a", "aZ09-._~+/", "a=", "a==", "eyJ.e30.x"] {
+            assert!(is_b64token(valid), "{valid}");
+        }
+        for invalid in [
+            "", "=", "==", "a=b", "a b", "a&b", "a\"", "a,b", "a%20", "é",
+        ] {
+            assert!(!is_b64token(invalid), "{invalid}");
+        }
+    }
+}

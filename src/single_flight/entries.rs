@@ -1,0 +1,100 @@
+use std::hash::RandomState;
+use std::time::Duration;
+
+use quick_cache::Weighter;
+use quick_cache::sync::{Cache, DefaultLifecycle};
+
+use super::policy::Policy;
+use crate::store::key::Key;
+
+/// Cached values in two bounded maps, so that entries of one kind cannot evict those of the other.
+pub(crate) struct Entries<T> {
+    positive: Map<T>,
+    negative: Map<T>,
+}
+
+type Map<T> = Cache<Key, Entry<T>, EntryWeighter<T>, RandomState>;
+
+/// A cached value.
+#[derive(Clone)]
+pub(crate) struct Entry<T> {
+    pub(crate) value: T,
+    pub(crate) kind: EntryKind,
+    /// By the monotonic clock.
+    pub(crate) expires_at: Duration,
+}
+
+/// The map that an entry belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EntryKind {
+    /// The token is accepted.
+    Positive,
+    Negative,
+}
+
+impl<T: Clone> Entries<T> {
+    pub(super) fn new(policy: &Policy<T>) -> Self {
+        let map = |items: usize, weight: usize| {
+            let weighter = EntryWeighter {
+                // Bounds the number of entries too.
+                min: (weight / items.max(1)).max(1),
+                weigh: policy.weigh,
+            };
+            let (hasher, lifecycle) = (RandomState::new(), DefaultLifecycle::default());
+            Cache::with(items, weight as u64, weighter, hasher, lifecycle)
+        };
+        let max_weight = policy.max_weight.unwrap_or(policy.capacity);
+        Self {
+            positive: map(policy.capacity, max_weight),
+            negative: map(policy.negative_capacity, policy.negative_capacity),
+        }
+    }
+
+    pub(super) fn get(&self, key: &Key, now: Duration) -> Option<Entry<T>> {
+        let fresh = |map: &Map<T>| map.get(key).filter(|entry| now < entry.expires_at);
+        fresh(&self.positive).or_else(|| fresh(&self.negative))
+    }
+
+    /// Returns the positive entry for `key`, even if it has expired.
+    #[cfg(feature = "introspection")]
+    pub(crate) fn last_positive(&self, key: &Key) -> Option<Entry<T>> {
+        self.positive.get(key)
+    }
+
+    /// Replaces the entry for `key`, of either kind.
+    pub(crate) fn insert(&self, key: Key, entry: Entry<T>) {
+        let (map, other) = match entry.kind {
+            EntryKind::Positive => (&self.positive, &self.negative),
+            EntryKind::Negative => (&self.negative, &self.positive),
+        };
+        other.remove(&key);
+        map.insert(key, entry);
+    }
+
+    pub(crate) fn remove(&self, key: &Key) {
+        self.positive.remove(key);
+        self.negative.remove(key);
+    }
+
+    pub(super) fn clear(&self) {
+        self.positive.clear();
+        self.negative.clear();
+    }
+
+    /// Returns the number of positive and of negative entries, including expired ones.
+    pub(crate) fn len(&self) -> (usize, usize) {
+        (self.positive.len(), self.negative.len())
+    }
+}
+
+#[derive(Clone)]
+struct EntryWeighter<T> {
+    min: usize,
+    weigh: fn(&T) -> usize,
+}
+
+impl<T> Weighter<Key, Entry<T>> for EntryWeighter<T> {
+    fn weight(&self, _: &Key, entry: &Entry<T>) -> u64 {
+        self.min.max((self.weigh)(&entry.value)) as u64
+    }
+}
