@@ -49,8 +49,8 @@ enum Phase {
 pub(super) struct CallPermit {
     breaker: Arc<Breaker>,
     generation: u64,
+    health: Health,
     now: Duration,
-    is_recorded: bool,
 }
 
 /// What the result of a call says about the server.
@@ -80,17 +80,20 @@ impl Breaker {
     /// Returns permission to make a call now, or how long to wait.
     pub(super) fn admit(self: &Arc<Self>, now: Duration) -> Result<CallPermit, Duration> {
         let mut state = self.state();
-        match state.phase {
-            Phase::Closed { .. } => {}
+        let health = match state.phase {
+            Phase::Closed { .. } => Health::Unclear,
             Phase::Open { until } if now < until => return Err(until.saturating_sub(now)),
-            Phase::Open { .. } => state.enter(Phase::Probing),
+            Phase::Open { .. } => {
+                state.enter(Phase::Probing);
+                Health::Bad
+            }
             Phase::Probing => return Err(MIN_OPEN),
-        }
+        };
         Ok(CallPermit {
             breaker: Arc::clone(self),
             generation: state.generation,
+            health,
             now,
-            is_recorded: false,
         })
     }
 
@@ -124,13 +127,13 @@ impl Breaker {
             (Phase::Probing, Health::Good | Health::Unclear) => {
                 state.openings = 0;
                 state.enter(Phase::Closed { failures: 0 });
-                metrics::breaker_closed();
+                metrics::breaker_changed(false);
             }
             (Phase::Closed { .. } | Phase::Probing, Health::Bad) => {
                 let until = now.saturating_add(open_duration(state.openings));
                 state.openings = state.openings.saturating_add(1);
                 state.enter(Phase::Open { until });
-                metrics::breaker_opened();
+                metrics::breaker_changed(true);
             }
         }
     }
@@ -146,22 +149,13 @@ impl State {
 impl CallPermit {
     /// Records the result of the call.
     pub(super) fn record(mut self, health: Health, now: Duration) {
-        self.is_recorded = true;
-        self.breaker.record(self.generation, health, now);
+        (self.health, self.now) = (health, now);
     }
 }
 
 impl Drop for CallPermit {
     fn drop(&mut self) {
-        if !self.is_recorded {
-            let is_probe = matches!(self.breaker.state().phase, Phase::Probing);
-            let health = if is_probe {
-                Health::Bad
-            } else {
-                Health::Unclear
-            };
-            self.breaker.record(self.generation, health, self.now);
-        }
+        self.breaker.record(self.generation, self.health, self.now);
     }
 }
 

@@ -150,14 +150,14 @@ impl IntrospectionBuilder {
         mut self,
         admits: impl Fn(&PresentedToken<'_>) -> bool + Send + Sync + 'static,
     ) -> Self {
-        self.config.precheck.filter = Some(Arc::new(admits));
+        self.config.token_filter = Some(Arc::new(admits));
         self
     }
 
     /// Sets the format of this service's own tokens. Tokens of this format with a wrong checksum are rejected
     /// without a call. The default is the prefix `svctok-`.
     pub fn with_token_format(mut self, format: TokenFormat) -> Self {
-        self.config.precheck.format = format;
+        self.config.format = format;
         self
     }
 
@@ -165,14 +165,14 @@ impl IntrospectionBuilder {
     ///
     /// The layer has [a limit of its own](crate::ServiceTokenLayer::with_max_token_length).
     pub fn with_max_token_length(mut self, bytes: usize) -> Self {
-        self.config.precheck.max_length = bytes;
+        self.config.max_token_length = bytes;
         self
     }
 
     /// Calls the server for tokens of any visible ASCII characters. By default only for those that bearer
     /// tokens may have (RFC 6750 §2.1, `b64token`).
     pub fn allow_any_visible_ascii(mut self) -> Self {
-        self.config.precheck.allows_any_visible_ascii = true;
+        self.config.allows_any_visible_ascii = true;
         self
     }
 

@@ -241,15 +241,7 @@ mod tests {
         assert_eq!(active(r#""exp":-1"#).unwrap().expires_at, at(0));
         let never = active(r#""exp":18446744073709551615"#).unwrap().expires_at;
         assert_eq!(never, at(253_402_300_799));
-        for odd in [
-            "1e20",
-            "1.5",
-            "\"5\"",
-            "[5]",
-            "true",
-            "{}",
-            "99999999999999999999",
-        ] {
+        for odd in r#"1e20 1.5 "5" [5] true {} 99999999999999999999"#.split(' ') {
             for name in ["exp", "nbf", "iat"] {
                 assert!(
                     active(&format!("\"{name}\":{odd}")).is_err(),
@@ -283,15 +275,7 @@ mod tests {
 
     #[test]
     fn rejects_members_of_the_wrong_type() {
-        for name in [
-            "sub",
-            "client_id",
-            "username",
-            "token_type",
-            "iss",
-            "jti",
-            "scope",
-        ] {
+        for name in "sub client_id username token_type iss jti scope".split(' ') {
             for odd in ["5", "[\"a\"]", "{}", "true"] {
                 assert!(
                     active(&format!("\"{name}\":{odd}")).is_err(),

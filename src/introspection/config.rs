@@ -12,7 +12,10 @@ use crate::transport::{PlainHttp, Transport};
 pub(super) struct Config {
     pub(super) auth: ClientAuth,
     pub(super) rules: Rules,
-    pub(super) precheck: TokenPrecheck,
+    pub(super) format: TokenFormat,
+    pub(super) max_token_length: usize,
+    pub(super) allows_any_visible_ascii: bool,
+    pub(super) token_filter: Option<TokenPredicate>,
     pub(super) hint: Option<String>,
     /// Its timeout is for a call with its retry, and for each request.
     pub(super) policy: Policy<Answer>,
@@ -26,25 +29,15 @@ pub(super) struct Config {
 
 type TokenPredicate = Arc<dyn Fn(&PresentedToken<'_>) -> bool + Send + Sync>;
 
-/// Determines for which tokens the server is called.
-pub(super) struct TokenPrecheck {
-    pub(super) format: TokenFormat,
-    pub(super) max_length: usize,
-    pub(super) allows_any_visible_ascii: bool,
-    pub(super) filter: Option<TokenPredicate>,
-}
-
 impl Config {
     pub(super) fn new(auth: ClientAuth) -> Self {
         Self {
             auth,
             rules: Rules::default(),
-            precheck: TokenPrecheck {
-                format: TokenFormat::default(),
-                max_length: 4_096,
-                allows_any_visible_ascii: false,
-                filter: None,
-            },
+            format: TokenFormat::default(),
+            max_token_length: 4_096,
+            allows_any_visible_ascii: false,
+            token_filter: None,
             hint: None,
             policy: Policy {
                 max_weight: Some(16 << 20),
@@ -63,6 +56,18 @@ impl Config {
             transport: None,
         }
     }
+
+    /// Returns whether the server is called for this token.
+    pub(super) fn admits(&self, token: &PresentedToken<'_>) -> bool {
+        let text = token.expose_secret();
+        text.len() <= self.max_token_length
+            && (self.allows_any_visible_ascii || is_b64token(text))
+            && !self.format.is_damaged(token)
+            && self
+                .token_filter
+                .as_ref()
+                .is_none_or(|admits| admits(token))
+    }
 }
 
 impl fmt::Debug for Config {
@@ -75,16 +80,6 @@ impl fmt::Debug for Config {
             .field("negative_ttl", &self.policy.negative_ttl)
             .field("stale_if_error", &self.stale_if_error)
             .finish_non_exhaustive()
-    }
-}
-
-impl TokenPrecheck {
-    pub(super) fn admits(&self, token: &PresentedToken<'_>) -> bool {
-        let text = token.expose_secret();
-        text.len() <= self.max_length
-            && (self.allows_any_visible_ascii || is_b64token(text))
-            && !self.format.is_damaged(token)
-            && self.filter.as_ref().is_none_or(|admits| admits(token))
     }
 }
 

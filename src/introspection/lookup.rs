@@ -106,7 +106,7 @@ fn complete(
     let entry = is_cacheable.then(|| Entry {
         kind,
         value: answer.clone(),
-        expires_at: lookup.started().saturating_add(ttl),
+        expires_at: lookup.started.saturating_add(ttl),
     });
     let is_complete = lookup.complete(|entries, key| match entry {
         Some(entry) => entries.insert(key, entry),

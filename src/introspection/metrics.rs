@@ -86,24 +86,23 @@ pub(super) fn call_failed(error: &IntrospectionError) -> &'static str {
     }
 }
 
-pub(super) fn breaker_opened() {
+/// The circuit breaker opened or closed.
+pub(super) fn breaker_changed(is_open: bool) {
     #[cfg(feature = "metrics")]
-    metrics::gauge!("service_token_introspection_breaker_open").set(1.0);
+    metrics::gauge!("service_token_introspection_breaker_open").set(f64::from(u8::from(is_open)));
     #[cfg(feature = "tracing")]
-    tracing::warn!(
-        target: "tower_service_token::introspection",
-        "circuit breaker opened: calls to the authorization server are paused"
-    );
-}
-
-pub(super) fn breaker_closed() {
-    #[cfg(feature = "metrics")]
-    metrics::gauge!("service_token_introspection_breaker_open").set(0.0);
-    #[cfg(feature = "tracing")]
-    tracing::info!(
-        target: "tower_service_token::introspection",
-        "circuit breaker closed: calls to the authorization server are resumed"
-    );
+    if is_open {
+        tracing::warn!(
+            target: "tower_service_token::introspection",
+            "circuit breaker opened: calls to the authorization server are paused"
+        );
+    } else {
+        tracing::info!(
+            target: "tower_service_token::introspection",
+            "circuit breaker closed: calls to the authorization server are resumed"
+        );
+    }
+    let _ = is_open;
 }
 
 /// A claim has an unexpected type and counts as empty.

@@ -17,7 +17,6 @@ mod excerpt;
 mod json;
 mod lookup;
 mod metrics;
-mod request;
 mod response;
 mod rules;
 mod store;

@@ -62,7 +62,8 @@ pub(crate) struct Lookup<T, R> {
     number: u64,
     /// The invalidations that the lookup accounts for.
     invalidations: u64,
-    started: Duration,
+    /// When the lookup started or restarted, by the monotonic clock.
+    pub(crate) started: Duration,
     sender: Option<oneshot::Sender<R>>,
     is_registered: bool,
     _permit: OwnedSemaphorePermit,
@@ -210,11 +211,6 @@ impl<R> InFlight<R> {
 impl<T, R> Lookup<T, R> {
     pub(crate) fn policy(&self) -> &Policy<T> {
         &self.lookups.policy
-    }
-
-    /// Returns when the lookup started or restarted, by the monotonic clock.
-    pub(crate) fn started(&self) -> Duration {
-        self.started
     }
 
     /// Ends the lookup and calls `update` with its key, unless a newer lookup of the key was started.

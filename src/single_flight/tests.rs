@@ -144,7 +144,7 @@ async fn invalidated_lookup_caches_nothing_until_it_restarts() {
         clock.advance(TIMEOUT);
         assert!(!lookup.complete(|_, _| panic!("a result from before the change was cached")));
         lookup.restart();
-        assert_eq!(lookup.started(), TIMEOUT);
+        assert_eq!(lookup.started, TIMEOUT);
         assert!(waiting.clone().now_or_never().is_none());
         assert!(lookup.complete(|entries, key| entries.insert(key, entry(3, &clock))));
         lookup.finish("after");

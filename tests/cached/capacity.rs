@@ -39,7 +39,7 @@ async fn negative_entries_do_not_evict_positive_ones_and_stay_within_capacity() 
     for token in &good {
         assert_eq!(node.status(token).await, OK);
     }
-    assert_eq!(remote.lookups(), GOOD + JUNK, "all were remembered");
+    assert_eq!(remote.lookups(), GOOD + JUNK, "all tokens are cached");
 }
 
 #[tokio::test]

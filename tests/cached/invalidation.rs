@@ -41,7 +41,7 @@ async fn a_revoke_at(checkpoint: Checkpoint) {
         assert_eq!(remote.lookups() - before, 2, "round {round}");
         let reason = node.reason(&token).await;
         assert_eq!(reason, Some(RejectionReason::RevokedToken));
-        assert_eq!(remote.lookups() - before, 2, "the second answer was kept");
+        assert_eq!(remote.lookups() - before, 2, "the second result was cached");
     }
     assert_eq!(node.cached.occupancy().in_flight, 0);
 }
@@ -56,7 +56,7 @@ async fn revocation_after_lookup_read_rejects_waiting_request() {
     a_revoke_at(RemoteStore::after_reading).await;
 }
 
-/// Whatever the order was in each round.
+/// In each round the order may differ.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn rejects_every_request_started_after_revocation() {
     let tokens = MemoryStore::new();
@@ -125,7 +125,7 @@ async fn change_of_everything_clears_cache_and_restarts_running_lookups() {
     }
 }
 
-/// A store that says itself when to tell what.
+/// A store whose test determines each result and notification.
 struct WithFeed(RemoteStore, ChangeFeed);
 
 #[async_trait]
@@ -356,12 +356,12 @@ fn effective_within_follows_feed_delay() {
     let brief = untold().with_ttl(SECOND).with_negative_ttl(MILLISECOND);
     assert_eq!(promised(&brief), SECOND);
     assert_eq!(promised(&untold().with_ttl(Duration::ZERO)), Duration::ZERO);
-    // The store behind knows of caches elsewhere that remember for longer.
+    // The inner store reports a cache with a longer TTL.
     let behind = untold().with_ttl(30 * SECOND);
     assert_eq!(promised(&CachedStore::new(behind)), 30 * SECOND);
 }
 
-/// Remembers who listens, without keeping it alive.
+/// A store that lists its listeners without keeping them alive.
 #[derive(Default)]
 struct ListenerList(Mutex<Vec<Weak<dyn ChangeListener>>>);
 

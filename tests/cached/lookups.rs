@@ -13,7 +13,7 @@ use tower_service_token::token::PresentedToken;
 use crate::node::{MILLISECOND, Node, OK, SECOND, UNAUTHORIZED, UNAVAILABLE, clock, mint, stored};
 use crate::remote_store::{Fault, RemoteStore};
 
-/// Lets all other tasks of this thread go on until they wait.
+/// Runs all other tasks of this thread until they wait.
 async fn settle() {
     for _ in 0..10 {
         tokio::task::yield_now().await;
@@ -115,7 +115,7 @@ async fn error_is_503_for_all_waiters_and_not_cached() {
         assert_eq!(remote.lookups() - before, 1);
         assert!(matches!(node.find_cached(&token), Cached::Miss));
         assert_eq!(node.cached.occupancy().in_flight, 0);
-        // The next request finds out anew.
+        // The next request starts another lookup.
         let reason = node.reason(&token).await;
         assert_eq!(reason, Some(RejectionReason::StoreUnavailable));
         assert_eq!(remote.lookups() - before, 2);
@@ -163,7 +163,7 @@ async fn lookups_above_limit_wait_then_fail_as_unavailable() {
     assert_eq!(response.headers()[RETRY_AFTER], "1");
     assert_eq!(remote.lookups(), 2);
 
-    // Who joins a lookup needs no place, and who waits gets the first that is free.
+    // Joining a lookup needs no permit, and a waiting request gets the first free one.
     let joining = node.spawn(&one);
     let waiting = [node.spawn(&three), node.spawn(&three)];
     settle().await;

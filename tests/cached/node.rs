@@ -1,4 +1,4 @@
-//! A service behind the layer, with a cache in front of a store, on a clock turned by hand.
+//! A service behind the layer, with a cache in front of a store, and a manual clock.
 
 use std::convert::Infallible;
 use std::time::{Duration, SystemTime};
@@ -49,7 +49,7 @@ impl Node {
         self.send(token.expose_secret()).await.status()
     }
 
-    /// Why a request with this token is refused, if it is.
+    /// Returns why a request with this token is rejected, if it is.
     pub(crate) async fn reason(&self, token: &MintedToken) -> Option<RejectionReason> {
         let response = self.send(token.expose_secret()).await;
         response.extensions().get().map(Rejection::reason)
@@ -61,7 +61,7 @@ impl Node {
         tokio::spawn(async move { node.send(&token).await.status() })
     }
 
-    /// What is told of this token without asking the store.
+    /// Looks this token up without calling the store.
     pub(crate) fn find_cached(&self, token: &MintedToken) -> Cached {
         let token = PresentedToken::new(token.expose_secret()).unwrap();
         self.cached.find_cached(&Credential::new(token))
@@ -83,14 +83,14 @@ pub(crate) fn digest(token: &MintedToken) -> TokenDigest {
     TokenDigest::of(token.expose_secret())
 }
 
-/// A new token, and the store's record of it.
+/// Creates a token and stores its record.
 pub(crate) fn stored(tokens: &MemoryStore) -> MintedToken {
     let token = mint();
     tokens.insert(TokenRecord::from(&token)).unwrap();
     token
 }
 
-/// As late as a clock can be before this time has passed.
+/// Returns the longest time, in milliseconds, that is shorter than this.
 pub(crate) fn just_before(time: Duration) -> Duration {
     time.checked_sub(MILLISECOND).unwrap()
 }

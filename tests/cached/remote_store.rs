@@ -1,4 +1,4 @@
-//! A store that must be asked, whose lookups can be stopped, counted and made to fail.
+//! A store without `find_cached`, whose lookups can be paused, counted and made to fail.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -12,7 +12,7 @@ use tower_service_token::store::{ChangeListener, Credential, StoreError, TokenRe
 use tower_service_token::token::TokenId;
 use tower_service_token::{MemoryStore, TokenStore};
 
-/// Clones share everything.
+/// Clones share all state.
 #[derive(Clone)]
 pub(crate) struct RemoteStore(Arc<State>);
 
@@ -25,7 +25,7 @@ struct State {
     fault: Mutex<Fault>,
 }
 
-/// What happens to a lookup.
+/// How lookups fail.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
     None,
@@ -39,7 +39,7 @@ impl RemoteStore {
         Self::with(tokens, true)
     }
 
-    /// Tells nobody of changes.
+    /// Sends no change notifications.
     pub(crate) fn without_feed(tokens: &MemoryStore) -> Self {
         Self::with(tokens, false)
     }
@@ -55,7 +55,7 @@ impl RemoteStore {
         }))
     }
 
-    /// How many lookups began.
+    /// Returns how many lookups started.
     pub(crate) fn lookups(&self) -> usize {
         self.0.lookups.load(Ordering::SeqCst)
     }

@@ -1,4 +1,4 @@
-//! Searches the writable memory of this process, as a heap dump would show it.
+//! Searches the writable memory of this process, which a heap dump contains.
 #![cfg(target_os = "linux")]
 
 use std::fs::{self, File};
@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use crate::node::{clock, mint};
 use crate::remote_store::RemoteStore;
 
-/// No byte of a token or its digest stands in memory as itself because of this test.
+/// This test itself holds the token and its digest only masked.
 const MASK: u8 = 0xa5;
 
 const CHUNK: usize = 1 << 20;
@@ -90,7 +90,7 @@ async fn find(cached: CachedStore<RemoteStore>, token: Vec<u8>) {
     let _ = cached.find(&credential).await;
 }
 
-/// Overwrites what functions that have returned left behind, such as the block that was hashed.
+/// Overwrites the stack below, where returned functions left data such as the hashed block.
 #[inline(never)]
 #[expect(
     clippy::large_stack_arrays,
@@ -100,7 +100,7 @@ fn scrub_stack() {
     black_box(&mut [0_u8; 512 * 1024]);
 }
 
-/// How often the first, the middle and the last bytes of what is masked here are in memory.
+/// Counts the occurrences in memory of the first, middle and last bytes of a masked secret.
 fn copies(masked: &[u8]) -> usize {
     let pieces = [0, (masked.len() - PIECE) / 2, masked.len() - PIECE];
     let pieces = pieces.map(|start| &masked[start..start + PIECE]);
@@ -108,14 +108,14 @@ fn copies(masked: &[u8]) -> usize {
     let maps = fs::read_to_string("/proc/self/maps").unwrap();
     let mut count = 0;
     let mut searched = 0;
-    // Wiped in the end, for it holds copies of what is found.
+    // Zeroed afterwards, because it holds copies of what is found.
     let mut buffer = vec![0; CHUNK];
     for (start, end) in maps.lines().filter_map(writable) {
         // Chunks overlap, so that no piece is cut.
         for start in (start..end).step_by(CHUNK - PIECE) {
             let length = CHUNK.min(usize::try_from(end - start).unwrap());
             let chunk = &mut buffer[..length];
-            // Another test's thread may have ended, and its stack be gone.
+            // The thread of another test may have ended, and its stack with it.
             if memory.read_exact_at(chunk, start).is_ok() {
                 searched += length;
                 count += occurrences(chunk, &pieces);

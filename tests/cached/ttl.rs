@@ -48,7 +48,11 @@ async fn ttl_counts_from_lookup_start() {
     clock.advance(4 * SECOND);
     remote.after_reading().reopen();
     remote.after_reading().resume_one();
-    assert_eq!(request.await.unwrap(), OK, "it began before the revoke");
+    assert_eq!(
+        request.await.unwrap(),
+        OK,
+        "it started before the revocation"
+    );
     clock.advance(just_before(6 * SECOND));
     assert_eq!(node.status(&token).await, OK);
     clock.advance(MILLISECOND);
@@ -86,7 +90,7 @@ async fn lookup_older_than_ttl_is_not_joined_or_cached() {
     assert_eq!(node.cached.occupancy().in_flight, 0);
 }
 
-/// "Not found" may be remembered longer than a lookup may be joined.
+/// "Not found" may be cached for longer than a lookup may be joined.
 #[tokio::test]
 async fn older_lookup_does_not_overwrite_newer_result() {
     let tokens = MemoryStore::new();
@@ -106,7 +110,7 @@ async fn older_lookup_does_not_overwrite_newer_result() {
     clock.advance(SECOND);
     assert_eq!(node.status(&token).await, OK);
     remote.after_reading().resume_one();
-    assert_eq!(early.await.unwrap(), UNAUTHORIZED, "it came too early");
+    assert_eq!(early.await.unwrap(), UNAUTHORIZED, "it started too early");
     assert_eq!(node.status(&token).await, OK);
     assert_eq!(remote.lookups(), 2);
 }
@@ -143,7 +147,7 @@ async fn token_expiry_ends_entry_before_ttl() {
     assert_eq!(node.status(&token).await, OK);
     assert_eq!(remote.lookups(), 1);
 
-    // Prolonged elsewhere: at the old expiry the store is asked, well before the ttl is over.
+    // Extended elsewhere: at the old expiry, well before the TTL, the store is called.
     let prolonged = record.with_expires_at(expiry + 60 * SECOND);
     tokens.replace(prolonged).unwrap();
     clock.advance(MILLISECOND);
@@ -235,7 +239,7 @@ async fn unknown_token_is_cached_for_negative_ttl() {
     }
 }
 
-/// A record that is no good now may become good by the clock alone.
+/// A record that is not valid yet becomes valid without a change.
 #[tokio::test]
 async fn not_yet_valid_token_is_cached_for_at_most_ttl() {
     let tokens = MemoryStore::new();
@@ -287,7 +291,7 @@ async fn zero_ttl_disables_cache() {
     }
     assert_eq!(remote.lookups(), 6);
 
-    // Nor does a request share the lookup of one that began before a revoke.
+    // A request does not share a lookup that started before a revocation either.
     remote.after_reading().close();
     let early = node.spawn(&token);
     remote.after_reading().wait_until_reached().await;

@@ -1,4 +1,4 @@
-//! Who can open the breaker, for how long it stays open, and who cannot.
+//! What opens the circuit breaker and what does not, and how long it stays open.
 
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ use crate::upstream::{Answer, Upstream};
 
 const OPEN: Outcome = Unavailable(Kind::BreakerOpen);
 
-/// Whatever the store measures by.
+/// Advances both clocks that the store uses.
 async fn pass(clock: &ManualClock, time: Duration) {
     clock.advance(time);
     tokio::time::advance(time).await;
 }
 
-/// Sends requests for so many different tokens, one after the other.
+/// Sends requests with `count` different tokens, one after the other.
 async fn ask_many(service: &ProtectedService, count: usize) -> Vec<Outcome> {
     let mut outcomes = Vec::new();
     for number in 0..count {
@@ -30,7 +30,7 @@ async fn ask_many(service: &ProtectedService, count: usize) -> Vec<Outcome> {
 
 #[tokio::test(start_paused = true)]
 async fn opens_after_five_consecutive_failures() {
-    // What fails, and how many calls each request makes of it.
+    // The failure, and how many calls each request makes.
     for (answer, calls) in [
         (Answer::status(429), 1),
         (Answer::status(502), 2),
@@ -60,7 +60,7 @@ async fn opens_after_five_consecutive_failures() {
         pass(&clock, just_before(SECOND)).await;
         assert_eq!(service.authenticate("token").await, OPEN);
         assert_eq!(upstream.calls(), before);
-        // What is known is served as ever.
+        // Cached tokens are accepted as before.
         assert_eq!(service.authenticate("known").await, Accepted);
         assert_eq!(service.store.status().in_flight, 0);
     }
@@ -87,7 +87,7 @@ async fn probe_closes_the_breaker_within_five_seconds() {
     let probe = service.spawn("token");
     upstream.answered().wait_until_reached().await;
     assert_eq!(service.breaker(), BreakerState::HalfOpen);
-    // The others need not wait for the probe, and are no probe either.
+    // Other requests neither wait for the probe nor are probes.
     assert_eq!(ask_many(&service, 20).await, [OPEN; 20]);
     assert_eq!(upstream.calls(), before + 1);
     upstream.answered().reopen();
@@ -95,7 +95,7 @@ async fn probe_closes_the_breaker_within_five_seconds() {
     assert_eq!(probe.await.unwrap(), Accepted);
     assert_eq!(service.breaker(), BreakerState::Closed);
     assert_eq!(ask_many(&service, 20).await, [Accepted; 20]);
-    // It takes five failures again.
+    // Opening takes five failures again.
     upstream.respond_with(Answer::status(429));
     for number in 0..4 {
         assert_eq!(
@@ -177,7 +177,7 @@ async fn probe_with_inactive_token_closes_the_breaker() {
         assert_eq!(
             service.authenticate("token").await,
             Accepted,
-            "the server answers"
+            "the server responds"
         );
     }
 }

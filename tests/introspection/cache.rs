@@ -1,4 +1,4 @@
-//! How long an answer is remembered, how much is, and what never is.
+//! How long responses are cached, how many, and which are not.
 
 use std::future::ready;
 use std::time::Duration;
@@ -20,8 +20,8 @@ fn about(capacity: usize) -> usize {
     capacity + capacity / 10
 }
 
-/// Asks at once, just before this time and at this time: two calls if that is how long an answer
-/// is remembered.
+/// Looks a token up now, just before `life` and at `life`. That makes two calls if a response is
+/// cached for this long.
 async fn assert_remembered_for(answer: Answer, life: Duration, set: Setting) {
     let clock = clock();
     let upstream = Upstream::responding(answer);
@@ -111,7 +111,7 @@ async fn only_active_and_inactive_responses_are_cached() {
         assert!(matches!(service.find_cached("token"), Cached::Miss));
         assert_ne!(outcome, Accepted);
         let before = upstream.calls();
-        // The next request finds out anew, and for itself.
+        // The next request makes a call of its own.
         upstream.respond_with(Answer::active());
         assert_eq!(service.authenticate("token").await, Accepted);
         assert_eq!(upstream.calls(), before + 1);
@@ -178,11 +178,15 @@ async fn invalidation_during_a_call_discards_its_result() {
             }
             upstream.answered().reopen();
             if asks_meanwhile {
-                // Who asks from now on must not be told what was true before.
+                // Requests from now on must not get the previous answer.
                 assert_eq!(service.authenticate("token").await, expected);
             }
             upstream.answered().resume_one();
-            assert_eq!(overtaken.await.unwrap(), expected, "it looks again");
+            assert_eq!(
+                overtaken.await.unwrap(),
+                expected,
+                "it looks the token up again"
+            );
             assert_eq!(service.authenticate("token").await, expected);
             assert_eq!(service.store.status().in_flight, 0);
         }
@@ -190,10 +194,10 @@ async fn invalidation_during_a_call_discards_its_result() {
 }
 
 const GOOD: usize = 1_000;
-/// For each four of these, seven tokens: 100,002.
+/// Four of these make seven tokens: 100,002 in total.
 const JUNK: usize = 57_144;
 
-/// How many of these tokens are found, a hundred looked up at a time and each as the layer does.
+/// Counts the tokens that are found, looking up a hundred at a time as the layer does.
 async fn found(service: &ProtectedService, tokens: impl Iterator<Item = String>) -> usize {
     let looked_up = tokens.map(|token| async move {
         let credential = credential(&token);
@@ -217,7 +221,7 @@ async fn inactive_tokens_cannot_evict_active_ones() {
     assert_eq!(found(&service, good()).await, GOOD);
     assert_eq!(service.store.status().active, GOOD);
 
-    // Of four numbers seven tokens are made, of which one is worth a call and is sent twice.
+    // Four numbers make seven tokens. One of those is sent twice and needs a call.
     let junk = |number: usize| match number % 4 {
         0 => [
             format!("svctok-{number:010}_{:030}", 0),
@@ -245,10 +249,10 @@ async fn inactive_tokens_cannot_evict_active_ones() {
         upstream.max_concurrent()
     );
     assert_eq!(found(&service, good()).await, GOOD);
-    assert_eq!(upstream.calls(), GOOD + JUNK / 4, "all were remembered");
+    assert_eq!(upstream.calls(), GOOD + JUNK / 4, "all tokens are cached");
 }
 
-/// Knows each token that says it is good.
+/// Accepts each token whose text starts with `good`.
 fn good_and_junk() -> Upstream {
     Upstream::new(|call| {
         if call.token().starts_with("good") {
@@ -282,7 +286,7 @@ async fn cache_respects_both_capacities() {
 
 #[tokio::test(start_paused = true)]
 async fn cache_weight_bounds_large_entries() {
-    // Text that is kept: a name of 10,000 bytes.
+    // A name of 10,000 bytes, which the record holds.
     let heavy = Answer::of(&active_with(&json!({ "name": "x".repeat(10_000) })));
     let upstream = Upstream::responding(heavy);
     let service = ProtectedService::with(&upstream, &clock(), |builder| {
@@ -296,7 +300,7 @@ async fn cache_weight_bounds_large_entries() {
     }
     let status = service.store.status();
     assert!((10..=100).contains(&status.active), "{status:?}");
-    // And light ones are not: there is room for as many as were asked for.
+    // Small entries are bounded by the capacity alone.
     upstream.respond_with(Answer::active());
     let service = ProtectedService::with(&upstream, &clock(), |builder| {
         builder.with_max_weight(2 << 20)

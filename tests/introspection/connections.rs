@@ -1,4 +1,4 @@
-//! Connections that are refused, closed at a bad moment, reused and dropped.
+//! Connections that are refused, closed at the wrong moment, reused and dropped.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,7 +17,7 @@ use crate::protected_service::{
 };
 use crate::raw_server::{ACTIVE, RawConnection, RawServer, answer};
 
-/// A server that answers each of its connections' requests in turn by this.
+/// A server that handles the requests of each connection in turn with this function.
 fn answering(script: impl Fn(usize) -> String + Send + Sync + 'static) -> RawServer {
     let script = Arc::new(script);
     let number = Arc::new(AtomicUsize::new(0));
@@ -140,13 +140,13 @@ async fn refused_connection_is_503_until_the_server_returns() {
     server.await.unwrap();
 }
 
-/// Numbers without a pattern that matters; the same in each run.
+/// Pseudorandom numbers, the same in each run.
 fn microseconds(number: usize) -> Duration {
     let mixed = (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
     Duration::from_micros(mixed % 2_000)
 }
 
-/// A server that closes a connection after a request, at a moment when the next may be under way.
+/// A server that closes a connection after a request, when the next request may have been sent.
 fn closing_at_random() -> RawServer {
     let number = Arc::new(AtomicUsize::new(0));
     RawServer::start(move |mut connection| {
@@ -222,12 +222,12 @@ async fn drops_idle_connections_after_four_seconds() {
         idle.expect("it is dropped").unwrap()
     })
     .await;
-    // Node.js closes at five.
+    // Node.js closes idle connections after 5 s.
     let window = Duration::from_millis(3_600)..Duration::from_millis(4_900);
     assert!(window.contains(&idle), "{idle:?}");
 }
 
-/// Some token may make a server do that, so it is no reason to stop asking.
+/// A token may cause this, so it does not open the breaker.
 #[tokio::test]
 async fn connection_reset_is_retried_once_per_request() {
     let raw_server = RawServer::start(|connection: RawConnection| async move {
@@ -274,7 +274,7 @@ async fn concurrent_tokens_get_their_own_responses() {
         }
     });
     let service = ProtectedService::to(&raw_server.url(), |builder| builder);
-    // As many as may be asked about at a time, so that none is turned away.
+    // As many as there may be calls, so that no request is rejected.
     let asked = (0..64).map(|number| {
         let service = service.clone();
         async move {

@@ -1,5 +1,5 @@
-//! The same tokens, asked about over HTTP at our own `/introspect` and looked up in the store
-//! behind it, are the same callers and are refused alike.
+//! The same tokens, introspected over HTTP at our own `/introspect` and looked up in its store,
+//! give the same principals and the same rejections.
 
 use std::time::{Duration, SystemTime};
 
@@ -21,7 +21,7 @@ use crate::protected_service::{SECOND, START, at, clock, send};
 struct Pair {
     clock: ManualClock,
     tokens: ServiceTokens,
-    /// Who introspects.
+    /// The client that introspects.
     service: TokenId,
     direct: ServiceTokenLayer,
     introspecting: Vec<ServiceTokenLayer>,
@@ -34,7 +34,7 @@ impl Drop for Pair {
     }
 }
 
-/// All that a handler can see of its caller, but how the store found it.
+/// Everything that a handler sees of its caller, except how the store found it.
 #[derive(Debug, PartialEq, Eq)]
 struct Seen {
     id: String,
@@ -43,7 +43,7 @@ struct Seen {
     roles: Vec<String>,
     scopes: Vec<String>,
     labels: Vec<(String, String)>,
-    /// To the second.
+    /// In whole seconds.
     expires_at: Option<SystemTime>,
 }
 
@@ -128,7 +128,7 @@ impl Pair {
         self.tokens.create(new).await.unwrap()
     }
 
-    /// Who this token's bearer is, or the status of the refusal: the same both ways.
+    /// Returns the caller with this token, or the status of the rejection, which must be the same both ways.
     async fn seen(&self, token: &str) -> Result<Seen, StatusCode> {
         let expected = seen(&self.direct, token).await;
         for layer in &self.introspecting {
@@ -175,7 +175,7 @@ async fn valid_token_yields_the_same_principal_locally_and_by_introspection() {
     assert_eq!((seen.subject, seen.expires_at), (None, None));
     assert_eq!(seen.id, plain.record().id().to_string());
 
-    // Minted elsewhere, with all that must be encoded on the way.
+    // Imported, with characters that need encoding.
     let foreign = "p%a&s=s+\"w/o\\r;d#?<>";
     let digest = TokenDigest::of(foreign);
     pair.tokens.import(full("foreign"), digest).await.unwrap();
@@ -236,7 +236,7 @@ async fn grace_period_is_equal_locally_and_by_introspection() {
     assert_eq!(direct, current);
     for layer in &pair.introspecting {
         let introspected = seen(layer, old.expose_secret()).await.unwrap();
-        // Who is far away is told the end of the grace as the expiry, and cannot know it otherwise.
+        // A remote service gets the end of the grace period as the expiry.
         let expires_at = Some(at(START + 20));
         let current = seen(layer, new.expose_secret()).await.unwrap();
         assert_eq!(

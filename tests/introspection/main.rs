@@ -1,20 +1,20 @@
-//! `IntrospectionStore` against hostile authorization servers, each rule of its behaviour a test.
+//! `IntrospectionStore` against hostile authorization servers, with a test for each rule.
 //!
-//! Two servers of our own stand in for a real one: an [`upstream`] in this process, on a clock
-//! turned by hand, and a [`raw_server`] of real sockets whose bytes are written one by one.
+//! Two servers replace a real one: an [`upstream`] in this process with a manual clock, and a
+//! [`raw_server`] with real sockets that writes byte by byte.
 //!
-//! 1. [Outcomes](outcomes): what each answer means to the caller.
-//! 2. [Responses](responses): what is read out of one, and what is refused to be read.
-//! 3. [Rules](rules) that an active token must pass, at every request.
-//! 4. [Requests](requests): what is asked, and what is refused before anybody is asked.
-//! 5. [Cache](cache): how long, how much, and what is never remembered.
-//! 6. [Lookups](shared_lookups) are shared, outlive their requests, fail, panic and run out.
-//! 7. [Breaker](breaker): who can open it, and who cannot.
-//! 8. [Stale](stale) answers, when they are asked for.
+//! 1. [Outcomes](outcomes): the status for each response of the server.
+//! 2. [Responses](responses): how one is parsed, and what is malformed.
+//! 3. [Rules](rules) that an active token must meet, at every request.
+//! 4. [Requests](requests): what is sent, and what is rejected without a call.
+//! 5. [Cache](cache): how long, how many, and what is never cached.
+//! 6. [Lookups](shared_lookups) are shared, outlive their requests, fail, panic and are limited.
+//! 7. [Breaker](breaker): what opens it, and what does not.
+//! 8. [Stale](stale) entries, if enabled.
 //! 9. [Sockets](sockets): what a hostile server can do with bytes and with time.
 //! 10. [Connections](connections) that are refused, closed, reused and dropped.
-//! 11. [Secrets](secrets) and meters: what is shown and counted.
-//! 12. Differential: our own endpoints and the store behind them say the same.
+//! 11. [Secrets](secrets) and metrics: what is logged and counted.
+//! 12. Differential: our own endpoints and the store behind them give the same results.
 
 mod responses;
 mod breaker;

@@ -1,4 +1,4 @@
-//! Every way to an answer, and every call, is counted under one name.
+//! Each request and each call is counted under one outcome.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::upstream::{Answer, Upstream, active_with};
 
 const PREFIX: &str = "service_token_introspection_";
 
-/// What `run` leaves in the meters of this store, by name and outcome.
+/// Returns the metrics of this store after `run`, by name and outcome.
 fn record_metrics(run: impl Future<Output = ()>) -> BTreeMap<String, i64> {
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
@@ -48,7 +48,7 @@ fn assert_counted<const N: usize>(counted: &BTreeMap<String, i64>, expected: [(&
         .iter()
         .map(|(name, count)| (name.as_str(), *count))
         .collect();
-    // A gauge that is back where it began may or may not have been touched.
+    // A gauge that is zero again may or may not be listed.
     counted.retain(|(name, count)| name.contains("_total") || *count != 0);
     let mut expected = expected.to_vec();
     expected.sort_unstable();
@@ -121,7 +121,7 @@ fn counts_every_call_outcome_once() {
                 ProtectedService::new(&upstream, &clock())
                     .authenticate("token")
                     .await;
-                // The call ends by itself.
+                // The call ends in its own task.
                 settle().await;
             }
         });
@@ -192,6 +192,6 @@ fn counts_rejections_and_updates_gauges() {
     assert_eq!(counted["requests_total overloaded"], 1);
     assert_eq!(counted["calls_total transient"], 5);
     assert_eq!(counted["breaker_open"], 1);
-    // What is still running when its runtime ends has ended, too.
+    // The call is still in progress when its runtime ends.
     assert_eq!(counted["calls_in_flight"], 1);
 }

@@ -1,4 +1,4 @@
-//! What each answer of the server means to the caller: the table of outcomes, row by row.
+//! The caller's response for each response of the server, row by row of the documented table.
 
 use std::error::Error;
 
@@ -18,7 +18,7 @@ use crate::upstream::{Answer, Upstream, active_with};
 
 const CREDENTIALS: Outcome = Unavailable(Kind::Credentials);
 
-/// Each status there is an opinion about, with what is to come of it and after how many calls.
+/// Each status with its outcome and the number of calls.
 const STATUSES: [(u16, Outcome, usize); 32] = [
     (201, PROTOCOL, 1),
     (202, PROTOCOL, 1),
@@ -57,7 +57,7 @@ const STATUSES: [(u16, Outcome, usize); 32] = [
 #[tokio::test(start_paused = true)]
 async fn non_200_status_never_rejects_the_token() {
     for (status, expected, calls) in STATUSES {
-        // Whatever stands in the body, even what would let the token pass.
+        // Whatever the body contains, even an active token.
         for answer in [
             Answer::status(status),
             Answer::active().with_status(status),

@@ -33,12 +33,12 @@ pub(crate) struct ProtectedService {
     layer: ServiceTokenLayer,
 }
 
-/// What a request comes to.
+/// The outcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// 200.
     Accepted,
-    /// 401, and the client is not told to come again.
+    /// 401 without `Retry-After`.
     Refused,
     /// 503 with `Retry-After`.
     Unavailable(Kind),
@@ -54,7 +54,7 @@ impl ProtectedService {
         Self::with(upstream, clock, |builder| builder)
     }
 
-    /// `set` has the last word on the store's settings.
+    /// `set` may override the settings of the store.
     pub(crate) fn with(
         upstream: &Upstream,
         clock: &ManualClock,
@@ -65,8 +65,8 @@ impl ProtectedService {
         Self::of(builder.build(ENDPOINT).unwrap(), clock.clone())
     }
 
-    /// Over the transport that comes with the store, by the clock on the wall. The default timeout
-    /// is longer than any answer takes on a busy machine.
+    /// Uses the standard transport and the system clock. The timeout is longer than any response takes on
+    /// a busy machine.
     pub(crate) fn to(
         endpoint: &str,
         set: impl FnOnce(IntrospectionBuilder) -> IntrospectionBuilder,
@@ -95,23 +95,23 @@ impl ProtectedService {
         tokio::spawn(async move { service.authenticate(&token).await })
     }
 
-    /// Who the inner service was told is calling.
+    /// Returns the principal that the inner service received.
     ///
     /// # Panics
     ///
-    /// The request was refused.
+    /// Panics if the request was rejected.
     pub(crate) async fn principal(&self, token: &str) -> Principal {
         let response = self.send(token).await;
         let principal = response.extensions().get().cloned();
         principal.unwrap_or_else(|| panic!("{:?}", outcome(&response)))
     }
 
-    /// What the store itself says, past what the layer refuses on its own.
+    /// Looks the token up in the store, past the checks of the layer.
     pub(crate) async fn find(&self, token: &str) -> Result<Option<TokenRecord>, StoreError> {
         self.store.find(&credential(token)).await
     }
 
-    /// What is told of this token without asking the server.
+    /// Looks this token up without calling the server.
     pub(crate) fn find_cached(&self, token: &str) -> Cached {
         self.store.find_cached(&credential(token))
     }
@@ -163,19 +163,19 @@ fn outcome(response: &Response<String>) -> Outcome {
     }
 }
 
-/// What is behind an error of this store.
+/// Returns the source of an error of this store.
 pub(crate) fn cause(error: &StoreError) -> &IntrospectionError {
     error.source().unwrap().downcast_ref().unwrap()
 }
 
-/// Long enough for all that can happen without time passing.
+/// Runs all other tasks until they wait for time to pass.
 pub(crate) async fn settle() {
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }
 }
 
-/// As late as a clock can be before this time has passed.
+/// Returns the longest time, in milliseconds, that is shorter than this.
 pub(crate) fn just_before(time: Duration) -> Duration {
     time.checked_sub(MILLISECOND).unwrap()
 }
@@ -186,7 +186,7 @@ pub(crate) fn at(seconds: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
 }
 
-/// Stands at [`START`].
+/// Returns a clock set to [`START`].
 pub(crate) fn clock() -> ManualClock {
     ManualClock::new(at(START))
 }

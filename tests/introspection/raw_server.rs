@@ -1,4 +1,4 @@
-//! A server of real sockets on loopback, that writes what it is told, byte by byte.
+//! A server with real sockets on loopback that writes scripted bytes.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,10 +8,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 
-/// The answer that lets a token pass.
+/// A response for an active token.
 pub(crate) const ACTIVE: &str = "{\"active\":true,\"sub\":\"ci\"}";
 
-/// Until it is dropped.
+/// A server that runs until it is dropped.
 pub(crate) struct RawServer {
     pub(crate) address: SocketAddr,
     counts: Arc<Counts>,
@@ -26,7 +26,7 @@ struct Counts {
 
 /// One connection, closed when dropped.
 pub(crate) struct RawConnection {
-    /// How many connections came before.
+    /// How many connections were accepted before.
     pub(crate) number: usize,
     pub(crate) stream: TcpStream,
     read: Vec<u8>,
@@ -42,7 +42,7 @@ impl RawServer {
     {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
-        // Inherited by each connection: little is written that nobody reads.
+        // Inherited by each connection: little is buffered that the client does not read.
         socket.set_send_buffer_size(32 * 1024).unwrap();
         let listener = socket.listen(1024).unwrap();
         let address = listener.local_addr().unwrap();
@@ -70,7 +70,7 @@ impl RawServer {
         }
     }
 
-    /// Answers every request with these bytes and closes.
+    /// Responds to every request with these bytes and closes.
     pub(crate) fn responding(bytes: impl Into<Vec<u8>>) -> Self {
         let bytes: Arc<[u8]> = bytes.into().into();
         Self::start(move |mut connection| {
@@ -91,7 +91,7 @@ impl RawServer {
         self.counts.connections.load(Ordering::SeqCst)
     }
 
-    /// How many requests were read to their end.
+    /// Returns how many requests were read completely.
     pub(crate) fn requests(&self) -> usize {
         self.counts.requests.load(Ordering::SeqCst)
     }
@@ -104,12 +104,12 @@ impl Drop for RawServer {
 }
 
 impl RawConnection {
-    /// Whether no request was read from it.
+    /// Returns whether no request was read from it.
     pub(crate) fn is_fresh(&self) -> bool {
         self.served == 0
     }
 
-    /// The next request, or `None` if the client closes instead.
+    /// Reads the next request, or returns `None` if the client closes instead.
     pub(crate) async fn request(&mut self) -> Option<String> {
         loop {
             if let Some(length) = whole_request(&self.read) {
@@ -125,12 +125,12 @@ impl RawConnection {
         }
     }
 
-    /// Whether it could be written.
+    /// Returns whether the bytes were written.
     pub(crate) async fn write(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         self.stream.write_all(bytes.as_ref()).await.is_ok()
     }
 
-    /// Answers as a good server does.
+    /// Responds as a conforming server.
     pub(crate) async fn answer(&mut self, body: &str) -> bool {
         self.write(answer(body)).await
     }
@@ -141,7 +141,7 @@ impl RawConnection {
     }
 }
 
-/// 200 with this body, as a good server sends it.
+/// Creates a conforming response with status 200 and this body.
 pub(crate) fn answer(body: &str) -> String {
     let length = body.len();
     format!(
@@ -149,7 +149,7 @@ pub(crate) fn answer(body: &str) -> String {
     )
 }
 
-/// How long the request is that `bytes` begin with, if all of it is there.
+/// Returns the length of the request at the start of `bytes`, if it is complete.
 fn whole_request(bytes: &[u8]) -> Option<usize> {
     let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
     let head = str::from_utf8(&bytes[..end]).unwrap().to_lowercase();

@@ -1,4 +1,4 @@
-//! What is asked, and what is refused before anybody is asked.
+//! What is sent to the server, and what is rejected without a call.
 
 use std::collections::HashSet;
 
@@ -17,7 +17,7 @@ use crate::protected_service::{
 };
 use crate::upstream::{Answer, Upstream};
 
-/// A node whose server must not be asked about any of these tokens.
+/// Checks that these tokens are rejected without a call.
 async fn assert_rejected_without_call<T: AsRef<str>>(
     tokens: impl IntoIterator<Item = T>,
     set: impl Fn(IntrospectionBuilder) -> IntrospectionBuilder,
@@ -119,7 +119,7 @@ async fn rejects_bad_checksums_without_a_call() {
     let damaged = format!("{rest}{other}");
     let set = |builder: IntrospectionBuilder| builder.with_token_format(format.clone());
     assert_rejected_without_call([damaged.clone()], set).await;
-    // Unharmed ones, and all where no form was named, are asked about.
+    // Undamaged tokens need a call, and so do all tokens of other formats.
     let upstream = Upstream::responding(Answer::active());
     let service = ProtectedService::with(&upstream, &clock(), set);
     assert!(service.find(text).await.unwrap().is_some());
@@ -164,7 +164,7 @@ async fn sends_the_token_type_hint_only_if_configured() {
     assert_eq!(call.token(), "token");
 }
 
-/// A fresh key, as a file would have it.
+/// Generates a key in PEM.
 fn es256_key() -> String {
     let random = ring::rand::SystemRandom::new();
     let key = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();

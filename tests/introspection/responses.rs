@@ -1,4 +1,4 @@
-//! What is read out of an answer, and which answers are refused to be read.
+//! How a response is parsed, and which responses are malformed.
 
 use std::time::SystemTime;
 
@@ -10,7 +10,7 @@ use crate::protected_service::{
 };
 use crate::upstream::{Answer, Upstream, active_with};
 
-/// What comes of an answer with this body, strictly read and leniently.
+/// Returns the outcomes of a response with this body, in strict and in lenient mode.
 async fn read(body: impl Into<Vec<u8>>) -> (Outcome, Outcome) {
     let upstream = Upstream::responding(Answer::json(body.into()));
     let strict = ProtectedService::new(&upstream, &clock());
@@ -23,7 +23,7 @@ async fn read(body: impl Into<Vec<u8>>) -> (Outcome, Outcome) {
     outcomes
 }
 
-/// As [`read`], of an active answer with these members besides.
+/// Does the same as [`read`] for an active token with these additional members.
 async fn read_with(members: &Value) -> (Outcome, Outcome) {
     read(active_with(members).to_string()).await
 }
@@ -191,7 +191,7 @@ async fn lenient_mode_accepts_numeric_string_times() {
     ] {
         let body = format!("{{\"active\":true,\"sub\":\"ci\",\"exp\":{exp}}}");
         assert_eq!(read(body).await, expected, "exp {exp}");
-        // The other times are read alike; when they say, is for the rules.
+        // The other times are parsed alike; the rules check them.
         for name in ["nbf", "iat"] {
             let body = format!("{{\"active\":true,\"sub\":\"ci\",\"{name}\":{exp}}}");
             let (strict, lenient) = read(body).await;

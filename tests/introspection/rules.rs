@@ -1,4 +1,4 @@
-//! The rules an active token must pass, at every request.
+//! The rules that an active token must meet, at every request.
 
 use serde_json::{Value, json};
 use tower_service_token::clock::ManualClock;
@@ -15,7 +15,7 @@ fn upstream_with(members: &Value) -> Upstream {
     Upstream::responding(Answer::of(&active_with(members)))
 }
 
-/// What comes of an active answer with these members.
+/// Returns the outcome for an active token with these members.
 async fn judge(
     members: &Value,
     set: impl Fn(IntrospectionBuilder) -> IntrospectionBuilder,
@@ -23,7 +23,7 @@ async fn judge(
     let upstream = upstream_with(members);
     let service = ProtectedService::with(&upstream, &clock(), &set);
     let outcome = service.authenticate("token").await;
-    // Who is refused by a rule is refused by it again, and what is known is not asked anew.
+    // A token that violates a rule is rejected again without another call.
     assert_eq!(service.authenticate("token").await, outcome, "{members}");
     assert!(upstream.calls() <= 2);
     if outcome == Accepted {
@@ -260,11 +260,11 @@ async fn exp_ends_a_cached_entry_by_the_wall_clock() {
     assert!(matches!(service.find_cached("token"), Cached::Found(_)));
     assert_eq!(service.authenticate("token").await, Accepted);
     assert_eq!(upstream.calls(), 1);
-    // No time has passed, the wall clock says otherwise.
+    // Only the wall clock changes.
     clock.set(at(START + 5));
     assert!(!matches!(service.find_cached("token"), Cached::Found(_)));
     assert_eq!(service.authenticate("token").await, Refused);
-    // The server may know better by then.
+    // The server may have extended the token.
     upstream.respond_with(Answer::of(&active_with(&json!({ "exp": START + 50 }))));
     assert_eq!(service.authenticate("token").await, Accepted);
 }

@@ -1,5 +1,4 @@
-//! Neither the token nor our own credentials stand in anything that is shown, whatever the server
-//! says.
+//! Neither the token nor our own credentials are in any output, whatever the server responds.
 
 use std::error::Error;
 
@@ -15,10 +14,10 @@ use crate::protected_service::{
 use crate::raw_server::RawServer;
 use crate::upstream::{Answer, Upstream};
 
-/// Encoded, it looks otherwise.
+/// Differs from its encoded form.
 const TOKEN: &str = "hK3v/N8pR1+YdQ6wLfGc5uJtA1YrM0nZkTq==";
 
-/// Each way in which a server may send a secret back.
+/// Each encoding in which a server may echo a secret.
 fn echoes() -> Vec<String> {
     let encoded: String = form_urlencoded::byte_serialize(TOKEN.as_bytes()).collect();
     let basic = STANDARD.encode(format!("{CLIENT_ID}:{CLIENT_SECRET}"));
@@ -31,7 +30,7 @@ fn echoes() -> Vec<String> {
     ]
 }
 
-/// The parts of secrets that stand in this text.
+/// Returns the parts of secrets in this text.
 fn leaks(text: &str) -> Vec<String> {
     let text: String = text.split_whitespace().collect();
     let mut found = Vec::new();
@@ -79,7 +78,7 @@ async fn failures_leak_no_secret_to_errors_or_logs() {
     answers.extend([Answer::Lost, Answer::Hang, Answer::Panic, Answer::json("{")]);
     for echo in echoes() {
         let error = format!("{{\"error\":\"invalid\",\"error_description\":\"got {echo}\"}}");
-        // Of what is shown of the body, the end comes within the secret.
+        // The excerpt ends within the secret.
         let cut = format!("{}{echo}", "x".repeat(190));
         for body in [error, cut, echo] {
             for status in [200, 302, 400, 401, 404, 500, 503] {
@@ -181,7 +180,7 @@ fn debug_shows_only_method_and_client_id() {
         assert!(text.contains(client), "{text}");
         let builder = IntrospectionStore::builder(auth);
         assert_no_secrets("the builder", &format!("{builder:?} {builder:#?}"));
-        // The mistake of putting the secret into the wrong place.
+        // The secret is set in the wrong place by mistake.
         let endpoint = format!("https://{CLIENT_ID}:{CLIENT_SECRET}@auth.example/introspect");
         let error = builder.build(&endpoint).unwrap_err();
         assert_no_secrets("the mistake", &format!("{error} {error:?} {error:#?}"));

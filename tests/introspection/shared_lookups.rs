@@ -1,4 +1,4 @@
-//! Calls are shared, outlive the requests that began them, fail, panic and run out.
+//! Calls are shared, outlive the requests that started them, fail, panic and are limited.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -89,8 +89,8 @@ async fn transport_panic_fails_only_the_waiting_requests() {
     assert_eq!(service.authenticate("token").await, Accepted);
 }
 
-/// An upstream that fails its first call for a passing reason, and a node where ten requests wait
-/// for that call.
+/// An upstream whose first call fails with a transient error, and a node where ten requests wait for
+/// that call.
 async fn fails_once(
     answer: Answer,
 ) -> (
@@ -159,7 +159,7 @@ async fn each_waiter_has_its_own_deadline() {
         assert_eq!(outcome, TRANSIENT);
         assert!(elapsed <= 3 * SECOND + 10 * MILLISECOND, "{elapsed:?}");
     }
-    // The last call may have begun when the last request gave up.
+    // The last call may have started when the last request timed out.
     sleep(3 * SECOND + 10 * MILLISECOND).await;
     assert_eq!(service.store.status().in_flight, 0);
     assert!(upstream.calls() <= 4, "{}", upstream.calls());
@@ -258,7 +258,7 @@ async fn requests_beyond_64_calls_wait_then_fail() {
     );
     assert_eq!(upstream.calls(), 65);
 
-    // Who waits gets the first place that is free.
+    // A waiting request gets the first free permit.
     let waiting = service.spawn("beyond");
     settle().await;
     upstream.answered().reopen();

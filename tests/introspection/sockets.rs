@@ -1,4 +1,4 @@
-//! What a hostile server can do with bytes and with time, over real sockets.
+//! Slow, endless and malformed responses over real sockets.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,10 +15,10 @@ use crate::protected_service::{
 use crate::raw_server::{ACTIVE, RawConnection, RawServer, answer};
 
 const DEADLINE: Duration = Duration::from_millis(600);
-/// What a busy machine may take on top.
+/// Additional time that a busy machine may need.
 const SCHEDULING: Duration = Duration::from_millis(300);
 
-/// What comes of one request, after how many connections.
+/// Checks the outcome of one request and the number of connections.
 async fn ask(raw_server: &RawServer) -> (Outcome, usize) {
     let outcome = ProtectedService::to(&raw_server.url(), |builder| builder)
         .authenticate("token")
@@ -26,14 +26,14 @@ async fn ask(raw_server: &RawServer) -> (Outcome, usize) {
     (outcome, raw_server.connections())
 }
 
-/// The deadline passed since then, give or take a tenth.
+/// Checks that the deadline has passed since then, within a tenth.
 #[track_caller]
 fn assert_deadline(elapsed: Duration) {
     let window = DEADLINE * 9 / 10..DEADLINE * 11 / 10 + SCHEDULING;
     assert!(window.contains(&elapsed), "{elapsed:?}");
 }
 
-/// The call has the deadline of whoever began it, and ends as soon as the machine comes to it.
+/// The call has the deadline of the request that started it, and ends when the machine schedules it.
 async fn assert_no_calls_in_flight(service: &ProtectedService) {
     let landed = timeout(60 * SECOND, async {
         while service.store.status().in_flight > 0 {
@@ -43,7 +43,7 @@ async fn assert_no_calls_in_flight(service: &ProtectedService) {
     landed.await.expect("the call ends as well");
 }
 
-/// Asks a server that takes its time, and holds the store to its deadline.
+/// Calls a slow server and checks the deadline of the store.
 async fn assert_gives_up_in_time<F>(script: impl Fn(RawConnection) -> F + Send + Sync + 'static)
 where
     F: Future<Output = ()> + Send + 'static,
@@ -192,7 +192,7 @@ async fn times_out_on_a_slow_head() {
     .await;
 }
 
-/// A byte every 100 ms.
+/// Writes one byte every 100 ms.
 async fn drip(connection: &mut RawConnection, text: &str) {
     for byte in text.bytes() {
         if !connection.write([byte]).await {
@@ -213,7 +213,7 @@ async fn times_out_on_endless_informational_responses() {
     .await;
 }
 
-/// A server that sends `head` and then this over and over, and how much it got rid of.
+/// A server that sends `head` and then this repeatedly, and the number of bytes that it wrote.
 async fn sent_to_a_client(head: String, chunk: Vec<u8>, most: usize) -> (Outcome, usize, Duration) {
     let sent = Arc::new(AtomicUsize::new(0));
     let (done, ended) = tokio::sync::mpsc::channel::<()>(1);
@@ -299,7 +299,7 @@ async fn stops_reading_an_endless_head() {
 
 #[tokio::test]
 async fn connect_timeout_precedes_the_deadline() {
-    // Nobody accepts, so once the queue is full the kernel answers no more.
+    // No connection is accepted, so the kernel stops responding when the queue is full.
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
     let listener = socket.listen(1).unwrap();
@@ -323,9 +323,9 @@ async fn connect_timeout_precedes_the_deadline() {
         .await
     };
     let elapsed = given_up(|builder| builder.with_connect_timeout(300 * MILLISECOND)).await;
-    // Two attempts at most, far from the 30 s of the whole.
+    // At most two attempts, much less than the total of 30 s.
     let window = 270 * MILLISECOND..660 * MILLISECOND + SCHEDULING;
     assert!(window.contains(&elapsed), "{elapsed:?}");
-    // The deadline is the shorter one here.
+    // The deadline is shorter here.
     assert_deadline(given_up(|builder| builder.with_timeout(DEADLINE)).await);
 }

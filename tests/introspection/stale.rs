@@ -1,4 +1,4 @@
-//! Answers past their time, told when the server cannot be asked, if that was asked for.
+//! Expired entries that are used while the server is unavailable, if enabled.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::upstream::{Answer, Upstream, active_with};
 const TTL: Duration = Duration::from_secs(10);
 const LONGER: Duration = Duration::from_secs(60);
 
-/// A node that remembers a token past its time, just after that time began.
+/// A node with an entry that has just expired.
 async fn outdated(upstream: &Upstream, clock: &ManualClock) -> ProtectedService {
     let service = ProtectedService::with(upstream, clock, |builder| {
         builder.with_stale_if_error(LONGER)
@@ -57,7 +57,7 @@ async fn serves_a_marked_stale_entry_on_transient_failures() {
         assert!(principal.is_stale());
         assert_eq!(principal.subject(), Some("ci"));
         assert!(upstream.calls() > 1, "it was asked first");
-        // And no longer once the server is back.
+        // Not after the server is available again.
         upstream.respond_with(Answer::active());
         assert!(!service.principal("token").await.is_stale());
         assert_eq!(service.authenticate("unknown").await, Accepted);

@@ -1,4 +1,4 @@
-//! An authorization server in this process: scripted, counted, and stopped on request.
+//! An authorization server in this process: scripted, counted, and paused on request.
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tests::pause_point::PausePoint;
 use tower::Service;
 
-/// Clones share everything.
+/// Clones share all state.
 #[derive(Clone)]
 pub(crate) struct Upstream(Arc<State>);
 
@@ -29,30 +29,30 @@ struct State {
 
 type Script = Arc<dyn Fn(&Call) -> Answer + Send + Sync>;
 
-/// What was asked.
+/// A request to the server.
 #[derive(Clone)]
 pub(crate) struct Call {
-    /// How many calls came before.
+    /// The number of earlier calls.
     pub(crate) number: usize,
     pub(crate) uri: Uri,
     pub(crate) headers: HeaderMap,
     pub(crate) form: Vec<(String, String)>,
 }
 
-/// What becomes of a call.
+/// The response to a call.
 #[derive(Clone)]
 pub(crate) enum Answer {
     Response(Response<Bytes>),
-    /// There is no connection to be had.
+    /// The connection is refused.
     Unreachable,
-    /// The connection is closed before any byte.
+    /// The connection is closed before the first byte.
     Lost,
     Panic,
     Hang,
 }
 
 impl Call {
-    /// The value of the one field with this name.
+    /// Returns the value of the only field with this name.
     pub(crate) fn field(&self, name: &str) -> Option<&str> {
         let mut values = self.form.iter().filter(|(known, _)| known == name);
         let value = values.next().map(|(_, value)| value.as_str());
@@ -87,7 +87,7 @@ impl Answer {
         Self::of(&json!({ "active": false }))
     }
 
-    /// An error as an authorization server tells it.
+    /// Creates an OAuth error response.
     pub(crate) fn error(status: u16, error: &str) -> Self {
         Self::of(&json!({ "error": error })).with_status(status)
     }
@@ -104,12 +104,12 @@ impl Answer {
     }
 }
 
-/// The least that lets a token pass.
+/// Creates the smallest response for an active token.
 pub(crate) fn active() -> Value {
     json!({ "active": true, "sub": "ci" })
 }
 
-/// [`active`] with these members besides, or instead.
+/// Creates [`active`] with these members added or replaced.
 pub(crate) fn active_with(members: &Value) -> Value {
     let mut answer = active();
     let members = members.as_object().unwrap().clone();
@@ -129,7 +129,7 @@ impl Upstream {
         }))
     }
 
-    /// Says the same to everybody.
+    /// Sends the same response to every call.
     pub(crate) fn responding(answer: Answer) -> Self {
         Self::new(move |_| answer.clone())
     }
@@ -148,7 +148,7 @@ impl Upstream {
         self.0.calls.load(Ordering::SeqCst)
     }
 
-    /// How many calls ran at the same time, at most.
+    /// Returns the largest number of concurrent calls.
     pub(crate) fn max_concurrent(&self) -> usize {
         self.0.max_concurrent.load(Ordering::SeqCst)
     }
@@ -157,7 +157,7 @@ impl Upstream {
         self.0.last.lock().unwrap().clone().unwrap()
     }
 
-    /// Where calls stop whose answer is made and not yet told.
+    /// The checkpoint at which calls pause before their response is sent.
     pub(crate) fn answered(&self) -> &PausePoint {
         &self.0.answered
     }
@@ -191,7 +191,7 @@ impl Upstream {
     }
 }
 
-/// Counts a call for as long as it runs, however it ends.
+/// Counts a call until it ends.
 struct Running<'a>(&'a State);
 
 impl<'a> Running<'a> {

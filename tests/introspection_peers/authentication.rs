@@ -1,4 +1,4 @@
-//! The ways in which we prove who we are to the server.
+//! The methods of client authentication.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ pub(crate) async fn basic_works_with_special_characters(deployment: Arc<Deployme
 }
 
 pub(crate) async fn server_rejects_unencoded_basic_credentials(deployment: Arc<Deployment>) {
-    // What comes out there is another secret, or none.
+    // The server decodes it to another secret, or to none.
     let [id, secret] = POSTER;
     credentials_are_rejected(&deployment, ClientAuth::basic_raw(id, secret)).await;
     let refused = good_token_is_unavailable(&deployment, ClientAuth::basic_raw(id, "100%")).await;
@@ -85,7 +85,7 @@ pub(crate) async fn each_call_sends_a_new_assertion(deployment: Arc<Deployment>)
         let key = key.with_audience(server.issuer());
         let service = service(&server, ClientAuth::private_key_jwt(key));
         for _ in 0..5 {
-            // A `jti` that was seen before is refused there.
+            // The server rejects a `jti` that it has seen.
             assert_eq!(service.status(&token).await, 200);
         }
     }
@@ -134,7 +134,7 @@ pub(crate) async fn rejected_credentials_are_not_retried_and_do_not_open_the_bre
     assert_eq!(store.status().breaker, BreakerState::Closed);
 }
 
-/// On a thread of its own: a log is taken from one.
+/// Runs on a thread of its own, because a log is captured per thread.
 pub(crate) async fn rejected_credentials_are_logged_as_an_error(deployment: Arc<Deployment>) {
     let server = deployment.shared();
     let token = server.token().await;
@@ -181,7 +181,7 @@ pub(crate) async fn server_rejects_bearer_client_authentication(deployment: Arc<
     assert_eq!(refused.unavailable(), IntrospectionErrorKind::Protocol);
 }
 
-/// The scheme of the `Authorization` header that it was done with.
+/// Returns the scheme of the `Authorization` header.
 async fn good_token_is_accepted(server: &TrackedServer<'_>, auth: ClientAuth) -> Option<String> {
     let service = service(server, auth);
     assert_eq!(service.status(&server.token().await).await, 200);
@@ -203,7 +203,7 @@ async fn credentials_are_rejected(deployment: &Deployment, auth: ClientAuth) {
     let refused = good_token_is_unavailable(deployment, auth).await;
     assert_eq!(refused.unavailable(), IntrospectionErrorKind::Credentials);
     let cause = refused.cause();
-    // Not every server keeps to RFC 7662 §2.3.
+    // Not every server conforms to RFC 7662 §2.3.
     assert!(matches!(cause.status().unwrap().as_u16(), 401 | 403));
     let said = format!("{cause} {cause:?} {:?}", cause.source());
     assert!(!said.contains("wrong-secret"), "{said}");
@@ -211,7 +211,7 @@ async fn credentials_are_rejected(deployment: &Deployment, auth: ClientAuth) {
 
 fn service(server: &TrackedServer<'_>, auth: ClientAuth) -> ProtectedService {
     let builder = server.builder(auth).with_ttl(Duration::ZERO);
-    // Longer than any answer takes on a busy machine.
+    // Longer than any response takes on a busy machine.
     let builder = builder.with_timeout(Duration::from_secs(30));
     ProtectedService::by(&builder.build(&server.endpoint()).unwrap())
 }

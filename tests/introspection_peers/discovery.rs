@@ -1,4 +1,4 @@
-//! The endpoint, as the server's own metadata names it.
+//! Discovery of the endpoint from the server's metadata.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,7 @@ pub(crate) async fn finds_the_endpoint_in_oauth_metadata(deployment: Arc<Deploym
 }
 
 pub(crate) async fn finds_the_endpoint_in_openid_metadata(deployment: Arc<Deployment>) {
-    // Where RFC 8414 puts the metadata of an issuer with a path, this server has nothing.
+    // This server has no metadata at the URL of RFC 8414 for an issuer with a path.
     let server = deployment.start_with(&[("BASE_PATH", "/tenant")]);
     let store = discover(&server).await;
     let openid = "/tenant/.well-known/openid-configuration";

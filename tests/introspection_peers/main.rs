@@ -25,15 +25,15 @@ type Run = fn(Arc<Deployment>) -> LocalBoxFuture<'static, ()>;
 
 struct Test {
     name: &'static str,
-    /// The one it is for, if not for both.
+    /// The only server it runs with, if not with both.
     scheme: Option<&'static str>,
     run: Run,
 }
 
-/// How much of a deadline is a busy machine's.
+/// Additional time that a busy machine may need.
 const SLACK: Duration = Duration::from_millis(300);
 
-/// Names functions `async fn(Arc<Deployment>)`.
+/// Lists functions `async fn(Arc<Deployment>)` with their names.
 macro_rules! tests {
     ($($module:ident: [$($name:ident),+ $(,)?]),+ $(,)?) => {
         tests!(None => $($module: [$($name),+]),+)
@@ -77,7 +77,7 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-/// What is true of every authorization server.
+/// The cases for every authorization server.
 fn on_each() -> Vec<Test> {
     let mut tests = tests! {
         responses: [

@@ -1,4 +1,4 @@
-//! A server that hangs, is gone, and comes back.
+//! A server that hangs, stops, and restarts.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -27,7 +27,7 @@ pub(crate) async fn hanging_server_is_unavailable_within_the_deadline(deployment
     assert_eq!(service.status(&token).await, 200);
 
     server.suspend();
-    // Over the connection that was kept, if it was, and over a new one.
+    // On the pooled connection, if there is one, and on a new one.
     for _ in 0..2 {
         let answer = service.authenticate(&token).await;
         assert_eq!(answer.unavailable(), IntrospectionErrorKind::Transient);
@@ -48,7 +48,7 @@ pub(crate) async fn hanging_server_gets_the_whole_deadline(deployment: Arc<Deplo
     for deadline in [DEADLINE, Duration::from_secs(1)] {
         let store = store(&server, |it| it.with_timeout(deadline));
         let service = ProtectedService::by(&store);
-        // Leaves a connection.
+        // Leaves a connection in the pool.
         assert_eq!(service.status(&server.token().await).await, 200);
         server.suspend();
         let answer = service.authenticate("unknown").await;
@@ -79,7 +79,7 @@ pub(crate) async fn uses_a_server_again_after_an_outage(deployment: Arc<Deployme
     }
 
     let server = deployment.start_on(&port);
-    // It keeps its tokens in memory.
+    // The server has its tokens in memory.
     assert_eq!(service.status(&token).await, 401);
     assert_eq!(service.status(&server.token().await).await, 200);
 }
@@ -92,7 +92,7 @@ pub(crate) async fn restart_between_requests_fails_no_request(deployment: Arc<De
     let token = server.token().await;
     assert_eq!(service.status(&token).await, 200);
 
-    // The connection that was kept is closed by now.
+    // The pooled connection is closed by now.
     drop(server);
     let server = deployment.start_on(&port);
     let token = server.token().await;
@@ -189,7 +189,7 @@ pub(crate) async fn serves_stale_entries_only_if_configured(deployment: Arc<Depl
     service.authenticate(&token).await.unavailable();
 }
 
-/// A store that remembers nothing, so that each request asks the server.
+/// Creates a store without a cache, so that each request calls the server.
 fn store_without_cache(server: &AuthorizationServer) -> IntrospectionStore {
     store(server, |it| {
         it.with_ttl(Duration::ZERO)

@@ -19,19 +19,19 @@ pub(crate) struct ProtectedService {
     layer: ServiceTokenLayer,
 }
 
-/// What a caller got, and what lies behind it.
+/// A response, and the error behind it.
 #[derive(Debug)]
 pub(crate) struct ServiceResponse {
     pub(crate) response: Response<String>,
     pub(crate) took: Duration,
-    /// The part of it in which the machine did not stall.
+    /// The part of `took` in which the machine did not stall.
     pub(crate) elapsed_without_stalls: Duration,
 }
 
 impl ProtectedService {
     pub(crate) fn by(store: &IntrospectionStore) -> Self {
         Self {
-            // Room for a JWT.
+            // Long enough for a JWT.
             layer: ServiceTokenLayer::new(store.clone()).with_max_token_length(4096),
         }
     }
@@ -46,7 +46,7 @@ impl ProtectedService {
         self.authorize(token, &[]).await
     }
 
-    /// Asks for what needs these scopes.
+    /// Requests a resource that requires these scopes.
     pub(crate) async fn authorize(&self, token: &str, scopes: &[&str]) -> ServiceResponse {
         let guard = (!scopes.is_empty()).then(|| RequireScopesLayer::all_of(scopes.to_vec()));
         let inner = tower::util::option_layer(guard).layer(service_fn(whoami));
@@ -78,8 +78,7 @@ impl ServiceResponse {
         principal.unwrap_or_else(|| panic!("refused: {self:?}"))
     }
 
-    /// Why the store could not say whether the token is good: the caller is told to come back, and
-    /// nothing more.
+    /// Returns why the lookup failed. The caller gets `Retry-After` and no details.
     pub(crate) fn unavailable(&self) -> IntrospectionErrorKind {
         assert_eq!(self.response.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert!(self.response.headers().contains_key("retry-after"));

@@ -1,4 +1,4 @@
-//! What the server says about tokens, and what callers get.
+//! The server's responses, and what callers get.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -159,10 +159,10 @@ pub(crate) async fn rejects_an_expired_token(deployment: Arc<Deployment>) {
         if statuses == [200, 200] {
             break token;
         }
-        // It may have expired if the machine is slow, and not otherwise.
+        // The token may have expired only if the machine is slow.
         assert!(begun.elapsed() >= Duration::from_secs(2), "{statuses:?}");
     };
-    // By the real clock: the server's can be turned by nobody.
+    // By the system clock, because the server's clock cannot be set.
     for service in [remembers, forgets] {
         wait_until(async || service.status(&token).await == 401).await;
     }
@@ -188,7 +188,7 @@ pub(crate) async fn cached_entry_ends_with_the_token(deployment: Arc<Deployment>
     clock.advance(left.saturating_sub(moment));
     assert_eq!(service.status(&token).await, 200);
     assert_eq!(server.calls().await, 0);
-    // The server goes by its own clock, which says that it is good; ours is what counts.
+    // The token is active by the server's clock, but our clock decides.
     clock.advance(moment);
     assert_eq!(service.status(&token).await, 401);
 }
@@ -228,7 +228,7 @@ pub(crate) async fn malformed_tokens_make_no_call(deployment: Arc<Deployment>) {
 pub(crate) async fn token_with_separators_is_sent_as_one_value(deployment: Arc<Deployment>) {
     let server = deployment.shared();
     let service = with(&server, IntrospectionBuilder::allow_any_visible_ascii);
-    // Cut at a separator, it would name two clients, which that server answers with 400.
+    // Split at a separator, it would name two clients, and this server would respond 400.
     let tokens = ["a&client_id=x+/=", "%26client_id=x", "a;b#c?d", "a&token=b"];
     for token in tokens {
         assert_eq!(service.status(token).await, 401, "{token}");
@@ -275,7 +275,7 @@ pub(crate) async fn token_type_hint_does_not_prevent_lookup(deployment: Arc<Depl
     let token = server.token().await;
     for hint in ["access_token", "refresh_token", "never_heard_of"] {
         let service = with(&server, |it| it.with_token_type_hint(hint));
-        // RFC 7662 §2.1: a server that does not find the token by the hint looks further.
+        // RFC 7662 §2.1: a server that does not find the token by the hint extends its search.
         assert_eq!(service.status(&token).await, 200, "{hint}");
     }
 }
@@ -290,7 +290,7 @@ pub(crate) async fn concurrent_requests_for_one_token_share_one_call(deployment:
 }
 
 pub(crate) async fn more_tokens_than_permits_are_all_looked_up(deployment: Arc<Deployment>) {
-    /// How long a lookup waits for others to end.
+    /// How long a lookup waits for a permit.
     const PERMIT_TIMEOUT: Duration = Duration::from_millis(500);
 
     let server = deployment.shared();
@@ -302,7 +302,7 @@ pub(crate) async fn more_tokens_than_permits_are_all_looked_up(deployment: Arc<D
             if answer.status() == 200 {
                 break;
             }
-            // A server on a slow machine may not be done with the others by then.
+            // A server on a slow machine may not have finished the others by then.
             assert_eq!(answer.unavailable(), IntrospectionErrorKind::Overloaded);
             assert!(answer.took >= PERMIT_TIMEOUT, "{:?}", answer.took);
         }
@@ -314,7 +314,7 @@ fn plain(server: &TrackedServer<'_>) -> ProtectedService {
     with(server, |it| it)
 }
 
-/// A service by a store that is set up like this.
+/// Creates a service whose store has these settings.
 fn with(
     server: &TrackedServer<'_>,
     set_up: impl FnOnce(IntrospectionBuilder) -> IntrospectionBuilder,
@@ -326,7 +326,7 @@ fn store(
     server: &TrackedServer<'_>,
     set_up: impl FnOnce(IntrospectionBuilder) -> IntrospectionBuilder,
 ) -> IntrospectionStore {
-    // Longer than any answer takes on a busy machine.
+    // Longer than any response takes on a busy machine.
     let builder = server
         .builder(basic(API))
         .with_timeout(Duration::from_secs(30));

@@ -1,4 +1,4 @@
-//! Whom we hand a token to, and our secret with it.
+//! Which servers receive tokens and the client's secret.
 
 use std::sync::Arc;
 
@@ -97,7 +97,7 @@ pub(crate) async fn plain_http_requires_opt_in_and_loopback(deployment: Arc<Depl
     assert_eq!(service.status(&server.token().await).await, 200);
 }
 
-/// Each request is 503, and the server sees none.
+/// Each request gets 503, and the server receives none.
 async fn is_not_asked(server: &AuthorizationServer, builder: IntrospectionBuilder, endpoint: &str) {
     let service = ProtectedService::by(&builder.build(endpoint).unwrap());
     let answer = service.authenticate("unknown").await;

@@ -4,7 +4,7 @@ use ring::signature::{
 };
 use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject;
-use zeroize::Zeroize;
+use zeroize::Zeroizing;
 
 use crate::introspection::config_error::IntrospectionConfigError;
 use crate::introspection::error::RequestError;
@@ -17,33 +17,28 @@ pub(super) enum SigningKey {
 
 impl SigningKey {
     pub(super) fn es256(pem: &str) -> Result<Self, IntrospectionConfigError> {
-        with_key(pem, |key| {
-            let key = match key {
-                PrivateKeyDer::Pkcs8(der) => EcdsaKeyPair::from_pkcs8(
-                    &ECDSA_P256_SHA256_FIXED_SIGNING,
-                    der.secret_pkcs8_der(),
-                    &SystemRandom::new(),
-                )
-                .ok(),
-                PrivateKeyDer::Pkcs1(_) => None,
-                _ => return Err(IntrospectionConfigError::InvalidKey),
-            };
-            let key = key.ok_or(IntrospectionConfigError::UnsuitableKey)?;
-            Ok(Self::Es256(Box::new(key)))
-        })
+        let key = match &*private_key(pem)? {
+            PrivateKeyDer::Pkcs8(der) => EcdsaKeyPair::from_pkcs8(
+                &ECDSA_P256_SHA256_FIXED_SIGNING,
+                der.secret_pkcs8_der(),
+                &SystemRandom::new(),
+            )
+            .ok(),
+            PrivateKeyDer::Pkcs1(_) => None,
+            _ => return Err(IntrospectionConfigError::InvalidKey),
+        };
+        let key = key.ok_or(IntrospectionConfigError::UnsuitableKey)?;
+        Ok(Self::Es256(Box::new(key)))
     }
 
     pub(super) fn rs256(pem: &str) -> Result<Self, IntrospectionConfigError> {
-        with_key(pem, |key| {
-            let key = match key {
-                PrivateKeyDer::Pkcs8(der) => RsaKeyPair::from_pkcs8(der.secret_pkcs8_der()).ok(),
-                PrivateKeyDer::Pkcs1(der) => RsaKeyPair::from_der(der.secret_pkcs1_der()).ok(),
-                PrivateKeyDer::Sec1(_) => None,
-                _ => return Err(IntrospectionConfigError::InvalidKey),
-            };
-            let key = key.ok_or(IntrospectionConfigError::UnsuitableKey)?;
-            Ok(Self::Rs256(Box::new(key)))
-        })
+        let key = match &*private_key(pem)? {
+            PrivateKeyDer::Pkcs8(der) => RsaKeyPair::from_pkcs8(der.secret_pkcs8_der()).ok(),
+            PrivateKeyDer::Pkcs1(der) => RsaKeyPair::from_der(der.secret_pkcs1_der()).ok(),
+            _ => None,
+        };
+        let key = key.ok_or(IntrospectionConfigError::UnsuitableKey)?;
+        Ok(Self::Rs256(Box::new(key)))
     }
 
     pub(super) fn algorithm(&self) -> &'static str {
@@ -69,16 +64,11 @@ impl SigningKey {
     }
 }
 
-/// Calls `read` with the first private key of `pem`, and zeroes the key afterwards.
-fn with_key(
-    pem: &str,
-    read: impl FnOnce(&PrivateKeyDer<'static>) -> Result<SigningKey, IntrospectionConfigError>,
-) -> Result<SigningKey, IntrospectionConfigError> {
-    let mut key = PrivateKeyDer::from_pem_slice(pem.as_bytes())
-        .map_err(|_| IntrospectionConfigError::InvalidKey)?;
-    let result = read(&key);
-    key.zeroize();
-    result
+/// Returns the first private key of a PEM. It is zeroed when dropped.
+fn private_key(pem: &str) -> Result<Zeroizing<PrivateKeyDer<'static>>, IntrospectionConfigError> {
+    let key = PrivateKeyDer::from_pem_slice(pem.as_bytes());
+    key.map(Zeroizing::new)
+        .map_err(|_| IntrospectionConfigError::InvalidKey)
 }
 
 #[cfg(test)]

@@ -45,12 +45,7 @@ async fn find_current(
 ) -> LookupResult {
     for _ in 0..MAX_ATTEMPTS {
         let found = store.find(credential).await?;
-        let entry = entry(
-            lookup.policy(),
-            found.as_ref(),
-            credential,
-            lookup.started(),
-        );
+        let entry = entry(lookup.policy(), found.as_ref(), credential, lookup.started);
         let insert = |entries: &Entries<_>, key| {
             if let Some(entry) = entry {
                 entries.insert(key, entry);

@@ -1,3 +1,4 @@
+use std::slice;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -15,7 +16,7 @@ use crate::token::TokenId;
 #[async_trait]
 impl<S: TokenRegistry> TokenRegistry for CachedStore<S> {
     async fn insert(&self, write: &Write) -> Result<(), RegistryError> {
-        let _invalidate = InvalidateOnDrop::new(&self.lookups, write);
+        let _invalidate = self.invalidate_on_drop(slice::from_ref(write));
         self.store.insert(write).await
     }
 
@@ -35,15 +36,12 @@ impl<S: TokenRegistry> TokenRegistry for CachedStore<S> {
     }
 
     async fn update(&self, write: &Write) -> Result<TokenRecord, RegistryError> {
-        let _invalidate = InvalidateOnDrop::new(&self.lookups, write);
+        let _invalidate = self.invalidate_on_drop(slice::from_ref(write));
         self.store.update(write).await
     }
 
     async fn update_many(&self, writes: &[Write]) -> Vec<Result<TokenRecord, RegistryError>> {
-        let _invalidate: Vec<_> = writes
-            .iter()
-            .map(|write| InvalidateOnDrop::new(&self.lookups, write))
-            .collect();
+        let _invalidate = self.invalidate_on_drop(writes);
         self.store.update_many(writes).await
     }
 
@@ -52,7 +50,7 @@ impl<S: TokenRegistry> TokenRegistry for CachedStore<S> {
     }
 
     async fn delete(&self, write: &Write) -> Result<(), RegistryError> {
-        let _invalidate = InvalidateOnDrop::new(&self.lookups, write);
+        let _invalidate = self.invalidate_on_drop(slice::from_ref(write));
         self.store.delete(write).await
     }
 
@@ -80,22 +78,22 @@ impl<S: TokenRegistry> TokenRegistry for CachedStore<S> {
     }
 }
 
-/// Evicts a token when dropped: after the change succeeded, failed, panicked or was canceled.
-struct InvalidateOnDrop<'a> {
-    lookups: &'a Lookups,
-    record: &'a TokenRecord,
+impl<S> CachedStore<S> {
+    fn invalidate_on_drop<'a>(&'a self, writes: &'a [Write]) -> InvalidateOnDrop<'a> {
+        let lookups = &self.lookups;
+        InvalidateOnDrop { lookups, writes }
+    }
 }
 
-impl<'a> InvalidateOnDrop<'a> {
-    fn new(lookups: &'a Lookups, write: &'a Write) -> Self {
-        let record = write.record();
-        Self { lookups, record }
-    }
+/// Evicts tokens when dropped: after the change succeeded, failed, panicked or was canceled.
+struct InvalidateOnDrop<'a> {
+    lookups: &'a Lookups,
+    writes: &'a [Write],
 }
 
 impl Drop for InvalidateOnDrop<'_> {
     fn drop(&mut self) {
-        self.lookups
-            .invalidate(self.record.digests().map(Key::from));
+        let digests = self.writes.iter().flat_map(|it| it.record().digests());
+        self.lookups.invalidate(digests.map(Key::from));
     }
 }
