@@ -1,4 +1,3 @@
-use std::error::Error;
 use std::time::Duration;
 
 use http::header::ACCEPT;
@@ -7,36 +6,9 @@ use http_body_util::Full;
 use serde::Deserialize;
 
 use super::config_error::IntrospectionConfigError;
+use super::discovery_error::{DiscoveryError, DiscoveryErrorKind};
 use crate::media_type;
 use crate::transport::{BoxBody, Endpoint, PlainHttp, ReadBodyError, Transport, read_body};
-
-type Source = Box<dyn Error + Send + Sync>;
-
-/// The introspection endpoint could not be discovered.
-///
-/// The [source](Error::source) is for logs.
-#[derive(Debug, thiserror::Error)]
-#[error("{}", .kind.message())]
-pub struct DiscoveryError {
-    kind: DiscoveryErrorKind,
-    source: Source,
-}
-
-/// The kind of a [`DiscoveryError`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum DiscoveryErrorKind {
-    /// The store is misconfigured. The source is an [`IntrospectionConfigError`].
-    Config,
-    /// The server is unreachable or timed out, or responded with 408, 429 or 5xx. A retry may succeed.
-    Unavailable,
-    /// The metadata is malformed, or names an endpoint that must not receive credentials.
-    Protocol,
-    /// The metadata belongs to another issuer (RFC 8414, section 3.3).
-    IssuerMismatch,
-    /// The server publishes no introspection endpoint.
-    NoEndpoint,
-}
 
 /// An introspection endpoint and its issuer.
 #[derive(Debug)]
@@ -54,44 +26,6 @@ struct Metadata {
 
 const MAX_METADATA_LEN: usize = 64 * 1024;
 const MAX_ISSUER_EXCERPT: usize = 200;
-
-impl DiscoveryError {
-    fn new(kind: DiscoveryErrorKind, source: impl Into<Source>) -> Self {
-        let source = source.into();
-        Self { kind, source }
-    }
-
-    fn unavailable(source: impl Into<Source>) -> Self {
-        Self::new(DiscoveryErrorKind::Unavailable, source)
-    }
-
-    fn protocol(source: impl Into<Source>) -> Self {
-        Self::new(DiscoveryErrorKind::Protocol, source)
-    }
-
-    /// Returns the kind of the error.
-    pub fn kind(&self) -> DiscoveryErrorKind {
-        self.kind
-    }
-}
-
-impl DiscoveryErrorKind {
-    fn message(self) -> &'static str {
-        match self {
-            Self::Config => "invalid introspection settings",
-            Self::Unavailable => "the authorization server's metadata is unavailable",
-            Self::Protocol => "the authorization server's metadata is malformed",
-            Self::IssuerMismatch => "the metadata belongs to another issuer",
-            Self::NoEndpoint => "the authorization server publishes no introspection endpoint",
-        }
-    }
-}
-
-impl From<IntrospectionConfigError> for DiscoveryError {
-    fn from(error: IntrospectionConfigError) -> Self {
-        Self::new(DiscoveryErrorKind::Config, error)
-    }
-}
 
 /// Requests the metadata of `issuer` and returns its introspection endpoint, within `timeout`.
 ///
@@ -199,6 +133,7 @@ async fn read(response: Response<BoxBody>) -> Result<Metadata, DiscoveryError> {
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
+    use std::error::Error;
     use std::sync::{Arc, Mutex};
 
     use bytes::Bytes;
