@@ -91,10 +91,8 @@ impl TokenPolicy {
 
     /// Returns the expiry of a token that is created at `now` without one.
     pub(super) fn default_expiry(&self, now: SystemTime) -> Option<SystemTime> {
-        let lifetime = match (self.default_lifetime, self.max_lifetime) {
-            (Some(lifetime), Some(max)) => lifetime.min(max),
-            (lifetime, max) => lifetime.or(max)?,
-        };
+        let lifetimes = self.default_lifetime.into_iter().chain(self.max_lifetime);
+        let lifetime = lifetimes.min()?;
         now.checked_add(lifetime)
     }
 

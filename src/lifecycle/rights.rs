@@ -119,10 +119,8 @@ impl ServiceTokens {
             return Err(LifecycleError::NotFound);
         };
         let (_, record) = self.find_actor(holder).await?;
-        match self.registry.get(record.id()).await? {
-            Some(_) => Ok(record),
-            None => Err(LifecycleError::NotFound),
-        }
+        self.get(record.id()).await?;
+        Ok(record)
     }
 
     /// Creates the write that replaces `before` by `after`, with its audit event and authority.

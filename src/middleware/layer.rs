@@ -192,13 +192,7 @@ impl<R> ServiceTokenLayer<R> {
         }
     }
 
-    /// Returns where tokens are read from.
-    #[cfg(feature = "api")]
-    pub(crate) fn sources(&self) -> &CredentialSources {
-        &self.checker.sources
-    }
-
-    /// Returns what this layer checks tokens with.
+    /// Returns the configuration of the layer.
     #[cfg(feature = "api")]
     pub(crate) fn checker(&self) -> Arc<Checker> {
         Arc::clone(&self.checker)

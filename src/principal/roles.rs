@@ -1,3 +1,5 @@
+use std::fmt;
+
 use super::names::Names;
 
 /// The roles of a token: names in the given order, without duplicates.
@@ -13,7 +15,7 @@ use super::names::Names;
 /// assert!(!roles.contains("audit"));
 /// assert!(!Roles::default().contains("admin"));
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Roles(Names);
 
 impl Roles {
@@ -58,6 +60,12 @@ impl Roles {
 impl<S: AsRef<str>> FromIterator<S> for Roles {
     fn from_iter<I: IntoIterator<Item = S>>(names: I) -> Self {
         Self(Names::collect(names, Self::is_name))
+    }
+}
+
+impl fmt::Debug for Roles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 

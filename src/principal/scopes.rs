@@ -1,3 +1,5 @@
+use std::fmt;
+
 use super::names::Names;
 
 /// The scopes of a token, such as `projects:write`.
@@ -26,7 +28,7 @@ use super::names::Names;
 /// assert!(readers.allow("projects:read"));
 /// assert!(!readers.allow("service-tokens:read"));
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Scopes(Names);
 
 impl Scopes {
@@ -77,6 +79,12 @@ impl Scopes {
 impl<S: AsRef<str>> FromIterator<S> for Scopes {
     fn from_iter<I: IntoIterator<Item = S>>(names: I) -> Self {
         Self(Names::collect(names, Self::is_scope))
+    }
+}
+
+impl fmt::Debug for Scopes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 

@@ -31,7 +31,6 @@
 #[cfg(feature = "tokio")]
 mod cached;
 mod chain;
-mod credential;
 mod error;
 mod feed;
 #[cfg(feature = "file")]
@@ -50,12 +49,11 @@ mod verdict;
 #[cfg(feature = "tokio")]
 pub use self::cached::{CacheOccupancy, CachedStore};
 pub use self::chain::ChainStore;
-pub use self::credential::Credential;
 pub use self::error::{StoreError, StoreErrorKind};
 pub use self::feed::{ChangeFeed, ChangeListener, FeedStatus, TokenChange};
 pub use self::memory::{MemoryStore, MemoryStoreError};
 pub use self::record::{ParseTokenStatusError, TokenRecord, TokenState, TokenStatus};
-pub use self::token_store::{Cached, TokenStore};
+pub use self::token_store::{Cached, Credential, TokenStore};
 pub(crate) use self::verdict::verdict_of_digest;
 pub use self::verdict::{Denial, DenialKind, verdict};
 pub(crate) use crate::principal::{ADMIN_SCOPE, ADMIN_SCOPES};

@@ -1,7 +1,7 @@
 use std::fmt;
 
-use super::credential::Credential;
 use super::record::{TokenRecord, TokenState};
+use super::token_store::Credential;
 use crate::clock::{Clock, Timestamp};
 use crate::digest::TokenDigest;
 use crate::principal::Principal;

@@ -56,7 +56,7 @@ impl ManagementApi {
             checker: layer.checker(),
             extra: (),
         });
-        let document = Document::new(layer.sources().clone(), openapi::document);
+        let document = Document::new(layer.checker().sources.clone(), openapi::document);
         let readers = Router::new()
             .route("/service-tokens", get(list::handle))
             .route("/service-tokens/{id}", get(token::get));
