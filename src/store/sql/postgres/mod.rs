@@ -131,7 +131,7 @@ impl PostgresStore {
                 })
             })
             .connect_lazy_with(options);
-        Self::open(pool, server_health, target, true).await
+        Self::from_pool(pool, server_health, target, true).await
     }
 
     /// Uses your own pool, and creates the tables in its database. Opens one more connection with the
@@ -156,10 +156,10 @@ impl PostgresStore {
     /// Panics outside of a Tokio runtime.
     pub async fn with_pool(pool: PgPool) -> Result<Self, OpenStoreError> {
         let server_health = Arc::new(ServerHealth::new(Self::DEFAULT_DEADLINE));
-        Self::open(pool, server_health, TargetSessionAttrs::Any, false).await
+        Self::from_pool(pool, server_health, TargetSessionAttrs::Any, false).await
     }
 
-    async fn open(
+    async fn from_pool(
         pool: PgPool,
         server_health: Arc<ServerHealth>,
         target: TargetSessionAttrs,
