@@ -54,9 +54,5 @@ pub(crate) enum OnInvalidation {
     /// New callers join the lookup, which [restarts](Lookup::restart).
     Restart,
     /// New callers start another lookup. The detached one finishes without a result.
-    #[cfg_attr(
-        not(feature = "introspection"),
-        expect(dead_code, reason = "its only user")
-    )]
     Detach,
 }
