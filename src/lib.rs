@@ -41,12 +41,12 @@
 //! | checking tokens at an authorization server | [`introspection`] |
 //! | audit events | [`audit`] |
 //! | requiring roles and scopes | [`authorize`] |
-//! | responses to rejected requests | [`reject`] |
+//! | responses to rejected requests, gRPC services | [`reject`] |
 //! | the text of tokens, importing tokens | [`token`], [`digest`] |
 //! | HTTP endpoints for services in other languages | [`api`] |
 //! | client addresses behind proxies, limits for unknown tokens | [`limits`] |
 //! | sending tokens, managing tokens of a server | [`client`] |
-//! | testing expiry | [`clock`] |
+//! | testing handlers, expiry and outages | [`guide::testing`], [`clock`], [`testing`] |
 //!
 //! # Features
 //!

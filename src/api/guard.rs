@@ -1,10 +1,9 @@
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::middleware::from_fn;
 
 use super::body::MAX_BODY_BYTES;
 use super::error::{ApiError, ErrorFormat};
-use super::request_log::log_failures;
+use super::request_log::LogFailuresLayer;
 use crate::authorize::RequireScopesLayer;
 use crate::middleware::ServiceTokenLayer;
 use crate::principal::Requirement;
@@ -45,7 +44,7 @@ where
     let writers = routes.writers.route_layer(guard(WRITE_SCOPES));
     let routes = routes.others.merge(readers).merge(writers);
     routes
-        .route_layer(from_fn(log_failures))
+        .route_layer(LogFailuresLayer)
         .route_layer(layer.with_rejection_response(F::reject))
         .method_not_allowed_fallback(async || ApiError::<F>::method_not_allowed())
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))

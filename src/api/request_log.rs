@@ -1,10 +1,13 @@
 use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
 use axum::extract::{FromRequestParts, Request};
-use axum::middleware::Next;
 use axum::response::Response;
 use http::request::Parts;
 use http::{Extensions, HeaderMap, Method};
+use pin_project_lite::pin_project;
+use tower::{Layer, Service};
 
 use crate::lifecycle::LifecycleError;
 use crate::observe::{self, RequestInfo};
@@ -47,11 +50,67 @@ impl EscalationDenial {
 ///
 /// Put it inside the layer that inserts the [`Principal`]. The handlers do not log; the
 /// [`Rejection`] in the extensions of their response holds the cause.
-pub(super) async fn log_failures(request: Request, next: Next) -> Response {
-    let info = request_info(request.method(), request.headers(), request.extensions());
-    let mut response = next.run(request).await;
-    log(&mut response, info);
-    response
+#[derive(Clone, Copy)]
+pub(super) struct LogFailuresLayer;
+
+impl<S> Layer<S> for LogFailuresLayer {
+    type Service = LogFailures<S>;
+
+    fn layer(&self, inner: S) -> LogFailures<S> {
+        LogFailures { inner }
+    }
+}
+
+/// Service of a [`LogFailuresLayer`].
+#[derive(Clone)]
+pub(super) struct LogFailures<S> {
+    inner: S,
+}
+
+impl<S> Service<Request> for LogFailures<S>
+where
+    S: Service<Request, Response = Response>,
+{
+    type Response = Response;
+    type Error = S::Error;
+    type Future = LogFailuresFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let info = request_info(request.method(), request.headers(), request.extensions());
+        LogFailuresFuture {
+            inner: self.inner.call(request),
+            info: Some(info),
+        }
+    }
+}
+
+pin_project! {
+    /// Response future of [`LogFailures`].
+    pub(super) struct LogFailuresFuture<F> {
+        #[pin]
+        inner: F,
+        info: Option<RequestInfo>,
+    }
+}
+
+impl<F, E> Future for LogFailuresFuture<F>
+where
+    F: Future<Output = Result<Response, E>>,
+{
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let mut result = ready!(this.inner.poll(cx));
+        if let (Ok(response), Some(info)) = (&mut result, this.info.take()) {
+            log(response, info);
+        }
+        Poll::Ready(result)
+    }
 }
 
 fn log(response: &mut Response, info: RequestInfo) {

@@ -242,7 +242,7 @@ pub(super) fn sql_types() -> Vec<Formatted> {
             .expect("an empty store");
         let again = TokenRegistry::insert(&store, &write()).await;
         let mut shown = vec![
-            debug_text("SqliteStore", &store),
+            debug_text("SqlStore", &store),
             debug_text("FeedStatus", &FeedStatus::Connected),
             debug_text("StoreState", &store.state().await.expect("a row")),
             debug_text("OpenStoreErrorKind", &OpenStoreErrorKind::Configuration),
@@ -265,7 +265,7 @@ pub(super) fn sql_types() -> Vec<Formatted> {
 pub(super) fn sql_types() -> Vec<Formatted> {
     [
         "FeedStatus",
-        "SqliteStore",
+        "SqlStore",
         "StoreState",
         "OpenStoreError",
         "OpenStoreErrorKind",

@@ -2,7 +2,6 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::header::CACHE_CONTROL;
@@ -11,7 +10,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 
 use super::super::inspector::Inspector;
-use super::super::request_log::log_failures;
+use super::super::request_log::LogFailuresLayer;
 use super::query::QueryRequirements;
 use crate::limits::FailureLimit;
 use crate::middleware::ServiceTokenLayer;
@@ -51,7 +50,7 @@ impl ForwardAuth {
         };
         Router::new()
             .route("/verify", get(handle).post(handle))
-            .route_layer(from_fn(log_failures))
+            .route_layer(LogFailuresLayer)
             .with_state(Arc::new(inspector))
     }
 }

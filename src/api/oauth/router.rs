@@ -2,12 +2,12 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::middleware::{from_fn, map_response};
+use axum::middleware::map_response;
 use axum::routing::post;
 
 use super::super::body;
 use super::super::inspector::Inspector;
-use super::super::request_log::log_failures;
+use super::super::request_log::LogFailuresLayer;
 use super::state::ApiState;
 use super::{form, introspect, revoke};
 use crate::lifecycle::ServiceTokens;
@@ -97,7 +97,7 @@ impl OAuthEndpoints {
             .route("/introspect", post(introspect::handle))
             .route("/revoke", post(revoke::handle))
             .route_layer(map_response(form::forbid_storing))
-            .route_layer(from_fn(log_failures))
+            .route_layer(LogFailuresLayer)
             .layer(DefaultBodyLimit::max(body::MAX_BODY_BYTES))
             .with_state(state)
     }
