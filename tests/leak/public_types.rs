@@ -246,7 +246,7 @@ fn digest_text_requires_an_explicit_conversion() {
 }
 
 /// Public types without any output, with the reason.
-const NOT_SHOWN: [(&str, &str); 5] = [
+const NOT_SHOWN: &[(&str, &str)] = &[
     ("ErrorChain", "shown as the sources of each error"),
     ("FieldChange", "shown within each `AuditEvent`"),
     ("Lease", "cannot be named: part of the bound of `SqlStore`"),
