@@ -487,7 +487,7 @@ mod introspection {
             (
                 "URL",
                 "https://api:secret@as.example/",
-                "the url holds a user name",
+                "the url has a user name",
             ),
             ("CLIENT_ID", "", "INTROSPECTION_CLIENT_ID is not set"),
             (

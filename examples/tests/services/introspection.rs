@@ -188,7 +188,7 @@ async fn wrong_secret_is_503_and_logged(deployment: Arc<Deployment>) {
     let output = service.process.finish();
     assert!(output.status.success(), "{}", output.status);
     assert!(output.stderr.starts_with("503: "), "{}", output.stderr);
-    let why = "rejects our credentials";
+    let why = "rejects the client credentials";
     assert!(output.stderr.contains(why), "{}", output.stderr);
     for secret in ["wrong-secret", &*token] {
         assert!(!output.stderr.contains(secret), "{}", output.stderr);
