@@ -155,6 +155,7 @@ fn status_and_code(error: &LifecycleError) -> Option<(StatusCode, &'static str)>
         LifecycleError::LastAdmin => (409, "last_admin"),
         LifecycleError::ConcurrentRotation => (409, "rotated_meanwhile"),
         LifecycleError::NameTaken => (409, "name_taken"),
+        LifecycleError::DigestTaken => (409, "digest_taken"),
         LifecycleError::TooManyTokens => (409, "too_many_tokens"),
         LifecycleError::Revoked => (409, "token_revoked"),
         LifecycleError::Expired => (409, "token_expired"),

@@ -97,11 +97,16 @@ impl Endpoint {
 
 /// Returns whether `authority` is a valid host name or address with an optional port.
 fn is_valid(authority: &Authority) -> bool {
-    let is_valid_port = match authority.port() {
-        Some(port) => port.as_u16() > 0 && port.as_str().bytes().all(|it| it.is_ascii_digit()),
-        None => authority.as_str() == authority.host(),
+    let is_port = |digits: &str| {
+        digits.bytes().all(|byte| byte.is_ascii_digit())
+            && digits.parse().is_ok_and(|port: u16| port > 0)
     };
-    is_valid_port && ServerName::try_from(without_brackets(authority.host())).is_ok()
+    let host = authority.host();
+    // `Authority::port` ignores text between `]` and the port.
+    let port = authority.as_str().strip_prefix(host);
+    let has_valid_port =
+        port.is_some_and(|port| port.is_empty() || port.strip_prefix(':').is_some_and(is_port));
+    has_valid_port && ServerName::try_from(without_brackets(host)).is_ok()
 }
 
 fn is_loopback(host: &str) -> bool {
@@ -232,6 +237,9 @@ mod tests {
             "https://as.example:+1/introspect",
             "https://as example/introspect",
             "https://[::1/introspect",
+            "https://[::1]x:443/introspect",
+            "https://[::1]8080:443/introspect",
+            "https://[::1].as.example:443/introspect",
             "https://a_b..example/introspect",
             "ftp://as.example/introspect",
             "file:///introspect",

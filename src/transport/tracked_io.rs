@@ -1,4 +1,4 @@
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,6 +30,12 @@ impl<T> TrackedIo<T> {
             is_flushed: true,
         }
     }
+
+    fn note_write(&mut self) {
+        if std::mem::take(&mut self.is_flushed) {
+            self.response.0.store(false, Ordering::Release);
+        }
+    }
 }
 
 impl<T: Connection> Connection for TrackedIo<T> {
@@ -59,10 +65,22 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for TrackedIo<T> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if std::mem::take(&mut self.is_flushed) {
-            self.response.0.store(false, Ordering::Release);
-        }
+        self.note_write();
         Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    // Without this, hyper copies a body, which may have secrets, into a buffer that is not zeroed.
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.note_write();
+        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -250,7 +250,10 @@ const NOT_SHOWN: &[(&str, &str)] = &[
     ("ErrorChain", "shown as the sources of each error"),
     ("FieldChange", "shown within each `AuditEvent`"),
     ("Lease", "cannot be named: part of the bound of `SqlStore`"),
-    ("Postgres", "cannot be named: part of the bound of `SqlStore`"),
+    (
+        "Postgres",
+        "cannot be named: part of the bound of `SqlStore`",
+    ),
     ("Sqlite", "cannot be named: part of the bound of `SqlStore`"),
     (
         "MintError",

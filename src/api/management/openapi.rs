@@ -34,7 +34,7 @@ const ERRORS: [(u16, &str); 13] = [
     (404, "`not_found`: there is no such token."),
     (
         409,
-        "`name_taken`, `too_many_tokens`, `token_revoked`, `token_expired`, `rotated_meanwhile`, \
+        "`name_taken`, `digest_taken`, `too_many_tokens`, `token_revoked`, `token_expired`, `rotated_meanwhile`, \
          `unexpected_count`, with the numbers `expected` and `found`; `last_admin`: no other token \
          may administer tokens.",
     ),

@@ -43,8 +43,10 @@ impl FeedTracker {
         self.lock().status = status;
     }
 
-    /// Marks the feed as connected. Anything may have changed before.
+    /// Marks the feed as connected. Anything may have changed before, so the caches are cleared
+    /// first: a reader of `Connected` gets no older record.
     pub(super) fn set_connected(&self) {
+        self.publish(&TokenChange::Everything);
         let was_logged = {
             let mut inner = self.lock();
             inner.status = FeedStatus::Connected;
@@ -54,7 +56,6 @@ impl FeedTracker {
             #[cfg(feature = "tracing")]
             tracing::info!(target: "tower_service_token", "change feed restored");
         }
-        self.publish(&TokenChange::Everything);
     }
 
     pub(super) fn set_lost(&self, cause: &dyn Display) {

@@ -57,6 +57,8 @@ fn rejects_a_token_argument_without_echoing_it() {
         "get TOKEN",
         "delete --id TOKEN",
         "list TOKEN",
+        "--context TOKEN list",
+        "context set TOKEN",
         "TOKEN",
         "list --limit TOKEN",
         "list --store TOKEN",

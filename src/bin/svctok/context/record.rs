@@ -5,7 +5,7 @@ use serde::de::{self, Deserializer};
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::failure::Failure;
-use crate::secret::SecretText;
+use crate::secret::{SecretText, redact_secrets};
 use crate::store_url::StoreUrl;
 
 /// A server and the token for it, or a store.
@@ -34,9 +34,11 @@ impl Contexts {
             let names: Vec<&str> = self.contexts.keys().map(String::as_str).collect();
             let hint = match names.as_slice() {
                 [] => "`svctok context save` creates one".to_owned(),
-                names => format!("available contexts: {}", names.join(", ")),
+                names => redact_secrets(&format!("available contexts: {}", names.join(", "))),
             };
-            Failure::usage(format!("no such context: {name}")).with_hint(hint)
+            // The name may be a token, pasted by mistake.
+            let message = redact_secrets(&format!("no such context: {name}"));
+            Failure::usage(message).with_hint(hint)
         })
     }
 
