@@ -24,7 +24,7 @@
 //!
 //! let app: Router = Router::new()
 //!     .route("/whoami", get(|caller: Principal| async move { caller.name().to_owned() }))
-//!     .layer(ServiceTokenLayer::new(store));
+//!     .route_layer(ServiceTokenLayer::new(store));
 //! # }
 //! # Ok::<_, Box<dyn std::error::Error>>(())
 //! ```
@@ -40,12 +40,14 @@
 //! | stores, and how to write one | [`store`], [`registry`] |
 //! | checking tokens at an authorization server | [`introspection`] |
 //! | audit events | [`audit`] |
+//! | the caller: roles, scopes, requirements | [`principal`] |
 //! | requiring roles and scopes | [`authorize`] |
 //! | responses to rejected requests, gRPC services | [`reject`] |
 //! | the text of tokens, importing tokens | [`token`], [`digest`] |
 //! | HTTP endpoints for services in other languages | [`api`] |
 //! | client addresses behind proxies, limits for unknown tokens | [`limits`] |
 //! | sending tokens, managing tokens of a server | [`client`] |
+//! | the JSON of the management API | [`wire`] |
 //! | testing handlers, expiry and outages | [`guide::testing`], [`clock`], [`testing`] |
 //!
 //! # Features
@@ -67,7 +69,7 @@
 //!   loopback, or through a transport of your own.
 //! - `file`: [`FileStore`](store::file::FileStore), tokens from a TOML or JSON file of digests that is
 //!   reloaded when it changes. Adds `arc-swap`, `hashbrown` and `toml`, and a thread for each file.
-//! - `introspection`: [`IntrospectionStore`](store::IntrospectionStore), tokens checked at an
+//! - `introspection`: [`IntrospectionStore`](introspection::IntrospectionStore), tokens checked at an
 //!   authorization server. Adds `tokio`, `hyper-util` and `ring`, which compiles C and assembly. It
 //!   connects by `https` with `rustls`; without, only by `http` to loopback, or through a transport of
 //!   your own.
@@ -75,7 +77,7 @@
 //!   `tokio`. `rustls` encrypts its connections.
 //! - `sqlite`: [`SqliteStore`](store::sql::SqliteStore). Adds `sqlx`, which needs Rust 1.94 and
 //!   compiles SQLite with a C compiler, and `tokio`.
-//! - `testing`: the [conformance kit](testing::conformance) for stores, and
+//! - `testing`: the [conformance suite](testing::conformance) for stores, and
 //!   [`FaultyStore`](testing::FaultyStore). Adds `tokio`.
 //! - `tracing`: one event for each rejection, target `tower_service_token`, with the fields `reason`,
 //!   `code`, `status`, `token_id` (only of a token whose secret was presented), `error` (only if the

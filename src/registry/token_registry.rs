@@ -11,7 +11,7 @@ use crate::token::TokenId;
 /// A store that owns its tokens: it can add, list, change and delete them.
 ///
 /// Applications use [`ServiceTokens`](crate::ServiceTokens); authors of a store implement this
-/// trait. The conformance kit (feature `testing`) checks all of its rules:
+/// trait. The conformance suite (feature `testing`) checks all of its rules:
 ///
 /// 1. Each method is atomic, also among several processes. A change that returned without an error
 ///    is durable.

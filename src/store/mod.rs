@@ -8,7 +8,8 @@
 //!
 //! 1. `Ok(Some(record))`: the token is known.
 //! 2. `Ok(None)`: the token does not exist. The response is 401.
-//! 3. `Err(`[`StoreError`]`)`: the lookup failed. The response is 503, never 401.
+//! 3. `Err(`[`StoreError`]`)`: the lookup failed. The response is 503, 429 or 500, by the
+//!    [kind](StoreErrorKind), never 401.
 //!
 //! ```
 //! use async_trait::async_trait;

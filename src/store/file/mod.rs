@@ -14,9 +14,11 @@ mod token_scan;
 mod watch;
 
 #[cfg(feature = "cli")]
+#[doc(hidden)]
 pub use self::edit::TokenFile;
 pub use self::error::{FileStoreError, FileStoreErrorKind};
 pub use self::file_store::{FileStore, FileStoreOptions};
 pub use self::status::FileStatus;
 #[cfg(feature = "cli")]
+#[doc(hidden)]
 pub use self::token_file_error::TokenFileError;

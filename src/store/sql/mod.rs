@@ -1,4 +1,4 @@
-//! Stores over SQL. One generic store holds the logic; each database has a backend and a dialect.
+//! Stores in a SQL database: `SqliteStore` and `PostgresStore`.
 #![expect(private_bounds, reason = "other crates do not implement `Backend`")]
 
 mod audit_trail;

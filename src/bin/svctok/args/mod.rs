@@ -54,11 +54,11 @@ pub(crate) enum Command {
     Context(ContextArgs),
     /// Print the digest of a token for use in a token file
     ///
-    /// The token is read from stdin.
+    /// Reads the token from stdin unless an option specifies it.
     Hash(TokenInputArgs),
     /// Decode a token offline: prefix, id and checksum
     ///
-    /// The token is read from stdin.
+    /// Reads the token from stdin unless an option specifies it.
     Inspect(InspectArgs),
     /// Print the manual
     Man(ManArgs),
@@ -70,8 +70,9 @@ pub(crate) enum Command {
     ServiceToken(ServiceTokenArgs),
     /// Check whether a token is accepted
     ///
-    /// The token is read from stdin. The exit code is 0 if the token is accepted, 1 if it is
-    /// rejected, and 4 if the server or store is unreachable.
+    /// Reads the token from stdin unless an option specifies it; `SVCTOK_TOKEN` and the token of the
+    /// context are not used. The exit code is 0 if the token is accepted, 1 if it is rejected, and 4
+    /// if the server or store is unreachable.
     Verify(VerifyArgs),
     #[command(flatten)]
     Short(TokenCommand),

@@ -53,7 +53,7 @@ const MIN_AUDIT_RETENTION: Duration = Duration::from_secs(60 * 60);
 pub(crate) struct ServeArgs {
     /// The token store: sqlite:PATH, postgres://… or file:PATH. A file: store is read-only: only
     /// /introspect, /verify, health and metrics serve it [env: SVCTOK_STORE] [default: the SQLite
-    /// file svctok/tokens.db in the user's data directory]
+    /// file $XDG_DATA_HOME/svctok/tokens.db, by default ~/.local/share/svctok/tokens.db]
     #[arg(long, value_name = "STORE")]
     pub(crate) store: Option<StoreUrl>,
 

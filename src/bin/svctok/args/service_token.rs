@@ -92,7 +92,7 @@ pub(crate) struct UpdateArgs {
     pub(crate) fields: UpdateFieldArgs,
     #[command(flatten)]
     pub(crate) expiry: ExpiryArgs,
-    /// Confirm that no token may be left that can administer tokens
+    /// Allow the change even if no valid token can administer tokens afterwards
     #[arg(long)]
     pub(crate) last_admin: bool,
     #[command(flatten)]
@@ -206,7 +206,7 @@ pub(crate) struct DeleteArgs {
     /// The number of tokens that match; if it differs, no token is deleted
     #[arg(long, value_name = "NUMBER", conflicts_with = "dry_run")]
     pub(crate) expect: Option<usize>,
-    /// Confirm that no token may be left that can administer tokens
+    /// Allow the change even if no valid token can administer tokens afterwards
     #[arg(long)]
     pub(crate) last_admin: bool,
     #[command(flatten)]
@@ -217,7 +217,7 @@ pub(crate) struct DeleteArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct DisableArgs {
-    /// Confirm that no token may be left that can administer tokens
+    /// Allow the change even if no valid token can administer tokens afterwards
     #[arg(long)]
     pub(crate) last_admin: bool,
     #[command(flatten)]
