@@ -190,7 +190,7 @@ pub(crate) async fn serve_rejects_client_flags(fixture: StoreFixture) {
             .await;
         assert_eq!(ended.code, Some(2), "{ended:?}");
         assert!(
-            ended.stderr.contains("leave out --url and --context"),
+            ended.stderr.contains("omit --url and --context"),
             "{ended:?}"
         );
     }
