@@ -76,6 +76,12 @@ impl<T: Clone> Entries<T> {
         self.negative.remove(key);
     }
 
+    pub(super) fn retain(&self, is_kept: impl Fn(&T) -> bool) {
+        let is_kept = |_: &Key, entry: &Entry<T>| is_kept(&entry.value);
+        self.positive.retain(is_kept);
+        self.negative.retain(is_kept);
+    }
+
     pub(super) fn clear(&self) {
         self.positive.clear();
         self.negative.clear();

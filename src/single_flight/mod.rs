@@ -172,10 +172,20 @@ impl<T: Clone, R: Clone> SingleFlight<T, R> {
         }
     }
 
+    /// Does the same as [`invalidate`](Self::invalidate) for all keys whose value is not kept, and for
+    /// those of all lookups, whose values are not known yet. Visits every entry.
+    pub(crate) fn retain(&self, is_kept: impl Fn(&T) -> bool) {
+        self.invalidate_all(|entries| entries.retain(is_kept));
+    }
+
     /// Does the same as [`invalidate`](Self::invalidate) for all keys.
     pub(crate) fn clear(&self) {
+        self.invalidate_all(Entries::clear);
+    }
+
+    fn invalidate_all(&self, evict: impl FnOnce(&Entries<T>)) {
         let mut running = self.running();
-        self.entries.clear();
+        evict(&self.entries);
         for in_flight in running.values_mut() {
             in_flight.invalidate(self.policy.on_invalidation);
         }

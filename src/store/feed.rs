@@ -10,10 +10,15 @@ use crate::token::TokenId;
 #[non_exhaustive]
 pub enum TokenChange {
     /// One token was added, changed or deleted.
+    ///
+    /// A cache evicts the token by its digests if there are any, otherwise by its ID, or everything if
+    /// it has no IDs. So list either all digests or none: a secret whose digest is missing from the
+    /// list remains cached.
     Token {
         /// The token.
         id: TokenId,
-        /// Every digest that the token had before or has now.
+        /// Every digest that the token had before or has now. Empty if the store does not know all of
+        /// them.
         digests: Vec<TokenDigest>,
     },
     /// Any token may have changed. Used by a store that lost its connection, or that changes many

@@ -7,6 +7,7 @@
 //! 5. [Secrets](secrets): the memory of this process is searched for a token.
 
 mod capacity;
+mod id_changes;
 mod invalidation;
 mod ttl;
 mod lookups;

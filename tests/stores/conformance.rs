@@ -139,6 +139,9 @@ enum Defect {
     AuthorizesBatchesAtTheirStart,
     ReversesBatches,
     PublishesNoBatches,
+    /// No defect: a change may name the token alone.
+    PublishesNoDigests,
+    PublishesOneDigest,
     CountsRevoked,
     CountsOnePage,
 }
@@ -151,26 +154,39 @@ struct Defective {
 }
 
 /// Forwards the changes of the store, unless it is muted.
-#[derive(Default)]
 struct Relay {
     feed: ChangeFeed,
     is_muted: AtomicBool,
+    /// How many digests of a change it passes on.
+    max_digests: usize,
 }
 
 impl ChangeListener for Relay {
     fn changed(&self, change: &TokenChange) {
-        if !self.is_muted.load(Ordering::SeqCst) {
-            self.feed.publish(change);
+        if self.is_muted.load(Ordering::SeqCst) {
+            return;
         }
+        let mut change = change.clone();
+        if let TokenChange::Token { digests, .. } = &mut change {
+            digests.truncate(self.max_digests);
+        }
+        self.feed.publish(&change);
     }
 }
 
 impl Defective {
     fn new(defect: Defect) -> Self {
-        let (store, relay) = (MemoryStore::new(), Arc::<Relay>::default());
+        let store = MemoryStore::new();
+        let relay = Arc::new(Relay {
+            feed: ChangeFeed::default(),
+            is_muted: AtomicBool::new(defect == Defect::PublishesNothing),
+            max_digests: match defect {
+                Defect::PublishesNoDigests => 0,
+                Defect::PublishesOneDigest => 1,
+                _ => usize::MAX,
+            },
+        });
         store.subscribe(&(Arc::clone(&relay) as Arc<dyn ChangeListener>));
-        let is_muted = defect == Defect::PublishesNothing;
-        relay.is_muted.store(is_muted, Ordering::SeqCst);
         Self {
             store,
             relay,
@@ -401,6 +417,7 @@ fn conformance_detects_each_defect() {
         })
     };
     assert_eq!(conforms(Defect::None), Ok(()));
+    assert_eq!(conforms(Defect::PublishesNoDigests), Ok(()));
     for defect in [
         Defect::ForgetsDescriptions,
         Defect::ForgetsPreviousDigests,
@@ -411,6 +428,7 @@ fn conformance_detects_each_defect() {
         Defect::LosesLastUse,
         Defect::IgnoresUses,
         Defect::PublishesNothing,
+        Defect::PublishesOneDigest,
         Defect::PublishesUses,
         Defect::IgnoresUniqueNames,
         Defect::IgnoresLimits,

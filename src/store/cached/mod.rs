@@ -34,7 +34,8 @@ use crate::single_flight::{Admission, MAX_NEGATIVE_TTL, Policy, SingleFlight};
 ///    another one.
 /// 5. The store's [feed](TokenStore::subscribe) evicts what was changed. A change during a lookup
 ///    restarts it, up to 8 times, so that the requests that wait for it get a result read after the
-///    change.
+///    change. A change [without digests](super::TokenChange::Token) evicts the token by its ID, which
+///    visits every entry, and restarts all lookups.
 /// 6. The cache holds digests and records, never tokens. A running lookup has a copy of the token,
 ///    which is zeroed when it ends.
 ///
@@ -292,6 +293,12 @@ impl ChangeListener for Listener {
     fn changed(&self, change: &TokenChange) {
         let lookups = Arc::clone(&self.lookups());
         match change {
+            TokenChange::Token { id, digests } if digests.is_empty() => {
+                metrics::changed("token");
+                // An entry without a record is for an unknown token, which may be this one.
+                let is_other = |record: &TokenRecord| record.id() != *id;
+                lookups.retain(|record| record.as_ref().is_some_and(is_other));
+            }
             TokenChange::Token { digests, .. } => {
                 metrics::changed("token");
                 lookups.invalidate(digests.iter().map(Key::from));

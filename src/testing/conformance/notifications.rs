@@ -85,6 +85,8 @@ impl RecordedChanges {
 fn is_covered(change: &TokenChange, token: TokenId, digest: &TokenDigest) -> bool {
     match change {
         TokenChange::Everything => true,
-        TokenChange::Token { id, digests } => *id == token && digests.contains(digest),
+        TokenChange::Token { id, digests } => {
+            *id == token && (digests.is_empty() || digests.contains(digest))
+        }
     }
 }
