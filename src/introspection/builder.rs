@@ -14,6 +14,7 @@ use super::config_error::IntrospectionConfigError;
 use super::discovery::{Discovered, discover};
 use super::discovery_error::DiscoveryError;
 use super::store::IntrospectionStore;
+use super::times::Leeway;
 use crate::clock::Clock;
 use crate::digest::DigestKey;
 use crate::single_flight::{MAX_NEGATIVE_TTL, SingleFlight};
@@ -136,6 +137,22 @@ impl IntrospectionBuilder {
     /// (503).
     pub fn lenient(mut self) -> Self {
         self.config.rules.claims_parser.is_lenient = true;
+        self
+    }
+
+    /// Accepts a token for this long after its `exp`, for a server whose clock is behind. The default is
+    /// 0 s, the maximum 5 min.
+    ///
+    /// [`Principal::expires_at`](crate::Principal::expires_at) includes it.
+    pub fn with_expiry_leeway(mut self, leeway: Duration) -> Self {
+        self.config.rules.claims_parser.leeway.expiry = leeway.min(Leeway::MAX);
+        self
+    }
+
+    /// Accepts a token for this long before its `nbf` or `iat`, for a server whose clock is ahead. The
+    /// default is 5 s, the maximum 5 min.
+    pub fn with_start_leeway(mut self, leeway: Duration) -> Self {
+        self.config.rules.claims_parser.leeway.start = leeway.min(Leeway::MAX);
         self
     }
 

@@ -21,6 +21,7 @@ mod metrics;
 mod response;
 mod rules;
 mod store;
+mod times;
 
 pub use self::assertion::PrivateKeyJwt;
 pub use self::breaker::BreakerState;

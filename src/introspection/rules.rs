@@ -46,15 +46,20 @@ impl Rules {
         claims: &Claims,
         now: impl FnOnce() -> SystemTime,
     ) -> Result<(), ClaimViolation> {
-        let has_times = claims.expires_at.is_some() || claims.not_before.is_some();
-        let now = has_times.then(now);
+        let times = [claims.expires_at, claims.not_before, claims.issued_at];
+        let now = times.iter().any(Option::is_some).then(now);
         let is_past = |time: Option<SystemTime>| time.is_some() && now >= time;
+        let latest_issue = now.map(|now| now + self.claims_parser.leeway.start);
         let has_subject = claims.subject.is_some() || claims.client_id.is_some();
         let rules = [
             (!is_past(claims.expires_at), "expired"),
             (
                 claims.not_before.is_none() || is_past(claims.not_before),
                 "not_yet_valid",
+            ),
+            (
+                claims.issued_at.is_none() || latest_issue >= claims.issued_at,
+                "issued_in_the_future",
             ),
             (!claims.is_bound, "bound_to_a_key"),
             (
@@ -172,14 +177,19 @@ mod tests {
     }
 
     #[test]
-    fn enforces_exp_and_nbf() {
+    fn enforces_exp_nbf_and_iat() {
         let rules = Rules::default();
         assert_eq!(verify(&rules, r#""sub":"s","exp":1001"#), Ok(()));
         assert_eq!(verify(&rules, r#""sub":"s","exp":1000"#), Err("expired"));
-        assert_eq!(verify(&rules, r#""sub":"s","nbf":1000"#), Ok(()));
+        assert_eq!(verify(&rules, r#""sub":"s","nbf":1005"#), Ok(()));
         assert_eq!(
-            verify(&rules, r#""sub":"s","nbf":1001"#),
+            verify(&rules, r#""sub":"s","nbf":1006"#),
             Err("not_yet_valid")
+        );
+        assert_eq!(verify(&rules, r#""sub":"s","iat":1005"#), Ok(()));
+        assert_eq!(
+            verify(&rules, r#""sub":"s","iat":1006"#),
+            Err("issued_in_the_future")
         );
     }
 
@@ -258,7 +268,8 @@ mod tests {
     #[test]
     fn builds_the_record_from_the_claims() {
         let digest = TokenDigest::of("t");
-        let members = r#""sub":"alice","client_id":"c","scope":"a:b c","exp":2000,"nbf":5,"iat":6"#;
+        let members =
+            r#""sub":"alice","client_id":"c","scope":"a:b c","exp":2000,"nbf":10,"iat":6"#;
         let record = Rules::default().record(&claims(members), digest);
         assert_eq!(record.digest(), &digest);
         assert_eq!((record.name(), record.subject()), ("c", Some("alice")));

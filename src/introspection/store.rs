@@ -79,7 +79,7 @@ type LookupResult = Result<Option<TokenRecord>, IntrospectionError>;
 /// | `scope` | the scopes. A scope with `*` is a [wildcard](crate::principal::Scopes): if the server lets clients name their own scopes, [map](super::IntrospectionBuilder::with_scope_mapping) them |
 /// | [a claim of your choice](super::IntrospectionBuilder::with_role_claim) | the roles |
 /// | [a claim of your choice](super::IntrospectionBuilder::with_labels_claim) | the labels |
-/// | `exp`, `nbf`, `iat` | the expiry, the start, the creation time |
+/// | `exp`, `nbf`, `iat` | the expiry, the start, the creation time: numbers in any JSON notation. A fraction is rounded against the token's holder. The expiry and the start include a leeway of [0 s](super::IntrospectionBuilder::with_expiry_leeway) and [5 s](super::IntrospectionBuilder::with_start_leeway); a token issued later than that in the future is rejected |
 ///
 /// # From response to status
 ///
@@ -106,7 +106,7 @@ type LookupResult = Result<Option<TokenRecord>, IntrospectionError>;
 /// |---|---|---|
 /// | `service_token_introspection_requests_total` | `outcome` | `hit`, `negative_hit`, `miss`, `coalesced`, `stale`, `refused_locally`, `overloaded`, `breaker_open` |
 /// | `service_token_introspection_calls_total` | `outcome` | `active`, `inactive`, `unsupported_token`, `credentials`, `protocol`, `transient`, `timed_out`, `lost` (it panicked, or the runtime was shut down) |
-/// | `service_token_introspection_refusals_total` | `rule` | the rule that an active token violated: `expired`, `not_yet_valid`, `audience`, `issuer`, `token_type`, `bound_to_a_key`, `no_subject` |
+/// | `service_token_introspection_refusals_total` | `rule` | the rule that an active token violated: `expired`, `not_yet_valid`, `issued_in_the_future`, `audience`, `issuer`, `token_type`, `bound_to_a_key`, `no_subject` |
 /// | `service_token_introspection_calls_in_flight` | – | a gauge |
 /// | `service_token_introspection_breaker_open` | – | a gauge, 0 or 1 |
 #[derive(Clone)]

@@ -136,6 +136,7 @@ fn counts_every_claim_violation() {
     for (members, rule) in [
         (json!({ "exp": 1 }), "expired"),
         (json!({ "nbf": 4_000_000_000_u64 }), "not_yet_valid"),
+        (json!({ "iat": 4_000_000_000_u64 }), "issued_in_the_future"),
         (json!({ "aud": "other" }), "audience"),
         (json!({ "aud": "api", "iss": "other" }), "issuer"),
         (json!({ "token_type": "DPoP" }), "token_type"),

@@ -1,5 +1,7 @@
 //! The rules that an active token must meet, at every request.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use tower_service_token::clock::ManualClock;
 use tower_service_token::introspection::IntrospectionBuilder;
@@ -41,13 +43,97 @@ async fn accepts_tokens_from_nbf_until_exp() {
         (json!({ "exp": START - 1 }), Refused),
         (json!({ "nbf": START }), Accepted),
         (json!({ "nbf": START - 1 }), Accepted),
-        (json!({ "nbf": START + 1 }), Refused),
+        // The leeway is 5 s.
+        (json!({ "nbf": START + 5 }), Accepted),
+        (json!({ "nbf": START + 6 }), Refused),
         (json!({ "nbf": START - 1, "exp": START + 1 }), Accepted),
-        (json!({ "nbf": START + 1, "exp": START + 2 }), Refused),
+        (json!({ "nbf": START + 6, "exp": START + 7 }), Refused),
         (json!({ "iat": START - 1 }), Accepted),
+        (json!({ "iat": START + 5 }), Accepted),
+        (json!({ "iat": START + 6 }), Refused),
     ] {
         assert_eq!(judge(&members, plain).await, expected, "{members}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rounds_fractions_against_the_holder() {
+    let plain = |builder| builder;
+    let fraction = |seconds| Duration::from_secs(seconds).as_secs_f64() + 0.5;
+    for (members, expected) in [
+        (json!({ "exp": fraction(START) }), Refused),
+        (json!({ "exp": fraction(START + 1) }), Accepted),
+        (json!({ "nbf": fraction(START + 4) }), Accepted),
+        (json!({ "nbf": fraction(START + 5) }), Refused),
+        (json!({ "iat": fraction(START + 4) }), Accepted),
+        (json!({ "iat": fraction(START + 5) }), Refused),
+        (json!({ "exp": -0.5 }), Refused),
+        (json!({ "nbf": -0.5, "iat": -1e300 }), Accepted),
+    ] {
+        assert_eq!(judge(&members, plain).await, expected, "{members}");
+    }
+    let upstream = upstream_with(&json!({ "exp": fraction(START + 60) }));
+    let service = ProtectedService::new(&upstream, &clock());
+    let principal = service.principal("token").await;
+    assert_eq!(principal.expires_at(), Some(at(START + 60)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn leeway_is_a_setting() {
+    let none = |builder: IntrospectionBuilder| {
+        builder
+            .with_expiry_leeway(Duration::ZERO)
+            .with_start_leeway(Duration::ZERO)
+    };
+    let minute = |builder: IntrospectionBuilder| {
+        builder
+            .with_expiry_leeway(60 * SECOND)
+            .with_start_leeway(60 * SECOND)
+    };
+    // Five minutes at most: a leeway is for clocks, not for lifetimes.
+    let longest = |builder: IntrospectionBuilder| {
+        builder
+            .with_expiry_leeway(Duration::MAX)
+            .with_start_leeway(Duration::MAX)
+    };
+    for (members, expected) in [
+        (json!({ "exp": START }), [Refused, Accepted, Accepted]),
+        (json!({ "exp": START - 59 }), [Refused, Accepted, Accepted]),
+        (json!({ "exp": START - 60 }), [Refused, Refused, Accepted]),
+        (json!({ "exp": START - 300 }), [Refused, Refused, Refused]),
+        (json!({ "exp": 0 }), [Refused, Refused, Refused]),
+        (json!({ "exp": u64::MAX }), [Accepted, Accepted, Accepted]),
+        (
+            json!({ "nbf": 0, "iat": 0 }),
+            [Accepted, Accepted, Accepted],
+        ),
+        (json!({ "nbf": START + 1 }), [Refused, Accepted, Accepted]),
+        (json!({ "nbf": START + 60 }), [Refused, Accepted, Accepted]),
+        (json!({ "nbf": START + 61 }), [Refused, Refused, Accepted]),
+        (json!({ "nbf": START + 301 }), [Refused, Refused, Refused]),
+        (json!({ "nbf": u64::MAX }), [Refused, Refused, Refused]),
+        (json!({ "iat": START + 1 }), [Refused, Accepted, Accepted]),
+        (json!({ "iat": START + 61 }), [Refused, Refused, Accepted]),
+        (json!({ "iat": u64::MAX }), [Refused, Refused, Refused]),
+    ] {
+        let [zero, one, five] = expected;
+        assert_eq!(judge(&members, none).await, zero, "{members}");
+        assert_eq!(judge(&members, minute).await, one, "{members}");
+        assert_eq!(judge(&members, longest).await, five, "{members}");
+    }
+}
+
+/// Whatever else judges the record, such as a cache in front, sees when it is accepted here.
+#[tokio::test(start_paused = true)]
+async fn records_contain_the_leeway() {
+    let members = json!({ "exp": START + 60, "nbf": START + 3, "iat": START + 3 });
+    let service = ProtectedService::with(&upstream_with(&members), &clock(), |builder| {
+        builder.with_expiry_leeway(2 * SECOND)
+    });
+    let record = service.find("token").await.unwrap().unwrap();
+    assert_eq!(record.expires_at(), Some(at(START + 62)));
+    assert_eq!(record.not_before(), Some(at(START - 2)));
+    assert_eq!(record.created_at(), Some(at(START + 3)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -290,16 +376,16 @@ async fn nbf_is_checked_on_cache_hits() {
     let upstream = upstream_with(&json!({ "nbf": START }));
     let service = ProtectedService::new(&upstream, &clock);
     assert_eq!(service.authenticate("token").await, Accepted);
-    clock.set(at(START - 1));
+    clock.set(at(START - 6));
     assert_eq!(service.authenticate("token").await, Refused);
-    clock.set(at(START));
+    clock.set(at(START - 5));
     assert_eq!(service.authenticate("token").await, Accepted);
 }
 
 #[tokio::test(start_paused = true)]
 async fn cached_token_becomes_valid_at_nbf() {
     let clock = clock();
-    let upstream = upstream_with(&json!({ "nbf": START + 1 }));
+    let upstream = upstream_with(&json!({ "nbf": START + 6 }));
     let service = ProtectedService::new(&upstream, &clock);
     assert_eq!(service.authenticate("token").await, Refused);
     clock.advance(just_before(SECOND));
