@@ -23,6 +23,7 @@ mod opening;
 mod database;
 mod plans;
 mod races;
+mod refusals;
 mod rules;
 mod sessions;
 mod replicas;
@@ -298,6 +299,13 @@ fn only_postgres() -> Vec<(&'static str, Test)> {
         retries_changes_of_terminated_sessions_once,
         unanswered_commits_are_not_retried,
         deadline_during_commit_reports_unknown_outcome,
+    ));
+    all.extend(tests!(refusals:
+        opening_reports_why_the_server_refuses,
+        operations_report_why_the_server_refuses,
+        fewer_slots_than_connections_are_no_error,
+        the_pool_gives_up_a_slot_for_the_feed,
+        uses_as_many_connections_as_it_is_set_to,
     ));
     all.extend(tests!(connections:
         slow_statements_close_only_their_connection,

@@ -2,7 +2,7 @@ use std::error::Error;
 
 use sqlx::error::DatabaseError;
 
-use super::failure::is_sqlite_code;
+use super::failure::{is_sqlite_code, message};
 
 /// The error of opening a SQL store.
 ///
@@ -100,7 +100,7 @@ impl From<sqlx::Error> for OpenStoreError {
         let code = error.as_database_error().and_then(DatabaseError::code);
         Self {
             is_lock_timeout: code.is_some_and(|code| code == "55P03"),
-            ..Self::new(kind, error.to_string())
+            ..Self::new(kind, message(&error))
         }
     }
 }

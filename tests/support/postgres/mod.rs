@@ -120,6 +120,14 @@ impl Postgres {
         connection.close().await.unwrap();
     }
 
+    /// Puts a line before those of `pg_hba.conf`, and has the server read the file soon.
+    pub async fn add_access_rule(&self, line: &str) {
+        let path = self.cluster().data().join("pg_hba.conf");
+        let rules = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, format!("{line}\n{rules}")).unwrap();
+        self.run("SELECT pg_reload_conf()").await;
+    }
+
     pub fn stop(&self, how: Stop) {
         self.cluster().stop(how);
     }

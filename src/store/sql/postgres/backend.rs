@@ -8,7 +8,9 @@ use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 use tokio::time::Instant;
 
 use super::connection::{self, Lease};
+use super::limit::ConnectionLimit;
 use super::listen::{Connector, listen};
+use super::probe::{self, ConnectProbe};
 use super::server_health::{self, ServerHealth};
 use crate::store::sql::backend::{Access, Backend};
 use crate::store::sql::failure::{Failure, Fault, before_deadline};
@@ -18,6 +20,8 @@ use crate::store::sql::feed_tracker::FeedTracker;
 #[derive(Clone)]
 pub struct Postgres {
     pub(super) pool: PgPool,
+    pub(super) limit: Arc<ConnectionLimit>,
+    pub(super) probe: Arc<ConnectProbe>,
     pub(super) server_health: Arc<ServerHealth>,
     pub(super) connector: Arc<Connector>,
     /// Whether the pool replaces suspect connections when it acquires them.
@@ -25,6 +29,10 @@ pub struct Postgres {
 }
 
 impl Postgres {
+    fn has_connections(&self) -> bool {
+        self.limit.is_in_use() || self.pool.num_idle() > 0
+    }
+
     /// Returns whether new connections lead to a server that accepts changes.
     async fn has_moved(&self, deadline: Instant) -> bool {
         if let Some(accepts) = self.server_health.recent_write_probe() {
@@ -44,9 +52,22 @@ impl Backend for Postgres {
     fn acquire(&self, _: Access) -> BoxFuture<'_, Result<Lease, sqlx::Error>> {
         let close = |mut connection: PoolConnection<PgDatabase>| connection.close_on_drop();
         Box::pin(async move {
-            let connection = server_health::acquire(self.pool.acquire(), close).await?;
-            let server_health = Arc::clone(&self.server_health);
-            Ok(Lease::new(connection, self.pool.clone(), server_health))
+            loop {
+                let slot = self.limit.acquire().await;
+                let acquire = self.probe.watch(Box::pin(self.pool.acquire()));
+                match server_health::acquire(acquire, close).await {
+                    Ok(connection) => {
+                        let server_health = Arc::clone(&self.server_health);
+                        let pool = self.pool.clone();
+                        return Ok(Lease::new(connection, slot.connect(), pool, server_health));
+                    }
+                    // Waits for a connection that is in use instead.
+                    Err(error) if probe::has_no_slot(&error) && self.has_connections() => {
+                        let _ = slot.withhold();
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
         })
     }
 

@@ -9,6 +9,7 @@ use sqlx::{ConnectOptions, Connection, Executor};
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::limit::Slot;
 use super::server_health::ServerHealth;
 
 /// How long a server may take to answer when a connection is returned.
@@ -27,6 +28,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 #[expect(unreachable_pub, reason = "part of the bound of a public type")]
 pub struct Lease {
     connection: PoolConnection<Postgres>,
+    /// Released after the connection.
+    slot: Option<Slot>,
     pool: PgPool,
     server_health: Arc<ServerHealth>,
     is_discarded: bool,
@@ -35,11 +38,13 @@ pub struct Lease {
 impl Lease {
     pub(super) fn new(
         connection: PoolConnection<Postgres>,
+        slot: Slot,
         pool: PgPool,
         server_health: Arc<ServerHealth>,
     ) -> Self {
         Self {
             connection,
+            slot: Some(slot),
             pool,
             server_health,
             is_discarded: false,
@@ -77,7 +82,9 @@ impl Drop for Lease {
         }
         let release = self.connection.return_to_pool();
         let (pool, server_health) = (self.pool.clone(), Arc::clone(&self.server_health));
+        let slot = self.slot.take();
         runtime.spawn(async move {
+            let _slot = slot;
             if timeout(RELEASE_TIMEOUT, release).await.is_err() {
                 // It may still work on a statement whose caller no longer waits.
                 ping_idle(&pool, &server_health);

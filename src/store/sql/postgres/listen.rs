@@ -3,10 +3,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::{Either, select};
-use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
+use sqlx::postgres::{PgListener, PgPool, PgPoolOptions};
 use sqlx::{Executor, Row};
 use tokio::time::{sleep, timeout};
 
+use super::limit::ConnectionLimit;
+use super::probe::{self, ConnectProbe};
 use super::server_health::{self, ServerHealth};
 use super::target_session::{self, TargetSessionAttrs};
 use crate::clock::jittered;
@@ -29,7 +31,10 @@ const IS_IN_RECOVERY: &str = "SELECT pg_is_in_recovery()";
 
 /// Opens the connections that listen.
 pub(super) struct Connector {
-    pub(super) options: PgConnectOptions,
+    /// The pool of all other connections.
+    pub(super) pool: PgPool,
+    pub(super) limit: Arc<ConnectionLimit>,
+    pub(super) probe: Arc<ConnectProbe>,
     pub(super) server_health: Arc<ServerHealth>,
     pub(super) target: TargetSessionAttrs,
 }
@@ -42,6 +47,7 @@ pub(super) struct Connector {
 /// - It reconnects with exponential backoff and jitter.
 /// - It publishes the changes of this process a second time.
 /// - It logs a loss once, and the recovery.
+/// - If the server has no slot for its connection, the pool gives one up.
 pub(super) async fn listen(connector: Arc<Connector>, feed: Arc<FeedTracker>) {
     let mut backoff = MIN_BACKOFF;
     loop {
@@ -51,7 +57,12 @@ pub(super) async fn listen(connector: Arc<Connector>, feed: Arc<FeedTracker>) {
                 feed.set_connected();
                 connector.receive(listener, &feed).await
             }
-            Err(error) => failure::message(&error),
+            Err(error) => {
+                if probe::has_no_slot(&error) {
+                    connector.give_up_connection().await;
+                }
+                failure::message(&error)
+            }
         };
         feed.set_lost(&cause);
         sleep(jittered(backoff)).await;
@@ -74,14 +85,26 @@ impl Connector {
                     target_session::prepare(connection, &server_health, target).await
                 })
             })
-            .connect_lazy_with(self.options.clone());
-        let listener = Box::pin(PgListener::connect_with(&pool));
+            .connect_lazy_with((*self.pool.connect_options()).clone());
+        let listener = self.probe.watch(Box::pin(PgListener::connect_with(&pool)));
         let mut listener = server_health::acquire(listener, drop).await?;
         listener.eager_reconnect(false);
         // A standby refuses to listen.
         let listening = timeout(KEEPALIVE_TIMEOUT, listener.listen(CHANNEL)).await;
         listening.map_err(|_| sqlx::Error::PoolTimedOut)??;
         Ok(listener)
+    }
+
+    /// Closes a connection of the pool, which uses one less for a while, unless it is the only one.
+    async fn give_up_connection(&self) {
+        if !self.limit.is_in_use() && self.pool.num_idle() == 0 {
+            return;
+        }
+        let is_withheld = self.limit.acquire().await.withhold();
+        if is_withheld && let Some(connection) = self.pool.try_acquire() {
+            // Its slot on the server is free in any case.
+            let _ = timeout(KEEPALIVE_TIMEOUT, connection.close()).await;
+        }
     }
 
     /// Publishes changes until the connection is lost, does not answer, or leads to a server that does

@@ -1,8 +1,10 @@
 mod backend;
 mod connection;
 mod dialect;
+mod limit;
 mod server_health;
 mod listen;
+mod probe;
 mod target_session;
 
 use std::future::ready;
@@ -12,7 +14,9 @@ use std::time::Duration;
 use sqlx::postgres::{PgPool, PgPoolOptions};
 
 use self::backend::Postgres;
+use self::limit::ConnectionLimit;
 use self::listen::Connector;
+use self::probe::ConnectProbe;
 use self::server_health::ServerHealth;
 use self::target_session::TargetSessionAttrs;
 use super::open_error::OpenStoreError;
@@ -36,6 +40,8 @@ use super::store::SqlStore;
 ///   answered is not retried, and its error reports that.
 /// - **Limits.** An index entry has a maximum size: names, subjects, roles, scopes and labels of more
 ///   than about 2,000 bytes are refused.
+/// - **Refusals.** If the server refuses connections, has no free slot or rejects the login, the error
+///   says so at once rather than after the deadline.
 /// - **Encryption.** Connections use TLS with the feature `rustls`, according to the URL's `sslmode`.
 ///
 /// Notifications contain digests, and every role that may connect to the database may listen to them.
@@ -84,14 +90,18 @@ use super::store::SqlStore;
 /// ```
 pub type PostgresStore = SqlStore<Postgres>;
 
-const MAX_CONNECTIONS: u32 = 10;
+const DEFAULT_CONNECTIONS: u32 = 10;
+
+/// The size of the pool. The store uses as many connections of it as it is set to.
+const MAX_CONNECTIONS: u32 = 1000;
 
 /// A connection that is older, or was idle for longer, is replaced when it is acquired.
 const MAX_AGE: Duration = Duration::from_secs(30 * 60);
 const MAX_IDLE: Duration = Duration::from_secs(10 * 60);
 
 impl PostgresStore {
-    /// Connects to a server by a URL, with up to 10 connections and one more that listens.
+    /// Connects to a server by a URL, with up to [10](Self::with_max_connections) connections and one more
+    /// that listens.
     ///
     /// The URL's parameter `target_session_attrs`, or else the environment variable
     /// `PGTARGETSESSIONATTRS`, selects the accepted servers: `any` (the default), `read-write`,
@@ -159,19 +169,45 @@ impl PostgresStore {
         Self::from_pool(pool, server_health, TargetSessionAttrs::Any, false).await
     }
 
+    /// Sets how many connections the store uses at a time, besides the one that listens: from 1 to
+    /// 1,000. The default is 10, or the maximum of [your own pool](Self::with_pool), which always
+    /// applies too.
+    ///
+    /// If the server has fewer free slots, operations wait for a connection that is in use. The store
+    /// tries to open more after 10 s.
+    ///
+    /// Applies to all clones of the store.
+    pub fn with_max_connections(self, connections: u32) -> Self {
+        let connections = connections.min(MAX_CONNECTIONS);
+        self.backend.limit.set_max(connections);
+        self
+    }
+
     async fn from_pool(
         pool: PgPool,
         server_health: Arc<ServerHealth>,
         target: TargetSessionAttrs,
         replaces_suspects: bool,
     ) -> Result<Self, OpenStoreError> {
+        let options = (*pool.connect_options()).clone();
+        let limit = if replaces_suspects {
+            DEFAULT_CONNECTIONS
+        } else {
+            pool.options().get_max_connections()
+        };
+        let limit = Arc::new(ConnectionLimit::new(limit));
+        let probe = Arc::new(ConnectProbe::new(options));
         let connector = Connector {
-            options: (*pool.connect_options()).clone(),
+            pool: pool.clone(),
+            limit: Arc::clone(&limit),
+            probe: Arc::clone(&probe),
             server_health: Arc::clone(&server_health),
             target,
         };
         let backend = Postgres {
             pool,
+            limit,
+            probe,
             server_health,
             connector: Arc::new(connector),
             replaces_suspects,
