@@ -22,6 +22,7 @@ mod failover_proxy;
 mod opening;
 mod database;
 mod plans;
+mod poolers;
 mod races;
 mod refusals;
 mod rules;
@@ -34,6 +35,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use libtest_mimic::{Arguments, Failed, Trial};
+use test_support::postgres::Pooler;
 
 use self::database::{Server, TestDatabase};
 
@@ -77,6 +79,16 @@ fn main() -> ExitCode {
     }
     for (name, test) in only_postgres() {
         trials.push(on_postgres(name, test, &server, ignored, &reason));
+    }
+    let pooler = Pooler::find().map(drop);
+    let no_pooler = match &pooler {
+        Err(reason) if !required => Some(format!("ignored: {reason}")),
+        _ => None,
+    };
+    for (name, test) in on_pgbouncer() {
+        let reason = no_pooler.as_deref().unwrap_or(&reason);
+        let ignored = ignored || no_pooler.is_some();
+        trials.push(on_postgres(name, test, &server, ignored, reason));
     }
     for (name, test) in long_on_postgres() {
         let trial = on_postgres(name, test, &server, ignored, &reason);
@@ -231,6 +243,10 @@ fn lifecycle() -> Vec<(&'static str, Test)> {
         };
     }
     tests::every_test!(on_database)
+}
+
+fn on_pgbouncer() -> Vec<(&'static str, Test)> {
+    tests!(poolers: pools_that_share_sessions_are_refused, pools_in_session_mode_work).into()
 }
 
 /// Run by `.ci/long`.

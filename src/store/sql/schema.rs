@@ -11,7 +11,7 @@ use super::backend::{Access, Backend, ConnectionOf};
 use super::open_error::OpenStoreError;
 use super::session::{self, Driver, NamedColumns, Session};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(60);
 

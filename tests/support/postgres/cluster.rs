@@ -16,7 +16,7 @@ pub(super) const CLUSTER_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(super) struct Cluster {
     binaries: PathBuf,
-    folder: PathBuf,
+    pub(super) folder: PathBuf,
     /// Kept while the server is stopped, so that it can start again on it.
     pub(super) port: ReservedPort,
     owner: Option<Owner>,
@@ -66,27 +66,12 @@ impl Cluster {
     }
 
     pub(super) fn start(&self) -> Result<(), String> {
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(self.folder.join("log"))
-            .map_err(|error| error.to_string())?;
-        // The shell reads until this process ends, for whatever reason.
-        let script = r#"exec 3<&0; "$@" </dev/null & server=$!
-            cat <&3 >/dev/null; kill -QUIT $server 2>/dev/null; wait $server"#;
-        let mut shell = self.as_owner("sh");
-        shell.args(["-c", script, "sh"]);
-        shell.arg(self.binaries.join("postgres"));
-        shell.arg("-D").arg(self.data());
-        shell.arg("-k").arg(&self.folder);
-        shell.args(["-h", "127.0.0.1", "-p", &self.port_number()]);
-        shell.args(["-N", "200"]);
-        let keeper = shell
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .map_err(|error| error.to_string())?;
+        let mut server = self.kept(&self.binaries.join("postgres"), "QUIT", "log")?;
+        server.arg("-D").arg(self.data());
+        server.arg("-k").arg(&self.folder);
+        server.args(["-h", "127.0.0.1", "-p", &self.port_number()]);
+        server.args(["-N", "200"]);
+        let keeper = server.spawn().map_err(|error| error.to_string())?;
         *self.keeper.lock().unwrap() = Some(keeper);
         let deadline = Instant::now() + CLUSTER_TIMEOUT;
         while !self.is_ready() {
@@ -97,6 +82,26 @@ impl Cluster {
             thread::sleep(Duration::from_millis(20));
         }
         Ok(())
+    }
+
+    /// A shell that runs a server, with a log in the folder, and sends it this signal when this
+    /// process ends.
+    pub(super) fn kept(&self, program: &Path, signal: &str, log: &str) -> Result<Command, String> {
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.folder.join(log))
+            .map_err(|error| error.to_string())?;
+        // The shell reads until this process ends, for whatever reason.
+        let script = r#"exec 3<&0; "$@" </dev/null & server=$!
+            cat <&3 >/dev/null; kill -$0 $server 2>/dev/null; wait $server"#;
+        let mut shell = self.as_owner("sh");
+        shell.args(["-c", script, signal]).arg(program);
+        shell
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(log);
+        Ok(shell)
     }
 
     fn is_ready(&self) -> bool {

@@ -13,9 +13,11 @@ use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection};
 
 mod cluster;
+mod pooler;
 mod replication;
 
 use self::cluster::Cluster;
+pub use self::pooler::Pooler;
 
 pub struct Postgres {
     /// Append `/<database>` for the URL of a database.

@@ -4,6 +4,7 @@ mod dialect;
 mod limit;
 mod server_health;
 mod listen;
+mod pooler;
 mod probe;
 mod target_session;
 
@@ -40,8 +41,11 @@ use super::store::SqlStore;
 ///   answered is not retried, and its error reports that.
 /// - **Limits.** An index entry has a maximum size: names, subjects, roles, scopes and labels of more
 ///   than about 2,000 bytes are refused.
-/// - **Refusals.** If the server refuses connections, has no free slot or rejects the login, the error
-///   says so at once rather than after the deadline.
+/// - **Refusals.** If the server refuses connections, has no free slot or rejects the login, operations
+///   fail with that reason after about 200 ms rather than at the deadline.
+/// - **Poolers.** A pooler in session mode works, such as `PgBouncer`. One that shares sessions between
+///   clients, as in transaction mode, is rejected when the store is opened: prepared statements and
+///   `LISTEN` do not work with it.
 /// - **Encryption.** Connections use TLS with the feature `rustls`, according to the URL's `sslmode`.
 ///
 /// Notifications contain digests, and every role that may connect to the database may listen to them.
@@ -92,7 +96,7 @@ pub type PostgresStore = SqlStore<Postgres>;
 
 const DEFAULT_CONNECTIONS: u32 = 10;
 
-/// The size of the pool. The store uses as many connections of it as it is set to.
+/// The size of the pool. The store uses as many of its connections as its limit allows.
 const MAX_CONNECTIONS: u32 = 1000;
 
 /// A connection that is older, or was idle for longer, is replaced when it is acquired.
@@ -101,7 +105,7 @@ const MAX_IDLE: Duration = Duration::from_secs(10 * 60);
 
 impl PostgresStore {
     /// Connects to a server by a URL, with up to [10](Self::with_max_connections) connections and one more
-    /// that listens.
+    /// that listens. Opens two more for a moment, to detect a pooler.
     ///
     /// The URL's parameter `target_session_attrs`, or else the environment variable
     /// `PGTARGETSESSIONATTRS`, selects the accepted servers: `any` (the default), `read-write`,
@@ -110,8 +114,8 @@ impl PostgresStore {
     ///
     /// # Errors
     ///
-    /// Returns an error if the URL is not valid or names several hosts, the server is unreachable or
-    /// not accepted, or the tables are of a newer release.
+    /// Returns an error if the URL is not valid or names several hosts, the server is unreachable, not
+    /// accepted or a pooler that shares sessions, or the tables are of a newer release.
     ///
     /// # Panics
     ///
@@ -159,7 +163,8 @@ impl PostgresStore {
     ///
     /// # Errors
     ///
-    /// Returns an error if the server is unreachable or the tables are of a newer release.
+    /// Returns an error if the server is unreachable or a pooler that shares sessions, or the tables are
+    /// of a newer release.
     ///
     /// # Panics
     ///
@@ -189,14 +194,14 @@ impl PostgresStore {
         target: TargetSessionAttrs,
         replaces_suspects: bool,
     ) -> Result<Self, OpenStoreError> {
-        let options = (*pool.connect_options()).clone();
+        pooler::check_sessions(&pool.connect_options()).await?;
         let limit = if replaces_suspects {
             DEFAULT_CONNECTIONS
         } else {
             pool.options().get_max_connections()
         };
         let limit = Arc::new(ConnectionLimit::new(limit));
-        let probe = Arc::new(ConnectProbe::new(options));
+        let probe = Arc::new(ConnectProbe::new(pool.clone()));
         let connector = Connector {
             pool: pool.clone(),
             limit: Arc::clone(&limit),

@@ -3,21 +3,21 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use futures::future::{Either, select};
-use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::postgres::{PgConnection, PgPool};
 use sqlx::{ConnectOptions, Connection};
 use tokio::sync::Mutex;
 use tokio::time::sleep;
 
 use crate::store::sql::failure;
 
-/// How long a pool may take for a connection until the server is asked why. A new connection takes
-/// less, as a rule.
+/// How long a pool may take for a connection before the server is probed. A new connection usually takes
+/// less.
 const PROBE_DELAY: Duration = Duration::from_millis(200);
 
 /// For how long callers share a refusal.
 const REFUSAL_TTL: Duration = Duration::from_millis(100);
 
-/// How often a server that accepts connections is asked again.
+/// How often a server that accepts connections is probed.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// `too_many_connections`: the server, the database or the role has no slot for another connection.
@@ -28,10 +28,10 @@ const NOT_READY: &str = "57P03";
 
 /// Finds out why a server refuses connections.
 ///
-/// sqlx's pool opens a refused connection again and again, until its timeout, and does not report the
-/// reason. This opens one beside the pool if that takes too long.
+/// sqlx's pool retries refused connections until its timeout, and then reports only the timeout. If
+/// acquiring a connection takes too long, this opens one beside the pool.
 pub(super) struct ConnectProbe {
-    options: PgConnectOptions,
+    pool: PgPool,
     last: Mutex<Option<Probed>>,
 }
 
@@ -49,9 +49,9 @@ struct Refusal {
 }
 
 impl ConnectProbe {
-    pub(super) fn new(options: PgConnectOptions) -> Self {
+    pub(super) fn new(pool: PgPool) -> Self {
         let last = Mutex::new(None);
-        Self { options, last }
+        Self { pool, last }
     }
 
     /// Acquires a connection from a pool.
@@ -89,12 +89,12 @@ impl ConnectProbe {
         {
             return probed.refusal.clone();
         }
-        let refusal = match self.options.connect().await {
+        let refusal = match self.pool.connect_options().connect().await {
             Ok(connection) => {
                 close(connection).await;
                 None
             }
-            // The pool reports all other errors by itself.
+            // The pool returns all other errors.
             Err(error) => Refusal::of(&error),
         };
         let at = Instant::now();
@@ -112,7 +112,7 @@ impl Probed {
 }
 
 impl Refusal {
-    /// Returns the refusal if sqlx's pool tries again after this error.
+    /// Returns the refusal if sqlx's pool retries after this error.
     fn of(error: &sqlx::Error) -> Option<Self> {
         let has_no_slot = has_code(error, NO_SLOT);
         let reason = match error {
@@ -144,6 +144,6 @@ fn has_code(error: &sqlx::Error, code: &str) -> bool {
 }
 
 async fn close(connection: PgConnection) {
-    // The server has accepted it, which is all there is to know.
+    // The server has accepted it, which is the result of the probe.
     let _ = connection.close().await;
 }

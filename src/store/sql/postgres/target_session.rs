@@ -91,7 +91,8 @@ pub(super) fn parse(
     if options.get_host().contains(',') {
         return Err(configuration(SEVERAL_HOSTS));
     }
-    Ok((options, target))
+    // No column is a floating-point number, and PgBouncer rejects the parameter.
+    Ok((options.extra_float_digits(None), target))
 }
 
 const SEVERAL_HOSTS: &str = "several hosts are not supported: use one name that follows the \

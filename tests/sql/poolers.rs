@@ -1,0 +1,110 @@
+//! Stores by a connection pooler, `PgBouncer`.
+
+use std::error::Error;
+use std::sync::Arc;
+
+use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions};
+use sqlx::{Connection, Executor};
+use test_support::postgres::{Pooler, Postgres};
+use tokio::task::JoinSet;
+use tower_service_token::registry::{ListRequest, TokenFilter};
+use tower_service_token::store::TokenChange;
+use tower_service_token::store::sql::{OpenStoreError, OpenStoreErrorKind, PostgresStore};
+
+use crate::database::{Changes, Server, Store, TestDatabase, at, minted, write};
+
+const REASON: &str = "the server shares sessions between clients, as PgBouncer does in transaction \
+     mode, which prepared statements and LISTEN do not work with: connect to PostgreSQL itself, or \
+     to a pool in session mode";
+
+/// A database of a server of this test's own.
+async fn private() -> (Arc<Postgres>, TestDatabase) {
+    let server = Arc::new(Postgres::private().unwrap());
+    let database = TestDatabase::postgres(Server(Arc::clone(&server)));
+    (server, database.create().await)
+}
+
+fn assert_refused(opened: Result<PostgresStore, OpenStoreError>, settings: &str) {
+    let error = opened.expect_err(settings);
+    assert_eq!(
+        error.kind(),
+        OpenStoreErrorKind::Configuration,
+        "{settings}"
+    );
+    assert_eq!(error.source().unwrap().to_string(), REASON, "{settings}");
+}
+
+pub(crate) async fn pools_that_share_sessions_are_refused(_: TestDatabase) {
+    let (server, database) = private().await;
+    let (_, url) = database.url();
+    for settings in [
+        "pool_mode = transaction",
+        "pool_mode = transaction\ndefault_pool_size = 1",
+        "pool_mode = transaction\nserver_round_robin = 1",
+        "pool_mode = transaction\nignore_startup_parameters = extra_float_digits",
+        "pool_mode = statement",
+    ] {
+        let pooler = Pooler::start(&server, settings).unwrap();
+        let url = pooler.url_of(url);
+        for busy in [0, 1, 2, 5] {
+            let others = clients(&url, busy).await;
+            // Prepared statements of an earlier start would have the names of the next one's.
+            for _ in 0..2 {
+                assert_refused(PostgresStore::connect(&url).await, settings);
+            }
+            let mut pool = PgPoolOptions::new();
+            pool = pool
+                .max_connections(2)
+                .idle_timeout(None)
+                .max_lifetime(None);
+            let options = (*PgPool::connect_lazy(&url).unwrap().connect_options()).clone();
+            let pool = pool.connect_lazy_with(options.extra_float_digits(None));
+            assert_refused(PostgresStore::with_pool(pool).await, settings);
+            drop(others);
+        }
+    }
+}
+
+/// Other clients of a pooler, which use its sessions until they are dropped.
+async fn clients(url: &str, count: usize) -> JoinSet<()> {
+    let mut clients = JoinSet::new();
+    let options = (*PgPool::connect_lazy(url).unwrap().connect_options()).clone();
+    for _ in 0..count {
+        let options = options.clone().extra_float_digits(None);
+        let mut connection = PgConnection::connect_with(&options).await.unwrap();
+        clients.spawn(async move { while connection.execute("SELECT 1").await.is_ok() {} });
+    }
+    clients
+}
+
+pub(crate) async fn pools_in_session_mode_work(_: TestDatabase) {
+    let (server, database) = private().await;
+    let (_, url) = database.url();
+    let pooler = Pooler::start(&server, "pool_mode = session").unwrap();
+    // The second one gets the sessions of the first, without its prepared statements.
+    for _ in 0..2 {
+        let store = PostgresStore::connect(&pooler.url_of(url)).await.unwrap();
+        let store = Store::Postgres(store);
+        let changes = Changes::of(&store);
+        changes.wait_for_everything().await;
+        let record = minted();
+        store.insert(&write(&record)).await.unwrap();
+        assert!(
+            store
+                .find_by_digest(record.digest())
+                .await
+                .unwrap()
+                .is_some()
+        );
+        let request = ListRequest::new(TokenFilter::new(), at(1));
+        assert!(!store.list(&request).await.unwrap().records.is_empty());
+        changes.take();
+        let direct = database.open().await;
+        direct.update(&write(&record)).await.unwrap();
+        let is_told =
+            |it: &TokenChange| matches!(it, TokenChange::Token { id, .. } if *id == record.id());
+        changes.until(is_told).await;
+        direct.close().await;
+        store.close().await;
+    }
+}
