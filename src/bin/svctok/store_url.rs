@@ -26,9 +26,18 @@ pub(crate) enum StoreUrl {
     File(PathBuf),
 }
 
+/// How a store in SQL is opened.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct StoreOptions {
+    pub(crate) audit_retention: AuditRetention,
+    /// How many connections to PostgreSQL are used at a time, if not as many as by default.
+    pub(crate) database_connections: Option<u32>,
+}
+
 /// How long a store in SQL keeps audit events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum AuditRetention {
+    #[default]
     Forever,
     For(Duration),
     /// Records no events. Existing events stay.
@@ -72,17 +81,14 @@ impl OpenedStore {
 impl StoreUrl {
     /// Opens the store to read it, or to serve it. A token file is reloaded when it changes. A missing
     /// SQLite file is created.
-    pub(crate) async fn open(
-        &self,
-        audit_retention: AuditRetention,
-    ) -> Result<OpenedStore, Failure> {
+    pub(crate) async fn open(&self, options: StoreOptions) -> Result<OpenedStore, Failure> {
         match self {
             Self::File(path) => {
                 let store = self.opened(FileStore::open(path))?;
                 Ok(OpenedStore::ReadOnly(Arc::new(store)))
             }
             store => {
-                let registry = store.open_registry(audit_retention).await;
+                let registry = store.open_registry(options).await;
                 registry.map(OpenedStore::Registry)
             }
         }
@@ -92,16 +98,19 @@ impl StoreUrl {
     /// is created with the first token. Changes record audit events, which only a service deletes.
     pub(crate) async fn open_registry(
         &self,
-        audit_retention: AuditRetention,
+        options: StoreOptions,
     ) -> Result<Arc<dyn StoreHandle>, Failure> {
         Ok(match self {
             Self::Sqlite(path) => {
                 let store = self.opened(SqliteStore::open(path).await)?;
-                Arc::new(with_audit_trail!(store, audit_retention))
+                Arc::new(with_audit_trail!(store, options.audit_retention))
             }
             Self::Postgres(url) => {
-                let store = self.opened(PostgresStore::connect(url).await)?;
-                Arc::new(with_audit_trail!(store, audit_retention))
+                let mut store = self.opened(PostgresStore::connect(url).await)?;
+                if let Some(connections) = options.database_connections {
+                    store = store.with_max_connections(connections);
+                }
+                Arc::new(with_audit_trail!(store, options.audit_retention))
             }
             Self::File(path) => Arc::new(self.opened(TokenFile::open(path))?),
         })

@@ -10,6 +10,7 @@ mod audit;
 mod authority;
 mod bootstrap;
 mod connections;
+mod database;
 mod descriptors;
 mod compatibility;
 #[cfg(target_os = "linux")]
@@ -135,6 +136,7 @@ fn on_sqlite() -> Vec<(&'static str, Test)> {
         bootstrap::store_of_revoked_tokens_is_not_empty,
         compatibility::serves_the_sts_tool,
         compatibility::serves_the_go_sdk,
+        database::database_connections_are_for_postgres,
         connections::longest_idle_connection_makes_room,
         connections::idle_http2_connections_make_room,
         connections::address_keeps_at_most_its_share,
@@ -218,6 +220,8 @@ fn on_a_full_disk() -> Vec<(&'static str, Test)> {
 
 fn on_a_private_postgres() -> Vec<(&'static str, Test)> {
     Vec::from(tests![
+        database::database_connections_limit_the_sessions,
+        database::refused_connections_are_logged_with_their_reason,
         readiness::readiness_follows_the_store,
         readiness::outage_is_logged_once_without_requests,
         readiness::read_only_server_makes_writes_unready,

@@ -50,6 +50,7 @@ pub(crate) async fn unreachable_database_is_named_without_its_password(fixture: 
             .contains(&format!("postgres://{address}/tokens")),
         "{ended:?}"
     );
+    assert!(ended.stderr.contains("Connection refused"), "{ended:?}");
     assert!(!ended.stderr.contains("hush"), "{ended:?}");
     assert!(
         fs::metadata(&file).is_err(),

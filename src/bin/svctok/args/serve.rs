@@ -9,7 +9,7 @@ use http::HeaderName;
 use tower_service_token::limits::{ClientAddressLayer, TrustedProxies};
 
 use super::value::duration;
-use crate::store_url::{AuditRetention, StoreUrl};
+use crate::store_url::{AuditRetention, StoreOptions, StoreUrl};
 
 /// A shorter retention is probably a wrong unit.
 const MIN_AUDIT_RETENTION: Duration = Duration::from_secs(60 * 60);
@@ -110,6 +110,12 @@ pub(crate) struct ServeArgs {
     #[arg(value_parser = audit_retention)]
     pub(crate) audit_retention: AuditRetention,
 
+    /// How many connections to a postgres:// store are used at a time, besides the one that receives
+    /// changes. Fewer free slots on the server are no error [default: 10]
+    #[arg(long, env = "SVCTOK_DATABASE_CONNECTIONS", value_name = "NUMBER")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) database_connections: Option<u32>,
+
     /// How long requests may take to finish after SIGTERM or SIGINT. A stop takes up to 9 s more
     #[arg(long, env = "SVCTOK_SHUTDOWN_TIMEOUT", value_name = "DURATION")]
     #[arg(default_value = "20s", value_parser = duration)]
@@ -147,6 +153,14 @@ impl ServeArgs {
         ClientAddressLayer::new()
             .with_trusted_proxies(self.trusted_proxies())
             .with_header(self.client_address_header.clone())
+    }
+
+    /// Returns how the store is opened.
+    pub(crate) fn store_options(&self) -> StoreOptions {
+        StoreOptions {
+            audit_retention: self.audit_retention,
+            database_connections: self.database_connections,
+        }
     }
 
     /// Returns whether a flag concerns the administrator token.

@@ -11,7 +11,7 @@ use crate::args::VerifyArgs;
 use crate::failure::{Failure, FailureKind, OrFail};
 use crate::output::{Format, note, success};
 use crate::secret::SecretText;
-use crate::store_url::{AuditRetention, StoreUrl};
+use crate::store_url::{StoreOptions, StoreUrl};
 use crate::target::Target;
 use crate::token_input;
 use crate::tokens::{Conditions, ServerTokens, require_file};
@@ -39,7 +39,7 @@ pub(super) async fn run(args: VerifyArgs, output: Format) -> Result<(), Failure>
 async fn verify_in_store(url: &StoreUrl, token: &SecretText) -> Result<TokenInfo, Failure> {
     require_file(url)?;
     let credential = Credential::new(token.as_presented_token()?);
-    let store = url.open_registry(AuditRetention::Forever).await?;
+    let store = url.open_registry(StoreOptions::default()).await?;
     let found = store.find(&credential).await;
     if let Err(error) = store.close().await {
         note(format_args!("cannot close the store: {error}"));

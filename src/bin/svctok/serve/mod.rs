@@ -142,11 +142,16 @@ async fn open(args: &ServeArgs) -> Result<Backend, Failure> {
             "a file: store cannot mint tokens: leave out --bootstrap and --bootstrap-token-file",
         ));
     }
+    if !matches!(url, StoreUrl::Postgres(_)) && args.database_connections.is_some() {
+        return Err(Failure::usage(
+            "--database-connections is for a postgres:// store",
+        ));
+    }
     let marker = match &url {
         StoreUrl::Sqlite(path) => Some(first_start::check_not_lost(path, args.bootstrap)?),
         _ => None,
     };
-    let store = url.open(args.audit_retention).await?;
+    let store = url.open(args.store_options()).await?;
     if let StoreUrl::Sqlite(path) = &url {
         permissions::warn_about_database(path);
     }

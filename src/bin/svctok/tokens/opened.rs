@@ -22,7 +22,7 @@ use crate::failure::{Failure, FailureKind};
 use crate::marker::Marker;
 use crate::output::note;
 use crate::store_handle::StoreHandle;
-use crate::store_url::{AuditRetention, StoreUrl};
+use crate::store_url::{StoreOptions, StoreUrl};
 use crate::target::Target;
 use crate::token_input;
 
@@ -84,7 +84,7 @@ impl Tokens {
         if conditions.if_missing == IfMissing::Fail {
             require_file(url)?;
         }
-        let store = url.open_registry(AuditRetention::Forever).await?;
+        let store = url.open_registry(StoreOptions::default()).await?;
         let registry: Arc<dyn TokenRegistry> = store.clone();
         let mut tokens = ServiceTokens::new(registry).acting_as(user());
         if let Some(revision) = conditions.if_revision {
