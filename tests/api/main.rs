@@ -5,12 +5,14 @@
 //! 3. [`stackstate`] and [`pipeops`]: what the existing clients send, and
 //!    [the lists](dialect_lists) that both answer with.
 //! 4. [Limits](limits): what unknown tokens cost their sender.
-//! 5. [Escalation](escalation): no steps give a holder more than was granted.
+//! 5. [The end of time](end_of_time), the same in every API.
+//! 6. [Escalation](escalation): no steps give a holder more than was granted.
 
 #[cfg(feature = "testing")]
 mod dialect_lists;
 #[cfg(feature = "testing")]
 mod endpoints;
+mod end_of_time;
 mod escalation;
 #[cfg(feature = "testing")]
 mod limits;

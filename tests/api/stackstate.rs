@@ -7,8 +7,12 @@ use serde_json::{Value, json};
 use tests::api_fixture::{ApiFixture, ApiResponse};
 use tower_service_token::MemoryStore;
 use tower_service_token::api::stackstate::StackStateApi;
+use tower_service_token::digest::TokenDigest;
+use tower_service_token::lifecycle::NewToken;
 use tower_service_token::registry::TokenRegistry;
+use tower_service_token::store::{TokenRecord, TokenState};
 use tower_service_token::testing::{Fault, FaultyStore};
+use tower_service_token::token::TokenId;
 
 /// 2027-01-15T08:00:00Z
 const NOW: i64 = 1_800_000_000_000;
@@ -18,6 +22,7 @@ const TODAY: i64 = 1_799_971_200_000;
 
 struct Server {
     managed: ApiFixture,
+    store: MemoryStore,
     app: Router,
 }
 
@@ -57,10 +62,11 @@ impl Server {
     }
 
     async fn over(callers: MemoryStore, store: impl TokenRegistry) -> Self {
-        let managed = ApiFixture::new(callers, store).await;
+        let managed = ApiFixture::new(callers.clone(), store).await;
         let api = StackStateApi::new(managed.tokens.clone(), managed.layer.clone());
         Self {
             managed,
+            store: callers,
             app: Router::new().nest("/api", api.into_router()),
         }
     }
@@ -348,4 +354,108 @@ async fn store_failures_are_outages() {
         answer.assert_failed(503, "ServiceUnavailableError");
         assert!(answer.headers.contains_key("retry-after"));
     }
+}
+
+/// The number by which the tool knows a token: jq and JavaScript round longer ones, and the table of
+/// the tool cuts them.
+fn number(record: &TokenRecord) -> i64 {
+    record.id().as_i64() % 10_000_000_000_000
+}
+
+#[tokio::test]
+async fn ids_have_at_most_13_digits() {
+    let server = Server::new().await;
+    let tokens = &server.managed.tokens;
+    let mut records = Vec::new();
+    for index in 0..50 {
+        let new = NewToken::new(format!("t{index}"));
+        records.push(tokens.create(new).await.unwrap().record().clone());
+    }
+    let once = NewToken::new("once").with_idempotency_key("a");
+    records.push(tokens.create(once).await.unwrap().record().clone());
+    let imported = tokens.import(NewToken::new("imported"), TokenDigest::of("x"));
+    records.push(imported.await.unwrap());
+    for record in records {
+        let id = server.listed(record.name()).await.unwrap()["id"].clone();
+        assert_eq!(id, number(&record), "{record:?}");
+        assert!(id.to_string().len() <= 13);
+        let path = format!("DELETE security/tokens/{id}");
+        assert_eq!(server.call(&path, "").await.status, 204);
+        let found = tokens.get(record.id()).await.unwrap();
+        assert_eq!(found.state(), TokenState::Revoked);
+        server
+            .call(&path, "")
+            .await
+            .assert_failed(404, "NotFoundError");
+    }
+}
+
+/// What scripts kept from before.
+#[tokio::test]
+async fn deletes_by_the_ids_of_earlier_releases() {
+    let server = Server::new().await;
+    let id = TokenId::from_i64(107_484_341_630_693).unwrap();
+    let record = TokenRecord::new(id, TokenDigest::of("old")).with_name("old");
+    server.store.insert(record).unwrap();
+    assert_eq!(
+        server.listed("old").await.unwrap()["id"],
+        7_484_341_630_693_i64
+    );
+    for none in ["107484341630692", "10107484341630693", "7484341630692"] {
+        let answer = server
+            .call(&format!("DELETE security/tokens/{none}"), "")
+            .await;
+        answer.assert_failed(404, "NotFoundError");
+    }
+    let answer = server
+        .call("DELETE security/tokens/107484341630693", "")
+        .await;
+    assert_eq!(answer.status, 204, "{answer:?}");
+    assert_eq!(server.listed("old").await, None);
+}
+
+/// Two tokens of an earlier release may have the same number.
+#[tokio::test]
+async fn ambiguous_ids_delete_nothing() {
+    let server = Server::new().await;
+    for (id, name) in [
+        (5, "a"),
+        (10_000_000_000_005, "b"),
+        (20_000_000_000_005, "c"),
+    ] {
+        let id = TokenId::from_i64(id).unwrap();
+        let record = TokenRecord::new(id, TokenDigest::of(name)).with_name(name);
+        server.store.insert(record).unwrap();
+    }
+    for _ in 0..2 {
+        let answer = server.call("DELETE security/tokens/5", "").await;
+        answer.assert_failed(409, "ConflictError");
+        let message = answer.json()["message"].as_str().unwrap().to_owned();
+        assert!(message.contains("several tokens"), "{message}");
+        assert!(server.listed("a").await.is_some() && server.listed("b").await.is_some());
+    }
+    // The whole number names one of them.
+    for id in ["10000000000005", "20000000000005"] {
+        let answer = server
+            .call(&format!("DELETE security/tokens/{id}"), "")
+            .await;
+        assert_eq!(answer.status, 204, "{answer:?}");
+    }
+    // The revoked ones no longer count.
+    assert_eq!(
+        server.call("DELETE security/tokens/5", "").await.status,
+        204
+    );
+    assert_eq!(server.listed("a").await, None);
+}
+
+#[tokio::test]
+async fn roles_are_trimmed() {
+    let server = Server::new().await;
+    // As the tool sends it, for `--roles 'viewer, admin'`.
+    let body = r#"{"name":"ci","roles":["viewer"," admin"],"dedicatedSubject":""}"#;
+    let answer = server.call("POST security/tokens", body).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let listed = server.listed("ci").await.unwrap();
+    assert_eq!(listed["roles"], json!(["viewer", "admin"]));
 }

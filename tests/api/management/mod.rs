@@ -1,6 +1,7 @@
 //! The management API, call by call.
 
 mod access;
+mod conditions;
 mod operations;
 mod costs;
 mod document;
@@ -9,6 +10,8 @@ mod failures;
 mod fields;
 mod idempotency;
 mod lists;
+mod rotations;
+mod texts;
 
 use std::ops::Deref;
 use std::time::Duration;

@@ -1,0 +1,257 @@
+//! Expiries at the end of the year 9999 and beyond, in every API.
+
+use axum::Router;
+use serde_json::{Value, json};
+use tests::api_fixture::{ApiFixture, ApiResponse};
+use tower_service_token::MemoryStore;
+use tower_service_token::api::management::ManagementApi;
+use tower_service_token::api::pipeops::PipeOpsApi;
+use tower_service_token::api::stackstate::StackStateApi;
+
+/// 9999-12-31T00:00:00Z
+const LAST_DAY: i64 = 253_402_214_400_000;
+const HALF_DAY: i64 = 43_200_000;
+/// The last second that RFC 3339 has.
+const LAST_SECOND: &str = "9999-12-31T23:59:59Z";
+
+struct Server {
+    managed: ApiFixture,
+    app: Router,
+}
+
+impl Server {
+    async fn new() -> Self {
+        let store = MemoryStore::new();
+        let managed = ApiFixture::new(store.clone(), store).await;
+        let (tokens, layer) = (managed.tokens.clone(), managed.layer.clone());
+        let stackstate = StackStateApi::new(tokens.clone(), layer.clone());
+        let pipeops = PipeOpsApi::new(tokens.clone(), layer.clone());
+        let app = Router::new()
+            .merge(ManagementApi::new(tokens, layer).into_router())
+            .merge(pipeops.into_router())
+            .nest("/api", stackstate.into_router());
+        Self { managed, app }
+    }
+
+    async fn call(&self, call: &str, body: impl Into<Option<Value>>) -> ApiResponse {
+        let secret = self.managed.admin.expose_secret();
+        let body = body.into().map(|body| body.to_string()).unwrap_or_default();
+        let headers = |request: http::request::Builder| {
+            let request = match call.contains("/api/v1/") {
+                true => request.header("authorization", format!("Bearer {secret}")),
+                false => request.header("x-api-key", secret),
+            };
+            match body.is_empty() {
+                true => request,
+                false => request.header("content-type", "application/json"),
+            }
+        };
+        ApiResponse::send(&self.app, call, headers, &body).await
+    }
+
+    /// The expiry of the token `name`, as each of the APIs shows it.
+    async fn assert_ends_with_time(&self, name: &str) {
+        let list = self
+            .call(&format!("GET /service-tokens?name={name}"), None)
+            .await
+            .json();
+        let token = &list["service_tokens"][0];
+        assert_eq!(token["expires_at"], LAST_SECOND, "{name}");
+        let id = token["id"].as_str().unwrap();
+        let path = format!("/api/v1/service-account-tokens/{id}");
+        let found = self.call(&format!("GET {path}"), None).await.json();
+        assert_eq!(found["data"]["token"]["expires_at"], LAST_SECOND, "{name}");
+        let list = self.call("GET /api/security/tokens", None).await.json();
+        let list = list.as_array().unwrap().iter();
+        let mut named = list.filter(|token| token["name"] == name);
+        let expiration = &named.next().unwrap()["expiration"];
+        assert_eq!(*expiration, LAST_DAY + HALF_DAY, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn the_end_of_time_is_its_last_day() {
+    let server = Server::new().await;
+    for (index, member) in [
+        json!({ "expires_at": "9999-12-31" }),
+        json!({ "expires_at": LAST_SECOND }),
+        json!({ "expires_at": "9999-12-31T23:59:59.999999999Z" }),
+        json!({ "expires_at": "9999-12-31t23:59:60z" }),
+        json!({ "expires_at": "9999-12-31T23:59:59-12:00" }),
+        json!({ "expires_in": "9000y" }),
+        json!({ "expires_in": "P9999Y" }),
+        json!({ "expires_in": "99999y" }),
+        json!({ "expires_in": "100000000d" }),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        for (api, path) in [
+            ("m", "/service-tokens"),
+            ("p", "/api/v1/service-account-tokens"),
+        ] {
+            let name = format!("{api}{index}");
+            let mut body = member.clone();
+            body["name"] = json!(name);
+            let answer = server.call(&format!("POST {path}"), body.clone()).await;
+            assert_eq!(answer.status, 201, "{body}: {answer:?}");
+            server.assert_ends_with_time(&name).await;
+        }
+    }
+    for (index, millis) in [
+        LAST_DAY,
+        LAST_DAY + 86_399_000,
+        LAST_DAY + 86_400_000,
+        i64::MAX,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let name = format!("s{index}");
+        let body = json!({
+            "name": name, "roles": [], "dedicatedSubject": "", "expiryDate": millis,
+        });
+        let answer = server.call("POST /api/security/tokens", body).await;
+        assert_eq!(answer.status, 200, "{millis}: {answer:?}");
+        assert_eq!(answer.json()["expiration"], LAST_DAY + HALF_DAY);
+        server.assert_ends_with_time(&name).await;
+    }
+}
+
+#[tokio::test]
+async fn the_end_of_time_round_trips() {
+    let server = Server::new().await;
+    let body = json!({ "name": "x", "expires_at": "9999-12-31" });
+    let created = server.call("POST /service-tokens", body).await.json();
+    let id = created["service_token"]["id"].as_str().unwrap();
+    let tag = async || {
+        let found = server
+            .call(&format!("GET /service-tokens/{id}"), None)
+            .await;
+        found.headers["etag"].clone()
+    };
+    let before = tag().await;
+    let patch = json!({ "expires_at": created["service_token"]["expires_at"] });
+    let patched = server
+        .call(&format!("PATCH /service-tokens/{id}"), patch)
+        .await;
+    assert_eq!(patched.status, 200, "{patched:?}");
+    assert_eq!(tag().await, before);
+}
+
+/// The last day minus one, and the last time that some libraries can tell.
+#[tokio::test]
+async fn times_just_before_the_end_are_exact() {
+    let server = Server::new().await;
+    for (given, shown) in [
+        ("9999-12-29", "9999-12-30T00:00:00Z"),
+        ("9999-12-30", "9999-12-31T00:00:00Z"),
+        ("9999-12-30T22:00:01Z", "9999-12-30T22:00:01Z"),
+        ("9999-12-31T12:00:00.5Z", "9999-12-31T12:00:00.5Z"),
+        ("9999-12-31T12:00:00+01:00", "9999-12-31T11:00:00Z"),
+    ] {
+        let body = json!({ "name": "x", "expires_at": given });
+        let answer = server.call("POST /service-tokens", body).await;
+        assert_eq!(answer.status, 201, "{given}: {answer:?}");
+        assert_eq!(
+            answer.json()["service_token"]["expires_at"],
+            shown,
+            "{given}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn filters_and_starts_know_the_end_of_time() {
+    let server = Server::new().await;
+    for (name, expires_at) in [("early", "2199-12-31"), ("last", "9999-12-31")] {
+        let body = json!({ "name": name, "expires_at": expires_at });
+        server.call("POST /service-tokens", body).await;
+    }
+    for time in [
+        LAST_SECOND,
+        "9999-12-31T23:59:60Z",
+        "9999-12-31T23:59:59%2B00:00",
+    ] {
+        let call = format!("GET /service-tokens?expires_before={time}");
+        let answer = server.call(&call, None).await;
+        assert_eq!(answer.status, 200, "{time}: {answer:?}");
+        let list = answer.json();
+        let tokens = list["service_tokens"].as_array().unwrap().iter();
+        let names: Vec<_> = tokens.map(|it| it["name"].as_str().unwrap()).collect();
+        assert_eq!(names, ["early"], "{time}");
+        let call = format!("GET /service-tokens?last_used_before={time}");
+        let list = server.call(&call, None).await.json();
+        assert_eq!(list["service_tokens"].as_array().unwrap().len(), 3);
+        let body = json!({ "dry_run": true, "filter": { "expires_before": LAST_SECOND } });
+        let preview = server
+            .call("POST /service-tokens/revoke", body)
+            .await
+            .json();
+        assert_eq!(preview["count"], 1, "{preview}");
+    }
+    let body = json!({ "name": "x", "not_before": "9999-12-31T00:00:00Z" });
+    let answer = server.call("POST /service-tokens", body).await;
+    assert_eq!(answer.status, 201, "{answer:?}");
+    let shown = answer.json()["service_token"]["not_before"].clone();
+    assert_eq!(shown, "9999-12-31T00:00:00Z");
+}
+
+/// A refused expiry has the same text everywhere.
+#[tokio::test]
+async fn refusals_have_one_text() {
+    let server = Server::new().await;
+    for given in [
+        "2020-01-01",
+        "2027-02-30",
+        "9999-12-32",
+        "10000-01-01",
+        "soon",
+    ] {
+        let body = json!({ "name": "x", "expires_at": given });
+        let problem = server
+            .call("POST /service-tokens", body.clone())
+            .await
+            .json();
+        assert_eq!(problem["errors"][0]["pointer"], "/expires_at", "{given}");
+        let detail = problem["errors"][0]["detail"].as_str().unwrap().to_owned();
+        let path = "POST /api/v1/service-account-tokens";
+        let message = server.call(path, body).await.json()["message"].clone();
+        assert!(message.as_str().unwrap().ends_with(&detail), "{message}");
+    }
+    let body = json!({ "name": "x", "expires_at": "2020-01-01" });
+    let problem = server.call("POST /service-tokens", body).await.json();
+    let past = problem["errors"][0]["detail"].clone();
+    for millis in [1, -1, 0, i64::MIN] {
+        let body = json!({
+            "name": "x", "roles": [], "dedicatedSubject": "", "expiryDate": millis,
+        });
+        let answer = server.call("POST /api/security/tokens", body).await;
+        assert_eq!(answer.status, 400, "{answer:?}");
+        assert_eq!(answer.json()["message"], past, "{millis}");
+    }
+    let unreadable = "GET /service-tokens?expires_before=2027-02-30T00:00:00Z";
+    let answer = server.call(unreadable, None).await;
+    assert_eq!(answer.status, 400, "{answer:?}");
+}
+
+/// The day that was typed, and not the next one.
+#[tokio::test]
+async fn pipeops_shows_a_date_as_its_last_second() {
+    let server = Server::new().await;
+    let path = "/api/v1/service-account-tokens";
+    for (given, shown) in [
+        ("2027-01-31", "2027-01-31T23:59:59Z"),
+        ("2028-02-29", "2028-02-29T23:59:59Z"),
+        ("2027-01-31T12:00:00Z", "2027-01-31T12:00:00Z"),
+        ("2027-01-31T23:59:59Z", "2027-01-31T23:59:59Z"),
+    ] {
+        let body = json!({ "name": "x", "expires_at": given });
+        let created = server.call(&format!("POST {path}"), body).await.json();
+        let token = &created["data"]["token"];
+        assert_eq!(token["expires_at"], shown, "{given}");
+        let id = token["uuid"].as_str().unwrap();
+        let found = server.call(&format!("GET {path}/{id}"), None).await.json();
+        assert_eq!(found["data"]["token"]["expires_at"], shown);
+    }
+}

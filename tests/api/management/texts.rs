@@ -1,0 +1,233 @@
+//! Which characters the texts of a token may have.
+
+use serde_json::{Value, json};
+use tower_service_token::MemoryStore;
+use tower_service_token::digest::TokenDigest;
+use tower_service_token::store::TokenRecord;
+use tower_service_token::token::TokenFormat;
+
+use crate::management::{ManagementAnswer, Server};
+
+/// Control characters, direction controls, and characters that are not visible.
+const INVISIBLE: [char; 30] = [
+    '\0',
+    '\u{1}',
+    '\t',
+    '\n',
+    '\r',
+    '\u{1b}',
+    '\u{7f}',
+    '\u{80}',
+    '\u{85}',
+    '\u{9f}',
+    '\u{ad}',
+    '\u{61c}',
+    '\u{180e}',
+    '\u{200b}',
+    '\u{200e}',
+    '\u{200f}',
+    '\u{2028}',
+    '\u{2029}',
+    '\u{202a}',
+    '\u{202e}',
+    '\u{2060}',
+    '\u{2064}',
+    '\u{2066}',
+    '\u{2069}',
+    '\u{206f}',
+    '\u{feff}',
+    '\u{fff9}',
+    '\u{fffb}',
+    '\u{e0001}',
+    '\u{e0041}',
+];
+
+/// Words of Persian and an emoji have joiners within.
+const JOINED: [&str; 2] = ["می\u{200c}خواهم", "👩\u{200d}💻"];
+
+/// Bodies with this text in each place that takes a line, and the pointer to it.
+fn with_line(text: &str) -> Vec<(Value, &'static str)> {
+    vec![
+        (json!({ "name": text }), "/name"),
+        (json!({ "name": "x", "subject": text }), "/subject"),
+        (json!({ "name": "x", "roles": ["r", text] }), "/roles/1"),
+        (json!({ "name": "x", "labels": { "k": text } }), "/labels/k"),
+    ]
+}
+
+#[tokio::test]
+async fn lines_have_no_invisible_characters() {
+    let server = Server::new().await;
+    for char in INVISIBLE {
+        let text = format!("a{char}b");
+        for (body, pointer) in with_line(&text) {
+            let answer = server.call("POST ", body.clone()).await;
+            assert_eq!(answer.pointers(), [pointer], "{body}");
+        }
+        let label = json!({ "name": "x", "labels": { &*text: "v" } });
+        let answer = server.call("POST ", label).await;
+        assert_eq!(answer.pointers(), [format!("/labels/{text}")]);
+        let scope = json!({ "name": "x", "scopes": [text] });
+        assert_eq!(server.call("POST ", scope).await.pointers(), ["/scopes/0"]);
+    }
+    for text in JOINED {
+        for (body, _) in with_line(text) {
+            let answer = server.call("POST ", body.clone()).await;
+            assert_eq!(answer.status, 201, "{body}: {answer:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn updates_have_the_same_rules() {
+    let server = Server::new().await;
+    let (id, _) = server.create(json!({ "name": "ci" })).await;
+    for char in ['\0', '\u{202e}', '\u{200b}'] {
+        for (mut body, pointer) in with_line(&format!("a{char}b")) {
+            body["name"] = match pointer {
+                "/name" => body["name"].take(),
+                _ => json!("x"),
+            };
+            let answer = server.call(&format!("PATCH /{id}"), body).await;
+            assert_eq!(answer.pointers(), [pointer]);
+        }
+        let body = json!({ "description": format!("a{char}b") });
+        let answer = server.call(&format!("PATCH /{id}"), body).await;
+        let is_control = char == '\0';
+        assert_eq!(
+            answer.status,
+            if is_control { 422 } else { 200 },
+            "{char:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn descriptions_have_lines_and_tabs_but_no_other_control_characters() {
+    let server = Server::new().await;
+    for text in [
+        "two\nlines",
+        "two\r\nlines",
+        "a\ttab",
+        "\u{202b}right to left",
+        JOINED[0],
+    ] {
+        let body = json!({ "name": "x", "description": text });
+        let answer = server.call("POST ", body).await;
+        assert_eq!(answer.status, 201, "{text:?}: {answer:?}");
+        assert_eq!(answer.json()["service_token"]["description"], text);
+    }
+    for text in [
+        "\0",
+        "a\0b",
+        "\u{1b}[31mred",
+        "over\rwritten",
+        "\u{7f}",
+        "\u{85}",
+        "\u{9b}31m",
+    ] {
+        let body = json!({ "name": "x", "description": text });
+        let answer = server.call("POST ", body).await;
+        assert_eq!(answer.pointers(), ["/description"], "{text:?}");
+    }
+}
+
+#[tokio::test]
+async fn names_of_spaces_alone_are_empty() {
+    let server = Server::new().await;
+    let empty = server.call("POST ", json!({ "name": "" })).await.json();
+    for blank in [" ", "   ", "\u{a0}", "\u{3000} "] {
+        let answer = server.call("POST ", json!({ "name": blank })).await;
+        assert_eq!(answer.pointers(), ["/name"], "{blank:?}");
+        assert_eq!(answer.json()["errors"], empty["errors"], "{blank:?}");
+    }
+    let body = json!({ "name": "x", "subject": "  " });
+    assert_eq!(server.call("POST ", body).await.pointers(), ["/subject"]);
+    let body = json!({ "name": "x", "roles": [" "], "scopes": ["\t"] });
+    let mut pointers = server.call("POST ", body).await.pointers();
+    pointers.sort();
+    assert_eq!(pointers, ["/roles/0", "/scopes/0"]);
+}
+
+#[tokio::test]
+async fn roles_and_scopes_are_trimmed() {
+    let server = Server::new().await;
+    let body = json!({
+        "name": "ci", "roles": [" admin", "viewer ", "admin"], "scopes": ["\ta:b\n", " c:d "],
+    });
+    let created = server.call("POST ", body).await;
+    assert_eq!(created.status, 201, "{created:?}");
+    let shown = created.json()["service_token"].clone();
+    assert_eq!(shown["roles"], json!(["admin", "viewer"]));
+    assert_eq!(shown["scopes"], json!(["a:b", "c:d"]));
+    let id = shown["id"].as_str().unwrap();
+    let patch = json!({ "roles": ["a "], "scopes": [" e:f"] });
+    let changed = server.call(&format!("PATCH /{id}"), patch).await.json();
+    assert_eq!(changed["roles"], json!(["a"]));
+    assert_eq!(changed["scopes"], json!(["e:f"]));
+}
+
+/// A record from before the rules.
+fn old_record() -> TokenRecord {
+    let token = TokenFormat::default().mint().unwrap();
+    TokenRecord::new(token.id(), TokenDigest::of(token.expose_secret()))
+        .with_name("of\u{202e}old ")
+        .with_subject("a\u{200b}b")
+        .with_description("a\u{1b}b")
+        .with_roles([" admin", "admin", "r\u{200b}"])
+        .with_label("k\u{202e}", "v\u{200b}")
+        .with_expires_at(std::time::SystemTime::UNIX_EPOCH)
+}
+
+#[tokio::test]
+async fn old_records_stay_editable() {
+    let store = MemoryStore::new();
+    let record = old_record();
+    store.insert(record.clone()).unwrap();
+    let server = Server::over(store.clone(), store).await;
+    let id = record.id();
+    let shown = server.call(&format!("GET /{id}"), None).await.json();
+    let patch = async |patch: Value| server.call(&format!("PATCH /{id}"), patch).await;
+
+    let changed = patch(json!({ "labels": { "team": "x" } })).await;
+    assert_eq!(changed.status, 200, "{changed:?}");
+    assert_eq!(changed.json()["name"], shown["name"]);
+    // What a client sends that read the token and changes one field.
+    let mut whole = json!({});
+    for field in [
+        "name",
+        "subject",
+        "description",
+        "roles",
+        "scopes",
+        "labels",
+        "expires_at",
+    ] {
+        whole[field] = shown[field].clone();
+    }
+    whole["roles"].as_array_mut().unwrap().push(json!(" new "));
+    let changed = patch(whole.clone()).await;
+    assert_eq!(changed.status, 200, "{changed:?}");
+    let changed = changed.json();
+    let roles = json!([" admin", "admin", "r\u{200b}", "new"]);
+    let sorted = |roles: &Value| {
+        let roles = roles.as_array().unwrap().iter();
+        let mut roles: Vec<_> = roles.map(|it| it.as_str().unwrap().to_owned()).collect();
+        roles.sort();
+        roles
+    };
+    assert_eq!(sorted(&changed["roles"]), sorted(&roles));
+    for field in ["name", "subject", "description", "expires_at"] {
+        assert_eq!(changed[field], shown[field]);
+    }
+    whole["name"] = json!("of\u{202e}new");
+    assert_eq!(patch(whole).await.pointers(), ["/name"]);
+    let valued = json!({ "labels": { "k\u{202e}": "w" } });
+    assert_eq!(patch(valued).await.pointers(), ["/labels/k\u{202e}"]);
+    for call in ["POST /{id}/disable", "POST /{id}/enable", "DELETE /{id}"] {
+        let answer = server
+            .call(&call.replace("{id}", &id.to_string()), None)
+            .await;
+        assert!(answer.status < 300, "{answer:?}");
+    }
+}
