@@ -1,6 +1,7 @@
-//! Databases and token files that the commit bf60f67 wrote, the last one before writes had an
-//! authority. Its `svctok` created the tokens in `fixtures/`: an administrator, a deployer, one
-//! rotated with a grace of a hundred years (none in the file), one disabled and one revoked.
+//! Databases and token files of earlier releases: of the commit bf60f67, the last one before writes
+//! had an authority, and of ba5acd0, the last one of schema version 2. Their `svctok` created the
+//! tokens in `fixtures/`: an administrator, a deployer, one rotated with a grace of a hundred years
+//! (none in the file), one disabled and one revoked.
 
 use std::fs;
 use std::time::Duration;
@@ -23,7 +24,27 @@ struct Secrets {
     revoked: &'static str,
 }
 
-const SQLITE: Secrets = Secrets {
+/// What a release left.
+struct Release {
+    sqlite: (&'static [u8], Secrets),
+    postgres: (&'static str, Secrets),
+    creator: &'static str,
+}
+
+const BF60F67: Release = Release {
+    sqlite: (include_bytes!("fixtures/bf60f67.db"), SQLITE_1),
+    postgres: (include_str!("fixtures/bf60f67.sql"), POSTGRES_1),
+    // The names of actors had no kind then.
+    creator: "operator",
+};
+
+const BA5ACD0: Release = Release {
+    sqlite: (include_bytes!("fixtures/ba5acd0.db"), SQLITE_2),
+    postgres: (include_str!("fixtures/ba5acd0.sql"), POSTGRES_2),
+    creator: "operator:operator",
+};
+
+const SQLITE_1: Secrets = Secrets {
     admin: "svctok-7lJDDGqAFI_FX75FKpHAU8fX43WAixJtG893NdJFR",
     deployer: "svctok-aitpRa1AtZ_b5I0uFuNbhLz4ByFTGKJQN6X3BIpA6",
     before_rotation: "svctok-GuZzeBNDpJ_PsaUeUlNGp90AXoXPPhd5NRM1YPUeg",
@@ -32,13 +53,31 @@ const SQLITE: Secrets = Secrets {
     revoked: "svctok-8t1y1kXbtR_OYK0IMKiledNSCU55xHWWG7O0Mwaw9",
 };
 
-const POSTGRES: Secrets = Secrets {
+const POSTGRES_1: Secrets = Secrets {
     admin: "svctok-A08Obf0ZxM_LFXJZm3lOWuFZH41QcNjS3Uh0Vmjdk",
     deployer: "svctok-eFxgGV29Kt_az30sHSrUwbCKQkpm7UqnTUO39LX3P",
     before_rotation: "svctok-FGGyULJ5s5_NtKXA89uSiwg1XcyVVA9ww6W1ncH2Z",
     rotated: "svctok-FGGyULJ5s5_XBzC9neFeh9UyusFXjoWF0V53rSkVe",
     disabled: "svctok-Xlvf69WLan_bTi7WZzEY7k0JdnmkQf4kfTK0DDWKG",
     revoked: "svctok-8wQOajhjOz_VI45pSqowgl9iJQc0L8I3t2n3TG2gv",
+};
+
+const SQLITE_2: Secrets = Secrets {
+    admin: "svctok-t23YBxKbkc_g2jShLxkm2p7w18HyQabjkuq3bzGVx",
+    deployer: "svctok-1nqLM4SZwY_WduTZPDzGXTM0nOLYKC7eBXV3pO38k",
+    before_rotation: "svctok-sHtbv2VPtu_2NRk7XiG1WVomfxM6PlslXIv0C7UP8",
+    rotated: "svctok-sHtbv2VPtu_3NysrdpV7VGW7t9arOzUgP6s3VBA4y",
+    disabled: "svctok-WKQloITp8X_vWNqjHpD1AuFQqbrAwtuCe4X3wFuMj",
+    revoked: "svctok-uUay5Jt1SL_WTkhSTfACc2ywHIwIzzvjqOF3Vs0kn",
+};
+
+const POSTGRES_2: Secrets = Secrets {
+    admin: "svctok-Jpdh5sgfMt_GmVUWeLYYqnRl02roGRaFN8n0TBB8V",
+    deployer: "svctok-708WGG316e_V63u5f5edc8Cors6fk1mrAyR1LYq4R",
+    before_rotation: "svctok-t3nAO3QQNL_uMiSX6hApGhF5U3p7bjJS7c70Gf809",
+    rotated: "svctok-t3nAO3QQNL_TUO0qXmoyKt7rerldmDe9FBO1lbh21",
+    disabled: "svctok-kyHdKEjLHV_IG79EaBj65GxSKCaMi2UKtFc17fnaq",
+    revoked: "svctok-DpAO42mqiL_N1nmYt0nfbksmbK0uXuzJzUP1IoxJX",
 };
 
 #[cfg(feature = "file")]
@@ -52,15 +91,17 @@ const FILE: Secrets = Secrets {
 };
 
 /// Opens the database that the earlier release left.
-async fn restored(database: &TestDatabase) -> (Store, Secrets) {
+async fn restored(database: &TestDatabase, release: Release) -> (Store, Secrets) {
     let secrets = match database {
         TestDatabase::Sqlite(_) => {
-            fs::write(database.file(), include_bytes!("fixtures/bf60f67.db")).unwrap();
-            SQLITE
+            let (file, secrets) = release.sqlite;
+            fs::write(database.file(), file).unwrap();
+            secrets
         }
         TestDatabase::Postgres { .. } => {
-            database.run(include_str!("fixtures/bf60f67.sql")).await;
-            POSTGRES
+            let (dump, secrets) = release.postgres;
+            database.run(dump).await;
+            secrets
         }
     };
     let store = database.open().await.with_audit_trail();
@@ -74,8 +115,25 @@ fn tokens(store: &Store) -> ServiceTokens {
     }
 }
 
-pub(crate) async fn opens_databases_of_an_earlier_release(database: TestDatabase) {
-    let (store, secrets) = restored(&database).await;
+pub(crate) async fn opens_databases_of_bf60f67(database: TestDatabase) {
+    opens(&database, BF60F67).await;
+}
+
+pub(crate) async fn opens_databases_of_ba5acd0(database: TestDatabase) {
+    opens(&database, BA5ACD0).await;
+}
+
+pub(crate) async fn changes_databases_of_bf60f67(database: TestDatabase) {
+    changes(&database, BF60F67).await;
+}
+
+pub(crate) async fn changes_databases_of_ba5acd0(database: TestDatabase) {
+    changes(&database, BA5ACD0).await;
+}
+
+async fn opens(database: &TestDatabase, release: Release) {
+    let creator = release.creator;
+    let (store, secrets) = restored(database, release).await;
     let request = ListRequest::new(TokenFilter::new(), at(1));
     let records = store.list(&request).await.unwrap().records;
     let names: Vec<_> = records.iter().map(TokenRecord::name).collect();
@@ -83,8 +141,7 @@ pub(crate) async fn opens_databases_of_an_earlier_release(database: TestDatabase
         names,
         ["admin", "deploy ä", "rotated", "disabled", "revoked"]
     );
-    // The names of actors had no kind then.
-    assert!(records.iter().all(|it| it.created_by() == Some("operator")));
+    assert!(records.iter().all(|it| it.created_by() == Some(creator)));
     for scope in ["service-tokens:admin", "introspect"] {
         let filter = TokenFilter::new().with_scope(scope);
         assert_eq!(store.count(&filter, at(1)).await.unwrap(), 1);
@@ -111,8 +168,8 @@ pub(crate) async fn opens_databases_of_an_earlier_release(database: TestDatabase
     }
 }
 
-pub(crate) async fn changes_databases_of_an_earlier_release(database: TestDatabase) {
-    let (store, secrets) = restored(&database).await;
+async fn changes(database: &TestDatabase, release: Release) {
+    let (store, secrets) = restored(database, release).await;
     // By the previous secret only at a revision, as with tokens of this release.
     let previous = find(&store, secrets.before_rotation).await.unwrap();
     let (id, by_previous) = (previous.id(), tokens(&store).acting_for(previous));

@@ -4,6 +4,8 @@
 //! `SERVICE_TOKEN_REQUIRE_SERVICES=1` in the environment they fail instead.
 
 mod authority;
+#[cfg(feature = "api")]
+mod bad_inputs;
 mod bulk;
 mod closing;
 mod connections;
@@ -217,13 +219,17 @@ fn both() -> Vec<(&'static str, Test)> {
         bulk_update_equals_single_updates,
     ));
     all.extend(tests!(earlier_release:
-        opens_databases_of_an_earlier_release,
-        changes_databases_of_an_earlier_release,
+        opens_databases_of_bf60f67,
+        opens_databases_of_ba5acd0,
+        changes_databases_of_bf60f67,
+        changes_databases_of_ba5acd0,
     ));
     all.extend(tests!(sessions: write_checks_change_no_token));
     all.extend(tests!(faults:
         exhausted_pools_are_unavailable_within_the_deadline,
     ));
+    #[cfg(feature = "api")]
+    all.extend(tests!(bad_inputs: bad_inputs_are_answered_as_in_memory));
     #[cfg(feature = "testing")]
     all.extend(tests!(conformance: passes_the_conformance_kit));
     all.extend(lifecycle());
