@@ -9,6 +9,8 @@
 //! 7. [Bulk deletion](bulk_deletion), in as many calls as needed.
 //! 8. [Conditions](conditions) of changes: revisions, and the last administrator.
 //! 9. A file of an [earlier release](earlier_release).
+//! 10. [Numbers](numbers) in place of ids.
+//! 11. [Fields](fields): texts and times.
 //!
 //! Each test has its own directory and a clean environment.
 
@@ -17,6 +19,8 @@ mod conditions;
 mod contexts;
 mod sandbox;
 mod earlier_release;
+mod fields;
+mod numbers;
 mod pipes;
 mod secrets;
 mod server;

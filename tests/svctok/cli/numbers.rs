@@ -1,0 +1,111 @@
+//! Ids as numbers of at most 13 digits, as tools show them that have integer ids.
+
+use serde_json::Value;
+use tower_service_token::digest::TokenDigest;
+use tower_service_token::store::TokenRecord;
+use tower_service_token::token::TokenId;
+use tower_service_token::{MemoryStore, ServiceTokens};
+
+use crate::sandbox::{Sandbox, id_of, make_store};
+use crate::test_server::TestServer;
+
+fn sandbox_for(test_server: &TestServer) -> Sandbox {
+    let token = test_server.create(&["service-tokens:admin"], &[]);
+    Sandbox::without_store()
+        .with("SVCTOK_URL", test_server.url())
+        .with("SVCTOK_TOKEN", &token)
+}
+
+/// The number of the id in a token.
+fn number_of(sandbox: &Sandbox, secret: &str) -> i64 {
+    let stdout = sandbox.run_with("inspect -o json", secret).succeeded();
+    let inspected: Value = serde_json::from_str(&stdout).unwrap();
+    let number = inspected["decimal_id"].as_i64().unwrap();
+    let id: TokenId = id_of(secret).parse().unwrap();
+    assert_eq!(number, id.as_i64() % 10_000_000_000_000);
+    number
+}
+
+#[test]
+fn every_command_accepts_the_number_of_an_id() {
+    let test_server = TestServer::start();
+    for sandbox in [sandbox_for(&test_server), Sandbox::new()] {
+        sandbox.create("--name other");
+        let secret = sandbox.create("--name ci");
+        let (id, number) = (id_of(&secret), number_of(&sandbox, &secret));
+        let whole = id.parse::<TokenId>().unwrap().as_i64();
+        for text in [number.to_string(), whole.to_string()] {
+            assert_eq!(sandbox.json(&format!("get {text}"))["id"], *id);
+            assert_eq!(sandbox.json(&format!("get --id {text}"))["id"], *id);
+        }
+        let good = |secret: &str| sandbox.run_with("verify", secret).code == Some(0);
+        sandbox.run(&format!("disable {number}")).succeeded();
+        assert!(!good(&secret));
+        sandbox.run(&format!("enable {number}")).succeeded();
+        let updated = sandbox.json(&format!("update {number} --name cd"));
+        assert_eq!(updated["id"], *id);
+        let rotated = sandbox.run(&format!("rotate {number} -o token"));
+        let rotated = rotated.succeeded().trim_end().to_owned();
+        assert!(good(&rotated) && !good(&secret));
+        let deleted = sandbox.run(&format!("delete {number}")).succeeded();
+        assert_eq!(
+            deleted,
+            format!("[SUCCESS] Service token deleted: {number}\n")
+        );
+        assert!(!good(&rotated));
+        // As by its id.
+        sandbox.run(&format!("delete {number}")).succeeded();
+        let stderr = sandbox.run("get 1").failed(1);
+        assert!(stderr.contains("there is no such token"), "{stderr}");
+        for too_long in ["839299365868340224", "99999999999999999999"] {
+            let stderr = sandbox.run(&format!("get {too_long}")).failed(2);
+            assert!(stderr.contains("ID"), "{stderr}");
+        }
+    }
+}
+
+#[test]
+fn a_number_of_two_tokens_names_neither() {
+    let store = MemoryStore::new();
+    for number in [42, 10_000_000_000_042] {
+        let id = TokenId::from_i64(number).unwrap();
+        let digest = TokenDigest::of(&number.to_string());
+        store
+            .insert(TokenRecord::new(id, digest).with_name("x"))
+            .unwrap();
+    }
+    let test_server = TestServer::with_stores(store.clone(), store.clone());
+    let sandbox = sandbox_for(&test_server);
+    for command in [
+        "get 42",
+        "disable 42",
+        "delete 42",
+        "rotate 42",
+        "update 42 --name y",
+    ] {
+        let stderr = sandbox.run(command).failed(1);
+        assert!(stderr.contains("several tokens"), "{command}: {stderr}");
+    }
+    let found = sandbox.json("get 10000000000042");
+    assert_eq!(found["name"], "x");
+    let tokens = ServiceTokens::new(store);
+    let records = test_server.runtime.block_on(async {
+        let ids = [42, 10_000_000_000_042].map(|it| TokenId::from_i64(it).unwrap());
+        [
+            tokens.get(ids[0]).await.unwrap(),
+            tokens.get(ids[1]).await.unwrap(),
+        ]
+    });
+    assert!(records.iter().all(|record| record.revision() == 0));
+}
+
+/// The documents of the existing tool show an id of 15 digits.
+#[test]
+fn accepts_the_numbers_of_earlier_releases() {
+    let sandbox = Sandbox::new();
+    make_store(&sandbox.file("tokens.db"), "old", &[]);
+    for text in ["107484341630693", "7484341630693"] {
+        let found = sandbox.json(&format!("get {text}"));
+        assert_eq!(found["name"], "old", "{text}");
+    }
+}
