@@ -25,6 +25,27 @@ pub fn escape_invisible(text: &str) -> String {
     })
 }
 
+/// Returns whether the character is a control character, a line or paragraph separator, a direction
+/// control or invisible. U+200C and U+200D are not: Persian words and emoji need them.
+///
+/// With such a character one name passes for another, or a line is two.
+pub(crate) fn is_invisible(char: char) -> bool {
+    char.is_control()
+        || matches!(
+            char,
+            '\u{ad}'
+                | '\u{61c}'
+                | '\u{180e}'
+                | '\u{200b}'
+                | '\u{200e}'
+                | '\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{feff}'
+                | '\u{fff9}'..='\u{fffb}'
+        )
+}
+
 /// Displays an error and its sources, separated by `: `. Leaves out a source whose text the message
 /// before it ends with.
 pub struct ErrorChain<'a>(pub &'a (dyn Error + 'a));
@@ -71,6 +92,19 @@ mod tests {
             ),
         ] {
             assert_eq!(escape_invisible(text), escaped);
+        }
+    }
+
+    #[cfg(any(feature = "client", feature = "tracing"))]
+    #[test]
+    fn escapes_every_character_that_names_may_not_have() {
+        const UNASSIGNED: char = '\u{2065}';
+        for char in ('\0'..=char::MAX).filter(|char| is_invisible(*char) && *char != UNASSIGNED) {
+            let text = char.to_string();
+            assert_ne!(escape_invisible(&text), text, "{:?}", char.escape_unicode());
+        }
+        for visible in ['\u{200c}', '\u{200d}', ' ', 'a', '\u{301}', '\u{fe0f}'] {
+            assert!(!is_invisible(visible), "{visible:?}");
         }
     }
 

@@ -43,12 +43,13 @@ impl ServiceTokens {
     ) -> Result<ChangedToken, LifecycleError> {
         let revision = update.revision.or(self.revision);
         self.change(id, AuditAction::Updated, revision, |record, rights, now| {
-            let mut fields = Fields::from_update(update.clone(), record, &self.policy, now);
-            fields.check_counts()?;
+            let known = Fields::from_record(record);
+            let mut fields = known.updated(update.clone(), record, &self.policy, now);
+            fields.check_counts(Some(&known))?;
             if update.expiry.is_none() && adds_rights(record, &fields.apply_to(record.clone())) {
                 fields.limit_expiry(rights.latest_expiry());
             }
-            fields.check(&self.policy)?;
+            fields.check(Some(&known), &self.policy)?;
             let state = update.state.unwrap_or(record.state());
             Ok(fields.apply_to(record.clone()).with_state(state))
         })

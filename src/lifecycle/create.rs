@@ -57,7 +57,7 @@ impl ServiceTokens {
             return self.create_once(new, id, &rights).await;
         }
         let fields = self.new_fields(new, &rights);
-        fields.check(&self.policy)?;
+        fields.check(None, &self.policy)?;
         loop {
             match self.issue(&fields, self.format.mint()?, &rights).await {
                 // The random id is in use. With a million tokens, about one creation in 10¹² gets one.
@@ -80,7 +80,7 @@ impl ServiceTokens {
     ) -> Result<TokenRecord, LifecycleError> {
         let rights = self.rights(false).await?;
         let fields = self.new_fields(new, &rights);
-        fields.check(&self.policy)?;
+        fields.check(None, &self.policy)?;
         loop {
             // Only the id is used; the secret is dropped.
             let record = TokenRecord::new(self.format.mint()?.id(), digest);
@@ -102,11 +102,11 @@ impl ServiceTokens {
         let fields = self.new_fields(new, rights);
         // A replay changes nothing, but returns the record.
         rights.check_accepted()?;
-        fields.check_counts()?;
+        fields.check_counts(None)?;
         // Before the other rules: fields that were valid at the first call may be invalid now, such
         // as an expiry that has passed.
         self.reject_replay(id, &fields).await?;
-        fields.check(&self.policy)?;
+        fields.check(None, &self.policy)?;
         for _ in 0..MAX_ATTEMPTS {
             let secret = self.format.mint_with_id(id)?;
             match self.issue(&fields, secret, rights).await {

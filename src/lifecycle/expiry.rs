@@ -57,6 +57,15 @@ impl Expiry {
         Self(ExpiryKind::After(span.unwrap_or(Span::new().years(19_998))))
     }
 
+    /// Returns whether this is the expiry that a token has.
+    pub(super) fn is(&self, expires_at: Option<SystemTime>) -> bool {
+        match &self.0 {
+            ExpiryKind::Never => expires_at.is_none(),
+            ExpiryKind::At(time) => expires_at == Some(*time),
+            ExpiryKind::After(_) => false,
+        }
+    }
+
     /// Returns the time of expiry for a token that is created now, or `None` if it never expires.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ use std::time::SystemTime;
 use super::{Expiry, FieldProblem, LifecycleError, NewToken, TokenPolicy, TokenUpdate};
 use crate::principal::{Roles, Scopes};
 use crate::store::TokenRecord;
+use crate::text::is_invisible;
 
 const MAX_TEXT: usize = 200;
 const MAX_DESCRIPTION: usize = 2000;
@@ -36,8 +37,8 @@ impl Fields {
             name: new.name,
             description: new.description,
             subject: new.subject,
-            roles: new.roles,
-            scopes: new.scopes,
+            roles: trimmed(new.roles, &[]),
+            scopes: trimmed(new.scopes, &[]),
             labels: new.labels,
             expires_at: policy.default_expiry(now),
             not_before: new.not_before,
@@ -49,19 +50,24 @@ impl Fields {
         fields
     }
 
-    /// Creates the fields of a token after an update.
-    pub(super) fn from_update(
+    /// Returns these fields of `record` after an update.
+    pub(super) fn updated(
+        &self,
         update: TokenUpdate,
         record: &TokenRecord,
         policy: &TokenPolicy,
         now: SystemTime,
     ) -> Self {
-        let mut fields = Self::from_record(record);
+        let mut fields = self.clone();
         fields.name = update.name.unwrap_or(fields.name);
         fields.description = update.description.apply(fields.description);
         fields.subject = update.subject.apply(fields.subject);
-        fields.roles = update.roles.unwrap_or(fields.roles);
-        fields.scopes = update.scopes.unwrap_or(fields.scopes);
+        if let Some(roles) = update.roles {
+            fields.roles = trimmed(roles, &self.roles);
+        }
+        if let Some(scopes) = update.scopes {
+            fields.scopes = trimmed(scopes, &self.scopes);
+        }
         fields.not_before = update.not_before.apply(fields.not_before);
         fields.labels.retain(|_, _| !update.clears_labels);
         for (key, value) in update.labels {
@@ -70,14 +76,17 @@ impl Fields {
                 None => fields.labels.remove(&key),
             };
         }
-        if let Some(expiry) = &update.expiry {
+        // An expiry that stays may have passed.
+        if let Some(expiry) = &update.expiry
+            && !expiry.is(self.expires_at)
+        {
             let issued_at = record.rotated_at().or(record.created_at());
             fields.set_expiry(expiry, policy, now, issued_at.unwrap_or(now));
         }
         fields
     }
 
-    fn from_record(record: &TokenRecord) -> Self {
+    pub(super) fn from_record(record: &TokenRecord) -> Self {
         let labels = record.labels();
         Self {
             name: record.name().to_owned(),
@@ -119,41 +128,76 @@ impl Fields {
         self.expires_at = self.expires_at.into_iter().chain(latest).min();
     }
 
-    /// Checks the length of the lists. Call it before any other work on them, which is then bounded
-    /// by these limits instead of the size of the request.
-    pub(super) fn check_counts(&self) -> Result<(), LifecycleError> {
+    /// Checks the length of the lists that differ from `known`. Call it before any other work on
+    /// them, which is then bounded by these limits instead of the size of the request.
+    pub(super) fn check_counts(&self, known: Option<&Self>) -> Result<(), LifecycleError> {
+        let is_new =
+            |is_same: fn(&Self, &Self) -> bool| known.is_none_or(|known| !is_same(self, known));
         let counts = [
-            ("/roles", self.roles.len(), MAX_NAMES, ""),
-            ("/scopes", self.scopes.len(), MAX_NAMES, ""),
-            ("/labels", self.labels.len(), MAX_LABELS, " labels"),
+            (
+                "/roles",
+                self.roles.len(),
+                MAX_NAMES,
+                "",
+                is_new(|a, b| a.roles == b.roles),
+            ),
+            (
+                "/scopes",
+                self.scopes.len(),
+                MAX_NAMES,
+                "",
+                is_new(|a, b| a.scopes == b.scopes),
+            ),
+            (
+                "/labels",
+                self.labels.len(),
+                MAX_LABELS,
+                " labels",
+                is_new(|a, b| a.labels == b.labels),
+            ),
         ];
-        let too_long = counts.into_iter().filter(|(_, count, max, _)| count > max);
-        let problems = too_long.map(|(pointer, _, max, unit)| {
+        let too_long = counts
+            .into_iter()
+            .filter(|(_, count, max, _, is_new)| count > max && *is_new);
+        let problems = too_long.map(|(pointer, _, max, unit, _)| {
             FieldProblem::new(pointer, format!("at most {max}{unit}"))
         });
         LifecycleError::check(problems.collect())
     }
 
-    /// Checks the rules for all tokens and those of the policy.
-    pub(super) fn check(&self, policy: &TokenPolicy) -> Result<(), LifecycleError> {
-        self.check_counts()?;
+    /// Checks the rules for all tokens and those of the policy, for the fields that differ from
+    /// `known`: a token that was stored before a rule existed can still be changed.
+    pub(super) fn check(
+        &self,
+        known: Option<&Self>,
+        policy: &TokenPolicy,
+    ) -> Result<(), LifecycleError> {
+        self.check_counts(known)?;
         let mut problems = Vec::from_iter(self.expiry_problem.clone());
-        self.check_name(policy, &mut problems);
-        if let Some(description) = &self.description {
-            check_length("/description", description, MAX_DESCRIPTION, &mut problems);
+        if known.is_none_or(|known| known.name != self.name) {
+            self.check_name(policy, &mut problems);
         }
-        if let Some(subject) = &self.subject {
+        if let Some(description) = &self.description
+            && known.is_none_or(|known| known.description != self.description)
+        {
+            check_description(description, &mut problems);
+        }
+        if let Some(subject) = &self.subject
+            && known.is_none_or(|known| known.subject != self.subject)
+        {
             check_line("/subject", subject, &mut problems);
         }
-        check_names("/roles", &self.roles, Roles::is_name, &mut problems);
-        check_names("/scopes", &self.scopes, Scopes::is_scope, &mut problems);
-        self.check_labels(&mut problems);
-        if let (Some(start), Some(end)) = (self.not_before, self.expires_at)
-            && start >= end
-        {
-            let detail = "the start must be before the expiry";
-            problems.push(FieldProblem::new("/not_before", detail));
-        }
+        let [roles, scopes] = known.map_or([&[][..]; 2], |known| [&known.roles, &known.scopes]);
+        check_names("/roles", &self.roles, roles, is_role, &mut problems);
+        check_names(
+            "/scopes",
+            &self.scopes,
+            scopes,
+            Scopes::is_scope,
+            &mut problems,
+        );
+        self.check_labels(known, &mut problems);
+        self.check_times(known, &mut problems);
         problems.truncate(MAX_PROBLEMS);
         LifecycleError::check(problems)
     }
@@ -197,33 +241,65 @@ impl Fields {
         }
     }
 
-    fn check_labels(&self, problems: &mut Vec<FieldProblem>) {
+    fn check_labels(&self, known: Option<&Self>, problems: &mut Vec<FieldProblem>) {
         for (key, value) in &self.labels {
+            if known.is_some_and(|known| known.labels.get(key) == Some(value)) {
+                continue;
+            }
             let is_valid =
-                |text: &str, max| text.chars().count() <= max && !text.contains(char::is_control);
+                |text: &str, max| text.chars().count() <= max && !text.contains(is_invisible);
             if key.is_empty() || !is_valid(key, MAX_LABEL_KEY) || !is_valid(value, MAX_TEXT) {
                 let key = key.replace('~', "~0").replace('/', "~1");
                 let detail = format!(
                     "a key has 1 to {MAX_LABEL_KEY} characters and a value at most {MAX_TEXT}, \
-                     none of them control characters"
+                     none of them control or invisible characters"
                 );
                 problems.push(FieldProblem::new(format!("/labels/{key}"), detail));
             }
         }
     }
+
+    fn check_times(&self, known: Option<&Self>, problems: &mut Vec<FieldProblem>) {
+        let times = |fields: &Self| (fields.not_before, fields.expires_at);
+        if let (Some(start), Some(end)) = times(self)
+            && start >= end
+            && known.is_none_or(|known| times(known) != times(self))
+        {
+            let detail = "the start must be before the expiry";
+            problems.push(FieldProblem::new("/not_before", detail));
+        }
+    }
 }
 
+/// Removes the white space around names, except of those that are stored with it.
+fn trimmed(mut names: Vec<String>, known: &[String]) -> Vec<String> {
+    for name in &mut names {
+        let text = name.trim();
+        if text.len() < name.len() && !known.contains(name) {
+            *name = text.to_owned();
+        }
+    }
+    names
+}
+
+fn is_role(name: &str) -> bool {
+    Roles::is_name(name) && !name.contains(is_invisible)
+}
+
+/// Checks the names that are not in `known`.
 fn check_names(
     pointer: &'static str,
     names: &[String],
+    known: &[String],
     is_valid: fn(&str) -> bool,
     problems: &mut Vec<FieldProblem>,
 ) {
     for (index, name) in names.iter().enumerate() {
-        if !is_valid(name) || name.chars().count() > MAX_TEXT {
+        let is_valid = is_valid(name) && name.chars().count() <= MAX_TEXT;
+        if !is_valid && !known.contains(name) {
             let detail = match pointer {
                 "/scopes" => "a scope is visible ASCII without quotes and backslashes",
-                _ => "a role is not empty and has no control characters",
+                _ => "a role is not empty and has no control or invisible characters",
             };
             let detail = format!("{detail}, at most {MAX_TEXT} characters");
             problems.push(FieldProblem::new(format!("{pointer}/{index}"), detail));
@@ -231,15 +307,26 @@ fn check_names(
     }
 }
 
-/// Checks a line of text: not empty, and without white space at either end.
+/// Checks a line of text: not blank, and without white space at either end.
 fn check_line(pointer: &'static str, text: &str, problems: &mut Vec<FieldProblem>) {
-    if text.is_empty() {
+    if text.trim().is_empty() {
         problems.push(FieldProblem::new(pointer, "must not be empty"));
-    } else if text.trim() != text || text.contains(char::is_control) {
-        let detail = "no space at either end, and no control characters";
+    } else if text.trim() != text || text.contains(is_invisible) {
+        let detail = "no space at either end, and no control or invisible characters";
         problems.push(FieldProblem::new(pointer, detail));
     }
     check_length(pointer, text, MAX_TEXT, problems);
+}
+
+/// Checks a text of several lines.
+fn check_description(text: &str, problems: &mut Vec<FieldProblem>) {
+    const POINTER: &str = "/description";
+    let is_control = |char: char| char.is_control() && !matches!(char, '\n' | '\t');
+    if text.replace("\r\n", "\n").contains(is_control) {
+        let detail = "no control characters except line breaks and tabs";
+        problems.push(FieldProblem::new(POINTER, detail));
+    }
+    check_length(POINTER, text, MAX_DESCRIPTION, problems);
 }
 
 fn check_length(pointer: &'static str, text: &str, max: usize, problems: &mut Vec<FieldProblem>) {

@@ -7,6 +7,14 @@ use crate::token::MintedToken;
 
 /// A token to create.
 ///
+/// 1. Names, subjects, roles and labels have no control characters, no direction controls and no
+///    invisible characters such as U+200B. U+200C and U+200D are allowed: Persian words and emoji
+///    need them. A description may have line breaks and tabs.
+/// 2. Names and subjects are not blank, and have no white space at either end.
+/// 3. White space around roles and scopes is removed.
+/// 4. An [update](super::TokenUpdate) applies these rules to what it changes, so that tokens from
+///    before a rule can be updated.
+///
 /// ```
 /// use tower_service_token::lifecycle::NewToken;
 ///

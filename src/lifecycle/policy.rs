@@ -64,8 +64,8 @@ impl TokenPolicy {
         self
     }
 
-    /// Sets a rule for names, in addition to the general one: 1 to 200 characters, no control
-    /// character, no space at either end. The rule returns the reason for a rejection; it must not
+    /// Sets a rule for names, in addition to the [general ones](super::NewToken). It applies to
+    /// creations and to changes of the name. The rule returns the reason for a rejection; it must not
     /// repeat the name. The default is no rule.
     ///
     /// ```

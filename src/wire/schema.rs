@@ -8,10 +8,38 @@ use utoipa::openapi::{
 
 use crate::store::TokenStatus;
 
-/// One line without control characters and without a space at either end.
-const LINE: &str = r"^[^\s\u0000-\u001f\u007f-\u009f]([^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f])?$";
-const NO_CONTROL: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
-const SCOPE: &str = r"^[!#-\[\]-~]+$";
+/// The members of a character class: control and invisible characters.
+macro_rules! invisible {
+    () => {
+        r"\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    };
+}
+
+/// One line without invisible characters and without a space at either end.
+const LINE: &str = concat!(
+    r"^[^\s",
+    invisible!(),
+    "]([^",
+    invisible!(),
+    r"]*[^\s",
+    invisible!(),
+    "])?$"
+);
+const VISIBLE: &str = concat!("^[^", invisible!(), "]*$");
+/// Not blank. White space at the ends is removed.
+const ROLE: &str = concat!(
+    "^[^",
+    invisible!(),
+    r"]*[^\s",
+    invisible!(),
+    "][^",
+    invisible!(),
+    "]*$"
+);
+/// White space at the ends is removed.
+const SCOPE: &str = r"^ *[!#-\[\]-~]+ *$";
+/// Several lines, with tabs.
+const DESCRIPTION: &str = r"^([^\u0000-\u0008\u000b-\u001f\u007f-\u009f]|\r\n)*$";
 const DURATION: &str = "^(P[1-9][0-9]{0,2}[YMWD]|PT[1-9][0-9]{0,3}[HMS]|[1-9][0-9]{0,2}[ywdhms])$";
 const DEFAULT_EXPIRY: &str = " If the caller's token expires and lacks the scope \
                               `service-tokens:admin`, the default is its expiry; `null` and later \
@@ -49,8 +77,13 @@ pub(super) fn line_or_null() -> Object {
     nullable(line_text()).build()
 }
 
+pub(super) fn description() -> Object {
+    let description = string().max_length(Some(2000)).pattern(Some(DESCRIPTION));
+    nullable(description).build()
+}
+
 pub(super) fn roles() -> Array {
-    names(NO_CONTROL)
+    names(ROLE)
 }
 
 pub(super) fn scopes() -> Array {
@@ -78,8 +111,8 @@ fn labels_of(value: ObjectBuilder) -> Object {
     let key = string()
         .min_length(Some(1))
         .max_length(Some(100))
-        .pattern(Some(NO_CONTROL));
-    let value = value.max_length(Some(200)).pattern(Some(NO_CONTROL));
+        .pattern(Some(VISIBLE));
+    let value = value.max_length(Some(200)).pattern(Some(VISIBLE));
     ObjectBuilder::new()
         .schema_type(SchemaType::from_iter([Type::Object, Type::Null]))
         .max_properties(Some(50))

@@ -14,7 +14,7 @@ use crate::lifecycle::{FieldProblem, NewToken, Patch, TokenUpdate};
 pub(crate) struct CreateRequest {
     #[cfg_attr(feature = "api", schema(required, schema_with = schema::line))]
     name: Option<String>,
-    #[cfg_attr(feature = "api", schema(max_length = 2000))]
+    #[cfg_attr(feature = "api", schema(schema_with = schema::description))]
     description: Option<String>,
     #[cfg_attr(feature = "api", schema(schema_with = schema::line_or_null))]
     subject: Option<String>,
@@ -44,7 +44,7 @@ pub(crate) struct UpdateRequest {
     #[cfg_attr(feature = "api", schema(schema_with = schema::line))]
     name: Patch<String>,
     #[serde(default, skip_serializing_if = "Patch::is_keep")]
-    #[cfg_attr(feature = "api", schema(value_type = Option<String>, max_length = 2000))]
+    #[cfg_attr(feature = "api", schema(schema_with = schema::description))]
     description: Patch<String>,
     #[serde(default, skip_serializing_if = "Patch::is_keep")]
     #[cfg_attr(feature = "api", schema(schema_with = schema::line_or_null))]
