@@ -106,7 +106,7 @@ impl ServiceTokens {
             return Err(LifecycleError::LastAdmin);
         }
         let mut tokens = self.clone();
-        (tokens.allows_last_admin_removal, tokens.revision) = (false, None);
+        (tokens.allows_last_admin_removal, tokens.revisions) = (false, None);
         let mut run = RevocationRun {
             tokens,
             filter,

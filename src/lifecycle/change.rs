@@ -1,12 +1,14 @@
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::create::check_idempotency_key;
 use super::fields::Fields;
 use super::rights::Rights;
 use super::{ChangedToken, IssuedToken, LifecycleError, ServiceTokens, TokenUpdate};
 use crate::audit::AuditAction;
 use crate::digest::TokenDigest;
-use crate::registry::{RegistryError, Write, adds_rights, expires_later};
-use crate::store::{StoreError, TokenRecord, TokenState, TokenStatus};
+use crate::registry::{AuthorityError, RegistryError, Write, adds_rights, expires_later};
+use crate::store::{RotationKey, StoreError, TokenRecord, TokenState, TokenStatus};
 use crate::token::{MintedToken, TokenId};
 
 /// The longest grace period, 1,000 years. The end of a longer one may be out of range for clocks.
@@ -41,18 +43,26 @@ impl ServiceTokens {
         id: TokenId,
         update: TokenUpdate,
     ) -> Result<ChangedToken, LifecycleError> {
-        let revision = update.revision.or(self.revision);
-        self.change(id, AuditAction::Updated, revision, |record, rights, now| {
-            let known = Fields::from_record(record);
-            let mut fields = known.updated(update.clone(), record, &self.policy, now);
-            fields.check_counts(Some(&known))?;
-            if update.expiry.is_none() && adds_rights(record, &fields.apply_to(record.clone())) {
-                fields.limit_expiry(rights.latest_expiry());
-            }
-            fields.check(Some(&known), &self.policy)?;
-            let state = update.state.unwrap_or(record.state());
-            Ok(fields.apply_to(record.clone()).with_state(state))
-        })
+        let revisions = update.revision.map(|revision| Arc::from([revision]));
+        let revisions = revisions.or_else(|| self.revisions.clone());
+        let revisions = revisions.as_deref();
+        self.change(
+            id,
+            AuditAction::Updated,
+            revisions,
+            |record, rights, now| {
+                let known = Fields::from_record(record);
+                let mut fields = known.updated(update.clone(), record, &self.policy, now);
+                fields.check_counts(Some(&known))?;
+                if update.expiry.is_none() && adds_rights(record, &fields.apply_to(record.clone()))
+                {
+                    fields.limit_expiry(rights.latest_expiry());
+                }
+                fields.check(Some(&known), &self.policy)?;
+                let state = update.state.unwrap_or(record.state());
+                Ok(fields.apply_to(record.clone()).with_state(state))
+            },
+        )
         .await
     }
 
@@ -78,12 +88,97 @@ impl ServiceTokens {
         id: TokenId,
         grace: Duration,
     ) -> Result<IssuedToken, LifecycleError> {
+        self.rotate_with(id, grace, None).await
+    }
+
+    /// Does the same as [`rotate`](Self::rotate), but only once with one idempotency key: 1 to 255
+    /// visible ASCII characters, such as a random UUID, generated once for each rotation.
+    ///
+    /// 1. If this actor rotated the token last with the same key, the call fails with
+    ///    [`AlreadyRotated`](LifecycleError::AlreadyRotated), which contains the record. The secret
+    ///    stays as it is, and is not returned again. Other actors have keys of their own.
+    /// 2. The same key with another grace period fails with
+    ///    [`IdempotencyKeyReused`](LifecycleError::IdempotencyKeyReused).
+    /// 3. Only the key of the last rotation is stored, as a hash with the record.
+    /// 4. A repeated call succeeds or fails alike at any [revision](Self::if_revision), and with the
+    ///    previous secret of the actor.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_service_token::lifecycle::{LifecycleError, NewToken};
+    /// use tower_service_token::{MemoryStore, ServiceTokens};
+    ///
+    /// # futures::executor::block_on(async {
+    /// let tokens = ServiceTokens::new(MemoryStore::new());
+    /// let id = tokens.create(NewToken::new("ci")).await?.record().id();
+    ///
+    /// let key = "8e03978e-40d5-43dd-bc93-6894a57f9324";
+    /// let rotated = tokens.rotate_once(id, Duration::ZERO, key).await?;
+    /// println!("new secret: {}", rotated.expose_secret());
+    /// let repeated = tokens.rotate_once(id, Duration::ZERO, key).await;
+    /// assert!(matches!(repeated, Err(LifecycleError::AlreadyRotated(_))));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// # }).expect("no step fails");
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of `rotate`, and those above.
+    pub async fn rotate_once(
+        &self,
+        id: TokenId,
+        grace: Duration,
+        idempotency_key: &str,
+    ) -> Result<IssuedToken, LifecycleError> {
+        check_idempotency_key(idempotency_key)?;
+        let key = RotationKey::new(&self.actor.name(), idempotency_key, grace);
+        match self.rotate_with(id, grace, Some(key)).await {
+            // Perhaps because of the rotation that this one repeats.
+            Err(
+                error @ (LifecycleError::RevisionMismatch
+                | LifecycleError::ConcurrentRotation
+                | LifecycleError::Unauthorized(AuthorityError::PreviousSecret)),
+            ) => {
+                self.reject_repetition(&self.get(id).await?, Some(key))?;
+                Err(error)
+            }
+            rotated => rotated,
+        }
+    }
+
+    /// Returns an error if the last rotation has this key.
+    fn reject_repetition(
+        &self,
+        record: &TokenRecord,
+        key: Option<RotationKey>,
+    ) -> Result<(), LifecycleError> {
+        match (record.rotation_key(), key) {
+            (Some(last), Some(key)) if *last == key => {
+                let token = self.changed(record.clone());
+                Err(LifecycleError::AlreadyRotated(Box::new(token)))
+            }
+            (Some(last), Some(key)) if last.has_same_request(&key) => {
+                Err(LifecycleError::IdempotencyKeyReused)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn rotate_with(
+        &self,
+        id: TokenId,
+        grace: Duration,
+        key: Option<RotationKey>,
+    ) -> Result<IssuedToken, LifecycleError> {
         let secret = self.format.mint_with_id(id)?;
-        let rotated = self.change(id, AuditAction::Rotated, self.revision, |record, _, now| {
+        let (action, revisions) = (AuditAction::Rotated, self.revisions.as_deref());
+        let rotated = self.change(id, action, revisions, |record, _, now| {
+            self.reject_repetition(record, key)?;
             if record.status(now) == TokenStatus::Expired {
                 return Err(LifecycleError::Expired);
             }
-            Ok(self.rotated(record, &secret, now, grace))
+            let rotated = self.rotated(record, &secret, now, grace);
+            Ok(rotated.with_rotation_key(key))
         });
         let changed = rotated.await?;
         Ok(IssuedToken {
@@ -141,7 +236,8 @@ impl ServiceTokens {
         action: AuditAction,
         state: TokenState,
     ) -> Result<ChangedToken, LifecycleError> {
-        self.change(id, action, self.revision, |record, _, _| {
+        let revisions = self.revisions.as_deref();
+        self.change(id, action, revisions, |record, _, _| {
             Ok(record.clone().with_state(state))
         })
         .await
@@ -153,16 +249,16 @@ impl ServiceTokens {
         &self,
         id: TokenId,
         action: AuditAction,
-        revision: Option<u64>,
+        revisions: Option<&[u64]>,
         next: impl Fn(&TokenRecord, &Rights, SystemTime) -> Result<TokenRecord, LifecycleError>,
     ) -> Result<ChangedToken, LifecycleError> {
         let mut first_digest = None;
-        let is_conditional = revision.is_some() && !self.is_revision_ambiguous;
+        let is_conditional = revisions.is_some_and(|revisions| revisions.len() == 1);
         for _ in 0..MAX_ATTEMPTS {
             let rights = self.rights(is_conditional).await?;
             let before = self.get(id).await?;
             rights.check_change(&before)?;
-            if revision.is_some_and(|revision| revision != before.revision()) {
+            if revisions.is_some_and(|revisions| !revisions.contains(&before.revision())) {
                 return Err(LifecycleError::RevisionMismatch);
             }
             if before.state() == TokenState::Revoked {

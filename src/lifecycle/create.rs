@@ -13,15 +13,21 @@ const MAX_KEY: usize = 255;
 /// The number of attempts to create a token whose existing record is purged at the same time.
 const MAX_ATTEMPTS: usize = 100;
 
+/// Checks that a key is 1 to 255 visible ASCII characters.
+pub(super) fn check_idempotency_key(key: &str) -> Result<(), FieldProblem> {
+    let is_visible = key.bytes().all(|byte| byte.is_ascii_graphic());
+    if (1..=MAX_KEY).contains(&key.len()) && is_visible {
+        return Ok(());
+    }
+    let detail = format!("1 to {MAX_KEY} visible ASCII characters");
+    Err(FieldProblem::new("/idempotency_key", detail))
+}
+
 /// Returns the id of the token that this actor creates under this key, on every node.
 ///
 /// The hash is unambiguous, because a key contains no zero byte.
 fn token_id(actor: &Actor, key: &str) -> Result<TokenId, FieldProblem> {
-    let is_visible = key.bytes().all(|byte| byte.is_ascii_graphic());
-    if !(1..=MAX_KEY).contains(&key.len()) || !is_visible {
-        let detail = format!("1 to {MAX_KEY} visible ASCII characters");
-        return Err(FieldProblem::new("/idempotency_key", detail));
-    }
+    check_idempotency_key(key)?;
     let actor = actor.name();
     let hash = TokenDigest::of(&[DOMAIN, &actor, key].join("\0"));
     let (number, _) = hash.as_bytes().split_first_chunk().expect("32 bytes");

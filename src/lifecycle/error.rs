@@ -2,6 +2,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
+use super::ChangedToken;
 use crate::registry::{AuthorityError, RegistryError};
 use crate::store::{StoreError, TokenRecord};
 use crate::token::MintError;
@@ -55,8 +56,15 @@ pub enum LifecycleError {
         "this token was created before, and its secret is not returned again; rotate the token"
     )]
     AlreadyCreated(Box<TokenRecord>),
-    /// Another token was created with this idempotency key.
-    #[error("another token was created with this idempotency key; use a key of its own for each")]
+    /// This actor rotated the token before, with the same [idempotency
+    /// key](super::ServiceTokens::rotate_once).
+    #[error(
+        "this token was rotated before, and its secret is not returned again; rotate it with another \
+         key"
+    )]
+    AlreadyRotated(Box<ChangedToken>),
+    /// This idempotency key was used for something else: another token, or another grace period.
+    #[error("this idempotency key was used for another request; use a key of its own for each")]
     IdempotencyKeyReused,
     /// The filter does not match the expected number of tokens, or matches so many that an expected
     /// number is required.

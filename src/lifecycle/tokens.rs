@@ -19,9 +19,8 @@ pub struct ServiceTokens {
     pub(super) policy: TokenPolicy,
     pub(super) actor: Actor,
     pub(super) actor_store: Option<Arc<dyn TokenStore>>,
-    pub(super) revision: Option<u64>,
-    /// Whether the revision is one of several that the caller named.
-    pub(super) is_revision_ambiguous: bool,
+    /// The revisions at which a token is changed; `None` for any.
+    pub(super) revisions: Option<Arc<[u64]>>,
     pub(super) allows_last_admin_removal: bool,
     pub(super) sink: Arc<dyn AuditSink>,
 }
@@ -39,8 +38,7 @@ impl ServiceTokens {
             policy: TokenPolicy::new(),
             actor: Actor::operator("operator"),
             actor_store: None,
-            revision: None,
-            is_revision_ambiguous: false,
+            revisions: None,
             allows_last_admin_removal: false,
             sink: Arc::new(TracingAuditSink),
         }
@@ -95,16 +93,16 @@ impl ServiceTokens {
     /// Requires that the token to change is at this
     /// [revision](crate::store::TokenRecord::revision). By default, any revision is changed.
     pub fn if_revision(mut self, revision: u64) -> Self {
-        self.revision = Some(revision);
+        self.revisions = Some(Arc::new([revision]));
         self
     }
 
-    /// Requires a [revision](Self::if_revision) for a caller that named several. Such a list does not
-    /// prove that the caller knows the current one.
+    /// Requires one of these [revisions](Self::if_revision). A list of several does not prove that the
+    /// caller knows the current one.
     #[cfg(feature = "api")]
-    pub(crate) fn if_one_of_several_revisions(mut self, revision: u64) -> Self {
-        self.is_revision_ambiguous = true;
-        self.if_revision(revision)
+    pub(crate) fn if_one_of_revisions(mut self, revisions: Vec<u64>) -> Self {
+        self.revisions = Some(revisions.into());
+        self
     }
 
     /// Allows changes that leave no valid token that

@@ -53,7 +53,7 @@ pub use self::chain::ChainStore;
 pub use self::error::{StoreError, StoreErrorKind};
 pub use self::feed::{ChangeFeed, ChangeListener, FeedStatus, TokenChange};
 pub use self::memory::{MemoryStore, MemoryStoreError};
-pub use self::record::{ParseTokenStatusError, TokenRecord, TokenState, TokenStatus};
+pub use self::record::{ParseTokenStatusError, RotationKey, TokenRecord, TokenState, TokenStatus};
 pub use self::token_store::{Cached, Credential, TokenStore};
 pub(crate) use self::verdict::verdict_of_digest;
 pub use self::verdict::{Denial, DenialKind, verdict};

@@ -181,6 +181,12 @@ pub(super) fn always_false() -> Object {
     constant(false)
 }
 
+pub(super) fn no_secret() -> Object {
+    let description = "The secret is not shown again. Rotate the token for another one.";
+    let null = ObjectBuilder::new().schema_type(Type::Null);
+    null.description(Some(description)).build()
+}
+
 fn constant(value: bool) -> Object {
     let constant = ObjectBuilder::new().schema_type(Type::Boolean);
     constant.enum_values(Some([value])).build()

@@ -9,6 +9,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use zeroize::Zeroizing;
 
 use super::field::FieldProblems;
+#[cfg(feature = "api")]
+use super::schema;
 use super::token_info::TokenInfo;
 use crate::lifecycle::FieldProblem;
 use crate::token::PresentedToken;
@@ -49,7 +51,7 @@ pub(crate) struct IssuedResponse {
 #[schema(as = ServiceTokenReplayed)]
 pub(crate) struct ReplayedResponse {
     pub(crate) service_token: TokenInfo,
-    /// The secret is not shown again. Rotate the token for another one.
+    #[schema(schema_with = schema::no_secret)]
     pub(crate) token: (),
 }
 

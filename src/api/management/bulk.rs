@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::super::body;
 use super::super::caller::Caller;
 use super::super::guard::write_requirement;
+use super::conditions::ListCondition;
 use super::problem::Problem;
 use super::state::SharedState;
 use crate::lifecycle::LifecycleError;
@@ -30,6 +31,7 @@ enum BulkResponse {
 pub(super) async fn handle(
     State(state): SharedState,
     caller: Caller,
+    _: ListCondition,
     request: Request,
 ) -> Result<Response, Problem> {
     let BulkRequest {

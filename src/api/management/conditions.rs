@@ -79,15 +79,9 @@ impl Conditions {
         if self.allows_last_admin_removal {
             tokens = tokens.allow_last_admin_removal();
         }
-        let Some(revisions) = self.revisions else {
-            return Ok((tokens, id));
-        };
-        let revision = tokens.get(id).await.map_err(failed)?.revision();
-        let tokens = match &revisions[..] {
-            [one] if *one == revision => tokens.if_revision(revision),
-            several if several.contains(&revision) => tokens.if_one_of_several_revisions(revision),
-            _ => return Err(failed(LifecycleError::RevisionMismatch)),
-        };
+        if let Some(revisions) = self.revisions {
+            tokens = tokens.if_one_of_revisions(revisions);
+        }
         Ok((tokens, id))
     }
 }
@@ -109,6 +103,23 @@ fn confirms_last_admin(query: &str) -> Result<bool, Problem> {
     Ok(confirmed.unwrap_or(false))
 }
 
+/// The precondition of a change to the list of tokens. The list has no entity tag, so none matches.
+pub(super) struct ListCondition;
+
+impl FromRequestParts<Arc<HandlerState>> for ListCondition {
+    type Rejection = Problem;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        state: &Arc<HandlerState>,
+    ) -> Result<Self, Problem> {
+        match revisions(&parts.headers)? {
+            None => Ok(Self),
+            Some(_) => Err(state.error(LifecycleError::RevisionMismatch)),
+        }
+    }
+}
+
 /// Returns the revisions in `If-Match` (RFC 9110 §13.1.1), or `None` for any. Weak tags and tags of
 /// other servers match no revision.
 pub(super) fn revisions(headers: &HeaderMap) -> Result<Option<Vec<u64>>, Problem> {
@@ -125,9 +136,15 @@ pub(super) fn revisions(headers: &HeaderMap) -> Result<Option<Vec<u64>>, Problem
         }
         let tags = entity_tags(text).filter(|tags| !tags.is_empty());
         let strong = tags.ok_or_else(malformed)?.into_iter().flatten();
-        revisions.extend(strong.filter_map(|tag| tag.parse::<u64>().ok()));
+        revisions.extend(strong.filter_map(revision));
     }
     Ok(Some(revisions))
+}
+
+/// Returns the revision of an entity tag as this server writes it: `+1` and `01` are other tags.
+fn revision(tag: &str) -> Option<u64> {
+    let revision: u64 = tag.parse().ok()?;
+    (revision.to_string() == tag).then_some(revision)
 }
 
 /// Returns the text of each tag of a list, `None` for a weak one (RFC 9110 §8.8.3). A tag may
@@ -173,6 +190,7 @@ mod tests {
             (&["W/\"1\", \"2\""], Some(vec![2])),
             (&["\"1,2\""], Some(vec![])),
             (&["\"\""], Some(vec![])),
+            (&["\"+1\", \"01\", \"-0\""], Some(vec![])),
         ] {
             assert_eq!(of(values), Ok(expected), "{values:?}");
         }

@@ -1,20 +1,19 @@
 use axum::extract::{OriginalUri, Request, State};
 use axum::response::Response;
 use http::header::LOCATION;
-use http::{HeaderName, HeaderValue, StatusCode, Uri};
+use http::{HeaderValue, StatusCode, Uri};
 
 use super::super::body;
 use super::super::caller::Caller;
 use super::super::guard::write_requirement;
-use super::idempotency_key::{self, IdempotencyKey};
+use super::conditions::ListCondition;
+use super::idempotency_key::{IdempotencyKey, RequestKey};
 use super::problem::Problem;
 use super::state::SharedState;
 use crate::lifecycle::{LifecycleError, NewToken};
 use crate::store::TokenRecord;
 use crate::token::PresentedToken;
 use crate::wire::{CreateRequest, IssuedResponse, ReplayedResponse};
-
-const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 /// Creates a token.
 #[utoipa::path(
@@ -33,9 +32,10 @@ pub(super) async fn handle(
     State(state): SharedState,
     OriginalUri(target): OriginalUri,
     caller: Caller,
+    RequestKey(key): RequestKey,
+    _: ListCondition,
     request: Request,
 ) -> Result<Response, Problem> {
-    let key = idempotency_key::from_headers(request.headers())?;
     let mut new = NewToken::try_from(body::json::<CreateRequest>(request).await?)?;
     if let Some(key) = key {
         new = new.with_idempotency_key(key);
@@ -56,15 +56,8 @@ pub(super) async fn handle(
             ))
         }
         Err(LifecycleError::AlreadyCreated(record)) => {
-            let replayed = ReplayedResponse {
-                service_token: state.info(&record),
-                token: (),
-            };
-            let response = body::response(StatusCode::OK, &replayed);
-            let mut response = with_location(&target, &record, response);
-            let headers = response.headers_mut();
-            headers.insert(REPLAYED, HeaderValue::from_static("true"));
-            Ok(response)
+            let response = state.replayed_response(&record);
+            Ok(with_location(&target, &record, response))
         }
         Err(error) => Err(state.error(error)),
     }

@@ -1,3 +1,5 @@
+use axum::extract::FromRequestParts;
+use http::request::Parts;
 use http::{HeaderMap, HeaderName};
 
 use super::problem::Problem;
@@ -9,9 +11,10 @@ pub(super) const NAME: HeaderName = HeaderName::from_static("idempotency-key");
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "only describes the header")]
 pub(super) struct IdempotencyKey {
-    /// A key for each token to create, such as a random UUID. A repeated request with the same key
-    /// creates no second token. Also accepted as a quoted string. The key is valid as long as the
-    /// record of the token.
+    /// A key for each token to create and for each rotation, such as a random UUID. A repeated request
+    /// with the same key creates no second token and no second secret. Also accepted as a quoted
+    /// string. The key of a creation is valid as long as the record of the token, that of a rotation
+    /// until the next one.
     #[param(
         rename = "Idempotency-Key",
         required = false,
@@ -20,9 +23,20 @@ pub(super) struct IdempotencyKey {
     key: String,
 }
 
+/// The key of a request, if any.
+pub(super) struct RequestKey(pub(super) Option<String>);
+
+impl<S: Sync> FromRequestParts<S> for RequestKey {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        from_headers(&parts.headers).map(Self)
+    }
+}
+
 /// Returns the key of a request, if any (draft-ietf-httpapi-idempotency-key-header). It is bare, or
 /// the string of a structured field (RFC 9651 §3.3.3).
-pub(super) fn from_headers(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+fn from_headers(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let mut values = headers.get_all(NAME).iter();
     let Some(value) = values.next() else {
         return Ok(None);

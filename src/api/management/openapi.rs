@@ -40,7 +40,8 @@ const ERRORS: [(u16, &str); 13] = [
     ),
     (
         412,
-        "`precondition_failed`: the token was changed since it was read.",
+        "`precondition_failed`: the token was changed since it was read. No tag in `If-Match` matches a \
+         list of tokens.",
     ),
     (413, "`too_large`: the body is larger than 64 KiB."),
     (415, "`unsupported_media_type`."),
@@ -164,14 +165,12 @@ fn errors_of(
     let (is_own, is_of_one) = (path.contains("/self"), path.contains("{id}"));
     let (is_rotation, is_of_many) = (path.ends_with("/rotate"), path == "/service-tokens");
     let has_body = operation.request_body.is_some();
-    let mut parameters = operation.parameters.iter().flatten();
-    let has_if_match = parameters.any(|it| matches!(it, RefOr::T(it) if it.name == "If-Match"));
     let statuses = ERRORS.into_iter().map(|(status, _)| status);
     statuses.filter(move |status| match status {
         403 => is_change || !is_own,
         404 => is_own || is_of_one,
-        409 => is_change,
-        412 => has_if_match,
+        409 | 412 => is_change,
+
         413 | 415 => has_body,
         422 => has_body || is_of_many,
         428 => is_rotation,

@@ -2,14 +2,16 @@ use std::sync::Arc;
 
 use axum::response::Response;
 use http::header::ETAG;
-use http::{HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::super::body;
 use super::super::state::ApiState;
 use super::problem::Problem;
 use crate::store::TokenRecord;
 use crate::token::TokenId;
-use crate::wire::TokenInfo;
+use crate::wire::{ReplayedResponse, TokenInfo};
+
+const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 pub(super) type HandlerState = ApiState<()>;
 pub(super) type SharedState = axum::extract::State<Arc<HandlerState>>;
@@ -21,12 +23,27 @@ impl HandlerState {
 
     /// Creates the response with one token and its revision as `ETag`.
     pub(super) fn token_response(&self, record: &TokenRecord) -> Response {
-        let mut response = body::response(StatusCode::OK, &self.info(record));
-        let tag = HeaderValue::try_from(format!("\"{}\"", record.revision()));
-        let tag = tag.expect("digits are visible ASCII");
-        response.headers_mut().insert(ETAG, tag);
+        with_etag(record, body::response(StatusCode::OK, &self.info(record)))
+    }
+
+    /// Creates the response to a creation or rotation that repeats an earlier one.
+    pub(super) fn replayed_response(&self, record: &TokenRecord) -> Response {
+        let replayed = ReplayedResponse {
+            service_token: self.info(record),
+            token: (),
+        };
+        let mut response = with_etag(record, body::response(StatusCode::OK, &replayed));
+        let headers = response.headers_mut();
+        headers.insert(REPLAYED, HeaderValue::from_static("true"));
         response
     }
+}
+
+fn with_etag(record: &TokenRecord, mut response: Response) -> Response {
+    let tag = HeaderValue::try_from(format!("\"{}\"", record.revision()));
+    let tag = tag.expect("digits are visible ASCII");
+    response.headers_mut().insert(ETAG, tag);
+    response
 }
 
 /// Parses the id in a path. A malformed id names no token.

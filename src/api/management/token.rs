@@ -3,15 +3,17 @@ use std::time::Duration;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
+use serde::Serialize;
 
 use super::super::body;
 use super::super::caller::{Caller, PathSegment};
 use super::conditions::{Conditions, IfMatch, LastAdmin};
+use super::idempotency_key::{IdempotencyKey, RequestKey};
 use super::problem::Problem;
 use super::state::{HandlerState, SharedState, id};
-use crate::lifecycle::{ChangedToken, IssuedToken, LifecycleError, TokenUpdate};
-use crate::token::PresentedToken;
-use crate::wire::{RotateRequest, RotatedResponse, TokenInfo, UpdateRequest};
+use crate::lifecycle::{ChangedToken, LifecycleError, TokenUpdate};
+use crate::token::{PresentedToken, TokenId};
+use crate::wire::{ReplayedResponse, RotateRequest, RotatedResponse, TokenInfo, UpdateRequest};
 
 type Outcome = Result<Response, Problem>;
 
@@ -31,6 +33,16 @@ struct TokenPath {
 ))]
 #[expect(dead_code, reason = "only describes the response")]
 struct TokenResponse(TokenInfo);
+
+/// The token with its new secret, or without a secret if the request repeats the last rotation.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = ServiceTokenRotationResponse)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only describes the body")]
+enum RotationResponse {
+    Rotated(RotatedResponse),
+    Replayed(ReplayedResponse),
+}
 
 /// Returns a token.
 #[utoipa::path(
@@ -83,35 +95,36 @@ pub(super) async fn update(
 /// Issues a new secret for a token.
 #[utoipa::path(
     post, path = "/service-tokens/{id}/rotate", operation_id = "rotateServiceToken",
-    params(TokenPath, IfMatch), request_body = RotateRequest,
-    responses((status = 200, description = "The token and its new secret.", body = RotatedResponse)),
+    params(TokenPath, IfMatch, IdempotencyKey), request_body = RotateRequest,
+    responses((status = 200, description = "The token and its new secret. If the request repeats the \
+        last rotation, with the same `Idempotency-Key`: the token without its secret, with its \
+        `ETag` and `Idempotency-Replayed: true`.", body = inline(RotationResponse))),
 )]
 pub(super) async fn rotate(
     State(state): SharedState,
     PathSegment(path): PathSegment,
     conditions: Conditions,
+    key: RequestKey,
     request: Request,
 ) -> Outcome {
-    let id = id(&path)?;
-    let grace = Duration::try_from(body::optional::<RotateRequest>(request).await?)?;
-    let (tokens, id) = conditions.tokens(&state, Some(id)).await?;
-    rotated(&state, tokens.rotate(id, grace).await)
+    rotate_token(&state, Some(id(&path)?), conditions, key, request).await
 }
 
 /// Issues a new secret for the caller's own token.
 #[utoipa::path(
     post, path = "/service-tokens/self/rotate", operation_id = "rotateOwnServiceToken",
-    params(IfMatch), request_body = RotateRequest,
-    responses((status = 200, description = "The token and its new secret.", body = RotatedResponse)),
+    params(IfMatch, IdempotencyKey), request_body = RotateRequest,
+    responses((status = 200, description = "The token and its new secret. If the request repeats the \
+        last rotation, with the same `Idempotency-Key`: the token without its secret, with its \
+        `ETag` and `Idempotency-Replayed: true`.", body = inline(RotationResponse))),
 )]
 pub(super) async fn rotate_own(
     State(state): SharedState,
     conditions: Conditions,
+    key: RequestKey,
     request: Request,
 ) -> Outcome {
-    let grace = Duration::try_from(body::optional::<RotateRequest>(request).await?)?;
-    let (tokens, id) = conditions.tokens(&state, None).await?;
-    rotated(&state, tokens.rotate(id, grace).await)
+    rotate_token(&state, None, conditions, key, request).await
 }
 
 /// Disables a token.
@@ -170,8 +183,29 @@ pub(super) async fn revoke_own(State(state): SharedState, conditions: Conditions
     revoked(&state, tokens.revoke(id).await)
 }
 
-fn rotated(state: &HandlerState, issued: Result<IssuedToken, LifecycleError>) -> Outcome {
-    let issued = issued.map_err(|error| state.error(error))?;
+/// Rotates a token, or the caller's own.
+async fn rotate_token(
+    state: &HandlerState,
+    id: Option<TokenId>,
+    conditions: Conditions,
+    RequestKey(key): RequestKey,
+    request: Request,
+) -> Outcome {
+    let grace = Duration::try_from(body::optional::<RotateRequest>(request).await?)?;
+    let (tokens, id) = conditions.tokens(state, id).await?;
+    let issued = match key {
+        Some(key) => tokens.rotate_once(id, grace, &key).await,
+        None => tokens.rotate(id, grace).await,
+    };
+    let issued = match issued {
+        Ok(issued) => issued,
+        Err(LifecycleError::AlreadyRotated(token)) => {
+            let response = state.replayed_response(&token.record);
+            let within = token.effective_within;
+            return Ok(body::with_effective_within(within, response));
+        }
+        Err(error) => return Err(state.error(error)),
+    };
     let token = PresentedToken::new(issued.expose_secret());
     let rotated = RotatedResponse {
         grace_ends_at: issued.record().grace_ends_at(),

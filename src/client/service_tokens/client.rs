@@ -1,13 +1,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, Method};
+use http::{HeaderValue, Method};
 use tokio::time::Instant;
 
 use super::error::{ClientError, ClientErrorKind};
 use super::outcome::{ChangedTokenInfo, IssuedTokenInfo, Revocation, TokenInfoPage};
 use super::request::ApiRequest;
-use super::response::{CreateOutcome, Response};
+use super::response::{IssueOutcome, Response};
 use super::sender::Sender;
 use crate::lifecycle::{BulkPreview, BulkRevocation, FieldProblem, NewToken, Page, TokenUpdate};
 use crate::registry::{ListRequest, TokenFilter};
@@ -15,8 +15,6 @@ use crate::token::TokenId;
 use crate::wire::{
     BulkRequest, CreateRequest, Filter, RotateRequest, TokenInfo, UpdateRequest, replaces_labels,
 };
-
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// The maximum number of attempts of an update that conflicts with other changes.
 const MAX_ATTEMPTS: usize = 10;
@@ -53,9 +51,9 @@ impl ServiceTokensClient {
     ///
     /// The revision is sent as `If-Match` with [`update`](Self::update), [`rotate`](Self::rotate),
     /// [`disable`](Self::disable), [`enable`](Self::enable), [`revoke`](Self::revoke),
-    /// [`rotate_own`](Self::rotate_own) and [`revoke_own`](Self::revoke_own). Such a call is
-    /// retried only if no connection was made, because a retry after a lost response would fail with
-    /// [`RevisionMismatch`](ClientErrorKind::RevisionMismatch).
+    /// [`rotate_own`](Self::rotate_own) and [`revoke_own`](Self::revoke_own). Such a call, unless it is
+    /// a rotation, is retried only if no connection was made, because a retry after a lost response
+    /// would fail with [`RevisionMismatch`](ClientErrorKind::RevisionMismatch).
     pub fn if_revision(mut self, revision: u64) -> Self {
         self.revision = Some(revision);
         self
@@ -92,21 +90,21 @@ impl ServiceTokensClient {
         let own_key = new.idempotency_key();
         let call = ApiRequest::post("").with_json(&request);
         let key = own_key.map(idempotency_key).transpose()?;
-        let call = match key.or_else(random_key) {
-            Some(key) => call.with_header(IDEMPOTENCY_KEY, key),
-            None => call.not_idempotent(),
-        };
+        let call = call.with_idempotency_key(key.or_else(random_key));
         let work = async |deadline| {
             match self.sender.send(&call, deadline).await?.created()? {
-                CreateOutcome::Issued(issued) => Ok(issued),
-                CreateOutcome::Earlier(token) if own_key.is_some() => {
+                IssueOutcome::Issued(issued) => Ok(issued),
+                IssueOutcome::Earlier(token) if own_key.is_some() => {
                     Err(ClientError::already_created(token))
                 }
                 // Safe to retry: no secret of this token is in use.
-                CreateOutcome::Earlier(token) => {
+                IssueOutcome::Earlier(token) => {
                     let rotation = rotation(Some(token.id), Duration::ZERO);
                     let sent = self.sender.send(&rotation, deadline).await?;
-                    sent.rotated(Some(token.id))
+                    match sent.rotated(Some(token.id))? {
+                        IssueOutcome::Issued(issued) => Ok(issued),
+                        IssueOutcome::Earlier(token) => Err(ClientError::already_created(token)),
+                    }
                 }
             }
         };
@@ -181,12 +179,19 @@ impl ServiceTokensClient {
     /// Issues a new secret for a token. The current one stays valid for `grace`, and never longer
     /// than the token itself; with [`Duration::ZERO`] it is refused at once.
     ///
-    /// It is retried only if no connection was made. After
-    /// [`Unreachable`](ClientErrorKind::Unreachable), [`TimedOut`](ClientErrorKind::TimedOut) or
-    /// [`Server`](ClientErrorKind::Server) it is unknown which secret is valid; another rotation
-    /// settles it. A client that presents the previous secret of the token itself rotates it only
-    /// [at a revision](Self::if_revision); otherwise the error is
-    /// [`RevisionRequired`](ClientErrorKind::RevisionRequired).
+    /// Retries rotate the token once, because each call has a random idempotency key. If the response
+    /// with the secret is lost:
+    ///
+    /// 1. Without a grace period, the client rotates the token again at the revision of the lost
+    ///    rotation, and returns the new secret. No one has the lost one.
+    /// 2. With a grace period, another rotation would end the secret that is in use. The error is
+    ///    [`AlreadyRotated`](ClientErrorKind::AlreadyRotated).
+    ///
+    /// After [`Unreachable`](ClientErrorKind::Unreachable), [`TimedOut`](ClientErrorKind::TimedOut)
+    /// or [`Server`](ClientErrorKind::Server) it is unknown which secret is valid; another rotation
+    /// settles it. To find out instead, use [`rotate_once`](Self::rotate_once). A client that presents
+    /// the previous secret of the token itself rotates it only [at a revision](Self::if_revision);
+    /// otherwise the error is [`RevisionRequired`](ClientErrorKind::RevisionRequired).
     ///
     /// # Errors
     ///
@@ -197,7 +202,24 @@ impl ServiceTokensClient {
         id: TokenId,
         grace: Duration,
     ) -> Result<IssuedTokenInfo, ClientError> {
-        self.rotate_at(Some(id), grace).await
+        self.rotate_at(Some(id), grace, None).await
+    }
+
+    /// Does the same as [`rotate`](Self::rotate) with the caller's idempotency key: 1 to 255 visible
+    /// ASCII characters. Repeat a failed call with the same key to find out whether the token was
+    /// rotated: then the error is [`AlreadyRotated`](ClientErrorKind::AlreadyRotated).
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of `rotate`, [`Invalid`](ClientErrorKind::Invalid) if the key was used with
+    /// another grace period, and `AlreadyRotated`.
+    pub async fn rotate_once(
+        &self,
+        id: TokenId,
+        grace: Duration,
+        key: &str,
+    ) -> Result<IssuedTokenInfo, ClientError> {
+        self.rotate_at(Some(id), grace, Some(key)).await
     }
 
     /// Disables a token: it is refused until it is [enabled](Self::enable).
@@ -303,6 +325,10 @@ impl ServiceTokensClient {
     /// Issues a new secret for the token that this client authenticates with, as
     /// [`rotate`](Self::rotate) does.
     ///
+    /// If the response is lost, the client rotates the token again with the old secret, which replaces
+    /// the lost one. Without a grace period the old secret is rejected by then, so the call is retried
+    /// only if no connection was made.
+    ///
     /// This client keeps sending the old secret, which is valid until the grace period ends. Build
     /// another client, or write the new secret to the
     /// [file](crate::client::ServiceTokensClientBuilder::with_token_file) of the token.
@@ -311,7 +337,7 @@ impl ServiceTokensClient {
     ///
     /// Returns an error if the token has expired, or the call [failed](ClientErrorKind).
     pub async fn rotate_own(&self, grace: Duration) -> Result<IssuedTokenInfo, ClientError> {
-        self.rotate_at(None, grace).await
+        self.rotate_at(None, grace, None).await
     }
 
     /// Revokes the token that this client authenticates with, for good.
@@ -341,10 +367,31 @@ impl ServiceTokensClient {
         &self,
         id: Option<TokenId>,
         grace: Duration,
+        own_key: Option<&str>,
     ) -> Result<IssuedTokenInfo, ClientError> {
-        let call = rotation(id, grace).at_revision(self.revision);
-        let call = call.not_idempotent();
-        self.send(call).await?.rotated(id)
+        let key = own_key.map(idempotency_key).transpose()?;
+        // The retry of a holder is rejected if its secret ended with the first attempt.
+        let is_retryable = id.is_some() || !grace.is_zero();
+        let random_key = || random_key().filter(|_| is_retryable);
+        // Another rotation then ends no secret that is in use.
+        let is_repeatable = own_key.is_none() && (id.is_none() || grace.is_zero());
+        let mut call = rotation(id, grace)
+            .at_revision(self.revision)
+            .with_idempotency_key(key.or_else(random_key));
+        let work = async |deadline| loop {
+            match self.sender.send(&call, deadline).await?.rotated(id)? {
+                IssueOutcome::Issued(issued) => return Ok(issued),
+                IssueOutcome::Earlier(token) if !is_repeatable => {
+                    return Err(ClientError::already_rotated(token));
+                }
+                IssueOutcome::Earlier(token) => {
+                    call = rotation(id, grace)
+                        .at_revision(token.revision)
+                        .with_idempotency_key(random_key());
+                }
+            }
+        };
+        self.sender.with_deadline(Duration::ZERO, work).await
     }
 
     async fn revoke_at(&self, id: Option<TokenId>) -> Result<Response, ClientError> {

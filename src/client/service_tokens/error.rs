@@ -63,6 +63,10 @@ pub enum ClientErrorKind {
     /// A token was created earlier with the same idempotency key:
     /// [`token`](ClientError::token). Its secret is not shown again. A rotation issues another one.
     AlreadyCreated,
+    /// The token was rotated earlier with the same idempotency key: [`token`](ClientError::token). Its
+    /// secret is not shown again. The secret from before is valid until the grace period ends, and
+    /// another rotation, which issues another secret, ends that grace period.
+    AlreadyRotated,
     /// Too many requests (429).
     RateLimited,
     /// The server failed, or its store is unavailable (5xx). The server may have made the change.
@@ -102,6 +106,14 @@ impl ClientError {
         let message = "the token was created earlier and its secret is not shown again; \
                        rotate it for another secret";
         let mut error = Self::new(ClientErrorKind::AlreadyCreated, message);
+        error.0.token = Some(token);
+        error
+    }
+
+    pub(super) fn already_rotated(token: TokenInfo) -> Self {
+        let message = "the token was rotated, but the response with its secret was lost; \
+                       rotate it again for another secret";
+        let mut error = Self::new(ClientErrorKind::AlreadyRotated, message);
         error.0.token = Some(token);
         error
     }
@@ -150,7 +162,9 @@ impl ClientError {
         self.0.forbidden
     }
 
-    /// Returns the token that was [created earlier](ClientErrorKind::AlreadyCreated).
+    /// Returns the token that was created or rotated earlier, for
+    /// [`AlreadyCreated`](ClientErrorKind::AlreadyCreated) and
+    /// [`AlreadyRotated`](ClientErrorKind::AlreadyRotated).
     pub fn token(&self) -> Option<&TokenInfo> {
         self.0.token.as_ref()
     }

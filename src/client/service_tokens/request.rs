@@ -1,7 +1,7 @@
 use bytes::Bytes;
 use form_urlencoded::Serializer;
 use http::header::IF_MATCH;
-use http::{HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde::Serialize;
 
 use crate::media_type;
@@ -16,13 +16,15 @@ const MAX_TOKEN_BYTES: usize = 192 * 1024;
 /// The maximum size of the response to a bulk revocation: 13 bytes for each of five million ids.
 const MAX_ID_LIST_BYTES: usize = 64 * 1024 * 1024;
 
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
 /// A request that can be sent several times.
 pub(super) struct ApiRequest {
     pub(super) method: Method,
     /// The path below the server's URL, with the query.
     pub(super) path: String,
     pub(super) body: Option<(&'static str, Bytes)>,
-    pub(super) header: Option<(HeaderName, HeaderValue)>,
+    pub(super) headers: HeaderMap,
     /// Whether processing it twice has the effect of processing it once.
     pub(super) is_idempotent: bool,
     pub(super) max_response: usize,
@@ -35,7 +37,7 @@ impl ApiRequest {
             method,
             path: format!("/service-tokens{path}"),
             body: None,
-            header: None,
+            headers: HeaderMap::new(),
             is_idempotent: true,
             max_response: MAX_RESPONSE_BYTES,
         }
@@ -67,7 +69,14 @@ impl ApiRequest {
     }
 
     pub(super) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.header = Some((name, value));
+        self.headers.insert(name, value);
+        self
+    }
+
+    /// Makes the call idempotent, if there is a key.
+    pub(super) fn with_idempotency_key(mut self, key: Option<HeaderValue>) -> Self {
+        self.is_idempotent = key.is_some();
+        self.headers.extend(key.map(|key| (IDEMPOTENCY_KEY, key)));
         self
     }
 

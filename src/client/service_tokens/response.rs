@@ -31,8 +31,8 @@ pub(super) struct Response {
     pub(super) is_repeated: bool,
 }
 
-/// The outcome of a creation.
-pub(super) enum CreateOutcome {
+/// The outcome of a creation or a rotation.
+pub(super) enum IssueOutcome {
     Issued(IssuedTokenInfo),
     Earlier(TokenInfo),
 }
@@ -43,19 +43,27 @@ impl Response {
         problem::client_error(self.status, &self.headers, &self.body, &self.secret)
     }
 
-    pub(super) fn created(&self) -> Result<CreateOutcome, ClientError> {
+    pub(super) fn created(&self) -> Result<IssueOutcome, ClientError> {
+        self.issued_once(StatusCode::CREATED)
+    }
+
+    pub(super) fn rotated(&self, id: Option<TokenId>) -> Result<IssueOutcome, ClientError> {
+        let outcome = self.issued_once(StatusCode::OK)?;
+        let (IssueOutcome::Issued(IssuedTokenInfo { token, .. }) | IssueOutcome::Earlier(token)) =
+            &outcome;
+        check_id(id, token)?;
+        Ok(outcome)
+    }
+
+    fn issued_once(&self, status: StatusCode) -> Result<IssueOutcome, ClientError> {
         let is_replay = self.headers.get(REPLAYED).is_some_and(|it| it == "true");
         if is_replay && self.status == StatusCode::OK {
             let issued: IssuedResponse = self.json(StatusCode::OK)?;
-            return Ok(CreateOutcome::Earlier(issued.service_token));
+            let mut token = issued.service_token;
+            token.revision = self.revision();
+            return Ok(IssueOutcome::Earlier(token));
         }
-        self.issued(StatusCode::CREATED).map(CreateOutcome::Issued)
-    }
-
-    pub(super) fn rotated(&self, id: Option<TokenId>) -> Result<IssuedTokenInfo, ClientError> {
-        let issued = self.issued(StatusCode::OK)?;
-        check_id(id, &issued.token)?;
-        Ok(issued)
+        self.issued(status).map(IssueOutcome::Issued)
     }
 
     pub(super) fn token(&self, id: Option<TokenId>) -> Result<TokenInfo, ClientError> {

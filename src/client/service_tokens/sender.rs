@@ -166,7 +166,7 @@ impl Sender {
         if let Some(media_type) = media_type {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
         }
-        headers.extend(call.header.clone());
+        headers.extend(call.headers.clone());
         self.token.add(&target, headers);
         Ok(request)
     }

@@ -1,4 +1,5 @@
 mod principal;
+mod rotation_key;
 mod status;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use crate::principal::{ADMIN_SCOPE, Roles, Scopes};
 use crate::token::{MintedToken, TokenId};
 
 pub use self::principal::Principal;
+pub use self::rotation_key::RotationKey;
 pub use self::status::{ParseTokenStatusError, TokenState, TokenStatus};
 
 /// The record of a token. It never contains the secret.
@@ -73,6 +75,7 @@ struct Cold {
     revision: u64,
     description: Option<Box<str>>,
     created_by: Option<Box<str>>,
+    rotation_key: Option<Box<RotationKey>>,
     hint: Option<Box<str>>,
 }
 
@@ -229,6 +232,12 @@ impl TokenRecord {
         self
     }
 
+    /// Sets what identifies the request of the last rotation. The default is no key.
+    pub fn with_rotation_key(mut self, key: impl Into<Option<RotationKey>>) -> Self {
+        self.cold_mut().rotation_key = key.into().map(Box::new);
+        self
+    }
+
     /// Marks the record as older than its store normally returns.
     #[cfg(feature = "introspection")]
     pub(crate) fn into_stale(mut self) -> Self {
@@ -336,6 +345,11 @@ impl TokenRecord {
     /// Returns the token's redacted text, if its format has one.
     pub fn hint(&self) -> Option<&str> {
         self.cold()?.hint.as_deref()
+    }
+
+    /// Returns what identifies the request of the last rotation, if it had an idempotency key.
+    pub fn rotation_key(&self) -> Option<&RotationKey> {
+        self.cold()?.rotation_key.as_deref()
     }
 
     /// Returns the status at this time. If several apply, the most final one is returned, as in the

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::session::{NamedColumns, Value};
 use crate::clock::Timestamp;
 use crate::digest::TokenDigest;
-use crate::store::{TokenRecord, TokenState};
+use crate::store::{RotationKey, TokenRecord, TokenState};
 use crate::token::TokenId;
 
 /// The columns of a record, in the order of [`values`].
@@ -15,7 +15,7 @@ macro_rules! columns {
     () => {
         "id, digest, previous_digest, grace_ends_at, state, name, description, subject, roles, \
          scopes, labels, created_at, created_by, updated_at, rotated_at, expires_at, not_before, \
-         revision, hint, last_used_at"
+         revision, hint, rotation_key, last_used_at"
     };
 }
 pub(super) use columns;
@@ -62,6 +62,10 @@ pub(super) fn decode(row: &impl NamedColumns) -> Result<TokenRecord, DecodeError
     if let Some(start) = at("not_before")? {
         record = record.with_not_before(start);
     }
+    if let Some(key) = row.bytes("rotation_key")? {
+        let key = key.try_into().map_err(|_| invalid("rotation_key"))?;
+        record = record.with_rotation_key(RotationKey::from_bytes(key));
+    }
     Ok(record
         .with_description(row.text("description")?)
         .with_created_by(row.text("created_by")?)
@@ -73,7 +77,7 @@ pub(super) fn decode(row: &impl NamedColumns) -> Result<TokenRecord, DecodeError
 
 /// Returns the columns of a record with their values. The last one is the last use, which an
 /// update does not change.
-pub(super) fn values(record: &TokenRecord) -> [(&'static str, Value<'_>); 20] {
+pub(super) fn values(record: &TokenRecord) -> [(&'static str, Value<'_>); 21] {
     let at = |time: Option<SystemTime>| time.map(millis).into();
     let labels: BTreeMap<&str, &str> = record.labels().collect();
     let previous = record.previous_digest();
@@ -100,6 +104,10 @@ pub(super) fn values(record: &TokenRecord) -> [(&'static str, Value<'_>); 20] {
         ("not_before", at(record.not_before())),
         ("revision", record.revision().cast_signed().into()),
         ("hint", record.hint().into()),
+        (
+            "rotation_key",
+            Value::Bytes(record.rotation_key().map(|key| &key.as_bytes()[..])),
+        ),
         ("last_used_at", at(record.last_used_at())),
     ]
 }

@@ -12,7 +12,7 @@ const INSERT: &str = concat!(
     "INSERT INTO service_tokens (",
     columns!(),
     ", reserved_name) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, \
-     $16, $17, $18, $19, $20, $21)"
+     $16, $17, $18, $19, $20, $21, $22)"
 );
 
 /// Keeps a reserved name while the token has that name and is not revoked. Does not change
@@ -21,8 +21,8 @@ const UPDATE: &str = "UPDATE service_tokens SET \
      digest = $2, previous_digest = $3, grace_ends_at = $4, state = $5, name = $6, \
      description = $7, subject = $8, roles = $9, scopes = $10, labels = $11, created_at = $12, \
      created_by = $13, updated_at = $14, rotated_at = $15, expires_at = $16, not_before = $17, \
-     revision = $18, hint = $19, \
-     reserved_name = COALESCE($20, CASE WHEN $5 < 2 AND reserved_name = $6 THEN reserved_name END) \
+     revision = $18, hint = $19, rotation_key = $20, \
+     reserved_name = COALESCE($21, CASE WHEN $5 < 2 AND reserved_name = $6 THEN reserved_name END) \
      WHERE id = $1";
 
 const CONFLICT: &str = "SELECT CASE \

@@ -99,6 +99,86 @@ async fn creations_with_the_callers_key_are_not_rotated() {
 }
 
 #[tokio::test]
+async fn lost_rotations_without_grace_make_one_working_secret() {
+    for steps in [
+        vec![DropResponse],
+        vec![TruncateResponse],
+        vec![unavailable(), DropResponse],
+        vec![DropResponse, Pass, DropResponse],
+    ] {
+        let shown = format!("{steps:?}");
+        let (world, faulty_server, client) = with_faults(steps).await;
+        let token = world.tokens.create(NewToken::new("ci")).await.unwrap();
+        let id = token.record().id();
+        let rotated = client.rotate(id, Duration::ZERO).await.expect(&shown);
+        assert!(world.accepts(rotated.expose_secret()).await, "{shown}");
+        assert!(!world.accepts(token.expose_secret()).await, "{shown}");
+        assert!(faulty_server.lines().len() > 1, "{shown}");
+    }
+}
+
+/// Another rotation would end the secret that is in use.
+#[tokio::test]
+async fn lost_rotations_with_grace_keep_the_secret_in_use() {
+    for step in [DropResponse, TruncateResponse] {
+        let (world, faulty_server, client) = with_faults([step]).await;
+        let token = world.tokens.create(NewToken::new("ci")).await.unwrap();
+        let id = token.record().id();
+        let error = client.rotate(id, HOUR).await.unwrap_err();
+        assert_eq!(error.kind(), ClientErrorKind::AlreadyRotated);
+        let shown = error.token().expect("the token");
+        assert_eq!(shown, &world.shown(id).await);
+        assert!(shown.grace_ends_at.is_some());
+        assert!(world.accepts(token.expose_secret()).await);
+        let keys = faulty_server.requests();
+        assert_eq!(keys.len(), 2);
+        let [first, second] = [&keys[0], &keys[1]].map(|seen| &seen.headers["idempotency-key"]);
+        assert_eq!(first, second);
+    }
+    let (world, _faulty_server, client) = with_faults([unavailable()]).await;
+    let token = world.tokens.create(NewToken::new("ci")).await.unwrap();
+    let rotated = client.rotate(token.record().id(), HOUR).await.unwrap();
+    assert!(world.accepts(rotated.expose_secret()).await);
+    assert!(world.accepts(token.expose_secret()).await);
+}
+
+#[tokio::test]
+async fn lost_rotations_of_the_own_token_are_recovered() {
+    for steps in [
+        vec![DropResponse],
+        vec![DropResponse, Pass, TruncateResponse],
+    ] {
+        let world = TestServer::new().await;
+        let holder = world.tokens.create(NewToken::new("ci")).await.unwrap();
+        let faulty_server = FaultyServer::start(world.app.clone(), steps).await;
+        let builder = world.builder(faulty_server.address);
+        let client = builder.with_token(holder.expose_secret()).build().unwrap();
+        let rotated = client.rotate_own(HOUR).await.unwrap();
+        assert!(world.accepts(rotated.expose_secret()).await);
+        assert!(world.accepts(holder.expose_secret()).await);
+    }
+}
+
+#[tokio::test]
+async fn rotations_with_the_callers_key_are_made_once() {
+    let (world, _faulty_server, client) = with_faults([DropResponse]).await;
+    let token = world.tokens.create(NewToken::new("ci")).await.unwrap();
+    let id = token.record().id();
+    for _ in 0..2 {
+        let error = client.rotate_once(id, Duration::ZERO, "one").await;
+        let error = error.unwrap_err();
+        assert_eq!(error.kind(), ClientErrorKind::AlreadyRotated);
+        assert_eq!(error.token().unwrap().revision, Some(2));
+    }
+    let error = client.rotate_once(id, HOUR, "one").await.unwrap_err();
+    assert_eq!(error.code(), Some("idempotency_key_reused"));
+    let error = client.rotate_once(id, HOUR, "a b").await.unwrap_err();
+    assert_eq!(error.kind(), ClientErrorKind::Invalid);
+    let rotated = client.rotate_once(id, HOUR, "two").await.unwrap();
+    assert!(world.accepts(rotated.expose_secret()).await);
+}
+
+#[tokio::test]
 async fn retries_idempotent_calls() {
     let world = TestServer::new().await;
     let token = world.tokens.create(NewToken::new("ci")).await.unwrap();
@@ -148,12 +228,10 @@ async fn does_not_retry_other_calls() {
         let revision = world.tokens.get(id).await.unwrap().revision();
         let conditional = |revision| client.clone().if_revision(revision);
         let refused = [
-            client.rotate(id, HOUR).await.map(drop),
-            client.rotate_own(HOUR).await.map(drop),
+            client.rotate_own(Duration::ZERO).await.map(drop),
             client.revoke_where(filter(), 0).await.map(drop),
             client.revoke_where(filter(), None).await.map(drop),
             client.update(id, update(revision)).await.map(drop),
-            conditional(revision).rotate(id, HOUR).await.map(drop),
             conditional(revision + 1).disable(id).await.map(drop),
             conditional(revision + 1).enable(id).await.map(drop),
             conditional(revision + 1).revoke(id).await.map(drop),
@@ -162,7 +240,7 @@ async fn does_not_retry_other_calls() {
         for refused in refused {
             assert_eq!(refused.unwrap_err().kind(), kind);
         }
-        assert_eq!(faulty_server.lines().len(), 10, "{kind:?}");
+        assert_eq!(faulty_server.lines().len(), 8, "{kind:?}");
     }
 }
 
@@ -189,7 +267,8 @@ async fn other_calls_use_new_connections() {
         }
     }
     assert_eq!(connections.load(Ordering::SeqCst), 1);
-    let _ = client.rotate(id, HOUR).await.unwrap();
+    let filter = TokenFilter::new().with_name("none");
+    client.revoke_where(filter, 0).await.unwrap();
     assert_eq!(connections.load(Ordering::SeqCst), 2);
 }
 

@@ -51,6 +51,7 @@ impl Session for PgConnection {
         migrations: &[
             include_str!("../schema/postgres_1.sql"),
             include_str!("../schema/postgres_2.sql"),
+            include_str!("../schema/postgres_3.sql"),
         ],
     };
 }

@@ -44,6 +44,7 @@ impl Session for SqliteConnection {
         migrations: &[
             include_str!("../schema/sqlite_1.sql"),
             include_str!("../schema/sqlite_2.sql"),
+            include_str!("../schema/sqlite_3.sql"),
         ],
     };
 }
