@@ -154,6 +154,7 @@ fn status_and_code(error: &LifecycleError) -> Option<(StatusCode, &'static str)>
         LifecycleError::NotFound => (404, "not_found"),
         LifecycleError::LastAdmin => (409, "last_admin"),
         LifecycleError::ConcurrentRotation => (409, "rotated_meanwhile"),
+        LifecycleError::AmbiguousNumber => (409, "ambiguous_number"),
         LifecycleError::NameTaken => (409, "name_taken"),
         LifecycleError::DigestTaken => (409, "digest_taken"),
         LifecycleError::TooManyTokens => (409, "too_many_tokens"),

@@ -23,15 +23,19 @@ pub(super) fn check_idempotency_key(key: &str) -> Result<(), FieldProblem> {
     Err(FieldProblem::new("/idempotency_key", detail))
 }
 
-/// Returns the id of the token that this actor creates under this key, on every node.
+/// Returns the id of the token that this actor creates under this key, on every node. `collisions` is
+/// the number of ids of the key whose number is in use.
 ///
 /// The hash is unambiguous, because a key contains no zero byte.
-fn token_id(actor: &Actor, key: &str) -> Result<TokenId, FieldProblem> {
-    check_idempotency_key(key)?;
+fn token_id(actor: &Actor, key: &str, collisions: usize) -> TokenId {
+    let domain = match collisions {
+        0 => DOMAIN.to_owned(),
+        collisions => format!("{DOMAIN}/{collisions}"),
+    };
     let actor = actor.name();
-    let hash = TokenDigest::of(&[DOMAIN, &actor, key].join("\0"));
+    let hash = TokenDigest::of(&[&*domain, &actor, key].join("\0"));
     let (number, _) = hash.as_bytes().split_first_chunk().expect("32 bytes");
-    Ok(TokenId::from_hash(u64::from_be_bytes(*number)))
+    TokenId::from_hash(u64::from_be_bytes(*number))
 }
 
 impl ServiceTokens {
@@ -58,16 +62,17 @@ impl ServiceTokens {
     /// there are no random bytes, or if the store is unavailable.
     pub async fn create(&self, new: NewToken) -> Result<IssuedToken, LifecycleError> {
         let rights = self.rights(false).await?;
-        if let Some(key) = new.idempotency_key() {
-            let id = token_id(&self.actor, key)?;
-            return self.create_once(new, id, &rights).await;
+        if let Some(key) = new.idempotency_key.clone() {
+            check_idempotency_key(&key)?;
+            return self.create_once(new, &key, &rights).await;
         }
         let fields = self.new_fields(new, &rights);
         fields.check(None, &self.policy)?;
         loop {
             match self.issue(&fields, self.format.mint()?, &rights).await {
-                // The random id is in use. With a million tokens, about one creation in 10¹² gets one.
-                Err(RegistryError::DuplicateId) => {}
+                // The random id or its number is in use. With a million tokens, about one creation in
+                // 10⁷ gets one.
+                Err(RegistryError::DuplicateId | RegistryError::DuplicateNumber) => {}
                 issued => return Ok(issued?),
             }
         }
@@ -92,23 +97,25 @@ impl ServiceTokens {
             let record = TokenRecord::new(self.format.mint()?.id(), digest);
             let action = AuditAction::Imported;
             match self.insert(&fields, record, action, &rights).await {
-                Err(RegistryError::DuplicateId) => {}
+                Err(RegistryError::DuplicateId | RegistryError::DuplicateNumber) => {}
                 inserted => return Ok(inserted?),
             }
         }
     }
 
-    /// Creates the token with this id, or returns an error if it was created before.
+    /// Creates the token of this key, or returns an error if it was created before.
     async fn create_once(
         &self,
         new: NewToken,
-        id: TokenId,
+        key: &str,
         rights: &Rights,
     ) -> Result<IssuedToken, LifecycleError> {
         let fields = self.new_fields(new, rights);
         // A replay changes nothing, but returns the record.
         rights.check_accepted()?;
         fields.check_counts(None)?;
+        let mut collisions = 0;
+        let mut id = token_id(&self.actor, key, collisions);
         // Before the other rules: fields that were valid at the first call may be invalid now, such
         // as an expiry that has passed.
         self.reject_replay(id, &fields).await?;
@@ -117,6 +124,11 @@ impl ServiceTokens {
             let secret = self.format.mint_with_id(id)?;
             match self.issue(&fields, secret, rights).await {
                 Err(RegistryError::DuplicateId) => self.reject_replay(id, &fields).await?,
+                Err(RegistryError::DuplicateNumber) => {
+                    collisions += 1;
+                    id = token_id(&self.actor, key, collisions);
+                    self.reject_replay(id, &fields).await?;
+                }
                 // Perhaps by this token, which another call with the same key created first.
                 Err(error @ (RegistryError::NameTaken | RegistryError::TooManyTokens)) => {
                     self.reject_replay(id, &fields).await?;
@@ -205,14 +217,13 @@ impl ServiceTokens {
 mod tests {
     use super::*;
 
-    fn id(actor: &str, key: &str) -> Option<String> {
-        let id = token_id(&Actor::operator(actor), key).ok()?;
-        Some(id.to_string())
+    fn id(actor: &str, key: &str) -> String {
+        token_id(&Actor::operator(actor), key, 0).to_string()
     }
 
     #[test]
     fn idempotency_key_maps_to_stable_token_id_per_actor() {
-        assert_eq!(id("ci", "a").as_deref(), Some("aGb4SnBUbX"));
+        assert_eq!(id("ci", "a"), "aGb4SnBUbX");
         assert_ne!(id("ci", "a"), id("ci", "b"));
         assert_ne!(id("ci", "a"), id("cd", "a"));
         assert_ne!(id("ci", "a"), id("ci\0a", "a"));
@@ -223,11 +234,11 @@ mod tests {
     fn accepts_idempotency_keys_of_1_to_255_visible_ascii_characters() {
         let longest = "~".repeat(255);
         for good in ["!", "\"", "8e03978e-40d5-43dd-bc93-6894a57f9324", &longest] {
-            assert!(id("ci", good).is_some(), "{good}");
+            assert!(check_idempotency_key(good).is_ok(), "{good}");
         }
         let too_long = "a".repeat(256);
         for bad in ["", " ", "a b", "a\n", "a\0", "\u{7f}", "é", &too_long] {
-            assert_eq!(id("ci", bad), None, "{bad}");
+            assert!(check_idempotency_key(bad).is_err(), "{bad}");
         }
     }
 }

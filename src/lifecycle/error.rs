@@ -18,6 +18,9 @@ pub enum LifecycleError {
     /// There is no such token.
     #[error("there is no such token")]
     NotFound,
+    /// Several tokens of an earlier release have this [number](crate::token::TokenId::number).
+    #[error("several tokens have this number; use the id of ten characters")]
+    AmbiguousNumber,
     /// Another token has this name.
     #[error("another token has this name")]
     NameTaken,
@@ -142,7 +145,9 @@ impl From<RegistryError> for LifecycleError {
             RegistryError::Store(error) => Self::Store(error),
             RegistryError::Unauthorized(error) => Self::Unauthorized(error),
             RegistryError::LastAdmin => Self::LastAdmin,
-            error @ RegistryError::DuplicateId => Self::Store(StoreError::corrupt(error)),
+            error @ (RegistryError::DuplicateId | RegistryError::DuplicateNumber) => {
+                Self::Store(StoreError::corrupt(error))
+            }
         }
     }
 }

@@ -68,6 +68,34 @@ impl ServiceTokens {
         let found = self.registry.get(id).await?;
         found.ok_or(LifecycleError::NotFound)
     }
+
+    /// Returns the record of the token whose id has this [number](TokenId::number). Revoked tokens
+    /// count only if no other has it.
+    ///
+    /// Also accepts [ids as integers](TokenId::as_i64) of more than 13 digits.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if there is no such token, if several tokens of an earlier release have the
+    /// number, or if the store is unavailable.
+    pub async fn get_by_number(&self, number: i64) -> Result<TokenRecord, LifecycleError> {
+        if number >= TokenId::NUMBERS {
+            let id = TokenId::from_i64(number).ok_or(LifecycleError::NotFound)?;
+            return self.get(id).await;
+        }
+        let filter = TokenFilter::new().with_number(number);
+        for filter in [filter.clone().without_revoked(), filter] {
+            let mut records = self.list(filter, Page::with_limit(2)).await?.records;
+            // A registry may not know the filter.
+            records.retain(|record| record.id().number() == number);
+            match (records.pop(), records.is_empty()) {
+                (Some(record), true) => return Ok(record),
+                (Some(_), false) => return Err(LifecycleError::AmbiguousNumber),
+                (None, _) => {}
+            }
+        }
+        Err(LifecycleError::NotFound)
+    }
 }
 
 /// The pages of a listing, each of the maximum size.

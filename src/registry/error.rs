@@ -13,6 +13,9 @@ pub enum RegistryError {
     /// A token with this id exists.
     #[error("a token with this id exists")]
     DuplicateId,
+    /// A token exists whose id has the same [number](crate::token::TokenId::number).
+    #[error("a token exists whose id has the same number")]
+    DuplicateNumber,
     /// A token with this digest exists.
     #[error("a token with this digest exists")]
     DuplicateDigest,

@@ -20,6 +20,8 @@ use crate::token::TokenId;
 pub struct TokenFilter {
     /// The name is exactly this.
     pub name: Option<String>,
+    /// The id has this [number](TokenId::number).
+    pub number: Option<i64>,
     /// The token has this role.
     pub role: Option<String>,
     /// The token has this scope literally. Wildcards are not expanded.
@@ -49,6 +51,12 @@ impl TokenFilter {
     /// Matches only tokens with this name.
     pub fn with_name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
+        self
+    }
+
+    /// Matches only tokens whose id has this [number](TokenId::number).
+    pub fn with_number(mut self, number: i64) -> Self {
+        self.number = Some(number);
         self
     }
 
@@ -121,6 +129,9 @@ impl TokenFilter {
         let has_label_or_none =
             |(key, value): &(String, String)| record.label(key).is_none_or(|label| label == value);
         is(&self.name, &|name| record.name() == name)
+            && self
+                .number
+                .is_none_or(|number| record.id().number() == number)
             && is(&self.role, &|role| record.roles().contains(role))
             && is(&self.scope, &|scope| {
                 record.scopes().iter().any(|held| held == scope)

@@ -15,8 +15,9 @@ use crate::token::TokenId;
 ///
 /// 1. Each method is atomic, also among several processes. A change that returned without an error
 ///    is durable.
-/// 2. [`insert`](Self::insert) rejects an id that exists, and a digest that any token has, current
-///    or previous. It keeps the record's revision.
+/// 2. [`insert`](Self::insert) rejects an id that exists, an id whose
+///    [number](TokenId::number) another one has, and a digest that any token has, current or
+///    previous. It keeps the record's revision.
 /// 3. [`update`](Self::update) replaces the record with the same id only if its revision is the
 ///    given one, and increments the revision. It keeps the stored `last_used_at`.
 /// 4. Both enforce the limits of a [write](Write) in the same transaction.

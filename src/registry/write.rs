@@ -109,14 +109,18 @@ impl Write {
         }
     }
 
-    /// Checks the authority and the id of an insertion. `find` returns the stored record of an id.
+    /// Checks the authority and the id of an insertion. `find` returns the stored record of an id, and
+    /// `has_number` whether a stored id has this number.
     pub(crate) fn check_insert<'r>(
         &self,
         find: impl Fn(TokenId) -> Option<&'r TokenRecord>,
+        has_number: impl Fn(i64) -> bool,
     ) -> Result<(), RegistryError> {
         self.authorize(self.actor_id().and_then(&find), None)?;
-        match find(self.record.id()) {
+        let id = self.record.id();
+        match find(id) {
             Some(_) => Err(RegistryError::DuplicateId),
+            None if has_number(id.number()) => Err(RegistryError::DuplicateNumber),
             None => Ok(()),
         }
     }

@@ -6,7 +6,8 @@ use super::base62;
 /// The public id of a token: safe to log, to display and to use in a path.
 ///
 /// A number below 62¹⁰ (59 bits and a fraction), written as ten base62 digits; it is part of the
-/// token's text. For protocols with integer ids, [`as_i64`](Self::as_i64) returns it as a number.
+/// token's text. [`as_i64`](Self::as_i64) returns it as an integer for databases. For clients with
+/// integer ids, [`number`](Self::number) returns an integer that every client can read.
 ///
 /// ```
 /// use tower_service_token::token::TokenId;
@@ -23,15 +24,34 @@ impl TokenId {
     pub(super) const DIGITS: usize = 10;
     const END: u64 = 62_u64.pow(10);
 
-    /// Returns the id with this number, or `None` if it is negative or not below 62¹⁰.
+    /// All numbers are below it. The statements and indexes of SQL stores contain it.
+    pub(crate) const NUMBERS: i64 = 10_i64.pow(13);
+
+    /// Returns the id with this integer, or `None` if it is negative or not below 62¹⁰.
     pub fn from_i64(number: i64) -> Option<Self> {
         let number = u64::try_from(number).ok()?;
         (number < Self::END).then_some(Self(number))
     }
 
-    /// Returns the id as a number, never negative.
+    /// Returns the id as an integer, never negative.
     pub fn as_i64(self) -> i64 {
         self.0.cast_signed()
+    }
+
+    /// Returns the number of the id, for clients with integer ids: at most 13 decimal digits, because
+    /// JavaScript and jq round integers above 2⁵³.
+    ///
+    /// It is the remainder of the id modulo 10¹³. A registry inserts no token whose number another one
+    /// has, so [`ServiceTokens::get_by_number`](crate::ServiceTokens::get_by_number) finds the token.
+    ///
+    /// ```
+    /// use tower_service_token::token::TokenId;
+    ///
+    /// let id = TokenId::from_i64(107_484_341_630_693).expect("in range");
+    /// assert_eq!(id.number(), 7_484_341_630_693);
+    /// ```
+    pub fn number(self) -> i64 {
+        self.as_i64() % Self::NUMBERS
     }
 
     /// Creates the id of a hash, for ids that are derived instead of random.

@@ -17,6 +17,13 @@ use crate::registry::TokenFilter;
 pub(crate) struct Filter {
     /// The name.
     name: Option<String>,
+    /// The number of the id, of at most 13 digits, as clients with integer ids show it.
+    #[cfg_attr(
+        feature = "api",
+        schema(pattern = "^[0-9]{1,13}$"),
+        param(pattern = "^[0-9]{1,13}$", nullable = false)
+    )]
+    number: Option<String>,
     /// One of the roles.
     role: Option<String>,
     /// One of the scopes.
@@ -57,6 +64,13 @@ impl Filter {
     pub(crate) fn parse(self, parent: &str, problems: &mut FieldProblems) -> TokenFilter {
         let pointer = |name: &str| format!("{parent}/{name}");
         let mut filter = TokenFilter::new();
+        filter.number = self.number.as_deref().and_then(|text| {
+            let number = parse_number(text);
+            if number.is_none() {
+                problems.push(pointer("number"), "not a number of at most 13 digits");
+            }
+            number
+        });
         filter.status = problems.parse(pointer("state"), self.state.as_ref());
         filter.expires_before =
             problems.time(pointer("expires_before"), self.expires_before.as_ref());
@@ -74,12 +88,19 @@ impl Filter {
     }
 }
 
+#[cfg(feature = "api")]
+fn parse_number(text: &str) -> Option<i64> {
+    let is_number = text.len() <= 13 && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| is_number)
+}
+
 #[cfg(feature = "client")]
 impl Filter {
     /// Returns the conditions as query parameters.
     pub(crate) fn into_query(self) -> Vec<(&'static str, String)> {
         let conditions = [
             ("name", self.name),
+            ("number", self.number),
             ("role", self.role),
             ("scope", self.scope),
             ("subject", self.subject),
@@ -123,6 +144,7 @@ impl TryFrom<&TokenFilter> for Filter {
             last_used_before.map(|end| rfc_3339("/filter/last_used_before", end));
         Ok(Self {
             name: filter.name.clone(),
+            number: filter.number.map(|number| number.to_string()),
             role: filter.role.clone(),
             scope: filter.scope.clone(),
             subject: filter.subject.clone(),

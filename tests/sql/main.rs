@@ -159,7 +159,7 @@ fn both() -> Vec<(&'static str, Test)> {
         invalid_rows_are_corrupt,
     ));
     all.extend(tests!(listing: lists_every_filter_page_by_page));
-    all.extend(tests!(plans: every_filter_uses_an_index, lookups_use_an_index_for_each_digest));
+    all.extend(tests!(plans: every_filter_uses_an_index, numbers_use_an_index, lookups_use_an_index_for_each_digest));
     all.extend(tests!(races:
         concurrent_creators_cannot_share_a_unique_name,
         concurrent_creators_do_not_exceed_the_limit,
@@ -188,7 +188,8 @@ fn both() -> Vec<(&'static str, Test)> {
         empty_version_1_is_not_initialized,
         failed_migration_leaves_version_1,
         concurrent_opens_migrate_once,
-        statements_of_version_1_work_on_version_2,
+        statements_of_earlier_versions_still_work,
+        migrates_version_2_and_keeps_ambiguous_numbers,
     ));
     all.extend(tests!(manual_schema:
         scripts_create_everything_a_store_needs,

@@ -14,7 +14,7 @@ use crate::database::{Store, TestDatabase, at, id, minted, write};
 const VERSION: &str = "SELECT version FROM service_token_schema";
 
 /// The scripts of one version for SQLite and PostgreSQL.
-const SCRIPTS: [[&str; 2]; 2] = [
+const SCRIPTS: [[&str; 2]; 3] = [
     [
         include_str!("../../src/store/sql/schema/sqlite_1.sql"),
         include_str!("../../src/store/sql/schema/postgres_1.sql"),
@@ -22,6 +22,10 @@ const SCRIPTS: [[&str; 2]; 2] = [
     [
         include_str!("../../src/store/sql/schema/sqlite_2.sql"),
         include_str!("../../src/store/sql/schema/postgres_2.sql"),
+    ],
+    [
+        include_str!("../../src/store/sql/schema/sqlite_3.sql"),
+        include_str!("../../src/store/sql/schema/postgres_3.sql"),
     ],
 ];
 
@@ -36,7 +40,7 @@ async fn run_scripts(database: &TestDatabase, versions: &[[&str; 2]]) {
 pub(crate) async fn scripts_create_everything_a_store_needs(database: TestDatabase) {
     run_scripts(&database, &SCRIPTS).await;
     let pool = database.pool(1).await;
-    assert_eq!(pool.number(VERSION).await, 2);
+    assert_eq!(pool.number(VERSION).await, 3);
     let stored = pool.text("SELECT store_id FROM service_token_store").await;
     let store = database.open().await;
     let state = store.state().await.unwrap();
@@ -55,7 +59,7 @@ pub(crate) async fn scripts_migrate_version_1(database: TestDatabase) {
     pool.run(&crate::plans::rows(3, database.is_postgres()))
         .await;
     run_scripts(&database, &SCRIPTS[1..]).await;
-    assert_eq!(pool.number(VERSION).await, 2);
+    assert_eq!(pool.number(VERSION).await, 3);
     let state = database.open().await.state().await.unwrap();
     assert_eq!(state.initialized_at(), Some(at(10)));
 }

@@ -7,11 +7,14 @@ use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Executor};
 use test_support::stall::Stopwatch;
 use tokio::task::JoinSet;
+use tower_service_token::ServiceTokens;
 use tower_service_token::audit::{AuditAction, AuditEvent};
-use tower_service_token::registry::{ListRequest, TokenFilter, Write};
+use tower_service_token::lifecycle::{LifecycleError, Page, TokenUpdate};
+use tower_service_token::registry::{ListRequest, RegistryError, TokenFilter, Write};
+use tower_service_token::store::TokenRecord;
 
 use crate::authority::find;
-use crate::database::{TestDatabase, at, minted};
+use crate::database::{TestDatabase, at, digest, id, minted, write};
 use crate::replicas::{TIMEOUT, pause};
 
 /// The administrators of the fixtures, which are of use nowhere else.
@@ -19,6 +22,9 @@ const SQLITE_ADMIN: &str = "svctok-yzYawIjchr_eNrelvRyBtr0zOTL1sPnZDFd3Gji7s";
 const POSTGRES_ADMIN: &str = "svctok-LhiCro6BR3_IcytWixJw0oV3Vk17wjWsdH40FN0lV";
 
 const VERSION: &str = "SELECT version FROM service_token_schema";
+
+/// The version of this release.
+const CURRENT: i64 = 3;
 
 /// As version 1 appends to the audit trail.
 const APPEND_1: &str = "INSERT INTO service_token_events (at, actor, action, token_id, changes) \
@@ -41,7 +47,7 @@ pub(crate) async fn migrates_version_1_and_keeps_its_tokens(database: TestDataba
     let oldest = "SELECT MIN(created_at) FROM service_tokens";
     let oldest = database.pool(1).await.number(oldest).await;
     let store = database.open().await.with_audit_trail();
-    assert_eq!(database.pool(1).await.number(VERSION).await, 2);
+    assert_eq!(database.pool(1).await.number(VERSION).await, CURRENT);
     assert!(find(&store, admin).await.is_ok());
     let request = ListRequest::new(TokenFilter::new(), at(1));
     assert_eq!(store.list(&request).await.unwrap().records.len(), 5);
@@ -98,11 +104,11 @@ pub(crate) async fn concurrent_opens_migrate_once(database: TestDatabase) {
     }
     let states = tasks.join_all().await;
     assert!(states.iter().all(|state| *state == states[0]), "{states:?}");
-    assert_eq!(database.pool(1).await.number(VERSION).await, 2);
+    assert_eq!(database.pool(1).await.number(VERSION).await, CURRENT);
 }
 
 /// A node of the earlier release that runs while another one migrates.
-pub(crate) async fn statements_of_version_1_work_on_version_2(database: TestDatabase) {
+pub(crate) async fn statements_of_earlier_versions_still_work(database: TestDatabase) {
     let store = database.open().await;
     database.run(APPEND_1).await;
     let select = "SELECT COUNT(*) FROM \
@@ -111,6 +117,94 @@ pub(crate) async fn statements_of_version_1_work_on_version_2(database: TestData
     let events = store.audit_trail(None, 10).await.unwrap();
     assert_eq!(events[0].actor(), "an old node");
     assert_eq!(events[0].client_address(), None);
+
+    // As version 2 inserts and rotates.
+    let digest = |byte: &str| match database.is_postgres() {
+        true => format!("'\\x{}'", byte.repeat(32)),
+        false => format!("x'{}'", byte.repeat(32)),
+    };
+    let insert = format!(
+        "INSERT INTO service_tokens (id, digest, state, name, roles, scopes, labels, revision) \
+         VALUES (42, {}, 0, 'old', '[]', '[]', '{{}}', 1)",
+        digest("ab")
+    );
+    database.run(&insert).await;
+    let tokens = ServiceTokens::new(database.registry().await);
+    let _ = tokens
+        .rotate_once(id(42), Duration::ZERO, "a")
+        .await
+        .unwrap();
+    let rotate = "UPDATE service_tokens SET digest = {}, revision = 3 WHERE id = 42";
+    database.run(&rotate.replace("{}", &digest("cd"))).await;
+    assert_eq!(tokens.get_by_number(42).await.unwrap().revision(), 3);
+}
+
+/// Two tokens of version 2 may have one number, and one name that is refused today.
+pub(crate) async fn migrates_version_2_and_keeps_ambiguous_numbers(database: TestDatabase) {
+    const PAIR: [i64; 2] = [7, 10_000_000_000_007];
+    match database.is_postgres() {
+        true => database.run(include_str!("fixtures/ba5acd0.sql")).await,
+        false => fs::write(database.file(), include_bytes!("fixtures/ba5acd0.db")).unwrap(),
+    }
+    for number in PAIR {
+        let digest = match database.is_postgres() {
+            true => format!("sha256('{number}')"),
+            false => format!("CAST(printf('%032d', {number}) AS BLOB)"),
+        };
+        let table = if database.is_postgres() {
+            "public.service_tokens"
+        } else {
+            "service_tokens"
+        };
+        let insert = format!(
+            "INSERT INTO {table} (id, digest, state, name, roles, scopes, labels, revision) \
+             VALUES ({number}, {digest}, 0, 'of\u{202e}old', '[\" admin\"]', '[]', '{{}}', 1)"
+        );
+        database.run(&insert).await;
+    }
+    let store = database.open().await;
+    assert_eq!(database.pool(1).await.number(VERSION).await, CURRENT);
+    let tokens = ServiceTokens::new(database.registry().await);
+    let all = tokens
+        .list(TokenFilter::new(), Page::default())
+        .await
+        .unwrap();
+    assert_eq!(all.records.len(), 7);
+    for record in all
+        .records
+        .iter()
+        .filter(|it| !PAIR.contains(&it.id().as_i64()))
+    {
+        let found = tokens.get_by_number(record.id().number()).await.unwrap();
+        assert_eq!(found.id(), record.id());
+        assert_eq!(found.rotation_key(), None);
+    }
+    let ambiguous = tokens.get_by_number(7).await;
+    assert!(matches!(ambiguous, Err(LifecycleError::AmbiguousNumber)));
+    // They can be changed and removed, but not added to.
+    let update = TokenUpdate::new().with_description("d");
+    let changed = tokens.update(id(PAIR[1]), update).await.unwrap();
+    assert!(changed.record.roles().iter().eq([" admin"]));
+    let third = TokenRecord::new(id(20_000_000_000_007), digest("third"));
+    let refused = store.insert(&write(&third)).await;
+    assert!(
+        matches!(refused, Err(RegistryError::DuplicateNumber)),
+        "{refused:?}"
+    );
+    tokens.revoke(id(PAIR[0])).await.unwrap();
+    assert_eq!(tokens.get_by_number(7).await.unwrap().id(), id(PAIR[1]));
+
+    let rotated = tokens
+        .rotate_once(id(PAIR[1]), Duration::ZERO, "key")
+        .await
+        .unwrap();
+    store.close().await;
+    let again = ServiceTokens::new(database.registry().await);
+    let repeated = again.rotate_once(id(PAIR[1]), Duration::ZERO, "key").await;
+    let Err(LifecycleError::AlreadyRotated(token)) = repeated else {
+        panic!("{repeated:?}");
+    };
+    assert_eq!(token.record.digest(), rotated.record().digest());
 }
 
 /// A transaction that reads the audit trail keeps the migration waiting, which must not keep the
@@ -147,5 +241,5 @@ pub(crate) async fn waiting_migration_blocks_changes_for_at_most_two_seconds(
     }
     reader.close().await.unwrap();
     opening.await.unwrap().state().await.unwrap();
-    assert_eq!(pool.number(VERSION).await, 2);
+    assert_eq!(pool.number(VERSION).await, CURRENT);
 }

@@ -99,6 +99,20 @@ pub(crate) async fn every_filter_uses_an_index(database: TestDatabase) {
     }
 }
 
+pub(crate) async fn numbers_use_an_index(database: TestDatabase) {
+    let store = populated(&database).await;
+    for filter in [
+        TokenFilter::new().with_number(7),
+        TokenFilter::new().with_number(7).without_revoked(),
+    ] {
+        let request = ListRequest::new(filter, middle()).with_limit(2);
+        assert_eq!(store.list(&request).await.unwrap().records.len(), 1);
+        let plan = store.explain(Some(&request)).await;
+        show("number", &plan);
+        assert!(plan.contains("by_number"), "{plan}");
+    }
+}
+
 fn middle() -> SystemTime {
     at(u64::from(MANY) * 10)
 }

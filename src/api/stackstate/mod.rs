@@ -14,8 +14,9 @@
 //! 1. `service-tokens:admin` allows all requests. Without it, a caller changes only tokens whose roles
 //!    and scopes its own token covers, before and after the change, and creates none that outlives
 //!    its own. The last token that may administer tokens cannot be revoked here (409).
-//! 2. An id is the token's [number](crate::token::TokenId::as_i64). Times are milliseconds since the
-//!    epoch.
+//! 2. An id is the token's [number](crate::token::TokenId::number), of at most 13 digits. `DELETE`
+//!    accepts the longer ids of earlier releases too. If several tokens of an earlier release have one
+//!    number, it is 409. Times are milliseconds since the epoch.
 //! 3. `expiryDate` at midnight UTC is a date: the token is valid through that day, and its `expiration`
 //!    is noon UTC of that day, so that a tool in any time zone from UTC-12 to UTC+11 shows that day.
 //!    Any other `expiryDate` is a time.

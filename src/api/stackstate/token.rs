@@ -16,7 +16,6 @@ use crate::lifecycle::{Expiry, FieldProblem, LifecycleError, NewToken};
 use crate::observe::RequestInfo;
 use crate::registry::TokenFilter;
 use crate::store::{TokenRecord, TokenState};
-use crate::token::TokenId;
 
 pub(super) type HandlerState = ApiState<ListWriter>;
 
@@ -108,7 +107,7 @@ impl ListFormat for TokenList {
 
     fn token(&self, record: &TokenRecord) -> String {
         let token = Token {
-            id: record.id().as_i64(),
+            id: record.id().number(),
             name: record.name(),
             roles: record.roles().iter().collect(),
             expiration: record.expires_at().and_then(displayed),
@@ -130,13 +129,14 @@ pub(super) async fn revoke(
     caller: Caller,
 ) -> Result<Response, ErrorResponse> {
     let failed = |error| state.error(error);
-    let id = id.parse().ok().and_then(TokenId::from_i64);
-    let id = id.ok_or_else(|| failed(LifecycleError::NotFound))?;
-    let record = state.tokens.get(id).await.map_err(failed)?;
+    let is_number = id.bytes().all(|byte| byte.is_ascii_digit());
+    let number = id.parse().ok().filter(|_| is_number);
+    let number = number.ok_or_else(|| failed(LifecycleError::NotFound))?;
+    let record = state.tokens.get_by_number(number).await.map_err(failed)?;
     if record.state() == TokenState::Revoked {
         return Err(failed(LifecycleError::NotFound));
     }
     let tokens = caller.tokens(&state, Some(write_requirement())).await?;
-    tokens.revoke(id).await.map_err(failed)?;
+    tokens.revoke(record.id()).await.map_err(failed)?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }

@@ -11,6 +11,7 @@ use super::response::{IssueOutcome, Response};
 use super::sender::Sender;
 use crate::lifecycle::{BulkPreview, BulkRevocation, FieldProblem, NewToken, Page, TokenUpdate};
 use crate::registry::{ListRequest, TokenFilter};
+use crate::store::TokenStatus;
 use crate::token::TokenId;
 use crate::wire::{
     BulkRequest, CreateRequest, Filter, RotateRequest, TokenInfo, UpdateRequest, replaces_labels,
@@ -139,6 +140,33 @@ impl ServiceTokensClient {
     /// Returns an error if there is no such token, or the call [failed](ClientErrorKind).
     pub async fn get(&self, id: TokenId) -> Result<TokenInfo, ClientError> {
         self.get_at(Some(id)).await
+    }
+
+    /// Returns the token whose id has this [number](TokenId::number), as
+    /// [`ServiceTokens::get_by_number`](crate::ServiceTokens::get_by_number) does. Its revision is
+    /// unknown.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if there is no such token, if several have the number
+    /// ([`Conflict`](ClientErrorKind::Conflict)), or if the call [failed](ClientErrorKind).
+    pub async fn get_by_number(&self, number: i64) -> Result<TokenInfo, ClientError> {
+        let filter = TokenFilter::new().with_number(number);
+        let mut tokens = self.list(filter, Page::default()).await?.tokens;
+        tokens.retain(|token| token.id.number() == number);
+        let (mut revoked, mut valid): (Vec<_>, Vec<_>) = tokens
+            .into_iter()
+            .partition(|token| token.state == TokenStatus::Revoked);
+        let found = if valid.is_empty() {
+            &mut revoked
+        } else {
+            &mut valid
+        };
+        match (found.pop(), found.is_empty()) {
+            (Some(token), true) => Ok(token),
+            (Some(_), false) => Err(ClientError::ambiguous_number()),
+            (None, _) => Err(ClientError::not_found()),
+        }
     }
 
     /// Updates a token. Its secret stays the same.

@@ -1,6 +1,6 @@
 use http::StatusCode;
 
-use crate::lifecycle::FieldProblem;
+use crate::lifecycle::{FieldProblem, LifecycleError};
 use crate::transport::BoxError;
 use crate::wire::TokenInfo;
 
@@ -108,6 +108,18 @@ impl ClientError {
         let mut error = Self::new(ClientErrorKind::AlreadyCreated, message);
         error.0.token = Some(token);
         error
+    }
+
+    pub(super) fn not_found() -> Self {
+        Self::new(
+            ClientErrorKind::NotFound,
+            LifecycleError::NotFound.to_string(),
+        )
+    }
+
+    pub(super) fn ambiguous_number() -> Self {
+        let message = LifecycleError::AmbiguousNumber.to_string();
+        Self::new(ClientErrorKind::Conflict, message)
     }
 
     pub(super) fn already_rotated(token: TokenInfo) -> Self {

@@ -14,7 +14,7 @@ use crate::token::TokenId;
 impl TokenRegistry for MemoryStore {
     async fn insert(&self, write: &Write) -> Result<(), RegistryError> {
         self.commit(|tokens| {
-            write.check_insert(|id| tokens.get(id))?;
+            write.check_insert(|id| tokens.get(id), |number| tokens.has_number(number))?;
             tokens.check_name(write)?;
             let is_full = |max| tokens.has_at_least(max);
             if write.max_tokens().is_some_and(is_full) {

@@ -1,5 +1,5 @@
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::MutexGuard;
 use std::time::SystemTime;
@@ -21,6 +21,8 @@ const FLUSH_INTERVAL: usize = 1024;
 #[derive(Default)]
 pub(super) struct Table {
     records: BTreeMap<TokenId, TokenRecord>,
+    /// The numbers of the ids. Tokens that are inserted without a check may share one.
+    numbers: BTreeSet<(i64, TokenId)>,
     /// Names that no other token may have.
     reserved: HashMap<Box<str>, TokenId>,
 }
@@ -46,6 +48,15 @@ impl<'s> Writer<'s> {
 
     pub(super) fn records(&self) -> impl Iterator<Item = &TokenRecord> {
         self.table.records.values()
+    }
+
+    pub(super) fn has_number(&self, number: i64) -> bool {
+        let first = TokenId::from_i64(number).map(|id| (number, id));
+        let mut numbers = first.map(|first| self.table.numbers.range(first..));
+        numbers
+            .as_mut()
+            .and_then(Iterator::next)
+            .is_some_and(|(found, _)| *found == number)
     }
 
     /// Returns whether there are at least this many unrevoked tokens.
@@ -82,6 +93,7 @@ impl<'s> Writer<'s> {
         };
         index(self.by_digest, record)?;
         vacant.insert(record.clone());
+        table.numbers.insert((record.id().number(), record.id()));
         if table.records.len().is_multiple_of(FLUSH_INTERVAL) {
             self.by_digest.guard().flush();
         }
@@ -111,6 +123,7 @@ impl<'s> Writer<'s> {
 
     pub(super) fn remove(&mut self, id: TokenId) -> Option<TokenRecord> {
         let record = self.table.records.remove(&id)?;
+        self.table.numbers.remove(&(id.number(), id));
         let by_digest = self.by_digest.pin();
         for index in record.digests().map(TokenDigest::index) {
             by_digest.remove(&index);

@@ -56,7 +56,8 @@ impl<'r> ListQuery<'r> {
         };
         let filter = request.filter();
         let mut attributes = attributes(request).into_iter();
-        let is_narrow = filter.name.is_some() || filter.subject.is_some();
+        let is_narrow =
+            filter.name.is_some() || filter.number.is_some() || filter.subject.is_some();
         let by_creation = request.order() == ListOrder::CreatedAt;
         let driver = if by_creation && !is_narrow {
             attributes.next()
@@ -94,6 +95,9 @@ impl<'r> ListQuery<'r> {
         let filter = request.filter();
         if let Some(name) = &filter.name {
             self.condition("t.name = ", name.as_str());
+        }
+        if let Some(number) = filter.number {
+            self.condition("t.id % 10000000000000 = ", number);
         }
         if let Some(subject) = &filter.subject {
             self.condition("t.subject = ", subject.as_str());

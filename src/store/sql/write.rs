@@ -29,7 +29,9 @@ const CONFLICT: &str = "SELECT CASE \
      WHEN EXISTS (SELECT 1 FROM service_tokens WHERE reserved_name = $2 AND id <> $1) THEN 'name' \
      WHEN EXISTS (SELECT 1 FROM service_tokens WHERE digest IN ($3, $4) AND id <> $1) \
        OR EXISTS (SELECT 1 FROM service_tokens WHERE previous_digest IN ($3, $4) AND id <> $1) \
-     THEN 'digest' END AS conflict";
+     THEN 'digest' \
+     WHEN EXISTS (SELECT 1 FROM service_tokens WHERE id % 10000000000000 = $5 AND id <> $1) \
+     THEN 'number' END AS conflict";
 
 const COUNT_LIVE: &str = "SELECT COUNT(*) AS count FROM \
      (SELECT 1 FROM service_tokens WHERE state IN (0, 1) LIMIT $1) AS live";
@@ -69,11 +71,12 @@ pub(super) async fn insert(session: &mut impl Session, write: &Write) -> Result<
     let records = read_and_lock(session, std::slice::from_ref(write)).await?;
     let actor = write.actor_id().and_then(|id| records.get(&id));
     write.authorize(actor, None)?;
-    lock_digests(session, record.digests()).await?;
+    let number = record.id().number();
+    lock_keys(session, record.digests(), Some(number)).await?;
     if records.contains_key(&record.id()) {
         return Err(RegistryError::DuplicateId.into());
     }
-    check_conflicts(session, write).await?;
+    check_conflicts(session, write, Some(number)).await?;
     if let Some(limit) = limit {
         let row = session.row(COUNT_LIVE.into(), &[limit.into()]).await?;
         let live = row.map_or(Ok(None), |row| row.int("count"))?;
@@ -96,8 +99,8 @@ pub(super) async fn update(session: &mut impl Session, write: &Write) -> Result<
     let known = lock(session, write).await?;
     let record = updated_record(write, &known);
     let is_new = |digest: &&TokenDigest| known.digests().all(|held| held != *digest);
-    lock_digests(session, record.digests().filter(is_new)).await?;
-    check_conflicts(session, write).await?;
+    lock_keys(session, record.digests().filter(is_new), None).await?;
+    check_conflicts(session, write, None).await?;
     let columns = columns::values(&record).map(|(_, value)| value);
     let mut values = Vec::from(columns);
     // Replaces the last use.
@@ -190,13 +193,16 @@ pub(super) fn authorize<'r>(
     Ok(known)
 }
 
-/// Prevents other transactions from storing these digests until this one ends. A unique index does
-/// not compare the digest of one token with the previous digest of another.
-async fn lock_digests(
+/// Prevents other transactions from storing these digests, and an id with this number, until this one
+/// ends. A unique index does not compare the digest of one token with the previous digest of another,
+/// and numbers of earlier releases are not unique.
+async fn lock_keys(
     session: &mut impl Session,
     digests: impl Iterator<Item = &TokenDigest> + Send,
+    number: Option<i64>,
 ) -> Result<(), sqlx::Error> {
-    let mut keys: Vec<i64> = digests.map(|digest| digest.index().cast_signed()).collect();
+    let digests = digests.map(|digest| digest.index().cast_signed());
+    let mut keys: Vec<i64> = digests.chain(number).collect();
     // In order, so that two transactions do not deadlock.
     keys.sort_unstable();
     for key in keys {
@@ -205,8 +211,12 @@ async fn lock_digests(
     Ok(())
 }
 
-/// Returns an error if another token has the reserved name or a digest.
-async fn check_conflicts(session: &mut impl Session, write: &Write) -> Result<(), Failure> {
+/// Returns an error if another token has the reserved name, a digest, or an id with this number.
+async fn check_conflicts(
+    session: &mut impl Session,
+    write: &Write,
+    number: Option<i64>,
+) -> Result<(), Failure> {
     let record = write.record();
     let previous = record.previous_digest();
     let values = [
@@ -214,11 +224,13 @@ async fn check_conflicts(session: &mut impl Session, write: &Write) -> Result<()
         write.reserved_name().into(),
         Value::Bytes(Some(record.digest().as_bytes())),
         Value::Bytes(previous.map(|digest| &digest.as_bytes()[..])),
+        number.into(),
     ];
     let row = session.row(CONFLICT.into(), &values).await?;
     match row.as_ref().map_or(Ok(None), |row| row.text("conflict"))? {
         None => Ok(()),
         Some("name") => Err(RegistryError::NameTaken.into()),
+        Some("number") => Err(RegistryError::DuplicateNumber.into()),
         Some(_) => Err(RegistryError::DuplicateDigest.into()),
     }
 }

@@ -45,6 +45,10 @@ async fn rejects_duplicate_ids_and_digests(store: &Fixture<impl TokenRegistry>) 
     let same_id = write(plain_record(1).with_digest(digest(50)));
     let same_id = store.0.insert(&same_id).await;
     assert_rejected(&same_id, &RegistryError::DuplicateId, "a known id");
+    let same_number = TokenRecord::new(id(10_000_000_000_001), digest(50));
+    let same_number = store.0.insert(&write(same_number)).await;
+    let reason = RegistryError::DuplicateNumber;
+    assert_rejected(&same_number, &reason, "an id with a known number");
     let reason = RegistryError::DuplicateDigest;
     for known in [2, 1001] {
         let current = plain_record(9).with_digest(digest(known));

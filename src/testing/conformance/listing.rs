@@ -72,6 +72,9 @@ fn filters() -> Vec<TokenFilter> {
     let mut filters = vec![
         all(),
         all().with_subject("team-a"),
+        all().with_number(7),
+        all().with_number(TOKENS),
+        all().with_number(8).with_role("deployer").without_revoked(),
         all().with_expires_before(at(30)),
         all().with_expires_before(at(31)),
         all().with_last_used_before(at(10)),

@@ -3,7 +3,7 @@ use std::time::{Duration, SystemTime};
 use crate::audit::{AuditAction, AuditEvent, FieldChange};
 use crate::digest::TokenDigest;
 use crate::registry::Write;
-use crate::store::{Credential, TokenRecord};
+use crate::store::{Credential, RotationKey, TokenRecord};
 use crate::token::{PresentedToken, TokenId};
 
 fn token(number: i64) -> String {
@@ -56,6 +56,7 @@ pub(super) fn full_record(number: i64) -> TokenRecord {
         .with_rotated_at(at(number + 2))
         .with_last_used_at(at(number + 3))
         .with_hint("svctok-0000000002_***")
+        .with_rotation_key(RotationKey::from_bytes(*digest(number + 2000).as_bytes()))
         .with_revision(7)
 }
 
@@ -76,6 +77,7 @@ pub(super) fn records_are_equal(a: &TokenRecord, b: &TokenRecord) -> bool {
         && a.description() == b.description()
         && a.created_by() == b.created_by()
         && a.hint() == b.hint()
+        && a.rotation_key() == b.rotation_key()
         && a.created_at() == b.created_at()
         && a.updated_at() == b.updated_at()
         && a.rotated_at() == b.rotated_at()

@@ -286,7 +286,7 @@ async fn reads_full_pages_of_the_largest_tokens() {
         new.with_label(key, wide("\u{1F512}"))
     });
     let longest = longest
-        .with_description("\u{1}".repeat(2_000))
+        .with_description("\n".repeat(2_000))
         .with_subject(wide("\u{1F512}"))
         .with_roles(names(100, "\u{1F512}"))
         .with_scopes(names(100, "s"));

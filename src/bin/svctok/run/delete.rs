@@ -38,8 +38,8 @@ async fn delete_one(args: DeleteArgs, output: Format) -> Result<(), Failure> {
     let revoked = revoked.to_string();
     output.show(&json!({ "id": revoked, "state": "revoked" }), || {
         let shown = match token {
-            TokenRef::Id(_) => args.id.text(),
             TokenRef::Own => &revoked,
+            TokenRef::Id(_) | TokenRef::Number { .. } => args.id.text(),
         };
         success(format_args!("Service token deleted: {shown}"))
     })?;

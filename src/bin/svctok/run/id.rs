@@ -8,19 +8,19 @@ use crate::tokens::TokenRef;
 const SELF: &str = "self";
 
 impl IdArgs {
-    /// Parses the ID. Ten characters are an ID; any other number of digits is the same ID in
-    /// decimal, for tools with 64-bit IDs.
-    pub(super) fn read(&self) -> Result<TokenId, Failure> {
+    /// Parses the ID, or the decimal number of one.
+    pub(super) fn read(&self) -> Result<TokenRef, Failure> {
         let text = self.text();
         if text == SELF {
             let message = "only get, rotate and delete accept `self` as the ID";
             return Err(Failure::usage(message).with_hint("`svctok get self` shows the ID"));
         }
-        let id = text.parse().ok().or_else(|| {
-            let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
-            let number = is_number.then(|| text.parse().ok())??;
-            TokenId::from_i64(number)
-        });
+        let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+        let id = if is_number {
+            number(text)
+        } else {
+            text.parse().ok().map(TokenRef::Id)
+        };
         // The error does not quote the ID: it may be a token, pasted by mistake.
         let message =
             "invalid ID: an ID is ten characters of 0-9, A-Z and a-z, or a decimal number";
@@ -32,7 +32,7 @@ impl IdArgs {
         if self.text() == SELF {
             return Ok(TokenRef::Own);
         }
-        self.read().map(TokenRef::Id)
+        self.read()
     }
 
     /// Returns the ID as the user wrote it.
@@ -40,4 +40,16 @@ impl IdArgs {
         let text = self.id.as_ref().or(self.id_flag.as_ref());
         text.map(String::as_str).unwrap_or_default()
     }
+}
+
+/// Parses a number of at most 13 digits, or the integer of a whole ID, as earlier releases showed it.
+fn number(text: &str) -> Option<TokenRef> {
+    let number = text.parse().ok()?;
+    let whole = TokenId::from_i64(number)?;
+    if whole.number() != number {
+        return Some(TokenRef::Id(whole));
+    }
+    // Ten digits may be an ID as well.
+    let id = text.parse().ok();
+    Some(TokenRef::Number { number, id })
 }

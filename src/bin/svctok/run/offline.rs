@@ -49,7 +49,7 @@ pub(super) fn inspect(args: &InspectArgs, output: Format) -> Result<(), Failure>
             ));
         }
     };
-    let (decimal, hint) = (id.as_i64(), format.redact(text));
+    let (decimal, hint) = (id.number(), format.redact(text));
     let prefix = hint.split(&id.to_string()).next().unwrap_or_default();
     let data = json!({
         "id": id.to_string(),

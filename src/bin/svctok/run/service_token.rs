@@ -103,7 +103,7 @@ async fn change(
 ) -> Result<(), Failure> {
     let id = args.id.read()?;
     let conditions = args.conditions(allow_last_admin_removal);
-    let work = async |tokens: &Tokens| work(tokens, id).await;
+    let work = async |tokens: &Tokens| work(tokens, tokens.id(id).await?).await;
     let changed = Tokens::with(&args.access, conditions, work).await?;
     show_change(&changed, action, args.id.text(), output)
 }

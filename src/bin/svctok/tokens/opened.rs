@@ -40,6 +40,11 @@ pub(crate) enum Tokens {
 #[derive(Clone, Copy)]
 pub(crate) enum TokenRef {
     Id(TokenId),
+    /// The token whose ID has this number, or else this ID.
+    Number {
+        number: i64,
+        id: Option<TokenId>,
+    },
     /// The token that the client authenticates with.
     Own,
 }
@@ -128,12 +133,35 @@ impl Tokens {
         }
     }
 
+    /// Returns the id of a token other than the client's own.
+    pub(crate) async fn id(&self, token: TokenRef) -> Result<TokenId, Failure> {
+        let (number, id) = match token {
+            TokenRef::Id(id) => return Ok(id),
+            TokenRef::Number { number, id } => (number, id),
+            TokenRef::Own => {
+                let message = "`self` needs a server: a store is used without a token";
+                return Err(Failure::usage(message)
+                    .with_hint("specify the ID of the token: `svctok list` shows the IDs"));
+            }
+        };
+        match self {
+            Self::Server(it) => match (it.client.get_by_number(number).await, id) {
+                (Err(error), Some(id)) if error.kind() == ClientErrorKind::NotFound => Ok(id),
+                (found, _) => Ok(it.done(found)?.id),
+            },
+            Self::Store { tokens, .. } => match (tokens.get_by_number(number).await, id) {
+                (Err(LifecycleError::NotFound), Some(id)) => Ok(id),
+                (found, _) => Ok(found.map_err(store_failure)?.id()),
+            },
+        }
+    }
+
     pub(crate) async fn get(&self, token: TokenRef) -> Result<TokenInfo, Failure> {
         match (self, token) {
-            (Self::Server(it), TokenRef::Id(id)) => it.done(it.client.get(id).await),
             (Self::Server(it), TokenRef::Own) => it.done(it.client.get_own().await),
+            (Self::Server(it), token) => it.done(it.client.get(self.id(token).await?).await),
             (Self::Store { tokens, .. }, token) => {
-                let found = tokens.get(token.in_store()?).await;
+                let found = tokens.get(self.id(token).await?).await;
                 found.map(|it| info(&it)).map_err(store_failure)
             }
         }
@@ -156,10 +184,12 @@ impl Tokens {
         grace: Duration,
     ) -> Result<IssuedTokenInfo, Failure> {
         match (self, token) {
-            (Self::Server(it), TokenRef::Id(id)) => it.done(it.client.rotate(id, grace).await),
             (Self::Server(it), TokenRef::Own) => it.done(it.client.rotate_own(grace).await),
+            (Self::Server(it), token) => {
+                it.done(it.client.rotate(self.id(token).await?, grace).await)
+            }
             (Self::Store { tokens, .. }, token) => {
-                done(tokens.rotate(token.in_store()?, grace).await)
+                done(tokens.rotate(self.id(token).await?, grace).await)
             }
         }
     }
@@ -181,18 +211,19 @@ impl Tokens {
     /// Revokes a token. Returns its id and the time after which every node sees that, at the latest.
     pub(crate) async fn revoke(&self, token: TokenRef) -> Result<(TokenId, Duration), Failure> {
         match (self, token) {
-            (Self::Server(it), TokenRef::Id(id)) => {
-                let revoked = it.done(it.client.revoke(id).await)?;
-                Ok((id, revoked.effective_within))
-            }
             (Self::Server(it), TokenRef::Own) => {
                 // The server rejects the token afterwards.
                 let own = it.done(it.client.get_own().await)?;
                 let revoked = it.done(it.client.revoke_own().await)?;
                 Ok((own.id, revoked.effective_within))
             }
+            (Self::Server(it), token) => {
+                let id = self.id(token).await?;
+                let revoked = it.done(it.client.revoke(id).await)?;
+                Ok((id, revoked.effective_within))
+            }
             (Self::Store { tokens, .. }, token) => {
-                let id = token.in_store()?;
+                let id = self.id(token).await?;
                 let revoked = tokens.revoke(id).await.map_err(store_failure)?;
                 Ok((id, revoked.effective_within))
             }
@@ -280,17 +311,4 @@ fn info(record: &TokenRecord) -> TokenInfo {
 
 fn done<T>(done: Result<impl Into<T>, LifecycleError>) -> Result<T, Failure> {
     done.map(Into::into).map_err(store_failure)
-}
-
-impl TokenRef {
-    /// Returns the id of a token in a store.
-    fn in_store(self) -> Result<TokenId, Failure> {
-        match self {
-            Self::Id(id) => Ok(id),
-            Self::Own => Err(Failure::usage(
-                "`self` needs a server: a store is used without a token",
-            )
-            .with_hint("specify the ID of the token: `svctok list` shows the IDs")),
-        }
-    }
 }

@@ -200,7 +200,8 @@ impl Content {
         let record = write.record();
         let find = |id| self.records.iter().find(|it| it.id() == id);
         let before = if operation == Operation::Insert {
-            write.check_insert(find)?;
+            let has_number = |number| self.records.iter().any(|it| it.id().number() == number);
+            write.check_insert(find, has_number)?;
             None
         } else {
             Some(write.check_change(find, &self.records)?)

@@ -2,6 +2,6 @@
 
 ALTER TABLE service_tokens ADD COLUMN rotation_key BLOB; -- NULL without an idempotency key
 
-CREATE INDEX service_tokens_by_number ON service_tokens ((id % 10000000000000));
+CREATE INDEX service_tokens_by_number ON service_tokens ((id % 10000000000000), listed_at, id);
 
 UPDATE service_token_schema SET version = 3;
