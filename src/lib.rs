@@ -166,6 +166,7 @@ pub use self::store::{MemoryStore, TokenStore};
 #[doc(hidden)]
 pub mod internal {
     pub use crate::api::body::{problem_response, with_json};
+    pub use crate::clock::date_time::{ParseDateTimeError, format as format_time, parse_start};
     pub use crate::private_file::{create_private_file, open_private_file};
     pub use crate::text::{ErrorChain, escape_invisible};
 }

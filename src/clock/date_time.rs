@@ -1,23 +1,67 @@
 use std::time::{Duration, SystemTime};
 
-use jiff::civil::Date;
-use jiff::tz::TimeZone;
-use jiff::{Timestamp, ToSpan};
+use jiff::Timestamp;
+use jiff::civil::{Date, date};
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// The last second of RFC 3339.
+const LAST_SECOND: &str = "9999-12-31T23:59:59Z";
 
 /// A text is not a date or a time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ParseDateTimeError {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ParseDateTimeError {
     /// The text is neither a date nor an RFC 3339 time.
+    #[error("not a date such as 2027-01-31 or a time such as 2027-01-31T12:00:00Z")]
     Malformed,
     /// The text has the form of a date or time that does not exist.
+    #[error("there is no such date or time")]
     Nonexistent,
-    /// The time is after the year 9999.
-    OutOfRange,
+}
+
+/// Returns the end of time: that of the year 9999, after which RFC 3339 has no times.
+pub(crate) fn end_of_time() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_800)
+}
+
+/// Returns the time, or the [end of time](end_of_time) if it is the last second or later.
+pub(crate) fn clamp(time: SystemTime) -> SystemTime {
+    let end = end_of_time();
+    if time < end - Duration::from_secs(1) {
+        time
+    } else {
+        end
+    }
+}
+
+/// Formats a time as RFC 3339. The [end of time](end_of_time) is the last second, because it has no
+/// format of its own. Returns `None` for times before the year 0.
+pub fn format(time: SystemTime) -> Option<String> {
+    if time >= end_of_time() {
+        return Some(LAST_SECOND.to_owned());
+    }
+    let text = match Timestamp::try_from(time) {
+        Ok(time) => time.to_string(),
+        // jiff has no timestamps on the last day, because a time zone could move them beyond the
+        // year 9999.
+        Err(_) => {
+            let earlier = Timestamp::try_from(time.checked_sub(10 * DAY)?).ok()?;
+            earlier.to_string().replacen("9999-12-2", "9999-12-3", 1)
+        }
+    };
+    Some(text).filter(|text| !text.starts_with('-'))
+}
+
+/// Returns the day, UTC, of the moment before this time, as `yyyy-MM-dd`.
+pub(crate) fn last_day(end: SystemTime) -> Option<String> {
+    let last = format(end.checked_sub(Duration::from_millis(1))?)?;
+    last.split_once('T').map(|(date, _)| date.to_owned())
 }
 
 /// Parses a date or time as a start. A date starts at midnight UTC.
-#[cfg(any(feature = "file", test))]
-pub(crate) fn parse_start(text: &str) -> Result<SystemTime, ParseDateTimeError> {
+///
+/// The last second of the year 9999 and later times are the end of that year.
+pub fn parse_start(text: &str) -> Result<SystemTime, ParseDateTimeError> {
     parse(text, 0)
 }
 
@@ -28,34 +72,50 @@ pub(crate) fn parse_end(text: &str) -> Result<SystemTime, ParseDateTimeError> {
 
 /// Returns whether the time is midnight UTC, as the expiry at the end of a day is.
 pub(crate) fn is_midnight(time: SystemTime) -> bool {
-    let day = Duration::from_secs(24 * 60 * 60).as_nanos();
+    let day = DAY.as_nanos();
     match time.duration_since(SystemTime::UNIX_EPOCH) {
         Ok(since) => since.as_nanos() % day == 0,
         Err(before) => before.duration().as_nanos() % day == 0,
     }
 }
 
-fn parse(text: &str, days_after_date: i64) -> Result<SystemTime, ParseDateTimeError> {
+fn parse(text: &str, days_after_date: i32) -> Result<SystemTime, ParseDateTimeError> {
     // jiff parses more than is documented here, such as `2026-1-2` and times without an offset.
     let shape = shape(text);
-    let time: Timestamp = if shape == "0000-00-00" {
+    let time = if shape == "0000-00-00" {
         let date: Date = text.parse().map_err(|_| ParseDateTimeError::Nonexistent)?;
-        let date = date
-            .checked_add(days_after_date.days())
-            .map_err(|_| ParseDateTimeError::OutOfRange)?;
-        let midnight = date.to_zoned(TimeZone::UTC);
-        midnight
-            .map_err(|_| ParseDateTimeError::OutOfRange)?
-            .timestamp()
+        midnight(date, days_after_date)
     } else if is_rfc_3339(&shape) {
-        text.parse().map_err(|_| ParseDateTimeError::Nonexistent)?
+        parse_time(text)
     } else {
         return Err(ParseDateTimeError::Malformed);
     };
-    Ok(time.into())
+    Ok(clamp(time.ok_or(ParseDateTimeError::Nonexistent)?))
 }
 
-/// Returns the text in upper case with every digit replaced by `0`.
+/// Returns the start of a day this many days after the date.
+fn midnight(day: Date, days_after: i32) -> Option<SystemTime> {
+    let days = day.since(date(1970, 1, 1)).ok()?.get_days() + days_after;
+    let distance = DAY * days.unsigned_abs();
+    if days < 0 {
+        SystemTime::UNIX_EPOCH.checked_sub(distance)
+    } else {
+        SystemTime::UNIX_EPOCH.checked_add(distance)
+    }
+}
+
+fn parse_time(text: &str) -> Option<SystemTime> {
+    if let Ok(time) = text.parse::<Timestamp>() {
+        return Some(time.into());
+    }
+    // See `format`. Another day keeps its digit out of the calendar.
+    let rest = text.strip_prefix("9999-12-3")?;
+    let earlier = format!("9999-12-2{rest}");
+    let time = earlier.parse::<Timestamp>().ok()?;
+    let is_day = rest.starts_with(['0', '1']);
+    is_day.then(|| SystemTime::from(time) + 10 * DAY)
+}
+
 fn shape(text: &str) -> String {
     text.to_ascii_uppercase()
         .replace(|char: char| char.is_ascii_digit(), "0")
@@ -134,7 +194,7 @@ mod tests {
             "２０２６-01-02",
         ] {
             let error = parse_end(text).expect_err(text);
-            assert_ne!(error, ParseDateTimeError::OutOfRange, "{text}");
+            let _ = error;
         }
         for (text, error) in [
             ("2026-1-2", ParseDateTimeError::Malformed),
@@ -147,9 +207,54 @@ mod tests {
     }
 
     #[test]
-    fn rejects_dates_beyond_the_supported_range() {
-        assert!(parse_start("9999-12-30").is_ok());
-        assert_eq!(parse_end("9999-12-31"), Err(ParseDateTimeError::OutOfRange));
+    fn last_day_of_the_calendar_is_exact_and_its_last_second_is_the_end_of_time() {
+        let end = end_of_time();
+        assert_eq!(parse_start("9999-12-31"), Ok(end - DAY));
+        assert_eq!(parse_end("9999-12-30"), Ok(end - DAY));
+        for text in [
+            "9999-12-31T23:59:59Z",
+            "9999-12-31t23:59:59.999999999z",
+            "9999-12-31T23:59:60Z",
+            "9999-12-31T23:59:59-12:00",
+            "9999-12-31T11:59:59-12:00",
+        ] {
+            assert_eq!(parse_end(text), Ok(end), "{text}");
+            assert_eq!(parse_start(text), Ok(end), "{text}");
+        }
+        assert_eq!(parse_end("9999-12-31"), Ok(end));
+        let hour = Duration::from_secs(3_600);
+        for (text, before) in [
+            ("9999-12-30T21:59:59Z", 26 * hour + Duration::from_secs(1)),
+            ("9999-12-30T22:30:00Z", 26 * hour - hour / 2),
+            (
+                "9999-12-31T12:00:00.5Z",
+                12 * hour - Duration::from_millis(500),
+            ),
+            ("9999-12-31T23:59:58Z", Duration::from_secs(2)),
+        ] {
+            assert_eq!(parse_end(text), Ok(end - before), "{text}");
+            assert_eq!(format(end - before).as_deref(), Some(text));
+        }
+        assert_eq!(parse_end("9999-12-31T23:00:00+23:00"), Ok(end - 24 * hour));
+        for text in ["9999-12-32", "9999-12-32T00:00:00Z", "9999-12-39T00:00:00Z"] {
+            assert_eq!(
+                parse_end(text),
+                Err(ParseDateTimeError::Nonexistent),
+                "{text}"
+            );
+        }
+        for time in [end, end + DAY, end + 1_000_000 * DAY] {
+            assert_eq!(format(time).as_deref(), Some(LAST_SECOND));
+        }
+    }
+
+    #[test]
+    fn formats_times_from_the_year_0() {
+        assert_eq!(format(at(0)).as_deref(), Some("1970-01-01T00:00:00Z"));
+        let first = parse_start("0000-01-01").expect("a date");
+        assert_eq!(format(first).as_deref(), Some("0000-01-01T00:00:00Z"));
+        assert_eq!(format(first - DAY), None);
+        assert_eq!(format(first - 10_000_000 * DAY), None);
     }
 
     #[test]

@@ -1,9 +1,8 @@
 use std::borrow::Cow;
 use std::time::SystemTime;
 
-use jiff::Timestamp;
-
 use crate::audit::FieldChange;
+use crate::clock::date_time;
 use crate::store::TokenRecord;
 
 type Field = (&'static str, fn(&TokenRecord) -> Option<String>);
@@ -61,10 +60,7 @@ fn quoted(name: &str) -> Cow<'_, str> {
 
 fn time(time: Option<SystemTime>) -> Option<String> {
     let time = time?;
-    Some(
-        Timestamp::try_from(time)
-            .map_or_else(|_| "beyond dates".to_owned(), |time| time.to_string()),
-    )
+    Some(date_time::format(time).unwrap_or_else(|| "before the year 0".to_owned()))
 }
 
 #[cfg(test)]

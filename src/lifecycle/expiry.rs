@@ -2,7 +2,7 @@ use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
 use jiff::tz::TimeZone;
-use jiff::{Span, Timestamp, Zoned};
+use jiff::{Span, Timestamp};
 
 use crate::clock::date_time::{self, ParseDateTimeError};
 
@@ -14,6 +14,8 @@ use crate::clock::date_time::{self, ParseDateTimeError};
 /// 2. an RFC 3339 time with an offset, `2027-01-31T12:00:00Z`;
 /// 3. an ISO 8601 duration, `P30D` or `PT12H`, or jiff's friendly format: `30d`, `12h`, `1y 6mo`.
 ///    Days, months and years are calendar units, UTC.
+///
+/// The year 9999 is the last one: its last second and every later expiry mean the end of 9999-12-31.
 ///
 /// ```
 /// use std::time::{Duration, SystemTime};
@@ -70,20 +72,21 @@ impl Expiry {
     ///
     /// # Errors
     ///
-    /// Returns an error if the time is not in the future, or after the year 9999.
+    /// Returns an error if the time is not in the future.
     pub fn resolve(&self, now: SystemTime) -> Result<Option<SystemTime>, ExpiryError> {
         match &self.0 {
             ExpiryKind::Never => Ok(None),
             ExpiryKind::At(time) if *time <= now => Err(ExpiryError::Past),
-            // Such a time cannot be displayed, so the token would appear to have no expiry.
-            ExpiryKind::At(time) if Timestamp::try_from(*time).is_err() => Err(ExpiryError::TooFar),
-            ExpiryKind::At(time) => Ok(Some(*time)),
+            ExpiryKind::At(time) => Ok(Some(date_time::clamp(*time))),
             ExpiryKind::After(span) => {
                 check_span(span)?;
-                let now = Timestamp::try_from(now).map_err(|_| ExpiryError::TooFar)?;
-                let end = now.to_zoned(TimeZone::UTC).checked_add(*span);
-                let end = end.map_err(|_| ExpiryError::TooFar)?;
-                Ok(Some(end.timestamp().into()))
+                let end = Timestamp::try_from(now)
+                    .and_then(|now| now.to_zoned(TimeZone::UTC).checked_add(*span));
+                let end = end.map(|end| SystemTime::from(end.timestamp()));
+                Ok(Some(end.map_or_else(
+                    |_| date_time::end_of_time(),
+                    date_time::clamp,
+                )))
             }
         }
     }
@@ -96,12 +99,18 @@ impl FromStr for Expiry {
         match date_time::parse_end(text) {
             Ok(time) => return Ok(Self::at(time)),
             Err(ParseDateTimeError::Nonexistent) => return Err(ExpiryError::NoSuchDate),
-            Err(ParseDateTimeError::OutOfRange) => return Err(ExpiryError::TooFar),
             Err(ParseDateTimeError::Malformed) => {}
         }
-        let span: Span = text.parse().map_err(|_| ExpiryError::Malformed)?;
-        check_span(&span)?;
-        Ok(Self(ExpiryKind::After(span)))
+        match text.parse::<Span>() {
+            Ok(span) => {
+                check_span(&span)?;
+                Ok(Self(ExpiryKind::After(span)))
+            }
+            Err(error) if error.is_range() && !text.contains(['-', 'g']) => {
+                Ok(Self::at(date_time::end_of_time()))
+            }
+            Err(_) => Err(ExpiryError::Malformed),
+        }
     }
 }
 
@@ -114,11 +123,9 @@ fn check_span(span: &Span) -> Result<(), ExpiryError> {
 }
 
 /// Returns the last day, UTC, on which a token with this expiry is valid, as `yyyy-MM-dd`. For an
-/// expiry that was given as a date, that is the date. Returns `None` after the year 9999.
+/// expiry that was given as a date, that is the date. Returns `None` before the year 0.
 pub fn last_day(expires_at: SystemTime) -> Option<String> {
-    let last = expires_at.checked_sub(Duration::from_millis(1))?;
-    let last: Zoned = Timestamp::try_from(last).ok()?.to_zoned(TimeZone::UTC);
-    Some(last.date().to_string())
+    date_time::last_day(expires_at)
 }
 
 /// Returns the date of an expiry that was given as a date: the [`last_day`], if the token is valid
@@ -149,9 +156,6 @@ pub enum ExpiryError {
     /// The duration is negative.
     #[error("the time until expiry must not be negative")]
     Negative,
-    /// The time is after the year 9999.
-    #[error("the expiry is beyond the year 9999")]
-    TooFar,
 }
 
 #[cfg(test)]
@@ -220,8 +224,10 @@ mod tests {
             ("-30d", ExpiryError::Negative),
             ("-P30D", ExpiryError::Negative),
             ("30 days ago", ExpiryError::Negative),
-            ("9000y", ExpiryError::TooFar),
-            ("9999-12-31", ExpiryError::TooFar),
+            ("-99999y", ExpiryError::Malformed),
+            ("99999y ago", ExpiryError::Malformed),
+            ("10000-01-01", ExpiryError::Malformed),
+            ("9999-12-32", ExpiryError::NoSuchDate),
         ] {
             assert_eq!(seconds_from_now(text), Err(error), "{text}");
         }
@@ -233,16 +239,35 @@ mod tests {
         let minute = Duration::from_secs(60);
         assert_eq!(after(minute), Ok(Some(now() + minute)));
         assert_eq!(after(Duration::ZERO), Err(ExpiryError::Zero));
-        assert_eq!(after(Duration::MAX), Err(ExpiryError::TooFar));
+        assert_eq!(after(Duration::MAX), Ok(Some(date_time::end_of_time())));
         assert_eq!(Expiry::NEVER.resolve(now()), Ok(None));
     }
 
     #[test]
-    fn rejects_times_beyond_calendar_range() {
-        let last = SystemTime::from(Timestamp::MAX);
-        assert_eq!(Expiry::at(last).resolve(now()), Ok(Some(last)));
-        let beyond = last + Duration::from_secs(1);
-        assert_eq!(Expiry::at(beyond).resolve(now()), Err(ExpiryError::TooFar));
+    fn expiries_beyond_the_calendar_are_its_end() {
+        let end = date_time::end_of_time();
+        assert_eq!(last_day(end).as_deref(), Some("9999-12-31"));
+        for text in [
+            "9999-12-31",
+            "9999-12-31T23:59:59Z",
+            "9000y",
+            "99999y",
+            "P99999Y",
+            "100000000d",
+            "9223372036854775807d",
+        ] {
+            let expiry = text.parse::<Expiry>().expect(text);
+            assert_eq!(expiry.resolve(now()), Ok(Some(end)), "{text}");
+        }
+        for time in [
+            end - Duration::from_secs(1),
+            end,
+            end + Duration::from_secs(1),
+        ] {
+            assert_eq!(Expiry::at(time).resolve(now()), Ok(Some(end)));
+        }
+        let earlier = end - Duration::from_secs(2);
+        assert_eq!(Expiry::at(earlier).resolve(now()), Ok(Some(earlier)));
     }
 
     #[test]

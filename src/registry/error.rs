@@ -1,8 +1,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use jiff::Timestamp;
-
+use crate::clock::date_time;
 use crate::principal::Requirement;
 use crate::store::{DenialKind, StoreError};
 
@@ -61,7 +60,7 @@ pub enum AuthorityError {
     /// The token would be valid for longer than the actor's own.
     #[error(
         "token would outlive the caller's own, which expires at {}",
-        Timestamp::try_from(*.latest).unwrap_or(Timestamp::MAX)
+        date_time::format(*.latest).unwrap_or_default()
     )]
     OutlivesActor {
         /// When the actor's token expires.

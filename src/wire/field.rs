@@ -5,8 +5,7 @@ use std::fmt::Display;
 use std::str::FromStr;
 use std::time::SystemTime;
 
-use jiff::Timestamp;
-
+use crate::clock::date_time;
 use crate::lifecycle::{Expiry, ExpiryKind, FieldProblem, Patch};
 
 /// Converts members and collects the rules that they break.
@@ -29,17 +28,14 @@ impl FieldProblems {
         parsed.map_err(|error| self.push(pointer, error)).ok()
     }
 
-    /// Parses an RFC 3339 time that is present.
+    /// Parses an RFC 3339 time that is present, or a date as its start.
     pub(crate) fn time(
         &mut self,
         pointer: impl Into<Cow<'static, str>>,
         text: Option<&String>,
     ) -> Option<SystemTime> {
-        let Ok(time) = text?.parse::<Timestamp>() else {
-            self.push(pointer, "not an RFC 3339 time");
-            return None;
-        };
-        Some(time.into())
+        let time = date_time::parse_start(text?);
+        time.map_err(|error| self.push(pointer, error)).ok()
     }
 
     /// Returns the expiry that `expires_at` or `expires_in` sets. `null` is never.
@@ -87,9 +83,7 @@ pub(super) fn expiry_members(
 
 /// Formats a time. Returns an error if it is not within the years of RFC 3339.
 pub(super) fn rfc_3339(pointer: &'static str, time: SystemTime) -> Result<String, FieldProblem> {
-    let time = Timestamp::try_from(time);
-    let time = time.map_err(|_| FieldProblem::new(pointer, "beyond the year 9999"))?;
-    Ok(time.to_string())
+    date_time::format(time).ok_or_else(|| FieldProblem::new(pointer, "before the year 0"))
 }
 
 /// Escapes the name of a member for a JSON pointer (RFC 6901).

@@ -157,17 +157,16 @@ mod text {
 pub(super) mod time {
     use std::time::SystemTime;
 
-    use jiff::Timestamp;
     use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+    use crate::clock::date_time;
 
     #[expect(clippy::ref_option, reason = "serde passes a field by reference")]
     pub(crate) fn serialize<S: Serializer>(
         time: &Option<SystemTime>,
         to: S,
     ) -> Result<S::Ok, S::Error> {
-        // RFC 3339 has no later time.
-        let time = time.and_then(|time| Timestamp::try_from(time).ok());
-        time.map(|time| time.to_string()).serialize(to)
+        time.and_then(date_time::format).serialize(to)
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(
@@ -176,9 +175,9 @@ pub(super) mod time {
         let Some(text) = Option::<String>::deserialize(from)? else {
             return Ok(None);
         };
-        let time = text.parse::<Timestamp>();
-        let time = time.map_err(|_| de::Error::custom("not an RFC 3339 time"))?;
-        Ok(Some(time.into()))
+        date_time::parse_start(&text)
+            .map(Some)
+            .map_err(de::Error::custom)
     }
 }
 

@@ -232,7 +232,9 @@ async fn refusals_have_one_text() {
     }
     let unreadable = "GET /service-tokens?expires_before=2027-02-30T00:00:00Z";
     let answer = server.call(unreadable, None).await;
-    assert_eq!(answer.status, 400, "{answer:?}");
+    assert_eq!(answer.status, 422, "{answer:?}");
+    let detail = answer.json()["errors"][0]["detail"].clone();
+    assert_eq!(detail, "there is no such date or time");
 }
 
 /// The day that was typed, and not the next one.

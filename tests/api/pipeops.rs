@@ -225,7 +225,7 @@ async fn accepts_every_form_of_expiry() {
         ),
         (
             json!({ "expires_at": "2027-02-14" }),
-            json!("2027-02-15T00:00:00Z"),
+            json!("2027-02-14T23:59:59Z"),
         ),
         (
             json!({ "expires_in": "30d" }),
@@ -235,6 +235,10 @@ async fn accepts_every_form_of_expiry() {
         (
             json!({ "expires_in": "12h" }),
             json!("2027-01-15T20:00:00Z"),
+        ),
+        (
+            json!({ "expires_in": i64::MAX }),
+            json!("9999-12-31T23:59:59Z"),
         ),
         (
             json!({ "expires_in": null, "expires_at": null }),
@@ -250,7 +254,6 @@ async fn accepts_every_form_of_expiry() {
         json!({ "expires_in": 0 }),
         json!({ "expires_in": -1 }),
         json!({ "expires_in": 1.5 }),
-        json!({ "expires_in": i64::MAX }),
         json!({ "expires_in": u64::MAX }),
         json!({ "expires_in": "30" }),
         json!({ "expires_in": "" }),

@@ -259,18 +259,9 @@ async fn dates_last_through_the_day_and_display_as_noon() {
 }
 
 #[tokio::test]
-async fn rejects_past_and_out_of_range_expiries() {
+async fn rejects_past_expiries() {
     let server = Server::new().await;
-    // The last is 9999-12-30, whose end is the last representable time.
-    for typed in [
-        TODAY - DAY,
-        NOW,
-        NOW - 1,
-        1,
-        -1,
-        i64::MAX,
-        253_402_128_000_000,
-    ] {
+    for typed in [TODAY - DAY, NOW, NOW - 1, 1, 0, -1, i64::MIN] {
         let body = json!({ "name": "x", "roles": [], "dedicatedSubject": "", "expiryDate": typed });
         let answer = server.call("POST security/tokens", &body.to_string()).await;
         answer.assert_failed(400, "ServiceTokenInvalidExpiryError");

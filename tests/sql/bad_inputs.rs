@@ -58,7 +58,8 @@ impl Api {
         let response = self.send(call, body).await;
         let content_type = response.headers.get("content-type");
         let content_type = content_type.map(|it| it.to_str().unwrap().to_owned());
-        let mut body = serde_json::from_str(&response.body).unwrap_or(Value::Null);
+        let body = response.body.replace(&self.id, "ID");
+        let mut body = serde_json::from_str(&body).unwrap_or(Value::Null);
         for pointer in ["", "/service_token", "/service_tokens/0"] {
             if let Some(Value::Object(members)) = body.pointer_mut(pointer) {
                 for random in ["id", "hint", "token", "created_by", "next_cursor"] {

@@ -1,9 +1,10 @@
 use std::collections::BTreeSet;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
 use super::workspace;
+use crate::clock::date_time::is_midnight;
 use crate::lifecycle::{Expiry, FieldProblem, NewToken, Patch, TokenUpdate};
 use crate::store::{TokenRecord, TokenState};
 use crate::wire::{FieldProblems, rfc_3339_or_null};
@@ -151,7 +152,7 @@ impl<'a> Token<'a> {
             permissions: scopes.clone(),
             scopes,
             is_active: record.state() == TokenState::Active,
-            expires_at: record.expires_at(),
+            expires_at: record.expires_at().map(displayed),
             created_at: record.created_at(),
             updated_at: record.updated_at(),
             last_used_at: record.last_used_at(),
@@ -162,6 +163,13 @@ impl<'a> Token<'a> {
         self.token = Some(secret);
         self
     }
+}
+
+/// Returns the expiry to display: the last second of the day if the token ends with a day, so that the
+/// date is the one that was given.
+fn displayed(end: SystemTime) -> SystemTime {
+    let last = end.checked_sub(Duration::from_secs(1));
+    last.filter(|_| is_midnight(end)).unwrap_or(end)
 }
 
 /// Returns the scopes, under either name. If both lists have entries, they must be the same.

@@ -1,20 +1,19 @@
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
+
+use crate::clock::Timestamp;
+use crate::lifecycle::Expiry;
 
 const DAY_MILLIS: i64 = 86_400_000;
 
-/// The last millisecond of the year 9999.
-const MAX_MILLIS: i64 = 253_402_300_799_999;
-
 /// Returns when a token expires, from the milliseconds since the epoch that the tool sent. Midnight
-/// is a date, and the token is valid through that day. Returns `None` before 1970 and after 9999.
-pub(super) fn from_millis(millis: i64) -> Option<SystemTime> {
-    if !(0..=MAX_MILLIS - DAY_MILLIS).contains(&millis) {
-        return None;
-    }
-    let is_date = millis % DAY_MILLIS == 0;
-    let end = millis + i64::from(is_date) * DAY_MILLIS;
-    let since_epoch = Duration::from_millis(end.unsigned_abs());
-    Some(SystemTime::UNIX_EPOCH + since_epoch)
+/// is a date, and the token is valid through that day.
+pub(super) fn from_millis(millis: i64) -> Expiry {
+    let end = if millis % DAY_MILLIS == 0 {
+        millis.saturating_add(DAY_MILLIS)
+    } else {
+        millis
+    };
+    Expiry::at(Timestamp::from_millis(end).into())
 }
 
 /// Returns the expiry to display: noon of the last day if the token ends with a day.
@@ -36,9 +35,14 @@ mod tests {
     /// 2027-01-31T00:00:00Z
     const TYPED: i64 = 1_801_353_600_000;
 
+    fn end(millis: i64) -> Option<SystemTime> {
+        let expiry = from_millis(millis).resolve(SystemTime::UNIX_EPOCH);
+        expiry.expect("in the future")
+    }
+
     #[test]
     fn dates_last_through_the_day_and_display_as_noon() {
-        let end = from_millis(TYPED).unwrap();
+        let end = end(TYPED).unwrap();
         assert_eq!(millis(end), Some(TYPED + DAY_MILLIS));
         assert_eq!(displayed(end), Some(TYPED + DAY_MILLIS / 2));
     }
@@ -46,16 +50,20 @@ mod tests {
     #[test]
     fn keeps_other_times() {
         for moment in [TYPED + 1, TYPED - 1, 1] {
-            let end = from_millis(moment).unwrap();
+            let end = end(moment).unwrap();
             assert_eq!((millis(end), displayed(end)), (Some(moment), Some(moment)));
         }
     }
 
     #[test]
-    fn rejects_times_out_of_range() {
-        for odd in [-1, i64::MIN, i64::MAX, MAX_MILLIS] {
-            assert_eq!(from_millis(odd), None, "{odd}");
+    fn later_times_are_the_last_day() {
+        const LAST_DAY: i64 = 253_402_214_400_000;
+        for late in [LAST_DAY, LAST_DAY + DAY_MILLIS, i64::MAX, i64::MAX - 807] {
+            let end = end(late).unwrap();
+            assert_eq!(displayed(end), Some(LAST_DAY + DAY_MILLIS / 2), "{late}");
         }
-        assert!(from_millis(0).is_some() && from_millis(MAX_MILLIS - DAY_MILLIS).is_some());
+        for early in [-1, i64::MIN, -DAY_MILLIS] {
+            assert!(from_millis(early).resolve(SystemTime::UNIX_EPOCH).is_err());
+        }
     }
 }

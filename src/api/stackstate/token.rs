@@ -12,7 +12,7 @@ use super::super::listing::{ListFormat, ListWriter};
 use super::super::state::ApiState;
 use super::error::ErrorResponse;
 use super::expiry::{displayed, from_millis, millis};
-use crate::lifecycle::{Expiry, FieldProblem, LifecycleError, NewToken};
+use crate::lifecycle::{LifecycleError, NewToken};
 use crate::observe::RequestInfo;
 use crate::registry::TokenFilter;
 use crate::store::{TokenRecord, TokenState};
@@ -65,13 +65,7 @@ pub(super) async fn create(
         new = new.with_subject(subject);
     }
     if let Some(typed) = request.expiry_date {
-        let end = from_millis(typed).ok_or_else(|| {
-            vec![FieldProblem::new(
-                "/expires_at",
-                "not a date from 1970 to 9999",
-            )]
-        })?;
-        new = new.with_expiry(Expiry::at(end));
+        new = new.with_expiry(from_millis(typed));
     }
     let tokens = caller.tokens(&state, Some(write_requirement())).await?;
     let issued = tokens.create(new).await;

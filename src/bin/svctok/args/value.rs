@@ -2,9 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use jiff::civil::Date;
-use jiff::tz::TimeZone;
-use jiff::{Span, SpanRelativeTo, Timestamp};
+use jiff::{Span, SpanRelativeTo};
+use tower_service_token::internal::parse_start;
 use tower_service_token::lifecycle::Expiry;
 
 /// Parses a date or a time.
@@ -25,15 +24,7 @@ pub(super) fn expires_in(text: &str) -> Result<Expiry, String> {
 
 /// Parses a time, or a date as the start of that day in UTC.
 pub(super) fn date_or_timestamp(text: &str) -> Result<SystemTime, String> {
-    let time = match text.parse::<Date>() {
-        Ok(date) if text.len() == "yyyy-MM-dd".len() => {
-            let midnight = date.to_zoned(TimeZone::UTC);
-            midnight.map(|it| it.timestamp()).ok()
-        }
-        _ => text.parse::<Timestamp>().ok(),
-    };
-    let malformed = "not a date such as 2027-01-31 or a time such as 2027-01-31T12:00:00Z";
-    time.map(Into::into).ok_or_else(|| malformed.to_owned())
+    parse_start(text).map_err(|error| error.to_string())
 }
 
 /// Parses a [`date_or_timestamp`], or a duration from now.

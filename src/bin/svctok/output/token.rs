@@ -1,7 +1,7 @@
 use std::time::SystemTime;
 
-use jiff::Timestamp;
 use serde::Serialize;
+use tower_service_token::internal::format_time;
 use tower_service_token::lifecycle::expiry_date;
 use tower_service_token::wire::TokenInfo;
 
@@ -82,9 +82,11 @@ fn expiration(time: SystemTime) -> String {
 
 /// Formats a time to the second.
 fn timestamp(time: SystemTime) -> String {
-    let time = Timestamp::try_from(time).ok();
-    let time = time.and_then(|time| Timestamp::from_second(time.as_second()).ok());
-    time.map(|time| time.to_string()).unwrap_or_default()
+    let text = format_time(time).unwrap_or_default();
+    match text.split_once('.') {
+        Some((seconds, _)) => format!("{seconds}Z"),
+        None => text,
+    }
 }
 
 #[cfg(test)]

@@ -149,13 +149,7 @@ impl<'v> Table<'v> {
     ) -> Result<Option<SystemTime>, Cause> {
         let text = self.value(field, "must be a date or a time", Value::as_time)?;
         let parsed = text.map(parse).transpose();
-        parsed.map_err(|error| {
-            let problem = match error {
-                ParseDateTimeError::Malformed | ParseDateTimeError::Nonexistent => TIME,
-                ParseDateTimeError::OutOfRange => "must be a time before the year 10000",
-            };
-            self.invalid(field, problem)
-        })
+        parsed.map_err(|_| self.invalid(field, TIME))
     }
 
     /// Returns an array of strings. Rejects invalid and repeated strings, which a record would drop.

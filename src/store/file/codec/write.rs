@@ -1,14 +1,10 @@
 use std::time::SystemTime;
 
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
-
 use super::document::FIELDS;
+use crate::clock::date_time;
 use crate::digest::TokenDigest;
 use crate::store::file::token_file_error::TokenFileError;
 use crate::store::{TokenRecord, TokenState};
-
-const DAY_MILLIS: i64 = 24 * 60 * 60 * 1000;
 
 /// The fields of a token as TOML literals, in the order of [`FIELDS`]. A field with its default
 /// value is left out.
@@ -89,18 +85,16 @@ pub(in crate::store::file) fn pair(name: &str, value: &str) -> String {
 
 /// Returns the last day of a token that expires at midnight, else the time.
 fn expiry(time: SystemTime) -> Result<String, TokenFileError> {
-    let end = Timestamp::try_from(time).ok();
-    let end = end.filter(|end| end.as_millisecond().rem_euclid(DAY_MILLIS) == 0);
-    match end.and_then(|end| Timestamp::from_millisecond(end.as_millisecond() - 1).ok()) {
-        Some(last) => Ok(string(&TimeZone::UTC.to_datetime(last).date().to_string())),
+    match date_time::last_day(time).filter(|_| date_time::is_midnight(time)) {
+        Some(date) => Ok(string(&date)),
         None => timestamp(time),
     }
 }
 
 fn timestamp(time: SystemTime) -> Result<String, TokenFileError> {
-    let time = Timestamp::try_from(time);
-    let time = time.map_err(|_| unsupported("a time must be before the year 10000"))?;
-    Ok(string(&time.to_string()))
+    let time = date_time::format(time);
+    let time = time.ok_or_else(|| unsupported("a time must not be before the year 0"))?;
+    Ok(string(&time))
 }
 
 fn unsupported(rule: &str) -> TokenFileError {
