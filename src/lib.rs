@@ -119,9 +119,11 @@ pub mod clock;
     expect(unreachable_pub, reason = "`internal` exports it for `svctok`")
 )]
 mod private_file;
-#[cfg(any(feature = "client", feature = "introspection", feature = "tracing"))]
 #[cfg_attr(
-    not(feature = "cli"),
+    all(
+        not(feature = "cli"),
+        any(feature = "client", feature = "introspection", feature = "tracing")
+    ),
     expect(unreachable_pub, reason = "`internal` exports it for `svctok`")
 )]
 mod text;

@@ -1,6 +1,8 @@
 //! How names and errors are written for people.
 
+#[cfg(any(feature = "client", feature = "introspection", feature = "tracing"))]
 use std::error::Error;
+#[cfg(any(feature = "client", feature = "introspection", feature = "tracing"))]
 use std::fmt::{self, Write};
 
 #[cfg(any(feature = "client", feature = "tracing"))]
@@ -48,8 +50,10 @@ pub(crate) fn is_invisible(char: char) -> bool {
 
 /// Displays an error and its sources, separated by `: `. Leaves out a source whose text the message
 /// before it ends with.
+#[cfg(any(feature = "client", feature = "introspection", feature = "tracing"))]
 pub struct ErrorChain<'a>(pub &'a (dyn Error + 'a));
 
+#[cfg(any(feature = "client", feature = "introspection", feature = "tracing"))]
 impl fmt::Display for ErrorChain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = self.0.to_string();
@@ -66,6 +70,7 @@ impl fmt::Display for ErrorChain<'_> {
 }
 
 #[cfg(test)]
+#[cfg(any(feature = "client", feature = "introspection", feature = "tracing"))]
 mod tests {
     use super::*;
 

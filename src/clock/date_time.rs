@@ -40,14 +40,13 @@ pub fn format(time: SystemTime) -> Option<String> {
     if time >= end_of_time() {
         return Some(LAST_SECOND.to_owned());
     }
-    let text = match Timestamp::try_from(time) {
-        Ok(time) => time.to_string(),
+    let text = if let Ok(time) = Timestamp::try_from(time) {
+        time.to_string()
+    } else {
         // jiff has no timestamps on the last day, because a time zone could move them beyond the
         // year 9999.
-        Err(_) => {
-            let earlier = Timestamp::try_from(time.checked_sub(10 * DAY)?).ok()?;
-            earlier.to_string().replacen("9999-12-2", "9999-12-3", 1)
-        }
+        let earlier = Timestamp::try_from(time.checked_sub(10 * DAY)?).ok()?;
+        earlier.to_string().replacen("9999-12-2", "9999-12-3", 1)
     };
     Some(text).filter(|text| !text.starts_with('-'))
 }
@@ -61,6 +60,10 @@ pub(crate) fn last_day(end: SystemTime) -> Option<String> {
 /// Parses a date or time as a start. A date starts at midnight UTC.
 ///
 /// The last second of the year 9999 and later times are the end of that year.
+///
+/// # Errors
+///
+/// Returns an error if the text is neither.
 pub fn parse_start(text: &str) -> Result<SystemTime, ParseDateTimeError> {
     parse(text, 0)
 }

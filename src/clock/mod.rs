@@ -12,6 +12,10 @@
 //! assert_eq!(clock.now(), SystemTime::UNIX_EPOCH + Duration::from_secs(60));
 //! ```
 
+#[cfg_attr(
+    not(feature = "cli"),
+    expect(unreachable_pub, reason = "`internal` exports it for `svctok`")
+)]
 pub(crate) mod date_time;
 #[cfg(any(feature = "client", feature = "introspection", feature = "postgres"))]
 mod jitter;

@@ -1,4 +1,3 @@
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::create::check_idempotency_key;
@@ -43,26 +42,21 @@ impl ServiceTokens {
         id: TokenId,
         update: TokenUpdate,
     ) -> Result<ChangedToken, LifecycleError> {
-        let revisions = update.revision.map(|revision| Arc::from([revision]));
-        let revisions = revisions.or_else(|| self.revisions.clone());
-        let revisions = revisions.as_deref();
-        self.change(
-            id,
-            AuditAction::Updated,
-            revisions,
-            |record, rights, now| {
-                let known = Fields::from_record(record);
-                let mut fields = known.updated(update.clone(), record, &self.policy, now);
-                fields.check_counts(Some(&known))?;
-                if update.expiry.is_none() && adds_rights(record, &fields.apply_to(record.clone()))
-                {
-                    fields.limit_expiry(rights.latest_expiry());
-                }
-                fields.check(Some(&known), &self.policy)?;
-                let state = update.state.unwrap_or(record.state());
-                Ok(fields.apply_to(record.clone()).with_state(state))
-            },
-        )
+        let revision = update.revision.map(|revision| [revision]);
+        let revisions = revision.as_ref().map(|revision| &revision[..]);
+        let revisions = revisions.or(self.revisions.as_deref());
+        let action = AuditAction::Updated;
+        self.change(id, action, revisions, |record, rights, now| {
+            let known = Fields::from_record(record);
+            let mut fields = known.updated(update.clone(), record, &self.policy, now);
+            fields.check_counts(Some(&known))?;
+            if update.expiry.is_none() && adds_rights(record, &fields.apply_to(record.clone())) {
+                fields.limit_expiry(rights.latest_expiry());
+            }
+            fields.check(Some(&known), &self.policy)?;
+            let state = update.state.unwrap_or(record.state());
+            Ok(fields.apply_to(record.clone()).with_state(state))
+        })
         .await
     }
 
@@ -100,8 +94,8 @@ impl ServiceTokens {
     /// 2. The same key with another grace period fails with
     ///    [`IdempotencyKeyReused`](LifecycleError::IdempotencyKeyReused).
     /// 3. Only the key of the last rotation is stored, as a hash with the record.
-    /// 4. A repeated call succeeds or fails alike at any [revision](Self::if_revision), and with the
-    ///    previous secret of the actor.
+    /// 4. A repetition is recognized at any [revision](Self::if_revision), and if the actor presents the
+    ///    previous secret of its own token.
     ///
     /// ```
     /// use std::time::Duration;

@@ -62,7 +62,7 @@ impl ServiceTokens {
     /// there are no random bytes, or if the store is unavailable.
     pub async fn create(&self, new: NewToken) -> Result<IssuedToken, LifecycleError> {
         let rights = self.rights(false).await?;
-        if let Some(key) = new.idempotency_key.clone() {
+        if let Some(key) = new.idempotency_key().map(str::to_owned) {
             check_idempotency_key(&key)?;
             return self.create_once(new, &key, &rights).await;
         }

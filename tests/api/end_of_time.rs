@@ -37,13 +37,15 @@ impl Server {
         let secret = self.managed.admin.expose_secret();
         let body = body.into().map(|body| body.to_string()).unwrap_or_default();
         let headers = |request: http::request::Builder| {
-            let request = match call.contains("/api/v1/") {
-                true => request.header("authorization", format!("Bearer {secret}")),
-                false => request.header("x-api-key", secret),
+            let request = if call.contains("/api/v1/") {
+                request.header("authorization", format!("Bearer {secret}"))
+            } else {
+                request.header("x-api-key", secret)
             };
-            match body.is_empty() {
-                true => request,
-                false => request.header("content-type", "application/json"),
+            if body.is_empty() {
+                request
+            } else {
+                request.header("content-type", "application/json")
             }
         };
         ApiResponse::send(&self.app, call, headers, &body).await

@@ -17,8 +17,8 @@ use tower_service_token::reject::{
     FailureLogged, GrpcStatus, ProblemJson, Realm, Rejection, RejectionReason,
 };
 use tower_service_token::store::{
-    Cached, ChainStore, Credential, MemoryStoreError, StoreError, StoreErrorKind, TokenRecord,
-    TokenState, verdict,
+    Cached, ChainStore, Credential, MemoryStoreError, RotationKey, StoreError, StoreErrorKind,
+    TokenRecord, TokenState, verdict,
 };
 use tower_service_token::token::{PresentedToken, TokenFormat, TokenId, TokenShape};
 use tower_service_token::{MemoryStore, Principal, ServiceTokenLayer, TokenStore};
@@ -91,12 +91,14 @@ fn formatted_stores() -> Vec<Formatted> {
     let taken = store.insert(same_digest).expect_err("a taken digest");
     assert_eq!(taken, MemoryStoreError::DuplicateDigest);
     let revoked = minted_record().with_state(TokenState::Revoked);
+    let rotation_key = RotationKey::from_bytes(*TokenDigest::of(SECRET).as_bytes());
     let denial = verdict(Some(revoked), &credential(), &SystemClock).expect_err("revoked");
     vec![
         debug_text("MemoryStore", &store),
         error_text("MemoryStoreError", &again),
         error_text("MemoryStoreError", &taken),
         debug_text("TokenRecord", &minted_record()),
+        debug_text("RotationKey", &rotation_key),
         debug_text("TokenState", &TokenState::Revoked),
         debug_text("Cached", &store.find_cached(&credential())),
         debug_text("Cached", &block_on(store.find(&credential()))),
@@ -249,6 +251,10 @@ fn digest_text_requires_an_explicit_conversion() {
 const NOT_SHOWN: &[(&str, &str)] = &[
     ("ErrorChain", "shown as the sources of each error"),
     ("FieldChange", "shown within each `AuditEvent`"),
+    (
+        "ParseDateTimeError",
+        "shown by `svctok` alone; it holds no text",
+    ),
     ("Lease", "cannot be named: part of the bound of `SqlStore`"),
     (
         "Postgres",

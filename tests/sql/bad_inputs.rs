@@ -46,9 +46,10 @@ impl Api {
         let call = format!("{method} /service-tokens{path}").replace("{id}", &self.id);
         let headers = |request: http::request::Builder| {
             let request = request.header("x-api-key", &self.admin);
-            match body.is_empty() {
-                true => request,
-                false => request.header("content-type", "application/json"),
+            if body.is_empty() {
+                request
+            } else {
+                request.header("content-type", "application/json")
             }
         };
         ApiResponse::send(&self.app, &call, headers, body).await

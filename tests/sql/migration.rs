@@ -119,9 +119,12 @@ pub(crate) async fn statements_of_earlier_versions_still_work(database: TestData
     assert_eq!(events[0].client_address(), None);
 
     // As version 2 inserts and rotates.
-    let digest = |byte: &str| match database.is_postgres() {
-        true => format!("'\\x{}'", byte.repeat(32)),
-        false => format!("x'{}'", byte.repeat(32)),
+    let digest = |byte: &str| {
+        if database.is_postgres() {
+            format!("'\\x{}'", byte.repeat(32))
+        } else {
+            format!("x'{}'", byte.repeat(32))
+        }
     };
     let insert = format!(
         "INSERT INTO service_tokens (id, digest, state, name, roles, scopes, labels, revision) \
@@ -142,14 +145,16 @@ pub(crate) async fn statements_of_earlier_versions_still_work(database: TestData
 /// Two tokens of version 2 may have one number, and one name that is refused today.
 pub(crate) async fn migrates_version_2_and_keeps_ambiguous_numbers(database: TestDatabase) {
     const PAIR: [i64; 2] = [7, 10_000_000_000_007];
-    match database.is_postgres() {
-        true => database.run(include_str!("fixtures/ba5acd0.sql")).await,
-        false => fs::write(database.file(), include_bytes!("fixtures/ba5acd0.db")).unwrap(),
+    if database.is_postgres() {
+        database.run(include_str!("fixtures/ba5acd0.sql")).await;
+    } else {
+        fs::write(database.file(), include_bytes!("fixtures/ba5acd0.db")).unwrap();
     }
     for number in PAIR {
-        let digest = match database.is_postgres() {
-            true => format!("sha256('{number}')"),
-            false => format!("CAST(printf('%032d', {number}) AS BLOB)"),
+        let digest = if database.is_postgres() {
+            format!("sha256('{number}')")
+        } else {
+            format!("CAST(printf('%032d', {number}) AS BLOB)")
         };
         let table = if database.is_postgres() {
             "public.service_tokens"

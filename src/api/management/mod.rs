@@ -21,6 +21,7 @@
 //!    unknown member and a wrong type are 422 and name the first one; broken rules are 422 and name
 //!    all of them, up to 100. `errors` lists each with its `pointer` (RFC 6901) and `detail`. Every
 //!    error is `application/problem+json`.
+//!    [`NewToken`](crate::lifecycle::NewToken) lists the rules for texts.
 //! 6. Bodies are at most 64 KiB (413) and `application/json` (415).
 //! 7. The response to a change has `Service-Token-Effective-Within`: the seconds after which every
 //!    node sees the change, at the latest.
@@ -31,9 +32,13 @@
 //!    rotate the token without a grace period. The same key with another body is 422
 //!    `idempotency_key_reused`; the expiry is not compared, and a token that was changed since is
 //!    not compared either. A key belongs to one caller, and is valid as long as the record of the
-//!    token: until it is [purged](crate::ServiceTokens::purge).
+//!    token: until it is [purged](crate::ServiceTokens::purge). A rotation accepts the same header: a
+//!    request that repeats the last rotation gets 200, `Idempotency-Replayed: true`, the `ETag` and the
+//!    token, with `null` as the secret, at any revision. Its key is valid until the next rotation; with
+//!    another `grace` it is 422 `idempotency_key_reused`.
 //! 9. Every change of one token accepts `If-Match` (RFC 9110 §13.1.1), and responds with 412 if the
-//!    token is at another revision than its `ETag`. A caller that presents the secret from before
+//!    token is at another revision than its `ETag`. No tag matches a creation or a bulk revocation. A
+//!    caller that presents the secret from before
 //!    its last rotation rotates its own token only with one tag in `If-Match`; otherwise the response
 //!    is 428 `precondition_required`. This recovers from a lost response: the lost secret ends at
 //!    once, and the presented one stays valid for `grace`, and never longer than its own grace
@@ -49,7 +54,7 @@
 //! | request | response |
 //! |---|---|
 //! | `POST /service-tokens` | 201 with `Location`; `{token, service_token}`. Accepts `name`, `description`, `subject`, `roles`, `scopes`, `labels`, `not_before`, and `expires_at` or `expires_in`, each an [`Expiry`](crate::lifecycle::Expiry), or `null` for never. With `Idempotency-Key` also 200, see above |
-//! | `GET /service-tokens` | `{service_tokens, next_cursor}`; the query accepts `limit` (1 to 1,000; 50), `cursor`, `name`, `role`, `scope`, `subject`, `state`, `label` (`key=value`), `expires_before`, `last_used_before` |
+//! | `GET /service-tokens` | `{service_tokens, next_cursor}`; the query accepts `limit` (1 to 1,000; 50), `cursor`, `name`, `number` (of the [id](crate::token::TokenId::number)), `role`, `scope`, `subject`, `state`, `label` (`key=value`), `expires_before`, `last_used_before` (a time, or a date as its start) |
 //! | `GET /service-tokens/{id}` | the token, with `ETag` |
 //! | `PATCH /service-tokens/{id}` | the token; a merge patch (RFC 7396), `null` clears |
 //! | `POST /service-tokens/{id}/rotate` | `{token, grace_ends_at, service_token}`; accepts `grace`, such as `1h` or `PT1H` (the default is zero) |

@@ -30,7 +30,8 @@
 //!    `"description": ""` clears it, `"permissions": []` removes all, an empty name is rejected.
 //!    Unknown members are rejected, because the limit that they set would be missing.
 //! 6. `expires_at` and `expires_in` are an [`Expiry`](crate::lifecycle::Expiry), and `expires_in` may be
-//!    a whole number of days. Only one is allowed. `preset` is ignored and grants nothing.
+//!    a whole number of days. Only one is allowed. An expiry that was given as a date is shown as the
+//!    last second of that day. `preset` is ignored and grants nothing.
 //! 7. `?workspace_uuid=` or the member of this name sets the label `workspace`, which filters lists. A
 //!    token without the label belongs to the [default](PipeOpsApi::with_default_workspace) workspace.
 //!    The label does not separate permissions.

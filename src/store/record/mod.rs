@@ -232,12 +232,6 @@ impl TokenRecord {
         self
     }
 
-    /// Sets what identifies the request of the last rotation. The default is no key.
-    pub fn with_rotation_key(mut self, key: impl Into<Option<RotationKey>>) -> Self {
-        self.cold_mut().rotation_key = key.into().map(Box::new);
-        self
-    }
-
     /// Marks the record as older than its store normally returns.
     #[cfg(feature = "introspection")]
     pub(crate) fn into_stale(mut self) -> Self {
@@ -345,11 +339,6 @@ impl TokenRecord {
     /// Returns the token's redacted text, if its format has one.
     pub fn hint(&self) -> Option<&str> {
         self.cold()?.hint.as_deref()
-    }
-
-    /// Returns what identifies the request of the last rotation, if it had an idempotency key.
-    pub fn rotation_key(&self) -> Option<&RotationKey> {
-        self.cold()?.rotation_key.as_deref()
     }
 
     /// Returns the status at this time. If several apply, the most final one is returned, as in the

@@ -1,6 +1,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::TokenRecord;
 use crate::digest::TokenDigest;
 
 const DOMAIN: &str = "tower-service-token/rotation-key/1";
@@ -37,6 +38,19 @@ impl RotationKey {
     /// Returns whether the actor and the idempotency key are those of `other`.
     pub(crate) fn has_same_request(&self, other: &Self) -> bool {
         self.0[..16] == other.0[..16]
+    }
+}
+
+impl TokenRecord {
+    /// Sets what identifies the request of the last rotation. The default is no key.
+    pub fn with_rotation_key(mut self, key: impl Into<Option<RotationKey>>) -> Self {
+        self.cold_mut().rotation_key = key.into().map(Box::new);
+        self
+    }
+
+    /// Returns what identifies the request of the last rotation, if it had an idempotency key.
+    pub fn rotation_key(&self) -> Option<&RotationKey> {
+        self.cold()?.rotation_key.as_deref()
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures::executor::block_on;
 use tower_service_token::ServiceTokens;
 use tower_service_token::audit::{AuditAction, AuditEvent};
-use tower_service_token::lifecycle::{LifecycleError, TokenUpdate};
+use tower_service_token::lifecycle::{LifecycleError, NewToken, TokenUpdate};
 use tower_service_token::registry::{
     ListRequest, RegistryError, TokenFilter, TokenRegistry, Write,
 };
@@ -172,4 +172,16 @@ fn concurrent_changes_are_serialized_and_published() {
     let page = block_on(file.list(&all)).expect("a valid file");
     assert_eq!(page.records.len(), 8);
     assert_eq!(count.0.load(std::sync::atomic::Ordering::Relaxed), 8);
+}
+
+#[test]
+fn the_end_of_time_is_a_date() {
+    let folder = Folder::new();
+    let file = folder.file("t");
+    let tokens = ServiceTokens::new(file.clone());
+    let new = NewToken::new("last").with_expiry("9999-12-31".parse().unwrap());
+    let issued = block_on(tokens.create(new)).unwrap();
+    assert!(folder.text("t").contains("expires_at = \"9999-12-31\""));
+    let found = block_on(file.get(issued.record().id())).unwrap().unwrap();
+    assert_eq!(found.expires_at(), issued.record().expires_at());
 }

@@ -68,7 +68,7 @@ fn trims_roles_and_scopes_and_refuses_invisible_characters() {
             ["--name", ""],
         ] {
             let stderr = run(&arguments).failed(1);
-            assert!(stderr.contains("/name: "), "{arguments:?}: {stderr}");
+            assert!(stderr.contains("name: "), "{arguments:?}: {stderr}");
             assert!(!stderr.contains(['\u{202e}', '\u{200b}']), "{stderr}");
         }
     }
