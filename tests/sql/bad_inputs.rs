@@ -37,7 +37,10 @@ impl Api {
         };
         let body = json!({ "name": "target", "roles": ["r"], "labels": { "k": "v" } });
         let created = api.send("POST ", &body.to_string()).await.json();
-        api.id = created["service_token"]["id"].as_str().unwrap().to_owned();
+        created["service_token"]["id"]
+            .as_str()
+            .unwrap()
+            .clone_into(&mut api.id);
         api
     }
 
