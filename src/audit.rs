@@ -51,7 +51,7 @@ pub enum AuditAction {
     /// The record of a revoked or expired token was deleted.
     Purged,
     /// A request presented the token's secret and was rejected.
-    Refused(DenialKind),
+    Rejected(DenialKind),
 }
 
 /// A changed field.
@@ -140,12 +140,12 @@ impl AuditAction {
         (Self::Enabled, "enabled"),
         (Self::Revoked, "revoked"),
         (Self::Purged, "purged"),
-        (Self::Refused(DenialKind::Revoked), "refused_revoked"),
-        (Self::Refused(DenialKind::Disabled), "refused_disabled"),
-        (Self::Refused(DenialKind::Expired), "refused_expired"),
-        (Self::Refused(DenialKind::Superseded), "refused_superseded"),
+        (Self::Rejected(DenialKind::Revoked), "refused_revoked"),
+        (Self::Rejected(DenialKind::Disabled), "refused_disabled"),
+        (Self::Rejected(DenialKind::Expired), "refused_expired"),
+        (Self::Rejected(DenialKind::Superseded), "refused_superseded"),
         (
-            Self::Refused(DenialKind::NotYetValid),
+            Self::Rejected(DenialKind::NotYetValid),
             "refused_not_yet_valid",
         ),
     ];

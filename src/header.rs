@@ -89,15 +89,21 @@ impl CredentialSources {
         }
     }
 
-    /// Sets whether `Authorization: ApiKey <token>` is read. The default is yes.
-    pub fn with_api_key(mut self, read: bool) -> Self {
-        self.api_key = read;
+    /// Reads `Authorization: ApiKey <token>`, as by default.
+    pub fn accept_api_key(mut self) -> Self {
+        self.api_key = true;
         self
     }
 
-    /// Sets whether `Authorization: Bearer <token>` is read. The default is no.
-    pub fn with_bearer(mut self, read: bool) -> Self {
-        self.bearer = read;
+    /// Does not read `Authorization: ApiKey <token>`. By default it is read.
+    pub fn without_api_key(mut self) -> Self {
+        self.api_key = false;
+        self
+    }
+
+    /// Also reads `Authorization: Bearer <token>`. By default it is not read.
+    pub fn accept_bearer(mut self) -> Self {
+        self.bearer = true;
         self
     }
 

@@ -52,7 +52,7 @@
 //!
 //! # Features
 //!
-//! Features only add; none changes what another piece of code gets.
+//! Features are additive: enabling one never changes the behaviour of other code.
 //!
 //! - `api`: [endpoints](api) by which services in any language check tokens (introspection,
 //!   revocation, and forward authentication for reverse proxies) and by which tokens are managed, with
@@ -87,13 +87,14 @@
 //!   `api` it also logs failed changes and lists that broke off. A response whose failure was logged is
 //!   [marked](reject::FailureLogged). The target `tower_service_token::audit` has the [audit
 //!   events](audit::TracingAuditSink), the target `tower_service_token::rotation` one event for each
-//!   request with a previous secret. Other accepted requests cost nothing. Adds `unicode-properties`.
+//!   request with a previous secret. Accepted requests with the current secret are not logged. Adds
+//!   `unicode-properties`.
 //! - `metrics`: the counter `service_token_requests_total` and the histogram
 //!   `service_token_check_seconds`, both by `outcome` (`accepted`, `anonymous` or a
-//!   [reason](reject::RejectionReason::as_str)), and `service_token_guard_refusals_total` by
+//!   [reason](reject::RejectionReason::as_str)), and `service_token_guard_rejections_total` by
 //!   `reason`, `service_token_previous_secret_uses_total`, and with `api`
-//!   `service_token_answers_total` by `endpoint` (`introspect`, `revoke`, `verify`) and `outcome`.
-//!   Reads the monotonic clock twice and calls the recorder twice per request.
+//!   `service_token_endpoint_responses_total` by `endpoint` (`introspect`, `revoke`, `verify`) and
+//!   `outcome`. Reads the monotonic clock twice and calls the recorder twice per request.
 //! - `tokio`: [`CachedStore`](store::CachedStore), with its own counters if `metrics` is on,
 //!   [`FailureLimit`](limits::FailureLimit), and
 //!   [`LastUsed::flush_every`](registry::LastUsed::flush_every). Adds `tokio` (`rt`, `sync`, `time`)

@@ -75,7 +75,7 @@ pub(crate) fn previous_secret_used(principal: &Principal) {
 pub(crate) fn guard_rejected(mut rejection: Rejection, request: &RequestInfo) -> Rejection {
     #[cfg(feature = "metrics")]
     metrics::counter!(
-        "service_token_guard_refusals_total",
+        "service_token_guard_rejections_total",
         "reason" => rejection.reason().as_str()
     )
     .increment(1);
@@ -86,12 +86,12 @@ pub(crate) fn guard_rejected(mut rejection: Rejection, request: &RequestInfo) ->
 /// Records a forward authentication request with an invalid query, which is a configuration error of
 /// the proxy.
 #[cfg(feature = "api")]
-pub(crate) fn unknown_query_parameter() {
+pub(crate) fn invalid_forward_auth_query() {
     #[cfg(feature = "metrics")]
-    metrics::counter!("service_token_answers_total", "endpoint" => "verify", "outcome" => "unknown_demand")
+    metrics::counter!("service_token_endpoint_responses_total", "endpoint" => "verify", "outcome" => "invalid_query")
         .increment(1);
     #[cfg(feature = "tracing")]
-    tracing::warn!(target: "tower_service_token", "a proxy's query has something besides role and scope with a value");
+    tracing::warn!(target: "tower_service_token", "forward-auth query is invalid: it accepts role and scope, each with a value, at most 100 in all");
 }
 
 /// Counts a response of an endpoint by its outcome.
@@ -99,7 +99,7 @@ pub(crate) fn unknown_query_parameter() {
 pub(crate) fn count_response(endpoint: &'static str, outcome: Result<&'static str, &Rejection>) {
     let name = outcome.unwrap_or_else(|rejection| rejection.reason().as_str());
     #[cfg(feature = "metrics")]
-    metrics::counter!("service_token_answers_total", "endpoint" => endpoint, "outcome" => name)
+    metrics::counter!("service_token_endpoint_responses_total", "endpoint" => endpoint, "outcome" => name)
         .increment(1);
     let _ = (endpoint, name);
 }
@@ -126,9 +126,9 @@ fn log_rejection(rejection: &Rejection, request: &RequestInfo) {
     let (request_id, endpoint) = (request.request_id(), request.endpoint());
     let endpoint = endpoint.as_deref();
     if rejection.status().is_server_error() {
-        tracing::error!(target: "tower_service_token", reason, code, status, token_id, client, error, request_id, endpoint, "request refused");
+        tracing::error!(target: "tower_service_token", reason, code, status, token_id, client, error, request_id, endpoint, "request rejected");
     } else {
-        tracing::info!(target: "tower_service_token", reason, code, status, token_id, client, error, request_id, endpoint, "request refused");
+        tracing::info!(target: "tower_service_token", reason, code, status, token_id, client, error, request_id, endpoint, "request rejected");
     }
 }
 
@@ -168,7 +168,7 @@ pub(crate) fn escalation_denied(
         let token_id = request.caller().map(tracing::field::display);
         let (request_id, endpoint) = (request.request_id(), request.endpoint());
         let endpoint = endpoint.as_deref();
-        tracing::info!(target: "tower_service_token", reason, code, status, token_id, missing, request_id, endpoint, "change refused");
+        tracing::info!(target: "tower_service_token", reason, code, status, token_id, missing, request_id, endpoint, "change rejected");
     }
     let _ = (reason, missing, request);
 }

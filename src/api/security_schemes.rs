@@ -40,7 +40,7 @@ pub struct SecuritySchemes;
 impl SecuritySchemes {
     /// Returns the credential sources of all schemes.
     pub(super) fn sources() -> CredentialSources {
-        CredentialSources::default().with_bearer(true)
+        CredentialSources::default().accept_bearer()
     }
 
     /// Returns the scheme of each source, with its name.

@@ -34,8 +34,8 @@ fn excerpt(body: &[u8], secrets: &[Zeroizing<String>]) -> String {
     while let Some(first) = rest.chars().next() {
         let is_token = is_token_char(first);
         let end = rest.find(|char| is_token_char(char) != is_token);
-        let (run, behind) = rest.split_at(end.unwrap_or(rest.len()));
-        rest = behind;
+        let (run, after) = rest.split_at(end.unwrap_or(rest.len()));
+        rest = after;
         let is_secret = is_token && run.len() >= MIN_TOKEN_LEN;
         let run = if is_secret { MASK } else { run };
         for char in run.escape_debug() {

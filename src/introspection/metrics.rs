@@ -31,7 +31,7 @@ pub(super) fn stale(error: &IntrospectionError) {
 
 /// An active token violates a rule.
 pub(super) fn claim_violation(rule: &'static str) {
-    count!("service_token_introspection_refusals_total", "rule" => rule);
+    count!("service_token_introspection_claim_violations_total", "rule" => rule);
     #[cfg(feature = "tracing")]
     tracing::debug!(target: "tower_service_token::introspection", rule, "active token rejected");
 }

@@ -104,9 +104,9 @@ type LookupResult = Result<Option<TokenRecord>, IntrospectionError>;
 ///
 /// | name | label | values |
 /// |---|---|---|
-/// | `service_token_introspection_requests_total` | `outcome` | `hit`, `negative_hit`, `miss`, `coalesced`, `stale`, `refused_locally`, `overloaded`, `breaker_open` |
+/// | `service_token_introspection_requests_total` | `outcome` | `hit`, `negative_hit`, `miss`, `coalesced`, `stale`, `rejected_locally`, `overloaded`, `breaker_open` |
 /// | `service_token_introspection_calls_total` | `outcome` | `active`, `inactive`, `unsupported_token`, `credentials`, `protocol`, `transient`, `timed_out`, `lost` (it panicked, or the runtime was shut down) |
-/// | `service_token_introspection_refusals_total` | `rule` | the rule that an active token violated: `expired`, `not_yet_valid`, `issued_in_the_future`, `audience`, `issuer`, `token_type`, `bound_to_a_key`, `no_subject` |
+/// | `service_token_introspection_claim_violations_total` | `rule` | the rule that an active token violated: `expired`, `not_yet_valid`, `issued_in_the_future`, `audience`, `issuer`, `token_type`, `bound_to_a_key`, `no_subject` |
 /// | `service_token_introspection_calls_in_flight` | – | a gauge |
 /// | `service_token_introspection_breaker_open` | – | a gauge, 0 or 1 |
 #[derive(Clone)]
@@ -153,7 +153,7 @@ impl IntrospectionStore {
     fn admits(&self, credential: &Credential<'_>) -> bool {
         let admits = self.client.config.admits(credential.token());
         if !admits {
-            metrics::request("refused_locally");
+            metrics::request("rejected_locally");
         }
         admits
     }

@@ -158,7 +158,7 @@ impl ServiceTokens {
     /// once the record was changed, because the original ones are unknown then.
     fn is_replay(&self, record: &TokenRecord, fields: &Fields) -> bool {
         record.created_by() == Some(&*self.actor.name())
-            && (record.revision() > 1 || fields.match_record(record))
+            && (record.revision() > 1 || fields.matches_record(record))
     }
 
     /// Returns the fields of a new token. One without an expiry expires with the actor's token.

@@ -6,9 +6,9 @@ use crate::principal::{Roles, Scopes};
 use crate::store::TokenRecord;
 use crate::text::is_invisible;
 
-const MAX_TEXT: usize = 200;
+const MAX_TEXT_CHARS: usize = 200;
 const MAX_DESCRIPTION: usize = 2000;
-const MAX_NAMES: usize = 100;
+const MAX_NAMES_PER_LIST: usize = 100;
 const MAX_LABELS: usize = 50;
 const MAX_LABEL_KEY: usize = 100;
 
@@ -137,14 +137,14 @@ impl Fields {
             (
                 "/roles",
                 self.roles.len(),
-                MAX_NAMES,
+                MAX_NAMES_PER_LIST,
                 "",
                 is_new(|a, b| a.roles == b.roles),
             ),
             (
                 "/scopes",
                 self.scopes.len(),
-                MAX_NAMES,
+                MAX_NAMES_PER_LIST,
                 "",
                 is_new(|a, b| a.scopes == b.scopes),
             ),
@@ -220,7 +220,7 @@ impl Fields {
 
     /// Returns whether the record has these fields. Ignores the order of roles and scopes, and the
     /// expiry, which may be relative to the time of the call.
-    pub(super) fn match_record(&self, record: &TokenRecord) -> bool {
+    pub(super) fn matches_record(&self, record: &TokenRecord) -> bool {
         let comparable = |record: &TokenRecord| {
             let mut fields = Self::from_record(record);
             fields.roles.sort_unstable();
@@ -248,10 +248,10 @@ impl Fields {
             }
             let is_valid =
                 |text: &str, max| text.chars().count() <= max && !text.contains(is_invisible);
-            if key.is_empty() || !is_valid(key, MAX_LABEL_KEY) || !is_valid(value, MAX_TEXT) {
+            if key.is_empty() || !is_valid(key, MAX_LABEL_KEY) || !is_valid(value, MAX_TEXT_CHARS) {
                 let key = key.replace('~', "~0").replace('/', "~1");
                 let detail = format!(
-                    "a key has 1 to {MAX_LABEL_KEY} characters and a value at most {MAX_TEXT}, \
+                    "a key has 1 to {MAX_LABEL_KEY} characters and a value at most {MAX_TEXT_CHARS}, \
                      none of them control or invisible characters"
                 );
                 problems.push(FieldProblem::new(format!("/labels/{key}"), detail));
@@ -295,13 +295,13 @@ fn check_names(
     problems: &mut Vec<FieldProblem>,
 ) {
     for (index, name) in names.iter().enumerate() {
-        let is_valid = is_valid(name) && name.chars().count() <= MAX_TEXT;
+        let is_valid = is_valid(name) && name.chars().count() <= MAX_TEXT_CHARS;
         if !is_valid && !known.contains(name) {
             let detail = match pointer {
                 "/scopes" => "a scope is visible ASCII without quotes and backslashes",
                 _ => "a role is not empty and has no control or invisible characters",
             };
-            let detail = format!("{detail}, at most {MAX_TEXT} characters");
+            let detail = format!("{detail}, at most {MAX_TEXT_CHARS} characters");
             problems.push(FieldProblem::new(format!("{pointer}/{index}"), detail));
         }
     }
@@ -315,7 +315,7 @@ fn check_line(pointer: &'static str, text: &str, problems: &mut Vec<FieldProblem
         let detail = "no space at either end, and no control or invisible characters";
         problems.push(FieldProblem::new(pointer, detail));
     }
-    check_length(pointer, text, MAX_TEXT, problems);
+    check_length(pointer, text, MAX_TEXT_CHARS, problems);
 }
 
 /// Checks a text of several lines.

@@ -16,7 +16,7 @@ type NameRule = dyn Fn(&str) -> Result<(), String> + Send + Sync;
 /// let policy = TokenPolicy::new()
 ///     .with_default_lifetime(90 * DAY)
 ///     .with_max_lifetime(365 * DAY)
-///     .with_unique_names()
+///     .require_unique_names()
 ///     .with_max_tokens(1000);
 /// ```
 #[derive(Clone, Default)]
@@ -53,7 +53,7 @@ impl TokenPolicy {
     /// Rejects a name that another unrevoked token has. By default names may repeat.
     ///
     /// Only tokens that were created or changed under this rule are compared.
-    pub fn with_unique_names(mut self) -> Self {
+    pub fn require_unique_names(mut self) -> Self {
         self.unique_names = true;
         self
     }

@@ -137,7 +137,7 @@ impl ServiceTokens {
             .into_iter()
             .fold(event, AuditEvent::with_change);
         Write::new(after, event)
-            .with_unique_name(self.policy.unique_names)
+            .reserve_name(self.policy.unique_names)
             .with_authority(rights.authority.clone())
     }
 }
@@ -152,7 +152,7 @@ fn log_unknown_actor(id: TokenId) {
     tracing::warn!(
         target: "tower_service_token",
         token_id = %id,
-        "change refused: caller's token is not in the registry, and no store is declared with \
+        "change rejected: caller's token is not in the registry, and no store is declared with \
          ServiceTokens::with_actor_store",
     );
     #[cfg(not(feature = "tracing"))]

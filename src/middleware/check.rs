@@ -243,7 +243,7 @@ impl Checker {
             return;
         };
         if let Some(kind) = denial_kind(rejection.reason()) {
-            let action = AuditAction::Refused(kind);
+            let action = AuditAction::Rejected(kind);
             let event = AuditEvent::new(self.clock.now(), format!("token:{id}"), action, id);
             let address = origin.address.map(ClientAddress::ip);
             audit.record(&event.with_client_address(address));

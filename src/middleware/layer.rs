@@ -67,7 +67,7 @@ impl<R> ServiceTokenLayer<R> {
 
     /// Also reads `Authorization: Bearer <token>`. By default it is not read.
     pub fn accept_bearer(self) -> Self {
-        let sources = self.checker.sources.clone().with_bearer(true);
+        let sources = self.checker.sources.clone().accept_bearer();
         self.with_sources(sources)
     }
 
@@ -222,7 +222,7 @@ impl<R> ServiceTokenLayer<R> {
     pub(crate) fn into_checker(self, basic: bool) -> Arc<Checker> {
         let sources = self.checker.sources.clone();
         let layer = self.limit_failures();
-        let mut layer = layer.with_sources(sources.with_api_key(true).with_bearer(true));
+        let mut layer = layer.with_sources(sources.accept_api_key().accept_bearer());
         let checker = layer.checker_mut();
         checker.challenges.set_basic(basic);
         layer.checker

@@ -27,10 +27,10 @@ use crate::token::TokenId;
 /// 7. Each method that takes a [`Write`] calls [`Write::authorize`] in the same transaction, with the
 ///    record of [`Write::actor_id`] and the record that is to be replaced, both locked until the
 ///    transaction ends. If it returns an error, nothing changes.
-/// 8. Changes and deletions are refused with [`RegistryError::LastAdmin`] if
+/// 8. Changes and deletions are rejected with [`RegistryError::LastAdmin`] if
 ///    [`Write::last_admin_check`] returns a time at which no other token
 ///    [may administer](TokenRecord::may_administer). Of two such changes at the same time, one is
-///    refused. [`Write::check_last_admin`] does it over an iterator of records.
+///    rejected. [`Write::check_last_admin`] does it over an iterator of records.
 #[async_trait]
 #[auto_impl(Arc)]
 pub trait TokenRegistry: TokenStore {

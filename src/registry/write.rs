@@ -34,7 +34,7 @@ impl Write {
 
     /// Rejects a name that another unrevoked token has. Only names written with this limit are
     /// compared. The default is no limit.
-    pub fn with_unique_name(mut self, unique_name: bool) -> Self {
+    pub fn reserve_name(mut self, unique_name: bool) -> Self {
         self.unique_name = unique_name;
         self
     }
@@ -52,7 +52,7 @@ impl Write {
         self
     }
 
-    /// Refuses the write if it leaves no token that [may administer](TokenRecord::may_administer)
+    /// Rejects the write if it leaves no token that [may administer](TokenRecord::may_administer)
     /// at `now`. The default is not to check.
     pub fn with_last_admin_check(mut self, now: impl Into<Option<SystemTime>>) -> Self {
         self.last_admin_check = now.into();

@@ -84,6 +84,8 @@ pub trait TokenStore: Send + Sync + 'static {
 }
 
 /// The result of [`TokenStore::find_cached`].
+///
+/// Exhaustive on purpose: a match must handle every case, and a new one is a breaking change.
 #[derive(Clone, Debug)]
 pub enum Cached {
     /// The token is known.

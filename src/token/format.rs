@@ -24,6 +24,8 @@ pub struct TokenFormat {
 }
 
 /// The result of [`TokenFormat::inspect`], without a lookup.
+///
+/// Exhaustive on purpose: a match must handle every case, and a new one is a breaking change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenShape {
     /// The text has the format and a correct checksum, and contains this id. The token is not

@@ -42,8 +42,8 @@ where
     let connector = service_fn(move |uri| {
         let connecting = timeout(connect_timeout, connector.clone().oneshot(uri));
         Box::pin(async move {
-            let late = |_| io::Error::new(io::ErrorKind::TimedOut, "connecting took too long");
-            let io = connecting.await.map_err(late)?.map_err(Into::into)?;
+            let timed_out = |_| io::Error::new(io::ErrorKind::TimedOut, "connecting timed out");
+            let io = connecting.await.map_err(timed_out)?.map_err(Into::into)?;
             Ok::<_, BoxError>(TokioIo::new(TrackedIo::new(TokioIo::new(io))))
         })
     });

@@ -71,7 +71,8 @@ impl BulkRevocationResponse {
         }
     }
 
-    /// Returns the tokens and the number of remaining ones, or what is wrong with the response.
+    /// Returns the tokens and the number of remaining ones, or the reason why the response is
+    /// invalid.
     #[cfg(feature = "client")]
     pub(crate) fn parse(&self) -> Result<(Vec<TokenId>, usize), &'static str> {
         if self.dry_run {

@@ -1,4 +1,4 @@
-//! Members that are texts, and what they mean.
+//! Parsing and formatting of members that are strings.
 
 use std::borrow::Cow;
 use std::fmt::Display;

@@ -17,11 +17,11 @@ pub(crate) struct Problem {
     #[serde(default)]
     #[cfg_attr(feature = "api", schema(required))]
     pub(crate) status: u16,
-    /// What is wrong, for people.
+    /// A human-readable explanation.
     #[serde(default)]
     #[cfg_attr(feature = "api", schema(required))]
     pub(crate) detail: Cow<'static, str>,
-    /// What is wrong, for programs.
+    /// A machine-readable error code.
     #[serde(default)]
     #[cfg_attr(feature = "api", schema(required))]
     pub(crate) code: Cow<'static, str>,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::store::{TokenRecord, TokenStatus};
 use crate::token::TokenId;
 
-/// What is known about a token, without its digests.
+/// The public fields of a token.
 ///
 /// As JSON this is the token of the [management API](crate#features), the client and the command
 /// line. Every member is present, and `null` if it has no value. Times are RFC 3339 in UTC. Reading
@@ -29,7 +29,7 @@ use crate::token::TokenId;
 #[cfg_attr(feature = "api", derive(utoipa::ToSchema))]
 #[cfg_attr(
     feature = "api",
-    schema(as = ServiceToken, description = "What is known about a token, without its secret.")
+    schema(as = ServiceToken, description = "The public fields of a token, without its secret.")
 )]
 #[non_exhaustive]
 pub struct TokenInfo {

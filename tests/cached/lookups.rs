@@ -315,7 +315,7 @@ fn counts_every_outcome() {
     let expected = [
         ("changes_total token", 2),
         ("lookups_in_flight ", 0),
-        ("lookups_total answered", 3),
+        ("lookups_total completed", 3),
         ("lookups_total failed", 1),
         ("lookups_total lost", 1),
         ("requests_total coalesced", 1),

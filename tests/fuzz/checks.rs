@@ -24,7 +24,7 @@ pub fn credential_sources(data: &[u8]) {
     for (sources, schemes, names) in [
         (CredentialSources::none(), &schemes[..0], &[][..]),
         (CredentialSources::default(), &schemes[..1], &[X_API_KEY]),
-        (custom.with_bearer(true), &schemes, &[X_API_KEY, X_CUSTOM]),
+        (custom.accept_bearer(), &schemes, &[X_API_KEY, X_CUSTOM]),
     ] {
         let presented = Presented::find(&headers, schemes, names);
         presented.check(sources.read(&headers));

@@ -90,7 +90,7 @@ fn counts_every_request_outcome() {
             ("requests_total hit", 2),
             ("requests_total miss", 4),
             ("requests_total negative_hit", 2),
-            ("requests_total refused_locally", 1),
+            ("requests_total rejected_locally", 1),
             ("requests_total stale", 1),
         ],
     );
@@ -152,7 +152,7 @@ fn counts_every_claim_violation() {
             });
             assert_eq!(service.authenticate("token").await, Refused);
         });
-        let name = format!("refusals_total {rule}");
+        let name = format!("claim_violations_total {rule}");
         let expected = [
             (&*name, 1),
             ("calls_total active", 1),

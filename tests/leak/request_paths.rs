@@ -88,7 +88,7 @@ fn assert_traced(path: &RequestPath, response: &Response<String>, log: &str, met
     let counted = [
         outcome.map(|outcome| format!("service_token_requests_total{{outcome={outcome}}}")),
         outcome.map(|outcome| format!("service_token_check_seconds{{outcome={outcome}}}")),
-        guard.map(|reason| format!("service_token_guard_refusals_total{{reason={reason}}}")),
+        guard.map(|reason| format!("service_token_guard_rejections_total{{reason={reason}}}")),
     ];
     for key in counted.into_iter().flatten() {
         assert_eq!(

@@ -426,7 +426,7 @@ fn sends_one_challenge_for_each_accepted_scheme() {
         ]
     );
     let sources = CredentialSources::default();
-    let bearer_only = sources.clone().with_api_key(false).with_bearer(true);
+    let bearer_only = sources.clone().without_api_key().accept_bearer();
     assert_eq!(
         challenges(fixture.layer().with_sources(bearer_only)),
         [r#"Bearer realm="api""#]
@@ -467,8 +467,8 @@ fn guards_respond_403_with_the_requirement() {
     );
     let scopes = RequireScopesLayer::all_of(["projects:read", "projects:write"]);
     let bearer = CredentialSources::default()
-        .with_api_key(false)
-        .with_bearer(true);
+        .without_api_key()
+        .accept_bearer();
     let layer = fixture.layer().with_realm(Realm::new("farm").unwrap());
     let scopes = layer
         .with_sources(bearer)

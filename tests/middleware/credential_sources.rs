@@ -49,10 +49,13 @@ impl Setup {
     }
 
     fn sources(&self) -> CredentialSources {
-        let sources = CredentialSources::none()
-            .with_api_key(self.api_key)
-            .with_bearer(self.bearer)
-            .with_max_token_length(self.max_token_length);
+        let mut sources = CredentialSources::none().with_max_token_length(self.max_token_length);
+        if self.api_key {
+            sources = sources.accept_api_key();
+        }
+        if self.bearer {
+            sources = sources.accept_bearer();
+        }
         self.headers.iter().fold(sources, |sources, name| {
             sources.with_header(TokenHeader::new(name.clone()).expect("a bare header"))
         })
@@ -509,11 +512,11 @@ fn rejects_tokens_longer_than_512_bytes() {
 #[test]
 fn reads_bearer_and_custom_headers_when_enabled() {
     let bearer = text_headers(&[("authorization", "bEARER t1")]);
-    let sources = CredentialSources::default().with_bearer(true);
+    let sources = CredentialSources::default().accept_bearer();
     assert_eq!(read(&sources, &bearer), Ok(Some("t1".into())));
     let api_key = text_headers(&[("authorization", "ApiKey t1")]);
     assert_eq!(read(&sources, &api_key), Ok(Some("t1".into())));
-    let only_bearer = sources.with_api_key(false);
+    let only_bearer = sources.without_api_key();
     assert_eq!(read(&only_bearer, &api_key), Ok(None));
 
     let custom =

@@ -1,6 +1,6 @@
 //! The layer: which headers it reads, its contract with Tower, its guards, and what it logs and counts.
 //!
-//! 1. [Intake](intake): the headers of a request, and what is refused.
+//! 1. [Credential sources](credential_sources): the headers of a request, and which are rejected.
 //! 2. [Service](service) and [contract](contract): readiness, clones, and stores that wait or fail.
 //! 3. [Guards](guards): roles and scopes.
 //! 4. [Observe](observe): events and metrics.

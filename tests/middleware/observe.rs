@@ -121,7 +121,7 @@ fn observed(target: &'static str, run: impl FnOnce()) -> (Vec<Event>, BTreeMap<S
 }
 
 fn event(fields: &[(&str, &str)]) -> Event {
-    let message = ("message", "request refused");
+    let message = ("message", "request rejected");
     let fields = fields.iter().chain([&message]);
     fields
         .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
@@ -292,7 +292,7 @@ fn expected_counts() -> BTreeMap<String, u64> {
     }
     for reason in ["insufficient_scope", "missing_layer"] {
         expected.insert(
-            format!("service_token_guard_refusals_total{{reason={reason}}}"),
+            format!("service_token_guard_rejections_total{{reason={reason}}}"),
             1,
         );
     }

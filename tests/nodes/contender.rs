@@ -88,7 +88,7 @@ async fn contend(
 async fn take_names(tokens: &ServiceTokens) -> Result<Vec<String>, LifecycleError> {
     let tokens = tokens
         .clone()
-        .with_policy(TokenPolicy::new().with_unique_names());
+        .with_policy(TokenPolicy::new().require_unique_names());
     let mut names = Vec::new();
     for number in 0..NAMES {
         let name = format!("unique-{number}");

@@ -70,10 +70,10 @@ impl ProcessConfig {
 pub(crate) async fn open(store: &str, deadline: Duration) -> Arc<dyn TokenRegistry> {
     if store.starts_with("postgres") {
         let store = PostgresStore::connect(store).await.unwrap();
-        Arc::new(store.with_deadline(deadline).with_audit_trail())
+        Arc::new(store.with_deadline(deadline).keep_audit_trail())
     } else {
         let store = SqliteStore::open(store).await.unwrap();
-        Arc::new(store.with_deadline(deadline).with_audit_trail())
+        Arc::new(store.with_deadline(deadline).keep_audit_trail())
     }
 }
 

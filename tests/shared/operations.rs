@@ -705,7 +705,7 @@ pub async fn rotation_caps_expiry_at_new_max_lifetime(store: Store) {
 
 pub async fn unique_names_and_max_tokens_apply_to_every_operation(store: Store) {
     let policy = TokenPolicy::new()
-        .with_unique_names()
+        .require_unique_names()
         .with_max_tokens(2)
         .with_name_rule(|name| (name != "root").then_some(()).ok_or("reserved".to_owned()));
     let fixture = fixture_with(store, policy);
@@ -942,7 +942,7 @@ fn expect_already_created(answer: Result<IssuedToken, LifecycleError>) -> TokenR
 }
 
 pub async fn repeated_creation_creates_no_second_token(store: Store) {
-    let strict = TokenPolicy::new().with_unique_names().with_max_tokens(2);
+    let strict = TokenPolicy::new().require_unique_names().with_max_tokens(2);
     let fixture = fixture_with(store, strict);
     // This time is past when the creation is repeated.
     let wanted = token_with_idempotency_key().with_expiry("2026-11-23".parse().unwrap());
@@ -1090,7 +1090,7 @@ impl Clock for SynchronizedClock {
 pub async fn concurrent_creations_with_one_key_create_one_token(store: Store) {
     let policies = [
         TokenPolicy::new(),
-        TokenPolicy::new().with_unique_names(),
+        TokenPolicy::new().require_unique_names(),
         TokenPolicy::new().with_max_tokens(3),
     ];
     for (round, policy) in policies.into_iter().enumerate() {

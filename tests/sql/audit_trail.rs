@@ -23,7 +23,7 @@ fn event(millis: u64, action: AuditAction, record: &TokenRecord) -> AuditEvent {
 }
 
 pub(crate) async fn stores_events_with_their_changes(database: TestDatabase) {
-    let store = database.open().await.with_audit_trail();
+    let store = database.open().await.keep_audit_trail();
     let (first, second) = (minted(), minted());
     let created = event(1000, AuditAction::Created, &first);
     store
@@ -69,9 +69,9 @@ pub(crate) async fn stores_events_with_their_changes(database: TestDatabase) {
 }
 
 pub(crate) async fn rejected_changes_leave_no_event(database: TestDatabase) {
-    let store = database.open().await.with_audit_trail();
+    let store = database.open().await.keep_audit_trail();
     let record = minted().with_name("name");
-    let unique = |record: &TokenRecord| write(record).with_unique_name(true);
+    let unique = |record: &TokenRecord| write(record).reserve_name(true);
     store.insert(&unique(&record)).await.unwrap();
     store
         .insert(&unique(&minted().with_name("name")))
@@ -105,7 +105,7 @@ pub(crate) async fn stores_no_events_without_an_audit_trail(database: TestDataba
 }
 
 pub(crate) async fn stores_client_addresses(database: TestDatabase) {
-    let store = database.open().await.with_audit_trail();
+    let store = database.open().await.keep_audit_trail();
     let addresses = ["192.0.2.7", "2001:db8::1"].map(|text| text.parse::<IpAddr>().unwrap());
     let records = [minted(), minted()];
     for (record, address) in records.iter().zip(addresses) {
@@ -154,7 +154,7 @@ async fn times(store: &Store) -> Vec<SystemTime> {
 }
 
 pub(crate) async fn deletes_only_events_before_a_time(database: TestDatabase) {
-    let store = database.open().await.with_audit_trail();
+    let store = database.open().await.keep_audit_trail();
     // Not in the order in which they are stored.
     keep(&store, [3000, 1000, 2000, 4000].map(at)).await;
     assert_eq!(store.prune_audit_trail(at(1000)).await, 0);
@@ -165,7 +165,7 @@ pub(crate) async fn deletes_only_events_before_a_time(database: TestDatabase) {
 }
 
 pub(crate) async fn deletes_events_beyond_the_retention(database: TestDatabase) {
-    let store = database.open().await.with_audit_trail();
+    let store = database.open().await.keep_audit_trail();
     let recent = SystemTime::now() - Duration::from_secs(3600);
     keep(&store, [at(1000), recent, at(2000)]).await;
     let store = store.with_audit_retention(Duration::from_secs(24 * 3600));
@@ -187,7 +187,7 @@ pub(crate) async fn deletes_events_beyond_the_retention(database: TestDatabase) 
 }
 
 pub(crate) async fn pruning_does_not_block_changes(database: TestDatabase) {
-    let store = database.open().await.with_audit_trail();
+    let store = database.open().await.keep_audit_trail();
     let rows = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5500) \
          INSERT INTO service_token_events (at, actor, action, token_id, changes) \
          SELECT i, 'a test', 'created', i, '[]' FROM n";

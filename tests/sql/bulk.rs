@@ -26,7 +26,7 @@ fn unrevoked(rows: i64) -> usize {
 async fn populated(database: &TestDatabase, count: i64) -> Store {
     let store = store_with_long_lock_timeout(database)
         .await
-        .with_audit_trail();
+        .keep_audit_trail();
     database.run(&rows(count, database.is_postgres())).await;
     store
 }
@@ -178,7 +178,7 @@ fn id_of(change: &TokenChange) -> Option<TokenId> {
 
 pub(crate) async fn bulk_revocation_releases_reserved_names(database: TestDatabase) {
     let store = store_with_long_lock_timeout(&database).await;
-    let unique = tokens(&store).with_policy(TokenPolicy::new().with_unique_names());
+    let unique = tokens(&store).with_policy(TokenPolicy::new().require_unique_names());
     let new = |number: i32| NewToken::new(format!("name {number}")).with_subject("bulk");
     for number in 0..20 {
         let _ = unique.create(new(number)).await.unwrap();
@@ -208,10 +208,10 @@ pub(crate) async fn bulk_update_equals_single_updates(database: TestDatabase) {
     let revocations: Vec<Write> = records.iter().map(revocation).collect();
     let mut dumps = Vec::new();
     for (database, at_once) in [(&database, true), (&other, false)] {
-        let store = database.open().await.with_audit_trail();
+        let store = database.open().await.keep_audit_trail();
         let store = store.with_deadline(Duration::from_secs(60));
         for (number, record) in records.iter().enumerate() {
-            let insertion = write(record).with_unique_name(number % 2 == 0);
+            let insertion = write(record).reserve_name(number % 2 == 0);
             store.insert(&insertion).await.unwrap();
         }
         store.touch(&[(records[3].id(), at(77))]).await.unwrap();
@@ -279,7 +279,7 @@ fn revocation(record: &TokenRecord) -> Write {
         before: Some(format!("ä\u{1}\"{number}")),
         after: None,
     };
-    Write::new(after, event.with_change(change)).with_unique_name(number.is_multiple_of(2))
+    Write::new(after, event.with_change(change)).reserve_name(number.is_multiple_of(2))
 }
 
 /// All columns of all rows, a text for each table. Of events, all but the number.

@@ -199,10 +199,10 @@ impl Deref for Store {
 }
 
 impl Store {
-    pub(crate) fn with_audit_trail(self) -> Self {
+    pub(crate) fn keep_audit_trail(self) -> Self {
         match self {
-            Self::Sqlite(store) => Self::Sqlite(store.with_audit_trail()),
-            Self::Postgres(store) => Self::Postgres(store.with_audit_trail()),
+            Self::Sqlite(store) => Self::Sqlite(store.keep_audit_trail()),
+            Self::Postgres(store) => Self::Postgres(store.keep_audit_trail()),
         }
     }
 

@@ -104,7 +104,7 @@ async fn restored(database: &TestDatabase, release: Release) -> (Store, Secrets)
             secrets
         }
     };
-    let store = database.open().await.with_audit_trail();
+    let store = database.open().await.keep_audit_trail();
     (store.with_deadline(Duration::from_secs(60)), secrets)
 }
 

@@ -12,7 +12,7 @@ use crate::database::{Changes, TestDatabase, at, minted, write};
 const CHECKS: &str = "SELECT write_checks FROM service_token_store";
 
 pub(crate) async fn write_check_commits(database: TestDatabase) {
-    let store = database.open().await.with_audit_trail();
+    let store = database.open().await.keep_audit_trail();
     let changes = Changes::of(&store);
     changes.wait_for_everything().await;
     for _ in 0..3 {

@@ -109,7 +109,7 @@ pub(crate) async fn role_without_ddl_rights_uses_tables_created_by_scripts(datab
     pool.close().await;
 
     let store = PostgresStore::connect(&url).await.unwrap();
-    let store = Store::Postgres(store).with_audit_trail();
+    let store = Store::Postgres(store).keep_audit_trail();
     uses_every_operation(&store).await;
     let Store::Postgres(inner) = &store else {
         unreachable!("connected above")
@@ -129,7 +129,7 @@ async fn uses_every_operation(store: &Store) {
     let record = minted().with_name("first").with_roles(["role"]);
     let other = minted().with_name("second");
     for record in [&record, &other] {
-        let write = write(record).with_unique_name(true).with_max_tokens(10);
+        let write = write(record).reserve_name(true).with_max_tokens(10);
         store.insert(&write).await.unwrap();
     }
     let found = store.find_by_digest(record.digest()).await.unwrap();
@@ -163,7 +163,7 @@ pub(crate) async fn role_without_ddl_rights_cannot_migrate_version_1(database: T
     let all = "GRANT ALL ON ALL TABLES IN SCHEMA public TO service";
     let (role, url) = role(&database, "narrow", all).await;
     let error = PostgresStore::connect(&url).await.err().unwrap();
-    assert_eq!(error.kind(), OpenStoreErrorKind::Refused);
+    assert_eq!(error.kind(), OpenStoreErrorKind::Rejected);
     let source = error.source().unwrap().to_string();
     assert!(source.contains("must be owner of table"), "{source}");
     assert_eq!(database.pool(1).await.number(VERSION).await, 1);

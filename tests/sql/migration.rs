@@ -46,7 +46,7 @@ pub(crate) async fn migrates_version_1_and_keeps_its_tokens(database: TestDataba
     database.run(APPEND_1).await;
     let oldest = "SELECT MIN(created_at) FROM service_tokens";
     let oldest = database.pool(1).await.number(oldest).await;
-    let store = database.open().await.with_audit_trail();
+    let store = database.open().await.keep_audit_trail();
     assert_eq!(database.pool(1).await.number(VERSION).await, CURRENT);
     assert!(find(&store, admin).await.is_ok());
     let request = ListRequest::new(TokenFilter::new(), at(1));

@@ -113,7 +113,7 @@ pub(crate) async fn distinguishes_missing_folders_from_invalid_files(database: T
     )
     .unwrap();
     let error = SqliteStore::open(database.file()).await.err().unwrap();
-    assert_eq!(error.kind(), OpenStoreErrorKind::Refused);
+    assert_eq!(error.kind(), OpenStoreErrorKind::Rejected);
 }
 
 pub(crate) async fn in_memory_stores_are_independent(_: TestDatabase) {

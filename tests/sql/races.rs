@@ -50,7 +50,7 @@ async fn insert_at_once(
 pub(crate) async fn concurrent_creators_cannot_share_a_unique_name(database: TestDatabase) {
     for name in ["first", "second", "third"] {
         let writes = (0..WRITERS)
-            .map(|_| write(&minted().with_name(name)).with_unique_name(true))
+            .map(|_| write(&minted().with_name(name)).reserve_name(true))
             .collect();
         let (done, refused) = insert_at_once(&database, writes).await;
         assert_eq!(done, 1);

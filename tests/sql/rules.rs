@@ -168,7 +168,7 @@ pub(crate) async fn deletions_require_the_revision(database: TestDatabase) {
 pub(crate) async fn reserved_names_are_unique_until_released(database: TestDatabase) {
     let store = database.open().await;
     let named = |name| minted().with_name(name);
-    let unique = |record: &TokenRecord| write(record).with_unique_name(true);
+    let unique = |record: &TokenRecord| write(record).reserve_name(true);
     let holder = named("ci");
     store.insert(&unique(&holder)).await.unwrap();
     let refused = store.insert(&unique(&named("ci"))).await;

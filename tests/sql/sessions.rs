@@ -165,7 +165,7 @@ pub(crate) async fn abandoned_operations_end_on_the_server(database: TestDatabas
     let abandoned = tokio::time::timeout(DEADLINE / 2, both).await;
     assert!(abandoned.is_err(), "nothing waited for the lock");
     let late = store.find_by_digest(record.digest()).await.unwrap_err();
-    assert_eq!(source(&late), "no answer in time");
+    assert_eq!(source(&late), "timed out");
     nothing_waits(&database).await;
     let took = begun.elapsed_without_stalls();
     assert!(took < DEADLINE / 2 + BOUND + SLACK, "{took:?}");
@@ -208,7 +208,7 @@ pub(crate) async fn retries_changes_of_terminated_sessions_once(database: TestDa
     let record = minted();
     database.open().await.insert(&write(&record)).await.unwrap();
     let (store, holder) = locked(&database, "SELECT 1 FROM service_tokens FOR UPDATE").await;
-    let store = store.with_audit_trail().with_deadline(TIMEOUT);
+    let store = store.keep_audit_trail().with_deadline(TIMEOUT);
     let change = tokio::spawn({
         let (store, record) = (store.clone(), record.clone());
         async move { store.update(&write(&record)).await.map(drop) }
@@ -233,7 +233,7 @@ pub(crate) async fn unanswered_commits_are_not_retried(database: TestDatabase) {
     let (_, url) = database.url();
     let name = FailoverProxy::start(server_of(url)).await;
     let store = PostgresStore::connect(&name.url(url)).await.unwrap();
-    let store = Store::Postgres(store).with_audit_trail();
+    let store = Store::Postgres(store).keep_audit_trail();
     let record = minted();
     name.lose_commits(true);
     let cause = cause(&store.insert(&write(&record)).await.unwrap_err());
@@ -262,7 +262,7 @@ pub(crate) async fn deadline_during_commit_reports_unknown_outcome(database: Tes
     let late = store.insert(&write(&minted())).await.unwrap_err();
     let took = begun.elapsed_without_stalls();
     assert!(took < DEADLINE + SLACK, "{took:?}");
-    let expected = "the outcome of the change is unknown: no answer in time";
+    let expected = "the outcome of the change is unknown: timed out";
     assert_eq!(cause(&late), expected);
     name.hold_commits(false);
     store.insert(&write(&minted())).await.unwrap();

@@ -210,7 +210,7 @@ impl Defective {
             defective = unauthorized(write, record);
         }
         if self.has(Defect::IgnoresUniqueNames) {
-            defective = defective.with_unique_name(false);
+            defective = defective.reserve_name(false);
         }
         if self.has(Defect::IgnoresLimits) {
             defective = defective.with_max_tokens(None);
@@ -238,7 +238,7 @@ impl Defective {
 /// Returns a write of this record with the same limits and without an authority.
 fn unauthorized(write: &Write, record: TokenRecord) -> Write {
     Write::new(record, write.event().clone())
-        .with_unique_name(write.reserved_name().is_some())
+        .reserve_name(write.reserved_name().is_some())
         .with_max_tokens(write.max_tokens())
         .with_last_admin_check(write.last_admin_check())
 }

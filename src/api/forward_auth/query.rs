@@ -50,7 +50,7 @@ impl QueryRequirements {
 
 impl IntoResponse for InvalidQuery {
     fn into_response(self) -> Response {
-        observe::unknown_query_parameter();
+        observe::invalid_forward_auth_query();
         let status = StatusCode::BAD_REQUEST;
         let detail = "the query accepts role and scope, each with a value, at most 100 in all";
         body::problem_response(status, "invalid_request", detail)

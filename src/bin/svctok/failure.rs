@@ -18,7 +18,7 @@ pub(crate) enum FailureKind {
     /// 0: the reader of the output has closed the pipe.
     BrokenPipe = 0,
     /// 1: the request was rejected, or broke a rule.
-    Refused = 1,
+    Rejected = 1,
     /// 2: the command line is invalid.
     Usage = 2,
     /// 3: the server failed.
@@ -36,8 +36,8 @@ impl Failure {
         }
     }
 
-    pub(crate) fn refused(message: impl Into<String>) -> Self {
-        Self::new(FailureKind::Refused, message)
+    pub(crate) fn rejected(message: impl Into<String>) -> Self {
+        Self::new(FailureKind::Rejected, message)
     }
 
     pub(crate) fn usage(message: impl Into<String>) -> Self {

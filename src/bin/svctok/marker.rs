@@ -38,7 +38,7 @@ impl Marker {
         }
         let (database, marker) = (self.database.display(), self.path.display());
         let message = format!("{database} is missing, and {marker} shows that it was initialized");
-        Err(Failure::refused(message).with_hint("mount or restore the database"))
+        Err(Failure::rejected(message).with_hint("mount or restore the database"))
     }
 
     /// Returns the ID of the store that was initialized here, if one was.
@@ -47,7 +47,7 @@ impl Marker {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             text => {
                 let attempted = format_args!("cannot read {}", self.path.display());
-                let text = text.or_fail(FailureKind::Refused, attempted)?;
+                let text = text.or_fail(FailureKind::Rejected, attempted)?;
                 Ok(Some(text.trim().to_owned()))
             }
         }
@@ -57,7 +57,7 @@ impl Marker {
     pub(crate) fn write(&self, store_id: &str) -> Result<(), Failure> {
         SecretFile::open(&self.path, true)?.persist(&format!("{store_id}\n"))?;
         let attempted = format_args!("cannot sync the folder of {}", self.path.display());
-        sync_folder(&self.path).or_fail(FailureKind::Refused, attempted)
+        sync_folder(&self.path).or_fail(FailureKind::Rejected, attempted)
     }
 }
 

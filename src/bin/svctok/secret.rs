@@ -27,7 +27,7 @@ impl SecretText {
     pub(crate) fn as_presented_token(&self) -> Result<PresentedToken<'_>, Failure> {
         PresentedToken::new(&self.0).ok_or_else(|| {
             let message = "invalid token: a token is one line of visible ASCII without spaces";
-            Failure::refused(message).with_hint("check it for spaces, quotes and line breaks")
+            Failure::rejected(message).with_hint("check it for spaces, quotes and line breaks")
         })
     }
 

@@ -70,7 +70,7 @@ pub(crate) fn token_file_failure(error: &StoreError) -> Option<Failure> {
     let error = TokenFileError::cause_of(error)?;
     let kind = match error {
         TokenFileError::Unreadable(_) | TokenFileError::Busy(_) => FailureKind::Unreachable,
-        _ => FailureKind::Refused,
+        _ => FailureKind::Rejected,
     };
     let failure = Failure::from_error(kind, error);
     Some(match hint(error) {

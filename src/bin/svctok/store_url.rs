@@ -58,9 +58,9 @@ pub(crate) enum OpenedStore {
 macro_rules! with_audit_trail {
     ($store:expr, $audit_retention:expr) => {
         match $audit_retention {
-            AuditRetention::Forever => $store.with_audit_trail(),
+            AuditRetention::Forever => $store.keep_audit_trail(),
             AuditRetention::For(retention) => {
-                $store.with_audit_trail().with_audit_retention(retention)
+                $store.keep_audit_trail().with_audit_retention(retention)
             }
             AuditRetention::Off => $store,
         }

@@ -68,10 +68,10 @@ fn read(from: impl Read, name: &str) -> Result<SecretText, Failure> {
     read.or_fail(FailureKind::Usage, format_args!("cannot read {name}"))?;
     if bytes.len() > MAX_LENGTH {
         let message = format!("{name} is longer than a token: the maximum is {MAX_LENGTH} bytes");
-        return Err(Failure::refused(message));
+        return Err(Failure::rejected(message));
     }
     let text = str::from_utf8(&bytes);
-    let text = text.map_err(|_| Failure::refused(format!("{name} is not UTF-8")))?;
+    let text = text.map_err(|_| Failure::rejected(format!("{name} is not UTF-8")))?;
     let text = text.strip_suffix('\n').unwrap_or(text);
     let text = text.strip_suffix('\r').unwrap_or(text);
     if text.is_empty() {

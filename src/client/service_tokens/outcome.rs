@@ -23,7 +23,7 @@ impl IssuedTokenInfo {
         self.secret.expose_secret()
     }
 
-    /// Returns what is known about the token.
+    /// Returns the public fields of the token.
     pub fn token(&self) -> &TokenInfo {
         &self.token
     }
@@ -51,7 +51,7 @@ impl From<IssuedToken> for IssuedTokenInfo {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ChangedTokenInfo {
-    /// What is known about the token.
+    /// The public fields of the token.
     pub token: TokenInfo,
     /// The time after which every request on every node sees the change, at the latest, in whole
     /// seconds. [`Duration::MAX`] if the server does not send it.

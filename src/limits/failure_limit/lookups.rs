@@ -103,7 +103,7 @@ impl Lookups {
         }
         let (waiting, turn) = match self.admit_or_enqueue(client, class)? {
             Admitted::Immediately(permit) => {
-                count_admission("at_once");
+                count_admission("immediate");
                 return Ok(Some(permit));
             }
             Admitted::Queued(waiting, turn) => (waiting, turn),
@@ -112,7 +112,7 @@ impl Lookups {
         drop(waiting);
         match granted {
             Ok(Ok(permit)) => {
-                count_admission("waited");
+                count_admission("queued");
                 Ok(Some(permit))
             }
             _ => Err(reject()),
@@ -163,7 +163,7 @@ impl Lookups {
         let waiting = QueuedLookup {
             lookups: Arc::clone(self),
             position,
-            _counted: Counted::new("service_token_lookups_waiting"),
+            _counted: Counted::new("service_token_lookups_queued"),
         };
         if starts_driver {
             self.start_driver()?;
@@ -307,7 +307,7 @@ impl<T: Send + 'static> Drop for RunningLookup<T> {
 }
 
 fn reject() -> Duration {
-    count_admission("refused");
+    count_admission("rejected");
     RETRY_AFTER
 }
 

@@ -58,8 +58,8 @@ use crate::digest::TokenDigest;
 ///
 /// | name | label | values |
 /// |---|---|---|
-/// | `service_token_lookup_admissions_total` | `outcome` | `remembered`, `at_once`, `waited`, `refused` |
-/// | `service_token_lookups_waiting` | – | a gauge of queued lookups |
+/// | `service_token_lookup_admissions_total` | `outcome` | `remembered`, `immediate`, `queued`, `rejected` |
+/// | `service_token_lookups_queued` | – | a gauge of queued lookups |
 /// | `service_token_lookups_running` | – | a gauge of running lookups of tokens that are not remembered |
 ///
 /// # Example

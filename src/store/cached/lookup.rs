@@ -27,7 +27,7 @@ pub(super) async fn run<S: TokenStore>(
     // Before callers are woken: they expect that no copy of the secret is left.
     drop(credential);
     let (outcome, result) = match found {
-        Ok(Ok(found)) => ("answered", Ok(found)),
+        Ok(Ok(found)) => ("completed", Ok(found)),
         Ok(Err(error)) => ("failed", Err(error)),
         Err(_) => {
             let error = StoreError::unavailable("the lookup timed out");
@@ -54,7 +54,7 @@ async fn find_current(
         if lookup.complete(insert) {
             return Ok(found);
         }
-        metrics::lookup_overtaken();
+        metrics::lookup_restarted();
         lookup.restart();
     }
     let why = "the token was changed during each of several lookups";

@@ -42,8 +42,8 @@ impl Drop for LookupMetrics {
 }
 
 /// A lookup restarts because the token was changed meanwhile.
-pub(super) fn lookup_overtaken() {
-    count!("service_token_cache_lookups_overtaken_total", "by" => "change");
+pub(super) fn lookup_restarted() {
+    count!("service_token_cache_lookups_restarted_total", "reason" => "change");
 }
 
 /// A change evicted one token or all.

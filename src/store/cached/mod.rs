@@ -72,8 +72,8 @@ use crate::single_flight::{Admission, MAX_NEGATIVE_TTL, Policy, SingleFlight};
 /// | name | label | values |
 /// |---|---|---|
 /// | `service_token_cache_requests_total` | `outcome` | `hit`, `negative_hit`, `miss`, `coalesced`, `overloaded` |
-/// | `service_token_cache_lookups_total` | `outcome` | `answered`, `failed`, `timed_out`, `lost` (it panicked, or the runtime was shut down) |
-/// | `service_token_cache_lookups_overtaken_total` | `by` | `change` |
+/// | `service_token_cache_lookups_total` | `outcome` | `completed`, `failed`, `timed_out`, `lost` (it panicked, or the runtime was shut down) |
+/// | `service_token_cache_lookups_restarted_total` | `reason` | `change` |
 /// | `service_token_cache_changes_total` | `scope` | `token`, `everything` |
 /// | `service_token_cache_lookups_in_flight` | – | a gauge |
 #[must_use]

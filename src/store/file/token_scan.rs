@@ -16,8 +16,8 @@ fn words(line: &str) -> impl Iterator<Item = &str> {
 /// Returns whether a `_` follows a prefix and an id and precedes a secret.
 fn contains_token(word: &str) -> bool {
     word.match_indices('_').any(|(index, _)| {
-        let (before, behind) = (&word[..index], &word[index + 1..]);
-        let secret = behind.as_bytes().first_chunk::<SECRET_AND_CHECKSUM>();
+        let (before, after) = (&word[..index], &word[index + 1..]);
+        let secret = after.as_bytes().first_chunk::<SECRET_AND_CHECKSUM>();
         let is_secret = secret.is_some_and(|secret| secret.iter().all(u8::is_ascii_alphanumeric));
         is_secret && ends_in_prefix_and_id(before)
     })

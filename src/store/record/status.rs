@@ -2,6 +2,8 @@ use std::fmt;
 use std::str::FromStr;
 
 /// The stored state of a token. Expiry is evaluated apart from it.
+///
+/// Exhaustive on purpose: a match must handle every case, and a new one is a breaking change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TokenState {
     /// The token is valid, within its times.
@@ -32,6 +34,8 @@ impl TokenState {
 /// assert_eq!(TokenStatus::Expired.to_string(), "expired");
 /// assert_eq!("revoked".parse(), Ok(TokenStatus::Revoked));
 /// ```
+///
+/// Exhaustive on purpose: a match must handle every case, and a new one is a breaking change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenStatus {
     /// The token is active and has not expired.

@@ -40,7 +40,7 @@ pub(super) async fn update_many(
             Ok(_) => {
                 revoke(session, &mut revoked).await?;
                 match write::update(session, write).await {
-                    Err(Failure::Refused(error)) => Err(error),
+                    Err(Failure::Rejected(error)) => Err(error),
                     written => Ok(written?),
                 }
             }

@@ -19,7 +19,7 @@ pub(super) enum Failure {
     CommitUnknown(sqlx::Error),
     Sql(sqlx::Error),
     Corrupt(DecodeError),
-    Refused(RegistryError),
+    Rejected(RegistryError),
 }
 
 /// The effect of a failure on its connection.
@@ -36,7 +36,7 @@ pub(super) enum Fault {
     TimedOut,
     /// The server does not accept changes.
     ReadOnly,
-    /// The server does not serve, on this connection and on the others opened so far.
+    /// The server is gone. No connection opened so far is usable.
     Server,
 }
 
@@ -69,7 +69,7 @@ impl Failure {
         match self {
             Self::Retryable(error) | Self::CommitUnknown(error) | Self::Sql(error) => fault(error),
             Self::TimedOut | Self::CommitTimedOut => Fault::TimedOut,
-            Self::AcquireTimedOut | Self::Corrupt(_) | Self::Refused(_) => Fault::None,
+            Self::AcquireTimedOut | Self::Corrupt(_) | Self::Rejected(_) => Fault::None,
         }
     }
 }
@@ -99,13 +99,13 @@ impl From<DecodeError> for Failure {
 
 impl From<RegistryError> for Failure {
     fn from(error: RegistryError) -> Self {
-        Self::Refused(error)
+        Self::Rejected(error)
     }
 }
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
-        Self::Refused(error.into())
+        Self::Rejected(error.into())
     }
 }
 
@@ -113,9 +113,9 @@ impl From<Failure> for StoreError {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Retryable(error) | Failure::Sql(error) => store_error(&error),
-            Failure::TimedOut => Self::unavailable("no answer in time"),
+            Failure::TimedOut => Self::unavailable("timed out"),
             Failure::CommitTimedOut => {
-                Self::unavailable("the outcome of the change is unknown: no answer in time")
+                Self::unavailable("the outcome of the change is unknown: timed out")
             }
             Failure::AcquireTimedOut => Self::unavailable("no connection in time"),
             Failure::CommitUnknown(error) => Self::unavailable(format!(
@@ -123,8 +123,8 @@ impl From<Failure> for StoreError {
                 message(&error)
             )),
             Failure::Corrupt(error) => Self::corrupt(error.to_string()),
-            Failure::Refused(RegistryError::Store(error)) => error,
-            Failure::Refused(error) => Self::corrupt(error),
+            Failure::Rejected(RegistryError::Store(error)) => error,
+            Failure::Rejected(error) => Self::corrupt(error),
         }
     }
 }
@@ -132,7 +132,7 @@ impl From<Failure> for StoreError {
 impl From<Failure> for RegistryError {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Refused(error) => error,
+            Failure::Rejected(error) => error,
             Failure::Sql(error) => match unique_violation(&error) {
                 Some(unique_violation) => unique_violation,
                 None => Self::Store(store_error(&error)),
@@ -205,8 +205,8 @@ pub(super) fn fault(error: &sqlx::Error) -> Fault {
 /// Classifies an SQLSTATE. SQLite's codes are shorter.
 fn fault_for_sqlstate(code: &str) -> Fault {
     match code {
-        // A read-only server; the same on a standby, or a statement that another session may accept,
-        // such as one whose cached plan is outdated.
+        // 25006: the server is read-only. 0A000: a standby, or a cached plan that a schema change
+        // invalidated; another connection may accept the statement.
         "25006" | "0A000" => Fault::ReadOnly,
         // Shut down by an administrator, crashed, starting up, or the database was dropped.
         "57P01" | "57P02" | "57P03" | "57P04" => Fault::Server,

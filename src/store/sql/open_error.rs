@@ -26,8 +26,8 @@ pub enum OpenStoreErrorKind {
     Unavailable,
     /// The tables are of a newer release of this crate.
     NewerSchema,
-    /// The database refused to create or read the tables.
-    Refused,
+    /// The database rejected the statements that create or read the tables.
+    Rejected,
 }
 
 impl OpenStoreErrorKind {
@@ -36,7 +36,7 @@ impl OpenStoreErrorKind {
             Self::Configuration => "the configuration of the token store is not valid",
             Self::Unavailable => "the database of the token store is unavailable",
             Self::NewerSchema => "the tables of the token store are of a newer release",
-            Self::Refused => "the database refused the tables of the token store",
+            Self::Rejected => "the database rejected the statements for the token store's tables",
         }
     }
 }
@@ -56,7 +56,7 @@ impl OpenStoreError {
     }
 
     pub(super) fn timed_out() -> Self {
-        Self::new(OpenStoreErrorKind::Unavailable, "no answer in time")
+        Self::new(OpenStoreErrorKind::Unavailable, "timed out")
     }
 
     /// Returns whether another transaction holds a lock on a table, so that a later attempt may
@@ -86,7 +86,7 @@ impl From<sqlx::Error> for OpenStoreError {
                 if is_postgres || is_sqlite_code(&code, &[5, 6, 14]) {
                     OpenStoreErrorKind::Unavailable
                 } else {
-                    OpenStoreErrorKind::Refused
+                    OpenStoreErrorKind::Rejected
                 }
             }
             sqlx::Error::Io(_)
@@ -95,7 +95,7 @@ impl From<sqlx::Error> for OpenStoreError {
             | sqlx::Error::PoolTimedOut
             | sqlx::Error::PoolClosed
             | sqlx::Error::WorkerCrashed => OpenStoreErrorKind::Unavailable,
-            _ => OpenStoreErrorKind::Refused,
+            _ => OpenStoreErrorKind::Rejected,
         };
         let code = error.as_database_error().and_then(DatabaseError::code);
         Self {

@@ -30,8 +30,8 @@ impl StoreState {
         &self.store_id
     }
 
-    /// Returns when the store was first marked (`mark_initialized`) as having had an administrator.
-    /// `None` if it never was.
+    /// Returns when [`mark_initialized`](super::SqlStore::mark_initialized) was first called, or
+    /// `None`.
     ///
     /// For a database that was migrated from schema version 1 with tokens in it, this is when the
     /// oldest of them was created.

@@ -74,7 +74,7 @@ impl<B: Backend> SqlStore<B> {
     }
 
     /// Keeps an audit trail. Each event is part of the transaction of its change. Off by default.
-    pub fn with_audit_trail(mut self) -> Self {
+    pub fn keep_audit_trail(mut self) -> Self {
         self.keeps_audit_trail = true;
         self
     }

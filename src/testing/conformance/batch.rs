@@ -135,7 +135,7 @@ async fn rejects_later_batch_writes_after_the_actor_is_revoked(
 }
 
 async fn batch_revocations_release_names(store: &Fixture<impl TokenRegistry>) {
-    let unique = |record: TokenRecord| -> Write { write(record).with_unique_name(true) };
+    let unique = |record: TokenRecord| -> Write { write(record).reserve_name(true) };
     let named = |number, name: &str| plain_record(number).with_name(name);
     for (number, name) in [(1, "a"), (2, "b"), (3, "c")] {
         let write = unique(named(number, name));

@@ -53,7 +53,7 @@ async fn concurrent_updates_are_not_lost(store: &Fixture<impl TokenRegistry>) {
 
 async fn concurrent_inserts_respect_limits(store: &Fixture<impl TokenRegistry>) {
     let insert = async |record: TokenRecord| {
-        let write = write(record).with_unique_name(true).with_max_tokens(5);
+        let write = write(record).reserve_name(true).with_max_tokens(5);
         store.0.insert(&write).await
     };
     let same_name = (0..WRITERS).map(|number| insert(plain_record(number).with_name("one")));

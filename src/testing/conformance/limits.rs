@@ -11,7 +11,7 @@ pub(super) async fn check<R: TokenRegistry>(empty: impl AsyncFn() -> Fixture<R>)
 
 /// Writes a token with a name that must be unique.
 fn unique(number: i64, name: &str) -> Write {
-    write(plain_record(number).with_name(name)).with_unique_name(true)
+    write(plain_record(number).with_name(name)).reserve_name(true)
 }
 
 async fn unique_names_are_exclusive(store: &Fixture<impl TokenRegistry>) {
@@ -33,7 +33,7 @@ async fn released_names_can_be_reused(store: &Fixture<impl TokenRegistry>) {
     store.insert_write(unique(2, "b"), "a free name").await;
     let renamed = store.update_write(unique(1, "c"), "a free name").await;
     let second = store.update_write(unique(2, "a"), "a released name").await;
-    let revoked = write(second.with_state(TokenState::Revoked)).with_unique_name(true);
+    let revoked = write(second.with_state(TokenState::Revoked)).reserve_name(true);
     store.update_write(revoked, "a revocation").await;
     store.insert_write(unique(5, "a"), "a revoked name").await;
     store.delete(renamed).await;

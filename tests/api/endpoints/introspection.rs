@@ -345,7 +345,7 @@ async fn introspection_records_uses_and_audits_rejections() {
 
     store.revoke(id).unwrap();
     assert_eq!(server.introspect(&token).await.body, INACTIVE);
-    let refused = server.events.of(AuditAction::Refused(DenialKind::Revoked));
+    let refused = server.events.of(AuditAction::Rejected(DenialKind::Revoked));
     assert_eq!(refused.len(), 1);
     assert_eq!(refused[0].token_id(), id);
 }

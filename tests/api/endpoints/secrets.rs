@@ -77,18 +77,18 @@ fn endpoints_do_not_leak_tokens() {
     assert!(!text.contains(&base64[20..40]), "{text}");
     // The events and counts that there should be.
     for expected in [
-        "service_token_answers_total endpoint=introspect outcome=active",
-        "service_token_answers_total endpoint=introspect outcome=inactive",
-        "service_token_answers_total endpoint=revoke outcome=revoked",
-        "service_token_answers_total endpoint=revoke outcome=unknown",
-        "service_token_answers_total endpoint=revoke outcome=store_unavailable",
-        "service_token_answers_total endpoint=verify outcome=unknown_demand",
+        "service_token_endpoint_responses_total endpoint=introspect outcome=active",
+        "service_token_endpoint_responses_total endpoint=introspect outcome=inactive",
+        "service_token_endpoint_responses_total endpoint=revoke outcome=revoked",
+        "service_token_endpoint_responses_total endpoint=revoke outcome=unknown",
+        "service_token_endpoint_responses_total endpoint=revoke outcome=store_unavailable",
+        "service_token_endpoint_responses_total endpoint=verify outcome=invalid_query",
         "service_token_requests_total outcome=accepted",
         "service_token_requests_total outcome=malformed_header",
         "service_token_requests_total outcome=store_unavailable",
-        "service_token_guard_refusals_total reason=insufficient_scope",
+        "service_token_guard_rejections_total reason=insufficient_scope",
         "reason=\"store_unavailable\"",
-        "a proxy's query",
+        "forward-auth query is invalid",
     ] {
         assert!(text.contains(expected), "{expected} is not in\n{text}");
     }

@@ -148,7 +148,7 @@ async fn audits_and_logs_rejections_with_the_client_address() {
             let bearer = format!("Bearer {}", token.expose_secret());
             let request = Request::get(path).header("authorization", bearer);
             assert_eq!(app.send(request, "").await, 401, "{path}");
-            let refused = AuditAction::Refused(DenialKind::Revoked);
+            let refused = AuditAction::Rejected(DenialKind::Revoked);
             assert_eq!(app.events.take(), [(refused, client)], "{path}");
         }
         let other = app
@@ -160,7 +160,9 @@ async fn audits_and_logs_rejections_with_the_client_address() {
         assert_eq!(app.send(request, "").await, 403);
         drop(guard);
         let text = log.text();
-        let refused = text.lines().filter(|line| line.contains("request refused"));
+        let refused = text
+            .lines()
+            .filter(|line| line.contains("request rejected"));
         let client = format!("client={}", client.unwrap());
         assert!(refused.clone().all(|line| line.contains(&client)), "{text}");
         assert_eq!(

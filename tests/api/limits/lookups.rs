@@ -286,7 +286,7 @@ fn counts_lookups_by_outcome() {
                 let label = key.labels().next().unwrap().value().to_owned();
                 counts.insert(label, count);
             }
-            DebugValue::Gauge(waiting) if key.name() == "service_token_lookups_waiting" => {
+            DebugValue::Gauge(waiting) if key.name() == "service_token_lookups_queued" => {
                 assert!(waiting.abs() < 0.5, "{waiting}");
                 counts.insert("waiting".to_owned(), 0);
             }
@@ -294,8 +294,8 @@ fn counts_lookups_by_outcome() {
         }
     }
     // Of five that wait two or three have their turn within 2 s.
-    let (waited, refused) = (counts["waited"], counts["refused"]);
-    assert!(waited >= 1 && waited + refused == 5, "{counts:?}");
-    assert_eq!((counts["at_once"], counts["remembered"]), (1, 2));
+    let (queued, rejected) = (counts["queued"], counts["rejected"]);
+    assert!(queued >= 1 && queued + rejected == 5, "{counts:?}");
+    assert_eq!((counts["immediate"], counts["remembered"]), (1, 2));
     assert!(counts.contains_key("waiting"));
 }

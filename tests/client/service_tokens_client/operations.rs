@@ -403,7 +403,7 @@ async fn rotates_disables_and_revokes_like_the_store() {
 
 #[tokio::test]
 async fn returns_the_kind_of_each_conflict() {
-    let policy = TokenPolicy::new().with_unique_names().with_max_tokens(3);
+    let policy = TokenPolicy::new().require_unique_names().with_max_tokens(3);
     let pair = Pair::new(policy).await;
     pair.compare(&NewToken::new("one"), &[]).await;
     pair.compare(&NewToken::new("one"), &[]).await;

@@ -335,7 +335,7 @@ async fn missing_layer_is_500_and_logged() {
         if cfg!(feature = "tracing") {
             let log = log.text();
             assert!(
-                log.contains("ERROR tower_service_token: request refused"),
+                log.contains("ERROR tower_service_token: request rejected"),
                 "{log}"
             );
             assert!(log.contains(r#"reason="missing_layer""#), "{log}");

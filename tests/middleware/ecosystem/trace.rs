@@ -198,7 +198,7 @@ async fn default_outer_trace_omits_tokens_and_contains_rejections() {
             let said = traced.log.lines().any(|line| {
                 line.contains(&format!("uri={path} "))
                     && line.contains(&format!(
-                        "tower_service_token: request refused reason=\"{reason}\""
+                        "tower_service_token: request rejected reason=\"{reason}\""
                     ))
             });
             assert!(said, "{path} {reason} is not in {}", traced.log);

@@ -109,13 +109,13 @@ fn insert_checks_ids_digests_names_and_the_limit() {
     assert!(matches!(taken, Err(RegistryError::DuplicateId)));
     let taken = insert(write(record(2).with_digest(*record(1).digest())));
     assert!(matches!(taken, Err(RegistryError::DuplicateDigest)));
-    let taken = insert(other().with_unique_name(true));
+    let taken = insert(other().reserve_name(true));
     assert!(matches!(taken, Err(RegistryError::NameTaken)));
     let full = insert(other().with_max_tokens(1));
     assert!(matches!(full, Err(RegistryError::TooManyTokens)));
     let revoked = stored(&file, 1).with_state(TokenState::Revoked);
     block_on(file.update(&write(revoked))).expect("a revocation");
-    insert(other().with_unique_name(true).with_max_tokens(1)).expect("a free name below the limit");
+    insert(other().reserve_name(true).with_max_tokens(1)).expect("a free name below the limit");
 }
 
 #[test]

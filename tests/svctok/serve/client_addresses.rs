@@ -73,7 +73,7 @@ pub(crate) async fn clients_behind_a_trusted_proxy_have_separate_budgets(fixture
             let of_requests = lines
                 .clone()
                 .filter(|line| line.contains("svctok::request"));
-            let refusals = lines.filter(|line| line.contains("request refused"));
+            let refusals = lines.filter(|line| line.contains("request rejected"));
             assert!(of_requests.count() >= PATHS.len(), "{part}");
             assert!(refusals.count() >= PATHS.len(), "{part}");
         }

@@ -55,7 +55,7 @@ impl Format {
             }
             Self::Yaml => {
                 let yaml = serde_saphyr::to_string(data);
-                yaml.or_fail(FailureKind::Refused, "cannot write YAML")?
+                yaml.or_fail(FailureKind::Rejected, "cannot write YAML")?
             }
             Self::Table | Self::Token => text(),
         })
@@ -74,7 +74,7 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
     write_stdout(text).map_err(|error| {
         let kind = match error.kind() {
             ErrorKind::BrokenPipe => FailureKind::BrokenPipe,
-            _ => FailureKind::Refused,
+            _ => FailureKind::Rejected,
         };
         Failure::context(kind, "cannot write the result", &error)
     })

@@ -89,7 +89,7 @@ fn check_replaceable(path: &Path) -> Result<(), Failure> {
     // `new/` and `new/.` are directories even if they do not exist.
     if is_other || !path.as_os_str().as_encoded_bytes().ends_with(name) || name.is_empty() {
         let message = format!("{} is not a regular file", path.display());
-        return Err(Failure::refused(message).with_hint("specify a regular file"));
+        return Err(Failure::rejected(message).with_hint("specify a regular file"));
     }
     Ok(())
 }
@@ -97,9 +97,9 @@ fn check_replaceable(path: &Path) -> Result<(), Failure> {
 fn failure(path: &Path, error: &io::Error) -> Failure {
     let path = path.display();
     if error.kind() == ErrorKind::AlreadyExists {
-        return Failure::refused(format!("{path} already exists"))
+        return Failure::rejected(format!("{path} already exists"))
             .with_hint("specify another file, or replace it with --force");
     }
     let attempted = format_args!("cannot write {path}");
-    Failure::context(FailureKind::Refused, attempted, error)
+    Failure::context(FailureKind::Rejected, attempted, error)
 }

@@ -163,7 +163,7 @@ impl Deletion {
             return failure;
         }
         // An interrupted call may have deleted some.
-        let is_known = failure.kind() == FailureKind::Refused;
+        let is_known = failure.kind() == FailureKind::Rejected;
         let up_to = if is_known { "" } else { "up to " };
         self.stopped(failure.kind(), up_to, failure.message())
     }

@@ -35,13 +35,13 @@ pub(super) fn inspect(args: &InspectArgs, output: Format) -> Result<(), Failure>
     let id = match format.inspect(text) {
         TokenShape::WellFormed(id) => id,
         TokenShape::Damaged => {
-            return Err(Failure::refused(
+            return Err(Failure::rejected(
                 "wrong checksum: the token is mistyped, incomplete or made up",
             )
             .with_hint("copy the whole token again"));
         }
         TokenShape::Unrecognized => {
-            return Err(Failure::refused(
+            return Err(Failure::rejected(
                 "unknown token format: the token is incomplete, or from another issuer",
             )
             .with_hint(
@@ -72,11 +72,11 @@ pub(super) fn inspect(args: &InspectArgs, output: Format) -> Result<(), Failure>
 pub(super) fn man(args: &ManArgs) -> Result<(), Failure> {
     if let Some(directory) = &args.dir {
         let attempted = format_args!("cannot write to {}", directory.display());
-        return generate_to(command(), directory).or_fail(FailureKind::Refused, attempted);
+        return generate_to(command(), directory).or_fail(FailureKind::Rejected, attempted);
     }
     let mut page = Vec::new();
     let rendered = Man::new(command()).render(&mut page);
-    rendered.or_fail(FailureKind::Refused, "cannot write the page")?;
+    rendered.or_fail(FailureKind::Rejected, "cannot write the page")?;
     print(&String::from_utf8_lossy(&page))
 }
 

@@ -50,7 +50,7 @@ pub(super) fn show_secret(
     let lost = |failure: Failure| {
         let why = failure.message();
         let message = format!("the token {id} was {action}, but its secret is lost: {why}");
-        Failure::refused(message).with_hint(format!("`svctok rotate {id}` issues another secret"))
+        Failure::rejected(message).with_hint(format!("`svctok rotate {id}` issues another secret"))
     };
     let secret = issued.expose_secret();
     let is_in_file = file.is_some();

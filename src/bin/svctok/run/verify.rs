@@ -68,7 +68,7 @@ fn check_requirements(args: &VerifyArgs, token: &TokenInfo) -> Result<(), Failur
     if missing.is_empty() {
         return Ok(());
     }
-    Err(Failure::refused(format!(
+    Err(Failure::rejected(format!(
         "the token {} is valid, but lacks {}",
         token.id,
         missing.join(", ")
@@ -76,5 +76,5 @@ fn check_requirements(args: &VerifyArgs, token: &TokenInfo) -> Result<(), Failur
 }
 
 fn denial(reason: &str) -> Failure {
-    Failure::refused(format!("token rejected: {reason}"))
+    Failure::rejected(format!("token rejected: {reason}"))
 }

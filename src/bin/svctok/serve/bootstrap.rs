@@ -68,7 +68,7 @@ pub(super) async fn bootstrap(
 async fn mint(store: &Arc<dyn StoreHandle>, file: Option<&Path>) -> Result<(), Failure> {
     let minted = TokenFormat::default().mint();
     let secret = minted
-        .map_err(|error| Failure::context(FailureKind::Refused, "cannot mint a token", &error))?;
+        .map_err(|error| Failure::context(FailureKind::Rejected, "cannot mint a token", &error))?;
     match file {
         Some(file) => mint_to_file(store, &secret, file).await,
         None => mint_to_stdout(store, &secret).await,
@@ -80,26 +80,26 @@ async fn mint_to_file(
     secret: &MintedToken,
     path: &Path,
 ) -> Result<(), Failure> {
-    let cannot = |error: &io::Error| {
+    let write_error = |error: &io::Error| {
         let tried = format!("cannot write the bootstrap token to {}", path.display());
-        Failure::context(FailureKind::Refused, tried, error)
+        Failure::context(FailureKind::Rejected, tried, error)
     };
     let file = match create_private_file(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             return handle_existing_file(registry, path).await;
         }
-        Err(error) => return Err(cannot(&error)),
+        Err(error) => return Err(write_error(&error)),
     };
-    let withdraw = || {
+    let remove_file = || {
         let removed = fs::remove_file(path);
         if let Err(error) = removed {
             tracing::error!(%error, file = %path.display(), "cannot remove the file of an invalid token");
         }
     };
     if let Err(error) = write(file, secret) {
-        withdraw();
-        return Err(cannot(&error));
+        remove_file();
+        return Err(write_error(&error));
     }
     match insert(registry, secret).await {
         Ok(true) => {
@@ -107,7 +107,7 @@ async fn mint_to_file(
             Ok(())
         }
         Ok(false) => {
-            withdraw();
+            remove_file();
             Ok(())
         }
         // The file stays, because the store may have the token.
@@ -128,7 +128,7 @@ async fn handle_existing_file(registry: &Arc<dyn StoreHandle>, path: &Path) -> R
         sleep(RETRY_INTERVAL).await;
     }
     let message = format!("{} exists, but the store has no token", path.display());
-    Err(Failure::refused(message).with_hint("remove the file, or specify another one"))
+    Err(Failure::rejected(message).with_hint("remove the file, or specify another one"))
 }
 
 async fn mint_to_stdout(
@@ -154,7 +154,7 @@ async fn mint_to_stdout(
             deleted.map_err(|error| uncertain_insert(&error))?;
             TracingAuditSink.record(write.event());
             let tried = "cannot write the bootstrap token to stdout, so it was deleted";
-            Err(Failure::context(FailureKind::Refused, tried, &error))
+            Err(Failure::context(FailureKind::Rejected, tried, &error))
         }
     }
 }

@@ -76,7 +76,7 @@ impl StartupState {
         {
             if !is_confirmed {
                 let message = format!("database ID is {id}, but {marker} expects {expected}");
-                return Err(Failure::refused(message).with_hint(OTHER_DATABASE_HINT));
+                return Err(Failure::rejected(message).with_hint(OTHER_DATABASE_HINT));
             }
             tracing::warn!(
                 marker,
@@ -90,12 +90,12 @@ impl StartupState {
         }
         if self.was_initialized || self.marker.is_some() {
             let message = "the store is empty but was initialized before";
-            return Err(Failure::refused(message).with_hint(RESTORE_HINT));
+            return Err(Failure::rejected(message).with_hint(RESTORE_HINT));
         }
         if !self.can_read_state {
             let message = "the store is empty, and the database role may not read whether it was \
                            initialized before";
-            return Err(Failure::refused(message).with_hint(GRANT_HINT));
+            return Err(Failure::rejected(message).with_hint(GRANT_HINT));
         }
         Ok(())
     }

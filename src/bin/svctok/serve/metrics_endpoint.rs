@@ -75,8 +75,9 @@ fn install_recorder() -> Result<PrometheusHandle, Failure> {
         .expect("the list of buckets is not empty")
         .build_recorder();
     let handle = recorder.handle();
-    metrics::set_global_recorder(recorder)
-        .map_err(|error| Failure::context(FailureKind::Refused, "cannot record metrics", &error))?;
+    metrics::set_global_recorder(recorder).map_err(|error| {
+        Failure::context(FailureKind::Rejected, "cannot record metrics", &error)
+    })?;
     let upkeep = handle.clone();
     tokio::spawn(async move {
         loop {

@@ -55,8 +55,9 @@ struct Backend {
 
 pub(crate) async fn serve(args: ServeArgs) -> Result<(), Failure> {
     let _logs = logs::start(&args)?;
-    let mut signals = StopSignals::register()
-        .map_err(|error| Failure::context(FailureKind::Refused, "cannot handle signals", &error))?;
+    let mut signals = StopSignals::register().map_err(|error| {
+        Failure::context(FailureKind::Rejected, "cannot handle signals", &error)
+    })?;
     let frontend = Frontend {
         tls: tls::acceptor(&args)?,
         max_connections: server::max_connections(args.max_connections)?,

@@ -130,7 +130,7 @@ async fn log_request(request: Request, next: Next) -> Response {
             client = client.map(tracing::field::display),
             status = status.as_u16(),
             duration_ms = millis(took),
-            "answered",
+            "request completed",
         );
     }
     count(method, status);

@@ -23,7 +23,7 @@ pub(super) fn server_failure(url: &str, error: &ClientError) -> Failure {
         ClientErrorKind::Server
         | ClientErrorKind::RateLimited
         | ClientErrorKind::UnexpectedResponse => FailureKind::Server,
-        _ => FailureKind::Refused,
+        _ => FailureKind::Rejected,
     };
     let hint = match (error.kind(), error.code()) {
         (ClientErrorKind::Unauthenticated, _) => CREDENTIAL_HINT,
@@ -56,7 +56,7 @@ pub(super) fn server_failure(url: &str, error: &ClientError) -> Failure {
         }
         (ClientErrorKind::NotFound, _) => return not_found(),
         (ClientErrorKind::Invalid, _) if !error.problems().is_empty() => {
-            return Failure::refused(join_problems(error.problems()));
+            return Failure::rejected(join_problems(error.problems()));
         }
         _ => return Failure::from_error(kind, error),
     };
@@ -81,10 +81,10 @@ fn escalation_hint(error: &ClientError) -> &'static str {
 pub(super) fn store_failure(error: LifecycleError) -> Failure {
     let (kind, hint) = match &error {
         LifecycleError::NotFound => return not_found(),
-        LifecycleError::Invalid(problems) => return Failure::refused(join_problems(problems)),
-        LifecycleError::LastAdmin => (FailureKind::Refused, LAST_ADMIN_HINT),
-        LifecycleError::RevisionMismatch => (FailureKind::Refused, REVISION_HINT),
-        LifecycleError::UnexpectedCount { .. } => (FailureKind::Refused, RECOUNT_HINT),
+        LifecycleError::Invalid(problems) => return Failure::rejected(join_problems(problems)),
+        LifecycleError::LastAdmin => (FailureKind::Rejected, LAST_ADMIN_HINT),
+        LifecycleError::RevisionMismatch => (FailureKind::Rejected, REVISION_HINT),
+        LifecycleError::UnexpectedCount { .. } => (FailureKind::Rejected, RECOUNT_HINT),
         LifecycleError::Store(error) => {
             if let Some(failure) = token_file_failure(error) {
                 return failure;
@@ -95,19 +95,19 @@ pub(super) fn store_failure(error: LifecycleError) -> Failure {
             };
             (kind, CHECK_FIRST)
         }
-        _ => return Failure::from_error(FailureKind::Refused, &error),
+        _ => return Failure::from_error(FailureKind::Rejected, &error),
     };
     Failure::from_error(kind, &error).with_hint(hint)
 }
 
 /// Returns the failure of a bulk deletion after which no token could administer tokens.
 pub(super) fn bulk_last_admin_failure() -> Failure {
-    Failure::refused("the filter matches the last token that may administer tokens")
+    Failure::rejected("the filter matches the last token that may administer tokens")
         .with_hint("narrow the filter, and delete that token by its ID with --last-admin")
 }
 
 fn not_found() -> Failure {
-    Failure::refused(LifecycleError::NotFound.to_string())
+    Failure::rejected(LifecycleError::NotFound.to_string())
         .with_hint("`svctok list` shows all tokens")
 }
 

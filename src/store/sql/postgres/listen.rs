@@ -143,6 +143,6 @@ async fn check(listener: &mut PgListener) -> Option<String> {
         Ok(Ok(false)) => None,
         Ok(Ok(true)) => Some("the server is a standby now".to_owned()),
         Ok(Err(error)) => Some(failure::message(&error)),
-        Err(_) => Some("the server does not answer".to_owned()),
+        Err(_) => Some("the server does not respond".to_owned()),
     }
 }

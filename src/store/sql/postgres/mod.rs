@@ -34,13 +34,13 @@ use super::store::SqlStore;
 ///   not answer, the store is unavailable, and recovers with the server. The server ends an operation
 ///   by itself if this process is gone: one that waits for a lock after 0.9 times the deadline, any
 ///   other statement 500 ms after it.
-/// - **Failover.** After a failover the connections follow the host name of the server. Those opened
-///   before are closed when they are next acquired, once one of them fails, is silent for 500 ms after
-///   another missed its deadline, or leads to a read-only server while a new one does not. An operation
-///   whose connection failed before its commit was sent is retried once. A change whose commit was not
-///   answered is not retried, and its error reports that.
+/// - **Failover.** Connections follow the host name of the server. The store suspects all open
+///   connections when one of them fails, stays silent for 500 ms after another missed its deadline, or
+///   leads to a read-only server while a new connection does not. A suspect connection is closed before
+///   it is used again. An operation whose connection failed before its commit was sent is retried once.
+///   A change whose commit got no response is not retried; its error says that the outcome is unknown.
 /// - **Limits.** An index entry has a maximum size: names, subjects, roles, scopes and labels of more
-///   than about 2,000 bytes are refused.
+///   than about 2,000 bytes are rejected.
 /// - **Refusals.** If the server refuses connections, has no free slot or rejects the login, operations
 ///   fail with that reason after about 200 ms rather than at the deadline.
 /// - **Poolers.** A pooler in session mode works, such as `PgBouncer`. One that shares sessions between

@@ -84,7 +84,7 @@ enum WatchError {
     File(#[from] StoreError),
     #[error("{0}")]
     Sql(#[from] sqlx::Error),
-    #[error("no answer in time")]
+    #[error("timed out")]
     TimedOut,
 }
 

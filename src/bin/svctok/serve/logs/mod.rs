@@ -37,7 +37,7 @@ pub(super) struct Logs {
 
 /// Starts to log to stderr.
 pub(super) fn start(args: &ServeArgs) -> Result<Logs, Failure> {
-    let cannot = |error: &dyn Error| Failure::context(FailureKind::Refused, "cannot log", error);
+    let cannot = |error: &dyn Error| Failure::context(FailureKind::Rejected, "cannot log", error);
     let queue = Arc::new(Queue::default());
     let filter = filter::filter(args)?;
     let writer = LogWriter::start(Arc::clone(&queue), args.log_format, io::stderr());

@@ -233,7 +233,7 @@ impl Exchange {
             return;
         }
         let reason = reason.for_connection();
-        metrics::counter!("svctok_requests_cut_off_total", "reason" => reason.label()).increment(1);
+        metrics::counter!("svctok_requests_aborted_total", "reason" => reason.label()).increment(1);
         if state.is_answered {
             match (&state.task, self.is_multiplexed) {
                 (Some(task), _) => task.abort(),

@@ -64,13 +64,13 @@ const ERROR_INTERVAL: Duration = Duration::from_secs(10);
 pub(super) async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
     TcpListener::bind(address).await.map_err(|error| {
         let tried = format!("cannot listen on {address}");
-        Failure::context(FailureKind::Refused, tried, &error)
+        Failure::context(FailureKind::Rejected, tried, &error)
     })
 }
 
 pub(super) fn address(listener: &TcpListener) -> Result<SocketAddr, Failure> {
     let address = listener.local_addr();
-    address.map_err(|error| Failure::context(FailureKind::Refused, "no address", &error))
+    address.map_err(|error| Failure::context(FailureKind::Rejected, "no address", &error))
 }
 
 /// Accepts connections on one address.
