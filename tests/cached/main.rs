@@ -9,8 +9,8 @@
 mod capacity;
 mod id_changes;
 mod invalidation;
-mod ttl;
 mod lookups;
 mod node;
 mod remote_store;
 mod secrets;
+mod ttl;

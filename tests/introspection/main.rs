@@ -16,24 +16,24 @@
 //! 11. [Secrets](secrets) and metrics: what is logged and counted.
 //! 12. Differential: our own endpoints and the store behind them give the same results.
 
-mod responses;
 mod breaker;
+mod cache;
 mod connections;
 #[cfg(all(feature = "api", feature = "sqlite"))]
 mod differential;
-mod shared_lookups;
-mod cache;
 #[cfg(feature = "metrics")]
 mod metrics;
-mod protected_service;
 mod outcomes;
+mod protected_service;
+mod raw_server;
 mod requests;
+mod responses;
 mod rules;
 mod secrets;
+mod shared_lookups;
 mod sockets;
 mod stale;
 mod upstream;
-mod raw_server;
 
 use test_support::counting_allocator::CountingAllocator;
 

@@ -4,11 +4,11 @@
 //! Where one is not installed, as `.ci/run` does it, its tests are reported as ignored; with
 //! `SERVICE_TOKEN_REQUIRE_SERVICES=1` in the environment they fail instead.
 
-mod responses;
 mod authentication;
 mod discovery;
-mod protected_service;
 mod outage;
+mod protected_service;
+mod responses;
 mod trust;
 
 use std::process::ExitCode;

@@ -7,9 +7,9 @@
 //! 5. [Ecosystem](ecosystem): axum, hyper, tonic and tower-http around the layer.
 
 mod contract;
+mod credential_sources;
 mod ecosystem;
 mod guards;
-mod credential_sources;
 #[cfg(all(feature = "tracing", feature = "metrics"))]
 mod observe;
 mod service;

@@ -6,17 +6,17 @@
 //! Where there is no PostgreSQL its tests are reported as ignored; with
 //! `SERVICE_TOKEN_REQUIRE_SERVICES=1` in the environment they fail instead.
 
+mod concurrent_writes;
 mod contender;
 mod crash;
+mod database;
 mod expected_tokens;
 mod mutator;
 mod node;
-mod process_config;
 mod outage;
-mod database;
+mod process_config;
 mod revocation;
 mod server;
-mod concurrent_writes;
 
 use std::process::ExitCode;
 use std::sync::Arc;

@@ -9,11 +9,11 @@
     reason = "test code panics where a test fails, and is read beside its callers"
 )]
 
+#[cfg(feature = "api")]
+pub mod api_fixture;
 pub mod capture;
 pub mod events;
 pub mod global_subscriber;
 pub mod log;
-#[cfg(feature = "api")]
-pub mod api_fixture;
-pub mod pause_point;
 pub mod operations;
+pub mod pause_point;

@@ -3,34 +3,34 @@
 //! Where there is no PostgreSQL its tests are reported as ignored; with
 //! `SERVICE_TOKEN_REQUIRE_SERVICES=1` in the environment they fail instead.
 
+mod audit_trail;
 mod authority;
 #[cfg(feature = "api")]
 mod bad_inputs;
 mod bulk;
 mod closing;
+#[cfg(feature = "testing")]
+mod conformance;
 mod connections;
+mod database;
 mod earlier_release;
 mod failover;
+mod failover_proxy;
 mod faults;
 mod feed;
 mod health;
-#[cfg(feature = "testing")]
-mod conformance;
 mod listing;
 mod manual_schema;
 mod migration;
 mod moved_file;
-mod failover_proxy;
 mod opening;
-mod database;
 mod plans;
 mod poolers;
 mod races;
 mod refusals;
+mod replicas;
 mod rules;
 mod sessions;
-mod replicas;
-mod audit_trail;
 
 use std::process::ExitCode;
 use std::sync::Arc;

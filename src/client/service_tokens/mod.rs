@@ -1,11 +1,11 @@
 mod backoff;
 mod builder;
-mod request;
 mod client;
 mod config_error;
 mod error;
 mod outcome;
 mod problem;
+mod request;
 mod response;
 mod sender;
 

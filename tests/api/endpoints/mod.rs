@@ -4,8 +4,8 @@ mod callers;
 #[cfg(feature = "tracing")]
 mod failures;
 mod introspection;
-mod server;
 mod limits;
 mod revocation;
 mod secrets;
+mod server;
 mod verification;

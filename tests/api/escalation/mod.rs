@@ -9,11 +9,11 @@
 //!
 //! A token's rights are tested by whether it allows each of many concrete scopes.
 
-mod recording_registry;
 mod grants;
 mod histories;
 mod invariants;
 mod permissions;
+mod recording_registry;
 mod steps;
 
 use futures::executor::block_on;

@@ -2,7 +2,6 @@
 
 mod access;
 mod conditions;
-mod operations;
 mod costs;
 mod document;
 #[cfg(feature = "tracing")]
@@ -10,6 +9,7 @@ mod failures;
 mod fields;
 mod idempotency;
 mod lists;
+mod operations;
 mod rotations;
 mod texts;
 

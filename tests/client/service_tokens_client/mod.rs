@@ -9,14 +9,14 @@
 //! 7. [TLS](tls): certificates.
 
 mod faulty_server;
-mod untrusted_responses;
 mod lists;
 mod lost_responses;
+mod operations;
 mod retries;
 mod settings;
 #[cfg(feature = "rustls")]
 mod tls;
-mod operations;
+mod untrusted_responses;
 
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};

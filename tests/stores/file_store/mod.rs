@@ -7,9 +7,9 @@
 //! 5. `TokenFile`, which edits the file.
 
 mod fields;
-mod reloading;
 mod invalid_files;
 mod logs_and_metrics;
+mod reloading;
 #[cfg(all(feature = "cli", feature = "testing"))]
 mod token_file;
 

@@ -1,9 +1,9 @@
 //! Starts the authorization servers in `tests/peers` for a test.
 
 pub mod clients;
+pub mod deployment;
 pub mod peer;
 pub mod server;
-pub mod deployment;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -17,11 +17,11 @@
 mod bulk_deletion;
 mod conditions;
 mod contexts;
-mod sandbox;
 mod earlier_release;
 mod fields;
 mod numbers;
 mod pipes;
+mod sandbox;
 mod secrets;
 mod server;
 mod test_server;

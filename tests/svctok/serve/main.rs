@@ -4,33 +4,33 @@
 //! Where there is no PostgreSQL its tests are reported as ignored; with
 //! `SERVICE_TOKEN_REQUIRE_SERVICES=1` in the environment they fail instead.
 
-mod client_addresses;
 mod audit;
 #[cfg(feature = "introspection")]
 mod authority;
+mod blocked_output;
 mod bootstrap;
+mod client_addresses;
+mod compatibility;
 mod connections;
 mod database;
 mod descriptors;
-mod compatibility;
+mod disk;
 #[cfg(target_os = "linux")]
 mod floods;
-mod disk;
-mod unknown_tokens;
+mod http1;
 mod limits;
 mod logs;
 mod lost_store;
 mod node;
-mod shared_store;
 mod permissions;
-mod store_fixture;
 mod readiness;
 mod routes;
-mod blocked_output;
-mod startup;
+mod shared_store;
 mod shutdown;
+mod startup;
+mod store_fixture;
 mod tls;
-mod http1;
+mod unknown_tokens;
 
 use std::process::ExitCode;
 use std::sync::Arc;

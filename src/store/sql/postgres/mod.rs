@@ -2,10 +2,10 @@ mod backend;
 mod connection;
 mod dialect;
 mod limit;
-mod server_health;
 mod listen;
 mod pooler;
 mod probe;
+mod server_health;
 mod target_session;
 
 use std::future::ready;

@@ -1,7 +1,7 @@
 mod backend;
+mod change_watcher;
 mod dialect;
 mod file;
-mod change_watcher;
 
 use std::future::ready;
 use std::io;

@@ -9,15 +9,15 @@ mod actor_names;
 mod actor_stores;
 mod bulk;
 mod connections;
+mod error_responses;
 mod last_admin;
 mod lifetimes;
-mod uncovered_tokens;
-mod error_responses;
 mod reserved_scopes;
 mod rotations;
 mod service;
 mod slow_bodies;
 mod slow_revocations;
+mod uncovered_tokens;
 mod unread_bodies;
 
 use std::sync::Arc;
