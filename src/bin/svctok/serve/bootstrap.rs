@@ -25,7 +25,7 @@ use tower_service_token::registry::{RegistryError, Write};
 use tower_service_token::store::TokenRecord;
 use tower_service_token::token::{MintedToken, TokenFormat};
 
-use super::first_start::{StartupState, is_empty};
+use super::startup_state::{StartupState, is_empty};
 use crate::failure::{Failure, FailureKind};
 use crate::marker::Marker;
 use crate::output;

@@ -10,7 +10,6 @@
 
 mod app;
 mod bootstrap;
-mod first_start;
 mod health;
 mod log_limiter;
 mod logs;
@@ -18,6 +17,7 @@ mod metrics_endpoint;
 mod permissions;
 mod request_log;
 mod server;
+mod startup_state;
 mod stop;
 mod tls;
 
@@ -149,7 +149,7 @@ async fn open(args: &ServeArgs) -> Result<Backend, Failure> {
         ));
     }
     let marker = match &url {
-        StoreUrl::Sqlite(path) => Some(first_start::check_not_lost(path, args.bootstrap)?),
+        StoreUrl::Sqlite(path) => Some(startup_state::check_not_lost(path, args.bootstrap)?),
         _ => None,
     };
     let store = url.open(args.store_options()).await?;

@@ -55,6 +55,7 @@ pub(super) fn with_failures_handled(app: Router) -> Router {
 
 /// Gives each request an id and a span, and logs and counts its response.
 pub(super) fn with_request_log(app: Router) -> Router {
+    // Only for the span: the callbacks do not see the request with its response.
     let trace = TraceLayer::new_for_http()
         .make_span_with(request_span)
         .on_request(())
@@ -122,7 +123,7 @@ async fn log_request(request: Request, next: Next) -> Response {
         let status = status.as_u16();
         tracing::error!(target: "svctok::request", method, path, status, "request failed");
     }
-    if is_logged_line(status, &path) {
+    if permits_line(status, &path) {
         tracing::info!(
             target: "svctok::request",
             method,
@@ -138,9 +139,9 @@ async fn log_request(request: Request, next: Next) -> Response {
     response
 }
 
-/// Returns whether a request has a line in the log. The lines of requests that are rejected or need
-/// no token are limited.
-fn is_logged_line(status: StatusCode, path: &str) -> bool {
+/// Takes a permit for the log line of a request. Logs how many lines were skipped before it. Requests
+/// that are rejected or need no token are limited.
+fn permits_line(status: StatusCode, path: &str) -> bool {
     static LIMITER: LogLimiter = LogLimiter::for_clients();
     if !status.is_client_error() && !PUBLIC_PATHS.contains(&path) {
         return true;

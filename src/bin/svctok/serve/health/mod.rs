@@ -201,9 +201,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn failing_writes_leave_reads_ready() {
-        let (reads, run) = PeriodicCheck::new(READS, async || Ok::<(), ()>(()), |_, _, _| {});
+        let (reads, run) = PeriodicCheck::new(READS, async || Ok::<(), ()>(()), |_| {});
         tokio::spawn(run);
-        let (writes, run) = PeriodicCheck::new(WRITES, async || Err(()), |_, _, _| {});
+        let (writes, run) = PeriodicCheck::new(WRITES, async || Err(()), |_| {});
         tokio::spawn(run);
         let (_stopping, stopping) = watch::channel(false);
         let (_feed, feed) = watch::channel(FeedStatus::Lost);

@@ -1,13 +1,11 @@
 use tower_service_token::store::{FeedStatus, StoreError};
 
+use super::periodic_check::{CheckError, Transition};
 use super::status::{Condition, Operation};
 use crate::failure::{Failure, FailureKind};
 
-/// Returns a function that logs changes and sets the gauge. It takes the previous condition, the
-/// current one, and the error, which is `None` after a timeout.
-pub(super) fn observer(
-    operation: Operation,
-) -> impl FnMut(Condition, Condition, Result<(), Option<StoreError>>) + Send {
+/// Returns a function that logs changes of the condition and sets the gauge.
+pub(super) fn observer(operation: Operation) -> impl FnMut(Transition<StoreError>) + Send {
     let (gauge, failing, recovered) = match operation {
         Operation::Reads => (
             "svctok_store_readable",
@@ -20,14 +18,20 @@ pub(super) fn observer(
             "the store accepts changes again",
         ),
     };
-    move |before, now, outcome| {
+    move |transition| {
+        let Transition {
+            before,
+            now,
+            result,
+        } = transition;
         metrics::gauge!(gauge).set(f64::from(u8::from(now == Condition::Ok)));
-        match outcome {
-            Err(error) if before != now => {
-                let error =
-                    error.map(|error| Failure::from_error(FailureKind::Unreachable, &error));
-                let error = error.as_ref().map_or("timed out", Failure::message);
-                tracing::error!(error, "{failing}");
+        match result {
+            Err(CheckError::Failed(error)) if before != now => {
+                let failure = Failure::from_error(FailureKind::Unreachable, &error);
+                tracing::error!(error = failure.message(), "{failing}");
+            }
+            Err(CheckError::TimedOut) if before != now => {
+                tracing::error!(error = "timed out", "{failing}");
             }
             Ok(()) if before == Condition::Failing => tracing::info!("{recovered}"),
             _ => {}
@@ -62,11 +66,22 @@ mod tests {
     fn logs_one_line_per_change_of_condition() {
         let lines = logged(|| {
             let mut observe = observer(Operation::Writes);
-            let failed = || Err(Some(StoreError::unavailable("the disk is full")));
+            let mut observe = |before, now, result| {
+                observe(Transition {
+                    before,
+                    now,
+                    result,
+                });
+            };
+            let failed = || {
+                let error = StoreError::unavailable("the disk is full");
+                Err(CheckError::Failed(error))
+            };
+            let timed_out = Err(CheckError::TimedOut);
             observe(Condition::Unknown, Condition::Ok, Ok(()));
             observe(Condition::Ok, Condition::Failing, failed());
             observe(Condition::Failing, Condition::Failing, failed());
-            observe(Condition::Failing, Condition::Failing, Err(None));
+            observe(Condition::Failing, Condition::Failing, timed_out);
             observe(Condition::Failing, Condition::Ok, Ok(()));
             observe(Condition::Ok, Condition::Ok, Ok(()));
         });
@@ -80,7 +95,11 @@ mod tests {
     fn logs_a_store_that_fails_from_the_start() {
         let lines = logged(|| {
             let mut observe = observer(Operation::Reads);
-            observe(Condition::Unknown, Condition::Failing, Err(None));
+            observe(Transition {
+                before: Condition::Unknown,
+                now: Condition::Failing,
+                result: Err(CheckError::TimedOut),
+            });
         });
         assert_eq!(lines.len(), 1, "{lines:?}");
         assert!(lines[0].contains("timed out"), "{lines:?}");

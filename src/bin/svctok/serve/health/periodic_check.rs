@@ -27,6 +27,19 @@ pub(super) struct Timing {
     pub(super) deadline: Duration,
 }
 
+/// Why a check failed.
+pub(super) enum CheckError<E> {
+    Failed(E),
+    TimedOut,
+}
+
+/// The result of a check, and the conditions before and after it.
+pub(super) struct Transition<E> {
+    pub(super) before: Condition,
+    pub(super) now: Condition,
+    pub(super) result: Result<(), CheckError<E>>,
+}
+
 #[derive(Clone, Copy)]
 struct Outcome {
     condition: Condition,
@@ -39,7 +52,7 @@ impl PeriodicCheck {
     pub(super) fn new<E>(
         timing: Timing,
         check: impl AsyncFn() -> Result<(), E>,
-        mut observe: impl FnMut(Condition, Condition, Result<(), Option<E>>),
+        mut observe: impl FnMut(Transition<E>),
     ) -> (Self, impl Future<Output = ()>) {
         let (outcomes, outcome) = watch::channel(Outcome {
             condition: Condition::Unknown,
@@ -49,13 +62,17 @@ impl PeriodicCheck {
         let request = Arc::clone(&wanted);
         let run = async move {
             loop {
-                let checked = match timeout(timing.deadline, check()).await {
-                    Ok(Ok(())) => Ok(()),
-                    Ok(Err(error)) => Err(Some(error)),
-                    Err(_) => Err(None),
+                let result = match timeout(timing.deadline, check()).await {
+                    Ok(checked) => checked.map_err(CheckError::Failed),
+                    Err(_) => Err(CheckError::TimedOut),
                 };
-                let condition = Condition::from_success(checked.is_ok());
-                observe(outcomes.borrow().condition, condition, checked);
+                let condition = Condition::from_success(result.is_ok());
+                let before = outcomes.borrow().condition;
+                observe(Transition {
+                    before,
+                    now: condition,
+                    result,
+                });
                 let ended = Instant::now();
                 let at = Some(ended);
                 outcomes.send_replace(Outcome { condition, at });
@@ -117,7 +134,7 @@ mod tests {
             sleep(takes).await;
             Ok::<(), ()>(())
         };
-        let (check, run) = PeriodicCheck::new(TIMING, check, |_, _, _| {});
+        let (check, run) = PeriodicCheck::new(TIMING, check, |_| {});
         tokio::spawn(run);
         (check, count)
     }

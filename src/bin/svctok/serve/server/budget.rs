@@ -14,10 +14,19 @@ pub(super) struct Owner {
     pub(super) client: Option<IpAddr>,
 }
 
+/// The unit that competes for bytes. Each connection of a proxy counts as a client.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Contender {
+    Client(IpAddr),
+    ProxyConnection(u64),
+}
+
 impl Owner {
-    /// Returns the unit that competes for bytes: each connection of a proxy counts as a client.
-    fn key(self) -> Result<IpAddr, u64> {
-        self.client.ok_or(self.connection)
+    fn contender(self) -> Contender {
+        match self.client {
+            Some(client) => Contender::Client(client),
+            None => Contender::ProxyConnection(self.connection),
+        }
     }
 }
 
@@ -187,29 +196,31 @@ impl<H> Budget<H> {
     }
 
     fn victim(&self, owner: Owner, bytes: usize) -> Option<u64> {
-        let mut clients = HashMap::from([(owner.key(), bytes)]);
-        let mut connections = HashMap::from([(owner.connection, (owner.key(), bytes, None))]);
+        let mut clients = HashMap::from([(owner.contender(), bytes)]);
+        let mut connections = HashMap::from([(owner.connection, (owner.contender(), bytes, None))]);
         for (id, entry) in &self.exchanges {
-            let key = entry.owner.key();
-            *clients.entry(key).or_default() += entry.bytes;
+            let contender = entry.owner.contender();
+            *clients.entry(contender).or_default() += entry.bytes;
             let connection = connections.entry(entry.owner.connection);
-            let (_, sum, oldest) = connection.or_insert((key, 0, None));
+            let (_, sum, oldest) = connection.or_insert((contender, 0, None));
             *sum += entry.bytes;
             if entry.is_waiting {
                 oldest.get_or_insert(*id);
             }
         }
-        let own_client = clients[&owner.key()];
+        let own_client = clients[&owner.contender()];
         let (_, own_connection, _) = connections[&owner.connection];
-        let candidates = connections.into_values().filter_map(|(key, sum, oldest)| {
-            let client = clients[&key];
-            let is_larger = if key == owner.key() {
-                sum > own_connection
-            } else {
-                client > own_client
-            };
-            is_larger.then_some((client, sum, oldest?))
-        });
+        let candidates = connections
+            .into_values()
+            .filter_map(|(contender, sum, oldest)| {
+                let client = clients[&contender];
+                let is_larger = if contender == owner.contender() {
+                    sum > own_connection
+                } else {
+                    client > own_client
+                };
+                is_larger.then_some((client, sum, oldest?))
+            });
         candidates.max().map(|(_, _, oldest)| oldest)
     }
 }

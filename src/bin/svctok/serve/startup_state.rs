@@ -19,7 +19,7 @@ const OTHER_DATABASE_HINT: &str = "mount or restore the database; to use the pre
 const GRANT_HINT: &str = "grant the role SELECT and UPDATE on the table service_token_store; to begin \
                           with a new administrator, start once with --bootstrap";
 
-/// What a start found.
+/// What a start finds: a new store, a used store, or one that lost its tokens.
 #[derive(Debug)]
 pub(super) struct StartupState {
     is_empty: bool,
