@@ -21,9 +21,13 @@ pub(super) trait ErrorFormat: Sized + 'static {
         Self::new(error.status(), error.to_string())
     }
 
-    /// Describes a failed change. Replaces the status where the clients expect another one.
-    fn from_change(status: &mut StatusCode, _code: &'static str, error: LifecycleError) -> Self {
-        Self::new(*status, error.to_string())
+    /// Describes a failed change. Returns another status where the clients expect one.
+    fn from_change(
+        status: StatusCode,
+        _code: &'static str,
+        error: LifecycleError,
+    ) -> (StatusCode, Self) {
+        (status, Self::new(status, error.to_string()))
     }
 
     /// Adds the body to a response.
@@ -81,14 +85,14 @@ impl<F: ErrorFormat> ApiError<F> {
             return Self::Rejected(rejection);
         }
         match status_and_code(&error) {
-            Some((status, code)) => Self::from_change(status, code, error),
+            Some((status, code)) => Self::change_failed(status, code, error),
             None => Self::Rejected(unavailable_rejection(error, checker)),
         }
     }
 
-    fn from_change(mut status: StatusCode, code: &'static str, error: LifecycleError) -> Self {
+    fn change_failed(status: StatusCode, code: &'static str, error: LifecycleError) -> Self {
         let escalation = EscalationDenial::from_error(&error);
-        let body = F::from_change(&mut status, code, error);
+        let (status, body) = F::from_change(status, code, error);
         Self::Failed {
             status,
             body,
@@ -112,7 +116,7 @@ impl<F: ErrorFormat> From<BodyError> for ApiError<F> {
 impl<F: ErrorFormat> From<Vec<FieldProblem>> for ApiError<F> {
     fn from(problems: Vec<FieldProblem>) -> Self {
         let status = StatusCode::UNPROCESSABLE_ENTITY;
-        Self::from_change(status, INVALID_FIELDS, LifecycleError::Invalid(problems))
+        Self::change_failed(status, INVALID_FIELDS, LifecycleError::Invalid(problems))
     }
 }
 

@@ -25,7 +25,7 @@ impl Inspector {
     ) -> Result<Principal, Rejection> {
         let stopwatch = Stopwatch::start();
         let origin = RequestOrigin::from_extensions(&parts.extensions);
-        let caller = self.authenticate_unlogged(parts, id, origin).await;
+        let caller = self.authenticate_uncounted(parts, id, origin).await;
         match &caller {
             Ok(_) => stopwatch.accepted(),
             Err(rejection) => stopwatch.rejected(rejection),
@@ -33,7 +33,7 @@ impl Inspector {
         caller
     }
 
-    async fn authenticate_unlogged(
+    async fn authenticate_uncounted(
         &self,
         parts: &mut Parts,
         id: Option<TokenId>,

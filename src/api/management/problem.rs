@@ -31,8 +31,12 @@ impl ErrorFormat for Box<wire::Problem> {
         problem
     }
 
-    fn from_change(status: &mut StatusCode, code: &'static str, error: LifecycleError) -> Self {
-        let mut problem = wire::Problem::new(*status, code, error.to_string());
+    fn from_change(
+        status: StatusCode,
+        code: &'static str,
+        error: LifecycleError,
+    ) -> (StatusCode, Self) {
+        let mut problem = wire::Problem::new(status, code, error.to_string());
         match error {
             LifecycleError::Invalid(problems) => {
                 problem.detail = "fields break rules".into();
@@ -53,7 +57,7 @@ impl ErrorFormat for Box<wire::Problem> {
             }
             _ => {}
         }
-        Self::new(problem)
+        (status, Self::new(problem))
     }
 
     fn write(self, response: Response) -> Response {

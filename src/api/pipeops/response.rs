@@ -39,12 +39,16 @@ impl ErrorFormat for ErrorMessage {
     }
 
     /// A revoked token is not found.
-    fn from_change(status: &mut StatusCode, _: &'static str, error: LifecycleError) -> Self {
+    fn from_change(
+        status: StatusCode,
+        _: &'static str,
+        error: LifecycleError,
+    ) -> (StatusCode, Self) {
         if matches!(error, LifecycleError::Revoked) {
-            *status = StatusCode::NOT_FOUND;
-            return Self(LifecycleError::NotFound.to_string());
+            let message = LifecycleError::NotFound.to_string();
+            return (StatusCode::NOT_FOUND, Self(message));
         }
-        Self(error.to_string())
+        (status, Self(error.to_string()))
     }
 
     fn write(self, response: Response) -> Response {

@@ -48,20 +48,27 @@ impl ErrorFormat for Errors {
     }
 
     /// An invalid expiry has a type of its own, and the tool expects it to be 400.
-    fn from_change(status: &mut StatusCode, _: &'static str, error: LifecycleError) -> Self {
+    fn from_change(
+        status: StatusCode,
+        _: &'static str,
+        error: LifecycleError,
+    ) -> (StatusCode, Self) {
         let LifecycleError::Invalid(problems) = error else {
-            return Self::new(*status, error.to_string());
+            return (status, Self::new(status, error.to_string()));
         };
         let entries = problems.iter().map(|it| match &*it.pointer {
             "/expires_at" => (INVALID_EXPIRY, it.detail.to_string()),
-            pointer => (kind(*status), format!("{}: {}", &pointer[1..], it.detail)),
+            pointer => (kind(status), format!("{}: {}", &pointer[1..], it.detail)),
         });
         let entries = entries.map(|(kind, message)| ErrorEntry { kind, message });
         let errors: Vec<_> = entries.collect();
-        if errors.iter().any(|it| it.kind == INVALID_EXPIRY) {
-            *status = StatusCode::BAD_REQUEST;
-        }
-        Self(errors)
+        let is_invalid_expiry = errors.iter().any(|it| it.kind == INVALID_EXPIRY);
+        let status = if is_invalid_expiry {
+            StatusCode::BAD_REQUEST
+        } else {
+            status
+        };
+        (status, Self(errors))
     }
 
     fn write(self, response: Response) -> Response {
