@@ -12,7 +12,7 @@ use std::time::SystemTime;
 use auto_impl::auto_impl;
 use serde::{Deserialize, Serialize};
 
-use crate::clock::Timestamp;
+use crate::clock::UnixMillis;
 use crate::store::DenialKind;
 use crate::token::TokenId;
 
@@ -22,7 +22,7 @@ use crate::token::TokenId;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct AuditEvent {
-    at: Timestamp,
+    at: UnixMillis,
     actor: Box<str>,
     action: AuditAction,
     token_id: TokenId,

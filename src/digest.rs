@@ -31,10 +31,10 @@ const TEXT_PREFIX: &str = "sha256:";
 /// another.
 #[cfg(feature = "introspection")]
 #[derive(Clone)]
-pub(crate) struct DigestKey([u8; 23]);
+pub(crate) struct KeyedHash([u8; 23]);
 
 #[cfg(feature = "introspection")]
-impl DigestKey {
+impl KeyedHash {
     /// Creates the key for what these parts name, bound to `secret`.
     pub(crate) fn new(secret: &[u8; 32], parts: &[&[u8]]) -> Self {
         let mut hash = Sha256::new_with_prefix(secret);
@@ -224,13 +224,13 @@ mod tests {
     #[test]
     fn keyed_digest_depends_on_secret_parts_and_digest() {
         let parts: [&[u8]; 2] = [b"endpoint", b"client"];
-        let base = DigestKey::new(&[1; 32], &parts);
+        let base = KeyedHash::new(&[1; 32], &parts);
         let digest = TokenDigest::of("token");
         let hash = base.hash(&digest);
-        assert_eq!(DigestKey::new(&[1; 32], &parts).hash(&digest), hash);
+        assert_eq!(KeyedHash::new(&[1; 32], &parts).hash(&digest), hash);
         assert_ne!(base.hash(&TokenDigest::of("other")), hash);
-        assert_ne!(DigestKey::new(&[2; 32], &parts).hash(&digest), hash);
-        let moved = DigestKey::new(&[1; 32], &[b"endpointc", b"lient"]);
+        assert_ne!(KeyedHash::new(&[2; 32], &parts).hash(&digest), hash);
+        let moved = KeyedHash::new(&[1; 32], &[b"endpointc", b"lient"]);
         assert_ne!(moved.hash(&digest), hash);
     }
 

@@ -128,12 +128,16 @@ mod private_file;
     expect(unreachable_pub, reason = "`internal` exports it for `svctok`")
 )]
 mod text;
+#[cfg(feature = "tokio")]
+mod counter;
 pub mod token;
 pub mod digest;
 pub mod principal;
 pub mod header;
 #[cfg(any(feature = "api", feature = "client", feature = "introspection"))]
 mod media_type;
+#[cfg(any(feature = "api", feature = "introspection"))]
+mod unique_json;
 #[cfg(any(feature = "introspection", feature = "client"))]
 mod transport;
 pub mod store;

@@ -17,8 +17,6 @@
     expect(unreachable_pub, reason = "`internal` exports it for `svctok`")
 )]
 pub(crate) mod date_time;
-#[cfg(any(feature = "client", feature = "introspection", feature = "postgres"))]
-mod jitter;
 
 use std::fmt;
 use std::num::NonZeroU64;
@@ -27,11 +25,6 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use auto_impl::auto_impl;
-
-#[cfg(any(feature = "client", feature = "postgres"))]
-pub(crate) use self::jitter::jittered;
-#[cfg(feature = "introspection")]
-pub(crate) use self::jitter::random_between;
 
 /// A source of the wall-clock time and of monotonic time.
 ///
@@ -77,7 +70,7 @@ impl ManualClock {
     /// Creates a clock that is set to `now`, to the millisecond.
     pub fn new(now: SystemTime) -> Self {
         Self(Arc::new(ManualTime {
-            wall_millis: AtomicI64::new(Timestamp::from(now).as_millis()),
+            wall_millis: AtomicI64::new(UnixMillis::from(now).as_millis()),
             monotonic_millis: AtomicU64::new(0),
         }))
     }
@@ -92,14 +85,14 @@ impl ManualClock {
 
     /// Sets the wall clock forward or back, without a change of the monotonic time.
     pub fn set(&self, now: SystemTime) {
-        let millis = Timestamp::from(now).as_millis();
+        let millis = UnixMillis::from(now).as_millis();
         self.0.wall_millis.store(millis, Ordering::SeqCst);
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> SystemTime {
-        Timestamp::from_millis(self.0.wall_millis.load(Ordering::SeqCst)).into()
+        UnixMillis::from_millis(self.0.wall_millis.load(Ordering::SeqCst)).into()
     }
 
     fn monotonic(&self) -> Duration {
@@ -107,14 +100,33 @@ impl Clock for ManualClock {
     }
 }
 
+/// Returns the earlier of two times. `None` is no limit.
+pub(crate) fn earliest(a: Option<SystemTime>, b: Option<SystemTime>) -> Option<SystemTime> {
+    a.into_iter().chain(b).min()
+}
+
+/// Returns a random duration from half of `pause` to all of it, so that callers which failed together
+/// do not retry together.
+#[cfg(any(feature = "client", feature = "postgres"))]
+pub(crate) fn jittered(pause: Duration) -> Duration {
+    random_between(pause / 2, pause)
+}
+
+/// Returns a random duration within the range; `longest` if there are no random bytes.
+#[cfg(any(feature = "client", feature = "introspection", feature = "postgres"))]
+pub(crate) fn random_between(shortest: Duration, longest: Duration) -> Duration {
+    let part = f64::from(getrandom::u32().unwrap_or(u32::MAX)) / f64::from(u32::MAX);
+    shortest + longest.saturating_sub(shortest).mul_f64(part)
+}
+
 /// Milliseconds since the Unix epoch, in eight bytes even when optional.
 ///
 /// The sign bit is inverted, so that the order of the stored numbers is that of the times, and the
 /// only number without a representation is the most distant past rather than the epoch.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Timestamp(NonZeroU64);
+pub(crate) struct UnixMillis(NonZeroU64);
 
-impl Timestamp {
+impl UnixMillis {
     const SIGN: u64 = 1 << 63;
 
     pub(crate) fn from_millis(millis: i64) -> Self {
@@ -127,7 +139,7 @@ impl Timestamp {
     }
 }
 
-impl From<SystemTime> for Timestamp {
+impl From<SystemTime> for UnixMillis {
     fn from(time: SystemTime) -> Self {
         let millis = match time.duration_since(SystemTime::UNIX_EPOCH) {
             Ok(after) => i64::try_from(after.as_millis()).unwrap_or(i64::MAX),
@@ -141,8 +153,8 @@ impl From<SystemTime> for Timestamp {
     }
 }
 
-impl From<Timestamp> for SystemTime {
-    fn from(time: Timestamp) -> Self {
+impl From<UnixMillis> for SystemTime {
+    fn from(time: UnixMillis) -> Self {
         let distance = Duration::from_millis(time.as_millis().unsigned_abs());
         let shifted = if time.as_millis() < 0 {
             SystemTime::UNIX_EPOCH.checked_sub(distance)
@@ -153,7 +165,7 @@ impl From<Timestamp> for SystemTime {
     }
 }
 
-impl fmt::Debug for Timestamp {
+impl fmt::Debug for UnixMillis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}ms", self.as_millis())
     }
@@ -165,20 +177,29 @@ mod tests {
 
     #[test]
     fn optional_timestamp_takes_eight_bytes() {
-        assert_eq!(size_of::<Option<Timestamp>>(), 8);
+        assert_eq!(size_of::<Option<UnixMillis>>(), 8);
     }
 
     #[test]
     fn timestamps_round_trip_and_keep_their_order() {
         let times = [i64::MIN + 1, -1_500, -1, 0, 1, 1_795_000_000_123, i64::MAX];
         for pair in times.windows(2) {
-            assert!(Timestamp::from_millis(pair[0]) < Timestamp::from_millis(pair[1]));
+            assert!(UnixMillis::from_millis(pair[0]) < UnixMillis::from_millis(pair[1]));
         }
         for millis in [-1_500, -1, 0, 1, 1_795_000_000_123] {
-            let time = Timestamp::from_millis(millis);
+            let time = UnixMillis::from_millis(millis);
             assert_eq!(time.as_millis(), millis);
-            assert_eq!(Timestamp::from(SystemTime::from(time)), time);
+            assert_eq!(UnixMillis::from(SystemTime::from(time)), time);
         }
+    }
+
+    #[cfg(any(feature = "client", feature = "introspection", feature = "postgres"))]
+    #[test]
+    fn random_durations_stay_within_the_range_and_vary() {
+        let pause = Duration::from_secs(5);
+        let pauses: Vec<_> = (0..50).map(|_| random_between(pause / 2, pause)).collect();
+        assert!(pauses.iter().all(|it| (pause / 2..=pause).contains(it)));
+        assert!(pauses.iter().any(|it| *it != pauses[0]), "{pauses:?}");
     }
 
     #[test]
@@ -196,11 +217,11 @@ mod tests {
     fn rounds_down_to_milliseconds_before_and_after_the_epoch() {
         let part = Duration::from_micros(400);
         assert_eq!(
-            Timestamp::from(SystemTime::UNIX_EPOCH + part).as_millis(),
+            UnixMillis::from(SystemTime::UNIX_EPOCH + part).as_millis(),
             0
         );
         assert_eq!(
-            Timestamp::from(SystemTime::UNIX_EPOCH - part).as_millis(),
+            UnixMillis::from(SystemTime::UNIX_EPOCH - part).as_millis(),
             -1
         );
     }

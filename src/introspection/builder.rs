@@ -16,7 +16,7 @@ use super::discovery_error::DiscoveryError;
 use super::store::IntrospectionStore;
 use super::times::Leeway;
 use crate::clock::Clock;
-use crate::digest::DigestKey;
+use crate::digest::KeyedHash;
 use crate::single_flight::{MAX_NEGATIVE_TTL, SingleFlight};
 use crate::token::{PresentedToken, TokenFormat};
 use crate::transport::{BoxError, Endpoint, PlainHttp, Transport};
@@ -197,7 +197,7 @@ impl IntrospectionBuilder {
     /// Sends this `token_type_hint` (RFC 7662 §2.1). Unset by default: some servers respond that a valid token
     /// is inactive if they do not know the hint.
     pub fn with_token_type_hint(mut self, hint: impl Into<String>) -> Self {
-        self.config.hint = Some(hint.into());
+        self.config.token_type_hint = Some(hint.into());
         self
     }
 
@@ -341,7 +341,7 @@ impl IntrospectionBuilder {
         Ok(IntrospectionStore {
             lookups: SingleFlight::new(config.policy.clone()),
             breaker: Breaker::new(config.breaker_threshold),
-            keys: DigestKey::new(&secret, &[url.as_bytes(), &config.auth.identity()]),
+            key_hash: KeyedHash::new(&secret, &[url.as_bytes(), &config.auth.identity()]),
             client: Arc::new(Client {
                 config,
                 endpoint,

@@ -2,9 +2,9 @@ use std::time::SystemTime;
 
 use serde_json::{Map, Value};
 
-use super::json;
 use super::metrics;
 use super::times::{self, Leeway};
+use crate::unique_json;
 
 /// The claims of an active token that this crate uses.
 ///
@@ -65,7 +65,7 @@ impl Claims {
 impl ClaimsParser {
     /// Returns the claims of an active token, or `None` if the token is not active (RFC 7662 §2.2).
     pub(super) fn parse(&self, body: &[u8]) -> Result<Option<Claims>, ParseError> {
-        let members = json::object(body).map_err(|error| {
+        let members = unique_json::object(body).map_err(|error| {
             // Without the message of the error, which may quote a secret.
             let (line, column) = (error.line(), error.column());
             let why = "the response is not a JSON object with unique members";

@@ -12,7 +12,7 @@ use super::breaker::Health;
 use super::client_auth::ClientAuth;
 use super::config::Config;
 use super::error::{IntrospectionError, IntrospectionErrorKind, RequestError};
-use super::response::{Failure, Reply, interpret_response};
+use super::response::{Failure, IntrospectionResponse, interpret_response};
 use crate::token::PresentedToken;
 use crate::transport::{Endpoint, ReadBodyError, SendError, SendErrorKind, Transport, read_body};
 
@@ -31,21 +31,28 @@ pub(super) struct Client {
 
 impl Client {
     /// Makes one call, and another one if the server cannot have processed the first.
-    pub(super) async fn introspect(&self, token: &PresentedToken<'_>) -> Result<Reply, Failure> {
+    pub(super) async fn introspect(
+        &self,
+        token: &PresentedToken<'_>,
+    ) -> Result<IntrospectionResponse, Failure> {
         match self.attempt(token, false).await {
             Err(failure) if failure.may_retry => self.attempt(token, true).await,
             result => result,
         }
     }
 
-    async fn attempt(&self, token: &PresentedToken<'_>, is_retry: bool) -> Result<Reply, Failure> {
+    async fn attempt(
+        &self,
+        token: &PresentedToken<'_>,
+        is_retry: bool,
+    ) -> Result<IntrospectionResponse, Failure> {
         let config = &self.config;
         let request = introspection_request(
             &self.endpoint,
             &config.auth,
             config.rules.issuer.as_deref(),
             token,
-            config.hint.as_deref(),
+            config.token_type_hint.as_deref(),
             config.policy.clock.now(),
         );
         let request = request.map_err(|source| {

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::client_auth::ClientAuth;
-use super::rules::{Answer, Rules};
+use super::rules::{CachedToken, Rules};
 use crate::single_flight::{OnInvalidation, Policy};
 use crate::token::{PresentedToken, TokenFormat};
 use crate::transport::{PlainHttp, Transport};
@@ -16,9 +16,9 @@ pub(super) struct Config {
     pub(super) max_token_length: usize,
     pub(super) allows_any_visible_ascii: bool,
     pub(super) token_filter: Option<TokenPredicate>,
-    pub(super) hint: Option<String>,
+    pub(super) token_type_hint: Option<String>,
     /// Its timeout is for a call with its retry, and for each request.
-    pub(super) policy: Policy<Answer>,
+    pub(super) policy: Policy<CachedToken>,
     pub(super) stale_if_error: Duration,
     pub(super) breaker_threshold: u32,
     pub(super) connect_timeout: Duration,
@@ -38,11 +38,11 @@ impl Config {
             max_token_length: 4_096,
             allows_any_visible_ascii: false,
             token_filter: None,
-            hint: None,
+            token_type_hint: None,
             policy: Policy {
                 max_weight: Some(16 << 20),
-                weigh: |answer: &Answer| answer.as_ref().map_or(1, |it| it.claims.weight()),
-                is_current: |answer, clock| answer.as_ref().is_none_or(|it| it.is_current(clock)),
+                weigh: |token: &CachedToken| token.as_ref().map_or(1, |it| it.claims.weight()),
+                is_current: |token, clock| token.as_ref().is_none_or(|it| it.is_current(clock)),
                 permit_timeout: Duration::from_millis(500),
                 timeout: Duration::from_secs(3),
                 on_invalidation: OnInvalidation::Detach,

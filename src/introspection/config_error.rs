@@ -50,7 +50,7 @@ pub enum IntrospectionConfigError {
     #[error("the client assertion's lifetime is not between 1 s and 1 h")]
     InvalidAssertionLifetime,
     /// The added root certificates are not PEM, or one of them is not a certificate.
-    #[error("the root certificates are not a pem of certificates")]
+    #[error("the root certificates are not PEM certificates")]
     InvalidRootCertificates,
     /// The system has no root certificates and none were added, so no server could be trusted.
     #[error("the system has no root certificates, and none were added")]

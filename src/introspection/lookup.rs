@@ -9,43 +9,43 @@ use super::client::Client;
 use super::config::Config;
 use super::error::IntrospectionError;
 use super::metrics::{self, CallMetrics};
-use super::response::{Failure, Reply};
-use super::rules::{ActiveToken, Answer};
+use super::response::{Failure, IntrospectionResponse};
+use super::rules::{ActiveToken, CachedToken};
 use crate::digest::TokenDigest;
 use crate::single_flight::{Entry, EntryKind, Lookup, SharedResult, SingleFlight};
 use crate::store::Credential;
 
-pub(super) type Lookups = SingleFlight<Answer, LookupResponse>;
+pub(super) type IntrospectionLookups = SingleFlight<CachedToken, LookupOutcome>;
 
 /// The result of a call, for all requests that wait for it.
 #[derive(Clone)]
-pub(super) enum LookupResponse {
-    Found(Answer),
+pub(super) enum LookupOutcome {
+    Found(CachedToken),
     Failed(IntrospectionError, SharedRetry),
-    /// The token was invalidated during the call. The requests look it up again.
+    /// The token was invalidated during the call. The waiting requests retry.
     Invalidated,
 }
 
 /// The one retry that all requests share that waited for a failed call.
 pub(super) type SharedRetry = Arc<OnceCell<LookupSource>>;
 
-/// How a request gets its answer.
+/// How a request gets its token.
 #[derive(Clone)]
 pub(super) enum LookupSource {
-    Cached(Answer),
-    Joined(SharedResult<LookupResponse>),
-    Started(SharedResult<LookupResponse>),
+    Cached(CachedToken),
+    Joined(SharedResult<LookupOutcome>),
+    Started(SharedResult<LookupOutcome>),
 }
 
-/// Calls the server, caches its answer and sends it to the requests that wait for it.
+/// Calls the server, caches the token and sends it to the requests that wait for it.
 pub(super) async fn run(
     client: Arc<Client>,
     credential: Credential<'static>,
-    mut lookup: Lookup<Answer, LookupResponse>,
+    mut lookup: Lookup<CachedToken, LookupOutcome>,
     permit: CallPermit,
     mut metrics: CallMetrics,
 ) {
-    let reply = timeout(
+    let response = timeout(
         client.config.policy.timeout,
         client.introspect(credential.token()),
     )
@@ -53,59 +53,61 @@ pub(super) async fn run(
     let digest = *credential.digest();
     // Before requests are woken: they expect that no copy of the secret is left.
     drop(credential);
-    let has_timed_out = reply.is_err();
-    let reply = reply.unwrap_or_else(|_| {
+    let has_timed_out = response.is_err();
+    let response = response.unwrap_or_else(|_| {
         let error = IntrospectionError::timed_out();
         Err(Failure::new(error, Health::Bad))
     });
-    let health = reply.as_ref().map_or_else(|it| it.health, |_| Health::Good);
+    let health = response
+        .as_ref()
+        .map_or_else(|it| it.health, |_| Health::Good);
     permit.record(health, client.config.policy.clock.monotonic());
-    let response = match reply {
-        Ok(reply) => {
-            metrics.outcome = match reply {
-                Reply::Active(_) => "active",
-                Reply::Inactive => "inactive",
-                Reply::Unsupported => "unsupported_token",
+    let outcome = match response {
+        Ok(response) => {
+            metrics.outcome = match response {
+                IntrospectionResponse::Active(_) => "active",
+                IntrospectionResponse::Inactive => "inactive",
+                IntrospectionResponse::Unsupported => "unsupported_token",
             };
-            complete(&client, &mut lookup, reply, digest)
+            complete(&client, &mut lookup, response, digest)
         }
         Err(Failure { error, .. }) => {
-            let outcome = metrics::call_failed(&error);
-            metrics.outcome = if has_timed_out { "timed_out" } else { outcome };
-            LookupResponse::Failed(error, SharedRetry::default())
+            let label = metrics::call_failed(&error);
+            metrics.outcome = if has_timed_out { "timed_out" } else { label };
+            LookupOutcome::Failed(error, SharedRetry::default())
         }
     };
-    lookup.finish(response);
+    lookup.finish(outcome);
 }
 
-/// Caches active and inactive tokens. Any other answer evicts the token, so that no earlier answer is
+/// Caches active and inactive tokens. Any other response evicts the token, so that no earlier one is
 /// used as a stale one.
 fn complete(
     client: &Client,
-    lookup: &mut Lookup<Answer, LookupResponse>,
-    reply: Reply,
+    lookup: &mut Lookup<CachedToken, LookupOutcome>,
+    response: IntrospectionResponse,
     digest: TokenDigest,
-) -> LookupResponse {
+) -> LookupOutcome {
     let Config { policy, rules, .. } = &client.config;
-    let (kind, ttl, answer) = match reply {
-        Reply::Active(claims) => {
+    let (kind, ttl, token) = match response {
+        IntrospectionResponse::Active(claims) => {
             let record = rules.record(&claims, digest);
-            let answer = ActiveToken {
+            let token = ActiveToken {
                 claims: *claims,
                 record,
             };
-            (EntryKind::Positive, policy.ttl, Some(Arc::new(answer)))
+            (EntryKind::Positive, policy.ttl, Some(Arc::new(token)))
         }
-        Reply::Inactive => (EntryKind::Negative, policy.negative_ttl, None),
-        Reply::Unsupported => (EntryKind::Negative, Duration::ZERO, None),
+        IntrospectionResponse::Inactive => (EntryKind::Negative, policy.negative_ttl, None),
+        IntrospectionResponse::Unsupported => (EntryKind::Negative, Duration::ZERO, None),
     };
-    let is_current = answer
+    let is_current = token
         .as_ref()
         .is_none_or(|it| it.is_current(&*policy.clock));
     let is_cacheable = is_current && !ttl.is_zero() && !policy.ttl.is_zero();
     let entry = is_cacheable.then(|| Entry {
         kind,
-        value: answer.clone(),
+        value: token.clone(),
         expires_at: lookup.started.saturating_add(ttl),
     });
     let is_complete = lookup.complete(|entries, key| match entry {
@@ -113,8 +115,8 @@ fn complete(
         None => entries.remove(&key),
     });
     if is_complete {
-        LookupResponse::Found(answer)
+        LookupOutcome::Found(token)
     } else {
-        LookupResponse::Invalidated
+        LookupOutcome::Invalidated
     }
 }

@@ -2,7 +2,8 @@
 //! [`IntrospectionStore`](super::IntrospectionStore) lists them.
 
 use super::error::{IntrospectionError, IntrospectionErrorKind};
-use crate::single_flight::{EntryKind, count};
+use crate::counter::count;
+use crate::single_flight::EntryKind;
 
 /// A request was served from the cache.
 pub(super) fn hit(kind: EntryKind) {

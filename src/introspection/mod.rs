@@ -15,7 +15,6 @@ mod discovery;
 mod discovery_error;
 mod error;
 mod excerpt;
-mod json;
 mod lookup;
 mod metrics;
 mod response;

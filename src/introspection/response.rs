@@ -8,22 +8,22 @@ use super::breaker::Health;
 use super::claims::{Claims, ClaimsParser};
 use super::error::{IntrospectionError, IntrospectionErrorKind};
 use super::excerpt::with_excerpt;
-use super::json;
 use crate::media_type;
+use crate::unique_json;
 
 /// The longest `Retry-After` that is passed on.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 
-/// The server's answer about a token.
+/// The server's response about a token.
 #[derive(Debug)]
-pub(super) enum Reply {
+pub(super) enum IntrospectionResponse {
     Active(Box<Claims>),
     Inactive,
     /// The server does not support this type of token (RFC 7009 §2.2.1).
     Unsupported,
 }
 
-/// A call without a [`Reply`].
+/// A call without an [`IntrospectionResponse`].
 #[derive(Debug)]
 pub(super) struct Failure {
     pub(super) error: IntrospectionError,
@@ -50,18 +50,18 @@ pub(super) fn interpret_response(
     body: &[u8],
     claims_parser: &ClaimsParser,
     secrets: &[Zeroizing<String>],
-) -> Result<Reply, Failure> {
+) -> Result<IntrospectionResponse, Failure> {
     use IntrospectionErrorKind::{Credentials, Protocol, Transient};
 
     let malformed = |why: &str| (Protocol, with_excerpt(why, body, secrets), Health::Unclear);
     let (kind, message, health) = match status.as_u16() {
         200 if !media_type::is(headers, media_type::JSON) => malformed("the response is not JSON"),
         200 => match claims_parser.parse(body) {
-            Ok(Some(claims)) => return Ok(Reply::Active(Box::new(claims))),
-            Ok(None) => return Ok(Reply::Inactive),
+            Ok(Some(claims)) => return Ok(IntrospectionResponse::Active(Box::new(claims))),
+            Ok(None) => return Ok(IntrospectionResponse::Inactive),
             Err(why) => malformed(&why),
         },
-        400 if is_unsupported_token(body) => return Ok(Reply::Unsupported),
+        400 if is_unsupported_token(body) => return Ok(IntrospectionResponse::Unsupported),
         401 | 403 => {
             let why = "the server rejects the client credentials";
             (
@@ -93,7 +93,7 @@ pub(super) fn interpret_response(
 }
 
 fn is_unsupported_token(body: &[u8]) -> bool {
-    let members = json::object(body).unwrap_or_default();
+    let members = unique_json::object(body).unwrap_or_default();
     let error = members.get("error").and_then(serde_json::Value::as_str);
     error == Some("unsupported_token_type")
 }
@@ -117,7 +117,11 @@ mod tests {
         HeaderMap::from_iter([(CONTENT_TYPE, value)])
     }
 
-    fn interpret(status: u16, content_type: &'static str, body: &str) -> Result<Reply, Failure> {
+    fn interpret(
+        status: u16,
+        content_type: &'static str,
+        body: &str,
+    ) -> Result<IntrospectionResponse, Failure> {
         let status = StatusCode::from_u16(status).unwrap();
         let headers = headers(content_type);
         interpret_response(
@@ -138,7 +142,10 @@ mod tests {
             "application/json ; x",
         ] {
             assert!(
-                matches!(interpret(200, valid, body), Ok(Reply::Active(_))),
+                matches!(
+                    interpret(200, valid, body),
+                    Ok(IntrospectionResponse::Active(_))
+                ),
                 "{valid}"
             );
         }
@@ -200,7 +207,7 @@ mod tests {
         let body = r#"{"error":"unsupported_token_type"}"#;
         assert!(matches!(
             interpret(400, "text/plain", body),
-            Ok(Reply::Unsupported)
+            Ok(IntrospectionResponse::Unsupported)
         ));
         assert!(interpret(401, "application/json", body).is_err());
         assert!(interpret(400, "application/json", r#"{"error":"invalid_request"}"#).is_err());

@@ -7,8 +7,8 @@ use crate::digest::TokenDigest;
 use crate::store::TokenRecord;
 use crate::token::TokenId;
 
-/// The server's answer about a token: `None` if the token is not active.
-pub(super) type Answer = Option<Arc<ActiveToken>>;
+/// The cached result of a call: `None` if the token is not active.
+pub(super) type CachedToken = Option<Arc<ActiveToken>>;
 
 pub(super) struct ActiveToken {
     pub(super) claims: Claims,

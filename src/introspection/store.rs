@@ -10,12 +10,11 @@ use super::breaker::{Breaker, BreakerState};
 use super::client::Client;
 use super::config::Config;
 use super::error::{IntrospectionError, IntrospectionErrorKind};
-use super::lookup::{self, LookupResponse, LookupSource, Lookups, SharedRetry};
+use super::lookup::{self, IntrospectionLookups, LookupOutcome, LookupSource, SharedRetry};
 use super::metrics::{self, CallMetrics};
-use super::rules::{ActiveToken, Answer};
-use crate::digest::DigestKey;
-use crate::single_flight::Admission;
-use crate::store::key::Key;
+use super::rules::{ActiveToken, CachedToken};
+use crate::digest::KeyedHash;
+use crate::single_flight::{Admission, CacheKey};
 use crate::store::{Cached, Credential, StoreError, TokenRecord, TokenStore};
 
 /// How often a request looks a token up again because it was invalidated meanwhile.
@@ -112,9 +111,9 @@ type LookupResult = Result<Option<TokenRecord>, IntrospectionError>;
 #[derive(Clone)]
 pub struct IntrospectionStore {
     pub(super) client: Arc<Client>,
-    pub(super) lookups: Arc<Lookups>,
+    pub(super) lookups: Arc<IntrospectionLookups>,
     pub(super) breaker: Arc<Breaker>,
-    pub(super) keys: DigestKey,
+    pub(super) key_hash: KeyedHash,
 }
 
 impl IntrospectionStore {
@@ -141,8 +140,8 @@ impl IntrospectionStore {
 
     /// Returns the cache key of a credential. It cannot be guessed from the token without the secret of
     /// this process.
-    fn key(&self, credential: &Credential<'_>) -> Key {
-        Key::from(&self.keys.hash(credential.digest()))
+    fn key(&self, credential: &Credential<'_>) -> CacheKey {
+        CacheKey::from(&self.key_hash.hash(credential.digest()))
     }
 
     fn now(&self) -> Duration {
@@ -159,8 +158,8 @@ impl IntrospectionStore {
     }
 
     /// Returns the record of an active token that meets the rules at this moment.
-    fn record(&self, answer: &Answer) -> Option<TokenRecord> {
-        let ActiveToken { claims, record } = answer.as_deref()?;
+    fn record(&self, token: &CachedToken) -> Option<TokenRecord> {
+        let ActiveToken { claims, record } = token.as_deref()?;
         let Config { rules, policy, .. } = &self.client.config;
         match rules.check(claims, || policy.clock.now()) {
             Ok(()) => Some(record.clone()),
@@ -172,7 +171,7 @@ impl IntrospectionStore {
     }
 
     /// Calls the server, or waits for a call in progress.
-    async fn look_up(&self, key: Key, credential: &Credential<'_>) -> LookupResult {
+    async fn look_up(&self, key: CacheKey, credential: &Credential<'_>) -> LookupResult {
         let mut retry: Option<SharedRetry> = None;
         for _ in 0..MAX_ATTEMPTS {
             let source = || self.join_or_start(key, credential);
@@ -180,18 +179,18 @@ impl IntrospectionStore {
                 None => (source().await?, false),
                 Some(retry) => (retry.get_or_try_init(source).await?.clone(), true),
             };
-            let (response, may_retry) = match source {
-                LookupSource::Cached(answer) => return Ok(self.record(&answer)),
-                LookupSource::Started(response) => (response, false),
-                LookupSource::Joined(response) => (response, !is_retry),
+            let (outcome, may_retry) = match source {
+                LookupSource::Cached(token) => return Ok(self.record(&token)),
+                LookupSource::Started(outcome) => (outcome, false),
+                LookupSource::Joined(outcome) => (outcome, !is_retry),
             };
-            match response.await {
-                Ok(LookupResponse::Found(answer)) => return Ok(self.record(&answer)),
-                Ok(LookupResponse::Failed(error, next)) if may_retry && error.is_transient() => {
+            match outcome.await {
+                Ok(LookupOutcome::Found(token)) => return Ok(self.record(&token)),
+                Ok(LookupOutcome::Failed(error, next)) if may_retry && error.is_transient() => {
                     retry = Some(next);
                 }
-                Ok(LookupResponse::Failed(error, _)) => return Err(error),
-                Ok(LookupResponse::Invalidated) => {}
+                Ok(LookupOutcome::Failed(error, _)) => return Err(error),
+                Ok(LookupOutcome::Invalidated) => {}
                 Err(_) => {
                     let why = "the call panicked or was aborted";
                     return Err(IntrospectionError::transient(why));
@@ -204,17 +203,17 @@ impl IntrospectionStore {
 
     async fn join_or_start(
         &self,
-        key: Key,
+        key: CacheKey,
         credential: &Credential<'_>,
     ) -> Result<LookupSource, IntrospectionError> {
-        let (lookup, response) = match self.lookups.join_or_start(key).await {
+        let (lookup, outcome) = match self.lookups.join_or_start(key).await {
             Admission::Cached(entry) => {
                 metrics::hit(entry.kind);
                 return Ok(LookupSource::Cached(entry.value));
             }
-            Admission::Joined(response) => {
+            Admission::Joined(outcome) => {
                 metrics::request("coalesced");
-                return Ok(LookupSource::Joined(response));
+                return Ok(LookupSource::Joined(outcome));
             }
             Admission::AtCapacity => {
                 metrics::request("overloaded");
@@ -224,7 +223,7 @@ impl IntrospectionStore {
                     why,
                 ));
             }
-            Admission::Started(lookup, response) => (lookup, response),
+            Admission::Started(lookup, outcome) => (lookup, outcome),
         };
         match self.breaker.admit(self.now()) {
             Ok(permit) => {
@@ -232,24 +231,21 @@ impl IntrospectionStore {
                 let call = lookup::run(client, credential, lookup, permit, CallMetrics::start());
                 // `find` has checked that there is a runtime.
                 Handle::current().spawn(call);
-                Ok(LookupSource::Started(response))
+                Ok(LookupSource::Started(outcome))
             }
             Err(wait) => {
                 metrics::request("breaker_open");
                 let why = "the circuit breaker is open after too many failures";
                 let error = IntrospectionError::new(IntrospectionErrorKind::BreakerOpen, why);
                 let error = error.with_retry_after(wait);
-                lookup.finish(LookupResponse::Failed(
-                    error.clone(),
-                    SharedRetry::default(),
-                ));
+                lookup.finish(LookupOutcome::Failed(error.clone(), SharedRetry::default()));
                 Err(error)
             }
         }
     }
 
     /// Returns an expired entry, if that is enabled and the error is an outage.
-    fn stale(&self, key: &Key, error: &IntrospectionError) -> Option<TokenRecord> {
+    fn stale(&self, key: &CacheKey, error: &IntrospectionError) -> Option<TokenRecord> {
         let stale_if_error = self.client.config.stale_if_error;
         let is_outage = matches!(
             error.kind(),

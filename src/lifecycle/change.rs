@@ -5,6 +5,7 @@ use super::fields::Fields;
 use super::rights::Rights;
 use super::{ChangedToken, IssuedToken, LifecycleError, ServiceTokens, TokenUpdate};
 use crate::audit::AuditAction;
+use crate::clock::earliest;
 use crate::digest::TokenDigest;
 use crate::registry::{AuthorityError, RegistryError, Write, adds_rights, expires_later};
 use crate::store::{RotationKey, StoreError, TokenRecord, TokenState, TokenStatus};
@@ -312,7 +313,6 @@ impl ServiceTokens {
         now: SystemTime,
         grace: Duration,
     ) -> TokenRecord {
-        let earliest = |a: Option<SystemTime>, b: Option<SystemTime>| a.into_iter().chain(b).min();
         let expires_at = earliest(record.expires_at(), self.policy.latest_expiry(now));
         let grace_end = earliest(now.checked_add(grace.min(MAX_GRACE)), record.expires_at());
         // A holder that presents the previous secret has lost the current one. The current secret

@@ -1,4 +1,5 @@
 use super::fields::Fields;
+use super::new_token::{IDEMPOTENCY_KEY_FORM, is_idempotency_key};
 use super::rights::Rights;
 use super::{Actor, FieldProblem, IssuedToken, LifecycleError, NewToken, ServiceTokens};
 use crate::audit::AuditAction;
@@ -8,19 +9,16 @@ use crate::store::{StoreError, TokenRecord};
 use crate::token::{MintedToken, TokenId};
 
 const DOMAIN: &str = "tower-service-token/idempotency-key/2";
-const MAX_KEY: usize = 255;
 
 /// The number of attempts to create a token whose existing record is purged at the same time.
 const MAX_ATTEMPTS: usize = 100;
 
-/// Checks that a key is 1 to 255 visible ASCII characters.
+/// Checks the form of an idempotency key.
 pub(super) fn check_idempotency_key(key: &str) -> Result<(), FieldProblem> {
-    let is_visible = key.bytes().all(|byte| byte.is_ascii_graphic());
-    if (1..=MAX_KEY).contains(&key.len()) && is_visible {
+    if is_idempotency_key(key) {
         return Ok(());
     }
-    let detail = format!("1 to {MAX_KEY} visible ASCII characters");
-    Err(FieldProblem::new("/idempotency_key", detail))
+    Err(FieldProblem::new("/idempotency_key", IDEMPOTENCY_KEY_FORM))
 }
 
 /// Returns the id of the token that this actor creates under this key, on every node. `collisions` is

@@ -94,6 +94,11 @@ pub enum LifecycleError {
     Store(#[from] StoreError),
 }
 
+/// Escapes a name for a JSON pointer (RFC 6901).
+pub(crate) fn escape_pointer(name: &str) -> String {
+    name.replace('~', "~0").replace('/', "~1")
+}
+
 /// A field that violates a rule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "api", derive(utoipa::ToSchema), schema(as = ServiceTokenFieldProblem))]

@@ -1,7 +1,9 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
+use super::error::escape_pointer;
 use super::{Expiry, FieldProblem, LifecycleError, NewToken, TokenPolicy, TokenUpdate};
+use crate::clock::earliest;
 use crate::principal::{Roles, Scopes};
 use crate::store::TokenRecord;
 use crate::text::is_invisible;
@@ -125,7 +127,7 @@ impl Fields {
 
     /// Moves the expiry forward to `latest` if it is later. `None` is no limit.
     pub(super) fn limit_expiry(&mut self, latest: Option<SystemTime>) {
-        self.expires_at = self.expires_at.into_iter().chain(latest).min();
+        self.expires_at = earliest(self.expires_at, latest);
     }
 
     /// Checks the length of the lists that differ from `known`. Call it before any other work on
@@ -249,7 +251,7 @@ impl Fields {
             let is_valid =
                 |text: &str, max| text.chars().count() <= max && !text.contains(is_invisible);
             if key.is_empty() || !is_valid(key, MAX_LABEL_KEY) || !is_valid(value, MAX_TEXT_CHARS) {
-                let key = key.replace('~', "~0").replace('/', "~1");
+                let key = escape_pointer(key);
                 let detail = format!(
                     "a key has 1 to {MAX_LABEL_KEY} characters and a value at most {MAX_TEXT_CHARS}, \
                      none of them control or invisible characters"

@@ -65,10 +65,14 @@ mod update;
 
 pub use self::actor::Actor;
 pub use self::bulk::{BulkPreview, BulkRevocation};
+#[cfg(feature = "api")]
+pub(crate) use self::error::escape_pointer;
 pub use self::error::{FieldProblem, LifecycleError};
 #[cfg(any(feature = "api", feature = "client"))]
 pub(crate) use self::expiry::ExpiryKind;
 pub use self::expiry::{Expiry, ExpiryError, expiry_date, last_day};
+#[cfg(any(feature = "api", feature = "client"))]
+pub(crate) use self::new_token::{IDEMPOTENCY_KEY_FORM, is_idempotency_key};
 pub use self::new_token::{IssuedToken, NewToken};
 pub use self::page::Page;
 pub use self::policy::TokenPolicy;

@@ -5,6 +5,14 @@ use super::Expiry;
 use crate::store::TokenRecord;
 use crate::token::MintedToken;
 
+/// The form of an idempotency key, for error messages.
+pub(crate) const IDEMPOTENCY_KEY_FORM: &str = "1 to 255 visible ASCII characters";
+
+/// Returns whether a text has the form of an [idempotency key](NewToken::with_idempotency_key).
+pub(crate) fn is_idempotency_key(text: &str) -> bool {
+    (1..=255).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
 /// A token to create.
 ///
 /// 1. Names, subjects, roles and labels have no control characters, no direction controls and no

@@ -2,7 +2,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::SystemTime;
 
-use crate::clock::Timestamp;
+use crate::clock::UnixMillis;
 use crate::store::{TokenRecord, TokenState, TokenStatus};
 use crate::token::TokenId;
 
@@ -146,11 +146,11 @@ impl TokenFilter {
             && self.expires_before.is_none_or(|time| {
                 record
                     .expiry()
-                    .is_some_and(|expiry| expiry < Timestamp::from(time))
+                    .is_some_and(|expiry| expiry < UnixMillis::from(time))
             })
             && self
                 .last_used_before
-                .is_none_or(|time| ListOrder::IdleSince.key(record) < Timestamp::from(time))
+                .is_none_or(|time| ListOrder::IdleSince.key(record) < UnixMillis::from(time))
     }
 }
 
@@ -276,13 +276,13 @@ pub enum ListOrder {
 
 impl ListOrder {
     /// Returns the sort key of a record. An unknown time counts as the epoch.
-    pub(crate) fn key(self, record: &TokenRecord) -> Timestamp {
+    pub(crate) fn key(self, record: &TokenRecord) -> UnixMillis {
         let time = match self {
             Self::CreatedAt => record.created_at(),
             Self::ExpiresAt => record.expires_at(),
             Self::IdleSince => record.last_used_at().or(record.created_at()),
         };
-        time.map_or(Timestamp::from_millis(0), Timestamp::from)
+        time.map_or(UnixMillis::from_millis(0), UnixMillis::from)
     }
 }
 
@@ -299,7 +299,7 @@ pub struct TokenPage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cursor {
     order: ListOrder,
-    key: Timestamp,
+    key: UnixMillis,
     id: TokenId,
 }
 
@@ -350,7 +350,7 @@ impl FromStr for Cursor {
             let millis = u64::from_str_radix(millis, 16).ok()?.cast_signed();
             Some(Self {
                 order,
-                key: Timestamp::from_millis(millis),
+                key: UnixMillis::from_millis(millis),
                 id: id.parse().ok()?,
             })
         };

@@ -1,11 +1,28 @@
-use std::hash::RandomState;
+use std::hash::{Hash, Hasher, RandomState};
 use std::time::Duration;
 
 use quick_cache::Weighter;
 use quick_cache::sync::{Cache, DefaultLifecycle};
 
 use super::policy::Policy;
-use crate::store::key::Key;
+use crate::digest::TokenDigest;
+
+/// A whole digest as the key of a map. The maps' hash of it is keyed at random: a client picks its
+/// tokens and so could pick digests that share a bucket.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CacheKey(TokenDigest);
+
+impl From<&TokenDigest> for CacheKey {
+    fn from(digest: &TokenDigest) -> Self {
+        Self(*digest)
+    }
+}
+
+impl Hash for CacheKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write(self.0.as_bytes());
+    }
+}
 
 /// Cached values in two bounded maps, so that entries of one kind cannot evict those of the other.
 pub(crate) struct Entries<T> {
@@ -13,7 +30,7 @@ pub(crate) struct Entries<T> {
     negative: Map<T>,
 }
 
-type Map<T> = Cache<Key, Entry<T>, EntryWeighter<T>, RandomState>;
+type Map<T> = Cache<CacheKey, Entry<T>, EntryWeighter<T>, RandomState>;
 
 /// A cached value.
 #[derive(Clone)]
@@ -50,19 +67,19 @@ impl<T: Clone> Entries<T> {
         }
     }
 
-    pub(super) fn get(&self, key: &Key, now: Duration) -> Option<Entry<T>> {
+    pub(super) fn get(&self, key: &CacheKey, now: Duration) -> Option<Entry<T>> {
         let fresh = |map: &Map<T>| map.get(key).filter(|entry| now < entry.expires_at);
         fresh(&self.positive).or_else(|| fresh(&self.negative))
     }
 
     /// Returns the positive entry for `key`, even if it has expired.
     #[cfg(feature = "introspection")]
-    pub(crate) fn last_positive(&self, key: &Key) -> Option<Entry<T>> {
+    pub(crate) fn last_positive(&self, key: &CacheKey) -> Option<Entry<T>> {
         self.positive.get(key)
     }
 
     /// Replaces the entry for `key`, of either kind.
-    pub(crate) fn insert(&self, key: Key, entry: Entry<T>) {
+    pub(crate) fn insert(&self, key: CacheKey, entry: Entry<T>) {
         let (map, other) = match entry.kind {
             EntryKind::Positive => (&self.positive, &self.negative),
             EntryKind::Negative => (&self.negative, &self.positive),
@@ -71,13 +88,13 @@ impl<T: Clone> Entries<T> {
         map.insert(key, entry);
     }
 
-    pub(crate) fn remove(&self, key: &Key) {
+    pub(crate) fn remove(&self, key: &CacheKey) {
         self.positive.remove(key);
         self.negative.remove(key);
     }
 
     pub(super) fn retain(&self, is_kept: impl Fn(&T) -> bool) {
-        let is_kept = |_: &Key, entry: &Entry<T>| is_kept(&entry.value);
+        let is_kept = |_: &CacheKey, entry: &Entry<T>| is_kept(&entry.value);
         self.positive.retain(is_kept);
         self.negative.retain(is_kept);
     }
@@ -99,8 +116,8 @@ struct EntryWeighter<T> {
     weigh: fn(&T) -> usize,
 }
 
-impl<T> Weighter<Key, Entry<T>> for EntryWeighter<T> {
-    fn weight(&self, _: &Key, entry: &Entry<T>) -> u64 {
+impl<T> Weighter<CacheKey, Entry<T>> for EntryWeighter<T> {
+    fn weight(&self, _: &CacheKey, entry: &Entry<T>) -> u64 {
         self.min.max((self.weigh)(&entry.value)) as u64
     }
 }

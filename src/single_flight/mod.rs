@@ -14,7 +14,6 @@
 //! does](OnInvalidation) to a running lookup, and whether a failure is retried.
 
 mod entries;
-mod metrics;
 mod policy;
 #[cfg(test)]
 mod tests;
@@ -29,10 +28,8 @@ use futures::future::{FutureExt, Shared};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-pub(crate) use self::entries::{Entries, Entry, EntryKind};
-pub(crate) use self::metrics::count;
+pub(crate) use self::entries::{CacheKey, Entries, Entry, EntryKind};
 pub(crate) use self::policy::{MAX_NEGATIVE_TTL, OnInvalidation, Policy};
-use crate::store::key::Key;
 
 /// Cached values of type `T`, and the lookups in progress, whose callers wait for a `R`.
 pub(crate) struct SingleFlight<T, R> {
@@ -58,7 +55,7 @@ pub(crate) enum Admission<T, R> {
 /// A lookup in progress. Dropping it fails the callers that wait for it.
 pub(crate) struct Lookup<T, R> {
     lookups: Arc<SingleFlight<T, R>>,
-    key: Key,
+    key: CacheKey,
     number: u64,
     /// The invalidations that the lookup accounts for.
     invalidations: u64,
@@ -69,7 +66,7 @@ pub(crate) struct Lookup<T, R> {
     _permit: OwnedSemaphorePermit,
 }
 
-type Running<R> = HashMap<Key, InFlight<R>, RandomState>;
+type Running<R> = HashMap<CacheKey, InFlight<R>, RandomState>;
 
 /// The lookups for one key: one, and those that have been running for longer than the TTL.
 struct InFlight<R> {
@@ -95,17 +92,17 @@ impl<T: Clone, R: Clone> SingleFlight<T, R> {
     }
 
     /// Returns the entry for `key`, without waiting.
-    pub(crate) fn get(&self, key: &Key) -> Option<Entry<T>> {
+    pub(crate) fn get(&self, key: &CacheKey) -> Option<Entry<T>> {
         self.get_at(key, self.now())
     }
 
-    fn get_at(&self, key: &Key, now: Duration) -> Option<Entry<T>> {
+    fn get_at(&self, key: &CacheKey, now: Duration) -> Option<Entry<T>> {
         let entry = self.entries.get(key, now);
         entry.filter(|entry| (self.policy.is_current)(&entry.value, &*self.policy.clock))
     }
 
     /// Returns the entry for `key`, joins its lookup, or starts one.
-    pub(crate) async fn join_or_start(self: &Arc<Self>, key: Key) -> Admission<T, R> {
+    pub(crate) async fn join_or_start(self: &Arc<Self>, key: CacheKey) -> Admission<T, R> {
         if let Some(admission) = self.admit(key, None) {
             return admission;
         }
@@ -120,7 +117,7 @@ impl<T: Clone, R: Clone> SingleFlight<T, R> {
     /// Returns `None` if a permit is needed and there is none.
     fn admit(
         self: &Arc<Self>,
-        key: Key,
+        key: CacheKey,
         permit: Option<OwnedSemaphorePermit>,
     ) -> Option<Admission<T, R>> {
         let now = self.now();
@@ -162,7 +159,7 @@ impl<T: Clone, R: Clone> SingleFlight<T, R> {
     }
 
     /// Evicts the entries for `keys`. No caller from now on gets a result that was read before.
-    pub(crate) fn invalidate(&self, keys: impl IntoIterator<Item = Key>) {
+    pub(crate) fn invalidate(&self, keys: impl IntoIterator<Item = CacheKey>) {
         let mut running = self.running();
         for key in keys {
             self.entries.remove(&key);
@@ -226,7 +223,7 @@ impl<T, R> Lookup<T, R> {
     /// Ends the lookup and calls `update` with its key, unless a newer lookup of the key was started.
     ///
     /// Returns false, and does neither, if the key was invalidated since the lookup started.
-    pub(crate) fn complete(&mut self, update: impl FnOnce(&Entries<T>, Key)) -> bool {
+    pub(crate) fn complete(&mut self, update: impl FnOnce(&Entries<T>, CacheKey)) -> bool {
         let lookups = Arc::clone(&self.lookups);
         let mut running = lookups.running();
         let in_flight = self.in_flight(&mut running);

@@ -28,8 +28,8 @@ fn clock() -> ManualClock {
     ManualClock::new(SystemTime::UNIX_EPOCH)
 }
 
-fn key(text: &str) -> Key {
-    Key::from(&TokenDigest::of(text))
+fn key(text: &str) -> CacheKey {
+    CacheKey::from(&TokenDigest::of(text))
 }
 
 fn entry(value: u32, clock: &ManualClock) -> Entry<u32> {
@@ -40,21 +40,21 @@ fn entry(value: u32, clock: &ManualClock) -> Entry<u32> {
     }
 }
 
-async fn start(lookups: &Lookups, key: Key) -> Lookup<u32, &'static str> {
+async fn start(lookups: &Lookups, key: CacheKey) -> Lookup<u32, &'static str> {
     match lookups.join_or_start(key).await {
         Admission::Started(lookup, _) => lookup,
         _ => panic!("no lookup was started"),
     }
 }
 
-async fn join(lookups: &Lookups, key: Key) -> SharedResult<&'static str> {
+async fn join(lookups: &Lookups, key: CacheKey) -> SharedResult<&'static str> {
     match lookups.join_or_start(key).await {
         Admission::Joined(result) => result,
         _ => panic!("no lookup was joined"),
     }
 }
 
-fn cached(lookups: &Lookups, key: &Key) -> Option<u32> {
+fn cached(lookups: &Lookups, key: &CacheKey) -> Option<u32> {
     lookups.get(key).map(|entry| entry.value)
 }
 

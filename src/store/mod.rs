@@ -37,8 +37,6 @@ mod feed;
 #[cfg(feature = "file")]
 #[cfg_attr(docsrs, doc(cfg(feature = "file")))]
 pub mod file;
-#[cfg(feature = "tokio")]
-pub(crate) mod key;
 mod memory;
 pub(crate) mod record;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]

@@ -2,7 +2,7 @@ use std::fmt;
 
 use super::record::{TokenRecord, TokenState};
 use super::token_store::Credential;
-use crate::clock::{Clock, Timestamp};
+use crate::clock::{Clock, UnixMillis};
 use crate::digest::TokenDigest;
 use crate::principal::Principal;
 use crate::token::TokenId;
@@ -93,7 +93,7 @@ fn check(
     if start.is_none() && expiry.is_none() && grace_end.is_none() {
         return Ok(());
     }
-    let now = Timestamp::from(clock.now());
+    let now = UnixMillis::from(clock.now());
     if expiry.is_some_and(|expiry| now >= expiry) {
         Err(DenialKind::Expired)
     } else if grace_end.is_some_and(|end| now >= end) {
@@ -106,7 +106,7 @@ fn check(
 }
 
 /// Returns the end of the grace period if the previous secret is presented.
-fn grace_end(record: &TokenRecord, presented: &TokenDigest) -> Option<Timestamp> {
+fn grace_end(record: &TokenRecord, presented: &TokenDigest) -> Option<UnixMillis> {
     let previous = record.previous()?;
     (previous.digest == *presented).then_some(previous.until)
 }

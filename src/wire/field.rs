@@ -85,9 +85,3 @@ pub(super) fn expiry_members(
 pub(super) fn rfc_3339(pointer: &'static str, time: SystemTime) -> Result<String, FieldProblem> {
     date_time::format(time).ok_or_else(|| FieldProblem::new(pointer, "before the year 0"))
 }
-
-/// Escapes the name of a member for a JSON pointer (RFC 6901).
-#[cfg(feature = "api")]
-pub(super) fn escaped(name: &str) -> String {
-    name.replace('~', "~0").replace('/', "~1")
-}

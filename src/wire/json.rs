@@ -3,21 +3,17 @@
 //! Errors never repeat a value, because a client may paste a secret into the wrong member. The
 //! messages of serde quote values, so [`Violation`] replaces them.
 
-use std::collections::BTreeSet;
-use std::fmt::{self, Display};
+use std::fmt::Display;
 
 use serde::de::value::{MapDeserializer, SeqDeserializer};
-use serde::de::{
-    DeserializeOwned, DeserializeSeed, Error, Expected, IntoDeserializer, MapAccess, SeqAccess,
-    Unexpected, Visitor,
-};
-use serde::{Deserialize, Deserializer, forward_to_deserialize_any};
+use serde::de::{DeserializeOwned, Error, Expected, IntoDeserializer, Unexpected, Visitor};
+use serde::{Deserializer, forward_to_deserialize_any};
 use serde_json::error::Category;
 use serde_json::{Map, Value};
 use serde_path_to_error::{Path, Segment};
 
-use super::field::escaped;
-use crate::lifecycle::FieldProblem;
+use crate::lifecycle::{FieldProblem, escape_pointer};
+use crate::unique_json::UniqueValue;
 
 /// A body is not the JSON that a request takes.
 #[derive(Debug, thiserror::Error)]
@@ -39,17 +35,21 @@ pub(crate) fn from_slice<T: DeserializeOwned>(body: &[u8]) -> Result<T, JsonErro
         column: error.column(),
     };
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    serde_path_to_error::deserialize::<_, Unique>(&mut deserializer).map_err(
-        |error| match error.inner().classify() {
-            Category::Data => JsonError::Duplicate(FieldProblem::new(
-                pointer(error.path()),
-                "the member is given twice",
-            )),
-            _ => syntax(error.inner()),
-        },
-    )?;
-    let members = serde_json::from_slice(body).map_err(|error| syntax(&error))?;
-    from_members(members).map_err(JsonError::Invalid)
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| match error
+        .inner()
+        .classify()
+    {
+        Category::Data => JsonError::Duplicate(FieldProblem::new(
+            pointer(error.path()),
+            "the member is given twice",
+        )),
+        _ => syntax(error.inner()),
+    })?;
+    deserializer.end().map_err(|error| syntax(&error))?;
+    match value {
+        UniqueValue(Value::Object(members)) => from_members(members).map_err(JsonError::Invalid),
+        UniqueValue(_) => Err(JsonError::Syntax { line: 1, column: 0 }),
+    }
 }
 
 /// Decodes the members of an object. Returns the first unknown member or wrong type.
@@ -66,91 +66,10 @@ pub(crate) fn from_members<T: DeserializeOwned>(
 fn pointer(path: &Path) -> String {
     let segments = path.iter().map(|segment| match segment {
         Segment::Seq { index } => format!("/{index}"),
-        Segment::Map { key } => format!("/{}", escaped(key)),
+        Segment::Map { key } => format!("/{}", escape_pointer(key)),
         Segment::Enum { .. } | Segment::Unknown => String::new(),
     });
     segments.collect()
-}
-
-/// Any JSON value without repeated members, at any depth.
-struct Unique;
-
-impl<'de> Deserialize<'de> for Unique {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Self)
-    }
-}
-
-impl<'de> Visitor<'de> for Unique {
-    type Value = Self;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON value")
-    }
-
-    fn visit_unit<E>(self) -> Result<Self, E> {
-        Ok(self)
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
-        Ok(self)
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
-        Ok(self)
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
-        Ok(self)
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
-        Ok(self)
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
-        Ok(self)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self, A::Error> {
-        while items.next_element::<Self>()?.is_some() {}
-        Ok(self)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self, A::Error> {
-        let mut names = BTreeSet::new();
-        while members.next_key_seed(UniqueName(&mut names))?.is_some() {
-            members.next_value::<Self>()?;
-        }
-        Ok(self)
-    }
-}
-
-/// The name of a member that the object does not have yet.
-struct UniqueName<'a>(&'a mut BTreeSet<String>);
-
-impl<'de> DeserializeSeed<'de> for UniqueName<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for UniqueName<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the name of a member")
-    }
-
-    fn visit_str<E: Error>(self, name: &str) -> Result<(), E> {
-        if self.0.insert(name.to_owned()) {
-            Ok(())
-        } else {
-            Err(E::custom("a repeated member"))
-        }
-    }
 }
 
 /// A JSON value whose errors are [`Violation`]s.

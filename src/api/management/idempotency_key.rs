@@ -3,6 +3,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName};
 
 use super::problem::Problem;
+use crate::lifecycle::{IDEMPOTENCY_KEY_FORM, is_idempotency_key};
 
 pub(super) const NAME: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -49,11 +50,8 @@ fn from_headers(headers: &HeaderMap) -> Result<Option<String>, Problem> {
         None => Some(text.to_owned()),
         Some(rest) => rest.strip_suffix('"').and_then(unescaped),
     };
-    let is_key = |key: &String| {
-        (1..=255).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic())
-    };
-    let key = key.filter(is_key).ok_or_else(|| {
-        Problem::malformed("idempotency-key must be 1 to 255 visible ASCII characters")
+    let key = key.filter(|key| is_idempotency_key(key)).ok_or_else(|| {
+        Problem::malformed(format!("idempotency-key must be {IDEMPOTENCY_KEY_FORM}"))
     })?;
     Ok(Some(key))
 }

@@ -13,7 +13,7 @@ use super::super::request_log::CallerId;
 use super::basic::{self, BasicError};
 use super::form;
 use super::response::{INACTIVE, Introspection};
-use super::state::ApiState;
+use super::state::OAuthState;
 use crate::limits::RequestOrigin;
 use crate::observe::{self, Stopwatch};
 use crate::principal::Requirement;
@@ -29,14 +29,14 @@ fn requirement() -> Requirement {
 }
 
 pub(super) async fn handle(
-    State(state): State<Arc<ApiState>>,
+    State(state): State<Arc<OAuthState>>,
     request: Request,
 ) -> Result<Response, Rejection> {
     let (parts, body) = request.into_parts();
     state.respond(parts, body).await
 }
 
-impl ApiState {
+impl OAuthState {
     /// Authenticates the caller before it reads the body, and again afterwards.
     async fn respond(&self, mut parts: Parts, body: Body) -> Result<Response, Rejection> {
         let origin = RequestOrigin::from_extensions(&parts.extensions);

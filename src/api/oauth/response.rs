@@ -3,7 +3,7 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-use crate::clock::Timestamp;
+use crate::clock::UnixMillis;
 use crate::principal::Principal;
 use crate::store::TokenRecord;
 
@@ -65,7 +65,7 @@ impl<'a> Introspection<'a> {
 
 /// Returns the seconds since 1970, rounded down, so that no reader accepts a token for too long.
 fn seconds(time: SystemTime) -> i64 {
-    Timestamp::from(time).as_millis().div_euclid(1000)
+    UnixMillis::from(time).as_millis().div_euclid(1000)
 }
 
 #[cfg(test)]

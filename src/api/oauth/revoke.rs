@@ -9,7 +9,7 @@ use super::super::body;
 use super::super::error::unavailable_rejection;
 use super::super::request_log::CallerId;
 use super::form::{self, FormError};
-use super::state::ApiState;
+use super::state::OAuthState;
 use crate::lifecycle::{Actor, LifecycleError};
 use crate::limits::{ClientAddress, RequestOrigin};
 use crate::observe;
@@ -18,7 +18,7 @@ use crate::reject::{Rejection, RejectionReason};
 use crate::store::Credential;
 use crate::token::TokenId;
 
-pub(super) async fn handle(State(state): State<Arc<ApiState>>, request: Request) -> Response {
+pub(super) async fn handle(State(state): State<Arc<OAuthState>>, request: Request) -> Response {
     let origin = RequestOrigin::from_extensions(request.extensions());
     match form::token(request).await {
         Ok(token) => respond(state.revoke(&token, origin).await),
@@ -67,7 +67,7 @@ struct RevocationError {
     id: Option<TokenId>,
 }
 
-impl ApiState {
+impl OAuthState {
     async fn revoke(
         &self,
         token: &str,

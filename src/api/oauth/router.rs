@@ -8,7 +8,7 @@ use axum::routing::post;
 use super::super::body;
 use super::super::inspector::Inspector;
 use super::super::request_log::LogFailuresLayer;
-use super::state::ApiState;
+use super::state::OAuthState;
 use super::{form, introspect, revoke};
 use crate::lifecycle::ServiceTokens;
 use crate::limits::{FailureLimit, OptionalFailureLimit};
@@ -84,7 +84,7 @@ impl OAuthEndpoints {
         };
         let mut service_checker = Checker::clone(&checker);
         service_checker.failures = self.service_failures.or_else(limit);
-        let state = Arc::new(ApiState {
+        let state = Arc::new(OAuthState {
             service_inspector: Inspector {
                 checker: Arc::new(service_checker),
             },

@@ -2,7 +2,7 @@ use super::super::inspector::Inspector;
 use crate::lifecycle::ServiceTokens;
 
 /// What both endpoints share.
-pub(super) struct ApiState {
+pub(super) struct OAuthState {
     /// Checks tokens that their holder presents.
     pub(super) inspector: Inspector,
     /// Checks tokens that a service introspects.

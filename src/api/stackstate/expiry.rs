@@ -1,6 +1,6 @@
 use std::time::SystemTime;
 
-use crate::clock::Timestamp;
+use crate::clock::UnixMillis;
 use crate::lifecycle::Expiry;
 
 const DAY_MILLIS: i64 = 86_400_000;
@@ -13,7 +13,7 @@ pub(super) fn from_millis(millis: i64) -> Expiry {
     } else {
         millis
     };
-    Expiry::at(Timestamp::from_millis(end).into())
+    Expiry::at(UnixMillis::from_millis(end).into())
 }
 
 /// Returns the expiry to display: noon of the last day if the token ends with a day.

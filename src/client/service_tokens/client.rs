@@ -9,7 +9,10 @@ use super::outcome::{ChangedTokenInfo, IssuedTokenInfo, Revocation, TokenInfoPag
 use super::request::ApiRequest;
 use super::response::{IssueOutcome, Response};
 use super::sender::Sender;
-use crate::lifecycle::{BulkPreview, BulkRevocation, FieldProblem, NewToken, Page, TokenUpdate};
+use crate::lifecycle::{
+    BulkPreview, BulkRevocation, FieldProblem, IDEMPOTENCY_KEY_FORM, NewToken, Page, TokenUpdate,
+    is_idempotency_key,
+};
 use crate::registry::{ListRequest, TokenFilter};
 use crate::store::TokenStatus;
 use crate::token::TokenId;
@@ -489,11 +492,10 @@ fn bulk_request(mut filter: TokenFilter) -> Result<BulkRequest, ClientError> {
 /// Validates the caller's idempotency key.
 fn idempotency_key(text: &str) -> Result<HeaderValue, ClientError> {
     let value = HeaderValue::try_from(text).ok();
-    let is_visible = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
-    let value = value.filter(|_| is_visible && text.len() <= 255);
+    let value = value.filter(|_| is_idempotency_key(text));
     value.ok_or_else(|| {
-        let detail = "1 to 255 visible ASCII characters";
-        ClientError::invalid(FieldProblem::new("/idempotency_key", detail))
+        let problem = FieldProblem::new("/idempotency_key", IDEMPOTENCY_KEY_FORM);
+        ClientError::invalid(problem)
     })
 }
 

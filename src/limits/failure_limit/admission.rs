@@ -13,7 +13,7 @@ const OVER_BUDGET_SHARE: u32 = 4;
 ///
 /// `T` wakes a queued lookup. Lookups of clients within their failure budget go first, except for a
 /// share. Clients of the same class take turns.
-pub(super) struct Admission<T> {
+pub(super) struct AdmissionQueue<T> {
     rate: Rate,
     full_at: Duration,
     in_budget: FairQueue<T>,
@@ -68,7 +68,7 @@ pub(super) enum Decision<T> {
     Full,
 }
 
-impl<T> Admission<T> {
+impl<T> AdmissionQueue<T> {
     /// Admits `per_second` lookups per second, with bursts of a tenth of that, while fewer than
     /// `max_running` run.
     pub(super) fn new(

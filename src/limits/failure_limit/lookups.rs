@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
-use super::admission::{Admission, Class, Decision, QueueLimits, QueuePosition, Wait};
+use super::admission::{AdmissionQueue, Class, Decision, QueueLimits, QueuePosition, Wait};
 use crate::clock::Clock;
 use crate::digest::TokenDigest;
 use crate::limits::client::Client;
@@ -48,7 +48,7 @@ pub(in crate::limits) struct Lookups {
 }
 
 struct State {
-    admission: Admission<oneshot::Sender<LookupPermit>>,
+    admission: AdmissionQueue<oneshot::Sender<LookupPermit>>,
     /// Whether a task admits queued lookups.
     is_driven: bool,
 }
@@ -82,7 +82,7 @@ impl Lookups {
             clock,
             accepted: Cache::new(remembered),
             state: Mutex::new(State {
-                admission: Admission::new(per_second, max_running, QUEUE_LIMITS),
+                admission: AdmissionQueue::new(per_second, max_running, QUEUE_LIMITS),
                 is_driven: false,
             }),
             released: Notify::new(),

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use papaya::HashMap;
 
 use super::TokenRegistry;
-use crate::clock::Timestamp;
+use crate::clock::UnixMillis;
 use crate::store::StoreError;
 use crate::token::TokenId;
 
@@ -82,7 +82,7 @@ impl LastUsed {
 
     /// Records that the token was used at this time.
     pub fn record(&self, id: TokenId, at: SystemTime) {
-        let millis = Timestamp::from(at).as_millis();
+        let millis = UnixMillis::from(at).as_millis();
         let uses = self.0.uses.pin();
         if let Some(known) = uses.get(&id) {
             if millis.saturating_sub(known.load(Ordering::Relaxed)) >= RESOLUTION_MILLIS {
@@ -127,7 +127,7 @@ impl LastUsed {
         let ids: Vec<TokenId> = uses.keys().copied().collect();
         let taken = ids.into_iter().filter_map(|id| {
             let millis = uses.remove(&id)?.load(Ordering::Relaxed);
-            Some((id, Timestamp::from_millis(millis).into()))
+            Some((id, UnixMillis::from_millis(millis).into()))
         });
         taken.collect()
     }

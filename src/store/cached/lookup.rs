@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::timeout;
 
 use super::metrics::{self, LookupMetrics};
+use crate::clock::earliest;
 use crate::digest::TokenDigest;
 use crate::single_flight::{Entries, Entry, EntryKind, Lookup, Policy, SingleFlight};
 use crate::store::{Credential, StoreError, TokenRecord, TokenStore, verdict};
@@ -13,7 +14,7 @@ const MAX_ATTEMPTS: usize = 8;
 
 pub(super) type LookupResult = Result<Option<TokenRecord>, StoreError>;
 
-pub(super) type Lookups = SingleFlight<Option<TokenRecord>, LookupResult>;
+pub(super) type CachedLookups = SingleFlight<Option<TokenRecord>, LookupResult>;
 
 /// Looks the credential up, caches the result and sends it to the callers that wait for it.
 pub(super) async fn run<S: TokenStore>(
@@ -98,5 +99,5 @@ fn entry(
 fn secret_expiry(record: &TokenRecord, presented: &TokenDigest) -> Option<SystemTime> {
     let is_current = record.digest() == presented;
     let grace = record.grace_ends_at().filter(|_| !is_current);
-    record.expires_at().into_iter().chain(grace).min()
+    earliest(record.expires_at(), grace)
 }

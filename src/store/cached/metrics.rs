@@ -1,6 +1,7 @@
 //! The metrics of a cache, as the documentation of [`CachedStore`](super::CachedStore) lists them.
 
-use crate::single_flight::{EntryKind, count};
+use crate::counter::count;
+use crate::single_flight::EntryKind;
 
 /// A request was served from the cache.
 pub(super) fn hit(kind: EntryKind) {

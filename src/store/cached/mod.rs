@@ -9,16 +9,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::runtime::Handle;
 
-use self::lookup::{LookupResult, Lookups};
+use self::lookup::{CachedLookups, LookupResult};
 use self::metrics::LookupMetrics;
-use super::key::Key;
 use super::{
     Cached, ChangeListener, Credential, FeedStatus, StoreError, TokenChange, TokenRecord,
     TokenStore,
 };
 use crate::clock::Clock;
 use crate::digest::TokenDigest;
-use crate::single_flight::{Admission, MAX_NEGATIVE_TTL, Policy, SingleFlight};
+use crate::single_flight::{Admission, CacheKey, MAX_NEGATIVE_TTL, Policy, SingleFlight};
 
 /// Caches the results of a slower store.
 ///
@@ -79,12 +78,12 @@ use crate::single_flight::{Admission, MAX_NEGATIVE_TTL, Policy, SingleFlight};
 #[must_use]
 pub struct CachedStore<S> {
     store: Arc<S>,
-    lookups: Arc<Lookups>,
+    lookups: Arc<CachedLookups>,
     listener: Arc<Listener>,
 }
 
 /// Receives the changes of a store, and evicts the entries of the cache.
-struct Listener(Mutex<Arc<Lookups>>);
+struct Listener(Mutex<Arc<CachedLookups>>);
 
 impl<S: TokenStore> CachedStore<S> {
     /// Creates an empty cache in front of `store` and subscribes to its changes.
@@ -104,7 +103,7 @@ impl<S: TokenStore> CachedStore<S> {
 
     /// Evicts the token with this digest, as a change notification does.
     pub fn invalidate(&self, digest: &TokenDigest) {
-        self.lookups.invalidate([Key::from(digest)]);
+        self.lookups.invalidate([CacheKey::from(digest)]);
     }
 
     /// Evicts everything, as a change notification for all tokens does.
@@ -129,7 +128,7 @@ impl<S: TokenStore> CachedStore<S> {
     /// Waits for the lookup of this credential, after joining or starting it.
     async fn look_up(&self, credential: &Credential<'_>) -> LookupResult {
         let runtime = Handle::try_current().map_err(StoreError::unavailable)?;
-        let key = Key::from(credential.digest());
+        let key = CacheKey::from(credential.digest());
         let result = match self.lookups.join_or_start(key).await {
             Admission::Cached(entry) => {
                 metrics::hit(entry.kind);
@@ -243,7 +242,7 @@ impl<S: TokenStore> TokenStore for CachedStore<S> {
         if self.is_disabled() {
             return self.store.find_cached(credential);
         }
-        let Some(entry) = self.lookups.get(&Key::from(credential.digest())) else {
+        let Some(entry) = self.lookups.get(&CacheKey::from(credential.digest())) else {
             return self.store.find_cached(credential);
         };
         metrics::hit(entry.kind);
@@ -278,13 +277,13 @@ impl<S: TokenStore> TokenStore for CachedStore<S> {
 }
 
 impl Listener {
-    fn subscribe(store: &impl TokenStore, lookups: &Arc<Lookups>) -> Arc<Self> {
+    fn subscribe(store: &impl TokenStore, lookups: &Arc<CachedLookups>) -> Arc<Self> {
         let listener = Arc::new(Self(Mutex::new(Arc::clone(lookups))));
         store.subscribe(&(Arc::clone(&listener) as Arc<dyn ChangeListener>));
         listener
     }
 
-    fn lookups(&self) -> MutexGuard<'_, Arc<Lookups>> {
+    fn lookups(&self) -> MutexGuard<'_, Arc<CachedLookups>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -301,7 +300,7 @@ impl ChangeListener for Listener {
             }
             TokenChange::Token { digests, .. } => {
                 metrics::changed("token");
-                lookups.invalidate(digests.iter().map(Key::from));
+                lookups.invalidate(digests.iter().map(CacheKey::from));
             }
             TokenChange::Everything => {
                 metrics::changed("everything");

@@ -4,10 +4,10 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 
 use super::CachedStore;
-use super::lookup::Lookups;
+use super::lookup::CachedLookups;
 use crate::digest::TokenDigest;
 use crate::registry::{ListRequest, RegistryError, TokenFilter, TokenPage, TokenRegistry, Write};
-use crate::store::key::Key;
+use crate::single_flight::CacheKey;
 use crate::store::{StoreError, TokenRecord};
 use crate::token::TokenId;
 
@@ -87,13 +87,13 @@ impl<S> CachedStore<S> {
 
 /// Evicts tokens when dropped: after the change succeeded, failed, panicked or was canceled.
 struct InvalidateOnDrop<'a> {
-    lookups: &'a Lookups,
+    lookups: &'a CachedLookups,
     writes: &'a [Write],
 }
 
 impl Drop for InvalidateOnDrop<'_> {
     fn drop(&mut self) {
         let digests = self.writes.iter().flat_map(|it| it.record().digests());
-        self.lookups.invalidate(digests.map(Key::from));
+        self.lookups.invalidate(digests.map(CacheKey::from));
     }
 }

@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::clock::Timestamp;
+use crate::clock::UnixMillis;
 use crate::digest::TokenDigest;
 use crate::principal::{ADMIN_SCOPE, Roles, Scopes};
 use crate::token::{MintedToken, TokenId};
@@ -47,7 +47,7 @@ struct Inner {
     /// Whether `cold` has a `not_before`, so that the verdict need not read it.
     has_start: bool,
     is_stale: bool,
-    expires_at: Option<Timestamp>,
+    expires_at: Option<UnixMillis>,
     id: TokenId,
     name: Box<str>,
     roles: Roles,
@@ -67,11 +67,11 @@ struct Attributes {
 #[derive(Clone, Default)]
 struct Cold {
     previous: Option<Previous>,
-    not_before: Option<Timestamp>,
-    created_at: Option<Timestamp>,
-    updated_at: Option<Timestamp>,
-    rotated_at: Option<Timestamp>,
-    last_used_at: Option<Timestamp>,
+    not_before: Option<UnixMillis>,
+    created_at: Option<UnixMillis>,
+    updated_at: Option<UnixMillis>,
+    rotated_at: Option<UnixMillis>,
+    last_used_at: Option<UnixMillis>,
     revision: u64,
     description: Option<Box<str>>,
     created_by: Option<Box<str>>,
@@ -83,7 +83,7 @@ struct Cold {
 #[derive(Clone, Copy)]
 pub(super) struct Previous {
     pub(super) digest: TokenDigest,
-    pub(super) until: Timestamp,
+    pub(super) until: UnixMillis,
 }
 
 impl TokenRecord {
@@ -152,13 +152,13 @@ impl TokenRecord {
     /// Sets the time, to the millisecond, from which the token is expired. The default is no
     /// expiry.
     pub fn with_expires_at(mut self, time: impl Into<Option<SystemTime>>) -> Self {
-        self.inner_mut().expires_at = time.into().map(Timestamp::from);
+        self.inner_mut().expires_at = time.into().map(UnixMillis::from);
         self
     }
 
     /// Sets the time, to the millisecond, from which the token is valid. The default is no start.
     pub fn with_not_before(mut self, time: impl Into<Option<SystemTime>>) -> Self {
-        let start = time.into().map(Timestamp::from);
+        let start = time.into().map(UnixMillis::from);
         self.inner_mut().has_start = start.is_some();
         self.cold_mut().not_before = start;
         self
@@ -191,7 +191,7 @@ impl TokenRecord {
 
     /// Sets when the token was created.
     pub fn with_created_at(mut self, time: impl Into<Option<SystemTime>>) -> Self {
-        self.cold_mut().created_at = time.into().map(Timestamp::from);
+        self.cold_mut().created_at = time.into().map(UnixMillis::from);
         self
     }
 
@@ -203,19 +203,19 @@ impl TokenRecord {
 
     /// Sets when the record was last changed. Uses do not count.
     pub fn with_updated_at(mut self, time: impl Into<Option<SystemTime>>) -> Self {
-        self.cold_mut().updated_at = time.into().map(Timestamp::from);
+        self.cold_mut().updated_at = time.into().map(UnixMillis::from);
         self
     }
 
     /// Sets when the secret was last replaced.
     pub fn with_rotated_at(mut self, time: impl Into<Option<SystemTime>>) -> Self {
-        self.cold_mut().rotated_at = time.into().map(Timestamp::from);
+        self.cold_mut().rotated_at = time.into().map(UnixMillis::from);
         self
     }
 
     /// Sets when the token was last used.
     pub fn with_last_used_at(mut self, time: impl Into<Option<SystemTime>>) -> Self {
-        self.cold_mut().last_used_at = time.into().map(Timestamp::from);
+        self.cold_mut().last_used_at = time.into().map(UnixMillis::from);
         self
     }
 
@@ -348,7 +348,7 @@ impl TokenRecord {
             TokenState::Revoked => TokenStatus::Revoked,
             TokenState::Disabled => TokenStatus::Disabled,
             TokenState::Active => match self.expiry() {
-                Some(expiry) if Timestamp::from(now) >= expiry => TokenStatus::Expired,
+                Some(expiry) if UnixMillis::from(now) >= expiry => TokenStatus::Expired,
                 _ => TokenStatus::Active,
             },
         }
@@ -368,12 +368,12 @@ impl TokenRecord {
     }
 
     #[inline]
-    pub(crate) fn expiry(&self) -> Option<Timestamp> {
+    pub(crate) fn expiry(&self) -> Option<UnixMillis> {
         self.0.expires_at
     }
 
     #[inline]
-    pub(crate) fn start(&self) -> Option<Timestamp> {
+    pub(crate) fn start(&self) -> Option<UnixMillis> {
         if self.0.has_start {
             self.cold()?.not_before
         } else {

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 use super::session::{NamedColumns, Value};
-use crate::clock::Timestamp;
+use crate::clock::UnixMillis;
 use crate::digest::TokenDigest;
 use crate::store::{RotationKey, TokenRecord, TokenState};
 use crate::token::TokenId;
@@ -151,11 +151,11 @@ impl<'a> Attribute<'a> {
 }
 
 pub(super) fn time(millis: i64) -> SystemTime {
-    Timestamp::from_millis(millis).into()
+    UnixMillis::from_millis(millis).into()
 }
 
 pub(super) fn millis(time: SystemTime) -> i64 {
-    Timestamp::from(time).as_millis()
+    UnixMillis::from(time).as_millis()
 }
 
 pub(super) fn state_number(state: TokenState) -> i64 {

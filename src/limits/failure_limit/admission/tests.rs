@@ -17,7 +17,7 @@ fn v4(number: u32) -> Client {
 
 /// Lookups by number, with a manual clock.
 struct Simulation {
-    admission: Admission<u64>,
+    admission: AdmissionQueue<u64>,
     now: Duration,
     names: u64,
     arrived: HashMap<u64, Duration>,
@@ -39,7 +39,7 @@ impl Simulation {
     fn with_latency(latency: Duration) -> Self {
         let per_second = NonZeroU32::new(PER_SECOND).unwrap();
         Self {
-            admission: Admission::new(per_second, MAX_RUNNING, LIMITS),
+            admission: AdmissionQueue::new(per_second, MAX_RUNNING, LIMITS),
             now: Duration::from_secs(1_000),
             names: 0,
             arrived: HashMap::new(),
@@ -240,7 +240,7 @@ fn full_queue_evicts_from_the_client_with_the_most_entries() {
 
 #[test]
 fn canceled_lookups_leave_the_queue() {
-    let mut admission = Admission::new(NonZeroU32::MIN, MAX_RUNNING, LIMITS);
+    let mut admission = AdmissionQueue::new(NonZeroU32::MIN, MAX_RUNNING, LIMITS);
     let now = Duration::from_secs(1);
     let mut arrive = |name| admission.admit_or_enqueue(v4(1), Class::OverBudget, now, || name);
     assert_eq!(arrive(0), Decision::Admitted);
@@ -281,7 +281,7 @@ fn slow_store_under_flood_does_not_delay_other_addresses() {
 #[test]
 fn grants_the_next_lookup_when_one_ends() {
     let per_second = NonZeroU32::new(PER_SECOND).unwrap();
-    let mut admission = Admission::new(per_second, NonZeroUsize::MIN, LIMITS);
+    let mut admission = AdmissionQueue::new(per_second, NonZeroUsize::MIN, LIMITS);
     let now = Duration::from_secs(1);
     let mut arrive = |name| admission.admit_or_enqueue(v4(1), Class::InBudget, now, || name);
     assert_eq!(arrive(0), Decision::Admitted);

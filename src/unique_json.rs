@@ -1,37 +1,37 @@
+//! JSON in which no object has two members of the same name, at any depth: otherwise the sender could
+//! choose which of two values a reader uses (RFC 8259 §4).
+
 use std::fmt;
 
+use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
 /// Parses a JSON object.
-///
-/// A name that occurs twice, at any depth, is an error: otherwise the sender could choose which of two
-/// values a reader uses (RFC 8259 §4).
-pub(super) fn object(text: &[u8]) -> Result<Map<String, Value>, serde_json::Error> {
-    let mut deserializer = serde_json::Deserializer::from_slice(text);
-    let value = UniqueValue.deserialize(&mut deserializer)?;
-    deserializer.end()?;
-    match value {
-        Value::Object(members) => Ok(members),
-        _ => Err(Error::custom("not an object")),
+#[cfg(any(feature = "introspection", test))]
+pub(crate) fn object(text: &[u8]) -> Result<Map<String, Value>, serde_json::Error> {
+    match serde_json::from_slice(text)? {
+        UniqueValue(Value::Object(members)) => Ok(members),
+        UniqueValue(_) => Err(Error::custom("not an object")),
     }
 }
 
-struct UniqueValue;
+/// A JSON value without repeated members.
+pub(crate) struct UniqueValue(pub(crate) Value);
 
-impl<'de> DeserializeSeed<'de> for UniqueValue {
-    type Value = Value;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        deserializer.deserialize_any(self)
+impl<'de> Deserialize<'de> for UniqueValue {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ValueVisitor).map(Self)
     }
 }
 
-impl<'de> Visitor<'de> for UniqueValue {
+struct ValueVisitor;
+
+impl<'de> Visitor<'de> for ValueVisitor {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON without duplicate members")
+        f.write_str("JSON without repeated members")
     }
 
     fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
@@ -60,7 +60,7 @@ impl<'de> Visitor<'de> for UniqueValue {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
         let mut array = Vec::new();
-        while let Some(item) = items.next_element_seed(Self)? {
+        while let Some(UniqueValue(item)) = items.next_element()? {
             array.push(item);
         }
         Ok(Value::Array(array))
@@ -68,13 +68,38 @@ impl<'de> Visitor<'de> for UniqueValue {
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
         let mut members = Map::new();
-        while let Some(name) = entries.next_key::<String>()? {
-            let value = entries.next_value_seed(Self)?;
-            if members.insert(name, value).is_some() {
-                return Err(A::Error::custom("duplicate member"));
-            }
+        while let Some(name) = entries.next_key_seed(UniqueName(&members))? {
+            let UniqueValue(value) = entries.next_value()?;
+            members.insert(name, value);
         }
         Ok(Value::Object(members))
+    }
+}
+
+/// The name of a member that the object does not have yet. The check is part of reading the name, so
+/// that an error has the path of the member.
+struct UniqueName<'a>(&'a Map<String, Value>);
+
+impl<'de> DeserializeSeed<'de> for UniqueName<'_> {
+    type Value = String;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<String, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for UniqueName<'_> {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the name of a member")
+    }
+
+    fn visit_str<E: Error>(self, name: &str) -> Result<String, E> {
+        if self.0.contains_key(name) {
+            return Err(E::custom("a repeated member"));
+        }
+        Ok(name.to_owned())
     }
 }
 
