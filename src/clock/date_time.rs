@@ -228,10 +228,10 @@ mod tests {
         let hour = Duration::from_secs(3_600);
         for (text, before) in [
             ("9999-12-30T21:59:59Z", 26 * hour + Duration::from_secs(1)),
-            ("9999-12-30T22:30:00Z", 26 * hour - hour / 2),
+            ("9999-12-30T22:30:00Z", 51 * hour / 2),
             (
                 "9999-12-31T12:00:00.5Z",
-                12 * hour - Duration::from_millis(500),
+                Duration::from_millis(12 * 3_600_000 - 500),
             ),
             ("9999-12-31T23:59:58Z", Duration::from_secs(2)),
         ] {
