@@ -55,6 +55,19 @@ impl Authority {
     }
 }
 
+impl Certificate {
+    /// A server certificate that is its own CA, as `openssl req -x509` creates by default.
+    pub fn self_signed_ca(hosts: &[&str]) -> Self {
+        let mut params = named("localhost", hosts);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        Self {
+            chain: params.self_signed(&key).unwrap().pem(),
+            key: key.serialize_pem(),
+        }
+    }
+}
+
 fn named(name: &str, hosts: &[&str]) -> CertificateParams {
     let hosts: Vec<_> = hosts.iter().map(ToString::to_string).collect();
     let mut params = CertificateParams::new(hosts).unwrap();

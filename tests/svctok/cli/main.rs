@@ -11,19 +11,27 @@
 //! 9. A file of an [earlier release](earlier_release).
 //! 10. [Numbers](numbers) in place of ids.
 //! 11. [Fields](fields): texts and times.
+//! 12. [Texts](token_text) with a token, and the names of stdout as an [output file](output_file).
+//! 13. [Notes](quiet) that scripts do not get, [empty variables](environment), and
+//!     [certificates](certificates) that are not accepted.
 //!
 //! Each test has its own directory and a clean environment.
 
 mod bulk_deletion;
+mod certificates;
 mod conditions;
 mod contexts;
 mod earlier_release;
+mod environment;
 mod fields;
 mod numbers;
+mod output_file;
 mod pipes;
+mod quiet;
 mod sandbox;
 mod secrets;
 mod server;
 mod test_server;
 mod token_file;
+mod token_text;
 mod transcripts;

@@ -30,6 +30,7 @@ pub(crate) struct TestServer {
     url: String,
     pub(crate) runtime: Runtime,
     pub(crate) tokens: ServiceTokens,
+    handshakes: Arc<AtomicU32>,
 }
 
 impl TestServer {
@@ -106,12 +107,18 @@ impl TestServer {
         let runtime = Runtime::new().unwrap();
         let address: SocketAddr = ([127, 0, 0, 1], 0).into();
         let listener = runtime.block_on(TcpListener::bind(address)).unwrap();
+        let handshakes = Arc::new(AtomicU32::new(0));
         let scheme = if tls.is_some() { "https" } else { "http" };
         let url = format!("{scheme}://{}", listener.local_addr().unwrap());
         match tls {
             None => drop(runtime.spawn(async { axum::serve(listener, app).await })),
             Some(acceptor) => {
-                let listener = TlsListener { listener, acceptor };
+                let handshakes = Arc::clone(&handshakes);
+                let listener = TlsListener {
+                    listener,
+                    acceptor,
+                    handshakes,
+                };
                 drop(runtime.spawn(async { axum::serve(listener, app).await }));
             }
         }
@@ -119,7 +126,13 @@ impl TestServer {
             url,
             runtime,
             tokens: ServiceTokens::new(MemoryStore::new()),
+            handshakes,
         }
+    }
+
+    /// The number of TLS handshakes that clients began.
+    pub(crate) fn handshakes(&self) -> u32 {
+        self.handshakes.load(Ordering::Relaxed)
     }
 
     pub(crate) fn url(&self) -> &str {
@@ -153,6 +166,7 @@ impl Clock for SkippingClock {
 struct TlsListener {
     listener: TcpListener,
     acceptor: TlsAcceptor,
+    handshakes: Arc<AtomicU32>,
 }
 
 impl Listener for TlsListener {
@@ -162,6 +176,7 @@ impl Listener for TlsListener {
     async fn accept(&mut self) -> (Self::Io, SocketAddr) {
         loop {
             let (stream, address) = self.listener.accept().await.unwrap();
+            self.handshakes.fetch_add(1, Ordering::Relaxed);
             // A client that does not trust the certificate closes the connection.
             if let Ok(stream) = self.acceptor.accept(stream).await {
                 return (stream, address);

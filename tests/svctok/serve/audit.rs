@@ -15,7 +15,7 @@ use crate::node::{NODE_TIMEOUT, Node, poll_interval, svctok};
 use crate::store_fixture::StoreFixture;
 
 /// The audit events of a store, the oldest first.
-async fn trail(fixture: &StoreFixture) -> Vec<AuditEvent> {
+pub(crate) async fn trail(fixture: &StoreFixture) -> Vec<AuditEvent> {
     let mut events = if let Some(path) = fixture.store.strip_prefix("sqlite:") {
         let store = SqliteStore::open(path).await.unwrap();
         store.audit_trail(None, 1000).await.unwrap()

@@ -15,15 +15,19 @@ mod connections;
 mod database;
 mod descriptors;
 mod disk;
+mod environment;
 #[cfg(target_os = "linux")]
 mod floods;
+mod full_disk;
 mod http1;
+mod intake;
 mod limits;
 mod logs;
 mod lost_store;
 mod node;
 mod permissions;
 mod readiness;
+mod redaction;
 mod routes;
 mod shared_store;
 mod shutdown;
@@ -148,6 +152,11 @@ fn on_sqlite() -> Vec<(&'static str, Test)> {
         descriptors::recovers_from_too_many_open_files,
         unknown_tokens::first_uses_succeed_among_300_unknown_tokens_per_second,
         unknown_tokens::first_uses_succeed_among_3000_unknown_tokens_per_second,
+        environment::every_variable_of_the_help_is_tested,
+        environment::empty_variables_count_as_unset,
+        environment::flag_does_not_require_an_empty_variable,
+        intake::odd_credential_headers_match_the_table,
+        intake::unread_body_is_never_a_request,
         limits::malformed_input_closes_only_its_connection,
         logs::each_request_logs_one_json_line_without_secrets,
         logs::log_format_defaults_to_text,
@@ -163,6 +172,8 @@ fn on_sqlite() -> Vec<(&'static str, Test)> {
         permissions::warns_about_accessible_files,
         permissions::does_not_warn_about_private_files,
         readiness::readiness_reports_reads_and_writes,
+        redaction::log_and_audit_hide_stray_tokens,
+        redaction::log_shows_ids_routes_and_request_ids,
         readiness::token_file_node_is_ready_for_reads_only,
         routes::every_route_group_accepts_every_scheme,
         routes::every_route_group_rejects_missing_tokens,
@@ -212,6 +223,8 @@ fn on_linux() -> Vec<(&'static str, Test)> {
 /// Needs to mount a file system.
 fn on_a_full_disk() -> Vec<(&'static str, Test)> {
     Vec::from(tests![
+        full_disk::full_disk_keeps_token_files_and_contexts,
+        full_disk::secret_for_a_full_disk_is_reported_lost,
         readiness::full_disk_makes_writes_unready,
         readiness::shutdown_on_a_full_disk_fails,
         blocked_output::log_resumes_when_the_disk_has_space,

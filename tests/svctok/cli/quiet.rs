@@ -1,0 +1,77 @@
+//! Notes on stderr: for people, not for scripts.
+
+use crate::sandbox::{Sandbox, id_of};
+
+const NOTE: &str = "The secret is only displayed once. It is not possible to see it again.\n";
+
+#[test]
+fn scripts_get_no_note_about_the_secret() {
+    let sandbox = Sandbox::new();
+    let id = id_of(&sandbox.create("--name x"));
+    for command in ["create --name a", &format!("rotate {id}")] {
+        for (flags, note) in [
+            ("", NOTE),
+            ("-o table", NOTE),
+            ("-o json", ""),
+            ("-o yaml", ""),
+            ("-o token", ""),
+            ("--quiet", ""),
+            ("-q -o json", ""),
+        ] {
+            let ran = sandbox.run(&format!("{command} {flags}"));
+            assert_eq!(ran.stderr, note, "{command} {flags}");
+            ran.succeeded();
+        }
+        for (flags, note) in [
+            ("", "The secret is in the file."),
+            ("-o json", ""),
+            ("-q", ""),
+        ] {
+            let words = format!("{command} --output-file secret --force {flags}");
+            let ran = sandbox.run(&words);
+            assert!(ran.stderr.starts_with(note), "{words}: {ran:?}");
+            assert_eq!(ran.stderr.is_empty(), note.is_empty(), "{words}: {ran:?}");
+            ran.succeeded();
+        }
+    }
+}
+
+#[test]
+fn quiet_hides_notes_but_no_results_errors_or_warnings() {
+    let sandbox = Sandbox::new();
+    for quiet in ["--quiet", "-q"] {
+        let created = sandbox.run(&format!("{quiet} create --name a --label run=7"));
+        assert_eq!(created.stderr, "");
+        assert!(created.succeeded().starts_with("[SUCCESS] "));
+        let preview = sandbox.run(&format!("delete --label run=7 --dry-run {quiet}"));
+        assert_eq!(preview.stderr, "");
+        assert_eq!(preview.succeeded().lines().count(), 1);
+        let deleted = sandbox.run(&format!("delete {quiet} --label run=7 --expect 1"));
+        assert_eq!(deleted.stderr, "");
+        deleted.succeeded();
+        let stderr = sandbox.run(&format!("get 0000000000 {quiet}")).failed(1);
+        assert!(stderr.starts_with("error: "), "{stderr}");
+        let stderr = sandbox.run(&format!("list --nonsense {quiet}")).failed(2);
+        assert!(stderr.starts_with("error: "), "{stderr}");
+    }
+    let token = sandbox.create("--name b");
+    let rotate = format!("rotate {} --grace 1h -q", id_of(&token));
+    sandbox.run(&rotate).succeeded();
+    let verified = sandbox.run_with("verify -q", &token);
+    assert!(verified.stderr.contains("previous secret"), "{verified:?}");
+    verified.succeeded();
+}
+
+#[test]
+fn help_and_completions_name_the_flag() {
+    let sandbox = Sandbox::without_store();
+    for words in [
+        "--help",
+        "create --help",
+        "serve --help",
+        "completions bash",
+    ] {
+        let stdout = sandbox.run(words).succeeded();
+        assert!(stdout.contains("--quiet"), "{words}");
+    }
+}

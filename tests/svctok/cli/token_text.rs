@@ -1,0 +1,137 @@
+//! Tokens in files, on stdin and in variables, with the bytes that editors and shells add.
+
+use std::fs;
+
+use crate::sandbox::{Sandbox, id_of};
+use crate::test_server::TestServer;
+
+const BOM: &str = "\u{feff}";
+
+/// Texts with one token, for which `TOKEN` stands.
+const ACCEPTED: [&str; 12] = [
+    "TOKEN",
+    "TOKEN\n",
+    "TOKEN\r\n",
+    "TOKEN\r",
+    "TOKEN\n\n",
+    "TOKEN\r\n\r\n\r\n",
+    "\u{feff}TOKEN\r\n",
+    "\nTOKEN\n",
+    "  TOKEN  \n",
+    "\tTOKEN\t",
+    " \r\n\t TOKEN \n \n",
+    "\u{a0}TOKEN\u{a0}\n",
+];
+
+/// Other texts, and what the error says about each.
+const REJECTED: [(&str, &str); 11] = [
+    ("", "empty"),
+    ("\n", "empty"),
+    ("\u{feff}\r\n ", "empty"),
+    ("TOKEN\nTOKEN\n", "2 lines"),
+    ("TOKEN\r\nTOKEN", "2 lines"),
+    ("# the token\n\nTOKEN\nx\n", "3 lines"),
+    ("TOKEN x", "a space"),
+    ("Bearer TOKEN", "a space"),
+    ("TOKEN\tx", "a tab"),
+    ("TOK\u{feff}EN", "a byte order mark"),
+    ("TOK\u{2011}EN", "a character that is not ASCII"),
+];
+
+#[test]
+fn accepts_one_token_with_whitespace_around_it() {
+    let sandbox = Sandbox::new();
+    let token = sandbox.create("--name ci");
+    let shown = format!("[SUCCESS] Service token is valid: {}\n", id_of(&token));
+    for text in ACCEPTED {
+        let text = text.replace("TOKEN", &token);
+        let ran = sandbox.run_with("verify", &text);
+        assert_eq!(ran.succeeded(), shown, "{text:?} on stdin");
+        sandbox.write("token", &text);
+        let ran = sandbox.run("verify --service-token-file token");
+        assert_eq!(ran.succeeded(), shown, "{text:?} in a file");
+    }
+}
+
+#[test]
+fn accepts_one_token_with_whitespace_in_variables_and_contexts() {
+    let test_server = TestServer::start();
+    let token = test_server.create(&["service-tokens:admin"], &[]);
+    for text in ACCEPTED {
+        let text = text.replace("TOKEN", &token);
+        let sandbox = Sandbox::without_store().with("SVCTOK_URL", test_server.url());
+        let sandbox = sandbox.with("SVCTOK_TOKEN", &text);
+        assert_eq!(sandbox.json("get self")["id"], id_of(&token), "{text:?}");
+
+        let contexts = format!(
+            "current = \"a\"\n[contexts.a]\nurl = \"{}\"\nservice_token = {}\n",
+            test_server.url(),
+            serde_json::to_string(&text).unwrap()
+        );
+        let sandbox = Sandbox::without_store().with("SVCTOK_CONFIG", "contexts.toml");
+        sandbox.write("contexts.toml", &contexts);
+        assert_eq!(sandbox.json("get self")["id"], id_of(&token), "{text:?}");
+    }
+}
+
+#[test]
+fn context_stores_the_token_without_whitespace() {
+    let test_server = TestServer::start();
+    let token = test_server.create(&["service-tokens:admin"], &[]);
+    let sandbox = Sandbox::without_store().with("SVCTOK_CONFIG", "contexts.toml");
+    let sandbox = sandbox.with("SVCTOK_TOKEN", &format!("{BOM} {token} \r\n\r\n"));
+    let save = format!("context save --name a --url {}", test_server.url());
+    sandbox.run(&save).succeeded();
+    let contexts = fs::read_to_string(sandbox.file("contexts.toml")).unwrap();
+    let line = format!("service_token = \"{token}\"\n");
+    assert!(contexts.contains(&line), "{contexts}");
+}
+
+#[test]
+fn error_says_what_a_text_contains_besides_a_token() {
+    let test_server = TestServer::start();
+    let token = test_server.create(&["service-tokens:admin"], &[]);
+    for (text, said) in REJECTED {
+        let text = text.replace("TOKEN", &token);
+        let file = Sandbox::new();
+        file.write("token", &text);
+        let variable = Sandbox::without_store()
+            .with("SVCTOK_URL", test_server.url())
+            .with("SVCTOK_TOKEN", &text);
+        let code = if said == "empty" { 2 } else { 1 };
+        let stderr = file.run("hash --service-token-file token").failed(code);
+        let start = "error: token does not contain a token: it ";
+        assert!(stderr.starts_with(start), "{text:?}: {stderr}");
+        let mut outputs = vec![stderr, file.run_with("hash", &text).failed(code)];
+        if !text.is_empty() {
+            let ran = variable.run("get self");
+            assert!(matches!(ran.code, Some(1 | 2 | 4)), "{ran:?}");
+            outputs.push(ran.stderr);
+        }
+        for stderr in outputs {
+            assert!(stderr.contains(said), "{text:?}: {stderr}");
+            assert!(!stderr.contains(&token[18..]), "{text:?}: {stderr}");
+        }
+    }
+}
+
+#[test]
+fn error_names_other_encodings() {
+    let sandbox = Sandbox::new();
+    let token = sandbox.create("--name ci");
+    let units: Vec<u16> = format!("{BOM}{token}\r\n").encode_utf16().collect();
+    let little: Vec<u8> = units.iter().flat_map(|unit| unit.to_le_bytes()).collect();
+    let big: Vec<u8> = units.iter().flat_map(|unit| unit.to_be_bytes()).collect();
+    for (bytes, said) in [
+        (little, "UTF-16"),
+        (big, "UTF-16"),
+        (b"\xff\x00\x80".to_vec(), "not UTF-8"),
+        (b"abc\0".to_vec(), "a control character"),
+        (vec![b'a'; 5_000], "longer than 4096 bytes"),
+        (vec![b' '; 100_000], "longer than 4096 bytes"),
+    ] {
+        fs::write(sandbox.file("token"), &bytes).unwrap();
+        let stderr = sandbox.run("hash --service-token-file token").failed(1);
+        assert!(stderr.contains(said), "{stderr}");
+    }
+}

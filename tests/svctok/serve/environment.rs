@@ -1,0 +1,82 @@
+//! Variables that are set to nothing.
+
+use std::process::Stdio;
+
+use crate::http1::HttpRequest;
+use crate::node::NodeProcess;
+use crate::store_fixture::StoreFixture;
+
+/// Every variable of `svctok serve`.
+const VARIABLES: [&str; 16] = [
+    "SVCTOK_STORE",
+    "SVCTOK_LISTEN",
+    "SVCTOK_TLS_CERT",
+    "SVCTOK_TLS_KEY",
+    "SVCTOK_INSECURE_PLAIN_HTTP",
+    "SVCTOK_BOOTSTRAP_TOKEN_FILE",
+    "SVCTOK_METRICS_LISTEN",
+    "SVCTOK_LOG_FORMAT",
+    "SVCTOK_LOG_LEVEL",
+    "SVCTOK_AUDIT_RETENTION",
+    "SVCTOK_SHUTDOWN_TIMEOUT",
+    "SVCTOK_MAX_CONNECTIONS",
+    "SVCTOK_TRUSTED_PROXY",
+    "SVCTOK_CLIENT_ADDRESS_HEADER",
+    "RUST_LOG",
+    "NO_COLOR",
+];
+
+pub(crate) async fn every_variable_of_the_help_is_tested(_: StoreFixture) {
+    let output = NodeProcess::command().arg("--help").output().unwrap();
+    let help = String::from_utf8(output.stdout).unwrap();
+    let named = help.split(|char: char| !(char.is_ascii_alphanumeric() || char == '_'));
+    let mut named: Vec<_> = named.filter(|it| it.starts_with("SVCTOK_")).collect();
+    named.sort_unstable();
+    named.dedup();
+    for variable in named {
+        assert!(VARIABLES.contains(&variable), "{variable}");
+    }
+}
+
+pub(crate) async fn empty_variables_count_as_unset(fixture: StoreFixture) {
+    let listen = ["--store", &fixture.store, "--listen", "127.0.0.1:0"];
+    let mut command = NodeProcess::command();
+    command.envs(VARIABLES.map(|it| (it, ""))).args(listen);
+    let node = NodeProcess::spawn(&mut command, Stdio::piped());
+    let mut node = node.wait_until_listening().await;
+    node.bootstrap_token().await;
+    node.send(&HttpRequest::get("/metrics")).await.assert(200);
+    node.stop().await;
+    for variable in VARIABLES {
+        let mut command = NodeProcess::command();
+        command.env(variable, "").args(listen);
+        let node = NodeProcess::spawn(&mut command, Stdio::piped());
+        node.wait_until_listening().await.stop().await;
+    }
+}
+
+/// `--tls-cert` requires `--tls-key`, and a client address header a trusted proxy.
+pub(crate) async fn flag_does_not_require_an_empty_variable(fixture: StoreFixture) {
+    let listen = ["--store", &fixture.store, "--listen", "127.0.0.1:0"];
+    for (variable, flag, value) in [
+        ("SVCTOK_TLS_KEY", "--tls-cert", "cert.pem"),
+        ("SVCTOK_TLS_CERT", "--tls-key", "key.pem"),
+        (
+            "SVCTOK_TRUSTED_PROXY",
+            "--client-address-header",
+            "x-real-ip",
+        ),
+    ] {
+        let mut command = NodeProcess::command();
+        command.env(variable, "").args(listen).args([flag, value]);
+        let ended = NodeProcess::spawn(&mut command, Stdio::piped())
+            .wait()
+            .await;
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+        let missing = variable
+            .trim_start_matches("SVCTOK_")
+            .to_lowercase()
+            .replace('_', "-");
+        assert!(ended.stderr.contains(&format!("--{missing}")), "{ended:?}");
+    }
+}
