@@ -125,8 +125,8 @@ fn insert(line: &[u8], token: &[u8]) -> Vec<u8> {
 /// The body of a rejected request is never the next request of its connection.
 pub(crate) async fn unread_body_is_never_a_request(fixture: StoreFixture) {
     let (node, token) = Node::bootstrap(&fixture, &[]).await;
-    let smuggled = HttpRequest::new("DELETE", "/service-tokens/self?last_admin=remove");
-    let smuggled = smuggled
+    let smuggled = HttpRequest::new("DELETE", "/service-tokens/self?last_admin=true");
+    let smuggled = smuggled.with_key(&token);
     let smuggled = String::from_utf8(smuggled.bytes()).unwrap();
     for (target, key, media_type) in [
         ("/service-tokens", "unknown", "application/json"),
