@@ -2,5 +2,7 @@
 
 #[cfg(feature = "axum")]
 mod outgoing_requests;
+#[cfg(feature = "axum")]
+mod token_text;
 #[cfg(all(feature = "api", feature = "testing"))]
 mod service_tokens_client;

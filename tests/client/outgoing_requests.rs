@@ -24,8 +24,8 @@ use tower_service_token::store::TokenRecord;
 use tower_service_token::token::TokenFormat;
 use tower_service_token::{MemoryStore, Principal, ServiceTokenLayer};
 
-const TOKEN: &str = "svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n";
-const OTHER: &str = "svctok-0000000000_0000000000000000000000003Y6kBA";
+pub(crate) const TOKEN: &str = "svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n";
+pub(crate) const OTHER: &str = "svctok-0000000000_0000000000000000000000003Y6kBA";
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// Responds with the headers of the request. Panics if it is called before it is ready.
@@ -63,7 +63,7 @@ fn sent_to(layer: &AddServiceTokenLayer, uri: &str, headers: &[(HeaderName, &str
     response.unwrap().into_body()
 }
 
-fn sent(layer: &AddServiceTokenLayer) -> HeaderMap {
+pub(crate) fn sent(layer: &AddServiceTokenLayer) -> HeaderMap {
     sent_to(layer, "https://api.example/", &[])
 }
 
@@ -76,15 +76,15 @@ fn kind(made: Result<AddServiceTokenLayer, TokenSourceError>) -> TokenSourceErro
 }
 
 /// A temporary file, removed at the end of the test.
-struct TempFile(PathBuf);
+pub(crate) struct TempFile(pub(crate) PathBuf);
 
 impl TempFile {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let name = format!("svctok-client-{name}-{}", std::process::id());
         Self(std::env::temp_dir().join(name))
     }
 
-    fn write(&self, text: &str) {
+    pub(crate) fn write(&self, text: &str) {
         let fresh = self.0.with_extension("new");
         fs::write(&fresh, text).unwrap();
         fs::rename(fresh, &self.0).unwrap();

@@ -1,6 +1,7 @@
 //! The life of tokens in memory; `tests/sql` runs the same tests on SQLite and PostgreSQL.
 
 mod concurrent_creation;
+mod time_forms;
 
 use std::sync::Arc;
 

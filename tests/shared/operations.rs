@@ -922,6 +922,104 @@ pub async fn lists_filtered_pages_in_creation_order(store: Store) {
     }
 }
 
+/// The pages of a list, 4 tokens each.
+struct Pages<'a> {
+    fixture: &'a Fixture,
+    filter: TokenFilter,
+    /// The next page, if there is one.
+    next: Option<Page>,
+}
+
+impl<'a> Pages<'a> {
+    fn new(fixture: &'a Fixture, filter: TokenFilter) -> Self {
+        let next = Some(Page::with_limit(4));
+        Self {
+            fixture,
+            filter,
+            next,
+        }
+    }
+
+    async fn read(&mut self) -> Option<Vec<TokenRecord>> {
+        let page = self.next.take()?;
+        let found = self.fixture.tokens.list(self.filter.clone(), page).await;
+        let found = found.unwrap();
+        self.next = found.next.map(|next| Page::with_limit(4).after(Some(next)));
+        Some(found.records)
+    }
+}
+
+pub async fn paging_under_change_lists_each_remaining_token_once(store: Store) {
+    let fixture = fixture(store);
+    let mut ids = Vec::new();
+    for number in 0..20 {
+        let issued = fixture.create(&format!("token-{number:02}")).await;
+        ids.push(issued.record().id());
+        // Some tokens are created at the same time.
+        if number % 3 == 0 {
+            fixture.clock.advance(Duration::from_millis(1));
+        }
+    }
+    let tokens = &fixture.tokens;
+    let mut pages = Pages::new(&fixture, TokenFilter::new());
+    let (mut names, mut count) = (Vec::new(), 0);
+    while let Some(records) = pages.read().await {
+        count += 1;
+        names.extend(records.iter().map(|it| it.name().to_owned()));
+        let (first, last) = (records[0].id(), records[records.len() - 1].id());
+        // The cursor points to the last token, which changes and then ends.
+        let update = TokenUpdate::new().with_roles(["changed"]);
+        tokens.update(last, update).await.unwrap();
+        drop(tokens.rotate(first, HOUR).await.unwrap());
+        tokens.revoke(last).await.unwrap();
+        if count == 1 {
+            // Of later pages.
+            tokens.disable(ids[6]).await.unwrap();
+            tokens.revoke(ids[9]).await.unwrap();
+            let update = TokenUpdate::new().with_description("changed");
+            tokens.update(ids[12], update).await.unwrap();
+        }
+        fixture.clock.advance(DAY);
+        if count <= 2 {
+            drop(fixture.create(&format!("late-{count}")).await);
+        }
+        if count == 2 {
+            // Deletes the tokens that were revoked after the first page.
+            tokens.purge(DAY).await.unwrap();
+        }
+    }
+    let late = names.iter().filter(|name| name.starts_with("late-"));
+    assert_eq!(late.count(), 2, "{names:?}");
+    let expected: Vec<_> = (0..20)
+        .filter(|number| *number != 9)
+        .map(|number| format!("token-{number:02}"))
+        .collect();
+    names.retain(|name| name.starts_with("token-"));
+    names.sort_unstable();
+    assert_eq!(names, expected);
+}
+
+pub async fn paging_a_filter_skips_no_token_when_listed_ones_leave_it(store: Store) {
+    let fixture = fixture(store);
+    for number in 0..12 {
+        drop(fixture.create(&format!("token-{number:02}")).await);
+        fixture.clock.advance(Duration::from_secs(1));
+    }
+    let filter = TokenFilter::new().with_status(TokenStatus::Active);
+    let mut pages = Pages::new(&fixture, filter.clone());
+    let mut names = Vec::new();
+    // Each page is revoked before the next is read, as a script does that deletes what it lists.
+    while let Some(records) = pages.read().await {
+        for record in records {
+            names.push(record.name().to_owned());
+            fixture.tokens.revoke(record.id()).await.unwrap();
+        }
+    }
+    let expected: Vec<_> = (0..12).map(|number| format!("token-{number:02}")).collect();
+    assert_eq!(names, expected);
+    assert_eq!(fixture.names(filter).await, Vec::<String>::new());
+}
+
 fn token_with_idempotency_key() -> NewToken {
     NewToken::new("ci")
         .with_description("nightly")
@@ -1151,6 +1249,8 @@ macro_rules! every_test {
             rejects_escalation_by_every_operation,
             audits_every_change_with_actor_and_without_secret,
             lists_filtered_pages_in_creation_order,
+            paging_under_change_lists_each_remaining_token_once,
+            paging_a_filter_skips_no_token_when_listed_ones_leave_it,
             repeated_creation_creates_no_second_token,
             idempotency_key_identifies_one_token_per_actor,
             concurrent_creations_with_one_key_create_one_token,

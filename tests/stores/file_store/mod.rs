@@ -4,12 +4,14 @@
 //! 2. [Invalid files](invalid_files): each error names the place and quotes nothing.
 //! 3. [Reloading](reloading) the file, however it is replaced.
 //! 4. [Logs and metrics](logs_and_metrics).
-//! 5. `TokenFile`, which edits the file.
+//! 5. [Spoiled files](spoiled_files): truncated, merged or re-encoded.
+//! 6. `TokenFile`, which edits the file.
 
 mod fields;
 mod invalid_files;
 mod logs_and_metrics;
 mod reloading;
+mod spoiled_files;
 #[cfg(all(feature = "cli", feature = "testing"))]
 mod token_file;
 

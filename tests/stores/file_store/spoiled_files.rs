@@ -1,0 +1,117 @@
+//! Files that an editor, a copy or a crash has spoiled. Each is rejected, and a store keeps its
+//! tokens until the file is good again.
+
+use tower_service_token::store::file::FileStoreErrorKind;
+
+use super::*;
+
+/// A good file with one token, for which `spoil` returns the bytes of a spoiled one.
+type Spoiled = (&'static str, fn(&str) -> Vec<u8>, FileStoreErrorKind);
+
+const SPOILED: [Spoiled; 16] = [
+    ("empty", |_| Vec::new(), FileStoreErrorKind::Invalid),
+    (
+        "white",
+        |_| b" \r\n\t\n".to_vec(),
+        FileStoreErrorKind::Invalid,
+    ),
+    (
+        "bom_only",
+        |_| "\u{feff}".into(),
+        FileStoreErrorKind::Invalid,
+    ),
+    (
+        "cut",
+        |text| text.as_bytes()[..text.len() - 20].to_vec(),
+        FileStoreErrorKind::Malformed,
+    ),
+    (
+        "cut_head",
+        |text| text.as_bytes()[5..].to_vec(),
+        FileStoreErrorKind::Malformed,
+    ),
+    (
+        "zeros",
+        |text| vec![0; text.len()],
+        FileStoreErrorKind::Malformed,
+    ),
+    (
+        "zero_tail",
+        |text| [text.as_bytes(), &[0; 512]].concat(),
+        FileStoreErrorKind::Malformed,
+    ),
+    (
+        "twice",
+        |text| text.replace("[[tokens]]", "tokens = []\n[[tokens]]").into(),
+        FileStoreErrorKind::Malformed,
+    ),
+    (
+        "doubled",
+        |text| text.repeat(2).into(),
+        FileStoreErrorKind::Invalid,
+    ),
+    (
+        "utf16",
+        |text| text.encode_utf16().flat_map(u16::to_le_bytes).collect(),
+        FileStoreErrorKind::Malformed,
+    ),
+    (
+        "latin1",
+        |text| [text.as_bytes(), b"# \xe9\n"].concat(),
+        FileStoreErrorKind::Malformed,
+    ),
+    (
+        "carriage_returns",
+        |text| text.replace('\n', "\r").into(),
+        FileStoreErrorKind::Malformed,
+    ),
+    (
+        "conflict",
+        |text| format!("<<<<<<< ours\n{text}=======\n{text}>>>>>>> theirs\n").into(),
+        FileStoreErrorKind::Malformed,
+    ),
+    (
+        "html",
+        |_| b"<!DOCTYPE html><title>Sign in</title>".to_vec(),
+        FileStoreErrorKind::Malformed,
+    ),
+    (
+        "quotes",
+        |text| text.replace('"', "\u{201c}").into(),
+        FileStoreErrorKind::Malformed,
+    ),
+    (
+        "digest_cut",
+        |text| text.replacen("sha256:", "sha256:0", 1).into(),
+        FileStoreErrorKind::Invalid,
+    ),
+];
+
+#[test]
+fn spoiled_files_are_rejected_with_their_kind() {
+    let text = toml_of("ci", "");
+    for (name, spoil, kind) in SPOILED {
+        let folder = Folder::new();
+        let path = folder.write("t.toml", "");
+        fs::write(&path, spoil(&text)).unwrap();
+        let error = FileStore::open(&path).expect_err(name);
+        assert_eq!(error.kind(), kind, "{name}: {error}");
+    }
+}
+
+#[test]
+fn byte_order_mark_and_crlf_spoil_no_file() {
+    let digest = TokenDigest::of("ci");
+    let json = format!("{{\"tokens\": [{{\"digest\": \"{digest}\", \"name\": \"ci\"}}]}}");
+    for (name, text) in [("t.toml", toml_of("ci", "")), ("t.json", json)] {
+        for text in [
+            format!("\u{feff}{text}"),
+            text.replace('\n', "\r\n"),
+            format!("\u{feff}{}\r\n\r\n", text.replace('\n', "\r\n")),
+        ] {
+            let folder = Folder::new();
+            let store = FileStore::open(folder.write(name, &text));
+            assert!(store.is_ok(), "{name} {text:?}: {store:?}");
+        }
+    }
+}
