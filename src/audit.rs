@@ -14,11 +14,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::UnixMillis;
 use crate::store::DenialKind;
+use crate::text::redact_tokens;
 use crate::token::TokenId;
 
 /// An audit event: who did what to which token.
 ///
-/// It contains no secret and no digest.
+/// It contains no secret and no digest: a text in it that looks like a service token is replaced by
+/// `***`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct AuditEvent {
@@ -77,7 +79,7 @@ impl AuditEvent {
     ) -> Self {
         Self {
             at: at.into(),
-            actor: actor.into(),
+            actor: without_tokens(actor.into()),
             action,
             token_id,
             client_address: None,
@@ -92,7 +94,9 @@ impl AuditEvent {
     }
 
     /// Adds a changed field.
-    pub fn with_change(mut self, change: FieldChange) -> Self {
+    pub fn with_change(mut self, mut change: FieldChange) -> Self {
+        change.before = change.before.map(without_tokens);
+        change.after = change.after.map(without_tokens);
         self.changes.push(change);
         self
     }
@@ -126,6 +130,14 @@ impl AuditEvent {
     /// Returns the changed fields.
     pub fn changes(&self) -> &[FieldChange] {
         &self.changes
+    }
+}
+
+/// Returns the text without the secrets of service tokens, which people put into names by mistake.
+fn without_tokens<T: AsRef<str> + From<String>>(text: T) -> T {
+    match redact_tokens(text.as_ref()) {
+        Cow::Borrowed(_) => text,
+        Cow::Owned(clean) => clean.into(),
     }
 }
 

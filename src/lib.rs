@@ -175,7 +175,7 @@ pub mod internal {
     pub use crate::api::body::{problem_response, with_json};
     pub use crate::clock::date_time::{ParseDateTimeError, format as format_time, parse_start};
     pub use crate::private_file::{create_private_file, open_private_file};
-    pub use crate::text::{ErrorChain, escape_invisible};
+    pub use crate::text::{ErrorChain, escape_invisible, redact_tokens};
 }
 
 /// The code in README.md, compiled and run.

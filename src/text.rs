@@ -1,5 +1,7 @@
 //! How names and errors are written for people.
 
+mod redact;
+
 #[cfg(any(feature = "client", feature = "introspection", feature = "tracing"))]
 use std::error::Error;
 #[cfg(any(feature = "client", feature = "introspection", feature = "tracing"))]
@@ -7,6 +9,10 @@ use std::fmt::{self, Write};
 
 #[cfg(any(feature = "client", feature = "tracing"))]
 use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
+
+#[cfg(any(feature = "api", feature = "tracing"))]
+pub(crate) use self::redact::has_token;
+pub use self::redact::redact_tokens;
 
 /// Escapes the characters that are not visible: control and format characters (Unicode categories Cc
 /// and Cf) and line and paragraph separators, as `\u{202e}`.
@@ -49,7 +55,7 @@ pub(crate) fn is_invisible(char: char) -> bool {
 }
 
 /// Displays an error and its sources, separated by `: `. Leaves out a source whose text the message
-/// before it ends with.
+/// before it ends with, and the secrets of service tokens.
 #[cfg(any(feature = "client", feature = "introspection", feature = "tracing"))]
 pub struct ErrorChain<'a>(pub &'a (dyn Error + 'a));
 
@@ -65,7 +71,7 @@ impl fmt::Display for ErrorChain<'_> {
             }
             next = error.source();
         }
-        f.write_str(&text)
+        f.write_str(&redact_tokens(&text))
     }
 }
 

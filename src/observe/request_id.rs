@@ -1,12 +1,14 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::text::has_token;
+
 /// The header that identifies a request in the logs of several services.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 const MAX_REQUEST_ID_LENGTH: usize = 128;
 
 /// Returns the id of a request: the header `X-Request-Id`, if there is one of 1 to 128 visible ASCII
-/// characters without a service token.
+/// characters without a text that looks like a service token, of any prefix.
 ///
 /// The log events of this crate have the id as `request_id`. A middleware that assigns ids should
 /// replace those that this function does not return.
@@ -38,10 +40,11 @@ pub(super) fn single_request_id(headers: &HeaderMap) -> Option<&HeaderValue> {
 
 pub(super) fn is_valid(id: &HeaderValue) -> bool {
     let bytes = id.as_bytes();
-    let is_token = bytes.windows(7).any(|part| part == b"svctok-");
     (1..=MAX_REQUEST_ID_LENGTH).contains(&bytes.len())
         && bytes.iter().all(u8::is_ascii_graphic)
-        && !is_token
+        && id
+            .to_str()
+            .is_ok_and(|id| !id.contains("svctok-") && !has_token(id))
 }
 
 #[cfg(all(test, feature = "api"))]

@@ -2,7 +2,7 @@ use std::error::Error;
 use std::fmt;
 use std::process::ExitCode;
 
-use tower_service_token::internal::ErrorChain;
+use tower_service_token::internal::{ErrorChain, redact_tokens};
 
 /// The failure of a command, and what to do about it.
 #[derive(Debug)]
@@ -79,9 +79,9 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "error: {}", self.message)?;
+        write!(f, "error: {}", redact_tokens(&self.message))?;
         match &self.hint {
-            Some(hint) => write!(f, "\nhint: {hint}"),
+            Some(hint) => write!(f, "\nhint: {}", redact_tokens(hint)),
             None => Ok(()),
         }
     }

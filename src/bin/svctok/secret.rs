@@ -3,6 +3,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer};
+use tower_service_token::internal::redact_tokens;
 use tower_service_token::token::{PresentedToken, TokenFormat};
 use zeroize::Zeroizing;
 
@@ -59,29 +60,15 @@ impl fmt::Debug for SecretText {
 
 /// Replaces tokens, and user names and passwords in URLs, for messages that quote the command line.
 pub(crate) fn redact_secrets(text: &str) -> String {
+    let text = redact_tokens(text);
     let mut clean = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest
-        .find("://")
-        .into_iter()
-        .chain(rest.find("svctok-"))
-        .min()
-    {
-        let is_url = rest[at..].starts_with("://");
-        let (before, after) = rest.split_at(at + if is_url { 3 } else { "svctok-".len() });
-        let length = if is_url {
-            // A malformed URL may have a password with quotes and spaces.
-            let line = after.lines().next().unwrap_or_default();
-            line.rfind('@').unwrap_or(0)
-        } else {
-            let is_end = |char: char| !(char.is_ascii_alphanumeric() || char == '_' || char == '-');
-            after.find(is_end).unwrap_or(after.len())
-        };
-        let (word, after) = after.split_at(length);
-        clean.push_str(before);
-        let is_secret = if is_url { length > 0 } else { length > 16 };
-        clean.push_str(if is_secret { "***" } else { word });
-        rest = after;
+    let mut rest = &*text;
+    while let Some((before, after)) = rest.split_once("://") {
+        // A malformed URL may have a password with quotes and spaces.
+        let line = after.lines().next().unwrap_or_default();
+        let length = line.rfind('@').unwrap_or(0);
+        clean.extend([before, "://", if length > 0 { "***" } else { "" }]);
+        rest = &after[length..];
     }
     clean + rest
 }

@@ -4,6 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use tower_service_token::internal::redact_tokens;
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -29,7 +30,7 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the writer waits for a pipe that does not block and is full.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Hands lines to the thread that writes them, and never waits.
+/// Hands lines to the thread that writes them, without the secrets of tokens, and never waits.
 #[derive(Clone)]
 pub(super) struct LogWriter {
     queue: Arc<Queue>,
@@ -63,6 +64,9 @@ impl LogWriter {
     }
 
     fn push(&self, class: LineClass, line: &[u8]) {
+        let line = String::from_utf8_lossy(line);
+        let line = redact_tokens(&line);
+        let line = line.as_bytes();
         let line = if line.len() <= class.max_line() {
             line.into()
         } else {
