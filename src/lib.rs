@@ -176,6 +176,7 @@ pub mod internal {
     pub use crate::clock::date_time::{ParseDateTimeError, format as format_time, parse_start};
     pub use crate::private_file::{create_private_file, open_private_file};
     pub use crate::text::{ErrorChain, escape_invisible, redact_tokens};
+    pub use crate::token::text::{TokenTextError, read_token, token_in};
 }
 
 /// The code in README.md, compiled and run.

@@ -30,6 +30,12 @@ mod format;
 mod id;
 mod mint;
 mod presented;
+#[cfg(feature = "client")]
+#[cfg_attr(
+    not(feature = "cli"),
+    expect(unreachable_pub, reason = "`internal` exports it for `svctok`")
+)]
+pub(crate) mod text;
 
 pub use self::format::{PrefixError, TokenFormat, TokenShape};
 pub use self::id::{ParseTokenIdError, TokenId};

@@ -250,6 +250,7 @@ fn digest_text_requires_an_explicit_conversion() {
 /// Public types without any output, with the reason.
 const NOT_SHOWN: &[(&str, &str)] = &[
     ("ErrorChain", "shown as the sources of each error"),
+    ("TokenTextError", "shown by TokenSourceError"),
     ("FieldChange", "shown within each `AuditEvent`"),
     (
         "ParseDateTimeError",

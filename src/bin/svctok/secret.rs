@@ -3,7 +3,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer};
-use tower_service_token::internal::redact_tokens;
+use tower_service_token::internal::{TokenTextError, redact_tokens, token_in};
 use tower_service_token::token::{PresentedToken, TokenFormat};
 use zeroize::Zeroizing;
 
@@ -24,18 +24,32 @@ impl SecretText {
         &self.0
     }
 
-    /// Returns the text as a token.
+    /// Returns the token in the text, without the whitespace around it.
     pub(crate) fn as_presented_token(&self) -> Result<PresentedToken<'_>, Failure> {
-        PresentedToken::new(&self.0).ok_or_else(|| {
-            let message = "invalid token: a token is one line of visible ASCII without spaces";
-            Failure::rejected(message).with_hint("check it for spaces, quotes and line breaks")
-        })
+        token_in(self.0.as_bytes())
+            .map_err(|found| Failure::rejected(format!("invalid token: {found}")))
+    }
+
+    /// Returns the token in the text as a text of its own.
+    pub(crate) fn trimmed(&self) -> Result<Self, Failure> {
+        self.as_presented_token()
+            .map(|token| Self::new(token.expose_secret()))
     }
 
     /// Returns the part of the token that may be shown.
     pub(crate) fn hint(&self) -> String {
-        TokenFormat::default().redact(&self.0)
+        TokenFormat::default().redact(self.0.trim())
     }
+}
+
+/// Returns the failure of a text with something else than one token. `name` is where it comes from.
+pub(crate) fn not_a_token(name: &str, found: TokenTextError) -> Failure {
+    let message = format!("{name} does not contain a token: {found}");
+    if found == TokenTextError::Empty {
+        return Failure::usage(message)
+            .with_hint("pipe the token to stdin, or use --service-token-file FILE");
+    }
+    Failure::refused(message)
 }
 
 impl FromStr for SecretText {

@@ -2,15 +2,12 @@ use std::fs::File;
 use std::io::{self, IsTerminal, Read};
 use std::path::Path;
 
-use zeroize::Zeroizing;
+use tower_service_token::internal::read_token;
 
 use crate::args::{TokenArgs, TokenInputArgs};
 use crate::failure::{Failure, FailureKind, OrFail};
 use crate::output::note;
-use crate::secret::SecretText;
-
-/// The maximum length of a token, in bytes.
-const MAX_LENGTH: usize = 4096;
+use crate::secret::{SecretText, not_a_token};
 
 /// Returns the token that the flags specify, if any.
 pub(crate) fn from_flags(args: &TokenArgs) -> Result<Option<SecretText>, Failure> {
@@ -62,44 +59,8 @@ fn from_file(path: &Path) -> Result<SecretText, Failure> {
 }
 
 fn read(from: impl Read, name: &str) -> Result<SecretText, Failure> {
-    // The buffer has its final capacity, because growing would leave a copy of the token behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_LENGTH + 2));
-    let read = from.take(MAX_LENGTH as u64 + 1).read_to_end(&mut bytes);
-    read.or_fail(FailureKind::Usage, format_args!("cannot read {name}"))?;
-    if bytes.len() > MAX_LENGTH {
-        let message = format!("{name} is longer than a token: the maximum is {MAX_LENGTH} bytes");
-        return Err(Failure::rejected(message));
-    }
-    let text = str::from_utf8(&bytes);
-    let text = text.map_err(|_| Failure::rejected(format!("{name} is not UTF-8")))?;
-    let text = text.strip_suffix('\n').unwrap_or(text);
-    let text = text.strip_suffix('\r').unwrap_or(text);
-    if text.is_empty() {
-        return Err(Failure::usage(format!("no token on {name}"))
-            .with_hint("pipe the token to stdin, or use --service-token-file FILE"));
-    }
-    Ok(SecretText::new(text))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn strips_only_one_line_ending() {
-        for (text, token) in [
-            ("a", "a"),
-            ("a\n", "a"),
-            ("a\r\n", "a"),
-            ("a\n\n", "a\n"),
-            (" a ", " a "),
-        ] {
-            let read = read(text.as_bytes(), "stdin").expect("a text");
-            assert_eq!(read.expose_secret(), token);
-        }
-        for text in ["", "\n", "\u{fffd}".repeat(2000).as_str()] {
-            assert!(read(text.as_bytes(), "stdin").is_err());
-        }
-        assert!(read([0xff].as_slice(), "stdin").is_err());
-    }
+    let read = read_token(from);
+    let read = read.or_fail(FailureKind::Usage, format_args!("cannot read {name}"))?;
+    let token = read.map_err(|found| not_a_token(name, found))?;
+    Ok(SecretText::new(token.expose_secret()))
 }

@@ -1,13 +1,17 @@
+use std::fmt;
 use std::io;
+
+use crate::token::text::TokenTextError;
 
 /// The token to send cannot be read.
 ///
 /// `Display` names the variable or the file, and does not repeat its content.
 #[derive(Debug, thiserror::Error)]
-#[error("{location} {}", kind.description())]
+#[error("{location} {}{}", kind.description(), Found(*found))]
 pub struct TokenSourceError {
     kind: TokenSourceErrorKind,
     location: String,
+    found: Option<TokenTextError>,
     source: Option<io::Error>,
 }
 
@@ -19,7 +23,8 @@ pub enum TokenSourceErrorKind {
     NotSet,
     /// The file cannot be read.
     Unreadable,
-    /// The content is not a token: it is empty, longer than 4,096 bytes, or not visible ASCII.
+    /// The content is not one token with nothing but whitespace around it: it is empty, longer than
+    /// 4,096 bytes, has several lines, or is not visible ASCII. The message names what was found.
     InvalidToken,
     /// The origin is not `https://host[:port]` or `http://host[:port]`.
     InvalidOrigin,
@@ -30,6 +35,7 @@ impl TokenSourceError {
         Self {
             kind,
             location: location.into(),
+            found: None,
             source: None,
         }
     }
@@ -38,6 +44,13 @@ impl TokenSourceError {
         Self {
             source: Some(source),
             ..Self::new(TokenSourceErrorKind::Unreadable, location)
+        }
+    }
+
+    pub(super) fn not_a_token(location: impl Into<String>, found: TokenTextError) -> Self {
+        Self {
+            found: Some(found),
+            ..Self::new(TokenSourceErrorKind::InvalidToken, location)
         }
     }
 
@@ -54,6 +67,18 @@ impl TokenSourceErrorKind {
             Self::Unreadable => "cannot be read",
             Self::InvalidToken => "does not contain a token",
             Self::InvalidOrigin => "is not a scheme and a host",
+        }
+    }
+}
+
+/// Displays what a text contains instead of a token, after a colon.
+struct Found(Option<TokenTextError>);
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(found) => write!(f, ": {found}"),
+            None => Ok(()),
         }
     }
 }

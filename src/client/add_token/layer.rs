@@ -55,7 +55,7 @@ pub struct AddServiceTokenLayer {
 }
 
 impl AddServiceTokenLayer {
-    /// Adds this token. A trailing line end is removed.
+    /// Adds this token. Whitespace around it and a byte order mark are removed.
     ///
     /// # Errors
     ///
@@ -64,7 +64,8 @@ impl AddServiceTokenLayer {
         TokenSource::value(token, "the value").map(Self::from_source)
     }
 
-    /// Adds the token in this environment variable, which is read once.
+    /// Adds the token in this environment variable, which is read once. An empty variable counts as
+    /// unset.
     ///
     /// # Errors
     ///

@@ -1,6 +1,6 @@
 use std::env;
+use std::ffi::OsString;
 use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Weak};
@@ -8,14 +8,11 @@ use std::thread;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use zeroize::Zeroizing;
 
 use super::error::{TokenSourceError, TokenSourceErrorKind};
 use crate::digest::TokenDigest;
 use crate::token::PresentedToken;
-
-/// The maximum length of a token, in bytes.
-const MAX_LENGTH: usize = 4_096;
+use crate::token::text::{read_token, token_in};
 
 /// The interval between two reads of a file.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -41,13 +38,22 @@ struct FilePoller {
 impl TokenSource {
     /// Creates a source with the token in `text`.
     pub(super) fn value(text: &str, location: &str) -> Result<Arc<Self>, TokenSourceError> {
-        Ok(Arc::new(Self::new(parse_token(text, location)?, None)))
+        Ok(Arc::new(Self::new(parse(text.as_bytes(), location)?, None)))
     }
 
     pub(super) fn variable(name: &str) -> Result<Arc<Self>, TokenSourceError> {
+        Self::variable_value(name, env::var_os(name))
+    }
+
+    /// Creates a source with the token in the value of a variable. An empty one counts as unset.
+    fn variable_value(name: &str, value: Option<OsString>) -> Result<Arc<Self>, TokenSourceError> {
         let missing = || TokenSourceError::new(TokenSourceErrorKind::NotSet, name);
-        let value = env::var_os(name).ok_or_else(missing)?;
-        Self::value(value.to_str().unwrap_or_default(), name)
+        let value = value.filter(|value| !value.is_empty());
+        let value = value.ok_or_else(missing)?;
+        Ok(Arc::new(Self::new(
+            parse(value.as_encoded_bytes(), name)?,
+            None,
+        )))
     }
 
     pub(super) fn file(path: &Path) -> Result<Arc<Self>, TokenSourceError> {
@@ -116,14 +122,8 @@ impl FilePoller {
 fn read(path: &Path) -> Result<PresentedToken<'static>, TokenSourceError> {
     let unreadable = |error| TokenSourceError::unreadable(display_path(path), error);
     let file = File::open(path).map_err(unreadable)?;
-    // Enough capacity for the whole file, so that growing leaves no copy behind.
-    let max_bytes = MAX_LENGTH + 2;
-    let mut text = Zeroizing::new(Vec::with_capacity(max_bytes + 1));
-    let mut file = file.take(max_bytes as u64);
-    file.read_to_end(&mut text).map_err(unreadable)?;
-    // Text that is not UTF-8 is rejected like an empty one.
-    let text = str::from_utf8(&text).unwrap_or_default();
-    parse_token(text, &display_path(path))
+    let token = read_token(file).map_err(unreadable)?;
+    token.map_err(|found| TokenSourceError::not_a_token(display_path(path), found))
 }
 
 fn display_path(path: &Path) -> String {
@@ -142,12 +142,10 @@ fn warn_unusable(error: &TokenSourceError) {
     let _ = error;
 }
 
-/// Parses a token, without a trailing line end.
-fn parse_token(text: &str, location: &str) -> Result<PresentedToken<'static>, TokenSourceError> {
-    let text = text.trim_end_matches(['\r', '\n']);
-    let token = PresentedToken::new(text).filter(|_| text.len() <= MAX_LENGTH);
-    let token = token.map(PresentedToken::into_owned);
-    token.ok_or_else(|| TokenSourceError::new(TokenSourceErrorKind::InvalidToken, location))
+/// Parses a token, without the whitespace around it.
+fn parse(bytes: &[u8], location: &str) -> Result<PresentedToken<'static>, TokenSourceError> {
+    let token = token_in(bytes).map(PresentedToken::into_owned);
+    token.map_err(|found| TokenSourceError::not_a_token(location, found))
 }
 
 #[cfg(test)]
@@ -178,6 +176,18 @@ mod tests {
         fn drop(&mut self) {
             let _ = fs::remove_file(&self.0);
         }
+    }
+
+    #[test]
+    fn empty_variable_counts_as_unset() {
+        let kind = |value: Option<&str>| {
+            let source = TokenSource::variable_value("TOKEN", value.map(OsString::from));
+            source.map(drop).map_err(|error| error.kind())
+        };
+        assert_eq!(kind(None), Err(TokenSourceErrorKind::NotSet));
+        assert_eq!(kind(Some("")), Err(TokenSourceErrorKind::NotSet));
+        assert_eq!(kind(Some("\n")), Err(TokenSourceErrorKind::InvalidToken));
+        assert_eq!(kind(Some("one\r\n")), Ok(()));
     }
 
     #[test]

@@ -62,8 +62,8 @@ impl ServiceTokensClient {
 impl ServiceTokensClientBuilder {
     /// Authenticates with this token.
     ///
-    /// The token is sent as `Authorization: ApiKey` and marked sensitive. A trailing line end is
-    /// removed.
+    /// The token is sent as `Authorization: ApiKey` and marked sensitive. Whitespace
+    /// around it is removed.
     pub fn with_token(mut self, token: &str) -> Self {
         self.token = Some(AddServiceTokenLayer::new(token));
         self

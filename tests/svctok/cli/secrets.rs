@@ -17,6 +17,7 @@ fn reads_a_token_from_stdin_a_file_or_a_flag() {
         ("hash", "abc"),
         ("hash", "abc\n"),
         ("hash", "abc\r\n"),
+        ("hash", "abc\n\n"),
         ("hash -", "abc"),
         ("hash --service-token-stdin", "abc"),
         ("--service-token-stdin hash", "abc"),
@@ -31,7 +32,7 @@ fn reads_a_token_from_stdin_a_file_or_a_flag() {
     for (words, stdin, code) in [
         ("hash", "", 2),
         ("hash", "\n", 2),
-        ("hash", "abc\n\n", 1),
+        ("hash", "abc\n\nabc", 1),
         ("hash", "a b", 1),
         ("hash", &*"a".repeat(5000), 1),
         ("hash --service-token-file nowhere", "abc", 2),

@@ -56,9 +56,10 @@ fn context_from_args(args: &AccessArgs) -> Result<Context, Failure> {
         return Err(Failure::usage("a store needs no token"));
     }
     let service_token = named.or(token).filter(|_| url.is_some());
-    if let Some(token) = &service_token {
-        token.as_presented_token()?;
-    }
+    let service_token = service_token
+        .as_ref()
+        .map(SecretText::trimmed)
+        .transpose()?;
     Ok(Context {
         url,
         service_token,

@@ -73,13 +73,18 @@ impl Format {
                 })?;
                 Ok(Value::new(table.span(), map(table.get_ref())))
             }
-            Self::Json => serde_json::from_str(text).map_err(|error| Cause::Syntax {
-                format: "JSON",
-                location: Location {
-                    column: Some(error.column()),
-                    ..Location::line(error.line())
-                },
-            }),
+            // TOML allows a byte order mark.
+            Self::Json => {
+                serde_json::from_str(text.trim_start_matches('\u{feff}')).map_err(|error| {
+                    Cause::Syntax {
+                        format: "JSON",
+                        location: Location {
+                            column: Some(error.column()),
+                            ..Location::line(error.line())
+                        },
+                    }
+                })
+            }
         }
     }
 }

@@ -1,0 +1,140 @@
+//! The token in the text of a file or a variable.
+
+use std::io::{self, Read};
+
+use zeroize::Zeroizing;
+
+use super::presented::PresentedToken;
+
+/// The maximum length of a token in a file or a variable, in bytes.
+const MAX_LENGTH: usize = 4_096;
+
+/// The maximum length of the whole text, in bytes.
+const MAX_TEXT: usize = 2 * MAX_LENGTH;
+
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
+/// What a text contains instead of one token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TokenTextError {
+    /// Nothing but whitespace.
+    #[error("it is empty")]
+    Empty,
+    /// More than a token can have.
+    #[error("it is longer than {MAX_LENGTH} bytes")]
+    TooLong,
+    /// A byte order mark of UTF-16.
+    #[error("it is UTF-16 text")]
+    Utf16,
+    /// Bytes that are not UTF-8.
+    #[error("it is not UTF-8 text")]
+    NotUtf8,
+    /// This many lines with text.
+    #[error("it has {0} lines")]
+    Lines(usize),
+    /// A character that no token has.
+    #[error("it has {0}")]
+    Character(&'static str),
+}
+
+/// Reads a text with one token.
+///
+/// # Errors
+///
+/// Returns an error if reading fails. The inner result is that of [`token_in`].
+pub fn read_token(from: impl Read) -> io::Result<Result<PresentedToken<'static>, TokenTextError>> {
+    // The buffer has its final capacity, because growing would leave a copy of the token behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_TEXT + 2));
+    from.take(MAX_TEXT as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(token_in(&bytes).map(PresentedToken::into_owned))
+}
+
+/// Returns the token in a text. A byte order mark, and whitespace around the token, are dropped.
+///
+/// # Errors
+///
+/// Returns an error if anything else is in the text.
+pub fn token_in(bytes: &[u8]) -> Result<PresentedToken<'_>, TokenTextError> {
+    if bytes.len() > MAX_TEXT {
+        return Err(TokenTextError::TooLong);
+    }
+    if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
+        return Err(TokenTextError::Utf16);
+    }
+    let text = str::from_utf8(bytes).map_err(|_| TokenTextError::NotUtf8)?;
+    let text = text.trim_matches(|char: char| char.is_whitespace() || char == BYTE_ORDER_MARK);
+    if text.is_empty() {
+        return Err(TokenTextError::Empty);
+    }
+    let lines = text
+        .split(['\r', '\n'])
+        .filter(|line| !line.trim().is_empty());
+    match lines.count() {
+        1 => {}
+        lines => return Err(TokenTextError::Lines(lines)),
+    }
+    if let Some(found) = text.chars().find_map(other_character) {
+        return Err(TokenTextError::Character(found));
+    }
+    let token = PresentedToken::new(text).filter(|_| text.len() <= MAX_LENGTH);
+    token.ok_or(TokenTextError::TooLong)
+}
+
+/// Names a character that no token has.
+fn other_character(char: char) -> Option<&'static str> {
+    match char {
+        '!'..='~' => None,
+        '\t' => Some("a tab inside"),
+        BYTE_ORDER_MARK => Some("a byte order mark inside"),
+        char if char.is_whitespace() => Some("a space inside"),
+        char if char.is_control() => Some("a control character"),
+        _ => Some("a character that is not ASCII"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(bytes: &[u8]) -> Result<String, TokenTextError> {
+        let token = read_token(bytes).expect("a slice");
+        token.map(|token| token.expose_secret().to_owned())
+    }
+
+    #[test]
+    fn drops_what_editors_and_shells_add() {
+        for text in [
+            "a",
+            "a\n",
+            "a\r\n\r\n",
+            "\u{feff}a\r\n",
+            " \ta\u{a0}\n",
+            "\n\na",
+        ] {
+            assert_eq!(read(text.as_bytes()).as_deref(), Ok("a"), "{text:?}");
+        }
+        let longest = format!("  {}\n", "x".repeat(MAX_LENGTH));
+        assert_eq!(read(longest.as_bytes()).as_deref(), Ok(longest.trim()));
+    }
+
+    #[test]
+    fn names_what_it_finds_instead() {
+        let long = "x".repeat(MAX_LENGTH + 1);
+        let wide = " ".repeat(MAX_TEXT + 1);
+        for (bytes, found) in [
+            (&b""[..], TokenTextError::Empty),
+            (b"\xef\xbb\xbf\r\n", TokenTextError::Empty),
+            (b"\xff\xfea\0", TokenTextError::Utf16),
+            (b"\xfe\xff\0a", TokenTextError::Utf16),
+            (b"a\xff", TokenTextError::NotUtf8),
+            (b"a\n\nb\rc\n", TokenTextError::Lines(3)),
+            (b"a b", TokenTextError::Character("a space inside")),
+            (b"a\tb", TokenTextError::Character("a tab inside")),
+            (b"a\0", TokenTextError::Character("a control character")),
+            (long.as_bytes(), TokenTextError::TooLong),
+            (wide.as_bytes(), TokenTextError::TooLong),
+        ] {
+            assert_eq!(read(bytes), Err(found));
+        }
+    }
+}
