@@ -49,7 +49,8 @@ async fn serve() -> Result<(), Box<dyn Error>> {
         .route("/hello", get(hello))
         .route_layer(ServiceTokenLayer::new(store.clone()))
         .route("/healthz", get(health).with_state(store));
-    let port = env::var("PORT").unwrap_or_else(|_| "8080".to_owned());
+    let port = env::var("PORT").ok().filter(|port| !port.is_empty());
+    let port = port.unwrap_or_else(|| "8080".to_owned());
     let socket = TcpListener::bind(format!("127.0.0.1:{port}"))
         .await
         .map_err(|error| format!("cannot listen on 127.0.0.1:{port}: {error}"))?;

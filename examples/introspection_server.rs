@@ -86,13 +86,18 @@ async fn serve() -> Result<(), Box<dyn Error>> {
 /// Returns the layer that determines the client address.
 fn client_addresses() -> Result<ClientAddressLayer, Box<dyn Error>> {
     let mut layer = ClientAddressLayer::new();
-    if let Ok(proxies) = env::var("TRUSTED_PROXIES") {
+    if let Some(proxies) = variable("TRUSTED_PROXIES") {
         layer = layer.with_trusted_proxies(proxies.parse()?);
     }
-    if let Ok(header) = env::var("CLIENT_ADDRESS_HEADER") {
+    if let Some(header) = variable("CLIENT_ADDRESS_HEADER") {
         layer = layer.with_header(header.parse()?);
     }
     Ok(layer)
+}
+
+/// Returns a variable of the environment, unless it is empty.
+fn variable(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 fn port() -> Result<u16, String> {

@@ -71,7 +71,8 @@ impl Node {
 }
 
 async fn run() -> Result<(), Box<dyn Error>> {
-    let url = env::var("DATABASE_URL").map_err(|_| "DATABASE_URL is not set")?;
+    let url = env::var("DATABASE_URL").ok().filter(|url| !url.is_empty());
+    let url = url.ok_or("DATABASE_URL is not set")?;
     let (a, b) = (Node::start(&url).await?, Node::start(&url).await?);
 
     let issued = a.tokens.create(NewToken::new("two nodes")).await?;

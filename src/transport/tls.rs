@@ -1,9 +1,12 @@
+use std::ffi::OsString;
 use std::sync::Arc;
 
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use rustls::crypto::ring::default_provider;
 use rustls::{ClientConfig, RootCertStore};
+#[cfg(all(unix, not(target_vendor = "apple")))]
+use rustls_native_certs::load_certs_from_paths;
 use rustls_native_certs::load_native_certs;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -40,7 +43,7 @@ pub(super) fn connector(
 fn roots(added: Option<Vec<u8>>) -> Result<RootCertStore, TransportConfigError> {
     let mut roots = RootCertStore::empty();
     // Some systems have certificates that are too old to parse.
-    roots.add_parsable_certificates(load_native_certs().certs);
+    roots.add_parsable_certificates(native_certificates(|name| std::env::var_os(name)));
     if let Some(pem) = added {
         let invalid = TransportConfigError::InvalidRootCertificates;
         let added: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
@@ -50,6 +53,27 @@ fn roots(added: Option<Vec<u8>>) -> Result<RootCertStore, TransportConfigError> 
         }
     }
     Ok(roots)
+}
+
+/// Loads the certificates of the system, or those that `SSL_CERT_FILE` and `SSL_CERT_DIR` name. An
+/// empty variable counts as unset.
+fn native_certificates(
+    variable: impl Fn(&str) -> Option<OsString>,
+) -> Vec<CertificateDer<'static>> {
+    let is_empty = |name| variable(name).map(|value| value.is_empty());
+    #[cfg(all(unix, not(target_vendor = "apple")))]
+    if is_empty("SSL_CERT_FILE") == Some(true) && is_empty("SSL_CERT_DIR") != Some(false) {
+        let system = openssl_probe::probe();
+        let folders = system.cert_dir.iter().map(|folder| (None, Some(&**folder)));
+        let places = [(system.cert_file.as_deref(), None)]
+            .into_iter()
+            .chain(folders);
+        let certificates =
+            places.flat_map(|(file, folder)| load_certs_from_paths(file, folder).certs);
+        return certificates.collect();
+    }
+    let _ = is_empty;
+    load_native_certs().certs
 }
 
 #[cfg(test)]
@@ -135,5 +159,25 @@ mod tests {
                 "{pem}"
             );
         }
+    }
+
+    #[cfg(all(unix, not(target_vendor = "apple")))]
+    #[test]
+    fn empty_variables_name_no_certificates() {
+        let found = |file: Option<&str>| {
+            let file = file.map(OsString::from);
+            let found =
+                native_certificates(|name| file.clone().filter(|_| name == "SSL_CERT_FILE"));
+            let mut found: Vec<Vec<u8>> = found.iter().map(|found| found.to_vec()).collect();
+            found.sort_unstable();
+            found.dedup();
+            found
+        };
+        // The variables of the test process are not set.
+        assert_eq!(found(Some("")), found(None));
+        assert_eq!(
+            found(Some("")).is_empty(),
+            load_native_certs().certs.is_empty()
+        );
     }
 }

@@ -1,6 +1,8 @@
+use std::env;
 use std::fmt::Write;
 
-use clap::{Command, CommandFactory};
+use clap::builder::Resettable;
+use clap::{Arg, Command, CommandFactory};
 
 use super::Cli;
 
@@ -12,6 +14,7 @@ Environment:
   SVCTOK_CONTEXT  the context, unless a server or a store is specified
   SVCTOK_CONFIG   the contexts file [default: $XDG_CONFIG_HOME/svctok/config.toml]
   SSL_CERT_FILE   a PEM file of root certificates that replaces those of the system
+An empty variable counts as unset.
 
 Exit codes:
   0  success
@@ -44,7 +47,7 @@ fn with_help(command: Command, path: &str, more: &str) -> Command {
             let is_hidden = it.has_subcommands();
             let it = it.mut_args(|arg| {
                 let hide = is_hidden || arg.is_hide_set();
-                arg.hide(hide)
+                without_empty_variable(arg).hide(hide)
             });
             with_help(it, &path, "")
         })
@@ -65,4 +68,14 @@ fn with_help(command: Command, path: &str, more: &str) -> Command {
     }
     let end = format!("Use \"{path} [command] --help\" for more information about a command.");
     command.help_template(template + "\n" + more + &end)
+}
+
+/// Removes the variable of a flag if it is set to nothing, which clap takes for a value.
+fn without_empty_variable(arg: Arg) -> Arg {
+    let value = arg.get_env().and_then(env::var_os);
+    if value.is_some_and(|value| value.is_empty()) {
+        arg.env(Resettable::Reset)
+    } else {
+        arg
+    }
 }

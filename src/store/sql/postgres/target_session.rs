@@ -68,12 +68,13 @@ impl FromStr for TargetSessionAttrs {
 }
 
 /// Parses a URL. sqlx does not support `target_session_attrs`, and treats a list of hosts as one name.
-/// `default` is the target of URLs without the parameter.
+/// `default` is the target of URLs without the parameter; an empty one counts as none.
 pub(super) fn parse(
     url: &str,
     default: Option<&str>,
 ) -> Result<(PgConnectOptions, TargetSessionAttrs), OpenStoreError> {
     let (url, parameter) = extract_parameter(url)?;
+    let default = default.filter(|default| !default.is_empty());
     let target = match parameter.as_deref().or(default) {
         Some(text) => text.parse()?,
         None => TargetSessionAttrs::Any,
@@ -205,7 +206,9 @@ mod tests {
         let target = |url, default| parse(url, default).map(|(_, target)| target);
         let url = "postgres://h/db";
         let with = "postgres://h/db?target_session_attrs=primary";
-        assert_eq!(target(url, None).expect("valid"), TargetSessionAttrs::Any);
+        for unset in [None, Some("")] {
+            assert_eq!(target(url, unset).expect("valid"), TargetSessionAttrs::Any);
+        }
         assert_eq!(
             target(url, Some("standby")).expect("valid"),
             TargetSessionAttrs::Standby
