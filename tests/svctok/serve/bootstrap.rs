@@ -184,3 +184,16 @@ pub(crate) async fn store_of_revoked_tokens_is_not_empty(fixture: StoreFixture) 
     let again = Node::start(&fixture, &[]).await;
     assert_eq!(again.stop().await.stdout, "");
 }
+
+pub(crate) async fn names_of_stdout_print_the_bootstrap_token(fixture: StoreFixture) {
+    for name in ["-", "/dev/stdout"] {
+        let more = ["--bootstrap-token-file", name];
+        let (node, token) = Node::bootstrap(&fixture, &more).await;
+        let own = HttpRequest::get("/service-tokens/self").with_key(&token);
+        node.send(&own).await.assert(200);
+        node.stop().await;
+        assert!(!std::path::Path::new("-").exists());
+        fs::remove_file(crate::lost_store::database(&fixture)).unwrap();
+        fs::remove_file(fixture.folder.join("tokens.db.initialized")).unwrap();
+    }
+}

@@ -130,6 +130,7 @@ fn on_sqlite() -> Vec<(&'static str, Test)> {
         audit::audit_events_are_logged_at_every_level,
         audit::events_older_than_the_retention_are_deleted,
         bootstrap::bootstrap_file_is_private,
+        bootstrap::names_of_stdout_print_the_bootstrap_token,
         bootstrap::concurrent_first_starts_with_one_file_mint_one_token,
         bootstrap::existing_bootstrap_file_is_not_overwritten,
         bootstrap::bootstrap_file_works_as_service_token_file,

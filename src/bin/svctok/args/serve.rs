@@ -1,5 +1,5 @@
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use http::HeaderName;
 use tower_service_token::limits::{ClientAddressLayer, TrustedProxies};
 
 use super::value::duration;
+use crate::output::is_stdout;
 use crate::store_url::{AuditRetention, StoreOptions, StoreUrl};
 
 /// A shorter retention is probably a wrong unit.
@@ -84,7 +85,7 @@ pub(crate) struct ServeArgs {
     pub(crate) bootstrap: bool,
 
     /// Writes the administrator token of the first start to this file (mode 0600) instead of stdout.
-    /// The file must not exist
+    /// The file must not exist; `-` is stdout
     #[arg(long, env = "SVCTOK_BOOTSTRAP_TOKEN_FILE", value_name = "FILE")]
     pub(crate) bootstrap_token_file: Option<PathBuf>,
 
@@ -161,6 +162,12 @@ impl ServeArgs {
             audit_retention: self.audit_retention,
             database_connections: self.database_connections,
         }
+    }
+
+    /// Returns the file for the administrator token, unless it is stdout.
+    pub(crate) fn bootstrap_token_file(&self) -> Option<&Path> {
+        let path = self.bootstrap_token_file.as_deref();
+        path.filter(|path| !is_stdout(path))
     }
 
     /// Returns whether a flag concerns the administrator token.

@@ -264,7 +264,7 @@ pub(crate) struct IdArgs {
 /// The destination of a new secret.
 #[derive(Debug, Args)]
 pub(crate) struct SecretFileArgs {
-    /// Write the secret to a file that only its owner can read, instead of stdout
+    /// Write the secret to a file that only its owner can read, instead of stdout; `-` is stdout
     #[arg(long, value_name = "FILE")]
     pub(crate) output_file: Option<PathBuf>,
     /// Replace an existing file

@@ -16,7 +16,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 pub(crate) use self::progress::Progress;
-pub(crate) use self::secret_file::{SecretFile, create_private_directory};
+pub(crate) use self::secret_file::{SecretFile, create_private_directory, is_stdout};
 pub(crate) use self::table::{columns, details};
 pub(crate) use self::token::{TokenData, token_details, token_table};
 use crate::failure::{Failure, FailureKind, OrFail};

@@ -1,3 +1,4 @@
+use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -81,10 +82,37 @@ pub(crate) fn create_private_directory(path: &Path) -> io::Result<()> {
     builder.create(path)
 }
 
+/// Returns whether a path is `-` or a name of stdout, such as `/dev/stdout`. Stdout may be a file,
+/// which must not be replaced.
+pub(crate) fn is_stdout(path: &Path) -> bool {
+    path == Path::new("-")
+        || descriptor(path).is_some_and(|(folder, number)| {
+            let own = Path::new("/proc/self/fd").canonicalize();
+            let is_own = folder == Path::new("/dev/fd") || own.is_ok_and(|own| own == folder);
+            is_own && number == "1"
+        })
+}
+
+/// Returns the folder and the number of an open file that a path such as `/dev/stdout` leads to.
+fn descriptor(path: &Path) -> Option<(PathBuf, OsString)> {
+    const MAX_LINKS: usize = 40;
+
+    let mut path = path.to_owned();
+    for _ in 0..MAX_LINKS {
+        let folder = path.parent()?.canonicalize().ok()?;
+        let is_table = folder.starts_with("/proc") || folder.starts_with("/dev");
+        if is_table && folder.ends_with("fd") {
+            return Some((folder, path.file_name()?.to_owned()));
+        }
+        path = folder.join(fs::read_link(&path).ok()?);
+    }
+    None
+}
+
 /// Returns an error for a device, a pipe or a directory: replacing a device would break it for other
 /// programs, and a directory would fail only after the secret was issued.
 fn check_replaceable(path: &Path) -> Result<(), Failure> {
-    let is_other = path.metadata().is_ok_and(|it| !it.is_file());
+    let is_other = path.metadata().is_ok_and(|it| !it.is_file()) || descriptor(path).is_some();
     let name = path.file_name().unwrap_or_default().as_encoded_bytes();
     // `new/` and `new/.` are directories even if they do not exist.
     if is_other || !path.as_os_str().as_encoded_bytes().ends_with(name) || name.is_empty() {

@@ -10,7 +10,7 @@ use crate::args::{
     UpdateArgs, UpdateFieldArgs,
 };
 use crate::failure::Failure;
-use crate::output::{Format, SecretFile, TokenData, token_details, token_table};
+use crate::output::{Format, SecretFile, TokenData, is_stdout, token_details, token_table};
 use crate::tokens::{Conditions, IfMissing, Tokens};
 
 pub(super) async fn run(command: TokenCommand, output: Format) -> Result<(), Failure> {
@@ -121,7 +121,7 @@ impl ChangeArgs {
 impl SecretFileArgs {
     /// Creates the file before the secret is issued, so that the secret cannot get lost.
     fn open(&self) -> Result<Option<SecretFile>, Failure> {
-        let path = self.output_file.as_deref();
+        let path = self.output_file.as_deref().filter(|path| !is_stdout(path));
         path.map(|path| SecretFile::open(path, self.force))
             .transpose()
     }

@@ -125,7 +125,7 @@ async fn first_token(backend: &Backend, args: &ServeArgs) -> Result<(), Failure>
     let OpenedStore::Registry(store) = &backend.store else {
         return Ok(());
     };
-    let file = args.bootstrap_token_file.as_deref();
+    let file = args.bootstrap_token_file();
     if let Some(file) = file {
         permissions::warn_about_secret(file, "administrator token");
     }
