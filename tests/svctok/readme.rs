@@ -170,7 +170,7 @@ fn options() -> Result<(), Failed> {
         .output()?;
     let option = Regex::new(r"(?m)^ +(?:-\w, )?(--[a-z-]+)(?: <.*>)?$")?;
     let mut in_help = captures(&option, &String::from_utf8(help.stdout)?);
-    in_help.retain(|option| !["--help", "--output"].contains(&option.as_str()));
+    in_help.retain(|option| !["--help", "--output", "--quiet"].contains(&option.as_str()));
     let row = Regex::new(r"(?m)^\| `(--[a-z-]+)` \|")?;
     let in_guide = captures(&row, &read(SVCTOK)?);
     assert!(in_help.len() > 10, "{in_help:?}");

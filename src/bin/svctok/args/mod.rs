@@ -37,6 +37,9 @@ pub(crate) struct Cli {
     #[arg(short, long, global = true, value_enum, value_name = "FORMAT")]
     #[arg(default_value_t)]
     pub(crate) output: Format,
+    /// Print no notes to stderr, only errors and warnings
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
     /// Here as well, so that these flags may precede the command.
     #[command(flatten)]
     pub(crate) access: AccessArgs,

@@ -7,6 +7,7 @@ mod token;
 
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
@@ -80,7 +81,22 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
     })
 }
 
-/// Writes a message to stderr. Errors are ignored.
+/// Whether notes are hidden.
+static IS_QUIET: AtomicBool = AtomicBool::new(false);
+
+/// Hides [notes for people](inform) from now on.
+pub(crate) fn hide_notes() {
+    IS_QUIET.store(true, Ordering::Relaxed);
+}
+
+/// Writes a note to stderr, unless notes are [hidden](hide_notes).
+pub(crate) fn inform(text: impl Display) {
+    if !IS_QUIET.load(Ordering::Relaxed) {
+        note(text);
+    }
+}
+
+/// Writes an error, a warning or a prompt to stderr. Failures are ignored.
 pub(crate) fn note(text: impl Display) {
     let _ = writeln!(io::stderr(), "{text}");
 }

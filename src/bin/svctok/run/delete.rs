@@ -9,7 +9,7 @@ use tower_service_token::wire::{BulkPreviewResponse, BulkRevocationResponse};
 use super::report::note_propagation;
 use crate::args::DeleteArgs;
 use crate::failure::{Failure, FailureKind};
-use crate::output::{Format, Progress, note, success};
+use crate::output::{Format, Progress, inform, note, success};
 use crate::tokens::{Conditions, TokenRef, Tokens};
 
 /// If more tokens are deleted, a terminal shows only their number.
@@ -88,9 +88,9 @@ async fn preview(filter: TokenFilter, tokens: &Tokens, output: Format) -> Result
         lines.collect()
     })?;
     let (count, shown) = (preview.count, preview.sample.len());
-    note(format_args!("{} would be deleted.", count_tokens(count)));
+    inform(format_args!("{} would be deleted.", count_tokens(count)));
     if shown < count {
-        note(format_args!("The first {shown} of them are shown."));
+        inform(format_args!("The first {shown} of them are shown."));
     }
     if preview.forbidden > 0 {
         note(format_args!(
@@ -189,7 +189,7 @@ impl Deletion {
             lines.collect()
         })?;
         if !is_brief {
-            note(format_args!("Deleted {}.", count_tokens(ids.len())));
+            inform(format_args!("Deleted {}.", count_tokens(ids.len())));
         }
         note_propagation(self.effective_within);
         Ok(())

@@ -11,10 +11,14 @@ mod verify;
 
 use crate::args::{AccessArgs, Cli, Command};
 use crate::failure::Failure;
+use crate::output::hide_notes;
 use crate::serve;
 
 #[tokio::main]
 pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
+    if cli.quiet {
+        hide_notes();
+    }
     let access = cli.access;
     let output = cli.output.without_secret();
     match &cli.command {

@@ -6,7 +6,7 @@ use serde::Serialize;
 use tower_service_token::client::{ChangedTokenInfo, IssuedTokenInfo};
 
 use crate::failure::Failure;
-use crate::output::{Format, SecretFile, TokenData, note, success};
+use crate::output::{Format, SecretFile, TokenData, inform, success};
 
 /// Shows a changed token, and when every node sees the change.
 pub(super) fn show_change(
@@ -26,10 +26,10 @@ pub(super) fn show_change(
 pub(super) fn note_propagation(effective_within: Duration) {
     match effective_within {
         Duration::ZERO => {}
-        Duration::MAX => note("The server does not report when the change reaches every node."),
+        Duration::MAX => inform("The server does not report when the change reaches every node."),
         within => {
             let seconds = within.as_secs_f64().ceil();
-            note(format_args!(
+            inform(format_args!(
                 "The change reaches every node within {seconds} s."
             ));
         }
@@ -72,12 +72,26 @@ pub(super) fn show_secret(
         ))
     });
     if is_in_file {
-        note("The secret is in the file. It is not possible to see it again.");
+        inform_reader(
+            output,
+            "The secret is in the file. It is not possible to see it again.",
+        );
         return shown;
     }
     shown.map_err(lost)?;
-    note("The secret is only displayed once. It is not possible to see it again.");
+    inform_reader(
+        output,
+        "The secret is only displayed once. It is not possible to see it again.",
+    );
     Ok(())
+}
+
+/// Notes something about a result for people. Scripts read the other formats, and may take a text on
+/// stderr for a failure.
+fn inform_reader(output: Format, text: &str) {
+    if output == Format::Table {
+        inform(text);
+    }
 }
 
 /// A token with a new secret in JSON and YAML output.
