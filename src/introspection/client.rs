@@ -84,6 +84,12 @@ impl Client {
 fn send_failure(error: SendError) -> Failure {
     let (why, health, may_retry) = match error.kind {
         SendErrorKind::Connect => ("cannot connect to the server", Health::Bad, true),
+        #[cfg(feature = "rustls")]
+        SendErrorKind::Certificate => (
+            "the certificate of the server is not accepted",
+            Health::Bad,
+            false,
+        ),
         // A token may cause a server to do this.
         SendErrorKind::ClosedBeforeResponse => {
             ("the server closed the connection", Health::Unclear, true)

@@ -6,6 +6,8 @@
 //! 3. The standard client follows no redirects and uses no proxies of the environment.
 
 mod body;
+#[cfg(feature = "rustls")]
+mod certificate;
 mod client;
 mod connector;
 mod endpoint;

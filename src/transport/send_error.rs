@@ -6,6 +6,8 @@ use http::Extensions;
 use hyper_util::client::legacy;
 
 use super::body::BoxError;
+#[cfg(feature = "rustls")]
+use super::certificate::TlsProblem;
 use super::tracked_io::ResponseBegun;
 use crate::text::ErrorChain;
 
@@ -23,6 +25,10 @@ pub(crate) enum SendErrorKind {
     /// DNS, TCP or TLS failed or timed out. Nothing was sent.
     #[error("no connection could be made")]
     Connect,
+    /// The client does not accept the server's certificate. Nothing was sent.
+    #[cfg(feature = "rustls")]
+    #[error("the server's certificate is not accepted")]
+    Certificate,
     /// The connection was closed or reset before the first byte of a response. The request may have
     /// been sent.
     #[error("the connection was closed before the response began")]
@@ -38,6 +44,20 @@ impl SendError {
     ///
     /// `query` is the query of the URL, which some services include in their errors. It is redacted.
     pub(crate) fn new(error: &(dyn Error + 'static), query: Option<&str>) -> Self {
+        #[cfg(feature = "rustls")]
+        match TlsProblem::of(error) {
+            Some(TlsProblem::Certificate(reason)) => {
+                let kind = SendErrorKind::Certificate;
+                let source = reason.into();
+                return Self { kind, source };
+            }
+            Some(TlsProblem::NoTls) => {
+                let kind = SendErrorKind::Connect;
+                let source = "the server does not speak TLS on this port".into();
+                return Self { kind, source };
+            }
+            None => {}
+        }
         let mut text = ErrorChain(error).to_string();
         if let Some(query) = query {
             text = text.replace(&format!("?{query}"), "?***");

@@ -133,7 +133,7 @@ mod tests {
     #[tokio::test]
     async fn server_is_trusted_by_added_root_and_name() {
         let (served, other) = (certificate("127.0.0.1"), certificate("127.0.0.1"));
-        let untrusted = Err(SendErrorKind::Connect);
+        let untrusted = Err(SendErrorKind::Certificate);
         assert_eq!(send(&served, Some(&served)).await, Ok(()));
         assert_eq!(
             send(&served, Some(&format!("{other}{served}"))).await,

@@ -49,7 +49,7 @@ pub(crate) fn not_a_token(name: &str, found: TokenTextError) -> Failure {
         return Failure::usage(message)
             .with_hint("pipe the token to stdin, or use --service-token-file FILE");
     }
-    Failure::refused(message)
+    Failure::rejected(message)
 }
 
 impl FromStr for SecretText {

@@ -33,6 +33,9 @@ pub enum ClientErrorKind {
     /// No complete response: the connection failed or ended early. If there was a connection, the
     /// server may have made the change.
     Unreachable,
+    /// The server's certificate is not accepted: it is not signed by a trusted authority, for another
+    /// name, expired, or a CA certificate. Nothing was sent.
+    Certificate,
     /// The call timed out. The server may have made the change.
     TimedOut,
     /// The server does not accept the client's token (401).

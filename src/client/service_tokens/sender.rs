@@ -194,6 +194,11 @@ fn sent_token(request: &Request<Full<Bytes>>) -> Zeroizing<String> {
 fn not_received(error: SendError) -> FailedAttempt {
     let (message, progress) = match error.kind {
         SendErrorKind::Connect => ("cannot connect to the server", Progress::NotSent),
+        #[cfg(feature = "rustls")]
+        SendErrorKind::Certificate => {
+            let rejected = ClientError::new(ClientErrorKind::Certificate, error.kind.to_string());
+            return FailedAttempt::permanent(rejected.with_source(error.source));
+        }
         SendErrorKind::ClosedBeforeResponse => {
             ("the server closed the connection", Progress::MaybeProcessed)
         }

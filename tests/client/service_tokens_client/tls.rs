@@ -63,7 +63,7 @@ async fn call_over_tls(
 async fn verifies_certificates() {
     let (ours, other) = (Authority::new("ours"), Authority::new("other"));
     let good = ours.certificate(&["127.0.0.1"]);
-    let refused = (Some(ClientErrorKind::Unreachable), false);
+    let refused = (Some(ClientErrorKind::Certificate), false);
     assert_eq!(call_over_tls(&good, Some(&ours)).await, (None, true));
     assert_eq!(call_over_tls(&good, Some(&other)).await, refused);
     assert_eq!(call_over_tls(&good, None).await, refused);

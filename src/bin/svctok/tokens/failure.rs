@@ -16,19 +16,15 @@ const CHECK_FIRST: &str =
 
 /// Returns the failure of a call to the server at `url`.
 pub(super) fn server_failure(url: &str, error: &ClientError) -> Failure {
-    let kind = match error.kind() {
-        ClientErrorKind::Unauthenticated
-        | ClientErrorKind::Unreachable
-        | ClientErrorKind::TimedOut => FailureKind::Unreachable,
-        ClientErrorKind::Server
-        | ClientErrorKind::RateLimited
-        | ClientErrorKind::UnexpectedResponse => FailureKind::Server,
-        _ => FailureKind::Rejected,
-    };
+    let kind = failure_kind(error.kind());
     let hint = match (error.kind(), error.code()) {
         (ClientErrorKind::Unauthenticated, _) => CREDENTIAL_HINT,
         (ClientErrorKind::Unreachable, _) => {
             "check that the server is running and that the URL is correct"
+        }
+        (ClientErrorKind::Certificate, _) => {
+            "check the server's certificate and the name in the URL; SSL_CERT_FILE names the \
+             authorities to trust"
         }
         (ClientErrorKind::TimedOut | ClientErrorKind::Server, _) => CHECK_FIRST,
         (ClientErrorKind::RateLimited, _) => "retry later",
@@ -61,6 +57,19 @@ pub(super) fn server_failure(url: &str, error: &ClientError) -> Failure {
         _ => return Failure::from_error(kind, error),
     };
     Failure::context(kind, url, error).with_hint(hint)
+}
+
+fn failure_kind(kind: ClientErrorKind) -> FailureKind {
+    match kind {
+        ClientErrorKind::Unauthenticated
+        | ClientErrorKind::Unreachable
+        | ClientErrorKind::Certificate
+        | ClientErrorKind::TimedOut => FailureKind::Unreachable,
+        ClientErrorKind::Server
+        | ClientErrorKind::RateLimited
+        | ClientErrorKind::UnexpectedResponse => FailureKind::Server,
+        _ => FailureKind::Rejected,
+    }
 }
 
 /// Returns what to do about a change that exceeds the rights of the caller's token.

@@ -1,0 +1,61 @@
+//! Why TLS with a server failed.
+
+use std::error::Error;
+use std::io;
+
+use rustls::{CertificateError, Error as TlsError, InvalidMessage};
+
+/// A failed TLS handshake.
+pub(super) enum TlsProblem {
+    /// The client does not accept the server's certificate, for this reason.
+    Certificate(String),
+    /// The server's response is not TLS.
+    NoTls,
+}
+
+impl TlsProblem {
+    /// Returns the problem of an error or of one of its sources.
+    pub(super) fn of(error: &(dyn Error + 'static)) -> Option<Self> {
+        let mut chain = std::iter::successors(Some(error), |&error| error.source());
+        match chain.find_map(tls_error)? {
+            TlsError::InvalidCertificate(error) => Some(Self::Certificate(describe(error))),
+            TlsError::InvalidMessage(InvalidMessage::InvalidContentType) => Some(Self::NoTls),
+            _ => None,
+        }
+    }
+}
+
+/// Returns an error of TLS, in any number of [`io::Error`]s: they do not return it as their source.
+fn tls_error<'a>(mut error: &'a (dyn Error + 'static)) -> Option<&'a TlsError> {
+    loop {
+        if let Some(error) = error.downcast_ref() {
+            return Some(error);
+        }
+        error = error.downcast_ref::<io::Error>()?.get_ref()?;
+    }
+}
+
+fn describe(error: &CertificateError) -> String {
+    let text = match error {
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            "it is not signed by a trusted authority"
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "it has expired",
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "it is not valid yet"
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "it is for another name"
+        }
+        CertificateError::Other(other) if is_ca_used_as_server(&*other.0) => {
+            "it is a CA certificate; create one for a server with `openssl req -x509 -addext \
+             basicConstraints=critical,CA:FALSE`"
+        }
+        error => return error.to_string(),
+    };
+    text.to_owned()
+}
+
+fn is_ca_used_as_server(error: &(dyn Error + 'static)) -> bool {
+    error.downcast_ref::<webpki::Error>() == Some(&webpki::Error::CaUsedAsEndEntity)
+}
