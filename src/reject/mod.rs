@@ -2,8 +2,9 @@
 //!
 //! 1. Every rejection is a [`Rejection`]. Its [reason](RejectionReason) determines the status, the
 //!    `code` and the headers. A response builder determines the body.
-//! 2. The default builder, [`ProblemJson`], creates `application/problem+json` (RFC 9457), or a
-//!    trailers-only gRPC response to a request with content type `application/grpc`.
+//! 2. The default builder, [`ProblemJson`], creates `application/problem+json` (RFC 9457). A gRPC
+//!    service chooses [`GrpcStatus`], which creates a trailers-only gRPC response to a request with
+//!    content type `application/grpc`. No client chooses it: its HTTP status is 200.
 //! 3. A client error has `WWW-Authenticate` (RFC 9110 §11.6.1, RFC 6750 §3), one challenge for each
 //!    scheme the service reads; 429 and 503 have `Retry-After`; all have `Cache-Control: no-store`.
 //! 4. A bad checksum, an unknown token and a wrong digest get the same response, byte for byte.

@@ -109,7 +109,7 @@ impl Rejection {
         response.extensions_mut().insert(rejection);
     }
 
-    /// Selects a gRPC response if the content type of the request is gRPC.
+    /// Records whether the content type of the request is gRPC, for [`GrpcStatus`](super::GrpcStatus).
     pub(crate) fn for_request(mut self, headers: &HeaderMap) -> Self {
         // Most rejected requests have none, and scanning the names costs less than a hash.
         let is_typed = headers.keys().any(|name| *name == CONTENT_TYPE);
@@ -135,7 +135,8 @@ impl Rejection {
         self.reason.detail()
     }
 
-    /// Returns the status of the response. A gRPC response has status 200 instead.
+    /// Returns the status of the response. The gRPC response of [`GrpcStatus`](super::GrpcStatus) has
+    /// status 200 instead.
     pub fn status(&self) -> StatusCode {
         self.reason.status()
     }
@@ -155,7 +156,8 @@ impl Rejection {
         self.cold()?.retry_after
     }
 
-    /// Returns whether the request was a gRPC call.
+    /// Returns whether the content type of the request is gRPC. Clients choose it, so only a gRPC service
+    /// should respond differently.
     pub fn is_grpc(&self) -> bool {
         self.grpc
     }

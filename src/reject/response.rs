@@ -29,7 +29,7 @@ where
     }
 }
 
-/// Responds with `application/problem+json` (RFC 9457), and to gRPC requests in gRPC. The default.
+/// Responds with `application/problem+json` (RFC 9457), whatever the request. The default.
 ///
 /// Supports any body that is `From<String>`, such as axum's `Body` and
 /// `http_body_util::Full<Bytes>`.
@@ -38,9 +38,6 @@ pub struct ProblemJson;
 
 impl<B: From<String>> ResponseForRejection<B> for ProblemJson {
     fn response_for_rejection(&mut self, rejection: &Rejection) -> Response<B> {
-        if rejection.is_grpc() {
-            return grpc_response(rejection, String::new().into());
-        }
         let mut response = rejection.to_response(problem(rejection).to_json().into());
         let media_type = HeaderValue::from_static(Problem::MEDIA_TYPE);
         response.headers_mut().insert(CONTENT_TYPE, media_type);
@@ -48,9 +45,13 @@ impl<B: From<String>> ResponseForRejection<B> for ProblemJson {
     }
 }
 
-/// Responds to gRPC requests in gRPC, and to others with the status and headers without a body.
+/// Responds to gRPC requests in gRPC, and to others with the status and headers without a body. For
+/// gRPC services.
 ///
-/// Supports any body that is [`Default`], such as tonic's.
+/// A gRPC response has the HTTP status 200. Do not use this builder for a service whose HTTP status
+/// decides about access, such as one that a reverse proxy asks.
+///
+/// Supports any body that is [`Default`], such as tonic's and axum's.
 ///
 /// ```
 /// use tower_service_token::reject::GrpcStatus;

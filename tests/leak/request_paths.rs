@@ -9,7 +9,7 @@ use tests::capture::captured;
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_service_token::Principal;
 use tower_service_token::authorize::RequireScopesLayer;
-use tower_service_token::reject::Rejection;
+use tower_service_token::reject::{GrpcStatus, ProblemJson, Rejection, ResponseForRejection};
 
 use super::paths::{ExpectedOutcome, RequestPath, all_paths};
 use super::public_types::error_text;
@@ -42,17 +42,30 @@ fn run_path(path: &RequestPath, grpc: bool) -> Response<String> {
         let grpc = HeaderValue::from_static("application/grpc");
         request.headers_mut().insert(CONTENT_TYPE, grpc);
     }
-    let handler = service_fn(handler);
-    let guard = RequireScopesLayer::all_of(["projects:write"]);
     let span = tracing::info_span!("request");
     let _entered = span.enter();
-    block_on(async {
-        match (&path.layer, path.guarded) {
-            (Some(layer), false) => call(layer.layer(handler), request).await,
-            (Some(layer), true) => call(layer.layer(guard.layer(handler)), request).await,
-            (None, _) => call(guard.layer(handler), request).await,
-        }
-    })
+    if grpc {
+        block_on(respond(path, request, GrpcStatus))
+    } else {
+        block_on(respond(path, request, ProblemJson))
+    }
+}
+
+async fn respond(
+    path: &RequestPath,
+    request: Request<String>,
+    builder: impl ResponseForRejection<String>,
+) -> Response<String> {
+    let handler = service_fn(handler);
+    let guard = RequireScopesLayer::all_of(["projects:write"]);
+    let guard = guard.with_rejection_response(builder.clone());
+    let layer = path.layer.clone();
+    let layer = layer.map(|layer| layer.with_rejection_response(builder));
+    match (layer, path.guarded) {
+        (Some(layer), false) => call(layer.layer(handler), request).await,
+        (Some(layer), true) => call(layer.layer(guard.layer(handler)), request).await,
+        (None, _) => call(guard.layer(handler), request).await,
+    }
 }
 
 fn assert_traced(path: &RequestPath, response: &Response<String>, log: &str, metrics: &str) {

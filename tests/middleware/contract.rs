@@ -12,7 +12,7 @@ use tower_service_token::authorize::{RequireRolesLayer, RequireScopesLayer};
 use tower_service_token::clock::ManualClock;
 use tower_service_token::digest::TokenDigest;
 use tower_service_token::header::{CredentialSources, TokenHeader};
-use tower_service_token::reject::{Realm, Rejection, RejectionReason as Reason};
+use tower_service_token::reject::{GrpcStatus, Realm, Rejection, RejectionReason as Reason};
 use tower_service_token::store::{Credential, StoreError, TokenRecord, TokenState};
 use tower_service_token::token::{TokenFormat, TokenId};
 use tower_service_token::{MemoryStore, Principal, ServiceTokenLayer, TokenStore};
@@ -370,7 +370,12 @@ fn rejection_responses_match_the_documented_table() {
             let mut call = request(headers);
             call.headers_mut()
                 .insert("content-type", HeaderValue::from_static(content_type));
-            let response = send(&row.layer, call);
+            let response = send(&row.layer, call.clone());
+            assert_eq!(response.status().as_u16(), row.status, "{name}");
+            assert!(!response.headers().contains_key("grpc-status"), "{name}");
+
+            let layer = row.layer.clone().with_rejection_response(GrpcStatus);
+            let response = block_on(layer.layer(service_fn(hello)).oneshot(call)).unwrap();
             assert_eq!(response.status(), StatusCode::OK, "{name}");
             let got = response.headers();
             assert_eq!(header(got, "content-type"), ["application/grpc"], "{name}");

@@ -1,15 +1,21 @@
 //! Who may introspect, and how a caller authenticates.
 
+use axum::Router;
 use axum::body::Body;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
-use tower_service_token::MemoryStore;
+use tower_service_token::api::forward_auth::ForwardAuth;
+use tower_service_token::api::management::ManagementApi;
+use tower_service_token::api::oauth::OAuthEndpoints;
+use tower_service_token::api::pipeops::PipeOpsApi;
+use tower_service_token::api::stackstate::StackStateApi;
 use tower_service_token::digest::TokenDigest;
 use tower_service_token::lifecycle::NewToken;
 use tower_service_token::testing::Fault;
+use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens};
 
-use crate::endpoints::server::{DAMAGED, FORM, Server, TestResponse, UNKNOWN, form};
+use crate::endpoints::server::{DAMAGED, FORM, Server, TestResponse, UNKNOWN, form, insert};
 
 /// Introspects the caller's own token with these headers.
 async fn introspect_own(server: &Server, headers: &[(&str, &str)]) -> TestResponse {
@@ -77,7 +83,11 @@ async fn basic_accepts_tokens_of_any_format() {
     let new = NewToken::new("old").with_scopes(["introspect"]);
     let record = server.tokens.import(new, TokenDigest::of(plain)).await;
     let id = record.unwrap().id().to_string();
-    for password in [plain, "abc%2Bd%2Fe%3D%3Af%21", "abc+d%2fe=:f!"] {
+    for password in [
+        plain,
+        "abc%2Bd%2Fe%3D%3Af%21",
+        "abc+d%2fe=:f!",
+    ] {
         let answer = introspect_own(&server, &[("authorization", &basic(&id, password))]).await;
         assert_eq!(answer.status, 200, "{password}");
     }
@@ -237,12 +247,52 @@ async fn store_failures_of_the_caller_are_503() {
     assert_eq!(answer.header("retry-after"), "1");
 }
 
+/// `auth_request` and others take the 200 of a gRPC response for access.
 #[tokio::test]
 async fn grpc_content_types_do_not_change_rejections() {
-    let server = Server::with_store(MemoryStore::new()).await;
-    for path in ["/introspect", "/verify"] {
-        let request = Request::post(path).header("content-type", "application/grpc");
-        let answer = server.send(request.body(Body::empty()).unwrap()).await;
-        answer.assert_problem(401, "missing_token");
+    let store = MemoryStore::new();
+    let token = insert(&store, |record| record);
+    let (tokens, layer) = (
+        ServiceTokens::new(store.clone()),
+        ServiceTokenLayer::new(store),
+    );
+    let server = Server::in_memory().await;
+    let app = Router::new()
+        .merge(ManagementApi::new(tokens.clone(), layer.clone()).into_router())
+        .merge(PipeOpsApi::new(tokens.clone(), layer.clone()).into_router())
+        .nest(
+            "/api",
+            StackStateApi::new(tokens.clone(), layer.clone()).into_router(),
+        )
+        .merge(OAuthEndpoints::new(tokens, layer.clone()).into_router())
+        .merge(ForwardAuth::new(layer).into_router());
+    let server = Server { app, ..server };
+    for content_type in [
+        "application/grpc",
+        "application/grpc+proto",
+        "application/grpc-web",
+    ] {
+        for (method, path) in [
+            ("GET", "/service-tokens"),
+            ("POST", "/service-tokens"),
+            ("DELETE", "/service-tokens/7Hq2mX9bTe"),
+            ("GET", "/api/security/tokens"),
+            ("GET", "/api/v1/service-account-tokens"),
+            ("POST", "/introspect"),
+            ("GET", "/verify?role=a"),
+            ("POST", "/verify?role=a"),
+        ] {
+            for (key, status) in [(None, 401), (Some("two words"), 400), (Some(&*token), 403)] {
+                let mut request = Request::builder().method(method).uri(path);
+                if let Some(key) = key {
+                    request = request.header("x-api-key", key);
+                }
+                let request = request.header("content-type", content_type);
+                let answer = server.send(request.body(Body::empty()).unwrap()).await;
+                assert_eq!(answer.status, status, "{method} {path} {content_type}");
+                assert_eq!(answer.header("grpc-status"), "", "{path}");
+                assert!(answer.header("content-type").contains("json"), "{path}");
+            }
+        }
     }
 }

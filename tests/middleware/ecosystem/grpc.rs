@@ -81,7 +81,7 @@ async fn tonic_server(store: impl TokenStore) -> HealthClient<Channel> {
 fn axum_router(store: impl TokenStore) -> axum::Router {
     Routes::new(HealthServer::new(NameOfCaller))
         .into_axum_router()
-        .layer(ServiceTokenLayer::new(store))
+        .layer(ServiceTokenLayer::new(store).with_rejection_response(GrpcStatus))
 }
 
 async fn axum_server(store: impl TokenStore) -> HealthClient<Channel> {
@@ -250,6 +250,44 @@ async fn rejection_format_follows_the_request_protocol() {
         .unwrap();
     let response = router.oneshot(request).await.unwrap();
     assert_eq!(response.status(), 401);
-    assert_eq!(response.headers()[CONTENT_TYPE], "application/problem+json");
+    assert!(!response.headers().contains_key(CONTENT_TYPE));
     assert!(!response.headers().contains_key("grpc-status"));
+}
+
+/// A client cannot turn the rejection of a JSON service into a 200.
+#[tokio::test]
+async fn services_that_do_not_choose_grpc_respond_by_http_status() {
+    let (store, token) = store_with_token();
+    let guard = RequireScopesLayer::all_of(["users:write"]);
+    let router = axum::Router::new()
+        .route("/", axum::routing::any(async || "reached"))
+        .route_layer(guard)
+        .route(
+            "/extractor",
+            axum::routing::any(async |_: Principal| "reached"),
+        )
+        .layer(ServiceTokenLayer::new(store).optional());
+    for content_type in [
+        "application/grpc",
+        "application/grpc+proto",
+        "application/grpc-web",
+    ] {
+        for (path, key, status) in [
+            ("/", "two words", 400),
+            ("/", mint().expose_secret(), 401),
+            ("/", token.expose_secret(), 403),
+            ("/", "", 401),
+            ("/extractor", "", 401),
+        ] {
+            let mut request = http::Request::post(path).header(CONTENT_TYPE, content_type);
+            if !key.is_empty() {
+                request = request.header("x-api-key", key);
+            }
+            let request = request.body(axum::body::Body::empty()).unwrap();
+            let response = router.clone().oneshot(request).await.unwrap();
+            assert_eq!(response.status(), status, "{path} {content_type}");
+            assert_eq!(response.headers()[CONTENT_TYPE], "application/problem+json");
+            assert!(!response.headers().contains_key("grpc-status"));
+        }
+    }
 }
