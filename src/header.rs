@@ -170,13 +170,14 @@ impl CredentialSources {
         }
     }
 
-    /// Parses a token without a scheme, as in a form.
+    /// Parses a token without a scheme, as in a form. White space around it is trimmed: the line end of
+    /// a file is often sent with the token.
     #[cfg(feature = "api")]
     pub(crate) fn parse_token<'t>(
         &self,
         text: &'t str,
     ) -> Result<PresentedToken<'t>, CredentialError> {
-        let token = self.read_token(text.as_bytes())?;
+        let token = self.read_token(text.as_bytes().trim_ascii())?;
         token
             .map(PresentedToken::from_bytes_unchecked)
             .ok_or(CredentialError::Malformed)

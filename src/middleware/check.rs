@@ -269,6 +269,12 @@ impl Checker {
     pub(crate) fn is_damaged(&self, credential: &Credential<'_>) -> bool {
         self.format.is_damaged(credential.token())
     }
+
+    /// Returns whether an unknown credential can have been a token.
+    #[cfg(feature = "api")]
+    pub(crate) fn is_plausible(&self, credential: &Credential<'_>) -> bool {
+        self.format.is_plausible(credential.token())
+    }
 }
 
 fn reason(kind: DenialKind) -> RejectionReason {

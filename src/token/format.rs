@@ -115,6 +115,21 @@ impl TokenFormat {
         self.inspect_bytes(token.as_bytes()) == TokenShape::Damaged
     }
 
+    /// Returns whether an unknown token can have been one: a well-formed one of this format, or a bearer
+    /// token (RFC 6750 §2.1) of another system. A mistyped or quoted token cannot.
+    #[cfg(feature = "api")]
+    pub(crate) fn is_plausible(&self, token: &PresentedToken<'_>) -> bool {
+        let bytes = token.as_bytes();
+        let mut prefixes = self.prefixes.iter();
+        match self.inspect_bytes(bytes) {
+            TokenShape::WellFormed(_) => true,
+            TokenShape::Damaged => false,
+            TokenShape::Unrecognized => {
+                token.is_b64token() && !prefixes.any(|prefix| bytes.starts_with(prefix.as_bytes()))
+            }
+        }
+    }
+
     fn inspect_bytes(&self, token: &[u8]) -> TokenShape {
         self.prefixes
             .iter()

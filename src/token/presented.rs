@@ -48,6 +48,15 @@ impl<'a> PresentedToken<'a> {
         Self(Text::Borrowed(bytes))
     }
 
+    /// Returns whether the token has the syntax of a bearer token (RFC 6750 §2.1): its characters, then
+    /// any number of `=`.
+    #[cfg(any(feature = "api", feature = "introspection"))]
+    pub(crate) fn is_b64token(&self) -> bool {
+        let token = self.expose_secret().trim_end_matches('=').as_bytes();
+        let is_allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~+/".contains(byte);
+        !token.is_empty() && token.iter().all(is_allowed)
+    }
+
     /// Returns the secret itself. Never log it, store it or put it into an error.
     pub fn expose_secret(&self) -> &str {
         str::from_utf8(self.as_bytes()).unwrap_or_default()
@@ -126,6 +135,20 @@ mod tests {
             }
         }
         assert!(PresentedToken::from_bytes(b"").is_none());
+    }
+
+    #[cfg(any(feature = "api", feature = "introspection"))]
+    #[test]
+    fn b64token_matches_rfc_6750() {
+        let is_b64token = |text| PresentedToken::new(text).is_some_and(|token| token.is_b64token());
+        for valid in ["a", "aZ09-._~+/", "a=", "a==", "eyJ.e30.x"] {
+            assert!(is_b64token(valid), "{valid}");
+        }
+        for invalid in [
+            "", "=", "==", "a=b", "a b", "a&b", "a\"", "a,b", "a%20", "é",
+        ] {
+            assert!(!is_b64token(invalid), "{invalid}");
+        }
     }
 
     #[test]

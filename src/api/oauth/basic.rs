@@ -42,7 +42,9 @@ pub(super) fn rewrite_as_api_key(headers: &mut HeaderMap) -> Result<Option<Token
 
     let mut token = Zeroizing::new(b"ApiKey ".to_vec());
     token.extend(percent_decode(&password[1..]));
-    let mut value = HeaderValue::from_bytes(&token).map_err(|_| BasicError::Malformed)?;
+    // The line end of a file, which a header value cannot contain.
+    let mut value =
+        HeaderValue::from_bytes(token.trim_ascii_end()).map_err(|_| BasicError::Malformed)?;
     value.set_sensitive(true);
     headers.insert(AUTHORIZATION, value);
     Ok(Some(id))

@@ -41,7 +41,7 @@ pub(super) struct FormError {
 }
 
 impl FormError {
-    const INVALID: Self = Self {
+    pub(super) const INVALID: Self = Self {
         status: StatusCode::BAD_REQUEST,
         error: "invalid_request",
     };

@@ -7,8 +7,8 @@
 //!    token's id and the password the token, both percent-encoded as RFC 6749 §2.3.1 requires.
 //!    Otherwise the response is 401 with a challenge for each scheme, or 403. The caller is
 //!    authenticated before its form is read, and again afterwards.
-//! 2. The form has the token as `token`, once. `token_type_hint`, other parameters and the query are
-//!    ignored.
+//! 2. The form has the token as `token`, once. White space around it is trimmed. `token_type_hint`,
+//!    other parameters and the query are ignored.
 //! 3. The response for a valid token has the members below; for anything else it is exactly
 //!    `{"active":false}`. Both are 200.
 //! 4. If the store is unavailable, the response is 503 with `Retry-After`, never `active: false`.
@@ -30,13 +30,20 @@
 //! # `POST /revoke` (RFC 7009)
 //!
 //! 1. The holder of a token may revoke it: the form's `token` is the only credential.
-//! 2. 200 means that the token is not valid any more. This includes unknown tokens.
+//! 2. White space around the token is trimmed, such as the line end that
+//!    `curl --data-urlencode token@FILE` sends. 200 means that the token is not valid any more. This
+//!    includes unknown tokens.
 //! 3. The revocation is final and covers every secret of the token. It works with the secret from
 //!    before a rotation while that is valid, for disabled and expired tokens, and for the last token
 //!    that may administer tokens. The actor in the audit trail is the token itself.
 //! 4. 200 for a known token has `Service-Token-Effective-Within`: the seconds after which no node
 //!    accepts the token, at the latest.
-//! 5. If the revocation failed, the response is 503 with `Retry-After`. It is 400
+//! 5. A text that cannot be a token is 400 `invalid_request`, because the token that the client means
+//!    may still be valid. Such a text is longer than the layer accepts, or has a space or another byte
+//!    inside that is not visible ASCII, as `Bearer` before a token. An unknown text cannot be a token
+//!    if it has a character that no bearer token has (RFC 6750 §2.1), such as a quote, or this
+//!    service's prefix without the length and checksum of its tokens.
+//! 6. If the revocation failed, the response is 503 with `Retry-After`. It is 400
 //!    `unsupported_token_type` for a valid token of another store.
 //!
 //! # Errors of both

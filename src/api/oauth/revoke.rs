@@ -36,6 +36,10 @@ fn respond(revoked: Result<RevocationOutcome, RevocationError>) -> Response {
             observe::count_response("revoke", Ok("unknown"));
             StatusCode::OK.into_response()
         }
+        Ok(RevocationOutcome::NotAToken) => {
+            observe::count_response("revoke", Ok("not_a_token"));
+            FormError::INVALID.into_response()
+        }
         Ok(RevocationOutcome::OtherStore) => {
             observe::count_response("revoke", Ok("unsupported"));
             FormError::UNSUPPORTED.into_response()
@@ -57,6 +61,8 @@ enum RevocationOutcome {
     Revoked(Duration),
     /// The token was not valid before.
     Unknown,
+    /// The text is not a token, so the token that the client means may still be valid.
+    NotAToken,
     /// The token is valid, and in another store.
     OtherStore,
 }
@@ -76,14 +82,17 @@ impl OAuthState {
         let inspector = &self.inspector;
         let Ok(token) = inspector.checker.sources.parse_token(token) else {
             let failed = inspector.record_failure(origin, RejectionReason::UnknownToken);
-            return unknown(failed);
+            return unknown(failed, RevocationOutcome::NotAToken);
         };
         let credential = Credential::new(token);
         let (id, is_valid) = match inspector.inspect(&credential, origin).await {
             Ok((record, _)) => (record.id(), true),
             Err(rejection) => match rejection.token_id() {
                 Some(id) => (id, false),
-                None => return unknown(rejection),
+                None if inspector.checker.is_plausible(&credential) => {
+                    return unknown(rejection, RevocationOutcome::Unknown);
+                }
+                None => return unknown(rejection, RevocationOutcome::NotAToken),
             },
         };
         // The current secret revokes its token even if it is disabled or expired. A secret that a
@@ -106,9 +115,13 @@ impl OAuthState {
     }
 }
 
-fn unknown(rejection: Rejection) -> Result<RevocationOutcome, RevocationError> {
+/// Returns `outcome` if the token is not valid, and an error if that is not known.
+fn unknown(
+    rejection: Rejection,
+    outcome: RevocationOutcome,
+) -> Result<RevocationOutcome, RevocationError> {
     if rejection.is_invalid_token() {
-        Ok(RevocationOutcome::Unknown)
+        Ok(outcome)
     } else {
         Err(RevocationError {
             rejection,

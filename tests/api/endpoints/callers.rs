@@ -87,6 +87,9 @@ async fn basic_accepts_tokens_of_any_format() {
         plain,
         "abc%2Bd%2Fe%3D%3Af%21",
         "abc+d%2fe=:f!",
+        // Read from a file.
+        "abc+d/e=:f!\n",
+        "abc+d/e=:f!%0D%0A",
     ] {
         let answer = introspect_own(&server, &[("authorization", &basic(&id, password))]).await;
         assert_eq!(answer.status, 200, "{password}");

@@ -7,13 +7,14 @@ use http::Request;
 use tower_service_token::api::oauth::OAuthEndpoints;
 use tower_service_token::audit::AuditAction;
 use tower_service_token::clock::ManualClock;
+use tower_service_token::digest::TokenDigest;
 use tower_service_token::lifecycle::{IssuedToken, NewToken, TokenUpdate};
 use tower_service_token::store::{CachedStore, TokenState};
 use tower_service_token::testing::{Fault, FaultyStore};
 use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens};
 
 use crate::endpoints::server::{
-    FORM, HOUR, INACTIVE, INVALID_REQUEST, SECOND, Server, insert, start,
+    DAMAGED, FORM, HOUR, INACTIVE, INVALID_REQUEST, SECOND, Server, UNKNOWN, insert, start,
 };
 
 const EFFECTIVE_WITHIN: &str = "service-token-effective-within";
@@ -65,19 +66,128 @@ async fn effective_within_is_rounded_up() {
     assert_eq!(server.events.of(AuditAction::Revoked).len(), 1);
 }
 
+/// What people put around a token.
+const WHITE_SPACE: [(&str, &str); 8] = [
+    ("", "\n"),
+    ("", "\r\n"),
+    ("", " "),
+    ("", "\t"),
+    (" ", ""),
+    ("\t", ""),
+    ("\n", "\n\n"),
+    ("\r\n \t\x0c", "\x0c\t \r\n"),
+];
+
+#[tokio::test]
+async fn white_space_around_a_token_is_trimmed() {
+    for server in [
+        Server::in_memory().await,
+        Server::with_faulty_store().await.0,
+    ] {
+        for (before, after) in WHITE_SPACE {
+            let token = server.create(NewToken::new("ci")).await;
+            let text = format!("{before}{}{after}", token.expose_secret());
+            let active = server.introspect(&text).await.json();
+            assert_eq!(active["active"], true, "{text:?}");
+            assert_eq!(active["jti"], token.record().id().to_string());
+            let answer = server.revoke(&text).await;
+            assert_eq!(answer.status, 200, "{text:?}");
+            assert_eq!(answer.header(EFFECTIVE_WITHIN), "0", "{text:?}");
+            assert_eq!(
+                state(&server, &token).await,
+                TokenState::Revoked,
+                "{text:?}"
+            );
+            assert_eq!(server.introspect(&text).await.body, INACTIVE);
+        }
+    }
+}
+
+#[tokio::test]
+async fn texts_that_cannot_be_tokens_are_400() {
+    for server in [
+        Server::in_memory().await,
+        Server::with_faulty_store().await.0,
+    ] {
+        let token = server.create(NewToken::new("ci")).await;
+        let secret = token.expose_secret();
+        let texts = [
+            format!("Bearer {secret}"),
+            format!("ApiKey {secret}"),
+            format!("\"{secret}\""),
+            format!("\"{secret}\"\n"),
+            format!("'{secret}'"),
+            format!("<{secret}>"),
+            format!("{secret},"),
+            format!("{secret};"),
+            format!("Bearer:{secret}"),
+            format!("token={secret}"),
+            format!("\u{feff}{secret}"),
+            format!("{secret}\u{a0}"),
+            format!("{secret}\0"),
+            format!("{secret} {secret}"),
+            format!("{secret}\n{secret}"),
+            format!("{secret}x"),
+            secret[..secret.len() - 1].to_owned(),
+            secret[1..].replace('-', "@"),
+            DAMAGED.to_owned(),
+            "svctok-".to_owned(),
+            " ".to_owned(),
+            "\n".to_owned(),
+            "a b".to_owned(),
+            "t\u{f6}ken".to_owned(),
+            "x".repeat(513),
+        ];
+        for text in texts {
+            let answer = server.revoke(&text).await;
+            assert_eq!(answer.status, 400, "{text:?}");
+            assert_eq!(answer.body, INVALID_REQUEST, "{text:?}");
+            assert_eq!(answer.header(EFFECTIVE_WITHIN), "", "{text:?}");
+            assert_eq!(answer.header("cache-control"), "no-store");
+            let answer = server.introspect(&text).await;
+            assert_eq!(answer.status, 200, "{text:?}");
+            assert_eq!(answer.body, INACTIVE, "{text:?}");
+        }
+        assert_eq!(state(&server, &token).await, TokenState::Active);
+        assert!(server.events.of(AuditAction::Revoked).is_empty());
+    }
+}
+
+/// A token of another system may have any visible characters, and the prefix of ours.
+#[tokio::test]
+async fn imported_tokens_with_unusual_characters_are_revocable() {
+    for text in ["p@ss\"w,rd!", "'quoted'", "svctok-aaaaa-bbbb-ccccc-ddddd"] {
+        let server = Server::in_memory().await;
+        let digest = TokenDigest::of(text);
+        let record = server
+            .tokens
+            .import(NewToken::new("old"), digest)
+            .await
+            .unwrap();
+        for _ in 0..2 {
+            let answer = server.revoke(&format!("{text}\n")).await;
+            assert_eq!(
+                (answer.status.as_u16(), answer.header(EFFECTIVE_WITHIN)),
+                (200, "0")
+            );
+        }
+        let record = server.tokens.get(record.id()).await.unwrap();
+        assert_eq!(record.state(), TokenState::Revoked, "{text}");
+    }
+}
+
 #[tokio::test]
 async fn unknown_tokens_are_200() {
     for server in [
         Server::in_memory().await,
         Server::with_faulty_store().await.0,
     ] {
-        let long = "x".repeat(513);
         for token in [
-            crate::endpoints::server::UNKNOWN,
-            crate::endpoints::server::DAMAGED,
-            "a b",
-            "t\u{f6}ken",
-            &long,
+            UNKNOWN,
+            "abc",
+            "some-other-token",
+            "eyJhbGciOi.e30.x-_",
+            "YQ==",
         ] {
             let answer = server.revoke(token).await;
             assert_eq!(

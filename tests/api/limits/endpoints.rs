@@ -38,6 +38,11 @@ const CALLS: [(&str, &str, u16); 9] = [
     ("GET", "/verify", 401),
 ];
 
+/// Returns the status for a damaged token. `/revoke` alone distinguishes it from an unknown one.
+fn of_damaged(path: &str, of_unknown: u16) -> u16 {
+    if path == "/revoke" { 400 } else { of_unknown }
+}
+
 struct App {
     tokens: ServiceTokens,
     store: FaultyStore<MemoryStore>,
@@ -104,6 +109,7 @@ fn assert_limited(response: &Response, call: &str) {
 #[tokio::test(start_paused = true)]
 async fn endpoints_share_the_budget_of_their_layer() {
     for (method, path, status) in CALLS {
+        let status = of_damaged(path, status);
         let burst = NonZeroU32::new(2).unwrap();
         let limit = limit().with_burst(burst).with_interval(SECOND);
         let app = App::new(|layer| layer.accept_bearer().with_failure_limit(limit));
@@ -124,6 +130,7 @@ async fn endpoints_share_the_budget_of_their_layer() {
 #[tokio::test]
 async fn endpoints_have_a_failure_budget_by_default() {
     for (method, path, status) in CALLS {
+        let status = of_damaged(path, status);
         let app = App::new(ServiceTokenLayer::accept_bearer);
         let mut first = None;
         for number in 0..2_000 {
