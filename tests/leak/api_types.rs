@@ -5,7 +5,7 @@ use super::public_types::Formatted;
 #[cfg(feature = "api")]
 pub(super) fn formatted_types() -> Vec<Formatted> {
     use tower_service_token::api::SecuritySchemes;
-    use tower_service_token::api::forward_auth::ForwardAuth;
+    use tower_service_token::api::forward_auth::{ForwardAuth, VerifyPrefix, VerifyPrefixError};
     use tower_service_token::api::management::ManagementApi;
     use tower_service_token::api::oauth::OAuthEndpoints;
     use tower_service_token::api::pipeops::PipeOpsApi;
@@ -13,7 +13,7 @@ pub(super) fn formatted_types() -> Vec<Formatted> {
     use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens};
 
     use super::minted_record;
-    use super::public_types::debug_text;
+    use super::public_types::{debug_text, error_text};
 
     let store = MemoryStore::new();
     store.insert(minted_record()).expect("an empty store");
@@ -30,6 +30,8 @@ pub(super) fn formatted_types() -> Vec<Formatted> {
         debug_text("PipeOpsApi", &pipeops),
         debug_text("SecuritySchemes", &SecuritySchemes),
         debug_text("StackStateApi", &stackstate),
+        debug_text("VerifyPrefix", &VerifyPrefix::new("deploy")),
+        error_text("VerifyPrefixError", &VerifyPrefixError::Name),
     ]
 }
 
@@ -43,6 +45,8 @@ pub(super) fn formatted_types() -> Vec<Formatted> {
         "PipeOpsApi",
         "SecuritySchemes",
         "StackStateApi",
+        "VerifyPrefix",
+        "VerifyPrefixError",
     ]
     .map(without)
     .into()

@@ -3,22 +3,20 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::any;
+use http::StatusCode;
 use http::header::CACHE_CONTROL;
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, StatusCode};
-use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 
 use super::super::inspector::Inspector;
 use super::super::request_log::LogFailuresLayer;
+use super::identity::identity_headers;
+use super::prefix::VerifyPrefix;
 use super::query::QueryRequirements;
 use crate::limits::FailureLimit;
 use crate::middleware::ServiceTokenLayer;
-use crate::principal::Principal;
+use crate::principal::{Principal, Requirement};
 use crate::reject::Rejection;
-
-/// The ASCII characters that a value percent-encodes. It encodes all others as well.
-const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'%').add(b',').add(b'"').add(b'\\');
 
 /// Builds the router of `/verify`.
 ///
@@ -27,13 +25,42 @@ const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'%').add(b',').add(b'"').add
 #[must_use]
 pub struct ForwardAuth {
     layer: ServiceTokenLayer,
+    accepted: StatusCode,
+    prefixes: Vec<VerifyPrefix>,
 }
 
 impl ForwardAuth {
     /// Creates an endpoint that checks tokens as `layer` does, and always accepts `ApiKey` and
     /// `Bearer`. It ignores the layer's response builder and whether it is optional.
     pub fn new(layer: ServiceTokenLayer) -> Self {
-        Self { layer }
+        Self {
+            layer,
+            accepted: StatusCode::OK,
+            prefixes: Vec::new(),
+        }
+    }
+
+    /// Responds to a valid token with 204 (no content). The default is 200 with an empty body, because
+    /// some proxies take no other status for access.
+    pub fn no_content(mut self) -> Self {
+        self.accepted = StatusCode::NO_CONTENT;
+        self
+    }
+
+    /// Adds a path below `/verify` for a proxy that appends the path and query of the original request.
+    /// By default there is none.
+    ///
+    /// If several prefixes have the same name, all of their requirements must be met.
+    pub fn with_prefix(mut self, prefix: VerifyPrefix) -> Self {
+        match self
+            .prefixes
+            .iter_mut()
+            .find(|it| it.has_same_name(&prefix))
+        {
+            Some(first) => first.extend(prefix),
+            None => self.prefixes.push(prefix),
+        }
+        self
     }
 
     /// Limits unknown tokens. `None` sets no limit. The default is the limit of the layer, or else
@@ -45,85 +72,76 @@ impl ForwardAuth {
 
     /// Builds the router, for an app with any state.
     pub fn into_router<S: Clone + Send + Sync + 'static>(self) -> Router<S> {
-        let inspector = Inspector {
-            checker: self.layer.into_checker(false),
+        let endpoint = Endpoint {
+            inspector: Inspector {
+                checker: self.layer.into_checker(false),
+            },
+            accepted: self.accepted,
         };
-        Router::new()
-            .route("/verify", get(handle).post(handle))
-            .route_layer(LogFailuresLayer)
-            .with_state(Arc::new(inspector))
-    }
-}
-
-async fn handle(State(inspector): State<Arc<Inspector>>, request: Request) -> Response {
-    let (mut parts, _) = request.into_parts();
-    let requirements = match QueryRequirements::from_query(parts.uri.query()) {
-        Ok(requirements) => requirements,
-        Err(error) => return error.into_response(),
-    };
-    match inspector.verify(&mut parts, requirements).await {
-        Ok(caller) => {
-            let no_store = [(CACHE_CONTROL, "no-store")];
-            (StatusCode::NO_CONTENT, no_store, identity_headers(&caller)).into_response()
+        let mut router = Router::new().route("/verify", any(handle));
+        for prefix in self.prefixes {
+            let paths = prefix.paths();
+            let requirements = prefix.into_requirements();
+            // The path and the query are those of another request.
+            let handle = any(
+                async move |State(endpoint): State<Arc<Endpoint>>, request: Request| {
+                    let requirements = requirements.iter().cloned();
+                    endpoint.respond(request, requirements).await
+                },
+            );
+            for path in paths {
+                router = router.route(&path, handle.clone());
+            }
         }
-        Err(rejection) => rejection.into_response(),
+        router
+            .route_layer(LogFailuresLayer)
+            .with_state(Arc::new(endpoint))
     }
 }
 
-impl Inspector {
+async fn handle(State(endpoint): State<Arc<Endpoint>>, request: Request) -> Response {
+    match QueryRequirements::from_query(request.uri().query()) {
+        Ok(requirements) => {
+            let requirements = requirements.into_requirements().map(Arc::new);
+            endpoint.respond(request, requirements).await
+        }
+        Err(error) => error.into_response(),
+    }
+}
+
+struct Endpoint {
+    inspector: Inspector,
+    /// The status of the response to a valid token.
+    accepted: StatusCode,
+}
+
+impl Endpoint {
+    async fn respond(
+        &self,
+        request: Request,
+        requirements: impl Iterator<Item = Arc<Requirement>> + Send,
+    ) -> Response {
+        let (mut parts, _) = request.into_parts();
+        match self.verify(&mut parts, requirements).await {
+            Ok(caller) => {
+                let no_store = [(CACHE_CONTROL, "no-store")];
+                (self.accepted, no_store, identity_headers(&caller)).into_response()
+            }
+            Err(rejection) => rejection.into_response(),
+        }
+    }
+
     async fn verify(
         &self,
         parts: &mut Parts,
-        requirements: QueryRequirements,
+        requirements: impl Iterator<Item = Arc<Requirement>> + Send,
     ) -> Result<Principal, Rejection> {
-        let caller = self.authenticate(parts, None).await?;
-        for requirement in requirements.into_requirements() {
+        let caller = self.inspector.authenticate(parts, None).await?;
+        let challenges = &self.inspector.checker.challenges;
+        for requirement in requirements {
             let met = caller.require(requirement);
-            met.map_err(|rejection| rejection.with_challenges(&self.checker.challenges))?;
+            met.map_err(|rejection| rejection.with_challenges(challenges))?;
         }
         Ok(caller)
-    }
-}
-
-/// Returns the headers that describe the caller.
-fn identity_headers(caller: &Principal) -> [(HeaderName, HeaderValue); 5] {
-    let id = caller.id().to_string();
-    [
-        ("x-service-token-id", encoded([&*id], "")),
-        ("x-service-token-name", encoded([caller.name()], "")),
-        ("x-service-token-subject", encoded(caller.subject(), "")),
-        ("x-service-token-roles", encoded(caller.roles().iter(), ",")),
-        (
-            "x-service-token-scopes",
-            encoded(caller.scopes().iter(), " "),
-        ),
-    ]
-    .map(|(name, value)| (HeaderName::from_static(name), value))
-}
-
-fn encoded<'a>(texts: impl IntoIterator<Item = &'a str>, separator: &str) -> HeaderValue {
-    let texts = texts.into_iter();
-    let texts: Vec<String> = texts
-        .map(|text| percent_encode(text.as_bytes(), ENCODED).to_string())
-        .collect();
-    HeaderValue::try_from(texts.join(separator)).expect("all other characters are encoded")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn escapes_separators_and_control_characters() {
-        for (texts, value) in [
-            (&["a\r\nx: y"][..], "a%0D%0Ax:%20y"),
-            (&["a,b", "c"], "a%2Cb,c"),
-            (&["100%", "\u{e9}\"\\\u{7f}\0"], "100%25,%C3%A9%22%5C%7F%00"),
-            (&[], ""),
-            (&[""], ""),
-            (&["projects:*"], "projects:*"),
-        ] {
-            assert_eq!(encoded(texts.iter().copied(), ","), value);
-        }
     }
 }

@@ -1,23 +1,31 @@
 //! The response of forward authentication to a proxy.
 
 use axum::body::Body;
-use http::{HeaderValue, Method, Request};
-use tower_service_token::MemoryStore;
+use http::{HeaderValue, Request};
+use tower_service_token::api::forward_auth::{ForwardAuth, VerifyPrefix};
 use tower_service_token::lifecycle::NewToken;
+use tower_service_token::principal::Requirement;
 use tower_service_token::testing::Fault;
+use tower_service_token::{MemoryStore, ServiceTokenLayer};
 
 use crate::endpoints::server::{DAMAGED, Server, UNKNOWN, insert};
 
-const HEADERS: [&str; 5] = [
+/// A proxy may send the method of the original request.
+const METHODS: [&str; 10] = [
+    "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "X",
+];
+
+const HEADERS: [&str; 6] = [
     "x-service-token-id",
     "x-service-token-name",
     "x-service-token-subject",
     "x-service-token-roles",
     "x-service-token-scopes",
+    "x-service-token-truncated",
 ];
 
 #[tokio::test]
-async fn valid_tokens_get_204_and_identity_headers() {
+async fn every_method_gets_200_and_identity_headers() {
     let store = MemoryStore::new();
     let token = insert(&store, |record| {
         record
@@ -27,20 +35,20 @@ async fn valid_tokens_get_204_and_identity_headers() {
             .with_scopes(["projects:write", "audit:**"])
     });
     let server = Server::with_store(store).await;
-    for method in [Method::GET, Method::HEAD, Method::POST] {
+    for method in METHODS {
         for (header, value) in [
             ("authorization", format!("ApiKey {token}")),
             ("authorization", format!("Bearer {token}")),
             ("x-api-key", token.clone()),
         ] {
             let request = Request::builder()
-                .method(&method)
+                .method(method)
                 .uri("/verify")
                 .header(header, value);
             let answer = server.send(request.body(Body::empty()).unwrap()).await;
             assert_eq!(
                 (answer.status.as_u16(), &*answer.body),
-                (204, ""),
+                (200, ""),
                 "{method}"
             );
             let values = HEADERS.map(|name| answer.header(name));
@@ -51,19 +59,226 @@ async fn valid_tokens_get_204_and_identity_headers() {
                 "team-a",
                 "deployer,auditor",
                 "projects:write audit:**",
+                "",
             ];
             assert_eq!(values, expected);
             assert_eq!(answer.header("cache-control"), "no-store");
         }
     }
-    for method in ["PUT", "DELETE", "OPTIONS", "PATCH"] {
-        let request = Request::builder()
-            .method(method)
-            .uri("/verify")
-            .header("x-api-key", &token);
+}
+
+#[tokio::test]
+async fn every_method_rejects_missing_tokens_and_requirements() {
+    let server = Server::in_memory().await;
+    for method in METHODS {
+        for (uri, token, status) in [
+            ("/verify", None, 401),
+            ("/verify", Some(UNKNOWN), 401),
+            ("/verify?role=a", Some(server.caller.expose_secret()), 403),
+            ("/verify?roles=a", Some(server.caller.expose_secret()), 400),
+        ] {
+            let mut request = Request::builder().method(method).uri(uri);
+            if let Some(token) = token {
+                request = request.header("x-api-key", token);
+            }
+            let answer = server.send(request.body(Body::empty()).unwrap()).await;
+            assert_eq!(answer.status, status, "{method} {uri}");
+            assert_eq!(answer.header("x-service-token-id"), "", "{method} {uri}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn status_204_is_configurable() {
+    let store = MemoryStore::new();
+    let token = insert(&store, |record| record);
+    let verify = ForwardAuth::new(ServiceTokenLayer::new(store)).no_content();
+    let app = verify
+        .with_prefix(VerifyPrefix::new("any").unwrap())
+        .into_router();
+    let server = Server {
+        app,
+        ..Server::in_memory().await
+    };
+    for uri in ["", "/any", "/any/x?y"] {
+        let answer = server.verify(uri, &token).await;
+        assert_eq!(answer.status, 204, "{uri}");
+        assert_eq!(
+            answer.header("x-service-token-id"),
+            &token["svctok-".len()..][..10]
+        );
+        assert_eq!(server.verify(uri, UNKNOWN).await.status, 401, "{uri}");
+    }
+}
+
+fn prefixed(store: MemoryStore) -> axum::Router {
+    let prefix = |name| VerifyPrefix::new(name).unwrap();
+    let deploy = prefix("deploy").with_requirement(Requirement::all_roles(["deployer"]));
+    let either = prefix("either").with_requirement(Requirement::any_role(["deployer", "auditor"]));
+    let twice = "twice?role=deployer".parse().unwrap();
+    let more = "twice?scope=projects:write".parse().unwrap();
+    ForwardAuth::new(ServiceTokenLayer::new(store))
+        .with_prefix(deploy)
+        .with_prefix(either)
+        .with_prefix(twice)
+        .with_prefix(more)
+        .with_prefix(prefix("any"))
+        .into_router()
+}
+
+#[tokio::test]
+async fn prefixes_ignore_the_path_and_query_of_the_original_request() {
+    let store = MemoryStore::new();
+    let deployer = insert(&store, |record| record.with_roles(["deployer"]));
+    let auditor = insert(&store, |record| {
+        record.with_roles(["auditor"]).with_scopes(["projects:*"])
+    });
+    let both = insert(&store, |record| {
+        record.with_roles(["deployer"]).with_scopes(["projects:*"])
+    });
+    let server = Server {
+        app: prefixed(store),
+        ..Server::in_memory().await
+    };
+    let originals = [
+        "",
+        "/",
+        "/x",
+        "/x/",
+        "/x/y?a=b",
+        "?a=b",
+        "/?role=admin",
+        "/x?role=deployer&scope=a:b",
+        "//x",
+        "/../any/x",
+        "/%2e%2e/any",
+        "/..%2fany",
+        "/any",
+        "/verify/any",
+        "/x;y",
+        "/%ff",
+        "/%00",
+        "/x?%zz",
+        "/{a}",
+        "/*",
+    ];
+    for (name, [of_deployer, of_auditor, of_both]) in [
+        ("deploy", [200, 403, 200]),
+        ("either", [200, 200, 200]),
+        ("twice", [403, 403, 200]),
+        ("any", [200, 200, 200]),
+    ] {
+        for original in originals {
+            let uri = format!("/{name}{original}");
+            let status = async |token: &str| server.verify(&uri, token).await.status;
+            assert_eq!(status(&deployer).await, of_deployer, "{uri}");
+            assert_eq!(status(&auditor).await, of_auditor, "{uri}");
+            assert_eq!(status(&both).await, of_both, "{uri}");
+            let unknown = server.verify(&uri, UNKNOWN).await;
+            unknown.assert_problem(401, "invalid_token");
+            assert_eq!(unknown.challenges(), ["ApiKey", "Bearer"], "{uri}");
+        }
+    }
+    let answer = server.verify("/deploy/x?y", &auditor).await;
+    answer.assert_problem(403, "insufficient_scope");
+    assert_eq!(answer.json()["required"]["roles"][0], "deployer");
+    assert_eq!(answer.challenges(), ["ApiKey", "Bearer"]);
+}
+
+#[tokio::test]
+async fn other_paths_grant_nothing() {
+    let store = MemoryStore::new();
+    let token = insert(&store, |record| {
+        record.with_roles(["deployer"]).with_scopes(["**"])
+    });
+    let server = Server {
+        app: prefixed(store),
+        ..Server::in_memory().await
+    };
+    for path in [
+        "/",
+        "/x",
+        "/deployer",
+        "/Deploy/x",
+        "/deploy%2fx",
+        "/%64eploy/x",
+        "//deploy/x",
+        "//any",
+        "/./any",
+        "/x/../any",
+        "deploy",
+    ] {
+        let answer = server.verify(path, &token).await;
+        assert_eq!(answer.status, 404, "{path}");
+        assert_eq!(answer.header("x-service-token-id"), "", "{path}");
+    }
+    // The query of `/verify` itself stays strict.
+    assert_eq!(server.verify("?x=y", &token).await.status, 400);
+    assert_eq!(server.verify("?role=deployer", &token).await.status, 200);
+}
+
+#[tokio::test]
+async fn prefixes_accept_every_method() {
+    let store = MemoryStore::new();
+    let token = insert(&store, |record| record.with_roles(["deployer"]));
+    let server = Server {
+        app: prefixed(store),
+        ..Server::in_memory().await
+    };
+    for method in METHODS {
+        let request = Request::builder().method(method).uri("/verify/deploy/x?y");
+        let none = request.body(Body::empty()).unwrap();
+        assert_eq!(server.send(none).await.status, 401, "{method}");
+        let request = Request::builder().method(method).uri("/verify/deploy/x?y");
+        let request = request.header("authorization", format!("Bearer {token}"));
         let answer = server.send(request.body(Body::empty()).unwrap()).await;
-        assert_eq!(answer.status, 405);
-        assert_eq!(answer.header("x-service-token-id"), "");
+        assert_eq!(
+            (answer.status.as_u16(), &*answer.body),
+            (200, ""),
+            "{method}"
+        );
+        assert_eq!(answer.header("x-service-token-roles"), "deployer");
+    }
+}
+
+#[tokio::test]
+async fn long_lists_are_cut_at_an_entry_and_named() {
+    let store = MemoryStore::new();
+    let long = |prefix: &str| -> Vec<String> {
+        let names = (0..100).map(|number| format!("{prefix}{number:03}{}", "x".repeat(190)));
+        names.collect()
+    };
+    let short = ["a"].map(str::to_owned).to_vec();
+    for (roles, scopes, truncated) in [
+        (short.clone(), short.clone(), ""),
+        (long("role"), short.clone(), "roles"),
+        (short.clone(), long("scope"), "scopes"),
+        (long("role"), long("scope"), "roles, scopes"),
+    ] {
+        let last_role = roles.last().unwrap().clone();
+        let token = insert(&store, |record| {
+            record.with_roles(roles.clone()).with_scopes(scopes.clone())
+        });
+        let server = Server::with_store(store.clone()).await;
+        // The requirement is checked on the whole list.
+        let answer = server.verify(&format!("?role={last_role}"), &token).await;
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.header("x-service-token-truncated"), truncated);
+        for (header, separator, all) in [
+            ("x-service-token-roles", ',', &roles),
+            ("x-service-token-scopes", ' ', &scopes),
+        ] {
+            let list = answer.header(header);
+            assert!(list.len() <= 2048, "{}", list.len());
+            let entries: Vec<_> = list.split(separator).collect();
+            assert!(entries.iter().all(|entry| all.iter().any(|it| it == entry)));
+            let fitting = if all.len() == 1 {
+                1
+            } else {
+                2048 / (all[0].len() + 1)
+            };
+            assert_eq!(entries.len(), fitting, "{header}");
+        }
     }
 }
 
@@ -99,7 +314,7 @@ async fn names_cannot_inject_headers() {
     let answer = server.verify("", &token).await;
     let values = HEADERS.map(|name| answer.header(name));
     assert_eq!(
-        values[1..],
+        values[1..5],
         [
             "a%0D%0AX-Service-Token-Roles:%20admin",
             "%C3%A9t%C3%A9%20100%25%00",
@@ -117,12 +332,12 @@ async fn requires_every_role_and_scope_of_the_query() {
         .with_scopes(["projects:*"]);
     let token = server.create(new).await;
     for (query, status) in [
-        ("", 204),
-        ("?", 204),
-        ("?role=deployer", 204),
-        ("?role=deployer&role=night%20shift&role=a%26b", 204),
-        ("?role=night+shift&scope=projects:write", 204),
-        ("?scope=projects:write&scope=projects%3Aread", 204),
+        ("", 200),
+        ("?", 200),
+        ("?role=deployer", 200),
+        ("?role=deployer&role=night%20shift&role=a%26b", 200),
+        ("?role=night+shift&scope=projects:write", 200),
+        ("?scope=projects:write&scope=projects%3Aread", 200),
         ("?role=admin", 403),
         ("?role=deployer&role=admin", 403),
         ("?role=deployer,night%20shift", 403),
@@ -142,7 +357,7 @@ async fn requires_every_role_and_scope_of_the_query() {
         let answer = server.verify(query, token.expose_secret()).await;
         assert_eq!(answer.status, status, "{query}");
         assert_eq!(answer.header("cache-control"), "no-store", "{query}");
-        if status == 204 {
+        if status == 200 {
             continue;
         }
         for name in HEADERS {
@@ -238,5 +453,5 @@ async fn does_not_read_the_body() {
     let never = Body::from_stream(futures::stream::pending::<Result<String, std::io::Error>>());
     let request = Request::post("/verify").header("x-api-key", server.caller.expose_secret());
     let answer = server.send(request.body(never).unwrap()).await;
-    assert_eq!(answer.status, 204);
+    assert_eq!(answer.status, 200);
 }

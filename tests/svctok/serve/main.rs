@@ -179,6 +179,7 @@ fn on_sqlite() -> Vec<(&'static str, Test)> {
         routes::every_route_group_accepts_every_scheme,
         routes::every_route_group_rejects_missing_tokens,
         routes::health_and_metrics_need_no_token,
+        routes::verify_status_and_prefixes_are_settings,
         routes::metrics_can_be_moved_or_disabled,
         routes::file_store_serves_only_reads,
         routes::environment_replaces_missing_flags,

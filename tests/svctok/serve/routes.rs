@@ -17,8 +17,8 @@ fn guarded(token: &str) -> Vec<(HttpRequest, u16)> {
         (HttpRequest::get("/service-tokens"), 200),
         (HttpRequest::get("/service-tokens/self"), 200),
         (HttpRequest::form("/introspect", token), 200),
-        (HttpRequest::get("/verify"), 204),
-        (HttpRequest::get("/verify?scope=introspect"), 204),
+        (HttpRequest::get("/verify"), 200),
+        (HttpRequest::get("/verify?scope=introspect"), 200),
         (HttpRequest::get("/api/server/info"), 200),
         (HttpRequest::get("/api/security/tokens"), 200),
         (HttpRequest::get("/api/v1/service-account-tokens"), 200),
@@ -46,6 +46,9 @@ pub(crate) async fn every_route_group_rejects_missing_tokens(fixture: StoreFixtu
     let unknown = TokenFormat::default().mint().unwrap();
     for (call, _) in guarded(&token) {
         node.send(&call).await.assert(401);
+        let grpc = call.clone().with("Content-Type", "application/grpc");
+        let answer = node.send(&grpc).await.assert(401);
+        assert_eq!(answer.header("grpc-status"), None);
         let unknown = call.with_key(unknown.expose_secret());
         node.send(&unknown).await.assert(401);
     }
@@ -58,7 +61,7 @@ pub(crate) async fn health_and_metrics_need_no_token(fixture: StoreFixture) {
         node.send(&HttpRequest::get(path)).await.assert(200);
     }
     let verify = HttpRequest::get("/verify").with_key(&token);
-    node.send(&verify).await.assert(204);
+    node.send(&verify).await.assert(200);
     node.send(&HttpRequest::get("/verify")).await.assert(401);
 
     let metrics = node.send(&HttpRequest::get("/metrics")).await.assert(200);
@@ -67,7 +70,7 @@ pub(crate) async fn health_and_metrics_need_no_token(fixture: StoreFixture) {
     for line in [
         r#"service_token_requests_total{outcome="accepted"} 1"#,
         r#"service_token_requests_total{outcome="missing_token"} 1"#,
-        r#"svctok_http_requests_total{method="GET",status="204"} 1"#,
+        r#"svctok_http_requests_total{method="GET",status="200"} 4"#,
         r#"svctok_http_request_seconds_count{method="GET"} 5"#,
         "# TYPE service_token_check_seconds histogram",
     ] {
@@ -78,6 +81,47 @@ pub(crate) async fn health_and_metrics_need_no_token(fixture: StoreFixture) {
         );
     }
     node.stop().await;
+}
+
+pub(crate) async fn verify_status_and_prefixes_are_settings(fixture: StoreFixture) {
+    let flags = [
+        "--verify-no-content",
+        "--verify-prefix",
+        "admin?scope=introspect,deploy?role=deployer",
+        "--verify-prefix",
+        "any",
+    ];
+    let (node, token) = Node::bootstrap(&fixture, &flags).await;
+    for method in ["GET", "POST", "PUT", "DELETE", "OPTIONS", "PROPFIND"] {
+        for (target, status) in [
+            ("/verify", 204),
+            ("/verify?scope=introspect", 204),
+            ("/verify?x=y", 400),
+            ("/verify/admin", 204),
+            ("/verify/admin/x/../any?role=a&x=y", 204),
+            ("/verify/deploy/any?role=a", 403),
+            ("/verify/any/", 204),
+            ("/verify/other/x", 404),
+        ] {
+            let call = HttpRequest::new(method, target);
+            let answer = node.send(&call.clone().with_key(&token)).await;
+            assert_eq!(answer.status, status, "{method} {target}");
+            let without = if status == 404 || status == 400 {
+                status
+            } else {
+                401
+            };
+            assert_eq!(node.send(&call).await.status, without, "{method} {target}");
+        }
+    }
+    node.stop().await;
+    for value in ["a/b", "?role=x", "deploy?roles=x", "deploy?role="] {
+        let ended = NodeProcess::start(&fixture, &["--verify-prefix", value])
+            .wait()
+            .await;
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+        assert!(ended.stderr.contains("--verify-prefix"), "{ended:?}");
+    }
 }
 
 pub(crate) async fn metrics_can_be_moved_or_disabled(fixture: StoreFixture) {
@@ -114,7 +158,7 @@ pub(crate) async fn file_store_serves_only_reads(fixture: StoreFixture) {
     let answer = node.send(&introspect).await.assert(200);
     assert_eq!(answer.json()["active"], true);
     let verify = HttpRequest::get("/verify").with_key(token);
-    node.send(&verify).await.assert(204);
+    node.send(&verify).await.assert(200);
     for path in ["/healthz", "/readyz", "/metrics"] {
         node.send(&HttpRequest::get(path)).await.assert(200);
     }
@@ -126,7 +170,7 @@ pub(crate) async fn file_store_serves_only_reads(fixture: StoreFixture) {
     ] {
         node.send(&call.with_key(token)).await.assert(404);
     }
-    node.send(&verify).await.assert(204);
+    node.send(&verify).await.assert(200);
     let ended = node.stop().await;
     assert_eq!(ended.stdout, "");
     assert!(
@@ -158,7 +202,7 @@ pub(crate) async fn default_store_is_created_in_the_data_directory(fixture: Stor
     }
     let again = start().await;
     let verify = HttpRequest::get("/verify").with_key(&token);
-    again.send(&verify).await.assert(204);
+    again.send(&verify).await.assert(200);
     assert_eq!(again.stop().await.stdout, "");
 }
 
@@ -176,7 +220,7 @@ pub(crate) async fn environment_replaces_missing_flags(fixture: StoreFixture) {
     node.address.set_ip([127, 0, 0, 1].into());
     node.send(&HttpRequest::get("/verify").with_key(&token))
         .await
-        .assert(204);
+        .assert(200);
     node.send(&HttpRequest::get("/metrics")).await.assert(404);
     let line = node.wait_for_log("\"listening on http://0.0.0.0:").await;
     assert!(line.starts_with('{'), "{line}");

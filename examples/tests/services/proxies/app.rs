@@ -17,11 +17,14 @@ pub(crate) struct App {
 
 impl App {
     pub(crate) fn start() -> Self {
+        Self::serve(Router::new().fallback(echo))
+    }
+
+    pub(crate) fn serve(router: Router) -> Self {
         let runtime = Runtime::new().expect("threads");
         let bound = runtime.block_on(TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))));
         let listener = bound.expect("a free port");
         let port = listener.local_addr().expect("a bound address").port();
-        let router = Router::new().fallback(echo);
         runtime.spawn(async { axum::serve(listener, router).await });
         Self {
             _runtime: runtime,

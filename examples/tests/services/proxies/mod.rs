@@ -42,6 +42,7 @@ const GROUPS: [TestGroup; 4] = [
             missing_role_is_403,
             path_that_servers_read_differently_is_400,
             client_supplied_identity_headers_are_removed,
+            token_with_many_long_roles_is_forwarded,
             repeated_credential_is_400,
             too_many_unknown_tokens_are_429_but_known_ones_pass,
             forged_addresses_do_not_escape_the_failure_limit,

@@ -2,6 +2,10 @@
 
 use serde_json::Value;
 use test_support::port::ReservedPort;
+use tower_service_token::api::forward_auth::ForwardAuth;
+use tower_service_token::store::TokenRecord;
+use tower_service_token::token::TokenFormat;
+use tower_service_token::{MemoryStore, ServiceTokenLayer};
 
 use crate::proxies::app::App;
 use crate::proxies::daemon::{Daemon, Folder};
@@ -136,6 +140,8 @@ pub(crate) fn invalid_tokens_are_rejected() {
         &[("Authorization", "Basic eDp5")],
         &[("X-API-Key", &*revoked)],
         &[("X-Service-Token-Id", "7Hq2mX9bTe")],
+        &[("Content-Type", "application/grpc")],
+        &[("Content-Type", "application/grpc"), ("X-API-Key", UNKNOWN)],
     ] {
         for path in ["/", "/deploy/x"] {
             let reply = place.get(path, headers);
@@ -229,6 +235,7 @@ pub(crate) fn client_supplied_identity_headers_are_removed() {
         ("X-Service-Token-Roles", "deployer"),
         ("X_Service_Token_Roles", "admin"),
         ("X-Service-Token-Scopes", "**"),
+        ("X-Service-Token-Truncated", "roles"),
     ];
     let told = echoed(&place.get("/", &sent));
     let mut seen: Vec<_> = told["headers"]
@@ -248,6 +255,49 @@ pub(crate) fn client_supplied_identity_headers_are_removed() {
         .collect();
     assert_eq!(seen, expected);
     assert_eq!(place.get("/deploy/x", &sent).status, 403);
+}
+
+/// The longest headers of a token that the management API creates.
+pub(crate) fn token_with_many_long_roles_is_forwarded() {
+    let store = MemoryStore::new();
+    let token = TokenFormat::default().mint().expect("random bytes");
+    let long = |prefix: &str| -> Vec<String> {
+        let names = (0..99).map(|number| format!("{prefix}{number:02}{}", "x".repeat(190)));
+        names.chain([prefix.to_owned()]).collect()
+    };
+    // Twelve bytes each.
+    let text = "\u{1f511}".repeat(200);
+    let record = TokenRecord::from(&token)
+        .with_name(&*text)
+        .with_subject(&*text)
+        .with_roles(long("deployer"))
+        .with_scopes(long("scope"));
+    store.insert(record).expect("an empty store");
+    let verify = ForwardAuth::new(ServiceTokenLayer::new(store)).into_router();
+    let verify = App::serve(verify);
+    let mut tokens = TokenServer::start();
+    tokens.port = verify.port;
+    let place = NginxServer::in_front_of(tokens);
+    // The role that the second requires is the last one.
+    for path in ["/", "/deploy/x"] {
+        let request = echoed(&place.with(path, token.expose_secret()));
+        let headers = &request["headers"];
+        assert_eq!(headers["x-service-token-truncated"], "roles, scopes");
+        for (header, separator, first) in [
+            ("x-service-token-roles", ',', "deployer00x"),
+            ("x-service-token-scopes", ' ', "scope00x"),
+        ] {
+            let list = headers[header].as_str().expect("a text");
+            assert!((1800..=2048).contains(&list.len()), "{}", list.len());
+            assert!(
+                list.split(separator).all(|entry| entry.ends_with("xxx")),
+                "{list}"
+            );
+            assert!(list.starts_with(first), "{list}");
+        }
+        let name = headers["x-service-token-name"].as_str();
+        assert_eq!(name.map(str::len), Some(2400));
+    }
 }
 
 pub(crate) fn repeated_credential_is_400() {

@@ -6,6 +6,8 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 use http::HeaderName;
+use tower_service_token::ServiceTokenLayer;
+use tower_service_token::api::forward_auth::{ForwardAuth, VerifyPrefix};
 use tower_service_token::limits::{ClientAddressLayer, TrustedProxies};
 
 use super::value::duration;
@@ -141,6 +143,19 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "SVCTOK_CLIENT_ADDRESS_HEADER", value_name = "NAME")]
     #[arg(default_value = "X-Forwarded-For", requires = "trusted_proxies")]
     pub(crate) client_address_header: HeaderName,
+
+    /// A path below /verify for proxies that append the path and query of the original request, which
+    /// are ignored there: deploy?role=deployer&scope=projects:write serves /verify/deploy and all paths
+    /// below it, and requires that role and scope. Can be repeated; values can be separated by commas
+    /// [default: none]
+    #[arg(long = "verify-prefix", env = "SVCTOK_VERIFY_PREFIX")]
+    #[arg(value_name = "NAME[?QUERY]", value_delimiter = ',')]
+    pub(crate) verify_prefixes: Vec<VerifyPrefix>,
+
+    /// Responds to valid tokens at /verify with 204 instead of 200
+    #[arg(long, env = "SVCTOK_VERIFY_NO_CONTENT")]
+    #[arg(value_parser = BoolishValueParser::new())]
+    pub(crate) verify_no_content: bool,
 }
 
 impl ServeArgs {
@@ -168,6 +183,17 @@ impl ServeArgs {
     pub(crate) fn bootstrap_token_file(&self) -> Option<&Path> {
         let path = self.bootstrap_token_file.as_deref();
         path.filter(|path| !is_stdout(path))
+    }
+
+    /// Returns the endpoint of forward authentication.
+    pub(crate) fn forward_auth(&self, layer: ServiceTokenLayer) -> ForwardAuth {
+        let prefixes = self.verify_prefixes.iter().cloned();
+        let endpoint = prefixes.fold(ForwardAuth::new(layer), ForwardAuth::with_prefix);
+        if self.verify_no_content {
+            endpoint.no_content()
+        } else {
+            endpoint
+        }
     }
 
     /// Returns whether a flag concerns the administrator token.

@@ -5,7 +5,6 @@ use axum::Router;
 use axum::extract::Request;
 use axum::routing::post;
 use tower::Service as _;
-use tower_service_token::api::forward_auth::ForwardAuth;
 use tower_service_token::api::management::ManagementApi;
 use tower_service_token::api::oauth::OAuthEndpoints;
 use tower_service_token::api::pipeops::PipeOpsApi;
@@ -15,6 +14,7 @@ use tower_service_token::registry::{FlushTask, LastUsed, TokenRegistry};
 use tower_service_token::store::CachedStore;
 use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens, TokenStore};
 
+use crate::args::ServeArgs;
 use crate::store_url::OpenedStore;
 
 /// The time between two writes of the last uses.
@@ -27,14 +27,14 @@ pub(super) struct ServiceParts {
     pub(super) flush_task: Option<FlushTask>,
 }
 
-pub(super) fn build(store: OpenedStore) -> ServiceParts {
+pub(super) fn build(store: OpenedStore, args: &ServeArgs) -> ServiceParts {
     match store {
-        OpenedStore::Registry(registry) => build_for_registry(registry),
-        OpenedStore::ReadOnly(store) => build_for_file(store),
+        OpenedStore::Registry(registry) => build_for_registry(registry, args),
+        OpenedStore::ReadOnly(store) => build_for_file(store, args),
     }
 }
 
-fn build_for_registry(registry: Arc<dyn TokenRegistry>) -> ServiceParts {
+fn build_for_registry(registry: Arc<dyn TokenRegistry>, args: &ServeArgs) -> ServiceParts {
     // Requests and changes share the cache, so that changes take effect at once on this node.
     let store = CachedStore::new(registry);
     let last_used = LastUsed::new(store.clone());
@@ -49,7 +49,7 @@ fn build_for_registry(registry: Arc<dyn TokenRegistry>) -> ServiceParts {
     let app = Router::new()
         .merge(ManagementApi::new(tokens.clone(), layer.clone()).into_router())
         .merge(OAuthEndpoints::new(tokens, layer.clone()).into_router())
-        .merge(ForwardAuth::new(layer).into_router())
+        .merge(args.forward_auth(layer).into_router())
         .nest("/api", stackstate.into_router())
         .merge(pipeops.into_router());
     let flush_task = Some(flush_task);
@@ -57,7 +57,7 @@ fn build_for_registry(registry: Arc<dyn TokenRegistry>) -> ServiceParts {
 }
 
 /// Serves only the endpoints that read, because the service does not write a token file.
-fn build_for_file(store: Arc<dyn TokenStore>) -> ServiceParts {
+fn build_for_file(store: Arc<dyn TokenStore>, args: &ServeArgs) -> ServiceParts {
     tracing::warn!(
         "a file: store is read-only: /service-tokens, /revoke, /api and /workspace are not served, \
          and last uses are not recorded"
@@ -74,7 +74,7 @@ fn build_for_file(store: Arc<dyn TokenStore>) -> ServiceParts {
     });
     let app = Router::new()
         .route("/introspect", introspect)
-        .merge(ForwardAuth::new(layer).into_router());
+        .merge(args.forward_auth(layer).into_router());
     ServiceParts {
         app,
         flush_task: None,

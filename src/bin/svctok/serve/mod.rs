@@ -90,7 +90,7 @@ async fn run(
     let (stopping, stopped) = watch::channel(false);
     let health = Arc::new(Health::new(backend.store.clone(), stopped.clone()));
     first_token(backend, args).await?;
-    let ServiceParts { app, flush_task } = app::build(backend.store.clone());
+    let ServiceParts { app, flush_task } = app::build(backend.store.clone(), args);
     let in_flight = InFlight::new();
     tokio::spawn(Arc::clone(&in_flight).sweep());
     let app = app
