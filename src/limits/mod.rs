@@ -2,8 +2,10 @@
 //!
 //! 1. [`ClientAddressLayer`] determines the address of the client of each request. Failure budgets,
 //!    audit events and log events read it from the request's extensions.
-//! 2. `FailureLimit` (feature `tokio`) limits the load of unknown tokens on the store. Valid tokens
-//!    are not rejected because of failures of other clients at their address.
+//! 2. `FailureLimit` (feature `tokio`) limits the load of unknown tokens on the store. It does not
+//!    reject a token that was accepted within the last 24 hours. The first use of another valid token
+//!    waits for up to 2 s, and may get 429, while its address sends more unknown tokens than the store
+//!    can look up.
 //!
 //! By default, a [`ServiceTokenLayer`](crate::ServiceTokenLayer) has no failure limit. Every endpoint
 //! of `api` (feature `api`) has one: that of its layer, or else one of its own. Set one on the layer

@@ -59,8 +59,30 @@
 //! `SetSensitiveRequestHeadersLayer` outside of it.
 //!
 //! A layer inside that wraps the response body, as tower-http's tracing does, changes the body
-//! type, so that no rejection can be built; map it back between the two, or put that layer outside.
-//! axum's routers do so themselves.
+//! type, so that no rejection can be built. Put that layer outside, or map the body back between the
+//! two. axum's routers do so themselves.
+//!
+//! ```
+//! use axum::body::Body;
+//! use http::{Request, Response, StatusCode};
+//! use http_body_util::Limited;
+//! use tower::{ServiceBuilder, ServiceExt};
+//! use tower_service_token::{MemoryStore, ServiceTokenLayer};
+//!
+//! # futures::executor::block_on(async {
+//! let service = ServiceBuilder::new()
+//!     .layer(ServiceTokenLayer::new(MemoryStore::new()))
+//!     .map_response(|response: Response<Limited<Body>>| response.map(Body::new))
+//!     // Stands for a layer that wraps the body.
+//!     .map_response(|response: Response<Body>| response.map(|body| Limited::new(body, 1024)))
+//!     .service_fn(async |_: Request<Body>| {
+//!         Ok::<_, std::convert::Infallible>(Response::new(Body::empty()))
+//!     });
+//! let rejected = service.oneshot(Request::new(Body::empty())).await?;
+//! assert_eq!(rejected.status(), StatusCode::UNAUTHORIZED);
+//! # Ok::<_, Box<dyn std::error::Error>>(())
+//! # }).expect("the request is rejected");
+//! ```
 //!
 //! # Panics
 //!
