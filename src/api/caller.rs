@@ -53,6 +53,16 @@ impl Caller {
     /// Authenticates the caller again and returns the tokens, with the caller as the actor of each
     /// change. Call it after reading the body. The registry checks the same requirement in the
     /// transaction of each change.
+    pub(super) async fn tokens_to_change<X>(
+        self,
+        state: &ApiState<X>,
+        requirement: Option<Requirement>,
+    ) -> Result<ServiceTokens, Rejection> {
+        let tokens = self.tokens(state, requirement).await;
+        tokens.map_err(Rejection::of_change)
+    }
+
+    /// As [`tokens_to_change`](Self::tokens_to_change), for a call that only reads.
     pub(super) async fn tokens<X>(
         self,
         state: &ApiState<X>,

@@ -33,11 +33,35 @@ pub(super) trait ErrorFormat: Sized + 'static {
     /// Adds the body to a response.
     fn write(self, response: Response) -> Response;
 
-    /// Builds the response to a rejection by the layer, a guard or a handler.
+    /// Describes a rejection by the layer, a guard or a handler.
+    fn from_rejection(rejection: &Rejection) -> Self {
+        Self::new(rejection.status(), describe(rejection))
+    }
+
+    /// Builds the response to a rejection.
     fn reject(rejection: &Rejection) -> Response {
-        let body = Self::new(rejection.status(), rejection.to_string());
+        let body = Self::from_rejection(rejection);
         body.write(rejection.to_response(Body::empty()))
     }
+}
+
+/// Describes a rejection for people, with the roles or scopes that are missing.
+pub(super) fn describe(rejection: &Rejection) -> String {
+    let Some(required) = rejection.required() else {
+        return rejection.to_string();
+    };
+    let kind = if required.requires_scopes() {
+        "scope"
+    } else {
+        "role"
+    };
+    let names: Vec<_> = required.names().collect();
+    let separator = if required.requires_all() {
+        " and "
+    } else {
+        " or "
+    };
+    format!("missing {kind}: {}", names.join(separator))
 }
 
 /// An error response in the format `F`.
@@ -72,6 +96,11 @@ impl<F: ErrorFormat> ApiError<F> {
 
     pub(super) fn not_found() -> Self {
         Self::new(StatusCode::NOT_FOUND, LifecycleError::NotFound.to_string())
+    }
+
+    /// Creates the error of a path without a route.
+    pub(super) fn no_such_path() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "there is no such path")
     }
 
     pub(super) fn method_not_allowed() -> Self {
@@ -141,6 +170,26 @@ impl<F: ErrorFormat> IntoResponse for ApiError<F> {
             }
         }
     }
+}
+
+/// JSON pointers to members of a request: that of the lifecycle, and that which the client sent.
+pub(super) type MemberNames = [(&'static str, &'static str)];
+
+/// Points to the members that the client sent.
+pub(super) fn with_sent_names(mut error: LifecycleError, names: &MemberNames) -> LifecycleError {
+    if let LifecycleError::Invalid(problems) = &mut error {
+        for problem in problems {
+            let sent = names.iter().find_map(|(ours, sent)| {
+                let rest = problem.pointer.strip_prefix(ours)?;
+                let is_member = rest.is_empty() || rest.starts_with('/');
+                is_member.then(|| format!("{sent}{rest}"))
+            });
+            if let Some(pointer) = sent {
+                problem.pointer = pointer.into();
+            }
+        }
+    }
+    error
 }
 
 pub(super) const INVALID_FIELDS: &str = "invalid_fields";

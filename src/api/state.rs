@@ -14,9 +14,17 @@ pub(super) struct ApiState<X> {
 }
 
 impl<X> ApiState<X> {
-    /// Creates the error of a failed change.
+    /// Creates the error of a failed read.
     pub(super) fn error<F: ErrorFormat>(&self, error: LifecycleError) -> ApiError<F> {
         ApiError::from_error(error, &self.checker)
+    }
+
+    /// Creates the error of a failed change. An outage is no problem of the caller's token here.
+    pub(super) fn change_error<F: ErrorFormat>(&self, error: LifecycleError) -> ApiError<F> {
+        match self.error(error) {
+            ApiError::Rejected(rejection) => ApiError::Rejected(rejection.of_change()),
+            failed @ ApiError::Failed { .. } => failed,
+        }
     }
 
     /// Returns a function that logs a failure after the response began.

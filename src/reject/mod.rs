@@ -20,6 +20,7 @@
 //! | `insufficient_scope` | 403 | `insufficient_scope`, with `scope` | 7 |
 //! | `rate_limited` | 429 | – | 8 |
 //! | `auth_unavailable` | 503 | – | 14 |
+//! | `change_failed` (routers of `api`) | 503 | – | 14 |
 //! | `internal` | 500 | – | 13 |
 //!
 //! A body:

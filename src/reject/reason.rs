@@ -36,6 +36,9 @@ pub enum RejectionReason {
     RateLimited,
     /// The store is unavailable.
     StoreUnavailable,
+    /// The store was unavailable during a change, which may have been made. Only the routers of `api`
+    /// reject with this reason.
+    ChangeFailed,
     /// The store has a corrupt record.
     CorruptRecord,
     /// A guard or extractor has no [`ServiceTokenLayer`](crate::ServiceTokenLayer) in front.
@@ -62,6 +65,7 @@ impl RejectionReason {
             Self::InsufficientScope => "insufficient_scope",
             Self::RateLimited => "rate_limited",
             Self::StoreUnavailable => "store_unavailable",
+            Self::ChangeFailed => "change_failed",
             Self::CorruptRecord => "corrupt_record",
             Self::MissingLayer => "missing_layer",
         }
@@ -98,6 +102,7 @@ impl RejectionReason {
             Self::InsufficientScope => &INSUFFICIENT_SCOPE,
             Self::RateLimited => &RATE_LIMITED,
             Self::StoreUnavailable => &AUTH_UNAVAILABLE,
+            Self::ChangeFailed => &CHANGE_FAILED,
             Self::CorruptRecord | Self::MissingLayer => &INTERNAL,
         }
     }
@@ -144,6 +149,8 @@ responses! {
     RATE_LIMITED: "rate_limited", TOO_MANY_REQUESTS, "too many requests";
     AUTH_UNAVAILABLE: "auth_unavailable", SERVICE_UNAVAILABLE,
         "service tokens cannot be checked at the moment";
+    CHANGE_FAILED: "change_failed", SERVICE_UNAVAILABLE,
+        "the token store is unavailable: the change failed, or its outcome is unknown";
     INTERNAL: "internal", INTERNAL_SERVER_ERROR, "the request could not be authenticated";
 }
 
@@ -164,6 +171,7 @@ mod tests {
             RejectionReason::InsufficientScope,
             RejectionReason::RateLimited,
             RejectionReason::StoreUnavailable,
+            RejectionReason::ChangeFailed,
             RejectionReason::CorruptRecord,
         ] {
             let plain = |byte: u8| (b' '..=b'~').contains(&byte) && !b"\"\\%".contains(&byte);

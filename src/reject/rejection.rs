@@ -120,6 +120,16 @@ impl Rejection {
         self
     }
 
+    /// Returns the rejection of a change. If the store is unavailable, the change failed, or its
+    /// outcome is unknown.
+    #[cfg(feature = "api")]
+    pub(crate) fn of_change(mut self) -> Self {
+        if self.reason == RejectionReason::StoreUnavailable {
+            self.reason = RejectionReason::ChangeFailed;
+        }
+        self
+    }
+
     /// Returns the detailed reason, for logs and metrics.
     pub fn reason(&self) -> RejectionReason {
         self.reason

@@ -89,24 +89,7 @@ fn problem(rejection: &Rejection) -> Problem {
     let problem = Problem::new(rejection.status(), rejection.code(), rejection.detail());
     Problem {
         token_id: rejection.token_id().map(|id| id.to_string()),
-        required: rejection.required().map(|required| {
-            let names = Some(required.names().map(str::to_owned).collect());
-            let (roles, scopes) = if required.requires_scopes() {
-                (None, names)
-            } else {
-                (names, None)
-            };
-            let matching = if required.requires_all() {
-                "all"
-            } else {
-                "any"
-            };
-            RequiredNames {
-                matching: matching.into(),
-                roles,
-                scopes,
-            }
-        }),
+        required: rejection.required().map(RequiredNames::from),
         ..problem
     }
 }

@@ -81,6 +81,15 @@ pub(super) fn expiry_members(
     })
 }
 
+/// Returns the pointer to the member that sets an expiry: `expires_in` if it is present.
+#[cfg(feature = "api")]
+pub(super) fn expiry_member(after: &Patch<String>) -> &'static str {
+    match after {
+        Patch::Keep => "/expires_at",
+        Patch::Clear | Patch::Set(_) => "/expires_in",
+    }
+}
+
 /// Formats a time. Returns an error if it is not within the years of RFC 3339.
 pub(super) fn rfc_3339(pointer: &'static str, time: SystemTime) -> Result<String, FieldProblem> {
     date_time::format(time).ok_or_else(|| FieldProblem::new(pointer, "before the year 0"))

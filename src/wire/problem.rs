@@ -3,6 +3,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 use crate::lifecycle::{FieldProblem, Patch};
+use crate::principal::Requirement;
 
 /// The body of an error, `application/problem+json` (RFC 9457).
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -68,6 +69,27 @@ pub(crate) struct RequiredNames {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "api", schema(nullable = false))]
     pub(crate) scopes: Option<Vec<String>>,
+}
+
+impl From<&Requirement> for RequiredNames {
+    fn from(required: &Requirement) -> Self {
+        let names = Some(required.names().map(str::to_owned).collect());
+        let (roles, scopes) = if required.requires_scopes() {
+            (None, names)
+        } else {
+            (names, None)
+        };
+        let matching = if required.requires_all() {
+            "all"
+        } else {
+            "any"
+        };
+        Self {
+            matching: matching.into(),
+            roles,
+            scopes,
+        }
+    }
 }
 
 impl Problem {

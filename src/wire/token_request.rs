@@ -2,6 +2,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "api")]
+use super::field::expiry_member;
 use super::field::{FieldProblems, expiry_members, rfc_3339};
 #[cfg(feature = "api")]
 use super::schema;
@@ -68,6 +70,22 @@ pub(crate) struct UpdateRequest {
     #[serde(default, skip_serializing_if = "Patch::is_keep")]
     #[cfg_attr(feature = "api", schema(schema_with = schema::expires_in))]
     expires_in: Patch<String>,
+}
+
+#[cfg(feature = "api")]
+impl CreateRequest {
+    /// Returns the pointer to the member that sets the expiry.
+    pub(crate) fn expiry_member(&self) -> &'static str {
+        expiry_member(&self.expires_in)
+    }
+}
+
+#[cfg(feature = "api")]
+impl UpdateRequest {
+    /// Returns the pointer to the member that sets the expiry.
+    pub(crate) fn expiry_member(&self) -> &'static str {
+        expiry_member(&self.expires_in)
+    }
 }
 
 impl TryFrom<CreateRequest> for NewToken {

@@ -265,6 +265,8 @@ async fn rejects_past_expiries() {
         let body = json!({ "name": "x", "roles": [], "dedicatedSubject": "", "expiryDate": typed });
         let answer = server.call("POST security/tokens", &body.to_string()).await;
         answer.assert_failed(400, "ServiceTokenInvalidExpiryError");
+        let message = answer.json()["message"].as_str().unwrap().to_owned();
+        assert!(message.starts_with("expiryDate: "), "{message}");
     }
     assert_eq!(server.listed("x").await, None);
 }
@@ -292,6 +294,10 @@ async fn rejects_invalid_creations_with_a_reason() {
         // The member names of the response, which would create a token that never expires.
         (r#"{"name":"x","expiration":"hush"}"#, "/expiration"),
         (r#"{"name":"x","description":"hush"}"#, "/description"),
+        (
+            r#"{"name":"x","dedicatedSubject":"a\nb"}"#,
+            "dedicatedSubject",
+        ),
         ("{}", "name"),
         (r#"{"name":"","roles":[]}"#, "name"),
     ] {
@@ -342,7 +348,12 @@ async fn store_failures_are_outages() {
         ("DELETE security/tokens/5", ""),
     ] {
         let answer = server.call(call, body).await;
-        answer.assert_failed(503, "ServiceUnavailableError");
+        let kind = if call.starts_with("GET") {
+            "ServiceUnavailableError"
+        } else {
+            "ChangeFailedError"
+        };
+        answer.assert_failed(503, kind);
         assert!(answer.headers.contains_key("retry-after"));
     }
 }

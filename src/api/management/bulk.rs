@@ -42,8 +42,8 @@ pub(super) async fn handle(
     let mut problems = FieldProblems::default();
     let filter = filter.unwrap_or_default().parse("/filter", &mut problems);
     let filter = problems.finish(filter)?;
-    let tokens = caller.tokens(&state, Some(write_requirement())).await?;
     if dry_run == Some(true) {
+        let tokens = caller.tokens(&state, Some(write_requirement())).await?;
         let preview = tokens.preview_revocation(filter).await;
         let preview = preview.map_err(|error| state.error(error))?;
         if expect.is_some_and(|expected| expected != preview.count) {
@@ -53,8 +53,9 @@ pub(super) async fn handle(
         let preview = BulkResponse::Preview(BulkPreviewResponse::from(&preview));
         return Ok(body::response(StatusCode::OK, &preview));
     }
-    let bulk = tokens.revoke_where(filter, expect).await;
-    let bulk = bulk.map_err(|error| state.error(error))?;
+    let tokens = caller.tokens_to_change(&state, Some(write_requirement()));
+    let bulk = tokens.await?.revoke_where(filter, expect).await;
+    let bulk = bulk.map_err(|error| state.change_error(error))?;
     let revoked = BulkRevocationResponse::new(&bulk.ids, bulk.remaining);
     let response = body::response(StatusCode::OK, &BulkResponse::Revocation(revoked));
     Ok(body::with_effective_within(bulk.effective_within, response))

@@ -69,9 +69,9 @@ impl Conditions {
         state: &HandlerState,
         id: Option<TokenId>,
     ) -> Result<(ServiceTokens, TokenId), Problem> {
-        let failed = |error| state.error(error);
+        let failed = |error| state.change_error(error);
         let requirement = id.map(|_| write_requirement());
-        let mut tokens = self.caller.tokens(state, requirement).await?;
+        let mut tokens = self.caller.tokens_to_change(state, requirement).await?;
         let id = match id {
             Some(id) => id,
             None => tokens.own_record().await.map_err(failed)?.id(),

@@ -5,6 +5,7 @@ use http::{HeaderValue, StatusCode, Uri};
 
 use super::super::body;
 use super::super::caller::Caller;
+use super::super::error::with_sent_names;
 use super::super::guard::write_requirement;
 use super::conditions::ListCondition;
 use super::idempotency_key::{IdempotencyKey, RequestKey};
@@ -36,11 +37,15 @@ pub(super) async fn handle(
     _: ListCondition,
     request: Request,
 ) -> Result<Response, Problem> {
-    let mut new = NewToken::try_from(body::json::<CreateRequest>(request).await?)?;
+    let request = body::json::<CreateRequest>(request).await?;
+    let names = [("/expires_at", request.expiry_member())];
+    let mut new = NewToken::try_from(request)?;
     if let Some(key) = key {
         new = new.with_idempotency_key(key);
     }
-    let tokens = caller.tokens(&state, Some(write_requirement())).await?;
+    let tokens = caller
+        .tokens_to_change(&state, Some(write_requirement()))
+        .await?;
     match tokens.create(new).await {
         Ok(issued) => {
             let token = PresentedToken::new(issued.expose_secret());
@@ -59,7 +64,7 @@ pub(super) async fn handle(
             let response = state.replayed_response(&record);
             Ok(with_location(&target, &record, response))
         }
-        Err(error) => Err(state.error(error)),
+        Err(error) => Err(state.change_error(with_sent_names(error, &names))),
     }
 }
 

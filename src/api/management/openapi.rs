@@ -58,7 +58,11 @@ const ERRORS: [(u16, &str); 13] = [
         "`rate_limited`: too many unknown tokens from this client.",
     ),
     (500, "`internal`."),
-    (503, "`auth_unavailable`: the store is unavailable."),
+    (
+        503,
+        "`auth_unavailable`: the store is unavailable; `change_failed`: it was unavailable during \
+         the change, which may have been made.",
+    ),
 ];
 
 #[derive(utoipa::OpenApi)]

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::super::body;
 use super::super::caller::{Caller, PathSegment};
+use super::super::error::with_sent_names;
 use super::conditions::{Conditions, IfMatch, LastAdmin};
 use super::idempotency_key::{IdempotencyKey, RequestKey};
 use super::problem::Problem;
@@ -87,9 +88,12 @@ pub(super) async fn update(
 ) -> Outcome {
     let id = id(&path)?;
     let update = body::merge_patch::<UpdateRequest>(request).await?;
+    let names = [("/expires_at", update.expiry_member())];
     let update = TokenUpdate::try_from(update)?;
     let (tokens, id) = conditions.tokens(&state, Some(id)).await?;
-    changed(&state, tokens.update(id, update).await)
+    let updated = tokens.update(id, update).await;
+    let updated = updated.map_err(|error| with_sent_names(error, &names));
+    changed(&state, updated)
 }
 
 /// Issues a new secret for a token.
@@ -204,7 +208,7 @@ async fn rotate_token(
             let within = token.effective_within;
             return Ok(body::with_effective_within(within, response));
         }
-        Err(error) => return Err(state.error(error)),
+        Err(error) => return Err(state.change_error(error)),
     };
     let token = PresentedToken::new(issued.expose_secret());
     let rotated = RotatedResponse {
@@ -220,7 +224,7 @@ async fn rotate_token(
 }
 
 fn revoked(state: &HandlerState, changed: Result<ChangedToken, LifecycleError>) -> Outcome {
-    let changed = changed.map_err(|error| state.error(error))?;
+    let changed = changed.map_err(|error| state.change_error(error))?;
     let response = StatusCode::NO_CONTENT.into_response();
     Ok(body::with_effective_within(
         changed.effective_within,
@@ -229,7 +233,7 @@ fn revoked(state: &HandlerState, changed: Result<ChangedToken, LifecycleError>) 
 }
 
 fn changed(state: &HandlerState, changed: Result<ChangedToken, LifecycleError>) -> Outcome {
-    let changed = changed.map_err(|error| state.error(error))?;
+    let changed = changed.map_err(|error| state.change_error(error))?;
     let response = state.token_response(&changed.record);
     Ok(body::with_effective_within(
         changed.effective_within,

@@ -108,7 +108,7 @@ impl OAuthState {
             ) => Ok(RevocationOutcome::Unknown),
             // The token may still be valid, so this must not be a 200.
             Err(error) => Err(RevocationError {
-                rejection: unavailable_rejection(error, &inspector.checker),
+                rejection: unavailable_rejection(error, &inspector.checker).of_change(),
                 id: Some(id),
             }),
         }
@@ -124,7 +124,7 @@ fn unknown(
         Ok(outcome)
     } else {
         Err(RevocationError {
-            rejection,
+            rejection: rejection.of_change(),
             id: None,
         })
     }

@@ -8,11 +8,13 @@ use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 
 use super::super::body;
-use super::super::error::{ApiError, ErrorFormat};
+use super::super::error::{ApiError, ErrorFormat, MemberNames, describe, with_sent_names};
 use super::expiry::millis;
 use crate::clock::Clock;
 use crate::lifecycle::LifecycleError;
 use crate::observe::{REQUEST_ID, request_id};
+use crate::reject::{Rejection, RejectionReason};
+use crate::wire::RequiredNames;
 
 const INVALID_EXPIRY: &str = "ServiceTokenInvalidExpiryError";
 
@@ -21,7 +23,10 @@ pub(super) type ErrorResponse = ApiError<Errors>;
 
 /// The errors of a response whose body is not written yet, in its extensions.
 #[derive(Clone)]
-pub(super) struct Errors(Vec<ErrorEntry>);
+pub(super) struct Errors {
+    entries: Vec<ErrorEntry>,
+    required: Option<RequiredNames>,
+}
 
 #[derive(Clone, Serialize)]
 pub(super) struct ErrorEntry {
@@ -39,12 +44,46 @@ struct ErrorBody<'a> {
     tracking_key: &'a str,
     server_timestamp: Option<i64>,
     errors: &'a [ErrorEntry],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    required: Option<RequiredNames>,
+}
+
+/// The members of the tool that have other names.
+const NAMES: &MemberNames = &[
+    ("/subject", "/dedicatedSubject"),
+    ("/expires_at", EXPIRY_POINTER),
+];
+const EXPIRY_POINTER: &str = "/expiryDate";
+
+impl Errors {
+    fn one(kind: &'static str, message: String) -> Self {
+        Self::from(vec![ErrorEntry { kind, message }])
+    }
+}
+
+impl From<Vec<ErrorEntry>> for Errors {
+    fn from(entries: Vec<ErrorEntry>) -> Self {
+        Self {
+            entries,
+            required: None,
+        }
+    }
 }
 
 impl ErrorFormat for Errors {
     fn new(status: StatusCode, message: String) -> Self {
-        let kind = kind(status);
-        Self(vec![ErrorEntry { kind, message }])
+        Self::one(kind(status), message)
+    }
+
+    fn from_rejection(rejection: &Rejection) -> Self {
+        let kind = match rejection.reason() {
+            RejectionReason::ChangeFailed => "ChangeFailedError",
+            _ => kind(rejection.status()),
+        };
+        Self {
+            required: rejection.required().map(RequiredNames::from),
+            ..Self::one(kind, describe(rejection))
+        }
     }
 
     /// An invalid expiry has a type of its own, and the tool expects it to be 400.
@@ -53,22 +92,25 @@ impl ErrorFormat for Errors {
         _: &'static str,
         error: LifecycleError,
     ) -> (StatusCode, Self) {
+        let error = with_sent_names(error, NAMES);
         let LifecycleError::Invalid(problems) = error else {
             return (status, Self::new(status, error.to_string()));
         };
-        let entries = problems.iter().map(|it| match &*it.pointer {
-            "/expires_at" => (INVALID_EXPIRY, it.detail.to_string()),
-            pointer => (kind(status), format!("{}: {}", &pointer[1..], it.detail)),
+        let entries = problems.iter().map(|it| ErrorEntry {
+            kind: match &*it.pointer {
+                EXPIRY_POINTER => INVALID_EXPIRY,
+                _ => kind(status),
+            },
+            message: format!("{}: {}", &it.pointer[1..], it.detail),
         });
-        let entries = entries.map(|(kind, message)| ErrorEntry { kind, message });
-        let errors: Vec<_> = entries.collect();
-        let is_invalid_expiry = errors.iter().any(|it| it.kind == INVALID_EXPIRY);
+        let entries: Vec<_> = entries.collect();
+        let is_invalid_expiry = entries.iter().any(|it| it.kind == INVALID_EXPIRY);
         let status = if is_invalid_expiry {
             StatusCode::BAD_REQUEST
         } else {
             status
         };
-        (status, Self(errors))
+        (status, Self::from(entries))
     }
 
     fn write(self, response: Response) -> Response {
@@ -91,15 +133,16 @@ pub(super) async fn write_error_bodies(
     });
     request.headers_mut().insert(REQUEST_ID, id.clone());
     let mut response = next.run(request).await;
-    let Some(Errors(errors)) = response.extensions_mut().remove() else {
+    let Some(Errors { entries, required }) = response.extensions_mut().remove() else {
         return response;
     };
     let body = ErrorBody {
-        kind: errors.first().map_or("", |error| error.kind),
-        message: errors.first().map_or("", |error| &error.message),
+        kind: entries.first().map_or("", |error| error.kind),
+        message: entries.first().map_or("", |error| &error.message),
         tracking_key: id.to_str().unwrap_or_default(),
         server_timestamp: millis(clock.now()),
-        errors: &errors,
+        errors: &entries,
+        required,
     };
     let body = serde_json::to_string(&body).expect("an error is plain data");
     response.map(|_| Body::from(body))

@@ -1,7 +1,8 @@
 //! The API of the `sts` command line tool, so that the tool works unmodified.
 //!
 //! Nest the router at `/api`. The tool sends its token as `X-API-Key`, which the layer reads by
-//! default.
+//! default. Paths below `/api` without any route get 404 in the format of the tool, so no other router
+//! with a fallback can be nested there.
 //!
 //! | request | needs | response |
 //! |---|---|---|
@@ -21,11 +22,16 @@
 //!    is noon UTC of that day, so that a tool in any time zone from UTC-12 to UTC+11 shows that day.
 //!    Any other `expiryDate` is a time.
 //! 4. Request bodies are strict. Broken syntax and a member given twice are 400. An unknown member, a
-//!    wrong type and a broken rule are 422. An invalid expiry is 400, as the tool expects.
+//!    wrong type and a broken rule are 422. An invalid expiry is 400, as the tool expects. Messages
+//!    name the member that the tool sent.
 //! 5. Errors are `{"_type", "trackingKey", "serverTimestamp", "errors": [{"_type", "message"}]}`, with
 //!    `Content-Type: application/json` without parameters: the tool shows no other. The tracking key
 //!    is the request id: the header `X-Request-Id` if it is 1 to 128 visible ASCII characters and not
-//!    a token, otherwise a random number. It is the `request_id` of the [log](super).
+//!    a token, otherwise a random number. It is the `request_id` of the [log](super). With 403, the
+//!    member `required` has the missing scopes, as in the
+//!    [responses of a protected service](crate::reject).
+//! 6. If the store is unavailable during a change, the `_type` is `ChangeFailedError` (503), and the
+//!    change may have been made.
 //!
 //! ```
 //! use axum::Router;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::super::guard::{Routes, guarded};
 use super::super::listing::ListWriter;
-use super::error::{Errors, write_error_bodies};
+use super::error::{ErrorResponse, Errors, write_error_bodies};
 use super::token::{self, HandlerState};
 use crate::lifecycle::ServiceTokens;
 use crate::middleware::ServiceTokenLayer;
@@ -53,6 +53,7 @@ impl StackStateApi {
             extra: ListWriter::default(),
         };
         guarded::<Errors, _>(layer, routes)
+            .fallback(async || ErrorResponse::no_such_path())
             .layer(from_fn_with_state(clock, write_error_bodies))
             .with_state(Arc::new(state))
     }

@@ -67,9 +67,11 @@ pub(super) async fn create(
     if let Some(typed) = request.expiry_date {
         new = new.with_expiry(from_millis(typed));
     }
-    let tokens = caller.tokens(&state, Some(write_requirement())).await?;
+    let tokens = caller
+        .tokens_to_change(&state, Some(write_requirement()))
+        .await?;
     let issued = tokens.create(new).await;
-    let issued = issued.map_err(|error| state.error(error))?;
+    let issued = issued.map_err(|error| state.change_error(error))?;
     let response = CreateResponse {
         name: issued.record().name(),
         token: issued.expose_secret(),
@@ -122,7 +124,7 @@ pub(super) async fn revoke(
     PathSegment(id): PathSegment,
     caller: Caller,
 ) -> Result<Response, ErrorResponse> {
-    let failed = |error| state.error(error);
+    let failed = |error| state.change_error(error);
     let is_number = id.bytes().all(|byte| byte.is_ascii_digit());
     let number = id.parse().ok().filter(|_| is_number);
     let number = number.ok_or_else(|| failed(LifecycleError::NotFound))?;
@@ -130,7 +132,9 @@ pub(super) async fn revoke(
     if record.state() == TokenState::Revoked {
         return Err(failed(LifecycleError::NotFound));
     }
-    let tokens = caller.tokens(&state, Some(write_requirement())).await?;
+    let tokens = caller
+        .tokens_to_change(&state, Some(write_requirement()))
+        .await?;
     tokens.revoke(record.id()).await.map_err(failed)?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }

@@ -72,7 +72,8 @@ pub enum ClientErrorKind {
     AlreadyRotated,
     /// Too many requests (429).
     RateLimited,
-    /// The server failed, or its store is unavailable (5xx). The server may have made the change.
+    /// The server failed, or its store is unavailable (5xx). The server may have made the change, also
+    /// if [`code`](ClientError::code) is `change_failed`.
     Server,
     /// Not a response of the management API. Check the URL, and the proxies in between. The change
     /// may have been made.

@@ -24,6 +24,11 @@ async fn send(server: &Server, request: Request<Body>) -> Response {
 #[track_caller]
 fn assert_failure(response: &Response, event: &Event, endpoint: &str, token_id: Option<&str>) {
     assert_eq!(response.status(), 503, "{endpoint}");
+    let code = if endpoint.ends_with("/revoke") {
+        "change_failed"
+    } else {
+        "auth_unavailable"
+    };
     assert!(response.extensions().get::<FailureLogged>().is_some());
     let rejection = response.extensions().get::<Rejection>().unwrap();
     assert!(rejection.source().is_some());
@@ -32,7 +37,7 @@ fn assert_failure(response: &Response, event: &Event, endpoint: &str, token_id: 
         &[
             ("level", "ERROR"),
             ("status", "503"),
-            ("code", "auth_unavailable"),
+            ("code", code),
             ("request_id", "req-7"),
             ("endpoint", endpoint),
         ],

@@ -248,7 +248,7 @@ async fn uncommitted_revocations_are_503() {
     for fault in [Fault::Error, Fault::LostResponse] {
         store.inject(fault);
         let answer = server.revoke(token.expose_secret()).await;
-        answer.assert_problem(503, "auth_unavailable");
+        answer.assert_problem(503, "change_failed");
         assert_eq!(answer.header("retry-after"), "1");
         assert_eq!(answer.header(EFFECTIVE_WITHIN), "");
     }
@@ -268,7 +268,7 @@ async fn failures_after_the_lookup_are_503() {
     let server = Server { app, ..server };
     registry.inject(Fault::Error);
     let answer = server.revoke(token.expose_secret()).await;
-    answer.assert_problem(503, "auth_unavailable");
+    answer.assert_problem(503, "change_failed");
     registry.clear_fault();
     assert_eq!(
         server

@@ -81,7 +81,7 @@ fn endpoints_do_not_leak_tokens() {
         "service_token_endpoint_responses_total endpoint=introspect outcome=inactive",
         "service_token_endpoint_responses_total endpoint=revoke outcome=revoked",
         "service_token_endpoint_responses_total endpoint=revoke outcome=unknown",
-        "service_token_endpoint_responses_total endpoint=revoke outcome=store_unavailable",
+        "service_token_endpoint_responses_total endpoint=revoke outcome=change_failed",
         "service_token_endpoint_responses_total endpoint=verify outcome=invalid_query",
         "service_token_requests_total outcome=accepted",
         "service_token_requests_total outcome=malformed_header",

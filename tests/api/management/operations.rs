@@ -275,7 +275,12 @@ async fn store_failures_are_outages() {
         ),
     ] {
         let answer = server.call(&call, body).await;
-        let problem: Value = answer.assert_refused(503, "auth_unavailable");
+        let code = if call.starts_with("GET") {
+            "auth_unavailable"
+        } else {
+            "change_failed"
+        };
+        let problem: Value = answer.assert_refused(503, code);
         assert!(answer.header("retry-after").is_some(), "{problem}");
     }
 }

@@ -180,9 +180,15 @@ fn direct_result(direct: Result<Option<TokenInfo>, LifecycleError>) -> CallResul
 
 fn remote_result(remote: Result<Option<TokenInfo>, ClientError>) -> CallResult {
     remote.map_err(|error| {
-        let problems = error.problems().to_vec();
+        let mut problems = error.problems().to_vec();
         if problems.is_empty() {
             return (error.kind(), error.to_string(), problems);
+        }
+        // The client sends a relative expiry as `expires_in`, and the server names what was sent.
+        for problem in &mut problems {
+            if problem.pointer == "/expires_in" {
+                problem.pointer = "/expires_at".into();
+            }
         }
         assert!(error.to_string().starts_with("fields break rules: /"));
         (error.kind(), String::new(), problems)

@@ -186,6 +186,7 @@ async fn trusts_errors_only_as_problem_json() {
         (429, "rate_limited", Kind::RateLimited, Kind::RateLimited),
         (500, "internal", Kind::Server, Kind::Server),
         (503, "auth_unavailable", Kind::Server, Kind::Server),
+        (503, "change_failed", Kind::Server, Kind::Server),
     ] {
         let body = format!(r#"{{"code":"{code}","detail":"what"}}"#);
         let error = get(problem(status, &body)).await.unwrap_err();
