@@ -15,6 +15,11 @@ const READ_SCOPES: [&str; 2] = ["service-tokens:read", ADMIN_SCOPE];
 /// The scopes that change tokens. A call needs one of them.
 const WRITE_SCOPES: [&str; 2] = ["service-tokens:write", ADMIN_SCOPE];
 
+/// Returns what a call that reads tokens needs.
+pub(super) fn read_requirement() -> Requirement {
+    Requirement::any_scope(READ_SCOPES)
+}
+
 /// Returns what a call that changes tokens needs.
 pub(super) fn write_requirement() -> Requirement {
     Requirement::any_scope(WRITE_SCOPES)

@@ -81,6 +81,29 @@ impl ListWriter {
         Ok(Body::from_stream(first.chain(rest)))
     }
 
+    /// Calls `visit` with each token that matches `filter`.
+    ///
+    /// Counts as a list. Returns an error as [`write`](Self::write) does, or if a later page cannot be
+    /// read.
+    pub(super) async fn for_each(
+        &self,
+        tokens: &ServiceTokens,
+        filter: &TokenFilter,
+        mut visit: impl FnMut(&TokenRecord),
+    ) -> Result<(), LifecycleError> {
+        let _permit = self.permit().await?;
+        let mut next = None;
+        loop {
+            let page = Page::with_limit(PAGE_SIZE).after(next);
+            let page = tokens.list(filter.clone(), page).await?;
+            page.records.iter().for_each(&mut visit);
+            next = page.next;
+            if next.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
     async fn permit(&self) -> Result<OwnedSemaphorePermit, LifecycleError> {
         if let Ok(permit) = Arc::clone(&self.0).try_acquire_owned() {
             return Ok(permit);

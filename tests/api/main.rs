@@ -3,13 +3,15 @@
 //! 1. [Endpoints](endpoints): introspection, revocation and forward authentication.
 //! 2. [Management](management): the management API, call by call.
 //! 3. [`stackstate`] and [`pipeops`]: what the existing clients send, and
-//!    [the lists](dialect_lists) that both answer with.
+//!    [the lists](dialect_lists) that both answer with. [Rules](dialects) that all APIs share.
 //! 4. [Limits](limits): what unknown tokens cost their sender.
 //! 5. [The end of time](end_of_time), the same in every API.
 //! 6. [Escalation](escalation): no steps give a holder more than was granted.
 
 #[cfg(feature = "testing")]
 mod dialect_lists;
+#[cfg(feature = "testing")]
+mod dialects;
 #[cfg(feature = "testing")]
 mod endpoints;
 mod end_of_time;

@@ -43,7 +43,11 @@ impl PipeOpsAnswer for ApiResponse {
         let body = self.json();
         let message = body["message"].as_str().expect("a message").to_owned();
         assert!(!message.is_empty() && !message.contains("svctok-"));
-        let expected = json!({ "success": false, "status": "error", "message": message });
+        let mut expected = json!({ "success": false, "status": "error", "message": message });
+        if message.starts_with("missing ") {
+            expected["required"] = body["required"].clone();
+            assert!(expected["required"].is_object());
+        }
         assert_eq!(body, expected);
         message
     }
@@ -197,7 +201,6 @@ async fn permissions_and_scopes_are_the_same_list() {
             json!({ "scopes": null, "permissions": ["a:b"] }),
             json!(["a:b"]),
         ),
-        (json!({ "preset": "full-access" }), json!([])),
     ] {
         let mut body = json!({ "name": "x" });
         let given = given.as_object().unwrap().clone();
@@ -293,12 +296,26 @@ async fn rejects_invalid_creations_with_a_reason() {
         (r#"{"name":"x","expiration":"2027-02-01"}"#, "/expiration"),
         (r#"{"name":"x","expires_in":[]}"#, "/expires_in"),
         (r#"{"name":"x","preset":5}"#, "/preset"),
+        (r#"{"name":"x","preset":"full-access"}"#, "/preset"),
+        (r#"{"name":"x","preset":"SDK"}"#, "/preset"),
         (r#"{"name":""}"#, "/name"),
         (r#"{"name":null}"#, "/name"),
         (r#"{"name":5}"#, "/name"),
         (r#"{"name":"x","description":[]}"#, "/description"),
         (r#"{"name":"x","permissions":"a:b"}"#, "/permissions"),
-        (r#"{"name":"x","permissions":["a b"]}"#, "/scopes/0"),
+        (r#"{"name":"x","permissions":["a b"]}"#, "/permissions/0"),
+        (
+            r#"{"name":"x","scopes":[],"permissions":["a","a b"]}"#,
+            "/permissions/1",
+        ),
+        (r#"{"name":"x","scopes":["a b"]}"#, "/scopes/0"),
+        (
+            r#"{"name":"x","permissions":[],"scopes":["a b"]}"#,
+            "/scopes/0",
+        ),
+        (r#"{"name":"x","expires_in":"0d"}"#, "/expires_in"),
+        (r#"{"name":"x","expires_in":-1}"#, "/expires_in"),
+        (r#"{"name":"x","expires_at":"2020-01-01"}"#, "/expires_at"),
         (r#"{"name":"x","scopes":[5]}"#, "/scopes"),
         (r#"{"name":"x","roles":["r"]}"#, "/roles"),
         (r#"{"name":"x","is_active":false}"#, "/is_active"),
@@ -645,7 +662,142 @@ async fn store_failures_are_outages_and_change_nothing() {
 }
 
 #[tokio::test]
-async fn is_active_is_independent_of_the_expiry() {
+async fn presets_grant_nothing_and_the_message_says_so() {
+    let server = Server::new().await;
+    for preset in ["sandbox", "mcp", "sdk", "platform"] {
+        let body = json!({ "name": preset, "preset": preset }).to_string();
+        let answer = server.call("POST ", &body).await;
+        assert_eq!(answer.data(201)["token"]["scopes"], json!([]));
+        let message = answer.json()["message"].as_str().unwrap().to_owned();
+        assert!(
+            message.contains(&format!("the preset {preset} grants nothing")),
+            "{message}"
+        );
+    }
+    for preset in [json!(null), json!("")] {
+        let body = json!({ "name": "x", "preset": preset }).to_string();
+        let answer = server.call("POST ", &body).await;
+        answer.data(201);
+        assert_eq!(answer.json()["message"], "service account token created");
+    }
+}
+
+#[tokio::test]
+async fn messages_name_the_members_of_the_client() {
+    let server = Server::new().await;
+    let token = server.create(json!({ "name": "x" })).await;
+    let update = format!("PATCH /{}", id(&token));
+    let long = "w".repeat(201);
+    let workspace = format!(r#"{{"name":"y","workspace_uuid":"{long}"}}"#);
+    for (call, body, named, ours) in [
+        ("POST ", &*workspace, "/workspace_uuid: ", "label"),
+        (
+            &update,
+            r#"{"permissions":["a b"]}"#,
+            "/permissions/0: ",
+            "/scopes",
+        ),
+        (
+            &update,
+            r#"{"expires_in":"0d"}"#,
+            "/expires_in: ",
+            "expires_at",
+        ),
+        (
+            &update,
+            r#"{"expires_at":"2020-01-01"}"#,
+            "/expires_at: ",
+            "expires_in",
+        ),
+    ] {
+        let message = server.call(call, body).await.assert_failed(422);
+        assert!(message.starts_with(named), "{body}: {message}");
+        assert!(!message.contains(ours), "{body}: {message}");
+    }
+}
+
+#[tokio::test]
+async fn lists_the_workspaces_of_tokens_after_the_default_one() {
+    let server = Server::new().await;
+    for workspace in ["w-2", "default", "w-1", "a", "w-1"] {
+        server
+            .create(json!({ "name": "x", "workspace_uuid": workspace }))
+            .await;
+    }
+    let gone = server
+        .create(json!({ "name": "gone", "workspace_uuid": "gone" }))
+        .await;
+    server
+        .call(&format!("DELETE /{}", id(&gone)), "")
+        .await
+        .data(200);
+    let uuids = |data: Value| -> Vec<String> {
+        let workspaces = data.as_array().unwrap().iter();
+        let uuid = |it: &Value| it["uuid"].as_str().unwrap().to_owned();
+        workspaces.map(uuid).collect()
+    };
+    let all = ["default", "a", "w-1", "w-2"];
+    let data = server.call("GET /workspace", "").await.data(200);
+    assert_eq!(uuids(data), all);
+    // The names of workspaces are listed to a caller that may list tokens.
+    for (scope, expected) in [("read", &all[..]), ("write", &all[..1])] {
+        let holder = server.holder(&[&format!("service-tokens:{scope}")]).await;
+        let answer = server.call_as(Some(&holder), "GET /workspace", "").await;
+        assert_eq!(uuids(answer.data(200)), expected, "{scope}");
+    }
+}
+
+#[tokio::test]
+async fn lists_workspaces_of_all_pages() {
+    let server = Server::new().await;
+    for number in 0..1_001 {
+        let new = NewToken::new("many").with_label("workspace", format!("w-{number:04}"));
+        let _ = server.managed.tokens.create(new).await.unwrap();
+    }
+    let data = server.call("GET /workspace", "").await.data(200);
+    let data = data.as_array().unwrap();
+    assert_eq!(data.len(), 1_002);
+    assert_eq!(
+        (&data[0]["uuid"], &data[1_001]["uuid"]),
+        (&json!("default"), &json!("w-1000"))
+    );
+}
+
+#[tokio::test]
+async fn calls_with_another_workspace_find_no_token() {
+    let server = Server::new().await;
+    let labelled = server.create(json!({ "name": "x", "workspace_uuid": "w-1" }));
+    let labelled = labelled.await;
+    // Created elsewhere, without a label.
+    let plain = server.managed.tokens.create(NewToken::new("y")).await;
+    let plain = plain.unwrap().record().id().to_string();
+    let calls = [("GET", ""), ("PATCH", r#"{"name":"z"}"#), ("DELETE", "")];
+    for (uuid, own) in [(id(&labelled), "w-1"), (&*plain, "default")] {
+        for (method, body) in calls {
+            for other in ["zz", "default", "w-1"] {
+                if other != own {
+                    let call = format!("{method} /{uuid}?workspace_uuid={other}");
+                    server.call(&call, body).await.assert_failed(404);
+                }
+            }
+            let two = format!("{method} /{uuid}?workspace_uuid={own}&workspace_uuid=zz");
+            server.call(&two, body).await.assert_failed(422);
+        }
+        let record = server.managed.tokens.get(uuid.parse().unwrap()).await;
+        assert_eq!(record.unwrap().revision(), 1);
+        for (method, body) in calls {
+            for query in ["", "?workspace_uuid=", &format!("?workspace_uuid={own}")] {
+                let answer = server.call(&format!("{method} /{uuid}{query}"), body).await;
+                answer.data(200);
+            }
+        }
+        let record = server.managed.tokens.get(uuid.parse().unwrap()).await;
+        assert_eq!(record.unwrap().state(), TokenState::Revoked);
+    }
+}
+
+#[tokio::test]
+async fn expired_tokens_are_not_active() {
     let server = Server::new().await;
     let token = server
         .create(json!({ "name": "x", "expires_in": "1s" }))
@@ -653,9 +805,27 @@ async fn is_active_is_independent_of_the_expiry() {
     server.managed.clock.advance(Duration::from_secs(1));
     let call = format!("GET /{}", id(&token));
     let shown = server.call(&call, "").await.data(200)["token"].clone();
-    // Expired, and still switched on: sent back as it was read, it changes nothing.
-    assert_eq!(shown["is_active"], true);
+    assert_eq!(shown["is_active"], false);
     assert!(!server.works(&token).await);
+    let listed = server.call("GET ", "").await.data(200);
+    let listed = listed["tokens"].as_array().unwrap().iter();
+    let listed: Vec<_> = listed.filter(|it| it["uuid"] == token["uuid"]).collect();
+    assert_eq!(listed, [&shown]);
+    let call = format!("PATCH /{}", id(&token));
+    let answer = server.call(&call, r#"{"is_active":true}"#).await;
+    assert_eq!(answer.data(200)["token"]["is_active"], false);
+    assert!(
+        answer.json()["message"]
+            .as_str()
+            .unwrap()
+            .contains("expired")
+    );
+    let answer = server
+        .call(&call, r#"{"is_active":true,"expires_in":"1d"}"#)
+        .await;
+    assert_eq!(answer.data(200)["token"]["is_active"], true);
+    assert!(server.works(&token).await);
+    let call = format!("GET /{}", id(&token));
     let number: TokenId = id(&token).parse().unwrap();
     server.managed.tokens.disable(number).await.unwrap();
     let never = TokenUpdate::new().with_expiry("1d".parse().unwrap());

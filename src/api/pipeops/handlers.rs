@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+use std::iter;
 use std::sync::Arc;
 
 use axum::extract::{RawQuery, Request, State};
@@ -8,17 +10,21 @@ use serde_json::json;
 
 use super::super::body;
 use super::super::caller::{Caller, PathSegment};
-use super::super::guard::write_requirement;
+use super::super::error::with_sent_names;
+use super::super::guard::{read_requirement, write_requirement};
 use super::super::listing::{ListFormat, ListWriter};
 use super::super::state::ApiState;
 use super::response::{ErrorResponse, success};
 use super::token::{CreateRequest, Token, UpdateRequest};
 use super::workspace;
-use crate::lifecycle::FieldProblem;
+use crate::lifecycle::ServiceTokens;
 use crate::observe::RequestInfo;
+use crate::principal::Principal;
 use crate::registry::TokenFilter;
-use crate::store::{TokenRecord, TokenState};
+use crate::store::{TokenRecord, TokenState, TokenStatus};
 use crate::token::TokenId;
+
+const CREATED: &str = "service account token created";
 
 type Outcome = Result<Response, ErrorResponse>;
 
@@ -32,7 +38,36 @@ pub(super) struct PipeOps {
 
 impl HandlerState {
     fn token<'a>(&'a self, record: &'a TokenRecord) -> Token<'a> {
-        Token::new(record, &self.extra.default_workspace)
+        let now = self.checker.clock.now();
+        Token::new(record, &self.extra.default_workspace, now)
+    }
+
+    /// Returns an error if the token is not in `workspace`.
+    fn check_workspace(
+        &self,
+        record: &TokenRecord,
+        workspace: Option<&str>,
+    ) -> Result<(), ErrorResponse> {
+        let actual = workspace::of_token(record, &self.extra.default_workspace);
+        match workspace {
+            Some(expected) if expected != actual => Err(ErrorResponse::not_found()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks the workspace before a change, if the request names one.
+    async fn check_workspace_of(
+        &self,
+        tokens: &ServiceTokens,
+        id: TokenId,
+        workspace: Option<&str>,
+    ) -> Result<(), ErrorResponse> {
+        if workspace.is_none() {
+            return Ok(());
+        }
+        let record = tokens.get(id).await;
+        let record = record.map_err(|error| self.change_error(error))?;
+        self.check_workspace(&record, workspace)
     }
 }
 
@@ -49,15 +84,21 @@ pub(super) async fn create(
     request: Request,
 ) -> Outcome {
     let request: CreateRequest = body::json(request).await?;
-    let workspaces = workspace::from_query(query.as_deref());
+    let workspaces = workspace::all_from_query(query.as_deref());
+    let (preset, names) = (request.preset(), request.names());
     let new = request.into_new_token(workspaces, &state.extra.default_workspace)?;
-    let tokens = caller.tokens(&state, Some(write_requirement())).await?;
-    let issued = tokens.create(new).await;
-    let issued = issued.map_err(|error| state.error(error))?;
+    let tokens = caller.tokens_to_change(&state, Some(write_requirement()));
+    let issued = tokens.await?.create(new).await;
+    let issued = issued.map_err(|error| state.change_error(with_sent_names(error, &names)))?;
     let token = state.token(issued.record());
     let token = token.with_secret(issued.expose_secret());
-    let message = "service account token created";
-    Ok(one_token(StatusCode::CREATED, message, token))
+    let message = match preset {
+        None => CREATED.to_owned(),
+        Some(preset) => {
+            format!("{CREATED}; the preset {preset} grants nothing here, only permissions do")
+        }
+    };
+    Ok(one_token(StatusCode::CREATED, &message, token))
 }
 
 pub(super) async fn list(
@@ -65,11 +106,7 @@ pub(super) async fn list(
     RawQuery(query): RawQuery,
     request: RequestInfo,
 ) -> Outcome {
-    let mut workspaces = workspace::from_query(query.as_deref());
-    let workspace = workspaces.pop_first();
-    if !workspaces.is_empty() {
-        return Err(vec![FieldProblem::new(workspace::POINTER, workspace::TWO)].into());
-    }
+    let workspace = workspace::from_query(query.as_deref())?;
     let filter = TokenFilter::new().without_revoked();
     let filter = match workspace {
         None => filter,
@@ -109,12 +146,15 @@ impl ListFormat for TokenList {
 pub(super) async fn get(
     State(state): State<Arc<HandlerState>>,
     PathSegment(path): PathSegment,
+    RawQuery(query): RawQuery,
 ) -> Outcome {
+    let workspace = workspace::from_query(query.as_deref())?;
     let record = state.tokens.get(id(&path)?).await;
     let record = record.map_err(|error| state.error(error))?;
     if record.state() == TokenState::Revoked {
         return Err(ErrorResponse::not_found());
     }
+    state.check_workspace(&record, workspace.as_deref())?;
     let token = state.token(&record);
     let message = "service account token";
     Ok(one_token(StatusCode::OK, message, token))
@@ -123,42 +163,80 @@ pub(super) async fn get(
 pub(super) async fn update(
     State(state): State<Arc<HandlerState>>,
     PathSegment(path): PathSegment,
+    RawQuery(query): RawQuery,
     caller: Caller,
     request: Request,
 ) -> Outcome {
     let id = id(&path)?;
+    let workspace = workspace::from_query(query.as_deref())?;
     let request: UpdateRequest = body::json(request).await?;
-    let only_state = request.only_state();
+    let (only_state, names) = (request.only_state(), request.names());
     let update = request.into_update()?;
-    let tokens = caller.tokens(&state, Some(write_requirement())).await?;
+    let tokens = caller
+        .tokens_to_change(&state, Some(write_requirement()))
+        .await?;
+    state
+        .check_workspace_of(&tokens, id, workspace.as_deref())
+        .await?;
     let changed = match only_state {
         Some(TokenState::Active) => tokens.enable(id).await,
         Some(_) => tokens.disable(id).await,
         None => tokens.update(id, update).await,
     };
-    let changed = changed.map_err(|error| state.error(error))?;
+    let changed = changed.map_err(|error| state.change_error(with_sent_names(error, &names)))?;
     let token = state.token(&changed.record);
-    let message = "service account token updated";
+    let message = match changed.record.status(state.checker.clock.now()) {
+        TokenStatus::Expired => {
+            "service account token updated; it has expired, so it is not active"
+        }
+        _ => "service account token updated",
+    };
     Ok(one_token(StatusCode::OK, message, token))
 }
 
 pub(super) async fn revoke(
     State(state): State<Arc<HandlerState>>,
     PathSegment(path): PathSegment,
+    RawQuery(query): RawQuery,
     caller: Caller,
 ) -> Outcome {
     let id = id(&path)?;
-    let tokens = caller.tokens(&state, Some(write_requirement())).await?;
+    let workspace = workspace::from_query(query.as_deref())?;
+    let tokens = caller
+        .tokens_to_change(&state, Some(write_requirement()))
+        .await?;
+    state
+        .check_workspace_of(&tokens, id, workspace.as_deref())
+        .await?;
     let revoked = tokens.revoke(id).await;
-    revoked.map_err(|error| state.error(error))?;
+    revoked.map_err(|error| state.change_error(error))?;
     let message = "service account token revoked";
     Ok(success(StatusCode::OK, message, None::<()>))
 }
 
-pub(super) async fn workspaces(State(state): State<Arc<HandlerState>>) -> Response {
-    let uuid = &state.extra.default_workspace;
-    let data = json!([{ "uuid": uuid, "id": uuid, "name": uuid }]);
-    success(StatusCode::OK, "there is one workspace", Some(data))
+/// Returns the default workspace, then those that tokens have. A caller that may not list tokens gets
+/// only the first.
+pub(super) async fn workspaces(
+    State(state): State<Arc<HandlerState>>,
+    principal: Principal,
+) -> Outcome {
+    let default = &*state.extra.default_workspace;
+    let mut others = BTreeSet::new();
+    if principal.require(read_requirement()).is_ok() {
+        let filter = TokenFilter::new().without_revoked();
+        let lists = &state.extra.lists;
+        let listed = lists.for_each(&state.tokens, &filter, |record| {
+            let uuid = workspace::of_token(record, default);
+            if uuid != default && !others.contains(uuid) {
+                others.insert(uuid.to_owned());
+            }
+        });
+        listed.await.map_err(|error| state.error(error))?;
+    }
+    let uuids = iter::once(default).chain(others.iter().map(String::as_str));
+    let workspaces = uuids.map(|uuid| json!({ "uuid": uuid, "id": uuid, "name": uuid }));
+    let data: Vec<_> = workspaces.collect();
+    Ok(success(StatusCode::OK, "workspaces", Some(data)))
 }
 
 fn one_token(status: StatusCode, message: &str, token: Token<'_>) -> Response {

@@ -1,7 +1,8 @@
 //! The API of the client `pipeops-go-sdk`, so that the client works unmodified.
 //!
 //! Merge the router at the root: the client uses `/api/v1` and `/workspace`. It sends its token as
-//! `Authorization: Bearer`, which this API always accepts.
+//! `Authorization: Bearer`, which this API always accepts. Paths below `/api/v1` without any route get
+//! 404 in the format of the client, so no other router with a fallback can be nested there.
 //!
 //! | request | needs | response |
 //! |---|---|---|
@@ -10,7 +11,7 @@
 //! | `GET …/{uuid}` | `service-tokens:read` | the token |
 //! | `PATCH …/{uuid}` | `service-tokens:write` | the token; accepts `name`, `description`, `permissions`, `is_active`, `expires_at`, `expires_in` |
 //! | `DELETE …/{uuid}` | `service-tokens:write` | 200; revoked. Repeated: 200 |
-//! | `GET /workspace` | a valid token | an array with the default workspace |
+//! | `GET /workspace` | a valid token | an array of workspaces, the default one first |
 //!
 //! 1. `service-tokens:admin` allows all requests. Without it, a caller changes only tokens whose roles
 //!    and scopes its own token covers, before and after the change, and creates none that outlives
@@ -23,7 +24,7 @@
 //! 3. A token has `uuid` and `id`, both its [id](crate::token::TokenId); `name`, `description`,
 //!    `token_prefix`, `workspace_id`; `permissions` and `scopes`, both its scopes; `expires_at`,
 //!    `created_at`, `updated_at`, `last_used_at`, RFC 3339 times or `null`; and `is_active`, whether it
-//!    is enabled. A revoked token is not found.
+//!    is enabled and has not expired. A revoked token is not found.
 //! 4. A request has `permissions` or `scopes`. If both have entries, they must be the same, so that no
 //!    list grants more than intended.
 //! 5. `null` is the same as absent: the value stays, or is the default. Empty values count:
@@ -31,13 +32,20 @@
 //!    Unknown members are rejected, because the limit that they set would be missing.
 //! 6. `expires_at` and `expires_in` are an [`Expiry`](crate::lifecycle::Expiry), and `expires_in` may be
 //!    a whole number of days. Only one is allowed. An expiry that was given as a date is shown as the
-//!    last second of that day. `preset` is ignored and grants nothing.
-//! 7. `?workspace_uuid=` or the member of this name sets the label `workspace`, which filters lists. A
+//!    last second of that day. The `preset` of a creation is `sandbox`, `mcp`, `sdk` or `platform`, and
+//!    grants nothing, which the `message` says.
+//! 7. `?workspace_uuid=` or the member of this name sets the label `workspace` of a new token. In other
+//!    requests, `?workspace_uuid=` filters the list, and a token of another workspace is not found. A
 //!    token without the label belongs to the [default](PipeOpsApi::with_default_workspace) workspace.
-//!    The label does not separate permissions.
+//!    The label does not separate permissions. `GET /workspace` lists the workspaces of tokens only to
+//!    a caller that may list tokens.
 //! 8. The client retries 429 and 5xx, also for creations. A `PATCH` is therefore one change, and the
 //!    body of a rejected request is read and dropped, because the server would close the connection
-//!    otherwise. A creation whose response the store lost is still made twice.
+//!    otherwise. A creation whose response the store lost is still made twice. If the store is
+//!    unavailable during a change (503), the message says that the change failed or that its outcome is
+//!    unknown.
+//! 9. Messages name the member that the client sent. With 403, the member `required` has the missing
+//!    scopes, as in the [responses of a protected service](crate::reject).
 //!
 //! ```
 //! use axum::Router;

@@ -3,8 +3,10 @@ use http::StatusCode;
 use serde::Serialize;
 
 use super::super::body;
-use super::super::error::{ApiError, ErrorFormat};
+use super::super::error::{ApiError, ErrorFormat, describe};
 use crate::lifecycle::LifecycleError;
+use crate::reject::Rejection;
+use crate::wire::RequiredNames;
 
 /// The body of every response.
 #[derive(Serialize)]
@@ -12,6 +14,8 @@ struct Envelope<'a, T> {
     #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<T>,
     message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    required: Option<Box<RequiredNames>>,
     status: &'static str,
     success: bool,
 }
@@ -21,6 +25,7 @@ pub(super) fn success(status: StatusCode, message: &str, data: Option<impl Seria
     let envelope = Envelope {
         data,
         message,
+        required: None,
         status: "success",
         success: true,
     };
@@ -30,12 +35,25 @@ pub(super) fn success(status: StatusCode, message: &str, data: Option<impl Seria
 /// An error response in the format of the client.
 pub(super) type ErrorResponse = ApiError<ErrorMessage>;
 
-/// The message of an error.
-pub(super) struct ErrorMessage(String);
+/// The message of an error, and the roles or scopes that the call needs.
+pub(super) struct ErrorMessage {
+    text: String,
+    required: Option<Box<RequiredNames>>,
+}
 
 impl ErrorFormat for ErrorMessage {
     fn new(_: StatusCode, message: String) -> Self {
-        Self(message)
+        Self {
+            text: message,
+            required: None,
+        }
+    }
+
+    fn from_rejection(rejection: &Rejection) -> Self {
+        Self {
+            text: describe(rejection),
+            required: rejection.required().map(|it| Box::new(it.into())),
+        }
     }
 
     /// A revoked token is not found.
@@ -45,16 +63,17 @@ impl ErrorFormat for ErrorMessage {
         error: LifecycleError,
     ) -> (StatusCode, Self) {
         if matches!(error, LifecycleError::Revoked) {
-            let message = LifecycleError::NotFound.to_string();
-            return (StatusCode::NOT_FOUND, Self(message));
+            let status = StatusCode::NOT_FOUND;
+            return (status, Self::new(status, LifecycleError::NotFound.to_string()));
         }
-        (status, Self(error.to_string()))
+        (status, Self::new(status, error.to_string()))
     }
 
     fn write(self, response: Response) -> Response {
         let envelope = Envelope {
             data: None::<()>,
-            message: &self.0,
+            message: &self.text,
+            required: self.required,
             status: "error",
             success: false,
         };

@@ -8,10 +8,11 @@ use super::super::body;
 use super::super::guard::{Routes, guarded};
 use super::super::listing::ListWriter;
 use super::handlers::{self, HandlerState, PipeOps};
-use super::response::ErrorMessage;
+use super::response::{ErrorMessage, ErrorResponse};
 use crate::lifecycle::ServiceTokens;
 use crate::middleware::ServiceTokenLayer;
 
+const PREFIX: &str = "/api/v1";
 const TOKENS: &str = "/api/v1/service-account-tokens";
 const TOKEN: &str = "/api/v1/service-account-tokens/{uuid}";
 
@@ -77,8 +78,12 @@ impl PipeOpsApi {
                 lists: ListWriter::default(),
             },
         };
+        let unknown = Router::new()
+            .fallback(async || ErrorResponse::no_such_path())
+            .layer(from_fn(body::drain_unread));
         guarded::<ErrorMessage, _>(layer, routes)
             .route_layer(from_fn(body::drain_unread))
             .with_state(Arc::new(state))
+            .nest(PREFIX, unknown)
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::workspace;
 use crate::clock::date_time::is_midnight;
 use crate::lifecycle::{Expiry, FieldProblem, NewToken, Patch, TokenUpdate};
-use crate::store::{TokenRecord, TokenState};
+use crate::store::{TokenRecord, TokenState, TokenStatus};
 use crate::wire::{FieldProblems, rfc_3339_or_null};
 
 /// The body of a creation. `null` is the same as absent.
@@ -20,10 +20,11 @@ pub(super) struct CreateRequest {
     expires_at: Option<String>,
     expires_in: Option<Lifetime>,
     workspace_uuid: Option<String>,
-    /// Ignored: a preset of the SDK grants nothing here.
-    #[serde(rename = "preset")]
-    _preset: Option<String>,
+    preset: Option<String>,
 }
+
+/// The presets of the SDK. They grant nothing here.
+const PRESETS: [&str; 4] = ["sandbox", "mcp", "sdk", "platform"];
 
 /// The body of an update. `null` is the same as absent.
 #[derive(Deserialize)]
@@ -73,6 +74,23 @@ pub(super) struct Token<'a> {
 }
 
 impl CreateRequest {
+    /// Returns the preset. An empty one, and an unknown one, which is a problem of the
+    /// [token](Self::into_new_token), count as none.
+    pub(super) fn preset(&self) -> Option<&'static str> {
+        let given = self.preset.as_deref();
+        PRESETS.into_iter().find(|preset| given == Some(preset))
+    }
+
+    /// Returns the members that have other names than those of the lifecycle.
+    pub(super) fn names(&self) -> [(&'static str, &'static str); 3] {
+        let [scopes, expiry] = names(
+            self.permissions.as_ref(),
+            self.scopes.as_ref(),
+            self.expires_in.as_ref(),
+        );
+        [scopes, expiry, ("/labels/workspace", workspace::POINTER)]
+    }
+
     /// Returns the new token with the label of its workspace.
     ///
     /// `workspaces` are those of the query. A request may name one workspace, and several times.
@@ -82,6 +100,11 @@ impl CreateRequest {
         default_workspace: &str,
     ) -> Result<NewToken, Vec<FieldProblem>> {
         let mut problems = FieldProblems::default();
+        let has_unknown_preset = self.preset().is_none();
+        if has_unknown_preset && self.preset.is_some_and(|preset| !preset.is_empty()) {
+            let known = "the presets are sandbox, mcp, sdk and platform, and grant nothing";
+            problems.push("/preset", known);
+        }
         let mut new = NewToken::new(self.name.unwrap_or_default());
         new.description = self.description.filter(|text| !text.is_empty());
         let scopes = scopes(self.permissions, self.scopes, &mut problems);
@@ -108,6 +131,15 @@ impl UpdateRequest {
             && self.expires_at.is_none()
             && self.expires_in.is_none();
         self.state().filter(|_| is_alone)
+    }
+
+    /// Returns the members that have other names than those of the lifecycle.
+    pub(super) fn names(&self) -> [(&'static str, &'static str); 2] {
+        names(
+            self.permissions.as_ref(),
+            self.scopes.as_ref(),
+            self.expires_in.as_ref(),
+        )
     }
 
     pub(super) fn into_update(self) -> Result<TokenUpdate, Vec<FieldProblem>> {
@@ -137,9 +169,13 @@ impl UpdateRequest {
 }
 
 impl<'a> Token<'a> {
-    pub(super) fn new(record: &'a TokenRecord, default_workspace: &'a str) -> Self {
+    /// Creates the token. `now` decides whether it has expired.
+    pub(super) fn new(
+        record: &'a TokenRecord,
+        default_workspace: &'a str,
+        now: SystemTime,
+    ) -> Self {
         let id = record.id().to_string();
-        let workspace = record.labels().find(|(key, _)| *key == workspace::LABEL);
         let scopes: Vec<_> = record.scopes().iter().collect();
         Self {
             uuid: id.clone(),
@@ -148,10 +184,10 @@ impl<'a> Token<'a> {
             description: record.description().unwrap_or_default(),
             token: None,
             token_prefix: record.hint().unwrap_or_default().trim_end_matches('*'),
-            workspace_id: workspace.map_or(default_workspace, |(_, value)| value),
+            workspace_id: workspace::of_token(record, default_workspace),
             permissions: scopes.clone(),
             scopes,
-            is_active: record.state() == TokenState::Active,
+            is_active: record.status(now) == TokenStatus::Active,
             expires_at: record.expires_at().map(displayed),
             created_at: record.created_at(),
             updated_at: record.updated_at(),
@@ -191,6 +227,26 @@ fn scopes(
         permissions
     };
     Some(list.clone())
+}
+
+/// Returns the members that set the scopes and the expiry, after those of the lifecycle. It is the
+/// list that [`scopes`] returns.
+fn names(
+    permissions: Option<&Vec<String>>,
+    scopes: Option<&Vec<String>>,
+    expires_in: Option<&Lifetime>,
+) -> [(&'static str, &'static str); 2] {
+    let uses_permissions = permissions.is_some_and(|list| !list.is_empty() || scopes.is_none());
+    let scopes = if uses_permissions {
+        "/permissions"
+    } else {
+        "/scopes"
+    };
+    let expiry = match expires_in {
+        Some(_) => "/expires_in",
+        None => "/expires_at",
+    };
+    [("/scopes", scopes), ("/expires_at", expiry)]
 }
 
 fn expiry(
