@@ -64,7 +64,10 @@ impl ErrorFormat for ErrorMessage {
     ) -> (StatusCode, Self) {
         if matches!(error, LifecycleError::Revoked) {
             let status = StatusCode::NOT_FOUND;
-            return (status, Self::new(status, LifecycleError::NotFound.to_string()));
+            return (
+                status,
+                Self::new(status, LifecycleError::NotFound.to_string()),
+            );
         }
         (status, Self::new(status, error.to_string()))
     }
