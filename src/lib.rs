@@ -121,10 +121,7 @@ pub mod clock;
 )]
 mod private_file;
 #[cfg_attr(
-    all(
-        not(feature = "cli"),
-        any(feature = "client", feature = "introspection", feature = "tracing")
-    ),
+    not(feature = "cli"),
     expect(unreachable_pub, reason = "`internal` exports it for `svctok`")
 )]
 mod text;
