@@ -223,7 +223,8 @@ async fn refusals_have_one_text() {
     }
     let body = json!({ "name": "x", "expires_at": "2020-01-01" });
     let problem = server.call("POST /service-tokens", body).await.json();
-    let past = problem["errors"][0]["detail"].clone();
+    let past = problem["errors"][0]["detail"].as_str().unwrap();
+    let past = format!("expiryDate: {past}");
     for millis in [1, -1, 0, i64::MIN] {
         let body = json!({
             "name": "x", "roles": [], "dedicatedSubject": "", "expiryDate": millis,

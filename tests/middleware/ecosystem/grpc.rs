@@ -255,6 +255,7 @@ async fn rejection_format_follows_the_request_protocol() {
 }
 
 /// A client cannot turn the rejection of a JSON service into a 200.
+#[cfg(feature = "axum")]
 #[tokio::test]
 async fn services_that_do_not_choose_grpc_respond_by_http_status() {
     let (store, token) = store_with_token();
