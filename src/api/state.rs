@@ -19,7 +19,7 @@ impl<X> ApiState<X> {
         ApiError::from_error(error, &self.checker)
     }
 
-    /// Creates the error of a failed change. An outage is no problem of the caller's token here.
+    /// Creates the error of a failed change. An outage becomes `change_failed`.
     pub(super) fn change_error<F: ErrorFormat>(&self, error: LifecycleError) -> ApiError<F> {
         match self.error(error) {
             ApiError::Rejected(rejection) => ApiError::Rejected(rejection.of_change()),

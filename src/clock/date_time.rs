@@ -119,6 +119,7 @@ fn parse_time(text: &str) -> Option<SystemTime> {
     is_day.then(|| SystemTime::from(time) + 10 * DAY)
 }
 
+/// Returns the text in upper case with every digit replaced by `0`.
 fn shape(text: &str) -> String {
     text.to_ascii_uppercase()
         .replace(|char: char| char.is_ascii_digit(), "0")
@@ -196,8 +197,7 @@ mod tests {
             "2026-01-02T03:04:05é",
             "２０２６-01-02",
         ] {
-            let error = parse_end(text).expect_err(text);
-            let _ = error;
+            assert!(parse_end(text).is_err(), "{text}");
         }
         for (text, error) in [
             ("2026-1-2", ParseDateTimeError::Malformed),

@@ -79,7 +79,7 @@ impl ServiceTokens {
     /// Returns an error if there is no such token, if several tokens of an earlier release have the
     /// number, or if the store is unavailable.
     pub async fn get_by_number(&self, number: i64) -> Result<TokenRecord, LifecycleError> {
-        if number >= TokenId::NUMBERS {
+        if number >= TokenId::NUMBER_END {
             let id = TokenId::from_i64(number).ok_or(LifecycleError::NotFound)?;
             return self.get(id).await;
         }

@@ -25,7 +25,7 @@ impl TokenId {
     const END: u64 = 62_u64.pow(10);
 
     /// All numbers are below it. The statements and indexes of SQL stores contain it.
-    pub(crate) const NUMBERS: i64 = 10_i64.pow(13);
+    pub(crate) const NUMBER_END: i64 = 10_i64.pow(13);
 
     /// Returns the id with this integer, or `None` if it is negative or not below 62¹⁰.
     pub fn from_i64(number: i64) -> Option<Self> {
@@ -51,7 +51,7 @@ impl TokenId {
     /// assert_eq!(id.number(), 7_484_341_630_693);
     /// ```
     pub fn number(self) -> i64 {
-        self.as_i64() % Self::NUMBERS
+        self.as_i64() % Self::NUMBER_END
     }
 
     /// Creates the id of a hash, for ids that are derived instead of random.

@@ -67,7 +67,7 @@ impl Server {
         let target = tokens.create(new).await.unwrap();
         Self {
             id: target.record().id().to_string(),
-            number: target.record().id().as_i64(),
+            number: target.record().id().number(),
             managed,
             store,
             app,

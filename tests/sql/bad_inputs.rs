@@ -18,7 +18,7 @@ struct Api {
     id: String,
 }
 
-/// What a call is answered with, without what differs between two stores.
+/// A response without the parts that differ between two stores.
 #[derive(Debug, PartialEq)]
 struct Answer {
     status: u16,
@@ -302,7 +302,7 @@ pub(crate) async fn bad_inputs_are_answered_as_in_memory(database: TestDatabase)
         refused += usize::from(expected.status >= 400);
     }
     assert!(refused > 500, "{refused}");
-    // The token is as good as before.
+    // Both tokens are in the same state.
     let shown = stored.answer("GET /{id}", "").await;
     assert_eq!(shown, memory.answer("GET /{id}", "").await);
 }

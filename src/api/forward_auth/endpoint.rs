@@ -42,7 +42,7 @@ impl ForwardAuth {
 
     /// Responds to a valid token with 204 (no content). The default is 200 with an empty body, because
     /// some proxies take no other status for access.
-    pub fn no_content(mut self) -> Self {
+    pub fn respond_with_no_content(mut self) -> Self {
         self.accepted = StatusCode::NO_CONTENT;
         self
     }

@@ -3,7 +3,7 @@
 //!
 //! It works with nginx (`auth_request`), which the tests run with the configuration in
 //! `examples/nginx`. Another proxy must send the headers of the original request, and take no status
-//! but 200 (or [204](ForwardAuth::no_content)) for access.
+//! but 200 (or [204](ForwardAuth::respond_with_no_content)) for access.
 //!
 //! 1. Any method: a proxy may send that of the original request. The token is read as the layer reads
 //!    it, and also from `Authorization: ApiKey` and `Bearer`. The body is not read.

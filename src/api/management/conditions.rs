@@ -1,15 +1,15 @@
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
-use http::HeaderMap;
 use http::header::IF_MATCH;
 use http::request::Parts;
+use http::{HeaderMap, StatusCode};
 
 use super::super::caller::Caller;
 use super::super::guard::write_requirement;
 use super::problem::Problem;
 use super::state::HandlerState;
-use crate::lifecycle::{LifecycleError, ServiceTokens};
+use crate::lifecycle::ServiceTokens;
 use crate::token::TokenId;
 
 /// The query parameter that allows a change after which no token may administer tokens.
@@ -109,14 +109,12 @@ pub(super) struct ListCondition;
 impl FromRequestParts<Arc<HandlerState>> for ListCondition {
     type Rejection = Problem;
 
-    async fn from_request_parts(
-        parts: &mut Parts,
-        state: &Arc<HandlerState>,
-    ) -> Result<Self, Problem> {
-        match revisions(&parts.headers)? {
-            None => Ok(Self),
-            Some(_) => Err(state.error(LifecycleError::RevisionMismatch)),
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<HandlerState>) -> Result<Self, Problem> {
+        if revisions(&parts.headers)?.is_none() {
+            return Ok(Self);
         }
+        let detail = "a list of tokens has no entity tag, so no tag in If-Match matches";
+        Err(Problem::new(StatusCode::PRECONDITION_FAILED, detail))
     }
 }
 

@@ -65,7 +65,12 @@ impl<'a> Introspection<'a> {
 
 /// Returns the seconds since 1970, rounded down, so that no reader accepts a token for too long.
 fn seconds(time: SystemTime) -> i64 {
-    UnixMillis::from(time).as_millis().div_euclid(1000)
+    // 9999-12-31T23:59:59Z. RFC 3339 has no later second.
+    const LAST: i64 = 253_402_300_799;
+    UnixMillis::from(time)
+        .as_millis()
+        .div_euclid(1000)
+        .min(LAST)
 }
 
 #[cfg(test)]
@@ -80,5 +85,7 @@ mod tests {
         assert_eq!(seconds(UNIX_EPOCH + part), 1);
         assert_eq!(seconds(UNIX_EPOCH - part), -2);
         assert_eq!(seconds(UNIX_EPOCH - Duration::from_secs(2)), -2);
+        let end = UNIX_EPOCH + Duration::from_secs(253_402_300_800);
+        assert_eq!(seconds(end), 253_402_300_799);
     }
 }

@@ -31,8 +31,8 @@
 //!    `"description": ""` clears it, `"permissions": []` removes all, an empty name is rejected.
 //!    Unknown members are rejected, because the limit that they set would be missing.
 //! 6. `expires_at` and `expires_in` are an [`Expiry`](crate::lifecycle::Expiry), and `expires_in` may be
-//!    a whole number of days. Only one is allowed. An expiry that was given as a date is shown as the
-//!    last second of that day. The `preset` of a creation is `sandbox`, `mcp`, `sdk` or `platform`, and
+//!    a whole number of days. Only one is allowed. An expiry at midnight UTC, which a date
+//!    sets, is shown as the last second of the day before. The `preset` of a creation is `sandbox`, `mcp`, `sdk` or `platform`, and
 //!    grants nothing, which the `message` says.
 //! 7. `?workspace_uuid=` or the member of this name sets the label `workspace` of a new token. In other
 //!    requests, `?workspace_uuid=` filters the list, and a token of another workspace is not found. A

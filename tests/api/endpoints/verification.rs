@@ -92,7 +92,7 @@ async fn every_method_rejects_missing_tokens_and_requirements() {
 async fn status_204_is_configurable() {
     let store = MemoryStore::new();
     let token = insert(&store, |record| record);
-    let verify = ForwardAuth::new(ServiceTokenLayer::new(store)).no_content();
+    let verify = ForwardAuth::new(ServiceTokenLayer::new(store)).respond_with_no_content();
     let app = verify
         .with_prefix(VerifyPrefix::new("any").unwrap())
         .into_router();

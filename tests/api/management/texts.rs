@@ -9,11 +9,11 @@ use tower_service_token::token::TokenFormat;
 use crate::management::{ManagementAnswer, Server};
 
 /// Control characters, direction controls, and characters that are not visible.
-const INVISIBLE: [char; 28] = [
+const INVISIBLE: [char; 35] = [
     '\0', '\u{1}', '\t', '\n', '\r', '\u{1b}', '\u{7f}', '\u{80}', '\u{85}', '\u{9f}', '\u{ad}',
     '\u{61c}', '\u{180e}', '\u{200b}', '\u{200e}', '\u{200f}', '\u{2028}', '\u{2029}', '\u{202a}',
     '\u{202e}', '\u{2060}', '\u{2064}', '\u{2066}', '\u{2069}', '\u{206f}', '\u{feff}', '\u{fff9}',
-    '\u{fffb}',
+    '\u{fffb}', '\u{34f}', '\u{115f}', '\u{1160}', '\u{17b4}', '\u{17b5}', '\u{3164}', '\u{ffa0}',
 ];
 
 /// Words of Persian and an emoji have joiners within.

@@ -7,7 +7,7 @@ use crate::node::NodeProcess;
 use crate::store_fixture::StoreFixture;
 
 /// Every variable of `svctok serve`.
-const VARIABLES: [&str; 16] = [
+const VARIABLES: [&str; 19] = [
     "SVCTOK_STORE",
     "SVCTOK_LISTEN",
     "SVCTOK_TLS_CERT",
@@ -22,6 +22,9 @@ const VARIABLES: [&str; 16] = [
     "SVCTOK_MAX_CONNECTIONS",
     "SVCTOK_TRUSTED_PROXY",
     "SVCTOK_CLIENT_ADDRESS_HEADER",
+    "SVCTOK_DATABASE_CONNECTIONS",
+    "SVCTOK_VERIFY_NO_CONTENT",
+    "SVCTOK_VERIFY_PREFIX",
     "RUST_LOG",
     "NO_COLOR",
 ];

@@ -190,7 +190,7 @@ impl ServeArgs {
         let prefixes = self.verify_prefixes.iter().cloned();
         let endpoint = prefixes.fold(ForwardAuth::new(layer), ForwardAuth::with_prefix);
         if self.verify_no_content {
-            endpoint.no_content()
+            endpoint.respond_with_no_content()
         } else {
             endpoint
         }

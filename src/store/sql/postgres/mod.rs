@@ -78,7 +78,7 @@ use super::store::SqlStore;
 /// They are in `src/store/sql/schema`. Each one brings the tables from the version before to its own:
 ///
 /// ```sh
-/// psql --single-transaction -v ON_ERROR_STOP=1 -f postgres_1.sql -f postgres_2.sql
+/// psql --single-transaction -v ON_ERROR_STOP=1 -f postgres_1.sql -f postgres_2.sql -f postgres_3.sql
 /// ```
 ///
 /// The role needs these privileges:
