@@ -27,6 +27,7 @@ pub fn escape_invisible(text: &str) -> String {
             | GeneralCategory::Format
             | GeneralCategory::LineSeparator
             | GeneralCategory::ParagraphSeparator => escaped.extend(char.escape_unicode()),
+            _ if is_invisible(char) => escaped.extend(char.escape_unicode()),
             _ => escaped.push(char),
         }
         escaped
@@ -46,16 +47,17 @@ pub(crate) fn is_invisible(char: char) -> bool {
                 | '\u{61c}'
                 | '\u{115f}'..='\u{1160}'
                 | '\u{17b4}'..='\u{17b5}'
-                | '\u{180e}'
+                | '\u{180b}'..='\u{180f}'
                 | '\u{200b}'
                 | '\u{200e}'
                 | '\u{200f}'
                 | '\u{2028}'..='\u{202e}'
                 | '\u{2060}'..='\u{206f}'
+                | '\u{2800}'
                 | '\u{3164}'
                 | '\u{feff}'
                 | '\u{ffa0}'
-                | '\u{fff9}'..='\u{fffb}'
+                | '\u{fff0}'..='\u{fffb}'
         )
 }
 

@@ -51,29 +51,27 @@ impl Rules {
         let is_past = |time: Option<SystemTime>| time.is_some() && now >= time;
         let latest_issue = now.map(|now| now + self.claims_parser.leeway.start);
         let has_subject = claims.subject.is_some() || claims.client_id.is_some();
-        let rules = [
-            (!is_past(claims.expires_at), "expired"),
-            (
-                claims.not_before.is_none() || is_past(claims.not_before),
-                "not_yet_valid",
-            ),
-            (
-                claims.issued_at.is_none() || latest_issue >= claims.issued_at,
-                "issued_in_the_future",
-            ),
-            (!claims.is_bound, "bound_to_a_key"),
-            (
-                claims.token_type.as_deref().is_none_or(is_bearer),
-                "token_type",
-            ),
-            (self.matches_audience(claims), "audience"),
-            (self.matches_issuer(claims), "issuer"),
-            (has_subject || self.allows_missing_subject, "no_subject"),
-        ];
-        match rules.into_iter().find(|(is_met, _)| !is_met) {
-            Some((_, violation)) => Err(violation),
-            None => Ok(()),
-        }
+        let token_type = claims.token_type.as_deref();
+        let violation = if is_past(claims.expires_at) {
+            "expired"
+        } else if claims.not_before.is_some() && !is_past(claims.not_before) {
+            "not_yet_valid"
+        } else if claims.issued_at.is_some() && latest_issue < claims.issued_at {
+            "issued_in_the_future"
+        } else if claims.is_bound {
+            "bound_to_a_key"
+        } else if !token_type.is_none_or(is_bearer) {
+            "token_type"
+        } else if !self.matches_audience(claims) {
+            "audience"
+        } else if !self.matches_issuer(claims) {
+            "issuer"
+        } else if !has_subject && !self.allows_missing_subject {
+            "no_subject"
+        } else {
+            return Ok(());
+        };
+        Err(violation)
     }
 
     fn matches_audience(&self, claims: &Claims) -> bool {

@@ -45,7 +45,7 @@ pub(crate) fn has_token(text: &str) -> bool {
 }
 
 fn is_token_character(char: char) -> bool {
-    char.is_ascii_alphanumeric() || matches!(char, '_' | '-')
+    char.is_ascii_alphanumeric() || matches!(char, '_' | '-' | '%')
 }
 
 /// Returns where the secret in a word of token characters begins.
@@ -69,26 +69,36 @@ fn own_secret(word: &str) -> Option<usize> {
     }
     bodies.find(|&at| {
         let body = &bytes[at..];
-        alphanumerics(body) == ID_DIGITS && body.len() > ID_DIGITS + 1 && body[ID_DIGITS] == b'_'
+        alphanumerics(body) == ID_DIGITS
+            && separator(&body[ID_DIGITS..]).is_some_and(|length| body.len() > ID_DIGITS + length)
     })
 }
 
 /// Finds a secret behind an id and `_`.
 fn foreign_secret(word: &str) -> Option<usize> {
     let bytes = word.as_bytes();
-    let mut ids = (0..bytes.len()).filter(|&at| bytes[at] == b'_');
-    let underscore = ids.find(|&at| {
+    let mut separators = (0..bytes.len()).filter_map(|at| Some((at, separator(&bytes[at..])?)));
+    let found = separators.find(|&(at, length)| {
         let id = bytes[..at]
             .iter()
             .rev()
             .take_while(|byte| byte.is_ascii_alphanumeric());
-        let rest = &bytes[at + 1..];
+        let rest = &bytes[at + length..];
         let secret = &rest[..alphanumerics(rest)];
         secret.len() >= MIN_FOREIGN_SECRET
             && !secret.iter().all(u8::is_ascii_lowercase)
             && id.count() >= ID_DIGITS
     });
-    underscore.map(|at| at + 1)
+    found.map(|(at, length)| at + length)
+}
+
+/// Returns the length of the `_` that a text begins with, which may be percent-encoded.
+fn separator(bytes: &[u8]) -> Option<usize> {
+    match bytes {
+        [b'_', ..] => Some(1),
+        [b'%', b'5', b'F' | b'f', ..] => Some(3),
+        _ => None,
+    }
 }
 
 /// Returns the number of letters and digits that a text begins with.
@@ -122,6 +132,14 @@ mod tests {
             (
                 "svctok%2D7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfG",
                 "svctok%2D7Hq2mX9bTe_***",
+            ),
+            (
+                "svctok-7Hq2mX9bTe%5FZk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n",
+                "svctok-***",
+            ),
+            (
+                "svctok%2D7Hq2mX9bTe%5fZk3vN8pR1sYdQ6wLfG",
+                "svctok%2D7Hq2mX9bTe%5f***",
             ),
             (
                 "7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n",

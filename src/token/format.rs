@@ -116,7 +116,7 @@ impl TokenFormat {
     }
 
     /// Returns whether an unknown token can have been one: a well-formed one of this format, or a bearer
-    /// token (RFC 6750 §2.1) of another system. A mistyped or quoted token cannot.
+    /// token (RFC 6750 §2.1) of another system. A mistyped, cut or quoted token of ours cannot.
     #[cfg(feature = "api")]
     pub(crate) fn is_plausible(&self, token: &PresentedToken<'_>) -> bool {
         let bytes = token.as_bytes();
@@ -125,7 +125,13 @@ impl TokenFormat {
             TokenShape::WellFormed(_) => true,
             TokenShape::Damaged => false,
             TokenShape::Unrecognized => {
-                token.is_b64token() && !prefixes.any(|prefix| bytes.starts_with(prefix.as_bytes()))
+                let contains = |prefix: &[u8]| {
+                    let mut windows = bytes.windows(prefix.len().max(1));
+                    windows.any(|window| window.eq_ignore_ascii_case(prefix))
+                };
+                token.is_b64token()
+                    && !prefixes.any(|prefix| contains(prefix.as_bytes()))
+                    && !crate::text::has_token(token.expose_secret())
             }
         }
     }

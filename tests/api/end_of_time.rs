@@ -258,5 +258,17 @@ async fn pipeops_shows_a_date_as_its_last_second() {
         let id = token["uuid"].as_str().unwrap();
         let found = server.call(&format!("GET {path}/{id}"), None).await.json();
         assert_eq!(found["data"]["token"]["expires_at"], shown);
+        let path = format!("GET /service-tokens/{id}");
+        let stored = server.call(&path, None).await.json()["expires_at"].clone();
+        let body = json!({ "name": "x", "expires_at": shown });
+        let again = server
+            .call("POST /api/v1/service-account-tokens", body)
+            .await;
+        let id = again.json()["data"]["token"]["uuid"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        let path = format!("GET /service-tokens/{id}");
+        assert_eq!(server.call(&path, None).await.json()["expires_at"], stored);
     }
 }

@@ -25,7 +25,8 @@
 //!    `\`. Split a list first, then decode each entry. So no name can add a header or look like two
 //!    names.
 //! 5. A list of roles or scopes that is longer than 2,048 bytes is cut at the end of an entry, because
-//!    proxies reject responses with long headers. Requirements are checked on the whole lists.
+//!    proxies reject responses with long headers. The headers take up to 9 kB: nginx needs
+//!    `proxy_buffer_size 16k`. Requirements are checked on the whole lists.
 //! 6. All roles and scopes in the query (`role=` and `scope=`, repeatable) are required; a token
 //!    without one gets 403. Any other parameter, a parameter without a value, and more than 100
 //!    parameters are 400, so that a typo such as `roles=` does not grant access.

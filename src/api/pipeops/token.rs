@@ -258,6 +258,11 @@ fn expiry(
         Lifetime::Days(days) => format!("{days}d"),
         Lifetime::Duration(text) => text,
     });
+    // The displayed end of a day is the end of that day, so that a client can send back what it read.
+    let at = at.map(|text| match text.strip_suffix("T23:59:59Z") {
+        Some(date) => date.to_owned(),
+        None => text,
+    });
     let [at, after] = [at, after].map(|text| text.map_or(Patch::Keep, Patch::Set));
     problems.expiry(&at, &after)
 }

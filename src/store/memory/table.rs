@@ -1,5 +1,6 @@
+use std::cmp::Ordering;
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::MutexGuard;
 use std::time::SystemTime;
@@ -17,12 +18,28 @@ pub(super) type ByDigest = papaya::HashMap<u64, TokenRecord, BuildHasherDefault<
 /// flush frees them at once but interrupts all readers briefly, so it is done at this interval.
 const FLUSH_INTERVAL: usize = 1024;
 
+/// An id in the order of the numbers, so that one map finds tokens by either. Tokens that are inserted
+/// without a check may share a number.
+#[derive(PartialEq, Eq)]
+struct ByNumber(TokenId);
+
+impl Ord for ByNumber {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let key = |id: TokenId| (id.number(), id);
+        key(self.0).cmp(&key(other.0))
+    }
+}
+
+impl PartialOrd for ByNumber {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
 /// The tokens by id, and the reserved names.
 #[derive(Default)]
 pub(super) struct Table {
-    records: BTreeMap<TokenId, TokenRecord>,
-    /// The numbers of the ids. Tokens that are inserted without a check may share one.
-    numbers: BTreeSet<(i64, TokenId)>,
+    records: BTreeMap<ByNumber, TokenRecord>,
     /// Names that no other token may have.
     reserved: HashMap<Box<str>, TokenId>,
 }
@@ -39,7 +56,7 @@ impl<'s> Writer<'s> {
     }
 
     pub(super) fn get(&self, id: TokenId) -> Option<&TokenRecord> {
-        self.table.records.get(&id)
+        self.table.records.get(&ByNumber(id))
     }
 
     pub(super) fn len(&self) -> usize {
@@ -51,12 +68,11 @@ impl<'s> Writer<'s> {
     }
 
     pub(super) fn has_number(&self, number: i64) -> bool {
-        let first = TokenId::from_i64(number).map(|id| (number, id));
-        let mut numbers = first.map(|first| self.table.numbers.range(first..));
-        numbers
-            .as_mut()
-            .and_then(Iterator::next)
-            .is_some_and(|(found, _)| *found == number)
+        // The first id with a number is the number itself.
+        TokenId::from_i64(number).is_some_and(|first| {
+            let next = self.table.records.range(ByNumber(first)..).next();
+            next.is_some_and(|(ByNumber(id), _)| id.number() == number)
+        })
     }
 
     /// Returns whether there are at least this many unrevoked tokens.
@@ -88,12 +104,11 @@ impl<'s> Writer<'s> {
 
     pub(super) fn insert(&mut self, record: &TokenRecord) -> Result<(), MemoryStoreError> {
         let table = &mut *self.table;
-        let Entry::Vacant(vacant) = table.records.entry(record.id()) else {
+        let Entry::Vacant(vacant) = table.records.entry(ByNumber(record.id())) else {
             return Err(MemoryStoreError::DuplicateId);
         };
         index(self.by_digest, record)?;
         vacant.insert(record.clone());
-        table.numbers.insert((record.id().number(), record.id()));
         if table.records.len().is_multiple_of(FLUSH_INTERVAL) {
             self.by_digest.guard().flush();
         }
@@ -105,7 +120,7 @@ impl<'s> Writer<'s> {
         &mut self,
         record: &TokenRecord,
     ) -> Result<TokenRecord, MemoryStoreError> {
-        let known = self.table.records.get_mut(&record.id());
+        let known = self.table.records.get_mut(&ByNumber(record.id()));
         let known = known.ok_or(MemoryStoreError::UnknownId)?;
         index(self.by_digest, record)?;
         let old = std::mem::replace(known, record.clone());
@@ -122,8 +137,7 @@ impl<'s> Writer<'s> {
     }
 
     pub(super) fn remove(&mut self, id: TokenId) -> Option<TokenRecord> {
-        let record = self.table.records.remove(&id)?;
-        self.table.numbers.remove(&(id.number(), id));
+        let record = self.table.records.remove(&ByNumber(id))?;
         let by_digest = self.by_digest.pin();
         for index in record.digests().map(TokenDigest::index) {
             by_digest.remove(&index);
@@ -134,7 +148,7 @@ impl<'s> Writer<'s> {
 
     /// Moves the time of the last use forward.
     pub(super) fn touch(&mut self, id: TokenId, at: SystemTime) {
-        if let Some(known) = self.table.records.get_mut(&id)
+        if let Some(known) = self.table.records.get_mut(&ByNumber(id))
             && known.last_used_at() < Some(at)
         {
             *known = known.clone().with_last_used_at(at);

@@ -87,7 +87,7 @@ pub(crate) async fn verify_status_and_prefixes_are_settings(fixture: StoreFixtur
     let flags = [
         "--verify-no-content",
         "--verify-prefix",
-        "admin?scope=introspect,deploy?role=deployer",
+        "admin?scope=introspect deploy?role=deployer,ops",
         "--verify-prefix",
         "any",
     ];
@@ -102,6 +102,8 @@ pub(crate) async fn verify_status_and_prefixes_are_settings(fixture: StoreFixtur
             ("/verify/deploy/any?role=a", 403),
             ("/verify/any/", 204),
             ("/verify/other/x", 404),
+            // A comma separates nothing, so it cannot end a requirement or open another prefix.
+            ("/verify/ops/x", 404),
         ] {
             let call = HttpRequest::new(method, target);
             let answer = node.send(&call.clone().with_key(&token)).await;

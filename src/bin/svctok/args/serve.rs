@@ -146,10 +146,10 @@ pub(crate) struct ServeArgs {
 
     /// A path below /verify for proxies that append the path and query of the original request, which
     /// are ignored there: deploy?role=deployer&scope=projects:write serves /verify/deploy and all paths
-    /// below it, and requires that role and scope. Can be repeated; values can be separated by commas
+    /// below it, and requires that role and scope. Can be repeated; values can be separated by spaces
     /// [default: none]
     #[arg(long = "verify-prefix", env = "SVCTOK_VERIFY_PREFIX")]
-    #[arg(value_name = "NAME[?QUERY]", value_delimiter = ',')]
+    #[arg(value_name = "NAME[?QUERY]", value_delimiter = ' ')]
     pub(crate) verify_prefixes: Vec<VerifyPrefix>,
 
     /// Responds to valid tokens at /verify with 204 instead of 200

@@ -144,16 +144,25 @@ impl Tokens {
                     .with_hint("specify the ID of the token: `svctok list` shows the IDs"));
             }
         };
-        match self {
+        let found = match self {
             Self::Server(it) => match (it.client.get_by_number(number).await, id) {
-                (Err(error), Some(id)) if error.kind() == ClientErrorKind::NotFound => Ok(id),
-                (found, _) => Ok(it.done(found)?.id),
+                (Err(error), Some(id)) if error.kind() == ClientErrorKind::NotFound => id,
+                (found, _) => it.done(found)?.id,
             },
             Self::Store { tokens, .. } => match (tokens.get_by_number(number).await, id) {
-                (Err(LifecycleError::NotFound), Some(id)) => Ok(id),
-                (found, _) => Ok(found.map_err(store_failure)?.id()),
+                (Err(LifecycleError::NotFound), Some(id)) => id,
+                (found, _) => found.map_err(store_failure)?.id(),
             },
+        };
+        let other = id.filter(|id| *id != found);
+        if let Some(other) = other
+            && Box::pin(self.get(TokenRef::Id(other))).await.is_ok()
+        {
+            let message = format!("{number} is the ID of one token and the number of another");
+            return Err(Failure::rejected(message)
+                .with_hint(format!("specify the ID {found}, or use the management API")));
         }
+        Ok(found)
     }
 
     pub(crate) async fn get(&self, token: TokenRef) -> Result<TokenInfo, Failure> {
