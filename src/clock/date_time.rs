@@ -34,7 +34,7 @@ pub(crate) fn clamp(time: SystemTime) -> SystemTime {
     }
 }
 
-/// Formats a time as RFC 3339. The [end of time](end_of_time) is the last second, because it has no
+/// Formats a time as RFC 3339. The end of time is the last second, because it has no
 /// format of its own. Returns `None` for times before the year 0.
 pub fn format(time: SystemTime) -> Option<String> {
     if time >= end_of_time() {
