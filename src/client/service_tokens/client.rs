@@ -210,13 +210,12 @@ impl ServiceTokensClient {
     /// Issues a new secret for a token. The current one stays valid for `grace`, and never longer
     /// than the token itself; with [`Duration::ZERO`] it is refused at once.
     ///
-    /// Retries rotate the token once, because each call has a random idempotency key. If the response
-    /// with the secret is lost:
+    /// If the response with the secret is lost:
     ///
-    /// 1. Without a grace period, the client rotates the token again at the revision of the lost
-    ///    rotation, and returns the new secret. No one has the lost one.
-    /// 2. With a grace period, another rotation would end the secret that is in use. The error is
-    ///    [`AlreadyRotated`](ClientErrorKind::AlreadyRotated).
+    /// 1. Without a grace period, the client retries with a random idempotency key, rotates the token
+    ///    again at the revision of the lost rotation, and returns the new secret. No one has the lost one.
+    /// 2. With a grace period, another rotation would end the secret that is in use, so the call is not
+    ///    retried. Use [`rotate_once`](Self::rotate_once) to find out whether the token was rotated.
     ///
     /// After [`Unreachable`](ClientErrorKind::Unreachable), [`TimedOut`](ClientErrorKind::TimedOut)
     /// or [`Server`](ClientErrorKind::Server) it is unknown which secret is valid; another rotation
@@ -401,8 +400,9 @@ impl ServiceTokensClient {
         own_key: Option<&str>,
     ) -> Result<IssuedTokenInfo, ClientError> {
         let key = own_key.map(idempotency_key).transpose()?;
-        // The retry of a holder is rejected if its secret ended with the first attempt.
-        let is_retryable = id.is_some() || !grace.is_zero();
+        // A server of an earlier release ignores the key. There a retry with a grace period would end the
+        // secret in use, and the retry of a holder is rejected if its secret ended with the first attempt.
+        let is_retryable = id.is_some() == grace.is_zero();
         let random_key = || random_key().filter(|_| is_retryable);
         // Another rotation then ends no secret that is in use.
         let is_repeatable = own_key.is_none() && (id.is_none() || grace.is_zero());
