@@ -15,6 +15,7 @@ mod limits;
 mod paths;
 mod public_types;
 mod request_paths;
+#[cfg(feature = "tracing")]
 mod stray_tokens;
 
 use std::fmt::Write as _;
