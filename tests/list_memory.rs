@@ -153,7 +153,7 @@ async fn list_memory_is_bounded() {
 
 /// Only `.ci/long` runs it. Prints its figures.
 #[tokio::test]
-#[ignore = "takes a minute"]
+#[ignore = "takes a minute; .ci/long runs it"]
 async fn list_memory_is_bounded_for_200_000_tokens() {
     assert_memory_is_bounded(200_000, 2).await;
 }

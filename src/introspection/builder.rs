@@ -127,7 +127,7 @@ impl IntrospectionBuilder {
     }
 
     /// Accepts tokens with neither `sub` nor `client_id`. By default they are rejected, so that a bare
-    /// `{"active":true}` authenticates nobody.
+    /// `{"active":true}` identifies no caller.
     pub fn allow_missing_subject(mut self) -> Self {
         self.config.rules.allows_missing_subject = true;
         self

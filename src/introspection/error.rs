@@ -7,7 +7,7 @@ use http::StatusCode;
 
 use crate::store::StoreError;
 
-/// Why an [`IntrospectionStore`](super::IntrospectionStore) could not look a token up: the
+/// The error of a failed lookup in an [`IntrospectionStore`](super::IntrospectionStore): the
 /// [source](Error::source) of its [`StoreError`].
 ///
 /// `Display` is for logs. It may contain up to 200 bytes of the server's response, escaped, without

@@ -172,7 +172,7 @@ mod tests {
             "svctok-7Hq2mX9bTe_***",
             "svctok-7Hq2mX9bTe",
             "svctok-service-token-create.1",
-            "/tmp/svctok-production-database.db",
+            "/srv/svctok-production-database.db",
             "0af7651916cd43dd8448eb211c80319c",
             "build_0af7651916cd43dd8448eb211c80319c",
             "9f3c1e52-8a4e-4c55-9b0f-2a9d7c2f7c11",

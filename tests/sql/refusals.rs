@@ -42,8 +42,8 @@ fn with_login(url: &str, login: &str) -> String {
 
 pub(crate) async fn opening_reports_why_the_server_refuses(_: TestDatabase) {
     let port = ReservedPort::new();
-    let nobody = format!("postgres://tokens:{PASSWORD}@{}/t", port.address());
-    assert_not_opened(&nobody, REFUSED).await;
+    let unreachable = format!("postgres://tokens:{PASSWORD}@{}/t", port.address());
+    assert_not_opened(&unreachable, REFUSED).await;
 
     let server = Arc::new(Postgres::private().unwrap());
     let database = TestDatabase::postgres(Server(Arc::clone(&server)));

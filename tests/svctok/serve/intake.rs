@@ -7,7 +7,7 @@ use crate::http1::{self, HttpRequest, HttpResponse};
 use crate::node::Node;
 use crate::store_fixture::StoreFixture;
 
-/// Header lines, in which `TOKEN` stands for a valid token, and their status and code. An empty
+/// Header lines, with `TOKEN` for a valid token, and their status and code. An empty
 /// code is that of a request that is not HTTP.
 const LINES: &[(&[u8], u16, &str)] = &[
     (b"X-API-Key: TOKEN", 200, ""),
