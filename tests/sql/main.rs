@@ -272,6 +272,7 @@ fn sqlite() -> Vec<(&'static str, Test)> {
         files_are_accessible_to_their_owner_only,
         distinguishes_missing_folders_from_invalid_files,
         in_memory_stores_are_independent,
+        concurrent_opens_of_new_files_wait_for_each_other,
     ));
     all.extend(tests!(feed: pruned_changes_notify_everything));
     all.extend(tests!(bulk: nodes_miss_no_pruned_revocations));

@@ -56,6 +56,20 @@ pub(crate) async fn concurrent_opens_create_the_tables_once(database: TestDataba
     assert_eq!(pool.number("SELECT COUNT(*) FROM service_tokens").await, 6);
 }
 
+/// SQLite does not wait for the lock under which a new file gets its log.
+pub(crate) async fn concurrent_opens_of_new_files_wait_for_each_other(database: TestDatabase) {
+    for round in 0..40 {
+        let file = database.file().with_file_name(format!("{round}.db"));
+        let mut tasks = JoinSet::new();
+        for _ in 0..8 {
+            let file = file.clone();
+            tasks.spawn(async move { SqliteStore::open(file).await.map(drop) });
+        }
+        let opened = tasks.join_all().await;
+        assert!(opened.iter().all(Result::is_ok), "{opened:?}");
+    }
+}
+
 pub(crate) async fn rejects_tables_of_a_newer_release(database: TestDatabase) {
     let record = minted();
     database.open().await.insert(&write(&record)).await.unwrap();

@@ -99,7 +99,8 @@ impl From<sqlx::Error> for OpenStoreError {
         };
         let code = error.as_database_error().and_then(DatabaseError::code);
         Self {
-            is_lock_timeout: code.is_some_and(|code| code == "55P03"),
+            is_lock_timeout: code
+                .is_some_and(|code| code == "55P03" || is_sqlite_code(&code, &[5])),
             ..Self::new(kind, message(&error))
         }
     }

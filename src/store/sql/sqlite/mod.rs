@@ -12,6 +12,7 @@ use std::time::Duration;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
+use tokio::time::{Instant, sleep};
 
 use self::backend::Sqlite;
 use self::file::DatabaseFile;
@@ -73,6 +74,8 @@ const DATABASE_PATH: &str = "SELECT file FROM pragma_database_list WHERE name = 
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
+const LOCK_RETRY_DELAY: Duration = Duration::from_millis(10);
+
 impl SqliteStore {
     /// Opens the file, or creates it in an existing directory.
     ///
@@ -95,9 +98,9 @@ impl SqliteStore {
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(BUSY_TIMEOUT);
         // The writer comes first, because it turns the log on.
-        let writers = pool_options(1, Some(&file)).connect_with(options.clone());
+        let writers = connect_writer(&file, &options).await?;
         let backend = Sqlite {
-            writers: writers.await?,
+            writers,
             readers: pool_options(MAX_READERS, Some(&file)).connect_lazy_with(options.clone()),
             watcher: Some(pool_options(1, Some(&file)).connect_lazy_with(options)),
             file: Some(Arc::clone(&file)),
@@ -181,6 +184,24 @@ fn pool_options(size: u32, file: Option<&Arc<DatabaseFile>>) -> SqlitePoolOption
             checked.map_err(|error| sqlx::Error::Configuration(error.into())),
         ))
     })
+}
+
+/// Connects the writer. Tries again while the file is locked: SQLite does not wait for the lock that
+/// turning the log on takes, so processes that open a new file at once would fail.
+async fn connect_writer(
+    file: &Arc<DatabaseFile>,
+    options: &SqliteConnectOptions,
+) -> Result<SqlitePool, OpenStoreError> {
+    let deadline = Instant::now() + BUSY_TIMEOUT;
+    loop {
+        let connected = pool_options(1, Some(file)).connect_with(options.clone());
+        match connected.await.map_err(OpenStoreError::from) {
+            Err(error) if error.is_lock_timeout() && Instant::now() < deadline => {
+                sleep(LOCK_RETRY_DELAY).await;
+            }
+            result => return result,
+        }
+    }
 }
 
 /// Returns the file of a database, or `None` for a temporary one or one in memory.
