@@ -35,7 +35,7 @@ fn assert_has_every_field(record: &TokenRecord) {
 fn lists_loaded_records() {
     let folder = Folder::new();
     let path = folder.write("tokens.toml", &toml_of("a", ""));
-    let store = opened(&path);
+    let store = open_without_polling(&path);
     let digests = || -> Vec<_> { store.records().iter().map(|it| *it.digest()).collect() };
     assert_eq!(digests(), [TokenDigest::of("a")]);
     write(&path, &toml_of("b", ""));
@@ -60,7 +60,7 @@ fn parses_every_field_from_toml() {
         state = "disabled"
         "#,
     ));
-    assert_has_every_field(&found(&store, TOKEN).unwrap());
+    assert_has_every_field(&find(&store, TOKEN).unwrap());
 }
 
 #[test]
@@ -79,13 +79,13 @@ fn parses_every_field_from_json() {
         "state": "disabled",
     }]});
     let folder = Folder::new();
-    let store = opened(&folder.write("tokens.json", &text.to_string()));
-    assert_has_every_field(&found(&store, TOKEN).unwrap());
+    let store = open_without_polling(&folder.write("tokens.json", &text.to_string()));
+    assert_has_every_field(&find(&store, TOKEN).unwrap());
 }
 
 #[test]
 fn entry_with_only_digest_has_no_limits_and_no_permissions() {
-    let record = found(&store_of(&toml_of(TOKEN, "")), TOKEN).unwrap();
+    let record = find(&store_of(&toml_of(TOKEN, "")), TOKEN).unwrap();
     assert_eq!(record.state(), TokenState::Active);
     assert_eq!((record.name(), record.subject()), ("", None));
     assert!(record.roles().is_empty() && record.scopes().is_empty());
@@ -96,19 +96,19 @@ fn entry_with_only_digest_has_no_limits_and_no_permissions() {
 
 #[test]
 fn derived_id_is_stable_and_reveals_no_digest_bytes() {
-    let id = || found(&store_of(&toml_of(TOKEN, "")), TOKEN).unwrap().id();
+    let id = || find(&store_of(&toml_of(TOKEN, "")), TOKEN).unwrap().id();
     assert_eq!(id(), id());
-    let other = found(&store_of(&toml_of("other", "")), "other").unwrap();
+    let other = find(&store_of(&toml_of("other", "")), "other").unwrap();
     assert_ne!(other.id(), id());
 
-    // The documented computation.
+    // The documented computation of a derived id.
     let digest = TokenDigest::of(TOKEN);
-    let of_digest = TokenDigest::of(&digest.to_string());
+    let digest_of_digest = TokenDigest::of(&digest.to_string());
     let number = |digest: TokenDigest| {
         let bytes = digest.as_bytes()[..8].try_into().unwrap();
         i64::try_from(u64::from_be_bytes(bytes) % 62_u64.pow(10)).unwrap()
     };
-    assert_eq!(id().as_i64(), number(of_digest));
+    assert_eq!(id().as_i64(), number(digest_of_digest));
     assert_ne!(id().as_i64(), number(digest));
 }
 
@@ -119,7 +119,7 @@ fn accepts_uppercase_digest() {
         .to_uppercase()
         .replace("[[TOKENS]]\nDIGEST", "[[tokens]]\ndigest");
     let store = store_of(&text.replace("= \"", "= \"sha256:"));
-    assert!(found(&store, TOKEN).is_some());
+    assert!(find(&store, TOKEN).is_some());
 }
 
 #[test]
@@ -129,9 +129,12 @@ fn rejects_tokens_missing_from_file() {
         verdict_for(&store, "other", at(0)),
         Err(DenialKind::Unknown)
     );
-    let none = store_of("tokens = []\n");
-    assert_eq!(none.status().tokens(), 0);
-    assert_eq!(verdict_for(&none, TOKEN, at(0)), Err(DenialKind::Unknown));
+    let empty_store = store_of("tokens = []\n");
+    assert_eq!(empty_store.status().tokens(), 0);
+    assert_eq!(
+        verdict_for(&empty_store, TOKEN, at(0)),
+        Err(DenialKind::Unknown)
+    );
 }
 
 #[test]
@@ -143,8 +146,8 @@ fn finds_each_of_many_tokens_by_digest() {
     let store = store_of(&entries.collect::<String>());
     assert_eq!(store.status().tokens(), tokens.len());
     for token in &tokens {
-        assert_eq!(found(&store, token).unwrap().name(), token);
-        assert!(found(&store, &format!("{token}x")).is_none());
+        assert_eq!(find(&store, token).unwrap().name(), token);
+        assert!(find(&store, &format!("{token}x")).is_none());
     }
 }
 
@@ -163,7 +166,7 @@ fn find_cached_does_not_allocate() {
     let store = store_of(&toml_of(TOKEN, "name = \"ci\""));
     let credential = Credential::new(PresentedToken::new(TOKEN).unwrap());
     let unknown = Credential::new(PresentedToken::new("other").unwrap());
-    // The first lookup of a thread registers a reader.
+    // The first lookup of a thread allocates, because it registers a reader.
     assert!(matches!(store.find_cached(&credential), Cached::Found(_)));
     let before = Counts::of_this_thread().allocations;
     for _ in 0..100 {
@@ -221,8 +224,8 @@ fn rejects_disabled_and_revoked_tokens_in_file() {
 
 #[tokio::test]
 async fn layer_accepts_only_tokens_in_file() {
-    let rest = "name = \"ci\"\nexpires_at = \"2027-01-31\"";
-    let store = store_of(&toml_of(TOKEN, rest));
+    let fields = "name = \"ci\"\nexpires_at = \"2027-01-31\"";
+    let store = store_of(&toml_of(TOKEN, fields));
     let inner = service_fn(async |request: Request<()>| {
         let name = request.extensions().get::<Principal>().unwrap().name();
         Ok::<_, Infallible>(Response::new(name.to_owned()))
