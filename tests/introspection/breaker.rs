@@ -236,7 +236,7 @@ async fn malformed_tokens_cannot_open_the_breaker() {
         assert_eq!(service.breaker(), BreakerState::Closed);
         assert!(upstream.calls() >= 50);
         upstream.respond_with(MockResponse::active());
-        assert_eq!(service.authenticate("good").await, Accepted);
+        assert_eq!(service.authenticate("active").await, Accepted);
     }
 }
 

@@ -198,9 +198,9 @@ async fn invalidation_during_a_call_discards_its_result() {
     }
 }
 
-const GOOD: usize = 1_000;
-/// Four numbers produce seven tokens: 100,002 in total.
-const JUNK: usize = 57_144;
+const ACTIVE_TOKENS: usize = 1_000;
+/// Every four numbers produce seven different tokens, 100,002 in total.
+const REJECTED_TOKEN_NUMBERS: usize = 57_144;
 
 /// Looks up a hundred tokens at a time, as the layer does, and counts the active ones.
 async fn count_active(service: &ProtectedService, tokens: impl Iterator<Item = String>) -> usize {
@@ -218,56 +218,62 @@ async fn count_active(service: &ProtectedService, tokens: impl Iterator<Item = S
 
 #[tokio::test(start_paused = true)]
 async fn inactive_tokens_cannot_evict_active_ones() {
-    let upstream = server_accepting_good_tokens();
+    let upstream = server_with_active_tokens();
     let service = ProtectedService::with(&upstream, &clock(), |builder| {
         builder.with_token_filter(|token| !token.expose_secret().contains("..."))
     });
-    let good = || (0..GOOD).map(|number| format!("good-{number}"));
-    assert_eq!(count_active(&service, good()).await, GOOD);
-    assert_eq!(service.store.status().active, GOOD);
+    let active_tokens = || (0..ACTIVE_TOKENS).map(|number| format!("active-{number}"));
+    assert_eq!(count_active(&service, active_tokens()).await, ACTIVE_TOKENS);
+    assert_eq!(service.store.status().active, ACTIVE_TOKENS);
 
-    // Four numbers produce seven tokens. Only the last one, which occurs twice, needs a call.
-    let junk = |number: usize| match number % 4 {
+    // Only the last of four numbers produces tokens that need a call. They are equal and share it.
+    let rejected_tokens = |number: usize| match number % 4 {
         0 => [
             format!("svctok-{number:010}_{:030}", 0),
-            format!("{number}=junk"),
+            format!("{number}=inactive"),
         ],
-        1 => [format!("{number}...junk"), format!("{number}\"junk")],
-        2 => [format!("...junk-{number}"), format!("={number}")],
-        _ => [format!("junk-{number}"), format!("junk-{number}")],
+        1 => [
+            format!("{number}...inactive"),
+            format!("{number}\"inactive"),
+        ],
+        2 => [format!("...inactive-{number}"), format!("={number}")],
+        _ => [format!("inactive-{number}"), format!("inactive-{number}")],
     };
-    let half = |start: usize| (start..start + JUNK / 2).flat_map(junk);
+    let half = |start: usize| (start..start + REJECTED_TOKEN_NUMBERS / 2).flat_map(rejected_tokens);
     assert_eq!(count_active(&service, half(0)).await, 0);
     let live_bytes = Counts::of_this_thread().live_bytes;
-    assert_eq!(count_active(&service, half(JUNK / 2)).await, 0);
+    assert_eq!(
+        count_active(&service, half(REJECTED_TOKEN_NUMBERS / 2)).await,
+        0
+    );
     let growth = Counts::of_this_thread().live_bytes - live_bytes;
     assert!(growth < 1 << 20, "{growth} bytes");
 
     let status = service.store.status();
-    assert_eq!(status.active, GOOD);
+    assert_eq!(status.active, ACTIVE_TOKENS);
     assert!(
         (1..=capacity_with_slack(10_000)).contains(&status.inactive),
         "{status:?}"
     );
     assert_eq!(status.in_flight, 0);
-    assert_eq!(upstream.calls(), GOOD + JUNK / 4);
+    assert_eq!(upstream.calls(), ACTIVE_TOKENS + REJECTED_TOKEN_NUMBERS / 4);
     assert!(
         upstream.max_concurrent() <= 64,
         "{}",
         upstream.max_concurrent()
     );
-    assert_eq!(count_active(&service, good()).await, GOOD);
+    assert_eq!(count_active(&service, active_tokens()).await, ACTIVE_TOKENS);
     assert_eq!(
         upstream.calls(),
-        GOOD + JUNK / 4,
+        ACTIVE_TOKENS + REJECTED_TOKEN_NUMBERS / 4,
         "the active tokens are still cached"
     );
 }
 
-/// Creates a server for which tokens that start with `good` are active.
-fn server_accepting_good_tokens() -> Upstream {
+/// Creates a server for which exactly the tokens that start with `active` are active.
+fn server_with_active_tokens() -> Upstream {
     Upstream::new(|call| {
-        if call.token().starts_with("good") {
+        if call.token().starts_with("active") {
             MockResponse::active()
         } else {
             MockResponse::inactive()
@@ -277,17 +283,17 @@ fn server_accepting_good_tokens() -> Upstream {
 
 #[tokio::test(start_paused = true)]
 async fn cache_respects_both_capacities() {
-    let upstream = server_accepting_good_tokens();
+    let upstream = server_with_active_tokens();
     let service = ProtectedService::with(&upstream, &clock(), |builder| {
         builder.with_capacity(100).with_negative_capacity(50)
     });
     for number in 0..1_000 {
         assert_eq!(
-            service.authenticate(&format!("good-{number}")).await,
+            service.authenticate(&format!("active-{number}")).await,
             Accepted
         );
         assert_eq!(
-            service.authenticate(&format!("junk-{number}")).await,
+            service.authenticate(&format!("inactive-{number}")).await,
             Rejected
         );
     }

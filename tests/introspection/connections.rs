@@ -76,7 +76,7 @@ async fn retries_only_retryable_statuses() {
 }
 
 #[tokio::test]
-async fn retry_hides_a_transient_failure() {
+async fn request_succeeds_if_its_retry_succeeds() {
     let raw_server = server_with_script(|number| match number {
         0 => status(503),
         _ => ok_response(ACTIVE),
@@ -178,7 +178,7 @@ fn closing_at_random() -> RawServer {
 }
 
 #[tokio::test]
-async fn closed_idle_connections_fail_no_request() {
+async fn requests_succeed_although_the_server_closes_idle_connections() {
     let raw_server = closing_at_random();
     let service = ProtectedService::with_endpoint(&raw_server.url(), without_cache);
     for number in 0..500 {
@@ -198,7 +198,7 @@ async fn closed_idle_connections_fail_no_request() {
 }
 
 #[tokio::test]
-async fn closed_idle_connections_fail_no_concurrent_request() {
+async fn concurrent_requests_succeed_although_the_server_closes_idle_connections() {
     let raw_server = closing_at_random();
     let service = ProtectedService::with_endpoint(&raw_server.url(), without_cache);
     for round in 0..100 {
@@ -276,7 +276,7 @@ async fn concurrent_tokens_get_their_own_responses() {
             let token = request.rsplit("token=").next().unwrap();
             let body = format!(
                 "{{\"active\":{},\"sub\":\"{token}\"}}",
-                token.starts_with("good")
+                token.starts_with("active")
             );
             connection.respond(&body).await;
         }
@@ -287,12 +287,12 @@ async fn concurrent_tokens_get_their_own_responses() {
         let service = service.clone();
         async move {
             if number % 2 == 0 {
-                let token = format!("good-{number}");
+                let token = format!("active-{number}");
                 let principal = service.principal(&token).await;
                 assert_eq!(principal.subject(), Some(token.as_str()));
             } else {
                 assert_eq!(
-                    service.authenticate(&format!("junk-{number}")).await,
+                    service.authenticate(&format!("inactive-{number}")).await,
                     Rejected
                 );
             }

@@ -43,7 +43,7 @@ struct PrincipalFields {
     roles: Vec<String>,
     scopes: Vec<String>,
     labels: Vec<(String, String)>,
-    /// In whole seconds.
+    /// Rounded down to whole seconds.
     expires_at: Option<SystemTime>,
 }
 
@@ -254,8 +254,8 @@ async fn invalid_token_is_rejected_locally_and_by_introspection() {
     deployment
         .assert_rejected("other format", "not-a-token")
         .await;
-    let good = deployment.create(token_with_all_fields("good")).await;
-    let mut damaged = good.expose_secret().to_owned();
+    let valid = deployment.create(token_with_all_fields("valid")).await;
+    let mut damaged = valid.expose_secret().to_owned();
     let last = if damaged.ends_with('0') { "1" } else { "0" };
     damaged.replace_range(damaged.len() - 1.., last);
     deployment.assert_rejected("damaged", &damaged).await;

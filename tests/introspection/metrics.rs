@@ -63,25 +63,29 @@ fn counts_every_request_outcome() {
     let metrics_by_name = record_metrics(async {
         let clock = clock();
         let upstream = Upstream::new(|call| match call.token() {
-            "good" => MockResponse::active(),
+            "active" => MockResponse::active(),
             _ => MockResponse::inactive(),
         });
         let service = ProtectedService::with(&upstream, &clock, |builder| {
             builder.with_stale_if_error(60 * SECOND)
         });
         for _ in 0..3 {
-            assert_eq!(service.authenticate("good").await, Accepted);
-            assert_eq!(service.authenticate("junk").await, Rejected);
+            assert_eq!(service.authenticate("active").await, Accepted);
+            assert_eq!(service.authenticate("inactive").await, Rejected);
         }
         assert_eq!(service.authenticate("no=b64token").await, Rejected);
         service.store.clear();
         assert_eq!(
-            join_all([service.authenticate("good"), service.authenticate("good")]).await,
+            join_all([
+                service.authenticate("active"),
+                service.authenticate("active")
+            ])
+            .await,
             [Accepted; 2]
         );
         clock.advance(10 * SECOND);
         upstream.respond_with(MockResponse::status(500));
-        assert!(service.principal("good").await.is_stale());
+        assert!(service.principal("active").await.is_stale());
     });
     assert_counted(
         &metrics_by_name,

@@ -96,15 +96,15 @@ async fn rejects_duplicate_members() {
 
 #[tokio::test(start_paused = true)]
 async fn rejects_invalid_utf_8() {
-    let good = b"{\"active\":true,\"sub\":\"ci\"}";
-    let utf_16: Vec<u8> = good.iter().flat_map(|byte| [*byte, 0]).collect();
+    let valid = b"{\"active\":true,\"sub\":\"ci\"}";
+    let utf_16: Vec<u8> = valid.iter().flat_map(|byte| [*byte, 0]).collect();
     for body in [
         b"{\"active\":true,\"sub\":\"c\xff\"}".to_vec(),
         b"{\"active\":true,\"sub\":\"\xc0\x80\"}".to_vec(),
         b"{\"active\":true,\"sub\":\"\xed\xa0\x80\"}".to_vec(),
         b"{\"active\":true,\"sub\":\"ci\",\"\xfe\":1}".to_vec(),
         b"{\"active\":true,\"sub\":\"ci\"}\xff".to_vec(),
-        [b"\xef\xbb\xbf", &good[..]].concat(),
+        [b"\xef\xbb\xbf", &valid[..]].concat(),
         [b"\xff\xfe", &utf_16[..]].concat(),
         utf_16,
     ] {
@@ -343,7 +343,7 @@ async fn picks_the_most_specific_name() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn derives_an_id_without_one_of_ours() {
+async fn derives_an_id_if_the_jti_is_not_a_token_id() {
     let clock = clock();
     for (members, depends_on_token) in [
         (json!({}), false),

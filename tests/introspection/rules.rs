@@ -377,7 +377,7 @@ async fn scope_mapping_renames_and_drops_scopes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn exp_ends_a_cached_entry_by_the_wall_clock() {
+async fn cached_entry_expires_at_exp_by_the_wall_clock() {
     let clock = clock();
     let upstream = upstream_with(&json!({ "exp": START + 5 }));
     let service = ProtectedService::new(&upstream, &clock);

@@ -16,8 +16,8 @@ use crate::upstream::{MockResponse, Upstream};
 #[tokio::test(start_paused = true)]
 async fn thousand_requests_for_one_token_share_one_call() {
     for (response, token) in [
-        (MockResponse::active(), "good"),
-        (MockResponse::inactive(), "junk"),
+        (MockResponse::active(), "active"),
+        (MockResponse::inactive(), "inactive"),
     ] {
         let upstream = Upstream::responding(response);
         let service = ProtectedService::new(&upstream, &clock());
@@ -123,7 +123,7 @@ async fn waiters_share_one_retry_after_a_transient_failure() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn lasting_failure_costs_one_shared_retry() {
+async fn repeated_failure_causes_one_shared_retry() {
     let (upstream, requests) = start_waiting_requests(MockResponse::status(429)).await;
     upstream.before_response().resume_one();
     for outcome in join_all(requests).await {
@@ -189,7 +189,7 @@ async fn hanging_server_times_out_after_one_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_deadline_covers_the_retry() {
+async fn deadline_includes_the_retry() {
     let was_called = Arc::new(AtomicBool::new(false));
     let upstream = Upstream::new({
         let was_called = Arc::clone(&was_called);

@@ -67,7 +67,7 @@ where
 }
 
 #[tokio::test]
-async fn reads_valid_responses_in_any_framing() {
+async fn accepts_valid_responses_in_any_framing() {
     let chunked =
         "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n";
     for bytes in [

@@ -65,7 +65,7 @@ async fn serves_a_marked_stale_entry_on_transient_failures() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn serves_no_stale_entry_on_credential_or_protocol_failures() {
+async fn does_not_serve_stale_entries_on_credential_or_protocol_failures() {
     for (response, expected) in [
         (MockResponse::status(401), Unavailable(Kind::Credentials)),
         (MockResponse::status(403), Unavailable(Kind::Credentials)),

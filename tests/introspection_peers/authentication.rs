@@ -4,9 +4,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use test_support::authorization_server::clients::{
-    API, POST, SPECIAL_CHARACTERS, basic, es256, rs256,
-};
+use test_support::authorization_server::clients::{API, POSTER, SPECIAL, basic, es256, rs256};
 use test_support::authorization_server::deployment::Deployment;
 use test_support::authorization_server::server::{AuthorizationServer, TrackedServer};
 use tower_service_token::introspection::{
@@ -29,13 +27,13 @@ pub(crate) async fn basic_credentials_are_accepted(deployment: Arc<Deployment>) 
 pub(crate) async fn basic_credentials_with_special_characters_are_accepted(
     deployment: Arc<Deployment>,
 ) {
-    let scheme = assert_authenticates(&deployment.shared(), basic(SPECIAL_CHARACTERS)).await;
+    let scheme = assert_authenticates(&deployment.shared(), basic(SPECIAL)).await;
     assert_eq!(scheme.as_deref(), Some("Basic"));
 }
 
 pub(crate) async fn server_rejects_unencoded_basic_credentials(deployment: Arc<Deployment>) {
     // The server percent-decodes the secret to another one, or fails to decode it.
-    let [id, secret] = POST;
+    let [id, secret] = POSTER;
     assert_credentials_rejected(&deployment, ClientAuth::basic_raw(id, secret)).await;
     let response = send_valid_token(&deployment, ClientAuth::basic_raw(id, "100%")).await;
     assert_eq!(response.cause().status().unwrap(), 400);
@@ -45,7 +43,7 @@ pub(crate) async fn server_rejects_unencoded_basic_credentials(deployment: Arc<D
 pub(crate) async fn post_credentials_with_special_characters_are_accepted(
     deployment: Arc<Deployment>,
 ) {
-    let [id, secret] = POST;
+    let [id, secret] = POSTER;
     let scheme = assert_authenticates(&deployment.shared(), ClientAuth::post(id, secret)).await;
     assert_eq!(scheme, None);
 }

@@ -146,7 +146,7 @@ fn oidc_provider_tests() -> Vec<Test> {
         ],
         outage: [
             request_to_hanging_server_lasts_until_the_deadline,
-            restart_between_requests_fails_no_request,
+            request_succeeds_after_a_server_restart,
             server_killed_during_a_call_is_unavailable,
             repeated_failures_open_the_breaker,
             cached_tokens_are_accepted_for_ttl_during_outage,

@@ -94,7 +94,7 @@ pub(crate) async fn recovers_after_an_outage(deployment: Arc<Deployment>) {
     assert_eq!(service.status(&server.token().await).await, 200);
 }
 
-pub(crate) async fn restart_between_requests_fails_no_request(deployment: Arc<Deployment>) {
+pub(crate) async fn request_succeeds_after_a_server_restart(deployment: Arc<Deployment>) {
     let port = ReservedPort::new();
     let server = deployment.start_on(&port);
     let store = store_without_cache(&server);

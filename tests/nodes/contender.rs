@@ -1,4 +1,4 @@
-//! A process that changes tokens which another process changes at the same time.
+//! A process that changes the same tokens as another process, at the same time.
 
 use std::sync::Arc;
 

@@ -19,7 +19,7 @@ pub(crate) struct ExpectedTokens {
     pub(crate) unacknowledged: usize,
     /// Steps that were started and not stored.
     pub(crate) undone: usize,
-    /// Why workers gave up.
+    /// The errors at which workers stopped.
     pub(crate) errors: Vec<String>,
 }
 

@@ -131,7 +131,7 @@ async fn retries_uses_after_failed_flush() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dropped_flush_loses_nothing() {
+async fn dropped_flush_loses_no_uses() {
     let memory = store_with(2);
     let store = FaultyStore::new(memory.clone());
     let last_used = LastUsed::new(store.clone());
@@ -145,7 +145,7 @@ async fn dropped_flush_loses_nothing() {
 }
 
 #[tokio::test]
-async fn concurrent_records_and_flushes_lose_nothing() {
+async fn concurrent_records_and_flushes_lose_no_uses() {
     let store = store_with(64);
     let last_used = LastUsed::new(store.clone());
     let end = start() + 1000 * MINUTE;

@@ -141,7 +141,7 @@ impl Drop for SetOnDrop<'_> {
 
 /// At any time the current or the next secret is accepted, and earlier secrets are rejected.
 #[test]
-fn concurrent_readers_see_no_gap_during_rotation() {
+fn rotation_is_atomic_for_concurrent_readers() {
     let store = MemoryStore::new();
     let old = insert_token(&store);
     let secrets: Vec<MintedToken> = std::iter::once(old)

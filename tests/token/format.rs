@@ -179,7 +179,7 @@ fn checksum_detects_single_character_edits() {
 }
 
 #[test]
-fn checksum_detects_swapped_neighbors() {
+fn checksum_detects_swapped_adjacent_characters() {
     let format = TokenFormat::default();
     let mut swapped = 0;
     for _ in 0..1_000 {

@@ -129,7 +129,7 @@ fn reload_applies_revocation_and_removal() {
 }
 
 #[test]
-fn unusable_file_keeps_last_good_tokens_and_reports_error() {
+fn invalid_file_keeps_last_valid_tokens_and_reports_error() {
     let folder = Folder::new();
     let valid = toml_of("a", "");
     let path = folder.write("t.toml", &valid);
@@ -387,7 +387,7 @@ fn readers_see_complete_sets_during_rewrite_in_place() {
 }
 
 #[test]
-fn reads_file_that_never_stops_changing() {
+fn loads_file_that_changes_continuously() {
     let folder = Folder::new();
     let path = folder.write("t.json", &file_of_set(0));
     let options = FileStoreOptions::new().with_poll_interval(Duration::from_millis(50));

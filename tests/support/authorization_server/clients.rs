@@ -6,9 +6,9 @@ use super::deployment::Deployment;
 
 pub const API: [&str; 2] = ["api", "api-secret"];
 /// Its credentials contain characters that are special in a header, a form or a URL.
-pub const SPECIAL_CHARACTERS: [&str; 2] = ["a b+c:%2B&=/~", r#"d e+f:%25&=?"<\>"#];
+pub const SPECIAL: [&str; 2] = ["a b+c:%2B&=/~", r#"d e+f:%25&=?"<\>"#];
 /// A client that authenticates by `client_secret_post`.
-pub const POST: [&str; 2] = ["poster", "p +:%26&=?~"];
+pub const POSTER: [&str; 2] = ["poster", "p +:%26&=?~"];
 
 pub fn basic([id, secret]: [&str; 2]) -> ClientAuth {
     ClientAuth::basic(id, secret)
