@@ -18,7 +18,7 @@ use crate::node::{
 use crate::remote_store::{Fault, RemoteStore};
 
 /// Runs all other tasks of this thread until they wait.
-async fn settle() {
+async fn run_other_tasks() {
     for _ in 0..10 {
         tokio::task::yield_now().await;
     }
@@ -34,7 +34,7 @@ async fn concurrent_misses_share_one_lookup() {
         remote.before_read().close();
         let requests: Vec<_> = (0..1000).map(|_| node.spawn(&token)).collect();
         remote.before_read().wait_until_reached().await;
-        settle().await;
+        run_other_tasks().await;
         remote.before_read().reopen();
         remote.before_read().resume_one();
         for status in join_all(requests).await {
@@ -67,7 +67,7 @@ async fn dropping_first_caller_does_not_affect_waiters() {
     let first = node.spawn(&token);
     remote.before_read().wait_until_reached().await;
     let others: Vec<_> = (0..10).map(|_| node.spawn(&token)).collect();
-    settle().await;
+    run_other_tasks().await;
     first.abort();
     assert!(first.await.unwrap_err().is_cancelled());
     remote.before_read().resume_one();
@@ -86,14 +86,14 @@ async fn caches_result_after_all_callers_are_dropped() {
     remote.before_read().close();
     let callers: Vec<_> = (0..10).map(|_| node.spawn(&token)).collect();
     remote.before_read().wait_until_reached().await;
-    settle().await;
+    run_other_tasks().await;
     for caller in callers {
         caller.abort();
         assert!(caller.await.unwrap_err().is_cancelled());
     }
     assert!(matches!(node.find_cached(&token), Cached::Miss));
     remote.before_read().resume_one();
-    settle().await;
+    run_other_tasks().await;
     assert!(matches!(node.find_cached(&token), Cached::Found(_)));
     assert_eq!(node.status(&token).await, OK);
     assert_eq!(remote.lookups(), 1);
@@ -110,7 +110,7 @@ async fn error_is_503_for_all_waiters_and_not_cached() {
         remote.before_read().close();
         let requests: Vec<_> = (0..10).map(|_| node.spawn(&token)).collect();
         remote.before_read().wait_until_reached().await;
-        settle().await;
+        run_other_tasks().await;
         remote.before_read().reopen();
         remote.before_read().resume_one();
         for status in join_all(requests).await {
@@ -174,7 +174,7 @@ async fn lookups_above_limit_wait_then_fail_as_unavailable() {
     // Joining a running lookup needs no permit. A waiting request gets the first free permit.
     let joining = node.spawn(&one);
     let waiting = [node.spawn(&three), node.spawn(&three)];
-    settle().await;
+    run_other_tasks().await;
     remote.before_read().reopen();
     remote.before_read().resume_one();
     remote.before_read().resume_one();
@@ -304,7 +304,7 @@ fn counts_every_outcome() {
             node.status(&token).await;
         });
     });
-    let recorded: Vec<_> = snapshotter
+    let metric_values: Vec<_> = snapshotter
         .snapshot()
         .into_vec()
         .into_iter()
@@ -320,11 +320,11 @@ fn counts_every_outcome() {
             (format!("{name} {}", labels.join(" ")), value)
         })
         .collect();
-    let mut recorded: Vec<_> = recorded
+    let mut metric_values: Vec<_> = metric_values
         .iter()
         .map(|(name, value)| (name.as_str(), *value))
         .collect();
-    recorded.sort_unstable();
+    metric_values.sort_unstable();
     let expected = [
         ("changes_total token", 2),
         ("lookups_in_flight ", 0),
@@ -336,5 +336,5 @@ fn counts_every_outcome() {
         ("requests_total miss", 5),
         ("requests_total negative_hit", 2),
     ];
-    assert_eq!(recorded, expected);
+    assert_eq!(metric_values, expected);
 }

@@ -7,7 +7,7 @@ use tower_service_token::introspection::BreakerState;
 
 use crate::protected_service::{
     Accepted, Kind, Outcome, ProtectedService, Rejected, SECOND, TRANSIENT, Unavailable, clock,
-    just_before, settle,
+    just_before, run_other_tasks,
 };
 use crate::upstream::{MockResponse, Upstream};
 
@@ -50,7 +50,7 @@ async fn opens_after_five_consecutive_failures() {
                 service.authenticate(&format!("token-{number}")).await,
                 TRANSIENT
             );
-            settle().await;
+            run_other_tasks().await;
         }
         let before = upstream.calls();
         assert_eq!(before, 1 + 5 * calls);
@@ -147,7 +147,7 @@ async fn dropped_or_panicked_probe_does_not_block_later_probes() {
         upstream.before_response().reopen();
         upstream.before_response().resume_one();
         let _ = probe.await;
-        settle().await;
+        run_other_tasks().await;
         upstream.respond_with(MockResponse::active());
         advance_clocks(&clock, 5 * SECOND).await;
         assert_eq!(

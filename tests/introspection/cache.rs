@@ -311,7 +311,8 @@ async fn cache_respects_both_capacities() {
 #[tokio::test(start_paused = true)]
 async fn cache_weight_bounds_large_entries() {
     // The record contains a name of 10,000 bytes.
-    let large_response = MockResponse::of(&active_with(&json!({ "name": "x".repeat(10_000) })));
+    let large_response =
+        MockResponse::from_json(&active_with(&json!({ "name": "x".repeat(10_000) })));
     let upstream = Upstream::responding(large_response);
     let service = ProtectedService::with(&upstream, &clock(), |builder| {
         builder.with_max_weight(1_000_000)

@@ -7,7 +7,8 @@ use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use serde_json::json;
 
 use crate::protected_service::{
-    Accepted, Kind, ProtectedService, Rejected, SECOND, TRANSIENT, Unavailable, clock, settle,
+    Accepted, Kind, ProtectedService, Rejected, SECOND, TRANSIENT, Unavailable, clock,
+    run_other_tasks,
 };
 use crate::upstream::{MockResponse, Upstream, active_with};
 
@@ -129,7 +130,7 @@ fn counts_every_call_outcome_once() {
                     .authenticate("token")
                     .await;
                 // The call is counted in a separate task.
-                settle().await;
+                run_other_tasks().await;
             }
         });
         assert_eq!(upstream.calls(), calls);
@@ -151,7 +152,7 @@ fn counts_every_claim_violation() {
         (json!({ "sub": null, "aud": "api" }), "no_subject"),
     ] {
         let metrics_by_name = record_metrics(async move {
-            let upstream = Upstream::responding(MockResponse::of(&active_with(&members)));
+            let upstream = Upstream::responding(MockResponse::from_json(&active_with(&members)));
             let service = ProtectedService::with(&upstream, &clock(), |builder| {
                 builder
                     .with_audience("api")

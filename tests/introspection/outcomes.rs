@@ -86,8 +86,8 @@ async fn valid_response_is_accepted_or_rejected_after_one_call() {
         (MockResponse::active(), Accepted),
         (MockResponse::inactive(), Rejected),
         (MockResponse::error(400, "unsupported_token_type"), Rejected),
-        (MockResponse::of(&active_with(&past)), Rejected),
-        (MockResponse::of(&active_with(&future)), Rejected),
+        (MockResponse::from_json(&active_with(&past)), Rejected),
+        (MockResponse::from_json(&active_with(&future)), Rejected),
     ] {
         let upstream = Upstream::responding(response);
         let service = ProtectedService::new(&upstream, &clock());
@@ -236,7 +236,7 @@ async fn accepts_json_content_type_with_parameters() {
 #[tokio::test(start_paused = true)]
 async fn missing_scope_is_403() {
     let scopes = json!({ "scope": "projects:read" });
-    let upstream = Upstream::responding(MockResponse::of(&active_with(&scopes)));
+    let upstream = Upstream::responding(MockResponse::from_json(&active_with(&scopes)));
     let service = ProtectedService::new(&upstream, &clock());
     for (scope, expected) in [
         ("projects:read", StatusCode::OK),

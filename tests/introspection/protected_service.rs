@@ -169,7 +169,7 @@ pub(crate) fn cause(error: &StoreError) -> &IntrospectionError {
 }
 
 /// Runs all other tasks until they wait for time to pass or for a message.
-pub(crate) async fn settle() {
+pub(crate) async fn run_other_tasks() {
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }

@@ -30,7 +30,7 @@ async fn assert_rejected_without_call<T: AsRef<str>>(
         assert!(!service.find_cached(token).is_found(), "{token}");
     }
     assert_eq!(upstream.calls(), 0);
-    assert_eq!(service.authenticate("active").await, Accepted);
+    assert_eq!(service.authenticate("abcd").await, Accepted);
     assert_eq!(upstream.calls(), 1);
 }
 

@@ -230,7 +230,7 @@ async fn times_are_numbers_or_lenient_digit_strings() {
 #[tokio::test(start_paused = true)]
 async fn accepts_expiries_beyond_the_clock_range() {
     for exp in [i64::MAX, i64::MAX / 1000, 1 << 53, 253_402_300_800] {
-        let response = MockResponse::of(&active_with(&json!({ "exp": exp })));
+        let response = MockResponse::from_json(&active_with(&json!({ "exp": exp })));
         let service = ProtectedService::new(&Upstream::responding(response), &clock());
         let expires_at = service.principal("token").await.expires_at();
         assert!(expires_at.is_none_or(|time| time > at(START)), "{exp}");
@@ -279,7 +279,7 @@ async fn splits_scopes_and_accepts_arrays_in_lenient_mode() {
         (json!([]), rejected, NONE),
         (json!(["a:x", "b:y"]), rejected, a_b),
     ] {
-        let response = MockResponse::of(&active_with(&json!({ "scope": scope })));
+        let response = MockResponse::from_json(&active_with(&json!({ "scope": scope })));
         let upstream = Upstream::responding(response);
         for (is_lenient, expected) in [(false, strict), (true, lenient)] {
             let service = ProtectedService::with(&upstream, &clock(), |builder| {
@@ -308,7 +308,7 @@ async fn maps_claims_to_the_principal() {
         "client_id": CLIENT_ID, "username": "robot", "name": "nightly build", "jti": id,
         "scope": "a:x", "exp": START + 60, "labels": { "team": "a", "workspace": "w1" },
     });
-    let response = MockResponse::of(&active_with(&full));
+    let response = MockResponse::from_json(&active_with(&full));
     let service = ProtectedService::with(&Upstream::responding(response), &clock(), |builder| {
         builder.with_labels_claim("labels")
     });
@@ -328,7 +328,7 @@ async fn maps_claims_to_the_principal() {
 #[tokio::test(start_paused = true)]
 async fn picks_the_most_specific_name() {
     let name_of = |members: Value| async move {
-        let upstream = Upstream::responding(MockResponse::of(&active_with(&members)));
+        let upstream = Upstream::responding(MockResponse::from_json(&active_with(&members)));
         let service = ProtectedService::new(&upstream, &clock());
         service.principal("token").await.name().to_owned()
     };
@@ -350,7 +350,7 @@ async fn derives_an_id_if_the_jti_is_not_a_token_id() {
         (json!({ "jti": null }), false),
         (json!({ "jti": "6f1c9e04-8d6e" }), true),
     ] {
-        let upstream = Upstream::responding(MockResponse::of(&active_with(&members)));
+        let upstream = Upstream::responding(MockResponse::from_json(&active_with(&members)));
         let (service, other) = (
             ProtectedService::new(&upstream, &clock),
             ProtectedService::new(&upstream, &clock),
@@ -370,7 +370,7 @@ async fn derives_an_id_if_the_jti_is_not_a_token_id() {
 #[tokio::test(start_paused = true)]
 async fn omits_a_subject_equal_to_the_token_id() {
     let id = "7Hq2mX9bTe";
-    let response = MockResponse::of(&active_with(&json!({ "sub": id, "jti": id })));
+    let response = MockResponse::from_json(&active_with(&json!({ "sub": id, "jti": id })));
     let service = ProtectedService::new(&Upstream::responding(response), &clock());
     assert_eq!(service.principal("token").await.subject(), None);
 }
@@ -378,7 +378,7 @@ async fn omits_a_subject_equal_to_the_token_id() {
 #[tokio::test(start_paused = true)]
 async fn drops_malformed_labels() {
     for labels in [json!("a"), json!(["a"]), json!({ "team": 1 }), json!(null)] {
-        let response = MockResponse::of(&active_with(&json!({ "labels": labels })));
+        let response = MockResponse::from_json(&active_with(&json!({ "labels": labels })));
         let service =
             ProtectedService::with(&Upstream::responding(response), &clock(), |builder| {
                 builder.with_labels_claim("labels")

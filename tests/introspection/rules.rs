@@ -14,7 +14,7 @@ use crate::protected_service::{
 use crate::upstream::{MockResponse, Upstream, active_with};
 
 fn upstream_with(members: &Value) -> Upstream {
-    Upstream::responding(MockResponse::of(&active_with(members)))
+    Upstream::responding(MockResponse::from_json(&active_with(members)))
 }
 
 /// Returns the outcome for an active token with these members.
@@ -260,7 +260,7 @@ async fn rejects_tokens_without_subject_unless_allowed() {
             Some("s"),
         ),
     ] {
-        let upstream = Upstream::responding(MockResponse::of(&response));
+        let upstream = Upstream::responding(MockResponse::from_json(&response));
         let service = ProtectedService::new(&upstream, &clock());
         let lenient = ProtectedService::with(&upstream, &clock(), |builder| {
             builder.allow_missing_subject()
@@ -391,7 +391,7 @@ async fn cached_entry_expires_at_exp_by_the_wall_clock() {
     assert!(!matches!(service.find_cached("token"), Cached::Found(_)));
     assert_eq!(service.authenticate("token").await, Rejected);
     // The server may have extended the token.
-    upstream.respond_with(MockResponse::of(&active_with(
+    upstream.respond_with(MockResponse::from_json(&active_with(
         &json!({ "exp": START + 50 }),
     )));
     assert_eq!(service.authenticate("token").await, Accepted);

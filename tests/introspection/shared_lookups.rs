@@ -9,7 +9,8 @@ use tokio::time::{Instant, sleep};
 use tower_service_token::store::Cached;
 
 use crate::protected_service::{
-    Accepted, Kind, MILLISECOND, ProtectedService, SECOND, TRANSIENT, Unavailable, clock, settle,
+    Accepted, Kind, MILLISECOND, ProtectedService, SECOND, TRANSIENT, Unavailable, clock,
+    run_other_tasks,
 };
 use crate::upstream::{MockResponse, Upstream};
 
@@ -46,7 +47,7 @@ async fn dropping_first_caller_does_not_affect_waiters() {
     let first = service.spawn("token");
     upstream.before_response().wait_until_reached().await;
     let others: Vec<_> = (0..10).map(|_| service.spawn("token")).collect();
-    settle().await;
+    run_other_tasks().await;
     first.abort();
     assert!(first.await.unwrap_err().is_cancelled());
     upstream.before_response().resume_one();
@@ -63,7 +64,7 @@ async fn caches_result_after_all_callers_are_dropped() {
     upstream.before_response().close();
     let callers: Vec<_> = (0..10).map(|_| service.spawn("token")).collect();
     upstream.before_response().wait_until_reached().await;
-    settle().await;
+    run_other_tasks().await;
     for caller in callers {
         caller.abort();
         assert!(caller.await.unwrap_err().is_cancelled());
@@ -71,7 +72,7 @@ async fn caches_result_after_all_callers_are_dropped() {
     assert!(matches!(service.find_cached("token"), Cached::Miss));
     assert_eq!(service.store.status().in_flight, 1);
     upstream.before_response().resume_one();
-    settle().await;
+    run_other_tasks().await;
     assert!(matches!(service.find_cached("token"), Cached::Found(_)));
     assert_eq!(service.store.status().in_flight, 0);
     assert_eq!(service.authenticate("token").await, Accepted);
@@ -104,7 +105,7 @@ async fn start_waiting_requests(
     upstream.before_response().close();
     let requests: Vec<_> = (0..10).map(|_| service.spawn("token")).collect();
     upstream.before_response().wait_until_reached().await;
-    settle().await;
+    run_other_tasks().await;
     upstream.before_response().reopen();
     (upstream, requests)
 }
@@ -183,7 +184,7 @@ async fn hanging_server_times_out_after_one_call() {
             "{elapsed:?}"
         );
         assert_eq!(upstream.calls(), 1);
-        settle().await;
+        run_other_tasks().await;
         assert_eq!(service.store.status().in_flight, 0);
     }
 }
@@ -264,7 +265,7 @@ async fn requests_beyond_64_calls_wait_then_fail() {
 
     // A waiting request gets the first free permit.
     let waiting = service.spawn("beyond");
-    settle().await;
+    run_other_tasks().await;
     upstream.before_response().reopen();
     for _ in &running {
         upstream.before_response().resume_one();

@@ -99,7 +99,7 @@ async fn stale_if_error_ends_at_its_bound() {
 async fn stale_entry_never_outlives_the_token() {
     let clock = clock();
     let expiring = active_with(&json!({ "exp": START + 20 }));
-    let upstream = Upstream::responding(MockResponse::of(&expiring));
+    let upstream = Upstream::responding(MockResponse::from_json(&expiring));
     let service = service_with_expired_entry(&upstream, &clock).await;
     upstream.respond_with(MockResponse::status(500));
     clock.set(at(START + 20) - MILLISECOND);
@@ -130,7 +130,7 @@ async fn claim_violation_removes_the_stale_entry() {
         let clock = clock();
         let upstream = Upstream::responding(MockResponse::active());
         let service = service_with_expired_entry(&upstream, &clock).await;
-        upstream.respond_with(MockResponse::of(&active_with(&members)));
+        upstream.respond_with(MockResponse::from_json(&active_with(&members)));
         assert_eq!(service.authenticate("token").await, Rejected);
         upstream.respond_with(MockResponse::status(500));
         clock.advance(TTL);

@@ -78,21 +78,21 @@ impl MockResponse {
         Self::text("application/json", body)
     }
 
-    pub(crate) fn of(value: &Value) -> Self {
+    pub(crate) fn from_json(value: &Value) -> Self {
         Self::json(value.to_string())
     }
 
     pub(crate) fn active() -> Self {
-        Self::of(&active())
+        Self::from_json(&active())
     }
 
     pub(crate) fn inactive() -> Self {
-        Self::of(&json!({ "active": false }))
+        Self::from_json(&json!({ "active": false }))
     }
 
     /// Creates an OAuth error response.
     pub(crate) fn error(status: u16, error: &str) -> Self {
-        Self::of(&json!({ "error": error })).with_status(status)
+        Self::from_json(&json!({ "error": error })).with_status(status)
     }
 
     pub(crate) fn status(status: u16) -> Self {

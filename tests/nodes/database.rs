@@ -49,13 +49,13 @@ impl TestDatabase {
     }
 
     /// Prints a measurement.
-    pub(crate) fn report(&self, figures: &str) {
+    pub(crate) fn report(&self, measurement: &str) {
         let database = if self.is_postgres() {
             "postgres"
         } else {
             "sqlite"
         };
-        eprintln!("  {database}: {figures}");
+        eprintln!("  {database}: {measurement}");
     }
 
     /// The file or URL of the database, for a process with this name.

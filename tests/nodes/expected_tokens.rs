@@ -198,7 +198,7 @@ async fn stored(registry: &dyn TokenRegistry) -> BTreeMap<i64, Token> {
     loop {
         let page = registry.list(&request).await.unwrap();
         for record in &page.records {
-            let token = Token::of(record);
+            let token = Token::from_record(record);
             all.insert(token.id, token);
         }
         match page.next {

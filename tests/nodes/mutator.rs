@@ -52,7 +52,7 @@ pub(crate) struct Token {
 }
 
 impl Token {
-    pub(crate) fn of(record: &TokenRecord) -> Self {
+    pub(crate) fn from_record(record: &TokenRecord) -> Self {
         let label = |(key, value)| serde_json::to_string(&[key, value]).unwrap();
         let roles = record.roles().iter().map(|role| (1, role.to_owned()));
         let scopes = record.scopes().iter().map(|scope| (2, scope.to_owned()));
@@ -174,7 +174,7 @@ impl Worker {
     }
 
     fn report_completion(&self, record: Option<&TokenRecord>) {
-        let (worker, token) = (self.number, record.map(Token::of));
+        let (worker, token) = (self.number, record.map(Token::from_record));
         print_line(&serde_json::to_string(&MutatorMessage::Completed { worker, token }).unwrap());
     }
 }

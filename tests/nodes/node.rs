@@ -139,7 +139,7 @@ impl Node {
     /// Creates a token that this node accepts and that `other` has cached.
     pub(crate) async fn create_and_cache(&mut self, other: &mut Self, name: &str) -> Token {
         let token = self.create(name).await;
-        self.client.assert(&token.secret, 200).await;
+        self.client.assert_status(&token.secret, 200).await;
         other.wait_until_cached(&token).await;
         token
     }
@@ -148,7 +148,7 @@ impl Node {
     pub(crate) async fn wait_until_cached(&mut self, token: &Token) {
         let started = Instant::now();
         loop {
-            self.client.assert(&token.secret, 200).await;
+            self.client.assert_status(&token.secret, 200).await;
             if self.run(&format!("is_cached {}", token.secret)).await == "true" {
                 return;
             }
@@ -209,7 +209,7 @@ impl HttpClient {
         }
     }
 
-    pub(crate) async fn assert(&self, secret: &str, status: u16) {
+    pub(crate) async fn assert_status(&self, secret: &str, status: u16) {
         let response = self.get(secret).await;
         assert_eq!(response.status, status, "{}", response.body);
     }
@@ -221,7 +221,7 @@ impl HttpClient {
             let response = self.get(secret).await;
             let elapsed = since.elapsed_without_stalls();
             if response.status == 401 {
-                self.assert(secret, 401).await;
+                self.assert_status(secret, 401).await;
                 return elapsed;
             }
             assert_eq!(response.status, 200, "{}", response.body);

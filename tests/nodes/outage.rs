@@ -349,7 +349,7 @@ pub(crate) async fn frozen_server_returns_503_within_deadline_and_serves_cached_
     let hits = async {
         for _ in 0..10 {
             let started = Stopwatch::start();
-            b.client.assert(&hot.secret, 200).await;
+            b.client.assert_status(&hot.secret, 200).await;
             hit_times.add(started.elapsed_without_stalls());
         }
     };

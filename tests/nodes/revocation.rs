@@ -41,7 +41,7 @@ pub(crate) async fn revocation_reaches_other_nodes_within_the_bound(database: Te
         let token = a.create_and_cache(&mut b, &format!("token-{number}")).await;
         reported = a.revoke(&token).await;
         let acknowledged = Stopwatch::start();
-        a.client.assert(&token.secret, 401).await;
+        a.client.assert_status(&token.secret, 401).await;
         times.add(
             b.client
                 .time_until_rejected(&token.secret, acknowledged)
@@ -91,7 +91,7 @@ pub(crate) async fn role_and_state_changes_reach_other_nodes_within_the_bound(
 
         let new = a.run(&format!("rotate {id} 0")).await;
         let changed = Stopwatch::start();
-        b.client.assert(&new, 200).await;
+        b.client.assert_status(&new, 200).await;
         rotated.add(b.client.time_until_rejected(secret, changed).await);
     }
     for (change, times) in [
@@ -116,11 +116,11 @@ pub(crate) async fn import_replaces_negative_entries_on_other_nodes(database: Te
         };
         // Both nodes cache for 10 s that the token is unknown.
         for node in [&a, &b] {
-            node.client.assert(&token, 401).await;
+            node.client.assert_status(&token, 401).await;
         }
         a.run(&format!("import imported reader {token}")).await;
         let imported = Stopwatch::start();
-        a.client.assert(&token, 200).await;
+        a.client.assert_status(&token, 200).await;
         times.add(
             b.client
                 .time_until_response(&token, (200, "reader"), imported)
@@ -183,7 +183,7 @@ pub(crate) async fn without_feed_revocation_applies_within_ttl(database: TestDat
         assert!(started.elapsed() < TIMEOUT, "the machine is too slow");
     };
     let last = tokens.last().unwrap();
-    long_ttl_node.client.assert(&last.secret, 200).await;
+    long_ttl_node.client.assert_status(&last.secret, 200).await;
     let checks = revoked
         .iter()
         .map(|(secret, since)| short_ttl_node.client.time_until_rejected(secret, *since));
@@ -198,7 +198,7 @@ pub(crate) async fn without_feed_revocation_applies_within_ttl(database: TestDat
     assert!(times.max() <= TTL + SLACK);
     assert!(times.max() > TTL / 4, "the feed was not down");
     // The other node got no notification either, and its TTL is 30 s.
-    long_ttl_node.client.assert(&last.secret, 200).await;
+    long_ttl_node.client.assert_status(&last.secret, 200).await;
 
     allow_connections(&database, true).await;
     let allowed = Stopwatch::start();
@@ -259,7 +259,7 @@ pub(crate) async fn revocation_reaches_node_whose_feed_keeps_disconnecting(datab
             "{number} tokens, {disconnects:?} disconnects"
         );
         let token = a.create(&format!("token-{number}")).await;
-        b.client.assert(&token.secret, 200).await;
+        b.client.assert_status(&token.secret, 200).await;
         a.revoke(&token).await;
         times.add(
             b.client

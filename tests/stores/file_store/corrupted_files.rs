@@ -88,7 +88,7 @@ const CORRUPTIONS: [Corruption; 16] = [
 
 #[test]
 fn rejects_corrupted_files_with_the_kind_of_error() {
-    let text = toml_of("ci", "");
+    let text = toml_with_token("ci", "");
     for (name, corrupt, kind) in CORRUPTIONS {
         let folder = Folder::new();
         let path = folder.write("t.toml", "");
@@ -102,7 +102,7 @@ fn rejects_corrupted_files_with_the_kind_of_error() {
 fn accepts_byte_order_mark_and_crlf() {
     let digest = TokenDigest::of("ci");
     let json = format!("{{\"tokens\": [{{\"digest\": \"{digest}\", \"name\": \"ci\"}}]}}");
-    for (name, text) in [("t.toml", toml_of("ci", "")), ("t.json", json)] {
+    for (name, text) in [("t.toml", toml_with_token("ci", "")), ("t.json", json)] {
         for text in [
             format!("\u{feff}{text}"),
             text.replace('\n', "\r\n"),

@@ -48,7 +48,7 @@ fn assert_rejected(name: &str, text: &str, kind: FileStoreErrorKind, expected: &
 
 /// Returns a file with two tokens. The second one has its digest on line 4 and `field` on line 5.
 fn with_second_token(field: &str) -> String {
-    toml_of("first", "") + &toml_of("second", field)
+    toml_with_token("first", "") + &toml_with_token("second", field)
 }
 
 const INVALID_TEXT: &str = "must not be empty or contain control characters";
@@ -193,17 +193,19 @@ fn reports_invalid_digest_without_quoting_it() {
 
 #[test]
 fn rejects_duplicate_ids_and_digests() {
-    let same = toml_of("a", "") + &toml_of("a", "");
+    let same = toml_with_token("a", "") + &toml_with_token("a", "");
     let expected = "line 4: token 2: `digest` is already used by an earlier token";
     assert_rejected("t.toml", &same, FileStoreErrorKind::Invalid, expected);
 
     let id = "id = \"7Hq2mX9bTe\"";
-    let same = toml_of("a", id) + &toml_of("b", id);
+    let same = toml_with_token("a", id) + &toml_with_token("b", id);
     let expected = "line 6: token 2: `id` is already used by an earlier token";
     assert_rejected("t.toml", &same, FileStoreErrorKind::Invalid, expected);
 
-    let derived = find(&store_of(&toml_of("a", "")), "a").unwrap().id();
-    let same = toml_of("a", "") + &toml_of("b", &format!("id = \"{derived}\""));
+    let derived = find(&store_from_toml(&toml_with_token("a", "")), "a")
+        .unwrap()
+        .id();
+    let same = toml_with_token("a", "") + &toml_with_token("b", &format!("id = \"{derived}\""));
     let expected = "line 5: token 2: `id` is already used by an earlier token";
     assert_rejected("t.toml", &same, FileStoreErrorKind::Invalid, expected);
 }
@@ -288,7 +290,7 @@ fn rejects_repeated_fields_in_file() {
         let text = format!(r#"{{"tokens": [{{"digest": "{digest}", {fields}}}]}}"#);
         assert_rejected("t.json", &text, FileStoreErrorKind::Invalid, expected);
     }
-    let text = toml_of("a", "state = \"revoked\"\nstate = \"active\"");
+    let text = toml_with_token("a", "state = \"revoked\"\nstate = \"active\"");
     assert_rejected(
         "t.toml",
         &text,

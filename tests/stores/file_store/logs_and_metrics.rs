@@ -20,7 +20,7 @@ mod log {
     #[test]
     fn logs_each_failure_and_recovery_once() {
         let folder = Folder::new();
-        let valid = toml_of("a", "");
+        let valid = toml_with_token("a", "");
         let path = folder.write("t.toml", &valid);
         let store = open_without_polling(&path);
         let log_after = |text: Option<&str>| {
@@ -85,8 +85,8 @@ mod reload_metrics {
         metrics::with_local_recorder(&recorder, || {
             for text in [
                 "broken",
-                &toml_of("a", ""),
-                &toml_of("b", ""),
+                &toml_with_token("a", ""),
+                &toml_with_token("b", ""),
                 "broken",
                 "tokens = []",
             ] {

@@ -77,7 +77,7 @@ fn replace(path: &Path, text: &str) {
 }
 
 /// Returns a TOML file with one token. Its digest is on line 2, and `fields` start on line 3.
-fn toml_of(token: &str, fields: &str) -> String {
+fn toml_with_token(token: &str, fields: &str) -> String {
     let digest = TokenDigest::of(token);
     let end = if fields.is_empty() { "" } else { "\n" };
     format!("[[tokens]]\ndigest = \"{digest}\"\n{fields}{end}")
@@ -89,7 +89,7 @@ fn open_without_polling(path: &Path) -> FileStore {
     options.open(path).unwrap()
 }
 
-fn store_of(text: &str) -> FileStore {
+fn store_from_toml(text: &str) -> FileStore {
     let folder = Folder::new();
     open_without_polling(&folder.write("tokens.toml", text))
 }

@@ -36,10 +36,10 @@ fn last_error_kind(store: &FileStore) -> Option<FileStoreErrorKind> {
 }
 
 #[derive(Default)]
-struct Changes(Mutex<Vec<TokenChange>>);
+struct RecordedChanges(Mutex<Vec<TokenChange>>);
 
-impl Changes {
-    fn of(store: &FileStore) -> Arc<Self> {
+impl RecordedChanges {
+    fn subscribe(store: &FileStore) -> Arc<Self> {
         let changes = Arc::new(Self::default());
         store.subscribe(&(changes.clone() as Arc<dyn ChangeListener>));
         changes
@@ -50,7 +50,7 @@ impl Changes {
     }
 }
 
-impl ChangeListener for Changes {
+impl ChangeListener for RecordedChanges {
     fn changed(&self, change: &TokenChange) {
         self.0.lock().unwrap().push(change.clone());
     }
@@ -59,9 +59,9 @@ impl ChangeListener for Changes {
 #[test]
 fn detects_replacement_by_rename() {
     let folder = Folder::new();
-    let path = folder.write("t.toml", &toml_of("old", ""));
+    let path = folder.write("t.toml", &toml_with_token("old", ""));
     let store = open_with_polling(&path);
-    replace(&path, &toml_of("new", ""));
+    replace(&path, &toml_with_token("new", ""));
     wait_until("the new token is known", || has_token(&store, "new"));
     assert!(!has_token(&store, "old"));
 }
@@ -69,9 +69,12 @@ fn detects_replacement_by_rename() {
 #[test]
 fn detects_rewrite_in_place() {
     let folder = Folder::new();
-    let path = folder.write("t.toml", &toml_of("old", ""));
+    let path = folder.write("t.toml", &toml_with_token("old", ""));
     let store = open_with_polling(&path);
-    write(&path, &toml_of("new", "name = \"of another length\""));
+    write(
+        &path,
+        &toml_with_token("new", "name = \"of another length\""),
+    );
     wait_until("the new token is known", || has_token(&store, "new"));
     assert!(!has_token(&store, "old"));
 }
@@ -84,7 +87,10 @@ fn detects_kubernetes_symlink_switch() {
     let folder = Folder::new();
     let version = |name: &str, token: &str| {
         fs::create_dir(folder.path(name)).unwrap();
-        write(&folder.path(name).join("t.toml"), &toml_of(token, ""));
+        write(
+            &folder.path(name).join("t.toml"),
+            &toml_with_token(token, ""),
+        );
     };
     version("..2026_1", "old");
     symlink("..2026_1", folder.path("..data")).unwrap();
@@ -103,10 +109,10 @@ fn detects_kubernetes_symlink_switch() {
 #[test]
 fn without_polling_only_reload_reads_the_file() {
     let folder = Folder::new();
-    let path = folder.write("t.toml", &toml_of("old", ""));
+    let path = folder.write("t.toml", &toml_with_token("old", ""));
     let store = open_without_polling(&path);
     let clone = store.clone();
-    replace(&path, &toml_of("new", ""));
+    replace(&path, &toml_with_token("new", ""));
     assert!(has_token(&store, "old") && !has_token(&store, "new"));
     store.reload().unwrap();
     for store in [store, clone] {
@@ -117,10 +123,10 @@ fn without_polling_only_reload_reads_the_file() {
 #[test]
 fn reload_applies_revocation_and_removal() {
     let folder = Folder::new();
-    let path = folder.write("t.toml", &toml_of("a", ""));
+    let path = folder.write("t.toml", &toml_with_token("a", ""));
     let store = open_without_polling(&path);
     assert_eq!(verdict_for(&store, "a", at(0)), Ok(()));
-    replace(&path, &toml_of("a", "state = \"revoked\""));
+    replace(&path, &toml_with_token("a", "state = \"revoked\""));
     store.reload().unwrap();
     assert_eq!(verdict_for(&store, "a", at(0)), Err(DenialKind::Revoked));
     replace(&path, "tokens = []");
@@ -131,7 +137,7 @@ fn reload_applies_revocation_and_removal() {
 #[test]
 fn invalid_file_keeps_last_valid_tokens_and_reports_error() {
     let folder = Folder::new();
-    let valid = toml_of("a", "");
+    let valid = toml_with_token("a", "");
     let path = folder.write("t.toml", &valid);
     let store = open_with_polling(&path);
     let invalid_files: [(&str, FileStoreErrorKind); 4] = [
@@ -160,7 +166,7 @@ fn invalid_file_keeps_last_valid_tokens_and_reports_error() {
             wait_until("the error is cleared", || store.last_error().is_none());
             replace(&path, text);
             wait_until(text, || last_error_kind(&store) == Some(kind));
-            replace(&path, &(toml_of("b", "") + &valid));
+            replace(&path, &(toml_with_token("b", "") + &valid));
             // The error is cleared as soon as the new tokens are in use.
             wait_until("the new token is known", || {
                 has_token(&store, "b") && store.last_error().is_none()
@@ -176,7 +182,7 @@ fn invalid_file_keeps_last_valid_tokens_and_reports_error() {
 #[test]
 fn reports_missing_file_and_recovers() {
     let folder = Folder::new();
-    let path = folder.write("t.toml", &toml_of("old", ""));
+    let path = folder.write("t.toml", &toml_with_token("old", ""));
     let store = open_with_polling(&path);
     fs::remove_file(&path).unwrap();
     let unreadable = Some(FileStoreErrorKind::Unreadable);
@@ -184,7 +190,7 @@ fn reports_missing_file_and_recovers() {
         last_error_kind(&store) == unreadable
     });
     assert!(has_token(&store, "old"));
-    replace(&path, &toml_of("new", ""));
+    replace(&path, &toml_with_token("new", ""));
     wait_until("the new token is known", || has_token(&store, "new"));
     wait_until("the error is cleared", || store.last_error().is_none());
 }
@@ -195,13 +201,13 @@ fn ignores_insecure_file_until_permissions_are_fixed() {
     use std::os::unix::fs::PermissionsExt;
 
     let folder = Folder::new();
-    let path = folder.write("t.toml", &toml_of("old", ""));
+    let path = folder.write("t.toml", &toml_with_token("old", ""));
     let chmod = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
     let store = open_with_polling(&path);
     chmod(0o666);
     let insecure = Some(FileStoreErrorKind::Insecure);
     wait_until("the status changes", || last_error_kind(&store) == insecure);
-    write(&path, &toml_of("new", ""));
+    write(&path, &toml_with_token("new", ""));
     assert_eq!(
         store.reload().unwrap_err().kind(),
         FileStoreErrorKind::Insecure
@@ -215,12 +221,12 @@ fn ignores_insecure_file_until_permissions_are_fixed() {
 #[test]
 fn notifies_listeners_once_per_reload() {
     let folder = Folder::new();
-    let path = folder.write("t.toml", &toml_of("a", ""));
+    let path = folder.write("t.toml", &toml_with_token("a", ""));
     let store = open_without_polling(&path);
-    let changes = Changes::of(&store);
+    let changes = RecordedChanges::subscribe(&store);
     store.reload().unwrap();
     assert_eq!(changes.count(), 0, "the content is unchanged");
-    replace(&path, &toml_of("b", ""));
+    replace(&path, &toml_with_token("b", ""));
     store.reload().unwrap();
     assert_eq!(changes.count(), 1);
     assert!(matches!(
@@ -230,14 +236,14 @@ fn notifies_listeners_once_per_reload() {
     replace(&path, "broken");
     store.reload().unwrap_err();
     assert_eq!(changes.count(), 1, "the loaded tokens stay in use");
-    replace(&path, &toml_of("b", ""));
+    replace(&path, &toml_with_token("b", ""));
     store.reload().unwrap();
     assert_eq!(
         changes.count(),
         1,
         "the new content equals the loaded tokens"
     );
-    replace(&path, &toml_of("a", ""));
+    replace(&path, &toml_with_token("a", ""));
     store.reload().unwrap();
     assert_eq!(changes.count(), 2);
 }
@@ -255,11 +261,11 @@ fn notifies_listeners_after_new_tokens_are_active() {
     }
 
     let folder = Folder::new();
-    let path = folder.write("t.toml", &toml_of("old", ""));
+    let path = folder.write("t.toml", &toml_with_token("old", ""));
     let store = open_with_polling(&path);
     let listener = Arc::new(ReentrantListener(store.clone(), AtomicBool::new(false)));
     store.subscribe(&(listener.clone() as Arc<dyn ChangeListener>));
-    replace(&path, &toml_of("new", ""));
+    replace(&path, &toml_with_token("new", ""));
     wait_until("the listener is notified", || {
         listener.1.load(Ordering::SeqCst)
     });
@@ -276,12 +282,12 @@ fn panicking_listener_does_not_stop_polling() {
     }
 
     let folder = Folder::new();
-    let path = folder.write("t.toml", &toml_of("0", ""));
+    let path = folder.write("t.toml", &toml_with_token("0", ""));
     let store = open_with_polling(&path);
     let listener: Arc<dyn ChangeListener> = Arc::new(PanickingListener);
     store.subscribe(&listener);
     for token in ["1", "2", "3"] {
-        replace(&path, &toml_of(token, ""));
+        replace(&path, &toml_with_token(token, ""));
         wait_until("the new token is known", || has_token(&store, token));
     }
 }
@@ -430,7 +436,7 @@ fn loads_file_that_changes_continuously() {
 #[test]
 fn debug_shows_status_and_no_digest() {
     let folder = Folder::new();
-    let path = folder.write("t.toml", &toml_of("a", ""));
+    let path = folder.write("t.toml", &toml_with_token("a", ""));
     let store = open_without_polling(&path);
     write(&path, "broken");
     store.reload().unwrap_err();

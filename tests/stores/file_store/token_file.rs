@@ -168,7 +168,7 @@ fn concurrent_changes_are_serialized_and_published() {
         for number in 0..8 {
             let file = &file;
             scope.spawn(move || {
-                block_on(file.insert(&write(record(number)))).expect("the insertion succeeds")
+                block_on(file.insert(&write(record(number)))).expect("the insertion succeeds");
             });
         }
     });
