@@ -17,7 +17,7 @@ use crate::process_config::{ProcessConfig, Role};
 /// Waits until every contender reaches this point, then lets all of them continue.
 async fn synchronize(contenders: &mut [Process], point: &str) {
     for contender in &mut *contenders {
-        let line = contender.read_line().await.expect("a contender gave up");
+        let line = contender.read_line().await.expect("the contender runs");
         assert_eq!(line, point);
     }
     for contender in contenders {
@@ -49,7 +49,7 @@ pub(crate) async fn concurrent_writes_of_two_processes_are_not_lost(database: Te
     synchronize(&mut contenders, "done").await;
     let mut reports = Vec::new();
     for contender in &mut contenders {
-        let line = contender.read_line().await.expect("a contender gave up");
+        let line = contender.read_line().await.expect("the contender runs");
         let report: ContenderReport = serde_json::from_str(&line).unwrap();
         reports.push(report);
     }

@@ -96,10 +96,10 @@ impl ExpectedTokens {
             let matches = stored.get(id) == entry.token.as_ref();
             assert!(matches, "token {id} differs from its acknowledged state");
         }
-        let known = self.tokens.values().filter(|entry| entry.token.is_some());
+        let existing = self.tokens.values().filter(|entry| entry.token.is_some());
         assert_eq!(
             stored.len(),
-            known.count(),
+            existing.count(),
             "the database has tokens that no step created"
         );
 

@@ -57,7 +57,7 @@ impl Process {
     pub(crate) async fn read_line(&mut self) -> Option<String> {
         let mut line = String::new();
         let read = timeout(TIMEOUT, self.stdout.read_line(&mut line)).await;
-        read.expect("the process prints no line in time").unwrap();
+        read.expect("the process prints a line in time").unwrap();
         line.strip_suffix('\n').map(str::to_owned)
     }
 
