@@ -1,4 +1,4 @@
-//! The log of failures: one event for each, with its cause and its request.
+//! Every failure is logged as one event with its cause and its request ID.
 
 use async_trait::async_trait;
 use axum::body::Body;

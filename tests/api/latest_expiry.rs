@@ -11,7 +11,7 @@ use tower_service_token::api::stackstate::StackStateApi;
 /// 9999-12-31T00:00:00Z
 const LAST_DAY: i64 = 253_402_214_400_000;
 const HALF_DAY: i64 = 43_200_000;
-/// The last second that RFC 3339 has.
+/// The last second that RFC 3339 can represent.
 const LAST_SECOND: &str = "9999-12-31T23:59:59Z";
 
 struct Server {
@@ -51,8 +51,8 @@ impl Server {
         ApiResponse::send(&self.app, call, headers, &body).await
     }
 
-    /// The expiry of the token `name`, as each of the APIs shows it.
-    async fn assert_ends_with_time(&self, name: &str) {
+    /// Asserts that every API shows the latest possible expiry for the token `name`.
+    async fn assert_has_latest_expiry(&self, name: &str) {
         let list = self
             .call(&format!("GET /service-tokens?name={name}"), None)
             .await
@@ -72,7 +72,7 @@ impl Server {
 }
 
 #[tokio::test]
-async fn the_end_of_time_is_its_last_day() {
+async fn expiries_beyond_the_year_9999_are_capped() {
     let server = Server::new().await;
     for (index, member) in [
         json!({ "expires_at": "9999-12-31" }),
@@ -95,9 +95,9 @@ async fn the_end_of_time_is_its_last_day() {
             let name = format!("{api}{index}");
             let mut body = member.clone();
             body["name"] = json!(name);
-            let answer = server.call(&format!("POST {path}"), body.clone()).await;
-            assert_eq!(answer.status, 201, "{body}: {answer:?}");
-            server.assert_ends_with_time(&name).await;
+            let response = server.call(&format!("POST {path}"), body.clone()).await;
+            assert_eq!(response.status, 201, "{body}: {response:?}");
+            server.assert_has_latest_expiry(&name).await;
         }
     }
     for (index, millis) in [
@@ -113,15 +113,15 @@ async fn the_end_of_time_is_its_last_day() {
         let body = json!({
             "name": name, "roles": [], "dedicatedSubject": "", "expiryDate": millis,
         });
-        let answer = server.call("POST /api/security/tokens", body).await;
-        assert_eq!(answer.status, 200, "{millis}: {answer:?}");
-        assert_eq!(answer.json()["expiration"], LAST_DAY + HALF_DAY);
-        server.assert_ends_with_time(&name).await;
+        let response = server.call("POST /api/security/tokens", body).await;
+        assert_eq!(response.status, 200, "{millis}: {response:?}");
+        assert_eq!(response.json()["expiration"], LAST_DAY + HALF_DAY);
+        server.assert_has_latest_expiry(&name).await;
     }
 }
 
 #[tokio::test]
-async fn the_end_of_time_round_trips() {
+async fn latest_expiry_round_trips() {
     let server = Server::new().await;
     let body = json!({ "name": "x", "expires_at": "9999-12-31" });
     let created = server.call("POST /service-tokens", body).await.json();
@@ -141,9 +141,9 @@ async fn the_end_of_time_round_trips() {
     assert_eq!(tag().await, before);
 }
 
-/// The last day minus one, and the last time that some libraries can tell.
+/// Some date libraries cannot represent these times.
 #[tokio::test]
-async fn times_just_before_the_end_are_exact() {
+async fn times_just_before_the_latest_expiry_are_exact() {
     let server = Server::new().await;
     for (given, shown) in [
         ("9999-12-29", "9999-12-30T00:00:00Z"),
@@ -153,10 +153,10 @@ async fn times_just_before_the_end_are_exact() {
         ("9999-12-31T12:00:00+01:00", "9999-12-31T11:00:00Z"),
     ] {
         let body = json!({ "name": "x", "expires_at": given });
-        let answer = server.call("POST /service-tokens", body).await;
-        assert_eq!(answer.status, 201, "{given}: {answer:?}");
+        let response = server.call("POST /service-tokens", body).await;
+        assert_eq!(response.status, 201, "{given}: {response:?}");
         assert_eq!(
-            answer.json()["service_token"]["expires_at"],
+            response.json()["service_token"]["expires_at"],
             shown,
             "{given}"
         );
@@ -164,7 +164,7 @@ async fn times_just_before_the_end_are_exact() {
 }
 
 #[tokio::test]
-async fn filters_and_starts_know_the_end_of_time() {
+async fn filters_and_not_before_accept_the_latest_time() {
     let server = Server::new().await;
     for (name, expires_at) in [("early", "2199-12-31"), ("last", "9999-12-31")] {
         let body = json!({ "name": name, "expires_at": expires_at });
@@ -176,9 +176,9 @@ async fn filters_and_starts_know_the_end_of_time() {
         "9999-12-31T23:59:59%2B00:00",
     ] {
         let call = format!("GET /service-tokens?expires_before={time}");
-        let answer = server.call(&call, None).await;
-        assert_eq!(answer.status, 200, "{time}: {answer:?}");
-        let list = answer.json();
+        let response = server.call(&call, None).await;
+        assert_eq!(response.status, 200, "{time}: {response:?}");
+        let list = response.json();
         let tokens = list["service_tokens"].as_array().unwrap().iter();
         let names: Vec<_> = tokens.map(|it| it["name"].as_str().unwrap()).collect();
         assert_eq!(names, ["early"], "{time}");
@@ -193,15 +193,14 @@ async fn filters_and_starts_know_the_end_of_time() {
         assert_eq!(preview["count"], 1, "{preview}");
     }
     let body = json!({ "name": "x", "not_before": "9999-12-31T00:00:00Z" });
-    let answer = server.call("POST /service-tokens", body).await;
-    assert_eq!(answer.status, 201, "{answer:?}");
-    let shown = answer.json()["service_token"]["not_before"].clone();
+    let response = server.call("POST /service-tokens", body).await;
+    assert_eq!(response.status, 201, "{response:?}");
+    let shown = response.json()["service_token"]["not_before"].clone();
     assert_eq!(shown, "9999-12-31T00:00:00Z");
 }
 
-/// A refused expiry has the same text everywhere.
 #[tokio::test]
-async fn refusals_have_one_text() {
+async fn invalid_expiries_get_the_same_message_in_every_api() {
     let server = Server::new().await;
     for given in [
         "2020-01-01",
@@ -223,24 +222,25 @@ async fn refusals_have_one_text() {
     }
     let body = json!({ "name": "x", "expires_at": "2020-01-01" });
     let problem = server.call("POST /service-tokens", body).await.json();
-    let past = problem["errors"][0]["detail"].as_str().unwrap();
-    let past = format!("expiryDate: {past}");
+    let detail = problem["errors"][0]["detail"].as_str().unwrap();
+    let expected = format!("expiryDate: {detail}");
     for millis in [1, -1, 0, i64::MIN] {
         let body = json!({
             "name": "x", "roles": [], "dedicatedSubject": "", "expiryDate": millis,
         });
-        let answer = server.call("POST /api/security/tokens", body).await;
-        assert_eq!(answer.status, 400, "{answer:?}");
-        assert_eq!(answer.json()["message"], past, "{millis}");
+        let response = server.call("POST /api/security/tokens", body).await;
+        assert_eq!(response.status, 400, "{response:?}");
+        assert_eq!(response.json()["message"], expected, "{millis}");
     }
-    let unreadable = "GET /service-tokens?expires_before=2027-02-30T00:00:00Z";
-    let answer = server.call(unreadable, None).await;
-    assert_eq!(answer.status, 422, "{answer:?}");
-    let detail = answer.json()["errors"][0]["detail"].clone();
+    let invalid_filter = "GET /service-tokens?expires_before=2027-02-30T00:00:00Z";
+    let response = server.call(invalid_filter, None).await;
+    assert_eq!(response.status, 422, "{response:?}");
+    let detail = response.json()["errors"][0]["detail"].clone();
     assert_eq!(detail, "there is no such date or time");
 }
 
-/// The day that was typed, and not the next one.
+/// A date expires at the end of that day. The response shows the day's last second, because clients
+/// would display midnight as the next day.
 #[tokio::test]
 async fn pipeops_shows_a_date_as_its_last_second() {
     let server = Server::new().await;
@@ -261,10 +261,10 @@ async fn pipeops_shows_a_date_as_its_last_second() {
         let path = format!("GET /service-tokens/{id}");
         let stored = server.call(&path, None).await.json()["expires_at"].clone();
         let body = json!({ "name": "x", "expires_at": shown });
-        let again = server
+        let recreated = server
             .call("POST /api/v1/service-account-tokens", body)
             .await;
-        let id = again.json()["data"]["token"]["uuid"]
+        let id = recreated.json()["data"]["token"]["uuid"]
             .as_str()
             .unwrap()
             .to_owned();
