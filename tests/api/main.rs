@@ -3,7 +3,7 @@
 //! 1. [Endpoints](endpoints): introspection, revocation and forward authentication.
 //! 2. [Management](management): the management API, call by call.
 //! 3. [`stackstate`] and [`pipeops`]: requests and responses of the existing clients, and
-//! [their lists](dialect_lists). [Rules](dialects) that all APIs share.
+//!    [their lists](dialect_lists). [Rules](dialects) that all APIs share.
 //! 4. [Limits](limits) on failures and lookups per client.
 //! 5. [Latest expiry](latest_expiry): expiries at the end of the year 9999.
 //! 6. [Escalation](escalation): a holder cannot obtain more permissions than were granted.

@@ -71,10 +71,10 @@ impl PipeOpsResponse for ApiResponse {
 impl Server {
     async fn new() -> Self {
         let store = MemoryStore::new();
-        Self::over(store.clone(), store).await
+        Self::with_stores(store.clone(), store).await
     }
 
-    async fn over(callers: MemoryStore, store: impl TokenRegistry) -> Self {
+    async fn with_stores(callers: MemoryStore, store: impl TokenRegistry) -> Self {
         let managed = ApiFixture::new(callers, store).await;
         let api = PipeOpsApi::new(managed.tokens.clone(), managed.layer.clone());
         Self {
@@ -637,7 +637,7 @@ async fn rejects_unknown_ids_and_other_methods() {
 #[tokio::test]
 async fn store_failures_are_outages_and_change_nothing() {
     let store = FaultyStore::new(MemoryStore::new());
-    let server = Server::over(MemoryStore::new(), store.clone()).await;
+    let server = Server::with_stores(MemoryStore::new(), store.clone()).await;
     let token = server.create(json!({ "name": "x" })).await;
     store.inject(Fault::Error);
     for (call, body, ..) in CALLS.iter().skip(1) {
@@ -725,11 +725,11 @@ async fn lists_the_workspaces_of_tokens_after_the_default_one() {
             .create(json!({ "name": "x", "workspace_uuid": workspace }))
             .await;
     }
-    let gone = server
-        .create(json!({ "name": "gone", "workspace_uuid": "gone" }))
+    let revoked = server
+        .create(json!({ "name": "revoked", "workspace_uuid": "revoked" }))
         .await;
     server
-        .call(&format!("DELETE /{}", id(&gone)), "")
+        .call(&format!("DELETE /{}", id(&revoked)), "")
         .await
         .data(200);
     let uuids = |data: Value| -> Vec<String> {
@@ -887,7 +887,7 @@ fn raw(method: &str, target: &str, token: &str, body: &str) -> String {
 #[tokio::test]
 async fn errors_keep_the_connection_alive() {
     let store = FaultyStore::new(MemoryStore::new());
-    let server = Server::over(MemoryStore::new(), store.clone()).await;
+    let server = Server::with_stores(MemoryStore::new(), store.clone()).await;
     let admin = server.managed.admin.expose_secret();
     let plain = server.managed.tokens.create(NewToken::new("plain")).await;
     let mut connection = Connection::open(&server).await;

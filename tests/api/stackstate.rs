@@ -60,10 +60,10 @@ impl StackStateResponse for ApiResponse {
 impl Server {
     async fn new() -> Self {
         let store = MemoryStore::new();
-        Self::over(store.clone(), store).await
+        Self::with_stores(store.clone(), store).await
     }
 
-    async fn over(callers: MemoryStore, store: impl TokenRegistry) -> Self {
+    async fn with_stores(callers: MemoryStore, store: impl TokenRegistry) -> Self {
         let managed = ApiFixture::new(callers.clone(), store).await;
         let api = StackStateApi::new(managed.tokens.clone(), managed.layer.clone());
         Self {
@@ -210,7 +210,7 @@ async fn creates_lists_and_deletes_tokens() {
             .status,
         401
     );
-    for gone in [
+    for unknown_id in [
         &*id.to_string(),
         "0",
         "-1",
@@ -220,7 +220,7 @@ async fn creates_lists_and_deletes_tokens() {
         "%FF",
     ] {
         let response = server
-            .call(&format!("DELETE security/tokens/{gone}"), "")
+            .call(&format!("DELETE security/tokens/{unknown_id}"), "")
             .await;
         response.assert_failed(404, "NotFoundError");
     }
@@ -346,7 +346,7 @@ async fn rejects_other_methods() {
 #[tokio::test]
 async fn store_failures_are_outages() {
     let store = FaultyStore::new(MemoryStore::new());
-    let server = Server::over(MemoryStore::new(), store.clone()).await;
+    let server = Server::with_stores(MemoryStore::new(), store.clone()).await;
     store.inject(Fault::Error);
     for (call, body) in [
         ("GET security/tokens", ""),

@@ -39,7 +39,7 @@ pub(crate) const SCOPES: [&str; 21] = [
 #[derive(Clone, Debug)]
 pub(crate) enum RequestedScopes {
     Exact(Vec<&'static str>),
-    /// A scope that the actor holds, widen by the function.
+    /// A scope that the actor holds, widened by the function.
     Widened(Index, fn(&str) -> String),
 }
 

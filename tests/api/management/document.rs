@@ -245,9 +245,9 @@ fn documents_the_conditions_of_changes() {
         let (method, path) = call.split_once(' ').unwrap();
         let operation = operation(&method.to_lowercase(), &format!("/service-tokens{path}"));
         let operation = operation.unwrap();
-        let has_parameter = |place: &str, name: &str| {
+        let has_parameter = |location: &str, name: &str| {
             let parameters = operation["parameters"].as_array().into_iter().flatten();
-            let mut parameters = parameters.filter(|it| it["in"] == place && it["name"] == name);
+            let mut parameters = parameters.filter(|it| it["in"] == location && it["name"] == name);
             parameters.next().is_some()
         };
         let has_status = |status: &str| operation["responses"].get(status).is_some();

@@ -119,8 +119,8 @@ async fn keys_of_other_callers_are_independent() {
 #[tokio::test]
 async fn nodes_of_one_store_share_keys() {
     let store = MemoryStore::new();
-    let one = Server::over(store.clone(), store.clone()).await;
-    let other = Server::over(store.clone(), store).await;
+    let one = Server::with_stores(store.clone(), store.clone()).await;
+    let other = Server::with_stores(store.clone(), store).await;
     let body = json!({ "name": "ci" });
     let (first, second) = tokio::join!(
         create_as(&one.admin, &one, &[KEY], &body),

@@ -79,11 +79,11 @@ impl ManagementResponse for ApiResponse {
 impl Server {
     async fn new() -> Self {
         let store = MemoryStore::new();
-        Self::over(store.clone(), store).await
+        Self::with_stores(store.clone(), store).await
     }
 
     /// Looks callers up in `callers` and manages the tokens in `store`.
-    async fn over(callers: MemoryStore, store: impl TokenRegistry) -> Self {
+    async fn with_stores(callers: MemoryStore, store: impl TokenRegistry) -> Self {
         let managed = ApiFixture::new(callers, store).await;
         let api = ManagementApi::new(managed.tokens.clone(), managed.layer.clone());
         Self {

@@ -257,7 +257,7 @@ async fn other_methods_are_problem_json() {
 #[tokio::test]
 async fn store_failures_are_outages() {
     let store = FaultyStore::new(MemoryStore::new());
-    let server = Server::over(MemoryStore::new(), store.clone()).await;
+    let server = Server::with_stores(MemoryStore::new(), store.clone()).await;
     let (id, _) = server.create(json!({ "name": "ci" })).await;
     store.inject(Fault::Error);
     for (call, body) in [

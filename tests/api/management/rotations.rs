@@ -187,8 +187,8 @@ async fn holders_recover_from_a_lost_rotation_of_their_own() {
 #[tokio::test]
 async fn concurrent_rotations_with_one_key_create_one_secret() {
     let store = MemoryStore::new();
-    let one = Server::over(store.clone(), store.clone()).await;
-    let other = Server::over(store.clone(), store).await;
+    let one = Server::with_stores(store.clone(), store.clone()).await;
+    let other = Server::with_stores(store.clone(), store).await;
     let (id, _) = one.create(json!({ "name": "ci" })).await;
     let rotate_on = async |server: &Server| {
         let headers = [("idempotency-key", KEY)];

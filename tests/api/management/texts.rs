@@ -158,7 +158,7 @@ async fn old_records_stay_editable() {
     let store = MemoryStore::new();
     let record = old_record();
     store.insert(record.clone()).unwrap();
-    let server = Server::over(store.clone(), store).await;
+    let server = Server::with_stores(store.clone(), store).await;
     let id = record.id();
     let shown = server.call(&format!("GET /{id}"), None).await.json();
     let patch = async |patch: Value| server.call(&format!("PATCH /{id}"), patch).await;
