@@ -24,7 +24,7 @@ const MAX_FUNCTION_LINES: usize = 50;
 const MEANINGLESS_NAMES: [&str; 5] = ["utils", "helpers", "common", "types", "prelude"];
 
 /// The files below `src`, by module path, such as `store::memory::table`. The path of `lib.rs` is
-/// meaningless.
+/// empty.
 struct Crate {
     files: BTreeMap<String, SourceFile>,
 }

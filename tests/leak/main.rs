@@ -5,7 +5,7 @@
 //! 2. Every [path](paths) through the layer and the guards is [tested](request_paths) with the log,
 //!    the metrics, the response and the output of the inner service captured.
 //! 3. The detector is tested with planted secrets, and every path must produce its expected events
-//! and metrics.
+//!    and metrics.
 
 mod api_types;
 mod client_types;

@@ -39,8 +39,8 @@ impl Stopwatch {
     }
 }
 
-/// Repeats `round` until the machine stalls for at most `tolerated` during a round. Returns the
-/// outcome of the last round.
+/// Repeats `round` until the machine stalls for at most `tolerated` during a round, or
+/// [`MAX_ROUNDS`] are reached. Returns the outcome of the last round.
 pub async fn retry_while_stalled<T>(tolerated: Duration, mut round: impl AsyncFnMut() -> T) -> T {
     for _ in 1..MAX_ROUNDS {
         let watch = Stopwatch::start();

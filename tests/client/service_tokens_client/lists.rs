@@ -28,13 +28,13 @@ async fn with_many_tokens() -> (TestServer, ServiceTokensClient) {
         named("labelled").with_label("env", "a=b&c"),
         named("short").with_expiry(Expiry::after(HOUR)),
         named("expired").with_expiry(Expiry::after(10 * SECOND)),
-        named("off"),
-        named("gone"),
+        named("disabled"),
+        named("revoked"),
     ] {
         server.clock.advance(SECOND);
         let _ = server.tokens.create(new).await.unwrap();
     }
-    for (name, is_revoked) in [("off", false), ("gone", true)] {
+    for (name, is_revoked) in [("disabled", false), ("revoked", true)] {
         let id = server.find_by_name(name).await[0].id();
         if is_revoked {
             server.tokens.revoke(id).await.unwrap();

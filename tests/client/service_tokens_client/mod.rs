@@ -43,7 +43,7 @@ const TOKEN: &str = "svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n";
 const TOKEN_JSON: &str =
     r#"{"id":"7Hq2mX9bTe","name":"ci","roles":[],"scopes":[],"state":"active"}"#;
 
-/// Returns the id in [`TOKEN_JSON`].
+/// Returns the ID in [`TOKEN_JSON`].
 fn id() -> TokenId {
     "7Hq2mX9bTe".parse().unwrap()
 }

@@ -399,7 +399,7 @@ async fn rotates_disables_and_revokes_like_the_store() {
         Revoke,
         Revoke,
         Get,
-        change(update().with_name("again")),
+        change(update().with_name("renamed")),
         Rotate(HOUR),
         Disable,
         Enable,

@@ -121,7 +121,7 @@ pub async fn accepts_imported_token_and_rotates_it_to_own_format(store: Store) {
     assert_eq!(record.hint(), None);
     let error = fixture
         .tokens
-        .import(NewToken::new("again"), digest)
+        .import(NewToken::new("duplicate"), digest)
         .await
         .unwrap_err();
     assert!(matches!(error, LifecycleError::DigestTaken));
@@ -137,7 +137,7 @@ pub async fn accepts_imported_token_and_rotates_it_to_own_format(store: Store) {
     // The digest of the previous secret is still in use.
     let error = fixture
         .tokens
-        .import(NewToken::new("again"), digest)
+        .import(NewToken::new("duplicate"), digest)
         .await
         .unwrap_err();
     assert!(matches!(error, LifecycleError::DigestTaken));

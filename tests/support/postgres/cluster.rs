@@ -118,8 +118,8 @@ impl Cluster {
         ready.status().is_ok_and(|status| status.success())
     }
 
-    pub(super) fn stop(&self, how: Stop) {
-        let mode = match how {
+    pub(super) fn stop(&self, mode: Stop) {
+        let mode = match mode {
             Stop::Fast => "fast",
             Stop::Immediate => "immediate",
         };

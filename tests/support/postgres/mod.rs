@@ -131,8 +131,8 @@ impl Postgres {
         self.run("SELECT pg_reload_conf()").await;
     }
 
-    pub fn stop(&self, how: Stop) {
-        self.cluster().stop(how);
+    pub fn stop(&self, mode: Stop) {
+        self.cluster().stop(mode);
     }
 
     /// Starts the server again on the same port.
