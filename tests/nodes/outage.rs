@@ -26,7 +26,7 @@ struct PausedServer(Arc<Postgres>);
 
 impl Drop for PausedServer {
     fn drop(&mut self) {
-        self.0.thaw();
+        self.0.resume();
     }
 }
 
@@ -337,7 +337,7 @@ pub(crate) async fn frozen_server_returns_503_within_deadline_and_serves_cached_
         cold.push(a.create(&format!("cold-{number}")).await);
     }
 
-    on_server(&database, Postgres::freeze).await;
+    on_server(&database, Postgres::suspend).await;
     let frozen = PausedServer(Arc::clone(database.server()));
     let (mut unavailable_times, mut hit_times) = (Measurements::default(), Measurements::default());
     let lookups = cold.iter().map(|token| async {

@@ -98,7 +98,7 @@ pub(crate) async fn read_only_servers_keep_their_connections(_: TestDatabase) {
 pub(crate) async fn replaces_idle_connections_to_a_hanging_server(_: TestDatabase) {
     let replicas = Replicas::new().await;
     read_at_once(&replicas.store).await;
-    on_a_thread(&replicas.primary, Postgres::freeze).await;
+    on_a_thread(&replicas.primary, Postgres::suspend).await;
     let frozen = Frozen(Arc::clone(&replicas.primary));
     replicas.name.move_to(replicas.standby.address());
     on_a_thread(&replicas.standby, Postgres::promote).await;

@@ -114,7 +114,7 @@ async fn hang_and_fail_over(replicas: &mut Replicas, changes: &Changes) -> Durat
         })
     });
     tokio::time::sleep(Duration::from_millis(200)).await;
-    on_a_thread(&replicas.primary, Postgres::freeze).await;
+    on_a_thread(&replicas.primary, Postgres::suspend).await;
     let frozen = Frozen(Arc::clone(&replicas.primary));
     replicas.name.move_to(replicas.standby.address());
     on_a_thread(&replicas.standby, Postgres::promote).await;

@@ -222,13 +222,13 @@ pub(crate) async fn frozen_servers_are_unavailable_within_the_deadline(_: TestDa
     let hasty = store.clone().with_deadline(DEADLINE);
     let changes = Changes::of(&store);
     changes.wait_for_everything().await;
-    server.freeze();
+    server.suspend();
     let frozen = Stopwatch::start();
     // Long enough for the silence to be noticed, although no connection was closed.
     while frozen.elapsed_without_stalls() < Duration::from_secs(7) {
         assert_unavailable(&hasty, &record).await;
     }
-    server.thaw();
+    server.resume();
     assert!(store.get(record.id()).await.unwrap().is_some());
     changes.wait_for_everything().await;
 }

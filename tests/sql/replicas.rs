@@ -143,7 +143,7 @@ pub(crate) struct Frozen(pub(crate) Arc<Postgres>);
 
 impl Drop for Frozen {
     fn drop(&mut self) {
-        self.0.thaw();
+        self.0.resume();
     }
 }
 

@@ -140,13 +140,13 @@ impl Postgres {
         self.cluster().start().unwrap();
     }
 
-    /// Suspends all processes of the server until it is [thawed](Self::thaw): connections stay open
+    /// Suspends all processes of the server until it is [resumed](Self::resume): connections stay open
     /// and nothing responds.
-    pub fn freeze(&self) {
+    pub fn suspend(&self) {
         self.cluster().signal("STOP");
     }
 
-    pub fn thaw(&self) {
+    pub fn resume(&self) {
         self.cluster().signal("CONT");
     }
 

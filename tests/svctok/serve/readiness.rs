@@ -46,9 +46,9 @@ pub(crate) async fn readiness_follows_the_store(fixture: StoreFixture) {
     becomes(&node, 200).await;
     node.send(&create).await.assert(201);
 
-    fixture.server().freeze();
+    fixture.server().suspend();
     becomes(&node, 503).await;
-    fixture.server().thaw();
+    fixture.server().resume();
     becomes(&node, 200).await;
     node.stop().await;
 }
@@ -260,12 +260,12 @@ pub(crate) async fn read_only_server_makes_writes_unready(fixture: StoreFixture)
 pub(crate) async fn lost_feed_is_reported_and_leaves_the_node_ready(fixture: StoreFixture) {
     let (mut node, _) = Node::bootstrap(&fixture, &[]).await;
     gauge_becomes(&node, "svctok_change_feed_connected", "1").await;
-    fixture.server().freeze();
+    fixture.server().suspend();
     node.wait_for_log("change feed lost").await;
     gauge_becomes(&node, "svctok_change_feed_connected", "0").await;
     let body = node.send(&HttpRequest::get("/readyz")).await.json();
     assert_eq!(body["feed"], "lost");
-    fixture.server().thaw();
+    fixture.server().resume();
     node.wait_for_log("change feed restored").await;
     gauge_becomes(&node, "svctok_change_feed_connected", "1").await;
     becomes(&node, 200).await;

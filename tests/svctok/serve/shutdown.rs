@@ -270,14 +270,14 @@ pub(crate) async fn hanging_store_delays_shutdown_by_at_most_9_s(fixture: StoreF
     let more = ["--shutdown-timeout", "1s"];
     let (mut node, token) = Node::bootstrap(&fixture, &more).await;
     let (_stream, _) = in_flight(&node, &token).await;
-    fixture.server().freeze();
+    fixture.server().suspend();
     let watch = Stopwatch::start();
     node.signal("TERM");
     node.wait_for_log("timed out: unfinished requests are aborted")
         .await;
     let ended = node.wait().await;
     let took = watch.elapsed_without_stalls();
-    fixture.server().thaw();
+    fixture.server().resume();
     assert!(took < Duration::from_secs(12), "{took:?}: {}", ended.stderr);
     fixture.report(&format!("a stop takes {took:.1?} while the store hangs"));
 }
