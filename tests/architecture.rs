@@ -366,7 +366,7 @@ fn files_form_no_cycles() {
 }
 
 #[test]
-fn finds_uses_and_cycles() {
+fn detects_uses_and_cycles() {
     let mut source = Crate {
         files: BTreeMap::new(),
     };

@@ -344,7 +344,7 @@ async fn rejects_invalid_creations_with_a_reason() {
 }
 
 #[tokio::test]
-async fn updates_keep_absent_members() {
+async fn updates_do_not_change_absent_members() {
     let server = Server::new().await;
     let before = server
         .create(json!({ "name": "x", "description": "d", "scopes": ["a:b"], "expires_in": 9 }))
@@ -635,7 +635,7 @@ async fn rejects_unknown_ids_and_other_methods() {
 }
 
 #[tokio::test]
-async fn store_failures_are_outages_and_change_nothing() {
+async fn store_failures_are_503_and_change_nothing() {
     let store = FaultyStore::new(MemoryStore::new());
     let server = Server::with_stores(MemoryStore::new(), store.clone()).await;
     let token = server.create(json!({ "name": "x" })).await;

@@ -344,7 +344,7 @@ async fn rejects_other_methods() {
 }
 
 #[tokio::test]
-async fn store_failures_are_outages() {
+async fn store_failures_are_503() {
     let store = FaultyStore::new(MemoryStore::new());
     let server = Server::with_stores(MemoryStore::new(), store.clone()).await;
     store.inject(Fault::Error);
@@ -400,7 +400,7 @@ async fn ids_have_at_most_13_digits() {
 
 /// Scripts may have stored the longer IDs of earlier releases.
 #[tokio::test]
-async fn deletes_by_the_ids_of_earlier_releases() {
+async fn deletes_tokens_by_ids_of_earlier_releases() {
     let server = Server::new().await;
     let id = TokenId::from_i64(107_484_341_630_693).unwrap();
     let record = TokenRecord::new(id, TokenDigest::of("old")).with_name("old");

@@ -63,7 +63,7 @@ pub(super) fn registry_types() -> Vec<Formatted> {
         error_text("RegistryError", &RegistryError::DuplicateDigest),
         error_text(
             "RegistryError",
-            &block_on(TokenRegistry::insert(&store, &write())).expect_err("a taken id"),
+            &block_on(TokenRegistry::insert(&store, &write())).expect_err("a duplicate ID"),
         ),
     ]
 }
@@ -72,9 +72,9 @@ pub(super) fn lifecycle_types() -> Vec<Formatted> {
     let store = MemoryStore::new();
     let tokens = ServiceTokens::new(store).with_audit_sink(LeakCheckingSink);
     let digest = TokenDigest::of(SECRET);
-    let imported = block_on(tokens.import(NewToken::new("ci"), digest)).expect("a free digest");
+    let imported = block_on(tokens.import(NewToken::new("ci"), digest)).expect("a new digest");
     let duplicate =
-        block_on(tokens.import(NewToken::new("ci"), digest)).expect_err("a taken digest");
+        block_on(tokens.import(NewToken::new("ci"), digest)).expect_err("a duplicate digest");
     let rotated = block_on(tokens.rotate(imported.id(), Duration::from_secs(60))).expect("rotated");
     let update = TokenUpdate::new().with_name("cd");
     let changed = block_on(tokens.update(imported.id(), update.clone())).expect("updated");
@@ -248,7 +248,7 @@ pub(super) fn sql_types() -> Vec<Formatted> {
             debug_text("FeedStatus", &FeedStatus::Connected),
             debug_text("StoreState", &store.state().await.expect("a row")),
             debug_text("OpenStoreErrorKind", &OpenStoreErrorKind::Configuration),
-            error_text("RegistryError", &duplicate.expect_err("a taken id")),
+            error_text("RegistryError", &duplicate.expect_err("a duplicate ID")),
         ];
         // No server listens on port 1. A malformed URL may contain a password, too.
         for url in [

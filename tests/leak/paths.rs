@@ -284,7 +284,7 @@ fn store_and_guard_paths() -> Vec<RequestPath> {
             "unavailable",
             pending_store(|| {
                 Err(StoreError::unavailable(io::Error::other(
-                    "connection rejected",
+                    "connection refused",
                 )))
             }),
             SECRET,

@@ -85,14 +85,10 @@ fn formatted_secrets() -> Vec<Formatted> {
 fn formatted_stores() -> Vec<Formatted> {
     let store = MemoryStore::new();
     store.insert(minted_record()).expect("an empty store");
-    let duplicate_id = store
-        .insert(minted_record())
-        .expect_err("a duplicate_digest id");
+    let duplicate_id = store.insert(minted_record()).expect_err("a duplicate ID");
     let other_id = TokenId::from_i64(1).expect("in range");
     let same_digest = TokenRecord::new(other_id, TokenDigest::of(SECRET));
-    let duplicate_digest = store
-        .insert(same_digest)
-        .expect_err("a duplicate_digest digest");
+    let duplicate_digest = store.insert(same_digest).expect_err("a duplicate digest");
     assert_eq!(duplicate_digest, MemoryStoreError::DuplicateDigest);
     let revoked = minted_record().with_state(TokenState::Revoked);
     let rotation_key = RotationKey::from_bytes(*TokenDigest::of(SECRET).as_bytes());

@@ -97,7 +97,7 @@ async fn basic_accepts_tokens_of_any_format() {
 }
 
 #[tokio::test]
-async fn rejections_challenge_for_every_scheme() {
+async fn rejections_have_a_challenge_for_every_scheme() {
     let server = Server::in_memory().await;
     let id = server.caller.record().id().to_string();
     let other = server

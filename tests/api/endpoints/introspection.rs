@@ -22,7 +22,7 @@ use crate::endpoints::server::{
 };
 
 #[tokio::test]
-async fn describes_active_tokens() {
+async fn returns_the_fields_of_active_tokens() {
     let store = MemoryStore::new();
     let token = insert(&store, |record| {
         record
@@ -196,7 +196,7 @@ async fn rejects_forms_without_exactly_one_token() {
 }
 
 #[tokio::test]
-async fn reads_only_forms() {
+async fn accepts_only_the_form_content_type() {
     let server = Server::in_memory().await;
     let caller = server.caller.expose_secret().to_owned();
     for (content_type, status) in [

@@ -118,7 +118,7 @@ fn documented() -> BTreeSet<String> {
 }
 
 #[test]
-fn detects_responses_that_the_document_lacks() {
+fn detects_undocumented_responses() {
     let operation = operation("get", "/service-tokens/7Hq2mX9bTe").unwrap();
     let response = |status, kind: &str, body: &Value| {
         let headers = [("content-type", kind), ("etag", "\"1\"")];
@@ -150,7 +150,7 @@ fn detects_responses_that_the_document_lacks() {
 }
 
 #[test]
-fn is_a_valid_openapi_3_1_document() {
+fn document_is_valid_openapi_3_1() {
     assert_eq!(DOCUMENT["openapi"], "3.1.0");
     let text = DOCUMENT.to_string();
     let mut references = 0;

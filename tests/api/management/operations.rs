@@ -238,7 +238,7 @@ async fn unknown_ids_are_not_found() {
 }
 
 #[tokio::test]
-async fn other_methods_are_problem_json() {
+async fn method_not_allowed_errors_are_problem_json() {
     let server = Server::new().await;
     for (method, path) in [
         ("PUT", "service-tokens"),
@@ -255,7 +255,7 @@ async fn other_methods_are_problem_json() {
 }
 
 #[tokio::test]
-async fn store_failures_are_outages() {
+async fn store_failures_are_503() {
     let store = FaultyStore::new(MemoryStore::new());
     let server = Server::with_stores(MemoryStore::new(), store.clone()).await;
     let (id, _) = server.create(json!({ "name": "ci" })).await;

@@ -101,7 +101,7 @@ async fn waits_for_retry_after() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fails_at_once_if_the_wait_exceeds_the_timeout() {
+async fn fails_immediately_if_retry_after_exceeds_the_timeout() {
     for (status, kind) in [
         (429, ClientErrorKind::RateLimited),
         (503, ClientErrorKind::Server),
@@ -151,7 +151,7 @@ async fn retries_non_idempotent_calls_only_if_the_connection_failed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn call_times_out() {
+async fn calls_time_out() {
     for timeout in [SECOND, 30 * SECOND, Duration::ZERO] {
         let silent = service_fn(|_: Request<Full<Bytes>>| {
             std::future::pending::<Result<Response<Full<Bytes>>, Infallible>>()

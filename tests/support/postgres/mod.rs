@@ -140,8 +140,8 @@ impl Postgres {
         self.cluster().start().unwrap();
     }
 
-    /// Suspends all processes of the server until it is [resumed](Self::resume): connections stay open
-    /// and nothing responds.
+    /// Suspends all processes of the server until it is [resumed](Self::resume). Connections stay
+    /// open, but the server does not respond.
     pub fn suspend(&self) {
         self.cluster().signal("STOP");
     }
