@@ -1,12 +1,12 @@
-//! Servers whose certificate is not accepted.
+//! Servers with a certificate that the client rejects.
 
 use test_support::certificates::{Authority, Certificate};
 
 use crate::sandbox::{Sandbox, TOKEN};
 use crate::test_server::TestServer;
 
-/// Runs `list` at a server with this certificate, with these trusted roots.
-fn rejected(served: &Certificate, roots: &str) -> String {
+/// Runs `list` against a server with this certificate, trusting these roots. Returns the error.
+fn list_error(served: &Certificate, roots: &str) -> String {
     let test_server = TestServer::start_with(served);
     let sandbox = Sandbox::without_store()
         .with("SVCTOK_URL", test_server.url())
@@ -20,11 +20,11 @@ fn rejected(served: &Certificate, roots: &str) -> String {
 }
 
 #[test]
-fn self_signed_ca_certificate_is_named() {
+fn error_names_a_self_signed_ca_certificate() {
     let served = Certificate::self_signed_ca(&["127.0.0.1"]);
     // `openssl req -x509` creates such a certificate. Trusting it makes no difference.
     for roots in [served.chain.as_str(), Authority::new("other").pem()] {
-        let stderr = rejected(&served, roots);
+        let stderr = list_error(&served, roots);
         assert!(stderr.contains("a CA certificate"), "{stderr}");
         assert!(
             stderr.contains("basicConstraints=critical,CA:FALSE"),
@@ -37,14 +37,14 @@ fn self_signed_ca_certificate_is_named() {
 fn error_names_the_defect_of_a_certificate() {
     let (ours, other) = (Authority::new("ours"), Authority::new("other"));
     let hosts = &["127.0.0.1"];
-    for (served, roots, said) in [
+    for (served, roots, reason) in [
         (ours.certificate(hosts), &other, "trusted authority"),
         (ours.expired_certificate(hosts), &ours, "has expired"),
         (ours.certificate(&["tokens.example"]), &ours, "another name"),
     ] {
-        let stderr = rejected(&served, roots.pem());
+        let stderr = list_error(&served, roots.pem());
         assert!(stderr.contains("certificate"), "{stderr}");
-        assert!(stderr.contains(said), "{stderr}");
+        assert!(stderr.contains(reason), "{stderr}");
     }
 }
 
@@ -62,7 +62,7 @@ fn rejected_certificate_is_not_retried() {
 }
 
 #[test]
-fn plain_http_server_is_named() {
+fn error_names_a_plain_http_server() {
     let test_server = TestServer::start();
     let sandbox = Sandbox::without_store()
         .with(
