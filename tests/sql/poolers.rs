@@ -1,4 +1,4 @@
-//! Stores by a connection pooler, `PgBouncer`.
+//! Stores behind the connection pooler PgBouncer.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -17,14 +17,14 @@ const REASON: &str = "the server shares sessions between clients, as PgBouncer d
      mode, which prepared statements and LISTEN do not work with: connect to PostgreSQL itself, or \
      to a pool in session mode";
 
-/// A database of a server of this test's own.
-async fn private() -> (Arc<Postgres>, TestDatabase) {
+/// Starts a server for this test and creates a database.
+async fn private_database() -> (Arc<Postgres>, TestDatabase) {
     let server = Arc::new(Postgres::private().unwrap());
     let database = TestDatabase::postgres(Server(Arc::clone(&server)));
     (server, database.create().await)
 }
 
-fn assert_refused(opened: Result<PostgresStore, OpenStoreError>, settings: &str) {
+fn assert_rejected(opened: Result<PostgresStore, OpenStoreError>, settings: &str) {
     let error = opened.expect_err(settings);
     assert_eq!(
         error.kind(),
@@ -34,8 +34,8 @@ fn assert_refused(opened: Result<PostgresStore, OpenStoreError>, settings: &str)
     assert_eq!(error.source().unwrap().to_string(), REASON, "{settings}");
 }
 
-pub(crate) async fn pools_that_share_sessions_are_refused(_: TestDatabase) {
-    let (server, database) = private().await;
+pub(crate) async fn pools_that_share_sessions_are_rejected(_: TestDatabase) {
+    let (server, database) = private_database().await;
     let (_, url) = database.url();
     for settings in [
         "pool_mode = transaction",
@@ -48,9 +48,9 @@ pub(crate) async fn pools_that_share_sessions_are_refused(_: TestDatabase) {
         let url = pooler.url_of(url);
         for busy in [0, 1, 2, 5] {
             let others = clients(&url, busy).await;
-            // Prepared statements of an earlier start would have the names of the next one's.
+            // The second store uses the names of the prepared statements of the first one.
             for _ in 0..2 {
-                assert_refused(PostgresStore::connect(&url).await, settings);
+                assert_rejected(PostgresStore::connect(&url).await, settings);
             }
             let mut pool = PgPoolOptions::new();
             pool = pool
@@ -59,13 +59,13 @@ pub(crate) async fn pools_that_share_sessions_are_refused(_: TestDatabase) {
                 .max_lifetime(None);
             let options = (*PgPool::connect_lazy(&url).unwrap().connect_options()).clone();
             let pool = pool.connect_lazy_with(options.extra_float_digits(None));
-            assert_refused(PostgresStore::with_pool(pool).await, settings);
+            assert_rejected(PostgresStore::with_pool(pool).await, settings);
             drop(others);
         }
     }
 }
 
-/// Other clients of a pooler, which use its sessions until they are dropped.
+/// Starts other clients of a pooler, which use its sessions until they are dropped.
 async fn clients(url: &str, count: usize) -> JoinSet<()> {
     let mut clients = JoinSet::new();
     let options = (*PgPool::connect_lazy(url).unwrap().connect_options()).clone();
@@ -77,11 +77,11 @@ async fn clients(url: &str, count: usize) -> JoinSet<()> {
     clients
 }
 
-pub(crate) async fn pools_in_session_mode_work(_: TestDatabase) {
-    let (server, database) = private().await;
+pub(crate) async fn pools_in_session_mode_are_accepted(_: TestDatabase) {
+    let (server, database) = private_database().await;
     let (_, url) = database.url();
     let pooler = Pooler::start(&server, "pool_mode = session").unwrap();
-    // The second one gets the sessions of the first, without its prepared statements.
+    // The second store gets the sessions of the first one, without its prepared statements.
     for _ in 0..2 {
         let store = PostgresStore::connect(&pooler.url_of(url)).await.unwrap();
         let store = Store::Postgres(store);
@@ -101,9 +101,9 @@ pub(crate) async fn pools_in_session_mode_work(_: TestDatabase) {
         changes.take();
         let direct = database.open().await;
         direct.update(&write(&record)).await.unwrap();
-        let is_told =
+        let is_notified =
             |it: &TokenChange| matches!(it, TokenChange::Token { id, .. } if *id == record.id());
-        changes.until(is_told).await;
+        changes.until(is_notified).await;
         direct.close().await;
         store.close().await;
     }
