@@ -110,8 +110,8 @@ pub(crate) async fn replaces_idle_connections_to_a_hanging_server(_: TestDatabas
     let frozen = Frozen(Arc::clone(&replicas.primary));
     replicas.proxy.move_to(replicas.standby.address());
     on_blocking_thread(&replicas.standby, Postgres::promote).await;
-    let took = replicas.wait_for_recovery().await;
-    assert!(took < MAX_RECOVERY, "{took:?}");
+    let elapsed = replicas.wait_for_recovery().await;
+    assert!(elapsed < MAX_RECOVERY, "{elapsed:?}");
     replicas.assert_recovered().await;
     drop(frozen);
 }

@@ -34,17 +34,17 @@ async fn move_to_standby_and_back(replicas: &Replicas) -> Duration {
         replicas.store.check_writable().await.unwrap_err();
     }
     replicas.proxy.move_to(replicas.primary.address());
-    let took = replicas.wait_for_recovery().await;
+    let elapsed = replicas.wait_for_recovery().await;
     replicas.assert_recovered().await;
     replicas.store.check_writable().await.unwrap();
     replicas.find().await;
-    took
+    elapsed
 }
 
 pub(crate) async fn recovers_after_the_proxy_moves_to_a_standby_and_back(_: TestDatabase) {
     let replicas = Replicas::new().await;
-    let took = move_to_standby_and_back(&replicas).await;
-    eprintln!("  proxy moved back: changes succeed after {took:.1?}");
+    let elapsed = move_to_standby_and_back(&replicas).await;
+    eprintln!("  proxy moved back: changes succeed after {elapsed:.1?}");
 }
 
 pub(crate) async fn application_pools_follow_the_proxy(_: TestDatabase) {
@@ -54,8 +54,8 @@ pub(crate) async fn application_pools_follow_the_proxy(_: TestDatabase) {
         let pool = pool.connect(&url).await.unwrap();
         PostgresStore::with_pool(pool).await.unwrap()
     });
-    let took = move_to_standby_and_back(&replicas.await).await;
-    eprintln!("  proxy moved back, pool of the application: changes succeed after {took:.1?}");
+    let elapsed = move_to_standby_and_back(&replicas.await).await;
+    eprintln!("  proxy moved back, pool of the application: changes succeed after {elapsed:.1?}");
 }
 
 /// Stops the primary, moves the proxy to the standby and promotes the standby.
@@ -67,16 +67,16 @@ async fn fail_over(replicas: &mut Replicas) -> Duration {
     replicas.find().await;
     cause(&replicas.change().await.unwrap_err());
     on_blocking_thread(&replicas.standby, Postgres::promote).await;
-    let took = replicas.wait_for_recovery().await;
+    let elapsed = replicas.wait_for_recovery().await;
     replicas.assert_recovered().await;
     replicas.find().await;
     replicas.primary = Arc::clone(&replicas.standby);
-    took
+    elapsed
 }
 
 pub(crate) async fn recovers_after_a_promotion(_: TestDatabase) {
-    let took = fail_over(&mut Replicas::new().await).await;
-    eprintln!("  promoted: changes succeed after {took:.1?}");
+    let elapsed = fail_over(&mut Replicas::new().await).await;
+    eprintln!("  promoted: changes succeed after {elapsed:.1?}");
 }
 
 async fn crash_and_restart(replicas: &Replicas) -> Duration {
@@ -86,15 +86,15 @@ async fn crash_and_restart(replicas: &Replicas) -> Duration {
         primary.start();
     })
     .await;
-    let took = replicas.wait_for_recovery().await;
+    let elapsed = replicas.wait_for_recovery().await;
     replicas.assert_recovered().await;
     replicas.find().await;
-    took
+    elapsed
 }
 
 pub(crate) async fn recovers_after_the_primary_restarts(_: TestDatabase) {
-    let took = crash_and_restart(&Replicas::new().await).await;
-    eprintln!("  killed and restarted: changes succeed after {took:.1?}");
+    let elapsed = crash_and_restart(&Replicas::new().await).await;
+    eprintln!("  killed and restarted: changes succeed after {elapsed:.1?}");
 }
 
 /// Freezes the primary during lookups and promotes the standby.
@@ -118,7 +118,7 @@ async fn hang_and_fail_over(replicas: &mut Replicas, changes: &Changes) -> Durat
     let frozen = Frozen(Arc::clone(&replicas.primary));
     replicas.proxy.move_to(replicas.standby.address());
     on_blocking_thread(&replicas.standby, Postgres::promote).await;
-    let took = replicas.wait_for_recovery().await;
+    let elapsed = replicas.wait_for_recovery().await;
     replicas.find().await;
     done.store(true, Ordering::SeqCst);
     for lookups in lookups {
@@ -129,15 +129,15 @@ async fn hang_and_fail_over(replicas: &mut Replicas, changes: &Changes) -> Durat
     assert_eq!(replicas.store.feed_status(), FeedStatus::Connected);
     drop(frozen);
     replicas.primary = Arc::clone(&replicas.standby);
-    took
+    elapsed
 }
 
 pub(crate) async fn recovers_after_a_hanging_primary_is_replaced(_: TestDatabase) {
     let mut replicas = Replicas::new().await;
     let changes = Changes::of(&replicas.store);
     changes.wait_for_everything().await;
-    let took = hang_and_fail_over(&mut replicas, &changes).await;
-    eprintln!("  hung and replaced: changes succeed after {took:.1?}");
+    let elapsed = hang_and_fail_over(&mut replicas, &changes).await;
+    eprintln!("  hung and replaced: changes succeed after {elapsed:.1?}");
 }
 
 pub(crate) async fn hanging_release_does_not_occupy_the_pool(database: TestDatabase) {
@@ -152,8 +152,8 @@ pub(crate) async fn hanging_release_does_not_occupy_the_pool(database: TestDatab
     store.insert(&write(&minted())).await.unwrap();
     let released = Stopwatch::start();
     store.insert(&write(&minted())).await.unwrap();
-    let took = released.elapsed_without_stalls();
-    assert!(took < MAX_RECOVERY, "{took:?}");
+    let elapsed = released.elapsed_without_stalls();
+    assert!(elapsed < MAX_RECOVERY, "{elapsed:?}");
 }
 
 #[cfg(feature = "tracing")]
@@ -248,12 +248,12 @@ pub(crate) async fn recovers_when_primaries_fail_twenty_times(_: TestDatabase) {
     for round in 0..20 {
         longest[0] = longest[0].max(crash_and_restart(&replicas).await);
         let index = 1 + round % 2;
-        let took = if index == 1 {
+        let elapsed = if index == 1 {
             fail_over(&mut replicas).await
         } else {
             hang_and_fail_over(&mut replicas, &changes).await
         };
-        longest[index] = longest[index].max(took);
+        longest[index] = longest[index].max(elapsed);
         let standby =
             on_blocking_thread(&replicas.primary, |primary| primary.standby().unwrap()).await;
         replicas.standby = Arc::new(standby);

@@ -31,8 +31,8 @@ async fn assert_unavailable(store: &Store, record: &TokenRecord) {
             panic!("{outcome:?}");
         };
         assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error:?}");
-        let took = started.elapsed_without_stalls();
-        assert!(took < DEADLINE + SLACK, "{took:?}");
+        let elapsed = started.elapsed_without_stalls();
+        assert!(elapsed < DEADLINE + SLACK, "{elapsed:?}");
     };
     let started = Stopwatch::start();
     let found = store.find_by_digest(record.digest()).await;
@@ -87,8 +87,8 @@ pub(crate) async fn locked_files_are_unavailable_within_the_deadline(database: T
         panic!("{rejected:?}");
     };
     assert_eq!(error.kind(), StoreErrorKind::Unavailable);
-    let took = started.elapsed_without_stalls();
-    assert!(took < DEADLINE + SLACK, "{took:?}");
+    let elapsed = started.elapsed_without_stalls();
+    assert!(elapsed < DEADLINE + SLACK, "{elapsed:?}");
     // Readers are not affected.
     assert!(store.get(record.id()).await.unwrap().is_some());
     lock.rollback().await.unwrap();

@@ -189,7 +189,7 @@ fn on_each_store() -> Vec<(&'static str, Test)> {
         empty_version_1_is_not_initialized,
         failed_migration_leaves_version_1,
         concurrent_opens_migrate_once,
-        statements_of_earlier_versions_still_work,
+        statements_of_earlier_versions_succeed,
         migrates_version_2_and_keeps_ambiguous_numbers,
     ));
     all.extend(tests!(manual_schema:
@@ -324,7 +324,7 @@ fn only_postgres() -> Vec<(&'static str, Test)> {
         primary_target_rejects_a_standby,
         lock_waits_end_before_the_deadline,
         cancelled_operations_end_on_the_server,
-        changes_work_with_a_read_only_default,
+        changes_succeed_with_a_read_only_default,
         retries_changes_of_terminated_sessions_once,
         commits_without_a_response_are_not_retried,
         deadline_during_commit_reports_unknown_outcome,

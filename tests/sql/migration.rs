@@ -109,7 +109,7 @@ pub(crate) async fn concurrent_opens_migrate_once(database: TestDatabase) {
 }
 
 /// A node of an earlier release may run while another node migrates.
-pub(crate) async fn statements_of_earlier_versions_still_work(database: TestDatabase) {
+pub(crate) async fn statements_of_earlier_versions_succeed(database: TestDatabase) {
     let store = database.open().await;
     database.run(APPEND_1).await;
     let select = "SELECT COUNT(*) FROM \
@@ -244,8 +244,8 @@ pub(crate) async fn waiting_migration_blocks_changes_for_at_most_two_seconds(
         }
         let started = Stopwatch::start();
         pool.run(APPEND_1).await;
-        let took = started.elapsed_without_stalls();
-        assert!(took < MAX_WAIT + SLACK, "{took:?}");
+        let elapsed = started.elapsed_without_stalls();
+        assert!(elapsed < MAX_WAIT + SLACK, "{elapsed:?}");
     }
     reader.close().await.unwrap();
     opening.await.unwrap().state().await.unwrap();

@@ -26,8 +26,8 @@ const REFUSED: &str = "Connection refused";
 async fn assert_not_opened(url: &str, reason: &str) {
     let started = Stopwatch::start();
     let error = PostgresStore::connect(url).await.expect_err(url);
-    let took = started.elapsed_without_stalls();
-    assert!(took < MAX_LATENCY, "{url}: {took:?}");
+    let elapsed = started.elapsed_without_stalls();
+    assert!(elapsed < MAX_LATENCY, "{url}: {elapsed:?}");
     assert_eq!(error.kind(), OpenStoreErrorKind::Unavailable, "{url}");
     let source = error.source().unwrap().to_string();
     assert!(source.contains(reason), "{url}: {source}");
@@ -88,8 +88,8 @@ pub(crate) async fn opening_reports_why_the_server_refuses_connections(_: TestDa
 /// Asserts that every operation fails promptly for this reason.
 async fn assert_unavailable(store: &Store, reason: &str) {
     let assert_fails = async |outcome: Result<(), RegistryError>, started: Stopwatch| {
-        let took = started.elapsed_without_stalls();
-        assert!(took < MAX_LATENCY, "{took:?}");
+        let elapsed = started.elapsed_without_stalls();
+        assert!(elapsed < MAX_LATENCY, "{elapsed:?}");
         let Err(RegistryError::Store(error)) = outcome else {
             panic!("{outcome:?}");
         };

@@ -101,9 +101,9 @@ impl Replicas {
             );
             pause().await;
         }
-        let took = started.elapsed_without_stalls();
-        assert!(took < MAX_RECOVERY, "changes succeed after {took:?}");
-        took
+        let elapsed = started.elapsed_without_stalls();
+        assert!(elapsed < MAX_RECOVERY, "changes succeed after {elapsed:?}");
+        elapsed
     }
 
     /// Asserts that every connection of the pool leads to a server that accepts changes.

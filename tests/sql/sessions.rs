@@ -89,7 +89,7 @@ pub(crate) async fn primary_target_rejects_a_standby(_: TestDatabase) {
     assert!(lookup().await.unwrap().is_some());
 }
 
-pub(crate) async fn changes_work_with_a_read_only_default(database: TestDatabase) {
+pub(crate) async fn changes_succeed_with_a_read_only_default(database: TestDatabase) {
     let (_, url) = database.url();
     let (_, name) = url.rsplit_once('/').unwrap();
     let name = name.split('?').next().unwrap();
@@ -140,12 +140,12 @@ pub(crate) async fn lock_waits_end_before_the_deadline(database: TestDatabase) {
     let (store, lock_holder) = locked(&database, "SELECT 1 FROM service_tokens FOR UPDATE").await;
     let started = Stopwatch::start();
     let rejected = store.update(&write(&record)).await.unwrap_err();
-    let took = started.elapsed_without_stalls();
-    assert!(took < DEADLINE + SLACK, "{took:?}");
+    let elapsed = started.elapsed_without_stalls();
+    assert!(elapsed < DEADLINE + SLACK, "{elapsed:?}");
     let expected = "canceling statement due to lock timeout (SQLSTATE 55P03)";
     assert_eq!(cause(&rejected), expected);
-    let took = wait_for_lock_waits_to_end(&database).await;
-    assert!(took < SLACK, "{took:?}");
+    let elapsed = wait_for_lock_waits_to_end(&database).await;
+    assert!(elapsed < SLACK, "{elapsed:?}");
     lock_holder.close().await.unwrap();
     store.update(&write(&record)).await.unwrap();
 }
@@ -170,8 +170,11 @@ pub(crate) async fn cancelled_operations_end_on_the_server(database: TestDatabas
     let late = store.find_by_digest(record.digest()).await.unwrap_err();
     assert_eq!(source(&late), "timed out");
     wait_for_lock_waits_to_end(&database).await;
-    let took = started.elapsed_without_stalls();
-    assert!(took < DEADLINE / 2 + STATEMENT_LIMIT + SLACK, "{took:?}");
+    let elapsed = started.elapsed_without_stalls();
+    assert!(
+        elapsed < DEADLINE / 2 + STATEMENT_LIMIT + SLACK,
+        "{elapsed:?}"
+    );
     lock_holder.close().await.unwrap();
     let found: Result<_, StoreError> = store.find_by_digest(record.digest()).await;
     assert!(found.unwrap().is_some());
@@ -263,8 +266,8 @@ pub(crate) async fn deadline_during_commit_reports_unknown_outcome(database: Tes
     proxy.hold_commits(true);
     let started = Stopwatch::start();
     let late = store.insert(&write(&minted())).await.unwrap_err();
-    let took = started.elapsed_without_stalls();
-    assert!(took < DEADLINE + SLACK, "{took:?}");
+    let elapsed = started.elapsed_without_stalls();
+    assert!(elapsed < DEADLINE + SLACK, "{elapsed:?}");
     let expected = "the outcome of the change is unknown: timed out";
     assert_eq!(cause(&late), expected);
     proxy.hold_commits(false);

@@ -118,8 +118,8 @@ impl Service {
         Process::spawn(&mut kill).finish().succeeded();
         let code = wait_for_exit(&mut self.child).await;
         assert_eq!(code, Some(0));
-        let took = watch.elapsed_without_stalls();
-        assert!(took < MAX_SHUTDOWN, "{took:?}");
+        let elapsed = watch.elapsed_without_stalls();
+        assert!(elapsed < MAX_SHUTDOWN, "{elapsed:?}");
     }
 }
 

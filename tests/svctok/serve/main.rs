@@ -243,7 +243,7 @@ fn on_a_private_postgres() -> Vec<(&'static str, Test)> {
         readiness::outage_is_logged_once_without_requests,
         readiness::read_only_database_fails_the_write_readiness_check,
         readiness::lost_feed_is_reported_and_leaves_the_node_ready,
-        unknown_tokens::slow_database_still_serves_known_tokens_and_other_addresses,
+        unknown_tokens::slow_database_does_not_affect_known_tokens_and_other_addresses,
         shutdown::unresponsive_store_delays_shutdown_by_at_most_9_s,
         lost_store::starts_without_rights_on_the_state_table_if_tokens_exist,
     ])

@@ -23,8 +23,8 @@ pub(crate) async fn wait_for_status_at(node: &Node, target: &str, status: u16) {
     loop {
         let watch = Stopwatch::start();
         let response = node.send(&HttpRequest::get(target)).await;
-        let took = watch.elapsed_without_stalls();
-        assert!(took < MAX_DURATION, "{took:?}");
+        let elapsed = watch.elapsed_without_stalls();
+        assert!(elapsed < MAX_DURATION, "{elapsed:?}");
         node.send(&HttpRequest::get("/healthz")).await.assert(200);
         if response.status == status {
             return;

@@ -276,14 +276,14 @@ pub(crate) async fn unresponsive_store_delays_shutdown_by_at_most_9_s(fixture: S
     node.wait_for_log("timed out: unfinished requests are aborted")
         .await;
     let output = node.wait().await;
-    let took = watch.elapsed_without_stalls();
+    let elapsed = watch.elapsed_without_stalls();
     fixture.server().resume();
     assert!(
-        took < Duration::from_secs(12),
-        "{took:?}: {}",
+        elapsed < Duration::from_secs(12),
+        "{elapsed:?}: {}",
         output.stderr
     );
     fixture.report(&format!(
-        "shutdown takes {took:.1?} while the store does not respond"
+        "shutdown takes {elapsed:.1?} while the store does not respond"
     ));
 }

@@ -101,7 +101,7 @@ const MANY_CONNECTIONS: u32 = 800;
 
 /// The database completes fewer lookups per second than unknown tokens arrive. [`Flood`] asserts that
 /// no unknown token gets a 503 response.
-pub(crate) async fn slow_database_still_serves_known_tokens_and_other_addresses(
+pub(crate) async fn slow_database_does_not_affect_known_tokens_and_other_addresses(
     fixture: StoreFixture,
 ) {
     let mut slow = fixture.clone();
