@@ -170,10 +170,8 @@ impl LockingTransaction {
     async fn run(&mut self, statement: String) {
         let statement = sqlx::raw_sql(AssertSqlSafe(statement));
         match self {
-            Self::Sqlite(transaction) => drop(statement.execute(&mut **transaction).await.unwrap()),
-            Self::Postgres(transaction) => {
-                drop(statement.execute(&mut **transaction).await.unwrap())
-            }
+            Self::Sqlite(inner) => drop(statement.execute(&mut **inner).await.unwrap()),
+            Self::Postgres(inner) => drop(statement.execute(&mut **inner).await.unwrap()),
         }
     }
 

@@ -253,7 +253,7 @@ fn lifecycle() -> Vec<(&'static str, Test)> {
     tests::every_test!(on_database)
 }
 
-/// Returns the tests that need PgBouncer.
+/// Returns the tests that need `PgBouncer`.
 fn on_pgbouncer() -> Vec<(&'static str, Test)> {
     tests!(poolers: pools_that_share_sessions_are_rejected, pools_in_session_mode_are_accepted)
         .into()

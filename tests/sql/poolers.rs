@@ -1,4 +1,4 @@
-//! Stores behind the connection pooler PgBouncer.
+//! Stores behind the connection pooler `PgBouncer`.
 
 use std::error::Error;
 use std::sync::Arc;

@@ -102,10 +102,10 @@ pub(crate) async fn concurrent_updates_are_not_lost(database: TestDatabase) {
         });
     }
     tasks.join_all().await;
-    let stored = stores[0].get(record.id()).await.unwrap().unwrap();
-    assert_eq!(stored.revision(), WRITERS as u64);
+    let updated = stores[0].get(record.id()).await.unwrap().unwrap();
+    assert_eq!(updated.revision(), WRITERS as u64);
     for n in 0..WRITERS {
-        assert!(stored.roles().contains(&format!("role {n}")), "{n}");
+        assert!(updated.roles().contains(&format!("role {n}")), "{n}");
     }
 }
 
@@ -158,8 +158,8 @@ pub(crate) async fn touches_and_updates_do_not_deadlock(database: TestDatabase) 
     }
     tasks.join_all().await;
     for record in &records {
-        let stored = stores[0].get(record.id()).await.unwrap().unwrap();
+        let updated = stores[0].get(record.id()).await.unwrap().unwrap();
         // This is the latest of all times.
-        assert_eq!(stored.last_used_at(), Some(at(7 + 10)));
+        assert_eq!(updated.last_used_at(), Some(at(7 + 10)));
     }
 }
