@@ -256,7 +256,7 @@ async fn next_line(log: &mut Receiver<String>) -> String {
         match log.try_recv() {
             Ok(line) => return line,
             Err(TryRecvError::Empty) if started_at.elapsed() < NODE_TIMEOUT => {
-                poll_interval().await
+                poll_interval().await;
             }
             Err(error) => panic!("no log line: {error}"),
         }

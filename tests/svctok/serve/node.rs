@@ -269,7 +269,7 @@ impl LineReader {
             match self.pipe.get_mut().unwrap().try_recv() {
                 Ok(line) => self.lines_read.push(line),
                 Err(TryRecvError::Empty) if started_at.elapsed() < NODE_TIMEOUT => {
-                    poll_interval().await
+                    poll_interval().await;
                 }
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => {
                     panic!("no line contains '{part}': {:#?}", self.lines_read)

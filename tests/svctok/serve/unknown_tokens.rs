@@ -112,14 +112,14 @@ pub(crate) async fn slow_database_does_not_affect_known_tokens_and_other_address
         let request = HttpRequest::post(path, body).with_key(&administrator);
         node.send(&request).await
     };
-    let (mut used, mut unused) = (Vec::new(), Vec::new());
+    let (mut evicted, mut unused) = (Vec::new(), Vec::new());
     for number in 0..20 {
-        for tokens in [&mut used, &mut unused] {
+        for tokens in [&mut evicted, &mut unused] {
             let body = format!(r#"{{"name":"client-{number}"}}"#);
             let created = post("/service-tokens", &body).await.assert(201);
             tokens.push((created.text("/service_token/id"), created.text("/token")));
         }
-        let (id, token) = &used[number];
+        let (id, token) = &evicted[number];
         node.send(&HttpRequest::get("/verify").with_key(token))
             .await
             .assert(200);
@@ -133,8 +133,8 @@ pub(crate) async fn slow_database_does_not_affect_known_tokens_and_other_address
     let flood = Flood::start(node.address, 3_000, MANY_CONNECTIONS);
     sleep(Duration::from_millis(700)).await;
     let mut uses = JoinSet::new();
-    for (used, unused) in used.into_iter().zip(unused) {
-        for (client, (_, token)) in [("192.0.2.1", used), ("198.51.100.1", unused)] {
+    for (evicted, unused) in evicted.into_iter().zip(unused) {
+        for (client, (_, token)) in [("192.0.2.1", evicted), ("198.51.100.1", unused)] {
             let request = HttpRequest::get("/verify").with("x-forwarded-for", client);
             let (request, address) = (request.with_key(&token), node.address);
             uses.spawn(async move { request.send(address).await.status });
