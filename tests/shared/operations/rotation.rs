@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
+use tower_service_token::audit::{AuditAction, AuditEvent};
+use tower_service_token::digest::TokenDigest;
 use tower_service_token::lifecycle::{LifecycleError, NewToken, TokenPolicy};
+use tower_service_token::registry::Write;
+use tower_service_token::token::TokenFormat;
 
 use super::fixture::{ACCEPTED, DAY, HOUR, REJECTED, Store, fixture, rejected, start};
 
@@ -112,4 +116,32 @@ pub async fn rotation_caps_expiry_at_new_max_lifetime(store: Store) {
         .with_policy(TokenPolicy::new().with_max_lifetime(DAY));
     let rotated = stricter.rotate(id, HOUR).await.unwrap();
     assert_eq!(rotated.record().expires_at(), Some(start() + DAY));
+}
+
+/// A process of an earlier release that shares the store keeps the rotation key, which it does not
+/// know, when it rotates a token.
+pub async fn rotations_whose_secret_was_replaced_are_not_repeated(store: Store) {
+    let fixture = fixture(store);
+    let tokens = &fixture.tokens;
+    let id = fixture.create("ci").await.record().id();
+    let replace_secret = async || {
+        let secret = TokenFormat::default().mint_with_id(id).unwrap();
+        let record = fixture.store.get(id).await.unwrap().unwrap();
+        let digest = TokenDigest::of(secret.expose_secret());
+        let rotated = record.clone().with_digest(digest);
+        assert!(rotated.rotation_key().is_some());
+        let event = AuditEvent::new(start(), "operator", AuditAction::Rotated, id);
+        let write = Write::new(rotated, event);
+        fixture.store.update(&write).await.unwrap();
+    };
+    let key = "8e03978e-40d5-43dd-bc93-6894a57f9324";
+    for grace in [HOUR, HOUR, Duration::ZERO] {
+        let rotated = tokens.rotate_once(id, grace, key).await.unwrap();
+        assert_eq!(fixture.status(rotated.expose_secret()).await, ACCEPTED);
+        let repeated = tokens.rotate_once(id, grace, key).await.unwrap_err();
+        assert!(matches!(repeated, LifecycleError::AlreadyRotated(_)));
+        let reused = tokens.rotate_once(id, 2 * HOUR, key).await.unwrap_err();
+        assert!(matches!(reused, LifecycleError::IdempotencyKeyReused));
+        replace_secret().await;
+    }
 }
