@@ -19,9 +19,13 @@ pub enum ParseDateTimeError {
     Nonexistent,
 }
 
-/// Returns the end of time: that of the year 9999, after which RFC 3339 has no times.
+/// The end of time, in seconds since the epoch: that of the year 9999, after which RFC 3339 has no
+/// times.
+pub(crate) const END_OF_TIME: u64 = 253_402_300_800;
+
+/// Returns the [end of time](END_OF_TIME).
 pub(crate) fn end_of_time() -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_800)
+    SystemTime::UNIX_EPOCH + Duration::from_secs(END_OF_TIME)
 }
 
 /// Returns the time, or the [end of time](end_of_time) if it is the last second or later.

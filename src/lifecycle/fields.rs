@@ -133,38 +133,27 @@ impl Fields {
     /// Checks the length of the lists that differ from `known`. Call it before any other work on
     /// them, which is then bounded by these limits instead of the size of the request.
     pub(super) fn check_counts(&self, known: Option<&Self>) -> Result<(), LifecycleError> {
-        let is_new =
-            |is_same: fn(&Self, &Self) -> bool| known.is_none_or(|known| !is_same(self, known));
-        let counts = [
-            (
+        let mut problems = Vec::new();
+        if known.is_none_or(|known| known.roles != self.roles) {
+            check_count(
                 "/roles",
                 self.roles.len(),
                 MAX_NAMES_PER_LIST,
-                "",
-                is_new(|a, b| a.roles == b.roles),
-            ),
-            (
+                &mut problems,
+            );
+        }
+        if known.is_none_or(|known| known.scopes != self.scopes) {
+            check_count(
                 "/scopes",
                 self.scopes.len(),
                 MAX_NAMES_PER_LIST,
-                "",
-                is_new(|a, b| a.scopes == b.scopes),
-            ),
-            (
-                "/labels",
-                self.labels.len(),
-                MAX_LABELS,
-                " labels",
-                is_new(|a, b| a.labels == b.labels),
-            ),
-        ];
-        let too_long = counts
-            .into_iter()
-            .filter(|(_, count, max, _, is_new)| count > max && *is_new);
-        let problems = too_long.map(|(pointer, _, max, unit, _)| {
-            FieldProblem::new(pointer, format!("at most {max}{unit}"))
-        });
-        LifecycleError::check(problems.collect())
+                &mut problems,
+            );
+        }
+        if known.is_none_or(|known| known.labels != self.labels) {
+            check_count("/labels", self.labels.len(), MAX_LABELS, &mut problems);
+        }
+        LifecycleError::check(problems)
     }
 
     /// Checks the rules for all tokens and those of the policy, for the fields that differ from
@@ -329,6 +318,12 @@ fn check_description(text: &str, problems: &mut Vec<FieldProblem>) {
         problems.push(FieldProblem::new(POINTER, detail));
     }
     check_length(POINTER, text, MAX_DESCRIPTION, problems);
+}
+
+fn check_count(pointer: &'static str, count: usize, max: usize, problems: &mut Vec<FieldProblem>) {
+    if count > max {
+        problems.push(FieldProblem::new(pointer, format!("at most {max} entries")));
+    }
 }
 
 fn check_length(pointer: &'static str, text: &str, max: usize, problems: &mut Vec<FieldProblem>) {

@@ -8,11 +8,11 @@ use http::StatusCode;
 use http::header::CACHE_CONTROL;
 use http::request::Parts;
 
-use super::super::inspector::Inspector;
-use super::super::request_log::LogFailuresLayer;
 use super::identity::identity_headers;
 use super::prefix::VerifyPrefix;
 use super::query::QueryRequirements;
+use crate::api::inspector::Inspector;
+use crate::api::request_log::LogFailuresLayer;
 use crate::limits::FailureLimit;
 use crate::middleware::ServiceTokenLayer;
 use crate::principal::{Principal, Requirement};

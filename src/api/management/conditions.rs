@@ -5,10 +5,10 @@ use http::header::IF_MATCH;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 
-use super::super::caller::Caller;
-use super::super::guard::write_requirement;
 use super::problem::Problem;
 use super::state::HandlerState;
+use crate::api::caller::Caller;
+use crate::api::guard::write_requirement;
 use crate::lifecycle::ServiceTokens;
 use crate::token::TokenId;
 

@@ -3,14 +3,14 @@ use axum::response::Response;
 use http::header::LOCATION;
 use http::{HeaderValue, StatusCode, Uri};
 
-use super::super::body;
-use super::super::caller::Caller;
-use super::super::error::with_sent_names;
-use super::super::guard::write_requirement;
 use super::conditions::ListCondition;
 use super::idempotency_key::{IdempotencyKey, RequestKey};
 use super::problem::Problem;
 use super::state::SharedState;
+use crate::api::body;
+use crate::api::caller::Caller;
+use crate::api::error::with_sent_names;
+use crate::api::guard::write_requirement;
 use crate::lifecycle::{LifecycleError, NewToken};
 use crate::store::TokenRecord;
 use crate::token::PresentedToken;

@@ -4,9 +4,9 @@ use axum::response::Response;
 use http::header::ETAG;
 use http::{HeaderName, HeaderValue, StatusCode};
 
-use super::super::body;
-use super::super::state::ApiState;
 use super::problem::Problem;
+use crate::api::body;
+use crate::api::state::ApiState;
 use crate::store::TokenRecord;
 use crate::token::TokenId;
 use crate::wire::{ReplayedResponse, TokenInfo};

@@ -5,13 +5,13 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde::Serialize;
 
-use super::super::body;
-use super::super::caller::{Caller, PathSegment};
-use super::super::error::with_sent_names;
 use super::conditions::{Conditions, IfMatch, LastAdmin};
 use super::idempotency_key::{IdempotencyKey, RequestKey};
 use super::problem::Problem;
 use super::state::{HandlerState, SharedState, id};
+use crate::api::body;
+use crate::api::caller::{Caller, PathSegment};
+use crate::api::error::with_sent_names;
 use crate::lifecycle::{ChangedToken, LifecycleError, TokenUpdate};
 use crate::token::{PresentedToken, TokenId};
 use crate::wire::{ReplayedResponse, RotateRequest, RotatedResponse, TokenInfo, UpdateRequest};

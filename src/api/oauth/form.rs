@@ -6,7 +6,7 @@ use http::header::{CACHE_CONTROL, PRAGMA};
 use http::{HeaderValue, StatusCode};
 use zeroize::Zeroizing;
 
-use super::super::body;
+use crate::api::body;
 use crate::media_type;
 
 /// Returns the parameter `token` of a form.

@@ -5,11 +5,11 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 
-use super::super::body;
-use super::super::error::unavailable_rejection;
-use super::super::request_log::CallerId;
 use super::form::{self, FormError};
 use super::state::OAuthState;
+use crate::api::body;
+use crate::api::error::unavailable_rejection;
+use crate::api::request_log::CallerId;
 use crate::lifecycle::{Actor, LifecycleError};
 use crate::limits::{ClientAddress, RequestOrigin};
 use crate::observe;

@@ -2,8 +2,8 @@ use axum::response::Response;
 use http::StatusCode;
 use serde::Serialize;
 
-use super::super::body;
-use super::super::error::{ApiError, ErrorFormat, describe};
+use crate::api::body;
+use crate::api::error::{ApiError, ErrorFormat, describe};
 use crate::lifecycle::LifecycleError;
 use crate::reject::Rejection;
 use crate::wire::RequiredNames;

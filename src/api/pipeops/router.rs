@@ -4,11 +4,11 @@ use axum::Router;
 use axum::middleware::from_fn;
 use axum::routing::{get, patch, post};
 
-use super::super::body;
-use super::super::guard::{Routes, guarded};
-use super::super::listing::ListWriter;
 use super::handlers::{self, HandlerState, PipeOps};
 use super::response::{ErrorMessage, ErrorResponse};
+use crate::api::body;
+use crate::api::guard::{Routes, guarded};
+use crate::api::listing::ListWriter;
 use crate::lifecycle::ServiceTokens;
 use crate::middleware::ServiceTokenLayer;
 

@@ -7,9 +7,9 @@ use axum::response::Response;
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 
-use super::super::body;
-use super::super::error::{ApiError, ErrorFormat, MemberNames, describe, with_sent_names};
 use super::expiry::millis;
+use crate::api::body;
+use crate::api::error::{ApiError, ErrorFormat, MemberNames, describe, with_sent_names};
 use crate::clock::Clock;
 use crate::lifecycle::LifecycleError;
 use crate::observe::{REQUEST_ID, request_id};

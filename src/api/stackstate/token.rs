@@ -5,13 +5,13 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use super::super::body;
-use super::super::caller::{Caller, PathSegment};
-use super::super::guard::write_requirement;
-use super::super::listing::{ListFormat, ListWriter};
-use super::super::state::ApiState;
 use super::error::ErrorResponse;
 use super::expiry::{displayed, from_millis, millis};
+use crate::api::body;
+use crate::api::caller::{Caller, PathSegment};
+use crate::api::guard::write_requirement;
+use crate::api::listing::{ListFormat, ListWriter};
+use crate::api::state::ApiState;
 use crate::lifecycle::{LifecycleError, NewToken};
 use crate::observe::RequestInfo;
 use crate::registry::TokenFilter;
