@@ -230,7 +230,7 @@ fn actor_rejection(error: &LifecycleError, checker: &Checker) -> Option<Rejectio
     let rejection = match error {
         AuthorityError::ActorTokenRejected(kind) => checker.reject_actor(*kind),
         AuthorityError::RequirementNotMet(requirement) => {
-            let rejection = Rejection::missing_requirement(requirement.clone());
+            let rejection = Rejection::missing_requirements(vec![requirement.clone()]);
             rejection.with_challenges(&checker.challenges)
         }
         _ => return None,

@@ -138,10 +138,8 @@ impl Endpoint {
     ) -> Result<Principal, Rejection> {
         let caller = self.inspector.authenticate(parts, None).await?;
         let challenges = &self.inspector.checker.challenges;
-        for requirement in requirements {
-            let met = caller.require(requirement);
-            met.map_err(|rejection| rejection.with_challenges(challenges))?;
-        }
+        let met = caller.require_all(requirements);
+        met.map_err(|rejection| rejection.with_challenges(challenges))?;
         Ok(caller)
     }
 }

@@ -2,6 +2,7 @@
 
 use axum::body::Body;
 use http::{HeaderValue, Request};
+use tests::api_fixture::ApiResponse;
 use tower_service_token::api::forward_auth::{ForwardAuth, VerifyPrefix};
 use tower_service_token::lifecycle::NewToken;
 use tower_service_token::principal::Requirement;
@@ -452,4 +453,72 @@ async fn does_not_read_the_body() {
     let request = Request::post("/verify").header("x-api-key", server.caller.expose_secret());
     let response = server.send(request.body(pending).unwrap()).await;
     assert_eq!(response.status, 200);
+}
+
+#[tokio::test]
+async fn rejections_name_all_unmet_requirements() {
+    let store = MemoryStore::new();
+    let token = insert(&store, |record| {
+        record.with_roles(["a"]).with_scopes(["x:y"])
+    });
+    let any = Requirement::any_role(["b", "c"]);
+    let prefix = VerifyPrefix::new("deploy")
+        .unwrap()
+        .with_requirement(any)
+        .with_requirement(Requirement::all_roles(["a"]))
+        .with_requirement(Requirement::all_scopes(["p:q"]))
+        .with_requirement(Requirement::all_roles(["d"]));
+    let layer = ServiceTokenLayer::new(store);
+    let app = ForwardAuth::new(layer).with_prefix(prefix).into_router();
+    let names = |matching: &str, roles: Option<&[&str]>, scopes: Option<&[&str]>| {
+        let mut names = serde_json::json!({ "match": matching });
+        if let Some(roles) = roles {
+            names["roles"] = roles.into();
+        }
+        if let Some(scopes) = scopes {
+            names["scopes"] = scopes.into();
+        }
+        names
+    };
+    let all = |roles, scopes| names("all", roles, scopes);
+    for (path, required, also, scope) in [
+        (
+            "/verify?role=b&role=a&scope=z:z",
+            all(Some(&["b", "a"]), Some(&["z:z"])),
+            None,
+            Some("z:z"),
+        ),
+        (
+            "/verify?role=a&scope=z:z&scope=x:y",
+            all(None, Some(&["z:z", "x:y"])),
+            None,
+            Some("z:z x:y"),
+        ),
+        (
+            "/verify?role=b&scope=x:y",
+            all(Some(&["b"]), None),
+            None,
+            None,
+        ),
+        (
+            "/verify/deploy",
+            names("any", Some(&["b", "c"]), None),
+            Some(all(Some(&["d"]), Some(&["p:q"]))),
+            Some("p:q"),
+        ),
+    ] {
+        let headers = |request: http::request::Builder| request.header("x-api-key", &token);
+        let answer = ApiResponse::send(&app, &format!("GET {path}"), headers, "").await;
+        assert_eq!(answer.status, 403, "{path}: {answer:?}");
+        let problem = answer.json();
+        assert_eq!(problem["required"], required, "{path}");
+        let also = also.map(|it| serde_json::json!([it]));
+        assert_eq!(problem.get("also_required"), also.as_ref(), "{path}");
+        let challenge = answer.headers["www-authenticate"].to_str().unwrap();
+        let scope = scope.map(|scope| format!("scope=\"{scope}\""));
+        match scope {
+            Some(scope) => assert!(challenge.contains(&scope), "{challenge}"),
+            None => assert!(!challenge.contains("scope="), "{challenge}"),
+        }
+    }
 }
