@@ -40,6 +40,7 @@
 )]
 pub(crate) mod body;
 mod caller;
+mod entity_tag;
 mod error;
 pub mod forward_auth;
 mod guard;

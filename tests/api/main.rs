@@ -9,6 +9,7 @@
 //! 6. [Escalation](escalation): a holder cannot obtain more permissions than were granted.
 
 #[cfg(feature = "testing")]
+mod dialect_conditions;
 mod dialect_lists;
 #[cfg(feature = "testing")]
 mod dialects;

@@ -2,13 +2,14 @@ use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 
 use super::error::ErrorResponse;
 use super::expiry::{displayed, from_millis, millis};
 use crate::api::body;
 use crate::api::caller::{Caller, PathSegment};
+use crate::api::entity_tag;
 use crate::api::guard::write_requirement;
 use crate::api::listing::{ListFormat, ListWriter};
 use crate::api::state::ApiState;
@@ -58,6 +59,7 @@ pub(super) async fn create(
     caller: Caller,
     request: Request,
 ) -> Result<Response, ErrorResponse> {
+    entity_tag::reject_tags(request.headers())?;
     let request: CreateRequest = body::parse(&body::read(request).await?)?;
     let mut new = NewToken::new(request.name.unwrap_or_default());
     new = new.with_roles(request.roles.unwrap_or_default());
@@ -122,19 +124,25 @@ impl ListFormat for TokenList {
 pub(super) async fn revoke(
     State(state): State<Arc<HandlerState>>,
     PathSegment(id): PathSegment,
+    headers: HeaderMap,
     caller: Caller,
 ) -> Result<Response, ErrorResponse> {
+    let revisions = entity_tag::revisions(&headers)?;
     let failed = |error| state.change_error(error);
     let is_number = id.bytes().all(|byte| byte.is_ascii_digit());
     let number = id.parse().ok().filter(|_| is_number);
     let number = number.ok_or_else(|| failed(LifecycleError::NotFound))?;
     let record = state.tokens.get_by_number(number).await.map_err(failed)?;
-    if record.state() == TokenState::Revoked {
-        return Err(failed(LifecycleError::NotFound));
-    }
+    let id = record.id();
     let tokens = caller
         .tokens_to_change(&state, Some(write_requirement()))
         .await?;
-    tokens.revoke(record.id()).await.map_err(failed)?;
+    // A caller that may not change the token does not learn its state.
+    let record = tokens.get_to_change(id).await.map_err(failed)?;
+    if record.state() == TokenState::Revoked {
+        return Err(failed(LifecycleError::NotFound));
+    }
+    let tokens = tokens.if_one_of_revisions(revisions);
+    tokens.revoke(id).await.map_err(failed)?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }

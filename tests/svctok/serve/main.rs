@@ -179,6 +179,7 @@ fn on_sqlite() -> Vec<(&'static str, Test)> {
         readiness::token_file_node_is_ready_for_reads_only,
         routes::every_route_group_accepts_every_scheme,
         routes::every_route_group_rejects_missing_tokens,
+        routes::unknown_paths_have_errors_of_their_dialect,
         routes::health_and_metrics_need_no_token,
         routes::verify_status_and_prefixes_are_configurable,
         routes::metrics_can_have_their_own_listener_or_be_disabled,

@@ -55,6 +55,27 @@ pub(crate) async fn every_route_group_rejects_missing_tokens(fixture: StoreFixtu
     node.stop().await;
 }
 
+pub(crate) async fn unknown_paths_have_errors_of_their_dialect(fixture: StoreFixture) {
+    let (node, token) = Node::bootstrap(&fixture, &[]).await;
+    for path in ["/api", "/api/", "/api/x"] {
+        let call = HttpRequest::get(path).with_key(&token);
+        let answer = node.send(&call).await.assert(404);
+        assert_eq!(answer.json()["_type"], "NotFoundError", "{path}");
+    }
+    for path in [
+        "/api/v1",
+        "/api/v1/",
+        "/api/v1/x",
+        "/workspace/",
+        "/workspace/x",
+    ] {
+        let call = HttpRequest::get(path).with_key(&token);
+        let answer = node.send(&call).await.assert(404);
+        assert_eq!(answer.json()["status"], "error", "{path}");
+    }
+    node.stop().await;
+}
+
 pub(crate) async fn health_and_metrics_need_no_token(fixture: StoreFixture) {
     let (node, token) = Node::bootstrap(&fixture, &[]).await;
     for path in ["/healthz", "/readyz", "/openapi.json"] {
