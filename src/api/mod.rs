@@ -45,6 +45,7 @@ mod error;
 pub mod forward_auth;
 mod guard;
 mod inspector;
+mod integer;
 mod listing;
 pub mod management;
 pub mod oauth;

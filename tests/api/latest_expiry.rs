@@ -1,5 +1,7 @@
 //! Expiries at the end of the year 9999 and beyond, in every API.
 
+use std::time::Duration;
+
 use axum::Router;
 use serde_json::{Value, json};
 use tests::api_fixture::{ApiFixture, ApiResponse};
@@ -206,7 +208,7 @@ async fn invalid_expiries_get_the_same_message_in_every_api() {
         "2020-01-01",
         "2027-02-30",
         "9999-12-32",
-        "10000-01-01",
+        "10000-02-30",
         "soon",
     ] {
         let body = json!({ "name": "x", "expires_at": given });
@@ -270,5 +272,137 @@ async fn pipeops_shows_a_date_as_its_last_second() {
             .to_owned();
         let path = format!("GET /service-tokens/{id}");
         assert_eq!(server.call(&path, None).await.json()["expires_at"], stored);
+    }
+}
+
+#[tokio::test]
+async fn expiries_beyond_the_calendar_are_its_last_day_in_every_api() {
+    let server = Server::new().await;
+    let late = [
+        json!({ "expires_at": "10000-01-01" }),
+        json!({ "expires_at": "99999999999999999999-12-31" }),
+        json!({ "expires_at": "12345-06-07T08:09:10+11:00" }),
+        json!({ "expires_in": "99999999999d" }),
+        json!({ "expires_in": "P99999999999D" }),
+        json!({ "expires_in": "99999999999999999999d" }),
+    ];
+    let numbers = ["99999999999", "9223372036854775808", "1e30"];
+    let numbers = numbers.map(|text| {
+        let number: Value = serde_json::from_str(text).unwrap();
+        json!({ "expires_in": number })
+    });
+    let both = ["/service-tokens", "/api/v1/service-account-tokens"];
+    let pipeops = &both[1..];
+    let members = late.iter().map(|member| (member, &both[..]));
+    let members = members.chain(numbers.iter().map(|member| (member, pipeops)));
+    for (index, (member, paths)) in members.enumerate() {
+        for (api, path) in paths.iter().enumerate() {
+            let name = format!("t{index}-{api}");
+            let mut body = member.clone();
+            body["name"] = json!(name);
+            let answer = server.call(&format!("POST {path}"), body.clone()).await;
+            assert_eq!(answer.status, 201, "{path} {body}: {answer:?}");
+            server.assert_ends_with_time(&name).await;
+        }
+    }
+    for (index, millis) in ["9223372036854775808", "18446744073709551616", "1e300"]
+        .into_iter()
+        .enumerate()
+    {
+        let name = format!("s{index}");
+        let millis: Value = serde_json::from_str(millis).unwrap();
+        let body = json!({
+            "name": name, "roles": [], "dedicatedSubject": "", "expiryDate": millis,
+        });
+        let answer = server.call("POST /api/security/tokens", body).await;
+        assert_eq!(answer.status, 200, "{millis}: {answer:?}");
+        server.assert_ends_with_time(&name).await;
+    }
+}
+
+#[tokio::test]
+async fn filters_and_starts_accept_years_after_9999() {
+    let server = Server::new().await;
+    let body = json!({ "name": "early", "expires_at": "2199-12-31" });
+    server.call("POST /service-tokens", body).await;
+    for time in ["10000-01-01", "10000-01-01T00:00:00Z"] {
+        let call = format!("GET /service-tokens?expires_before={time}");
+        let answer = server.call(&call, None).await;
+        assert_eq!(answer.status, 200, "{time}: {answer:?}");
+        let list = answer.json();
+        assert_eq!(list["service_tokens"].as_array().unwrap().len(), 1);
+        let body = json!({ "dry_run": true, "filter": { "last_used_before": time } });
+        let answer = server.call("POST /service-tokens/revoke", body).await;
+        assert_eq!((answer.status, &answer.json()["count"]), (200, &json!(2)));
+        let body = json!({ "name": "x", "not_before": time });
+        let answer = server.call("POST /service-tokens", body).await;
+        assert_eq!(answer.status, 201, "{answer:?}");
+        let id = answer.json()["service_token"]["id"].clone();
+        let call = format!("DELETE /service-tokens/{}", id.as_str().unwrap());
+        assert_eq!(server.call(&call, None).await.status, 204);
+        let purged = server.managed.tokens.purge(Duration::ZERO).await;
+        assert_eq!(purged.unwrap().len(), 1);
+    }
+    let answer = server
+        .call("GET /service-tokens?expires_before=10001-02-29", None)
+        .await;
+    assert_eq!(answer.status, 422, "{answer:?}");
+    let detail = answer.json()["errors"][0]["detail"].clone();
+    assert_eq!(detail, "there is no such date or time");
+}
+
+#[tokio::test]
+async fn negative_and_broken_counts_have_one_text_in_every_api() {
+    let server = Server::new().await;
+    for (given, expected) in [
+        (
+            "-99999999999d",
+            "the time until expiry must not be negative",
+        ),
+        ("-30d", "the time until expiry must not be negative"),
+        (
+            "99999999999d ago",
+            "the time until expiry must not be negative",
+        ),
+        ("0d", "the time until expiry must not be zero"),
+        (
+            "99999999999",
+            "an expiry is a date such as 2027-01-31, a time such as 2027-01-31T12:00:00Z, or a \
+             duration such as 30d or P30D",
+        ),
+    ] {
+        let body = json!({ "name": "x", "expires_in": given });
+        let problem = server.call("POST /service-tokens", body.clone()).await;
+        assert_eq!(problem.status, 422, "{problem:?}");
+        assert_eq!(problem.json()["errors"][0]["detail"], expected, "{given}");
+        let path = "POST /api/v1/service-account-tokens";
+        let answer = server.call(path, body).await;
+        assert_eq!(answer.status, 422, "{answer:?}");
+        let message = format!("/expires_in: {expected}");
+        assert_eq!(answer.json()["message"], message, "{given}");
+    }
+}
+
+#[tokio::test]
+async fn grace_periods_out_of_range_are_long_and_refused_ones_have_one_text() {
+    let server = Server::new().await;
+    let body = json!({ "name": "x", "expires_at": "2199-12-31" });
+    let created = server.call("POST /service-tokens", body).await.json();
+    let id = created["service_token"]["id"].as_str().unwrap();
+    let path = format!("POST /service-tokens/{id}/rotate");
+    for grace in ["99999999999d", "P99999999999D", "99999999999999999999h"] {
+        let answer = server.call(&path, json!({ "grace": grace })).await;
+        assert_eq!(answer.status, 200, "{grace}: {answer:?}");
+        let end = answer.json()["grace_ends_at"].clone();
+        assert_eq!(end, "2200-01-01T00:00:00Z", "{grace}");
+    }
+    for grace in ["soon", "1y", "99999999999y", "-1h", "-99999999999d", "1"] {
+        let answer = server.call(&path, json!({ "grace": grace })).await;
+        assert_eq!(answer.status, 422, "{grace}: {answer:?}");
+        let error = &answer.json()["errors"][0];
+        assert_eq!(error["pointer"], "/grace");
+        let detail = "not a duration of zero or more in weeks, days or shorter units, such as 1h \
+                      or PT1H";
+        assert_eq!(error["detail"], detail, "{grace}");
     }
 }

@@ -262,7 +262,6 @@ async fn accepts_every_form_of_expiry() {
         json!({ "expires_in": 0 }),
         json!({ "expires_in": -1 }),
         json!({ "expires_in": 1.5 }),
-        json!({ "expires_in": u64::MAX }),
         json!({ "expires_in": "30" }),
         json!({ "expires_in": "" }),
         json!({ "expires_at": "" }),

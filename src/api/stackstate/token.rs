@@ -11,6 +11,7 @@ use crate::api::body;
 use crate::api::caller::{Caller, PathSegment};
 use crate::api::entity_tag;
 use crate::api::guard::write_requirement;
+use crate::api::integer::SaturatingInteger;
 use crate::api::listing::{ListFormat, ListWriter};
 use crate::api::state::ApiState;
 use crate::lifecycle::{LifecycleError, NewToken};
@@ -27,7 +28,7 @@ struct CreateRequest {
     name: Option<String>,
     roles: Option<Vec<String>>,
     dedicated_subject: Option<String>,
-    expiry_date: Option<i64>,
+    expiry_date: Option<SaturatingInteger>,
 }
 
 #[derive(Serialize)]
@@ -66,7 +67,7 @@ pub(super) async fn create(
     if let Some(subject) = request.dedicated_subject.filter(|it| !it.is_empty()) {
         new = new.with_subject(subject);
     }
-    if let Some(typed) = request.expiry_date {
+    if let Some(SaturatingInteger(typed)) = request.expiry_date {
         new = new.with_expiry(from_millis(typed));
     }
     let tokens = caller
