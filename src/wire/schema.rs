@@ -41,6 +41,8 @@ const SCOPE: &str = r"^ *[!#-\[\]-~]+ *$";
 /// Several lines, with tabs.
 const DESCRIPTION: &str = r"^([^\u0000-\u0008\u000b-\u001f\u007f-\u009f]|\r\n)*$";
 const DURATION: &str = "^(P[1-9][0-9]{0,2}[YMWD]|PT[1-9][0-9]{0,3}[HMS]|[1-9][0-9]{0,2}[ywdhms])$";
+/// The largest number of an id.
+const MAX_NUMBER: u64 = 9_999_999_999_999;
 const DEFAULT_EXPIRY: &str = " If the caller's token expires and lacks the scope \
                               `service-tokens:admin`, the default is its expiry; `null` and later \
                               expiries are refused with 403 `escalation_denied`.";
@@ -125,6 +127,54 @@ fn date_time() -> ObjectBuilder {
     string().format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
 }
 
+fn date() -> ObjectBuilder {
+    string().format(Some(SchemaFormat::KnownFormat(KnownFormat::Date)))
+}
+
+fn null() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::Null)
+}
+
+/// A time, or a date as its start.
+pub(super) fn start() -> Schema {
+    AnyOfBuilder::new().item(date_time()).item(date()).into()
+}
+
+pub(super) fn start_or_null() -> Schema {
+    let start = AnyOfBuilder::new().item(date_time()).item(date());
+    let description = "A time, or a date: its start, UTC.";
+    start.item(null()).description(Some(description)).into()
+}
+
+pub(super) fn not_before() -> Schema {
+    let start = AnyOfBuilder::new().item(date_time()).item(date());
+    let description = "When the token starts working: before the expiry. A time, or a date: from its \
+                       start, UTC.";
+    start.item(null()).description(Some(description)).into()
+}
+
+/// The number of an id in a query.
+pub(super) fn number() -> Object {
+    ObjectBuilder::new()
+        .schema_type(Type::Integer)
+        .minimum(Some(0))
+        .maximum(Some(MAX_NUMBER))
+        .build()
+}
+
+pub(super) fn number_or_null() -> Object {
+    let types = [Type::Integer, Type::String, Type::Null];
+    ObjectBuilder::new()
+        .schema_type(SchemaType::from_iter(types))
+        .minimum(Some(0))
+        .maximum(Some(MAX_NUMBER))
+        .pattern(Some("^[0-9]{1,13}$"))
+        .description(Some(
+            "The number of the id, of at most 13 digits, as clients with integer ids show it.",
+        ))
+        .build()
+}
+
 pub(super) fn expires_at() -> Schema {
     expires_at_with_default("")
 }
@@ -134,11 +184,10 @@ pub(super) fn new_expires_at() -> Schema {
 }
 
 fn expires_at_with_default(default: &str) -> Schema {
-    let date = string().format(Some(SchemaFormat::KnownFormat(KnownFormat::Date)));
-    let never = ObjectBuilder::new().schema_type(Type::Null);
     let description =
         format!("A time in the future, or a date: through its end, UTC. `null` is never.{default}");
-    let expires_at = AnyOfBuilder::new().item(date_time()).item(date).item(never);
+    let expires_at = AnyOfBuilder::new().item(date_time()).item(date());
+    let expires_at = expires_at.item(null());
     expires_at.description(Some(description)).into()
 }
 
@@ -183,8 +232,7 @@ pub(super) fn always_false() -> Object {
 
 pub(super) fn no_secret() -> Object {
     let description = "The secret is not shown again. Rotate the token for another one.";
-    let null = ObjectBuilder::new().schema_type(Type::Null);
-    null.description(Some(description)).build()
+    null().description(Some(description)).build()
 }
 
 fn constant(value: bool) -> Object {

@@ -25,16 +25,6 @@ pub(super) struct IfMatch {
     tags: String,
 }
 
-/// The header of a change of the list of tokens, in the OpenAPI document.
-#[derive(utoipa::IntoParams)]
-#[into_params(parameter_in = Header)]
-#[expect(dead_code, reason = "only describes the header")]
-pub(super) struct ListIfMatch {
-    /// The list of tokens has no `ETag`, so no tag matches: only `*` does (RFC 9110 §13.1.1).
-    #[param(rename = "If-Match", required = false, pattern = r"^\*$")]
-    tags: String,
-}
-
 /// The query in the OpenAPI document.
 #[derive(utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
