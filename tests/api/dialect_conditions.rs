@@ -102,26 +102,26 @@ async fn changes_of_dialects_need_the_revision_in_if_match() {
         let target = server.target().await;
         let (call, body, status) = changes(target.record())[index].clone();
         for stale in ["\"2\"", "W/\"1\"", "\"01\"", "\"x\", \"7\""] {
-            let answer = server.call(&call, Some(stale), body).await;
-            assert_eq!(answer.status, 412, "{call} {stale}: {answer:?}");
-            let message = answer.json()["message"].clone();
+            let response = server.call(&call, Some(stale), body).await;
+            assert_eq!(response.status, 412, "{call} {stale}: {response:?}");
+            let message = response.json()["message"].clone();
             assert_eq!(message, "the token was changed since it was read");
         }
         for malformed in ["1", "", "\"1"] {
-            let answer = server.call(&call, Some(malformed), body).await;
-            assert_eq!(answer.status, 400, "{call} {malformed}: {answer:?}");
-            let message = answer.json()["message"].clone();
+            let response = server.call(&call, Some(malformed), body).await;
+            assert_eq!(response.status, 400, "{call} {malformed}: {response:?}");
+            let message = response.json()["message"].clone();
             assert_eq!(message, "if-match is not a list of entity tags");
         }
         let unchanged = server.record(&target).await;
         assert_eq!(unchanged.revision(), 1, "{call}");
         assert_eq!(unchanged.state(), TokenState::Active, "{call}");
-        let answer = server.call(&call, Some("\"7\", \"1\""), body).await;
-        assert_eq!(answer.status, status, "{call}: {answer:?}");
+        let response = server.call(&call, Some("\"7\", \"1\""), body).await;
+        assert_eq!(response.status, status, "{call}: {response:?}");
         assert_eq!(server.record(&target).await.revision(), 2, "{call}");
         if status == 200 && !call.starts_with("DELETE") {
-            let answer = server.call(&call, Some("*"), body).await;
-            assert_eq!(answer.status, 200, "{call}: {answer:?}");
+            let response = server.call(&call, Some("*"), body).await;
+            assert_eq!(response.status, 200, "{call}: {response:?}");
         }
     }
 }
@@ -168,25 +168,25 @@ async fn no_tag_matches_creations_and_oauth_revocations() {
     ] {
         let before = count().await;
         for (tags, status) in [("\"1\"", 412), ("W/\"1\"", 412), ("1", 400)] {
-            let answer = server.call(&call, Some(tags), body).await;
-            assert_eq!(answer.status, status, "{call} {tags}: {answer:?}");
+            let response = server.call(&call, Some(tags), body).await;
+            assert_eq!(response.status, status, "{call} {tags}: {response:?}");
             if call == "POST /revoke" {
-                assert_eq!(answer.json(), json!({ "error": "invalid_request" }));
+                assert_eq!(response.json(), json!({ "error": "invalid_request" }));
             } else {
-                assert!(answer.json()["message"].as_str().unwrap().contains("tag"));
+                assert!(response.json()["message"].as_str().unwrap().contains("tag"));
             }
         }
         assert_eq!(server.record(&target).await.state(), TokenState::Active);
         assert_eq!(count().await, before, "{call}");
-        let answer = server.call(&call, Some("*"), body).await;
-        assert!(answer.status < 300, "{call}: {answer:?}");
+        let response = server.call(&call, Some("*"), body).await;
+        assert!(response.status < 300, "{call}: {response:?}");
     }
     assert_eq!(server.record(&target).await.state(), TokenState::Revoked);
     // Two were created and one was revoked, of a list without revoked tokens.
     assert_eq!(count().await, 3);
 }
 
-/// A caller with the scope for changes, whose token does not cover the target, gets one answer.
+/// A caller with the scope for changes, whose token does not cover the target, gets one response.
 #[tokio::test]
 async fn callers_without_rights_learn_no_workspace_and_no_state() {
     let server = Server::new().await;
@@ -206,9 +206,9 @@ async fn callers_without_rights_learn_no_workspace_and_no_state() {
             };
             for query in queries {
                 let call = format!("{call}{query}");
-                let answer = server.call_as(writer, &call, None, body).await;
-                assert_eq!(answer.status, 403, "{state:?} {call}: {answer:?}");
-                assert_eq!(answer.json()["missing"], json!(["r", "a:b"]), "{call}");
+                let response = server.call_as(writer, &call, None, body).await;
+                assert_eq!(response.status, 403, "{state:?} {call}: {response:?}");
+                assert_eq!(response.json()["missing"], json!(["r", "a:b"]), "{call}");
             }
         }
     }
@@ -230,28 +230,28 @@ async fn denied_escalations_name_what_is_missing_in_every_api() {
     ));
     calls.push((format!("DELETE /service-tokens/{id}"), ""));
     for (call, body) in calls {
-        let answer = server
+        let response = server
             .call_as(writer.expose_secret(), &call, None, body)
             .await;
-        assert_eq!(answer.status, 403, "{call}: {answer:?}");
-        assert_eq!(answer.json()["missing"], json!(["r"]), "{call}");
+        assert_eq!(response.status, 403, "{call}: {response:?}");
+        assert_eq!(response.json()["missing"], json!(["r"]), "{call}");
     }
     let body = r#"{"name":"x","permissions":["a:b","c:d"]}"#;
     let call = format!("POST {PIPEOPS}");
-    let answer = server
+    let response = server
         .call_as(writer.expose_secret(), &call, None, body)
         .await;
     assert_eq!(
-        (answer.status, &answer.json()["missing"]),
+        (response.status, &response.json()["missing"]),
         (403, &json!(["c:d"]))
     );
     // Other errors have no such member.
-    let answer = server
+    let response = server
         .call(&format!("DELETE {STACKSTATE}/1"), None, "")
         .await;
-    assert_eq!((answer.status, answer.json().get("missing")), (404, None));
-    let answer = server.call(&format!("POST {PIPEOPS}"), None, "{}").await;
-    assert_eq!((answer.status, answer.json().get("missing")), (422, None));
+    assert_eq!((response.status, response.json().get("missing")), (404, None));
+    let response = server.call(&format!("POST {PIPEOPS}"), None, "{}").await;
+    assert_eq!((response.status, response.json().get("missing")), (422, None));
 }
 
 #[tokio::test]
@@ -268,16 +268,16 @@ async fn paths_around_those_of_pipeops_have_its_errors() {
             "/workspace/x",
             "/workspace/x/y",
         ] {
-            let answer = server.call(&format!("{method} {path}"), None, "{}").await;
-            assert_eq!(answer.status, 404, "{method} {path}: {answer:?}");
-            assert_eq!(answer.headers["content-type"], "application/json");
-            assert_eq!(answer.json(), expected, "{method} {path}");
+            let response = server.call(&format!("{method} {path}"), None, "{}").await;
+            assert_eq!(response.status, 404, "{method} {path}: {response:?}");
+            assert_eq!(response.headers["content-type"], "application/json");
+            assert_eq!(response.json(), expected, "{method} {path}");
         }
     }
-    let answer = server.call("GET /workspace", None, "").await;
-    assert_eq!(answer.status, 200, "{answer:?}");
-    let answer = server.call("GET /workspaces", None, "").await;
-    assert_eq!((answer.status, &*answer.body), (404, ""));
+    let response = server.call("GET /workspace", None, "").await;
+    assert_eq!(response.status, 200, "{response:?}");
+    let response = server.call("GET /workspaces", None, "").await;
+    assert_eq!((response.status, &*response.body), (404, ""));
 }
 
 #[tokio::test]
@@ -291,7 +291,7 @@ async fn routes_of_the_app_win_over_unknown_paths_below_workspace() {
         .merge(PipeOpsApi::new(tokens, layer).into_router())
         .nest("/workspace", own);
     for (path, expected) in [("/workspace/jobs/7", "a job"), ("/workspace/7", "the rest")] {
-        let answer = ApiResponse::send(&app, &format!("GET {path}"), |it| it, "").await;
-        assert_eq!((answer.status, &*answer.body), (200, expected), "{path}");
+        let response = ApiResponse::send(&app, &format!("GET {path}"), |it| it, "").await;
+        assert_eq!((response.status, &*response.body), (200, expected), "{path}");
     }
 }

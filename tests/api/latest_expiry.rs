@@ -300,8 +300,8 @@ async fn expiries_beyond_the_calendar_are_its_last_day_in_every_api() {
             let name = format!("t{index}-{api}");
             let mut body = member.clone();
             body["name"] = json!(name);
-            let answer = server.call(&format!("POST {path}"), body.clone()).await;
-            assert_eq!(answer.status, 201, "{path} {body}: {answer:?}");
+            let response = server.call(&format!("POST {path}"), body.clone()).await;
+            assert_eq!(response.status, 201, "{path} {body}: {response:?}");
             server.assert_ends_with_time(&name).await;
         }
     }
@@ -314,8 +314,8 @@ async fn expiries_beyond_the_calendar_are_its_last_day_in_every_api() {
         let body = json!({
             "name": name, "roles": [], "dedicatedSubject": "", "expiryDate": millis,
         });
-        let answer = server.call("POST /api/security/tokens", body).await;
-        assert_eq!(answer.status, 200, "{millis}: {answer:?}");
+        let response = server.call("POST /api/security/tokens", body).await;
+        assert_eq!(response.status, 200, "{millis}: {response:?}");
         server.assert_ends_with_time(&name).await;
     }
 }
@@ -327,27 +327,27 @@ async fn filters_and_starts_accept_years_after_9999() {
     server.call("POST /service-tokens", body).await;
     for time in ["10000-01-01", "10000-01-01T00:00:00Z"] {
         let call = format!("GET /service-tokens?expires_before={time}");
-        let answer = server.call(&call, None).await;
-        assert_eq!(answer.status, 200, "{time}: {answer:?}");
-        let list = answer.json();
+        let response = server.call(&call, None).await;
+        assert_eq!(response.status, 200, "{time}: {response:?}");
+        let list = response.json();
         assert_eq!(list["service_tokens"].as_array().unwrap().len(), 1);
         let body = json!({ "dry_run": true, "filter": { "last_used_before": time } });
-        let answer = server.call("POST /service-tokens/revoke", body).await;
-        assert_eq!((answer.status, &answer.json()["count"]), (200, &json!(2)));
+        let response = server.call("POST /service-tokens/revoke", body).await;
+        assert_eq!((response.status, &response.json()["count"]), (200, &json!(2)));
         let body = json!({ "name": "x", "not_before": time });
-        let answer = server.call("POST /service-tokens", body).await;
-        assert_eq!(answer.status, 201, "{answer:?}");
-        let id = answer.json()["service_token"]["id"].clone();
+        let response = server.call("POST /service-tokens", body).await;
+        assert_eq!(response.status, 201, "{response:?}");
+        let id = response.json()["service_token"]["id"].clone();
         let call = format!("DELETE /service-tokens/{}", id.as_str().unwrap());
         assert_eq!(server.call(&call, None).await.status, 204);
         let purged = server.managed.tokens.purge(Duration::ZERO).await;
         assert_eq!(purged.unwrap().len(), 1);
     }
-    let answer = server
+    let response = server
         .call("GET /service-tokens?expires_before=10001-02-29", None)
         .await;
-    assert_eq!(answer.status, 422, "{answer:?}");
-    let detail = answer.json()["errors"][0]["detail"].clone();
+    assert_eq!(response.status, 422, "{response:?}");
+    let detail = response.json()["errors"][0]["detail"].clone();
     assert_eq!(detail, "there is no such date or time");
 }
 
@@ -376,10 +376,10 @@ async fn negative_and_broken_counts_have_one_text_in_every_api() {
         assert_eq!(problem.status, 422, "{problem:?}");
         assert_eq!(problem.json()["errors"][0]["detail"], expected, "{given}");
         let path = "POST /api/v1/service-account-tokens";
-        let answer = server.call(path, body).await;
-        assert_eq!(answer.status, 422, "{answer:?}");
+        let response = server.call(path, body).await;
+        assert_eq!(response.status, 422, "{response:?}");
         let message = format!("/expires_in: {expected}");
-        assert_eq!(answer.json()["message"], message, "{given}");
+        assert_eq!(response.json()["message"], message, "{given}");
     }
 }
 
@@ -391,15 +391,15 @@ async fn grace_periods_out_of_range_are_long_and_refused_ones_have_one_text() {
     let id = created["service_token"]["id"].as_str().unwrap();
     let path = format!("POST /service-tokens/{id}/rotate");
     for grace in ["99999999999d", "P99999999999D", "99999999999999999999h"] {
-        let answer = server.call(&path, json!({ "grace": grace })).await;
-        assert_eq!(answer.status, 200, "{grace}: {answer:?}");
-        let end = answer.json()["grace_ends_at"].clone();
+        let response = server.call(&path, json!({ "grace": grace })).await;
+        assert_eq!(response.status, 200, "{grace}: {response:?}");
+        let end = response.json()["grace_ends_at"].clone();
         assert_eq!(end, "2200-01-01T00:00:00Z", "{grace}");
     }
     for grace in ["soon", "1y", "99999999999y", "-1h", "-99999999999d", "1"] {
-        let answer = server.call(&path, json!({ "grace": grace })).await;
-        assert_eq!(answer.status, 422, "{grace}: {answer:?}");
-        let error = &answer.json()["errors"][0];
+        let response = server.call(&path, json!({ "grace": grace })).await;
+        assert_eq!(response.status, 422, "{grace}: {response:?}");
+        let error = &response.json()["errors"][0];
         assert_eq!(error["pointer"], "/grace");
         let detail = "not a duration of zero or more in weeks, days or shorter units, such as 1h \
                       or PT1H";

@@ -409,7 +409,13 @@ async fn deletes_tokens_by_ids_of_earlier_releases() {
         server.listed("old").await.unwrap()["id"],
         7_484_341_630_693_i64
     );
-    for unknown in ["107484341630692", "10107484341630693", "7484341630692"] {
+    for unknown in [
+        "107484341630692",
+        "10107484341630693",
+        "7484341630692",
+        "07484341630693",
+        "0107484341630693",
+    ] {
         let response = server
             .call(&format!("DELETE security/tokens/{unknown}"), "")
             .await;

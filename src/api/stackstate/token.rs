@@ -130,7 +130,9 @@ pub(super) async fn revoke(
 ) -> Result<Response, ErrorResponse> {
     let revisions = entity_tag::revisions(&headers)?;
     let failed = |error| state.change_error(error);
-    let is_number = id.bytes().all(|byte| byte.is_ascii_digit());
+    // The list shows no leading zeros, and ten digits with them are the ID of another token.
+    let is_number =
+        id.bytes().all(|byte| byte.is_ascii_digit()) && (id == "0" || !id.starts_with('0'));
     let number = id.parse().ok().filter(|_| is_number);
     let number = number.ok_or_else(|| failed(LifecycleError::NotFound))?;
     let record = state.tokens.get_by_number(number).await.map_err(failed)?;

@@ -508,13 +508,13 @@ async fn rejections_name_all_unmet_requirements() {
         ),
     ] {
         let headers = |request: http::request::Builder| request.header("x-api-key", &token);
-        let answer = ApiResponse::send(&app, &format!("GET {path}"), headers, "").await;
-        assert_eq!(answer.status, 403, "{path}: {answer:?}");
-        let problem = answer.json();
+        let response = ApiResponse::send(&app, &format!("GET {path}"), headers, "").await;
+        assert_eq!(response.status, 403, "{path}: {response:?}");
+        let problem = response.json();
         assert_eq!(problem["required"], required, "{path}");
         let also = also.map(|it| serde_json::json!([it]));
         assert_eq!(problem.get("also_required"), also.as_ref(), "{path}");
-        let challenge = answer.headers["www-authenticate"].to_str().unwrap();
+        let challenge = response.headers["www-authenticate"].to_str().unwrap();
         let scope = scope.map(|scope| format!("scope=\"{scope}\""));
         match scope {
             Some(scope) => assert!(challenge.contains(&scope), "{challenge}"),

@@ -10,7 +10,7 @@
 //! 8. [Conditions](conditions) for changes: revisions, and the last administrator.
 //! 9. A token file from an [earlier release](earlier_release).
 //! 10. [Decimal IDs](numbers).
-//! 11. Text and time [fields](fields) of a token.
+//! 11. Text and time [fields](fields) of a token, and the [states](list_states) that a list shows.
 //! 12. [Token text](token_text) with whitespace or other bytes around it, and `--output-file` with
 //!     [paths that name stdout](output_file).
 //! 13. [Notes](quiet) on stderr, [empty environment variables](environment), and rejected server
@@ -25,6 +25,7 @@ mod contexts;
 mod earlier_release;
 mod environment;
 mod fields;
+mod list_states;
 mod numbers;
 mod output_file;
 mod pipes;

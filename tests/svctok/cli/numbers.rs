@@ -50,7 +50,7 @@ fn every_command_accepts_a_decimal_id() {
         let deleted = sandbox.run(&format!("delete {number}")).succeeded();
         assert_eq!(
             deleted,
-            format!("[SUCCESS] Service token deleted: {number}\n")
+            format!("[SUCCESS] Service token deleted: {number} ({id})\n")
         );
         assert!(!is_valid(&rotated));
         // A repeated deletion succeeds, as it does by ID.
@@ -108,4 +108,57 @@ fn accepts_the_decimal_ids_of_earlier_releases() {
         let found = sandbox.json(&format!("get {text}"));
         assert_eq!(found["name"], "old", "{text}");
     }
+}
+
+#[test]
+fn changes_by_number_show_the_id_that_was_found() {
+    let test_server = TestServer::start();
+    for sandbox in [sandbox_for(&test_server), Sandbox::new()] {
+        sandbox.create("--name other");
+        let secret = sandbox.create("--name ci");
+        let (id, number) = (id_of(&secret), number_of(&sandbox, &secret));
+        for (command, action) in [
+            ("disable", "disabled"),
+            ("enable", "enabled"),
+            ("update --name cd", "updated"),
+            ("delete", "deleted"),
+        ] {
+            for (text, shown) in [
+                (number.to_string(), format!("{number} ({id})")),
+                (id.clone(), id.clone()),
+            ] {
+                let stdout = sandbox.run(&format!("{command} {text}")).succeeded();
+                let line = format!("[SUCCESS] Service token {action}: {shown}\n");
+                assert_eq!(stdout, line, "{command} {text}");
+            }
+        }
+        let shown = sandbox.run(&format!("get {number}")).succeeded();
+        assert!(shown.contains(&format!("| {id}\n")), "{shown}");
+    }
+}
+
+/// Ten digits that begin with zero are the ID of one token, and a number that belongs to another.
+#[test]
+fn leading_zeros_make_an_id_and_no_number() {
+    let store = MemoryStore::new();
+    let of_number = TokenId::from_i64(42).unwrap();
+    let of_text: TokenId = "0000000042".parse().unwrap();
+    for (id, name) in [(of_number, "number"), (of_text, "text")] {
+        let record = TokenRecord::new(id, TokenDigest::of(name)).with_name(name);
+        store.insert(record).unwrap();
+    }
+    let test_server = TestServer::with_stores(store.clone(), store);
+    let sandbox = sandbox_for(&test_server);
+    assert_eq!(sandbox.json("get 42")["name"], "number");
+    assert_eq!(sandbox.json("get 0000000042")["name"], "text");
+    for text in ["042", "00", "00000000042", "000042"] {
+        for command in ["get", "delete", "disable", "rotate"] {
+            let stderr = sandbox.run(&format!("{command} {text}")).failed(2);
+            assert!(stderr.contains("invalid ID"), "{stderr}");
+        }
+    }
+    let stderr = sandbox.run("get 0").failed(1);
+    assert!(stderr.contains("there is no such token"), "{stderr}");
+    sandbox.run("delete 0000000042").succeeded();
+    assert_eq!(sandbox.json("get 42")["state"], "active");
 }
