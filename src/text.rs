@@ -10,7 +10,7 @@ use std::fmt::{self, Write};
 #[cfg(any(feature = "client", feature = "tracing"))]
 use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
 
-#[cfg(any(feature = "api", feature = "tracing"))]
+#[cfg(any(feature = "api", feature = "client", feature = "tracing"))]
 pub(crate) use self::redact::has_token;
 pub use self::redact::redact_tokens;
 

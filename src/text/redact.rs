@@ -39,7 +39,7 @@ pub fn redact_tokens(text: &str) -> Cow<'_, str> {
 }
 
 /// Returns whether a text contains a text that looks like a service token.
-#[cfg(any(feature = "api", feature = "tracing", test))]
+#[cfg(any(feature = "api", feature = "client", feature = "tracing", test))]
 pub(crate) fn has_token(text: &str) -> bool {
     matches!(redact_tokens(text), Cow::Owned(_))
 }

@@ -29,6 +29,7 @@ use self::failure::FailureKind;
 const STDERR_TIMEOUT: Duration = Duration::from_secs(3);
 
 fn main() -> ExitCode {
+    environment::restart_without_empty_postgres_variables();
     let parsed = args::command()
         .try_get_matches()
         .and_then(|matches| Cli::from_arg_matches(&matches));

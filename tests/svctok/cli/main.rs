@@ -13,8 +13,8 @@
 //! 11. Text and time [fields](fields) of a token, and the [states](list_states) that a list shows.
 //! 12. [Token text](token_text) with whitespace or other bytes around it, and `--output-file` with
 //!     [paths that name stdout](output_file).
-//! 13. [Notes](quiet) on stderr, [empty environment variables](environment), and rejected server
-//!     [certificates](certificates).
+//! 13. [Notes](quiet) on stderr, [empty environment variables](environment), also [those of
+//!     PostgreSQL](postgres_variables), and rejected server [certificates](certificates).
 //!
 //! Each test has its own directory and a clean environment.
 
@@ -29,6 +29,7 @@ mod list_states;
 mod numbers;
 mod output_file;
 mod pipes;
+mod postgres_variables;
 mod quiet;
 mod sandbox;
 mod secrets;

@@ -135,3 +135,77 @@ fn error_names_unsupported_encodings() {
         assert!(stderr.contains(reason), "{stderr}");
     }
 }
+
+/// Lines of a shell, of an environment file and of JSON, and what the error says about each.
+const WRAPPED: [(&str, &str); 10] = [
+    ("\"TOKEN\"\n", "quotes"),
+    ("'TOKEN'", "quotes"),
+    ("\"TOKEN", "quotes"),
+    ("{\"token\":\"TOKEN\"}", "quotes"),
+    ("token=TOKEN\n", "a variable assignment"),
+    ("SVCTOK_TOKEN=TOKEN", "a variable assignment"),
+    ("SVCTOK_TOKEN=\"TOKEN\"", "a variable assignment"),
+    ("export X=TOKEN", "a variable assignment"),
+    ("export X='TOKEN'\r\n", "a variable assignment"),
+    ("$env:X = \"TOKEN\"", "a variable assignment"),
+];
+
+#[test]
+fn error_names_quotes_and_variable_assignments() {
+    let test_server = TestServer::start();
+    let token = test_server.create(&["service-tokens:admin"], &[]);
+    for (text, said) in WRAPPED {
+        let text = text
+            .replace("TOKEN", &token)
+            .replace(&format!("SVCTOK_{token}"), "SVCTOK_TOKEN");
+        let sandbox = Sandbox::without_store().with("SVCTOK_URL", test_server.url());
+        sandbox.write("token", &text);
+        for (stderr, named) in [
+            (
+                sandbox.run("get self --service-token-file token").failed(1),
+                "token",
+            ),
+            (
+                sandbox.run("hash --service-token-file token").failed(1),
+                "token",
+            ),
+            (sandbox.run_with("hash", &text).failed(1), "stdin"),
+            (
+                sandbox
+                    .with("SVCTOK_TOKEN", &text)
+                    .run("get self")
+                    .failed(1),
+                "SVCTOK_TOKEN",
+            ),
+        ] {
+            let start = format!("error: {named} does not contain a token: it ");
+            assert!(stderr.starts_with(&start), "{text:?}: {stderr}");
+            assert!(stderr.contains(said), "{text:?}: {stderr}");
+            assert!(!stderr.contains(&token[18..]), "{text:?}: {stderr}");
+        }
+    }
+}
+
+#[test]
+fn errors_for_a_variable_or_a_context_name_it() {
+    let test_server = TestServer::start();
+    let variable = Sandbox::without_store()
+        .with("SVCTOK_URL", test_server.url())
+        .with("SVCTOK_TOKEN", "two words");
+    let stderr = variable.run("list").failed(1);
+    assert!(
+        stderr.contains("SVCTOK_TOKEN does not contain a token: it has a space"),
+        "{stderr}"
+    );
+    let context = Sandbox::without_store().with("SVCTOK_CONFIG", "contexts.toml");
+    let contexts = format!(
+        "current = \"a\"\n[contexts.a]\nurl = \"{}\"\nservice_token = \"two words\"\n",
+        test_server.url()
+    );
+    context.write("contexts.toml", &contexts);
+    let stderr = context.run("list").failed(1);
+    assert!(
+        stderr.contains("the context a does not contain a token: it has a space"),
+        "{stderr}"
+    );
+}

@@ -112,9 +112,12 @@ impl PostgresStore {
     /// `read-only`, `primary`, `standby` or `prefer-standby`, which is `any` for one server. A URL
     /// names one host. After a failover, the connections follow the name.
     ///
+    /// sqlx reads the other variables of libpq, such as `PGUSER` and `PGPASSWORD`, for what the URL does
+    /// not have. An empty one counts as a value: unset it.
+    ///
     /// # Errors
     ///
-    /// Returns an error if the URL is not valid or names several hosts, the server is unreachable, not
+    /// Returns an error if the URL is not valid, has no user, or names several hosts, the server is unreachable, not
     /// accepted or a pooler that shares sessions, or the tables are of a newer release.
     ///
     /// # Panics
