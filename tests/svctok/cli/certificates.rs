@@ -73,3 +73,91 @@ fn error_names_a_plain_http_server() {
     let stderr = sandbox.run("list").failed(4);
     assert!(stderr.contains("does not speak TLS"), "{stderr}");
 }
+
+#[test]
+fn error_names_the_subject_alt_name_that_is_missing() {
+    let ours = Authority::new("ours");
+    let stderr = rejected(&ours.certificate(&[]), ours.pem());
+    assert!(stderr.contains("it has no subjectAltName"), "{stderr}");
+    assert!(stderr.contains("`subjectAltName=IP:127.0.0.1`"), "{stderr}");
+    for (hosts, said) in [
+        (
+            &["tokens.example"][..],
+            "has DNS:tokens.example, but not IP:127.0.0.1",
+        ),
+        (
+            &["10.0.0.1", "b.example"],
+            "has IP:10.0.0.1, DNS:b.example, but not IP:127.0.0.1",
+        ),
+        (
+            &["a.example", "b.example", "c.example", "d.example"],
+            "has DNS:a.example, DNS:b.example, DNS:c.example, …, but not IP:127.0.0.1",
+        ),
+    ] {
+        let stderr = rejected(&ours.certificate(hosts), ours.pem());
+        assert!(
+            stderr.contains(&format!("its subjectAltName {said}")),
+            "{stderr}"
+        );
+    }
+    // By a DNS name.
+    let test_server = TestServer::start_with(&ours.certificate(&["127.0.0.1"]));
+    let sandbox = Sandbox::without_store()
+        .with(
+            "SVCTOK_URL",
+            &test_server.url().replace("127.0.0.1", "localhost"),
+        )
+        .with("SVCTOK_TOKEN", TOKEN)
+        .with("SSL_CERT_FILE", "roots.pem");
+    sandbox.write("roots.pem", ours.pem());
+    let stderr = sandbox.run("list").failed(4);
+    assert!(
+        stderr.contains("has IP:127.0.0.1, but not DNS:localhost"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn error_names_a_file_without_certificates() {
+    let ours = Authority::new("ours");
+    let test_server = TestServer::start_with(&ours.certificate(&["127.0.0.1"]));
+    let sandbox = || {
+        let sandbox = Sandbox::without_store()
+            .with("SVCTOK_URL", test_server.url())
+            .with("SVCTOK_TOKEN", TOKEN);
+        sandbox.write("empty.pem", "");
+        sandbox.write("text.pem", "no certificate\n");
+        sandbox.write("folder/key.pem", &ours.certificate(&[]).key);
+        sandbox
+    };
+    for (variable, path, reason) in [
+        ("SSL_CERT_FILE", "missing.pem", "No such file"),
+        ("SSL_CERT_FILE", "empty.pem", "it has no PEM certificate"),
+        ("SSL_CERT_FILE", "text.pem", "it has no PEM certificate"),
+        (
+            "SSL_CERT_FILE",
+            "folder/key.pem",
+            "it has no PEM certificate",
+        ),
+        ("SSL_CERT_FILE", "folder", "Is a directory"),
+        ("SSL_CERT_DIR", "folder", "no PEM certificate there"),
+        ("SSL_CERT_DIR", "missing", "no PEM certificate there"),
+    ] {
+        let stderr = sandbox().with(variable, path).run("list").failed(2);
+        let said = format!(": {variable} names {path}: {reason}");
+        assert!(stderr.contains(&said), "{stderr}");
+    }
+    assert_eq!(test_server.handshakes(), 0);
+}
+
+/// `http` needs no certificates.
+#[test]
+fn files_of_certificates_are_not_read_for_http() {
+    let test_server = TestServer::start();
+    let token = test_server.create(&["service-tokens:admin"], &[]);
+    let sandbox = Sandbox::without_store()
+        .with("SVCTOK_URL", test_server.url())
+        .with("SVCTOK_TOKEN", &token)
+        .with("SSL_CERT_FILE", "missing.pem");
+    sandbox.run("list").succeeded();
+}
