@@ -6,7 +6,7 @@ use super::{Expiry, FieldProblem, LifecycleError, NewToken, TokenPolicy, TokenUp
 use crate::clock::earliest;
 use crate::principal::{Roles, Scopes};
 use crate::store::TokenRecord;
-use crate::text::is_invisible;
+use crate::text::{is_blank, is_invisible};
 
 const MAX_TEXT_CHARS: usize = 200;
 const MAX_DESCRIPTION: usize = 2000;
@@ -239,10 +239,10 @@ impl Fields {
             }
             let is_valid =
                 |text: &str, max| text.chars().count() <= max && !text.contains(is_invisible);
-            if key.is_empty() || !is_valid(key, MAX_LABEL_KEY) || !is_valid(value, MAX_TEXT_CHARS) {
+            if is_blank(key) || !is_valid(key, MAX_LABEL_KEY) || !is_valid(value, MAX_TEXT_CHARS) {
                 let key = escape_pointer(key);
                 let detail = format!(
-                    "a key has 1 to {MAX_LABEL_KEY} characters and a value at most {MAX_TEXT_CHARS}, \
+                    "a key is not empty and has at most {MAX_LABEL_KEY} characters, and a value at most {MAX_TEXT_CHARS}, \
                      none of them control or invisible characters"
                 );
                 problems.push(FieldProblem::new(format!("/labels/{key}"), detail));
@@ -274,7 +274,7 @@ fn trimmed(mut names: Vec<String>, known: &[String]) -> Vec<String> {
 }
 
 fn is_role(name: &str) -> bool {
-    Roles::is_name(name) && !name.contains(is_invisible)
+    Roles::is_name(name) && !is_blank(name) && !name.contains(is_invisible)
 }
 
 /// Checks the names that are not in `known`.
@@ -298,9 +298,9 @@ fn check_names(
     }
 }
 
-/// Checks a line of text: not blank, and without white space at either end.
+/// Checks a line of text: something of it is visible, and it is without white space at either end.
 fn check_line(pointer: &'static str, text: &str, problems: &mut Vec<FieldProblem>) {
-    if text.trim().is_empty() {
+    if is_blank(text) {
         problems.push(FieldProblem::new(pointer, "must not be empty"));
     } else if text.trim() != text || text.contains(is_invisible) {
         let detail = "no space at either end, and no control or invisible characters";

@@ -123,6 +123,86 @@ async fn names_of_only_white_space_are_rejected_as_empty() {
     assert_eq!(pointers, ["/roles/0", "/scopes/0"]);
 }
 
+/// Characters above U+FFFF and others that are not shown: tags, musical controls, number signs.
+const MORE_INVISIBLE: [char; 14] = [
+    '\u{600}',
+    '\u{6dd}',
+    '\u{70f}',
+    '\u{890}',
+    '\u{8e2}',
+    '\u{fe00}',
+    '\u{110bd}',
+    '\u{13430}',
+    '\u{1bca0}',
+    '\u{1d173}',
+    '\u{1d17a}',
+    '\u{e0001}',
+    '\u{e0041}',
+    '\u{e0100}',
+];
+
+/// The flag of Scotland: a black flag, `gbsct` and an end in tag characters.
+const SCOTLAND: &str = "\u{1f3f4}\u{e0067}\u{e0062}\u{e0073}\u{e0063}\u{e0074}\u{e007f}";
+
+#[tokio::test]
+async fn lines_have_no_format_characters_of_any_plane() {
+    let server = Server::new().await;
+    let texts = MORE_INVISIBLE.map(|char| format!("a{char}b"));
+    for text in texts.iter().map(String::as_str).chain([SCOTLAND]) {
+        for (body, pointer) in with_line(text) {
+            let answer = server.call("POST ", body.clone()).await;
+            assert_eq!(answer.pointers(), [pointer], "{body}");
+        }
+    }
+    for emoji in [
+        "\u{2764}\u{fe0f}",
+        "\u{1f3f4}",
+        "\u{1f1e9}\u{1f1ea}",
+        "\u{1f44d}\u{1f3fd}",
+    ] {
+        for (body, _) in with_line(emoji) {
+            let answer = server.call("POST ", body.clone()).await;
+            assert_eq!(answer.status, 201, "{body}: {answer:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn names_without_a_visible_character_are_empty() {
+    let server = Server::new().await;
+    let empty = server.call("POST ", json!({ "name": "" })).await.json();
+    for blank in [
+        "\u{200d}",
+        "\u{200c}\u{200d}",
+        " \u{200d} ",
+        "\u{fe0f}",
+        "\u{200b}",
+        "\u{3164}",
+        "\u{e0041}\u{e007f}",
+    ] {
+        let answer = server.call("POST ", json!({ "name": blank })).await;
+        assert_eq!(answer.pointers(), ["/name"], "{blank:?}");
+        assert_eq!(answer.json()["errors"], empty["errors"], "{blank:?}");
+        for (body, pointer) in [
+            (
+                json!({ "name": "x", "subject": blank }),
+                "/subject".to_owned(),
+            ),
+            (
+                json!({ "name": "x", "roles": [blank] }),
+                "/roles/0".to_owned(),
+            ),
+            (
+                json!({ "name": "x", "labels": { blank: "v" } }),
+                format!("/labels/{blank}"),
+            ),
+        ] {
+            let answer = server.call("POST ", body.clone()).await;
+            assert_eq!(answer.pointers(), [pointer], "{body}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn roles_and_scopes_are_trimmed() {
     let server = Server::new().await;
