@@ -175,6 +175,7 @@ fn on_sqlite() -> Vec<(&'static str, Test)> {
         permissions::does_not_warn_about_private_files,
         readiness::readiness_reports_reads_and_writes,
         redaction::log_and_audit_hide_stray_tokens,
+        redaction::log_hides_bare_and_split_tokens,
         redaction::log_shows_ids_routes_and_request_ids,
         readiness::token_file_node_is_ready_for_reads_only,
         routes::every_route_group_accepts_every_scheme,

@@ -120,3 +120,46 @@ pub(crate) async fn log_shows_ids_routes_and_request_ids(fixture: StoreFixture) 
         assert!(log.contains(part), "{part}: {log}");
     }
 }
+
+/// A secret without its id, and tokens with a character in their secret that belongs to none.
+pub(crate) async fn log_hides_bare_and_split_tokens(fixture: StoreFixture) {
+    let minted = TokenFormat::new("acme_").unwrap().mint().unwrap();
+    let token = minted.expose_secret();
+    let (id, secret) = token.rsplit_once('_').unwrap();
+    // Almost every secret has all three kinds of characters.
+    let secret = if secret.contains(|char: char| char.is_ascii_digit()) {
+        secret.to_owned()
+    } else {
+        format!("{}7", &secret[1..])
+    };
+    let (left, right) = secret.split_at(8);
+    let texts = [
+        secret.clone(),
+        format!("_{secret}"),
+        format!("{id}_{left}/{right}"),
+        format!("{id}_/{secret}"),
+        format!("{id}_{left}%E2%80%8D{right}"),
+        format!("{id}_{left}%2F{right}"),
+    ];
+    let (node, administrator) = Node::bootstrap(&fixture, &["--log-format", "json"]).await;
+    for text in &texts {
+        let path = format!("/service-tokens/{text}/rotate");
+        node.send(&HttpRequest::get(&path).with_key(&administrator))
+            .await;
+        let named = json!({"name": "x", "description": format!("by mistake {text}")});
+        let create = HttpRequest::post("/service-tokens", &named.to_string());
+        node.send(&create.with_key(&administrator))
+            .await
+            .assert(201);
+    }
+    let joined = json!({"name": format!("{id}_{left}\u{200d}{right}")});
+    let create = HttpRequest::post("/service-tokens", &joined.to_string());
+    node.send(&create.with_key(&administrator))
+        .await
+        .assert(201);
+    let log = node.stop().await.stderr;
+    for part in [left, right] {
+        let line = log.lines().find(|line| line.contains(part));
+        assert_eq!(line, None, "{part}");
+    }
+}
