@@ -255,8 +255,13 @@ fn lifecycle() -> Vec<(&'static str, Test)> {
 
 /// Returns the tests that need `PgBouncer`.
 fn on_pgbouncer() -> Vec<(&'static str, Test)> {
-    tests!(poolers: pools_that_share_sessions_are_rejected, pools_in_session_mode_are_accepted)
-        .into()
+    tests!(poolers:
+        pools_that_share_sessions_are_rejected,
+        pools_in_session_mode_are_accepted,
+        fewer_sessions_than_connections_are_no_error,
+        no_session_at_all_is_reported,
+    )
+    .into()
 }
 
 /// Returns the tests that only `.ci/long` runs.

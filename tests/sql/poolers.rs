@@ -2,10 +2,13 @@
 
 use std::error::Error;
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures::future::join_all;
 use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions};
 use sqlx::{Connection, Executor};
 use test_support::postgres::{Pooler, Postgres};
+use test_support::stall::Stopwatch;
 use tokio::task::JoinSet;
 use tower_service_token::registry::{ListRequest, TokenFilter};
 use tower_service_token::store::TokenChange;
@@ -107,4 +110,56 @@ pub(crate) async fn pools_in_session_mode_are_accepted(_: TestDatabase) {
         direct.close().await;
         store.close().await;
     }
+}
+
+/// The pooler accepts further connections, but answers none of them.
+pub(crate) async fn fewer_sessions_than_connections_are_no_error(_: TestDatabase) {
+    let (server, database) = private().await;
+    let (_, url) = database.url();
+    for sessions in [1, 2, 3] {
+        let settings = format!("pool_mode = session\ndefault_pool_size = {sessions}");
+        let pooler = Pooler::start(&server, &settings).unwrap();
+        let store = PostgresStore::connect(&pooler.url_of(url)).await.unwrap();
+        let store = Store::Postgres(store);
+        let record = minted();
+        store.insert(&write(&record)).await.unwrap();
+        // The change feed takes a session of the pool, except for the last one.
+        if sessions > 1 {
+            Changes::of(&store).wait_for_everything().await;
+        }
+        for _ in 0..5 {
+            let lookups = (0..50).map(|_| store.find_by_digest(record.digest()));
+            for found in join_all(lookups).await {
+                assert!(found.unwrap().is_some(), "{sessions}");
+            }
+            let inserted = (0..20).map(|_| async {
+                store.insert(&write(&minted())).await.unwrap();
+            });
+            join_all(inserted).await;
+        }
+        store.close().await;
+    }
+}
+
+/// Another client has the only session, so nothing can work. The reason is reported before the deadline.
+pub(crate) async fn no_session_at_all_is_reported(_: TestDatabase) {
+    let (server, database) = private().await;
+    let (_, url) = database.url();
+    let settings = "pool_mode = session\ndefault_pool_size = 1";
+    let pooler = Pooler::start(&server, settings).unwrap();
+    let url = pooler.url_of(url);
+    let store = PostgresStore::connect(&url).await.unwrap();
+    store.close().await.unwrap();
+    let options = (*PgPool::connect_lazy(&url).unwrap().connect_options()).clone();
+    let options = options.extra_float_digits(None);
+    let mut other = PgConnection::connect_with(&options).await.unwrap();
+    other.execute("SELECT 1").await.unwrap();
+    let begun = Stopwatch::start();
+    let error = PostgresStore::connect(&url).await.unwrap_err();
+    let took = begun.elapsed_without_stalls();
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert_eq!(error.kind(), OpenStoreErrorKind::Unavailable);
+    let source = error.source().unwrap().to_string();
+    assert!(source.contains("may have no session left"), "{source}");
+    drop(other);
 }
