@@ -57,9 +57,12 @@ fn members(ranges: &[RangeInclusive<char>]) -> String {
         _ => char.to_string(),
     };
     let ranges = ranges.iter().map(|range| (*range.start(), *range.end()));
-    let ranges = ranges.map(|(start, end)| match start == end {
-        true => member(start),
-        false => format!("{}-{}", member(start), member(end)),
+    let ranges = ranges.map(|(start, end)| {
+        if start == end {
+            member(start)
+        } else {
+            format!("{}-{}", member(start), member(end))
+        }
     });
     ranges.collect()
 }

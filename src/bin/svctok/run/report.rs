@@ -29,7 +29,7 @@ pub(super) fn note_propagation(effective_within: Duration) {
     match effective_within {
         Duration::ZERO => {}
         Duration::MAX => {
-            eprint_note("The server does not report when the change reaches every node.")
+            eprint_note("The server does not report when the change reaches every node.");
         }
         within => {
             let seconds = within.as_secs_f64().ceil();
