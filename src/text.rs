@@ -1,6 +1,7 @@
 //! How names and errors are written for people.
 
 mod invisible;
+mod plain_text;
 mod redact;
 
 #[cfg(any(feature = "client", feature = "introspection", feature = "tracing"))]

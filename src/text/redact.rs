@@ -1,7 +1,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::invisible::{is_invisible, is_joiner};
+use super::plain_text::{PlainText, is_token_character};
 
 /// The default prefix, in lower case.
 const PREFIX: &str = "svctok-";
@@ -33,7 +33,7 @@ const MIN_FOREIGN_SECRET: usize = 16;
 pub fn redact_tokens(text: &str) -> Cow<'_, str> {
     let plain = PlainText::new(text);
     let (mut clean, mut copied) = (String::new(), 0);
-    for secret in plain.secrets(true) {
+    for secret in secrets(&plain.text, true) {
         let (start, end) = (plain.offset(secret.start), plain.offset(secret.end));
         clean.push_str(&text[copied..start]);
         clean.push_str("***");
@@ -50,108 +50,27 @@ pub fn redact_tokens(text: &str) -> Cow<'_, str> {
 /// looks like a token or an identifier of another system.
 #[cfg(any(feature = "api", feature = "client", feature = "tracing", test))]
 pub(crate) fn has_token(text: &str) -> bool {
-    PlainText::new(text).secrets(false).next().is_some()
+    secrets(&PlainText::new(text).text, false).next().is_some()
 }
 
-/// A text without invisible characters, and with the characters that are percent-encoded.
-struct PlainText<'a> {
-    text: Cow<'a, str>,
-    /// Where each byte of the text, and its end, was before. If nothing was changed, it is empty.
-    offsets: Vec<usize>,
-}
-
-impl<'a> PlainText<'a> {
-    fn new(original: &'a str) -> Self {
-        let is_changed = |char| matches!(char, '%' | '\\') || is_hidden(char);
-        if !original.contains(is_changed) {
-            return Self {
-                text: Cow::Borrowed(original),
-                offsets: Vec::new(),
-            };
-        }
-        let (mut text, mut offsets) = (String::new(), Vec::new());
-        let mut at = 0;
-        while let Some((char, length)) = decode(&original[at..]) {
-            if let Some(char) = char {
-                offsets.extend(std::iter::repeat_n(at, char.len_utf8()));
-                text.push(char);
+/// Finds the secrets. `with_bare` includes those without an id.
+fn secrets(text: &str, with_bare: bool) -> impl Iterator<Item = Range<usize>> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        loop {
+            let start = at + text[at..].find(is_token_character)?;
+            let end = start + word_length(&text[start..]);
+            at = end;
+            let (word, rest) = (&text[start..end], &text[end..]);
+            let bare = if with_bare { bare_secret(word) } else { None };
+            let found = [own_secret(word), foreign_secret(word), bare];
+            let found = found.into_iter().flatten().min();
+            if let Some(secret) = found.or_else(|| split_secret(word, rest)) {
+                at += rest_of_secret(&word[secret..], rest);
+                return Some(start + secret..at);
             }
-            at += length;
         }
-        offsets.push(original.len());
-        Self {
-            text: Cow::Owned(text),
-            offsets,
-        }
-    }
-
-    /// Returns where a part of the text begins or ends in the original.
-    fn offset(&self, at: usize) -> usize {
-        self.offsets.get(at).copied().unwrap_or(at)
-    }
-
-    /// Finds the secrets. `with_bare` includes those without an id.
-    fn secrets(&self, with_bare: bool) -> impl Iterator<Item = Range<usize>> {
-        let text = &*self.text;
-        let mut at = 0;
-        std::iter::from_fn(move || {
-            loop {
-                let start = at + text[at..].find(is_token_character)?;
-                let end = start + word_length(&text[start..]);
-                at = end;
-                let (word, rest) = (&text[start..end], &text[end..]);
-                let bare = if with_bare { bare_secret(word) } else { None };
-                let found = [own_secret(word), foreign_secret(word), bare];
-                let found = found.into_iter().flatten().min();
-                if let Some(secret) = found.or_else(|| split_secret(word, rest)) {
-                    at += rest_of_secret(&word[secret..], rest);
-                    return Some(start + secret..at);
-                }
-            }
-        })
-    }
-}
-
-/// Returns whether a character is not shown, or only with its neighbors. Those that control a terminal
-/// or end a line are shown.
-fn is_hidden(char: char) -> bool {
-    !char.is_ascii() && !char.is_control() && (is_invisible(char) || is_joiner(char))
-}
-
-/// Reads a character of a text, or `None` for one that is dropped, and its length.
-fn decode(text: &str) -> Option<(Option<char>, usize)> {
-    let first = text.chars().next()?;
-    let decoded = match text.as_bytes() {
-        [b'%', high, low, ..] => match hex(&[*high, *low]) {
-            // A byte of a character that is not ASCII.
-            Some(0x80..) => Some((None, 3)),
-            Some(code) => {
-                let char = char::from_u32(code);
-                let char = char.filter(|char| is_token_character(*char) || *char == '/');
-                char.map(|char| (Some(char), 3))
-            }
-            None => None,
-        },
-        [b'\\', b'u', b'{', rest @ ..] => {
-            let length = rest.iter().take(7).position(|byte| *byte == b'}');
-            let digits = length.and_then(|length| hex(&rest[..length]).map(|_| length));
-            digits.map(|digits| (None, digits + 4))
-        }
-        [b'\\', b'u', a, b, c, d, ..] => hex(&[*a, *b, *c, *d]).map(|_| (None, 6)),
-        _ if is_hidden(first) => Some((None, first.len_utf8())),
-        _ => None,
-    };
-    Some(decoded.unwrap_or((Some(first), first.len_utf8())))
-}
-
-fn hex(digits: &[u8]) -> Option<u32> {
-    let is_hex = !digits.is_empty() && digits.iter().all(u8::is_ascii_hexdigit);
-    let digits = std::str::from_utf8(digits).ok().filter(|_| is_hex)?;
-    u32::from_str_radix(digits, 16).ok()
-}
-
-fn is_token_character(char: char) -> bool {
-    char.is_ascii_alphanumeric() || matches!(char, '_' | '-')
+    })
 }
 
 /// Returns the length of the token characters that a text begins with.
