@@ -249,9 +249,15 @@ async fn denied_escalations_name_what_is_missing_in_every_api() {
     let response = server
         .call(&format!("DELETE {STACKSTATE}/1"), None, "")
         .await;
-    assert_eq!((response.status, response.json().get("missing")), (404, None));
+    assert_eq!(
+        (response.status, response.json().get("missing")),
+        (404, None)
+    );
     let response = server.call(&format!("POST {PIPEOPS}"), None, "{}").await;
-    assert_eq!((response.status, response.json().get("missing")), (422, None));
+    assert_eq!(
+        (response.status, response.json().get("missing")),
+        (422, None)
+    );
 }
 
 #[tokio::test]
@@ -292,6 +298,10 @@ async fn routes_of_the_app_win_over_unknown_paths_below_workspace() {
         .nest("/workspace", own);
     for (path, expected) in [("/workspace/jobs/7", "a job"), ("/workspace/7", "the rest")] {
         let response = ApiResponse::send(&app, &format!("GET {path}"), |it| it, "").await;
-        assert_eq!((response.status, &*response.body), (200, expected), "{path}");
+        assert_eq!(
+            (response.status, &*response.body),
+            (200, expected),
+            "{path}"
+        );
     }
 }

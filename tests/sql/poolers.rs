@@ -114,7 +114,7 @@ pub(crate) async fn pools_in_session_mode_are_accepted(_: TestDatabase) {
 
 /// The pooler accepts further connections, but answers none of them.
 pub(crate) async fn fewer_sessions_than_connections_are_no_error(_: TestDatabase) {
-    let (server, database) = private().await;
+    let (server, database) = private_database().await;
     let (_, url) = database.url();
     for sessions in [1, 2, 3] {
         let settings = format!("pool_mode = session\ndefault_pool_size = {sessions}");
@@ -143,7 +143,7 @@ pub(crate) async fn fewer_sessions_than_connections_are_no_error(_: TestDatabase
 
 /// Another client has the only session, so nothing can work. The reason is reported before the deadline.
 pub(crate) async fn no_session_at_all_is_reported(_: TestDatabase) {
-    let (server, database) = private().await;
+    let (server, database) = private_database().await;
     let (_, url) = database.url();
     let settings = "pool_mode = session\ndefault_pool_size = 1";
     let pooler = Pooler::start(&server, settings).unwrap();

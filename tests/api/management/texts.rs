@@ -150,8 +150,8 @@ async fn lines_have_no_format_characters_of_any_plane() {
     let texts = MORE_INVISIBLE.map(|char| format!("a{char}b"));
     for text in texts.iter().map(String::as_str).chain([SCOTLAND]) {
         for (body, pointer) in with_line(text) {
-            let answer = server.call("POST ", body.clone()).await;
-            assert_eq!(answer.pointers(), [pointer], "{body}");
+            let response = server.call("POST ", body.clone()).await;
+            assert_eq!(response.pointers(), [pointer], "{body}");
         }
     }
     for emoji in [
@@ -161,8 +161,8 @@ async fn lines_have_no_format_characters_of_any_plane() {
         "\u{1f44d}\u{1f3fd}",
     ] {
         for (body, _) in with_line(emoji) {
-            let answer = server.call("POST ", body.clone()).await;
-            assert_eq!(answer.status, 201, "{body}: {answer:?}");
+            let response = server.call("POST ", body.clone()).await;
+            assert_eq!(response.status, 201, "{body}: {response:?}");
         }
     }
 }
@@ -180,9 +180,9 @@ async fn names_without_a_visible_character_are_empty() {
         "\u{3164}",
         "\u{e0041}\u{e007f}",
     ] {
-        let answer = server.call("POST ", json!({ "name": blank })).await;
-        assert_eq!(answer.pointers(), ["/name"], "{blank:?}");
-        assert_eq!(answer.json()["errors"], empty["errors"], "{blank:?}");
+        let response = server.call("POST ", json!({ "name": blank })).await;
+        assert_eq!(response.pointers(), ["/name"], "{blank:?}");
+        assert_eq!(response.json()["errors"], empty["errors"], "{blank:?}");
         for (body, pointer) in [
             (
                 json!({ "name": "x", "subject": blank }),
@@ -197,8 +197,8 @@ async fn names_without_a_visible_character_are_empty() {
                 format!("/labels/{blank}"),
             ),
         ] {
-            let answer = server.call("POST ", body.clone()).await;
-            assert_eq!(answer.pointers(), [pointer], "{body}");
+            let response = server.call("POST ", body.clone()).await;
+            assert_eq!(response.pointers(), [pointer], "{body}");
         }
     }
 }

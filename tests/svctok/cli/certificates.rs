@@ -77,7 +77,7 @@ fn error_names_a_plain_http_server() {
 #[test]
 fn error_names_the_subject_alt_name_that_is_missing() {
     let ours = Authority::new("ours");
-    let stderr = rejected(&ours.certificate(&[]), ours.pem());
+    let stderr = list_error(&ours.certificate(&[]), ours.pem());
     assert!(stderr.contains("it has no subjectAltName"), "{stderr}");
     assert!(stderr.contains("`subjectAltName=IP:127.0.0.1`"), "{stderr}");
     for (hosts, said) in [
@@ -94,7 +94,7 @@ fn error_names_the_subject_alt_name_that_is_missing() {
             "has DNS:a.example, DNS:b.example, DNS:c.example, …, but not IP:127.0.0.1",
         ),
     ] {
-        let stderr = rejected(&ours.certificate(hosts), ours.pem());
+        let stderr = list_error(&ours.certificate(hosts), ours.pem());
         assert!(
             stderr.contains(&format!("its subjectAltName {said}")),
             "{stderr}"

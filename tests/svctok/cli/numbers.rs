@@ -116,7 +116,7 @@ fn changes_by_number_show_the_id_that_was_found() {
     for sandbox in [sandbox_for(&test_server), Sandbox::new()] {
         sandbox.create("--name other");
         let secret = sandbox.create("--name ci");
-        let (id, number) = (id_of(&secret), number_of(&sandbox, &secret));
+        let (id, number) = (id_of(&secret), decimal_id(&sandbox, &secret));
         for (command, action) in [
             ("disable", "disabled"),
             ("enable", "enabled"),
