@@ -90,7 +90,7 @@
 //!   request with a previous secret. Accepted requests with the current secret are not logged. Adds
 //!   `unicode-properties`.
 //! - `metrics`: the counter `service_token_requests_total` and the histogram
-//!   `service_token_check_seconds`, both by `outcome` (`accepted`, `anonymous` or a
+//!   `service_token_check_seconds`, both by `outcome` (`accepted`, `identity`, `anonymous` or a
 //!   [reason](reject::RejectionReason::as_str)), and `service_token_guard_rejections_total` by
 //!   `reason`, `service_token_previous_secret_uses_total`, and with `api`
 //!   `service_token_endpoint_responses_total` by `endpoint` (`introspect`, `revoke`, `verify`) and

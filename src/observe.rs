@@ -10,7 +10,7 @@ pub(crate) use self::request_id::REQUEST_ID;
 #[cfg(feature = "api")]
 pub use self::request_id::request_id;
 use crate::principal::Principal;
-use crate::reject::Rejection;
+use crate::reject::{NoToken, Rejection};
 #[cfg(feature = "tracing")]
 use crate::text::ErrorChain;
 
@@ -42,8 +42,13 @@ impl Stopwatch {
     }
 
     /// Counts a request that was accepted without a credential.
-    pub(crate) fn anonymous(self) {
-        self.stop("anonymous");
+    pub(crate) fn accepted_without_token(self, no_token: &NoToken) {
+        let has_identity = no_token.identity().is_some();
+        self.stop(if has_identity {
+            "identity"
+        } else {
+            "anonymous"
+        });
     }
 
     /// Counts a request that the layer rejected. It is [logged](log) where the response is built.

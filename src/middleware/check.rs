@@ -2,16 +2,16 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use http::header::{CACHE_CONTROL, VARY};
-use http::{HeaderMap, HeaderValue, Response};
+use http::{Extensions, HeaderMap, HeaderValue, Response};
 
 use crate::audit::{AuditAction, AuditEvent, AuditSink};
 use crate::clock::Clock;
 use crate::header::{CredentialError, CredentialSources};
 use crate::limits::{ClientAddress, OptionalFailureLimit, RequestOrigin};
 use crate::observe;
-use crate::principal::Principal;
+use crate::principal::{Identity, Principal};
 use crate::registry::LastUsed;
-use crate::reject::{Challenges, Rejection, RejectionReason};
+use crate::reject::{Challenges, NoToken, Rejection, RejectionReason};
 use crate::store::{
     Cached, Credential, Denial, DenialKind, StoreError, StoreErrorKind, TokenRecord, TokenStore,
     verdict,
@@ -27,6 +27,7 @@ pub(crate) struct Checker {
     pub(super) format: TokenFormat,
     pub(crate) challenges: Challenges,
     pub(super) optional: bool,
+    pub(super) identity: Option<Arc<IdentitySource>>,
     pub(super) strip_credential: bool,
     pub(super) last_used: Option<LastUsed>,
     pub(super) audit: Option<Arc<dyn AuditSink>>,
@@ -35,11 +36,14 @@ pub(crate) struct Checker {
     pub(super) response_headers: Option<ResponseHeaders>,
 }
 
+/// Returns the identity in the extensions of a request without a token.
+pub(super) type IdentitySource = dyn Fn(&Extensions) -> Option<Identity> + Send + Sync;
+
 /// The result of the synchronous check of a request.
 pub(super) enum Checked {
     Accepted(Principal),
-    /// No credential is presented, and none is required.
-    Anonymous,
+    /// No credential is presented, and none is required, or an identity may replace it.
+    NoToken,
     Rejected(Rejection),
     /// The store must be queried.
     NeedsLookup(Credential<'static>),
@@ -77,7 +81,7 @@ impl Checker {
     pub(super) fn check(&self, headers: &mut HeaderMap) -> Checked {
         let credential = match self.read(headers) {
             Ok(Some(credential)) => credential,
-            Ok(None) if self.optional => return Checked::Anonymous,
+            Ok(None) if self.optional || self.identity.is_some() => return Checked::NoToken,
             Ok(None) => return Checked::Rejected(self.reject(RejectionReason::MissingToken)),
             Err(rejection) => return Checked::Rejected(rejection),
         };
@@ -92,6 +96,19 @@ impl Checker {
             Ok(principal) => Checked::Accepted(principal),
             Err(rejection) => Checked::Rejected(rejection),
         }
+    }
+
+    /// Decides about a request without a credential.
+    pub(super) fn accept_without_token(
+        &self,
+        extensions: &Extensions,
+    ) -> Result<NoToken, Rejection> {
+        let source = self.identity.as_deref();
+        let identity = source.and_then(|source| source(extensions));
+        if identity.is_none() && !self.optional {
+            return Err(self.reject(RejectionReason::MissingToken));
+        }
+        Ok(NoToken::new(&self.challenges, identity))
     }
 
     /// Prepares a request for the inner service. Returns the headers for its response.

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use http::{HeaderName, HeaderValue};
+use http::{Extensions, HeaderName, HeaderValue};
 use tower_layer::Layer;
 
 use super::check::{Checker, ResponseHeaders};
@@ -12,6 +12,7 @@ use crate::header::{CredentialSources, TokenHeader};
 #[cfg(feature = "tokio")]
 use crate::limits::FailureLimit;
 use crate::limits::OptionalFailureLimit;
+use crate::principal::Identity;
 use crate::registry::LastUsed;
 use crate::reject::{Challenges, ProblemJson, Realm};
 use crate::store::TokenStore;
@@ -41,6 +42,7 @@ impl ServiceTokenLayer {
                 format: TokenFormat::default(),
                 challenges: Challenges::DEFAULT,
                 optional: false,
+                identity: None,
                 strip_credential: false,
                 last_used: None,
                 // Without the feature, nothing receives the events, so none are created.
@@ -65,9 +67,60 @@ impl<R> ServiceTokenLayer<R> {
         self
     }
 
-    /// Also reads `Authorization: Bearer <token>`. By default it is not read.
+    /// Accepts a request without a credential if `source` finds an [`Identity`] in its extensions: a
+    /// caller that the application authenticated otherwise, such as by a session or a JWT. By default
+    /// there are no identities.
+    ///
+    /// Put the middleware that authenticates them outside of this layer, so that its results are in the
+    /// extensions. A token that is presented outranks an identity: `source` is not called, and an
+    /// invalid token is rejected.
+    ///
+    /// The layers of [`authorize`](crate::authorize), [`Caller`](crate::authorize::Caller) and
+    /// `Authorized<_, Caller>` accept identities. The extractor [`Principal`](crate::Principal) and the
+    /// routers of the feature `api` accept tokens only.
+    ///
+    /// ```
+    /// use tower_service_token::principal::Identity;
+    /// use tower_service_token::{MemoryStore, ServiceTokenLayer};
+    ///
+    /// /// The user of the session, which the application's own middleware inserts.
+    /// #[derive(Clone)]
+    /// struct User {
+    ///     name: String,
+    ///     is_admin: bool,
+    /// }
+    ///
+    /// let layer = ServiceTokenLayer::new(MemoryStore::new()).with_identity(|extensions| {
+    ///     let user = extensions.get::<User>()?;
+    ///     Some(Identity::new(&*user.name).with_roles(user.is_admin.then_some("admin")))
+    /// });
+    /// ```
+    ///
+    /// # Caveats
+    ///
+    /// Browsers send a session cookie also with requests that another site makes. Protect handlers
+    /// that accept sessions against that, such as by `SameSite` cookies.
+    pub fn with_identity<F>(mut self, source: F) -> Self
+    where
+        F: Fn(&Extensions) -> Option<Identity> + Send + Sync + 'static,
+    {
+        self.checker_mut().identity = Some(Arc::new(source));
+        self
+    }
+
+    /// Also reads `Authorization: Bearer <token>`, whatever the token. By default it is not read.
     pub fn accept_bearer(self) -> Self {
         let sources = self.checker.sources.clone().accept_bearer();
+        self.with_sources(sources)
+    }
+
+    /// Also reads `Authorization: Bearer <token>`, but only tokens of this format. Others count as
+    /// absent, so that another middleware can authenticate them, such as JWTs.
+    ///
+    /// A damaged or unknown token of the format is rejected. See
+    /// [`CredentialSources::accept_bearer_of`] for the rules.
+    pub fn accept_bearer_of(self, format: &TokenFormat) -> Self {
+        let sources = self.checker.sources.clone().accept_bearer_of(format);
         self.with_sources(sources)
     }
 
@@ -199,11 +252,12 @@ impl<R> ServiceTokenLayer<R> {
     }
 
     /// The layer of a router whose handlers authenticate again: the credential stays in the request,
-    /// and failures are limited by default.
+    /// failures are limited by default, and identities are not accepted.
     #[cfg(feature = "api")]
     pub(crate) fn for_api(self) -> Self {
         let mut layer = self.limit_failures();
-        layer.checker_mut().strip_credential = false;
+        let checker = layer.checker_mut();
+        (checker.strip_credential, checker.identity) = (false, None);
         layer
     }
 

@@ -32,6 +32,8 @@ pub enum RejectionReason {
     TokenNotYetValid,
     /// The token lacks a role or scope.
     InsufficientScope,
+    /// The [identity](crate::principal::Identity) of the application lacks a role or scope.
+    IdentityInsufficientScope,
     /// Too many failures or requests.
     RateLimited,
     /// The store is unavailable.
@@ -63,6 +65,7 @@ impl RejectionReason {
             Self::SupersededToken => "superseded_token",
             Self::TokenNotYetValid => "token_not_yet_valid",
             Self::InsufficientScope => "insufficient_scope",
+            Self::IdentityInsufficientScope => "identity_insufficient_scope",
             Self::RateLimited => "rate_limited",
             Self::StoreUnavailable => "store_unavailable",
             Self::ChangeFailed => "change_failed",
@@ -81,7 +84,8 @@ impl RejectionReason {
         self.response().1
     }
 
-    /// Returns a description for people, the same for all reasons with the same code.
+    /// Returns a description for people, the same for all reasons with the same code, except that it
+    /// does not call an identity a token.
     pub(super) fn detail(self) -> &'static str {
         self.response().2
     }
@@ -100,6 +104,7 @@ impl RejectionReason {
             Self::ExpiredToken | Self::SupersededToken => &TOKEN_EXPIRED,
             Self::TokenNotYetValid => &TOKEN_NOT_YET_VALID,
             Self::InsufficientScope => &INSUFFICIENT_SCOPE,
+            Self::IdentityInsufficientScope => &IDENTITY_INSUFFICIENT_SCOPE,
             Self::RateLimited => &RATE_LIMITED,
             Self::StoreUnavailable => &AUTH_UNAVAILABLE,
             Self::ChangeFailed => &CHANGE_FAILED,
@@ -107,9 +112,10 @@ impl RejectionReason {
         }
     }
 
-    /// Returns the `error` of RFC 6750 §3.1, if the client's credential is at fault.
+    /// Returns the `error` of RFC 6750 §3.1, if the client's token is at fault.
     pub(super) fn challenge_error(self) -> Option<&'static str> {
         match self.status() {
+            _ if self == Self::IdentityInsufficientScope => None,
             StatusCode::BAD_REQUEST => Some("invalid_request"),
             StatusCode::FORBIDDEN => Some("insufficient_scope"),
             StatusCode::UNAUTHORIZED if self != Self::MissingToken => Some("invalid_token"),
@@ -146,6 +152,8 @@ responses! {
     TOKEN_NOT_YET_VALID: "token_not_yet_valid", UNAUTHORIZED, "the service token is not valid yet";
     INSUFFICIENT_SCOPE: "insufficient_scope", FORBIDDEN,
         "the service token lacks a required role or scope";
+    IDENTITY_INSUFFICIENT_SCOPE: "insufficient_scope", FORBIDDEN,
+        "the caller lacks a required role or scope";
     RATE_LIMITED: "rate_limited", TOO_MANY_REQUESTS, "too many requests";
     AUTH_UNAVAILABLE: "auth_unavailable", SERVICE_UNAVAILABLE,
         "service tokens cannot be checked at the moment";
@@ -169,6 +177,7 @@ mod tests {
             RejectionReason::ExpiredToken,
             RejectionReason::TokenNotYetValid,
             RejectionReason::InsufficientScope,
+            RejectionReason::IdentityInsufficientScope,
             RejectionReason::RateLimited,
             RejectionReason::StoreUnavailable,
             RejectionReason::ChangeFailed,

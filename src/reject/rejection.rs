@@ -56,6 +56,14 @@ impl Rejection {
         Self::missing_requirements(vec![requirement.into()]).with_token_id(Some(principal.id()))
     }
 
+    /// Creates a rejection (403) because an identity does not meet the requirement. It has no
+    /// challenge: another token is not what the caller lacks.
+    pub(crate) fn insufficient_identity(requirement: Arc<Requirement>) -> Self {
+        let mut rejection = Self::new(RejectionReason::IdentityInsufficientScope);
+        rejection.cold_mut().required = vec![requirement];
+        rejection
+    }
+
     /// Creates a rejection (403) because the caller meets none of the requirements.
     pub(crate) fn missing_requirements(requirements: Vec<Arc<Requirement>>) -> Self {
         let mut rejection = Self::new(RejectionReason::InsufficientScope);
@@ -156,13 +164,13 @@ impl Rejection {
         self.token_id
     }
 
-    /// Returns what the token lacks, if that was the reason: the first of the
+    /// Returns what the caller lacks, if that was the reason: the first of the
     /// [requirements](Self::requirements).
     pub fn required(&self) -> Option<&Requirement> {
         self.requirements().next()
     }
 
-    /// Returns the requirements that the token does not meet, if that was the reason. `/verify` rejects
+    /// Returns the requirements that the caller does not meet, if that was the reason. `/verify` rejects
     /// a request because of several.
     pub fn requirements(&self) -> impl Iterator<Item = &Requirement> {
         let cold = self.cold().into_iter();

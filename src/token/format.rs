@@ -115,6 +115,21 @@ impl TokenFormat {
         self.inspect_bytes(token.as_bytes()) == TokenShape::Damaged
     }
 
+    /// Returns whether the text begins with a prefix of this format in any case, also in quotes: a token
+    /// of this format, or a damaged one.
+    pub(crate) fn has_prefix(&self, token: &[u8]) -> bool {
+        // A prefix begins with a letter.
+        let is_part = |byte: &u8| byte.is_ascii_alphanumeric();
+        let start = token.iter().position(is_part).unwrap_or_default();
+        let token = &token[start..];
+        let begins = |prefix: &[u8]| {
+            let start = token.get(..prefix.len());
+            start.is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+        };
+        let mut prefixes = self.prefixes.iter();
+        prefixes.any(|prefix| begins(prefix.as_bytes()))
+    }
+
     /// Returns whether an unknown token can have been one: a well-formed one of this format, or a bearer
     /// token (RFC 6750 §2.1) of another system. A mistyped, cut or quoted token of ours cannot.
     #[cfg(feature = "api")]

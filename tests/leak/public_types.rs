@@ -8,11 +8,11 @@ use std::time::SystemTime;
 use futures::executor::block_on;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use tower::{Layer, service_fn};
-use tower_service_token::authorize::{RequireRolesLayer, RequireScopesLayer};
+use tower_service_token::authorize::{Caller, RequireRolesLayer, RequireScopesLayer};
 use tower_service_token::clock::{ManualClock, SystemClock};
 use tower_service_token::digest::TokenDigest;
 use tower_service_token::header::{CredentialSources, TokenHeader, X_API_KEY};
-use tower_service_token::principal::{Requirement, Roles, Scopes};
+use tower_service_token::principal::{Identity, Requirement, Roles, Scopes};
 use tower_service_token::reject::{
     FailureLogged, GrpcStatus, ProblemJson, Realm, Rejection, RejectionReason,
 };
@@ -111,6 +111,8 @@ fn formatted_stores() -> Vec<Formatted> {
         debug_text("Principal", &principal()),
         debug_text("Roles", principal().roles()),
         debug_text("Scopes", principal().scopes()),
+        debug_text("Identity", &Identity::new("alice").with_roles(["deployer"])),
+        debug_text("Caller", &Caller::Token(principal())),
         debug_text("Roles", &Roles::default()),
         debug_text("Scopes", &Scopes::default()),
     ]
@@ -203,7 +205,7 @@ mod authorized {
         let mut request = Request::new(());
         request.extensions_mut().insert(principal());
         let (mut parts, ()) = request.into_parts();
-        block_on(Authorized::from_request_parts(&mut parts, &())).expect("a deployer")
+        block_on(<Authorized<Deploy>>::from_request_parts(&mut parts, &())).expect("a deployer")
     }
 }
 

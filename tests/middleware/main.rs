@@ -4,13 +4,15 @@
 //! 2. [Contract](contract): requests and the complete responses. [Service](service): readiness,
 //!    clones, and stores that wait or fail.
 //! 3. [Guards](guards): roles and scopes.
-//! 4. [Observability](observe): events and metrics.
-//! 5. [Ecosystem](ecosystem): the layer together with axum, hyper, tonic and tower-http.
+//! 4. [Identities](identities): callers that the application authenticated.
+//! 5. [Observability](observe): events and metrics.
+//! 6. [Ecosystem](ecosystem): the layer together with axum, hyper, tonic, tower-http, sessions and JWTs.
 
 mod contract;
 mod credential_sources;
 mod ecosystem;
 mod guards;
+mod identities;
 #[cfg(all(feature = "tracing", feature = "metrics"))]
 mod observe;
 mod service;
