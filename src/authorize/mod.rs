@@ -2,6 +2,7 @@
 //!
 //! 1. Layers around a router, a route or a handler: [`RequireRolesLayer`] and
 //!    [`RequireScopesLayer`], each any-of or all-of.
+//!    For a gRPC server, [`GrpcMethodGuardLayer`] has the requirements of all methods in one table.
 //! 2. In a handler: [`Principal::require`](crate::Principal::require) and [`Caller::require`].
 //! 3. axum extractors (feature `axum`): `Principal`, [`Caller`], each of them in an `Option`, and
 //!    [`Authorized`], which has the requirement in the handler's signature.
@@ -35,6 +36,7 @@ mod caller;
 #[cfg(feature = "axum")]
 mod extract;
 mod future;
+mod grpc;
 mod guard;
 mod layer;
 
@@ -42,4 +44,5 @@ pub use self::caller::Caller;
 #[cfg(feature = "axum")]
 pub use self::extract::{AccessPolicy, Authorized};
 pub use self::future::GuardFuture;
+pub use self::grpc::{GrpcMethodGuard, GrpcMethodGuardLayer};
 pub use self::layer::{RequireRoles, RequireRolesLayer, RequireScopes, RequireScopesLayer};

@@ -53,7 +53,7 @@ impl Service<Request<()>> for Echo {
 }
 
 /// Returns the headers that the layer sends to `uri`.
-fn sent_headers_to(
+pub(crate) fn sent_headers_to(
     layer: &AddServiceTokenLayer,
     uri: &str,
     headers: &[(HeaderName, &str)],

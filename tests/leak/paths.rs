@@ -359,7 +359,7 @@ fn store_and_guard_paths() -> Vec<RequestPath> {
             "guard behind an identity",
             layer_of_another_format().with_identity(|_| Some(Identity::new("alice"))),
             SECRET,
-            ExpectedOutcome::Guarded(Reason::IdentityInsufficientScope),
+            ExpectedOutcome::RejectedByGuard(Reason::IdentityInsufficientScope),
         )
     });
     paths.push(RequestPath {

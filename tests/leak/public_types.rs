@@ -8,7 +8,9 @@ use std::time::SystemTime;
 use futures::executor::block_on;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use tower::{Layer, service_fn};
-use tower_service_token::authorize::{Caller, RequireRolesLayer, RequireScopesLayer};
+use tower_service_token::authorize::{
+    Caller, GrpcMethodGuardLayer, RequireRolesLayer, RequireScopesLayer,
+};
 use tower_service_token::clock::{ManualClock, SystemClock};
 use tower_service_token::digest::TokenDigest;
 use tower_service_token::header::{CredentialSources, TokenHeader, X_API_KEY};
@@ -154,6 +156,7 @@ fn formatted_layers_and_rejections() -> Vec<Formatted> {
     let scopes = RequireScopesLayer::all_of(["projects:write"]);
     let inner = service_fn(async |_: Request<String>| Ok::<_, Infallible>(Response::new(())));
     let requirement = Requirement::all_scopes(["projects:read"]);
+    let methods = GrpcMethodGuardLayer::new().with_method("jobs.v1.Jobs/List", requirement.clone());
     let rejection = principal()
         .require(requirement.clone())
         .expect_err("a missing scope");
@@ -169,6 +172,8 @@ fn formatted_layers_and_rejections() -> Vec<Formatted> {
         debug_text("RequireRolesLayer", &roles),
         debug_text("RequireScopes", &scopes.layer(inner)),
         debug_text("RequireScopesLayer", &scopes),
+        debug_text("GrpcMethodGuard", &methods.layer(inner)),
+        debug_text("GrpcMethodGuardLayer", &methods),
         debug_text("Requirement", &requirement),
         debug_text("RejectionReason", &rejection.reason()),
         error_text("Rejection", &rejection),

@@ -3,7 +3,7 @@
 //! 1. [Credential sources](credential_sources): reading credentials from headers.
 //! 2. [Contract](contract): requests and the complete responses. [Service](service): readiness,
 //!    clones, and stores that wait or fail.
-//! 3. [Guards](guards): roles and scopes.
+//! 3. [Guards](guards): roles and scopes; [gRPC methods](grpc_methods) in one table.
 //! 4. [Identities](identities): callers that the application authenticated.
 //! 5. [Observability](observe): events and metrics.
 //! 6. [Ecosystem](ecosystem): the layer together with axum, hyper, tonic, tower-http, sessions and JWTs.
@@ -11,6 +11,7 @@
 mod contract;
 mod credential_sources;
 mod ecosystem;
+mod grpc_methods;
 mod guards;
 mod identities;
 #[cfg(all(feature = "tracing", feature = "metrics"))]
