@@ -93,9 +93,8 @@ impl CredentialSources {
     /// Also reads `Authorization: Bearer <token>`, but only tokens of this format. Others count as
     /// absent, so that another middleware can authenticate them, such as JWTs (RFC 7519).
     ///
-    /// 1. A token is of the format if it begins with one of its prefixes. If the rest is damaged or
-    ///    unknown, the token is invalid, not absent. Upper and lower case, and characters before the
-    ///    prefix that are not letters or digits, such as quotes, make no difference.
+    /// 1. A token is of the format if it [begins with a prefix](TokenFormat::has_prefix) of it. If the
+    ///    rest is damaged or unknown, the token is invalid, not absent.
     /// 2. A token of another format may have any length. It still must be visible ASCII without spaces;
     ///    any other value is [malformed](CredentialError::Malformed).
     /// 3. Only bearer tokens are distinguished. `Authorization: ApiKey` and `X-API-Key` always present
@@ -379,7 +378,7 @@ fn after_scheme<'h, const N: usize>(value: &'h [u8], scheme: &[u8; N]) -> Option
 
 /// Returns whether this is a token of another format. A value that is no token at all is an error.
 fn is_foreign(token: &[u8], format: &TokenFormat) -> bool {
-    PresentedToken::is_visible(token) && !format.has_prefix(token)
+    PresentedToken::is_visible(token) && !format.bytes_have_prefix(token)
 }
 
 fn trim(mut value: &[u8]) -> &[u8] {

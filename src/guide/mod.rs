@@ -3,6 +3,8 @@
 //! | page | task |
 //! |---|---|
 //! | [`protect`] | protect axum routes, hyper and gRPC services; require roles and scopes |
+//! | [`logins`] | let users with sessions or JWTs and service tokens call the same routes |
+//! | [`grpc`] | protect a tonic server by method; send tokens with a tonic client |
 //! | [`stores`] | choose a store; write your own; use an authorization server |
 //! | [`caching`] | cache lookups; how soon a revocation takes effect |
 //! | [`lifecycle`] | create, rotate and revoke tokens; policies; the audit trail |
@@ -40,6 +42,13 @@
 
 #[cfg_attr(any(not(doctest), feature = "axum"), doc = include_str!("protect.md"))]
 pub mod protect {}
+
+// The code of these two pages runs in the package `tests`, which has axum-login, jsonwebtoken and tonic.
+#[cfg_attr(not(doctest), doc = include_str!("logins.md"))]
+pub mod logins {}
+
+#[cfg_attr(not(doctest), doc = include_str!("grpc.md"))]
+pub mod grpc {}
 
 #[cfg_attr(
     any(
