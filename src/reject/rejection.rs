@@ -223,7 +223,8 @@ impl Rejection {
     ///
     /// For a handler or guard of a gRPC service. tonic makes a `Status` of the headers:
     /// `Status::from_header_map(rejection.to_grpc_response(()).headers())`. See the
-    /// [recipe](crate::guide::grpc).
+    /// [recipe](crate::guide::grpc). The layer does not know that such a response is a rejection, so the
+    /// challenge keeps the realm `api`.
     ///
     /// ```
     /// use tower_service_token::reject::{Rejection, RejectionReason};

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 
 use futures::executor::block_on;
-use http::header::WWW_AUTHENTICATE;
+use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use http::{HeaderValue, Request, Response, StatusCode};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_service_token::authorize::{Caller, RequireRolesLayer, RequireScopesLayer};
@@ -174,6 +174,49 @@ fn inner_layer_decides_again() {
     let required = outer.layer(inner.layer(service_fn(show)));
     let response = send(required, request(Some(alice()), None));
     assert_eq!(reason(&response), RejectionReason::MissingToken);
+}
+
+#[test]
+fn token_of_an_inner_layer_outranks_the_identity_of_an_outer_one() {
+    let (outer, _) = accepting();
+    let (inner, token) = layer();
+    let header = TokenHeader::new("x-inner".parse().unwrap()).unwrap();
+    let inner = inner.with_sources(CredentialSources::none().with_header(header));
+    let guard = RequireScopesLayer::all_of(["projects:write"]);
+    let mut request = request(Some(alice()), None);
+    let token = HeaderValue::from_str(&token).unwrap();
+    request.headers_mut().insert("x-inner", token);
+    let shown = outer.layer(inner.layer(service_fn(show)));
+    assert_eq!(send(shown, request.clone()).body(), "token ci");
+    // Only the identity has this scope.
+    let guarded = outer.layer(inner.layer(guard.layer(service_fn(show))));
+    assert_eq!(
+        reason(&send(guarded, request)),
+        RejectionReason::InsufficientScope
+    );
+}
+
+#[test]
+fn stripping_leaves_bearer_tokens_of_another_format() {
+    let (layer, token) = accepting();
+    let layer = layer
+        .optional()
+        .accept_bearer_of(&TokenFormat::default())
+        .strip_credential();
+    let show = service_fn(async |request: Request<String>| {
+        let left = request.headers().get(AUTHORIZATION);
+        let left = left.map_or("", |value| value.to_str().unwrap());
+        Ok::<_, Infallible>(Response::new(left.to_owned()))
+    });
+    for (value, left) in [
+        (format!("Bearer {token}"), ""),
+        ("Bearer eyJ.e30.c2ln".to_owned(), "Bearer eyJ.e30.c2ln"),
+    ] {
+        let mut request = request(None, None);
+        let value = HeaderValue::from_str(&value).unwrap();
+        request.headers_mut().insert(AUTHORIZATION, value);
+        assert_eq!(send(layer.layer(show), request).body(), left);
+    }
 }
 
 #[test]
