@@ -29,7 +29,7 @@
 //! | `custom_store` | a store over your own table |
 //! | `custom_rejection` | rejections in your own format |
 //! | `hyper_only` | a service without axum |
-//! | `tonic` | a gRPC service |
+//! | `tonic` | a gRPC service with a requirement for each method |
 //! | `rotation` | the life of a token, with two valid secrets for an hour |
 //! | `file_store` | tokens from a file that is reloaded when it changes |
 //! | `sqlite` | tokens that survive a restart; last-used times |
