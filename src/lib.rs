@@ -103,7 +103,8 @@
 //! # Public dependencies
 //!
 //! Types of these crates are part of this one's API: `http`, `tower-layer`, `tower` (its
-//! `Service`), `async-trait` (its signatures), and with the features of these names, `axum-core` and
+//! `Service`), `async-trait` (its signatures, and the [attribute](async_trait)), `serde` (its traits),
+//! and with the features of these names, `axum-core` and
 //! `sqlx` (its pools); with `api`, `axum` (its router) and `utoipa` (its documents); with
 //! `introspection` or `client`, in the signature of a transport of your own, `bytes`, `http-body` and
 //! `http-body-util`.
@@ -164,6 +165,10 @@ pub use self::lifecycle::ServiceTokens;
 pub use self::middleware::ServiceTokenLayer;
 pub use self::principal::Principal;
 pub use self::store::{MemoryStore, TokenStore};
+
+/// The attribute of an `impl` of [`TokenStore`], [`TokenRegistry`](registry::TokenRegistry) or
+/// [`LastUsedStore`](registry::LastUsedStore), re-exported from the crate `async-trait`.
+pub use async_trait::async_trait;
 
 /// What the binary `svctok`, a crate of its own, shares with this one. Not part of the public API.
 #[cfg(feature = "cli")]

@@ -243,13 +243,13 @@ impl Checker {
     /// Creates the rejection of a change whose actor's token is no longer accepted.
     #[cfg(feature = "api")]
     pub(crate) fn reject_actor(&self, kind: DenialKind) -> Rejection {
-        self.reject(reason(kind))
+        self.reject(RejectionReason::of_denial(kind))
     }
 
     fn deny(&self, denial: Denial, credential: &Credential<'_>) -> Rejection {
         let reason = match denial.kind() {
             DenialKind::Unknown if self.is_damaged(credential) => RejectionReason::DamagedToken,
-            kind => reason(kind),
+            kind => RejectionReason::of_denial(kind),
         };
         self.reject(reason).with_token_id(denial.token_id())
     }
@@ -294,18 +294,6 @@ impl Checker {
     }
 }
 
-fn reason(kind: DenialKind) -> RejectionReason {
-    match kind {
-        DenialKind::Unknown => RejectionReason::UnknownToken,
-        DenialKind::WrongDigest => RejectionReason::WrongDigest,
-        DenialKind::Revoked => RejectionReason::RevokedToken,
-        DenialKind::Disabled => RejectionReason::DisabledToken,
-        DenialKind::Expired => RejectionReason::ExpiredToken,
-        DenialKind::Superseded => RejectionReason::SupersededToken,
-        DenialKind::NotYetValid => RejectionReason::TokenNotYetValid,
-    }
-}
-
 /// Returns the kind of denial for this reason, if it is one of a known token.
 fn denial_kind(of: RejectionReason) -> Option<DenialKind> {
     [
@@ -316,7 +304,7 @@ fn denial_kind(of: RejectionReason) -> Option<DenialKind> {
         DenialKind::NotYetValid,
     ]
     .into_iter()
-    .find(|kind| reason(*kind) == of)
+    .find(|kind| RejectionReason::of_denial(*kind) == of)
 }
 
 /// Returns whether a rejection for this reason counts as a failure of its client.

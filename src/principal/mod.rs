@@ -11,6 +11,7 @@ mod roles;
 mod scopes;
 
 pub use self::identity::Identity;
+pub use self::names::Iter;
 pub use self::requirement::Requirement;
 pub use self::roles::Roles;
 pub use self::scopes::Scopes;

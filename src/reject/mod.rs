@@ -23,7 +23,7 @@
 //! | `insufficient_scope` | 403 | `insufficient_scope`, with `scope`; none for an [identity](crate::principal::Identity) | 7 |
 //! | `rate_limited` | 429 | – | 8 |
 //! | `auth_unavailable` | 503 | – | 14 |
-//! | `change_failed` (routers of `api`) | 503 | – | 14 |
+//! | `change_failed` ([`LifecycleError`](crate::lifecycle::LifecycleError), routers of `api`) | 503 | – | 14 |
 //! | `internal` | 500 | – | 13 |
 //!
 //! A body:
@@ -56,6 +56,7 @@
 //! their `Rejection` in the handler, in a gRPC service by [`Rejection::to_grpc_response`].
 
 mod challenge;
+mod lifecycle_error;
 mod no_token;
 mod reason;
 mod rejection;

@@ -1,5 +1,7 @@
 use http::StatusCode;
 
+use crate::store::DenialKind;
+
 /// Why a request was rejected, in more detail than the response says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -39,7 +41,7 @@ pub enum RejectionReason {
     /// The store is unavailable.
     StoreUnavailable,
     /// The store was unavailable during a change, which may have been made. Only the routers of `api`
-    /// reject with this reason.
+    /// and a [`LifecycleError`](crate::lifecycle::LifecycleError) have this reason.
     ChangeFailed,
     /// The store has a corrupt record.
     CorruptRecord,
@@ -48,6 +50,19 @@ pub enum RejectionReason {
 }
 
 impl RejectionReason {
+    /// Returns the reason of a rejection by the [verdict](crate::store::verdict()).
+    pub(crate) fn of_denial(kind: DenialKind) -> Self {
+        match kind {
+            DenialKind::Unknown => Self::UnknownToken,
+            DenialKind::WrongDigest => Self::WrongDigest,
+            DenialKind::Revoked => Self::RevokedToken,
+            DenialKind::Disabled => Self::DisabledToken,
+            DenialKind::Expired => Self::ExpiredToken,
+            DenialKind::Superseded => Self::SupersededToken,
+            DenialKind::NotYetValid => Self::TokenNotYetValid,
+        }
+    }
+
     /// Returns the reason in logs and metrics.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -116,6 +116,7 @@ fn formatted_stores() -> Vec<Formatted> {
         debug_text("Identity", &Identity::new("alice").with_roles(["deployer"])),
         debug_text("Caller", &Caller::Token(principal())),
         debug_text("Roles", &Roles::default()),
+        debug_text("Iter", &principal().roles().iter()),
         debug_text("Scopes", &Scopes::default()),
     ]
 }

@@ -1,7 +1,11 @@
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::SystemTime;
 
+use serde::{Serialize, Serializer};
+
 use super::TokenRecord;
+use crate::clock::date_time;
 use crate::digest::TokenDigest;
 use crate::principal::{Requirement, Roles, Scopes};
 use crate::token::TokenId;
@@ -10,6 +14,16 @@ use crate::token::TokenId;
 ///
 /// Cheap to clone: one [`Arc`](std::sync::Arc), shared with the record. There is no public
 /// constructor: only a [verdict](crate::store::verdict) creates a `Principal`.
+///
+/// serde writes the public fields, with the names and forms of
+/// [`TokenInfo`](crate::wire::TokenInfo), and reads no `Principal`:
+///
+/// ```json
+/// {
+///   "id": "7Hq2mX9bTe", "name": "ci", "subject": null, "roles": ["deployer"], "scopes": [],
+///   "expires_at": "2027-01-31T00:00:00Z", "labels": {"team": "web"}
+/// }
+/// ```
 #[derive(Clone)]
 pub struct Principal {
     record: TokenRecord,
@@ -91,6 +105,32 @@ impl Requirement {
     /// Returns whether `principal` meets the requirement.
     pub fn is_met_by(&self, principal: &Principal) -> bool {
         self.is_met_by_rights(principal.roles(), principal.scopes())
+    }
+}
+
+#[derive(Serialize)]
+struct PublicFields<'p> {
+    id: TokenId,
+    name: &'p str,
+    subject: Option<&'p str>,
+    roles: &'p Roles,
+    scopes: &'p Scopes,
+    expires_at: Option<String>,
+    labels: BTreeMap<&'p str, &'p str>,
+}
+
+impl Serialize for Principal {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let fields = PublicFields {
+            id: self.id(),
+            name: self.name(),
+            subject: self.subject(),
+            roles: self.roles(),
+            scopes: self.scopes(),
+            expires_at: self.expires_at().and_then(date_time::format),
+            labels: self.labels().collect(),
+        };
+        fields.serialize(to)
     }
 }
 
