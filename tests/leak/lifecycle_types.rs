@@ -187,7 +187,8 @@ impl AuditSink for LeakCheckingSink {
 
 #[cfg(feature = "testing")]
 pub(super) fn testing_types() -> Vec<Formatted> {
-    use tower_service_token::testing::{Fault, FaultyStore};
+    use tower::Layer;
+    use tower_service_token::testing::{AuthenticatedLayer, Fault, FaultyStore, PrincipalBuilder};
 
     let store = FaultyStore::new(MemoryStore::new());
     block_on(TokenRegistry::insert(&store, &write())).expect("an empty store");
@@ -197,12 +198,26 @@ pub(super) fn testing_types() -> Vec<Formatted> {
         debug_text("FaultyStore", &store),
         debug_text("Fault", &Fault::Hang),
         error_text("FaultyStore", &error),
+        debug_text("PrincipalBuilder", &PrincipalBuilder::from(minted_record())),
+        debug_text("AuthenticatedLayer", &AuthenticatedLayer::new(principal())),
+        debug_text(
+            "Authenticated",
+            &AuthenticatedLayer::new(principal()).layer(()),
+        ),
     ]
 }
 
 #[cfg(not(feature = "testing"))]
 pub(super) fn testing_types() -> Vec<Formatted> {
-    vec![("FaultyStore", Vec::new()), ("Fault", Vec::new())]
+    [
+        "FaultyStore",
+        "Fault",
+        "PrincipalBuilder",
+        "AuthenticatedLayer",
+        "Authenticated",
+    ]
+    .map(|name| (name, Vec::new()))
+    .to_vec()
 }
 
 #[cfg(feature = "tokio")]

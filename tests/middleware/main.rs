@@ -6,7 +6,8 @@
 //! 3. [Guards](guards): roles and scopes; [gRPC methods](grpc_methods) in one table.
 //! 4. [Identities](identities): callers that the application authenticated.
 //! 5. [Observability](observe): events and metrics.
-//! 6. [Ecosystem](ecosystem): the layer together with axum, hyper, tonic, tower-http, sessions and JWTs.
+//! 6. [Test principals](test_principals): callers of handlers without a token.
+//! 7. [Ecosystem](ecosystem): the layer together with axum, hyper, tonic, tower-http, sessions and JWTs.
 
 mod contract;
 mod credential_sources;
@@ -17,3 +18,5 @@ mod identities;
 #[cfg(all(feature = "tracing", feature = "metrics"))]
 mod observe;
 mod service;
+#[cfg(feature = "testing")]
+mod test_principals;

@@ -24,6 +24,22 @@ use crate::token::TokenId;
 ///   "expires_at": "2027-01-31T00:00:00Z", "labels": {"team": "web"}
 /// }
 /// ```
+///
+/// # Testing
+///
+/// With the feature `testing`, [`testing::principal`](crate#features) builds a `Principal`, and
+/// `testing::authenticated` inserts it into a request, for the test of a handler without a token:
+///
+/// ```
+/// # #[cfg(feature = "testing")] {
+/// use http::Request;
+/// use tower_service_token::{Principal, testing};
+///
+/// let caller = testing::principal("ci").with_roles(["deployer"]);
+/// let request = testing::authenticated(Request::new(()), caller);
+/// assert!(request.extensions().get::<Principal>().is_some());
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Principal {
     record: TokenRecord,
@@ -37,6 +53,12 @@ impl Principal {
             record,
             uses_previous_secret,
         }
+    }
+
+    /// Creates the caller of a test, without a verdict.
+    #[cfg(feature = "testing")]
+    pub(crate) fn for_test(record: TokenRecord, uses_previous_secret: bool) -> Self {
+        Self::new(record, uses_previous_secret)
     }
 
     /// Returns whether the record is older than its store normally returns, because the source of the
@@ -98,6 +120,16 @@ impl Principal {
     /// Returns all labels, by key.
     pub fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
         self.record.labels()
+    }
+}
+
+#[cfg(feature = "testing")]
+impl TokenRecord {
+    /// Sets the fields that no builder method sets.
+    pub(crate) fn with_test_fields(mut self, id: TokenId, is_stale: bool) -> Self {
+        let inner = self.inner_mut();
+        (inner.id, inner.is_stale) = (id, is_stale);
+        self
     }
 }
 
