@@ -178,9 +178,34 @@ impl AddServiceTokenLayer {
         }
     }
 
+    /// Returns the header with the current token for a request to `target`, for an HTTP client that is
+    /// not a Tower service. The value is marked sensitive.
+    ///
+    /// Call it for each request, so that the request has the newest token. Insert the header instead of
+    /// appending it: servers reject repeated credentials. Returns `None` if the token must not be sent
+    /// to `target`, by [`with_origin`](Self::with_origin).
+    ///
+    /// ```
+    /// use http::Uri;
+    /// use tower_service_token::client::AddServiceTokenLayer;
+    ///
+    /// let token = AddServiceTokenLayer::new("svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n")?
+    ///     .with_origin("https://api.example")?;
+    /// let header = token.header_for(&Uri::from_static("https://api.example/projects"));
+    /// let (name, value) = header.expect("the origin of the token");
+    /// assert_eq!(name, "authorization");
+    /// assert!(value.is_sensitive());
+    /// assert!(token.header_for(&Uri::from_static("https://evil.example/")).is_none());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn header_for(&self, target: &Uri) -> Option<(HeaderName, HeaderValue)> {
+        self.is_allowed(target)
+            .then(|| (self.header.clone(), self.value()))
+    }
+
     pub(in crate::client) fn add(&self, target: &Uri, headers: &mut HeaderMap) {
-        if self.is_allowed(target) {
-            headers.insert(self.header.clone(), self.value());
+        if let Some((name, value)) = self.header_for(target) {
+            headers.insert(name, value);
         }
     }
 
