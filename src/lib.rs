@@ -77,8 +77,9 @@
 //!   `tokio`. `rustls` encrypts its connections.
 //! - `sqlite`: [`SqliteStore`](store::sql::SqliteStore). Adds `sqlx`, which needs Rust 1.94 and
 //!   compiles SQLite with a C compiler, and `tokio`.
-//! - `testing`: the [conformance suite](testing::conformance) for stores, and
-//!   [`FaultyStore`](testing::FaultyStore). Adds `tokio`.
+//! - `testing`: a [principal](testing::principal()) for tests of handlers, the [conformance
+//!   suite](testing::conformance) for stores, and [`FaultyStore`](testing::FaultyStore). Adds `tokio`.
+//!   Enable it only in `[dev-dependencies]`.
 //! - `tracing`: one event for each rejection, target `tower_service_token`, with the fields `reason`,
 //!   `code`, `status`, `token_id` (only of a token whose secret was presented), `error` (only if the
 //!   store or the setup is at fault), `client` (its [address](limits::ClientAddress)), `request_id` (a
@@ -87,8 +88,9 @@
 //!   `api` it also logs failed changes and lists that broke off. A response whose failure was logged is
 //!   [marked](reject::FailureLogged). The target `tower_service_token::audit` has the [audit
 //!   events](audit::TracingAuditSink), the target `tower_service_token::rotation` one event for each
-//!   request with a previous secret. Accepted requests with the current secret are not logged. Adds
-//!   `unicode-properties`.
+//!   request with a previous secret. Accepted requests with the current secret are not logged. If the
+//!   current span declares the fields `token_id` and `token_name`, the layer records the caller there:
+//!   the id also of a rejected token whose secret was presented. Adds `unicode-properties`.
 //! - `metrics`: the counter `service_token_requests_total` and the histogram
 //!   `service_token_check_seconds`, both by `outcome` (`accepted`, `identity`, `anonymous` or a
 //!   [reason](reject::RejectionReason::as_str)), and `service_token_guard_rejections_total` by

@@ -3,6 +3,8 @@
 mod request;
 #[cfg(any(feature = "api", feature = "tracing"))]
 mod request_id;
+#[cfg(feature = "tracing")]
+mod span;
 
 pub(crate) use self::request::RequestInfo;
 #[cfg(feature = "api")]
@@ -65,6 +67,23 @@ impl Stopwatch {
         }
         let _ = (self, outcome);
     }
+}
+
+/// Records the caller of an accepted request in the current span.
+#[inline]
+pub(crate) fn record_caller(principal: &Principal) {
+    #[cfg(feature = "tracing")]
+    span::record_caller(principal);
+    let _ = principal;
+}
+
+/// Records the token of a rejected request in the current span, if its secret was presented.
+pub(crate) fn record_rejected(rejection: &Rejection) {
+    #[cfg(feature = "tracing")]
+    if let Some(id) = rejection.token_id() {
+        span::record_rejected(id);
+    }
+    let _ = rejection;
 }
 
 /// Records an accepted request with a previous secret.

@@ -22,7 +22,7 @@ use tower_service_token::header::X_API_KEY;
 use tower_service_token::principal::Identity;
 use tower_service_token::store::TokenRecord;
 use tower_service_token::token::{MintedToken, TokenFormat};
-use tower_service_token::{MemoryStore, ServiceTokenLayer};
+use tower_service_token::{MemoryStore, Principal, ServiceTokenLayer};
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
@@ -79,6 +79,20 @@ fn token_beside_other_logins_allocates_only_for_the_principal() {
             insertion_allocations(request(&headers, is_first))
         );
     }
+}
+
+#[test]
+fn propagated_principal_allocates_only_its_second_insertion() {
+    let token = TokenFormat::default().mint().expect("random bytes");
+    let layer = layer(&token).without_cache_headers().propagate_principal();
+    let mut service = service(&layer);
+    let headers = [(X_API_KEY, token.expose_secret().to_owned())];
+    let (response, allocations) = call(&mut service, || request(&headers, true));
+    assert!(response.extensions().get::<Principal>().is_some());
+    assert_eq!(
+        allocations,
+        2 * insertion_allocations(request(&headers, true))
+    );
 }
 
 #[cfg(feature = "introspection")]

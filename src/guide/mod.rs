@@ -5,12 +5,13 @@
 //! | [`protect`] | protect axum routes, hyper and gRPC services; require roles and scopes |
 //! | [`logins`] | let users with sessions or JWTs and service tokens call the same routes |
 //! | [`grpc`] | protect a tonic server by method; send tokens with a tonic client |
+//! | [`axum_routing`] | public routes, CORS, the caller in traces and access logs, a graceful end |
 //! | [`stores`] | choose a store; write your own; use an authorization server |
 //! | [`caching`] | cache lookups; how soon a revocation takes effect |
 //! | [`lifecycle`] | create, rotate and revoke tokens; policies; the audit trail |
 //! | [`endpoints`] | let services in other languages check tokens; serve the management API |
 //! | [`clients`] | send a token; manage tokens over HTTP from Rust |
-//! | [`testing`] | test handlers, expiry, outages, and a store of your own |
+//! | [`testing`] | test handlers as any caller; expiry, outages, and a store of your own |
 //! | [`svctok`] | run the token service; use the command line |
 //! | [`existing_clients`] | StackState's `sts` and the PipeOps Go SDK |
 //!
@@ -49,6 +50,12 @@ pub mod logins {}
 
 #[cfg_attr(not(doctest), doc = include_str!("grpc.md"))]
 pub mod grpc {}
+
+#[cfg_attr(
+    any(not(doctest), all(feature = "axum", feature = "tokio", feature = "tracing")),
+    doc = include_str!("axum_routing.md")
+)]
+pub mod axum_routing {}
 
 #[cfg_attr(
     any(

@@ -32,8 +32,10 @@ pub(crate) struct Checker {
     pub(super) last_used: Option<LastUsed>,
     pub(super) audit: Option<Arc<dyn AuditSink>>,
     pub(crate) failures: OptionalFailureLimit,
-    /// The headers to add to the response of an accepted request.
-    pub(super) response_headers: Option<ResponseHeaders>,
+    /// Whether the response of an accepted request has its principal too.
+    pub(super) propagates_principal: bool,
+    /// What to add to the response of every accepted request.
+    pub(super) additions: Option<ResponseAdditions>,
 }
 
 /// Returns the identity in the extensions of a request without a token.
@@ -49,21 +51,29 @@ pub(super) enum Checked {
     NeedsLookup(Credential<'static>),
 }
 
-/// The headers to add to the response of an accepted request. Each request clones it: with the
-/// default realm and headers it holds no reference count that all requests share.
-#[derive(Clone)]
-pub(super) struct ResponseHeaders {
+/// What to add to the response of an accepted request. Each request clones it: with the default realm
+/// and headers it holds no reference count that all requests share.
+#[derive(Clone, Default)]
+pub(super) struct ResponseAdditions {
     vary: Option<HeaderValue>,
     challenges: Option<Challenges>,
+    principal: Option<Principal>,
 }
 
-impl ResponseHeaders {
+impl ResponseAdditions {
     pub(super) fn new(vary: Option<HeaderValue>, challenges: &Challenges) -> Option<Self> {
         let challenges = (*challenges != Challenges::DEFAULT).then(|| challenges.clone());
-        (vary.is_some() || challenges.is_some()).then_some(Self { vary, challenges })
+        (vary.is_some() || challenges.is_some()).then_some(Self {
+            vary,
+            challenges,
+            principal: None,
+        })
     }
 
-    pub(super) fn apply<B>(&self, response: &mut Response<B>) {
+    pub(super) fn apply<B>(&mut self, response: &mut Response<B>) {
+        if let Some(principal) = self.principal.take() {
+            response.extensions_mut().insert(principal);
+        }
         if let Some(challenges) = &self.challenges {
             Rejection::fill_in_challenges(response, challenges);
         }
@@ -111,13 +121,27 @@ impl Checker {
         Ok(NoToken::new(&self.challenges, identity))
     }
 
-    /// Prepares a request for the inner service. Returns the headers for its response.
+    /// Returns the principal for the response, if it is wanted there.
     #[inline]
-    pub(super) fn prepare_request(&self, headers: &mut HeaderMap) -> Option<ResponseHeaders> {
+    pub(super) fn propagated(&self, principal: &Principal) -> Option<Principal> {
+        self.propagates_principal.then(|| principal.clone())
+    }
+
+    /// Prepares a request for the inner service. Returns what to add to its response.
+    #[inline]
+    pub(super) fn prepare_request(
+        &self,
+        headers: &mut HeaderMap,
+        propagated: Option<Principal>,
+    ) -> Option<ResponseAdditions> {
         if self.strip_credential {
             self.sources.strip(headers);
         }
-        self.response_headers.clone()
+        let mut additions = self.additions.clone();
+        if propagated.is_some() {
+            additions.get_or_insert_default().principal = propagated;
+        }
+        additions
     }
 
     /// Returns the credential of a request after marking it sensitive.

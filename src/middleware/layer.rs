@@ -4,7 +4,7 @@ use std::sync::Arc;
 use http::{Extensions, HeaderName, HeaderValue};
 use tower_layer::Layer;
 
-use super::check::{Checker, ResponseHeaders};
+use super::check::{Checker, ResponseAdditions};
 use super::service::ServiceToken;
 use crate::audit::{AuditSink, TracingAuditSink};
 use crate::clock::{Clock, SystemClock};
@@ -48,12 +48,13 @@ impl ServiceTokenLayer {
                 // Without the feature, nothing receives the events, so none are created.
                 audit: cfg!(feature = "tracing").then(|| Arc::new(TracingAuditSink) as _),
                 failures: OptionalFailureLimit::default(),
-                response_headers: None,
+                propagates_principal: false,
+                additions: None,
             }),
             cache_headers: true,
             rejection_response: ProblemJson,
         };
-        layer.rebuild_response_headers()
+        layer.rebuild_additions()
     }
 }
 
@@ -156,7 +157,7 @@ impl<R> ServiceTokenLayer<R> {
             .challenges
             .set_schemes(sources.reads_api_key(), sources.reads_bearer());
         checker.sources = sources;
-        self.rebuild_response_headers()
+        self.rebuild_additions()
     }
 
     /// Sets the longest token to accept, in bytes; longer ones get 400. The default is 512.
@@ -169,7 +170,7 @@ impl<R> ServiceTokenLayer<R> {
     /// extractors behind this layer. The default is `api`.
     pub fn with_realm(mut self, realm: Realm) -> Self {
         self.checker_mut().challenges.set_realm(realm);
-        self.rebuild_response_headers()
+        self.rebuild_additions()
     }
 
     /// Sets the format of the tokens that this service mints. Their checksum is verified before a
@@ -204,6 +205,34 @@ impl<R> ServiceTokenLayer<R> {
         self
     }
 
+    /// Inserts the [`Principal`](crate::Principal) of an accepted request into the extensions of the
+    /// response too, for an outer layer such as an access log. By default only the request has it.
+    ///
+    /// A rejected request has no principal. Its response has the
+    /// [`Rejection`](crate::reject::Rejection), with the id of a known token. An outer layer must not
+    /// forward the extensions of a response to a request.
+    ///
+    /// ```
+    /// use http::Response;
+    /// use tower_service_token::reject::Rejection;
+    /// use tower_service_token::token::TokenId;
+    /// use tower_service_token::{MemoryStore, Principal, ServiceTokenLayer};
+    ///
+    /// let layer = ServiceTokenLayer::new(MemoryStore::new()).propagate_principal();
+    ///
+    /// /// The caller in a line of the access log.
+    /// fn caller<B>(response: &Response<B>) -> Option<TokenId> {
+    ///     let extensions = response.extensions();
+    ///     let accepted = extensions.get::<Principal>().map(Principal::id);
+    ///     accepted.or_else(|| extensions.get::<Rejection>()?.token_id())
+    /// }
+    /// # caller(&Response::new(()));
+    /// ```
+    pub fn propagate_principal(mut self) -> Self {
+        self.checker_mut().propagates_principal = true;
+        self
+    }
+
     /// Sets the sink that receives an event when a known token is rejected, such as a revoked one.
     /// The default is [`TracingAuditSink`](crate::audit::TracingAuditSink).
     pub fn with_audit_sink(mut self, sink: impl AuditSink) -> Self {
@@ -229,7 +258,7 @@ impl<R> ServiceTokenLayer<R> {
     /// one client's response to another: RFC 9111 §3.5 protects only requests with `Authorization`.
     pub fn without_cache_headers(mut self) -> Self {
         self.cache_headers = false;
-        self.rebuild_response_headers()
+        self.rebuild_additions()
     }
 
     /// Sets the builder of the responses to rejected requests. The default is [`ProblemJson`].
@@ -282,12 +311,12 @@ impl<R> ServiceTokenLayer<R> {
         layer.checker
     }
 
-    /// Rebuilds the response headers after a setting that they depend on changed.
-    fn rebuild_response_headers(mut self) -> Self {
+    /// Rebuilds the additions to responses after a setting that they depend on changed.
+    fn rebuild_additions(mut self) -> Self {
         let cache_headers = self.cache_headers;
         let checker = self.checker_mut();
         let vary = cache_headers.then(|| vary(&checker.sources));
-        checker.response_headers = ResponseHeaders::new(vary, &checker.challenges);
+        checker.additions = ResponseAdditions::new(vary, &checker.challenges);
         self
     }
 

@@ -8,7 +8,7 @@ use tower::Service;
 use super::check::{Checked, Checker};
 use super::future::{PendingRequest, ServiceTokenFuture, reject};
 use crate::limits::RequestOrigin;
-use crate::observe::Stopwatch;
+use crate::observe::{self, Stopwatch};
 use crate::principal::Principal;
 use crate::reject::{ProblemJson, Rejection, ResponseForRejection};
 
@@ -41,9 +41,12 @@ where
         if !request.extensions().is_empty() {
             request.extensions_mut().remove::<Principal>();
         }
+        let mut propagated = None;
         match checker.check(request.headers_mut()) {
             Checked::Accepted(principal) => {
                 stopwatch.accepted();
+                observe::record_caller(&principal);
+                propagated = checker.propagated(&principal);
                 request.extensions_mut().insert(principal);
             }
             Checked::NoToken => match checker.accept_without_token(request.extensions()) {
@@ -69,8 +72,8 @@ where
             }
         }
         // Inline, because a function of its own would copy the request.
-        let response_headers = checker.prepare_request(request.headers_mut());
-        ServiceTokenFuture::admitted(self.inner.call(request), response_headers)
+        let additions = checker.prepare_request(request.headers_mut(), propagated);
+        ServiceTokenFuture::admitted(self.inner.call(request), additions)
     }
 }
 

@@ -6,9 +6,11 @@
 //! 3. [Guards](guards): roles and scopes; [gRPC methods](grpc_methods) in one table.
 //! 4. [Identities](identities): callers that the application authenticated.
 //! 5. [Observability](observe): events and metrics.
-//! 6. [Test principals](test_principals): callers of handlers without a token.
-//! 7. [Ecosystem](ecosystem): the layer together with axum, hyper, tonic, tower-http, sessions and JWTs.
+//! 6. [Caller](caller): the caller in the current span and in the response.
+//! 7. [Test principals](test_principals): callers of handlers without a token.
+//! 8. [Ecosystem](ecosystem): the layer together with axum, hyper, tonic, tower-http, sessions and JWTs.
 
+mod caller;
 mod contract;
 mod credential_sources;
 mod ecosystem;
