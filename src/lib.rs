@@ -45,6 +45,7 @@
 //! | responses to rejected requests, gRPC services | [`reject`] |
 //! | the text of tokens, importing tokens | [`token`], [`digest`] |
 //! | HTTP endpoints for services in other languages | [`api`] |
+//! | security schemes for the OpenAPI document of your own API | [`openapi`] |
 //! | client addresses behind proxies, limits for unknown tokens | [`limits`] |
 //! | sending tokens, managing tokens of a server | [`client`] |
 //! | the JSON of the management API | [`wire`] |
@@ -56,8 +57,8 @@
 //!
 //! - `api`: [endpoints](api) by which services in any language check tokens (introspection,
 //!   revocation, and forward authentication for reverse proxies) and by which tokens are managed, with
-//!   their OpenAPI document. Includes `tokio`. Adds `axum` with its `tokio`, `base64`,
-//!   `form_urlencoded`, `percent-encoding`, and `utoipa` with its macros.
+//!   their OpenAPI document. Includes `tokio` and `openapi`. Adds `axum` with its `tokio`, `base64`,
+//!   `form_urlencoded` and `percent-encoding`.
 //! - `axum` (default): extractors, and [`Rejection`](reject::Rejection) as a response. Adds
 //!   `axum-core`, which axum users have anyway.
 //! - `cli`: the command line tool `svctok`, with all stores and servers that it works on. Adds `clap`
@@ -73,6 +74,8 @@
 //!   authorization server. Adds `tokio`, `hyper-util` and `ring`, which compiles C and assembly. It
 //!   connects by `https` with `rustls`; without, only by `http` to loopback, or through a transport of
 //!   your own.
+//! - `openapi`: the [security schemes](openapi) of a layer, for the OpenAPI document of your own API.
+//!   Adds `utoipa` with its macros.
 //! - `postgres`: [`PostgresStore`](store::sql::PostgresStore). Adds `sqlx`, which needs Rust 1.94, and
 //!   `tokio`. `rustls` encrypts its connections.
 //! - `sqlite`: [`SqliteStore`](store::sql::SqliteStore). Adds `sqlx`, which needs Rust 1.94 and
@@ -107,7 +110,7 @@
 //! Types of these crates are part of this one's API: `http`, `tower-layer`, `tower` (its
 //! `Service`), `async-trait` (its signatures, and the [attribute](async_trait)), `serde` (its traits),
 //! and with the features of these names, `axum-core` and
-//! `sqlx` (its pools); with `api`, `axum` (its router) and `utoipa` (its documents); with
+//! `sqlx` (its pools); with `api`, `axum` (its router); with `openapi`, `utoipa` (its documents); with
 //! `introspection` or `client`, in the signature of a transport of your own, `bytes`, `http-body` and
 //! `http-body-util`.
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -154,6 +157,8 @@ pub mod reject;
 mod observe;
 pub mod middleware;
 pub mod authorize;
+#[cfg(feature = "openapi")]
+pub mod openapi;
 #[cfg(feature = "api")]
 pub mod api;
 #[cfg(feature = "client")]

@@ -274,6 +274,12 @@ impl<R> ServiceTokenLayer<R> {
         }
     }
 
+    /// Returns the headers that the layer reads.
+    #[cfg(feature = "openapi")]
+    pub(crate) fn sources(&self) -> &CredentialSources {
+        &self.checker.sources
+    }
+
     /// Returns the configuration of the layer.
     #[cfg(feature = "api")]
     pub(crate) fn checker(&self) -> Arc<Checker> {

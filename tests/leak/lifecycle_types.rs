@@ -220,6 +220,17 @@ pub(super) fn testing_types() -> Vec<Formatted> {
     .to_vec()
 }
 
+#[cfg(feature = "openapi")]
+pub(super) fn openapi_types() -> Vec<Formatted> {
+    let schemes = tower_service_token::openapi::SecuritySchemes;
+    vec![debug_text("SecuritySchemes", &schemes)]
+}
+
+#[cfg(not(feature = "openapi"))]
+pub(super) fn openapi_types() -> Vec<Formatted> {
+    vec![("SecuritySchemes", Vec::new())]
+}
+
 #[cfg(feature = "tokio")]
 pub(super) fn tokio_types() -> Vec<Formatted> {
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -230,6 +230,7 @@ fn all_formatted_types() -> Vec<Formatted> {
         lifecycle_types::lifecycle_types(),
         lifecycle_types::errors_about_the_secret(),
         lifecycle_types::testing_types(),
+        lifecycle_types::openapi_types(),
         lifecycle_types::tokio_types(),
         lifecycle_types::sql_types(),
         super::api_types::formatted_types(),

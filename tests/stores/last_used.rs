@@ -41,7 +41,9 @@ fn last_used_of(store: &MemoryStore, number: i64) -> Option<SystemTime> {
 
 /// A table without any other method of a registry. Its first write fails.
 #[derive(Clone, Default)]
-struct Table(Arc<Mutex<Vec<Vec<(TokenId, SystemTime)>>>>);
+struct Table(Arc<Mutex<Vec<Batch>>>);
+
+type Batch = Vec<(TokenId, SystemTime)>;
 
 #[async_trait]
 impl LastUsedStore for Table {
