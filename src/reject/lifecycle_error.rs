@@ -102,7 +102,7 @@ fn authority_kind(error: &AuthorityError) -> Kind {
 ///     tokens.acting_for(caller).revoke(id).await?;
 ///     Ok(())
 /// }
-/// # let _ = axum::Router::new()
+/// # let _: axum::Router = axum::Router::new()
 /// #     .route("/tokens/{id}", axum::routing::delete(revoke))
 /// #     .with_state(ServiceTokens::new(tower_service_token::MemoryStore::new()));
 /// ```

@@ -3,10 +3,12 @@
 use std::convert::Infallible;
 use std::error::Error;
 use std::fmt::Debug;
+use std::marker::PhantomData;
 use std::time::SystemTime;
 
 use futures::executor::block_on;
 use http::{HeaderMap, HeaderValue, Request, Response};
+use serde::Serialize;
 use tower::{Layer, service_fn};
 use tower_service_token::authorize::{
     Caller, GrpcMethodGuardLayer, RequireRolesLayer, RequireScopesLayer,
@@ -14,7 +16,9 @@ use tower_service_token::authorize::{
 use tower_service_token::clock::{ManualClock, SystemClock};
 use tower_service_token::digest::TokenDigest;
 use tower_service_token::header::{CredentialSources, TokenHeader, X_API_KEY};
+use tower_service_token::lifecycle::IssuedToken;
 use tower_service_token::principal::{Identity, Requirement, Roles, Scopes};
+use tower_service_token::registry::Write;
 use tower_service_token::reject::{
     FailureLogged, GrpcStatus, ProblemJson, Realm, Rejection, RejectionReason,
 };
@@ -22,7 +26,7 @@ use tower_service_token::store::{
     Cached, ChainStore, Credential, MemoryStoreError, RotationKey, StoreError, StoreErrorKind,
     TokenRecord, TokenState, verdict,
 };
-use tower_service_token::token::{PresentedToken, TokenFormat, TokenId, TokenShape};
+use tower_service_token::token::{MintedToken, PresentedToken, TokenFormat, TokenId, TokenShape};
 use tower_service_token::{MemoryStore, Principal, ServiceTokenLayer, TokenStore};
 
 use super::lifecycle_types;
@@ -249,6 +253,41 @@ fn no_public_type_prints_the_secret_or_its_digest() {
             assert_no_secret(name, &text);
         }
     }
+}
+
+/// Answers whether a type implements `Serialize`: the inherent method wins over that of the trait.
+struct Probe<T>(PhantomData<T>);
+
+impl<T: Serialize> Probe<T> {
+    #[expect(clippy::unused_self, reason = "as the method of the trait")]
+    fn is_serialize(&self) -> bool {
+        true
+    }
+}
+
+trait NotSerialize {
+    fn is_serialize(&self) -> bool {
+        false
+    }
+}
+
+impl<T> NotSerialize for Probe<T> {}
+
+#[test]
+fn serde_writes_no_secrets_and_no_records() {
+    assert!(Probe::<TokenId>(PhantomData).is_serialize());
+    assert!(Probe::<Principal>(PhantomData).is_serialize());
+    assert!(!Probe::<MintedToken>(PhantomData).is_serialize());
+    assert!(!Probe::<PresentedToken<'static>>(PhantomData).is_serialize());
+    assert!(!Probe::<Credential<'static>>(PhantomData).is_serialize());
+    assert!(!Probe::<IssuedToken>(PhantomData).is_serialize());
+    assert!(!Probe::<TokenDigest>(PhantomData).is_serialize());
+    assert!(!Probe::<TokenRecord>(PhantomData).is_serialize());
+    assert!(!Probe::<RotationKey>(PhantomData).is_serialize());
+    assert!(!Probe::<Write>(PhantomData).is_serialize());
+    let principal = serde_json::to_string(&principal()).expect("plain data");
+    assert!(principal.contains(&token_id().to_string()), "{principal}");
+    assert_no_secret("Principal", &principal);
 }
 
 #[test]
