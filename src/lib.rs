@@ -108,7 +108,7 @@
 //! # Public dependencies
 //!
 //! Types of these crates are part of this one's API: `http`, `tower-layer`, `tower` (its
-//! `Service`), `async-trait` (its signatures, and the [attribute](async_trait)), `serde` (its traits),
+//! `Service`), `async-trait` (its signatures, and the [attribute](macro@async_trait)), `serde` (its traits),
 //! and with the features of these names, `axum-core` and
 //! `sqlx` (its pools); with `api`, `axum` (its router); with `openapi`, `utoipa` (its documents); with
 //! `introspection` or `client`, in the signature of a transport of your own, `bytes`, `http-body` and
