@@ -23,6 +23,7 @@ pub(super) struct Fields {
     name: String,
     description: Option<String>,
     subject: Option<String>,
+    owner: Option<String>,
     roles: Vec<String>,
     scopes: Vec<String>,
     labels: BTreeMap<String, String>,
@@ -30,6 +31,8 @@ pub(super) struct Fields {
     not_before: Option<SystemTime>,
     /// Why the requested expiry is invalid. [`check`](Self::check) reports it with the others.
     expiry_problem: Option<FieldProblem>,
+    /// Whether the actor may not set this owner. [`check`](Self::check) reports it.
+    is_foreign: bool,
 }
 
 impl Fields {
@@ -39,12 +42,14 @@ impl Fields {
             name: new.name,
             description: new.description,
             subject: new.subject,
+            owner: new.owner,
             roles: trimmed(new.roles, &[]),
             scopes: trimmed(new.scopes, &[]),
             labels: new.labels,
             expires_at: policy.default_expiry(now),
             not_before: new.not_before,
             expiry_problem: None,
+            is_foreign: false,
         };
         if let Some(expiry) = &new.expiry {
             fields.set_expiry(expiry, policy, now, now);
@@ -64,6 +69,7 @@ impl Fields {
         fields.name = update.name.unwrap_or(fields.name);
         fields.description = update.description.apply(fields.description);
         fields.subject = update.subject.apply(fields.subject);
+        fields.owner = update.owner.apply(fields.owner);
         if let Some(roles) = update.roles {
             fields.roles = trimmed(roles, &self.roles);
         }
@@ -94,6 +100,7 @@ impl Fields {
             name: record.name().to_owned(),
             description: record.description().map(str::to_owned),
             subject: record.subject().map(str::to_owned),
+            owner: record.owner().map(str::to_owned),
             roles: record.roles().iter().map(str::to_owned).collect(),
             scopes: record.scopes().iter().map(str::to_owned).collect(),
             labels: labels
@@ -102,6 +109,7 @@ impl Fields {
             expires_at: record.expires_at(),
             not_before: record.not_before(),
             expiry_problem: None,
+            is_foreign: false,
         }
     }
 
@@ -123,6 +131,18 @@ impl Fields {
                 self.expiry_problem = Some(FieldProblem::new("/expires_at", error.to_string()));
             }
         }
+    }
+
+    /// Gives a new token without an owner this one. `None` is no owner.
+    pub(super) fn default_owner(&mut self, owner: Option<&str>) {
+        if let (None, Some(owner)) = (&self.owner, owner) {
+            self.owner = Some(owner.to_owned());
+        }
+    }
+
+    /// Permits only this owner. `None` permits each, and none.
+    pub(super) fn confine_to(&mut self, owner: Option<&str>) {
+        self.is_foreign = owner.is_some() && self.owner.as_deref() != owner;
     }
 
     /// Moves the expiry forward to `latest` if it is later. `None` is no limit.
@@ -189,6 +209,7 @@ impl Fields {
         {
             check_line("/subject", subject, &mut problems);
         }
+        self.check_owner(known, &mut problems);
         let [roles, scopes] = known.map_or([&[][..]; 2], |known| [&known.roles, &known.scopes]);
         check_names("/roles", &self.roles, roles, is_role, &mut problems);
         check_names(
@@ -210,6 +231,7 @@ impl Fields {
             .with_name(self.name.as_str())
             .with_description(self.description.as_deref())
             .with_subject(self.subject.as_deref())
+            .with_owner(self.owner.as_deref())
             .with_roles(&self.roles)
             .with_scopes(&self.scopes)
             .with_expires_at(self.expires_at)
@@ -240,6 +262,17 @@ impl Fields {
             && let Err(detail) = policy.check_name(&self.name)
         {
             problems.push(FieldProblem::new("/name", detail));
+        }
+    }
+
+    fn check_owner(&self, known: Option<&Self>, problems: &mut Vec<FieldProblem>) {
+        if self.is_foreign {
+            let detail = "the caller manages the tokens of one owner, and cannot set another";
+            problems.push(FieldProblem::new("/owner", detail));
+        } else if let Some(owner) = &self.owner
+            && known.is_none_or(|known| known.owner != self.owner)
+        {
+            check_line("/owner", owner, problems);
         }
     }
 

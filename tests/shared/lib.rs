@@ -16,4 +16,5 @@ pub mod events;
 pub mod global_subscriber;
 pub mod log;
 pub mod operations;
+pub mod owners;
 pub mod pause_point;

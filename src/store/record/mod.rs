@@ -73,6 +73,7 @@ struct Cold {
     rotated_at: Option<UnixMillis>,
     last_used_at: Option<UnixMillis>,
     revision: u64,
+    owner: Option<Box<str>>,
     description: Option<Box<str>>,
     created_by: Option<Box<str>>,
     rotation_key: Option<Box<RotationKey>>,
@@ -121,6 +122,13 @@ impl TokenRecord {
     /// Sets whom the token acts for. The default is no subject.
     pub fn with_subject<'a>(mut self, subject: impl Into<Option<&'a str>>) -> Self {
         self.attributes_mut().subject = subject.into().map(Box::from);
+        self
+    }
+
+    /// Sets the owner, who manages the token. The default is no owner. See
+    /// [`NewToken::with_owner`](crate::lifecycle::NewToken::with_owner).
+    pub fn with_owner<'a>(mut self, owner: impl Into<Option<&'a str>>) -> Self {
+        self.cold_mut().owner = owner.into().map(Box::from);
         self
     }
 
@@ -259,6 +267,11 @@ impl TokenRecord {
         self.0.attributes.as_ref()?.subject.as_deref()
     }
 
+    /// Returns the owner, who manages the token.
+    pub fn owner(&self) -> Option<&str> {
+        self.cold()?.owner.as_deref()
+    }
+
     /// Returns the roles.
     pub fn roles(&self) -> &Roles {
         &self.0.roles
@@ -354,10 +367,12 @@ impl TokenRecord {
         }
     }
 
-    /// Returns whether this token may administer tokens at `now`: it is active, has started, has
-    /// not expired, and its scopes allow `service-tokens:admin`.
+    /// Returns whether this token may administer all tokens at `now`: it is active, has started, has
+    /// not expired, its scopes allow `service-tokens:admin`, and it has no owner. One with an owner
+    /// manages at most the tokens of its owner.
     pub fn may_administer(&self, now: SystemTime) -> bool {
         self.status(now) == TokenStatus::Active
+            && self.owner().is_none()
             && self.start().is_none_or(|start| start <= now.into())
             && self.scopes().allow(ADMIN_SCOPE)
     }
@@ -401,6 +416,7 @@ impl TokenRecord {
             .field("id", &self.id())
             .field("name", &self.name())
             .field("subject", &self.subject())
+            .field("owner", &self.owner())
             .field("roles", self.roles())
             .field("scopes", self.scopes())
             .field("expires_at", &self.expires_at())

@@ -61,6 +61,11 @@ impl Principal {
         self.record.subject()
     }
 
+    /// Returns the owner of the token, who manages it.
+    pub fn owner(&self) -> Option<&str> {
+        self.record.owner()
+    }
+
     /// Returns the roles of the token.
     pub fn roles(&self) -> &Roles {
         self.record.roles()

@@ -86,7 +86,8 @@ pub(super) async fn insert(session: &mut impl Session, write: &Write) -> Result<
     }
     let columns = columns::values(record).map(|(_, value)| value);
     let mut values = Vec::from(columns);
-    values.push(write.reserved_name().into());
+    let reserved_name = write.reserved_name();
+    values.push(reserved_name.as_deref().into());
     session.execute(INSERT, &values).await?;
     insert_attributes(session, record).await?;
     Ok(Written {
@@ -105,7 +106,8 @@ pub(super) async fn update(session: &mut impl Session, write: &Write) -> Result<
     let mut values = Vec::from(columns);
     // Replaces the last use.
     values.pop();
-    values.push(write.reserved_name().into());
+    let reserved_name = write.reserved_name();
+    values.push(reserved_name.as_deref().into());
     session.execute(UPDATE, &values).await?;
     if Attribute::all(&known) != Attribute::all(&record)
         || known.created_at() != record.created_at()
@@ -219,9 +221,10 @@ async fn check_conflicts(
 ) -> Result<(), Failure> {
     let record = write.record();
     let previous = record.previous_digest();
+    let reserved_name = write.reserved_name();
     let values = [
         record.id().as_i64().into(),
-        write.reserved_name().into(),
+        reserved_name.as_deref().into(),
         Value::Bytes(Some(record.digest().as_bytes())),
         Value::Bytes(previous.map(|digest| &digest.as_bytes()[..])),
         number.into(),
