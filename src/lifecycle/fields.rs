@@ -2,14 +2,15 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use super::error::escape_pointer;
+use super::field_rules::{
+    MAX_TEXT_CHARS, check_description, check_line, check_names, is_role, trimmed,
+};
 use super::{Expiry, FieldProblem, LifecycleError, NewToken, TokenPolicy, TokenUpdate};
 use crate::clock::earliest;
-use crate::principal::{Roles, Scopes};
+use crate::principal::Scopes;
 use crate::store::TokenRecord;
 use crate::text::is_invisible;
 
-const MAX_TEXT_CHARS: usize = 200;
-const MAX_DESCRIPTION: usize = 2000;
 const MAX_NAMES_PER_LIST: usize = 100;
 const MAX_LABELS: usize = 50;
 const MAX_LABEL_KEY: usize = 100;
@@ -303,72 +304,5 @@ impl Fields {
             let detail = "the start must be before the expiry";
             problems.push(FieldProblem::new("/not_before", detail));
         }
-    }
-}
-
-/// Removes the white space around names, except of those that are stored with it.
-fn trimmed(mut names: Vec<String>, known: &[String]) -> Vec<String> {
-    for name in &mut names {
-        let text = name.trim();
-        if text.len() < name.len() && !known.contains(name) {
-            *name = text.to_owned();
-        }
-    }
-    names
-}
-
-fn is_role(name: &str) -> bool {
-    Roles::is_name(name) && !name.contains(is_invisible)
-}
-
-/// Checks the names that are not in `known`.
-fn check_names(
-    pointer: &'static str,
-    names: &[String],
-    known: &[String],
-    is_valid: fn(&str) -> bool,
-    problems: &mut Vec<FieldProblem>,
-) {
-    for (index, name) in names.iter().enumerate() {
-        let is_valid = is_valid(name) && name.chars().count() <= MAX_TEXT_CHARS;
-        if !is_valid && !known.contains(name) {
-            let detail = match pointer {
-                "/scopes" => "a scope is visible ASCII without quotes and backslashes",
-                _ => "a role is not empty and has no control or invisible characters",
-            };
-            let detail = format!("{detail}, at most {MAX_TEXT_CHARS} characters");
-            problems.push(FieldProblem::new(format!("{pointer}/{index}"), detail));
-        }
-    }
-}
-
-/// Checks a line of text: not blank, and without white space at either end.
-fn check_line(pointer: &'static str, text: &str, problems: &mut Vec<FieldProblem>) {
-    if text.trim().is_empty() {
-        problems.push(FieldProblem::new(pointer, "must not be empty"));
-    } else if text.trim() != text || text.contains(is_invisible) {
-        let detail = "no space at either end, and no control or invisible characters";
-        problems.push(FieldProblem::new(pointer, detail));
-    }
-    check_length(pointer, text, MAX_TEXT_CHARS, problems);
-}
-
-/// Checks a text of several lines.
-fn check_description(text: &str, problems: &mut Vec<FieldProblem>) {
-    const POINTER: &str = "/description";
-    let is_control = |char: char| char.is_control() && !matches!(char, '\n' | '\t');
-    if text.replace("\r\n", "\n").contains(is_control) {
-        let detail = "no control characters except line breaks and tabs";
-        problems.push(FieldProblem::new(POINTER, detail));
-    }
-    check_length(POINTER, text, MAX_DESCRIPTION, problems);
-}
-
-fn check_length(pointer: &'static str, text: &str, max: usize, problems: &mut Vec<FieldProblem>) {
-    if text.chars().count() > max {
-        problems.push(FieldProblem::new(
-            pointer,
-            format!("at most {max} characters"),
-        ));
     }
 }

@@ -55,6 +55,7 @@ mod create;
 mod diff;
 mod error;
 mod expiry;
+mod field_rules;
 mod fields;
 mod new_token;
 mod owner;

@@ -28,3 +28,11 @@ macro_rules! owners_in_memory {
 
 tests::every_test!(operations_in_memory);
 tests::every_owner_test!(owners_in_memory);
+
+#[tokio::test]
+async fn nothing_of_another_owner_is_visible() {
+    for seed in 1..=8 {
+        let store = Arc::new(MemoryStore::new());
+        tests::tenants::nothing_of_another_owner_is_visible(store, seed, 3_000).await;
+    }
+}

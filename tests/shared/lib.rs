@@ -18,3 +18,4 @@ pub mod log;
 pub mod operations;
 pub mod owners;
 pub mod pause_point;
+pub mod tenants;
