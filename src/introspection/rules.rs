@@ -107,6 +107,9 @@ impl Rules {
         if subject.is_some() && subject != claims.jti.as_deref() {
             record = record.with_subject(subject);
         }
+        if claims.owner.is_some() {
+            record = record.with_owner(claims.owner.as_deref());
+        }
         if claims.not_before.is_some() {
             record = record.with_not_before(claims.not_before);
         }

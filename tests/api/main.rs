@@ -7,6 +7,7 @@
 //! 4. [Limits](limits): what unknown tokens cost their sender.
 //! 5. [The end of time](end_of_time), the same in every API.
 //! 6. [Escalation](escalation): no steps give a holder more than was granted.
+//! 7. [Owners](owners): holders of owned tokens, in every API.
 
 #[cfg(feature = "testing")]
 mod dialect_lists;
@@ -20,6 +21,8 @@ mod escalation;
 mod limits;
 #[cfg(feature = "testing")]
 mod management;
+#[cfg(feature = "testing")]
+mod owners;
 #[cfg(feature = "testing")]
 mod pipeops;
 #[cfg(feature = "testing")]

@@ -6,7 +6,8 @@ use futures::executor::block_on;
 use tower_service_token::audit::{AuditAction, AuditEvent, AuditSink, TracingAuditSink};
 use tower_service_token::digest::TokenDigest;
 use tower_service_token::lifecycle::{
-    Actor, Expiry, FieldProblem, LifecycleError, NewToken, Page, TokenPolicy, TokenUpdate,
+    Actor, Expiry, FieldProblem, LifecycleError, NewToken, Owner, OwnerCheckError, Page,
+    TokenPolicy, TokenUpdate,
 };
 use tower_service_token::registry::{
     AuthorityError, Cursor, LastUsed, ListOrder, ListRequest, RegistryError, TokenFilter,
@@ -108,6 +109,14 @@ pub(super) fn lifecycle_types() -> Vec<Formatted> {
         debug_text("BulkRevocation", &revoked),
         debug_text("BulkPreview", &preview),
         debug_text("Actor", &holder()),
+        debug_text(
+            "Owner",
+            &Owner::new("user:1").with_check(|| async { Err(OwnerCheckError::Rejected) }),
+        ),
+        error_text(
+            "OwnerCheckError",
+            &OwnerCheckError::unavailable("no route to host"),
+        ),
         error_text(
             "AuthorityError",
             &AuthorityError::ActorTokenRejected(DenialKind::Revoked),

@@ -6,7 +6,7 @@ use http::StatusCode;
 use serde::Serialize;
 
 use super::super::body;
-use super::super::caller::{Caller, PathSegment};
+use super::super::caller::{Caller, PathSegment, Reader};
 use super::super::error::with_sent_names;
 use super::conditions::{Conditions, IfMatch, LastAdmin};
 use super::idempotency_key::{IdempotencyKey, RequestKey};
@@ -51,8 +51,12 @@ enum RotationResponse {
     params(TokenPath),
     responses((status = 200, response = inline(TokenResponse))),
 )]
-pub(super) async fn get(State(state): SharedState, PathSegment(path): PathSegment) -> Outcome {
-    let record = state.tokens.get(id(&path)?).await;
+pub(super) async fn get(
+    State(state): SharedState,
+    Reader(tokens): Reader,
+    PathSegment(path): PathSegment,
+) -> Outcome {
+    let record = tokens.get(id(&path)?).await;
     let record = record.map_err(|error| state.error(error))?;
     Ok(state.token_response(&record))
 }

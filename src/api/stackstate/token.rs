@@ -6,7 +6,7 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use super::super::body;
-use super::super::caller::{Caller, PathSegment};
+use super::super::caller::{Caller, PathSegment, Reader};
 use super::super::guard::write_requirement;
 use super::super::listing::{ListFormat, ListWriter};
 use super::super::state::ApiState;
@@ -82,12 +82,13 @@ pub(super) async fn create(
 
 pub(super) async fn list(
     State(state): State<Arc<HandlerState>>,
+    Reader(tokens): Reader,
     request: RequestInfo,
 ) -> Result<Response, ErrorResponse> {
     let filter = TokenFilter::new().without_revoked();
     let report = state.failure_report(request);
     let lists = &state.extra;
-    let list = lists.write(state.tokens.clone(), filter, TokenList, report);
+    let list = lists.write(tokens, filter, TokenList, report);
     let list = list.await;
     let list = list.map_err(|error| state.error(error))?;
     Ok(body::with_json(StatusCode::OK.into_response(), list))
@@ -128,13 +129,13 @@ pub(super) async fn revoke(
     let is_number = id.bytes().all(|byte| byte.is_ascii_digit());
     let number = id.parse().ok().filter(|_| is_number);
     let number = number.ok_or_else(|| failed(LifecycleError::NotFound))?;
-    let record = state.tokens.get_by_number(number).await.map_err(failed)?;
-    if record.state() == TokenState::Revoked {
-        return Err(failed(LifecycleError::NotFound));
-    }
     let tokens = caller
         .tokens_to_change(&state, Some(write_requirement()))
         .await?;
+    let record = tokens.get_by_number(number).await.map_err(failed)?;
+    if record.state() == TokenState::Revoked {
+        return Err(failed(LifecycleError::NotFound));
+    }
     tokens.revoke(record.id()).await.map_err(failed)?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use crate::clock::UnixMillis;
 use crate::digest::TokenDigest;
-use crate::principal::{ADMIN_SCOPE, Roles, Scopes};
+use crate::principal::{Roles, Scopes};
 use crate::token::{MintedToken, TokenId};
 
 pub use self::principal::Principal;
@@ -352,29 +352,6 @@ impl TokenRecord {
     /// Returns the token's redacted text, if its format has one.
     pub fn hint(&self) -> Option<&str> {
         self.cold()?.hint.as_deref()
-    }
-
-    /// Returns the status at this time. If several apply, the most final one is returned, as in the
-    /// [verdict](super::verdict). A token that is not valid yet counts as active.
-    pub fn status(&self, now: SystemTime) -> TokenStatus {
-        match self.state() {
-            TokenState::Revoked => TokenStatus::Revoked,
-            TokenState::Disabled => TokenStatus::Disabled,
-            TokenState::Active => match self.expiry() {
-                Some(expiry) if UnixMillis::from(now) >= expiry => TokenStatus::Expired,
-                _ => TokenStatus::Active,
-            },
-        }
-    }
-
-    /// Returns whether this token may administer all tokens at `now`: it is active, has started, has
-    /// not expired, its scopes allow `service-tokens:admin`, and it has no owner. One with an owner
-    /// manages at most the tokens of its owner.
-    pub fn may_administer(&self, now: SystemTime) -> bool {
-        self.status(now) == TokenStatus::Active
-            && self.owner().is_none()
-            && self.start().is_none_or(|start| start <= now.into())
-            && self.scopes().allow(ADMIN_SCOPE)
     }
 
     /// Returns the digest of the secret, and the one from before the last rotation.

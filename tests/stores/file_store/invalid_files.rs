@@ -68,6 +68,9 @@ const BAD_VALUES: &[(&str, &str, &str)] = &[
     ("name", r#""UNRELATED_SECRET\nforged log line""#, EMPTY),
     ("subject", r#""UNRELATED_SECRET\u0000""#, EMPTY),
     ("subject", "true", "must be a string"),
+    ("owner", r#""""#, EMPTY),
+    ("owner", r#""UNRELATED_SECRET\u001f""#, EMPTY),
+    ("owner", "7", "must be a string"),
     ("description", "1.5", "must be a string"),
     (
         "roles",
