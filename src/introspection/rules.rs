@@ -282,6 +282,21 @@ mod tests {
     }
 
     #[test]
+    fn reads_the_owner_and_ignores_other_types() {
+        let rules = Rules::default();
+        for (member, owner) in [
+            (r#","owner":"user:1""#, Some("user:1")),
+            (r#","owner":{"id":"user:1"}"#, None),
+            (r#","owner":null"#, None),
+            ("", None),
+        ] {
+            let claims = claims(&format!(r#""sub":"s"{member}"#));
+            let record = rules.record(&claims, TokenDigest::of("t"));
+            assert_eq!(record.owner(), owner, "{member}");
+        }
+    }
+
+    #[test]
     fn keeps_our_token_id_and_omits_it_as_subject() {
         let own = r#""jti":"7Hq2mX9bTe","client_id":"7Hq2mX9bTe","name":"ci""#;
         let record = Rules::default().record(&claims(own), TokenDigest::of("t"));

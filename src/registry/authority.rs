@@ -164,7 +164,7 @@ fn check_owner(
     }
 }
 
-/// Returns whether the change disables or revokes the token and changes nothing else.
+/// Returns whether the change disables, revokes or deletes the token and changes nothing else.
 fn is_end(before: Option<&TokenRecord>, after: &TokenRecord) -> bool {
     fn fields(record: &TokenRecord) -> impl PartialEq + '_ {
         (
@@ -179,7 +179,7 @@ fn is_end(before: Option<&TokenRecord>, after: &TokenRecord) -> bool {
         )
     }
     before.is_some_and(|before| {
-        after.state() != TokenState::Active
+        !becomes_valid(before, after)
             && before.id() == after.id()
             && fields(before) == fields(after)
             && before.labels().eq(after.labels())

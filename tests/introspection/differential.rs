@@ -40,6 +40,7 @@ struct Seen {
     id: String,
     name: String,
     subject: Option<String>,
+    owner: Option<String>,
     roles: Vec<String>,
     scopes: Vec<String>,
     labels: Vec<(String, String)>,
@@ -60,6 +61,7 @@ impl From<&Principal> for Seen {
             id: principal.id().to_string(),
             name: principal.name().to_owned(),
             subject: principal.subject().map(str::to_owned),
+            owner: principal.owner().map(str::to_owned),
             roles: texts(principal.roles().iter()),
             scopes: texts(principal.scopes().iter()),
             labels: labels
@@ -152,6 +154,7 @@ async fn seen(layer: &ServiceTokenLayer, token: &str) -> Result<Seen, StatusCode
 fn full(name: &str) -> NewToken {
     NewToken::new(name)
         .with_subject("team-a")
+        .with_owner("user:1")
         .with_roles(["deployer", "k8s-troubleshooter"])
         .with_scopes(["projects:write", "logs:*", "**"])
         .with_label("workspace", "w1")
@@ -165,6 +168,7 @@ async fn valid_token_yields_the_same_principal_locally_and_by_introspection() {
     let token = pair.create(full("ci \u{1F680}")).await;
     let seen = pair.seen(token.expose_secret()).await.unwrap();
     assert_eq!(seen.subject.as_deref(), Some("team-a"));
+    assert_eq!(seen.owner.as_deref(), Some("user:1"));
     assert_eq!(seen.roles, ["deployer", "k8s-troubleshooter"]);
     assert_eq!(seen.scopes.len(), 3);
     assert_eq!(seen.labels.len(), 2);

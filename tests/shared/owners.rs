@@ -48,7 +48,11 @@ async fn principal(store: &Store, issued: &IssuedToken) -> Principal {
 
 async fn names(tokens: &ServiceTokens, filter: TokenFilter) -> Vec<String> {
     let page = tokens.list(filter, Page::default()).await.unwrap();
-    page.records.iter().map(|it| it.name().to_owned()).collect()
+    let names = page.records.iter().map(|it| it.name().to_owned());
+    let mut names: Vec<_> = names.collect();
+    // Created at one time, they are in the order of their random ids.
+    names.sort_unstable();
+    names
 }
 
 fn problems<T>(outcome: Result<T, LifecycleError>) -> Vec<FieldProblem> {
@@ -240,6 +244,21 @@ pub async fn owner_grants_only_its_rights_and_may_end_each_of_its_tokens(store: 
     let preview = alice.preview_revocation(filter.clone()).await.unwrap();
     assert_eq!((preview.count, preview.forbidden), (1, 0));
     assert_eq!(alice.revoke_where(filter, 1).await.unwrap().ids.len(), 1);
+}
+
+pub async fn owner_purges_each_of_its_tokens(store: Store) {
+    let clock = clock();
+    let operator = manage(&store).with_clock(clock.clone());
+    let expiring = |owner| {
+        let new = NewToken::new("exceeding").with_owner(owner);
+        new.with_roles(["admin"]).with_expiry("1d".parse().unwrap())
+    };
+    let own = create(&operator, expiring("user:1")).await;
+    let foreign = create(&operator, expiring("user:2")).await;
+    clock.advance(2 * DAY);
+    let alice = of(&operator, "user:1");
+    assert_eq!(alice.purge(Duration::ZERO).await.unwrap(), [own]);
+    assert_eq!(operator.purge(Duration::ZERO).await.unwrap(), [foreign]);
 }
 
 pub async fn holder_of_an_owned_token_is_confined_to_its_owner(store: Store) {
@@ -618,6 +637,7 @@ macro_rules! every_owner_test {
             owner_sees_and_changes_only_its_tokens,
             owner_of_a_token_is_set_by_creation_and_by_unconfined_actors,
             owner_grants_only_its_rights_and_may_end_each_of_its_tokens,
+            owner_purges_each_of_its_tokens,
             holder_of_an_owned_token_is_confined_to_its_owner,
             registry_judges_a_holder_by_the_stored_owner,
             owned_tokens_never_count_as_administrators,

@@ -46,7 +46,6 @@ impl Random {
 
 /// A store in which an owner acts, alone or beside others.
 struct World {
-    store: Store,
     tokens: ServiceTokens,
     /// The tokens of the owner, in the order of their creation. In all worlds of an owner, a place is
     /// that of the same token.
@@ -105,7 +104,6 @@ impl World {
         let found = store.find_uncached(&credential).await.unwrap();
         let holder = verdict(found, &credential, clock).unwrap();
         Self {
-            store,
             tokens,
             ids: vec![issued.record().id()],
             holder,
@@ -358,10 +356,10 @@ async fn change_unowned(
     random: &mut Random,
     step: usize,
 ) {
-    // Without the names' and the numbers' limits, so that there is something to collide with.
-    let tokens = ServiceTokens::new(world.store.clone());
+    // Without limits, so that names repeat.
+    let tokens = world.tokens.clone().with_policy(TokenPolicy::new());
     let new = NewToken::new(random.of(&NAMES)).with_roles(["deployer"]);
-    let new = new.with_idempotency_key(format!("key {step}").replace(' ', "-"));
+    let new = new.with_idempotency_key(format!("key-{step}"));
     match random.below(3) {
         0 | 1 => unowned.push(tokens.create(new).await.unwrap().record().id()),
         _ if unowned.is_empty() => {}

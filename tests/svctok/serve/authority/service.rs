@@ -34,7 +34,7 @@ pub(crate) struct TestService {
 
 enum Kind {
     Process(Box<Node>, StoreFixture),
-    InProcess(InProcessService),
+    InProcess(Box<InProcessService>),
 }
 
 /// A service in this process.
@@ -113,11 +113,11 @@ impl TestService {
                 id: admin.record().id().to_string(),
                 secret: admin.expose_secret().to_owned(),
             },
-            kind: Kind::InProcess(InProcessService {
+            kind: Kind::InProcess(Box::new(InProcessService {
                 tokens,
                 clock,
                 task,
-            }),
+            })),
         })
     }
 
