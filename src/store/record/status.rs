@@ -67,7 +67,7 @@ impl TokenStatus {
 
 impl TokenRecord {
     /// Returns the status at this time. If several apply, the most final one is returned, as in the
-    /// [verdict](super::verdict). A token that is not valid yet counts as active.
+    /// [verdict](crate::store::verdict). A token that is not valid yet counts as active.
     pub fn status(&self, now: SystemTime) -> TokenStatus {
         match self.state() {
             TokenState::Revoked => TokenStatus::Revoked,
