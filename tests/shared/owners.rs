@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
+use tokio::task::JoinSet;
 use tower_service_token::clock::{Clock, ManualClock};
 use tower_service_token::digest::TokenDigest;
 use tower_service_token::lifecycle::{
@@ -172,7 +173,7 @@ pub async fn owner_of_a_token_is_set_by_creation_and_by_unconfined_actors(store:
         .unwrap();
     assert_eq!(alice.get(id).await.unwrap().revision(), 1, "no change");
 
-    for invalid in ["", " user:2", "user\n2", &"x".repeat(201)] {
+    for invalid in ["", " user:2", "user\n2", "user\0", &"x".repeat(201)] {
         let created = operator
             .create(NewToken::new("x").with_owner(invalid))
             .await;
@@ -456,6 +457,26 @@ pub async fn limits_of_an_owner_count_only_its_tokens(store: Store) {
     );
 }
 
+pub async fn concurrent_creations_stay_within_the_limit_of_an_owner(store: Store) {
+    let policy = TokenPolicy::new().with_max_tokens_per_owner(3);
+    let operator = manage(&store).with_policy(policy);
+    let mut creations = JoinSet::new();
+    for index in 0..16 {
+        let owner = of(&operator, ["user:1", "user:2"][index % 2]);
+        creations.spawn(async move { owner.create(NewToken::new("ci")).await.map(drop) });
+    }
+    let outcomes = creations.join_all().await;
+    let is_rejected =
+        |it: &Result<(), LifecycleError>| matches!(it, Err(LifecycleError::TooManyTokens));
+    let rejected = outcomes.iter().filter(|it| is_rejected(it)).count();
+    let created = outcomes.iter().filter(|it| it.is_ok()).count();
+    assert_eq!((created, rejected), (6, 10), "{outcomes:?}");
+    for owner in ["user:1", "user:2"] {
+        let filter = TokenFilter::new().with_owner(owner);
+        assert_eq!(operator.count(filter).await.unwrap(), 3);
+    }
+}
+
 pub async fn names_are_unique_per_owner(store: Store) {
     let operator = manage(&store).with_policy(TokenPolicy::new().require_unique_names());
     let [alice, bob] = ["user:1", "user:2"].map(|owner| of(&operator, owner));
@@ -643,6 +664,7 @@ macro_rules! every_owner_test {
             owned_tokens_never_count_as_administrators,
             owner_is_checked_before_each_change,
             limits_of_an_owner_count_only_its_tokens,
+            concurrent_creations_stay_within_the_limit_of_an_owner,
             names_are_unique_per_owner,
             repetitions_return_only_tokens_of_the_owner,
             bulk_calls_and_purges_of_an_owner_leave_other_tokens,
